@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/arena.h"
+
+#include <assert.h>
+#include <stdalign.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/auto.h"
+
+enum { CHUNK_BYTES_FIRST = 1024, CHUNK_BYTES_MAX = 64 * 1024 };
+
+struct chunk {
+    struct chunk *next;
+    size_t size, used;
+    alignas(max_align_t) char bytes[];
+};
+
+struct deferred {
+    struct deferred *next;
+    void (*fn)(void *data);
+    void *data;
+};
+
+struct arena {
+    struct chunk *chunks; /* the first is the one in use */
+    struct deferred *deferred;
+    size_t bytes;
+};
+
+static struct chunk *chunk_add(struct arena *arena, size_t need)
+{
+    size_t size = arena->chunks ? arena->chunks->size * 2 : CHUNK_BYTES_FIRST;
+    if (size > CHUNK_BYTES_MAX)
+        size = CHUNK_BYTES_MAX;
+    bool apart = need > size / 2; /* a big piece gets a chunk of its own, behind the one in use */
+    if (apart)
+        size = need;
+    struct chunk *chunk = mem_alloc(sizeof *chunk + size);
+    chunk->size = size;
+    chunk->used = 0;
+    arena->bytes += sizeof *chunk + size;
+    if (apart && arena->chunks) {
+        chunk->next = arena->chunks->next;
+        arena->chunks->next = chunk;
+    } else {
+        chunk->next = arena->chunks;
+        arena->chunks = chunk;
+    }
+    return chunk;
+}
+
+struct arena *arena_new(void)
+{
+    return mem_zalloc(sizeof(struct arena));
+}
+
+void arena_free(struct arena *arena)
+{
+    if (!arena)
+        return;
+    for (struct deferred *d = arena->deferred; d; d = d->next)
+        d->fn(d->data);
+    for (struct chunk *chunk = arena->chunks, *next; chunk; chunk = next) {
+        next = chunk->next;
+        free(chunk);
+    }
+    free(arena);
+}
+
+void *arena_alloc(struct arena *arena, size_t bytes)
+{
+    size_t need;
+    if (__builtin_add_overflow(bytes, alignof(max_align_t) - 1, &need))
+        mem_abort(bytes);
+    need &= ~(alignof(max_align_t) - 1);
+
+    struct chunk *chunk = arena->chunks;
+    if (!chunk || chunk->size - chunk->used < need)
+        chunk = chunk_add(arena, need);
+    void *piece = chunk->bytes + chunk->used;
+    chunk->used += need;
+    return memset(piece, 0, bytes);
+}
+
+void *arena_calloc(struct arena *arena, size_t count, size_t bytes)
+{
+    size_t all;
+    if (__builtin_mul_overflow(count, bytes, &all))
+        mem_abort(SIZE_MAX);
+    return arena_alloc(arena, all);
+}
+
+struct slice arena_copy(struct arena *arena, struct slice bytes)
+{
+    char *copy = arena_alloc(arena, bytes.size + 1);
+    if (bytes.size)
+        memcpy(copy, bytes.data, bytes.size);
+    return (struct slice){ copy, bytes.size };
+}
+
+char *arena_string(struct arena *arena, struct slice text)
+{
+    return (char *)arena_copy(arena, text).data;
+}
+
+char *arena_format(struct arena *arena, const char *format, ...)
+{
+    va_list arguments, again;
+    va_start(arguments, format);
+    va_copy(again, arguments);
+    int size = vsnprintf(NULL, 0, format, arguments);
+    va_end(arguments);
+    assert(size >= 0);
+    char *text = arena_alloc(arena, (size_t)size + 1);
+    vsnprintf(text, (size_t)size + 1, format, again);
+    va_end(again);
+    return text;
+}
+
+void arena_defer(struct arena *arena, void (*fn)(void *data), void *data)
+{
+    struct deferred *deferred = ARENA_NEW(arena, struct deferred);
+    *deferred = (struct deferred){ arena->deferred, fn, data };
+    arena->deferred = deferred;
+}
+
+size_t arena_bytes(const struct arena *arena)
+{
+    return arena->bytes;
+}

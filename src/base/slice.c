@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/slice.h"
+
+#include <strings.h>
+
+bool slice_equal_nocase(struct slice a, struct slice b)
+{
+    return a.size == b.size && (a.size == 0 || strncasecmp(a.data, b.data, a.size) == 0);
+}
+
+bool slice_starts(struct slice a, struct slice prefix)
+{
+    return a.size >= prefix.size && slice_equal((struct slice){ a.data, prefix.size }, prefix);
+}
+
+bool slice_ends(struct slice a, struct slice suffix)
+{
+    return a.size >= suffix.size &&
+           slice_equal((struct slice){ a.data + a.size - suffix.size, suffix.size }, suffix);
+}
+
+static bool blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+struct slice slice_trim(struct slice a)
+{
+    while (a.size && blank(a.data[0])) {
+        a.data++;
+        a.size--;
+    }
+    while (a.size && blank(a.data[a.size - 1]))
+        a.size--;
+    return a;
+}
+
+struct slice slice_cut(struct slice *rest, char separator)
+{
+    struct slice all = *rest;
+    const char *found = all.size ? memchr(all.data, separator, all.size) : NULL;
+    if (!found) {
+        *rest = (struct slice){};
+        return all;
+    }
+    size_t before = (size_t)(found - all.data);
+    *rest = (struct slice){ found + 1, all.size - before - 1 };
+    return (struct slice){ all.data, before };
+}
+
+bool slice_u64(struct slice a, uint64_t *ret)
+{
+    uint64_t value = 0;
+    if (a.size == 0)
+        return false;
+    for (size_t i = 0; i < a.size; i++) {
+        unsigned digit = (unsigned char)a.data[i] - (unsigned)'0';
+        if (digit > 9 || __builtin_mul_overflow(value, 10, &value) ||
+            __builtin_add_overflow(value, digit, &value))
+            return false;
+    }
+    *ret = value;
+    return true;
+}
+
+static bool continues(struct slice a, size_t index)
+{
+    return index < a.size && ((unsigned char)a.data[index] & 0xc0) == 0x80;
+}
+
+size_t utf8_length(struct slice a)
+{
+    if (a.size == 0)
+        return 0;
+    unsigned char c = (unsigned char)a.data[0];
+    unsigned char next = a.size > 1 ? (unsigned char)a.data[1] : 0;
+    if (c < 0x80)
+        return 1;
+    if (c < 0xc2)
+        return 0;
+    if (c < 0xe0)
+        return continues(a, 1) ? 2 : 0;
+    if (c < 0xf0) {
+        if ((c == 0xe0 && next < 0xa0) || (c == 0xed && next > 0x9f)) /* overlong, surrogates */
+            return 0;
+        return continues(a, 1) && continues(a, 2) ? 3 : 0;
+    }
+    if (c > 0xf4 || (c == 0xf0 && next < 0x90) || (c == 0xf4 && next > 0x8f))
+        return 0;
+    return continues(a, 1) && continues(a, 2) && continues(a, 3) ? 4 : 0;
+}
+
+bool utf8_valid(struct slice a)
+{
+    while (a.size) {
+        size_t length = utf8_length(a);
+        if (length == 0)
+            return false;
+        a.data += length;
+        a.size -= length;
+    }
+    return true;
+}
