@@ -92,7 +92,7 @@ const char *err_text(char buffer[static ERR_TEXT_BYTES], const char *data, size_
 {
     enum { SHOWN_BYTES = 64 };
     size_t used = 0, i = 0;
-    while (i < size && i < SHOWN_BYTES) {
+    while (i < size && i + 3 < SHOWN_BYTES) { /* a sequence of four still fits */
         size_t length = utf8_length((struct slice){ data + i, size - i });
         unsigned char c = (unsigned char)data[i];
         if (length == 0 || c < 0x20 || c == 0x7f || (c == 0xc2 && (unsigned char)data[i + 1] < 0xa0)) {
@@ -100,14 +100,12 @@ const char *err_text(char buffer[static ERR_TEXT_BYTES], const char *data, size_
             i++;
             continue;
         }
-        if (used + length + 8 > ERR_TEXT_BYTES)
-            break;
         memcpy(buffer + used, data + i, length);
         used += length;
         i += length;
-        if (used + 12 > ERR_TEXT_BYTES)
-            break;
     }
+    while (i < size && i < SHOWN_BYTES && data[i] >= ' ' && data[i] < 0x7f)
+        buffer[used++] = data[i++];
     if (i < size) {
         memcpy(buffer + used, "...", 3);
         used += 3;

@@ -76,7 +76,7 @@ int err_wrap(struct err *err, const char *format, ...);                /* "conte
 
 /* `text` with control characters, quotes' ticks and bytes outside UTF-8 as \xNN, cut at 64 bytes;
  * for outside text in a message: err_set(err, ..., "no endpoint '%s'", ERR_TEXT(name)). */
-#define ERR_TEXT_BYTES 200
+#define ERR_TEXT_BYTES (64 * 4 + 4) /* all of it escaped, dots, the end */
 const char *err_text(char buffer[static ERR_TEXT_BYTES], const char *data, size_t size);
 #define ERR_TEXT(string) err_text((char[ERR_TEXT_BYTES]){}, (string), __builtin_strlen(string))
 #define ERR_SLICE(slice) err_text((char[ERR_TEXT_BYTES]){}, (slice).data, (slice).size)
