@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * messages.h -- what supervisor (S), gateway (G), agent (A), control (C) say to each other over
+ * SOCK_SEQPACKET pairs (sys/channel.h). One struct a message; descriptors as the comment says.
+ *
+ * A role starts like this: S execs /proc/self/exe `role NAME` with the channel as descriptor 3 and
+ * the lifeline as 4, then sends START, LISTENERs, PEER, METRICS, TABLE, REPLICAs as far as the role
+ * has use for them, then GO. The role answers READY when it serves. A role that restarts is told
+ * everything again: nobody keeps state that S or the disk does not have.
+ *
+ * A receiver checks the size and every field (message_check); an unknown type is dropped and counted.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include <perigee/worker.h>
+
+#define MESSAGE_MAGIC 0x6d676550u /* "Pegm" */
+#define MESSAGE_VERSION 1u
+
+/* X(type, payload struct, descriptors at most, from -> to: meaning) */
+#define MESSAGE_TABLE(X)                                                                           \
+    X(MESSAGE_START, message_start, 0, "S -> all: who and where you are")                          \
+    X(MESSAGE_LISTENER, message_listener, 1, "S -> G, A, C: a listening socket")                   \
+    X(MESSAGE_PEER, message_empty, 1, "S -> G, A: the other's end; replaces an earlier one")       \
+    X(MESSAGE_METRICS, message_region, 1, "S -> G (writable), A (read-only): the gateway's counters") \
+    X(MESSAGE_TABLE_NEW, message_table, 1, "A -> S -> G: a published table")                       \
+    X(MESSAGE_TABLE_DISK, message_table, 2, "S -> G: the table file and its key, at a cold boot")  \
+    X(MESSAGE_GO, message_empty, 0, "S -> all: that was all, begin")                               \
+    X(MESSAGE_READY, message_empty, 0, "all -> S: serving")                                        \
+    X(MESSAGE_DRAIN, message_drain, 0, "S -> all: finish and exit")                                \
+    X(MESSAGE_PROCESS, message_process, 0, "S -> A: a role or template started, is ready, exited") \
+    X(MESSAGE_REPLICA_START, message_replica_start, 1, "A -> S: clone one; the model's folder")    \
+    X(MESSAGE_REPLICA_ADDED, message_replica_added, 11, "S -> G: its regions and pipes; S -> A: output region") \
+    X(MESSAGE_REPLICA_KILL, message_replica_kill, 0, "A, G -> S: SIGKILL it")                      \
+    X(MESSAGE_REPLICA_EXITED, message_replica_exited, 0, "S -> A, G: reaped, or never started")    \
+    X(MESSAGE_REPLICA_LOG, message_replica_log, 0, "S -> A: what it wrote")                        \
+    X(MESSAGE_REPLICA_READY, message_replica, 0, "G -> A: G saw it become ready")                  \
+    X(MESSAGE_REPLICA_DRAIN, message_replica, 0, "A -> G: nothing new to it")                      \
+    X(MESSAGE_REPLICA_DRAINED, message_replica, 0, "G -> A: nothing in flight on it")              \
+    X(MESSAGE_ARENA_WANT, message_revision, 0, "G -> S: the input arena, before any replica")      \
+    X(MESSAGE_ARENA, message_arena, 1, "S -> G: it, writable")                                     \
+    X(MESSAGE_REVISION_GONE, message_revision, 0, "A -> S: forget its arena")                      \
+    X(MESSAGE_DEMAND, message_demand, 0, "G -> A: requests wait, or were here; level-triggered")   \
+    X(MESSAGE_REPOSITORY, message_repository, 0, "G -> A: load or unload (start, stop)")           \
+    X(MESSAGE_REPOSITORY_DONE, message_repository_done, 0, "A -> G: its end")
+
+enum message_type {
+    MESSAGE_NONE,
+#define MESSAGE_TYPE(type, payload, fds, text) type,
+    MESSAGE_TABLE(MESSAGE_TYPE)
+#undef MESSAGE_TYPE
+    MESSAGE_TYPES_END
+};
+
+enum message_role { ROLE_GATEWAY = 1, ROLE_AGENT, ROLE_CONTROL, ROLE_DNS, ROLE_TEMPLATE };
+
+/* Strings are terminated in their arrays; message_check() refuses one that is not. */
+struct message_head {
+    uint32_t magic;
+    uint16_t type; /* enum message_type */
+    uint16_t version;
+};
+
+struct message_empty {
+    struct message_head head;
+};
+
+#define MESSAGE_PATH_BYTES 1024
+#define MESSAGE_OPEN 1u       /* flags of START: --open was said */
+#define MESSAGE_HAS_CONTROL 2u
+
+struct message_start {
+    struct message_head head;
+    uint32_t role;          /* enum message_role */
+    uint32_t loops;         /* the gateway's event loops, 1 to PERIGEE_LOOPS_MAX */
+    uint64_t instance;      /* of this role: 1, 2, 3 ... in this supervisor's life, unique in the home */
+    uint32_t sandbox;       /* enum perigee_sandbox */
+    uint32_t flags;
+    int64_t started_ns;     /* CLOCK_MONOTONIC of the supervisor's start */
+    char home[MESSAGE_PATH_BYTES];
+    char pop[64];           /* this PoP's name; "local" unless told */
+    char country[4];        /* ISO 3166-1 alpha-2, or empty */
+    char city[64];
+    char zone[256];         /* "perigee.test" */
+    char control[MESSAGE_PATH_BYTES]; /* the agent's way to control: "unix:PATH" or a URL; or empty */
+    char api_host[256];     /* or empty */
+    char libdir[MESSAGE_PATH_BYTES];  /* where the workers are */
+};
+
+enum message_listener_kind { LISTENER_GATEWAY = 1, LISTENER_TLS, LISTENER_CONTROL, LISTENER_ADMIN, LISTENER_DNS };
+
+struct message_listener {
+    struct message_head head;
+    uint32_t kind;
+    uint32_t loop;       /* which loop polls it; several loops may have one address (SO_REUSEPORT) */
+    char address[128];   /* "127.0.0.1:8000", "unix:/path" */
+};
+
+struct message_region {
+    struct message_head head;
+    uint64_t bytes;
+};
+
+struct message_table {
+    struct message_head head;
+    uint64_t number;
+    uint64_t bytes;
+};
+
+struct message_drain {
+    struct message_head head;
+    uint32_t within_ms;
+};
+
+struct message_process {
+    struct message_head head;
+    uint32_t role;            /* enum message_role */
+    uint32_t state;           /* 1 started, 2 ready, 3 exited */
+    int32_t pid;
+    int32_t wait_status;      /* when exited */
+    uint32_t restarts;
+    uint32_t restart_in_ms;   /* when exited: back-off before the next */
+    char name[32];            /* "gateway", "template onnx" */
+    char text[256];           /* library of a template; or why */
+};
+
+struct message_replica {
+    struct message_head head;
+    uint64_t replica;
+};
+
+struct message_revision {
+    struct message_head head;
+    uint64_t revision; /* uid */
+};
+
+struct message_replica_start {
+    struct message_head head;
+    uint64_t replica;          /* id the agent chose: instance << 32 | counter; never again */
+    uint64_t revision;         /* uid: replicas of one revision share its arena */
+    uint64_t memory_bytes_max;
+    uint64_t slot_bytes;
+    uint32_t slots;
+    uint32_t concurrency;
+    uint32_t threads;
+    uint32_t batch_max;
+    char runtime[16];
+    char name[64];             /* "digits-1"; for people */
+    char model_file[256];      /* in the folder given as descriptor */
+};
+
+/* To G: submission page (writable), output region (read-only), arena (writable), then one pipe's read
+ * end for each loop of its lane set. To A: output region (read-only) alone. */
+struct message_replica_added {
+    struct message_head head;
+    uint64_t replica, revision;
+    uint64_t submission_bytes, output_bytes, arena_bytes;
+    uint64_t slot_bytes;
+    uint32_t slots, concurrency, loops;
+    int32_t pid;
+    char runtime[16];
+    char name[64];
+};
+
+/* Why a replica ended, as far as we caused it. */
+#define REPLICA_END_TABLE(X)                                                                       \
+    X(REPLICA_END_ITSELF, "exited by itself")                                                      \
+    X(REPLICA_END_STOPPED, "stopped")                                                              \
+    X(REPLICA_END_TIMEOUT, "did not answer within the endpoint's timeout")                         \
+    X(REPLICA_END_LIED, "wrote what no worker may write")                                          \
+    X(REPLICA_END_STALE, "still held requests of a gateway long gone")                             \
+    X(REPLICA_END_NOT_STARTED, "could not be started")                                             \
+    X(REPLICA_END_UNWANTED, "nobody asked for it")
+
+enum replica_end {
+#define REPLICA_END(end, text) end,
+    REPLICA_END_TABLE(REPLICA_END)
+#undef REPLICA_END
+    REPLICA_ENDS
+};
+
+struct message_replica_kill {
+    struct message_head head;
+    uint64_t replica;
+    uint32_t end; /* enum replica_end */
+    char text[256];
+};
+
+struct message_replica_exited {
+    struct message_head head;
+    uint64_t replica, revision;
+    uint32_t end;             /* enum replica_end */
+    int32_t wait_status;      /* of waitpid; believed */
+    int32_t phase;            /* enum perigee_phase it had reached; a hint */
+    int32_t signal, syscall;  /* from its status page; hints */
+    uint64_t cpu_user_us, cpu_system_us, memory_bytes_max; /* the kernel's */
+    char text[1024];          /* words: the status page's reason, or ours */
+};
+
+#define MESSAGE_LOG_BYTES 4096
+struct message_replica_log {
+    struct message_head head;
+    uint64_t replica;
+    uint32_t bytes;
+    uint32_t dropped;         /* bytes lost before these: the ring was full */
+    char data[MESSAGE_LOG_BYTES];
+};
+
+struct message_arena {
+    struct message_head head;
+    uint64_t revision;
+    uint64_t bytes;           /* each lane has bytes / PERIGEE_LANES_MAX of it, in lane order */
+};
+
+struct message_demand {
+    struct message_head head;
+    uint64_t revision;
+    uint64_t oldest_ms;       /* how long the oldest waits */
+    uint32_t waiting;         /* requests without a replica; 0: used lately */
+    uint32_t running;
+};
+
+enum message_repository_op { REPOSITORY_LOAD = 1, REPOSITORY_UNLOAD };
+
+struct message_repository {
+    struct message_head head;
+    uint64_t request;         /* the gateway's own number */
+    uint64_t endpoint;        /* uid */
+    uint32_t op;
+    uint32_t reserved;
+    char request_id[64];
+};
+
+struct message_repository_done {
+    struct message_head head;
+    uint64_t request;
+    int32_t code;             /* 0 or enum err_code */
+    uint32_t reserved;
+    char text[504];
+};
+
+struct err;
+
+/* Largest payload. */
+union message {
+    struct message_head head;
+#define MESSAGE_MEMBER(type, payload, fds, text) struct payload as_##type;
+    MESSAGE_TABLE(MESSAGE_MEMBER)
+#undef MESSAGE_MEMBER
+};
+
+/* What was received is of a known type, has its size, at most its descriptors, and its strings are
+ * terminated. 0 or ERR_BAD_INPUT. */
+[[nodiscard]] int message_check(const union message *message, size_t size, size_t fd_count,
+                                struct err *err);
+const char *message_name(uint16_t type);
+const char *replica_end_text(uint32_t end);
+size_t message_size(uint16_t type); /* 0: unknown */
+
+#define MESSAGE_INIT(message_type) { .head = { MESSAGE_MAGIC, (message_type), MESSAGE_VERSION } }

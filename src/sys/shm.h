@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * shm.h -- regions of shared memory, by direction: one side writes, the others map read-only.
+ *
+ * Read-only is given as an O_RDONLY reopening of the memfd, so that mapping for writing is EACCES
+ * (dataplane.md 3). Regions do not grow: seals GROW, SHRINK, SEAL. Sparse: pages cost when touched.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct err;
+
+[[nodiscard]] int shm_create(const char *name, size_t bytes, int *ret_fd, struct err *err);
+[[nodiscard]] int shm_reopen_readonly(int fd, int *ret_fd, struct err *err);
+
+/* `bytes` must be the region's whole size; checked against the descriptor and its seals. */
+[[nodiscard]] int shm_map(int fd, size_t bytes, bool writable, void **ret_memory, struct err *err);
+void shm_unmap(void *memory, size_t bytes); /* NULL is allowed */
+
+/* An immutable copy of `data` in a memfd sealed against writing as well (tables). */
+[[nodiscard]] int shm_publish(const char *name, const void *data, size_t bytes, int *ret_fd,
+                              struct err *err);
+/* Maps such a memfd read-only, refusing one that lacks a seal or is larger than `bytes_max`. */
+[[nodiscard]] int shm_map_published(int fd, size_t bytes_max, const void **ret_data, size_t *ret_bytes,
+                                    struct err *err);
+void shm_punch(void *memory, size_t bytes); /* gives whole pages back; they read as zeros (writers only) */
