@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * client.h -- HTTP requests to others from a loop: agent to control, tools, tests.
+ *
+ * Ownership: the caller owns the client, the client its connections. A call is the client's, valid
+ * until on_done has returned. Loop thread only. Connections are kept for reuse, a few per address.
+ */
+#pragma once
+
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "base/err.h"
+#include "base/slice.h"
+#include "io/address.h"
+#include "proto/http.h"
+
+struct http_call;
+struct http_client;
+struct loop;
+struct work_pool;
+
+struct http_client_config {
+    int64_t connect_ms, head_ms, idle_ms; /* 0: 5000, 60000, 4000. head: request out to head in */
+    uint32_t kept_max;                    /* idle connections; 0: 8 */
+    uint64_t head_bytes_max;              /* of an answer; 0: 65536 */
+    struct work_pool *pool;               /* for names that must be looked up; NULL: addresses only */
+};
+
+struct http_call_events {
+    /* The answer's head; not for 1xx. May be NULL. Lives until on_done. */
+    void (*on_head)(struct http_call *call, const struct http_response *response, void *data);
+    void (*on_body)(struct http_call *call, struct slice bytes, void *data); /* now or never */
+    /* Exactly once, the last; err NULL when the answer came whole (whatever its status). */
+    void (*on_done)(struct http_call *call, const struct err *err, void *data);
+};
+
+struct http_request_spec {
+    const struct address *address;  /* or NULL, and */
+    struct slice host;              /* a name or address, */
+    uint16_t port;                  /* and port */
+    struct slice authority;         /* the Host line; empty: made from the above */
+    const char *method;
+    struct slice target;            /* "/path?query", escaped */
+    const struct http_header *headers; /* copied */
+    size_t header_count;
+    struct slice body;              /* borrowed until on_done */
+    /* Or written piece by piece: with http_call_write() and http_call_end(). */
+    bool streamed;
+    uint64_t content_length;        /* of a streamed body; HTTP_LENGTH_UNKNOWN: chunked */
+    int64_t timeout_ms;             /* for all of it; 0: none */
+    int64_t silence_ms;             /* without a byte of the answer's body; 0: none. For watches. */
+};
+
+/* "http://host[:port]/base" or "unix:PATH" into spec's address or host, port, authority; returns the
+ * path in *ret_base ("" or "/x" without a slash at the end). The slices point into url. */
+struct http_url {
+    struct address address; /* kind ADDRESS_NONE: look host up */
+    struct slice host, authority, base;
+    uint16_t port;
+};
+[[nodiscard]] int http_url_parse(struct slice url, struct http_url *ret, struct err *err);
+
+struct http_client *http_client_new(struct loop *loop, const struct http_client_config *config);
+/* Calls under way end with ERR_CANCELED before it returns. NULL is allowed. */
+void http_client_free(struct http_client *client);
+
+struct http_call *http_client_call(struct http_client *client, const struct http_request_spec *spec,
+                                   const struct http_call_events *events, void *data);
+void http_call_cancel(struct http_call *call); /* on_done(ERR_CANCELED) follows, not from inside */
+
+/* Streamed bodies. Bytes stay until on_written (may be NULL: until on_done). May begin at once. */
+typedef void (*http_call_written_cb)(struct http_call *call, const struct err *err, void *data);
+void http_call_write(struct http_call *call, const struct iovec *iovecs, size_t count,
+                     http_call_written_cb on_written, void *data);
+void http_call_end(struct http_call *call);
+
+/* Back-pressure on the answer's body. */
+void http_call_pause(struct http_call *call);
+void http_call_resume(struct http_call *call);

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * socket.h -- byte streams over connected sockets, listeners over descriptors that already listen,
+ * watches over any descriptor. Loop thread only.
+ *
+ * A stream is a vtable, so that TLS can stand where TCP stands: what is above sees stream_*() alone.
+ * Reading asks its reader where the bytes shall go right before it reads, so that a body is read
+ * straight to its place. Writing is by reference: the bytes stay as they are until on_written.
+ * Contract of every call with a callback: exactly once, never before the call has returned,
+ * ERR_CANCELED after stream_close(), nothing alive after it.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/uio.h>
+
+#include "base/err.h"
+#include "io/address.h"
+#include "io/loop.h"
+
+struct stream;
+
+/* ---- reading ------------------------------------------------------------------------------ */
+struct stream_reader {
+    /* Where the next bytes go. Size 0: not now, reading stops until stream_read_start(). */
+    void (*on_space)(void *data, struct iovec *ret_space);
+    void (*on_read)(void *data, size_t bytes); /* that many stand at what on_space gave; > 0 */
+    /* The peer sends no more (err NULL), or the connection is broken. Comes once, is the last. */
+    void (*on_read_end)(void *data, const struct err *err);
+};
+
+/* ---- writing ------------------------------------------------------------------------------ */
+/* One write under way; the caller's memory until on_written has been called. */
+struct stream_write {
+    void (*on_written)(struct stream_write *write, const struct err *err, void *data);
+    void *data;
+    /* the implementation's own from here */
+    struct stream *stream;
+    struct list link;
+    const struct err *failed;
+    size_t bytes;
+    void *more[26]; /* room for the implementation's request */
+};
+
+enum { STREAM_WRITE_IOVECS_MAX = 64 };
+
+/* ---- what an implementation offers -------------------------------------------------------- */
+struct stream_type {
+    const char *name;
+    void (*read_start)(struct stream *self);
+    void (*read_stop)(struct stream *self);
+    void (*write)(struct stream *self, struct stream_write *write, const struct iovec *iovecs,
+                  size_t count);
+    void (*shutdown)(struct stream *self);
+    void (*close)(struct stream *self);
+};
+
+struct stream {
+    const struct stream_type *type;
+    struct loop *loop; /* borrowed */
+    const struct stream_reader *reader;
+    void *reader_data;
+    struct address peer;
+    size_t write_bytes;  /* given to stream_write() and not yet with the kernel */
+    bool reading, closing, read_ended;
+};
+
+/* Takes the connected descriptor over. `peer` NULL: it is asked for. Sets TCP_NODELAY. */
+struct stream *stream_open(struct loop *loop, int fd, const struct address *peer);
+
+/* The reader and its data stay for the stream's life. */
+void stream_set_reader(struct stream *stream, const struct stream_reader *reader, void *data);
+void stream_read_start(struct stream *stream); /* again is harmless, as is stop */
+void stream_read_stop(struct stream *stream);
+
+/* The kernel is tried at once; what it does not take waits. `write` has on_written and data set;
+ * the iovec array itself may go when the call returns, the bytes may not. */
+void stream_write(struct stream *stream, struct stream_write *write, const struct iovec *iovecs,
+                  size_t count);
+static inline size_t stream_write_bytes(const struct stream *stream)
+{
+    return stream->write_bytes;
+}
+/* After what is queued has gone, tells the peer that no more comes. */
+void stream_shutdown(struct stream *stream);
+/* Ends all: queued writes get ERR_CANCELED (soon, not now), the reader hears nothing more. The stream
+ * frees itself; the caller forgets it now. */
+void stream_close(struct stream *stream);
+
+/* ---- connecting --------------------------------------------------------------------------- */
+struct stream_connect;
+typedef void (*stream_connected_cb)(struct stream *stream, const struct err *err, void *data);
+/* stream is NULL when err is set. No timeout of its own: a timer and stream_connect_cancel(). */
+struct stream_connect *stream_connect(struct loop *loop, const struct address *address,
+                                      stream_connected_cb on_connected, void *data);
+void stream_connect_cancel(struct stream_connect *connect); /* on_connected with ERR_CANCELED */
+
+/* ---- listening ---------------------------------------------------------------------------- */
+struct listener;
+typedef void (*listener_accepted_cb)(struct stream *stream, void *data);
+/* The descriptor stays the caller's and listens already; it is made non-blocking. Several loops may
+ * have listeners over one descriptor. */
+struct listener *listener_new(struct loop *loop, int fd, listener_accepted_cb on_accepted,
+                              void *data);
+void listener_pause(struct listener *listener);  /* the backlog keeps what comes */
+void listener_resume(struct listener *listener);
+void listener_free(struct listener *listener); /* NULL is allowed; the descriptor stays open */
+
+/* ---- watching: pipes, SEQPACKET channels, pidfds ------------------------------------------- */
+struct watch;
+enum { WATCH_READ = 1, WATCH_WRITE = 2, WATCH_HANGUP = 4 };
+/* `events` says what is so; level-triggered: the callback reads until EAGAIN or is called again.
+ * An error on the descriptor comes as WATCH_READ | WATCH_HANGUP. */
+typedef void (*watch_cb)(struct watch *watch, unsigned events, void *data);
+/* The descriptor stays the caller's; it is closed after watch_free(). */
+struct watch *watch_new(struct loop *loop, int fd, unsigned events, watch_cb on_event, void *data);
+void watch_set(struct watch *watch, unsigned events); /* 0: nothing for now */
+void watch_free(struct watch *watch);                 /* NULL is allowed */
