@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * endpoint.h -- an endpoint's spec (docs/spec.md): read, checked, compared, printed.
+ *
+ * One table of options (endpoint_options) gives the parser, the range checks, the diff, the
+ * printers and docs/spec.md. A spec is plain data: everything it points to lies in the arena it was
+ * read into. Strings are slices, terminated as well. Pure; any thread.
+ *
+ * Two parts: *what runs* (any change is a new revision) and *how it is governed* (at once).
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <yyjson.h>
+
+#include "base/slice.h"
+
+struct arena;
+struct err;
+
+#define ENDPOINT_SPEC_VERSION 1
+
+struct spec_strings {
+    const struct slice *items;
+    size_t count;
+};
+
+struct spec_pair {
+    struct slice key, value;
+};
+
+struct spec_pairs {
+    const struct spec_pair *items; /* sorted by key */
+    size_t count;
+};
+
+/* Enough to be exact: sizes in bytes, times in nanoseconds, cpu in thousandths. */
+struct endpoint_spec {
+    uint64_t version;
+    struct slice kind; /* "endpoint" */
+    struct slice name;
+    struct slice project;
+    struct spec_pairs labels;
+
+    /* What runs. */
+    struct slice model;    /* path as written (CLI) or "sha256:HEX" (stored) */
+    struct slice source;   /* where model came from, as the user wrote it; may be empty */
+    struct slice runtime;  /* empty: from the file */
+    struct slice protocol; /* "oip" */
+    struct {
+        uint64_t cpu_milli;
+        uint64_t memory_bytes;
+        struct slice accelerator; /* "none" */
+    } flavor;
+    struct slice warmup; /* "zeros" */
+
+    /* How it is governed. */
+    struct {
+        uint64_t min, max;
+        uint64_t concurrency; /* requests one replica may hold */
+    } scale;
+    struct {
+        uint64_t depth;
+        uint64_t timeout_ns, cold_ns;
+    } queue;
+    uint64_t timeout_ns;
+    struct {
+        uint64_t body_bytes;
+    } limits;
+    struct {
+        struct slice mode; /* "open" */
+    } access;
+    struct {
+        struct spec_strings origins;
+    } cors;
+    struct spec_strings domains;
+    struct spec_strings aliases;
+
+    struct slice unknown; /* SPEC_KEEP_UNKNOWN: what was not known, as a JSON object; else empty */
+};
+
+/* --- the table ----------------------------------------------------------------------------- */
+
+enum option_type {
+    OPTION_UINT,   /* integer */
+    OPTION_BYTES,  /* 64MiB */
+    OPTION_TIME,   /* 30s */
+    OPTION_CPU,    /* 0.5 or 500m */
+    OPTION_TEXT,   /* any string of up to `max` bytes */
+    OPTION_CHOICE, /* one of `choices` */
+    OPTION_NAME,   /* interfaces.md 2 */
+    OPTION_PROJECT,
+    OPTION_NAMES,   /* list of model names */
+    OPTION_HOSTS,   /* list of host names */
+    OPTION_ORIGINS, /* list of scheme://host[:port] */
+    OPTION_LABELS,  /* map of strings */
+    OPTION_ANY,     /* not-yet and reserved keys: whatever it is */
+};
+
+enum option_part { OPTION_IDENTITY, OPTION_WHAT_RUNS, OPTION_GOVERNED };
+enum option_status { OPTION_LIVE, OPTION_NOT_YET, OPTION_RESERVED };
+
+struct option {
+    const char *key; /* "queue.depth" */
+    enum option_type type;
+    enum option_part part;
+    enum option_status status;
+    size_t offset;        /* in struct endpoint_spec */
+    uint64_t min, max;    /* number types: the value; OPTION_TEXT: bytes; lists: max is the count */
+    const char *fallback; /* default as a person writes it; NULL: none */
+    const char *choices;  /* "oip|openai|http"; live ones first, those behind ';' are not yet */
+    const char *help;
+};
+
+extern const struct option endpoint_options[];
+extern const size_t endpoint_option_count;
+
+/* --- reading ------------------------------------------------------------------------------- */
+
+enum {
+    SPEC_KEEP_UNKNOWN =
+        1, /* a PoP that reads a newer spec: unknown and not-yet keys go to ->unknown */
+    SPEC_NAME_OPTIONAL = 2, /* the name comes from elsewhere (the URL, an argument) */
+};
+
+/* Everything absent gets its default. Checks types, ranges, names and what stands across keys.
+ * Errors name the key's path, e.g. "queue.depth: 7x is ...". */
+[[nodiscard]] int endpoint_spec_parse(struct arena *arena, yyjson_val *tree, unsigned flags,
+                                      struct endpoint_spec *ret_spec, struct err *err);
+
+enum spec_form { SPEC_YAML, SPEC_JSON };
+
+struct endpoint_specs {
+    struct endpoint_spec *items;
+    size_t count;
+};
+
+/* A file: YAML of several documents, or one JSON object (or an array of them). YAML errors say
+ * the line. At least one document. */
+[[nodiscard]] int endpoint_spec_parse_text(struct arena *arena, struct slice text,
+                                           enum spec_form form, unsigned flags,
+                                           struct endpoint_specs *ret_specs, struct err *err);
+
+/* All defaults; name, project `default`. */
+void endpoint_spec_defaults(struct endpoint_spec *ret_spec);
+
+/* What parse() checked at its end; for specs changed in code. */
+[[nodiscard]] int endpoint_spec_check(const struct endpoint_spec *spec, struct err *err);
+
+/* RFC 7396 on the JSON form: null puts a key back to its default. */
+[[nodiscard]] int endpoint_spec_patch(struct arena *arena, const struct endpoint_spec *spec,
+                                      yyjson_val *patch, struct endpoint_spec *ret_spec,
+                                      struct err *err);
+
+/* --- printing and comparing ------------------------------------------------------------------ */
+
+enum { SPEC_WITH_DEFAULTS = 1 }; /* else keys that have their default value are left out */
+
+yyjson_mut_val *endpoint_spec_tree(yyjson_mut_doc *doc, const struct endpoint_spec *spec,
+                                   unsigned flags);
+struct slice endpoint_spec_json(struct arena *arena, const struct endpoint_spec *spec,
+                                unsigned flags);
+struct slice endpoint_spec_yaml(struct arena *arena, const struct endpoint_spec *spec,
+                                unsigned flags);
+/* Only what runs, defaults written out, keys sorted as in the table: equal text, equal revision. */
+struct slice endpoint_spec_what_runs(struct arena *arena, const struct endpoint_spec *spec);
+
+struct spec_change {
+    const char *key;
+    enum option_part part;
+    struct slice before, after; /* JSON text of the values, defaults written out */
+};
+
+struct spec_changes {
+    const struct spec_change *items;
+    size_t count;
+    bool new_revision; /* one of them is of what runs */
+};
+
+struct spec_changes endpoint_spec_diff(struct arena *arena, const struct endpoint_spec *before,
+                                       const struct endpoint_spec *after);
+
+/* docs/spec.md, whole. */
+struct slice endpoint_spec_docs(struct arena *arena);
+
+/* --- names (interfaces.md 2) ----------------------------------------------------------------- */
+
+[[nodiscard]] int spec_check_endpoint_name(struct slice name, struct err *err);
+[[nodiscard]] int spec_check_project_name(struct slice name, struct err *err);
+/* PoPs, keys, flavors, secrets; `what` begins the message ("PoP name"). */
+[[nodiscard]] int spec_check_name(struct slice name, const char *what, struct err *err);
