@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+# Thin: each target is a script of tools/, which can be called by itself.
+PREFIX ?= /usr/local
+DESTDIR ?=
+export PREFIX DESTDIR
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.* ## /  make \1\t/p' Makefile | expand -t 20
+
+run: ## build, start Perigee, deploy the bundled model, ask it (ONCE=1: end after the answer)
+	@tools/run
+
+test: ## what every change must pass, under 15 minutes; ends with the sum
+	@tools/run-tests
+
+test-all: ## test, and the whole matrix, TSan, clang-tidy, 5 minutes a fuzz target
+	@tools/run-tests --all
+
+build: ## the program, as build/perigee
+	@tools/build
+
+bench: ## one table: the gateway beside in-process ONNX Runtime and nginx
+	@tools/run-bench
+
+lint: ## include order, lengths, banned calls; clang-format and clang-tidy
+	@tools/run-lint
+
+fuzz: ## fuzz every parser of outside bytes, 5 minutes each (SECONDS_EACH=300)
+	@tools/run-fuzz
+
+install: build ## into DESTDIR/PREFIX (PREFIX=/usr/local)
+	@tools/install
+
+clean: ## remove what was built here; the cache of dependencies stays
+	@rm -rf build build-*
+
+.PHONY: help run test test-all build bench lint fuzz install clean
