@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of the system tests: the real binaries ($PERIGEE_BIN) over real sockets."""
+import os
+import pathlib
+import shutil
+import tempfile
+
+import pytest
+
+from deadline import become_subreaper
+from perigee import DIGITS, PROGRAM, Perigee
+
+
+def pytest_configure(config):
+    become_subreaper()
+    if not PROGRAM.exists():
+        pytest.exit(f"there is no {PROGRAM}: run `make build`, or set PERIGEE_BIN", 2)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    if report.failed:
+        for name in ("perigee", "new_perigee"):
+            fixture = item.funcargs.get(name) if hasattr(item, "funcargs") else None
+            for one in [fixture] if isinstance(fixture, Perigee) else getattr(fixture, "made", []):
+                if one.log.exists():
+                    report.sections.append((f"log of {one.home}", one.tail()))
+
+
+def _scratch():
+    """A folder with a short path: Unix sockets allow 107 bytes."""
+    return pathlib.Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+
+
+@pytest.fixture
+def scratch():
+    folder = _scratch()
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _homes(folder, made):
+    def new(*arguments, start=True):
+        home = folder / f"h{len(made)}"
+        home.mkdir(mode=0o700)
+        one = Perigee(home, arguments)
+        made.append(one)
+        return one.start() if start else one
+
+    new.made = made
+    return new
+
+
+def _end(made):
+    faults = []
+    for one in made:
+        try:
+            one.stop()
+        except AssertionError as fault:
+            faults.append(str(fault))
+    assert not faults, "\n".join(faults)
+
+
+@pytest.fixture(scope="module")
+def perigee():
+    """One running Perigee for the tests of a file; each leaves it as it found it."""
+    folder, made = _scratch(), []
+    try:
+        yield _homes(folder, made)()
+        _end(made)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def new_perigee(scratch):
+    """new_perigee(*arguments, start=True) makes one with a home of its own, ended afterwards."""
+    new = _homes(scratch, [])
+    yield new
+    _end(new.made)
+
+
+@pytest.fixture(scope="module")
+def digits(perigee):
+    """The bundled model, deployed and ready, as endpoint `digits`."""
+    perigee.cli("deploy", "digits", "--model", DIGITS / "digits.onnx")
+    return "digits"
+
+
+@pytest.fixture(scope="session")
+def testdata():
+    """ONNX's operator cases: .../node/test_NAME/{model.onnx, test_data_set_0/*.pb}."""
+    folder = os.environ.get("PERIGEE_TESTDATA")
+    if not folder:
+        pytest.skip("PERIGEE_TESTDATA is not set: run the tests with tools/run-tests")
+    return pathlib.Path(folder) / "onnx"
