@@ -117,7 +117,7 @@ struct message_drain {
 struct message_process {
     struct message_head head;
     uint32_t role;            /* enum message_role */
-    uint32_t state;           /* 1 started, 2 ready, 3 exited */
+    uint32_t state;           /* enum process_state */
     int32_t pid;
     int32_t wait_status;      /* when exited */
     uint32_t restarts;
@@ -258,5 +258,12 @@ union message {
 const char *message_name(uint16_t type);
 const char *replica_end_text(uint32_t end);
 size_t message_size(uint16_t type); /* 0: unknown */
+
+/* The metrics region that S makes for G: sparse, so that unused slots cost nothing. */
+#define METRICS_REGION_BYTES (UINT64_C(64) << 20)
+
+/* state of MESSAGE_PROCESS */
+enum process_state { PROCESS_STARTED = 1, PROCESS_READY, PROCESS_EXITED };
+const char *role_name(uint32_t role); /* "gateway", "pop", "control", "dns", "template"; "?" */
 
 #define MESSAGE_INIT(message_type) { .head = { MESSAGE_MAGIC, (message_type), MESSAGE_VERSION } }
