@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One walk over everything, so that no reader needs a check of its own: after table_check() every
+ * offset is inside, every row number exists, and every list that is searched is sorted. The walk
+ * reads sealed memory (or a private copy): what was checked does not change.
+ */
+#include "contract/table.h"
+
+#include <string.h>
+
+#include "base/err.h"
+#include "contract/ring.h"
+
+/* Beyond any sensible value, and far from overflowing when multiplied by 1000. */
+#define TABLE_TIME_US_MAX (INT64_C(366) * 86'400 * 1'000'000)
+#define TABLE_ROWS_MAX (1u << 22)
+
+static bool text_inside(const struct table_head *table, struct table_text text)
+{
+    return text.offset <= table->bytes && text.bytes <= table->bytes - text.offset;
+}
+
+static bool rows_inside(const struct table_head *table, struct table_range rows, size_t size)
+{
+    return rows.count <= TABLE_ROWS_MAX && rows.offset % 8 == 0 && rows.offset <= table->bytes &&
+           rows.count <= (table->bytes - rows.offset) / size;
+}
+
+static int slice_compare(struct slice a, struct slice b)
+{
+    size_t common = a.size < b.size ? a.size : b.size;
+    int order = common ? memcmp(a.data, b.data, common) : 0;
+
+    return order ? order : (a.size > b.size) - (a.size < b.size);
+}
+
+static int pair_compare(struct slice a, struct slice a_name, struct slice b, struct slice b_name)
+{
+    int order = slice_compare(a, b);
+
+    return order ? order : slice_compare(a_name, b_name);
+}
+
+static const struct table_host *host_row(const struct table_head *table, uint32_t row)
+{
+    return (const struct table_host *)((const char *)table + table->hosts.offset) + row;
+}
+
+static const struct table_alias *alias_row(const struct table_head *table, uint32_t row)
+{
+    return (const struct table_alias *)((const char *)table + table->aliases.offset) + row;
+}
+
+static struct slice origin_row(const struct table_head *table, uint32_t row)
+{
+    return table_text(
+        table, ((const struct table_text *)((const char *)table + table->origins.offset))[row]);
+}
+
+static int head_check(struct slice bytes, struct err *err)
+{
+    const struct table_head *table = (const struct table_head *)(const void *)bytes.data;
+
+    if (bytes.size < sizeof *table || bytes.size > TABLE_BYTES_MAX || (uintptr_t)table % 8 != 0)
+        return err_set(err, ERR_BAD_INPUT, "table: %zu bytes are no table", bytes.size);
+    if (table->magic != TABLE_MAGIC)
+        return err_set(err, ERR_BAD_INPUT, "table: it does not begin as one");
+    if (table->version != TABLE_VERSION)
+        return err_set(err, ERR_BAD_INPUT, "table: version %u, this program reads %u",
+                       table->version, TABLE_VERSION);
+    if (table->bytes != bytes.size)
+        return err_set(err, ERR_BAD_INPUT, "table: says %llu bytes and has %zu",
+                       (unsigned long long)table->bytes, bytes.size);
+    if (!text_inside(table, table->zone) || !text_inside(table, table->pop) ||
+        !text_inside(table, table->country))
+        return err_set(err, ERR_BAD_INPUT, "table: a text of the head is outside");
+    if (!rows_inside(table, table->endpoints, sizeof(struct table_endpoint)) ||
+        !rows_inside(table, table->revisions, sizeof(struct table_revision)) ||
+        !rows_inside(table, table->hosts, sizeof(struct table_host)) ||
+        !rows_inside(table, table->aliases, sizeof(struct table_alias)) ||
+        !rows_inside(table, table->origins, sizeof(struct table_text)))
+        return err_set(err, ERR_BAD_INPUT, "table: rows are outside");
+    return 0;
+}
+
+static bool span_inside(uint32_t first, uint32_t count, uint32_t all)
+{
+    return first <= all && count <= all - first;
+}
+
+static bool time_right(uint64_t us)
+{
+    return us <= TABLE_TIME_US_MAX;
+}
+
+static int endpoint_check(const struct table_head *table, uint32_t row, struct err *err)
+{
+    const struct table_endpoint *endpoint = table_endpoint(table, row);
+
+    if (!text_inside(table, endpoint->name) || !text_inside(table, endpoint->project) ||
+        endpoint->name.bytes == 0 || endpoint->project.bytes == 0)
+        return err_set(err, ERR_BAD_INPUT, "table: a name of endpoint %u is outside", row);
+    if (row > 0) {
+        const struct table_endpoint *before = table_endpoint(table, row - 1);
+        if (pair_compare(table_text(table, before->project), table_text(table, before->name),
+                         table_text(table, endpoint->project),
+                         table_text(table, endpoint->name)) >= 0)
+            return err_set(err, ERR_BAD_INPUT, "table: endpoint %u is out of order", row);
+    }
+    if (!span_inside(endpoint->revision_first, endpoint->revision_count, table->revisions.count) ||
+        !span_inside(endpoint->origin_first, endpoint->origin_count, table->origins.count))
+        return err_set(err, ERR_BAD_INPUT, "table: rows of endpoint %u are outside", row);
+    if (endpoint->serving != TABLE_NONE &&
+        (endpoint->serving < endpoint->revision_first ||
+         endpoint->serving - endpoint->revision_first >= endpoint->revision_count))
+        return err_set(err, ERR_BAD_INPUT, "table: endpoint %u serves what is not its own", row);
+    if (endpoint->state != TABLE_ENDPOINT_RUNNING && endpoint->state != TABLE_ENDPOINT_STOPPED)
+        return err_set(err, ERR_BAD_INPUT, "table: endpoint %u has state %u", row, endpoint->state);
+    if (endpoint->concurrency == 0 || !time_right(endpoint->queue_timeout_us) ||
+        !time_right(endpoint->queue_cold_us) || !time_right(endpoint->timeout_us))
+        return err_set(err, ERR_BAD_INPUT, "table: endpoint %u has a limit out of range", row);
+    return 0;
+}
+
+static int revision_check(const struct table_head *table, uint32_t row, struct err *err)
+{
+    const struct table_revision *revision = table_revision(table, row);
+
+    if (!text_inside(table, revision->runtime) || !text_inside(table, revision->digest) ||
+        !text_inside(table, revision->model) || !text_inside(table, revision->message))
+        return err_set(err, ERR_BAD_INPUT, "table: a text of revision %u is outside", row);
+    if (revision->endpoint >= table->endpoints.count)
+        return err_set(err, ERR_BAD_INPUT, "table: revision %u has no endpoint", row);
+    const struct table_endpoint *endpoint = table_endpoint(table, revision->endpoint);
+    if (row < endpoint->revision_first ||
+        row - endpoint->revision_first >= endpoint->revision_count)
+        return err_set(err, ERR_BAD_INPUT, "table: revision %u is not its endpoint's", row);
+    if (revision->number == 0)
+        return err_set(err, ERR_BAD_INPUT, "table: revision %u has no number", row);
+    if (row > endpoint->revision_first &&
+        table_revision(table, row - 1)->number >= revision->number)
+        return err_set(err, ERR_BAD_INPUT, "table: revision %u is out of order", row);
+    if (revision->model.bytes == 0)
+        return 0;
+    if (revision->model.offset % 8 != 0)
+        return err_set(err, ERR_BAD_INPUT, "table: the model of revision %u is not aligned", row);
+    const void *model = (const char *)table + revision->model.offset;
+    if (model_check(model, revision->model.bytes, err) < 0)
+        return err_wrap(err, "table: revision %u", row);
+    return 0;
+}
+
+static int names_check(const struct table_head *table, struct err *err)
+{
+    for (uint32_t i = 0; i < table->hosts.count; i++) {
+        const struct table_host *host = host_row(table, i);
+        if (!text_inside(table, host->name) || host->endpoint >= table->endpoints.count)
+            return err_set(err, ERR_BAD_INPUT, "table: host %u is outside", i);
+        if (i > 0 && slice_compare(table_text(table, host_row(table, i - 1)->name),
+                                   table_text(table, host->name)) >= 0)
+            return err_set(err, ERR_BAD_INPUT, "table: host %u is out of order", i);
+    }
+    for (uint32_t i = 0; i < table->aliases.count; i++) {
+        const struct table_alias *alias = alias_row(table, i);
+        if (!text_inside(table, alias->project) || !text_inside(table, alias->name) ||
+            alias->endpoint >= table->endpoints.count)
+            return err_set(err, ERR_BAD_INPUT, "table: alias %u is outside", i);
+        if (i == 0)
+            continue;
+        const struct table_alias *before = alias_row(table, i - 1);
+        if (pair_compare(table_text(table, before->project), table_text(table, before->name),
+                         table_text(table, alias->project), table_text(table, alias->name)) >= 0)
+            return err_set(err, ERR_BAD_INPUT, "table: alias %u is out of order", i);
+    }
+    const struct table_text *origins =
+        (const struct table_text *)((const char *)table + table->origins.offset);
+    for (uint32_t i = 0; i < table->origins.count; i++)
+        if (!text_inside(table, origins[i]))
+            return err_set(err, ERR_BAD_INPUT, "table: origin %u is outside", i);
+    return 0;
+}
+
+int table_check(struct slice bytes, struct err *err)
+{
+    int r = head_check(bytes, err);
+
+    if (r < 0)
+        return r;
+    const struct table_head *table = (const struct table_head *)(const void *)bytes.data;
+    for (uint32_t i = 0; i < table->endpoints.count && r == 0; i++)
+        r = endpoint_check(table, i, err);
+    for (uint32_t i = 0; i < table->revisions.count && r == 0; i++)
+        r = revision_check(table, i, err);
+    return r < 0 ? r : names_check(table, err);
+}
+
+uint32_t table_find_endpoint(const struct table_head *table, struct slice project,
+                             struct slice name)
+{
+    uint32_t low = 0, high = table->endpoints.count;
+
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        const struct table_endpoint *row = table_endpoint(table, middle);
+        int order = pair_compare(project, name, table_text(table, row->project),
+                                 table_text(table, row->name));
+        if (order == 0)
+            return middle;
+        if (order < 0)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return TABLE_NONE;
+}
+
+uint32_t table_find_alias(const struct table_head *table, struct slice project, struct slice name)
+{
+    uint32_t low = 0, high = table->aliases.count;
+
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        const struct table_alias *row = alias_row(table, middle);
+        int order = pair_compare(project, name, table_text(table, row->project),
+                                 table_text(table, row->name));
+        if (order == 0)
+            return row->endpoint;
+        if (order < 0)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return TABLE_NONE;
+}
+
+uint32_t table_find_host(const struct table_head *table, struct slice host)
+{
+    uint32_t low = 0, high = table->hosts.count;
+
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        const struct table_host *row = host_row(table, middle);
+        int order = slice_compare(host, table_text(table, row->name));
+        if (order == 0)
+            return row->endpoint;
+        if (order < 0)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return TABLE_NONE;
+}
+
+uint32_t table_find_revision(const struct table_head *table, const struct table_endpoint *endpoint,
+                             uint32_t number)
+{
+    uint32_t low = endpoint->revision_first;
+    uint32_t high = low + endpoint->revision_count;
+
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        uint32_t found = table_revision(table, middle)->number;
+        if (found == number)
+            return middle;
+        if (number < found)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return TABLE_NONE;
+}
+
+bool table_origin_allowed(const struct table_head *table, const struct table_endpoint *endpoint,
+                          struct slice origin)
+{
+    for (uint32_t i = 0; i < endpoint->origin_count; i++) {
+        struct slice allowed = origin_row(table, endpoint->origin_first + i);
+        if (slice_is(allowed, "*") || slice_equal_nocase(allowed, origin))
+            return true;
+    }
+    return false;
+}
+
+const struct perigee_model *table_model(const struct table_head *table,
+                                        const struct table_revision *revision)
+{
+    if (revision->model.bytes == 0)
+        return NULL;
+    return (const struct perigee_model *)(const void *)((const char *)table +
+                                                        revision->model.offset);
+}

@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The table in two passes over a sorted copy of the source: count, then place. Texts go behind the
+ * rows; models stand on 8-byte boundaries so that they are read in place.
+ */
+#include "contract/table.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/err.h"
+
+struct claim { /* a domain or an alias, with who wants it */
+    struct slice project, name;
+    uint64_t uid;
+    uint32_t endpoint;
+};
+
+struct builder {
+    char *data;
+    uint64_t used, room;
+};
+
+static int order_slices(struct slice a, struct slice b)
+{
+    size_t common = a.size < b.size ? a.size : b.size;
+    int order = common ? memcmp(a.data, b.data, common) : 0;
+
+    return order ? order : (a.size > b.size) - (a.size < b.size);
+}
+
+static int order_endpoints(const void *a, const void *b)
+{
+    const struct table_source_endpoint *x = *(const struct table_source_endpoint *const *)a;
+    const struct table_source_endpoint *y = *(const struct table_source_endpoint *const *)b;
+    int order = order_slices(x->project, y->project);
+
+    return order ? order : order_slices(x->name, y->name);
+}
+
+static int order_revisions(const void *a, const void *b)
+{
+    uint32_t x = (*(const struct table_source_revision *const *)a)->number;
+    uint32_t y = (*(const struct table_source_revision *const *)b)->number;
+
+    return (x > y) - (x < y);
+}
+
+static int order_claims(const void *a, const void *b)
+{
+    const struct claim *x = a, *y = b;
+    int order = order_slices(x->project, y->project);
+
+    if (order == 0)
+        order = order_slices(x->name, y->name);
+    return order ? order : (x->uid > y->uid) - (x->uid < y->uid);
+}
+
+/* Sorted by name; of equal ones the first (lowest uid) stays. Returns how many are left. */
+static size_t claims_settle(struct claim *claims, size_t count)
+{
+    size_t kept = 0;
+
+    if (count > 1)
+        qsort(claims, count, sizeof *claims, order_claims);
+    for (size_t i = 0; i < count; i++)
+        if (kept == 0 || !slice_equal(claims[kept - 1].project, claims[i].project) ||
+            !slice_equal(claims[kept - 1].name, claims[i].name))
+            claims[kept++] = claims[i];
+    return kept;
+}
+
+static struct table_text builder_text(struct builder *builder, struct slice text)
+{
+    struct table_text place = { (uint32_t)builder->used, (uint32_t)text.size };
+
+    assert(text.size <= builder->room - builder->used);
+    if (text.size)
+        memcpy(builder->data + builder->used, text.data, text.size);
+    builder->used += text.size;
+    return place;
+}
+
+static struct table_text builder_model(struct builder *builder, struct slice model)
+{
+    builder->used = (builder->used + 7) & ~UINT64_C(7);
+    return builder_text(builder, model);
+}
+
+static struct table_range builder_rows(struct builder *builder, size_t count, size_t bytes)
+{
+    builder->used = (builder->used + 7) & ~UINT64_C(7);
+    struct table_range rows = { (uint32_t)builder->used, (uint32_t)count };
+    builder->used += count * bytes;
+    assert(builder->used <= builder->room);
+    return rows;
+}
+
+struct counts {
+    size_t revisions, domains, aliases, origins;
+    uint64_t bytes;
+};
+
+static struct counts source_count(const struct table_source *source)
+{
+    struct counts counts = { .bytes = sizeof(struct table_head) + 64 + source->zone.size +
+                                      source->pop.size + source->country.size };
+
+    for (size_t i = 0; i < source->endpoint_count; i++) {
+        const struct table_source_endpoint *e = &source->endpoints[i];
+        counts.revisions += e->revision_count;
+        counts.domains += e->domain_count;
+        counts.aliases += e->alias_count;
+        counts.origins += e->origin_count;
+        counts.bytes += sizeof(struct table_endpoint) + e->name.size + e->project.size;
+        for (size_t k = 0; k < e->revision_count; k++)
+            counts.bytes += sizeof(struct table_revision) + e->revisions[k].runtime.size +
+                            e->revisions[k].digest.size + e->revisions[k].model.size + 8 +
+                            e->revisions[k].message.size;
+        for (size_t k = 0; k < e->domain_count; k++)
+            counts.bytes += sizeof(struct table_host) + e->domains[k].size;
+        for (size_t k = 0; k < e->alias_count; k++)
+            counts.bytes += sizeof(struct table_alias) + e->aliases[k].size + e->project.size;
+        for (size_t k = 0; k < e->origin_count; k++)
+            counts.bytes += sizeof(struct table_text) + e->origins[k].size;
+    }
+    return counts;
+}
+
+static void endpoint_place(struct builder *builder, struct table_head *table, uint32_t row,
+                           const struct table_source_endpoint *source)
+{
+    struct table_endpoint *endpoint =
+        (struct table_endpoint *)(void *)(builder->data + table->endpoints.offset) + row;
+
+    endpoint->uid = source->uid;
+    endpoint->name = builder_text(builder, source->name);
+    endpoint->project = builder_text(builder, source->project);
+    endpoint->state = source->state;
+    endpoint->metrics_slot = source->metrics_slot;
+    endpoint->serving = TABLE_NONE;
+    endpoint->queue_depth = source->queue_depth;
+    endpoint->concurrency = source->concurrency;
+    endpoint->queue_timeout_us = source->queue_timeout_us;
+    endpoint->queue_cold_us = source->queue_cold_us;
+    endpoint->timeout_us = source->timeout_us;
+    endpoint->body_bytes_max = source->body_bytes_max;
+    endpoint->queue_bytes_max = source->queue_bytes_max;
+    endpoint->origin_first = table->origins.count;
+    endpoint->origin_count = (uint32_t)source->origin_count;
+    struct table_text *origins =
+        (struct table_text *)(void *)(builder->data + table->origins.offset);
+    for (size_t i = 0; i < source->origin_count; i++)
+        origins[table->origins.count++] = builder_text(builder, source->origins[i]);
+}
+
+static void revisions_place(struct arena *arena, struct builder *builder, struct table_head *table,
+                            uint32_t row, const struct table_source_endpoint *source)
+{
+    struct table_endpoint *endpoint =
+        (struct table_endpoint *)(void *)(builder->data + table->endpoints.offset) + row;
+    const struct table_source_revision **sorted =
+        ARENA_ARRAY(arena, const struct table_source_revision *, source->revision_count + 1);
+
+    for (size_t i = 0; i < source->revision_count; i++)
+        sorted[i] = &source->revisions[i];
+    if (source->revision_count > 1)
+        qsort(sorted, source->revision_count, sizeof *sorted, order_revisions);
+    endpoint->revision_first = table->revisions.count;
+    endpoint->revision_count = (uint32_t)source->revision_count;
+    for (size_t i = 0; i < source->revision_count; i++) {
+        uint32_t at = table->revisions.count++;
+        struct table_revision *revision =
+            (struct table_revision *)(void *)(builder->data + table->revisions.offset) + at;
+        revision->uid = sorted[i]->uid;
+        revision->number = sorted[i]->number;
+        revision->endpoint = row;
+        revision->runtime = builder_text(builder, sorted[i]->runtime);
+        revision->digest = builder_text(builder, sorted[i]->digest);
+        revision->message = builder_text(builder, sorted[i]->message);
+        revision->model = builder_model(builder, sorted[i]->model);
+        if (source->serving_number && source->serving_number == sorted[i]->number)
+            endpoint->serving = at;
+    }
+}
+
+static void names_place(struct arena *arena, struct builder *builder, struct table_head *table,
+                        const struct table_source_endpoint *const *sorted, size_t count,
+                        const struct counts *counts)
+{
+    struct claim *domains = ARENA_ARRAY(arena, struct claim, counts->domains + 1);
+    struct claim *aliases = ARENA_ARRAY(arena, struct claim, counts->aliases + 1);
+    size_t domain_count = 0, alias_count = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        const struct table_source_endpoint *e = sorted[i];
+        for (size_t k = 0; k < e->domain_count; k++)
+            domains[domain_count++] =
+                (struct claim){ .name = e->domains[k], .uid = e->uid, .endpoint = (uint32_t)i };
+        for (size_t k = 0; k < e->alias_count; k++)
+            aliases[alias_count++] =
+                (struct claim){ e->project, e->aliases[k], e->uid, (uint32_t)i };
+    }
+    domain_count = claims_settle(domains, domain_count);
+    alias_count = claims_settle(aliases, alias_count);
+
+    struct table_host *hosts = (struct table_host *)(void *)(builder->data + table->hosts.offset);
+    for (size_t i = 0; i < domain_count; i++)
+        hosts[i] =
+            (struct table_host){ builder_text(builder, domains[i].name), domains[i].endpoint };
+    table->hosts.count = (uint32_t)domain_count;
+    struct table_alias *rows =
+        (struct table_alias *)(void *)(builder->data + table->aliases.offset);
+    for (size_t i = 0; i < alias_count; i++)
+        rows[i] =
+            (struct table_alias){ builder_text(builder, aliases[i].project),
+                                  builder_text(builder, aliases[i].name), aliases[i].endpoint };
+    table->aliases.count = (uint32_t)alias_count;
+}
+
+int table_build(struct arena *arena, const struct table_source *source, struct slice *ret_bytes,
+                struct err *err)
+{
+    struct counts counts = source_count(source);
+
+    if (counts.bytes > TABLE_BYTES_MAX)
+        return err_set(err, ERR_TOO_LARGE, "the table would have %llu bytes, at most %llu",
+                       (unsigned long long)counts.bytes, (unsigned long long)TABLE_BYTES_MAX);
+    const struct table_source_endpoint **sorted =
+        ARENA_ARRAY(arena, const struct table_source_endpoint *, source->endpoint_count + 1);
+    for (size_t i = 0; i < source->endpoint_count; i++)
+        sorted[i] = &source->endpoints[i];
+    if (source->endpoint_count > 1)
+        qsort(sorted, source->endpoint_count, sizeof *sorted, order_endpoints);
+
+    struct builder builder = { arena_alloc(arena, counts.bytes), sizeof(struct table_head),
+                               counts.bytes };
+    struct table_head *table = (struct table_head *)(void *)builder.data;
+    table->magic = TABLE_MAGIC;
+    table->version = TABLE_VERSION;
+    table->number = source->number;
+    table->endpoints =
+        builder_rows(&builder, source->endpoint_count, sizeof(struct table_endpoint));
+    table->revisions = builder_rows(&builder, counts.revisions, sizeof(struct table_revision));
+    table->hosts = builder_rows(&builder, counts.domains, sizeof(struct table_host));
+    table->aliases = builder_rows(&builder, counts.aliases, sizeof(struct table_alias));
+    table->origins = builder_rows(&builder, counts.origins, sizeof(struct table_text));
+    table->revisions.count = 0; /* counted again as they are placed */
+    table->origins.count = 0;
+    table->zone = builder_text(&builder, source->zone);
+    table->pop = builder_text(&builder, source->pop);
+    table->country = builder_text(&builder, source->country);
+    for (size_t i = 0; i < source->endpoint_count; i++) {
+        endpoint_place(&builder, table, (uint32_t)i, sorted[i]);
+        revisions_place(arena, &builder, table, (uint32_t)i, sorted[i]);
+    }
+    names_place(arena, &builder, table, sorted, source->endpoint_count, &counts);
+    table->bytes = builder.used;
+    *ret_bytes = (struct slice){ builder.data, builder.used };
+    if (table_check(*ret_bytes, err) <
+        0) /* two of one name, a limit of zero: the source is wrong */
+        return err_wrap(err, "building the table");
+    return 0;
+}

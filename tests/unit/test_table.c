@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "contract/table.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h> /* after the four above */
+
+#include "base/arena.h"
+#include "base/err.h"
+
+static struct perigee_model model = { .platform = { sizeof model, 4 } };
+static const struct slice origins[] = { SLICE("https://app.example"), SLICE("https://b.example") };
+static const struct slice domains_a[] = { SLICE("ml.example.com"), SLICE("a.example.com") };
+static const struct slice domains_b[] = { SLICE("ml.example.com") };
+static const struct slice aliases_a[] = { SLICE("org/Digits"), SLICE("d") };
+static char model_bytes[sizeof model + 4];
+static struct table_source_revision revisions[] = {
+    { .uid = 7 << 8 | 3, .number = 3, .runtime = SLICE("onnx"), .message = SLICE("it broke") },
+    { .uid = 7 << 8 | 1, .number = 1, .runtime = SLICE("onnx"), .digest = SLICE("sha256:aa") },
+};
+
+#define ENDPOINT_LIMITS                                                                            \
+    .state = TABLE_ENDPOINT_RUNNING, .queue_depth = 8, .concurrency = 4,                           \
+    .queue_timeout_us = 30'000'000, .queue_cold_us = 300'000'000, .timeout_us = 60'000'000,        \
+    .body_bytes_max = 1 << 20, .queue_bytes_max = 1 << 24
+
+static struct table_source_endpoint endpoints[] = {
+    { .uid = 9,
+      .name = SLICE("zebra"),
+      .project = SLICE("default"),
+      .domains = domains_b,
+      .domain_count = 1,
+      ENDPOINT_LIMITS },
+    { .uid = 7,
+      .name = SLICE("digits"),
+      .project = SLICE("default"),
+      .revisions = revisions,
+      .revision_count = 2,
+      .serving_number = 1,
+      .origins = origins,
+      .origin_count = 2,
+      .domains = domains_a,
+      .domain_count = 2,
+      .aliases = aliases_a,
+      .alias_count = 2,
+      ENDPOINT_LIMITS },
+    { .uid = 8, .name = SLICE("digits"), .project = SLICE("lab"), ENDPOINT_LIMITS },
+};
+
+static struct slice build(struct arena *arena)
+{
+    struct table_source source = { .number = 5,
+                                   .zone = SLICE("perigee.test"),
+                                   .pop = SLICE("local"),
+                                   .endpoints = endpoints,
+                                   .endpoint_count = 3 };
+    struct slice bytes;
+    struct err err;
+
+    memcpy(model_bytes, &model, sizeof model);
+    memcpy(model_bytes + sizeof model, "onnx", 4);
+    revisions[1].model = (struct slice){ model_bytes, sizeof model_bytes };
+    assert_int_equal(table_build(arena, &source, &bytes, &err), 0);
+    return bytes;
+}
+
+static const struct {
+    const char *name;
+    enum { BY_NAME, BY_ALIAS, BY_HOST } by;
+    struct slice project, text;
+    uint64_t uid; /* 0: none */
+} finds[] = {
+    { "by name", BY_NAME, SLICE("default"), SLICE("digits"), 7 },
+    { "of another project", BY_NAME, SLICE("lab"), SLICE("digits"), 8 },
+    { "the last", BY_NAME, SLICE("default"), SLICE("zebra"), 9 },
+    { "a part of a name", BY_NAME, SLICE("default"), SLICE("digit"), 0 },
+    { "more than a name", BY_NAME, SLICE("default"), SLICE("digitss"), 0 },
+    { "nothing", BY_NAME, SLICE("default"), SLICE(""), 0 },
+    { "capitals", BY_NAME, SLICE("default"), SLICE("Digits"), 0 },
+    { "by alias", BY_ALIAS, SLICE("default"), SLICE("org/Digits"), 7 },
+    { "an alias elsewhere", BY_ALIAS, SLICE("lab"), SLICE("d"), 0 },
+    { "the lower uid has a domain", BY_HOST, SLICE(""), SLICE("ml.example.com"), 7 },
+    { "a domain", BY_HOST, SLICE(""), SLICE("a.example.com"), 7 },
+    { "no domain", BY_HOST, SLICE(""), SLICE("b.example.com"), 0 },
+};
+
+static void test_find(void **state)
+{
+    struct arena *arena = arena_new();
+    const struct table_head *table = (const void *)build(arena).data;
+    (void)state;
+
+    for (size_t i = 0; i < sizeof finds / sizeof *finds; i++) {
+        print_message("  %s\n", finds[i].name);
+        uint32_t row =
+            finds[i].by == BY_NAME    ? table_find_endpoint(table, finds[i].project, finds[i].text)
+            : finds[i].by == BY_ALIAS ? table_find_alias(table, finds[i].project, finds[i].text)
+                                      : table_find_host(table, finds[i].text);
+        assert_int_equal(row == TABLE_NONE ? 0 : table_endpoint(table, row)->uid, finds[i].uid);
+    }
+    const struct table_endpoint *digits =
+        table_endpoint(table, table_find_endpoint(table, SLICE("default"), SLICE("digits")));
+    assert_int_equal(table_revision(table, digits->serving)->number, 1);
+    assert_non_null(table_model(table, table_revision(table, digits->serving)));
+    uint32_t row = table_find_revision(table, digits, 3);
+    assert_true(slice_is(table_text(table, table_revision(table, row)->message), "it broke"));
+    assert_null(table_model(table, table_revision(table, row)));
+    assert_int_equal(table_find_revision(table, digits, 2), TABLE_NONE);
+    assert_true(table_origin_allowed(table, digits, SLICE("https://b.example")));
+    assert_false(table_origin_allowed(table, digits, SLICE("https://c.example")));
+    assert_true(slice_is(table_text(table, table->zone), "perigee.test"));
+    arena_free(arena);
+}
+
+static void test_a_source_of_equal_names_is_refused(void **state)
+{
+    struct arena *arena = arena_new();
+    struct table_source_endpoint two[] = { endpoints[0], endpoints[0] };
+    struct table_source source = { .endpoints = two, .endpoint_count = 2 };
+    struct slice bytes;
+    struct err err;
+    (void)state;
+
+    assert_int_equal(table_build(arena, &source, &bytes, &err), ERR_BAD_INPUT);
+    source.endpoint_count = 0;
+    assert_int_equal(table_build(arena, &source, &bytes, &err), 0);
+    arena_free(arena);
+}
+
+/* Whatever one byte becomes, the check says no or every accessor stays inside (ASan watches). */
+static void test_flipped_bytes(void **state)
+{
+    struct arena *arena = arena_new();
+    struct slice bytes = build(arena);
+    unsigned refused = 0;
+    (void)state;
+
+    for (size_t i = 0; i < bytes.size; i += i < 4096 ? 1 : 37)
+        for (unsigned bit = 0; bit < 8; bit += 3) {
+            char *copy = malloc(bytes.size);
+            struct err err;
+            memcpy(copy, bytes.data, bytes.size);
+            copy[i] ^= (char)(1u << bit);
+            if (table_check((struct slice){ copy, bytes.size }, &err) < 0)
+                refused++;
+            else
+                (void)table_find_endpoint((const void *)copy, SLICE("default"), SLICE("digits"));
+            free(copy);
+        }
+    assert_true(refused > 100);
+    for (size_t cut = 0; cut < bytes.size; cut += 41)
+        assert_int_equal(table_check((struct slice){ bytes.data, cut }, NULL), ERR_BAD_INPUT);
+    arena_free(arena);
+}
+
+static void test_file(void **state)
+{
+    struct arena *arena = arena_new();
+    struct slice bytes = build(arena), opened;
+    unsigned char key[TABLE_KEY_BYTES] = { 1, 2, 3 };
+    char *file = arena_alloc(arena, bytes.size + TABLE_MAC_BYTES);
+    struct slice whole = { file, bytes.size + TABLE_MAC_BYTES };
+    struct err err;
+    (void)state;
+
+    memcpy(file, bytes.data, bytes.size);
+    assert_int_equal(table_mac(key, bytes, (unsigned char *)file + bytes.size, &err), 0);
+    assert_int_equal(table_open_file(key, whole, &opened, &err), 0);
+    assert_int_equal(opened.size, bytes.size);
+    key[0] ^= 1;
+    assert_int_equal(table_open_file(key, whole, &opened, &err), ERR_BAD_INPUT);
+    key[0] ^= 1;
+    file[100] ^= 1;
+    assert_int_equal(table_open_file(key, whole, &opened, &err), ERR_BAD_INPUT);
+    assert_int_equal(table_open_file(key, (struct slice){ file, 20 }, &opened, &err),
+                     ERR_BAD_INPUT);
+    arena_free(arena);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_find),
+        cmocka_unit_test(test_a_source_of_equal_names_is_refused),
+        cmocka_unit_test(test_flipped_bytes),
+        cmocka_unit_test(test_file),
+    };
+    return cmocka_run_group_tests_name("table", tests, NULL, NULL);
+}
