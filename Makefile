@@ -8,13 +8,13 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.* ## /  make \1\t/p' Makefile | expand -t 20
 
 run: ## build, start Perigee, deploy the bundled model, ask it (ONCE=1: end after the answer)
-	@tools/run
+	@tools/build && tools/run
 
 test: ## what every change must pass, under 15 minutes; ends with the sum
-	@tools/run-tests
+	@tools/setup test && tools/run-tests
 
 test-all: ## test, and the whole matrix, TSan, clang-tidy, 5 minutes a fuzz target
-	@tools/run-tests --all
+	@tools/setup test lint && tools/run-tests --all
 
 build: ## the program, as build/perigee
 	@tools/build

@@ -16,8 +16,7 @@ struct list {
     struct list *next, *previous; /* a link out of any list points at itself */
 };
 
-#define LIST_OWNER(pointer, type, member)                                                          \
-    ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
+#define LIST_OWNER(pointer, type, member) ((type *)(void *)((char *)(pointer) - offsetof(type, member)))
 
 static inline void list_init(struct list *list)
 {
@@ -54,10 +53,10 @@ static inline void list_remove(struct list *link) /* again is harmless */
     list_init(link);
 }
 
-#define LIST_FIRST(head, type, member)                                                             \
-    (list_empty(head) ? NULL : LIST_OWNER((head)->next, type, member))
+#define LIST_FIRST(list, type, member)                                                             \
+    (list_empty(list) ? NULL : LIST_OWNER((list)->next, type, member))
 
-#define LIST_EACH(item, head, type, member)                                                        \
-    for (struct list *at_ = (head)->next, *then_ = at_->next;                                      \
-         at_ != (head) && ((item) = LIST_OWNER(at_, type, member), true);                          \
+#define LIST_EACH(item, list, type, member)                                                        \
+    for (struct list *at_ = (list)->next, *then_ = at_->next;                                      \
+         at_ != (list) && ((item) = LIST_OWNER(at_, type, member), true);                          \
          at_ = then_, then_ = at_->next)

@@ -23,7 +23,7 @@ static unsigned walk(const struct perigee_model *model, struct perigee_string st
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static volatile unsigned sum;
+    [[maybe_unused]] static volatile unsigned sum;
     size_t region_bytes = region_output_bytes(1, 4096), bytes = 0;
     auto_free char *region = mem_zalloc(region_bytes);
     auto_free struct perigee_model *model = mem_alloc(PERIGEE_MODEL_BYTES_MAX);

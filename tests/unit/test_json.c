@@ -22,7 +22,7 @@ static void test_parse(void **state)
         { "{\"a\":[1,2,{\"b\":null}]}", 0, NULL },
         { "18446744073709551615", 0, NULL },
         { "", ERR_BAD_INPUT, "there is nothing" },
-        { "{\"a\":1,}", ERR_BAD_INPUT, "line 1, column 8 (byte 7): " },
+        { "{\"a\":1,}", ERR_BAD_INPUT, "line 1, column 7 (byte 6): " },
         { "{\n\"a\": x}", ERR_BAD_INPUT, "line 2, column 6" },
         { "{\"a\":1} x", ERR_BAD_INPUT, "byte 8" },
         { "\"\xff\"", ERR_BAD_INPUT, "UTF-8" },
