@@ -23,8 +23,7 @@ enum codec { CODEC_IDENTITY, CODEC_GZIP, CODEC_DEFLATE };
 const char *codec_name(enum codec codec); /* the value of Content-Encoding; "identity" */
 
 /* Content-Encoding's value. Several encodings, or another: ERR_BAD_INPUT with HTTP 415. */
-[[nodiscard]]
-int codec_parse(struct slice value, enum codec *ret, struct err *err);
+[[nodiscard]] int codec_parse(struct slice value, enum codec *ret, struct err *err);
 
 /* What an Accept-Encoding prefers of the three, gzip first among equals; identity when it is
  * empty or prefers nothing we have. */
@@ -37,13 +36,11 @@ void inflater_free(struct inflater *inflater); /* NULL is allowed */
 /* Takes from *in what it can (and moves it), writes at most `room` bytes to `out` and returns how
  * many. 0 with *in empty: more input is needed. Output may be left though *in is empty: call until
  * it returns less than `room`. */
-[[nodiscard]]
-int64_t inflater_run(struct inflater *inflater, struct slice *in, void *out, size_t room,
-                     struct err *err);
+[[nodiscard]] int64_t inflater_run(struct inflater *inflater, struct slice *in, void *out,
+                                   size_t room, struct err *err);
 
 /* The input has ended: was the compressed stream whole? */
-[[nodiscard]]
-int inflater_finish(const struct inflater *inflater, struct err *err);
+[[nodiscard]] int inflater_finish(const struct inflater *inflater, struct err *err);
 
 struct deflater *deflater_new(enum codec codec, int level); /* level 1 to 9 */
 void deflater_free(struct deflater *deflater);

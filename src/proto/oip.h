@@ -38,7 +38,7 @@ struct oip_model {
     struct slice backend;        /* "onnxruntime" */
     const uint64_t *versions;    /* those kept, ascending */
     uint32_t version_count;
-    uint32_t batch_max;          /* the spec's batch.max; shown in config where batches are formed */
+    uint32_t batch_max;          /* the spec's batch.max, for config; 0: none */
     const struct tensor_meta *inputs, *outputs;
     uint32_t input_count, output_count;
 };
@@ -89,7 +89,7 @@ struct oip_input {
     uint64_t elements, bytes;
     uint64_t offset;            /* in the request's block; a multiple of 64 */
     bool binary;                /* the bytes follow the JSON, in the order of inputs[] */
-    struct slice data;          /* JSON text of the elements, unless binary; borrowed from the body */
+    struct slice data;          /* JSON of the elements, unless binary; borrowed from the body */
 };
 
 struct oip_wanted {             /* an output the client asked for */
@@ -113,10 +113,12 @@ struct oip_request {
 };
 
 struct oip_limits {
-    uint64_t json_bytes_max;    /* 0: 16 MiB */
-    uint64_t block_bytes_max;   /* 0: 1 TiB */
+    uint64_t json_bytes_max;    /* of a request's JSON; 0: 16 MiB */
+    uint64_t block_bytes_max;   /* of a request's inputs; 0: 1 TiB */
+    uint64_t answer_bytes_max;  /* of an answer's JSON; 0: 64 MiB */
 };
 #define OIP_JSON_BYTES_MAX (UINT64_C(16) << 20)
+#define OIP_ANSWER_BYTES_MAX (UINT64_C(64) << 20)
 
 /* `following`: bytes after the JSON (OIP_BYTES_UNKNOWN in a chunked body; 0 without the header
  * Inference-Header-Content-Length). `text` must stay until the last conversion. */
