@@ -1,0 +1,478 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Everything goes by descriptors of the two folders, so that a path has one segment that we made
+ * ourselves. The hash runs along while bytes are written; going on with an upload reads what is
+ * there once.
+ */
+#include "store/blobs.h"
+
+#include <assert.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include "base/auto.h"
+#include "base/err.h"
+#include "sys/fd.h"
+
+enum { COPY_BYTES = 256 << 10, NAME_BYTES = DIGEST_HEX + 8 };
+
+struct blobs {
+    int blobs_fd, uploads_fd;
+    struct blobs_limits limits;
+    _Atomic uint64_t total_bytes;
+    char *path;
+};
+
+struct blob_upload {
+    struct blobs *blobs; /* borrowed */
+    int fd;              /* locked while it is open */
+    uint64_t offset, total;
+    struct digest *digest;
+    char text[DIGEST_TEXT]; /* what it is to be */
+    bool done;
+};
+
+struct blobs_limits blobs_limits_default(void)
+{
+    return (struct blobs_limits){
+#define BLOBS_LIMIT_DEFAULT(name, value, text) .name = (value),
+        BLOBS_LIMITS(BLOBS_LIMIT_DEFAULT)
+#undef BLOBS_LIMIT_DEFAULT
+    };
+}
+
+static int failed(const struct blobs *blobs, const char *doing, const char *name, struct err *err)
+{
+    int e = errno;
+    if (e == ENOSPC || e == EDQUOT || e == EFBIG)
+        return err_set(err, ERR_OVERLOADED,
+                       "the disk that holds '%s' is full: free some space and go on", blobs->path);
+    return err_set(err, ERR_INTERNAL, "%s '%s' in '%s': %s", doing, name, blobs->path, strerror(e));
+}
+
+static const char *hex_of(struct slice digest, char name[static NAME_BYTES])
+{
+    memcpy(name, digest.data + 7, DIGEST_HEX);
+    name[DIGEST_HEX] = '\0';
+    return name;
+}
+
+static const char *part_of(struct slice digest, char name[static NAME_BYTES])
+{
+    hex_of(digest, name);
+    memcpy(name + DIGEST_HEX, ".part", 6);
+    return name;
+}
+
+static int open_folder(const char *path, int *ret_fd, struct err *err)
+{
+    if (mkdir(path, 0700) < 0 && errno != EEXIST)
+        return err_set(err, errno == ENOSPC ? ERR_OVERLOADED : ERR_INTERNAL, "making '%s': %s",
+                       path, strerror(errno));
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return err_set(err, ERR_INTERNAL, "opening '%s': %s", path, strerror(errno));
+    *ret_fd = fd;
+    return 0;
+}
+
+static int add_bytes(struct slice digest, uint64_t bytes, void *data, struct err *err)
+{
+    (void)digest;
+    (void)err;
+    struct blobs *blobs = data;
+    atomic_fetch_add(&blobs->total_bytes, bytes);
+    return 0;
+}
+
+int blobs_open(const char *home, const struct blobs_limits *limits, struct blobs **ret_blobs,
+               struct err *err)
+{
+    char path[4096 + 32];
+    int unused = -1, r;
+    struct blobs *blobs = mem_zalloc(sizeof *blobs);
+    blobs->blobs_fd = blobs->uploads_fd = -1;
+    blobs->limits = limits ? *limits : blobs_limits_default();
+    snprintf(path, sizeof path, "%.4095s/blobs", home);
+    blobs->path = mem_string(slice_of(path));
+    if ((r = open_folder(path, &unused, err)) < 0)
+        goto out;
+    snprintf(path, sizeof path, "%s/sha256", blobs->path);
+    if ((r = open_folder(path, &blobs->blobs_fd, err)) < 0)
+        goto out;
+    snprintf(path, sizeof path, "%s/uploads", blobs->path);
+    if ((r = open_folder(path, &blobs->uploads_fd, err)) < 0)
+        goto out;
+    r = blobs_each(blobs, add_bytes, blobs, err);
+out:
+    fd_close(&unused);
+    if (r < 0) {
+        blobs_close(blobs);
+        return r;
+    }
+    *ret_blobs = blobs;
+    return 0;
+}
+
+void blobs_close(struct blobs *blobs)
+{
+    if (!blobs)
+        return;
+    fd_close(&blobs->blobs_fd);
+    fd_close(&blobs->uploads_fd);
+    free(blobs->path);
+    free(blobs);
+}
+
+uint64_t blobs_total_bytes(const struct blobs *blobs)
+{
+    return atomic_load(&blobs->total_bytes);
+}
+
+/* ---- reading -------------------------------------------------------------------------------- */
+
+int blobs_read(struct blobs *blobs, struct slice digest, int *ret_fd, uint64_t *ret_bytes,
+               struct err *err)
+{
+    char name[NAME_BYTES];
+    struct stat st;
+    int r = digest_check(digest, err);
+    if (r < 0)
+        return r;
+    auto_close int fd =
+        openat(blobs->blobs_fd, hex_of(digest, name), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0 && errno == ENOENT)
+        return err_set(err, ERR_NOT_FOUND, "no blob %.*s", SLICE_FMT(digest));
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return failed(blobs, "opening", name, err);
+    if (!S_ISREG(st.st_mode))
+        return err_set(err, ERR_INTERNAL, "'%s/sha256/%s' is no plain file", blobs->path, name);
+    *ret_bytes = (uint64_t)st.st_size;
+    *ret_fd = take_fd(fd);
+    return 0;
+}
+
+int blobs_find(struct blobs *blobs, struct slice digest, uint64_t *ret_bytes, struct err *err)
+{
+    int fd;
+    int r = blobs_read(blobs, digest, &fd, ret_bytes, err);
+    if (r == 0)
+        close(fd);
+    return r;
+}
+
+static ssize_t read_all(int fd, void *data, size_t bytes, uint64_t offset)
+{
+    size_t done = 0;
+    while (done < bytes) {
+        ssize_t n = pread(fd, (char *)data + done, bytes - done, (off_t)(offset + done));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? -1 : (ssize_t)done;
+        done += (size_t)n;
+    }
+    return (ssize_t)done;
+}
+
+int blobs_load(struct blobs *blobs, struct slice digest, size_t bytes_max, char **ret_data,
+               size_t *ret_bytes, struct err *err)
+{
+    auto_close int fd = -1;
+    uint64_t bytes;
+    int r = blobs_read(blobs, digest, &fd, &bytes, err);
+    if (r < 0)
+        return r;
+    if (bytes > bytes_max)
+        return err_set(err, ERR_TOO_LARGE, "blob %.*s has more than %zu bytes", SLICE_FMT(digest),
+                       bytes_max);
+    auto_free char *data = mem_alloc(bytes + 1);
+    if (read_all(fd, data, bytes, 0) != (ssize_t)bytes)
+        return failed(blobs, "reading", "a blob", err);
+    data[bytes] = '\0';
+    *ret_data = take_ptr(data);
+    *ret_bytes = bytes;
+    return 0;
+}
+
+int blobs_each(struct blobs *blobs,
+               int (*fn)(struct slice digest, uint64_t bytes, void *data, struct err *err),
+               void *data, struct err *err)
+{
+    int fd = openat(blobs->blobs_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    if (!dir) {
+        int r = failed(blobs, "opening", "sha256", err);
+        fd_close(&fd);
+        return r;
+    }
+    int r = 0;
+    for (struct dirent *entry; r >= 0 && (entry = readdir(dir)) != NULL;) {
+        char text[DIGEST_TEXT + 256];
+        struct stat st;
+        snprintf(text, sizeof text, "sha256:%s", entry->d_name);
+        if (digest_check(slice_of(text), NULL) < 0 ||
+            fstatat(blobs->blobs_fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+            !S_ISREG(st.st_mode))
+            continue; /* not ours */
+        r = fn(slice_of(text), (uint64_t)st.st_size, data, err);
+    }
+    closedir(dir);
+    return r < 0 ? r : 0;
+}
+
+/* ---- writing -------------------------------------------------------------------------------- */
+
+uint64_t blob_upload_have(struct blobs *blobs, struct slice digest)
+{
+    char name[NAME_BYTES];
+    struct stat st;
+    if (digest_check(digest, NULL) < 0 ||
+        fstatat(blobs->uploads_fd, part_of(digest, name), &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return 0;
+    return (uint64_t)st.st_size;
+}
+
+static unsigned uploads_count(struct blobs *blobs)
+{
+    unsigned count = 0;
+    int fd = openat(blobs->uploads_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    if (!dir) {
+        fd_close(&fd);
+        return 0;
+    }
+    while (readdir(dir))
+        count++;
+    closedir(dir);
+    return count > 2 ? count - 2 : 0; /* "." and ".." */
+}
+
+static int check_room(struct blobs *blobs, struct slice digest, uint64_t total, struct err *err)
+{
+    if (total > blobs->limits.blob_bytes_max)
+        return err_set(err, ERR_TOO_LARGE, "a blob has at most %llu bytes (blob_bytes_max)",
+                       (unsigned long long)blobs->limits.blob_bytes_max);
+    uint64_t all = blobs_total_bytes(blobs);
+    if (all > blobs->limits.total_bytes_max || total > blobs->limits.total_bytes_max - all)
+        return err_set(err, ERR_TOO_LARGE,
+                       "all blobs together have at most %llu bytes (total_bytes_max): delete "
+                       "endpoints that are not needed",
+                       (unsigned long long)blobs->limits.total_bytes_max);
+    if (blob_upload_have(blobs, digest) == 0 && uploads_count(blobs) >= blobs->limits.uploads_max)
+        return err_set(err, ERR_OVERLOADED, "too many uploads are not whole yet (uploads_max)");
+    return 0;
+}
+
+/* The file, locked: two senders of one digest must not write into each other's. */
+static int open_part(struct blobs *blobs, const char *name, int *ret_fd, struct err *err)
+{
+    for (int tries = 0; tries < 8; tries++) {
+        struct stat here, there;
+        auto_close int fd = openat(blobs->uploads_fd, name,
+                                   O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (fd < 0)
+            return failed(blobs, "opening", name, err);
+        if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+            return errno == EWOULDBLOCK
+                       ? err_set(err, ERR_CONFLICT, "another client is uploading this blob: wait "
+                                                    "for it, or try again")
+                       : failed(blobs, "locking", name, err);
+        /* Between open and lock the other one may have finished or removed it. */
+        if (fstat(fd, &here) == 0 &&
+            fstatat(blobs->uploads_fd, name, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+            here.st_ino == there.st_ino) {
+            *ret_fd = take_fd(fd);
+            return 0;
+        }
+    }
+    return err_set(err, ERR_CONFLICT, "another client is uploading this blob: try again");
+}
+
+static int hash_existing(struct blob_upload *upload, struct err *err)
+{
+    auto_free char *buffer = mem_alloc(COPY_BYTES);
+    for (uint64_t at = 0; at < upload->offset;) {
+        uint64_t left = upload->offset - at;
+        size_t want = left < COPY_BYTES ? (size_t)left : COPY_BYTES;
+        if (read_all(upload->fd, buffer, want, at) != (ssize_t)want)
+            return failed(upload->blobs, "reading", "an upload", err);
+        digest_add(upload->digest, buffer, want);
+        at += want;
+    }
+    return 0;
+}
+
+int blob_upload_begin(struct blobs *blobs, struct slice digest, uint64_t offset, uint64_t total,
+                      uint64_t *ret_offset, struct blob_upload **ret_upload, struct err *err)
+{
+    char name[NAME_BYTES];
+    struct stat st;
+    int r = digest_check(digest, err);
+    if (r < 0 || (r = check_room(blobs, digest, total, err)) < 0)
+        return r;
+    if (offset > total)
+        return err_set(err, ERR_BAD_INPUT, "the range begins behind the blob's end");
+    auto_close int fd = -1;
+    r = open_part(blobs, part_of(digest, name), &fd, err);
+    if (r < 0)
+        return r;
+    if (fstat(fd, &st) < 0)
+        return failed(blobs, "looking at", name, err);
+    if (offset > (uint64_t)st.st_size) {
+        *ret_offset = (uint64_t)st.st_size;
+        if (st.st_size == 0)
+            (void)unlinkat(blobs->uploads_fd, name, 0);
+        return err_set_http(err, 416, "the range begins at byte %llu, but only %llu are here",
+                            (unsigned long long)offset, (unsigned long long)st.st_size);
+    }
+    if (ftruncate(fd, (off_t)offset) < 0)
+        return failed(blobs, "cutting", name, err);
+    struct blob_upload *upload = mem_zalloc(sizeof *upload);
+    upload->blobs = blobs;
+    upload->offset = offset;
+    upload->total = total;
+    upload->digest = digest_new();
+    upload->fd = take_fd(fd);
+    snprintf(upload->text, sizeof upload->text, "%.*s", SLICE_FMT(digest));
+    r = hash_existing(upload, err);
+    if (r < 0) {
+        blob_upload_free(upload);
+        return r;
+    }
+    *ret_offset = offset;
+    *ret_upload = upload;
+    return 0;
+}
+
+uint64_t blob_upload_offset(const struct blob_upload *upload)
+{
+    return upload->offset;
+}
+
+uint64_t blob_upload_total(const struct blob_upload *upload)
+{
+    return upload->total;
+}
+
+int blob_upload_write(struct blob_upload *upload, const void *data, size_t bytes, struct err *err)
+{
+    if (bytes > upload->total - upload->offset)
+        return err_set(err, ERR_TOO_LARGE, "more bytes came than the blob has");
+    for (size_t done = 0; done < bytes;) {
+        ssize_t n = pwrite(upload->fd, (const char *)data + done, bytes - done,
+                           (off_t)(upload->offset + done));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return failed(upload->blobs, "writing", "an upload", err);
+        done += (size_t)n;
+    }
+    digest_add(upload->digest, data, bytes);
+    upload->offset += bytes;
+    return 0;
+}
+
+int blob_upload_finish(struct blob_upload *upload, struct err *err)
+{
+    struct blobs *blobs = upload->blobs;
+    char part[NAME_BYTES], name[NAME_BYTES], text[DIGEST_TEXT];
+    assert(!upload->done && upload->offset == upload->total);
+    part_of(slice_of(upload->text), part);
+    hex_of(slice_of(upload->text), name);
+    if (strcmp(digest_end(upload->digest, text), upload->text) != 0) {
+        (void)unlinkat(blobs->uploads_fd, part, 0);
+        upload->done = true;
+        return err_set(err, ERR_BAD_INPUT, "the bytes that came are %s, not %s: upload it anew",
+                       text, upload->text);
+    }
+    if (fchmod(upload->fd, 0400) < 0 || fsync(upload->fd) < 0)
+        return failed(blobs, "writing", part, err);
+    struct stat st;
+    bool there = fstatat(blobs->blobs_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+    if (renameat(blobs->uploads_fd, part, blobs->blobs_fd, name) < 0)
+        return failed(blobs, "renaming", part, err);
+    if (fsync(blobs->blobs_fd) < 0)
+        return failed(blobs, "writing", "the folder", err);
+    if (!there)
+        atomic_fetch_add(&blobs->total_bytes, upload->total);
+    upload->done = true;
+    return 0;
+}
+
+void blob_upload_free(struct blob_upload *upload)
+{
+    if (!upload)
+        return;
+    if (!upload->done && upload->offset == 0) { /* nothing to go on with */
+        char part[NAME_BYTES];
+        (void)unlinkat(upload->blobs->uploads_fd, part_of(slice_of(upload->text), part), 0);
+    }
+    digest_free(upload->digest);
+    fd_close(&upload->fd);
+    free(upload);
+}
+
+int blobs_put(struct blobs *blobs, struct slice bytes, char ret_digest[static DIGEST_TEXT],
+              struct err *err)
+{
+    struct blob_upload *upload;
+    uint64_t offset;
+    digest_of(bytes, ret_digest);
+    if (blobs_find(blobs, slice_of(ret_digest), &offset, NULL) == 0)
+        return 0;
+    int r = blob_upload_begin(blobs, slice_of(ret_digest), 0, bytes.size, &offset, &upload, err);
+    if (r < 0)
+        return r;
+    r = blob_upload_write(upload, bytes.data, bytes.size, err);
+    if (r == 0)
+        r = blob_upload_finish(upload, err);
+    blob_upload_free(upload);
+    return r;
+}
+
+/* ---- removing ------------------------------------------------------------------------------- */
+
+int blobs_delete(struct blobs *blobs, struct slice digest, struct err *err)
+{
+    char name[NAME_BYTES];
+    struct stat st;
+    int r = digest_check(digest, err);
+    if (r < 0)
+        return r;
+    hex_of(digest, name);
+    if (fstatat(blobs->blobs_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return errno == ENOENT ? 0 : failed(blobs, "looking at", name, err);
+    if (unlinkat(blobs->blobs_fd, name, 0) < 0)
+        return errno == ENOENT ? 0 : failed(blobs, "removing", name, err);
+    atomic_fetch_sub(&blobs->total_bytes, (uint64_t)st.st_size);
+    return 0;
+}
+
+unsigned blobs_sweep_uploads(struct blobs *blobs, int64_t before_ns)
+{
+    unsigned removed = 0;
+    int fd = openat(blobs->uploads_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    if (!dir) {
+        fd_close(&fd);
+        return 0;
+    }
+    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+        auto_close int part =
+            openat(blobs->uploads_fd, entry->d_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        struct stat st;
+        if (part < 0 || fstat(part, &st) < 0 || !S_ISREG(st.st_mode) ||
+            st.st_mtim.tv_sec * INT64_C(1'000'000'000) + st.st_mtim.tv_nsec >= before_ns ||
+            flock(part, LOCK_EX | LOCK_NB) < 0)
+            continue;
+        removed += unlinkat(blobs->uploads_fd, entry->d_name, 0) == 0;
+    }
+    closedir(dir);
+    return removed;
+}

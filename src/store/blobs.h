@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * blobs.h -- files named by their content: HOME/blobs/sha256/HEX, read-only; HOME/blobs/uploads/
+ * holds what is not whole yet.
+ *
+ * A blob appears by rename, after its bytes were hashed and are on disk: who sees the name may
+ * believe the content. All calls block: call them on a pool's thread. struct blobs may be used by
+ * several threads; an upload by one at a time. Control writes; an agent on the same home reads.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/slice.h"
+#include "store/digest.h"
+
+struct blob_upload;
+struct blobs;
+struct err;
+
+/* X(name, default, what it bounds) */
+#define BLOBS_LIMITS(X)                                                                            \
+    X(blob_bytes_max, UINT64_C(1) << 37, "Bytes of one blob.")                                     \
+    X(total_bytes_max, UINT64_C(1) << 39, "Bytes of all blobs together.")                          \
+    X(uploads_max, 64, "Uploads kept that are not whole yet.")
+
+struct blobs_limits {
+#define BLOBS_LIMIT(name, value, text) uint64_t name;
+    BLOBS_LIMITS(BLOBS_LIMIT)
+#undef BLOBS_LIMIT
+};
+struct blobs_limits blobs_limits_default(void);
+
+/* Makes the folders. `limits` NULL: the default ones. */
+[[nodiscard]] int blobs_open(const char *home, const struct blobs_limits *limits,
+                             struct blobs **ret_blobs, struct err *err);
+void blobs_close(struct blobs *blobs); /* NULL is allowed; uploads are freed before */
+
+/* ERR_NOT_FOUND names the digest. A digest of wrong form is ERR_BAD_INPUT. */
+[[nodiscard]] int blobs_find(struct blobs *blobs, struct slice digest, uint64_t *ret_bytes,
+                             struct err *err);
+[[nodiscard]] int blobs_read(struct blobs *blobs, struct slice digest, int *ret_fd,
+                             uint64_t *ret_bytes, struct err *err);
+/* All of a small one, in memory from malloc. ERR_TOO_LARGE above bytes_max. */
+[[nodiscard]] int blobs_load(struct blobs *blobs, struct slice digest, size_t bytes_max,
+                             char **ret_data, size_t *ret_bytes, struct err *err);
+uint64_t blobs_total_bytes(const struct blobs *blobs);
+
+/* Goes on where an earlier upload of this digest stopped. `offset` is what the sender begins at: at
+ * most what is there already (more: ERR_BAD_INPUT with http 416, and *ret_offset says what is),
+ * what stands behind it is dropped. `total` is the whole size. ERR_CONFLICT: somebody else is
+ * uploading this one right now. */
+[[nodiscard]] int blob_upload_begin(struct blobs *blobs, struct slice digest, uint64_t offset,
+                                    uint64_t total, uint64_t *ret_offset,
+                                    struct blob_upload **ret_upload, struct err *err);
+[[nodiscard]] int blob_upload_write(struct blob_upload *upload, const void *data, size_t bytes,
+                                    struct err *err);
+uint64_t blob_upload_offset(const struct blob_upload *upload);
+uint64_t blob_upload_total(const struct blob_upload *upload);
+/* All bytes are there: they are made durable, compared with the digest, and get their name. A
+ * difference is ERR_BAD_INPUT, and what was uploaded is gone. Frees nothing. */
+[[nodiscard]] int blob_upload_finish(struct blob_upload *upload, struct err *err);
+/* What is not whole stays, to be gone on with. NULL is allowed. */
+void blob_upload_free(struct blob_upload *upload);
+/* How much of this one is there (0: nothing), for HEAD and for clients that go on. */
+uint64_t blob_upload_have(struct blobs *blobs, struct slice digest);
+
+/* A small one at once. */
+[[nodiscard]] int blobs_put(struct blobs *blobs, struct slice bytes,
+                            char ret_digest[static DIGEST_TEXT], struct err *err);
+
+/* Gone is gone: the caller knows that nobody needs it. Not there is no error. */
+[[nodiscard]] int blobs_delete(struct blobs *blobs, struct slice digest, struct err *err);
+/* Removes uploads that nobody has touched since. Returns how many. */
+unsigned blobs_sweep_uploads(struct blobs *blobs, int64_t before_ns);
+
+/* Every blob there is; stops when fn is negative and returns that. */
+[[nodiscard]] int blobs_each(struct blobs *blobs,
+                             int (*fn)(struct slice digest, uint64_t bytes, void *data,
+                                       struct err *err),
+                             void *data, struct err *err);

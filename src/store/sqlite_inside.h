@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sqlite_inside.h -- what the files of the SQLite store share. Included by them and their tests.
+ *
+ * Statements are prepared at their first use and kept. A statement that has begun is stepped to its
+ * end or given back with db_end().
+ */
+#pragma once
+
+#include <sqlite3.h>
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "store/store.h"
+
+struct migration {
+    unsigned number;
+    const char *name, *sql;
+};
+extern const struct migration sqlite_migrations[];
+extern const unsigned sqlite_migration_count;
+
+#define SQLITE_APPLICATION_ID 0x50657267 /* "Perg": in the file's head */
+
+#define ENDPOINT_COLUMNS                                                                           \
+    "e.uid, p.name, e.name, e.spec, e.stopped, e.target, e.latest, e.generation, e.serving,"       \
+    " e.target_state, e.target_message, e.created_ns, e.updated_ns"                                \
+    " FROM endpoints e JOIN projects p ON p.id = e.project"
+#define REVISION_COLUMNS                                                                           \
+    "endpoint, number, spec, digest, runtime, model, model_bytes, source, created_by, created_ns," \
+    " state, message, metadata FROM revisions WHERE endpoint = ?1"
+#define HISTORY_COLUMNS                                                                            \
+    "SELECT id, endpoint, generation, revision, at_ns, who, diff FROM history"                     \
+    " WHERE endpoint = ?2 AND id > ?1 ORDER BY id"
+#define EVENT_COLUMNS                                                                              \
+    "SELECT id, endpoint, at_ns, kind, project, name, pop, replica, message FROM events"           \
+    " WHERE id > ?1 AND (?2 = 0 OR endpoint = ?2) AND (?4 = '' OR project = ?4)"                   \
+    " AND (?5 = '' OR name = ?5) ORDER BY id"
+#define LOG_COLUMNS                                                                                \
+    "SELECT id, endpoint, at_ns, replica, stream, line FROM logs"                                  \
+    " WHERE endpoint = ?2 AND id > ?1 AND (?4 = '' OR replica = ?4) ORDER BY id"
+#define AUDIT_COLUMNS                                                                              \
+    "SELECT id, at_ns, who, action, came_from, request_id, project, endpoint, before, after"       \
+    " FROM audit WHERE id > ?1 ORDER BY id"
+
+/* X(constant, SQL) */
+#define QUERIES(X)                                                                                 \
+    X(Q_BEGIN_WRITE, "BEGIN IMMEDIATE")                                                            \
+    X(Q_BEGIN_READ, "BEGIN")                                                                       \
+    X(Q_COMMIT, "COMMIT")                                                                          \
+    X(Q_ROLLBACK, "ROLLBACK")                                                                      \
+    X(Q_PROJECT_ENSURE,                                                                            \
+      "INSERT INTO projects (name, created_ns) VALUES (?1, ?2) ON CONFLICT DO NOTHING")            \
+    X(Q_ENDPOINT_GET, "SELECT " ENDPOINT_COLUMNS " WHERE e.uid = ?1")                              \
+    X(Q_ENDPOINT_FIND, "SELECT " ENDPOINT_COLUMNS " WHERE p.name = ?1 AND e.name = ?2")            \
+    X(Q_ENDPOINT_LIST, "SELECT " ENDPOINT_COLUMNS " WHERE e.uid > ?1 ORDER BY e.uid LIMIT ?2")     \
+    X(Q_ENDPOINT_COUNT, "SELECT count(*) FROM endpoints")                                          \
+    X(Q_ENDPOINT_ADD,                                                                              \
+      "INSERT INTO endpoints (project, name, spec, stopped, target, latest, generation,"           \
+      " created_ns, updated_ns) VALUES ((SELECT id FROM projects WHERE name = ?1), ?2, ?3, ?4,"    \
+      " ?5, ?6, ?7, ?8, ?9)")                                                                      \
+    X(Q_ENDPOINT_UPDATE,                                                                           \
+      "UPDATE endpoints SET spec = ?3, stopped = ?4, target = ?5, latest = ?6, generation = ?7,"   \
+      " serving = ?8, target_state = ?9, target_message = ?10, updated_ns = ?11"                   \
+      " WHERE uid = ?1 AND generation = ?2")                                                       \
+    X(Q_ENDPOINT_DELETE, "DELETE FROM endpoints WHERE uid = ?1")                                   \
+    X(Q_REVISION_ADD,                                                                              \
+      "INSERT INTO revisions (endpoint, number, spec, digest, runtime, model, model_bytes,"        \
+      " source, created_by, created_ns, state, message, metadata)"                                 \
+      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)")                          \
+    X(Q_REVISION_BLOB,                                                                             \
+      "INSERT INTO revision_blobs (endpoint, number, digest) VALUES (?1, ?2, ?3)"                  \
+      " ON CONFLICT DO NOTHING")                                                                   \
+    X(Q_REVISION_GET, "SELECT " REVISION_COLUMNS " AND number = ?2")                               \
+    X(Q_REVISION_LIST, "SELECT " REVISION_COLUMNS " ORDER BY number")                              \
+    X(Q_REVISION_REPORT,                                                                           \
+      "UPDATE revisions SET state = ?3, message = ?4,"                                             \
+      " metadata = CASE WHEN metadata = '' THEN ?5 ELSE metadata END"                              \
+      " WHERE endpoint = ?1 AND number = ?2")                                                      \
+    X(Q_REVISION_PRUNE,                                                                            \
+      "DELETE FROM revisions WHERE endpoint = ?1 AND number NOT IN (?2, ?3) AND number <="         \
+      " (SELECT number FROM revisions WHERE endpoint = ?1 ORDER BY number DESC"                    \
+      " LIMIT 1 OFFSET ?4)")                                                                       \
+    X(Q_HISTORY_ADD,                                                                               \
+      "INSERT INTO history (endpoint, generation, revision, at_ns, who, diff)"                     \
+      " VALUES (?1, ?2, ?3, ?4, ?5, ?6)")                                                          \
+    X(Q_HISTORY_PRUNE,                                                                             \
+      "DELETE FROM history WHERE endpoint = ?1 AND id <= (SELECT id FROM history"                  \
+      " WHERE endpoint = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)")                                  \
+    X(Q_HISTORY_LIST, HISTORY_COLUMNS " LIMIT ?3")                                                 \
+    X(Q_HISTORY_END, HISTORY_COLUMNS " DESC LIMIT ?3")                                             \
+    X(Q_EVENT_ADD,                                                                                 \
+      "INSERT INTO events (endpoint, at_ns, kind, project, name, pop, replica, message)"           \
+      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")                                                  \
+    X(Q_EVENT_PRUNE, "DELETE FROM events WHERE id <= ?1")                                          \
+    X(Q_EVENT_LIST, EVENT_COLUMNS " LIMIT ?3")                                                     \
+    X(Q_EVENT_END, EVENT_COLUMNS " DESC LIMIT ?3")                                                 \
+    X(Q_LOG_ADD,                                                                                   \
+      "INSERT INTO logs (endpoint, at_ns, replica, stream, line) VALUES (?1, ?2, ?3, ?4, ?5)")     \
+    X(Q_LOG_SUM,                                                                                   \
+      "INSERT INTO log_sums (endpoint, lines, bytes) VALUES (?1, ?2, ?3) ON CONFLICT (endpoint)"   \
+      " DO UPDATE SET lines = lines + excluded.lines, bytes = bytes + excluded.bytes"              \
+      " RETURNING lines, bytes")                                                                   \
+    X(Q_LOG_PRUNE,                                                                                 \
+      "DELETE FROM logs WHERE id IN (SELECT id FROM logs WHERE endpoint = ?1 ORDER BY id"          \
+      " LIMIT ?2) RETURNING length(CAST(line AS BLOB))")                                           \
+    X(Q_LOG_LIST, LOG_COLUMNS " LIMIT ?3")                                                         \
+    X(Q_LOG_END, LOG_COLUMNS " DESC LIMIT ?3")                                                     \
+    X(Q_DEATH_ADD,                                                                                 \
+      "INSERT INTO deaths (endpoint, revision, at_ns, replica, reason, log)"                       \
+      " VALUES (?1, ?2, ?3, ?4, ?5, ?6)")                                                          \
+    X(Q_DEATH_PRUNE,                                                                               \
+      "DELETE FROM deaths WHERE endpoint = ?1 AND id <= (SELECT id FROM deaths"                    \
+      " WHERE endpoint = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)")                                  \
+    X(Q_DEATH_LIST,                                                                                \
+      "SELECT id, endpoint, revision, at_ns, replica, reason, log FROM deaths"                     \
+      " WHERE endpoint = ?1 ORDER BY id")                                                          \
+    X(Q_AUDIT_ADD,                                                                                 \
+      "INSERT INTO audit (at_ns, who, action, came_from, request_id, project, endpoint, before,"   \
+      " after) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")                                       \
+    X(Q_AUDIT_PRUNE, "DELETE FROM audit WHERE id <= ?1")                                           \
+    X(Q_AUDIT_LIST, AUDIT_COLUMNS " LIMIT ?2")                                                     \
+    X(Q_AUDIT_END, AUDIT_COLUMNS " DESC LIMIT ?2")                                                 \
+    X(Q_POP_PUT,                                                                                   \
+      "INSERT INTO pops (name, instance, seq, reported_ns, report) VALUES (?1, ?2, ?3, ?4, ?5)"    \
+      " ON CONFLICT (name) DO UPDATE SET instance = excluded.instance, seq = excluded.seq,"        \
+      " reported_ns = excluded.reported_ns, report = excluded.report")                             \
+    X(Q_POP_PRUNE,                                                                                 \
+      "DELETE FROM pops WHERE name IN (SELECT name FROM pops ORDER BY reported_ns DESC"            \
+      " LIMIT -1 OFFSET ?1)")                                                                      \
+    X(Q_POP_LIST, "SELECT name, instance, seq, reported_ns, report FROM pops ORDER BY name")       \
+    X(Q_BLOB_PUT,                                                                                  \
+      "INSERT INTO blobs (digest, bytes, created_ns) VALUES (?1, ?2, ?3)"                          \
+      " ON CONFLICT (digest) DO UPDATE SET created_ns = excluded.created_ns")                      \
+    X(Q_BLOB_DELETE, "DELETE FROM blobs WHERE digest = ?1")                                        \
+    X(Q_BLOB_GARBAGE,                                                                              \
+      "SELECT digest FROM blobs WHERE created_ns < ?1 AND NOT EXISTS (SELECT 1 FROM"               \
+      " revision_blobs r WHERE r.digest = blobs.digest) LIMIT ?2")                                 \
+    X(Q_BLOB_NEEDED, "SELECT 1 FROM revision_blobs WHERE digest = ?1 LIMIT 1")
+
+enum query {
+#define QUERY_ENUM(id, sql) id,
+    QUERIES(QUERY_ENUM)
+#undef QUERY_ENUM
+    QUERY_COUNT
+};
+
+struct db {
+    struct store store;
+    sqlite3 *handle;
+    char *path;
+    struct store_limits limits;
+    bool writing; /* the connection may */
+    bool inside;  /* a transaction is open */
+    sqlite3_stmt *statements[QUERY_COUNT];
+};
+
+static inline struct db *db_of(struct store *store)
+{
+    return (struct db *)store; /* its first member */
+}
+
+/* What SQLite said last, as an error for a person. `doing` is "reading the state" or so. */
+int db_error(struct db *db, const char *doing, struct err *err);
+
+/* Binds by letter: i int64_t, u uint64_t, s struct slice. Begins at parameter 1. */
+int db_begin(struct db *db, enum query query, sqlite3_stmt **ret, struct err *err,
+             const char *types, ...);
+/* 1: a row. 0: the end, and the statement is given back, as after an error. */
+int db_step(struct db *db, sqlite3_stmt *statement, struct err *err);
+void db_end(sqlite3_stmt *statement);
+/* Begins and steps to the end. Returns how many rows it changed. */
+int db_run(struct db *db, enum query query, struct err *err, const char *types, ...);
+
+struct slice db_text(struct arena *arena, sqlite3_stmt *statement, int column);
+static inline uint64_t db_u64(sqlite3_stmt *statement, int column)
+{
+    return (uint64_t)sqlite3_column_int64(statement, column);
+}
+
+/* An array that grows in an arena. */
+struct rows {
+    void *items;
+    size_t count, room;
+};
+void *rows_add(struct rows *rows, struct arena *arena, size_t bytes); /* zeroed */
+void rows_reverse(struct rows *rows, struct arena *arena, size_t bytes);
+uint32_t page_limit(const struct store_page *page);
+
+void sqlite_endpoints_fill(struct store *store); /* each sets the functions that it has */
+void sqlite_rows_fill(struct store *store);
+
+/* Brings the file at `path` to `count` migrations; a copy of it comes first. */
+int sqlite_migrate(sqlite3 *handle, const char *path, const struct migration *migrations,
+                   unsigned count, struct err *err);

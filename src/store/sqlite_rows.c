@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is kept by bounds: events, logs, deaths, audit; and PoPs. */
+#include <assert.h>
+
+#include "store/sqlite_inside.h"
+
+enum { LOG_PRUNE_ROWS = 64 }; /* at once: so that not every line pays for one */
+
+static uint64_t last_id(struct db *db)
+{
+    return (uint64_t)sqlite3_last_insert_rowid(db->handle);
+}
+
+/* Ids grow by one: what is too old is known without counting. */
+static int prune_below(struct db *db, enum query query, uint64_t id, uint64_t rows_max,
+                       struct err *err)
+{
+    return id > rows_max ? db_run(db, query, err, "u", id - rows_max) : 0;
+}
+
+static int rows_done(struct rows *rows, const struct store_page *page, struct arena *arena,
+                     size_t bytes, void *ret_items, size_t *ret_count)
+{
+    if (page && page->from_end && rows->count)
+        rows_reverse(rows, arena, bytes);
+    *(void **)ret_items = rows->items;
+    *ret_count = rows->count;
+    return 0;
+}
+
+/* ---- events --------------------------------------------------------------------------------- */
+
+static int event_add(struct store *self, struct store_event *row, struct err *err)
+{
+    struct db *db = db_of(self);
+    assert(db->inside);
+    int r = db_run(db, Q_EVENT_ADD, err, "uissssss", row->endpoint_uid, row->at_ns, row->kind,
+                   row->project, row->endpoint, row->pop, row->replica, row->message);
+    if (r < 0)
+        return r;
+    row->id = last_id(db);
+    r = prune_below(db, Q_EVENT_PRUNE, row->id, db->limits.events_rows_max, err);
+    return r < 0 ? r : 0;
+}
+
+static int event_list(struct store *self, const struct store_filter *filter,
+                      const struct store_page *page, struct arena *arena, struct store_event **ret,
+                      size_t *ret_count, struct err *err)
+{
+    struct rows rows = {};
+    sqlite3_stmt *row;
+    int r = db_begin(db_of(self), page->from_end ? Q_EVENT_END : Q_EVENT_LIST, &row, err, "uuuss",
+                     page->after, filter->endpoint_uid, (uint64_t)page_limit(page),
+                     filter->project, filter->endpoint);
+    if (r < 0)
+        return r;
+    while ((r = db_step(db_of(self), row, err)) > 0)
+        *(struct store_event *)rows_add(&rows, arena, sizeof **ret) = (struct store_event){
+            .id = db_u64(row, 0),
+            .endpoint_uid = db_u64(row, 1),
+            .at_ns = sqlite3_column_int64(row, 2),
+            .kind = db_text(arena, row, 3),
+            .project = db_text(arena, row, 4),
+            .endpoint = db_text(arena, row, 5),
+            .pop = db_text(arena, row, 6),
+            .replica = db_text(arena, row, 7),
+            .message = db_text(arena, row, 8),
+        };
+    return r < 0 ? r : rows_done(&rows, page, arena, sizeof **ret, ret, ret_count);
+}
+
+/* ---- logs ----------------------------------------------------------------------------------- */
+
+static int log_sum(struct db *db, uint64_t endpoint_uid, int64_t lines, int64_t bytes,
+                   uint64_t *ret_lines, uint64_t *ret_bytes, struct err *err)
+{
+    sqlite3_stmt *statement;
+    int r = db_begin(db, Q_LOG_SUM, &statement, err, "uii", endpoint_uid, lines, bytes);
+    if (r < 0 || (r = db_step(db, statement, err)) < 0)
+        return r;
+    assert(r == 1);
+    *ret_lines = db_u64(statement, 0);
+    *ret_bytes = db_u64(statement, 1);
+    while ((r = db_step(db, statement, err)) > 0)
+        ;
+    return r;
+}
+
+static int log_prune(struct db *db, uint64_t endpoint_uid, uint64_t *lines, uint64_t *bytes,
+                     struct err *err)
+{
+    sqlite3_stmt *statement;
+    int64_t gone_lines = 0, gone_bytes = 0;
+    int r = db_begin(db, Q_LOG_PRUNE, &statement, err, "ui", endpoint_uid, (int64_t)LOG_PRUNE_ROWS);
+    if (r < 0)
+        return r;
+    while ((r = db_step(db, statement, err)) > 0) {
+        gone_lines++;
+        gone_bytes += sqlite3_column_int64(statement, 0);
+    }
+    if (r < 0)
+        return r;
+    r = log_sum(db, endpoint_uid, -gone_lines, -gone_bytes, lines, bytes, err);
+    return r < 0 ? r : (int)gone_lines;
+}
+
+static int log_add(struct store *self, struct store_log *row, struct err *err)
+{
+    struct db *db = db_of(self);
+    assert(db->inside);
+    int r = db_run(db, Q_LOG_ADD, err, "uisss", row->endpoint_uid, row->at_ns, row->replica,
+                   row->stream, row->line);
+    if (r < 0)
+        return r;
+    row->id = last_id(db);
+    uint64_t lines, bytes;
+    r = log_sum(db, row->endpoint_uid, 1, (int64_t)row->line.size, &lines, &bytes, err);
+    while (r >= 0 && (lines > db->limits.log_rows_max || bytes > db->limits.log_bytes_max)) {
+        r = log_prune(db, row->endpoint_uid, &lines, &bytes, err);
+        if (r == 0)
+            break;
+    }
+    return r < 0 ? r : 0;
+}
+
+static int log_list(struct store *self, const struct store_filter *filter,
+                    const struct store_page *page, struct arena *arena, struct store_log **ret,
+                    size_t *ret_count, struct err *err)
+{
+    struct rows rows = {};
+    sqlite3_stmt *row;
+    int r = db_begin(db_of(self), page->from_end ? Q_LOG_END : Q_LOG_LIST, &row, err, "uuus",
+                     page->after, filter->endpoint_uid, (uint64_t)page_limit(page),
+                     filter->replica);
+    if (r < 0)
+        return r;
+    while ((r = db_step(db_of(self), row, err)) > 0)
+        *(struct store_log *)rows_add(&rows, arena, sizeof **ret) = (struct store_log){
+            .id = db_u64(row, 0),
+            .endpoint_uid = db_u64(row, 1),
+            .at_ns = sqlite3_column_int64(row, 2),
+            .replica = db_text(arena, row, 3),
+            .stream = db_text(arena, row, 4),
+            .line = db_text(arena, row, 5),
+        };
+    return r < 0 ? r : rows_done(&rows, page, arena, sizeof **ret, ret, ret_count);
+}
+
+/* ---- deaths --------------------------------------------------------------------------------- */
+
+static int death_add(struct store *self, struct store_death *row, struct err *err)
+{
+    struct db *db = db_of(self);
+    assert(db->inside);
+    int r = db_run(db, Q_DEATH_ADD, err, "uuisss", row->endpoint_uid, row->revision, row->at_ns,
+                   row->replica, row->reason, row->log);
+    if (r < 0)
+        return r;
+    row->id = last_id(db);
+    r = db_run(db, Q_DEATH_PRUNE, err, "uu", row->endpoint_uid, db->limits.deaths_max);
+    return r < 0 ? r : 0;
+}
+
+static int death_list(struct store *self, uint64_t endpoint_uid, struct arena *arena,
+                      struct store_death **ret, size_t *ret_count, struct err *err)
+{
+    struct rows rows = {};
+    sqlite3_stmt *row;
+    int r = db_begin(db_of(self), Q_DEATH_LIST, &row, err, "u", endpoint_uid);
+    if (r < 0)
+        return r;
+    while ((r = db_step(db_of(self), row, err)) > 0)
+        *(struct store_death *)rows_add(&rows, arena, sizeof **ret) = (struct store_death){
+            .id = db_u64(row, 0),
+            .endpoint_uid = db_u64(row, 1),
+            .revision = db_u64(row, 2),
+            .at_ns = sqlite3_column_int64(row, 3),
+            .replica = db_text(arena, row, 4),
+            .reason = db_text(arena, row, 5),
+            .log = db_text(arena, row, 6),
+        };
+    return r < 0 ? r : rows_done(&rows, NULL, arena, sizeof **ret, ret, ret_count);
+}
+
+/* ---- audit ---------------------------------------------------------------------------------- */
+
+static int audit_add(struct store *self, const struct store_audit *row, struct err *err)
+{
+    struct db *db = db_of(self);
+    assert(db->inside);
+    int r = db_run(db, Q_AUDIT_ADD, err, "issssssss", row->at_ns, row->who, row->action, row->from,
+                   row->request_id, row->project, row->endpoint, row->before, row->after);
+    if (r >= 0)
+        r = prune_below(db, Q_AUDIT_PRUNE, last_id(db), db->limits.audit_rows_max, err);
+    return r < 0 ? r : 0;
+}
+
+static int audit_list(struct store *self, const struct store_page *page, struct arena *arena,
+                      struct store_audit **ret, size_t *ret_count, struct err *err)
+{
+    struct rows rows = {};
+    sqlite3_stmt *row;
+    int r = db_begin(db_of(self), page->from_end ? Q_AUDIT_END : Q_AUDIT_LIST, &row, err, "uu",
+                     page->after, (uint64_t)page_limit(page));
+    if (r < 0)
+        return r;
+    while ((r = db_step(db_of(self), row, err)) > 0)
+        *(struct store_audit *)rows_add(&rows, arena, sizeof **ret) = (struct store_audit){
+            .id = db_u64(row, 0),
+            .at_ns = sqlite3_column_int64(row, 1),
+            .who = db_text(arena, row, 2),
+            .action = db_text(arena, row, 3),
+            .from = db_text(arena, row, 4),
+            .request_id = db_text(arena, row, 5),
+            .project = db_text(arena, row, 6),
+            .endpoint = db_text(arena, row, 7),
+            .before = db_text(arena, row, 8),
+            .after = db_text(arena, row, 9),
+        };
+    return r < 0 ? r : rows_done(&rows, page, arena, sizeof **ret, ret, ret_count);
+}
+
+/* ---- PoPs ----------------------------------------------------------------------------------- */
+
+static int pop_put(struct store *self, const struct store_pop *pop, struct err *err)
+{
+    struct db *db = db_of(self);
+    assert(db->inside);
+    int r = db_run(db, Q_POP_PUT, err, "suuis", pop->name, pop->instance, pop->seq,
+                   pop->reported_ns, pop->report);
+    if (r >= 0)
+        r = db_run(db, Q_POP_PRUNE, err, "u", db->limits.pops_max);
+    return r < 0 ? r : 0;
+}
+
+static int pop_list(struct store *self, struct arena *arena, struct store_pop **ret,
+                    size_t *ret_count, struct err *err)
+{
+    struct rows rows = {};
+    sqlite3_stmt *row;
+    int r = db_begin(db_of(self), Q_POP_LIST, &row, err, "");
+    if (r < 0)
+        return r;
+    while ((r = db_step(db_of(self), row, err)) > 0)
+        *(struct store_pop *)rows_add(&rows, arena, sizeof **ret) = (struct store_pop){
+            .name = db_text(arena, row, 0),
+            .instance = db_u64(row, 1),
+            .seq = db_u64(row, 2),
+            .reported_ns = sqlite3_column_int64(row, 3),
+            .report = db_text(arena, row, 4),
+        };
+    return r < 0 ? r : rows_done(&rows, NULL, arena, sizeof **ret, ret, ret_count);
+}
+
+void sqlite_rows_fill(struct store *store)
+{
+    store->event_add = event_add;
+    store->event_list = event_list;
+    store->log_add = log_add;
+    store->log_list = log_list;
+    store->death_add = death_add;
+    store->death_list = death_list;
+    store->audit_add = audit_add;
+    store->audit_list = audit_list;
+    store->pop_put = pop_put;
+    store->pop_list = pop_list;
+}

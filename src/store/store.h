@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * store.h -- what control must not lose: endpoints, revisions, history, events, logs, deaths,
+ * audit, PoPs' last reports, the index of blobs.
+ *
+ * A store is a table of functions (sqlite.c; another database fits behind it). Ownership: who
+ * opened it closes it with close(). Text and arrays that come back live in the arena given. One
+ * thread at a time: control has one store on a thread of its own that writes, a second one on
+ * another that only reads. Calls block.
+ *
+ * transact() makes what its function does one unit: all of it is on disk when it returns 0, none of
+ * it otherwise. Every function that changes something wants to be inside one. A full disk is
+ * ERR_OVERLOADED and changes nothing; the store goes on once there is space again.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/slice.h"
+
+struct arena;
+struct err;
+struct store;
+
+/* X(name, default, what it bounds) */
+#define STORE_LIMITS(X)                                                                            \
+    X(endpoints_max, 10000, "Endpoints, over all projects.")                                       \
+    X(revisions_kept, 10, "Revisions kept per endpoint, beside those with traffic.")               \
+    X(history_rows_max, 500, "Changes remembered per endpoint.")                                   \
+    X(events_rows_max, 20000, "Events kept.")                                                      \
+    X(log_rows_max, 4000, "Log lines kept per endpoint.")                                          \
+    X(log_bytes_max, 1048576, "Bytes of log lines kept per endpoint.")                             \
+    X(deaths_max, 3, "Deaths of replicas remembered per endpoint.")                                \
+    X(audit_rows_max, 100000, "Audit rows kept.")                                                  \
+    X(pops_max, 1000, "PoPs remembered.")
+
+struct store_limits {
+#define STORE_LIMIT(name, value, text) uint64_t name;
+    STORE_LIMITS(STORE_LIMIT)
+#undef STORE_LIMIT
+};
+struct store_limits store_limits_default(void);
+
+#define STORE_REVISION_BITS 24 /* revision uid = endpoint uid << 24 | number */
+
+/* Times are nanoseconds since 1970, UTC. Numbers that may be absent are 0 then. */
+struct store_endpoint {
+    uint64_t uid; /* never given twice */
+    struct slice project, name;
+    struct slice spec; /* shortest JSON; what runs is the target's */
+    bool stopped;
+    uint64_t target, latest;       /* revisions */
+    uint64_t generation;           /* counts every change */
+    uint64_t serving;              /* revision that has traffic, as PoPs last said */
+    struct slice target_state;     /* starting, ready, failed, or empty: nothing heard yet */
+    struct slice target_message;
+    int64_t created_ns, updated_ns;
+};
+
+struct store_revision {
+    uint64_t endpoint_uid, number;
+    /* Immutable. */
+    struct slice spec;   /* what runs, defaults written out */
+    struct slice digest; /* sha256:HEX of spec */
+    struct slice runtime;
+    struct slice model; /* sha256:HEX */
+    uint64_t model_bytes;
+    struct slice source;
+    struct slice created_by;
+    int64_t created_ns;
+    /* As PoPs said. */
+    struct slice state; /* new, starting, ready, failed */
+    struct slice message;
+    struct slice metadata; /* JSON, once known: set one time */
+};
+
+struct store_history {
+    uint64_t id, endpoint_uid, generation, revision;
+    int64_t at_ns;
+    struct slice who;
+    struct slice diff; /* JSON: [{key, old, new}] */
+};
+
+struct store_event {
+    uint64_t id, endpoint_uid;
+    int64_t at_ns;
+    struct slice kind, project, endpoint, pop, replica, message;
+};
+
+struct store_log {
+    uint64_t id, endpoint_uid;
+    int64_t at_ns;
+    struct slice replica, stream, line;
+};
+
+struct store_death {
+    uint64_t id, endpoint_uid, revision;
+    int64_t at_ns;
+    struct slice replica, reason;
+    struct slice log; /* JSON: ["line", ...] */
+};
+
+struct store_audit {
+    uint64_t id;
+    int64_t at_ns;
+    struct slice who, action, from, request_id, project, endpoint;
+    struct slice before, after; /* digests of the spec; empty where there was none */
+};
+
+struct store_pop {
+    struct slice name;
+    uint64_t instance, seq; /* of its agent: what was taken over already */
+    int64_t reported_ns;
+    struct slice report; /* JSON: the last state */
+};
+
+struct store_blob {
+    struct slice digest; /* sha256:HEX */
+    uint64_t bytes;
+    int64_t created_ns;
+};
+
+#define STORE_PAGE_MAX 1000
+/* Rows with an id above `after`, oldest first; from_end: the last `limit` ones instead. */
+struct store_page {
+    uint64_t after;
+    uint32_t limit; /* at most STORE_PAGE_MAX; 0: that */
+    bool from_end;
+};
+
+/* Which rows: 0 and empty are "any". */
+struct store_filter {
+    uint64_t endpoint_uid;
+    struct slice project, endpoint, replica;
+};
+
+typedef int (*store_transaction_cb)(struct store *store, void *data, struct err *err);
+
+struct store {
+    const char *name;
+    void (*close)(struct store *self); /* frees self */
+    /* `fn` fails: nothing was done. Not nested. */
+    int (*transact)(struct store *self, store_transaction_cb fn, void *data, struct err *err);
+    /* Gives the log of writes back to the file; harmless at any time outside a transaction. */
+    int (*checkpoint)(struct store *self, struct err *err);
+
+    int (*project_ensure)(struct store *self, struct slice name, int64_t now_ns, struct err *err);
+
+    /* ERR_NOT_FOUND without a message when there is none. */
+    int (*endpoint_get)(struct store *self, uint64_t uid, struct arena *arena,
+                        struct store_endpoint *ret, struct err *err);
+    int (*endpoint_find)(struct store *self, struct slice project, struct slice name,
+                         struct arena *arena, struct store_endpoint *ret, struct err *err);
+    int (*endpoint_list)(struct store *self, const struct store_page *page /* after: uid */,
+                         struct arena *arena, struct store_endpoint **ret, size_t *ret_count,
+                         struct err *err);
+    /* Sets endpoint->uid. ERR_CONFLICT when the name is taken, ERR_TOO_LARGE above the limit. */
+    int (*endpoint_add)(struct store *self, struct store_endpoint *endpoint, struct err *err);
+    /* Writes spec, stopped, target, latest, serving, target_*, generation, updated_ns.
+     * ERR_PRECONDITION when the one stored is not of generation `before`. */
+    int (*endpoint_update)(struct store *self, const struct store_endpoint *endpoint,
+                           uint64_t before, struct err *err);
+    int (*endpoint_delete)(struct store *self, uint64_t uid, struct err *err); /* all but events */
+
+    /* A revision with the blobs it needs (model, and a folder's files). */
+    int (*revision_add)(struct store *self, const struct store_revision *revision,
+                        const struct slice *blobs, size_t blob_count, struct err *err);
+    int (*revision_get)(struct store *self, uint64_t endpoint_uid, uint64_t number,
+                        struct arena *arena, struct store_revision *ret, struct err *err);
+    int (*revision_list)(struct store *self, uint64_t endpoint_uid, struct arena *arena,
+                         struct store_revision **ret, size_t *ret_count, struct err *err);
+    /* State and message; metadata where none is known yet (empty: leaves it). */
+    int (*revision_report)(struct store *self, uint64_t endpoint_uid, uint64_t number,
+                           struct slice state, struct slice message, struct slice metadata,
+                           struct err *err);
+    /* Keeps the newest by the limit, and those two. */
+    int (*revision_prune)(struct store *self, uint64_t endpoint_uid, uint64_t target,
+                          uint64_t serving, struct err *err);
+
+    int (*history_add)(struct store *self, const struct store_history *row, struct err *err);
+    int (*history_list)(struct store *self, uint64_t endpoint_uid, const struct store_page *page,
+                        struct arena *arena, struct store_history **ret, size_t *ret_count,
+                        struct err *err);
+    /* The adding ones set ->id. */
+    int (*event_add)(struct store *self, struct store_event *row, struct err *err);
+    int (*event_list)(struct store *self, const struct store_filter *filter,
+                      const struct store_page *page, struct arena *arena, struct store_event **ret,
+                      size_t *ret_count, struct err *err);
+    int (*log_add)(struct store *self, struct store_log *row, struct err *err);
+    int (*log_list)(struct store *self, const struct store_filter *filter,
+                    const struct store_page *page, struct arena *arena, struct store_log **ret,
+                    size_t *ret_count, struct err *err);
+    int (*death_add)(struct store *self, struct store_death *row, struct err *err);
+    int (*death_list)(struct store *self, uint64_t endpoint_uid, struct arena *arena,
+                      struct store_death **ret, size_t *ret_count, struct err *err);
+    int (*audit_add)(struct store *self, const struct store_audit *row, struct err *err);
+    int (*audit_list)(struct store *self, const struct store_page *page, struct arena *arena,
+                      struct store_audit **ret, size_t *ret_count, struct err *err);
+
+    int (*pop_put)(struct store *self, const struct store_pop *pop, struct err *err);
+    int (*pop_list)(struct store *self, struct arena *arena, struct store_pop **ret,
+                    size_t *ret_count, struct err *err);
+
+    int (*blob_put)(struct store *self, const struct store_blob *blob, struct err *err);
+    int (*blob_delete)(struct store *self, struct slice digest, struct err *err);
+    /* Blobs that no revision kept needs, made before `before_ns`. */
+    int (*blob_garbage)(struct store *self, int64_t before_ns, struct arena *arena,
+                        struct slice **ret_digests, size_t *ret_count, struct err *err);
+    int (*blob_needed)(struct store *self, struct slice digest, bool *ret_needed, struct err *err);
+};
+
+/* ---- sqlite --------------------------------------------------------------------------------- */
+
+enum store_mode {
+    STORE_WRITE, /* makes the file, migrates it forward after a copy, checks it whole */
+    STORE_READ,  /* a second connection; the file must be there, at this program's schema */
+};
+
+/* `path` is a file's; its folder must exist. A newer schema, a file that is damaged or none of ours
+ * is refused with a message that says what to do. */
+[[nodiscard]] int store_sqlite_open(const char *path, enum store_mode mode,
+                                    const struct store_limits *limits, struct store **ret_store,
+                                    struct err *err);
+unsigned store_schema(void); /* the schema this program writes */
+
+#define STORE_FILE "control/store.db" /* in the home */
+
+/* "HOME/control/store.db" after making the folder (0700). */
+[[nodiscard]] int store_path(const char *home, struct arena *arena, const char **ret_path,
+                             struct err *err);
