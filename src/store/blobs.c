@@ -391,12 +391,20 @@ int blob_upload_finish(struct blob_upload *upload, struct err *err)
         return err_set(err, ERR_BAD_INPUT, "the bytes that came are %s, not %s: upload it anew",
                        text, upload->text);
     }
-    if (fchmod(upload->fd, 0400) < 0 || fsync(upload->fd) < 0)
-        return failed(blobs, "writing", part, err);
+    if (fchmod(upload->fd, 0400) < 0 || fsync(upload->fd) < 0) {
+        int r = failed(blobs, "writing", part, err);
+        /* After a failed fsync nobody knows what is on disk, and reading it back would not tell. */
+        (void)unlinkat(blobs->uploads_fd, part, 0);
+        upload->done = true;
+        return r;
+    }
     struct stat st;
     bool there = fstatat(blobs->blobs_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
-    if (renameat(blobs->uploads_fd, part, blobs->blobs_fd, name) < 0)
-        return failed(blobs, "renaming", part, err);
+    if (renameat(blobs->uploads_fd, part, blobs->blobs_fd, name) < 0) {
+        int r = failed(blobs, "renaming", part, err);
+        (void)fchmod(upload->fd, 0600); /* to be gone on with */
+        return r;
+    }
     if (fsync(blobs->blobs_fd) < 0)
         return failed(blobs, "writing", "the folder", err);
     if (!there)

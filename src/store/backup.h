@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * backup.h -- all that control must not lose as one tar, and back. Blocking; no running control is
+ * needed, and one that runs is not disturbed.
+ *
+ * In the archive: perigee-backup.json (first: format, schema, time), control/store.db (a consistent
+ * copy), keys/..., blobs/sha256/... (all that revisions need).
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct err;
+
+struct backup_result {
+    unsigned schema;
+    uint64_t endpoints, blobs, bytes; /* bytes of the archive */
+};
+
+/* Writes `file` (0600) beside itself first, then renames: it is whole or not there. An existing one
+ * is ERR_CONFLICT. `now_ns` is the wall clock. */
+[[nodiscard]] int store_backup(const char *home, const char *file, int64_t now_ns,
+                               struct backup_result *ret, struct err *err);
+
+/* Everything is unpacked aside, checked (digests, schema, that no blob is missing), and only then
+ * takes its place, the database last. The caller holds the home's lock. A home that has a state
+ * already is ERR_CONFLICT, unless `replace`: its database then stays as store.db.replaced-TIME.
+ * Numbers of endpoints go on with a gap, so that none is given twice. */
+[[nodiscard]] int store_restore(const char *home, const char *file, bool replace, int64_t now_ns,
+                                struct backup_result *ret, struct err *err);
