@@ -146,9 +146,9 @@ static int hold_blob(struct job *job, const char *digest, struct err *err)
     const char *from = arena_format(job->arena, "%s/blobs/sha256/%s", job->home, digest + 7);
     const char *to = arena_format(job->arena, "%s/blobs/sha256/%s", job->aside, digest + 7);
     if (link(from, to) < 0 && errno != EEXIST)
-        return errno == ENOENT ? err_set(err, ERR_NOT_FOUND, "blob %s is missing in '%s'", digest,
-                                         job->home)
-                               : system_error("holding", from, err);
+        return errno == ENOENT
+                   ? err_set(err, ERR_NOT_FOUND, "blob %s is missing in '%s'", digest, job->home)
+                   : system_error("holding", from, err);
     return 0;
 }
 
@@ -216,8 +216,8 @@ static struct slice head_text(struct job *job)
 static int archive_all(struct job *job, struct err *err)
 {
     uint64_t keys = 0;
-    int r = tar_write_bytes(job->tar_fd, HEAD_NAME, head_text(job), job->now_ns / 1'000'000'000,
-                            err);
+    int r =
+        tar_write_bytes(job->tar_fd, HEAD_NAME, head_text(job), job->now_ns / 1'000'000'000, err);
     if (r == 0)
         r = archive_file(job, path_of(job, job->aside, STORE_FILE), STORE_FILE, err);
     if (r == 0)
@@ -231,8 +231,7 @@ static int write_archive(struct job *job, struct err *err)
 {
     struct stat st;
     const char *part = arena_format(job->arena, "%s.part-%d", job->file, (int)getpid());
-    auto_close int fd =
-        open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    auto_close int fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return system_error("writing", part, err);
     job->tar_fd = fd;
@@ -306,8 +305,10 @@ static int unpack_file(struct job *job, struct tar_reader *reader, const struct 
     if (n < 0)
         return (int)n;
     if (blob && strcmp(text + 7, entry->name + 13) != 0)
-        return err_set(err, ERR_BAD_INPUT, "the archive is damaged: '%s' has other bytes than its "
-                                           "name says", entry->name);
+        return err_set(err, ERR_BAD_INPUT,
+                       "the archive is damaged: '%s' has other bytes than its "
+                       "name says",
+                       entry->name);
     job->result.blobs += blob;
     return fsync(fd) < 0 ? system_error("writing", path, err) : 0;
 }
@@ -398,7 +399,8 @@ static int check_database(struct job *job, struct err *err)
     store->close(store);
     const char *gap = arena_format(job->arena,
                                    "UPDATE sqlite_sequence SET seq = seq + %d"
-                                   " WHERE name = 'endpoints'", (int)UID_GAP);
+                                   " WHERE name = 'endpoints'",
+                                   (int)UID_GAP);
     if ((r = each_row(path, gap, ignore_row, job, err)) < 0 ||
         (r = each_row(path, "SELECT count(*) FROM endpoints", count_endpoints, job, err)) < 0 ||
         (r = each_row(path, "PRAGMA user_version", read_schema, job, err)) < 0)

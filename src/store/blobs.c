@@ -274,15 +274,15 @@ static int open_part(struct blobs *blobs, const char *name, int *ret_fd, struct 
 {
     for (int tries = 0; tries < 8; tries++) {
         struct stat here, there;
-        auto_close int fd = openat(blobs->uploads_fd, name,
-                                   O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        auto_close int fd =
+            openat(blobs->uploads_fd, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (fd < 0)
             return failed(blobs, "opening", name, err);
         if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-            return errno == EWOULDBLOCK
-                       ? err_set(err, ERR_CONFLICT, "another client is uploading this blob: wait "
-                                                    "for it, or try again")
-                       : failed(blobs, "locking", name, err);
+            return errno == EWOULDBLOCK ? err_set(err, ERR_CONFLICT,
+                                                  "another client is uploading this blob: wait "
+                                                  "for it, or try again")
+                                        : failed(blobs, "locking", name, err);
         /* Between open and lock the other one may have finished or removed it. */
         if (fstat(fd, &here) == 0 &&
             fstatat(blobs->uploads_fd, name, &there, AT_SYMLINK_NOFOLLOW) == 0 &&

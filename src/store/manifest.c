@@ -14,8 +14,8 @@ int manifest_check_path(struct slice path, struct err *err)
 {
     if (path.size == 0 || path.size > MANIFEST_PATH_MAX || !utf8_valid(path))
         return err_set(err, ERR_BAD_INPUT,
-                       "file path '%s' is empty, longer than %d bytes or no UTF-8",
-                       ERR_SLICE(path), (int)MANIFEST_PATH_MAX);
+                       "file path '%s' is empty, longer than %d bytes or no UTF-8", ERR_SLICE(path),
+                       (int)MANIFEST_PATH_MAX);
     for (size_t i = 0; i < path.size; i++)
         if ((unsigned char)path.data[i] < 0x20 || path.data[i] == 0x7f)
             return err_set(err, ERR_BAD_INPUT, "file path '%s' has control characters",
@@ -62,8 +62,8 @@ static int check_files(struct manifest *manifest, struct err *err)
                            ERR_SLICE(file->path));
         for (size_t end = 0; end < file->path.size; end++) {
             struct manifest_file folder = { .path = { file->path.data, end } };
-            if (file->path.data[end] == '/' && bsearch(&folder, manifest->files, manifest->count,
-                                                       sizeof folder, by_path))
+            if (file->path.data[end] == '/' &&
+                bsearch(&folder, manifest->files, manifest->count, sizeof folder, by_path))
                 return err_set(err, ERR_BAD_INPUT, "'%s' is a file and a folder",
                                ERR_SLICE(folder.path));
         }
@@ -93,10 +93,9 @@ static int expect(yyjson_val *root, const char *key, const char *wanted, struct 
     int r = json_get_string(root, key, JSON_REQUIRED, &text, err);
     if (r < 0)
         return r;
-    return slice_is(text, wanted)
-               ? 0
-               : err_set(err, ERR_BAD_INPUT, "'%s' is '%s', wanted is %s", key, ERR_SLICE(text),
-                         wanted);
+    return slice_is(text, wanted) ? 0
+                                  : err_set(err, ERR_BAD_INPUT, "'%s' is '%s', wanted is %s", key,
+                                            ERR_SLICE(text), wanted);
 }
 
 static int read_root(struct arena *arena, yyjson_val *root, struct manifest *ret, struct err *err)

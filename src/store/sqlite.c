@@ -18,8 +18,8 @@
 
 enum {
     BUSY_MS = 5000,
-    WAL_PAGES = 1000,               /* between two checkpoints */
-    WAL_BYTES_MAX = 16 << 20,       /* what is left of the log after one */
+    WAL_PAGES = 1000,                 /* between two checkpoints */
+    WAL_BYTES_MAX = 16 << 20,         /* what is left of the log after one */
     CHECK_WHOLE_BYTES_MAX = 64 << 20, /* above it indices are not compared at open */
 };
 
@@ -51,7 +51,8 @@ static int handle_error(sqlite3 *handle, const char *path, const char *doing, st
     case SQLITE_FULL:
         return err_set(err, ERR_OVERLOADED,
                        "the disk that holds '%s' is full: nothing was changed; "
-                       "free some space and try again", path);
+                       "free some space and try again",
+                       path);
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
         return err_set(err, ERR_OVERLOADED, "the state in '%s' is busy: try again", path);
@@ -59,7 +60,8 @@ static int handle_error(sqlite3 *handle, const char *path, const char *doing, st
     case SQLITE_NOTADB:
         return err_set(err, ERR_INTERNAL,
                        "the state in '%s' is damaged (%s): move it away, then bring back a backup "
-                       "with `perigee restore FILE`", path, sqlite3_errmsg(handle));
+                       "with `perigee restore FILE`",
+                       path, sqlite3_errmsg(handle));
     case SQLITE_CONSTRAINT:
         return err_set(err, ERR_CONFLICT, "%s: %s", doing, sqlite3_errmsg(handle));
     case SQLITE_READONLY:
@@ -72,9 +74,10 @@ static int handle_error(sqlite3 *handle, const char *path, const char *doing, st
         if (system == ENOSPC || system == EDQUOT)
             return err_set(err, ERR_OVERLOADED,
                            "the disk that holds '%s' is full: nothing was changed; "
-                           "free some space and try again", path);
-        return err_set(err, ERR_INTERNAL, "%s: '%s': %s (%s)", doing, path,
-                       sqlite3_errmsg(handle), strerror(system));
+                           "free some space and try again",
+                           path);
+        return err_set(err, ERR_INTERNAL, "%s: '%s': %s (%s)", doing, path, sqlite3_errmsg(handle),
+                       strerror(system));
     default:
         return err_set(err, ERR_INTERNAL, "%s: '%s': %s", doing, path, sqlite3_errmsg(handle));
     }
@@ -159,8 +162,8 @@ int db_run(struct db *db, enum query query, struct err *err, const char *types, 
 struct slice db_text(struct arena *arena, sqlite3_stmt *statement, int column)
 {
     const char *text = (const char *)sqlite3_column_text(statement, column);
-    return arena_copy(arena, (struct slice){ text ? text : "",
-                                             (size_t)sqlite3_column_bytes(statement, column) });
+    return arena_copy(
+        arena, (struct slice){ text ? text : "", (size_t)sqlite3_column_bytes(statement, column) });
 }
 
 void *rows_add(struct rows *rows, struct arena *arena, size_t bytes)
@@ -195,8 +198,7 @@ uint32_t page_limit(const struct store_page *page)
 
 /* ---- transactions --------------------------------------------------------------------------- */
 
-static int sqlite_transact(struct store *self, store_transaction_cb fn, void *data,
-                           struct err *err)
+static int sqlite_transact(struct store *self, store_transaction_cb fn, void *data, struct err *err)
 {
     struct db *db = db_of(self);
     assert(!db->inside);
@@ -255,8 +257,9 @@ static int check_whole(struct db *db, struct err *err)
         return db_error(db, "checking the state", err);
     bool whole = pages * page_bytes <= CHECK_WHOLE_BYTES_MAX;
     sqlite3_stmt *statement = NULL;
-    if (sqlite3_prepare_v2(db->handle, whole ? "PRAGMA integrity_check(1)" : "PRAGMA quick_check(1)",
-                           -1, &statement, NULL) != SQLITE_OK)
+    if (sqlite3_prepare_v2(db->handle,
+                           whole ? "PRAGMA integrity_check(1)" : "PRAGMA quick_check(1)", -1,
+                           &statement, NULL) != SQLITE_OK)
         return db_error(db, "checking the state", err);
     int r = 0;
     if (sqlite3_step(statement) != SQLITE_ROW)
@@ -264,8 +267,8 @@ static int check_whole(struct db *db, struct err *err)
     else if (!slice_is(slice_of((const char *)sqlite3_column_text(statement, 0)), "ok"))
         r = err_set(err, ERR_INTERNAL,
                     "the state in '%s' is damaged (%s): move it away, then bring back a backup "
-                    "with `perigee restore FILE`", db->path,
-                    ERR_TEXT((const char *)sqlite3_column_text(statement, 0)));
+                    "with `perigee restore FILE`",
+                    db->path, ERR_TEXT((const char *)sqlite3_column_text(statement, 0)));
     sqlite3_finalize(statement);
     return r;
 }

@@ -106,9 +106,9 @@ static int endpoint_update(struct store *self, const struct store_endpoint *endp
 {
     assert(db_of(self)->inside);
     int r = db_run(db_of(self), Q_ENDPOINT_UPDATE, err, "uusuuuuussi", endpoint->uid, before,
-                   endpoint->spec, (uint64_t)endpoint->stopped, endpoint->target,
-                   endpoint->latest, endpoint->generation, endpoint->serving,
-                   endpoint->target_state, endpoint->target_message, endpoint->updated_ns);
+                   endpoint->spec, (uint64_t)endpoint->stopped, endpoint->target, endpoint->latest,
+                   endpoint->generation, endpoint->serving, endpoint->target_state,
+                   endpoint->target_message, endpoint->updated_ns);
     if (r == 0)
         return err_set(err, ERR_PRECONDITION, "the endpoint was changed meanwhile");
     return r < 0 ? r : 0;
@@ -227,8 +227,8 @@ static int history_list(struct store *self, uint64_t endpoint_uid, const struct 
 {
     struct rows rows = {};
     sqlite3_stmt *row;
-    int r = db_begin(db_of(self), page->from_end ? Q_HISTORY_END : Q_HISTORY_LIST, &row, err,
-                     "uuu", page->after, endpoint_uid, (uint64_t)page_limit(page));
+    int r = db_begin(db_of(self), page->from_end ? Q_HISTORY_END : Q_HISTORY_LIST, &row, err, "uuu",
+                     page->after, endpoint_uid, (uint64_t)page_limit(page));
     if (r < 0)
         return r;
     while ((r = db_step(db_of(self), row, err)) > 0)
@@ -255,8 +255,8 @@ static int history_list(struct store *self, uint64_t endpoint_uid, const struct 
 static int blob_put(struct store *self, const struct store_blob *blob, struct err *err)
 {
     assert(db_of(self)->inside);
-    int r = db_run(db_of(self), Q_BLOB_PUT, err, "sui", blob->digest, blob->bytes,
-                   blob->created_ns);
+    int r =
+        db_run(db_of(self), Q_BLOB_PUT, err, "sui", blob->digest, blob->bytes, blob->created_ns);
     return r < 0 ? r : 0;
 }
 
@@ -277,7 +277,8 @@ static int blob_garbage(struct store *self, int64_t before_ns, struct arena *are
     if (r < 0)
         return r;
     while ((r = db_step(db_of(self), statement, err)) > 0)
-        *(struct slice *)rows_add(&rows, arena, sizeof(struct slice)) = db_text(arena, statement, 0);
+        *(struct slice *)rows_add(&rows, arena, sizeof(struct slice)) =
+            db_text(arena, statement, 0);
     if (r < 0)
         return r;
     *ret_digests = rows.items;

@@ -68,25 +68,21 @@ extern const unsigned sqlite_migration_count;
       "INSERT INTO revisions (endpoint, number, spec, digest, runtime, model, model_bytes,"        \
       " source, created_by, created_ns, state, message, metadata)"                                 \
       " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)")                          \
-    X(Q_REVISION_BLOB,                                                                             \
-      "INSERT INTO revision_blobs (endpoint, number, digest) VALUES (?1, ?2, ?3)"                  \
-      " ON CONFLICT DO NOTHING")                                                                   \
+    X(Q_REVISION_BLOB, "INSERT INTO revision_blobs (endpoint, number, digest) VALUES (?1, ?2, ?3)" \
+                       " ON CONFLICT DO NOTHING")                                                  \
     X(Q_REVISION_GET, "SELECT " REVISION_COLUMNS " AND number = ?2")                               \
     X(Q_REVISION_LIST, "SELECT " REVISION_COLUMNS " ORDER BY number")                              \
-    X(Q_REVISION_REPORT,                                                                           \
-      "UPDATE revisions SET state = ?3, message = ?4,"                                             \
-      " metadata = CASE WHEN metadata = '' THEN ?5 ELSE metadata END"                              \
-      " WHERE endpoint = ?1 AND number = ?2")                                                      \
+    X(Q_REVISION_REPORT, "UPDATE revisions SET state = ?3, message = ?4,"                          \
+                         " metadata = CASE WHEN metadata = '' THEN ?5 ELSE metadata END"           \
+                         " WHERE endpoint = ?1 AND number = ?2")                                   \
     X(Q_REVISION_PRUNE,                                                                            \
       "DELETE FROM revisions WHERE endpoint = ?1 AND number NOT IN (?2, ?3) AND number <="         \
       " (SELECT number FROM revisions WHERE endpoint = ?1 ORDER BY number DESC"                    \
       " LIMIT 1 OFFSET ?4)")                                                                       \
-    X(Q_HISTORY_ADD,                                                                               \
-      "INSERT INTO history (endpoint, generation, revision, at_ns, who, diff)"                     \
-      " VALUES (?1, ?2, ?3, ?4, ?5, ?6)")                                                          \
-    X(Q_HISTORY_PRUNE,                                                                             \
-      "DELETE FROM history WHERE endpoint = ?1 AND id <= (SELECT id FROM history"                  \
-      " WHERE endpoint = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)")                                  \
+    X(Q_HISTORY_ADD, "INSERT INTO history (endpoint, generation, revision, at_ns, who, diff)"      \
+                     " VALUES (?1, ?2, ?3, ?4, ?5, ?6)")                                           \
+    X(Q_HISTORY_PRUNE, "DELETE FROM history WHERE endpoint = ?1 AND id <= (SELECT id FROM history" \
+                       " WHERE endpoint = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)")                 \
     X(Q_HISTORY_LIST, HISTORY_COLUMNS " LIMIT ?3")                                                 \
     X(Q_HISTORY_END, HISTORY_COLUMNS " DESC LIMIT ?3")                                             \
     X(Q_EVENT_ADD,                                                                                 \
@@ -106,15 +102,12 @@ extern const unsigned sqlite_migration_count;
       " LIMIT ?2) RETURNING length(CAST(line AS BLOB))")                                           \
     X(Q_LOG_LIST, LOG_COLUMNS " LIMIT ?3")                                                         \
     X(Q_LOG_END, LOG_COLUMNS " DESC LIMIT ?3")                                                     \
-    X(Q_DEATH_ADD,                                                                                 \
-      "INSERT INTO deaths (endpoint, revision, at_ns, replica, reason, log)"                       \
-      " VALUES (?1, ?2, ?3, ?4, ?5, ?6)")                                                          \
-    X(Q_DEATH_PRUNE,                                                                               \
-      "DELETE FROM deaths WHERE endpoint = ?1 AND id <= (SELECT id FROM deaths"                    \
-      " WHERE endpoint = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)")                                  \
-    X(Q_DEATH_LIST,                                                                                \
-      "SELECT id, endpoint, revision, at_ns, replica, reason, log FROM deaths"                     \
-      " WHERE endpoint = ?1 ORDER BY id")                                                          \
+    X(Q_DEATH_ADD, "INSERT INTO deaths (endpoint, revision, at_ns, replica, reason, log)"          \
+                   " VALUES (?1, ?2, ?3, ?4, ?5, ?6)")                                             \
+    X(Q_DEATH_PRUNE, "DELETE FROM deaths WHERE endpoint = ?1 AND id <= (SELECT id FROM deaths"     \
+                     " WHERE endpoint = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)")                   \
+    X(Q_DEATH_LIST, "SELECT id, endpoint, revision, at_ns, replica, reason, log FROM deaths"       \
+                    " WHERE endpoint = ?1 ORDER BY id")                                            \
     X(Q_AUDIT_ADD,                                                                                 \
       "INSERT INTO audit (at_ns, who, action, came_from, request_id, project, endpoint, before,"   \
       " after) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")                                       \
@@ -129,9 +122,8 @@ extern const unsigned sqlite_migration_count;
       "DELETE FROM pops WHERE name IN (SELECT name FROM pops ORDER BY reported_ns DESC"            \
       " LIMIT -1 OFFSET ?1)")                                                                      \
     X(Q_POP_LIST, "SELECT name, instance, seq, reported_ns, report FROM pops ORDER BY name")       \
-    X(Q_BLOB_PUT,                                                                                  \
-      "INSERT INTO blobs (digest, bytes, created_ns) VALUES (?1, ?2, ?3)"                          \
-      " ON CONFLICT (digest) DO UPDATE SET created_ns = excluded.created_ns")                      \
+    X(Q_BLOB_PUT, "INSERT INTO blobs (digest, bytes, created_ns) VALUES (?1, ?2, ?3)"              \
+                  " ON CONFLICT (digest) DO UPDATE SET created_ns = excluded.created_ns")          \
     X(Q_BLOB_DELETE, "DELETE FROM blobs WHERE digest = ?1")                                        \
     X(Q_BLOB_GARBAGE,                                                                              \
       "SELECT digest FROM blobs WHERE created_ns < ?1 AND NOT EXISTS (SELECT 1 FROM"               \
@@ -142,7 +134,7 @@ enum query {
 #define QUERY_ENUM(id, sql) id,
     QUERIES(QUERY_ENUM)
 #undef QUERY_ENUM
-    QUERY_COUNT
+        QUERY_COUNT
 };
 
 struct db {

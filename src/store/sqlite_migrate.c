@@ -58,10 +58,10 @@ static int copy_file(sqlite3 *handle, const char *path, unsigned version, struct
                            NULL) != SQLITE_OK ||
         sqlite3_step(statement) != SQLITE_ROW)
         r = failed(handle, path, "reading the time", err);
-    const char *copy = r < 0 ? NULL
-                             : arena_format(arena, "%s.before-%s-schema-%u", path,
-                                            (const char *)sqlite3_column_text(statement, 0),
-                                            version);
+    const char *copy = r < 0
+                           ? NULL
+                           : arena_format(arena, "%s.before-%s-schema-%u", path,
+                                          (const char *)sqlite3_column_text(statement, 0), version);
     sqlite3_finalize(statement);
     if (copy) {
         sqlite3_stmt *vacuum = NULL;

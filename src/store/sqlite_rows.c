@@ -50,8 +50,8 @@ static int event_list(struct store *self, const struct store_filter *filter,
     struct rows rows = {};
     sqlite3_stmt *row;
     int r = db_begin(db_of(self), page->from_end ? Q_EVENT_END : Q_EVENT_LIST, &row, err, "uuuss",
-                     page->after, filter->endpoint_uid, (uint64_t)page_limit(page),
-                     filter->project, filter->endpoint);
+                     page->after, filter->endpoint_uid, (uint64_t)page_limit(page), filter->project,
+                     filter->endpoint);
     if (r < 0)
         return r;
     while ((r = db_step(db_of(self), row, err)) > 0)
@@ -129,9 +129,9 @@ static int log_list(struct store *self, const struct store_filter *filter,
 {
     struct rows rows = {};
     sqlite3_stmt *row;
-    int r = db_begin(db_of(self), page->from_end ? Q_LOG_END : Q_LOG_LIST, &row, err, "uuus",
-                     page->after, filter->endpoint_uid, (uint64_t)page_limit(page),
-                     filter->replica);
+    int r =
+        db_begin(db_of(self), page->from_end ? Q_LOG_END : Q_LOG_LIST, &row, err, "uuus",
+                 page->after, filter->endpoint_uid, (uint64_t)page_limit(page), filter->replica);
     if (r < 0)
         return r;
     while ((r = db_step(db_of(self), row, err)) > 0)

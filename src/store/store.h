@@ -51,10 +51,10 @@ struct store_endpoint {
     struct slice project, name;
     struct slice spec; /* shortest JSON; what runs is the target's */
     bool stopped;
-    uint64_t target, latest;       /* revisions */
-    uint64_t generation;           /* counts every change */
-    uint64_t serving;              /* revision that has traffic, as PoPs last said */
-    struct slice target_state;     /* starting, ready, failed, or empty: nothing heard yet */
+    uint64_t target, latest;   /* revisions */
+    uint64_t generation;       /* counts every change */
+    uint64_t serving;          /* revision that has traffic, as PoPs last said */
+    struct slice target_state; /* starting, ready, failed, or empty: nothing heard yet */
     struct slice target_message;
     int64_t created_ns, updated_ns;
 };

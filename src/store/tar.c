@@ -12,8 +12,16 @@
 
 /* Where a head has what (POSIX ustar). */
 enum {
-    AT_NAME = 0, AT_MODE = 100, AT_UID = 108, AT_GID = 116, AT_SIZE = 124, AT_MTIME = 136,
-    AT_SUM = 148, AT_TYPE = 156, AT_MAGIC = 257, AT_PREFIX = 345,
+    AT_NAME = 0,
+    AT_MODE = 100,
+    AT_UID = 108,
+    AT_GID = 116,
+    AT_SIZE = 124,
+    AT_MTIME = 136,
+    AT_SUM = 148,
+    AT_TYPE = 156,
+    AT_MAGIC = 257,
+    AT_PREFIX = 345,
 };
 enum { COPY_BYTES = 256 << 10 };
 static const uint64_t octal_max = UINT64_C(077777777777);
@@ -40,8 +48,7 @@ static int write_all(int fd, const void *data, size_t bytes, struct err *err)
     return 0;
 }
 
-static int write_head(int fd, const char *name, uint64_t bytes, int64_t modified_s,
-                      struct err *err)
+static int write_head(int fd, const char *name, uint64_t bytes, int64_t modified_s, struct err *err)
 {
     unsigned char head[TAR_BLOCK] = {};
     assert(strlen(name) < TAR_NAME_MAX);
