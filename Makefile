@@ -20,7 +20,7 @@ build: ## the program, as build/perigee
 	@tools/build
 
 bench: ## one table: the gateway beside in-process ONNX Runtime and nginx
-	@tools/run-bench
+	@tools/setup bench && bench/run
 
 lint: ## include order, lengths, banned calls; clang-format and clang-tidy
 	@tools/run-lint

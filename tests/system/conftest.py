@@ -17,6 +17,11 @@ def pytest_configure(config):
         pytest.exit(f"there is no {PROGRAM}: run `make build`, or set PERIGEE_BIN", 2)
 
 
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        pytest.skip("needs root")
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     report = (yield).get_result()
