@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `make run` does once the program is built (tools/run)."""
+import os
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+
+from deadline import DEADLINE, children, wait_exit, wait_readable
+from perigee import PROGRAM, ROOT
+
+
+class Run:
+    """tools/run with a home of its own on free ports; its output is read as it comes."""
+
+    def __init__(self, home, **environment):
+        free = {f"PERIGEE_LISTEN_{name}": "127.0.0.1:0" for name in ("GATEWAY", "CONTROL", "ADMIN")}
+        self.process = subprocess.Popen(
+            [ROOT / "tools" / "run"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, start_new_session=True,
+            env={**os.environ, **free, "PERIGEE_BIN": str(PROGRAM), "PERIGEE_HOME": str(home),
+                 **environment})
+        self.text = ""
+
+    def read_until(self, wanted):
+        """Reads on until `wanted` was said; None: to the end."""
+        descriptor, deadline = self.process.stdout.fileno(), time.monotonic() + 2 * DEADLINE
+        while wanted is None or wanted not in self.text:
+            wait_readable([descriptor], deadline, f"'{wanted}' after:\n{self.text}")
+            read = os.read(descriptor, 65536)
+            if not read:
+                assert wanted is None, f"it ended before it said '{wanted}':\n{self.text}"
+                break
+            self.text += read.decode()
+        return self.text
+
+    def end(self, by=None):
+        """Its exit status, once it and all it started are gone."""
+        below = {pid for child in children(self.process.pid) for pid in {child} | children(child)}
+        if by:
+            self.process.send_signal(by)
+        self.read_until(None)
+        status = self.process.wait(DEADLINE)
+        for pid in below:
+            wait_exit(pid, f"the end of {pid}, which make run left behind", seconds=5)
+        return status
+
+
+@pytest.fixture
+def run(scratch):
+    made = []
+
+    def new(name="home", **environment):
+        made.append(Run(scratch / name, **environment))
+        return made[-1]
+
+    yield new
+    for one in made:
+        if one.process.poll() is None:
+            one.process.kill()
+            one.process.wait()
+        one.process.stdout.close()
+
+
+@pytest.mark.smoke
+def test_once_shows_the_digit_and_ends(run):
+    once = run(ONCE="1")
+    text = once.read_until(None)
+    assert once.end() == 0, text
+    assert "digit-3.png is a 3" in text
+    assert "<- the answer" in text and "█" in text
+    assert re.search(r"infer \d+\.\d+ ms", text), "no Server-Timing"
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_it_stays_up_and_a_signal_ends_it_cleanly(run, by):
+    up = run()
+    text = up.read_until("Ctrl-C ends it")
+    curl = re.search(r"(?ms)^  (curl .*?)\n\n", text).group(1)
+    answer = subprocess.run(["sh", "-c", curl], capture_output=True, timeout=DEADLINE)
+    assert b'"label"' in answer.stdout, (curl, answer)
+    assert up.end(by) == 0
+
+
+def test_a_second_beside_a_running_one_says_so(run):
+    first = run()
+    first.read_until("Ctrl-C ends it")
+    second = run(ONCE="1")
+    text = second.read_until(None)
+    assert second.end() == 1
+    assert "already" in text or "in use" in text or "runs" in text
+    assert first.process.poll() is None, "the first was disturbed"
+    assert first.end(signal.SIGINT) == 0
