@@ -56,7 +56,7 @@ static inline void list_remove(struct list *link) /* again is harmless */
 #define LIST_FIRST(list, type, member)                                                             \
     (list_empty(list) ? NULL : LIST_OWNER((list)->next, type, member))
 
-#define LIST_EACH(item, list, type, member)                                                        \
-    for (struct list *at_ = (list)->next, *then_ = at_->next;                                      \
-         at_ != (list) && ((item) = LIST_OWNER(at_, type, member), true);                          \
+#define LIST_EACH(item, head, type, member)                                                        \
+    for (struct list *at_ = (head)->next, *then_ = at_->next;                                      \
+         at_ != (head) && ((item) = LIST_OWNER(at_, type, member), true);                          \
          at_ = then_, then_ = at_->next)

@@ -24,7 +24,7 @@ struct http_client_config {
     int64_t connect_ms, head_ms, idle_ms; /* 0: 5000, 60000, 4000. head: request out to head in */
     uint32_t kept_max;                    /* idle connections; 0: 8 */
     uint64_t head_bytes_max;              /* of an answer; 0: 65536 */
-    struct work_pool *pool;               /* for names that must be looked up; NULL: addresses only */
+    struct work_pool *pool; /* for names that must be looked up; NULL: addresses only */
 };
 
 struct http_call_events {
@@ -36,24 +36,24 @@ struct http_call_events {
 };
 
 struct http_request_spec {
-    const struct address *address;  /* or NULL, and */
-    struct slice host;              /* a name or address, */
-    uint16_t port;                  /* and port */
-    struct slice authority;         /* the Host line; empty: made from the above */
+    const struct address *address; /* or NULL, and */
+    struct slice host;             /* a name or address, */
+    uint16_t port;                 /* and port */
+    struct slice authority;        /* the Host line; empty: made from the above */
     const char *method;
-    struct slice target;            /* "/path?query", escaped */
+    struct slice target;               /* "/path?query", escaped */
     const struct http_header *headers; /* copied */
     size_t header_count;
-    struct slice body;              /* borrowed until on_done */
+    struct slice body; /* borrowed until on_done */
     /* Or written piece by piece: with http_call_write() and http_call_end(). */
     bool streamed;
-    uint64_t content_length;        /* of a streamed body; HTTP_LENGTH_UNKNOWN: chunked */
-    int64_t timeout_ms;             /* for all of it; 0: none */
-    int64_t silence_ms;             /* without a byte of the answer's body; 0: none. For watches. */
+    uint64_t content_length; /* of a streamed body; HTTP_LENGTH_UNKNOWN: chunked */
+    int64_t timeout_ms;      /* for all of it; 0: none */
+    int64_t silence_ms;      /* without a byte of the answer's body; 0: none. For watches. */
 };
 
-/* "http://host[:port]/base" or "unix:PATH" into spec's address or host, port, authority; returns the
- * path in *ret_base ("" or "/x" without a slash at the end). The slices point into url. */
+/* "http://host[:port]/base" or "unix:PATH" into spec's address or host, port, authority; returns
+ * the path in *ret_base ("" or "/x" without a slash at the end). The slices point into url. */
 struct http_url {
     struct address address; /* kind ADDRESS_NONE: look host up */
     struct slice host, authority, base;

@@ -8,8 +8,8 @@
  *
  * The answer may begin at any time, before the body's end as well. Ownership: the codec owns the
  * exchange; it is valid from on_head until on_closed has returned, which comes exactly once, also
- * after the client went away. Its arena goes with it. Loop thread only. No callback comes from inside
- * a call made here, but those that say so.
+ * after the client went away. Its arena goes with it. Loop thread only. No callback comes from
+ * inside a call made here.
  */
 #pragma once
 
@@ -28,13 +28,14 @@ struct exchange;
 struct loop;
 
 struct exchange_handler {
-    /* Where the body's next bytes go, asked right before they are read: an identity body in clear is
-     * read from the socket straight to it. Less than `size` may come. Size 0: not now, until
-     * exchange_body_resume(). May be called from inside exchange_body_start() and _resume() never. */
+    /* Where the body's next bytes go, asked right before they are read: an identity body in clear
+     * is read from the socket straight to it. Less than `size` may come. Size 0: not now, until
+     * exchange_body_resume(). */
     void (*on_body_space)(struct exchange *x, struct iovec *ret_space, void *data);
     void (*on_body)(struct exchange *x, size_t bytes, void *data); /* they stand there now */
-    /* The body is whole (err NULL), or will not be: too large (413), too slow (408), malformed (400).
-     * Then the handler answers err, unless it has answered already; the connection ends after. */
+    /* The body is whole (err NULL), or will not be: too large (413), too slow (408), malformed
+     * (400). Then the handler answers err, unless it has answered already; the connection ends
+     * after. */
     void (*on_body_end)(struct exchange *x, const struct err *err, void *data);
     /* The last call. err NULL: the answer has gone out whole. Else it has not (ERR_CANCELED: the
      * client went away, or the server was closed): whatever works for it is to be stopped. */
@@ -49,17 +50,17 @@ const struct http_request *exchange_request(const struct exchange *x);
 struct arena *exchange_arena(struct exchange *x); /* until on_closed */
 struct loop *exchange_loop(struct exchange *x);
 const struct address *exchange_peer(const struct exchange *x);
-void *exchange_data(const struct exchange *x);      /* what set_handler was given */
+void *exchange_data(const struct exchange *x);         /* what set_handler was given */
 int64_t exchange_started_ns(const struct exchange *x); /* loop_now_ns() at the head's first byte */
 
 /* ---- the body ----------------------------------------------------------------------------- */
-/* From here the body is read, and 100 Continue is sent where it is waited for. Nothing of the body is
- * read before. ERR_TOO_LARGE when Content-Length is above the limit: nothing is read, the caller
+/* From here the body is read, and 100 Continue is sent where it is waited for. Nothing of the body
+ * is read before. ERR_TOO_LARGE when Content-Length is above the limit: nothing is read, the caller
  * answers. A chunked body that grows above it ends in on_body_end with that error. Also right for a
  * request without a body: on_body_end comes. */
 [[nodiscard]] int exchange_body_start(struct exchange *x, uint64_t bytes_max, struct err *err);
-void exchange_body_resume(struct exchange *x); /* there is space again */
-uint64_t exchange_body_bytes(const struct exchange *x);  /* delivered so far */
+void exchange_body_resume(struct exchange *x);          /* there is space again */
+uint64_t exchange_body_bytes(const struct exchange *x); /* delivered so far */
 /* How many of them were copied from a buffer instead of being read to their place. */
 uint64_t exchange_body_copied_bytes(const struct exchange *x);
 const struct http_headers *exchange_trailers(const struct exchange *x); /* at on_body_end */
@@ -93,8 +94,8 @@ void exchange_inform(struct exchange *x, int status, const struct http_header *h
 /* Cuts the connection (the stream in HTTP/2) without an end: what was sent is not whole. */
 void exchange_abort(struct exchange *x);
 
-bool exchange_responded(const struct exchange *x); /* exchange_respond() was called */
-int exchange_status(const struct exchange *x);     /* of the answer; 0 before it */
+bool exchange_responded(const struct exchange *x);        /* exchange_respond() was called */
+int exchange_status(const struct exchange *x);            /* of the answer; 0 before it */
 uint64_t exchange_answer_bytes(const struct exchange *x); /* body bytes given to write so far */
 /* This answer is the connection's last. Before exchange_respond(). */
 void exchange_close_after(struct exchange *x);

@@ -2,8 +2,9 @@
 /*
  * server.h -- HTTP connections of one loop: from listeners' descriptors to exchanges.
  *
- * Ownership: the caller owns the server; the server owns connections and exchanges. Descriptors stay
- * the caller's. Loop thread only; N loops have N servers. What to answer is the embedder's: on_head.
+ * Ownership: the caller owns the server; the server owns connections and exchanges. Descriptors
+ * stay the caller's. Loop thread only; N loops have N servers. What to answer is the embedder's:
+ * on_head.
  */
 #pragma once
 
@@ -27,6 +28,7 @@ struct stream;
     X(head_ms, 15000, "From a head's first byte to its last; then 408.")                           \
     X(body_ms, 30000, "Without a byte of a body that is being read; then 408.")                    \
     X(write_ms, 60000, "Without the client taking a byte of its answer; then it is cut.")          \
+    X(gone_ms, 500, "After the client ended its side, for an answer not begun; then it is gone.")  \
     X(linger_ms, 2000, "Waiting for a client to stop sending what is not wanted.")                 \
     X(linger_bytes_max, 1048576, "Read and dropped while waiting for that.")                       \
     X(drop_bytes_max, 65536, "An unread body up to this is dropped to keep the connection.")
@@ -63,7 +65,8 @@ struct http_server_stats {
 
 struct http_server *http_server_new(struct loop *loop, const struct http_server_limits *limits,
                                     const struct http_server_events *events, void *data);
-/* Connections are cut, exchanges get on_closed(ERR_CANCELED) before it returns. NULL is allowed. */
+/* Connections are cut, exchanges get on_closed(ERR_CANCELED) before it returns. NULL is allowed.
+ * Not from inside a handler's callback. */
 void http_server_free(struct http_server *server);
 
 /* The descriptor listens already, and stays the caller's; as many as wanted. */

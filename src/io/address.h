@@ -15,9 +15,9 @@ enum address_kind { ADDRESS_NONE, ADDRESS_IP4, ADDRESS_IP6, ADDRESS_UNIX };
 
 struct address {
     enum address_kind kind;
-    uint16_t port;     /* host order */
-    uint8_t ip[16];    /* the first 4 for ADDRESS_IP4; an IPv4-mapped one is made ADDRESS_IP4 */
-    char path[108];    /* ADDRESS_UNIX, terminated; empty for a peer without a name */
+    uint16_t port;  /* host order */
+    uint8_t ip[16]; /* the first 4 for ADDRESS_IP4; an IPv4-mapped one is made ADDRESS_IP4 */
+    char path[108]; /* ADDRESS_UNIX, terminated; empty for a peer without a name */
 };
 
 /* "1.2.3.4:80", "[::1]:80", "unix:PATH". Names are not resolved: ERR_BAD_INPUT (-1 code). */

@@ -22,13 +22,14 @@ void loop_free(struct loop *loop); /* NULL is allowed; waits for handles that ar
 
 /* Runs until loop_stop(). What is posted before it runs is kept. */
 void loop_run(struct loop *loop);
-/* One pass: waits at most for one event, or not at all. For tests. False when nothing is left. */
-bool loop_run_once(struct loop *loop, bool wait);
+/* One pass: waits for an event, or not at all. For tests. */
+void loop_run_once(struct loop *loop, bool wait);
 void loop_stop(struct loop *loop); /* loop thread; another one posts a call of it */
 
 /* Monotonic. now_ms is taken once a pass and cheap; now_ns asks the clock. */
 int64_t loop_now_ms(const struct loop *loop);
 int64_t loop_now_ns(void);
+int64_t loop_wall_s(void); /* seconds since 1970, for the Date header */
 
 /* fn(data) runs on the loop's thread, in the order of each poster's calls. Any thread. */
 void loop_post(struct loop *loop, void (*fn)(void *data), void *data);

@@ -3,9 +3,9 @@
  * socket.h -- byte streams over connected sockets, listeners over descriptors that already listen,
  * watches over any descriptor. Loop thread only.
  *
- * A stream is a vtable, so that TLS can stand where TCP stands: what is above sees stream_*() alone.
- * Reading asks its reader where the bytes shall go right before it reads, so that a body is read
- * straight to its place. Writing is by reference: the bytes stay as they are until on_written.
+ * A stream is a vtable, so that TLS can stand where TCP stands: what is above sees stream_*()
+ * alone. Reading asks its reader where the bytes shall go right before it reads, so that a body is
+ * read straight to its place. Writing is by reference: the bytes stay as they are until on_written.
  * Contract of every call with a callback: exactly once, never before the call has returned,
  * ERR_CANCELED after stream_close(), nothing alive after it.
  */
@@ -38,12 +38,9 @@ struct stream_write {
     /* the implementation's own from here */
     struct stream *stream;
     struct list link;
-    const struct err *failed;
-    size_t bytes;
+    int status;
     void *more[26]; /* room for the implementation's request */
 };
-
-enum { STREAM_WRITE_IOVECS_MAX = 64 };
 
 /* ---- what an implementation offers -------------------------------------------------------- */
 struct stream_type {
@@ -52,6 +49,7 @@ struct stream_type {
     void (*read_stop)(struct stream *self);
     void (*write)(struct stream *self, struct stream_write *write, const struct iovec *iovecs,
                   size_t count);
+    size_t (*write_bytes)(const struct stream *self);
     void (*shutdown)(struct stream *self);
     void (*close)(struct stream *self);
 };
@@ -62,7 +60,6 @@ struct stream {
     const struct stream_reader *reader;
     void *reader_data;
     struct address peer;
-    size_t write_bytes;  /* given to stream_write() and not yet with the kernel */
     bool reading, closing, read_ended;
 };
 
@@ -78,14 +75,12 @@ void stream_read_stop(struct stream *stream);
  * the iovec array itself may go when the call returns, the bytes may not. */
 void stream_write(struct stream *stream, struct stream_write *write, const struct iovec *iovecs,
                   size_t count);
-static inline size_t stream_write_bytes(const struct stream *stream)
-{
-    return stream->write_bytes;
-}
+/* Given to stream_write() and not yet with the kernel. */
+size_t stream_write_bytes(const struct stream *stream);
 /* After what is queued has gone, tells the peer that no more comes. */
 void stream_shutdown(struct stream *stream);
-/* Ends all: queued writes get ERR_CANCELED (soon, not now), the reader hears nothing more. The stream
- * frees itself; the caller forgets it now. */
+/* Ends all: queued writes get ERR_CANCELED (soon, not now), the reader hears nothing more. The
+ * stream frees itself; the caller forgets it now. */
 void stream_close(struct stream *stream);
 
 /* ---- connecting --------------------------------------------------------------------------- */
@@ -103,7 +98,7 @@ typedef void (*listener_accepted_cb)(struct stream *stream, void *data);
  * have listeners over one descriptor. */
 struct listener *listener_new(struct loop *loop, int fd, listener_accepted_cb on_accepted,
                               void *data);
-void listener_pause(struct listener *listener);  /* the backlog keeps what comes */
+void listener_pause(struct listener *listener); /* the backlog keeps what comes */
 void listener_resume(struct listener *listener);
 void listener_free(struct listener *listener); /* NULL is allowed; the descriptor stays open */
 

@@ -15,8 +15,9 @@
 struct work_pool;
 
 struct work {
-    void (*run)(struct work *work);                     /* on a thread of the pool */
-    void (*on_done)(struct work *work, bool canceled);  /* on the loop; canceled: run was not called */
+    void (*run)(struct work *work); /* on a thread of the pool */
+    void (*on_done)(struct work *work,
+                    bool canceled); /* on the loop; canceled: run was not called */
     /* the pool's own from here */
     struct list link;
     struct loop *loop;

@@ -30,7 +30,7 @@ enum http_method {
 #define HTTP_METHOD_ENUM(constant, text) constant,
     HTTP_METHODS(HTTP_METHOD_ENUM)
 #undef HTTP_METHOD_ENUM
-    HTTP_METHOD_OTHER, /* http_request.method_text has it */
+        HTTP_METHOD_OTHER, /* http_request.method_text has it */
     HTTP_METHOD_COUNT
 };
 
@@ -55,8 +55,7 @@ const struct http_header *http_header_find(const struct http_headers *headers, c
 struct slice http_header_get(const struct http_headers *headers, const char *name); /* {} if none */
 size_t http_header_count(const struct http_headers *headers, const char *name);
 /* True when a comma list under that name (over all its lines) has the token. */
-bool http_header_has_token(const struct http_headers *headers, const char *name,
-                           const char *token);
+bool http_header_has_token(const struct http_headers *headers, const char *name, const char *token);
 bool http_name_valid(struct slice name);   /* RFC 9110 token */
 bool http_value_valid(struct slice value); /* no control characters but tab */
 
@@ -89,7 +88,8 @@ struct http_response {
     uint64_t content_length; /* HTTP_LENGTH_UNKNOWN: chunked, or until the connection ends */
 };
 
-/* Splits target into path, query, segments (and authority where absolute). Status 400 on bad form. */
+/* Splits target into path, query, segments (and authority where absolute). Status 400 on bad form.
+ */
 [[nodiscard]] int http_target_parse(struct arena *arena, struct http_request *request,
                                     struct err *err);
 /* host[:port] into host and port. */
@@ -117,8 +117,8 @@ const struct http_parameter *http_parameter_find(const struct http_parameters *p
 
 /* Matches decoded segments against a pattern such as "/api/v1/endpoints/{name}" or
  * "/v2/models/{model}/infer"; {x} takes one segment that is not empty, {x...} at the end takes all
- * that is left (at least one). ret has as many slices as the pattern has braces; a {x...} one is cut
- * from the raw path. A slash at the end of the path matters. */
+ * that is left (at least one). ret has as many slices as the pattern has braces; a {x...} one is
+ * cut from the raw path. A slash at the end of the path matters. */
 enum { HTTP_PATH_PARTS_MAX = 8 };
 bool http_path_match(const struct http_request *request, const char *pattern,
                      struct slice ret[static HTTP_PATH_PARTS_MAX]);

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * h1.h -- one HTTP/1.1 connection of a server. For http/ alone.
+ *
+ *   IDLE -> HEAD -> EXCHANGE -> IDLE ...           keep-alive
+ *                      |  `---> DROP -> IDLE       a short body nobody wanted
+ *     any of them -> LINGER -> CUT                 the last answer is out, the client still sends
+ *     any of them -> CUT                           stream closed; freed once its writes have
+ * reported
+ *
+ * The server owns connections. One exchange at a time: what is pipelined behind it waits in the
+ * stash, and above one read in the kernel. All callbacks run inside a "frame" (h1_enter, h1_leave),
+ * and what they ask for is settled when the outermost frame ends, so that no handler's call calls
+ * back into the handler. Loop thread only.
+ */
+#pragma once
+
+#include "base/sm.h"
+#include "http/codec.h"
+#include "io/socket.h"
+#include "proto/http1.h"
+
+struct http_server;
+
+#define H1_STATES(X)                                                                               \
+    X(H1_IDLE, SM_TO(H1_HEAD) | SM_TO(H1_CUT))                                                     \
+    X(H1_HEAD, SM_TO(H1_EXCHANGE) | SM_TO(H1_LINGER) | SM_TO(H1_CUT))                              \
+    X(H1_EXCHANGE, SM_TO(H1_IDLE) | SM_TO(H1_DROP) | SM_TO(H1_LINGER) | SM_TO(H1_CUT))             \
+    X(H1_DROP, SM_TO(H1_IDLE) | SM_TO(H1_LINGER) | SM_TO(H1_CUT))                                  \
+    X(H1_LINGER, SM_TO(H1_CUT))                                                                    \
+    X(H1_CUT, 0)
+SM_DECLARE(h1_state, H1_STATES)
+
+/* What a connection waits for, each with a timeout of its own (http_server_limits). */
+enum h1_wait { WAIT_IDLE, WAIT_HEAD, WAIT_BODY, WAIT_WRITE, WAIT_LINGER, WAIT_GONE, WAIT_NONE };
+
+struct h1_write {
+    struct stream_write write;
+    struct h1 *h1;
+    struct list link; /* of h1->writes, until it has reported */
+    exchange_written_cb on_written;
+    void *data;
+    bool reported;
+    char prefix[HTTP1_CHUNK_PREFIX_BYTES];
+};
+
+/* The exchange, and the way back. */
+struct h1_exchange {
+    struct exchange x;
+    struct h1 *h1;
+};
+
+struct h1 {
+    struct http_server *server; /* NULL once the server is gone */
+    struct stream *stream;
+    struct list link; /* of the server's connections */
+    enum h1_state state;
+
+    /* timeouts */
+    struct list wait_link;
+    enum h1_wait wait;
+    int64_t wait_deadline_ms;
+    size_t wait_write_bytes; /* queued when the wait began: less of it is progress */
+
+    /* in */
+    struct arena *arena; /* of the request; the exchange's once there is one */
+    struct http1_parser *parser;
+    struct http1_head head;
+    struct http1_chunks chunks;
+    uint64_t body_left; /* HTTP1_BODY_LENGTH */
+    bool chunks_ended;
+    bool direct; /* the read under way goes to the handler's space */
+    bool read_ended;
+    char *stash;
+    size_t stash_at, stash_bytes;
+    uint64_t linger_bytes, request_count;
+    int64_t started_ns;
+
+    /* out */
+    struct exchange *x;
+    struct slice head_out; /* not yet written */
+    struct list writes;    /* of struct h1_write: under way */
+    struct h1_write first; /* most answers need but one */
+    unsigned writes_open;  /* not yet given back by the stream; what a CUT one waits for */
+    bool first_used, chunked_out, last_answer;
+
+    unsigned frames;
+    bool poked;
+    struct loop_task settle;
+};
+
+struct h1 *h1_new(struct http_server *server, struct stream *stream);
+void h1_drain(struct h1 *h1);  /* idle: cut now; else after its answer */
+void h1_expire(struct h1 *h1); /* its wait is over */
+/* Ends it now, with ERR_CANCELED for its exchange. Not from inside a handler. */
+void h1_cut(struct h1 *h1, const struct err *err);
+
+/* between h1.c and h1_answer.c */
+void h1_enter(struct h1 *h1);
+void h1_leave(struct h1 *h1);
+void h1_poke(struct h1 *h1); /* settle when the frames are left, or in this pass of the loop */
+void h1_head_flush(struct h1 *h1);
+void h1_refuse(struct h1 *h1, const struct http_request *request, const struct err *err);
+void h1_writes_cancel(struct h1 *h1, const struct err *err);
+bool h1_body_ended(const struct h1 *h1); /* nothing of the request's body is still to come */
+extern const struct exchange_codec h1_codec;

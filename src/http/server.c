@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Listeners, the connections' timeouts, draining. All timeouts of one kind last equally long, so a
+ * list for each kind is in order of deadline by itself, and one timer serves all connections. */
+#include "http/server.h"
+
+#include <assert.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/arena.h"
+#include "base/auto.h"
+#include "http/server_own.h"
+#include "io/timer.h"
+
+struct port {
+    struct list link; /* of server->listeners */
+    struct listener *listener;
+};
+
+struct http_server_limits http_server_limits_default(void)
+{
+    return (struct http_server_limits){
+#define LIMIT(name, value, text) .name = value,
+        HTTP_SERVER_LIMITS(LIMIT)
+#undef LIMIT
+    };
+}
+
+/* ---- timeouts ----------------------------------------------------------------------------- */
+
+static int64_t wait_ms(const struct http_server *server, enum h1_wait wait)
+{
+    const struct http_server_limits *limits = &server->limits;
+    switch (wait) {
+    case WAIT_IDLE:
+        return (int64_t)limits->idle_ms;
+    case WAIT_HEAD:
+        return (int64_t)limits->head_ms;
+    case WAIT_BODY:
+        return (int64_t)limits->body_ms;
+    case WAIT_WRITE:
+        return (int64_t)limits->write_ms;
+    case WAIT_LINGER:
+        return (int64_t)limits->linger_ms;
+    case WAIT_GONE:
+        return (int64_t)limits->gone_ms;
+    case WAIT_NONE:
+        break;
+    }
+    return 0;
+}
+
+static void timer_aim(struct http_server *server, int64_t deadline_ms)
+{
+    if (timer_running(server->timer) && server->timer_ms <= deadline_ms)
+        return;
+    server->timer_ms = deadline_ms;
+    timer_start(server->timer, deadline_ms - loop_now_ms(server->loop));
+}
+
+void server_wait(struct http_server *server, struct h1 *h1, enum h1_wait wait)
+{
+    if (h1->wait == wait)
+        return;
+    list_remove(&h1->wait_link);
+    h1->wait = wait;
+    if (wait == WAIT_NONE)
+        return;
+    h1->wait_write_bytes = wait == WAIT_WRITE ? stream_write_bytes(h1->stream) : 0;
+    h1->wait_deadline_ms = loop_now_ms(server->loop) + wait_ms(server, wait);
+    list_append(&server->waits[wait], &h1->wait_link);
+    timer_aim(server, h1->wait_deadline_ms);
+}
+
+static void on_timer(void *data)
+{
+    struct http_server *server = data;
+    int64_t now = loop_now_ms(server->loop);
+    for (int wait = 0; wait < WAIT_NONE; wait++) {
+        struct h1 *h1;
+        while ((h1 = LIST_FIRST(&server->waits[wait], struct h1, wait_link)) &&
+               h1->wait_deadline_ms <= now)
+            h1_expire(h1);
+        if (h1)
+            timer_aim(server, h1->wait_deadline_ms);
+    }
+}
+
+/* ---- connections -------------------------------------------------------------------------- */
+
+static void full_set(struct http_server *server, bool full)
+{
+    struct port *port;
+    if (server->full == full)
+        return;
+    server->full = full;
+    LIST_EACH (port, &server->listeners, struct port, link) {
+        if (full)
+            listener_pause(port->listener);
+        else
+            listener_resume(port->listener);
+    }
+}
+
+void http_server_serve(struct http_server *server, struct stream *stream)
+{
+    struct h1 *h1 = h1_new(server, stream);
+    server->stats.accepted++;
+    server->stats.open++;
+    list_append(&server->connections, &h1->link);
+    server_wait(server, h1, WAIT_IDLE);
+    if (server->stats.open >= server->limits.connections_max)
+        full_set(server, true);
+}
+
+void server_left(struct http_server *server, struct h1 *h1)
+{
+    server_wait(server, h1, WAIT_NONE);
+    list_remove(&h1->link);
+    server->stats.open--;
+    if (server->draining && server->stats.open == 0)
+        loop_defer(server->loop, &server->drained);
+    full_set(server, false);
+}
+
+static void on_accepted(struct stream *stream, void *data)
+{
+    http_server_serve(data, stream);
+}
+
+void http_server_listen(struct http_server *server, int fd)
+{
+    struct port *port = mem_zalloc(sizeof *port);
+    port->listener = listener_new(server->loop, fd, on_accepted, server);
+    if (server->full)
+        listener_pause(port->listener);
+    list_append(&server->listeners, &port->link);
+}
+
+static void listeners_close(struct http_server *server)
+{
+    struct port *port;
+    while ((port = LIST_FIRST(&server->listeners, struct port, link))) {
+        list_remove(&port->link);
+        listener_free(port->listener);
+        free(port);
+    }
+}
+
+static void on_drained_task(void *data)
+{
+    struct http_server *server = data;
+    void (*on_drained)(void *data) = server->on_drained;
+    server->on_drained = NULL;
+    if (on_drained)
+        on_drained(server->drained_data);
+}
+
+void http_server_drain(struct http_server *server, void (*on_drained)(void *data), void *data)
+{
+    struct h1 *h1;
+    server->on_drained = on_drained;
+    server->drained_data = data;
+    server->draining = true;
+    listeners_close(server);
+    LIST_EACH (h1, &server->connections, struct h1, link)
+        h1_drain(h1);
+    if (server->stats.open == 0)
+        loop_defer(server->loop, &server->drained);
+}
+
+/* ---- what connections ask for -------------------------------------------------------------- */
+
+struct slice server_date(struct http_server *server)
+{
+    int64_t now = loop_wall_s();
+    if (now != server->date_s) {
+        time_t seconds = now;
+        struct tm tm;
+        server->date_s = now;
+        gmtime_r(&seconds, &tm);
+        /* The C locale's names: nothing of ours calls setlocale(). */
+        strftime(server->date, sizeof server->date, "Date: %a, %d %b %Y %H:%M:%S GMT\r\n", &tm);
+    }
+    return slice_of(server->date);
+}
+
+struct http_refusal server_refusal(struct http_server *server, struct arena *arena,
+                                   const struct http_request *request, const struct err *err)
+{
+    struct http_refusal refusal = {};
+    if (server->events.on_refusal) {
+        server->events.on_refusal(arena, request, err, &refusal, server->data);
+        return refusal;
+    }
+    refusal.headers = ARENA_NEW(arena, struct http_header);
+    refusal.headers[0] = HTTP_HEADER("Content-Type", SLICE("text/plain; charset=utf-8"));
+    refusal.count = 1;
+    refusal.body = slice_of(arena_format(arena, "%s\n", err->message));
+    return refusal;
+}
+
+/* ---- life --------------------------------------------------------------------------------- */
+
+struct http_server *http_server_new(struct loop *loop, const struct http_server_limits *limits,
+                                    const struct http_server_events *events, void *data)
+{
+    struct http_server *server = mem_zalloc(sizeof *server);
+    server->loop = loop;
+    server->limits = *limits;
+    server->events = *events;
+    server->data = data;
+    list_init(&server->connections);
+    list_init(&server->listeners);
+    for (int wait = 0; wait < WAIT_NONE; wait++)
+        list_init(&server->waits[wait]);
+    server->timer = timer_new(loop, on_timer, server);
+    server->scratch = mem_alloc(limits->read_bytes);
+    loop_task_init(&server->drained, on_drained_task, server);
+    return server;
+}
+
+void http_server_free(struct http_server *server)
+{
+    struct h1 *h1;
+    if (!server)
+        return;
+    listeners_close(server);
+    while ((h1 = LIST_FIRST(&server->connections, struct h1, link)))
+        h1_cut(h1, NULL);
+    loop_task_cancel(&server->drained);
+    timer_free(server->timer);
+    free(server->scratch);
+    free(server);
+}
+
+const struct http_server_stats *http_server_stats(const struct http_server *server)
+{
+    return &server->stats;
+}

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Listeners and connects accept4() and connect() by themselves, with libuv telling when: so one
+ * code serves TCP and unix sockets, and the peer's address comes with accept4() at no cost. */
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "base/auto.h"
+#include "base/log.h"
+#include "io/socket.h"
+#include "io/timer.h"
+
+/* ---- watch -------------------------------------------------------------------------------- */
+
+struct watch {
+    uv_poll_t uv;
+    watch_cb on_event;
+    void *data;
+};
+
+static void on_uv_poll(uv_poll_t *uv, int status, int events)
+{
+    struct watch *watch = uv->data;
+    unsigned seen = 0;
+    if (status < 0)
+        seen = WATCH_READ | WATCH_HANGUP;
+    if (events & UV_READABLE)
+        seen |= WATCH_READ;
+    if (events & UV_WRITABLE)
+        seen |= WATCH_WRITE;
+    if (events & UV_DISCONNECT)
+        seen |= WATCH_HANGUP;
+    watch->on_event(watch, seen, watch->data);
+}
+
+struct watch *watch_new(struct loop *loop, int fd, unsigned events, watch_cb on_event, void *data)
+{
+    struct watch *watch = mem_zalloc(sizeof *watch);
+    int r = uv_poll_init(loop_uv(loop), &watch->uv, fd);
+    assert(r == 0); /* not pollable, or watched on this loop already */
+    (void)r;
+    watch->uv.data = watch;
+    watch->on_event = on_event;
+    watch->data = data;
+    watch_set(watch, events);
+    return watch;
+}
+
+void watch_set(struct watch *watch, unsigned events)
+{
+    int wanted = (events & WATCH_READ ? UV_READABLE : 0) |
+                 (events & WATCH_WRITE ? UV_WRITABLE : 0) |
+                 (events & WATCH_HANGUP ? UV_DISCONNECT : 0);
+    if (wanted)
+        uv_poll_start(&watch->uv, wanted, on_uv_poll);
+    else
+        uv_poll_stop(&watch->uv);
+}
+
+static void on_watch_closed(uv_handle_t *handle)
+{
+    free(handle->data);
+}
+
+void watch_free(struct watch *watch)
+{
+    if (watch)
+        uv_close((uv_handle_t *)&watch->uv, on_watch_closed);
+}
+
+/* ---- listener ----------------------------------------------------------------------------- */
+
+enum {
+    ACCEPTS_A_PASS = 16,   /* then other events have their turn, and other loops their share */
+    ACCEPT_RETRY_MS = 200, /* after running out of descriptors */
+};
+
+struct listener {
+    struct loop *loop;
+    struct watch *watch;
+    struct timer *retry;
+    int fd; /* borrowed */
+    bool paused;
+    bool freed, accepting; /* freed by its own callback: the frame below still needs it */
+    listener_accepted_cb on_accepted;
+    void *data;
+};
+
+static void listener_watch(struct listener *listener)
+{
+    watch_set(listener->watch, listener->paused ? 0 : WATCH_READ);
+}
+
+static void on_retry(void *data)
+{
+    listener_watch(data);
+}
+
+static void accept_failed(struct listener *listener, int error)
+{
+    if (error == EAGAIN || error == ECONNABORTED || error == EINTR)
+        return;
+    /* Out of descriptors or memory: the backlog would wake us again and again. */
+    log_warn("io", "accept failed, waiting", LOG_S("error", strerror(error)));
+    watch_set(listener->watch, 0);
+    timer_start(listener->retry, ACCEPT_RETRY_MS);
+}
+
+static void on_listening(struct watch *watch, unsigned events, void *data)
+{
+    struct listener *listener = data;
+    (void)watch;
+    (void)events;
+    listener->accepting = true;
+    for (int i = 0; i < ACCEPTS_A_PASS && !listener->paused && !listener->freed; i++) {
+        struct sockaddr_storage sockaddr = {};
+        socklen_t size = sizeof sockaddr;
+        int fd = accept4(listener->fd, (struct sockaddr *)&sockaddr, &size,
+                         SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0) {
+            accept_failed(listener, errno);
+            break;
+        }
+        struct address peer;
+        address_from(&sockaddr, size, &peer);
+        listener->on_accepted(stream_open(listener->loop, fd, &peer), listener->data);
+    }
+    listener->accepting = false;
+    if (listener->freed)
+        free(listener);
+}
+
+struct listener *listener_new(struct loop *loop, int fd, listener_accepted_cb on_accepted,
+                              void *data)
+{
+    struct listener *listener = mem_zalloc(sizeof *listener);
+    *listener = (struct listener){
+        .loop = loop,
+        .fd = fd,
+        .on_accepted = on_accepted,
+        .data = data,
+    };
+    listener->retry = timer_new(loop, on_retry, listener);
+    listener->watch = watch_new(loop, fd, WATCH_READ, on_listening, listener);
+    return listener;
+}
+
+void listener_pause(struct listener *listener)
+{
+    listener->paused = true;
+    timer_stop(listener->retry);
+    listener_watch(listener);
+}
+
+void listener_resume(struct listener *listener)
+{
+    listener->paused = false;
+    listener_watch(listener);
+}
+
+void listener_free(struct listener *listener)
+{
+    if (!listener)
+        return;
+    timer_free(listener->retry);
+    watch_free(listener->watch);
+    listener->freed = true;
+    if (!listener->accepting)
+        free(listener);
+}
+
+/* ---- connect ------------------------------------------------------------------------------ */
+
+struct stream_connect {
+    struct loop *loop;
+    struct watch *watch;
+    struct loop_task task;
+    struct address address;
+    int fd, error;
+    stream_connected_cb on_connected;
+    void *data;
+};
+
+static void connect_done(void *data)
+{
+    struct stream_connect *connect = data;
+    stream_connected_cb on_connected = connect->on_connected;
+    void *owner = connect->data;
+    char text[ADDRESS_TEXT_BYTES];
+    struct stream *stream = NULL;
+    struct err err;
+
+    watch_free(connect->watch);
+    if (connect->error) {
+        if (connect->fd >= 0)
+            close(connect->fd);
+        (void)err_set(&err, connect->error == ECANCELED ? ERR_CANCELED : ERR_OVERLOADED,
+                      "connecting to %s: %s", address_text(&connect->address, text),
+                      strerror(connect->error));
+    } else {
+        stream = stream_open(connect->loop, connect->fd, &connect->address);
+    }
+    loop_task_cancel(&connect->task);
+    free(connect);
+    on_connected(stream, stream ? NULL : &err, owner);
+}
+
+static void on_writable(struct watch *watch, unsigned events, void *data)
+{
+    struct stream_connect *connect = data;
+    socklen_t size = sizeof connect->error;
+    (void)watch;
+    (void)events;
+    getsockopt(connect->fd, SOL_SOCKET, SO_ERROR, &connect->error, &size);
+    connect_done(connect);
+}
+
+struct stream_connect *stream_connect(struct loop *loop, const struct address *address,
+                                      stream_connected_cb on_connected, void *data)
+{
+    struct stream_connect *connection = mem_zalloc(sizeof *connection);
+    struct sockaddr_storage sockaddr;
+    socklen_t size = address_to(address, &sockaddr);
+    *connection = (struct stream_connect){
+        .loop = loop,
+        .address = *address,
+        .on_connected = on_connected,
+        .data = data,
+    };
+    loop_task_init(&connection->task, connect_done, connection);
+    connection->fd = socket(sockaddr.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (connection->fd < 0 || connect(connection->fd, (struct sockaddr *)&sockaddr, size) < 0)
+        connection->error = errno;
+    if (connection->error == EINPROGRESS) {
+        connection->error = 0;
+        connection->watch = watch_new(loop, connection->fd, WATCH_WRITE, on_writable, connection);
+    } else {
+        loop_defer(loop, &connection->task);
+    }
+    return connection;
+}
+
+void stream_connect_cancel(struct stream_connect *connect)
+{
+    connect->error = ECANCELED;
+    if (connect->watch)
+        watch_set(connect->watch, 0);
+    loop_defer(connect->loop, &connect->task);
+}
