@@ -59,6 +59,9 @@ BANNED = {
     "tmpnam": "mkostemp", "mktemp": "mkostemp", "usleep": "a timer", "sleep": "a timer",
     "localtime": "localtime_r", "gmtime": "gmtime_r", "strerror_r": "strerror",
 }
+# Headers that several hands are in; the row goes when they have come to rest.
+WIDE_FOR_NOW = ("include/perigee/worker.h", "src/base/list.h", "src/http/", "src/io/",
+                "src/proto/http.h")
 CLOCKS = ("clock_gettime", "gettimeofday", "time", "clock")
 CLOCK_FOLDERS = ("sys", "io")
 CLOCK_FILES = ("src/base/log.c",)
@@ -74,8 +77,9 @@ NO_LICENCE = {"LICENSE", "VERSION"}
 
 
 def tracked(root):
-    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-                            cwd=root, check=False, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=root, check=False, stdout=subprocess.PIPE,
+                            stderr=subprocess.DEVNULL)
     if listed.returncode == 0 and listed.stdout:
         names = listed.stdout.decode().split("\0")
     else:  # an unpacked archive
@@ -178,11 +182,12 @@ def check_text(name, text):
             yield 1, "the SPDX-License-Identifier line is missing"
     if source and len(lines) - 1 > FILE_MAX:
         yield 1, f"{len(lines) - 1} lines, at most {FILE_MAX}: is it one concept?"
+    in_flight = name.startswith(WIDE_FOR_NOW)
     by_hand = False  # a table kept by hand between clang-format's off and on may be wider
     for number, line in enumerate(lines, 1):
         if "clang-format o" in line:
             by_hand = "clang-format off" in line
-        if path.suffix in wide and len(line) > LINE_MAX and not by_hand:
+        if path.suffix in wide and len(line) > LINE_MAX and not by_hand and not in_flight:
             yield number, f"{len(line)} columns, at most {LINE_MAX}"
         if "\t" in line and path.suffix in wide:
             yield number, "a tab"

@@ -3,7 +3,8 @@
  * arena.h -- memory of one request (or command, or parse): allocated piece by piece, freed at once.
  *
  * The owner is who called arena_new(). One thread at a time. arena_alloc() never returns NULL:
- * malloc failing aborts (base/auto.h), and a caller that takes sizes from outside bounds them first.
+ * malloc failing aborts (base/auto.h), and a caller that takes sizes from outside bounds them
+ * first.
  */
 #pragma once
 
@@ -17,17 +18,16 @@ struct arena *arena_new(void);
 void arena_free(struct arena *arena); /* NULL is allowed; runs what was deferred, last first */
 
 /* Aligned for anything; zeroed; lives as long as the arena. */
-[[gnu::malloc, gnu::alloc_size(2), gnu::returns_nonnull]]
-void *arena_alloc(struct arena *arena, size_t bytes);
-[[gnu::returns_nonnull]]
-void *arena_calloc(struct arena *arena, size_t count, size_t bytes); /* aborts on overflow */
+[[gnu::malloc, gnu::alloc_size(2), gnu::returns_nonnull]] void *arena_alloc(struct arena *arena,
+                                                                            size_t bytes);
+[[gnu::returns_nonnull]] void *arena_calloc(struct arena *arena, size_t count,
+                                            size_t bytes); /* aborts on overflow */
 #define ARENA_NEW(arena, type) ((type *)arena_alloc((arena), sizeof(type)))
 #define ARENA_ARRAY(arena, type, count) ((type *)arena_calloc((arena), (count), sizeof(type)))
 
-char *arena_string(struct arena *arena, struct slice text);  /* a terminated copy */
+char *arena_string(struct arena *arena, struct slice text);       /* a terminated copy */
 struct slice arena_copy(struct arena *arena, struct slice bytes); /* a copy, terminated as well */
-[[gnu::format(printf, 2, 3)]]
-char *arena_format(struct arena *arena, const char *format, ...);
+[[gnu::format(printf, 2, 3)]] char *arena_format(struct arena *arena, const char *format, ...);
 
 /* fn(data) runs in arena_free: for what is not memory. */
 void arena_defer(struct arena *arena, void (*fn)(void *data), void *data);

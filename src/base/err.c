@@ -95,7 +95,8 @@ const char *err_text(char buffer[static ERR_TEXT_BYTES], const char *data, size_
     while (i < size && i + 3 < SHOWN_BYTES) { /* a sequence of four still fits */
         size_t length = utf8_length((struct slice){ data + i, size - i });
         unsigned char c = (unsigned char)data[i];
-        if (length == 0 || c < 0x20 || c == 0x7f || (c == 0xc2 && (unsigned char)data[i + 1] < 0xa0)) {
+        if (length == 0 || c < 0x20 || c == 0x7f ||
+            (c == 0xc2 && (unsigned char)data[i + 1] < 0xa0)) {
             used += (size_t)snprintf(buffer + used, ERR_TEXT_BYTES - used, "\\x%02x", c);
             i++;
             continue;

@@ -38,7 +38,7 @@ enum err_index {
 #define ERR_INDEX(code, name, http, grpc, text) code##_INDEX,
     ERR_TABLE(ERR_INDEX)
 #undef ERR_INDEX
-    ERR_COUNT
+        ERR_COUNT
 };
 
 /* Negative, so that one int carries a count or an error. */
@@ -50,9 +50,9 @@ enum err_code {
 };
 
 struct err {
-    int code;           /* enum err_code */
-    int http;           /* 0, or the exact HTTP status where it differs from the table's (411, 431) */
-    char message[504];  /* a sentence without a full stop; outside text in it is escaped */
+    int code; /* enum err_code */
+    int http; /* 0, or the exact HTTP status where it differs from the table's (411, 431) */
+    char message[504]; /* a sentence without a full stop; outside text in it is escaped */
 };
 
 struct err_info {
@@ -67,12 +67,12 @@ int err_http(const struct err *err);
 
 /* Both return `code` (err_wrap: the code already there), so that `return err_set(...)` works.
  * `err` may be NULL. */
-[[nodiscard, gnu::format(printf, 3, 4)]]
-int err_set(struct err *err, enum err_code code, const char *format, ...);
-[[nodiscard, gnu::format(printf, 3, 4)]]
-int err_set_http(struct err *err, int http, const char *format, ...);  /* nearest code is chosen */
-[[nodiscard, gnu::format(printf, 2, 3)]]
-int err_wrap(struct err *err, const char *format, ...);                /* "context: message" */
+[[nodiscard, gnu::format(printf, 3, 4)]] int err_set(struct err *err, enum err_code code,
+                                                     const char *format, ...);
+[[nodiscard, gnu::format(printf, 3, 4)]] int
+err_set_http(struct err *err, int http, const char *format, ...); /* nearest code is chosen */
+[[nodiscard, gnu::format(printf, 2, 3)]] int err_wrap(struct err *err, const char *format,
+                                                      ...); /* "context: message" */
 
 /* `text` with control characters, quotes' ticks and bytes outside UTF-8 as \xNN, cut at 64 bytes;
  * for outside text in a message: err_set(err, ..., "no endpoint '%s'", ERR_TEXT(name)). */

@@ -115,7 +115,8 @@ void log_write(enum log_level level, const char *subsystem, const char *phrase,
     char text[256];
     put_time(&line);
     put(&line, text,
-        (size_t)snprintf(text, sizeof text, " %-5s %-8.32s %.160s", names[level], subsystem, phrase));
+        (size_t)snprintf(text, sizeof text, " %-5s %-8.32s %.160s", names[level], subsystem,
+                         phrase));
     for (const struct log_field *field = fields; field->key; field++) {
         put(&line, " ", 1);
         put(&line, field->key, strlen(field->key));
@@ -125,7 +126,8 @@ void log_write(enum log_level level, const char *subsystem, const char *phrase,
         else if (field->kind == LOG_INT)
             put(&line, text, (size_t)snprintf(text, sizeof text, "%" PRId64, field->number));
         else
-            put(&line, text, (size_t)snprintf(text, sizeof text, "%" PRIu64, (uint64_t)field->number));
+            put(&line, text,
+                (size_t)snprintf(text, sizeof text, "%" PRIu64, (uint64_t)field->number));
     }
     line.bytes[line.used++] = '\n';
     ssize_t written = write(STDERR_FILENO, line.bytes, line.used);

@@ -34,7 +34,7 @@ struct log_field {
 void log_write(enum log_level level, const char *subsystem, const char *phrase,
                const struct log_field *fields);
 
-#define LOG_FIELDS(...) ((const struct log_field[]){ __VA_ARGS__ __VA_OPT__(,) {} })
+#define LOG_FIELDS(...) ((const struct log_field[]){ __VA_ARGS__ __VA_OPT__(, ){} })
 #define log_debug(subsystem, phrase, ...)                                                          \
     log_write(LOG_DEBUG, (subsystem), (phrase), LOG_FIELDS(__VA_ARGS__))
 #define log_info(subsystem, phrase, ...)                                                           \
@@ -44,7 +44,8 @@ void log_write(enum log_level level, const char *subsystem, const char *phrase,
 #define log_error(subsystem, phrase, ...)                                                          \
     log_write(LOG_ERROR, (subsystem), (phrase), LOG_FIELDS(__VA_ARGS__))
 
-/* Lines below `level` are dropped. From $PERIGEE_LOG (debug, info, warn, error) unless set; info. */
+/* Lines below `level` are dropped. From $PERIGEE_LOG (debug, info, warn, error) unless set; info.
+ */
 void log_level_set(enum log_level level);
 enum log_level log_level_get(void);
 int log_level_parse(struct slice name, enum log_level *ret_level); /* -1: none of the four */

@@ -35,7 +35,7 @@ static inline bool slice_is(struct slice a, const char *string)
 bool slice_equal_nocase(struct slice a, struct slice b); /* ASCII */
 bool slice_starts(struct slice a, struct slice prefix);
 bool slice_ends(struct slice a, struct slice suffix);
-struct slice slice_trim(struct slice a);                 /* spaces and tabs at both ends */
+struct slice slice_trim(struct slice a); /* spaces and tabs at both ends */
 
 /* Cuts `*rest` at the first `separator`: returns what stood before it and moves *rest behind it.
  * Without a separator returns all, and *rest becomes empty with data NULL. */

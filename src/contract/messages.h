@@ -8,7 +8,8 @@
  * has use for them, then GO. The role answers READY when it serves. A role that restarts is told
  * everything again: nobody keeps state that S or the disk does not have.
  *
- * A receiver checks the size and every field (message_check); an unknown type is dropped and counted.
+ * A receiver checks the size and every field (message_check); an unknown type is dropped and
+ * counted.
  */
 #pragma once
 
@@ -24,7 +25,8 @@
     X(MESSAGE_START, message_start, 0, "S -> all: who and where you are")                          \
     X(MESSAGE_LISTENER, message_listener, 1, "S -> G, A, C: a listening socket")                   \
     X(MESSAGE_PEER, message_empty, 1, "S -> G, A: the other's end; replaces an earlier one")       \
-    X(MESSAGE_METRICS, message_region, 1, "S -> G (writable), A (read-only): the gateway's counters") \
+    X(MESSAGE_METRICS, message_region, 1,                                                          \
+      "S -> G (writable), A (read-only): the gateway's counters")                                  \
     X(MESSAGE_TABLE_NEW, message_table, 1, "A -> S -> G: a published table")                       \
     X(MESSAGE_TABLE_DISK, message_table, 2, "S -> G: the table file and its key, at a cold boot")  \
     X(MESSAGE_GO, message_empty, 0, "S -> all: that was all, begin")                               \
@@ -32,7 +34,8 @@
     X(MESSAGE_DRAIN, message_drain, 0, "S -> all: finish and exit")                                \
     X(MESSAGE_PROCESS, message_process, 0, "S -> A: a role or template started, is ready, exited") \
     X(MESSAGE_REPLICA_START, message_replica_start, 1, "A -> S: clone one; the model's folder")    \
-    X(MESSAGE_REPLICA_ADDED, message_replica_added, 11, "S -> G: its regions and pipes; S -> A: output region") \
+    X(MESSAGE_REPLICA_ADDED, message_replica_added, 11,                                            \
+      "S -> G: its regions and pipes; S -> A: output region")                                      \
     X(MESSAGE_REPLICA_KILL, message_replica_kill, 0, "A, G -> S: SIGKILL it")                      \
     X(MESSAGE_REPLICA_EXITED, message_replica_exited, 0, "S -> A, G: reaped, or never started")    \
     X(MESSAGE_REPLICA_LOG, message_replica_log, 0, "S -> A: what it wrote")                        \
@@ -51,7 +54,7 @@ enum message_type {
 #define MESSAGE_TYPE(type, payload, fds, text) type,
     MESSAGE_TABLE(MESSAGE_TYPE)
 #undef MESSAGE_TYPE
-    MESSAGE_TYPES_END
+        MESSAGE_TYPES_END
 };
 
 enum message_role { ROLE_GATEWAY = 1, ROLE_AGENT, ROLE_CONTROL, ROLE_DNS, ROLE_TEMPLATE };
@@ -68,34 +71,41 @@ struct message_empty {
 };
 
 #define MESSAGE_PATH_BYTES 1024
-#define MESSAGE_OPEN 1u       /* flags of START: --open was said */
+#define MESSAGE_OPEN 1u /* flags of START: --open was said */
 #define MESSAGE_HAS_CONTROL 2u
 
 struct message_start {
     struct message_head head;
-    uint32_t role;          /* enum message_role */
-    uint32_t loops;         /* the gateway's event loops, 1 to PERIGEE_LOOPS_MAX */
-    uint64_t instance;      /* of this role: 1, 2, 3 ... in this supervisor's life, unique in the home */
-    uint32_t sandbox;       /* enum perigee_sandbox */
+    uint32_t role;     /* enum message_role */
+    uint32_t loops;    /* the gateway's event loops, 1 to PERIGEE_LOOPS_MAX */
+    uint64_t instance; /* of this role: 1, 2, 3 ... in this supervisor's life, unique in the home */
+    uint32_t sandbox;  /* enum perigee_sandbox */
     uint32_t flags;
-    int64_t started_ns;     /* CLOCK_MONOTONIC of the supervisor's start */
+    int64_t started_ns; /* CLOCK_MONOTONIC of the supervisor's start */
     char home[MESSAGE_PATH_BYTES];
-    char pop[64];           /* this PoP's name; "local" unless told */
-    char country[4];        /* ISO 3166-1 alpha-2, or empty */
+    char pop[64];    /* this PoP's name; "local" unless told */
+    char country[4]; /* ISO 3166-1 alpha-2, or empty */
     char city[64];
-    char zone[256];         /* "perigee.test" */
-    char control[MESSAGE_PATH_BYTES]; /* the agent's way to control: "unix:PATH" or a URL; or empty */
-    char api_host[256];     /* or empty */
+    char zone[256];                   /* "perigee.test" */
+    char control[MESSAGE_PATH_BYTES]; /* the agent's way to control: "unix:PATH" or a URL; or empty
+                                       */
+    char api_host[256];               /* or empty */
     char libdir[MESSAGE_PATH_BYTES];  /* where the workers are */
 };
 
-enum message_listener_kind { LISTENER_GATEWAY = 1, LISTENER_TLS, LISTENER_CONTROL, LISTENER_ADMIN, LISTENER_DNS };
+enum message_listener_kind {
+    LISTENER_GATEWAY = 1,
+    LISTENER_TLS,
+    LISTENER_CONTROL,
+    LISTENER_ADMIN,
+    LISTENER_DNS
+};
 
 struct message_listener {
     struct message_head head;
     uint32_t kind;
-    uint32_t loop;       /* which loop polls it; several loops may have one address (SO_REUSEPORT) */
-    char address[128];   /* "127.0.0.1:8000", "unix:/path" */
+    uint32_t loop;     /* which loop polls it; several loops may have one address (SO_REUSEPORT) */
+    char address[128]; /* "127.0.0.1:8000", "unix:/path" */
 };
 
 struct message_region {
@@ -116,14 +126,14 @@ struct message_drain {
 
 struct message_process {
     struct message_head head;
-    uint32_t role;            /* enum message_role */
-    uint32_t state;           /* enum process_state */
+    uint32_t role;  /* enum message_role */
+    uint32_t state; /* enum process_state */
     int32_t pid;
-    int32_t wait_status;      /* when exited */
+    int32_t wait_status; /* when exited */
     uint32_t restarts;
-    uint32_t restart_in_ms;   /* when exited: back-off before the next */
-    char name[32];            /* "gateway", "template onnx" */
-    char text[256];           /* library of a template; or why */
+    uint32_t restart_in_ms; /* when exited: back-off before the next */
+    char name[32];          /* "gateway", "template onnx" */
+    char text[256];         /* library of a template; or why */
 };
 
 struct message_replica {
@@ -138,8 +148,8 @@ struct message_revision {
 
 struct message_replica_start {
     struct message_head head;
-    uint64_t replica;          /* id the agent chose: instance << 32 | counter; never again */
-    uint64_t revision;         /* uid: replicas of one revision share its arena */
+    uint64_t replica;  /* id the agent chose: instance << 32 | counter; never again */
+    uint64_t revision; /* uid: replicas of one revision share its arena */
     uint64_t memory_bytes_max;
     uint64_t slot_bytes;
     uint32_t slots;
@@ -147,12 +157,12 @@ struct message_replica_start {
     uint32_t threads;
     uint32_t batch_max;
     char runtime[16];
-    char name[64];             /* "digits-1"; for people */
-    char model_file[256];      /* in the folder given as descriptor */
+    char name[64];        /* "digits-1"; for people */
+    char model_file[256]; /* in the folder given as descriptor */
 };
 
-/* To G: submission page (writable), output region (read-only), arena (writable), then one pipe's read
- * end for each loop of its lane set. To A: output region (read-only) alone. */
+/* To G: submission page (writable), output region (read-only), arena (writable), then one pipe's
+ * read end for each loop of its lane set. To A: output region (read-only) alone. */
 struct message_replica_added {
     struct message_head head;
     uint64_t replica, revision;
@@ -178,7 +188,7 @@ enum replica_end {
 #define REPLICA_END(end, text) end,
     REPLICA_END_TABLE(REPLICA_END)
 #undef REPLICA_END
-    REPLICA_ENDS
+        REPLICA_ENDS
 };
 
 struct message_replica_kill {
@@ -191,12 +201,12 @@ struct message_replica_kill {
 struct message_replica_exited {
     struct message_head head;
     uint64_t replica, revision;
-    uint32_t end;             /* enum replica_end */
-    int32_t wait_status;      /* of waitpid; believed */
-    int32_t phase;            /* enum perigee_phase it had reached; a hint */
-    int32_t signal, syscall;  /* from its status page; hints */
+    uint32_t end;            /* enum replica_end */
+    int32_t wait_status;     /* of waitpid; believed */
+    int32_t phase;           /* enum perigee_phase it had reached; a hint */
+    int32_t signal, syscall; /* from its status page; hints */
     uint64_t cpu_user_us, cpu_system_us, memory_bytes_max; /* the kernel's */
-    char text[1024];          /* words: the status page's reason, or ours */
+    char text[1024]; /* words: the status page's reason, or ours */
 };
 
 #define MESSAGE_LOG_BYTES 4096
@@ -204,21 +214,21 @@ struct message_replica_log {
     struct message_head head;
     uint64_t replica;
     uint32_t bytes;
-    uint32_t dropped;         /* bytes lost before these: the ring was full */
+    uint32_t dropped; /* bytes lost before these: the ring was full */
     char data[MESSAGE_LOG_BYTES];
 };
 
 struct message_arena {
     struct message_head head;
     uint64_t revision;
-    uint64_t bytes;           /* each lane has bytes / PERIGEE_LANES_MAX of it, in lane order */
+    uint64_t bytes; /* each lane has bytes / PERIGEE_LANES_MAX of it, in lane order */
 };
 
 struct message_demand {
     struct message_head head;
     uint64_t revision;
-    uint64_t oldest_ms;       /* how long the oldest waits */
-    uint32_t waiting;         /* requests without a replica; 0: used lately */
+    uint64_t oldest_ms; /* how long the oldest waits */
+    uint32_t waiting;   /* requests without a replica; 0: used lately */
     uint32_t running;
 };
 
@@ -226,8 +236,8 @@ enum message_repository_op { REPOSITORY_LOAD = 1, REPOSITORY_UNLOAD };
 
 struct message_repository {
     struct message_head head;
-    uint64_t request;         /* the gateway's own number */
-    uint64_t endpoint;        /* uid */
+    uint64_t request;  /* the gateway's own number */
+    uint64_t endpoint; /* uid */
     uint32_t op;
     uint32_t reserved;
     char request_id[64];
@@ -236,7 +246,7 @@ struct message_repository {
 struct message_repository_done {
     struct message_head head;
     uint64_t request;
-    int32_t code;             /* 0 or enum err_code */
+    int32_t code; /* 0 or enum err_code */
     uint32_t reserved;
     char text[504];
 };
@@ -266,4 +276,7 @@ size_t message_size(uint16_t type); /* 0: unknown */
 enum process_state { PROCESS_STARTED = 1, PROCESS_READY, PROCESS_EXITED };
 const char *role_name(uint32_t role); /* "gateway", "pop", "control", "dns", "template"; "?" */
 
-#define MESSAGE_INIT(message_type) { .head = { MESSAGE_MAGIC, (message_type), MESSAGE_VERSION } }
+#define MESSAGE_INIT(message_type)                                                                 \
+    {                                                                                              \
+        .head = { MESSAGE_MAGIC, (message_type), MESSAGE_VERSION }                                 \
+    }

@@ -16,7 +16,8 @@
 
 struct err;
 
-/* Gateway side. publish returns false when the ring has no room (a fault of ours: slots bound it). */
+/* Gateway side. publish returns false when the ring has no room (a fault of ours: slots bound it).
+ */
 bool submission_publish(struct perigee_submission_lane *lane, uint64_t *own_head,
                         const struct perigee_completion_lane *answers,
                         const struct perigee_submission *submission);
@@ -47,7 +48,7 @@ static inline uint64_t region_slot_offset(uint32_t slot, uint64_t slot_bytes)
 
 /* Bytes of one element; 0 for BYTES and unknown datatypes. */
 size_t datatype_bytes(uint32_t datatype);
-const char *datatype_name(uint32_t datatype); /* "FP32"; "?" */
+const char *datatype_name(uint32_t datatype);        /* "FP32"; "?" */
 uint32_t datatype_of(const char *name, size_t size); /* 0: unknown */
 
 /* A tensor description read from the other side, already copied to private memory: datatype, rank,
@@ -58,7 +59,8 @@ uint32_t datatype_of(const char *name, size_t size); /* 0: unknown */
 bool tensor_elements(const int64_t *dims, uint32_t rank, uint64_t *ret);
 
 /* Copies and checks the model's metadata from a replica's output region into `ret` (`room` bytes,
- * PERIGEE_MODEL_BYTES_MAX suffices): counts, ranks, datatypes, strings inside and UTF-8, names unique. */
+ * PERIGEE_MODEL_BYTES_MAX suffices): counts, ranks, datatypes, strings inside and UTF-8, names
+ * unique. */
 [[nodiscard]] int model_copy(const void *output_region, size_t region_bytes,
                              struct perigee_model *ret, size_t room, size_t *ret_bytes,
                              struct err *err);

@@ -35,9 +35,9 @@ struct table_range {
 
 struct table_head {
     uint32_t magic, version;
-    uint64_t bytes;            /* of all, this struct included */
-    uint64_t number;           /* of this table: grows */
-    struct table_text zone;    /* "perigee.test" */
+    uint64_t bytes;         /* of all, this struct included */
+    uint64_t number;        /* of this table: grows */
+    struct table_text zone; /* "perigee.test" */
     struct table_text pop, country;
     struct table_range endpoints; /* struct table_endpoint, by (project, name) in byte order */
     struct table_range revisions; /* struct table_revision, those of an endpoint side by side */
@@ -51,29 +51,29 @@ enum table_endpoint_state { TABLE_ENDPOINT_RUNNING = 1, TABLE_ENDPOINT_STOPPED }
 struct table_endpoint {
     uint64_t uid;
     struct table_text name, project;
-    uint32_t state;             /* enum table_endpoint_state */
-    uint32_t metrics_slot;      /* of the metrics region; stable while the endpoint exists */
+    uint32_t state;        /* enum table_endpoint_state */
+    uint32_t metrics_slot; /* of the metrics region; stable while the endpoint exists */
     uint32_t revision_first, revision_count; /* rows of `revisions` */
-    uint32_t serving;           /* row of the revision with the traffic; TABLE_NONE: none yet */
-    uint32_t origin_first, origin_count;     /* rows of `origins` */
+    uint32_t serving; /* row of the revision with the traffic; TABLE_NONE: none yet */
+    uint32_t origin_first, origin_count; /* rows of `origins` */
     uint32_t queue_depth;
-    uint32_t concurrency;       /* per replica */
+    uint32_t concurrency; /* per replica */
     uint64_t queue_timeout_us, queue_cold_us, timeout_us;
     uint64_t body_bytes_max;
     uint64_t queue_bytes_max;
 };
 
 struct table_revision {
-    uint64_t uid;               /* endpoint uid << 24 | number: never reused */
+    uint64_t uid; /* endpoint uid << 24 | number: never reused */
     uint32_t number;
-    uint32_t endpoint;          /* row */
+    uint32_t endpoint; /* row */
     struct table_text runtime, digest;
-    struct table_text model;    /* bytes of struct perigee_model, 8-aligned; empty: not known yet */
-    struct table_text message;  /* why it does not serve, for 503 and ready; or empty */
+    struct table_text model;   /* bytes of struct perigee_model, 8-aligned; empty: not known yet */
+    struct table_text message; /* why it does not serve, for 503 and ready; or empty */
 };
 
 struct table_host {
-    struct table_text name;     /* small letters, no port */
+    struct table_text name; /* small letters, no port */
     uint32_t endpoint;
 };
 
@@ -94,7 +94,7 @@ struct table_source_endpoint {
     uint64_t uid;
     struct slice name, project;
     uint32_t state, metrics_slot;
-    uint32_t serving_number;    /* 0: none */
+    uint32_t serving_number; /* 0: none */
     const struct table_source_revision *revisions;
     size_t revision_count;
     const struct slice *origins, *domains, *aliases;
@@ -123,18 +123,21 @@ static inline struct slice table_text(const struct table_head *table, struct tab
     return (struct slice){ (const char *)table + text.offset, text.bytes };
 }
 
-static inline const struct table_endpoint *table_endpoint(const struct table_head *table, uint32_t row)
+static inline const struct table_endpoint *table_endpoint(const struct table_head *table,
+                                                          uint32_t row)
 {
     return (const struct table_endpoint *)((const char *)table + table->endpoints.offset) + row;
 }
 
-static inline const struct table_revision *table_revision(const struct table_head *table, uint32_t row)
+static inline const struct table_revision *table_revision(const struct table_head *table,
+                                                          uint32_t row)
 {
     return (const struct table_revision *)((const char *)table + table->revisions.offset) + row;
 }
 
 /* Rows, or TABLE_NONE. Binary searches. */
-uint32_t table_find_endpoint(const struct table_head *table, struct slice project, struct slice name);
+uint32_t table_find_endpoint(const struct table_head *table, struct slice project,
+                             struct slice name);
 uint32_t table_find_alias(const struct table_head *table, struct slice project, struct slice name);
 uint32_t table_find_host(const struct table_head *table, struct slice host); /* domains only */
 uint32_t table_find_revision(const struct table_head *table, const struct table_endpoint *endpoint,
@@ -145,12 +148,14 @@ bool table_origin_allowed(const struct table_head *table, const struct table_end
 const struct perigee_model *table_model(const struct table_head *table,
                                         const struct table_revision *revision);
 
-/* ---- on disk: the same bytes, then a MAC (HMAC-SHA-256) ----------------------------------------- */
+/* ---- on disk: the same bytes, then a MAC (HMAC-SHA-256) -----------------------------------------
+ */
 
 #define TABLE_KEY_BYTES 32
 #define TABLE_MAC_BYTES 32
 [[nodiscard]] int table_mac(const unsigned char key[static TABLE_KEY_BYTES], struct slice bytes,
                             unsigned char ret_mac[static TABLE_MAC_BYTES], struct err *err);
-/* `file` is bytes and MAC; on success *ret_bytes is the table inside, MAC right, table_check() done. */
-[[nodiscard]] int table_open_file(const unsigned char key[static TABLE_KEY_BYTES], struct slice file,
-                                  struct slice *ret_bytes, struct err *err);
+/* `file` is bytes and MAC; on success *ret_bytes is the table inside, MAC right, table_check()
+ * done. */
+[[nodiscard]] int table_open_file(const unsigned char key[static TABLE_KEY_BYTES],
+                                  struct slice file, struct slice *ret_bytes, struct err *err);

@@ -46,10 +46,10 @@ enum tensor_type {
 #define TENSOR_ALIGN 64 /* every tensor begins on such a boundary of its block */
 #define TENSOR_BYTES_MAX (UINT64_C(1) << 40)
 
-const char *tensor_type_name(enum tensor_type type); /* "FP32"; "?" for a number that is none */
+const char *tensor_type_name(enum tensor_type type);   /* "FP32"; "?" for a number that is none */
 const char *tensor_config_name(enum tensor_type type); /* "TYPE_FP32", as in Triton's config */
-enum tensor_type tensor_type_of(struct slice name);  /* TENSOR_NONE when there is none */
-size_t tensor_type_bytes(enum tensor_type type);     /* of one element; 0 for BYTES and none */
+enum tensor_type tensor_type_of(struct slice name);    /* TENSOR_NONE when there is none */
+size_t tensor_type_bytes(enum tensor_type type);       /* of one element; 0 for BYTES and none */
 
 struct tensor_shape {
     uint32_t rank;
@@ -60,11 +60,11 @@ struct tensor_shape {
 struct tensor_meta {
     struct slice name;
     enum tensor_type type;
-    struct tensor_shape shape;               /* -1: any size */
-    struct slice symbols[TENSOR_RANK_MAX];   /* names of dimensions of any size; may be empty */
-    bool rank_any;                           /* the model does not say; shape.rank is 0 */
-    bool optional;                           /* inputs: a request may leave it out */
-    const struct slice *labels;              /* outputs: names of classes, or NULL */
+    struct tensor_shape shape;             /* -1: any size */
+    struct slice symbols[TENSOR_RANK_MAX]; /* names of dimensions of any size; may be empty */
+    bool rank_any;                         /* the model does not say; shape.rank is 0 */
+    bool optional;                         /* inputs: a request may leave it out */
+    const struct slice *labels;            /* outputs: names of classes, or NULL */
     uint32_t label_count;
 };
 
@@ -88,5 +88,5 @@ const char *tensor_meta_text(char buffer[static TENSOR_SHAPE_TEXT], const struct
 
 /* A serialised BYTES tensor holds exactly `elements` elements in exactly `bytes` bytes. Each
  * length is read once, so `data` may be memory that another process writes. */
-[[nodiscard]]
-int tensor_strings_check(const void *data, uint64_t bytes, uint64_t elements, struct err *err);
+[[nodiscard]] int tensor_strings_check(const void *data, uint64_t bytes, uint64_t elements,
+                                       struct err *err);

@@ -20,20 +20,20 @@ struct channel;
 
 int channel_pair(int ret_fds[static 2], struct err *err); /* O_CLOEXEC, O_NONBLOCK both */
 
-struct channel *channel_new(int fd); /* takes the descriptor */
-void channel_free(struct channel *channel); /* closes it; queued messages are dropped */
+struct channel *channel_new(int fd);           /* takes the descriptor */
+void channel_free(struct channel *channel);    /* closes it; queued messages are dropped */
 int channel_fd(const struct channel *channel); /* borrowed; for poll */
 
 /* Queues when the socket is full. `fds` are duplicated by the kernel; the caller keeps its own (in
  * the queue they are dup'ed). ERR_OVERLOADED when the queue's bound (4 MiB, 1024 messages) is
  * reached, ERR_CANCELED when the peer is gone: cut the peer off. */
-[[nodiscard]] int channel_send(struct channel *channel, const void *data, size_t size, const int *fds,
-                               size_t fd_count, struct err *err);
+[[nodiscard]] int channel_send(struct channel *channel, const void *data, size_t size,
+                               const int *fds, size_t fd_count, struct err *err);
 bool channel_wants_write(const struct channel *channel);
 [[nodiscard]] int channel_flush(struct channel *channel, struct err *err);
 
-/* One message. Returns 1 with its size and descriptors (now the caller's), 0 when there is none now,
- * ERR_CANCELED at end of file, ERR_BAD_INPUT when it was cut (larger than the buffer) */
-[[nodiscard]] int channel_receive(struct channel *channel, void *buffer, size_t room, size_t *ret_size,
-                                  int ret_fds[static CHANNEL_FDS_MAX], size_t *ret_fd_count,
-                                  struct err *err);
+/* One message. Returns 1 with its size and descriptors (now the caller's), 0 when there is none
+ * now, ERR_CANCELED at end of file, ERR_BAD_INPUT when it was cut (larger than the buffer) */
+[[nodiscard]] int channel_receive(struct channel *channel, void *buffer, size_t room,
+                                  size_t *ret_size, int ret_fds[static CHANNEL_FDS_MAX],
+                                  size_t *ret_fd_count, struct err *err);

@@ -12,7 +12,8 @@ static inline void auto_close_run(const int *fd)
         close(*fd);
 }
 
-/* auto_close int fd = open(...); is closed when its scope ends; return take_fd(fd) hands it over. */
+/* auto_close int fd = open(...); is closed when its scope ends; return take_fd(fd) hands it over.
+ */
 #define auto_close [[gnu::cleanup(auto_close_run)]]
 
 #define take_fd(fd)                                                                                \

@@ -23,6 +23,7 @@ void shm_unmap(void *memory, size_t bytes); /* NULL is allowed */
 [[nodiscard]] int shm_publish(const char *name, const void *data, size_t bytes, int *ret_fd,
                               struct err *err);
 /* Maps such a memfd read-only, refusing one that lacks a seal or is larger than `bytes_max`. */
-[[nodiscard]] int shm_map_published(int fd, size_t bytes_max, const void **ret_data, size_t *ret_bytes,
-                                    struct err *err);
-void shm_punch(void *memory, size_t bytes); /* gives whole pages back; they read as zeros (writers only) */
+[[nodiscard]] int shm_map_published(int fd, size_t bytes_max, const void **ret_data,
+                                    size_t *ret_bytes, struct err *err);
+void shm_punch(void *memory,
+               size_t bytes); /* gives whole pages back; they read as zeros (writers only) */

@@ -23,7 +23,8 @@ def readelf(path, *flags):
 @pytest.mark.smoke
 @pytest.mark.parametrize("path", programs(), ids=lambda path: pathlib.Path(path).name)
 def test_a_program_is_hardened(path):
-    dynamic, segments, symbols = readelf(path, "-d"), readelf(path, "-l"), readelf(path, "--dyn-syms")
+    dynamic, segments = readelf(path, "-d"), readelf(path, "-l")
+    symbols = readelf(path, "--dyn-syms")
     assert "PIE" in dynamic
     assert "BIND_NOW" in dynamic or " NOW" in dynamic
     assert "GNU_RELRO" in segments

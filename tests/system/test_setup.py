@@ -55,7 +55,7 @@ def test_without_network_it_says_so(scratch):
     code, last, _ = setup('unshare --net "$SETUP"', XDG_CACHE_HOME=str(scratch))
     assert code == 1
     assert "cannot be reached: check the network" in last
-    assert not list((scratch / "perigee/deps").glob("native-*")), "a half-made folder counts as made"
+    assert not list((scratch / "perigee/deps").glob("native-*")), "half made counts as made"
 
 
 @root

@@ -14,7 +14,8 @@ static void test_set_and_wrap(void **state)
 {
     struct err err = {};
     (void)state;
-    assert_int_equal(err_set(&err, ERR_CONFLICT, "min (%u) is above max (%u)", 5u, 4u), ERR_CONFLICT);
+    assert_int_equal(err_set(&err, ERR_CONFLICT, "min (%u) is above max (%u)", 5u, 4u),
+                     ERR_CONFLICT);
     assert_int_equal(err_wrap(&err, "endpoint '%s'", "resnet"), ERR_CONFLICT);
     assert_string_equal(err.message, "endpoint 'resnet': min (5) is above max (4)");
     assert_int_equal(err_http(&err), 409);
@@ -26,9 +27,9 @@ static void test_http_refusals(void **state)
     static const struct {
         int http, code;
     } rows[] = {
-        { 400, ERR_BAD_INPUT }, { 408, ERR_DEADLINE },  { 411, ERR_BAD_INPUT }, { 413, ERR_TOO_LARGE },
-        { 414, ERR_TOO_LARGE }, { 415, ERR_BAD_INPUT }, { 417, ERR_BAD_INPUT }, { 431, ERR_TOO_LARGE },
-        { 505, ERR_BAD_INPUT },
+        { 400, ERR_BAD_INPUT }, { 408, ERR_DEADLINE },  { 411, ERR_BAD_INPUT },
+        { 413, ERR_TOO_LARGE }, { 414, ERR_TOO_LARGE }, { 415, ERR_BAD_INPUT },
+        { 417, ERR_BAD_INPUT }, { 431, ERR_TOO_LARGE }, { 505, ERR_BAD_INPUT },
     };
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

@@ -38,9 +38,9 @@ static void test_u64(void **state)
         bool ok;
         uint64_t value;
     } rows[] = {
-        { "0", true, 0 },   { "18446744073709551615", true, UINT64_MAX },
-        { "", false, 0 },   { "18446744073709551616", false, 0 },
-        { "-1", false, 0 }, { "1 ", false, 0 },
+        { "0", true, 0 },    { "18446744073709551615", true, UINT64_MAX },
+        { "", false, 0 },    { "18446744073709551616", false, 0 },
+        { "-1", false, 0 },  { "1 ", false, 0 },
         { "0x1", false, 0 },
     };
     (void)state;
