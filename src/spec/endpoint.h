@@ -190,5 +190,7 @@ struct slice endpoint_spec_docs(struct arena *arena);
 
 [[nodiscard]] int spec_check_endpoint_name(struct slice name, struct err *err);
 [[nodiscard]] int spec_check_project_name(struct slice name, struct err *err);
+/* "sha256:" and 64 small hexadecimal digits: a model as it is stored. */
+bool spec_is_digest(struct slice text);
 /* PoPs, keys, flavors, secrets; `what` begins the message ("PoP name"). */
 [[nodiscard]] int spec_check_name(struct slice name, const char *what, struct err *err);

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+
+#include "base/arena.h"
+#include "base/auto.h"
+#include "spec/endpoint.h"
+#include "spec/units.h"
+
+static const char head[] = "<!-- Made from src/spec/endpoint_table.c by build/docs-gen spec. -->\n"
+                           "# The spec of an endpoint\n\n"
+                           "YAML or JSON. A file may hold several documents; `perigee apply -f` "
+                           "takes a file or a folder.\n"
+                           "Needed are `name` and `model`. A key that is left out has its default; "
+                           "a key that is not known\n"
+                           "is refused, and so is one that is not acted upon yet.\n\n"
+                           "Units: sizes are an integer and B, KB, MB, GB (tens) or KiB, MiB, GiB "
+                           "(Ki, Mi, Gi too); times\n"
+                           "an integer and us, ms, s, m, h, d; cpu a decimal or thousandths "
+                           "(`500m`). A bare number where\n"
+                           "a unit is wanted is an error.\n";
+
+static const char *type_text(enum option_type type)
+{
+    switch (type) {
+    case OPTION_UINT:
+        return "integer";
+    case OPTION_BYTES:
+        return "size";
+    case OPTION_TIME:
+        return "time";
+    case OPTION_CPU:
+        return "cores";
+    case OPTION_TEXT:
+        return "text";
+    case OPTION_CHOICE:
+        return "choice";
+    case OPTION_NAME:
+    case OPTION_PROJECT:
+        return "name";
+    case OPTION_NAMES:
+        return "list of names";
+    case OPTION_HOSTS:
+        return "list of hosts";
+    case OPTION_ORIGINS:
+        return "list of origins";
+    case OPTION_LABELS:
+        return "map of text";
+    case OPTION_ANY:
+        break;
+    }
+    return "";
+}
+
+static void print_range(FILE *out, const struct option *option)
+{
+    char low[UNITS_BYTES], high[UNITS_BYTES];
+    struct slice later;
+
+    switch (option->type) {
+    case OPTION_UINT:
+        fprintf(out, "%llu to %llu", (unsigned long long)option->min,
+                (unsigned long long)option->max);
+        break;
+    case OPTION_BYTES:
+        fprintf(out, "%s to %s", units_print_bytes(low, option->min),
+                units_print_bytes(high, option->max));
+        break;
+    case OPTION_TIME:
+        fprintf(out, "%s to %s", units_print_time(low, option->min),
+                units_print_time(high, option->max));
+        break;
+    case OPTION_CPU:
+        fprintf(out, "%s to %s", units_print_cpu(low, option->min),
+                units_print_cpu(high, option->max));
+        break;
+    case OPTION_CHOICE:
+        later = slice_of(option->choices);
+        for (struct slice live = slice_cut(&later, ';'); live.data;) {
+            struct slice word = slice_cut(&live, '|');
+            fprintf(out, "`%.*s`%s", SLICE_FMT(word), live.data ? ", " : "");
+        }
+        if (later.data && slice_is(later, "*"))
+            fprintf(out, "; others not yet");
+        else if (later.data)
+            fprintf(out, "; not yet:");
+        while (later.data && !slice_is(later, "*")) {
+            struct slice word = slice_cut(&later, '|');
+            fprintf(out, " `%.*s`", SLICE_FMT(word));
+        }
+        break;
+    case OPTION_TEXT:
+    case OPTION_NAME:
+    case OPTION_PROJECT:
+        fprintf(out, "%llu to %llu characters", (unsigned long long)option->min,
+                (unsigned long long)option->max);
+        break;
+    default:
+        fprintf(out, "up to %llu", (unsigned long long)option->max);
+        break;
+    }
+}
+
+static void print_part(FILE *out, enum option_part part, const char *title)
+{
+    fprintf(out,
+            "\n## %s\n\n| key | type | values | default | meaning |\n"
+            "| --- | --- | --- | --- | --- |\n",
+            title);
+    for (size_t i = 0; i < endpoint_option_count; i++) {
+        const struct option *option = &endpoint_options[i];
+        if (option->status != OPTION_LIVE || option->part != part)
+            continue;
+        fprintf(out, "| `%s` | %s | ", option->key, type_text(option->type));
+        print_range(out, option);
+        fprintf(out, " | ");
+        if (option->fallback)
+            fprintf(out, "`%s`", option->fallback);
+        fprintf(out, " | %s |\n", option->help);
+    }
+}
+
+static void print_later(FILE *out, enum option_status status, const char *title)
+{
+    fprintf(out, "\n## %s\n\n| key | meaning |\n| --- | --- |\n", title);
+    for (size_t i = 0; i < endpoint_option_count; i++)
+        if (endpoint_options[i].status == status)
+            fprintf(out, "| `%s` | %s |\n", endpoint_options[i].key, endpoint_options[i].help);
+}
+
+struct slice endpoint_spec_docs(struct arena *arena)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+
+    if (!out)
+        mem_abort(0);
+    fputs(head, out);
+    print_part(out, OPTION_IDENTITY, "Whose it is");
+    print_part(out, OPTION_WHAT_RUNS, "What runs: any change makes a new revision");
+    print_part(out, OPTION_GOVERNED, "How it is governed: takes effect at once");
+    print_later(out, OPTION_NOT_YET, "Not acted upon yet: refused by name");
+    print_later(out, OPTION_RESERVED, "Reserved for later: refused by name");
+    fclose(out);
+    struct slice page = arena_copy(arena, (struct slice){ text, size });
+    free(text);
+    return page;
+}

@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "spec/endpoint.h"
+
+#include <assert.h>
+#include <stdio.h>
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "base/json.h"
+#include "base/yaml.h"
+#include "spec/option.h"
+
+enum { KEY_BYTES = 160, KEYS_MAX = 64 };
+
+struct reader {
+    struct arena *arena;
+    unsigned flags;
+    struct endpoint_spec *spec;
+    yyjson_val *where;    /* what the error is about */
+    yyjson_mut_doc *kept; /* SPEC_KEEP_UNKNOWN: made when the first one comes */
+    struct err *err;
+};
+
+static void document_free(void *doc)
+{
+    yyjson_mut_doc_free(doc);
+}
+
+/* --- finding rows ---------------------------------------------------------------------------- */
+
+static const struct option *option_find(const char *key)
+{
+    for (size_t i = 0; i < endpoint_option_count; i++)
+        if (strcmp(endpoint_options[i].key, key) == 0)
+            return &endpoint_options[i];
+    return NULL;
+}
+
+/* Whether rows begin with "key.". */
+static bool is_group(const char *key)
+{
+    size_t size = strlen(key);
+
+    for (size_t i = 0; i < endpoint_option_count; i++)
+        if (strncmp(endpoint_options[i].key, key, size) == 0 &&
+            endpoint_options[i].key[size] == '.')
+            return true;
+    return false;
+}
+
+/* The words that may stand in the group ("" is the top), each once, NULL at the end. */
+static void words_of(struct arena *arena, const char *group, const char *words[static KEYS_MAX])
+{
+    size_t skip = strlen(group), count = 0;
+
+    for (size_t i = 0; i < endpoint_option_count; i++) {
+        const char *key = endpoint_options[i].key;
+        if (strncmp(key, group, skip) != 0 || (skip && key[skip] != '.'))
+            continue;
+        struct slice rest = slice_of(key + skip + (skip ? 1 : 0));
+        const char *word = arena_string(arena, slice_cut(&rest, '.'));
+        if (count && strcmp(words[count - 1], word) == 0)
+            continue;
+        assert(count < KEYS_MAX - 1);
+        words[count++] = word;
+    }
+    words[count] = NULL;
+}
+
+/* The one row elsewhere whose last word is this one. */
+static const char *key_elsewhere(struct slice word)
+{
+    const char *found = NULL;
+
+    for (size_t i = 0; i < endpoint_option_count; i++) {
+        const char *key = endpoint_options[i].key;
+        const char *dot = strrchr(key, '.');
+        if (!slice_is(word, dot ? dot + 1 : key))
+            continue;
+        if (found)
+            return NULL;
+        found = key;
+    }
+    return found;
+}
+
+/* --- what is refused ---------------------------------------------------------------------------
+ */
+
+static int unknown_key(struct reader *reader, const char *group, struct slice word)
+{
+    const char *dot = *group ? "." : "";
+    const char *words[KEYS_MAX];
+    const char *elsewhere = key_elsewhere(word);
+
+    words_of(reader->arena, group, words);
+    const char *nearest = json_nearest(word, words);
+    if (nearest && !elsewhere)
+        return err_set(reader->err, ERR_BAD_INPUT, "unknown key '%s%s%s'; did you mean '%s%s%s'?",
+                       group, dot, ERR_SLICE(word), group, dot, nearest);
+    if (elsewhere)
+        return err_set(reader->err, ERR_BAD_INPUT, "unknown key '%s%s%s'; did you mean '%s'?",
+                       group, dot, ERR_SLICE(word), elsewhere);
+    return err_set(reader->err, ERR_BAD_INPUT, "unknown key '%s%s%s'", group, dot, ERR_SLICE(word));
+}
+
+static int not_yet(struct reader *reader, const struct option *option)
+{
+    const char *more =
+        strcmp(option->key, "flavor") == 0 ? " as a name; give flavor.cpu and flavor.memory" : "";
+    return err_set(reader->err, ERR_NOT_SUPPORTED, "'%s' is not acted upon yet%s%s", option->key,
+                   option->status == OPTION_RESERVED ? " (reserved for later)" : "", more);
+}
+
+static int keep(struct reader *reader, const char *group, yyjson_val *key, yyjson_val *value)
+{
+    if (!reader->kept) {
+        reader->kept = yyjson_mut_doc_new(NULL);
+        arena_defer(reader->arena, document_free, reader->kept);
+        yyjson_mut_doc_set_root(reader->kept, yyjson_mut_obj(reader->kept));
+    }
+    yyjson_mut_val *at = yyjson_mut_doc_get_root(reader->kept);
+    if (*group) {
+        yyjson_mut_val *inner = yyjson_mut_obj_get(at, group);
+        if (!inner) {
+            inner = yyjson_mut_obj(reader->kept);
+            yyjson_mut_obj_add(at, yyjson_mut_strcpy(reader->kept, group), inner);
+        }
+        at = inner;
+    }
+    yyjson_mut_obj_add(at, yyjson_val_mut_copy(reader->kept, key),
+                       yyjson_val_mut_copy(reader->kept, value));
+    return 0;
+}
+
+/* --- reading a tree ------------------------------------------------------------------------- */
+
+static int read_group(struct reader *reader, const char *group, yyjson_val *object);
+
+static int read_member(struct reader *reader, const char *group, yyjson_val *key, yyjson_val *value)
+{
+    struct slice word = json_slice(key);
+    char path[KEY_BYTES];
+    const struct option *option = NULL;
+
+    reader->where = key;
+    int size = snprintf(path, sizeof path, "%s%s%.*s", group, *group ? "." : "", SLICE_FMT(word));
+    bool whole = size < (int)sizeof path && !memchr(word.data, '\0', word.size) &&
+                 !memchr(word.data, '.', word.size);
+    if (whole && is_group(path) && (yyjson_is_obj(value) || !option_find(path))) {
+        if (yyjson_is_obj(value))
+            return read_group(reader, path, value);
+        if (yyjson_is_null(value))
+            return err_set(reader->err, ERR_BAD_INPUT,
+                           "%s: has no value; leave the key out for its default", path);
+        return err_set(reader->err, ERR_BAD_INPUT, "%s: must be an object, not %s", path,
+                       json_kind(value));
+    }
+    if (whole)
+        option = option_find(path);
+    if (option && option->status == OPTION_LIVE)
+        return option_read(option, reader->arena, value, reader->spec, &reader->where, reader->err);
+    if (reader->flags & SPEC_KEEP_UNKNOWN)
+        return keep(reader, group, key, value);
+    return option ? not_yet(reader, option) : unknown_key(reader, group, word);
+}
+
+static int read_group(struct reader *reader, const char *group, yyjson_val *object)
+{
+    yyjson_obj_iter iter;
+    yyjson_val *key;
+
+    yyjson_obj_iter_init(object, &iter);
+    while ((key = yyjson_obj_iter_next(&iter))) {
+        int r = read_member(reader, group, key, yyjson_obj_iter_get_val(key));
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+/* A newer form may hold anything: its number is said before any of its keys is. */
+static int check_version(struct reader *reader, yyjson_val *tree)
+{
+    yyjson_val *version = json_member(tree, "version");
+
+    if (!yyjson_is_uint(version) || yyjson_get_uint(version) <= ENDPOINT_SPEC_VERSION ||
+        reader->flags & SPEC_KEEP_UNKNOWN)
+        return 0;
+    reader->where = version;
+    return err_set(reader->err, ERR_BAD_INPUT,
+                   "version: %llu is newer than this Perigee reads (%d)",
+                   (unsigned long long)yyjson_get_uint(version), ENDPOINT_SPEC_VERSION);
+}
+
+static int read_tree(struct reader *reader, yyjson_val *tree)
+{
+    reader->where = tree;
+    if (!yyjson_is_obj(tree))
+        return err_set(reader->err, ERR_BAD_INPUT, "a spec must be an object, not %s",
+                       json_kind(tree));
+    int r = check_version(reader, tree);
+    if (r < 0)
+        return r;
+    endpoint_spec_defaults(reader->spec);
+    r = read_group(reader, "", tree);
+    if (r < 0)
+        return r;
+    reader->where = tree;
+    if (reader->kept)
+        reader->spec->unknown =
+            json_print_mut(reader->arena, yyjson_mut_doc_get_root(reader->kept), 0);
+    if (reader->spec->name.size == 0 && !(reader->flags & SPEC_NAME_OPTIONAL))
+        return err_set(reader->err, ERR_BAD_INPUT, "'name' is missing");
+    return endpoint_spec_check(reader->spec, reader->err);
+}
+
+int endpoint_spec_parse(struct arena *arena, yyjson_val *tree, unsigned flags,
+                        struct endpoint_spec *ret_spec, struct err *err)
+{
+    struct endpoint_spec spec;
+    struct reader reader = { .arena = arena, .flags = flags, .spec = &spec, .err = err };
+    int r = read_tree(&reader, tree);
+
+    if (r == 0)
+        *ret_spec = spec;
+    return r;
+}
+
+void endpoint_spec_defaults(struct endpoint_spec *ret_spec)
+{
+    *ret_spec = (struct endpoint_spec){};
+    for (size_t i = 0; i < endpoint_option_count; i++)
+        if (endpoint_options[i].status == OPTION_LIVE)
+            option_default(&endpoint_options[i], ret_spec);
+}
+
+/* --- what stands across keys -------------------------------------------------------------------
+ */
+
+static int check_model(struct slice model, struct err *err)
+{
+    static const char *const later[] = { "oci://", "hf://", "s3://", "https://", "http://", NULL };
+
+    if (model.size == 0)
+        return err_set(err, ERR_BAD_INPUT,
+                       "'model' is missing: a file, a folder, or sha256:HEX of one uploaded");
+    for (const char *const *scheme = later; *scheme; scheme++)
+        if (slice_starts(model, slice_of(*scheme)))
+            return err_set(err, ERR_NOT_SUPPORTED,
+                           "model: '%s' is not acted upon yet; give a file, a folder or sha256:HEX",
+                           *scheme);
+    if (slice_starts(model, SLICE("sha256:")) && !spec_is_digest(model))
+        return err_set(err, ERR_BAD_INPUT,
+                       "model: '%s' is no digest: sha256: and 64 small hexadecimal digits",
+                       ERR_SLICE(model));
+    return 0;
+}
+
+bool spec_is_digest(struct slice text)
+{
+    if (text.size != 7 + 64 || !slice_starts(text, SLICE("sha256:")))
+        return false;
+    for (size_t i = 7; i < text.size; i++)
+        if (!((text.data[i] >= '0' && text.data[i] <= '9') ||
+              (text.data[i] >= 'a' && text.data[i] <= 'f')))
+            return false;
+    return true;
+}
+
+int endpoint_spec_check(const struct endpoint_spec *spec, struct err *err)
+{
+    for (size_t i = 0; i < endpoint_option_count; i++) {
+        const struct option *option = &endpoint_options[i];
+        bool newer =
+            spec->unknown.size && option->offset == offsetof(struct endpoint_spec, version);
+        if (option->status != OPTION_LIVE || newer)
+            continue;
+        int r = option_check(option, spec, err);
+        if (r < 0)
+            return r;
+    }
+    int r = check_model(spec->model, err);
+    if (r < 0)
+        return r;
+    if (spec->scale.min > spec->scale.max)
+        return err_set(err, ERR_BAD_INPUT, "scale.min (%llu) is above scale.max (%llu)",
+                       (unsigned long long)spec->scale.min, (unsigned long long)spec->scale.max);
+    for (size_t i = 0; i < spec->aliases.count; i++)
+        if (slice_equal(spec->aliases.items[i], spec->name))
+            return err_set(err, ERR_BAD_INPUT, "aliases: '%s' is the endpoint's own name",
+                           ERR_SLICE(spec->name));
+    return 0;
+}
+
+/* --- files -------------------------------------------------------------------------------------
+ */
+
+static int check_unique(const struct endpoint_specs *specs, struct err *err)
+{
+    for (size_t i = 0; i < specs->count; i++)
+        for (size_t j = 0; j < i; j++)
+            if (slice_equal(specs->items[i].name, specs->items[j].name) &&
+                slice_equal(specs->items[i].project, specs->items[j].project))
+                return err_set(err, ERR_BAD_INPUT, "the endpoint '%s' is there twice",
+                               ERR_SLICE(specs->items[i].name));
+    return 0;
+}
+
+static int parse_yaml(struct reader *reader, struct slice text, struct endpoint_specs *specs)
+{
+    struct yaml_documents documents;
+    int r = yaml_parse(reader->arena, text, NULL, &documents, reader->err);
+
+    if (r < 0)
+        return r;
+    specs->items = ARENA_ARRAY(reader->arena, struct endpoint_spec, documents.count + 1);
+    for (size_t i = 0; i < documents.count; i++) {
+        reader->spec = &specs->items[specs->count++];
+        reader->kept = NULL;
+        r = read_tree(reader, documents.items[i].root);
+        if (r < 0) {
+            uint32_t line = yaml_line(&documents.items[i], reader->where);
+            return line ? err_wrap(reader->err, "line %u", line) : r;
+        }
+    }
+    return 0;
+}
+
+static int parse_json(struct reader *reader, struct slice text, struct endpoint_specs *specs)
+{
+    static const struct json_limits limits = { .bytes_max = 1 << 20, .depth_max = 32 };
+    yyjson_val *root;
+    int r = json_parse(reader->arena, text, &limits, &root, reader->err);
+
+    if (r < 0)
+        return r;
+    size_t count = yyjson_is_arr(root) ? yyjson_arr_size(root) : 1;
+    if (count > 1000)
+        return err_set(reader->err, ERR_TOO_LARGE, "more than 1000 documents");
+    specs->items = ARENA_ARRAY(reader->arena, struct endpoint_spec, count + 1);
+    for (size_t i = 0; i < count; i++) {
+        reader->spec = &specs->items[specs->count++];
+        reader->kept = NULL;
+        r = read_tree(reader, yyjson_is_arr(root) ? yyjson_arr_get(root, i) : root);
+        if (r < 0)
+            return count > 1 ? err_wrap(reader->err, "document %zu", i + 1) : r;
+    }
+    return 0;
+}
+
+int endpoint_spec_parse_text(struct arena *arena, struct slice text, enum spec_form form,
+                             unsigned flags, struct endpoint_specs *ret_specs, struct err *err)
+{
+    struct reader reader = { .arena = arena, .flags = flags, .err = err };
+    struct endpoint_specs specs = {};
+    int r =
+        form == SPEC_JSON ? parse_json(&reader, text, &specs) : parse_yaml(&reader, text, &specs);
+
+    if (r == 0 && specs.count == 0)
+        r = err_set(err, ERR_BAD_INPUT, "there is no document in it");
+    if (r == 0)
+        r = check_unique(&specs, err);
+    if (r == 0)
+        *ret_specs = specs;
+    return r;
+}

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "spec/endpoint.h"
+
+/*
+ * Every key of the spec, in the order of printing. A key that nothing acts upon yet stands here as
+ * well, so that it is refused by its name and not called unknown: its row becomes live together
+ * with the code that acts upon it. Groups ("scale") are not rows; "flavor" is one for its short
+ * form, a name.
+ */
+
+#define AT(member) offsetof(struct endpoint_spec, member)
+#define LIVE(key, type, part, member, min, max, fallback, choices, help)                           \
+    { key, OPTION_##type, OPTION_##part, OPTION_LIVE, AT(member), min, max, fallback, choices, help }
+#define NOT_YET(key, part, help)                                                                   \
+    { key, OPTION_ANY, OPTION_##part, OPTION_NOT_YET, 0, 0, 0, NULL, NULL, help }
+#define RESERVED(key, help)                                                                        \
+    { key, OPTION_ANY, OPTION_GOVERNED, OPTION_RESERVED, 0, 0, 0, NULL, NULL, help }
+
+#define MILLISECOND UINT64_C(1'000'000)
+#define DAY UINT64_C(86'400'000'000'000)
+#define MIB (UINT64_C(1) << 20)
+#define GIB (UINT64_C(1) << 30)
+
+/* clang-format off */
+const struct option endpoint_options[] = {
+    LIVE("version", UINT, IDENTITY, version, 1, ENDPOINT_SPEC_VERSION, "1", NULL,
+         "Of this form. A higher one is refused by number."),
+    LIVE("kind", CHOICE, IDENTITY, kind, 0, 0, "endpoint", "endpoint",
+         "What the document describes."),
+    LIVE("name", NAME, IDENTITY, name, 3, 40, NULL, NULL,
+         "Unique in its project; small letters, digits and single hyphens, beginning with a letter."),
+    LIVE("project", PROJECT, IDENTITY, project, 3, 20, "default", NULL,
+         "Made by its first use."),
+    LIVE("labels", LABELS, GOVERNED, labels, 0, 64, NULL, NULL,
+         "Selects in lists (`-l team=vision`). Keys of up to 63 characters, values of up to 256 bytes."),
+
+    LIVE("model", TEXT, WHAT_RUNS, model, 1, 4096, NULL, NULL,
+         "A file or folder, which the CLI uploads, or `sha256:HEX` of one uploaded before."),
+    LIVE("source", TEXT, GOVERNED, source, 1, 4096, NULL, NULL,
+         "Where the model came from, as it was written; kept for people, the CLI sets it."),
+    NOT_YET("image", WHAT_RUNS, "A container image, `registry/name:tag`."),
+    NOT_YET("command", WHAT_RUNS, "With image: what to run in it."),
+    NOT_YET("port", WHAT_RUNS, "With image: where it listens."),
+    NOT_YET("user", WHAT_RUNS, "With image: as whom it runs."),
+    NOT_YET("read_only", WHAT_RUNS, "With image: no writing to its files."),
+    NOT_YET("shm", WHAT_RUNS, "With image: size of /dev/shm."),
+    NOT_YET("pids", WHAT_RUNS, "With image: how many processes and threads."),
+    NOT_YET("egress", WHAT_RUNS, "With image: whom it may call."),
+    NOT_YET("volumes", WHAT_RUNS, "With image: folders that last."),
+    NOT_YET("upstream", WHAT_RUNS, "Something that already runs, `http://host:port`."),
+    LIVE("runtime", NAME, WHAT_RUNS, runtime, 3, 40, NULL, NULL,
+         "What runs the model; by default it is seen from the file."),
+    LIVE("protocol", CHOICE, WHAT_RUNS, protocol, 0, 0, "oip", "oip;openai|http",
+         "What the endpoint speaks."),
+    NOT_YET("flavor", WHAT_RUNS, "A flavor by its name."),
+    LIVE("flavor.cpu", CPU, WHAT_RUNS, flavor.cpu_milli, 1, 1'024'000, "1", NULL,
+         "Cores of a replica: a weight and a ceiling, not a reservation; rounded up, the threads a model runs with."),
+    LIVE("flavor.memory", BYTES, WHAT_RUNS, flavor.memory_bytes, 16 * MIB, 4096 * GIB, "512MiB", NULL,
+         "The most memory a replica may take."),
+    LIVE("flavor.accelerator", CHOICE, WHAT_RUNS, flavor.accelerator, 0, 0, "none", "none;*",
+         "A kind of GPU, with how many."),
+    NOT_YET("flavor.accelerator_memory", WHAT_RUNS, "Memory on the accelerator."),
+    NOT_YET("flavor.fallback", WHAT_RUNS, "What to run on where there is no accelerator."),
+    NOT_YET("batch", WHAT_RUNS, "Requests run together: `{max: 16, delay: 2ms}`."),
+    NOT_YET("env", WHAT_RUNS, "Environment of the replica, secrets among it."),
+    NOT_YET("probes", WHAT_RUNS, "How to see that a replica is up, ready, alive."),
+    LIVE("warmup", CHOICE, WHAT_RUNS, warmup, 0, 0, "zeros", "zeros;*",
+         "What a replica runs once before it is ready, where its inputs allow."),
+
+    NOT_YET("regions", GOVERNED, "Where replicas may be."),
+    NOT_YET("residency", GOVERNED, "Where requests may be processed."),
+    LIVE("scale.min", UINT, GOVERNED, scale.min, 0, 1000, "0", NULL,
+         "Replicas at least. Until scaling exists an endpoint has max(min, 1) of them."),
+    LIVE("scale.max", UINT, GOVERNED, scale.max, 1, 1000, "8", NULL,
+         "Replicas at most."),
+    NOT_YET("scale.per_pop", GOVERNED, "Bounds on each PoP: `{min: 0, max: 4}`."),
+    LIVE("scale.concurrency", UINT, GOVERNED, scale.concurrency, 1, 1024, "4", NULL,
+         "Requests one replica may hold; more wait in the queue."),
+    NOT_YET("scale.rps", GOVERNED, "Another signal to scale by: `50/s` per replica."),
+    NOT_YET("scale.cpu", GOVERNED, "Another signal to scale by: `70%`."),
+    NOT_YET("scale.down_delay", GOVERNED, "How long to wait before fewer replicas."),
+    NOT_YET("scale.idle", GOVERNED, "Without a request for so long: down to min."),
+    NOT_YET("scale.schedule", GOVERNED, "Other bounds at times of the day."),
+    LIVE("queue.depth", UINT, GOVERNED, queue.depth, 0, 65'536, "256", NULL,
+         "Requests that may wait, per PoP; one more is answered 503 with Retry-After."),
+    LIVE("queue.timeout", TIME, GOVERNED, queue.timeout_ns, MILLISECOND, DAY, "30s", NULL,
+         "The longest wait for a replica while one is ready; then 504."),
+    LIVE("queue.cold", TIME, GOVERNED, queue.cold_ns, MILLISECOND, DAY, "5m", NULL,
+         "The longest wait while none is ready; then 504."),
+    LIVE("timeout", TIME, GOVERNED, timeout_ns, MILLISECOND, DAY, "60s", NULL,
+         "One request, from the moment a replica takes it to its last byte; then 504."),
+    NOT_YET("traffic", GOVERNED, "Shares of revisions: canary or split, sticky, shadow."),
+    LIVE("limits.body", BYTES, GOVERNED, limits.body_bytes, 1, 16 * GIB, "64MiB", NULL,
+         "The largest request body; a larger one is answered 413."),
+    NOT_YET("limits.rate", GOVERNED, "Requests per second and key: `100/s`."),
+    NOT_YET("limits.burst", GOVERNED, "How many at once beyond the rate."),
+    NOT_YET("limits.concurrent", GOVERNED, "Requests of one key at a time."),
+    LIVE("access.mode", CHOICE, GOVERNED, access.mode, 0, 0, "open", "open;keys|jwt|mtls",
+         "Who may infer. `open` is the default on loopback."),
+    LIVE("cors.origins", ORIGINS, GOVERNED, cors.origins, 0, 64, NULL, NULL,
+         "Origins whose web pages may infer (`https://example.com`)."),
+    NOT_YET("spread", GOVERNED, "Over how many PoPs at least."),
+    NOT_YET("budget", GOVERNED, "What a month may cost."),
+    NOT_YET("logging", GOVERNED, "How long request logs are kept."),
+    LIVE("domains", HOSTS, GOVERNED, domains, 0, 64, NULL, NULL,
+         "Further hosts of the endpoint."),
+    LIVE("aliases", NAMES, GOVERNED, aliases, 0, 64, NULL, NULL,
+         "Further model names; letters, digits and `-` `_` `.` `/`."),
+
+    RESERVED("goal", "Reserved for later."),
+    RESERVED("steps", "Reserved for later."),
+    RESERVED("rollout", "Reserved for later."),
+    RESERVED("slo", "Reserved for later."),
+};
+/* clang-format on */
+
+const size_t endpoint_option_count = sizeof endpoint_options / sizeof *endpoint_options;
