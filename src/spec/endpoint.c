@@ -36,6 +36,12 @@ static const struct option *option_find(const char *key)
     return NULL;
 }
 
+static bool is_version(const struct option *option)
+{
+    return option->status == OPTION_LIVE &&
+           option->offset == offsetof(struct endpoint_spec, version);
+}
+
 /* Whether rows begin with "key.". */
 static bool is_group(const char *key)
 {
@@ -133,7 +139,68 @@ static int keep(struct reader *reader, const char *group, yyjson_val *key, yyjso
     return 0;
 }
 
-/* --- reading a tree ------------------------------------------------------------------------- */
+/* --- what stands across keys ----------------------------------------------------------------- */
+
+bool spec_is_digest(struct slice text)
+{
+    if (text.size != 7 + 64 || !slice_starts(text, SLICE("sha256:")))
+        return false;
+    for (size_t i = 7; i < text.size; i++)
+        if (!((text.data[i] >= '0' && text.data[i] <= '9') ||
+              (text.data[i] >= 'a' && text.data[i] <= 'f')))
+            return false;
+    return true;
+}
+
+static int check_model(struct slice model, struct err *err)
+{
+    static const char *const later[] = { "oci://", "hf://", "s3://", "https://", "http://", NULL };
+
+    if (model.size == 0)
+        return err_set(err, ERR_BAD_INPUT,
+                       "'model' is missing: a file, a folder, or sha256:HEX of one uploaded");
+    for (const char *const *scheme = later; *scheme; scheme++)
+        if (slice_starts(model, slice_of(*scheme)))
+            return err_set(err, ERR_NOT_SUPPORTED,
+                           "model: '%s' is not acted upon yet; give a file, a folder or sha256:HEX",
+                           *scheme);
+    if (slice_starts(model, SLICE("sha256:")) && !spec_is_digest(model))
+        return err_set(err, ERR_BAD_INPUT,
+                       "model: '%s' is no digest: sha256: and 64 small hexadecimal digits",
+                       ERR_SLICE(model));
+    return 0;
+}
+
+static int check(const struct endpoint_spec *spec, unsigned flags, struct err *err)
+{
+    for (size_t i = 0; i < endpoint_option_count; i++) {
+        const struct option *option = &endpoint_options[i];
+        bool newer = flags & SPEC_KEEP_UNKNOWN && is_version(option);
+        if (option->status != OPTION_LIVE || newer)
+            continue;
+        int r = option_check(option, spec, err);
+        if (r < 0)
+            return r;
+    }
+    int r = check_model(spec->model, err);
+    if (r < 0)
+        return r;
+    if (spec->scale.min > spec->scale.max)
+        return err_set(err, ERR_BAD_INPUT, "scale.min (%llu) is above scale.max (%llu)",
+                       (unsigned long long)spec->scale.min, (unsigned long long)spec->scale.max);
+    for (size_t i = 0; i < spec->aliases.count; i++)
+        if (slice_equal(spec->aliases.items[i], spec->name))
+            return err_set(err, ERR_BAD_INPUT, "aliases: '%s' is the endpoint's own name",
+                           ERR_SLICE(spec->name));
+    return 0;
+}
+
+int endpoint_spec_check(const struct endpoint_spec *spec, struct err *err)
+{
+    return check(spec, spec->unknown.size ? SPEC_KEEP_UNKNOWN : 0, err);
+}
+
+/* --- reading a tree -------------------------------------------------------------------------- */
 
 static int read_group(struct reader *reader, const char *group, yyjson_val *object);
 
@@ -158,6 +225,11 @@ static int read_member(struct reader *reader, const char *group, yyjson_val *key
     }
     if (whole)
         option = option_find(path);
+    if (option && is_version(option) && reader->flags & SPEC_KEEP_UNKNOWN &&
+        yyjson_is_uint(value)) {
+        reader->spec->version = yyjson_get_uint(value);
+        return 0;
+    }
     if (option && option->status == OPTION_LIVE)
         return option_read(option, reader->arena, value, reader->spec, &reader->where, reader->err);
     if (reader->flags & SPEC_KEEP_UNKNOWN)
@@ -212,7 +284,7 @@ static int read_tree(struct reader *reader, yyjson_val *tree)
             json_print_mut(reader->arena, yyjson_mut_doc_get_root(reader->kept), 0);
     if (reader->spec->name.size == 0 && !(reader->flags & SPEC_NAME_OPTIONAL))
         return err_set(reader->err, ERR_BAD_INPUT, "'name' is missing");
-    return endpoint_spec_check(reader->spec, reader->err);
+    return check(reader->spec, reader->flags, reader->err);
 }
 
 int endpoint_spec_parse(struct arena *arena, yyjson_val *tree, unsigned flags,
@@ -233,64 +305,6 @@ void endpoint_spec_defaults(struct endpoint_spec *ret_spec)
     for (size_t i = 0; i < endpoint_option_count; i++)
         if (endpoint_options[i].status == OPTION_LIVE)
             option_default(&endpoint_options[i], ret_spec);
-}
-
-/* --- what stands across keys -------------------------------------------------------------------
- */
-
-static int check_model(struct slice model, struct err *err)
-{
-    static const char *const later[] = { "oci://", "hf://", "s3://", "https://", "http://", NULL };
-
-    if (model.size == 0)
-        return err_set(err, ERR_BAD_INPUT,
-                       "'model' is missing: a file, a folder, or sha256:HEX of one uploaded");
-    for (const char *const *scheme = later; *scheme; scheme++)
-        if (slice_starts(model, slice_of(*scheme)))
-            return err_set(err, ERR_NOT_SUPPORTED,
-                           "model: '%s' is not acted upon yet; give a file, a folder or sha256:HEX",
-                           *scheme);
-    if (slice_starts(model, SLICE("sha256:")) && !spec_is_digest(model))
-        return err_set(err, ERR_BAD_INPUT,
-                       "model: '%s' is no digest: sha256: and 64 small hexadecimal digits",
-                       ERR_SLICE(model));
-    return 0;
-}
-
-bool spec_is_digest(struct slice text)
-{
-    if (text.size != 7 + 64 || !slice_starts(text, SLICE("sha256:")))
-        return false;
-    for (size_t i = 7; i < text.size; i++)
-        if (!((text.data[i] >= '0' && text.data[i] <= '9') ||
-              (text.data[i] >= 'a' && text.data[i] <= 'f')))
-            return false;
-    return true;
-}
-
-int endpoint_spec_check(const struct endpoint_spec *spec, struct err *err)
-{
-    for (size_t i = 0; i < endpoint_option_count; i++) {
-        const struct option *option = &endpoint_options[i];
-        bool newer =
-            spec->unknown.size && option->offset == offsetof(struct endpoint_spec, version);
-        if (option->status != OPTION_LIVE || newer)
-            continue;
-        int r = option_check(option, spec, err);
-        if (r < 0)
-            return r;
-    }
-    int r = check_model(spec->model, err);
-    if (r < 0)
-        return r;
-    if (spec->scale.min > spec->scale.max)
-        return err_set(err, ERR_BAD_INPUT, "scale.min (%llu) is above scale.max (%llu)",
-                       (unsigned long long)spec->scale.min, (unsigned long long)spec->scale.max);
-    for (size_t i = 0; i < spec->aliases.count; i++)
-        if (slice_equal(spec->aliases.items[i], spec->name))
-            return err_set(err, ERR_BAD_INPUT, "aliases: '%s' is the endpoint's own name",
-                           ERR_SLICE(spec->name));
-    return 0;
 }
 
 /* --- files -------------------------------------------------------------------------------------
