@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * gateway_metrics.h -- the region of the gateway's counters: it outlives the gateway's processes.
+ *
+ * The supervisor makes it and hands it to each gateway instance (writable) and the agent (read-only),
+ * which prints it on the admin port. One slice of base/metrics.h for each loop and one for the main
+ * thread, then a row of sums for each revision, for OIP's model statistics. Slices have one writer;
+ * the revisions' rows are atomics that every loop adds to.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <perigee/worker.h>
+
+#include "base/metrics.h"
+
+struct arena;
+
+/* X(id, name, type, unit, labels, buckets, help) */
+/* clang-format off */
+#define GATEWAY_METRICS(X)                                                                           \
+    X(GATEWAY_REQUESTS, "perigee_requests_total", METRIC_COUNTER, METRIC_ONE,                        \
+      "project,endpoint,code", NULL, "Requests answered, by HTTP status.")                           \
+    X(GATEWAY_ERRORS, "perigee_request_errors_total", METRIC_COUNTER, METRIC_ONE,                    \
+      "project,endpoint,error", NULL, "Requests answered with an error, by its name.")               \
+    X(GATEWAY_TOTAL, "perigee_request_seconds", METRIC_HISTOGRAM, METRIC_SECONDS,                    \
+      "project,endpoint", &metric_buckets_latency, "Inference: head in to answer's last byte out.")  \
+    X(GATEWAY_QUEUE, "perigee_request_queue_seconds", METRIC_HISTOGRAM, METRIC_SECONDS,              \
+      "project,endpoint", &metric_buckets_latency, "Inference: inputs in place to taken by a replica.") \
+    X(GATEWAY_INFER, "perigee_request_infer_seconds", METRIC_HISTOGRAM, METRIC_SECONDS,              \
+      "project,endpoint", &metric_buckets_latency, "Inference: taken by a replica to completed.")    \
+    X(GATEWAY_BODY_IN, "perigee_request_body_bytes_total", METRIC_COUNTER, METRIC_BYTES,             \
+      "project,endpoint", NULL, "Bytes of request bodies, as sent.")                                 \
+    X(GATEWAY_BODY_OUT, "perigee_response_body_bytes_total", METRIC_COUNTER, METRIC_BYTES,           \
+      "project,endpoint", NULL, "Bytes of answers' bodies, as sent.")                                \
+    X(GATEWAY_COPIED, "perigee_tensor_copied_bytes_total", METRIC_COUNTER, METRIC_BYTES,             \
+      "project,endpoint", NULL, "Bytes of binary tensors copied on their way in, beyond what one "   \
+      "read brought with the head: chunked and compressed bodies, moves to another revision.")       \
+    X(GATEWAY_QUEUED, "perigee_queue_requests", METRIC_GAUGE, METRIC_ONE,                            \
+      "project,endpoint", NULL, "Requests that wait for a replica now.")                             \
+    X(GATEWAY_RUNNING, "perigee_running_requests", METRIC_GAUGE, METRIC_ONE,                         \
+      "project,endpoint", NULL, "Requests in replicas now.")                                         \
+    X(GATEWAY_RETRIED, "perigee_requests_retried_total", METRIC_COUNTER, METRIC_ONE,                 \
+      "project,endpoint", NULL, "Requests tried again after their replica died.")                    \
+    X(GATEWAY_CANCELED, "perigee_requests_canceled_total", METRIC_COUNTER, METRIC_ONE,               \
+      "project,endpoint", NULL, "Requests whose client went away before the answer was out.")        \
+    X(GATEWAY_CONNECTIONS, "perigee_connections", METRIC_GAUGE, METRIC_ONE,                          \
+      "", NULL, "Open client connections.")                                                          \
+    X(GATEWAY_ACCEPTED, "perigee_connections_total", METRIC_COUNTER, METRIC_ONE,                     \
+      "", NULL, "Client connections accepted.")                                                      \
+    X(GATEWAY_REFUSED, "perigee_requests_refused_total", METRIC_COUNTER, METRIC_ONE,                 \
+      "", NULL, "Requests that were not HTTP, or above a limit of HTTP.")                            \
+    X(GATEWAY_WIRE_IN, "perigee_received_bytes_total", METRIC_COUNTER, METRIC_BYTES,                 \
+      "", NULL, "Bytes received from clients.")                                                      \
+    X(GATEWAY_WIRE_OUT, "perigee_sent_bytes_total", METRIC_COUNTER, METRIC_BYTES,                    \
+      "", NULL, "Bytes sent to clients.")                                                            \
+    X(GATEWAY_DROPPED, "perigee_completions_dropped_total", METRIC_COUNTER, METRIC_ONE,              \
+      "", NULL, "Completions of a ticket that was not outstanding at that replica.")                 \
+    X(GATEWAY_NONSENSE, "perigee_answers_refused_total", METRIC_COUNTER, METRIC_ONE,                 \
+      "project,endpoint", NULL, "Answers of replicas that contradict themselves or the model.")      \
+    X(GATEWAY_KILLED, "perigee_replicas_killed_total", METRIC_COUNTER, METRIC_ONE,                   \
+      "reason", NULL, "Replicas the gateway had killed: timeout, lied, stale.")                      \
+    X(GATEWAY_MESSAGES_UNKNOWN, "perigee_gateway_messages_unknown_total", METRIC_COUNTER, METRIC_ONE, \
+      "", NULL, "Messages of a type or form the gateway does not know.")                             \
+    X(GATEWAY_TABLE, "perigee_gateway_table_number", METRIC_GAUGE, METRIC_ONE,                       \
+      "", NULL, "Number of the table the gateway serves from.")                                      \
+    X(GATEWAY_MEMORY, "perigee_request_memory_bytes", METRIC_GAUGE, METRIC_BYTES,                    \
+      "", NULL, "Bytes of request bodies and inputs held now.")                                      \
+    X(GATEWAY_STARTS, "perigee_gateway_starts_total", METRIC_COUNTER, METRIC_ONE,                    \
+      "", NULL, "Gateway processes that began to serve.")
+/* clang-format on */
+
+METRICS_DECLARE(gateway_metrics, GATEWAY_METRICS)
+
+#define GATEWAY_REGION_MAGIC 0x6d67654eu
+#define GATEWAY_REGION_VERSION 1u
+#define GATEWAY_SERIES_MAX 8192u
+#define GATEWAY_SLICES (PERIGEE_LOOPS_MAX + 1u) /* the last is the main thread's */
+#define GATEWAY_STATS_ROWS 4096u
+#define GATEWAY_BATCH_SIZES 32u
+
+/* What OIP's statistics are made of. Sums of nanoseconds and counts. */
+#define GATEWAY_STATS_SUMS(X)                                                                      \
+    X(success) X(success_ns) X(fail) X(fail_ns) X(queue) X(queue_ns) X(input_ns) X(infer_ns)       \
+        X(output_ns) X(last_ms)
+
+struct gateway_stats {
+    _Atomic uint64_t revision; /* uid; 0: free */
+#define GATEWAY_STATS_FIELD(name) _Atomic uint64_t name;
+    GATEWAY_STATS_SUMS(GATEWAY_STATS_FIELD)
+#undef GATEWAY_STATS_FIELD
+    struct gateway_batch_stats { /* [n - 1]: requests that ran n together; the last: so many or more */
+        _Atomic uint64_t requests, input_ns, infer_ns, output_ns;
+    } batches[GATEWAY_BATCH_SIZES];
+};
+
+struct gateway_region {
+    uint32_t magic, version;
+    uint64_t slice_bytes;
+    uint64_t stats_offset;
+    uint64_t bytes;
+};
+
+size_t gateway_region_bytes(void); /* what the supervisor makes */
+
+/* Writer: takes over what is there when it is of this layout, else begins anew. False: too small. */
+bool gateway_region_attach(void *memory, size_t bytes);
+/* The writer's slice: `index` is the loop, or PERIGEE_LOOPS_MAX for the main thread. */
+void gateway_metrics_attach(struct metrics *metrics, void *region, unsigned index);
+
+/* The row of a revision, made when missing (main thread alone makes); NULL: the region is full. */
+struct gateway_stats *gateway_stats_get(void *region, uint64_t revision);
+/* Frees rows of revisions for which keep() is false. Main thread. */
+void gateway_stats_keep(void *region, bool (*keep)(uint64_t revision, void *data), void *data);
+
+/* Readers: Prometheus text of everything in the region; empty when it is of no known layout. */
+struct slice gateway_metrics_print(struct arena *arena, const void *region, size_t bytes);

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * core.h -- what the gateway's threads share, and what each loop has of its own. Internal.
+ *
+ * Main thread: channels, the world (tables, revisions, endpoints, replicas). It makes things and
+ * tells loops by loop_post(); a loop tells it the same way. Loops never call each other but to wake
+ * a queue. Things shared are counted; their `sides` array has one entry for each loop, which that
+ * loop alone touches. A request holds its table, the table holds its endpoints and revisions.
+ */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <perigee/worker.h>
+
+#include "base/env.h"
+#include "base/list.h"
+#include "base/map.h"
+#include "base/metrics.h"
+#include "contract/gateway_metrics.h"
+#include "contract/messages.h"
+#include "contract/table.h"
+#include "gateway/queue.h"
+#include "replica/process/blocks.h"
+#include "replica/replica.h"
+
+struct channel;
+struct gateway;
+struct gateway_loop;
+struct loop;
+struct request;
+struct sleeper;
+struct timer;
+struct watch;
+
+/* X(name, value, text): bounds that are no key of an endpoint. */
+#define GATEWAY_LIMITS(X)                                                                          \
+    X(json_bytes_max, 16777216, "Bytes of JSON in a request or an answer, after inflation.")       \
+    X(memory_share_percent, 25, "Of the machine's memory: what requests may hold, all together.")  \
+    X(gzip_bytes_min, 256, "Smaller answers are not compressed.")                                  \
+    X(gzip_bytes_max, 1048576, "Larger answers are not compressed: it would hold up the loop.")    \
+    X(trim_idle_ms, 10000, "Memory of inputs is given back after so long without a request.")      \
+    X(demand_ms, 1000, "How often demand is repeated while it lasts.")                             \
+    X(stale_ms, 10000, "How long a replica may take to end requests of a dead gateway.")           \
+    X(kill_after_ms, 1000, "Past an endpoint's timeout, before its replica is killed.")            \
+    X(repository_ms, 330000, "How long load and unload are waited for.")                           \
+    X(retry_after_s, 1, "Retry-After of an answer that says overloaded.")
+
+enum gateway_limit {
+#define GATEWAY_LIMIT(name, value, text) gateway_##name = value,
+    GATEWAY_LIMITS(GATEWAY_LIMIT)
+#undef GATEWAY_LIMIT
+};
+
+/* ---- shared by loops ----------------------------------------------------------------------------
+ */
+
+/* What a revision's model takes and gives; immutable. */
+struct model_info {
+    struct perigee_model *model;
+    struct tensor_meta *inputs, *outputs; /* their names point into model */
+    struct slice platform;
+};
+struct model_info *model_info_new(const struct perigee_model *model, size_t bytes); /* checked */
+void model_info_free(struct model_info *info);
+
+struct endpoint {
+    uint64_t uid;
+    _Atomic uint32_t refs;
+    _Atomic uint32_t waiting; /* requests that wait, over all loops */
+    _Atomic uint64_t waiting_bytes;
+    struct endpoint_side {
+        struct metric_series *series[gateway_metrics_count]; /* those labelled project, endpoint */
+    } sides[PERIGEE_LOOPS_MAX];
+};
+
+struct revision_side {
+    struct revision *revision;
+    struct gateway_loop *loop;
+    struct queue_side queue;
+    struct list lanes; /* ready, not draining */
+    uint32_t lane_count;
+    int64_t ready_since_ns; /* when the first of them came */
+    struct list held;       /* requests that wait for the model's description or the arena */
+    struct blocks *blocks;
+    int64_t used_ms;
+};
+
+struct revision {
+    uint64_t uid;
+    struct gateway *gateway;
+    _Atomic uint32_t refs;
+    _Atomic(struct model_info *) model; /* set once */
+    _Atomic(char *) arena;              /* set once, after arena_bytes */
+    uint64_t arena_bytes;
+    _Atomic bool arena_wanted;
+    _Atomic uint32_t waiting, ready;  /* requests without a replica; ready replicas */
+    _Atomic int64_t waiting_since_ns; /* about when waiting left 0 */
+    _Atomic bool used;                /* since the main thread last looked */
+    _Atomic bool demanded;
+    struct gateway_stats *stats; /* NULL: no room */
+    struct queue queue;
+    struct revision_side sides[PERIGEE_LOOPS_MAX];
+};
+
+struct table {
+    _Atomic uint32_t refs;
+    const struct table_head *head;
+    size_t bytes;
+    bool mapped;                 /* else from malloc */
+    struct endpoint **endpoints; /* by row */
+    struct revision **revisions;
+};
+struct table *table_ref(struct table *table);
+void table_unref(struct table *table); /* NULL is allowed */
+
+/* ---- one loop
+ * ------------------------------------------------------------------------------------- */
+
+enum { GATEWAY_LISTENERS_MAX = 32 };
+
+struct gateway_loop {
+    struct gateway *gateway;
+    unsigned index;
+    struct loop *loop;
+    pthread_t thread;
+    struct http_server *server;
+    struct table *table; /* NULL: none yet */
+    struct metrics metrics;
+    struct env_timers deadlines;
+    struct timer *timer; /* for the first of them */
+    int64_t timer_due_ns;
+    struct timer *tick; /* once a second: gauges, idle memory */
+    struct list active; /* lanes with tickets in them */
+    struct sleeper *sleeper;
+    struct list flights; /* to be used again */
+    struct map touched;  /* revision uid -> side with blocks */
+    uint64_t sequence;   /* of tickets */
+    uint64_t random;
+    uint64_t dropped;
+    struct http_stats_seen {
+        uint64_t accepted, refused, bytes_in, bytes_out;
+    } seen;
+    struct map repository; /* number -> request that waits for the agent */
+    uint64_t repository_last;
+    bool draining;
+};
+
+/* ---- the process
+ * ---------------------------------------------------------------------------------- */
+
+struct gateway_listener {
+    int fd;
+    uint32_t loop;
+    char address[128];
+};
+
+struct gateway {
+    struct message_start start;
+    unsigned loops;
+    struct loop *main;
+    struct channel *supervisor, *agent; /* agent NULL: not there */
+    struct watch *supervisor_watch, *agent_watch, *lifeline_watch;
+    int lifeline;
+    struct gateway_loop loop[PERIGEE_LOOPS_MAX];
+    struct gateway_listener listeners[GATEWAY_LISTENERS_MAX];
+    unsigned listener_count;
+    struct table *table;                       /* the newest */
+    struct map endpoints, revisions, replicas; /* by uid or id: main thread's references */
+    struct memory_budget memory;
+    void *region; /* of metrics */
+    size_t region_bytes;
+    bool region_mapped;
+    struct metrics metrics; /* the main thread's slice */
+    struct timer *demand, *drain, *probe;
+    unsigned drained;
+    bool going, ready_told, draining, done;
+    int status;
+};
+
+/* world.c: main thread */
+void world_table_set(struct gateway *gateway, const void *data, size_t bytes, bool mapped);
+void world_replica_added(struct gateway *gateway, const struct message_replica_added *added,
+                         int *fds, size_t fd_count);
+void world_replica_exited(struct gateway *gateway, uint64_t id);
+void world_replica_drain(struct gateway *gateway, uint64_t id);
+void world_replica_look(struct gateway *gateway, uint64_t id); /* its phase may have changed */
+void world_replica_lane_drained(struct gateway *gateway, uint64_t id);
+void world_arena(struct gateway *gateway, const struct message_arena *message, int fd);
+void world_arena_want(struct gateway *gateway, uint64_t revision);
+void world_demand(struct gateway *gateway, bool repeated);
+void world_probe(struct gateway *gateway); /* replicas that were not quiet when they came */
+void world_free(struct gateway *gateway);
+void world_kill(struct gateway *gateway, uint64_t replica, enum replica_end end, const char *text);
+
+/* gateway.c: main thread */
+void gateway_send_supervisor(struct gateway *gateway, const union message *message);
+bool gateway_send_agent(struct gateway *gateway, const union message *message);
+void gateway_loop_drained(struct gateway *gateway);
+
+/* revision.c: references, any thread */
+struct endpoint *endpoint_new(uint64_t uid);
+void endpoint_unref(struct endpoint *endpoint);
+struct revision *revision_new(struct gateway *gateway, uint64_t uid);
+struct revision *revision_ref(struct revision *revision);
+void revision_unref(struct revision *revision);
+
+/* shard.c: a loop's thread and what it is told */
+void shard_start(struct gateway *gateway, unsigned index);
+void shard_tell_table(struct gateway_loop *gl, struct table *table); /* main; takes a reference */
+void shard_tell_attach(struct gateway_loop *gl, struct replica *replica); /* main; takes one */
+void shard_tell_ready(struct gateway_loop *gl, struct replica *replica);
+void shard_tell_drain(struct gateway_loop *gl, struct replica *replica);
+void shard_tell_gone(struct gateway_loop *gl, struct replica *replica);
+void shard_tell_revision(struct gateway_loop *gl,
+                         struct revision *revision); /* model or arena came */
+void shard_tell_done(struct gateway_loop *gl, const struct message_repository_done *done);
+void shard_tell_drain_all(struct gateway_loop *gl);
+/* Loop thread: */
+void shard_deadline(struct gateway_loop *gl, struct env_timer *timer, int64_t due_ns,
+                    env_timer_cb on_due, void *data);
+void shard_deadline_stop(struct gateway_loop *gl, struct env_timer *timer);
+void shard_kill(struct gateway_loop *gl, struct lane *lane, enum replica_end end, const char *text);
+struct metric_series *shard_series(struct gateway_loop *gl, const struct table_head *table,
+                                   const struct table_endpoint *row, struct endpoint *endpoint,
+                                   unsigned metric);
+uint64_t shard_random(struct gateway_loop *gl);
+
+/* Gateway's own thread names, in ps. */
+#define GATEWAY_NAME "gateway"

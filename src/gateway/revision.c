@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What is shared and counted: endpoints, revisions, tables, descriptions of models. The last one to
+ * let go frees, whichever thread that is; by then no loop has anything of it in a list.
+ */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/auto.h"
+#include "gateway/admit.h"
+#include "gateway/core.h"
+#include "proto/tensor.h"
+#include "sys/shm.h"
+
+static_assert(TENSOR_RANK_MAX == PERIGEE_RANK_MAX, "one number");
+static_assert((int)TENSOR_BF16 == (int)PERIGEE_BF16, "one list of datatypes");
+
+static bool unref(_Atomic uint32_t *refs)
+{
+    uint32_t before = atomic_fetch_sub_explicit(refs, 1, memory_order_acq_rel);
+
+    assert(before > 0);
+    return before == 1;
+}
+
+/* ---- models
+ * --------------------------------------------------------------------------------------- */
+
+static struct slice model_text(const struct perigee_model *model, struct perigee_string string)
+{
+    return (struct slice){ (const char *)model + string.offset, string.bytes };
+}
+
+static struct tensor_meta *metas_new(const struct perigee_model *model,
+                                     const struct perigee_io *ios, uint32_t count)
+{
+    struct tensor_meta *metas = mem_zalloc((count + 1) * sizeof *metas);
+
+    for (uint32_t i = 0; i < count; i++) {
+        metas[i].name = model_text(model, ios[i].name);
+        metas[i].type = (enum tensor_type)ios[i].datatype;
+        metas[i].shape.rank = ios[i].rank;
+        metas[i].optional = ios[i].flags & PERIGEE_IO_OPTIONAL;
+        for (uint32_t k = 0; k < ios[i].rank; k++) {
+            metas[i].shape.dims[k] = ios[i].dims[k];
+            metas[i].symbols[k] = model_text(model, ios[i].symbols[k]);
+        }
+    }
+    return metas;
+}
+
+struct model_info *model_info_new(const struct perigee_model *model, size_t bytes)
+{
+    struct model_info *info = mem_zalloc(sizeof *info);
+
+    info->model = mem_alloc(bytes);
+    memcpy(info->model, model, bytes);
+    info->inputs = metas_new(info->model, info->model->inputs, info->model->input_count);
+    info->outputs = metas_new(info->model, info->model->outputs, info->model->output_count);
+    info->platform = model_text(info->model, info->model->platform);
+    return info;
+}
+
+void model_info_free(struct model_info *info)
+{
+    if (!info)
+        return;
+    free(info->inputs);
+    free(info->outputs);
+    free(info->model);
+    free(info);
+}
+
+/* ---- endpoints and revisions
+ * ------------------------------------------------------------------------ */
+
+struct endpoint *endpoint_new(uint64_t uid)
+{
+    struct endpoint *endpoint = mem_zalloc(sizeof *endpoint);
+
+    endpoint->uid = uid;
+    atomic_init(&endpoint->refs, 1);
+    return endpoint;
+}
+
+void endpoint_unref(struct endpoint *endpoint)
+{
+    if (endpoint && unref(&endpoint->refs))
+        free(endpoint);
+}
+
+struct revision *revision_new(struct gateway *gateway, uint64_t uid)
+{
+    struct revision *revision = aligned_alloc(64, (sizeof *revision + 63) & ~(size_t)63);
+
+    if (!revision)
+        mem_abort(sizeof *revision);
+    memset(revision, 0, sizeof *revision);
+    revision->uid = uid;
+    revision->gateway = gateway;
+    atomic_init(&revision->refs, 1);
+    queue_init(&revision->queue, gateway->loops);
+    for (unsigned i = 0; i < gateway->loops; i++) {
+        struct revision_side *side = &revision->sides[i];
+        side->revision = revision;
+        side->loop = &gateway->loop[i];
+        list_init(&side->lanes);
+        list_init(&side->held);
+        queue_side_init(&side->queue, &revision->queue, i, &admit_queue_events, side);
+    }
+    return revision;
+}
+
+struct revision *revision_ref(struct revision *revision)
+{
+    atomic_fetch_add_explicit(&revision->refs, 1, memory_order_relaxed);
+    return revision;
+}
+
+void revision_unref(struct revision *revision)
+{
+    if (!revision || !unref(&revision->refs))
+        return;
+    for (unsigned i = 0; i < PERIGEE_LOOPS_MAX; i++) {
+        struct revision_side *side = &revision->sides[i];
+        assert(side->queue.count == 0);
+        blocks_free(side->blocks);
+    }
+    model_info_free(atomic_load(&revision->model));
+    shm_unmap(atomic_load(&revision->arena), revision->arena_bytes);
+    free(revision);
+}
+
+/* ---- tables
+ * ------------------------------------------------------------------------------------------ */
+
+struct table *table_ref(struct table *table)
+{
+    atomic_fetch_add_explicit(&table->refs, 1, memory_order_relaxed);
+    return table;
+}
+
+void table_unref(struct table *table)
+{
+    if (!table || !unref(&table->refs))
+        return;
+    for (uint32_t i = 0; i < table->head->endpoints.count; i++)
+        endpoint_unref(table->endpoints[i]);
+    for (uint32_t i = 0; i < table->head->revisions.count; i++)
+        revision_unref(table->revisions[i]);
+    free(table->endpoints);
+    free(table->revisions);
+    if (table->mapped)
+        shm_unmap((void *)(uintptr_t)table->head, table->bytes);
+    else
+        free((void *)(uintptr_t)table->head);
+    free(table);
+}

@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Sizes are counted in units of 64 bytes. A list holds the free blocks of one class: [2^k, 2^(k+1))
+ * in 16 parts. A search begins at the class above the size asked for, so that its first block fits.
+ */
+#include "replica/process/blocks.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "base/auto.h"
+#include "base/err.h"
+#include "sys/shm.h"
+
+#define UNIT 64u
+#define PAGE 4096u
+#define PARTS_LOG2 4
+#define PARTS (1u << PARTS_LOG2)
+#define LEVELS 36                      /* 2^36 units of 64 bytes are more than any slice */
+#define WIPE_BYTES_MAX (256u << 10)    /* above it a block is punched when it comes back */
+#define RESIDENT_BYTES_MAX (32u << 20) /* free and touched: above it all of it is punched */
+
+struct class
+{
+    uint32_t level, part;
+};
+
+struct blocks {
+    char *memory;                 /* borrowed */
+    struct memory_budget *budget; /* borrowed */
+    uint64_t first, bytes, used, resident;
+    uint64_t levels;        /* bit: a level has a free block */
+    uint32_t parts[LEVELS]; /* bit: a part of it has */
+    struct block *lists[LEVELS][PARTS];
+    struct block *lowest; /* the first in memory */
+    struct block *spare;  /* descriptors to be used again, by next_free */
+};
+
+bool memory_budget_take(struct memory_budget *budget, uint64_t bytes)
+{
+    uint64_t before = atomic_fetch_add(&budget->used, bytes);
+
+    if (before + bytes <= budget->bytes_max)
+        return true;
+    atomic_fetch_sub(&budget->used, bytes);
+    return false;
+}
+
+void memory_budget_give(struct memory_budget *budget, uint64_t bytes)
+{
+    atomic_fetch_sub(&budget->used, bytes);
+}
+
+static struct class class_of(uint64_t bytes)
+{
+    uint64_t units = bytes / UNIT;
+
+    if (units < PARTS)
+        return (struct class){ 0, (uint32_t)units };
+    uint32_t log2 = 63u - (uint32_t)__builtin_clzll(units);
+    return (struct class){ log2 - PARTS_LOG2 + 1,
+                           (uint32_t)(units >> (log2 - PARTS_LOG2)) & (PARTS - 1) };
+}
+
+/* The least size whose class holds nothing smaller than `bytes`. */
+static uint64_t class_round(uint64_t bytes)
+{
+    uint64_t units = bytes / UNIT;
+
+    if (units < PARTS)
+        return bytes;
+    uint32_t log2 = 63u - (uint32_t)__builtin_clzll(units);
+    return (units + (UINT64_C(1) << (log2 - PARTS_LOG2)) - 1) * UNIT;
+}
+
+static void list_in(struct blocks *blocks, struct block *block)
+{
+    struct class class = class_of(block->bytes);
+    struct block **list = &blocks->lists[class.level][class.part];
+
+    block->free = true;
+    block->previous_free = NULL;
+    block->next_free = *list;
+    if (*list)
+        (*list)->previous_free = block;
+    *list = block;
+    blocks->levels |= UINT64_C(1) << class.level;
+    blocks->parts[class.level] |= 1u << class.part;
+}
+
+static void list_out(struct blocks *blocks, struct block *block)
+{
+    struct class class = class_of(block->bytes);
+    struct block **list = &blocks->lists[class.level][class.part];
+
+    if (block->next_free)
+        block->next_free->previous_free = block->previous_free;
+    if (block->previous_free)
+        block->previous_free->next_free = block->next_free;
+    else
+        *list = block->next_free;
+    if (!*list) {
+        blocks->parts[class.level] &= ~(1u << class.part);
+        if (!blocks->parts[class.level])
+            blocks->levels &= ~(UINT64_C(1) << class.level);
+    }
+    block->free = false;
+}
+
+static struct block *list_find(const struct blocks *blocks, uint64_t bytes)
+{
+    struct class class = class_of(class_round(bytes));
+    uint32_t parts = blocks->parts[class.level] & (~0u << class.part);
+
+    if (!parts) {
+        uint64_t levels = blocks->levels & (~UINT64_C(1) << class.level);
+        if (!levels)
+            return NULL;
+        class.level = (uint32_t)__builtin_ctzll(levels);
+        parts = blocks->parts[class.level];
+    }
+    return blocks->lists[class.level][__builtin_ctz(parts)];
+}
+
+static struct block *descriptor_take(struct blocks *blocks)
+{
+    struct block *block = blocks->spare;
+
+    if (!block)
+        return mem_zalloc(sizeof *block);
+    blocks->spare = block->next_free;
+    *block = (struct block){};
+    return block;
+}
+
+struct blocks *blocks_new(void *memory, uint64_t first, uint64_t bytes,
+                          struct memory_budget *budget)
+{
+    struct blocks *blocks = mem_zalloc(sizeof *blocks);
+
+    assert(first % PAGE == 0 && bytes % PAGE == 0 && bytes > 0);
+    assert(class_of(bytes).level < LEVELS);
+    blocks->memory = memory;
+    blocks->first = first;
+    blocks->bytes = bytes;
+    blocks->budget = budget;
+    blocks->lowest = descriptor_take(blocks);
+    blocks->lowest->offset = first;
+    blocks->lowest->bytes = bytes;
+    list_in(blocks, blocks->lowest);
+    return blocks;
+}
+
+void blocks_free(struct blocks *blocks)
+{
+    if (!blocks)
+        return;
+    assert(blocks->used == 0);
+    for (struct block *block = blocks->lowest, *next; block; block = next) {
+        next = block->after;
+        free(block);
+    }
+    for (struct block *block = blocks->spare, *next; block; block = next) {
+        next = block->next_free;
+        free(block);
+    }
+    free(blocks);
+}
+
+int block_take(struct blocks *blocks, uint64_t bytes, struct block **ret, struct err *err)
+{
+    if (bytes == 0 || bytes > blocks->bytes / 2)
+        return err_set(err, ERR_TOO_LARGE, "the inputs need %llu bytes; a request may have %llu",
+                       (unsigned long long)bytes, (unsigned long long)blocks->bytes / 2);
+    bytes = (bytes + UNIT - 1) & ~(uint64_t)(UNIT - 1);
+    struct block *block = list_find(blocks, bytes);
+    if (!block)
+        return err_set(err, ERR_OVERLOADED, "the memory for inputs of this model is in use");
+    if (!memory_budget_take(blocks->budget, bytes))
+        return err_set(err, ERR_OVERLOADED, "the memory for requests is in use");
+    list_out(blocks, block);
+    blocks->resident -= block->resident;
+    if (block->bytes > bytes) {
+        struct block *rest = descriptor_take(blocks);
+        rest->offset = block->offset + bytes;
+        rest->bytes = block->bytes - bytes;
+        rest->resident = block->resident < rest->bytes ? block->resident : rest->bytes;
+        rest->before = block;
+        rest->after = block->after;
+        if (rest->after)
+            rest->after->before = rest;
+        block->after = rest;
+        block->bytes = bytes;
+        blocks->resident += rest->resident;
+        list_in(blocks, rest);
+    }
+    blocks->used += bytes;
+    *ret = block;
+    return 0;
+}
+
+static void memory_clear(struct blocks *blocks, struct block *block)
+{
+    char *memory = blocks->memory + block->offset;
+
+    if (block->bytes <= WIPE_BYTES_MAX) {
+        memset(memory, 0, block->bytes);
+        block->resident = block->bytes;
+        return;
+    }
+    uint64_t low = (block->offset + PAGE - 1) & ~(uint64_t)(PAGE - 1);
+    uint64_t high = (block->offset + block->bytes) & ~(uint64_t)(PAGE - 1);
+    memset(memory, 0, low - block->offset);
+    shm_punch(blocks->memory + low, high - low);
+    memset(blocks->memory + high, 0, block->offset + block->bytes - high);
+    block->resident = 0;
+}
+
+/* `upper` becomes part of `lower`; neither is in a list. */
+static void merge(struct blocks *blocks, struct block *lower, struct block *upper)
+{
+    lower->bytes += upper->bytes;
+    lower->resident += upper->resident;
+    lower->after = upper->after;
+    if (lower->after)
+        lower->after->before = lower;
+    upper->next_free = blocks->spare;
+    blocks->spare = upper;
+}
+
+void block_give(struct blocks *blocks, struct block *block)
+{
+    assert(!block->free && blocks->used >= block->bytes);
+    blocks->used -= block->bytes;
+    memory_budget_give(blocks->budget, block->bytes);
+    memory_clear(blocks, block);
+    blocks->resident += block->resident;
+    if (block->after && block->after->free) {
+        list_out(blocks, block->after);
+        merge(blocks, block, block->after);
+    }
+    if (block->before && block->before->free) {
+        struct block *lower = block->before;
+        list_out(blocks, lower);
+        merge(blocks, lower, block);
+        block = lower;
+    }
+    list_in(blocks, block);
+    if (blocks->resident > RESIDENT_BYTES_MAX)
+        blocks_trim(blocks);
+}
+
+void *block_memory(const struct blocks *blocks, const struct block *block)
+{
+    return blocks->memory + block->offset;
+}
+
+void blocks_trim(struct blocks *blocks)
+{
+    if (blocks->resident == 0)
+        return;
+    for (struct block *block = blocks->lowest; block; block = block->after) {
+        if (!block->free || block->resident == 0)
+            continue;
+        uint64_t low = (block->offset + PAGE - 1) & ~(uint64_t)(PAGE - 1);
+        uint64_t high = (block->offset + block->bytes) & ~(uint64_t)(PAGE - 1);
+        if (high > low) /* the pages at the edges are shared, stay, and hold zeros already */
+            shm_punch(blocks->memory + low, high - low);
+        block->resident = 0;
+    }
+    blocks->resident = 0;
+}
+
+uint64_t blocks_used_bytes(const struct blocks *blocks)
+{
+    return blocks->used;
+}
+
+uint64_t blocks_resident_bytes(const struct blocks *blocks)
+{
+    return blocks->resident;
+}
+
+void blocks_check(const struct blocks *blocks)
+{
+    uint64_t at = blocks->first, used = 0, resident = 0;
+    const struct block *before = NULL;
+
+    for (const struct block *block = blocks->lowest; block; block = block->after) {
+        assert(block->offset == at && block->before == before && block->bytes % UNIT == 0);
+        assert(!(block->free && before && before->free));
+        if (block->free)
+            resident += block->resident;
+        else
+            used += block->bytes;
+        at += block->bytes;
+        before = block;
+    }
+    assert(at == blocks->first + blocks->bytes);
+    assert(used == blocks->used && resident == blocks->resident);
+}

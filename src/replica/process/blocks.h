@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * blocks.h -- one loop's slice of an input arena, handed out in blocks.
+ *
+ * A two-level segregated fit: O(1), neighbours merge. What it knows of blocks stands in private
+ * memory, since every replica of the revision maps the arena. Free memory reads as zeros: small
+ * blocks are wiped when they come back, big ones are punched, and so is what lies idle. Ownership:
+ * the loop; a block is its taker's until block_give(). Loop thread only; the budget is shared.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct err;
+
+/* Bytes that requests may hold at once, over all arenas and loops (dataplane.md 3). */
+struct memory_budget {
+    _Atomic uint64_t used;
+    uint64_t bytes_max;
+};
+bool memory_budget_take(struct memory_budget *budget, uint64_t bytes);
+void memory_budget_give(struct memory_budget *budget, uint64_t bytes);
+
+struct block {
+    uint64_t offset; /* from the arena's start; a multiple of 64 */
+    uint64_t bytes;  /* as rounded up */
+    /* the allocator's own from here */
+    struct block *before, *after; /* neighbours in memory */
+    struct block *next_free, *previous_free;
+    uint64_t resident; /* bytes that may have been touched since they were last punched */
+    bool free;
+};
+
+struct blocks;
+
+/* `memory` is the arena's start; the slice is [first, first + bytes), both multiples of 4096. */
+struct blocks *blocks_new(void *memory, uint64_t first, uint64_t bytes,
+                          struct memory_budget *budget);
+void blocks_free(struct blocks *blocks); /* NULL is allowed; every block has come back */
+
+/* ERR_TOO_LARGE: no slice can hold it; ERR_OVERLOADED: not now. */
+[[nodiscard]] int block_take(struct blocks *blocks, uint64_t bytes, struct block **ret,
+                             struct err *err);
+void block_give(struct blocks *blocks, struct block *block);
+void *block_memory(const struct blocks *blocks, const struct block *block);
+
+/* Gives back pages of free memory: called when no request has come for a while. */
+void blocks_trim(struct blocks *blocks);
+uint64_t blocks_used_bytes(const struct blocks *blocks);
+uint64_t blocks_resident_bytes(const struct blocks *blocks); /* free, but touched */
+/* Walks everything; asserts that neighbours, lists and sums agree. For tests. */
+void blocks_check(const struct blocks *blocks);

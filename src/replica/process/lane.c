@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Tickets are found by their slot: a slot has one ticket at a time, so the look-up is an index and
+ * a comparison, and a completion that mixes the two up matches nothing.
+ */
+#include "replica/process/lane.h"
+
+#include <assert.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "contract/ring.h"
+#include "replica/replica.h"
+
+bool lane_submit(struct lane *lane, const struct lane_request *request, struct lane_ticket *ticket)
+{
+    struct perigee_submission submission = {
+        .ticket = request->ticket,
+        .request_offset = request->offset,
+        .request_bytes = request->bytes,
+        .slot = request->slot,
+        .deadline_ns = request->deadline_ns,
+    };
+
+    assert(request->ticket != 0 && request->slot < lane->replica->slots);
+    assert(!lane->tickets[request->slot]);
+    if (!submission_publish(lane->out, &lane->published, lane->in, &submission))
+        return false;
+    ticket->ticket = request->ticket;
+    ticket->slot = request->slot;
+    lane->tickets[request->slot] = ticket;
+    lane->outstanding++;
+    submission_wake(lane->replica->submission, replica_status(lane->replica), false);
+    return true;
+}
+
+int lane_take(struct lane *lane, struct lane_ticket **ret,
+              struct perigee_completion *ret_completion, struct err *err)
+{
+    for (;;) {
+        struct perigee_completion completion;
+        int r = completion_take(lane->in, &lane->seen, lane->published, &completion, err);
+        if (r <= 0)
+            return r;
+        atomic_store_explicit(&lane->out->taken, lane->seen, memory_order_release);
+        if (completion.slot >= lane->replica->slots || !lane->tickets[completion.slot] ||
+            lane->tickets[completion.slot]->ticket != completion.ticket) {
+            lane->dropped++;
+            continue;
+        }
+        *ret = lane->tickets[completion.slot];
+        *ret_completion = completion;
+        lane->tickets[completion.slot] = NULL;
+        lane->outstanding--;
+        return 1;
+    }
+}
+
+struct lane_ticket *lane_abandon(struct lane *lane)
+{
+    for (uint32_t i = 0; lane->outstanding > 0 && i < lane->replica->slots; i++) {
+        struct lane_ticket *ticket = lane->tickets[i];
+        if (!ticket)
+            continue;
+        lane->tickets[i] = NULL;
+        lane->outstanding--;
+        return ticket;
+    }
+    return NULL;
+}
+
+bool lane_arm(struct lane *lane)
+{
+    atomic_store_explicit(&lane->out->armed, 1, memory_order_relaxed);
+    atomic_thread_fence(memory_order_seq_cst);
+    return atomic_load_explicit(&lane->in->head, memory_order_acquire) != lane->seen;
+}
+
+void lane_disarm(struct lane *lane)
+{
+    atomic_store_explicit(&lane->out->armed, 0, memory_order_relaxed);
+}
+
+void lane_pipe_drain(struct lane *lane, bool *ret_ended)
+{
+    char bytes[256]; /* what is left makes the descriptor readable again */
+
+    *ret_ended = read(lane->pipe, bytes, sizeof bytes) == 0;
+}
+
+const char *lane_slot(const struct lane *lane, uint32_t slot)
+{
+    return lane->replica->output + region_slot_offset(slot, lane->replica->slot_bytes);
+}
+
+static int output_check(const struct lane *lane, const struct perigee_model *model,
+                        const struct perigee_tensor *tensor, uint64_t *seen, struct err *err)
+{
+    if (tensor->index >= model->output_count)
+        return err_set(err, ERR_BAD_INPUT, "the model has no output %u", tensor->index);
+    if (*seen & UINT64_C(1) << tensor->index)
+        return err_set(err, ERR_BAD_INPUT, "output %u came twice", tensor->index);
+    *seen |= UINT64_C(1) << tensor->index;
+    if (tensor->datatype != model->outputs[tensor->index].datatype)
+        return err_set(err, ERR_BAD_INPUT, "output %u is %s, the model says %s", tensor->index,
+                       datatype_name(tensor->datatype),
+                       datatype_name(model->outputs[tensor->index].datatype));
+    if (tensor->offset < PERIGEE_ANSWER_BYTES)
+        return err_set(err, ERR_BAD_INPUT, "output %u lies on the answer's head", tensor->index);
+    return tensor_check(tensor, lane->replica->slot_bytes, err);
+}
+
+int lane_answer(const struct lane *lane, uint32_t slot, const struct perigee_model *model,
+                struct perigee_answer *ret, struct err *err)
+{
+    const char *from = lane_slot(lane, slot);
+    uint64_t seen = 0;
+
+    memcpy(ret, from, offsetof(struct perigee_answer, outputs));
+    __asm__ volatile("" ::: "memory"); /* what was copied is not read again */
+    if (ret->output_count > PERIGEE_TENSORS_MAX || ret->message_bytes > sizeof ret->message)
+        return err_set(err, ERR_BAD_INPUT, "an answer with %u outputs and %u bytes of message",
+                       ret->output_count, ret->message_bytes);
+    memcpy(ret->outputs, from + offsetof(struct perigee_answer, outputs),
+           ret->output_count * sizeof *ret->outputs);
+    __asm__ volatile("" ::: "memory");
+    for (uint32_t i = 0; i < ret->output_count; i++) {
+        int r = output_check(lane, model, &ret->outputs[i], &seen, err);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
