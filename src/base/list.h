@@ -56,7 +56,8 @@ static inline void list_remove(struct list *link) /* again is harmless */
 #define LIST_FIRST(list, type, member)                                                             \
     (list_empty(list) ? NULL : LIST_OWNER((list)->next, type, member))
 
+/* `item` is the name of a variable: such loops may stand inside each other. */
 #define LIST_EACH(item, head, type, member)                                                        \
-    for (struct list *at_ = (head)->next, *then_ = at_->next;                                      \
-         at_ != (head) && ((item) = LIST_OWNER(at_, type, member), true);                          \
-         at_ = then_, then_ = at_->next)
+    for (struct list *item##_at_ = (head)->next, *item##_then_ = item##_at_->next;                 \
+         item##_at_ != (head) && ((item) = LIST_OWNER(item##_at_, type, member), true);            \
+         item##_at_ = item##_then_, item##_then_ = item##_at_->next)

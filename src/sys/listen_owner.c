@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Who has a port: /proc/net/tcp gives the listener's inode, /proc/PID/fd whose descriptor it is.
+ * A user sees the descriptors of his own processes alone; then nothing is said. */
+#include "sys/listen.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <inttypes.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/err.h"
+
+enum { STATE_LISTEN = 0x0a };
+
+static uint16_t port_of(const struct listen_address *address)
+{
+    return address->storage.ss_family == AF_INET6
+               ? ntohs(((const struct sockaddr_in6 *)&address->storage)->sin6_port)
+               : ntohs(((const struct sockaddr_in *)&address->storage)->sin_port);
+}
+
+/* Any listener on the port: which of several addresses clashes is not worth telling apart. */
+static uint64_t find_inode(const char *path, uint16_t port)
+{
+    char line[512];
+    uint64_t found = 0;
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return 0;
+    while (!found && fgets(line, sizeof line, file)) {
+        unsigned local_port, state;
+        uint64_t inode;
+        if (sscanf(line, " %*d: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*s %*s %*s %*s %*s %" SCNu64,
+                   &local_port, &state, &inode) == 3 &&
+            state == STATE_LISTEN && local_port == port)
+            found = inode;
+    }
+    (void)fclose(file);
+    return found;
+}
+
+static bool process_has(const char *pid, const char *wanted)
+{
+    char path[300], link[64];
+    (void)snprintf(path, sizeof path, "/proc/%.16s/fd", pid);
+    DIR *folder = opendir(path);
+    bool found = false;
+    if (!folder)
+        return false;
+    for (struct dirent *entry = readdir(folder); entry && !found; entry = readdir(folder)) {
+        ssize_t length = readlinkat(dirfd(folder), entry->d_name, link, sizeof link - 1);
+        if (length < 0)
+            continue;
+        link[length] = '\0';
+        found = strcmp(link, wanted) == 0;
+    }
+    (void)closedir(folder);
+    return found;
+}
+
+static void describe(const char *pid, char *ret_text, size_t room)
+{
+    char path[64], name[32] = "?";
+    (void)snprintf(path, sizeof path, "/proc/%.16s/comm", pid);
+    FILE *file = fopen(path, "re");
+    if (file) {
+        if (fgets(name, sizeof name, file))
+            name[strcspn(name, "\n")] = '\0';
+        (void)fclose(file);
+    }
+    (void)snprintf(ret_text, room, " by process %.16s (%s)", pid, ERR_TEXT(name));
+}
+
+void listen_owner(const struct listen_address *address, char *ret_text, size_t room)
+{
+    char wanted[64];
+    ret_text[0] = '\0';
+    if (address->storage.ss_family == AF_UNIX)
+        return;
+    uint64_t inode = find_inode("/proc/net/tcp", port_of(address));
+    if (!inode)
+        inode = find_inode("/proc/net/tcp6", port_of(address));
+    DIR *folder = inode ? opendir("/proc") : NULL;
+    if (!folder)
+        return;
+    (void)snprintf(wanted, sizeof wanted, "socket:[%" PRIu64 "]", inode);
+    for (struct dirent *entry = readdir(folder); entry; entry = readdir(folder)) {
+        if (isdigit((unsigned char)entry->d_name[0]) && process_has(entry->d_name, wanted)) {
+            describe(entry->d_name, ret_text, room);
+            break;
+        }
+    }
+    (void)closedir(folder);
+}
