@@ -40,6 +40,7 @@ enum metric_unit { METRIC_ONE, METRIC_SECONDS /* kept in ns */, METRIC_BYTES };
 #define METRIC_LABELS_MAX 6
 #define METRIC_BUCKETS_MAX 30
 #define METRIC_LABEL_BYTES 240
+#define METRIC_ROW_FREE 0xffff
 
 struct metric_buckets {
     uint32_t count;
@@ -77,8 +78,8 @@ struct metric_table {
 /* One series in a slice. Counter and gauge: words[0] (a gauge is signed). Histogram: buckets,
  * then above the last, then the sum. */
 struct metric_series {
-    _Atomic uint32_t version; /* 0: free; odd: being made or given up */
-    uint16_t row;
+    _Atomic uint32_t version; /* 0: never used; odd: being made or given up */
+    uint16_t row;             /* METRIC_ROW_FREE: given up */
     uint16_t label_bytes;
     char labels[METRIC_LABEL_BYTES]; /* values, each ended by NUL */
     _Atomic uint64_t words[METRIC_BUCKETS_MAX + 2];
@@ -101,8 +102,8 @@ void metrics_attach(struct metrics *metrics, const struct metric_table *table, v
 void metrics_deinit(struct metrics *metrics);
 
 /* Finds or makes the series; `labels` are as many values as the row names. Never NULL: without
- * room, what is counted there is lost, and perigee_metrics_dropped_series says so. Values are cut
- * to fit. The pointer holds until metrics_forget() of that series. */
+ * room, what is counted there is lost, and perigee_<table>_series_dropped_total says so. Values are
+ * cut to fit. The pointer holds until metrics_forget() of that series. */
 struct metric_series *metrics_series(struct metrics *metrics, unsigned row,
                                      const struct slice *labels);
 /* Frees every series whose label number `label` of `row` is `value` (an endpoint was deleted). */
