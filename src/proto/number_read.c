@@ -16,21 +16,29 @@ static bool is_digit(char c)
     return (unsigned char)(c - '0') < 10;
 }
 
-static bool eight_digits(const char *at, uint64_t *ret)
+static const uint64_t small_powers[] = { 1,      10,      100,      1000,     10000,
+                                         100000, 1000000, 10000000, 100000000 };
+
+/* How many of the eight characters are digits from the first on, and what they are worth. No
+ * branch hangs on the count: digits move to the end of the word, zeros stand in front. */
+static inline int eight_digits(const char *at, uint64_t *ret)
 {
-    uint64_t word;
+    uint64_t word, others;
+    int count;
 
     memcpy(&word, at, sizeof word);
-    if (((word & 0xf0f0f0f0f0f0f0f0) | (((word + 0x0606060606060606) & 0xf0f0f0f0f0f0f0f0) >> 4)) !=
-        0x3333333333333333)
-        return false;
+    word ^= 0x3030303030303030;
+    others = (word | (word + 0x7676767676767676)) & 0x8080808080808080;
+    count = others ? __builtin_ctzll(others) / 8 : 8;
+    if (count == 0) /* a shift by 64 is undefined */
+        return 0;
+    word <<= 64 - 8 * count;
     /* Pairs, fours, then all: three multiplications for eight digits. */
-    word -= 0x3030303030303030;
     word = word * 10 + (word >> 8);
     *ret = ((word & 0x000000ff000000ff) * 0x000f424000000064 +
             ((word >> 16) & 0x000000ff000000ff) * 0x0000271000000001) >>
            32;
-    return true;
+    return count;
 }
 
 /* Wraps around beyond 19 digits: number_scan() then begins anew. */
@@ -38,9 +46,15 @@ static inline const char *scan_digits(const char *at, const char *end, uint64_t 
 {
     uint64_t eight;
 
-    while (end - at >= 8 && eight_digits(at, &eight)) {
-        *digits = *digits * 100000000 + eight;
-        at += 8;
+    while (end - at >= 8) {
+        int count = eight_digits(at, &eight);
+
+        if (count == 0)
+            return at;
+        *digits = *digits * small_powers[count] + eight;
+        at += count;
+        if (count < 8)
+            return at;
     }
     for (; is_digit(*at); at++)
         *digits = *digits * 10 + (uint64_t)(*at - '0');
@@ -90,47 +104,51 @@ static void scan_long(struct number *number, const char *end, int32_t exponent)
 
 const char *number_scan(const char *at, const char *end, struct number *ret)
 {
-    struct number number = { .text = at, .negative = *at == '-', .integral = true };
-    const char *first = at += number.negative;
-    const char *digits_end;
+    const char *text = at, *first, *digits_end;
+    bool negative = *at == '-', integral = true;
+    int32_t fraction = 0, exponent = 0;
+    uint64_t digits = 0;
     ptrdiff_t count;
-    int32_t exponent = 0;
 
-    if (*at == '0') {
-        at++;
-        if (is_digit(*at))
-            return NULL;
+    first = at += negative;
+    if (is_digit(*at) && !is_digit(at[1])) { /* a zero, or one digit as most have */
+        digits = (uint64_t)(*at++ - '0');
     } else {
-        at = scan_digits(at, end, &number.digits);
-        if (at == first)
+        at = scan_digits(at, end, &digits);
+        if (at == first || *first == '0')
             return NULL;
     }
     count = at - first;
     digits_end = at;
     if (*at == '.') {
-        const char *fraction = ++at;
+        const char *point = ++at;
 
-        number.integral = false;
-        at = scan_digits(at, end, &number.digits);
-        if (at == fraction)
+        integral = false;
+        at = scan_digits(at, end, &digits);
+        if (at == point)
             return NULL;
-        count += at - fraction;
-        number.exponent = at - fraction > EXPONENT_BOUND ? -EXPONENT_BOUND : (int)(fraction - at);
+        count += at - point;
+        fraction = at - point > EXPONENT_BOUND ? EXPONENT_BOUND : (int)(at - point);
         digits_end = at;
     }
     if ((*at | 0x20) == 'e') {
-        number.integral = false;
+        integral = false;
         at = scan_exponent(at + 1, &exponent);
         if (!at)
             return NULL;
-        number.exponent += exponent;
     }
-    number.size = (size_t)(at - number.text);
-    if (number.size > NUMBER_TEXT_MAX)
+    /* Field by field: to build it elsewhere and copy it would wait for those stores. */
+    ret->text = text;
+    ret->size = (size_t)(at - text);
+    ret->digits = digits;
+    ret->exponent = exponent - fraction;
+    ret->negative = negative;
+    ret->integral = integral;
+    ret->cut = false;
+    if (ret->size > NUMBER_TEXT_MAX)
         return NULL;
     if (count > 19)
-        scan_long(&number, digits_end, exponent);
-    *ret = number;
+        scan_long(ret, digits_end, exponent);
     return at;
 }
 
@@ -326,7 +344,15 @@ static inline double rounded_for(const struct number *number, struct format form
 
 bool number_fp32(const struct number *number, float *ret)
 {
-    float value = (float)rounded_for(number, fp32);
+    float value;
+
+    /* Both exact in binary32, so their quotient is rounded once. */
+    if (number->digits <= 1 << 24 && number->exponent <= 0 && number->exponent >= -10) {
+        value = (float)number->digits / (float)exact_powers[-number->exponent];
+        *ret = number->negative ? -value : value;
+        return true;
+    }
+    value = (float)rounded_for(number, fp32);
 
     if (isinf(value))
         return false;

@@ -18,18 +18,13 @@ static int digit_count(uint64_t value)
     return count + (value >= 10) + (value >= 100) + (value >= 1000);
 }
 
+/* Exactly `count` digits, zeros in front. */
 static void write_digits(char *out, uint64_t value, int count)
 {
-    char *at = out + count;
-
-    for (; value >= 100; value /= 100) {
-        at -= 2;
-        memcpy(at, pairs + value % 100 * 2, 2);
-    }
-    if (value >= 10)
-        memcpy(at - 2, pairs + value * 2, 2);
-    else
-        at[-1] = (char)('0' + value);
+    for (; count >= 2; count -= 2, value /= 100)
+        memcpy(out + count - 2, pairs + value % 100 * 2, 2);
+    if (count > 0)
+        *out = (char)('0' + value);
 }
 
 size_t number_write_u64(char *out, uint64_t value)
@@ -112,33 +107,36 @@ static inline struct decimal shortest(uint64_t c, int q, bool lower_closer,
     return (struct decimal){ s + up, k };
 }
 
-static size_t write_plain(char *out, const char *digits, int count, int point)
-{
-    char *at = out;
-
-    if (point <= 0) {
-        memcpy(at, "0.0000", 6);
-        at += 2 - point;
-        memcpy(at, digits, (size_t)count);
-        at += count;
-    } else if (point < count) {
-        memcpy(at, digits, (size_t)point);
-        at[point] = '.';
-        memcpy(at + point + 1, digits + point, (size_t)(count - point));
-        at += count + 1;
-    } else {
-        memcpy(at, digits, (size_t)count);
-        memset(at + count, '0', (size_t)(point - count));
-        memcpy(at + point, ".0", 2);
-        at += point + 2;
-    }
-    return (size_t)(at - out);
-}
+static const uint64_t powers[] = {
+#define POWER(e) UINT64_C(1##e)
+    POWER(),
+    POWER(0),
+    POWER(00),
+    POWER(000),
+    POWER(0000),
+    POWER(00000),
+    POWER(000000),
+    POWER(0000000),
+    POWER(00000000),
+    POWER(000000000),
+    POWER(0000000000),
+    POWER(00000000000),
+    POWER(000000000000),
+    POWER(0000000000000),
+    POWER(00000000000000),
+    POWER(000000000000000),
+    POWER(0000000000000000),
+    POWER(00000000000000000),
+    POWER(000000000000000000),
+    POWER(0000000000000000000),
+#undef POWER
+};
+#define POWERS (int)(sizeof powers / sizeof *powers)
 
 /* As 0.00012, 12.5, 1200000.0 between 1e-4 and 1e17, else as 1.2e-7. */
 static size_t write_decimal(char *out, struct decimal decimal)
 {
-    char digits[24], *at = out;
+    char *at = out;
     int count, point;
 
     while (decimal.digits % 10 == 0) {
@@ -146,16 +144,28 @@ static size_t write_decimal(char *out, struct decimal decimal)
         decimal.exponent++;
     }
     count = digit_count(decimal.digits);
-    write_digits(digits, decimal.digits, count);
     point = count + decimal.exponent;
-    if (point > -4 && point <= 17)
-        return write_plain(out, digits, count, point);
+    if (point > -4 && point <= 17 && -decimal.exponent < POWERS) {
+        uint64_t unit = powers[decimal.exponent < 0 ? -decimal.exponent : decimal.exponent];
 
-    *at++ = digits[0];
-    if (count > 1) {
+        if (decimal.exponent >= 0) {
+            at += number_write_u64(at, decimal.digits * unit);
+            memcpy(at, ".0", 2);
+            return (size_t)(at - out) + 2;
+        }
+        at += number_write_u64(at, decimal.digits / unit);
         *at++ = '.';
-        memcpy(at, digits + 1, (size_t)count - 1);
-        at += count - 1;
+        write_digits(at, decimal.digits % unit, -decimal.exponent);
+        return (size_t)(at - out) - (size_t)decimal.exponent;
+    }
+    /* The first digit is written one to the left, and its place becomes the point. */
+    write_digits(at + 1, decimal.digits, count);
+    at[0] = at[1];
+    if (count > 1) {
+        at[1] = '.';
+        at += count + 1;
+    } else {
+        at++;
     }
     *at++ = 'e';
     at += number_write_i64(at, point - 1);
