@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cli.h -- the command line: one table of commands, each a row with its options and examples.
+ *
+ * Ordinary blocking code, one thread. Exit codes: 0 ok, 1 failed, 2 usage. Parsing, --help,
+ * completion and docs/cli.md are made from the rows. Text from outside is escaped before it is
+ * printed (cli_print_*, json for --json).
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/json.h"
+#include "base/slice.h"
+
+struct arena;
+struct err;
+struct cli;
+
+struct cli_option {
+    const char *name;  /* "--model" */
+    const char *value; /* "SOURCE"; NULL: a switch */
+    const char *help;
+    bool many;         /* may be given several times */
+};
+
+struct cli_command {
+    const char *name, *alias;     /* alias NULL: none */
+    const char *arguments;        /* "NAME", "[NAME]", "NAME [FILE...]" ; "" none */
+    const char *summary;          /* one line */
+    const struct cli_option *options; /* ends with a row whose name is NULL; may be NULL */
+    const char *examples;         /* lines */
+    uint32_t arguments_min, arguments_max;
+    int (*run)(struct cli *cli, struct err *err); /* 0, or an error; cli->exit_code may be set */
+};
+
+extern const struct cli_command cli_commands[];
+extern const size_t cli_command_count;
+extern const struct cli_option cli_options_common[]; /* --json, --control, --home, --project ... */
+
+enum { CLI_ARGUMENTS_MAX = 64, CLI_VALUES_MAX = 64 };
+
+struct cli {
+    struct arena *arena;
+    const struct cli_command *command;
+    const struct cli_command *extra; /* of bin/: up */
+    size_t extra_count;
+    const char *arguments[CLI_ARGUMENTS_MAX + 1];
+    size_t argument_count;
+    struct {
+        const struct cli_option *option;
+        const char *value;
+    } values[CLI_VALUES_MAX];
+    size_t value_count;
+    bool json, color, terminal; /* of stdout */
+    int columns;                /* of the terminal; 80 elsewhere */
+    const char *home;           /* resolved, in the arena */
+    const char *project;
+    const char *control_url;    /* resolved by control_open(); NULL before */
+    const char *control_unix;
+    int exit_code;
+};
+
+/* `extra`: further commands (up) with rows of the same form. */
+int cli_main(int argc, char **argv, const struct cli_command *extra, size_t extra_count);
+
+/* Of an option given: its (last) value, "" for a switch, NULL when it was not given. */
+const char *cli_option_value(const struct cli *cli, const char *name);
+/* The i-th value of a `many` option; NULL behind the last. */
+const char *cli_option_nth(const struct cli *cli, const char *name, size_t index);
+bool cli_option_u64(const struct cli *cli, const char *name, uint64_t *ret, struct err *err);
+
+int cli_help(FILE *out, const struct cli *cli, const struct cli_command *command);
+/* Asks on a terminal, true with --yes; without a terminal and --yes an error. */
+[[nodiscard]] int cli_confirm(struct cli *cli, const char *question, struct err *err);
+
+/* ---- output (output.c) ------------------------------------------------------------------------- */
+
+/* Outside text, control characters as \xNN; at most `width` columns (0: all). */
+void cli_print_text(FILE *out, struct slice text);
+struct cli_table; /* columns as wide as needed, at most the terminal's */
+struct cli_table *cli_table_new(struct cli *cli, const char *const *titles, size_t columns);
+void cli_table_row(struct cli_table *table, const struct slice *cells);
+void cli_table_print(struct cli_table *table, FILE *out);
+void cli_print_json(struct cli *cli, yyjson_val *value); /* pretty on a terminal, one line elsewhere */
+const char *cli_ago(struct cli *cli, struct slice rfc3339); /* "3m ago" */
+enum cli_color { CLI_PLAIN, CLI_GREEN, CLI_YELLOW, CLI_RED, CLI_DIM, CLI_BOLD };
+const char *cli_color(const struct cli *cli, enum cli_color color); /* "" without a terminal */
+
+/* Progress on stderr for what takes over a second; silent without a terminal but for the end. */
+struct cli_progress {
+    struct cli *cli;
+    const char *what;
+    int64_t shown_ns, started_ns;
+    bool drawn;
+};
+void cli_progress_begin(struct cli_progress *progress, struct cli *cli, const char *what);
+void cli_progress_set(struct cli_progress *progress, uint64_t done, uint64_t total);
+void cli_progress_text(struct cli_progress *progress, const char *text);
+void cli_progress_end(struct cli_progress *progress);
+
+/* ---- control (control.c) ------------------------------------------------------------------------ */
+
+struct control_request {
+    const char *method;
+    const char *path;           /* "/api/v1/..." */
+    const char *content_type;   /* NULL: application/json when there is a body */
+    const char *header;         /* one more, "If-Match: ..."; or NULL */
+    struct slice body;
+    int body_fd;                /* -1 unless a file is sent */
+    uint64_t body_offset, body_bytes;
+    int64_t timeout_ms;         /* 0: 30 s; negative: none */
+    bool (*on_body)(struct slice bytes, void *data);
+    void (*on_progress)(uint64_t sent, uint64_t total, void *data);
+    void *data;
+};
+#define CONTROL_REQUEST(...) ((struct control_request){ .body_fd = -1, __VA_ARGS__ })
+
+struct control_answer {
+    int status;
+    struct slice etag, range;
+    struct slice body;
+    yyjson_val *json;           /* NULL: no JSON */
+};
+
+/* Below 400: 0. Else the problem's name and detail as an err. Not running: says how to start it. */
+[[nodiscard]] int control_call(struct cli *cli, const struct control_request *request,
+                               struct control_answer *ret, struct err *err);
+/* "/api/v1/endpoints/NAME" or "/api/v1/projects/P/endpoints/NAME" and `rest`. */
+const char *control_endpoint_path(struct cli *cli, const char *name, const char *rest);
+/* Server-sent events of `path`, each to `on_event` (false ends it). deadline_ms 0: none. Reconnects
+ * with Last-Event-ID until the deadline. */
+[[nodiscard]] int control_watch(struct cli *cli, const char *path, int64_t timeout_ms,
+                                bool (*on_event)(struct slice kind, struct slice id,
+                                                 yyjson_val *json, void *data),
+                                void *data, struct err *err);
+/* Where inference goes: the first gateway address, "http://127.0.0.1:8000". */
+[[nodiscard]] int control_gateway_url(struct cli *cli, const char **ret, struct err *err);
+/* Makes sure control has the file's (or folder's) bytes; "sha256:HEX" of the artifact. */
+[[nodiscard]] int control_upload_model(struct cli *cli, const char *path, const char **ret_digest,
+                                       struct err *err);
+/* Until the endpoint's target revision is ready or failed. Progress on a terminal. */
+[[nodiscard]] int control_wait_ready(struct cli *cli, const char *name, int64_t timeout_ms,
+                                     struct control_answer *ret_view, struct err *err);

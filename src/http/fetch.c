@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define CURL_DISABLE_TYPECHECK /* its checks look for the linked functions */
+#include "http/fetch.h"
+
+#include <curl/curl.h>
+#include <dlfcn.h>
+#include <pthread.h>
+#include <unistd.h>
+
+#include "base/arena.h"
+#include "base/auto.h"
+#include "base/err.h"
+
+enum { FETCH_HEADERS_MAX = 100, FETCH_CONNECT_MS = 5'000 };
+#define FETCH_ANSWER_BYTES (UINT64_C(64) << 20)
+
+/* X(function) */
+#define CURL_FUNCTIONS(X)                                                                          \
+    X(curl_global_init)                                                                            \
+    X(curl_easy_init)                                                                              \
+    X(curl_easy_setopt)                                                                            \
+    X(curl_easy_perform)                                                                           \
+    X(curl_easy_getinfo)                                                                           \
+    X(curl_easy_cleanup)                                                                           \
+    X(curl_easy_strerror)                                                                          \
+    X(curl_slist_append)                                                                           \
+    X(curl_slist_free_all)
+
+#undef curl_easy_setopt
+#undef curl_easy_getinfo
+
+static struct {
+    bool open;
+    const char *missing;
+#define CURL_MEMBER(function) typeof(function) *function;
+    CURL_FUNCTIONS(CURL_MEMBER)
+#undef CURL_MEMBER
+} curl;
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void curl_open(void)
+{
+    static const char *const names[] = { "libcurl.so.4", "libcurl-gnutls.so.4" };
+    void *library = NULL;
+    for (size_t i = 0; i < 2 && !library; i++)
+        library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+    if (!library) {
+        curl.missing = "libcurl.so.4";
+        return;
+    }
+#define CURL_LOAD(function)                                                                        \
+    curl.function = (typeof(function) *)dlsym(library, #function);                                 \
+    if (!curl.function)                                                                            \
+        curl.missing = #function;
+    CURL_FUNCTIONS(CURL_LOAD)
+#undef CURL_LOAD
+    curl.open = !curl.missing && curl.curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
+}
+
+/* ---- one transfer --------------------------------------------------------------------------- */
+
+struct transfer {
+    const struct fetch_request *request;
+    struct arena *arena;
+    struct fetch_answer *answer;
+    char *body;
+    size_t used, room;
+    uint64_t sent;
+    bool too_large, ended;
+};
+
+static size_t on_write(char *data, size_t size, size_t count, void *user)
+{
+    struct transfer *t = user;
+    size_t bytes = size * count;
+    uint64_t bound = t->request->answer_bytes_max ? t->request->answer_bytes_max : FETCH_ANSWER_BYTES;
+    if (t->request->on_body) {
+        if (t->request->on_body((struct slice){ data, bytes }, t->request->data))
+            return bytes;
+        t->ended = true;
+        return 0;
+    }
+    if (t->used + bytes > bound) {
+        t->too_large = true;
+        return 0;
+    }
+    if (t->used + bytes > t->room) {
+        t->room = (t->used + bytes) * 2;
+        t->body = mem_resize(t->body, t->room, 1);
+    }
+    memcpy(t->body + t->used, data, bytes);
+    t->used += bytes;
+    return bytes;
+}
+
+static size_t on_header(char *data, size_t size, size_t count, void *user)
+{
+    struct transfer *t = user;
+    struct slice line = { data, size * count };
+    if (slice_starts(line, SLICE("HTTP/"))) {
+        t->answer->header_count = 0; /* of a 100 Continue, or a hop before */
+        return size * count;
+    }
+    while (line.size && (line.data[line.size - 1] == '\n' || line.data[line.size - 1] == '\r'))
+        line.size--;
+    const char *colon = line.size ? memchr(line.data, ':', line.size) : NULL;
+    if (!colon || t->answer->header_count == FETCH_HEADERS_MAX)
+        return size * count;
+    struct slice name = { line.data, (size_t)(colon - line.data) };
+    struct slice value = { colon + 1, line.size - name.size - 1 };
+    t->answer->headers[t->answer->header_count++] = (struct fetch_header){
+        arena_copy(t->arena, name), arena_copy(t->arena, slice_trim(value)) };
+    return size * count;
+}
+
+static size_t on_send(char *buffer, size_t size, size_t count, void *user)
+{
+    struct transfer *t = user;
+    uint64_t left = t->request->body_bytes - t->sent;
+    size_t room = size * count;
+    if (room > left)
+        room = (size_t)left;
+    ssize_t got = pread(t->request->body_fd, buffer, room,
+                        (off_t)(t->request->body_offset + t->sent));
+    if (got < 0)
+        return CURL_READFUNC_ABORT;
+    t->sent += (uint64_t)got;
+    if (t->request->on_progress)
+        t->request->on_progress(t->sent, t->request->body_bytes, t->request->data);
+    return (size_t)got;
+}
+
+static void options_set(CURL *easy, struct transfer *t, struct curl_slist *headers)
+{
+    const struct fetch_request *request = t->request;
+    curl.curl_easy_setopt(easy, CURLOPT_URL, request->url);
+    curl.curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    curl.curl_easy_setopt(easy, CURLOPT_NOPROXY, "*"); /* control is not behind a proxy */
+    curl.curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
+    curl.curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
+    curl.curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
+                          (long)(request->connect_ms ? request->connect_ms : FETCH_CONNECT_MS));
+    curl.curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)request->timeout_ms);
+    curl.curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_write);
+    curl.curl_easy_setopt(easy, CURLOPT_WRITEDATA, t);
+    curl.curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
+    curl.curl_easy_setopt(easy, CURLOPT_HEADERDATA, t);
+    if (request->unix_path)
+        curl.curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, request->unix_path);
+    if (strcmp(request->method, "HEAD") == 0)
+        curl.curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
+    if (request->body_fd >= 0) {
+        curl.curl_easy_setopt(easy, CURLOPT_UPLOAD, 1L);
+        curl.curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, 512L * 1024);
+        curl.curl_easy_setopt(easy, CURLOPT_READFUNCTION, on_send);
+        curl.curl_easy_setopt(easy, CURLOPT_READDATA, t);
+        curl.curl_easy_setopt(easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t)request->body_bytes);
+    } else if (request->body.data) {
+        curl.curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request->body.data);
+        curl.curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body.size);
+    }
+}
+
+int fetch(struct arena *arena, const struct fetch_request *request, struct fetch_answer *ret,
+          struct err *err)
+{
+    pthread_once(&once, curl_open);
+    if (!curl.open)
+        return err_set(err, ERR_NOT_SUPPORTED, "cannot load %s; install the package libcurl4",
+                       curl.missing ? curl.missing : "libcurl");
+    *ret = (struct fetch_answer){
+        .headers = ARENA_ARRAY(arena, struct fetch_header, FETCH_HEADERS_MAX) };
+    struct transfer t = { .request = request, .arena = arena, .answer = ret };
+    /* No `Expect: 100-continue`: it would cost a second where nobody answers it. */
+    struct curl_slist *headers = curl.curl_slist_append(NULL, "Expect:");
+    for (size_t i = 0; request->headers && request->headers[i]; i++)
+        headers = curl.curl_slist_append(headers, request->headers[i]);
+    CURL *easy = curl.curl_easy_init();
+    if (!easy || !headers)
+        mem_abort(0);
+    options_set(easy, &t, headers);
+    CURLcode code = curl.curl_easy_perform(easy);
+    long status = 0;
+    curl.curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
+    curl.curl_easy_cleanup(easy);
+    curl.curl_slist_free_all(headers);
+
+    ret->status = (int)status;
+    ret->body = arena_copy(arena, (struct slice){ t.body, t.used });
+    free(t.body);
+    if (t.too_large)
+        return err_set(err, ERR_TOO_LARGE, "the answer is larger than expected");
+    if (code == CURLE_OK || t.ended || (code == CURLE_SEND_ERROR && status >= 400))
+        return 0;
+    if (code == CURLE_OPERATION_TIMEDOUT)
+        return err_set(err, ERR_DEADLINE, "no answer in time from %s", request->url);
+    if (code == CURLE_COULDNT_CONNECT)
+        return err_set(err, ERR_OVERLOADED, "cannot connect to %s",
+                       request->unix_path ? request->unix_path : request->url);
+    return err_set(err, ERR_INTERNAL, "%s: %s", request->url, curl.curl_easy_strerror(code));
+}
+
+struct slice fetch_header_get(const struct fetch_answer *answer, const char *name)
+{
+    for (size_t i = 0; i < answer->header_count; i++)
+        if (slice_equal_nocase(answer->headers[i].name, slice_of(name)))
+            return answer->headers[i].value;
+    return (struct slice){};
+}
