@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/cli.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "sys/home.h"
+
+const struct cli_option cli_options_common[] = {
+    { "--json", NULL, "Print data as JSON (stable; the human form is not).", false },
+    { "--control", "URL", "Where control is; else $PERIGEE_CONTROL, else the home's Perigee.", false },
+    { "--home", "DIR", "The home; else $PERIGEE_HOME, else the XDG data folder's perigee/.", false },
+    { "--project", "NAME", "The project; else $PERIGEE_PROJECT, else default.", false },
+    { "--help", NULL, "This text.", false },
+    {},
+};
+
+/* ---- parsing ------------------------------------------------------------------------------------ */
+
+static const struct cli_command *command_find(const struct cli *cli, const char *name)
+{
+    for (size_t i = 0; i < cli_command_count; i++)
+        if (strcmp(cli_commands[i].name, name) == 0 ||
+            (cli_commands[i].alias && strcmp(cli_commands[i].alias, name) == 0))
+            return &cli_commands[i];
+    for (size_t i = 0; i < cli->extra_count; i++)
+        if (strcmp(cli->extra[i].name, name) == 0)
+            return &cli->extra[i];
+    return NULL;
+}
+
+static const struct cli_option *option_find(const struct cli_option *options, const char *name,
+                                            size_t size)
+{
+    for (; options && options->name; options++)
+        if (strlen(options->name) == size && memcmp(options->name, name, size) == 0)
+            return options;
+    return NULL;
+}
+
+static int option_unknown(const struct cli *cli, const char *name, size_t size, struct err *err)
+{
+    const char *known[CLI_VALUES_MAX + 16];
+    size_t count = 0;
+    const struct cli_option *lists[] = { cli->command->options, cli_options_common };
+    for (size_t l = 0; l < 2; l++)
+        for (const struct cli_option *o = lists[l]; o && o->name && count < CLI_VALUES_MAX; o++)
+            known[count++] = o->name;
+    known[count] = NULL;
+    struct slice word = { name, size };
+    const char *near = json_nearest(word, known);
+    return err_set(err, ERR_BAD_INPUT, "%s has no option %s%s%s%s", cli->command->name,
+                   ERR_SLICE(word), near ? " (did you mean " : "", near ? near : "",
+                   near ? "?)" : "");
+}
+
+static int option_take(struct cli *cli, char **argv, int argc, int *i, struct err *err)
+{
+    const char *word = argv[*i], *equals = strchr(word, '=');
+    size_t size = equals ? (size_t)(equals - word) : strlen(word);
+    const struct cli_option *option = option_find(cli->command->options, word, size);
+    if (!option)
+        option = option_find(cli_options_common, word, size);
+    if (!option)
+        return option_unknown(cli, word, size, err);
+    const char *value = "";
+    if (option->value) {
+        if (equals)
+            value = equals + 1;
+        else if (*i + 1 < argc)
+            value = argv[++*i];
+        else
+            return err_set(err, ERR_BAD_INPUT, "%s wants a value: %s %s", option->name,
+                           option->name, option->value);
+    } else if (equals) {
+        return err_set(err, ERR_BAD_INPUT, "%s takes no value", option->name);
+    }
+    if (!option->many && cli_option_value(cli, option->name))
+        return err_set(err, ERR_BAD_INPUT, "%s is given twice", option->name);
+    if (cli->value_count == CLI_VALUES_MAX)
+        return err_set(err, ERR_BAD_INPUT, "too many options");
+    cli->values[cli->value_count].option = option;
+    cli->values[cli->value_count++].value = value;
+    return 0;
+}
+
+static int parse(struct cli *cli, int argc, char **argv, struct err *err)
+{
+    static char help[] = "--help", file[] = "--file", labels[] = "--labels";
+    bool plain = false;
+    for (int i = 0; i < argc; i++) {
+        if (!plain && strcmp(argv[i], "--") == 0) {
+            plain = true;
+        } else if (!plain && argv[i][0] == '-' && argv[i][1]) {
+            char *word = argv[i];
+            if (strcmp(word, "-h") == 0)
+                argv[i] = help;
+            else if (strcmp(word, "-f") == 0)
+                argv[i] = file;
+            else if (strcmp(word, "-l") == 0)
+                argv[i] = labels;
+            int r = option_take(cli, argv, argc, &i, err);
+            if (r < 0)
+                return r;
+        } else if (cli->argument_count == CLI_ARGUMENTS_MAX) {
+            return err_set(err, ERR_BAD_INPUT, "too many arguments");
+        } else {
+            cli->arguments[cli->argument_count++] = argv[i];
+        }
+    }
+    if (cli_option_value(cli, "--help"))
+        return 0;
+    if (cli->argument_count < cli->command->arguments_min)
+        return err_set(err, ERR_BAD_INPUT, "%s wants %s", cli->command->name,
+                       cli->command->arguments);
+    if (cli->argument_count > cli->command->arguments_max)
+        return err_set(err, ERR_BAD_INPUT, "%s does not know what to do with '%s'",
+                       cli->command->name, ERR_TEXT(cli->arguments[cli->command->arguments_max]));
+    return 0;
+}
+
+const char *cli_option_nth(const struct cli *cli, const char *name, size_t index)
+{
+    for (size_t i = 0; i < cli->value_count; i++)
+        if (strcmp(cli->values[i].option->name, name) == 0 && index-- == 0)
+            return cli->values[i].value;
+    return NULL;
+}
+
+const char *cli_option_value(const struct cli *cli, const char *name)
+{
+    return cli_option_nth(cli, name, 0);
+}
+
+bool cli_option_u64(const struct cli *cli, const char *name, uint64_t *ret, struct err *err)
+{
+    const char *value = cli_option_value(cli, name);
+    if (!value)
+        return true;
+    if (slice_u64(slice_of(value), ret))
+        return true;
+    (void)err_set(err, ERR_BAD_INPUT, "%s wants a number, not '%s'", name, ERR_TEXT(value));
+    return false;
+}
+
+int cli_confirm(struct cli *cli, const char *question, struct err *err)
+{
+    char answer[16] = "";
+    if (cli_option_value(cli, "--yes"))
+        return 0;
+    if (!isatty(STDIN_FILENO))
+        return err_set(err, ERR_PRECONDITION, "%s Say --yes to do it without being asked", question);
+    fprintf(stderr, "%s [y/N] ", question);
+    if (!fgets(answer, sizeof answer, stdin) || (answer[0] != 'y' && answer[0] != 'Y'))
+        return err_set(err, ERR_CANCELED, "not done");
+    return 0;
+}
+
+/* ---- help --------------------------------------------------------------------------------------- */
+
+static void options_print(FILE *out, const struct cli_option *options)
+{
+    for (; options && options->name; options++) {
+        char name[64];
+        snprintf(name, sizeof name, "%s%s%s", options->name, options->value ? " " : "",
+                 options->value ? options->value : "");
+        fprintf(out, "  %-24s %s\n", name, options->help);
+    }
+}
+
+static void rows_print(FILE *out, const struct cli_command *commands, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        fprintf(out, "  %-12s %s\n", commands[i].name, commands[i].summary);
+}
+
+int cli_help(FILE *out, const struct cli *cli, const struct cli_command *command)
+{
+    if (!command) {
+        fprintf(out, "Perigee: your model, at the nearest place that may run it.\n\n"
+                     "usage: perigee COMMAND [OPTION...] [ARGUMENT...]\n\n");
+        rows_print(out, cli->extra, cli->extra_count);
+        rows_print(out, cli_commands, cli_command_count);
+        fprintf(out, "\nperigee COMMAND --help says more, with examples.\n");
+        return 0;
+    }
+    fprintf(out, "usage: perigee %s%s%s%s\n\n%s\n", command->name,
+            command->options ? " [OPTION...]" : "", command->arguments[0] ? " " : "",
+            command->arguments, command->summary);
+    if (command->alias)
+        fprintf(out, "Also: perigee %s\n", command->alias);
+    if (command->options && command->options->name) {
+        fprintf(out, "\noptions:\n");
+        options_print(out, command->options);
+    }
+    fprintf(out, "\non every command:\n");
+    options_print(out, cli_options_common);
+    if (command->examples)
+        fprintf(out, "\nexamples:\n%s", command->examples);
+    return 0;
+}
+
+/* ---- main --------------------------------------------------------------------------------------- */
+
+static int usage(const struct cli *cli, const struct err *err)
+{
+    fprintf(stderr, "perigee: %s\n", err->message);
+    if (cli->command)
+        fprintf(stderr, "perigee %s --help says what it takes.\n", cli->command->name);
+    else
+        fprintf(stderr, "perigee --help lists the commands.\n");
+    return 2;
+}
+
+static int unknown(const struct cli *cli, const char *name)
+{
+    const char *known[128];
+    size_t count = 0;
+    struct err err;
+    for (size_t i = 0; i < cli_command_count; i++)
+        known[count++] = cli_commands[i].name;
+    for (size_t i = 0; i < cli->extra_count; i++)
+        known[count++] = cli->extra[i].name;
+    known[count] = NULL;
+    const char *near = json_nearest(slice_of(name), known);
+    (void)err_set(&err, ERR_BAD_INPUT, "no command '%s'%s%s%s", ERR_TEXT(name),
+                  near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
+    return usage(cli, &err);
+}
+
+static int columns(void)
+{
+    struct winsize size;
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col >= 40)
+        return size.ws_col;
+    return 80;
+}
+
+static int prepare(struct cli *cli, struct err *err)
+{
+    const char *project = cli_option_value(cli, "--project");
+    if (!project)
+        project = getenv("PERIGEE_PROJECT");
+    cli->project = project && project[0] ? project : "default";
+    cli->json = cli_option_value(cli, "--json") != NULL;
+    cli->terminal = isatty(STDOUT_FILENO);
+    cli->color = cli->terminal && !getenv("NO_COLOR") && !cli->json;
+    cli->columns = columns();
+    char *home = arena_alloc(cli->arena, HOME_PATH_BYTES);
+    cli->home = home;
+    return home_resolve(cli_option_value(cli, "--home"), home, err);
+}
+
+int cli_main(int argc, char **argv, const struct cli_command *extra, size_t extra_count)
+{
+    struct cli cli = { .extra = extra, .extra_count = extra_count };
+    struct err err = {};
+    if (argc < 2) {
+        cli_help(stderr, &cli, NULL);
+        return 2;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        (strcmp(argv[1], "help") == 0 && argc == 2))
+        return cli_help(stdout, &cli, NULL);
+    const char *name = argv[1];
+    int first = 2;
+    if (strcmp(name, "help") == 0) {
+        name = argv[2];
+        first = argc;
+    } else if (strcmp(name, "--version") == 0) {
+        name = "version";
+    }
+    cli.command = command_find(&cli, name);
+    if (!cli.command)
+        return unknown(&cli, name);
+    if (strcmp(argv[1], "help") == 0)
+        return cli_help(stdout, &cli, cli.command);
+    if (parse(&cli, argc - first, argv + first, &err) < 0)
+        return usage(&cli, &err);
+    if (cli_option_value(&cli, "--help"))
+        return cli_help(stdout, &cli, cli.command);
+
+    cli.arena = arena_new();
+    int r = prepare(&cli, &err);
+    if (r == 0)
+        r = cli.command->run(&cli, &err);
+    if (r < 0) {
+        if (cli.json)
+            fprintf(stderr, "{\"error\":\"%s\",\"message\":", err_info(err.code)->name);
+        fprintf(stderr, cli.json ? "" : "perigee: ");
+        if (cli.json) {
+            struct json_writer w;
+            json_begin(&w, cli.arena, 0);
+            json_text(&w, err.message);
+            fprintf(stderr, "%s}", json_end(&w).data);
+        } else {
+            cli_print_text(stderr, slice_of(err.message));
+        }
+        fprintf(stderr, "\n");
+        if (cli.exit_code == 0)
+            cli.exit_code = 1;
+    }
+    arena_free(cli.arena);
+    if (fflush(stdout) != 0 && cli.exit_code == 0)
+        cli.exit_code = 1;
+    return cli.exit_code;
+}

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/arena.h"
+#include "base/auto.h"
+#include "cli/cli.h"
+#include "io/loop.h"
+
+void cli_print_text(FILE *out, struct slice text)
+{
+    for (size_t i = 0; i < text.size;) {
+        size_t length = utf8_length((struct slice){ text.data + i, text.size - i });
+        unsigned char c = (unsigned char)text.data[i];
+        bool control = c < 0x20 || c == 0x7f ||
+                       (c == 0xc2 && length == 2 && (unsigned char)text.data[i + 1] < 0xa0);
+        if (length == 0 || control) {
+            fprintf(out, "\\x%02x", c);
+            i++;
+        } else {
+            fwrite(text.data + i, 1, length, out);
+            i += length;
+        }
+    }
+}
+
+const char *cli_color(const struct cli *cli, enum cli_color color)
+{
+    static const char *const codes[] = { "\x1b[0m",  "\x1b[32m", "\x1b[33m",
+                                         "\x1b[31m", "\x1b[2m",  "\x1b[1m" };
+    return cli->color ? codes[color] : "";
+}
+
+void cli_print_json(struct cli *cli, yyjson_val *value)
+{
+    struct slice text = json_print(cli->arena, value, cli->terminal ? JSON_PRETTY : 0);
+    fwrite(text.data, 1, text.size, stdout);
+    fputc('\n', stdout);
+}
+
+/* ---- tables ------------------------------------------------------------------------------------- */
+
+enum { TABLE_COLUMNS_MAX = 12, TABLE_GAP = 2, TABLE_CELL_MIN = 6 };
+
+struct row {
+    struct row *next;
+    struct slice cells[TABLE_COLUMNS_MAX];
+};
+
+struct cli_table {
+    struct cli *cli;
+    size_t columns;
+    struct row *first, **last;
+};
+
+/* Characters, not bytes: one each, which is right for all but wide scripts. */
+static size_t width_of(struct slice text)
+{
+    size_t width = 0;
+    for (size_t i = 0; i < text.size; width++) {
+        size_t length = utf8_length((struct slice){ text.data + i, text.size - i });
+        i += length ? length : 1;
+    }
+    return width;
+}
+
+static struct slice printable(struct arena *arena, struct slice text)
+{
+    char *data;
+    size_t size;
+    FILE *memory = open_memstream(&data, &size);
+    if (!memory)
+        mem_abort(0);
+    cli_print_text(memory, text);
+    fclose(memory);
+    struct slice copy = arena_copy(arena, (struct slice){ data, size });
+    free(data);
+    return copy;
+}
+
+void cli_table_row(struct cli_table *table, const struct slice *cells)
+{
+    struct row *row = ARENA_NEW(table->cli->arena, struct row);
+    for (size_t i = 0; i < table->columns; i++)
+        row->cells[i] = printable(table->cli->arena, cells[i]);
+    *table->last = row;
+    table->last = &row->next;
+}
+
+struct cli_table *cli_table_new(struct cli *cli, const char *const *titles, size_t columns)
+{
+    struct cli_table *table = ARENA_NEW(cli->arena, struct cli_table);
+    struct slice cells[TABLE_COLUMNS_MAX] = {};
+    table->cli = cli;
+    table->columns = columns < TABLE_COLUMNS_MAX ? columns : TABLE_COLUMNS_MAX;
+    table->last = &table->first;
+    for (size_t i = 0; i < table->columns; i++)
+        cells[i] = slice_of(titles[i]);
+    cli_table_row(table, cells);
+    return table;
+}
+
+/* The widest column gives way until the whole fits. */
+static void widths_fit(const struct cli_table *table, size_t *widths)
+{
+    for (const struct row *row = table->first; row; row = row->next)
+        for (size_t i = 0; i < table->columns; i++) {
+            size_t width = width_of(row->cells[i]);
+            widths[i] = width > widths[i] ? width : widths[i];
+        }
+    for (;;) {
+        size_t all = TABLE_GAP * (table->columns - 1), widest = 0;
+        for (size_t i = 0; i < table->columns; i++) {
+            all += widths[i];
+            widest = widths[i] > widths[widest] ? i : widest;
+        }
+        if (all <= (size_t)table->cli->columns || widths[widest] <= TABLE_CELL_MIN)
+            return;
+        widths[widest]--;
+    }
+}
+
+static void cell_print(FILE *out, struct slice text, size_t width, bool last)
+{
+    size_t shown = 0, i = 0, whole = width_of(text);
+    while (i < text.size && shown < width) {
+        size_t length = utf8_length((struct slice){ text.data + i, text.size - i });
+        if (whole > width && shown + 1 == width) {
+            fputs("…", out);
+            shown++;
+            break;
+        }
+        fwrite(text.data + i, 1, length ? length : 1, out);
+        i += length ? length : 1;
+        shown++;
+    }
+    if (!last)
+        fprintf(out, "%*s", (int)(width - shown + TABLE_GAP), "");
+}
+
+void cli_table_print(struct cli_table *table, FILE *out)
+{
+    size_t widths[TABLE_COLUMNS_MAX] = {};
+    widths_fit(table, widths);
+    for (const struct row *row = table->first; row; row = row->next) {
+        if (row == table->first)
+            fputs(cli_color(table->cli, CLI_DIM), out);
+        for (size_t i = 0; i < table->columns; i++)
+            cell_print(out, row->cells[i], widths[i], i + 1 == table->columns);
+        if (row == table->first)
+            fputs(cli_color(table->cli, CLI_PLAIN), out);
+        fputc('\n', out);
+    }
+}
+
+const char *cli_ago(struct cli *cli, struct slice rfc3339)
+{
+    struct tm utc = {};
+    char text[40] = "";
+    if (rfc3339.size == 0 || rfc3339.size >= sizeof text)
+        return "-";
+    memcpy(text, rfc3339.data, rfc3339.size);
+    if (!strptime(text, "%Y-%m-%dT%H:%M:%S", &utc))
+        return "-";
+    int64_t seconds = (int64_t)time(NULL) - (int64_t)timegm(&utc);
+    if (seconds < 0)
+        seconds = 0;
+    if (seconds < 120)
+        return arena_format(cli->arena, "%" PRId64 "s", seconds);
+    if (seconds < 7200)
+        return arena_format(cli->arena, "%" PRId64 "m", seconds / 60);
+    if (seconds < 48 * 3600)
+        return arena_format(cli->arena, "%" PRId64 "h", seconds / 3600);
+    return arena_format(cli->arena, "%" PRId64 "d", seconds / 86400);
+}
+
+/* ---- progress ----------------------------------------------------------------------------------- */
+
+enum { PROGRESS_AFTER_MS = 300, PROGRESS_EVERY_MS = 100, BAR_COLUMNS = 30 };
+
+void cli_progress_begin(struct cli_progress *progress, struct cli *cli, const char *what)
+{
+    *progress = (struct cli_progress){ .cli = cli, .what = what, .started_ns = loop_now_ns() };
+}
+
+static bool due(struct cli_progress *progress)
+{
+    int64_t now = loop_now_ns();
+    if (!isatty(STDERR_FILENO) || now - progress->started_ns < PROGRESS_AFTER_MS * 1'000'000ll ||
+        now - progress->shown_ns < PROGRESS_EVERY_MS * 1'000'000ll)
+        return false;
+    progress->shown_ns = now;
+    progress->drawn = true;
+    return true;
+}
+
+void cli_progress_set(struct cli_progress *progress, uint64_t done, uint64_t total)
+{
+    if (!due(progress))
+        return;
+    int filled = total ? (int)(done * BAR_COLUMNS / total) : 0;
+    fprintf(stderr, "\r%s [", progress->what);
+    for (int i = 0; i < BAR_COLUMNS; i++)
+        fputc(i < filled ? '#' : '.', stderr);
+    fprintf(stderr, "] %" PRIu64 " of %" PRIu64 " KiB\x1b[K", done / 1024, total / 1024);
+}
+
+void cli_progress_text(struct cli_progress *progress, const char *text)
+{
+    if (!due(progress))
+        return;
+    fprintf(stderr, "\r%s: ", progress->what);
+    cli_print_text(stderr, slice_of(text));
+    fprintf(stderr, "\x1b[K");
+}
+
+void cli_progress_end(struct cli_progress *progress)
+{
+    if (progress->drawn)
+        fprintf(stderr, "\r\x1b[K");
+}
