@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Waiting for an endpoint, and printing one.
+ */
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "cli/cli.h"
+#include "cli/view.h"
+
+struct slice view_text(yyjson_val *object, const char *key)
+{
+    yyjson_val *value = json_member(object, key);
+    return yyjson_is_str(value) ? json_slice(value) : (struct slice){};
+}
+
+uint64_t view_number(yyjson_val *object, const char *key)
+{
+    yyjson_val *value = json_member(object, key);
+    return yyjson_is_uint(value) ? yyjson_get_uint(value) : 0;
+}
+
+static const char *state_color(const struct cli *cli, struct slice state)
+{
+    if (slice_is(state, "active") || slice_is(state, "ready"))
+        return cli_color(cli, CLI_GREEN);
+    if (slice_is(state, "failed") || slice_is(state, "backoff"))
+        return cli_color(cli, CLI_RED);
+    return cli_color(cli, CLI_YELLOW);
+}
+
+/* ---- waiting ------------------------------------------------------------------------------------ */
+
+struct waiting {
+    struct cli *cli;
+    struct cli_progress progress;
+    yyjson_val *view;
+    bool stopped_counts;
+};
+
+/* Settled: the target has the traffic and serves, or it will not. */
+static bool settled(yyjson_val *view)
+{
+    struct slice state = view_text(view, "state");
+    if (slice_is(state, "active") || slice_is(state, "idle"))
+        return view_number(view, "serving") == view_number(view, "target");
+    return slice_is(state, "failed") || slice_is(state, "stopped") ||
+           slice_is(view_text(view, "reason"), "target_failed");
+}
+
+static bool on_view(struct slice kind, struct slice id, yyjson_val *json, void *data)
+{
+    struct waiting *waiting = data;
+    (void)id;
+    if (slice_is(kind, "deleted"))
+        return false;
+    if (!slice_is(kind, "endpoint"))
+        return true;
+    waiting->view = json;
+    cli_progress_text(&waiting->progress,
+                      arena_string(waiting->cli->arena, view_text(json, "message")));
+    return !settled(json);
+}
+
+int control_wait_ready(struct cli *cli, const char *name, int64_t timeout_ms,
+                       struct control_answer *ret_view, struct err *err)
+{
+    struct waiting waiting = { .cli = cli };
+    cli_progress_begin(&waiting.progress, cli, name);
+    int r = control_watch(cli, control_endpoint_path(cli, name, "?watch=1"), timeout_ms, on_view,
+                          &waiting, err);
+    cli_progress_end(&waiting.progress);
+    ret_view->json = waiting.view;
+    if (r < 0)
+        return err_wrap(err, "waiting for endpoint '%s'", ERR_TEXT(name));
+    if (!waiting.view)
+        return err_set(err, ERR_NOT_FOUND, "endpoint '%s' was deleted", ERR_TEXT(name));
+    struct slice state = view_text(waiting.view, "state");
+    if ((slice_is(state, "active") || slice_is(state, "idle")) &&
+        view_number(waiting.view, "serving") == view_number(waiting.view, "target"))
+        return 0;
+    struct slice message = view_text(waiting.view, "message");
+    return err_set(err, ERR_PRECONDITION, "endpoint '%s' is %.*s: %.*s", ERR_TEXT(name),
+                   SLICE_FMT(state), (int)(message.size < 400 ? message.size : 400), message.data);
+}
+
+/* ---- printing ----------------------------------------------------------------------------------- */
+
+static void line(const struct cli *cli, const char *key, struct slice value)
+{
+    if (value.size == 0)
+        return;
+    printf("%s%-10s%s ", cli_color(cli, CLI_DIM), key, cli_color(cli, CLI_PLAIN));
+    cli_print_text(stdout, value);
+    putchar('\n');
+}
+
+static struct slice strings_joined(struct cli *cli, yyjson_val *list)
+{
+    struct slice all = {};
+    size_t index, count;
+    yyjson_val *item;
+    yyjson_arr_foreach(list, index, count, item)
+        all = slice_of(arena_format(cli->arena, "%.*s%s%.*s", SLICE_FMT(all), all.size ? ", " : "",
+                                    SLICE_FMT(json_slice(item))));
+    return all;
+}
+
+static void tensors_print(struct cli *cli, const char *key, yyjson_val *list)
+{
+    size_t index, count;
+    yyjson_val *item;
+    yyjson_arr_foreach(list, index, count, item)
+    {
+        struct slice shape = json_print(cli->arena, json_member(item, "shape"), 0);
+        line(cli, index == 0 ? key : "",
+             slice_of(arena_format(cli->arena, "%.*s %.*s %.*s", SLICE_FMT(view_text(item, "name")),
+                                   SLICE_FMT(view_text(item, "datatype")), SLICE_FMT(shape))));
+    }
+}
+
+static void replicas_print(struct cli *cli, yyjson_val *replicas)
+{
+    static const char *const titles[] = { "REPLICA", "REVISION", "STATE", "PID", "SINCE" };
+    size_t index, count;
+    yyjson_val *item;
+    if (yyjson_arr_size(replicas) == 0)
+        return;
+    putchar('\n');
+    struct cli_table *table = cli_table_new(cli, titles, 5);
+    yyjson_arr_foreach(replicas, index, count, item)
+    {
+        cli_table_row(table,
+                      (struct slice[]){
+                          view_text(item, "name"),
+                          slice_of(arena_format(cli->arena, "%" PRIu64, view_number(item, "revision"))),
+                          view_text(item, "state"),
+                          slice_of(arena_format(cli->arena, "%" PRIu64, view_number(item, "pid"))),
+                          slice_of(cli_ago(cli, view_text(item, "since"))) });
+    }
+    cli_table_print(table, stdout);
+    struct slice shown = {};
+    yyjson_arr_foreach(replicas, index, count, item)
+    {
+        struct slice sandbox = view_text(item, "sandbox");
+        if (sandbox.size && !slice_equal(sandbox, shown))
+            line(cli, "sandbox", sandbox);
+        if (sandbox.size)
+            shown = sandbox;
+    }
+}
+
+static void deaths_print(struct cli *cli, yyjson_val *deaths)
+{
+    enum { LINES = 8 };
+    size_t index, count, at, lines;
+    yyjson_val *item, *text;
+    yyjson_arr_foreach(deaths, index, count, item)
+    {
+        printf("\n%s%.*s%s (revision %" PRIu64 ", %s ago): ", cli_color(cli, CLI_RED),
+               SLICE_FMT(view_text(item, "replica")), cli_color(cli, CLI_PLAIN),
+               view_number(item, "revision"), cli_ago(cli, view_text(item, "at")));
+        cli_print_text(stdout, view_text(item, "reason"));
+        putchar('\n');
+        yyjson_arr_foreach(json_member(item, "log"), at, lines, text)
+        {
+            if (at + LINES < lines)
+                continue;
+            printf("    ");
+            cli_print_text(stdout, json_slice(text));
+            putchar('\n');
+        }
+    }
+}
+
+int view_print(struct cli *cli, yyjson_val *view)
+{
+    if (cli->json) {
+        cli_print_json(cli, view);
+        return 0;
+    }
+    struct slice state = view_text(view, "state");
+    uint64_t serving = view_number(view, "serving"), target = view_number(view, "target");
+    printf("%s%.*s%s  %s%.*s%s  revision %" PRIu64, cli_color(cli, CLI_BOLD),
+           SLICE_FMT(view_text(view, "name")), cli_color(cli, CLI_PLAIN), state_color(cli, state),
+           SLICE_FMT(state), cli_color(cli, CLI_PLAIN), serving ? serving : target);
+    if (serving && serving != target)
+        printf(" (%" PRIu64 " is to follow)", target);
+    putchar('\n');
+    line(cli, "message", view_text(view, "message"));
+    line(cli, "url", strings_joined(cli, json_member(view, "urls")));
+    line(cli, "hosts", strings_joined(cli, json_member(view, "hosts")));
+    line(cli, "model", view_text(json_member(view, "spec"), "model"));
+    line(cli, "source", view_text(view, "source"));
+    tensors_print(cli, "inputs", json_member(json_member(view, "model"), "inputs"));
+    tensors_print(cli, "outputs", json_member(json_member(view, "model"), "outputs"));
+    replicas_print(cli, json_member(view, "replicas"));
+    deaths_print(cli, json_member(view, "deaths"));
+    return 0;
+}
+
+void view_list_print(struct cli *cli, yyjson_val *items)
+{
+    static const char *const titles[] = { "NAME", "STATE", "REVISION", "REPLICAS", "UPDATED", "MESSAGE" };
+    struct cli_table *table = cli_table_new(cli, titles, 6);
+    size_t index, count, at, replicas;
+    yyjson_val *item, *replica;
+    yyjson_arr_foreach(items, index, count, item)
+    {
+        size_t ready = 0;
+        yyjson_arr_foreach(json_member(item, "replicas"), at, replicas, replica)
+            ready += slice_is(view_text(replica, "state"), "ready");
+        cli_table_row(
+            table,
+            (struct slice[]){
+                view_text(item, "name"), view_text(item, "state"),
+                slice_of(arena_format(cli->arena, "%" PRIu64, view_number(item, "target"))),
+                slice_of(arena_format(cli->arena, "%zu/%zu", ready,
+                                      yyjson_arr_size(json_member(item, "replicas")))),
+                slice_of(cli_ago(cli, view_text(item, "updated_at"))), view_text(item, "message") });
+    }
+    cli_table_print(table, stdout);
+}

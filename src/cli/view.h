@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * view.h -- an endpoint as control shows it (docs/api.md), printed for people.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "base/json.h"
+
+struct cli;
+
+struct slice view_text(yyjson_val *object, const char *key); /* {} unless a string */
+uint64_t view_number(yyjson_val *object, const char *key);   /* 0 unless a natural number */
+
+int view_print(struct cli *cli, yyjson_val *view);           /* whole; --json or for people */
+void view_list_print(struct cli *cli, yyjson_val *items);    /* a table */
