@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * deploy, apply, export: a spec to control and back.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <libgen.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/arena.h"
+#include "base/auto.h"
+#include "base/err.h"
+#include "cli/cli.h"
+#include "cli/commands.h"
+#include "cli/view.h"
+#include "spec/endpoint.h"
+#include "spec/units.h"
+#include "sys/env_linux.h"
+
+enum { SPEC_BYTES_MAX = 1 << 20, WAIT_MS = 600'000 };
+
+/* ---- putting one spec --------------------------------------------------------------------------- */
+
+/* A model given as a path is uploaded, and the spec keeps the digest and what was written. */
+static int model_resolve(struct cli *cli, struct endpoint_spec *spec, const char *folder,
+                         struct err *err)
+{
+    const char *written = arena_string(cli->arena, spec->model), *path = written, *digest;
+    if (spec->model.size == 0 || slice_starts(spec->model, SLICE("sha256:")))
+        return 0;
+    static const char *const later[] = { "oci://", "hf://", "https://", "http://", "s3://", NULL };
+    for (size_t i = 0; later[i]; i++)
+        if (slice_starts(spec->model, slice_of(later[i])))
+            return err_set(err, ERR_NOT_SUPPORTED,
+                           "model '%s': %s sources are not built yet; give a file or a folder",
+                           ERR_TEXT(written), later[i]);
+    if (written[0] != '/' && folder)
+        path = arena_format(cli->arena, "%s/%s", folder, written);
+    int r = control_upload_model(cli, path, &digest, err);
+    if (r < 0)
+        return r;
+    spec->source = spec->model;
+    spec->model = slice_of(digest);
+    return 0;
+}
+
+struct put {
+    const char *name;
+    const char *header;  /* "If-None-Match: *", "If-Match: ..." or NULL */
+    bool dry_run, wait;
+};
+
+static void diff_print(struct cli *cli, yyjson_val *answer)
+{
+    size_t index, count;
+    yyjson_val *item;
+    yyjson_arr_foreach(json_member(answer, "diff"), index, count, item)
+    {
+        struct slice before = json_print(cli->arena, json_member(item, "old"), 0);
+        struct slice after = json_print(cli->arena, json_member(item, "new"), 0);
+        printf("  %.*s: %s%.*s%s -> %s%.*s%s\n", SLICE_FMT(view_text(item, "key")),
+               cli_color(cli, CLI_RED), SLICE_FMT(before), cli_color(cli, CLI_PLAIN),
+               cli_color(cli, CLI_GREEN), SLICE_FMT(after), cli_color(cli, CLI_PLAIN));
+    }
+}
+
+static int dry_run_print(struct cli *cli, const char *name, yyjson_val *answer)
+{
+    if (cli->json) {
+        cli_print_json(cli, answer);
+        return 0;
+    }
+    bool created = yyjson_get_bool(json_member(answer, "created"));
+    bool revision = yyjson_get_bool(json_member(answer, "new_revision"));
+    size_t changes = yyjson_arr_size(json_member(answer, "diff"));
+    printf("%s: %s\n", name,
+           created    ? "would be created"
+           : revision ? "a new revision would start and take the traffic"
+           : changes  ? "would change at once; nothing restarts"
+                      : "no change");
+    diff_print(cli, answer);
+    return 0;
+}
+
+static int put(struct cli *cli, const struct put *put, struct slice json, struct err *err)
+{
+    struct control_answer answer;
+    const char *path =
+        control_endpoint_path(cli, put->name, put->dry_run ? "?dry_run=1" : "");
+    int r = control_call(cli, &CONTROL_REQUEST(.method = "PUT", .path = path, .body = json,
+                                               .header = put->header),
+                         &answer, err);
+    if (r < 0)
+        return err_wrap(err, "endpoint '%s'", ERR_TEXT(put->name));
+    if (put->dry_run)
+        return dry_run_print(cli, put->name, answer.json);
+    bool same = answer.status == 200 &&
+                yyjson_get_bool(json_member(answer.json, "unchanged"));
+    if (put->wait)
+        r = control_wait_ready(cli, put->name, WAIT_MS, &answer, err);
+    if (r < 0)
+        return r;
+    if (same && !cli->json)
+        printf("%s: nothing changed\n", put->name);
+    return view_print(cli, answer.json);
+}
+
+/* ---- deploy ------------------------------------------------------------------------------------- */
+
+static int number_option(struct cli *cli, const char *name, uint64_t *field, struct err *err)
+{
+    return cli_option_u64(cli, name, field, err) ? 0 : ERR_BAD_INPUT;
+}
+
+static int spec_from_flags(struct cli *cli, struct endpoint_spec *spec, struct err *err)
+{
+    static const struct {
+        const char *flag, *what;
+    } later[] = {
+        { "--image", "container images" }, { "--port", "container images" },
+        { "--upstream", "upstreams" },     { "--region", "regions" },
+        { "--process-in", "residency" },
+    };
+    for (size_t i = 0; i < sizeof later / sizeof *later; i++)
+        if (cli_option_value(cli, later[i].flag))
+            return err_set(err, ERR_NOT_SUPPORTED, "%s: %s are not built yet", later[i].flag,
+                           later[i].what);
+    const char *model = cli_option_value(cli, "--model");
+    if (model)
+        spec->model = slice_of(model);
+    if (number_option(cli, "--min", &spec->scale.min, err) < 0 ||
+        number_option(cli, "--max", &spec->scale.max, err) < 0 ||
+        number_option(cli, "--concurrency", &spec->scale.concurrency, err) < 0)
+        return ERR_BAD_INPUT;
+    return 0;
+}
+
+/* What is there now: flags not given keep its values. 0: none, 1: *ret is set. */
+static int spec_present(struct cli *cli, const char *name, struct endpoint_spec *ret,
+                        const char **ret_etag, struct err *err)
+{
+    struct control_answer answer;
+    struct err inner = {};
+    int r = control_call(
+        cli, &CONTROL_REQUEST(.method = "GET", .path = control_endpoint_path(cli, name, "")),
+        &answer, &inner);
+    if (r == ERR_NOT_FOUND && answer.status == 404)
+        return 0;
+    if (r < 0) {
+        if (err)
+            *err = inner;
+        return r;
+    }
+    r = endpoint_spec_parse(cli->arena, json_member(answer.json, "spec"), SPEC_NAME_OPTIONAL, ret,
+                            err);
+    *ret_etag = arena_string(cli->arena, answer.etag);
+    return r < 0 ? r : 1;
+}
+
+int cmd_deploy(struct cli *cli, struct err *err)
+{
+    const char *name = cli->arguments[0], *etag = NULL;
+    struct endpoint_spec spec;
+    int r = spec_check_endpoint_name(slice_of(name), err);
+    if (r < 0)
+        return r;
+    endpoint_spec_defaults(&spec);
+    int present = spec_present(cli, name, &spec, &etag, err);
+    if (present < 0)
+        return present;
+    if (present && cli_option_value(cli, "--create"))
+        return err_set(err, ERR_CONFLICT, "endpoint '%s' exists already", name);
+    spec.name = slice_of(name);
+    spec.project = slice_of(cli->project);
+    r = spec_from_flags(cli, &spec, err);
+    if (r == 0 && spec.model.size == 0)
+        r = err_set(err, ERR_BAD_INPUT, "what runs? Give --model FILE or FOLDER");
+    if (r == 0)
+        r = model_resolve(cli, &spec, NULL, err);
+    if (r == 0)
+        r = endpoint_spec_check(&spec, err);
+    if (r < 0)
+        return r;
+    struct put request = {
+        .name = name,
+        .header = present ? arena_format(cli->arena, "If-Match: %s", etag) : "If-None-Match: *",
+        .wait = !cli_option_value(cli, "--no-wait"),
+    };
+    return put(cli, &request, endpoint_spec_json(cli->arena, &spec, 0), err);
+}
+
+/* ---- apply -------------------------------------------------------------------------------------- */
+
+static int apply_text(struct cli *cli, struct slice text, enum spec_form form, const char *folder,
+                      struct err *err)
+{
+    struct endpoint_specs specs;
+    int r = endpoint_spec_parse_text(cli->arena, text, form, 0, &specs, err);
+    if (r < 0)
+        return r;
+    const char *project = cli->project;
+    for (size_t i = 0; i < specs.count && r == 0; i++) {
+        struct endpoint_spec *spec = &specs.items[i];
+        r = model_resolve(cli, spec, folder, err);
+        if (r < 0)
+            return err_wrap(err, "endpoint '%.*s'", SLICE_FMT(spec->name));
+        if (!slice_is(spec->project, "default"))
+            cli->project = arena_string(cli->arena, spec->project);
+        else
+            spec->project = slice_of(cli->project);
+        struct put request = {
+            .name = arena_string(cli->arena, spec->name),
+            .dry_run = cli_option_value(cli, "--dry-run") != NULL,
+            .wait = !cli_option_value(cli, "--no-wait"),
+        };
+        r = put(cli, &request, endpoint_spec_json(cli->arena, spec, 0), err);
+        cli->project = project;
+    }
+    return r;
+}
+
+static int apply_file(struct cli *cli, const char *path, struct err *err)
+{
+    struct slice text;
+    size_t size = strlen(path);
+    bool json = size > 5 && strcmp(path + size - 5, ".json") == 0;
+    char *copy = arena_string(cli->arena, slice_of(path));
+    int r = disk_read(path, SPEC_BYTES_MAX, cli->arena, &text, err);
+    if (r == 0)
+        r = apply_text(cli, text, json ? SPEC_JSON : SPEC_YAML, dirname(copy), err);
+    return r < 0 ? err_wrap(err, "%s", path) : 0;
+}
+
+static int apply_stdin(struct cli *cli, struct err *err)
+{
+    auto_free char *text = mem_alloc(SPEC_BYTES_MAX + 1);
+    size_t size = fread(text, 1, SPEC_BYTES_MAX + 1, stdin);
+    if (size > SPEC_BYTES_MAX)
+        return err_set(err, ERR_TOO_LARGE, "a spec is at most 1 MiB");
+    return apply_text(cli, (struct slice){ text, size }, SPEC_YAML, NULL, err);
+}
+
+static bool is_spec(const char *name)
+{
+    struct slice text = slice_of(name);
+    return name[0] != '.' && (slice_ends(text, SLICE(".yaml")) || slice_ends(text, SLICE(".yml")) ||
+                              slice_ends(text, SLICE(".json")));
+}
+
+int cmd_apply(struct cli *cli, struct err *err)
+{
+    const char *path = cli_option_value(cli, "--file");
+    struct stat st;
+    if (!path)
+        return err_set(err, ERR_BAD_INPUT, "apply wants -f FILE, -f DIR or -f - (standard input)");
+    if (strcmp(path, "-") == 0)
+        return apply_stdin(cli, err);
+    if (stat(path, &st) < 0)
+        return err_set(err, ERR_NOT_FOUND, "'%s': %s", ERR_TEXT(path), strerror(errno));
+    if (!S_ISDIR(st.st_mode))
+        return apply_file(cli, path, err);
+
+    struct dirent **entries;
+    int count = scandir(path, &entries, NULL, alphasort), applied = 0, r = 0;
+    for (int i = 0; i < count; i++) {
+        if (r == 0 && is_spec(entries[i]->d_name)) {
+            r = apply_file(cli, arena_format(cli->arena, "%s/%s", path, entries[i]->d_name), err);
+            applied++;
+        }
+        free(entries[i]);
+    }
+    if (count >= 0)
+        free(entries);
+    if (r == 0 && applied == 0)
+        return err_set(err, ERR_NOT_FOUND, "no .yaml, .yml or .json file in '%s'", ERR_TEXT(path));
+    return r;
+}
+
+/* ---- export ------------------------------------------------------------------------------------- */
+
+int cmd_export(struct cli *cli, struct err *err)
+{
+    struct control_answer answer;
+    struct endpoint_spec spec;
+    int r = control_call(cli,
+                         &CONTROL_REQUEST(.method = "GET", .path = control_endpoint_path(
+                                                               cli, cli->arguments[0], "")),
+                         &answer, err);
+    if (r < 0)
+        return r;
+    yyjson_val *tree = json_member(answer.json, "spec");
+    if (cli->json) {
+        cli_print_json(cli, tree);
+        return 0;
+    }
+    r = endpoint_spec_parse(cli->arena, tree, SPEC_NAME_OPTIONAL, &spec, err);
+    if (r < 0)
+        return r;
+    struct slice yaml = endpoint_spec_yaml(cli->arena, &spec, 0);
+    fwrite(yaml.data, 1, yaml.size, stdout);
+    return 0;
+}

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The table of commands: parser, --help, completion and docs/cli.md are made from it.
+ */
+#include "cli/commands.h"
+#include "cli/cli.h"
+
+#define OPTIONS(...) ((const struct cli_option[]){ __VA_ARGS__ __VA_OPT__(,) {} })
+#define NO_WAIT { "--no-wait", NULL, "Return at once, not when it is ready.", false }
+#define YES { "--yes", NULL, "Do it without being asked.", false }
+#define FOLLOW { "--follow", NULL, "Go on with what comes.", false }
+#define LIMIT { "--limit", "N", "The last N; 200 unless told.", false }
+
+/* clang-format off */
+const struct cli_command cli_commands[] = {
+    { "deploy", NULL, "NAME", "Run a model, or change how it runs; waits until it is ready.",
+      OPTIONS({ "--model", "SOURCE", "The model: an ONNX file, or a folder with one.", false },
+              { "--image", "REF", "A container image (not yet).", false },
+              { "--port", "N", "The image's port (not yet).", false },
+              { "--upstream", "URL", "Something that already runs (not yet).", false },
+              { "--min", "N", "Replicas at least.", false },
+              { "--max", "N", "Replicas at most.", false },
+              { "--concurrency", "N", "Requests one replica may hold.", false },
+              { "--region", "LABEL", "Where replicas may be (not yet).", true },
+              { "--process-in", "SET", "Where requests may be processed (not yet).", true },
+              { "--create", NULL, "Refuse when the endpoint exists.", false }, NO_WAIT),
+      "  perigee deploy digits --model examples/digits/digits.onnx\n"
+      "  perigee deploy digits --min 2        the same model, two replicas\n",
+      1, 1, cmd_deploy },
+    { "apply", NULL, "", "Make endpoints exactly as files say.",
+      OPTIONS({ "--file", "FILE|DIR|-", "YAML or JSON, one or more documents. Also -f.", false },
+              { "--dry-run", NULL, "Show what would change, and what would restart.", false }, NO_WAIT),
+      "  perigee apply -f digits.yaml --dry-run\n  perigee export digits | perigee apply -f -\n",
+      0, 0, cmd_apply },
+    { "export", NULL, "NAME", "Print an endpoint's spec as YAML that apply takes back unchanged.",
+      NULL, "  perigee export digits > digits.yaml\n", 1, 1, cmd_export },
+    { "endpoints", "ls", "", "List the endpoints.",
+      OPTIONS({ "--labels", "K=V", "Only those with the label. Also -l.", false }),
+      "  perigee ls -l team=vision\n", 0, 0, cmd_endpoints },
+    { "show", "status", "[NAME]", "Show an endpoint: state, replicas, sandbox, last deaths.",
+      NULL, "  perigee show digits\n  perigee show digits --json\n", 0, 1, cmd_show },
+    { "wait", NULL, "NAME", "Return when the endpoint is ready, or say why it will not be.",
+      OPTIONS({ "--timeout", "TIME", "At most so long; 10m unless told.", false }),
+      "  perigee wait digits --timeout 30s\n", 1, 1, cmd_wait },
+    { "logs", NULL, "NAME", "Print what the endpoint's replicas wrote.",
+      OPTIONS(FOLLOW, LIMIT, { "--replica", "NAME", "Of this one alone.", false }),
+      "  perigee logs digits --follow\n", 1, 1, cmd_logs },
+    { "events", NULL, "[NAME]", "Print what happened: deployments, starts, deaths, moves of traffic.",
+      OPTIONS(FOLLOW, LIMIT), "  perigee events --follow --json\n", 0, 1, cmd_events },
+    { "infer", NULL, "NAME", "Send a request and print the answer.",
+      OPTIONS({ "--input", "NAME=FILE", "A tensor from .npy, .npz, .png, .jpg, .json, or @- (JSON on "
+                                        "standard input).", true },
+              { "--image", "SPEC", "How pixels become numbers: e.g. 8x8,gray,flat,0:16,invert.", false },
+              { "--output", "NAME", "Only this output.", true },
+              { "--revision", "N", "Ask this revision.", false },
+              { "--timeout", "TIME", "Deadline of the request.", false },
+              { "--url", "URL", "The gateway; else the first of the home's Perigee.", false }),
+      "  perigee infer digits --input image=examples/digits/images/7.png\n"
+      "  perigee infer digits --input image=batch.npy --json\n"
+      "  echo '[[0, 1, 2]]' | perigee infer model --input x=@-\n",
+      1, 1, cmd_infer },
+    { "scale", NULL, "NAME", "Set how many replicas there may be.",
+      OPTIONS({ "--min", "N", "At least.", false }, { "--max", "N", "At most.", false }),
+      "  perigee scale digits --min 2 --max 4\n", 1, 1, cmd_scale },
+    { "stop", NULL, "NAME", "Stop an endpoint: no replicas; requests are refused until start.",
+      NULL, "  perigee stop digits\n", 1, 1, cmd_stop },
+    { "start", NULL, "NAME", "Start a stopped endpoint.", OPTIONS(NO_WAIT,
+      { "--timeout", "TIME", "Wait at most so long; 10m unless told.", false }),
+      "  perigee start digits\n", 1, 1, cmd_start },
+    { "rollback", NULL, "NAME", "Move the traffic to an earlier revision.",
+      OPTIONS({ "--revision", "N", "That one; else the one before the present.", false }, NO_WAIT,
+              { "--timeout", "TIME", "Wait at most so long; 10m unless told.", false }),
+      "  perigee rollback digits --revision 1\n", 1, 1, cmd_rollback },
+    { "delete", "rm", "NAME", "Delete an endpoint with its revisions.", OPTIONS(YES),
+      "  perigee delete digits --yes\n", 1, 1, cmd_delete },
+    { "backup", NULL, "FILE", "Write the home's state to one file, also while Perigee runs.",
+      NULL, "  perigee backup perigee-$(date +%F).tar\n", 1, 1, cmd_backup },
+    { "restore", NULL, "FILE", "Make the home as a backup says; Perigee must not run.", OPTIONS(YES),
+      "  perigee restore perigee-2026-11-23.tar --home /srv/perigee\n", 1, 1, cmd_restore },
+    { "doctor", NULL, "", "Look for what is wrong with this machine and home, and say what to do.",
+      NULL, "  perigee doctor\n", 0, 0, cmd_doctor },
+    { "version", NULL, "", "Print versions: Perigee, the database schema, the worker contract.",
+      NULL, "  perigee version --json\n", 0, 0, cmd_version },
+    { "completion", NULL, "SHELL", "Print completion for bash or zsh.", NULL,
+      "  . <(perigee completion bash)\n", 1, 1, cmd_completion },
+};
+/* clang-format on */
+const size_t cli_command_count = sizeof cli_commands / sizeof *cli_commands;
