@@ -1,0 +1,465 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Calls from spec to wire: look-up, connect, reuse, timeouts, and the single way out, call_over().
+ */
+#include "http/client.h"
+
+#include <assert.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/auto.h"
+#include "http/client_own.h"
+
+/* ---- URLs --------------------------------------------------------------------------------- */
+
+int http_url_parse(struct slice url, struct http_url *ret, struct err *err)
+{
+    struct http_url parsed = {};
+    struct slice rest = url;
+    if (slice_starts(url, SLICE("unix:"))) {
+        int r = address_parse(url, &parsed.address, err);
+        if (r < 0)
+            return r;
+        parsed.host = parsed.authority = SLICE("localhost");
+        *ret = parsed;
+        return 0;
+    }
+    if (url.size < 7 || !slice_equal_nocase((struct slice){ url.data, 7 }, SLICE("http://")))
+        return err_set(err, ERR_BAD_INPUT, "'%s' is no URL like http://HOST:PORT or unix:PATH",
+                       ERR_SLICE(url));
+    rest = (struct slice){ url.data + 7, url.size - 7 };
+    const char *slash = rest.size ? memchr(rest.data, '/', rest.size) : NULL;
+    parsed.authority = rest;
+    if (slash) {
+        parsed.authority.size = (size_t)(slash - rest.data);
+        parsed.base = (struct slice){ slash, rest.size - parsed.authority.size };
+        while (slice_ends(parsed.base, SLICE("/")))
+            parsed.base.size--;
+    }
+    int r = http_authority_parse(parsed.authority, &parsed.host, &parsed.port, err);
+    if (r < 0)
+        return err_wrap(err, "URL '%s'", ERR_SLICE(url));
+    if (!parsed.port)
+        parsed.port = 80;
+    if (address_parse_ip(parsed.host, &parsed.address))
+        parsed.address.port = parsed.port;
+    *ret = parsed;
+    return 0;
+}
+
+/* ---- timeouts ----------------------------------------------------------------------------- */
+
+static void timer_aim(struct http_call *call)
+{
+    int64_t deadline = call->deadline_ms;
+    if (call->phase_deadline_ms && (!deadline || call->phase_deadline_ms < deadline))
+        deadline = call->phase_deadline_ms;
+    if (deadline)
+        timer_start(call->timer, deadline - loop_now_ms(call->client->loop));
+    else
+        timer_stop(call->timer);
+}
+
+void call_phase_set(struct http_call *call, enum call_phase phase, int64_t ms)
+{
+    call->phase = phase;
+    call->phase_deadline_ms = ms ? loop_now_ms(call->client->loop) + ms : 0;
+    timer_aim(call);
+}
+
+static void on_timeout(void *data)
+{
+    static const char *const what[] = { "no connection", "no answer", "no more of the answer" };
+    struct http_call *call = data;
+    struct err err;
+    if (call->paused && call->phase == CALL_BODY && call->phase_deadline_ms &&
+        (!call->deadline_ms || loop_now_ms(call->client->loop) < call->deadline_ms)) {
+        call_phase_set(call, CALL_BODY, call->silence_ms); /* it is us who do not read */
+        return;
+    }
+    (void)err_set(&err, ERR_DEADLINE, "%s %s in time", what[call->phase],
+                  call->phase == CALL_CONNECTING ? "was made" : "came");
+    call_over(call, &err);
+}
+
+/* ---- the way out -------------------------------------------------------------------------- */
+
+static void resolve_forget(struct http_call *call);
+
+void call_over(struct http_call *call, const struct err *err)
+{
+    struct err kept;
+    if (call->phase == CALL_OVER)
+        return;
+    call->phase = CALL_OVER;
+    if (err)
+        kept = *err; /* it may live in what is freed now */
+    loop_task_cancel(&call->task);
+    list_remove(&call->link);
+    timer_free(call->timer);
+    resolve_forget(call);
+    if (call->connect)
+        stream_connect_cancel(call->connect); /* on_connected looks at the code first */
+    if (call->wire) {
+        struct wire *wire = call->wire;
+        bool keep = !err && call->head.keep_alive && call->ended && list_empty(&call->writes) &&
+                    list_empty(&call->sent) && !wire->stash_bytes;
+        call->wire = NULL;
+        wire->call = NULL;
+        if (keep)
+            wire_keep(wire);
+        else
+            wire_close(wire);
+    }
+    call_writes_cancel(call);
+    call->events.on_done(call, err ? &kept : NULL, call->data);
+    arena_free(call->arena);
+}
+
+static void on_task(void *data)
+{
+    struct http_call *call = data;
+    struct err err;
+    if (call->canceled) {
+        (void)err_set(&err, ERR_CANCELED, "the call was taken back");
+        call_over(call, &err);
+    } else if (call->wire && !call->paused) {
+        wire_feed_stash(call->wire);
+    }
+}
+
+void http_call_cancel(struct http_call *call)
+{
+    call->canceled = true;
+    loop_defer(call->client->loop, &call->task);
+}
+
+void http_call_pause(struct http_call *call)
+{
+    call->paused = true;
+}
+
+void http_call_resume(struct http_call *call)
+{
+    call->paused = false;
+    loop_defer(call->client->loop, &call->task);
+}
+
+/* ---- connecting --------------------------------------------------------------------------- */
+
+static void connect_next(struct http_call *call);
+
+static void on_connected(struct stream *stream, const struct err *err, void *data)
+{
+    struct http_call *call = data;
+    if (err && err->code == ERR_CANCELED) /* by call_over(): there is no call any more */
+        return;
+    call->connect = NULL;
+    if (stream) {
+        call->wire = wire_new(call->client, stream);
+        call->wire->call = call;
+        call_send(call);
+    } else if (++call->address_at < call->address_count) {
+        connect_next(call);
+    } else {
+        call_over(call, err);
+    }
+}
+
+static void connect_next(struct http_call *call)
+{
+    call_phase_set(call, CALL_CONNECTING, call->client->config.connect_ms);
+    call->connect =
+        stream_connect(call->client->loop, &call->addresses[call->address_at], on_connected, call);
+}
+
+static bool address_equal(const struct address *a, const struct address *b)
+{
+    return a->kind == b->kind && a->port == b->port && memcmp(a->ip, b->ip, sizeof a->ip) == 0 &&
+           strcmp(a->path, b->path) == 0;
+}
+
+/* The latest used one: the least likely to be about to be closed by the peer. */
+static struct wire *wire_find(struct http_call *call)
+{
+    struct wire *wire, *found = NULL;
+    LIST_EACH (wire, &call->client->kept, struct wire, kept_link)
+        if (address_equal(&wire->stream->peer, &call->addresses[0]))
+            found = wire;
+    if (found) {
+        list_remove(&found->kept_link);
+        call->client->kept_count--;
+    }
+    return found;
+}
+
+void call_start(struct http_call *call)
+{
+    struct wire *wire = call->retried ? NULL : wire_find(call);
+    if (wire) {
+        wire->call = call;
+        call->wire = wire;
+        call_send(call);
+        return;
+    }
+    call->address_at = 0;
+    connect_next(call);
+}
+
+/* ---- names -------------------------------------------------------------------------------- */
+
+struct call_resolve {
+    struct work work;
+    struct work_pool *pool;
+    struct http_call *call; /* NULL: over */
+    char *host;
+    uint16_t port;
+    int failure; /* of getaddrinfo */
+    struct address addresses[CALL_ADDRESSES_MAX];
+    unsigned count;
+};
+
+static void resolve_run(struct work *work)
+{
+    struct call_resolve *resolve = (struct call_resolve *)work;
+    struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG }, *all = NULL;
+    resolve->failure = getaddrinfo(resolve->host, NULL, &hints, &all);
+    for (struct addrinfo *at = all; at && resolve->count < CALL_ADDRESSES_MAX; at = at->ai_next) {
+        struct sockaddr_storage sockaddr = {};
+        memcpy(&sockaddr, at->ai_addr, at->ai_addrlen);
+        struct address *address = &resolve->addresses[resolve->count++];
+        address_from(&sockaddr, at->ai_addrlen, address);
+        address->port = resolve->port;
+    }
+    if (all)
+        freeaddrinfo(all);
+}
+
+static void on_resolved(struct work *work, bool canceled)
+{
+    struct call_resolve *resolve = (struct call_resolve *)work;
+    struct http_call *call = resolve->call;
+    struct err err;
+    if (call) {
+        call->resolve = NULL;
+        call->address_count = resolve->count;
+        memcpy(call->addresses, resolve->addresses, sizeof call->addresses);
+        if (resolve->count && !canceled) {
+            call_start(call);
+        } else {
+            (void)err_set(&err, ERR_OVERLOADED, "looking up '%s': %s", ERR_TEXT(resolve->host),
+                          canceled ? "canceled" : gai_strerror(resolve->failure));
+            call_over(call, &err);
+        }
+    }
+    free(resolve->host);
+    free(resolve);
+}
+
+static void resolve_forget(struct http_call *call)
+{
+    struct call_resolve *resolve = call->resolve;
+    call->resolve = NULL;
+    if (!resolve)
+        return;
+    resolve->call = NULL;
+    work_cancel(resolve->pool, &resolve->work);
+}
+
+static void resolve_start(struct http_call *call)
+{
+    struct call_resolve *resolve = mem_zalloc(sizeof *resolve);
+    resolve->work.run = resolve_run;
+    resolve->work.on_done = on_resolved;
+    resolve->pool = call->client->config.pool;
+    resolve->call = call;
+    resolve->host = mem_string(call->host);
+    resolve->port = call->port;
+    call->resolve = resolve;
+    call_phase_set(call, CALL_CONNECTING, call->client->config.connect_ms);
+    work_submit(resolve->pool, call->client->loop, &resolve->work);
+}
+
+/* ---- calls -------------------------------------------------------------------------------- */
+
+static struct slice authority_make(struct http_call *call, const struct http_request_spec *spec)
+{
+    if (spec->authority.size)
+        return spec->authority;
+    if (!spec->host.size && spec->address && spec->address->kind != ADDRESS_UNIX) {
+        char *text = arena_alloc(call->arena, ADDRESS_TEXT_BYTES);
+        return slice_of(address_text(spec->address, text));
+    }
+    if (!spec->host.size)
+        return SLICE("localhost");
+    bool bare6 = memchr(spec->host.data, ':', spec->host.size) && spec->host.data[0] != '[';
+    const char *text = arena_format(call->arena, bare6 ? "[%.*s]:%u" : "%.*s:%u",
+                                    SLICE_FMT(spec->host), spec->port);
+    return slice_of(text);
+}
+
+static void head_make(struct http_call *call, const struct http_request_spec *spec)
+{
+    struct slice authority = authority_make(call, spec);
+    uint64_t length = spec->streamed ? spec->content_length : spec->body.size;
+    bool writes = strcmp(spec->method, "POST") == 0 || strcmp(spec->method, "PUT") == 0 ||
+                  strcmp(spec->method, "PATCH") == 0;
+    const char *framing = "";
+    call->chunked = spec->streamed && length == HTTP_LENGTH_UNKNOWN;
+    if (call->chunked)
+        framing = "Transfer-Encoding: chunked\r\n";
+    else if (length || writes || spec->streamed)
+        framing = arena_format(call->arena, "Content-Length: %llu\r\n", (unsigned long long)length);
+    const char *line =
+        arena_format(call->arena, "%s %.*s HTTP/1.1\r\n", spec->method, SLICE_FMT(spec->target));
+    const char *fixed =
+        arena_format(call->arena, "Host: %.*s\r\n%s", SLICE_FMT(authority), framing);
+    call->head_out = http1_write_head(call->arena, slice_of(line), slice_of(fixed), spec->headers,
+                                      spec->header_count);
+}
+
+/* Fills addresses where that needs no look-up. */
+static void address_take(struct http_call *call, const struct http_request_spec *spec)
+{
+    call->port = spec->port;
+    if (spec->address && spec->address->kind != ADDRESS_NONE) {
+        call->addresses[0] = *spec->address;
+    } else {
+        bool local =
+            !call->client->config.pool && slice_equal_nocase(spec->host, SLICE("localhost"));
+        if (!address_parse_ip(local ? SLICE("127.0.0.1") : spec->host, &call->addresses[0])) {
+            call->host = arena_copy(call->arena, spec->host);
+            return;
+        }
+        call->addresses[0].port = spec->port;
+    }
+    call->address_count = 1;
+}
+
+static void on_begin(void *data)
+{
+    struct http_call *call = data;
+    struct err err;
+    loop_task_init(&call->task, on_task, call);
+    if (call->canceled)
+        on_task(call);
+    else if (call->address_count)
+        call_start(call);
+    else if (call->client->config.pool)
+        resolve_start(call);
+    else {
+        (void)err_set(&err, ERR_BAD_INPUT, "'%s' is no address", ERR_SLICE(call->host));
+        call_over(call, &err);
+    }
+}
+
+struct http_call *http_client_call(struct http_client *client, const struct http_request_spec *spec,
+                                   const struct http_call_events *events, void *data)
+{
+    struct arena *arena = arena_new();
+    struct http_call *call = ARENA_NEW(arena, struct http_call);
+    call->client = client;
+    call->arena = arena;
+    call->events = *events;
+    call->data = data;
+    call->method = arena_string(arena, slice_of(spec->method));
+    call->body_out = spec->body;
+    call->streamed = spec->streamed;
+    call->ended = !spec->streamed;
+    call->silence_ms = spec->silence_ms;
+    call->deadline_ms = spec->timeout_ms ? loop_now_ms(client->loop) + spec->timeout_ms : 0;
+    list_init(&call->writes);
+    list_init(&call->sent);
+    head_make(call, spec);
+    address_take(call, spec);
+    call->timer = timer_new(client->loop, on_timeout, call);
+    list_append(&client->calls, &call->link);
+    /* Begun outside of this frame, so that no failure comes before the call has returned. */
+    loop_task_init(&call->task, on_begin, call);
+    loop_defer(client->loop, &call->task);
+    return call;
+}
+
+/* ---- kept wires --------------------------------------------------------------------------- */
+
+void wire_close(struct wire *wire)
+{
+    if (wire->closed)
+        return;
+    if (!list_empty(&wire->kept_link))
+        wire->client->kept_count--;
+    list_remove(&wire->kept_link);
+    list_remove(&wire->link);
+    wire->closed = true;
+    wire->call = NULL;
+    wire->client = NULL;
+    stream_close(wire->stream);
+    wire_release(wire);
+}
+
+static void on_kept_timer(void *data)
+{
+    struct http_client *client = data;
+    struct wire *wire;
+    while ((wire = LIST_FIRST(&client->kept, struct wire, kept_link))) {
+        int64_t left = wire->kept_until_ms - loop_now_ms(client->loop);
+        if (left > 0) {
+            timer_start(client->kept_timer, left);
+            return;
+        }
+        wire_close(wire);
+    }
+}
+
+void wire_keep(struct wire *wire)
+{
+    struct http_client *client = wire->client;
+    wire->used = true;
+    wire->kept_until_ms = loop_now_ms(client->loop) + client->config.idle_ms;
+    list_append(&client->kept, &wire->kept_link);
+    client->kept_count++;
+    if (client->kept_count > client->config.kept_max)
+        wire_close(LIST_FIRST(&client->kept, struct wire, kept_link));
+    if (!timer_running(client->kept_timer))
+        timer_start(client->kept_timer, client->config.idle_ms);
+    if (!wire->closed)
+        stream_read_start(wire->stream); /* its end is seen while it is idle */
+}
+
+/* ---- client ------------------------------------------------------------------------------- */
+
+struct http_client *http_client_new(struct loop *loop, const struct http_client_config *config)
+{
+    struct http_client *client = mem_zalloc(sizeof *client);
+    client->loop = loop;
+    client->config = *config;
+    client->config.connect_ms = config->connect_ms ? config->connect_ms : 5000;
+    client->config.head_ms = config->head_ms ? config->head_ms : 60000;
+    client->config.idle_ms = config->idle_ms ? config->idle_ms : 4000;
+    client->config.kept_max = config->kept_max ? config->kept_max : 8;
+    client->config.head_bytes_max = config->head_bytes_max ? config->head_bytes_max : 65536;
+    list_init(&client->calls);
+    list_init(&client->wires);
+    list_init(&client->kept);
+    client->kept_timer = timer_new(loop, on_kept_timer, client);
+    client->scratch = mem_alloc(CLIENT_READ_BYTES);
+    return client;
+}
+
+void http_client_free(struct http_client *client)
+{
+    struct http_call *call;
+    struct wire *wire;
+    if (!client)
+        return;
+    while ((call = LIST_FIRST(&client->calls, struct http_call, link))) {
+        call->canceled = true;
+        on_task(call);
+    }
+    while ((wire = LIST_FIRST(&client->wires, struct wire, link)))
+        wire_close(wire);
+    timer_free(client->kept_timer);
+    free(client->scratch);
+    free(client);
+}

@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The client against the server of http_peer.h on one loop, and against raw answers. */
+#include "http/client.h"
+#include "http_peer.h"
+#include "io/work.h"
+
+struct reply {
+    struct peer *peer;
+    int status;
+    char body[4096];
+    size_t size, heads;
+    unsigned done, written;
+    int code;        /* of the error */
+    int pause_after; /* pieces, then http_call_pause(); -1: never */
+    bool cancel;
+    int64_t length;
+};
+
+static void on_head(struct http_call *call, const struct http_response *response, void *data)
+{
+    struct reply *reply = data;
+    (void)call;
+    reply->heads++;
+    reply->status = response->status;
+    reply->length = (int64_t)response->content_length;
+}
+
+static void on_body(struct http_call *call, struct slice bytes, void *data)
+{
+    struct reply *reply = data;
+    assert_true(reply->size + bytes.size < sizeof reply->body);
+    memcpy(reply->body + reply->size, bytes.data, bytes.size);
+    reply->size += bytes.size;
+    if (reply->pause_after > 0 && --reply->pause_after == 0)
+        http_call_pause(call);
+    if (reply->cancel)
+        http_call_cancel(call);
+}
+
+static void on_done(struct http_call *call, const struct err *err, void *data)
+{
+    struct reply *reply = data;
+    (void)call;
+    reply->done++;
+    reply->code = err ? err->code : 0;
+    if (err)
+        print_message("    %s\n", err->message);
+}
+
+static const struct http_call_events events = { on_head, on_body, on_done };
+
+static void on_sent(struct http_call *call, const struct err *err, void *data)
+{
+    struct reply *reply = data;
+    (void)call;
+    (void)err;
+    reply->written++;
+}
+
+static int listen_any(struct address *ret)
+{
+    struct sockaddr_storage name;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(0, address_parse(SLICE("127.0.0.1:0"), ret, NULL));
+    socklen_t size = address_to(ret, &name);
+    assert_int_equal(0, bind(fd, (struct sockaddr *)&name, size));
+    assert_int_equal(0, listen(fd, 16));
+    size = sizeof name;
+    getsockname(fd, (struct sockaddr *)&name, &size);
+    address_from(&name, size, ret);
+    return fd;
+}
+
+static void run_until(struct peer *peer, const unsigned *count, unsigned wanted)
+{
+    while (*count < wanted)
+        loop_run_once(peer->loop, true);
+}
+
+static struct http_call *get(struct http_client *client, const struct address *address,
+                             const char *method, const char *target, const char *body,
+                             struct reply *reply)
+{
+    return http_client_call(client,
+                            &(struct http_request_spec){
+                                .address = address,
+                                .method = method,
+                                .target = slice_of(target),
+                                .body = slice_of(body),
+                            },
+                            &events, reply);
+}
+
+static void test_calls(void **state)
+{
+    struct peer *peer = peer_new(NULL);
+    struct address address;
+    int fd = listen_any(&address);
+    struct http_client *client = http_client_new(peer->loop, &(struct http_client_config){});
+    struct reply reply = {};
+    (void)state;
+    http_server_listen(peer->server, fd);
+
+    get(client, &address, "GET", "/hello", NULL, &reply);
+    assert_int_equal(reply.done, 0);
+    run_until(peer, &reply.done, 1);
+    assert_int_equal(reply.code, 0);
+    assert_int_equal(reply.status, 200);
+    assert_string_equal(reply.body, "hello");
+
+    /* over the same connection */
+    reply = (struct reply){};
+    get(client, &address, "POST", "/echo", "what is said", &reply);
+    run_until(peer, &reply.done, 1);
+    assert_string_equal(reply.body, "what is said");
+    assert_int_equal(http_server_stats(peer->server)->accepted, 1);
+
+    reply = (struct reply){};
+    get(client, &address, "HEAD", "/hello", NULL, &reply);
+    run_until(peer, &reply.done, 1);
+    assert_int_equal(reply.size, 0);
+    assert_int_equal(reply.status, 200);
+
+    reply = (struct reply){};
+    get(client, &address, "GET", "/hint", NULL, &reply); /* 103 is not for us */
+    run_until(peer, &reply.done, 1);
+    assert_int_equal(reply.heads, 1);
+    assert_string_equal(reply.body, "a");
+
+    reply = (struct reply){};
+    get(client, &address, "GET", "/short", NULL, &reply);
+    run_until(peer, &reply.done, 1);
+    assert_int_equal(reply.code, ERR_OVERLOADED);
+    http_client_free(client);
+    peer_free(peer);
+    close(fd);
+}
+
+static void test_streaming(void **state)
+{
+    struct peer *peer = peer_new(NULL);
+    struct address address;
+    int fd = listen_any(&address);
+    struct http_client *client = http_client_new(peer->loop, &(struct http_client_config){});
+    struct reply reply = { .pause_after = 1 };
+    (void)state;
+    http_server_listen(peer->server, fd);
+    struct http_call *call = http_client_call(client,
+                                              &(struct http_request_spec){
+                                                  .address = &address,
+                                                  .method = "POST",
+                                                  .target = SLICE("/stream"),
+                                                  .streamed = true,
+                                                  .content_length = HTTP_LENGTH_UNKNOWN,
+                                              },
+                                              &events, &reply);
+    http_call_write(call, &(struct iovec){ (void *)"one,", 4 }, 1, on_sent, &reply);
+    run_until(peer, &peer->stats.written, 1);
+    while (reply.size < 4)
+        loop_run_once(peer->loop, true);
+    assert_int_equal(reply.written, 1);
+    http_call_write(call, &(struct iovec){ (void *)"two", 3 }, 1, on_sent, &reply);
+    http_call_end(call);
+    run_until(peer, &peer->stats.closed_well, 1);
+    for (int i = 0; i < 5; i++)
+        loop_run_once(peer->loop, false);
+    assert_int_equal(reply.size, 4); /* paused */
+    assert_int_equal(reply.done, 0);
+    http_call_resume(call);
+    run_until(peer, &reply.done, 1);
+    assert_string_equal(reply.body, "one,two");
+    assert_int_equal(reply.length, (int64_t)HTTP_LENGTH_UNKNOWN);
+    assert_int_equal(reply.written, 2);
+    http_client_free(client);
+    peer_free(peer);
+    close(fd);
+}
+
+/* Cancel while connecting, while waiting, within an answer; a client freed with a call under way.
+ */
+static void test_cancel(void **state)
+{
+    struct peer *peer = peer_new(NULL);
+    struct address address;
+    int fd = listen_any(&address);
+    struct http_client *client = http_client_new(peer->loop, &(struct http_client_config){});
+    struct reply replies[4] = { {}, {}, { .cancel = true }, {} };
+    (void)state;
+    http_server_listen(peer->server, fd);
+    http_call_cancel(get(client, &address, "GET", "/hello", NULL, &replies[0]));
+    assert_int_equal(replies[0].done, 0);
+    run_until(peer, &replies[0].done, 1);
+    assert_int_equal(replies[0].code, ERR_CANCELED);
+
+    struct http_call *call = get(client, &address, "GET", "/hold", NULL, &replies[1]);
+    run_until(peer, &peer->stats.heads, 1);
+    http_call_cancel(call);
+    run_until(peer, &replies[1].done, 1);
+    assert_int_equal(replies[1].code, ERR_CANCELED);
+    run_until(peer, &peer->stats.closed_badly, 1);
+
+    get(client, &address, "GET", "/hello", NULL, &replies[2]);
+    run_until(peer, &replies[2].done, 1);
+    assert_int_equal(replies[2].code, ERR_CANCELED);
+
+    get(client, &address, "GET", "/hold", NULL, &replies[3]);
+    run_until(peer, &peer->stats.heads, 3);
+    http_client_free(client);
+    assert_int_equal(replies[3].done, 1);
+    peer_free(peer);
+    close(fd);
+}
+
+static void test_failures(void **state)
+{
+    struct peer *peer = peer_new(NULL);
+    struct address address;
+    int fd = listen_any(&address);
+    struct http_client *client =
+        http_client_new(peer->loop, &(struct http_client_config){ .head_ms = 20 });
+    struct reply reply = {};
+    (void)state;
+    /* nobody accepts: no answer in time */
+    get(client, &address, "GET", "/hello", NULL, &reply);
+    run_until(peer, &reply.done, 1);
+    assert_int_equal(reply.code, ERR_DEADLINE);
+    close(fd);
+    get(client, &address, "GET", "/hello", NULL, &reply); /* nobody listens */
+    run_until(peer, &reply.done, 2);
+    assert_int_equal(reply.code, ERR_OVERLOADED);
+    http_client_call(client,
+                     &(struct http_request_spec){
+                         .host = SLICE("no.such.host"),
+                         .port = 1,
+                         .method = "GET",
+                         .target = SLICE("/"),
+                     },
+                     &events, &reply); /* no pool to look it up */
+    run_until(peer, &reply.done, 3);
+    assert_int_equal(reply.code, ERR_BAD_INPUT);
+    http_client_free(client);
+    peer_free(peer);
+}
+
+/* A name is looked up on the pool's thread. */
+static void test_resolve(void **state)
+{
+    struct peer *peer = peer_new(NULL);
+    struct work_pool *pool = work_pool_new("resolve", 1);
+    struct address address;
+    int fd = listen_any(&address);
+    struct http_client *client =
+        http_client_new(peer->loop, &(struct http_client_config){ .pool = pool });
+    struct reply reply = {}, canceled = {};
+    struct http_request_spec spec = {
+        .host = SLICE("localhost"),
+        .port = address.port,
+        .method = "GET",
+        .target = SLICE("/hello"),
+    };
+    (void)state;
+    http_server_listen(peer->server, fd);
+    http_client_call(client, &spec, &events, &reply);
+    run_until(peer, &reply.done, 1);
+    assert_string_equal(reply.body, "hello");
+    struct http_call *call = http_client_call(client, &spec, &events, &canceled);
+    loop_run_once(peer->loop, false);
+    http_call_cancel(call);
+    run_until(peer, &canceled.done, 1);
+    http_client_free(client);
+    work_pool_free(pool);
+    peer_free(peer);
+    close(fd);
+}
+
+/* clang-format off */
+static const struct {
+    const char *name, *answer;
+    int status, code;
+    const char *body;
+} raw_rows[] = {
+    { "until the end", "HTTP/1.1 200 OK\r\n\r\nabc", 200, 0, "abc" },
+    { "1.0", "HTTP/1.0 200 OK\r\n\r\nabc", 200, 0, "abc" },
+    { "a length", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab", 200, 0, "ab" },
+    { "more than its length", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nabc", 200, 0, "ab" },
+    { "less than its length", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabc", 200,
+      ERR_OVERLOADED, "abc" },
+    { "chunks", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n", 200, 0,
+      "a" },
+    { "chunks without an end", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n",
+      200, ERR_OVERLOADED, "a" },
+    { "a bad chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc", 200,
+      ERR_INTERNAL, "a" },
+    { "both framings",
+      "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n", 0, ERR_INTERNAL,
+      "" },
+    { "no body in 204", "HTTP/1.1 204 No Content\r\n\r\n", 204, 0, "" },
+    { "100 first", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+      404, 0, "" },
+    { "101", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", 0,
+      ERR_INTERNAL, "" },
+    { "no HTTP", "SSH-2.0-x\r\n", 0, ERR_INTERNAL, "" },
+    { "nothing", "", 0, ERR_OVERLOADED, "" },
+};
+/* clang-format on */
+
+static void test_raw(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof raw_rows / sizeof *raw_rows; i++) {
+        struct peer *peer = peer_new(NULL);
+        struct address address;
+        int fd = listen_any(&address);
+        struct http_client *client = http_client_new(peer->loop, &(struct http_client_config){});
+        struct reply reply = {};
+        print_message("  %s\n", raw_rows[i].name);
+        get(client, &address, "POST", "/", "x", &reply);
+        loop_run_once(peer->loop, false);
+        loop_run_once(peer->loop, false);
+        int accepted = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+        assert_true(accepted >= 0);
+        for (const char *at = raw_rows[i].answer; *at; at++) {
+            (void)!send(accepted, at, 1, MSG_NOSIGNAL); /* it may have hung up on bad ones */
+            loop_run_once(peer->loop, false);
+        }
+        shutdown(accepted, SHUT_WR);
+        run_until(peer, &reply.done, 1);
+        close(accepted);
+        assert_int_equal(reply.code, raw_rows[i].code);
+        assert_int_equal(reply.status, raw_rows[i].status);
+        assert_string_equal(reply.body, raw_rows[i].body);
+        http_client_free(client);
+        peer_free(peer);
+        close(fd);
+    }
+}
+
+static const struct {
+    const char *url, *authority, *host, *base;
+    unsigned port;
+} urls[] = {
+    { "http://127.0.0.1:8080", "127.0.0.1:8080", "127.0.0.1", "", 8080 },
+    { "http://a.b/x/", "a.b", "a.b", "/x", 80 },
+    { "http://[::1]:1/", "[::1]:1", "::1", "", 1 },
+    { "unix:/run/x", "localhost", "localhost", "", 0 },
+    { "https://a", NULL, NULL, NULL, 0 },
+    { "http://", NULL, NULL, NULL, 0 },
+    { "http://a:x", NULL, NULL, NULL, 0 },
+    { "a:80", NULL, NULL, NULL, 0 },
+};
+
+static void test_urls(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof urls / sizeof *urls; i++) {
+        struct http_url url;
+        struct err err;
+        print_message("  %s\n", urls[i].url);
+        int r = http_url_parse(slice_of(urls[i].url), &url, &err);
+        assert_int_equal(r < 0, urls[i].host == NULL);
+        if (r < 0)
+            continue;
+        assert_true(slice_is(url.authority, urls[i].authority));
+        assert_true(slice_is(url.host, urls[i].host));
+        assert_true(slice_is(url.base, urls[i].base));
+        assert_int_equal(url.port, urls[i].port);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_calls),   cmocka_unit_test(test_streaming),
+        cmocka_unit_test(test_cancel),  cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_resolve), cmocka_unit_test(test_raw),
+        cmocka_unit_test(test_urls),
+    };
+    return cmocka_run_group_tests_name("http_client", tests, NULL, NULL);
+}
