@@ -125,6 +125,8 @@ struct perigee_submission_lane {
 struct perigee_submission_page {
     uint32_t magic, version;
     alignas(64) _Atomic uint32_t wake; /* futex word (shared, not private): changes when a sleeper is woken */
+    alignas(64) _Atomic uint64_t released[PERIGEE_SLOTS_MAX / 64]; /* a bit per slot: its answer is read
+                                 no longer; an idle replica may give its pages back. Hint; may stay 0 */
     struct perigee_submission_lane lanes[PERIGEE_LANES_MAX];
 };
 

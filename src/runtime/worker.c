@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The template. Raw clone3 because glibc's fork cannot say CLONE_PARENT; with one thread there is
+ * nothing that glibc would have to put in order but the thread id it keeps, which is set by hand.
+ */
+#include "runtime/worker.h"
+
+#include <assert.h>
+#include <dirent.h>
+#include <errno.h>
+#include <execinfo.h>
+#include <fcntl.h>
+#include <iconv.h>
+#include <linux/sched.h>
+#include <locale.h>
+#include <malloc.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "contract/ring.h"
+#include "runtime/replica.h"
+#include "runtime/runtime.h"
+#include "sys/fd.h"
+
+#define THREADS_MAX 1024u
+
+struct template
+{
+    const struct runtime *runtime;
+    struct sandbox sandbox;
+    pid_t *thread_id; /* where glibc keeps the first thread's id; NULL: not known */
+    int null_fd;
+};
+
+/* ---- before the first clone
+ * ------------------------------------------------------------------------ */
+
+/* Neither the variables nor the bytes they stood in: a replica sees all memory of its template. */
+static void empty_environment(void)
+{
+    for (char **variable = environ; variable && *variable; variable++)
+        memset(*variable, 0, strlen(*variable));
+    clearenv();
+    setenv("ORT_DISABLE_TELEMETRY", "1", 1); /* in the template alone; no address of it leaves */
+}
+
+/* What would be opened at first use is opened now: behind the walls there is no such file. */
+static void force_lazy(void)
+{
+    void *frames[4];
+    static const char *const locales[] = { "C.UTF-8", "en_US.UTF-8", "en_US" };
+
+    (void)mallopt(M_ARENA_MAX,
+                  1);           /* an arena reserves 64 MiB of the address space that is limited */
+    (void)backtrace(frames, 4); /* opens libgcc_s */
+    tzset();
+    for (size_t i = 0; i < sizeof locales / sizeof *locales; i++)
+        (void)newlocale(LC_ALL_MASK, locales[i], (locale_t)0);
+    iconv_t conversion = iconv_open("WCHAR_T", "UTF-8");
+    if (conversion != (iconv_t)-1)
+        iconv_close(conversion);
+}
+
+static int thread_count(void)
+{
+    int count = 0;
+    DIR *tasks = opendir("/proc/self/task");
+
+    if (!tasks)
+        return -1;
+    for (struct dirent *task = readdir(tasks); task; task = readdir(tasks))
+        count += task->d_name[0] != '.';
+    closedir(tasks);
+    return count;
+}
+
+static int folder_of_executable(char *folder, size_t room, struct err *err)
+{
+    ssize_t size = readlink("/proc/self/exe", folder, room - 1);
+
+    if (size <= 0)
+        return err_set(err, ERR_INTERNAL, "reading /proc/self/exe: %s", strerror(errno));
+    folder[size] = 0;
+    char *slash = strrchr(folder, '/');
+    if (!slash)
+        return err_set(err, ERR_INTERNAL, "/proc/self/exe is no path");
+    *slash = 0;
+    return 0;
+}
+
+static int template_prepare(struct template *template, struct perigee_hello *hello, struct err *err)
+{
+    char folder[4096];
+
+    if (folder_of_executable(folder, sizeof folder, err) < 0)
+        return ERR_INTERNAL;
+    empty_environment();
+    force_lazy();
+    template->null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (template->null_fd < 0)
+        return err_set(err, ERR_INTERNAL, "opening /dev/null: %s", strerror(errno));
+    int r = template->runtime->prepare(folder, hello->library, sizeof hello->library, err);
+    if (r < 0)
+        return r;
+    clearenv();
+    r = sandbox_prepare(&template->sandbox, err);
+    if (r < 0)
+        return r;
+    if (thread_count() > 1)
+        return err_set(err, ERR_INTERNAL,
+                       "the runtime's library has started threads in its template");
+    if (prctl(PR_GET_TID_ADDRESS, &template->thread_id, 0, 0, 0) != 0)
+        template->thread_id = NULL;
+    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0 || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0)
+        return err_set(err, ERR_INTERNAL, "prctl: %s", strerror(errno));
+    return 0;
+}
+
+/* ---- the one command
+ * ------------------------------------------------------------------------------- */
+
+static const char *clone_fault(const struct perigee_clone *clone, size_t size, size_t fd_count)
+{
+    const char *file = clone->model_file;
+
+    if (size != sizeof *clone || clone->magic != PERIGEE_WORKER_MAGIC ||
+        clone->message != PERIGEE_CLONE || clone->version != PERIGEE_WORKER_VERSION)
+        return "it is none of this version";
+    if (clone->loops == 0 || clone->loops > PERIGEE_LOOPS_MAX || clone->lanes != 2 * clone->loops)
+        return "loops and lanes";
+    if (fd_count != PERIGEE_FD_PIPES + clone->lanes)
+        return "the number of descriptors";
+    if (clone->slots == 0 || clone->slots > PERIGEE_SLOTS_MAX || clone->slot_bytes % 4096 != 0 ||
+        clone->slot_bytes < PERIGEE_ANSWER_BYTES || clone->slot_bytes > UINT64_C(1) << 40)
+        return "slots";
+    if (clone->submission_bytes != region_submission_bytes() ||
+        clone->output_bytes != region_output_bytes(clone->slots, clone->slot_bytes) ||
+        clone->arena_bytes == 0)
+        return "the sizes of regions";
+    if (clone->threads == 0 || clone->threads > THREADS_MAX || clone->batch_max == 0 ||
+        clone->sandbox > PERIGEE_SANDBOX_REQUIRE || clone->memory_bytes_max == 0)
+        return "threads, batch, sandbox or memory";
+    if (!memchr(file, 0, sizeof clone->model_file) || file[0] == 0 || file[0] == '/' ||
+        strcmp(file, "..") == 0 || strncmp(file, "../", 3) == 0 || strstr(file, "/../"))
+        return "the model's file";
+    return NULL;
+}
+
+static pid_t clone_sibling(void)
+{
+    /* No exit signal: clone3 wants it so with CLONE_PARENT; the parent's SIGCHLD comes all the
+     * same. */
+    struct clone_args arguments = { .flags = CLONE_PARENT };
+
+    return (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
+}
+
+static void template_clone(struct template *template, const struct perigee_clone *clone,
+                           const int *fds, struct perigee_cloned *ret)
+{
+    pid_t pid = clone_sibling();
+
+    if (pid == 0) {
+        static struct replica replica;
+        if (template->thread_id)
+            *template->thread_id = gettid();
+        replica = (struct replica){
+            .runtime = template->runtime,
+            .sandbox = &template->sandbox,
+            .clone = *clone,
+            .null_fd = template->null_fd,
+        };
+        memcpy(replica.fds, fds, (PERIGEE_FD_PIPES + clone->lanes) * sizeof *fds);
+        replica_run(&replica);
+    }
+    ret->pid = pid;
+    ret->error = pid < 0 ? errno : 0;
+}
+
+/* One message and its descriptors. Returns its size, 0 at the end of the channel, -1 for nothing.
+ */
+static ssize_t receive(void *buffer, size_t room, int *fds, size_t *fd_count)
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(REPLICA_FDS_MAX * sizeof(int))];
+    } control;
+    struct iovec part = { buffer, room };
+    struct msghdr message = {
+        .msg_iov = &part,
+        .msg_iovlen = 1,
+        .msg_control = control.bytes,
+        .msg_controllen = sizeof control.bytes,
+    };
+    ssize_t size = recvmsg(PERIGEE_CHANNEL_FD, &message, MSG_CMSG_CLOEXEC);
+
+    *fd_count = 0;
+    if (size <= 0)
+        return size;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+            continue;
+        size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        memcpy(fds, CMSG_DATA(c), count * sizeof(int));
+        *fd_count = count;
+    }
+    return size;
+}
+
+static int reply(const void *message, size_t size)
+{
+    for (;;) {
+        if (send(PERIGEE_CHANNEL_FD, message, size, MSG_NOSIGNAL) == (ssize_t)size)
+            return 0;
+        if (errno != EAGAIN && errno != EINTR)
+            return -1;
+        (void)poll(&(struct pollfd){ .fd = PERIGEE_CHANNEL_FD, .events = POLLOUT }, 1, -1);
+    }
+}
+
+/* Returns false at the end of the channel. */
+static bool obey(struct template *template)
+{
+    struct perigee_clone clone = {};
+    int fds[REPLICA_FDS_MAX];
+    size_t fd_count;
+    ssize_t size = receive(&clone, sizeof clone, fds, &fd_count);
+
+    if (size < 0)
+        return errno == EAGAIN || errno == EINTR;
+    if (size == 0)
+        return false;
+
+    struct perigee_cloned cloned = {
+        .magic = PERIGEE_WORKER_MAGIC,
+        .message = PERIGEE_CLONED,
+        .replica = clone.replica,
+        .pid = -1,
+        .error = EINVAL,
+    };
+    const char *fault = clone_fault(&clone, (size_t)size, fd_count);
+    if (fault)
+        log_error("template", "a clone command was refused", LOG_S("because_of", fault));
+    else
+        template_clone(template, &clone, fds, &cloned);
+    for (size_t i = 0; i < fd_count; i++)
+        close(fds[i]);
+    return reply(&cloned, sizeof cloned) == 0;
+}
+
+int worker_main(int argc, char **argv, const struct runtime *runtime)
+{
+    static struct template template;
+    struct perigee_hello hello = {
+        .magic = PERIGEE_WORKER_MAGIC,
+        .message = PERIGEE_HELLO,
+        .version_min = PERIGEE_WORKER_VERSION,
+        .version_max = PERIGEE_WORKER_VERSION,
+    };
+    struct pollfd watched[] = {
+        { .fd = PERIGEE_CHANNEL_FD, .events = POLLIN },
+        { .fd = PERIGEE_LIFELINE_FD, .events = POLLIN },
+    };
+    struct err err = {};
+
+    (void)argv;
+    if (argc > 1 || fcntl(PERIGEE_CHANNEL_FD, F_GETFD) < 0 ||
+        fcntl(PERIGEE_LIFELINE_FD, F_GETFD) < 0) {
+        fprintf(stderr, "perigee-worker-%s is started by `perigee up`; it takes no arguments\n",
+                runtime->name);
+        return 2;
+    }
+    template.runtime = runtime;
+    (void)snprintf(hello.runtime, sizeof hello.runtime, "%s", runtime->name);
+    if (template_prepare(&template, &hello, &err) < 0) {
+        log_error("template", "cannot start", LOG_S("runtime", runtime->name),
+                  LOG_S("reason", err.message));
+        return 1;
+    }
+    if (reply(&hello, sizeof hello) < 0)
+        return 1;
+    for (;;) {
+        if (poll(watched, 2, -1) < 0 && errno != EINTR)
+            return 1;
+        if (watched[1].revents) /* nothing is ever written to the lifeline: it has ended */
+            return 0;
+        if (watched[0].revents && !obey(&template))
+            return 0;
+    }
+}
