@@ -2,10 +2,10 @@
 /*
  * gateway_metrics.h -- the region of the gateway's counters: it outlives the gateway's processes.
  *
- * The supervisor makes it and hands it to each gateway instance (writable) and the agent (read-only),
- * which prints it on the admin port. One slice of base/metrics.h for each loop and one for the main
- * thread, then a row of sums for each revision, for OIP's model statistics. Slices have one writer;
- * the revisions' rows are atomics that every loop adds to.
+ * The supervisor makes it and hands it to each gateway instance (writable) and the agent
+ * (read-only), which prints it on the admin port. One slice of base/metrics.h for each loop and one
+ * for the main thread, then a row of sums for each revision, for OIP's model statistics. Slices
+ * have one writer; the revisions' rows are atomics that every loop adds to.
  */
 #pragma once
 
@@ -85,15 +85,17 @@ METRICS_DECLARE(gateway_metrics, GATEWAY_METRICS)
 
 /* What OIP's statistics are made of. Sums of nanoseconds and counts. */
 #define GATEWAY_STATS_SUMS(X)                                                                      \
-    X(success) X(success_ns) X(fail) X(fail_ns) X(queue) X(queue_ns) X(input_ns) X(infer_ns)       \
-        X(output_ns) X(last_ms)
+    X(success)                                                                                     \
+    X(success_ns) X(fail) X(fail_ns) X(queue) X(queue_ns) X(input_ns) X(infer_ns) X(output_ns)     \
+        X(last_ms)
 
 struct gateway_stats {
     _Atomic uint64_t revision; /* uid; 0: free */
 #define GATEWAY_STATS_FIELD(name) _Atomic uint64_t name;
     GATEWAY_STATS_SUMS(GATEWAY_STATS_FIELD)
 #undef GATEWAY_STATS_FIELD
-    struct gateway_batch_stats { /* [n - 1]: requests that ran n together; the last: so many or more */
+    struct gateway_batch_stats { /* [n - 1]: requests that ran n together; the last: so many or more
+                                  */
         _Atomic uint64_t requests, input_ns, infer_ns, output_ns;
     } batches[GATEWAY_BATCH_SIZES];
 };
@@ -107,7 +109,8 @@ struct gateway_region {
 
 size_t gateway_region_bytes(void); /* what the supervisor makes */
 
-/* Writer: takes over what is there when it is of this layout, else begins anew. False: too small. */
+/* Writer: takes over what is there when it is of this layout, else begins anew. False: too small.
+ */
 bool gateway_region_attach(void *memory, size_t bytes);
 /* The writer's slice: `index` is the loop, or PERIGEE_LOOPS_MAX for the main thread. */
 void gateway_metrics_attach(struct metrics *metrics, void *region, unsigned index);

@@ -10,7 +10,8 @@
 
 #define AT(member) offsetof(struct endpoint_spec, member)
 #define LIVE(key, type, part, member, min, max, fallback, choices, help)                           \
-    { key, OPTION_##type, OPTION_##part, OPTION_LIVE, AT(member), min, max, fallback, choices, help }
+    { key, OPTION_##type, OPTION_##part, OPTION_LIVE, AT(member), min, max, fallback, choices,     \
+      help }
 #define NOT_YET(key, part, help)                                                                   \
     { key, OPTION_ANY, OPTION_##part, OPTION_NOT_YET, 0, 0, 0, NULL, NULL, help }
 #define RESERVED(key, help)                                                                        \

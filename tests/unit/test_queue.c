@@ -27,14 +27,15 @@ static _Thread_local unsigned steps_here;
 #undef atomic_fetch_sub
 #undef atomic_fetch_and
 #undef atomic_compare_exchange_weak
-#define atomic_load(p) (step(), __extension__ __atomic_load_n((p), __ATOMIC_SEQ_CST))
-#define atomic_store(p, v) (step(), __atomic_store_n((p), (v), __ATOMIC_SEQ_CST))
-#define atomic_exchange(p, v) (step(), __atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST))
-#define atomic_fetch_add(p, v) (step(), __atomic_fetch_add((p), (v), __ATOMIC_SEQ_CST))
-#define atomic_fetch_sub(p, v) (step(), __atomic_fetch_sub((p), (v), __ATOMIC_SEQ_CST))
-#define atomic_fetch_and(p, v) (step(), __atomic_fetch_and((p), (v), __ATOMIC_SEQ_CST))
+#define NOW memory_order_seq_cst
+#define atomic_load(p) (step(), atomic_load_explicit((p), NOW))
+#define atomic_store(p, v) (step(), atomic_store_explicit((p), (v), NOW))
+#define atomic_exchange(p, v) (step(), atomic_exchange_explicit((p), (v), NOW))
+#define atomic_fetch_add(p, v) (step(), atomic_fetch_add_explicit((p), (v), NOW))
+#define atomic_fetch_sub(p, v) (step(), atomic_fetch_sub_explicit((p), (v), NOW))
+#define atomic_fetch_and(p, v) (step(), atomic_fetch_and_explicit((p), (v), NOW))
 #define atomic_compare_exchange_weak(p, e, v)                                                      \
-    (step(), __atomic_compare_exchange_n((p), (e), (v), false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+    (step(), atomic_compare_exchange_strong_explicit((p), (e), (v), NOW, NOW))
 #include "replica/place.c" /* NOLINT */
 #include "gateway/queue.c" /* NOLINT */
 
@@ -86,8 +87,8 @@ static void start(struct waiter *waiter, const struct queue_grant *grant, void *
     struct side *side = data;
     struct job *job = (struct job *)(void *)waiter;
 
-    assert_true(__atomic_add_fetch(&running_now, 1, __ATOMIC_SEQ_CST) <= place.concurrency);
-    assert_false(__atomic_exchange_n(&slots_held[grant->slot], true, __ATOMIC_SEQ_CST));
+    assert_true(atomic_fetch_add_explicit(&running_now, 1, NOW) < place.concurrency);
+    assert_false(atomic_exchange_explicit(&slots_held[grant->slot], true, NOW));
     job->slot = grant->slot;
     job->waiting = false;
     side->running[side->running_count++] = job;
@@ -96,7 +97,7 @@ static void start(struct waiter *waiter, const struct queue_grant *grant, void *
 static void wake_loop(unsigned loop, void *data)
 {
     (void)data;
-    __atomic_store_n(&sides[loop].message, true, __ATOMIC_SEQ_CST);
+    atomic_store_explicit(&sides[loop].message, true, NOW);
 }
 
 static const struct queue_events events = { take, room, start, wake_loop };
@@ -107,10 +108,10 @@ static void finish(struct side *side)
     struct job *job = side->running[index];
 
     side->running[index] = side->running[--side->running_count];
-    __atomic_sub_fetch(&running_now, 1, __ATOMIC_SEQ_CST);
+    (void)atomic_fetch_sub_explicit(&running_now, 1, NOW);
     place_give(&place);
     queue_serve(&side->queue);
-    __atomic_store_n(&slots_held[job->slot], false, __ATOMIC_SEQ_CST);
+    atomic_store_explicit(&slots_held[job->slot], false, NOW);
     place_give_slot(&place, job->slot);
     queue_serve(&side->queue);
     job->done = true;
@@ -133,7 +134,7 @@ static void give_up(struct side *side)
 /* One thing that a loop may do; false: nothing is left for it to do by itself. */
 static bool act(struct side *side)
 {
-    if (__atomic_exchange_n(&side->message, false, __ATOMIC_SEQ_CST)) {
+    if (atomic_exchange_explicit(&side->message, false, NOW)) {
         queue_woken(&side->queue);
         return true;
     }
@@ -202,7 +203,7 @@ static void coroutine(void)
     /* It may still be asked to pass a wake-up on. */
     ended[current] = true;
     for (;;) {
-        if (__atomic_exchange_n(&side->message, false, __ATOMIC_SEQ_CST))
+        if (atomic_exchange_explicit(&side->message, false, NOW))
             queue_woken(&side->queue);
         step();
     }
