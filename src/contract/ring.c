@@ -155,7 +155,7 @@ uint32_t datatype_of(const char *name, size_t size)
 /* ---- tensors
  * -------------------------------------------------------------------------------------- */
 
-bool tensor_elements(const int64_t *dims, uint32_t rank, uint64_t *ret)
+bool dims_elements(const int64_t *dims, uint32_t rank, uint64_t *ret)
 {
     uint64_t product = 1;
     bool empty = false, overflow = false;
@@ -186,7 +186,7 @@ int tensor_check(const struct perigee_tensor *tensor, uint64_t room, struct err 
     if (tensor->rank > PERIGEE_RANK_MAX)
         return err_set(err, ERR_BAD_INPUT, "tensor %" PRIu32 ": rank %" PRIu32 " is above %u",
                        tensor->index, tensor->rank, PERIGEE_RANK_MAX);
-    if (!tensor_elements(tensor->dims, tensor->rank, &elements))
+    if (!dims_elements(tensor->dims, tensor->rank, &elements))
         return err_set(err, ERR_BAD_INPUT,
                        "tensor %" PRIu32 ": a dimension is negative, or their product overflows",
                        tensor->index);

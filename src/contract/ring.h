@@ -56,7 +56,7 @@ uint32_t datatype_of(const char *name, size_t size); /* 0: unknown */
  * (BYTES: inside only; its lengths are walked by who reads it.) */
 [[nodiscard]] int tensor_check(const struct perigee_tensor *tensor, uint64_t room, struct err *err);
 /* Product of the dimensions; false when it overflows or one is negative. */
-bool tensor_elements(const int64_t *dims, uint32_t rank, uint64_t *ret);
+bool dims_elements(const int64_t *dims, uint32_t rank, uint64_t *ret);
 
 /* Copies and checks the model's metadata from a replica's output region into `ret` (`room` bytes,
  * PERIGEE_MODEL_BYTES_MAX suffices): counts, ranks, datatypes, strings inside and UTF-8, names

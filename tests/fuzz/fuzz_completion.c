@@ -51,7 +51,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             continue;
         assert(tensor.offset + tensor.bytes <= room && tensor.offset <= room);
         uint64_t elements;
-        assert(tensor_elements(tensor.dims, tensor.rank, &elements));
+        assert(dims_elements(tensor.dims, tensor.rank, &elements));
         assert(elements * datatype_bytes(tensor.datatype) <= room);
     }
     return 0;

@@ -107,7 +107,7 @@ static int make_input(const struct runtime_model *model, const struct perigee_te
                 model->memory, data, tensor->bytes, tensor->dims, tensor->rank, io->element, ret),
             "", err);
     uint64_t elements = 0;
-    if (!tensor_elements(tensor->dims, tensor->rank, &elements))
+    if (!dims_elements(tensor->dims, tensor->rank, &elements))
         return err_set(err, ERR_BAD_INPUT, "input '%s' has too many elements", ERR_TEXT(io->name));
     int r = onnx_check(model,
                        model->api->CreateTensorAsOrtValue(model->allocator, tensor->dims,
@@ -164,7 +164,7 @@ static int bind_output(struct values *values, uint32_t at, struct runtime_job *j
 
     if (!output->bound || !said_shape(output, job, dims))
         return 0;
-    if (!tensor_elements(dims, output->rank, &elements) ||
+    if (!dims_elements(dims, output->rank, &elements) ||
         __builtin_mul_overflow(elements, (uint64_t)datatype_bytes(output->datatype), &bytes))
         bytes = UINT64_MAX;
     void *place = answer_place(job->answer, bytes);
@@ -208,7 +208,7 @@ static int add_strings(const struct runtime_model *model, const struct onnx_io *
     uint64_t elements = 0;
     size_t text = 0;
 
-    if (!tensor_elements(dims, rank, &elements))
+    if (!dims_elements(dims, rank, &elements))
         return err_set(err, ERR_INTERNAL, "output '%s' has an odd shape", ERR_TEXT(output->name));
     int r = onnx_check(model, model->api->GetStringTensorDataLength(value, &text), "", err);
     if (r < 0)
@@ -273,7 +273,7 @@ static int add_output(struct values *values, uint32_t at, struct runtime_job *jo
     if (datatype == PERIGEE_BYTES)
         return add_strings(model, output, values->indexes[at], value, dims, (uint32_t)rank, job,
                            err);
-    if (datatype == 0 || !tensor_elements(dims, (uint32_t)rank, &elements) ||
+    if (datatype == 0 || !dims_elements(dims, (uint32_t)rank, &elements) ||
         __builtin_mul_overflow(elements, (uint64_t)datatype_bytes(datatype), &bytes))
         return err_set(err, ERR_INTERNAL, "output '%s' has an odd type or shape",
                        ERR_TEXT(output->name));
@@ -377,7 +377,7 @@ int onnx_warm(struct runtime_model *model, struct err *err)
             inputs[i].dims[d] = io->dims[d] < 0 ? 1 : io->dims[d];
         /* A BYTES element of no bytes is a length of 0. */
         uint64_t each = io->datatype == PERIGEE_BYTES ? 4 : datatype_bytes(io->datatype);
-        if (!tensor_elements(inputs[i].dims, io->rank, &elements) ||
+        if (!dims_elements(inputs[i].dims, io->rank, &elements) ||
             __builtin_mul_overflow(elements, each, &bytes) || bytes > ZEROS_BYTES_MAX - total)
             return err_set(err, ERR_TOO_LARGE, "its inputs are too large for zeros");
         inputs[i].offset = total;
