@@ -69,6 +69,10 @@ static void escape(struct text *text, unsigned char c)
 
 void text_json_string(struct text *text, struct slice value)
 {
+    if (value.size == 0) { /* its data may be NULL */
+        TEXT_LITERAL(text, "\"\"");
+        return;
+    }
     text_char(text, '"');
     for (size_t i = 0, plain = 0; i <= value.size; i++) {
         unsigned char c = i < value.size ? (unsigned char)value.data[i] : 0;
