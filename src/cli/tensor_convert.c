@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "cli/tensor_file.h"
+#include "contract/ring.h"
+#include "proto/tensor.h"
+
+/* A number on its way from one datatype to another: integers stay exact. */
+struct number {
+    bool real;
+    bool negative; /* of an integer; `natural` is its magnitude */
+    uint64_t natural;
+    double value;
+};
+
+static struct number integer(int64_t value)
+{
+    return (struct number){ .negative = value < 0,
+                            .natural = value < 0 ? 0 - (uint64_t)value : (uint64_t)value };
+}
+
+#define READ(type)                                                                                 \
+    ({                                                                                             \
+        type read_;                                                                                \
+        memcpy(&read_, from, sizeof read_);                                                        \
+        read_;                                                                                     \
+    })
+
+static struct number number_read(uint32_t datatype, const char *from)
+{
+    switch (datatype) {
+    case PERIGEE_BOOL:
+    case PERIGEE_UINT8:
+        return (struct number){ .natural = READ(uint8_t) };
+    case PERIGEE_UINT16:
+        return (struct number){ .natural = READ(uint16_t) };
+    case PERIGEE_UINT32:
+        return (struct number){ .natural = READ(uint32_t) };
+    case PERIGEE_UINT64:
+        return (struct number){ .natural = READ(uint64_t) };
+    case PERIGEE_INT8:
+        return integer(READ(int8_t));
+    case PERIGEE_INT16:
+        return integer(READ(int16_t));
+    case PERIGEE_INT32:
+        return integer(READ(int32_t));
+    case PERIGEE_INT64:
+        return integer(READ(int64_t));
+    case PERIGEE_FP16:
+        return (struct number){ .real = true, .value = (double)fp16_to_float(READ(uint16_t)) };
+    case PERIGEE_BF16:
+        return (struct number){ .real = true, .value = (double)bf16_to_float(READ(uint16_t)) };
+    case PERIGEE_FP32:
+        return (struct number){ .real = true, .value = (double)READ(float) };
+    default:
+        return (struct number){ .real = true, .value = READ(double) };
+    }
+}
+
+static double number_double(struct number n)
+{
+    if (n.real)
+        return n.value;
+    return n.negative ? -(double)n.natural : (double)n.natural;
+}
+
+/* Into `bits` wide integers; false: not a whole number, or out of range. */
+static bool integer_write(struct number n, unsigned bits, bool is_signed, char *to)
+{
+    if (n.real) {
+        if (n.value != trunc(n.value) || fabs(n.value) >= 0x1p64)
+            return false;
+        n = (struct number){ .negative = n.value < 0, .natural = (uint64_t)fabs(n.value) };
+    }
+    uint64_t highest = bits == 64 ? UINT64_MAX : (UINT64_C(1) << bits) - 1;
+    if (is_signed)
+        highest >>= 1;
+    uint64_t bound = n.negative ? (is_signed ? highest + 1 : 0) : highest;
+    if (n.natural > bound)
+        return false;
+    uint64_t word = n.negative ? 0 - n.natural : n.natural;
+    memcpy(to, &word, bits / 8); /* little endian, as all the machines we build for */
+    return true;
+}
+
+static bool number_write(uint32_t datatype, struct number n, char *to)
+{
+    uint16_t half;
+    float single;
+    double value = number_double(n);
+    switch (datatype) {
+    case PERIGEE_BOOL:
+        *to = value != 0;
+        return true;
+    case PERIGEE_UINT8:
+    case PERIGEE_UINT16:
+    case PERIGEE_UINT32:
+    case PERIGEE_UINT64:
+        return integer_write(n, (unsigned)datatype_bytes(datatype) * 8, false, to);
+    case PERIGEE_INT8:
+    case PERIGEE_INT16:
+    case PERIGEE_INT32:
+    case PERIGEE_INT64:
+        return integer_write(n, (unsigned)datatype_bytes(datatype) * 8, true, to);
+    case PERIGEE_FP16:
+        half = fp16_of_double(value);
+        memcpy(to, &half, 2);
+        return true;
+    case PERIGEE_BF16:
+        half = bf16_of_double(value);
+        memcpy(to, &half, 2);
+        return true;
+    case PERIGEE_FP32:
+        single = (float)value;
+        memcpy(to, &single, 4);
+        return true;
+    default:
+        memcpy(to, &value, 8);
+        return true;
+    }
+}
+
+int tensor_convert(struct arena *arena, struct tensor_file *tensor, uint32_t datatype,
+                   struct err *err)
+{
+    size_t from = datatype_bytes(tensor->datatype), to = datatype_bytes(datatype);
+    if (tensor->datatype == datatype)
+        return 0;
+    if (from == 0 || to == 0)
+        return err_set(err, ERR_BAD_INPUT, "%s cannot become %s", datatype_name(tensor->datatype),
+                       datatype_name(datatype));
+    size_t count = tensor->data.size / from;
+    char *data = arena_calloc(arena, count ? count : 1, to);
+    for (size_t i = 0; i < count; i++) {
+        struct number n = number_read(tensor->datatype, tensor->data.data + i * from);
+        if (!number_write(datatype, n, data + i * to))
+            return err_set(err, ERR_BAD_INPUT, "element %zu (%g) is no %s", i, number_double(n),
+                           datatype_name(datatype));
+    }
+    tensor->datatype = datatype;
+    tensor->data = (struct slice){ data, count * to };
+    return 0;
+}
+
+static bool dims_match(const int64_t *have, const int64_t *want, uint32_t rank)
+{
+    for (uint32_t i = 0; i < rank; i++)
+        if (want[i] >= 0 && want[i] != have[i])
+            return false;
+    return true;
+}
+
+int tensor_fit(struct tensor_file *tensor, const struct tensor_file *want, struct err *err)
+{
+    uint64_t elements, known = 1;
+    uint32_t unknown = 0, unknown_at = 0;
+    if (tensor->rank == want->rank && dims_match(tensor->dims, want->dims, want->rank))
+        return 0;
+    if (tensor->rank + 1 == want->rank && (want->dims[0] == 1 || want->dims[0] < 0) &&
+        dims_match(tensor->dims, want->dims + 1, tensor->rank)) { /* one of a batch */
+        memmove(tensor->dims + 1, tensor->dims, tensor->rank * sizeof *tensor->dims);
+        tensor->dims[0] = 1;
+        tensor->rank++;
+        return 0;
+    }
+    /* The same elements in another shape, with at most one dimension left open. */
+    if (!tensor_elements(tensor->dims, tensor->rank, &elements))
+        return err_set(err, ERR_BAD_INPUT, "the shape is absurd");
+    for (uint32_t i = 0; i < want->rank; i++) {
+        if (want->dims[i] < 0) {
+            unknown++;
+            unknown_at = i;
+        } else if (__builtin_mul_overflow(known, (uint64_t)want->dims[i], &known)) {
+            known = 0;
+        }
+    }
+    if (unknown > 1 || known == 0 || elements % known != 0 || (unknown == 0 && elements != known))
+        return err_set(err, ERR_BAD_INPUT, "%llu elements do not fit the input's shape",
+                       (unsigned long long)elements);
+    tensor->rank = want->rank;
+    memcpy(tensor->dims, want->dims, sizeof tensor->dims);
+    if (unknown)
+        tensor->dims[unknown_at] = (int64_t)(elements / known);
+    return 0;
+}
+
+const char *tensor_words(struct arena *arena, const struct tensor_file *tensor)
+{
+    char *text = arena_format(arena, "%s [", datatype_name(tensor->datatype));
+    for (uint32_t i = 0; i < tensor->rank; i++)
+        text = arena_format(arena, "%s%s%lld", text, i ? "," : "", (long long)tensor->dims[i]);
+    return arena_format(arena, "%s]", text);
+}

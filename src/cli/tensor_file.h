@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * tensor_file.h -- files that people have, as tensors that a model takes: .npy, .npz, pictures.
+ *
+ * Everything here reads outside bytes: sizes are bounded before anything is allocated for them, and
+ * errors say what is wrong with the file. Tensors lie in the arena, row-major, little endian, BYTES as
+ * in the protocol's binary form.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <perigee/worker.h>
+
+#include "base/slice.h"
+
+struct arena;
+struct err;
+
+#define TENSOR_FILE_BYTES_MAX (UINT64_C(1) << 30)
+
+struct tensor_file {
+    uint32_t datatype; /* enum perigee_datatype */
+    uint32_t rank;
+    int64_t dims[PERIGEE_RANK_MAX];
+    struct slice data;
+};
+
+/* NumPy's format 1 to 3 (numpy.lib.format): numbers, booleans, S and U strings. */
+[[nodiscard]] int npy_read(struct arena *arena, struct slice file, struct tensor_file *ret,
+                           struct err *err);
+/* A member of a .npz: `name`, or the only one when it is empty. */
+[[nodiscard]] int npz_read(struct arena *arena, struct slice file, struct slice name,
+                           struct tensor_file *ret, struct err *err);
+
+/* How pixels become numbers (interfaces.md 10). */
+struct image_spec {
+    uint32_t width, height, channels; /* channels 1: gray, 3: RGB */
+    enum { IMAGE_FLAT, IMAGE_HWC, IMAGE_CHW } layout;
+    double low, high;                 /* of black and white */
+    bool invert;                      /* black becomes high */
+};
+/* The model's property perigee.image.<input>: JSON. */
+[[nodiscard]] int image_spec_parse_json(struct arena *arena, struct slice json,
+                                        struct image_spec *ret, struct err *err);
+/* "8x8,gray,flat,0:16,invert" */
+[[nodiscard]] int image_spec_parse(struct slice text, struct image_spec *ret, struct err *err);
+/* From the shape alone: [.., C, H, W] or [.., H, W, C] with C 1 or 3; 0 to 1 for floats, else 0 to 255. */
+[[nodiscard]] int image_spec_guess(const struct tensor_file *want, struct image_spec *ret,
+                                   struct err *err);
+
+/* 8-bit pixels, RGB; transparent ones on white. */
+struct image {
+    uint32_t width, height;
+    const uint8_t *rgb;
+};
+[[nodiscard]] int image_decode(struct arena *arena, struct slice file, struct image *ret,
+                               struct err *err); /* PNG or JPEG by its first bytes */
+/* Resized by area averaging, as FP32, with the shape the layout has (a batch of 1 in front). */
+[[nodiscard]] int image_tensor(struct arena *arena, const struct image *image,
+                               const struct image_spec *spec, struct tensor_file *ret,
+                               struct err *err);
+
+/* Numbers to another datatype; out of range is an error with the index. The shape becomes `want`'s
+ * when the elements fit: -1 dimensions filled in, a batch of 1 put in front. */
+[[nodiscard]] int tensor_convert(struct arena *arena, struct tensor_file *tensor, uint32_t datatype,
+                                 struct err *err);
+[[nodiscard]] int tensor_fit(struct tensor_file *tensor, const struct tensor_file *want,
+                             struct err *err);
+/* "FP32 [1,64]" */
+const char *tensor_words(struct arena *arena, const struct tensor_file *tensor);
