@@ -2,12 +2,13 @@
 /*
  * Pictures as tensors: libpng and libjpeg-turbo decode, area averaging resizes.
  */
-#include <jpeglib.h>
 #include <math.h>
 #include <png.h>
 #include <setjmp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <jpeglib.h> /* after stdio.h */
 
 #include "base/arena.h"
 #include "base/err.h"
@@ -118,18 +119,18 @@ int image_spec_parse(struct slice text, struct image_spec *ret, struct err *err)
 
 int image_spec_guess(const struct tensor_file *want, struct image_spec *ret, struct err *err)
 {
-    const int64_t *d = want->dims + (want->rank - 3);
-    bool floats = want->datatype == PERIGEE_FP32 || want->datatype == PERIGEE_FP16 ||
-                  want->datatype == PERIGEE_FP64 || want->datatype == PERIGEE_BF16;
+    const int64_t *d = want->shape.dims + (want->shape.rank - 3);
+    bool floats = want->datatype == TENSOR_FP32 || want->datatype == TENSOR_FP16 ||
+                  want->datatype == TENSOR_FP64 || want->datatype == TENSOR_BF16;
     *ret = (struct image_spec){ .high = floats ? 1 : 255 };
-    if (want->rank >= 3 && (d[0] == 1 || d[0] == 3) && d[1] > 0 && d[2] > 0) {
+    if (want->shape.rank >= 3 && (d[0] == 1 || d[0] == 3) && d[1] > 0 && d[2] > 0) {
         ret->layout = IMAGE_CHW;
         ret->channels = (uint32_t)d[0];
         ret->height = d[1] > MODEL_SIDE_MAX ? 0 : (uint32_t)d[1];
         ret->width = d[2] > MODEL_SIDE_MAX ? 0 : (uint32_t)d[2];
         return spec_check(ret, err);
     }
-    if (want->rank >= 3 && (d[2] == 1 || d[2] == 3) && d[0] > 0 && d[1] > 0) {
+    if (want->shape.rank >= 3 && (d[2] == 1 || d[2] == 3) && d[0] > 0 && d[1] > 0) {
         ret->layout = IMAGE_HWC;
         ret->channels = (uint32_t)d[2];
         ret->height = d[0] > MODEL_SIDE_MAX ? 0 : (uint32_t)d[0];
@@ -255,14 +256,14 @@ static void area_mean(const struct image *image, double x0, double x1, double y0
 static void shape_set(const struct image_spec *spec, struct tensor_file *ret)
 {
     int64_t h = spec->height, w = spec->width, c = spec->channels;
-    *ret = (struct tensor_file){ .datatype = PERIGEE_FP32, .rank = 4, .dims = { 1, h, w, c } };
+    *ret = (struct tensor_file){ .datatype = TENSOR_FP32, .shape = { 4, { 1, h, w, c } } };
     if (spec->layout == IMAGE_CHW) {
-        ret->dims[1] = c;
-        ret->dims[2] = h;
-        ret->dims[3] = w;
+        ret->shape.dims[1] = c;
+        ret->shape.dims[2] = h;
+        ret->shape.dims[3] = w;
     } else if (spec->layout == IMAGE_FLAT) {
-        ret->rank = 2;
-        ret->dims[1] = h * w * c;
+        ret->shape.rank = 2;
+        ret->shape.dims[1] = h * w * c;
     }
 }
 

@@ -9,7 +9,7 @@
 #include "base/arena.h"
 #include "base/err.h"
 #include "cli/tensor_file.h"
-#include "contract/ring.h"
+#include "proto/tensor.h"
 
 /* ---- the header ---------------------------------------------------------------------------------- */
 
@@ -67,39 +67,39 @@ static int shape_parse(struct slice text, struct tensor_file *ret, uint64_t *ret
         if (!slice_u64(word, &dim) || dim > INT64_MAX)
             return err_set(err, ERR_BAD_INPUT, "the .npy shape has the dimension '%s'",
                            ERR_SLICE(word));
-        if (ret->rank == PERIGEE_RANK_MAX)
-            return err_set(err, ERR_BAD_INPUT, "more than %u dimensions", PERIGEE_RANK_MAX);
-        ret->dims[ret->rank++] = (int64_t)dim;
+        if (ret->shape.rank == TENSOR_RANK_MAX)
+            return err_set(err, ERR_BAD_INPUT, "more than %u dimensions", TENSOR_RANK_MAX);
+        ret->shape.dims[ret->shape.rank++] = (int64_t)dim;
     }
-    if (!tensor_elements(ret->dims, ret->rank, ret_elements))
+    if (!tensor_elements(&ret->shape, ret_elements))
         return err_set(err, ERR_TOO_LARGE, "the .npy shape is absurdly large");
     return 0;
 }
 
 /* ---- elements ------------------------------------------------------------------------------------ */
 
-static uint32_t datatype_of_descr(struct slice descr, size_t *ret_bytes)
+static enum tensor_type datatype_of_descr(struct slice descr, size_t *ret_bytes)
 {
     static const struct {
         const char *descr;
-        uint32_t datatype;
+        enum tensor_type datatype;
     } rows[] = {
-        { "b1", PERIGEE_BOOL },   { "u1", PERIGEE_UINT8 },  { "u2", PERIGEE_UINT16 },
-        { "u4", PERIGEE_UINT32 }, { "u8", PERIGEE_UINT64 }, { "i1", PERIGEE_INT8 },
-        { "i2", PERIGEE_INT16 },  { "i4", PERIGEE_INT32 },  { "i8", PERIGEE_INT64 },
-        { "f2", PERIGEE_FP16 },   { "f4", PERIGEE_FP32 },   { "f8", PERIGEE_FP64 },
+        { "b1", TENSOR_BOOL },   { "u1", TENSOR_UINT8 },  { "u2", TENSOR_UINT16 },
+        { "u4", TENSOR_UINT32 }, { "u8", TENSOR_UINT64 }, { "i1", TENSOR_INT8 },
+        { "i2", TENSOR_INT16 },  { "i4", TENSOR_INT32 },  { "i8", TENSOR_INT64 },
+        { "f2", TENSOR_FP16 },   { "f4", TENSOR_FP32 },   { "f8", TENSOR_FP64 },
     };
     struct slice kind = { descr.data + 1, descr.size - 1 };
     uint64_t width;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         if (slice_is(kind, rows[i].descr)) {
-            *ret_bytes = datatype_bytes(rows[i].datatype);
+            *ret_bytes = tensor_type_bytes(rows[i].datatype);
             return rows[i].datatype;
         }
     if (kind.size > 1 && (kind.data[0] == 'S' || kind.data[0] == 'U') &&
         slice_u64((struct slice){ kind.data + 1, kind.size - 1 }, &width) && width < 1 << 20) {
         *ret_bytes = kind.data[0] == 'U' ? (size_t)width * 4 : (size_t)width;
-        return PERIGEE_BYTES;
+        return TENSOR_BYTES;
     }
     return 0;
 }
@@ -170,7 +170,7 @@ static struct slice strings_read(struct arena *arena, struct slice data, size_t 
 
 int npy_read(struct arena *arena, struct slice file, struct tensor_file *ret, struct err *err)
 {
-    struct header header;
+    struct header header = {};
     uint64_t elements, all;
     size_t width = 0, head = 10;
     if (file.size < 12 || memcmp(file.data, "\x93NUMPY", 6) != 0)
@@ -194,7 +194,7 @@ int npy_read(struct arena *arena, struct slice file, struct tensor_file *ret, st
     if (!ret->datatype)
         return err_set(err, ERR_BAD_INPUT, "arrays of datatype '%s' cannot be sent",
                        ERR_SLICE(header.descr));
-    if (header.fortran && ret->rank > 1)
+    if (header.fortran && ret->shape.rank > 1)
         return err_set(err, ERR_BAD_INPUT, "the array is in Fortran order; save "
                                            "numpy.ascontiguousarray(array) instead");
     struct slice data = { file.data + head + header_bytes, file.size - head - header_bytes };
@@ -205,7 +205,7 @@ int npy_read(struct arena *arena, struct slice file, struct tensor_file *ret, st
     struct slice copy = arena_copy(arena, data);
     if (header.descr.data[0] == '>')
         swap_bytes((char *)copy.data, copy.size, wide ? 4 : width ? width : 1);
-    ret->data = ret->datatype == PERIGEE_BYTES ? strings_read(arena, copy, width, wide, elements)
+    ret->data = ret->datatype == TENSOR_BYTES ? strings_read(arena, copy, width, wide, elements)
                                                : copy;
     return 0;
 }

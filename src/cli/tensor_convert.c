@@ -5,20 +5,20 @@
 #include "base/arena.h"
 #include "base/err.h"
 #include "cli/tensor_file.h"
-#include "contract/ring.h"
+#include "proto/number.h"
 #include "proto/tensor.h"
 
 /* A number on its way from one datatype to another: integers stay exact. */
-struct number {
+struct element {
     bool real;
     bool negative; /* of an integer; `natural` is its magnitude */
     uint64_t natural;
     double value;
 };
 
-static struct number integer(int64_t value)
+static struct element integer(int64_t value)
 {
-    return (struct number){ .negative = value < 0,
+    return (struct element){ .negative = value < 0,
                             .natural = value < 0 ? 0 - (uint64_t)value : (uint64_t)value };
 }
 
@@ -29,38 +29,38 @@ static struct number integer(int64_t value)
         read_;                                                                                     \
     })
 
-static struct number number_read(uint32_t datatype, const char *from)
+static struct element element_read(enum tensor_type datatype, const char *from)
 {
     switch (datatype) {
-    case PERIGEE_BOOL:
-    case PERIGEE_UINT8:
-        return (struct number){ .natural = READ(uint8_t) };
-    case PERIGEE_UINT16:
-        return (struct number){ .natural = READ(uint16_t) };
-    case PERIGEE_UINT32:
-        return (struct number){ .natural = READ(uint32_t) };
-    case PERIGEE_UINT64:
-        return (struct number){ .natural = READ(uint64_t) };
-    case PERIGEE_INT8:
+    case TENSOR_BOOL:
+    case TENSOR_UINT8:
+        return (struct element){ .natural = READ(uint8_t) };
+    case TENSOR_UINT16:
+        return (struct element){ .natural = READ(uint16_t) };
+    case TENSOR_UINT32:
+        return (struct element){ .natural = READ(uint32_t) };
+    case TENSOR_UINT64:
+        return (struct element){ .natural = READ(uint64_t) };
+    case TENSOR_INT8:
         return integer(READ(int8_t));
-    case PERIGEE_INT16:
+    case TENSOR_INT16:
         return integer(READ(int16_t));
-    case PERIGEE_INT32:
+    case TENSOR_INT32:
         return integer(READ(int32_t));
-    case PERIGEE_INT64:
+    case TENSOR_INT64:
         return integer(READ(int64_t));
-    case PERIGEE_FP16:
-        return (struct number){ .real = true, .value = (double)fp16_to_float(READ(uint16_t)) };
-    case PERIGEE_BF16:
-        return (struct number){ .real = true, .value = (double)bf16_to_float(READ(uint16_t)) };
-    case PERIGEE_FP32:
-        return (struct number){ .real = true, .value = (double)READ(float) };
+    case TENSOR_FP16:
+        return (struct element){ .real = true, .value = (double)number_from_fp16(READ(uint16_t)) };
+    case TENSOR_BF16:
+        return (struct element){ .real = true, .value = (double)number_from_bf16(READ(uint16_t)) };
+    case TENSOR_FP32:
+        return (struct element){ .real = true, .value = (double)READ(float) };
     default:
-        return (struct number){ .real = true, .value = READ(double) };
+        return (struct element){ .real = true, .value = READ(double) };
     }
 }
 
-static double number_double(struct number n)
+static double element_double(struct element n)
 {
     if (n.real)
         return n.value;
@@ -68,12 +68,12 @@ static double number_double(struct number n)
 }
 
 /* Into `bits` wide integers; false: not a whole number, or out of range. */
-static bool integer_write(struct number n, unsigned bits, bool is_signed, char *to)
+static bool integer_write(struct element n, unsigned bits, bool is_signed, char *to)
 {
     if (n.real) {
         if (n.value != trunc(n.value) || fabs(n.value) >= 0x1p64)
             return false;
-        n = (struct number){ .negative = n.value < 0, .natural = (uint64_t)fabs(n.value) };
+        n = (struct element){ .negative = n.value < 0, .natural = (uint64_t)fabs(n.value) };
     }
     uint64_t highest = bits == 64 ? UINT64_MAX : (UINT64_C(1) << bits) - 1;
     if (is_signed)
@@ -86,34 +86,34 @@ static bool integer_write(struct number n, unsigned bits, bool is_signed, char *
     return true;
 }
 
-static bool number_write(uint32_t datatype, struct number n, char *to)
+static bool element_write(enum tensor_type datatype, struct element n, char *to)
 {
     uint16_t half;
     float single;
-    double value = number_double(n);
+    double value = element_double(n);
     switch (datatype) {
-    case PERIGEE_BOOL:
+    case TENSOR_BOOL:
         *to = value != 0;
         return true;
-    case PERIGEE_UINT8:
-    case PERIGEE_UINT16:
-    case PERIGEE_UINT32:
-    case PERIGEE_UINT64:
-        return integer_write(n, (unsigned)datatype_bytes(datatype) * 8, false, to);
-    case PERIGEE_INT8:
-    case PERIGEE_INT16:
-    case PERIGEE_INT32:
-    case PERIGEE_INT64:
-        return integer_write(n, (unsigned)datatype_bytes(datatype) * 8, true, to);
-    case PERIGEE_FP16:
-        half = fp16_of_double(value);
+    case TENSOR_UINT8:
+    case TENSOR_UINT16:
+    case TENSOR_UINT32:
+    case TENSOR_UINT64:
+        return integer_write(n, (unsigned)tensor_type_bytes(datatype) * 8, false, to);
+    case TENSOR_INT8:
+    case TENSOR_INT16:
+    case TENSOR_INT32:
+    case TENSOR_INT64:
+        return integer_write(n, (unsigned)tensor_type_bytes(datatype) * 8, true, to);
+    case TENSOR_FP16:
+        half = number_to_fp16(value);
         memcpy(to, &half, 2);
         return true;
-    case PERIGEE_BF16:
-        half = bf16_of_double(value);
+    case TENSOR_BF16:
+        half = number_to_bf16(value);
         memcpy(to, &half, 2);
         return true;
-    case PERIGEE_FP32:
+    case TENSOR_FP32:
         single = (float)value;
         memcpy(to, &single, 4);
         return true;
@@ -123,22 +123,22 @@ static bool number_write(uint32_t datatype, struct number n, char *to)
     }
 }
 
-int tensor_convert(struct arena *arena, struct tensor_file *tensor, uint32_t datatype,
+int tensor_convert(struct arena *arena, struct tensor_file *tensor, enum tensor_type datatype,
                    struct err *err)
 {
-    size_t from = datatype_bytes(tensor->datatype), to = datatype_bytes(datatype);
+    size_t from = tensor_type_bytes(tensor->datatype), to = tensor_type_bytes(datatype);
     if (tensor->datatype == datatype)
         return 0;
     if (from == 0 || to == 0)
-        return err_set(err, ERR_BAD_INPUT, "%s cannot become %s", datatype_name(tensor->datatype),
-                       datatype_name(datatype));
+        return err_set(err, ERR_BAD_INPUT, "%s cannot become %s", tensor_type_name(tensor->datatype),
+                       tensor_type_name(datatype));
     size_t count = tensor->data.size / from;
     char *data = arena_calloc(arena, count ? count : 1, to);
     for (size_t i = 0; i < count; i++) {
-        struct number n = number_read(tensor->datatype, tensor->data.data + i * from);
-        if (!number_write(datatype, n, data + i * to))
-            return err_set(err, ERR_BAD_INPUT, "element %zu (%g) is no %s", i, number_double(n),
-                           datatype_name(datatype));
+        struct element n = element_read(tensor->datatype, tensor->data.data + i * from);
+        if (!element_write(datatype, n, data + i * to))
+            return err_set(err, ERR_BAD_INPUT, "element %zu (%g) is no %s", i, element_double(n),
+                           tensor_type_name(datatype));
     }
     tensor->datatype = datatype;
     tensor->data = (struct slice){ data, count * to };
@@ -157,40 +157,40 @@ int tensor_fit(struct tensor_file *tensor, const struct tensor_file *want, struc
 {
     uint64_t elements, known = 1;
     uint32_t unknown = 0, unknown_at = 0;
-    if (tensor->rank == want->rank && dims_match(tensor->dims, want->dims, want->rank))
+    if (tensor->shape.rank == want->shape.rank && dims_match(tensor->shape.dims, want->shape.dims, want->shape.rank))
         return 0;
-    if (tensor->rank + 1 == want->rank && (want->dims[0] == 1 || want->dims[0] < 0) &&
-        dims_match(tensor->dims, want->dims + 1, tensor->rank)) { /* one of a batch */
-        memmove(tensor->dims + 1, tensor->dims, tensor->rank * sizeof *tensor->dims);
-        tensor->dims[0] = 1;
-        tensor->rank++;
+    if (tensor->shape.rank + 1 == want->shape.rank && (want->shape.dims[0] == 1 || want->shape.dims[0] < 0) &&
+        dims_match(tensor->shape.dims, want->shape.dims + 1, tensor->shape.rank)) { /* one of a batch */
+        memmove(tensor->shape.dims + 1, tensor->shape.dims, tensor->shape.rank * sizeof *tensor->shape.dims);
+        tensor->shape.dims[0] = 1;
+        tensor->shape.rank++;
         return 0;
     }
     /* The same elements in another shape, with at most one dimension left open. */
-    if (!tensor_elements(tensor->dims, tensor->rank, &elements))
+    if (!tensor_elements(&tensor->shape, &elements))
         return err_set(err, ERR_BAD_INPUT, "the shape is absurd");
-    for (uint32_t i = 0; i < want->rank; i++) {
-        if (want->dims[i] < 0) {
+    for (uint32_t i = 0; i < want->shape.rank; i++) {
+        if (want->shape.dims[i] < 0) {
             unknown++;
             unknown_at = i;
-        } else if (__builtin_mul_overflow(known, (uint64_t)want->dims[i], &known)) {
+        } else if (__builtin_mul_overflow(known, (uint64_t)want->shape.dims[i], &known)) {
             known = 0;
         }
     }
     if (unknown > 1 || known == 0 || elements % known != 0 || (unknown == 0 && elements != known))
         return err_set(err, ERR_BAD_INPUT, "%llu elements do not fit the input's shape",
                        (unsigned long long)elements);
-    tensor->rank = want->rank;
-    memcpy(tensor->dims, want->dims, sizeof tensor->dims);
+    tensor->shape.rank = want->shape.rank;
+    memcpy(tensor->shape.dims, want->shape.dims, sizeof tensor->shape.dims);
     if (unknown)
-        tensor->dims[unknown_at] = (int64_t)(elements / known);
+        tensor->shape.dims[unknown_at] = (int64_t)(elements / known);
     return 0;
 }
 
 const char *tensor_words(struct arena *arena, const struct tensor_file *tensor)
 {
-    char *text = arena_format(arena, "%s [", datatype_name(tensor->datatype));
-    for (uint32_t i = 0; i < tensor->rank; i++)
-        text = arena_format(arena, "%s%s%lld", text, i ? "," : "", (long long)tensor->dims[i]);
+    char *text = arena_format(arena, "%s [", tensor_type_name(tensor->datatype));
+    for (uint32_t i = 0; i < tensor->shape.rank; i++)
+        text = arena_format(arena, "%s%s%lld", text, i ? "," : "", (long long)tensor->shape.dims[i]);
     return arena_format(arena, "%s]", text);
 }

@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <perigee/worker.h>
+#include "proto/tensor.h"
 
 #include "base/slice.h"
 
@@ -22,9 +22,8 @@ struct err;
 #define TENSOR_FILE_BYTES_MAX (UINT64_C(1) << 30)
 
 struct tensor_file {
-    uint32_t datatype; /* enum perigee_datatype */
-    uint32_t rank;
-    int64_t dims[PERIGEE_RANK_MAX];
+    enum tensor_type datatype;
+    struct tensor_shape shape;
     struct slice data;
 };
 
@@ -65,7 +64,7 @@ struct image {
 
 /* Numbers to another datatype; out of range is an error with the index. The shape becomes `want`'s
  * when the elements fit: -1 dimensions filled in, a batch of 1 put in front. */
-[[nodiscard]] int tensor_convert(struct arena *arena, struct tensor_file *tensor, uint32_t datatype,
+[[nodiscard]] int tensor_convert(struct arena *arena, struct tensor_file *tensor, enum tensor_type datatype,
                                  struct err *err);
 [[nodiscard]] int tensor_fit(struct tensor_file *tensor, const struct tensor_file *want,
                              struct err *err);

@@ -1,0 +1,470 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * infer: files in, a readable answer out. Inputs go in the protocol's binary form (JSON ones as
+ * they are), answers come back as JSON.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/arena.h"
+#include "base/auto.h"
+#include "base/err.h"
+#include "cli/cli.h"
+#include "cli/commands.h"
+#include "cli/tensor_file.h"
+#include "cli/view.h"
+#include "http/fetch.h"
+#include "spec/units.h"
+#include "sys/env_linux.h"
+
+enum { INPUTS_MAX = 64, JSON_BYTES_MAX = 16 << 20, INFER_TIMEOUT_MS = 3'600'000 };
+
+struct input {
+    struct slice name;
+    struct tensor_file tensor; /* data empty: */
+    struct slice json;         /* this instead, as written */
+};
+
+struct infer {
+    struct cli *cli;
+    const char *name, *gateway;
+    const char *endpoint_header;
+    yyjson_val *metadata;   /* OIP's, of the model */
+    yyjson_val *properties; /* the model's own, from control; or NULL */
+    struct input inputs[INPUTS_MAX];
+    size_t input_count;
+};
+
+/* ---- asking the gateway -------------------------------------------------------------------------- */
+
+static int gateway_error(const struct fetch_answer *answer, yyjson_val *json, struct err *err)
+{
+    struct slice text = view_text(json, "error"), name = fetch_header_get(answer, "Perigee-Error");
+    enum err_code code = ERR_INTERNAL;
+    for (int i = 0; i < ERR_COUNT; i++)
+        if (slice_is(name, err_info(-1 - i)->name))
+            code = -1 - i;
+    if (text.size == 0)
+        text = SLICE("no reason given");
+    return err_set(err, code, "%.*s", (int)(text.size < 450 ? text.size : 450), text.data);
+}
+
+static int ask(struct infer *infer, struct fetch_request *request, struct fetch_answer *answer,
+               yyjson_val **ret_json, struct err *err)
+{
+    const struct json_limits limits = { .bytes_max = 1 << 30, .memory_max = (size_t)8 << 30 };
+    int r = fetch(infer->cli->arena, request, answer, err);
+    if (r < 0)
+        return err_wrap(err, "gateway");
+    *ret_json = NULL;
+    struct err bad = {};
+    if (answer->body.size &&
+        json_parse(infer->cli->arena, answer->body, &limits, ret_json, &bad) < 0 &&
+        answer->status < 400)
+        return err_set(err, ERR_INTERNAL, "the gateway's answer cannot be read: %s", bad.message);
+    return answer->status >= 400 ? gateway_error(answer, *ret_json, err) : 0;
+}
+
+static int metadata_get(struct infer *infer, struct err *err)
+{
+    struct cli *cli = infer->cli;
+    struct fetch_answer answer;
+    const char *revision = cli_option_value(cli, "--revision");
+    const char *headers[] = { infer->endpoint_header, NULL };
+    struct fetch_request request = {
+        .method = "GET",
+        .url = arena_format(cli->arena, "%s/v2/models/%s%s%s", infer->gateway, infer->name,
+                            revision ? "/versions/" : "", revision ? revision : ""),
+        .headers = headers,
+        .body_fd = -1,
+        .timeout_ms = INFER_TIMEOUT_MS,
+    };
+    return ask(infer, &request, &answer, &infer->metadata, err);
+}
+
+/* The properties are a help, not a need: without control a picture wants --image. */
+static void properties_get(struct infer *infer)
+{
+    struct control_answer answer;
+    struct err ignored;
+    const char *path = control_endpoint_path(infer->cli, infer->name, "");
+    if (!cli_option_value(infer->cli, "--url") &&
+        control_call(infer->cli, &CONTROL_REQUEST(.method = "GET", .path = path), &answer,
+                     &ignored) == 0)
+        infer->properties = json_member(json_member(answer.json, "model"), "properties");
+}
+
+/* ---- inputs -------------------------------------------------------------------------------------- */
+
+static bool want_find(struct infer *infer, struct slice name, struct tensor_file *ret)
+{
+    size_t index, count, d, dims;
+    yyjson_val *item, *dim;
+    yyjson_arr_foreach(json_member(infer->metadata, "inputs"), index, count, item)
+    {
+        if (!slice_equal(view_text(item, "name"), name))
+            continue;
+        *ret = (struct tensor_file){ .datatype = tensor_type_of(view_text(item, "datatype")) };
+        yyjson_arr_foreach(json_member(item, "shape"), d, dims, dim)
+        {
+            if (ret->shape.rank < TENSOR_RANK_MAX)
+                ret->shape.dims[ret->shape.rank++] = yyjson_get_sint(dim);
+        }
+        return true;
+    }
+    return false;
+}
+
+static const char *input_names(struct infer *infer)
+{
+    const char *text = "";
+    size_t index, count;
+    yyjson_val *item;
+    yyjson_arr_foreach(json_member(infer->metadata, "inputs"), index, count, item)
+        text = arena_format(infer->cli->arena, "%s%s%.*s", text, index ? ", " : "",
+                            SLICE_FMT(view_text(item, "name")));
+    return text;
+}
+
+static int picture_read(struct infer *infer, struct slice file, struct slice name,
+                        const struct tensor_file *want, struct tensor_file *ret, struct err *err)
+{
+    struct cli *cli = infer->cli;
+    struct image image;
+    struct image_spec spec;
+    const char *given = cli_option_value(cli, "--image");
+    const char *key = arena_format(cli->arena, "perigee.image.%.*s", SLICE_FMT(name));
+    struct slice property = view_text(infer->properties, key);
+    int r = given           ? image_spec_parse(slice_of(given), &spec, err)
+            : property.size ? image_spec_parse_json(cli->arena, property, &spec, err)
+                            : image_spec_guess(want, &spec, err);
+    if (r == 0)
+        r = image_decode(cli->arena, file, &image, err);
+    if (r == 0)
+        r = image_tensor(cli->arena, &image, &spec, ret, err);
+    if (r == 0 && !cli->json)
+        fprintf(stderr, "%.*s: %ux%u picture to %ux%u, %s, %g to %g%s (%s)\n", SLICE_FMT(name),
+                image.width, image.height, spec.width, spec.height,
+                spec.channels == 1 ? "gray" : "RGB", spec.low, spec.high,
+                spec.invert ? ", inverted" : "",
+                given ? "--image" : property.size ? "as the model says" : "guessed from the shape");
+    return r;
+}
+
+static int bytes_read(struct infer *infer, const char *path, struct slice *ret, struct err *err)
+{
+    if (strcmp(path, "@-") != 0)
+        return disk_read(path, TENSOR_FILE_BYTES_MAX, infer->cli->arena, ret, err);
+    auto_free char *text = mem_alloc(JSON_BYTES_MAX + 1);
+    size_t size = fread(text, 1, JSON_BYTES_MAX + 1, stdin);
+    if (size > JSON_BYTES_MAX)
+        return err_set(err, ERR_TOO_LARGE, "standard input is larger than 16 MiB");
+    *ret = arena_copy(infer->cli->arena, (struct slice){ text, size });
+    return 0;
+}
+
+/* Nested lists: their shape, by the first element of each depth; the gateway checks the rest. */
+static int json_shape(struct cli *cli, struct slice file, const struct tensor_file *want,
+                      struct input *ret, struct err *err)
+{
+    const struct json_limits limits = { .bytes_max = JSON_BYTES_MAX };
+    yyjson_val *root;
+    int r = json_parse(cli->arena, file, &limits, &root, err);
+    if (r < 0)
+        return r;
+    ret->tensor = (struct tensor_file){ .datatype = want->datatype };
+    struct tensor_shape *shape = &ret->tensor.shape;
+    for (yyjson_val *at = root; yyjson_is_arr(at); at = yyjson_arr_get_first(at)) {
+        if (shape->rank == TENSOR_RANK_MAX)
+            return err_set(err, ERR_BAD_INPUT, "lists nested more than %d deep", TENSOR_RANK_MAX);
+        shape->dims[shape->rank++] = (int64_t)yyjson_arr_size(at);
+    }
+    bool flat = shape->rank == 1;
+    ret->json = file;
+    if (!yyjson_is_arr(root))
+        ret->json = slice_of(arena_format(cli->arena, "[%.*s]", SLICE_FMT(file)));
+    struct tensor_shape nested = *shape;
+    r = tensor_fit(&ret->tensor, want, err);
+    /* A shape that was changed wants flat data; one batch dimension more wants one list more. */
+    if (r == 0 && !flat && shape->rank == nested.rank + 1)
+        ret->json = slice_of(arena_format(cli->arena, "[%.*s]", SLICE_FMT(file)));
+    return r;
+}
+
+static int input_add(struct infer *infer, const char *text, struct err *err)
+{
+    struct cli *cli = infer->cli;
+    struct slice path = slice_of(text), name = slice_cut(&path, '='), file;
+    struct tensor_file want;
+    if (!path.data || path.size == 0)
+        return err_set(err, ERR_BAD_INPUT, "--input wants NAME=FILE, not '%s'", ERR_TEXT(text));
+    if (!want_find(infer, name, &want))
+        return err_set(err, ERR_BAD_INPUT, "the model has no input '%s'; it has: %s",
+                       ERR_SLICE(name), input_names(infer));
+    if (infer->input_count == INPUTS_MAX)
+        return err_set(err, ERR_TOO_LARGE, "more than %d inputs", INPUTS_MAX);
+    struct input *input = &infer->inputs[infer->input_count++];
+    struct tensor_file *tensor = &input->tensor;
+    input->name = name;
+    int r = bytes_read(infer, path.data, &file, err);
+    bool converted = true;
+    if (r < 0)
+        return r;
+    if (slice_starts(file, SLICE("\x93NUMPY")))
+        r = npy_read(cli->arena, file, tensor, err);
+    else if (slice_starts(file, SLICE("PK\x03\x04"))) {
+        r = npz_read(cli->arena, file, name, tensor, err);
+        if (r == ERR_NOT_FOUND)
+            r = npz_read(cli->arena, file, (struct slice){}, tensor, err);
+    } else if (slice_starts(file, SLICE("\x89PNG")) || slice_starts(file, SLICE("\xff\xd8")))
+        r = picture_read(infer, file, name, &want, tensor, err);
+    else {
+        r = json_shape(cli, file, &want, input, err);
+        converted = false;
+    }
+    if (r < 0 || !converted)
+        return r;
+    const char *before = tensor_words(cli->arena, tensor);
+    r = tensor_convert(cli->arena, tensor, want.datatype, err);
+    if (r == 0)
+        r = tensor_fit(tensor, &want, err);
+    const char *after = r == 0 ? tensor_words(cli->arena, tensor) : "";
+    if (r == 0 && !cli->json && strcmp(before, after) != 0)
+        fprintf(stderr, "%.*s: %s to %s\n", SLICE_FMT(name), before, after);
+    return r;
+}
+
+static int inputs_read(struct infer *infer, struct err *err)
+{
+    for (size_t i = 0;; i++) {
+        const char *text = cli_option_nth(infer->cli, "--input", i);
+        if (!text)
+            break;
+        int r = input_add(infer, text, err);
+        if (r < 0)
+            return err_wrap(err, "%s", text);
+    }
+    if (infer->input_count == 0)
+        return err_set(err, ERR_BAD_INPUT, "--input NAME=FILE is missing; the model has: %s",
+                       input_names(infer));
+    return 0;
+}
+
+/* ---- the request ---------------------------------------------------------------------------------- */
+
+static void input_write(struct json_writer *w, const struct input *input)
+{
+    json_object_begin(w);
+    json_member_string(w, "name", input->name);
+    json_member_text(w, "datatype", tensor_type_name(input->tensor.datatype));
+    json_key(w, "shape");
+    json_array_begin(w);
+    for (uint32_t d = 0; d < input->tensor.shape.rank; d++)
+        json_i64(w, input->tensor.shape.dims[d]);
+    json_array_end(w);
+    if (input->json.size) {
+        json_key(w, "data");
+        json_raw(w, input->json);
+    } else {
+        json_key(w, "parameters");
+        json_object_begin(w);
+        json_member_u64(w, "binary_data_size", input->tensor.data.size);
+        json_object_end(w);
+    }
+    json_object_end(w);
+}
+
+/* The JSON, and behind it the binary tensors in their order. */
+static struct slice body_make(struct infer *infer, size_t *ret_json_bytes)
+{
+    struct arena *arena = infer->cli->arena;
+    struct json_writer w;
+    json_begin(&w, arena, 0);
+    json_object_begin(&w);
+    json_key(&w, "inputs");
+    json_array_begin(&w);
+    size_t bytes = 0;
+    for (size_t i = 0; i < infer->input_count; i++) {
+        input_write(&w, &infer->inputs[i]);
+        if (!infer->inputs[i].json.size)
+            bytes += infer->inputs[i].tensor.data.size;
+    }
+    json_array_end(&w);
+    if (cli_option_value(infer->cli, "--output")) {
+        json_key(&w, "outputs");
+        json_array_begin(&w);
+        const char *name;
+        for (size_t i = 0; (name = cli_option_nth(infer->cli, "--output", i)); i++) {
+            json_object_begin(&w);
+            json_member_text(&w, "name", name);
+            json_object_end(&w);
+        }
+        json_array_end(&w);
+    }
+    json_object_end(&w);
+    struct slice json = json_end(&w);
+    char *body = arena_alloc(arena, json.size + bytes + 1), *at = body;
+    memcpy(at, json.data, json.size);
+    at += json.size;
+    for (size_t i = 0; i < infer->input_count; i++) {
+        const struct input *input = &infer->inputs[i];
+        if (input->json.size || input->tensor.data.size == 0)
+            continue;
+        memcpy(at, input->tensor.data.data, input->tensor.data.size);
+        at += input->tensor.data.size;
+    }
+    *ret_json_bytes = json.size;
+    return (struct slice){ body, (size_t)(at - body) };
+}
+
+/* ---- the answer ----------------------------------------------------------------------------------- */
+
+enum { SHOWN_VALUES = 24, SHOWN_BARS = 20, BAR_COLUMNS = 40 };
+
+/* One row of shares that make a whole: bars, the highest marked. */
+static bool is_shares(yyjson_val *data)
+{
+    size_t index, count;
+    yyjson_val *item;
+    double sum = 0;
+    if (yyjson_arr_size(data) < 2 || yyjson_arr_size(data) > SHOWN_BARS)
+        return false;
+    yyjson_arr_foreach(data, index, count, item)
+    {
+        if (!yyjson_is_num(item) || yyjson_get_num(item) < 0)
+            return false;
+        sum += yyjson_get_num(item);
+    }
+    return fabs(sum - 1) < 1e-3;
+}
+
+static void bars_print(struct cli *cli, yyjson_val *data)
+{
+    size_t index, count, best = 0;
+    yyjson_val *item;
+    yyjson_arr_foreach(data, index, count, item)
+        if (yyjson_get_num(item) > yyjson_get_num(yyjson_arr_get(data, best)))
+            best = index;
+    yyjson_arr_foreach(data, index, count, item)
+    {
+        double share = yyjson_get_num(item);
+        int filled = (int)lround(share * BAR_COLUMNS);
+        printf("  %s%3zu ", index == best ? cli_color(cli, CLI_BOLD) : "", index);
+        for (int i = 0; i < filled; i++)
+            fputs("█", stdout);
+        printf("%*s %6.2f %%%s\n", BAR_COLUMNS - filled, "", share * 100,
+               index == best ? cli_color(cli, CLI_PLAIN) : "");
+    }
+}
+
+static void values_print(struct cli *cli, yyjson_val *data)
+{
+    size_t index, count;
+    yyjson_val *item;
+    printf("  ");
+    yyjson_arr_foreach(data, index, count, item)
+    {
+        if (index == SHOWN_VALUES) {
+            printf("... and %zu more (--json has all)", count - index);
+            break;
+        }
+        struct slice text = yyjson_is_str(item) ? json_slice(item)
+                                                : json_print(cli->arena, item, 0);
+        printf("%s", index ? ", " : "");
+        cli_print_text(stdout, text);
+    }
+    putchar('\n');
+}
+
+static void answer_print(struct infer *infer, const struct fetch_answer *answer, yyjson_val *json)
+{
+    struct cli *cli = infer->cli;
+    size_t index, count;
+    yyjson_val *output;
+    if (cli->json) {
+        cli_print_json(cli, json);
+        return;
+    }
+    yyjson_arr_foreach(json_member(json, "outputs"), index, count, output)
+    {
+        yyjson_val *data = json_member(output, "data");
+        struct slice shape = json_print(cli->arena, json_member(output, "shape"), 0);
+        printf("%s%.*s%s %s%.*s %.*s%s\n", cli_color(cli, CLI_BOLD),
+               SLICE_FMT(view_text(output, "name")), cli_color(cli, CLI_PLAIN),
+               cli_color(cli, CLI_DIM), SLICE_FMT(view_text(output, "datatype")), SLICE_FMT(shape),
+               cli_color(cli, CLI_PLAIN));
+        if (is_shares(data))
+            bars_print(cli, data);
+        else
+            values_print(cli, data);
+    }
+    struct slice timing = fetch_header_get(answer, "Server-Timing");
+    struct slice pop = fetch_header_get(answer, "Perigee-Pop");
+    struct slice revision = fetch_header_get(answer, "Perigee-Revision");
+    printf("%srevision %.*s at %.*s; %.*s%s\n", cli_color(cli, CLI_DIM), SLICE_FMT(revision),
+           SLICE_FMT(pop), SLICE_FMT(timing), cli_color(cli, CLI_PLAIN));
+}
+
+static int infer_send(struct infer *infer, struct err *err)
+{
+    struct cli *cli = infer->cli;
+    size_t json_bytes;
+    uint64_t timeout_ns = 0;
+    struct slice body = body_make(infer, &json_bytes);
+    const char *revision = cli_option_value(cli, "--revision");
+    const char *timeout = cli_option_value(cli, "--timeout");
+    if (timeout && units_parse_time(slice_of(timeout), &timeout_ns, err) < 0)
+        return err_wrap(err, "--timeout");
+    const char *headers[] = {
+        infer->endpoint_header,
+        "Content-Type: application/octet-stream",
+        arena_format(cli->arena, "Inference-Header-Content-Length: %zu", json_bytes),
+        timeout ? arena_format(cli->arena, "Perigee-Timeout: %s", timeout) : NULL,
+        NULL,
+    };
+    struct fetch_request request = {
+        .method = "POST",
+        .url = arena_format(cli->arena, "%s/v2/models/%s%s%s/infer", infer->gateway, infer->name,
+                            revision ? "/versions/" : "", revision ? revision : ""),
+        .headers = headers,
+        .body = body,
+        .body_fd = -1,
+        .timeout_ms = INFER_TIMEOUT_MS,
+        .answer_bytes_max = UINT64_C(1) << 30,
+    };
+    struct fetch_answer answer;
+    yyjson_val *json;
+    int r = ask(infer, &request, &answer, &json, err);
+    if (r == 0)
+        answer_print(infer, &answer, json);
+    return r;
+}
+
+int cmd_infer(struct cli *cli, struct err *err)
+{
+    struct infer *infer = ARENA_NEW(cli->arena, struct infer);
+    infer->cli = cli;
+    infer->name = cli->arguments[0];
+    infer->gateway = cli_option_value(cli, "--url");
+    if (strspn(infer->name, "abcdefghijklmnopqrstuvwxyz0123456789-") != strlen(infer->name))
+        return err_set(err, ERR_BAD_INPUT, "'%s' is no endpoint's name", ERR_TEXT(infer->name));
+    int r = infer->gateway ? 0 : control_gateway_url(cli, &infer->gateway, err);
+    /* The host addresses the endpoint in its project, whatever the gateway's address is. */
+    infer->endpoint_header =
+        strcmp(cli->project, "default") == 0
+            ? arena_format(cli->arena, "Host: %s.localhost", infer->name)
+            : arena_format(cli->arena, "Host: %s--%s.localhost", infer->name, cli->project);
+    if (r == 0)
+        r = metadata_get(infer, err);
+    if (r == 0) {
+        properties_get(infer);
+        r = inputs_read(infer, err);
+    }
+    return r < 0 ? r : infer_send(infer, err);
+}
