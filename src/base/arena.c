@@ -108,6 +108,7 @@ char *arena_string(struct arena *arena, struct slice text)
 char *arena_format(struct arena *arena, const char *format, ...)
 {
     va_list arguments, again;
+    assert(format); /* gcc with UBSan asks */
     va_start(arguments, format);
     va_copy(again, arguments);
     int size = vsnprintf(NULL, 0, format, arguments);

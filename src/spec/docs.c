@@ -6,18 +6,19 @@
 #include "spec/endpoint.h"
 #include "spec/units.h"
 
-static const char head[] = "<!-- Made from src/spec/endpoint_table.c by build/docs-gen spec. -->\n"
-                           "# The spec of an endpoint\n\n"
-                           "YAML or JSON. A file may hold several documents; `perigee apply -f` "
-                           "takes a file or a folder.\n"
-                           "Needed are `name` and `model`. A key that is left out has its default; "
-                           "a key that is not known\n"
-                           "is refused, and so is one that is not acted upon yet.\n\n"
-                           "Units: sizes are an integer and B, KB, MB, GB (tens) or KiB, MiB, GiB "
-                           "(Ki, Mi, Gi too); times\n"
-                           "an integer and us, ms, s, m, h, d; cpu a decimal or thousandths "
-                           "(`500m`). A bare number where\n"
-                           "a unit is wanted is an error.\n";
+static const char head[] =
+    "<!-- Made from src/spec/endpoint_table.c by build/src/spec/docs-gen spec. -->\n"
+    "# The spec of an endpoint\n\n"
+    "YAML or JSON. A file may hold several documents; `perigee apply -f` "
+    "takes a file or a folder.\n"
+    "Needed are `name` and `model`. A key that is left out has its default; "
+    "a key that is not known\n"
+    "is refused, and so is one that is not acted upon yet.\n\n"
+    "Units: sizes are an integer and B, KB, MB, GB (tens) or KiB, MiB, GiB "
+    "(Ki, Mi, Gi too); times\n"
+    "an integer and us, ms, s, m, h, d; cpu a decimal or thousandths "
+    "(`500m`). A bare number where\n"
+    "a unit is wanted is an error.\n";
 
 static const char *type_text(enum option_type type)
 {

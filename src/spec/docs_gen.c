@@ -35,7 +35,7 @@ static const char *grpc_name(int code)
 static void print_errors(void)
 {
     printf(
-        "<!-- Made from src/base/err.h by build/docs-gen errors. -->\n"
+        "<!-- Made from src/base/err.h by build/src/spec/docs-gen errors. -->\n"
         "# Errors\n\n"
         "Every error answer carries its name in `Perigee-Error` and says in a sentence what was\n"
         "wrong. Bodies: control `application/problem+json` (type `urn:perigee:error:NAME`),\n"

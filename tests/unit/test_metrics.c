@@ -27,8 +27,9 @@ static _Alignas(64) char memory[2][64 + SERIES * 512];
 
 static void assert_has(struct slice text, const char *line)
 {
-    if (!strstr(text.data, line))
-        fail_msg("no '%s' in\n%s", line, text.data);
+    assert_true(text.data != NULL);
+    if (!text.data || !strstr(text.data, line))
+        fail_msg("no '%s' in\n%s", line, text.data ? text.data : "");
 }
 
 static struct slice print(struct arena *arena)

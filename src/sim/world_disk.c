@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+
+#include "base/arena.h"
+#include "base/auto.h"
+#include "base/err.h"
+#include "sim/world_part.h"
+
+struct file {
+    char *path;
+    char *bytes;
+    size_t size;
+};
+
+/* "/a/b" is in "/a", "/a" in "/", "a" in "". */
+static struct slice folder_of(struct slice path)
+{
+    size_t size = path.size;
+
+    while (size && path.data[size - 1] != '/')
+        size--;
+    return (struct slice){ path.data, size > 1 ? size - 1 : size };
+}
+
+static struct slice without_slash(const char *folder)
+{
+    struct slice path = slice_of(folder);
+
+    while (path.size > 1 && path.data[path.size - 1] == '/')
+        path.size--;
+    return path;
+}
+
+static void file_free(struct file *file)
+{
+    if (!file)
+        return;
+    free(file->path);
+    free(file->bytes);
+    free(file);
+}
+
+static int on_read(struct env *env, const char *path, size_t bytes_max, struct arena *arena,
+                   struct slice *ret_bytes, struct err *err)
+{
+    struct world *world = world_of(env);
+    int r = world_may_fail(world, WORLD_FILE_READ, "file read", err);
+
+    if (r < 0)
+        return r;
+    struct file *file = map_get(&world->files, slice_of(path));
+    if (!file)
+        return err_set(err, ERR_NOT_FOUND, "there is no file '%s'", ERR_TEXT(path));
+    if (file->size > bytes_max)
+        return err_set(err, ERR_TOO_LARGE, "'%s' has %zu bytes, the limit is %zu", ERR_TEXT(path),
+                       file->size, bytes_max);
+    *ret_bytes = arena_copy(arena, (struct slice){ file->bytes, file->size });
+    return 0;
+}
+
+static int on_replace(struct env *env, const char *path, struct slice bytes, struct err *err)
+{
+    struct world *world = world_of(env);
+    int r = world_may_fail(world, WORLD_FILE_REPLACE, "file replace", err);
+
+    if (r < 0)
+        return r;
+    if (!map_get(&world->folders, folder_of(slice_of(path))))
+        return err_set(err, ERR_NOT_FOUND, "there is no folder for '%s'", ERR_TEXT(path));
+    struct file *file = mem_zalloc(sizeof *file);
+    file->path = mem_string(slice_of(path));
+    file->bytes = mem_string(bytes);
+    file->size = bytes.size;
+    file_free(map_put(&world->files, slice_of(file->path), file));
+    return 0;
+}
+
+static int on_remove(struct env *env, const char *path, struct err *err)
+{
+    struct world *world = world_of(env);
+    int r = world_may_fail(world, WORLD_FILE_REMOVE, "file remove", err);
+
+    if (r < 0)
+        return r;
+    struct file *file = map_remove(&world->files, slice_of(path));
+    if (!file)
+        return err_set(err, ERR_NOT_FOUND, "there is no file '%s'", ERR_TEXT(path));
+    file_free(file);
+    return 0;
+}
+
+static int name_compare(const void *a, const void *b)
+{
+    return strcmp(((const struct slice *)a)->data, ((const struct slice *)b)->data);
+}
+
+static int on_list(struct env *env, const char *folder, struct arena *arena,
+                   struct slice **ret_names, size_t *ret_count, struct err *err)
+{
+    struct world *world = world_of(env);
+    struct slice wanted = without_slash(folder);
+    size_t count = 0;
+    int r = world_may_fail(world, WORLD_FILE_LIST, "file list", err);
+
+    if (r < 0)
+        return r;
+    if (!map_get(&world->folders, wanted))
+        return err_set(err, ERR_NOT_FOUND, "there is no folder '%s'", ERR_TEXT(folder));
+    struct slice *names = ARENA_ARRAY(arena, struct slice, world->files.count + 1);
+    MAP_EACH(entry, &world->files)
+    {
+        struct slice path = entry->key;
+        if (!slice_equal(folder_of(path), wanted))
+            continue;
+        const char *slash = memrchr(path.data, '/', path.size);
+        names[count++] = arena_copy(arena, slice_of(slash ? slash + 1 : path.data));
+    }
+    qsort(names, count, sizeof *names, name_compare);
+    *ret_names = names;
+    *ret_count = count;
+    return 0;
+}
+
+void world_folder_make(struct world *world, const char *folder)
+{
+    struct slice path = without_slash(folder);
+
+    if (map_get(&world->folders, path))
+        return;
+    char *copy = mem_string(path);
+    map_put(&world->folders, slice_of(copy), copy);
+}
+
+size_t world_files(const struct world *world)
+{
+    return world->files.count;
+}
+
+void world_disk_init(struct world *world)
+{
+    world->env.file_read = on_read;
+    world->env.file_replace = on_replace;
+    world->env.file_remove = on_remove;
+    world->env.file_list = on_list;
+    world_folder_make(world, "/");
+}
+
+void world_disk_deinit(struct world *world)
+{
+    MAP_EACH(entry, &world->files)
+    file_free(entry->value);
+    MAP_EACH(entry, &world->folders)
+    free(entry->value);
+    map_deinit(&world->files);
+    map_deinit(&world->folders);
+}
