@@ -57,6 +57,10 @@ enum message_type {
         MESSAGE_TYPES_END
 };
 
+/* Exit status of a role that starting again would not help (a newer database, say): it has said why
+ * on stderr. Before all roles were ready once, the supervisor then ends too; later it backs off. */
+#define ROLE_EXIT_HOPELESS 3
+
 enum message_role { ROLE_GATEWAY = 1, ROLE_AGENT, ROLE_CONTROL, ROLE_DNS, ROLE_TEMPLATE };
 
 /* Strings are terminated in their arrays; message_check() refuses one that is not. */

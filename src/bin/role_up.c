@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* perigee up: flags and environment to what the supervisor is to do (interfaces.md 1 and 8). */
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/auto.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "bin/roles.h"
+#include "cli/cli.h"
+#include "spec/endpoint.h"
+#include "spec/names.h"
+#include "supervisor/supervisor.h"
+#include "sys/home.h"
+
+#define CONTROL_SOCKET "run/control.sock"
+
+enum { FLAGS_LISTEN = 5 };
+
+static int up_run(struct cli *cli, struct err *err);
+
+/* clang-format off */
+static const struct {
+    uint32_t kind;
+    const char *flag, *environment, *value;
+    bool built;
+} listeners[FLAGS_LISTEN] = {
+    { LISTENER_GATEWAY, "--listen-gateway", "PERIGEE_LISTEN_GATEWAY", "127.0.0.1:8000,127.0.0.1:8001", true },
+    { LISTENER_TLS, "--listen-tls", "PERIGEE_LISTEN_TLS", "none", false },
+    { LISTENER_CONTROL, "--listen-control", "PERIGEE_LISTEN_CONTROL", "127.0.0.1:8080", true },
+    { LISTENER_ADMIN, "--listen-admin", "PERIGEE_LISTEN_ADMIN", "127.0.0.1:8002", true },
+    { LISTENER_DNS, "--listen-dns", "PERIGEE_LISTEN_DNS", "none", false },
+};
+
+static const char *const not_yet[] = {
+    "--fleet", "--geo", "--engine", "--trusted-proxies", "--config", NULL,
+};
+
+static const struct cli_option options[] = {
+    { "--listen-gateway", "ADDRESS", "Endpoints; 127.0.0.1:8000,127.0.0.1:8001 unless told. ADDR:PORT, [::1]:PORT, unix:PATH or none, several by comma; port 0 takes a free one.", false },
+    { "--listen-control", "ADDRESS", "The API; 127.0.0.1:8080 unless told.", false },
+    { "--listen-admin", "ADDRESS", "/metrics, /healthz, /readyz; 127.0.0.1:8002 unless told.", false },
+    { "--listen-tls", "ADDRESS", "Endpoints over TLS (not yet).", false },
+    { "--listen-dns", "ADDRESS", "The zone (not yet).", false },
+    { "--open", NULL, "Listen beyond this machine without keys: whoever reaches it may do all.", false },
+    { "--loops", "N", "The gateway's event loops, 1 to 8; a quarter of the cores unless told.", false },
+    { "--pop", "NAME", "This place's name; local unless told.", false },
+    { "--country", "CC", "Where it stands, two capitals (ISO 3166-1).", false },
+    { "--city", "CITY", "The city it stands in.", false },
+    { "--zone", "DOMAIN", "Endpoints are hosts below it; perigee.test unless told.", false },
+    { "--api-host", "HOST", "A further host of the control API.", false },
+    { "--sandbox", "MODE", "best, or require (not yet).", false },
+    { "--log-level", "LEVEL", "debug, info, warn or error; info unless told.", false },
+    { "--fleet", "FILE", "Several places in a box (not yet).", false },
+    { "--engine", "unix:PATH", "The container engine (not yet).", false },
+    { "--geo", "FILE", "A map from addresses to places (not yet).", false },
+    { "--trusted-proxies", "CIDR", "Peers whose forwarding headers are believed (not yet).", false },
+    { "--config", "FILE", "Flags from a file (not yet).", false },
+    {},
+};
+
+const struct cli_command up_command = {
+    "up", NULL, "", "Run Perigee on this machine: control, gateway and one place, until Ctrl-C.",
+    options,
+    "  perigee up\n"
+    "  perigee up --home /srv/perigee --listen-gateway 127.0.0.1:9000\n"
+    "  perigee up --listen-gateway 0.0.0.0:8000 --open\n",
+    0, 0, up_run,
+};
+/* clang-format on */
+
+/* A wrong flag is the usage's fault, not the machine's. */
+static int usage(struct cli *cli, int r)
+{
+    if (r == ERR_BAD_INPUT || r == ERR_NOT_SUPPORTED)
+        cli->exit_code = 2;
+    return r;
+}
+
+static int copy(char *to, size_t room, const char *text, struct err *err)
+{
+    size_t size = strlen(text);
+    if (size >= room)
+        return err_set(err, ERR_BAD_INPUT, "'%s' has %zu bytes; at most %zu", ERR_TEXT(text), size,
+                       room - 1);
+    memcpy(to, text, size + 1);
+    return 0;
+}
+
+/* ---- where to listen ----------------------------------------------------------------------------
+ */
+
+static const char *listen_text(const struct cli *cli, size_t row)
+{
+    const char *given = cli_option_value(cli, listeners[row].flag);
+    const char *environment = getenv(listeners[row].environment);
+    if (given)
+        return given;
+    return environment && *environment ? environment : listeners[row].value;
+}
+
+static int check_open(const struct cli *cli, const struct supervisor_listen *listen,
+                      struct err *err)
+{
+    for (size_t i = 0; i < listen->count; i++) {
+        if (!listen_loopback(&listen->addresses[i]) && !cli_option_value(cli, "--open"))
+            return err_set(err, ERR_BAD_INPUT,
+                           "%s %s can be reached from other machines, and there are no keys yet: "
+                           "say --open if whoever reaches it may use it, or listen on 127.0.0.1",
+                           listen->flag, listen->addresses[i].text);
+    }
+    return 0;
+}
+
+/* The flags, then the agent's and the CLI's own way to control. */
+static int read_listeners(const struct cli *cli,
+                          struct supervisor_listen ret_listens[static FLAGS_LISTEN + 1],
+                          struct err *err)
+{
+    for (size_t i = 0; i < FLAGS_LISTEN; i++) {
+        struct supervisor_listen *listen = &ret_listens[i];
+        listen->kind = listeners[i].kind;
+        listen->flag = listeners[i].flag;
+        int r =
+            listen_parse(listen->flag, listen_text(cli, i), listen->addresses, &listen->count, err);
+        if (r == 0 && listen->count && !listeners[i].built)
+            r = err_set(err, ERR_NOT_SUPPORTED, "%s: not yet; only none is taken", listen->flag);
+        if (r == 0)
+            r = check_open(cli, listen, err);
+        if (r < 0)
+            return r;
+    }
+    struct supervisor_listen *own = &ret_listens[FLAGS_LISTEN];
+    own->kind = LISTENER_CONTROL;
+    own->flag = "--home";
+    own->internal = true;
+    char *path = arena_format(cli->arena, "unix:%s/" CONTROL_SOCKET, cli->home);
+    return listen_parse(own->flag, path, own->addresses, &own->count, err);
+}
+
+/* ---- the rest
+ * ------------------------------------------------------------------------------------- */
+
+/* A quarter of the cores: replicas need them. */
+static uint32_t loops_default(void)
+{
+    cpu_set_t cores;
+    if (sched_getaffinity(0, sizeof cores, &cores) < 0)
+        return 1;
+    int loops = CPU_COUNT(&cores) / 4;
+    return loops < 1 ? 1 : loops > (int)PERIGEE_LOOPS_MAX ? PERIGEE_LOOPS_MAX : (uint32_t)loops;
+}
+
+static int read_loops(const struct cli *cli, uint32_t *ret_loops, struct err *err)
+{
+    const char *text = cli_option_value(cli, "--loops");
+    uint64_t loops = loops_default();
+    if (text && (!slice_u64(slice_of(text), &loops) || loops < 1 || loops > PERIGEE_LOOPS_MAX))
+        return err_set(err, ERR_BAD_INPUT, "--loops takes a number from 1 to %u, not '%s'",
+                       PERIGEE_LOOPS_MAX, ERR_TEXT(text));
+    *ret_loops = (uint32_t)loops;
+    return 0;
+}
+
+static int read_country(const struct cli *cli, struct message_start *start, struct err *err)
+{
+    const char *country = cli_option_value(cli, "--country");
+    if (!country)
+        return 0;
+    if (strlen(country) != 2 || strspn(country, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != 2)
+        return err_set(err, ERR_BAD_INPUT,
+                       "--country takes two capitals (ISO 3166-1, such as DE), not '%s'",
+                       ERR_TEXT(country));
+    return copy(start->country, sizeof start->country, country, err);
+}
+
+static int read_host(const struct cli *cli, const char *flag, char *host, size_t room,
+                     struct err *err)
+{
+    const char *text = cli_option_value(cli, flag);
+    if (!text)
+        return 0;
+    if (spec_check_host(slice_of(text), err) < 0)
+        return err_wrap(err, "%s", flag);
+    return copy(host, room, text, err);
+}
+
+static int read_place(const struct cli *cli, struct message_start *start, struct err *err)
+{
+    const char *pop = cli_option_value(cli, "--pop");
+    const char *city = cli_option_value(cli, "--city");
+    if (pop && spec_check_name(slice_of(pop), "PoP", err) < 0)
+        return err_wrap(err, "--pop");
+    int r = copy(start->pop, sizeof start->pop, pop ? pop : "local", err);
+    if (r == 0 && city)
+        r = utf8_valid(slice_of(city))
+                ? copy(start->city, sizeof start->city, city, err)
+                : err_set(err, ERR_BAD_INPUT, "--city: '%s' is no UTF-8", ERR_TEXT(city));
+    if (r == 0)
+        r = read_country(cli, start, err);
+    if (r == 0)
+        r = copy(start->zone, sizeof start->zone, "perigee.test", err);
+    if (r == 0)
+        r = read_host(cli, "--zone", start->zone, sizeof start->zone, err);
+    if (r == 0)
+        r = read_host(cli, "--api-host", start->api_host, sizeof start->api_host, err);
+    return r;
+}
+
+static int read_sandbox(const struct cli *cli, struct message_start *start, struct err *err)
+{
+    const char *mode = cli_option_value(cli, "--sandbox");
+    start->sandbox = PERIGEE_SANDBOX_BEST;
+    if (!mode || strcmp(mode, "best") == 0)
+        return 0;
+    if (strcmp(mode, "require") == 0)
+        return err_set(err, ERR_NOT_SUPPORTED,
+                       "--sandbox require: not yet, as namespaces are not built; best puts up what "
+                       "there is, and `perigee show` names it");
+    return err_set(err, ERR_BAD_INPUT, "--sandbox takes best or require, not '%s'", ERR_TEXT(mode));
+}
+
+static int read_log_level(const struct cli *cli, struct err *err)
+{
+    const char *text = cli_option_value(cli, "--log-level");
+    enum log_level level;
+    if (!text)
+        return 0;
+    if (log_level_parse(slice_of(text), &level) < 0)
+        return err_set(err, ERR_BAD_INPUT, "--log-level takes debug, info, warn or error, not '%s'",
+                       ERR_TEXT(text));
+    log_level_set(level);
+    (void)setenv("PERIGEE_LOG", text, 1); /* for the processes to come */
+    return 0;
+}
+
+static int read_start(const struct cli *cli, struct message_start *start, struct err *err)
+{
+    for (size_t i = 0; not_yet[i]; i++)
+        if (cli_option_value(cli, not_yet[i]))
+            return err_set(err, ERR_NOT_SUPPORTED, "%s: not yet", not_yet[i]);
+    start->flags = MESSAGE_HAS_CONTROL | (cli_option_value(cli, "--open") ? MESSAGE_OPEN : 0);
+    int r = read_loops(cli, &start->loops, err);
+    if (r == 0)
+        r = read_place(cli, start, err);
+    if (r == 0)
+        r = read_sandbox(cli, start, err);
+    if (r == 0)
+        r = read_log_level(cli, err);
+    if (r == 0)
+        r = copy(start->home, sizeof start->home, cli->home, err);
+    if (r == 0)
+        r = copy(start->control, sizeof start->control,
+                 arena_format(cli->arena, "unix:%s/" CONTROL_SOCKET, cli->home), err);
+    return r < 0 ? r : home_libdir(start->libdir, err);
+}
+
+/* ---- all
+ * -------------------------------------------------------------------------------------------- */
+
+static void print_row(const struct supervisor_address *addresses, size_t count, uint32_t kind,
+                      const char *title, const char *what)
+{
+    const char *before = "";
+    for (size_t i = 0; i < count; i++) {
+        if (addresses[i].kind != kind || addresses[i].internal)
+            continue;
+        bool local = strncmp(addresses[i].text, "unix:", 5) == 0;
+        if (!*before)
+            printf("  %-8s ", title);
+        printf("%s%s%s", before, local ? "" : "http://", addresses[i].text);
+        before = "  ";
+    }
+    if (*before)
+        printf("   %s\n", what);
+}
+
+static void on_ready(const struct supervisor_address *addresses, size_t count, void *data)
+{
+    const struct cli *cli = data;
+    printf("Perigee is up. Its home is ");
+    cli_print_text(stdout, slice_of(cli->home));
+    printf("\n");
+    print_row(addresses, count, LISTENER_GATEWAY, "gateway", "endpoints");
+    print_row(addresses, count, LISTENER_CONTROL, "control", "the API");
+    print_row(addresses, count, LISTENER_ADMIN, "admin", "/metrics, /healthz, /readyz");
+    printf("`perigee deploy NAME --model FILE.onnx` makes an endpoint; Ctrl-C ends all.\n");
+    (void)fflush(stdout);
+}
+
+static int up_run(struct cli *cli, struct err *err)
+{
+    auto_free struct supervisor_listen *listens = mem_zalloc((FLAGS_LISTEN + 1) * sizeof *listens);
+    struct supervisor_config config = {
+        .listens = listens,
+        .listen_count = FLAGS_LISTEN + 1,
+        .control = true,
+        .on_ready = on_ready,
+        .data = cli,
+    };
+    int r = read_start(cli, &config.start, err);
+    if (r == 0)
+        r = read_listeners(cli, listens, err);
+    if (r < 0)
+        return usage(cli, r);
+    return supervisor_run(&config, err);
+}

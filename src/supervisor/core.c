@@ -1,0 +1,496 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "supervisor/core.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/auto.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "supervisor/core_private.h"
+#include "sys/fd.h"
+#include "sys/shm.h"
+
+SM_DEFINE(process_life, PROCESS_STATES)
+
+#define READY_WITHIN_NS (60 * ENV_S) /* a role that says nothing for so long hangs */
+#define CLONE_WITHIN_NS (20 * ENV_S)
+#define HEALTHY_NS (10 * ENV_S) /* who served so long has earned a start at once */
+#define DRAIN_GATEWAY_MS 10'000
+#define DRAIN_OTHERS_MS 3'000
+
+int64_t core_backoff_ns(uint32_t failures, bool healthy)
+{
+    static const int64_t seconds[] = { 1, 2, 4, 8, 10 };
+    enum { LAST = sizeof seconds / sizeof *seconds - 1 };
+    if (healthy)
+        return 0;
+    return seconds[failures < LAST ? failures : LAST] * ENV_S;
+}
+
+void core_tell(struct core *core, uint32_t role, const void *message, size_t size, const int *fds,
+               size_t fd_count)
+{
+    struct core_process *process = core_role(core, role);
+    if (process_alive(process))
+        core->ops->send(process, message, size, fds, fd_count, core->data);
+}
+
+/* ---- a process's life ---------------------------------------------------------------------------
+ */
+
+static void process_start(struct core_process *process);
+
+/* A template that never came up is tried again when somebody wants it: it may be missing for ever.
+ */
+static void on_restart_due(struct env_timer *, void *data)
+{
+    struct core_process *process = data;
+    if (process->fresh)
+        process_life_move(&process->state, PROCESS_IDLE);
+    else
+        process_start(process);
+}
+
+static void on_overdue(struct env_timer *, void *data)
+{
+    struct core_process *process = data;
+    log_error("supervisor", "not ready in time, killing it", LOG_S("process", process->name),
+              LOG_I("pid", process->pid));
+    process->core->ops->kill(process, process->core->data);
+}
+
+static void process_failed(struct core_process *process, int wait_status, const char *why)
+{
+    struct core *core = process->core;
+    bool healthy = process->state == PROCESS_SERVING &&
+                   env_now_ns(core->env) - process->ready_ns >= HEALTHY_NS;
+    if (healthy)
+        process->failures = 0;
+    int64_t delay_ns = core_backoff_ns(process->failures, healthy);
+    process->failures += !healthy;
+    process->restarts++;
+    process->pid = 0;
+    (void)snprintf(process->why, sizeof process->why, "%s", why);
+    process_life_move(&process->state, core->stage ? PROCESS_ENDED : PROCESS_WAITING);
+    env_timer_stop(core->env, &process->timer);
+    if (core->stage)
+        return;
+    log_error("supervisor", "a process died", LOG_S("process", process->name), LOG_S("why", why),
+              LOG_I("restart_in_ms", delay_ns / ENV_MS));
+    core_tell_process(core, process, PROCESS_EXITED, wait_status, delay_ns, why);
+    env_timer_start(core->env, &process->timer, delay_ns, on_restart_due, process);
+}
+
+static void process_start(struct core_process *process)
+{
+    struct core *core = process->core;
+    struct err err = {};
+    process->instance++;
+    process->fresh = process->role == ROLE_TEMPLATE;
+    int r = core->ops->start(process, core->data, &err);
+    if (r < 0) {
+        process_failed(process, 0, err.message);
+        if (process->role == ROLE_TEMPLATE)
+            replica_template_died(process, err.message);
+        return;
+    }
+    process_life_move(&process->state, PROCESS_STARTING);
+    env_timer_start(core->env, &process->timer, READY_WITHIN_NS, on_overdue, process);
+    if (process->role != ROLE_TEMPLATE)
+        core_boot_role(core, process);
+    core_tell_process(core, process, PROCESS_STARTED, 0, 0, "");
+}
+
+static bool all_ready(struct core *core)
+{
+    for (int i = 0; i < ROLES; i++) {
+        enum process_life state = core->roles[i].state;
+        if (state != PROCESS_SERVING && !(state == PROCESS_IDLE && !core->config.control))
+            return false;
+    }
+    return true;
+}
+
+static void process_ready(struct core_process *process, const char *text)
+{
+    struct core *core = process->core;
+    if (process->state != PROCESS_STARTING)
+        return;
+    process_life_move(&process->state, PROCESS_SERVING);
+    process->ready_ns = env_now_ns(core->env);
+    env_timer_stop(core->env, &process->timer);
+    core_tell_process(core, process, PROCESS_READY, 0, 0, text);
+    if (!core->ready_once && all_ready(core)) {
+        core->ready_once = true;
+        core->ops->on_ready(core->data);
+    }
+}
+
+static void describe_status(int wait_status, char *text, size_t room)
+{
+    if (WIFSIGNALED(wait_status))
+        (void)snprintf(text, room, "killed by signal %d (%s)", WTERMSIG(wait_status),
+                       strsignal(WTERMSIG(wait_status)));
+    else
+        (void)snprintf(text, room, "exit status %d", WEXITSTATUS(wait_status));
+}
+
+void core_process_exited(struct core_process *process, int wait_status)
+{
+    struct core *core = process->core;
+    char why[96];
+    assert(process_alive(process));
+    describe_status(wait_status, why, sizeof why);
+    if (!core->ready_once && process->role != ROLE_TEMPLATE && WIFEXITED(wait_status) &&
+        WEXITSTATUS(wait_status) == ROLE_EXIT_HOPELESS)
+        core->hopeless = true;
+    process_failed(process, wait_status, why);
+    if (process->role == ROLE_TEMPLATE)
+        replica_template_died(process, why);
+    if (core->hopeless && !core->stage)
+        core_stop(core, false);
+    else
+        core_stop_step(core);
+}
+
+/* ---- templates ----------------------------------------------------------------------------------
+ */
+
+static void process_init(struct core *core, struct core_process *process, uint32_t role,
+                         const char *name)
+{
+    *process = (struct core_process){ .core = core, .role = role, .state = PROCESS_IDLE };
+    list_init(&process->link);
+    process->instance = core->config.instance_base;
+    (void)snprintf(process->name, sizeof process->name, "%s", name);
+}
+
+struct core_process *core_template(struct core *core, const char *runtime)
+{
+    struct core_process *template;
+    LIST_EACH (template, &core->templates, struct core_process, link) {
+        if (strcmp(template->runtime, runtime) != 0)
+            continue;
+        if (template->state == PROCESS_IDLE)
+            process_start(template);
+        return template;
+    }
+    if (core->template_count == TEMPLATES_MAX)
+        return NULL;
+    template = mem_zalloc(sizeof *template);
+    process_init(core, template, ROLE_TEMPLATE, "");
+    (void)snprintf(template->name, sizeof template->name, "template %s", runtime);
+    (void)snprintf(template->runtime, sizeof template->runtime, "%s", runtime);
+    list_append(&core->templates, &template->link);
+    core->template_count++;
+    process_start(template);
+    return template;
+}
+
+void core_template_busy(struct core_process *template, bool busy)
+{
+    if (busy)
+        env_timer_start(template->core->env, &template->timer, CLONE_WITHIN_NS, on_overdue,
+                        template);
+    else
+        env_timer_stop(template->core->env, &template->timer);
+}
+
+static void template_hello(struct core_process *template, const struct perigee_hello *hello)
+{
+    struct core *core = template->core;
+    bool terminated = memchr(hello->runtime, 0, sizeof hello->runtime) &&
+                      memchr(hello->library, 0, sizeof hello->library);
+    if (!template->fresh || !terminated || hello->version_min > PERIGEE_WORKER_VERSION ||
+        hello->version_max < PERIGEE_WORKER_VERSION) {
+        log_error("supervisor", "a worker of another version, killing it",
+                  LOG_S("process", template->name), LOG_U("least", hello->version_min),
+                  LOG_U("most", hello->version_max), LOG_U("ours", PERIGEE_WORKER_VERSION));
+        core->ops->kill(template, core->data);
+        return;
+    }
+    template->fresh = false;
+    memcpy(template->library, hello->library, sizeof template->library);
+    process_ready(template, template->library);
+    replica_template_ready(template);
+}
+
+void core_template_message(struct core_process *process, const void *message, size_t size)
+{
+    union {
+        uint32_t head[2];
+        struct perigee_hello hello;
+        struct perigee_cloned cloned;
+    } copy = {};
+    if (!process_alive(process))
+        return;
+    if (size <= sizeof copy)
+        memcpy(&copy, message, size);
+    bool ours = size <= sizeof copy && copy.head[0] == PERIGEE_WORKER_MAGIC;
+    if (ours && copy.head[1] == PERIGEE_HELLO && size == sizeof copy.hello) {
+        template_hello(process, &copy.hello);
+    } else if (ours && copy.head[1] == PERIGEE_CLONED && size == sizeof copy.cloned &&
+               process->state == PROCESS_SERVING) {
+        replica_cloned(process, &copy.cloned);
+    } else {
+        log_error("supervisor", "a template that speaks nonsense, killing it",
+                  LOG_S("process", process->name), LOG_U("bytes", size));
+        process->core->ops->kill(process, process->core->data);
+    }
+}
+
+/* ---- messages of roles
+ * ---------------------------------------------------------------------------- */
+
+static void table_new(struct core *core, const struct message_table *message, int *fd)
+{
+    fd_close(&core->table_fd);
+    core->table_fd = take_fd(*fd);
+    core->table = *message;
+    core_tell(core, ROLE_GATEWAY, &core->table, sizeof core->table, &core->table_fd, 1);
+}
+
+/* Who may say it: bits by role. What is for somebody else has lost its way. */
+static bool may_say(uint32_t role, uint16_t type)
+{
+    static const struct {
+        uint16_t type;
+        uint32_t roles;
+    } rows[] = {
+        { MESSAGE_READY, ~0U },
+        { MESSAGE_TABLE_NEW, 1U << ROLE_AGENT },
+        { MESSAGE_REPLICA_START, 1U << ROLE_AGENT },
+        { MESSAGE_REPLICA_KILL, 1U << ROLE_AGENT | 1U << ROLE_GATEWAY },
+        { MESSAGE_ARENA_WANT, 1U << ROLE_GATEWAY },
+        { MESSAGE_REVISION_GONE, 1U << ROLE_AGENT },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (rows[i].type == type)
+            return (rows[i].roles & 1U << role) != 0;
+    return false;
+}
+
+static void dispatch(struct core_process *process, const union message *message, int *fds)
+{
+    struct core *core = process->core;
+    switch (message->head.type) {
+    case MESSAGE_READY:
+        process_ready(process, "");
+        break;
+    case MESSAGE_TABLE_NEW:
+        table_new(core, &message->as_MESSAGE_TABLE_NEW, fds);
+        break;
+    case MESSAGE_REPLICA_START:
+        replica_start(core, &message->as_MESSAGE_REPLICA_START, take_fd(fds[0]));
+        break;
+    case MESSAGE_REPLICA_KILL:
+        replica_kill(core, &message->as_MESSAGE_REPLICA_KILL);
+        break;
+    case MESSAGE_ARENA_WANT:
+        revision_want(core, message->as_MESSAGE_ARENA_WANT.revision);
+        break;
+    case MESSAGE_REVISION_GONE:
+        revision_forget(core, message->as_MESSAGE_REVISION_GONE.revision);
+        break;
+    default:
+        assert(!"may_say() and dispatch() have the same rows");
+    }
+}
+
+void core_message(struct core_process *process, const union message *message, size_t size, int *fds,
+                  size_t fd_count)
+{
+    struct err err = {};
+    int r = message_check(message, size, fd_count, &err);
+    if (r == 0 && !may_say(process->role, message->head.type))
+        r = err_set(&err, ERR_BAD_INPUT, "%s is not its to say", message_name(message->head.type));
+    if (r == 0 && process_alive(process)) {
+        dispatch(process, message, fds);
+    } else if (r < 0) {
+        process->core->messages_dropped++;
+        log_warn("supervisor", "a wrong message, ignoring", LOG_S("process", process->name),
+                 LOG_S("why", err.message));
+    }
+    for (size_t i = 0; i < fd_count; i++)
+        fd_close(&fds[i]);
+}
+
+void core_process_writable(struct core_process *process)
+{
+    struct core *core = process->core;
+    struct core_replica *replica;
+    if (process->role != ROLE_AGENT)
+        return;
+    LIST_EACH (replica, &core->replicas, struct core_replica, link)
+        replica_tell_log(replica);
+}
+
+/* ---- stopping
+ * ------------------------------------------------------------------------------------- */
+
+static void on_drain_over(struct env_timer *, void *data)
+{
+    struct core *core = data;
+    for (int i = 0; i < ROLES; i++) {
+        bool its_turn = (int)core->stage == STOP_GATEWAY + i;
+        if (its_turn && process_alive(&core->roles[i])) {
+            log_warn("supervisor", "did not end in time, killing it",
+                     LOG_S("process", core->roles[i].name));
+            core->ops->kill(&core->roles[i], core->data);
+        }
+    }
+}
+
+/* Asks the role whose turn it is, once; false when it is gone. */
+static bool drain(struct core *core, struct core_process *process, uint32_t within_ms)
+{
+    if (!process_alive(process))
+        return false;
+    if (env_timer_armed(&core->stop_timer))
+        return true;
+    struct message_drain message = MESSAGE_INIT(MESSAGE_DRAIN);
+    message.within_ms = within_ms;
+    if (process->state == PROCESS_STARTING) /* it has nothing that would be lost */
+        core->ops->kill(process, core->data);
+    else
+        core->ops->send(process, &message, sizeof message, NULL, 0, core->data);
+    env_timer_start(core->env, &core->stop_timer, (within_ms + 500) * ENV_MS, on_drain_over, core);
+    return true;
+}
+
+static bool rest_gone(struct core *core)
+{
+    struct core_process *template;
+    LIST_EACH (template, &core->templates, struct core_process, link) {
+        if (process_alive(template))
+            return false;
+    }
+    return core->replica_count == 0;
+}
+
+static void kill_rest(struct core *core)
+{
+    struct core_process *template;
+    LIST_EACH (template, &core->templates, struct core_process, link) {
+        if (process_alive(template))
+            core->ops->kill(template, core->data);
+    }
+    replica_kill_all(core);
+}
+
+void core_stop_step(struct core *core)
+{
+    if (!core->stage || core->stage == STOP_DONE)
+        return;
+    for (int i = 0; i < ROLES; i++) {
+        if ((int)core->stage != STOP_GATEWAY + i)
+            continue;
+        if (drain(core, &core->roles[i], i ? DRAIN_OTHERS_MS : DRAIN_GATEWAY_MS))
+            return;
+        env_timer_stop(core->env, &core->stop_timer);
+        core->stage++;
+        if (core->stage == STOP_REST)
+            kill_rest(core);
+    }
+    if (core->stage == STOP_REST && rest_gone(core)) {
+        core->stage = STOP_DONE;
+        core->ops->on_ended(core->data);
+    }
+}
+
+static void end_waiting(struct core *core, struct core_process *process)
+{
+    if (process_alive(process) || process->state == PROCESS_ENDED)
+        return;
+    env_timer_stop(core->env, &process->timer);
+    process_life_move(&process->state, PROCESS_ENDED);
+}
+
+void core_stop(struct core *core, bool now)
+{
+    struct core_process *template;
+    bool first = core->stage == STOP_NOT;
+    if (first) {
+        core->stage = STOP_GATEWAY;
+        for (int i = 0; i < ROLES; i++)
+            end_waiting(core, &core->roles[i]);
+        LIST_EACH (template, &core->templates, struct core_process, link)
+            end_waiting(core, template);
+    }
+    if (now) {
+        for (int i = 0; i < ROLES; i++)
+            if (process_alive(&core->roles[i]))
+                core->ops->kill(&core->roles[i], core->data);
+        kill_rest(core);
+    }
+    core_stop_step(core);
+}
+
+bool core_hopeless(const struct core *core)
+{
+    return core->hopeless;
+}
+
+/* ---- life
+ * ----------------------------------------------------------------------------------------- */
+
+int core_new(struct env *env, const struct core_config *config, const struct core_ops *ops,
+             void *data, struct core **ret_core, struct err *err)
+{
+    auto_close int metrics = -1;
+    int r = shm_create("perigee-metrics", METRICS_REGION_BYTES, &metrics, err);
+    if (r < 0)
+        return r;
+    struct core *core = mem_zalloc(sizeof *core);
+    core->env = env;
+    core->config = *config;
+    core->ops = ops;
+    core->data = data;
+    core->metrics_fd = take_fd(metrics);
+    core->table_fd = -1;
+    for (uint32_t i = 0; i < ROLES; i++)
+        process_init(core, &core->roles[i], ROLE_GATEWAY + i, role_name(ROLE_GATEWAY + i));
+    struct list *lists[] = { &core->templates, &core->replicas, &core->dead, &core->revisions };
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
+        list_init(lists[i]);
+    *ret_core = core;
+    return 0;
+}
+
+void core_begin(struct core *core)
+{
+    process_start(core_role(core, ROLE_GATEWAY));
+    if (core->config.control)
+        process_start(core_role(core, ROLE_CONTROL));
+    process_start(core_role(core, ROLE_AGENT));
+}
+
+void core_free(struct core *core)
+{
+    if (!core)
+        return;
+    struct core_process *template;
+    struct core_replica *replica;
+    struct core_revision *revision;
+    for (int i = 0; i < ROLES; i++)
+        env_timer_stop(core->env, &core->roles[i].timer);
+    env_timer_stop(core->env, &core->stop_timer);
+    LIST_EACH (replica, &core->replicas, struct core_replica, link)
+        replica_free(replica);
+    LIST_EACH (replica, &core->dead, struct core_replica, link)
+        replica_free(replica);
+    LIST_EACH (revision, &core->revisions, struct core_revision, link)
+        revision_free(core, revision);
+    LIST_EACH (template, &core->templates, struct core_process, link) {
+        env_timer_stop(core->env, &template->timer);
+        free(template);
+    }
+    fd_close(&core->metrics_fd);
+    fd_close(&core->table_fd);
+    free(core);
+}

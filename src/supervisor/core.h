@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * core.h -- what the supervisor decides: when a process starts again, what a new one is told, which
+ * replica is cloned by whom, and who hears of its end.
+ *
+ * No event loop and no process here: time and timers come from base/env.h, starting, killing and
+ * sending are struct core_ops, so that the tests run a day of crashes in a moment. What the core
+ * makes itself is memory: regions, pipes, pairs of sockets. One thread.
+ *
+ *   role, template     IDLE -> STARTING -> READY         until core_stop(): dead ones are started
+ *                                ^  |        |           again, after a back-off
+ *                                |  v        v
+ *                               WAITING <----+           -> ENDED
+ *   replica            WAITING (for its template) -> CLONING -> RUNNING -> freed when reaped
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+
+#include "base/env.h"
+#include "base/list.h"
+#include "base/sm.h"
+#include "contract/messages.h"
+
+struct core;
+
+#define PROCESS_STATES(X)                                                                          \
+    X(PROCESS_IDLE, SM_TO(PROCESS_STARTING) | SM_TO(PROCESS_WAITING) | SM_TO(PROCESS_ENDED))       \
+    X(PROCESS_STARTING, SM_TO(PROCESS_SERVING) | SM_TO(PROCESS_WAITING) | SM_TO(PROCESS_ENDED))    \
+    X(PROCESS_SERVING, SM_TO(PROCESS_WAITING) | SM_TO(PROCESS_ENDED))                              \
+    X(PROCESS_WAITING, SM_TO(PROCESS_STARTING) | SM_TO(PROCESS_WAITING) | SM_TO(PROCESS_IDLE) |    \
+                           SM_TO(PROCESS_ENDED))                                                   \
+    X(PROCESS_ENDED, 0)
+SM_DECLARE(process_life, PROCESS_STATES)
+
+struct core_process { /* a role or a template; the core's, but `shell` and `pid` */
+    struct core *core;
+    struct list link;
+    enum process_life state;
+    uint32_t role;    /* enum message_role */
+    char name[32];    /* "gateway", "template onnx" */
+    char runtime[16]; /* of a template */
+    char library[64]; /* what it says it has loaded */
+    uint64_t instance;
+    uint32_t restarts, failures; /* ever; in a row */
+    int64_t ready_ns;
+    struct env_timer timer;
+    bool fresh;    /* a template without a HELLO yet */
+    char why[160]; /* its last end */
+    void *shell;   /* its channel and so on */
+    pid_t pid;
+};
+
+struct core_replica;
+uint64_t core_replica_id(const struct core_replica *replica);
+int core_replica_log_fd(const struct core_replica *replica); /* borrowed */
+void core_replica_set_shell(struct core_replica *replica, void *shell);
+void *core_replica_shell(const struct core_replica *replica);
+
+/* What the core has done by others. `data` is core_new()'s. Nothing calls back from inside. */
+struct core_ops {
+    /* Started ends in one core_process_exited(). Sets process->pid. */
+    int (*start)(struct core_process *process, void *data, struct err *err);
+    void (*kill)(struct core_process *process, void *data); /* SIGKILL */
+    /* Borrowed descriptors. Who does not take its messages is killed. */
+    void (*send)(struct core_process *process, const void *message, size_t size, const int *fds,
+                 size_t fd_count, void *data);
+    bool (*writable)(struct core_process *process, void *data); /* nothing waits to be sent */
+    /* Watches a cloned child and its log. Ends in one core_replica_exited(). */
+    int (*adopt)(struct core_replica *replica, pid_t pid, void *data, struct err *err);
+    void (*kill_replica)(struct core_replica *replica, void *data);
+    void (*kill_orphans)(void *data); /* a template died cloning: children nobody knows */
+    void (*on_ready)(void *data);     /* once: all roles serve */
+    void (*on_ended)(void *data);     /* once, after core_stop(): nothing runs any more */
+};
+
+struct core_listener {
+    struct message_listener message;
+    int fd; /* borrowed */
+};
+
+struct core_config {
+    struct message_start start; /* role and instance are filled in for each process */
+    const struct core_listener *listeners;
+    size_t listener_count;
+    bool control;              /* this node runs one */
+    uint64_t instance_base;    /* instances begin behind it */
+    uint32_t replica_uid_base; /* 0: replicas keep the supervisor's user */
+    int lifeline_fd;           /* read end, for replicas; borrowed */
+};
+
+[[nodiscard]] int core_new(struct env *env, const struct core_config *config,
+                           const struct core_ops *ops, void *data, struct core **ret_core,
+                           struct err *err);
+void core_free(struct core *core); /* nothing runs any more */
+
+void core_begin(struct core *core);
+/* Drains the gateway, then agent and control, then ends all; `now`: kills all at once. */
+void core_stop(struct core *core, bool now);
+bool core_hopeless(const struct core *core); /* a role could not start and never will */
+
+/* A whole message from a role (descriptors are the core's from here) or from a template. */
+void core_message(struct core_process *process, const union message *message, size_t size, int *fds,
+                  size_t fd_count);
+void core_template_message(struct core_process *process, const void *message, size_t size);
+void core_process_exited(struct core_process *process, int wait_status);
+void core_process_writable(struct core_process *process); /* again, after it was not */
+
+void core_replica_exited(struct core_replica *replica, int wait_status, const struct rusage *usage);
+/* Reads its log: false when there is no more to come. */
+bool core_replica_log(struct core_replica *replica);
+
+/* 1, 2, 4, 8, 10, 10 ... s after `failures` in a row; nothing after a life in good health. */
+int64_t core_backoff_ns(uint32_t failures, bool healthy);

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a new process is told: everything, each time, so that no role keeps what another has. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "supervisor/core_private.h"
+#include "sys/channel.h"
+#include "sys/fd.h"
+#include "sys/shm.h"
+
+static void tell(struct core_process *process, const void *message, size_t size, const int *fds,
+                 size_t fd_count)
+{
+    struct core *core = process->core;
+    core->ops->send(process, message, size, fds, fd_count, core->data);
+}
+
+static void boot_start(struct core *core, struct core_process *process)
+{
+    struct message_start start = core->config.start;
+    start.head = (struct message_head){ MESSAGE_MAGIC, MESSAGE_START, MESSAGE_VERSION };
+    start.role = process->role;
+    start.instance = process->instance;
+    tell(process, &start, sizeof start, NULL, 0);
+}
+
+static uint32_t owner_of(uint32_t kind)
+{
+    switch (kind) {
+    case LISTENER_CONTROL:
+        return ROLE_CONTROL;
+    case LISTENER_ADMIN:
+        return ROLE_AGENT;
+    case LISTENER_DNS:
+        return ROLE_DNS;
+    default:
+        return ROLE_GATEWAY;
+    }
+}
+
+static void boot_listeners(struct core *core, struct core_process *process)
+{
+    for (size_t i = 0; i < core->config.listener_count; i++) {
+        const struct core_listener *listener = &core->config.listeners[i];
+        if (owner_of(listener->message.kind) == process->role)
+            tell(process, &listener->message, sizeof listener->message, &listener->fd, 1);
+    }
+}
+
+/* A new pair whenever one of the two is new: what the dead one wrote halfway is of no use. */
+static void boot_peers(struct core *core)
+{
+    struct message_empty message = MESSAGE_INIT(MESSAGE_PEER);
+    struct err err;
+    int fds[2];
+    if (!process_alive(core_role(core, ROLE_GATEWAY)) ||
+        !process_alive(core_role(core, ROLE_AGENT)))
+        return;
+    if (channel_pair(fds, &err) < 0) {
+        log_error("supervisor", "gateway and agent cannot talk", LOG_S("why", err.message));
+        return;
+    }
+    core_tell(core, ROLE_GATEWAY, &message, sizeof message, &fds[0], 1);
+    core_tell(core, ROLE_AGENT, &message, sizeof message, &fds[1], 1);
+    fd_close(&fds[0]);
+    fd_close(&fds[1]);
+}
+
+static void boot_metrics(struct core *core, struct core_process *process)
+{
+    struct message_region message = MESSAGE_INIT(MESSAGE_METRICS);
+    auto_close int reader = -1;
+    struct err err;
+    message.bytes = METRICS_REGION_BYTES;
+    if (process->role == ROLE_GATEWAY) {
+        tell(process, &message, sizeof message, &core->metrics_fd, 1);
+        return;
+    }
+    if (shm_reopen_readonly(core->metrics_fd, &reader, &err) < 0)
+        log_error("supervisor", "no metrics for the agent", LOG_S("why", err.message));
+    else
+        tell(process, &message, sizeof message, &reader, 1);
+}
+
+/* The table of this life, else the one on disk: the gateway serves after a cold boot with agent and
+ * control dead. */
+static void boot_table(struct core *core)
+{
+    struct message_table message = MESSAGE_INIT(MESSAGE_TABLE_DISK);
+    char path[MESSAGE_PATH_BYTES + 32];
+    struct stat st;
+    if (core->table_fd >= 0) {
+        core_tell(core, ROLE_GATEWAY, &core->table, sizeof core->table, &core->table_fd, 1);
+        return;
+    }
+    (void)snprintf(path, sizeof path, "%s/pop/table", core->config.start.home);
+    auto_close int table = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    (void)snprintf(path, sizeof path, "%s/pop/table.key", core->config.start.home);
+    auto_close int key = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (table < 0 || key < 0 || fstat(table, &st) < 0 || !S_ISREG(st.st_mode))
+        return;
+    message.bytes = (uint64_t)st.st_size;
+    core_tell(core, ROLE_GATEWAY, &message, sizeof message, (int[]){ table, key }, 2);
+}
+
+void core_tell_process(struct core *core, const struct core_process *process, uint32_t state,
+                       int wait_status, int64_t restart_ns, const char *text)
+{
+    struct message_process message = MESSAGE_INIT(MESSAGE_PROCESS);
+    message.role = process->role;
+    message.state = state;
+    message.pid = process->pid;
+    message.wait_status = wait_status;
+    message.restarts = process->restarts;
+    message.restart_in_ms = (uint32_t)(restart_ns / ENV_MS);
+    (void)snprintf(message.name, sizeof message.name, "%s", process->name);
+    (void)snprintf(message.text, sizeof message.text, "%s", text);
+    core_tell(core, ROLE_AGENT, &message, sizeof message, NULL, 0);
+}
+
+static void boot_processes(struct core *core)
+{
+    struct core_process *template;
+    for (int i = 0; i < ROLES; i++) {
+        const struct core_process *role = &core->roles[i];
+        if (role->role != ROLE_AGENT && process_alive(role))
+            core_tell_process(core, role,
+                              role->state == PROCESS_SERVING ? PROCESS_READY : PROCESS_STARTED, 0,
+                              0, "");
+    }
+    LIST_EACH (template, &core->templates, struct core_process, link) {
+        if (process_alive(template))
+            core_tell_process(core, template,
+                              template->state == PROCESS_SERVING ? PROCESS_READY : PROCESS_STARTED,
+                              0, 0, template->library);
+    }
+}
+
+static void boot_replicas(struct core *core, uint32_t role)
+{
+    struct core_replica *replica;
+    LIST_EACH (replica, &core->replicas, struct core_replica, link) {
+        if (replica->state != REPLICA_RUNNING)
+            continue;
+        if (role == ROLE_GATEWAY) {
+            replica_tell_gateway(replica);
+        } else {
+            replica_tell_agent(replica);
+            logring_rewind(&replica->log);
+            replica_tell_log(replica);
+        }
+    }
+    if (role == ROLE_AGENT)
+        replica_tell_dead(core);
+}
+
+void core_boot_role(struct core *core, struct core_process *process)
+{
+    struct message_empty go = MESSAGE_INIT(MESSAGE_GO);
+    boot_start(core, process);
+    boot_listeners(core, process);
+    if (process->role != ROLE_CONTROL) {
+        boot_peers(core);
+        boot_metrics(core, process);
+        if (process->role == ROLE_GATEWAY)
+            boot_table(core);
+        else
+            boot_processes(core);
+        boot_replicas(core, process->role);
+    }
+    tell(process, &go, sizeof go, NULL, 0);
+}

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * core_private.h -- the core's insides, shared by core*.c alone: core.c keeps processes,
+ * core_boot.c tells new ones what they must know, core_replica.c keeps replicas and arenas,
+ * core_end.c says why one ended.
+ */
+#pragma once
+
+#include "supervisor/core.h"
+#include "supervisor/logring.h"
+
+enum {
+    ROLES = 3, /* gateway, agent, control */
+    TEMPLATES_MAX = 8,
+    REPLICAS_MAX = 1024,
+    REVISIONS_MAX = 4096,
+    DEAD_MAX = 64, /* ends kept for an agent that is away */
+};
+
+#define ARENA_BYTES (UINT64_C(64) << 30) /* sparse; a sixteenth is the largest request of a loop   \
+                                          */
+#define OUTPUT_BYTES_MAX (UINT64_C(256) << 30)
+
+enum stop_stage { STOP_NOT, STOP_GATEWAY, STOP_AGENT, STOP_CONTROL, STOP_REST, STOP_DONE };
+
+struct core_revision {
+    struct list link;
+    uint64_t uid;
+    int arena_fd;
+    uint32_t users; /* replicas */
+    bool gone;      /* the agent forgot it: goes with its last replica */
+};
+
+enum replica_state { REPLICA_WAITING, REPLICA_CLONING, REPLICA_RUNNING, REPLICA_DEAD };
+
+struct core_replica {
+    struct core *core;
+    struct list link; /* in `replicas`, or in `dead` */
+    enum replica_state state;
+    struct message_replica_start start;
+    struct core_process *template;
+    struct core_revision *revision;
+    pid_t pid;
+    uint32_t uid_index; /* 1 and up; 0: none taken */
+    uint64_t submission_bytes, output_bytes;
+    int submission_fd, output_fd, model_fd, log_fd, log_write_fd;
+    int pipes[PERIGEE_LANES_MAX], pipe_writes[PERIGEE_LANES_MAX];
+    uint32_t end; /* enum replica_end, when we end it */
+    bool ending;
+    char end_text[256];
+    struct message_replica_exited exited; /* once dead */
+    struct logring log;
+    void *shell;
+};
+
+struct core {
+    struct env *env;
+    struct core_config config;
+    const struct core_ops *ops;
+    void *data;
+    struct core_process roles[ROLES];
+    struct list templates, replicas, dead, revisions;
+    uint32_t template_count, replica_count, revision_count, dead_count;
+    uint64_t messages_dropped;
+    int metrics_fd, table_fd;
+    struct message_table table;
+    bool ready_once, hopeless;
+    enum stop_stage stage;
+    struct env_timer stop_timer;
+};
+
+static inline struct core_process *core_role(struct core *core, uint32_t role)
+{
+    return &core->roles[role - ROLE_GATEWAY];
+}
+
+static inline bool process_alive(const struct core_process *process)
+{
+    return process->state == PROCESS_STARTING || process->state == PROCESS_SERVING;
+}
+
+/* core.c */
+void core_tell(struct core *core, uint32_t role, const void *message, size_t size, const int *fds,
+               size_t fd_count); /* if that role is alive */
+struct core_process *core_template(struct core *core, const char *runtime); /* NULL: too many */
+void core_template_busy(struct core_process *template, bool busy);
+void core_stop_step(struct core *core);
+
+/* core_boot.c */
+void core_boot_role(struct core *core, struct core_process *process);
+void core_tell_process(struct core *core, const struct core_process *process, uint32_t state,
+                       int wait_status, int64_t restart_ns, const char *text);
+
+/* core_replica.c */
+void replica_start(struct core *core, const struct message_replica_start *start, int model_fd);
+void replica_kill(struct core *core, const struct message_replica_kill *message);
+void replica_cloned(struct core_process *template, const struct perigee_cloned *cloned);
+void replica_template_ready(struct core_process *template);
+void replica_template_died(struct core_process *template, const char *why);
+void replica_kill_all(struct core *core);
+void replica_tell_gateway(struct core_replica *replica);
+void replica_tell_agent(struct core_replica *replica);
+void replica_tell_log(struct core_replica *replica); /* while the agent takes it */
+void replica_tell_dead(struct core *core);           /* to a new agent, and forgets them */
+void replica_free(struct core_replica *replica);
+void revision_want(struct core *core, uint64_t uid);
+void revision_forget(struct core *core, uint64_t uid);
+void revision_free(struct core *core, struct core_revision *revision);
+
+/* core_end.c: fills what the kernel and, for words, the status page say of a reaped replica. */
+void replica_describe_end(struct core_replica *replica, int wait_status,
+                          const struct rusage *usage);

@@ -1,0 +1,586 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Replicas from the agent's wish to the grave: their memory and pipes, their clone, who is told. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/auto.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "contract/ring.h"
+#include "supervisor/core_private.h"
+#include "sys/fd.h"
+#include "sys/shm.h"
+
+enum { PIPE_BYTES = 4096, LOG_READS_A_TURN = 4, LOG_READS_LAST = 8 };
+
+uint64_t core_replica_id(const struct core_replica *replica)
+{
+    return replica->start.replica;
+}
+
+int core_replica_log_fd(const struct core_replica *replica)
+{
+    return replica->log_fd;
+}
+
+void core_replica_set_shell(struct core_replica *replica, void *shell)
+{
+    replica->shell = shell;
+}
+
+void *core_replica_shell(const struct core_replica *replica)
+{
+    return replica->shell;
+}
+
+static struct core_replica *replica_find(struct core *core, uint64_t id)
+{
+    struct core_replica *replica;
+    LIST_EACH (replica, &core->replicas, struct core_replica, link) {
+        if (replica->start.replica == id)
+            return replica;
+    }
+    return NULL;
+}
+
+/* ---- revisions and their arenas
+ * ------------------------------------------------------------------- */
+
+static struct core_revision *revision_find(struct core *core, uint64_t uid)
+{
+    struct core_revision *revision;
+    LIST_EACH (revision, &core->revisions, struct core_revision, link) {
+        if (revision->uid == uid)
+            return revision;
+    }
+    return NULL;
+}
+
+static struct core_revision *revision_get(struct core *core, uint64_t uid, struct err *err)
+{
+    struct core_revision *revision = revision_find(core, uid);
+    int fd = -1;
+    if (revision) {
+        revision->gone = false;
+        return revision;
+    }
+    if (core->revision_count == REVISIONS_MAX) {
+        (void)!err_set(err, ERR_OVERLOADED, "there are %d revisions already", REVISIONS_MAX);
+        return NULL;
+    }
+    if (shm_create("perigee-arena", ARENA_BYTES, &fd, err) < 0)
+        return NULL;
+    revision = mem_zalloc(sizeof *revision);
+    revision->uid = uid;
+    revision->arena_fd = fd;
+    list_append(&core->revisions, &revision->link);
+    core->revision_count++;
+    return revision;
+}
+
+void revision_free(struct core *core, struct core_revision *revision)
+{
+    fd_close(&revision->arena_fd);
+    list_remove(&revision->link);
+    core->revision_count--;
+    free(revision);
+}
+
+void revision_want(struct core *core, uint64_t uid)
+{
+    struct message_arena message = MESSAGE_INIT(MESSAGE_ARENA);
+    struct err err = {};
+    const struct core_revision *revision = revision_get(core, uid, &err);
+    if (!revision) {
+        log_error("supervisor", "no input arena", LOG_S("why", err.message));
+        return;
+    }
+    message.revision = uid;
+    message.bytes = ARENA_BYTES;
+    core_tell(core, ROLE_GATEWAY, &message, sizeof message, &revision->arena_fd, 1);
+}
+
+static void revision_unused(struct core *core, struct core_revision *revision)
+{
+    if (revision->gone && revision->users == 0)
+        revision_free(core, revision);
+}
+
+void revision_forget(struct core *core, uint64_t uid)
+{
+    struct core_revision *revision = revision_find(core, uid);
+    if (!revision)
+        return;
+    revision->gone = true;
+    revision_unused(core, revision);
+}
+
+/* ---- making one
+ * ------------------------------------------------------------------------------------ */
+
+static void close_clone_only(struct core_replica *replica)
+{
+    fd_close(&replica->model_fd);
+    fd_close(&replica->log_write_fd);
+    for (size_t i = 0; i < PERIGEE_LANES_MAX; i++)
+        fd_close(&replica->pipe_writes[i]);
+}
+
+static void close_all(struct core_replica *replica)
+{
+    close_clone_only(replica);
+    fd_close(&replica->submission_fd);
+    fd_close(&replica->output_fd);
+    fd_close(&replica->log_fd);
+    for (size_t i = 0; i < PERIGEE_LANES_MAX; i++)
+        fd_close(&replica->pipes[i]);
+}
+
+void replica_free(struct core_replica *replica)
+{
+    close_all(replica);
+    list_remove(&replica->link);
+    free(replica);
+}
+
+static struct core_replica *replica_new(struct core *core,
+                                        const struct message_replica_start *start, int model_fd)
+{
+    struct core_replica *replica = mem_zalloc(sizeof *replica);
+    replica->core = core;
+    replica->start = *start;
+    replica->end = REPLICA_END_NOT_STARTED;
+    replica->submission_fd = replica->output_fd = replica->log_fd = replica->log_write_fd = -1;
+    replica->model_fd = model_fd;
+    for (size_t i = 0; i < PERIGEE_LANES_MAX; i++)
+        replica->pipes[i] = replica->pipe_writes[i] = -1;
+    list_append(&core->replicas, &replica->link);
+    core->replica_count++;
+    return replica;
+}
+
+static int make_pipe(int *ret_reader, int *ret_writer, int flags, struct err *err)
+{
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC | flags) < 0)
+        return err_set(err, ERR_INTERNAL, "making a pipe: %s", strerror(errno));
+    *ret_reader = ends[0];
+    *ret_writer = ends[1];
+    return 0;
+}
+
+/* The log's write end blocks: a replica that writes too much waits, and loses nothing. */
+static int make_pipes(struct core_replica *replica, struct err *err)
+{
+    uint32_t lanes = 2 * replica->core->config.start.loops;
+    for (uint32_t i = 0; i < lanes; i++) {
+        int r = make_pipe(&replica->pipes[i], &replica->pipe_writes[i], O_NONBLOCK, err);
+        if (r < 0)
+            return r;
+        (void)fcntl(replica->pipes[i], F_SETPIPE_SZ, PIPE_BYTES);
+    }
+    int r = make_pipe(&replica->log_fd, &replica->log_write_fd, 0, err);
+    if (r < 0)
+        return r;
+    (void)fcntl(replica->log_fd, F_SETFL, O_NONBLOCK);
+    return 0;
+}
+
+/* What the ranges of message_check() cannot say. */
+static int check_start(const struct core *core, const struct message_replica_start *start,
+                       struct err *err)
+{
+    uint64_t all;
+    size_t runtime = strspn(start->runtime, "abcdefghijklmnopqrstuvwxyz0123456789-");
+    if (!runtime || start->runtime[runtime])
+        return err_set(err, ERR_BAD_INPUT, "'%s' is no runtime's name", ERR_TEXT(start->runtime));
+    if (start->slot_bytes % 4096 || start->slot_bytes < PERIGEE_ANSWER_BYTES ||
+        __builtin_mul_overflow(start->slot_bytes, start->slots, &all) || all > OUTPUT_BYTES_MAX)
+        return err_set(err, ERR_BAD_INPUT, "%u answer slots of %ju bytes cannot be", start->slots,
+                       (uintmax_t)start->slot_bytes);
+    if (core->stage)
+        return err_set(err, ERR_STOPPED, "Perigee is ending");
+    if (core->replica_count > REPLICAS_MAX)
+        return err_set(err, ERR_OVERLOADED, "there are %d replicas already", REPLICAS_MAX);
+    return 0;
+}
+
+/* A user of its own per live replica, as root: the lowest that none has. */
+static void take_uid(struct core_replica *replica)
+{
+    struct core *core = replica->core;
+    static bool taken[REPLICAS_MAX + 2];
+    const struct core_replica *other;
+    memset(taken, 0, sizeof taken);
+    LIST_EACH (other, &core->replicas, struct core_replica, link)
+        taken[other->uid_index] = true;
+    replica->uid_index = 1;
+    while (taken[replica->uid_index])
+        replica->uid_index++;
+}
+
+static int prepare(struct core_replica *replica, struct err *err)
+{
+    const struct message_replica_start *start = &replica->start;
+    struct core *core = replica->core;
+    int r = check_start(core, start, err);
+    if (r < 0)
+        return r;
+    replica->submission_bytes = region_submission_bytes();
+    replica->output_bytes = region_output_bytes(start->slots, start->slot_bytes);
+    replica->revision = revision_get(core, start->revision, err);
+    if (!replica->revision)
+        return ERR_OVERLOADED;
+    replica->revision->users++;
+    r = shm_create("perigee-submissions", replica->submission_bytes, &replica->submission_fd, err);
+    if (r == 0)
+        r = shm_create("perigee-outputs", replica->output_bytes, &replica->output_fd, err);
+    if (r == 0)
+        r = make_pipes(replica, err);
+    if (r < 0)
+        return r;
+    take_uid(replica);
+    replica->template = core_template(core, start->runtime);
+    if (!replica->template)
+        return err_set(err, ERR_OVERLOADED, "there are %d runtimes already", TEMPLATES_MAX);
+    return 0;
+}
+
+/* ---- its end
+ * --------------------------------------------------------------------------------------- */
+
+/* Tells everybody; keeps the record for an agent that is away. The memory goes now. */
+static void replica_over(struct core_replica *replica)
+{
+    struct core *core = replica->core;
+    replica_tell_log(replica);
+    core_tell(core, ROLE_GATEWAY, &replica->exited, sizeof replica->exited, NULL, 0);
+    list_remove(&replica->link);
+    core->replica_count--;
+    close_all(replica);
+    if (replica->revision) {
+        replica->revision->users--;
+        revision_unused(core, replica->revision);
+        replica->revision = NULL;
+    }
+    replica->state = REPLICA_DEAD;
+    if (process_alive(core_role(core, ROLE_AGENT))) {
+        core_tell(core, ROLE_AGENT, &replica->exited, sizeof replica->exited, NULL, 0);
+        replica_free(replica);
+        return;
+    }
+    list_append(&core->dead, &replica->link);
+    if (++core->dead_count > DEAD_MAX) {
+        replica_free(LIST_FIRST(&core->dead, struct core_replica, link));
+        core->dead_count--;
+    }
+}
+
+/* It never ran. */
+static void replica_unborn(struct core_replica *replica, const char *why)
+{
+    struct message_replica_exited exited = MESSAGE_INIT(MESSAGE_REPLICA_EXITED);
+    exited.replica = replica->start.replica;
+    exited.revision = replica->start.revision;
+    exited.end = replica->ending ? replica->end : REPLICA_END_NOT_STARTED;
+    exited.syscall = -1;
+    (void)snprintf(exited.text, sizeof exited.text, "%s",
+                   replica->ending ? replica->end_text : why);
+    replica->exited = exited;
+    log_warn("supervisor", "a replica was not started", LOG_S("replica", replica->start.name),
+             LOG_S("why", exited.text));
+    replica_over(replica);
+}
+
+void core_replica_exited(struct core_replica *replica, int wait_status, const struct rusage *usage)
+{
+    struct core *core = replica->core;
+    /* Its last words: what the pipe held, and no more should somebody else still write to it. */
+    for (int i = 0; i < LOG_READS_LAST && core_replica_log(replica); i++) {
+    }
+    replica_describe_end(replica, wait_status, usage);
+    replica_over(replica);
+    core_stop_step(core);
+}
+
+/* ---- cloning
+ * ---------------------------------------------------------------------------------------- */
+
+static void send_clone(struct core_replica *replica)
+{
+    struct core *core = replica->core;
+    const struct message_replica_start *start = &replica->start;
+    uint32_t loops = core->config.start.loops;
+    struct perigee_clone clone = {
+        .magic = PERIGEE_WORKER_MAGIC,
+        .message = PERIGEE_CLONE,
+        .version = PERIGEE_WORKER_VERSION,
+        .loops = loops,
+        .lanes = 2 * loops,
+        .slots = start->slots,
+        .slot_bytes = start->slot_bytes,
+        .submission_bytes = replica->submission_bytes,
+        .output_bytes = replica->output_bytes,
+        .arena_bytes = ARENA_BYTES,
+        .replica = start->replica,
+        .memory_bytes_max = start->memory_bytes_max,
+        .threads = start->threads,
+        .batch_max = start->batch_max,
+        .sandbox = core->config.start.sandbox,
+        .uid =
+            core->config.replica_uid_base ? core->config.replica_uid_base + replica->uid_index : 0,
+    };
+    memcpy(clone.model_file, start->model_file, sizeof clone.model_file);
+    auto_close int submission = -1;
+    auto_close int arena = -1;
+    struct err err;
+    if (shm_reopen_readonly(replica->submission_fd, &submission, &err) < 0 ||
+        shm_reopen_readonly(replica->revision->arena_fd, &arena, &err) < 0) {
+        replica_unborn(replica, err.message);
+        return;
+    }
+    int fds[PERIGEE_FD_PIPES + PERIGEE_LANES_MAX] = {
+        [PERIGEE_FD_SUBMISSION] = submission,
+        [PERIGEE_FD_OUTPUT] = replica->output_fd,
+        [PERIGEE_FD_ARENA] = arena,
+        [PERIGEE_FD_MODEL] = replica->model_fd,
+        [PERIGEE_FD_LOG] = replica->log_write_fd,
+        [PERIGEE_FD_LIFELINE] = core->config.lifeline_fd,
+    };
+    memcpy(fds + PERIGEE_FD_PIPES, replica->pipe_writes, 2 * loops * sizeof(int));
+    replica->state = REPLICA_CLONING;
+    core->ops->send(replica->template, &clone, sizeof clone, fds, PERIGEE_FD_PIPES + 2 * loops,
+                    core->data);
+    core_template_busy(replica->template, true);
+}
+
+void replica_start(struct core *core, const struct message_replica_start *start, int model_fd)
+{
+    struct err err = {};
+    if (replica_find(core, start->replica)) {
+        log_error("supervisor", "a replica's id came twice, ignoring",
+                  LOG_U("replica", start->replica));
+        close(model_fd);
+        return;
+    }
+    struct core_replica *replica = replica_new(core, start, model_fd);
+    if (prepare(replica, &err) < 0)
+        replica_unborn(replica, err.message);
+    else if (replica->template->state == PROCESS_SERVING)
+        send_clone(replica);
+    else if (replica->template->state == PROCESS_WAITING && replica->template->failures)
+        replica_unborn(replica, replica->template->why); /* the agent waits, then asks again */
+}
+
+void replica_template_ready(struct core_process *template)
+{
+    struct core_replica *replica;
+    LIST_EACH (replica, &template->core->replicas, struct core_replica, link) {
+        if (replica->template == template && replica->state == REPLICA_WAITING)
+            send_clone(replica);
+    }
+}
+
+/* What it was cloning is lost with it, or lives without our knowing its name: then it is killed. */
+void replica_template_died(struct core_process *template, const char *why)
+{
+    struct core *core = template->core;
+    struct core_replica *replica;
+    char text[256];
+    bool cloning = false;
+    (void)snprintf(text, sizeof text, "%s: %s", template->name, why);
+    LIST_EACH (replica, &core->replicas, struct core_replica, link)
+        cloning |= replica->template == template && replica->state == REPLICA_CLONING;
+    if (cloning)
+        core->ops->kill_orphans(core->data);
+    LIST_EACH (replica, &core->replicas, struct core_replica, link) {
+        if (replica->template == template &&
+            (replica->state == REPLICA_CLONING || replica->state == REPLICA_WAITING))
+            replica_unborn(replica, text);
+    }
+}
+
+static bool still_cloning(const struct core_process *template)
+{
+    const struct core_replica *replica;
+    LIST_EACH (replica, &template->core->replicas, struct core_replica, link) {
+        if (replica->template == template && replica->state == REPLICA_CLONING)
+            return true;
+    }
+    return false;
+}
+
+static void replica_born(struct core_replica *replica, pid_t pid)
+{
+    struct core *core = replica->core;
+    replica->pid = pid;
+    replica->state = REPLICA_RUNNING;
+    replica->end = REPLICA_END_ITSELF;
+    log_info("supervisor", "a replica started", LOG_S("replica", replica->start.name),
+             LOG_I("pid", pid));
+    replica_tell_gateway(replica);
+    replica_tell_agent(replica);
+    if (replica->ending) /* unwanted meanwhile */
+        core->ops->kill_replica(replica, core->data);
+}
+
+void replica_cloned(struct core_process *template, const struct perigee_cloned *cloned)
+{
+    struct core *core = template->core;
+    struct core_replica *replica = replica_find(core, cloned->replica);
+    struct err err = {};
+    if (!replica || replica->template != template || replica->state != REPLICA_CLONING) {
+        log_error("supervisor", "a clone nobody asked for, killing its template",
+                  LOG_S("process", template->name));
+        core->ops->kill(template, core->data);
+        core->ops->kill_orphans(core->data);
+        return;
+    }
+    close_clone_only(replica);
+    if (cloned->pid <= 0) {
+        (void)!err_set(&err, ERR_INTERNAL, "cloning it failed: %s", strerror(cloned->error));
+        replica_unborn(replica, err.message);
+    } else if (core->ops->adopt(replica, cloned->pid, core->data, &err) < 0) {
+        core->ops->kill_orphans(core->data);
+        replica_unborn(replica, err.message);
+    } else {
+        replica_born(replica, cloned->pid);
+    }
+    core_template_busy(template, still_cloning(template));
+}
+
+/* ---- killing
+ * ---------------------------------------------------------------------------------------- */
+
+static void replica_end_now(struct core_replica *replica, uint32_t end, const char *text)
+{
+    struct core *core = replica->core;
+    if (!replica->ending) { /* the first reason is the reason */
+        replica->ending = true;
+        replica->end = end;
+        (void)snprintf(replica->end_text, sizeof replica->end_text, "%s", text);
+    }
+    if (replica->state == REPLICA_RUNNING)
+        core->ops->kill_replica(replica, core->data);
+    else if (replica->state == REPLICA_WAITING)
+        replica_unborn(replica, "");
+}
+
+void replica_kill(struct core *core, const struct message_replica_kill *message)
+{
+    struct core_replica *replica = replica_find(core, message->replica);
+    if (replica) /* else it has ended by itself meanwhile */
+        replica_end_now(replica, message->end, message->text);
+}
+
+void replica_kill_all(struct core *core)
+{
+    struct core_replica *replica;
+    LIST_EACH (replica, &core->replicas, struct core_replica, link)
+        replica_end_now(replica, REPLICA_END_STOPPED, "Perigee is ending");
+}
+
+/* ---- telling
+ * ---------------------------------------------------------------------------------------- */
+
+static struct message_replica_added added(const struct core_replica *replica)
+{
+    struct message_replica_added message = MESSAGE_INIT(MESSAGE_REPLICA_ADDED);
+    message.replica = replica->start.replica;
+    message.revision = replica->start.revision;
+    message.submission_bytes = replica->submission_bytes;
+    message.output_bytes = replica->output_bytes;
+    message.arena_bytes = ARENA_BYTES;
+    message.slot_bytes = replica->start.slot_bytes;
+    message.slots = replica->start.slots;
+    message.concurrency = replica->start.concurrency;
+    message.loops = replica->core->config.start.loops;
+    message.pid = replica->pid;
+    memcpy(message.runtime, replica->start.runtime, sizeof message.runtime);
+    memcpy(message.name, replica->start.name, sizeof message.name);
+    return message;
+}
+
+static int output_reader(const struct core_replica *replica)
+{
+    struct err err;
+    int fd = -1;
+    if (shm_reopen_readonly(replica->output_fd, &fd, &err) < 0)
+        log_error("supervisor", "a replica cannot be shown", LOG_S("why", err.message));
+    return fd;
+}
+
+/* With the pipes of the gateway's own lane set: the other set is the dead one's. */
+void replica_tell_gateway(struct core_replica *replica)
+{
+    struct core *core = replica->core;
+    const struct core_process *gateway = core_role(core, ROLE_GATEWAY);
+    struct message_replica_added message = added(replica);
+    auto_close int output = output_reader(replica);
+    if (output < 0)
+        return;
+    int fds[3 + PERIGEE_LOOPS_MAX] = { replica->submission_fd, output,
+                                       replica->revision->arena_fd };
+    const int *set = replica->pipes + (gateway->instance & 1) * message.loops;
+    memcpy(fds + 3, set, message.loops * sizeof(int));
+    core_tell(core, ROLE_GATEWAY, &message, sizeof message, fds, 3 + message.loops);
+}
+
+void replica_tell_agent(struct core_replica *replica)
+{
+    struct message_replica_added message = added(replica);
+    auto_close int output = output_reader(replica);
+    if (output >= 0)
+        core_tell(replica->core, ROLE_AGENT, &message, sizeof message, &output, 1);
+}
+
+/* Logs give way to everything else: they wait in the ring, where the oldest bytes are lost, while
+ * the agent does not read as fast as we write. */
+void replica_tell_log(struct core_replica *replica)
+{
+    struct core *core = replica->core;
+    struct core_process *agent = core_role(core, ROLE_AGENT);
+    while (process_alive(agent) && core->ops->writable(agent, core->data)) {
+        struct message_replica_log message = MESSAGE_INIT(MESSAGE_REPLICA_LOG);
+        uint64_t dropped;
+        message.replica = replica->start.replica;
+        message.bytes =
+            (uint32_t)logring_take(&replica->log, message.data, sizeof message.data, &dropped);
+        message.dropped = dropped < UINT32_MAX ? (uint32_t)dropped : UINT32_MAX;
+        if (message.bytes == 0)
+            return;
+        core_tell(core, ROLE_AGENT, &message, sizeof message, NULL, 0);
+    }
+}
+
+void replica_tell_dead(struct core *core)
+{
+    struct core_replica *replica;
+    LIST_EACH (replica, &core->dead, struct core_replica, link) {
+        logring_rewind(&replica->log);
+        replica_tell_log(replica);
+        core_tell(core, ROLE_AGENT, &replica->exited, sizeof replica->exited, NULL, 0);
+        replica_free(replica);
+    }
+    core->dead_count = 0;
+}
+
+bool core_replica_log(struct core_replica *replica)
+{
+    char bytes[PIPE_BYTES];
+    ssize_t size = 0;
+    for (int i = 0; i < LOG_READS_A_TURN; i++) {
+        do
+            size = read(replica->log_fd, bytes, sizeof bytes);
+        while (size < 0 && errno == EINTR);
+        if (size <= 0)
+            break;
+        logring_write(&replica->log, bytes, (size_t)size);
+    }
+    replica_tell_log(replica);
+    return size > 0 || (size < 0 && errno == EAGAIN);
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * family.h -- the supervisor's children as they are: spawned, listened to, reaped. What core.h has
+ * done by others is done here, and nothing is decided. One thread.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "supervisor/core.h"
+
+struct env_linux;
+struct family;
+struct supervisor;
+
+extern const struct core_ops family_ops; /* their data is the family */
+
+struct family *family_new(struct env_linux *world, struct supervisor *supervisor,
+                          const char *libdir, int lifeline_fd); /* all borrowed */
+void family_free(struct family *family);
+
+/* As root, where users of replicas begin: in a range that /proc/self/uid_map has. 0: not root, or
+ * no room for them. */
+uint32_t family_uid_base(void);
+
+/* supervisor.c's ends of on_ready and on_ended. */
+void supervisor_on_ready(struct supervisor *self);
+void supervisor_on_ended(struct supervisor *self);

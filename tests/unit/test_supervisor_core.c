@@ -1,0 +1,485 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A day of crashes in a moment: processes and time are played, memory and descriptors are real. */
+#include "supervisor/core.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <cmocka.h> /* after the four above */
+
+#include "base/auto.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "sys/fd.h"
+#include "sys/shm.h"
+
+enum { WANTED = 5, STARTS_MAX = 100'000, LOOPS = 2, EVENTS = 4096 };
+
+enum what { NOTHING, PROCESS_READY_, PROCESS_DIES, CLONE_DONE, REPLICA_DIES, AGENT_LOOKS };
+
+struct event {
+    struct env_timer timer;
+    enum what what;
+    uint64_t life; /* of the process it is meant for: one that has died meanwhile is not hit */
+    struct core_process *process;
+    struct core_replica *replica;
+    uint64_t id;
+};
+
+struct day {
+    struct env env;
+    struct env_timers timers;
+    int64_t now_ns;
+    uint64_t seed;
+    struct core *core;
+    struct event events[EVENTS];
+    /* what happened */
+    unsigned starts[ROLE_TEMPLATE + 1], ready, ended, orphans, refused;
+    int64_t died_ns[ROLE_TEMPLATE + 1];
+    uint64_t lives, next_id;
+    /* what the agent and the gateway know */
+    unsigned wanted;           /* replicas asked for and not ended */
+    uint8_t asked[STARTS_MAX]; /* by id: 1 asked, 2 ended */
+    bool gateway_has[STARTS_MAX];
+    ino_t pipes[STARTS_MAX][2]; /* by lane set, as the gateways got them */
+    uint64_t gateway_instance;
+    bool booted[ROLE_TEMPLATE + 1];
+    unsigned alive_replicas;
+};
+
+static uint64_t dice(struct day *day)
+{
+    day->seed ^= day->seed << 13;
+    day->seed ^= day->seed >> 7;
+    day->seed ^= day->seed << 17;
+    return day->seed;
+}
+
+static void on_event(struct env_timer *, void *data);
+
+static void soon(struct day *day, int64_t delay_ns, struct event event)
+{
+    for (size_t i = 0; i < EVENTS; i++) {
+        if (day->events[i].what != NOTHING)
+            continue;
+        day->events[i] = event;
+        env_timers_start(&day->timers, &day->events[i].timer, day->now_ns + delay_ns, on_event,
+                         day);
+        return;
+    }
+    fail_msg("more is under way than was thought of");
+}
+
+/* ---- the world
+ * ------------------------------------------------------------------------------------ */
+
+static struct day *day_of(struct env *env)
+{
+    return (struct day *)env;
+}
+
+static int64_t fake_now(struct env *env)
+{
+    return day_of(env)->now_ns;
+}
+
+static void fake_timer_start(struct env *env, struct env_timer *timer, int64_t delay_ns,
+                             env_timer_cb on_due, void *data)
+{
+    env_timers_start(&day_of(env)->timers, timer, day_of(env)->now_ns + delay_ns, on_due, data);
+}
+
+static void fake_timer_stop(struct env *env, struct env_timer *timer)
+{
+    env_timers_stop(&day_of(env)->timers, timer);
+}
+
+static int op_start(struct core_process *process, void *data, struct err *err)
+{
+    struct day *day = data;
+    if (dice(day) % 40 == 0)
+        return err_set(err, ERR_INTERNAL, "no process to be had");
+    if (day->starts[process->role]++ && process->failures)
+        assert_true(day->now_ns - day->died_ns[process->role] >= ENV_S);
+    uint64_t life = ++day->lives;
+    process->shell = (void *)(uintptr_t)life;
+    process->pid = (pid_t)life;
+    day->booted[process->role] = false;
+    if (process->role == ROLE_GATEWAY)
+        memset(day->gateway_has, 0, sizeof day->gateway_has);
+    soon(day, (int64_t)(dice(day) % 50) * ENV_MS,
+         (struct event){ .what = PROCESS_READY_, .life = life, .process = process });
+    /* A third dies early, before or after it is ready. */
+    int64_t lives_ns =
+        dice(day) % 3 ? (int64_t)(dice(day) % 120) * ENV_S : (int64_t)(dice(day) % 100) * ENV_MS;
+    soon(day, lives_ns, (struct event){ .what = PROCESS_DIES, .life = life, .process = process });
+    return 0;
+}
+
+static void op_kill(struct core_process *process, void *data)
+{
+    soon(data, ENV_MS,
+         (struct event){
+             .what = PROCESS_DIES, .life = (uintptr_t)process->shell, .process = process });
+}
+
+static ino_t inode(int fd)
+{
+    struct stat st;
+    assert_int_equal(fstat(fd, &st), 0);
+    return st.st_ino;
+}
+
+static void gateway_hears(struct day *day, const union message *message, const int *fds)
+{
+    if (message->head.type == MESSAGE_START)
+        day->gateway_instance = message->as_MESSAGE_START.instance;
+    if (message->head.type == MESSAGE_REPLICA_EXITED)
+        day->gateway_has[message->as_MESSAGE_REPLICA_EXITED.replica] = false;
+    if (message->head.type != MESSAGE_REPLICA_ADDED)
+        return;
+    uint64_t id = message->as_MESSAGE_REPLICA_ADDED.replica;
+    assert_false(day->gateway_has[id]);
+    day->gateway_has[id] = true;
+    /* Each lane set has its own pipes, and an instance gets those of its set. */
+    unsigned set = day->gateway_instance & 1;
+    ino_t pipe = inode(fds[3]);
+    if (day->pipes[id][set])
+        assert_int_equal(day->pipes[id][set], pipe);
+    assert_true(day->pipes[id][!set] != pipe);
+    day->pipes[id][set] = pipe;
+}
+
+static void agent_hears(struct day *day, const union message *message)
+{
+    if (message->head.type != MESSAGE_REPLICA_EXITED)
+        return;
+    uint64_t id = message->as_MESSAGE_REPLICA_EXITED.replica;
+    assert_int_equal(day->asked[id], 1); /* once, and of none that it never wanted */
+    day->asked[id] = 2;
+    day->wanted--;
+}
+
+static void op_send(struct core_process *process, const void *bytes, size_t size, const int *fds,
+                    size_t fd_count, void *data)
+{
+    struct day *day = data;
+    struct err err = {};
+    if (process->role == ROLE_TEMPLATE) {
+        const struct perigee_clone *clone = bytes;
+        assert_int_equal(clone->message, PERIGEE_CLONE);
+        assert_int_equal(fd_count, PERIGEE_FD_PIPES + clone->lanes);
+        void *memory;
+        int submission = fds[PERIGEE_FD_SUBMISSION];
+        assert_int_equal(shm_map(submission, clone->submission_bytes, true, &memory, &err),
+                         ERR_FORBIDDEN);
+        soon(day, (int64_t)(dice(day) % 10) * ENV_MS,
+             (struct event){ .what = CLONE_DONE,
+                             .life = (uintptr_t)process->shell,
+                             .process = process,
+                             .id = clone->replica });
+        return;
+    }
+    const union message *message = bytes;
+    if (message_check(message, size, fd_count, &err) < 0)
+        fail_msg("%s", err.message);
+    /* START comes first. */
+    assert_true(day->booted[process->role] || message->head.type == MESSAGE_START);
+    day->booted[process->role] = true;
+    if (message->head.type == MESSAGE_DRAIN)
+        soon(day, 10 * ENV_MS,
+             (struct event){
+                 .what = PROCESS_DIES, .life = (uintptr_t)process->shell, .process = process });
+    if (process->role == ROLE_GATEWAY)
+        gateway_hears(day, message, fds);
+    if (process->role == ROLE_AGENT)
+        agent_hears(day, message);
+}
+
+static bool op_writable(struct core_process *, void *)
+{
+    return true;
+}
+
+static int op_adopt(struct core_replica *replica, pid_t, void *data, struct err *err)
+{
+    struct day *day = data;
+    if (dice(day) % 100 == 0)
+        return err_set(err, ERR_NOT_FOUND, "no such child");
+    day->alive_replicas++;
+    core_replica_set_shell(replica, (void *)(uintptr_t)++day->lives);
+    soon(day, (int64_t)(dice(day) % 200) * ENV_S,
+         (struct event){ .what = REPLICA_DIES, .life = day->lives, .replica = replica });
+    return 0;
+}
+
+static void op_kill_replica(struct core_replica *replica, void *data)
+{
+    soon(data, ENV_MS,
+         (struct event){ .what = REPLICA_DIES,
+                         .life = (uintptr_t)core_replica_shell(replica),
+                         .replica = replica });
+}
+
+static void op_kill_orphans(void *data)
+{
+    ((struct day *)data)->orphans++;
+}
+
+static void op_ready(void *data)
+{
+    ((struct day *)data)->ready++;
+}
+
+static void op_ended(void *data)
+{
+    ((struct day *)data)->ended++;
+}
+
+static const struct core_ops ops = {
+    op_start,        op_kill,         op_send,  op_writable, op_adopt,
+    op_kill_replica, op_kill_orphans, op_ready, op_ended,
+};
+
+/* ---- what happens
+ * ----------------------------------------------------------------------------------- */
+
+static void process_ready(struct core_process *process)
+{
+    struct message_empty ready = MESSAGE_INIT(MESSAGE_READY);
+    struct perigee_hello hello = {
+        PERIGEE_WORKER_MAGIC, PERIGEE_HELLO, 1, 1, "onnx", "a library",
+    };
+    if (process->role == ROLE_TEMPLATE)
+        core_template_message(process, &hello, sizeof hello);
+    else
+        core_message(process, (union message *)&ready, sizeof ready, NULL, 0);
+}
+
+static void clone_done(struct day *day, const struct event *event)
+{
+    struct perigee_cloned cloned = {
+        PERIGEE_WORKER_MAGIC, PERIGEE_CLONED, event->id, (int32_t)++day->lives, 0,
+    };
+    if (dice(day) % 50 == 0) {
+        cloned.pid = -1;
+        cloned.error = 11;
+    }
+    core_template_message(event->process, &cloned, sizeof cloned);
+}
+
+static void agent_wants(struct day *day, struct core_process *agent)
+{
+    union message message = { .as_MESSAGE_REPLICA_START = MESSAGE_INIT(MESSAGE_REPLICA_START) };
+    struct message_replica_start *start = &message.as_MESSAGE_REPLICA_START;
+    uint64_t id = ++day->next_id;
+    assert_true(id < STARTS_MAX);
+    start->replica = id;
+    start->revision = id % 3 + 1;
+    start->slot_bytes = 64 * 1024;
+    start->slots = start->concurrency = 4;
+    start->threads = start->batch_max = 1;
+    (void)snprintf(start->runtime, sizeof start->runtime, "onnx");
+    (void)snprintf(start->name, sizeof start->name, "digits-%u", (unsigned)id);
+    day->asked[id] = 1;
+    day->wanted++;
+    int model = open("/tmp", 0);
+    core_message(agent, &message, sizeof *start, &model, 1);
+}
+
+static void agent_looks(struct day *day, struct core_process *agent)
+{
+    soon(day, ENV_S, (struct event){ .what = AGENT_LOOKS, .process = agent });
+    if (agent->state != PROCESS_SERVING)
+        return;
+    if (day->wanted < WANTED)
+        agent_wants(day, agent);
+    if (dice(day) % 20 == 0) { /* one that exists, has ended, or never was */
+        union message message = { .as_MESSAGE_REPLICA_KILL = MESSAGE_INIT(MESSAGE_REPLICA_KILL) };
+        message.as_MESSAGE_REPLICA_KILL.replica = dice(day) % (day->next_id + 2);
+        message.as_MESSAGE_REPLICA_KILL.end = REPLICA_END_STOPPED;
+        core_message(agent, &message, sizeof(struct message_replica_kill), NULL, 0);
+    }
+}
+
+static bool alive(const struct event *event)
+{
+    return event->process->shell == (void *)(uintptr_t)event->life &&
+           (event->process->state == PROCESS_STARTING || event->process->state == PROCESS_SERVING);
+}
+
+/* Ids of replicas that died: their struct may be gone, so an event asks here first. */
+static bool replica_dead[4 * STARTS_MAX];
+
+static void on_event(struct env_timer *timer, void *data)
+{
+    struct day *day = data;
+    struct event *slot = (struct event *)timer, event = *slot;
+    slot->what = NOTHING;
+    switch (event.what) {
+    case PROCESS_READY_:
+        if (alive(&event))
+            process_ready(event.process);
+        break;
+    case PROCESS_DIES:
+        if (alive(&event)) {
+            day->died_ns[event.process->role] = day->now_ns;
+            core_process_exited(event.process, 9);
+        }
+        break;
+    case CLONE_DONE:
+        if (alive(&event))
+            clone_done(day, &event);
+        break;
+    case REPLICA_DIES:
+        if (!replica_dead[event.life]) {
+            struct rusage usage = {};
+            replica_dead[event.life] = true;
+            day->alive_replicas--;
+            core_replica_exited(event.replica, 9, &usage);
+        }
+        break;
+    case AGENT_LOOKS:
+        agent_looks(day, event.process);
+        break;
+    default:
+        fail();
+    }
+}
+
+static void run_until(struct day *day, int64_t end_ns)
+{
+    while (!day->ended) {
+        int64_t next_ns = env_timers_next_ns(&day->timers);
+        if (next_ns > end_ns)
+            break;
+        day->now_ns = next_ns;
+        (void)env_timers_run(&day->timers, day->now_ns);
+    }
+    if (!day->ended)
+        day->now_ns = end_ns;
+}
+
+static unsigned open_fds(void)
+{
+    unsigned count = 0;
+    DIR *dir = opendir("/proc/self/fd");
+    while (readdir(dir))
+        count++;
+    closedir(dir);
+    return count;
+}
+
+static struct day *day_new(uint64_t seed)
+{
+    struct day *day = mem_zalloc(sizeof *day);
+    struct core_config config = {
+        .control = true, .instance_base = 1000, .lifeline_fd = 0, .replica_uid_base = 100'000
+    };
+    struct err err;
+    config.start.loops = LOOPS;
+    (void)snprintf(config.start.home, sizeof config.start.home, "/nonexistent");
+    day->seed = seed;
+    day->env = (struct env){ .name = "day",
+                             .now_ns = fake_now,
+                             .timer_start = fake_timer_start,
+                             .timer_stop = fake_timer_stop };
+    memset(replica_dead, 0, sizeof replica_dead);
+    log_level_set(LOG_ERROR + 1); /* thousands of deaths are no news here */
+    assert_int_equal(core_new(&day->env, &config, &ops, day, &day->core, &err), 0);
+    return day;
+}
+
+static void test_a_day_of_crashes(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 3; seed++) {
+        unsigned fds = open_fds();
+        struct day *day = day_new(seed * 0x9e3779b97f4a7c15);
+        core_begin(day->core);
+        /* The agent's core_process: the day needs it to speak for it. */
+        struct core_process *agent = NULL;
+        for (size_t i = 0; i < EVENTS && !agent; i++)
+            if (day->events[i].what == PROCESS_READY_ && day->events[i].process->role == ROLE_AGENT)
+                agent = day->events[i].process;
+        if (!agent) { /* its first start failed in this world; the next is seen below */
+            run_until(day, ENV_S + 1);
+            for (size_t i = 0; i < EVENTS && !agent; i++)
+                if (day->events[i].what && day->events[i].process &&
+                    day->events[i].process->role == ROLE_AGENT)
+                    agent = day->events[i].process;
+        }
+        assert_non_null(agent);
+        soon(day, ENV_S, (struct event){ .what = AGENT_LOOKS, .process = agent });
+        run_until(day, 24 * 3600 * ENV_S);
+        print_message("  seed %u: starts gateway %u, agent %u, control %u, template %u; replicas "
+                      "%u; orphans looked for %u\n",
+                      (unsigned)seed, day->starts[ROLE_GATEWAY], day->starts[ROLE_AGENT],
+                      day->starts[ROLE_CONTROL], day->starts[ROLE_TEMPLATE], (unsigned)day->next_id,
+                      day->orphans);
+        assert_int_equal(day->ready, 1);
+        assert_true(day->starts[ROLE_GATEWAY] > 500 && day->starts[ROLE_AGENT] > 500);
+        assert_true(day->next_id > 1000);
+        assert_true(day->orphans > 0);
+
+        core_stop(day->core, false);
+        run_until(day, day->now_ns + 60 * ENV_S);
+        assert_int_equal(day->ended, 1);
+        assert_int_equal(day->alive_replicas, 0);
+        core_free(day->core);
+        env_timers_deinit(&day->timers);
+        free(day);
+        assert_int_equal(open_fds(), fds);
+    }
+}
+
+static void test_backoff(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t failures;
+        bool healthy;
+        int64_t seconds;
+    } rows[] = {
+        { 0, true, 0 },  { 0, false, 1 },  { 1, false, 2 },  { 2, false, 4 },
+        { 3, false, 8 }, { 4, false, 10 }, { 5, false, 10 }, { UINT32_MAX, false, 10 },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        assert_int_equal(core_backoff_ns(rows[i].failures, rows[i].healthy),
+                         rows[i].seconds * ENV_S);
+}
+
+static void test_stop_at_once(void **state)
+{
+    (void)state;
+    struct day *day = day_new(7);
+    core_begin(day->core);
+    run_until(day, 30 * ENV_S);
+    core_stop(day->core, false);
+    core_stop(day->core, true);
+    int64_t begin_ns = day->now_ns;
+    run_until(day, day->now_ns + 60 * ENV_S);
+    assert_int_equal(day->ended, 1);
+    assert_true(day->now_ns - begin_ns < 100 * ENV_MS);
+    core_free(day->core);
+    env_timers_deinit(&day->timers);
+    free(day);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_backoff),
+        cmocka_unit_test(test_a_day_of_crashes),
+        cmocka_unit_test(test_stop_at_once),
+    };
+    return cmocka_run_group_tests_name("supervisor_core", tests, NULL, NULL);
+}
