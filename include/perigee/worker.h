@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * worker.h -- the worker contract: what an executable `perigee-worker-NAME` must do to be a runtime.
+ * worker.h -- the worker contract: what an executable `perigee-worker-NAME` must do to be a
+ * runtime.
  *
  * Life. The supervisor execs one *template* per runtime with a SOCK_SEQPACKET socket as descriptor
- * 3 and the read end of the lifeline pipe as 4. The template loads its library, reads no byte of any
- * tenant, sends struct perigee_hello, and then obeys one command: struct perigee_clone, answered by
- * struct perigee_cloned. For each it makes a *replica*: clone3(CLONE_PARENT), so that the supervisor
- * is the replica's parent. The replica keeps the descriptors of the command and nothing else, puts
- * up its walls, and only then opens the model, runs it once on zeros, and sets its phase to READY.
+ * 3 and the read end of the lifeline pipe as 4. The template loads its library, reads no byte of
+ * any tenant, sends struct perigee_hello, and then obeys one command: struct perigee_clone,
+ * answered by struct perigee_cloned. For each it makes a *replica*: clone3(CLONE_PARENT), so that
+ * the supervisor is the replica's parent. The replica keeps the descriptors of the command and
+ * nothing else, puts up its walls, and only then opens the model, runs it once on zeros, and sets
+ * its phase to READY.
  *
  * Memory (nothing is writable from both sides):
  *   submission page   the gateway writes, the replica reads: rings of submissions, the futex word
@@ -31,27 +33,38 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PERIGEE_WORKER_VERSION 1u         /* of this contract */
-#define PERIGEE_WORKER_MAGIC 0x31676550u  /* "Peg1" */
-#define PERIGEE_CHANNEL_FD 3              /* in a template */
-#define PERIGEE_LIFELINE_FD 4             /* in a template: end of file means the supervisor is dead */
+#define PERIGEE_WORKER_VERSION 1u        /* of this contract */
+#define PERIGEE_WORKER_MAGIC 0x31676550u /* "Peg1" */
+#define PERIGEE_CHANNEL_FD 3             /* in a template */
+#define PERIGEE_LIFELINE_FD 4 /* in a template: end of file means the supervisor is dead */
 
 #define PERIGEE_LOOPS_MAX 8u
 #define PERIGEE_LANES_MAX (2u * PERIGEE_LOOPS_MAX)
-#define PERIGEE_RING_ENTRIES 256u         /* a power of two; no fewer than slots, so no ring is ever full */
+#define PERIGEE_RING_ENTRIES 256u /* a power of two; no fewer than slots, so no ring is ever full  \
+                                   */
 #define PERIGEE_SLOTS_MAX 256u
-#define PERIGEE_TENSORS_MAX 64u           /* inputs of a request, outputs of an answer, each */
+#define PERIGEE_TENSORS_MAX 64u /* inputs of a request, outputs of an answer, each */
 #define PERIGEE_RANK_MAX 16u
-#define PERIGEE_TENSOR_ALIGN 64u          /* every tensor's bytes begin on such a boundary */
+#define PERIGEE_TENSOR_ALIGN 64u               /* every tensor's bytes begin on such a boundary */
 #define PERIGEE_MODEL_BYTES_MAX (128u * 1024u) /* struct perigee_model with its strings */
 
 /* Datatypes of the Open Inference Protocol v2. BYTES: each element is its length (u32, little
  * endian) and its bytes. BOOL is one byte, 0 or 1. */
 enum perigee_datatype {
     PERIGEE_BOOL = 1,
-    PERIGEE_UINT8, PERIGEE_UINT16, PERIGEE_UINT32, PERIGEE_UINT64,
-    PERIGEE_INT8, PERIGEE_INT16, PERIGEE_INT32, PERIGEE_INT64,
-    PERIGEE_FP16, PERIGEE_FP32, PERIGEE_FP64, PERIGEE_BYTES, PERIGEE_BF16,
+    PERIGEE_UINT8,
+    PERIGEE_UINT16,
+    PERIGEE_UINT32,
+    PERIGEE_UINT64,
+    PERIGEE_INT8,
+    PERIGEE_INT16,
+    PERIGEE_INT32,
+    PERIGEE_INT64,
+    PERIGEE_FP16,
+    PERIGEE_FP32,
+    PERIGEE_FP64,
+    PERIGEE_BYTES,
+    PERIGEE_BF16,
 };
 #define PERIGEE_DATATYPES_END (PERIGEE_BF16 + 1)
 
@@ -61,9 +74,10 @@ enum perigee_message { PERIGEE_HELLO = 1, PERIGEE_CLONE, PERIGEE_CLONED };
 
 struct perigee_hello { /* template to supervisor, once, when it can clone */
     uint32_t magic, message;
-    uint32_t version_min, version_max; /* of this contract; the supervisor picks one for perigee_clone */
-    char runtime[16];                  /* "onnx"; terminated */
-    char library[64];                  /* "ONNX Runtime 1.32.0"; terminated */
+    uint32_t version_min,
+        version_max;  /* of this contract; the supervisor picks one for perigee_clone */
+    char runtime[16]; /* "onnx"; terminated */
+    char library[64]; /* "ONNX Runtime 1.32.0"; terminated */
 };
 
 enum perigee_sandbox { PERIGEE_SANDBOX_BEST, PERIGEE_SANDBOX_REQUIRE };
@@ -81,18 +95,18 @@ enum perigee_clone_fd {
 
 struct perigee_clone {
     uint32_t magic, message;
-    uint32_t version;            /* of this contract, as chosen */
-    uint32_t loops, lanes;       /* lanes = 2 * loops */
-    uint32_t slots;              /* answer slots in the output region */
-    uint64_t slot_bytes;         /* of one; a multiple of the page size */
+    uint32_t version;                                     /* of this contract, as chosen */
+    uint32_t loops, lanes;                                /* lanes = 2 * loops */
+    uint32_t slots;                                       /* answer slots in the output region */
+    uint64_t slot_bytes;                                  /* of one; a multiple of the page size */
     uint64_t submission_bytes, output_bytes, arena_bytes; /* sizes of the three */
-    uint64_t replica;            /* id, for the answer */
-    uint64_t memory_bytes_max;   /* flavor.memory: what the replica may use beyond the regions */
-    uint32_t threads;            /* intra-op threads, at least 1 */
-    uint32_t batch_max;          /* 1: never together */
-    uint32_t sandbox;            /* enum perigee_sandbox */
-    uint32_t uid;                /* 0: keep the template's; else a uid (and gid) of the replica's own */
-    char model_file[256];        /* in the model's folder, a relative path; terminated */
+    uint64_t replica;                                     /* id, for the answer */
+    uint64_t memory_bytes_max; /* flavor.memory: what the replica may use beyond the regions */
+    uint32_t threads;          /* intra-op threads, at least 1 */
+    uint32_t batch_max;        /* 1: never together */
+    uint32_t sandbox;          /* enum perigee_sandbox */
+    uint32_t uid;         /* 0: keep the template's; else a uid (and gid) of the replica's own */
+    char model_file[256]; /* in the model's folder, a relative path; terminated */
 };
 
 struct perigee_cloned {
@@ -102,44 +116,51 @@ struct perigee_cloned {
     int32_t error; /* errno when it failed */
 };
 
-/* ---- submission page: the gateway writes, the replica reads ----------------------------------- */
+/* ---- submission page: the gateway writes, the replica reads -----------------------------------
+ */
 
 struct perigee_submission {
     uint64_t ticket;         /* never reused; never 0 */
     uint64_t request_offset; /* of struct perigee_request, in the arena; a multiple of 64 */
     uint64_t request_bytes;  /* of the whole block: struct, then tensors */
-    uint32_t slot;           /* where the answer goes; the gateway's until completed, then till reused */
+    uint32_t slot; /* where the answer goes; the gateway's until completed, then till reused */
     uint32_t reserved;
-    int64_t deadline_ns;     /* CLOCK_MONOTONIC; 0: none. Past it the replica may answer CANCELED */
+    int64_t deadline_ns; /* CLOCK_MONOTONIC; 0: none. Past it the replica may answer CANCELED */
     uint64_t unused[3];
 };
 static_assert(sizeof(struct perigee_submission) == 64, "one cache line");
 
 struct perigee_submission_lane {
-    alignas(64) _Atomic uint64_t head; /* submissions ever published; entry i is at i % RING_ENTRIES */
-    alignas(64) _Atomic uint64_t taken;/* completions the loop has consumed */
-    alignas(64) _Atomic uint32_t armed;/* the loop is asleep or going to: a completion writes to the pipe */
+    alignas(
+        64) _Atomic uint64_t head; /* submissions ever published; entry i is at i % RING_ENTRIES */
+    alignas(64) _Atomic uint64_t taken; /* completions the loop has consumed */
+    alignas(64) _Atomic uint32_t
+        armed; /* the loop is asleep or going to: a completion writes to the pipe */
     alignas(64) struct perigee_submission entries[PERIGEE_RING_ENTRIES];
 };
 
 struct perigee_submission_page {
     uint32_t magic, version;
-    alignas(64) _Atomic uint32_t wake; /* futex word (shared, not private): changes when a sleeper is woken */
-    alignas(64) _Atomic uint64_t released[PERIGEE_SLOTS_MAX / 64]; /* a bit per slot: its answer is read
-                                 no longer; an idle replica may give its pages back. Hint; may stay 0 */
+    alignas(64) _Atomic uint32_t
+        wake; /* futex word (shared, not private): changes when a sleeper is woken */
+    alignas(
+        64) _Atomic uint64_t released[PERIGEE_SLOTS_MAX / 64]; /* a bit per slot: its answer is read
+                             no longer; an idle replica may give its pages back. Hint; may stay 0 */
     struct perigee_submission_lane lanes[PERIGEE_LANES_MAX];
 };
 
-/* ---- a request in the arena: the gateway writes, the replica reads ------------------------------ */
+/* ---- a request in the arena: the gateway writes, the replica reads ------------------------------
+ */
 
 struct perigee_tensor {
-    uint32_t index;          /* which of the model's inputs or outputs */
-    uint32_t datatype;       /* enum perigee_datatype */
+    uint32_t index;    /* which of the model's inputs or outputs */
+    uint32_t datatype; /* enum perigee_datatype */
     uint32_t rank;
     uint32_t reserved;
-    uint64_t offset;         /* of the bytes, from the start of the request or of the slot; 64-aligned */
+    uint64_t offset; /* of the bytes, from the start of the request or of the slot; 64-aligned */
     uint64_t bytes;
-    int64_t dims[PERIGEE_RANK_MAX]; /* none negative; their product times the size is `bytes`, but for BYTES */
+    int64_t dims[PERIGEE_RANK_MAX]; /* none negative; their product times the size is `bytes`, but
+                                       for BYTES */
 };
 static_assert(sizeof(struct perigee_tensor) == 160, "part of the contract");
 
@@ -147,35 +168,37 @@ struct perigee_request {
     uint32_t input_count;
     uint32_t reserved;
     uint64_t outputs_wanted; /* bit i: the model's output i */
-    struct perigee_tensor inputs[]; /* in any order, each index once; missing ones are optional inputs */
+    struct perigee_tensor
+        inputs[]; /* in any order, each index once; missing ones are optional inputs */
 };
 
-/* ---- output region: the replica writes, others read ---------------------------------------------- */
+/* ---- output region: the replica writes, others read
+ * ---------------------------------------------- */
 
 /* Only forward, but FAILED from anywhere. */
 enum perigee_phase {
-    PERIGEE_PHASE_NONE,     /* nothing written yet */
-    PERIGEE_PHASE_WALLS,    /* cloned, putting up its walls */
-    PERIGEE_PHASE_LOADING,  /* walls up, reading the model */
-    PERIGEE_PHASE_WARMING,  /* model loaded, first run */
-    PERIGEE_PHASE_READY,    /* takes submissions; a byte was written to every pipe */
-    PERIGEE_PHASE_FAILED,   /* `reason` says why; it exits */
+    PERIGEE_PHASE_NONE,    /* nothing written yet */
+    PERIGEE_PHASE_WALLS,   /* cloned, putting up its walls */
+    PERIGEE_PHASE_LOADING, /* walls up, reading the model */
+    PERIGEE_PHASE_WARMING, /* model loaded, first run */
+    PERIGEE_PHASE_READY,   /* takes submissions; a byte was written to every pipe */
+    PERIGEE_PHASE_FAILED,  /* `reason` says why; it exits */
 };
 
 struct perigee_status { /* offset 0 of the output region; 4096 bytes */
     uint32_t magic, version;
-    _Atomic uint32_t phase;       /* enum perigee_phase; the rest of the page is written before it */
-    _Atomic uint32_t sleeping;    /* waits on the futex word, or is going to */
+    _Atomic uint32_t phase;    /* enum perigee_phase; the rest of the page is written before it */
+    _Atomic uint32_t sleeping; /* waits on the futex word, or is going to */
     int32_t pid;
-    int32_t signal;               /* caught by the replica's own handlers; 0: none */
-    int32_t syscall;              /* refused by seccomp (SIGSYS); -1: none */
-    uint32_t walls;               /* bits: enum perigee_wall */
+    int32_t signal;  /* caught by the replica's own handlers; 0: none */
+    int32_t syscall; /* refused by seccomp (SIGSYS); -1: none */
+    uint32_t walls;  /* bits: enum perigee_wall */
     uint32_t landlock_abi;
-    uint32_t model_bytes;         /* of struct perigee_model, at PERIGEE_MODEL_OFFSET; set before READY */
+    uint32_t model_bytes; /* of struct perigee_model, at PERIGEE_MODEL_OFFSET; set before READY */
     uint64_t memory_loaded_bytes; /* private memory once the model is loaded */
     uint64_t load_ns, warm_ns;    /* time in LOADING, in WARMING */
-    char reason[1024];            /* terminated; the runtime's own words; only ever shown, never trusted */
-    char walls_off[1024];         /* terminated; "cgroup: v1 read-only; user: EPERM" */
+    char reason[1024];    /* terminated; the runtime's own words; only ever shown, never trusted */
+    char walls_off[1024]; /* terminated; "cgroup: v1 read-only; user: EPERM" */
 };
 static_assert(sizeof(struct perigee_status) <= 4096, "one page");
 
@@ -205,9 +228,9 @@ struct perigee_io { /* one input or output of the model */
     struct perigee_string name;
     uint32_t datatype;
     uint32_t rank;
-    uint32_t flags;                     /* PERIGEE_IO_OPTIONAL */
+    uint32_t flags; /* PERIGEE_IO_OPTIONAL */
     uint32_t reserved;
-    int64_t dims[PERIGEE_RANK_MAX];     /* -1: any */
+    int64_t dims[PERIGEE_RANK_MAX];                  /* -1: any */
     struct perigee_string symbols[PERIGEE_RANK_MAX]; /* a name for a dimension of -1, or no bytes */
 };
 
@@ -221,7 +244,7 @@ struct perigee_property { /* the model file's own metadata, such as perigee.imag
 struct perigee_model {
     struct perigee_string platform; /* "onnxruntime_onnx" */
     uint32_t input_count, output_count, property_count;
-    uint32_t batch_rows_max;        /* 0: the first dimension is no batch */
+    uint32_t batch_rows_max; /* 0: the first dimension is no batch */
     struct perigee_io inputs[PERIGEE_TENSORS_MAX], outputs[PERIGEE_TENSORS_MAX];
     struct perigee_property properties[PERIGEE_PROPERTIES_MAX];
     /* then the strings */
@@ -230,21 +253,22 @@ static_assert(sizeof(struct perigee_model) < PERIGEE_MODEL_BYTES_MAX, "room for 
 
 enum perigee_completion_status {
     PERIGEE_DONE,
-    PERIGEE_BAD_INPUT,  /* the runtime refused the input; message in the answer */
-    PERIGEE_TOO_LARGE,  /* an output does not fit in the slot */
-    PERIGEE_FAULT,      /* the run failed for another reason */
-    PERIGEE_CANCELED,   /* past its deadline, not run */
+    PERIGEE_BAD_INPUT, /* the runtime refused the input; message in the answer */
+    PERIGEE_TOO_LARGE, /* an output does not fit in the slot */
+    PERIGEE_FAULT,     /* the run failed for another reason */
+    PERIGEE_CANCELED,  /* past its deadline, not run */
 };
 
 struct perigee_completion {
     uint64_t ticket;
-    uint64_t start_ns;                     /* CLOCK_MONOTONIC: taken from the ring */
-    uint64_t input_ns, infer_ns, output_ns;/* in turn: preparing inputs, running, placing outputs */
-    uint64_t cpu_ns;                       /* thread CPU time, this request's share */
+    uint64_t start_ns; /* CLOCK_MONOTONIC: taken from the ring */
+    uint64_t input_ns, infer_ns,
+        output_ns;   /* in turn: preparing inputs, running, placing outputs */
+    uint64_t cpu_ns; /* thread CPU time, this request's share */
     uint32_t slot;
-    uint32_t status;                       /* enum perigee_completion_status */
+    uint32_t status; /* enum perigee_completion_status */
     uint32_t output_count;
-    uint32_t batch_rows;                   /* requests that ran together; 1 alone */
+    uint32_t batch_rows; /* requests that ran together; 1 alone */
 };
 static_assert(sizeof(struct perigee_completion) == 64, "one cache line");
 
@@ -255,13 +279,15 @@ struct perigee_completion_lane {
 };
 
 #define PERIGEE_COMPLETIONS_OFFSET (PERIGEE_MODEL_OFFSET + PERIGEE_MODEL_BYTES_MAX)
-#define PERIGEE_SLOTS_OFFSET \
-    ((PERIGEE_COMPLETIONS_OFFSET + PERIGEE_LANES_MAX * sizeof(struct perigee_completion_lane) + 4095u) & ~4095ul)
+#define PERIGEE_SLOTS_OFFSET                                                                       \
+    ((PERIGEE_COMPLETIONS_OFFSET + PERIGEE_LANES_MAX * sizeof(struct perigee_completion_lane) +    \
+      4095u) &                                                                                     \
+     ~4095ul)
 
 struct perigee_answer { /* at the start of a slot; tensors' bytes follow */
     uint32_t output_count;
     uint32_t message_bytes;
-    char message[1016];      /* for a status other than DONE; UTF-8 */
+    char message[1016]; /* for a status other than DONE; UTF-8 */
     struct perigee_tensor outputs[PERIGEE_TENSORS_MAX];
 };
 

@@ -16,7 +16,8 @@ struct list {
     struct list *next, *previous; /* a link out of any list points at itself */
 };
 
-#define LIST_OWNER(pointer, type, member) ((type *)(void *)((char *)(pointer) - offsetof(type, member)))
+#define LIST_OWNER(pointer, type, member)                                                          \
+    ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 
 static inline void list_init(struct list *list)
 {

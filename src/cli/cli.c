@@ -12,14 +12,17 @@
 
 const struct cli_option cli_options_common[] = {
     { "--json", NULL, "Print data as JSON (stable; the human form is not).", false },
-    { "--control", "URL", "Where control is; else $PERIGEE_CONTROL, else the home's Perigee.", false },
-    { "--home", "DIR", "The home; else $PERIGEE_HOME, else the XDG data folder's perigee/.", false },
+    { "--control", "URL", "Where control is; else $PERIGEE_CONTROL, else the home's Perigee.",
+      false },
+    { "--home", "DIR", "The home; else $PERIGEE_HOME, else the XDG data folder's perigee/.",
+      false },
     { "--project", "NAME", "The project; else $PERIGEE_PROJECT, else default.", false },
     { "--help", NULL, "This text.", false },
     {},
 };
 
-/* ---- parsing ------------------------------------------------------------------------------------ */
+/* ---- parsing ------------------------------------------------------------------------------------
+ */
 
 static const struct cli_command *command_find(const struct cli *cli, const char *name)
 {
@@ -153,14 +156,16 @@ int cli_confirm(struct cli *cli, const char *question, struct err *err)
     if (cli_option_value(cli, "--yes"))
         return 0;
     if (!isatty(STDIN_FILENO))
-        return err_set(err, ERR_PRECONDITION, "%s Say --yes to do it without being asked", question);
+        return err_set(err, ERR_PRECONDITION, "%s Say --yes to do it without being asked",
+                       question);
     fprintf(stderr, "%s [y/N] ", question);
     if (!fgets(answer, sizeof answer, stdin) || (answer[0] != 'y' && answer[0] != 'Y'))
         return err_set(err, ERR_CANCELED, "not done");
     return 0;
 }
 
-/* ---- help --------------------------------------------------------------------------------------- */
+/* ---- help ---------------------------------------------------------------------------------------
+ */
 
 static void options_print(FILE *out, const struct cli_option *options)
 {
@@ -204,7 +209,8 @@ int cli_help(FILE *out, const struct cli *cli, const struct cli_command *command
     return 0;
 }
 
-/* ---- main --------------------------------------------------------------------------------------- */
+/* ---- main ---------------------------------------------------------------------------------------
+ */
 
 static int usage(const struct cli *cli, const struct err *err)
 {

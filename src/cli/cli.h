@@ -24,15 +24,15 @@ struct cli_option {
     const char *name;  /* "--model" */
     const char *value; /* "SOURCE"; NULL: a switch */
     const char *help;
-    bool many;         /* may be given several times */
+    bool many; /* may be given several times */
 };
 
 struct cli_command {
-    const char *name, *alias;     /* alias NULL: none */
-    const char *arguments;        /* "NAME", "[NAME]", "NAME [FILE...]" ; "" none */
-    const char *summary;          /* one line */
+    const char *name, *alias;         /* alias NULL: none */
+    const char *arguments;            /* "NAME", "[NAME]", "NAME [FILE...]" ; "" none */
+    const char *summary;              /* one line */
     const struct cli_option *options; /* ends with a row whose name is NULL; may be NULL */
-    const char *examples;         /* lines */
+    const char *examples;             /* lines */
     uint32_t arguments_min, arguments_max;
     int (*run)(struct cli *cli, struct err *err); /* 0, or an error; cli->exit_code may be set */
 };
@@ -59,7 +59,7 @@ struct cli {
     int columns;                /* of the terminal; 80 elsewhere */
     const char *home;           /* resolved, in the arena */
     const char *project;
-    const char *control_url;    /* resolved by control_open(); NULL before */
+    const char *control_url; /* resolved by control_open(); NULL before */
     const char *control_unix;
     int exit_code;
 };
@@ -77,7 +77,8 @@ int cli_help(FILE *out, const struct cli *cli, const struct cli_command *command
 /* Asks on a terminal, true with --yes; without a terminal and --yes an error. */
 [[nodiscard]] int cli_confirm(struct cli *cli, const char *question, struct err *err);
 
-/* ---- output (output.c) ------------------------------------------------------------------------- */
+/* ---- output (output.c) -------------------------------------------------------------------------
+ */
 
 /* Outside text, control characters as \xNN; at most `width` columns (0: all). */
 void cli_print_text(FILE *out, struct slice text);
@@ -85,7 +86,8 @@ struct cli_table; /* columns as wide as needed, at most the terminal's */
 struct cli_table *cli_table_new(struct cli *cli, const char *const *titles, size_t columns);
 void cli_table_row(struct cli_table *table, const struct slice *cells);
 void cli_table_print(struct cli_table *table, FILE *out);
-void cli_print_json(struct cli *cli, yyjson_val *value); /* pretty on a terminal, one line elsewhere */
+void cli_print_json(struct cli *cli,
+                    yyjson_val *value); /* pretty on a terminal, one line elsewhere */
 const char *cli_ago(struct cli *cli, struct slice rfc3339); /* "3m ago" */
 enum cli_color { CLI_PLAIN, CLI_GREEN, CLI_YELLOW, CLI_RED, CLI_DIM, CLI_BOLD };
 const char *cli_color(const struct cli *cli, enum cli_color color); /* "" without a terminal */
@@ -102,17 +104,18 @@ void cli_progress_set(struct cli_progress *progress, uint64_t done, uint64_t tot
 void cli_progress_text(struct cli_progress *progress, const char *text);
 void cli_progress_end(struct cli_progress *progress);
 
-/* ---- control (control.c) ------------------------------------------------------------------------ */
+/* ---- control (control.c) ------------------------------------------------------------------------
+ */
 
 struct control_request {
     const char *method;
-    const char *path;           /* "/api/v1/..." */
-    const char *content_type;   /* NULL: application/json when there is a body */
-    const char *header;         /* one more, "If-Match: ..."; or NULL */
+    const char *path;         /* "/api/v1/..." */
+    const char *content_type; /* NULL: application/json when there is a body */
+    const char *header;       /* one more, "If-Match: ..."; or NULL */
     struct slice body;
-    int body_fd;                /* -1 unless a file is sent */
+    int body_fd; /* -1 unless a file is sent */
     uint64_t body_offset, body_bytes;
-    int64_t timeout_ms;         /* 0: 30 s; negative: none */
+    int64_t timeout_ms; /* 0: 30 s; negative: none */
     bool (*on_body)(struct slice bytes, void *data);
     void (*on_progress)(uint64_t sent, uint64_t total, void *data);
     void *data;
@@ -123,7 +126,7 @@ struct control_answer {
     int status;
     struct slice etag, range;
     struct slice body;
-    yyjson_val *json;           /* NULL: no JSON */
+    yyjson_val *json; /* NULL: no JSON */
 };
 
 /* Below 400: 0. Else the problem's name and detail as an err. Not running: says how to start it. */

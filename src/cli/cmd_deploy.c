@@ -24,7 +24,8 @@
 
 enum { SPEC_BYTES_MAX = 1 << 20, WAIT_MS = 600'000 };
 
-/* ---- putting one spec --------------------------------------------------------------------------- */
+/* ---- putting one spec ---------------------------------------------------------------------------
+ */
 
 /* A model given as a path is uploaded, and the spec keeps the digest and what was written. */
 static int model_resolve(struct cli *cli, struct endpoint_spec *spec, const char *folder,
@@ -51,7 +52,7 @@ static int model_resolve(struct cli *cli, struct endpoint_spec *spec, const char
 
 struct put {
     const char *name;
-    const char *header;  /* "If-None-Match: *", "If-Match: ..." or NULL */
+    const char *header; /* "If-None-Match: *", "If-Match: ..." or NULL */
     bool dry_run, wait;
 };
 
@@ -90,17 +91,15 @@ static int dry_run_print(struct cli *cli, const char *name, yyjson_val *answer)
 static int put(struct cli *cli, const struct put *put, struct slice json, struct err *err)
 {
     struct control_answer answer;
-    const char *path =
-        control_endpoint_path(cli, put->name, put->dry_run ? "?dry_run=1" : "");
-    int r = control_call(cli, &CONTROL_REQUEST(.method = "PUT", .path = path, .body = json,
-                                               .header = put->header),
-                         &answer, err);
+    const char *path = control_endpoint_path(cli, put->name, put->dry_run ? "?dry_run=1" : "");
+    int r = control_call(
+        cli, &CONTROL_REQUEST(.method = "PUT", .path = path, .body = json, .header = put->header),
+        &answer, err);
     if (r < 0)
         return err_wrap(err, "endpoint '%s'", ERR_TEXT(put->name));
     if (put->dry_run)
         return dry_run_print(cli, put->name, answer.json);
-    bool same = answer.status == 200 &&
-                yyjson_get_bool(json_member(answer.json, "unchanged"));
+    bool same = answer.status == 200 && yyjson_get_bool(json_member(answer.json, "unchanged"));
     if (put->wait)
         r = control_wait_ready(cli, put->name, WAIT_MS, &answer, err);
     if (r < 0)
@@ -110,7 +109,8 @@ static int put(struct cli *cli, const struct put *put, struct slice json, struct
     return view_print(cli, answer.json);
 }
 
-/* ---- deploy ------------------------------------------------------------------------------------- */
+/* ---- deploy -------------------------------------------------------------------------------------
+ */
 
 static int number_option(struct cli *cli, const char *name, uint64_t *field, struct err *err)
 {
@@ -194,7 +194,8 @@ int cmd_deploy(struct cli *cli, struct err *err)
     return put(cli, &request, endpoint_spec_json(cli->arena, &spec, 0), err);
 }
 
-/* ---- apply -------------------------------------------------------------------------------------- */
+/* ---- apply --------------------------------------------------------------------------------------
+ */
 
 static int apply_text(struct cli *cli, struct slice text, enum spec_form form, const char *folder,
                       struct err *err)
@@ -281,16 +282,18 @@ int cmd_apply(struct cli *cli, struct err *err)
     return r;
 }
 
-/* ---- export ------------------------------------------------------------------------------------- */
+/* ---- export -------------------------------------------------------------------------------------
+ */
 
 int cmd_export(struct cli *cli, struct err *err)
 {
     struct control_answer answer;
     struct endpoint_spec spec;
-    int r = control_call(cli,
-                         &CONTROL_REQUEST(.method = "GET", .path = control_endpoint_path(
-                                                               cli, cli->arguments[0], "")),
-                         &answer, err);
+    int r =
+        control_call(cli,
+                     &CONTROL_REQUEST(.method = "GET",
+                                      .path = control_endpoint_path(cli, cli->arguments[0], "")),
+                     &answer, err);
     if (r < 0)
         return r;
     yyjson_val *tree = json_member(answer.json, "spec");

@@ -48,8 +48,8 @@ int cmd_endpoints(struct cli *cli, struct err *err)
 static int get(struct cli *cli, struct control_answer *answer, struct err *err)
 {
     return control_call(cli,
-                        &CONTROL_REQUEST(.method = "GET", .path = control_endpoint_path(
-                                                              cli, cli->arguments[0], "")),
+                        &CONTROL_REQUEST(.method = "GET",
+                                         .path = control_endpoint_path(cli, cli->arguments[0], "")),
                         answer, err);
 }
 
@@ -141,12 +141,12 @@ int cmd_scale(struct cli *cli, struct err *err)
         json_member_u64(&w, "max", max);
     json_object_end(&w);
     json_object_end(&w);
-    int r = control_call(
-        cli,
-        &CONTROL_REQUEST(.method = "PATCH",
-                         .path = control_endpoint_path(cli, cli->arguments[0], ""),
-                         .content_type = "application/merge-patch+json", .body = json_end(&w)),
-        &answer, err);
+    int r = control_call(cli,
+                         &CONTROL_REQUEST(.method = "PATCH",
+                                          .path = control_endpoint_path(cli, cli->arguments[0], ""),
+                                          .content_type = "application/merge-patch+json",
+                                          .body = json_end(&w)),
+                         &answer, err);
     return r < 0 ? r : view_print(cli, answer.json);
 }
 
@@ -158,10 +158,9 @@ int cmd_delete(struct cli *cli, struct err *err)
                                   ERR_TEXT(name));
     int r = cli_confirm(cli, question, err);
     if (r == 0)
-        r = control_call(cli,
-                         &CONTROL_REQUEST(.method = "DELETE",
-                                          .path = control_endpoint_path(cli, name, "")),
-                         &answer, err);
+        r = control_call(
+            cli, &CONTROL_REQUEST(.method = "DELETE", .path = control_endpoint_path(cli, name, "")),
+            &answer, err);
     if (r == 0 && !cli->json)
         printf("%s: deleted\n", name);
     else if (r == 0)

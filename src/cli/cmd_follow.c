@@ -92,7 +92,7 @@ int cmd_events(struct cli *cli, struct err *err)
 {
     struct follow follow = { cli, event_print };
     const char *name = cli->argument_count ? cli->arguments[0] : NULL;
-    const char *path = name ? arena_format(cli->arena, "/api/v1/events?endpoint=%s", name)
-                            : "/api/v1/events";
+    const char *path =
+        name ? arena_format(cli->arena, "/api/v1/events?endpoint=%s", name) : "/api/v1/events";
     return list(cli, path, name ? "&" : "?", &follow, err);
 }

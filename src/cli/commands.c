@@ -5,11 +5,23 @@
 #include "cli/commands.h"
 #include "cli/cli.h"
 
-#define OPTIONS(...) ((const struct cli_option[]){ __VA_ARGS__ __VA_OPT__(,) {} })
-#define NO_WAIT { "--no-wait", NULL, "Return at once, not when it is ready.", false }
-#define YES { "--yes", NULL, "Do it without being asked.", false }
-#define FOLLOW { "--follow", NULL, "Go on with what comes.", false }
-#define LIMIT { "--limit", "N", "The last N; 200 unless told.", false }
+#define OPTIONS(...) ((const struct cli_option[]){ __VA_ARGS__ __VA_OPT__(, ){} })
+#define NO_WAIT                                                                                    \
+    {                                                                                              \
+        "--no-wait", NULL, "Return at once, not when it is ready.", false                          \
+    }
+#define YES                                                                                        \
+    {                                                                                              \
+        "--yes", NULL, "Do it without being asked.", false                                         \
+    }
+#define FOLLOW                                                                                     \
+    {                                                                                              \
+        "--follow", NULL, "Go on with what comes.", false                                          \
+    }
+#define LIMIT                                                                                      \
+    {                                                                                              \
+        "--limit", "N", "The last N; 200 unless told.", false                                      \
+    }
 
 /* clang-format off */
 const struct cli_command cli_commands[] = {

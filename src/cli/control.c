@@ -17,7 +17,8 @@
 
 enum { CONTROL_TIMEOUT_MS = 30'000, ADDRESSES_BYTES_MAX = 64 * 1024, HEADERS_MAX = 6 };
 
-/* ---- where it is -------------------------------------------------------------------------------- */
+/* ---- where it is --------------------------------------------------------------------------------
+ */
 
 static int address_first(struct cli *cli, const char *kind, const char **ret, struct err *err)
 {
@@ -61,8 +62,8 @@ static int control_open(struct cli *cli, struct err *err)
             size--;
         cli->control_url = arena_string(cli->arena, (struct slice){ where, size });
     } else {
-        return err_set(err, ERR_BAD_INPUT, "--control wants http://HOST:PORT or unix:PATH, not '%s'",
-                       ERR_TEXT(where));
+        return err_set(err, ERR_BAD_INPUT,
+                       "--control wants http://HOST:PORT or unix:PATH, not '%s'", ERR_TEXT(where));
     }
     return 0;
 }
@@ -95,7 +96,8 @@ const char *control_endpoint_path(struct cli *cli, const char *name, const char 
                         rest);
 }
 
-/* ---- calls -------------------------------------------------------------------------------------- */
+/* ---- calls --------------------------------------------------------------------------------------
+ */
 
 /* A problem document (RFC 9457) as an err: its name gives the code, its detail the words. */
 static int problem(const struct fetch_answer *answer, yyjson_val *json, struct err *err)
@@ -107,7 +109,8 @@ static int problem(const struct fetch_answer *answer, yyjson_val *json, struct e
         (void)json_get_string(json, "detail", JSON_OPTIONAL, &detail, &ignored);
     }
     if (detail.size == 0)
-        detail = answer->body.size && answer->body.size < 400 ? answer->body : SLICE("no reason given");
+        detail =
+            answer->body.size && answer->body.size < 400 ? answer->body : SLICE("no reason given");
     enum err_code code = ERR_INTERNAL;
     struct slice name = type;
     while (name.data && memchr(name.data, ':', name.size))
@@ -164,7 +167,8 @@ int control_call(struct cli *cli, const struct control_request *request, struct 
     return answer.status >= 400 ? problem(&answer, ret->json, err) : 0;
 }
 
-/* ---- watches: server-sent events ---------------------------------------------------------------- */
+/* ---- watches: server-sent events ----------------------------------------------------------------
+ */
 
 struct sse {
     struct cli *cli;
@@ -240,10 +244,12 @@ int control_watch(struct cli *cli, const char *path, int64_t timeout_ms,
             break;
         }
         sse.used = 0;
-        struct control_request request = CONTROL_REQUEST(
-            .method = "GET", .path = path, .timeout_ms = left, .on_body = on_sse, .data = &sse,
-            .header = sse.last_id[0] ? arena_format(cli->arena, "Last-Event-ID: %s", sse.last_id)
-                                     : NULL);
+        struct control_request request =
+            CONTROL_REQUEST(.method = "GET", .path = path, .timeout_ms = left, .on_body = on_sse,
+                            .data = &sse,
+                            .header = sse.last_id[0] ? arena_format(cli->arena, "Last-Event-ID: %s",
+                                                                    sse.last_id)
+                                                     : NULL);
         struct control_answer answer;
         r = control_call(cli, &request, &answer, err);
         if (r == ERR_DEADLINE)

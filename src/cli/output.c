@@ -41,7 +41,8 @@ void cli_print_json(struct cli *cli, yyjson_val *value)
     fputc('\n', stdout);
 }
 
-/* ---- tables ------------------------------------------------------------------------------------- */
+/* ---- tables -------------------------------------------------------------------------------------
+ */
 
 enum { TABLE_COLUMNS_MAX = 12, TABLE_GAP = 2, TABLE_CELL_MIN = 6 };
 
@@ -177,7 +178,8 @@ const char *cli_ago(struct cli *cli, struct slice rfc3339)
     return arena_format(cli->arena, "%" PRId64 "d", seconds / 86400);
 }
 
-/* ---- progress ----------------------------------------------------------------------------------- */
+/* ---- progress -----------------------------------------------------------------------------------
+ */
 
 enum { PROGRESS_AFTER_MS = 300, PROGRESS_EVERY_MS = 100, BAR_COLUMNS = 30 };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A model's files to control: each a blob by its digest, sent only when control lacks it; a folder is
- * an OCI image manifest over its files (docs/api.md).
+ * A model's files to control: each a blob by its digest, sent only when control lacks it; a folder
+ * is an OCI image manifest over its files (docs/api.md).
  */
 #include <dirent.h>
 #include <errno.h>
@@ -47,7 +47,8 @@ static int digest_of_file(struct cli *cli, const char *path, int fd, uint64_t si
     return 0;
 }
 
-/* ---- one blob ----------------------------------------------------------------------------------- */
+/* ---- one blob -----------------------------------------------------------------------------------
+ */
 
 static bool blob_known(struct cli *cli, const char *digest)
 {
@@ -66,11 +67,12 @@ static void on_sent(uint64_t sent, uint64_t total, void *data)
 static int blob_put_bytes(struct cli *cli, const char *digest, struct slice bytes, struct err *err)
 {
     struct control_answer answer;
-    return control_call(cli,
-                        &CONTROL_REQUEST(.method = "PUT",
-                                         .path = arena_format(cli->arena, "/api/v1/blobs/%s", digest),
-                                         .content_type = "application/octet-stream", .body = bytes),
-                        &answer, err);
+    return control_call(
+        cli,
+        &CONTROL_REQUEST(.method = "PUT",
+                         .path = arena_format(cli->arena, "/api/v1/blobs/%s", digest),
+                         .content_type = "application/octet-stream", .body = bytes),
+        &answer, err);
 }
 
 static int blob_put_file(struct cli *cli, const char *digest, int fd, uint64_t size,
@@ -116,7 +118,8 @@ static int file_upload(struct cli *cli, const char *path, const char **ret_diges
     return r < 0 ? err_wrap(err, "'%s'", ERR_TEXT(path)) : 0;
 }
 
-/* ---- a folder ----------------------------------------------------------------------------------- */
+/* ---- a folder -----------------------------------------------------------------------------------
+ */
 
 struct folder {
     struct cli *cli;
@@ -153,7 +156,8 @@ static int folder_entry(struct folder *folder, const char *inside, int depth, st
 static int folder_walk(struct folder *folder, const char *inside, int depth, struct err *err)
 {
     struct arena *arena = folder->cli->arena;
-    const char *path = inside[0] ? arena_format(arena, "%s/%s", folder->root, inside) : folder->root;
+    const char *path =
+        inside[0] ? arena_format(arena, "%s/%s", folder->root, inside) : folder->root;
     if (depth > FOLDER_DEPTH_MAX)
         return err_set(err, ERR_BAD_INPUT, "folders in the model's folder are too deep");
     DIR *dir = opendir(path);

@@ -31,7 +31,8 @@ static const char *state_color(const struct cli *cli, struct slice state)
     return cli_color(cli, CLI_YELLOW);
 }
 
-/* ---- waiting ------------------------------------------------------------------------------------ */
+/* ---- waiting ------------------------------------------------------------------------------------
+ */
 
 struct waiting {
     struct cli *cli;
@@ -86,7 +87,8 @@ int control_wait_ready(struct cli *cli, const char *name, int64_t timeout_ms,
                    SLICE_FMT(state), (int)(message.size < 400 ? message.size : 400), message.data);
 }
 
-/* ---- printing ----------------------------------------------------------------------------------- */
+/* ---- printing -----------------------------------------------------------------------------------
+ */
 
 static void line(const struct cli *cli, const char *key, struct slice value)
 {
@@ -102,9 +104,9 @@ static struct slice strings_joined(struct cli *cli, yyjson_val *list)
     struct slice all = {};
     size_t index, count;
     yyjson_val *item;
-    yyjson_arr_foreach(list, index, count, item)
-        all = slice_of(arena_format(cli->arena, "%.*s%s%.*s", SLICE_FMT(all), all.size ? ", " : "",
-                                    SLICE_FMT(json_slice(item))));
+    yyjson_arr_foreach(list, index, count, item) all =
+        slice_of(arena_format(cli->arena, "%.*s%s%.*s", SLICE_FMT(all), all.size ? ", " : "",
+                              SLICE_FMT(json_slice(item))));
     return all;
 }
 
@@ -132,13 +134,14 @@ static void replicas_print(struct cli *cli, yyjson_val *replicas)
     struct cli_table *table = cli_table_new(cli, titles, 5);
     yyjson_arr_foreach(replicas, index, count, item)
     {
-        cli_table_row(table,
-                      (struct slice[]){
-                          view_text(item, "name"),
-                          slice_of(arena_format(cli->arena, "%" PRIu64, view_number(item, "revision"))),
-                          view_text(item, "state"),
-                          slice_of(arena_format(cli->arena, "%" PRIu64, view_number(item, "pid"))),
-                          slice_of(cli_ago(cli, view_text(item, "since"))) });
+        cli_table_row(
+            table,
+            (struct slice[]){
+                view_text(item, "name"),
+                slice_of(arena_format(cli->arena, "%" PRIu64, view_number(item, "revision"))),
+                view_text(item, "state"),
+                slice_of(arena_format(cli->arena, "%" PRIu64, view_number(item, "pid"))),
+                slice_of(cli_ago(cli, view_text(item, "since"))) });
     }
     cli_table_print(table, stdout);
     struct slice shown = {};
@@ -203,23 +206,24 @@ int view_print(struct cli *cli, yyjson_val *view)
 
 void view_list_print(struct cli *cli, yyjson_val *items)
 {
-    static const char *const titles[] = { "NAME", "STATE", "REVISION", "REPLICAS", "UPDATED", "MESSAGE" };
+    static const char *const titles[] = { "NAME",     "STATE",   "REVISION",
+                                          "REPLICAS", "UPDATED", "MESSAGE" };
     struct cli_table *table = cli_table_new(cli, titles, 6);
     size_t index, count, at, replicas;
     yyjson_val *item, *replica;
     yyjson_arr_foreach(items, index, count, item)
     {
         size_t ready = 0;
-        yyjson_arr_foreach(json_member(item, "replicas"), at, replicas, replica)
-            ready += slice_is(view_text(replica, "state"), "ready");
+        yyjson_arr_foreach(json_member(item, "replicas"), at, replicas, replica) ready +=
+            slice_is(view_text(replica, "state"), "ready");
         cli_table_row(
-            table,
-            (struct slice[]){
-                view_text(item, "name"), view_text(item, "state"),
-                slice_of(arena_format(cli->arena, "%" PRIu64, view_number(item, "target"))),
-                slice_of(arena_format(cli->arena, "%zu/%zu", ready,
-                                      yyjson_arr_size(json_member(item, "replicas")))),
-                slice_of(cli_ago(cli, view_text(item, "updated_at"))), view_text(item, "message") });
+            table, (struct slice[]){
+                       view_text(item, "name"), view_text(item, "state"),
+                       slice_of(arena_format(cli->arena, "%" PRIu64, view_number(item, "target"))),
+                       slice_of(arena_format(cli->arena, "%zu/%zu", ready,
+                                             yyjson_arr_size(json_member(item, "replicas")))),
+                       slice_of(cli_ago(cli, view_text(item, "updated_at"))),
+                       view_text(item, "message") });
     }
     cli_table_print(table, stdout);
 }

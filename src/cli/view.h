@@ -13,5 +13,5 @@ struct cli;
 struct slice view_text(yyjson_val *object, const char *key); /* {} unless a string */
 uint64_t view_number(yyjson_val *object, const char *key);   /* 0 unless a natural number */
 
-int view_print(struct cli *cli, yyjson_val *view);           /* whole; --json or for people */
-void view_list_print(struct cli *cli, yyjson_val *items);    /* a table */
+int view_print(struct cli *cli, yyjson_val *view);        /* whole; --json or for people */
+void view_list_print(struct cli *cli, yyjson_val *items); /* a table */

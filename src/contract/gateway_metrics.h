@@ -86,8 +86,8 @@ METRICS_DECLARE(gateway_metrics, GATEWAY_METRICS)
 /* What OIP's statistics are made of. Sums of nanoseconds and counts. */
 #define GATEWAY_STATS_SUMS(X)                                                                      \
     X(success)                                                                                     \
-    X(success_ns) X(fail) X(fail_ns) X(queue) X(queue_ns) X(input_ns) X(infer_ns) X(output_ns)     \
-        X(last_ms)
+    X(success_ns)                                                                                  \
+    X(fail) X(fail_ns) X(queue) X(queue_ns) X(input_ns) X(infer_ns) X(output_ns) X(last_ms)
 
 struct gateway_stats {
     _Atomic uint64_t revision; /* uid; 0: free */

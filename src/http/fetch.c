@@ -74,7 +74,8 @@ static size_t on_write(char *data, size_t size, size_t count, void *user)
 {
     struct transfer *t = user;
     size_t bytes = size * count;
-    uint64_t bound = t->request->answer_bytes_max ? t->request->answer_bytes_max : FETCH_ANSWER_BYTES;
+    uint64_t bound =
+        t->request->answer_bytes_max ? t->request->answer_bytes_max : FETCH_ANSWER_BYTES;
     if (t->request->on_body) {
         if (t->request->on_body((struct slice){ data, bytes }, t->request->data))
             return bytes;
@@ -109,8 +110,9 @@ static size_t on_header(char *data, size_t size, size_t count, void *user)
         return size * count;
     struct slice name = { line.data, (size_t)(colon - line.data) };
     struct slice value = { colon + 1, line.size - name.size - 1 };
-    t->answer->headers[t->answer->header_count++] = (struct fetch_header){
-        arena_copy(t->arena, name), arena_copy(t->arena, slice_trim(value)) };
+    t->answer->headers[t->answer->header_count++] =
+        (struct fetch_header){ arena_copy(t->arena, name),
+                               arena_copy(t->arena, slice_trim(value)) };
     return size * count;
 }
 
@@ -121,8 +123,8 @@ static size_t on_send(char *buffer, size_t size, size_t count, void *user)
     size_t room = size * count;
     if (room > left)
         room = (size_t)left;
-    ssize_t got = pread(t->request->body_fd, buffer, room,
-                        (off_t)(t->request->body_offset + t->sent));
+    ssize_t got =
+        pread(t->request->body_fd, buffer, room, (off_t)(t->request->body_offset + t->sent));
     if (got < 0)
         return CURL_READFUNC_ABORT;
     t->sent += (uint64_t)got;
@@ -169,8 +171,8 @@ int fetch(struct arena *arena, const struct fetch_request *request, struct fetch
     if (!curl.open)
         return err_set(err, ERR_NOT_SUPPORTED, "cannot load %s; install the package libcurl4",
                        curl.missing ? curl.missing : "libcurl");
-    *ret = (struct fetch_answer){
-        .headers = ARENA_ARRAY(arena, struct fetch_header, FETCH_HEADERS_MAX) };
+    *ret = (struct fetch_answer){ .headers =
+                                      ARENA_ARRAY(arena, struct fetch_header, FETCH_HEADERS_MAX) };
     struct transfer t = { .request = request, .arena = arena, .answer = ret };
     /* No `Expect: 100-continue`: it would cost a second where nobody answers it. */
     struct curl_slist *headers = curl.curl_slist_append(NULL, "Expect:");

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fetch.h -- one HTTP request, blocking, by libcurl: for the command line and for pulls from outside.
+ * fetch.h -- one HTTP request, blocking, by libcurl: for the command line and for pulls from
+ * outside.
  *
  * libcurl is opened (dlopen) by this file alone and on the first call: linked, it would cost every
  * process 7 ms of start and 2 MiB. Any thread, one call at a time each.
@@ -17,16 +18,18 @@ struct arena;
 struct err;
 
 struct fetch_request {
-    const char *method;       /* "GET" ... */
-    const char *url;          /* http:// or https:// */
-    const char *unix_path;    /* or NULL: connect there instead; the URL's host is only the Host line */
+    const char *method; /* "GET" ... */
+    const char *url;    /* http:// or https:// */
+    const char
+        *unix_path; /* or NULL: connect there instead; the URL's host is only the Host line */
     const char *const *headers; /* "Name: value", NULL-terminated; or NULL */
-    struct slice body;        /* or */
-    int body_fd;              /* a file to send from `body_offset`; -1: none */
+    struct slice body;          /* or */
+    int body_fd;                /* a file to send from `body_offset`; -1: none */
     uint64_t body_offset, body_bytes;
     int64_t connect_ms, timeout_ms; /* 0: 5 s; 0: none */
     uint64_t answer_bytes_max;      /* of the answer's body when it is collected; 0: 64 MiB */
-    /* Instead of collecting the body: pieces as they come; false ends the transfer without an error. */
+    /* Instead of collecting the body: pieces as they come; false ends the transfer without an
+     * error. */
     bool (*on_body)(struct slice bytes, void *data);
     void (*on_progress)(uint64_t sent, uint64_t total, void *data);
     void *data;

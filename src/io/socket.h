@@ -106,8 +106,8 @@ void listener_free(struct listener *listener); /* NULL is allowed; the descripto
 struct watch;
 enum { WATCH_READ = 1, WATCH_WRITE = 2, WATCH_HANGUP = 4 };
 /* `events` says what is so; level-triggered: the callback reads until EAGAIN or is called again.
- * An error on the descriptor comes as WATCH_READ | WATCH_HANGUP. Of a pipe whose other end is closed,
- * WATCH_HANGUP comes once all is read. */
+ * An error on the descriptor comes as WATCH_READ | WATCH_HANGUP. Of a pipe whose other end is
+ * closed, WATCH_HANGUP comes once all is read. */
 typedef void (*watch_cb)(struct watch *watch, unsigned events, void *data);
 /* The descriptor stays the caller's; it is closed after watch_free(). */
 struct watch *watch_new(struct loop *loop, int fd, unsigned events, watch_cb on_event, void *data);

@@ -10,12 +10,18 @@
 
 #define AT(member) offsetof(struct endpoint_spec, member)
 #define LIVE(key, type, part, member, min, max, fallback, choices, help)                           \
-    { key, OPTION_##type, OPTION_##part, OPTION_LIVE, AT(member), min, max, fallback, choices,     \
-      help }
+    {                                                                                              \
+        key, OPTION_##type, OPTION_##part, OPTION_LIVE, AT(member), min, max, fallback, choices,   \
+            help                                                                                   \
+    }
 #define NOT_YET(key, part, help)                                                                   \
-    { key, OPTION_ANY, OPTION_##part, OPTION_NOT_YET, 0, 0, 0, NULL, NULL, help }
+    {                                                                                              \
+        key, OPTION_ANY, OPTION_##part, OPTION_NOT_YET, 0, 0, 0, NULL, NULL, help                  \
+    }
 #define RESERVED(key, help)                                                                        \
-    { key, OPTION_ANY, OPTION_GOVERNED, OPTION_RESERVED, 0, 0, 0, NULL, NULL, help }
+    {                                                                                              \
+        key, OPTION_ANY, OPTION_GOVERNED, OPTION_RESERVED, 0, 0, 0, NULL, NULL, help               \
+    }
 
 #define MILLISECOND UINT64_C(1'000'000)
 #define DAY UINT64_C(86'400'000'000'000)

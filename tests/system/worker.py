@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Supervisor and gateway for one worker executable: include/perigee/worker.h, from the other side."""
+"""Supervisor and gateway for one worker executable: include/perigee/worker.h, the other side."""
 import ctypes
 import fcntl
 import mmap
@@ -18,11 +18,13 @@ from perigee import PROGRAM
 MAGIC, VERSION = 0x31676550, 1
 HELLO, CLONE, CLONED = 1, 2, 3
 LANES_MAX, ENTRIES, SLOTS_MAX, ALIGN = 16, 256, 256, 64
-BOOL, UINT8, UINT16, UINT32, UINT64, INT8, INT16, INT32, INT64, FP16, FP32, FP64, BYTES, BF16 = range(1, 15)
+(BOOL, UINT8, UINT16, UINT32, UINT64, INT8, INT16, INT32, INT64, FP16, FP32, FP64, BYTES,
+ BF16) = range(1, 15)
 PHASES = ("NONE", "WALLS", "LOADING", "WARMING", "READY", "FAILED")
 DONE, BAD_INPUT, TOO_LARGE, FAULT, CANCELED = range(5)
 BEST, REQUIRE = 0, 1
-WALLS = ("nnp", "rlimits", "env", "fds", "seccomp", "landlock", "user", "mount", "net", "ipc", "uid")
+WALLS = ("nnp", "rlimits", "env", "fds", "seccomp", "landlock", "user", "mount", "net", "ipc",
+         "uid")
 
 HELLO_FORM = struct.Struct("<4I16s64s")
 CLONE_FORM = struct.Struct("<6I6Q4I256s")
@@ -94,7 +96,8 @@ class Template:
         self.channel.settimeout(DEADLINE)
         message = self.channel.recv(65536)
         assert len(message) == HELLO_FORM.size, f"no hello: {message!r}"
-        magic, kind, self.version_min, self.version_max, runtime, library = HELLO_FORM.unpack(message)
+        (magic, kind, self.version_min, self.version_max, runtime,
+         library) = HELLO_FORM.unpack(message)
         assert (magic, kind) == (MAGIC, HELLO)
         self.runtime, self.library = (text.split(b"\0")[0].decode() for text in (runtime, library))
         self.clones = 0
@@ -137,7 +140,8 @@ class Replica:
         for read in self.pipes:
             os.set_blocking(read, False)
         model = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        given = [self.page.readonly if readonly else self.page.fd, self.output.fd, self.arena.readonly,
+        given = [self.page.readonly if readonly else self.page.fd, self.output.fd,
+                 self.arena.readonly,
                  model, log, template.lifeline] + [write for _, write in pipes]
         template.clones += 1
         self.id = template.clones
@@ -175,7 +179,8 @@ class Replica:
         if self.wait_status is None:
             poll = select.poll()
             poll.register(self.pidfd, select.POLLIN)
-            assert poll.poll(DEADLINE * 1000), f"replica {self.pid} does not end: {self.status.phase}"
+            assert poll.poll(DEADLINE * 1000), (
+                f"replica {self.pid} does not end: {self.status.phase}")
             _, self.wait_status = os.waitpid(self.pid, 0)
         return self.wait_status
 
@@ -219,7 +224,8 @@ class Replica:
         self.ticket += 1
         at = LANES_AT + lane * LANE_BYTES
         SUBMISSION_FORM.pack_into(self.page.memory, at + 192 + self.heads[lane] % ENTRIES * 64,
-                                  self.ticket, offset, len(block) if size is None else size, slot, 0,
+                                   self.ticket, offset,
+                                   len(block) if size is None else size, slot, 0,
                                   deadline, 0, 0, 0)
         self.page.put("I", at + 128, 1)  # armed: we are going to sleep
         self.heads[lane] += 1
@@ -261,7 +267,9 @@ class Replica:
         return outputs, message
 
     def ask(self, inputs, wanted=None, **options):
-        """Runs one request: (completion, outputs, message). `inputs`: (index, datatype, dims, bytes)."""
+        """Runs one request: (completion, outputs, message).
+
+        `inputs`: (index, datatype, dims, bytes)."""
         wanted = (1 << len(self.model.outputs)) - 1 if wanted is None else wanted
         ticket = self.submit(request(inputs, wanted), **options)
         completion = self.completion(options.get("lane", 0))
@@ -319,14 +327,16 @@ def elements(data):
 
 class Completion:
     def __init__(self, data):
-        (self.ticket, self.start_ns, self.input_ns, self.infer_ns, self.output_ns, self.cpu_ns, self.slot,
+        (self.ticket, self.start_ns, self.input_ns, self.infer_ns, self.output_ns, self.cpu_ns,
+         self.slot,
          self.status, self.output_count, self.batch_rows) = COMPLETION_FORM.unpack(data)
 
 
 class Status:
     def __init__(self, data):
         (self.magic, self.version, phase, self.sleeping, self.pid, self.signal, self.syscall, walls,
-         self.landlock_abi, self.model_bytes, self.memory_loaded_bytes, self.load_ns, self.warm_ns, reason,
+         self.landlock_abi, self.model_bytes, self.memory_loaded_bytes, self.load_ns, self.warm_ns,
+         reason,
          walls_off) = STATUS_FORM.unpack(data)
         self.phase = PHASES[phase]
         self.walls = {name for bit, name in enumerate(WALLS) if walls >> bit & 1}
