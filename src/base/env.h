@@ -10,8 +10,8 @@
  *   - a timer is the caller's storage: armed it belongs to the env until it is due or stopped.
  *     A stopped timer does not call. It may be started anew from its own callback;
  *   - on_exit runs exactly once for a process that started, after it was reaped;
- *   - a channel's on_closed runs exactly once, last, also after channel_close(): `err` is
- *     ERR_CANCELED then, NULL when the peer closed, else why. Until it the channel may be named.
+ *   - a channel's on_closed runs exactly once, last, also after channel_close(); `err` says why and
+ *     is never NULL: ERR_CANCELED when either side closed. Until then the channel may be named.
  */
 #pragma once
 

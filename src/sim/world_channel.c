@@ -37,7 +37,8 @@ struct letter {
     struct env_channel *to;
     struct env_timer timer;
     bool last;
-    int code; /* of the end; ERR_OK: the peer closed */
+    int code; /* of the end */
+    const char *why;
     char *bytes;
     size_t size;
 };
@@ -73,12 +74,10 @@ static void on_last_letter(struct letter *letter)
 {
     struct env_channel *channel = letter->to;
     struct err err = {};
-    int code = letter->code;
 
-    if (code < 0)
-        code = err_set(&err, code, code == ERR_CANCELED ? "closed" : "the connection broke");
+    (void)err_set(&err, letter->code, "%s", letter->why);
     if (channel->events)
-        channel->events->on_closed(channel, code < 0 ? &err : NULL, channel->data);
+        channel->events->on_closed(channel, &err, channel->data);
     channel_free(channel);
 }
 
@@ -100,22 +99,30 @@ static void on_letter(struct env_timer *, void *data)
     (void)bytes; /* lived as long as the callback */
 }
 
-static void letter_send(struct env_channel *to, struct slice bytes, bool last, int code,
-                        int64_t delay_ns)
+static struct letter *letter_send(struct env_channel *to, struct slice bytes, int64_t delay_ns)
 {
     struct world *world = to->world;
     struct letter *letter = mem_zalloc(sizeof *letter);
     int64_t at_ns = world->now_ns + delay_ns;
 
     letter->to = to;
-    letter->last = last;
-    letter->code = code;
     letter->bytes = mem_string(bytes);
     letter->size = bytes.size;
     to->last_ns = at_ns > to->last_ns ? at_ns : to->last_ns;
     to->letter_count++;
     list_append(&to->letters, &letter->link);
     env_timer_start(&world->env, &letter->timer, to->last_ns - world->now_ns, on_letter, letter);
+    return letter;
+}
+
+static void last_letter_send(struct env_channel *to, int code, const char *why, int64_t delay_ns)
+{
+    struct letter *letter = letter_send(to, SLICE(""), delay_ns);
+
+    to->closing = true;
+    letter->last = true;
+    letter->code = code;
+    letter->why = why;
 }
 
 static int64_t draw_latency(struct world *world)
@@ -124,12 +131,11 @@ static int64_t draw_latency(struct world *world)
 }
 
 /* Its on_closed comes, and nothing before it. */
-static void end_at_once(struct env_channel *channel, int code)
+static void end_at_once(struct env_channel *channel, int code, const char *why)
 {
     letters_free(channel);
-    channel->closing = true;
     channel->last_ns = channel->world->now_ns;
-    letter_send(channel, SLICE(""), true, code, 0);
+    last_letter_send(channel, code, why, 0);
 }
 
 static struct listener *listener_find(struct world *world, const char *peer)
@@ -197,7 +203,7 @@ static int on_send(struct env *env, struct env_channel *channel, struct slice me
         return err_set(err, ERR_INTERNAL, "the channel is closed");
     if (other->letter_count >= UNREAD_MAX)
         return err_set(err, ERR_OVERLOADED, "the peer does not read");
-    letter_send(other, message, false, ERR_OK, draw_latency(world));
+    (void)letter_send(other, message, draw_latency(world));
     return 0;
 }
 
@@ -207,11 +213,10 @@ static void on_close(struct env *env, struct env_channel *channel)
 
     if (channel->closing)
         return;
-    end_at_once(channel, ERR_CANCELED);
-    if (other && !other->closing) {
-        other->closing = true; /* what was sent before still comes */
-        letter_send(other, SLICE(""), true, ERR_OK, draw_latency(world_of(env)));
-    }
+    end_at_once(channel, ERR_CANCELED, "closed here");
+    if (other && !other->closing) /* what was sent before still comes */
+        last_letter_send(other, ERR_CANCELED, "the other process is gone",
+                         draw_latency(world_of(env)));
 }
 
 void world_listen(struct world *world, const char *peer, world_accept_cb on_accept, void *data)
@@ -246,7 +251,7 @@ void world_cut(struct world *world, const char *peer)
 
     LIST_EACH (channel, &world->channels, struct env_channel, link)
         if (strcmp(channel->peer, peer) == 0 && !channel->closing)
-            end_at_once(channel, ERR_INTERNAL);
+            end_at_once(channel, ERR_INTERNAL, "the connection broke");
 }
 
 void world_channels_init(struct world *world)

@@ -188,7 +188,7 @@ static void on_closed(struct env_channel *, const struct err *err, void *data)
     struct end *end = data;
 
     end->closed++;
-    end->closed_code = err ? err->code : 0;
+    end->closed_code = err->code;
 }
 
 static const struct env_channel_events events = { on_message, on_closed };
@@ -241,7 +241,7 @@ static void test_channels(void **state)
     assert_int_equal(far_end.next, 10);
     assert_int_equal(near_end.closed + far_end.closed, 2);
     assert_int_equal(near_end.closed_code, ERR_CANCELED);
-    assert_int_equal(far_end.closed_code, 0);
+    assert_int_equal(far_end.closed_code, ERR_CANCELED);
 
     /* A cut loses what is under way. */
     struct end again = { .world = world }, far_again = { .world = world };
