@@ -153,7 +153,10 @@ static void on_second(void *data)
 
 static void on_time(void *data)
 {
-    mark(data, 't');
+    struct tasks *tasks = data;
+    mark(tasks, 't');
+    /* libuv before 1.45 may run a due timer and then sleep in the same pass. */
+    loop_stop(tasks->loop);
 }
 
 static void test_tasks(void **state)
