@@ -509,13 +509,18 @@ static void body_expire(struct h1 *h1)
     body_fail(h1, &err);
 }
 
+uint64_t h1_taken(const struct h1 *h1)
+{
+    return h1->out_bytes - stream_write_bytes(h1->stream);
+}
+
 void h1_expire(struct h1 *h1)
 {
     struct err err;
     enum h1_wait wait = h1->wait;
     h1_enter(h1);
     server_wait(h1->server, h1, WAIT_NONE);
-    if (wait == WAIT_WRITE && stream_write_bytes(h1->stream) < h1->wait_write_bytes) {
+    if (wait == WAIT_WRITE && h1_taken(h1) > h1->wait_taken) {
         h1_leave(h1); /* it took some: begins anew */
         return;
     }

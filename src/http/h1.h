@@ -60,7 +60,7 @@ struct h1 {
     struct list wait_link;
     enum h1_wait wait;
     int64_t wait_deadline_ms;
-    size_t wait_write_bytes; /* queued when the wait began: less of it is progress */
+    uint64_t wait_taken; /* of the answer when the wait began: more of it is progress */
 
     /* in */
     struct arena *arena; /* of the request; the exchange's once there is one */
@@ -81,6 +81,7 @@ struct h1 {
     struct slice head_out; /* not yet written */
     struct list writes;    /* of struct h1_write: under way */
     struct h1_write first; /* most answers need but one */
+    uint64_t out_bytes;    /* given to the stream, ever */
     unsigned writes_open;  /* not yet given back by the stream; what a CUT one waits for */
     bool first_used, chunked_out, last_answer;
 
@@ -90,8 +91,9 @@ struct h1 {
 };
 
 struct h1 *h1_new(struct http_server *server, struct stream *stream);
-void h1_drain(struct h1 *h1);  /* idle: cut now; else after its answer */
-void h1_expire(struct h1 *h1); /* its wait is over */
+void h1_drain(struct h1 *h1);           /* idle: cut now; else after its answer */
+uint64_t h1_taken(const struct h1 *h1); /* bytes of answers the kernel took, ever */
+void h1_expire(struct h1 *h1);          /* its wait is over */
 /* Ends it now, with ERR_CANCELED for its exchange. Not from inside a handler. */
 void h1_cut(struct h1 *h1, const struct err *err);
 

@@ -71,8 +71,11 @@ static struct h1_write *write_new(struct h1 *h1, exchange_written_cb on_written,
 static void write_send(struct h1 *h1, struct h1_write *write, const struct iovec *iovecs,
                        size_t count)
 {
+    size_t bytes = 0;
     for (size_t i = 0; i < count; i++)
-        h1->server->stats.bytes_out += iovecs[i].iov_len;
+        bytes += iovecs[i].iov_len;
+    h1->out_bytes += bytes;
+    h1->server->stats.bytes_out += bytes;
     list_append(&h1->writes, &write->link);
     h1->writes_open++;
     stream_write(h1->stream, &write->write, iovecs, count);

@@ -66,7 +66,7 @@ void server_wait(struct http_server *server, struct h1 *h1, enum h1_wait wait)
     h1->wait = wait;
     if (wait == WAIT_NONE)
         return;
-    h1->wait_write_bytes = wait == WAIT_WRITE ? stream_write_bytes(h1->stream) : 0;
+    h1->wait_taken = wait == WAIT_WRITE ? h1_taken(h1) : 0;
     h1->wait_deadline_ms = loop_now_ms(server->loop) + wait_ms(server, wait);
     list_append(&server->waits[wait], &h1->wait_link);
     timer_aim(server, h1->wait_deadline_ms);

@@ -78,6 +78,9 @@ struct http_request {
     size_t segment_count;
     struct http_headers headers;
     uint64_t content_length; /* of the body; HTTP_LENGTH_UNKNOWN when chunked; 0 without a body */
+    /* Content-Length or Transfer-Encoding was there: without, a handler that needs a body says 411.
+     */
+    bool framed;
     bool expect_continue;
 };
 

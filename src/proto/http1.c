@@ -408,6 +408,8 @@ int http1_request(struct http1_parser *parser, struct http_request *request, str
         return r;
     request->content_length =
         head.framing == HTTP1_BODY_CHUNKED ? HTTP_LENGTH_UNKNOWN : head.length;
+    request->framed =
+        head.framing != HTTP1_BODY_NONE || http_header_find(&request->headers, "content-length");
     if (head.framing == HTTP1_BODY_NONE)
         request->expect_continue = false;
     head.keep_alive = keep_alive(&request->headers, request->version);

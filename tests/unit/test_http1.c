@@ -210,6 +210,7 @@ static void test_fields(void **state)
     assert_int_equal(request.port, 8000);
     assert_true(slice_is(http_header_get(&request.headers, "x-a"), "two words"));
     assert_true(request.expect_continue);
+    assert_true(request.framed);
 
     struct http_parameters parameters;
     assert_int_equal(0, http_query_parse(arena, request.query, &parameters, &err));

@@ -136,6 +136,34 @@ static void test_calls(void **state)
     close(fd);
 }
 
+/* A kept connection that the server closed meanwhile is not used again, seen or unseen. */
+static void test_kept(void **state)
+{
+    struct http_server_limits limits = http_server_limits_default();
+    struct address address;
+    int fd = listen_any(&address);
+    struct reply reply = {};
+    (void)state;
+    limits.idle_ms = 5;
+    struct peer *peer = peer_new(&limits);
+    struct http_client *client = http_client_new(peer->loop, &(struct http_client_config){});
+    http_server_listen(peer->server, fd);
+    for (unsigned i = 1; i <= 3; i++) {
+        get(client, &address, "GET", "/hello", NULL, &reply);
+        run_until(peer, &reply.done, i);
+        assert_int_equal(reply.code, 0);
+        if (i == 2)
+            usleep(10000); /* both sides find it in the same pass */
+        else
+            while (http_server_stats(peer->server)->open)
+                loop_run_once(peer->loop, true);
+    }
+    assert_int_equal(http_server_stats(peer->server)->accepted, 3);
+    http_client_free(client);
+    peer_free(peer);
+    close(fd);
+}
+
 static void test_streaming(void **state)
 {
     struct peer *peer = peer_new(NULL);
@@ -295,7 +323,8 @@ static const struct {
       "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n", 0, ERR_INTERNAL,
       "" },
     { "no body in 204", "HTTP/1.1 204 No Content\r\n\r\n", 204, 0, "" },
-    { "100 first", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+    { "100 first",
+      "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
       404, 0, "" },
     { "101", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", 0,
       ERR_INTERNAL, "" },
@@ -373,7 +402,7 @@ int main(void)
         cmocka_unit_test(test_calls),   cmocka_unit_test(test_streaming),
         cmocka_unit_test(test_cancel),  cmocka_unit_test(test_failures),
         cmocka_unit_test(test_resolve), cmocka_unit_test(test_raw),
-        cmocka_unit_test(test_urls),
+        cmocka_unit_test(test_urls),    cmocka_unit_test(test_kept),
     };
     return cmocka_run_group_tests_name("http_client", tests, NULL, NULL);
 }

@@ -53,7 +53,8 @@ static const struct {
     { "no hint in 1.0", "GET /hint HTTP/1.0\r\n\r\n", OK("1") "Connection: close\r\n\r\na", true },
     { "a short body nobody takes is dropped",
       POST("/deny", "Content-Length: 3\r\n\r\nabc") R("GET /hello HTTP/1.1"),
-      "HTTP/1.1 451 Unavailable For Legal Reasons\r\nContent-Length: 6\r\n\r\ndenied" HELLO, false },
+      "HTTP/1.1 451 Unavailable For Legal Reasons\r\nContent-Length: 6\r\n\r\ndenied" HELLO,
+      false },
     { "a chunked one closes", POST("/deny", CHUNKED "3\r\nabc\r\n0\r\n\r\n"),
       "HTTP/1.1 451 Unavailable For Legal Reasons\r\nContent-Length: 6\r\nConnection: close\r\n\r\n"
       "denied", true },
@@ -62,15 +63,18 @@ static const struct {
       "denied", true },
     { "too large is said before it is read",
       POST("/echo", "Expect: 100-continue\r\nContent-Length: 9999999\r\n\r\n"),
-      "HTTP/1.1 413 Content Too Large\r\nContent-Length: 5\r\nConnection: close\r\n\r\nlarge", true },
+      "HTTP/1.1 413 Content Too Large\r\nContent-Length: 5\r\nConnection: close\r\n\r\nlarge",
+      true },
     { "chunks too large are cut", POST("/echo", CHUNKED "fffffff\r\n"),
       "HTTP/1.1 413 Content Too Large\r\nContent-Length: 8\r\nConnection: close\r\n\r\nbad body",
       true },
     { "a chunk that is none", POST("/echo", CHUNKED "2\r\nab\r\nx\r\n"),
       "HTTP/1.1 400 Bad Request\r\nContent-Length: 8\r\nConnection: close\r\n\r\nbad body", true },
-    { "an answer shorter than it says is cut", R("GET /short HTTP/1.1"), OK("10") "\r\nshort", true },
+    { "an answer shorter than it says is cut", R("GET /short HTTP/1.1"), OK("10") "\r\nshort",
+      true },
     { "no HTTP", "hello\r\n\r\n", PLAIN("501 Not Implemented", "40"), true },
-    { "no host", "GET / HTTP/1.1\r\n\r\n", PLAIN("400 Bad Request", "17") "there is no Host\n", true },
+    { "no host", "GET / HTTP/1.1\r\n\r\n", PLAIN("400 Bad Request", "17") "there is no Host\n",
+      true },
     { "another version", R("GET / HTTP/3.0"), NULL, true },
 };
 /* clang-format on */
@@ -329,6 +333,82 @@ static void test_linger(void **state)
     peer_free(peer);
 }
 
+/* More than one read of pipelined requests: all answered, in order, in bounded memory. */
+static void test_pipeline(void **state)
+{
+    enum { COUNT = 2000, BYTES = sizeof R("GET /hello HTTP/1.1") - 1 };
+    struct peer *peer = peer_new(NULL);
+    struct peer_answer answer = {};
+    auto_free char *requests = mem_alloc(COUNT * BYTES);
+    int fd = peer_connect(peer);
+    (void)state;
+    for (size_t i = 0; i < COUNT; i++)
+        memcpy(requests + i * BYTES, R("GET /hello HTTP/1.1"), BYTES);
+    peer_send(peer, fd, (struct slice){ requests, COUNT * BYTES }, COUNT * BYTES, &answer);
+    assert_int_equal(peer->stats.closed_well, COUNT);
+    size_t seen = 0;
+    for (const char *at = answer.bytes; (at = strstr(at, "\r\n\r\nhello")); at++)
+        seen++;
+    assert_int_equal(seen, COUNT);
+    free(answer.bytes);
+    close(fd);
+    peer_free(peer);
+}
+
+/* A slow reader of a long answer is not cut as long as it takes some. */
+static void test_slow_reader(void **state)
+{
+    struct http_server_limits limits = http_server_limits_default();
+    struct peer_answer answer = {};
+    char few[16384];
+    (void)state;
+    limits.write_ms = 40;
+    struct peer *peer = peer_new(&limits);
+    int fd = peer_connect(peer);
+    peer_send(peer, fd, SLICE(R("GET /hold HTTP/1.1")), 4096, &answer);
+    exchange_respond(peer->held, 200, NULL, 0, HTTP_LENGTH_UNKNOWN);
+    for (int i = 0; i < 20; i++) { /* the queue only grows */
+        exchange_write(peer->held, &(struct iovec){ peer->body, 65536 }, 1, NULL, NULL);
+        usleep(10000);
+        assert_true(read(fd, few, sizeof few) > 0);
+        loop_run_once(peer->loop, false);
+        assert_non_null(peer->held);
+    }
+    free(answer.bytes);
+    close(fd);
+    peer_free(peer);
+}
+
+static void refuse(struct arena *arena, const struct http_request *request, const struct err *err,
+                   struct http_refusal *ret, void *data)
+{
+    (void)data;
+    ret->headers = ARENA_NEW(arena, struct http_header);
+    ret->headers[0] = HTTP_HEADER("Perigee-Error", slice_of(err_info(err->code)->name));
+    ret->count = 1;
+    ret->body = slice_of(arena_format(arena, "{%.*s}", SLICE_FMT(request->target)));
+}
+
+static void test_refusal(void **state)
+{
+    struct http_server_limits limits = http_server_limits_default();
+    struct peer_answer answer = {};
+    (void)state;
+    struct peer *peer = peer_new(NULL);
+    http_server_free(peer->server);
+    peer->server = http_server_new(
+        peer->loop, &limits,
+        &(struct http_server_events){ .on_head = peer_head, .on_refusal = refuse }, peer);
+    int fd = peer_connect(peer);
+    peer_send(peer, fd, SLICE("GET /x HTTP/1.1\r\n\r\n"), 4096, &answer);
+    peer_undate(&answer);
+    assert_string_equal(answer.bytes, "HTTP/1.1 400 Bad Request\r\nContent-Length: 4\r\n"
+                                      "Connection: close\r\nPerigee-Error: bad_input\r\n\r\n{/x}");
+    free(answer.bytes);
+    close(fd);
+    peer_free(peer);
+}
+
 static void set(void *data)
 {
     *(bool *)data = true;
@@ -434,6 +514,9 @@ int main(void)
         cmocka_unit_test(test_drain),
         cmocka_unit_test(test_freed),
         cmocka_unit_test(test_connections_max),
+        cmocka_unit_test(test_pipeline),
+        cmocka_unit_test(test_slow_reader),
+        cmocka_unit_test(test_refusal),
     };
     return cmocka_run_group_tests_name("http_server", tests, NULL, NULL);
 }
