@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The admin port: /metrics, /healthz, /readyz, GET and HEAD. Loopback names alone, as for control
+ * (interfaces.md 7): a page on the web must not read them through a rebound name.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/arena.h"
+#include "base/auto.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "contract/gateway_metrics.h"
+#include "http/server.h"
+#include "pop/agent.h"
+#include "pop/pop_metrics.h"
+#include "sys/fd.h"
+
+METRICS_DEFINE(pop_metrics, POP_METRICS)
+
+enum { SERIES_MAX = 4096 };
+
+/* ---- what /proc says of a process ---------------------------------------------------------------- */
+
+struct usage {
+    uint64_t cpu_ns, resident_bytes, fds;
+};
+
+static bool usage_read(int32_t pid, struct usage *ret)
+{
+    char path[64], text[1024];
+    unsigned long user, system;
+    long resident;
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t size = fd >= 0 ? read(fd, text, sizeof text - 1) : -1;
+    if (size <= 0)
+        return false;
+    text[size] = '\0';
+    const char *behind = strrchr(text, ')'); /* the name may hold anything */
+    if (!behind || sscanf(behind + 1,
+                          " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %*d %*d %*d %*d "
+                          "%*d %*d %*u %*u %ld",
+                          &user, &system, &resident) != 3)
+        return false;
+    uint64_t tick_ns = UINT64_C(1'000'000'000) / (uint64_t)sysconf(_SC_CLK_TCK);
+    ret->cpu_ns = (user + system) * tick_ns;
+    ret->resident_bytes = (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
+    ret->fds = 0;
+    snprintf(path, sizeof path, "/proc/%d/fd", pid);
+    DIR *dir = opendir(path);
+    while (dir && readdir(dir))
+        ret->fds++;
+    if (dir) {
+        closedir(dir);
+        ret->fds -= ret->fds > 2 ? 2 : ret->fds;
+    }
+    return true;
+}
+
+/* ---- filling in --------------------------------------------------------------------------------- */
+
+static void one(struct metrics *metrics, unsigned row, uint64_t value)
+{
+    metric_set(metrics_series(metrics, row, NULL), (int64_t)value);
+}
+
+static void fill_replica(struct metrics *metrics, const struct pop_replica *replica)
+{
+    const struct pop_endpoint *endpoint = replica->revision->endpoint;
+    char name[64], number[16];
+    struct usage usage;
+    snprintf(number, sizeof number, "%u", replica->revision->number);
+    static const char *const states[] = { "starting", "ready", "draining", "gone" };
+    const struct slice by_state[] = { slice_of(endpoint->project), slice_of(endpoint->name),
+                                      slice_of(number), slice_of(states[replica->state]) };
+    metric_add(metrics_series(metrics, POP_REPLICAS, by_state), 1);
+    if (replica->pid <= 0 || !usage_read(replica->pid, &usage))
+        return;
+    const struct slice by_name[] = { slice_of(endpoint->project), slice_of(endpoint->name),
+                                     slice_of(pop_replica_name(replica, name)) };
+    metric_set(metrics_series(metrics, POP_REPLICA_MEMORY, by_name), (int64_t)usage.resident_bytes);
+    metric_set(metrics_series(metrics, POP_REPLICA_CPU, by_name), (int64_t)usage.cpu_ns);
+}
+
+static void fill_process(struct metrics *metrics, const char *name, int32_t pid)
+{
+    struct usage usage;
+    const struct slice label = slice_of(name);
+    if (pid <= 0 || !usage_read(pid, &usage))
+        return;
+    metric_set(metrics_series(metrics, POP_PROCESS_MEMORY, &label), (int64_t)usage.resident_bytes);
+    metric_set(metrics_series(metrics, POP_PROCESS_CPU, &label), (int64_t)usage.cpu_ns);
+    metric_set(metrics_series(metrics, POP_PROCESS_FDS, &label), (int64_t)usage.fds);
+}
+
+static void fill(struct agent *agent, struct metrics *metrics)
+{
+    const struct pop_endpoint *endpoint;
+    const struct pop_revision *revision;
+    const struct pop_replica *replica;
+    uint64_t endpoints = 0;
+    LIST_EACH (endpoint, &agent->pop.endpoints, struct pop_endpoint, link) {
+        const struct slice labels[] = { slice_of(endpoint->project), slice_of(endpoint->name) };
+        endpoints += endpoint->wanted;
+        metric_set(metrics_series(metrics, POP_EXITS, labels), (int64_t)endpoint->exits);
+        LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link)
+            LIST_EACH (replica, &revision->replicas, struct pop_replica, link)
+                fill_replica(metrics, replica);
+    }
+    one(metrics, POP_ENDPOINTS, endpoints);
+    one(metrics, POP_TABLE, agent->table_number);
+    one(metrics, POP_CONTROL, agent->control_there);
+    fill_process(metrics, "supervisor", (int32_t)getppid());
+    for (uint32_t i = 0; i < agent->process_count; i++) {
+        const struct slice label = slice_of(agent->processes[i].name);
+        fill_process(metrics, agent->processes[i].name, agent->processes[i].pid);
+        metric_set(metrics_series(metrics, POP_PROCESS_RESTARTS, &label),
+                   (int64_t)agent->processes[i].restarts);
+    }
+}
+
+/* ---- answering ----------------------------------------------------------------------------------- */
+
+static void reply(struct exchange *x, int status, const char *type, struct slice body)
+{
+    const struct http_header headers[] = { HTTP_HEADER("Content-Type", slice_of(type)),
+                                           HTTP_HEADER("Cache-Control", SLICE("no-store")) };
+    exchange_reply(x, status, headers, 2, body);
+}
+
+static void reply_metrics(struct agent *agent, struct exchange *x)
+{
+    struct arena *arena = exchange_arena(x);
+    size_t bytes = metrics_bytes(SERIES_MAX);
+    auto_free void *memory = mem_zalloc(bytes);
+    struct metrics metrics = {};
+    metrics_attach(&metrics, &pop_metrics, memory, bytes);
+    fill(agent, &metrics);
+    const struct metrics_view view = { memory, bytes };
+    struct slice own = metrics_print(arena, &pop_metrics, &view, 1);
+    struct slice gateways = {};
+    if (agent->metrics)
+        gateways = gateway_metrics_print(arena, agent->metrics, agent->metrics_bytes);
+    metrics_deinit(&metrics);
+    char *all = arena_format(arena, "%.*s%.*s", SLICE_FMT(gateways), SLICE_FMT(own));
+    reply(x, 200, "text/plain; version=0.0.4; charset=utf-8", slice_of(all));
+}
+
+static void reply_ready(struct agent *agent, struct exchange *x)
+{
+    bool gateway = false;
+    for (uint32_t i = 0; i < agent->process_count; i++)
+        gateway = gateway || (agent->processes[i].role == ROLE_GATEWAY &&
+                              agent->processes[i].state == 2);
+    if (!gateway)
+        reply(x, 503, "text/plain", SLICE("the gateway is not ready\n"));
+    else if (!agent->pop.begun)
+        reply(x, 503, "text/plain", SLICE("no desired state yet: neither control nor the disk\n"));
+    else
+        reply(x, 200, "text/plain", SLICE("ready\n"));
+}
+
+static bool host_ours(const struct exchange *x)
+{
+    struct slice host = exchange_request(x)->host;
+    struct address address;
+    return exchange_peer(x)->kind == ADDRESS_UNIX || address_parse_ip(host, &address) ||
+           slice_equal_nocase(host, SLICE("localhost")) || slice_ends(host, SLICE(".localhost"));
+}
+
+static void on_head(struct exchange *x, void *data)
+{
+    struct agent *agent = data;
+    const struct http_request *request = exchange_request(x);
+    bool known = slice_is(request->path, "/metrics") || slice_is(request->path, "/healthz") ||
+                 slice_is(request->path, "/readyz");
+    if (!host_ours(x))
+        reply(x, 421, "text/plain", SLICE("not a host of this port\n"));
+    else if (!known)
+        reply(x, 404, "text/plain", SLICE("here are /metrics, /healthz and /readyz\n"));
+    else if (request->method != HTTP_GET && request->method != HTTP_HEAD)
+        exchange_reply_method(x, "GET, HEAD", NULL, 0, SLICE("only to be read\n"));
+    else if (slice_is(request->path, "/metrics"))
+        reply_metrics(agent, x);
+    else if (slice_is(request->path, "/readyz"))
+        reply_ready(agent, x);
+    else
+        reply(x, 200, "text/plain", SLICE("ok\n"));
+}
+
+void agent_admin_open(struct agent *agent)
+{
+    static const struct http_server_events events = { .on_head = on_head };
+    struct http_server_limits limits = http_server_limits_default();
+    limits.connections_max = 256;
+    agent->admin = http_server_new(agent->loop, &limits, &events, agent);
+    for (uint32_t i = 0; i < agent->listener_count; i++)
+        http_server_listen(agent->admin, agent->listeners[i]);
+}
+
+void agent_admin_close(struct agent *agent)
+{
+    http_server_free(agent->admin);
+    for (uint32_t i = 0; i < agent->listener_count; i++)
+        fd_close(&agent->listeners[i]);
+}

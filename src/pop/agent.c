@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The role's life: START, the disk, the channels, GO; then the loop. What the core asks of the world
+ * is done here.
+ */
+#include "pop/agent.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/auto.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "io/socket.h"
+#include "io/timer.h"
+#include "pop/pop.h"
+#include "sys/env_linux.h"
+#include "sys/fd.h"
+#include "sys/shm.h"
+
+/* ---- effects ------------------------------------------------------------------------------------ */
+
+enum { SLOTS_PER_PLACE = 2, SLOT_BYTES = 256 * 1024 * 1024 };
+
+static int replica_start(struct pop_replica *replica, struct err *err, void *data)
+{
+    struct agent *agent = data;
+    struct pop_revision *revision = replica->revision;
+    uint32_t concurrency = (uint32_t)revision->endpoint->spec.scale.concurrency;
+    auto_close int folder = open(revision->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (folder < 0) {
+        /* Somebody removed it: it is made anew at the next try. */
+        pop_model_state_move(&revision->model_state, POP_MODEL_ABSENT);
+        return err_set(err, ERR_INTERNAL, "opening the model's folder: %s", strerror(errno));
+    }
+    struct message_replica_start start = MESSAGE_INIT(MESSAGE_REPLICA_START);
+    start.replica = replica->id;
+    start.revision = revision->uid;
+    start.memory_bytes_max = revision->memory_bytes;
+    start.slot_bytes = SLOT_BYTES;
+    start.concurrency = concurrency;
+    start.slots = concurrency * SLOTS_PER_PLACE < PERIGEE_SLOTS_MAX
+                      ? concurrency * SLOTS_PER_PLACE
+                      : PERIGEE_SLOTS_MAX;
+    start.threads = revision->threads;
+    start.batch_max = 1;
+    snprintf(start.runtime, sizeof start.runtime, "%s", revision->runtime);
+    pop_replica_name(replica, start.name);
+    snprintf(start.model_file, sizeof start.model_file, "%s", revision->model_file);
+    wire_send(&agent->supervisor, &start, sizeof start, folder);
+    return 0;
+}
+
+static void replica_kill(struct pop_replica *replica, enum replica_end end, const char *text,
+                         void *data)
+{
+    struct agent *agent = data;
+    struct message_replica_kill kill = MESSAGE_INIT(MESSAGE_REPLICA_KILL);
+    kill.replica = replica->id;
+    kill.end = (uint32_t)end;
+    snprintf(kill.text, sizeof kill.text, "%s", text);
+    wire_send(&agent->supervisor, &kill, sizeof kill, -1);
+}
+
+static void replica_drain(struct pop_replica *replica, void *data)
+{
+    struct agent *agent = data;
+    struct message_replica drain = MESSAGE_INIT(MESSAGE_REPLICA_DRAIN);
+    /* The gateway must know the table that sends nothing new there before it looks for the end. */
+    agent_publish_now(agent);
+    drain.replica = replica->id;
+    wire_send(&agent->gateway, &drain, sizeof drain, -1);
+}
+
+struct fetch {
+    struct agent *agent;
+    uint64_t revision;
+};
+
+static void on_fetch(void *data)
+{
+    struct fetch fetch = *(struct fetch *)data;
+    free(data);
+    struct pop_revision *revision = pop_revision_find(&fetch.agent->pop, fetch.revision);
+    if (!revision || revision->model_state != POP_MODEL_FETCHING)
+        return;
+    struct arena *arena = arena_new();
+    struct err err = {};
+    const char *folder, *file;
+    if (agent_model_folder(fetch.agent, revision, arena, &folder, &file, &err) < 0)
+        pop_model_fetched(revision, NULL, NULL, &err);
+    else
+        pop_model_fetched(revision, folder, file, NULL);
+    arena_free(arena);
+}
+
+static void model_fetch(struct pop_revision *revision, void *data)
+{
+    struct agent *agent = data;
+    struct fetch *fetch = mem_alloc(sizeof *fetch);
+    *fetch = (struct fetch){ agent, revision->uid };
+    loop_post(agent->loop, on_fetch, fetch); /* effects never call back at once */
+}
+
+static void revision_gone(uint64_t revision_uid, void *data)
+{
+    struct agent *agent = data;
+    struct message_revision gone = MESSAGE_INIT(MESSAGE_REVISION_GONE);
+    gone.revision = revision_uid;
+    wire_send(&agent->supervisor, &gone, sizeof gone, -1);
+}
+
+static void publish(struct pop *pop, void *data)
+{
+    struct agent *agent = data;
+    (void)pop;
+    agent->table_dirty = true;
+    agent_publish_soon(agent);
+}
+
+static void save(struct pop *pop, void *data)
+{
+    struct agent *agent = data;
+    (void)pop;
+    agent->desired_dirty = true;
+    agent_publish_soon(agent);
+}
+
+static void report(struct pop *pop, void *data)
+{
+    (void)pop;
+    agent_report_soon(data);
+    agent_repository_look(data);
+}
+
+static void event(struct pop *pop, const char *kind, const struct pop_endpoint *endpoint,
+                  const struct pop_replica *replica, const char *message, void *data)
+{
+    (void)pop;
+    agent_note_event(data, kind, endpoint, replica, message);
+}
+
+static void death(struct pop_endpoint *endpoint, const struct pop_death *death, void *data)
+{
+    agent_note_death(data, endpoint, death);
+}
+
+const struct pop_effects agent_effects = {
+    .replica_start = replica_start,
+    .replica_kill = replica_kill,
+    .replica_drain = replica_drain,
+    .model_fetch = model_fetch,
+    .revision_gone = revision_gone,
+    .publish = publish,
+    .report = report,
+    .save = save,
+    .event = event,
+    .death = death,
+};
+
+/* ---- the role's life ---------------------------------------------------------------------------- */
+
+static int begin(struct agent *agent, const struct message_start *start, struct err *err)
+{
+    agent->start = *start;
+    agent->note_sequence = start->instance << 32;
+    pop_init(&agent->pop, agent->env, start->instance, &agent_effects, agent);
+    if (start->control[0]) {
+        if (http_url_parse(slice_of(agent->start.control), &agent->control, err) < 0)
+            return err_wrap(err, "the way to control");
+        agent->client = http_client_new(agent->loop, NULL);
+    }
+    agent_disk_load(agent);
+    return 0;
+}
+
+static void on_supervisor(struct agent *agent, const union message *message, size_t size, int *fds,
+                          size_t fd_count)
+{
+    struct err err = {};
+    if (message->head.type != MESSAGE_START) {
+        agent_on_supervisor(agent, message, size, fds, fd_count);
+        return;
+    }
+    if (agent->start.head.magic == 0 && begin(agent, &message->as_MESSAGE_START, &err) < 0) {
+        log_error("pop", "cannot begin", LOG_S("error", err.message));
+        loop_stop(agent->loop);
+    }
+}
+
+static void on_supervisor_closed(struct agent *agent)
+{
+    loop_stop(agent->loop); /* the supervisor is dead: so are we */
+}
+
+static void on_gateway_closed(struct agent *agent)
+{
+    pop_gateway_changed(&agent->pop, false);
+}
+
+static void on_lifeline(struct watch *watch, unsigned events, void *data)
+{
+    struct agent *agent = data;
+    (void)watch;
+    if (events & WATCH_HANGUP)
+        _exit(1);
+    loop_stop(agent->loop);
+}
+
+static void on_env(struct watch *watch, unsigned events, void *data)
+{
+    struct agent *agent = data;
+    (void)watch;
+    (void)events;
+    env_linux_run(agent->world, 0);
+}
+
+static void agent_deinit(struct agent *agent)
+{
+    agent_admin_close(agent);
+    http_client_free(agent->client); /* calls end here: report and repository hear of it */
+    agent_repository_close(agent);
+    agent_report_close(agent);
+    agent_watch_close(agent);
+    timer_free(agent->publish_soon);
+    if (agent->start.head.magic)
+        pop_deinit(&agent->pop);
+    MAP_EACH (entry, &agent->regions) {
+        struct agent_region *region = entry->value;
+        shm_unmap((void *)region->memory, region->bytes);
+        free(region);
+    }
+    map_deinit(&agent->regions);
+    shm_unmap((void *)agent->metrics, agent->metrics_bytes);
+    wire_cut(&agent->gateway);
+    wire_cut(&agent->supervisor);
+    watch_free(agent->lifeline_watch);
+    watch_free(agent->env_watch);
+    env_linux_free(agent->world);
+    loop_free(agent->loop);
+}
+
+int pop_main(int channel_fd, int lifeline_fd)
+{
+    struct agent agent = { .lifeline = lifeline_fd };
+    struct err err = {};
+    list_init(&agent.notes);
+    list_init(&agent.repository);
+    agent.loop = loop_new();
+    if (env_linux_new(&agent.world, &err) < 0) {
+        log_error("pop", "cannot begin", LOG_S("error", err.message));
+        return 1;
+    }
+    agent.env = env_linux_env(agent.world);
+    agent.env_watch =
+        watch_new(agent.loop, env_linux_fd(agent.world), WATCH_READ, on_env, &agent);
+    agent.supervisor = (struct wire){ .agent = &agent, .on_message = on_supervisor,
+                                      .on_closed = on_supervisor_closed };
+    agent.gateway = (struct wire){ .agent = &agent, .on_message = agent_on_gateway,
+                                   .on_closed = on_gateway_closed };
+    agent.lifeline_watch = watch_new(agent.loop, lifeline_fd, WATCH_READ | WATCH_HANGUP, on_lifeline,
+                                     &agent);
+    wire_open(&agent.supervisor, channel_fd);
+    loop_run(agent.loop);
+    agent_deinit(&agent);
+    return 0;
+}

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * agent.h -- the pop agent's shell around the core of state.h: channels, control, disk, admin port.
+ *
+ *   wire.c     messages with supervisor and gateway
+ *   control.c  the watch on control: desired state in
+ *   report.c   what control is told: replicas, events, deaths, logs
+ *   repository.c  load and unload for the gateway
+ *   publish.c  the table: to the supervisor, and with its MAC to the disk; desired state on disk
+ *   models.c   a revision's model files as a folder
+ *   admin.c    /metrics, /healthz, /readyz
+ *
+ * One loop, one thread. The agent goes on without control, and without a gateway.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "contract/messages.h"
+#include "contract/table.h"
+#include "http/client.h"
+#include "pop/state.h"
+
+struct channel;
+struct env;
+struct env_linux;
+struct http_server;
+struct json_writer;
+struct loop;
+struct timer;
+struct watch;
+
+struct wire { /* one SEQPACKET channel on the loop */
+    struct agent *agent;
+    struct channel *channel; /* NULL: not there */
+    struct watch *watch;
+    void (*on_message)(struct agent *agent, const union message *message, size_t size, int *fds,
+                       size_t fd_count);
+    void (*on_closed)(struct agent *agent);
+};
+
+struct agent_region { /* a replica's output region, mapped read-only */
+    const void *memory;
+    size_t bytes;
+};
+
+struct agent_process { /* what the supervisor said of its children */
+    char name[32];
+    char text[256];
+    int32_t pid;
+    uint32_t role, state, restarts;
+};
+
+enum { AGENT_PROCESSES_MAX = 16, AGENT_QUEUE_MAX = 4096, AGENT_LISTENERS_MAX = 8 };
+
+struct agent_note { /* an event, a death or a log line that control has not acknowledged */
+    struct list link;
+    uint64_t sequence;
+    enum { NOTE_EVENT, NOTE_DEATH, NOTE_LOG } kind;
+    char *json;              /* one object */
+};
+
+struct agent {
+    struct loop *loop;
+    struct env_linux *world;  /* its timers and files */
+    struct watch *env_watch;
+    struct env *env;
+    struct pop pop;
+    struct message_start start;
+    struct wire supervisor, gateway;
+    bool gone, ready_said;   /* GO came; READY was sent */
+    int lifeline;
+    struct watch *lifeline_watch;
+
+    struct map regions;      /* replica id -> struct agent_region */
+    struct agent_process processes[AGENT_PROCESSES_MAX];
+    uint32_t process_count;
+    const void *metrics;     /* the gateway's counters, read-only */
+    size_t metrics_bytes;
+
+    /* control.c */
+    struct http_client *client;
+    struct http_url control;
+    struct http_call *watching;
+    char watch_target[MESSAGE_PATH_BYTES + 256];
+    struct timer *watch_again;
+    uint32_t watch_failures;
+    bool control_there;      /* the watch is open and synced */
+    char *watch_buffer;
+    size_t watch_used, watch_room;
+
+    /* report.c */
+    struct http_call *reporting;
+    struct arena *report_arena; /* of the report under way */
+    struct timer *report_timer;
+    int report_status;
+    bool report_again;       /* something changed while one was under way */
+    struct list notes;       /* oldest first */
+    uint32_t note_count;
+    uint64_t note_sequence, report_sequence, note_sent;
+    struct list repository;  /* load and unload under way */
+
+    /* publish.c */
+    struct timer *publish_soon;
+    bool table_dirty, desired_dirty;
+    uint64_t table_number;
+    unsigned char table_key[TABLE_KEY_BYTES];
+    bool table_key_known;
+    char pop_folder[MESSAGE_PATH_BYTES + 16]; /* HOME/pop */
+
+    /* admin.c */
+    struct http_server *admin;
+    int listeners[AGENT_LISTENERS_MAX];
+    uint32_t listener_count;
+};
+
+/* agent.c */
+extern const struct pop_effects agent_effects;
+
+/* wire.c */
+void wire_open(struct wire *wire, int fd); /* takes it */
+void wire_cut(struct wire *wire);
+void wire_send(struct wire *wire, const void *message, size_t size, int fd); /* fd -1: none */
+void agent_on_supervisor(struct agent *agent, const union message *message, size_t size, int *fds,
+                         size_t fd_count);
+void agent_on_gateway(struct agent *agent, const union message *message, size_t size, int *fds,
+                      size_t fd_count);
+
+/* control.c */
+void agent_watch_open(struct agent *agent);
+void agent_watch_close(struct agent *agent);
+
+/* report.c */
+void agent_report_soon(struct agent *agent);
+void agent_note_event(struct agent *agent, const char *kind, const struct pop_endpoint *endpoint,
+                      const struct pop_replica *replica, const char *message);
+void agent_note_death(struct agent *agent, const struct pop_endpoint *endpoint,
+                      const struct pop_death *death);
+void agent_note_log(struct agent *agent, const struct message_replica_log *log);
+void agent_report_close(struct agent *agent);
+
+/* repository.c */
+void agent_repository(struct agent *agent, const struct message_repository *request);
+void agent_repository_look(struct agent *agent); /* something changed: is one done? */
+void agent_repository_close(struct agent *agent);
+
+/* publish.c */
+void agent_disk_load(struct agent *agent); /* table and desired state of the agent before */
+void agent_publish_soon(struct agent *agent);
+void agent_publish_now(struct agent *agent); /* what is dirty */
+
+/* models.c */
+struct err;
+[[nodiscard]] int agent_model_folder(struct agent *agent, const struct pop_revision *revision,
+                                     struct arena *arena, const char **ret_folder,
+                                     const char **ret_file, struct err *err);
+void agent_models_collect(struct agent *agent); /* folders that no revision needs any more go */
+
+/* admin.c */
+void agent_admin_open(struct agent *agent);
+void agent_admin_close(struct agent *agent);

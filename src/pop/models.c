@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A model's files as a folder: HOME/models/HEX/, made of hard links to blobs, whole or not there.
+ * The folder is all of the disk that a replica sees.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/arena.h"
+#include "base/auto.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "pop/agent.h"
+#include "store/blobs.h"
+#include "store/manifest.h"
+#include "sys/fd.h"
+
+enum { FOLDER_DEPTH_MAX = 16 };
+
+static int folder_make(const char *path, struct err *err)
+{
+    if (mkdir(path, 0700) == 0 || errno == EEXIST)
+        return 0;
+    return err_set(err, ERR_INTERNAL, "making '%s': %s", path, strerror(errno));
+}
+
+/* The one removed recursively is always below HOME/models. */
+static void folder_remove(const char *path, int depth)
+{
+    DIR *dir = depth < FOLDER_DEPTH_MAX ? opendir(path) : NULL;
+    const struct dirent *entry;
+    while (dir && (entry = readdir(dir))) {
+        char inside[MESSAGE_PATH_BYTES + 1024];
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+            continue;
+        snprintf(inside, sizeof inside, "%s/%s", path, entry->d_name);
+        if (unlink(inside) < 0 && (errno == EISDIR || errno == EPERM))
+            folder_remove(inside, depth + 1);
+    }
+    if (dir)
+        closedir(dir);
+    (void)rmdir(path);
+}
+
+/* A hard link where the disk has them; blobs and models lie under one home, so it has. */
+static int blob_link(const struct agent *agent, struct slice digest, const char *to, struct err *err)
+{
+    char from[MESSAGE_PATH_BYTES + 128];
+    (void)slice_cut(&digest, ':');
+    snprintf(from, sizeof from, "%s/blobs/sha256/%.*s", agent->start.home, SLICE_FMT(digest));
+    if (link(from, to) == 0)
+        return 0;
+    if (errno == ENOENT)
+        return err_set(err, ERR_NOT_FOUND, "blob sha256:%.*s is not on this PoP's disk",
+                       SLICE_FMT(digest));
+    return err_set(err, ERR_INTERNAL, "linking '%s': %s", to, strerror(errno));
+}
+
+/* Folders above a file of a manifest; its path was checked by manifest_parse(). */
+static int parents_make(struct arena *arena, const char *root, struct slice path, struct err *err)
+{
+    for (size_t i = 0; i < path.size; i++)
+        if (path.data[i] == '/') {
+            int r = folder_make(arena_format(arena, "%s/%.*s", root, (int)i, path.data), err);
+            if (r < 0)
+                return r;
+        }
+    return 0;
+}
+
+static int manifest_fill(struct agent *agent, struct arena *arena, const char *root,
+                         struct slice text, struct err *err)
+{
+    struct manifest manifest;
+    int r = manifest_parse(arena, text, &manifest, err);
+    for (size_t i = 0; i < manifest.count && r == 0; i++) {
+        const struct manifest_file *file = &manifest.files[i];
+        r = parents_make(arena, root, file->path, err);
+        if (r == 0)
+            r = blob_link(agent, file->digest,
+                          arena_format(arena, "%s/%.*s", root, SLICE_FMT(file->path)), err);
+    }
+    return r;
+}
+
+static int folder_fill(struct agent *agent, struct arena *arena, const char *root,
+                       struct slice digest, struct err *err)
+{
+    struct blobs *blobs;
+    int fd = -1, r = blobs_open(agent->start.home, NULL, &blobs, err);
+    if (r < 0)
+        return r;
+    uint64_t bytes;
+    char *data = NULL;
+    size_t size = 0;
+    r = blobs_read(blobs, digest, &fd, &bytes, err);
+    fd_close(&fd);
+    bool manifest = false;
+    if (r == 0 && bytes <= MANIFEST_BYTES_MAX) {
+        r = blobs_load(blobs, digest, MANIFEST_BYTES_MAX, &data, &size, err);
+        manifest = r == 0 && manifest_is((struct slice){ data, size });
+    }
+    if (r == 0 && manifest)
+        r = manifest_fill(agent, arena, root, (struct slice){ data, size }, err);
+    else if (r == 0)
+        r = blob_link(agent, digest, arena_format(arena, "%s/model.onnx", root), err);
+    free(data);
+    blobs_close(blobs);
+    return r;
+}
+
+/* model.onnx, or exactly one .onnx at the top. */
+static int model_file_find(struct arena *arena, const char *folder, const char **ret,
+                           struct err *err)
+{
+    DIR *dir = opendir(folder);
+    const struct dirent *entry;
+    const char *found = NULL;
+    unsigned count = 0;
+    bool named = false;
+    if (!dir)
+        return err_set(err, ERR_INTERNAL, "opening '%s': %s", folder, strerror(errno));
+    while ((entry = readdir(dir))) {
+        struct slice name = slice_of(entry->d_name);
+        if (!slice_ends(name, SLICE(".onnx")) || name.size == 5)
+            continue;
+        count++;
+        found = arena_string(arena, name);
+        named = named || slice_is(name, "model.onnx");
+    }
+    closedir(dir);
+    if (named) {
+        *ret = "model.onnx";
+        return 0;
+    }
+    if (count == 0)
+        return err_set(err, ERR_BAD_INPUT, "the model's folder has no .onnx file at its top");
+    if (count > 1)
+        return err_set(err, ERR_BAD_INPUT, "the model's folder has %u .onnx files; call the one to "
+                                           "run model.onnx", count);
+    *ret = found;
+    return 0;
+}
+
+int agent_model_folder(struct agent *agent, const struct pop_revision *revision,
+                       struct arena *arena, const char **ret_folder, const char **ret_file,
+                       struct err *err)
+{
+    struct slice digest = slice_of(revision->digest), hex = digest;
+    struct stat st;
+    (void)slice_cut(&hex, ':');
+    if (!slice_starts(digest, SLICE("sha256:")) || hex.size != 64 || memchr(hex.data, '/', 64))
+        return err_set(err, ERR_BAD_INPUT, "'%s' is no digest", ERR_SLICE(digest));
+    const char *models = arena_format(arena, "%s/models", agent->start.home);
+    const char *folder = arena_format(arena, "%s/%.*s", models, SLICE_FMT(hex));
+    *ret_folder = folder;
+    if (stat(folder, &st) < 0) {
+        const char *fresh = arena_format(arena, "%s/.new-%.*s", models, SLICE_FMT(hex));
+        folder_remove(fresh, 0);
+        int r = folder_make(models, err);
+        if (r == 0)
+            r = folder_make(fresh, err);
+        if (r == 0)
+            r = folder_fill(agent, arena, fresh, digest, err);
+        if (r == 0 && rename(fresh, folder) < 0)
+            r = err_set(err, ERR_INTERNAL, "renaming '%s': %s", fresh, strerror(errno));
+        if (r < 0) {
+            folder_remove(fresh, 0);
+            return r;
+        }
+    }
+    return model_file_find(arena, folder, ret_file, err);
+}
+
+static bool needed(struct agent *agent, struct slice hex)
+{
+    const struct pop_endpoint *endpoint;
+    const struct pop_revision *revision;
+    LIST_EACH (endpoint, &agent->pop.endpoints, struct pop_endpoint, link)
+        LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link)
+            if (slice_ends(slice_of(revision->digest), hex))
+                return true;
+    return false;
+}
+
+void agent_models_collect(struct agent *agent)
+{
+    char models[MESSAGE_PATH_BYTES + 16], path[MESSAGE_PATH_BYTES + 300];
+    snprintf(models, sizeof models, "%s/models", agent->start.home);
+    DIR *dir = opendir(models);
+    const struct dirent *entry;
+    while (dir && (entry = readdir(dir))) {
+        struct slice hex = slice_of(entry->d_name);
+        if (hex.size != 64 || needed(agent, hex))
+            continue;
+        snprintf(path, sizeof path, "%s/%s", models, entry->d_name);
+        folder_remove(path, 0);
+        log_info("pop", "model folder removed", LOG_SLICE("digest", hex));
+    }
+    if (dir)
+        closedir(dir);
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * pop_metrics.h -- what the agent counts and shows beside the gateway's counters. Gauges are filled
+ * in at each scrape; counters live as long as the agent.
+ */
+#pragma once
+
+#include "base/metrics.h"
+
+/* X(id, name, type, unit, labels, buckets, help) */
+/* clang-format off */
+#define POP_METRICS(X)                                                                             \
+    X(POP_REPLICAS, "perigee_replicas", METRIC_GAUGE, METRIC_ONE,                                  \
+      "project,endpoint,revision,state", NULL, "Replicas by state.")                               \
+    X(POP_REPLICA_MEMORY, "perigee_replica_resident_bytes", METRIC_GAUGE, METRIC_BYTES,            \
+      "project,endpoint,replica", NULL, "Resident memory of a replica.")                           \
+    X(POP_REPLICA_CPU, "perigee_replica_cpu_seconds_total", METRIC_COUNTER, METRIC_SECONDS,        \
+      "project,endpoint,replica", NULL, "CPU time of a replica since its start.")                  \
+    X(POP_PROCESS_MEMORY, "perigee_process_resident_bytes", METRIC_GAUGE, METRIC_BYTES,            \
+      "process", NULL, "Resident memory of Perigee's own processes.")                              \
+    X(POP_PROCESS_CPU, "perigee_process_cpu_seconds_total", METRIC_COUNTER, METRIC_SECONDS,        \
+      "process", NULL, "CPU time of Perigee's own processes since their start.")                   \
+    X(POP_PROCESS_FDS, "perigee_process_open_fds", METRIC_GAUGE, METRIC_ONE,                       \
+      "process", NULL, "Open descriptors of Perigee's own processes.")                             \
+    X(POP_PROCESS_RESTARTS, "perigee_process_restarts_total", METRIC_COUNTER, METRIC_ONE,          \
+      "process", NULL, "How often a process was started again.")                                   \
+    X(POP_TABLE, "perigee_table_number", METRIC_GAUGE, METRIC_ONE, "", NULL,                       \
+      "Number of the table the agent published last.")                                             \
+    X(POP_CONTROL, "perigee_control_connected", METRIC_GAUGE, METRIC_ONE, "", NULL,                \
+      "1 while desired state comes from control, 0 while it is the disk's.")                       \
+    X(POP_ENDPOINTS, "perigee_endpoints", METRIC_GAUGE, METRIC_ONE, "", NULL,                      \
+      "Endpoints this PoP knows.")                                                                 \
+    X(POP_EXITS, "perigee_replica_exits_total", METRIC_COUNTER, METRIC_ONE,                        \
+      "project,endpoint", NULL, "Replicas that ended without having been asked to.")
+/* clang-format on */
+
+METRICS_DECLARE(pop_metrics, POP_METRICS)

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Level-triggered: looks at what is wanted and what is there, and does the difference. It may run at
+ * any time and any number of times; nothing here remembers why it was called.
+ */
+#include <assert.h>
+#include <stdio.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "pop/state.h"
+
+enum {
+    BACK_OFF_MAX_S = 10,
+    BACK_OFF_TRIES = 20,       /* failures after which a revision is tried once a minute */
+    BACK_OFF_LONG_S = 60,
+    DEMAND_IDLE_S = 120,       /* a revision asked for by number stays so long (scale.idle's default) */
+    DRAIN_GRACE_S = 2,         /* beyond the endpoint's timeout */
+};
+
+int64_t pop_back_off_ns(uint32_t failures)
+{
+    if (failures == 0)
+        return 0;
+    if (failures > BACK_OFF_TRIES)
+        return BACK_OFF_LONG_S * ENV_S;
+    int64_t seconds = failures > 4 ? BACK_OFF_MAX_S : INT64_C(1) << (failures - 1);
+    return seconds * ENV_S;
+}
+
+static uint32_t replicas_set(const struct pop_endpoint *endpoint)
+{
+    /* Until scaling exists: max(min, 1), never above max. */
+    uint64_t wanted = endpoint->spec.scale.min ? endpoint->spec.scale.min : 1;
+    if (endpoint->spec.scale.max && wanted > endpoint->spec.scale.max)
+        wanted = endpoint->spec.scale.max;
+    return wanted > POP_REPLICAS_MAX ? POP_REPLICAS_MAX : (uint32_t)wanted;
+}
+
+uint32_t pop_replicas_wanted(const struct pop_endpoint *endpoint,
+                             const struct pop_revision *revision, int64_t now_ns)
+{
+    if (!endpoint->wanted || !endpoint->running || !revision->wanted)
+        return 0;
+    if (revision->number == endpoint->target || revision->number == endpoint->serving)
+        return replicas_set(endpoint);
+    if (revision->demand_ns && now_ns - revision->demand_ns < DEMAND_IDLE_S * ENV_S)
+        return 1;
+    return 0;
+}
+
+/* ---- traffic ----------------------------------------------------------------------------------- */
+
+/* Traffic moves to the target once as many of it are ready as now serve, and one at least. */
+static void traffic_move(struct pop_endpoint *endpoint)
+{
+    struct pop *pop = endpoint->pop;
+    struct pop_revision *target = pop_revision_number(endpoint, endpoint->target);
+    struct pop_revision *serving = pop_revision_number(endpoint, endpoint->serving);
+    if (!target || !target->wanted || target == serving)
+        return;
+    uint32_t ready = pop_revision_ready(target);
+    uint32_t needed = serving ? pop_revision_ready(serving) : 1;
+    uint32_t set = replicas_set(endpoint);
+    if (needed > set)
+        needed = set;
+    if (ready < (needed ? needed : 1))
+        return;
+    endpoint->serving = target->number;
+    char message[96];
+    snprintf(message, sizeof message, "revision %u has the traffic", target->number);
+    pop->effects->event(pop, "traffic_moved", endpoint, NULL, message, pop->data);
+    pop->effects->publish(pop, pop->data);
+    pop->effects->report(pop, pop->data);
+}
+
+/* ---- replicas ----------------------------------------------------------------------------------- */
+
+static void due(int64_t *next_ns, int64_t at_ns)
+{
+    if (at_ns < *next_ns)
+        *next_ns = at_ns;
+}
+
+static void replica_start(struct pop_revision *revision)
+{
+    struct pop *pop = revision->endpoint->pop;
+    struct pop_replica *replica = pop_replica_new(revision);
+    struct err err = {};
+    pop->effects->event(pop, "replica_started", revision->endpoint, replica, "", pop->data);
+    if (pop->effects->replica_start(replica, &err, pop->data) == 0)
+        return;
+    struct message_replica_exited exited = {
+        .replica = replica->id, .revision = revision->uid, .end = REPLICA_END_NOT_STARTED,
+    };
+    snprintf(exited.text, sizeof exited.text, "%s", err.message);
+    pop_replica_exited(pop, &exited);
+}
+
+static void starts(struct pop_revision *revision, uint32_t wanted, int64_t now_ns, int64_t *next_ns)
+{
+    struct pop *pop = revision->endpoint->pop;
+    if (revision->replica_count >= wanted)
+        return;
+    if (now_ns < revision->start_not_before_ns) {
+        due(next_ns, revision->start_not_before_ns);
+        return;
+    }
+    if (revision->model_state == POP_MODEL_ABSENT) {
+        pop_model_state_move(&revision->model_state, POP_MODEL_FETCHING);
+        pop->effects->model_fetch(revision, pop->data);
+    }
+    if (revision->model_state != POP_MODEL_HERE)
+        return;
+    /* After a failure one is tried alone, until it is ready: the others would fail the same way. */
+    uint32_t many = revision->failures && pop_revision_ready(revision) == 0 ? 1 : wanted;
+    for (uint32_t have = revision->replica_count; have < many; have++) {
+        replica_start(revision);
+        if (revision->start_not_before_ns > now_ns)
+            break;
+    }
+    if (revision->start_not_before_ns > now_ns)
+        due(next_ns, revision->start_not_before_ns);
+}
+
+static void replica_end(struct pop_replica *replica, int64_t now_ns)
+{
+    struct pop *pop = replica->revision->endpoint->pop;
+    if (replica->state == POP_REPLICA_READY && pop->gateway) {
+        int64_t grace = (int64_t)replica->revision->endpoint->spec.timeout_ns;
+        pop_replica_state_move(&replica->state, POP_REPLICA_DRAINING);
+        replica->since_ns = now_ns;
+        replica->since_wall_ns = env_wall_ns(pop->env);
+        replica->kill_at_ns = now_ns + grace + DRAIN_GRACE_S * ENV_S;
+        pop->effects->replica_drain(replica, pop->data);
+        pop->effects->report(pop, pop->data);
+        return;
+    }
+    if (!replica->kill_sent) {
+        replica->kill_sent = true;
+        pop->effects->replica_kill(replica, REPLICA_END_STOPPED, "", pop->data);
+    }
+}
+
+/* Those that serve least are ended first: starting ones, then the youngest. */
+static void stops(struct pop_revision *revision, uint32_t wanted, int64_t now_ns)
+{
+    for (;;) {
+        struct pop_replica *replica, *victim = NULL;
+        uint32_t living = 0;
+        LIST_EACH (replica, &revision->replicas, struct pop_replica, link) {
+            if (replica->state == POP_REPLICA_DRAINING || replica->kill_sent)
+                continue;
+            living++;
+            if (!victim || replica->state == POP_REPLICA_STARTING ||
+                victim->state != POP_REPLICA_STARTING)
+                victim = replica;
+        }
+        if (living <= wanted || !victim)
+            return;
+        replica_end(victim, now_ns);
+    }
+}
+
+static void drains(struct pop_revision *revision, int64_t now_ns, int64_t *next_ns)
+{
+    struct pop *pop = revision->endpoint->pop;
+    struct pop_replica *replica;
+    LIST_EACH (replica, &revision->replicas, struct pop_replica, link) {
+        if (replica->state != POP_REPLICA_DRAINING || replica->kill_sent)
+            continue;
+        if (now_ns >= replica->kill_at_ns || !pop->gateway) {
+            replica->kill_sent = true;
+            pop->effects->replica_kill(replica, REPLICA_END_STOPPED, "", pop->data);
+        } else {
+            due(next_ns, replica->kill_at_ns);
+        }
+    }
+}
+
+static void endpoint_reconcile(struct pop_endpoint *endpoint, int64_t now_ns, int64_t *next_ns)
+{
+    struct pop_revision *revision;
+    if (endpoint->wanted && endpoint->running)
+        traffic_move(endpoint);
+    LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link) {
+        uint32_t wanted = pop_replicas_wanted(endpoint, revision, now_ns);
+        starts(revision, wanted, now_ns, next_ns);
+        stops(revision, wanted, now_ns);
+        drains(revision, now_ns, next_ns);
+        bool by_number = revision->demand_ns && revision->number != endpoint->target &&
+                         revision->number != endpoint->serving;
+        if (wanted && by_number)
+            due(next_ns, revision->demand_ns + DEMAND_IDLE_S * ENV_S);
+    }
+}
+
+static void on_wake(struct env_timer *timer, void *data)
+{
+    (void)timer;
+    pop_reconcile(data);
+}
+
+void pop_reconcile(struct pop *pop)
+{
+    if (!pop->begun)
+        return;
+    int64_t now_ns = env_now_ns(pop->env), next_ns = INT64_MAX;
+    struct pop_endpoint *endpoint;
+    LIST_EACH (endpoint, &pop->endpoints, struct pop_endpoint, link)
+        endpoint_reconcile(endpoint, now_ns, &next_ns);
+    pop_forget(pop);
+
+    env_timer_stop(pop->env, &pop->wake);
+    if (next_ns != INT64_MAX) {
+        int64_t delay_ns = next_ns > now_ns ? next_ns - now_ns : 0;
+        env_timer_start(pop->env, &pop->wake, delay_ns, on_wake, pop);
+    }
+}

@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pop/report_json.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/json.h"
+#include "contract/ring.h"
+#include "pop/state.h"
+
+const char *report_time(int64_t wall_ns, char buffer[static 40])
+{
+    time_t seconds = (time_t)(wall_ns / ENV_S);
+    struct tm utc;
+    gmtime_r(&seconds, &utc);
+    size_t used = strftime(buffer, 40, "%Y-%m-%dT%H:%M:%S", &utc);
+    snprintf(buffer + used, 40 - used, ".%03dZ", (int)(wall_ns % ENV_S / ENV_MS));
+    return buffer;
+}
+
+static void write_time(struct json_writer *w, const char *key, int64_t wall_ns)
+{
+    char text[40];
+    json_member_text(w, key, report_time(wall_ns, text));
+}
+
+static void write_id(struct json_writer *w, const char *key, uint64_t id)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%llu", (unsigned long long)id);
+    json_member_text(w, key, text);
+}
+
+/* ---- replicas ----------------------------------------------------------------------------------- */
+
+static const char *state_word(const struct pop_replica *replica)
+{
+    static const char *const words[] = { "starting", "ready", "draining", "gone" };
+    return words[replica->state];
+}
+
+static void write_replica(struct json_writer *w, const struct pop_replica *replica)
+{
+    const struct pop_revision *revision = replica->revision;
+    char name[64], walls[768];
+    json_object_begin(w);
+    write_id(w, "id", replica->id);
+    json_member_text(w, "name", pop_replica_name(replica, name));
+    json_member_text(w, "endpoint", revision->endpoint->name);
+    json_member_text(w, "project", revision->endpoint->project);
+    json_member_u64(w, "endpoint_uid", revision->endpoint->uid);
+    json_member_u64(w, "revision", revision->number);
+    json_member_u64(w, "revision_uid", revision->uid);
+    json_member_i64(w, "pid", replica->pid);
+    json_member_text(w, "state", state_word(replica));
+    write_time(w, "since", replica->since_wall_ns);
+    json_member_u64(w, "restarts", revision->failures);
+    json_member_u64(w, "memory_bytes", replica->memory_bytes);
+    json_member_text(w, "sandbox",
+                     pop_walls_words(replica->walls, replica->landlock_abi, replica->walls_off,
+                                     walls, sizeof walls));
+    json_member_text(w, "message", "");
+    json_object_end(w);
+}
+
+/* A start that waits for its time is shown as well, so that nobody wonders. */
+static void write_backoff(struct json_writer *w, const struct pop_revision *revision)
+{
+    const struct pop_endpoint *endpoint = revision->endpoint;
+    char name[64];
+    snprintf(name, sizeof name, "%s-next", endpoint->name);
+    json_object_begin(w);
+    json_member_text(w, "id", "0");
+    json_member_text(w, "name", name);
+    json_member_text(w, "endpoint", endpoint->name);
+    json_member_text(w, "project", endpoint->project);
+    json_member_u64(w, "endpoint_uid", endpoint->uid);
+    json_member_u64(w, "revision", revision->number);
+    json_member_u64(w, "revision_uid", revision->uid);
+    json_member_i64(w, "pid", 0);
+    json_member_text(w, "state", "backoff");
+    write_time(w, "since", env_wall_ns(endpoint->pop->env));
+    json_member_u64(w, "restarts", revision->failures);
+    json_member_u64(w, "memory_bytes", 0);
+    json_member_text(w, "sandbox", "");
+    json_member_text(w, "message", revision->message);
+    json_object_end(w);
+}
+
+/* ---- models ------------------------------------------------------------------------------------- */
+
+static void write_string(struct json_writer *w, const char *key, const struct perigee_model *model,
+                         struct perigee_string text)
+{
+    json_member_string(w, key, (struct slice){ (const char *)model + text.offset, text.bytes });
+}
+
+static void write_ios(struct json_writer *w, const char *key, const struct perigee_model *model,
+                      const struct perigee_io *ios, uint32_t count)
+{
+    json_key(w, key);
+    json_array_begin(w);
+    for (uint32_t i = 0; i < count; i++) {
+        json_object_begin(w);
+        write_string(w, "name", model, ios[i].name);
+        json_member_text(w, "datatype", datatype_name(ios[i].datatype));
+        json_key(w, "shape");
+        json_array_begin(w);
+        for (uint32_t d = 0; d < ios[i].rank; d++)
+            json_i64(w, ios[i].dims[d]);
+        json_array_end(w);
+        json_member_bool(w, "optional", (ios[i].flags & PERIGEE_IO_OPTIONAL) != 0);
+        json_object_end(w);
+    }
+    json_array_end(w);
+}
+
+static void write_model(struct json_writer *w, const struct pop_revision *revision)
+{
+    const struct perigee_model *model = revision->model;
+    json_object_begin(w);
+    json_member_u64(w, "revision_uid", revision->uid);
+    write_string(w, "platform", model, model->platform);
+    write_ios(w, "inputs", model, model->inputs, model->input_count);
+    write_ios(w, "outputs", model, model->outputs, model->output_count);
+    json_key(w, "properties");
+    json_object_begin(w);
+    for (uint32_t i = 0; i < model->property_count; i++) {
+        const struct perigee_property *property = &model->properties[i];
+        const char *base = (const char *)model;
+        json_key_slice(w, (struct slice){ base + property->key.offset, property->key.bytes });
+        json_string(w, (struct slice){ base + property->value.offset, property->value.bytes });
+    }
+    json_object_end(w);
+    json_object_end(w);
+}
+
+/* ---- all ---------------------------------------------------------------------------------------- */
+
+static void write_endpoint(struct json_writer *w, struct pop_endpoint *endpoint)
+{
+    const struct pop_revision *target = pop_revision_number(endpoint, endpoint->target);
+    const char *state = "starting", *message = "";
+    if (target && pop_revision_ready(target) > 0)
+        state = "ready";
+    else if (target && target->failed)
+        state = "failed";
+    if (target && target->failed)
+        message = target->message;
+    if (endpoint->refused) {
+        state = "failed";
+        message = "the spec restricts where requests go in a way this PoP does not know; upgrade it";
+    }
+    json_object_begin(w);
+    json_member_u64(w, "uid", endpoint->uid);
+    json_key(w, "serving");
+    if (endpoint->serving && endpoint->running)
+        json_u64(w, endpoint->serving);
+    else
+        json_null(w);
+    json_member_u64(w, "target", endpoint->target);
+    json_member_text(w, "target_state", state);
+    json_member_text(w, "message", message);
+    json_object_end(w);
+}
+
+void report_state(struct json_writer *w, struct pop *pop)
+{
+    struct pop_endpoint *endpoint;
+    struct pop_revision *revision;
+    struct pop_replica *replica;
+    json_key(w, "replicas");
+    json_array_begin(w);
+    LIST_EACH (endpoint, &pop->endpoints, struct pop_endpoint, link)
+        LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link) {
+            LIST_EACH (replica, &revision->replicas, struct pop_replica, link)
+                write_replica(w, replica);
+            int64_t now_ns = env_now_ns(pop->env);
+            if (revision->start_not_before_ns > now_ns &&
+                revision->replica_count < pop_replicas_wanted(endpoint, revision, now_ns))
+                write_backoff(w, revision);
+        }
+    json_array_end(w);
+
+    json_key(w, "endpoints");
+    json_array_begin(w);
+    LIST_EACH (endpoint, &pop->endpoints, struct pop_endpoint, link)
+        if (endpoint->wanted)
+            write_endpoint(w, endpoint);
+    json_array_end(w);
+
+    json_key(w, "models");
+    json_array_begin(w);
+    LIST_EACH (endpoint, &pop->endpoints, struct pop_endpoint, link)
+        LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link) {
+            revision->model_in_flight = revision->model && !revision->model_reported;
+            if (revision->model_in_flight)
+                write_model(w, revision);
+        }
+    json_array_end(w);
+}
+
+struct slice report_event(struct arena *arena, uint64_t sequence, int64_t wall_ns, const char *kind,
+                          const struct pop_endpoint *endpoint, const struct pop_replica *replica,
+                          const char *message)
+{
+    struct json_writer w;
+    char name[64];
+    json_begin(&w, arena, 0);
+    json_object_begin(&w);
+    json_member_u64(&w, "seq", sequence);
+    json_member_text(&w, "kind", kind);
+    if (endpoint)
+        json_member_u64(&w, "endpoint_uid", endpoint->uid);
+    if (replica)
+        json_member_text(&w, "replica", pop_replica_name(replica, name));
+    write_time(&w, "at", wall_ns);
+    json_member_text(&w, "message", message);
+    json_object_end(&w);
+    return json_end(&w);
+}
+
+struct slice report_death(struct arena *arena, uint64_t sequence,
+                          const struct pop_endpoint *endpoint, const struct pop_death *death)
+{
+    struct json_writer w;
+    struct slice rest = slice_of(death->log);
+    json_begin(&w, arena, 0);
+    json_object_begin(&w);
+    json_member_u64(&w, "seq", sequence);
+    json_member_u64(&w, "endpoint_uid", endpoint->uid);
+    json_member_text(&w, "replica", death->replica);
+    json_member_u64(&w, "revision", death->revision);
+    write_time(&w, "at", death->wall_ns);
+    json_member_text(&w, "reason", death->reason);
+    json_key(&w, "log");
+    json_array_begin(&w);
+    while (rest.data && rest.size) {
+        struct slice line = slice_cut(&rest, '\n');
+        if (line.size)
+            json_string(&w, line);
+    }
+    json_array_end(&w);
+    json_object_end(&w);
+    return json_end(&w);
+}
+
+struct slice report_log(struct arena *arena, uint64_t sequence, int64_t wall_ns,
+                        const struct pop_replica *replica, struct slice line)
+{
+    struct json_writer w;
+    char name[64];
+    json_begin(&w, arena, 0);
+    json_object_begin(&w);
+    json_member_u64(&w, "seq", sequence);
+    json_member_u64(&w, "endpoint_uid", replica->revision->endpoint->uid);
+    json_member_text(&w, "replica", pop_replica_name(replica, name));
+    write_time(&w, "at", wall_ns);
+    json_member_string(&w, "line", line);
+    json_object_end(&w);
+    return json_end(&w);
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * report_json.h -- the agent's report as JSON (docs/api.md, POST /api/v1/pops/NAME/report). Text
+ * from workers is outside text: json_string() makes it valid UTF-8, who prints it escapes it.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "base/slice.h"
+
+struct arena;
+struct json_writer;
+struct perigee_model;
+struct pop;
+struct pop_death;
+struct pop_endpoint;
+struct pop_replica;
+
+/* Members "replicas", "endpoints", "models" of an open object. Marks models as in flight. */
+void report_state(struct json_writer *w, struct pop *pop);
+struct slice report_event(struct arena *arena, uint64_t sequence, int64_t wall_ns, const char *kind,
+                          const struct pop_endpoint *endpoint, const struct pop_replica *replica,
+                          const char *message);
+struct slice report_death(struct arena *arena, uint64_t sequence,
+                          const struct pop_endpoint *endpoint, const struct pop_death *death);
+struct slice report_log(struct arena *arena, uint64_t sequence, int64_t wall_ns,
+                        const struct pop_replica *replica, struct slice line);
+/* RFC 3339, UTC, milliseconds. */
+const char *report_time(int64_t wall_ns, char buffer[static 40]);

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * state.h -- what a PoP's agent knows: endpoints it was told of, revisions, replicas it runs.
+ *
+ *   replica:  STARTING -> READY -> DRAINING -> GONE
+ *                |          |         |         ^
+ *                +----------+---------+---------+      (it exited)
+ *
+ * Ownership: struct pop owns endpoints, those own their revisions, those their replicas. Loop
+ * thread only. The core (state.c, reconcile.c) reaches the world through struct env and struct
+ * pop_effects alone, so that a simulated day runs in a unit test.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/env.h"
+#include "base/list.h"
+#include "base/map.h"
+#include "base/sm.h"
+#include "base/slice.h"
+#include "contract/messages.h"
+#include "spec/endpoint.h"
+
+struct arena;
+struct pop;
+struct pop_replica;
+struct pop_revision;
+
+#define POP_REPLICA_STATES(X)                                                                      \
+    X(POP_REPLICA_STARTING, SM_TO(POP_REPLICA_READY) | SM_TO(POP_REPLICA_GONE))                    \
+    X(POP_REPLICA_READY, SM_TO(POP_REPLICA_DRAINING) | SM_TO(POP_REPLICA_GONE))                    \
+    X(POP_REPLICA_DRAINING, SM_TO(POP_REPLICA_GONE))                                               \
+    X(POP_REPLICA_GONE, 0)
+SM_DECLARE(pop_replica_state, POP_REPLICA_STATES)
+
+/* The model's files on this PoP's disk. */
+#define POP_MODEL_STATES(X)                                                                        \
+    X(POP_MODEL_ABSENT, SM_TO(POP_MODEL_FETCHING))                                                 \
+    X(POP_MODEL_FETCHING, SM_TO(POP_MODEL_HERE) | SM_TO(POP_MODEL_ABSENT))                         \
+    X(POP_MODEL_HERE, SM_TO(POP_MODEL_ABSENT))
+SM_DECLARE(pop_model_state, POP_MODEL_STATES)
+
+enum {
+    POP_LOG_BYTES = 16 * 1024, /* of one replica's output, the last ones */
+    POP_DEATHS_MAX = 3,        /* kept an endpoint */
+    POP_REPLICAS_MAX = 1024,
+};
+
+struct pop_log {
+    char bytes[POP_LOG_BYTES];
+    uint32_t used;
+};
+
+struct pop_replica {
+    struct list link;               /* in revision->replicas */
+    struct pop_revision *revision;  /* borrowed: owns this */
+    uint64_t id;
+    uint32_t ordinal;               /* the 1 of digits-1 */
+    enum pop_replica_state state;
+    int32_t pid;
+    bool kill_sent;
+    int64_t since_ns;               /* in this state, env's clock */
+    int64_t since_wall_ns;
+    int64_t kill_at_ns;             /* DRAINING: then it is killed whatever runs on it */
+    uint32_t walls, landlock_abi;   /* as its status page says once READY */
+    char walls_off[256];
+    uint64_t memory_bytes;
+    struct pop_log log;
+};
+
+struct pop_revision {
+    struct list link;              /* in endpoint->revisions, lowest number first */
+    struct pop_endpoint *endpoint; /* borrowed: owns this */
+    uint64_t uid;
+    uint32_t number;
+    bool wanted;                   /* control still lists it */
+    char *digest, *runtime;        /* "sha256:...", "onnx" */
+    uint64_t memory_bytes;
+    uint32_t threads;
+    struct list replicas;
+    uint32_t replica_count;        /* not GONE */
+
+    enum pop_model_state model_state;
+    char *folder, *model_file;     /* when HERE */
+    struct perigee_model *model;   /* metadata once a replica was ready; NULL before */
+    size_t model_bytes;
+    bool model_in_flight, model_reported; /* to control */
+
+    uint32_t failures;             /* in a row without having been ready for long */
+    int64_t start_not_before_ns;
+    bool failed;                   /* reported as failed: the last start did not get ready */
+    char message[1400];            /* why */
+    int64_t demand_ns;             /* when somebody last asked for it by number; 0: never */
+};
+
+struct pop_death {
+    uint64_t sequence;
+    uint32_t revision;
+    char replica[64];
+    int64_t wall_ns;
+    char reason[1400];
+    char *log;                     /* last lines, terminated; owned */
+};
+
+struct pop_endpoint {
+    struct list link;              /* in pop->endpoints */
+    struct pop *pop;
+    uint64_t uid;
+    char *name, *project;
+    bool running, wanted, synced;  /* synced: seen since the watch was opened */
+    bool refused;                  /* its spec restricts in a way this PoP does not know: not served */
+    struct arena *spec_arena;
+    struct endpoint_spec spec;     /* governed part is what counts */
+    struct slice json;             /* the document as control sent it, in spec_arena */
+    struct list revisions;
+    uint32_t target;               /* revision that should have the traffic */
+    uint32_t serving;              /* has it here; 0: none yet */
+    uint32_t metrics_slot;
+    uint64_t exits;                /* unasked, in this agent's life */
+    struct pop_death deaths[POP_DEATHS_MAX]; /* oldest first */
+    uint32_t death_count;
+};
+
+/* What the core asks of the world. Called from inside core functions; none calls back at once. */
+struct pop_effects {
+    /* ERR_*: could not even be asked (no folder). Else EXITED or ADDED follows. */
+    int (*replica_start)(struct pop_replica *replica, struct err *err, void *data);
+    void (*replica_kill)(struct pop_replica *replica, enum replica_end end, const char *text,
+                         void *data);
+    void (*replica_drain)(struct pop_replica *replica, void *data);
+    void (*model_fetch)(struct pop_revision *revision, void *data); /* ends in pop_model_fetched() */
+    void (*revision_gone)(uint64_t revision_uid, void *data);
+    void (*publish)(struct pop *pop, void *data); /* the table's content has changed */
+    void (*report)(struct pop *pop, void *data);  /* control should hear soon */
+    void (*save)(struct pop *pop, void *data);    /* desired state should be on disk soon */
+    void (*event)(struct pop *pop, const char *kind, const struct pop_endpoint *endpoint,
+                  const struct pop_replica *replica, const char *message, void *data);
+    void (*death)(struct pop_endpoint *endpoint, const struct pop_death *death, void *data);
+};
+
+struct pop {
+    struct env *env;                   /* borrowed */
+    const struct pop_effects *effects; /* borrowed */
+    void *data;
+    struct list endpoints;
+    struct map endpoints_by_uid;       /* u64 -> struct pop_endpoint */
+    struct map replicas_by_id;         /* u64 -> struct pop_replica */
+    uint64_t instance;                 /* of this agent: the upper half of replica ids */
+    uint32_t replica_counter;
+    uint32_t metrics_slot_next;
+    bool begun;                        /* desired state is known, from disk or control */
+    bool gateway;                      /* a gateway is there to drain */
+    struct env_timer wake;             /* the next thing that is due */
+    struct env_timer soon;             /* reconcile after this pass */
+};
+
+/* Zeroed storage in, empty state out. */
+void pop_init(struct pop *pop, struct env *env, uint64_t instance,
+              const struct pop_effects *effects, void *data);
+void pop_deinit(struct pop *pop);
+
+/* ---- desired state (from control or the disk) ------------------------------------------------- */
+
+/* One endpoint document of the watch stream (docs/api.md). Bad ones change nothing. */
+[[nodiscard]] int pop_endpoint_apply(struct pop *pop, struct slice json, struct err *err);
+void pop_endpoint_gone(struct pop *pop, uint64_t uid);
+void pop_sync_begin(struct pop *pop); /* a watch was opened */
+void pop_sync_end(struct pop *pop);   /* everything has been told: the rest is gone */
+
+struct pop_endpoint *pop_endpoint_find(struct pop *pop, uint64_t uid);
+struct pop_revision *pop_revision_find(struct pop *pop, uint64_t revision_uid);
+struct pop_revision *pop_revision_number(struct pop_endpoint *endpoint, uint32_t number);
+uint32_t pop_revision_ready(const struct pop_revision *revision);
+const char *pop_replica_name(const struct pop_replica *replica, char buffer[static 64]);
+
+/* ---- what happens ----------------------------------------------------------------------------- */
+
+void pop_model_fetched(struct pop_revision *revision, const char *folder, const char *model_file,
+                       const struct err *err); /* err NULL: it is there */
+/* A replica the supervisor has: after our start, or, when this agent is new, one of an earlier. */
+void pop_replica_added(struct pop *pop, const struct message_replica_added *added);
+struct pop_ready {
+    uint32_t walls, landlock_abi;
+    const char *walls_off;
+    uint64_t memory_bytes;
+    const struct perigee_model *model; /* checked; copied */
+    size_t model_bytes;
+};
+void pop_replica_ready(struct pop *pop, uint64_t replica, const struct pop_ready *ready);
+void pop_replica_drained(struct pop *pop, uint64_t replica);
+void pop_replica_exited(struct pop *pop, const struct message_replica_exited *exited);
+void pop_replica_log(struct pop *pop, const struct message_replica_log *log);
+void pop_demand(struct pop *pop, const struct message_demand *demand);
+void pop_gateway_changed(struct pop *pop, bool present);
+
+/* ---- decisions (reconcile.c) ------------------------------------------------------------------- */
+
+/* Brings replicas towards what is wanted, once; arms pop->wake for what is due later. */
+void pop_reconcile(struct pop *pop);
+void pop_reconcile_soon(struct pop *pop);
+/* For reconcile.c: a new one with the lowest free name, not started yet; and dropping what is wanted
+ * no more and has no replica left. */
+struct pop_replica *pop_replica_new(struct pop_revision *revision);
+void pop_forget(struct pop *pop);
+
+/* Pure. How long to wait before the next start after `failures` in a row: 0, 1, 2, 4, 8, 10 s ...;
+ * after many a minute (dataplane.md 1). */
+int64_t pop_back_off_ns(uint32_t failures);
+/* Pure. Replicas the revision should have now. */
+uint32_t pop_replicas_wanted(const struct pop_endpoint *endpoint, const struct pop_revision *revision,
+                             int64_t now_ns);
+
+/* Words for a wait status and what the supervisor knew: "killed by signal 9 (SIGKILL)". */
+const char *pop_exit_words(const struct message_replica_exited *exited, char *buffer, size_t room);
+/* "nnp rlimits env fds seccomp landlock(7), no user: EPERM" */
+const char *pop_walls_words(uint32_t walls, uint32_t landlock_abi, const char *walls_off,
+                            char *buffer, size_t room);

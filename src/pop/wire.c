@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/auto.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "contract/ring.h"
+#include "io/socket.h"
+#include "pop/agent.h"
+#include "sys/channel.h"
+#include "sys/fd.h"
+#include "sys/shm.h"
+
+/* ---- the channel on the loop ------------------------------------------------------------------- */
+
+static void wire_interest(struct wire *wire)
+{
+    watch_set(wire->watch, WATCH_READ | (channel_wants_write(wire->channel) ? WATCH_WRITE : 0));
+}
+
+static void wire_broken(struct wire *wire, const struct err *err)
+{
+    struct agent *agent = wire->agent;
+    if (err->code != ERR_CANCELED)
+        log_warn("pop", "channel broken, closing it", LOG_S("error", err->message));
+    wire_cut(wire);
+    if (wire->on_closed)
+        wire->on_closed(agent);
+}
+
+static void on_wire(struct watch *watch, unsigned events, void *data)
+{
+    static union message message; /* one thread, and not re-entered */
+    struct wire *wire = data;
+    struct err err = {};
+    (void)watch;
+    if (events & WATCH_WRITE && channel_flush(wire->channel, &err) < 0) {
+        wire_broken(wire, &err);
+        return;
+    }
+    for (int i = 0; i < 64 && wire->channel; i++) {
+        size_t size, fd_count;
+        int fds[CHANNEL_FDS_MAX];
+        int r = channel_receive(wire->channel, &message, sizeof message, &size, fds, &fd_count, &err);
+        if (r == 0)
+            break;
+        if (r < 0) {
+            wire_broken(wire, &err);
+            return;
+        }
+        if (message_check(&message, size, fd_count, &err) < 0)
+            log_warn("pop", "odd message, ignoring", LOG_S("error", err.message));
+        else
+            wire->on_message(wire->agent, &message, size, fds, fd_count);
+        for (size_t k = 0; k < fd_count; k++) /* a handler that keeps one sets it to -1 */
+            fd_close(&fds[k]);
+    }
+    if (wire->channel)
+        wire_interest(wire);
+}
+
+void wire_open(struct wire *wire, int fd)
+{
+    wire_cut(wire);
+    wire->channel = channel_new(fd);
+    wire->watch = watch_new(wire->agent->loop, fd, WATCH_READ, on_wire, wire);
+}
+
+void wire_cut(struct wire *wire)
+{
+    watch_free(wire->watch);
+    channel_free(wire->channel);
+    wire->watch = NULL;
+    wire->channel = NULL;
+}
+
+void wire_send(struct wire *wire, const void *message, size_t size, int fd)
+{
+    struct err err = {};
+    if (!wire->channel)
+        return;
+    if (channel_send(wire->channel, message, size, &fd, fd >= 0, &err) < 0) {
+        /* The read side sees the end and cleans up; here the caller's hands are full. */
+        log_warn("pop", "message not sent", LOG_S("error", err.message));
+        return;
+    }
+    wire_interest(wire);
+}
+
+/* ---- from the supervisor ------------------------------------------------------------------------ */
+
+static void region_keep(struct agent *agent, const struct message_replica_added *added, int fd)
+{
+    struct err err = {};
+    void *memory;
+    if (map_get_u64(&agent->regions, added->replica))
+        return;
+    if (shm_map(fd, added->output_bytes, false, &memory, &err) < 0) {
+        log_warn("pop", "output region not mapped, ignoring", LOG_S("error", err.message));
+        return;
+    }
+    struct agent_region *region = mem_alloc(sizeof *region);
+    *region = (struct agent_region){ memory, added->output_bytes };
+    (void)map_put_u64(&agent->regions, added->replica, region);
+}
+
+static void region_drop(struct agent *agent, uint64_t replica)
+{
+    struct agent_region *region = map_remove_u64(&agent->regions, replica);
+    if (!region)
+        return;
+    shm_unmap((void *)region->memory, region->bytes);
+    free(region);
+}
+
+static void replica_unknown(struct agent *agent, uint64_t replica)
+{
+    struct message_replica_kill kill = MESSAGE_INIT(MESSAGE_REPLICA_KILL);
+    kill.replica = replica;
+    kill.end = REPLICA_END_UNWANTED;
+    wire_send(&agent->supervisor, &kill, sizeof kill, -1);
+}
+
+static void process_note(struct agent *agent, const struct message_process *said)
+{
+    struct agent_process *process = NULL;
+    for (uint32_t i = 0; i < agent->process_count; i++)
+        if (strcmp(agent->processes[i].name, said->name) == 0)
+            process = &agent->processes[i];
+    if (!process) {
+        if (agent->process_count == AGENT_PROCESSES_MAX)
+            return;
+        process = &agent->processes[agent->process_count++];
+        snprintf(process->name, sizeof process->name, "%s", said->name);
+    }
+    process->pid = said->state == 3 ? 0 : said->pid;
+    process->role = said->role;
+    process->state = said->state;
+    process->restarts = said->restarts;
+    snprintf(process->text, sizeof process->text, "%s", said->text);
+    if (said->state == 3) {
+        char text[352];
+        snprintf(text, sizeof text, "%s exited%s%s; next start in %u ms", said->name,
+                 said->text[0] ? ": " : "", said->text, said->restart_in_ms);
+        agent_note_event(agent, "process_exited", NULL, NULL, text);
+    } else if (said->state == 1) {
+        char text[352];
+        snprintf(text, sizeof text, "%s started, pid %d", said->name, said->pid);
+        agent_note_event(agent, "process_started", NULL, NULL, text);
+    }
+}
+
+static void go(struct agent *agent)
+{
+    if (agent->gone)
+        return;
+    agent->gone = true;
+    agent_admin_open(agent);
+    agent_watch_open(agent);
+    pop_reconcile_soon(&agent->pop);
+    struct message_empty ready = MESSAGE_INIT(MESSAGE_READY);
+    wire_send(&agent->supervisor, &ready, sizeof ready, -1);
+    agent_publish_soon(agent);
+}
+
+static void metrics_map(struct agent *agent, const struct message_region *region, int fd)
+{
+    struct err err = {};
+    void *memory;
+    if (agent->metrics)
+        return;
+    if (shm_map(fd, region->bytes, false, &memory, &err) < 0) {
+        log_warn("pop", "metrics region not mapped, ignoring", LOG_S("error", err.message));
+        return;
+    }
+    agent->metrics = memory;
+    agent->metrics_bytes = region->bytes;
+}
+
+static void replica_added(struct agent *agent, const struct message_replica_added *added, int *fds,
+                          size_t fd_count)
+{
+    pop_replica_added(&agent->pop, added);
+    if (!map_get_u64(&agent->pop.replicas_by_id, added->replica)) {
+        replica_unknown(agent, added->replica);
+        return;
+    }
+    if (fd_count > 0)
+        region_keep(agent, added, fds[0]);
+}
+
+void agent_on_supervisor(struct agent *agent, const union message *message, size_t size, int *fds,
+                         size_t fd_count)
+{
+    (void)size;
+    switch (message->head.type) {
+    case MESSAGE_LISTENER:
+        if (fd_count && message->as_MESSAGE_LISTENER.kind == LISTENER_ADMIN &&
+            agent->listener_count < AGENT_LISTENERS_MAX)
+            agent->listeners[agent->listener_count++] = take_fd(fds[0]);
+        break;
+    case MESSAGE_PEER:
+        if (fd_count) {
+            wire_open(&agent->gateway, take_fd(fds[0]));
+            pop_gateway_changed(&agent->pop, true);
+        }
+        break;
+    case MESSAGE_METRICS:
+        if (fd_count)
+            metrics_map(agent, &message->as_MESSAGE_METRICS, fds[0]);
+        break;
+    case MESSAGE_GO:
+        go(agent);
+        break;
+    case MESSAGE_DRAIN:
+        agent_publish_now(agent);
+        loop_stop(agent->loop);
+        break;
+    case MESSAGE_PROCESS:
+        process_note(agent, &message->as_MESSAGE_PROCESS);
+        break;
+    case MESSAGE_REPLICA_ADDED:
+        replica_added(agent, &message->as_MESSAGE_REPLICA_ADDED, fds, fd_count);
+        break;
+    case MESSAGE_REPLICA_EXITED:
+        pop_replica_exited(&agent->pop, &message->as_MESSAGE_REPLICA_EXITED);
+        region_drop(agent, message->as_MESSAGE_REPLICA_EXITED.replica);
+        break;
+    case MESSAGE_REPLICA_LOG:
+        pop_replica_log(&agent->pop, &message->as_MESSAGE_REPLICA_LOG);
+        agent_note_log(agent, &message->as_MESSAGE_REPLICA_LOG);
+        break;
+    default:
+        log_debug("pop", "message not for the agent, ignoring", LOG_I("type", message->head.type));
+        break;
+    }
+}
+
+/* ---- from the gateway --------------------------------------------------------------------------- */
+
+/* The gateway saw the phase; the words and the model come from the region itself, checked here. */
+static void replica_ready(struct agent *agent, uint64_t replica)
+{
+    struct agent_region *region = map_get_u64(&agent->regions, replica);
+    if (!region)
+        return;
+    struct err err = {};
+    struct perigee_model *model = mem_alloc(PERIGEE_MODEL_BYTES_MAX);
+    const struct perigee_status *status = region->memory;
+    size_t bytes;
+    char walls_off[sizeof status->walls_off];
+    memcpy(walls_off, status->walls_off, sizeof walls_off);
+    walls_off[sizeof walls_off - 1] = '\0';
+    if (model_copy(region->memory, region->bytes, model, PERIGEE_MODEL_BYTES_MAX, &bytes, &err) < 0) {
+        struct message_replica_kill kill = MESSAGE_INIT(MESSAGE_REPLICA_KILL);
+        kill.replica = replica;
+        kill.end = REPLICA_END_LIED;
+        snprintf(kill.text, sizeof kill.text, "%.255s", err.message);
+        wire_send(&agent->supervisor, &kill, sizeof kill, -1);
+    } else {
+        struct pop_ready ready = {
+            .walls = status->walls, .landlock_abi = status->landlock_abi, .walls_off = walls_off,
+            .memory_bytes = status->memory_loaded_bytes, .model = model, .model_bytes = bytes,
+        };
+        pop_replica_ready(&agent->pop, replica, &ready);
+    }
+    free(model);
+    agent_repository_look(agent);
+}
+
+void agent_on_gateway(struct agent *agent, const union message *message, size_t size, int *fds,
+                      size_t fd_count)
+{
+    (void)size;
+    (void)fds;
+    (void)fd_count;
+    switch (message->head.type) {
+    case MESSAGE_REPLICA_READY:
+        replica_ready(agent, message->as_MESSAGE_REPLICA_READY.replica);
+        break;
+    case MESSAGE_REPLICA_DRAINED:
+        pop_replica_drained(&agent->pop, message->as_MESSAGE_REPLICA_DRAINED.replica);
+        break;
+    case MESSAGE_DEMAND:
+        pop_demand(&agent->pop, &message->as_MESSAGE_DEMAND);
+        break;
+    case MESSAGE_REPOSITORY:
+        agent_repository(agent, &message->as_MESSAGE_REPOSITORY);
+        break;
+    default:
+        log_debug("pop", "message not for the agent, ignoring", LOG_I("type", message->head.type));
+        break;
+    }
+}

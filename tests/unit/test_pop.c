@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The agent's core in a world of its own: a clock that jumps from event to event, a supervisor that
+ * does as it is told (or does not), no process, no disk.
+ */
+#include "pop/state.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <signal.h>
+#include <cmocka.h> /* after the five above */
+
+#include "base/err.h"
+#include "contract/ring.h"
+
+enum { LIVING_MAX = 64 };
+
+struct world {
+    struct env env; /* first: the env is the world */
+    struct env_timers timers;
+    int64_t now_ns;
+    struct pop pop;
+    uint64_t living[LIVING_MAX]; /* replica ids the supervisor has */
+    unsigned living_count, starts, kills, drains, publishes, moves, failures;
+    bool refuse, load_fails, drains_never;
+};
+
+static int64_t now(struct env *env)
+{
+    return ((struct world *)env)->now_ns;
+}
+
+static void timer_start(struct env *env, struct env_timer *timer, int64_t delay_ns,
+                        env_timer_cb on_due, void *data)
+{
+    struct world *world = (struct world *)env;
+    env_timers_start(&world->timers, timer, world->now_ns + delay_ns, on_due, data);
+}
+
+static void timer_stop(struct env *env, struct env_timer *timer)
+{
+    env_timers_stop(&((struct world *)env)->timers, timer);
+}
+
+static int on_start(struct pop_replica *replica, struct err *err, void *data)
+{
+    struct world *world = data;
+    world->starts++;
+    if (world->refuse)
+        return err_set(err, ERR_INTERNAL, "no");
+    assert_true(world->living_count < LIVING_MAX);
+    world->living[world->living_count++] = replica->id;
+    return 0;
+}
+
+static void on_kill(struct pop_replica *replica, enum replica_end end, const char *text, void *data)
+{
+    struct world *world = data;
+    (void)replica;
+    (void)text;
+    assert_int_equal(end, REPLICA_END_STOPPED);
+    world->kills++;
+}
+
+static void on_drain(struct pop_replica *replica, void *data)
+{
+    (void)replica;
+    ((struct world *)data)->drains++;
+}
+
+static void on_fetch(struct pop_revision *revision, void *data)
+{
+    (void)revision;
+    (void)data;
+}
+
+static void on_revision_gone(uint64_t revision, void *data)
+{
+    (void)revision;
+    (void)data;
+}
+
+static void on_publish(struct pop *pop, void *data)
+{
+    (void)pop;
+    ((struct world *)data)->publishes++;
+}
+
+static void on_change(struct pop *pop, void *data)
+{
+    (void)pop;
+    (void)data;
+}
+
+static void on_event(struct pop *pop, const char *kind, const struct pop_endpoint *endpoint,
+                     const struct pop_replica *replica, const char *message, void *data)
+{
+    struct world *world = data;
+    (void)pop;
+    (void)endpoint;
+    (void)replica;
+    (void)message;
+    world->moves += strcmp(kind, "traffic_moved") == 0;
+    world->failures += strcmp(kind, "revision_failed") == 0;
+}
+
+static void on_death(struct pop_endpoint *endpoint, const struct pop_death *death, void *data)
+{
+    (void)endpoint;
+    (void)data;
+    assert_true(death->reason[0] != '\0');
+}
+
+static const struct pop_effects effects = {
+    on_start, on_kill,    on_drain,  on_fetch,  on_revision_gone,
+    on_publish, on_change, on_change, on_event, on_death,
+};
+
+/* ---- what the supervisor and the gateway would say ---------------------------------------------- */
+
+static void exited(struct world *world, uint64_t id, uint32_t end, int status)
+{
+    for (unsigned i = 0; i < world->living_count; i++)
+        if (world->living[i] == id)
+            world->living[i] = world->living[--world->living_count];
+    struct message_replica_exited message = { .replica = id, .end = end, .wait_status = status,
+                                              .phase = PERIGEE_PHASE_READY };
+    pop_replica_exited(&world->pop, &message);
+}
+
+static void ready(struct world *world, uint64_t id)
+{
+    static struct perigee_model model;
+    struct pop_ready message = { .walls_off = "", .model = &model, .model_bytes = sizeof model };
+    pop_replica_ready(&world->pop, id, &message);
+}
+
+/* Everything outstanding happens: models are fetched, starts get ready (or fail), kills and drains
+ * are carried out. */
+static void settle_once(struct world *world)
+{
+    struct pop_endpoint *endpoint;
+    struct pop_revision *revision;
+    struct pop_replica *replica;
+    LIST_EACH (endpoint, &world->pop.endpoints, struct pop_endpoint, link)
+        LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link) {
+            if (revision->model_state == POP_MODEL_FETCHING)
+                pop_model_fetched(revision, "/models/x", "model.onnx", NULL);
+            LIST_EACH (replica, &revision->replicas, struct pop_replica, link) {
+                if (replica->kill_sent)
+                    exited(world, replica->id, REPLICA_END_STOPPED, SIGKILL);
+                else if (replica->state == POP_REPLICA_STARTING && world->load_fails)
+                    exited(world, replica->id, REPLICA_END_ITSELF, 1 << 8);
+                else if (replica->state == POP_REPLICA_STARTING)
+                    ready(world, replica->id);
+                else if (replica->state == POP_REPLICA_DRAINING && !world->drains_never)
+                    pop_replica_drained(&world->pop, replica->id);
+            }
+        }
+}
+
+/* Runs the clock to `until_ns`, settling after each thing that was due. */
+static void run(struct world *world, int64_t until_ns)
+{
+    for (unsigned steps = 0; steps < 1'000'000; steps++) {
+        settle_once(world);
+        int64_t next_ns = env_timers_next_ns(&world->timers);
+        if (next_ns > until_ns)
+            break;
+        if (next_ns > world->now_ns)
+            world->now_ns = next_ns;
+        (void)env_timers_run(&world->timers, world->now_ns);
+    }
+    world->now_ns = until_ns;
+}
+
+static void after(struct world *world, int64_t seconds)
+{
+    run(world, world->now_ns + seconds * ENV_S);
+}
+
+static void endpoint_set(struct world *world, unsigned target, unsigned revisions, unsigned min,
+                         bool running)
+{
+    char text[2048];
+    struct err err = {};
+    size_t used = (size_t)snprintf(
+        text, sizeof text,
+        "{\"uid\":1,\"name\":\"digits\",\"project\":\"default\",\"state\":\"%s\",\"target\":%u,"
+        "\"spec\":{\"name\":\"digits\",\"model\":\"sha256:%064d\",\"scale\":{\"min\":%u}},"
+        "\"revisions\":[",
+        running ? "running" : "stopped", target, 1, min);
+    for (unsigned i = 1; i <= revisions; i++)
+        used += (size_t)snprintf(text + used, sizeof text - used,
+                                 "%s{\"number\":%u,\"uid\":%u,\"model\":\"sha256:%064u\"}",
+                                 i > 1 ? "," : "", i, 1u << 24 | i, i);
+    snprintf(text + used, sizeof text - used, "]}");
+    if (pop_endpoint_apply(&world->pop, slice_of(text), &err) < 0)
+        fail_msg("%s", err.message);
+}
+
+static int world_new(void **state)
+{
+    struct world *world = calloc(1, sizeof *world);
+    world->env = (struct env){ .name = "test", .now_ns = now, .wall_ns = now,
+                               .timer_start = timer_start, .timer_stop = timer_stop };
+    world->now_ns = ENV_S;
+    pop_init(&world->pop, &world->env, 7, &effects, world);
+    pop_gateway_changed(&world->pop, true);
+    pop_sync_begin(&world->pop);
+    pop_sync_end(&world->pop);
+    *state = world;
+    return 0;
+}
+
+static int world_free(void **state)
+{
+    struct world *world = *state;
+    pop_deinit(&world->pop);
+    env_timers_deinit(&world->timers);
+    free(world);
+    return 0;
+}
+
+/* ---- tests --------------------------------------------------------------------------------------- */
+
+static void test_back_off(void **state)
+{
+    static const struct {
+        uint32_t failures;
+        int64_t seconds;
+    } rows[] = { { 0, 0 }, { 1, 1 }, { 2, 2 }, { 3, 4 }, { 4, 8 }, { 5, 10 }, { 20, 10 }, { 21, 60 },
+                 { UINT32_MAX, 60 } };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        assert_int_equal(pop_back_off_ns(rows[i].failures), rows[i].seconds * ENV_S);
+}
+
+static void test_a_new_endpoint_serves(void **state)
+{
+    struct world *world = *state;
+    endpoint_set(world, 1, 1, 2, true);
+    after(world, 1);
+    assert_int_equal(world->starts, 2);
+    assert_int_equal(world->living_count, 2);
+    assert_int_equal(pop_endpoint_find(&world->pop, 1)->serving, 1);
+}
+
+static void test_an_update_moves_traffic_then_drains(void **state)
+{
+    struct world *world = *state;
+    endpoint_set(world, 1, 1, 1, true);
+    after(world, 1);
+    world->load_fails = true; /* the new one never gets ready: no traffic for it */
+    endpoint_set(world, 2, 2, 1, true);
+    after(world, 30);
+    struct pop_endpoint *endpoint = pop_endpoint_find(&world->pop, 1);
+    assert_int_equal(endpoint->serving, 1);
+    assert_true(pop_revision_number(endpoint, 2)->failed);
+    assert_int_equal(world->living_count, 1);
+    world->load_fails = false;
+    after(world, 60);
+    assert_int_equal(endpoint->serving, 2);
+    assert_int_equal(world->drains, 1);
+    assert_int_equal(world->kills, 1);
+    assert_int_equal(world->living_count, 1);
+    endpoint_set(world, 1, 2, 1, true); /* and back */
+    after(world, 5);
+    assert_int_equal(endpoint->serving, 1);
+    assert_int_equal(world->living_count, 1);
+}
+
+static void test_a_killed_replica_is_replaced_at_once(void **state)
+{
+    struct world *world = *state;
+    endpoint_set(world, 1, 1, 1, true);
+    after(world, 60);
+    exited(world, world->living[0], REPLICA_END_ITSELF, SIGKILL);
+    run(world, world->now_ns + ENV_MS);
+    assert_int_equal(world->living_count, 1);
+    assert_int_equal(world->starts, 2);
+    assert_int_equal(pop_endpoint_find(&world->pop, 1)->death_count, 1);
+}
+
+static void test_stop_start_delete(void **state)
+{
+    struct world *world = *state;
+    endpoint_set(world, 1, 1, 3, true);
+    after(world, 1);
+    endpoint_set(world, 1, 1, 3, false);
+    after(world, 1);
+    assert_int_equal(world->living_count, 0);
+    endpoint_set(world, 1, 1, 3, true);
+    after(world, 1);
+    assert_int_equal(world->living_count, 3);
+    pop_endpoint_gone(&world->pop, 1);
+    after(world, 1);
+    assert_int_equal(world->living_count, 0);
+    assert_null(pop_endpoint_find(&world->pop, 1));
+}
+
+static void test_a_drain_that_never_ends_is_cut(void **state)
+{
+    struct world *world = *state;
+    endpoint_set(world, 1, 1, 1, true);
+    after(world, 1);
+    world->drains_never = true;
+    endpoint_set(world, 1, 1, 1, false);
+    after(world, 30);
+    assert_int_equal(world->living_count, 1);
+    after(world, 60); /* timeout is 60 s, and 2 of grace */
+    assert_int_equal(world->living_count, 0);
+}
+
+static void test_a_revision_asked_for_by_number(void **state)
+{
+    struct world *world = *state;
+    endpoint_set(world, 2, 2, 1, true);
+    after(world, 1);
+    assert_int_equal(world->living_count, 1);
+    struct message_demand demand = { .revision = 1u << 24 | 1, .waiting = 1 };
+    pop_demand(&world->pop, &demand);
+    after(world, 100);
+    assert_int_equal(world->living_count, 2);
+    after(world, 30); /* 120 s after it was last asked for */
+    assert_int_equal(world->living_count, 1);
+}
+
+/* Crashes at random, a control that changes its mind, starts that are refused: after each settling
+ * the bounds hold, and once all is quiet it is as wanted. */
+static void test_a_day(void **state)
+{
+    struct world *world = *state;
+    uint64_t seed = 42;
+    unsigned crashes = 0;
+    endpoint_set(world, 1, 3, 2, true);
+    int64_t end_ns = world->now_ns + 24 * 3600 * ENV_S;
+    while (world->now_ns < end_ns) {
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        unsigned dice = (unsigned)(seed >> 33);
+        after(world, 1 + dice % 120);
+        assert_true(world->living_count <= 4);
+        switch (dice >> 8 & 7) {
+        case 0:
+            endpoint_set(world, 1 + (dice >> 12) % 3, 3, 2, (dice >> 16 & 7) != 0);
+            break;
+        case 1:
+            world->load_fails = !world->load_fails;
+            break;
+        case 2:
+            world->refuse = !world->refuse;
+            break;
+        default:
+            if (world->living_count) {
+                exited(world, world->living[dice % world->living_count], REPLICA_END_ITSELF, SIGSEGV);
+                crashes++;
+            }
+        }
+    }
+    world->refuse = world->load_fails = false;
+    endpoint_set(world, 3, 3, 2, true);
+    after(world, 300);
+    assert_int_equal(world->living_count, 2);
+    assert_int_equal(pop_endpoint_find(&world->pop, 1)->serving, 3);
+    print_message("  %u crashes, %u starts\n", crashes, world->starts);
+    assert_true(crashes > 100);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_back_off),
+#define WORLD(test) cmocka_unit_test_setup_teardown(test, world_new, world_free)
+        WORLD(test_a_new_endpoint_serves),
+        WORLD(test_an_update_moves_traffic_then_drains),
+        WORLD(test_a_killed_replica_is_replaced_at_once),
+        WORLD(test_stop_start_delete),
+        WORLD(test_a_drain_that_never_ends_is_cut),
+        WORLD(test_a_revision_asked_for_by_number),
+        WORLD(test_a_day),
+    };
+    return cmocka_run_group_tests_name("pop", tests, NULL, NULL);
+}
