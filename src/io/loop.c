@@ -103,6 +103,8 @@ void loop_free(struct loop *loop)
         next = message->next;
         if (message->fn == post_run)
             free(message->data);
+        else /* a message lives in what it is about (a job that is done, say), so that is there */
+            message->fn(message->data);
     }
     uv_close((uv_handle_t *)&loop->async, NULL);
     uv_close((uv_handle_t *)&loop->idle, NULL);

@@ -18,7 +18,9 @@ struct loop;
 struct uv_loop_s;
 
 struct loop *loop_new(void);
-void loop_free(struct loop *loop); /* NULL is allowed; waits for handles that are being closed */
+/* NULL is allowed. Waits for handles that are being closed; messages sent and not yet seen run now,
+ * what was posted is forgotten. */
+void loop_free(struct loop *loop);
 
 /* Runs until loop_stop(). What is posted before it runs is kept. */
 void loop_run(struct loop *loop);
