@@ -6,21 +6,12 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/slice.h"
 #include "runtime/runtime.h"
 
 static_assert(sizeof((struct runtime_job){}.message) == sizeof((struct perigee_answer){}.message),
               "a job's message fits into the answer");
-
-uint64_t runtime_clock(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1'000'000'000 + (uint64_t)now.tv_nsec;
-}
 
 void runtime_clean_text(char *text)
 {

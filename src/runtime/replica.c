@@ -24,6 +24,7 @@
 #include "runtime/model_writer.h"
 #include "runtime/runtime.h"
 #include "runtime/serve.h"
+#include "sys/clock.h"
 #include "sys/fd.h"
 #include "sys/shm.h"
 
@@ -186,7 +187,7 @@ static void load(struct replica *replica, struct model_writer *writer, struct ru
     };
     const struct perigee_model *model = NULL;
     size_t bytes = 0;
-    uint64_t began = runtime_clock();
+    uint64_t began = clock_monotonic_ns();
     struct err err = {};
 
     enter_phase(replica, PERIGEE_PHASE_LOADING);
@@ -194,19 +195,19 @@ static void load(struct replica *replica, struct model_writer *writer, struct ru
     require(replica, model_writer_finish(writer, &model, &bytes, &err), &err);
     memcpy(replica->output + PERIGEE_MODEL_OFFSET, model, bytes);
     replica->status->model_bytes = (uint32_t)bytes;
-    replica->status->load_ns = runtime_clock() - began;
+    replica->status->load_ns = clock_monotonic_ns() - began;
 }
 
 static void warm(struct replica *replica, struct runtime_model *model)
 {
-    uint64_t began = runtime_clock();
+    uint64_t began = clock_monotonic_ns();
     struct err err = {};
 
     enter_phase(replica, PERIGEE_PHASE_WARMING);
     if (replica->runtime->warm(model, &err) < 0)
         log_info("worker", "the model refuses a run on zeros, serving without",
                  LOG_S("reason", err.message));
-    replica->status->warm_ns = runtime_clock() - began;
+    replica->status->warm_ns = clock_monotonic_ns() - began;
     (void)malloc_trim(0); /* what loading needed and serving does not */
     replica->status->memory_loaded_bytes = private_bytes(replica);
 }

@@ -55,7 +55,6 @@ struct runtime {
     void (*run)(struct runtime_model *model, struct runtime_job *jobs, size_t count);
 };
 
-uint64_t runtime_clock(void); /* CLOCK_MONOTONIC in ns */
 /* What is no UTF-8 or is a control character becomes a space: a library's words are shown to
  * people. */
 void runtime_clean_text(char *text);

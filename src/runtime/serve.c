@@ -8,7 +8,6 @@
 
 #include <inttypes.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -17,6 +16,7 @@
 #include "runtime/answer.h"
 #include "runtime/replica.h"
 #include "runtime/runtime.h"
+#include "sys/clock.h"
 #include "sys/shm.h"
 
 #define JOBS_MAX 1
@@ -43,7 +43,6 @@ struct server {
     struct perigee_completion_lane *answers;
     struct lane lanes[PERIGEE_LANES_MAX];
     uint32_t next_lane;
-    clockid_t cpu_clock;
     uint64_t slot_used[PERIGEE_SLOTS_MAX]; /* bytes of the slot that may have pages */
     struct task tasks[JOBS_MAX];
     struct runtime_job jobs[JOBS_MAX];
@@ -72,7 +71,7 @@ static bool take(struct server *server, struct task *task)
         atomic_store_explicit(&server->answers[at].taken, server->lanes[at].seen,
                               memory_order_release);
         task->lane = at;
-        task->start_ns = runtime_clock();
+        task->start_ns = clock_monotonic_ns();
         server->next_lane = at + 1;
         return true;
     }
@@ -217,7 +216,7 @@ static void give_back_idle(struct server *server)
 static void complete(struct server *server, struct task *task, const struct runtime_job *job,
                      uint64_t cpu_ns, uint32_t batch_rows)
 {
-    uint64_t end = runtime_clock();
+    uint64_t end = clock_monotonic_ns();
     struct perigee_completion completion = {
         .ticket = task->submission.ticket,
         .start_ns = task->start_ns,
@@ -238,12 +237,10 @@ static void complete(struct server *server, struct task *task, const struct runt
         (void)!write(server->replica->fds[PERIGEE_FD_PIPES + task->lane], "", 1);
 }
 
+/* One request runs at a time, so the whole process's time is its time, pool threads included. */
 static uint64_t cpu_now(const struct server *server)
 {
-    struct timespec now;
-
-    clock_gettime(server->cpu_clock, &now);
-    return (uint64_t)now.tv_sec * 1'000'000'000 + (uint64_t)now.tv_nsec;
+    return server->replica->clone.threads > 1 ? clock_process_cpu_ns() : clock_thread_cpu_ns();
 }
 
 static void answer(struct server *server, size_t count)
@@ -287,9 +284,9 @@ static size_t sleep_armed(struct server *server)
     atomic_thread_fence(memory_order_seq_cst);
     size_t count = collect(server);
     if (count == 0) {
-        uint64_t began = runtime_clock();
+        uint64_t began = clock_monotonic_ns();
         submission_sleep(replica->page, word, big ? IDLE_NS : -1);
-        if (big && runtime_clock() - began >= (uint64_t)IDLE_NS)
+        if (big && clock_monotonic_ns() - began >= (uint64_t)IDLE_NS)
             give_back_idle(server);
     }
     atomic_store_explicit(&replica->status->sleeping, 0, memory_order_relaxed);
@@ -306,10 +303,6 @@ void serve(struct replica *replica, struct runtime_model *model,
     server.description = description;
     server.answers =
         (struct perigee_completion_lane *)(void *)(replica->output + PERIGEE_COMPLETIONS_OFFSET);
-    /* One request runs at a time, so the whole process's time is its time, pool threads included.
-     */
-    server.cpu_clock =
-        replica->clone.threads > 1 ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_THREAD_CPUTIME_ID;
     atomic_store_explicit(&replica->status->phase, PERIGEE_PHASE_READY, memory_order_release);
     for (uint32_t i = 0; i < replica->clone.lanes; i++)
         (void)!write(replica->fds[PERIGEE_FD_PIPES + i], "", 1);

@@ -292,9 +292,9 @@ int worker_main(int argc, char **argv, const struct runtime *runtime)
     for (;;) {
         if (poll(watched, 2, -1) < 0 && errno != EINTR)
             return 1;
-        if (watched[1].revents) /* nothing is ever written to the lifeline: it has ended */
-            return 0;
-        if (watched[0].revents && !obey(&template))
-            return 0;
+        /* Nothing is ever written to the lifeline: it has ended. Libraries' destructors are not
+         * run: there is nothing to save, and some of them expect what is gone by then. */
+        if (watched[1].revents || (watched[0].revents && !obey(&template)))
+            _exit(0);
     }
 }

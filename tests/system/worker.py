@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Supervisor and gateway for one worker executable: include/perigee/worker.h, the other side."""
+"""Supervisor and gateway for one worker executable: perigee/worker.h from the other side."""
+
 import ctypes
 import fcntl
 import mmap
@@ -18,13 +19,24 @@ from perigee import PROGRAM
 MAGIC, VERSION = 0x31676550, 1
 HELLO, CLONE, CLONED = 1, 2, 3
 LANES_MAX, ENTRIES, SLOTS_MAX, ALIGN = 16, 256, 256, 64
-(BOOL, UINT8, UINT16, UINT32, UINT64, INT8, INT16, INT32, INT64, FP16, FP32, FP64, BYTES,
- BF16) = range(1, 15)
+BOOL, UINT8, UINT16, UINT32, UINT64, INT8, INT16 = range(1, 8)
+INT32, INT64, FP16, FP32, FP64, BYTES, BF16 = range(8, 15)
 PHASES = ("NONE", "WALLS", "LOADING", "WARMING", "READY", "FAILED")
 DONE, BAD_INPUT, TOO_LARGE, FAULT, CANCELED = range(5)
 BEST, REQUIRE = 0, 1
-WALLS = ("nnp", "rlimits", "env", "fds", "seccomp", "landlock", "user", "mount", "net", "ipc",
-         "uid")
+WALLS = (
+    "nnp",
+    "rlimits",
+    "env",
+    "fds",
+    "seccomp",
+    "landlock",
+    "user",
+    "mount",
+    "net",
+    "ipc",
+    "uid",
+)
 
 HELLO_FORM = struct.Struct("<4I16s64s")
 CLONE_FORM = struct.Struct("<6I6Q4I256s")
@@ -89,15 +101,25 @@ class Template:
         self.lifeline, self.lifeline_kept = os.pipe()
         wanted = {3: theirs.fileno(), 4: self.lifeline}
         self.process = subprocess.Popen(
-            ["bash", "-c", 'exec 3<&"$1" 4<&"$2"; shift 2; exec env -i "$@"', "-",
-             str(theirs.fileno()), str(self.lifeline), str(path)],
-            pass_fds=wanted.values(), stdin=subprocess.DEVNULL)
+            [
+                "bash",
+                "-c",
+                'exec 3<&"$1" 4<&"$2"; shift 2; exec env -i "$@"',
+                "-",
+                str(theirs.fileno()),
+                str(self.lifeline),
+                str(path),
+            ],
+            pass_fds=wanted.values(),
+            stdin=subprocess.DEVNULL,
+        )
         theirs.close()
         self.channel.settimeout(DEADLINE)
         message = self.channel.recv(65536)
         assert len(message) == HELLO_FORM.size, f"no hello: {message!r}"
-        (magic, kind, self.version_min, self.version_max, runtime,
-         library) = HELLO_FORM.unpack(message)
+        magic, kind, self.version_min, self.version_max, runtime, library = HELLO_FORM.unpack(
+            message
+        )
         assert (magic, kind) == (MAGIC, HELLO)
         self.runtime, self.library = (text.split(b"\0")[0].decode() for text in (runtime, library))
         self.clones = 0
@@ -124,9 +146,22 @@ class Template:
 class Replica:
     """A clone, and the memory it serves from. Closed by close(), which kills it."""
 
-    def __init__(self, template, folder, file="model.onnx", loops=1, slots=4, slot_bytes=1 << 20,
-                 arena_bytes=1 << 24, memory=1 << 30, threads=1, batch=1, sandbox=BEST, uid=None,
-                 readonly=True):
+    def __init__(
+        self,
+        template,
+        folder,
+        file="model.onnx",
+        loops=1,
+        slots=4,
+        slot_bytes=1 << 20,
+        arena_bytes=1 << 24,
+        memory=1 << 30,
+        threads=1,
+        batch=1,
+        sandbox=BEST,
+        uid=None,
+        readonly=True,
+    ):
         if uid is None:
             uid = 100_000 + os.getpid() % 10_000 if os.geteuid() == 0 else 0
         self.uid, self.slots, self.slot_bytes, self.lanes = uid, slots, slot_bytes, 2 * loops
@@ -140,14 +175,38 @@ class Replica:
         for read in self.pipes:
             os.set_blocking(read, False)
         model = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        given = [self.page.readonly if readonly else self.page.fd, self.output.fd,
-                 self.arena.readonly,
-                 model, log, template.lifeline] + [write for _, write in pipes]
+        given = [
+            self.page.readonly if readonly else self.page.fd,
+            self.output.fd,
+            self.arena.readonly,
+            model,
+            log,
+            template.lifeline,
+        ] + [write for _, write in pipes]
         template.clones += 1
         self.id = template.clones
-        template.send(CLONE_FORM.pack(MAGIC, CLONE, VERSION, loops, self.lanes, slots, slot_bytes,
-                                      SUBMISSION_BYTES, self.output.size, self.arena.size, self.id,
-                                      memory, threads, batch, sandbox, uid, file.encode()), given)
+        template.send(
+            CLONE_FORM.pack(
+                MAGIC,
+                CLONE,
+                VERSION,
+                loops,
+                self.lanes,
+                slots,
+                slot_bytes,
+                SUBMISSION_BYTES,
+                self.output.size,
+                self.arena.size,
+                self.id,
+                memory,
+                threads,
+                batch,
+                sandbox,
+                uid,
+                file.encode(),
+            ),
+            given,
+        )
         replica, self.pid, error = template.cloned()
         assert replica == self.id
         for descriptor in [model, log] + [write for _, write in pipes]:
@@ -161,7 +220,7 @@ class Replica:
 
     @property
     def status(self):
-        return Status(self.output.memory[:STATUS_FORM.size])
+        return Status(self.output.memory[: STATUS_FORM.size])
 
     def log(self):
         try:
@@ -179,8 +238,9 @@ class Replica:
         if self.wait_status is None:
             poll = select.poll()
             poll.register(self.pidfd, select.POLLIN)
-            assert poll.poll(DEADLINE * 1000), (
-                f"replica {self.pid} does not end: {self.status.phase}")
+            assert poll.poll(
+                DEADLINE * 1000
+            ), f"replica {self.pid} does not end: {self.status.phase}"
             _, self.wait_status = os.waitpid(self.pid, 0)
         return self.wait_status
 
@@ -209,7 +269,7 @@ class Replica:
             if not self.drain(lane):
                 self._wait([self.pipes[lane]])
                 self.drain(lane)
-        self.model = Model(self.output.memory[MODEL_AT:MODEL_AT + self.status.model_bytes])
+        self.model = Model(self.output.memory[MODEL_AT : MODEL_AT + self.status.model_bytes])
         return True
 
     def ready(self):
@@ -220,13 +280,22 @@ class Replica:
 
     def submit(self, block, lane=0, slot=0, deadline=0, offset=0, size=None):
         """Publishes a request; returns its ticket."""
-        self.arena.memory[offset:offset + len(block)] = block
+        self.arena.memory[offset : offset + len(block)] = block
         self.ticket += 1
         at = LANES_AT + lane * LANE_BYTES
-        SUBMISSION_FORM.pack_into(self.page.memory, at + 192 + self.heads[lane] % ENTRIES * 64,
-                                   self.ticket, offset,
-                                   len(block) if size is None else size, slot, 0,
-                                  deadline, 0, 0, 0)
+        SUBMISSION_FORM.pack_into(
+            self.page.memory,
+            at + 192 + self.heads[lane] % ENTRIES * 64,
+            self.ticket,
+            offset,
+            len(block) if size is None else size,
+            slot,
+            0,
+            deadline,
+            0,
+            0,
+            0,
+        )
         self.page.put("I", at + 128, 1)  # armed: we are going to sleep
         self.heads[lane] += 1
         self.page.put("Q", at, self.heads[lane])
@@ -234,7 +303,7 @@ class Replica:
         return self.ticket
 
     def wake(self):
-        self.page.put("I", 64, self.page.u32(64) + 1 & 0xffffffff)
+        self.page.put("I", 64, self.page.u32(64) + 1 & 0xFFFFFFFF)
         address = ctypes.addressof(ctypes.c_char.from_buffer(self.page.memory, 64))
         libc.syscall(SYS_FUTEX, ctypes.c_void_p(address), FUTEX_WAKE, 1, None, None, 0)
 
@@ -250,26 +319,28 @@ class Replica:
         entry = at + 128 + self.seen[lane] % ENTRIES * 64
         self.seen[lane] += 1
         self.page.put("Q", LANES_AT + lane * LANE_BYTES + 64, self.seen[lane])
-        return Completion(self.output.memory[entry:entry + 64])
+        return Completion(self.output.memory[entry : entry + 64])
 
     def answer(self, completion):
         """(outputs by index, message) of its slot."""
         at = SLOTS_AT + completion.slot * self.slot_bytes
         count, message_bytes = struct.unpack_from("<2I", self.output.memory, at)
-        message = self.output.memory[at + 8:at + 8 + message_bytes].decode()
+        message = self.output.memory[at + 8 : at + 8 + message_bytes].decode()
         outputs = {}
         for i in range(count):
             index, datatype, rank, _, offset, size, *dims = TENSOR_FORM.unpack_from(
-                self.output.memory, at + ANSWER_OUTPUTS_AT + i * TENSOR_FORM.size)
+                self.output.memory, at + ANSWER_OUTPUTS_AT + i * TENSOR_FORM.size
+            )
             assert offset % ALIGN == 0 and offset + size <= self.slot_bytes
-            outputs[index] = (datatype, tuple(dims[:rank]),
-                              self.output.memory[at + offset:at + offset + size])
+            outputs[index] = (
+                datatype,
+                tuple(dims[:rank]),
+                self.output.memory[at + offset : at + offset + size],
+            )
         return outputs, message
 
     def ask(self, inputs, wanted=None, **options):
-        """Runs one request: (completion, outputs, message).
-
-        `inputs`: (index, datatype, dims, bytes)."""
+        """One request: (completion, outputs, message). `inputs`: (index, datatype, dims, bytes)."""
         wanted = (1 << len(self.model.outputs)) - 1 if wanted is None else wanted
         ticket = self.submit(request(inputs, wanted), **options)
         completion = self.completion(options.get("lane", 0))
@@ -303,8 +374,9 @@ def request(inputs, wanted):
     at, rows, data = -(-head // ALIGN) * ALIGN, b"", b""
     begin = at
     for index, datatype, dims, content in inputs:
-        rows += TENSOR_FORM.pack(index, datatype, len(dims), 0, at, len(content),
-                                 *(list(dims) + [0] * (16 - len(dims))))
+        rows += TENSOR_FORM.pack(
+            index, datatype, len(dims), 0, at, len(content), *(list(dims) + [0] * (16 - len(dims)))
+        )
         data += content.ljust(-(-len(content) // ALIGN) * ALIGN, b"\0")
         at = begin + len(data)
     return (struct.pack("<IIQ", len(inputs), 0, wanted) + rows).ljust(begin, b"\0") + data
@@ -312,32 +384,56 @@ def request(inputs, wanted):
 
 def texts(*elements):
     """BYTES elements as the contract has them."""
-    return b"".join(struct.pack("<I", len(e)) + e for e in (
-        e.encode() if isinstance(e, str) else e for e in elements))
+    return b"".join(
+        struct.pack("<I", len(e)) + e
+        for e in (e.encode() if isinstance(e, str) else e for e in elements)
+    )
 
 
 def elements(data):
     found = []
     while data:
-        size, = struct.unpack_from("<I", data)
-        found.append(data[4:4 + size])
-        data = data[4 + size:]
+        (size,) = struct.unpack_from("<I", data)
+        found.append(data[4 : 4 + size])
+        data = data[4 + size :]
     return found
 
 
 class Completion:
     def __init__(self, data):
-        (self.ticket, self.start_ns, self.input_ns, self.infer_ns, self.output_ns, self.cpu_ns,
-         self.slot,
-         self.status, self.output_count, self.batch_rows) = COMPLETION_FORM.unpack(data)
+        (
+            self.ticket,
+            self.start_ns,
+            self.input_ns,
+            self.infer_ns,
+            self.output_ns,
+            self.cpu_ns,
+            self.slot,
+            self.status,
+            self.output_count,
+            self.batch_rows,
+        ) = COMPLETION_FORM.unpack(data)
 
 
 class Status:
     def __init__(self, data):
-        (self.magic, self.version, phase, self.sleeping, self.pid, self.signal, self.syscall, walls,
-         self.landlock_abi, self.model_bytes, self.memory_loaded_bytes, self.load_ns, self.warm_ns,
-         reason,
-         walls_off) = STATUS_FORM.unpack(data)
+        (
+            self.magic,
+            self.version,
+            phase,
+            self.sleeping,
+            self.pid,
+            self.signal,
+            self.syscall,
+            walls,
+            self.landlock_abi,
+            self.model_bytes,
+            self.memory_loaded_bytes,
+            self.load_ns,
+            self.warm_ns,
+            reason,
+            walls_off,
+        ) = STATUS_FORM.unpack(data)
         self.phase = PHASES[phase]
         self.walls = {name for bit, name in enumerate(WALLS) if walls >> bit & 1}
         self.reason, self.walls_off = (t.split(b"\0")[0].decode() for t in (reason, walls_off))
@@ -345,6 +441,7 @@ class Status:
 
 class Model:
     """struct perigee_model: inputs and outputs are (name, datatype, dims, symbols)."""
+
     IO = struct.Struct("<2I4I16q32I")
 
     def __init__(self, data):
@@ -362,13 +459,17 @@ class Model:
             self.properties[self._text(key, key_bytes)] = self._text(value, value_bytes)
 
     def _text(self, offset, size):
-        return self.data[offset:offset + size].decode()
+        return self.data[offset : offset + size].decode()
 
     def _io(self, at):
         name, name_bytes, datatype, rank, _, _, *rest = self.IO.unpack_from(self.data, at)
-        dims, symbols = rest[:rank], rest[16:16 + 2 * rank]
-        return (self._text(name, name_bytes), datatype, tuple(dims),
-                tuple(self._text(*symbols[2 * i:2 * i + 2]) for i in range(rank)))
+        dims, symbols = rest[:rank], rest[16 : 16 + 2 * rank]
+        return (
+            self._text(name, name_bytes),
+            datatype,
+            tuple(dims),
+            tuple(self._text(*symbols[2 * i : 2 * i + 2]) for i in range(rank)),
+        )
 
 
 def now_ns():

@@ -13,10 +13,12 @@
 
 #include "base/auto.h"
 #include "base/err.h"
+#include "base/log.h"
 #include "runtime/runtime.h"
 
 static const OrtApi *ort;
 static OrtEnv *environment;
+bool onnx_log_quiet;
 
 /* y = Relu(x), FP32 [1, 64]: IR version 8, opset 13. */
 static const unsigned char relu_model[] = {
@@ -48,6 +50,21 @@ int onnx_check(const struct runtime_model *model, OrtStatus *status, const char 
 
 /* ---- the template
  * ----------------------------------------------------------------------------------- */
+
+/* In our form: one line, escaped. Below a warning nothing is asked for. */
+static void ORT_API_CALL on_log(void *data, OrtLoggingLevel severity, const char *category,
+                                const char *log_id, const char *location, const char *message)
+{
+    (void)data;
+    (void)category;
+    (void)log_id;
+    if (onnx_log_quiet)
+        return;
+    if (severity >= ORT_LOGGING_LEVEL_ERROR)
+        log_error("onnxruntime", "said", LOG_S("at", location), LOG_S("message", message));
+    else
+        log_warn("onnxruntime", "said", LOG_S("at", location), LOG_S("message", message));
+}
 
 static int open_library(const char *folder, const char **ret_version, struct err *err)
 {
@@ -103,7 +120,9 @@ static int prepare(const char *folder, char *library, size_t room, struct err *e
     int r = open_library(folder, &version, err);
     if (r < 0)
         return r;
-    if (onnx_check(NULL, ort->CreateEnv(ORT_LOGGING_LEVEL_WARNING, "model", &environment),
+    if (onnx_check(NULL,
+                   ort->CreateEnvWithCustomLogger(on_log, NULL, ORT_LOGGING_LEVEL_WARNING, "model",
+                                                  &environment),
                    "starting ONNX Runtime: ", err) < 0 ||
         onnx_check(NULL, ort->DisableTelemetryEvents(environment), "", err) < 0)
         return ERR_INTERNAL;

@@ -20,6 +20,7 @@ struct runtime_job;
 struct runtime_load;
 
 extern const struct runtime onnx_runtime;
+extern bool onnx_log_quiet; /* nothing of what ONNX Runtime says is logged */
 
 /* Where a dimension of an output is taken from before a run. */
 struct onnx_dim {

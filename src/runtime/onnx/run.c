@@ -17,6 +17,7 @@
 #include "contract/ring.h"
 #include "runtime/onnx/onnx.h"
 #include "runtime/runtime.h"
+#include "sys/clock.h"
 
 #define ZEROS_BYTES_MAX (UINT64_C(256) << 20)
 
@@ -342,12 +343,12 @@ static void run_job(struct runtime_model *model, struct runtime_job *job)
     int r = make_inputs(&values, job->inputs, job->input_count, job->block, &err);
     if (r == 0)
         r = bind_outputs(&values, job, &err);
-    job->ready_ns = job->ran_ns = runtime_clock();
+    job->ready_ns = job->ran_ns = clock_monotonic_ns();
     if (r == 0) {
         r = run_once(&values, &err);
         if (r < 0 && unbind(model, &values, job, &err))
             r = run_once(&values, &err);
-        job->ran_ns = runtime_clock();
+        job->ran_ns = clock_monotonic_ns();
     }
     for (uint32_t i = 0; r == 0 && i < values.output_count; i++)
         r = add_output(&values, i, job, &err);
@@ -395,8 +396,11 @@ int onnx_warm(struct runtime_model *model, struct err *err)
     }
     values.output_count = model->output_count;
     int r = make_inputs(&values, inputs, model->input_count, zeros, err);
+    onnx_log_quiet =
+        true; /* that zeros do not give the shapes declared is nothing to tell anybody */
     if (r == 0)
         r = run_once(&values, err);
+    onnx_log_quiet = false;
     release(&values);
     return r;
 }

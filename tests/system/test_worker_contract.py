@@ -1,0 +1,381 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worker contract's own suite: what any perigee-worker-NAME must do (include/perigee/worker.h).
+
+Each worker comes with a model and one good request; the rest is the contract."""
+
+import os
+import pathlib
+import select
+import signal
+import struct
+
+import pytest
+
+import worker
+from perigee import PROGRAM
+from worker import (
+    BAD_INPUT,
+    BEST,
+    BYTES,
+    CANCELED,
+    DONE,
+    FP32,
+    REQUIRE,
+    TOO_LARGE,
+    Template,
+    folder_with,
+    request,
+    texts,
+)
+
+MISBEHAVE = PROGRAM.parent / "tests" / "worker" / "perigee-worker-misbehave"
+
+
+class Subject:
+    """A worker under test: its executable, a model's bytes, and a request with its answer."""
+
+    def __init__(self, name):
+        self.name = name
+        if name == "onnx":
+            onnx = pytest.importorskip("onnx")
+            node = onnx.helper.make_node("Relu", ["x"], ["y"])
+            values = [
+                onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, ["n", 4])
+                for n in "xy"
+            ]
+            graph = onnx.helper.make_graph([node], "g", values[:1], values[1:])
+            self.model = onnx.helper.make_model(
+                graph, ir_version=10, opset_imports=[onnx.helper.make_opsetid("", 18)]
+            ).SerializeToString()
+            self.path = worker.worker_path("onnx")
+            self.inputs = [(0, FP32, (2, 4), struct.pack("<8f", *range(-4, 4)))]
+            self.outputs = {0: (FP32, (2, 4), struct.pack("<8f", 0, 0, 0, 0, 0, 1, 2, 3))}
+        else:
+            if not MISBEHAVE.exists():
+                pytest.skip("an installed tree has no test-only worker")
+            self.model, self.path = b"ok\n", MISBEHAVE
+            self.inputs = [(0, BYTES, (1,), texts("echo hello"))]
+            self.outputs = {0: (BYTES, (1,), texts("hello"))}
+
+
+@pytest.fixture(scope="module", params=["onnx", "misbehave"])
+def subject(request):
+    return Subject(request.param)
+
+
+@pytest.fixture(scope="module")
+def template(subject):
+    one = Template(subject.path)
+    yield one
+    one.close()
+
+
+@pytest.fixture(scope="module")
+def folder(subject, tmp_path_factory):
+    base = pathlib.Path(tmp_path_factory.mktemp("m"))
+    for part in (base, *base.parents[:2]):  # pytest makes them 0700; a replica has its own uid
+        part.chmod(0o755)
+    return folder_with(base / "model", subject.model)
+
+
+@pytest.fixture
+def replica(template, folder):
+    with template.clone(folder) as one:
+        yield one.ready()
+
+
+def test_hello(template, subject):
+    assert template.runtime == subject.name
+    assert template.library
+    assert template.version_min <= worker.VERSION <= template.version_max
+
+
+def test_an_answer(replica, subject):
+    before = worker.now_ns()
+    completion, outputs, message = replica.ask(subject.inputs)
+    assert (completion.status, message, outputs) == (DONE, "", subject.outputs)
+    assert completion.batch_rows == 1 and completion.slot == 0
+    assert before <= completion.start_ns <= worker.now_ns()
+    took = completion.input_ns + completion.infer_ns + completion.output_ns
+    assert 0 < took <= worker.now_ns() - before
+    assert 0 < completion.cpu_ns < 10**9
+
+
+def test_the_metadata(replica, subject):
+    assert len(replica.model.inputs) == len(subject.inputs)
+    for index, datatype, dims, _ in subject.inputs:
+        name, declared, shape, _ = replica.model.inputs[index]
+        assert name and declared == datatype and len(shape) == len(dims)
+    assert replica.model.platform
+    status = replica.status
+    assert status.pid == replica.pid and status.load_ns > 0
+    assert 0 < status.memory_loaded_bytes < 1 << 30
+
+
+def test_every_lane_and_slot_answers(template, folder, subject):
+    with template.clone(folder, loops=4, slots=8) as replica:
+        replica.ready()
+        for i in range(64):
+            lane, slot = i % replica.lanes, i * 3 % 8
+            completion, outputs, _ = replica.ask(
+                subject.inputs, lane=lane, slot=slot, offset=i * 4096
+            )
+            assert (
+                completion.status == DONE
+                and completion.slot == slot
+                and outputs == subject.outputs
+            )
+
+
+def test_a_ring_goes_round(replica, subject):
+    for _ in range(3 * worker.ENTRIES):
+        completion, _, _ = replica.ask(subject.inputs)
+        assert completion.status == DONE
+
+
+def test_requests_that_wait_are_all_answered_in_order(replica, subject):
+    block = request(subject.inputs, 1)
+    tickets = [replica.submit(block, slot=i, offset=i * 65536) for i in range(4)]
+    assert [replica.completion().ticket for _ in tickets] == tickets
+
+
+def test_a_lane_that_is_not_armed_gets_no_byte(replica, subject):
+    block = request(subject.inputs, 1)
+    replica.submit(block, lane=1)
+    at = worker.LANES_AT + worker.LANE_BYTES
+    replica.completion(lane=1)
+    replica.drain(1)
+    replica.page.put("I", at + 128, 0)
+    # Published by hand: submit() arms the lane.
+    worker.SUBMISSION_FORM.pack_into(
+        replica.page.memory, at + 192 + 64, 99, 0, len(block), 1, 0, 0, 0, 0, 0
+    )
+    replica.page.put("Q", at, 2)
+    replica.wake()
+    replica.ask(
+        subject.inputs, lane=0
+    )  # after this one the other is done too: one thread, in turn
+    assert replica.output.u64(worker.COMPLETIONS_AT + worker.COMPLETION_LANE_BYTES) == 2
+    assert replica.drain(1) == b""
+
+
+def test_past_its_deadline_it_is_not_run(replica, subject):
+    completion, outputs, message = replica.ask(subject.inputs, deadline=worker.now_ns() - 1)
+    assert completion.status == CANCELED and not outputs and "deadline" in message
+    completion, _, _ = replica.ask(subject.inputs, deadline=worker.now_ns() + 10**10)
+    assert completion.status == DONE
+
+
+def lies(good):
+    """Requests that lie, made from a good input: (name, request, keywords of submit)."""
+    index, datatype, dims, data = good
+
+    def block(count=1, wanted=1, **changes):
+        row = {
+            "index": index,
+            "datatype": datatype,
+            "rank": len(dims),
+            "offset": 256,
+            "size": len(data),
+            "dims": list(dims),
+            **changes,
+        }
+        one = worker.TENSOR_FORM.pack(
+            row["index"],
+            row["datatype"],
+            row["rank"],
+            0,
+            row["offset"],
+            row["size"],
+            *(row["dims"] + [0] * (16 - len(row["dims"]))),
+        )
+        head = struct.pack("<IIQ", count, 0, wanted) + one
+        return head.ljust(256, b"\0") + data.ljust(256, b"\0")
+
+    yield "no input", block(count=0), {}
+    yield "more inputs than there can be", block(count=65), {}
+    yield "more inputs than the block holds", block(count=3), {}
+    yield "one input twice", struct.pack("<IIQ", 2, 0, 1) + block()[16:176] * 2 + block()[336:], {}
+    yield "another input", block(index=1), {}
+    yield "an input far off", block(index=2**32 - 1), {}
+    yield "another datatype", block(datatype=datatype % 14 + 1), {}
+    yield "no datatype", block(datatype=0), {}
+    yield "an unknown datatype", block(datatype=77), {}
+    yield "another rank", block(rank=len(dims) + 1), {}
+    yield "a high rank", block(rank=17), {}
+    yield "a negative dimension", block(dims=[-1] * len(dims)), {}
+    yield "an overflowing product", block(dims=[2**62] * len(dims)), {}
+    yield "bytes outside", block(size=2**40), {}
+    yield "an offset outside", block(offset=2**40), {}
+    yield "an offset that wraps", block(offset=2**64 - 64), {}
+    yield "an odd offset", block(offset=257), {}
+    yield "no output", block(wanted=0), {}
+    yield "outputs that are not there", block(wanted=2**63), {}
+    yield "a block outside the arena", block(), {"size": 2**40}
+    yield "a block too short", block(), {"size": 8}
+
+
+def test_requests_that_lie(replica, subject):
+    for name, block, how in lies(subject.inputs[0]):
+        replica.submit(block, **how)
+        completion = replica.completion()
+        assert completion is not None, f"{name}: it died: {replica.status.reason}"
+        _, message = replica.answer(completion)
+        assert completion.status == BAD_INPUT and message, f"{name}: {completion.status} {message}"
+        assert completion.output_count == 0
+    completion, outputs, _ = replica.ask(subject.inputs)
+    assert completion.status == DONE and outputs == subject.outputs
+
+
+def test_an_answer_too_large_names_the_limit(template, folder, subject):
+    with template.clone(folder, slot_bytes=12288) as replica:
+        replica.ready()
+        if subject.name == "onnx":
+            inputs = [(0, FP32, (1000, 4), bytes(16000))]
+        else:
+            inputs = [(0, BYTES, (1,), texts("echo " + "x" * 500))]
+            replica.slot_bytes = 12288
+            return  # its answers are short
+        completion, outputs, message = replica.ask(inputs)
+        assert completion.status == TOO_LARGE and not outputs
+        assert "output_bytes_max" in message and "16000" in message
+        completion, outputs, _ = replica.ask(subject.inputs)
+        assert completion.status == DONE and outputs == subject.outputs
+
+
+def test_bad_commands_are_refused(template, folder):
+    with template.clone(folder) as good:
+        good.ready()
+        fields = {
+            "version": 2,
+            "lanes": 4,
+            "slots": 5,
+            "slot_bytes": 3,
+            "submission": 4096,
+            "threads": 0,
+            "file": b"/etc/passwd",
+            "parent": b"../x",
+            "unterminated": b"x" * 256,
+        }
+        values = [
+            worker.MAGIC,
+            worker.CLONE,
+            1,
+            1,
+            2,
+            4,
+            1 << 20,
+            worker.SUBMISSION_BYTES,
+            good.output.size,
+            good.arena.size,
+            77,
+            1 << 30,
+            1,
+            1,
+            BEST,
+            0,
+            b"model.onnx",
+        ]
+        where = {
+            "version": 2,
+            "lanes": 4,
+            "slots": 5,
+            "slot_bytes": 6,
+            "submission": 7,
+            "threads": 12,
+            "file": 16,
+            "parent": 16,
+            "unterminated": 16,
+        }
+        for name, value in fields.items():
+            bad = list(values)
+            bad[where[name]] = value
+            template.send(worker.CLONE_FORM.pack(*bad), [good.page.readonly] * 8)
+            replica, pid, error = template.cloned()
+            assert (replica, pid) == (77, -1) and error, name
+        template.send(worker.CLONE_FORM.pack(*values), [good.page.readonly] * 7)  # one short
+        assert template.cloned()[1] == -1
+        template.send(b"x", [])
+        assert template.cloned()[1] == -1
+
+
+def test_a_model_that_is_not_there(template, folder):
+    with template.clone(folder, "other.onnx") as replica:
+        assert not replica.wait_ready()
+        assert os.waitstatus_to_exitcode(replica.wait_status) == 1
+        assert replica.status.phase == "FAILED" and "other.onnx" in replica.status.reason
+        assert "other.onnx" in replica.log()
+
+
+def test_what_is_required_and_missing_is_said(template, folder):
+    with template.clone(folder, sandbox=REQUIRE) as replica:
+        if not replica.wait_ready():
+            assert "required" in replica.status.reason and "mount" in replica.status.reason
+        else:
+            assert {"user", "mount", "net", "ipc", "landlock"} <= replica.status.walls
+
+
+def test_the_walls_are_up(replica):
+    status = replica.status
+    assert {"nnp", "rlimits", "env", "fds", "seccomp"} <= status.walls
+    assert ("uid" in status.walls) == (os.geteuid() == 0)
+    assert ("landlock" in status.walls) == (status.landlock_abi > 0)
+    assert status.landlock_abi > 0 or "landlock" in status.walls_off
+    proc = pathlib.Path(f"/proc/{replica.pid}")
+    lines = (proc / "status").read_text().splitlines()
+    fields = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+    assert fields["NoNewPrivs"] == "1" and fields["Seccomp"] == "2"
+    assert int(fields["CapEff"], 16) == int(fields["CapPrm"], 16) == 0
+    if os.geteuid() == 0:
+        assert fields["Uid"].split() == [str(replica.uid)] * 4 == fields["Gid"].split()
+        assert fields["Groups"].strip() == ""
+        assert (proc / "environ").read_bytes().strip(b"\0") == b""
+        assert len(list((proc / "fd").iterdir())) == 3 + replica.lanes
+        limits = (proc / "limits").read_text()
+        for limit in ("Max core file size        0 ", "Max file size             0 "):
+            assert limit in limits
+
+
+def test_it_sleeps_when_idle(replica, subject):
+    replica.ask(subject.inputs)
+    before = cpu_ticks(replica.pid)
+    assert select.select(replica.pipes, [], [], 0.5)[0] == []
+    assert replica.status.sleeping == 1
+    assert cpu_ticks(replica.pid) - before <= 1
+
+
+def cpu_ticks(pid):
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def test_replicas_outlive_their_template(subject, folder):
+    template = Template(subject.path)
+    with template.clone(folder) as replica:
+        replica.ready()
+        template.process.send_signal(signal.SIGKILL)
+        template.process.wait()
+        completion, outputs, _ = replica.ask(subject.inputs)
+        assert completion.status == DONE and outputs == subject.outputs
+    template.channel.close()
+
+
+def test_a_template_ends_with_its_lifeline(subject):
+    template = Template(subject.path)
+    os.close(template.lifeline_kept)
+    assert template.process.wait(worker.DEADLINE) == 0
+
+
+def test_big_answers_give_their_memory_back(template, folder, subject):
+    if subject.name != "onnx":
+        pytest.skip("its answers are short")
+    with template.clone(folder, slots=1, slot_bytes=1 << 24) as replica:
+        replica.ready()
+        rows = 1 << 19
+        completion, _, _ = replica.ask([(0, FP32, (rows, 4), bytes(rows * 16))])
+        assert completion.status == DONE
+        full = os.fstat(replica.output.fd).st_blocks * 512
+        assert full > rows * 16
+        completion, outputs, _ = replica.ask(subject.inputs)
+        assert outputs == subject.outputs
+        assert os.fstat(replica.output.fd).st_blocks * 512 < full - rows * 8
