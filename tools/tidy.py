@@ -59,6 +59,8 @@ BANNED = {
     "tmpnam": "mkostemp", "mktemp": "mkostemp", "usleep": "a timer", "sleep": "a timer",
     "localtime": "localtime_r", "gmtime": "gmtime_r", "strerror_r": "strerror",
 }
+# libjpeg reports errors by longjmp and in no other way.
+NEEDED = {"src/cli/image.c": ("setjmp", "longjmp")}
 CLOCKS = ("clock_gettime", "gettimeofday", "time", "clock")
 CLOCK_FOLDERS = ("sys", "io", "runtime", "cli")  # the last two are never simulated
 CLOCK_FILES = ("src/base/log.c",)
@@ -146,6 +148,8 @@ def check_calls(name, code):
     for match in calls.finditer(code):
         # A declaration of our own ends the name differently (strcpy_x); a member is not a call.
         called = match.group(1)
+        if called in NEEDED.get(name, ()):
+            continue
         yield line_of(code, match.start()), f"{called}() is banned: use {BANNED[called]}"
     if not name.startswith("src/") or name in CLOCK_FILES or name.split("/")[1] in CLOCK_FOLDERS:
         return

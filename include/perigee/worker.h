@@ -40,8 +40,9 @@
 
 #define PERIGEE_LOOPS_MAX 8u
 #define PERIGEE_LANES_MAX (2u * PERIGEE_LOOPS_MAX)
-#define PERIGEE_RING_ENTRIES 256u /* a power of two; no fewer than slots, so no ring is ever full  \
-                                   */
+#define PERIGEE_RING_ENTRIES                                                                       \
+    256u /* a power of two; no fewer than slots, so no ring is ever full                           \
+          */
 #define PERIGEE_SLOTS_MAX 256u
 #define PERIGEE_TENSORS_MAX 64u /* inputs of a request, outputs of an answer, each */
 #define PERIGEE_RANK_MAX 16u

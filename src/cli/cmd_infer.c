@@ -41,7 +41,8 @@ struct infer {
     size_t input_count;
 };
 
-/* ---- asking the gateway -------------------------------------------------------------------------- */
+/* ---- asking the gateway
+ * -------------------------------------------------------------------------- */
 
 static int gateway_error(const struct fetch_answer *answer, yyjson_val *json, struct err *err)
 {
@@ -100,7 +101,8 @@ static void properties_get(struct infer *infer)
         infer->properties = json_member(json_member(answer.json, "model"), "properties");
 }
 
-/* ---- inputs -------------------------------------------------------------------------------------- */
+/* ---- inputs
+ * -------------------------------------------------------------------------------------- */
 
 static bool want_find(struct infer *infer, struct slice name, struct tensor_file *ret)
 {
@@ -126,9 +128,9 @@ static const char *input_names(struct infer *infer)
     const char *text = "";
     size_t index, count;
     yyjson_val *item;
-    yyjson_arr_foreach(json_member(infer->metadata, "inputs"), index, count, item)
-        text = arena_format(infer->cli->arena, "%s%s%.*s", text, index ? ", " : "",
-                            SLICE_FMT(view_text(item, "name")));
+    yyjson_arr_foreach(json_member(infer->metadata, "inputs"), index, count, item) text =
+        arena_format(infer->cli->arena, "%s%s%.*s", text, index ? ", " : "",
+                     SLICE_FMT(view_text(item, "name")));
     return text;
 }
 
@@ -153,7 +155,9 @@ static int picture_read(struct infer *infer, struct slice file, struct slice nam
                 image.width, image.height, spec.width, spec.height,
                 spec.channels == 1 ? "gray" : "RGB", spec.low, spec.high,
                 spec.invert ? ", inverted" : "",
-                given ? "--image" : property.size ? "as the model says" : "guessed from the shape");
+                given           ? "--image"
+                : property.size ? "as the model says"
+                                : "guessed from the shape");
     return r;
 }
 
@@ -256,7 +260,8 @@ static int inputs_read(struct infer *infer, struct err *err)
     return 0;
 }
 
-/* ---- the request ---------------------------------------------------------------------------------- */
+/* ---- the request
+ * ---------------------------------------------------------------------------------- */
 
 static void input_write(struct json_writer *w, const struct input *input)
 {
@@ -323,7 +328,8 @@ static struct slice body_make(struct infer *infer, size_t *ret_json_bytes)
     return (struct slice){ body, (size_t)(at - body) };
 }
 
-/* ---- the answer ----------------------------------------------------------------------------------- */
+/* ---- the answer
+ * ----------------------------------------------------------------------------------- */
 
 enum { SHOWN_VALUES = 24, SHOWN_BARS = 20, BAR_COLUMNS = 40 };
 
@@ -348,9 +354,9 @@ static void bars_print(struct cli *cli, yyjson_val *data)
 {
     size_t index, count, best = 0;
     yyjson_val *item;
-    yyjson_arr_foreach(data, index, count, item)
-        if (yyjson_get_num(item) > yyjson_get_num(yyjson_arr_get(data, best)))
-            best = index;
+    yyjson_arr_foreach(data, index, count,
+                       item) if (yyjson_get_num(item) > yyjson_get_num(yyjson_arr_get(data, best)))
+        best = index;
     yyjson_arr_foreach(data, index, count, item)
     {
         double share = yyjson_get_num(item);
@@ -374,8 +380,8 @@ static void values_print(struct cli *cli, yyjson_val *data)
             printf("... and %zu more (--json has all)", count - index);
             break;
         }
-        struct slice text = yyjson_is_str(item) ? json_slice(item)
-                                                : json_print(cli->arena, item, 0);
+        struct slice text =
+            yyjson_is_str(item) ? json_slice(item) : json_print(cli->arena, item, 0);
         printf("%s", index ? ", " : "");
         cli_print_text(stdout, text);
     }

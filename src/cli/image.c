@@ -18,7 +18,8 @@
 enum { IMAGE_SIDE_MAX = 16384, MODEL_SIDE_MAX = 4096 };
 #define IMAGE_PIXELS_MAX (UINT64_C(64) << 20)
 
-/* ---- how pixels become numbers ------------------------------------------------------------------- */
+/* ---- how pixels become numbers
+ * ------------------------------------------------------------------- */
 
 static int spec_check(const struct image_spec *spec, struct err *err)
 {
@@ -111,8 +112,10 @@ int image_spec_parse(struct slice text, struct image_spec *ret, struct err *err)
             ret->invert = true;
         else if (!size_parse(word, ret) && !range_parse(word, ret) &&
                  layout_parse(word, ret, err) < 0)
-            return err_set(err, ERR_BAD_INPUT, "--image: '%s' is none of WIDTHxHEIGHT, gray, rgb, "
-                                               "flat, HWC, CHW, LOW:HIGH, invert", ERR_SLICE(word));
+            return err_set(err, ERR_BAD_INPUT,
+                           "--image: '%s' is none of WIDTHxHEIGHT, gray, rgb, "
+                           "flat, HWC, CHW, LOW:HIGH, invert",
+                           ERR_SLICE(word));
     }
     return spec_check(ret, err);
 }
@@ -137,11 +140,13 @@ int image_spec_guess(const struct tensor_file *want, struct image_spec *ret, str
         ret->width = d[1] > MODEL_SIDE_MAX ? 0 : (uint32_t)d[1];
         return spec_check(ret, err);
     }
-    return err_set(err, ERR_BAD_INPUT, "the model does not say how pixels become its input; say it "
-                                       "with --image, e.g. --image 224x224,rgb,CHW,0:1");
+    return err_set(err, ERR_BAD_INPUT,
+                   "the model does not say how pixels become its input; say it "
+                   "with --image, e.g. --image 224x224,rgb,CHW,0:1");
 }
 
-/* ---- decoding ------------------------------------------------------------------------------------ */
+/* ---- decoding
+ * ------------------------------------------------------------------------------------ */
 
 static int size_check(uint64_t width, uint64_t height, struct err *err)
 {
@@ -231,7 +236,8 @@ int image_decode(struct arena *arena, struct slice file, struct image *ret, stru
     return err_set(err, ERR_BAD_INPUT, "neither a PNG nor a JPEG");
 }
 
-/* ---- to a tensor --------------------------------------------------------------------------------- */
+/* ---- to a tensor
+ * --------------------------------------------------------------------------------- */
 
 /* The mean of the picture over one target pixel's area, edges counted by their part in it. */
 static void area_mean(const struct image *image, double x0, double x1, double y0, double y1,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * .npy and .npz. The header of a .npy is a Python dictionary literal of three known keys; a .npz is a
- * ZIP of .npy files, stored or deflated (APPNOTE 6.3.3; sizes from the central directory).
+ * .npy and .npz. The header of a .npy is a Python dictionary literal of three known keys; a .npz is
+ * a ZIP of .npy files, stored or deflated (APPNOTE 6.3.3; sizes from the central directory).
  */
 #include <string.h>
 #include <zlib.h>
@@ -11,7 +11,8 @@
 #include "cli/tensor_file.h"
 #include "proto/tensor.h"
 
-/* ---- the header ---------------------------------------------------------------------------------- */
+/* ---- the header
+ * ---------------------------------------------------------------------------------- */
 
 struct header {
     struct slice descr;
@@ -42,8 +43,9 @@ static int header_parse(struct slice text, struct header *ret, struct err *err)
 {
     struct slice value;
     if (!header_value(text, "descr", &value) || value.size < 3 || value.data[0] != '\'')
-        return err_set(err, ERR_BAD_INPUT, "the .npy header names no plain datatype (structured and "
-                                           "object arrays cannot be sent)");
+        return err_set(err, ERR_BAD_INPUT,
+                       "the .npy header names no plain datatype (structured and "
+                       "object arrays cannot be sent)");
     value = (struct slice){ value.data + 1, value.size - 1 };
     ret->descr = slice_cut(&value, '\'');
     if (!header_value(text, "fortran_order", &value))
@@ -76,7 +78,8 @@ static int shape_parse(struct slice text, struct tensor_file *ret, uint64_t *ret
     return 0;
 }
 
-/* ---- elements ------------------------------------------------------------------------------------ */
+/* ---- elements
+ * ------------------------------------------------------------------------------------ */
 
 static enum tensor_type datatype_of_descr(struct slice descr, size_t *ret_bytes)
 {
@@ -195,22 +198,26 @@ int npy_read(struct arena *arena, struct slice file, struct tensor_file *ret, st
         return err_set(err, ERR_BAD_INPUT, "arrays of datatype '%s' cannot be sent",
                        ERR_SLICE(header.descr));
     if (header.fortran && ret->shape.rank > 1)
-        return err_set(err, ERR_BAD_INPUT, "the array is in Fortran order; save "
-                                           "numpy.ascontiguousarray(array) instead");
+        return err_set(err, ERR_BAD_INPUT,
+                       "the array is in Fortran order; save "
+                       "numpy.ascontiguousarray(array) instead");
     struct slice data = { file.data + head + header_bytes, file.size - head - header_bytes };
     if (__builtin_mul_overflow(elements, width, &all) || all != data.size)
-        return err_set(err, ERR_BAD_INPUT, "the .npy file has %zu bytes of data where its shape says "
-                                           "%llu", data.size, (unsigned long long)all);
+        return err_set(err, ERR_BAD_INPUT,
+                       "the .npy file has %zu bytes of data where its shape says "
+                       "%llu",
+                       data.size, (unsigned long long)all);
     bool wide = header.descr.data[1] == 'U';
     struct slice copy = arena_copy(arena, data);
     if (header.descr.data[0] == '>')
         swap_bytes((char *)copy.data, copy.size, wide ? 4 : width ? width : 1);
-    ret->data = ret->datatype == TENSOR_BYTES ? strings_read(arena, copy, width, wide, elements)
-                                               : copy;
+    ret->data =
+        ret->datatype == TENSOR_BYTES ? strings_read(arena, copy, width, wide, elements) : copy;
     return 0;
 }
 
-/* ---- zip ------------------------------------------------------------------------------------------ */
+/* ---- zip
+ * ------------------------------------------------------------------------------------------ */
 
 static uint32_t le(const char *data, size_t bytes)
 {
@@ -228,13 +235,17 @@ static int member_inflate(struct arena *arena, struct slice packed, uint32_t met
         return 0;
     }
     if (method != 8)
-        return err_set(err, ERR_BAD_INPUT, "the .npz member is packed by method %u; use "
-                                           "numpy.savez or savez_compressed", method);
+        return err_set(err, ERR_BAD_INPUT,
+                       "the .npz member is packed by method %u; use "
+                       "numpy.savez or savez_compressed",
+                       method);
     if (size > TENSOR_FILE_BYTES_MAX)
         return err_set(err, ERR_TOO_LARGE, "the .npz member is larger than 1 GiB");
     char *data = arena_alloc(arena, (size_t)size + 1);
-    z_stream z = { .next_in = (Bytef *)packed.data, .avail_in = (uInt)packed.size,
-                   .next_out = (Bytef *)data, .avail_out = size };
+    z_stream z = { .next_in = (Bytef *)packed.data,
+                   .avail_in = (uInt)packed.size,
+                   .next_out = (Bytef *)data,
+                   .avail_out = size };
     if (inflateInit2(&z, -MAX_WBITS) != Z_OK)
         return err_set(err, ERR_INTERNAL, "zlib does not start");
     int code = inflate(&z, Z_FINISH);
@@ -259,7 +270,8 @@ static size_t entry_at(struct slice file, size_t at, struct slice *ret_name, uin
     if (at + 46 + name > file.size || (size_t)local + 30 > file.size ||
         le(file.data + local, 4) != 0x04034b50)
         return 0;
-    size_t begin = (size_t)local + 30 + le(file.data + local + 26, 2) + le(file.data + local + 28, 2);
+    size_t begin =
+        (size_t)local + 30 + le(file.data + local + 26, 2) + le(file.data + local + 28, 2);
     if (begin > file.size || packed > file.size - begin)
         return 0;
     *ret_name = (struct slice){ p + 46, name };
@@ -278,7 +290,8 @@ int npz_read(struct arena *arena, struct slice file, struct slice name, struct t
     size_t at = le(file.data + end - 22 + 16, 4);
     struct slice found_name = {}, member_name, packed, found = {};
     uint32_t method, size, found_method = 0, found_size = 0;
-    for (size_t step; (step = entry_at(file, at, &member_name, &method, &packed, &size)); at += step) {
+    for (size_t step; (step = entry_at(file, at, &member_name, &method, &packed, &size));
+         at += step) {
         struct slice stem = member_name;
         if (slice_ends(stem, SLICE(".npy")))
             stem.size -= 4;
@@ -293,8 +306,10 @@ int npz_read(struct arena *arena, struct slice file, struct slice name, struct t
     if (!found_name.data)
         return err_set(err, ERR_NOT_FOUND, "the .npz file has no array '%s'", ERR_SLICE(name));
     if (name.size == 0 && members > 1)
-        return err_set(err, ERR_BAD_INPUT, "the .npz file has %zu arrays; none is named like the "
-                                           "input", members);
+        return err_set(err, ERR_BAD_INPUT,
+                       "the .npz file has %zu arrays; none is named like the "
+                       "input",
+                       members);
     struct slice data;
     int r = member_inflate(arena, found, found_method, found_size, &data, err);
     return r < 0 ? r : npy_read(arena, data, ret, err);

@@ -19,7 +19,7 @@ struct element {
 static struct element integer(int64_t value)
 {
     return (struct element){ .negative = value < 0,
-                            .natural = value < 0 ? 0 - (uint64_t)value : (uint64_t)value };
+                             .natural = value < 0 ? 0 - (uint64_t)value : (uint64_t)value };
 }
 
 #define READ(type)                                                                                 \
@@ -130,8 +130,8 @@ int tensor_convert(struct arena *arena, struct tensor_file *tensor, enum tensor_
     if (tensor->datatype == datatype)
         return 0;
     if (from == 0 || to == 0)
-        return err_set(err, ERR_BAD_INPUT, "%s cannot become %s", tensor_type_name(tensor->datatype),
-                       tensor_type_name(datatype));
+        return err_set(err, ERR_BAD_INPUT, "%s cannot become %s",
+                       tensor_type_name(tensor->datatype), tensor_type_name(datatype));
     size_t count = tensor->data.size / from;
     char *data = arena_calloc(arena, count ? count : 1, to);
     for (size_t i = 0; i < count; i++) {
@@ -157,11 +157,15 @@ int tensor_fit(struct tensor_file *tensor, const struct tensor_file *want, struc
 {
     uint64_t elements, known = 1;
     uint32_t unknown = 0, unknown_at = 0;
-    if (tensor->shape.rank == want->shape.rank && dims_match(tensor->shape.dims, want->shape.dims, want->shape.rank))
+    if (tensor->shape.rank == want->shape.rank &&
+        dims_match(tensor->shape.dims, want->shape.dims, want->shape.rank))
         return 0;
-    if (tensor->shape.rank + 1 == want->shape.rank && (want->shape.dims[0] == 1 || want->shape.dims[0] < 0) &&
-        dims_match(tensor->shape.dims, want->shape.dims + 1, tensor->shape.rank)) { /* one of a batch */
-        memmove(tensor->shape.dims + 1, tensor->shape.dims, tensor->shape.rank * sizeof *tensor->shape.dims);
+    if (tensor->shape.rank + 1 == want->shape.rank &&
+        (want->shape.dims[0] == 1 || want->shape.dims[0] < 0) &&
+        dims_match(tensor->shape.dims, want->shape.dims + 1,
+                   tensor->shape.rank)) { /* one of a batch */
+        memmove(tensor->shape.dims + 1, tensor->shape.dims,
+                tensor->shape.rank * sizeof *tensor->shape.dims);
         tensor->shape.dims[0] = 1;
         tensor->shape.rank++;
         return 0;
@@ -191,6 +195,7 @@ const char *tensor_words(struct arena *arena, const struct tensor_file *tensor)
 {
     char *text = arena_format(arena, "%s [", tensor_type_name(tensor->datatype));
     for (uint32_t i = 0; i < tensor->shape.rank; i++)
-        text = arena_format(arena, "%s%s%lld", text, i ? "," : "", (long long)tensor->shape.dims[i]);
+        text =
+            arena_format(arena, "%s%s%lld", text, i ? "," : "", (long long)tensor->shape.dims[i]);
     return arena_format(arena, "%s]", text);
 }

@@ -3,8 +3,8 @@
  * tensor_file.h -- files that people have, as tensors that a model takes: .npy, .npz, pictures.
  *
  * Everything here reads outside bytes: sizes are bounded before anything is allocated for them, and
- * errors say what is wrong with the file. Tensors lie in the arena, row-major, little endian, BYTES as
- * in the protocol's binary form.
+ * errors say what is wrong with the file. Tensors lie in the arena, row-major, little endian, BYTES
+ * as in the protocol's binary form.
  */
 #pragma once
 
@@ -38,15 +38,16 @@ struct tensor_file {
 struct image_spec {
     uint32_t width, height, channels; /* channels 1: gray, 3: RGB */
     enum { IMAGE_FLAT, IMAGE_HWC, IMAGE_CHW } layout;
-    double low, high;                 /* of black and white */
-    bool invert;                      /* black becomes high */
+    double low, high; /* of black and white */
+    bool invert;      /* black becomes high */
 };
 /* The model's property perigee.image.<input>: JSON. */
 [[nodiscard]] int image_spec_parse_json(struct arena *arena, struct slice json,
                                         struct image_spec *ret, struct err *err);
 /* "8x8,gray,flat,0:16,invert" */
 [[nodiscard]] int image_spec_parse(struct slice text, struct image_spec *ret, struct err *err);
-/* From the shape alone: [.., C, H, W] or [.., H, W, C] with C 1 or 3; 0 to 1 for floats, else 0 to 255. */
+/* From the shape alone: [.., C, H, W] or [.., H, W, C] with C 1 or 3; 0 to 1 for floats, else 0 to
+ * 255. */
 [[nodiscard]] int image_spec_guess(const struct tensor_file *want, struct image_spec *ret,
                                    struct err *err);
 
@@ -64,8 +65,8 @@ struct image {
 
 /* Numbers to another datatype; out of range is an error with the index. The shape becomes `want`'s
  * when the elements fit: -1 dimensions filled in, a batch of 1 put in front. */
-[[nodiscard]] int tensor_convert(struct arena *arena, struct tensor_file *tensor, enum tensor_type datatype,
-                                 struct err *err);
+[[nodiscard]] int tensor_convert(struct arena *arena, struct tensor_file *tensor,
+                                 enum tensor_type datatype, struct err *err);
 [[nodiscard]] int tensor_fit(struct tensor_file *tensor, const struct tensor_file *want,
                              struct err *err);
 /* "FP32 [1,64]" */

@@ -24,7 +24,8 @@ METRICS_DEFINE(pop_metrics, POP_METRICS)
 
 enum { SERIES_MAX = 4096 };
 
-/* ---- what /proc says of a process ---------------------------------------------------------------- */
+/* ---- what /proc says of a process
+ * ---------------------------------------------------------------- */
 
 struct usage {
     uint64_t cpu_ns, resident_bytes, fds;
@@ -62,7 +63,8 @@ static bool usage_read(int32_t pid, struct usage *ret)
     return true;
 }
 
-/* ---- filling in --------------------------------------------------------------------------------- */
+/* ---- filling in ---------------------------------------------------------------------------------
+ */
 
 static void one(struct metrics *metrics, unsigned row, uint64_t value)
 {
@@ -124,7 +126,8 @@ static void fill(struct agent *agent, struct metrics *metrics)
     }
 }
 
-/* ---- answering ----------------------------------------------------------------------------------- */
+/* ---- answering
+ * ----------------------------------------------------------------------------------- */
 
 static void reply(struct exchange *x, int status, const char *type, struct slice body)
 {
@@ -155,8 +158,8 @@ static void reply_ready(struct agent *agent, struct exchange *x)
 {
     bool gateway = false;
     for (uint32_t i = 0; i < agent->process_count; i++)
-        gateway = gateway || (agent->processes[i].role == ROLE_GATEWAY &&
-                              agent->processes[i].state == 2);
+        gateway =
+            gateway || (agent->processes[i].role == ROLE_GATEWAY && agent->processes[i].state == 2);
     if (!gateway)
         reply(x, 503, "text/plain", SLICE("the gateway is not ready\n"));
     else if (!agent->pop.begun)

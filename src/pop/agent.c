@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The role's life: START, the disk, the channels, GO; then the loop. What the core asks of the world
- * is done here.
+ * The role's life: START, the disk, the channels, GO; then the loop. What the core asks of the
+ * world is done here.
  */
 #include "pop/agent.h"
 
@@ -22,7 +22,8 @@
 #include "sys/fd.h"
 #include "sys/shm.h"
 
-/* ---- effects ------------------------------------------------------------------------------------ */
+/* ---- effects ------------------------------------------------------------------------------------
+ */
 
 enum { SLOTS_PER_PLACE = 2, SLOT_BYTES = 256 * 1024 * 1024 };
 
@@ -43,9 +44,8 @@ static int replica_start(struct pop_replica *replica, struct err *err, void *dat
     start.memory_bytes_max = revision->memory_bytes;
     start.slot_bytes = SLOT_BYTES;
     start.concurrency = concurrency;
-    start.slots = concurrency * SLOTS_PER_PLACE < PERIGEE_SLOTS_MAX
-                      ? concurrency * SLOTS_PER_PLACE
-                      : PERIGEE_SLOTS_MAX;
+    start.slots = concurrency * SLOTS_PER_PLACE < PERIGEE_SLOTS_MAX ? concurrency * SLOTS_PER_PLACE
+                                                                    : PERIGEE_SLOTS_MAX;
     start.threads = revision->threads;
     start.batch_max = 1;
     snprintf(start.runtime, sizeof start.runtime, "%s", revision->runtime);
@@ -162,7 +162,8 @@ const struct pop_effects agent_effects = {
     .death = death,
 };
 
-/* ---- the role's life ---------------------------------------------------------------------------- */
+/* ---- the role's life ----------------------------------------------------------------------------
+ */
 
 static int begin(struct agent *agent, const struct message_start *start, struct err *err)
 {
@@ -229,7 +230,8 @@ static void agent_deinit(struct agent *agent)
     timer_free(agent->publish_soon);
     if (agent->start.head.magic)
         pop_deinit(&agent->pop);
-    MAP_EACH (entry, &agent->regions) {
+    MAP_EACH(entry, &agent->regions)
+    {
         struct agent_region *region = entry->value;
         shm_unmap((void *)region->memory, region->bytes);
         free(region);
@@ -256,14 +258,15 @@ int pop_main(int channel_fd, int lifeline_fd)
         return 1;
     }
     agent.env = env_linux_env(agent.world);
-    agent.env_watch =
-        watch_new(agent.loop, env_linux_fd(agent.world), WATCH_READ, on_env, &agent);
-    agent.supervisor = (struct wire){ .agent = &agent, .on_message = on_supervisor,
+    agent.env_watch = watch_new(agent.loop, env_linux_fd(agent.world), WATCH_READ, on_env, &agent);
+    agent.supervisor = (struct wire){ .agent = &agent,
+                                      .on_message = on_supervisor,
                                       .on_closed = on_supervisor_closed };
-    agent.gateway = (struct wire){ .agent = &agent, .on_message = agent_on_gateway,
+    agent.gateway = (struct wire){ .agent = &agent,
+                                   .on_message = agent_on_gateway,
                                    .on_closed = on_gateway_closed };
-    agent.lifeline_watch = watch_new(agent.loop, lifeline_fd, WATCH_READ | WATCH_HANGUP, on_lifeline,
-                                     &agent);
+    agent.lifeline_watch =
+        watch_new(agent.loop, lifeline_fd, WATCH_READ | WATCH_HANGUP, on_lifeline, &agent);
     wire_open(&agent.supervisor, channel_fd);
     loop_run(agent.loop);
     agent_deinit(&agent);

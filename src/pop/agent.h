@@ -59,25 +59,25 @@ struct agent_note { /* an event, a death or a log line that control has not ackn
     struct list link;
     uint64_t sequence;
     enum { NOTE_EVENT, NOTE_DEATH, NOTE_LOG } kind;
-    char *json;              /* one object */
+    char *json; /* one object */
 };
 
 struct agent {
     struct loop *loop;
-    struct env_linux *world;  /* its timers and files */
+    struct env_linux *world; /* its timers and files */
     struct watch *env_watch;
     struct env *env;
     struct pop pop;
     struct message_start start;
     struct wire supervisor, gateway;
-    bool gone, ready_said;   /* GO came; READY was sent */
+    bool gone, ready_said; /* GO came; READY was sent */
     int lifeline;
     struct watch *lifeline_watch;
 
-    struct map regions;      /* replica id -> struct agent_region */
+    struct map regions; /* replica id -> struct agent_region */
     struct agent_process processes[AGENT_PROCESSES_MAX];
     uint32_t process_count;
-    const void *metrics;     /* the gateway's counters, read-only */
+    const void *metrics; /* the gateway's counters, read-only */
     size_t metrics_bytes;
 
     /* control.c */
@@ -87,7 +87,7 @@ struct agent {
     char watch_target[MESSAGE_PATH_BYTES + 256];
     struct timer *watch_again;
     uint32_t watch_failures;
-    bool control_there;      /* the watch is open and synced */
+    bool control_there; /* the watch is open and synced */
     char *watch_buffer;
     size_t watch_used, watch_room;
 
@@ -96,11 +96,11 @@ struct agent {
     struct arena *report_arena; /* of the report under way */
     struct timer *report_timer;
     int report_status;
-    bool report_again;       /* something changed while one was under way */
-    struct list notes;       /* oldest first */
+    bool report_again; /* something changed while one was under way */
+    struct list notes; /* oldest first */
     uint32_t note_count;
     uint64_t note_sequence, report_sequence, note_sent;
-    struct list repository;  /* load and unload under way */
+    struct list repository; /* load and unload under way */
 
     /* publish.c */
     struct timer *publish_soon;

@@ -51,7 +51,8 @@ static void event_take(struct agent *agent, struct slice kind, struct slice data
     struct err err = {};
     if (slice_is(kind, "endpoint")) {
         if (pop_endpoint_apply(&agent->pop, data, &err) < 0)
-            log_error("pop", "an endpoint from control cannot be read", LOG_S("error", err.message));
+            log_error("pop", "an endpoint from control cannot be read",
+                      LOG_S("error", err.message));
         agent_repository_look(agent);
     } else if (slice_is(kind, "gone")) {
         event_gone(agent, data);
@@ -92,8 +93,7 @@ static void on_watch_body(struct http_call *call, struct slice bytes, void *data
 
     size_t from = 0;
     for (;;) {
-        const char *end =
-            memmem(agent->watch_buffer + from, agent->watch_used - from, "\n\n", 2);
+        const char *end = memmem(agent->watch_buffer + from, agent->watch_used - from, "\n\n", 2);
         if (!end)
             break;
         size_t size = (size_t)(end - agent->watch_buffer) - from;
@@ -108,7 +108,8 @@ static void on_watch_head(struct http_call *call, const struct http_response *re
 {
     struct agent *agent = data;
     if (response->status != 200) {
-        log_warn("pop", "control refuses the watch, trying again", LOG_I("status", response->status));
+        log_warn("pop", "control refuses the watch, trying again",
+                 LOG_I("status", response->status));
         http_call_cancel(call);
         return;
     }

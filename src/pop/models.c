@@ -49,7 +49,8 @@ static void folder_remove(const char *path, int depth)
 }
 
 /* A hard link where the disk has them; blobs and models lie under one home, so it has. */
-static int blob_link(const struct agent *agent, struct slice digest, const char *to, struct err *err)
+static int blob_link(const struct agent *agent, struct slice digest, const char *to,
+                     struct err *err)
 {
     char from[MESSAGE_PATH_BYTES + 128];
     (void)slice_cut(&digest, ':');
@@ -142,8 +143,10 @@ static int model_file_find(struct arena *arena, const char *folder, const char *
     if (count == 0)
         return err_set(err, ERR_BAD_INPUT, "the model's folder has no .onnx file at its top");
     if (count > 1)
-        return err_set(err, ERR_BAD_INPUT, "the model's folder has %u .onnx files; call the one to "
-                                           "run model.onnx", count);
+        return err_set(err, ERR_BAD_INPUT,
+                       "the model's folder has %u .onnx files; call the one to "
+                       "run model.onnx",
+                       count);
     *ret = found;
     return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Level-triggered: looks at what is wanted and what is there, and does the difference. It may run at
- * any time and any number of times; nothing here remembers why it was called.
+ * Level-triggered: looks at what is wanted and what is there, and does the difference. It may run
+ * at any time and any number of times; nothing here remembers why it was called.
  */
 #include <assert.h>
 #include <stdio.h>
@@ -12,10 +12,10 @@
 
 enum {
     BACK_OFF_MAX_S = 10,
-    BACK_OFF_TRIES = 20,       /* failures after which a revision is tried once a minute */
+    BACK_OFF_TRIES = 20, /* failures after which a revision is tried once a minute */
     BACK_OFF_LONG_S = 60,
-    DEMAND_IDLE_S = 120,       /* a revision asked for by number stays so long (scale.idle's default) */
-    DRAIN_GRACE_S = 2,         /* beyond the endpoint's timeout */
+    DEMAND_IDLE_S = 120, /* a revision asked for by number stays so long (scale.idle's default) */
+    DRAIN_GRACE_S = 2,   /* beyond the endpoint's timeout */
 };
 
 int64_t pop_back_off_ns(uint32_t failures)
@@ -49,7 +49,8 @@ uint32_t pop_replicas_wanted(const struct pop_endpoint *endpoint,
     return 0;
 }
 
-/* ---- traffic ----------------------------------------------------------------------------------- */
+/* ---- traffic -----------------------------------------------------------------------------------
+ */
 
 /* Traffic moves to the target once as many of it are ready as now serve, and one at least. */
 static void traffic_move(struct pop_endpoint *endpoint)
@@ -74,7 +75,8 @@ static void traffic_move(struct pop_endpoint *endpoint)
     pop->effects->report(pop, pop->data);
 }
 
-/* ---- replicas ----------------------------------------------------------------------------------- */
+/* ---- replicas -----------------------------------------------------------------------------------
+ */
 
 static void due(int64_t *next_ns, int64_t at_ns)
 {
@@ -91,7 +93,9 @@ static void replica_start(struct pop_revision *revision)
     if (pop->effects->replica_start(replica, &err, pop->data) == 0)
         return;
     struct message_replica_exited exited = {
-        .replica = replica->id, .revision = revision->uid, .end = REPLICA_END_NOT_STARTED,
+        .replica = replica->id,
+        .revision = revision->uid,
+        .end = REPLICA_END_NOT_STARTED,
     };
     snprintf(exited.text, sizeof exited.text, "%s", err.message);
     pop_replica_exited(pop, &exited);

@@ -20,12 +20,13 @@
 
 enum {
     REPORT_EVERY_MS = 5'000,
-    REPORT_SOON_MS = 2,      /* several changes of one moment go together */
+    REPORT_SOON_MS = 2, /* several changes of one moment go together */
     REPORT_TIMEOUT_MS = 10'000,
-    REPORT_NOTES_MAX = 500,  /* in one report */
+    REPORT_NOTES_MAX = 500, /* in one report */
 };
 
-/* ---- what waits for an acknowledgement -------------------------------------------------------- */
+/* ---- what waits for an acknowledgement --------------------------------------------------------
+ */
 
 static void note_free(struct agent *agent, struct agent_note *note)
 {
@@ -94,7 +95,8 @@ void agent_note_log(struct agent *agent, const struct message_replica_log *log)
     agent_report_soon(agent);
 }
 
-/* ---- sending ---------------------------------------------------------------------------------- */
+/* ---- sending ----------------------------------------------------------------------------------
+ */
 
 static void notes_write(struct json_writer *w, struct agent *agent, const char *key, int kind,
                         uint64_t upto)

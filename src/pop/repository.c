@@ -22,7 +22,7 @@ struct repository {
     uint64_t request, endpoint;
     uint32_t op;
     int status;
-    bool told;             /* control has answered well: now it is to become so */
+    bool told; /* control has answered well: now it is to become so */
     char body[1024];
     size_t body_used;
 };
@@ -93,8 +93,9 @@ static void on_done(struct http_call *call, const struct err *err, void *data)
     struct repository *repository = data;
     (void)call;
     if (err) {
-        repository_end(repository, ERR_OVERLOADED, "control is away; models can be loaded and "
-                                                   "unloaded once it is back");
+        repository_end(repository, ERR_OVERLOADED,
+                       "control is away; models can be loaded and "
+                       "unloaded once it is back");
         return;
     }
     if (repository->status >= 300) {
@@ -135,9 +136,9 @@ void agent_repository(struct agent *agent, const struct message_repository *requ
         .address = &agent->control.address,
         .authority = agent->control.authority,
         .method = "POST",
-        .target = slice_of(arena_format(
-            repository->arena, "%.*s/api/v1/projects/%s/endpoints/%s/%s",
-            SLICE_FMT(agent->control.base), endpoint->project, endpoint->name, verb)),
+        .target = slice_of(
+            arena_format(repository->arena, "%.*s/api/v1/projects/%s/endpoints/%s/%s",
+                         SLICE_FMT(agent->control.base), endpoint->project, endpoint->name, verb)),
         .headers = headers,
         .header_count = request->request_id[0] ? 2 : 1,
         .body = SLICE("{}"),

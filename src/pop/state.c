@@ -34,7 +34,8 @@ void pop_reconcile_soon(struct pop *pop)
         env_timer_start(pop->env, &pop->soon, 0, on_wake, pop);
 }
 
-/* ---- making and forgetting --------------------------------------------------------------------- */
+/* ---- making and forgetting ---------------------------------------------------------------------
+ */
 
 static void replica_free(struct pop_replica *replica)
 {
@@ -127,7 +128,8 @@ static struct pop_replica *replica_new(struct pop_revision *revision, uint64_t i
     return replica;
 }
 
-/* ---- looking up -------------------------------------------------------------------------------- */
+/* ---- looking up --------------------------------------------------------------------------------
+ */
 
 struct pop_endpoint *pop_endpoint_find(struct pop *pop, uint64_t uid)
 {
@@ -164,7 +166,8 @@ const char *pop_replica_name(const struct pop_replica *replica, char buffer[stat
     return buffer;
 }
 
-/* ---- desired state ------------------------------------------------------------------------------ */
+/* ---- desired state ------------------------------------------------------------------------------
+ */
 
 static void text_set(char **text, struct slice value)
 {
@@ -325,7 +328,8 @@ void pop_sync_end(struct pop *pop)
     pop_reconcile_soon(pop);
 }
 
-/* ---- what happens ------------------------------------------------------------------------------- */
+/* ---- what happens -------------------------------------------------------------------------------
+ */
 
 void pop_model_fetched(struct pop_revision *revision, const char *folder, const char *model_file,
                        const struct err *err)
@@ -357,7 +361,8 @@ static uint32_t ordinal_free(const struct pop_endpoint *endpoint)
         const struct pop_revision *revision;
         const struct pop_replica *replica;
         LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link)
-            for (struct list *at = revision->replicas.next; at != &revision->replicas; at = at->next) {
+            for (struct list *at = revision->replicas.next; at != &revision->replicas;
+                 at = at->next) {
                 replica = LIST_OWNER(at, struct pop_replica, link);
                 taken = taken || replica->ordinal == ordinal;
             }
@@ -470,7 +475,8 @@ static void exit_judge(struct pop_replica *replica, const char *reason)
     else
         revision->failures++;
     /* A replica that had served is replaced at once the first time. */
-    uint32_t counted = was_ready && revision->failures ? revision->failures - 1 : revision->failures;
+    uint32_t counted =
+        was_ready && revision->failures ? revision->failures - 1 : revision->failures;
     revision->start_not_before_ns = now + pop_back_off_ns(counted);
     if (!was_ready) {
         revision->failed = true;
@@ -542,7 +548,8 @@ void pop_forget(struct pop *pop)
     struct pop_revision *revision;
     LIST_EACH (endpoint, &pop->endpoints, struct pop_endpoint, link) {
         uint32_t left = 0;
-        for (struct list *at = endpoint->revisions.next, *next; at != &endpoint->revisions; at = next) {
+        for (struct list *at = endpoint->revisions.next, *next; at != &endpoint->revisions;
+             at = next) {
             next = at->next;
             revision = LIST_OWNER(at, struct pop_revision, link);
             bool kept = revision->wanted && endpoint->wanted;

@@ -54,17 +54,17 @@ struct pop_log {
 };
 
 struct pop_replica {
-    struct list link;               /* in revision->replicas */
-    struct pop_revision *revision;  /* borrowed: owns this */
+    struct list link;              /* in revision->replicas */
+    struct pop_revision *revision; /* borrowed: owns this */
     uint64_t id;
-    uint32_t ordinal;               /* the 1 of digits-1 */
+    uint32_t ordinal; /* the 1 of digits-1 */
     enum pop_replica_state state;
     int32_t pid;
     bool kill_sent;
-    int64_t since_ns;               /* in this state, env's clock */
+    int64_t since_ns; /* in this state, env's clock */
     int64_t since_wall_ns;
-    int64_t kill_at_ns;             /* DRAINING: then it is killed whatever runs on it */
-    uint32_t walls, landlock_abi;   /* as its status page says once READY */
+    int64_t kill_at_ns;           /* DRAINING: then it is killed whatever runs on it */
+    uint32_t walls, landlock_abi; /* as its status page says once READY */
     char walls_off[256];
     uint64_t memory_bytes;
     struct pop_log log;
@@ -75,24 +75,24 @@ struct pop_revision {
     struct pop_endpoint *endpoint; /* borrowed: owns this */
     uint64_t uid;
     uint32_t number;
-    bool wanted;                   /* control still lists it */
-    char *digest, *runtime;        /* "sha256:...", "onnx" */
+    bool wanted;            /* control still lists it */
+    char *digest, *runtime; /* "sha256:...", "onnx" */
     uint64_t memory_bytes;
     uint32_t threads;
     struct list replicas;
-    uint32_t replica_count;        /* not GONE */
+    uint32_t replica_count; /* not GONE */
 
     enum pop_model_state model_state;
-    char *folder, *model_file;     /* when HERE */
-    struct perigee_model *model;   /* metadata once a replica was ready; NULL before */
+    char *folder, *model_file;   /* when HERE */
+    struct perigee_model *model; /* metadata once a replica was ready; NULL before */
     size_t model_bytes;
     bool model_in_flight, model_reported; /* to control */
 
-    uint32_t failures;             /* in a row without having been ready for long */
+    uint32_t failures; /* in a row without having been ready for long */
     int64_t start_not_before_ns;
-    bool failed;                   /* reported as failed: the last start did not get ready */
-    char message[1400];            /* why */
-    int64_t demand_ns;             /* when somebody last asked for it by number; 0: never */
+    bool failed;        /* reported as failed: the last start did not get ready */
+    char message[1400]; /* why */
+    int64_t demand_ns;  /* when somebody last asked for it by number; 0: never */
 };
 
 struct pop_death {
@@ -101,24 +101,24 @@ struct pop_death {
     char replica[64];
     int64_t wall_ns;
     char reason[1400];
-    char *log;                     /* last lines, terminated; owned */
+    char *log; /* last lines, terminated; owned */
 };
 
 struct pop_endpoint {
-    struct list link;              /* in pop->endpoints */
+    struct list link; /* in pop->endpoints */
     struct pop *pop;
     uint64_t uid;
     char *name, *project;
-    bool running, wanted, synced;  /* synced: seen since the watch was opened */
-    bool refused;                  /* its spec restricts in a way this PoP does not know: not served */
+    bool running, wanted, synced; /* synced: seen since the watch was opened */
+    bool refused; /* its spec restricts in a way this PoP does not know: not served */
     struct arena *spec_arena;
-    struct endpoint_spec spec;     /* governed part is what counts */
-    struct slice json;             /* the document as control sent it, in spec_arena */
+    struct endpoint_spec spec; /* governed part is what counts */
+    struct slice json;         /* the document as control sent it, in spec_arena */
     struct list revisions;
-    uint32_t target;               /* revision that should have the traffic */
-    uint32_t serving;              /* has it here; 0: none yet */
+    uint32_t target;  /* revision that should have the traffic */
+    uint32_t serving; /* has it here; 0: none yet */
     uint32_t metrics_slot;
-    uint64_t exits;                /* unasked, in this agent's life */
+    uint64_t exits;                          /* unasked, in this agent's life */
     struct pop_death deaths[POP_DEATHS_MAX]; /* oldest first */
     uint32_t death_count;
 };
@@ -130,7 +130,8 @@ struct pop_effects {
     void (*replica_kill)(struct pop_replica *replica, enum replica_end end, const char *text,
                          void *data);
     void (*replica_drain)(struct pop_replica *replica, void *data);
-    void (*model_fetch)(struct pop_revision *revision, void *data); /* ends in pop_model_fetched() */
+    void (*model_fetch)(struct pop_revision *revision,
+                        void *data); /* ends in pop_model_fetched() */
     void (*revision_gone)(uint64_t revision_uid, void *data);
     void (*publish)(struct pop *pop, void *data); /* the table's content has changed */
     void (*report)(struct pop *pop, void *data);  /* control should hear soon */
@@ -145,15 +146,15 @@ struct pop {
     const struct pop_effects *effects; /* borrowed */
     void *data;
     struct list endpoints;
-    struct map endpoints_by_uid;       /* u64 -> struct pop_endpoint */
-    struct map replicas_by_id;         /* u64 -> struct pop_replica */
-    uint64_t instance;                 /* of this agent: the upper half of replica ids */
+    struct map endpoints_by_uid; /* u64 -> struct pop_endpoint */
+    struct map replicas_by_id;   /* u64 -> struct pop_replica */
+    uint64_t instance;           /* of this agent: the upper half of replica ids */
     uint32_t replica_counter;
     uint32_t metrics_slot_next;
-    bool begun;                        /* desired state is known, from disk or control */
-    bool gateway;                      /* a gateway is there to drain */
-    struct env_timer wake;             /* the next thing that is due */
-    struct env_timer soon;             /* reconcile after this pass */
+    bool begun;            /* desired state is known, from disk or control */
+    bool gateway;          /* a gateway is there to drain */
+    struct env_timer wake; /* the next thing that is due */
+    struct env_timer soon; /* reconcile after this pass */
 };
 
 /* Zeroed storage in, empty state out. */
@@ -161,7 +162,8 @@ void pop_init(struct pop *pop, struct env *env, uint64_t instance,
               const struct pop_effects *effects, void *data);
 void pop_deinit(struct pop *pop);
 
-/* ---- desired state (from control or the disk) ------------------------------------------------- */
+/* ---- desired state (from control or the disk) -------------------------------------------------
+ */
 
 /* One endpoint document of the watch stream (docs/api.md). Bad ones change nothing. */
 [[nodiscard]] int pop_endpoint_apply(struct pop *pop, struct slice json, struct err *err);
@@ -175,7 +177,8 @@ struct pop_revision *pop_revision_number(struct pop_endpoint *endpoint, uint32_t
 uint32_t pop_revision_ready(const struct pop_revision *revision);
 const char *pop_replica_name(const struct pop_replica *replica, char buffer[static 64]);
 
-/* ---- what happens ----------------------------------------------------------------------------- */
+/* ---- what happens -----------------------------------------------------------------------------
+ */
 
 void pop_model_fetched(struct pop_revision *revision, const char *folder, const char *model_file,
                        const struct err *err); /* err NULL: it is there */
@@ -195,13 +198,14 @@ void pop_replica_log(struct pop *pop, const struct message_replica_log *log);
 void pop_demand(struct pop *pop, const struct message_demand *demand);
 void pop_gateway_changed(struct pop *pop, bool present);
 
-/* ---- decisions (reconcile.c) ------------------------------------------------------------------- */
+/* ---- decisions (reconcile.c) -------------------------------------------------------------------
+ */
 
 /* Brings replicas towards what is wanted, once; arms pop->wake for what is due later. */
 void pop_reconcile(struct pop *pop);
 void pop_reconcile_soon(struct pop *pop);
-/* For reconcile.c: a new one with the lowest free name, not started yet; and dropping what is wanted
- * no more and has no replica left. */
+/* For reconcile.c: a new one with the lowest free name, not started yet; and dropping what is
+ * wanted no more and has no replica left. */
 struct pop_replica *pop_replica_new(struct pop_revision *revision);
 void pop_forget(struct pop *pop);
 
@@ -209,8 +213,8 @@ void pop_forget(struct pop *pop);
  * after many a minute (dataplane.md 1). */
 int64_t pop_back_off_ns(uint32_t failures);
 /* Pure. Replicas the revision should have now. */
-uint32_t pop_replicas_wanted(const struct pop_endpoint *endpoint, const struct pop_revision *revision,
-                             int64_t now_ns);
+uint32_t pop_replicas_wanted(const struct pop_endpoint *endpoint,
+                             const struct pop_revision *revision, int64_t now_ns);
 
 /* Words for a wait status and what the supervisor knew: "killed by signal 9 (SIGKILL)". */
 const char *pop_exit_words(const struct message_replica_exited *exited, char *buffer, size_t room);

@@ -14,7 +14,8 @@
 #include "sys/fd.h"
 #include "sys/shm.h"
 
-/* ---- the channel on the loop ------------------------------------------------------------------- */
+/* ---- the channel on the loop -------------------------------------------------------------------
+ */
 
 static void wire_interest(struct wire *wire)
 {
@@ -44,7 +45,8 @@ static void on_wire(struct watch *watch, unsigned events, void *data)
     for (int i = 0; i < 64 && wire->channel; i++) {
         size_t size, fd_count;
         int fds[CHANNEL_FDS_MAX];
-        int r = channel_receive(wire->channel, &message, sizeof message, &size, fds, &fd_count, &err);
+        int r =
+            channel_receive(wire->channel, &message, sizeof message, &size, fds, &fd_count, &err);
         if (r == 0)
             break;
         if (r < 0) {
@@ -90,7 +92,8 @@ void wire_send(struct wire *wire, const void *message, size_t size, int fd)
     wire_interest(wire);
 }
 
-/* ---- from the supervisor ------------------------------------------------------------------------ */
+/* ---- from the supervisor ------------------------------------------------------------------------
+ */
 
 static void region_keep(struct agent *agent, const struct message_replica_added *added, int fd)
 {
@@ -239,7 +242,8 @@ void agent_on_supervisor(struct agent *agent, const union message *message, size
     }
 }
 
-/* ---- from the gateway --------------------------------------------------------------------------- */
+/* ---- from the gateway ---------------------------------------------------------------------------
+ */
 
 /* The gateway saw the phase; the words and the model come from the region itself, checked here. */
 static void replica_ready(struct agent *agent, uint64_t replica)
@@ -254,7 +258,8 @@ static void replica_ready(struct agent *agent, uint64_t replica)
     char walls_off[sizeof status->walls_off];
     memcpy(walls_off, status->walls_off, sizeof walls_off);
     walls_off[sizeof walls_off - 1] = '\0';
-    if (model_copy(region->memory, region->bytes, model, PERIGEE_MODEL_BYTES_MAX, &bytes, &err) < 0) {
+    if (model_copy(region->memory, region->bytes, model, PERIGEE_MODEL_BYTES_MAX, &bytes, &err) <
+        0) {
         struct message_replica_kill kill = MESSAGE_INIT(MESSAGE_REPLICA_KILL);
         kill.replica = replica;
         kill.end = REPLICA_END_LIED;
@@ -262,8 +267,12 @@ static void replica_ready(struct agent *agent, uint64_t replica)
         wire_send(&agent->supervisor, &kill, sizeof kill, -1);
     } else {
         struct pop_ready ready = {
-            .walls = status->walls, .landlock_abi = status->landlock_abi, .walls_off = walls_off,
-            .memory_bytes = status->memory_loaded_bytes, .model = model, .model_bytes = bytes,
+            .walls = status->walls,
+            .landlock_abi = status->landlock_abi,
+            .walls_off = walls_off,
+            .memory_bytes = status->memory_loaded_bytes,
+            .model = model,
+            .model_bytes = bytes,
         };
         pop_replica_ready(&agent->pop, replica, &ready);
     }

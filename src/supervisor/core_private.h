@@ -17,8 +17,9 @@ enum {
     DEAD_MAX = 64, /* ends kept for an agent that is away */
 };
 
-#define ARENA_BYTES (UINT64_C(64) << 30) /* sparse; a sixteenth is the largest request of a loop   \
-                                          */
+#define ARENA_BYTES                                                                                \
+    (UINT64_C(64) << 30) /* sparse; a sixteenth is the largest request of a loop                   \
+                          */
 #define OUTPUT_BYTES_MAX (UINT64_C(256) << 30)
 
 enum stop_stage { STOP_NOT, STOP_GATEWAY, STOP_AGENT, STOP_CONTROL, STOP_REST, STOP_DONE };

@@ -23,7 +23,7 @@ static char *quote(struct arena *arena, const char *text)
     for (; *text; text++) {
         unsigned char byte = (unsigned char)*text;
         if (byte < 0x20 || byte == '"' || byte == '\\')
-            at += sprintf(at, "\\u%04x", byte);
+            at += snprintf(at, 7, "\\u%04x", byte);
         else
             *at++ = *text;
     }

@@ -297,6 +297,7 @@ static void test_resolve(void **state)
     run_until(peer, &canceled.done, 1);
     http_client_free(client);
     work_pool_free(pool);
+    loop_run_once(peer->loop, false); /* what the pool reported last */
     peer_free(peer);
     close(fd);
 }

@@ -116,19 +116,21 @@ static void on_death(struct pop_endpoint *endpoint, const struct pop_death *deat
 }
 
 static const struct pop_effects effects = {
-    on_start, on_kill,    on_drain,  on_fetch,  on_revision_gone,
+    on_start,   on_kill,   on_drain,  on_fetch, on_revision_gone,
     on_publish, on_change, on_change, on_event, on_death,
 };
 
-/* ---- what the supervisor and the gateway would say ---------------------------------------------- */
+/* ---- what the supervisor and the gateway would say ----------------------------------------------
+ */
 
 static void exited(struct world *world, uint64_t id, uint32_t end, int status)
 {
     for (unsigned i = 0; i < world->living_count; i++)
         if (world->living[i] == id)
             world->living[i] = world->living[--world->living_count];
-    struct message_replica_exited message = { .replica = id, .end = end, .wait_status = status,
-                                              .phase = PERIGEE_PHASE_READY };
+    struct message_replica_exited message = {
+        .replica = id, .end = end, .wait_status = status, .phase = PERIGEE_PHASE_READY
+    };
     pop_replica_exited(&world->pop, &message);
 }
 
@@ -206,8 +208,11 @@ static void endpoint_set(struct world *world, unsigned target, unsigned revision
 static int world_new(void **state)
 {
     struct world *world = calloc(1, sizeof *world);
-    world->env = (struct env){ .name = "test", .now_ns = now, .wall_ns = now,
-                               .timer_start = timer_start, .timer_stop = timer_stop };
+    world->env = (struct env){ .name = "test",
+                               .now_ns = now,
+                               .wall_ns = now,
+                               .timer_start = timer_start,
+                               .timer_stop = timer_stop };
     world->now_ns = ENV_S;
     pop_init(&world->pop, &world->env, 7, &effects, world);
     pop_gateway_changed(&world->pop, true);
@@ -226,15 +231,16 @@ static int world_free(void **state)
     return 0;
 }
 
-/* ---- tests --------------------------------------------------------------------------------------- */
+/* ---- tests
+ * --------------------------------------------------------------------------------------- */
 
 static void test_back_off(void **state)
 {
     static const struct {
         uint32_t failures;
         int64_t seconds;
-    } rows[] = { { 0, 0 }, { 1, 1 }, { 2, 2 }, { 3, 4 }, { 4, 8 }, { 5, 10 }, { 20, 10 }, { 21, 60 },
-                 { UINT32_MAX, 60 } };
+    } rows[] = { { 0, 0 },  { 1, 1 },   { 2, 2 },   { 3, 4 },          { 4, 8 },
+                 { 5, 10 }, { 20, 10 }, { 21, 60 }, { UINT32_MAX, 60 } };
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         assert_int_equal(pop_back_off_ns(rows[i].failures), rows[i].seconds * ENV_S);
@@ -356,7 +362,8 @@ static void test_a_day(void **state)
             break;
         default:
             if (world->living_count) {
-                exited(world, world->living[dice % world->living_count], REPLICA_END_ITSELF, SIGSEGV);
+                exited(world, world->living[dice % world->living_count], REPLICA_END_ITSELF,
+                       SIGSEGV);
                 crashes++;
             }
         }

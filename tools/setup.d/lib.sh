@@ -123,6 +123,7 @@ component_make()
     if [ ! -e "$link/versions" ]; then
         stage=$(mktemp -d "$deps_home/.making.XXXXXX")
         trap 'rm -rf "$stage"' EXIT
+        chmod 755 "$stage" # tests look into it as another user
         "component_$name" "$stage"
         final=$deps_home/$name-$(sha256sum "$stage/versions" | cut -c1-16)
         if [ ! -e "$final/versions" ]; then
