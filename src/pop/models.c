@@ -25,7 +25,9 @@ enum { FOLDER_DEPTH_MAX = 16 };
 
 static int folder_make(const char *path, struct err *err)
 {
-    if (mkdir(path, 0700) == 0 || errno == EEXIST)
+    /* As root a replica has a user of its own, who must be able to read its model whatever the
+     * umask; nobody else comes this far, as the home is closed. */
+    if ((mkdir(path, 0755) == 0 && chmod(path, 0755) == 0) || errno == EEXIST)
         return 0;
     return err_set(err, ERR_INTERNAL, "making '%s': %s", path, strerror(errno));
 }

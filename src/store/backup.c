@@ -284,7 +284,7 @@ static int unpack_file(struct job *job, struct tar_reader *reader, const struct 
     auto_free char *buffer = mem_alloc(COPY_BYTES);
     bool blob = strncmp(entry->name, "blobs/sha256/", 13) == 0;
     char text[DIGEST_TEXT];
-    auto_close int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, blob ? 0400 : 0600);
+    auto_close int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, blob ? 0444 : 0600);
     if (fd < 0)
         return system_error("writing", path, err);
     struct digest *digest = digest_new();

@@ -391,7 +391,8 @@ int blob_upload_finish(struct blob_upload *upload, struct err *err)
         return err_set(err, ERR_BAD_INPUT, "the bytes that came are %s, not %s: upload it anew",
                        text, upload->text);
     }
-    if (fchmod(upload->fd, 0400) < 0 || fsync(upload->fd) < 0) {
+    /* A replica may have a user of its own; the home around it is closed to all others. */
+    if (fchmod(upload->fd, 0444) < 0 || fsync(upload->fd) < 0) {
         int r = failed(blobs, "writing", part, err);
         /* After a failed fsync nobody knows what is on disk, and reading it back would not tell. */
         (void)unlinkat(blobs->uploads_fd, part, 0);

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every process is killed in turn, alone and under load: what dataplane.md 1 promises for each."""
+import http.client
+import json
+import os
+import select
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+
+from deadline import DEADLINE, children, command_line, wait_exit
+from perigee import DIGITS, PROGRAM, listens
+
+ZEROS = {"inputs": [{"name": "image", "shape": [1, 64], "datatype": "FP32", "data": [0] * 64}]}
+ROLES = ("gateway", "pop", "control")
+
+
+def until(what, look):
+    """Looks again every 20 ms until `look` gives something: for what sends no event."""
+    deadline = time.monotonic() + DEADLINE
+    while True:
+        found = look()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"waited {DEADLINE:.0f} s for {what}"
+        select.select([], [], [], 0.02)
+
+
+def role_pid(perigee, role):
+    for pid in children(perigee.process.pid):
+        if command_line(pid).endswith(f" role {role}"):
+            return pid
+    return None
+
+
+def replica_pids(perigee, endpoint):
+    view = perigee.json("show", endpoint)
+    return [row["pid"] for row in view["replicas"] if row["state"] == "ready"]
+
+
+def template_pid(perigee, endpoint):
+    workers = {pid for pid in children(perigee.process.pid)
+               if "perigee-worker-onnx" in command_line(pid)}
+    left = workers - {row["pid"] for row in perigee.json("show", endpoint)["replicas"]}
+    return min(left) if left else None
+
+
+def infer(perigee, endpoint="digits"):
+    status, headers, body = perigee.request("POST", f"/v2/models/{endpoint}/infer", ZEROS)
+    return status, body
+
+
+def served(perigee, endpoint="digits"):
+    """An answer, asked for again while a new gateway is not up or the replica is replaced."""
+    def look():
+        try:
+            status, body = infer(perigee, endpoint)
+        except (OSError, http.client.HTTPException):
+            return None
+        return body if status == 200 else None
+    return until("an answer", look)
+
+
+def kill(pid):
+    os.kill(pid, signal.SIGKILL)
+    wait_exit(pid)
+
+
+def right(body):
+    answer = {row["name"]: row["data"] for row in json.loads(body)["outputs"]}
+    return len(answer["probabilities"]) == 10 and abs(sum(answer["probabilities"]) - 1) < 1e-4
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_killed_role_comes_back_and_stops_nothing_else(perigee, digits, role):
+    before = replica_pids(perigee, digits)
+    others = {name: role_pid(perigee, name) for name in ROLES if name != role}
+    victim = role_pid(perigee, role)
+    kill(victim)
+    assert right(served(perigee))
+    until(f"another {role}", lambda: role_pid(perigee, role) not in (None, victim))
+    until("the same replicas", lambda: shown(perigee, digits) == before)
+    assert others == {name: role_pid(perigee, name) for name in others}
+    assert right(served(perigee))
+
+
+def shown(perigee, endpoint):
+    done = perigee.cli("show", endpoint, "--json", status=None)
+    if done.returncode != 0:
+        return None
+    return [row["pid"] for row in json.loads(done.stdout)["replicas"] if row["state"] == "ready"]
+
+
+@pytest.mark.parametrize("role", ("pop", "control"))
+def test_inference_goes_on_without_agent_and_control(perigee, digits, role):
+    victim = role_pid(perigee, role)
+    os.kill(victim, signal.SIGSTOP)  # as dead as can be, and not started anew
+    try:
+        for _ in range(5):
+            status, body = infer(perigee)
+            assert status == 200 and right(body)
+    finally:
+        os.kill(victim, signal.SIGCONT)
+
+
+def test_a_killed_template_leaves_its_replicas(perigee, digits):
+    before = replica_pids(perigee, digits)
+    victim = template_pid(perigee, digits)
+    kill(victim)
+    status, body = infer(perigee)
+    assert status == 200 and right(body)
+    assert replica_pids(perigee, digits) == before
+    # The next replica comes from a new template.
+    kill(before[0])
+    assert right(served(perigee))
+    after = until("a ready replica", lambda: shown(perigee, digits))
+    assert before[0] not in after
+
+
+def test_a_killed_replica_is_replaced_and_its_death_told(perigee, digits):
+    before = replica_pids(perigee, digits)
+    kill(before[0])
+    assert right(served(perigee))
+    after = until("another replica", lambda: [p for p in shown(perigee, digits) or []
+                                              if p not in before])
+    assert after
+    deaths = until("the death", lambda: perigee.json("show", digits)["deaths"])
+    assert any("kill" in death["reason"].lower() for death in deaths), deaths
+
+
+def test_a_killed_supervisor_takes_all_with_it(new_perigee):
+    one = new_perigee()
+    one.cli("deploy", "digits", "--model", DIGITS / "digits.onnx")
+    pids = one.pids()
+    assert len(pids) >= 6  # supervisor, gateway, agent, control, template, replica
+    begin = time.monotonic()
+    one.process.kill()
+    for pid in pids:
+        wait_exit(pid)
+    took_ms = (time.monotonic() - begin) * 1000
+    print(f"all {len(pids)} processes gone after {took_ms:.0f} ms")
+    assert one.kill() == -signal.SIGKILL  # checks that nothing is left behind
+
+    # The home is whole: the same endpoint answers, without being asked for.
+    one.start()
+    assert right(served(one))
+    one.cli("wait", "digits")
+
+
+def test_the_end_on_a_signal_is_clean(new_perigee):
+    for by in (signal.SIGTERM, signal.SIGINT):
+        one = new_perigee()
+        one.cli("deploy", "digits", "--model", DIGITS / "digits.onnx")
+        assert one.stop(by) == 0
+        assert not (one.home / "run" / "addresses.json").exists()
+        assert not (one.home / "run" / "control.sock").exists()
+
+
+def test_a_second_up_on_the_same_home_says_so(perigee):
+    second = subprocess.run([PROGRAM, "up"], env=perigee.environment(), capture_output=True,
+                            timeout=DEADLINE)
+    assert second.returncode == 1
+    said = second.stderr.decode()
+    assert "already runs" in said and str(perigee.process.pid) in said
+    assert listens(perigee.addresses["gateway"][0])
+
+
+def test_a_taken_port_names_flag_and_process(perigee, new_perigee):
+    other = new_perigee(start=False)
+    command = [PROGRAM, "up", "--listen-gateway", perigee.addresses["gateway"][0]]
+    for name in ("control", "admin"):
+        command += [f"--listen-{name}", "127.0.0.1:0"]
+    done = subprocess.run(command, env=other.environment(), capture_output=True, timeout=DEADLINE)
+    assert done.returncode == 1
+    said = done.stderr.decode()
+    assert perigee.addresses["gateway"][0] in said and "--listen-gateway" in said
+    assert "process" in said
+
+
+class Load:
+    """Clients that ask without pause, and count what they get."""
+
+    def __init__(self, perigee, clients=4):
+        self.perigee = perigee
+        self.answers = self.refused = self.cut = self.wrong = 0
+        self.lock = threading.Lock()
+        self.stopped = threading.Event()
+        self.threads = [threading.Thread(target=self.run) for _ in range(clients)]
+
+    def run(self):
+        while not self.stopped.is_set():
+            try:
+                status, body = infer(self.perigee)
+            except (OSError, http.client.HTTPException):
+                status, body = 0, b""
+            with self.lock:
+                if status == 200 and right(body):
+                    self.answers += 1
+                elif status == 0:
+                    self.cut += 1
+                elif status in (502, 503):
+                    self.refused += 1
+                else:
+                    self.wrong += 1
+                    print(status, body[:300])
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stopped.set()
+        for thread in self.threads:
+            thread.join(DEADLINE)
+
+    def more(self, count=50):
+        """Waits until so many more were answered."""
+        goal = self.answers + count
+        until("answers under load", lambda: self.answers >= goal)
+
+
+def test_each_is_killed_under_load(perigee, digits):
+    with Load(perigee) as load:
+        load.more()
+        for victim in ("template", "pop", "control"):  # nobody notices
+            pid = (template_pid(perigee, digits) if victim == "template"
+                   else role_pid(perigee, victim))
+            kill(pid)
+            load.more()
+            until("control", lambda: shown(perigee, digits))
+        assert (load.cut, load.refused, load.wrong) == (0, 0, 0)
+
+        kill(replica_pids(perigee, digits)[0])  # its own requests alone: four at most
+        load.more()
+        assert (load.cut, load.wrong) == (0, 0)
+        assert load.refused <= 4
+
+        kill(role_pid(perigee, "gateway"))  # the connections it had
+        load.more()
+    print(f"answers {load.answers}, refused {load.refused}, cut {load.cut}")
+    assert load.wrong == 0
