@@ -67,7 +67,7 @@ const struct cli_command cli_commands[] = {
               { "--revision", "N", "Ask this revision.", false },
               { "--timeout", "TIME", "Deadline of the request.", false },
               { "--url", "URL", "The gateway; else the first of the home's Perigee.", false }),
-      "  perigee infer digits --input image=examples/digits/images/7.png\n"
+      "  perigee infer digits --input image=examples/digits/samples/digit-7.png\n"
       "  perigee infer digits --input image=batch.npy --json\n"
       "  echo '[[0, 1, 2]]' | perigee infer model --input x=@-\n",
       1, 1, cmd_infer },

@@ -176,7 +176,7 @@ class Events:
         self.seen = []
 
     def wait(self, kind, **fields):
-        wanted = {"type": kind, **fields}
+        wanted = {"kind": kind, **fields}
         deadline = time.monotonic() + DEADLINE
         while True:
             event = self.lines.next(deadline, f"the event {wanted}; seen: {self.seen[-5:]}")
