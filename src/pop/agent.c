@@ -173,7 +173,8 @@ static int begin(struct agent *agent, const struct message_start *start, struct 
     if (start->control[0]) {
         if (http_url_parse(slice_of(agent->start.control), &agent->control, err) < 0)
             return err_wrap(err, "the way to control");
-        agent->client = http_client_new(agent->loop, NULL);
+        const struct http_client_config config = {};
+        agent->client = http_client_new(agent->loop, &config);
     }
     agent_disk_load(agent);
     return 0;
