@@ -121,6 +121,7 @@ extern const unsigned sqlite_migration_count;
     X(Q_POP_PRUNE,                                                                                 \
       "DELETE FROM pops WHERE name IN (SELECT name FROM pops ORDER BY reported_ns DESC"            \
       " LIMIT -1 OFFSET ?1)")                                                                      \
+    X(Q_POP_GET, "SELECT name, instance, seq, reported_ns, report FROM pops WHERE name = ?1")      \
     X(Q_POP_LIST, "SELECT name, instance, seq, reported_ns, report FROM pops ORDER BY name")       \
     X(Q_BLOB_PUT, "INSERT INTO blobs (digest, bytes, created_ns) VALUES (?1, ?2, ?3)"              \
                   " ON CONFLICT (digest) DO UPDATE SET created_ns = excluded.created_ns")          \

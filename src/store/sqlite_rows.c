@@ -233,6 +233,31 @@ static int pop_put(struct store *self, const struct store_pop *pop, struct err *
     return r < 0 ? r : 0;
 }
 
+static void pop_read(sqlite3_stmt *row, struct arena *arena, struct store_pop *ret)
+{
+    *ret = (struct store_pop){
+        .name = db_text(arena, row, 0),
+        .instance = db_u64(row, 1),
+        .seq = db_u64(row, 2),
+        .reported_ns = sqlite3_column_int64(row, 3),
+        .report = db_text(arena, row, 4),
+    };
+}
+
+static int pop_get(struct store *self, struct slice name, struct arena *arena,
+                   struct store_pop *ret, struct err *err)
+{
+    sqlite3_stmt *row;
+    int r = db_begin(db_of(self), Q_POP_GET, &row, err, "s", name);
+    if (r < 0 || (r = db_step(db_of(self), row, err)) < 0)
+        return r;
+    if (r == 0)
+        return err_set(err, ERR_NOT_FOUND, "no PoP '%s' has reported", ERR_SLICE(name));
+    pop_read(row, arena, ret);
+    db_end(row);
+    return 0;
+}
+
 static int pop_list(struct store *self, struct arena *arena, struct store_pop **ret,
                     size_t *ret_count, struct err *err)
 {
@@ -242,13 +267,7 @@ static int pop_list(struct store *self, struct arena *arena, struct store_pop **
     if (r < 0)
         return r;
     while ((r = db_step(db_of(self), row, err)) > 0)
-        *(struct store_pop *)rows_add(&rows, arena, sizeof **ret) = (struct store_pop){
-            .name = db_text(arena, row, 0),
-            .instance = db_u64(row, 1),
-            .seq = db_u64(row, 2),
-            .reported_ns = sqlite3_column_int64(row, 3),
-            .report = db_text(arena, row, 4),
-        };
+        pop_read(row, arena, rows_add(&rows, arena, sizeof **ret));
     return r < 0 ? r : rows_done(&rows, NULL, arena, sizeof **ret, ret, ret_count);
 }
 
@@ -263,5 +282,6 @@ void sqlite_rows_fill(struct store *store)
     store->audit_add = audit_add;
     store->audit_list = audit_list;
     store->pop_put = pop_put;
+    store->pop_get = pop_get;
     store->pop_list = pop_list;
 }

@@ -200,6 +200,8 @@ struct store {
                       struct store_audit **ret, size_t *ret_count, struct err *err);
 
     int (*pop_put)(struct store *self, const struct store_pop *pop, struct err *err);
+    int (*pop_get)(struct store *self, struct slice name, struct arena *arena,
+                   struct store_pop *ret, struct err *err); /* ERR_NOT_FOUND */
     int (*pop_list)(struct store *self, struct arena *arena, struct store_pop **ret,
                     size_t *ret_count, struct err *err);
 

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * control_own.h -- what control's files share: the one struct control. Loop thread only, but for
+ * the stores, each of which belongs to its pool's thread, and blobs, which any may use.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "base/map.h"
+#include "base/metrics.h"
+#include "contract/messages.h"
+#include "control/hub.h"
+#include "io/address.h"
+
+struct blobs;
+struct channel;
+struct env;
+struct env_linux;
+struct http_server;
+struct loop;
+struct store;
+struct timer;
+struct watch;
+struct work_pool;
+
+#define CONTROL_METRICS(X)                                                                         \
+    X(CONTROL_REQUESTS, "perigee_control_requests_total", METRIC_COUNTER, METRIC_ONE,              \
+      "operation,code", NULL, "Calls of the API answered.")                                        \
+    X(CONTROL_SECONDS, "perigee_control_request_seconds", METRIC_HISTOGRAM, METRIC_SECONDS,        \
+      "operation", &metric_buckets_latency, "Time from a call's head to its answer.")              \
+    X(CONTROL_WATCHES, "perigee_control_watches", METRIC_GAUGE, METRIC_ONE, "", NULL,              \
+      "Watches open.")                                                                             \
+    X(CONTROL_WATCHES_CUT, "perigee_control_watches_cut_total", METRIC_COUNTER, METRIC_ONE, "",    \
+      NULL, "Watches cut because their reader was too slow.")                                      \
+    X(CONTROL_ENDPOINTS, "perigee_control_endpoints", METRIC_GAUGE, METRIC_ONE, "", NULL,          \
+      "Endpoints.")                                                                                \
+    X(CONTROL_REPORTS, "perigee_control_reports_total", METRIC_COUNTER, METRIC_ONE, "pop", NULL,   \
+      "Reports of PoPs taken.")                                                                    \
+    X(CONTROL_BLOB_BYTES, "perigee_control_blob_bytes", METRIC_GAUGE, METRIC_BYTES, "", NULL,      \
+      "Bytes of all blobs.")                                                                       \
+    X(CONTROL_UPLOADED_BYTES, "perigee_control_uploaded_bytes_total", METRIC_COUNTER,              \
+      METRIC_BYTES, "", NULL, "Bytes of blobs taken.")                                             \
+    X(CONTROL_STORE_ERRORS, "perigee_control_store_errors_total", METRIC_COUNTER, METRIC_ONE, "",  \
+      NULL, "Calls that failed because of the store or the disk.")
+METRICS_DECLARE(control_metrics, CONTROL_METRICS)
+
+enum { CONTROL_LISTENERS_MAX = 16, CONTROL_SERIES_MAX = 1024 };
+
+struct control {
+    struct message_start start;
+    struct loop *loop;
+    struct env_linux *env_linux;
+    struct env *env;
+    struct channel *channel;
+    struct watch *channel_watch, *lifeline_watch;
+    int lifeline_fd;
+    bool serving, draining, failed, closing;
+
+    struct http_server *server;
+    int listeners[CONTROL_LISTENERS_MAX];
+    struct address addresses[CONTROL_LISTENERS_MAX];
+    size_t listener_count;
+
+    struct work_pool *write_pool, *read_pool, *disk_pool;
+    struct store *store, *reader;
+    struct blobs *blobs;
+    unsigned jobs; /* under way */
+
+    struct hub hub;
+    struct list watchers;
+    size_t watcher_count;
+    struct timer *tick; /* pings, silent PoPs, addresses, garbage */
+    int64_t ticks;
+    struct job *sweep; /* under way */
+
+    struct metrics metrics;
+    void *metrics_memory;
+};
+
+int64_t control_wall_ns(struct control *control);
+/* Opens stores and blobs and fills the hub, before anything serves. */
+int control_open(struct control *control, struct err *err);
+void control_sweep(struct control *control); /* garbage of blobs, on the store's thread */
+
+static inline struct metric_series *control_count(struct control *control, unsigned row,
+                                                  const struct slice *labels)
+{
+    return metrics_series(&control->metrics, row, labels);
+}

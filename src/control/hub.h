@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * hub.h -- what control knows right now: every endpoint as the store last said, every PoP as it
+ * last reported, and from both the views that clients get.
+ *
+ * A snapshot of an endpoint is loaded in the transaction that changed it and given to the hub on
+ * the loop; writing jobs end in order, so the newest stands. When a view has changed it gets the
+ * next number and goes to the watchers. After a restart the numbers go on above all earlier ones
+ * (they begin at the wall clock), and PoPs' state is the store's last until they report. Loop
+ * thread only, but for snapshot_load().
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "base/map.h"
+#include "base/slice.h"
+#include "spec/endpoint.h"
+#include "store/store.h"
+
+struct arena;
+struct control;
+struct err;
+struct json_writer;
+
+/* ---- from the store ----------------------------------------------------------------------- */
+
+struct snapshot {
+    struct arena *arena; /* its own; everything here lies in it */
+    struct store_endpoint row;
+    struct endpoint_spec spec; /* row.spec, read */
+    struct store_revision *revisions;
+    size_t revision_count;
+    struct store_death *deaths;
+    size_t death_count;
+};
+
+/* On a store's thread. The snapshot is the caller's, then the hub's. */
+[[nodiscard]] int snapshot_load(struct store *store, uint64_t uid, struct snapshot **ret,
+                                struct err *err);
+void snapshot_free(struct snapshot *snapshot); /* NULL is allowed */
+const struct store_revision *snapshot_revision(const struct snapshot *snapshot, uint64_t number);
+
+/* ---- from PoPs ---------------------------------------------------------------------------- */
+
+struct hub_replica {
+    uint64_t endpoint_uid, revision;
+    struct slice state, message;
+    struct slice view; /* JSON object, as clients get it */
+};
+
+struct hub_pop {
+    struct slice name;
+    struct arena *arena; /* of what follows; NULL: none */
+    struct hub_replica *replicas;
+    size_t replica_count;
+    uint64_t instance, sequence;
+    int64_t reported_ms; /* the loop's clock; 0: not since control started */
+    int64_t reported_ns; /* the wall's */
+    bool silent;
+    char *kept; /* what the store has of it; from malloc */
+};
+
+/* ---- both --------------------------------------------------------------------------------- */
+
+struct hub_endpoint {
+    struct snapshot *snapshot;
+    struct slice key;  /* "project/name", from malloc */
+    struct slice view; /* JSON, from malloc */
+    struct slice pop_view;
+    uint64_t changed; /* number of the view */
+    bool deploying;   /* its state is */
+};
+
+enum { HUB_GONE_MAX = 1024 };
+
+struct hub {
+    struct map by_uid, by_key; /* struct hub_endpoint */
+    struct map pops;           /* by name: struct hub_pop */
+    uint64_t changes;          /* the last number given */
+    struct {
+        uint64_t number, uid;
+        struct slice key; /* from malloc */
+    } gone[HUB_GONE_MAX]; /* a ring of what was deleted lately */
+    uint64_t gone_count;
+    char *gateway; /* "127.0.0.1:8000", where endpoints answer; NULL: not known yet */
+    bool gateway_loopback;
+};
+
+void hub_open(struct control *control);
+void hub_close(struct control *control);
+
+/* Takes the snapshot. Watchers hear when a view has changed. */
+void hub_put(struct control *control, struct snapshot *snapshot);
+void hub_remove(struct control *control, uint64_t uid);
+struct hub_endpoint *hub_find(struct control *control, struct slice project, struct slice name);
+struct hub_endpoint *hub_get(struct control *control, uint64_t uid);
+
+/* Replaces what a PoP says; takes the arena. Views of endpoints touched are made anew. */
+struct hub_pop *hub_pop(struct control *control, struct slice name); /* made when missing */
+void hub_pop_state(struct control *control, struct hub_pop *pop, struct arena *arena,
+                   struct hub_replica *replicas, size_t count);
+/* Every few seconds: PoPs that fell silent, the gateway's addresses. */
+void hub_tick(struct control *control);
+void hub_refresh(struct control *control, struct hub_endpoint *endpoint); /* makes its views anew */
+
+/* True when at least one replica of it is known. */
+bool hub_has_replicas(struct control *control, uint64_t uid);
+
+/* ---- views (view.c) ----------------------------------------------------------------------- */
+
+const char *view_time(int64_t ns, char buffer[static 40]); /* RFC 3339, UTC */
+void view_member_time(struct json_writer *w, const char *key, int64_t ns);
+struct slice view_endpoint(struct control *control, struct arena *arena,
+                           const struct snapshot *snapshot, bool *ret_deploying);
+struct slice view_pop_endpoint(struct arena *arena, const struct snapshot *snapshot);
+void view_replicas(struct control *control, struct json_writer *w, uint64_t uid); /* an array */
+void view_revision(struct json_writer *w, const struct store_endpoint *endpoint,
+                   const struct store_revision *revision);
+void view_event(struct json_writer *w, const struct store_event *event);
+void view_log(struct json_writer *w, const struct store_log *log);
+struct slice view_etag(struct arena *arena, uint64_t generation);

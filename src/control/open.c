@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Opening what control keeps, and putting it in order now and then. */
+#include <stdlib.h>
+
+#include "base/arena.h"
+#include "base/auto.h"
+#include "base/env.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "control/control_own.h"
+#include "control/job.h"
+#include "control/report.h"
+#include "store/blobs.h"
+
+#define BLOB_GRACE_NS (INT64_C(3600) * ENV_S)        /* between an upload and its deploy */
+#define UPLOAD_GRACE_NS (INT64_C(24) * 3600 * ENV_S) /* of one that is not whole */
+
+int64_t control_wall_ns(struct control *control)
+{
+    return env_wall_ns(control->env);
+}
+
+/* ---- blobs that the index does not know, or that are gone ------------------------------------ */
+
+struct indexing {
+    struct store *store;
+    int64_t now_ns;
+};
+
+static int index_blob(struct slice digest, uint64_t bytes, void *data, struct err *err)
+{
+    struct indexing *indexing = data;
+    struct store_blob blob = { .digest = digest, .bytes = bytes, .created_ns = indexing->now_ns };
+    return indexing->store->blob_put(indexing->store, &blob, err);
+}
+
+/* What was uploaded right before a crash has no row: it gets one, and with it its grace anew. */
+static int index_blobs(struct store *store, void *data, struct err *err)
+{
+    struct control *control = data;
+    struct indexing indexing = { store, control_wall_ns(control) };
+    return blobs_each(control->blobs, index_blob, &indexing, err);
+}
+
+/* ---- the hub's beginning -------------------------------------------------------------------- */
+
+static int load_endpoints(struct control *control, struct err *err)
+{
+    struct store *store = control->store;
+    struct store_page page = {};
+    struct store_endpoint *list;
+    size_t count;
+    int r;
+    do {
+        struct arena *arena = arena_new();
+        r = store->endpoint_list(store, &page, arena, &list, &count, err);
+        for (size_t i = 0; i < count && r == 0; i++) {
+            struct snapshot *snapshot;
+            page.after = list[i].uid;
+            r = snapshot_load(store, list[i].uid, &snapshot, err);
+            if (r == 0)
+                hub_put(control, snapshot);
+        }
+        arena_free(arena);
+    } while (r == 0 && count == STORE_PAGE_MAX);
+    return r;
+}
+
+/* Until they report, PoPs are as they were. */
+static int load_pops(struct control *control, struct err *err)
+{
+    struct arena *arena = arena_new();
+    struct store_pop *list;
+    size_t count;
+    int r = control->store->pop_list(control->store, arena, &list, &count, err);
+    for (size_t i = 0; i < count && r == 0; i++) {
+        struct hub_pop *pop = hub_pop(control, list[i].name);
+        struct arena *own = arena_new();
+        struct report report = {};
+        if (report_parse(own, list[i].report, list[i].name, list[i].reported_ns, &report, NULL) < 0)
+            log_warn("control", "a PoP's last report cannot be read, ignoring",
+                     LOG_SLICE("pop", list[i].name));
+        hub_pop_state(control, pop, own, report.replicas, report.replica_count);
+        pop->reported_ns = list[i].reported_ns;
+    }
+    arena_free(arena);
+    return r;
+}
+
+int control_open(struct control *control, struct err *err)
+{
+    struct arena *arena = arena_new();
+    const char *path;
+    int r = store_path(control->start.home, arena, &path, err);
+    if (r == 0)
+        r = store_sqlite_open(path, STORE_WRITE, NULL, &control->store, err);
+    if (r == 0)
+        r = store_sqlite_open(path, STORE_READ, NULL, &control->reader, err);
+    if (r == 0)
+        r = blobs_open(control->start.home, NULL, &control->blobs, err);
+    if (r == 0)
+        r = control->store->transact(control->store, index_blobs, control, err);
+    arena_free(arena);
+    if (r < 0)
+        return r;
+    hub_open(control);
+    if ((r = load_pops(control, err)) < 0 || (r = load_endpoints(control, err)) < 0)
+        return r;
+    metric_set(control_count(control, CONTROL_BLOB_BYTES, NULL),
+               (int64_t)blobs_total_bytes(control->blobs));
+    return 0;
+}
+
+/* ---- garbage -------------------------------------------------------------------------------- */
+
+struct sweep {
+    struct job job;
+    struct arena *arena;
+    struct slice *digests;
+    size_t count;
+    int64_t now_ns;
+};
+
+/* Rows first, files after the transaction: a file without a row is found again at the next start,
+ * a row without a file would promise what is not there. Changes check files on this same thread. */
+static int on_sweep_run(struct job *job, struct store *store, struct err *err)
+{
+    struct sweep *sweep = job->data;
+    int r = store->blob_garbage(store, sweep->now_ns - BLOB_GRACE_NS, sweep->arena, &sweep->digests,
+                                &sweep->count, err);
+    for (size_t i = 0; i < sweep->count && r == 0; i++)
+        r = store->blob_delete(store, sweep->digests[i], err);
+    for (size_t i = 0; i < sweep->count && r == 0; i++)
+        r = blobs_delete(job->control->blobs, sweep->digests[i], err);
+    (void)blobs_sweep_uploads(job->control->blobs, sweep->now_ns - UPLOAD_GRACE_NS);
+    return r;
+}
+
+static void on_sweep_done(struct job *job, const struct err *err)
+{
+    struct sweep *sweep = job->data;
+    struct control *control = job->control;
+    if (err)
+        log_warn("control", "blobs not put in order, trying later", LOG_S("error", err->message));
+    else if (sweep->count)
+        log_info("control", "blobs nobody needs removed", LOG_U("count", sweep->count));
+    metric_set(control_count(control, CONTROL_BLOB_BYTES, NULL),
+               (int64_t)blobs_total_bytes(control->blobs));
+    control->sweep = NULL;
+    arena_free(sweep->arena);
+    free(sweep);
+}
+
+void control_sweep(struct control *control)
+{
+    if (control->sweep)
+        return;
+    struct sweep *sweep = mem_zalloc(sizeof *sweep);
+    sweep->arena = arena_new();
+    sweep->now_ns = control_wall_ns(control);
+    control->sweep = &sweep->job;
+    job_start(control, &sweep->job, JOB_WRITE, on_sweep_run, on_sweep_done, sweep);
+}

@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * PoPs: what each is to run (watch.c), and what each says. A report is level-triggered; of what
+ * happened, each item has a number that grows in an agent's life, and is taken once. The answer
+ * comes when all that must last is on disk.
+ */
+#include <stdlib.h>
+
+#include "base/arena.h"
+#include "base/auto.h"
+#include "base/json.h"
+#include "control/control_own.h"
+#include "control/report.h"
+#include "control/routes.h"
+#include "control/watch.h"
+
+struct reporting {
+    struct report report;
+    struct arena *state_arena; /* of the report; the hub's at the end */
+    struct slice pop;          /* its name */
+    struct slice keep;
+    uint64_t seen;
+    struct map touched; /* uid to struct snapshot */
+    struct store_event *events;
+    struct store_log *logs;
+    size_t event_count, log_count;
+    uint64_t *uids; /* of endpoints that changed */
+    size_t uid_count;
+};
+
+/* ---- what must last: on the store's thread -------------------------------------------------- */
+
+static void touch(struct reporting *p, uint64_t uid)
+{
+    for (size_t i = 0; i < p->uid_count; i++)
+        if (p->uids[i] == uid)
+            return;
+    p->uids[p->uid_count++] = uid;
+}
+
+static int add_event(struct reporting *p, struct store *store, struct store_event event,
+                     struct err *err)
+{
+    int r = store->event_add(store, &event, err);
+    if (r == 0)
+        p->events[p->event_count++] = event;
+    return r;
+}
+
+static int keep_endpoint(struct reporting *p, struct request *q, struct store *store,
+                         const struct report_endpoint *said, struct err *err)
+{
+    struct store_endpoint row;
+    int r = store->endpoint_get(store, said->uid, q->arena, &row, err);
+    if (r == ERR_NOT_FOUND)
+        return 0; /* deleted meanwhile; the PoP hears of it */
+    if (r < 0)
+        return r;
+    bool current = said->target == 0 || said->target == row.target;
+    bool state = current && (!slice_equal(said->target_state, row.target_state) ||
+                             !slice_equal(said->message, row.target_message));
+    bool ready =
+        state && slice_is(said->target_state, "ready") && !slice_is(row.target_state, "ready");
+    if (!state && said->serving == row.serving)
+        return 0;
+    row.serving = said->serving;
+    if (state) {
+        row.target_state = said->target_state;
+        row.target_message = said->message;
+        r = store->revision_report(store, row.uid, row.target, said->target_state, said->message,
+                                   (struct slice){}, err);
+    }
+    if (r == 0)
+        r = store->endpoint_update(store, &row, row.generation, err);
+    if (r == 0 && ready)
+        r = add_event(p, store,
+                      (struct store_event){
+                          .endpoint_uid = row.uid,
+                          .at_ns = q->now_ns,
+                          .kind = SLICE("revision_ready"),
+                          .project = row.project,
+                          .endpoint = row.name,
+                          .pop = p->pop,
+                          .message = slice_of(arena_format(q->arena, "revision %llu",
+                                                           (unsigned long long)row.target)),
+                      },
+                      err);
+    touch(p, row.uid);
+    return r;
+}
+
+static int keep_model(struct reporting *p, struct request *q, struct store *store,
+                      const struct report_model *said, struct err *err)
+{
+    struct store_revision revision;
+    int r = store->revision_get(store, said->endpoint_uid, said->number, q->arena, &revision, err);
+    if (r == ERR_NOT_FOUND || (r == 0 && revision.metadata.size))
+        return 0;
+    if (r == 0)
+        r = store->revision_report(store, said->endpoint_uid, said->number, revision.state,
+                                   revision.message, said->metadata, err);
+    touch(p, said->endpoint_uid);
+    return r;
+}
+
+static int keep_item(struct reporting *p, struct request *q, struct store *store,
+                     struct report_item *item, struct err *err)
+{
+    struct store_endpoint row = {};
+    uint64_t uid = item->kind == REPORT_EVENT   ? item->event.endpoint_uid
+                   : item->kind == REPORT_DEATH ? item->death.endpoint_uid
+                                                : item->log.endpoint_uid;
+    int r = uid ? store->endpoint_get(store, uid, q->arena, &row, err) : ERR_NOT_FOUND;
+    if (r < 0 && r != ERR_NOT_FOUND)
+        return r;
+    bool there = r == 0;
+    if (item->kind == REPORT_EVENT) {
+        item->event.project = row.project;
+        item->event.endpoint = row.name;
+        return add_event(p, store, item->event, err);
+    }
+    if (!there)
+        return 0;
+    if (item->kind == REPORT_DEATH) {
+        touch(p, uid);
+        return store->death_add(store, &item->death, err);
+    }
+    r = store->log_add(store, &item->log, err);
+    if (r == 0)
+        p->logs[p->log_count++] = item->log;
+    return r;
+}
+
+static int load_touched(struct reporting *p, struct store *store, struct err *err)
+{
+    for (size_t i = 0; i < p->uid_count; i++) {
+        struct snapshot *snapshot;
+        int r = snapshot_load(store, p->uids[i], &snapshot, err);
+        if (r == ERR_NOT_FOUND)
+            continue;
+        if (r < 0)
+            return r;
+        (void)map_put_u64(&p->touched, p->uids[i], snapshot);
+    }
+    return 0;
+}
+
+static int on_report_run(struct job *job, struct store *store, struct err *err)
+{
+    struct request *q = request_of_job(job);
+    struct reporting *p = q->data;
+    struct report *report = &p->report;
+    struct store_pop pop = {};
+    int r = store->pop_get(store, p->pop, q->arena, &pop, err);
+    if (r < 0 && r != ERR_NOT_FOUND)
+        return r;
+    p->seen = r == 0 && pop.instance == report->instance ? pop.seq : 0;
+    r = 0;
+    for (size_t i = 0; i < report->endpoint_count && r == 0; i++)
+        r = keep_endpoint(p, q, store, &report->endpoints[i], err);
+    for (size_t i = 0; i < report->model_count && r == 0; i++)
+        r = keep_model(p, q, store, &report->models[i], err);
+    for (size_t i = 0; i < report->item_count && r == 0; i++) {
+        if (report->items[i].seq <= p->seen)
+            continue; /* a repeat */
+        p->seen = report->items[i].seq;
+        r = keep_item(p, q, store, &report->items[i], err);
+    }
+    pop = (struct store_pop){
+        .name = p->pop,
+        .instance = report->instance,
+        .seq = p->seen,
+        .reported_ns = q->now_ns,
+        .report = p->keep,
+    };
+    if (r == 0)
+        r = store->pop_put(store, &pop, err);
+    return r < 0 ? r : load_touched(p, store, err);
+}
+
+/* ---- on the loop ---------------------------------------------------------------------------- */
+
+static void reply_seen(struct request *q, uint64_t seen)
+{
+    request_reply(
+        q, 200,
+        slice_of(arena_format(q->arena, "{\"events_seen\":%llu}", (unsigned long long)seen)));
+}
+
+/* A report that was passed by a later one of the same agent says how things were. */
+static void take_state(struct request *q, struct reporting *p)
+{
+    struct control *control = q->control;
+    struct hub_pop *pop = hub_pop(control, p->pop);
+    const struct report *report = &p->report;
+    if (pop->instance == report->instance && report->sequence < pop->sequence)
+        return;
+    pop->instance = report->instance;
+    pop->sequence = report->sequence;
+    hub_pop_state(control, pop, take_ptr(p->state_arena), report->replicas, report->replica_count);
+    struct slice name = p->pop;
+    metric_add(control_count(control, CONTROL_REPORTS, &name), 1);
+}
+
+static void reporting_end(struct reporting *p)
+{
+    MAP_EACH(entry, &p->touched)
+    snapshot_free(entry->value);
+    map_deinit(&p->touched);
+    arena_free(take_ptr(p->state_arena));
+}
+
+static void on_report_done(struct job *job, const struct err *err)
+{
+    struct request *q = request_of_job(job);
+    struct reporting *p = q->data;
+    struct control *control = q->control;
+    if (err) {
+        request_fail(q, err);
+        reporting_end(p);
+        return;
+    }
+    struct hub_pop *pop = hub_pop(control, p->pop);
+    free(pop->kept);
+    pop->kept = mem_string(p->keep);
+    take_state(q, p);
+    MAP_EACH(entry, &p->touched)
+    hub_put(control, entry->value);
+    map_deinit(&p->touched);
+    watch_events(control, p->events, p->event_count);
+    watch_logs(control, p->logs, p->log_count);
+    reply_seen(q, p->seen);
+    reporting_end(p);
+}
+
+/* Most reports say what is known: then nothing is written. */
+static bool says_something_new(struct request *q, const struct reporting *p)
+{
+    const struct report *report = &p->report;
+    const struct hub_pop *pop = map_get(&q->control->hub.pops, p->pop);
+    const char *kept = pop ? pop->kept : NULL;
+    if (report->item_count || report->model_count || !kept || pop->instance != report->instance ||
+        !slice_is(p->keep, kept))
+        return true;
+    for (size_t i = 0; i < report->endpoint_count; i++) {
+        const struct report_endpoint *said = &report->endpoints[i];
+        const struct hub_endpoint *endpoint = hub_get(q->control, said->uid);
+        const struct store_endpoint *row = endpoint ? &endpoint->snapshot->row : NULL;
+        if (!row)
+            continue;
+        bool current = said->target == 0 || said->target == row->target;
+        if (said->serving != row->serving ||
+            (current && (!slice_equal(said->target_state, row->target_state) ||
+                         !slice_equal(said->message, row->target_message))))
+            return true;
+    }
+    return false;
+}
+
+void pop_report(struct request *q)
+{
+    struct err err;
+    struct reporting *p = ARENA_NEW(q->arena, struct reporting);
+    int r = spec_check_name(q->parts[0], "PoP name", &err);
+    p->pop = q->parts[0];
+    p->state_arena = arena_new();
+    if (r == 0)
+        r = report_parse(p->state_arena, (struct slice){ q->body, q->body_bytes }, p->pop,
+                         q->now_ns, &p->report, &err);
+    if (r < 0) {
+        request_fail(q, &err);
+        reporting_end(p);
+        return;
+    }
+    p->keep = report_keep(q->arena, &p->report);
+    q->data = p;
+    if (!says_something_new(q, p)) {
+        take_state(q, p);
+        reply_seen(q, 0);
+        reporting_end(p);
+        return;
+    }
+    /* One more event per endpoint: revision_ready. */
+    p->events = ARENA_ARRAY(q->arena, struct store_event,
+                            p->report.item_count + p->report.endpoint_count + 1);
+    p->logs = ARENA_ARRAY(q->arena, struct store_log, p->report.item_count + 1);
+    p->uids =
+        ARENA_ARRAY(q->arena, uint64_t,
+                    p->report.item_count + p->report.endpoint_count + p->report.model_count + 1);
+    request_write(q, on_report_run, on_report_done);
+}
+
+/* ---- the others ----------------------------------------------------------------------------- */
+
+void pop_watch(struct request *q)
+{
+    struct err err;
+    if (spec_check_name(q->parts[0], "PoP name", &err) < 0)
+        request_fail(q, &err);
+    else
+        watch_pop_open(q);
+}
+
+void pops_list(struct request *q)
+{
+    struct json_writer w;
+    json_begin(&w, q->arena, 0);
+    json_object_begin(&w);
+    json_key(&w, "items");
+    json_array_begin(&w);
+    MAP_EACH(entry, &q->control->hub.pops)
+    {
+        const struct hub_pop *pop = entry->value;
+        json_object_begin(&w);
+        json_member_string(&w, "name", pop->name);
+        json_member_text(&w, "state", pop->silent || !pop->reported_ms ? "silent" : "reporting");
+        view_member_time(&w, "reported_at", pop->reported_ns);
+        json_member_u64(&w, "instance", pop->instance);
+        json_member_u64(&w, "replicas", pop->replica_count);
+        json_object_end(&w);
+    }
+    json_array_end(&w);
+    json_key(&w, "next");
+    json_null(&w);
+    json_object_end(&w);
+    request_reply(q, 200, json_end(&w));
+}

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "control/report.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "base/json.h"
+
+bool report_read_time(struct slice text, int64_t *ret_ns)
+{
+    struct tm utc = {};
+    int read = 0;
+    char copy[40] = {};
+    if (text.size < 20 || text.size >= sizeof copy)
+        return false;
+    memcpy(copy, text.data, text.size);
+    if (sscanf(copy, "%4d-%2d-%2dT%2d:%2d:%2d%n", &utc.tm_year, &utc.tm_mon, &utc.tm_mday,
+               &utc.tm_hour, &utc.tm_min, &utc.tm_sec, &read) != 6 ||
+        read != 19)
+        return false;
+    utc.tm_year -= 1900;
+    utc.tm_mon -= 1;
+    if (utc.tm_year < 70 || utc.tm_year > 300 || utc.tm_mon < 0 || utc.tm_mon > 11)
+        return false;
+    int64_t ns = 0, unit = 100'000'000;
+    const char *rest = copy + 19;
+    if (*rest == '.')
+        for (rest++; *rest >= '0' && *rest <= '9'; rest++, unit /= 10)
+            ns += (*rest - '0') * unit;
+    if (strcmp(rest, "Z") != 0)
+        return false;
+    *ret_ns = (int64_t)timegm(&utc) * 1'000'000'000 + ns;
+    return true;
+}
+
+static struct slice cut(struct slice text, size_t bytes_max)
+{
+    if (text.size <= bytes_max)
+        return text;
+    text.size = bytes_max;
+    while (text.size && !utf8_valid(text) && bytes_max - text.size < 4)
+        text.size--;
+    return text;
+}
+
+static struct slice text_of(yyjson_val *object, const char *key)
+{
+    return cut(json_slice(json_member(object, key)), REPORT_WORDS_BYTES_MAX);
+}
+
+static uint64_t number_of(yyjson_val *object, const char *key)
+{
+    yyjson_val *value = json_member(object, key);
+    return yyjson_is_uint(value) && yyjson_get_uint(value) <= INT64_MAX ? yyjson_get_uint(value)
+                                                                        : 0;
+}
+
+static int64_t at_of(yyjson_val *object, int64_t now_ns)
+{
+    int64_t at = now_ns;
+    (void)report_read_time(json_slice(json_member(object, "at")), &at);
+    return at;
+}
+
+/* ---- its lists ------------------------------------------------------------------------------ */
+
+static int list_of(yyjson_val *root, const char *key, yyjson_val **ret, size_t *ret_count,
+                   struct err *err)
+{
+    *ret = NULL;
+    *ret_count = 0;
+    int r = json_get_array(root, key, JSON_OPTIONAL, ret, err);
+    if (r < 0)
+        return r;
+    *ret_count = r > 0 ? yyjson_arr_size(*ret) : 0;
+    if (*ret_count > REPORT_ITEMS_MAX)
+        return err_set(err, ERR_TOO_LARGE, "'%s' has more than %d items", key,
+                       (int)REPORT_ITEMS_MAX);
+    return 0;
+}
+
+static void read_replica(struct arena *arena, yyjson_val *item, struct slice pop,
+                         struct hub_replica *ret)
+{
+    static const char *const texts[] = { "id",    "name",  "endpoint", "project",
+                                         "state", "since", "sandbox",  "message" };
+    static const char *const numbers[] = { "revision", "pid", "restarts", "memory_bytes" };
+    struct json_writer w;
+    json_begin(&w, arena, 0);
+    json_object_begin(&w);
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        json_member_string(&w, texts[i], text_of(item, texts[i]));
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        json_member_u64(&w, numbers[i], number_of(item, numbers[i]));
+    json_member_string(&w, "pop", pop);
+    json_member_u64(&w, "endpoint_uid", number_of(item, "endpoint_uid"));
+    json_object_end(&w);
+    *ret = (struct hub_replica){
+        .endpoint_uid = number_of(item, "endpoint_uid"),
+        .revision = number_of(item, "revision"),
+        .state = arena_copy(arena, text_of(item, "state")),
+        .message = arena_copy(arena, text_of(item, "message")),
+        .view = json_end(&w),
+    };
+}
+
+static struct slice model_json(struct arena *arena, yyjson_val *item)
+{
+    static const char *const keys[] = { "platform", "inputs", "outputs", "properties" };
+    struct json_writer w;
+    json_begin(&w, arena, 0);
+    json_object_begin(&w);
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        yyjson_val *value = json_member(item, keys[i]);
+        json_key(&w, keys[i]);
+        if (value)
+            json_value(&w, value);
+        else
+            json_null(&w);
+    }
+    json_object_end(&w);
+    return json_end(&w);
+}
+
+static struct slice lines_json(struct arena *arena, yyjson_val *lines)
+{
+    enum { LINES_MAX = 200 };
+    struct json_writer w;
+    size_t index, count;
+    yyjson_val *line;
+    json_begin(&w, arena, 0);
+    json_array_begin(&w);
+    yyjson_arr_foreach(lines, index, count, line)
+    {
+        if (index + LINES_MAX >= count)
+            json_string(&w, cut(json_slice(line), REPORT_LINE_BYTES_MAX));
+    }
+    json_array_end(&w);
+    return json_end(&w);
+}
+
+static void read_event(yyjson_val *item, struct slice pop, int64_t now_ns, struct report_item *ret)
+{
+    ret->kind = REPORT_EVENT;
+    ret->event = (struct store_event){
+        .endpoint_uid = number_of(item, "endpoint_uid"),
+        .at_ns = at_of(item, now_ns),
+        .kind = text_of(item, "kind"),
+        .pop = pop,
+        .replica = text_of(item, "replica"),
+        .message = text_of(item, "message"),
+    };
+}
+
+static void read_log(yyjson_val *item, int64_t now_ns, struct report_item *ret)
+{
+    struct slice stream = text_of(item, "stream");
+    ret->kind = REPORT_LOG;
+    ret->log = (struct store_log){
+        .endpoint_uid = number_of(item, "endpoint_uid"),
+        .at_ns = at_of(item, now_ns),
+        .replica = text_of(item, "replica"),
+        .stream = stream.size ? stream : SLICE("stderr"),
+        .line = cut(json_slice(json_member(item, "line")), REPORT_LINE_BYTES_MAX),
+    };
+}
+
+static int by_seq(const void *a, const void *b)
+{
+    const struct report_item *x = a, *y = b;
+    return (x->seq > y->seq) - (x->seq < y->seq);
+}
+
+static int read_items(struct arena *arena, yyjson_val *root, struct slice pop, int64_t now_ns,
+                      struct report *ret, struct err *err)
+{
+    static const char *const keys[] = { "events", "deaths", "logs" };
+    yyjson_val *lists[3], *item;
+    size_t counts[3], index, count, all = 0;
+    for (size_t i = 0; i < 3; i++) {
+        int r = list_of(root, keys[i], &lists[i], &counts[i], err);
+        if (r < 0)
+            return r;
+        all += counts[i];
+    }
+    ret->items = ARENA_ARRAY(arena, struct report_item, all + 1);
+    for (size_t i = 0; i < 3; i++) {
+        yyjson_arr_foreach(lists[i], index, count, item)
+        {
+            struct report_item *to = &ret->items[ret->item_count++];
+            to->seq = number_of(item, "seq");
+            if (i == 0) {
+                read_event(item, pop, now_ns, to);
+            } else if (i == 2) {
+                read_log(item, now_ns, to);
+            } else {
+                to->kind = REPORT_DEATH;
+                to->death = (struct store_death){
+                    .endpoint_uid = number_of(item, "endpoint_uid"),
+                    .revision = number_of(item, "revision"),
+                    .at_ns = at_of(item, now_ns),
+                    .replica = text_of(item, "replica"),
+                    .reason = text_of(item, "reason"),
+                    .log = lines_json(arena, json_member(item, "log")),
+                };
+            }
+        }
+    }
+    qsort(ret->items, ret->item_count, sizeof *ret->items, by_seq);
+    return 0;
+}
+
+static int read_state(struct arena *arena, yyjson_val *root, struct slice pop, struct report *ret,
+                      struct err *err)
+{
+    yyjson_val *replicas, *endpoints, *models, *item;
+    size_t index, count;
+    int r = list_of(root, "replicas", &replicas, &ret->replica_count, err);
+    if (r < 0 || (r = list_of(root, "endpoints", &endpoints, &ret->endpoint_count, err)) < 0 ||
+        (r = list_of(root, "models", &models, &ret->model_count, err)) < 0)
+        return r;
+    ret->replicas = ARENA_ARRAY(arena, struct hub_replica, ret->replica_count + 1);
+    ret->endpoints = ARENA_ARRAY(arena, struct report_endpoint, ret->endpoint_count + 1);
+    ret->models = ARENA_ARRAY(arena, struct report_model, ret->model_count + 1);
+    yyjson_arr_foreach(replicas, index, count, item)
+    {
+        read_replica(arena, item, pop, &ret->replicas[index]);
+    }
+    yyjson_arr_foreach(endpoints, index, count, item)
+    {
+        struct slice state = text_of(item, "target_state");
+        if (!slice_is(state, "starting") && !slice_is(state, "ready") && !slice_is(state, "failed"))
+            return err_set(err, ERR_BAD_INPUT, "endpoints: target_state '%s' is unknown",
+                           ERR_SLICE(state));
+        ret->endpoints[index] = (struct report_endpoint){
+            .uid = number_of(item, "uid"),
+            .serving = number_of(item, "serving"),
+            .target = number_of(item, "target"),
+            .target_state = state,
+            .message = text_of(item, "message"),
+        };
+    }
+    yyjson_arr_foreach(models, index, count, item)
+    {
+        uint64_t uid = number_of(item, "revision_uid");
+        ret->models[index] = (struct report_model){
+            .endpoint_uid = uid >> STORE_REVISION_BITS,
+            .number = uid & ((UINT64_C(1) << STORE_REVISION_BITS) - 1),
+            .metadata = model_json(arena, item),
+        };
+    }
+    return 0;
+}
+
+int report_parse(struct arena *arena, struct slice text, struct slice pop, int64_t now_ns,
+                 struct report *ret, struct err *err)
+{
+    static const struct json_limits limits = { .bytes_max = 16 << 20 };
+    yyjson_val *root;
+    struct report report = {};
+    int r = json_parse(arena, text, &limits, &root, err);
+    if (r == 0 && !yyjson_is_obj(root))
+        r = err_set(err, ERR_BAD_INPUT, "a report must be an object");
+    if (r < 0)
+        return r;
+    report.instance = number_of(root, "instance");
+    report.sequence = number_of(root, "sequence");
+    r = read_state(arena, root, pop, &report, err);
+    if (r == 0)
+        r = read_items(arena, root, pop, now_ns, &report, err);
+    if (r == 0)
+        *ret = report;
+    return r;
+}
+
+struct slice report_keep(struct arena *arena, const struct report *report)
+{
+    struct json_writer w;
+    json_begin(&w, arena, 0);
+    json_object_begin(&w);
+    json_key(&w, "replicas");
+    json_array_begin(&w);
+    for (size_t i = 0; i < report->replica_count; i++)
+        json_raw(&w, report->replicas[i].view);
+    json_array_end(&w);
+    json_object_end(&w);
+    return json_end(&w);
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * report.h -- what a PoP says (docs/api.md, reportPop): read and checked. Pure; slices lie in the
+ * arena or in the text it was read from.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/slice.h"
+#include "control/hub.h"
+#include "store/store.h"
+
+struct err;
+
+enum { REPORT_ITEMS_MAX = 100'000, REPORT_LINE_BYTES_MAX = 4096, REPORT_WORDS_BYTES_MAX = 4096 };
+
+struct report_endpoint {
+    uint64_t uid, serving, target; /* 0: none, not said */
+    struct slice target_state, message;
+};
+
+struct report_model {
+    uint64_t endpoint_uid, number;
+    struct slice metadata; /* JSON as clients get it */
+};
+
+struct report_item {
+    uint64_t seq;
+    enum { REPORT_EVENT, REPORT_DEATH, REPORT_LOG } kind;
+    union {
+        struct store_event event;
+        struct store_death death;
+        struct store_log log;
+    };
+};
+
+struct report {
+    uint64_t instance, sequence;
+    struct hub_replica *replicas;
+    size_t replica_count;
+    struct report_endpoint *endpoints;
+    size_t endpoint_count;
+    struct report_model *models;
+    size_t model_count;
+    struct report_item *items; /* by seq */
+    size_t item_count;
+};
+
+/* `at` missing or odd: now_ns. */
+[[nodiscard]] int report_parse(struct arena *arena, struct slice text, struct slice pop,
+                               int64_t now_ns, struct report *ret, struct err *err);
+/* The part that is kept for a restart: {"replicas": [...]}, and back. */
+struct slice report_keep(struct arena *arena, const struct report *report);
+/* RFC 3339 in UTC; false when it is none. */
+bool report_read_time(struct slice text, int64_t *ret_ns);

@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "control/request.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/arena.h"
+#include "base/auto.h"
+#include "base/env.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "control/control_own.h"
+#include "control/guard.h"
+#include "control/routes.h"
+#include "io/loop.h"
+#include "spec/endpoint.h"
+#include "store/store.h"
+
+enum { BODY_BYTES_FIRST = 16 << 10, REPLY_HEADERS_MAX = 12 };
+
+/* ---- its end -------------------------------------------------------------------------------- */
+
+static void request_free(struct request *q)
+{
+    free(q->body);
+    arena_free(q->arena);
+}
+
+static void count(struct request *q, int status)
+{
+    char code[8];
+    snprintf(code, sizeof code, "%d", status);
+    struct slice operation = slice_of(q->route ? q->route->operation : "none");
+    const struct slice labels[] = { operation, slice_of(code) };
+    metric_add(control_count(q->control, CONTROL_REQUESTS, labels), 1);
+    metric_observe(&q->control->metrics, control_count(q->control, CONTROL_SECONDS, &operation),
+                   (uint64_t)(loop_now_ns() - q->started_ns));
+}
+
+void request_closed(struct request *q)
+{
+    q->x = NULL;
+    if (q->on_closed)
+        q->on_closed(q);
+    if (!q->running)
+        request_free(q);
+}
+
+static void on_closed(struct exchange *x, const struct err *err, void *data)
+{
+    (void)x;
+    (void)err;
+    request_closed(data);
+}
+
+/* ---- answering ------------------------------------------------------------------------------ */
+
+void request_reply_with(struct request *q, int status, const struct http_header *headers,
+                        size_t extra, const char *type, struct slice body)
+{
+    struct http_header all[REPLY_HEADERS_MAX];
+    size_t n = 0;
+    if (!q->x || exchange_responded(q->x))
+        return;
+    assert(extra + 3 <= REPLY_HEADERS_MAX);
+    all[n++] = (struct http_header){ SLICE("X-Request-Id"), slice_of(q->id) };
+    if (type)
+        all[n++] = (struct http_header){ SLICE("Content-Type"), slice_of(type) };
+    all[n++] = (struct http_header){ SLICE("Cache-Control"), SLICE("no-store") };
+    for (size_t i = 0; i < extra; i++)
+        all[n++] = headers[i];
+    count(q, status);
+    exchange_reply(q->x, status, all, n, body);
+}
+
+void request_reply(struct request *q, int status, struct slice json)
+{
+    request_reply_with(q, status, NULL, 0, "application/json", json);
+}
+
+static struct slice problem(struct arena *arena, const struct err *err)
+{
+    struct json_writer w;
+    const struct err_info *info = err_info(err->code);
+    json_begin(&w, arena, JSON_NEWLINE);
+    json_object_begin(&w);
+    json_member_text(&w, "type", arena_format(arena, "urn:perigee:error:%s", info->name));
+    json_member_text(&w, "title", info->text);
+    json_member_i64(&w, "status", err_http(err));
+    json_member_text(&w, "detail", err->message);
+    json_object_end(&w);
+    return json_end(&w);
+}
+
+static size_t error_headers(const struct err *err, struct http_header ret[static 2])
+{
+    size_t n = 0;
+    ret[n++] = (struct http_header){ SLICE("Perigee-Error"), slice_of(err_info(err->code)->name) };
+    if (err->code == ERR_OVERLOADED)
+        ret[n++] = (struct http_header){ SLICE("Retry-After"), SLICE("2") };
+    return n;
+}
+
+void request_fail(struct request *q, const struct err *err)
+{
+    struct http_header headers[2];
+    if (!q->x)
+        return;
+    if (err_http(err) >= 500 && err->code != ERR_NOT_SUPPORTED) {
+        metric_add(control_count(q->control, CONTROL_STORE_ERRORS, NULL), 1);
+        log_error("control", "call failed", LOG_S("request", q->id),
+                  LOG_S("operation", q->route ? q->route->operation : ""),
+                  LOG_S("error", err->message));
+    }
+    size_t n = error_headers(err, headers);
+    request_reply_with(q, err_http(err), headers, n, "application/problem+json",
+                       problem(q->arena, err));
+}
+
+void request_refuse(struct request *q, int code, const char *format, ...)
+{
+    char message[400];
+    struct err err;
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(message, sizeof message, format, arguments);
+    va_end(arguments);
+    (void)!err_set(&err, (enum err_code)code, "%s", message);
+    request_fail(q, &err);
+}
+
+void request_on_refusal(struct arena *arena, const struct http_request *head, const struct err *err,
+                        struct http_refusal *ret, void *control)
+{
+    (void)head;
+    (void)control;
+    ret->headers = ARENA_ARRAY(arena, struct http_header, 4);
+    ret->headers[0] = HTTP_HEADER("Content-Type", SLICE("application/problem+json"));
+    ret->count = 1 + error_headers(err, ret->headers + 1);
+    ret->body = problem(arena, err);
+}
+
+/* ---- reading -------------------------------------------------------------------------------- */
+
+struct slice request_header(const struct request *q, const char *name)
+{
+    return http_header_get(&exchange_request(q->x)->headers, name);
+}
+
+struct slice request_query(const struct request *q, const char *name)
+{
+    const struct http_parameter *parameter = http_parameter_find(&q->query, name);
+    return parameter ? parameter->value : (struct slice){};
+}
+
+bool request_flag(const struct request *q, const char *name)
+{
+    struct slice value = request_query(q, name);
+    return slice_is(value, "1") || slice_is(value, "true");
+}
+
+int request_number(const struct request *q, const char *name, uint64_t max, uint64_t *value,
+                   struct err *err)
+{
+    const struct http_parameter *parameter = http_parameter_find(&q->query, name);
+    if (!parameter)
+        return 0;
+    if (!slice_u64(parameter->value, value) || *value > max)
+        return err_set(err, ERR_BAD_INPUT, "?%s= must be a number up to %llu, not '%s'", name,
+                       (unsigned long long)max, ERR_SLICE(parameter->value));
+    return 0;
+}
+
+int request_page(const struct request *q, struct store_page *ret, struct err *err)
+{
+    uint64_t after = 0, limit = 100;
+    int r = request_number(q, "after", INT64_MAX, &after, err);
+    if (r == 0)
+        r = request_number(q, "limit", STORE_PAGE_MAX, &limit, err);
+    if (r < 0)
+        return r;
+    *ret = (struct store_page){
+        .after = after,
+        .limit = limit ? (uint32_t)limit : 1,
+        .from_end = !http_parameter_find(&q->query, "after"),
+    };
+    return 0;
+}
+
+struct store_audit request_audit(struct request *q, const char *action)
+{
+    char text[ADDRESS_TEXT_BYTES];
+    const struct address *peer = q->x ? exchange_peer(q->x) : NULL;
+    return (struct store_audit){
+        .at_ns = q->now_ns,
+        .who = q->trusted ? SLICE("socket") : SLICE("open"),
+        .action = slice_of(action),
+        .from = q->trusted || !peer
+                    ? SLICE("unix")
+                    : slice_of(arena_string(q->arena, slice_of(address_text(peer, text)))),
+        .request_id = slice_of(q->id),
+        .project = q->project,
+        .endpoint = q->parts[0],
+    };
+}
+
+/* ---- jobs ----------------------------------------------------------------------------------- */
+
+static void on_job_done(struct job *job, const struct err *err)
+{
+    struct request *q = request_of_job(job);
+    q->running = false;
+    q->on_job_done(job, err);
+    if (!q->x && !q->running)
+        request_free(q);
+}
+
+static void start(struct request *q, enum job_place place, job_run_cb run, job_done_cb done)
+{
+    assert(!q->running);
+    q->running = true;
+    q->on_job_done = done;
+    job_start(q->control, &q->job, place, run, on_job_done, q);
+}
+
+void request_write(struct request *q, job_run_cb run, job_done_cb done)
+{
+    start(q, JOB_WRITE, run, done);
+}
+
+void request_read(struct request *q, job_run_cb run, job_done_cb done)
+{
+    start(q, JOB_READ, run, done);
+}
+
+void request_disk(struct request *q, job_run_cb run, job_done_cb done)
+{
+    start(q, JOB_DISK, run, done);
+}
+
+/* ---- the body ------------------------------------------------------------------------------- */
+
+static void on_body_space(struct exchange *x, struct iovec *ret_space, void *data)
+{
+    struct request *q = data;
+    (void)x;
+    if (q->body_room - q->body_bytes < 1024) {
+        size_t room = q->body_room ? q->body_room * 2 : BODY_BYTES_FIRST;
+        q->body = mem_resize(q->body, room, 1);
+        q->body_room = room;
+    }
+    *ret_space = (struct iovec){ q->body + q->body_bytes, q->body_room - q->body_bytes };
+}
+
+static void on_body(struct exchange *x, size_t bytes, void *data)
+{
+    struct request *q = data;
+    (void)x;
+    q->body_bytes += bytes;
+}
+
+static void on_body_end(struct exchange *x, const struct err *err, void *data)
+{
+    struct request *q = data;
+    (void)x;
+    if (err)
+        request_fail(q, err);
+    else
+        q->route->handler(q);
+}
+
+const struct exchange_handler request_handler = { on_body_space, on_body, on_body_end, on_closed };
+
+/* ---- the head ------------------------------------------------------------------------------- */
+
+static bool id_valid(struct slice id)
+{
+    if (id.size == 0 || id.size > 64)
+        return false;
+    for (size_t i = 0; i < id.size; i++) {
+        char c = id.data[i];
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+              c == '.' || c == '_' || c == '-'))
+            return false;
+    }
+    return true;
+}
+
+static struct request *request_new(struct exchange *x, struct control *control)
+{
+    struct arena *arena = arena_new();
+    struct request *q = ARENA_NEW(arena, struct request);
+    struct slice id = http_header_get(&exchange_request(x)->headers, "X-Request-Id");
+    q->arena = arena;
+    q->control = control;
+    q->x = x;
+    q->project = SLICE("default");
+    q->started_ns = exchange_started_ns(x);
+    q->now_ns = control_wall_ns(control);
+    q->trusted = exchange_peer(x)->kind == ADDRESS_UNIX;
+    if (id_valid(id))
+        snprintf(q->id, sizeof q->id, "%.*s", SLICE_FMT(id));
+    else
+        snprintf(q->id, sizeof q->id, "%016llx", (unsigned long long)env_random_u64(control->env));
+    exchange_set_handler(x, &request_handler, q);
+    return q;
+}
+
+static int check_caller(struct request *q, struct err *err)
+{
+    struct control *control = q->control;
+    const struct http_request *head = exchange_request(q->x);
+    const struct guard guard = { control->start.zone, control->start.api_host, control->addresses,
+                                 control->listener_count };
+    int r;
+    if (q->trusted)
+        return 0;
+    if ((r = guard_host(&guard, head, err)) < 0 || (r = guard_origin(head, err)) < 0)
+        return r;
+    return 0;
+}
+
+static int check_route(struct request *q, struct err *err)
+{
+    static const char *const types[] = {
+        [BODY_JSON] = "application/json",
+        [BODY_PATCH] = "application/merge-patch+json",
+        [BODY_REPORT] = "application/json",
+        [BODY_UPLOAD] = "application/octet-stream",
+    };
+    if (q->route->scope == SCOPE_POP && !q->trusted)
+        return err_set(err, ERR_FORBIDDEN,
+                       "this is for a PoP's agent, over the socket in the home");
+    if (q->route->body != BODY_NONE)
+        return guard_type(exchange_request(q->x), types[q->route->body], err);
+    return 0;
+}
+
+static void read_body(struct request *q)
+{
+    struct err err;
+    bool report = q->route->body == BODY_REPORT;
+    q->body_bytes_max = report ? REQUEST_REPORT_BYTES_MAX : REQUEST_SPEC_BYTES_MAX;
+    if (exchange_body_start(q->x, q->body_bytes_max, &err) < 0)
+        request_fail(q, &err);
+}
+
+void request_on_head(struct exchange *x, void *data)
+{
+    struct control *control = data;
+    struct request *q = request_new(x, control);
+    const struct http_request *head = exchange_request(x);
+    char allow[ROUTES_ALLOW_BYTES];
+    struct err err = {};
+
+    int r = check_caller(q, &err);
+    if (r == 0)
+        r = http_query_parse(q->arena, head->query, &q->query, &err);
+    if (r == 0)
+        r = routes_find(head, &q->route, q->parts, &q->project, allow, &err);
+    if (r == ERR_BAD_METHOD) {
+        struct http_header headers[] = {
+            { SLICE("X-Request-Id"), slice_of(q->id) },
+            { SLICE("Content-Type"), SLICE("application/problem+json") },
+            { SLICE("Perigee-Error"), SLICE("bad_method") },
+        };
+        count(q, 405);
+        exchange_reply_method(x, allow, headers, 3, problem(q->arena, &err));
+        return;
+    }
+    if (r == 0)
+        r = check_route(q, &err);
+    if (r == 0 && q->route->flags & ROUTE_PROJECT)
+        r = spec_check_project_name(q->project, &err);
+    if (r < 0) {
+        request_fail(q, &err);
+        return;
+    }
+    /* The head's slices go with the exchange; a job may outlive it. */
+    q->project = arena_copy(q->arena, q->project);
+    for (size_t i = 0; i < HTTP_PATH_PARTS_MAX; i++)
+        if (q->parts[i].data)
+            q->parts[i] = arena_copy(q->arena, q->parts[i]);
+    if (q->route->body == BODY_NONE || q->route->body == BODY_UPLOAD)
+        q->route->handler(q);
+    else
+        read_body(q);
+}

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "control/routes.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define WATCHED (ROUTE_PROJECT | ROUTE_WATCH)
+
+/* clang-format off */
+const struct route control_routes[] = {
+    /* method, path, scope, flags, body, handler, operation, query, takes, gives, status, summary */
+    { HTTP_GET,    "/endpoints", SCOPE_READ, WATCHED, BODY_NONE, endpoints_list,
+      "listEndpoints", "limit,cursor,labels,watch", NULL, "EndpointList", 200,
+      "List endpoints; with watch=1 their changes as server-sent events." },
+    { HTTP_GET,    "/endpoints/{name}", SCOPE_READ, WATCHED, BODY_NONE, endpoint_get,
+      "getEndpoint", "watch", NULL, "Endpoint", 200,
+      "Show an endpoint; with watch=1 its changes as server-sent events." },
+    { HTTP_PUT,    "/endpoints/{name}", SCOPE_MANAGE, ROUTE_PROJECT, BODY_JSON, endpoint_put,
+      "putEndpoint", "dry_run", "Spec", "Endpoint", 200,
+      "Create or update an endpoint: the spec is the whole truth." },
+    { HTTP_PATCH,  "/endpoints/{name}", SCOPE_MANAGE, ROUTE_PROJECT, BODY_PATCH, endpoint_patch,
+      "patchEndpoint", "dry_run", "SpecPatch", "Endpoint", 200,
+      "Change keys of an endpoint's spec (JSON merge-patch; null is the default)." },
+    { HTTP_DELETE, "/endpoints/{name}", SCOPE_MANAGE, ROUTE_PROJECT, BODY_NONE, endpoint_delete,
+      "deleteEndpoint", "", NULL, NULL, 204,
+      "Delete an endpoint, its revisions and replicas." },
+    { HTTP_POST,   "/endpoints/{name}/stop", SCOPE_MANAGE, ROUTE_PROJECT, BODY_JSON, endpoint_stop,
+      "stopEndpoint", "", "Empty", "Endpoint", 200,
+      "Stop an endpoint: its replicas end, requests are refused." },
+    { HTTP_POST,   "/endpoints/{name}/start", SCOPE_MANAGE, ROUTE_PROJECT, BODY_JSON,
+      endpoint_start, "startEndpoint", "", "Empty", "Endpoint", 200,
+      "Start a stopped endpoint." },
+    { HTTP_POST,   "/endpoints/{name}/rollback", SCOPE_MANAGE, ROUTE_PROJECT, BODY_JSON,
+      endpoint_rollback, "rollbackEndpoint", "", "Rollback", "Endpoint", 200,
+      "Move traffic to an earlier revision; how it is governed stays as it is now." },
+    { HTTP_GET,    "/endpoints/{name}/revisions", SCOPE_READ, ROUTE_PROJECT, BODY_NONE,
+      revisions_list, "listRevisions", "", NULL, "RevisionList", 200,
+      "List the revisions kept." },
+    { HTTP_GET,    "/endpoints/{name}/revisions/{number}", SCOPE_READ, ROUTE_PROJECT, BODY_NONE,
+      revision_get, "getRevision", "", NULL, "Revision", 200,
+      "Show a revision." },
+    { HTTP_GET,    "/endpoints/{name}/history", SCOPE_READ, ROUTE_PROJECT, BODY_NONE, history_list,
+      "listHistory", "limit,after", NULL, "HistoryList", 200,
+      "List changes: when, who, what." },
+    { HTTP_GET,    "/endpoints/{name}/replicas", SCOPE_READ, ROUTE_PROJECT, BODY_NONE,
+      endpoint_replicas, "listEndpointReplicas", "", NULL, "ReplicaList", 200,
+      "List an endpoint's replicas, as PoPs last reported." },
+    { HTTP_GET,    "/endpoints/{name}/logs", SCOPE_READ, WATCHED, BODY_NONE, logs_list,
+      "listLogs", "limit,after,replica,watch", NULL, "LogList", 200,
+      "List what an endpoint's replicas wrote; with watch=1 also what they will." },
+    { HTTP_GET,    "/replicas", SCOPE_READ, 0, BODY_NONE, replicas_list,
+      "listReplicas", "", NULL, "ReplicaList", 200,
+      "List all replicas, as PoPs last reported." },
+    { HTTP_GET,    "/events", SCOPE_READ, ROUTE_WATCH, BODY_NONE, events_list,
+      "listEvents", "limit,after,endpoint,project,watch", NULL, "EventList", 200,
+      "List events; with watch=1 also those to come." },
+    { HTTP_GET,    "/audit", SCOPE_MANAGE, 0, BODY_NONE, audit_list,
+      "listAudit", "limit,after", NULL, "AuditList", 200,
+      "List who changed what, from where." },
+    { HTTP_GET,    "/blobs/{digest}", SCOPE_READ, 0, BODY_NONE, blob_get,
+      "getBlob", "", NULL, "binary", 200,
+      "Fetch a blob. HEAD says whether and how large it is, or how much of an upload is here." },
+    { HTTP_PUT,    "/blobs/{digest}", SCOPE_MANAGE, 0, BODY_UPLOAD, blob_put,
+      "putBlob", "", "binary", "Blob", 201,
+      "Upload a blob; Content-Range goes on with an earlier upload." },
+    { HTTP_GET,    "/pops", SCOPE_READ, 0, BODY_NONE, pops_list,
+      "listPops", "", NULL, "PopList", 200,
+      "List PoPs and when they last reported." },
+    { HTTP_GET,    "/pops/{pop}/watch", SCOPE_POP, 0, BODY_NONE, pop_watch,
+      "watchPop", "", NULL, "events", 200,
+      "What a PoP is to run, as server-sent events: all of it first, then changes." },
+    { HTTP_POST,   "/pops/{pop}/report", SCOPE_POP, 0, BODY_REPORT, pop_report,
+      "reportPop", "", "Report", "Reported", 200,
+      "A PoP says how everything is now, and what happened." },
+    { HTTP_GET,    "/version", SCOPE_PUBLIC, 0, BODY_NONE, system_version,
+      "getVersion", "", NULL, "Version", 200,
+      "Versions of program, API and schema." },
+    { HTTP_GET,    "/openapi.json", SCOPE_PUBLIC, ROUTE_ROOT, BODY_NONE, system_openapi,
+      "getOpenapi", "", NULL, "object", 200,
+      "This description." },
+    { HTTP_GET,    "/healthz", SCOPE_PUBLIC, ROUTE_ROOT, BODY_NONE, system_health,
+      "getHealth", "", NULL, "text", 200,
+      "Control's process is alive." },
+    { HTTP_GET,    "/readyz", SCOPE_PUBLIC, ROUTE_ROOT, BODY_NONE, system_ready,
+      "getReadiness", "", NULL, "text", 200,
+      "The store can be read, and control is not ending." },
+    { HTTP_GET,    "/metrics", SCOPE_PUBLIC, ROUTE_ROOT, BODY_NONE, system_metrics,
+      "getMetrics", "", NULL, "text", 200,
+      "Control's own metrics, in Prometheus' text form." },
+};
+
+const struct query_parameter query_parameters[] = {
+    { "limit", "integer", "At most so many items, up to 1000; 100 unless told." },
+    { "cursor", "string", "`next` of the answer before." },
+    { "labels", "string", "Only those with these labels: key=value, key!=value or key, by comma." },
+    { "watch", "integer", "1: answer with server-sent events, which do not end." },
+    { "after", "integer", "Only items with an id above this one, oldest first. Without it the "
+                          "newest ones come." },
+    { "replica", "string", "Only of this replica." },
+    { "endpoint", "string", "Only of the endpoint of this name." },
+    { "project", "string", "Only of this project." },
+    { "dry_run", "integer", "1: say what would change, and change nothing." },
+};
+/* clang-format on */
+
+const size_t control_route_count = sizeof control_routes / sizeof *control_routes;
+const size_t query_parameter_count = sizeof query_parameters / sizeof *query_parameters;
+
+const char *routes_path(const struct route *route, bool project,
+                        char buffer[static ROUTES_PATH_BYTES])
+{
+    snprintf(buffer, ROUTES_PATH_BYTES, "%s%s%s", route->flags & ROUTE_ROOT ? "" : "/api/v1",
+             project ? "/projects/{project}" : "", route->path);
+    return buffer;
+}
+
+static bool matches(const struct http_request *head, const struct route *route, bool project,
+                    struct slice parts[static HTTP_PATH_PARTS_MAX])
+{
+    char path[ROUTES_PATH_BYTES];
+    return http_path_match(head, routes_path(route, project, path), parts);
+}
+
+static void add_method(char allow[static ROUTES_ALLOW_BYTES], enum http_method method)
+{
+    size_t used = strlen(allow);
+    snprintf(allow + used, ROUTES_ALLOW_BYTES - used, "%s%s%s", used ? ", " : "",
+             http_method_text(method), method == HTTP_GET ? ", HEAD" : "");
+}
+
+int routes_find(const struct http_request *head, const struct route **ret_route,
+                struct slice parts[static HTTP_PATH_PARTS_MAX], struct slice *project,
+                char allow[static ROUTES_ALLOW_BYTES], struct err *err)
+{
+    enum http_method method = head->method == HTTP_HEAD ? HTTP_GET : head->method;
+    allow[0] = '\0';
+    for (size_t i = 0; i < control_route_count; i++) {
+        const struct route *route = &control_routes[i];
+        struct slice found[HTTP_PATH_PARTS_MAX] = {};
+        bool below = false;
+        if (!matches(head, route, false, found)) {
+            below = route->flags & ROUTE_PROJECT && matches(head, route, true, found);
+            if (!below)
+                continue;
+        }
+        if (route->method != method) {
+            add_method(allow, route->method);
+            continue;
+        }
+        if (below)
+            *project = found[0];
+        for (size_t k = 0; k + below < HTTP_PATH_PARTS_MAX; k++)
+            parts[k] = found[k + below];
+        *ret_route = route;
+        return 0;
+    }
+    if (allow[0])
+        return err_set(err, ERR_BAD_METHOD, "%s is not for this path: use %s",
+                       ERR_SLICE(head->method_text), allow);
+    return err_set(err, ERR_NOT_FOUND, "no such path: see /openapi.json");
+}

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "control/schemas.h"
+
+#define OBJECT(properties) "{\"type\":\"object\",\"properties\":{" properties "}}"
+#define NEEDS(names, properties)                                                                   \
+    "{\"type\":\"object\",\"required\":[" names "],\"properties\":{" properties "}}"
+#define STRING "{\"type\":\"string\"}"
+#define NULLABLE "{\"type\":[\"string\",\"null\"]}"
+#define TIME "{\"type\":[\"string\",\"null\"],\"format\":\"date-time\"}"
+#define WHOLE "{\"type\":\"integer\",\"minimum\":0}"
+#define WHOLE_OR_NULL "{\"type\":[\"integer\",\"null\"],\"minimum\":1}"
+#define BOOLEAN "{\"type\":\"boolean\"}"
+#define REF(name) "{\"$ref\":\"#/components/schemas/" name "\"}"
+#define ARRAY(of) "{\"type\":\"array\",\"items\":" of "}"
+#define LIST(of)                                                                                   \
+    NEEDS("\"items\",\"next\"", "\"items\":" ARRAY(REF(of)) ",\"next\":"                           \
+                                "{\"type\":[\"string\",\"integer\",\"null\"]}")
+#define DIGEST "{\"type\":\"string\",\"pattern\":\"^sha256:[0-9a-f]{64}$\"}"
+
+/* clang-format off */
+const struct schema control_schemas[] = {
+    { "Empty", "{\"type\":\"object\",\"additionalProperties\":false}" },
+    { "SpecPatch", "{\"type\":\"object\",\"description\":\"RFC 7396 on Spec; null is the "
+                   "default.\",\"additionalProperties\":true}" },
+    { "Rollback", "{\"type\":\"object\",\"required\":[\"revision\"],\"additionalProperties\":false,"
+                  "\"properties\":{\"revision\":{\"type\":\"integer\",\"minimum\":1}}}" },
+    { "Problem", NEEDS("\"type\",\"title\",\"status\",\"detail\"",
+                       "\"type\":" STRING ",\"title\":" STRING ",\"status\":" WHOLE
+                       ",\"detail\":" STRING) },
+    { "Tensor", NEEDS("\"name\",\"datatype\",\"shape\"",
+                      "\"name\":" STRING ",\"datatype\":" STRING ",\"shape\":"
+                      "{\"type\":\"array\",\"items\":{\"type\":\"integer\",\"minimum\":-1}},"
+                      "\"optional\":" BOOLEAN) },
+    { "Model", OBJECT("\"platform\":" NULLABLE ",\"inputs\":" ARRAY(REF("Tensor"))
+                      ",\"outputs\":" ARRAY(REF("Tensor")) ",\"properties\":"
+                      "{\"type\":[\"object\",\"null\"],\"additionalProperties\":" STRING "}") },
+    { "Replica", NEEDS("\"id\",\"name\",\"endpoint\",\"project\",\"revision\",\"pop\",\"state\"",
+                       "\"id\":" STRING ",\"name\":" STRING ",\"endpoint\":" STRING
+                       ",\"project\":" STRING ",\"revision\":" WHOLE ",\"pop\":" STRING
+                       ",\"pid\":" WHOLE ",\"state\":{\"type\":\"string\",\"enum\":[\"pending\","
+                       "\"starting\",\"ready\",\"draining\",\"gone\",\"backoff\"]},"
+                       "\"since\":" STRING ",\"restarts\":" WHOLE
+                       ",\"memory_bytes\":" WHOLE ",\"sandbox\":" STRING
+                       ",\"message\":" STRING ",\"endpoint_uid\":" WHOLE) },
+    { "Death", OBJECT("\"replica\":" STRING ",\"revision\":" WHOLE ",\"at\":" TIME
+                      ",\"reason\":" STRING ",\"log\":" ARRAY(STRING)) },
+    { "Endpoint",
+      NEEDS("\"name\",\"project\",\"uid\",\"generation\",\"etag\",\"spec\",\"target\",\"state\"",
+            "\"name\":" STRING ",\"project\":" STRING ",\"uid\":" WHOLE ",\"generation\":" WHOLE
+            ",\"etag\":" STRING ",\"created_at\":" TIME ",\"updated_at\":" TIME
+            ",\"labels\":{\"type\":\"object\",\"additionalProperties\":" STRING "}"
+            ",\"spec\":" REF("Spec") ",\"source\":" NULLABLE ",\"target\":" WHOLE
+            ",\"latest\":" WHOLE ",\"serving\":" WHOLE_OR_NULL
+            ",\"state\":{\"type\":\"string\",\"enum\":[\"deploying\",\"active\",\"partial\","
+            "\"idle\",\"stopped\",\"failed\"]},\"reason\":" STRING ",\"message\":" STRING
+            ",\"hosts\":" ARRAY(STRING) ",\"urls\":" ARRAY(STRING)
+            ",\"replicas\":" ARRAY(REF("Replica")) ",\"deaths\":" ARRAY(REF("Death"))
+            ",\"model\":{\"anyOf\":[" REF("Model") ",{\"type\":\"null\"}]}") },
+    { "EndpointList", LIST("Endpoint") },
+    { "ReplicaList", LIST("Replica") },
+    { "Revision",
+      NEEDS("\"number\",\"uid\",\"spec\",\"model\",\"state\"",
+            "\"number\":" WHOLE ",\"uid\":" WHOLE ",\"created_at\":" TIME ",\"created_by\":" STRING
+            ",\"spec\":{\"type\":\"object\"},\"digest\":" DIGEST ",\"runtime\":" STRING
+            ",\"model\":" OBJECT("\"digest\":" DIGEST ",\"size\":" WHOLE ",\"source\":" NULLABLE)
+            ",\"metadata\":{\"anyOf\":[" REF("Model") ",{\"type\":\"null\"}]}"
+            ",\"target\":" BOOLEAN ",\"serving\":" BOOLEAN ",\"state\":" STRING
+            ",\"message\":" STRING) },
+    { "RevisionList", LIST("Revision") },
+    { "Change", OBJECT("\"id\":" WHOLE ",\"at\":" TIME ",\"who\":" STRING ",\"generation\":" WHOLE
+                       ",\"revision\":" WHOLE ",\"diff\":"
+                       ARRAY(OBJECT("\"key\":" STRING ",\"old\":{},\"new\":{}"))) },
+    { "HistoryList", LIST("Change") },
+    { "Log", OBJECT("\"id\":" WHOLE ",\"at\":" TIME ",\"replica\":" STRING ",\"stream\":" STRING
+                    ",\"line\":" STRING) },
+    { "LogList", LIST("Log") },
+    { "Event", OBJECT("\"id\":" WHOLE ",\"at\":" TIME ",\"kind\":" STRING ",\"endpoint\":" NULLABLE
+                      ",\"project\":" NULLABLE ",\"pop\":" NULLABLE ",\"replica\":" NULLABLE
+                      ",\"message\":" STRING) },
+    { "EventList", LIST("Event") },
+    { "Audit", OBJECT("\"id\":" WHOLE ",\"at\":" TIME ",\"who\":" STRING ",\"action\":" STRING
+                      ",\"from\":" STRING ",\"request_id\":" STRING ",\"project\":" STRING
+                      ",\"endpoint\":" STRING ",\"before\":" NULLABLE ",\"after\":" NULLABLE) },
+    { "AuditList", LIST("Audit") },
+    { "Blob", NEEDS("\"digest\",\"size\"", "\"digest\":" DIGEST ",\"size\":" WHOLE) },
+    { "Pop", OBJECT("\"name\":" STRING ",\"state\":{\"type\":\"string\",\"enum\":[\"reporting\","
+                    "\"silent\"]},\"reported_at\":" TIME ",\"instance\":" WHOLE
+                    ",\"replicas\":" WHOLE) },
+    { "PopList", LIST("Pop") },
+    { "Report", OBJECT("\"instance\":" WHOLE ",\"sequence\":" WHOLE ",\"replicas\":"
+                       ARRAY("{\"type\":\"object\"}") ",\"endpoints\":"
+                       ARRAY(OBJECT("\"uid\":" WHOLE ",\"serving\":" WHOLE_OR_NULL
+                                    ",\"target\":" WHOLE ",\"target_state\":{\"type\":\"string\","
+                                    "\"enum\":[\"starting\",\"ready\",\"failed\"]},\"message\":"
+                                    STRING))
+                       ",\"models\":" ARRAY("{\"type\":\"object\"}") ",\"deaths\":"
+                       ARRAY("{\"type\":\"object\"}") ",\"events\":" ARRAY("{\"type\":\"object\"}")
+                       ",\"logs\":" ARRAY("{\"type\":\"object\"}")) },
+    { "Reported", NEEDS("\"events_seen\"", "\"events_seen\":" WHOLE) },
+    { "Version", OBJECT("\"version\":" STRING ",\"api\":" STRING ",\"schema\":" WHOLE
+                        ",\"spec\":" WHOLE) },
+    { "object", "{\"type\":\"object\"}" },
+};
+/* clang-format on */
+
+const size_t control_schema_count = sizeof control_schemas / sizeof *control_schemas;

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "control/status.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+const char *status_word(enum status_state state)
+{
+    static const char *const words[] = {
+#define STATUS_WORD(id, word, text) word,
+        STATUS_STATES(STATUS_WORD)
+#undef STATUS_WORD
+    };
+    return words[state];
+}
+
+[[gnu::format(printf, 4, 5)]] static void set(struct status *ret, enum status_state state,
+                                              const char *reason, const char *format, ...)
+{
+    va_list arguments;
+    ret->state = state;
+    ret->reason = reason;
+    va_start(arguments, format);
+    vsnprintf(ret->message, sizeof ret->message, format, arguments);
+    va_end(arguments);
+}
+
+static void decide_stopped(const struct status_input *in, struct status *ret)
+{
+    uint32_t left = in->target_ready + in->target_starting + in->other_ready + in->draining;
+    if (left)
+        set(ret, STATUS_STOPPED, "draining", "stopped; %u replicas finish what they have", left);
+    else
+        set(ret, STATUS_STOPPED, "stopped", "stopped");
+}
+
+static void decide_failed(const struct status_input *in, struct status *ret)
+{
+    struct slice why = in->target_message.size ? in->target_message : in->backoff_message;
+    if (why.size > STATUS_MESSAGE_BYTES - 200)
+        why.size = STATUS_MESSAGE_BYTES - 200;
+    if (why.size == 0)
+        why = SLICE("it does not get ready");
+    if (in->serving && in->serving != in->target)
+        set(ret, STATUS_FAILED, "target_failed",
+            "revision %llu: %.*s; revision %llu keeps the traffic", (unsigned long long)in->target,
+            SLICE_FMT(why), (unsigned long long)in->serving);
+    else
+        set(ret, STATUS_FAILED, "target_failed", "revision %llu: %.*s",
+            (unsigned long long)in->target, SLICE_FMT(why));
+}
+
+static void decide_serving(const struct status_input *in, struct status *ret)
+{
+    uint64_t wanted = in->replicas_min ? in->replicas_min : 1;
+    if (in->target_ready >= wanted)
+        set(ret, STATUS_ACTIVE, "serving", "%u of %llu replicas ready", in->target_ready,
+            (unsigned long long)wanted);
+    else if (in->target_ready)
+        set(ret, STATUS_PARTIAL, in->target_backoff ? "backoff" : "starting",
+            "%u of %llu replicas ready", in->target_ready, (unsigned long long)wanted);
+    else if (in->target_starting || in->target_backoff || in->replicas_min)
+        set(ret, STATUS_DEPLOYING, in->target_backoff ? "backoff" : "restarting",
+            "no replica is ready: %s",
+            in->target_backoff ? "the next start waits for its back-off" : "one is being started");
+    else
+        set(ret, STATUS_IDLE, "idle", "at zero replicas; a request starts one");
+}
+
+void status_decide(const struct status_input *in, struct status *ret)
+{
+    bool failed = slice_is(in->target_state, "failed");
+    if (in->stopped)
+        decide_stopped(in, ret);
+    else if (in->pops == 0)
+        set(ret, STATUS_DEPLOYING, "no_pop", "no PoP has reported yet");
+    else if (failed && (in->serving != in->target || in->target_ready == 0))
+        decide_failed(in, ret);
+    else if (in->serving == in->target && in->serving)
+        decide_serving(in, ret);
+    else if (slice_is(in->target_state, "ready") && in->replicas_min == 0 &&
+             in->target_ready == 0 && in->target_starting == 0 && in->serving == 0)
+        set(ret, STATUS_IDLE, "idle", "at zero replicas; a request starts one");
+    else if (in->serving)
+        set(ret, STATUS_DEPLOYING, "starting",
+            "revision %llu is being started; revision %llu has the traffic meanwhile",
+            (unsigned long long)in->target, (unsigned long long)in->serving);
+    else
+        set(ret, STATUS_DEPLOYING, in->target_backoff ? "backoff" : "starting",
+            "revision %llu is being started", (unsigned long long)in->target);
+
+    if (in->pops && in->pops_silent == in->pops && !in->stopped) {
+        ret->reason = "pop_silent";
+        size_t used = strnlen(ret->message, sizeof ret->message);
+        snprintf(ret->message + used, sizeof ret->message - used,
+                 " (as last heard: no PoP has reported lately)");
+    }
+}

@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The JSON that clients and agents get of what the hub knows (docs/api.md). */
+#include <stdio.h>
+#include <time.h>
+
+#include "base/arena.h"
+#include "base/json.h"
+#include "control/control_own.h"
+#include "control/status.h"
+
+const char *view_time(int64_t ns, char buffer[static 40])
+{
+    time_t seconds = (time_t)(ns / 1'000'000'000);
+    struct tm utc;
+    gmtime_r(&seconds, &utc);
+    size_t used = strftime(buffer, 40, "%Y-%m-%dT%H:%M:%S", &utc);
+    snprintf(buffer + used, 40 - used, ".%03dZ", (int)(ns % 1'000'000'000 / 1'000'000));
+    return buffer;
+}
+
+void view_member_time(struct json_writer *w, const char *key, int64_t ns)
+{
+    char text[40];
+    json_member_text(w, key, ns ? view_time(ns, text) : NULL);
+}
+
+struct slice view_etag(struct arena *arena, uint64_t generation)
+{
+    return slice_of(arena_format(arena, "\"%llu\"", (unsigned long long)generation));
+}
+
+static void member_revision(struct json_writer *w, const char *key, uint64_t number)
+{
+    json_key(w, key);
+    if (number)
+        json_u64(w, number);
+    else
+        json_null(w);
+}
+
+static void member_raw(struct json_writer *w, const char *key, struct slice json)
+{
+    json_key(w, key);
+    if (json.size)
+        json_raw(w, json);
+    else
+        json_null(w);
+}
+
+static void member_or_null(struct json_writer *w, const char *key, struct slice text)
+{
+    json_key(w, key);
+    if (text.size)
+        json_string(w, text);
+    else
+        json_null(w);
+}
+
+/* ---- what it is called ---------------------------------------------------------------------- */
+
+static void count_replica(const struct hub_replica *replica, struct status_input *in)
+{
+    bool target = replica->revision == in->target;
+    if (slice_is(replica->state, "ready")) {
+        in->target_ready += target;
+        in->other_ready += !target;
+    } else if (slice_is(replica->state, "draining")) {
+        in->draining++;
+    } else if (slice_is(replica->state, "backoff")) {
+        in->target_backoff += target;
+        if (target && replica->message.size)
+            in->backoff_message = replica->message;
+    } else if (!slice_is(replica->state, "gone")) {
+        in->target_starting += target;
+    }
+}
+
+static void decide(struct control *control, const struct snapshot *s, struct status *ret)
+{
+    struct status_input in = {
+        .stopped = s->row.stopped,
+        .target = s->row.target,
+        .serving = s->row.serving,
+        .target_state = s->row.target_state,
+        .target_message = s->row.target_message,
+        .replicas_min = s->spec.scale.min,
+    };
+    MAP_EACH(entry, &control->hub.pops)
+    {
+        const struct hub_pop *pop = entry->value;
+        in.pops += pop->reported_ms != 0;
+        in.pops_silent += pop->silent;
+        for (size_t i = 0; i < pop->replica_count; i++)
+            if (pop->replicas[i].endpoint_uid == s->row.uid)
+                count_replica(&pop->replicas[i], &in);
+    }
+    status_decide(&in, ret);
+}
+
+/* ---- parts ---------------------------------------------------------------------------------- */
+
+void view_replicas(struct control *control, struct json_writer *w, uint64_t uid)
+{
+    json_array_begin(w);
+    MAP_EACH(entry, &control->hub.pops)
+    {
+        const struct hub_pop *pop = entry->value;
+        for (size_t i = 0; i < pop->replica_count; i++)
+            if (uid == 0 || pop->replicas[i].endpoint_uid == uid)
+                json_raw(w, pop->replicas[i].view);
+    }
+    json_array_end(w);
+}
+
+static struct slice label_of(struct arena *arena, const struct store_endpoint *row)
+{
+    if (slice_is(row->project, "default"))
+        return row->name;
+    return slice_of(
+        arena_format(arena, "%.*s--%.*s", SLICE_FMT(row->name), SLICE_FMT(row->project)));
+}
+
+static void write_hosts(struct control *control, struct json_writer *w, const struct snapshot *s)
+{
+    struct slice label = label_of(w->arena, &s->row);
+    json_key(w, "hosts");
+    json_array_begin(w);
+    json_text(w, arena_format(w->arena, "%.*s.localhost", SLICE_FMT(label)));
+    json_text(w, arena_format(w->arena, "%.*s.%s", SLICE_FMT(label), control->start.zone));
+    for (size_t i = 0; i < s->spec.domains.count; i++)
+        json_string(w, s->spec.domains.items[i]);
+    json_array_end(w);
+
+    json_key(w, "urls");
+    json_array_begin(w);
+    const char *port = control->hub.gateway ? strrchr(control->hub.gateway, ':') : NULL;
+    if (port)
+        json_text(w, arena_format(w->arena, "http://%.*s.%s%s", SLICE_FMT(label),
+                                  control->hub.gateway_loopback ? "localhost" : control->start.zone,
+                                  port));
+    json_array_end(w);
+}
+
+static void write_labels(struct json_writer *w, const struct endpoint_spec *spec)
+{
+    json_key(w, "labels");
+    json_object_begin(w);
+    for (size_t i = 0; i < spec->labels.count; i++) {
+        json_key_slice(w, spec->labels.items[i].key);
+        json_string(w, spec->labels.items[i].value);
+    }
+    json_object_end(w);
+}
+
+static void write_deaths(struct json_writer *w, const struct snapshot *s)
+{
+    json_key(w, "deaths");
+    json_array_begin(w);
+    for (size_t i = 0; i < s->death_count; i++) {
+        const struct store_death *death = &s->deaths[i];
+        json_object_begin(w);
+        json_member_string(w, "replica", death->replica);
+        json_member_u64(w, "revision", death->revision);
+        view_member_time(w, "at", death->at_ns);
+        json_member_string(w, "reason", death->reason);
+        member_raw(w, "log", death->log);
+        json_object_end(w);
+    }
+    json_array_end(w);
+}
+
+/* ---- wholes --------------------------------------------------------------------------------- */
+
+struct slice view_endpoint(struct control *control, struct arena *arena, const struct snapshot *s,
+                           bool *ret_deploying)
+{
+    struct json_writer w;
+    struct status status;
+    const struct store_endpoint *row = &s->row;
+    const struct store_revision *shown =
+        snapshot_revision(s, row->serving ? row->serving : row->target);
+    decide(control, s, &status);
+    *ret_deploying = status.state == STATUS_DEPLOYING;
+    json_begin(&w, arena, 0);
+    json_object_begin(&w);
+    json_member_string(&w, "name", row->name);
+    json_member_string(&w, "project", row->project);
+    json_member_u64(&w, "uid", row->uid);
+    json_member_u64(&w, "generation", row->generation);
+    json_member_string(&w, "etag", view_etag(arena, row->generation));
+    view_member_time(&w, "created_at", row->created_ns);
+    view_member_time(&w, "updated_at", row->updated_ns);
+    write_labels(&w, &s->spec);
+    member_raw(&w, "spec", row->spec);
+    member_or_null(&w, "source", s->spec.source);
+    json_member_u64(&w, "target", row->target);
+    json_member_u64(&w, "latest", row->latest);
+    member_revision(&w, "serving", row->serving);
+    json_member_text(&w, "state", status_word(status.state));
+    json_member_text(&w, "reason", status.reason);
+    json_member_text(&w, "message", status.message);
+    write_hosts(control, &w, s);
+    json_key(&w, "replicas");
+    view_replicas(control, &w, row->uid);
+    write_deaths(&w, s);
+    member_raw(&w, "model", shown ? shown->metadata : (struct slice){});
+    json_object_end(&w);
+    return json_end(&w);
+}
+
+struct slice view_pop_endpoint(struct arena *arena, const struct snapshot *s)
+{
+    struct json_writer w;
+    json_begin(&w, arena, 0);
+    json_object_begin(&w);
+    json_member_u64(&w, "uid", s->row.uid);
+    json_member_string(&w, "name", s->row.name);
+    json_member_string(&w, "project", s->row.project);
+    json_member_text(&w, "state", s->row.stopped ? "stopped" : "running");
+    json_member_u64(&w, "generation", s->row.generation);
+    member_raw(&w, "spec", s->row.spec);
+    json_member_u64(&w, "target", s->row.target);
+    json_key(&w, "revisions");
+    json_array_begin(&w);
+    for (size_t i = 0; i < s->revision_count; i++) {
+        const struct store_revision *revision = &s->revisions[i];
+        json_object_begin(&w);
+        json_member_u64(&w, "number", revision->number);
+        json_member_u64(&w, "uid", s->row.uid << STORE_REVISION_BITS | revision->number);
+        json_member_string(&w, "model", revision->model);
+        json_member_string(&w, "runtime", revision->runtime);
+        member_raw(&w, "spec", revision->spec);
+        json_object_end(&w);
+    }
+    json_array_end(&w);
+    json_object_end(&w);
+    return json_end(&w);
+}
+
+void view_revision(struct json_writer *w, const struct store_endpoint *endpoint,
+                   const struct store_revision *revision)
+{
+    json_object_begin(w);
+    json_member_u64(w, "number", revision->number);
+    json_member_u64(w, "uid", endpoint->uid << STORE_REVISION_BITS | revision->number);
+    view_member_time(w, "created_at", revision->created_ns);
+    json_member_string(w, "created_by", revision->created_by);
+    member_raw(w, "spec", revision->spec);
+    json_member_string(w, "digest", revision->digest);
+    json_member_string(w, "runtime", revision->runtime);
+    json_key(w, "model");
+    json_object_begin(w);
+    json_member_string(w, "digest", revision->model);
+    json_member_u64(w, "size", revision->model_bytes);
+    member_or_null(w, "source", revision->source);
+    json_object_end(w);
+    member_raw(w, "metadata", revision->metadata);
+    json_member_bool(w, "target", revision->number == endpoint->target);
+    json_member_bool(w, "serving", revision->number == endpoint->serving);
+    json_member_string(w, "state", revision->state);
+    json_member_string(w, "message", revision->message);
+    json_object_end(w);
+}
+
+void view_event(struct json_writer *w, const struct store_event *event)
+{
+    json_object_begin(w);
+    json_member_u64(w, "id", event->id);
+    view_member_time(w, "at", event->at_ns);
+    json_member_string(w, "kind", event->kind);
+    member_or_null(w, "endpoint", event->endpoint);
+    member_or_null(w, "project", event->project);
+    member_or_null(w, "pop", event->pop);
+    member_or_null(w, "replica", event->replica);
+    json_member_string(w, "message", event->message);
+    json_object_end(w);
+}
+
+void view_log(struct json_writer *w, const struct store_log *log)
+{
+    json_object_begin(w);
+    json_member_u64(w, "id", log->id);
+    view_member_time(w, "at", log->at_ns);
+    json_member_string(w, "replica", log->replica);
+    json_member_string(w, "stream", log->stream);
+    json_member_string(w, "line", log->line);
+    json_object_end(w);
+}
