@@ -38,7 +38,8 @@ bool gateway_region_attach(void *memory, size_t bytes)
     if (bytes < wanted.bytes)
         return false;
     if (memcmp(region, &wanted, sizeof wanted) != 0) {
-        memset(memory, 0, bytes);
+        if (region->magic != 0) /* a new memfd is zeros, and stays sparse */
+            memset(memory, 0, bytes);
         *region = wanted;
     }
     return true;
@@ -49,6 +50,12 @@ void gateway_metrics_attach(struct metrics *metrics, void *region, unsigned inde
     assert(index < GATEWAY_SLICES);
     metrics_attach(metrics, &gateway_metrics, (char *)region + HEAD_BYTES + index * slice_bytes(),
                    slice_bytes());
+    /* What an instance that is gone had open, running, queued, is not so any more. */
+    MAP_EACH (entry, &metrics->index) {
+        struct metric_series *series = entry->value;
+        if (gateway_metrics.rows[series->row].type == METRIC_GAUGE)
+            metric_set(series, 0);
+    }
 }
 
 static struct gateway_stats *stats_row(void *region, uint64_t index)

@@ -97,7 +97,7 @@ static void go(struct control *control)
         return;
     if (control_open(control, &err) < 0) {
         log_error("control", "cannot start", LOG_S("error", err.message));
-        control->failed = err.code == ERR_PRECONDITION ? ROLE_EXIT_HOPELESS : 1;
+        control->failed = true;
         stop(control);
         return;
     }
@@ -242,7 +242,7 @@ int control_main(int channel_fd, int lifeline_fd)
     control->lifeline_watch =
         watch_new(control->loop, lifeline_fd, WATCH_READ | WATCH_HANGUP, on_lifeline, control);
     loop_run(control->loop);
-    int status = control->failed;
+    int status = control->failed ? 1 : 0;
     close_all(control);
     free(control);
     return status;

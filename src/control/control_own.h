@@ -57,8 +57,7 @@ struct control {
     struct channel *channel;
     struct watch *channel_watch, *lifeline_watch;
     int lifeline_fd;
-    bool serving, draining, closing;
-    int failed; /* the exit status: not 0 when it could not start */
+    bool serving, draining, failed, closing;
 
     struct http_server *server;
     int listeners[CONTROL_LISTENERS_MAX];

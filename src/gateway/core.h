@@ -100,8 +100,8 @@ struct revision {
     _Atomic uint32_t waiting, ready;  /* requests without a replica; ready replicas */
     _Atomic int64_t waiting_since_ns; /* about when waiting left 0 */
     _Atomic bool used;                /* since the main thread last looked */
-    _Atomic bool demanded;
-    struct gateway_stats *stats; /* NULL: no room */
+    _Atomic bool demanded;            /* the first demand was sent, no replica came since */
+    struct gateway_stats *stats;      /* NULL: no room */
     struct queue queue;
     struct revision_side sides[PERIGEE_LOOPS_MAX];
 };
@@ -133,8 +133,9 @@ struct gateway_loop {
     struct env_timers deadlines;
     struct timer *timer; /* for the first of them */
     int64_t timer_due_ns;
-    struct timer *tick; /* once a second: gauges, idle memory */
-    struct list active; /* lanes with tickets in them */
+    struct timer *tick;  /* once a second: gauges, idle memory */
+    struct list active;  /* lanes with tickets in them */
+    struct list waiting; /* requests HELD or WAITING */
     struct sleeper *sleeper;
     struct list flights; /* to be used again */
     struct map touched;  /* revision uid -> side with blocks */
@@ -209,7 +210,10 @@ struct revision *revision_ref(struct revision *revision);
 void revision_unref(struct revision *revision);
 
 /* shard.c: a loop's thread and what it is told */
+void shard_prepare(struct gateway *gateway, unsigned index);
 void shard_start(struct gateway *gateway, unsigned index);
+void shard_stop(struct gateway_loop *gl); /* main thread; then join, then */
+void shard_free(struct gateway_loop *gl);
 void shard_tell_table(struct gateway_loop *gl, struct table *table); /* main; takes a reference */
 void shard_tell_attach(struct gateway_loop *gl, struct replica *replica); /* main; takes one */
 void shard_tell_ready(struct gateway_loop *gl, struct replica *replica);
@@ -228,6 +232,9 @@ struct metric_series *shard_series(struct gateway_loop *gl, const struct table_h
                                    const struct table_endpoint *row, struct endpoint *endpoint,
                                    unsigned metric);
 uint64_t shard_random(struct gateway_loop *gl);
+void shard_want_arena(struct gateway_loop *gl, uint64_t revision);
+void shard_lane_drained(struct gateway_loop *gl, uint64_t replica);
+void shard_repository(struct gateway_loop *gl, const struct message_repository *message);
 
 /* Gateway's own thread names, in ps. */
 #define GATEWAY_NAME "gateway"

@@ -38,7 +38,11 @@ struct replica {
     enum replica_state state;
     _Atomic uint32_t refs;
     struct place place;
-    void *owner; /* the embedder's: which revision */
+    /* the embedder's, on its main thread: */
+    void *owner; /* which revision; read by loops, too */
+    int64_t came_ms;
+    uint32_t lanes_drained;
+    bool begun, killed; /* loops were told; the supervisor was asked */
 
     struct perigee_submission_page *submission; /* the gateway alone writes */
     const char *output;                         /* the replica alone writes */

@@ -293,10 +293,10 @@ static int check_schema(struct db *db, struct err *err)
         number_of(db->handle, "SELECT count(*) FROM sqlite_schema", &tables) < 0)
         return db_error(db, "opening the state", err);
     if (application != SQLITE_APPLICATION_ID && (tables > 0 || version > 0))
-        return err_set(err, ERR_PRECONDITION,
-                       "'%s' is a database, but none of Perigee's: move it away", db->path);
+        return err_set(err, ERR_INTERNAL, "'%s' is a database, but none of Perigee's: move it away",
+                       db->path);
     if (version > (int64_t)sqlite_migration_count)
-        return err_set(err, ERR_PRECONDITION,
+        return err_set(err, ERR_INTERNAL,
                        "the state in '%s' has schema version %lld, this Perigee knows up to %u: "
                        "it was written by a newer one; run that, or restore an older backup",
                        db->path, (long long)version, sqlite_migration_count);

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`perigee up`: what it refuses, and how it says so."""
 import os
-import sqlite3
 import subprocess
 
 import pytest
@@ -73,17 +72,3 @@ def test_roles_are_not_started_by_hand():
     done = subprocess.run([PROGRAM, "role", "gateway"], capture_output=True, text=True,
                           stdin=subprocess.DEVNULL, timeout=DEADLINE)
     assert done.returncode in (1, 2) and "perigee up" in done.stderr
-
-
-def test_a_newer_database_ends_up_and_is_not_touched(new_perigee, scratch):
-    one = new_perigee()
-    assert one.stop() == 0
-    path = one.home / "control" / "store.db"
-    with sqlite3.connect(path) as db:
-        db.execute("PRAGMA user_version = 999")
-    before = path.read_bytes()
-    done = up(scratch, "--home", str(one.home), "--listen-gateway", "127.0.0.1:0",
-              "--listen-control", "127.0.0.1:0", "--listen-admin", "127.0.0.1:0")
-    assert done.returncode == 1
-    assert "schema version 999" in done.stderr and "newer" in done.stderr
-    assert path.read_bytes() == before

@@ -35,8 +35,8 @@ struct lane {
     struct lane_ticket *tickets[PERIGEE_SLOTS_MAX]; /* by slot */
     /* the embedder's: */
     struct list link, link_active;
-    void *watch;
-    bool ready, draining, gone;
+    void *watch, *owner;
+    bool ready, draining, gone, lied;
 };
 
 struct lane_request {

@@ -1,0 +1,460 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A request waits in one of two lists of its revision's side: `held` (nothing to run on is known
+ * yet) or the queue (dataplane.md 7). Either way it counts against the endpoint's depth, its timer
+ * runs, and gl->waiting has it, so that a review finds it.
+ */
+#include "gateway/admit.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "gateway/dispatch.h"
+#include "gateway/request.h"
+#include "io/loop.h"
+
+/* ---- places -------------------------------------------------------------------------------------
+ */
+
+/* Least loaded of two looked at; when both are full, whichever has room. */
+static bool take(void *data, struct queue_grant *ret)
+{
+    struct revision_side *side = data;
+    struct lane *first = LIST_FIRST(&side->lanes, struct lane, link);
+    struct lane *lane;
+
+    if (!first)
+        return false;
+    if (side->lane_count > 1) {
+        struct lane *second = LIST_OWNER(first->link.next, struct lane, link);
+        list_remove(&first->link); /* another pair next time */
+        list_append(&side->lanes, &first->link);
+        if (place_running(&second->replica->place) < place_running(&first->replica->place))
+            first = second;
+    }
+    if (place_take(&first->replica->place, &ret->slot)) {
+        ret->lane = first;
+        return true;
+    }
+    LIST_EACH (lane, &side->lanes, struct lane, link)
+        if (place_take(&lane->replica->place, &ret->slot)) {
+            ret->lane = lane;
+            return true;
+        }
+    return false;
+}
+
+static bool room(void *data)
+{
+    struct revision_side *side = data;
+    struct lane *lane;
+
+    LIST_EACH (lane, &side->lanes, struct lane, link)
+        if (place_free(&lane->replica->place))
+            return true;
+    return false;
+}
+
+static void start(struct waiter *waiter, const struct queue_grant *grant, void *data)
+{
+    struct request *request = LIST_OWNER(waiter, struct request, waiter);
+    (void)data;
+
+    admit_leave(request);
+    dispatch_start(request, grant->lane, grant->slot);
+}
+
+struct wake {
+    struct revision *revision;
+    unsigned loop;
+};
+
+static void on_wake(void *data)
+{
+    struct revision_side *side = data;
+
+    queue_woken(&side->queue);
+    revision_unref(side->revision);
+}
+
+static void wake(unsigned loop, void *data)
+{
+    struct revision_side *side = data;
+    struct revision *revision = revision_ref(side->revision);
+
+    loop_post(revision->gateway->loop[loop].loop, on_wake, &revision->sides[loop]);
+}
+
+const struct queue_events admit_queue_events = { take, room, start, wake };
+
+/* ---- counting
+ * ------------------------------------------------------------------------------------- */
+
+static void on_first_waits(void *data)
+{
+    world_demand(data, false);
+}
+
+/* False: the queue is full. */
+static bool count_in(struct request *request, uint64_t bytes)
+{
+    struct endpoint *endpoint = request->endpoint;
+    struct revision *revision = request->revision;
+
+    assert(!request->counted);
+    uint32_t waiting = atomic_fetch_add(&endpoint->waiting, 1);
+    uint64_t held = atomic_fetch_add(&endpoint->waiting_bytes, bytes);
+    if (waiting >= request->row->queue_depth ||
+        (request->row->queue_bytes_max && held + bytes > request->row->queue_bytes_max)) {
+        atomic_fetch_sub(&endpoint->waiting, 1);
+        atomic_fetch_sub(&endpoint->waiting_bytes, bytes);
+        return false;
+    }
+    request->counted = true;
+    request->counted_bytes = bytes;
+    if (atomic_fetch_add(&revision->waiting, 1) == 0) {
+        atomic_store(&revision->waiting_since_ns, loop_now_ns());
+        if (atomic_load(&revision->ready) == 0 && !atomic_exchange(&revision->demanded, true))
+            loop_post(revision->gateway->main, on_first_waits, revision->gateway);
+    }
+    list_append(&request->gl->waiting, &request->link);
+    return true;
+}
+
+void admit_leave(struct request *request)
+{
+    if (!request->counted)
+        return;
+    request->counted = false;
+    atomic_fetch_sub(&request->endpoint->waiting, 1);
+    atomic_fetch_sub(&request->endpoint->waiting_bytes, request->counted_bytes);
+    atomic_fetch_sub(&request->revision->waiting, 1);
+    list_remove(&request->link);
+    if (request->state == REQUEST_HELD)
+        list_remove(&request->held);
+    else if (!list_empty(&request->waiter.link))
+        queue_leave(&request->side->queue, &request->waiter);
+    shard_deadline_stop(request->gl, &request->timer);
+}
+
+static void full(struct request *request)
+{
+    ANSWER_ERROR(request, ERR_OVERLOADED, "the queue of endpoint '%.*s' is full (queue.depth %u)",
+                 SLICE_FMT(table_text(request->table->head, request->row->name)),
+                 request->row->queue_depth);
+}
+
+/* ---- how long
+ * --------------------------------------------------------------------------------------- */
+
+static int64_t wait_ends_ns(const struct request *request, bool *ret_cold)
+{
+    const struct revision_side *side = request->side;
+    int64_t ends, from = request->arrived_ns;
+
+    *ret_cold = side->lane_count == 0;
+    if (*ret_cold) {
+        ends = from + (int64_t)request->row->queue_cold_us * 1000;
+    } else {
+        if (side->ready_since_ns > from)
+            from = side->ready_since_ns;
+        ends = from + (int64_t)request->row->queue_timeout_us * 1000;
+    }
+    return request->deadline_ns && request->deadline_ns < ends ? request->deadline_ns : ends;
+}
+
+static void on_wait_due(struct env_timer *timer, void *data)
+{
+    struct request *request = data;
+    bool cold;
+    int64_t now = loop_now_ns(), ends = wait_ends_ns(request, &cold);
+    (void)timer;
+
+    if (now < ends) {
+        admit_arm(request);
+        return;
+    }
+    if (request->deadline_ns && now >= request->deadline_ns)
+        ANSWER_ERROR(request, ERR_DEADLINE, "the request's deadline passed while it waited");
+    else if (cold)
+        ANSWER_ERROR(request, ERR_STARTING, "no replica was ready within queue.cold (%llu ms)",
+                     (unsigned long long)request->row->queue_cold_us / 1000);
+    else
+        ANSWER_ERROR(request, ERR_DEADLINE, "no replica was free within queue.timeout (%llu ms)",
+                     (unsigned long long)request->row->queue_timeout_us / 1000);
+}
+
+void admit_arm(struct request *request)
+{
+    bool cold;
+    int64_t ends = wait_ends_ns(request, &cold);
+
+    request->cold |= cold;
+    shard_deadline(request->gl, &request->timer, ends, on_wait_due, request);
+}
+
+/* ---- waiting
+ * ------------------------------------------------------------------------------------------ */
+
+/* Why a request of this endpoint cannot be served whatever it waits for; 0: it can. */
+static int hopeless(struct request *request, struct err *err)
+{
+    if (request->row->state == TABLE_ENDPOINT_STOPPED)
+        return err_set(err, ERR_STOPPED, "endpoint '%.*s' is stopped; start it first",
+                       SLICE_FMT(table_text(request->table->head, request->row->name)));
+    if (request->revision_row->message.bytes && request->side->lane_count == 0) {
+        struct slice message = table_text(request->table->head, request->revision_row->message);
+        return err_set(err, ERR_OVERLOADED, "revision %u of endpoint '%.*s' does not serve: %.*s",
+                       request->revision_row->number,
+                       SLICE_FMT(table_text(request->table->head, request->row->name)),
+                       SLICE_FMT(message));
+    }
+    return 0;
+}
+
+int admit_check(struct request *request, struct err *err)
+{
+    int r = hopeless(request, err);
+
+    if (r < 0)
+        return r;
+    if (request->pinned)
+        atomic_store(&request->revision->used, true);
+    if (atomic_load(&request->endpoint->waiting) >= request->row->queue_depth &&
+        !room(request->side))
+        return err_set(err, ERR_OVERLOADED, "the queue of endpoint '%.*s' is full (queue.depth %u)",
+                       SLICE_FMT(table_text(request->table->head, request->row->name)),
+                       request->row->queue_depth);
+    return 0;
+}
+
+void admit_hold(struct request *request)
+{
+    struct revision *revision = request->revision;
+
+    if (request->state == REQUEST_HELD)
+        return;
+    if (!count_in(request, request->body.text_bytes)) {
+        full(request);
+        return;
+    }
+    request_state_move(&request->state, REQUEST_HELD);
+    list_append(&request->side->held, &request->held);
+    admit_arm(request);
+    if (!atomic_load(&revision->arena) && !atomic_exchange(&revision->arena_wanted, true))
+        shard_want_arena(request->gl, revision->uid);
+}
+
+static bool metas_equal(const struct tensor_meta *a, const struct tensor_meta *b, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (!slice_equal(a[i].name, b[i].name) || a[i].type != b[i].type ||
+            a[i].optional != b[i].optional || a[i].shape.rank != b[i].shape.rank ||
+            memcmp(a[i].shape.dims, b[i].shape.dims, a[i].shape.rank * sizeof *a[i].shape.dims))
+            return false;
+    return true;
+}
+
+static bool models_equal(const struct model_info *a, const struct model_info *b)
+{
+    return a->model->input_count == b->model->input_count &&
+           a->model->output_count == b->model->output_count &&
+           metas_equal(a->inputs, b->inputs, a->model->input_count) &&
+           metas_equal(a->outputs, b->outputs, a->model->output_count);
+}
+
+/* The inputs go over to the arena of the revision that serves now. 1: not yet. */
+static int block_move(struct request *request, struct err *err)
+{
+    struct revision_side *from = request->block_side, *to = request->side;
+    const struct model_info *old = atomic_load(&from->revision->model);
+    const struct model_info *new = atomic_load(&to->revision->model);
+    struct block *block;
+
+    if (!new || !to->blocks) /* made by the first request that comes of itself */
+        return err_set(err, ERR_OVERLOADED, "the revision was replaced; send the request again");
+    if (!models_equal(old, new))
+        return err_set(
+            err, ERR_OVERLOADED,
+            "the revision was replaced by one with other inputs; send the request again");
+    int r = block_take(to->blocks, request->request_bytes, &block, err);
+    if (r < 0)
+        return r;
+    memcpy(block_memory(to->blocks, block), block_memory(from->blocks, request->block),
+           request->request_bytes);
+    block_give(from->blocks, request->block);
+    request->block = block;
+    request->block_side = to;
+    metric_add(shard_series(request->gl, request->table->head, request->row, request->endpoint,
+                            GATEWAY_COPIED),
+               request->request_bytes);
+    return 0;
+}
+
+static void enqueue(struct request *request)
+{
+    struct revision_side *side = request->side;
+    struct err err;
+
+    if (request->block_side != side && block_move(request, &err) < 0) {
+        answer_error(request, &err);
+        return;
+    }
+    if (queue_try(&side->queue, &request->waiter))
+        return;
+    if (!count_in(request, request->request_bytes)) {
+        full(request);
+        return;
+    }
+    request_state_move(&request->state, REQUEST_WAITING);
+    admit_arm(request);
+    queue_enter(&side->queue, &request->waiter, request->queued_ns);
+}
+
+/* The endpoint serves another revision than the one it waits for, which has nothing to run on. */
+static bool follow(struct request *request)
+{
+    uint32_t row;
+
+    if (request->pinned || request->side->lane_count > 0)
+        return false;
+    const struct table_revision *target = call_target(request->table, request->row, &row);
+    if (!target || request->table->revisions[row] == request->revision)
+        return false;
+    request->revision = request->table->revisions[row];
+    request->revision_row = target;
+    request->side = &request->revision->sides[request->gl->index];
+    return true;
+}
+
+void admit_request(struct request *request)
+{
+    struct err err;
+
+    request->queued_ns = loop_now_ns();
+    (void)follow(request);
+    if (hopeless(request, &err) < 0)
+        answer_error(request, &err);
+    else
+        enqueue(request);
+}
+
+void admit_again(struct request *request)
+{
+    struct err err;
+
+    request->retried = true;
+    request_state_move(&request->state, REQUEST_READING);
+    (void)follow(request);
+    metric_add(shard_series(request->gl, request->table->head, request->row, request->endpoint,
+                            GATEWAY_RETRIED),
+               1);
+    if (hopeless(request, &err) < 0)
+        answer_error(request, &err);
+    else
+        enqueue(request);
+}
+
+/* ---- the world changes
+ * ---------------------------------------------------------------------------------- */
+
+/* Its rows in the loop's newest table; false: its endpoint or revision is gone. */
+static bool rows_renew(struct request *request)
+{
+    struct table *table = request->gl->table;
+    const struct table_head *old = request->table->head;
+
+    if (request->table == table)
+        return true;
+    uint32_t row = table_find_endpoint(table->head, table_text(old, request->row->project),
+                                       table_text(old, request->row->name));
+    if (row == TABLE_NONE || table->endpoints[row] != request->endpoint)
+        return false;
+    const struct table_endpoint *endpoint = table_endpoint(table->head, row);
+    uint32_t revision = table_find_revision(table->head, endpoint, request->revision_row->number);
+    if (revision == TABLE_NONE)
+        return false;
+    /* The old one stays until the end: what was parsed points into it, and into its models. */
+    struct kept_table *kept = ARENA_NEW(request->arena, struct kept_table);
+    *kept = (struct kept_table){ request->table, request->kept };
+    request->kept = kept;
+    request->table = table_ref(table);
+    request->row = endpoint;
+    request->revision_row = table_revision(table->head, revision);
+    return true;
+}
+
+static void review(struct request *request)
+{
+    struct err err;
+
+    if (!rows_renew(request)) {
+        ANSWER_ERROR(request, ERR_NOT_FOUND, "the endpoint or its revision was deleted");
+        return;
+    }
+    bool held = request->state == REQUEST_HELD;
+    struct revision_side *side = request->side;
+    bool moved = false;
+    if (side->lane_count == 0 && !request->pinned) {
+        uint32_t row;
+        const struct table_revision *target = call_target(request->table, request->row, &row);
+        moved = target && request->table->revisions[row] != request->revision;
+    }
+    if (moved) {
+        admit_leave(request);
+        request_state_move(&request->state,
+                           held ? REQUEST_READING : REQUEST_HELD); /* READING by way of HELD */
+        if (!held)
+            request_state_move(&request->state, REQUEST_READING);
+        (void)follow(request);
+    }
+    if (hopeless(request, &err) < 0)
+        answer_error(request, &err);
+    else if (moved && held)
+        body_continue(request);
+    else if (moved)
+        enqueue(request);
+}
+
+void admit_review(struct gateway_loop *gl)
+{
+    struct list todo;
+
+    /* A request that moves goes to the end of gl->waiting: it is looked at once. */
+    list_init(&todo);
+    while (!list_empty(&gl->waiting)) {
+        struct list *link = gl->waiting.next;
+        list_remove(link);
+        list_append(&todo, link);
+    }
+    while (!list_empty(&todo)) {
+        struct request *request = LIST_OWNER(todo.next, struct request, link);
+        list_remove(&request->link);
+        list_append(&gl->waiting, &request->link);
+        review(request);
+    }
+}
+
+void admit_continue(struct revision_side *side)
+{
+    struct list held;
+    struct request *request;
+
+    list_init(&held);
+    while (!list_empty(&side->held)) {
+        struct list *link = side->held.next;
+        list_remove(link);
+        list_append(&held, link);
+    }
+    while (!list_empty(&held)) {
+        request = LIST_OWNER(held.next, struct request, held);
+        list_remove(&request->held);
+        list_append(&side->held, &request->held);
+        body_continue(request);
+    }
+    LIST_EACH (request, &side->loop->waiting, struct request, link)
+        if (request->side == side)
+            admit_arm(request); /* from queue.cold to queue.timeout, or back */
+    queue_serve(&side->queue);
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * admit.h -- who waits for what, for how long, and where it goes when the world changes. Internal.
+ * Loop thread only; on one request's behalf, but for the reviews.
+ */
+#pragma once
+
+#include "gateway/queue.h"
+
+struct gateway_loop;
+struct request;
+struct revision_side;
+struct err;
+
+extern const struct queue_events admit_queue_events; /* data: struct revision_side */
+
+/* Is there any use in reading this body? ERR_OVERLOADED when the queue is full already,
+ * ERR_STOPPED, or why the revision does not serve. */
+[[nodiscard]] int admit_check(struct request *request, struct err *err);
+/* Waits for the model's description or the arena: body_continue() comes. */
+void admit_hold(struct request *request);
+/* It waits no more (answered, closed, or going on). */
+void admit_leave(struct request *request);
+/* Its replica died before it answered: again, or not. */
+void admit_again(struct request *request);
+
+/* The table, or what replicas there are, has changed: every request that waits is looked at. */
+void admit_review(struct gateway_loop *gl);
+/* A replica became ready, or a model or an arena came, for this revision. */
+void admit_continue(struct revision_side *side);
+/* Arms the timer that ends the wait. */
+void admit_arm(struct request *request);

@@ -1,0 +1,423 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Every answer of the gateway goes out here: the headers that all have, the body in the protocol's
+ * form, and, once it is out, one log line and the counters.
+ */
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/auto.h"
+#include "base/log.h"
+#include "gateway/admit.h"
+#include "gateway/dispatch.h"
+#include "gateway/request.h"
+#include "io/loop.h"
+
+SM_DEFINE(request_state, REQUEST_STATES)
+
+#define HEADERS_MAX 16
+
+struct reply {
+    struct http_header headers[HEADERS_MAX];
+    size_t count;
+};
+
+static void reply_add(struct reply *reply, const char *name, struct slice value)
+{
+    assert(reply->count < HEADERS_MAX);
+    reply->headers[reply->count++] = (struct http_header){ slice_of(name), value };
+}
+
+static void timing_add(struct request *request, struct reply *reply)
+{
+    if (!request->infer_ns)
+        return;
+    const char *name = request->cold ? "cold" : "queue";
+    char *text = arena_format(request->arena, "%s;dur=%.3f, infer;dur=%.3f", name,
+                              (double)request->queue_ns / 1e6, (double)request->infer_ns / 1e6);
+    reply_add(reply, "Server-Timing", slice_of(text));
+}
+
+static void reply_begin(struct request *request, struct reply *reply)
+{
+    *reply = (struct reply){};
+    reply_add(reply, "X-Request-Id", slice_of(request->id));
+    if (request->table)
+        reply_add(reply, "Perigee-Pop",
+                  table_text(request->table->head, request->table->head->pop));
+    if (request->revision_row && request->infer)
+        reply_add(reply, "Perigee-Revision",
+                  slice_of(arena_format(request->arena, "%u", request->revision_row->number)));
+    if (request->origin_allowed.size) {
+        reply_add(reply, "Access-Control-Allow-Origin", request->origin_allowed);
+        reply_add(reply, "Access-Control-Expose-Headers",
+                  SLICE("X-Request-Id, Server-Timing, Perigee-Pop, Perigee-Revision, "
+                        "Perigee-Error, Inference-Header-Content-Length"));
+        reply_add(reply, "Vary", SLICE("Origin"));
+    }
+    timing_add(request, reply);
+}
+
+/* From here nothing that waits or runs for it may touch it again. */
+static void request_settle(struct request *request)
+{
+    admit_leave(request);
+    dispatch_forget(request);
+    shard_deadline_stop(request->gl, &request->timer);
+    if (request->number)
+        repository_cancel(request);
+    if (request->block)
+        block_give(request->block_side->blocks, take_ptr(request->block));
+    request_state_move(&request->state, REQUEST_ANSWERED);
+}
+
+static struct slice text_copy(struct request *request, struct text *text)
+{
+    struct slice body = arena_copy(request->arena, text_slice(text));
+
+    text_deinit(text);
+    return body;
+}
+
+static struct slice error_body(struct request *request, const struct err *err)
+{
+    struct text text;
+
+    text_init(&text);
+    oip_write_error(&text, slice_of(err->message));
+    return text_copy(request, &text);
+}
+
+static void fail_count(struct request *request)
+{
+    struct gateway_stats *stats =
+        request->infer && request->revision ? request->revision->stats : NULL;
+
+    if (!stats)
+        return;
+    int64_t took = loop_now_ns() - request->arrived_ns;
+    atomic_fetch_add_explicit(&stats->fail, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&stats->fail_ns, (uint64_t)took, memory_order_relaxed);
+}
+
+void answer_error(struct request *request, const struct err *err)
+{
+    struct reply reply;
+    const struct err_info *info = err_info(err->code);
+
+    if (request->state == REQUEST_ANSWERED)
+        return;
+    request_settle(request);
+    request->ended = slice_of(info->name);
+    fail_count(request);
+    if (exchange_responded(request->x)) {
+        exchange_abort(request->x);
+        return;
+    }
+    reply_begin(request, &reply);
+    reply_add(&reply, "Content-Type", SLICE("application/json"));
+    reply_add(&reply, "Perigee-Error", request->ended);
+    if (err->code == ERR_OVERLOADED)
+        reply_add(&reply, "Retry-After",
+                  slice_of(arena_format(request->arena, "%d", (int)gateway_retry_after_s)));
+    if (err->code == ERR_INTERNAL || err->code == ERR_REPLICA_DIED)
+        log_error("gateway", "request failed", LOG_S("request", request->id),
+                  LOG_S("error", info->name), LOG_S("why", err->message));
+    exchange_reply(request->x, err_http(err), reply.headers, reply.count, error_body(request, err));
+}
+
+void answer_method(struct request *request, const char *allow)
+{
+    struct reply reply;
+    struct err err;
+
+    (void)err_set(&err, ERR_BAD_METHOD, "this path takes %s", allow);
+    request_settle(request);
+    request->ended = slice_of(err_info(ERR_BAD_METHOD)->name);
+    reply_begin(request, &reply);
+    reply_add(&reply, "Content-Type", SLICE("application/json"));
+    reply_add(&reply, "Perigee-Error", request->ended);
+    exchange_reply_method(request->x, allow, reply.headers, reply.count, error_body(request, &err));
+}
+
+void answer_json(struct request *request, int status, struct slice body)
+{
+    struct reply reply;
+
+    if (request->state == REQUEST_ANSWERED)
+        return;
+    request_settle(request);
+    reply_begin(request, &reply);
+    if (body.size)
+        reply_add(&reply, "Content-Type", SLICE("application/json"));
+    exchange_reply(request->x, status, reply.headers, reply.count, body);
+}
+
+void answer_preflight(struct request *request)
+{
+    struct reply reply;
+    struct slice headers =
+        http_header_get(&exchange_request(request->x)->headers, "Access-Control-Request-Headers");
+
+    request_settle(request);
+    reply_begin(request, &reply);
+    reply_add(&reply, "Access-Control-Allow-Methods", SLICE("GET, HEAD, POST, OPTIONS"));
+    if (headers.size)
+        reply_add(&reply, "Access-Control-Allow-Headers", headers);
+    reply_add(&reply, "Access-Control-Max-Age", SLICE("600"));
+    exchange_reply(request->x, 204, reply.headers, reply.count, (struct slice){});
+}
+
+/* ---- outputs
+ * --------------------------------------------------------------------------------------- */
+
+void answer_release(struct request *request)
+{
+    struct lane *lane = take_ptr(request->answer_lane);
+
+    if (!lane)
+        return;
+    place_give_slot(&lane->replica->place, request->answer_slot);
+    if (!lane->gone)
+        queue_serve(&request->side->queue);
+    replica_unref(lane->replica);
+}
+
+static void on_outputs_written(struct exchange *x, const struct err *err, void *data)
+{
+    (void)x;
+    (void)err;
+    answer_release(data);
+}
+
+static enum codec coding_choose(const struct request *request, uint64_t bytes)
+{
+    const struct http_headers *headers = &exchange_request(request->x)->headers;
+    struct slice accepted = http_header_get(headers, "Accept-Encoding");
+
+    if (accepted.size == 0 || bytes < gateway_gzip_bytes_min || bytes > gateway_gzip_bytes_max)
+        return CODEC_IDENTITY;
+    return codec_accepted(accepted);
+}
+
+static struct slice compress(struct request *request, enum codec coding,
+                             const struct oip_answer *answer)
+{
+    struct deflater *deflater = deflater_new(coding, 1);
+    struct text text;
+
+    text_init(&text);
+    deflater_push(deflater, answer->json, &text);
+    for (uint32_t i = 0; i < answer->part_count; i++)
+        deflater_push(deflater,
+                      (struct slice){ answer->parts[i].iov_base, answer->parts[i].iov_len }, &text);
+    deflater_finish(deflater, &text);
+    deflater_free(deflater);
+    return text_copy(request, &text);
+}
+
+static void success_count(struct request *request)
+{
+    struct gateway_stats *stats = request->side->revision->stats;
+    struct timespec now;
+
+    if (!stats)
+        return;
+    int64_t took = loop_now_ns() - request->arrived_ns;
+    clock_gettime(CLOCK_REALTIME_COARSE, &now);
+    atomic_fetch_add_explicit(&stats->success, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&stats->success_ns, (uint64_t)took, memory_order_relaxed);
+    atomic_store_explicit(&stats->last_ms,
+                          (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1'000'000,
+                          memory_order_relaxed);
+}
+
+/* All in the arena or in the replica's region. */
+static void outputs_send(struct request *request, const struct oip_answer *answer)
+{
+    struct reply reply;
+    enum codec coding = coding_choose(request, answer->bytes);
+    struct slice whole = answer->json;
+    uint64_t bytes = answer->bytes;
+
+    reply_begin(request, &reply);
+    reply_add(&reply, "Content-Type",
+              answer->binary ? SLICE("application/octet-stream") : SLICE("application/json"));
+    if (answer->binary)
+        reply_add(&reply, "Inference-Header-Content-Length",
+                  slice_of(arena_format(request->arena, "%zu", answer->json.size)));
+    if (coding != CODEC_IDENTITY) {
+        reply_add(&reply, "Content-Encoding", slice_of(codec_name(coding)));
+        whole = compress(request, coding, answer);
+        bytes = whole.size;
+    }
+    bool parts = coding == CODEC_IDENTITY && answer->part_count > 0;
+    if (!parts) /* nothing of the replica's memory is needed any more */
+        answer_release(request);
+    exchange_respond(request->x, 200, reply.headers, reply.count, bytes);
+    struct iovec *iovecs = ARENA_ARRAY(request->arena, struct iovec, answer->part_count + 1);
+    iovecs[0] = (struct iovec){ (void *)(uintptr_t)whole.data, whole.size };
+    if (parts)
+        memcpy(iovecs + 1, answer->parts, answer->part_count * sizeof *iovecs);
+    exchange_write(request->x, iovecs, parts ? answer->part_count + 1 : 1,
+                   parts ? on_outputs_written : NULL, request);
+    exchange_end(request->x, NULL, 0);
+}
+
+bool answer_outputs(struct request *request, struct lane *lane, uint32_t slot,
+                    const struct perigee_answer *from)
+{
+    struct oip_output *outputs =
+        ARENA_ARRAY(request->arena, struct oip_output, from->output_count + 1);
+    struct oip_limits limits = { .json_bytes_max = gateway_json_bytes_max };
+    struct oip_answer answer;
+    struct err err;
+
+    for (uint32_t i = 0; i < from->output_count; i++) {
+        const struct perigee_tensor *tensor = &from->outputs[i];
+        outputs[i] = (struct oip_output){
+            .index = tensor->index,
+            .type = (enum tensor_type)tensor->datatype,
+            .shape.rank = tensor->rank,
+            .data = lane_slot(lane, slot) + tensor->offset,
+            .bytes = tensor->bytes,
+        };
+        memcpy(outputs[i].shape.dims, tensor->dims, tensor->rank * sizeof *tensor->dims);
+    }
+    if (oip_answer_write(request->arena, &request->oip, request->revision_row->number, outputs,
+                         from->output_count, &limits, &answer, &err) < 0) {
+        answer_error(request, &err);
+        return false;
+    }
+    replica_ref(lane->replica);
+    request->answer_lane = lane;
+    request->answer_slot = slot;
+    success_count(request);
+    /* The timer stays: endpoint's timeout is to the last byte. */
+    admit_leave(request);
+    request_state_move(&request->state, REQUEST_ANSWERED);
+    outputs_send(request, &answer);
+    return true;
+}
+
+/* ---- the end
+ * ------------------------------------------------------------------------------------------ */
+
+static void count(struct request *request, unsigned row, uint64_t value)
+{
+    if (value)
+        metric_add(
+            shard_series(request->gl, request->table->head, request->row, request->endpoint, row),
+            value);
+}
+
+static void observe(struct request *request, unsigned row, uint64_t ns)
+{
+    metric_observe(
+        &request->gl->metrics,
+        shard_series(request->gl, request->table->head, request->row, request->endpoint, row), ns);
+}
+
+static void metrics_count(struct request *request, bool whole)
+{
+    struct metrics *metrics = &request->gl->metrics;
+    const struct table_head *table = request->table ? request->table->head : NULL;
+    struct slice labels[3] = {};
+
+    if (request->row) {
+        labels[0] = table_text(table, request->row->project);
+        labels[1] = table_text(table, request->row->name);
+    }
+    char code[16];
+    snprintf(code, sizeof code, "%d", exchange_status(request->x));
+    labels[2] = slice_of(code);
+    metric_add(metrics_series(metrics, GATEWAY_REQUESTS, labels), 1);
+    if (request->ended.size) {
+        labels[2] = request->ended;
+        metric_add(metrics_series(metrics, GATEWAY_ERRORS, labels), 1);
+    }
+    if (!request->row)
+        return;
+    count(request, GATEWAY_BODY_IN, exchange_body_bytes(request->x));
+    count(request, GATEWAY_BODY_OUT, exchange_answer_bytes(request->x));
+    if (!whole)
+        count(request, GATEWAY_CANCELED, 1);
+    if (!request->infer || !request->infer_ns || request->ended.size)
+        return;
+    observe(request, GATEWAY_TOTAL, (uint64_t)(loop_now_ns() - request->arrived_ns));
+    observe(request, GATEWAY_QUEUE, request->queue_ns);
+    observe(request, GATEWAY_INFER, request->infer_ns);
+}
+
+void answer_closed(struct request *request, const struct err *err)
+{
+    const struct http_request *http = exchange_request(request->x);
+
+    if (request->state != REQUEST_ANSWERED)
+        request_settle(request); /* the client went away first */
+    shard_deadline_stop(request->gl, &request->timer);
+    answer_release(request);
+    metrics_count(request, err == NULL);
+    if (log_level_get() <= LOG_DEBUG)
+        log_debug("gateway", "request done", LOG_S("request", request->id),
+                  LOG_SLICE("method", http->method_text), LOG_SLICE("path", http->path),
+                  LOG_I("status", exchange_status(request->x)), LOG_SLICE("error", request->ended),
+                  LOG_SLICE("traceparent", request->trace),
+                  LOG_U("took_us", (loop_now_ns() - request->arrived_ns) / 1000),
+                  LOG_U("queue_us", request->queue_ns / 1000),
+                  LOG_U("infer_us", request->infer_ns / 1000));
+    body_deinit(request);
+    for (struct kept_table *kept = request->kept; kept; kept = kept->next)
+        table_unref(kept->table);
+    table_unref(request->table);
+}
+
+/* ---- what HTTP itself refuses
+ * ------------------------------------------------------------------------- */
+
+static bool id_right(struct slice id)
+{
+    if (id.size == 0 || id.size > 64)
+        return false;
+    for (size_t i = 0; i < id.size; i++) {
+        char c = id.data[i];
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+              c == '.' || c == '_' || c == '-'))
+            return false;
+    }
+    return true;
+}
+
+const char *answer_id_make(struct gateway_loop *gl, const struct http_request *http,
+                           char buffer[static 72])
+{
+    struct slice id = http_header_get(&http->headers, "X-Request-Id");
+
+    if (id_right(id))
+        snprintf(buffer, 72, "%.*s", SLICE_FMT(id));
+    else
+        snprintf(buffer, 72, "%016llx", (unsigned long long)shard_random(gl));
+    return buffer;
+}
+
+void answer_refusal(struct arena *arena, const struct http_request *http, const struct err *err,
+                    struct http_refusal *ret, void *data)
+{
+    struct gateway_loop *gl = data;
+    char id[72];
+    struct text text;
+
+    text_init(&text);
+    oip_write_error(&text, slice_of(err->message));
+    ret->body = arena_copy(arena, text_slice(&text));
+    text_deinit(&text);
+    ret->headers = ARENA_ARRAY(arena, struct http_header, 3);
+    ret->headers[0] =
+        HTTP_HEADER("X-Request-Id", arena_copy(arena, slice_of(answer_id_make(gl, http, id))));
+    ret->headers[1] = HTTP_HEADER("Content-Type", SLICE("application/json"));
+    ret->headers[2] = HTTP_HEADER("Perigee-Error", slice_of(err_info(err->code)->name));
+    ret->count = 3;
+}

@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The order on a completion: the place first, so that the next request is on its way while this
+ * answer is written; then the answer; then the memory.
+ */
+#include "gateway/dispatch.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/auto.h"
+#include "base/log.h"
+#include "gateway/admit.h"
+#include "gateway/request.h"
+#include "io/loop.h"
+
+#define INSTANCE_SHIFT 48
+#define LOOP_SHIFT 40
+
+static struct flight *flight_new(struct gateway_loop *gl)
+{
+    struct flight *flight = LIST_FIRST(&gl->flights, struct flight, link);
+
+    if (flight)
+        list_remove(&flight->link);
+    else
+        flight = mem_alloc(sizeof *flight);
+    memset(flight, 0, sizeof *flight);
+    list_init(&flight->link);
+    return flight;
+}
+
+void dispatch_free(struct gateway_loop *gl)
+{
+    struct flight *flight;
+
+    LIST_EACH (flight, &gl->flights, struct flight, link)
+        free(flight);
+    list_init(&gl->flights);
+}
+
+static void flight_free(struct flight *flight)
+{
+    struct gateway_loop *gl = flight->gl;
+
+    shard_deadline_stop(gl, &flight->kill);
+    if (flight->block)
+        block_give(flight->side->blocks, flight->block);
+    table_unref(flight->table);
+    list_prepend(&gl->flights, &flight->link);
+}
+
+static void lane_settle(struct gateway_loop *gl, struct lane *lane)
+{
+    if (lane->outstanding > 0)
+        return;
+    list_remove(&lane->link_active);
+    lane_disarm(lane);
+    if (lane->draining && !lane->gone)
+        shard_lane_drained(gl, lane->replica->id);
+}
+
+/* ---- out
+ * --------------------------------------------------------------------------------------------- */
+
+static void on_kill_due(struct env_timer *timer, void *data)
+{
+    struct flight *flight = data;
+    (void)timer;
+
+    shard_kill(flight->gl, flight->lane, REPLICA_END_TIMEOUT,
+               "a request was not answered within the endpoint's timeout");
+}
+
+static void on_run_due(struct env_timer *timer, void *data)
+{
+    struct request *request = data;
+    int64_t now = loop_now_ns();
+    (void)timer;
+
+    if (request->state == REQUEST_ANSWERED) { /* the client does not take its answer */
+        exchange_abort(request->x);
+        return;
+    }
+    bool own = request->deadline_ns && now >= request->deadline_ns;
+    dispatch_forget(request);
+    if (own)
+        ANSWER_ERROR(request, ERR_DEADLINE, "the request's deadline passed while it ran");
+    else
+        ANSWER_ERROR(request, ERR_DEADLINE, "no answer within the endpoint's timeout (%llu ms)",
+                     (unsigned long long)request->row->timeout_us / 1000);
+}
+
+static uint64_t ticket_next(struct gateway_loop *gl)
+{
+    /* 40 bits of sequence: at a million a second, two weeks of one loop; an instance that wraps
+     * would begin anew, and tickets of two weeks ago are not outstanding. */
+    uint64_t sequence = ++gl->sequence & ((UINT64_C(1) << LOOP_SHIFT) - 1);
+
+    if (sequence == 0)
+        sequence = ++gl->sequence & ((UINT64_C(1) << LOOP_SHIFT) - 1);
+    return (gl->gateway->start.instance & 0xffff) << INSTANCE_SHIFT |
+           (uint64_t)gl->index << LOOP_SHIFT | sequence;
+}
+
+void dispatch_start(struct request *request, struct lane *lane, uint32_t slot)
+{
+    struct gateway_loop *gl = request->gl;
+    struct flight *flight = flight_new(gl);
+    int64_t now = loop_now_ns();
+    int64_t timeout_ns = (int64_t)request->row->timeout_us * 1000;
+
+    flight->gl = gl;
+    flight->lane = lane;
+    flight->side = request->side;
+    flight->table = table_ref(request->table);
+    flight->block = take_ptr(request->block);
+    flight->request = request;
+    flight->slot = slot;
+    flight->submitted_ns = now;
+    request->flight = flight;
+    request->submitted_ns = now;
+    request->queue_ns = (uint64_t)(now - request->queued_ns);
+    if (request->state == REQUEST_WAITING || request->state == REQUEST_READING)
+        request_state_move(&request->state, REQUEST_RUNNING);
+    int64_t ends = now + timeout_ns;
+    if (request->deadline_ns && request->deadline_ns < ends)
+        ends = request->deadline_ns;
+    shard_deadline(gl, &request->timer, ends, on_run_due, request);
+    shard_deadline(gl, &flight->kill, now + timeout_ns + gateway_kill_after_ms * ENV_MS,
+                   on_kill_due, flight);
+    struct lane_request out = {
+        .ticket = ticket_next(gl),
+        .offset = flight->block->offset,
+        .bytes = request->request_bytes,
+        .deadline_ns = ends,
+        .slot = slot,
+    };
+    if (list_empty(&lane->link_active))
+        list_append(&gl->active, &lane->link_active);
+    if (lane_submit(lane, &out, &flight->ticket))
+        return;
+    /* Slots bound what is in a ring, so it says it has taken less than it has: a lie. The ticket is
+     * counted as lost with the replica. */
+    shard_kill(gl, lane, REPLICA_END_LIED, "its ring is full though it has free slots");
+    request->flight = NULL;
+    request->block = take_ptr(flight->block);
+    place_give(&lane->replica->place);
+    place_give_slot(&lane->replica->place, slot);
+    flight_free(flight);
+    lane_settle(gl, lane);
+    ANSWER_ERROR(request, ERR_REPLICA_DIED, "the replica broke its contract");
+}
+
+void dispatch_forget(struct request *request)
+{
+    if (request->flight)
+        request->flight->request = NULL;
+    request->flight = NULL;
+}
+
+/* ---- back
+ * ---------------------------------------------------------------------------------------------- */
+
+/* The runtime's own words: shown as they are, but for what is no text. */
+static void words(const struct perigee_answer *answer, char *buffer, size_t room)
+{
+    size_t size = 0;
+
+    for (uint32_t i = 0; i < answer->message_bytes && size + 1 < room;) {
+        struct slice rest = { answer->message + i, answer->message_bytes - i };
+        size_t length = utf8_length(rest);
+        if (length == 0 || (unsigned char)rest.data[0] < 0x20 || rest.data[0] == 0x7f) {
+            buffer[size++] = length ? ' ' : '?';
+            i++;
+            continue;
+        }
+        if (size + length + 1 > room)
+            break;
+        memcpy(buffer + size, rest.data, length);
+        size += length;
+        i += (uint32_t)length;
+    }
+    buffer[size] = '\0';
+}
+
+static void refused(struct request *request, const struct perigee_completion *completion,
+                    const struct perigee_answer *answer)
+{
+    char text[480];
+
+    words(answer, text, sizeof text);
+    switch (completion->status) {
+    case PERIGEE_BAD_INPUT:
+        ANSWER_ERROR(request, ERR_BAD_INPUT, "%s", text[0] ? text : "the model refuses the input");
+        break;
+    case PERIGEE_TOO_LARGE:
+        ANSWER_ERROR(request, ERR_TOO_LARGE, "%s", text[0] ? text : "the answer is too large");
+        break;
+    case PERIGEE_CANCELED:
+        ANSWER_ERROR(request, ERR_DEADLINE, "the request's deadline passed while it waited");
+        break;
+    default:
+        ANSWER_ERROR(request, ERR_INTERNAL, "%s", text[0] ? text : "the model failed");
+        break;
+    }
+}
+
+static void stats_add(struct request *request, const struct perigee_completion *completion)
+{
+    struct gateway_stats *stats = request->side->revision->stats;
+
+    if (!stats)
+        return;
+    uint32_t size = completion->batch_rows ? completion->batch_rows : 1;
+    uint32_t row = (size < GATEWAY_BATCH_SIZES ? size : GATEWAY_BATCH_SIZES) - 1;
+#define ADD(field, value) atomic_fetch_add_explicit(&stats->field, (value), memory_order_relaxed)
+    ADD(queue, 1);
+    ADD(queue_ns, request->queue_ns);
+    ADD(input_ns, completion->input_ns);
+    ADD(infer_ns, completion->infer_ns);
+    ADD(output_ns, completion->output_ns);
+    ADD(batches[row].requests, 1);
+    ADD(batches[row].input_ns, completion->input_ns);
+    ADD(batches[row].infer_ns, completion->infer_ns);
+    ADD(batches[row].output_ns, completion->output_ns);
+#undef ADD
+}
+
+/* To a request that waits for it. True: the slot is the request's from here. */
+static bool answered(struct request *request, struct lane *lane, uint32_t slot,
+                     const struct perigee_completion *completion)
+{
+    struct gateway_loop *gl = request->gl;
+    struct model_info *info = atomic_load(&request->side->revision->model);
+    struct perigee_answer answer;
+    struct err err;
+
+    if (lane_answer(lane, slot, info->model, &answer, &err) < 0 ||
+        completion->status > PERIGEE_CANCELED) {
+        metric_add(shard_series(gl, request->table->head, request->row, request->endpoint,
+                                GATEWAY_NONSENSE),
+                   1);
+        log_error("gateway", "a replica answered nonsense", LOG_S("replica", lane->replica->name),
+                  LOG_S("request", request->id), LOG_S("why", err.message));
+        ANSWER_ERROR(request, ERR_INTERNAL, "the replica's answer contradicts its model");
+        return false;
+    }
+    if (completion->status != PERIGEE_DONE) {
+        refused(request, completion, &answer);
+        return false;
+    }
+    stats_add(request, completion);
+    return answer_outputs(request, lane, slot, &answer);
+}
+
+static void completed(struct lane *lane, struct flight *flight,
+                      const struct perigee_completion *completion)
+{
+    struct request *request = flight->request;
+    struct revision_side *side = flight->side;
+    uint32_t slot = flight->slot;
+    bool slot_kept = false;
+
+    place_give(&lane->replica->place);
+    queue_serve(&side->queue);
+    if (request) {
+        request->flight = NULL;
+        request->infer_ns = (uint64_t)(loop_now_ns() - flight->submitted_ns);
+        slot_kept = answered(request, lane, slot, completion);
+    }
+    if (!slot_kept) {
+        place_give_slot(&lane->replica->place, slot);
+        queue_serve(&side->queue);
+    }
+    flight_free(flight);
+}
+
+void dispatch_completions(struct gateway_loop *gl, struct lane *lane)
+{
+    struct lane_ticket *ticket;
+    struct perigee_completion completion;
+    struct err err;
+    int r = 0;
+
+    while (!lane->gone && !lane->lied && (r = lane_take(lane, &ticket, &completion, &err)) > 0)
+        completed(lane, LIST_OWNER(ticket, struct flight, ticket), &completion);
+    if (r < 0) {
+        lane->lied = true; /* its tickets come back when it was reaped */
+        shard_kill(gl, lane, REPLICA_END_LIED, err.message);
+        list_remove(&lane->link_active);
+        return;
+    }
+    lane_settle(gl, lane);
+}
+
+void dispatch_abandon(struct gateway_loop *gl, struct lane *lane)
+{
+    struct lane_ticket *ticket;
+
+    while ((ticket = lane_abandon(lane)) != NULL) {
+        struct flight *flight = LIST_OWNER(ticket, struct flight, ticket);
+        struct request *request = flight->request;
+        place_give(&lane->replica->place);
+        place_give_slot(&lane->replica->place, flight->slot);
+        if (!request) {
+            flight_free(flight);
+            continue;
+        }
+        request->flight = NULL;
+        request->block = take_ptr(flight->block); /* unchanged: the replica could only read it */
+        flight_free(flight);
+        shard_deadline_stop(gl, &request->timer);
+        if (request->retried)
+            ANSWER_ERROR(request, ERR_REPLICA_DIED,
+                         "the replica died while it had the request, twice");
+        else
+            admit_again(request);
+    }
+    list_remove(&lane->link_active);
+}

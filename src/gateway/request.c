@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From a head to a call: who is addressed, whether a web page may, and what cannot be acted upon
+ * yet.
+ */
+#include "gateway/request.h"
+
+#include <string.h>
+
+#include "base/arena.h"
+#include "gateway/admit.h"
+#include "gateway/dispatch.h"
+#include "gateway/hosts.h"
+#include "io/loop.h"
+#include "spec/units.h"
+
+static void on_closed(struct exchange *x, const struct err *err, void *data)
+{
+    (void)x;
+    answer_closed(data, err);
+}
+
+static const struct exchange_handler handler = { body_space, body_filled, body_ended, on_closed };
+
+static bool hexadecimal(struct slice text)
+{
+    for (size_t i = 0; i < text.size; i++)
+        if (!((text.data[i] >= '0' && text.data[i] <= '9') ||
+              (text.data[i] >= 'a' && text.data[i] <= 'f')))
+            return false;
+    return true;
+}
+
+/* 00-<32 hex>-<16 hex>-<2 hex>, as W3C Trace Context has it. */
+static struct slice trace_of(const struct http_headers *headers)
+{
+    struct slice text = http_header_get(headers, "traceparent");
+
+    if (text.size != 55 || text.data[2] != '-' || text.data[35] != '-' || text.data[52] != '-')
+        return (struct slice){};
+    if (!hexadecimal((struct slice){ text.data, 2 }) ||
+        !hexadecimal((struct slice){ text.data + 3, 32 }) ||
+        !hexadecimal((struct slice){ text.data + 36, 16 }) ||
+        !hexadecimal((struct slice){ text.data + 53, 2 }))
+        return (struct slice){};
+    return text;
+}
+
+static struct request *request_new(struct exchange *x, struct gateway_loop *gl)
+{
+    struct request *request = ARENA_NEW(exchange_arena(x), struct request);
+    const struct http_request *http = exchange_request(x);
+
+    request->x = x;
+    request->arena = exchange_arena(x);
+    request->gl = gl;
+    request->state = REQUEST_READING;
+    request->arrived_ns = exchange_started_ns(x);
+    list_init(&request->waiter.link);
+    list_init(&request->held);
+    list_init(&request->link);
+    if (gl->table)
+        request->table = table_ref(gl->table);
+    (void)answer_id_make(gl, http, request->id);
+    request->trace = trace_of(&http->headers);
+    exchange_set_handler(x, &handler, request);
+    return request;
+}
+
+/* ---- addresses
+ * -------------------------------------------------------------------------------------- */
+
+static void endpoint_set(struct request *request, uint32_t row)
+{
+    request->row = table_endpoint(request->table->head, row);
+    request->endpoint = request->table->endpoints[row];
+}
+
+/* The host, or Perigee-Endpoint, names an endpoint; 0 also when the path has to. */
+static int host_resolve(struct request *request, struct err *err)
+{
+    const struct http_request *http = exchange_request(request->x);
+    const struct table_head *table = request->table->head;
+    struct slice named = http_header_get(&http->headers, "Perigee-Endpoint");
+    uint32_t row;
+
+    switch (host_find(table, http->host, &row)) {
+    case HOST_FOREIGN:
+        return err_set(err, ERR_MISDIRECTED, "host '%s' is none of ours", ERR_SLICE(http->host));
+    case HOST_UNKNOWN:
+        return err_set(err, ERR_NOT_FOUND, "no endpoint has the host '%s'", ERR_SLICE(http->host));
+    case HOST_ENDPOINT:
+        endpoint_set(request, row);
+        if (named.size && host_label_find(table, named) != row)
+            return err_set(err, ERR_NOT_FOUND, "the host is endpoint '%.*s', not '%s'",
+                           SLICE_FMT(table_text(table, request->row->name)), ERR_SLICE(named));
+        return 0;
+    case HOST_ANY:
+        break;
+    }
+    if (named.size == 0)
+        return 0;
+    row = host_label_find(table, named);
+    if (row == TABLE_NONE)
+        return err_set(err, ERR_NOT_FOUND, "there is no endpoint '%s'", ERR_SLICE(named));
+    endpoint_set(request, row);
+    return 0;
+}
+
+static int model_resolve(struct request *request, struct err *err)
+{
+    const struct table_head *table = request->table->head;
+    struct slice model = request->route.model;
+    struct slice project =
+        request->row ? table_text(table, request->row->project) : SLICE("default");
+
+    if (model.size == 0)
+        return 0;
+    uint32_t row = table_find_endpoint(table, project, model);
+    if (row == TABLE_NONE)
+        row = table_find_alias(table, project, model);
+    if (row != TABLE_NONE && (!request->row || request->row == table_endpoint(table, row))) {
+        endpoint_set(request, row);
+        return 0;
+    }
+    if (request->row)
+        return err_set(err, ERR_NOT_FOUND, "endpoint '%.*s' has no model '%s'",
+                       SLICE_FMT(table_text(table, request->row->name)), ERR_SLICE(model));
+    return err_set(err, ERR_NOT_FOUND, "there is no model '%s'", ERR_SLICE(model));
+}
+
+static int revision_resolve(struct request *request, struct err *err)
+{
+    const struct table *table = request->table;
+    uint32_t row;
+
+    if (!request->row || request->route.model.size == 0)
+        return 0;
+    if (request->route.version) {
+        row =
+            request->route.version > UINT32_MAX
+                ? TABLE_NONE
+                : table_find_revision(table->head, request->row, (uint32_t)request->route.version);
+        if (row == TABLE_NONE)
+            return err_set(err, ERR_NOT_FOUND, "model '%.*s' has no version %llu",
+                           SLICE_FMT(table_text(table->head, request->row->name)),
+                           (unsigned long long)request->route.version);
+        request->pinned = true;
+    } else if (!call_target(table, request->row, &row)) {
+        return err_set(err, ERR_OVERLOADED, "endpoint '%.*s' has no revision yet",
+                       SLICE_FMT(table_text(table->head, request->row->name)));
+    }
+    request->revision = table->revisions[row];
+    request->revision_row = table_revision(table->head, row);
+    request->side = &request->revision->sides[request->gl->index];
+    return 0;
+}
+
+/* ---- web pages, and headers of later
+ * ------------------------------------------------------------------- */
+
+/* 403 to a page from elsewhere, unless the endpoint's cors.origins names it (interfaces.md 7). */
+static int page_check(struct request *request, struct err *err)
+{
+    const struct http_request *http = exchange_request(request->x);
+    struct slice origin = http_header_get(&http->headers, "Origin");
+    struct slice site = http_header_get(&http->headers, "Sec-Fetch-Site");
+
+    if (!host_foreign_page(http->scheme, http->authority, origin, site))
+        return 0;
+    if (request->row && origin.size &&
+        table_origin_allowed(request->table->head, request->row, origin)) {
+        request->origin_allowed = origin;
+        return 0;
+    }
+    return err_set(err, ERR_FORBIDDEN,
+                   "a page of '%s' may not call this; cors.origins of an endpoint names those that "
+                   "may",
+                   origin.size ? ERR_SLICE(origin) : "another site");
+}
+
+static const char *const headers_of_later[] = { "Perigee-Priority", "Perigee-Revision",
+                                                "Perigee-Process-In" };
+
+static int headers_check(struct request *request, struct err *err)
+{
+    const struct http_headers *headers = &exchange_request(request->x)->headers;
+    struct slice timeout = http_header_get(headers, "Perigee-Timeout");
+    uint64_t ns;
+
+    for (size_t i = 0; i < sizeof headers_of_later / sizeof *headers_of_later; i++)
+        if (http_header_find(headers, headers_of_later[i]))
+            return err_set(err, ERR_NOT_SUPPORTED, "the header %s is not supported yet",
+                           headers_of_later[i]);
+    if (!timeout.data)
+        return 0;
+    int r = units_parse_time(timeout, &ns, err);
+    if (r < 0)
+        return err_wrap(err, "Perigee-Timeout");
+    if (ns == 0)
+        return err_set(err, ERR_BAD_INPUT, "Perigee-Timeout: it must be above 0");
+    if (ns < (uint64_t)INT64_MAX / 4)
+        request->deadline_ns = request->arrived_ns + (int64_t)ns;
+    return 0;
+}
+
+/* ---- the head
+ * -------------------------------------------------------------------------------------------- */
+
+static void infer(struct request *request)
+{
+    struct err err;
+
+    request->infer = true;
+    if (admit_check(request, &err) < 0 || body_begin(request, &err) < 0)
+        answer_error(request, &err);
+}
+
+static int resolve(struct request *request, bool *ret_answered, struct err *err)
+{
+    const struct http_request *http = exchange_request(request->x);
+    const char *allow = NULL;
+    int r = host_resolve(request, err);
+
+    if (r < 0)
+        return r;
+    if (http->method == HTTP_OPTIONS) {
+        struct slice wanted = http_header_get(&http->headers, "Access-Control-Request-Method");
+        struct oip_route route;
+        if (oip_route_find(request->arena, wanted.size ? wanted : SLICE("GET"), http->path, &route,
+                           &allow, NULL) == 0)
+            request->route.model = route.model;
+        if (!request->row)
+            (void)model_resolve(request, NULL);
+        r = page_check(request, err);
+        if (r == 0) {
+            answer_preflight(request);
+            *ret_answered = true;
+        }
+        return r;
+    }
+    int route =
+        oip_route_find(request->arena, http->method_text, http->path, &request->route, &allow, err);
+    int model = route == 0 ? model_resolve(request, err) : 0;
+    struct err page;
+    r = page_check(request, &page);
+    if (r < 0) { /* before anything is said about what there is */
+        *err = page;
+        return r;
+    }
+    if (route == ERR_BAD_METHOD) {
+        answer_method(request, allow);
+        *ret_answered = true;
+        return 0;
+    }
+    if (route < 0 || model < 0)
+        return route < 0 ? route : model;
+    r = headers_check(request, err);
+    return r < 0 ? r : revision_resolve(request, err);
+}
+
+static void on_head(struct exchange *x, void *data)
+{
+    struct gateway_loop *gl = data;
+    struct request *request = request_new(x, gl);
+    bool answered = false;
+    struct err err;
+
+    if (!request->table) {
+        ANSWER_ERROR(request, ERR_OVERLOADED, "starting: nothing is known of any endpoint yet");
+        return;
+    }
+    if (resolve(request, &answered, &err) < 0)
+        answer_error(request, &err);
+    else if (answered)
+        return;
+    else if (request->route.call == OIP_INFER)
+        infer(request);
+    else
+        call_answer(request);
+}
+
+const struct http_server_events request_server_events = { on_head, answer_refusal };

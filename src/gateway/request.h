@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * request.h -- one inference, or other call, from head to log line. Internal to gateway/.
+ *
+ *   READING -> (HELD) -> WAITING -> RUNNING -> ANSWERED
+ *
+ * HELD: the model's description or the input arena is not there yet. Every state may be answered
+ * with an error. A request lives in its exchange's arena until on_closed; what a replica still
+ * works on outlives it in a struct flight (dispatch.h). Loop thread only.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "base/sm.h"
+#include "gateway/core.h"
+#include "http/exchange.h"
+#include "http/server.h"
+#include "proto/codec_gzip.h"
+#include "proto/oip.h"
+
+#define REQUEST_STATES(X)                                                                          \
+    X(REQUEST_READING, SM_TO(REQUEST_HELD) | SM_TO(REQUEST_WAITING) | SM_TO(REQUEST_RUNNING) |     \
+                           SM_TO(REQUEST_ANSWERED))                                                \
+    X(REQUEST_HELD, SM_TO(REQUEST_READING) | SM_TO(REQUEST_ANSWERED))                              \
+    X(REQUEST_WAITING, SM_TO(REQUEST_RUNNING) | SM_TO(REQUEST_HELD) | SM_TO(REQUEST_ANSWERED))     \
+    X(REQUEST_RUNNING, SM_TO(REQUEST_WAITING) | SM_TO(REQUEST_READING) | SM_TO(REQUEST_ANSWERED))  \
+    X(REQUEST_ANSWERED, 0)
+SM_DECLARE(request_state, REQUEST_STATES)
+
+enum body_mode {
+    BODY_NONE,
+    BODY_JSON,  /* all of it is JSON */
+    BODY_SPLIT, /* Inference-Header-Content-Length bytes of JSON, then tensors */
+    BODY_RAW,   /* that header is 0: the one input's bytes */
+    BODY_OTHER, /* small, for another call: on_text */
+};
+
+struct body {
+    enum body_mode mode;
+    enum codec coding;
+    struct inflater *inflater;
+    char *compressed; /* a read buffer, and what is not inflated of it */
+    struct slice pending;
+    char *text;
+    uint64_t text_bytes, text_room, text_bytes_max;
+    uint64_t text_wanted; /* of BODY_SPLIT */
+    struct iovec *parts;  /* where tensors go */
+    uint32_t part_count, part_at;
+    uint64_t part_filled;
+    uint64_t copied_seen;
+    bool parsed; /* the JSON is; parts are known */
+    bool ended;  /* the wire has no more */
+    bool chunked;
+    char overflow; /* one byte behind the last part: there must be none */
+    bool overflown;
+};
+
+struct request {
+    struct exchange *x;
+    struct arena *arena;
+    struct gateway_loop *gl;
+    enum request_state state;
+    char id[72];
+    struct slice trace;          /* a well-formed traceparent; for the log */
+    struct slice origin_allowed; /* of a page that may read the answer */
+    struct slice ended;          /* error's name, for metrics */
+
+    struct table *table;              /* a reference */
+    const struct table_endpoint *row; /* NULL: no endpoint */
+    struct endpoint *endpoint;
+    struct revision *revision;
+    struct revision_side *side;
+    const struct table_revision *revision_row;
+    bool pinned; /* the client named the version */
+    struct oip_route route;
+
+    struct body body;
+    struct oip_model *model;
+    struct oip_request oip;
+    struct block *block;
+    struct revision_side *block_side; /* whose block it is: differs from side while it moves */
+    struct kept_table {
+        struct table *table; /* a reference */
+        struct kept_table *next;
+    } * kept;                              /* earlier tables that what was parsed points into */
+    uint64_t inputs_offset, request_bytes; /* in the block */
+
+    struct waiter waiter;
+    struct list held, link; /* side->held; gl->waiting */
+    bool counted, cold, retried, infer;
+    uint64_t counted_bytes, budget_bytes;
+    struct env_timer timer;
+    int64_t arrived_ns, queued_ns, submitted_ns, deadline_ns; /* deadline: 0 none */
+    uint64_t queue_ns, infer_ns;
+    struct flight *flight;
+
+    struct lane *answer_lane; /* its slot is being written out */
+    uint32_t answer_slot;
+    uint64_t number; /* of a call to the agent; 0: none */
+    void (*on_text)(struct request *request, struct slice text);
+};
+
+/* on_head of the loop's server; and what HTTP's own refusals look like. */
+extern const struct http_server_events request_server_events;
+
+/* ---- body.c -----------------------------------------------------------------------------------
+ */
+/* Reads the headers that say what the body is, and begins to read it. */
+[[nodiscard]] int body_begin(struct request *request, struct err *err);
+[[nodiscard]] int body_begin_other(struct request *request, uint64_t bytes_max, struct err *err);
+void body_space(struct exchange *x, struct iovec *ret_space, void *data);
+void body_filled(struct exchange *x, size_t bytes, void *data);
+void body_ended(struct exchange *x, const struct err *err, void *data);
+void body_continue(struct request *request); /* what it was held for may be there */
+void body_deinit(struct request *request);
+
+/* ---- admit.c ----------------------------------------------------------------------------------
+ */
+void admit_request(struct request *request); /* the inputs are in their block */
+
+/* ---- answer.c ---------------------------------------------------------------------------------
+ */
+void answer_error(struct request *request, const struct err *err);
+#define ANSWER_ERROR(request, code, ...)                                                           \
+    do {                                                                                           \
+        struct err answer_err_;                                                                    \
+        (void)err_set(&answer_err_, (code), __VA_ARGS__);                                          \
+        answer_error((request), &answer_err_);                                                     \
+    } while (0)
+void answer_method(struct request *request, const char *allow);
+void answer_json(struct request *request, int status, struct slice body);
+void answer_preflight(struct request *request);
+/* From the lane's slot, which is the request's from here; false: it is not, an error was answered.
+ */
+bool answer_outputs(struct request *request, struct lane *lane, uint32_t slot,
+                    const struct perigee_answer *answer);
+void answer_release(struct request *request); /* the slot, at the latest when the exchange closes */
+void answer_closed(struct request *request, const struct err *err); /* log and metrics */
+const char *answer_id_make(struct gateway_loop *gl, const struct http_request *http,
+                           char buffer[static 72]);
+void answer_refusal(struct arena *arena, const struct http_request *http, const struct err *err,
+                    struct http_refusal *ret, void *data);
+
+/* ---- calls.c, repository.c --------------------------------------------------------------------
+ */
+void call_answer(struct request *request); /* every call but infer, whose endpoint is found */
+void repository_begin(struct request *request);
+void repository_done(struct gateway_loop *gl, const struct message_repository_done *done);
+void repository_cancel(struct request *request);
+struct oip_model *call_model(struct request *request, const struct model_info *info);
+const struct table_revision *call_target(const struct table *table,
+                                         const struct table_endpoint *endpoint, uint32_t *ret_row);

@@ -1,0 +1,411 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What there is: tables, revisions, endpoints, replicas. Made here, on the main thread, and told to
+ * the loops, each with a reference. Nothing here waits.
+ */
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/auto.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "contract/ring.h"
+#include "gateway/core.h"
+#include "io/loop.h"
+#include "io/timer.h"
+#include "sys/fd.h"
+#include "sys/shm.h"
+
+#define PROBE_MS 5
+
+static struct revision *revision_get(struct gateway *gateway, uint64_t uid)
+{
+    struct revision *revision = map_get_u64(&gateway->revisions, uid);
+
+    if (revision)
+        return revision;
+    revision = revision_new(gateway, uid);
+    revision->stats = gateway_stats_get(gateway->region, uid);
+    map_put_u64(&gateway->revisions, uid, revision);
+    return revision;
+}
+
+static struct endpoint *endpoint_get(struct gateway *gateway, uint64_t uid)
+{
+    struct endpoint *endpoint = map_get_u64(&gateway->endpoints, uid);
+
+    if (!endpoint) {
+        endpoint = endpoint_new(uid);
+        map_put_u64(&gateway->endpoints, uid, endpoint);
+    }
+    return endpoint;
+}
+
+/* ---- tables
+ * --------------------------------------------------------------------------------------- */
+
+static bool in_table(const struct table *table, uint64_t uid)
+{
+    for (uint32_t i = 0; table && i < table->head->revisions.count; i++)
+        if (table_revision(table->head, i)->uid == uid)
+            return true;
+    return false;
+}
+
+static bool has_replica(struct gateway *gateway, uint64_t uid)
+{
+    MAP_EACH(entry, &gateway->replicas)
+    if (((struct replica *)entry->value)->revision == uid)
+        return true;
+    return false;
+}
+
+static bool keep_stats(uint64_t uid, void *data)
+{
+    struct gateway *gateway = data;
+
+    return map_get_u64(&gateway->revisions, uid) != NULL;
+}
+
+/* The main thread lets go of what no table row and no replica names any more. */
+static void sweep(struct gateway *gateway)
+{
+    bool gone = false;
+
+    MAP_EACH(entry, &gateway->revisions)
+    {
+        struct revision *revision = entry->value;
+        if (in_table(gateway->table, revision->uid) || has_replica(gateway, revision->uid))
+            continue;
+        map_remove_u64(&gateway->revisions, revision->uid);
+        revision_unref(revision);
+        gone = true;
+    }
+    MAP_EACH(entry, &gateway->endpoints)
+    {
+        struct endpoint *endpoint = entry->value;
+        bool found = false;
+        for (uint32_t i = 0; i < gateway->table->head->endpoints.count && !found; i++)
+            found = gateway->table->endpoints[i] == endpoint;
+        if (found)
+            continue;
+        map_remove_u64(&gateway->endpoints, endpoint->uid);
+        endpoint_unref(endpoint);
+    }
+    if (gone)
+        gateway_stats_keep(gateway->region, keep_stats, gateway);
+}
+
+static void model_set(struct gateway *gateway, struct revision *revision,
+                      const struct perigee_model *model, size_t bytes)
+{
+    if (atomic_load(&revision->model))
+        return;
+    atomic_store(&revision->model, model_info_new(model, bytes));
+    for (unsigned i = 0; i < gateway->loops; i++)
+        shard_tell_revision(&gateway->loop[i], revision);
+}
+
+void world_table_set(struct gateway *gateway, const void *data, size_t bytes, bool mapped)
+{
+    const struct table_head *head = data;
+    struct table *table = mem_zalloc(sizeof *table), *old = gateway->table;
+
+    atomic_init(&table->refs, 1);
+    table->head = head;
+    table->bytes = bytes;
+    table->mapped = mapped;
+    table->endpoints = mem_zalloc((head->endpoints.count + 1) * sizeof(struct endpoint *));
+    table->revisions = mem_zalloc((head->revisions.count + 1) * sizeof(struct revision *));
+    for (uint32_t i = 0; i < head->endpoints.count; i++) {
+        table->endpoints[i] = endpoint_get(gateway, table_endpoint(head, i)->uid);
+        atomic_fetch_add(&table->endpoints[i]->refs, 1);
+    }
+    for (uint32_t i = 0; i < head->revisions.count; i++) {
+        const struct table_revision *row = table_revision(head, i);
+        struct revision *revision = revision_ref(revision_get(gateway, row->uid));
+        table->revisions[i] = revision;
+        if (table_model(head, row))
+            model_set(gateway, revision, table_model(head, row), row->model.bytes);
+    }
+    gateway->table = table;
+    for (unsigned i = 0; i < gateway->loops; i++)
+        shard_tell_table(&gateway->loop[i], table);
+    table_unref(old);
+    sweep(gateway);
+    log_debug("gateway", "table", LOG_U("number", head->number),
+              LOG_U("endpoints", head->endpoints.count));
+}
+
+/* ---- arenas
+ * ----------------------------------------------------------------------------------------- */
+
+static void arena_set(struct gateway *gateway, struct revision *revision, int fd, uint64_t bytes)
+{
+    void *memory;
+    struct err err;
+
+    if (atomic_load(&revision->arena))
+        return;
+    if (bytes / PERIGEE_LANES_MAX < 4096) {
+        log_error("gateway", "input arena is too small", LOG_U("bytes", bytes));
+        return;
+    }
+    if (shm_map(fd, bytes, true, &memory, &err) < 0) {
+        log_error("gateway", "cannot map an input arena", LOG_S("why", err.message));
+        return;
+    }
+    (void)madvise(memory, bytes, MADV_DONTDUMP);
+    revision->arena_bytes = bytes;
+    atomic_store(&revision->arena, (char *)memory);
+    for (unsigned i = 0; i < gateway->loops; i++)
+        shard_tell_revision(&gateway->loop[i], revision);
+}
+
+void world_arena(struct gateway *gateway, const struct message_arena *message, int fd)
+{
+    struct revision *revision = map_get_u64(&gateway->revisions, message->revision);
+
+    if (revision) /* else it was deleted meanwhile */
+        arena_set(gateway, revision, fd, message->bytes);
+}
+
+void world_arena_want(struct gateway *gateway, uint64_t uid)
+{
+    union message message = { .as_MESSAGE_ARENA_WANT = MESSAGE_INIT(MESSAGE_ARENA_WANT) };
+
+    message.as_MESSAGE_ARENA_WANT.revision = uid;
+    gateway_send_supervisor(gateway, &message);
+}
+
+/* ---- replicas
+ * ---------------------------------------------------------------------------------------- */
+
+void world_kill(struct gateway *gateway, uint64_t id, enum replica_end end, const char *text)
+{
+    union message message = { .as_MESSAGE_REPLICA_KILL = MESSAGE_INIT(MESSAGE_REPLICA_KILL) };
+    struct replica *replica = map_get_u64(&gateway->replicas, id);
+    struct slice reason = end == REPLICA_END_TIMEOUT ? SLICE("timeout")
+                          : end == REPLICA_END_LIED  ? SLICE("lied")
+                                                     : SLICE("stale");
+
+    if (!replica || replica->killed)
+        return;
+    replica->killed = true;
+    message.as_MESSAGE_REPLICA_KILL.replica = id;
+    message.as_MESSAGE_REPLICA_KILL.end = end;
+    snprintf(message.as_MESSAGE_REPLICA_KILL.text, sizeof message.as_MESSAGE_REPLICA_KILL.text,
+             "%s", text);
+    gateway_send_supervisor(gateway, &message);
+    metric_add(metrics_series(&gateway->metrics, GATEWAY_KILLED, &reason), 1);
+    log_warn("gateway", "killing a replica", LOG_S("replica", replica->name),
+             LOG_S("reason", replica_end_text(end)), LOG_S("why", text));
+    /* No loop gives it anything more; what it has comes back when it was reaped. */
+    for (unsigned i = 0; i < gateway->loops; i++)
+        shard_tell_drain(&gateway->loop[i], replica);
+}
+
+/* Requests of a gateway that died are in it still: it may not be given slots that those use. */
+static void begin_or_wait(struct gateway *gateway, struct replica *replica)
+{
+    if (replica->begun)
+        return;
+    if (!replica_quiet(replica)) {
+        if (loop_now_ms(gateway->main) - replica->came_ms > gateway_stale_ms)
+            world_kill(gateway, replica->id, REPLICA_END_STALE,
+                       "requests of an earlier gateway are not completed");
+        else if (!timer_running(gateway->probe))
+            timer_start(gateway->probe, PROBE_MS);
+        return;
+    }
+    replica_lanes_begin(replica);
+    replica->begun = true;
+    for (unsigned i = 0; i < gateway->loops; i++)
+        shard_tell_attach(&gateway->loop[i], replica);
+    world_replica_look(gateway, replica->id);
+}
+
+void world_probe(struct gateway *gateway)
+{
+    MAP_EACH(entry, &gateway->replicas)
+    {
+        struct replica *replica = entry->value;
+        if (!replica->begun && !replica->killed)
+            begin_or_wait(gateway, replica);
+    }
+}
+
+void world_replica_added(struct gateway *gateway, const struct message_replica_added *added,
+                         int *fds, size_t fd_count)
+{
+    struct replica *replica;
+    struct err err;
+
+    if (map_get_u64(&gateway->replicas, added->replica))
+        return;
+    if (replica_attach(added, gateway->start.instance, fds, fd_count, &replica, &err) < 0) {
+        log_error("gateway", "cannot attach a replica", LOG_S("replica", added->name),
+                  LOG_S("why", err.message));
+        return;
+    }
+    struct revision *revision = revision_get(gateway, added->revision);
+    replica->owner = revision;
+    replica->came_ms = loop_now_ms(gateway->main);
+    map_put_u64(&gateway->replicas, replica->id, replica);
+    arena_set(gateway, revision, fds[2], added->arena_bytes);
+    begin_or_wait(gateway, replica);
+}
+
+/* The model's description is copied and checked once, here, off the loops. */
+static bool model_take(struct gateway *gateway, struct replica *replica)
+{
+    struct revision *revision = replica->owner;
+    struct err err;
+    size_t bytes;
+
+    if (atomic_load(&revision->model))
+        return true;
+    auto_free struct perigee_model *model = mem_alloc(PERIGEE_MODEL_BYTES_MAX);
+    if (model_copy(replica->output, replica->output_bytes, model, PERIGEE_MODEL_BYTES_MAX, &bytes,
+                   &err) < 0) {
+        world_kill(gateway, replica->id, REPLICA_END_LIED, err.message);
+        return false;
+    }
+    model_set(gateway, revision, model, bytes);
+    return true;
+}
+
+void world_replica_look(struct gateway *gateway, uint64_t id)
+{
+    struct replica *replica = map_get_u64(&gateway->replicas, id);
+
+    if (!replica || replica->state != REPLICA_STARTING || !replica->begun || replica->killed ||
+        replica_phase(replica) != PERIGEE_PHASE_READY || !model_take(gateway, replica))
+        return;
+    struct revision *revision = replica->owner;
+    replica_state_move(&replica->state, REPLICA_READY);
+    atomic_fetch_add(&revision->ready, 1);
+    atomic_store(&revision->demanded, false);
+    for (unsigned i = 0; i < gateway->loops; i++)
+        shard_tell_ready(&gateway->loop[i], replica);
+    union message message = { .as_MESSAGE_REPLICA_READY = MESSAGE_INIT(MESSAGE_REPLICA_READY) };
+    message.as_MESSAGE_REPLICA_READY.replica = id;
+    (void)gateway_send_agent(gateway, &message);
+    log_debug("gateway", "replica ready", LOG_S("replica", replica->name));
+}
+
+static void ready_lost(struct replica *replica)
+{
+    struct revision *revision = replica->owner;
+
+    if (replica->state == REPLICA_READY)
+        atomic_fetch_sub(&revision->ready, 1);
+}
+
+void world_replica_drain(struct gateway *gateway, uint64_t id)
+{
+    struct replica *replica = map_get_u64(&gateway->replicas, id);
+    union message message = { .as_MESSAGE_REPLICA_DRAINED = MESSAGE_INIT(MESSAGE_REPLICA_DRAINED) };
+
+    message.as_MESSAGE_REPLICA_DRAINED.replica = id;
+    if (!replica || !replica->begun || replica->killed) { /* there is nothing in it of ours */
+        (void)gateway_send_agent(gateway, &message);
+        return;
+    }
+    if (replica->state == REPLICA_DRAINING) {
+        if (replica->lanes_drained == gateway->loops)
+            (void)gateway_send_agent(gateway, &message);
+        return;
+    }
+    ready_lost(replica);
+    replica_state_move(&replica->state, REPLICA_DRAINING);
+    for (unsigned i = 0; i < gateway->loops; i++)
+        shard_tell_drain(&gateway->loop[i], replica);
+}
+
+void world_replica_lane_drained(struct gateway *gateway, uint64_t id)
+{
+    struct replica *replica = map_get_u64(&gateway->replicas, id);
+
+    if (!replica || ++replica->lanes_drained != gateway->loops ||
+        replica->state != REPLICA_DRAINING)
+        return;
+    union message message = { .as_MESSAGE_REPLICA_DRAINED = MESSAGE_INIT(MESSAGE_REPLICA_DRAINED) };
+    message.as_MESSAGE_REPLICA_DRAINED.replica = id;
+    (void)gateway_send_agent(gateway, &message);
+}
+
+void world_replica_exited(struct gateway *gateway, uint64_t id)
+{
+    struct replica *replica = map_get_u64(&gateway->replicas, id);
+
+    if (!replica)
+        return;
+    ready_lost(replica);
+    if (replica->begun)
+        for (unsigned i = 0; i < gateway->loops; i++)
+            shard_tell_gone(&gateway->loop[i], replica);
+    replica_state_move(&replica->state, REPLICA_GONE);
+    map_remove_u64(&gateway->replicas, id);
+    replica_unref(replica);
+    if (gateway->table)
+        sweep(gateway);
+    world_demand(gateway, false);
+}
+
+/* ---- demand
+ * -------------------------------------------------------------------------------------------- */
+
+static uint32_t running(struct gateway *gateway, uint64_t uid)
+{
+    uint32_t sum = 0;
+
+    MAP_EACH(entry, &gateway->replicas)
+    {
+        struct replica *replica = entry->value;
+        if (replica->revision == uid)
+            sum += place_running(&replica->place);
+    }
+    return sum;
+}
+
+/* Level-triggered: while requests wait for a revision without a ready replica, and while a revision
+ * that only clients' versions name is used. Waiting requests are told at once, then repeated. */
+void world_demand(struct gateway *gateway, bool repeated)
+{
+    int64_t now = loop_now_ns();
+
+    MAP_EACH(entry, &gateway->revisions)
+    {
+        struct revision *revision = entry->value;
+        uint32_t waiting = atomic_load(&revision->waiting);
+        bool used = repeated && atomic_exchange(&revision->used, false);
+        if (!used && (waiting == 0 || atomic_load(&revision->ready) > 0))
+            continue;
+        union message message = { .as_MESSAGE_DEMAND = MESSAGE_INIT(MESSAGE_DEMAND) };
+        message.as_MESSAGE_DEMAND.revision = revision->uid;
+        message.as_MESSAGE_DEMAND.waiting = waiting;
+        message.as_MESSAGE_DEMAND.running = running(gateway, revision->uid);
+        if (waiting > 0)
+            message.as_MESSAGE_DEMAND.oldest_ms =
+                (uint64_t)(now - atomic_load(&revision->waiting_since_ns)) / 1'000'000;
+        (void)gateway_send_agent(gateway, &message);
+    }
+}
+
+void world_free(struct gateway *gateway)
+{
+    MAP_EACH(entry, &gateway->replicas)
+    replica_unref(entry->value);
+    map_deinit(&gateway->replicas);
+    table_unref(take_ptr(gateway->table));
+    MAP_EACH(entry, &gateway->revisions)
+    revision_unref(entry->value);
+    map_deinit(&gateway->revisions);
+    MAP_EACH(entry, &gateway->endpoints)
+    endpoint_unref(entry->value);
+    map_deinit(&gateway->endpoints);
+}

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * gateway_world.h -- a supervisor, an agent and workers for a gateway that runs in this process:
+ * the test holds the other ends of its channels, and a thread plays each replica over real rings.
+ */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <perigee/worker.h>
+
+#include "base/slice.h"
+#include "contract/messages.h"
+#include "contract/table.h"
+
+enum { WORLD_LOOPS = 2, WORLD_SLOTS = 8, WORLD_ROW = 4 };
+#define WORLD_SLOT_BYTES (UINT64_C(1) << 20)
+#define WORLD_ARENA_BYTES (UINT64_C(1) << 30)
+
+/* How a fake replica behaves; may be changed while it runs. */
+enum fake_mode {
+    FAKE_RIGHT,        /* label: index of the row's largest number; probabilities: the row */
+    FAKE_SILENT,       /* takes, never answers */
+    FAKE_LIAR,         /* the completion index jumps */
+    FAKE_NONSENSE,     /* an output outside its slot */
+    FAKE_OTHER_TICKET, /* answers a ticket nobody gave it, then the right one */
+    FAKE_REFUSES,      /* BAD_INPUT with words */
+    FAKE_LATE,         /* answers after `delay_us` */
+};
+
+struct fake {
+    uint64_t id, revision;
+    char name[64];
+    pthread_t thread;
+    _Atomic int mode;
+    _Atomic bool stop, slow_start;
+    _Atomic uint32_t delay_us, served;
+    int submission_fd, output_fd, output_ro_fd, arena_fd; /* arena: borrowed */
+    int pipes[WORLD_LOOPS][2];
+    struct perigee_submission_page *submission;
+    char *output;
+    const char *arena;
+    bool running;
+};
+
+struct world {
+    pthread_t thread;
+    int supervisor_fd;
+    struct channel *supervisor, *agent;
+    int ports[2]; /* of the listeners */
+    int listeners[WORLD_LOOPS];
+    uint64_t instance;
+    int arena_fd;
+    int metrics_fd;
+    int exit_status;
+    bool joined;
+};
+
+struct world_endpoint {
+    const char *name;
+    uint32_t queue_depth, concurrency;
+    uint64_t queue_timeout_ms, queue_cold_ms, timeout_ms, body_bytes_max;
+    uint32_t state;
+    const char *message; /* of its revision */
+    uint32_t serving;    /* 0: none */
+    uint32_t revisions;
+    bool model; /* the table describes it */
+};
+
+void world_start(struct world *world, uint64_t instance); /* up to, not with, GO */
+void world_go(struct world *world);
+void world_table(struct world *world, uint64_t number, const struct world_endpoint *endpoints,
+                 size_t count);
+void world_stop(struct world *world); /* DRAIN, and its end */
+void world_send(struct world *world, const union message *message, const int *fds, size_t fd_count);
+/* The next message of that type to the supervisor (or agent); others are dropped. Fails after 5 s.
+ */
+void world_expect(struct world *world, bool agent, uint16_t type, union message *ret);
+bool world_maybe(struct world *world, bool agent, uint16_t type, int ms, union message *ret);
+
+#define WORLD_REVISION(endpoint, number) ((uint64_t)((endpoint) + 1) << 24 | (number))
+void fake_start(struct world *world, struct fake *fake, uint64_t id, uint64_t revision,
+                uint32_t concurrency);
+void fake_added(struct world *world, struct fake *fake, uint32_t concurrency);
+void fake_exit(struct world *world, struct fake *fake); /* stops, and tells EXITED */
+void fake_free(struct fake *fake);
+struct slice fake_model(void);
+
+/* One HTTP exchange over a connection of its own; the whole answer, terminated. */
+struct reply {
+    int status;
+    char *text; /* head and body; freed by reply_free() */
+    char *body;
+    size_t body_bytes;
+};
+struct reply world_ask(struct world *world, const char *request, size_t size);
+struct reply world_infer(struct world *world, const char *headers, const char *body);
+int world_connect(struct world *world);
+struct reply world_read(int fd);
+void reply_free(struct reply *reply);

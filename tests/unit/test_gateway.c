@@ -1,0 +1,646 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The gateway's process, whole, in this one: HTTP in, rings and messages out. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <cmocka.h> /* after the above */
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "contract/gateway_metrics.h"
+#include "gateway_world.h"
+#include "sys/channel.h"
+#include "sys/fd.h"
+#include "sys/shm.h"
+
+static const struct world_endpoint digits = {
+    .name = "digits",
+    .queue_depth = 4,
+    .concurrency = 2,
+    .queue_timeout_ms = 600,
+    .queue_cold_ms = 1500,
+    .timeout_ms = 800,
+    .body_bytes_max = 4 << 20,
+    .serving = 1,
+    .revisions = 1,
+};
+
+#define ONE_ROW                                                                                    \
+    "{\"inputs\":[{\"name\":\"image\",\"shape\":[1,4],\"datatype\":\"FP32\",\"data\":[0,1,7,2]}]}"
+
+static void begin(struct world *world, struct fake *fake, const struct world_endpoint *endpoint)
+{
+    union message message;
+
+    *world = (struct world){};
+    *fake = (struct fake){};
+    world_start(world, 1);
+    world_table(world, 1, endpoint, 1);
+    fake_start(world, fake, 7, WORLD_REVISION(0, 1), endpoint->concurrency);
+    world_go(world);
+    world_expect(world, true, MESSAGE_REPLICA_READY, &message);
+    assert_int_equal(message.as_MESSAGE_REPLICA_READY.replica, 7);
+}
+
+static void end(struct world *world, struct fake *fake)
+{
+    world_stop(world);
+    assert_int_equal(world->exit_status, 0);
+    if (fake->running)
+        fake_free(fake);
+    for (unsigned i = 0; i < WORLD_LOOPS; i++)
+        fd_close(&world->listeners[i]);
+    fd_close(&world->arena_fd);
+    fd_close(&world->metrics_fd);
+}
+
+/* Fails with the whole answer in the message. */
+static void expect(struct reply *reply, int status, const char *part)
+{
+    if (reply->status != status || (part && !strstr(reply->text, part)))
+        fail_msg("wanted %d with '%s', got:\n%s", status, part ? part : "", reply->text);
+    reply_free(reply);
+}
+
+/* ---- calls
+ * ------------------------------------------------------------------------------------------ */
+
+#define GET(path, headers) "GET " path " HTTP/1.1\r\n" headers "\r\n"
+#define POST(path, headers, body, length)                                                          \
+    "POST " path " HTTP/1.1\r\n" headers "Content-Length: " length "\r\n\r\n" body
+#define LOCAL "Host: localhost:8000\r\n"
+
+/* clang-format off */
+static const struct {
+    const char *name, *request;
+    int status;
+    const char *part;
+} calls[] = {
+    { "live", GET("/v2/health/live", LOCAL), 200, "true" },
+    { "ready", GET("/v2/health/ready", LOCAL), 200, "true" },
+    { "server", GET("/v2", LOCAL), 200, "\"extensions\"" },
+    { "metadata", GET("/v2/models/digits", LOCAL), 200, "\"probabilities\"" },
+    { "metadata of a version", GET("/v2/models/digits/versions/1", LOCAL), 200, "\"1\"" },
+    { "no such version", GET("/v2/models/digits/versions/9", LOCAL), 404, "not_found" },
+    { "model ready", GET("/v2/models/digits/ready", LOCAL), 200, "true" },
+    { "config", GET("/v2/models/digits/config", LOCAL), 200, "TYPE_FP32" },
+    { "stats", GET("/v2/models/digits/stats", LOCAL), 200, "model_stats" },
+    { "stats of all", GET("/v2/models/stats", LOCAL), 200, "digits" },
+    { "no such model", GET("/v2/models/nothing", LOCAL), 404, "nothing" },
+    { "no such path", GET("/v3", LOCAL), 404, "not_found" },
+    { "not by this method", GET("/v2/models/digits/infer", LOCAL), 405, "llow: POST" },
+    { "index", POST("/v2/repository/index", LOCAL, "{}", "2"), 200, "READY" },
+    { "index of the ready", POST("/v2/repository/index", LOCAL, "{\"ready\":true}", "14"), 200,
+      "digits" },
+    { "trace", GET("/v2/trace/setting", LOCAL), 501, "not_supported" },
+    { "shared memory", GET("/v2/systemsharedmemory/status", LOCAL), 200, "[]" },
+    { "own host", GET("/v2/models/digits", "Host: digits.localhost\r\n"), 200, "image" },
+    { "own host in the zone", GET("/v2/models/digits", "Host: DIGITS.perigee.test:8000\r\n"), 200,
+      "image" },
+    { "a domain", GET("/v2/models/digits", "Host: ml.example.com\r\n"), 200, "image" },
+    { "an alias", GET("/v2/models/org%2FDigits", LOCAL), 200, "image" },
+    { "unknown under the zone", GET("/v2", "Host: other.perigee.test\r\n"), 404, "not_found" },
+    { "own host answers for its own name", GET("/v2/models/other", "Host: digits.localhost\r\n"), 404,
+      "not_found" },
+    { "a host none of ours", GET("/v2", "Host: evil.example\r\n"), 421, "misdirected" },
+    { "an address", GET("/v2", "Host: 192.168.1.2:8000\r\n"), 200, "perigee" },
+    { "by header", GET("/v2/models/digits", LOCAL "Perigee-Endpoint: digits\r\n"), 200, "image" },
+    { "by a wrong header", GET("/v2", LOCAL "Perigee-Endpoint: nothing\r\n"), 404, "nothing" },
+    { "a foreign page", GET("/v2", LOCAL "Origin: https://evil.example\r\n"), 403, "forbidden" },
+    { "a foreign page of no origin", GET("/v2", LOCAL "Origin: null\r\n"), 403, "forbidden" },
+    { "from another site", GET("/v2", LOCAL "Sec-Fetch-Site: cross-site\r\n"), 403, "forbidden" },
+    { "its own page", GET("/v2", LOCAL "Origin: http://localhost:8000\r\n"), 200, "perigee" },
+    { "a page that is named", GET("/v2/models/digits", LOCAL "Origin: https://app.example\r\n"), 200,
+      "Access-Control-Allow-Origin: https://app.example" },
+    { "a preflight", "OPTIONS /v2/models/digits/infer HTTP/1.1\r\n" LOCAL
+      "Origin: https://app.example\r\nAccess-Control-Request-Method: POST\r\n\r\n", 204,
+      "Access-Control-Allow-Methods" },
+    { "a foreign preflight", "OPTIONS /v2/models/digits/infer HTTP/1.1\r\n" LOCAL
+      "Origin: https://evil.example\r\nAccess-Control-Request-Method: POST\r\n\r\n", 403,
+      "forbidden" },
+    { "an id is kept", GET("/v2", LOCAL "X-Request-Id: abc.DEF-1_2\r\n"), 200,
+      "X-Request-Id: abc.DEF-1_2" },
+    { "a priority", POST("/v2/models/digits/infer", LOCAL "Perigee-Priority: batch\r\n", "{}", "2"),
+      501, "Perigee-Priority" },
+    { "a residency", POST("/v2/models/digits/infer", LOCAL "Perigee-Process-In: EU\r\n", "{}", "2"),
+      501, "Perigee-Process-In" },
+    { "a timeout that is none", POST("/v2/models/digits/infer", LOCAL "Perigee-Timeout: 5\r\n", "{}",
+      "2"), 400, "Perigee-Timeout" },
+    { "no JSON", POST("/v2/models/digits/infer", LOCAL, "{\"a", "3"), 400, "bad_input" },
+    { "too large", "POST /v2/models/digits/infer HTTP/1.1\r\n" LOCAL
+      "Content-Length: 5000000\r\n\r\n", 413, "too_large" },
+    { "a wrong length of JSON", POST("/v2/models/digits/infer", LOCAL
+      "Inference-Header-Content-Length: 9\r\n", "{}", "2"), 400, "Inference-Header" },
+    { "not HTTP", "GET /v2 HTTP/1.1\r\nHost localhost\r\n\r\n", 400, "bad_input" },
+};
+
+/* clang-format on */
+
+static void test_calls(void **state)
+{
+    struct world world;
+    struct fake fake;
+    (void)state;
+
+    begin(&world, &fake, &digits);
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+        print_message("  %s\n", calls[i].name);
+        struct reply reply = world_ask(&world, calls[i].request, strlen(calls[i].request));
+        expect(&reply, calls[i].status, calls[i].part);
+    }
+    end(&world, &fake);
+}
+
+/* ---- inference
+ * ----------------------------------------------------------------------------------------- */
+
+static struct reply ask_binary(struct world *world, uint32_t rows, const char *more, size_t step)
+{
+    char json[512];
+    int json_size =
+        snprintf(json, sizeof json,
+                 "{\"inputs\":[{\"name\":\"image\",\"shape\":[%u,4],\"datatype\":\"FP32\","
+                 "\"parameters\":{\"binary_data_size\":%u}}],"
+                 "\"parameters\":{\"binary_data_output\":true}}",
+                 rows, rows * 16);
+    char *request = malloc(2048 + rows * 16ul);
+    int size = snprintf(request, 2048,
+                        "POST /v2/models/digits/infer HTTP/1.1\r\nHost: digits.localhost\r\n%s"
+                        "Inference-Header-Content-Length: %d\r\nContent-Length: %zu\r\n\r\n%s",
+                        more, json_size, (size_t)json_size + rows * 16ul, json);
+    for (uint32_t i = 0; i < rows * 4; i++) {
+        float value = (float)((i * 2654435761u) >> 24);
+        memcpy(request + size + i * 4, &value, 4);
+    }
+    size_t all = (size_t)size + rows * 16ul;
+    int fd = world_connect(world);
+    for (size_t done = 0; done < all;) {
+        size_t part = step && done >= (size_t)size && all - done > step ? step : all - done;
+        if (done < (size_t)size)
+            part = (size_t)size - done;
+        ssize_t n = write(fd, request + done, part);
+        assert_true(n > 0);
+        done += (size_t)n;
+        if (step)
+            usleep(2000);
+    }
+    struct reply reply = world_read(fd);
+    close(fd);
+    free(request);
+    return reply;
+}
+
+static void check_binary(struct reply *reply, uint32_t rows)
+{
+    const char *length = strcasestr(reply->text, "inference-header-content-length:");
+
+    if (reply->status != 200 || !length)
+        fail_msg("%s", reply->text);
+    size_t json = strtoul(length + 32, NULL, 10);
+    assert_int_equal(reply->body_bytes, json + rows * 8ul + rows * 16ul);
+    const char *labels = reply->body + json, *numbers = labels + rows * 8ul;
+    for (uint32_t i = 0; i < rows; i++) {
+        float row[4];
+        int64_t label, best = 0;
+        memcpy(row, numbers + i * 16ul, 16);
+        memcpy(&label, labels + i * 8ul, 8);
+        for (int64_t k = 0; k < 4; k++) {
+            assert_true(row[k] == (float)(((i * 4 + (uint32_t)k) * 2654435761u) >> 24));
+            best = row[k] > row[best] ? k : best;
+        }
+        assert_int_equal(label, best);
+    }
+    reply_free(reply);
+}
+
+static void test_infer(void **state)
+{
+    struct world world;
+    struct fake fake;
+    struct reply reply;
+    (void)state;
+
+    begin(&world, &fake, &digits);
+    for (int i = 0; i < 20; i++) {
+        reply = world_infer(&world, "", ONE_ROW);
+        expect(&reply, 200, "\"data\":[2]");
+    }
+    reply = world_infer(&world, "", ONE_ROW);
+    assert_non_null(strstr(reply.text, "Server-Timing: queue;dur="));
+    assert_non_null(strstr(reply.text, "Perigee-Revision: 1"));
+    assert_non_null(strstr(reply.text, "Perigee-Pop: local"));
+    expect(&reply, 200, "[0.0,1.0,7.0,2.0]");
+    static const uint32_t rows[] = { 1, 3, 64, 5000, 30'000 };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        reply = ask_binary(&world, rows[i], "", 0);
+        check_binary(&reply, rows[i]);
+        reply = ask_binary(&world, rows[i], "", 60'000);
+        check_binary(&reply, rows[i]);
+    }
+    reply = world_infer(&world, "",
+                        "{\"inputs\":[{\"name\":\"image\",\"shape\":[1,4],\"datatype\":\"FP32\","
+                        "\"data\":[0,1,7,2]}],\"parameters\":{\"priority\":1}}");
+    expect(&reply, 501, "priority");
+    reply = world_infer(&world, "",
+                        "{\"inputs\":[{\"name\":\"image\",\"shape\":[1,3],\"datatype\":\"FP32\","
+                        "\"data\":[0,1,7]}]}");
+    expect(&reply, 400, "shape");
+    atomic_store(&fake.mode, FAKE_REFUSES);
+    reply = world_infer(&world, "", ONE_ROW);
+    expect(&reply, 400, "the model's own words");
+    end(&world, &fake);
+}
+
+static void metrics_has(struct world *world, const char *line)
+{
+    struct arena *arena = arena_new();
+    void *memory;
+    struct err err;
+
+    assert_int_equal(shm_map(world->metrics_fd, gateway_region_bytes(), false, &memory, &err), 0);
+    struct slice text = gateway_metrics_print(arena, memory, gateway_region_bytes());
+    char *copy = arena_string(arena, text);
+    if (!strstr(copy, line))
+        fail_msg("no '%s' in:\n%s", line, copy);
+    shm_unmap(memory, gateway_region_bytes());
+    arena_free(arena);
+}
+
+static void test_counters_and_copies(void **state)
+{
+    struct world world;
+    struct fake fake;
+    (void)state;
+
+    begin(&world, &fake, &digits);
+    for (int i = 0; i < 100; i++) {
+        struct reply reply = ask_binary(&world, 500, "", 0);
+        check_binary(&reply, 500);
+    }
+    end(&world, &(struct fake){});
+    fake_free(&fake);
+}
+
+static void test_metrics_survive(void **state)
+{
+    struct world world;
+    struct fake fake;
+    struct reply reply;
+    union message message;
+    (void)state;
+
+    begin(&world, &fake, &digits);
+    for (int i = 0; i < 3; i++) {
+        reply = ask_binary(&world, 5, "", 0);
+        check_binary(&reply, 5);
+    }
+    reply = world_infer(&world, "", "{");
+    expect(&reply, 400, NULL);
+    usleep(20'000); /* counted when the exchange has closed */
+    metrics_has(&world,
+                "perigee_requests_total{project=\"default\",endpoint=\"digits\",code=\"200\"} 3");
+    metrics_has(&world, "error=\"bad_input\"} 1");
+    /* The next gateway: the other lane set, the same replica, the same counters. */
+    world_stop(&world);
+    world_start(&world, 2);
+    world_table(&world, 1, &digits, 1);
+    fake_added(&world, &fake, 2);
+    world_go(&world);
+    world_expect(&world, true, MESSAGE_REPLICA_READY, &message);
+    for (int i = 0; i < 2; i++) {
+        reply = ask_binary(&world, 5, "", 0);
+        check_binary(&reply, 5);
+    }
+    usleep(20'000);
+    metrics_has(&world,
+                "perigee_requests_total{project=\"default\",endpoint=\"digits\",code=\"200\"} 5");
+    metrics_has(&world, "perigee_gateway_starts_total 2");
+    reply = world_ask(&world, GET("/v2/models/digits/stats", LOCAL),
+                      strlen(GET("/v2/models/digits/stats", LOCAL)));
+    expect(&reply, 200, "\"inference_count\":5");
+    end(&world, &fake);
+}
+
+/* ---- replicas that fail
+ * ----------------------------------------------------------------------------------- */
+
+static void test_timeout_then_kill_then_again(void **state)
+{
+    struct world world;
+    struct fake fake, next = {};
+    struct reply reply;
+    union message message;
+    (void)state;
+
+    begin(&world, &fake, &digits);
+    atomic_store(&fake.mode, FAKE_SILENT);
+    reply = world_infer(&world, "", ONE_ROW);
+    expect(&reply, 504, "deadline");
+    world_expect(&world, false, MESSAGE_REPLICA_KILL, &message);
+    assert_int_equal(message.as_MESSAGE_REPLICA_KILL.end, REPLICA_END_TIMEOUT);
+    fake_exit(&world, &fake);
+    fake_start(&world, &next, 8, WORLD_REVISION(0, 1), 2);
+    reply = world_infer(&world, "", ONE_ROW); /* waits until it is ready */
+    expect(&reply, 200, "\"data\":[2]");
+    reply = world_infer(&world, "Perigee-Timeout: 100ms\r\n", ONE_ROW);
+    expect(&reply, 200, NULL);
+    atomic_store(&next.mode, FAKE_SILENT);
+    reply = world_infer(&world, "Perigee-Timeout: 100ms\r\n", ONE_ROW);
+    expect(&reply, 504, "deadline passed");
+    end(&world, &next);
+}
+
+struct asker {
+    struct world *world;
+    pthread_t thread;
+    const char *headers;
+    struct reply reply;
+};
+
+static void *asker_run(void *data)
+{
+    struct asker *asker = data;
+
+    asker->reply = world_infer(asker->world, asker->headers, ONE_ROW);
+    return NULL;
+}
+
+static void ask_all(struct world *world, struct asker *askers, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        askers[i] = (struct asker){ .world = world, .headers = "" };
+        pthread_create(&askers[i].thread, NULL, asker_run, &askers[i]);
+    }
+}
+
+static unsigned count_status(struct asker *askers, size_t count, int status)
+{
+    unsigned found = 0;
+
+    for (size_t i = 0; i < count; i++)
+        found += askers[i].reply.status == status;
+    return found;
+}
+
+static void join_all(struct asker *askers, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        pthread_join(askers[i].thread, NULL);
+}
+
+static void test_a_dead_replica_is_tried_again_once(void **state)
+{
+    struct world world;
+    struct fake fake, next = {}, third = {};
+    struct asker askers[2];
+    (void)state;
+
+    begin(&world, &fake, &digits);
+    atomic_store(&fake.mode, FAKE_SILENT);
+    ask_all(&world, askers, 2);
+    usleep(100'000);
+    fake_exit(&world, &fake);
+    fake_start(&world, &next, 8, WORLD_REVISION(0, 1), 2);
+    join_all(askers, 2);
+    assert_int_equal(count_status(askers, 2, 200), 2);
+    for (int i = 0; i < 2; i++)
+        reply_free(&askers[i].reply);
+    atomic_store(&next.mode, FAKE_SILENT);
+    ask_all(&world, askers, 1);
+    usleep(100'000);
+    atomic_store(&third.mode, FAKE_SILENT);
+    fake_exit(&world, &next);
+    fake_start(&world, &third, 9, WORLD_REVISION(0, 1), 2);
+    usleep(200'000);
+    fake_exit(&world, &third);
+    join_all(askers, 1);
+    expect(&askers[0].reply, 502, "replica_died");
+    end(&world, &(struct fake){});
+}
+
+static void test_liars(void **state)
+{
+    struct world world;
+    struct fake fake, next = {};
+    struct reply reply;
+    struct asker asker[1];
+    union message message;
+    (void)state;
+
+    begin(&world, &fake, &digits);
+    atomic_store(&fake.mode, FAKE_NONSENSE);
+    reply = world_infer(&world, "", ONE_ROW);
+    expect(&reply, 500, "contradicts");
+    atomic_store(&fake.mode, FAKE_OTHER_TICKET);
+    reply = world_infer(&world, "", ONE_ROW); /* dropped; so the time runs out */
+    expect(&reply, 504, "deadline");
+    atomic_store(&fake.mode, FAKE_LIAR);
+    ask_all(&world, asker, 1);
+    world_expect(&world, false, MESSAGE_REPLICA_KILL, &message);
+    assert_int_equal(message.as_MESSAGE_REPLICA_KILL.end, REPLICA_END_LIED);
+    fake_exit(&world, &fake);
+    fake_start(&world, &next, 8, WORLD_REVISION(0, 1), 2);
+    join_all(asker, 1);
+    expect(&asker[0].reply, 200, "\"data\":[2]");
+    end(&world, &next);
+}
+
+/* ---- queues
+ * ----------------------------------------------------------------------------------------------------
+ */
+
+static void test_full_late_and_cold(void **state)
+{
+    struct world world = {};
+    struct fake fake = {};
+    struct asker askers[12];
+    struct reply reply;
+    union message message;
+    (void)state;
+
+    world_start(&world, 1);
+    world_table(&world, 1, &digits, 1);
+    world_go(&world);
+    /* Nothing runs: demand is told at once, and queue.cold passes. */
+    ask_all(&world, askers, 1);
+    world_expect(&world, true, MESSAGE_DEMAND, &message);
+    assert_int_equal(message.as_MESSAGE_DEMAND.revision, WORLD_REVISION(0, 1));
+    assert_int_equal(message.as_MESSAGE_DEMAND.waiting, 1);
+    world_expect(&world, false, MESSAGE_ARENA_WANT, &message);
+    world_expect(&world, true, MESSAGE_DEMAND, &message); /* again */
+    join_all(askers, 1);
+    expect(&askers[0].reply, 504, "starting");
+    /* A start within it: requests wait for model, arena, replica, and are answered. */
+    ask_all(&world, askers, 3);
+    usleep(200'000);
+    fake_start(&world, &fake, 7, WORLD_REVISION(0, 1), 2);
+    join_all(askers, 3);
+    assert_int_equal(count_status(askers, 3, 200), 3);
+    assert_non_null(strstr(askers[0].reply.text, "cold;dur="));
+    for (int i = 0; i < 3; i++)
+        reply_free(&askers[i].reply);
+    /* 2 run, 4 wait, the others are told to come again; who waits too long is late. */
+    atomic_store(&fake.mode, FAKE_SILENT);
+    ask_all(&world, askers, 12);
+    join_all(askers, 12);
+    assert_int_equal(count_status(askers, 12, 503), 6);
+    assert_int_equal(count_status(askers, 12, 504), 6);
+    for (int i = 0; i < 12; i++) {
+        if (askers[i].reply.status == 503)
+            assert_non_null(strstr(askers[i].reply.text, "Retry-After: 1"));
+        reply_free(&askers[i].reply);
+    }
+    world_expect(&world, false, MESSAGE_REPLICA_KILL, &message);
+    fake_exit(&world, &fake);
+    /* A stopped endpoint; then one that failed, with its words; then none. */
+    struct world_endpoint changed = digits;
+    ask_all(&world, askers, 1);
+    usleep(100'000);
+    changed.state = TABLE_ENDPOINT_STOPPED;
+    world_table(&world, 2, &changed, 1);
+    join_all(askers, 1);
+    expect(&askers[0].reply, 503, "stopped");
+    changed = digits;
+    changed.message = "the file is no ONNX model";
+    changed.serving = 0;
+    world_table(&world, 3, &changed, 1);
+    usleep(50'000);
+    reply = world_infer(&world, "", ONE_ROW);
+    expect(&reply, 503, "the file is no ONNX model");
+    world_table(&world, 4, &changed, 0);
+    usleep(50'000);
+    reply = world_infer(&world, "", ONE_ROW);
+    expect(&reply, 404, "digits");
+    end(&world, &fake);
+}
+
+static void test_many_at_once(void **state)
+{
+    struct world_endpoint deep = digits;
+    struct world world;
+    struct fake fake, second = {};
+    enum { ASKERS = 64 };
+    static struct asker askers[ASKERS];
+    union message message;
+    (void)state;
+
+    deep.queue_depth = 1000;
+    deep.queue_timeout_ms = 20'000;
+    begin(&world, &fake, &deep);
+    fake_start(&world, &second, 8, WORLD_REVISION(0, 1), 2);
+    world_expect(&world, true, MESSAGE_REPLICA_READY, &message);
+    atomic_store(&fake.mode, FAKE_LATE);
+    atomic_store(&fake.delay_us, 500);
+    for (int round = 0; round < 3; round++) {
+        ask_all(&world, askers, ASKERS);
+        join_all(askers, ASKERS);
+        assert_int_equal(count_status(askers, ASKERS, 200), ASKERS);
+        for (int i = 0; i < ASKERS; i++)
+            reply_free(&askers[i].reply);
+    }
+    assert_true(atomic_load(&fake.served) > 0 && atomic_load(&second.served) > 0);
+    /* One is drained: nothing new goes there, and that it is empty is told. */
+    struct err err;
+    union message drain = { .as_MESSAGE_REPLICA_DRAIN = MESSAGE_INIT(MESSAGE_REPLICA_DRAIN) };
+    drain.as_MESSAGE_REPLICA_DRAIN.replica = 8;
+    assert_int_equal(
+        channel_send(world.agent, &drain, message_size(MESSAGE_REPLICA_DRAIN), NULL, 0, &err), 0);
+    world_expect(&world, true, MESSAGE_REPLICA_DRAINED, &message);
+    assert_int_equal(message.as_MESSAGE_REPLICA_DRAINED.replica, 8);
+    uint32_t served = atomic_load(&second.served);
+    ask_all(&world, askers, 8);
+    join_all(askers, 8);
+    assert_int_equal(count_status(askers, 8, 200), 8);
+    assert_int_equal(atomic_load(&second.served), served);
+    for (int i = 0; i < 8; i++)
+        reply_free(&askers[i].reply);
+    fake_exit(&world, &second);
+    end(&world, &fake);
+}
+
+/* A new revision serves: who waited for the old one, which has nothing to run on, goes over. */
+static void test_waiters_follow_the_traffic(void **state)
+{
+    struct world_endpoint two = digits;
+    struct world world;
+    struct fake fake, next = {};
+    struct asker askers[3];
+    union message message;
+    (void)state;
+
+    two.revisions = 2;
+    begin(&world, &fake, &two);
+    fake_exit(&world, &fake);
+    ask_all(&world, askers, 3);
+    usleep(200'000);
+    fake_start(&world, &next, 9, WORLD_REVISION(0, 2), 2);
+    world_expect(&world, true, MESSAGE_REPLICA_READY, &message);
+    two.serving = 2;
+    world_table(&world, 2, &two, 1);
+    join_all(askers, 3);
+    for (int i = 0; i < 3; i++)
+        if (askers[i].reply.status != 200 && askers[i].reply.status != 503)
+            fail_msg("%s", askers[i].reply.text);
+        else
+            reply_free(&askers[i].reply);
+    struct reply reply = world_infer(&world, "", ONE_ROW);
+    expect(&reply, 200, "\"model_version\":\"2\"");
+    end(&world, &next);
+}
+
+static void test_load_and_unload(void **state)
+{
+    static const char load[] = POST("/v2/repository/models/digits/load", LOCAL, "{}", "2");
+    static const char unload[] = POST("/v2/repository/models/digits/unload", LOCAL, "", "0");
+    struct world world;
+    struct fake fake;
+    union message message;
+    struct err err;
+    (void)state;
+
+    begin(&world, &fake, &digits);
+    for (int i = 0; i < 2; i++) {
+        int fd = world_connect(&world);
+        const char *request = i ? unload : load;
+        assert_int_equal(write(fd, request, strlen(request)), strlen(request));
+        world_expect(&world, true, MESSAGE_REPOSITORY, &message);
+        assert_int_equal(message.as_MESSAGE_REPOSITORY.op, i ? REPOSITORY_UNLOAD : REPOSITORY_LOAD);
+        assert_int_equal(message.as_MESSAGE_REPOSITORY.endpoint, 1);
+        union message done = { .as_MESSAGE_REPOSITORY_DONE =
+                                   MESSAGE_INIT(MESSAGE_REPOSITORY_DONE) };
+        done.as_MESSAGE_REPOSITORY_DONE.request = message.as_MESSAGE_REPOSITORY.request;
+        done.as_MESSAGE_REPOSITORY_DONE.code = i ? ERR_CONFLICT : 0;
+        snprintf(done.as_MESSAGE_REPOSITORY_DONE.text, 504, "not now");
+        assert_int_equal(
+            channel_send(world.agent, &done, message_size(MESSAGE_REPOSITORY_DONE), NULL, 0, &err),
+            0);
+        struct reply reply = world_read(fd);
+        expect(&reply, i ? 409 : 200, i ? "not now" : NULL);
+        close(fd);
+    }
+    end(&world, &fake);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_infer),
+        cmocka_unit_test(test_calls),
+        cmocka_unit_test(test_counters_and_copies),
+        cmocka_unit_test(test_metrics_survive),
+        cmocka_unit_test(test_timeout_then_kill_then_again),
+        cmocka_unit_test(test_a_dead_replica_is_tried_again_once),
+        cmocka_unit_test(test_liars),
+        cmocka_unit_test(test_full_late_and_cold),
+        cmocka_unit_test(test_many_at_once),
+        cmocka_unit_test(test_waiters_follow_the_traffic),
+        cmocka_unit_test(test_load_and_unload),
+    };
+    return cmocka_run_group_tests_name("gateway", tests, NULL, NULL);
+}
