@@ -6,36 +6,23 @@
 #include <perigee/worker.h>
 
 #include "bin/roles.h"
-#ifdef HAVE_CONTROL
 #include "control/control.h"
-#endif
-#ifdef HAVE_GATEWAY
 #include "gateway/gateway.h"
-#endif
-#ifdef HAVE_POP
 #include "pop/pop.h"
-#endif
 #include "sys/spawn.h"
 
 static const struct {
     const char *name, *shown; /* shown by ps */
     int (*main)(int channel_fd, int lifeline_fd);
 } roles[] = {
-#ifdef HAVE_GATEWAY
     { "gateway", "perigee-gateway", gateway_main },
-#endif
-#ifdef HAVE_POP
     { "pop", "perigee-pop", pop_main },
-#endif
-#ifdef HAVE_CONTROL
     { "control", "perigee-control", control_main },
-#endif
-    {},
 };
 
 int role_main(int argc, char **argv)
 {
-    for (size_t i = 0; argc == 3 && roles[i].name; i++) {
+    for (size_t i = 0; argc == 3 && i < sizeof roles / sizeof *roles; i++) {
         if (strcmp(roles[i].name, argv[2]) != 0)
             continue;
         if (fcntl(PERIGEE_CHANNEL_FD, F_GETFD) < 0 || fcntl(PERIGEE_LIFELINE_FD, F_GETFD) < 0)
