@@ -28,6 +28,7 @@
 #include "sys/fd.h"
 #include "sys/shm.h"
 
+#define PAGE_BYTES UINT64_C(4096)
 #define DESCRIPTORS_MAX 96u /* what is open, and a few for the model's files */
 
 void replica_fail(struct replica *replica, const char *format, ...)
@@ -113,6 +114,22 @@ static void map_regions(struct replica *replica)
 /* ---- walls
  * --------------------------------------------------------------------------------------- */
 
+/* The descriptor is from before the walls. Pages, as /proc/self/statm counts them. */
+struct pages {
+    unsigned long mapped, resident, shared;
+};
+
+static struct pages count_pages(struct replica *replica)
+{
+    struct pages pages = {};
+    char text[128] = {};
+
+    if (pread(replica->statm_fd, text, sizeof text - 1, 0) <= 0 ||
+        sscanf(text, "%lu %lu %lu", &pages.mapped, &pages.resident, &pages.shared) != 3)
+        replica_fail(replica, "reading /proc/self/statm: %s", strerror(errno));
+    return pages;
+}
+
 static void check_lifeline(struct replica *replica)
 {
     struct pollfd lifeline = { .fd = replica->fds[PERIGEE_FD_LIFELINE], .events = POLLIN };
@@ -130,13 +147,13 @@ static void put_up_walls(struct replica *replica)
     int folder = replica->fds[PERIGEE_FD_MODEL];
     struct sandbox_limits limits = {
         .memory_bytes_max = clone->memory_bytes_max,
+        .mapped_bytes = (uint64_t)count_pages(replica).mapped * PAGE_BYTES,
         .threads_max = clone->threads,
         .own_uid = clone->uid,
         .descriptors_max = DESCRIPTORS_MAX,
     };
     struct err err = {};
 
-    replica->statm_fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
     require(replica, sandbox_identity(clone->uid, folder, &err), &err);
     check_lifeline(replica);
     require(replica, sandbox_limit(&limits, &err), &err);
@@ -161,20 +178,6 @@ static void put_up_walls(struct replica *replica)
 
 /* ---- the model
  * ------------------------------------------------------------------------------------- */
-
-/* Pages that are this process's alone. The descriptor is from before the walls. */
-static uint64_t private_bytes(struct replica *replica)
-{
-    char text[128] = {};
-    unsigned long size = 0, resident = 0, shared = 0;
-
-    if (replica->statm_fd < 0)
-        return 0;
-    if (pread(replica->statm_fd, text, sizeof text - 1, 0) > 0)
-        (void)sscanf(text, "%lu %lu %lu", &size, &resident, &shared);
-    fd_close(&replica->statm_fd);
-    return (uint64_t)(resident > shared ? resident - shared : 0) * 4096;
-}
 
 static void load(struct replica *replica, struct model_writer *writer, struct runtime_model **ret)
 {
@@ -209,7 +212,10 @@ static void warm(struct replica *replica, struct runtime_model *model)
                  LOG_S("reason", err.message));
     replica->status->warm_ns = clock_monotonic_ns() - began;
     (void)malloc_trim(0); /* what loading needed and serving does not */
-    replica->status->memory_loaded_bytes = private_bytes(replica);
+    struct pages pages = count_pages(replica);
+    replica->status->memory_loaded_bytes =
+        (uint64_t)(pages.resident > pages.shared ? pages.resident - pages.shared : 0) * PAGE_BYTES;
+    fd_close(&replica->statm_fd);
 }
 
 void replica_run(struct replica *replica)
@@ -220,9 +226,9 @@ void replica_run(struct replica *replica)
     size_t bytes = 0;
     struct err err = {};
 
-    replica->statm_fd = -1;
     take_descriptors(replica);
     map_regions(replica);
+    replica->statm_fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
     put_up_walls(replica);
     writer = model_writer_new();
     load(replica, writer, &model);

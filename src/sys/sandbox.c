@@ -86,17 +86,6 @@ int sandbox_identity(uint32_t uid, int folder_fd, struct err *err)
 /* ---- limits
  * -------------------------------------------------------------------------------------- */
 
-static uint64_t mapped_bytes(void)
-{
-    char text[128] = {};
-    unsigned long pages = 0;
-    auto_close int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-
-    if (fd >= 0 && read(fd, text, sizeof text - 1) > 0)
-        (void)sscanf(text, "%lu", &pages);
-    return (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
 static int limit(int resource, uint64_t value, const char *name, struct err *err)
 {
     struct rlimit now, wanted = { value, value };
@@ -111,7 +100,7 @@ static int limit(int resource, uint64_t value, const char *name, struct err *err
 
 int sandbox_limit(const struct sandbox_limits *limits, struct err *err)
 {
-    uint64_t space = limits->memory_bytes_max + mapped_bytes() + SLACK_BYTES +
+    uint64_t space = limits->memory_bytes_max + limits->mapped_bytes + SLACK_BYTES +
                      (uint64_t)limits->threads_max * (STACK_BYTES + 4096);
     int r = 0;
 

@@ -32,11 +32,12 @@ void sandbox_deinit(struct sandbox *sandbox);
  * stays. Either way every capability is dropped. Not dumpable, and dies with its parent. */
 [[nodiscard]] int sandbox_identity(uint32_t uid, int folder_fd, struct err *err);
 
-/* Resource limits; what is mapped when it is called comes on top of `memory_bytes_max`. */
+/* Resource limits. */
 struct sandbox_limits {
     uint64_t memory_bytes_max;
-    uint32_t threads_max; /* beside the first: their stacks come on top */
-    uint32_t own_uid;     /* no other process has this uid: threads can be counted */
+    uint64_t mapped_bytes; /* what is mapped already: it comes on top */
+    uint32_t threads_max;  /* beside the first: their stacks come on top */
+    uint32_t own_uid;      /* no other process has this uid: threads can be counted */
     uint32_t descriptors_max;
 };
 [[nodiscard]] int sandbox_limit(const struct sandbox_limits *limits, struct err *err);

@@ -152,9 +152,8 @@ def test_a_lane_that_is_not_armed_gets_no_byte(replica, subject):
     )
     replica.page.put("Q", at, 2)
     replica.wake()
-    replica.ask(
-        subject.inputs, lane=0
-    )  # after this one the other is done too: one thread, in turn
+    for _ in range(2):  # after the second the other is done too: one thread, lanes in turn
+        replica.ask(subject.inputs, lane=0, slot=2, offset=65536)
     assert replica.output.u64(worker.COMPLETIONS_AT + worker.COMPLETION_LANE_BYTES) == 2
     assert replica.drain(1) == b""
 
@@ -339,7 +338,7 @@ def test_the_walls_are_up(replica):
 def test_it_sleeps_when_idle(replica, subject):
     replica.ask(subject.inputs)
     before = cpu_ticks(replica.pid)
-    assert select.select(replica.pipes, [], [], 0.5)[0] == []
+    assert select.select([replica.pidfd], [], [], 0.5)[0] == []
     assert replica.status.sleeping == 1
     assert cpu_ticks(replica.pid) - before <= 1
 

@@ -14,7 +14,7 @@ import subprocess
 import time
 
 from deadline import DEADLINE
-from perigee import PROGRAM
+from perigee import PROGRAM, SANITIZER_FOUND
 
 MAGIC, VERSION = 0x31676550, 1
 HELLO, CLONE, CLONED = 1, 2, 3
@@ -85,14 +85,15 @@ class Region:
         os.close(self.readonly)
         self.memory.close()
 
+    # One store or load each, as the other side sees it; struct's "<" would go byte by byte.
     def u32(self, at):
-        return struct.unpack_from("<I", self.memory, at)[0]
+        return struct.unpack_from("@I", self.memory, at)[0]
 
     def u64(self, at):
-        return struct.unpack_from("<Q", self.memory, at)[0]
+        return struct.unpack_from("@Q", self.memory, at)[0]
 
-    def put(self, form, at, *values):
-        struct.pack_into("<" + form, self.memory, at, *values)
+    def put(self, form, at, value):
+        struct.pack_into("@" + form, self.memory, at, value)
 
 
 class Template:
@@ -353,6 +354,8 @@ class Replica:
         if self.wait_status is None:
             os.kill(self.pid, signal.SIGKILL)
             self.reap()
+        said = self.log()
+        assert not SANITIZER_FOUND.search(said), said
         for descriptor in [self.log_read, self.pidfd, *self.pipes]:
             os.close(descriptor)
         for region in (self.page, self.output, self.arena):
