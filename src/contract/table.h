@@ -82,7 +82,7 @@ struct table_alias {
     uint32_t endpoint;
 };
 
-/* ---- building -------------------------------------------------------------------------------- */
+/* ---- building --------------------------------------------------------------------------- */
 
 struct table_source_revision {
     uint64_t uid;
@@ -114,7 +114,7 @@ struct table_source {
 [[nodiscard]] int table_build(struct arena *arena, const struct table_source *source,
                               struct slice *ret_bytes, struct err *err);
 
-/* ---- reading --------------------------------------------------------------------------------- */
+/* ---- reading ---------------------------------------------------------------------------- */
 
 [[nodiscard]] int table_check(struct slice bytes, struct err *err);
 
@@ -148,8 +148,7 @@ bool table_origin_allowed(const struct table_head *table, const struct table_end
 const struct perigee_model *table_model(const struct table_head *table,
                                         const struct table_revision *revision);
 
-/* ---- on disk: the same bytes, then a MAC (HMAC-SHA-256) -----------------------------------------
- */
+/* ---- on disk: the same bytes, then a MAC (HMAC-SHA-256) --------------------------------- */
 
 #define TABLE_KEY_BYTES 32
 #define TABLE_MAC_BYTES 32

@@ -14,8 +14,7 @@
 #include "gateway/request.h"
 #include "io/loop.h"
 
-/* ---- places -------------------------------------------------------------------------------------
- */
+/* ---- places --------------------------------------------------------------------------- */
 
 /* Least loaded of two looked at; when both are full, whichever has room. */
 static bool take(void *data, struct queue_grant *ret)
@@ -88,8 +87,7 @@ static void wake(unsigned loop, void *data)
 
 const struct queue_events admit_queue_events = { take, room, start, wake };
 
-/* ---- counting
- * ------------------------------------------------------------------------------------- */
+/* ---- counting ------------------------------------------------------------------------- */
 
 static void on_first_waits(void *data)
 {
@@ -145,8 +143,7 @@ static void full(struct request *request)
                  request->row->queue_depth);
 }
 
-/* ---- how long
- * --------------------------------------------------------------------------------------- */
+/* ---- how long ------------------------------------------------------------------------- */
 
 static int64_t wait_ends_ns(const struct request *request, bool *ret_cold)
 {
@@ -194,8 +191,7 @@ void admit_arm(struct request *request)
     shard_deadline(request->gl, &request->timer, ends, on_wait_due, request);
 }
 
-/* ---- waiting
- * ------------------------------------------------------------------------------------------ */
+/* ---- waiting -------------------------------------------------------------------------- */
 
 /* Why a request of this endpoint cannot be served whatever it waits for; 0: it can. */
 static int hopeless(struct request *request, struct err *err)
@@ -239,6 +235,8 @@ void admit_hold(struct request *request)
         full(request);
         return;
     }
+    if (!request->queued_ns)
+        request->queued_ns = loop_now_ns();
     request_state_move(&request->state, REQUEST_HELD);
     list_append(&request->side->held, &request->held);
     admit_arm(request);
@@ -332,7 +330,8 @@ void admit_request(struct request *request)
 {
     struct err err;
 
-    request->queued_ns = loop_now_ns();
+    if (!request->queued_ns) /* else it was held, and waits since then */
+        request->queued_ns = loop_now_ns();
     (void)follow(request);
     if (hopeless(request, &err) < 0)
         answer_error(request, &err);
@@ -356,8 +355,7 @@ void admit_again(struct request *request)
         enqueue(request);
 }
 
-/* ---- the world changes
- * ---------------------------------------------------------------------------------- */
+/* ---- the world changes ---------------------------------------------------------------- */
 
 /* Its rows in the loop's newest table; false: its endpoint or revision is gone. */
 static bool rows_renew(struct request *request)

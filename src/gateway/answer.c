@@ -171,8 +171,7 @@ void answer_preflight(struct request *request)
     exchange_reply(request->x, 204, reply.headers, reply.count, (struct slice){});
 }
 
-/* ---- outputs
- * --------------------------------------------------------------------------------------- */
+/* ---- outputs -------------------------------------------------------------------------- */
 
 void answer_release(struct request *request)
 {
@@ -222,17 +221,13 @@ static struct slice compress(struct request *request, enum codec coding,
 static void success_count(struct request *request)
 {
     struct gateway_stats *stats = request->side->revision->stats;
-    struct timespec now;
 
     if (!stats)
         return;
     int64_t took = loop_now_ns() - request->arrived_ns;
-    clock_gettime(CLOCK_REALTIME_COARSE, &now);
     atomic_fetch_add_explicit(&stats->success, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&stats->success_ns, (uint64_t)took, memory_order_relaxed);
-    atomic_store_explicit(&stats->last_ms,
-                          (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1'000'000,
-                          memory_order_relaxed);
+    atomic_store_explicit(&stats->last_ms, (uint64_t)loop_wall_s() * 1000, memory_order_relaxed);
 }
 
 /* All in the arena or in the replica's region. */
@@ -303,8 +298,7 @@ bool answer_outputs(struct request *request, struct lane *lane, uint32_t slot,
     return true;
 }
 
-/* ---- the end
- * ------------------------------------------------------------------------------------------ */
+/* ---- the end -------------------------------------------------------------------------- */
 
 static void count(struct request *request, unsigned row, uint64_t value)
 {
@@ -352,31 +346,40 @@ static void metrics_count(struct request *request, bool whole)
     observe(request, GATEWAY_INFER, request->infer_ns);
 }
 
-void answer_closed(struct request *request, const struct err *err)
+/* One line a request: debug, or info where somebody may ask why it failed. */
+static void log_done(struct request *request)
 {
     const struct http_request *http = exchange_request(request->x);
+    int status = exchange_status(request->x);
+    enum log_level level = status >= 500 && status != 503 ? LOG_INFO : LOG_DEBUG;
 
+    if (log_level_get() > level)
+        return;
+    log_write(level, "gateway", "request done",
+              LOG_FIELDS(LOG_S("request", request->id), LOG_SLICE("method", http->method_text),
+                         LOG_SLICE("path", http->path), LOG_I("status", status),
+                         LOG_SLICE("error", request->ended),
+                         LOG_SLICE("traceparent", request->trace),
+                         LOG_U("took_us", (loop_now_ns() - request->arrived_ns) / 1000),
+                         LOG_U("queue_us", request->queue_ns / 1000),
+                         LOG_U("infer_us", request->infer_ns / 1000)));
+}
+
+void answer_closed(struct request *request, const struct err *err)
+{
     if (request->state != REQUEST_ANSWERED)
         request_settle(request); /* the client went away first */
     shard_deadline_stop(request->gl, &request->timer);
     answer_release(request);
     metrics_count(request, err == NULL);
-    if (log_level_get() <= LOG_DEBUG)
-        log_debug("gateway", "request done", LOG_S("request", request->id),
-                  LOG_SLICE("method", http->method_text), LOG_SLICE("path", http->path),
-                  LOG_I("status", exchange_status(request->x)), LOG_SLICE("error", request->ended),
-                  LOG_SLICE("traceparent", request->trace),
-                  LOG_U("took_us", (loop_now_ns() - request->arrived_ns) / 1000),
-                  LOG_U("queue_us", request->queue_ns / 1000),
-                  LOG_U("infer_us", request->infer_ns / 1000));
+    log_done(request);
     body_deinit(request);
     for (struct kept_table *kept = request->kept; kept; kept = kept->next)
         table_unref(kept->table);
     table_unref(request->table);
 }
 
-/* ---- what HTTP itself refuses
- * ------------------------------------------------------------------------- */
+/* ---- what HTTP itself refuses --------------------------------------------------------- */
 
 static bool id_right(struct slice id)
 {

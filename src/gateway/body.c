@@ -24,8 +24,7 @@ static void fail(struct request *request, const struct err *err)
         answer_error(request, err);
 }
 
-/* ---- where the next bytes go -------------------------------------------------------------------
- */
+/* ---- where the next bytes go ---------------------------------------------------------- */
 
 static bool json_grow(struct request *request, uint64_t wanted)
 {
@@ -126,8 +125,7 @@ static void sink_filled(struct request *request, size_t bytes)
         body_continue(request);
 }
 
-/* ---- the exchange's callbacks
- * --------------------------------------------------------------------- */
+/* ---- the exchange's callbacks --------------------------------------------------------- */
 
 void body_space(struct exchange *x, struct iovec *ret_space, void *data)
 {
@@ -250,8 +248,7 @@ void body_ended(struct exchange *x, const struct err *err, void *data)
         whole(request);
 }
 
-/* ---- from JSON to a block
- * --------------------------------------------------------------------------- */
+/* ---- from JSON to a block ------------------------------------------------------------- */
 
 /* The gateway's part of the block, before the tensors: what the replica reads first. */
 static void request_write(struct request *request, char *memory)
@@ -420,8 +417,7 @@ void body_deinit(struct request *request)
     inflater_free(take_ptr(request->body.inflater));
 }
 
-/* ---- the beginning
- * ------------------------------------------------------------------------------------ */
+/* ---- the beginning -------------------------------------------------------------------- */
 
 static int coding_begin(struct request *request, uint64_t bytes_max, struct err *err)
 {

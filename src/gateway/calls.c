@@ -117,8 +117,7 @@ static void model_describe(struct request *request)
     text_send(request, 200, &text);
 }
 
-/* ---- statistics
- * ----------------------------------------------------------------------------------- */
+/* ---- statistics ----------------------------------------------------------------------- */
 
 static uint64_t sum(const _Atomic uint64_t *value)
 {
@@ -199,8 +198,7 @@ static void model_stats(struct request *request)
     text_send(request, 200, &text);
 }
 
-/* ---- the repository's index
- * ---------------------------------------------------------------------------- */
+/* ---- the repository's index ----------------------------------------------------------- */
 
 static void index_send(struct request *request, struct slice body)
 {

@@ -55,8 +55,7 @@ enum gateway_limit {
 #undef GATEWAY_LIMIT
 };
 
-/* ---- shared by loops ----------------------------------------------------------------------------
- */
+/* ---- shared by loops ------------------------------------------------------------------ */
 
 /* What a revision's model takes and gives; immutable. */
 struct model_info {
@@ -117,8 +116,7 @@ struct table {
 struct table *table_ref(struct table *table);
 void table_unref(struct table *table); /* NULL is allowed */
 
-/* ---- one loop
- * ------------------------------------------------------------------------------------- */
+/* ---- one loop ------------------------------------------------------------------------- */
 
 enum { GATEWAY_LISTENERS_MAX = 32 };
 
@@ -150,8 +148,7 @@ struct gateway_loop {
     bool draining;
 };
 
-/* ---- the process
- * ---------------------------------------------------------------------------------- */
+/* ---- the process ---------------------------------------------------------------------- */
 
 struct gateway_listener {
     int fd;

@@ -61,8 +61,7 @@ static void lane_settle(struct gateway_loop *gl, struct lane *lane)
         shard_lane_drained(gl, lane->replica->id);
 }
 
-/* ---- out
- * --------------------------------------------------------------------------------------------- */
+/* ---- out ------------------------------------------------------------------------------ */
 
 static void on_kill_due(struct env_timer *timer, void *data)
 {
@@ -160,8 +159,7 @@ void dispatch_forget(struct request *request)
     request->flight = NULL;
 }
 
-/* ---- back
- * ---------------------------------------------------------------------------------------------- */
+/* ---- back ----------------------------------------------------------------------------- */
 
 /* The runtime's own words: shown as they are, but for what is no text. */
 static void words(const struct perigee_answer *answer, char *buffer, size_t room)
@@ -255,6 +253,20 @@ static bool answered(struct request *request, struct lane *lane, uint32_t slot,
     return answer_outputs(request, lane, slot, &answer);
 }
 
+/* In the ring it still waited: `start_ns` is the replica's word, believed within what can be. */
+static void times(struct request *request, const struct flight *flight,
+                  const struct perigee_completion *completion)
+{
+    int64_t now = loop_now_ns(), started = (int64_t)completion->start_ns;
+
+    if (started < flight->submitted_ns || started > now)
+        started = flight->submitted_ns;
+    request->queue_ns += (uint64_t)(started - flight->submitted_ns);
+    request->infer_ns = (uint64_t)(now - started);
+    if (request->infer_ns == 0)
+        request->infer_ns = 1;
+}
+
 static void completed(struct lane *lane, struct flight *flight,
                       const struct perigee_completion *completion)
 {
@@ -267,7 +279,7 @@ static void completed(struct lane *lane, struct flight *flight,
     queue_serve(&side->queue);
     if (request) {
         request->flight = NULL;
-        request->infer_ns = (uint64_t)(loop_now_ns() - flight->submitted_ns);
+        times(request, flight, completion);
         slot_kept = answered(request, lane, slot, completion);
     }
     if (!slot_kept) {

@@ -27,8 +27,7 @@
 #include "sys/fd.h"
 #include "sys/shm.h"
 
-/* ---- sending ------------------------------------------------------------------------------------
- */
+/* ---- sending -------------------------------------------------------------------------- */
 
 static void finish(struct gateway *gateway, int status)
 {
@@ -85,8 +84,7 @@ static void unknown(struct gateway *gateway, const char *why)
     log_warn("gateway", "message dropped", LOG_S("why", why));
 }
 
-/* ---- tables
- * --------------------------------------------------------------------------------------- */
+/* ---- tables --------------------------------------------------------------------------- */
 
 static void table_new(struct gateway *gateway, int fd)
 {
@@ -156,8 +154,7 @@ static void table_disk(struct gateway *gateway, int table_fd, int key_fd)
     log_info("gateway", "serving from the table on disk");
 }
 
-/* ---- messages
- * ---------------------------------------------------------------------------------------- */
+/* ---- messages ------------------------------------------------------------------------- */
 
 static void drain_begin(struct gateway *gateway, uint32_t within_ms)
 {
@@ -373,8 +370,7 @@ static void on_agent_message(struct gateway *gateway, const union message *messa
     }
 }
 
-/* ---- channels
- * -------------------------------------------------------------------------------------------- */
+/* ---- channels ------------------------------------------------------------------------- */
 
 /* Everything there is; false: the peer is gone. */
 static bool channel_read(struct gateway *gateway, struct channel *channel, bool agent)
@@ -445,9 +441,7 @@ static void on_lifeline(struct watch *watch, unsigned events, void *data)
     finish(data, 1);
 }
 
-/* ---- life
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- life ----------------------------------------------------------------------------- */
 
 static uint64_t memory_bytes(void)
 {

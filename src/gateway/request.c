@@ -67,8 +67,7 @@ static struct request *request_new(struct exchange *x, struct gateway_loop *gl)
     return request;
 }
 
-/* ---- addresses
- * -------------------------------------------------------------------------------------- */
+/* ---- addresses ------------------------------------------------------------------------ */
 
 static void endpoint_set(struct request *request, uint32_t row)
 {
@@ -156,8 +155,7 @@ static int revision_resolve(struct request *request, struct err *err)
     return 0;
 }
 
-/* ---- web pages, and headers of later
- * ------------------------------------------------------------------- */
+/* ---- web pages, and headers of later -------------------------------------------------- */
 
 /* 403 to a page from elsewhere, unless the endpoint's cors.origins names it (interfaces.md 7). */
 static int page_check(struct request *request, struct err *err)
@@ -204,8 +202,7 @@ static int headers_check(struct request *request, struct err *err)
     return 0;
 }
 
-/* ---- the head
- * -------------------------------------------------------------------------------------------- */
+/* ---- the head ------------------------------------------------------------------------- */
 
 static void infer(struct request *request)
 {

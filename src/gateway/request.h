@@ -106,8 +106,7 @@ struct request {
 /* on_head of the loop's server; and what HTTP's own refusals look like. */
 extern const struct http_server_events request_server_events;
 
-/* ---- body.c -----------------------------------------------------------------------------------
- */
+/* ---- body.c --------------------------------------------------------------------------- */
 /* Reads the headers that say what the body is, and begins to read it. */
 [[nodiscard]] int body_begin(struct request *request, struct err *err);
 [[nodiscard]] int body_begin_other(struct request *request, uint64_t bytes_max, struct err *err);
@@ -117,12 +116,10 @@ void body_ended(struct exchange *x, const struct err *err, void *data);
 void body_continue(struct request *request); /* what it was held for may be there */
 void body_deinit(struct request *request);
 
-/* ---- admit.c ----------------------------------------------------------------------------------
- */
+/* ---- admit.c -------------------------------------------------------------------------- */
 void admit_request(struct request *request); /* the inputs are in their block */
 
-/* ---- answer.c ---------------------------------------------------------------------------------
- */
+/* ---- answer.c ------------------------------------------------------------------------- */
 void answer_error(struct request *request, const struct err *err);
 #define ANSWER_ERROR(request, code, ...)                                                           \
     do {                                                                                           \
@@ -144,8 +141,7 @@ const char *answer_id_make(struct gateway_loop *gl, const struct http_request *h
 void answer_refusal(struct arena *arena, const struct http_request *http, const struct err *err,
                     struct http_refusal *ret, void *data);
 
-/* ---- calls.c, repository.c --------------------------------------------------------------------
- */
+/* ---- calls.c, repository.c ------------------------------------------------------------ */
 void call_answer(struct request *request); /* every call but infer, whose endpoint is found */
 void repository_begin(struct request *request);
 void repository_done(struct gateway_loop *gl, const struct message_repository_done *done);

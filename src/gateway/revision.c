@@ -24,8 +24,7 @@ static bool unref(_Atomic uint32_t *refs)
     return before == 1;
 }
 
-/* ---- models
- * --------------------------------------------------------------------------------------- */
+/* ---- models --------------------------------------------------------------------------- */
 
 static struct slice model_text(const struct perigee_model *model, struct perigee_string string)
 {
@@ -72,8 +71,7 @@ void model_info_free(struct model_info *info)
     free(info);
 }
 
-/* ---- endpoints and revisions
- * ------------------------------------------------------------------------ */
+/* ---- endpoints and revisions ---------------------------------------------------------- */
 
 struct endpoint *endpoint_new(uint64_t uid)
 {
@@ -132,8 +130,7 @@ void revision_unref(struct revision *revision)
     free(revision);
 }
 
-/* ---- tables
- * ------------------------------------------------------------------------------------------ */
+/* ---- tables --------------------------------------------------------------------------- */
 
 struct table *table_ref(struct table *table)
 {

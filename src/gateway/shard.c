@@ -24,8 +24,7 @@
 #include "io/socket.h"
 #include "io/timer.h"
 
-/* ---- deadlines: one timer for all ---------------------------------------------------------------
- */
+/* ---- deadlines: one timer for all ----------------------------------------------------- */
 
 static void timer_arm(struct gateway_loop *gl)
 {
@@ -90,8 +89,7 @@ struct metric_series *shard_series(struct gateway_loop *gl, const struct table_h
     return *series;
 }
 
-/* ---- sleeping
- * ------------------------------------------------------------------------------------ */
+/* ---- sleeping ------------------------------------------------------------------------- */
 
 /* Arm, look again, and only then poll. What was found may have filled other lanes' rings or sent
  * new requests: round again until nothing is there. */
@@ -134,8 +132,7 @@ static void on_awake(void *data)
         lane_disarm(lane);
 }
 
-/* ---- telling the main thread
- * ---------------------------------------------------------------------- */
+/* ---- telling the main thread ---------------------------------------------------------- */
 
 struct report {
     struct gateway *gateway;
@@ -234,8 +231,7 @@ void shard_repository(struct gateway_loop *gl, const struct message_repository *
     loop_post(gl->gateway->main, on_report_repository, report);
 }
 
-/* ---- replicas
- * ---------------------------------------------------------------------------------------- */
+/* ---- replicas ------------------------------------------------------------------------- */
 
 static void on_pipe(struct watch *watch, unsigned events, void *data)
 {
@@ -447,8 +443,7 @@ void shard_tell_done(struct gateway_loop *gl, const struct message_repository_do
     loop_post(gl->loop, on_done, tell);
 }
 
-/* ---- once a second
- * --------------------------------------------------------------------------------- */
+/* ---- once a second -------------------------------------------------------------------- */
 
 static void server_metrics(struct gateway_loop *gl)
 {
@@ -518,8 +513,7 @@ static void on_tick(void *data)
     timer_start(gl->tick, 1000);
 }
 
-/* ---- the thread
- * --------------------------------------------------------------------------------------- */
+/* ---- the thread ----------------------------------------------------------------------- */
 
 static void on_drained(void *data)
 {

@@ -44,8 +44,7 @@ static struct endpoint *endpoint_get(struct gateway *gateway, uint64_t uid)
     return endpoint;
 }
 
-/* ---- tables
- * --------------------------------------------------------------------------------------- */
+/* ---- tables --------------------------------------------------------------------------- */
 
 static bool in_table(const struct table *table, uint64_t uid)
 {
@@ -140,8 +139,7 @@ void world_table_set(struct gateway *gateway, const void *data, size_t bytes, bo
               LOG_U("endpoints", head->endpoints.count));
 }
 
-/* ---- arenas
- * ----------------------------------------------------------------------------------------- */
+/* ---- arenas --------------------------------------------------------------------------- */
 
 static void arena_set(struct gateway *gateway, struct revision *revision, int fd, uint64_t bytes)
 {
@@ -181,8 +179,15 @@ void world_arena_want(struct gateway *gateway, uint64_t uid)
     gateway_send_supervisor(gateway, &message);
 }
 
-/* ---- replicas
- * ---------------------------------------------------------------------------------------- */
+/* ---- replicas ------------------------------------------------------------------------- */
+
+static void ready_lost(struct replica *replica)
+{
+    struct revision *revision = replica->owner;
+
+    if (replica->state == REPLICA_READY)
+        atomic_fetch_sub(&revision->ready, 1);
+}
 
 void world_kill(struct gateway *gateway, uint64_t id, enum replica_end end, const char *text)
 {
@@ -195,6 +200,9 @@ void world_kill(struct gateway *gateway, uint64_t id, enum replica_end end, cons
     if (!replica || replica->killed)
         return;
     replica->killed = true;
+    ready_lost(replica);
+    if (replica->state != REPLICA_DRAINING)
+        replica_state_move(&replica->state, REPLICA_DRAINING);
     message.as_MESSAGE_REPLICA_KILL.replica = id;
     message.as_MESSAGE_REPLICA_KILL.end = end;
     snprintf(message.as_MESSAGE_REPLICA_KILL.text, sizeof message.as_MESSAGE_REPLICA_KILL.text,
@@ -297,14 +305,6 @@ void world_replica_look(struct gateway *gateway, uint64_t id)
     log_debug("gateway", "replica ready", LOG_S("replica", replica->name));
 }
 
-static void ready_lost(struct replica *replica)
-{
-    struct revision *revision = replica->owner;
-
-    if (replica->state == REPLICA_READY)
-        atomic_fetch_sub(&revision->ready, 1);
-}
-
 void world_replica_drain(struct gateway *gateway, uint64_t id)
 {
     struct replica *replica = map_get_u64(&gateway->replicas, id);
@@ -330,7 +330,7 @@ void world_replica_lane_drained(struct gateway *gateway, uint64_t id)
 {
     struct replica *replica = map_get_u64(&gateway->replicas, id);
 
-    if (!replica || ++replica->lanes_drained != gateway->loops ||
+    if (!replica || ++replica->lanes_drained != gateway->loops || replica->killed ||
         replica->state != REPLICA_DRAINING)
         return;
     union message message = { .as_MESSAGE_REPLICA_DRAINED = MESSAGE_INIT(MESSAGE_REPLICA_DRAINED) };
@@ -356,8 +356,7 @@ void world_replica_exited(struct gateway *gateway, uint64_t id)
     world_demand(gateway, false);
 }
 
-/* ---- demand
- * -------------------------------------------------------------------------------------------- */
+/* ---- demand --------------------------------------------------------------------------- */
 
 static uint32_t running(struct gateway *gateway, uint64_t uid)
 {
@@ -383,6 +382,8 @@ void world_demand(struct gateway *gateway, bool repeated)
         struct revision *revision = entry->value;
         uint32_t waiting = atomic_load(&revision->waiting);
         bool used = repeated && atomic_exchange(&revision->used, false);
+        if (waiting == 0)
+            atomic_store(&revision->demanded, false);
         if (!used && (waiting == 0 || atomic_load(&revision->ready) > 0))
             continue;
         union message message = { .as_MESSAGE_DEMAND = MESSAGE_INIT(MESSAGE_DEMAND) };

@@ -75,8 +75,7 @@ struct slice fake_model(void)
     return (struct slice){ bytes, model_fill((struct perigee_model *)(void *)bytes) };
 }
 
-/* ---- a replica
- * ----------------------------------------------------------------------------------------- */
+/* ---- a replica ------------------------------------------------------------------------ */
 
 static void answer_right(struct fake *fake, const struct perigee_submission *submission, bool wrong)
 {
@@ -303,8 +302,7 @@ void fake_exit(struct world *world, struct fake *fake)
     world_send(world, &message, NULL, 0);
 }
 
-/* ---- the gateway
- * ------------------------------------------------------------------------------------------ */
+/* ---- the gateway ---------------------------------------------------------------------- */
 
 void world_send(struct world *world, const union message *message, const int *fds, size_t fd_count)
 {
@@ -498,9 +496,7 @@ void world_table(struct world *world, uint64_t number, const struct world_endpoi
     arena_free(arena);
 }
 
-/* ---- HTTP
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- HTTP ----------------------------------------------------------------------------- */
 
 int world_connect(struct world *world)
 {

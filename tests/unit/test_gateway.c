@@ -68,8 +68,7 @@ static void expect(struct reply *reply, int status, const char *part)
     reply_free(reply);
 }
 
-/* ---- calls
- * ------------------------------------------------------------------------------------------ */
+/* ---- calls ---------------------------------------------------------------------------- */
 
 #define GET(path, headers) "GET " path " HTTP/1.1\r\n" headers "\r\n"
 #define POST(path, headers, body, length)                                                          \
@@ -157,8 +156,7 @@ static void test_calls(void **state)
     end(&world, &fake);
 }
 
-/* ---- inference
- * ----------------------------------------------------------------------------------------- */
+/* ---- inference ------------------------------------------------------------------------ */
 
 static struct reply ask_binary(struct world *world, uint32_t rows, const char *more, size_t step)
 {
@@ -327,8 +325,7 @@ static void test_metrics_survive(void **state)
     end(&world, &fake);
 }
 
-/* ---- replicas that fail
- * ----------------------------------------------------------------------------------- */
+/* ---- replicas that fail --------------------------------------------------------------- */
 
 static void test_timeout_then_kill_then_again(void **state)
 {
@@ -451,9 +448,7 @@ static void test_liars(void **state)
     end(&world, &next);
 }
 
-/* ---- queues
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- queues --------------------------------------------------------------------------- */
 
 static void test_full_late_and_cold(void **state)
 {

@@ -176,8 +176,7 @@ static void check_end(void)
         assert_int_equal(place.taken[i], 0);
 }
 
-/* ---- random schedules -------------------------------------------------------------------------
- */
+/* ---- random schedules ----------------------------------------------------------------- */
 
 static ucontext_t scheduler, contexts[LOOPS];
 static char stacks[LOOPS][256 * 1024];
@@ -243,8 +242,7 @@ static void test_random_schedules(void **state)
         run_schedule(seed);
 }
 
-/* ---- real threads ------------------------------------------------------------------------------
- */
+/* ---- real threads --------------------------------------------------------------------- */
 
 static void *thread(void *data)
 {
