@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/cli.h"
 
+#include <assert.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -8,6 +10,7 @@
 
 #include "base/arena.h"
 #include "base/err.h"
+#include "spec/endpoint.h"
 #include "sys/home.h"
 
 const struct cli_option cli_options_common[] = {
@@ -150,6 +153,13 @@ bool cli_option_u64(const struct cli *cli, const char *name, uint64_t *ret, stru
     return false;
 }
 
+int cli_usage(struct cli *cli, int r)
+{
+    if (r < 0)
+        cli->exit_code = 2;
+    return r;
+}
+
 int cli_confirm(struct cli *cli, const char *question, struct err *err)
 {
     char answer[16] = "";
@@ -164,57 +174,14 @@ int cli_confirm(struct cli *cli, const char *question, struct err *err)
     return 0;
 }
 
-/* ---- help ---------------------------------------------------------------------------------------
- */
-
-static void options_print(FILE *out, const struct cli_option *options)
-{
-    for (; options && options->name; options++) {
-        char name[64];
-        snprintf(name, sizeof name, "%s%s%s", options->name, options->value ? " " : "",
-                 options->value ? options->value : "");
-        fprintf(out, "  %-24s %s\n", name, options->help);
-    }
-}
-
-static void rows_print(FILE *out, const struct cli_command *commands, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        fprintf(out, "  %-12s %s\n", commands[i].name, commands[i].summary);
-}
-
-int cli_help(FILE *out, const struct cli *cli, const struct cli_command *command)
-{
-    if (!command) {
-        fprintf(out, "Perigee: your model, at the nearest place that may run it.\n\n"
-                     "usage: perigee COMMAND [OPTION...] [ARGUMENT...]\n\n");
-        rows_print(out, cli->extra, cli->extra_count);
-        rows_print(out, cli_commands, cli_command_count);
-        fprintf(out, "\nperigee COMMAND --help says more, with examples.\n");
-        return 0;
-    }
-    fprintf(out, "usage: perigee %s%s%s%s\n\n%s\n", command->name,
-            command->options ? " [OPTION...]" : "", command->arguments[0] ? " " : "",
-            command->arguments, command->summary);
-    if (command->alias)
-        fprintf(out, "Also: perigee %s\n", command->alias);
-    if (command->options && command->options->name) {
-        fprintf(out, "\noptions:\n");
-        options_print(out, command->options);
-    }
-    fprintf(out, "\non every command:\n");
-    options_print(out, cli_options_common);
-    if (command->examples)
-        fprintf(out, "\nexamples:\n%s", command->examples);
-    return 0;
-}
-
 /* ---- main ---------------------------------------------------------------------------------------
  */
 
-static int usage(const struct cli *cli, const struct err *err)
+static int usage_fault(const struct cli *cli, const struct err *err)
 {
-    fprintf(stderr, "perigee: %s\n", err->message);
+    fprintf(stderr, "perigee: ");
+    cli_print_text(stderr, slice_of(err->message));
+    fprintf(stderr, "\n");
     if (cli->command)
         fprintf(stderr, "perigee %s --help says what it takes.\n", cli->command->name);
     else
@@ -224,9 +191,10 @@ static int usage(const struct cli *cli, const struct err *err)
 
 static int unknown(const struct cli *cli, const char *name)
 {
-    const char *known[128];
+    const char *known[CLI_COMMANDS_MAX + 1];
     size_t count = 0;
     struct err err;
+    assert(cli_command_count + cli->extra_count <= CLI_COMMANDS_MAX);
     for (size_t i = 0; i < cli_command_count; i++)
         known[count++] = cli_commands[i].name;
     for (size_t i = 0; i < cli->extra_count; i++)
@@ -235,7 +203,7 @@ static int unknown(const struct cli *cli, const char *name)
     const char *near = json_nearest(slice_of(name), known);
     (void)err_set(&err, ERR_BAD_INPUT, "no command '%s'%s%s%s", ERR_TEXT(name),
                   near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
-    return usage(cli, &err);
+    return usage_fault(cli, &err);
 }
 
 static int columns(void)
@@ -246,6 +214,7 @@ static int columns(void)
     return 80;
 }
 
+/* What is said wrongly before anything is done: the home, the project, the name. */
 static int prepare(struct cli *cli, struct err *err)
 {
     const char *project = cli_option_value(cli, "--project");
@@ -258,7 +227,52 @@ static int prepare(struct cli *cli, struct err *err)
     cli->columns = columns();
     char *home = arena_alloc(cli->arena, HOME_PATH_BYTES);
     cli->home = home;
-    return home_resolve(cli_option_value(cli, "--home"), home, err);
+    int r = home_resolve(cli_option_value(cli, "--home"), home, err);
+    if (r == 0)
+        r = spec_check_project_name(slice_of(cli->project), err);
+    bool named = strstr(cli->command->arguments, "NAME") == cli->command->arguments ||
+                 strstr(cli->command->arguments, "[NAME]") == cli->command->arguments;
+    if (r == 0 && named && cli->argument_count)
+        r = spec_check_endpoint_name(slice_of(cli->arguments[0]), err);
+    return cli_usage(cli, r);
+}
+
+static void fault_print(struct cli *cli, const struct err *err)
+{
+    if (!cli->json) {
+        fprintf(stderr, "perigee: ");
+        cli_print_text(stderr, slice_of(err->message));
+        fprintf(stderr, "\n");
+        return;
+    }
+    struct json_writer w;
+    json_begin(&w, cli->arena, 0);
+    json_object_begin(&w);
+    json_member_text(&w, "error", err_info(err->code)->name);
+    json_member_text(&w, "message", err->message);
+    json_object_end(&w);
+    fprintf(stderr, "%s\n", json_end(&w).data);
+}
+
+static int run(struct cli *cli)
+{
+    struct err err = {};
+    cli->arena = arena_new();
+    int r = prepare(cli, &err);
+    if (r == 0)
+        r = cli->command->run(cli, &err);
+    if (r < 0) {
+        fflush(stdout);
+        fault_print(cli, &err);
+        if (cli->exit_code == 0)
+            cli->exit_code = 1;
+    }
+    arena_free(cli->arena);
+    if ((fflush(stdout) != 0 || ferror(stdout)) && cli->exit_code == 0) {
+        fprintf(stderr, "perigee: writing to standard output: %s\n", strerror(errno));
+        cli->exit_code = 1;
+    }
+    return cli->exit_code;
 }
 
 int cli_main(int argc, char **argv, const struct cli_command *extra, size_t extra_count)
@@ -274,6 +288,8 @@ int cli_main(int argc, char **argv, const struct cli_command *extra, size_t extr
         return cli_help(stdout, &cli, NULL);
     const char *name = argv[1];
     int first = 2;
+    if (strcmp(name, "help") == 0 && strcmp(argv[2], "--markdown") == 0)
+        return cli_docs(stdout, &cli); /* docs/cli.md */
     if (strcmp(name, "help") == 0) {
         name = argv[2];
         first = argc;
@@ -286,32 +302,8 @@ int cli_main(int argc, char **argv, const struct cli_command *extra, size_t extr
     if (strcmp(argv[1], "help") == 0)
         return cli_help(stdout, &cli, cli.command);
     if (parse(&cli, argc - first, argv + first, &err) < 0)
-        return usage(&cli, &err);
+        return usage_fault(&cli, &err);
     if (cli_option_value(&cli, "--help"))
         return cli_help(stdout, &cli, cli.command);
-
-    cli.arena = arena_new();
-    int r = prepare(&cli, &err);
-    if (r == 0)
-        r = cli.command->run(&cli, &err);
-    if (r < 0) {
-        if (cli.json)
-            fprintf(stderr, "{\"error\":\"%s\",\"message\":", err_info(err.code)->name);
-        fprintf(stderr, cli.json ? "" : "perigee: ");
-        if (cli.json) {
-            struct json_writer w;
-            json_begin(&w, cli.arena, 0);
-            json_text(&w, err.message);
-            fprintf(stderr, "%s}", json_end(&w).data);
-        } else {
-            cli_print_text(stderr, slice_of(err.message));
-        }
-        fprintf(stderr, "\n");
-        if (cli.exit_code == 0)
-            cli.exit_code = 1;
-    }
-    arena_free(cli.arena);
-    if (fflush(stdout) != 0 && cli.exit_code == 0)
-        cli.exit_code = 1;
-    return cli.exit_code;
+    return run(&cli);
 }

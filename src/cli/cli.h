@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -41,7 +42,7 @@ extern const struct cli_command cli_commands[];
 extern const size_t cli_command_count;
 extern const struct cli_option cli_options_common[]; /* --json, --control, --home, --project ... */
 
-enum { CLI_ARGUMENTS_MAX = 64, CLI_VALUES_MAX = 64 };
+enum { CLI_ARGUMENTS_MAX = 64, CLI_VALUES_MAX = 64, CLI_COMMANDS_MAX = 64 };
 
 struct cli {
     struct arena *arena;
@@ -73,9 +74,18 @@ const char *cli_option_value(const struct cli *cli, const char *name);
 const char *cli_option_nth(const struct cli *cli, const char *name, size_t index);
 bool cli_option_u64(const struct cli *cli, const char *name, uint64_t *ret, struct err *err);
 
+/* For what a command finds wrong in how it was called: exit code 2 when r is an error. Returns r.
+ */
+int cli_usage(struct cli *cli, int r);
+
 int cli_help(FILE *out, const struct cli *cli, const struct cli_command *command);
+int cli_docs(FILE *out, const struct cli *cli); /* docs/cli.md, whole */
 /* Asks on a terminal, true with --yes; without a terminal and --yes an error. */
 [[nodiscard]] int cli_confirm(struct cli *cli, const char *question, struct err *err);
+
+/* A whole file, also a pipe's or /proc's; "-" is standard input. Terminated. */
+[[nodiscard]] int cli_read(struct cli *cli, const char *path, uint64_t bytes_max,
+                           struct slice *ret, struct err *err);
 
 /* ---- output (output.c) -------------------------------------------------------------------------
  */
@@ -88,20 +98,27 @@ void cli_table_row(struct cli_table *table, const struct slice *cells);
 void cli_table_print(struct cli_table *table, FILE *out);
 void cli_print_json(struct cli *cli,
                     yyjson_val *value); /* pretty on a terminal, one line elsewhere */
+/* Ends the writer and prints its JSON as cli_print_json() does. 0. */
+int cli_print_written(struct cli *cli, struct json_writer *writer);
 const char *cli_ago(struct cli *cli, struct slice rfc3339); /* "3m ago" */
 enum cli_color { CLI_PLAIN, CLI_GREEN, CLI_YELLOW, CLI_RED, CLI_DIM, CLI_BOLD };
 const char *cli_color(const struct cli *cli, enum cli_color color); /* "" without a terminal */
 
-/* Progress on stderr for what takes over a second; silent without a terminal but for the end. */
+/* Progress on stderr for what takes over a second: text and seconds, or a bar once a total is
+ * known. Silent without a terminal. A thread draws it; begin and end are on the caller's. */
 struct cli_progress {
-    struct cli *cli;
     const char *what;
-    int64_t shown_ns, started_ns;
-    bool drawn;
+    int64_t started_ns;
+    pthread_t thread;
+    pthread_mutex_t lock; /* of all below */
+    pthread_cond_t changed;
+    uint64_t done, total;
+    char text[128];
+    bool running, ended, drawn;
 };
-void cli_progress_begin(struct cli_progress *progress, struct cli *cli, const char *what);
+void cli_progress_begin(struct cli_progress *progress, const char *what);
 void cli_progress_set(struct cli_progress *progress, uint64_t done, uint64_t total);
-void cli_progress_text(struct cli_progress *progress, const char *text);
+void cli_progress_text(struct cli_progress *progress, struct slice text);
 void cli_progress_end(struct cli_progress *progress);
 
 /* ---- control (control.c) ------------------------------------------------------------------------
@@ -116,6 +133,7 @@ struct control_request {
     int body_fd; /* -1 unless a file is sent */
     uint64_t body_offset, body_bytes;
     int64_t timeout_ms; /* 0: 30 s; negative: none */
+    int64_t idle_ms;    /* without a byte for so long it is broken; 0: never */
     bool (*on_body)(struct slice bytes, void *data);
     void (*on_progress)(uint64_t sent, uint64_t total, void *data);
     void *data;
@@ -132,10 +150,14 @@ struct control_answer {
 /* Below 400: 0. Else the problem's name and detail as an err. Not running: says how to start it. */
 [[nodiscard]] int control_call(struct cli *cli, const struct control_request *request,
                                struct control_answer *ret, struct err *err);
-/* "/api/v1/endpoints/NAME" or "/api/v1/projects/P/endpoints/NAME" and `rest`. */
+/* Percent-encoded, for a path or a query. */
+const char *control_escape(struct cli *cli, const char *text);
+/* "/api/v1" or "/api/v1/projects/P", and `rest`; the same with "/endpoints/NAME" between. */
+const char *control_project_path(struct cli *cli, const char *rest);
 const char *control_endpoint_path(struct cli *cli, const char *name, const char *rest);
-/* Server-sent events of `path`, each to `on_event` (false ends it). deadline_ms 0: none. Reconnects
- * with Last-Event-ID until the deadline. */
+/* Server-sent events of `path`, each to `on_event` (false ends it); `json` lives as long as the
+ * call. timeout_ms 0: none. A watch that breaks is taken up again with Last-Event-ID; one that
+ * cannot be for a minute is an error. */
 [[nodiscard]] int control_watch(struct cli *cli, const char *path, int64_t timeout_ms,
                                 bool (*on_event)(struct slice kind, struct slice id,
                                                  yyjson_val *json, void *data),

@@ -4,13 +4,10 @@
  */
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <inttypes.h>
 #include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/arena.h"
 #include "base/auto.h"
@@ -19,8 +16,6 @@
 #include "cli/commands.h"
 #include "cli/view.h"
 #include "spec/endpoint.h"
-#include "spec/units.h"
-#include "sys/env_linux.h"
 
 enum { SPEC_BYTES_MAX = 1 << 20, WAIT_MS = 600'000 };
 
@@ -38,7 +33,7 @@ static int model_resolve(struct cli *cli, struct endpoint_spec *spec, const char
     for (size_t i = 0; later[i]; i++)
         if (slice_starts(spec->model, slice_of(later[i])))
             return err_set(err, ERR_NOT_SUPPORTED,
-                           "model '%s': %s sources are not built yet; give a file or a folder",
+                           "model '%s': %s sources: not yet; give a file or a folder",
                            ERR_TEXT(written), later[i]);
     if (written[0] != '/' && folder)
         path = arena_format(cli->arena, "%s/%s", folder, written);
@@ -53,6 +48,7 @@ static int model_resolve(struct cli *cli, struct endpoint_spec *spec, const char
 struct put {
     const char *name;
     const char *header; /* "If-None-Match: *", "If-Match: ..." or NULL */
+    const char *etag;   /* of what is there; NULL: nothing is */
     bool dry_run, wait;
 };
 
@@ -64,9 +60,13 @@ static void diff_print(struct cli *cli, yyjson_val *answer)
     {
         struct slice before = json_print(cli->arena, json_member(item, "old"), 0);
         struct slice after = json_print(cli->arena, json_member(item, "new"), 0);
-        printf("  %.*s: %s%.*s%s -> %s%.*s%s\n", SLICE_FMT(view_text(item, "key")),
-               cli_color(cli, CLI_RED), SLICE_FMT(before), cli_color(cli, CLI_PLAIN),
-               cli_color(cli, CLI_GREEN), SLICE_FMT(after), cli_color(cli, CLI_PLAIN));
+        printf("  ");
+        cli_print_text(stdout, view_text(item, "key"));
+        printf(": %s", cli_color(cli, CLI_RED));
+        cli_print_text(stdout, before);
+        printf("%s -> %s", cli_color(cli, CLI_PLAIN), cli_color(cli, CLI_GREEN));
+        cli_print_text(stdout, after);
+        printf("%s\n", cli_color(cli, CLI_PLAIN));
     }
 }
 
@@ -99,14 +99,13 @@ static int put(struct cli *cli, const struct put *put, struct slice json, struct
         return err_wrap(err, "endpoint '%s'", ERR_TEXT(put->name));
     if (put->dry_run)
         return dry_run_print(cli, put->name, answer.json);
-    bool same = answer.status == 200 && yyjson_get_bool(json_member(answer.json, "unchanged"));
-    if (put->wait)
-        r = control_wait_ready(cli, put->name, WAIT_MS, &answer, err);
-    if (r < 0)
-        return r;
+    bool same = put->etag && slice_is(answer.etag, put->etag);
     if (same && !cli->json)
         printf("%s: nothing changed\n", put->name);
-    return view_print(cli, answer.json);
+    /* A stopped endpoint stays so, and there is nothing to wait for. */
+    if (put->wait && !slice_is(view_text(answer.json, "state"), "stopped"))
+        r = control_wait_ready(cli, put->name, WAIT_MS, &answer, err);
+    return r < 0 ? r : view_print(cli, answer.json);
 }
 
 /* ---- deploy -------------------------------------------------------------------------------------
@@ -117,7 +116,7 @@ static int number_option(struct cli *cli, const char *name, uint64_t *field, str
     return cli_option_u64(cli, name, field, err) ? 0 : ERR_BAD_INPUT;
 }
 
-static int spec_from_flags(struct cli *cli, struct endpoint_spec *spec, struct err *err)
+static int flags_check(struct cli *cli, struct err *err)
 {
     static const struct {
         const char *flag, *what;
@@ -128,15 +127,25 @@ static int spec_from_flags(struct cli *cli, struct endpoint_spec *spec, struct e
     };
     for (size_t i = 0; i < sizeof later / sizeof *later; i++)
         if (cli_option_value(cli, later[i].flag))
-            return err_set(err, ERR_NOT_SUPPORTED, "%s: %s are not built yet", later[i].flag,
-                           later[i].what);
+            return cli_usage(cli, err_set(err, ERR_NOT_SUPPORTED, "%s: %s: not yet", later[i].flag,
+                                          later[i].what));
+    return 0;
+}
+
+static int spec_from_flags(struct cli *cli, struct endpoint_spec *spec, struct err *err)
+{
     const char *model = cli_option_value(cli, "--model");
-    if (model)
+    if (model) {
         spec->model = slice_of(model);
+        spec->source = (struct slice){};
+    }
     if (number_option(cli, "--min", &spec->scale.min, err) < 0 ||
         number_option(cli, "--max", &spec->scale.max, err) < 0 ||
         number_option(cli, "--concurrency", &spec->scale.concurrency, err) < 0)
-        return ERR_BAD_INPUT;
+        return cli_usage(cli, ERR_BAD_INPUT);
+    if (spec->model.size == 0)
+        return cli_usage(cli,
+                         err_set(err, ERR_BAD_INPUT, "what runs? Give --model FILE or FOLDER"));
     return 0;
 }
 
@@ -166,10 +175,10 @@ int cmd_deploy(struct cli *cli, struct err *err)
 {
     const char *name = cli->arguments[0], *etag = NULL;
     struct endpoint_spec spec;
-    int r = spec_check_endpoint_name(slice_of(name), err);
+    endpoint_spec_defaults(&spec);
+    int r = flags_check(cli, err);
     if (r < 0)
         return r;
-    endpoint_spec_defaults(&spec);
     int present = spec_present(cli, name, &spec, &etag, err);
     if (present < 0)
         return present;
@@ -178,16 +187,15 @@ int cmd_deploy(struct cli *cli, struct err *err)
     spec.name = slice_of(name);
     spec.project = slice_of(cli->project);
     r = spec_from_flags(cli, &spec, err);
-    if (r == 0 && spec.model.size == 0)
-        r = err_set(err, ERR_BAD_INPUT, "what runs? Give --model FILE or FOLDER");
     if (r == 0)
         r = model_resolve(cli, &spec, NULL, err);
     if (r == 0)
         r = endpoint_spec_check(&spec, err);
     if (r < 0)
         return r;
-    struct put request = {
+    const struct put request = {
         .name = name,
+        .etag = etag,
         .header = present ? arena_format(cli->arena, "If-Match: %s", etag) : "If-None-Match: *",
         .wait = !cli_option_value(cli, "--no-wait"),
     };
@@ -195,55 +203,59 @@ int cmd_deploy(struct cli *cli, struct err *err)
 }
 
 /* ---- apply --------------------------------------------------------------------------------------
- */
+ * All files are read and checked before the first endpoint is touched. */
 
-static int apply_text(struct cli *cli, struct slice text, enum spec_form form, const char *folder,
-                      struct err *err)
+struct doc {
+    struct endpoint_spec spec;
+    const char *folder; /* relative models are below it; NULL: below the current one */
+    const char *project, *name;
+};
+
+struct docs {
+    struct doc *items;
+    size_t count, room;
+};
+
+static int docs_add(struct cli *cli, struct docs *docs, const struct endpoint_spec *spec,
+                    const char *folder, struct err *err)
+{
+    struct doc doc = { .spec = *spec, .folder = folder };
+    if (slice_is(spec->project, "default"))
+        doc.spec.project = slice_of(cli->project);
+    doc.project = arena_string(cli->arena, doc.spec.project);
+    doc.name = arena_string(cli->arena, spec->name);
+    for (size_t i = 0; i < docs->count; i++)
+        if (strcmp(docs->items[i].name, doc.name) == 0 &&
+            strcmp(docs->items[i].project, doc.project) == 0)
+            return err_set(err, ERR_BAD_INPUT, "endpoint '%s' stands there twice", doc.name);
+    if (docs->count == docs->room) {
+        docs->room = docs->room ? docs->room * 2 : 16;
+        docs->items = mem_resize(docs->items, docs->room, sizeof doc);
+    }
+    docs->items[docs->count++] = doc;
+    return 0;
+}
+
+static int docs_read(struct cli *cli, struct docs *docs, struct slice text, enum spec_form form,
+                     const char *folder, struct err *err)
 {
     struct endpoint_specs specs;
     int r = endpoint_spec_parse_text(cli->arena, text, form, 0, &specs, err);
-    if (r < 0)
-        return r;
-    const char *project = cli->project;
-    for (size_t i = 0; i < specs.count && r == 0; i++) {
-        struct endpoint_spec *spec = &specs.items[i];
-        r = model_resolve(cli, spec, folder, err);
-        if (r < 0)
-            return err_wrap(err, "endpoint '%.*s'", SLICE_FMT(spec->name));
-        if (!slice_is(spec->project, "default"))
-            cli->project = arena_string(cli->arena, spec->project);
-        else
-            spec->project = slice_of(cli->project);
-        struct put request = {
-            .name = arena_string(cli->arena, spec->name),
-            .dry_run = cli_option_value(cli, "--dry-run") != NULL,
-            .wait = !cli_option_value(cli, "--no-wait"),
-        };
-        r = put(cli, &request, endpoint_spec_json(cli->arena, spec, 0), err);
-        cli->project = project;
-    }
+    for (size_t i = 0; r == 0 && i < specs.count; i++)
+        r = docs_add(cli, docs, &specs.items[i], folder, err);
     return r;
 }
 
-static int apply_file(struct cli *cli, const char *path, struct err *err)
+static int docs_read_file(struct cli *cli, struct docs *docs, const char *path, struct err *err)
 {
     struct slice text;
-    size_t size = strlen(path);
-    bool json = size > 5 && strcmp(path + size - 5, ".json") == 0;
-    char *copy = arena_string(cli->arena, slice_of(path));
-    int r = disk_read(path, SPEC_BYTES_MAX, cli->arena, &text, err);
-    if (r == 0)
-        r = apply_text(cli, text, json ? SPEC_JSON : SPEC_YAML, dirname(copy), err);
-    return r < 0 ? err_wrap(err, "%s", path) : 0;
-}
-
-static int apply_stdin(struct cli *cli, struct err *err)
-{
-    auto_free char *text = mem_alloc(SPEC_BYTES_MAX + 1);
-    size_t size = fread(text, 1, SPEC_BYTES_MAX + 1, stdin);
-    if (size > SPEC_BYTES_MAX)
-        return err_set(err, ERR_TOO_LARGE, "a spec is at most 1 MiB");
-    return apply_text(cli, (struct slice){ text, size }, SPEC_YAML, NULL, err);
+    enum spec_form form = slice_ends(slice_of(path), SLICE(".json")) ? SPEC_JSON : SPEC_YAML;
+    bool standard = strcmp(path, "-") == 0;
+    char *folder = standard ? NULL : dirname(arena_string(cli->arena, slice_of(path)));
+    int r = cli_read(cli, path, SPEC_BYTES_MAX, &text, err);
+    if (r == 0 && (r = docs_read(cli, docs, text, form, folder, err)) < 0)
+        return err_wrap(err, "%s", standard ? "standard input" : ERR_TEXT(path));
+    return r;
 }
 
 static bool is_spec(const char *name)
@@ -253,32 +265,62 @@ static bool is_spec(const char *name)
                               slice_ends(text, SLICE(".json")));
 }
 
-int cmd_apply(struct cli *cli, struct err *err)
+static int docs_read_folder(struct cli *cli, struct docs *docs, const char *path, struct err *err)
 {
-    const char *path = cli_option_value(cli, "--file");
-    struct stat st;
-    if (!path)
-        return err_set(err, ERR_BAD_INPUT, "apply wants -f FILE, -f DIR or -f - (standard input)");
-    if (strcmp(path, "-") == 0)
-        return apply_stdin(cli, err);
-    if (stat(path, &st) < 0)
-        return err_set(err, ERR_NOT_FOUND, "'%s': %s", ERR_TEXT(path), strerror(errno));
-    if (!S_ISDIR(st.st_mode))
-        return apply_file(cli, path, err);
-
     struct dirent **entries;
-    int count = scandir(path, &entries, NULL, alphasort), applied = 0, r = 0;
+    int count = scandir(path, &entries, NULL, alphasort), r = 0;
+    if (count < 0)
+        return err_set(err, ERR_FORBIDDEN, "'%s': %s", ERR_TEXT(path), strerror(errno));
     for (int i = 0; i < count; i++) {
-        if (r == 0 && is_spec(entries[i]->d_name)) {
-            r = apply_file(cli, arena_format(cli->arena, "%s/%s", path, entries[i]->d_name), err);
-            applied++;
-        }
+        if (r == 0 && is_spec(entries[i]->d_name))
+            r = docs_read_file(cli, docs,
+                               arena_format(cli->arena, "%s/%s", path, entries[i]->d_name), err);
         free(entries[i]);
     }
-    if (count >= 0)
-        free(entries);
-    if (r == 0 && applied == 0)
+    free(entries);
+    if (r == 0 && docs->count == 0)
         return err_set(err, ERR_NOT_FOUND, "no .yaml, .yml or .json file in '%s'", ERR_TEXT(path));
+    return r;
+}
+
+static int doc_apply(struct cli *cli, struct doc *doc, struct err *err)
+{
+    struct endpoint_spec present;
+    const char *etag = NULL;
+    int r = model_resolve(cli, &doc->spec, doc->folder, err);
+    if (r < 0)
+        return err_wrap(err, "endpoint '%s'", doc->name);
+    r = spec_present(cli, doc->name, &present, &etag, err);
+    if (r < 0)
+        return err_wrap(err, "endpoint '%s'", doc->name);
+    const struct put request = {
+        .name = doc->name,
+        .etag = etag,
+        .dry_run = cli_option_value(cli, "--dry-run") != NULL,
+        .wait = !cli_option_value(cli, "--no-wait"),
+    };
+    return put(cli, &request, endpoint_spec_json(cli->arena, &doc->spec, 0), err);
+}
+
+int cmd_apply(struct cli *cli, struct err *err)
+{
+    const char *path = cli_option_value(cli, "--file"), *project = cli->project;
+    struct docs docs = {};
+    struct stat st;
+    int r;
+    if (!path)
+        return cli_usage(cli, err_set(err, ERR_BAD_INPUT,
+                                      "apply wants -f FILE, -f DIR or -f - (standard input)"));
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+        r = docs_read_folder(cli, &docs, path, err);
+    else
+        r = docs_read_file(cli, &docs, path, err);
+    for (size_t i = 0; r == 0 && i < docs.count; i++) {
+        cli->project = docs.items[i].project;
+        r = doc_apply(cli, &docs.items[i], err);
+    }
+    cli->project = project;
+    free(docs.items);
     return r;
 }
 

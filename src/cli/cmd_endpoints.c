@@ -12,36 +12,58 @@
 #include "cli/view.h"
 #include "spec/units.h"
 
-enum { WAIT_MS = 600'000, LIST_LIMIT = 500 };
+enum { WAIT_MS = 600'000, LIST_LIMIT = 500, LIST_BYTES_MAX = 256 << 20 };
 
-static const char *list_path(struct cli *cli, const char *cursor)
+/* One page of the list. */
+static int list_get(struct cli *cli, const char *cursor, struct control_answer *ret,
+                    struct err *err)
 {
     const char *labels = cli_option_value(cli, "--labels");
-    const char *project = strcmp(cli->project, "default") == 0
-                              ? ""
-                              : arena_format(cli->arena, "/projects/%s", cli->project);
-    return arena_format(cli->arena, "/api/v1%s/endpoints?limit=%d%s%s%s%s", project, LIST_LIMIT,
-                        labels ? "&labels=" : "", labels ? labels : "", cursor ? "&cursor=" : "",
-                        cursor ? cursor : "");
+    char *query = arena_format(cli->arena, "/endpoints?limit=%d%s%s%s%s", LIST_LIMIT,
+                               labels ? "&labels=" : "", labels ? control_escape(cli, labels) : "",
+                               cursor ? "&cursor=" : "", cursor ? control_escape(cli, cursor) : "");
+    return control_call(
+        cli, &CONTROL_REQUEST(.method = "GET", .path = control_project_path(cli, query)), ret, err);
 }
 
 int cmd_endpoints(struct cli *cli, struct err *err)
 {
     struct control_answer answer;
-    int r = control_call(cli, &CONTROL_REQUEST(.method = "GET", .path = list_path(cli, NULL)),
-                         &answer, err);
+    struct json_writer w;
+    const char *cursor = NULL;
+    json_begin(&w, cli->arena, 0);
+    json_object_begin(&w);
+    json_key(&w, "items");
+    json_array_begin(&w);
+    do {
+        int r = list_get(cli, cursor, &answer, err);
+        if (r < 0)
+            return r;
+        size_t index, count;
+        yyjson_val *item;
+        yyjson_arr_foreach(json_member(answer.json, "items"), index, count, item)
+            json_value(&w, item);
+        struct slice next = view_text(answer.json, "next");
+        cursor = next.size ? arena_string(cli->arena, next) : NULL;
+    } while (cursor);
+    json_array_end(&w);
+    json_key(&w, "next");
+    json_null(&w);
+    json_object_end(&w);
+    yyjson_val *all;
+    const struct json_limits limits = { .bytes_max = LIST_BYTES_MAX };
+    int r = json_parse(cli->arena, json_end(&w), &limits, &all, err);
     if (r < 0)
         return r;
-    yyjson_val *items = json_member(answer.json, "items");
-    if (cli->json) {
-        cli_print_json(cli, answer.json);
-    } else if (yyjson_arr_size(items) == 0) {
-        printf("No endpoints yet. Make one: perigee deploy NAME --model FILE\n");
-    } else {
+    yyjson_val *items = json_member(all, "items");
+    if (cli->json)
+        cli_print_json(cli, all);
+    else if (yyjson_arr_size(items) == 0)
+        printf("No endpoints%s.\n", cli_option_value(cli, "--labels")
+                                        ? " with these labels"
+                                        : " yet. Make one: perigee deploy NAME --model FILE");
+    else
         view_list_print(cli, items);
-        if (view_text(answer.json, "next").size)
-            printf("... and more; narrow it with -l KEY=VALUE\n");
-    }
     return 0;
 }
 
@@ -68,7 +90,7 @@ static int wait_and_print(struct cli *cli, struct err *err)
     uint64_t timeout_ns = 0;
     const char *timeout = cli_option_value(cli, "--timeout");
     if (timeout && units_parse_time(slice_of(timeout), &timeout_ns, err) < 0)
-        return err_wrap(err, "--timeout");
+        return cli_usage(cli, err_wrap(err, "--timeout"));
     int64_t timeout_ms = timeout ? (int64_t)(timeout_ns / 1'000'000) : WAIT_MS;
     int r = control_wait_ready(cli, cli->arguments[0], timeout_ms, &answer, err);
     return r < 0 ? r : view_print(cli, answer.json);
@@ -102,22 +124,48 @@ int cmd_start(struct cli *cli, struct err *err)
     return post(cli, "/start", SLICE("{}"), true, err);
 }
 
+/* The one that serves while the target does not; else the newest before the target that has not
+ * failed. */
+static int revision_before(struct cli *cli, uint64_t *ret, struct err *err)
+{
+    struct control_answer answer;
+    const char *name = cli->arguments[0];
+    int r = get(cli, &answer, err);
+    if (r < 0)
+        return r;
+    uint64_t target = view_number(answer.json, "target"), best = 0;
+    uint64_t serving = view_number(answer.json, "serving");
+    const char *path = control_endpoint_path(cli, name, "/revisions");
+    if (serving && serving != target) {
+        *ret = serving;
+        return 0;
+    }
+    r = control_call(cli, &CONTROL_REQUEST(.method = "GET", .path = path), &answer, err);
+    if (r < 0)
+        return r;
+    size_t index, count;
+    yyjson_val *item;
+    yyjson_arr_foreach(json_member(answer.json, "items"), index, count, item)
+    {
+        uint64_t number = view_number(item, "number");
+        if (number < target && number > best && !slice_is(view_text(item, "state"), "failed"))
+            best = number;
+    }
+    if (!best)
+        return err_set(err, ERR_PRECONDITION, "endpoint '%s' has no earlier revision to go back to",
+                       name);
+    *ret = best;
+    return 0;
+}
+
 int cmd_rollback(struct cli *cli, struct err *err)
 {
     uint64_t number = 0;
     if (!cli_option_u64(cli, "--revision", &number, err))
-        return ERR_BAD_INPUT;
-    if (!number) { /* the one before the present target */
-        struct control_answer answer;
-        int r = get(cli, &answer, err);
-        if (r < 0)
-            return r;
-        uint64_t target = view_number(answer.json, "target");
-        if (target < 2)
-            return err_set(err, ERR_PRECONDITION, "endpoint '%s' has no earlier revision",
-                           ERR_TEXT(cli->arguments[0]));
-        number = target - 1;
-    }
+        return cli_usage(cli, ERR_BAD_INPUT);
+    int r = number ? 0 : revision_before(cli, &number, err);
+    if (r < 0)
+        return r;
     char *body = arena_format(cli->arena, "{\"revision\":%" PRIu64 "}", number);
     return post(cli, "/rollback", slice_of(body), true, err);
 }
@@ -128,9 +176,9 @@ int cmd_scale(struct cli *cli, struct err *err)
     struct control_answer answer;
     struct json_writer w;
     if (!cli_option_u64(cli, "--min", &min, err) || !cli_option_u64(cli, "--max", &max, err))
-        return ERR_BAD_INPUT;
+        return cli_usage(cli, ERR_BAD_INPUT);
     if (!cli_option_value(cli, "--min") && !cli_option_value(cli, "--max"))
-        return err_set(err, ERR_BAD_INPUT, "scale wants --min N, --max N or both");
+        return cli_usage(cli, err_set(err, ERR_BAD_INPUT, "scale wants --min N, --max N or both"));
     json_begin(&w, cli->arena, 0);
     json_object_begin(&w);
     json_key(&w, "scale");
@@ -154,16 +202,23 @@ int cmd_delete(struct cli *cli, struct err *err)
 {
     struct control_answer answer;
     const char *name = cli->arguments[0];
-    char *question = arena_format(cli->arena, "Delete endpoint '%s' with its revisions and logs?",
-                                  ERR_TEXT(name));
+    char *question =
+        arena_format(cli->arena, "Delete endpoint '%s' with its revisions and logs?", name);
     int r = cli_confirm(cli, question, err);
     if (r == 0)
         r = control_call(
             cli, &CONTROL_REQUEST(.method = "DELETE", .path = control_endpoint_path(cli, name, "")),
             &answer, err);
-    if (r == 0 && !cli->json)
+    if (r < 0)
+        return r;
+    if (!cli->json) {
         printf("%s: deleted\n", name);
-    else if (r == 0)
-        printf("{\"deleted\":\"%s\"}\n", name);
-    return r;
+        return 0;
+    }
+    struct json_writer w;
+    json_begin(&w, cli->arena, 0);
+    json_object_begin(&w);
+    json_member_text(&w, "deleted", name);
+    json_object_end(&w);
+    return cli_print_written(cli, &w);
 }

@@ -16,14 +16,23 @@ struct follow {
     void (*print)(struct cli *cli, yyjson_val *item);
 };
 
+enum { KIND_COLUMNS = 19 };
+
+static void dim(const struct cli *cli, struct slice text)
+{
+    fputs(cli_color(cli, CLI_DIM), stdout);
+    cli_print_text(stdout, text);
+    printf("%s ", cli_color(cli, CLI_PLAIN));
+}
+
 static void log_print(struct cli *cli, yyjson_val *item)
 {
     if (cli->json) {
         cli_print_json(cli, item);
         return;
     }
-    printf("%s%.*s %.*s%s ", cli_color(cli, CLI_DIM), SLICE_FMT(view_text(item, "at")),
-           SLICE_FMT(view_text(item, "replica")), cli_color(cli, CLI_PLAIN));
+    dim(cli, view_text(item, "at"));
+    dim(cli, view_text(item, "replica"));
     cli_print_text(stdout, view_text(item, "line"));
     putchar('\n');
 }
@@ -35,8 +44,10 @@ static void event_print(struct cli *cli, yyjson_val *item)
         return;
     }
     struct slice endpoint = view_text(item, "endpoint"), replica = view_text(item, "replica");
-    printf("%s%.*s%s %-18.*s ", cli_color(cli, CLI_DIM), SLICE_FMT(view_text(item, "at")),
-           cli_color(cli, CLI_PLAIN), SLICE_FMT(view_text(item, "kind")));
+    struct slice kind = view_text(item, "kind");
+    dim(cli, view_text(item, "at"));
+    cli_print_text(stdout, kind);
+    printf("%*s", kind.size < KIND_COLUMNS ? (int)(KIND_COLUMNS - kind.size) : 1, "");
     cli_print_text(stdout, replica.size ? replica : endpoint.size ? endpoint : SLICE("-"));
     if (view_text(item, "message").size)
         putchar(' ');
@@ -50,8 +61,7 @@ static bool on_item(struct slice kind, struct slice id, yyjson_val *json, void *
     (void)kind;
     (void)id;
     follow->print(follow->cli, json);
-    fflush(stdout);
-    return true;
+    return fflush(stdout) == 0; /* nobody reads any more */
 }
 
 static int list(struct cli *cli, const char *path, const char *more, struct follow *follow,
@@ -65,7 +75,7 @@ static int list(struct cli *cli, const char *path, const char *more, struct foll
                              follow, err);
     uint64_t limit = 200;
     if (!cli_option_u64(cli, "--limit", &limit, err))
-        return ERR_BAD_INPUT;
+        return cli_usage(cli, ERR_BAD_INPUT);
     int r = control_call(
         cli,
         &CONTROL_REQUEST(.method = "GET",
@@ -84,7 +94,7 @@ int cmd_logs(struct cli *cli, struct err *err)
     const char *replica = cli_option_value(cli, "--replica");
     const char *path = control_endpoint_path(cli, cli->arguments[0], "/logs");
     if (replica)
-        path = arena_format(cli->arena, "%s?replica=%s", path, replica);
+        path = arena_format(cli->arena, "%s?replica=%s", path, control_escape(cli, replica));
     return list(cli, path, replica ? "&" : "?", &follow, err);
 }
 

@@ -3,19 +3,25 @@
  * How the command line reaches control: --control, $PERIGEE_CONTROL, or the home's addresses.json.
  */
 #include <inttypes.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/arena.h"
-#include "base/auto.h"
 #include "base/err.h"
 #include "cli/cli.h"
+#include "cli/sse.h"
 #include "http/fetch.h"
 #include "io/loop.h"
 #include "sys/env_linux.h"
 
-enum { CONTROL_TIMEOUT_MS = 30'000, ADDRESSES_BYTES_MAX = 64 * 1024, HEADERS_MAX = 6 };
+enum {
+    CONTROL_TIMEOUT_MS = 30'000,
+    ADDRESSES_BYTES_MAX = 64 * 1024,
+    HEADERS_MAX = 6,
+    WATCH_SILENT_MS = 30'000, /* control says that it lives every 5 s */
+    WATCH_LOST_MS = 60'000,
+};
 
 /* ---- where it is --------------------------------------------------------------------------------
  */
@@ -81,19 +87,31 @@ int control_gateway_url(struct cli *cli, const char **ret, struct err *err)
     return 0;
 }
 
-const char *control_endpoint_path(struct cli *cli, const char *name, const char *rest)
+const char *control_escape(struct cli *cli, const char *text)
 {
-    /* Names are checked by control; here only what would leave the path is escaped. */
-    char *escaped = arena_alloc(cli->arena, strlen(name) * 3 + 1), *at = escaped;
-    for (const char *c = name; *c; c++) {
+    char *escaped = arena_alloc(cli->arena, strlen(text) * 3 + 1), *at = escaped;
+    for (const char *c = text; *c; c++) {
         bool plain = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') ||
                      (*c >= '0' && *c <= '9') || *c == '-' || *c == '_' || *c == '.';
-        at += snprintf(at, 4, plain ? "%c" : "%%%02X", (unsigned char)*c);
+        if (plain)
+            *at++ = *c;
+        else
+            at += snprintf(at, 4, "%%%02X", (unsigned char)*c);
     }
+    return escaped;
+}
+
+const char *control_project_path(struct cli *cli, const char *rest)
+{
     if (strcmp(cli->project, "default") == 0)
-        return arena_format(cli->arena, "/api/v1/endpoints/%s%s", escaped, rest);
-    return arena_format(cli->arena, "/api/v1/projects/%s/endpoints/%s%s", cli->project, escaped,
-                        rest);
+        return arena_format(cli->arena, "/api/v1%s", rest);
+    return arena_format(cli->arena, "/api/v1/projects/%s%s", cli->project, rest);
+}
+
+const char *control_endpoint_path(struct cli *cli, const char *name, const char *rest)
+{
+    return control_project_path(
+        cli, arena_format(cli->arena, "/endpoints/%s%s", control_escape(cli, name), rest));
 }
 
 /* ---- calls --------------------------------------------------------------------------------------
@@ -124,6 +142,7 @@ static int problem(const struct fetch_answer *answer, yyjson_val *json, struct e
 int control_call(struct cli *cli, const struct control_request *request, struct control_answer *ret,
                  struct err *err)
 {
+    *ret = (struct control_answer){};
     int r = control_open(cli, err);
     if (r < 0)
         return r;
@@ -148,12 +167,12 @@ int control_call(struct cli *cli, const struct control_request *request, struct 
         .timeout_ms = request->timeout_ms < 0 ? 0
                       : request->timeout_ms   ? request->timeout_ms
                                               : CONTROL_TIMEOUT_MS,
+        .idle_ms = request->idle_ms,
         .on_body = request->on_body,
         .on_progress = request->on_progress,
         .data = request->data,
     };
     struct fetch_answer answer;
-    *ret = (struct control_answer){};
     r = fetch(cli->arena, &fetch_request, &answer, err);
     if (r < 0)
         return err_wrap(err, "control");
@@ -167,66 +186,57 @@ int control_call(struct cli *cli, const struct control_request *request, struct 
     return answer.status >= 400 ? problem(&answer, ret->json, err) : 0;
 }
 
-/* ---- watches: server-sent events ----------------------------------------------------------------
- */
+/* ---- watches: server-sent events ------------------------------------------------------------ */
 
-struct sse {
+struct watch {
     struct cli *cli;
     bool (*on_event)(struct slice kind, struct slice id, yyjson_val *json, void *data);
     void *data;
-    char *buffer;
-    size_t used, room;
-    char last_id[64];
-    bool ended;
+    struct sse sse;
+    int64_t heard_ns;
 };
 
-static bool event_take(struct sse *sse, struct slice text)
+static bool on_sse_event(struct slice kind, struct slice id, struct slice text, void *data)
 {
-    struct slice kind = SLICE("message"), id = {}, data = {};
-    while (text.data) {
-        struct slice line = slice_cut(&text, '\n');
-        if (slice_starts(line, SLICE("event: ")))
-            kind = (struct slice){ line.data + 7, line.size - 7 };
-        else if (slice_starts(line, SLICE("data: ")))
-            data = (struct slice){ line.data + 6, line.size - 6 };
-        else if (slice_starts(line, SLICE("id: ")))
-            id = (struct slice){ line.data + 4, line.size - 4 };
-    }
-    if (id.size && id.size < sizeof sse->last_id)
-        snprintf(sse->last_id, sizeof sse->last_id, "%.*s", SLICE_FMT(id));
-    if (data.size == 0)
-        return true; /* a comment: ping */
-    yyjson_val *json = NULL;
+    struct watch *watch = data;
+    struct arena *arena = arena_new(); /* one for each: --follow may go on for days */
+    yyjson_val *json;
     struct err ignored;
-    if (json_parse(sse->cli->arena, data, NULL, &json, &ignored) < 0)
-        return true;
-    return sse->on_event(kind, id, json, sse->data);
+    bool more = json_parse(arena, text, NULL, &json, &ignored) < 0 ||
+                watch->on_event(kind, id, json, watch->data);
+    arena_free(arena);
+    return more;
 }
 
-static bool on_sse(struct slice bytes, void *data)
+static bool on_sse_bytes(struct slice bytes, void *data)
 {
-    enum { EVENT_BYTES_MAX = 8 * 1024 * 1024 };
-    struct sse *sse = data;
-    if (sse->used + bytes.size > EVENT_BYTES_MAX)
-        return false;
-    if (sse->used + bytes.size > sse->room) {
-        sse->room = (sse->used + bytes.size) * 2;
-        sse->buffer = mem_resize(sse->buffer, sse->room, 1);
-    }
-    memcpy(sse->buffer + sse->used, bytes.data, bytes.size);
-    sse->used += bytes.size;
-    size_t from = 0;
-    while (!sse->ended) {
-        const char *end = memmem(sse->buffer + from, sse->used - from, "\n\n", 2);
-        if (!end)
-            break;
-        size_t size = (size_t)(end - sse->buffer) - from;
-        sse->ended = !event_take(sse, (struct slice){ sse->buffer + from, size });
-        from += size + 2;
-    }
-    memmove(sse->buffer, sse->buffer + from, sse->used - from);
-    sse->used -= from;
-    return !sse->ended;
+    struct watch *watch = data;
+    watch->heard_ns = loop_now_ns();
+    return sse_feed(&watch->sse, bytes);
+}
+
+/* One connection, until it ends. */
+static int watch_once(struct watch *watch, const char *path, int64_t left_ms, struct err *err)
+{
+    struct cli inner = *watch->cli; /* with an arena that does not grow with every attempt */
+    struct control_answer answer;
+    inner.arena = arena_new();
+    const char *id = watch->sse.last_id;
+    struct control_request request =
+        CONTROL_REQUEST(.method = "GET", .path = path, .timeout_ms = left_ms,
+                        .on_body = on_sse_bytes, .data = watch, .idle_ms = WATCH_SILENT_MS,
+                        .header =
+                            id[0] ? arena_format(inner.arena, "Last-Event-ID: %s", id) : NULL);
+    sse_again(&watch->sse);
+    int r = control_call(&inner, &request, &answer, err);
+    arena_free(inner.arena);
+    return r;
+}
+
+/* Is it worth trying again? What control said of the request is final; a lost line is not. */
+static bool watch_lost(int r, bool began)
+{
+    return began && (r == 0 || r == ERR_OVERLOADED || r == ERR_INTERNAL || r == ERR_DEADLINE);
 }
 
 int control_watch(struct cli *cli, const char *path, int64_t timeout_ms,
@@ -234,29 +244,34 @@ int control_watch(struct cli *cli, const char *path, int64_t timeout_ms,
                                    void *data),
                   void *data, struct err *err)
 {
-    struct sse sse = { .cli = cli, .on_event = on_event, .data = data };
-    int64_t deadline = timeout_ms ? loop_now_ns() / 1'000'000 + timeout_ms : INT64_MAX;
-    int r = 0;
-    while (!sse.ended) {
-        int64_t left = deadline == INT64_MAX ? -1 : deadline - loop_now_ns() / 1'000'000;
-        if (deadline != INT64_MAX && left <= 0) {
+    struct watch watch = { .cli = cli, .on_event = on_event, .data = data };
+    watch.sse = (struct sse){ .on_event = on_sse_event, .data = &watch };
+    int64_t begin_ns = loop_now_ns(), pause_ms = 0;
+    int r = control_open(cli, err);
+    while (r == 0) {
+        int64_t now_ns = loop_now_ns();
+        int64_t left_ms = timeout_ms ? timeout_ms - (now_ns - begin_ns) / 1'000'000 : -1;
+        if (timeout_ms && left_ms <= 0) {
             r = err_set(err, ERR_DEADLINE, "not within %" PRId64 " s", timeout_ms / 1000);
             break;
         }
-        sse.used = 0;
-        struct control_request request =
-            CONTROL_REQUEST(.method = "GET", .path = path, .timeout_ms = left, .on_body = on_sse,
-                            .data = &sse,
-                            .header = sse.last_id[0] ? arena_format(cli->arena, "Last-Event-ID: %s",
-                                                                    sse.last_id)
-                                                     : NULL);
-        struct control_answer answer;
-        r = control_call(cli, &request, &answer, err);
-        if (r == ERR_DEADLINE)
-            continue; /* said above, in words */
-        if (r < 0)
+        int64_t heard_ns = watch.heard_ns;
+        r = watch_once(&watch, path, left_ms, err);
+        if (watch.sse.ended)
+            r = 0;
+        if (watch.sse.too_large)
+            r = err_set(err, ERR_TOO_LARGE, "an event of control is larger than %u MiB",
+                        SSE_EVENT_BYTES_MAX >> 20);
+        if (watch.sse.ended || watch.sse.too_large || !watch_lost(r, watch.heard_ns != 0) ||
+            (r < 0 && loop_now_ns() - watch.heard_ns > WATCH_LOST_MS * INT64_C(1'000'000)))
             break;
+        r = 0;
+        /* At once after a line that lived; else slower and slower. */
+        pause_ms = watch.heard_ns != heard_ns ? 50 : pause_ms < 1000 ? pause_ms * 2 : 1000;
+        if (timeout_ms && pause_ms > left_ms)
+            pause_ms = left_ms;
+        (void)poll(NULL, 0, (int)pause_ms);
     }
-    free(sse.buffer);
+    sse_deinit(&watch.sse);
     return r;
 }

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "base/arena.h"
 #include "base/auto.h"
+#include "base/err.h"
 #include "cli/cli.h"
-#include "io/loop.h"
 
 void cli_print_text(FILE *out, struct slice text)
 {
@@ -36,9 +36,21 @@ const char *cli_color(const struct cli *cli, enum cli_color color)
 
 void cli_print_json(struct cli *cli, yyjson_val *value)
 {
-    struct slice text = json_print(cli->arena, value, cli->terminal ? JSON_PRETTY : 0);
+    struct arena *arena = arena_new(); /* of its own: --follow prints for days */
+    struct slice text = json_print(arena, value, cli->terminal ? JSON_PRETTY : 0);
     fwrite(text.data, 1, text.size, stdout);
     fputc('\n', stdout);
+    arena_free(arena);
+}
+
+int cli_print_written(struct cli *cli, struct json_writer *writer)
+{
+    yyjson_val *value;
+    struct err fault;
+    int r = json_parse(cli->arena, json_end(writer), NULL, &value, &fault);
+    assert(r == 0); /* it is ours */
+    cli_print_json(cli, value);
+    return 0;
 }
 
 /* ---- tables -------------------------------------------------------------------------------------
@@ -176,51 +188,4 @@ const char *cli_ago(struct cli *cli, struct slice rfc3339)
     if (seconds < 48 * 3600)
         return arena_format(cli->arena, "%" PRId64 "h", seconds / 3600);
     return arena_format(cli->arena, "%" PRId64 "d", seconds / 86400);
-}
-
-/* ---- progress -----------------------------------------------------------------------------------
- */
-
-enum { PROGRESS_AFTER_MS = 300, PROGRESS_EVERY_MS = 100, BAR_COLUMNS = 30 };
-
-void cli_progress_begin(struct cli_progress *progress, struct cli *cli, const char *what)
-{
-    *progress = (struct cli_progress){ .cli = cli, .what = what, .started_ns = loop_now_ns() };
-}
-
-static bool due(struct cli_progress *progress)
-{
-    int64_t now = loop_now_ns();
-    if (!isatty(STDERR_FILENO) || now - progress->started_ns < PROGRESS_AFTER_MS * 1'000'000ll ||
-        now - progress->shown_ns < PROGRESS_EVERY_MS * 1'000'000ll)
-        return false;
-    progress->shown_ns = now;
-    progress->drawn = true;
-    return true;
-}
-
-void cli_progress_set(struct cli_progress *progress, uint64_t done, uint64_t total)
-{
-    if (!due(progress))
-        return;
-    int filled = total ? (int)(done * BAR_COLUMNS / total) : 0;
-    fprintf(stderr, "\r%s [", progress->what);
-    for (int i = 0; i < BAR_COLUMNS; i++)
-        fputc(i < filled ? '#' : '.', stderr);
-    fprintf(stderr, "] %" PRIu64 " of %" PRIu64 " KiB\x1b[K", done / 1024, total / 1024);
-}
-
-void cli_progress_text(struct cli_progress *progress, const char *text)
-{
-    if (!due(progress))
-        return;
-    fprintf(stderr, "\r%s: ", progress->what);
-    cli_print_text(stderr, slice_of(text));
-    fprintf(stderr, "\x1b[K");
-}
-
-void cli_progress_end(struct cli_progress *progress)
-{
-    if (progress->drawn)
-        fprintf(stderr, "\r\x1b[K");
 }

@@ -30,7 +30,7 @@ static int digest_of_file(struct cli *cli, const char *path, int fd, uint64_t si
     char text[DIGEST_TEXT];
     uint64_t done = 0;
     ssize_t got;
-    cli_progress_begin(&progress, cli, "hashing");
+    cli_progress_begin(&progress, "hashing");
     while ((got = pread(fd, buffer, HASH_BYTES, (off_t)done)) > 0) {
         digest_add(digest, buffer, (size_t)got);
         done += (uint64_t)got;
@@ -82,7 +82,7 @@ static int blob_put_file(struct cli *cli, const char *digest, int fd, uint64_t s
     struct control_answer answer;
     if (size == 0)
         return blob_put_bytes(cli, digest, SLICE(""), err);
-    cli_progress_begin(&progress, cli, "uploading");
+    cli_progress_begin(&progress, "uploading");
     const struct control_request request = {
         .method = "PUT",
         .path = arena_format(cli->arena, "/api/v1/blobs/%s", digest),

@@ -31,60 +31,87 @@ static const char *state_color(const struct cli *cli, struct slice state)
     return cli_color(cli, CLI_YELLOW);
 }
 
-/* ---- waiting ------------------------------------------------------------------------------------
- */
+/* ---- waiting -------------------------------------------------------------------------------- */
 
 struct waiting {
     struct cli *cli;
     struct cli_progress progress;
-    yyjson_val *view;
-    bool stopped_counts;
+    yyjson_val *view;             /* the settled one, in the command's arena */
+    char state[32], message[256]; /* the last ones, for when the time runs out */
+    bool deleted;
 };
 
-/* Settled: the target has the traffic and serves, or it will not. */
+static void keep(char *to, size_t room, struct slice text)
+{
+    size_t size = text.size < room ? text.size : room - 1;
+    if (size)
+        memcpy(to, text.data, size);
+    to[size] = '\0';
+}
+
+static bool serves_target(yyjson_val *view)
+{
+    struct slice state = view_text(view, "state");
+    return (slice_is(state, "active") || slice_is(state, "idle")) &&
+           view_number(view, "serving") == view_number(view, "target");
+}
+
+/* Settled: the target has the traffic, or it will not have it. */
 static bool settled(yyjson_val *view)
 {
     struct slice state = view_text(view, "state");
-    if (slice_is(state, "active") || slice_is(state, "idle"))
-        return view_number(view, "serving") == view_number(view, "target");
-    return slice_is(state, "failed") || slice_is(state, "stopped") ||
+    return serves_target(view) || slice_is(state, "failed") || slice_is(state, "stopped") ||
            slice_is(view_text(view, "reason"), "target_failed");
 }
 
 static bool on_view(struct slice kind, struct slice id, yyjson_val *json, void *data)
 {
     struct waiting *waiting = data;
+    struct err ignored;
     (void)id;
-    if (slice_is(kind, "deleted"))
-        return false;
+    waiting->deleted = slice_is(kind, "deleted");
     if (!slice_is(kind, "endpoint"))
+        return !waiting->deleted;
+    keep(waiting->state, sizeof waiting->state, view_text(json, "state"));
+    keep(waiting->message, sizeof waiting->message, view_text(json, "message"));
+    cli_progress_text(&waiting->progress, slice_of(waiting->message));
+    if (!settled(json))
         return true;
-    waiting->view = json;
-    cli_progress_text(&waiting->progress,
-                      arena_string(waiting->cli->arena, view_text(json, "message")));
-    return !settled(json);
+    /* `json` ends with this call. */
+    struct arena *arena = waiting->cli->arena;
+    return json_parse(arena, json_print(arena, json, 0), NULL, &waiting->view, &ignored) < 0;
+}
+
+static int waiting_failed(const struct waiting *waiting, const char *name, struct err *err)
+{
+    int r = err_wrap(err, "waiting for endpoint '%s'", ERR_TEXT(name));
+    if (r != ERR_DEADLINE || !waiting->state[0])
+        return r;
+    struct err late = *err;
+    return err_set(err, ERR_DEADLINE, "%s; it is %s: %s", late.message, waiting->state,
+                   waiting->message);
 }
 
 int control_wait_ready(struct cli *cli, const char *name, int64_t timeout_ms,
                        struct control_answer *ret_view, struct err *err)
 {
     struct waiting waiting = { .cli = cli };
-    cli_progress_begin(&waiting.progress, cli, name);
+    cli_progress_begin(&waiting.progress, name);
     int r = control_watch(cli, control_endpoint_path(cli, name, "?watch=1"), timeout_ms, on_view,
                           &waiting, err);
     cli_progress_end(&waiting.progress);
-    ret_view->json = waiting.view;
     if (r < 0)
-        return err_wrap(err, "waiting for endpoint '%s'", ERR_TEXT(name));
-    if (!waiting.view)
-        return err_set(err, ERR_NOT_FOUND, "endpoint '%s' was deleted", ERR_TEXT(name));
-    struct slice state = view_text(waiting.view, "state");
-    if ((slice_is(state, "active") || slice_is(state, "idle")) &&
-        view_number(waiting.view, "serving") == view_number(waiting.view, "target"))
+        return waiting_failed(&waiting, name, err);
+    if (waiting.deleted || !waiting.view)
+        return err_set(err, ERR_NOT_FOUND, "endpoint '%s' was deleted meanwhile", ERR_TEXT(name));
+    ret_view->json = waiting.view;
+    if (serves_target(waiting.view))
         return 0;
     struct slice message = view_text(waiting.view, "message");
-    return err_set(err, ERR_PRECONDITION, "endpoint '%s' is %.*s: %.*s", ERR_TEXT(name),
-                   SLICE_FMT(state), (int)(message.size < 400 ? message.size : 400), message.data);
+    return err_set(err,
+                   slice_is(slice_of(waiting.state), "stopped") ? ERR_STOPPED : ERR_PRECONDITION,
+                   "endpoint '%s' is %s: %.*s", ERR_TEXT(name), waiting.state,
+                   (int)(message.size < 400 ? message.size : 400), message.data);
 }
 
 /* ---- printing -----------------------------------------------------------------------------------
@@ -162,8 +189,9 @@ static void deaths_print(struct cli *cli, yyjson_val *deaths)
     yyjson_val *item, *text;
     yyjson_arr_foreach(deaths, index, count, item)
     {
-        printf("\n%s%.*s%s (revision %" PRIu64 ", %s ago): ", cli_color(cli, CLI_RED),
-               SLICE_FMT(view_text(item, "replica")), cli_color(cli, CLI_PLAIN),
+        printf("\n%s", cli_color(cli, CLI_RED));
+        cli_print_text(stdout, view_text(item, "replica"));
+        printf("%s (revision %" PRIu64 ", %s ago): ", cli_color(cli, CLI_PLAIN),
                view_number(item, "revision"), cli_ago(cli, view_text(item, "at")));
         cli_print_text(stdout, view_text(item, "reason"));
         putchar('\n');
@@ -186,9 +214,11 @@ int view_print(struct cli *cli, yyjson_val *view)
     }
     struct slice state = view_text(view, "state");
     uint64_t serving = view_number(view, "serving"), target = view_number(view, "target");
-    printf("%s%.*s%s  %s%.*s%s  revision %" PRIu64, cli_color(cli, CLI_BOLD),
-           SLICE_FMT(view_text(view, "name")), cli_color(cli, CLI_PLAIN), state_color(cli, state),
-           SLICE_FMT(state), cli_color(cli, CLI_PLAIN), serving ? serving : target);
+    printf("%s", cli_color(cli, CLI_BOLD));
+    cli_print_text(stdout, view_text(view, "name"));
+    printf("%s  %s", cli_color(cli, CLI_PLAIN), state_color(cli, state));
+    cli_print_text(stdout, state);
+    printf("%s  revision %" PRIu64, cli_color(cli, CLI_PLAIN), serving ? serving : target);
     if (serving && serving != target)
         printf(" (%" PRIu64 " is to follow)", target);
     putchar('\n');

@@ -24,7 +24,8 @@ enum { FETCH_HEADERS_MAX = 100, FETCH_CONNECT_MS = 5'000 };
     X(curl_easy_cleanup)                                                                           \
     X(curl_easy_strerror)                                                                          \
     X(curl_slist_append)                                                                           \
-    X(curl_slist_free_all)
+    X(curl_slist_free_all)                                                                         \
+    X(curl_version)
 
 #undef curl_easy_setopt
 #undef curl_easy_getinfo
@@ -67,6 +68,7 @@ struct transfer {
     char *body;
     size_t used, room;
     uint64_t sent;
+    bool refused; /* the status is 400 or more */
     bool too_large, ended;
 };
 
@@ -76,7 +78,7 @@ static size_t on_write(char *data, size_t size, size_t count, void *user)
     size_t bytes = size * count;
     uint64_t bound =
         t->request->answer_bytes_max ? t->request->answer_bytes_max : FETCH_ANSWER_BYTES;
-    if (t->request->on_body) {
+    if (t->request->on_body && !t->refused) {
         if (t->request->on_body((struct slice){ data, bytes }, t->request->data))
             return bytes;
         t->ended = true;
@@ -101,6 +103,8 @@ static size_t on_header(char *data, size_t size, size_t count, void *user)
     struct slice line = { data, size * count };
     if (slice_starts(line, SLICE("HTTP/"))) {
         t->answer->header_count = 0; /* of a 100 Continue, or a hop before */
+        const char *status = memchr(line.data, ' ', line.size);
+        t->refused = status && status + 1 < line.data + line.size && status[1] >= '4';
         return size * count;
     }
     while (line.size && (line.data[line.size - 1] == '\n' || line.data[line.size - 1] == '\r'))
@@ -138,12 +142,17 @@ static void options_set(CURL *easy, struct transfer *t, struct curl_slist *heade
     const struct fetch_request *request = t->request;
     curl.curl_easy_setopt(easy, CURLOPT_URL, request->url);
     curl.curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    curl.curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl.curl_easy_setopt(easy, CURLOPT_NOPROXY, "*"); /* control is not behind a proxy */
     curl.curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
     curl.curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
     curl.curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
                           (long)(request->connect_ms ? request->connect_ms : FETCH_CONNECT_MS));
     curl.curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)request->timeout_ms);
+    if (request->idle_ms) {
+        curl.curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
+        curl.curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, (long)(request->idle_ms / 1000));
+    }
     curl.curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_write);
     curl.curl_easy_setopt(easy, CURLOPT_WRITEDATA, t);
     curl.curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
@@ -209,4 +218,10 @@ struct slice fetch_header_get(const struct fetch_answer *answer, const char *nam
         if (slice_equal_nocase(answer->headers[i].name, slice_of(name)))
             return answer->headers[i].value;
     return (struct slice){};
+}
+
+const char *fetch_library(void)
+{
+    pthread_once(&once, curl_open);
+    return curl.open ? curl.curl_version() : NULL;
 }

@@ -27,9 +27,10 @@ struct fetch_request {
     int body_fd;                /* a file to send from `body_offset`; -1: none */
     uint64_t body_offset, body_bytes;
     int64_t connect_ms, timeout_ms; /* 0: 5 s; 0: none */
+    int64_t idle_ms;                /* no byte for so long (whole seconds) breaks it; 0: never */
     uint64_t answer_bytes_max;      /* of the answer's body when it is collected; 0: 64 MiB */
     /* Instead of collecting the body: pieces as they come; false ends the transfer without an
-     * error. */
+     * error. The body of a status of 400 and more is collected all the same. */
     bool (*on_body)(struct slice bytes, void *data);
     void (*on_progress)(uint64_t sent, uint64_t total, void *data);
     void *data;
@@ -49,3 +50,5 @@ struct fetch_answer { /* all in the arena */
 [[nodiscard]] int fetch(struct arena *arena, const struct fetch_request *request,
                         struct fetch_answer *ret, struct err *err);
 struct slice fetch_header_get(const struct fetch_answer *answer, const char *name); /* {}: none */
+/* "libcurl/7.88.1 OpenSSL/3.0"; NULL when it cannot be loaded. */
+const char *fetch_library(void);

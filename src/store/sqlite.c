@@ -43,6 +43,13 @@ unsigned store_schema(void)
     return sqlite_migration_count;
 }
 
+const char *store_library(void)
+{
+    static char text[40];
+    (void)snprintf(text, sizeof text, "SQLite %s", sqlite3_libversion());
+    return text;
+}
+
 static int handle_error(sqlite3 *handle, const char *path, const char *doing, struct err *err)
 {
     int code = sqlite3_extended_errcode(handle);

@@ -226,6 +226,7 @@ enum store_mode {
                                     const struct store_limits *limits, struct store **ret_store,
                                     struct err *err);
 unsigned store_schema(void); /* the schema this program writes */
+const char *store_library(void); /* "SQLite 3.40.1" */
 
 #define STORE_FILE "control/store.db" /* in the home */
 

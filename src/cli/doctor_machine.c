@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <dlfcn.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "cli/cli.h"
+#include "cli/doctor.h"
+#include "http/fetch.h"
+#include "sys/home.h"
+#include "sys/sandbox.h"
+
+enum { KERNEL_MAJOR = 5, KERNEL_MINOR = 10, FILES_MIN = 4096, MIB = 1 << 20 };
+
+void doctor_kernel(struct doctor *doctor)
+{
+    struct utsname name;
+    unsigned major = 0, minor = 0;
+    if (uname(&name) < 0 || sscanf(name.release, "%u.%u", &major, &minor) != 2) {
+        doctor_say(doctor, DOCTOR_WARN, "the kernel does not say its version");
+        return;
+    }
+    bool old = major < KERNEL_MAJOR || (major == KERNEL_MAJOR && minor < KERNEL_MINOR);
+    doctor_say(doctor, old ? DOCTOR_FAIL : DOCTOR_OK, "%s %s on %s", name.sysname, name.release,
+               name.machine);
+    if (old)
+        doctor_advise(doctor, "Perigee wants Linux %d.%d or later", KERNEL_MAJOR, KERNEL_MINOR);
+}
+
+void doctor_seccomp(struct doctor *doctor)
+{
+    uint32_t action = SECCOMP_RET_TRAP;
+    struct sandbox sandbox;
+    struct err err = {};
+    if (syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) < 0) {
+        doctor_say(doctor, DOCTOR_FAIL, "system calls cannot be filtered: %s", strerror(errno));
+        doctor_advise(doctor, "replicas are not run without it: use a kernel with "
+                              "CONFIG_SECCOMP_FILTER, or allow seccomp in the container");
+        return;
+    }
+    if (sandbox_prepare(&sandbox, &err) < 0) {
+        doctor_say(doctor, DOCTOR_FAIL, "%s", err.message);
+        doctor_advise(doctor, "the library libseccomp is too old or broken");
+        return;
+    }
+    sandbox_deinit(&sandbox);
+    doctor_say(doctor, DOCTOR_OK, "system calls of replicas are filtered");
+}
+
+void doctor_landlock(struct doctor *doctor)
+{
+    struct sandbox sandbox;
+    if (sandbox_prepare(&sandbox, NULL) < 0)
+        return; /* said by the check before */
+    if (sandbox.landlock_abi > 0) {
+        doctor_say(doctor, DOCTOR_OK, "ABI %d: replicas see no file but their model",
+                   sandbox.landlock_abi);
+    } else {
+        doctor_say(doctor, DOCTOR_WARN, "not in force: %s",
+                   sandbox.landlock_errno == EOPNOTSUPP ? "off in this kernel"
+                                                        : strerror(sandbox.landlock_errno));
+        doctor_advise(doctor, "the other walls stand; for this one boot a kernel with Landlock "
+                              "(lsm=landlock,...)");
+    }
+    sandbox_deinit(&sandbox);
+}
+
+void doctor_namespaces(struct doctor *doctor)
+{
+    int status = 0;
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0)
+        _exit(syscall(SYS_unshare, CLONE_NEWUSER) == 0 ? 0 : 1);
+    bool allowed = child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) &&
+                   WEXITSTATUS(status) == 0;
+    doctor_say(doctor, DOCTOR_OK, "%s%s",
+               allowed ? "allowed" : "not allowed here; no wall of today depends on them",
+               geteuid() == 0 ? "; as root each replica gets a user of its own" : "");
+}
+
+static bool worker_check(struct doctor *doctor, const char *libdir)
+{
+    char *path = arena_format(doctor->cli->arena, "%s/perigee-worker-onnx", libdir);
+    if (access(path, X_OK) == 0)
+        return true;
+    doctor_say(doctor, DOCTOR_FAIL, "%s: %s", path, strerror(errno));
+    doctor_advise(doctor, "install Perigee whole: models cannot run without their worker");
+    return false;
+}
+
+void doctor_workers(struct doctor *doctor)
+{
+    static const char *const runtimes[] = { "libonnxruntime.so.1", NULL };
+    char libdir[HOME_PATH_BYTES];
+    struct err err = {};
+    if (home_libdir(libdir, &err) < 0) {
+        doctor_say(doctor, DOCTOR_FAIL, "%s", err.message);
+        doctor_advise(doctor, "install Perigee whole: bin/ and lib/perigee/ side by side");
+        return;
+    }
+    if (!worker_check(doctor, libdir))
+        return;
+    void *library = dlopen(arena_format(doctor->cli->arena, "%s/%s", libdir, runtimes[0]),
+                           RTLD_LAZY | RTLD_LOCAL);
+    if (!library)
+        library = dlopen(runtimes[0], RTLD_LAZY | RTLD_LOCAL);
+    if (!library) {
+        doctor_say(doctor, DOCTOR_FAIL, "%s", dlerror());
+        doctor_advise(doctor, "ONNX Runtime is part of a whole installation; its library wants "
+                              "libstdc++6");
+        return;
+    }
+    doctor_say(doctor, DOCTOR_OK, "onnx, and ONNX Runtime loads, from %s", libdir);
+}
+
+void doctor_curl(struct doctor *doctor)
+{
+    const char *version = fetch_library();
+    doctor_say(doctor, version ? DOCTOR_OK : DOCTOR_FAIL, "%.*s",
+               version ? (int)strcspn(version, " ") : 29,
+               version ? version : "libcurl.so.4 cannot be loaded");
+    if (!version)
+        doctor_advise(doctor, "install the package libcurl4: no command reaches Perigee without");
+}
+
+/* "MemAvailable:  123 kB" */
+static uint64_t meminfo(const struct slice *text, const char *key)
+{
+    struct slice rest = *text;
+    while (rest.data) {
+        struct slice line = slice_cut(&rest, '\n');
+        if (slice_starts(line, slice_of(key)))
+            return strtoull(line.data + strlen(key), NULL, 10) * 1024;
+    }
+    return 0;
+}
+
+void doctor_memory(struct doctor *doctor)
+{
+    enum { TEXT_MAX = 64 * 1024, LOW_MIB = 512 };
+    struct slice text;
+    if (cli_read(doctor->cli, "/proc/meminfo", TEXT_MAX, &text, NULL) < 0) {
+        doctor_say(doctor, DOCTOR_WARN, "/proc/meminfo cannot be read");
+        doctor_advise(doctor, "Perigee wants /proc");
+        return;
+    }
+    uint64_t all = meminfo(&text, "MemTotal:"), left = meminfo(&text, "MemAvailable:");
+    const char *bound = "";
+    /* In a container its bound is what counts. */
+    if (cli_read(doctor->cli, "/sys/fs/cgroup/memory.max", TEXT_MAX, &text, NULL) == 0 &&
+        text.size && text.data[0] >= '0' && text.data[0] <= '9') {
+        uint64_t most = strtoull(text.data, NULL, 10);
+        if (most < all) {
+            all = most;
+            left = left < most ? left : most;
+            bound = " (of this container)";
+        }
+    }
+    bool low = left < (uint64_t)LOW_MIB * MIB;
+    doctor_say(doctor, low ? DOCTOR_WARN : DOCTOR_OK, "%" PRIu64 " MiB free of %" PRIu64 " MiB%s",
+               left / MIB, all / MIB, bound);
+    if (low)
+        doctor_advise(doctor, "a replica reserves 512 MiB unless its flavor says less");
+}
+
+void doctor_processors(struct doctor *doctor)
+{
+    cpu_set_t cores;
+    if (sched_getaffinity(0, sizeof cores, &cores) < 0)
+        doctor_say(doctor, DOCTOR_WARN, "they cannot be counted: %s", strerror(errno));
+    else
+        doctor_say(doctor, DOCTOR_OK, "%d", CPU_COUNT(&cores));
+}
+
+void doctor_files(struct doctor *doctor)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return;
+    bool low = limit.rlim_max != RLIM_INFINITY && limit.rlim_max < FILES_MIN;
+    doctor_say(doctor, low ? DOCTOR_WARN : DOCTOR_OK, "a process may have %" PRIu64,
+               (uint64_t)limit.rlim_max);
+    if (low)
+        doctor_advise(doctor,
+                      "each connection takes one: raise it (ulimit -Hn, or LimitNOFILE= in "
+                      "the unit) to %d or more",
+                      FILES_MIN);
+}
+
+void doctor_clock(struct doctor *doctor)
+{
+    enum { YEAR_MIN = 2025, YEAR_MAX = 2100 };
+    time_t now = time(NULL);
+    struct tm utc = {};
+    gmtime_r(&now, &utc);
+    int year = utc.tm_year + 1900;
+    bool wrong = year < YEAR_MIN || year > YEAR_MAX;
+    doctor_say(doctor, wrong ? DOCTOR_FAIL : DOCTOR_OK, "it is %04d-%02d-%02d %02d:%02d UTC", year,
+               utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min);
+    if (wrong)
+        doctor_advise(doctor, "set the clock: events, logs and certificates are by it");
+}
