@@ -183,6 +183,41 @@ static void metrics_map(struct agent *agent, const struct message_region *region
     agent->metrics_bytes = region->bytes;
 }
 
+/* The gateway saw the phase; the words and the model come from the region itself, checked here. */
+static void replica_ready(struct agent *agent, uint64_t replica)
+{
+    struct agent_region *region = map_get_u64(&agent->regions, replica);
+    if (!region)
+        return;
+    struct err err = {};
+    struct perigee_model *model = mem_alloc(PERIGEE_MODEL_BYTES_MAX);
+    const struct perigee_status *status = region->memory;
+    size_t bytes;
+    char walls_off[sizeof status->walls_off];
+    memcpy(walls_off, status->walls_off, sizeof walls_off);
+    walls_off[sizeof walls_off - 1] = '\0';
+    if (model_copy(region->memory, region->bytes, model, PERIGEE_MODEL_BYTES_MAX, &bytes, &err) <
+        0) {
+        struct message_replica_kill kill = MESSAGE_INIT(MESSAGE_REPLICA_KILL);
+        kill.replica = replica;
+        kill.end = REPLICA_END_LIED;
+        snprintf(kill.text, sizeof kill.text, "%.255s", err.message);
+        wire_send(&agent->supervisor, &kill, sizeof kill, -1);
+    } else {
+        struct pop_ready ready = {
+            .walls = status->walls,
+            .landlock_abi = status->landlock_abi,
+            .walls_off = walls_off,
+            .memory_bytes = status->memory_loaded_bytes,
+            .model = model,
+            .model_bytes = bytes,
+        };
+        pop_replica_ready(&agent->pop, replica, &ready);
+    }
+    free(model);
+    agent_repository_look(agent);
+}
+
 static void replica_added(struct agent *agent, const struct message_replica_added *added, int *fds,
                           size_t fd_count)
 {
@@ -191,9 +226,16 @@ static void replica_added(struct agent *agent, const struct message_replica_adde
         replica_unknown(agent, added->replica);
         return;
     }
-    if (fd_count > 0)
-        region_keep(agent, added, fds[0]);
+    if (fd_count == 0)
+        return;
+    region_keep(agent, added, fds[0]);
+    /* Of an earlier agent, or the gateway was quicker than the supervisor's word came through. */
+    const struct agent_region *region = map_get_u64(&agent->regions, added->replica);
+    const struct perigee_status *status = region ? region->memory : NULL;
+    if (status && atomic_load(&status->phase) == PERIGEE_PHASE_READY)
+        replica_ready(agent, added->replica);
 }
+
 
 void agent_on_supervisor(struct agent *agent, const union message *message, size_t size, int *fds,
                          size_t fd_count)
@@ -244,41 +286,6 @@ void agent_on_supervisor(struct agent *agent, const union message *message, size
 
 /* ---- from the gateway ---------------------------------------------------------------------------
  */
-
-/* The gateway saw the phase; the words and the model come from the region itself, checked here. */
-static void replica_ready(struct agent *agent, uint64_t replica)
-{
-    struct agent_region *region = map_get_u64(&agent->regions, replica);
-    if (!region)
-        return;
-    struct err err = {};
-    struct perigee_model *model = mem_alloc(PERIGEE_MODEL_BYTES_MAX);
-    const struct perigee_status *status = region->memory;
-    size_t bytes;
-    char walls_off[sizeof status->walls_off];
-    memcpy(walls_off, status->walls_off, sizeof walls_off);
-    walls_off[sizeof walls_off - 1] = '\0';
-    if (model_copy(region->memory, region->bytes, model, PERIGEE_MODEL_BYTES_MAX, &bytes, &err) <
-        0) {
-        struct message_replica_kill kill = MESSAGE_INIT(MESSAGE_REPLICA_KILL);
-        kill.replica = replica;
-        kill.end = REPLICA_END_LIED;
-        snprintf(kill.text, sizeof kill.text, "%.255s", err.message);
-        wire_send(&agent->supervisor, &kill, sizeof kill, -1);
-    } else {
-        struct pop_ready ready = {
-            .walls = status->walls,
-            .landlock_abi = status->landlock_abi,
-            .walls_off = walls_off,
-            .memory_bytes = status->memory_loaded_bytes,
-            .model = model,
-            .model_bytes = bytes,
-        };
-        pop_replica_ready(&agent->pop, replica, &ready);
-    }
-    free(model);
-    agent_repository_look(agent);
-}
 
 void agent_on_gateway(struct agent *agent, const union message *message, size_t size, int *fds,
                       size_t fd_count)
