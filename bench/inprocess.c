@@ -137,7 +137,9 @@ int main(int argc, char **argv)
     }
     double seconds = (double)(last_ns - begin_ns) / 1e9;
     qsort(samples, count, sizeof *samples, by_size);
-    printf("{\"requests\": %zu, \"errors\": 0, \"seconds\": %.6f, \"p50_us\": %.2f, \"p99_us\": %.2f}\n",
-           count, seconds, samples[count / 2] / 1000.0, samples[(size_t)((double)count * 0.99)] / 1000.0);
+    printf("{\"requests\": %zu, \"errors\": 0, \"seconds\": %.6f, \"p50_us\": %.2f, \"p99_us\": "
+           "%.2f}\n",
+           count, seconds, samples[count / 2] / 1000.0,
+           samples[(size_t)((double)count * 0.99)] / 1000.0);
     return 0;
 }

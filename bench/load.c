@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * load.c -- keep-alive HTTP load from one thread: the same request over N connections, each sent when
- * the answer before it is whole.
+ * load.c -- keep-alive HTTP load from one thread: the same request over N connections, each sent
+ * when the answer before it is whole.
  *
  *     load ADDRESS PORT CONNECTIONS SECONDS REQUEST_FILE
  *
- * Prints one line of JSON: requests, errors, seconds, p50_us, p99_us. The answer must be a 200 with a
- * Content-Length. A tenth of the time before is warm-up and not counted.
+ * Prints one line of JSON: requests, errors, seconds, p50_us, p99_us. The answer must be a 200 with
+ * a Content-Length. A tenth of the time before is warm-up and not counted.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -31,8 +31,8 @@ enum { CONNECTIONS_MAX = 1024, ANSWER_BYTES = 1 << 16, SAMPLES_MAX = 8'000'000 }
 
 struct connection {
     int fd;
-    size_t sent;            /* of the request */
-    uint64_t left;          /* of the answer's body; UINT64_MAX: the head is not whole */
+    size_t sent;   /* of the request */
+    uint64_t left; /* of the answer's body; UINT64_MAX: the head is not whole */
     char head[4096];
     size_t head_size;
     int64_t began_ns;
@@ -224,7 +224,7 @@ int main(int argc, char **argv)
     double took = (double)(now_ns() - begin_ns) / 1e9;
     qsort(samples, sample_count, sizeof *samples, by_size);
     printf("{\"requests\": %zu, \"errors\": %llu, \"seconds\": %.6f, \"p50_us\": %.2f, "
-           "\"p99_us\": %.2f}\n", sample_count, (unsigned long long)errors, took,
-           percentile_us(0.5), percentile_us(0.99));
+           "\"p99_us\": %.2f}\n",
+           sample_count, (unsigned long long)errors, took, percentile_us(0.5), percentile_us(0.99));
     return errors ? 1 : 0;
 }

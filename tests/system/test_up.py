@@ -29,7 +29,7 @@ REFUSED = [
     (["--pop", "A"], 2, "--pop"),
     (["--zone", "nodot"], 2, "--zone"),
     (["--log-level", "loud"], 2, "--log-level takes"),
-    (["--home", "/" + "x" * 100], 1, "--home DIR"),
+    (["--home", "/" + "x" * 100], 2, "--home DIR"),
     (["--no-such-flag"], 2, "--no-such-flag"),
     (["surplus"], 2, ""),
     (["--listen-gateway", "192.0.2.1:8000", "--open"], 1, "this machine has no address"),
