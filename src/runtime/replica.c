@@ -140,6 +140,14 @@ static void check_lifeline(struct replica *replica)
     fd_close(&replica->fds[PERIGEE_FD_LIFELINE]);
 }
 
+static void wall_is_off(struct perigee_status *status, const char *reason)
+{
+    size_t at = strlen(status->walls_off);
+
+    (void)snprintf(status->walls_off + at, sizeof status->walls_off - at, "%s%s", at ? "; " : "",
+                   reason);
+}
+
 static void put_up_walls(struct replica *replica)
 {
     const struct perigee_clone *clone = &replica->clone;
@@ -154,26 +162,34 @@ static void put_up_walls(struct replica *replica)
     };
     struct err err = {};
 
-    require(replica, sandbox_identity(clone->uid, folder, &err), &err);
+    char reason[256];
+    int root = sandbox_root(folder, reason, sizeof reason, &err);
+
+    require(replica, root, &err);
+    if (root == 0)
+        wall_is_off(status, reason);
+    require(replica, sandbox_identity(clone->uid, &err), &err);
     check_lifeline(replica);
     require(replica, sandbox_limit(&limits, &err), &err);
 
-    int abi =
-        sandbox_files(replica->sandbox, folder, status->walls_off, sizeof status->walls_off, &err);
+    int abi = sandbox_files(replica->sandbox, folder, reason, sizeof reason, &err);
     require(replica, abi, &err);
+    if (abi == 0)
+        wall_is_off(status, reason);
     fd_close(&replica->fds[PERIGEE_FD_MODEL]);
     if (clone->sandbox == PERIGEE_SANDBOX_REQUIRE)
-        replica_fail(replica,
-                     "the sandbox is required, and walls are missing: user, mount, net, "
-                     "ipc: not built yet%s%s",
-                     status->walls_off[0] ? "; " : "", status->walls_off);
+        replica_fail(
+            replica,
+            "the sandbox is required, and walls are missing: user, net and ipc are not built "
+            "yet%s%s",
+            status->walls_off[0] ? "; " : "", status->walls_off);
     require(replica, crash_watch(status, &err), &err);
     require(replica, sandbox_syscalls(replica->sandbox, &err), &err);
 
     status->landlock_abi = (uint32_t)abi;
     status->walls = PERIGEE_WALL_NNP | PERIGEE_WALL_RLIMITS | PERIGEE_WALL_ENV | PERIGEE_WALL_FDS |
                     PERIGEE_WALL_SECCOMP | (abi > 0 ? PERIGEE_WALL_LANDLOCK : 0) |
-                    (clone->uid != 0 ? PERIGEE_WALL_UID : 0);
+                    (root ? PERIGEE_WALL_MOUNT : 0) | (clone->uid != 0 ? PERIGEE_WALL_UID : 0);
 }
 
 /* ---- the model
@@ -207,7 +223,10 @@ static void warm(struct replica *replica, struct runtime_model *model)
     struct err err = {};
 
     enter_phase(replica, PERIGEE_PHASE_WARMING);
-    if (replica->runtime->warm(model, &err) < 0)
+    int r = replica->runtime->warm(model, &err);
+    if (r == ERR_TOO_LARGE)
+        replica_fail(replica, "%s", err.message);
+    if (r < 0)
         log_info("worker", "the model refuses a run on zeros, serving without",
                  LOG_S("reason", err.message));
     replica->status->warm_ns = clock_monotonic_ns() - began;

@@ -64,18 +64,11 @@ static int drop_capabilities(struct err *err)
     return 0;
 }
 
-int sandbox_identity(uint32_t uid, int folder_fd, struct err *err)
+int sandbox_identity(uint32_t uid, struct err *err)
 {
-    if (uid != 0) {
-        /* Paths are then short and the same everywhere; a runtime that makes them canonical does
-         * not stumble over a home that its uid cannot walk through. */
-        if (fchdir(folder_fd) < 0 || chroot(".") < 0)
-            return err_set(err, ERR_INTERNAL, "entering the model's folder: %s", strerror(errno));
-        if (setgroups(0, NULL) < 0 || setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0)
-            return err_set(err, ERR_INTERNAL, "taking uid %" PRIu32 ": %s", uid, strerror(errno));
-    } else if (fchdir(folder_fd) < 0) {
-        return err_set(err, ERR_INTERNAL, "entering the model's folder: %s", strerror(errno));
-    }
+    if (uid != 0 &&
+        (setgroups(0, NULL) < 0 || setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0))
+        return err_set(err, ERR_INTERNAL, "taking uid %" PRIu32 ": %s", uid, strerror(errno));
     if (drop_capabilities(err) < 0)
         return ERR_INTERNAL;
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0 || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0)

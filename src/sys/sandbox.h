@@ -28,9 +28,14 @@ void sandbox_deinit(struct sandbox *sandbox);
 /* 1. Closes all descriptors but `keep` (any order; -1 is skipped) and 0, 1, 2. */
 [[nodiscard]] int sandbox_close_others(const int *keep, size_t count, struct err *err);
 
-/* 2. As root: the root folder becomes `folder_fd`, user and group `uid`. With `uid` 0 the identity
- * stays. Either way every capability is dropped. Not dumpable, and dies with its parent. */
-[[nodiscard]] int sandbox_identity(uint32_t uid, int folder_fd, struct err *err);
+/* 2. The model's folder becomes the current one and, where the process may do that (as root), the
+ * only one: an empty root in which /model is `folder_fd`. Returns 1 then, else 0 with the reason.
+ */
+[[nodiscard]] int sandbox_root(int folder_fd, char *reason, size_t room, struct err *err);
+
+/* 3. With `uid` takes that user and group, with 0 the identity stays. Either way every capability
+ * is dropped. Not dumpable, and dies with its parent. */
+[[nodiscard]] int sandbox_identity(uint32_t uid, struct err *err);
 
 /* Resource limits. */
 struct sandbox_limits {
@@ -42,10 +47,10 @@ struct sandbox_limits {
 };
 [[nodiscard]] int sandbox_limit(const struct sandbox_limits *limits, struct err *err);
 
-/* 3. No new privileges; files: only what is below `folder_fd`, only to read. Returns Landlock's ABI
+/* 4. No new privileges; files: only what is below `folder_fd`, only to read. Returns Landlock's ABI
  * in force, 0 when there is none (then `reason` says why). */
 [[nodiscard]] int sandbox_files(const struct sandbox *sandbox, int folder_fd, char *reason,
                                 size_t room, struct err *err);
 
-/* 4. System calls. The last step. */
+/* 5. System calls. The last step. */
 [[nodiscard]] int sandbox_syscalls(const struct sandbox *sandbox, struct err *err);

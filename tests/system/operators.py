@@ -27,8 +27,16 @@ DATATYPES = {
     onnx.TensorProto.BFLOAT16: "BF16",
 }
 
+
 # A tensor: the protocol's datatype, and an array (BF16: its bits as uint16; BYTES: objects).
-Tensor = collections.namedtuple("Tensor", "name datatype array")
+class Tensor(collections.namedtuple("Tensor", "name datatype array")):
+    def bytes(self):
+        """As it goes over the wire: row-major, BYTES with their lengths."""
+        if self.datatype != "BYTES":
+            return self.array.tobytes()
+        return b"".join(len(e).to_bytes(4, "little") + e for e in self.array.flat)
+
+
 Case = collections.namedtuple("Case", "name folder inputs outputs")
 
 

@@ -309,7 +309,7 @@ def test_a_model_that_is_not_there(template, folder):
 def test_what_is_required_and_missing_is_said(template, folder):
     with template.clone(folder, sandbox=REQUIRE) as replica:
         if not replica.wait_ready():
-            assert "required" in replica.status.reason and "mount" in replica.status.reason
+            assert "required" in replica.status.reason and "ipc" in replica.status.reason
         else:
             assert {"user", "mount", "net", "ipc", "landlock"} <= replica.status.walls
 

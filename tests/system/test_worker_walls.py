@@ -8,6 +8,7 @@ import signal
 import pytest
 
 import worker
+from deadline import SANITIZED
 from test_worker_contract import MISBEHAVE
 from worker import BYTES, DONE, Template, elements, folder_with, texts
 
@@ -125,9 +126,7 @@ def test_it_cannot_signal_another(template, base):
         assert ask(victim, "echo alive") == "alive"
 
 
-@pytest.mark.skipif(
-    worker.os.environ.get("PERIGEE_SANITIZED") == "1", reason="a sanitizer's own malloc"
-)
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer's own malloc")
 def test_memory_is_limited(template, base):
     with clone(template, base, memory=256 << 20) as replica:
         replica.ready()

@@ -314,7 +314,7 @@ static bool unbind(struct runtime_model *model, struct values *values, struct ru
 {
     bool any = false;
 
-    if (!strstr(err->message, "shape verification failed") && !strstr(err->message, "re-use"))
+    if (!strstr(err->message, "computed output shape"))
         return false;
     for (uint32_t i = 0; i < values->output_count; i++) {
         any |= values->places[i] != NULL;
@@ -380,7 +380,7 @@ int onnx_warm(struct runtime_model *model, struct err *err)
         uint64_t each = io->datatype == PERIGEE_BYTES ? 4 : datatype_bytes(io->datatype);
         if (!dims_elements(inputs[i].dims, io->rank, &elements) ||
             __builtin_mul_overflow(elements, each, &bytes) || bytes > ZEROS_BYTES_MAX - total)
-            return err_set(err, ERR_TOO_LARGE, "its inputs are too large for zeros");
+            return err_set(err, ERR_NOT_SUPPORTED, "its inputs are too large for zeros");
         inputs[i].offset = total;
         inputs[i].bytes = bytes;
         total += (bytes + PERIGEE_TENSOR_ALIGN - 1) & ~(uint64_t)(PERIGEE_TENSOR_ALIGN - 1);
