@@ -406,11 +406,14 @@ int blob_upload_finish(struct blob_upload *upload, struct err *err)
         (void)fchmod(upload->fd, 0600); /* to be gone on with */
         return r;
     }
-    if (fsync(blobs->blobs_fd) < 0)
-        return failed(blobs, "writing", "the folder", err);
+    upload->done = true;
+    if (fsync(blobs->blobs_fd) < 0) { /* a name that may not last is none */
+        int r = failed(blobs, "writing", "the folder", err);
+        (void)unlinkat(blobs->blobs_fd, name, 0);
+        return r;
+    }
     if (!there)
         atomic_fetch_add(&blobs->total_bytes, upload->total);
-    upload->done = true;
     return 0;
 }
 

@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/auto.h"
@@ -18,6 +19,7 @@
 
 enum {
     BUSY_MS = 5000,
+    SPACE_BYTES_MIN = 64 << 10,
     WAL_PAGES = 1000,                 /* between two checkpoints */
     WAL_BYTES_MAX = 16 << 20,         /* what is left of the log after one */
     CHECK_WHOLE_BYTES_MAX = 64 << 20, /* above it indices are not compared at open */
@@ -50,6 +52,13 @@ const char *store_library(void)
     return text;
 }
 
+/* What errno said of a failed sync is often gone by the time that SQLite can be asked. */
+static bool no_space(const char *path)
+{
+    struct statvfs disk;
+    return statvfs(path, &disk) == 0 && disk.f_bavail * disk.f_frsize < SPACE_BYTES_MIN;
+}
+
 static int handle_error(sqlite3 *handle, const char *path, const char *doing, struct err *err)
 {
     int code = sqlite3_extended_errcode(handle);
@@ -78,13 +87,12 @@ static int handle_error(sqlite3 *handle, const char *path, const char *doing, st
                        (code & 0xff) == SQLITE_READONLY ? "written" : "opened",
                        system ? strerror(system) : sqlite3_errmsg(handle));
     case SQLITE_IOERR:
-        if (system == ENOSPC || system == EDQUOT)
+        if (system == ENOSPC || system == EDQUOT || no_space(path))
             return err_set(err, ERR_OVERLOADED,
                            "the disk that holds '%s' is full: nothing was changed; "
                            "free some space and try again",
                            path);
-        return err_set(err, ERR_INTERNAL, "%s: '%s': %s (%s)", doing, path, sqlite3_errmsg(handle),
-                       strerror(system));
+        return err_set(err, ERR_INTERNAL, "%s: '%s': %s", doing, path, sqlite3_errmsg(handle));
     default:
         return err_set(err, ERR_INTERNAL, "%s: '%s': %s", doing, path, sqlite3_errmsg(handle));
     }

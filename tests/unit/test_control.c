@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Control's pure parts: the state's name, who may call, selectors, merging, reports, routes. */
+#include "control/status.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "base/json.h"
+#include "control/change.h"
+#include "control/guard.h"
+#include "control/report.h"
+#include "control/routes.h"
+#include "control/select.h"
+
+#define READY SLICE("ready")
+#define FAILED SLICE("failed")
+#define STARTING SLICE("starting")
+
+/* clang-format off */
+static const struct {
+    const char *name;
+    struct status_input in;
+    enum status_state state;
+    const char *reason, *words;
+} states[] = {
+    { "new, no PoP", { .target = 1 }, STATUS_DEPLOYING, "no_pop", "no PoP" },
+    { "new, being started", { .target = 1, .target_state = STARTING, .pops = 1,
+        .target_starting = 1 }, STATUS_DEPLOYING, "starting", "revision 1 is being started" },
+    { "up", { .target = 1, .serving = 1, .target_state = READY, .target_ready = 1, .pops = 1 },
+        STATUS_ACTIVE, "serving", "1 of 1" },
+    { "one of two", { .target = 1, .serving = 1, .target_state = READY, .target_ready = 1,
+        .replicas_min = 2, .target_starting = 1, .pops = 1 },
+        STATUS_PARTIAL, "starting", "1 of 2" },
+    { "the other waits for its back-off", { .target = 1, .serving = 1, .target_state = READY,
+        .target_ready = 1, .replicas_min = 2, .target_backoff = 1, .pops = 1 },
+        STATUS_PARTIAL, "backoff", "1 of 2" },
+    { "its only replica died", { .target = 1, .serving = 1, .target_state = STARTING,
+        .target_starting = 1, .pops = 1 }, STATUS_DEPLOYING, "restarting", "no replica" },
+    { "update under way", { .target = 2, .serving = 1, .target_state = STARTING, .other_ready = 1,
+        .target_starting = 1, .pops = 1 }, STATUS_DEPLOYING, "starting", "revision 1 has" },
+    { "update failed", { .target = 2, .serving = 1, .target_state = FAILED,
+        .target_message = { "not ONNX", 8 }, .other_ready = 1, .pops = 1 },
+        STATUS_FAILED, "target_failed", "revision 2: not ONNX; revision 1 keeps" },
+    { "first one failed", { .target = 1, .target_state = FAILED, .target_message = { "bad", 3 },
+        .pops = 1 }, STATUS_FAILED, "target_failed", "revision 1: bad" },
+    { "failed without a word", { .target = 1, .target_state = FAILED, .pops = 1 },
+        STATUS_FAILED, "target_failed", "does not get ready" },
+    { "a start failed, others serve", { .target = 1, .serving = 1, .target_state = FAILED,
+        .target_ready = 1, .replicas_min = 2, .pops = 1 }, STATUS_PARTIAL, "starting", "1 of 2" },
+    { "at zero", { .target = 1, .target_state = READY, .pops = 1 }, STATUS_IDLE, "idle", "zero" },
+    { "stopped", { .target = 1, .stopped = true, .pops = 1 }, STATUS_STOPPED, "stopped", "stopped" },
+    { "stopping", { .target = 1, .stopped = true, .draining = 2, .pops = 1 },
+        STATUS_STOPPED, "draining", "2 replicas" },
+    { "stopped beats failed", { .target = 1, .stopped = true, .target_state = FAILED, .pops = 1 },
+        STATUS_STOPPED, "stopped", "stopped" },
+    { "silent", { .target = 1, .serving = 1, .target_state = READY, .target_ready = 1, .pops = 2,
+        .pops_silent = 2 }, STATUS_ACTIVE, "pop_silent", "as last heard" },
+    { "one of two silent", { .target = 1, .serving = 1, .target_state = READY, .target_ready = 1,
+        .pops = 2, .pops_silent = 1 }, STATUS_ACTIVE, "serving", "1 of 1" },
+};
+/* clang-format on */
+
+static void test_status(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof states / sizeof *states; i++) {
+        struct status got;
+        print_message("  %s\n", states[i].name);
+        status_decide(&states[i].in, &got);
+        assert_string_equal(status_word(got.state), status_word(states[i].state));
+        assert_string_equal(got.reason, states[i].reason);
+        if (!strstr(got.message, states[i].words))
+            fail_msg("'%s' does not say '%s'", got.message, states[i].words);
+    }
+}
+
+static const struct {
+    const char *host;
+    int code;
+} hosts[] = {
+    { "localhost", 0 },
+    { "LOCALHOST", 0 },
+    { "localhost.", 0 },
+    { "127.0.0.1", 0 },
+    { "127.3.2.1", 0 },
+    { "::1", 0 },
+    { "api.zone.test", 0 },
+    { "api.example", 0 },
+    { "10.0.0.7", 0 },
+    { "10.0.0.8", ERR_MISDIRECTED },
+    { "zone.test", ERR_MISDIRECTED },
+    { "x.localhost", ERR_MISDIRECTED },
+    { "apixzone.test", ERR_MISDIRECTED },
+    { "", ERR_MISDIRECTED },
+    { "127.0.0.1.evil", ERR_MISDIRECTED },
+    { "localhost.evil", ERR_MISDIRECTED },
+};
+
+static void test_hosts(void **state)
+{
+    (void)state;
+    struct err err;
+    const struct address own[] = { { .kind = ADDRESS_IP4, .ip = { 10, 0, 0, 7 } } };
+    const struct guard guard = { "zone.test", "api.example", own, 1 };
+    for (size_t i = 0; i < sizeof hosts / sizeof *hosts; i++) {
+        struct http_request head = { .host = slice_of(hosts[i].host) };
+        print_message("  '%s'\n", hosts[i].host);
+        assert_int_equal(guard_host(&guard, &head, &err), hosts[i].code);
+    }
+}
+
+static void test_selectors(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        bool holds;
+    } rows[] = {
+        { "", true },
+        { "team=vision", true },
+        { "team=audio", false },
+        { "team!=audio", true },
+        { "team", true },
+        { "gpu", false },
+        { "team=vision,stage=test", true },
+        { "team=vision,stage!=test", false },
+        { "gpu!=1", true },
+        { " team = vision ", true },
+    };
+    struct spec_pair pairs[] = { { SLICE("stage"), SLICE("test") },
+                                 { SLICE("team"), SLICE("vision") } };
+    struct spec_pairs labels = { pairs, 2 };
+    struct arena *arena = arena_new();
+    struct selector selector;
+    struct err err;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        print_message("  '%s'\n", rows[i].text);
+        assert_int_equal(selector_parse(arena, slice_of(rows[i].text), &selector, &err), 0);
+        assert_int_equal(selector_matches(&selector, &labels), rows[i].holds);
+    }
+    assert_int_equal(selector_parse(arena, SLICE("=x"), &selector, &err), ERR_BAD_INPUT);
+    assert_int_equal(selector_parse(arena, SLICE("a,,b"), &selector, &err), ERR_BAD_INPUT);
+    arena_free(arena);
+}
+
+static void test_if_match(void **state)
+{
+    (void)state;
+    assert_true(change_if_match(SLICE("\"7\""), 7));
+    assert_true(change_if_match(SLICE("\"1\", \"7\""), 7));
+    assert_true(change_if_match(SLICE("*"), 7));
+    assert_false(change_if_match(SLICE("\"70\""), 7));
+    assert_false(change_if_match(SLICE("7"), 7));
+    assert_false(change_if_match(SLICE("W/\"7\""), 7));
+    assert_false(change_if_match(SLICE(""), 7));
+}
+
+static void parse(struct arena *arena, const char *text, struct endpoint_spec *ret)
+{
+    struct err err;
+    yyjson_val *tree;
+    assert_int_equal(json_parse(arena, slice_of(text), NULL, &tree, &err), 0);
+    if (endpoint_spec_parse(arena, tree, 0, ret, &err) < 0)
+        fail_msg("%s", err.message);
+}
+
+#define MODEL(digit)                                                                               \
+    "\"sha256:" digit "84d89877f0d4041efb6bf91a16f0248f2fd573e6af05c19f96bedb9f882f788\""
+
+static void test_merge(void **state)
+{
+    (void)state;
+    struct arena *arena = arena_new();
+    struct err err;
+    struct endpoint_spec then, now, merged;
+    parse(arena,
+          "{\"name\":\"digits\",\"model\":" MODEL(
+              "0") ",\"flavor\":{\"cpu\":2},"
+                   "\"limits\":{\"body\":\"1MiB\"},\"labels\":{\"a\":\"then\"}}",
+          &then);
+    parse(arena,
+          "{\"name\":\"digits\",\"model\":" MODEL(
+              "1") ",\"limits\":{\"body\":\"2MiB\"},"
+                   "\"labels\":{\"a\":\"now\"},\"scale\":{\"min\":3}}",
+          &now);
+    assert_int_equal(
+        change_merge(arena, &now, endpoint_spec_what_runs(arena, &then), &merged, &err), 0);
+    assert_true(slice_equal(merged.model, then.model));
+    assert_int_equal(merged.flavor.cpu_milli, 2000);
+    assert_int_equal(merged.limits.body_bytes, 2 << 20);
+    assert_int_equal(merged.scale.min, 3);
+    assert_true(slice_is(merged.labels.items[0].value, "now"));
+    arena_free(arena);
+}
+
+static void test_report(void **state)
+{
+    (void)state;
+    struct arena *arena = arena_new();
+    struct err err;
+    struct report report;
+    int64_t ns;
+    const char *text =
+        "{\"instance\":5,\"sequence\":9,"
+        "\"replicas\":[{\"id\":\"1\",\"endpoint_uid\":3,\"revision\":2,\"state\":\"ready\"}],"
+        "\"endpoints\":[{\"uid\":3,\"serving\":null,\"target_state\":\"ready\"}],"
+        "\"events\":[{\"seq\":7,\"kind\":\"k\"}],\"logs\":[{\"seq\":6,\"endpoint_uid\":3,"
+        "\"line\":\"l\",\"at\":\"1970-01-01T00:00:01.5Z\"}],"
+        "\"models\":[{\"revision_uid\":50331650,\"platform\":\"onnx\"}]}";
+    assert_int_equal(report_parse(arena, slice_of(text), SLICE("local"), 44, &report, &err), 0);
+    assert_int_equal(report.replicas[0].revision, 2);
+    assert_int_equal(report.endpoints[0].serving, 0);
+    assert_int_equal(report.items[0].kind, REPORT_LOG); /* by seq */
+    assert_int_equal(report.items[0].log.at_ns, 1'500'000'000);
+    assert_int_equal(report.items[1].event.at_ns, 44);
+    assert_int_equal(report.models[0].endpoint_uid, 3);
+    assert_int_equal(report.models[0].number, 2);
+    /* What is kept reads back as the same replicas. */
+    struct slice kept = report_keep(arena, &report);
+    struct report again;
+    assert_int_equal(report_parse(arena, kept, SLICE("local"), 0, &again, &err), 0);
+    assert_true(slice_equal(report_keep(arena, &again), kept));
+    assert_true(report_read_time(SLICE("2026-11-23T06:01:02Z"), &ns));
+    assert_int_equal(ns, INT64_C(1795413662) * 1'000'000'000);
+    assert_false(report_read_time(SLICE("2026-13-23T06:01:02Z"), &ns));
+    assert_false(report_read_time(SLICE("2026-11-23T06:01:02"), &ns));
+    assert_false(report_read_time(SLICE(""), &ns));
+    arena_free(arena);
+}
+
+static void test_routes(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < control_route_count; i++) {
+        const struct route *route = &control_routes[i];
+        assert_non_null(route->handler);
+        assert_true(route->summary[strlen(route->summary) - 1] == '.');
+        for (size_t k = 0; k < i; k++)
+            assert_string_not_equal(route->operation, control_routes[k].operation);
+        struct slice names = slice_of(route->query);
+        while (names.data && names.size) {
+            struct slice name = slice_cut(&names, ',');
+            bool known = false;
+            for (size_t k = 0; k < query_parameter_count; k++)
+                known = known || slice_is(name, query_parameters[k].name);
+            assert_true(known);
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_status),    cmocka_unit_test(test_hosts),
+        cmocka_unit_test(test_selectors), cmocka_unit_test(test_if_match),
+        cmocka_unit_test(test_merge),     cmocka_unit_test(test_report),
+        cmocka_unit_test(test_routes),
+    };
+    return cmocka_run_group_tests_name("control", tests, NULL, NULL);
+}
