@@ -36,8 +36,9 @@ static void timing_add(struct request *request, struct reply *reply)
     if (!request->infer_ns)
         return;
     const char *name = request->cold ? "cold" : "queue";
-    char *text = arena_format(request->arena, "%s;dur=%.3f, infer;dur=%.3f", name,
-                              (double)request->queue_ns / 1e6, (double)request->infer_ns / 1e6);
+    unsigned long long queue = request->queue_ns / 1000, infer = request->infer_ns / 1000;
+    char *text = arena_format(request->arena, "%s;dur=%llu.%03llu, infer;dur=%llu.%03llu", name,
+                              queue / 1000, queue % 1000, infer / 1000, infer % 1000);
     reply_add(reply, "Server-Timing", slice_of(text));
 }
 

@@ -24,13 +24,13 @@
 #include "contract/messages.h"
 #include "contract/table.h"
 #include "gateway/queue.h"
+#include "io/loop.h"
 #include "replica/process/blocks.h"
 #include "replica/replica.h"
 
 struct channel;
 struct gateway;
 struct gateway_loop;
-struct loop;
 struct request;
 struct sleeper;
 struct timer;
@@ -135,6 +135,7 @@ struct gateway_loop {
     struct list active;  /* lanes with tickets in them */
     struct list waiting; /* requests HELD or WAITING */
     struct sleeper *sleeper;
+    struct loop_task again;
     struct list flights; /* to be used again */
     struct map touched;  /* revision uid -> side with blocks */
     uint64_t sequence;   /* of tickets */

@@ -96,14 +96,9 @@ static void table_new(struct gateway *gateway, int fd)
         log_error("gateway", "table refused, keeping the one there is", LOG_S("why", err.message));
         return;
     }
-    const struct table_head *head = data;
     if (table_check((struct slice){ data, bytes }, &err) < 0) {
         log_error("gateway", "table refused, keeping the one there is", LOG_S("why", err.message));
         shm_unmap((void *)(uintptr_t)data, bytes);
-        return;
-    }
-    if (gateway->table && head->number < gateway->table->head->number) {
-        shm_unmap((void *)(uintptr_t)data, bytes); /* late: a newer one is served already */
         return;
     }
     world_table_set(gateway, data, bytes, true);

@@ -91,6 +91,8 @@ struct metric_series *shard_series(struct gateway_loop *gl, const struct table_h
 
 /* ---- sleeping ------------------------------------------------------------------------- */
 
+#define ROUNDS_MAX 16
+
 /* Arm, look again, and only then poll. What was found may have filled other lanes' rings or sent
  * new requests: round again until nothing is there. */
 static void on_sleep(void *data)
@@ -99,7 +101,7 @@ static void on_sleep(void *data)
     struct lane *lane;
     bool found;
 
-    do {
+    for (unsigned round = 0; round < ROUNDS_MAX; round++) {
         found = false;
         LIST_EACH (lane, &gl->active, struct lane, link_active)
             if (lane_arm(lane))
@@ -120,7 +122,13 @@ static void on_sleep(void *data)
             lane_disarm(lane);
             dispatch_completions(gl, lane);
         }
-    } while (found);
+    }
+    loop_defer(gl->loop, &gl->again); /* sockets have their turn, and the poll does not sleep */
+}
+
+static void on_again(void *data)
+{
+    (void)data; /* that it was deferred is all it does */
 }
 
 static void on_awake(void *data)
@@ -369,6 +377,29 @@ static void on_revision(void *data)
     tell_free(tell);
 }
 
+static bool name_in(const struct table *table, struct slice name)
+{
+    for (uint32_t i = 0; i < table->head->endpoints.count; i++)
+        if (slice_equal(table_text(table->head, table_endpoint(table->head, i)->name), name))
+            return true;
+    return false;
+}
+
+/* Series of endpoints that were deleted go; in time the slice would be full of them. A request that
+ * still runs finds its pointers gone, and at worst makes a series anew. */
+static void series_forget(struct gateway_loop *gl, const struct table *old, const struct table *new)
+{
+    for (uint32_t i = 0; i < old->head->endpoints.count; i++) {
+        struct slice name = table_text(old->head, table_endpoint(old->head, i)->name);
+        if (name_in(new, name))
+            continue;
+        memset(&old->endpoints[i]->sides[gl->index], 0, sizeof(struct endpoint_side));
+        for (unsigned row = 0; row < gateway_metrics_count; row++)
+            if (strncmp(gateway_metrics.rows[row].labels, "project,endpoint", 16) == 0)
+                metrics_forget(&gl->metrics, row, 1, name);
+    }
+}
+
 static void on_table(void *data)
 {
     struct tell *tell = data;
@@ -377,8 +408,10 @@ static void on_table(void *data)
     tell->gl->table = take_ptr(tell->table);
     metric_set(metrics_series(&tell->gl->metrics, GATEWAY_TABLE, NULL),
                tell->gl->index == 0 ? (int64_t)tell->gl->table->head->number : 0);
-    if (old)
+    if (old) {
         admit_review(tell->gl);
+        series_forget(tell->gl, old, tell->gl->table);
+    }
     table_unref(old);
     tell_free(tell);
 }
@@ -577,6 +610,7 @@ void shard_prepare(struct gateway *gateway, unsigned index)
     gl->timer = timer_new(gl->loop, on_timer, gl);
     gl->timer_due_ns = INT64_MAX;
     gl->tick = timer_new(gl->loop, on_tick, gl);
+    loop_task_init(&gl->again, on_again, gl);
     gl->sleeper = sleeper_new(gl->loop, on_sleep, on_awake, gl);
     gl->random =
         (uint64_t)loop_now_ns() ^ (gateway->start.instance << 32) ^ ((uint64_t)(index + 1) << 56);

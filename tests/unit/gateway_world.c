@@ -33,8 +33,7 @@ static void must(int r, const struct err *err)
         fail_msg("%s", err->message);
 }
 
-/* ---- the model of every fake: image FP32 [-1, 4] to label INT64 [-1], probabilities FP32 [-1, 4]
- * ---- */
+/* ---- the model of every fake: image [-1, 4] to label [-1], probabilities [-1, 4] -------- */
 
 static struct perigee_string text_put(struct perigee_model *model, size_t *used, const char *text)
 {
@@ -242,8 +241,7 @@ void fake_added(struct world *world, struct fake *fake, uint32_t concurrency)
     world_send(world, &message, fds, 3 + WORLD_LOOPS);
 }
 
-void fake_start(struct world *world, struct fake *fake, uint64_t id, uint64_t revision,
-                uint32_t concurrency)
+void fake_prepare(struct world *world, struct fake *fake, uint64_t id, uint64_t revision)
 {
     struct err err;
     void *memory;
@@ -269,9 +267,20 @@ void fake_start(struct world *world, struct fake *fake, uint64_t id, uint64_t re
     status->magic = PERIGEE_WORKER_MAGIC;
     status->version = PERIGEE_WORKER_VERSION;
     status->model_bytes = (uint32_t)model_fill((void *)(fake->output + PERIGEE_MODEL_OFFSET));
+}
+
+void fake_begin(struct world *world, struct fake *fake, uint32_t concurrency)
+{
     fake_added(world, fake, concurrency);
     assert_int_equal(pthread_create(&fake->thread, NULL, fake_run, fake), 0);
     fake->running = true;
+}
+
+void fake_start(struct world *world, struct fake *fake, uint64_t id, uint64_t revision,
+                uint32_t concurrency)
+{
+    fake_prepare(world, fake, id, revision);
+    fake_begin(world, fake, concurrency);
 }
 
 void fake_free(struct fake *fake)

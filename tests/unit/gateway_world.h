@@ -82,6 +82,9 @@ void world_expect(struct world *world, bool agent, uint16_t type, union message 
 bool world_maybe(struct world *world, bool agent, uint16_t type, int ms, union message *ret);
 
 #define WORLD_REVISION(endpoint, number) ((uint64_t)((endpoint) + 1) << 24 | (number))
+/* fake_start() is both. */
+void fake_prepare(struct world *world, struct fake *fake, uint64_t id, uint64_t revision);
+void fake_begin(struct world *world, struct fake *fake, uint32_t concurrency);
 void fake_start(struct world *world, struct fake *fake, uint64_t id, uint64_t revision,
                 uint32_t concurrency);
 void fake_added(struct world *world, struct fake *fake, uint32_t concurrency);

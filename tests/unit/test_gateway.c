@@ -622,6 +622,32 @@ static void test_load_and_unload(void **state)
     end(&world, &fake);
 }
 
+/* A gateway died with a request in the replica: its slot is not given to another before that ended.
+ */
+static void test_requests_of_a_dead_gateway(void **state)
+{
+    struct world world = {};
+    struct fake fake = {};
+    union message message;
+    (void)state;
+
+    world_start(&world, 1);
+    world_table(&world, 1, &digits, 1);
+    world_go(&world);
+    fake_prepare(&world, &fake, 7, WORLD_REVISION(0, 1));
+    atomic_store(&fake.submission->lanes[3].head, 1); /* of the other lane set */
+    atomic_store(&fake.mode, FAKE_SILENT);
+    fake_begin(&world, &fake, 2);
+    assert_false(world_maybe(&world, true, MESSAGE_REPLICA_READY, 150, &message));
+    struct perigee_completion_lane *lanes = (void *)(fake.output + PERIGEE_COMPLETIONS_OFFSET);
+    atomic_store(&lanes[3].head, 1);
+    atomic_store(&fake.mode, FAKE_RIGHT);
+    world_expect(&world, true, MESSAGE_REPLICA_READY, &message);
+    struct reply reply = world_infer(&world, "", ONE_ROW);
+    expect(&reply, 200, "\"data\":[2]");
+    end(&world, &fake);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -636,6 +662,7 @@ int main(void)
         cmocka_unit_test(test_many_at_once),
         cmocka_unit_test(test_waiters_follow_the_traffic),
         cmocka_unit_test(test_load_and_unload),
+        cmocka_unit_test(test_requests_of_a_dead_gateway),
     };
     return cmocka_run_group_tests_name("gateway", tests, NULL, NULL);
 }
