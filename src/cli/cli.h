@@ -84,8 +84,8 @@ int cli_docs(FILE *out, const struct cli *cli); /* docs/cli.md, whole */
 [[nodiscard]] int cli_confirm(struct cli *cli, const char *question, struct err *err);
 
 /* A whole file, also a pipe's or /proc's; "-" is standard input. Terminated. */
-[[nodiscard]] int cli_read(struct cli *cli, const char *path, uint64_t bytes_max,
-                           struct slice *ret, struct err *err);
+[[nodiscard]] int cli_read(struct cli *cli, const char *path, uint64_t bytes_max, struct slice *ret,
+                           struct err *err);
 
 /* ---- output (output.c) -------------------------------------------------------------------------
  */

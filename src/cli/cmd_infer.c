@@ -3,17 +3,12 @@
  * infer: files in, a readable answer out. Inputs go in the protocol's binary form (JSON ones as
  * they are), answers come back as JSON.
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/arena.h"
-#include "base/auto.h"
 #include "base/err.h"
 #include "cli/cli.h"
 #include "cli/commands.h"
@@ -21,7 +16,6 @@
 #include "cli/view.h"
 #include "http/fetch.h"
 #include "spec/units.h"
-#include "sys/env_linux.h"
 
 enum { INPUTS_MAX = 64, JSON_BYTES_MAX = 16 << 20, INFER_TIMEOUT_MS = 3'600'000 };
 
@@ -34,9 +28,10 @@ struct input {
 struct infer {
     struct cli *cli;
     const char *name, *gateway;
-    const char *endpoint_header;
-    yyjson_val *metadata;   /* OIP's, of the model */
-    yyjson_val *properties; /* the model's own, from control; or NULL */
+    const char *host_header; /* or NULL */
+    uint64_t revision;       /* 0: the one with the traffic */
+    yyjson_val *metadata;    /* OIP's, of the model */
+    yyjson_val *properties;  /* the model's own, from control; or NULL */
     struct input inputs[INPUTS_MAX];
     size_t input_count;
 };
@@ -60,7 +55,11 @@ static int ask(struct infer *infer, struct fetch_request *request, struct fetch_
                yyjson_val **ret_json, struct err *err)
 {
     const struct json_limits limits = { .bytes_max = 1 << 30, .memory_max = (size_t)8 << 30 };
+    struct cli_progress progress;
+    cli_progress_begin(&progress, infer->name);
+    cli_progress_text(&progress, SLICE("waiting for the answer"));
     int r = fetch(infer->cli->arena, request, answer, err);
+    cli_progress_end(&progress);
     if (r < 0)
         return err_wrap(err, "gateway");
     *ret_json = NULL;
@@ -72,16 +71,22 @@ static int ask(struct infer *infer, struct fetch_request *request, struct fetch_
     return answer->status >= 400 ? gateway_error(answer, *ret_json, err) : 0;
 }
 
+/* ".../versions/N" of the revision asked for. */
+static const char *model_url(struct infer *infer, const char *rest)
+{
+    struct arena *arena = infer->cli->arena;
+    const char *version =
+        infer->revision ? arena_format(arena, "/versions/%" PRIu64, infer->revision) : "";
+    return arena_format(arena, "%s/v2/models/%s%s%s", infer->gateway, infer->name, version, rest);
+}
+
 static int metadata_get(struct infer *infer, struct err *err)
 {
-    struct cli *cli = infer->cli;
     struct fetch_answer answer;
-    const char *revision = cli_option_value(cli, "--revision");
-    const char *headers[] = { infer->endpoint_header, NULL };
+    const char *headers[] = { infer->host_header, NULL };
     struct fetch_request request = {
         .method = "GET",
-        .url = arena_format(cli->arena, "%s/v2/models/%s%s%s", infer->gateway, infer->name,
-                            revision ? "/versions/" : "", revision ? revision : ""),
+        .url = model_url(infer, ""),
         .headers = headers,
         .body_fd = -1,
         .timeout_ms = INFER_TIMEOUT_MS,
@@ -95,9 +100,10 @@ static void properties_get(struct infer *infer)
     struct control_answer answer;
     struct err ignored;
     const char *path = control_endpoint_path(infer->cli, infer->name, "");
-    if (!cli_option_value(infer->cli, "--url") &&
-        control_call(infer->cli, &CONTROL_REQUEST(.method = "GET", .path = path), &answer,
-                     &ignored) == 0)
+    bool other =
+        cli_option_value(infer->cli, "--url") && !cli_option_value(infer->cli, "--control");
+    if (!other && control_call(infer->cli, &CONTROL_REQUEST(.method = "GET", .path = path), &answer,
+                               &ignored) == 0)
         infer->properties = json_member(json_member(answer.json, "model"), "properties");
 }
 
@@ -134,51 +140,80 @@ static const char *input_names(struct infer *infer)
     return text;
 }
 
+/* What the model says, else what its shape says, and on top of it --image. */
+static int image_spec_find(struct infer *infer, struct slice name, const struct tensor_file *want,
+                           struct image_spec *ret, const char **ret_why, struct err *err)
+{
+    struct cli *cli = infer->cli;
+    const char *given = cli_option_value(cli, "--image");
+    const char *key = arena_format(cli->arena, "perigee.image.%.*s", SLICE_FMT(name));
+    struct slice property = view_text(infer->properties, key);
+    *ret_why = property.size ? "as the model says" : "guessed from the shape";
+    if (property.size) {
+        int r = image_spec_parse_json(cli->arena, property, ret, err);
+        if (r < 0)
+            return r;
+    } else if (!image_spec_guess(want, ret) && !given) {
+        return err_set(err, ERR_BAD_INPUT,
+                       "the model does not say how pixels become its input; say it with --image, "
+                       "e.g. --image 224x224,rgb,CHW,0:1");
+    }
+    if (!given)
+        return 0;
+    *ret_why = property.size ? "as the model and --image say" : "--image";
+    return cli_usage(cli, image_spec_change(slice_of(given), ret, err));
+}
+
 static int picture_read(struct infer *infer, struct slice file, struct slice name,
                         const struct tensor_file *want, struct tensor_file *ret, struct err *err)
 {
     struct cli *cli = infer->cli;
     struct image image;
     struct image_spec spec;
-    const char *given = cli_option_value(cli, "--image");
-    const char *key = arena_format(cli->arena, "perigee.image.%.*s", SLICE_FMT(name));
-    struct slice property = view_text(infer->properties, key);
-    int r = given           ? image_spec_parse(slice_of(given), &spec, err)
-            : property.size ? image_spec_parse_json(cli->arena, property, &spec, err)
-                            : image_spec_guess(want, &spec, err);
+    const char *why;
+    int r = image_spec_find(infer, name, want, &spec, &why, err);
     if (r == 0)
         r = image_decode(cli->arena, file, &image, err);
-    if (r == 0)
-        r = image_tensor(cli->arena, &image, &spec, ret, err);
+    if (r < 0)
+        return r;
+    spec.width = spec.width ? spec.width : image.width;
+    spec.height = spec.height ? spec.height : image.height;
+    r = image_tensor(cli->arena, &image, &spec, ret, err);
     if (r == 0 && !cli->json)
         fprintf(stderr, "%.*s: %ux%u picture to %ux%u, %s, %g to %g%s (%s)\n", SLICE_FMT(name),
                 image.width, image.height, spec.width, spec.height,
                 spec.channels == 1 ? "gray" : "RGB", spec.low, spec.high,
-                spec.invert ? ", inverted" : "",
-                given           ? "--image"
-                : property.size ? "as the model says"
-                                : "guessed from the shape");
+                spec.invert ? ", inverted" : "", why);
     return r;
 }
 
-static int bytes_read(struct infer *infer, const char *path, struct slice *ret, struct err *err)
+/* ---- JSON ----------------------------------------------------------------------------------- */
+
+/* All that is not a list, in order. */
+static uint64_t leaves_write(struct json_writer *w, yyjson_val *at)
 {
-    if (strcmp(path, "@-") != 0)
-        return disk_read(path, TENSOR_FILE_BYTES_MAX, infer->cli->arena, ret, err);
-    auto_free char *text = mem_alloc(JSON_BYTES_MAX + 1);
-    size_t size = fread(text, 1, JSON_BYTES_MAX + 1, stdin);
-    if (size > JSON_BYTES_MAX)
-        return err_set(err, ERR_TOO_LARGE, "standard input is larger than 16 MiB");
-    *ret = arena_copy(infer->cli->arena, (struct slice){ text, size });
-    return 0;
+    size_t index, count;
+    uint64_t leaves = 0;
+    yyjson_val *item;
+    if (!yyjson_is_arr(at)) {
+        json_value(w, at);
+        return 1;
+    }
+    yyjson_arr_foreach(at, index, count, item)
+    {
+        leaves += leaves_write(w, item);
+    }
+    return leaves;
 }
 
-/* Nested lists: their shape, by the first element of each depth; the gateway checks the rest. */
+/* Nested lists: their shape, by the first element of each depth; the gateway checks the rest. They
+ * go as they were written where the model takes that shape, else flat. */
 static int json_shape(struct cli *cli, struct slice file, const struct tensor_file *want,
                       struct input *ret, struct err *err)
 {
     const struct json_limits limits = { .bytes_max = JSON_BYTES_MAX };
     yyjson_val *root;
+    uint64_t elements;
     int r = json_parse(cli->arena, file, &limits, &root, err);
     if (r < 0)
         return r;
@@ -189,16 +224,24 @@ static int json_shape(struct cli *cli, struct slice file, const struct tensor_fi
             return err_set(err, ERR_BAD_INPUT, "lists nested more than %d deep", TENSOR_RANK_MAX);
         shape->dims[shape->rank++] = (int64_t)yyjson_arr_size(at);
     }
-    bool flat = shape->rank == 1;
-    ret->json = file;
-    if (!yyjson_is_arr(root))
-        ret->json = slice_of(arena_format(cli->arena, "[%.*s]", SLICE_FMT(file)));
     struct tensor_shape nested = *shape;
     r = tensor_fit(&ret->tensor, want, err);
-    /* A shape that was changed wants flat data; one batch dimension more wants one list more. */
-    if (r == 0 && !flat && shape->rank == nested.rank + 1)
-        ret->json = slice_of(arena_format(cli->arena, "[%.*s]", SLICE_FMT(file)));
-    return r;
+    if (r < 0)
+        return r;
+    ret->json = file;
+    bool same =
+        nested.rank == shape->rank && memcmp(nested.dims, shape->dims, sizeof nested.dims) == 0;
+    if (nested.rank == 1 || (same && nested.rank))
+        return 0;
+    struct json_writer w;
+    json_begin(&w, cli->arena, 0);
+    json_array_begin(&w);
+    uint64_t leaves = leaves_write(&w, root);
+    json_array_end(&w);
+    ret->json = json_end(&w);
+    if (!tensor_elements(&nested, &elements) || elements != leaves)
+        return err_set(err, ERR_BAD_INPUT, "the lists are not all of one length");
+    return 0;
 }
 
 static int input_add(struct infer *infer, const char *text, struct err *err)
@@ -207,7 +250,7 @@ static int input_add(struct infer *infer, const char *text, struct err *err)
     struct slice path = slice_of(text), name = slice_cut(&path, '='), file;
     struct tensor_file want;
     if (!path.data || path.size == 0)
-        return err_set(err, ERR_BAD_INPUT, "--input wants NAME=FILE, not '%s'", ERR_TEXT(text));
+        return cli_usage(infer->cli, err_set(err, ERR_BAD_INPUT, "--input wants NAME=FILE"));
     if (!want_find(infer, name, &want))
         return err_set(err, ERR_BAD_INPUT, "the model has no input '%s'; it has: %s",
                        ERR_SLICE(name), input_names(infer));
@@ -216,7 +259,8 @@ static int input_add(struct infer *infer, const char *text, struct err *err)
     struct input *input = &infer->inputs[infer->input_count++];
     struct tensor_file *tensor = &input->tensor;
     input->name = name;
-    int r = bytes_read(infer, path.data, &file, err);
+    bool standard = strcmp(path.data, "@-") == 0;
+    int r = cli_read(cli, standard ? "-" : path.data, TENSOR_FILE_BYTES_MAX, &file, err);
     bool converted = true;
     if (r < 0)
         return r;
@@ -252,11 +296,12 @@ static int inputs_read(struct infer *infer, struct err *err)
             break;
         int r = input_add(infer, text, err);
         if (r < 0)
-            return err_wrap(err, "%s", text);
+            return err_wrap(err, "%s", ERR_TEXT(text));
     }
     if (infer->input_count == 0)
-        return err_set(err, ERR_BAD_INPUT, "--input NAME=FILE is missing; the model has: %s",
-                       input_names(infer));
+        return cli_usage(infer->cli, err_set(err, ERR_BAD_INPUT,
+                                             "--input NAME=FILE is missing; the model has: %s",
+                                             input_names(infer)));
     return 0;
 }
 
@@ -401,43 +446,41 @@ static void answer_print(struct infer *infer, const struct fetch_answer *answer,
     {
         yyjson_val *data = json_member(output, "data");
         struct slice shape = json_print(cli->arena, json_member(output, "shape"), 0);
-        printf("%s%.*s%s %s%.*s %.*s%s\n", cli_color(cli, CLI_BOLD),
-               SLICE_FMT(view_text(output, "name")), cli_color(cli, CLI_PLAIN),
-               cli_color(cli, CLI_DIM), SLICE_FMT(view_text(output, "datatype")), SLICE_FMT(shape),
-               cli_color(cli, CLI_PLAIN));
+        fputs(cli_color(cli, CLI_BOLD), stdout);
+        cli_print_text(stdout, view_text(output, "name"));
+        printf("%s %s", cli_color(cli, CLI_PLAIN), cli_color(cli, CLI_DIM));
+        cli_print_text(stdout, view_text(output, "datatype"));
+        printf(" %.*s%s\n", SLICE_FMT(shape), cli_color(cli, CLI_PLAIN));
         if (is_shares(data))
             bars_print(cli, data);
         else
             values_print(cli, data);
     }
-    struct slice timing = fetch_header_get(answer, "Server-Timing");
-    struct slice pop = fetch_header_get(answer, "Perigee-Pop");
-    struct slice revision = fetch_header_get(answer, "Perigee-Revision");
-    printf("%srevision %.*s at %.*s; %.*s%s\n", cli_color(cli, CLI_DIM), SLICE_FMT(revision),
-           SLICE_FMT(pop), SLICE_FMT(timing), cli_color(cli, CLI_PLAIN));
+    printf("%srevision ", cli_color(cli, CLI_DIM));
+    cli_print_text(stdout, fetch_header_get(answer, "Perigee-Revision"));
+    printf(" at ");
+    cli_print_text(stdout, fetch_header_get(answer, "Perigee-Pop"));
+    printf("; ");
+    cli_print_text(stdout, fetch_header_get(answer, "Server-Timing"));
+    printf("%s\n", cli_color(cli, CLI_PLAIN));
 }
 
 static int infer_send(struct infer *infer, struct err *err)
 {
     struct cli *cli = infer->cli;
-    size_t json_bytes;
-    uint64_t timeout_ns = 0;
+    size_t json_bytes, count = 0;
     struct slice body = body_make(infer, &json_bytes);
-    const char *revision = cli_option_value(cli, "--revision");
-    const char *timeout = cli_option_value(cli, "--timeout");
-    if (timeout && units_parse_time(slice_of(timeout), &timeout_ns, err) < 0)
-        return err_wrap(err, "--timeout");
-    const char *headers[] = {
-        infer->endpoint_header,
-        "Content-Type: application/octet-stream",
-        arena_format(cli->arena, "Inference-Header-Content-Length: %zu", json_bytes),
-        timeout ? arena_format(cli->arena, "Perigee-Timeout: %s", timeout) : NULL,
-        NULL,
-    };
+    const char *timeout = cli_option_value(cli, "--timeout"), *headers[5];
+    headers[count++] = "Content-Type: application/octet-stream";
+    headers[count++] = arena_format(cli->arena, "Inference-Header-Content-Length: %zu", json_bytes);
+    if (infer->host_header)
+        headers[count++] = infer->host_header;
+    if (timeout)
+        headers[count++] = arena_format(cli->arena, "Perigee-Timeout: %s", timeout);
+    headers[count] = NULL;
     struct fetch_request request = {
         .method = "POST",
-        .url = arena_format(cli->arena, "%s/v2/models/%s%s%s/infer", infer->gateway, infer->name,
-                            revision ? "/versions/" : "", revision ? revision : ""),
+        .url = model_url(infer, "/infer"),
         .headers = headers,
         .body = body,
         .body_fd = -1,
@@ -452,20 +495,32 @@ static int infer_send(struct infer *infer, struct err *err)
     return r;
 }
 
+static int options_read(struct infer *infer, struct err *err)
+{
+    struct cli *cli = infer->cli;
+    uint64_t timeout_ns;
+    const char *timeout = cli_option_value(cli, "--timeout");
+    infer->name = cli->arguments[0];
+    infer->gateway = cli_option_value(cli, "--url");
+    if (!cli_option_u64(cli, "--revision", &infer->revision, err))
+        return cli_usage(cli, ERR_BAD_INPUT);
+    if (timeout && units_parse_time(slice_of(timeout), &timeout_ns, err) < 0)
+        return cli_usage(cli, err_wrap(err, "--timeout"));
+    if (infer->gateway && strncmp(infer->gateway, "http://", 7) != 0 &&
+        strncmp(infer->gateway, "https://", 8) != 0)
+        return cli_usage(infer->cli, err_set(err, ERR_BAD_INPUT, "--url wants http://HOST:PORT"));
+    /* In `default` the path names the endpoint; in others the host does. */
+    if (strcmp(cli->project, "default") != 0)
+        infer->host_header =
+            arena_format(cli->arena, "Host: %s--%s.localhost", infer->name, cli->project);
+    return infer->gateway ? 0 : control_gateway_url(cli, &infer->gateway, err);
+}
+
 int cmd_infer(struct cli *cli, struct err *err)
 {
     struct infer *infer = ARENA_NEW(cli->arena, struct infer);
     infer->cli = cli;
-    infer->name = cli->arguments[0];
-    infer->gateway = cli_option_value(cli, "--url");
-    if (strspn(infer->name, "abcdefghijklmnopqrstuvwxyz0123456789-") != strlen(infer->name))
-        return err_set(err, ERR_BAD_INPUT, "'%s' is no endpoint's name", ERR_TEXT(infer->name));
-    int r = infer->gateway ? 0 : control_gateway_url(cli, &infer->gateway, err);
-    /* The host addresses the endpoint in its project, whatever the gateway's address is. */
-    infer->endpoint_header =
-        strcmp(cli->project, "default") == 0
-            ? arena_format(cli->arena, "Host: %s.localhost", infer->name)
-            : arena_format(cli->arena, "Host: %s--%s.localhost", infer->name, cli->project);
+    int r = options_read(infer, err);
     if (r == 0)
         r = metadata_get(infer, err);
     if (r == 0) {

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <jpeglib.h> /* after stdio.h */
+#include <jerror.h>
 
 #include "base/arena.h"
 #include "base/err.h"
@@ -73,15 +74,22 @@ int image_spec_parse_json(struct arena *arena, struct slice json, struct image_s
     return spec_check(ret, err);
 }
 
+static bool side_parse(struct slice word, uint32_t *ret)
+{
+    uint64_t side;
+    if (!slice_u64(word, &side) || side < 1 || side > MODEL_SIDE_MAX)
+        return false;
+    *ret = (uint32_t)side;
+    return true;
+}
+
 static bool size_parse(struct slice word, struct image_spec *ret)
 {
-    uint64_t width, height;
     struct slice rest = word, first = slice_cut(&rest, 'x');
-    if (!rest.data || !slice_u64(first, &width) || !slice_u64(rest, &height) ||
-        width > MODEL_SIDE_MAX || height > MODEL_SIDE_MAX)
+    struct image_spec size = *ret;
+    if (!rest.data || !side_parse(first, &size.width) || !side_parse(rest, &size.height))
         return false;
-    ret->width = (uint32_t)width;
-    ret->height = (uint32_t)height;
+    *ret = size;
     return true;
 }
 
@@ -92,57 +100,102 @@ static bool range_parse(struct slice word, struct image_spec *ret)
         return false;
     memcpy(text, word.data, word.size);
     text[word.size] = '\0';
-    ret->low = strtod(text, &end);
-    if (*end != ':')
+    double low = strtod(text, &end);
+    if (*end != ':' || end == text)
         return false;
-    ret->high = strtod(end + 1, &end);
-    return *end == '\0';
+    char *second = end + 1;
+    double high = strtod(second, &end);
+    if (*end || end == second || !isfinite(low) || !isfinite(high))
+        return false;
+    ret->low = low;
+    ret->high = high;
+    return true;
 }
 
-int image_spec_parse(struct slice text, struct image_spec *ret, struct err *err)
+static bool bool_parse(struct slice word, bool *ret)
 {
-    *ret = (struct image_spec){ .channels = 3, .layout = IMAGE_CHW, .high = 255 };
+    *ret = slice_is(word, "true");
+    return *ret || slice_is(word, "false");
+}
+
+static bool channels_parse(struct slice word, struct image_spec *ret)
+{
+    if (!slice_is(word, "1") && !slice_is(word, "3"))
+        return false;
+    ret->channels = word.data[0] == '1' ? 1 : 3;
+    return true;
+}
+
+/* key=value */
+static bool pair_take(struct slice key, struct slice value, struct image_spec *ret)
+{
+    if (slice_is(key, "size"))
+        return size_parse(value, ret);
+    if (slice_is(key, "width"))
+        return side_parse(value, &ret->width);
+    if (slice_is(key, "height"))
+        return side_parse(value, &ret->height);
+    if (slice_is(key, "channels"))
+        return channels_parse(value, ret);
+    if (slice_is(key, "layout"))
+        return layout_parse(value, ret, NULL) == 0;
+    if (slice_is(key, "range"))
+        return range_parse(value, ret);
+    return slice_is(key, "invert") && bool_parse(value, &ret->invert);
+}
+
+static bool word_take(struct slice word, struct image_spec *ret)
+{
+    struct slice value = word, key = slice_cut(&value, '=');
+    if (value.data)
+        return pair_take(key, value, ret);
+    if (slice_is(word, "gray") || slice_is(word, "grey"))
+        ret->channels = 1;
+    else if (slice_is(word, "rgb") || slice_is(word, "RGB"))
+        ret->channels = 3;
+    else if (slice_is(word, "invert"))
+        ret->invert = true;
+    else
+        return size_parse(word, ret) || range_parse(word, ret) ||
+               layout_parse(word, ret, NULL) == 0;
+    return true;
+}
+
+int image_spec_change(struct slice text, struct image_spec *spec, struct err *err)
+{
     while (text.data) {
         struct slice word = slice_trim(slice_cut(&text, ','));
-        if (slice_is(word, "gray"))
-            ret->channels = 1;
-        else if (slice_is(word, "rgb"))
-            ret->channels = 3;
-        else if (slice_is(word, "invert"))
-            ret->invert = true;
-        else if (!size_parse(word, ret) && !range_parse(word, ret) &&
-                 layout_parse(word, ret, err) < 0)
+        if (!word_take(word, spec))
             return err_set(err, ERR_BAD_INPUT,
-                           "--image: '%s' is none of WIDTHxHEIGHT, gray, rgb, "
-                           "flat, HWC, CHW, LOW:HIGH, invert",
+                           "--image: '%s' is none of WIDTHxHEIGHT, gray, rgb, flat, HWC, CHW, "
+                           "LOW:HIGH, invert, invert=false",
                            ERR_SLICE(word));
     }
-    return spec_check(ret, err);
+    return 0;
 }
 
-int image_spec_guess(const struct tensor_file *want, struct image_spec *ret, struct err *err)
+/* -1, any size, becomes 0. */
+static uint32_t side_of(int64_t dim)
 {
-    const int64_t *d = want->shape.dims + (want->shape.rank - 3);
+    return dim > 0 && dim <= MODEL_SIDE_MAX ? (uint32_t)dim : 0;
+}
+
+bool image_spec_guess(const struct tensor_file *want, struct image_spec *ret)
+{
     bool floats = want->datatype == TENSOR_FP32 || want->datatype == TENSOR_FP16 ||
                   want->datatype == TENSOR_FP64 || want->datatype == TENSOR_BF16;
-    *ret = (struct image_spec){ .high = floats ? 1 : 255 };
-    if (want->shape.rank >= 3 && (d[0] == 1 || d[0] == 3) && d[1] > 0 && d[2] > 0) {
-        ret->layout = IMAGE_CHW;
-        ret->channels = (uint32_t)d[0];
-        ret->height = d[1] > MODEL_SIDE_MAX ? 0 : (uint32_t)d[1];
-        ret->width = d[2] > MODEL_SIDE_MAX ? 0 : (uint32_t)d[2];
-        return spec_check(ret, err);
-    }
-    if (want->shape.rank >= 3 && (d[2] == 1 || d[2] == 3) && d[0] > 0 && d[1] > 0) {
-        ret->layout = IMAGE_HWC;
-        ret->channels = (uint32_t)d[2];
-        ret->height = d[0] > MODEL_SIDE_MAX ? 0 : (uint32_t)d[0];
-        ret->width = d[1] > MODEL_SIDE_MAX ? 0 : (uint32_t)d[1];
-        return spec_check(ret, err);
-    }
-    return err_set(err, ERR_BAD_INPUT,
-                   "the model does not say how pixels become its input; say it "
-                   "with --image, e.g. --image 224x224,rgb,CHW,0:1");
+    *ret = (struct image_spec){ .channels = 3, .layout = IMAGE_CHW, .high = floats ? 1 : 255 };
+    if (want->shape.rank < 3)
+        return false;
+    const int64_t *d = want->shape.dims + (want->shape.rank - 3);
+    bool first = d[0] == 1 || d[0] == 3;
+    if (!first && d[2] != 1 && d[2] != 3)
+        return false;
+    ret->layout = first ? IMAGE_CHW : IMAGE_HWC;
+    ret->channels = (uint32_t)(first ? d[0] : d[2]);
+    ret->height = side_of(first ? d[1] : d[0]);
+    ret->width = side_of(first ? d[2] : d[1]);
+    return true;
 }
 
 /* ---- decoding
@@ -179,6 +232,7 @@ static int png_decode(struct arena *arena, struct slice file, struct image *ret,
 struct jpeg_fault {
     struct jpeg_error_mgr manager;
     jmp_buf back;
+    bool cut;
     char text[JMSG_LENGTH_MAX];
 };
 
@@ -189,9 +243,13 @@ static void on_jpeg_fault(j_common_ptr info)
     longjmp(fault->back, 1); /* libjpeg has no other way out */
 }
 
-static void on_jpeg_message(j_common_ptr info)
+/* Warnings: of a picture that can be read all the same, but for one that ends too early. */
+static void on_jpeg_message(j_common_ptr info, int level)
 {
-    (void)info; /* warnings of a picture that can be read all the same */
+    struct jpeg_fault *fault = (struct jpeg_fault *)info->err;
+    if (level < 0 &&
+        (info->err->msg_code == JWRN_JPEG_EOF || info->err->msg_code == JWRN_HIT_MARKER))
+        fault->cut = true;
 }
 
 static int jpeg_decode(struct arena *arena, struct slice file, struct image *ret, struct err *err)
@@ -200,7 +258,7 @@ static int jpeg_decode(struct arena *arena, struct slice file, struct image *ret
     struct jpeg_fault fault = {};
     jpeg.err = jpeg_std_error(&fault.manager);
     fault.manager.error_exit = on_jpeg_fault;
-    fault.manager.output_message = on_jpeg_message;
+    fault.manager.emit_message = on_jpeg_message;
     if (setjmp(fault.back)) {
         jpeg_destroy_decompress(&jpeg);
         return err_set(err, ERR_BAD_INPUT, "the JPEG cannot be read: %s", ERR_TEXT(fault.text));
@@ -224,7 +282,7 @@ static int jpeg_decode(struct arena *arena, struct slice file, struct image *ret
     *ret = (struct image){ jpeg.output_width, jpeg.output_height, rgb };
     jpeg_finish_decompress(&jpeg);
     jpeg_destroy_decompress(&jpeg);
-    return 0;
+    return fault.cut ? err_set(err, ERR_BAD_INPUT, "the JPEG is cut") : 0;
 }
 
 int image_decode(struct arena *arena, struct slice file, struct image *ret, struct err *err)

@@ -142,9 +142,12 @@ static size_t utf8_put(char *to, uint32_t c)
 }
 
 /* Fixed-width strings, padded with NULs, to length and bytes each. */
-static struct slice strings_read(struct arena *arena, struct slice data, size_t width, bool wide,
-                                 uint64_t elements)
+static int strings_read(struct arena *arena, struct slice data, size_t width, bool wide,
+                        uint64_t elements, struct slice *ret, struct err *err)
 {
+    /* Strings of no width at all take no byte in the file. */
+    if (elements > TENSOR_FILE_BYTES_MAX / (4 + width))
+        return err_set(err, ERR_TOO_LARGE, "the .npy file has too many strings");
     char *all = arena_alloc(arena, (size_t)elements * (4 + width) + 1), *at = all;
     for (uint64_t i = 0; i < elements; i++) {
         const char *from = data.data + i * width;
@@ -156,6 +159,9 @@ static struct slice strings_read(struct arena *arena, struct slice data, size_t 
                 memcpy(&c, from + k, 4);
                 if (c == 0)
                     break;
+                if (c > 0x10ffff)
+                    return err_set(err, ERR_BAD_INPUT, "string %llu of the .npy file is no text",
+                                   (unsigned long long)i);
                 at += utf8_put(at, c);
             }
         } else {
@@ -168,7 +174,8 @@ static struct slice strings_read(struct arena *arena, struct slice data, size_t 
         uint32_t length = (uint32_t)(at - length_at - 4);
         memcpy(length_at, &length, 4);
     }
-    return (struct slice){ all, (size_t)(at - all) };
+    *ret = (struct slice){ all, (size_t)(at - all) };
+    return 0;
 }
 
 int npy_read(struct arena *arena, struct slice file, struct tensor_file *ret, struct err *err)
@@ -211,9 +218,10 @@ int npy_read(struct arena *arena, struct slice file, struct tensor_file *ret, st
     struct slice copy = arena_copy(arena, data);
     if (header.descr.data[0] == '>')
         swap_bytes((char *)copy.data, copy.size, wide ? 4 : width ? width : 1);
-    ret->data =
-        ret->datatype == TENSOR_BYTES ? strings_read(arena, copy, width, wide, elements) : copy;
-    return 0;
+    ret->data = copy;
+    return ret->datatype == TENSOR_BYTES
+               ? strings_read(arena, copy, width, wide, elements, &ret->data, err)
+               : 0;
 }
 
 /* ---- zip
@@ -241,6 +249,9 @@ static int member_inflate(struct arena *arena, struct slice packed, uint32_t met
                        method);
     if (size > TENSOR_FILE_BYTES_MAX)
         return err_set(err, ERR_TOO_LARGE, "the .npz member is larger than 1 GiB");
+    /* Deflate makes at most 1032 bytes of one: more is a lie, and not worth the memory. */
+    if (size / 1032 > packed.size)
+        return err_set(err, ERR_BAD_INPUT, "the .npz member cannot be as large as it says");
     char *data = arena_alloc(arena, (size_t)size + 1);
     z_stream z = { .next_in = (Bytef *)packed.data,
                    .avail_in = (uInt)packed.size,

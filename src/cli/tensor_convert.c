@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/arena.h"
@@ -94,7 +95,7 @@ static bool element_write(enum tensor_type datatype, struct element n, char *to)
     switch (datatype) {
     case TENSOR_BOOL:
         *to = value != 0;
-        return true;
+        return value == 0 || value == 1;
     case TENSOR_UINT8:
     case TENSOR_UINT16:
     case TENSOR_UINT32:
@@ -108,15 +109,15 @@ static bool element_write(enum tensor_type datatype, struct element n, char *to)
     case TENSOR_FP16:
         half = number_to_fp16(value);
         memcpy(to, &half, 2);
-        return true;
+        return isfinite(number_from_fp16(half)) || !isfinite(value);
     case TENSOR_BF16:
         half = number_to_bf16(value);
         memcpy(to, &half, 2);
-        return true;
+        return isfinite(number_from_bf16(half)) || !isfinite(value);
     case TENSOR_FP32:
         single = (float)value;
         memcpy(to, &single, 4);
-        return true;
+        return isfinite(single) || !isfinite(value);
     default:
         memcpy(to, &value, 8);
         return true;
@@ -137,8 +138,8 @@ int tensor_convert(struct arena *arena, struct tensor_file *tensor, enum tensor_
     for (size_t i = 0; i < count; i++) {
         struct element n = element_read(tensor->datatype, tensor->data.data + i * from);
         if (!element_write(datatype, n, data + i * to))
-            return err_set(err, ERR_BAD_INPUT, "element %zu (%g) is no %s", i, element_double(n),
-                           tensor_type_name(datatype));
+            return err_set(err, ERR_BAD_INPUT, "element %zu (%.17g) cannot be %s", i,
+                           element_double(n), tensor_type_name(datatype));
     }
     tensor->datatype = datatype;
     tensor->data = (struct slice){ data, count * to };
@@ -151,6 +152,25 @@ static bool dims_match(const int64_t *have, const int64_t *want, uint32_t rank)
         if (want[i] >= 0 && want[i] != have[i])
             return false;
     return true;
+}
+
+static void shape_text(char *text, size_t room, const struct tensor_shape *shape)
+{
+    size_t at = 0;
+    text[0] = '\0';
+    for (uint32_t i = 0; i < shape->rank && at < room; i++)
+        at += (size_t)snprintf(text + at, room - at, "%s%lld", i ? "," : "",
+                               (long long)shape->dims[i]);
+}
+
+static int fit_error(const struct tensor_file *tensor, const struct tensor_file *want,
+                     struct err *err)
+{
+    char have[160], wanted[160];
+    shape_text(have, sizeof have, &tensor->shape);
+    shape_text(wanted, sizeof wanted, &want->shape);
+    return err_set(err, ERR_BAD_INPUT, "a tensor of shape [%s] does not fit the input's [%s]", have,
+                   wanted);
 }
 
 int tensor_fit(struct tensor_file *tensor, const struct tensor_file *want, struct err *err)
@@ -182,8 +202,7 @@ int tensor_fit(struct tensor_file *tensor, const struct tensor_file *want, struc
         }
     }
     if (unknown > 1 || known == 0 || elements % known != 0 || (unknown == 0 && elements != known))
-        return err_set(err, ERR_BAD_INPUT, "%llu elements do not fit the input's shape",
-                       (unsigned long long)elements);
+        return fit_error(tensor, want, err);
     tensor->shape.rank = want->shape.rank;
     memcpy(tensor->shape.dims, want->shape.dims, sizeof tensor->shape.dims);
     if (unknown)

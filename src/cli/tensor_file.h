@@ -44,12 +44,13 @@ struct image_spec {
 /* The model's property perigee.image.<input>: JSON. */
 [[nodiscard]] int image_spec_parse_json(struct arena *arena, struct slice json,
                                         struct image_spec *ret, struct err *err);
-/* "8x8,gray,flat,0:16,invert" */
-[[nodiscard]] int image_spec_parse(struct slice text, struct image_spec *ret, struct err *err);
-/* From the shape alone: [.., C, H, W] or [.., H, W, C] with C 1 or 3; 0 to 1 for floats, else 0 to
- * 255. */
-[[nodiscard]] int image_spec_guess(const struct tensor_file *want, struct image_spec *ret,
-                                   struct err *err);
+/* Changes on top of what `spec` says: "8x8,gray,flat,0:16,invert", "invert=false", or as pairs
+ * size=, width=, height=, channels=, layout=, range=, invert=. */
+[[nodiscard]] int image_spec_change(struct slice text, struct image_spec *spec, struct err *err);
+/* From the shape alone: [.., C, H, W] or [.., H, W, C] with C 1 or 3, a width or height of any size
+ * being 0; 0 to 1 for floats, else 0 to 255. false: the shape is none of these, and *ret is RGB,
+ * CHW, of no size. */
+bool image_spec_guess(const struct tensor_file *want, struct image_spec *ret);
 
 /* 8-bit pixels, RGB; transparent ones on white. */
 struct image {
@@ -58,7 +59,8 @@ struct image {
 };
 [[nodiscard]] int image_decode(struct arena *arena, struct slice file, struct image *ret,
                                struct err *err); /* PNG or JPEG by its first bytes */
-/* Resized by area averaging, as FP32, with the shape the layout has (a batch of 1 in front). */
+/* Resized by area averaging, as FP32, with the shape the layout has (a batch of 1 in front). A
+ * width or height of 0 is the picture's own. */
 [[nodiscard]] int image_tensor(struct arena *arena, const struct image *image,
                                const struct image_spec *spec, struct tensor_file *ret,
                                struct err *err);
