@@ -242,7 +242,7 @@ int control_main(int channel_fd, int lifeline_fd)
     control->lifeline_watch =
         watch_new(control->loop, lifeline_fd, WATCH_READ | WATCH_HANGUP, on_lifeline, control);
     loop_run(control->loop);
-    int status = control->failed ? 1 : 0;
+    int status = control->failed ? ROLE_EXIT_HOPELESS : 0;
     close_all(control);
     free(control);
     return status;

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Control in a whole Perigee: its description is valid and true, and its state is never lost."""
+import json
+import os
+import re
+import subprocess
+import tarfile
+import threading
+
+import jsonschema
+import openapi_spec_validator
+import pytest
+
+from perigee import DIGITS, PROGRAM
+
+BLOB = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+@pytest.fixture(scope="module")
+def description(perigee):
+    return perigee.get_json("/openapi.json", listener="control")
+
+
+def check(description, value, schema):
+    """`value` is of the component `schema`."""
+    whole = {"$ref": f"#/components/schemas/{schema}", "components": description["components"]}
+    jsonschema.Draft202012Validator(whole).validate(value)
+
+
+def test_the_description_is_valid(description):
+    openapi_spec_validator.validate(description)
+    assert description["openapi"].startswith("3.1")
+
+
+def fill(path, digits, model):
+    values = {"project": "default", "name": digits, "number": "1", "digest": model, "pop": "local"}
+    return re.sub(r"{(\w+)}", lambda match: values[match[1]], path)
+
+
+def test_each_operation_does_what_it_says(perigee, digits, description):
+    """Every path and method; an answer has a status that is named, and its shape."""
+    view = perigee.get_json("/api/v1/endpoints/digits", listener="control")
+    model = view["spec"]["model"]
+    bodies = {"put": view["spec"], "patch": {}, "post": {}}
+    order = ["get", "put", "patch", "post"]
+    called = 0
+    for path, operations in description["paths"].items():
+        for method in sorted(operations, key=lambda m: (m == "delete", m)):
+            operation = operations[method]
+            if method == "delete" or "/pops/{pop}/" in path:
+                continue  # below; and for agents alone
+            assert method in order
+            body, headers = bodies.get(method), {}
+            if path.endswith("/rollback"):
+                body = {"revision": 1}
+            if path.endswith("/blobs/{digest}") and method == "put":
+                body, headers = b"", {"Content-Type": "application/octet-stream"}
+                url = fill(path, digits, "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca4"
+                                         "95991b7852b855")
+            else:
+                url = fill(path, digits, model)
+            if method == "patch":
+                body, headers = "{}", {"Content-Type": "application/merge-patch+json"}
+            status, got, answer = perigee.request(method.upper(), url, body, headers,
+                                                  listener="control")
+            said = operation["responses"]
+            assert str(status) in said, f"{method} {path}: {status} {answer[:300]!r}"
+            content = said[str(status)].get("content", {})
+            kind = got.get("Content-Type", "").split(";")[0]
+            assert not content or kind in content, f"{method} {path}: {kind}"
+            schema = content.get("application/json", {}).get("schema", {}).get("$ref")
+            if schema and kind == "application/json":
+                check(description, json.loads(answer), schema.rsplit("/", 1)[1])
+            called += 1
+    assert called > 30
+    perigee.cli("start", digits)
+    perigee.cli("wait", digits)
+
+
+def test_errors_have_the_problem_s_form(perigee, description):
+    for method, path, status, name in (
+            ("GET", "/api/v1/endpoints/nobody", 404, "not_found"),
+            ("POST", "/api/v1/endpoints", 405, "bad_method"),
+            ("PUT", "/api/v1/endpoints/x", 415, "bad_input")):
+        got, headers, body = perigee.request(method, path, listener="control")
+        assert (got, headers["Perigee-Error"]) == (status, name)
+        check(description, json.loads(body), "Problem")
+
+
+def test_delete_lets_replicas_end(perigee):
+    perigee.cli("deploy", "short-lived", "--model", DIGITS / "digits.onnx")
+    with perigee.events() as events:
+        status, _, _ = perigee.request("DELETE", "/api/v1/endpoints/short-lived",
+                                       listener="control")
+        assert status == 202
+        events.wait("replica_exited")
+    assert perigee.request("GET", "/v2/models/short-lived/ready")[0] == 404
+
+
+def test_backup_while_running_and_restore(new_perigee, scratch):
+    one = new_perigee()
+    one.cli("deploy", "digits", "--model", DIGITS / "digits.onnx")
+    backup = scratch / "backup.tar"
+    one.cli("backup", backup)
+    with tarfile.open(backup) as tar:
+        names = tar.getnames()
+    assert names[0] == "perigee-backup.json" and "control/store.db" in names
+    one.stop()
+    other = new_perigee(start=False)
+    other.cli("restore", backup, "--yes")
+    other.start()
+    other.cli("wait", "digits")
+    view = other.json("show", "digits")
+    assert view["state"] == "active" and view["target"] == 1
+
+
+@pytest.mark.root
+def test_a_full_disk_loses_nothing(new_perigee):
+    one = new_perigee(start=False)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m,mode=0700", "tmpfs",
+                              str(one.home)], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("cannot mount a small disk here: " + mounted.stderr.decode().strip())
+    try:
+        one.start()
+        one.cli("deploy", "digits", "--model", DIGITS / "digits.onnx")
+        filler = one.home / "filler"
+        with open(filler, "wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(bytes(4096))
+            except OSError:
+                pass
+        refused = 0
+        for i in range(400):  # SQLite's log may have room for a few
+            got, headers, body = one.request(
+                "PATCH", "/api/v1/endpoints/digits", json.dumps({"labels": {"n": f"{i}" * 40}}),
+                {"Content-Type": "application/merge-patch+json"}, listener="control")
+            if got == 503:
+                refused += 1
+                assert "full" in json.loads(body)["detail"]
+                break
+            assert got in (200, 202), body
+        assert refused, "the disk was never full"
+        got, _, body = one.request("PUT", "/api/v1/blobs/sha256:" + "0" * 64, bytes(1 << 20),
+                                   {"Content-Type": "application/octet-stream"},
+                                   listener="control")
+        assert got == 503, body
+        # It still serves, and still says how it is.
+        assert one.request("GET", "/v2/models/digits/ready")[0] == 200
+        before = one.json("show", "digits")
+        filler.unlink()
+        got, _, body = one.request("PATCH", "/api/v1/endpoints/digits",
+                                   '{"labels": {"after": "it"}}',
+                                   {"Content-Type": "application/merge-patch+json"},
+                                   listener="control")
+        assert got in (200, 202), body
+        one.kill()
+        one.start()
+        one.cli("wait", "digits")
+        view = one.json("show", "digits")
+        assert view["labels"] == {"after": "it"}
+        assert view["generation"] == before["generation"] + 1
+    finally:
+        if one.process and one.process.poll() is None:
+            one.stop()
+        subprocess.run(["umount", "-l", str(one.home)], check=False)
+
+
+def test_state_survives_kills_of_everything(new_perigee):
+    one = new_perigee()
+    one.cli("deploy", "digits", "--model", DIGITS / "digits.onnx")
+    taken = {"generation": 0}
+    for round in range(3):
+        ended = threading.Event()
+
+        def change():
+            for i in range(10000):
+                try:
+                    status, _, body = one.request(
+                        "PATCH", "/api/v1/endpoints/digits",
+                        json.dumps({"labels": {"n": f"{round}-{i}"}}),
+                        {"Content-Type": "application/merge-patch+json"}, listener="control")
+                except OSError:
+                    break
+                if status in (200, 202):
+                    taken.update(json.loads(body))
+                if taken["generation"] % 17 == 16:
+                    ended.set()
+            ended.set()
+
+        thread = threading.Thread(target=change)
+        thread.start()
+        ended.wait(30)
+        one.kill()
+        thread.join()
+        one.start()
+        view = one.json("show", "digits")
+        assert view["generation"] >= taken["generation"]
+        assert view["uid"] == taken["uid"]
+        one.cli("wait", "digits")
+
+
+def test_a_newer_state_is_refused(new_perigee):
+    import sqlite3
+    one = new_perigee()
+    one.stop()
+    with sqlite3.connect(one.home / "control/store.db") as database:
+        database.execute("PRAGMA user_version = 4711")
+    database.close()
+    done = subprocess.run([PROGRAM, "up", "--listen-gateway", "127.0.0.1:0", "--listen-control",
+                           "127.0.0.1:0", "--listen-admin", "127.0.0.1:0"],
+                          env=one.environment(), capture_output=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "4711" in done.stderr.decode()
+    assert os.path.exists(one.home / "control/store.db")
