@@ -153,12 +153,15 @@ class Perigee:
         return json.loads(self.cli(*arguments, "--json").stdout)
 
     @contextlib.contextmanager
-    def events(self):
-        """Follows events from now on: `with perigee.events() as events: ...; events.wait(...)`."""
+    def events(self, new=False):
+        """Follows events: `with perigee.events() as events: ...; events.wait(...)`. Those that have
+        happened already come first, unless `new`."""
+        said = self.cli("events", "--limit", 1000, "--json").text if new else ""
+        last = max((json.loads(line)["id"] for line in said.splitlines()), default=0)
         process = subprocess.Popen([PROGRAM, "events", "--follow", "--json"],
                                    env=self.environment(), stdout=subprocess.PIPE)
         try:
-            yield Events(process.stdout.fileno())
+            yield Events(process.stdout.fileno(), last)
         finally:
             process.terminate()
             process.wait(DEADLINE)
@@ -171,8 +174,9 @@ class Perigee:
 
 
 class Events:
-    def __init__(self, descriptor):
+    def __init__(self, descriptor, last=0):
         self.lines = Lines(descriptor)
+        self.last = last
         self.seen = []
 
     def wait(self, kind, **fields):
@@ -181,7 +185,8 @@ class Events:
         while True:
             event = self.lines.next(deadline, f"the event {wanted}; seen: {self.seen[-5:]}")
             self.seen.append(event)
-            if all(event.get(key) == value for key, value in wanted.items()):
+            if event["id"] > self.last and all(
+                    event.get(key) == value for key, value in wanted.items()):
                 return event
 
 

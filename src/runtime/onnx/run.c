@@ -335,6 +335,44 @@ static bool unbind(struct runtime_model *model, struct values *values, struct ru
     return true;
 }
 
+/* Dimensions of one name that differ are the request's fault. ONNX Runtime does not look at names,
+ * and models exist that run all the same: so only a run that failed is explained by them. */
+static void blame_dims(const struct runtime_model *model, const struct runtime_job *job,
+                       struct err *err)
+{
+    struct {
+        const char *symbol;
+        const struct onnx_io *io;
+        int64_t size;
+    } seen[PERIGEE_TENSORS_MAX];
+    size_t count = 0;
+
+    for (uint32_t i = 0; i < job->input_count; i++) {
+        const struct onnx_io *io = &model->inputs[job->inputs[i].index];
+        for (uint32_t d = 0; d < io->rank; d++) {
+            const char *symbol = io->symbols[d];
+            size_t at = 0;
+            if (!symbol || !*symbol)
+                continue;
+            while (at < count && strcmp(seen[at].symbol, symbol) != 0)
+                at++;
+            if (at < count && seen[at].size != job->inputs[i].dims[d]) {
+                (void)err_set(err, ERR_BAD_INPUT,
+                              "dimension '%s' is %" PRId64 " in input '%s' and %" PRId64
+                              " in input '%s'",
+                              ERR_TEXT(symbol), seen[at].size, ERR_TEXT(seen[at].io->name),
+                              job->inputs[i].dims[d], ERR_TEXT(io->name));
+                return;
+            }
+            if (at == count && count < PERIGEE_TENSORS_MAX) {
+                seen[count].symbol = symbol;
+                seen[count].io = io;
+                seen[count++].size = job->inputs[i].dims[d];
+            }
+        }
+    }
+}
+
 static void run_job(struct runtime_model *model, struct runtime_job *job)
 {
     struct values values = { .model = model };
@@ -348,6 +386,8 @@ static void run_job(struct runtime_model *model, struct runtime_job *job)
         r = run_once(&values, &err);
         if (r < 0 && unbind(model, &values, job, &err))
             r = run_once(&values, &err);
+        if (r < 0)
+            blame_dims(model, job, &err);
         job->ran_ns = clock_monotonic_ns();
     }
     for (uint32_t i = 0; r == 0 && i < values.output_count; i++)
