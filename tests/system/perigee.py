@@ -24,6 +24,8 @@ LISTENERS = ("gateway", "control", "admin")
 class Perigee:
     """One `perigee up`. start() and stop() may be called in turn on the same home."""
 
+    program = PROGRAM
+
     def __init__(self, home, arguments=()):
         self.home = pathlib.Path(home)
         self.arguments = list(arguments)
@@ -42,7 +44,7 @@ class Perigee:
         """Starts it; returns once all listen, or fails with its last words."""
         addresses = self.home / "run" / "addresses.json"
         addresses.unlink(missing_ok=True)
-        command = [PROGRAM, "up"]
+        command = [self.program, "up"]
         given = self.arguments + list(arguments)
         for name in LISTENERS:
             if f"--listen-{name}" not in given:
@@ -140,7 +142,7 @@ class Perigee:
 
     def cli(self, *arguments, status=0, stdin=None, cwd=None):
         """Runs a command against this Perigee; fails unless it ends with `status`."""
-        done = subprocess.run([PROGRAM, *map(str, arguments)], env=self.environment(), cwd=cwd,
+        done = subprocess.run([self.program, *map(str, arguments)], env=self.environment(), cwd=cwd,
                               input=stdin, capture_output=True, timeout=DEADLINE * 2)
         said = done.stderr.decode(errors="replace")
         assert status is None or done.returncode == status, (
@@ -158,7 +160,7 @@ class Perigee:
         happened already come first, unless `new`."""
         said = self.cli("events", "--limit", 1000, "--json").text if new else ""
         last = max((json.loads(line)["id"] for line in said.splitlines()), default=0)
-        process = subprocess.Popen([PROGRAM, "events", "--follow", "--json"],
+        process = subprocess.Popen([self.program, "events", "--follow", "--json"],
                                    env=self.environment(), stdout=subprocess.PIPE)
         try:
             yield Events(process.stdout.fileno(), last)

@@ -284,15 +284,27 @@ static void publish(const struct runtime_job *job, const struct perigee_completi
     completion_publish(lane, &head, completion);
 }
 
+/* The worker library would repair the index with the true answer: the gateway is to look before. */
+static void show_lie(void)
+{
+    for (int fd = 3; fd < 64; fd++)
+        (void)!write(fd, "", 1);
+    clock_nanosleep(CLOCK_MONOTONIC, 0, &(struct timespec){ 0, 200'000'000 }, NULL);
+}
+
 static void do_lie_ticket(struct speech *speech)
 {
     publish(speech->job,
             &(struct perigee_completion){ .ticket = 0x7fffffff00000001, .batch_rows = 1 });
+    show_lie();
+    SAY(speech, "done");
 }
 
 static void do_lie_jump(struct speech *speech)
 {
     atomic_fetch_add(&lane_of(speech->job)->head, 1'000'000);
+    show_lie();
+    SAY(speech, "done");
 }
 
 static void do_lie_phase(struct speech *speech)

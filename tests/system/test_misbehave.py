@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A worker that dies, hangs, lies or floods fails its own requests alone, and is replaced.
+
+The tree is copied and the test-only worker put in perigee-worker-onnx's place; its model is a text
+that says what happens at load, its input says what happens in a request (tests/worker)."""
+
+import json
+import os
+import shutil
+import time
+
+import pytest
+
+from perigee import PROGRAM, Perigee
+from test_worker_contract import MISBEHAVE
+
+pytestmark = pytest.mark.skipif(
+    not MISBEHAVE.exists(), reason="an installed tree has no test-only worker"
+)
+
+
+@pytest.fixture(scope="module")
+def perigee(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tree")
+    for part in (folder, *folder.parents[:2]):
+        part.chmod(0o755)
+    libraries = folder / "lib" / "perigee"
+    libraries.mkdir(parents=True)
+    shutil.copy2(PROGRAM, folder / "perigee")
+    for file in (PROGRAM.parent / "lib" / "perigee").iterdir():
+        if file.name.startswith("lib") and "onnx" not in file.name:
+            shutil.copy2(file, libraries / file.name)
+    shutil.copy2(MISBEHAVE, libraries / "perigee-worker-onnx")
+    home = folder / "home"
+    home.mkdir(mode=0o700)
+    one = Perigee(home)
+    one.program = folder / "perigee"
+    try:
+        yield one.start()
+    finally:
+        one.stop()
+
+
+@pytest.fixture
+def deploy(perigee, tmp_path):
+    made = []
+
+    def run(line="ok", status=0, **keys):
+        name = f"bad-{os.urandom(4).hex()}"
+        made.append(name)
+        (tmp_path / "model.onnx").write_text(line + "\n")
+        spec = {"name": name, "model": "./model.onnx", **keys}
+        (tmp_path / "spec.json").write_text(json.dumps(spec))
+        perigee.cli("apply", "-f", tmp_path / "spec.json", "--no-wait", cwd=tmp_path)
+        perigee.wait_event("revision_ready" if status == 0 else "replica_exited", endpoint=name)
+        return name
+
+    yield run
+    for name in made:
+        perigee.cli("delete", name, "--yes")
+
+
+def ask(perigee, name, command):
+    """(status, name of the error, what was said)."""
+    tensor = {"name": "command", "shape": [1], "datatype": "BYTES", "data": [command]}
+    status, headers, body = perigee.request(
+        "POST", f"/v2/models/{name}/infer", {"inputs": [tensor]}
+    )
+    answer = json.loads(body)
+    said = answer["outputs"][0]["data"][0] if status == 200 else answer["error"]
+    return status, headers.get("Perigee-Error"), said
+
+
+def last_death(perigee, name):
+    return perigee.get_json(f"/api/v1/endpoints/{name}", "control")["deaths"][0]
+
+
+def wait_serving(perigee, name, exits):
+    """Until a replica is ready after so many have ended."""
+    with perigee.events() as events:
+        for _ in range(exits):
+            events.wait("replica_exited", endpoint=name)
+        events.wait("replica_ready", endpoint=name)
+
+
+# (command, what the reason says). Each kills two: a request no byte of which was answered is tried
+# once on another replica.
+DEATHS = [
+    ("segv", "SIGSEGV"),
+    ("abort", "SIGABRT"),
+    ("socket", "socket"),
+    ("exit 3", "3"),
+    ("lie-jump", "jumped"),
+]
+
+
+@pytest.mark.parametrize("command, words", DEATHS, ids=[row[0] for row in DEATHS])
+def test_a_death_in_a_request(perigee, deploy, command, words):
+    name, other = deploy(), deploy()
+    status, error, said = ask(perigee, name, command)
+    assert (status, error) == (502, "replica_died"), said
+    assert ask(perigee, other, "echo well")[::2] == (200, "well")
+    wait_serving(perigee, name, 2)
+    assert ask(perigee, name, "echo back")[::2] == (200, "back")
+    death = last_death(perigee, name)
+    assert words in death["reason"] and any("ready" in line for line in death["log"])
+    assert words in perigee.cli("show", name).text
+
+
+def test_a_worker_that_hangs_is_killed_after_the_timeout(perigee, deploy):
+    name, other = deploy(timeout="1s"), deploy()
+    began = time.monotonic()
+    status, error, said = ask(perigee, name, "hang")
+    assert (status, error) == (504, "deadline"), said
+    assert 0.9 < time.monotonic() - began < 2
+    assert ask(perigee, other, "echo well")[::2] == (200, "well")
+    wait_serving(perigee, name, 1)
+    assert time.monotonic() - began < 10
+    assert "timeout" in last_death(perigee, name)["reason"]
+    assert ask(perigee, name, "echo back")[::2] == (200, "back")
+
+
+LIES = ["lie-offset", "lie-shape", "lie-datatype", "lie-length", "lie-count", "lie-status"]
+
+
+@pytest.mark.parametrize("command", LIES)
+def test_nonsense_is_an_error_of_its_own_request(perigee, deploy, command):
+    name = deploy()
+    status, error, said = ask(perigee, name, command)
+    assert (status, error) == (500, "internal") and "answer" in said
+    for _ in range(3):
+        status, _, said = ask(perigee, name, "echo back")
+        if status == 200:
+            break
+        wait_serving(perigee, name, 1)
+    assert (status, said) == (200, "back")
+
+
+def test_an_answer_for_another_reaches_nobody(perigee, deploy):
+    """The false ticket is dropped. The true one comes too late for its place in the ring."""
+    name, other = deploy(timeout="1s"), deploy()
+    status, error, _ = ask(perigee, name, "lie-ticket")
+    assert (status, error) in ((504, "deadline"), (200, None))
+    assert ask(perigee, other, "echo well")[::2] == (200, "well")
+
+
+def test_what_a_lying_page_says_is_shown_escaped(perigee, deploy):
+    name = deploy()
+    assert ask(perigee, name, "lie-phase")[0] == 200
+    ask(perigee, name, "exit 3")
+    wait_serving(perigee, name, 1)
+    shown = perigee.cli("show", name)
+    assert b"\xff" not in shown.stdout and b"\x1b" not in shown.stdout
+    perigee.get_json(f"/api/v1/endpoints/{name}", "control")
+
+
+def test_a_flood_of_log_lines_is_bounded(perigee, deploy):
+    name = deploy()
+    assert ask(perigee, name, "flood 5000000")[::2] == (200, "5000000")
+    ask(perigee, name, "exit 0")
+    wait_serving(perigee, name, 1)
+    death = last_death(perigee, name)
+    assert death["log"] and len("".join(death["log"])) < 1 << 20
+    assert "\x1b" not in perigee.cli("show", name).text
+
+
+AT_LOAD = [
+    ("fail the weights are sour", "the weights are sour"),
+    ("exit 3", "3"),
+    ("segv", "SIGSEGV"),
+]
+
+
+@pytest.mark.parametrize("line, words", AT_LOAD, ids=[row[0] for row in AT_LOAD])
+def test_a_death_at_load(perigee, deploy, line, words):
+    name = deploy(line, status=1)
+    assert words in last_death(perigee, name)["reason"]
+    status, error, said = ask(perigee, name, "echo hi")
+    assert status in (503, 504) and error in ("overloaded", "starting", "stopped"), said
