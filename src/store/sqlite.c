@@ -232,16 +232,6 @@ static int sqlite_transact(struct store *self, store_transaction_cb fn, void *da
     return r < 0 ? r : 0;
 }
 
-static int sqlite_checkpoint(struct store *self, struct err *err)
-{
-    struct db *db = db_of(self);
-    assert(!db->inside && db->writing);
-    if (sqlite3_wal_checkpoint_v2(db->handle, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL) !=
-        SQLITE_OK)
-        return db_error(db, "writing the state's log back", err);
-    return 0;
-}
-
 static void sqlite_close(struct store *self)
 {
     struct db *db = db_of(self);
@@ -353,7 +343,6 @@ int store_sqlite_open(const char *path, enum store_mode mode, const struct store
         .name = "sqlite",
         .close = sqlite_close,
         .transact = sqlite_transact,
-        .checkpoint = sqlite_checkpoint,
     };
     sqlite_endpoints_fill(&db->store);
     sqlite_rows_fill(&db->store);

@@ -286,18 +286,6 @@ static int blob_garbage(struct store *self, int64_t before_ns, struct arena *are
     return 0;
 }
 
-static int blob_needed(struct store *self, struct slice digest, bool *ret_needed, struct err *err)
-{
-    sqlite3_stmt *statement;
-    int r = db_begin(db_of(self), Q_BLOB_NEEDED, &statement, err, "s", digest);
-    if (r < 0 || (r = db_step(db_of(self), statement, err)) < 0)
-        return r;
-    if (r > 0)
-        db_end(statement);
-    *ret_needed = r > 0;
-    return 0;
-}
-
 void sqlite_endpoints_fill(struct store *store)
 {
     store->project_ensure = project_ensure;
@@ -317,5 +305,4 @@ void sqlite_endpoints_fill(struct store *store)
     store->blob_put = blob_put;
     store->blob_delete = blob_delete;
     store->blob_garbage = blob_garbage;
-    store->blob_needed = blob_needed;
 }

@@ -128,8 +128,7 @@ extern const unsigned sqlite_migration_count;
     X(Q_BLOB_DELETE, "DELETE FROM blobs WHERE digest = ?1")                                        \
     X(Q_BLOB_GARBAGE,                                                                              \
       "SELECT digest FROM blobs WHERE created_ns < ?1 AND NOT EXISTS (SELECT 1 FROM"               \
-      " revision_blobs r WHERE r.digest = blobs.digest) LIMIT ?2")                                 \
-    X(Q_BLOB_NEEDED, "SELECT 1 FROM revision_blobs WHERE digest = ?1 LIMIT 1")
+      " revision_blobs r WHERE r.digest = blobs.digest) LIMIT ?2")
 
 enum query {
 #define QUERY_ENUM(id, sql) id,

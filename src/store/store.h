@@ -143,8 +143,6 @@ struct store {
     void (*close)(struct store *self); /* frees self */
     /* `fn` fails: nothing was done. Not nested. */
     int (*transact)(struct store *self, store_transaction_cb fn, void *data, struct err *err);
-    /* Gives the log of writes back to the file; harmless at any time outside a transaction. */
-    int (*checkpoint)(struct store *self, struct err *err);
 
     int (*project_ensure)(struct store *self, struct slice name, int64_t now_ns, struct err *err);
 
@@ -210,7 +208,6 @@ struct store {
     /* Blobs that no revision kept needs, made before `before_ns`. */
     int (*blob_garbage)(struct store *self, int64_t before_ns, struct arena *arena,
                         struct slice **ret_digests, size_t *ret_count, struct err *err);
-    int (*blob_needed)(struct store *self, struct slice digest, bool *ret_needed, struct err *err);
 };
 
 /* ---- sqlite --------------------------------------------------------------------------------- */

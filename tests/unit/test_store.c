@@ -403,7 +403,6 @@ static void test_pops_and_blobs(void **state)
     struct store_pop *pops;
     struct slice *garbage;
     size_t count;
-    bool needed;
     OK(inside(f, add_two, &failure));
     OK(inside(f, pops_and_blobs, &failure));
     OK(s->pop_list(s, f->arena, &pops, &count, &failure));
@@ -414,10 +413,6 @@ static void test_pops_and_blobs(void **state)
     OK(inside(f, delete_blob, &failure));
     OK(s->blob_garbage(s, 2, f->arena, &garbage, &count, &failure));
     assert_int_equal(count, 0); /* y is too young, m is needed */
-    OK(s->blob_needed(s, SLICE("sha256:n"), &needed, &failure));
-    assert_true(needed);
-    OK(s->blob_needed(s, SLICE("sha256:y"), &needed, &failure));
-    assert_false(needed);
 }
 
 static void test_second_connection(void **state)
