@@ -27,16 +27,20 @@ const struct cli_option cli_options_common[] = {
 /* ---- parsing ------------------------------------------------------------------------------------
  */
 
+static const struct cli_command *find_in(const struct cli_command *commands, size_t count,
+                                         const char *name)
+{
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(commands[i].name, name) == 0 ||
+            (commands[i].alias && strcmp(commands[i].alias, name) == 0))
+            return &commands[i];
+    return NULL;
+}
+
 static const struct cli_command *command_find(const struct cli *cli, const char *name)
 {
-    for (size_t i = 0; i < cli_command_count; i++)
-        if (strcmp(cli_commands[i].name, name) == 0 ||
-            (cli_commands[i].alias && strcmp(cli_commands[i].alias, name) == 0))
-            return &cli_commands[i];
-    for (size_t i = 0; i < cli->extra_count; i++)
-        if (strcmp(cli->extra[i].name, name) == 0)
-            return &cli->extra[i];
-    return NULL;
+    const struct cli_command *found = find_in(cli_commands, cli_command_count, name);
+    return found ? found : find_in(cli->extra, cli->extra_count, name);
 }
 
 static const struct cli_option *option_find(const struct cli_option *options, const char *name,

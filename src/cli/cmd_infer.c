@@ -140,7 +140,8 @@ static const char *input_names(struct infer *infer)
     return text;
 }
 
-/* What the model says, else what its shape says, and on top of it --image. */
+/* What the model says, else what its shape says, and on top of it --image; one that gives a size
+ * stands for itself. */
 static int image_spec_find(struct infer *infer, struct slice name, const struct tensor_file *want,
                            struct image_spec *ret, const char **ret_why, struct err *err)
 {
@@ -148,20 +149,21 @@ static int image_spec_find(struct infer *infer, struct slice name, const struct 
     const char *given = cli_option_value(cli, "--image");
     const char *key = arena_format(cli->arena, "perigee.image.%.*s", SLICE_FMT(name));
     struct slice property = view_text(infer->properties, key);
-    *ret_why = property.size ? "as the model says" : "guessed from the shape";
-    if (property.size) {
-        int r = image_spec_parse_json(cli->arena, property, ret, err);
-        if (r < 0)
-            return r;
-    } else if (!image_spec_guess(want, ret) && !given) {
-        return err_set(err, ERR_BAD_INPUT,
-                       "the model does not say how pixels become its input; say it with --image, "
-                       "e.g. --image 224x224,rgb,CHW,0:1");
+    struct image_spec alone = {};
+    int r = given ? image_spec_change(slice_of(given), &alone, err) : 0;
+    if (r < 0)
+        return cli_usage(cli, r);
+    if (property.size && !alone.width) {
+        *ret_why = given ? "as the model and --image say" : "as the model says";
+        r = image_spec_parse_json(cli->arena, property, ret, err);
+    } else {
+        *ret_why = given ? "--image" : "guessed from the shape";
+        if (!image_spec_guess(want, ret) && !given)
+            r = err_set(err, ERR_BAD_INPUT,
+                        "the model does not say how pixels become its input; say it with --image, "
+                        "e.g. --image 224x224,rgb,CHW,0:1");
     }
-    if (!given)
-        return 0;
-    *ret_why = property.size ? "as the model and --image say" : "--image";
-    return cli_usage(cli, image_spec_change(slice_of(given), ret, err));
+    return r == 0 && given ? image_spec_change(slice_of(given), ret, err) : r;
 }
 
 static int picture_read(struct infer *infer, struct slice file, struct slice name,
@@ -170,7 +172,7 @@ static int picture_read(struct infer *infer, struct slice file, struct slice nam
     struct cli *cli = infer->cli;
     struct image image;
     struct image_spec spec;
-    const char *why;
+    const char *why = "";
     int r = image_spec_find(infer, name, want, &spec, &why, err);
     if (r == 0)
         r = image_decode(cli->arena, file, &image, err);

@@ -62,7 +62,7 @@ const struct cli_command cli_commands[] = {
     { "infer", NULL, "NAME", "Send a request and print the answer.",
       OPTIONS({ "--input", "NAME=FILE", "A tensor from .npy, .npz, .png, .jpg, .json, or @- (JSON on "
                                         "standard input).", true },
-              { "--image", "SPEC", "How pixels become numbers, on top of what the model says: 8x8,gray,flat,0:16,invert or invert=false.", false },
+              { "--image", "SPEC", "How pixels become numbers: whole, 8x8,gray,flat,0:16,invert, or changes of what the model says, invert=false.", false },
               { "--output", "NAME", "Only this output.", true },
               { "--revision", "N", "Ask this revision.", false },
               { "--timeout", "TIME", "Deadline of the request.", false },

@@ -64,9 +64,13 @@ int image_spec_parse_json(struct arena *arena, struct slice json, struct image_s
         json_get_array(root, "range", JSON_OPTIONAL, &range, err) < 0 ||
         layout_parse(layout, ret, err) < 0)
         return err_wrap(err, "the model's perigee.image property");
-    if (range && yyjson_arr_size(range) == 2) {
-        ret->low = yyjson_get_num(yyjson_arr_get(range, 0));
-        ret->high = yyjson_get_num(yyjson_arr_get(range, 1));
+    yyjson_val *low = yyjson_arr_get(range, 0), *high = yyjson_arr_get(range, 1);
+    if (range && (yyjson_arr_size(range) != 2 || !yyjson_is_num(low) || !yyjson_is_num(high)))
+        return err_set(err, ERR_BAD_INPUT,
+                       "the model's perigee.image property: the range wants two numbers");
+    if (range) {
+        ret->low = yyjson_get_num(low);
+        ret->high = yyjson_get_num(high);
     }
     ret->width = width > MODEL_SIDE_MAX ? 0 : (uint32_t)width;
     ret->height = height > MODEL_SIDE_MAX ? 0 : (uint32_t)height;

@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The command line's parser, help, tables, and its reader of server-sent events. */
+#include "cli/cli.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h> /* after the four above */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "cli/sse.h"
+
+/* ---- parsing: a command of ours says what it got -------------------------------------------- */
+
+static char got[512];
+
+static int probe_run(struct cli *cli, struct err *err)
+{
+    FILE *out = fmemopen(got, sizeof got, "w");
+    uint64_t number = 0;
+    if (!cli_option_u64(cli, "--number", &number, err)) {
+        fclose(out);
+        return cli_usage(cli, ERR_BAD_INPUT);
+    }
+    for (size_t i = 0; i < cli->argument_count; i++)
+        fprintf(out, "<%s>", cli->arguments[i]);
+    const char *value;
+    for (size_t i = 0; (value = cli_option_nth(cli, "--many", i)); i++)
+        fprintf(out, " many=%s", value);
+    if (cli_option_value(cli, "--one"))
+        fprintf(out, " one=%s", cli_option_value(cli, "--one"));
+    if (cli_option_value(cli, "--switch"))
+        fprintf(out, " switch");
+    if (number)
+        fprintf(out, " number=%llu", (unsigned long long)number);
+    fprintf(out, "%s%s", cli->json ? " json" : "",
+            strcmp(cli->project, "default") == 0 ? "" : " project");
+    fclose(out);
+    return cli_option_value(cli, "--fail") ? err_set(err, ERR_INTERNAL, "as asked") : 0;
+}
+
+static const struct cli_option probe_options[] = {
+    { "--many", "X", "Many.", true },
+    { "--one", "X", "One.", false },
+    { "--switch", NULL, "Switch.", false },
+    { "--number", "N", "Number.", false },
+    { "--fail", NULL, "Fail.", false },
+    { "--labels", "K=V", "Labels.", false },
+    {},
+};
+
+static const struct cli_command probes[] = {
+    { "probe", NULL, "FILE [FILE...]", "A probe.", probe_options, NULL, 1, 3, probe_run },
+    { "named", "called", "NAME", "A probe with a name.", NULL, NULL, 1, 1, probe_run },
+};
+
+static const struct {
+    const char *words[8];
+    int exit_code;
+    const char *wanted;
+} parse_rows[] = {
+    { { "probe", "a" }, 0, "<a>" },
+    { { "probe", "a", "b", "c" }, 0, "<a><b><c>" },
+    { { "probe", "--one", "1", "a" }, 0, "<a> one=1" },
+    { { "probe", "--one=1", "a" }, 0, "<a> one=1" },
+    { { "probe", "a", "--one=" }, 0, "<a> one=" },
+    { { "probe", "a", "--one", "--switch" }, 0, "<a> one=--switch" },
+    { { "probe", "--many", "1", "a", "--many=2" }, 0, "<a> many=1 many=2" },
+    { { "probe", "--switch", "a" }, 0, "<a> switch" },
+    { { "probe", "--", "--switch" }, 0, "<--switch>" },
+    { { "probe", "-" }, 0, "<->" },
+    { { "probe", "a", "--number", "42" }, 0, "<a> number=42" },
+    { { "probe", "a", "--json", "--project", "team" }, 0, "<a> json project" },
+    { { "called", "abc" }, 0, "<abc>" },
+    { { "probe", "a", "--fail" }, 1, "<a>" },
+    { { "probe" }, 2, NULL },
+    { { "probe", "a", "b", "c", "d" }, 2, NULL },
+    { { "probe", "a", "--one" }, 2, NULL },
+    { { "probe", "a", "--one", "1", "--one", "2" }, 2, NULL },
+    { { "probe", "a", "--switch=1" }, 2, NULL },
+    { { "probe", "a", "--swich" }, 2, NULL },
+    { { "probe", "a", "-x" }, 2, NULL },
+    { { "probe", "a", "--number", "4x" }, 2, NULL },
+    { { "probe", "a", "--number", "-1" }, 2, NULL },
+    { { "probe", "a", "--number", "18446744073709551616" }, 2, NULL },
+    { { "probe", "a", "--project", "No_Such" }, 2, NULL },
+    { { "probe", "a", "--project", "../x" }, 2, NULL },
+    { { "named", "" }, 2, NULL },
+    { { "named", "ab" }, 2, NULL },
+    { { "named", "a-name-that-has-more-than-forty-characters" }, 2, NULL },
+    { { "named", "api" }, 2, NULL },
+    { { "named", "Capital" }, 2, NULL },
+    { { "named", "two--hyphens" }, 2, NULL },
+    { { "named", "../../etc" }, 2, NULL },
+    { { "named", "a\x1b[31mb" }, 2, NULL },
+    { { "prob" }, 2, NULL },
+    { { "help", "nosuch" }, 2, NULL },
+};
+
+/* What is printed is not of interest here. */
+static int silently(int argc, char **argv)
+{
+    fflush(NULL);
+    int out = dup(1), err = dup(2);
+    FILE *null = freopen("/dev/null", "w", stderr);
+    assert_non_null(null);
+    int code = cli_main(argc, argv, probes, 2);
+    fflush(NULL);
+    dup2(out, 1);
+    dup2(err, 2);
+    close(out);
+    close(err);
+    return code;
+}
+
+static void test_parse(void **state)
+{
+    (void)state;
+    unsetenv("PERIGEE_PROJECT");
+    for (size_t i = 0; i < sizeof parse_rows / sizeof *parse_rows; i++) {
+        char words[9][64] = { "perigee" }, *argv[10] = { words[0] };
+        int argc = 1;
+        print_message("  ");
+        for (; parse_rows[i].words[argc - 1]; argc++) {
+            snprintf(words[argc], sizeof words[argc], "%s", parse_rows[i].words[argc - 1]);
+            argv[argc] = words[argc];
+            print_message("%s ", strchr(words[argc], '\x1b') ? "(escape)" : words[argc]);
+        }
+        print_message("\n");
+        got[0] = '\0';
+        assert_int_equal(silently(argc, argv), parse_rows[i].exit_code);
+        if (parse_rows[i].wanted)
+            assert_string_equal(got, parse_rows[i].wanted);
+    }
+}
+
+static void test_too_many_words(void **state)
+{
+    char name[] = "perigee", command[] = "probe", word[] = "a", option[] = "--many=1";
+    char *argv[CLI_VALUES_MAX + 4] = { name, command, word };
+    (void)state;
+    for (int i = 3; i < CLI_VALUES_MAX + 4; i++)
+        argv[i] = option;
+    assert_int_equal(silently(CLI_VALUES_MAX + 3, argv), 0);
+    assert_int_equal(silently(CLI_VALUES_MAX + 4, argv), 2);
+    for (int i = 3; i < CLI_VALUES_MAX + 4; i++)
+        argv[i] = word;
+    assert_int_equal(silently(CLI_VALUES_MAX + 4, argv), 2);
+}
+
+/* ---- what is printed fits ------------------------------------------------------------------- */
+
+static size_t columns_of(const char *line, size_t bytes)
+{
+    size_t columns = 0;
+    for (size_t i = 0; i < bytes; i++)
+        columns += ((unsigned char)line[i] & 0xc0) != 0x80;
+    return columns;
+}
+
+static void assert_fits(const char *text, size_t bound)
+{
+    for (const char *at = text; *at;) {
+        size_t bytes = strcspn(at, "\n");
+        if (columns_of(at, bytes) > bound)
+            fail_msg("%zu columns: %.*s", columns_of(at, bytes), (int)bytes, at);
+        at += bytes + (at[bytes] == '\n');
+    }
+}
+
+static void test_help_fits(void **state)
+{
+    const struct cli cli = { .extra = probes, .extra_count = 2 };
+    (void)state;
+    for (size_t i = 0; i <= cli_command_count; i++) {
+        char *text;
+        size_t size;
+        FILE *out = open_memstream(&text, &size);
+        cli_help(out, &cli, i < cli_command_count ? &cli_commands[i] : NULL);
+        fclose(out);
+        assert_fits(text, 80);
+        free(text);
+    }
+}
+
+static void test_rows_are_whole(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < cli_command_count; i++) {
+        const struct cli_command *command = &cli_commands[i];
+        print_message("  %s\n", command->name);
+        assert_non_null(command->run);
+        assert_non_null(command->examples);
+        assert_true(command->summary[strlen(command->summary) - 1] == '.');
+        assert_true(command->arguments_min <= command->arguments_max);
+        assert_int_equal(command->arguments_max > 0, command->arguments[0] != '\0');
+        for (size_t k = 0; k < i; k++) {
+            assert_string_not_equal(command->name, cli_commands[k].name);
+            if (cli_commands[k].alias)
+                assert_string_not_equal(command->name, cli_commands[k].alias);
+        }
+    }
+}
+
+static const struct {
+    const char *name, *cells[3], *wanted;
+    int columns;
+} table_rows[] = {
+    { "as wide as needed", { "a", "bb", "ccc" }, "A  B   C\na  bb  ccc\n", 80 },
+    { "the widest gives way",
+      { "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "b", "c" },
+      "A                           B  C\naaaaaaaaaaaaaaaaaaaaaaaaa…  b  c\n",
+      32 },
+    { "characters count, not bytes", { "äöü", "b", "c" }, "A    B  C\näöü  b  c\n", 80 },
+    { "what is no text is escaped",
+      { "a\x1b[31m", "\xff", "c" },
+      "A          B     C\na\\x1b[31m  \\xff  c\n",
+      80 },
+    { "nothing", { "", "", "" }, "A  B  C\n      \n", 80 },
+};
+
+static void test_tables(void **state)
+{
+    static const char *const titles[] = { "A", "B", "C" };
+    (void)state;
+    for (size_t i = 0; i < sizeof table_rows / sizeof *table_rows; i++) {
+        struct cli cli = { .arena = arena_new(), .columns = table_rows[i].columns };
+        struct cli_table *table = cli_table_new(&cli, titles, 3);
+        struct slice cells[3];
+        char *text;
+        size_t size;
+        print_message("  %s\n", table_rows[i].name);
+        for (size_t c = 0; c < 3; c++)
+            cells[c] = slice_of(table_rows[i].cells[c]);
+        cli_table_row(table, cells);
+        FILE *out = open_memstream(&text, &size);
+        cli_table_print(table, out);
+        fclose(out);
+        assert_string_equal(text, table_rows[i].wanted);
+        assert_fits(text, (size_t)table_rows[i].columns);
+        free(text);
+        arena_free(cli.arena);
+    }
+}
+
+static void test_a_full_table_fits(void **state)
+{
+    static const char *const titles[] = { "NAME",     "STATE",   "REVISION",
+                                          "REPLICAS", "UPDATED", "MESSAGE" };
+    struct cli cli = { .arena = arena_new(), .columns = 80 };
+    struct cli_table *table = cli_table_new(&cli, titles, 6);
+    char wide[600], *text;
+    size_t size;
+    (void)state;
+    memset(wide, 'x', sizeof wide);
+    struct slice cell = { wide, sizeof wide };
+    cli_table_row(table, (struct slice[]){ cell, cell, cell, cell, cell, cell });
+    FILE *out = open_memstream(&text, &size);
+    cli_table_print(table, out);
+    fclose(out);
+    assert_fits(text, 80);
+    free(text);
+    arena_free(cli.arena);
+}
+
+/* ---- server-sent events --------------------------------------------------------------------- */
+
+struct heard {
+    char text[512];
+    size_t stop_after, count;
+};
+
+static bool on_event(struct slice kind, struct slice id, struct slice text, void *data)
+{
+    struct heard *heard = data;
+    size_t used = strlen(heard->text);
+    snprintf(heard->text + used, sizeof heard->text - used, "[%.*s %.*s %.*s]", SLICE_FMT(kind),
+             SLICE_FMT(id), SLICE_FMT(text));
+    return ++heard->count != heard->stop_after;
+}
+
+static const struct {
+    const char *name, *stream, *wanted;
+    size_t stop_after;
+} sse_rows[] = {
+    { "one", "event: e\nid: 1\ndata: x\n\n", "[e 1 x]", 0 },
+    { "two", "id: 1\ndata: x\n\nid: 2\ndata: y\n\n", "[message 1 x][message 2 y]", 0 },
+    { "the id stays", "id: 7\ndata: x\n\ndata: y\n\n", "[message 7 x][message 7 y]", 0 },
+    { "CR LF", "event: e\r\ndata: x\r\n\r\ndata: y\r\n\r\n", "[e  x][message  y]", 0 },
+    { "CR", "event: e\rdata: x\r\rdata: y\r\r.", "[e  x][message  y]", 0 },
+    { "comments", ": watching\n\n: ping\n\ndata: x\n\n: ping\n\n", "[message  x]", 0 },
+    { "several lines", "data: a\ndata: b\n\n", "[message  a\nb]", 0 },
+    { "the kind behind the data", "data: aaaaaaaaaaaaaa\nevent: late\ndata: bbbbbbbbbb\n\n",
+      "[late  aaaaaaaaaaaaaa\nbbbbbbbbbb]", 0 },
+    { "no blank", "data:x\n\n", "[message  x]", 0 },
+    { "two blanks", "data:  x\n\n", "[message   x]", 0 },
+    { "no colon", "data\n\n", "[message  ]", 0 },
+    { "unknown fields", "retry: 5\nfoo: bar\ndata: x\n\n", "[message  x]", 0 },
+    { "half an event", "data: x\n\ndata: y\n", "[message  x]", 0 },
+    { "no more than wanted", "data: x\n\ndata: y\n\n", "[message  x]", 1 },
+    { "an id that is too long",
+      "id: 0123456789012345678901234567890123456789012345678901234567890123456789\ndata: x\n\n",
+      "[message  x]", 0 },
+};
+
+/* In pieces of 1, 2, 3 ... bytes: the same. */
+static void test_sse(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof sse_rows / sizeof *sse_rows; i++) {
+        size_t all = strlen(sse_rows[i].stream);
+        print_message("  %s\n", sse_rows[i].name);
+        for (size_t piece = 1; piece <= all; piece++) {
+            struct heard heard = { .stop_after = sse_rows[i].stop_after };
+            struct sse sse = { .on_event = on_event, .data = &heard };
+            bool more = true;
+            for (size_t at = 0; at < all && more; at += piece) {
+                size_t size = all - at < piece ? all - at : piece;
+                more = sse_feed(&sse, (struct slice){ sse_rows[i].stream + at, size });
+            }
+            assert_string_equal(heard.text, sse_rows[i].wanted);
+            assert_int_equal(sse.ended, sse_rows[i].stop_after != 0);
+            sse_deinit(&sse);
+        }
+    }
+}
+
+static void test_sse_begins_anew(void **state)
+{
+    struct heard heard = {};
+    struct sse sse = { .on_event = on_event, .data = &heard };
+    (void)state;
+    assert_true(sse_feed(&sse, SLICE("id: 3\ndata: x\n\ndata: hal")));
+    sse_again(&sse);
+    assert_string_equal(sse.last_id, "3");
+    assert_true(sse_feed(&sse, SLICE("data: y\n\n")));
+    assert_string_equal(heard.text, "[message 3 x][message 3 y]");
+    sse_deinit(&sse);
+}
+
+static void test_sse_is_bounded(void **state)
+{
+    struct heard heard = {};
+    struct sse sse = { .on_event = on_event, .data = &heard };
+    static char junk[1 << 20];
+    size_t pieces = 0;
+    (void)state;
+    memset(junk, 'x', sizeof junk);
+    while (sse_feed(&sse, (struct slice){ junk, sizeof junk }) && pieces < 100)
+        pieces++;
+    assert_true(sse.too_large);
+    assert_in_range(pieces, 1, SSE_EVENT_BYTES_MAX / sizeof junk);
+    sse_deinit(&sse);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_parse),
+        cmocka_unit_test(test_too_many_words),
+        cmocka_unit_test(test_help_fits),
+        cmocka_unit_test(test_rows_are_whole),
+        cmocka_unit_test(test_tables),
+        cmocka_unit_test(test_a_full_table_fits),
+        cmocka_unit_test(test_sse),
+        cmocka_unit_test(test_sse_begins_anew),
+        cmocka_unit_test(test_sse_is_bounded),
+    };
+    return cmocka_run_group_tests_name("cli", tests, NULL, NULL);
+}
