@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proto/oip_data.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -59,6 +60,20 @@ static bool floating(enum tensor_type type)
     return type == TENSOR_FP16 || type == TENSOR_FP32 || type == TENSOR_FP64 || type == TENSOR_BF16;
 }
 
+static_assert(NUMBER_TEXT_MAX == 1024, "said in a message");
+
+/* It may well be one, but number_scan() takes none so long. */
+static bool long_number(const struct fill *fill)
+{
+    const char *at = fill->scan.at;
+    size_t size = 0;
+
+    while (size <= NUMBER_TEXT_MAX && at + size < fill->scan.end && at[size] &&
+           strchr("+-.0123456789Ee", at[size]))
+        size++;
+    return size > NUMBER_TEXT_MAX;
+}
+
 /* Why an element that is no number of the type is none. */
 static int refuse_element(struct fill *fill)
 {
@@ -83,6 +98,8 @@ static int refuse_element(struct fill *fill)
         return refuse(fill, "is not a string, as it must be for ");
     if (*at == '"')
         return refuse(fill, "is a string; a number is expected for ");
+    if (long_number(fill))
+        return refuse(fill, "... is longer than the 1024 characters a number may have, as ");
     if (!number_scan(at, fill->scan.end, &number))
         return refuse(fill, "is not a number of JSON, as it must be for ");
     if (!number.integral && !floating(fill->input->type))

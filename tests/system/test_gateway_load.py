@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -43,6 +44,14 @@ def metrics(perigee, name, **labels):
         if found[1] == name and labels.items() <= given.items():
             total += float(found[3])
     return total
+
+
+def wait_quiet(perigee, endpoint):
+    """Until nothing waits or runs: a loop sets these gauges once a second."""
+    deadline = time.monotonic() + DEADLINE
+    for name in ("perigee_queue_requests", "perigee_running_requests"):
+        while metrics(perigee, name, endpoint=endpoint):
+            assert time.monotonic() < deadline, f"{name} of {endpoint} does not go back to 0"
 
 
 def connection_of(perigee):
@@ -105,8 +114,7 @@ def test_metrics_tell_of_requests_errors_and_phases(perigee):
         assert metrics(perigee, f"{whole}_count", **labels) == count + 5
         assert metrics(perigee, f"{whole}_bucket", le="+Inf", **labels) == count + 5
         assert metrics(perigee, f"{whole}_sum", **labels) > 0
-    for name in ("perigee_queue_requests", "perigee_running_requests"):
-        assert metrics(perigee, name, **labels) == 0
+    wait_quiet(perigee, "alone")
 
 
 def test_the_admin_port_says_that_all_is_well(perigee):
@@ -232,3 +240,54 @@ def test_the_gateway_killed_under_load_cuts_connections_and_nothing_more(perigee
     assert load.wrong == []
     assert len(load.failed) <= 2 * load.clients, load.failed[:20]
     assert {row["pid"] for row in ready(perigee, "twins")} == before
+
+
+# --- several loops -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def four_loops(new_perigee):
+    """Connections are spread over four loops, which share queues and replicas."""
+    perigee = new_perigee("--loops", "4")
+    apply(perigee, {"name": "twins", "model": DIGITS / "digits.onnx",
+                    "scale": {"min": 2, "max": 2, "concurrency": 2}},
+          {"name": "narrow", "model": DIGITS / "digits.onnx", "scale": {"concurrency": 1}},
+          {"name": "slow", "model": "slow", "scale": {"concurrency": 1},
+           "queue": {"depth": 3, "timeout": "30s"}})
+    return perigee
+
+
+def threads_of(perigee, role):
+    for pid in perigee.pids():
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            if file.read().split(b"\0")[1:3] == [b"role", role]:
+                return len(os.listdir(f"/proc/{pid}/task"))
+    raise AssertionError(f"no {role}")
+
+
+def test_loops_share_replicas_queues_and_limits(four_loops):
+    perigee = four_loops
+    assert threads_of(perigee, b"gateway") >= 5
+    with Load(perigee, "narrow", 16) as one, Load(perigee, "twins", 16) as two:
+        one.wait(20)
+        two.wait(20)
+        for _ in range(2):
+            victim = ready(perigee, "twins")[0]
+            with perigee.events(new=True) as events:
+                os.kill(victim["pid"], signal.SIGKILL)
+                events.wait("replica_ready", endpoint="twins")
+            two.wait(20)
+    for load in (one, two):
+        assert load.wrong == [] and load.failed == []
+    for endpoint in ("narrow", "twins"):
+        wait_quiet(perigee, endpoint)
+        assert metrics(perigee, "perigee_requests_total", endpoint=endpoint, code="200") == sum(
+            (one if endpoint == "narrow" else two).done) + 1
+
+
+def test_the_depth_of_a_queue_is_that_of_all_loops(four_loops):
+    """Of 24 at once, over four loops, one runs and three wait."""
+    body = [tensor("rounds", "INT64", [1], [60_000])]
+    with concurrent.futures.ThreadPoolExecutor(24) as pool:
+        answers = list(pool.map(lambda _: infer(four_loops, "slow", body)[0], range(24)))
+    assert sorted(answers) == [200] * 4 + [503] * 20
