@@ -22,7 +22,8 @@ int main(void)
 {
     struct arena *arena = arena_new();
     printf("# Metrics\n\n"
-           "Prometheus text at `/metrics` of each PoP's admin port, and of control's port for control\n"
+           "Prometheus text at `/metrics` of each PoP's admin port, and of control's port for "
+           "control\n"
            "alone. Made from the tables in the code. Names are never changed; base units.\n");
     table_print(arena, "The gateway",
                 "On the admin port. They live in shared memory: a gateway that restarts goes on "

@@ -180,7 +180,7 @@ void answer_release(struct request *request)
 
     if (!lane)
         return;
-    place_give_slot(&lane->replica->place, request->answer_slot);
+    lane_slot_give(lane, request->answer_slot);
     if (!lane->gone)
         queue_serve(&request->side->queue);
     replica_unref(lane->replica);

@@ -283,7 +283,7 @@ static void completed(struct lane *lane, struct flight *flight,
         slot_kept = answered(request, lane, slot, completion);
     }
     if (!slot_kept) {
-        place_give_slot(&lane->replica->place, slot);
+        lane_slot_give(lane, slot);
         queue_serve(&side->queue);
     }
     flight_free(flight);

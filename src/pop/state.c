@@ -463,12 +463,12 @@ static void death_add(struct pop_replica *replica, const char *reason)
 
 enum { READY_LONG_S = 10 }; /* ready for so long: what ended it is no failure to start */
 
-static void exit_judge(struct pop_replica *replica, const char *reason)
+/* `was_ready`: as we saw it, or as it says itself, when it died before the gateway's word came. */
+static void exit_judge(struct pop_replica *replica, const char *reason, bool was_ready)
 {
     struct pop_revision *revision = replica->revision;
     struct pop *pop = revision->endpoint->pop;
     int64_t now = env_now_ns(pop->env);
-    bool was_ready = replica->state != POP_REPLICA_STARTING;
 
     if (was_ready && now - replica->since_ns >= READY_LONG_S * ENV_S)
         revision->failures = 0;
@@ -496,7 +496,8 @@ void pop_replica_exited(struct pop *pop, const struct message_replica_exited *ex
     pop_exit_words(exited, reason, sizeof reason);
     if (!asked) {
         revision->endpoint->exits++;
-        exit_judge(replica, reason);
+        exit_judge(replica, reason,
+                   replica->state != POP_REPLICA_STARTING || exited->phase == PERIGEE_PHASE_READY);
         death_add(replica, reason);
     }
     pop->effects->event(pop, "replica_exited", revision->endpoint, replica, reason, pop->data);

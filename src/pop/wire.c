@@ -236,7 +236,6 @@ static void replica_added(struct agent *agent, const struct message_replica_adde
         replica_ready(agent, added->replica);
 }
 
-
 void agent_on_supervisor(struct agent *agent, const union message *message, size_t size, int *fds,
                          size_t fd_count)
 {

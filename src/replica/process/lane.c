@@ -13,6 +13,28 @@
 #include "contract/ring.h"
 #include "replica/replica.h"
 
+/* The hint of worker.h: whose answer nobody reads any more may lose its pages. Asked for first,
+ * since mostly it is as it should be, and the line is every loop's. */
+static void released_set(struct lane *lane, uint32_t slot, bool released)
+{
+    _Atomic uint64_t *word = &lane->replica->submission->released[slot / 64];
+    uint64_t bit = UINT64_C(1) << slot % 64;
+    bool now = (atomic_load_explicit(word, memory_order_relaxed) & bit) != 0;
+
+    if (now == released)
+        return;
+    if (released)
+        atomic_fetch_or(word, bit);
+    else
+        atomic_fetch_and(word, ~bit);
+}
+
+void lane_slot_give(struct lane *lane, uint32_t slot)
+{
+    released_set(lane, slot, true);
+    place_give_slot(&lane->replica->place, slot);
+}
+
 bool lane_submit(struct lane *lane, const struct lane_request *request, struct lane_ticket *ticket)
 {
     struct perigee_submission submission = {
@@ -25,6 +47,7 @@ bool lane_submit(struct lane *lane, const struct lane_request *request, struct l
 
     assert(request->ticket != 0 && request->slot < lane->replica->slots);
     assert(!lane->tickets[request->slot]);
+    released_set(lane, request->slot, false);
     if (!submission_publish(lane->out, &lane->published, lane->in, &submission))
         return false;
     ticket->ticket = request->ticket;

@@ -68,3 +68,5 @@ void lane_pipe_drain(struct lane *lane, bool *ret_ended);
                               const struct perigee_model *model, struct perigee_answer *ret,
                               struct err *err);
 const char *lane_slot(const struct lane *lane, uint32_t slot);
+/* The answer is not needed any more: place_give_slot(), and the replica may give its pages back. */
+void lane_slot_give(struct lane *lane, uint32_t slot);
