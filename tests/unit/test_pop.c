@@ -128,8 +128,13 @@ static void exited(struct world *world, uint64_t id, uint32_t end, int status)
     for (unsigned i = 0; i < world->living_count; i++)
         if (world->living[i] == id)
             world->living[i] = world->living[--world->living_count];
+    const struct pop_replica *replica = map_get_u64(&world->pop.replicas_by_id, id);
+    bool loading = replica && replica->state == POP_REPLICA_STARTING;
     struct message_replica_exited message = {
-        .replica = id, .end = end, .wait_status = status, .phase = PERIGEE_PHASE_READY
+        .replica = id,
+        .end = end,
+        .wait_status = status,
+        .phase = loading ? PERIGEE_PHASE_LOADING : PERIGEE_PHASE_READY,
     };
     pop_replica_exited(&world->pop, &message);
 }
