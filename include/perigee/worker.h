@@ -117,8 +117,7 @@ struct perigee_cloned {
     int32_t error; /* errno when it failed */
 };
 
-/* ---- submission page: the gateway writes, the replica reads -----------------------------------
- */
+/* ---- submission page: the gateway writes, the replica reads ---------------------------------- */
 
 struct perigee_submission {
     uint64_t ticket;         /* never reused; never 0 */
@@ -150,8 +149,7 @@ struct perigee_submission_page {
     struct perigee_submission_lane lanes[PERIGEE_LANES_MAX];
 };
 
-/* ---- a request in the arena: the gateway writes, the replica reads ------------------------------
- */
+/* ---- a request in the arena: the gateway writes, the replica reads --------------------------- */
 
 struct perigee_tensor {
     uint32_t index;    /* which of the model's inputs or outputs */
@@ -173,8 +171,7 @@ struct perigee_request {
         inputs[]; /* in any order, each index once; missing ones are optional inputs */
 };
 
-/* ---- output region: the replica writes, others read
- * ---------------------------------------------- */
+/* ---- output region: the replica writes, others read ------------------------------------------ */
 
 /* Only forward, but FAILED from anywhere. */
 enum perigee_phase {

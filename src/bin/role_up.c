@@ -90,8 +90,7 @@ static int copy(char *to, size_t room, const char *text, struct err *err)
     return 0;
 }
 
-/* ---- where to listen ----------------------------------------------------------------------------
- */
+/* ---- where to listen ------------------------------------------------------------------------- */
 
 static const char *listen_text(const struct cli *cli, size_t row)
 {
@@ -141,8 +140,7 @@ static int read_listeners(const struct cli *cli,
     return listen_parse(own->flag, path, own->addresses, &own->count, err);
 }
 
-/* ---- the rest
- * ------------------------------------------------------------------------------------- */
+/* ---- the rest -------------------------------------------------------------------------------- */
 
 /* A quarter of the cores: replicas need them. */
 static uint32_t loops_default(void)
@@ -258,8 +256,7 @@ static int read_start(const struct cli *cli, struct message_start *start, struct
     return r < 0 ? r : home_libdir(start->libdir, err);
 }
 
-/* ---- all
- * -------------------------------------------------------------------------------------------- */
+/* ---- all ------------------------------------------------------------------------------------- */
 
 static void print_row(const struct supervisor_address *addresses, size_t count, uint32_t kind,
                       const char *title, const char *what)

@@ -24,8 +24,7 @@ const struct cli_option cli_options_common[] = {
     {},
 };
 
-/* ---- parsing ------------------------------------------------------------------------------------
- */
+/* ---- parsing --------------------------------------------------------------------------------- */
 
 static const struct cli_command *find_in(const struct cli_command *commands, size_t count,
                                          const char *name)
@@ -178,8 +177,7 @@ int cli_confirm(struct cli *cli, const char *question, struct err *err)
     return 0;
 }
 
-/* ---- main ---------------------------------------------------------------------------------------
- */
+/* ---- main ------------------------------------------------------------------------------------ */
 
 static int usage_fault(const struct cli *cli, const struct err *err)
 {

@@ -87,8 +87,7 @@ int cli_docs(FILE *out, const struct cli *cli); /* docs/cli.md, whole */
 [[nodiscard]] int cli_read(struct cli *cli, const char *path, uint64_t bytes_max, struct slice *ret,
                            struct err *err);
 
-/* ---- output (output.c) -------------------------------------------------------------------------
- */
+/* ---- output (output.c) ----------------------------------------------------------------------- */
 
 /* Outside text, control characters as \xNN; at most `width` columns (0: all). */
 void cli_print_text(FILE *out, struct slice text);
@@ -121,8 +120,7 @@ void cli_progress_set(struct cli_progress *progress, uint64_t done, uint64_t tot
 void cli_progress_text(struct cli_progress *progress, struct slice text);
 void cli_progress_end(struct cli_progress *progress);
 
-/* ---- control (control.c) ------------------------------------------------------------------------
- */
+/* ---- control (control.c) --------------------------------------------------------------------- */
 
 struct control_request {
     const char *method;

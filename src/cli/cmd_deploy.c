@@ -19,8 +19,7 @@
 
 enum { SPEC_BYTES_MAX = 1 << 20, WAIT_MS = 600'000 };
 
-/* ---- putting one spec ---------------------------------------------------------------------------
- */
+/* ---- putting one spec ------------------------------------------------------------------------ */
 
 /* A model given as a path is uploaded, and the spec keeps the digest and what was written. */
 static int model_resolve(struct cli *cli, struct endpoint_spec *spec, const char *folder,
@@ -108,8 +107,7 @@ static int put(struct cli *cli, const struct put *put, struct slice json, struct
     return r < 0 ? r : view_print(cli, answer.json);
 }
 
-/* ---- deploy -------------------------------------------------------------------------------------
- */
+/* ---- deploy ---------------------------------------------------------------------------------- */
 
 static int number_option(struct cli *cli, const char *name, uint64_t *field, struct err *err)
 {
@@ -324,8 +322,7 @@ int cmd_apply(struct cli *cli, struct err *err)
     return r;
 }
 
-/* ---- export -------------------------------------------------------------------------------------
- */
+/* ---- export ---------------------------------------------------------------------------------- */
 
 int cmd_export(struct cli *cli, struct err *err)
 {

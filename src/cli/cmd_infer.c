@@ -36,8 +36,7 @@ struct infer {
     size_t input_count;
 };
 
-/* ---- asking the gateway
- * -------------------------------------------------------------------------- */
+/* ---- asking the gateway ---------------------------------------------------------------------- */
 
 static int gateway_error(const struct fetch_answer *answer, yyjson_val *json, struct err *err)
 {
@@ -107,8 +106,7 @@ static void properties_get(struct infer *infer)
         infer->properties = json_member(json_member(answer.json, "model"), "properties");
 }
 
-/* ---- inputs
- * -------------------------------------------------------------------------------------- */
+/* ---- inputs ---------------------------------------------------------------------------------- */
 
 static bool want_find(struct infer *infer, struct slice name, struct tensor_file *ret)
 {
@@ -307,8 +305,7 @@ static int inputs_read(struct infer *infer, struct err *err)
     return 0;
 }
 
-/* ---- the request
- * ---------------------------------------------------------------------------------- */
+/* ---- the request ----------------------------------------------------------------------------- */
 
 static void input_write(struct json_writer *w, const struct input *input)
 {
@@ -375,8 +372,7 @@ static struct slice body_make(struct infer *infer, size_t *ret_json_bytes)
     return (struct slice){ body, (size_t)(at - body) };
 }
 
-/* ---- the answer
- * ----------------------------------------------------------------------------------- */
+/* ---- the answer ------------------------------------------------------------------------------ */
 
 enum { SHOWN_VALUES = 24, SHOWN_BARS = 20, BAR_COLUMNS = 40 };
 

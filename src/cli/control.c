@@ -23,8 +23,7 @@ enum {
     WATCH_LOST_MS = 60'000,
 };
 
-/* ---- where it is --------------------------------------------------------------------------------
- */
+/* ---- where it is ----------------------------------------------------------------------------- */
 
 static int address_first(struct cli *cli, const char *kind, const char **ret, struct err *err)
 {
@@ -114,8 +113,7 @@ const char *control_endpoint_path(struct cli *cli, const char *name, const char 
         cli, arena_format(cli->arena, "/endpoints/%s%s", control_escape(cli, name), rest));
 }
 
-/* ---- calls --------------------------------------------------------------------------------------
- */
+/* ---- calls ----------------------------------------------------------------------------------- */
 
 /* A problem document (RFC 9457) as an err: its name gives the code, its detail the words. */
 static int problem(const struct fetch_answer *answer, yyjson_val *json, struct err *err)

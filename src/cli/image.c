@@ -19,8 +19,7 @@
 enum { IMAGE_SIDE_MAX = 16384, MODEL_SIDE_MAX = 4096 };
 #define IMAGE_PIXELS_MAX (UINT64_C(64) << 20)
 
-/* ---- how pixels become numbers
- * ------------------------------------------------------------------- */
+/* ---- how pixels become numbers --------------------------------------------------------------- */
 
 static int spec_check(const struct image_spec *spec, struct err *err)
 {
@@ -202,8 +201,7 @@ bool image_spec_guess(const struct tensor_file *want, struct image_spec *ret)
     return true;
 }
 
-/* ---- decoding
- * ------------------------------------------------------------------------------------ */
+/* ---- decoding -------------------------------------------------------------------------------- */
 
 static int size_check(uint64_t width, uint64_t height, struct err *err)
 {
@@ -298,8 +296,7 @@ int image_decode(struct arena *arena, struct slice file, struct image *ret, stru
     return err_set(err, ERR_BAD_INPUT, "neither a PNG nor a JPEG");
 }
 
-/* ---- to a tensor
- * --------------------------------------------------------------------------------- */
+/* ---- to a tensor ----------------------------------------------------------------------------- */
 
 /* The mean of the picture over one target pixel's area, edges counted by their part in it. */
 static void area_mean(const struct image *image, double x0, double x1, double y0, double y1,

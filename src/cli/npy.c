@@ -11,8 +11,7 @@
 #include "cli/tensor_file.h"
 #include "proto/tensor.h"
 
-/* ---- the header
- * ---------------------------------------------------------------------------------- */
+/* ---- the header ------------------------------------------------------------------------------ */
 
 struct header {
     struct slice descr;
@@ -78,8 +77,7 @@ static int shape_parse(struct slice text, struct tensor_file *ret, uint64_t *ret
     return 0;
 }
 
-/* ---- elements
- * ------------------------------------------------------------------------------------ */
+/* ---- elements -------------------------------------------------------------------------------- */
 
 static enum tensor_type datatype_of_descr(struct slice descr, size_t *ret_bytes)
 {
@@ -224,8 +222,7 @@ int npy_read(struct arena *arena, struct slice file, struct tensor_file *ret, st
                : 0;
 }
 
-/* ---- zip
- * ------------------------------------------------------------------------------------------ */
+/* ---- zip ------------------------------------------------------------------------------------- */
 
 static uint32_t le(const char *data, size_t bytes)
 {

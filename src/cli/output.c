@@ -53,8 +53,7 @@ int cli_print_written(struct cli *cli, struct json_writer *writer)
     return 0;
 }
 
-/* ---- tables -------------------------------------------------------------------------------------
- */
+/* ---- tables ---------------------------------------------------------------------------------- */
 
 enum { TABLE_COLUMNS_MAX = 12, TABLE_GAP = 2, TABLE_CELL_MIN = 6 };
 

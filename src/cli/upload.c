@@ -47,8 +47,7 @@ static int digest_of_file(struct cli *cli, const char *path, int fd, uint64_t si
     return 0;
 }
 
-/* ---- one blob -----------------------------------------------------------------------------------
- */
+/* ---- one blob -------------------------------------------------------------------------------- */
 
 static bool blob_known(struct cli *cli, const char *digest)
 {
@@ -118,8 +117,7 @@ static int file_upload(struct cli *cli, const char *path, const char **ret_diges
     return r < 0 ? err_wrap(err, "'%s'", ERR_TEXT(path)) : 0;
 }
 
-/* ---- a folder -----------------------------------------------------------------------------------
- */
+/* ---- a folder -------------------------------------------------------------------------------- */
 
 struct folder {
     struct cli *cli;

@@ -114,8 +114,7 @@ int control_wait_ready(struct cli *cli, const char *name, int64_t timeout_ms,
                    (int)(message.size < 400 ? message.size : 400), message.data);
 }
 
-/* ---- printing -----------------------------------------------------------------------------------
- */
+/* ---- printing -------------------------------------------------------------------------------- */
 
 static void line(const struct cli *cli, const char *key, struct slice value)
 {

@@ -30,8 +30,7 @@ static inline void copy_once(void *to, const void *from, size_t bytes)
     __asm__ volatile("" ::: "memory");
 }
 
-/* ---- rings --------------------------------------------------------------------------------------
- */
+/* ---- rings ----------------------------------------------------------------------------------- */
 
 bool submission_publish(struct perigee_submission_lane *lane, uint64_t *own_head,
                         const struct perigee_completion_lane *answers,
@@ -105,8 +104,7 @@ void submission_sleep(const struct perigee_submission_page *page, uint32_t seen,
     (void)syscall(SYS_futex, &page->wake, FUTEX_WAIT, seen, ns_max < 0 ? NULL : &wait, NULL, 0);
 }
 
-/* ---- sizes and datatypes
- * -------------------------------------------------------------------------- */
+/* ---- sizes and datatypes --------------------------------------------------------------------- */
 
 size_t region_submission_bytes(void)
 {
@@ -152,8 +150,7 @@ uint32_t datatype_of(const char *name, size_t size)
     return 0;
 }
 
-/* ---- tensors
- * -------------------------------------------------------------------------------------- */
+/* ---- tensors --------------------------------------------------------------------------------- */
 
 bool dims_elements(const int64_t *dims, uint32_t rank, uint64_t *ret)
 {
@@ -211,8 +208,7 @@ int tensor_check(const struct perigee_tensor *tensor, uint64_t room, struct err 
     return 0;
 }
 
-/* ---- the model's metadata
- * --------------------------------------------------------------------------- */
+/* ---- the model's metadata -------------------------------------------------------------------- */
 
 static int string_check(const struct perigee_model *model, size_t bytes,
                         struct perigee_string string, const char *what, struct err *err)

@@ -24,8 +24,7 @@ METRICS_DEFINE(pop_metrics, POP_METRICS)
 
 enum { SERIES_MAX = 4096 };
 
-/* ---- what /proc says of a process
- * ---------------------------------------------------------------- */
+/* ---- what /proc says of a process ------------------------------------------------------------ */
 
 struct usage {
     uint64_t cpu_ns, resident_bytes, fds;
@@ -63,8 +62,7 @@ static bool usage_read(int32_t pid, struct usage *ret)
     return true;
 }
 
-/* ---- filling in ---------------------------------------------------------------------------------
- */
+/* ---- filling in ------------------------------------------------------------------------------ */
 
 static void one(struct metrics *metrics, unsigned row, uint64_t value)
 {
@@ -126,8 +124,7 @@ static void fill(struct agent *agent, struct metrics *metrics)
     }
 }
 
-/* ---- answering
- * ----------------------------------------------------------------------------------- */
+/* ---- answering ------------------------------------------------------------------------------- */
 
 static void reply(struct exchange *x, int status, const char *type, struct slice body)
 {

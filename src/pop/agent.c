@@ -22,8 +22,7 @@
 #include "sys/fd.h"
 #include "sys/shm.h"
 
-/* ---- effects ------------------------------------------------------------------------------------
- */
+/* ---- effects --------------------------------------------------------------------------------- */
 
 enum { SLOTS_PER_PLACE = 2, SLOT_BYTES = 256 * 1024 * 1024 };
 
@@ -162,8 +161,7 @@ const struct pop_effects agent_effects = {
     .death = death,
 };
 
-/* ---- the role's life ----------------------------------------------------------------------------
- */
+/* ---- the role's life ------------------------------------------------------------------------- */
 
 static int begin(struct agent *agent, const struct message_start *start, struct err *err)
 {

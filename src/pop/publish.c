@@ -29,8 +29,7 @@ static const char *path_of(const struct agent *agent, char *buffer, size_t room,
     return buffer;
 }
 
-/* ---- the table ----------------------------------------------------------------------------------
- */
+/* ---- the table ------------------------------------------------------------------------------- */
 
 static const struct slice *slices(const struct spec_strings *strings)
 {
@@ -146,8 +145,7 @@ static void table_publish(struct agent *agent)
     arena_free(arena);
 }
 
-/* ---- desired state ------------------------------------------------------------------------------
- */
+/* ---- desired state --------------------------------------------------------------------------- */
 
 static void desired_save(struct agent *agent)
 {
@@ -198,8 +196,7 @@ static void desired_load(struct agent *agent, struct arena *arena)
     agent->pop.begun = true;
 }
 
-/* ---- what only the table remembers: serving revisions, metric slots, models' metadata -----------
- */
+/* ---- what only the table remembers: serving revisions, metric slots, models' metadata -------- */
 
 static void table_recall(struct agent *agent, const struct table_head *table)
 {
@@ -266,8 +263,7 @@ void agent_disk_load(struct agent *agent)
     arena_free(arena);
 }
 
-/* ---- when ---------------------------------------------------------------------------------------
- */
+/* ---- when ------------------------------------------------------------------------------------ */
 
 void agent_publish_now(struct agent *agent)
 {

@@ -49,8 +49,7 @@ uint32_t pop_replicas_wanted(const struct pop_endpoint *endpoint,
     return 0;
 }
 
-/* ---- traffic -----------------------------------------------------------------------------------
- */
+/* ---- traffic --------------------------------------------------------------------------------- */
 
 /* Traffic moves to the target once as many of it are ready as now serve, and one at least. */
 static void traffic_move(struct pop_endpoint *endpoint)
@@ -75,8 +74,7 @@ static void traffic_move(struct pop_endpoint *endpoint)
     pop->effects->report(pop, pop->data);
 }
 
-/* ---- replicas -----------------------------------------------------------------------------------
- */
+/* ---- replicas -------------------------------------------------------------------------------- */
 
 static void due(int64_t *next_ns, int64_t at_ns)
 {

@@ -25,8 +25,7 @@ enum {
     REPORT_NOTES_MAX = 500, /* in one report */
 };
 
-/* ---- what waits for an acknowledgement --------------------------------------------------------
- */
+/* ---- what waits for an acknowledgement ------------------------------------------------------- */
 
 static void note_free(struct agent *agent, struct agent_note *note)
 {
@@ -95,8 +94,7 @@ void agent_note_log(struct agent *agent, const struct message_replica_log *log)
     agent_report_soon(agent);
 }
 
-/* ---- sending ----------------------------------------------------------------------------------
- */
+/* ---- sending --------------------------------------------------------------------------------- */
 
 static void notes_write(struct json_writer *w, struct agent *agent, const char *key, int kind,
                         uint64_t upto)

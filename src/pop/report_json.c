@@ -32,8 +32,7 @@ static void write_id(struct json_writer *w, const char *key, uint64_t id)
     json_member_text(w, key, text);
 }
 
-/* ---- replicas -----------------------------------------------------------------------------------
- */
+/* ---- replicas -------------------------------------------------------------------------------- */
 
 static const char *state_word(const struct pop_replica *replica)
 {
@@ -89,8 +88,7 @@ static void write_backoff(struct json_writer *w, const struct pop_revision *revi
     json_object_end(w);
 }
 
-/* ---- models -------------------------------------------------------------------------------------
- */
+/* ---- models ---------------------------------------------------------------------------------- */
 
 static void write_string(struct json_writer *w, const char *key, const struct perigee_model *model,
                          struct perigee_string text)
@@ -138,8 +136,7 @@ static void write_model(struct json_writer *w, const struct pop_revision *revisi
     json_object_end(w);
 }
 
-/* ---- all ----------------------------------------------------------------------------------------
- */
+/* ---- all ------------------------------------------------------------------------------------- */
 
 static void write_endpoint(struct json_writer *w, struct pop_endpoint *endpoint)
 {

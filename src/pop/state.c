@@ -34,8 +34,7 @@ void pop_reconcile_soon(struct pop *pop)
         env_timer_start(pop->env, &pop->soon, 0, on_wake, pop);
 }
 
-/* ---- making and forgetting ---------------------------------------------------------------------
- */
+/* ---- making and forgetting ------------------------------------------------------------------- */
 
 static void replica_free(struct pop_replica *replica)
 {
@@ -128,8 +127,7 @@ static struct pop_replica *replica_new(struct pop_revision *revision, uint64_t i
     return replica;
 }
 
-/* ---- looking up --------------------------------------------------------------------------------
- */
+/* ---- looking up ------------------------------------------------------------------------------ */
 
 struct pop_endpoint *pop_endpoint_find(struct pop *pop, uint64_t uid)
 {
@@ -166,8 +164,7 @@ const char *pop_replica_name(const struct pop_replica *replica, char buffer[stat
     return buffer;
 }
 
-/* ---- desired state ------------------------------------------------------------------------------
- */
+/* ---- desired state --------------------------------------------------------------------------- */
 
 static void text_set(char **text, struct slice value)
 {
@@ -328,8 +325,7 @@ void pop_sync_end(struct pop *pop)
     pop_reconcile_soon(pop);
 }
 
-/* ---- what happens -------------------------------------------------------------------------------
- */
+/* ---- what happens ---------------------------------------------------------------------------- */
 
 void pop_model_fetched(struct pop_revision *revision, const char *folder, const char *model_file,
                        const struct err *err)

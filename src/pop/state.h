@@ -162,8 +162,7 @@ void pop_init(struct pop *pop, struct env *env, uint64_t instance,
               const struct pop_effects *effects, void *data);
 void pop_deinit(struct pop *pop);
 
-/* ---- desired state (from control or the disk) -------------------------------------------------
- */
+/* ---- desired state (from control or the disk) ------------------------------------------------ */
 
 /* One endpoint document of the watch stream (docs/api.md). Bad ones change nothing. */
 [[nodiscard]] int pop_endpoint_apply(struct pop *pop, struct slice json, struct err *err);
@@ -177,8 +176,7 @@ struct pop_revision *pop_revision_number(struct pop_endpoint *endpoint, uint32_t
 uint32_t pop_revision_ready(const struct pop_revision *revision);
 const char *pop_replica_name(const struct pop_replica *replica, char buffer[static 64]);
 
-/* ---- what happens -----------------------------------------------------------------------------
- */
+/* ---- what happens ---------------------------------------------------------------------------- */
 
 void pop_model_fetched(struct pop_revision *revision, const char *folder, const char *model_file,
                        const struct err *err); /* err NULL: it is there */
@@ -198,8 +196,7 @@ void pop_replica_log(struct pop *pop, const struct message_replica_log *log);
 void pop_demand(struct pop *pop, const struct message_demand *demand);
 void pop_gateway_changed(struct pop *pop, bool present);
 
-/* ---- decisions (reconcile.c) -------------------------------------------------------------------
- */
+/* ---- decisions (reconcile.c) ----------------------------------------------------------------- */
 
 /* Brings replicas towards what is wanted, once; arms pop->wake for what is due later. */
 void pop_reconcile(struct pop *pop);

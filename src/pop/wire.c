@@ -14,8 +14,7 @@
 #include "sys/fd.h"
 #include "sys/shm.h"
 
-/* ---- the channel on the loop -------------------------------------------------------------------
- */
+/* ---- the channel on the loop ----------------------------------------------------------------- */
 
 static void wire_interest(struct wire *wire)
 {
@@ -92,8 +91,7 @@ void wire_send(struct wire *wire, const void *message, size_t size, int fd)
     wire_interest(wire);
 }
 
-/* ---- from the supervisor ------------------------------------------------------------------------
- */
+/* ---- from the supervisor --------------------------------------------------------------------- */
 
 static void region_keep(struct agent *agent, const struct message_replica_added *added, int fd)
 {
@@ -283,8 +281,7 @@ void agent_on_supervisor(struct agent *agent, const union message *message, size
     }
 }
 
-/* ---- from the gateway ---------------------------------------------------------------------------
- */
+/* ---- from the gateway ------------------------------------------------------------------------ */
 
 void agent_on_gateway(struct agent *agent, const union message *message, size_t size, int *fds,
                       size_t fd_count)

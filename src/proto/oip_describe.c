@@ -112,8 +112,7 @@ void oip_write_model(struct text *text, const struct oip_model *model)
     text_char(text, '}');
 }
 
-/* --- Triton's ModelConfig, as its JSON has it ---------------------------------------------------
- */
+/* ---- Triton's ModelConfig, as its JSON has it ------------------------------------------------ */
 
 static void config_inputs(struct text *text, const struct oip_model *model, uint32_t first)
 {
@@ -183,8 +182,7 @@ void oip_write_config(struct text *text, const struct oip_model *model)
     TEXT_LITERAL(text, "{}}");
 }
 
-/* --- statistics, index, errors -----------------------------------------------------------------
- */
+/* ---- statistics, index, errors --------------------------------------------------------------- */
 
 static void field_times(struct text *text, const char *key, struct oip_times times)
 {

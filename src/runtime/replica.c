@@ -58,8 +58,7 @@ static void enter_phase(struct replica *replica, enum perigee_phase phase)
     atomic_store_explicit(&replica->status->phase, phase, memory_order_release);
 }
 
-/* ---- descriptors and regions
- * ------------------------------------------------------------------------ */
+/* ---- descriptors and regions ----------------------------------------------------------------- */
 
 static void take_descriptors(struct replica *replica)
 {
@@ -111,8 +110,7 @@ static void map_regions(struct replica *replica)
     replica->arena = map(replica, PERIGEE_FD_ARENA, clone->arena_bytes, false);
 }
 
-/* ---- walls
- * --------------------------------------------------------------------------------------- */
+/* ---- walls ----------------------------------------------------------------------------------- */
 
 /* The descriptor is from before the walls. Pages, as /proc/self/statm counts them. */
 struct pages {
@@ -192,8 +190,7 @@ static void put_up_walls(struct replica *replica)
                     (root ? PERIGEE_WALL_MOUNT : 0) | (clone->uid != 0 ? PERIGEE_WALL_UID : 0);
 }
 
-/* ---- the model
- * ------------------------------------------------------------------------------------- */
+/* ---- the model ------------------------------------------------------------------------------- */
 
 static void load(struct replica *replica, struct model_writer *writer, struct runtime_model **ret)
 {

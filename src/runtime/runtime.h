@@ -62,8 +62,7 @@ void runtime_clean_text(char *text);
 [[gnu::format(printf, 3, 4)]] void
 job_fail(struct runtime_job *job, enum perigee_completion_status status, const char *format, ...);
 
-/* ---- answers: placed in the slot ----------------------------------------------------------------
- */
+/* ---- answers: placed in the slot ------------------------------------------------------------- */
 
 /* Room for `bytes` at the next 64-byte boundary of the slot. Returns NULL when it does not fit. */
 void *answer_place(struct answer *answer, uint64_t bytes);
@@ -77,8 +76,7 @@ void answer_add(struct answer *answer, uint32_t index, uint32_t datatype, const 
 void answer_too_large(const struct answer *answer, struct runtime_job *job, const char *output,
                       uint64_t bytes);
 
-/* ---- metadata: written as the contract has it
- * ------------------------------------------------------ */
+/* ---- metadata: written as the contract has it ------------------------------------------------ */
 
 struct model_io {
     const char *name;

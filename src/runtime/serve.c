@@ -53,8 +53,7 @@ static struct slice io_name(const struct perigee_model *model, const struct peri
     return (struct slice){ (const char *)model + io->name.offset, io->name.bytes };
 }
 
-/* ---- taking
- * ---------------------------------------------------------------------------------------- */
+/* ---- taking ---------------------------------------------------------------------------------- */
 
 static bool take(struct server *server, struct task *task)
 {
@@ -88,8 +87,7 @@ static size_t collect(struct server *server)
     return count;
 }
 
-/* ---- checking
- * --------------------------------------------------------------------------------------- */
+/* ---- checking -------------------------------------------------------------------------------- */
 
 static int check_input(const struct perigee_model *model, const struct perigee_tensor *tensor,
                        struct err *err)
@@ -182,8 +180,7 @@ static void prepare(struct server *server, struct task *task, struct runtime_job
         job_fail(job, PERIGEE_BAD_INPUT, "%s", err.message);
 }
 
-/* ---- answering
- * -------------------------------------------------------------------------------------- */
+/* ---- answering ------------------------------------------------------------------------------- */
 
 /* What an earlier, larger answer left behind this one is not needed again soon. */
 static void give_back_tail(struct server *server, const struct task *task)
@@ -267,8 +264,7 @@ static void answer(struct server *server, size_t count)
     }
 }
 
-/* ---- sleeping
- * --------------------------------------------------------------------------------------- */
+/* ---- sleeping -------------------------------------------------------------------------------- */
 
 /* Returns how many tasks there are after all. */
 static size_t sleep_armed(struct server *server)

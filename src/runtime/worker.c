@@ -42,8 +42,7 @@ struct template
     int null_fd;
 };
 
-/* ---- before the first clone
- * ------------------------------------------------------------------------ */
+/* ---- before the first clone ------------------------------------------------------------------ */
 
 /* Neither the variables nor the bytes they stood in: a replica sees all memory of its template. */
 static void empty_environment(void)
@@ -126,8 +125,7 @@ static int template_prepare(struct template *template, struct perigee_hello *hel
     return 0;
 }
 
-/* ---- the one command
- * ------------------------------------------------------------------------------- */
+/* ---- the one command ------------------------------------------------------------------------- */
 
 static const char *clone_fault(const struct perigee_clone *clone, size_t size, size_t fd_count)
 {

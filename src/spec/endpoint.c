@@ -90,8 +90,7 @@ static const char *key_elsewhere(struct slice word)
     return found;
 }
 
-/* --- what is refused ---------------------------------------------------------------------------
- */
+/* ---- what is refused ------------------------------------------------------------------------- */
 
 static int unknown_key(struct reader *reader, const char *group, struct slice word)
 {
@@ -307,8 +306,7 @@ void endpoint_spec_defaults(struct endpoint_spec *ret_spec)
             option_default(&endpoint_options[i], ret_spec);
 }
 
-/* --- files -------------------------------------------------------------------------------------
- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 static int check_unique(const struct endpoint_specs *specs, struct err *err)
 {

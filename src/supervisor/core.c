@@ -40,8 +40,7 @@ void core_tell(struct core *core, uint32_t role, const void *message, size_t siz
         core->ops->send(process, message, size, fds, fd_count, core->data);
 }
 
-/* ---- a process's life ---------------------------------------------------------------------------
- */
+/* ---- a process's life ------------------------------------------------------------------------ */
 
 static void process_start(struct core_process *process);
 
@@ -158,8 +157,7 @@ void core_process_exited(struct core_process *process, int wait_status)
         core_stop_step(core);
 }
 
-/* ---- templates ----------------------------------------------------------------------------------
- */
+/* ---- templates ------------------------------------------------------------------------------- */
 
 static void process_init(struct core *core, struct core_process *process, uint32_t role,
                          const char *name)
@@ -244,8 +242,7 @@ void core_template_message(struct core_process *process, const void *message, si
     }
 }
 
-/* ---- messages of roles
- * ---------------------------------------------------------------------------- */
+/* ---- messages of roles ----------------------------------------------------------------------- */
 
 static void table_new(struct core *core, const struct message_table *message, int *fd)
 {
@@ -330,8 +327,7 @@ void core_process_writable(struct core_process *process)
         replica_tell_log(replica);
 }
 
-/* ---- stopping
- * ------------------------------------------------------------------------------------- */
+/* ---- stopping -------------------------------------------------------------------------------- */
 
 static void on_drain_over(struct env_timer *, void *data)
 {
@@ -436,8 +432,7 @@ bool core_hopeless(const struct core *core)
     return core->hopeless;
 }
 
-/* ---- life
- * ----------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 int core_new(struct env *env, const struct core_config *config, const struct core_ops *ops,
              void *data, struct core **ret_core, struct err *err)

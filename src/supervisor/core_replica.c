@@ -47,8 +47,7 @@ static struct core_replica *replica_find(struct core *core, uint64_t id)
     return NULL;
 }
 
-/* ---- revisions and their arenas
- * ------------------------------------------------------------------- */
+/* ---- revisions and their arenas -------------------------------------------------------------- */
 
 static struct core_revision *revision_find(struct core *core, uint64_t uid)
 {
@@ -119,8 +118,7 @@ void revision_forget(struct core *core, uint64_t uid)
     revision_unused(core, revision);
 }
 
-/* ---- making one
- * ------------------------------------------------------------------------------------ */
+/* ---- making one ------------------------------------------------------------------------------ */
 
 static void close_clone_only(struct core_replica *replica)
 {
@@ -250,8 +248,7 @@ static int prepare(struct core_replica *replica, struct err *err)
     return 0;
 }
 
-/* ---- its end
- * --------------------------------------------------------------------------------------- */
+/* ---- its end --------------------------------------------------------------------------------- */
 
 /* Tells everybody; keeps the record for an agent that is away. The memory goes now. */
 static void replica_over(struct core_replica *replica)
@@ -307,8 +304,7 @@ void core_replica_exited(struct core_replica *replica, int wait_status, const st
     core_stop_step(core);
 }
 
-/* ---- cloning
- * ---------------------------------------------------------------------------------------- */
+/* ---- cloning --------------------------------------------------------------------------------- */
 
 static void send_clone(struct core_replica *replica)
 {
@@ -453,8 +449,7 @@ void replica_cloned(struct core_process *template, const struct perigee_cloned *
     core_template_busy(template, still_cloning(template));
 }
 
-/* ---- killing
- * ---------------------------------------------------------------------------------------- */
+/* ---- killing --------------------------------------------------------------------------------- */
 
 static void replica_end_now(struct core_replica *replica, uint32_t end, const char *text)
 {
@@ -484,8 +479,7 @@ void replica_kill_all(struct core *core)
         replica_end_now(replica, REPLICA_END_STOPPED, "Perigee is ending");
 }
 
-/* ---- telling
- * ---------------------------------------------------------------------------------------- */
+/* ---- telling --------------------------------------------------------------------------------- */
 
 static struct message_replica_added added(const struct core_replica *replica)
 {

@@ -57,8 +57,7 @@ struct child { /* the shell of a replica */
     uint64_t id;
 };
 
-/* ---- roles and templates: messages
- * ------------------------------------------------------------------- */
+/* ---- roles and templates: messages ----------------------------------------------------------- */
 
 static void member_kill(struct member *member)
 {
@@ -141,8 +140,7 @@ static bool family_writable(struct core_process *process, void *)
     return member && member->watch && !channel_wants_write(member->channel);
 }
 
-/* ---- roles and templates: life
- * ----------------------------------------------------------------------- */
+/* ---- roles and templates: life --------------------------------------------------------------- */
 
 static void on_member_exited(uint64_t, const struct env_linux_exit *exit, void *data)
 {
@@ -232,8 +230,7 @@ static void family_kill(struct core_process *process, void *)
         member_kill(process->shell);
 }
 
-/* ---- replicas
- * ------------------------------------------------------------------------------------------ */
+/* ---- replicas -------------------------------------------------------------------------------- */
 
 static void on_child_exited(uint64_t, const struct env_linux_exit *exit, void *data)
 {

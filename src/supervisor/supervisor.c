@@ -47,8 +47,7 @@ struct supervisor {
     bool ended;
 };
 
-/* ---- listeners
- * -------------------------------------------------------------------------------------- */
+/* ---- listeners ------------------------------------------------------------------------------- */
 
 static int open_address(struct supervisor *self, const struct supervisor_listen *row,
                         const struct listen_address *address, struct err *err)
@@ -87,8 +86,7 @@ static int open_listeners(struct supervisor *self, struct err *err)
     return 0;
 }
 
-/* ---- what the core and the signals say
- * ---------------------------------------------------------------- */
+/* ---- what the core and the signals say ------------------------------------------------------- */
 
 static void write_addresses(struct supervisor *self)
 {
@@ -130,8 +128,7 @@ static void on_signal(uint32_t, void *data)
     }
 }
 
-/* ---- life
- * ------------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static int watch_signals(struct supervisor *self, struct err *err)
 {

@@ -73,8 +73,7 @@ static struct env_linux *linux_of(struct env *env)
     return (struct env_linux *)env;
 }
 
-/* --- time and randomness -----------------------------------------------------------------------
- */
+/* ---- time and randomness --------------------------------------------------------------------- */
 
 static int64_t clock_ns(clockid_t clock)
 {
@@ -137,8 +136,7 @@ static void timer_stop(struct env *env, struct env_timer *timer)
     arm(linux_of(env));
 }
 
-/* --- disk --------------------------------------------------------------------------------------
- */
+/* ---- disk ------------------------------------------------------------------------------------ */
 
 static int file_read(struct env *, const char *path, size_t bytes_max, struct arena *arena,
                      struct slice *ret_bytes, struct err *err)
@@ -162,8 +160,7 @@ static int file_list(struct env *, const char *folder, struct arena *arena,
     return disk_list(folder, arena, ret_names, ret_count, err);
 }
 
-/* --- watches and the loop ----------------------------------------------------------------------
- */
+/* ---- watches and the loop -------------------------------------------------------------------- */
 
 struct env_linux_watch *env_linux_watch(struct env_linux *self, int fd, uint32_t events,
                                         env_linux_watch_cb on_event, void *data)
@@ -233,8 +230,7 @@ int env_linux_fd(const struct env_linux *self)
     return self->epoll_fd;
 }
 
-/* --- processes ---------------------------------------------------------------------------------
- */
+/* ---- processes ------------------------------------------------------------------------------- */
 
 static void process_free(struct process *process)
 {
@@ -353,8 +349,7 @@ static void process_kill(struct env *env, uint64_t id, int signal)
     }
 }
 
-/* --- channels ----------------------------------------------------------------------------------
- */
+/* ---- channels -------------------------------------------------------------------------------- */
 
 void env_linux_peer(struct env_linux *self, const char *name, int fd)
 {
@@ -463,8 +458,7 @@ static void env_channel_close_(struct env *, struct env_channel *channel)
     channel_over(channel);
 }
 
-/* --- life --------------------------------------------------------------------------------------
- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 struct env *env_linux_env(struct env_linux *self)
 {

@@ -27,8 +27,7 @@
 #define SLACK_BYTES (UINT64_C(16) << 20) /* loading code of libraries that are mapped already */
 #define CAPABILITY_LAST 63
 
-/* ---- descriptors and identity
- * -------------------------------------------------------------------- */
+/* ---- descriptors and identity ---------------------------------------------------------------- */
 
 int sandbox_close_others(const int *keep, size_t count, struct err *err)
 {
@@ -76,8 +75,7 @@ int sandbox_identity(uint32_t uid, struct err *err)
     return 0;
 }
 
-/* ---- limits
- * -------------------------------------------------------------------------------------- */
+/* ---- limits ---------------------------------------------------------------------------------- */
 
 static int limit(int resource, uint64_t value, const char *name, struct err *err)
 {
@@ -108,8 +106,7 @@ int sandbox_limit(const struct sandbox_limits *limits, struct err *err)
     return r;
 }
 
-/* ---- files: Landlock
- * ------------------------------------------------------------------------------ */
+/* ---- files: Landlock ------------------------------------------------------------------------- */
 
 /* As the kernel has it at ABI 6; an older kernel is given the size it knows. */
 struct ruleset {

@@ -113,8 +113,7 @@ static void test_json(void **state)
     }
 }
 
-/* --- what a hostile or broken replica says -------------------------------------------------------
- */
+/* ---- what a hostile or broken replica says --------------------------------------------------- */
 
 static const struct {
     const char *name;
@@ -272,8 +271,7 @@ static void test_memory_that_changes(void **state)
     free(data);
 }
 
-/* --- binary, and both in one answer -------------------------------------------------------------
- */
+/* ---- binary, and both in one answer ---------------------------------------------------------- */
 
 static void test_binary_parts(void **state)
 {
@@ -315,8 +313,7 @@ static void test_binary_parts(void **state)
     arena_free(arena);
 }
 
-/* --- classification ------------------------------------------------------------------------------
- */
+/* ---- classification -------------------------------------------------------------------------- */
 
 static const struct {
     const char *name;
@@ -395,8 +392,7 @@ static void test_classification_binary(void **state)
     arena_free(arena);
 }
 
-/* --- out and in again: the same bits
- * -------------------------------------------------------------- */
+/* ---- out and in again: the same bits --------------------------------------------------------- */
 
 static uint64_t random_state = 7;
 

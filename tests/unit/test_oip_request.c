@@ -181,8 +181,7 @@ static void test_good_elements(void **state)
     }
 }
 
-/* --- bad ones -----------------------------------------------------------------------------------
- */
+/* ---- bad ones -------------------------------------------------------------------------------- */
 
 static const struct {
     const char *type, *shape, *data;
@@ -425,8 +424,7 @@ static void test_many_keys(void **state)
     arena_free(arena);
 }
 
-/* --- what a request says ------------------------------------------------------------------------
- */
+/* ---- what a request says --------------------------------------------------------------------- */
 
 static void test_parameters_and_outputs(void **state)
 {

@@ -120,8 +120,7 @@ static const struct pop_effects effects = {
     on_publish, on_change, on_change, on_event, on_death,
 };
 
-/* ---- what the supervisor and the gateway would say ----------------------------------------------
- */
+/* ---- what the supervisor and the gateway would say ------------------------------------------- */
 
 static void exited(struct world *world, uint64_t id, uint32_t end, int status)
 {
@@ -236,8 +235,7 @@ static int world_free(void **state)
     return 0;
 }
 
-/* ---- tests
- * --------------------------------------------------------------------------------------- */
+/* ---- tests ----------------------------------------------------------------------------------- */
 
 static void test_back_off(void **state)
 {

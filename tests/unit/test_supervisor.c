@@ -36,8 +36,7 @@
 
 static char home[HOME_PATH_BYTES];
 
-/* ---- files that the players write and the test reads
- * -------------------------------------------------- */
+/* ---- files that the players write and the test reads ----------------------------------------- */
 
 [[gnu::format(printf, 2, 3)]] static void note(const char *file, const char *format, ...)
 {
@@ -84,8 +83,7 @@ static pid_t pid_in(const char *line)
     return (pid_t)strtol(at + 4, NULL, 10);
 }
 
-/* ---- a role
- * ------------------------------------------------------------------------------------------- */
+/* ---- a role ---------------------------------------------------------------------------------- */
 
 static void role_send(struct channel *channel, const void *message, size_t size, const int *fds,
                       size_t count)
@@ -189,8 +187,7 @@ static int role_run(const char *name)
     }
 }
 
-/* ---- a worker
- * ------------------------------------------------------------------------------------------ */
+/* ---- a worker -------------------------------------------------------------------------------- */
 
 [[gnu::noreturn]] static void replica_run(const int *fds)
 {
@@ -236,8 +233,7 @@ static int template_run(void)
     }
 }
 
-/* ---- the test
- * ------------------------------------------------------------------------------------------ */
+/* ---- the test -------------------------------------------------------------------------------- */
 
 static pid_t up(void)
 {

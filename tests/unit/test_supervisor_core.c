@@ -78,8 +78,7 @@ static void soon(struct day *day, int64_t delay_ns, struct event event)
     fail_msg("more is under way than was thought of");
 }
 
-/* ---- the world
- * ------------------------------------------------------------------------------------ */
+/* ---- the world ------------------------------------------------------------------------------- */
 
 static struct day *day_of(struct env *env)
 {
@@ -249,8 +248,7 @@ static const struct core_ops ops = {
     op_kill_replica, op_kill_orphans, op_ready, op_ended,
 };
 
-/* ---- what happens
- * ----------------------------------------------------------------------------------- */
+/* ---- what happens ---------------------------------------------------------------------------- */
 
 static void process_ready(struct core_process *process)
 {

@@ -52,8 +52,7 @@ static void say_result(struct speech *speech, long result)
         SAY(speech, "%ld", result);
 }
 
-/* ---- what the walls stand against
- * ------------------------------------------------------------------ */
+/* ---- what the walls stand against ------------------------------------------------------------ */
 
 static void do_open(struct speech *speech)
 {
@@ -178,8 +177,7 @@ static void do_write_input(struct speech *speech)
     *(volatile char *)(uintptr_t)speech->job->block = 1;
 }
 
-/* ---- ends
- * ------------------------------------------------------------------------------------------- */
+/* ---- ends ------------------------------------------------------------------------------------ */
 
 static void do_segv(struct speech *speech)
 {
@@ -248,8 +246,7 @@ static void do_echo(struct speech *speech)
     SAY(speech, "%s", speech->argument);
 }
 
-/* ---- lies: what a gateway must not believe
- * ------------------------------------------------------------ */
+/* ---- lies: what a gateway must not believe --------------------------------------------------- */
 
 /* The region begins with this process's status page, below the slot. */
 static char *region_of(const struct runtime_job *job)
@@ -404,8 +401,7 @@ static const struct {
     { "lie-status", do_lie_status, true },
 };
 
-/* ---- the runtime
- * -------------------------------------------------------------------------------------- */
+/* ---- the runtime ----------------------------------------------------------------------------- */
 
 static int prepare(const char *folder, char *library, size_t room, struct err *err)
 {

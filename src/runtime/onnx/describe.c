@@ -149,8 +149,7 @@ static int write_io(const struct onnx_io *io, struct model_writer *writer,
     return write(writer, &row, err);
 }
 
-/* ---- shapes of outputs, said before a run
- * ------------------------------------------------------------ */
+/* ---- shapes of outputs, said before a run ---------------------------------------------------- */
 
 static bool batchable(const struct runtime_model *model)
 {
@@ -196,8 +195,7 @@ static void find_sources(struct runtime_model *model, struct onnx_io *output)
     }
 }
 
-/* ---- the whole
- * ---------------------------------------------------------------------------------------- */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 static void write_properties(struct runtime_model *model, struct model_writer *writer)
 {

@@ -48,8 +48,7 @@ int onnx_check(const struct runtime_model *model, OrtStatus *status, const char 
                    text);
 }
 
-/* ---- the template
- * ----------------------------------------------------------------------------------- */
+/* ---- the template ---------------------------------------------------------------------------- */
 
 /* In our form: one line, escaped. Below a warning nothing is asked for. */
 static void ORT_API_CALL on_log(void *data, OrtLoggingLevel severity, const char *category,
@@ -140,8 +139,7 @@ static int prepare(const char *folder, char *library, size_t room, struct err *e
     return r;
 }
 
-/* ---- a replica
- * --------------------------------------------------------------------------------------- */
+/* ---- a replica ------------------------------------------------------------------------------- */
 
 static int load(const struct runtime_load *request, struct model_writer *writer,
                 struct runtime_model **ret_model, struct err *err)

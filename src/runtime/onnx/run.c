@@ -60,8 +60,7 @@ static void fail(struct runtime_job *job, const struct err *err)
     job_fail(job, status == PERIGEE_TOO_LARGE ? PERIGEE_FAULT : status, "%s", err->message);
 }
 
-/* ---- inputs
- * --------------------------------------------------------------------------------------- */
+/* ---- inputs ---------------------------------------------------------------------------------- */
 
 /* Each length is copied once, then checked, then used. */
 static int fill_strings(const struct runtime_model *model, OrtValue *value, const char *data,
@@ -133,8 +132,7 @@ static int make_inputs(struct values *values, const struct perigee_tensor *input
     return 0;
 }
 
-/* ---- outputs
- * -------------------------------------------------------------------------------------- */
+/* ---- outputs --------------------------------------------------------------------------------- */
 
 static bool said_shape(const struct onnx_io *output, const struct runtime_job *job, int64_t *dims)
 {
@@ -294,8 +292,7 @@ static int add_output(struct values *values, uint32_t at, struct runtime_job *jo
     return 0;
 }
 
-/* ---- a run
- * ------------------------------------------------------------------------------------------ */
+/* ---- a run ----------------------------------------------------------------------------------- */
 
 static int run_once(struct values *values, struct err *err)
 {
