@@ -233,10 +233,12 @@ static bool answered(struct request *request, struct lane *lane, uint32_t slot,
     struct gateway_loop *gl = request->gl;
     struct model_info *info = atomic_load(&request->side->revision->model);
     struct perigee_answer answer;
-    struct err err;
+    struct err err = {};
+    int r = lane_answer(lane, slot, info->model, &answer, &err);
 
-    if (lane_answer(lane, slot, info->model, &answer, &err) < 0 ||
-        completion->status > PERIGEE_CANCELED) {
+    if (r == 0 && completion->status > PERIGEE_CANCELED)
+        r = err_set(&err, ERR_BAD_INPUT, "a completion with status %u", completion->status);
+    if (r < 0) {
         metric_add(shard_series(gl, request->table->head, request->row, request->endpoint,
                                 GATEWAY_NONSENSE),
                    1);

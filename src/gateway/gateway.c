@@ -55,11 +55,22 @@ void gateway_send_supervisor(struct gateway *gateway, const union message *messa
         watch_again(gateway->supervisor_watch, gateway->supervisor);
 }
 
+/* What the agent was asked to load or unload dies with it: clients hear so now. */
+static void repository_lost(struct gateway *gateway)
+{
+    struct message_repository_done lost = { .code = ERR_OVERLOADED };
+
+    snprintf(lost.text, sizeof lost.text, "the agent of this PoP is restarting; try again");
+    for (unsigned i = 0; i < gateway->loops && gateway->loop[0].loop; i++)
+        shard_tell_done(&gateway->loop[i], &lost);
+}
+
 static void agent_lost(struct gateway *gateway, const char *why)
 {
     log_warn("gateway", "the agent is gone, going on without", LOG_S("why", why));
     watch_free(take_ptr(gateway->agent_watch));
     channel_free(take_ptr(gateway->agent));
+    repository_lost(gateway);
 }
 
 bool gateway_send_agent(struct gateway *gateway, const union message *message)
@@ -266,14 +277,12 @@ static void on_agent_event(struct watch *watch, unsigned events, void *data);
 
 static void peer_set(struct gateway *gateway, int *fd)
 {
-    if (gateway->agent) {
-        watch_free(take_ptr(gateway->agent_watch));
-        channel_free(take_ptr(gateway->agent));
-    }
+    if (gateway->agent)
+        agent_lost(gateway, "there is a new one");
     gateway->agent = channel_new(take_fd(*fd));
     gateway->agent_watch =
         watch_new(gateway->main, channel_fd(gateway->agent), WATCH_READ, on_agent_event, gateway);
-    /* A new agent knows of no replica that is ready. */
+    /* A new agent knows of no replica that is ready, nor which ones the one before had us drain. */
     MAP_EACH(entry, &gateway->replicas)
     {
         const struct replica *replica = entry->value;
@@ -281,6 +290,8 @@ static void peer_set(struct gateway *gateway, int *fd)
         message.as_MESSAGE_REPLICA_READY.replica = replica->id;
         if (replica->state == REPLICA_READY)
             (void)gateway_send_agent(gateway, &message);
+        else if (replica->state == REPLICA_DRAINING)
+            world_replica_drain(gateway, replica->id);
     }
     world_demand(gateway, false);
 }

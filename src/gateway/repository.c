@@ -57,9 +57,8 @@ void repository_cancel(struct request *request)
     request->number = 0;
 }
 
-void repository_done(struct gateway_loop *gl, const struct message_repository_done *done)
+static void answer(struct request *request, const struct message_repository_done *done)
 {
-    struct request *request = map_get_u64(&gl->repository, done->request);
     struct err err = { .code = done->code };
 
     if (!request) /* it was answered, or its client went away */
@@ -70,4 +69,17 @@ void repository_done(struct gateway_loop *gl, const struct message_repository_do
     }
     snprintf(err.message, sizeof err.message, "%s", done->text);
     answer_error(request, &err);
+}
+
+void repository_done(struct gateway_loop *gl, const struct message_repository_done *done)
+{
+    if (done->request) {
+        answer(map_get_u64(&gl->repository, done->request), done);
+        return;
+    }
+    /* The agent is gone. From the start each time: an answer takes its entry out, and may bring in
+     * the next request of its connection. */
+    struct map_entry *entry;
+    for (size_t at = 0; (entry = map_next(&gl->repository, &at)) != NULL; at = 0)
+        answer(entry->value, done);
 }

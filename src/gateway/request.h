@@ -144,6 +144,7 @@ void answer_refusal(struct arena *arena, const struct http_request *http, const 
 /* ---- calls.c, repository.c ------------------------------------------------------------ */
 void call_answer(struct request *request); /* every call but infer, whose endpoint is found */
 void repository_begin(struct request *request);
+/* Its request 0: all that wait. */
 void repository_done(struct gateway_loop *gl, const struct message_repository_done *done);
 void repository_cancel(struct request *request);
 struct oip_model *call_model(struct request *request, const struct model_info *info);

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "base/auto.h"
 #include "base/err.h"
@@ -251,6 +252,13 @@ static void on_pipe(struct watch *watch, unsigned events, void *data)
     lane_pipe_drain(lane, &ended);
     if (ended) /* it is dying; that it is dead, the supervisor says */
         watch_set(watch, 0);
+    if (lane_pipe_flooded(lane) && !lane->lied) {
+        lane->lied = true; /* its tickets come back when it was reaped */
+        watch_set(watch, 0);
+        list_remove(&lane->link_active);
+        shard_kill(gl, lane, REPLICA_END_LIED, "it wakes the gateway without a cause");
+        return;
+    }
     if (!lane->ready && gl->index == 0)
         loop_post(gl->gateway->main, on_report_look, report_new(gl, lane->replica->id));
     if (!list_empty(&lane->link_active)) {
@@ -594,6 +602,18 @@ static void *shard_run(void *data)
     return NULL;
 }
 
+/* A descriptor that is not left over is a replica that cannot be attached: clients may have three
+ * quarters of what this process may open. */
+static uint64_t connections_max(const struct gateway *gateway, uint64_t wanted)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY)
+        return wanted;
+    uint64_t share = limit.rlim_cur / 4 * 3 / gateway->loops;
+    return share < wanted ? share : wanted;
+}
+
 /* Everything but the thread, so that what the main thread posts before it runs finds all in place.
  */
 void shard_prepare(struct gateway *gateway, unsigned index)
@@ -614,6 +634,7 @@ void shard_prepare(struct gateway *gateway, unsigned index)
     gl->sleeper = sleeper_new(gl->loop, on_sleep, on_awake, gl);
     gl->random =
         (uint64_t)loop_now_ns() ^ (gateway->start.instance << 32) ^ ((uint64_t)(index + 1) << 56);
+    limits.connections_max = connections_max(gateway, limits.connections_max);
     gl->server = http_server_new(gl->loop, &limits, &request_server_events, gl);
     gateway_metrics_attach(&gl->metrics, gateway->region, index);
     timer_start(gl->tick, 1000);

@@ -121,7 +121,7 @@ void replica_lanes_begin(struct replica *replica)
     for (uint32_t i = 0; i < replica->loops; i++) {
         struct lane *lane = &replica->lanes[i];
         /* Ours to believe: the replica cannot write there. */
-        lane->published = lane->seen = atomic_load(&lane->out->head);
+        lane->published = lane->seen = lane->began = atomic_load(&lane->out->head);
         atomic_store(&lane->out->taken, lane->seen);
         atomic_store(&lane->out->armed, 0);
     }

@@ -165,6 +165,14 @@ static void serve(struct fake *fake, unsigned lane, uint64_t *head,
         usleep(atomic_load(&fake->delay_us));
         answer_right(fake, submission, false);
         break;
+    case FAKE_FLOOD:
+        while (!atomic_load(&fake->stop))
+            (void)!write(fake->pipes[loop][1], "x", 1);
+        return;
+    case FAKE_ODD_STATUS:
+        completion.status = 77;
+        answer_words(fake, submission->slot, "");
+        break;
     case FAKE_RIGHT:
     case FAKE_NONSENSE:
         answer_right(fake, submission, atomic_load(&fake->mode) == FAKE_NONSENSE);
@@ -379,10 +387,28 @@ static int listener(int *port)
     return fd;
 }
 
+static void send_peer(struct world *world)
+{
+    int peer[2];
+    struct err err;
+    union message message = { .as_MESSAGE_PEER = MESSAGE_INIT(MESSAGE_PEER) };
+
+    must(channel_pair(peer, &err), &err);
+    world->agent = channel_new(peer[0]);
+    world_send(world, &message, &peer[1], 1);
+    fd_close(&peer[1]);
+}
+
+void world_agent_again(struct world *world)
+{
+    channel_free(take_ptr(world->agent));
+    send_peer(world);
+}
+
 /* A port of its own for each loop, so that a test chooses which one serves it. */
 void world_start(struct world *world, uint64_t instance)
 {
-    int pair[2], peer[2];
+    int pair[2];
     struct err err;
     union message message = { .as_MESSAGE_START = MESSAGE_INIT(MESSAGE_START) };
 
@@ -408,11 +434,7 @@ void world_start(struct world *world, uint64_t instance)
         message.as_MESSAGE_LISTENER.loop = i;
         world_send(world, &message, &world->listeners[i], 1);
     }
-    must(channel_pair(peer, &err), &err);
-    world->agent = channel_new(peer[0]);
-    message = (union message){ .as_MESSAGE_PEER = MESSAGE_INIT(MESSAGE_PEER) };
-    world_send(world, &message, &peer[1], 1);
-    fd_close(&peer[1]);
+    send_peer(world);
     message = (union message){ .as_MESSAGE_METRICS = MESSAGE_INIT(MESSAGE_METRICS) };
     message.as_MESSAGE_METRICS.bytes = gateway_region_bytes();
     world_send(world, &message, &world->metrics_fd, 1);

@@ -28,6 +28,8 @@ enum fake_mode {
     FAKE_NONSENSE,     /* an output outside its slot */
     FAKE_OTHER_TICKET, /* answers a ticket nobody gave it, then the right one */
     FAKE_REFUSES,      /* BAD_INPUT with words */
+    FAKE_ODD_STATUS,   /* a status that is none */
+    FAKE_FLOOD,        /* wakes without end */
     FAKE_LATE,         /* answers after `delay_us` */
 };
 
@@ -74,7 +76,8 @@ void world_start(struct world *world, uint64_t instance); /* up to, not with, GO
 void world_go(struct world *world);
 void world_table(struct world *world, uint64_t number, const struct world_endpoint *endpoints,
                  size_t count);
-void world_stop(struct world *world); /* DRAIN, and its end */
+void world_stop(struct world *world);        /* DRAIN, and its end */
+void world_agent_again(struct world *world); /* a new PEER */
 void world_send(struct world *world, const union message *message, const int *fds, size_t fd_count);
 /* The next message of that type to the supervisor (or agent); others are dropped. Fails after 5 s.
  */

@@ -434,10 +434,34 @@ static void test_liars(void **state)
     atomic_store(&fake.mode, FAKE_NONSENSE);
     reply = world_infer(&world, "", ONE_ROW);
     expect(&reply, 500, "contradicts");
+    atomic_store(&fake.mode, FAKE_ODD_STATUS);
+    reply = world_infer(&world, "", ONE_ROW);
+    expect(&reply, 500, "contradicts");
     atomic_store(&fake.mode, FAKE_OTHER_TICKET);
     reply = world_infer(&world, "", ONE_ROW); /* dropped; so the time runs out */
     expect(&reply, 504, "deadline");
     atomic_store(&fake.mode, FAKE_LIAR);
+    ask_all(&world, asker, 1);
+    world_expect(&world, false, MESSAGE_REPLICA_KILL, &message);
+    assert_int_equal(message.as_MESSAGE_REPLICA_KILL.end, REPLICA_END_LIED);
+    fake_exit(&world, &fake);
+    fake_start(&world, &next, 8, WORLD_REVISION(0, 1), 2);
+    join_all(asker, 1);
+    expect(&asker[0].reply, 200, "\"data\":[2]");
+    end(&world, &next);
+}
+
+/* Its pipe is always readable: the loop would do nothing else. */
+static void test_a_flood_of_wake_ups(void **state)
+{
+    struct world world;
+    struct fake fake, next = {};
+    struct asker asker[1];
+    union message message;
+    (void)state;
+
+    begin(&world, &fake, &digits);
+    atomic_store(&fake.mode, FAKE_FLOOD);
     ask_all(&world, asker, 1);
     world_expect(&world, false, MESSAGE_REPLICA_KILL, &message);
     assert_int_equal(message.as_MESSAGE_REPLICA_KILL.end, REPLICA_END_LIED);
@@ -619,6 +643,13 @@ static void test_load_and_unload(void **state)
         expect(&reply, i ? 409 : 200, i ? "not now" : NULL);
         close(fd);
     }
+    int fd = world_connect(&world); /* the agent dies meanwhile */
+    assert_int_equal(write(fd, load, strlen(load)), strlen(load));
+    world_expect(&world, true, MESSAGE_REPOSITORY, &message);
+    world_agent_again(&world);
+    struct reply reply = world_read(fd);
+    expect(&reply, 503, "restarting");
+    close(fd);
     end(&world, &fake);
 }
 
@@ -635,16 +666,38 @@ static void test_requests_of_a_dead_gateway(void **state)
     world_table(&world, 1, &digits, 1);
     world_go(&world);
     fake_prepare(&world, &fake, 7, WORLD_REVISION(0, 1));
-    atomic_store(&fake.submission->lanes[3].head, 1); /* of the other lane set */
+    atomic_store(&fake.submission->lanes[1].head, 1); /* of the other lane set */
     atomic_store(&fake.mode, FAKE_SILENT);
     fake_begin(&world, &fake, 2);
     assert_false(world_maybe(&world, true, MESSAGE_REPLICA_READY, 150, &message));
+    /* The dead gateway may have been killed between publishing and waking. */
+    assert_int_not_equal(atomic_load(&fake.submission->wake), 0);
     struct perigee_completion_lane *lanes = (void *)(fake.output + PERIGEE_COMPLETIONS_OFFSET);
-    atomic_store(&lanes[3].head, 1);
+    atomic_store(&lanes[1].head, 1);
     atomic_store(&fake.mode, FAKE_RIGHT);
     world_expect(&world, true, MESSAGE_REPLICA_READY, &message);
     struct reply reply = world_infer(&world, "", ONE_ROW);
     expect(&reply, 200, "\"data\":[2]");
+    end(&world, &fake);
+}
+
+/* It would take the replica for one that serves. */
+static void test_a_new_agent_hears_what_is_drained(void **state)
+{
+    struct world world;
+    struct fake fake;
+    union message message = { .as_MESSAGE_REPLICA_DRAIN = MESSAGE_INIT(MESSAGE_REPLICA_DRAIN) };
+    struct err err;
+    (void)state;
+
+    begin(&world, &fake, &digits);
+    message.as_MESSAGE_REPLICA_DRAIN.replica = fake.id;
+    assert_int_equal(
+        channel_send(world.agent, &message, message_size(MESSAGE_REPLICA_DRAIN), NULL, 0, &err), 0);
+    world_expect(&world, true, MESSAGE_REPLICA_DRAINED, &message);
+    world_agent_again(&world);
+    world_expect(&world, true, MESSAGE_REPLICA_DRAINED, &message);
+    assert_int_equal(message.as_MESSAGE_REPLICA_DRAINED.replica, fake.id);
     end(&world, &fake);
 }
 
@@ -658,11 +711,13 @@ int main(void)
         cmocka_unit_test(test_timeout_then_kill_then_again),
         cmocka_unit_test(test_a_dead_replica_is_tried_again_once),
         cmocka_unit_test(test_liars),
+        cmocka_unit_test(test_a_flood_of_wake_ups),
         cmocka_unit_test(test_full_late_and_cold),
         cmocka_unit_test(test_many_at_once),
         cmocka_unit_test(test_waiters_follow_the_traffic),
         cmocka_unit_test(test_load_and_unload),
         cmocka_unit_test(test_requests_of_a_dead_gateway),
+        cmocka_unit_test(test_a_new_agent_hears_what_is_drained),
     };
     return cmocka_run_group_tests_name("gateway", tests, NULL, NULL);
 }

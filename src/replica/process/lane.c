@@ -13,6 +13,8 @@
 #include "contract/ring.h"
 #include "replica/replica.h"
 
+enum { PIPE_BYTES_MAX = 65536 }; /* what a pipe holds at most */
+
 /* The hint of worker.h: whose answer nobody reads any more may lose its pages. Asked for first,
  * since mostly it is as it should be, and the line is every loop's. */
 static void released_set(struct lane *lane, uint32_t slot, bool released)
@@ -109,7 +111,17 @@ void lane_pipe_drain(struct lane *lane, bool *ret_ended)
 {
     char bytes[256]; /* what is left makes the descriptor readable again */
 
-    *ret_ended = read(lane->pipe, bytes, sizeof bytes) == 0;
+    ssize_t size = read(lane->pipe, bytes, sizeof bytes);
+
+    *ret_ended = size == 0;
+    if (size > 0)
+        lane->woken += (uint64_t)size;
+}
+
+/* One byte a completion, one for READY, and what a full pipe held of an earlier gateway's. */
+bool lane_pipe_flooded(const struct lane *lane)
+{
+    return lane->woken > lane->seen - lane->began + PIPE_BYTES_MAX + PERIGEE_RING_ENTRIES;
 }
 
 const char *lane_slot(const struct lane *lane, uint32_t slot)

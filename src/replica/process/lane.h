@@ -30,6 +30,7 @@ struct lane {
     struct perigee_submission_lane *out;
     const struct perigee_completion_lane *in;
     uint64_t published, seen;
+    uint64_t began, woken; /* `seen` at first; bytes that came through the pipe */
     uint32_t outstanding;
     uint64_t dropped;                               /* completions that named no ticket of ours */
     struct lane_ticket *tickets[PERIGEE_SLOTS_MAX]; /* by slot */
@@ -61,6 +62,8 @@ struct lane_ticket *lane_abandon(struct lane *lane);
 bool lane_arm(struct lane *lane);
 void lane_disarm(struct lane *lane);
 void lane_pipe_drain(struct lane *lane, bool *ret_ended);
+/* It wrote more wake-ups than there were completions: it keeps the loop busy. Kill it. */
+bool lane_pipe_flooded(const struct lane *lane);
 
 /* The answer in a slot, copied once and checked against the model: counts, indices, datatypes,
  * offsets inside the slot, products. Its tensors' bytes stay where they are: lane_slot(). */
