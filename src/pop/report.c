@@ -54,6 +54,25 @@ static uint64_t sequence_next(struct agent *agent)
     return agent->note_sequence = agent->note_sequence + 1;
 }
 
+/* The same in the log: "replica ready replica=digits-1". */
+static void event_log(const char *kind, const struct pop_endpoint *endpoint,
+                      const struct pop_replica *replica, const char *message)
+{
+    char phrase[48], name[64];
+    struct log_field fields[3] = {};
+    size_t count = 0;
+    snprintf(phrase, sizeof phrase, "%s", kind);
+    for (char *c = phrase; *c; c++)
+        *c = *c == '_' ? ' ' : *c;
+    if (replica)
+        fields[count++] = LOG_S("replica", pop_replica_name(replica, name));
+    else if (endpoint)
+        fields[count++] = LOG_S("endpoint", endpoint->name);
+    if (message[0])
+        fields[count++] = LOG_S("message", message);
+    log_write(LOG_INFO, "pop", phrase, fields);
+}
+
 void agent_note_event(struct agent *agent, const char *kind, const struct pop_endpoint *endpoint,
                       const struct pop_replica *replica, const char *message)
 {
@@ -62,8 +81,7 @@ void agent_note_event(struct agent *agent, const char *kind, const struct pop_en
                                      endpoint, replica, message);
     note_add(agent, NOTE_EVENT, json);
     arena_free(arena);
-    log_info("pop", kind, LOG_S("endpoint", endpoint ? endpoint->name : "-"),
-             LOG_I("replica", replica ? replica->ordinal : 0), LOG_S("message", message));
+    event_log(kind, endpoint, replica, message);
     agent_report_soon(agent);
 }
 

@@ -258,6 +258,7 @@ void agent_on_supervisor(struct agent *agent, const union message *message, size
         go(agent);
         break;
     case MESSAGE_DRAIN:
+        agent->control_there = false; /* it goes as well: nothing to wonder at */
         agent_publish_now(agent);
         loop_stop(agent->loop);
         break;
