@@ -35,7 +35,6 @@ static void test_random_takes_and_gives(void **state)
     struct err err;
     struct memory_budget budget = { .bytes_max = UINT64_C(100) << 20 };
     struct block *held[64] = {};
-    unsigned refused = 0;
     (void)state;
 
     assert_int_equal(shm_create("blocks", ARENA_BYTES, &fd, &err), 0);
@@ -48,10 +47,8 @@ static void test_random_takes_and_gives(void **state)
             *at = NULL;
         } else {
             uint64_t bytes = 1 + draw(draw(50) == 0 ? 4u << 20 : draw(5) == 0 ? 100'000 : 2000);
-            if (block_take(blocks, bytes, at, &err) < 0) {
-                refused++;
-                continue;
-            }
+            if (block_take(blocks, bytes, at, &err) < 0)
+                continue; /* full at times */
             assert_int_equal((*at)->offset % 64, 0);
             assert_true((*at)->offset >= FIRST && (*at)->offset + (*at)->bytes <= ARENA_BYTES);
             assert_true((*at)->bytes >= bytes);

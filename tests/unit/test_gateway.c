@@ -550,7 +550,7 @@ static void test_many_at_once(void **state)
     (void)state;
 
     deep.queue_depth = 1000;
-    deep.queue_timeout_ms = 20'000;
+    deep.queue_timeout_ms = deep.timeout_ms = 20'000;
     begin(&world, &fake, &deep);
     fake_start(&world, &second, 8, WORLD_REVISION(0, 1), 2);
     world_expect(&world, true, MESSAGE_REPLICA_READY, &message);

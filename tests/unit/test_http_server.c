@@ -362,14 +362,14 @@ static void test_slow_reader(void **state)
     struct peer_answer answer = {};
     char few[16384];
     (void)state;
-    limits.write_ms = 40;
+    limits.write_ms = 400; /* all of the reading takes longer, no one read does */
     struct peer *peer = peer_new(&limits);
     int fd = peer_connect(peer);
     peer_send(peer, fd, SLICE(R("GET /hold HTTP/1.1")), 4096, &answer);
     exchange_respond(peer->held, 200, NULL, 0, HTTP_LENGTH_UNKNOWN);
     for (int i = 0; i < 20; i++) { /* the queue only grows */
         exchange_write(peer->held, &(struct iovec){ peer->body, 65536 }, 1, NULL, NULL);
-        usleep(10000);
+        usleep(25000);
         assert_true(read(fd, few, sizeof few) > 0);
         loop_run_once(peer->loop, false);
         assert_non_null(peer->held);
