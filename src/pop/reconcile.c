@@ -16,6 +16,7 @@ enum {
     BACK_OFF_LONG_S = 60,
     DEMAND_IDLE_S = 120, /* a revision asked for by number stays so long (scale.idle's default) */
     DRAIN_GRACE_S = 2,   /* beyond the endpoint's timeout */
+    START_LEAST_S = 30,  /* to get ready in, however short queue.cold is */
 };
 
 int64_t pop_back_off_ns(uint32_t failures)
@@ -164,6 +165,29 @@ static void stops(struct pop_revision *revision, uint32_t wanted, int64_t now_ns
     }
 }
 
+/* A model that is not up after queue.cold will not be: who waits for it is told so by then. */
+static void overdue(struct pop_revision *revision, int64_t now_ns, int64_t *next_ns)
+{
+    struct pop *pop = revision->endpoint->pop;
+    int64_t allowed_ns = (int64_t)revision->endpoint->spec.queue.cold_ns;
+    struct pop_replica *replica;
+    char text[128];
+    if (allowed_ns < START_LEAST_S * ENV_S)
+        allowed_ns = START_LEAST_S * ENV_S;
+    LIST_EACH (replica, &revision->replicas, struct pop_replica, link) {
+        if (replica->state != POP_REPLICA_STARTING || replica->kill_sent)
+            continue;
+        if (now_ns - replica->since_ns < allowed_ns) {
+            due(next_ns, replica->since_ns + allowed_ns);
+            continue;
+        }
+        replica->kill_sent = true;
+        snprintf(text, sizeof text, "it was not ready within %d s (queue.cold allows for more)",
+                 (int)(allowed_ns / ENV_S));
+        pop->effects->replica_kill(replica, REPLICA_END_TIMEOUT, text, pop->data);
+    }
+}
+
 static void drains(struct pop_revision *revision, int64_t now_ns, int64_t *next_ns)
 {
     struct pop *pop = revision->endpoint->pop;
@@ -190,6 +214,7 @@ static void endpoint_reconcile(struct pop_endpoint *endpoint, int64_t now_ns, in
         starts(revision, wanted, now_ns, next_ns);
         stops(revision, wanted, now_ns);
         drains(revision, now_ns, next_ns);
+        overdue(revision, now_ns, next_ns);
         bool by_number = revision->demand_ns && revision->number != endpoint->target &&
                          revision->number != endpoint->serving;
         if (wanted && by_number)

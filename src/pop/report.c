@@ -37,8 +37,15 @@ static void note_free(struct agent *agent, struct agent_note *note)
 
 static void note_add(struct agent *agent, int kind, struct slice json)
 {
-    if (agent->note_count == AGENT_QUEUE_MAX) { /* the oldest goes: control was away for long */
-        struct agent_note *oldest = LIST_FIRST(&agent->notes, struct agent_note, link);
+    /* The oldest goes: control was away for long. What replicas write gives way to what happened,
+     * however much they write. */
+    if (agent->note_count == AGENT_QUEUE_MAX) {
+        struct agent_note *note, *oldest = LIST_FIRST(&agent->notes, struct agent_note, link);
+        LIST_EACH (note, &agent->notes, struct agent_note, link)
+            if (note->kind == NOTE_LOG) {
+                oldest = note;
+                break;
+            }
         note_free(agent, oldest);
     }
     struct agent_note *note = mem_zalloc(sizeof *note);

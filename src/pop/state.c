@@ -431,8 +431,14 @@ void pop_replica_ready(struct pop *pop, uint64_t id, const struct pop_ready *rea
 void pop_replica_drained(struct pop *pop, uint64_t id)
 {
     struct pop_replica *replica = map_get_u64(&pop->replicas_by_id, id);
-    if (!replica || replica->state != POP_REPLICA_DRAINING)
+    if (!replica || (replica->state != POP_REPLICA_DRAINING && replica->state != POP_REPLICA_READY))
         return;
+    /* Drained for the agent before this one: the gateway gives it nothing any more, so it is no
+     * replica that serves, and another takes its place. */
+    if (replica->state == POP_REPLICA_READY) {
+        pop_replica_state_move(&replica->state, POP_REPLICA_DRAINING);
+        pop->effects->report(pop, pop->data);
+    }
     replica->kill_at_ns = env_now_ns(pop->env);
     pop_reconcile_soon(pop);
 }
@@ -536,6 +542,14 @@ void pop_demand(struct pop *pop, const struct message_demand *demand)
 void pop_gateway_changed(struct pop *pop, bool present)
 {
     pop->gateway = present;
+    for (size_t at = 0; present;) { /* a new one knows nothing of drains */
+        const struct map_entry *entry = map_next(&pop->replicas_by_id, &at);
+        if (!entry)
+            break;
+        struct pop_replica *replica = entry->value;
+        if (replica->state == POP_REPLICA_DRAINING && !replica->kill_sent)
+            pop->effects->replica_drain(replica, pop->data);
+    }
     pop_reconcile_soon(pop);
 }
 

@@ -26,7 +26,7 @@ struct world {
     struct pop pop;
     uint64_t living[LIVING_MAX]; /* replica ids the supervisor has */
     unsigned living_count, starts, kills, drains, publishes, moves, failures;
-    bool refuse, load_fails, drains_never;
+    bool refuse, load_fails, drains_never, hangs;
 };
 
 static int64_t now(struct env *env)
@@ -62,7 +62,7 @@ static void on_kill(struct pop_replica *replica, enum replica_end end, const cha
     struct world *world = data;
     (void)replica;
     (void)text;
-    assert_int_equal(end, REPLICA_END_STOPPED);
+    assert_int_equal(end, world->hangs ? REPLICA_END_TIMEOUT : REPLICA_END_STOPPED);
     world->kills++;
 }
 
@@ -158,7 +158,10 @@ static void settle_once(struct world *world)
                 pop_model_fetched(revision, "/models/x", "model.onnx", NULL);
             LIST_EACH (replica, &revision->replicas, struct pop_replica, link) {
                 if (replica->kill_sent)
-                    exited(world, replica->id, REPLICA_END_STOPPED, SIGKILL);
+                    exited(world, replica->id,
+                           world->hangs ? REPLICA_END_TIMEOUT : REPLICA_END_STOPPED, SIGKILL);
+                else if (world->hangs)
+                    continue;
                 else if (replica->state == POP_REPLICA_STARTING && world->load_fails)
                     exited(world, replica->id, REPLICA_END_ITSELF, 1 << 8);
                 else if (replica->state == POP_REPLICA_STARTING)
@@ -325,6 +328,48 @@ static void test_a_drain_that_never_ends_is_cut(void **state)
     assert_int_equal(world->living_count, 0);
 }
 
+static void test_a_new_gateway_is_told_to_drain(void **state)
+{
+    struct world *world = *state;
+    endpoint_set(world, 1, 1, 1, true);
+    after(world, 1);
+    world->drains_never = true;
+    endpoint_set(world, 1, 1, 1, false);
+    after(world, 1);
+    assert_int_equal(world->drains, 1);
+    pop_gateway_changed(&world->pop, true);
+    assert_int_equal(world->drains, 2);
+    world->drains_never = false;
+    after(world, 1);
+    assert_int_equal(world->living_count, 0);
+}
+
+/* The agent before this one had it drained: it looks ready, and gets nothing. */
+static void test_what_the_gateway_drained_is_replaced(void **state)
+{
+    struct world *world = *state;
+    endpoint_set(world, 1, 1, 1, true);
+    after(world, 1);
+    uint64_t before = world->living[0];
+    pop_replica_drained(&world->pop, before);
+    after(world, 1);
+    assert_int_equal(world->starts, 2);
+    assert_int_equal(world->living_count, 1);
+    assert_int_not_equal(world->living[0], before);
+}
+
+static void test_a_start_that_hangs_is_cut(void **state)
+{
+    struct world *world = *state;
+    world->hangs = true;
+    endpoint_set(world, 1, 1, 1, true);
+    after(world, 299);
+    assert_int_equal(world->kills, 0);
+    after(world, 2); /* queue.cold is 5 minutes */
+    assert_int_equal(world->kills, 1);
+    assert_int_equal(world->failures, 1);
+}
+
 static void test_a_revision_asked_for_by_number(void **state)
 {
     struct world *world = *state;
@@ -390,6 +435,9 @@ int main(void)
         WORLD(test_a_killed_replica_is_replaced_at_once),
         WORLD(test_stop_start_delete),
         WORLD(test_a_drain_that_never_ends_is_cut),
+        WORLD(test_a_new_gateway_is_told_to_drain),
+        WORLD(test_what_the_gateway_drained_is_replaced),
+        WORLD(test_a_start_that_hangs_is_cut),
         WORLD(test_a_revision_asked_for_by_number),
         WORLD(test_a_day),
     };
