@@ -151,6 +151,8 @@ void core_process_exited(struct core_process *process, int wait_status)
     process_failed(process, wait_status, why);
     if (process->role == ROLE_TEMPLATE)
         replica_template_died(process, why);
+    if (process->role == ROLE_GATEWAY)
+        revisions_gateway_gone(core, process->instance);
     if (core->hopeless && !core->stage)
         core_stop(core, false);
     else

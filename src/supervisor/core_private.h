@@ -106,6 +106,7 @@ void replica_tell_dead(struct core *core);           /* to a new agent, and forg
 void replica_free(struct core_replica *replica);
 void revision_want(struct core *core, uint64_t uid);
 void revision_forget(struct core *core, uint64_t uid);
+void revisions_gateway_gone(struct core *core, uint64_t instance);
 void revision_free(struct core *core, struct core_revision *revision);
 
 /* core_end.c: fills what the kernel and, for words, the status page say of a reaped replica. */

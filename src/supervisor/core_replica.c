@@ -103,6 +103,16 @@ void revision_want(struct core *core, uint64_t uid)
     core_tell(core, ROLE_GATEWAY, &message, sizeof message, &revision->arena_fd, 1);
 }
 
+/* Clients' bytes of a gateway that died are nobody's: its half of each arena (each instance writes
+ * the slices of its own lane set) is emptied. A replica that still reads there sees zeros, and
+ * nobody waits for what it makes of them. */
+void revisions_gateway_gone(struct core *core, uint64_t instance)
+{
+    struct core_revision *revision;
+    LIST_EACH (revision, &core->revisions, struct core_revision, link)
+        shm_punch_fd(revision->arena_fd, (instance & 1) * (ARENA_BYTES / 2), ARENA_BYTES / 2);
+}
+
 static void revision_unused(struct core *core, struct core_revision *revision)
 {
     if (revision->gone && revision->users == 0)

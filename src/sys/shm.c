@@ -149,3 +149,8 @@ void shm_punch(void *memory, size_t bytes)
     if (begin < end)
         (void)madvise((void *)begin, end - begin, MADV_REMOVE);
 }
+
+void shm_punch_fd(int fd, uint64_t offset, uint64_t bytes)
+{
+    (void)fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)bytes);
+}

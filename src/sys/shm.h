@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct err;
 
@@ -25,5 +26,7 @@ void shm_unmap(void *memory, size_t bytes); /* NULL is allowed */
 /* Maps such a memfd read-only, refusing one that lacks a seal or is larger than `bytes_max`. */
 [[nodiscard]] int shm_map_published(int fd, size_t bytes_max, const void **ret_data,
                                     size_t *ret_bytes, struct err *err);
+/* The same by descriptor, for who has it not mapped. */
+void shm_punch_fd(int fd, uint64_t offset, uint64_t bytes);
 void shm_punch(void *memory,
                size_t bytes); /* gives whole pages back; they read as zeros (writers only) */

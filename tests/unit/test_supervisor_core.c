@@ -150,6 +150,12 @@ static void gateway_hears(struct day *day, const union message *message, const i
     day->gateway_has[id] = true;
     /* Each lane set has its own pipes, and an instance gets those of its set. */
     unsigned set = day->gateway_instance & 1;
+    char other = 0;
+    off_t half = (off_t)(message->as_MESSAGE_REPLICA_ADDED.arena_bytes / 2);
+    /* What the gateway before had written into its half of the arena went with it. */
+    assert_int_equal(pread(fds[2], &other, 1, set ? 0 : half), 1);
+    assert_int_equal(other, 0);
+    assert_int_equal(pwrite(fds[2], "x", 1, set ? half : 0), 1);
     ino_t pipe = inode(fds[3]);
     if (day->pipes[id][set])
         assert_int_equal(day->pipes[id][set], pipe);
