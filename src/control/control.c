@@ -5,6 +5,7 @@
  */
 #include "control/control.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
@@ -241,6 +242,9 @@ int control_main(int channel_fd, int lifeline_fd)
     control->channel_watch = watch_new(control->loop, channel_fd, WATCH_READ, on_channel, control);
     control->lifeline_watch =
         watch_new(control->loop, lifeline_fd, WATCH_READ | WATCH_HANGUP, on_lifeline, control);
+    /* Held until the process is gone: the supervisor kills who closes its channel, and would then
+     * not learn the exit status. */
+    (void)fcntl(channel_fd, F_DUPFD_CLOEXEC, 0);
     loop_run(control->loop);
     int status = control->failed ? ROLE_EXIT_HOPELESS : 0;
     close_all(control);

@@ -11,7 +11,32 @@ from deadline import become_subreaper
 from perigee import DIGITS, PROGRAM, ROOT, Perigee
 
 
+class Outcomes:
+    """What ran and how it ended, by node id: tests/bad_input.md is checked against it."""
+
+    def __init__(self):
+        self.outcomes = {}
+        self.deselected = 0
+
+    def pytest_runtest_logreport(self, report):
+        if report.when == "call" or report.outcome != "passed":
+            self.outcomes[report.nodeid] = report.outcome
+
+    def pytest_deselected(self, items):
+        self.deselected += len(items)
+
+
+OUTCOMES = pytest.StashKey()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+
+
 def pytest_configure(config):
+    config.stash[OUTCOMES] = Outcomes()
+    config.pluginmanager.register(config.stash[OUTCOMES])
     become_subreaper()
     if not PROGRAM.exists():
         pytest.exit(f"there is no {PROGRAM}: run `make build`, or set PERIGEE_BIN", 2)

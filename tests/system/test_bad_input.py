@@ -1,0 +1,520 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bad input: a clear error, and nothing lost. ../bad_input.md lists each case with its test."""
+import json
+import os
+import re
+import socket
+import sqlite3
+import struct
+import subprocess
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from conftest import OUTCOMES
+from deadline import DEADLINE, SANITIZED
+from oip import split_body, tensor
+from perigee import DIGITS, PROGRAM, ROOT
+
+LIST = ROOT / "tests" / "bad_input.md"
+MODEL = DIGITS / "digits.onnx"
+INFER = "/v2/models/digits/infer"
+
+
+@pytest.fixture
+def intact(perigee, digits):
+    """Whatever is sent, the endpoint goes on as it was, by the same replica."""
+    before = perigee.json("show", digits)
+    yield
+    good = [tensor("image", "FP32", [1, 64], [0] * 64)]
+    status, _, body = perigee.request("POST", INFER, {"inputs": good})
+    assert status == 200, body
+    after = perigee.json("show", digits)
+    for key in ("generation", "target", "serving", "state", "deaths"):
+        assert after[key] == before[key]
+    assert [r["pid"] for r in after["replicas"]] == [r["pid"] for r in before["replicas"]]
+
+
+# --- requests ------------------------------------------------------------------------------------
+
+PIXELS = [0] * 64
+
+
+def request(**changes):
+    """A request that is right but for what is changed; a value of None leaves the key out."""
+    row = {**tensor("image", "FP32", [1, 64], PIXELS), **changes}
+    return {"inputs": [{key: value for key, value in row.items() if value is not None}]}
+
+
+# name: (what is sent, the status, words of the error)
+REQUESTS = {
+    "unknown-input": (request(name="imago"), 400, "imago"),
+    "no-name": (request(name=None), 400, "name"),
+    "no-input": ({"inputs": []}, 400, "image"),
+    "input-twice": ({"inputs": request()["inputs"] * 2}, 400, "image"),
+    "unknown-output": ({**request(), "outputs": [{"name": "labels"}]}, 400, "labels"),
+    "unknown-datatype": (request(datatype="FP128"), 400, "FP128"),
+    "other-datatype": (request(datatype="INT64"), 400, "INT64"),
+    "other-rank": (request(shape=[64]), 400, "shape"),
+    "other-shape": (request(shape=[8, 8]), 400, "shape"),
+    "no-shape": (request(shape=None), 400, "shape"),
+    "negative-dimension": (request(shape=[-1, 64]), 400, "-1"),
+    "dimension-not-whole": (request(shape=[1.5, 64]), 400, "integer"),
+    "overflowing-product": (request(shape=[2**62, 64]), 413, "too large"),
+    "dimension-too-large": (request(shape=[2**64, 64]), 400, "64 bits"),
+    "too-few": (request(data=PIXELS[1:]), 400, "fewer than the 64 elements"),
+    "too-many": (request(data=PIXELS + [0]), 400, "more than the 64 elements"),
+    "no-data": (request(data=None), 400, "data"),
+    "string-for-number": (request(data=["0"] * 64), 400, "number"),
+    "null-for-number": (request(data=[None] * 64), 400, "number"),
+    "list-for-request": ([], 400, ""),
+    "inputs-no-list": ({"inputs": {}}, 400, "array"),
+}
+
+
+@pytest.mark.parametrize("case", REQUESTS)
+def test_request(perigee, intact, case):
+    body, wanted, words = REQUESTS[case]
+    status, headers, text = perigee.request("POST", INFER, body)
+    error = json.loads(text)["error"]
+    assert status == wanted, error
+    assert headers["Perigee-Error"] == ("bad_input" if wanted == 400 else "too_large")
+    assert words in error
+    assert len(error) < 600
+
+
+DEEP = 100_000
+GOOD = json.dumps(request())
+TEXTS = {
+    "empty": ("", 400),
+    "not-json": ("nonsense", 400),
+    "cut": (GOOD[:-2], 400),
+    "trailing": (GOOD + "x", 400),
+    "comma": (GOOD[:-1] + ",}", 400),
+    "twice-a-key": (GOOD[:-1] + ', "inputs": []}', 400),
+    "not-utf8": (GOOD.encode().replace(b"image", b"im\xffge"), 400),
+    "nan": (GOOD.replace("[0,", "[NaN,").replace("[0, ", "[NaN, "), 400),
+    "deep-lists": ("[" * DEEP + "]" * DEEP, 400),
+    "deep-objects": ('{"a":' * DEEP + "1" + "}" * DEEP, 400),
+    "deep-data": ('{"inputs": [{"name": "image", "datatype": "FP32", "shape": [1, 64], "data": '
+                  + "[" * DEEP + "0" + "]" * DEEP + "}]}", 400),
+}
+
+
+@pytest.mark.parametrize("case", TEXTS)
+def test_json(perigee, intact, case):
+    text, wanted = TEXTS[case]
+    body = text if isinstance(text, bytes) else text.encode()
+    status, headers, answer = perigee.request("POST", INFER, body,
+                                              {"Content-Type": "application/json"})
+    assert status == wanted, answer
+    assert headers["Perigee-Error"] == "bad_input"
+    assert 0 < len(json.loads(answer)["error"]) < 600
+
+
+def test_huge_json(perigee, intact):
+    """Larger than limits.body: refused by its length, and when it has none by what comes."""
+    with perigee.connect() as connection:
+        connection.sendall(f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+                           f"application/json\r\nContent-Length: {10**12}\r\n\r\n".encode())
+        assert connection.recv(65536).split(b" ", 2)[1] == b"413"
+
+    def endless():
+        yield b'{"inputs": ['
+        for _ in range(80):
+            yield b" " * (1 << 20)
+
+    try:
+        status, headers, _ = perigee.request("POST", INFER, endless(), {
+            "Content-Type": "application/json", "Transfer-Encoding": "chunked"})
+    except (BrokenPipeError, ConnectionResetError):
+        return  # it need not listen to the end
+    assert status == 413 and headers["Perigee-Error"] == "too_large"
+
+
+def binary(size, said, shape=(1, 64), more=b""):
+    row = tensor("image", "FP32", shape, binary_data_size=said)
+    return split_body({"inputs": [row]}, bytes(size) + more)
+
+
+BINARY = {
+    "too-short": binary(252, 252),
+    "too-long": binary(260, 260),
+    "says-more-than-there-is": binary(256, 512),
+    "says-less-than-there-is": binary(256, 128),
+    "negative": binary(256, -256),
+    "absurd": binary(256, 2**63),
+    "bytes-behind": binary(256, 256, more=b"surplus"),
+    "no-bytes": binary(0, 256),
+    "overflowing-shape": binary(256, 256, shape=(2**61, 64)),
+}
+
+
+@pytest.mark.parametrize("case", BINARY)
+def test_binary_length(perigee, intact, case):
+    headers, body = BINARY[case]
+    status, got, answer = perigee.request("POST", INFER, body, headers)
+    assert status == (413 if case == "overflowing-shape" else 400), answer
+    assert got["Perigee-Error"] in ("bad_input", "too_large") and json.loads(answer)["error"]
+
+
+@pytest.mark.parametrize("length", ["99999999", "-1", "x", "", "1", "18446744073709551616"],
+                         ids=["beyond", "negative", "text", "empty", "inside", "overflowing"])
+def test_inference_header_length(perigee, intact, length):
+    _, body = binary(256, 256)
+    status, got, answer = perigee.request("POST", INFER, body, {
+        "Inference-Header-Content-Length": length, "Content-Type": "application/octet-stream"})
+    assert status in (400, 413), answer
+    assert got["Perigee-Error"] in ("bad_input", "too_large") and json.loads(answer)["error"]
+
+
+@pytest.mark.parametrize("payload", [struct.pack("<I", 100) + b"short", b"\1\0",
+                                     struct.pack("<I", 2**32 - 1)],
+                         ids=["beyond", "cut", "absurd"])
+def test_lying_string_length(perigee, payload):
+    perigee.cli("deploy", "strings", "--model", ROOT / "tests/models/identity_bytes.onnx")
+    row = tensor("x", "BYTES", [1], binary_data_size=len(payload))
+    headers, body = split_body({"inputs": [row]}, payload)
+    status, got, answer = perigee.request("POST", "/v2/models/strings/infer", body, headers)
+    assert (status, got["Perigee-Error"]) == (400, "bad_input"), answer
+
+
+# --- models --------------------------------------------------------------------------------------
+
+
+def value(name, shape, kind=TensorProto.FLOAT):
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def build(nodes, inputs, outputs, weights=(), opset=17):
+    graph = helper.make_graph(nodes, "test", inputs, outputs, list(weights))
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    made.ir_version = 8
+    return made
+
+
+def adding(count=1024, opset=17):
+    """y = x + w"""
+    weights = numpy_helper.from_array(np.arange(count, dtype=np.float32), "w")
+    return build([helper.make_node("Add", ["x", "w"], ["y"])], [value("x", [count])],
+                 [value("y", [count])], [weights], opset)
+
+
+def external(folder, location):
+    """A folder with a model whose weights are in the file `location`."""
+    made = adding()
+    row = made.graph.initializer[0]
+    data = row.raw_data
+    row.ClearField("raw_data")
+    row.data_location = TensorProto.EXTERNAL
+    for key, text in (("location", location), ("offset", "0"), ("length", str(len(data)))):
+        entry = row.external_data.add()
+        entry.key, entry.value = key, text
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(made.SerializeToString())
+    return data
+
+
+def deploy_fails(perigee, model, words):
+    """The command says why; the endpoint that was there goes on with its earlier revision."""
+    perigee.cli("deploy", "victim", "--model", MODEL)
+    before = perigee.json("show", "victim")
+    done = perigee.cli("deploy", "victim", "--model", model, status=1)
+    assert re.search(words, done.said), done.said
+    assert done.said.startswith("perigee: ") and "\x1b" not in done.said
+    after = perigee.json("show", "victim")
+    assert after["serving"] == before["serving"]
+    good = [tensor("image", "FP32", [1, 64], PIXELS)]
+    status, headers, body = perigee.request("POST", "/v2/models/victim/infer", {"inputs": good})
+    assert status == 200, body
+    assert headers["Perigee-Revision"] == str(before["serving"])
+    perigee.cli("delete", "victim", "--yes")
+
+
+def test_model_not_onnx(perigee, scratch):
+    (scratch / "model.onnx").write_bytes(b"this is not ONNX\x1b[31m" * 100)
+    deploy_fails(perigee, scratch / "model.onnx", "(?i)protobuf")
+
+
+def test_model_empty(perigee, scratch):
+    (scratch / "model.onnx").touch()
+    deploy_fails(perigee, scratch / "model.onnx", "(?i)empty|no graph|protobuf|model")
+
+
+def test_model_truncated(perigee, scratch):
+    data = adding().SerializeToString()
+    (scratch / "model.onnx").write_bytes(data[:len(data) // 2])
+    deploy_fails(perigee, scratch / "model.onnx", "(?i)protobuf|parse")
+
+
+def test_model_of_an_unsupported_opset(perigee, scratch):
+    onnx.save(adding(opset=99), scratch / "model.onnx")
+    deploy_fails(perigee, scratch / "model.onnx", "(?i)opset")
+
+
+@pytest.mark.parametrize("location", ["../weights.bin", "/etc/hostname", "missing.bin"],
+                         ids=["above", "absolute", "missing"])
+def test_model_with_data_outside_its_folder(perigee, scratch, location):
+    data = external(scratch / "model", location)
+    (scratch / "weights.bin").write_bytes(data)
+    deploy_fails(perigee, scratch / "model", "(?i)external|weights|hostname|missing|path|file")
+
+
+def test_model_whose_data_is_a_link_to_outside(perigee, scratch):
+    """What a link names is taken as the file it is when the folder is read, not later."""
+    data = external(scratch / "model", "link.bin")
+    (scratch / "weights.bin").write_bytes(data)
+    (scratch / "model" / "link.bin").symlink_to("/proc/self/mem")
+    done = perigee.cli("deploy", "linked", "--model", scratch / "model", status=1)
+    assert "link.bin" in done.said
+
+
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer's own memory is larger than any limit")
+def test_model_that_takes_all_memory(perigee, scratch):
+    fill = helper.make_tensor("v", TensorProto.FLOAT, [1], [1.0])
+    shape = numpy_helper.from_array(np.array([1 << 30], np.int64), "s")
+    onnx.save(build([helper.make_node("ConstantOfShape", ["s"], ["big"], value=fill),
+                     helper.make_node("ReduceSum", ["big"], ["y"], keepdims=0)], [],
+                    [value("y", [])], [shape]), scratch / "model.onnx")
+    deploy_fails(perigee, scratch / "model.onnx", "(?i)memory")
+
+
+@pytest.mark.parametrize("files", [[], ["a.onnx", "b.onnx"], ["weights.bin"]],
+                         ids=["empty", "two", "none"])
+def test_folder_without_one_model(perigee, scratch, files):
+    (scratch / "model").mkdir()
+    for name in files:
+        (scratch / "model" / name).write_bytes(MODEL.read_bytes())
+    done = perigee.cli("deploy", "nothing", "--model", scratch / "model", status=1)
+    assert "model" in done.said or "file" in done.said
+    perigee.cli("delete", "nothing", "--yes", status=None)
+
+
+@pytest.mark.parametrize("path", ["missing.onnx", ".", "/dev/null"],
+                         ids=["missing", "empty-folder", "device"])
+def test_model_path(perigee, scratch, path):
+    done = perigee.cli("deploy", "nothing", "--model", path, status=1, cwd=scratch)
+    assert path in done.said or "no file" in done.said
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+NAMES = {
+    "empty": ("", "empty|3 to 40"),
+    "too-short": ("ab", "3 to 40"),
+    "too-long": ("a" * 41, "3 to 40"),
+    "capitals": ("Digits", "small letters"),
+    "underscore": ("my_model", "_"),
+    "dot": ("my.model", "."),
+    "slash": ("a/../b", "/"),
+    "two-hyphens": ("my--model", "hyphen|--"),
+    "hyphen-first": ("-model", "option|letter|hyphen"),
+    "hyphen-last": ("model-", "hyphen"),
+    "digit-first": ("1model", "letter|begin"),
+    "space": ("my model", " "),
+    "escape": ("my\x1b[2Jmodel", "x1b"),
+    "not-ascii": ("modèle", "xc3|letters"),
+    "not-utf8": (b"mod\xffle", "xff|letters"),
+    "reserved": ("console", "reserved"),
+    "reserved-number": ("ns3", "reserved"),
+}
+
+
+@pytest.mark.parametrize("case", NAMES)
+def test_name_on_the_command_line(perigee, case):
+    name, words = NAMES[case]
+    done = subprocess.run([PROGRAM, "deploy", name, "--model", str(MODEL)], capture_output=True,
+                          env=perigee.environment(), timeout=DEADLINE, check=False)
+    said = done.stderr.decode()
+    assert done.returncode == 2 and re.search(words, said), said
+    assert "\x1b" not in said and done.stdout == b""
+
+
+@pytest.mark.parametrize("case", NAMES)
+def test_name_in_the_api(perigee, digits, case):
+    name, _ = NAMES[case]
+    raw = name if isinstance(name, bytes) else name.encode()
+    path = "/api/v1/endpoints/" + "".join(f"%{byte:02X}" for byte in raw)
+    model = perigee.json("show", digits)["spec"]["model"]
+    status, headers, body = perigee.request("PUT", path, {"model": model}, listener="control")
+    assert status in (400, 404, 405), body
+    assert json.loads(body)["detail"] and headers["Perigee-Error"]
+    assert [e["name"] for e in perigee.json("endpoints")["items"] if e["name"] == name] == []
+
+
+# --- specs ---------------------------------------------------------------------------------------
+
+# name: (YAML, words of the error)
+SPECS = {
+    "unknown-key": ("modle: x.onnx", ["modle", "model"]),
+    "unknown-key-inside": ("model: x.onnx\nscale: {mni: 1}", ["scale.mni", "min"]),
+    "unknown-key-near-nothing": ("model: x.onnx\nzzzzzzzz: 1", ["zzzzzzzz"]),
+    "not-yet": ("model: x.onnx\nresidency: {process_in: [EU]}", ["residency", "yet"]),
+    "not-yet-image": ("image: nginx:1", ["image", "yet"]),
+    "not-yet-batch": ("model: x.onnx\nbatch: {max: 4, delay: 1ms}", ["batch", "yet"]),
+    "reserved-key": ("model: x.onnx\nrollout: {}", ["rollout", "yet"]),
+    "text-for-number": ("model: x.onnx\nscale: {min: many}", ["scale.min", "integer"]),
+    "number-for-text": ("model: 7", ["model"]),
+    "list-for-map": ("model: x.onnx\nscale: [1, 2]", ["scale"]),
+    "map-for-list": ("model: x.onnx\ndomains: {a: b}", ["domains"]),
+    "negative-number": ("model: x.onnx\nscale: {min: -1}", ["scale.min", "-1"]),
+    "no-unit-of-time": ("model: x.onnx\ntimeout: 30", ["timeout", "ms, s"]),
+    "no-unit-of-size": ("model: x.onnx\nlimits: {body: 1048576}", ["limits.body", "MiB"]),
+    "unknown-unit": ("model: x.onnx\ntimeout: 30sec", ["timeout", "30sec"]),
+    "min-above-max": ("model: x.onnx\nscale: {min: 5, max: 2}", ["scale.min", "scale.max"]),
+    "no-model": ("labels: {a: b}", ["model"]),
+    "newer-version": ("version: 2\nmodel: x.onnx", ["version", "2"]),
+    "bad-label": ("model: x.onnx\nlabels: [a]", ["labels"]),
+    "key-twice": ("model: x.onnx\nmodel: y.onnx", ["model"]),
+    "no-yaml": ("model: [x.onnx", ["line"]),
+    "a-tab": ("model:\n\t- x", ["line"]),
+    "anchors-that-explode": (
+        "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+            f"{c}: &{c} [{', '.join(['*' + p] * 9)}]\n" for p, c in zip("abcdefgh", "bcdefghi"))
+        + "model: x.onnx", []),
+    "escape": ("\"mod\\x1bel\": x.onnx", ["x1b"]),
+}
+
+
+@pytest.mark.parametrize("case", SPECS)
+def test_spec(perigee, scratch, case):
+    text, words = SPECS[case]
+    (scratch / "spec.yaml").write_text(f"name: from-a-file\n{text}\n")
+    done = perigee.cli("apply", "-f", scratch / "spec.yaml", status=1)
+    assert "spec.yaml" in done.said
+    for word in words:
+        assert word in done.said, done.said
+    assert "\x1b" not in done.said and len(done.said) < 900
+    assert "from-a-file" not in [e["name"] for e in perigee.json("endpoints")["items"]]
+
+
+@pytest.mark.parametrize("case", ["unknown-key", "not-yet", "text-for-number", "no-unit-of-time"])
+def test_spec_in_the_api(perigee, digits, case):
+    body = {"unknown-key": {"modle": "x"}, "not-yet": {"residency": {"process_in": ["EU"]}},
+            "text-for-number": {"scale": {"min": "many"}}, "no-unit-of-time": {"timeout": 30}}[case]
+    before = perigee.json("show", digits)
+    model = before["spec"]["model"]
+    status, headers, answer = perigee.request(
+        "PUT", "/api/v1/endpoints/digits", {"model": model, **body}, listener="control")
+    problem = json.loads(answer)
+    assert status in (400, 501), problem
+    assert headers["Content-Type"] == "application/problem+json"
+    assert problem["type"] == f"urn:perigee:error:{headers['Perigee-Error']}"
+    assert perigee.json("show", digits)["generation"] == before["generation"]
+
+
+def test_one_bad_document_of_several_changes_nothing(perigee, scratch):
+    (scratch / "a.yaml").write_text(f"name: first-one\nmodel: {MODEL}\n---\nname: first-two\n"
+                                    f"model: {MODEL}\n")
+    (scratch / "b.yaml").write_text("name: second-one\nmodle: x\n")
+    done = perigee.cli("apply", "-f", scratch, status=1)
+    assert "b.yaml" in done.said and "modle" in done.said
+    names = [e["name"] for e in perigee.json("endpoints")["items"]]
+    assert not {"first-one", "first-two", "second-one"} & set(names)
+
+
+# --- the machine ---------------------------------------------------------------------------------
+
+
+def up(home, *arguments):
+    """Runs `perigee up` until it gives up; what it said."""
+    command = [PROGRAM, "up", "--home", str(home)]
+    for name in ("gateway", "control", "admin"):
+        if f"--listen-{name}" not in arguments:
+            command += [f"--listen-{name}", "127.0.0.1:0"]
+    env = {key: value for key, value in os.environ.items() if not key.startswith("PERIGEE_")}
+    done = subprocess.run([*command, *arguments], env=env, capture_output=True, text=True,
+                          timeout=DEADLINE, check=False)
+    assert done.returncode == 1, done.stderr
+    return done.stderr
+
+
+def test_read_only_home(scratch):
+    if os.geteuid() == 0:
+        home = "/proc/1/home"  # root may write everywhere else
+    else:
+        (scratch / "closed").mkdir(mode=0o500)
+        home = scratch / "closed" / "home"
+    said = up(home)
+    assert "cannot be written" in said and "--home DIR" in said
+
+
+@pytest.mark.parametrize("listener", ["gateway", "control", "admin"])
+def test_port_in_use(scratch, listener):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        said = up(scratch / "home", f"--listen-{listener}", address)
+    assert f"--listen-{listener}" in said and address in said
+    assert f"process {os.getpid()}" in said
+    assert not (scratch / "home" / "run" / "addresses.json").exists()
+
+
+def test_second_up_on_one_home(new_perigee):
+    one = new_perigee()
+    said = up(one.home)
+    assert "already runs" in said and str(one.process.pid) in said
+    assert one.json("endpoints")["items"] == []  # the first goes on
+
+
+def test_newer_database(new_perigee):
+    one = new_perigee()
+    one.cli("deploy", "digits", "--model", MODEL)
+    one.stop()
+    database = one.home / "control/store.db"
+    with sqlite3.connect(database) as connection:
+        old = connection.execute("PRAGMA user_version").fetchone()[0]
+        connection.execute("PRAGMA user_version = 4711")
+    connection.close()
+    said = up(one.home)
+    assert "4711" in said and str(old) in said
+    doctor = one.cli("doctor", "--json", status=1)
+    checks = {row["name"]: row for row in json.loads(doctor.text)["checks"]}
+    assert checks["database"]["status"] == "fail" and "4711" in checks["database"]["message"]
+    with sqlite3.connect(database) as connection:
+        connection.execute(f"PRAGMA user_version = {old}")
+    connection.close()
+    one.start()  # nothing was lost
+    one.cli("wait", "digits")
+
+
+def test_damaged_database(new_perigee):
+    one = new_perigee()
+    one.stop()
+    (one.home / "control/store.db").write_bytes(b"no database" * 1000)
+    for name in ("store.db-wal", "store.db-shm"):
+        (one.home / "control" / name).unlink(missing_ok=True)
+    said = up(one.home)
+    assert "store.db" in said
+
+
+# --- the list ------------------------------------------------------------------------------------
+
+
+def listed():
+    """The tests named in bad_input.md's tables."""
+    return re.findall(r"^\| .* \| `(test_\w+\.py::[^`]+)` \|$", LIST.read_text(), re.MULTILINE)
+
+
+def short(node):
+    """test_file.py::test[case] of a node id, whatever folder it is run from."""
+    file, rest = node.split("::", 1)
+    return f"{file.rsplit('/', 1)[-1]}::{rest}"
+
+
+@pytest.mark.last
+def test_all_listed_have_run(request):
+    """Of a whole run; of a part of one only that no listed test is gone or has failed."""
+    session = request.config.stash[OUTCOMES]
+    names = listed()
+    assert len(names) > 100 and len(set(names)) == len(names)
+    ran = {short(name): outcome for name, outcome in session.outcomes.items()}
+    files = {name.split("::")[0] for name in names}
+    whole = not session.deselected and files <= {name.split("::")[0] for name in ran}
+    if whole:
+        good = {"passed", "skipped"} if SANITIZED else {"passed"}
+        missing = {name: ran.get(name) for name in names if ran.get(name) not in good}
+    else:
+        missing = {name: ran[name] for name in names if ran.get(name) == "failed"}
+    assert not missing

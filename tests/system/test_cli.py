@@ -1,0 +1,536 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line against a running Perigee: what it prints, and what it exits with."""
+import json
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import stat
+import subprocess
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from deadline import DEADLINE
+from oip import MODELS
+from perigee import DIGITS, PROGRAM, ROOT
+
+MODEL = DIGITS / "digits.onnx"
+PNG = DIGITS / "samples" / "digit-7.png"
+COLUMNS = 80
+
+
+def fits(text):
+    """No table or help is wider than the terminal."""
+    for line in text.splitlines():
+        assert len(line) <= COLUMNS, line
+
+
+@pytest.fixture
+def name(perigee, request):
+    """A name of the test's own; the endpoint is deleted afterwards."""
+    own = re.sub("[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())[:36].strip("-")
+    yield own
+    perigee.cli("delete", own, "--yes", status=None)
+
+
+# --- without a Perigee ---------------------------------------------------------------------------
+
+
+def alone(*arguments, status=0, home="/nonexistent", stdin=subprocess.DEVNULL, **more):
+    env = {key: value for key, value in os.environ.items() if not key.startswith("PERIGEE_")}
+    done = subprocess.run([PROGRAM, *map(str, arguments)], text=True, capture_output=True,
+                          env={**env, "PERIGEE_HOME": str(home)}, stdin=stdin, timeout=DEADLINE,
+                          check=False, **more)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done
+
+
+def test_help_of_every_command():
+    listed = alone("help").stdout
+    fits(listed)
+    names = re.findall(r"^  ([a-z]+)  ", listed, re.MULTILINE)
+    wanted = ("up deploy apply export endpoints show wait logs events infer scale stop start "
+              "rollback delete backup restore doctor version completion").split()
+    assert sorted(names) == sorted(wanted)
+    for command in names:
+        text = alone(command, "--help").stdout
+        fits(text)
+        assert text == alone("help", command).stdout
+        assert text.startswith(f"usage: perigee {command}") and "--json" in text
+        also = re.search(r"^Also: perigee (\w+)$", text, re.MULTILINE)
+        assert re.search(f"perigee ({command}|{also[1] if also else command})\\b",
+                         text.split("examples:")[1])
+
+
+def test_docs_are_current():
+    assert alone("help", "--markdown").stdout == (ROOT / "docs" / "cli.md").read_text()
+
+
+@pytest.mark.parametrize("arguments,status,words", [
+    ([], 2, "usage:"), (["deplyo"], 2, "did you mean deploy?"), (["deploy"], 2, "wants NAME"),
+    (["show", "--jsn"], 2, "did you mean --json?"), (["scale", "abc"], 2, "--min N"),
+    (["scale", "abc", "--min", "x"], 2, "wants a number"),
+    (["wait", "abc", "--timeout"], 2, "wants a value"),
+    (["apply"], 2, "-f FILE"), (["completion", "fish"], 2, "bash and zsh"),
+    (["deploy", "abc", "--image", "nginx:1"], 2, "--image: container images: not yet"),
+    (["deploy", "abc", "--upstream", "http://x"], 2, "not yet"),
+    (["deploy", "abc", "--process-in", "EU"], 2, "not yet"),
+    (["infer", "abc", "--url", "file:///etc/passwd"], 2, "http://"),
+    (["show", "abc", "--control", "ftp://x"], 1, "--control wants"),
+    (["show", "abc"], 1, "start one with: perigee up"),
+    (["show", "abc", "--control", "http://127.0.0.1:1"], 1, "cannot connect"),
+    (["restore", "/nonexistent.tar"], 1, "/nonexistent.tar"),
+    (["backup", "/nonexistent/x.tar"], 1, ""),
+], ids=lambda value: "-".join(value)[:40] if isinstance(value, list) else "")
+def test_exit_codes(arguments, status, words):
+    done = alone(*arguments, status=status)
+    assert words in done.stderr
+    assert done.stdout == ""
+
+
+def test_errors_as_json():
+    done = alone("show", "abc", "--json", status=1)
+    fault = json.loads(done.stderr)
+    assert fault["error"] == "not_found" and "perigee up" in fault["message"]
+
+
+def test_version():
+    said = json.loads(alone("version", "--json").stdout)
+    assert said["version"] == (ROOT / "VERSION").read_text().strip()
+    assert said["schema"] >= 1 and said["worker_contract"] >= 1 and "onnx" in said["workers"]
+    for line in alone("--version").stdout.splitlines():
+        assert len(line) <= COLUMNS
+
+
+def test_doctor(scratch):
+    done = alone("doctor", home=scratch / "home")
+    fits(re.sub(r"/\S+", "", done.stdout))
+    said = json.loads(alone("doctor", "--json", home=scratch / "home").stdout)
+    checks = {row["name"]: row for row in said["checks"]}
+    assert {"kernel", "seccomp", "landlock", "workers", "libcurl", "memory", "home", "disk",
+            "database", "perigee", "ports", "open files", "clock"} <= set(checks)
+    assert said["ok"] and checks["seccomp"]["status"] == "ok"
+    assert not (scratch / "home").exists(), "doctor changes nothing"
+
+
+def test_doctor_finds_what_is_wrong(scratch):
+    home = scratch / "home"
+    (home / "control").mkdir(parents=True)
+    home.chmod(0o755)
+    (home / "control" / "store.db").write_bytes(b"no database" * 1000)
+    done = alone("doctor", "--json", home=home, status=1)
+    checks = {row["name"]: row for row in json.loads(done.stdout)["checks"]}
+    assert checks["home"]["status"] == "warn" and "chmod 700" in checks["home"]["advice"]
+    assert checks["database"]["status"] == "fail" and checks["database"]["advice"]
+    assert stat.S_IMODE(home.stat().st_mode) == 0o755
+
+
+def completed(line, names=""):
+    """What bash offers for the line."""
+    words = line.split(" ")
+    script = (f"perigee() {{ printf '%s' '{names}'; }}\n" + alone("completion", "bash").stdout +
+              "COMP_WORDS=(" + " ".join(f"'{word}'" for word in words) + f")\n"
+              f"COMP_CWORD={len(words) - 1}\n_perigee\nprintf '%s\\n' \"${{COMPREPLY[@]}}\"\n")
+    done = subprocess.run(["bash", "--norc", "-c", script], capture_output=True, text=True,
+                          check=True, timeout=DEADLINE)
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+def test_completion_of_bash(scratch):
+    assert "deploy" in completed("perigee ") and "ls" in completed("perigee ")
+    assert completed("perigee dep") == ["deploy"]
+    assert {"--model", "--json"} <= set(completed("perigee deploy --"))
+    assert completed("perigee deploy --mod") == ["--model"]
+    assert completed("perigee completion ") == ["bash", "zsh"]
+    listed = ('{"items":[{"name":"digits","project":"default","model":{"inputs":[{"name":"image",'
+              '"datatype":"FP32"}]}},{"name":"other","project":"default"}]}')
+    assert completed("perigee show ", listed) == ["digits", "other"]
+    assert completed("perigee rm d", listed) == ["digits"]
+
+
+def test_completion_of_zsh():
+    text = alone("completion", "zsh").stdout
+    assert text.startswith("#compdef perigee") and "_perigee_names" in text
+    if not shutil.which("zsh"):
+        pytest.skip("there is no zsh: its completion was only printed")
+    subprocess.run(["zsh", "-n", "-c", text], check=True, timeout=DEADLINE)
+
+
+# --- deploying -----------------------------------------------------------------------------------
+
+
+def test_deploy_twice_changes_nothing(perigee, name):
+    first = perigee.cli("deploy", name, "--model", MODEL)
+    assert "active" in first.text and "revision 1" in first.text
+    before = perigee.json("show", name)
+    again = perigee.cli("deploy", name, "--model", MODEL)
+    assert f"{name}: nothing changed" in again.text
+    after = perigee.json("show", name)
+    assert (before["generation"], before["replicas"]) == (after["generation"], after["replicas"])
+    perigee.cli("deploy", name)  # flags not given keep their values
+    assert perigee.json("show", name)["generation"] == before["generation"]
+    refused = perigee.cli("deploy", name, "--model", MODEL, "--create", status=1)
+    assert "exists already" in refused.said
+
+
+def test_deploy_changes_what_is_given_alone(perigee, name):
+    perigee.cli("deploy", name, "--model", MODEL, "--create", "--max", "5")
+    perigee.cli("deploy", name, "--concurrency", "7")
+    spec = perigee.json("show", name)["spec"]
+    assert spec["scale"] == {"max": 5, "concurrency": 7}
+    assert perigee.json("show", name)["target"] == 1
+    perigee.cli("deploy", name, "--model", MODELS / "identity_fp32.onnx")
+    view = perigee.json("show", name)
+    assert view["target"] == view["serving"] == 2 and view["spec"]["scale"]["max"] == 5
+
+
+def test_deploy_without_waiting(perigee, name):
+    done = perigee.cli("deploy", name, "--model", MODEL, "--no-wait", "--json")
+    assert json.loads(done.text)["state"] in ("deploying", "active")
+    waited = perigee.cli("wait", name, "--timeout", "20s", "--json")
+    assert json.loads(waited.text)["state"] == "active"
+
+
+def test_nothing_to_run(perigee, name):
+    assert "--model FILE" in perigee.cli("deploy", name, status=2).said
+
+
+def test_apply_and_export(perigee, scratch, name):
+    shutil.copy(MODEL, scratch / "m.onnx")
+    (scratch / "one.yaml").write_text(
+        f"name: {name}\nmodel: ./m.onnx\nlabels: {{team: vision}}\nscale: {{max: 3}}\n")
+    dry = perigee.cli("apply", "-f", scratch / "one.yaml", "--dry-run")
+    assert "would be created" in dry.text and "scale.max" in dry.text
+    perigee.cli("show", name, status=1)
+    perigee.cli("apply", "-f", scratch / "one.yaml")
+    view = perigee.json("show", name)
+    assert view["labels"] == {"team": "vision"} and view["source"] == "./m.onnx"
+    exported = perigee.cli("export", name).text
+    again = perigee.cli("apply", "-f", "-", stdin=exported.encode())
+    assert "nothing changed" in again.text
+    assert perigee.json("show", name)["generation"] == view["generation"]
+    # A key that is not there goes back to its default.
+    (scratch / "one.yaml").write_text(f"name: {name}\nmodel: ./m.onnx\n")
+    dry = perigee.cli("apply", "-f", scratch / "one.yaml", "--dry-run")
+    assert "nothing restarts" in dry.text and "labels" in dry.text
+    perigee.cli("apply", "-f", scratch)
+    assert "scale" not in perigee.json("show", name)["spec"]
+    assert perigee.json("export", name)["name"] == name
+    dry = json.loads(perigee.cli("apply", "-f", scratch, "--dry-run", "--json").text)
+    assert dry["diff"] == [] and not dry["new_revision"]
+
+
+def test_apply_reads_a_pipe(perigee, scratch, name):
+    """As <(perigee export other) is."""
+    fifo = scratch / "fifo"
+    os.mkfifo(fifo)
+    writer = threading.Thread(target=fifo.write_text, args=(f"name: {name}\nmodel: {MODEL}\n",))
+    writer.start()
+    perigee.cli("apply", "-f", fifo)
+    writer.join()
+    assert perigee.json("show", name)["state"] == "active"
+
+
+def test_a_folder_as_a_model(perigee, scratch, name):
+    (scratch / "model" / "deep").mkdir(parents=True)
+    shutil.copy(MODEL, scratch / "model" / "model.onnx")
+    (scratch / "model" / "deep" / "notes.txt").write_text("of the model")
+    (scratch / "model" / ".hidden").write_text("not of the model")
+    perigee.cli("deploy", name, "--model", scratch / "model")
+    digest = perigee.json("show", name)["spec"]["model"]
+    status, _, blob = perigee.request("GET", f"/api/v1/blobs/{digest}", listener="control")
+    titles = [layer["annotations"]["org.opencontainers.image.title"]
+              for layer in json.loads(blob)["layers"]]
+    assert status == 200 and titles == ["deep/notes.txt", "model.onnx"]
+    (scratch / "model" / "deep" / "notes.txt").write_text("changed")
+    perigee.cli("deploy", name, "--model", scratch / "model")
+    assert perigee.json("show", name)["target"] == 2
+
+
+def test_a_project_of_its_own(perigee, name):
+    perigee.cli("deploy", name, "--model", MODEL, "--project", "team")
+    try:
+        assert name not in perigee.cli("ls").text
+        listed = perigee.cli("ls", "--project", "team")
+        assert name in listed.text
+        done = perigee.cli("infer", name, "--project", "team", "--input", f"image={PNG}", "--json")
+        assert json.loads(done.text)["outputs"][0]["data"] == [7]
+    finally:
+        perigee.cli("delete", name, "--project", "team", "--yes")
+
+
+# --- looking -------------------------------------------------------------------------------------
+
+
+def test_tables_fit(perigee, name):
+    perigee.cli("deploy", name, "--model", MODEL)
+    for command in (["ls"], ["endpoints"], ["show"], ["status"], ["ls", "-l", "team=nobody"]):
+        fits(perigee.cli(*command).text)
+    shown = perigee.cli("show", name).text
+    assert "sandbox" in shown and "image FP32 [-1,64]" in shown and f"{name}-1" in shown
+    listed = perigee.json("ls")
+    assert name in [row["name"] for row in listed["items"]] and listed["next"] is None
+
+
+def test_list_by_labels(perigee, name):
+    text = f"name: {name}\nmodel: {MODEL}\nlabels: {{color: r-1, team: a}}\n"
+    perigee.cli("apply", "-f", "-", stdin=text.encode())
+    for labels, found in (("color=r-1", True), ("color=r-1,team=a", True), ("color=x", False)):
+        assert (name in perigee.cli("ls", "-l", labels).text) == found
+    perigee.cli("ls", "-l", "=&?", status=1)
+
+
+def test_logs_and_events(perigee, name):
+    perigee.cli("deploy", name, "--model", MODEL)
+    kinds = [json.loads(line)["kind"] for line in
+             perigee.cli("events", name, "--json").text.splitlines()]
+    for kind in ("endpoint_created", "revision_created", "replica_ready", "traffic_moved"):
+        assert kind in kinds
+    assert "replica_ready" in perigee.cli("events", "--limit", "500").text
+    assert len(perigee.cli("events", "--limit", "2").text.splitlines()) == 2
+    lines = [json.loads(line) for line in perigee.cli("logs", name, "--json").text.splitlines()]
+    assert lines and all(line["replica"] == f"{name}-1" for line in lines)
+    assert perigee.cli("logs", name, "--replica", "nobody").text == ""
+
+
+def test_events_are_followed_past_a_restart_of_control(perigee, name):
+    """The watch takes up where it was: nothing is lost and nothing comes twice."""
+    with perigee.events() as events:
+        perigee.cli("deploy", name, "--model", MODEL)
+        ready = wait_kind(events, "replica_ready", name)
+        victim = process_named(perigee, "perigee-control")
+        os.kill(victim, signal.SIGKILL)
+        wait_kind(events, "process_exited")
+        assert retry(lambda: perigee.cli("stop", name, status=None).returncode == 0)
+        wait_kind(events, "replica_exited", name)
+        seen = [event["id"] for event in events.seen]
+        assert len(seen) == len(set(seen)) and sorted(seen) == seen
+        assert ready["id"] in seen
+
+
+def wait_kind(events, kind, endpoint=None):
+    deadline = time.monotonic() + DEADLINE
+    while True:
+        event = events.lines.next(deadline, f"{kind}; seen: {events.seen[-5:]}")
+        events.seen.append(event)
+        if event["kind"] == kind and endpoint in (None, event["endpoint"]):
+            return event
+
+
+def retry(attempt):
+    """Until it succeeds: what is being restarted cannot be waited for through itself."""
+    deadline = time.monotonic() + DEADLINE
+    while time.monotonic() < deadline:
+        if attempt():
+            return True
+        select.select([], [], [], 0.1)
+    return False
+
+
+def process_named(perigee, title):
+    for pid in sorted(perigee.pids()):  # a template is older than its clones
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            if title.encode() in file.read():
+                return pid
+        with open(f"/proc/{pid}/comm", encoding="ascii") as file:
+            if file.read().strip() == title[:15]:
+                return pid
+    raise AssertionError(f"no process {title}")
+
+
+def test_wait_ends_when_the_endpoint_is_deleted(perigee, name, scratch):
+    perigee.cli("deploy", name, "--model", MODEL)
+    perigee.cli("stop", name)
+    assert "stopped" in perigee.cli("wait", name, "--timeout", "5s", status=1).said
+    assert "no endpoint" in perigee.cli("wait", "nobody-here", status=1).said
+
+
+def test_wait_says_what_it_waited_for(perigee, name):
+    perigee.cli("deploy", name, "--model", MODEL)  # now there is a template
+    template = process_named(perigee, "perigee-worker-onnx")
+    os.kill(template, signal.SIGSTOP)
+    try:
+        perigee.cli("deploy", name, "--model", MODELS / "identity_fp32.onnx", "--no-wait")
+        said = perigee.cli("wait", name, "--timeout", "1s", status=1).said
+        assert f"'{name}': not within 1 s; it is " in said
+    finally:
+        os.kill(template, signal.SIGCONT)
+    perigee.cli("wait", name)
+
+
+def test_what_fails_is_said_in_one_line(perigee, name):
+    text = f"name: {name}\nmodel: {MODEL}\nflavor: {{memory: 1MiB}}\n"
+    done = perigee.cli("apply", "-f", "-", stdin=text.encode(), status=1)
+    assert "flavor.memory: 1MiB is below" in done.said and len(done.said.splitlines()) == 1
+
+
+# --- changing ------------------------------------------------------------------------------------
+
+
+def test_life_of_an_endpoint(perigee, name):
+    perigee.cli("deploy", name, "--model", MODEL)
+    perigee.cli("scale", name, "--min", "2", "--max", "3")
+    assert perigee.json("show", name)["spec"]["scale"] == {"min": 2, "max": 3}
+    perigee.cli("wait", name)
+    assert "scale.min" in perigee.cli("scale", name, "--min", "9", status=1).said
+    perigee.cli("stop", name)
+    assert perigee.json("show", name)["state"] == "stopped"
+    refused = perigee.cli("infer", name, "--input", f"image={PNG}", status=1)
+    assert "stopped" in refused.said
+    again = perigee.cli("deploy", name, "--model", MODEL)
+    assert "nothing changed" in again.text and perigee.json("show", name)["state"] == "stopped"
+    perigee.cli("start", name)
+    assert perigee.json("show", name)["state"] == "active"
+
+
+def test_rollback(perigee, name):
+    perigee.cli("deploy", name, "--model", MODEL)
+    assert "no earlier revision" in perigee.cli("rollback", name, status=1).said
+    perigee.cli("deploy", name, "--model", MODELS / "identity_fp32.onnx")
+    perigee.cli("rollback", name)
+    view = perigee.json("show", name)
+    assert view["serving"] == view["target"] == 1
+    perigee.cli("rollback", name, "--revision", "2")
+    assert perigee.json("show", name)["serving"] == 2
+    perigee.cli("rollback", name, "--revision", "77", status=1)
+
+
+def test_delete_asks(perigee, name):
+    perigee.cli("deploy", name, "--model", MODEL)
+    refused = perigee.cli("delete", name, status=1, stdin=b"y\n")
+    assert "--yes" in refused.said
+    for answer, gone in ((b"n\n", False), (b"y\n", True)):
+        said, status = on_a_terminal(perigee, "delete", name, answer=answer)
+        assert "[y/N]" in said and status == (0 if gone else 1)
+        assert (perigee.cli("show", name, status=None).returncode != 0) == gone
+    perigee.cli("delete", name, "--yes", status=1)
+
+
+def on_a_terminal(perigee, *arguments, answer=b""):
+    pid, master = pty.fork()
+    if pid == 0:
+        os.execve(PROGRAM, [str(PROGRAM), *map(str, arguments)], perigee.environment())
+    os.write(master, answer)
+    said = b""
+    while True:
+        try:
+            read = os.read(master, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not read:
+            break
+        said += read
+    _, status = os.waitpid(pid, 0)
+    os.close(master)
+    return said.decode(errors="replace"), os.waitstatus_to_exitcode(status)
+
+
+def test_colors_on_a_terminal_alone(perigee, name):
+    perigee.cli("deploy", name, "--model", MODEL)
+    said, status = on_a_terminal(perigee, "show", name)
+    assert status == 0 and "\x1b[32m" in said
+    assert "\x1b" not in perigee.cli("show", name).text
+
+
+# --- inferring -----------------------------------------------------------------------------------
+
+
+def test_infer_a_picture(perigee, digits):
+    done = perigee.cli("infer", digits, "--input", f"image={PNG}")
+    assert "label INT64 [1]\n  7\n" in done.text and "█" in done.text
+    assert "64x64 picture to 8x8, gray, 0 to 16, inverted (as the model says)" in done.said
+    fits(done.text)
+    turned = perigee.cli("infer", digits, "--input", f"image={PNG}", "--image", "invert=false")
+    assert "inverted" not in turned.said
+    alone_ = perigee.cli("infer", digits, "--input", f"image={PNG}", "--image",
+                         "8x8,gray,flat,0:16", "--json")
+    assert alone_.said == "" and json.loads(alone_.text)["outputs"]
+    wrong = perigee.cli("infer", digits, "--input", f"image={PNG}", "--image", "9x9,gray,flat",
+                        status=1)
+    assert "[1,81]" in wrong.said and "[-1,64]" in wrong.said
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "json", "stdin", "nested", "uint8"])
+def test_infer_files(perigee, digits, scratch, kind):
+    pixels = np.load(DIGITS / "held_out.npz")
+    image, label = pixels["image"][:3].astype(np.float32), pixels["label"][:3].tolist()
+    stdin = None
+    path = scratch / kind
+    if kind == "npy":
+        np.save(path.with_suffix(".npy"), image)
+        path = path.with_suffix(".npy")
+    elif kind == "uint8":
+        np.save(path.with_suffix(".npy"), image.astype(np.uint8))
+        path = path.with_suffix(".npy")
+    elif kind == "npz":
+        np.savez_compressed(path.with_suffix(".npz"), image=image, other=np.zeros(1))
+        path = path.with_suffix(".npz")
+    elif kind == "nested":
+        path.write_text(json.dumps(image.reshape(3, 8, 8).tolist()))
+    elif kind == "json":
+        path.write_text(json.dumps(image.tolist()))
+    else:
+        path, stdin = "@-", json.dumps(image.tolist()).encode()
+    done = perigee.cli("infer", digits, "--input", f"image={path}", "--json", stdin=stdin)
+    answer = json.loads(done.text)
+    assert {row["name"]: row for row in answer["outputs"]}["label"]["data"] == label
+    assert done.said == ""
+
+
+def test_infer_says_what_it_did(perigee, digits, scratch):
+    np.save(scratch / "a.npy", np.zeros((8, 8), np.int64))
+    done = perigee.cli("infer", digits, "--input", f"image={scratch / 'a.npy'}")
+    assert "image: INT64 [8,8] to FP32 [1,64]" in done.said
+
+
+@pytest.mark.parametrize("given,words", [
+    ("imago={png}", "the model has no input 'imago'; it has: image"),
+    ("image=/nonexistent", "/nonexistent"), ("image", "NAME=FILE"), ("image=", "NAME=FILE"),
+    ("image={scratch}", "directory"), ("image={scratch}/text", "line 1"),
+], ids=["unknown", "no-file", "no-equals", "empty", "folder", "no-json"])
+def test_infer_bad_input(perigee, digits, scratch, given, words):
+    (scratch / "text").write_text("no JSON")
+    given = given.format(png=PNG, scratch=scratch)
+    done = perigee.cli("infer", digits, "--input", given, status=None)
+    assert done.returncode in (1, 2) and words in done.said, done.said
+
+
+def test_infer_only_some_outputs(perigee, digits):
+    done = perigee.cli("infer", digits, "--input", f"image={PNG}", "--output", "label", "--json")
+    assert [row["name"] for row in json.loads(done.text)["outputs"]] == ["label"]
+    done = perigee.cli("infer", digits, "--input", f"image={PNG}", "--revision", "1", "--json")
+    assert json.loads(done.text)["model_version"] == "1"
+    perigee.cli("infer", digits, "--input", f"image={PNG}", "--revision", "99", status=1)
+
+
+# --- backups -------------------------------------------------------------------------------------
+
+
+def test_restore_asks_before_it_replaces(new_perigee, scratch):
+    one = new_perigee()
+    one.cli("deploy", "digits", "--model", MODEL)
+    backup = scratch / "b.tar"
+    said = one.cli("backup", backup, "--json")
+    row = json.loads(said.text)
+    assert row["endpoints"] == 1 and row["blobs"] == 1 and row["bytes"] == backup.stat().st_size
+    assert stat.S_IMODE(backup.stat().st_mode) == 0o600
+    assert "is there already" in one.cli("backup", backup, status=1).said
+    assert "already runs" in one.cli("restore", backup, "--yes", status=1).said
+    one.cli("delete", "digits", "--yes")
+    one.stop()
+    assert "--yes" in one.cli("restore", backup, status=1).said
+    one.cli("restore", backup, "--yes")
+    one.start()
+    one.cli("wait", "digits")
+    damaged = bytearray(backup.read_bytes())
+    damaged[damaged.index(MODEL.read_bytes()[:100]) + 1000] ^= 1
+    (scratch / "damaged.tar").write_bytes(damaged)
+    other = new_perigee(start=False)
+    other.cli("restore", scratch / "damaged.tar", "--yes", status=1)
+    assert not (other.home / "control" / "store.db").exists()
