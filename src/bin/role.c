@@ -5,6 +5,7 @@
 
 #include <perigee/worker.h>
 
+#include "base/err.h"
 #include "bin/roles.h"
 #include "control/control.h"
 #include "gateway/gateway.h"
@@ -14,10 +15,11 @@
 static const struct {
     const char *name, *shown; /* shown by ps */
     int (*main)(int channel_fd, int lifeline_fd);
+    bool unprivileged; /* reads what clients send, and needs nothing but its descriptors */
 } roles[] = {
-    { "gateway", "perigee-gateway", gateway_main },
-    { "pop", "perigee-pop", pop_main },
-    { "control", "perigee-control", control_main },
+    { "gateway", "perigee-gateway", gateway_main, true },
+    { "pop", "perigee-pop", pop_main, false },
+    { "control", "perigee-control", control_main, false },
 };
 
 int role_main(int argc, char **argv)
@@ -28,6 +30,11 @@ int role_main(int argc, char **argv)
         if (fcntl(PERIGEE_CHANNEL_FD, F_GETFD) < 0 || fcntl(PERIGEE_LIFELINE_FD, F_GETFD) < 0)
             break;
         lifeline_boot(roles[i].shown, PERIGEE_CHANNEL_FD, PERIGEE_LIFELINE_FD);
+        struct err err;
+        if (roles[i].unprivileged && spawn_unprivileged(&err) < 0) {
+            (void)fprintf(stderr, "perigee: %s: %s\n", roles[i].name, err.message);
+            return 1;
+        }
         return roles[i].main(PERIGEE_CHANNEL_FD, PERIGEE_LIFELINE_FD);
     }
     (void)fprintf(stderr, "perigee: roles are started by `perigee up`, not by hand\n");

@@ -55,8 +55,6 @@ static int drop_capabilities(struct err *err)
     struct __user_cap_header_struct head = { _LINUX_CAPABILITY_VERSION_3, 0 };
     struct __user_cap_data_struct none[2] = {};
 
-    for (int i = 0; i <= CAPABILITY_LAST; i++)
-        (void)prctl(PR_CAPBSET_DROP, i, 0, 0, 0); /* an ordinary user may not, and has none */
     (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
     if (syscall(SYS_capset, &head, none) != 0)
         return err_set(err, ERR_INTERNAL, "dropping capabilities: %s", strerror(errno));
@@ -65,6 +63,9 @@ static int drop_capabilities(struct err *err)
 
 int sandbox_identity(uint32_t uid, struct err *err)
 {
+    /* First, as it wants one; an ordinary user may not, and has none. */
+    for (int i = 0; i <= CAPABILITY_LAST; i++)
+        (void)prctl(PR_CAPBSET_DROP, i, 0, 0, 0);
     if (uid != 0 &&
         (setgroups(0, NULL) < 0 || setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0))
         return err_set(err, ERR_INTERNAL, "taking uid %" PRIu32 ": %s", uid, strerror(errno));

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/close_range.h>
 #include <poll.h>
 #include <signal.h>
@@ -161,6 +162,17 @@ bool lifeline_cut(int lifeline_fd)
     struct pollfd poll_fd = { lifeline_fd, POLLIN, 0 };
     int r = poll(&poll_fd, 1, 0);
     return r > 0 && (poll_fd.revents & (POLLHUP | POLLIN | POLLERR | POLLNVAL)) != 0;
+}
+
+int spawn_unprivileged(struct err *err)
+{
+    struct __user_cap_header_struct head = { _LINUX_CAPABILITY_VERSION_3, 0 };
+    struct __user_cap_data_struct none[2] = {};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+        prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 ||
+        syscall(SYS_capset, &head, none) < 0)
+        return err_set(err, ERR_INTERNAL, "giving up privileges: %s", strerror(errno));
+    return 0;
 }
 
 void lifeline_boot(const char *name, int channel_fd, int lifeline_fd)

@@ -37,5 +37,7 @@ void spawn_oom_score(int adjust); /* of this process, best effort */
  * lifeline looked at, descriptors made close-on-exec, SIGPIPE ignored, `name` shown by ps. Exits
  * when the parent is already dead. */
 void lifeline_boot(const char *name, int channel_fd, int lifeline_fd);
+/* No privilege from here on, and none by an exec: for who needs none but may run as root. */
+[[nodiscard]] int spawn_unprivileged(struct err *err);
 /* The read end is readable (end of file) when the parent is dead: watch it, and exit. */
 bool lifeline_cut(int lifeline_fd);

@@ -94,6 +94,13 @@ def shown(perigee, endpoint):
     return [row["pid"] for row in json.loads(done.stdout)["replicas"] if row["state"] == "ready"]
 
 
+def test_the_gateway_has_no_privilege(perigee, digits):
+    with open(f"/proc/{role_pid(perigee, 'gateway')}/status", encoding="ascii") as file:
+        fields = dict(line.split(":\t", 1) for line in file if ":\t" in line)
+    assert fields["NoNewPrivs"] == "1"
+    assert int(fields["CapEff"], 16) == int(fields["CapPrm"], 16) == 0
+
+
 @pytest.mark.parametrize("role", ("pop", "control"))
 def test_inference_goes_on_without_agent_and_control(perigee, digits, role):
     victim = role_pid(perigee, role)

@@ -326,6 +326,7 @@ def test_the_walls_are_up(replica):
     assert fields["NoNewPrivs"] == "1" and fields["Seccomp"] == "2"
     assert int(fields["CapEff"], 16) == int(fields["CapPrm"], 16) == 0
     if os.geteuid() == 0:
+        assert int(fields["CapBnd"], 16) == 0
         assert fields["Uid"].split() == [str(replica.uid)] * 4 == fields["Gid"].split()
         assert fields["Groups"].strip() == ""
         assert (proc / "environ").read_bytes().strip(b"\0") == b""
