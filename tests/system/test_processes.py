@@ -97,7 +97,7 @@ def shown(perigee, endpoint):
 def test_the_gateway_has_no_privilege(perigee, digits):
     with open(f"/proc/{role_pid(perigee, 'gateway')}/status", encoding="ascii") as file:
         fields = dict(line.split(":\t", 1) for line in file if ":\t" in line)
-    assert fields["NoNewPrivs"] == "1"
+    assert fields["NoNewPrivs"].strip() == "1"
     assert int(fields["CapEff"], 16) == int(fields["CapPrm"], 16) == 0
 
 
