@@ -6,6 +6,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -19,7 +21,7 @@
 #include "store/manifest.h"
 #include "sys/fd.h"
 
-enum { FOLDER_DEPTH_MAX = 8, HASH_BYTES = 1 << 20 };
+enum { FOLDER_DEPTH_MAX = 8, HASH_BYTES = 1 << 20, TRIES_MAX = 6, TRY_AGAIN_MS = 300 };
 
 static int digest_of_file(struct cli *cli, const char *path, int fd, uint64_t size,
                           const char **ret, struct err *err)
@@ -49,18 +51,21 @@ static int digest_of_file(struct cli *cli, const char *path, int fd, uint64_t si
 
 /* ---- one blob -------------------------------------------------------------------------------- */
 
-static bool blob_known(struct cli *cli, const char *digest)
+/* Is it there? If not, *ret_have says how much of an earlier upload is. */
+static bool blob_known(struct cli *cli, const char *digest, uint64_t *ret_have)
 {
     struct control_answer answer;
     struct err ignored;
+    uint64_t last;
     const char *path = arena_format(cli->arena, "/api/v1/blobs/%s", digest);
-    return control_call(cli, &CONTROL_REQUEST(.method = "HEAD", .path = path), &answer, &ignored) ==
-           0;
-}
-
-static void on_sent(uint64_t sent, uint64_t total, void *data)
-{
-    cli_progress_set(data, sent, total);
+    *ret_have = 0;
+    if (control_call(cli, &CONTROL_REQUEST(.method = "HEAD", .path = path), &answer, &ignored) == 0)
+        return true;
+    struct slice range = answer.range;
+    if (slice_starts(range, SLICE("bytes=0-")) &&
+        slice_u64((struct slice){ range.data + 8, range.size - 8 }, &last))
+        *ret_have = last + 1;
+    return false;
 }
 
 static int blob_put_bytes(struct cli *cli, const char *digest, struct slice bytes, struct err *err)
@@ -74,26 +79,67 @@ static int blob_put_bytes(struct cli *cli, const char *digest, struct slice byte
         &answer, err);
 }
 
-static int blob_put_file(struct cli *cli, const char *digest, int fd, uint64_t size,
-                         struct err *err)
-{
+struct upload {
+    struct cli *cli;
     struct cli_progress progress;
+    const char *digest;
+    int fd;
+    uint64_t bytes, from; /* where this try began */
+};
+
+static void on_sent(uint64_t sent, uint64_t total, void *data)
+{
+    struct upload *upload = data;
+    (void)total;
+    cli_progress_set(&upload->progress, upload->from + sent, upload->bytes);
+}
+
+static int upload_try(struct upload *upload, int *ret_status, struct err *err)
+{
     struct control_answer answer;
-    if (size == 0)
-        return blob_put_bytes(cli, digest, SLICE(""), err);
-    cli_progress_begin(&progress, "uploading");
+    struct arena *arena = upload->cli->arena;
     const struct control_request request = {
         .method = "PUT",
-        .path = arena_format(cli->arena, "/api/v1/blobs/%s", digest),
+        .path = arena_format(arena, "/api/v1/blobs/%s", upload->digest),
         .content_type = "application/octet-stream",
-        .body_fd = fd,
-        .body_bytes = size,
+        .header = arena_format(arena, "Content-Range: bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64,
+                               upload->from, upload->bytes - 1, upload->bytes),
+        .body_fd = upload->fd,
+        .body_offset = upload->from,
+        .body_bytes = upload->bytes - upload->from,
         .timeout_ms = -1,
         .on_progress = on_sent,
-        .data = &progress,
+        .data = upload,
     };
-    int r = control_call(cli, &request, &answer, err);
-    cli_progress_end(&progress);
+    int r = control_call(upload->cli, &request, &answer, err);
+    *ret_status = answer.status;
+    return r;
+}
+
+/* A broken line is taken up where it broke: control keeps what has come. */
+static int blob_put_file(struct upload *upload, struct err *err)
+{
+    int r, status, tries = 0;
+    if (upload->bytes == 0)
+        return blob_put_bytes(upload->cli, upload->digest, SLICE(""), err);
+    cli_progress_begin(&upload->progress, "uploading");
+    for (;;) {
+        uint64_t before = upload->from;
+        if (upload->from >= upload->bytes)
+            upload->from = 0; /* another file's: control compares when it is whole */
+        r = upload_try(upload, &status, err);
+        /* 409: the broken line's upload is not let go yet. */
+        if (r == 0 || (status != 0 && status != 409) || ++tries == TRIES_MAX)
+            break;
+        (void)poll(NULL, 0, TRY_AGAIN_MS * tries);
+        if (blob_known(upload->cli, upload->digest, &upload->from)) {
+            r = 0;
+            break;
+        }
+        if (upload->from > before)
+            tries = 0;
+    }
+    cli_progress_end(&upload->progress);
     return r;
 }
 
@@ -111,9 +157,12 @@ static int file_upload(struct cli *cli, const char *path, const char **ret_diges
     if (r < 0)
         return r;
     *ret_bytes = (uint64_t)st.st_size;
-    if (blob_known(cli, *ret_digest))
+    struct upload upload = {
+        .cli = cli, .digest = *ret_digest, .fd = fd, .bytes = (uint64_t)st.st_size
+    };
+    if (blob_known(cli, *ret_digest, &upload.from))
         return 0;
-    r = blob_put_file(cli, *ret_digest, fd, (uint64_t)st.st_size, err);
+    r = blob_put_file(&upload, err);
     return r < 0 ? err_wrap(err, "'%s'", ERR_TEXT(path)) : 0;
 }
 
@@ -192,7 +241,9 @@ static int folder_upload(struct cli *cli, const char *path, const char **ret_dig
     if (r < 0)
         return err_wrap(err, "'%s'", ERR_TEXT(path));
     *ret_digest = arena_string(cli->arena, slice_of(digest_of(manifest, text)));
-    return blob_known(cli, *ret_digest) ? 0 : blob_put_bytes(cli, *ret_digest, manifest, err);
+    uint64_t have;
+    return blob_known(cli, *ret_digest, &have) ? 0
+                                               : blob_put_bytes(cli, *ret_digest, manifest, err);
 }
 
 int control_upload_model(struct cli *cli, const char *path, const char **ret_digest,

@@ -102,6 +102,17 @@ static void on_open_done(struct job *job, const struct err *err)
         closed(q);
         return;
     }
+    if (err && reading->have) { /* not whole: an upload can go on there */
+        const struct http_header range[] = {
+            { SLICE("Range"), slice_of(arena_format(q->arena, "bytes=0-%llu",
+                                                    (unsigned long long)reading->have - 1)) },
+            { SLICE("Perigee-Error"), SLICE("not_found") },
+        };
+        request_reply_with(
+            q, 404, range, 2, "application/json",
+            slice_of(arena_format(q->arena, "{\"size\":%llu}", (unsigned long long)reading->have)));
+        return;
+    }
     if (err) {
         request_fail(q, err);
         return;

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line against a running Perigee: what it prints, and what it exits with."""
+import hashlib
 import json
 import os
 import pty
@@ -534,3 +535,26 @@ def test_restore_asks_before_it_replaces(new_perigee, scratch):
     other = new_perigee(start=False)
     other.cli("restore", scratch / "damaged.tar", "--yes", status=1)
     assert not (other.home / "control" / "store.db").exists()
+
+
+# --- uploads -------------------------------------------------------------------------------------
+
+
+def test_an_upload_goes_on_where_another_stopped(perigee, scratch, name):
+    """Half of it is there already: only the rest is sent."""
+    # Field 1007 of 1,000,000 bytes: parsers skip what they do not know.
+    data = MODEL.read_bytes() + b"\xfa\x3e\xc0\x84\x3d" + os.urandom(1_000_000)
+    (scratch / "m.onnx").write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    half = len(data) // 2
+    status, headers, _ = perigee.request(
+        "PUT", f"/api/v1/blobs/sha256:{digest}", data[:half],
+        {"Content-Type": "application/octet-stream",
+         "Content-Range": f"bytes 0-{half - 1}/{len(data)}"}, listener="control")
+    assert (status, headers["Range"]) == (202, f"bytes=0-{half - 1}")
+    status, headers, _ = perigee.request("HEAD", f"/api/v1/blobs/sha256:{digest}",
+                                         listener="control")
+    assert (status, headers["Range"]) == (404, f"bytes=0-{half - 1}")
+    perigee.cli("deploy", name, "--model", scratch / "m.onnx")
+    status, _, stored = perigee.request("GET", f"/api/v1/blobs/sha256:{digest}", listener="control")
+    assert status == 200 and stored == data
