@@ -8,7 +8,7 @@ import tempfile
 import pytest
 
 from deadline import become_subreaper
-from perigee import DIGITS, PROGRAM, ROOT, Perigee
+from perigee import DIGITS, PROGRAM, Perigee
 
 
 class Outcomes:
@@ -40,16 +40,6 @@ def pytest_configure(config):
     become_subreaper()
     if not PROGRAM.exists():
         pytest.exit(f"there is no {PROGRAM}: run `make build`, or set PERIGEE_BIN", 2)
-
-
-def pytest_collection_modifyitems(config, items):
-    """Until all roles are there, what needs a whole Perigee is not there either."""
-    roles = ("gateway", "pop", "control")
-    if all((ROOT / "src" / role / "meson.build").exists() for role in roles):
-        return
-    whole = {"perigee", "new_perigee", "run"}
-    config.hook.pytest_deselected(items=[i for i in items if whole & set(i.fixturenames)])
-    items[:] = [item for item in items if not whole & set(item.fixturenames)]
 
 
 def pytest_runtest_setup(item):

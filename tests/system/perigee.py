@@ -12,7 +12,7 @@ import stat
 import subprocess
 import time
 
-from deadline import (DEADLINE, Lines, children, command_line, wait_exit, wait_file)
+from deadline import (DEADLINE, SANITIZED, Lines, children, command_line, wait_exit, wait_file)
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = pathlib.Path(os.environ.get("PERIGEE_BIN", ROOT / "build" / "perigee"))
@@ -95,9 +95,15 @@ class Perigee:
             for address in addresses:
                 assert not listens(address), f"{name} still listens at {address}"
         self.addresses = {}
-        text = self.log.read_text(errors="replace")
-        found = SANITIZER_FOUND.search(text)
-        assert not found, f"a sanitizer spoke:\n{text[found.start():][:6000]}"
+        for text in self.words():
+            found = SANITIZER_FOUND.search(text)
+            assert not found, f"a sanitizer spoke:\n{text[found.start():][:6000]}"
+
+    def words(self):
+        """What its processes have said: the log, and what control kept of replicas."""
+        yield self.log.read_text(errors="replace")
+        for path in self.home.glob("control/*.db*") if SANITIZED else ():
+            yield path.read_bytes().decode("latin-1")
 
     def tail(self, count=40):
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:])

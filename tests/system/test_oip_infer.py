@@ -10,7 +10,7 @@ import pytest
 import tritonclient.http as triton_http
 from tritonclient.utils import InferenceServerException
 
-from deadline import DEADLINE
+from deadline import DEADLINE, SANITIZED
 from oip import (answer_parts, apply, ask, infer, refused, split_body, strings, tensor, triton)
 from perigee import DIGITS
 
@@ -140,6 +140,8 @@ def test_an_answer_that_does_not_fit_is_too_large(perigee):
     status, headers, answer = infer(perigee, "grow", [tensor("n", "INT64", [1], [80_000_000])])
     assert (status, headers["Perigee-Error"]) == (413, "too_large"), answer
     assert "'y'" in answer["error"]
+    if SANITIZED:
+        return  # its allocator ends a process that asks for so much as below
     # What the model's own memory cannot hold is no fault of the answer's size.
     status, _, answer = infer(perigee, "grow", [tensor("n", "INT64", [1], [1 << 40])])
     assert status == 500 and "memory" in answer["error"]
