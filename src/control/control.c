@@ -29,6 +29,7 @@
 
 enum {
     TICK_MS = 5'000,
+    FIRST_TICK_MS = 300, /* addresses.json is written by then: urls are known */
     SWEEP_TICKS = 60, /* every five minutes */
     SWEEP_FIRST_TICK = 6,
     DRAIN_MS_MIN = 100,
@@ -109,7 +110,7 @@ static void go(struct control *control)
     for (size_t i = 0; i < control->listener_count; i++)
         http_server_listen(control->server, control->listeners[i]);
     control->tick = timer_new(control->loop, on_tick, control);
-    timer_start(control->tick, TICK_MS);
+    timer_start(control->tick, FIRST_TICK_MS);
     control->serving = true;
     struct message_empty ready = MESSAGE_INIT(MESSAGE_READY);
     tell(control, &ready, sizeof ready);

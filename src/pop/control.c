@@ -29,6 +29,9 @@ static void synced(struct agent *agent)
     agent->control_there = true;
     agent->watch_failures = 0;
     pop_sync_end(&agent->pop);
+    /* Also when there is no endpoint: a gateway without a table is not live. */
+    agent->table_dirty = true;
+    agent_publish_soon(agent);
     agent_report_soon(agent);
 }
 

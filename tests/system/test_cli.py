@@ -266,6 +266,16 @@ def test_a_project_of_its_own(perigee, name):
         perigee.cli("delete", name, "--project", "team", "--yes")
 
 
+def test_a_fresh_perigee_is_live_and_says_urls(new_perigee):
+    one = new_perigee()
+    assert retry(lambda: one.request("GET", "/v2/health/live")[0] == 200)
+    assert one.request("GET", "/v2/health/ready")[0] == 200
+    one.cli("deploy", "digits", "--model", MODEL)
+    assert retry(lambda: one.json("show", "digits")["urls"])
+    host, port = one.address()
+    assert one.json("show", "digits")["urls"] == [f"http://digits.localhost:{port}"]
+
+
 # --- looking -------------------------------------------------------------------------------------
 
 
