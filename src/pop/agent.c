@@ -177,8 +177,8 @@ static int begin(struct agent *agent, const struct message_start *start, struct 
         agent->client = http_client_new(agent->loop, &config);
     }
     agent_disk_load(agent);
-    /* A disk that was full holds an older table than the gateway serves, which takes none of a lower
-     * number: each agent counts from where no earlier one came to. */
+    /* A disk that was full holds an older table than the gateway serves, which takes none of a
+     * lower number: each agent counts from where no earlier one came to. */
     if (agent->table_number < start->instance << TABLE_NUMBER_SHIFT)
         agent->table_number = start->instance << TABLE_NUMBER_SHIFT;
     return 0;
