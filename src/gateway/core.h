@@ -198,7 +198,7 @@ void world_kill(struct gateway *gateway, uint64_t replica, enum replica_end end,
 /* gateway.c: main thread */
 void gateway_send_supervisor(struct gateway *gateway, const union message *message);
 bool gateway_send_agent(struct gateway *gateway, const union message *message);
-void gateway_loop_drained(struct gateway *gateway);
+void gateway_loop_drained(void *gateway); /* what a loop posts */
 
 /* revision.c: references, any thread */
 struct endpoint *endpoint_new(uint64_t uid);

@@ -176,8 +176,10 @@ static void drain_begin(struct gateway *gateway, uint32_t within_ms)
     timer_start(gateway->drain, within_ms);
 }
 
-void gateway_loop_drained(struct gateway *gateway)
+void gateway_loop_drained(void *data)
 {
+    struct gateway *gateway = data;
+
     if (++gateway->drained == gateway->loops)
         finish(gateway, 0);
 }

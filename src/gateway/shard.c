@@ -560,7 +560,7 @@ static void on_drained(void *data)
 {
     struct gateway_loop *gl = data;
 
-    loop_post(gl->gateway->main, (void (*)(void *))gateway_loop_drained, gl->gateway);
+    loop_post(gl->gateway->main, gateway_loop_drained, gl->gateway);
 }
 
 static void on_drain_all(void *data)
