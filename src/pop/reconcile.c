@@ -184,7 +184,7 @@ static void overdue(struct pop_revision *revision, int64_t now_ns, int64_t *next
         replica->kill_sent = true;
         snprintf(text, sizeof text, "it was not ready within %d s (queue.cold allows for more)",
                  (int)(allowed_ns / ENV_S));
-        pop->effects->replica_kill(replica, REPLICA_END_TIMEOUT, text, pop->data);
+        pop->effects->replica_kill(replica, REPLICA_END_NOT_STARTED, text, pop->data);
     }
 }
 

@@ -3,6 +3,7 @@
  * Of sanitized builds alone: a replica's environment is empty, and its walls let no terminal be
  * asked about and no symbolizer be started. Without these a report ended at its first line, as a
  * call that is not allowed, and looked like a fault of the sandbox.
+ */
 
 const char *__asan_default_options(void);
 const char *__ubsan_default_options(void);

@@ -62,7 +62,7 @@ static void on_kill(struct pop_replica *replica, enum replica_end end, const cha
     struct world *world = data;
     (void)replica;
     (void)text;
-    assert_int_equal(end, world->hangs ? REPLICA_END_TIMEOUT : REPLICA_END_STOPPED);
+    assert_int_equal(end, world->hangs ? REPLICA_END_NOT_STARTED : REPLICA_END_STOPPED);
     world->kills++;
 }
 
@@ -159,7 +159,7 @@ static void settle_once(struct world *world)
             LIST_EACH (replica, &revision->replicas, struct pop_replica, link) {
                 if (replica->kill_sent)
                     exited(world, replica->id,
-                           world->hangs ? REPLICA_END_TIMEOUT : REPLICA_END_STOPPED, SIGKILL);
+                           world->hangs ? REPLICA_END_NOT_STARTED : REPLICA_END_STOPPED, SIGKILL);
                 else if (world->hangs)
                     continue;
                 else if (replica->state == POP_REPLICA_STARTING && world->load_fails)
