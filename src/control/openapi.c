@@ -5,6 +5,7 @@
 
 #include "base/arena.h"
 #include "base/json.h"
+#include "base/version.h"
 #include "control/control.h"
 #include "control/control_own.h"
 #include "control/routes.h"

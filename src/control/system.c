@@ -2,6 +2,7 @@
 /* Health, metrics, version, the description of the API. */
 #include "base/arena.h"
 #include "base/json.h"
+#include "base/version.h"
 #include "control/control.h"
 #include "control/control_own.h"
 #include "control/routes.h"

@@ -6,11 +6,8 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "base/version.h"
 #include "gateway/request.h"
-
-#ifndef PERIGEE_VERSION_TEXT
-#define PERIGEE_VERSION_TEXT "0.1.0"
-#endif
 
 /* The revision a request without a version goes to: the serving one, or else the newest. */
 const struct table_revision *call_target(const struct table *table,
@@ -255,7 +252,7 @@ void call_answer(struct request *request)
     switch (request->route.call) {
     case OIP_SERVER_METADATA:
         text_init(&text);
-        oip_write_server(&text, SLICE(PERIGEE_VERSION_TEXT));
+        oip_write_server(&text, slice_of(PERIGEE_VERSION));
         text_send(request, 200, &text);
         break;
     case OIP_SERVER_LIVE:
