@@ -35,6 +35,7 @@ struct job {
     const char *home, *file, *aside; /* a folder of ours in the home */
     int64_t now_ns;
     int tar_fd;
+    char database[DIGEST_TEXT]; /* of the database in the archive */
     struct backup_result result;
 };
 
@@ -200,6 +201,22 @@ static int archive_folder(struct job *job, const char *from, const char *name, u
     return r;
 }
 
+static int digest_database(struct job *job, struct err *err)
+{
+    const char *path = path_of(job, job->aside, STORE_FILE);
+    auto_free char *buffer = mem_alloc(COPY_BYTES);
+    auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return system_error("opening", path, err);
+    struct digest *digest = digest_new();
+    ssize_t n;
+    while ((n = read(fd, buffer, COPY_BYTES)) > 0)
+        digest_add(digest, buffer, (size_t)n);
+    digest_end(digest, job->database);
+    digest_free(digest);
+    return n < 0 ? system_error("reading", path, err) : 0;
+}
+
 static struct slice head_text(struct job *job)
 {
     struct json_writer w;
@@ -209,6 +226,7 @@ static struct slice head_text(struct job *job)
     json_member_u64(&w, "schema", job->result.schema);
     json_member_i64(&w, "created_ns", job->now_ns);
     json_member_u64(&w, "endpoints", job->result.endpoints);
+    json_member_text(&w, "database", job->database);
     json_object_end(&w);
     return json_end(&w);
 }
@@ -216,8 +234,10 @@ static struct slice head_text(struct job *job)
 static int archive_all(struct job *job, struct err *err)
 {
     uint64_t keys = 0;
-    int r =
-        tar_write_bytes(job->tar_fd, HEAD_NAME, head_text(job), job->now_ns / 1'000'000'000, err);
+    int r = digest_database(job, err);
+    if (r == 0)
+        r = tar_write_bytes(job->tar_fd, HEAD_NAME, head_text(job), job->now_ns / 1'000'000'000,
+                            err);
     if (r == 0)
         r = archive_file(job, path_of(job, job->aside, STORE_FILE), STORE_FILE, err);
     if (r == 0)
@@ -304,10 +324,11 @@ static int unpack_file(struct job *job, struct tar_reader *reader, const struct 
     digest_free(digest);
     if (n < 0)
         return (int)n;
-    if (blob && strcmp(text + 7, entry->name + 13) != 0)
+    bool database = strcmp(entry->name, STORE_FILE) == 0;
+    if ((blob && strcmp(text + 7, entry->name + 13) != 0) ||
+        (database && strcmp(text, job->database) != 0))
         return err_set(err, ERR_BAD_INPUT,
-                       "the archive is damaged: '%s' has other bytes than its "
-                       "name says",
+                       "the archive is damaged: '%s' has other bytes than were put in",
                        entry->name);
     job->result.blobs += blob;
     return fsync(fd) < 0 ? system_error("writing", path, err) : 0;
@@ -318,6 +339,7 @@ static int check_head(struct job *job, struct tar_reader *reader, const struct t
 {
     yyjson_val *root;
     uint64_t format = 0, schema = 0;
+    struct slice database;
     if (strcmp(entry->name, HEAD_NAME) != 0 || entry->bytes > HEAD_BYTES_MAX)
         return err_set(err, ERR_BAD_INPUT, "this is no backup of Perigee");
     char *text = arena_alloc(job->arena, entry->bytes + 1);
@@ -326,8 +348,10 @@ static int check_head(struct job *job, struct tar_reader *reader, const struct t
         return (int)n;
     int r = json_parse(job->arena, (struct slice){ text, (size_t)n }, NULL, &root, err);
     if (r < 0 || (r = json_get_u64(root, "format", JSON_REQUIRED, &format, err)) < 0 ||
-        (r = json_get_u64(root, "schema", JSON_REQUIRED, &schema, err)) < 0)
+        (r = json_get_u64(root, "schema", JSON_REQUIRED, &schema, err)) < 0 ||
+        (r = json_get_string(root, "database", JSON_REQUIRED, &database, err)) < 0)
         return r;
+    snprintf(job->database, sizeof job->database, "%.*s", SLICE_FMT(database));
     if (format != FORMAT || schema > store_schema())
         return err_set(err, ERR_BAD_INPUT,
                        "the backup has format %llu and schema version %llu, this Perigee knows up "

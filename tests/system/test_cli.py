@@ -539,12 +539,16 @@ def test_restore_asks_before_it_replaces(new_perigee, scratch):
     one.cli("restore", backup, "--yes")
     one.start()
     one.cli("wait", "digits")
-    damaged = bytearray(backup.read_bytes())
-    damaged[damaged.index(MODEL.read_bytes()[:100]) + 1000] ^= 1
-    (scratch / "damaged.tar").write_bytes(damaged)
-    other = new_perigee(start=False)
-    other.cli("restore", scratch / "damaged.tar", "--yes", status=1)
-    assert not (other.home / "control" / "store.db").exists()
+    whole = backup.read_bytes()
+    model, database = whole.index(MODEL.read_bytes()[:100]), whole.index(b"SQLite format 3")
+    for place in (model + 1000, database + 5000):  # one byte of either
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        (scratch / "damaged.tar").write_bytes(damaged)
+        other = new_perigee(start=False)
+        said = other.cli("restore", scratch / "damaged.tar", "--yes", status=1).said
+        assert "other bytes" in said
+        assert not (other.home / "control" / "store.db").exists()
 
 
 # --- uploads -------------------------------------------------------------------------------------
