@@ -19,6 +19,7 @@
 SM_DEFINE(request_state, REQUEST_STATES)
 
 #define HEADERS_MAX 16
+#define ANSWER_FREE_BYTES 65536u
 
 struct reply {
     struct http_header headers[HEADERS_MAX];
@@ -263,12 +264,28 @@ static void outputs_send(struct request *request, const struct oip_answer *answe
     exchange_end(request->x, NULL, 0);
 }
 
+/* Text is ours until the client has taken it, which may be long after the slot went back: it counts
+ * against the memory for requests, until the exchange closes. What a socket takes at once does not.
+ */
+static bool answer_hold(struct request *request, const struct oip_answer *answer)
+{
+    uint64_t bytes = answer->json.size + arena_bytes(request->arena);
+
+    if (bytes < ANSWER_FREE_BYTES)
+        return true;
+    if (!memory_budget_take(&request->gl->gateway->memory, bytes))
+        return false;
+    request->budget_bytes += bytes;
+    return true;
+}
+
 bool answer_outputs(struct request *request, struct lane *lane, uint32_t slot,
                     const struct perigee_answer *from)
 {
     struct oip_output *outputs =
         ARENA_ARRAY(request->arena, struct oip_output, from->output_count + 1);
-    struct oip_limits limits = { .json_bytes_max = gateway_json_bytes_max };
+    struct oip_limits limits = { .json_bytes_max = gateway_json_bytes_max,
+                                 .answer_bytes_max = gateway_answer_bytes_max };
     struct oip_answer answer;
     struct err err;
 
@@ -286,6 +303,10 @@ bool answer_outputs(struct request *request, struct lane *lane, uint32_t slot,
     if (oip_answer_write(request->arena, &request->oip, request->revision_row->number, outputs,
                          from->output_count, &limits, &answer, &err) < 0) {
         answer_error(request, &err);
+        return false;
+    }
+    if (!answer_hold(request, &answer)) {
+        ANSWER_ERROR(request, ERR_OVERLOADED, "the memory for requests is in use");
         return false;
     }
     replica_ref(lane->replica);

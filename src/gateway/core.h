@@ -38,7 +38,8 @@ struct watch;
 
 /* X(name, value, text): bounds that are no key of an endpoint. */
 #define GATEWAY_LIMITS(X)                                                                          \
-    X(json_bytes_max, 16777216, "Bytes of JSON in a request or an answer, after inflation.")       \
+    X(json_bytes_max, 16777216, "Bytes of JSON in a request, after inflation.")                    \
+    X(answer_bytes_max, 67108864, "Bytes of JSON in an answer.")                                   \
     X(memory_share_percent, 25, "Of the machine's memory: what requests may hold, all together.")  \
     X(gzip_bytes_min, 256, "Smaller answers are not compressed.")                                  \
     X(gzip_bytes_max, 1048576, "Larger answers are not compressed: it would hold up the loop.")    \

@@ -327,6 +327,69 @@ static void test_clients_that_go(void **state)
     end(&world, &fake);
 }
 
+static uint64_t memory_held(struct world *world)
+{
+    static const char name[] = "\nperigee_request_memory_bytes ";
+    struct arena *arena = arena_new();
+    void *memory;
+    struct err err;
+
+    assert_int_equal(shm_map(world->metrics_fd, gateway_region_bytes(), false, &memory, &err), 0);
+    char *text = arena_string(arena, gateway_metrics_print(arena, memory, gateway_region_bytes()));
+    const char *at = strstr(text, name);
+    uint64_t value = at ? strtoull(at + strlen(name), NULL, 10) : 0;
+    shm_unmap(memory, gateway_region_bytes());
+    arena_free(arena);
+    return value;
+}
+
+/* A client that sends and never reads holds memory that is counted, for so long. */
+static void test_an_answer_that_is_not_read_is_counted(void **state)
+{
+    enum { MANY = 30'000, BYTES = MANY * WORLD_ROW * 4 };
+    struct world world;
+    struct fake fake;
+    int small = 16384;
+    char head[512], json[256];
+    float *rows = malloc(BYTES);
+    uint64_t held = 0;
+    (void)state;
+
+    begin(&world, &fake);
+    for (int i = 0; i < WORLD_LOOPS; i++) /* what is accepted inherits it */
+        setsockopt(world.listeners[i], SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
+    for (int i = 0; i < MANY * WORLD_ROW; i++)
+        rows[i] = 1.17549435e-38f * (float)(i + 1);
+    int json_size = snprintf(json, sizeof json,
+                             "{\"inputs\":[{\"name\":\"image\",\"shape\":[%d,4],\"datatype\":"
+                             "\"FP32\",\"parameters\":{\"binary_data_size\":%d}}]}",
+                             MANY, BYTES);
+    int size = snprintf(head, sizeof head,
+                        "POST /v2/models/digits/infer HTTP/1.1\r\nHost: localhost\r\n"
+                        "Inference-Header-Content-Length: %d\r\nContent-Length: %d\r\n\r\n%s",
+                        json_size, json_size + BYTES, json);
+    int fd = world_connect(&world);
+    assert_int_equal(write(fd, head, (size_t)size), size);
+    for (size_t done = 0; done < BYTES;) {
+        ssize_t n = write(fd, (char *)rows + done, BYTES - done);
+        assert_true(n > 0);
+        done += (size_t)n;
+    }
+    for (int i = 0; i < 25 && held < 1 << 20; i++) { /* the gauge is written each second */
+        usleep(100'000);
+        held = memory_held(&world);
+    }
+    assert_true(held >= 1 << 20);
+    close(fd);
+    for (int i = 0; i < 30 && held > 0; i++) {
+        usleep(100'000);
+        held = memory_held(&world);
+    }
+    assert_int_equal(held, 0);
+    free(rows);
+    end(&world, &fake);
+}
+
 static int file_of(const void *data, size_t size)
 {
     char path[] = "/tmp/gateway-test-XXXXXX";
@@ -401,6 +464,7 @@ int main(void)
         cmocka_unit_test(test_chunked_and_compressed),
         cmocka_unit_test(test_raw_and_compressed_answers),
         cmocka_unit_test(test_clients_that_go),
+        cmocka_unit_test(test_an_answer_that_is_not_read_is_counted),
         cmocka_unit_test(test_a_table_from_the_disk),
     };
     return cmocka_run_group_tests_name("gateway_bodies", tests, NULL, NULL);
