@@ -22,7 +22,8 @@ enum {
     REPORT_EVERY_MS = 5'000,
     REPORT_SOON_MS = 2, /* several changes of one moment go together */
     REPORT_TIMEOUT_MS = 10'000,
-    REPORT_NOTES_MAX = 500, /* in one report */
+    REPORT_NOTES_MAX = 500,    /* in one report */
+    LOG_LINES_A_SECOND = 1000, /* of one replica */
 };
 
 /* ---- what waits for an acknowledgement ------------------------------------------------------- */
@@ -101,6 +102,33 @@ void agent_note_death(struct agent *agent, const struct pop_endpoint *endpoint,
     agent_report_soon(agent);
 }
 
+static void log_line(struct agent *agent, struct arena *arena, const struct pop_replica *replica,
+                     struct slice line)
+{
+    note_add(agent, NOTE_LOG,
+             report_log(arena, sequence_next(agent), env_wall_ns(agent->env), replica, line));
+}
+
+/* False: it has written its share of this second. A replica that writes without end would keep us,
+ * and control's disk, from everything else; its last bytes are kept for its death all the same. */
+static bool log_share(struct agent *agent, struct arena *arena, struct pop_replica *replica)
+{
+    int64_t second = env_now_ns(agent->env) / ENV_S;
+    if (second != replica->log_second) {
+        uint64_t dropped = replica->log_dropped;
+        replica->log_second = second;
+        replica->log_lines = replica->log_dropped = 0;
+        if (dropped)
+            log_line(agent, arena, replica,
+                     slice_of(arena_format(arena, "(%ju lines dropped: more than %d in a second)",
+                                           (uintmax_t)dropped, LOG_LINES_A_SECOND)));
+    }
+    if (replica->log_lines++ < LOG_LINES_A_SECOND)
+        return true;
+    replica->log_dropped++;
+    return false;
+}
+
 void agent_note_log(struct agent *agent, const struct message_replica_log *log)
 {
     struct pop_replica *replica = map_get_u64(&agent->pop.replicas_by_id, log->replica);
@@ -110,10 +138,8 @@ void agent_note_log(struct agent *agent, const struct message_replica_log *log)
     struct arena *arena = arena_new();
     while (rest.data && rest.size) {
         struct slice line = slice_cut(&rest, '\n');
-        if (line.size == 0)
-            continue;
-        note_add(agent, NOTE_LOG,
-                 report_log(arena, sequence_next(agent), env_wall_ns(agent->env), replica, line));
+        if (line.size && log_share(agent, arena, replica))
+            log_line(agent, arena, replica, line);
     }
     arena_free(arena);
     agent_report_soon(agent);

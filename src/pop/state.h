@@ -68,6 +68,8 @@ struct pop_replica {
     char walls_off[256];
     uint64_t memory_bytes;
     struct pop_log log;
+    int64_t log_second; /* lines told to control in this second, and dropped */
+    uint64_t log_lines, log_dropped;
 };
 
 struct pop_revision {

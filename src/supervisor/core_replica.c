@@ -378,8 +378,9 @@ void replica_start(struct core *core, const struct message_replica_start *start,
         replica_unborn(replica, err.message);
     else if (replica->template->state == PROCESS_SERVING)
         send_clone(replica);
-    else if (replica->template->state == PROCESS_WAITING && replica->template->failures)
+    else if (replica->template->state == PROCESS_WAITING && replica->template->fresh)
         replica_unborn(replica, replica->template->why); /* the agent waits, then asks again */
+    /* else it has been up, and comes back by itself: that is no fault of the model */
 }
 
 void replica_template_ready(struct core_process *template)
@@ -391,7 +392,8 @@ void replica_template_ready(struct core_process *template)
     }
 }
 
-/* What it was cloning is lost with it, or lives without our knowing its name: then it is killed. */
+/* What it was cloning is lost with it, or lives without our knowing its name: then it is killed.
+ * Others wait for the next one, unless there never was one. */
 void replica_template_died(struct core_process *template, const char *why)
 {
     struct core *core = template->core;
@@ -404,8 +406,9 @@ void replica_template_died(struct core_process *template, const char *why)
     if (cloning)
         core->ops->kill_orphans(core->data);
     LIST_EACH (replica, &core->replicas, struct core_replica, link) {
-        if (replica->template == template &&
-            (replica->state == REPLICA_CLONING || replica->state == REPLICA_WAITING))
+        bool lost = replica->state == REPLICA_CLONING ||
+                    (replica->state == REPLICA_WAITING && (template->fresh || core->stage));
+        if (replica->template == template && lost)
             replica_unborn(replica, text);
     }
 }

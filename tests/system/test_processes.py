@@ -127,6 +127,20 @@ def test_a_killed_template_leaves_its_replicas(perigee, digits):
     assert before[0] not in after
 
 
+def test_a_template_that_dies_again_costs_time_alone(perigee, digits):
+    """It is started anew after a back-off, and the replica waits for it: nobody hears of an error."""
+    before = replica_pids(perigee, digits)
+    first = template_pid(perigee, digits)
+    kill(first)
+    second = until("another template",
+                   lambda: template_pid(perigee, digits) not in (None, first)
+                   and template_pid(perigee, digits))
+    kill(second)
+    kill(before[0])
+    status, body = infer(perigee)
+    assert status == 200 and right(body), body
+
+
 def test_a_killed_replica_is_replaced_and_its_death_told(perigee, digits):
     before = replica_pids(perigee, digits)
     kill(before[0])
