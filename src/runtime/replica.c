@@ -114,7 +114,7 @@ static void map_regions(struct replica *replica)
 
 /* The descriptor is from before the walls. Pages, as /proc/self/statm counts them. */
 struct pages {
-    unsigned long mapped, resident, shared;
+    unsigned long mapped, resident, shared, data;
 };
 
 static struct pages count_pages(struct replica *replica)
@@ -123,7 +123,8 @@ static struct pages count_pages(struct replica *replica)
     char text[128] = {};
 
     if (pread(replica->statm_fd, text, sizeof text - 1, 0) <= 0 ||
-        sscanf(text, "%lu %lu %lu", &pages.mapped, &pages.resident, &pages.shared) != 3)
+        sscanf(text, "%lu %lu %lu %*u %*u %lu", &pages.mapped, &pages.resident, &pages.shared,
+               &pages.data) != 4)
         replica_fail(replica, "reading /proc/self/statm: %s", strerror(errno));
     return pages;
 }
@@ -151,9 +152,11 @@ static void put_up_walls(struct replica *replica)
     const struct perigee_clone *clone = &replica->clone;
     struct perigee_status *status = replica->status;
     int folder = replica->fds[PERIGEE_FD_MODEL];
+    struct pages pages = count_pages(replica);
     struct sandbox_limits limits = {
         .memory_bytes_max = clone->memory_bytes_max,
-        .mapped_bytes = (uint64_t)count_pages(replica).mapped * PAGE_BYTES,
+        .mapped_bytes = (uint64_t)pages.mapped * PAGE_BYTES,
+        .data_bytes = (uint64_t)pages.data * PAGE_BYTES,
         .threads_max = clone->threads,
         .own_uid = clone->uid,
         .descriptors_max = DESCRIPTORS_MAX,

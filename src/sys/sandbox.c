@@ -92,11 +92,14 @@ static int limit(int resource, uint64_t value, const char *name, struct err *err
 
 int sandbox_limit(const struct sandbox_limits *limits, struct err *err)
 {
-    uint64_t space = limits->memory_bytes_max + limits->mapped_bytes + SLACK_BYTES +
-                     (uint64_t)limits->threads_max * (STACK_BYTES + 4096);
+    uint64_t more = limits->memory_bytes_max + SLACK_BYTES +
+                    (uint64_t)limits->threads_max * (STACK_BYTES + 4096);
     int r = 0;
 
-    r = r < 0 ? r : limit(RLIMIT_AS, space, "memory", err);
+    /* Who unmaps the regions has their size left of the first, but not of the second, which counts
+     * what is private and writable; seccomp lets nothing else be mapped. */
+    r = r < 0 ? r : limit(RLIMIT_AS, limits->mapped_bytes + more, "memory", err);
+    r = r < 0 ? r : limit(RLIMIT_DATA, limits->data_bytes + more, "private memory", err);
     r = r < 0 ? r : limit(RLIMIT_NOFILE, limits->descriptors_max, "descriptors", err);
     r = r < 0 ? r : limit(RLIMIT_CORE, 0, "core files", err);
     r = r < 0 ? r : limit(RLIMIT_FSIZE, 0, "files written", err);

@@ -41,6 +41,7 @@ void sandbox_deinit(struct sandbox *sandbox);
 struct sandbox_limits {
     uint64_t memory_bytes_max;
     uint64_t mapped_bytes; /* what is mapped already: it comes on top */
+    uint64_t data_bytes;   /* of it, private and writable */
     uint32_t threads_max;  /* beside the first: their stacks come on top */
     uint32_t own_uid;      /* no other process has this uid: threads can be counted */
     uint32_t descriptors_max;

@@ -125,6 +125,14 @@ static void do_mmap_exec(struct speech *speech)
                            : 0);
 }
 
+static void do_mmap_shared(struct speech *speech)
+{
+    say_result(speech, mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+                            0) == MAP_FAILED
+                           ? -1
+                           : 0);
+}
+
 static void do_setfl(struct speech *speech)
 {
     say_result(speech, fcntl(STDERR_FILENO, F_SETFL, 0));
@@ -376,6 +384,7 @@ static const struct {
     { "ptrace", do_ptrace, false },
     { "uring", do_uring, false },
     { "mmap-exec", do_mmap_exec, false },
+    { "mmap-shared", do_mmap_shared, false },
     { "setfl", do_setfl, false },
     { "prlimit", do_prlimit, false },
     { "alloc", do_alloc, false },
