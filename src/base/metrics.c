@@ -425,8 +425,8 @@ struct slice metrics_print(struct arena *arena, const struct metric_table *table
     for (size_t i = 0; i < slice_count; i++)
         dropped += gather(arena, table, &slices[i], &totals);
     struct total **sorted = ARENA_ARRAY(arena, struct total *, totals.count + 1);
-    MAP_EACH(entry, &totals)
-    sorted[count++] = entry->value;
+    MAP_EACH (entry, &totals)
+        sorted[count++] = entry->value;
     map_deinit(&totals);
     qsort(sorted, count, sizeof *sorted, total_compare);
 

@@ -30,7 +30,7 @@
 enum {
     TICK_MS = 5'000,
     FIRST_TICK_MS = 300, /* addresses.json is written by then: urls are known */
-    SWEEP_TICKS = 60, /* every five minutes */
+    SWEEP_TICKS = 60,    /* every five minutes */
     SWEEP_FIRST_TICK = 6,
     DRAIN_MS_MIN = 100,
     DISK_THREADS = 2,

@@ -99,8 +99,7 @@ void endpoints_list(struct request *q)
     struct hub *hub = &q->control->hub;
     struct hub_endpoint **all = ARENA_ARRAY(q->arena, struct hub_endpoint *, hub->by_uid.count + 1);
     size_t count = 0;
-    MAP_EACH(entry, &hub->by_uid)
-    {
+    MAP_EACH (entry, &hub->by_uid) {
         struct hub_endpoint *endpoint = entry->value;
         const struct snapshot *s = endpoint->snapshot;
         if (s->row.uid > cursor && slice_equal(s->row.project, q->project) &&

@@ -182,8 +182,8 @@ static void refresh_touched(struct control *control, const struct hub_replica *r
 
 static void refresh_all(struct control *control)
 {
-    MAP_EACH(entry, &control->hub.by_uid)
-    hub_refresh(control, entry->value);
+    MAP_EACH (entry, &control->hub.by_uid)
+        hub_refresh(control, entry->value);
 }
 
 void hub_pop_state(struct control *control, struct hub_pop *pop, struct arena *arena,
@@ -215,8 +215,7 @@ void hub_pop_state(struct control *control, struct hub_pop *pop, struct arena *a
 
 bool hub_has_replicas(struct control *control, uint64_t uid)
 {
-    MAP_EACH(entry, &control->hub.pops)
-    {
+    MAP_EACH (entry, &control->hub.pops) {
         const struct hub_pop *pop = entry->value;
         for (size_t i = 0; i < pop->replica_count; i++)
             if (pop->replicas[i].endpoint_uid == uid)
@@ -257,8 +256,7 @@ void hub_tick(struct control *control)
 {
     bool changed = read_gateway(control);
     int64_t now_ms = loop_now_ms(control->loop);
-    MAP_EACH(entry, &control->hub.pops)
-    {
+    MAP_EACH (entry, &control->hub.pops) {
         struct hub_pop *pop = entry->value;
         bool silent = pop->reported_ms && now_ms - pop->reported_ms > POP_SILENT_MS;
         if (silent && !pop->silent)
@@ -279,10 +277,9 @@ void hub_open(struct control *control)
 void hub_close(struct control *control)
 {
     struct hub *hub = &control->hub;
-    MAP_EACH(entry, &hub->by_uid)
-    endpoint_free(entry->value);
-    MAP_EACH(entry, &hub->pops)
-    {
+    MAP_EACH (entry, &hub->by_uid)
+        endpoint_free(entry->value);
+    MAP_EACH (entry, &hub->pops) {
         struct hub_pop *pop = entry->value;
         arena_free(pop->arena);
         free((char *)pop->name.data);

@@ -204,8 +204,8 @@ static void take_state(struct request *q, struct reporting *p)
 
 static void reporting_end(struct reporting *p)
 {
-    MAP_EACH(entry, &p->touched)
-    snapshot_free(entry->value);
+    MAP_EACH (entry, &p->touched)
+        snapshot_free(entry->value);
     map_deinit(&p->touched);
     arena_free(take_ptr(p->state_arena));
 }
@@ -224,8 +224,8 @@ static void on_report_done(struct job *job, const struct err *err)
     free(pop->kept);
     pop->kept = mem_string(p->keep);
     take_state(q, p);
-    MAP_EACH(entry, &p->touched)
-    hub_put(control, entry->value);
+    MAP_EACH (entry, &p->touched)
+        hub_put(control, entry->value);
     map_deinit(&p->touched);
     watch_events(control, p->events, p->event_count);
     watch_logs(control, p->logs, p->log_count);
@@ -308,8 +308,7 @@ void pops_list(struct request *q)
     json_object_begin(&w);
     json_key(&w, "items");
     json_array_begin(&w);
-    MAP_EACH(entry, &q->control->hub.pops)
-    {
+    MAP_EACH (entry, &q->control->hub.pops) {
         const struct hub_pop *pop = entry->value;
         json_object_begin(&w);
         json_member_string(&w, "name", pop->name);

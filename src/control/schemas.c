@@ -13,8 +13,9 @@
 #define REF(name) "{\"$ref\":\"#/components/schemas/" name "\"}"
 #define ARRAY(of) "{\"type\":\"array\",\"items\":" of "}"
 #define LIST(of)                                                                                   \
-    NEEDS("\"items\",\"next\"", "\"items\":" ARRAY(REF(of)) ",\"next\":"                           \
-                                "{\"type\":[\"string\",\"integer\",\"null\"]}")
+    NEEDS("\"items\",\"next\"",                                                                    \
+          "\"items\":" ARRAY(REF(of)) ",\"next\":"                                                 \
+                                      "{\"type\":[\"string\",\"integer\",\"null\"]}")
 #define DIGEST "{\"type\":\"string\",\"pattern\":\"^sha256:[0-9a-f]{64}$\"}"
 
 /* clang-format off */

@@ -85,8 +85,7 @@ static void decide(struct control *control, const struct snapshot *s, struct sta
         .target_message = s->row.target_message,
         .replicas_min = s->spec.scale.min,
     };
-    MAP_EACH(entry, &control->hub.pops)
-    {
+    MAP_EACH (entry, &control->hub.pops) {
         const struct hub_pop *pop = entry->value;
         in.pops += pop->reported_ms != 0;
         in.pops_silent += pop->silent;
@@ -102,8 +101,7 @@ static void decide(struct control *control, const struct snapshot *s, struct sta
 void view_replicas(struct control *control, struct json_writer *w, uint64_t uid)
 {
     json_array_begin(w);
-    MAP_EACH(entry, &control->hub.pops)
-    {
+    MAP_EACH (entry, &control->hub.pops) {
         const struct hub_pop *pop = entry->value;
         for (size_t i = 0; i < pop->replica_count; i++)
             if (uid == 0 || pop->replicas[i].endpoint_uid == uid)

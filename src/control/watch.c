@@ -201,8 +201,7 @@ void watch_endpoints_open(struct request *q)
     json_object_begin(&w);
     json_key(&w, "names");
     json_array_begin(&w);
-    MAP_EACH(entry, &hub->by_uid)
-    {
+    MAP_EACH (entry, &hub->by_uid) {
         struct hub_endpoint *endpoint = entry->value;
         if (!selects(watcher, endpoint))
             continue;
@@ -268,8 +267,7 @@ void watch_pop_open(struct request *q)
     json_object_begin(&w);
     json_key(&w, "uids");
     json_array_begin(&w);
-    MAP_EACH(entry, &hub->by_uid)
-    {
+    MAP_EACH (entry, &hub->by_uid) {
         struct hub_endpoint *endpoint = entry->value;
         json_u64(&w, endpoint->snapshot->row.uid);
         say_event(watcher, "endpoint", hub->changes, endpoint->pop_view, true);

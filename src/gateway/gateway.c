@@ -285,8 +285,7 @@ static void peer_set(struct gateway *gateway, int *fd)
     gateway->agent_watch =
         watch_new(gateway->main, channel_fd(gateway->agent), WATCH_READ, on_agent_event, gateway);
     /* A new agent knows of no replica that is ready, nor which ones the one before had us drain. */
-    MAP_EACH(entry, &gateway->replicas)
-    {
+    MAP_EACH (entry, &gateway->replicas) {
         const struct replica *replica = entry->value;
         union message message = { .as_MESSAGE_REPLICA_READY = MESSAGE_INIT(MESSAGE_REPLICA_READY) };
         message.as_MESSAGE_REPLICA_READY.replica = replica->id;

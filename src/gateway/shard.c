@@ -532,8 +532,7 @@ static void memory_trim(struct gateway_loop *gl)
 {
     int64_t now = loop_now_ms(gl->loop);
 
-    MAP_EACH(entry, &gl->touched)
-    {
+    MAP_EACH (entry, &gl->touched) {
         struct revision_side *side = entry->value;
         if (now - side->used_ms < gateway_trim_idle_ms || blocks_used_bytes(side->blocks) > 0)
             continue;
@@ -653,8 +652,7 @@ void shard_start(struct gateway *gateway, unsigned index)
 
 static void lanes_free(struct gateway_loop *gl)
 {
-    MAP_EACH(entry, &gl->gateway->replicas)
-    {
+    MAP_EACH (entry, &gl->gateway->replicas) {
         struct replica *replica = entry->value;
         struct lane *lane = &replica->lanes[gl->index];
         if (!lane->owner)
@@ -676,8 +674,8 @@ void shard_free(struct gateway_loop *gl)
     timer_free(gl->timer);
     timer_free(gl->tick);
     sleeper_free(gl->sleeper);
-    MAP_EACH(entry, &gl->touched)
-    revision_unref(((struct revision_side *)entry->value)->revision);
+    MAP_EACH (entry, &gl->touched)
+        revision_unref(((struct revision_side *)entry->value)->revision);
     map_deinit(&gl->touched);
     map_deinit(&gl->repository);
     loop_free(gl->loop);

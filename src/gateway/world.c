@@ -56,9 +56,9 @@ static bool in_table(const struct table *table, uint64_t uid)
 
 static bool has_replica(struct gateway *gateway, uint64_t uid)
 {
-    MAP_EACH(entry, &gateway->replicas)
-    if (((struct replica *)entry->value)->revision == uid)
-        return true;
+    MAP_EACH (entry, &gateway->replicas)
+        if (((struct replica *)entry->value)->revision == uid)
+            return true;
     return false;
 }
 
@@ -74,8 +74,7 @@ static void sweep(struct gateway *gateway)
 {
     bool gone = false;
 
-    MAP_EACH(entry, &gateway->revisions)
-    {
+    MAP_EACH (entry, &gateway->revisions) {
         struct revision *revision = entry->value;
         if (in_table(gateway->table, revision->uid) || has_replica(gateway, revision->uid))
             continue;
@@ -83,8 +82,7 @@ static void sweep(struct gateway *gateway)
         revision_unref(revision);
         gone = true;
     }
-    MAP_EACH(entry, &gateway->endpoints)
-    {
+    MAP_EACH (entry, &gateway->endpoints) {
         struct endpoint *endpoint = entry->value;
         bool found = false;
         for (uint32_t i = 0; i < gateway->table->head->endpoints.count && !found; i++)
@@ -240,8 +238,7 @@ static void begin_or_wait(struct gateway *gateway, struct replica *replica)
 
 void world_probe(struct gateway *gateway)
 {
-    MAP_EACH(entry, &gateway->replicas)
-    {
+    MAP_EACH (entry, &gateway->replicas) {
         struct replica *replica = entry->value;
         if (!replica->begun && !replica->killed)
             begin_or_wait(gateway, replica);
@@ -364,8 +361,7 @@ static uint32_t running(struct gateway *gateway, uint64_t uid)
 {
     uint32_t sum = 0;
 
-    MAP_EACH(entry, &gateway->replicas)
-    {
+    MAP_EACH (entry, &gateway->replicas) {
         struct replica *replica = entry->value;
         if (replica->revision == uid)
             sum += place_running(&replica->place);
@@ -379,8 +375,7 @@ void world_demand(struct gateway *gateway, bool repeated)
 {
     int64_t now = loop_now_ns();
 
-    MAP_EACH(entry, &gateway->revisions)
-    {
+    MAP_EACH (entry, &gateway->revisions) {
         struct revision *revision = entry->value;
         uint32_t waiting = atomic_load(&revision->waiting);
         bool used = repeated && atomic_exchange(&revision->used, false);
@@ -401,14 +396,14 @@ void world_demand(struct gateway *gateway, bool repeated)
 
 void world_free(struct gateway *gateway)
 {
-    MAP_EACH(entry, &gateway->replicas)
-    replica_unref(entry->value);
+    MAP_EACH (entry, &gateway->replicas)
+        replica_unref(entry->value);
     map_deinit(&gateway->replicas);
     table_unref(take_ptr(gateway->table));
-    MAP_EACH(entry, &gateway->revisions)
-    revision_unref(entry->value);
+    MAP_EACH (entry, &gateway->revisions)
+        revision_unref(entry->value);
     map_deinit(&gateway->revisions);
-    MAP_EACH(entry, &gateway->endpoints)
-    endpoint_unref(entry->value);
+    MAP_EACH (entry, &gateway->endpoints)
+        endpoint_unref(entry->value);
     map_deinit(&gateway->endpoints);
 }

@@ -235,8 +235,7 @@ static void agent_deinit(struct agent *agent)
     timer_free(agent->publish_soon);
     if (agent->start.head.magic)
         pop_deinit(&agent->pop);
-    MAP_EACH(entry, &agent->regions)
-    {
+    MAP_EACH (entry, &agent->regions) {
         struct agent_region *region = entry->value;
         shm_unmap((void *)region->memory, region->bytes);
         free(region);

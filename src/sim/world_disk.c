@@ -107,8 +107,7 @@ static int on_list(struct env *env, const char *folder, struct arena *arena,
     if (!map_get(&world->folders, wanted))
         return err_set(err, ERR_NOT_FOUND, "there is no folder '%s'", ERR_TEXT(folder));
     struct slice *names = ARENA_ARRAY(arena, struct slice, world->files.count + 1);
-    MAP_EACH(entry, &world->files)
-    {
+    MAP_EACH (entry, &world->files) {
         struct slice path = entry->key;
         if (!slice_equal(folder_of(path), wanted))
             continue;
@@ -147,10 +146,10 @@ void world_disk_init(struct world *world)
 
 void world_disk_deinit(struct world *world)
 {
-    MAP_EACH(entry, &world->files)
-    file_free(entry->value);
-    MAP_EACH(entry, &world->folders)
-    free(entry->value);
+    MAP_EACH (entry, &world->files)
+        file_free(entry->value);
+    MAP_EACH (entry, &world->folders)
+        free(entry->value);
     map_deinit(&world->files);
     map_deinit(&world->folders);
 }

@@ -222,7 +222,7 @@ enum store_mode {
 [[nodiscard]] int store_sqlite_open(const char *path, enum store_mode mode,
                                     const struct store_limits *limits, struct store **ret_store,
                                     struct err *err);
-unsigned store_schema(void); /* the schema this program writes */
+unsigned store_schema(void);     /* the schema this program writes */
 const char *store_library(void); /* "SQLite 3.40.1" */
 
 #define STORE_FILE "control/store.db" /* in the home */

@@ -18,7 +18,8 @@ enum {
 };
 
 #define ARENA_BYTES                                                                                \
-    (UINT64_C(64) << 30) /* sparse; a sixteenth is the largest request of a loop                   \
+    (UINT64_C(64)                                                                                  \
+     << 30) /* sparse; a sixteenth is the largest request of a loop                   \
                           */
 #define OUTPUT_BYTES_MAX (UINT64_C(256) << 30)
 

@@ -26,8 +26,7 @@ static void test_slices(void **state)
     assert_ptr_equal(map_put(&map, slice_of(names[7]), names[8]), names[7]);
     assert_ptr_equal(map_put(&map, slice_of(names[7]), names[7]), names[8]);
     int at = 0;
-    MAP_EACH(entry, &map)
-    { /* in the order they came; removing meanwhile */
+    MAP_EACH (entry, &map) { /* in the order they came; removing meanwhile */
         assert_ptr_equal(entry->value, names[at]);
         if (at++ % 2 == 0)
             assert_ptr_equal(map_remove(&map, slice_of(names[at - 1])), names[at - 1]);
