@@ -273,10 +273,7 @@ static bool answer_hold(struct request *request, const struct oip_answer *answer
 
     if (bytes < ANSWER_FREE_BYTES)
         return true;
-    if (!memory_budget_take(&request->gl->gateway->memory, bytes))
-        return false;
-    request->budget_bytes += bytes;
-    return true;
+    return body_hold(request, bytes);
 }
 
 bool answer_outputs(struct request *request, struct lane *lane, uint32_t slot,

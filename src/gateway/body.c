@@ -26,6 +26,17 @@ static void fail(struct request *request, const struct err *err)
 
 /* ---- where the next bytes go ---------------------------------------------------------- */
 
+bool body_hold(struct request *request, uint64_t bytes)
+{
+    if (request->budget_bytes == 0)
+        request->budget =
+            request->revision ? &request->revision->memory : &request->gl->gateway->memory;
+    if (!memory_budget_take(request->budget, bytes))
+        return false;
+    request->budget_bytes += bytes;
+    return true;
+}
+
 static bool json_grow(struct request *request, uint64_t wanted)
 {
     struct body *body = &request->body;
@@ -37,11 +48,10 @@ static bool json_grow(struct request *request, uint64_t wanted)
         room = wanted;
     if (room > body->text_bytes_max)
         room = body->text_bytes_max;
-    if (!memory_budget_take(&request->gl->gateway->memory, room - body->text_room)) {
+    if (!body_hold(request, room - body->text_room)) {
         ANSWER_ERROR(request, ERR_OVERLOADED, "the memory for requests is in use");
         return false;
     }
-    request->budget_bytes += room - body->text_room;
     body->text = mem_resize(body->text, room, 1);
     body->text_room = room;
     return true;
@@ -285,7 +295,7 @@ static int block_make(struct request *request, struct err *err)
         uint64_t lane =
             (request->gl->gateway->start.instance & 1) * PERIGEE_LOOPS_MAX + request->gl->index;
         side->blocks = blocks_new(atomic_load(&request->revision->arena), lane * slice, slice,
-                                  &request->gl->gateway->memory);
+                                  &request->revision->memory);
     }
     request->inputs_offset = (head + 63) & ~UINT64_C(63);
     request->request_bytes = request->inputs_offset + request->oip.block_bytes;
@@ -374,7 +384,8 @@ static int parse(struct request *request, const struct model_info *info, struct 
 static void text_free(struct request *request)
 {
     free(take_ptr(request->body.text));
-    memory_budget_give(&request->gl->gateway->memory, request->budget_bytes);
+    if (request->budget_bytes)
+        memory_budget_give(request->budget, request->budget_bytes);
     request->budget_bytes = 0;
 }
 

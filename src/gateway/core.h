@@ -41,6 +41,7 @@ struct watch;
     X(json_bytes_max, 16777216, "Bytes of JSON in a request, after inflation.")                    \
     X(answer_bytes_max, 67108864, "Bytes of JSON in an answer.")                                   \
     X(memory_share_percent, 25, "Of the machine's memory: what requests may hold, all together.")  \
+    X(revision_share_percent, 75, "Of that: what requests for one revision may hold.")             \
     X(gzip_bytes_min, 256, "Smaller answers are not compressed.")                                  \
     X(gzip_bytes_max, 1048576, "Larger answers are not compressed: it would hold up the loop.")    \
     X(trim_idle_ms, 10000, "Memory of inputs is given back after so long without a request.")      \
@@ -102,6 +103,7 @@ struct revision {
     _Atomic bool used;                /* since the main thread last looked */
     _Atomic bool demanded;            /* the first demand was sent, no replica came since */
     struct gateway_stats *stats;      /* NULL: no room */
+    struct memory_budget memory;      /* of its requests; a part of the gateway's */
     struct queue queue;
     struct revision_side sides[PERIGEE_LOOPS_MAX];
 };

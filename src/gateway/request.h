@@ -92,6 +92,7 @@ struct request {
     struct list held, link; /* side->held; gl->waiting */
     bool counted, cold, retried, infer;
     uint64_t counted_bytes, budget_bytes;
+    struct memory_budget *budget; /* that budget_bytes are of, its revision's; else the gateway's */
     struct env_timer timer;
     int64_t arrived_ns, queued_ns, submitted_ns, deadline_ns; /* deadline: 0 none */
     uint64_t queue_ns, infer_ns;
@@ -115,6 +116,8 @@ void body_filled(struct exchange *x, size_t bytes, void *data);
 void body_ended(struct exchange *x, const struct err *err, void *data);
 void body_continue(struct request *request); /* what it was held for may be there */
 void body_deinit(struct request *request);
+/* Bytes beside the block, until the text is parsed and again until the end; false: too many. */
+bool body_hold(struct request *request, uint64_t bytes);
 
 /* ---- admit.c -------------------------------------------------------------------------- */
 void admit_request(struct request *request); /* the inputs are in their block */

@@ -98,6 +98,8 @@ struct revision *revision_new(struct gateway *gateway, uint64_t uid)
     revision->uid = uid;
     revision->gateway = gateway;
     atomic_init(&revision->refs, 1);
+    revision->memory.bytes_max = gateway->memory.bytes_max / 100 * gateway_revision_share_percent;
+    revision->memory.parent = &gateway->memory;
     queue_init(&revision->queue, gateway->loops);
     for (unsigned i = 0; i < gateway->loops; i++) {
         struct revision_side *side = &revision->sides[i];

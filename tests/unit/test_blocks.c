@@ -28,6 +28,23 @@ static bool zeros(const char *data, size_t bytes)
     return bytes == 0 || (data[0] == 0 && memcmp(data, data + 1, bytes - 1) == 0);
 }
 
+static void test_one_revision_leaves_room_for_others(void **state)
+{
+    struct memory_budget all = { .bytes_max = 100 };
+    struct memory_budget one = { .bytes_max = 75, .parent = &all };
+    struct memory_budget other = { .bytes_max = 75, .parent = &all };
+    (void)state;
+
+    assert_true(memory_budget_take(&one, 75));
+    assert_false(memory_budget_take(&one, 1));
+    assert_true(memory_budget_take(&other, 25));
+    assert_false(memory_budget_take(&other, 1)); /* its own share is not used up: all is */
+    memory_budget_give(&one, 75);
+    assert_int_equal(all.used, 25);
+    assert_int_equal(other.used, 25);
+    assert_true(memory_budget_take(&other, 50));
+}
+
 static void test_random_takes_and_gives(void **state)
 {
     auto_close int fd = -1;
@@ -109,6 +126,7 @@ static void test_the_budget_is_over_all(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_one_revision_leaves_room_for_others),
         cmocka_unit_test(test_random_takes_and_gives),
         cmocka_unit_test(test_the_budget_is_over_all),
     };

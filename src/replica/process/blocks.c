@@ -40,7 +40,8 @@ bool memory_budget_take(struct memory_budget *budget, uint64_t bytes)
 {
     uint64_t before = atomic_fetch_add(&budget->used, bytes);
 
-    if (before + bytes <= budget->bytes_max)
+    if (before + bytes <= budget->bytes_max &&
+        (!budget->parent || memory_budget_take(budget->parent, bytes)))
         return true;
     atomic_fetch_sub(&budget->used, bytes);
     return false;
@@ -49,6 +50,8 @@ bool memory_budget_take(struct memory_budget *budget, uint64_t bytes)
 void memory_budget_give(struct memory_budget *budget, uint64_t bytes)
 {
     atomic_fetch_sub(&budget->used, bytes);
+    if (budget->parent)
+        memory_budget_give(budget->parent, bytes);
 }
 
 static struct class class_of(uint64_t bytes)

@@ -16,10 +16,12 @@
 
 struct err;
 
-/* Bytes that requests may hold at once, over all arenas and loops (dataplane.md 3). */
+/* Bytes that requests may hold at once, over all loops (dataplane.md 3): of all revisions together,
+ * and of one, whose parent that is, so that its flood leaves room for the others. */
 struct memory_budget {
     _Atomic uint64_t used;
     uint64_t bytes_max;
+    struct memory_budget *parent; /* NULL: none */
 };
 bool memory_budget_take(struct memory_budget *budget, uint64_t bytes);
 void memory_budget_give(struct memory_budget *budget, uint64_t bytes);
