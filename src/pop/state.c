@@ -252,7 +252,7 @@ int pop_endpoint_apply(struct pop *pop, struct slice json, struct err *err)
 {
     struct arena *arena = arena_new();
     yyjson_val *root, *item;
-    struct document document = {};
+    struct document document;
     struct endpoint_spec spec;
     struct slice copy = arena_copy(arena, json);
     int r = json_parse(arena, copy, NULL, &root, err);
@@ -261,7 +261,7 @@ int pop_endpoint_apply(struct pop *pop, struct slice json, struct err *err)
     if (r == 0)
         r = endpoint_spec_parse(arena, document.spec, SPEC_KEEP_UNKNOWN | SPEC_NAME_OPTIONAL, &spec,
                                 err);
-    if (r < 0) {
+    if (r != 0) {
         arena_free(arena);
         return r;
     }

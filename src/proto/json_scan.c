@@ -350,7 +350,7 @@ static int skip(struct json_scan *scan, int depth, struct err *err);
 
 static int skip_object(struct json_scan *scan, int depth, struct err *err)
 {
-    struct json_keys keys;
+    struct json_keys keys = { .count = 0 };
     struct slice key;
     int r = json_scan_object(scan, &keys, err);
 
@@ -361,7 +361,7 @@ static int skip_object(struct json_scan *scan, int depth, struct err *err)
 
 static int skip_array(struct json_scan *scan, int depth, struct err *err)
 {
-    bool first;
+    bool first = true;
     int r = json_scan_array(scan, &first, err);
 
     while (r >= 0 && (r = json_scan_element(scan, &first, err)) > 0)

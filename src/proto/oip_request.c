@@ -148,7 +148,7 @@ static const char *names_of(struct arena *arena, const struct tensor_meta *metas
 
 static int shape_read(struct reader *reader, struct tensor_shape *ret)
 {
-    bool first;
+    bool first = true;
     int r = json_scan_array(&reader->scan, &first, reader->err);
 
     ret->rank = 0;
@@ -305,7 +305,7 @@ static int input_place(struct reader *reader, struct oip_input *input)
 static int inputs_read(struct reader *reader)
 {
     struct oip_request *request = reader->request;
-    bool first;
+    bool first = true;
     int r = json_scan_array(&reader->scan, &first, reader->err);
 
     while (r >= 0 && (r = json_scan_element(&reader->scan, &first, reader->err)) > 0) {
@@ -377,7 +377,7 @@ static int output_read(struct reader *reader)
 
 static int outputs_read(struct reader *reader)
 {
-    bool first;
+    bool first = true;
     int r = json_scan_array(&reader->scan, &first, reader->err);
 
     while (r >= 0 && (r = json_scan_element(&reader->scan, &first, reader->err)) > 0)

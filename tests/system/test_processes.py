@@ -128,7 +128,7 @@ def test_a_killed_template_leaves_its_replicas(perigee, digits):
 
 
 def test_a_template_that_dies_again_costs_time_alone(perigee, digits):
-    """It is started anew after a back-off, and the replica waits for it: nobody hears of an error."""
+    """It is started anew after a back-off; the replica waits, and nobody hears of an error."""
     before = replica_pids(perigee, digits)
     first = template_pid(perigee, digits)
     kill(first)
