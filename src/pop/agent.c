@@ -24,7 +24,17 @@
 
 /* ---- effects --------------------------------------------------------------------------------- */
 
-enum { SLOTS_PER_PLACE = 2, SLOT_BYTES = 256 * 1024 * 1024 };
+enum { SLOTS_PER_PLACE = 2, SLOT_BYTES_MIN = 1 << 20, SLOT_BYTES_MAX = 256 << 20 };
+
+/* Answers are shared pages, which no rlimit counts: all slots together are as large as
+ * flavor.memory (or 1 MiB each), so that a replica costs at most twice what its flavor says. */
+static uint64_t slot_bytes(uint64_t memory_bytes, uint32_t slots)
+{
+    uint64_t bytes = memory_bytes / slots & ~UINT64_C(4095);
+    return bytes < SLOT_BYTES_MIN   ? SLOT_BYTES_MIN
+           : bytes > SLOT_BYTES_MAX ? SLOT_BYTES_MAX
+                                    : bytes;
+}
 
 static int replica_start(struct pop_replica *replica, struct err *err, void *data)
 {
@@ -41,16 +51,17 @@ static int replica_start(struct pop_replica *replica, struct err *err, void *dat
     start.replica = replica->id;
     start.revision = revision->uid;
     start.memory_bytes_max = revision->memory_bytes;
-    start.slot_bytes = SLOT_BYTES;
     start.concurrency = concurrency;
     start.slots = concurrency * SLOTS_PER_PLACE < PERIGEE_SLOTS_MAX ? concurrency * SLOTS_PER_PLACE
                                                                     : PERIGEE_SLOTS_MAX;
+    start.slot_bytes = slot_bytes(revision->memory_bytes, start.slots);
     start.threads = revision->threads;
     start.batch_max = 1;
     snprintf(start.runtime, sizeof start.runtime, "%s", revision->runtime);
     pop_replica_name(replica, start.name);
     snprintf(start.model_file, sizeof start.model_file, "%s", revision->model_file);
-    wire_send(&agent->supervisor, &start, sizeof start, folder);
+    if (!wire_send(&agent->supervisor, &start, sizeof start, folder))
+        return err_set(err, ERR_OVERLOADED, "the supervisor does not keep up");
     return 0;
 }
 

@@ -122,7 +122,8 @@ extern const struct pop_effects agent_effects;
 /* wire.c */
 void wire_open(struct wire *wire, int fd); /* takes it */
 void wire_cut(struct wire *wire);
-void wire_send(struct wire *wire, const void *message, size_t size, int fd); /* fd -1: none */
+/* fd -1: none. False: not sent, the peer is gone or does not read. */
+bool wire_send(struct wire *wire, const void *message, size_t size, int fd);
 void agent_on_supervisor(struct agent *agent, const union message *message, size_t size, int *fds,
                          size_t fd_count);
 void agent_on_gateway(struct agent *agent, const union message *message, size_t size, int *fds,

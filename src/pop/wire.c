@@ -78,17 +78,18 @@ void wire_cut(struct wire *wire)
     wire->channel = NULL;
 }
 
-void wire_send(struct wire *wire, const void *message, size_t size, int fd)
+bool wire_send(struct wire *wire, const void *message, size_t size, int fd)
 {
     struct err err = {};
     if (!wire->channel)
-        return;
+        return false;
     if (channel_send(wire->channel, message, size, &fd, fd >= 0, &err) < 0) {
         /* The read side sees the end and cleans up; here the caller's hands are full. */
         log_warn("pop", "message not sent", LOG_S("error", err.message));
-        return;
+        return false;
     }
     wire_interest(wire);
+    return true;
 }
 
 /* ---- from the supervisor --------------------------------------------------------------------- */

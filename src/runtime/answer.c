@@ -101,7 +101,7 @@ void answer_too_large(const struct answer *answer, struct runtime_job *job, cons
 {
     job_fail(job, PERIGEE_TOO_LARGE,
              "output '%.64s' needs %" PRIu64 " bytes, and %" PRIu64
-             " are left of output_bytes_max (%" PRIu64 ")",
+             " are left of output_bytes_max (%" PRIu64 "; flavor.memory sets it)",
              output, bytes, answer_room(answer), answer->slot_bytes);
 }
 
