@@ -174,7 +174,7 @@ static int picture_read(struct infer *infer, struct slice file, struct slice nam
     int r = image_spec_find(infer, name, want, &spec, &why, err);
     if (r == 0)
         r = image_decode(cli->arena, file, &image, err);
-    if (r < 0)
+    if (r != 0)
         return r;
     spec.width = spec.width ? spec.width : image.width;
     spec.height = spec.height ? spec.height : image.height;

@@ -250,7 +250,8 @@ struct message_repository {
 struct message_repository_done {
     struct message_head head;
     uint64_t request;
-    int32_t code; /* 0 or enum err_code */
+    uint64_t table; /* its end shows in this table: the gateway answers once it has it */
+    int32_t code;   /* 0 or enum err_code */
     uint32_t reserved;
     char text[504];
 };

@@ -171,6 +171,8 @@ struct gateway {
     struct gateway_listener listeners[GATEWAY_LISTENERS_MAX];
     unsigned listener_count;
     struct table *table;                       /* the newest */
+    struct list early;                         /* ends of load and unload whose table is to come */
+    unsigned early_count;
     struct map endpoints, revisions, replicas; /* by uid or id: main thread's references */
     struct memory_budget memory;
     void *region; /* of metrics */
@@ -184,6 +186,8 @@ struct gateway {
 };
 
 /* world.c: main thread */
+void world_repository_done(struct gateway *gateway, const struct message_repository_done *done);
+void world_early_free(struct gateway *gateway);
 void world_table_set(struct gateway *gateway, const void *data, size_t bytes, bool mapped);
 void world_replica_added(struct gateway *gateway, const struct message_replica_added *added,
                          int *fds, size_t fd_count);

@@ -368,8 +368,7 @@ static void on_agent_message(struct gateway *gateway, const union message *messa
         world_replica_drain(gateway, message->as_MESSAGE_REPLICA_DRAIN.replica);
         break;
     case MESSAGE_REPOSITORY_DONE:
-        for (unsigned i = 0; i < gateway->loops && gateway->loop[0].loop; i++)
-            shard_tell_done(&gateway->loop[i], &message->as_MESSAGE_REPOSITORY_DONE);
+        world_repository_done(gateway, &message->as_MESSAGE_REPOSITORY_DONE);
         break;
     default:
         unknown(gateway, message_name(message->head.type));
@@ -462,6 +461,7 @@ static uint64_t memory_bytes(void)
 static void gateway_begin(struct gateway *gateway, int channel_fd_taken, int lifeline_fd)
 {
     gateway->main = loop_new();
+    list_init(&gateway->early);
     gateway->memory.bytes_max = memory_bytes() / 100 * gateway_memory_share_percent;
     gateway->supervisor = channel_new(channel_fd_taken);
     gateway->supervisor_watch =
@@ -494,6 +494,7 @@ static void gateway_end(struct gateway *gateway)
 {
     bool prepared = gateway->loop[0].loop != NULL;
 
+    world_early_free(gateway);
     if (prepared && gateway->going)
         for (unsigned i = 0; i < gateway->loops; i++)
             shard_stop(&gateway->loop[i]);

@@ -106,6 +106,57 @@ static void model_set(struct gateway *gateway, struct revision *revision,
         shard_tell_revision(&gateway->loop[i], revision);
 }
 
+/* ---- ends of load and unload ------------------------------------------------------------------ */
+
+enum { EARLY_MAX = 256 };
+
+struct early {
+    struct list link;
+    struct message_repository_done done;
+};
+
+static void done_tell(struct gateway *gateway, const struct message_repository_done *done)
+{
+    for (unsigned i = 0; i < gateway->loops && gateway->loop[0].loop; i++)
+        shard_tell_done(&gateway->loop[i], done);
+}
+
+/* The agent's word comes straight, the table by way of the supervisor: who was told that a model is
+ * unloaded must not find it ready. Loops hear both in this order. */
+void world_repository_done(struct gateway *gateway, const struct message_repository_done *done)
+{
+    if (!gateway->table || gateway->table->head->number >= done->table ||
+        gateway->early_count == EARLY_MAX) {
+        done_tell(gateway, done);
+        return;
+    }
+    struct early *early = mem_zalloc(sizeof *early);
+    early->done = *done;
+    list_append(&gateway->early, &early->link);
+    gateway->early_count++;
+}
+
+void world_early_free(struct gateway *gateway)
+{
+    struct early *early;
+    LIST_EACH (early, &gateway->early, struct early, link)
+        free(early);
+    list_init(&gateway->early);
+}
+
+static void early_look(struct gateway *gateway, uint64_t number)
+{
+    struct early *early;
+    LIST_EACH (early, &gateway->early, struct early, link) {
+        if (early->done.table > number)
+            continue;
+        done_tell(gateway, &early->done);
+        list_remove(&early->link);
+        gateway->early_count--;
+        free(early);
+    }
+}
+
 void world_table_set(struct gateway *gateway, const void *data, size_t bytes, bool mapped)
 {
     const struct table_head *head = data;
@@ -132,6 +183,7 @@ void world_table_set(struct gateway *gateway, const void *data, size_t bytes, bo
     for (unsigned i = 0; i < gateway->loops; i++)
         shard_tell_table(&gateway->loop[i], table);
     table_unref(old);
+    early_look(gateway, head->number);
     sweep(gateway);
     log_debug("gateway", "table", LOG_U("number", head->number),
               LOG_U("endpoints", head->endpoints.count));

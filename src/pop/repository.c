@@ -30,7 +30,10 @@ struct repository {
 static void repository_end(struct repository *repository, int code, const char *text)
 {
     struct message_repository_done done = MESSAGE_INIT(MESSAGE_REPOSITORY_DONE);
+    /* What was done shows in the next table; who is told of it must find it so. */
+    agent_publish_now(repository->agent);
     done.request = repository->request;
+    done.table = repository->agent->table_number;
     done.code = code;
     snprintf(done.text, sizeof done.text, "%s", text);
     wire_send(&repository->agent->gateway, &done, sizeof done, -1);

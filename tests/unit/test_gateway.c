@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <poll.h>
 #include <unistd.h>
 #include <cmocka.h> /* after the above */
 
@@ -634,11 +635,17 @@ static void test_load_and_unload(void **state)
         union message done = { .as_MESSAGE_REPOSITORY_DONE =
                                    MESSAGE_INIT(MESSAGE_REPOSITORY_DONE) };
         done.as_MESSAGE_REPOSITORY_DONE.request = message.as_MESSAGE_REPOSITORY.request;
+        done.as_MESSAGE_REPOSITORY_DONE.table = i ? 0 : 1000;
         done.as_MESSAGE_REPOSITORY_DONE.code = i ? ERR_CONFLICT : 0;
         snprintf(done.as_MESSAGE_REPOSITORY_DONE.text, 504, "not now");
         assert_int_equal(
             channel_send(world.agent, &done, message_size(MESSAGE_REPOSITORY_DONE), NULL, 0, &err),
             0);
+        if (i == 0) { /* its table is to come: nobody hears of the end before */
+            struct pollfd silent = { .fd = fd, .events = POLLIN };
+            assert_int_equal(poll(&silent, 1, 50), 0);
+            world_table(&world, 1000, &digits, 1);
+        }
         struct reply reply = world_read(fd);
         expect(&reply, i ? 409 : 200, i ? "not now" : NULL);
         close(fd);
