@@ -249,7 +249,8 @@ static bool metas_equal(const struct tensor_meta *a, const struct tensor_meta *b
     for (uint32_t i = 0; i < count; i++)
         if (!slice_equal(a[i].name, b[i].name) || a[i].type != b[i].type ||
             a[i].optional != b[i].optional || a[i].shape.rank != b[i].shape.rank ||
-            memcmp(a[i].shape.dims, b[i].shape.dims, a[i].shape.rank * sizeof *a[i].shape.dims))
+            memcmp(a[i].shape.dims, b[i].shape.dims, a[i].shape.rank * sizeof *a[i].shape.dims) !=
+                0)
             return false;
     return true;
 }

@@ -152,7 +152,7 @@ static void table_disk(struct gateway *gateway, int table_fd, int key_fd)
     if (r == 0)
         r = table_open_file((const unsigned char *)key, (struct slice){ file, file_bytes }, &table,
                             &err);
-    if (r < 0) {
+    if (r != 0) {
         log_warn("gateway", "the table on disk is not used, ignoring", LOG_S("why", err.message));
         return;
     }

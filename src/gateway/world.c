@@ -106,7 +106,7 @@ static void model_set(struct gateway *gateway, struct revision *revision,
         shard_tell_revision(&gateway->loop[i], revision);
 }
 
-/* ---- ends of load and unload ------------------------------------------------------------------ */
+/* ---- ends of load and unload --------------------------------------------------------------- */
 
 enum { EARLY_MAX = 256 };
 
