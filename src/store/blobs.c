@@ -360,6 +360,17 @@ uint64_t blob_upload_total(const struct blob_upload *upload)
     return upload->total;
 }
 
+/* What came is kept to be resumed, but not on a full disk: there it would hold the very space that
+ * the database waits for. */
+static int write_failed(struct blob_upload *upload, struct err *err)
+{
+    char part[NAME_BYTES];
+    int r = failed(upload->blobs, "writing", "an upload", err);
+    if (r == ERR_OVERLOADED)
+        (void)unlinkat(upload->blobs->uploads_fd, part_of(slice_of(upload->text), part), 0);
+    return r;
+}
+
 int blob_upload_write(struct blob_upload *upload, const void *data, size_t bytes, struct err *err)
 {
     if (bytes > upload->total - upload->offset)
@@ -370,7 +381,7 @@ int blob_upload_write(struct blob_upload *upload, const void *data, size_t bytes
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            return failed(upload->blobs, "writing", "an upload", err);
+            return write_failed(upload, err);
         done += (size_t)n;
     }
     digest_add(upload->digest, data, bytes);
