@@ -128,6 +128,8 @@ static const struct {
       "X-Request-Id: abc.DEF-1_2" },
     { "a priority", POST("/v2/models/digits/infer", LOCAL "Perigee-Priority: batch\r\n", "{}", "2"),
       501, "Perigee-Priority" },
+    { "a header misspelt", POST("/v2/models/digits/infer", LOCAL "perigee-proces-in: EU\r\n", "{}",
+      "2"), 501, "perigee-proces-in" },
     { "a residency", POST("/v2/models/digits/infer", LOCAL "Perigee-Process-In: EU\r\n", "{}", "2"),
       501, "Perigee-Process-In" },
     { "a timeout that is none", POST("/v2/models/digits/infer", LOCAL "Perigee-Timeout: 5\r\n", "{}",
