@@ -29,8 +29,9 @@
 
 enum {
     TICK_MS = 5'000,
-    FIRST_TICK_MS = 300, /* addresses.json is written by then: urls are known */
-    SWEEP_TICKS = 60,    /* every five minutes */
+    FIRST_TICK_MS = 300, /* and again until addresses.json is written: it says the urls */
+    FIRST_TICKS_MAX = 100,
+    SWEEP_TICKS = 60, /* every five minutes */
     SWEEP_FIRST_TICK = 6,
     DRAIN_MS_MIN = 100,
     DISK_THREADS = 2,
@@ -76,6 +77,10 @@ static void on_tick(void *data)
     struct control *control = data;
     watch_ping(control);
     hub_tick(control);
+    if (!control->hub.gateway && control->first_ticks++ < FIRST_TICKS_MAX) {
+        timer_start(control->tick, FIRST_TICK_MS);
+        return;
+    }
     if (control->ticks++ % SWEEP_TICKS == SWEEP_FIRST_TICK)
         control_sweep(control);
     timer_start(control->tick, TICK_MS);

@@ -73,7 +73,7 @@ struct control {
     struct list watchers;
     size_t watcher_count;
     struct timer *tick; /* pings, silent PoPs, addresses, garbage */
-    int64_t ticks;
+    int64_t ticks, first_ticks;
     struct job *sweep; /* under way */
 
     struct metrics metrics;

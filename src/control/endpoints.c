@@ -90,7 +90,7 @@ void endpoints_list(struct request *q)
         watch_endpoints_open(q);
         return;
     }
-    if (request_number(q, "limit", LIST_MAX, &limit, &err) < 0 ||
+    if (request_limit(q, LIST_MAX, &limit, &err) < 0 ||
         request_number(q, "cursor", INT64_MAX, &cursor, &err) < 0 ||
         selector_parse(q->arena, request_query(q, "labels"), &labels, &err) < 0) {
         request_fail(q, &err);

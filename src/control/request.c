@@ -173,17 +173,25 @@ int request_number(const struct request *q, const char *name, uint64_t max, uint
     return 0;
 }
 
+int request_limit(const struct request *q, uint64_t max, uint64_t *limit, struct err *err)
+{
+    int r = request_number(q, "limit", max, limit, err);
+    if (r == 0 && *limit == 0)
+        return err_set(err, ERR_BAD_INPUT, "?limit= must be 1 or more");
+    return r;
+}
+
 int request_page(const struct request *q, struct store_page *ret, struct err *err)
 {
     uint64_t after = 0, limit = 100;
     int r = request_number(q, "after", INT64_MAX, &after, err);
     if (r == 0)
-        r = request_number(q, "limit", STORE_PAGE_MAX, &limit, err);
+        r = request_limit(q, STORE_PAGE_MAX, &limit, err);
     if (r < 0)
         return r;
     *ret = (struct store_page){
         .after = after,
-        .limit = limit ? (uint32_t)limit : 1,
+        .limit = (uint32_t)limit,
         .from_end = !http_parameter_find(&q->query, "after"),
     };
     return 0;
@@ -372,6 +380,8 @@ void request_on_head(struct exchange *x, void *data)
     }
     if (r == 0)
         r = check_route(q, &err);
+    if (r == 0)
+        r = routes_check_query(q->route, &q->query, &err);
     if (r == 0 && q->route->flags & ROUTE_PROJECT)
         r = spec_check_project_name(q->project, &err);
     if (r < 0) {

@@ -159,3 +159,23 @@ int routes_find(const struct http_request *head, const struct route **ret_route,
                        ERR_SLICE(head->method_text), allow);
     return err_set(err, ERR_NOT_FOUND, "no such path: see /openapi.json");
 }
+
+static bool takes(const struct route *route, struct slice name)
+{
+    struct slice rest = slice_of(route->query);
+    while (rest.size)
+        if (slice_equal(slice_cut(&rest, ','), name))
+            return true;
+    return false;
+}
+
+int routes_check_query(const struct route *route, const struct http_parameters *query,
+                       struct err *err)
+{
+    for (size_t i = 0; i < query->count; i++)
+        if (!takes(route, query->items[i].name))
+            return err_set(err, ERR_BAD_INPUT, "unknown parameter '?%s='%s%s",
+                           ERR_SLICE(query->items[i].name),
+                           *route->query ? "; there are " : "; there is none here", route->query);
+    return 0;
+}

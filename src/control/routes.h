@@ -23,6 +23,9 @@ struct query_parameter {
 };
 extern const struct query_parameter query_parameters[];
 extern const size_t query_parameter_count;
+/* A parameter that the row does not take is refused by name. */
+[[nodiscard]] int routes_check_query(const struct route *route, const struct http_parameters *query,
+                                     struct err *err);
 
 /* Handlers, one file a resource. */
 void endpoints_list(struct request *q); /* endpoints.c */

@@ -164,6 +164,10 @@ class Endpoints(Case):
         odd = self.get("/endpoints?labels=odd=1")["items"]
         self.assertEqual([e["name"] for e in odd], ["end-1", "end-3"])
         self.refused(c.call("GET", "/endpoints?limit=x"), 400, "bad_input", "limit")
+        self.refused(c.call("GET", "/endpoints?limit=0"), 400, "bad_input", "limit")
+        self.refused(c.call("GET", "/events?limit=0"), 400, "bad_input", "limit")
+        self.refused(c.call("GET", "/endpoints?lables=odd=1"), 400, "bad_input", "lables")
+        self.refused(c.call("GET", "/version?watch=1"), 400, "bad_input", "watch")
         self.assertEqual(len(self.get("/events?after=3&limit=2")["items"]), 2)
 
     def test_projects(self):
