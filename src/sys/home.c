@@ -21,6 +21,7 @@ enum {
     HOME_TEXT_MAX = sizeof(((struct sockaddr_un *)NULL)->sun_path) - sizeof "/run/control.sock"
 };
 
+/* 1 where it does not fit. */
 [[gnu::format(printf, 2, 3)]] static int path_format(char ret_path[static HOME_PATH_BYTES],
                                                      const char *format, ...)
 {
@@ -28,7 +29,7 @@ enum {
     va_start(arguments, format);
     int length = vsnprintf(ret_path, HOME_PATH_BYTES, format, arguments);
     va_end(arguments);
-    return length >= 0 && length < HOME_PATH_BYTES ? 0 : -1;
+    return length >= 0 && length < HOME_PATH_BYTES ? 0 : 1;
 }
 
 static const char *environment(const char *name)
@@ -72,9 +73,9 @@ int home_resolve(const char *flag, char ret_path[static HOME_PATH_BYTES], struct
 {
     char path[HOME_PATH_BYTES];
     int r = resolve(flag, path, err);
-    if (r < -1)
+    if (r < 0)
         return r;
-    size_t length = r < 0 ? HOME_PATH_BYTES : strlen(path);
+    size_t length = r > 0 ? HOME_PATH_BYTES : strlen(path);
     while (length > 1 && length < HOME_PATH_BYTES && path[length - 1] == '/')
         path[--length] = '\0';
     if (length > HOME_TEXT_MAX)
