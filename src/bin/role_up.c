@@ -35,6 +35,9 @@ static const struct {
     { LISTENER_DNS, "--listen-dns", "PERIGEE_LISTEN_DNS", "none", false },
 };
 
+/* Options of every command that say nothing to this one. */
+static const char *const no_use[] = { "--json", "--control", "--project", NULL };
+
 static const char *const not_yet[] = {
     "--fleet", "--geo", "--engine", "--trusted-proxies", "--config", NULL,
 };
@@ -240,6 +243,9 @@ static int read_start(const struct cli *cli, struct message_start *start, struct
     for (size_t i = 0; not_yet[i]; i++)
         if (cli_option_value(cli, not_yet[i]))
             return err_set(err, ERR_NOT_SUPPORTED, "%s: not yet", not_yet[i]);
+    for (size_t i = 0; no_use[i]; i++)
+        if (cli_option_value(cli, no_use[i]))
+            return err_set(err, ERR_BAD_INPUT, "%s is not for perigee up", no_use[i]);
     start->flags = MESSAGE_HAS_CONTROL | (cli_option_value(cli, "--open") ? MESSAGE_OPEN : 0);
     int r = read_loops(cli, &start->loops, err);
     if (r == 0)

@@ -222,7 +222,8 @@ static int prepare(struct cli *cli, struct err *err)
     const char *project = cli_option_value(cli, "--project");
     if (!project)
         project = getenv("PERIGEE_PROJECT");
-    cli->project = project && project[0] ? project : "default";
+    cli->project_given = project && project[0];
+    cli->project = cli->project_given ? project : "default";
     cli->json = cli_option_value(cli, "--json") != NULL;
     cli->terminal = isatty(STDOUT_FILENO);
     cli->color = cli->terminal && !getenv("NO_COLOR") && !cli->json;

@@ -60,6 +60,7 @@ struct cli {
     int columns;                /* of the terminal; 80 elsewhere */
     const char *home;           /* resolved, in the arena */
     const char *project;
+    bool project_given; /* by the flag or the environment */
     const char *control_url; /* resolved by control_open(); NULL before */
     const char *control_unix;
     int exit_code;

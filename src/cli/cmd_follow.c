@@ -70,12 +70,16 @@ static int list(struct cli *cli, const char *path, const char *more, struct foll
     struct control_answer answer;
     size_t index, count;
     yyjson_val *item;
+    if (cli_option_value(cli, "--follow") && cli_option_value(cli, "--limit"))
+        return cli_usage(cli, err_set(err, ERR_BAD_INPUT, "--limit does not go with --follow yet"));
     if (cli_option_value(cli, "--follow"))
         return control_watch(cli, arena_format(cli->arena, "%s%swatch=1", path, more), 0, on_item,
                              follow, err);
     uint64_t limit = 200;
     if (!cli_option_u64(cli, "--limit", &limit, err))
         return cli_usage(cli, ERR_BAD_INPUT);
+    if (limit == 0)
+        return cli_usage(cli, err_set(err, ERR_BAD_INPUT, "--limit must be 1 or more"));
     int r = control_call(
         cli,
         &CONTROL_REQUEST(.method = "GET",
@@ -98,11 +102,16 @@ int cmd_logs(struct cli *cli, struct err *err)
     return list(cli, path, replica ? "&" : "?", &follow, err);
 }
 
+/* All projects' events, unless an endpoint or a project is named. */
 int cmd_events(struct cli *cli, struct err *err)
 {
     struct follow follow = { cli, event_print };
     const char *name = cli->argument_count ? cli->arguments[0] : NULL;
-    const char *path =
-        name ? arena_format(cli->arena, "/api/v1/events?endpoint=%s", name) : "/api/v1/events";
-    return list(cli, path, name ? "&" : "?", &follow, err);
+    const char *path = "/api/v1/events";
+    if (name)
+        path = arena_format(cli->arena, "%s?project=%s&endpoint=%s", path, cli->project,
+                            control_escape(cli, name));
+    else if (cli->project_given)
+        path = arena_format(cli->arena, "%s?project=%s", path, cli->project);
+    return list(cli, path, name || cli->project_given ? "&" : "?", &follow, err);
 }

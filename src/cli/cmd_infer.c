@@ -374,7 +374,7 @@ static struct slice body_make(struct infer *infer, size_t *ret_json_bytes)
 
 /* ---- the answer ------------------------------------------------------------------------------ */
 
-enum { SHOWN_VALUES = 24, SHOWN_BARS = 20, BAR_COLUMNS = 40 };
+enum { SHOWN_ROWS = 10, SHOWN_BARS = 20, BAR_COLUMNS = 40, MORE_COLUMNS = 20 };
 
 /* One row of shares that make a whole: bars, the highest marked. */
 static bool is_shares(yyjson_val *data)
@@ -412,23 +412,49 @@ static void bars_print(struct cli *cli, yyjson_val *data)
     }
 }
 
-static void values_print(struct cli *cli, yyjson_val *data)
+static struct slice value_text(struct cli *cli, yyjson_val *item)
 {
-    size_t index, count;
-    yyjson_val *item;
+    if (yyjson_is_real(item))
+        return slice_of(arena_format(cli->arena, "%.4g", yyjson_get_real(item)));
+    return yyjson_is_str(item) ? json_slice(item) : json_print(cli->arena, item, 0);
+}
+
+/* One line: as many as fit, then how many there are more. False when some were left out. */
+static bool values_print(struct cli *cli, yyjson_val *data, size_t first, size_t count)
+{
+    size_t room = (size_t)cli->columns > MORE_COLUMNS ? (size_t)cli->columns - MORE_COLUMNS : 0;
+    size_t used = 0, index = 0;
     printf("  ");
-    yyjson_arr_foreach(data, index, count, item)
-    {
-        if (index == SHOWN_VALUES) {
-            printf("... and %zu more (--json has all)", count - index);
+    for (; index < count; index++) {
+        struct slice text = value_text(cli, yyjson_arr_get(data, first + index));
+        used += text.size + 2;
+        if (index && used > room)
             break;
-        }
-        struct slice text =
-            yyjson_is_str(item) ? json_slice(item) : json_print(cli->arena, item, 0);
         printf("%s", index ? ", " : "");
         cli_print_text(stdout, text);
     }
+    if (index < count)
+        printf(" ... (%zu more)", count - index);
     putchar('\n');
+    return index == count;
+}
+
+/* A row of the last dimension is a line; a tensor of one dimension is one row. */
+static void rows_print(struct cli *cli, yyjson_val *data, yyjson_val *shape)
+{
+    size_t total = yyjson_arr_size(data);
+    size_t rank = yyjson_arr_size(shape);
+    size_t columns = rank > 1 ? (size_t)yyjson_get_uint(yyjson_arr_get_last(shape)) : total;
+    if (columns == 0 || total % columns)
+        columns = total;
+    size_t rows = columns ? total / columns : 1;
+    bool whole = rows <= SHOWN_ROWS;
+    for (size_t row = 0; row < rows && row < SHOWN_ROWS; row++)
+        whole &= values_print(cli, data, row * columns, columns);
+    if (rows > SHOWN_ROWS)
+        printf("  ... %zu more rows\n", rows - SHOWN_ROWS);
+    if (!whole)
+        printf("  (--json has all, and all digits)\n");
 }
 
 static void answer_print(struct infer *infer, const struct fetch_answer *answer, yyjson_val *json)
@@ -452,7 +478,7 @@ static void answer_print(struct infer *infer, const struct fetch_answer *answer,
         if (is_shares(data))
             bars_print(cli, data);
         else
-            values_print(cli, data);
+            rows_print(cli, data, json_member(output, "shape"));
     }
     printf("%srevision ", cli_color(cli, CLI_DIM));
     cli_print_text(stdout, fetch_header_get(answer, "Perigee-Revision"));

@@ -67,6 +67,7 @@ static int control_open(struct cli *cli, struct err *err)
             size--;
         cli->control_url = arena_string(cli->arena, (struct slice){ where, size });
     } else {
+        cli->exit_code = 2;
         return err_set(err, ERR_BAD_INPUT,
                        "--control wants http://HOST:PORT or unix:PATH, not '%s'", ERR_TEXT(where));
     }

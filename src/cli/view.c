@@ -166,7 +166,9 @@ static void replicas_print(struct cli *cli, yyjson_val *replicas)
                 view_text(item, "name"),
                 slice_of(arena_format(cli->arena, "%" PRIu64, view_number(item, "revision"))),
                 view_text(item, "state"),
-                slice_of(arena_format(cli->arena, "%" PRIu64, view_number(item, "pid"))),
+                view_number(item, "pid")
+                    ? slice_of(arena_format(cli->arena, "%" PRIu64, view_number(item, "pid")))
+                    : SLICE("-"),
                 slice_of(cli_ago(cli, view_text(item, "since"))) });
     }
     cli_table_print(table, stdout);

@@ -82,7 +82,12 @@ def test_docs_are_current():
     (["deploy", "abc", "--upstream", "http://x"], 2, "not yet"),
     (["deploy", "abc", "--process-in", "EU"], 2, "not yet"),
     (["infer", "abc", "--url", "file:///etc/passwd"], 2, "http://"),
-    (["show", "abc", "--control", "ftp://x"], 1, "--control wants"),
+    (["show", "abc", "--control", "ftp://x"], 2, "--control wants"),
+    (["show", "abc", "--home", ""], 2, "--home wants a folder"),
+    (["events", "--limit", "0"], 2, "--limit must be 1 or more"),
+    (["logs", "abc", "--follow", "--limit", "3"], 2, "does not go with --follow"),
+    (["up", "--json"], 2, "--json is not for perigee up"),
+    (["up", "--project", "team"], 2, "--project is not for perigee up"),
     (["show", "abc"], 1, "start one with: perigee up"),
     (["show", "abc", "--control", "http://127.0.0.1:1"], 1, "cannot connect"),
     (["restore", "/nonexistent.tar"], 1, "/nonexistent.tar"),
@@ -305,6 +310,8 @@ def test_logs_and_events(perigee, name):
         assert kind in kinds
     assert "replica_ready" in perigee.cli("events", "--limit", "500").text
     assert len(perigee.cli("events", "--limit", "2").text.splitlines()) == 2
+    assert perigee.cli("events", name, "--project", "another").text == ""
+    assert perigee.cli("events", "--project", "another").text == ""
     lines = [json.loads(line) for line in perigee.cli("logs", name, "--json").text.splitlines()]
     assert lines and all(line["replica"] == f"{name}-1" for line in lines)
     assert perigee.cli("logs", name, "--replica", "nobody").text == ""
@@ -510,6 +517,15 @@ def test_infer_bad_input(perigee, digits, scratch, given, words):
     given = given.format(png=PNG, scratch=scratch)
     done = perigee.cli("infer", digits, "--input", given, status=None)
     assert done.returncode in (1, 2) and words in done.said, done.said
+
+
+def test_infer_prints_a_row_a_line(perigee, digits, scratch):
+    np.save(scratch / "a.npy", np.zeros((12, 64), np.float32))
+    text = perigee.cli("infer", digits, "--input", f"image={scratch / 'a.npy'}").text
+    rows = text.split("probabilities")[1].splitlines()[1:]
+    assert len([row for row in rows if row.count(",") >= 5]) == 10, text
+    assert "  ... 2 more rows" in rows and "--json has all" in text
+    fits(text)
 
 
 def test_infer_only_some_outputs(perigee, digits):
