@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/arena.h"
 #include "base/auto.h"
@@ -13,6 +14,7 @@
 #include "cli/cli.h"
 #include "spec/endpoint.h"
 #include "spec/names.h"
+#include "store/store.h"
 #include "supervisor/supervisor.h"
 #include "sys/home.h"
 
@@ -294,6 +296,20 @@ static void on_ready(const struct supervisor_address *addresses, size_t count, v
     (void)fflush(stdout);
 }
 
+/* A state of another Perigee's is said at once and alone: control would say it among the logs of
+ * processes that start and end. Whatever else is wrong with it control finds. */
+static int check_state(struct cli *cli, struct err *err)
+{
+    struct store *store;
+    const char *path = arena_format(cli->arena, "%s/%s", cli->home, STORE_FILE);
+    if (access(path, F_OK) < 0)
+        return 0;
+    int r = store_sqlite_open(path, STORE_READ, NULL, &store, err);
+    if (r == 0)
+        store->close(store);
+    return r == ERR_PRECONDITION ? r : 0;
+}
+
 static int up_run(struct cli *cli, struct err *err)
 {
     auto_free struct supervisor_listen *listens = mem_zalloc((FLAGS_LISTEN + 1) * sizeof *listens);
@@ -309,5 +325,8 @@ static int up_run(struct cli *cli, struct err *err)
         r = read_listeners(cli, listens, err);
     if (r < 0)
         return usage(cli, r);
+    r = check_state(cli, err);
+    if (r < 0)
+        return r;
     return supervisor_run(&config, err);
 }

@@ -289,7 +289,7 @@ static int settle(struct db *db)
     return sqlite3_exec(db->handle, sql, NULL, NULL, NULL) == SQLITE_OK ? 0 : -1;
 }
 
-/* A schema of this program's, or an empty file. */
+/* A schema of this program's, or an empty file; ERR_PRECONDITION: that of another. */
 static int check_schema(struct db *db, struct err *err)
 {
     int64_t version = 0, application = 0, tables = 0;
@@ -298,10 +298,10 @@ static int check_schema(struct db *db, struct err *err)
         number_of(db->handle, "SELECT count(*) FROM sqlite_schema", &tables) < 0)
         return db_error(db, "opening the state", err);
     if (application != SQLITE_APPLICATION_ID && (tables > 0 || version > 0))
-        return err_set(err, ERR_INTERNAL, "'%s' is a database, but none of Perigee's: move it away",
-                       db->path);
+        return err_set(err, ERR_PRECONDITION,
+                       "'%s' is a database, but none of Perigee's: move it away", db->path);
     if (version > (int64_t)sqlite_migration_count)
-        return err_set(err, ERR_INTERNAL,
+        return err_set(err, ERR_PRECONDITION,
                        "the state in '%s' has schema version %lld, this Perigee knows up to %u: "
                        "it was written by a newer one; run that, or restore an older backup",
                        db->path, (long long)version, sqlite_migration_count);

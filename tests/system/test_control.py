@@ -213,4 +213,5 @@ def test_a_newer_state_is_refused(new_perigee):
                           env=one.environment(), capture_output=True, timeout=60, check=False)
     assert done.returncode == 1
     assert "4711" in done.stderr.decode()
+    assert len(done.stderr.splitlines()) == 1, done.stderr  # and not among logs
     assert os.path.exists(one.home / "control/store.db")
