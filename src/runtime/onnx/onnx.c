@@ -29,16 +29,51 @@ static const unsigned char relu_model[] = {
     0x12, 0x08, 0x0a, 0x02, 0x08, 0x01, 0x0a, 0x02, 0x08, 0x40, 0x42, 0x02, 0x10, 0x0d,
 };
 
+static char *after_bracket(char *at, char open, char close)
+{
+    unsigned depth = 0;
+    for (; *at; at++) {
+        depth += *at == open;
+        depth -= *at == close;
+        if (depth == 0)
+            return at + 1;
+    }
+    return NULL;
+}
+
+/* "/onnxruntime_src/X.h:46 void f(A, B) [with T = C] WORDS" to "WORDS": where in its source ONNX
+ * Runtime threw says nothing to people, and takes the room of what does. */
+static void drop_places(char *text)
+{
+    char *at = text;
+    while ((at = strstr(at, "/onnxruntime_src/"))) {
+        char *end = strchr(at, '(');
+        if (!end || end[-1] == ' ') /* a sentence's bracket, not a function's */
+            return;
+        end = after_bracket(end, '(', ')');
+        if (end && strncmp(end, " const", 6) == 0)
+            end += 6;
+        if (end && strncmp(end, " [with ", 7) == 0)
+            end = after_bracket(end + 1, '[', ']');
+        if (!end)
+            return;
+        end += *end == ' ';
+        memmove(at, end, strlen(end) + 1);
+    }
+}
+
 int onnx_check(const struct runtime_model *model, OrtStatus *status, const char *doing,
                struct err *err)
 {
-    char text[480];
+    char whole[4096], text[480];
 
     if (!status)
         return 0;
     OrtErrorCode code = ort->GetErrorCode(status);
-    (void)snprintf(text, sizeof text, "%s", ort->GetErrorMessage(status));
+    (void)snprintf(whole, sizeof whole, "%s", ort->GetErrorMessage(status));
     ort->ReleaseStatus(status);
+    drop_places(whole);
+    (void)snprintf(text, sizeof text, "%.*s", (int)sizeof text - 1, whole);
     runtime_clean_text(text);
     if (strstr(text, "bad_alloc") || strstr(text, "Failed to allocate memory"))
         return err_set(err, ERR_TOO_LARGE,
