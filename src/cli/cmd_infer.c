@@ -169,7 +169,7 @@ static int picture_read(struct infer *infer, struct slice file, struct slice nam
 {
     struct cli *cli = infer->cli;
     struct image image;
-    struct image_spec spec;
+    struct image_spec spec = {};
     const char *why = "";
     int r = image_spec_find(infer, name, want, &spec, &why, err);
     if (r == 0)

@@ -504,7 +504,7 @@ static int run_patch(struct change *change, struct store *store, struct store_en
     int r = json_parse(change->arena, change->body, NULL, &patch, err);
     if (r == 0)
         r = endpoint_spec_patch(change->arena, before, patch, &after, err);
-    if (r < 0)
+    if (r != 0)
         return r;
     if (!slice_equal(after.name, change->name) || !slice_equal(after.project, change->project))
         return err_set(err, ERR_BAD_INPUT,
