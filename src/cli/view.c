@@ -235,6 +235,15 @@ int view_print(struct cli *cli, yyjson_val *view)
     return 0;
 }
 
+/* Which serves; with the one that is to follow, as while an update starts or has failed. */
+static struct slice revisions_text(struct cli *cli, yyjson_val *view)
+{
+    uint64_t serving = view_number(view, "serving"), target = view_number(view, "target");
+    return slice_of(serving && serving != target
+                        ? arena_format(cli->arena, "%" PRIu64 ", next %" PRIu64, serving, target)
+                        : arena_format(cli->arena, "%" PRIu64, target));
+}
+
 void view_list_print(struct cli *cli, yyjson_val *items)
 {
     static const char *const titles[] = { "NAME",     "STATE",   "REVISION",
@@ -249,8 +258,7 @@ void view_list_print(struct cli *cli, yyjson_val *items)
             slice_is(view_text(replica, "state"), "ready");
         cli_table_row(
             table, (struct slice[]){
-                       view_text(item, "name"), view_text(item, "state"),
-                       slice_of(arena_format(cli->arena, "%" PRIu64, view_number(item, "target"))),
+                       view_text(item, "name"), view_text(item, "state"), revisions_text(cli, item),
                        slice_of(arena_format(cli->arena, "%zu/%zu", ready,
                                              yyjson_arr_size(json_member(item, "replicas")))),
                        slice_of(cli_ago(cli, view_text(item, "updated_at"))),

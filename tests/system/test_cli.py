@@ -391,6 +391,14 @@ def test_what_fails_is_said_in_one_line(perigee, name):
 # --- changing ------------------------------------------------------------------------------------
 
 
+def test_list_says_what_serves_and_what_is_to_follow(perigee, name, scratch):
+    (scratch / "text.onnx").write_text("no model")
+    perigee.cli("deploy", name, "--model", MODEL)
+    perigee.cli("deploy", name, "--model", scratch / "text.onnx", status=1)
+    row = next(line for line in perigee.cli("ls").text.splitlines() if line.startswith(name))
+    assert "  1, next 2  " in row, row
+
+
 def test_life_of_an_endpoint(perigee, name):
     perigee.cli("deploy", name, "--model", MODEL)
     perigee.cli("scale", name, "--min", "2", "--max", "3")
