@@ -115,7 +115,8 @@ struct cli_table *cli_table_new(struct cli *cli, const char *const *titles, size
     return table;
 }
 
-/* The widest column gives way until the whole fits. */
+/* The last column gives way until the whole fits, as it holds words and the others names, which are
+ * copied; then the widest does. */
 static void widths_fit(const struct cli_table *table, size_t *widths)
 {
     for (const struct row *row = table->first; row; row = row->next)
@@ -124,11 +125,13 @@ static void widths_fit(const struct cli_table *table, size_t *widths)
             widths[i] = width > widths[i] ? width : widths[i];
         }
     for (;;) {
-        size_t all = TABLE_GAP * (table->columns - 1), widest = 0;
+        size_t all = TABLE_GAP * (table->columns - 1), widest = 0, last = table->columns - 1;
         for (size_t i = 0; i < table->columns; i++) {
             all += widths[i];
             widest = widths[i] > widths[widest] ? i : widest;
         }
+        if (widths[last] > TABLE_CELL_MIN)
+            widest = last;
         if (all <= (size_t)table->cli->columns || widths[widest] <= TABLE_CELL_MIN)
             return;
         widths[widest]--;

@@ -391,7 +391,7 @@ def test_what_fails_is_said_in_one_line(perigee, name):
 # --- changing ------------------------------------------------------------------------------------
 
 
-def test_list_says_what_serves_and_what_is_to_follow(perigee, name, scratch):
+def test_ls_while_one_follows(perigee, name, scratch):
     (scratch / "text.onnx").write_text("no model")
     perigee.cli("deploy", name, "--model", MODEL)
     perigee.cli("deploy", name, "--model", scratch / "text.onnx", status=1)

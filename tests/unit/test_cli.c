@@ -212,7 +212,11 @@ static const struct {
     int columns;
 } table_rows[] = {
     { "as wide as needed", { "a", "bb", "ccc" }, "A  B   C\na  bb  ccc\n", 80 },
-    { "the widest gives way",
+    { "the last gives way first",
+      { "aaaaaaaaaaaaaaaa", "b", "cccccccccccccc" },
+      "A                 B  C\naaaaaaaaaaaaaaaa  b  cccccccc…\n",
+      30 },
+    { "then the widest",
       { "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "b", "c" },
       "A                           B  C\naaaaaaaaaaaaaaaaaaaaaaaaa…  b  c\n",
       32 },
