@@ -133,6 +133,19 @@ static void reply(struct exchange *x, int status, const char *type, struct slice
     exchange_reply(x, status, headers, 2, body);
 }
 
+static void refuse(struct exchange *x, enum err_code code, struct slice body)
+{
+    const struct err_info *info = err_info(code);
+    const struct http_header headers[] = {
+        HTTP_HEADER("Content-Type", SLICE("text/plain")),
+        HTTP_HEADER("Perigee-Error", slice_of(info->name)),
+    };
+    if (code == ERR_BAD_METHOD)
+        exchange_reply_method(x, "GET, HEAD", headers, 2, body);
+    else
+        exchange_reply(x, info->http, headers, 2, body);
+}
+
 static void reply_metrics(struct agent *agent, struct exchange *x)
 {
     struct arena *arena = exchange_arena(x);
@@ -180,11 +193,11 @@ static void on_head(struct exchange *x, void *data)
     bool known = slice_is(request->path, "/metrics") || slice_is(request->path, "/healthz") ||
                  slice_is(request->path, "/readyz");
     if (!host_ours(x))
-        reply(x, 421, "text/plain", SLICE("not a host of this port\n"));
+        refuse(x, ERR_MISDIRECTED, SLICE("not a host of this port\n"));
     else if (!known)
-        reply(x, 404, "text/plain", SLICE("here are /metrics, /healthz and /readyz\n"));
+        refuse(x, ERR_NOT_FOUND, SLICE("here are /metrics, /healthz and /readyz\n"));
     else if (request->method != HTTP_GET && request->method != HTTP_HEAD)
-        exchange_reply_method(x, "GET, HEAD", NULL, 0, SLICE("only to be read\n"));
+        refuse(x, ERR_BAD_METHOD, SLICE("only to be read\n"));
     else if (slice_is(request->path, "/metrics"))
         reply_metrics(agent, x);
     else if (slice_is(request->path, "/readyz"))

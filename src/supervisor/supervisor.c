@@ -30,6 +30,7 @@ enum { OOM_SUPERVISOR = -900, SETS_MAX = 5 * LISTEN_ADDRESSES_MAX };
 /* addresses.json is written when all roles serve; or after a while without some of them, as the
  * gateway serves from its table on disk whatever the others do. */
 #define ADDRESSES_WITHIN_NS (10 * ENV_S)
+#define ADDRESSES_AGAIN_NS ENV_S /* a full disk gets room again */
 
 struct supervisor {
     const struct supervisor_config *config;
@@ -88,23 +89,35 @@ static int open_listeners(struct supervisor *self, struct err *err)
 
 /* ---- what the core and the signals say ------------------------------------------------------- */
 
-static void write_addresses(struct supervisor *self)
+static void on_addresses_again(struct env_timer *timer, void *data);
+
+static void write_addresses(struct supervisor *self, bool again)
 {
     struct err err;
     env_timer_stop(env_linux_env(self->world), &self->addresses_timer);
-    if (runfiles_addresses(self->config->start.home, self->addresses, self->set_count, &err) < 0)
-        log_error("supervisor", "the addresses are not written down", LOG_S("why", err.message));
+    if (runfiles_addresses(self->config->start.home, self->addresses, self->set_count, &err) == 0)
+        return;
+    if (!again)
+        log_error("supervisor", "the addresses are not written down, trying again",
+                  LOG_S("why", err.message));
+    env_timer_start(env_linux_env(self->world), &self->addresses_timer, ADDRESSES_AGAIN_NS,
+                    on_addresses_again, self);
+}
+
+static void on_addresses_again(struct env_timer *, void *data)
+{
+    write_addresses(data, true);
 }
 
 static void on_addresses_late(struct env_timer *, void *data)
 {
     log_warn("supervisor", "not all processes are ready, going on without");
-    write_addresses(data);
+    write_addresses(data, false);
 }
 
 void supervisor_on_ready(struct supervisor *self)
 {
-    write_addresses(self);
+    write_addresses(self, false);
     if (self->config->on_ready)
         self->config->on_ready(self->addresses, self->set_count, self->config->data);
 }

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Control in a whole Perigee: its description is valid and true, and its state is never lost."""
+import contextlib
 import json
 import os
 import re
@@ -199,6 +200,29 @@ def test_state_survives_kills_of_everything(new_perigee):
         assert view["generation"] >= taken["generation"]
         assert view["uid"] == taken["uid"]
         one.cli("wait", "digits")
+
+
+def test_a_start_on_a_full_disk_ends_well(new_perigee):
+    """Where Perigee answers is written down once there is room."""
+    one = new_perigee(start=False)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=0700", "tmpfs",
+                              str(one.home)], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("cannot mount a small disk here: " + mounted.stderr.decode().strip())
+    try:
+        one.start()
+        one.kill()  # after a clean end the store's log has to be made anew, and that needs room
+        filler = one.home / "filler"
+        with open(filler, "wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        threading.Timer(1.5, filler.unlink).start()
+        one.start()
+        assert one.json("endpoints")["items"] == []
+    finally:
+        if one.process and one.process.poll() is None:
+            one.stop()
+        subprocess.run(["umount", "-l", str(one.home)], check=False)
 
 
 def test_a_newer_state_is_refused(new_perigee):

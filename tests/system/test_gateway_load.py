@@ -126,7 +126,11 @@ def test_the_admin_port_says_that_all_is_well(perigee):
     assert names and all(name.startswith("perigee_") for name in names)
     helped = {line.split()[2] for line in body.decode().splitlines() if line.startswith("# HELP")}
     assert helped == names
-    assert perigee.request("GET", "/nonsense", listener="admin")[0] == 404
+    for method, path, wanted, name in (("GET", "/nonsense", 404, "not_found"),
+                                       ("POST", "/metrics", 405, "bad_method")):
+        status, headers, _ = perigee.request(method, path, listener="admin")
+        assert status == wanted
+        assert {key.lower(): value for key, value in dict(headers).items()}["perigee-error"] == name
 
 
 # --- load ----------------------------------------------------------------------------------------
