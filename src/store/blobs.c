@@ -355,11 +355,6 @@ uint64_t blob_upload_offset(const struct blob_upload *upload)
     return upload->offset;
 }
 
-uint64_t blob_upload_total(const struct blob_upload *upload)
-{
-    return upload->total;
-}
-
 /* What came is kept to be resumed, but not on a full disk: there it would hold the very space that
  * the database waits for. */
 static int write_failed(struct blob_upload *upload, struct err *err)

@@ -58,11 +58,10 @@ uint64_t blobs_total_bytes(const struct blobs *blobs);
 [[nodiscard]] int blob_upload_write(struct blob_upload *upload, const void *data, size_t bytes,
                                     struct err *err);
 uint64_t blob_upload_offset(const struct blob_upload *upload);
-uint64_t blob_upload_total(const struct blob_upload *upload);
 /* All bytes are there: they are made durable, compared with the digest, and get their name. A
  * difference is ERR_BAD_INPUT, and what was uploaded is gone. Frees nothing. */
 [[nodiscard]] int blob_upload_finish(struct blob_upload *upload, struct err *err);
-/* What is not whole stays, to be gone on with. NULL is allowed. */
+/* What is not whole stays, to be gone on with, unless the disk was full. NULL is allowed. */
 void blob_upload_free(struct blob_upload *upload);
 /* How much of this one is there (0: nothing), for HEAD and for clients that go on. */
 uint64_t blob_upload_have(struct blobs *blobs, struct slice digest);
