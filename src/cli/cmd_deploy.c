@@ -201,7 +201,7 @@ int cmd_deploy(struct cli *cli, struct err *err)
 }
 
 /* ---- apply --------------------------------------------------------------------------------------
- * All files are read and checked before the first endpoint is touched. */
+ * All files are read and checked, and models uploaded, before the first endpoint is touched. */
 
 struct doc {
     struct endpoint_spec spec;
@@ -285,10 +285,7 @@ static int doc_apply(struct cli *cli, struct doc *doc, struct err *err)
 {
     struct endpoint_spec present;
     const char *etag = NULL;
-    int r = model_resolve(cli, &doc->spec, doc->folder, err);
-    if (r < 0)
-        return err_wrap(err, "endpoint '%s'", doc->name);
-    r = spec_present(cli, doc->name, &present, &etag, err);
+    int r = spec_present(cli, doc->name, &present, &etag, err);
     if (r < 0)
         return err_wrap(err, "endpoint '%s'", doc->name);
     const struct put request = {
@@ -313,6 +310,11 @@ int cmd_apply(struct cli *cli, struct err *err)
         r = docs_read_folder(cli, &docs, path, err);
     else
         r = docs_read_file(cli, &docs, path, err);
+    for (size_t i = 0; r == 0 && i < docs.count; i++) {
+        r = model_resolve(cli, &docs.items[i].spec, docs.items[i].folder, err);
+        if (r < 0)
+            r = err_wrap(err, "endpoint '%s'", docs.items[i].name);
+    }
     for (size_t i = 0; r == 0 && i < docs.count; i++) {
         cli->project = docs.items[i].project;
         r = doc_apply(cli, &docs.items[i], err);

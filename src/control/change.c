@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/arena.h"
 #include "base/err.h"
@@ -262,6 +263,21 @@ static struct slice diff_json(struct arena *arena, const struct spec_changes *di
     return json_end(&w);
 }
 
+/* A runtime is an executable perigee-worker-NAME beside ours (include/perigee/worker.h). */
+static int check_runtime(struct change *change, struct slice runtime, struct err *err)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789-";
+    const char *name = arena_string(change->arena, runtime);
+    if (!change->libdir)
+        return 0;
+    if (strlen(name) == runtime.size && strspn(name, letters) == runtime.size &&
+        access(arena_format(change->arena, "%s/perigee-worker-%s", change->libdir, name), X_OK) ==
+            0)
+        return 0;
+    return err_set(err, ERR_BAD_INPUT, "runtime: '%s' is not installed here; onnx is",
+                   ERR_SLICE(runtime));
+}
+
 static int add_revision(struct change *change, struct store *store,
                         const struct store_endpoint *endpoint, const struct endpoint_spec *spec,
                         const struct model *model, struct err *err)
@@ -285,7 +301,9 @@ static int add_revision(struct change *change, struct store *store,
                        "the endpoint has had %llu revisions: delete it and "
                        "make it anew",
                        (unsigned long long)revision.number - 1);
-    int r = store->revision_add(store, &revision, model->blobs, model->blob_count, err);
+    int r = check_runtime(change, revision.runtime, err);
+    if (r == 0)
+        r = store->revision_add(store, &revision, model->blobs, model->blob_count, err);
     return r < 0 ? r
                  : store->revision_prune(store, endpoint->uid, endpoint->target, endpoint->serving,
                                          err);

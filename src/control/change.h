@@ -35,6 +35,7 @@ struct change {
     enum change_kind kind;
     struct arena *arena; /* borrowed; also the results' */
     struct blobs *blobs; /* borrowed */
+    const char *libdir;  /* where the workers are; NULL: any runtime will do (tests) */
     struct slice project, name;
     struct slice body;     /* PUT: a spec; PATCH: a merge-patch; JSON text */
     uint64_t revision;     /* ROLLBACK */

@@ -596,3 +596,18 @@ def test_an_upload_goes_on_where_another_stopped(perigee, scratch, name):
     perigee.cli("deploy", name, "--model", scratch / "m.onnx")
     status, _, stored = perigee.request("GET", f"/api/v1/blobs/sha256:{digest}", listener="control")
     assert status == 200 and stored == data
+
+
+def test_apply_touches_nothing_when_a_model_is_missing(perigee, scratch):
+    (scratch / "two.yaml").write_text(f"name: first-of-two\nmodel: {MODEL}\n---\n"
+                                      "name: second-of-two\nmodel: ./is-not-there.onnx\n")
+    said = perigee.cli("apply", "-f", scratch / "two.yaml", status=1).said
+    assert "second-of-two" in said and "is-not-there" in said
+    assert "first-of-two" not in {row["name"] for row in perigee.json("endpoints")["items"]}
+
+
+def test_a_runtime_that_is_not_installed_is_refused(perigee, scratch):
+    (scratch / "llama.yaml").write_text(f"name: chatty\nmodel: {MODEL}\nruntime: llama\n")
+    said = perigee.cli("apply", "-f", scratch / "llama.yaml", status=1).said
+    assert "'llama' is not installed here" in said
+    assert "chatty" not in {row["name"] for row in perigee.json("endpoints")["items"]}
