@@ -34,12 +34,23 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.get_closest_marker("last") is not None)
 
 
+SCRATCH = pytest.StashKey()
+
+
 def pytest_configure(config):
     config.stash[OUTCOMES] = Outcomes()
     config.pluginmanager.register(config.stash[OUTCOMES])
     become_subreaper()
     if not PROGRAM.exists():
         pytest.exit(f"there is no {PROGRAM}: run `make build`, or set PERIGEE_BIN", 2)
+    if not config.option.basetemp:  # pytest would keep the last three runs' files
+        config.stash[SCRATCH] = tempfile.mkdtemp(prefix="pg-pytest-")
+        config.option.basetemp = os.path.join(config.stash[SCRATCH], "t")
+
+
+def pytest_unconfigure(config):
+    if SCRATCH in config.stash:
+        shutil.rmtree(config.stash[SCRATCH], ignore_errors=True)
 
 
 def pytest_runtest_setup(item):
