@@ -49,7 +49,7 @@ static void process_start(struct core_process *process);
 static void on_restart_due(struct env_timer *, void *data)
 {
     struct core_process *process = data;
-    if (process->fresh)
+    if (process->fresh && !process->proven)
         process_life_move(&process->state, PROCESS_IDLE);
     else
         process_start(process);
@@ -215,6 +215,7 @@ static void template_hello(struct core_process *template, const struct perigee_h
         return;
     }
     template->fresh = false;
+    template->proven = true;
     memcpy(template->library, hello->library, sizeof template->library);
     process_ready(template, template->library);
     replica_template_ready(template);

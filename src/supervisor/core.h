@@ -49,6 +49,7 @@ struct core_process { /* a role or a template; the core's, but `shell` and `pid`
     int64_t ready_ns;
     struct env_timer timer;
     bool fresh;    /* a template without a HELLO yet */
+    bool proven;   /* one of its name has said HELLO: it will again */
     char why[160]; /* its last end */
     void *shell;   /* its channel and so on */
     pid_t pid;

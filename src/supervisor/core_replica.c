@@ -378,7 +378,7 @@ void replica_start(struct core *core, const struct message_replica_start *start,
         replica_unborn(replica, err.message);
     else if (replica->template->state == PROCESS_SERVING)
         send_clone(replica);
-    else if (replica->template->state == PROCESS_WAITING && replica->template->fresh)
+    else if (replica->template->state == PROCESS_WAITING && !replica->template->proven)
         replica_unborn(replica, replica->template->why); /* the agent waits, then asks again */
     /* else it has been up, and comes back by itself: that is no fault of the model */
 }
@@ -407,7 +407,7 @@ void replica_template_died(struct core_process *template, const char *why)
         core->ops->kill_orphans(core->data);
     LIST_EACH (replica, &core->replicas, struct core_replica, link) {
         bool lost = replica->state == REPLICA_CLONING ||
-                    (replica->state == REPLICA_WAITING && (template->fresh || core->stage));
+                    (replica->state == REPLICA_WAITING && (!template->proven || core->stage));
         if (replica->template == template && lost)
             replica_unborn(replica, text);
     }
