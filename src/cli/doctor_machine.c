@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <linux/seccomp.h>
@@ -101,9 +102,33 @@ static bool worker_check(struct doctor *doctor, const char *libdir)
     return false;
 }
 
+/* In a child: what the library starts when it is loaded is not ours to have. */
+static bool library_loads(struct doctor *doctor, const char *libdir, char *why, size_t room)
+{
+    static const char name[] = "libonnxruntime.so.1";
+    const char *path = arena_format(doctor->cli->arena, "%s/%s", libdir, name);
+    int status, pipes[2];
+    if (pipe2(pipes, O_CLOEXEC) < 0)
+        return false;
+    pid_t child = fork();
+    if (child == 0) {
+        bool loaded = dlopen(path, RTLD_LAZY | RTLD_LOCAL) || dlopen(name, RTLD_LAZY | RTLD_LOCAL);
+        const char *error = loaded ? NULL : dlerror();
+        if (error && write(pipes[1], error, strnlen(error, room - 1)) < 0)
+            _exit(1);
+        _exit(loaded ? 0 : 1);
+    }
+    close(pipes[1]);
+    ssize_t size = child > 0 ? read(pipes[0], why, room - 1) : 0;
+    close(pipes[0]);
+    if (size > 0)
+        why[size] = '\0';
+    return child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) &&
+           WEXITSTATUS(status) == 0;
+}
+
 void doctor_workers(struct doctor *doctor)
 {
-    static const char *const runtimes[] = { "libonnxruntime.so.1", NULL };
     char libdir[HOME_PATH_BYTES];
     struct err err = {};
     if (home_libdir(libdir, &err) < 0) {
@@ -113,12 +138,9 @@ void doctor_workers(struct doctor *doctor)
     }
     if (!worker_check(doctor, libdir))
         return;
-    void *library = dlopen(arena_format(doctor->cli->arena, "%s/%s", libdir, runtimes[0]),
-                           RTLD_LAZY | RTLD_LOCAL);
-    if (!library)
-        library = dlopen(runtimes[0], RTLD_LAZY | RTLD_LOCAL);
-    if (!library) {
-        doctor_say(doctor, DOCTOR_FAIL, "%s", dlerror());
+    char why[256] = "it cannot be tried";
+    if (!library_loads(doctor, libdir, why, sizeof why)) {
+        doctor_say(doctor, DOCTOR_FAIL, "%s", why);
         doctor_advise(doctor, "ONNX Runtime is part of a whole installation; its library wants "
                               "libstdc++6");
         return;
