@@ -134,6 +134,45 @@ static void complete(struct fake *fake, unsigned loop, unsigned lane, uint64_t *
         (void)!write(fake->pipes[loop][1], "x", 1);
 }
 
+static void took(struct fake *fake)
+{
+    pthread_mutex_lock(&fake->lock);
+    atomic_fetch_add(&fake->taken, 1);
+    pthread_cond_broadcast(&fake->changed);
+    pthread_mutex_unlock(&fake->lock);
+}
+
+static void held(struct fake *fake)
+{
+    pthread_mutex_lock(&fake->lock);
+    while (atomic_load(&fake->mode) == FAKE_HELD && !atomic_load(&fake->stop))
+        pthread_cond_wait(&fake->changed, &fake->lock);
+    pthread_mutex_unlock(&fake->lock);
+}
+
+void fake_release(struct fake *fake)
+{
+    pthread_mutex_lock(&fake->lock);
+    atomic_store(&fake->mode, FAKE_RIGHT);
+    pthread_cond_broadcast(&fake->changed);
+    pthread_mutex_unlock(&fake->lock);
+}
+
+void fake_await_taken(struct fake *fake, uint32_t count)
+{
+    struct timespec until;
+    int r = 0;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += 5;
+    pthread_mutex_lock(&fake->lock);
+    while (atomic_load(&fake->taken) < count && r == 0)
+        r = pthread_cond_clockwait(&fake->changed, &fake->lock, CLOCK_MONOTONIC, &until);
+    pthread_mutex_unlock(&fake->lock);
+    if (r != 0)
+        fail_msg("%s has taken %u of %u", fake->name, atomic_load(&fake->taken), count);
+}
+
 static void serve(struct fake *fake, unsigned lane, uint64_t *head,
                   const struct perigee_submission *submission)
 {
@@ -161,8 +200,8 @@ static void serve(struct fake *fake, unsigned lane, uint64_t *head,
         complete(fake, loop, lane, head, &other);
         return;
     }
-    case FAKE_LATE:
-        usleep(atomic_load(&fake->delay_us));
+    case FAKE_HELD:
+        held(fake);
         answer_right(fake, submission, false);
         break;
     case FAKE_FLOOD:
@@ -194,18 +233,20 @@ static void *fake_run(void *data)
         seen[i] = atomic_load(&lanes[i].taken);
         heads[i] = atomic_load(&lanes[i].head);
     }
-    while (atomic_load(&fake->slow_start) && !atomic_load(&fake->stop))
-        usleep(1000);
     atomic_store(&status->phase, PERIGEE_PHASE_READY);
     for (unsigned i = 0; i < WORLD_LOOPS; i++)
         (void)!write(fake->pipes[i][1], "r", 1);
-    while (!atomic_load(&fake->stop)) {
+    for (;;) {
+        /* Read before `stop` is: fake_free() changes it after. */
         uint32_t wake = atomic_load(&fake->submission->wake);
+        if (atomic_load(&fake->stop))
+            return NULL;
         bool worked = false;
         for (unsigned i = 0; i < 2 * WORLD_LOOPS; i++) {
             struct perigee_submission submission;
             while (submission_take(&fake->submission->lanes[i], &seen[i], &submission) == 1) {
                 atomic_store(&lanes[i].taken, seen[i]);
+                took(fake);
                 serve(fake, i, &heads[i], &submission);
                 worked = true;
             }
@@ -219,10 +260,9 @@ static void *fake_run(void *data)
             if (atomic_load(&fake->submission->lanes[i].head) != seen[i])
                 empty = false;
         if (empty)
-            submission_sleep(fake->submission, wake, 20'000'000);
+            submission_sleep(fake->submission, wake, -1);
         atomic_store(&status->sleeping, 0);
     }
-    return NULL;
 }
 
 void fake_added(struct world *world, struct fake *fake, uint32_t concurrency)
@@ -258,6 +298,8 @@ void fake_prepare(struct world *world, struct fake *fake, uint64_t id, uint64_t 
 
     fake->id = id;
     fake->revision = revision;
+    pthread_mutex_init(&fake->lock, NULL);
+    pthread_cond_init(&fake->changed, NULL);
     snprintf(fake->name, sizeof fake->name, "fake-%llu", (unsigned long long)id);
     must(shm_create("submission", submission_bytes, &fake->submission_fd, &err), &err);
     must(shm_map(fake->submission_fd, submission_bytes, true, &memory, &err), &err);
@@ -293,9 +335,15 @@ void fake_start(struct world *world, struct fake *fake, uint64_t id, uint64_t re
 
 void fake_free(struct fake *fake)
 {
+    pthread_mutex_lock(&fake->lock);
     atomic_store(&fake->stop, true);
+    pthread_cond_broadcast(&fake->changed);
+    pthread_mutex_unlock(&fake->lock);
+    submission_wake(fake->submission, (const void *)fake->output, true);
     if (fake->running)
         pthread_join(fake->thread, NULL);
+    pthread_cond_destroy(&fake->changed);
+    pthread_mutex_destroy(&fake->lock);
     shm_unmap(fake->submission, region_submission_bytes());
     shm_unmap(fake->output, region_output_bytes(WORLD_SLOTS, WORLD_SLOT_BYTES));
     shm_unmap((void *)(uintptr_t)fake->arena, WORLD_ARENA_BYTES);
@@ -403,6 +451,25 @@ void world_agent_again(struct world *world)
 {
     channel_free(take_ptr(world->agent));
     send_peer(world);
+}
+
+/* A new agent is told at once what waits; so is every change after the first one, but only each
+ * second. Therefore a new one, until it hears what is wanted. */
+void world_await_waiting(struct world *world, uint64_t revision, uint32_t count)
+{
+    union message message;
+    uint32_t waiting = 0;
+
+    for (int tries = 0; tries < 100'000; tries++) {
+        world_agent_again(world);
+        world_expect(world, true, MESSAGE_DEMAND, &message);
+        if (message.as_MESSAGE_DEMAND.revision != revision)
+            continue;
+        waiting = message.as_MESSAGE_DEMAND.waiting;
+        if (waiting == count)
+            return;
+    }
+    fail_msg("%u wait, not %u", waiting, count);
 }
 
 /* A port of its own for each loop, so that a test chooses which one serves it. */
@@ -529,10 +596,8 @@ void world_table(struct world *world, uint64_t number, const struct world_endpoi
 
 /* ---- HTTP ----------------------------------------------------------------------------- */
 
-int world_connect(struct world *world)
+static int connect_to(struct world *world, unsigned index)
 {
-    static _Atomic unsigned turn;
-    unsigned index = atomic_fetch_add(&turn, 1) % WORLD_LOOPS;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct sockaddr_in in = { .sin_family = AF_INET,
                               .sin_port = htons((uint16_t)world->ports[index]),
@@ -542,6 +607,13 @@ int world_connect(struct world *world)
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
     assert_int_equal(connect(fd, (struct sockaddr *)&in, sizeof in), 0);
     return fd;
+}
+
+int world_connect(struct world *world)
+{
+    static _Atomic unsigned turn;
+
+    return connect_to(world, atomic_fetch_add(&turn, 1) % WORLD_LOOPS);
 }
 
 /* Until the body that Content-Length says is there, or the end. */
@@ -601,6 +673,65 @@ struct reply world_infer(struct world *world, const char *headers, const char *b
                         headers, strlen(body), body);
 
     return world_ask(world, request, (size_t)size);
+}
+
+static void pass_over(const int *fds)
+{
+    static const char live[] = "GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+    for (unsigned i = 0; i < WORLD_LOOPS; i++) {
+        assert_int_equal(send(fds[i], live, sizeof live - 1, MSG_NOSIGNAL), sizeof live - 1);
+        struct reply reply = world_read(fds[i]);
+        assert_int_equal(reply.status, 200);
+        reply_free(&reply);
+    }
+}
+
+static void pass_open(struct world *world, int *ret_fds)
+{
+    for (unsigned i = 0; i < WORLD_LOOPS; i++)
+        ret_fds[i] = connect_to(world, i);
+}
+
+static void pass_close(const int *fds)
+{
+    for (unsigned i = 0; i < WORLD_LOOPS; i++)
+        close(fds[i]);
+}
+
+void world_pass(struct world *world)
+{
+    int fds[WORLD_LOOPS];
+
+    pass_open(world, fds);
+    pass_over(fds);
+    pass_close(fds);
+}
+
+/* For what has no descriptor: nobody is told when a counter in the metrics region, or the table that
+ * a loop goes by, has changed. A pass of every loop is enough for most; for what the gateway's own
+ * timers write (gauges, each second) it is looked at again after 10 ms, in which the connection is
+ * watched: it says nothing unless the gateway ends. */
+bool world_until(struct world *world, bool (*holds)(struct world *world, void *data), void *data)
+{
+    int fds[WORLD_LOOPS];
+    struct timespec begin, now;
+    bool held = holds(world, data);
+
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    pass_open(world, fds);
+    do {
+        struct pollfd poll_fd = { fds[0], POLLIN, 0 };
+        if (held)
+            break;
+        pass_over(fds);
+        held = holds(world, data);
+        if (!held && poll(&poll_fd, 1, 10) != 0)
+            break;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    } while (now.tv_sec - begin.tv_sec < 10);
+    pass_close(fds);
+    return held;
 }
 
 void reply_free(struct reply *reply)

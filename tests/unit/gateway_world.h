@@ -30,7 +30,7 @@ enum fake_mode {
     FAKE_REFUSES,      /* BAD_INPUT with words */
     FAKE_ODD_STATUS,   /* a status that is none */
     FAKE_FLOOD,        /* wakes without end */
-    FAKE_LATE,         /* answers after `delay_us` */
+    FAKE_HELD,         /* answers when fake_release() lets it */
 };
 
 struct fake {
@@ -38,8 +38,10 @@ struct fake {
     char name[64];
     pthread_t thread;
     _Atomic int mode;
-    _Atomic bool stop, slow_start;
-    _Atomic uint32_t delay_us, served;
+    _Atomic bool stop;
+    _Atomic uint32_t taken, served; /* submissions taken, right answers given */
+    pthread_mutex_t lock;           /* over changes of `taken`, `stop` and a held mode, with: */
+    pthread_cond_t changed;
     int submission_fd, output_fd, output_ro_fd, arena_fd; /* arena: borrowed */
     int pipes[WORLD_LOOPS][2];
     struct perigee_submission_page *submission;
@@ -83,6 +85,13 @@ void world_send(struct world *world, const union message *message, const int *fd
  */
 void world_expect(struct world *world, bool agent, uint16_t type, union message *ret);
 bool world_maybe(struct world *world, bool agent, uint16_t type, int ms, union message *ret);
+/* Until so many requests wait for a revision without a ready replica. The agent's channel is a new
+ * one afterwards: what was not read is gone. */
+void world_await_waiting(struct world *world, uint64_t revision, uint32_t count);
+/* When it returns, every loop has made a pass since: what was sent before has been read. */
+void world_pass(struct world *world);
+/* Until the condition holds; false: not within 10 s. */
+bool world_until(struct world *world, bool (*holds)(struct world *world, void *data), void *data);
 
 #define WORLD_REVISION(endpoint, number) ((uint64_t)((endpoint) + 1) << 24 | (number))
 /* fake_start() is both. */
@@ -93,6 +102,8 @@ void fake_start(struct world *world, struct fake *fake, uint64_t id, uint64_t re
 void fake_added(struct world *world, struct fake *fake, uint32_t concurrency);
 void fake_exit(struct world *world, struct fake *fake); /* stops, and tells EXITED */
 void fake_free(struct fake *fake);
+void fake_await_taken(struct fake *fake, uint32_t count); /* in all; fails after 5 s */
+void fake_release(struct fake *fake);                     /* FAKE_HELD becomes FAKE_RIGHT */
 struct slice fake_model(void);
 
 /* One HTTP exchange over a connection of its own; the whole answer, terminated. */

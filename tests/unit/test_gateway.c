@@ -188,8 +188,8 @@ static struct reply ask_binary(struct world *world, uint32_t rows, const char *m
         ssize_t n = write(fd, request + done, part);
         assert_true(n > 0);
         done += (size_t)n;
-        if (step)
-            usleep(2000);
+        if (step) /* the next part is a read of its own */
+            world_pass(world);
     }
     struct reply reply = world_read(fd);
     close(fd);
@@ -258,8 +258,14 @@ static void test_infer(void **state)
     end(&world, &fake);
 }
 
-static void metrics_has(struct world *world, const char *line)
+struct line {
+    const char *wanted;
+    bool tell;
+};
+
+static bool line_is_there(struct world *world, void *data)
 {
+    const struct line *line = data;
     struct arena *arena = arena_new();
     void *memory;
     struct err err;
@@ -267,10 +273,23 @@ static void metrics_has(struct world *world, const char *line)
     assert_int_equal(shm_map(world->metrics_fd, gateway_region_bytes(), false, &memory, &err), 0);
     struct slice text = gateway_metrics_print(arena, memory, gateway_region_bytes());
     char *copy = arena_string(arena, text);
-    if (!strstr(copy, line))
-        fail_msg("no '%s' in:\n%s", line, copy);
+    bool found = strstr(copy, line->wanted) != NULL;
+    if (!found && line->tell)
+        print_error("no '%s' in:\n%s", line->wanted, copy);
     shm_unmap(memory, gateway_region_bytes());
     arena_free(arena);
+    return found;
+}
+
+/* It comes when the exchange has closed, which is after its answer. */
+static void metrics_has(struct world *world, const char *wanted)
+{
+    struct line line = { wanted, false };
+
+    if (world_until(world, line_is_there, &line))
+        return;
+    line.tell = true;
+    assert_true(line_is_there(world, &line));
 }
 
 static void test_counters_and_copies(void **state)
@@ -303,7 +322,6 @@ static void test_metrics_survive(void **state)
     }
     reply = world_infer(&world, "", "{");
     expect(&reply, 400, NULL);
-    usleep(20'000); /* counted when the exchange has closed */
     metrics_has(&world,
                 "perigee_requests_total{project=\"default\",endpoint=\"digits\",code=\"200\"} 3");
     metrics_has(&world, "error=\"bad_input\"} 1");
@@ -318,7 +336,6 @@ static void test_metrics_survive(void **state)
         reply = ask_binary(&world, 5, "", 0);
         check_binary(&reply, 5);
     }
-    usleep(20'000);
     metrics_has(&world,
                 "perigee_requests_total{project=\"default\",endpoint=\"digits\",code=\"200\"} 5");
     metrics_has(&world, "perigee_gateway_starts_total 2");
@@ -404,7 +421,7 @@ static void test_a_dead_replica_is_tried_again_once(void **state)
     begin(&world, &fake, &digits);
     atomic_store(&fake.mode, FAKE_SILENT);
     ask_all(&world, askers, 2);
-    usleep(100'000);
+    fake_await_taken(&fake, 2);
     fake_exit(&world, &fake);
     fake_start(&world, &next, 8, WORLD_REVISION(0, 1), 2);
     join_all(askers, 2);
@@ -413,11 +430,11 @@ static void test_a_dead_replica_is_tried_again_once(void **state)
         reply_free(&askers[i].reply);
     atomic_store(&next.mode, FAKE_SILENT);
     ask_all(&world, askers, 1);
-    usleep(100'000);
+    fake_await_taken(&next, 3);
     atomic_store(&third.mode, FAKE_SILENT);
     fake_exit(&world, &next);
     fake_start(&world, &third, 9, WORLD_REVISION(0, 1), 2);
-    usleep(200'000);
+    fake_await_taken(&third, 1);
     fake_exit(&world, &third);
     join_all(askers, 1);
     expect(&askers[0].reply, 502, "replica_died");
@@ -477,6 +494,33 @@ static void test_a_flood_of_wake_ups(void **state)
 
 /* ---- queues --------------------------------------------------------------------------- */
 
+struct answer {
+    int status;
+    const char *part;
+};
+
+/* One connection for each loop: all of them go by the new table. */
+static bool all_answer(struct world *world, void *data)
+{
+    const struct answer *answer = data;
+    bool right = true;
+
+    for (unsigned i = 0; i < WORLD_LOOPS; i++) {
+        struct reply reply = world_infer(world, "", ONE_ROW);
+        right = right && reply.status == answer->status && strstr(reply.text, answer->part);
+        reply_free(&reply);
+    }
+    return right;
+}
+
+static void await_answer(struct world *world, int status, const char *part)
+{
+    struct answer answer = { status, part };
+
+    if (!world_until(world, all_answer, &answer))
+        fail_msg("never answered %d with '%s'", status, part);
+}
+
 static void test_full_late_and_cold(void **state)
 {
     struct world world = {};
@@ -500,7 +544,7 @@ static void test_full_late_and_cold(void **state)
     expect(&askers[0].reply, 504, "starting");
     /* A start within it: requests wait for model, arena, replica, and are answered. */
     ask_all(&world, askers, 3);
-    usleep(200'000);
+    world_await_waiting(&world, WORLD_REVISION(0, 1), 3);
     fake_start(&world, &fake, 7, WORLD_REVISION(0, 1), 2);
     join_all(askers, 3);
     assert_int_equal(count_status(askers, 3, 200), 3);
@@ -523,7 +567,7 @@ static void test_full_late_and_cold(void **state)
     /* A stopped endpoint; then one that failed, with its words; then none. */
     struct world_endpoint changed = digits;
     ask_all(&world, askers, 1);
-    usleep(100'000);
+    world_await_waiting(&world, WORLD_REVISION(0, 1), 1);
     changed.state = TABLE_ENDPOINT_STOPPED;
     world_table(&world, 2, &changed, 1);
     join_all(askers, 1);
@@ -532,11 +576,11 @@ static void test_full_late_and_cold(void **state)
     changed.message = "the file is no ONNX model";
     changed.serving = 0;
     world_table(&world, 3, &changed, 1);
-    usleep(50'000);
+    await_answer(&world, 503, "the file is no ONNX model");
     reply = world_infer(&world, "", ONE_ROW);
     expect(&reply, 503, "the file is no ONNX model");
     world_table(&world, 4, &changed, 0);
-    usleep(50'000);
+    await_answer(&world, 404, "digits");
     reply = world_infer(&world, "", ONE_ROW);
     expect(&reply, 404, "digits");
     end(&world, &fake);
@@ -557,10 +601,15 @@ static void test_many_at_once(void **state)
     begin(&world, &fake, &deep);
     fake_start(&world, &second, 8, WORLD_REVISION(0, 1), 2);
     world_expect(&world, true, MESSAGE_REPLICA_READY, &message);
-    atomic_store(&fake.mode, FAKE_LATE);
-    atomic_store(&fake.delay_us, 500);
     for (int round = 0; round < 3; round++) {
+        uint32_t taken = atomic_load(&fake.taken), second_taken = atomic_load(&second.taken);
+        atomic_store(&fake.mode, FAKE_HELD);
+        atomic_store(&second.mode, FAKE_HELD);
         ask_all(&world, askers, ASKERS);
+        fake_await_taken(&fake, taken + 1);
+        fake_await_taken(&second, second_taken + 1);
+        fake_release(&fake);
+        fake_release(&second);
         join_all(askers, ASKERS);
         assert_int_equal(count_status(askers, ASKERS, 200), ASKERS);
         for (int i = 0; i < ASKERS; i++)
@@ -600,7 +649,7 @@ static void test_waiters_follow_the_traffic(void **state)
     begin(&world, &fake, &two);
     fake_exit(&world, &fake);
     ask_all(&world, askers, 3);
-    usleep(200'000);
+    world_await_waiting(&world, WORLD_REVISION(0, 1), 3);
     fake_start(&world, &next, 9, WORLD_REVISION(0, 2), 2);
     world_expect(&world, true, MESSAGE_REPLICA_READY, &message);
     two.serving = 2;

@@ -93,7 +93,6 @@ static uint64_t counter(struct world *world, const char *name)
     void *memory;
     struct err err;
 
-    usleep(20'000); /* an exchange is counted when it has closed */
     assert_int_equal(shm_map(world->metrics_fd, gateway_region_bytes(), false, &memory, &err), 0);
     char *text = arena_string(arena, gateway_metrics_print(arena, memory, gateway_region_bytes()));
     char line[256];
@@ -103,6 +102,28 @@ static uint64_t counter(struct world *world, const char *name)
     shm_unmap(memory, gateway_region_bytes());
     arena_free(arena);
     return value;
+}
+
+struct wanted {
+    const char *name;
+    uint64_t low, high;
+};
+
+static bool is_within(struct world *world, void *data)
+{
+    const struct wanted *wanted = data;
+    uint64_t value = counter(world, wanted->name);
+
+    return value >= wanted->low && value <= wanted->high;
+}
+
+/* An exchange is counted when it has closed, which is after its answer. */
+static void await_counter(struct world *world, const char *name, uint64_t low, uint64_t high)
+{
+    struct wanted wanted = { name, low, high };
+
+    if (!world_until(world, is_within, &wanted))
+        fail_msg("%s is %llu", name, (unsigned long long)counter(world, name));
 }
 
 static struct reply ask(struct world *world, const char *headers, const void *body, size_t size)
@@ -145,6 +166,8 @@ static void test_aligned_binary_requests_are_not_copied(void **state)
         struct reply reply = ask(&world, headers, body, size);
         check_labels(&reply);
     }
+    await_counter(&world, "perigee_request_body_bytes_total", 1000 * size, 1000 * size);
+    world_pass(&world); /* nor do more come after it */
     assert_int_equal(counter(&world, "perigee_tensor_copied_bytes_total"), 0);
     assert_int_equal(counter(&world, "perigee_request_body_bytes_total"), 1000 * size);
     free(body);
@@ -200,7 +223,7 @@ static void test_chunked_and_compressed(void **state)
              "Inference-Header-Content-Length: %zu\r\nTransfer-Encoding: chunked\r\n", json_bytes);
     reply = ask_chunked(&world, headers, body, size);
     check_labels(&reply);
-    assert_true(counter(&world, "perigee_tensor_copied_bytes_total") > 0);
+    await_counter(&world, "perigee_tensor_copied_bytes_total", 1, UINT64_MAX);
     for (int i = 0; i < 4; i++) {
         enum codec codec = i % 2 ? CODEC_GZIP : CODEC_DEFLATE;
         struct text text = deflated(codec, body, size);
@@ -281,6 +304,48 @@ static void test_raw_and_compressed_answers(void **state)
     end(&world, &fake);
 }
 
+static int send_whole(struct world *world, const char *head, const char *body, size_t size)
+{
+    int fd = world_connect(world);
+
+    assert_int_equal(write(fd, head, strlen(head)), strlen(head));
+    (void)!write(fd, body, size);
+    return fd;
+}
+
+static void ask_some(struct world *world, int count, const char *body, size_t size)
+{
+    char headers[128];
+
+    snprintf(headers, sizeof headers,
+             "Inference-Header-Content-Length: %zu\r\nContent-Length: %zu\r\n", json_bytes, size);
+    for (int i = 0; i < count; i++) {
+        struct reply reply = ask(world, headers, body, size);
+        check_labels(&reply);
+    }
+}
+
+/* The gauges are written each second, by every loop for itself: that both have told of a request
+ * of theirs shows that none of before is in them. */
+static void nothing_is_held(struct world *world, struct fake *fake, const char *head,
+                            const char *body, size_t size)
+{
+    int fds[WORLD_LOOPS];
+
+    atomic_store(&fake->mode, FAKE_HELD);
+    for (int i = 0; i < WORLD_LOOPS; i++)
+        fds[i] = send_whole(world, head, body, size);
+    await_counter(world, "perigee_running_requests", WORLD_LOOPS, WORLD_LOOPS);
+    fake_release(fake);
+    for (int i = 0; i < WORLD_LOOPS; i++) {
+        struct reply reply = world_read(fds[i]);
+        check_labels(&reply);
+        close(fds[i]);
+    }
+    await_counter(world, "perigee_running_requests", 0, 0);
+    assert_int_equal(counter(world, "perigee_queue_requests"), 0);
+}
+
 /* Slots and blocks of clients that went come back: else the ninth would hang. */
 static void test_clients_that_go(void **state)
 {
@@ -288,40 +353,36 @@ static void test_clients_that_go(void **state)
     struct fake fake;
     size_t size;
     char request[1024];
+    uint32_t taken = 0;
     (void)state;
 
     begin(&world, &fake);
     char *body = whole_body(&size);
-    int head = snprintf(request, sizeof request,
-                        "POST /v2/models/digits/infer HTTP/1.1\r\nHost: localhost\r\n"
-                        "Inference-Header-Content-Length: %zu\r\nContent-Length: %zu\r\n\r\n",
-                        json_bytes, size);
-    atomic_store(&fake.mode, FAKE_LATE);
-    atomic_store(&fake.delay_us, 20'000);
+    snprintf(request, sizeof request,
+             "POST /v2/models/digits/infer HTTP/1.1\r\nHost: localhost\r\n"
+             "Inference-Header-Content-Length: %zu\r\nContent-Length: %zu\r\n\r\n",
+             json_bytes, size);
     for (unsigned i = 0; i < 40; i++) {
-        int fd = world_connect(&world);
         size_t part = i % 4 == 0 ? 100 : i % 4 == 1 ? size - 10 : size;
         struct linger linger = { 1, 0 };
-        assert_int_equal(write(fd, request, (size_t)head), head);
-        (void)!write(fd, body, part);
-        if (i % 4 == 3)
-            usleep(15'000);
+        if (i % 4 == 0) {
+            taken = atomic_load(&fake.taken);
+            atomic_store(&fake.mode, FAKE_HELD);
+        }
+        int fd = send_whole(&world, request, body, part);
+        if (i % 4 == 3) /* it, or the one before, runs when its client goes */
+            fake_await_taken(&fake, taken + 1);
         if (i % 8 > 4) /* reset, instead of closed */
             setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
         close(fd);
+        if (i % 4 == 3) { /* the loops see that it went; and then what came first is answered */
+            world_pass(&world);
+            fake_release(&fake);
+            ask_some(&world, WORLD_LOOPS, body, size);
+        }
     }
-    atomic_store(&fake.mode, FAKE_RIGHT);
-    for (int i = 0; i < 20; i++) {
-        char headers[128];
-        snprintf(headers, sizeof headers,
-                 "Inference-Header-Content-Length: %zu\r\nContent-Length: %zu\r\n", json_bytes,
-                 size);
-        struct reply reply = ask(&world, headers, body, size);
-        check_labels(&reply);
-    }
-    sleep(2); /* gauges are written each second */
-    assert_int_equal(counter(&world, "perigee_queue_requests"), 0);
-    assert_int_equal(counter(&world, "perigee_running_requests"), 0);
+    ask_some(&world, 20, body, size);
+    nothing_is_held(&world, &fake, request, body, size);
     assert_true(counter(&world, "perigee_requests_canceled_total") > 0);
     free(body);
     end(&world, &fake);
@@ -341,6 +402,16 @@ static uint64_t memory_held(struct world *world)
     shm_unmap(memory, gateway_region_bytes());
     arena_free(arena);
     return value;
+}
+
+static bool much_is_held(struct world *world, void *data)
+{
+    return (*(uint64_t *)data = memory_held(world)) >= 1 << 20;
+}
+
+static bool no_memory_is_held(struct world *world, void *data)
+{
+    return (*(uint64_t *)data = memory_held(world)) == 0;
 }
 
 /* A client that sends and never reads holds memory that is counted, for so long. */
@@ -375,16 +446,10 @@ static void test_an_answer_that_is_not_read_is_counted(void **state)
         assert_true(n > 0);
         done += (size_t)n;
     }
-    for (int i = 0; i < 25 && held < 1 << 20; i++) { /* the gauge is written each second */
-        usleep(100'000);
-        held = memory_held(&world);
-    }
+    (void)world_until(&world, much_is_held, &held);
     assert_true(held >= 1 << 20);
     close(fd);
-    for (int i = 0; i < 30 && held > 0; i++) {
-        usleep(100'000);
-        held = memory_held(&world);
-    }
+    (void)world_until(&world, no_memory_is_held, &held);
     assert_int_equal(held, 0);
     free(rows);
     end(&world, &fake);
