@@ -15,9 +15,11 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 #include <cmocka.h> /* after the four above */
 
@@ -41,6 +43,17 @@ struct peer {
     const void *first_space; /* what on_body_space gave first */
     bool no_space;
 };
+
+/* For a test of a timeout: time itself is what passes, and the loop does not run in it. */
+static inline void peer_time_passes(int64_t ms)
+{
+    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+    struct itimerspec at = { .it_value = { ms / 1000, ms % 1000 * 1'000'000 } };
+    struct pollfd poll_fd = { fd, POLLIN, 0 };
+    assert_int_equal(timerfd_settime(fd, 0, &at, NULL), 0);
+    assert_int_equal(poll(&poll_fd, 1, 5000), 1);
+    close(fd);
+}
 
 static inline void peer_space(struct exchange *x, struct iovec *ret_space, void *data)
 {

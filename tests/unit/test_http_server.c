@@ -369,7 +369,7 @@ static void test_slow_reader(void **state)
     exchange_respond(peer->held, 200, NULL, 0, HTTP_LENGTH_UNKNOWN);
     for (int i = 0; i < 20; i++) { /* the queue only grows */
         exchange_write(peer->held, &(struct iovec){ peer->body, 65536 }, 1, NULL, NULL);
-        usleep(25000);
+        peer_time_passes(25);
         assert_true(read(fd, few, sizeof few) > 0);
         loop_run_once(peer->loop, false);
         assert_non_null(peer->held);

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/arena.h"
@@ -488,6 +489,16 @@ static unsigned copies(struct fixture *f)
     return count;
 }
 
+/* Copies have milliseconds of the wall clock in their names. */
+static void await_next_millisecond(void)
+{
+    struct timespec begin, now;
+    clock_gettime(CLOCK_REALTIME, &begin);
+    do
+        clock_gettime(CLOCK_REALTIME, &now);
+    while (now.tv_sec == begin.tv_sec && now.tv_nsec / 1'000'000 == begin.tv_nsec / 1'000'000);
+}
+
 static void test_migrations(void **state)
 {
     struct fixture *f = *state;
@@ -503,7 +514,7 @@ static void test_migrations(void **state)
     for (int i = 0; i < 5; i++) {
         assert_true(sqlite_migrate(handle, f->path, two, 3, &err) < 0);
         assert_non_null(strstr(err.message, "0003_bad.sql"));
-        usleep(2000); /* copies have milliseconds in their names */
+        await_next_millisecond();
     }
     assert_int_equal(copies(f), 3);
     assert_int_not_equal(sqlite3_exec(handle, "SELECT * FROM good", 0, 0, 0), SQLITE_OK);
