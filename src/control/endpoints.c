@@ -203,7 +203,7 @@ static void change_start(struct request *q, enum change_kind kind, const char *a
         .kind = kind,
         .arena = q->arena,
         .blobs = q->control->blobs,
-        .libdir = q->control->start.libdir,
+        .libdir = q->control->start.libdir[0] ? q->control->start.libdir : NULL,
         .project = q->project,
         .name = q->parts[0],
         .body = { q->body, q->body_bytes },
