@@ -709,9 +709,9 @@ void world_pass(struct world *world)
 }
 
 /* For what has no descriptor: nobody is told when a counter in the metrics region, or the table
- * that a loop goes by, has changed. A pass of every loop is enough for most; for what the gateway's own
- * timers write (gauges, each second) it is looked at again after 10 ms, in which the connection is
- * watched: it says nothing unless the gateway ends. */
+ * that a loop goes by, has changed. A pass of every loop is enough for most; for what the
+ * gateway's own timers write (gauges, each second) it is looked at again after 10 ms, in which
+ * the connection is watched: it says nothing unless the gateway ends. */
 bool world_until(struct world *world, bool (*holds)(struct world *world, void *data), void *data)
 {
     int fds[WORLD_LOOPS];
