@@ -6,7 +6,8 @@
  * sys/env_linux.c; sim/world.c is a world made from a seed. Contract, for every implementation:
  *   - one thread, that of the loop which drives it; callbacks run from that loop, never from
  *     inside the call that caused them;
- *   - file calls block shortly (state files of some KiB) and are done when they return;
+ *   - file calls block shortly (state files of some KiB) and are done when they return, but
+ *     file_save: that one never waits for the disk;
  *   - a timer is the caller's storage: armed it belongs to the env until it is due or stopped.
  *     A stopped timer does not call. It may be started anew from its own callback;
  *   - on_exit runs exactly once for a process that started, after it was reaped;
@@ -77,6 +78,10 @@ struct env_exit {
 
 typedef void (*env_exit_cb)(uint64_t process, const struct env_exit *exit, void *data);
 
+/* --- files ----------------------------------------------------------------------------------- */
+
+typedef void (*env_saved_cb)(const struct err *err /* NULL: it is on disk */, void *data);
+
 /* --- channels: whole messages to another process of ours, in order, or closed ---------------- */
 
 struct env_channel;
@@ -104,10 +109,16 @@ struct env {
                      struct slice *ret_bytes, struct err *err);
     /* All or nothing, and on disk when it returns (temporary file, fsync, rename, fsync). 0600. */
     int (*file_replace)(struct env *self, const char *path, struct slice bytes, struct err *err);
+    /* The same, not waited for: the bytes are borrowed until on_saved, which runs once. Saves are
+     * carried out in the order of the calls. */
+    void (*file_save)(struct env *self, const char *path, struct slice bytes, env_saved_cb on_saved,
+                      void *data);
     int (*file_remove)(struct env *self, const char *path, struct err *err);
     /* Names of the plain files in a folder, sorted; ERR_NOT_FOUND without the folder. */
     int (*file_list)(struct env *self, const char *folder, struct arena *arena,
                      struct slice **ret_names, size_t *ret_count, struct err *err);
+    /* 0700, and it lasts; one that is there is good. Its parent must be there. */
+    int (*folder_make)(struct env *self, const char *folder, struct err *err);
 
     int (*channel_open)(struct env *self, const char *peer,
                         const struct env_channel_events *events /* borrowed */, void *data,
@@ -172,6 +183,18 @@ static inline bool env_timer_armed(const struct env_timer *timer)
                                                  struct slice bytes, struct err *err)
 {
     return env->file_replace(env, path, bytes, err);
+}
+
+static inline void env_file_save(struct env *env, const char *path, struct slice bytes,
+                                 env_saved_cb on_saved, void *data)
+{
+    env->file_save(env, path, bytes, on_saved, data);
+}
+
+[[nodiscard]] static inline int env_folder_make(struct env *env, const char *folder,
+                                                struct err *err)
+{
+    return env->folder_make(env, folder, err);
 }
 
 [[nodiscard]] static inline int env_file_remove(struct env *env, const char *path, struct err *err)

@@ -113,7 +113,7 @@ static void fill(struct agent *agent, struct metrics *metrics)
                 fill_replica(metrics, replica);
     }
     one(metrics, POP_ENDPOINTS, endpoints);
-    one(metrics, POP_TABLE, agent->table_number);
+    one(metrics, POP_TABLE, agent->keep.table_number);
     one(metrics, POP_CONTROL, agent->control_there);
     fill_process(metrics, "supervisor", (int32_t)getppid());
     for (uint32_t i = 0; i < agent->process_count; i++) {

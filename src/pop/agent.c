@@ -15,6 +15,7 @@
 #include "base/auto.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "io/saver.h"
 #include "io/socket.h"
 #include "io/timer.h"
 #include "pop/pop.h"
@@ -84,6 +85,35 @@ static void replica_drain(struct pop_replica *replica, void *data)
     agent_publish_now(agent);
     drain.replica = replica->id;
     wire_send(&agent->gateway, &drain, sizeof drain, -1);
+}
+
+static void replica_unwanted(uint64_t replica, void *data)
+{
+    struct agent *agent = data;
+    struct message_replica_kill kill = MESSAGE_INIT(MESSAGE_REPLICA_KILL);
+    kill.replica = replica;
+    kill.end = REPLICA_END_UNWANTED;
+    wire_send(&agent->supervisor, &kill, sizeof kill, -1);
+}
+
+struct look {
+    struct agent *agent;
+    uint64_t replica;
+};
+
+static void on_look(void *data)
+{
+    struct look look = *(struct look *)data;
+    free(data);
+    agent_replica_look(look.agent, look.replica);
+}
+
+static void replica_look(struct pop_replica *replica, void *data)
+{
+    struct agent *agent = data;
+    struct look *look = mem_alloc(sizeof *look);
+    *look = (struct look){ agent, replica->id };
+    loop_post(agent->loop, on_look, look); /* effects never call back at once */
 }
 
 struct fetch {
@@ -163,6 +193,8 @@ const struct pop_effects agent_effects = {
     .replica_start = replica_start,
     .replica_kill = replica_kill,
     .replica_drain = replica_drain,
+    .replica_unwanted = replica_unwanted,
+    .replica_look = replica_look,
     .model_fetch = model_fetch,
     .revision_gone = revision_gone,
     .publish = publish,
@@ -176,6 +208,19 @@ const struct pop_effects agent_effects = {
 
 enum { TABLE_NUMBER_SHIFT = 24 }; /* tables of one agent */
 
+/* Folders that desired state on disk may still want stay. */
+static void on_saved(enum keep_what what, void *data)
+{
+    if (what == KEEP_DESIRED)
+        agent_models_collect(data);
+}
+
+static void on_idle(void *data)
+{
+    struct agent *agent = data;
+    loop_stop(agent->loop);
+}
+
 static int begin(struct agent *agent, const struct message_start *start, struct err *err)
 {
     agent->start = *start;
@@ -187,11 +232,15 @@ static int begin(struct agent *agent, const struct message_start *start, struct 
         const struct http_client_config config = {};
         agent->client = http_client_new(agent->loop, &config);
     }
-    agent_disk_load(agent);
+    keep_init(&agent->keep, &agent->pop, agent->start.home);
+    agent->keep.on_saved = on_saved;
+    agent->keep.on_idle = on_idle;
+    agent->keep.data = agent;
+    keep_load(&agent->keep);
     /* A disk that was full holds an older table than the gateway serves, which takes none of a
      * lower number: each agent counts from where no earlier one came to. */
-    if (agent->table_number < start->instance << TABLE_NUMBER_SHIFT)
-        agent->table_number = start->instance << TABLE_NUMBER_SHIFT;
+    if (agent->keep.table_number < start->instance << TABLE_NUMBER_SHIFT)
+        agent->keep.table_number = start->instance << TABLE_NUMBER_SHIFT;
     return 0;
 }
 
@@ -244,8 +293,12 @@ static void agent_deinit(struct agent *agent)
     agent_report_close(agent);
     agent_watch_close(agent);
     timer_free(agent->publish_soon);
-    if (agent->start.head.magic)
+    env_linux_set_saver(agent->world, NULL, NULL);
+    saver_free(agent->saver);
+    if (agent->start.head.magic) {
+        keep_deinit(&agent->keep);
         pop_deinit(&agent->pop);
+    }
     MAP_EACH (entry, &agent->regions) {
         struct agent_region *region = entry->value;
         shm_unmap((void *)region->memory, region->bytes);
@@ -273,6 +326,8 @@ int pop_main(int channel_fd, int lifeline_fd)
         return 1;
     }
     agent.env = env_linux_env(agent.world);
+    agent.saver = saver_new(agent.loop);
+    env_linux_set_saver(agent.world, saver_save, agent.saver);
     agent.env_watch = watch_new(agent.loop, env_linux_fd(agent.world), WATCH_READ, on_env, &agent);
     agent.supervisor = (struct wire){ .agent = &agent,
                                       .on_message = on_supervisor,

@@ -6,11 +6,13 @@
  *   control.c  the watch on control: desired state in
  *   report.c   what control is told: replicas, events, deaths, logs
  *   repository.c  load and unload for the gateway
- *   publish.c  the table: to the supervisor, and with its MAC to the disk; desired state on disk
+ *   publish.c  the table: to the supervisor, and to be kept
+ *   keep.c     table and desired state on disk, on a thread that saves (io/saver.h)
  *   models.c   a revision's model files as a folder
  *   admin.c    /metrics, /healthz, /readyz
  *
- * One loop, one thread. The agent goes on without control, and without a gateway.
+ * One loop, one thread beside the one that saves. The agent goes on without control, and without a
+ * gateway.
  */
 #pragma once
 
@@ -19,8 +21,8 @@
 
 #include "base/list.h"
 #include "contract/messages.h"
-#include "contract/table.h"
 #include "http/client.h"
+#include "pop/keep.h"
 #include "pop/state.h"
 
 struct channel;
@@ -29,6 +31,7 @@ struct env_linux;
 struct http_server;
 struct json_writer;
 struct loop;
+struct saver;
 struct timer;
 struct watch;
 
@@ -105,10 +108,9 @@ struct agent {
     /* publish.c */
     struct timer *publish_soon;
     bool table_dirty, desired_dirty;
-    uint64_t table_number;
-    unsigned char table_key[TABLE_KEY_BYTES];
-    bool table_key_known;
-    char pop_folder[MESSAGE_PATH_BYTES + 16]; /* HOME/pop */
+    struct keep keep;
+    struct saver *saver;
+    struct env_timer alone; /* for so long control is waited for */
 
     /* admin.c */
     struct http_server *admin;
@@ -126,6 +128,7 @@ void wire_cut(struct wire *wire);
 bool wire_send(struct wire *wire, const void *message, size_t size, int fd);
 void agent_on_supervisor(struct agent *agent, const union message *message, size_t size, int *fds,
                          size_t fd_count);
+void agent_replica_look(struct agent *agent, uint64_t replica); /* is it ready? */
 void agent_on_gateway(struct agent *agent, const union message *message, size_t size, int *fds,
                       size_t fd_count);
 
@@ -148,7 +151,6 @@ void agent_repository_look(struct agent *agent); /* something changed: is one do
 void agent_repository_close(struct agent *agent);
 
 /* publish.c */
-void agent_disk_load(struct agent *agent); /* table and desired state of the agent before */
 void agent_publish_soon(struct agent *agent);
 void agent_publish_now(struct agent *agent); /* what is dirty */
 

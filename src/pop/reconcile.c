@@ -212,7 +212,8 @@ static void endpoint_reconcile(struct pop_endpoint *endpoint, int64_t now_ns, in
     LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link) {
         uint32_t wanted = pop_replicas_wanted(endpoint, revision, now_ns);
         starts(revision, wanted, now_ns, next_ns);
-        stops(revision, wanted, now_ns);
+        if (endpoint->pop->sure) /* what the disk said may be older than what runs */
+            stops(revision, wanted, now_ns);
         drains(revision, now_ns, next_ns);
         overdue(revision, now_ns, next_ns);
         bool by_number = revision->demand_ns && revision->number != endpoint->target &&

@@ -26,6 +26,7 @@ void pop_init(struct pop *pop, struct env *env, uint64_t instance,
 {
     *pop = (struct pop){ .env = env, .effects = effects, .data = data, .instance = instance };
     list_init(&pop->endpoints);
+    list_init(&pop->strangers);
 }
 
 void pop_reconcile_soon(struct pop *pop)
@@ -72,6 +73,29 @@ static void endpoint_free(struct pop_endpoint *endpoint)
     free(endpoint);
 }
 
+/* A replica of an earlier agent whose revision is not known here: what the disk says may be older
+ * than it, or cannot be read. It serves on until control has told everything. */
+struct stranger {
+    struct list link;
+    struct message_replica_added added;
+    bool drained;
+};
+
+static void stranger_free(struct stranger *stranger)
+{
+    list_remove(&stranger->link);
+    free(stranger);
+}
+
+static struct stranger *stranger_find(struct pop *pop, uint64_t replica)
+{
+    struct stranger *stranger;
+    LIST_EACH (stranger, &pop->strangers, struct stranger, link)
+        if (stranger->added.replica == replica)
+            return stranger;
+    return NULL;
+}
+
 void pop_deinit(struct pop *pop)
 {
     struct pop_endpoint *endpoint;
@@ -79,6 +103,8 @@ void pop_deinit(struct pop *pop)
     env_timer_stop(pop->env, &pop->soon);
     LIST_EACH (endpoint, &pop->endpoints, struct pop_endpoint, link)
         endpoint_free(endpoint);
+    while (!list_empty(&pop->strangers))
+        stranger_free(LIST_FIRST(&pop->strangers, struct stranger, link));
     map_deinit(&pop->endpoints_by_uid);
     map_deinit(&pop->replicas_by_id);
 }
@@ -162,6 +188,75 @@ const char *pop_replica_name(const struct pop_replica *replica, char buffer[stat
 {
     snprintf(buffer, 64, "%s-%u", replica->revision->endpoint->name, replica->ordinal);
     return buffer;
+}
+
+/* ---- replicas of earlier agents -------------------------------------------------------------- */
+
+/* The lowest number that no other replica of the endpoint has. */
+static uint32_t ordinal_free(const struct pop_endpoint *endpoint)
+{
+    for (uint32_t ordinal = 1;; ordinal++) {
+        bool taken = false;
+        const struct pop_revision *revision;
+        const struct pop_replica *replica;
+        LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link)
+            for (struct list *at = revision->replicas.next; at != &revision->replicas;
+                 at = at->next) {
+                replica = LIST_OWNER(at, struct pop_replica, link);
+                taken = taken || replica->ordinal == ordinal;
+            }
+        if (!taken)
+            return ordinal;
+    }
+}
+
+static void replica_adopt(struct pop_revision *revision, const struct message_replica_added *added)
+{
+    struct pop_replica *replica = replica_new(revision, added->replica);
+    const char *dash = strrchr(added->name, '-');
+    uint64_t ordinal = 0;
+    (void)(dash && slice_u64(slice_of(dash + 1), &ordinal));
+    replica->ordinal = ordinal ? (uint32_t)ordinal : ordinal_free(revision->endpoint);
+    replica->pid = added->pid;
+}
+
+void pop_replica_added(struct pop *pop, const struct message_replica_added *added)
+{
+    struct pop_replica *replica = map_get_u64(&pop->replicas_by_id, added->replica);
+    struct pop_revision *revision = pop_revision_find(pop, added->revision);
+    if (replica) {
+        replica->pid = added->pid;
+    } else if (revision) { /* of the agent before this one */
+        replica_adopt(revision, added);
+    } else if (pop->synced) {
+        pop->effects->replica_unwanted(added->replica, pop->data);
+        return;
+    } else if (!stranger_find(pop, added->replica)) {
+        struct stranger *stranger = mem_zalloc(sizeof *stranger);
+        stranger->added = *added;
+        list_append(&pop->strangers, &stranger->link);
+    }
+    pop->effects->report(pop, pop->data);
+}
+
+static void strangers_look(struct pop *pop)
+{
+    struct stranger *stranger;
+    LIST_EACH (stranger, &pop->strangers, struct stranger, link) {
+        struct pop_revision *revision = pop_revision_find(pop, stranger->added.revision);
+        if (revision) {
+            replica_adopt(revision, &stranger->added);
+            struct pop_replica *replica =
+                map_get_u64(&pop->replicas_by_id, stranger->added.replica);
+            replica->drained_before = stranger->drained;
+            pop->effects->replica_look(replica, pop->data);
+        } else if (pop->synced) {
+            pop->effects->replica_unwanted(stranger->added.replica, pop->data);
+        } else {
+            continue;
+        }
+        stranger_free(stranger);
+    }
 }
 
 /* ---- desired state --------------------------------------------------------------------------- */
@@ -291,6 +386,7 @@ int pop_endpoint_apply(struct pop *pop, struct slice json, struct err *err)
             log_error("pop", "a revision cannot be read", LOG_S("endpoint", endpoint->name),
                       LOG_S("error", err ? err->message : ""));
     }
+    strangers_look(pop);
     pop->effects->save(pop, pop->data);
     pop->effects->publish(pop, pop->data);
     pop_reconcile_soon(pop);
@@ -321,7 +417,18 @@ void pop_sync_end(struct pop *pop)
     LIST_EACH (endpoint, &pop->endpoints, struct pop_endpoint, link)
         if (!endpoint->synced)
             pop_endpoint_gone(pop, endpoint->uid);
-    pop->begun = true;
+    pop->begun = pop->sure = pop->synced = true;
+    strangers_look(pop);
+    pop->effects->publish(pop, pop->data); /* what waited until now */
+    pop_reconcile_soon(pop);
+}
+
+void pop_alone(struct pop *pop)
+{
+    if (pop->sure || !pop->begun)
+        return;
+    pop->sure = true;
+    pop->effects->publish(pop, pop->data);
     pop_reconcile_soon(pop);
 }
 
@@ -349,24 +456,6 @@ void pop_model_fetched(struct pop_revision *revision, const char *folder, const 
     pop_reconcile_soon(pop);
 }
 
-/* The lowest number that no other replica of the endpoint has. */
-static uint32_t ordinal_free(const struct pop_endpoint *endpoint)
-{
-    for (uint32_t ordinal = 1;; ordinal++) {
-        bool taken = false;
-        const struct pop_revision *revision;
-        const struct pop_replica *replica;
-        LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link)
-            for (struct list *at = revision->replicas.next; at != &revision->replicas;
-                 at = at->next) {
-                replica = LIST_OWNER(at, struct pop_replica, link);
-                taken = taken || replica->ordinal == ordinal;
-            }
-        if (!taken)
-            return ordinal;
-    }
-}
-
 struct pop_replica *pop_replica_new(struct pop_revision *revision)
 {
     struct pop *pop = revision->endpoint->pop;
@@ -375,23 +464,6 @@ struct pop_replica *pop_replica_new(struct pop_revision *revision)
         replica_new(revision, pop->instance << 32 | ++pop->replica_counter);
     replica->ordinal = ordinal;
     return replica;
-}
-
-void pop_replica_added(struct pop *pop, const struct message_replica_added *added)
-{
-    struct pop_replica *replica = map_get_u64(&pop->replicas_by_id, added->replica);
-    if (!replica) { /* of the agent before this one: adopt it if its revision is known */
-        struct pop_revision *revision = pop_revision_find(pop, added->revision);
-        if (!revision)
-            return; /* not ours any more: the caller has it killed */
-        replica = replica_new(revision, added->replica);
-        const char *dash = strrchr(added->name, '-');
-        uint64_t ordinal = 0;
-        (void)(dash && slice_u64(slice_of(dash + 1), &ordinal));
-        replica->ordinal = ordinal ? (uint32_t)ordinal : ordinal_free(revision->endpoint);
-    }
-    replica->pid = added->pid;
-    pop->effects->report(pop, pop->data);
 }
 
 static void model_learn(struct pop_revision *revision, const struct pop_ready *ready)
@@ -425,12 +497,17 @@ void pop_replica_ready(struct pop *pop, uint64_t id, const struct pop_ready *rea
     pop->effects->event(pop, "replica_ready", revision->endpoint, replica, "", pop->data);
     pop->effects->publish(pop, pop->data);
     pop->effects->report(pop, pop->data);
+    if (replica->drained_before)
+        pop_replica_drained(pop, id);
     pop_reconcile_soon(pop);
 }
 
 void pop_replica_drained(struct pop *pop, uint64_t id)
 {
     struct pop_replica *replica = map_get_u64(&pop->replicas_by_id, id);
+    struct stranger *stranger = replica ? NULL : stranger_find(pop, id);
+    if (stranger)
+        stranger->drained = true;
     if (!replica || (replica->state != POP_REPLICA_DRAINING && replica->state != POP_REPLICA_READY))
         return;
     /* Drained for the agent before this one: the gateway gives it nothing any more, so it is no
@@ -490,6 +567,9 @@ static void exit_judge(struct pop_replica *replica, const char *reason, bool was
 void pop_replica_exited(struct pop *pop, const struct message_replica_exited *exited)
 {
     struct pop_replica *replica = map_get_u64(&pop->replicas_by_id, exited->replica);
+    struct stranger *stranger = replica ? NULL : stranger_find(pop, exited->replica);
+    if (stranger)
+        stranger_free(stranger);
     if (!replica)
         return;
     char reason[1400];

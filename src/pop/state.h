@@ -61,7 +61,8 @@ struct pop_replica {
     enum pop_replica_state state;
     int32_t pid;
     bool kill_sent;
-    int64_t since_ns; /* in this state, env's clock */
+    bool drained_before; /* for the agent before this one, heard before it was known here */
+    int64_t since_ns;    /* in this state, env's clock */
     int64_t since_wall_ns;
     int64_t kill_at_ns;           /* DRAINING: then it is killed whatever runs on it */
     uint32_t walls, landlock_abi; /* as its status page says once READY */
@@ -132,6 +133,10 @@ struct pop_effects {
     void (*replica_kill)(struct pop_replica *replica, enum replica_end end, const char *text,
                          void *data);
     void (*replica_drain)(struct pop_replica *replica, void *data);
+    /* Nobody wants it: no such revision is known, and control has told everything. */
+    void (*replica_unwanted)(uint64_t replica, void *data);
+    /* Its revision became known after it did: it may have been ready for long. */
+    void (*replica_look)(struct pop_replica *replica, void *data);
     void (*model_fetch)(struct pop_revision *revision,
                         void *data); /* ends in pop_model_fetched() */
     void (*revision_gone)(uint64_t revision_uid, void *data);
@@ -153,7 +158,10 @@ struct pop {
     uint64_t instance;           /* of this agent: the upper half of replica ids */
     uint32_t replica_counter;
     uint32_t metrics_slot_next;
-    bool begun;            /* desired state is known, from disk or control */
+    struct list strangers; /* replicas of unknown revisions, until control has told everything */
+    bool begun;            /* desired state is known, from disk or control: replicas are started */
+    bool sure;             /* it is control's, or control is away: they are stopped as well */
+    bool synced;           /* control has told everything in this agent's life */
     bool gateway;          /* a gateway is there to drain */
     struct env_timer wake; /* the next thing that is due */
     struct env_timer soon; /* reconcile after this pass */
@@ -171,6 +179,7 @@ void pop_deinit(struct pop *pop);
 void pop_endpoint_gone(struct pop *pop, uint64_t uid);
 void pop_sync_begin(struct pop *pop); /* a watch was opened */
 void pop_sync_end(struct pop *pop);   /* everything has been told: the rest is gone */
+void pop_alone(struct pop *pop);      /* control does not answer: what the disk says, counts */
 
 struct pop_endpoint *pop_endpoint_find(struct pop *pop, uint64_t uid);
 struct pop_revision *pop_revision_find(struct pop *pop, uint64_t revision_uid);

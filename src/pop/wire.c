@@ -118,14 +118,6 @@ static void region_drop(struct agent *agent, uint64_t replica)
     free(region);
 }
 
-static void replica_unknown(struct agent *agent, uint64_t replica)
-{
-    struct message_replica_kill kill = MESSAGE_INIT(MESSAGE_REPLICA_KILL);
-    kill.replica = replica;
-    kill.end = REPLICA_END_UNWANTED;
-    wire_send(&agent->supervisor, &kill, sizeof kill, -1);
-}
-
 static void process_note(struct agent *agent, const struct message_process *said)
 {
     struct agent_process *process = NULL;
@@ -155,6 +147,16 @@ static void process_note(struct agent *agent, const struct message_process *said
     }
 }
 
+enum { ALONE_S = 10 }; /* without a word from control, until what the disk says counts */
+
+static void on_alone(struct env_timer *, void *data)
+{
+    struct agent *agent = data;
+    if (!agent->pop.sure)
+        log_warn("pop", "control does not answer, going by what is on disk");
+    pop_alone(&agent->pop);
+}
+
 static void go(struct agent *agent)
 {
     if (agent->gone)
@@ -162,6 +164,10 @@ static void go(struct agent *agent)
     agent->gone = true;
     agent_admin_open(agent);
     agent_watch_open(agent);
+    if (agent->client)
+        env_timer_start(agent->env, &agent->alone, ALONE_S * ENV_S, on_alone, agent);
+    else
+        pop_alone(&agent->pop);
     pop_reconcile_soon(&agent->pop);
     struct message_empty ready = MESSAGE_INIT(MESSAGE_READY);
     wire_send(&agent->supervisor, &ready, sizeof ready, -1);
@@ -217,22 +223,22 @@ static void replica_ready(struct agent *agent, uint64_t replica)
     agent_repository_look(agent);
 }
 
+void agent_replica_look(struct agent *agent, uint64_t replica)
+{
+    const struct agent_region *region = map_get_u64(&agent->regions, replica);
+    const struct perigee_status *status = region ? region->memory : NULL;
+    if (status && atomic_load(&status->phase) == PERIGEE_PHASE_READY)
+        replica_ready(agent, replica);
+}
+
 static void replica_added(struct agent *agent, const struct message_replica_added *added, int *fds,
                           size_t fd_count)
 {
+    if (fd_count)
+        region_keep(agent, added, fds[0]);
     pop_replica_added(&agent->pop, added);
-    if (!map_get_u64(&agent->pop.replicas_by_id, added->replica)) {
-        replica_unknown(agent, added->replica);
-        return;
-    }
-    if (fd_count == 0)
-        return;
-    region_keep(agent, added, fds[0]);
     /* Of an earlier agent, or the gateway was quicker than the supervisor's word came through. */
-    const struct agent_region *region = map_get_u64(&agent->regions, added->replica);
-    const struct perigee_status *status = region ? region->memory : NULL;
-    if (status && atomic_load(&status->phase) == PERIGEE_PHASE_READY)
-        replica_ready(agent, added->replica);
+    agent_replica_look(agent, added->replica);
 }
 
 void agent_on_supervisor(struct agent *agent, const union message *message, size_t size, int *fds,
@@ -261,7 +267,7 @@ void agent_on_supervisor(struct agent *agent, const union message *message, size
     case MESSAGE_DRAIN:
         agent->control_there = false; /* it goes as well: nothing to wonder at */
         agent_publish_now(agent);
-        loop_stop(agent->loop);
+        keep_end(&agent->keep); /* then the loop stops */
         break;
     case MESSAGE_PROCESS:
         process_note(agent, &message->as_MESSAGE_PROCESS);

@@ -37,8 +37,10 @@ void world_wall_jump(struct world *world, int64_t jump_ns); /* the wall clock al
 enum world_fault {
     WORLD_FILE_READ,
     WORLD_FILE_REPLACE,
+    WORLD_FILE_SAVE,
     WORLD_FILE_REMOVE,
     WORLD_FILE_LIST,
+    WORLD_FOLDER_MAKE,
     WORLD_CHANNEL_OPEN,
     WORLD_CHANNEL_SEND,
     WORLD_PROCESS_START,
@@ -54,8 +56,17 @@ uint64_t world_calls(const struct world *world, enum world_fault fault);
 
 /* --- disk ------------------------------------------------------------------------------------ */
 
+/* How long a save is under way; order is kept. 100 us to 10 ms unless told. One that fails does so
+ * at its end. */
+void world_disk_latency(struct world *world, int64_t min_ns, int64_t max_ns);
+/* The process that saves has died: of what is under way the first is done or not, whole, the others
+ * are not; nobody is called. */
+void world_saves_lose(struct world *world);
+
 /* "/" is there from the first; parents are not made by themselves. */
 void world_folder_make(struct world *world, const char *folder);
+/* The file's bytes become these at once, whatever is told to fail; data NULL: it goes. */
+void world_file_set(struct world *world, const char *path, struct slice bytes);
 size_t world_files(const struct world *world);
 
 /* --- processes ------------------------------------------------------------------------------- */

@@ -22,6 +22,16 @@ static struct slice folder_of(struct slice path)
     return (struct slice){ path.data, size > 1 ? size - 1 : size };
 }
 
+struct save {
+    struct list link;
+    struct world *world;
+    struct env_timer timer;
+    char *path, *bytes;
+    size_t size;
+    env_saved_cb on_saved;
+    void *data;
+};
+
 static struct slice without_slash(const char *folder)
 {
     struct slice path = slice_of(folder);
@@ -58,13 +68,8 @@ static int on_read(struct env *env, const char *path, size_t bytes_max, struct a
     return 0;
 }
 
-static int on_replace(struct env *env, const char *path, struct slice bytes, struct err *err)
+static int file_put(struct world *world, const char *path, struct slice bytes, struct err *err)
 {
-    struct world *world = world_of(env);
-    int r = world_may_fail(world, WORLD_FILE_REPLACE, "file replace", err);
-
-    if (r < 0)
-        return r;
     if (!map_get(&world->folders, folder_of(slice_of(path))))
         return err_set(err, ERR_NOT_FOUND, "there is no folder for '%s'", ERR_TEXT(path));
     struct file *file = mem_zalloc(sizeof *file);
@@ -72,6 +77,89 @@ static int on_replace(struct env *env, const char *path, struct slice bytes, str
     file->bytes = mem_string(bytes);
     file->size = bytes.size;
     file_free(map_put(&world->files, slice_of(file->path), file));
+    return 0;
+}
+
+static int on_replace(struct env *env, const char *path, struct slice bytes, struct err *err)
+{
+    struct world *world = world_of(env);
+    int r = world_may_fail(world, WORLD_FILE_REPLACE, "file replace", err);
+
+    return r < 0 ? r : file_put(world, path, bytes, err);
+}
+
+/* ---- saves: a replace that takes a while ----------------------------------------------------- */
+
+static void save_free(struct save *save)
+{
+    env_timers_stop(&save->world->timers, &save->timer);
+    list_remove(&save->link);
+    free(save->path);
+    free(save->bytes);
+    free(save);
+}
+
+static void on_save_due(struct env_timer *, void *data)
+{
+    struct save *save = data;
+    struct world *world = save->world;
+    env_saved_cb on_saved = save->on_saved;
+    void *their = save->data;
+    struct err err = {};
+    int r = world_may_fail(world, WORLD_FILE_SAVE, "file save", &err);
+
+    if (r == 0)
+        r = file_put(world, save->path, (struct slice){ save->bytes, save->size }, &err);
+    save_free(save);
+    on_saved(r < 0 ? &err : NULL, their);
+}
+
+static void on_save(struct env *env, const char *path, struct slice bytes, env_saved_cb on_saved,
+                    void *data)
+{
+    struct world *world = world_of(env);
+    struct save *save = mem_zalloc(sizeof *save);
+    int64_t at_ns = world->now_ns + world_draw(world, world->disk_ns_min, world->disk_ns_max);
+
+    if (at_ns < world->saved_last_ns)
+        at_ns = world->saved_last_ns;
+    world->saved_last_ns = at_ns;
+    save->world = world;
+    save->path = mem_string(slice_of(path));
+    save->bytes = mem_string(bytes);
+    save->size = bytes.size;
+    save->on_saved = on_saved;
+    save->data = data;
+    list_append(&world->saves, &save->link);
+    env_timer_start(env, &save->timer, at_ns - world->now_ns, on_save_due, save);
+}
+
+void world_saves_lose(struct world *world)
+{
+    struct save *save = LIST_FIRST(&world->saves, struct save, link);
+
+    if (save && world_draw(world, 0, 1))
+        (void)file_put(world, save->path, (struct slice){ save->bytes, save->size }, NULL);
+    LIST_EACH (save, &world->saves, struct save, link)
+        save_free(save);
+}
+
+void world_disk_latency(struct world *world, int64_t min_ns, int64_t max_ns)
+{
+    world->disk_ns_min = min_ns;
+    world->disk_ns_max = max_ns;
+}
+
+static int on_folder_make(struct env *env, const char *folder, struct err *err)
+{
+    struct world *world = world_of(env);
+    int r = world_may_fail(world, WORLD_FOLDER_MAKE, "folder make", err);
+
+    if (r < 0)
+        return r;
+    if (!map_get(&world->folders, folder_of(without_slash(folder))))
+        return err_set(err, ERR_NOT_FOUND, "there is no folder for '%s'", ERR_TEXT(folder));
+    world_folder_make(world, folder);
     return 0;
 }
 
@@ -120,6 +208,14 @@ static int on_list(struct env *env, const char *folder, struct arena *arena,
     return 0;
 }
 
+void world_file_set(struct world *world, const char *path, struct slice bytes)
+{
+    if (bytes.data)
+        (void)file_put(world, path, bytes, NULL);
+    else
+        file_free(map_remove(&world->files, slice_of(path)));
+}
+
 void world_folder_make(struct world *world, const char *folder)
 {
     struct slice path = without_slash(folder);
@@ -139,6 +235,10 @@ void world_disk_init(struct world *world)
 {
     world->env.file_read = on_read;
     world->env.file_replace = on_replace;
+    world->env.file_save = on_save;
+    world->env.folder_make = on_folder_make;
+    list_init(&world->saves);
+    world_disk_latency(world, 100 * ENV_US, 10 * ENV_MS);
     world->env.file_remove = on_remove;
     world->env.file_list = on_list;
     world_folder_make(world, "/");
@@ -146,6 +246,10 @@ void world_disk_init(struct world *world)
 
 void world_disk_deinit(struct world *world)
 {
+    struct save *save;
+
+    LIST_EACH (save, &world->saves, struct save, link)
+        save_free(save);
     MAP_EACH (entry, &world->files)
         file_free(entry->value);
     MAP_EACH (entry, &world->folders)

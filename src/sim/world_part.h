@@ -26,6 +26,8 @@ struct world {
 
     struct map files;   /* path to struct file */
     struct map folders; /* path to its own text */
+    struct list saves;  /* struct save, in order */
+    int64_t disk_ns_min, disk_ns_max, saved_last_ns;
 
     struct list programs;  /* struct program */
     struct list processes; /* struct process, oldest first; ended ones are freed */

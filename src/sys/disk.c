@@ -27,6 +27,9 @@ static enum err_code code_of(int error)
     case EPERM:
     case EROFS:
         return ERR_FORBIDDEN;
+    case ENOSPC:
+    case EDQUOT:
+        return ERR_OVERLOADED;
     default:
         return ERR_INTERNAL;
     }
@@ -104,6 +107,21 @@ int disk_replace(const char *path, struct slice bytes, struct err *err)
         return err_set(err, code_of(error), "writing '%s': %s", path, strerror(error));
     }
     return 0;
+}
+
+/* A folder that is new lasts once its parent is on disk. */
+int disk_folder(const char *folder, struct err *err)
+{
+    if (mkdir(folder, 0700) < 0)
+        return errno == EEXIST
+                   ? 0
+                   : err_set(err, code_of(errno), "making '%s': %s", folder, strerror(errno));
+    auto_close int parent = open_folder(folder);
+    if (parent >= 0 && fsync(parent) == 0)
+        return 0;
+    int error = errno;
+    (void)rmdir(folder);
+    return err_set(err, code_of(error), "making '%s': %s", folder, strerror(error));
 }
 
 int disk_remove(const char *path, struct err *err)

@@ -59,12 +59,23 @@ struct env_channel {
     struct err err;
 };
 
+struct saved { /* by file_save without a saver: its callback comes from the loop */
+    struct env_timer timer;
+    struct list link;
+    struct env_linux *self;
+    env_saved_cb on_saved;
+    void *data;
+    struct err err;
+};
+
 struct env_linux {
     struct env env; /* first: env.h's calls get a pointer to it */
     int epoll_fd, timer_fd;
     int64_t timer_due_ns; /* what timer_fd is set to; INT64_MAX: not */
     struct env_timers timers;
-    struct list watches, graves, processes, peers, channels;
+    struct list watches, graves, processes, peers, channels, saved;
+    env_linux_save_cb save; /* NULL: none */
+    void *saver;
     uint64_t process_last;
 };
 
@@ -147,6 +158,51 @@ static int file_read(struct env *, const char *path, size_t bytes_max, struct ar
 static int file_replace(struct env *, const char *path, struct slice bytes, struct err *err)
 {
     return disk_replace(path, bytes, err);
+}
+
+static void saved_free(struct saved *saved)
+{
+    env_timers_stop(&saved->self->timers, &saved->timer);
+    list_remove(&saved->link);
+    free(saved);
+}
+
+static void on_saved_due(struct env_timer *, void *data)
+{
+    struct saved *saved = data;
+    struct err err = saved->err;
+    env_saved_cb on_saved = saved->on_saved;
+    void *their = saved->data;
+    saved_free(saved);
+    on_saved(err.code ? &err : NULL, their);
+}
+
+static void file_save(struct env *env, const char *path, struct slice bytes, env_saved_cb on_saved,
+                      void *data)
+{
+    struct env_linux *self = linux_of(env);
+    if (self->save) {
+        self->save(self->saver, path, bytes, on_saved, data);
+        return;
+    }
+    struct saved *saved = mem_zalloc(sizeof *saved);
+    saved->self = self;
+    saved->on_saved = on_saved;
+    saved->data = data;
+    (void)disk_replace(path, bytes, &saved->err); /* told by the callback */
+    list_append(&self->saved, &saved->link);
+    timer_start(env, &saved->timer, 0, on_saved_due, saved);
+}
+
+void env_linux_set_saver(struct env_linux *self, env_linux_save_cb save, void *saver)
+{
+    self->save = save;
+    self->saver = saver;
+}
+
+static int folder_make(struct env *, const char *folder, struct err *err)
+{
+    return disk_folder(folder, err);
 }
 
 static int file_remove(struct env *, const char *path, struct err *err)
@@ -481,8 +537,10 @@ int env_linux_new(struct env_linux **ret_self, struct err *err)
         .timer_stop = timer_stop,
         .file_read = file_read,
         .file_replace = file_replace,
+        .file_save = file_save,
         .file_remove = file_remove,
         .file_list = file_list,
+        .folder_make = folder_make,
         .channel_open = env_channel_open_,
         .channel_send = env_channel_send_,
         .channel_close = env_channel_close_,
@@ -492,8 +550,8 @@ int env_linux_new(struct env_linux **ret_self, struct err *err)
     self->epoll_fd = take_fd(epoll_fd);
     self->timer_fd = take_fd(timer_fd);
     self->timer_due_ns = INT64_MAX;
-    struct list *lists[] = { &self->watches, &self->graves, &self->processes, &self->peers,
-                             &self->channels };
+    struct list *lists[] = { &self->watches, &self->graves,   &self->processes,
+                             &self->peers,   &self->channels, &self->saved };
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         list_init(lists[i]);
     (void)env_linux_watch(self, self->timer_fd, EPOLLIN, on_timer_fd, self);
@@ -509,6 +567,9 @@ void env_linux_free(struct env_linux *self)
     struct env_channel *channel;
     struct env_linux_watch *watch;
     struct peer *peer;
+    struct saved *saved;
+    LIST_EACH (saved, &self->saved, struct saved, link)
+        saved_free(saved);
     LIST_EACH (channel, &self->channels, struct env_channel, link)
         env_channel_free(channel);
     LIST_EACH (process, &self->processes, struct process, link)

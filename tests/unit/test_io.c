@@ -2,7 +2,10 @@
 /* Loops, timers, streams, watches, the pool: their contracts. */
 #include "io/loop.h"
 #include "base/auto.h"
+#include "base/err.h"
+#include "base/slice.h"
 #include "io/address.h"
+#include "io/saver.h"
 #include "io/socket.h"
 #include "io/timer.h"
 #include "io/work.h"
@@ -11,9 +14,11 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -415,13 +420,101 @@ static void test_work(void **state)
     loop_free(counts.loop);
 }
 
+/* ---- saver -------------------------------------------------------------------------------- */
+
+static pthread_barrier_t *disk_waits; /* a disk that is slow: a sync waits here */
+
+[[gnu::visibility("default")]] int fsync(int fd)
+{
+    typeof(&fsync) real = (typeof(&fsync))dlsym(RTLD_NEXT, "fsync");
+    if (disk_waits)
+        pthread_barrier_wait(disk_waits);
+    return real(fd);
+}
+
+static void on_turn(void *data)
+{
+    ++*(unsigned *)data;
+}
+
+struct saves {
+    char order[8];
+    unsigned count, failed;
+};
+
+struct one_save {
+    struct saves *saves;
+    char name;
+};
+
+static void on_saved(const struct err *err, void *data)
+{
+    struct one_save *save = data;
+    save->saves->order[save->saves->count++] = save->name;
+    save->saves->failed += err != NULL;
+}
+
+/* Two syncs a save: the file's and its folder's. */
+static void save_ends(void)
+{
+    pthread_barrier_wait(disk_waits);
+    pthread_barrier_wait(disk_waits);
+}
+
+static void test_saver(void **state)
+{
+    char folder[] = "/tmp/perigee-saver-XXXXXX", path[64], bad[64];
+    struct counts counts = { .loop = loop_new() };
+    struct saver *saver = saver_new(counts.loop);
+    struct saves saves = {};
+    struct one_save a = { &saves, 'a' }, b = { &saves, 'b' }, c = { &saves, 'c' };
+    unsigned turns = 0;
+    pthread_barrier_t barrier;
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/file", folder);
+    snprintf(bad, sizeof bad, "%s/none/file", folder);
+    pthread_barrier_init(&barrier, NULL, 2);
+    disk_waits = &barrier;
+    saver_save(saver, path, SLICE("one"), on_saved, &a);
+    saver_save(saver, bad, SLICE("lost"), on_saved, &b);
+    saver_save(saver, path, SLICE("two"), on_saved, &c);
+    /* While the disk is busy the loop goes on. */
+    while (turns < 3) {
+        loop_post(counts.loop, on_turn, &turns);
+        loop_run_once(counts.loop, true);
+    }
+    assert_int_equal(saves.count, 0);
+    save_ends();
+    save_ends();
+    while (saves.count < 3)
+        loop_run_once(counts.loop, true);
+    assert_string_equal(saves.order, "abc");
+    assert_int_equal(saves.failed, 1);
+    FILE *file = fopen(path, "r");
+    char text[8] = {};
+    assert_non_null(file);
+    assert_int_equal(fread(text, 1, sizeof text - 1, file), 3);
+    assert_string_equal(text, "two");
+    fclose(file);
+    /* One that is under way at the end is waited for, and nobody hears of it. */
+    disk_waits = NULL;
+    saver_save(saver, path, SLICE("three"), on_saved, &a);
+    saver_free(saver);
+    loop_free(counts.loop);
+    assert_int_equal(saves.count, 3);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(folder), 0);
+    pthread_barrier_destroy(&barrier);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_addresses), cmocka_unit_test(test_posts),
         cmocka_unit_test(test_tasks),     cmocka_unit_test(test_streams),
         cmocka_unit_test(test_connect),   cmocka_unit_test(test_watch),
-        cmocka_unit_test(test_work),
+        cmocka_unit_test(test_work),      cmocka_unit_test(test_saver),
     };
     return cmocka_run_group_tests_name("io", tests, NULL, NULL);
 }

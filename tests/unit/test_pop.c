@@ -25,7 +25,7 @@ struct world {
     int64_t now_ns;
     struct pop pop;
     uint64_t living[LIVING_MAX]; /* replica ids the supervisor has */
-    unsigned living_count, starts, kills, drains, publishes, moves, failures;
+    unsigned living_count, starts, kills, drains, publishes, moves, failures, unwanted, looks;
     bool refuse, load_fails, drains_never, hangs;
 };
 
@@ -72,6 +72,18 @@ static void on_drain(struct pop_replica *replica, void *data)
     ((struct world *)data)->drains++;
 }
 
+static void on_unwanted(uint64_t replica, void *data)
+{
+    (void)replica;
+    ((struct world *)data)->unwanted++;
+}
+
+static void on_look(struct pop_replica *replica, void *data)
+{
+    (void)replica;
+    ((struct world *)data)->looks++;
+}
+
 static void on_fetch(struct pop_revision *revision, void *data)
 {
     (void)revision;
@@ -116,8 +128,8 @@ static void on_death(struct pop_endpoint *endpoint, const struct pop_death *deat
 }
 
 static const struct pop_effects effects = {
-    on_start,   on_kill,   on_drain,  on_fetch, on_revision_gone,
-    on_publish, on_change, on_change, on_event, on_death,
+    on_start,         on_kill,    on_drain,  on_unwanted, on_look,  on_fetch,
+    on_revision_gone, on_publish, on_change, on_change,   on_event, on_death,
 };
 
 /* ---- what the supervisor and the gateway would say ------------------------------------------- */
@@ -212,7 +224,8 @@ static void endpoint_set(struct world *world, unsigned target, unsigned revision
         fail_msg("%s", err.message);
 }
 
-static int world_new(void **state)
+/* An agent that has read nothing, and heard nothing from control. */
+static struct world *world_bare(void)
 {
     struct world *world = calloc(1, sizeof *world);
     world->env = (struct env){ .name = "test",
@@ -223,9 +236,21 @@ static int world_new(void **state)
     world->now_ns = ENV_S;
     pop_init(&world->pop, &world->env, 7, &effects, world);
     pop_gateway_changed(&world->pop, true);
+    return world;
+}
+
+static int world_new(void **state)
+{
+    struct world *world = world_bare();
     pop_sync_begin(&world->pop);
     pop_sync_end(&world->pop);
     *state = world;
+    return 0;
+}
+
+static int world_new_bare(void **state)
+{
+    *state = world_bare();
     return 0;
 }
 
@@ -384,6 +409,74 @@ static void test_a_revision_asked_for_by_number(void **state)
     assert_int_equal(world->living_count, 1);
 }
 
+static void added(struct world *world, uint64_t id, uint64_t revision)
+{
+    struct message_replica_added message = { .replica = id, .revision = revision };
+    snprintf(message.name, sizeof message.name, "digits-%u", (unsigned)id);
+    world->living[world->living_count++] = id;
+    pop_replica_added(&world->pop, &message);
+}
+
+/* Desired state on disk cannot be read: what runs is somebody's, until control has said whose. */
+static void test_strangers_live_until_control_has_spoken(void **state)
+{
+    struct world *world = *state;
+    struct pop *pop = &world->pop;
+    added(world, 3, 1u << 24 | 1);
+    added(world, 4, 1u << 24 | 1);
+    added(world, 5, 9u << 24 | 1);
+    added(world, 6, 9u << 24 | 1);
+    pop_replica_drained(pop, 4); /* for the agent before */
+    exited(world, 6, REPLICA_END_ITSELF, SIGSEGV);
+    pop_alone(pop); /* control is away, and nothing is known: nothing is done */
+    after(world, 60);
+    assert_int_equal(world->unwanted + world->kills + world->starts, 0);
+    pop_sync_begin(pop);
+    endpoint_set(world, 1, 1, 1, true);
+    assert_int_equal(world->looks, 2);
+    pop_sync_end(pop);
+    assert_int_equal(world->unwanted, 1);
+    ready(world, 3);
+    ready(world, 4);
+    after(world, 1);
+    assert_int_equal(world->starts, 0);
+    assert_int_equal(world->kills, 1); /* the one that the gateway gives nothing any more */
+    assert_int_equal(pop_endpoint_find(pop, 1)->serving, 1);
+    assert_non_null(map_get_u64(&pop->replicas_by_id, 3));
+    added(world, 7, 8u << 24 | 1); /* from now on a stranger is nobody's */
+    assert_int_equal(world->unwanted, 2);
+}
+
+/* What was saved is older than what runs: nothing is stopped, drained or told to the gateway by it
+ * until control has spoken, or does not answer. */
+static void test_an_old_state_starts_and_stops_nothing(void **state)
+{
+    struct world *world = *state;
+    struct pop *pop = &world->pop;
+    for (int alone = 0; alone < 2; alone++) {
+        endpoint_set(world, 1, 1, 1, true); /* as it was on disk: one replica */
+        pop->begun = true;
+        pop->sure = false;
+        for (unsigned id = 1; id <= 3 && !alone; id++) {
+            added(world, id, 1u << 24 | 1);
+            ready(world, id);
+        }
+        after(world, 5);
+        assert_int_equal(world->living_count, 3);
+        assert_int_equal(world->starts + world->kills + world->drains, 0);
+        if (alone)
+            break;
+        endpoint_set(world, 1, 1, 3, true); /* control wants the three that run */
+        pop_sync_end(pop);
+        after(world, 5);
+        assert_int_equal(world->starts + world->kills + world->drains, 0);
+    }
+    pop_alone(pop);
+    after(world, 5);
+    assert_int_equal(world->living_count, 1);
+    assert_int_equal(world->drains, 2);
+}
+
 /* Crashes at random, a control that changes its mind, starts that are refused: after each settling
  * the bounds hold, and once all is quiet it is as wanted. */
 static void test_a_day(void **state)
@@ -439,6 +532,10 @@ int main(void)
         WORLD(test_what_the_gateway_drained_is_replaced),
         WORLD(test_a_start_that_hangs_is_cut),
         WORLD(test_a_revision_asked_for_by_number),
+        cmocka_unit_test_setup_teardown(test_strangers_live_until_control_has_spoken,
+                                        world_new_bare, world_free),
+        cmocka_unit_test_setup_teardown(test_an_old_state_starts_and_stops_nothing, world_new_bare,
+                                        world_free),
         WORLD(test_a_day),
     };
     return cmocka_run_group_tests_name("pop", tests, NULL, NULL);

@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pop/keep.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/auto.h"
+#include "base/err.h"
+#include "base/json.h"
+#include "base/log.h"
+
+enum { DESIRED_BYTES_MAX = 64 * 1024 * 1024, KEY_BYTES_MAX = 4096 };
+
+static const struct {
+    const char *name, *failed; /* the file, and what to say when it cannot be written */
+} rows[KEEP_FILES] = {
+    [KEEP_KEY] = { "table.key", "key of the table not on disk, trying again" },
+    [KEEP_TABLE] = { "table", "table not on disk, trying again; until then a cold boot would begin "
+                              "with an older one" },
+    [KEEP_DESIRED] = { "desired.json", "desired state not on disk, trying again" },
+};
+
+static const char *path_of(const struct keep *keep, char *buffer, size_t room, enum keep_what what)
+{
+    snprintf(buffer, room, "%s/%s", keep->folder, rows[what].name);
+    return buffer;
+}
+
+/* ---- saving ---------------------------------------------------------------------------------- */
+
+static void file_begin(struct keep_file *file);
+
+static bool idle(const struct keep *keep)
+{
+    for (int i = 0; i < KEEP_FILES; i++)
+        if (keep->files[i].under_way)
+            return false;
+    return true;
+}
+
+static void on_again(struct env_timer *, void *data)
+{
+    file_begin(data);
+}
+
+static void file_failed(struct keep_file *file, const struct err *err)
+{
+    struct keep *keep = file->keep;
+    if (file->failures++ == 0 || keep->ending)
+        log_error("pop", rows[file->what].failed, LOG_S("error", err->message));
+    if (!file->bytes) { /* nothing newer came meanwhile */
+        file->bytes = take_ptr(file->under_way);
+        file->size = file->under_way_size;
+    }
+    if (!keep->ending)
+        env_timer_start(keep->env, &file->again, pop_back_off_ns(file->failures), on_again, file);
+}
+
+static void on_file(const struct err *err, void *data)
+{
+    struct keep_file *file = data;
+    struct keep *keep = file->keep;
+    if (err) {
+        file_failed(file, err);
+    } else if (file->failures) {
+        log_info("pop", "on disk again", LOG_S("file", rows[file->what].name));
+        file->failures = 0;
+    }
+    free(take_ptr(file->under_way));
+    if (!err && file->bytes)
+        file_begin(file);
+    else if (!err && keep->on_saved)
+        keep->on_saved(file->what, keep->data);
+    if (keep->ending && idle(keep))
+        keep->on_idle(keep->data);
+}
+
+static void file_begin(struct keep_file *file)
+{
+    struct keep *keep = file->keep;
+    char path[sizeof keep->folder + 32];
+    struct err err = {};
+    env_timer_stop(keep->env, &file->again);
+    file->under_way = take_ptr(file->bytes);
+    file->under_way_size = file->size;
+    /* Where it cannot be made the save says so. */
+    (void)env_folder_make(keep->env, keep->folder, &err);
+    env_file_save(keep->env, path_of(keep, path, sizeof path, file->what),
+                  (struct slice){ file->under_way, file->under_way_size }, on_file, file);
+}
+
+/* Takes the bytes. */
+static void file_put(struct keep *keep, enum keep_what what, char *bytes, size_t size)
+{
+    struct keep_file *file = &keep->files[what];
+    free(file->bytes);
+    file->bytes = bytes;
+    file->size = size;
+    if (!file->under_way)
+        file_begin(file);
+}
+
+void keep_table(struct keep *keep, struct slice table)
+{
+    struct err err = {};
+    char *bytes = mem_alloc(table.size + TABLE_MAC_BYTES);
+    memcpy(bytes, table.data, table.size);
+    if (table_mac(keep->key, table, (unsigned char *)bytes + table.size, &err) < 0) {
+        log_error("pop", "table not on disk", LOG_S("error", err.message));
+        free(bytes);
+        return;
+    }
+    if (!keep->key_known) { /* with the first table it is good for: until then the old ones count */
+        keep->key_known = true;
+        file_put(keep, KEEP_KEY, mem_string((struct slice){ (char *)keep->key, TABLE_KEY_BYTES }),
+                 TABLE_KEY_BYTES);
+    }
+    file_put(keep, KEEP_TABLE, bytes, table.size + TABLE_MAC_BYTES);
+}
+
+void keep_desired(struct keep *keep)
+{
+    struct arena *arena = arena_new();
+    struct json_writer w;
+    const struct pop_endpoint *endpoint;
+    json_begin(&w, arena, JSON_NEWLINE);
+    json_object_begin(&w);
+    json_member_u64(&w, "version", 1);
+    json_key(&w, "endpoints");
+    json_array_begin(&w);
+    LIST_EACH (endpoint, &keep->pop->endpoints, struct pop_endpoint, link)
+        if (endpoint->wanted)
+            json_raw(&w, endpoint->json);
+    json_array_end(&w);
+    json_object_end(&w);
+    struct slice text = json_end(&w);
+    file_put(keep, KEEP_DESIRED, mem_string(text), text.size);
+    arena_free(arena);
+}
+
+void keep_end(struct keep *keep)
+{
+    keep->ending = true;
+    for (int i = 0; i < KEEP_FILES; i++) {
+        struct keep_file *file = &keep->files[i];
+        if (env_timer_armed(&file->again)) /* once more, at once */
+            file_begin(file);
+    }
+    if (idle(keep))
+        keep->on_idle(keep->data);
+}
+
+/* ---- loading --------------------------------------------------------------------------------- */
+
+static void desired_load(struct keep *keep, struct arena *arena)
+{
+    char path[sizeof keep->folder + 32];
+    struct err err = {};
+    struct slice bytes;
+    yyjson_val *root, *list, *item;
+    size_t index, count;
+    const struct json_limits limits = { .bytes_max = DESIRED_BYTES_MAX };
+    int r = env_file_read(keep->env, path_of(keep, path, sizeof path, KEEP_DESIRED),
+                          DESIRED_BYTES_MAX, arena, &bytes, &err);
+    if (r == ERR_NOT_FOUND)
+        return;
+    if (r < 0 || json_parse(arena, bytes, &limits, &root, &err) < 0 ||
+        json_get_array(root, "endpoints", JSON_REQUIRED, &list, &err) < 0) {
+        log_error("pop", "desired state on disk cannot be read, waiting for control",
+                  LOG_S("error", err.message));
+        return;
+    }
+    yyjson_arr_foreach(list, index, count, item)
+    {
+        if (pop_endpoint_apply(keep->pop, json_print(arena, item, 0), &err) < 0)
+            log_error("pop", "an endpoint on disk cannot be read", LOG_S("error", err.message));
+    }
+    keep->pop->begun = true;
+}
+
+/* What only the table remembers: serving revisions, metric slots, models' metadata. */
+static void table_recall(struct keep *keep, const struct table_head *table)
+{
+    struct pop *pop = keep->pop;
+    keep->table_number = table->number;
+    for (uint32_t i = 0; i < table->endpoints.count; i++) {
+        const struct table_endpoint *row = table_endpoint(table, i);
+        struct pop_endpoint *endpoint = pop_endpoint_find(pop, row->uid);
+        if (row->metrics_slot >= pop->metrics_slot_next)
+            pop->metrics_slot_next = row->metrics_slot + 1;
+        if (!endpoint)
+            continue;
+        endpoint->metrics_slot = row->metrics_slot;
+        for (uint32_t k = 0; k < row->revision_count; k++) {
+            const struct table_revision *was = table_revision(table, row->revision_first + k);
+            struct pop_revision *revision = pop_revision_find(pop, was->uid);
+            const struct perigee_model *model = table_model(table, was);
+            if (revision && row->serving == row->revision_first + k)
+                endpoint->serving = revision->number;
+            if (!revision || !model || revision->model)
+                continue;
+            revision->model = mem_alloc(was->model.bytes);
+            memcpy(revision->model, model, was->model.bytes);
+            revision->model_bytes = was->model.bytes;
+        }
+    }
+}
+
+static void key_load(struct keep *keep, struct arena *arena)
+{
+    char path[sizeof keep->folder + 32];
+    struct err err = {};
+    struct slice key;
+    int r = env_file_read(keep->env, path_of(keep, path, sizeof path, KEEP_KEY), KEY_BYTES_MAX,
+                          arena, &key, &err);
+    keep->key_known = r == 0 && key.size == TABLE_KEY_BYTES;
+    if (keep->key_known) {
+        memcpy(keep->key, key.data, TABLE_KEY_BYTES);
+        return;
+    }
+    if (r != ERR_NOT_FOUND)
+        log_warn("pop", "key of the table cannot be read, making a new one",
+                 LOG_S("error", r < 0 ? err.message : "it has another size"));
+    env_random(keep->env, keep->key, TABLE_KEY_BYTES);
+}
+
+void keep_load(struct keep *keep)
+{
+    struct arena *arena = arena_new();
+    struct err err = {};
+    struct slice file, table;
+    char path[sizeof keep->folder + 32];
+    key_load(keep, arena);
+    desired_load(keep, arena);
+    int r = env_file_read(keep->env, path_of(keep, path, sizeof path, KEEP_TABLE), TABLE_BYTES_MAX,
+                          arena, &file, &err);
+    if (r == 0)
+        r = table_open_file(keep->key, file, &table, &err);
+    if (r == 0)
+        table_recall(keep, (const struct table_head *)(const void *)table.data);
+    else if (r != ERR_NOT_FOUND)
+        log_warn("pop", "table on disk cannot be used, ignoring", LOG_S("error", err.message));
+    arena_free(arena);
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+void keep_init(struct keep *keep, struct pop *pop, const char *home)
+{
+    keep->env = pop->env;
+    keep->pop = pop;
+    snprintf(keep->folder, sizeof keep->folder, "%s/pop", home);
+    for (int i = 0; i < KEEP_FILES; i++)
+        keep->files[i] = (struct keep_file){ .keep = keep, .what = (enum keep_what)i };
+}
+
+void keep_deinit(struct keep *keep)
+{
+    for (int i = 0; i < KEEP_FILES && keep->env; i++) {
+        env_timer_stop(keep->env, &keep->files[i].again);
+        free(keep->files[i].bytes);
+        free(keep->files[i].under_way);
+    }
+}
