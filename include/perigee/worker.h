@@ -18,7 +18,7 @@
  *                     metadata, rings of completions, answer slots
  * A *lane* is one gateway loop's pair of rings. There are two lane sets, each owned by one gateway
  * instance (set = instance % 2), so that an old gateway drains while a new one serves: lane index =
- * set * loops + loop.
+ * set * loops + loop. Answer slots are shared out the same way: the first half of them is set 0's.
  *
  * Everything read from the other side's memory is copied once, checked, then used. All integers are
  * in host order; all offsets are from the start of what the field's comment names. Strings are
@@ -41,9 +41,9 @@
 #define PERIGEE_LOOPS_MAX 8u
 #define PERIGEE_LANES_MAX (2u * PERIGEE_LOOPS_MAX)
 #define PERIGEE_RING_ENTRIES                                                                       \
-    256u /* a power of two; no fewer than slots, so no ring is ever full                           \
+    256u /* a power of two; no fewer than a lane set's slots, so no ring is ever full              \
           */
-#define PERIGEE_SLOTS_MAX 256u
+#define PERIGEE_SLOTS_MAX 512u  /* half of a replica's slots are each lane set's */
 #define PERIGEE_TENSORS_MAX 64u /* inputs of a request, outputs of an answer, each */
 #define PERIGEE_RANK_MAX 16u
 #define PERIGEE_TENSOR_ALIGN 64u               /* every tensor's bytes begin on such a boundary */

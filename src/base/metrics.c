@@ -110,7 +110,8 @@ void metrics_attach(struct metrics *metrics, const struct metric_table *table, v
     metrics->spill = mem_zalloc(sizeof *metrics->spill);
     if (memcmp(slice->magic, magic, sizeof magic) != 0 || slice->table != table_hash(table) ||
         slice->series_max != series_max || slice->series_used > series_max) {
-        memset(memory, 0, metrics_bytes(series_max));
+        if (slice->magic[0]) /* new memory is zeros, and stays untouched */
+            memset(memory, 0, metrics_bytes(series_max));
         slice->table = table_hash(table);
         slice->series_max = series_max;
         memcpy(slice->magic, magic, sizeof magic);

@@ -96,7 +96,8 @@ struct metrics {
     struct metric_series *spill;      /* where series go that found no room */
 };
 
-/* Adopts what the memory holds when it was made for the same table, else begins anew. */
+/* Adopts what the memory holds when it was made for the same table, else begins anew. New memory is
+ * zeros. */
 void metrics_attach(struct metrics *metrics, const struct metric_table *table, void *memory,
                     size_t bytes);
 void metrics_deinit(struct metrics *metrics);

@@ -4,8 +4,9 @@
  *
  * The supervisor makes it and hands it to each gateway instance (writable) and the agent
  * (read-only), which prints it on the admin port. One slice of base/metrics.h for each loop and one
- * for the main thread, then a row of sums for each revision, for OIP's model statistics. Slices
- * have one writer; the revisions' rows are atomics that every loop adds to.
+ * for the main thread, once for each of the two lane sets, as an old gateway may end beside a new
+ * one; then a row of sums for each revision, for OIP's model statistics. Slices have one writer;
+ * the revisions' rows are atomics that every loop adds to.
  */
 #pragma once
 
@@ -79,7 +80,8 @@ METRICS_DECLARE(gateway_metrics, GATEWAY_METRICS)
 #define GATEWAY_REGION_MAGIC 0x6d67654eu
 #define GATEWAY_REGION_VERSION 1u
 #define GATEWAY_SERIES_MAX 4096u
-#define GATEWAY_SLICES (PERIGEE_LOOPS_MAX + 1u) /* the last is the main thread's */
+#define GATEWAY_SET_SLICES (PERIGEE_LOOPS_MAX + 1u) /* of a lane set; the last: the main thread's */
+#define GATEWAY_SLICES (2u * GATEWAY_SET_SLICES)
 #define GATEWAY_STATS_ROWS 4096u
 #define GATEWAY_BATCH_SIZES 32u
 
@@ -112,10 +114,15 @@ size_t gateway_region_bytes(void); /* what the supervisor makes */
 /* Writer: takes over what is there when it is of this layout, else begins anew. False: too small.
  */
 bool gateway_region_attach(void *memory, size_t bytes);
-/* The writer's slice: `index` is the loop, or PERIGEE_LOOPS_MAX for the main thread. */
-void gateway_metrics_attach(struct metrics *metrics, void *region, unsigned index);
+/* The layout is this one's. Another is not made anew under a gateway that writes there still. */
+bool gateway_region_fits(const struct gateway_region *head);
+/* The writer's slice: `set` is its lane set, `index` the loop, or PERIGEE_LOOPS_MAX for the main
+ * thread. Its gauges begin at 0. */
+void gateway_metrics_attach(struct metrics *metrics, void *region, unsigned set, unsigned index);
+/* The gateway of that set has ended: its gauges say nothing any more. Main thread. */
+void gateway_metrics_ended(void *region, unsigned set);
 
-/* The row of a revision, made when missing (main thread alone makes); NULL: the region is full. */
+/* The row of a revision, made when missing (main threads alone make); NULL: it is full. */
 struct gateway_stats *gateway_stats_get(void *region, uint64_t revision);
 /* Frees rows of revisions for which keep() is false. Main thread. */
 void gateway_stats_keep(void *region, bool (*keep)(uint64_t revision, void *data), void *data);

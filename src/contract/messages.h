@@ -32,6 +32,7 @@
     X(MESSAGE_GO, message_empty, 0, "S -> all: that was all, begin")                               \
     X(MESSAGE_READY, message_empty, 0, "all -> S: serving")                                        \
     X(MESSAGE_DRAIN, message_drain, 0, "S -> all: finish and exit")                                \
+    X(MESSAGE_ALONE, message_empty, 0, "S -> G: the gateway beside it has ended")                  \
     X(MESSAGE_PROCESS, message_process, 0, "S -> A: a role or template started, is ready, exited") \
     X(MESSAGE_REPLICA_START, message_replica_start, 1, "A -> S: clone one; the model's folder")    \
     X(MESSAGE_REPLICA_ADDED, message_replica_added, 11,                                            \
@@ -77,6 +78,7 @@ struct message_empty {
 #define MESSAGE_PATH_BYTES 1024
 #define MESSAGE_OPEN 1u /* flags of START: --open was said */
 #define MESSAGE_HAS_CONTROL 2u
+#define MESSAGE_BESIDE 4u /* G: another gateway is there, which serves yet or ends */
 
 struct message_start {
     struct message_head head;
@@ -126,6 +128,7 @@ struct message_table {
 struct message_drain {
     struct message_head head;
     uint32_t within_ms;
+    uint32_t idle_ms; /* G: connections without a request are closed after so long; 0: at once */
 };
 
 struct message_process {

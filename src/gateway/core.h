@@ -170,8 +170,8 @@ struct gateway {
     struct gateway_loop loop[PERIGEE_LOOPS_MAX];
     struct gateway_listener listeners[GATEWAY_LISTENERS_MAX];
     unsigned listener_count;
-    struct table *table;                       /* the newest */
-    struct list early;                         /* ends of load and unload whose table is to come */
+    struct table *table; /* the newest */
+    struct list early;   /* ends of load and unload whose table is to come */
     unsigned early_count;
     struct map endpoints, revisions, replicas; /* by uid or id: main thread's references */
     struct memory_budget memory;
@@ -181,9 +181,16 @@ struct gateway {
     struct metrics metrics; /* the main thread's slice */
     struct timer *demand, *drain, *probe;
     unsigned drained;
+    _Atomic uint32_t drain_idle_ms; /* set before the loops hear of it */
     bool going, ready_told, draining, done;
+    bool beside; /* another gateway uses the other lane set */
     int status;
 };
+
+static inline unsigned gateway_set(const struct gateway *gateway) /* of lanes and slices */
+{
+    return (unsigned)(gateway->start.instance & 1);
+}
 
 /* world.c: main thread */
 void world_repository_done(struct gateway *gateway, const struct message_repository_done *done);
@@ -198,7 +205,7 @@ void world_replica_lane_drained(struct gateway *gateway, uint64_t id);
 void world_arena(struct gateway *gateway, const struct message_arena *message, int fd);
 void world_arena_want(struct gateway *gateway, uint64_t revision);
 void world_demand(struct gateway *gateway, bool repeated);
-void world_probe(struct gateway *gateway); /* replicas that were not quiet when they came */
+void world_probe(struct gateway *gateway); /* replicas that were not quiet yet */
 void world_free(struct gateway *gateway);
 void world_kill(struct gateway *gateway, uint64_t replica, enum replica_end end, const char *text);
 

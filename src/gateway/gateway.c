@@ -162,7 +162,7 @@ static void table_disk(struct gateway *gateway, int table_fd, int key_fd)
 
 /* ---- messages ------------------------------------------------------------------------- */
 
-static void drain_begin(struct gateway *gateway, uint32_t within_ms)
+static void drain_begin(struct gateway *gateway, uint32_t within_ms, uint32_t idle_ms)
 {
     if (gateway->draining)
         return;
@@ -171,6 +171,7 @@ static void drain_begin(struct gateway *gateway, uint32_t within_ms)
         finish(gateway, 0);
         return;
     }
+    atomic_store(&gateway->drain_idle_ms, idle_ms);
     for (unsigned i = 0; i < gateway->loops; i++)
         shard_tell_drain_all(&gateway->loop[i]);
     timer_start(gateway->drain, within_ms);
@@ -270,9 +271,12 @@ static void loops_prepare(struct gateway *gateway)
         (void)gateway_region_attach(gateway->region, gateway->region_bytes);
         log_warn("gateway", "no metrics region came: counters end with this process");
     }
-    gateway_metrics_attach(&gateway->metrics, gateway->region, PERIGEE_LOOPS_MAX);
+    gateway_metrics_attach(&gateway->metrics, gateway->region, gateway_set(gateway),
+                           PERIGEE_LOOPS_MAX);
     for (unsigned i = 0; i < gateway->loops; i++)
         shard_prepare(gateway, i);
+    if (!gateway->beside)
+        gateway_metrics_ended(gateway->region, !gateway_set(gateway));
 }
 
 static void on_agent_event(struct watch *watch, unsigned events, void *data);
@@ -312,6 +316,7 @@ static void on_supervisor_message(struct gateway *gateway, const union message *
             message->as_MESSAGE_START.loops <= PERIGEE_LOOPS_MAX) {
             gateway->start = message->as_MESSAGE_START;
             gateway->loops = gateway->start.loops;
+            gateway->beside = gateway->start.flags & MESSAGE_BESIDE;
         }
         return;
     case MESSAGE_LISTENER:
@@ -323,7 +328,8 @@ static void on_supervisor_message(struct gateway *gateway, const union message *
             metrics_set(gateway, &message->as_MESSAGE_METRICS, fds[0]);
         return;
     case MESSAGE_DRAIN:
-        drain_begin(gateway, message->as_MESSAGE_DRAIN.within_ms);
+        drain_begin(gateway, message->as_MESSAGE_DRAIN.within_ms,
+                    message->as_MESSAGE_DRAIN.idle_ms);
         return;
     case MESSAGE_PEER:
         if (fd_count == 1)
@@ -341,6 +347,10 @@ static void on_supervisor_message(struct gateway *gateway, const union message *
     case MESSAGE_TABLE_DISK:
         if (fd_count == 2)
             table_disk(gateway, fds[0], fds[1]);
+        break;
+    case MESSAGE_ALONE:
+        gateway->beside = false;
+        gateway_metrics_ended(gateway->region, !gateway_set(gateway));
         break;
     case MESSAGE_GO:
         go(gateway);

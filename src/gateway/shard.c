@@ -569,7 +569,7 @@ static void on_drain_all(void *data)
     if (gl->draining)
         return;
     gl->draining = true;
-    http_server_drain(gl->server, on_drained, gl);
+    http_server_drain(gl->server, atomic_load(&gl->gateway->drain_idle_ms), on_drained, gl);
 }
 
 void shard_tell_drain_all(struct gateway_loop *gl)
@@ -635,7 +635,7 @@ void shard_prepare(struct gateway *gateway, unsigned index)
         (uint64_t)loop_now_ns() ^ (gateway->start.instance << 32) ^ ((uint64_t)(index + 1) << 56);
     limits.connections_max = connections_max(gateway, limits.connections_max);
     gl->server = http_server_new(gl->loop, &limits, &request_server_events, gl);
-    gateway_metrics_attach(&gl->metrics, gateway->region, index);
+    gateway_metrics_attach(&gl->metrics, gateway->region, gateway_set(gateway), index);
     timer_start(gl->tick, 1000);
     for (unsigned i = 0; i < gateway->listener_count; i++)
         if (gateway->listeners[i].loop % gateway->loops == index)

@@ -92,7 +92,7 @@ static void sweep(struct gateway *gateway)
         map_remove_u64(&gateway->endpoints, endpoint->uid);
         endpoint_unref(endpoint);
     }
-    if (gone)
+    if (gone && !gateway->draining) /* else the next one knows better */
         gateway_stats_keep(gateway->region, keep_stats, gateway);
 }
 
@@ -266,7 +266,8 @@ void world_kill(struct gateway *gateway, uint64_t id, enum replica_end end, cons
         shard_tell_drain(&gateway->loop[i], replica);
 }
 
-/* Requests of a gateway that died are in it still: it may not be given slots that those use. */
+/* Requests of a gateway that died are in our lanes still: they may not be given slots that those
+ * use. */
 static void begin_or_wait(struct gateway *gateway, struct replica *replica)
 {
     if (replica->begun)
@@ -288,12 +289,29 @@ static void begin_or_wait(struct gateway *gateway, struct replica *replica)
     world_replica_look(gateway, replica->id);
 }
 
+/* Drained is what nobody uses any more: neither do we, nor a gateway that ends beside us. */
+static void drained_tell(struct gateway *gateway, struct replica *replica)
+{
+    union message message = { .as_MESSAGE_REPLICA_DRAINED = MESSAGE_INIT(MESSAGE_REPLICA_DRAINED) };
+
+    replica->drained_held = gateway->beside && !replica->killed && !replica_quiet_beside(replica);
+    if (replica->drained_held) {
+        if (!timer_running(gateway->probe))
+            timer_start(gateway->probe, PROBE_MS);
+        return;
+    }
+    message.as_MESSAGE_REPLICA_DRAINED.replica = replica->id;
+    (void)gateway_send_agent(gateway, &message);
+}
+
 void world_probe(struct gateway *gateway)
 {
     MAP_EACH (entry, &gateway->replicas) {
         struct replica *replica = entry->value;
         if (!replica->begun && !replica->killed)
             begin_or_wait(gateway, replica);
+        if (replica->drained_held)
+            drained_tell(gateway, replica);
     }
 }
 
@@ -362,13 +380,17 @@ void world_replica_drain(struct gateway *gateway, uint64_t id)
     union message message = { .as_MESSAGE_REPLICA_DRAINED = MESSAGE_INIT(MESSAGE_REPLICA_DRAINED) };
 
     message.as_MESSAGE_REPLICA_DRAINED.replica = id;
-    if (!replica || !replica->begun || replica->killed) { /* there is nothing in it of ours */
+    if (!replica) {
         (void)gateway_send_agent(gateway, &message);
+        return;
+    }
+    if (!replica->begun || replica->killed) { /* there is nothing in it of ours */
+        drained_tell(gateway, replica);
         return;
     }
     if (replica->state == REPLICA_DRAINING) {
         if (replica->lanes_drained == gateway->loops)
-            (void)gateway_send_agent(gateway, &message);
+            drained_tell(gateway, replica);
         return;
     }
     ready_lost(replica);
@@ -384,9 +406,7 @@ void world_replica_lane_drained(struct gateway *gateway, uint64_t id)
     if (!replica || ++replica->lanes_drained != gateway->loops || replica->killed ||
         replica->state != REPLICA_DRAINING)
         return;
-    union message message = { .as_MESSAGE_REPLICA_DRAINED = MESSAGE_INIT(MESSAGE_REPLICA_DRAINED) };
-    message.as_MESSAGE_REPLICA_DRAINED.replica = id;
-    (void)gateway_send_agent(gateway, &message);
+    drained_tell(gateway, replica);
 }
 
 void world_replica_exited(struct gateway *gateway, uint64_t id)

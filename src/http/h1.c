@@ -426,7 +426,7 @@ static void settle(struct h1 *h1)
         ;
     if (h1->state == H1_EXCHANGE && h1->head_out.size)
         h1_head_flush(h1);
-    bool ended = h1->read_ended || (h1->server && h1->server->draining);
+    bool ended = h1->read_ended || (h1->server && h1->server->draining && !h1->server->idle_kept);
     if ((h1->state == H1_IDLE && ended) ||
         (h1->state == H1_LINGER && h1->read_ended && !h1->writes_open))
         h1_cut(h1, NULL);
@@ -522,6 +522,10 @@ void h1_expire(struct h1 *h1)
     server_wait(h1->server, h1, WAIT_NONE);
     if (wait == WAIT_WRITE && h1_taken(h1) > h1->wait_taken) {
         h1_leave(h1); /* it took some: begins anew */
+        return;
+    }
+    if (wait == WAIT_IDLE && stream_readable(h1->stream)) {
+        h1_leave(h1); /* a request has come while the loop had others to look after */
         return;
     }
     h1->server->stats.timeouts++;

@@ -91,7 +91,7 @@ struct h1 {
 };
 
 struct h1 *h1_new(struct http_server *server, struct stream *stream);
-void h1_drain(struct h1 *h1);           /* idle: cut now; else after its answer */
+void h1_drain(struct h1 *h1);           /* idle: cut now, or soon; else after its answer */
 uint64_t h1_taken(const struct h1 *h1); /* bytes of answers the kernel took, ever */
 void h1_expire(struct h1 *h1);          /* its wait is over */
 /* Ends it now, with ERR_CANCELED for its exchange. Not from inside a handler. */

@@ -156,12 +156,31 @@ static void on_drained_task(void *data)
         on_drained(server->drained_data);
 }
 
-void http_server_drain(struct http_server *server, void (*on_drained)(void *data), void *data)
+/* All that are idle wait anew, so that their list stays in order. */
+static void idle_shorten(struct http_server *server, uint32_t idle_ms)
+{
+    struct list now;
+    struct h1 *h1;
+    server->limits.idle_ms = idle_ms;
+    list_init(&now);
+    list_insert_after(server->waits[WAIT_IDLE].previous, &now);
+    list_remove(&server->waits[WAIT_IDLE]);
+    while ((h1 = LIST_FIRST(&now, struct h1, wait_link))) {
+        server_wait(server, h1, WAIT_NONE);
+        server_wait(server, h1, WAIT_IDLE);
+    }
+}
+
+void http_server_drain(struct http_server *server, uint32_t idle_ms, void (*on_drained)(void *data),
+                       void *data)
 {
     struct h1 *h1;
     server->on_drained = on_drained;
     server->drained_data = data;
     server->draining = true;
+    server->idle_kept = idle_ms > 0 && idle_ms < server->limits.idle_ms;
+    if (server->idle_kept)
+        idle_shorten(server, idle_ms);
     listeners_close(server);
     LIST_EACH (h1, &server->connections, struct h1, link)
         h1_drain(h1);

@@ -73,8 +73,11 @@ void http_server_free(struct http_server *server);
 void http_server_listen(struct http_server *server, int fd);
 void http_server_serve(struct http_server *server, struct stream *stream); /* takes it over */
 
-/* No more accepting; idle connections are closed, others after their answer (Connection: close).
- * on_drained comes once none is left; never from inside the call. */
-void http_server_drain(struct http_server *server, void (*on_drained)(void *data), void *data);
+/* No more accepting; every answer is its connection's last (Connection: close). Idle connections
+ * are closed at once, or with `idle_ms` after so long without a request: a client that asks without
+ * pause then never meets a closed connection. on_drained comes once none is left; never from inside
+ * the call. */
+void http_server_drain(struct http_server *server, uint32_t idle_ms, void (*on_drained)(void *data),
+                       void *data);
 
 const struct http_server_stats *http_server_stats(const struct http_server *server);

@@ -20,6 +20,7 @@ struct http_server {
     struct http_server_stats stats;
     char *scratch; /* reads whose place is not known yet; used within one callback */
     bool draining, full;
+    bool idle_kept; /* draining, and idle connections have limits.idle_ms left */
     void (*on_drained)(void *data);
     void *drained_data;
     struct loop_task drained;

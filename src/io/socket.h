@@ -50,6 +50,7 @@ struct stream_type {
     void (*write)(struct stream *self, struct stream_write *write, const struct iovec *iovecs,
                   size_t count);
     size_t (*write_bytes)(const struct stream *self);
+    bool (*readable)(const struct stream *self);
     void (*shutdown)(struct stream *self);
     void (*close)(struct stream *self);
 };
@@ -77,6 +78,8 @@ void stream_write(struct stream *stream, struct stream_write *write, const struc
                   size_t count);
 /* Given to stream_write() and not yet with the kernel. */
 size_t stream_write_bytes(const struct stream *stream);
+/* Bytes have come that no read has taken yet. */
+bool stream_readable(const struct stream *stream);
 /* After what is queued has gone, tells the peer that no more comes. */
 void stream_shutdown(struct stream *stream);
 /* Ends all: queued writes get ERR_CANCELED (soon, not now), the reader hears nothing more. The

@@ -186,6 +186,15 @@ static size_t socket_write_bytes(const struct stream *self)
     return uv_stream_get_write_queue_size(&((const struct socket *)self)->uv.stream);
 }
 
+static bool socket_readable(const struct stream *self)
+{
+    const struct socket *socket = (const struct socket *)self;
+    char byte;
+    int fd;
+    return uv_fileno(&socket->uv.handle, &fd) == 0 &&
+           recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
 static void socket_shutdown(struct stream *self)
 {
     struct socket *socket = (struct socket *)self;
@@ -216,6 +225,7 @@ static const struct stream_type socket_type = {
     .read_stop = socket_read_stop,
     .write = socket_write,
     .write_bytes = socket_write_bytes,
+    .readable = socket_readable,
     .shutdown = socket_shutdown,
     .close = socket_close,
 };
@@ -294,6 +304,11 @@ void stream_write(struct stream *stream, struct stream_write *write, const struc
 size_t stream_write_bytes(const struct stream *stream)
 {
     return stream->closing ? 0 : stream->type->write_bytes(stream);
+}
+
+bool stream_readable(const struct stream *stream)
+{
+    return !stream->closing && stream->type->readable(stream);
 }
 
 void stream_shutdown(struct stream *stream)

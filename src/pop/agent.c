@@ -25,10 +25,16 @@
 
 /* ---- effects --------------------------------------------------------------------------------- */
 
-enum { SLOTS_PER_PLACE = 2, SLOT_BYTES_MIN = 1 << 20, SLOT_BYTES_MAX = 256 << 20 };
+enum {
+    SLOTS_PER_PLACE = 2,
+    LANE_SETS = 2,
+    SLOT_BYTES_MIN = 1 << 20,
+    SLOT_BYTES_MAX = 256 << 20,
+};
 
-/* Answers are shared pages, which no rlimit counts: all slots together are as large as
- * flavor.memory (or 1 MiB each), so that a replica costs at most twice what its flavor says. */
+/* Answers are shared pages, which no rlimit counts: all slots of a gateway together are as large as
+ * flavor.memory (or 1 MiB each), so that a replica costs at most twice what its flavor says; once
+ * more for the moment in which two gateways use it, one of them ending. */
 static uint64_t slot_bytes(uint64_t memory_bytes, uint32_t slots)
 {
     uint64_t bytes = memory_bytes / slots & ~UINT64_C(4095);
@@ -53,9 +59,11 @@ static int replica_start(struct pop_replica *replica, struct err *err, void *dat
     start.revision = revision->uid;
     start.memory_bytes_max = revision->memory_bytes;
     start.concurrency = concurrency;
-    start.slots = concurrency * SLOTS_PER_PLACE < PERIGEE_SLOTS_MAX ? concurrency * SLOTS_PER_PLACE
-                                                                    : PERIGEE_SLOTS_MAX;
-    start.slot_bytes = slot_bytes(revision->memory_bytes, start.slots);
+    uint32_t slots = concurrency * SLOTS_PER_PLACE;
+    if (slots > PERIGEE_SLOTS_MAX / LANE_SETS)
+        slots = PERIGEE_SLOTS_MAX / LANE_SETS;
+    start.slots = slots * LANE_SETS;
+    start.slot_bytes = slot_bytes(revision->memory_bytes, slots);
     start.threads = revision->threads;
     start.batch_max = 1;
     snprintf(start.runtime, sizeof start.runtime, "%s", revision->runtime);

@@ -21,7 +21,7 @@ enum { FD_SUBMISSION, FD_OUTPUT, FD_ARENA, FD_PIPES };
 
 static int added_check(const struct message_replica_added *added, size_t fd_count, struct err *err)
 {
-    if (added->slots == 0 || added->slots > PERIGEE_SLOTS_MAX || added->concurrency == 0 ||
+    if (added->slots < 2 || added->slots > PERIGEE_SLOTS_MAX || added->concurrency == 0 ||
         added->loops == 0 || added->loops > PERIGEE_LOOPS_MAX)
         return err_set(err, ERR_BAD_INPUT, "replica with %u slots, concurrency %u, %u loops",
                        added->slots, added->concurrency, added->loops);
@@ -58,15 +58,16 @@ int replica_attach(const struct message_replica_added *added, uint64_t instance,
     memcpy(replica->name, added->name, sizeof replica->name);
     replica->state = REPLICA_STARTING;
     atomic_init(&replica->refs, 1);
-    place_init(&replica->place, added->concurrency, added->slots);
+    place_init(&replica->place, added->concurrency, added->slots / 2);
     replica->submission = submission;
     replica->output = output;
     replica->submission_bytes = added->submission_bytes;
     replica->output_bytes = added->output_bytes;
     replica->slot_bytes = added->slot_bytes;
-    replica->slots = added->slots;
-    replica->loops = added->loops;
     replica->lane_set = (uint32_t)(instance & 1);
+    replica->slots = added->slots / 2;
+    replica->slot_first = replica->lane_set * replica->slots;
+    replica->loops = added->loops;
     const struct perigee_completion_lane *in =
         (const void *)(replica->output + PERIGEE_COMPLETIONS_OFFSET);
     for (uint32_t i = 0; i < PERIGEE_LOOPS_MAX; i++) {
@@ -105,15 +106,25 @@ void replica_unref(struct replica *replica)
     free(replica);
 }
 
-bool replica_quiet(const struct replica *replica)
+static bool lanes_quiet(const struct replica *replica, uint32_t set)
 {
     const struct perigee_completion_lane *in =
         (const void *)(replica->output + PERIGEE_COMPLETIONS_OFFSET);
 
-    for (uint32_t i = 0; i < 2 * replica->loops; i++)
+    for (uint32_t i = set * replica->loops; i < (set + 1) * replica->loops; i++)
         if (atomic_load(&replica->submission->lanes[i].head) != atomic_load(&in[i].head))
             return false;
     return true;
+}
+
+bool replica_quiet(const struct replica *replica)
+{
+    return lanes_quiet(replica, replica->lane_set);
+}
+
+bool replica_quiet_beside(const struct replica *replica)
+{
+    return lanes_quiet(replica, !replica->lane_set);
 }
 
 void replica_lanes_begin(struct replica *replica)

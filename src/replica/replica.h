@@ -43,11 +43,13 @@ struct replica {
     int64_t came_ms;
     uint32_t lanes_drained;
     bool begun, killed; /* loops were told; the supervisor was asked */
+    bool drained_held;  /* drained here, and not by the gateway beside this one */
 
     struct perigee_submission_page *submission; /* the gateway alone writes */
     const char *output;                         /* the replica alone writes */
     uint64_t submission_bytes, output_bytes, slot_bytes;
-    uint32_t slots, loops, lane_set;
+    uint32_t slots, slot_first; /* those of our lane set: its half */
+    uint32_t loops, lane_set;
     struct lane lanes[PERIGEE_LOOPS_MAX];
 };
 
@@ -59,8 +61,10 @@ struct replica {
 struct replica *replica_ref(struct replica *replica);
 void replica_unref(struct replica *replica); /* NULL is allowed */
 
-/* No lane of any gateway instance has a request in it that is not completed. */
+/* No lane of this instance's set has a request in it that is not completed: of an earlier instance,
+ * that is. The other set has slots of its own, and may be as busy as it likes. */
 bool replica_quiet(const struct replica *replica);
+bool replica_quiet_beside(const struct replica *replica); /* the same of the other set */
 /* Sets the lanes of this instance to where their rings stand; quiet, before a loop gets it. */
 void replica_lanes_begin(struct replica *replica);
 

@@ -16,7 +16,7 @@
 #include "contract/messages.h"
 #include "contract/table.h"
 
-enum { WORLD_LOOPS = 2, WORLD_SLOTS = 8, WORLD_ROW = 4 };
+enum { WORLD_LOOPS = 2, WORLD_SLOTS = 16 /* half of them each lane set's */, WORLD_ROW = 4 };
 #define WORLD_SLOT_BYTES (UINT64_C(1) << 20)
 #define WORLD_ARENA_BYTES (UINT64_C(1) << 30)
 
@@ -57,6 +57,7 @@ struct world {
     int ports[2]; /* of the listeners */
     int listeners[WORLD_LOOPS];
     uint64_t instance;
+    uint32_t flags; /* of START, set before it */
     int arena_fd;
     int metrics_fd;
     int exit_status;

@@ -711,31 +711,41 @@ static void test_load_and_unload(void **state)
     end(&world, &fake);
 }
 
-/* A gateway died with a request in the replica: its slot is not given to another before that ended.
- */
+/* A gateway of the same lane set died with a request in the replica: its slot is not given to
+ * another before that ended. */
 static void test_requests_of_a_dead_gateway(void **state)
 {
-    struct world world = {};
+    struct world world = { .flags = MESSAGE_BESIDE };
     struct fake fake = {};
     union message message;
+    struct err err;
     (void)state;
 
     world_start(&world, 1);
     world_table(&world, 1, &digits, 1);
     world_go(&world);
     fake_prepare(&world, &fake, 7, WORLD_REVISION(0, 1));
-    atomic_store(&fake.submission->lanes[1].head, 1); /* of the other lane set */
+    atomic_store(&fake.submission->lanes[WORLD_LOOPS + 1].head, 1);
+    atomic_store(&fake.submission->lanes[0].head, 1); /* the other set has its own slots */
     atomic_store(&fake.mode, FAKE_SILENT);
     fake_begin(&world, &fake, 2);
     assert_false(world_maybe(&world, true, MESSAGE_REPLICA_READY, 150, &message));
     /* The dead gateway may have been killed between publishing and waking. */
     assert_int_not_equal(atomic_load(&fake.submission->wake), 0);
     struct perigee_completion_lane *lanes = (void *)(fake.output + PERIGEE_COMPLETIONS_OFFSET);
-    atomic_store(&lanes[1].head, 1);
+    atomic_store(&lanes[WORLD_LOOPS + 1].head, 1);
     atomic_store(&fake.mode, FAKE_RIGHT);
     world_expect(&world, true, MESSAGE_REPLICA_READY, &message);
     struct reply reply = world_infer(&world, "", ONE_ROW);
     expect(&reply, 200, "\"data\":[2]");
+    /* Drained is what neither this gateway uses nor the one that ends beside it. */
+    message = (union message){ .as_MESSAGE_REPLICA_DRAIN = MESSAGE_INIT(MESSAGE_REPLICA_DRAIN) };
+    message.as_MESSAGE_REPLICA_DRAIN.replica = fake.id;
+    assert_int_equal(
+        channel_send(world.agent, &message, message_size(MESSAGE_REPLICA_DRAIN), NULL, 0, &err), 0);
+    assert_false(world_maybe(&world, true, MESSAGE_REPLICA_DRAINED, 150, &message));
+    atomic_store(&lanes[0].head, 1);
+    world_expect(&world, true, MESSAGE_REPLICA_DRAINED, &message);
     end(&world, &fake);
 }
 

@@ -423,7 +423,7 @@ static void test_drain(void **state)
     (void)state;
     peer_send(peer, idle_fd, SLICE(R("GET /hello HTTP/1.1")), 4096, &idle);
     peer_send(peer, busy_fd, SLICE(R("GET /hold HTTP/1.1")), 4096, &busy);
-    http_server_drain(peer->server, set, &drained);
+    http_server_drain(peer->server, 0, set, &drained);
     assert_false(drained);
     peer_run(peer, idle_fd, &idle);
     assert_true(idle.closed);
@@ -437,6 +437,35 @@ static void test_drain(void **state)
     free(busy.bytes);
     close(idle_fd);
     close(busy_fd);
+    peer_free(peer);
+}
+
+/* With some grace an idle connection is asked once more, and told that it was the last time; one
+ * that asks nothing is closed when the grace is over. */
+static void test_drain_with_grace(void **state)
+{
+    struct peer *peer = peer_new(NULL);
+    struct peer_answer first = {}, last = {}, silent = {};
+    int fd = peer_connect(peer), silent_fd = peer_connect(peer);
+    bool drained = false;
+    (void)state;
+    peer_send(peer, fd, SLICE(R("GET /hello HTTP/1.1")), 4096, &first);
+    peer_send(peer, silent_fd, SLICE(R("GET /hello HTTP/1.1")), 4096, &silent);
+    http_server_drain(peer->server, 200, set, &drained);
+    peer_send(peer, fd, SLICE(R("GET /hello HTTP/1.1")), 4096, &last);
+    peer_run(peer, fd, &last);
+    peer_undate(&last);
+    assert_string_equal(last.bytes, BYE);
+    assert_true(last.closed);
+    assert_false(drained);
+    peer_run_until_closed(peer, silent_fd, &silent);
+    peer_run(peer, -1, &silent);
+    assert_true(drained);
+    free(first.bytes);
+    free(last.bytes);
+    free(silent.bytes);
+    close(fd);
+    close(silent_fd);
     peer_free(peer);
 }
 
@@ -501,21 +530,14 @@ static void test_connections_max(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_continue),
-        cmocka_unit_test(test_stream),
-        cmocka_unit_test(test_placement),
-        cmocka_unit_test(test_pause),
-        cmocka_unit_test(test_gone),
-        cmocka_unit_test(test_half_close),
-        cmocka_unit_test(test_timeouts),
-        cmocka_unit_test(test_write_timeout),
-        cmocka_unit_test(test_linger),
-        cmocka_unit_test(test_drain),
-        cmocka_unit_test(test_freed),
-        cmocka_unit_test(test_connections_max),
-        cmocka_unit_test(test_pipeline),
-        cmocka_unit_test(test_slow_reader),
+        cmocka_unit_test(test_rows),          cmocka_unit_test(test_continue),
+        cmocka_unit_test(test_stream),        cmocka_unit_test(test_placement),
+        cmocka_unit_test(test_pause),         cmocka_unit_test(test_gone),
+        cmocka_unit_test(test_half_close),    cmocka_unit_test(test_timeouts),
+        cmocka_unit_test(test_write_timeout), cmocka_unit_test(test_linger),
+        cmocka_unit_test(test_drain),         cmocka_unit_test(test_drain_with_grace),
+        cmocka_unit_test(test_freed),         cmocka_unit_test(test_connections_max),
+        cmocka_unit_test(test_pipeline),      cmocka_unit_test(test_slow_reader),
         cmocka_unit_test(test_refusal),
     };
     return cmocka_run_group_tests_name("http_server", tests, NULL, NULL);

@@ -19,6 +19,7 @@ enum { PIPE_BYTES_MAX = 65536 }; /* what a pipe holds at most */
  * since mostly it is as it should be, and the line is every loop's. */
 static void released_set(struct lane *lane, uint32_t slot, bool released)
 {
+    slot += lane->replica->slot_first;
     _Atomic uint64_t *word = &lane->replica->submission->released[slot / 64];
     uint64_t bit = UINT64_C(1) << slot % 64;
     bool now = (atomic_load_explicit(word, memory_order_relaxed) & bit) != 0;
@@ -43,7 +44,7 @@ bool lane_submit(struct lane *lane, const struct lane_request *request, struct l
         .ticket = request->ticket,
         .request_offset = request->offset,
         .request_bytes = request->bytes,
-        .slot = request->slot,
+        .slot = lane->replica->slot_first + request->slot,
         .deadline_ns = request->deadline_ns,
     };
 
@@ -69,6 +70,7 @@ int lane_take(struct lane *lane, struct lane_ticket **ret,
         if (r <= 0)
             return r;
         atomic_store_explicit(&lane->out->taken, lane->seen, memory_order_release);
+        completion.slot -= lane->replica->slot_first; /* one before it becomes huge */
         if (completion.slot >= lane->replica->slots || !lane->tickets[completion.slot] ||
             lane->tickets[completion.slot]->ticket != completion.ticket) {
             lane->dropped++;
@@ -126,7 +128,8 @@ bool lane_pipe_flooded(const struct lane *lane)
 
 const char *lane_slot(const struct lane *lane, uint32_t slot)
 {
-    return lane->replica->output + region_slot_offset(slot, lane->replica->slot_bytes);
+    return lane->replica->output +
+           region_slot_offset(lane->replica->slot_first + slot, lane->replica->slot_bytes);
 }
 
 static int output_check(const struct lane *lane, const struct perigee_model *model,

@@ -2,6 +2,8 @@
 /*
  * lane.h -- one loop's way to one replica: a pair of rings, and the tickets that are in it.
  *
+ * Slots are numbered from 0 here: those of the gateway's own lane set.
+ *
  * A ticket is outstanding from lane_submit() until lane_take() returns it, or lane_abandon() does
  * after the replica was reaped. Whatever else a completion names is counted and dropped, so that a
  * late or invented answer never reaches another client. Loop thread only.
@@ -32,8 +34,8 @@ struct lane {
     uint64_t published, seen;
     uint64_t began, woken; /* `seen` at first; bytes that came through the pipe */
     uint32_t outstanding;
-    uint64_t dropped;                               /* completions that named no ticket of ours */
-    struct lane_ticket *tickets[PERIGEE_SLOTS_MAX]; /* by slot */
+    uint64_t dropped; /* completions that named no ticket of ours */
+    struct lane_ticket *tickets[PERIGEE_SLOTS_MAX / 2]; /* by slot */
     /* the embedder's: */
     struct list link, link_active;
     void *watch, *owner;
