@@ -12,11 +12,13 @@
 #include "base/arena.h"
 #include "base/auto.h"
 #include "gateway/admit.h"
+#include "gateway/dispatch.h"
 #include "gateway/request.h"
 #include "io/loop.h"
 
 #define COMPRESSED_BYTES 16384u
 #define TEXT_BYTES_FIRST 4096u
+#define TEXT_BYTES_LONG 16384u
 
 static void fail(struct request *request, const struct err *err)
 {
@@ -406,6 +408,8 @@ void body_continue(struct request *request)
         request_state_move(&request->state, REQUEST_READING);
     }
     if (!body->parsed) {
+        if (body->text_bytes > TEXT_BYTES_LONG)
+            dispatch_wake(request->gl); /* not slept over while this is parsed */
         if (parse(request, info, &err) < 0) {
             fail(request, &err);
             return;

@@ -75,6 +75,7 @@ struct endpoint {
     _Atomic uint64_t waiting_bytes;
     struct endpoint_side {
         struct metric_series *series[gateway_metrics_count]; /* those labelled project, endpoint */
+        struct metric_series *requests_ok;                   /* of GATEWAY_REQUESTS: code 200 */
     } sides[PERIGEE_LOOPS_MAX];
 };
 
@@ -136,6 +137,8 @@ struct gateway_loop {
     int64_t timer_due_ns;
     struct timer *tick;  /* once a second: gauges, idle memory */
     struct list active;  /* lanes with tickets in them */
+    struct list to_wake; /* lanes with submissions their replica may sleep over */
+    int64_t wake_due_ns; /* of the first of them; INT64_MAX: none */
     struct list waiting; /* requests HELD or WAITING */
     struct sleeper *sleeper;
     struct loop_task again;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The order on a completion: the place first, so that the next request is on its way while this
- * answer is written; then the answer; then the memory.
+ * Completions are taken as many as there are. Their places come first, so that the next requests
+ * are on their way, by one wake-up, while these answers are written; then the answers; then the
+ * memory.
  */
 #include "gateway/dispatch.h"
 
@@ -15,6 +16,9 @@
 #include "gateway/request.h"
 #include "io/loop.h"
 
+#define TAKEN_MAX 32
+/* Longer than a request takes from socket to ring, shorter than a wake-up's own cost is worth. */
+#define WAKE_NS INT64_C(20'000)
 #define INSTANCE_SHIFT 48
 #define LOOP_SHIFT 40
 
@@ -59,6 +63,32 @@ static void lane_settle(struct gateway_loop *gl, struct lane *lane)
     lane_disarm(lane);
     if (lane->draining && !lane->gone)
         shard_lane_drained(gl, lane->replica->id);
+}
+
+/* ---- waking --------------------------------------------------------------------------- */
+
+static void wake_later(struct gateway_loop *gl, struct lane *lane, int64_t now_ns)
+{
+    if (list_empty(&gl->to_wake))
+        gl->wake_due_ns = now_ns + WAKE_NS;
+    if (list_empty(&lane->link_wake))
+        list_append(&gl->to_wake, &lane->link_wake);
+}
+
+void dispatch_wake(struct gateway_loop *gl)
+{
+    while (!list_empty(&gl->to_wake)) {
+        struct lane *lane = LIST_OWNER(gl->to_wake.next, struct lane, link_wake);
+        list_remove(&lane->link_wake);
+        lane_wake(lane);
+    }
+    gl->wake_due_ns = INT64_MAX;
+}
+
+void dispatch_wake_due(struct gateway_loop *gl, int64_t now_ns)
+{
+    if (now_ns >= gl->wake_due_ns)
+        dispatch_wake(gl);
 }
 
 /* ---- out ------------------------------------------------------------------------------ */
@@ -138,8 +168,11 @@ void dispatch_start(struct request *request, struct lane *lane, uint32_t slot)
     };
     if (list_empty(&lane->link_active))
         list_append(&gl->active, &lane->link_active);
-    if (lane_submit(lane, &out, &flight->ticket))
+    if (lane_submit(lane, &out, &flight->ticket)) {
+        wake_later(gl, lane, now);
+        dispatch_wake_due(gl, now);
         return;
+    }
     /* Slots bound what is in a ring, so it says it has taken less than it has: a lie. The ticket is
      * counted as lost with the replica. */
     shard_kill(gl, lane, REPLICA_END_LIED, "its ring is full though it has free slots");
@@ -257,31 +290,29 @@ static bool answered(struct request *request, struct lane *lane, uint32_t slot,
 
 /* In the ring it still waited: `start_ns` is the replica's word, believed within what can be. */
 static void times(struct request *request, const struct flight *flight,
-                  const struct perigee_completion *completion)
+                  const struct perigee_completion *completion, int64_t now_ns)
 {
-    int64_t now = loop_now_ns(), started = (int64_t)completion->start_ns;
+    int64_t started = (int64_t)completion->start_ns;
 
-    if (started < flight->submitted_ns || started > now)
+    if (started < flight->submitted_ns || started > now_ns)
         started = flight->submitted_ns;
     request->queue_ns += (uint64_t)(started - flight->submitted_ns);
-    request->infer_ns = (uint64_t)(now - started);
+    request->infer_ns = (uint64_t)(now_ns - started);
     if (request->infer_ns == 0)
         request->infer_ns = 1;
 }
 
 static void completed(struct lane *lane, struct flight *flight,
-                      const struct perigee_completion *completion)
+                      const struct perigee_completion *completion, int64_t now_ns)
 {
     struct request *request = flight->request;
     struct revision_side *side = flight->side;
     uint32_t slot = flight->slot;
     bool slot_kept = false;
 
-    place_give(&lane->replica->place);
-    queue_serve(&side->queue);
     if (request) {
         request->flight = NULL;
-        times(request, flight, completion);
+        times(request, flight, completion, now_ns);
         slot_kept = answered(request, lane, slot, completion);
     }
     if (!slot_kept) {
@@ -291,15 +322,37 @@ static void completed(struct lane *lane, struct flight *flight,
     flight_free(flight);
 }
 
+/* One round: 1 when there may be more, 0 when not, ERR_BAD_INPUT when the replica lies. */
+static int completions_take(struct gateway_loop *gl, struct lane *lane, struct err *err)
+{
+    struct lane_ticket *tickets[TAKEN_MAX];
+    struct perigee_completion completions[TAKEN_MAX];
+    size_t count = 0;
+    int r = 0;
+
+    while (count < TAKEN_MAX &&
+           (r = lane_take(lane, &tickets[count], &completions[count], err)) > 0) {
+        place_give(&lane->replica->place);
+        count++;
+    }
+    if (count == 0)
+        return r;
+    /* All are of one revision: the replica's. */
+    queue_serve(&LIST_OWNER(tickets[0], struct flight, ticket)->side->queue);
+    dispatch_wake(gl);
+    int64_t now_ns = loop_now_ns();
+    for (size_t i = 0; i < count; i++)
+        completed(lane, LIST_OWNER(tickets[i], struct flight, ticket), &completions[i], now_ns);
+    return r < 0 ? r : 1;
+}
+
 void dispatch_completions(struct gateway_loop *gl, struct lane *lane)
 {
-    struct lane_ticket *ticket;
-    struct perigee_completion completion;
     struct err err;
     int r = 0;
 
-    while (!lane->gone && !lane->lied && (r = lane_take(lane, &ticket, &completion, &err)) > 0)
-        completed(lane, LIST_OWNER(ticket, struct flight, ticket), &completion);
+    while (!lane->gone && !lane->lied && (r = completions_take(gl, lane, &err)) > 0)
+        ;
     if (r < 0) {
         lane->lied = true; /* its tickets come back when it was reaped */
         shard_kill(gl, lane, REPLICA_END_LIED, err.message);
@@ -333,4 +386,5 @@ void dispatch_abandon(struct gateway_loop *gl, struct lane *lane)
             admit_again(request);
     }
     list_remove(&lane->link_active);
+    list_remove(&lane->link_wake);
 }

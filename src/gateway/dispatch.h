@@ -32,6 +32,10 @@ struct flight {
 
 /* The request has a place and slot on `lane`: out it goes. */
 void dispatch_start(struct request *request, struct lane *lane, uint32_t slot);
+/* Wakes the replicas that were given something since. Called before the loop polls, and sooner for
+ * what has waited DISPATCH_WAKE_NS: one wake-up serves all that a pass of the loop submits. */
+void dispatch_wake(struct gateway_loop *gl);
+void dispatch_wake_due(struct gateway_loop *gl, int64_t now_ns);
 /* Takes every completion that is there. */
 void dispatch_completions(struct gateway_loop *gl, struct lane *lane);
 /* The replica was reaped: tickets come back, requests are tried again. */

@@ -102,6 +102,7 @@ static void on_sleep(void *data)
     struct lane *lane;
     bool found;
 
+    dispatch_wake(gl);
     for (unsigned round = 0; round < ROUNDS_MAX; round++) {
         found = false;
         LIST_EACH (lane, &gl->active, struct lane, link_active)
@@ -137,6 +138,7 @@ static void on_awake(void *data)
     struct gateway_loop *gl = data;
     struct lane *lane;
 
+    dispatch_wake(gl);
     LIST_EACH (lane, &gl->active, struct lane, link_active)
         lane_disarm(lane);
 }
@@ -624,6 +626,8 @@ void shard_prepare(struct gateway *gateway, unsigned index)
     gl->index = index;
     gl->loop = loop_new();
     list_init(&gl->active);
+    list_init(&gl->to_wake);
+    gl->wake_due_ns = INT64_MAX;
     list_init(&gl->waiting);
     list_init(&gl->flights);
     gl->timer = timer_new(gl->loop, on_timer, gl);

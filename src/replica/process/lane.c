@@ -57,8 +57,12 @@ bool lane_submit(struct lane *lane, const struct lane_request *request, struct l
     ticket->slot = request->slot;
     lane->tickets[request->slot] = ticket;
     lane->outstanding++;
-    submission_wake(lane->replica->submission, replica_status(lane->replica), false);
     return true;
+}
+
+void lane_wake(struct lane *lane)
+{
+    submission_wake(lane->replica->submission, replica_status(lane->replica), false);
 }
 
 int lane_take(struct lane *lane, struct lane_ticket **ret,

@@ -37,7 +37,7 @@ struct lane {
     uint64_t dropped; /* completions that named no ticket of ours */
     struct lane_ticket *tickets[PERIGEE_SLOTS_MAX / 2]; /* by slot */
     /* the embedder's: */
-    struct list link, link_active;
+    struct list link, link_active, link_wake;
     void *watch, *owner;
     bool ready, draining, gone, lied;
 };
@@ -49,9 +49,11 @@ struct lane_request {
     uint32_t slot;
 };
 
-/* Publishes, and wakes the replica when it sleeps. False: the ring is full though a slot was free,
- * which a lying replica can bring about: kill it. */
+/* Publishes; the replica looks at once if it is awake, else at the latest after lane_wake(). False:
+ * the ring is full though a slot was free, which a lying replica can bring about: kill it. */
 bool lane_submit(struct lane *lane, const struct lane_request *request, struct lane_ticket *ticket);
+/* Wakes the replica if it sleeps: once, after all that is submitted in one go. */
+void lane_wake(struct lane *lane);
 
 /* 1: *ret is back, with its completion, whose fields are checked but for the answer's. 0: nothing
  * more. ERR_BAD_INPUT: the replica lies; kill it, and do not ask again. */
