@@ -15,6 +15,7 @@
 #include "gateway/dispatch.h"
 #include "gateway/request.h"
 #include "io/loop.h"
+#include "proto/number.h"
 
 SM_DEFINE(request_state, REQUEST_STATES)
 
@@ -26,39 +27,62 @@ struct reply {
     size_t count;
 };
 
-static void reply_add(struct reply *reply, const char *name, struct slice value)
+static void reply_add(struct reply *reply, struct slice name, struct slice value)
 {
     assert(reply->count < HEADERS_MAX);
-    reply->headers[reply->count++] = (struct http_header){ slice_of(name), value };
+    reply->headers[reply->count++] = (struct http_header){ name, value };
+}
+
+/* A number of every answer's head; printf would be a tenth of a small request. */
+static struct slice number_text(struct request *request, uint64_t value)
+{
+    char *text = arena_alloc(request->arena, NUMBER_OUT_MAX);
+
+    return (struct slice){ text, number_write_u64(text, value) };
+}
+
+/* Milliseconds with three decimals. */
+static char *duration_put(char *to, struct slice name, uint64_t ns)
+{
+    uint64_t us = ns / 1000;
+
+    memcpy(to, name.data, name.size);
+    to += name.size;
+    to += number_write_u64(to, us / 1000);
+    *to++ = '.';
+    *to++ = (char)('0' + us / 100 % 10);
+    *to++ = (char)('0' + us / 10 % 10);
+    *to++ = (char)('0' + us % 10);
+    return to;
 }
 
 static void timing_add(struct request *request, struct reply *reply)
 {
     if (!request->infer_ns)
         return;
-    const char *name = request->cold ? "cold" : "queue";
-    unsigned long long queue = request->queue_ns / 1000, infer = request->infer_ns / 1000;
-    char *text = arena_format(request->arena, "%s;dur=%llu.%03llu, infer;dur=%llu.%03llu", name,
-                              queue / 1000, queue % 1000, infer / 1000, infer % 1000);
-    reply_add(reply, "Server-Timing", slice_of(text));
+    char *text = arena_alloc(request->arena, 2 * (NUMBER_OUT_MAX + 20)), *at = text;
+    at = duration_put(at, request->cold ? SLICE("cold;dur=") : SLICE("queue;dur="),
+                      request->queue_ns);
+    at = duration_put(at, SLICE(", infer;dur="), request->infer_ns);
+    reply_add(reply, SLICE("Server-Timing"), (struct slice){ text, (size_t)(at - text) });
 }
 
 static void reply_begin(struct request *request, struct reply *reply)
 {
-    *reply = (struct reply){};
-    reply_add(reply, "X-Request-Id", slice_of(request->id));
+    reply->count = 0;
+    reply_add(reply, SLICE("X-Request-Id"), slice_of(request->id));
     if (request->table)
-        reply_add(reply, "Perigee-Pop",
+        reply_add(reply, SLICE("Perigee-Pop"),
                   table_text(request->table->head, request->table->head->pop));
     if (request->revision_row && request->infer)
-        reply_add(reply, "Perigee-Revision",
-                  slice_of(arena_format(request->arena, "%u", request->revision_row->number)));
+        reply_add(reply, SLICE("Perigee-Revision"),
+                  number_text(request, request->revision_row->number));
     if (request->origin_allowed.size) {
-        reply_add(reply, "Access-Control-Allow-Origin", request->origin_allowed);
-        reply_add(reply, "Access-Control-Expose-Headers",
+        reply_add(reply, SLICE("Access-Control-Allow-Origin"), request->origin_allowed);
+        reply_add(reply, SLICE("Access-Control-Expose-Headers"),
                   SLICE("X-Request-Id, Server-Timing, Perigee-Pop, Perigee-Revision, "
                         "Perigee-Error, Inference-Header-Content-Length"));
-        reply_add(reply, "Vary", SLICE("Origin"));
+        reply_add(reply, SLICE("Vary"), SLICE("Origin"));
     }
     timing_add(request, reply);
 }
@@ -120,10 +144,10 @@ void answer_error(struct request *request, const struct err *err)
         return;
     }
     reply_begin(request, &reply);
-    reply_add(&reply, "Content-Type", SLICE("application/json"));
-    reply_add(&reply, "Perigee-Error", request->ended);
+    reply_add(&reply, SLICE("Content-Type"), SLICE("application/json"));
+    reply_add(&reply, SLICE("Perigee-Error"), request->ended);
     if (err->code == ERR_OVERLOADED)
-        reply_add(&reply, "Retry-After",
+        reply_add(&reply, SLICE("Retry-After"),
                   slice_of(arena_format(request->arena, "%d", (int)gateway_retry_after_s)));
     if (err->code == ERR_INTERNAL || err->code == ERR_REPLICA_DIED)
         log_error("gateway", "request failed", LOG_S("request", request->id),
@@ -140,8 +164,8 @@ void answer_method(struct request *request, const char *allow)
     request_settle(request);
     request->ended = slice_of(err_info(ERR_BAD_METHOD)->name);
     reply_begin(request, &reply);
-    reply_add(&reply, "Content-Type", SLICE("application/json"));
-    reply_add(&reply, "Perigee-Error", request->ended);
+    reply_add(&reply, SLICE("Content-Type"), SLICE("application/json"));
+    reply_add(&reply, SLICE("Perigee-Error"), request->ended);
     exchange_reply_method(request->x, allow, reply.headers, reply.count, error_body(request, &err));
 }
 
@@ -154,7 +178,7 @@ void answer_json(struct request *request, int status, struct slice body)
     request_settle(request);
     reply_begin(request, &reply);
     if (body.size)
-        reply_add(&reply, "Content-Type", SLICE("application/json"));
+        reply_add(&reply, SLICE("Content-Type"), SLICE("application/json"));
     exchange_reply(request->x, status, reply.headers, reply.count, body);
 }
 
@@ -166,10 +190,10 @@ void answer_preflight(struct request *request)
 
     request_settle(request);
     reply_begin(request, &reply);
-    reply_add(&reply, "Access-Control-Allow-Methods", SLICE("GET, HEAD, POST, OPTIONS"));
+    reply_add(&reply, SLICE("Access-Control-Allow-Methods"), SLICE("GET, HEAD, POST, OPTIONS"));
     if (headers.size)
-        reply_add(&reply, "Access-Control-Allow-Headers", headers);
-    reply_add(&reply, "Access-Control-Max-Age", SLICE("600"));
+        reply_add(&reply, SLICE("Access-Control-Allow-Headers"), headers);
+    reply_add(&reply, SLICE("Access-Control-Max-Age"), SLICE("600"));
     exchange_reply(request->x, 204, reply.headers, reply.count, (struct slice){});
 }
 
@@ -241,13 +265,13 @@ static void outputs_send(struct request *request, const struct oip_answer *answe
     uint64_t bytes = answer->bytes;
 
     reply_begin(request, &reply);
-    reply_add(&reply, "Content-Type",
+    reply_add(&reply, SLICE("Content-Type"),
               answer->binary ? SLICE("application/octet-stream") : SLICE("application/json"));
     if (answer->binary)
-        reply_add(&reply, "Inference-Header-Content-Length",
-                  slice_of(arena_format(request->arena, "%zu", answer->json.size)));
+        reply_add(&reply, SLICE("Inference-Header-Content-Length"),
+                  number_text(request, answer->json.size));
     if (coding != CODEC_IDENTITY) {
-        reply_add(&reply, "Content-Encoding", slice_of(codec_name(coding)));
+        reply_add(&reply, SLICE("Content-Encoding"), slice_of(codec_name(coding)));
         whole = compress(request, coding, answer);
         bytes = whole.size;
     }
@@ -334,6 +358,25 @@ static void observe(struct request *request, unsigned row, uint64_t ns)
         shard_series(request->gl, request->table->head, request->row, request->endpoint, row), ns);
 }
 
+/* labels[0] and [1] are set. Nearly all end with 200: that series is kept. */
+static struct metric_series *requests_series(struct request *request, struct slice labels[3])
+{
+    struct metrics *metrics = &request->gl->metrics;
+    struct endpoint_side *side =
+        request->row ? &request->endpoint->sides[request->gl->index] : NULL;
+    int status = exchange_status(request->x);
+    char code[16];
+
+    if (side && status == 200 && side->requests_ok)
+        return side->requests_ok;
+    snprintf(code, sizeof code, "%d", status);
+    labels[2] = slice_of(code);
+    struct metric_series *series = metrics_series(metrics, GATEWAY_REQUESTS, labels);
+    if (side && status == 200)
+        side->requests_ok = series;
+    return series;
+}
+
 static void metrics_count(struct request *request, bool whole)
 {
     struct metrics *metrics = &request->gl->metrics;
@@ -344,10 +387,7 @@ static void metrics_count(struct request *request, bool whole)
         labels[0] = table_text(table, request->row->project);
         labels[1] = table_text(table, request->row->name);
     }
-    char code[16];
-    snprintf(code, sizeof code, "%d", exchange_status(request->x));
-    labels[2] = slice_of(code);
-    metric_add(metrics_series(metrics, GATEWAY_REQUESTS, labels), 1);
+    metric_add(requests_series(request, labels), 1);
     if (request->ended.size) {
         labels[2] = request->ended;
         metric_add(metrics_series(metrics, GATEWAY_ERRORS, labels), 1);
@@ -413,6 +453,13 @@ static bool id_right(struct slice id)
     return true;
 }
 
+static void hexadecimal_write(char *to, uint64_t value)
+{
+    for (int i = 15; i >= 0; i--, value >>= 4)
+        to[i] = "0123456789abcdef"[value & 15];
+    to[16] = '\0';
+}
+
 const char *answer_id_make(struct gateway_loop *gl, const struct http_request *http,
                            char buffer[static 72])
 {
@@ -421,7 +468,7 @@ const char *answer_id_make(struct gateway_loop *gl, const struct http_request *h
     if (id_right(id))
         snprintf(buffer, 72, "%.*s", SLICE_FMT(id));
     else
-        snprintf(buffer, 72, "%016llx", (unsigned long long)shard_random(gl));
+        hexadecimal_write(buffer, shard_random(gl));
     return buffer;
 }
 

@@ -8,6 +8,7 @@
 #include "base/auto.h"
 #include "http/h1.h"
 #include "http/server_own.h"
+#include "proto/number.h"
 
 static struct h1 *h1_of(const struct exchange *x)
 {
@@ -158,27 +159,45 @@ static bool answer_last(const struct h1 *h1)
             h1->body_left > server->limits.drop_bytes_max);
 }
 
+enum { FIXED_BYTES = 160 };
+
+static char *put(char *to, struct slice text)
+{
+    memcpy(to, text.data, text.size);
+    return to + text.size;
+}
+
+/* The lines that HTTP itself adds: Date, the body's length, what becomes of the connection. */
+static struct slice fixed_lines(struct h1 *h1, char buffer[static FIXED_BYTES])
+{
+    const struct exchange *x = h1->x;
+    bool known = x->content_length != HTTP_LENGTH_UNKNOWN;
+    char *at = put(buffer, server_date(h1->server));
+
+    if (known && x->status != 204 && !(x->status == 304 && !x->content_length)) {
+        at = put(at, SLICE("Content-Length: "));
+        at += number_write_u64(at, x->content_length);
+        at = put(at, SLICE("\r\n"));
+    } else if (h1->chunked_out) {
+        at = put(at, SLICE("Transfer-Encoding: chunked\r\n"));
+    }
+    if (h1->last_answer)
+        at = put(at, SLICE("Connection: close\r\n"));
+    else if (x->request.version == HTTP_1_0)
+        at = put(at, SLICE("Connection: keep-alive\r\n"));
+    return (struct slice){ buffer, (size_t)(at - buffer) };
+}
+
 static void codec_respond(struct exchange *x, const struct http_header *headers, size_t count)
 {
     struct h1 *h1 = h1_of(x);
-    struct slice date = server_date(h1->server);
-    char length[48] = "", fixed[160];
-    bool known = x->content_length != HTTP_LENGTH_UNKNOWN;
+    char fixed[FIXED_BYTES];
 
     h1->last_answer = answer_last(h1);
-    h1->chunked_out = !known && !x->bodyless && x->request.version != HTTP_1_0;
-    if (known && x->status != 204 && !(x->status == 304 && !x->content_length))
-        snprintf(length, sizeof length, "Content-Length: %llu\r\n",
-                 (unsigned long long)x->content_length);
-    else if (h1->chunked_out)
-        memcpy(length, "Transfer-Encoding: chunked\r\n", sizeof "Transfer-Encoding: chunked\r\n");
-    const char *connection = h1->last_answer                  ? "Connection: close\r\n"
-                             : x->request.version == HTTP_1_0 ? "Connection: keep-alive\r\n"
-                                                              : "";
-    int size = snprintf(fixed, sizeof fixed, "%.*s%s%s", SLICE_FMT(date), length, connection);
-    assert(size > 0 && (size_t)size < sizeof fixed);
+    h1->chunked_out =
+        x->content_length == HTTP_LENGTH_UNKNOWN && !x->bodyless && x->request.version != HTTP_1_0;
     h1->head_out = http1_write_head(x->arena, http1_status_line(x->arena, x->status),
-                                    (struct slice){ fixed, (size_t)size }, headers, count);
+                                    fixed_lines(h1, fixed), headers, count);
     h1_poke(h1); /* flushed there if no write takes it along */
 }
 

@@ -12,50 +12,57 @@ enum method { METHOD_OTHER, METHOD_GET = 1, METHOD_POST = 2, METHOD_BOTH = 3 };
 #define SYSTEM "system_shared_memory"
 #define CUDA "cuda_shared_memory"
 
+#define ROW(before, last)                                                                          \
+    before last,                                                                                   \
+    {                                                                                              \
+        last, sizeof last - 1                                                                      \
+    }
+
 /* "*" takes one segment that is not empty; "**" one or more, and is the model's name, which may
  * hold '/'. The first row that fits holds, so what ends a path comes before what is cut short. */
 static const struct row {
     const char *pattern;
+    struct slice last; /* segment of the pattern: tells most rows apart at once */
     enum method methods;
     enum oip_call call;
     const char *unsupported;
 } rows[] = {
     /* clang-format off */
-    { "v2",                                         METHOD_GET,  OIP_SERVER_METADATA,   NULL },
-    { "v2/health/live",                             METHOD_GET,  OIP_SERVER_LIVE,       NULL },
-    { "v2/health/ready",                            METHOD_GET,  OIP_SERVER_READY,      NULL },
-    { "v2/models/stats",                            METHOD_GET,  OIP_MODEL_STATS,       NULL },
-    { "v2/models/**/versions/*/infer",              METHOD_POST, OIP_INFER,             NULL },
-    { "v2/models/**/versions/*/ready",              METHOD_GET,  OIP_MODEL_READY,       NULL },
-    { "v2/models/**/versions/*/config",             METHOD_GET,  OIP_MODEL_CONFIG,      NULL },
-    { "v2/models/**/versions/*/stats",              METHOD_GET,  OIP_MODEL_STATS,       NULL },
-    { "v2/models/**/versions/*/generate",           METHOD_POST, OIP_UNSUPPORTED,      GENERATE },
-    { "v2/models/**/versions/*/generate_stream",    METHOD_POST, OIP_UNSUPPORTED,      GENERATE },
-    { "v2/models/**/versions/*/trace/setting",      METHOD_BOTH, OIP_UNSUPPORTED,      "trace" },
-    { "v2/models/**/versions/*",                    METHOD_GET,  OIP_MODEL_METADATA,    NULL },
-    { "v2/models/**/infer",                         METHOD_POST, OIP_INFER,             NULL },
-    { "v2/models/**/ready",                         METHOD_GET,  OIP_MODEL_READY,       NULL },
-    { "v2/models/**/config",                        METHOD_GET,  OIP_MODEL_CONFIG,      NULL },
-    { "v2/models/**/stats",                         METHOD_GET,  OIP_MODEL_STATS,       NULL },
-    { "v2/models/**/generate",                      METHOD_POST, OIP_UNSUPPORTED,      GENERATE },
-    { "v2/models/**/generate_stream",               METHOD_POST, OIP_UNSUPPORTED,      GENERATE },
-    { "v2/models/**/trace/setting",                 METHOD_BOTH, OIP_UNSUPPORTED,      "trace" },
-    { "v2/models/**",                               METHOD_GET,  OIP_MODEL_METADATA,    NULL },
-    { "v2/repository/index",                        METHOD_POST, OIP_REPOSITORY_INDEX, NULL },
-    { "v2/repository/models/**/load",               METHOD_POST, OIP_REPOSITORY_LOAD,  NULL },
-    { "v2/repository/models/**/unload",             METHOD_POST, OIP_REPOSITORY_UNLOAD, NULL },
-    { "v2/trace/setting",                           METHOD_BOTH, OIP_UNSUPPORTED,      "trace" },
-    { "v2/logging",                                 METHOD_BOTH, OIP_UNSUPPORTED,      "logging" },
-    { "v2/systemsharedmemory/status",               METHOD_GET,  OIP_SHM_STATUS,        NULL },
-    { "v2/systemsharedmemory/region/*/status",      METHOD_GET,  OIP_SHM_STATUS,        NULL },
-    { "v2/systemsharedmemory/unregister",           METHOD_POST, OIP_UNSUPPORTED,      SYSTEM },
-    { "v2/systemsharedmemory/region/*/register",    METHOD_POST, OIP_UNSUPPORTED,      SYSTEM },
-    { "v2/systemsharedmemory/region/*/unregister",  METHOD_POST, OIP_UNSUPPORTED,      SYSTEM },
-    { "v2/cudasharedmemory/status",                 METHOD_GET,  OIP_SHM_STATUS,        NULL },
-    { "v2/cudasharedmemory/region/*/status",        METHOD_GET,  OIP_SHM_STATUS,        NULL },
-    { "v2/cudasharedmemory/unregister",             METHOD_POST, OIP_UNSUPPORTED,      CUDA },
-    { "v2/cudasharedmemory/region/*/register",      METHOD_POST, OIP_UNSUPPORTED,      CUDA },
-    { "v2/cudasharedmemory/region/*/unregister",    METHOD_POST, OIP_UNSUPPORTED,      CUDA },
+    { ROW("", "v2"),                                          METHOD_GET,  OIP_SERVER_METADATA,  NULL },
+    { ROW("v2/health/", "live"),                              METHOD_GET,  OIP_SERVER_LIVE,      NULL },
+    { ROW("v2/health/", "ready"),                             METHOD_GET,  OIP_SERVER_READY,     NULL },
+    { ROW("v2/models/", "stats"),                             METHOD_GET,  OIP_MODEL_STATS,      NULL },
+    { ROW("v2/models/**/versions/*/", "infer"),               METHOD_POST, OIP_INFER,            NULL },
+    { ROW("v2/models/**/versions/*/", "ready"),               METHOD_GET,  OIP_MODEL_READY,      NULL },
+    { ROW("v2/models/**/versions/*/", "config"),              METHOD_GET,  OIP_MODEL_CONFIG,     NULL },
+    { ROW("v2/models/**/versions/*/", "stats"),               METHOD_GET,  OIP_MODEL_STATS,      NULL },
+    { ROW("v2/models/**/versions/*/", "generate"),            METHOD_POST, OIP_UNSUPPORTED,      GENERATE },
+    { ROW("v2/models/**/versions/*/", "generate_stream"),     METHOD_POST, OIP_UNSUPPORTED,      GENERATE },
+    { ROW("v2/models/**/versions/*/trace/", "setting"),       METHOD_BOTH, OIP_UNSUPPORTED,      "trace" },
+    { ROW("v2/models/**/versions/", "*"),                     METHOD_GET,  OIP_MODEL_METADATA,   NULL },
+    { ROW("v2/models/**/", "infer"),                          METHOD_POST, OIP_INFER,            NULL },
+    { ROW("v2/models/**/", "ready"),                          METHOD_GET,  OIP_MODEL_READY,      NULL },
+    { ROW("v2/models/**/", "config"),                         METHOD_GET,  OIP_MODEL_CONFIG,     NULL },
+    { ROW("v2/models/**/", "stats"),                          METHOD_GET,  OIP_MODEL_STATS,      NULL },
+    { ROW("v2/models/**/", "generate"),                       METHOD_POST, OIP_UNSUPPORTED,      GENERATE },
+    { ROW("v2/models/**/", "generate_stream"),                METHOD_POST, OIP_UNSUPPORTED,      GENERATE },
+    { ROW("v2/models/**/trace/", "setting"),                  METHOD_BOTH, OIP_UNSUPPORTED,      "trace" },
+    { ROW("v2/models/", "**"),                                METHOD_GET,  OIP_MODEL_METADATA,   NULL },
+    { ROW("v2/repository/", "index"),                         METHOD_POST, OIP_REPOSITORY_INDEX, NULL },
+    { ROW("v2/repository/models/**/", "load"),                METHOD_POST, OIP_REPOSITORY_LOAD,  NULL },
+    { ROW("v2/repository/models/**/", "unload"),              METHOD_POST, OIP_REPOSITORY_UNLOAD, NULL },
+    { ROW("v2/trace/", "setting"),                            METHOD_BOTH, OIP_UNSUPPORTED,      "trace" },
+    { ROW("v2/", "logging"),                                  METHOD_BOTH, OIP_UNSUPPORTED,      "logging" },
+    { ROW("v2/systemsharedmemory/", "status"),                METHOD_GET,  OIP_SHM_STATUS,       NULL },
+    { ROW("v2/systemsharedmemory/region/*/", "status"),       METHOD_GET,  OIP_SHM_STATUS,       NULL },
+    { ROW("v2/systemsharedmemory/", "unregister"),            METHOD_POST, OIP_UNSUPPORTED,      SYSTEM },
+    { ROW("v2/systemsharedmemory/region/*/", "register"),     METHOD_POST, OIP_UNSUPPORTED,      SYSTEM },
+    { ROW("v2/systemsharedmemory/region/*/", "unregister"),   METHOD_POST, OIP_UNSUPPORTED,      SYSTEM },
+    { ROW("v2/cudasharedmemory/", "status"),                  METHOD_GET,  OIP_SHM_STATUS,       NULL },
+    { ROW("v2/cudasharedmemory/region/*/", "status"),         METHOD_GET,  OIP_SHM_STATUS,       NULL },
+    { ROW("v2/cudasharedmemory/", "unregister"),              METHOD_POST, OIP_UNSUPPORTED,      CUDA },
+    { ROW("v2/cudasharedmemory/region/*/", "register"),       METHOD_POST, OIP_UNSUPPORTED,      CUDA },
+    { ROW("v2/cudasharedmemory/region/*/", "unregister"),     METHOD_POST, OIP_UNSUPPORTED,      CUDA },
     /* clang-format on */
 };
 
@@ -79,18 +86,19 @@ static bool split(struct slice text, struct segments *ret)
 
 static bool segment_fits(struct slice pattern, struct slice segment)
 {
-    return slice_is(pattern, "*") ? segment.size > 0 : slice_equal(pattern, segment);
+    return pattern.data[0] == '*' ? segment.size > 0 : slice_equal(pattern, segment);
 }
 
 /* The model's name is what "**" took, still encoded; the version what "*" took behind it. */
-static bool fits(const char *pattern, const struct segments *path, struct slice *ret_model,
+static bool fits(const struct row *row, const struct segments *path, struct slice *ret_model,
                  struct slice *ret_star)
 {
     struct segments wanted;
     uint32_t at = 0, taken;
 
     *ret_model = *ret_star = (struct slice){};
-    if (!split(slice_of(pattern), &wanted) || path->count < wanted.count)
+    if (!segment_fits(row->last, path->items[path->count - 1]) ||
+        !split(slice_of(row->pattern), &wanted) || path->count < wanted.count)
         return false;
     for (uint32_t i = 0; i < wanted.count; i++, at += taken) {
         taken = 1;
@@ -182,7 +190,7 @@ int oip_route_find(struct arena *arena, struct slice method, struct slice path,
         path.size--;
     if (path.size > 0 && split(path, &segments)) {
         for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-            if (!fits(rows[i].pattern, &segments, &model, &star))
+            if (!fits(&rows[i], &segments, &model, &star))
                 continue;
             if (rows[i].methods & given)
                 return route_fill(arena, &rows[i], model, star, ret, err);

@@ -17,7 +17,7 @@
 #define PARTS_LOG2 4
 #define PARTS (1u << PARTS_LOG2)
 #define LEVELS 36                      /* 2^36 units of 64 bytes are more than any slice */
-#define WIPE_BYTES_MAX (256u << 10)    /* above it a block is punched when it comes back */
+#define WIPE_BYTES_MAX (4u << 20)      /* above it a block is punched when it comes back */
 #define RESIDENT_BYTES_MAX (32u << 20) /* free and touched: above it all of it is punched */
 
 struct class
