@@ -40,6 +40,14 @@ void core_tell(struct core *core, uint32_t role, const void *message, size_t siz
         core->ops->send(process, message, size, fds, fd_count, core->data);
 }
 
+void core_tell_gateways(struct core *core, const void *message, size_t size, const int *fds,
+                        size_t fd_count)
+{
+    for (int i = 0; i < 2; i++)
+        if (process_alive(&core->gateways[i]))
+            core->ops->send(&core->gateways[i], message, size, fds, fd_count, core->data);
+}
+
 /* ---- a process's life ------------------------------------------------------------------------ */
 
 static void process_start(struct core_process *process);
@@ -85,11 +93,22 @@ static void process_failed(struct core_process *process, int wait_status, const 
     env_timer_start(core->env, &process->timer, delay_ns, on_restart_due, process);
 }
 
+/* Gateways have one sequence, and the lane set of its number: never that of a living twin. */
+static uint64_t instance_next(struct core_process *process)
+{
+    struct core *core = process->core;
+    const struct core_process *twin = &core->gateways[process == core->gateways];
+    if (process->role != ROLE_GATEWAY)
+        return process->instance + 1;
+    uint64_t next = (process->instance > twin->instance ? process->instance : twin->instance) + 1;
+    return next + (process_alive(twin) && ((next ^ twin->instance) & 1) == 0);
+}
+
 static void process_start(struct core_process *process)
 {
     struct core *core = process->core;
     struct err err = {};
-    process->instance++;
+    process->instance = instance_next(process);
     process->fresh = process->role == ROLE_TEMPLATE;
     int r = core->ops->start(process, core->data, &err);
     if (r < 0) {
@@ -107,8 +126,8 @@ static void process_start(struct core_process *process)
 
 static bool all_ready(struct core *core)
 {
-    for (int i = 0; i < ROLES; i++) {
-        enum process_life state = core->roles[i].state;
+    for (uint32_t i = 0; i < ROLES; i++) {
+        enum process_life state = core_role(core, ROLE_GATEWAY + i)->state;
         if (state != PROCESS_SERVING && !(state == PROCESS_IDLE && !core->config.control))
             return false;
     }
@@ -252,7 +271,7 @@ static void table_new(struct core *core, const struct message_table *message, in
     fd_close(&core->table_fd);
     core->table_fd = take_fd(*fd);
     core->table = *message;
-    core_tell(core, ROLE_GATEWAY, &core->table, sizeof core->table, &core->table_fd, 1);
+    core_tell_gateways(core, &core->table, sizeof core->table, &core->table_fd, 1);
 }
 
 /* Who may say it: bits by role. What is for somebody else has lost its way. */
@@ -292,7 +311,7 @@ static void dispatch(struct core_process *process, const union message *message,
         replica_kill(core, &message->as_MESSAGE_REPLICA_KILL);
         break;
     case MESSAGE_ARENA_WANT:
-        revision_want(core, message->as_MESSAGE_ARENA_WANT.revision);
+        revision_want(process, message->as_MESSAGE_ARENA_WANT.revision);
         break;
     case MESSAGE_REVISION_GONE:
         revision_forget(core, message->as_MESSAGE_REVISION_GONE.revision);
@@ -324,7 +343,9 @@ void core_process_writable(struct core_process *process)
 {
     struct core *core = process->core;
     struct core_replica *replica;
-    if (process->role != ROLE_AGENT)
+    if (process->booting)
+        core_boot_more(process);
+    if (process->role != ROLE_AGENT || process->booting)
         return;
     LIST_EACH (replica, &core->replicas, struct core_replica, link)
         replica_tell_log(replica);
@@ -335,14 +356,18 @@ void core_process_writable(struct core_process *process)
 static void on_drain_over(struct env_timer *, void *data)
 {
     struct core *core = data;
-    for (int i = 0; i < ROLES; i++) {
-        bool its_turn = (int)core->stage == STOP_GATEWAY + i;
-        if (its_turn && process_alive(&core->roles[i])) {
+    struct core_process *twin = core_twin(core);
+    for (uint32_t i = 0; i < ROLES; i++) {
+        struct core_process *process = core_role(core, ROLE_GATEWAY + i);
+        bool its_turn = core->stage == STOP_GATEWAY + i;
+        if (its_turn && process_alive(process)) {
             log_warn("supervisor", "did not end in time, killing it",
-                     LOG_S("process", core->roles[i].name));
-            core->ops->kill(&core->roles[i], core->data);
+                     LOG_S("process", process->name));
+            core->ops->kill(process, core->data);
         }
     }
+    if (core->stage == STOP_GATEWAY && process_alive(twin))
+        core->ops->kill(twin, core->data);
 }
 
 /* Asks the role whose turn it is, once; false when it is gone. */
@@ -369,7 +394,7 @@ static bool rest_gone(struct core *core)
         if (process_alive(template))
             return false;
     }
-    return core->replica_count == 0;
+    return core->replica_count == 0 && !process_alive(core_twin(core));
 }
 
 static void kill_rest(struct core *core)
@@ -379,6 +404,8 @@ static void kill_rest(struct core *core)
         if (process_alive(template))
             core->ops->kill(template, core->data);
     }
+    if (process_alive(core_twin(core)))
+        core->ops->kill(core_twin(core), core->data);
     replica_kill_all(core);
 }
 
@@ -386,10 +413,10 @@ void core_stop_step(struct core *core)
 {
     if (!core->stage || core->stage == STOP_DONE)
         return;
-    for (int i = 0; i < ROLES; i++) {
-        if ((int)core->stage != STOP_GATEWAY + i)
+    for (uint32_t i = 0; i < ROLES; i++) {
+        if (core->stage != STOP_GATEWAY + i)
             continue;
-        if (drain(core, &core->roles[i], i ? DRAIN_OTHERS_MS : DRAIN_GATEWAY_MS))
+        if (drain(core, core_role(core, ROLE_GATEWAY + i), i ? DRAIN_OTHERS_MS : DRAIN_GATEWAY_MS))
             return;
         env_timer_stop(core->env, &core->stop_timer);
         core->stage++;
@@ -416,15 +443,16 @@ void core_stop(struct core *core, bool now)
     bool first = core->stage == STOP_NOT;
     if (first) {
         core->stage = STOP_GATEWAY;
-        for (int i = 0; i < ROLES; i++)
-            end_waiting(core, &core->roles[i]);
+        for (uint32_t i = 0; i < ROLES; i++)
+            end_waiting(core, core_role(core, ROLE_GATEWAY + i));
+        end_waiting(core, core_twin(core));
         LIST_EACH (template, &core->templates, struct core_process, link)
             end_waiting(core, template);
     }
     if (now) {
-        for (int i = 0; i < ROLES; i++)
-            if (process_alive(&core->roles[i]))
-                core->ops->kill(&core->roles[i], core->data);
+        for (uint32_t i = 0; i < ROLES; i++)
+            if (process_alive(core_role(core, ROLE_GATEWAY + i)))
+                core->ops->kill(core_role(core, ROLE_GATEWAY + i), core->data);
         kill_rest(core);
     }
     core_stop_step(core);
@@ -451,8 +479,13 @@ int core_new(struct env *env, const struct core_config *config, const struct cor
     core->data = data;
     core->metrics_fd = take_fd(metrics);
     core->table_fd = -1;
-    for (uint32_t i = 0; i < ROLES; i++)
-        process_init(core, &core->roles[i], ROLE_GATEWAY + i, role_name(ROLE_GATEWAY + i));
+    struct core_process *roles[] = { core->gateways, core->gateways + 1, &core->agent,
+                                     &core->control };
+    static const uint32_t names[] = { ROLE_GATEWAY, ROLE_GATEWAY, ROLE_AGENT, ROLE_CONTROL };
+    for (uint32_t i = 0; i < 4; i++) {
+        process_init(core, roles[i], names[i], role_name(names[i]));
+        roles[i]->bit = (uint8_t)(names[i] == ROLE_CONTROL ? 0 : 1u << i);
+    }
     struct list *lists[] = { &core->templates, &core->replicas, &core->dead, &core->revisions };
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         list_init(lists[i]);
@@ -475,8 +508,9 @@ void core_free(struct core *core)
     struct core_process *template;
     struct core_replica *replica;
     struct core_revision *revision;
-    for (int i = 0; i < ROLES; i++)
-        env_timer_stop(core->env, &core->roles[i].timer);
+    for (uint32_t i = 0; i < ROLES; i++)
+        env_timer_stop(core->env, &core_role(core, ROLE_GATEWAY + i)->timer);
+    env_timer_stop(core->env, &core_twin(core)->timer);
     env_timer_stop(core->env, &core->stop_timer);
     LIST_EACH (replica, &core->replicas, struct core_replica, link)
         replica_free(replica);

@@ -29,8 +29,9 @@ struct core;
 
 #define PROCESS_STATES(X)                                                                          \
     X(PROCESS_IDLE, SM_TO(PROCESS_STARTING) | SM_TO(PROCESS_WAITING) | SM_TO(PROCESS_ENDED))       \
-    X(PROCESS_STARTING, SM_TO(PROCESS_SERVING) | SM_TO(PROCESS_WAITING) | SM_TO(PROCESS_ENDED))    \
-    X(PROCESS_SERVING, SM_TO(PROCESS_WAITING) | SM_TO(PROCESS_ENDED))                              \
+    X(PROCESS_STARTING, SM_TO(PROCESS_SERVING) | SM_TO(PROCESS_WAITING) | SM_TO(PROCESS_IDLE) |    \
+                            SM_TO(PROCESS_ENDED))                                                  \
+    X(PROCESS_SERVING, SM_TO(PROCESS_WAITING) | SM_TO(PROCESS_IDLE) | SM_TO(PROCESS_ENDED))        \
     X(PROCESS_WAITING, SM_TO(PROCESS_STARTING) | SM_TO(PROCESS_WAITING) | SM_TO(PROCESS_IDLE) |    \
                            SM_TO(PROCESS_ENDED))                                                   \
     X(PROCESS_ENDED, 0)
@@ -48,7 +49,9 @@ struct core_process { /* a role or a template; the core's, but `shell` and `pid`
     uint32_t restarts, failures; /* ever; in a row */
     int64_t ready_ns;
     struct env_timer timer;
+    uint8_t bit;   /* in core_replica.told; 0: is not told of replicas */
     bool fresh;    /* a template without a HELLO yet */
+    bool booting;  /* more is to be told before GO */
     bool proven;   /* one of its name has said HELLO: it will again */
     char why[160]; /* its last end */
     void *shell;   /* its channel and so on */
@@ -69,7 +72,8 @@ struct core_ops {
     /* Borrowed descriptors. Who does not take its messages is killed. */
     void (*send)(struct core_process *process, const void *message, size_t size, const int *fds,
                  size_t fd_count, void *data);
-    bool (*writable)(struct core_process *process, void *data); /* nothing waits to be sent */
+    /* Nothing waits to be sent; after a no, core_process_writable() comes once it is so. */
+    bool (*writable)(struct core_process *process, void *data);
     /* Watches a cloned child and its log. Ends in one core_replica_exited(). */
     int (*adopt)(struct core_replica *replica, pid_t pid, void *data, struct err *err);
     void (*kill_replica)(struct core_replica *replica, void *data);

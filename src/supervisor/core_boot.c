@@ -26,6 +26,8 @@ static void boot_start(struct core *core, struct core_process *process)
     start.head = (struct message_head){ MESSAGE_MAGIC, MESSAGE_START, MESSAGE_VERSION };
     start.role = process->role;
     start.instance = process->instance;
+    if (process->role == ROLE_GATEWAY && process_alive(&core->gateways[process == core->gateways]))
+        start.flags |= MESSAGE_BESIDE;
     tell(process, &start, sizeof start, NULL, 0);
 }
 
@@ -53,7 +55,7 @@ static void boot_listeners(struct core *core, struct core_process *process)
 }
 
 /* A new pair whenever one of the two is new: what the dead one wrote halfway is of no use. */
-static void boot_peers(struct core *core)
+void core_boot_peers(struct core *core)
 {
     struct message_empty message = MESSAGE_INIT(MESSAGE_PEER);
     struct err err;
@@ -89,13 +91,13 @@ static void boot_metrics(struct core *core, struct core_process *process)
 
 /* The table of this life, else the one on disk: the gateway serves after a cold boot with agent and
  * control dead. */
-static void boot_table(struct core *core)
+static void boot_table(struct core *core, struct core_process *gateway)
 {
     struct message_table message = MESSAGE_INIT(MESSAGE_TABLE_DISK);
     char path[MESSAGE_PATH_BYTES + 32];
     struct stat st;
     if (core->table_fd >= 0) {
-        core_tell(core, ROLE_GATEWAY, &core->table, sizeof core->table, &core->table_fd, 1);
+        tell(gateway, &core->table, sizeof core->table, &core->table_fd, 1);
         return;
     }
     (void)snprintf(path, sizeof path, "%s/pop/table", core->config.start.home);
@@ -105,7 +107,7 @@ static void boot_table(struct core *core)
     if (table < 0 || key < 0 || fstat(table, &st) < 0 || !S_ISREG(st.st_mode))
         return;
     message.bytes = (uint64_t)st.st_size;
-    core_tell(core, ROLE_GATEWAY, &message, sizeof message, (int[]){ table, key }, 2);
+    tell(gateway, &message, sizeof message, (int[]){ table, key }, 2);
 }
 
 void core_tell_process(struct core *core, const struct core_process *process, uint32_t state,
@@ -126,8 +128,8 @@ void core_tell_process(struct core *core, const struct core_process *process, ui
 static void boot_processes(struct core *core)
 {
     struct core_process *template;
-    for (int i = 0; i < ROLES; i++) {
-        const struct core_process *role = &core->roles[i];
+    for (uint32_t i = 0; i < ROLES; i++) {
+        const struct core_process *role = core_role(core, ROLE_GATEWAY + i);
         if (role->role != ROLE_AGENT && process_alive(role))
             core_tell_process(core, role,
                               role->state == PROCESS_SERVING ? PROCESS_READY : PROCESS_STARTED, 0,
@@ -141,37 +143,52 @@ static void boot_processes(struct core *core)
     }
 }
 
-static void boot_replicas(struct core *core, uint32_t role)
+/* One after the other while they are read: a thousand at once are more than a queue should hold.
+ * What is born, or ends, meanwhile finds its place by core_replica.told. */
+static bool boot_replicas(struct core *core, struct core_process *process)
 {
     struct core_replica *replica;
     LIST_EACH (replica, &core->replicas, struct core_replica, link) {
-        if (replica->state != REPLICA_RUNNING)
+        if (replica->state != REPLICA_RUNNING || replica->told & process->bit)
             continue;
-        if (role == ROLE_GATEWAY) {
-            replica_tell_gateway(replica);
-        } else {
-            replica_tell_agent(replica);
+        if (!core->ops->writable(process, core->data))
+            return false;
+        replica_tell(replica, process);
+        if (process->role == ROLE_AGENT) {
             logring_rewind(&replica->log);
             replica_tell_log(replica);
         }
     }
-    if (role == ROLE_AGENT)
+    if (process->role == ROLE_AGENT)
         replica_tell_dead(core);
+    return true;
+}
+
+void core_boot_more(struct core_process *process)
+{
+    struct message_empty go = MESSAGE_INIT(MESSAGE_GO);
+    if (process->bit && !boot_replicas(process->core, process))
+        return;
+    process->booting = false;
+    tell(process, &go, sizeof go, NULL, 0);
 }
 
 void core_boot_role(struct core *core, struct core_process *process)
 {
-    struct message_empty go = MESSAGE_INIT(MESSAGE_GO);
+    struct core_replica *replica;
+    LIST_EACH (replica, &core->replicas, struct core_replica, link)
+        replica->told &= (uint8_t)~process->bit;
+    process->booting = true;
     boot_start(core, process);
     boot_listeners(core, process);
     if (process->role != ROLE_CONTROL) {
-        boot_peers(core);
+        if (process != core_twin(core))
+            core_boot_peers(core);
         boot_metrics(core, process);
         if (process->role == ROLE_GATEWAY)
-            boot_table(core);
+            boot_table(core, process);
         else
             boot_processes(core);
-        boot_replicas(core, process->role);
     }
-    tell(process, &go, sizeof go, NULL, 0);
+    core_boot_more(process);
 }

@@ -10,7 +10,7 @@
 #include "supervisor/logring.h"
 
 enum {
-    ROLES = 3, /* gateway, agent, control */
+    ROLES = 3, /* gateway, agent, control: ROLE_GATEWAY and on */
     TEMPLATES_MAX = 8,
     REPLICAS_MAX = 1024,
     REVISIONS_MAX = 4096,
@@ -47,6 +47,7 @@ struct core_replica {
     uint64_t submission_bytes, output_bytes;
     int submission_fd, output_fd, model_fd, log_fd, log_write_fd;
     int pipes[PERIGEE_LANES_MAX], pipe_writes[PERIGEE_LANES_MAX];
+    uint8_t told; /* bits of the processes that know of it */
     uint32_t end; /* enum replica_end, when we end it */
     bool ending;
     char end_text[256];
@@ -60,7 +61,11 @@ struct core {
     struct core_config config;
     const struct core_ops *ops;
     void *data;
-    struct core_process roles[ROLES];
+    /* The gateway that serves, and its place's twin: the next before it is ready, the one before
+     * it until that has ended. Two at once have different lane sets. */
+    struct core_process gateways[2];
+    unsigned gateway; /* which of them serves, or will */
+    struct core_process agent, control;
     struct list templates, replicas, dead, revisions;
     uint32_t template_count, replica_count, revision_count, dead_count;
     uint64_t messages_dropped;
@@ -73,7 +78,14 @@ struct core {
 
 static inline struct core_process *core_role(struct core *core, uint32_t role)
 {
-    return &core->roles[role - ROLE_GATEWAY];
+    return role == ROLE_GATEWAY ? &core->gateways[core->gateway]
+           : role == ROLE_AGENT ? &core->agent
+                                : &core->control;
+}
+
+static inline struct core_process *core_twin(struct core *core) /* of the gateway that serves */
+{
+    return &core->gateways[!core->gateway];
 }
 
 static inline bool process_alive(const struct core_process *process)
@@ -84,12 +96,16 @@ static inline bool process_alive(const struct core_process *process)
 /* core.c */
 void core_tell(struct core *core, uint32_t role, const void *message, size_t size, const int *fds,
                size_t fd_count); /* if that role is alive */
+void core_tell_gateways(struct core *core, const void *message, size_t size, const int *fds,
+                        size_t fd_count);                                   /* both */
 struct core_process *core_template(struct core *core, const char *runtime); /* NULL: too many */
 void core_template_busy(struct core_process *template, bool busy);
 void core_stop_step(struct core *core);
 
 /* core_boot.c */
 void core_boot_role(struct core *core, struct core_process *process);
+void core_boot_more(struct core_process *process); /* as much as it takes just now */
+void core_boot_peers(struct core *core); /* gateway and agent get a new way to each other */
 void core_tell_process(struct core *core, const struct core_process *process, uint32_t state,
                        int wait_status, int64_t restart_ns, const char *text);
 
@@ -100,12 +116,11 @@ void replica_cloned(struct core_process *template, const struct perigee_cloned *
 void replica_template_ready(struct core_process *template);
 void replica_template_died(struct core_process *template, const char *why);
 void replica_kill_all(struct core *core);
-void replica_tell_gateway(struct core_replica *replica);
-void replica_tell_agent(struct core_replica *replica);
+void replica_tell(struct core_replica *replica, struct core_process *process);
 void replica_tell_log(struct core_replica *replica); /* while the agent takes it */
 void replica_tell_dead(struct core *core);           /* to a new agent, and forgets them */
 void replica_free(struct core_replica *replica);
-void revision_want(struct core *core, uint64_t uid);
+void revision_want(struct core_process *gateway, uint64_t uid);
 void revision_forget(struct core *core, uint64_t uid);
 void revisions_gateway_gone(struct core *core, uint64_t instance);
 void revision_free(struct core *core, struct core_revision *revision);

@@ -89,8 +89,9 @@ void revision_free(struct core *core, struct core_revision *revision)
     free(revision);
 }
 
-void revision_want(struct core *core, uint64_t uid)
+void revision_want(struct core_process *gateway, uint64_t uid)
 {
+    struct core *core = gateway->core;
     struct message_arena message = MESSAGE_INIT(MESSAGE_ARENA);
     struct err err = {};
     const struct core_revision *revision = revision_get(core, uid, &err);
@@ -100,7 +101,7 @@ void revision_want(struct core *core, uint64_t uid)
     }
     message.revision = uid;
     message.bytes = ARENA_BYTES;
-    core_tell(core, ROLE_GATEWAY, &message, sizeof message, &revision->arena_fd, 1);
+    core->ops->send(gateway, &message, sizeof message, &revision->arena_fd, 1, core->data);
 }
 
 /* Clients' bytes of a gateway that died are nobody's: its half of each arena (each instance writes
@@ -260,12 +261,17 @@ static int prepare(struct core_replica *replica, struct err *err)
 
 /* ---- its end --------------------------------------------------------------------------------- */
 
-/* Tells everybody; keeps the record for an agent that is away. The memory goes now. */
+/* Tells everybody who knows of it, and the agent, who asked for it; keeps the record for an agent
+ * that is away. The memory goes now. */
 static void replica_over(struct core_replica *replica)
 {
     struct core *core = replica->core;
     replica_tell_log(replica);
-    core_tell(core, ROLE_GATEWAY, &replica->exited, sizeof replica->exited, NULL, 0);
+    for (int i = 0; i < 2; i++) {
+        struct core_process *gateway = &core->gateways[i];
+        if (process_alive(gateway) && replica->told & gateway->bit)
+            core->ops->send(gateway, &replica->exited, sizeof replica->exited, NULL, 0, core->data);
+    }
     list_remove(&replica->link);
     core->replica_count--;
     close_all(replica);
@@ -431,8 +437,10 @@ static void replica_born(struct core_replica *replica, pid_t pid)
     replica->end = REPLICA_END_ITSELF;
     log_info("supervisor", "a replica started", LOG_S("replica", replica->start.name),
              LOG_I("pid", pid));
-    replica_tell_gateway(replica);
-    replica_tell_agent(replica);
+    struct core_process *const hear[] = { core->gateways, core->gateways + 1, &core->agent };
+    for (int i = 0; i < 3; i++)
+        if (process_alive(hear[i]) && !hear[i]->booting)
+            replica_tell(replica, hear[i]);
     if (replica->ending) /* unwanted meanwhile */
         core->ops->kill_replica(replica, core->data);
 }
@@ -521,28 +529,24 @@ static int output_reader(const struct core_replica *replica)
     return fd;
 }
 
-/* With the pipes of the gateway's own lane set: the other set is the dead one's. */
-void replica_tell_gateway(struct core_replica *replica)
+/* A gateway gets the pipes of its own lane set, the agent none. */
+void replica_tell(struct core_replica *replica, struct core_process *process)
 {
     struct core *core = replica->core;
-    const struct core_process *gateway = core_role(core, ROLE_GATEWAY);
     struct message_replica_added message = added(replica);
     auto_close int output = output_reader(replica);
     if (output < 0)
         return;
+    replica->told |= process->bit;
+    if (process->role == ROLE_AGENT) {
+        core->ops->send(process, &message, sizeof message, &output, 1, core->data);
+        return;
+    }
     int fds[3 + PERIGEE_LOOPS_MAX] = { replica->submission_fd, output,
                                        replica->revision->arena_fd };
-    const int *set = replica->pipes + (gateway->instance & 1) * message.loops;
+    const int *set = replica->pipes + (process->instance & 1) * message.loops;
     memcpy(fds + 3, set, message.loops * sizeof(int));
-    core_tell(core, ROLE_GATEWAY, &message, sizeof message, fds, 3 + message.loops);
-}
-
-void replica_tell_agent(struct core_replica *replica)
-{
-    struct message_replica_added message = added(replica);
-    auto_close int output = output_reader(replica);
-    if (output >= 0)
-        core_tell(replica->core, ROLE_AGENT, &message, sizeof message, &output, 1);
+    core->ops->send(process, &message, sizeof message, fds, 3 + message.loops, core->data);
 }
 
 /* Logs give way to everything else: they wait in the ring, where the oldest bytes are lost, while
@@ -551,7 +555,8 @@ void replica_tell_log(struct core_replica *replica)
 {
     struct core *core = replica->core;
     struct core_process *agent = core_role(core, ROLE_AGENT);
-    while (process_alive(agent) && core->ops->writable(agent, core->data)) {
+    while (process_alive(agent) && replica->told & agent->bit &&
+           core->ops->writable(agent, core->data)) {
         struct message_replica_log message = MESSAGE_INIT(MESSAGE_REPLICA_LOG);
         uint64_t dropped;
         message.replica = replica->start.replica;
@@ -569,6 +574,7 @@ void replica_tell_dead(struct core *core)
     struct core_replica *replica;
     LIST_EACH (replica, &core->dead, struct core_replica, link) {
         logring_rewind(&replica->log);
+        replica->told |= core_role(core, ROLE_AGENT)->bit;
         replica_tell_log(replica);
         core_tell(core, ROLE_AGENT, &replica->exited, sizeof replica->exited, NULL, 0);
         replica_free(replica);

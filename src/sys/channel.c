@@ -13,7 +13,7 @@
 #include "base/err.h"
 #include "sys/fd.h"
 
-enum { QUEUE_BYTES_MAX = 4 * 1024 * 1024, QUEUE_COUNT_MAX = 1024 };
+enum { QUEUE_BYTES_MAX = 4 * 1024 * 1024, QUEUE_COUNT_MAX = 4096 };
 
 struct queued {
     struct queued *next;

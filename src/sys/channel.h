@@ -25,7 +25,7 @@ void channel_free(struct channel *channel);    /* closes it; queued messages are
 int channel_fd(const struct channel *channel); /* borrowed; for poll */
 
 /* Queues when the socket is full. `fds` are duplicated by the kernel; the caller keeps its own (in
- * the queue they are dup'ed). ERR_OVERLOADED when the queue's bound (4 MiB, 1024 messages) is
+ * the queue they are dup'ed). ERR_OVERLOADED when the queue's bound (4 MiB, 4096 messages) is
  * reached, ERR_CANCELED when the peer is gone: cut the peer off. */
 [[nodiscard]] int channel_send(struct channel *channel, const void *data, size_t size,
                                const int *fds, size_t fd_count, struct err *err);

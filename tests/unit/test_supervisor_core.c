@@ -23,7 +23,15 @@
 
 enum { WANTED = 5, STARTS_MAX = 100'000, LOOPS = 2, EVENTS = 4096 };
 
-enum what { NOTHING, PROCESS_READY_, PROCESS_DIES, CLONE_DONE, REPLICA_DIES, AGENT_LOOKS };
+enum what {
+    NOTHING,
+    PROCESS_READY_,
+    PROCESS_DIES,
+    PROCESS_READS,
+    CLONE_DONE,
+    REPLICA_DIES,
+    AGENT_LOOKS
+};
 
 struct event {
     struct env_timer timer;
@@ -48,11 +56,15 @@ struct day {
     /* what the agent and the gateway know */
     unsigned wanted;           /* replicas asked for and not ended */
     uint8_t asked[STARTS_MAX]; /* by id: 1 asked, 2 ended */
-    bool gateway_has[STARTS_MAX];
+    bool gateway_has[STARTS_MAX], agent_has[STARTS_MAX];
     ino_t pipes[STARTS_MAX][2]; /* by lane set, as the gateways got them */
     uint64_t gateway_instance;
     bool booted[ROLE_TEMPLATE + 1];
     unsigned alive_replicas;
+    bool calm;                          /* nothing fails or dies by itself */
+    unsigned queue_max;                 /* 0: who is sent to has read it at once */
+    unsigned queued[ROLE_TEMPLATE + 1]; /* sent and not yet read */
+    unsigned queued_most;
 };
 
 static uint64_t dice(struct day *day)
@@ -104,7 +116,7 @@ static void fake_timer_stop(struct env *env, struct env_timer *timer)
 static int op_start(struct core_process *process, void *data, struct err *err)
 {
     struct day *day = data;
-    if (dice(day) % 40 == 0)
+    if (!day->calm && dice(day) % 40 == 0)
         return err_set(err, ERR_INTERNAL, "no process to be had");
     if (day->starts[process->role]++ && process->failures)
         assert_true(day->now_ns - day->died_ns[process->role] >= ENV_S);
@@ -112,10 +124,13 @@ static int op_start(struct core_process *process, void *data, struct err *err)
     process->shell = (void *)(uintptr_t)life;
     process->pid = (pid_t)life;
     day->booted[process->role] = false;
+    day->queued[process->role] = 0;
     if (process->role == ROLE_GATEWAY)
         memset(day->gateway_has, 0, sizeof day->gateway_has);
     soon(day, (int64_t)(dice(day) % 50) * ENV_MS,
          (struct event){ .what = PROCESS_READY_, .life = life, .process = process });
+    if (day->calm)
+        return 0;
     /* A third dies early, before or after it is ready. */
     int64_t lives_ns =
         dice(day) % 3 ? (int64_t)(dice(day) % 120) * ENV_S : (int64_t)(dice(day) % 100) * ENV_MS;
@@ -165,6 +180,8 @@ static void gateway_hears(struct day *day, const union message *message, const i
 
 static void agent_hears(struct day *day, const union message *message)
 {
+    if (message->head.type == MESSAGE_REPLICA_ADDED)
+        day->agent_has[message->as_MESSAGE_REPLICA_ADDED.replica] = true;
     if (message->head.type != MESSAGE_REPLICA_EXITED)
         return;
     uint64_t id = message->as_MESSAGE_REPLICA_EXITED.replica;
@@ -193,6 +210,12 @@ static void op_send(struct core_process *process, const void *bytes, size_t size
                              .id = clone->replica });
         return;
     }
+    if (day->queue_max && day->queued[process->role]++ == 0)
+        soon(day, ENV_MS,
+             (struct event){
+                 .what = PROCESS_READS, .life = (uintptr_t)process->shell, .process = process });
+    if (day->queued[process->role] > day->queued_most)
+        day->queued_most = day->queued[process->role];
     const union message *message = bytes;
     if (message_check(message, size, fd_count, &err) < 0)
         fail_msg("%s", err.message);
@@ -209,18 +232,21 @@ static void op_send(struct core_process *process, const void *bytes, size_t size
         agent_hears(day, message);
 }
 
-static bool op_writable(struct core_process *, void *)
+static bool op_writable(struct core_process *process, void *data)
 {
-    return true;
+    struct day *day = data;
+    return !day->queue_max || day->queued[process->role] < day->queue_max;
 }
 
 static int op_adopt(struct core_replica *replica, pid_t, void *data, struct err *err)
 {
     struct day *day = data;
-    if (dice(day) % 100 == 0)
+    if (!day->calm && dice(day) % 100 == 0)
         return err_set(err, ERR_NOT_FOUND, "no such child");
     day->alive_replicas++;
     core_replica_set_shell(replica, (void *)(uintptr_t)++day->lives);
+    if (day->calm)
+        return 0;
     soon(day, (int64_t)(dice(day) % 200) * ENV_S,
          (struct event){ .what = REPLICA_DIES, .life = day->lives, .replica = replica });
     return 0;
@@ -273,7 +299,7 @@ static void clone_done(struct day *day, const struct event *event)
     struct perigee_cloned cloned = {
         PERIGEE_WORKER_MAGIC, PERIGEE_CLONED, event->id, (int32_t)++day->lives, 0,
     };
-    if (dice(day) % 50 == 0) {
+    if (!day->calm && dice(day) % 50 == 0) {
         cloned.pid = -1;
         cloned.error = 11;
     }
@@ -337,6 +363,12 @@ static void on_event(struct env_timer *timer, void *data)
         if (alive(&event)) {
             day->died_ns[event.process->role] = day->now_ns;
             core_process_exited(event.process, 9);
+        }
+        break;
+    case PROCESS_READS:
+        if (alive(&event)) {
+            day->queued[event.process->role] = 0;
+            core_process_writable(event.process);
         }
         break;
     case CLONE_DONE:
@@ -445,6 +477,49 @@ static void test_a_day_of_crashes(void **state)
     }
 }
 
+static struct core_process *role_of(struct day *day, uint32_t role)
+{
+    for (size_t i = 0; i < EVENTS; i++)
+        if (day->events[i].what == PROCESS_READY_ && day->events[i].process->role == role)
+            return day->events[i].process;
+    fail_msg("no such role starts");
+    return NULL;
+}
+
+/* A gateway and an agent that start beside many replicas hear of all, in pieces: no more waits to
+ * be sent than they read. */
+static void test_many_replicas_are_told_as_they_are_read(void **state)
+{
+    enum { MANY = 200, QUEUE = 16 };
+    struct day *day = day_new(7);
+    (void)state;
+    day->calm = true;
+    core_begin(day->core);
+    struct core_process *agent = role_of(day, ROLE_AGENT), *gateway = role_of(day, ROLE_GATEWAY);
+    run_until(day, ENV_S);
+    for (int i = 0; i < MANY; i++)
+        agent_wants(day, agent);
+    run_until(day, 10 * ENV_S);
+    assert_int_equal(day->alive_replicas, MANY);
+    day->queue_max = QUEUE;
+    core_process_exited(gateway, 9);
+    core_process_exited(agent, 9);
+    memset(day->agent_has, 0, sizeof day->agent_has);
+    run_until(day, 60 * ENV_S);
+    assert_int_equal(gateway->state, PROCESS_SERVING);
+    assert_int_equal(agent->state, PROCESS_SERVING);
+    for (uint64_t id = 1; id <= MANY; id++)
+        assert_true(day->gateway_has[id] && day->agent_has[id]);
+    /* Besides the pieces there are the few messages of the start. */
+    assert_in_range(day->queued_most, QUEUE, 2 * QUEUE);
+    core_stop(day->core, true);
+    run_until(day, day->now_ns + 60 * ENV_S);
+    assert_int_equal(day->ended, 1);
+    core_free(day->core);
+    env_timers_deinit(&day->timers);
+    free(day);
+}
+
 static void test_backoff(void **state)
 {
     (void)state;
@@ -483,6 +558,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_backoff),
         cmocka_unit_test(test_a_day_of_crashes),
+        cmocka_unit_test(test_many_replicas_are_told_as_they_are_read),
         cmocka_unit_test(test_stop_at_once),
     };
     return cmocka_run_group_tests_name("supervisor_core", tests, NULL, NULL);
