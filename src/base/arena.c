@@ -27,11 +27,12 @@ struct arena {
     struct chunk *chunks; /* the first is the one in use */
     struct deferred *deferred;
     size_t bytes;
+    struct chunk first; /* in the same piece of memory */
 };
 
 static struct chunk *chunk_add(struct arena *arena, size_t need)
 {
-    size_t size = arena->chunks ? arena->chunks->size * 2 : CHUNK_BYTES_FIRST;
+    size_t size = arena->chunks->size * 2;
     if (size > CHUNK_BYTES_MAX)
         size = CHUNK_BYTES_MAX;
     bool apart = need > size / 2; /* a big piece gets a chunk of its own, behind the one in use */
@@ -41,7 +42,7 @@ static struct chunk *chunk_add(struct arena *arena, size_t need)
     chunk->size = size;
     chunk->used = 0;
     arena->bytes += sizeof *chunk + size;
-    if (apart && arena->chunks) {
+    if (apart) {
         chunk->next = arena->chunks->next;
         arena->chunks->next = chunk;
     } else {
@@ -53,7 +54,17 @@ static struct chunk *chunk_add(struct arena *arena, size_t need)
 
 struct arena *arena_new(void)
 {
-    return mem_zalloc(sizeof(struct arena));
+    return arena_new_for(CHUNK_BYTES_FIRST);
+}
+
+struct arena *arena_new_for(size_t bytes)
+{
+    size_t all = sizeof(struct arena) + bytes;
+    struct arena *arena = mem_alloc(all);
+
+    *arena = (struct arena){ .chunks = &arena->first, .bytes = all };
+    arena->first = (struct chunk){ .size = bytes };
+    return arena;
 }
 
 void arena_free(struct arena *arena)
@@ -64,7 +75,8 @@ void arena_free(struct arena *arena)
         d->fn(d->data);
     for (struct chunk *chunk = arena->chunks, *next; chunk; chunk = next) {
         next = chunk->next;
-        free(chunk);
+        if (chunk != &arena->first)
+            free(chunk);
     }
     free(arena);
 }
@@ -77,7 +89,7 @@ void *arena_alloc(struct arena *arena, size_t bytes)
     need &= ~(alignof(max_align_t) - 1);
 
     struct chunk *chunk = arena->chunks;
-    if (!chunk || chunk->size - chunk->used < need)
+    if (chunk->size - chunk->used < need)
         chunk = chunk_add(arena, need);
     void *piece = chunk->bytes + chunk->used;
     chunk->used += need;

@@ -15,7 +15,8 @@
 struct arena;
 
 struct arena *arena_new(void);
-void arena_free(struct arena *arena); /* NULL is allowed; runs what was deferred, last first */
+struct arena *arena_new_for(size_t bytes); /* so much comes of one allocation: what is usual */
+void arena_free(struct arena *arena);      /* NULL is allowed; runs what was deferred, last first */
 
 /* Aligned for anything; zeroed; lives as long as the arena. */
 [[gnu::malloc, gnu::alloc_size(2), gnu::returns_nonnull]] void *arena_alloc(struct arena *arena,

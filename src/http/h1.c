@@ -17,6 +17,9 @@ SM_DEFINE(h1_state, H1_STATES)
 /* A piece of a chunk shorter than this is not worth a read of its own. */
 enum { DIRECT_CHUNK_BYTES_MIN = 8192 };
 
+/* What a small inference takes from head to answer. */
+enum { EXCHANGE_BYTES = 6144 };
+
 static uint64_t smaller(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
@@ -161,7 +164,7 @@ static void head_begin(struct h1 *h1)
 {
     const struct http_server_limits *limits = &h1->server->limits;
     h1->started_ns = loop_now_ns();
-    h1->arena = arena_new();
+    h1->arena = arena_new_for(EXCHANGE_BYTES);
     h1->parser = http1_parser_new(h1->arena, true,
                                   &(struct http1_limits){
                                       .target_bytes_max = limits->target_bytes_max,

@@ -7,12 +7,10 @@
 #include <stdint.h>
 #include <cmocka.h> /* after the four above */
 
-static void test_pieces_are_apart_aligned_and_zeroed(void **state)
+static void pieces_check(struct arena *arena)
 {
     static const size_t sizes[] = { 0, 1, 16, 17, 700, 5000, 3, 200'000, 64 * 1024, 8 };
-    struct arena *arena = arena_new();
     unsigned char *pieces[10];
-    (void)state;
     for (size_t i = 0; i < 10; i++) {
         pieces[i] = arena_alloc(arena, sizes[i]);
         assert_int_equal((uintptr_t)pieces[i] % 16, 0);
@@ -25,7 +23,28 @@ static void test_pieces_are_apart_aligned_and_zeroed(void **state)
             assert_int_equal(pieces[i][k], i + 1);
     assert_true(arena_bytes(arena) < 1'000'000);
     arena_free(arena);
+}
+
+static void test_pieces_are_apart_aligned_and_zeroed(void **state)
+{
+    (void)state;
+    pieces_check(arena_new());
+    pieces_check(arena_new_for(16));
+    pieces_check(arena_new_for(1'000'000 / 2));
     arena_free(NULL);
+}
+
+static void test_what_was_asked_for_is_one_piece(void **state)
+{
+    struct arena *arena = arena_new_for(8 * 1008);
+    size_t before = arena_bytes(arena);
+    (void)state;
+    for (int i = 0; i < 8; i++)
+        arena_alloc(arena, 1000);
+    assert_int_equal(arena_bytes(arena), before);
+    arena_alloc(arena, 1);
+    assert_true(arena_bytes(arena) > before);
+    arena_free(arena);
 }
 
 static void count(void *data)
@@ -57,6 +76,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pieces_are_apart_aligned_and_zeroed),
+        cmocka_unit_test(test_what_was_asked_for_is_one_piece),
         cmocka_unit_test(test_deferred_runs_last_first),
     };
     return cmocka_run_group_tests_name("arena", tests, NULL, NULL);
