@@ -12,6 +12,8 @@
 #include "base/log.h"
 #include "bin/roles.h"
 #include "cli/cli.h"
+#include "gateway/gateway.h"
+#include "http/server.h"
 #include "spec/endpoint.h"
 #include "spec/names.h"
 #include "store/store.h"
@@ -52,6 +54,7 @@ static const struct cli_option options[] = {
     { "--listen-dns", "ADDRESS", "The zone (not yet).", false },
     { "--open", NULL, "Listen beyond this machine without keys: whoever reaches it may do all.", false },
     { "--loops", "N", "The gateway's event loops, 1 to 8; a quarter of the cores unless told.", false },
+    { "--limits", "NAME=N,..", "The gateway's limits of HTTP, else $PERIGEE_LIMITS; docs/limits.md has the names.", false },
     { "--pop", "NAME", "This place's name; local unless told.", false },
     { "--country", "CC", "Where it stands, two capitals (ISO 3166-1).", false },
     { "--city", "CITY", "The city it stands in.", false },
@@ -240,6 +243,20 @@ static int read_log_level(const struct cli *cli, struct err *err)
     return 0;
 }
 
+/* Checked here, where somebody sees it; the gateway reads it from its environment. */
+static int read_limits(const struct cli *cli, struct err *err)
+{
+    const char *given = cli_option_value(cli, "--limits");
+    const char *text = given ? given : getenv(GATEWAY_LIMITS_ENVIRONMENT);
+    struct http_server_limits limits = http_server_limits_default();
+    if (!text)
+        return 0;
+    if (http_server_limits_parse(slice_of(text), &limits, err) < 0)
+        return err_wrap(err, "%s", given ? "--limits" : "$" GATEWAY_LIMITS_ENVIRONMENT);
+    (void)setenv(GATEWAY_LIMITS_ENVIRONMENT, text, 1);
+    return 0;
+}
+
 static int read_start(const struct cli *cli, struct message_start *start, struct err *err)
 {
     for (size_t i = 0; not_yet[i]; i++)
@@ -256,6 +273,8 @@ static int read_start(const struct cli *cli, struct message_start *start, struct
         r = read_sandbox(cli, start, err);
     if (r == 0)
         r = read_log_level(cli, err);
+    if (r == 0)
+        r = read_limits(cli, err);
     if (r == 0)
         r = copy(start->home, sizeof start->home, cli->home, err);
     if (r == 0)

@@ -53,6 +53,12 @@ struct arena;
       "", NULL, "Open client connections.")                                                          \
     X(GATEWAY_ACCEPTED, "perigee_connections_total", METRIC_COUNTER, METRIC_ONE,                     \
       "", NULL, "Client connections accepted.")                                                      \
+    X(GATEWAY_AWAY, "perigee_connections_sent_away_total", METRIC_COUNTER, METRIC_ONE,               \
+      "reason", NULL, "Client connections answered 503 (full) or 429 (address) and closed.")         \
+    X(GATEWAY_EVICTED, "perigee_connections_evicted_total", METRIC_COUNTER, METRIC_ONE,              \
+      "", NULL, "Idle client connections closed to make room for a new one.")                        \
+    X(GATEWAY_TIMEOUTS, "perigee_connection_timeouts_total", METRIC_COUNTER, METRIC_ONE,             \
+      "waited_for", NULL, "Client connections that were too slow, by what was waited for.")          \
     X(GATEWAY_REFUSED, "perigee_requests_refused_total", METRIC_COUNTER, METRIC_ONE,                 \
       "", NULL, "Requests that were not HTTP, or above a limit of HTTP.")                            \
     X(GATEWAY_WIRE_IN, "perigee_received_bytes_total", METRIC_COUNTER, METRIC_BYTES,                 \

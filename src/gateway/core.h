@@ -24,11 +24,13 @@
 #include "contract/messages.h"
 #include "contract/table.h"
 #include "gateway/queue.h"
+#include "http/server.h"
 #include "io/loop.h"
 #include "replica/process/blocks.h"
 #include "replica/replica.h"
 
 struct channel;
+struct crowd;
 struct gateway;
 struct gateway_loop;
 struct request;
@@ -147,10 +149,8 @@ struct gateway_loop {
     uint64_t sequence;   /* of tickets */
     uint64_t random;
     uint64_t dropped;
-    struct http_stats_seen {
-        uint64_t accepted, refused, bytes_in, bytes_out;
-    } seen;
-    struct map repository; /* number -> request that waits for the agent */
+    struct http_server_stats seen; /* what the counters have of the server's */
+    struct map repository;         /* number -> request that waits for the agent */
     uint64_t repository_last;
     bool draining;
 };
@@ -170,6 +170,8 @@ struct gateway {
     struct channel *supervisor, *agent; /* agent NULL: not there */
     struct watch *supervisor_watch, *agent_watch, *lifeline_watch;
     int lifeline;
+    struct http_server_limits limits; /* of each loop's server */
+    struct crowd *crowd;              /* of all of them */
     struct gateway_loop loop[PERIGEE_LOOPS_MAX];
     struct gateway_listener listeners[GATEWAY_LISTENERS_MAX];
     unsigned listener_count;

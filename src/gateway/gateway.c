@@ -20,6 +20,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "gateway/core.h"
+#include "http/crowd.h"
 #include "io/loop.h"
 #include "io/socket.h"
 #include "io/timer.h"
@@ -468,8 +469,22 @@ static uint64_t memory_bytes(void)
     return (uint64_t)info.totalram * info.mem_unit;
 }
 
+/* `perigee up` has checked them, and put them into the environment. */
+static void limits_read(struct gateway *gateway)
+{
+    const char *text = getenv(GATEWAY_LIMITS_ENVIRONMENT);
+    struct err err;
+
+    gateway->limits = http_server_limits_default();
+    if (text && http_server_limits_parse(slice_of(text), &gateway->limits, &err) < 0)
+        log_warn("gateway", "limits refused, going on without", LOG_S("why", err.message));
+    gateway->crowd =
+        crowd_new(gateway->limits.address_connections_max, gateway->limits.address_loopback);
+}
+
 static void gateway_begin(struct gateway *gateway, int channel_fd_taken, int lifeline_fd)
 {
+    limits_read(gateway);
     gateway->main = loop_new();
     list_init(&gateway->early);
     gateway->memory.bytes_max = memory_bytes() / 100 * gateway_memory_share_percent;
@@ -524,6 +539,7 @@ static void gateway_end(struct gateway *gateway)
     channel_free(gateway->supervisor);
     loop_free(gateway->main);
     metrics_deinit(&gateway->metrics);
+    crowd_free(gateway->crowd);
     for (unsigned i = 0; i < gateway->listener_count; i++)
         fd_close(&gateway->listeners[i].fd);
     fd_close(&gateway->lifeline);

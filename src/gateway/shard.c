@@ -488,22 +488,54 @@ void shard_tell_done(struct gateway_loop *gl, const struct message_repository_do
 
 /* ---- once a second -------------------------------------------------------------------- */
 
+static const struct {
+    unsigned row;
+    size_t offset; /* of the server's counter */
+    const char *label;
+} server_counters[] = {
+#define COUNTER(row, name, label)                                                                  \
+    {                                                                                              \
+        row, offsetof(struct http_server_stats, name), label                                       \
+    }
+    COUNTER(GATEWAY_ACCEPTED, accepted, ""),
+    COUNTER(GATEWAY_REFUSED, refused, ""),
+    COUNTER(GATEWAY_WIRE_IN, bytes_in, ""),
+    COUNTER(GATEWAY_WIRE_OUT, bytes_out, ""),
+    COUNTER(GATEWAY_AWAY, full, "full"),
+    COUNTER(GATEWAY_AWAY, crowded, "address"),
+    COUNTER(GATEWAY_EVICTED, evicted, ""),
+#define TIMEOUT(name) COUNTER(GATEWAY_TIMEOUTS, timeouts.name, #name),
+    HTTP_SERVER_TIMEOUTS(TIMEOUT)
+#undef TIMEOUT
+#undef COUNTER
+};
+
+static uint64_t server_count(const struct http_server_stats *stats, size_t index)
+{
+    uint64_t count;
+    memcpy(&count, (const char *)stats + server_counters[index].offset, sizeof count);
+    return count;
+}
+
 static void server_metrics(struct gateway_loop *gl)
 {
     const struct http_server_stats *stats = http_server_stats(gl->server);
     struct metrics *metrics = &gl->metrics;
 
     metric_set(metrics_series(metrics, GATEWAY_CONNECTIONS, NULL), (int64_t)stats->open);
-    metric_add(metrics_series(metrics, GATEWAY_ACCEPTED, NULL),
-               stats->accepted - gl->seen.accepted);
-    metric_add(metrics_series(metrics, GATEWAY_REFUSED, NULL), stats->refused - gl->seen.refused);
-    metric_add(metrics_series(metrics, GATEWAY_WIRE_IN, NULL), stats->bytes_in - gl->seen.bytes_in);
-    metric_add(metrics_series(metrics, GATEWAY_WIRE_OUT, NULL),
-               stats->bytes_out - gl->seen.bytes_out);
+    for (size_t i = 0; i < sizeof server_counters / sizeof *server_counters; i++) {
+        uint64_t more = server_count(stats, i) - server_count(&gl->seen, i);
+        struct slice label = slice_of(server_counters[i].label);
+        metric_add(metrics_series(metrics, server_counters[i].row, &label), more);
+    }
+    uint64_t away = stats->full + stats->crowded - gl->seen.full - gl->seen.crowded;
+    if (away)
+        log_warn("gateway", "connections were sent away", LOG_U("count", away),
+                 LOG_U("full", stats->full - gl->seen.full),
+                 LOG_U("one_address", stats->crowded - gl->seen.crowded));
     metric_add(metrics_series(metrics, GATEWAY_DROPPED, NULL), gl->dropped);
     gl->dropped = 0;
-    gl->seen = (struct http_stats_seen){ stats->accepted, stats->refused, stats->bytes_in,
-                                         stats->bytes_out };
+    gl->seen = *stats;
 }
 
 /* Queue and running are sums over loops: loop 0 writes them for all. */
@@ -604,15 +636,14 @@ static void *shard_run(void *data)
 }
 
 /* A descriptor that is not left over is a replica that cannot be attached: clients may have three
- * quarters of what this process may open. */
+ * quarters of what this process may open. Each loop has its part, at least one. */
 static uint64_t connections_max(const struct gateway *gateway, uint64_t wanted)
 {
     struct rlimit limit;
 
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY)
-        return wanted;
-    uint64_t share = limit.rlim_cur / 4 * 3 / gateway->loops;
-    return share < wanted ? share : wanted;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur / 4 * 3 < wanted)
+        wanted = limit.rlim_cur / 4 * 3;
+    return wanted > gateway->loops ? wanted / gateway->loops : 1;
 }
 
 /* Everything but the thread, so that what the main thread posts before it runs finds all in place.
@@ -620,7 +651,7 @@ static uint64_t connections_max(const struct gateway *gateway, uint64_t wanted)
 void shard_prepare(struct gateway *gateway, unsigned index)
 {
     struct gateway_loop *gl = &gateway->loop[index];
-    struct http_server_limits limits = http_server_limits_default();
+    struct http_server_limits limits = gateway->limits;
 
     gl->gateway = gateway;
     gl->index = index;
@@ -639,6 +670,7 @@ void shard_prepare(struct gateway *gateway, unsigned index)
         (uint64_t)loop_now_ns() ^ (gateway->start.instance << 32) ^ ((uint64_t)(index + 1) << 56);
     limits.connections_max = connections_max(gateway, limits.connections_max);
     gl->server = http_server_new(gl->loop, &limits, &request_server_events, gl);
+    http_server_set_crowd(gl->server, gateway->crowd);
     gateway_metrics_attach(&gl->metrics, gateway->region, gateway_set(gateway), index);
     timer_start(gl->tick, 1000);
     for (unsigned i = 0; i < gateway->listener_count; i++)

@@ -342,8 +342,7 @@ static void on_read(void *data, size_t bytes)
     struct h1 *h1 = data;
     h1_enter(h1);
     h1->server->stats.bytes_in += bytes;
-    if (h1->wait == WAIT_BODY)
-        server_wait(h1->server, h1, WAIT_NONE); /* settling begins it anew */
+    h1->in_bytes += bytes;
     if (h1->direct) {
         h1->direct = false;
         if (h1->head.framing == HTTP1_BODY_LENGTH)
@@ -507,31 +506,71 @@ static void body_expire(struct h1 *h1)
         h1_cut(h1, NULL);
         return;
     }
-    (void)err_set_http(&err, 408, "no byte of the body came within %llu ms",
-                       (unsigned long long)h1->server->limits.body_ms);
+    (void)err_set_http(
+        &err, 408, "the body came too slowly: %llu bytes within %llu ms, at least %llu a second",
+        (unsigned long long)(h1->in_bytes - h1->wait_bytes),
+        (unsigned long long)h1->server->limits.body_ms,
+        (unsigned long long)h1->server->limits.body_rate_min);
     body_fail(h1, &err);
 }
 
-uint64_t h1_taken(const struct h1 *h1)
+/* Bytes of answers that the client's kernel has: ours may hold megabytes of a client that reads
+ * slowly, and say for minutes that it takes no more. */
+static uint64_t taken(const struct h1 *h1)
 {
-    return h1->out_bytes - stream_write_bytes(h1->stream);
+    uint64_t given = h1->out_bytes - stream_write_bytes(h1->stream);
+    uint64_t held = stream_kernel_bytes(h1->stream);
+    return given > held ? given - held : 0;
+}
+
+static bool enough(uint64_t now, uint64_t before, uint64_t rate, uint64_t ms)
+{
+    uint64_t bytes = now > before ? now - before : 0;
+    return bytes > 0 && bytes >= rate * ms / 1000;
+}
+
+/* It came forward as fast as it must, and waits on. */
+static bool progress(struct h1 *h1, enum h1_wait wait)
+{
+    const struct http_server_limits *limits = &h1->server->limits;
+    uint64_t now = h1->in_bytes, before = h1->wait_bytes;
+    bool on = false;
+    if (wait == WAIT_BODY)
+        on = enough(now, before, limits->body_rate_min, limits->body_ms);
+    if (wait == WAIT_WRITE) {
+        now = taken(h1); /* what it had at the beginning was not asked: that costs a call */
+        on = before == WAIT_BYTES_UNKNOWN ||
+             enough(now, before, limits->write_rate_min, limits->write_ms);
+    }
+    if (on)
+        server_wait_on(h1->server, h1, now);
+    return on;
+}
+
+static void timeout_count(struct http_server *server, enum h1_wait wait)
+{
+    uint64_t *const counts[] = {
+#define COUNT(name) &server->stats.timeouts.name,
+        HTTP_SERVER_TIMEOUTS(COUNT)
+#undef COUNT
+    };
+    static_assert(sizeof counts / sizeof *counts == WAIT_NONE);
+    ++*counts[wait];
 }
 
 void h1_expire(struct h1 *h1)
 {
     struct err err;
     enum h1_wait wait = h1->wait;
+    if (progress(h1, wait))
+        return;
     h1_enter(h1);
     server_wait(h1->server, h1, WAIT_NONE);
-    if (wait == WAIT_WRITE && h1_taken(h1) > h1->wait_taken) {
-        h1_leave(h1); /* it took some: begins anew */
-        return;
-    }
     if (wait == WAIT_IDLE && stream_readable(h1->stream)) {
         h1_leave(h1); /* a request has come while the loop had others to look after */
         return;
     }
-    h1->server->stats.timeouts++;
+    timeout_count(h1->server, wait);
     switch (wait) {
     case WAIT_HEAD:
         head_expire(h1);

@@ -60,7 +60,7 @@ struct h1 {
     struct list wait_link;
     enum h1_wait wait;
     int64_t wait_deadline_ms;
-    uint64_t wait_taken; /* of the answer when the wait began: more of it is progress */
+    uint64_t wait_bytes; /* in_bytes, or taken by the peer, when the wait began; or unknown */
 
     /* in */
     struct arena *arena; /* of the request; the exchange's once there is one */
@@ -73,6 +73,7 @@ struct h1 {
     bool read_ended;
     char *stash;
     size_t stash_at, stash_bytes;
+    uint64_t in_bytes; /* read from the stream, ever */
     uint64_t linger_bytes, request_count;
     int64_t started_ns;
 
@@ -84,6 +85,7 @@ struct h1 {
     uint64_t out_bytes;    /* given to the stream, ever */
     unsigned writes_open;  /* not yet given back by the stream; what a CUT one waits for */
     bool first_used, chunked_out, last_answer;
+    bool counted; /* in the server's crowd */
 
     unsigned frames;
     bool poked;
@@ -91,9 +93,8 @@ struct h1 {
 };
 
 struct h1 *h1_new(struct http_server *server, struct stream *stream);
-void h1_drain(struct h1 *h1);           /* idle: cut now, or soon; else after its answer */
-uint64_t h1_taken(const struct h1 *h1); /* bytes of answers the kernel took, ever */
-void h1_expire(struct h1 *h1);          /* its wait is over */
+void h1_drain(struct h1 *h1);  /* idle: cut now, or soon; else after its answer */
+void h1_expire(struct h1 *h1); /* its wait is over */
 /* Ends it now, with ERR_CANCELED for its exchange. Not from inside a handler. */
 void h1_cut(struct h1 *h1, const struct err *err);
 

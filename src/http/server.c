@@ -4,27 +4,22 @@
 #include "http/server.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
 #include "base/arena.h"
 #include "base/auto.h"
+#include "http/crowd.h"
 #include "http/server_own.h"
 #include "io/timer.h"
+
+enum { EVICT_LOOKS = 16 };
 
 struct port {
     struct list link; /* of server->listeners */
     struct listener *listener;
 };
-
-struct http_server_limits http_server_limits_default(void)
-{
-    return (struct http_server_limits){
-#define LIMIT(name, value, text) .name = value,
-        HTTP_SERVER_LIMITS(LIMIT)
-#undef LIMIT
-    };
-}
 
 /* ---- timeouts ----------------------------------------------------------------------------- */
 
@@ -58,6 +53,13 @@ static void timer_aim(struct http_server *server, int64_t deadline_ms)
     timer_start(server->timer, deadline_ms - loop_now_ms(server->loop));
 }
 
+static void wait_begin(struct http_server *server, struct h1 *h1)
+{
+    h1->wait_deadline_ms = loop_now_ms(server->loop) + wait_ms(server, h1->wait);
+    list_append(&server->waits[h1->wait], &h1->wait_link);
+    timer_aim(server, h1->wait_deadline_ms);
+}
+
 void server_wait(struct http_server *server, struct h1 *h1, enum h1_wait wait)
 {
     if (h1->wait == wait)
@@ -66,10 +68,15 @@ void server_wait(struct http_server *server, struct h1 *h1, enum h1_wait wait)
     h1->wait = wait;
     if (wait == WAIT_NONE)
         return;
-    h1->wait_taken = wait == WAIT_WRITE ? h1_taken(h1) : 0;
-    h1->wait_deadline_ms = loop_now_ms(server->loop) + wait_ms(server, wait);
-    list_append(&server->waits[wait], &h1->wait_link);
-    timer_aim(server, h1->wait_deadline_ms);
+    h1->wait_bytes = wait == WAIT_BODY ? h1->in_bytes : WAIT_BYTES_UNKNOWN;
+    wait_begin(server, h1);
+}
+
+void server_wait_on(struct http_server *server, struct h1 *h1, uint64_t bytes)
+{
+    list_remove(&h1->wait_link);
+    h1->wait_bytes = bytes;
+    wait_begin(server, h1);
 }
 
 static void on_timer(void *data)
@@ -88,18 +95,68 @@ static void on_timer(void *data)
 
 /* ---- connections -------------------------------------------------------------------------- */
 
-static void full_set(struct http_server *server, bool full)
+/* Room for one more by closing the one that has been idle longest: but for one whose request is on
+ * its way, which would be lost. */
+static bool evict(struct http_server *server)
 {
-    struct port *port;
-    if (server->full == full)
-        return;
-    server->full = full;
-    LIST_EACH (port, &server->listeners, struct port, link) {
-        if (full)
-            listener_pause(port->listener);
-        else
-            listener_resume(port->listener);
+    unsigned looked = 0;
+    struct h1 *h1;
+    LIST_EACH (h1, &server->waits[WAIT_IDLE], struct h1, wait_link) {
+        if (!stream_readable(h1->stream)) {
+            server->stats.evicted++;
+            h1_cut(h1, NULL);
+            return true;
+        }
+        if (++looked == EVICT_LOOKS)
+            break;
     }
+    return false;
+}
+
+/* The whole answer of one that is sent away: as HTTP itself refuses, and when to come again. */
+static struct slice words(struct http_server *server, const struct err *err)
+{
+    static const struct http_request none = {};
+    char fixed[160];
+
+    arena_free(server->gate_arena);
+    struct arena *arena = server->gate_arena = arena_new();
+    struct http_refusal refusal = server_refusal(server, arena, &none, err);
+    struct slice date = server_date(server);
+    int size = snprintf(fixed, sizeof fixed,
+                        "%.*sContent-Length: %zu\r\nConnection: close\r\nRetry-After: 1\r\n",
+                        SLICE_FMT(date), refusal.body.size);
+    assert(size > 0 && (size_t)size < sizeof fixed);
+    struct slice head =
+        http1_write_head(arena, http1_status_line(arena, err_http(err)),
+                         (struct slice){ fixed, (size_t)size }, refusal.headers, refusal.count);
+    return slice_of(arena_format(arena, "%.*s%.*s", SLICE_FMT(head), SLICE_FMT(refusal.body)));
+}
+
+static bool on_gate(const struct address *peer, bool full, struct slice *ret_words, void *data)
+{
+    struct http_server *server = data;
+    struct err err;
+
+    bool above = server->stats.open >= server->limits.connections_max;
+    bool room = (!full && !above) || evict(server);
+    if (full || !room) {
+        server->stats.full++;
+        (void)err_set(&err, ERR_OVERLOADED, "there are as many connections as may be");
+    } else if (server->crowd && crowd_full(server->crowd, peer)) {
+        server->stats.crowded++;
+        (void)err_set(&err, ERR_RATE_LIMITED,
+                      "this address has as many connections as one may have");
+    } else {
+        return true;
+    }
+    *ret_words = words(server, &err);
+    return false;
+}
+
+void http_server_set_crowd(struct http_server *server, struct crowd *crowd)
+{
+    server->crowd = crowd;
 }
 
 void http_server_serve(struct http_server *server, struct stream *stream)
@@ -107,10 +164,9 @@ void http_server_serve(struct http_server *server, struct stream *stream)
     struct h1 *h1 = h1_new(server, stream);
     server->stats.accepted++;
     server->stats.open++;
+    h1->counted = server->crowd && crowd_enter(server->crowd, &stream->peer);
     list_append(&server->connections, &h1->link);
     server_wait(server, h1, WAIT_IDLE);
-    if (server->stats.open >= server->limits.connections_max)
-        full_set(server, true);
 }
 
 void server_left(struct http_server *server, struct h1 *h1)
@@ -118,9 +174,10 @@ void server_left(struct http_server *server, struct h1 *h1)
     server_wait(server, h1, WAIT_NONE);
     list_remove(&h1->link);
     server->stats.open--;
+    if (h1->counted)
+        crowd_leave(server->crowd, &h1->stream->peer);
     if (server->draining && server->stats.open == 0)
         loop_defer(server->loop, &server->drained);
-    full_set(server, false);
 }
 
 static void on_accepted(struct stream *stream, void *data)
@@ -132,8 +189,7 @@ void http_server_listen(struct http_server *server, int fd)
 {
     struct port *port = mem_zalloc(sizeof *port);
     port->listener = listener_new(server->loop, fd, on_accepted, server);
-    if (server->full)
-        listener_pause(port->listener);
+    listener_set_gate(port->listener, on_gate);
     list_append(&server->listeners, &port->link);
 }
 
@@ -249,6 +305,7 @@ void http_server_free(struct http_server *server)
         h1_cut(h1, NULL);
     loop_task_cancel(&server->drained);
     timer_free(server->timer);
+    arena_free(server->gate_arena);
     free(server->scratch);
     free(server);
 }

@@ -18,8 +18,10 @@ struct http_server {
     struct timer *timer;          /* of the nearest deadline, or earlier */
     int64_t timer_ms;
     struct http_server_stats stats;
-    char *scratch; /* reads whose place is not known yet; used within one callback */
-    bool draining, full;
+    char *scratch;            /* reads whose place is not known yet; used within one callback */
+    struct crowd *crowd;      /* borrowed; NULL: addresses are not counted */
+    struct arena *gate_arena; /* of the last words to a connection that was sent away */
+    bool draining;
     bool idle_kept; /* draining, and idle connections have limits.idle_ms left */
     void (*on_drained)(void *data);
     void *drained_data;
@@ -28,7 +30,11 @@ struct http_server {
     int64_t date_s;
 };
 
+#define WAIT_BYTES_UNKNOWN UINT64_MAX
+
 void server_wait(struct http_server *server, struct h1 *h1, enum h1_wait wait);
+/* The same wait anew, from `bytes` on. */
+void server_wait_on(struct http_server *server, struct h1 *h1, uint64_t bytes);
 void server_left(struct http_server *server, struct h1 *h1);
 struct slice server_date(struct http_server *server);
 struct http_refusal server_refusal(struct http_server *server, struct arena *arena,

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "io/socket.h"
 #include "io/timer.h"
+#include "sys/fd.h"
 
 /* ---- watch -------------------------------------------------------------------------------- */
 
@@ -83,31 +84,86 @@ struct listener {
     struct loop *loop;
     struct watch *watch;
     struct timer *retry;
-    int fd; /* borrowed */
-    bool paused;
+    int fd;    /* borrowed */
+    int spare; /* given up to accept one more, where there is no other: to send it away */
     bool freed, accepting; /* freed by its own callback: the frame below still needs it */
     listener_accepted_cb on_accepted;
+    listener_gate_cb gate;
     void *data;
 };
 
-static void listener_watch(struct listener *listener)
+static void spare_take(struct listener *listener)
 {
-    watch_set(listener->watch, listener->paused ? 0 : WATCH_READ);
+    if (listener->gate && listener->spare < 0)
+        listener->spare = fcntl(listener->fd, F_DUPFD_CLOEXEC, 0);
 }
 
 static void on_retry(void *data)
 {
-    listener_watch(data);
+    struct listener *listener = data;
+    spare_take(listener);
+    watch_set(listener->watch, WATCH_READ);
 }
 
-static void accept_failed(struct listener *listener, int error)
+static int accept_one(struct listener *listener, struct address *ret_peer)
 {
-    if (error == EAGAIN || error == ECONNABORTED || error == EINTR)
-        return;
-    /* Out of descriptors or memory: the backlog would wake us again and again. */
+    struct sockaddr_storage sockaddr = {};
+    socklen_t size = sizeof sockaddr;
+    int fd =
+        accept4(listener->fd, (struct sockaddr *)&sockaddr, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0)
+        address_from(&sockaddr, size, ret_peer);
+    return fd;
+}
+
+/* What has come is read, or the kernel would answer with a reset that overtakes the words. */
+static void send_away(int fd, struct slice words)
+{
+    char came[4096];
+    for (int i = 0; i < 4 && recv(fd, came, sizeof came, MSG_DONTWAIT) == (ssize_t)sizeof came; i++)
+        ;
+    if (words.size)
+        (void)!send(fd, words.data, words.size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    (void)shutdown(fd, SHUT_WR);
+    close(fd);
+}
+
+static bool gate_open(struct listener *listener, int fd, const struct address *peer, bool full)
+{
+    struct slice words = {};
+    if ((!listener->gate || listener->gate(peer, full, &words, listener->data)) && !full)
+        return true;
+    send_away(fd, words);
+    return false;
+}
+
+/* No descriptor is left: the spare one is, for as long as it takes to say so. Gives what accept
+ * failed with then, or 0. */
+static int accept_full(struct listener *listener)
+{
+    struct address peer;
+    if (listener->spare < 0)
+        return EMFILE;
+    fd_close(&listener->spare);
+    int fd = accept_one(listener, &peer), error = fd < 0 ? errno : 0;
+    if (fd >= 0)
+        (void)gate_open(listener, fd, &peer, true);
+    spare_take(listener);
+    return error;
+}
+
+/* True: there may be more to accept. */
+static bool accept_failed(struct listener *listener, int error)
+{
+    if (error == EMFILE || error == ENFILE) /* also when nobody is there to accept */
+        error = accept_full(listener);
+    if (error == 0 || error == EAGAIN || error == ECONNABORTED || error == EINTR)
+        return error != EAGAIN;
+    /* Out of memory, or of all descriptors: the backlog would wake us again and again. */
     log_warn("io", "accept failed, waiting", LOG_S("error", strerror(error)));
     watch_set(listener->watch, 0);
     timer_start(listener->retry, ACCEPT_RETRY_MS);
+    return false;
 }
 
 static void on_listening(struct watch *watch, unsigned events, void *data)
@@ -116,17 +172,13 @@ static void on_listening(struct watch *watch, unsigned events, void *data)
     (void)watch;
     (void)events;
     listener->accepting = true;
-    for (int i = 0; i < ACCEPTS_A_PASS && !listener->paused && !listener->freed; i++) {
-        struct sockaddr_storage sockaddr = {};
-        socklen_t size = sizeof sockaddr;
-        int fd = accept4(listener->fd, (struct sockaddr *)&sockaddr, &size,
-                         SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd < 0) {
-            accept_failed(listener, errno);
-            break;
-        }
+    for (int i = 0; i < ACCEPTS_A_PASS && !listener->freed; i++) {
         struct address peer;
-        address_from(&sockaddr, size, &peer);
+        int fd = accept_one(listener, &peer);
+        if (fd < 0 && !accept_failed(listener, errno))
+            break;
+        if (fd < 0 || !gate_open(listener, fd, &peer, false))
+            continue;
         listener->on_accepted(stream_open(listener->loop, fd, &peer), listener->data);
     }
     listener->accepting = false;
@@ -141,6 +193,7 @@ struct listener *listener_new(struct loop *loop, int fd, listener_accepted_cb on
     *listener = (struct listener){
         .loop = loop,
         .fd = fd,
+        .spare = -1,
         .on_accepted = on_accepted,
         .data = data,
     };
@@ -149,17 +202,10 @@ struct listener *listener_new(struct loop *loop, int fd, listener_accepted_cb on
     return listener;
 }
 
-void listener_pause(struct listener *listener)
+void listener_set_gate(struct listener *listener, listener_gate_cb gate)
 {
-    listener->paused = true;
-    timer_stop(listener->retry);
-    listener_watch(listener);
-}
-
-void listener_resume(struct listener *listener)
-{
-    listener->paused = false;
-    listener_watch(listener);
+    listener->gate = gate;
+    spare_take(listener);
 }
 
 void listener_free(struct listener *listener)
@@ -168,6 +214,7 @@ void listener_free(struct listener *listener)
         return;
     timer_free(listener->retry);
     watch_free(listener->watch);
+    fd_close(&listener->spare);
     listener->freed = true;
     if (!listener->accepting)
         free(listener);

@@ -50,6 +50,7 @@ struct stream_type {
     void (*write)(struct stream *self, struct stream_write *write, const struct iovec *iovecs,
                   size_t count);
     size_t (*write_bytes)(const struct stream *self);
+    size_t (*kernel_bytes)(const struct stream *self);
     bool (*readable)(const struct stream *self);
     void (*shutdown)(struct stream *self);
     void (*close)(struct stream *self);
@@ -78,7 +79,9 @@ void stream_write(struct stream *stream, struct stream_write *write, const struc
                   size_t count);
 /* Given to stream_write() and not yet with the kernel. */
 size_t stream_write_bytes(const struct stream *stream);
-/* Bytes have come that no read has taken yet. */
+/* With the kernel, and not yet with the peer's. Asks the kernel: not for the hot path. */
+size_t stream_kernel_bytes(const struct stream *stream);
+/* Bytes have come that no read has taken yet. Asks the kernel as well. */
 bool stream_readable(const struct stream *stream);
 /* After what is queued has gone, tells the peer that no more comes. */
 void stream_shutdown(struct stream *stream);
@@ -97,12 +100,16 @@ void stream_connect_cancel(struct stream_connect *connect); /* on_connected with
 /* ---- listening ---------------------------------------------------------------------------- */
 struct listener;
 typedef void (*listener_accepted_cb)(struct stream *stream, void *data);
+/* Asked of each peer before it becomes a stream. False: what the kernel takes at once of *ret_words
+ * is sent to it, and it is closed. `full`: there is no descriptor left, so that it goes whatever is
+ * said, and what can be closed to make room should be. The words stay until the next call. */
+typedef bool (*listener_gate_cb)(const struct address *peer, bool full, struct slice *ret_words,
+                                 void *data);
 /* The descriptor stays the caller's and listens already; it is made non-blocking. Several loops may
  * have listeners over one descriptor. */
 struct listener *listener_new(struct loop *loop, int fd, listener_accepted_cb on_accepted,
                               void *data);
-void listener_pause(struct listener *listener); /* the backlog keeps what comes */
-void listener_resume(struct listener *listener);
+void listener_set_gate(struct listener *listener, listener_gate_cb gate); /* with the same data */
 void listener_free(struct listener *listener); /* NULL is allowed; the descriptor stays open */
 
 /* ---- watching: pipes, SEQPACKET channels, pidfds ------------------------------------------- */

@@ -7,6 +7,8 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <linux/sockios.h> /* after sys/ioctl.h */
 #include <uv.h>
 
 #include "base/auto.h"
@@ -195,6 +197,15 @@ static bool socket_readable(const struct stream *self)
            recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
+static size_t socket_kernel_bytes(const struct stream *self)
+{
+    const struct socket *socket = (const struct socket *)self;
+    int fd, bytes = 0;
+    if (uv_fileno(&socket->uv.handle, &fd) < 0 || ioctl(fd, SIOCOUTQ, &bytes) < 0 || bytes < 0)
+        return 0; /* the kernel cannot say */
+    return (size_t)bytes;
+}
+
 static void socket_shutdown(struct stream *self)
 {
     struct socket *socket = (struct socket *)self;
@@ -225,6 +236,7 @@ static const struct stream_type socket_type = {
     .read_stop = socket_read_stop,
     .write = socket_write,
     .write_bytes = socket_write_bytes,
+    .kernel_bytes = socket_kernel_bytes,
     .readable = socket_readable,
     .shutdown = socket_shutdown,
     .close = socket_close,
@@ -304,6 +316,11 @@ void stream_write(struct stream *stream, struct stream_write *write, const struc
 size_t stream_write_bytes(const struct stream *stream)
 {
     return stream->closing ? 0 : stream->type->write_bytes(stream);
+}
+
+size_t stream_kernel_bytes(const struct stream *stream)
+{
+    return stream->closing ? 0 : stream->type->kernel_bytes(stream);
 }
 
 bool stream_readable(const struct stream *stream)

@@ -162,14 +162,20 @@ static int watch_signals(struct supervisor *self, struct err *err)
     return 0;
 }
 
-/* A replica costs some twenty descriptors. */
+/* As far as we may: a replica costs some twenty descriptors, a client one. */
 static void raise_limits(void)
 {
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == limit.rlim_max)
+    enum { WANTED = 65536, FEW = 4096 };
+    struct rlimit limit, more = { WANTED, WANTED };
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return;
+    if (limit.rlim_max < WANTED && setrlimit(RLIMIT_NOFILE, &more) == 0)
         return;
     limit.rlim_cur = limit.rlim_max;
     (void)setrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_max < FEW)
+        log_warn("supervisor", "few descriptors are allowed, so few clients are served",
+                 LOG_U("descriptors", limit.rlim_max), LOG_U("wanted", FEW));
 }
 
 static int start(struct supervisor *self, struct err *err)

@@ -62,7 +62,7 @@ def pytest_runtest_setup(item):
 def pytest_runtest_makereport(item, call):
     report = (yield).get_result()
     if report.failed:
-        for name in ("perigee", "new_perigee"):
+        for name in ("perigee", "homes", "new_perigee"):
             fixture = item.funcargs.get(name) if hasattr(item, "funcargs") else None
             for one in [fixture] if isinstance(fixture, Perigee) else getattr(fixture, "made", []):
                 if one.log.exists():
@@ -104,14 +104,20 @@ def _end(made):
 
 
 @pytest.fixture(scope="module")
-def perigee():
-    """One running Perigee for the tests of a file; each leaves it as it found it."""
+def homes():
+    """new_perigee() for the tests of a file."""
     folder, made = _scratch(), []
     try:
-        yield _homes(folder, made)()
+        yield _homes(folder, made)
         _end(made)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def perigee(homes):
+    """One running Perigee for the tests of a file; each leaves it as it found it."""
+    return homes()
 
 
 @pytest.fixture

@@ -32,6 +32,13 @@ def wait_readable(descriptors, deadline, what):
     return [descriptor for descriptor, _ in ready]
 
 
+def readable(descriptor, seconds):
+    """Can it be read, now or within so many seconds?"""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
 def wait_exit(pid, what="the process's end", seconds=DEADLINE):
     """Waits until a process of any parent has ended."""
     try:

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import resource
 import signal
 import socket
 import stat
@@ -18,6 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = pathlib.Path(os.environ.get("PERIGEE_BIN", ROOT / "build" / "perigee"))
 DIGITS = ROOT / "examples" / "digits"
 SANITIZER_FOUND = re.compile(r"(Address|Leak|Thread|UndefinedBehavior)Sanitizer|runtime error:")
+SAMPLE = re.compile(r'^(\w+)(?:\{(.*)\})? (\S+)$')
 LISTENERS = ("gateway", "control", "admin")
 
 
@@ -40,8 +42,9 @@ class Perigee:
         env.update(PERIGEE_HOME=str(self.home))
         return env
 
-    def start(self, *arguments, wait=True):
-        """Starts it; returns once all listen, or fails with its last words."""
+    def start(self, *arguments, wait=True, limits=()):
+        """Starts it; returns once all listen, or fails with its last words. `limits`: (RLIMIT_X,
+        (soft, hard)) in turn."""
         addresses = self.home / "run" / "addresses.json"
         addresses.unlink(missing_ok=True)
         command = [self.program, "up"]
@@ -52,7 +55,8 @@ class Perigee:
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command + given, env=self.environment(),
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            start_new_session=True)
+                                            start_new_session=True, preexec_fn=lambda: [
+                                                resource.setrlimit(*row) for row in limits])
         if wait:
             wait_file(addresses, self.process, time.monotonic() + DEADLINE)
             if not addresses.exists():
@@ -145,6 +149,27 @@ class Perigee:
         got, _, body = self.request("GET", path, listener=listener)
         assert got == status, f"GET {path}: {got} {body[:500]!r}"
         return json.loads(body)
+
+    def metric(self, name, **labels):
+        """The sum of a metric's samples with these labels."""
+        status, headers, body = self.request("GET", "/metrics", listener="admin")
+        assert status == 200 and headers["Content-Type"].startswith("text/plain")
+        total = 0.0
+        for line in body.decode().splitlines():
+            if line.startswith("#") or not line:
+                continue
+            found = SAMPLE.match(line)
+            assert found, f"not Prometheus text: {line!r}"
+            given = dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', found[2] or ""))
+            if found[1] == name and labels.items() <= given.items():
+                total += float(found[3])
+        return total
+
+    def wait_metric(self, wanted, name, **labels):
+        """Until wanted(value) is true: a loop of the gateway counts once a second."""
+        deadline = time.monotonic() + DEADLINE
+        while not wanted(value := self.metric(name, **labels)):
+            assert time.monotonic() < deadline, f"{name} {labels} stays at {value}"
 
     def cli(self, *arguments, status=0, stdin=None, cwd=None):
         """Runs a command against this Perigee; fails unless it ends with `status`."""

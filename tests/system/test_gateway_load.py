@@ -27,31 +27,10 @@ def endpoints(perigee):
           {"name": "alone", "model": DIGITS / "digits.onnx"})
 
 
-SAMPLE = re.compile(r'^(\w+)(?:\{(.*)\})? (\S+)$')
-
-
-def metrics(perigee, name, **labels):
-    """The sum of a metric's samples with these labels."""
-    status, headers, body = perigee.request("GET", "/metrics", listener="admin")
-    assert status == 200 and headers["Content-Type"].startswith("text/plain")
-    total = 0.0
-    for line in body.decode().splitlines():
-        if line.startswith("#") or not line:
-            continue
-        found = SAMPLE.match(line)
-        assert found, f"not Prometheus text: {line!r}"
-        given = dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', found[2] or ""))
-        if found[1] == name and labels.items() <= given.items():
-            total += float(found[3])
-    return total
-
-
 def wait_quiet(perigee, endpoint):
     """Until nothing waits or runs: a loop sets these gauges once a second."""
-    deadline = time.monotonic() + DEADLINE
     for name in ("perigee_queue_requests", "perigee_running_requests"):
-        while metrics(perigee, name, endpoint=endpoint):
-            assert time.monotonic() < deadline, f"{name} of {endpoint} does not go back to 0"
+        perigee.wait_metric(lambda value: value == 0, name, endpoint=endpoint)
 
 
 def connection_of(perigee):
@@ -64,7 +43,7 @@ def test_a_thousand_aligned_binary_requests_copy_no_tensor(perigee):
     headers, body = split_body({"inputs": [tensor("x", "FP32", sent.shape,
                                                   binary_data_size=len(data))],
                                 "parameters": {"binary_data_output": True}}, data)
-    before = metrics(perigee, "perigee_requests_total", endpoint="plain", code="200")
+    before = perigee.metric("perigee_requests_total", endpoint="plain", code="200")
     connection = connection_of(perigee)
     for _ in range(1000):
         connection.request("POST", "/v2/models/plain/infer", body, headers)
@@ -72,48 +51,48 @@ def test_a_thousand_aligned_binary_requests_copy_no_tensor(perigee):
         answer = got.read()
         assert got.status == 200 and answer.endswith(data)
     connection.close()
-    assert metrics(perigee, "perigee_tensor_copied_bytes_total", endpoint="plain") == 0
-    assert metrics(perigee, "perigee_requests_total", endpoint="plain",
+    assert perigee.metric("perigee_tensor_copied_bytes_total", endpoint="plain") == 0
+    assert perigee.metric("perigee_requests_total", endpoint="plain",
                    code="200") == before + 1000
     for way, size in (("request", len(body)), ("response", len(data))):
         name = f"perigee_{way}_body_bytes_total"
-        assert metrics(perigee, name, endpoint="plain") >= 1000 * size
+        assert perigee.metric(name, endpoint="plain") >= 1000 * size
 
 
 def test_what_must_be_copied_is_counted(perigee):
     data = np.ones((1, 65536), np.float32).tobytes()
     headers, body = split_body({"inputs": [tensor("x", "FP32", [1, 65536],
                                                   binary_data_size=len(data))]}, data)
-    before = metrics(perigee, "perigee_tensor_copied_bytes_total", endpoint="plain")
+    before = perigee.metric("perigee_tensor_copied_bytes_total", endpoint="plain")
     connection = connection_of(perigee)
     connection.request("POST", "/v2/models/plain/infer",
                        (body[at:at + 9999] for at in range(0, len(body), 9999)), headers,
                        encode_chunked=True)
     assert connection.getresponse().status == 200
     connection.close()
-    assert metrics(perigee, "perigee_tensor_copied_bytes_total", endpoint="plain") > before
+    assert perigee.metric("perigee_tensor_copied_bytes_total", endpoint="plain") > before
 
 
 def test_metrics_tell_of_requests_errors_and_phases(perigee):
     labels = {"project": "default", "endpoint": "alone"}
     image = [tensor("image", "FP32", [1, 64], [0.0] * 64)]
-    before = {code: metrics(perigee, "perigee_requests_total", code=code, **labels)
+    before = {code: perigee.metric("perigee_requests_total", code=code, **labels)
               for code in ("200", "400")}
-    errors = metrics(perigee, "perigee_request_errors_total", error="bad_input", **labels)
-    counts = {name: metrics(perigee, f"perigee_request_{name}seconds_count", **labels)
+    errors = perigee.metric("perigee_request_errors_total", error="bad_input", **labels)
+    counts = {name: perigee.metric(f"perigee_request_{name}seconds_count", **labels)
               for name in ("", "queue_", "infer_")}
     for _ in range(5):
         assert infer(perigee, "alone", image)[0] == 200
     assert infer(perigee, "alone", [])[0] == 400
-    assert metrics(perigee, "perigee_requests_total", code="200", **labels) == before["200"] + 5
-    assert metrics(perigee, "perigee_requests_total", code="400", **labels) == before["400"] + 1
-    assert metrics(perigee, "perigee_request_errors_total", error="bad_input",
+    assert perigee.metric("perigee_requests_total", code="200", **labels) == before["200"] + 5
+    assert perigee.metric("perigee_requests_total", code="400", **labels) == before["400"] + 1
+    assert perigee.metric("perigee_request_errors_total", error="bad_input",
                    **labels) == errors + 1
     for name, count in counts.items():
         whole = f"perigee_request_{name}seconds"
-        assert metrics(perigee, f"{whole}_count", **labels) == count + 5
-        assert metrics(perigee, f"{whole}_bucket", le="+Inf", **labels) == count + 5
-        assert metrics(perigee, f"{whole}_sum", **labels) > 0
+        assert perigee.metric(f"{whole}_count", **labels) == count + 5
+        assert perigee.metric(f"{whole}_bucket", le="+Inf", **labels) == count + 5
+        assert perigee.metric(f"{whole}_sum", **labels) > 0
     wait_quiet(perigee, "alone")
 
 
@@ -285,7 +264,7 @@ def test_loops_share_replicas_queues_and_limits(four_loops):
         assert load.wrong == [] and load.failed == []
     for endpoint in ("narrow", "twins"):
         wait_quiet(perigee, endpoint)
-        assert metrics(perigee, "perigee_requests_total", endpoint=endpoint, code="200") == sum(
+        assert perigee.metric("perigee_requests_total", endpoint=endpoint, code="200") == sum(
             (one if endpoint == "narrow" else two).done) + 1
 
 

@@ -23,6 +23,14 @@
 #include <unistd.h>
 #include <cmocka.h> /* after the four above */
 
+/* Requests, and answers without their date. */
+#define R(line) line "\r\nHost: a\r\n\r\n"
+#define OK(size) "HTTP/1.1 200 OK\r\nContent-Length: " size "\r\n"
+#define HELLO OK("5") "\r\nhello"
+#define BYE OK("5") "Connection: close\r\n\r\nhello"
+#define POST(path, more) "POST " path " HTTP/1.1\r\nHost: a\r\n" more
+#define CHUNKED "Transfer-Encoding: chunked\r\n\r\n"
+
 enum { PEER_BODY_MAX = 1 << 20 };
 
 struct peer_stats {

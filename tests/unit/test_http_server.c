@@ -2,12 +2,6 @@
 /* Raw requests and the exact answers, whole and byte by byte; and what rows cannot say. */
 #include "http_peer.h"
 
-#define R(line) line "\r\nHost: a\r\n\r\n"
-#define OK(size) "HTTP/1.1 200 OK\r\nContent-Length: " size "\r\n"
-#define HELLO OK("5") "\r\nhello"
-#define BYE OK("5") "Connection: close\r\n\r\nhello"
-#define POST(path, more) "POST " path " HTTP/1.1\r\nHost: a\r\n" more
-#define CHUNKED "Transfer-Encoding: chunked\r\n\r\n"
 #define PLAIN(status, size)                                                                        \
     "HTTP/1.1 " status "\r\nContent-Length: " size                                                 \
     "\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n"
@@ -262,55 +256,6 @@ static void test_half_close(void **state)
     peer_free(peer);
 }
 
-static void test_timeouts(void **state)
-{
-    struct http_server_limits limits = http_server_limits_default();
-    (void)state;
-    limits.idle_ms = limits.head_ms = limits.body_ms = limits.write_ms = limits.linger_ms = 15;
-    static const struct {
-        const char *request, *begins;
-    } waits[] = {
-        { "", "" },
-        { "GET / HT", "HTTP/1.1 408 " },
-        { POST("/echo", "Content-Length: 6\r\n\r\nabc"), "HTTP/1.1 408 " },
-        { R("GET /hello HTTP/1.1"), "HTTP/1.1 200 OK\r\n" },
-        { "\r\n", "" },
-    };
-    for (size_t i = 0; i < sizeof waits / sizeof *waits; i++) {
-        struct peer *peer = peer_new(&limits);
-        struct peer_answer answer = {};
-        int fd = peer_connect(peer);
-        print_message("  '%.20s'\n", waits[i].request);
-        peer_send(peer, fd, slice_of(waits[i].request), 4096, &answer);
-        peer_run_until_closed(peer, fd, &answer);
-        assert_int_equal(0, strncmp(answer.bytes, waits[i].begins, strlen(waits[i].begins)));
-        if (!*waits[i].begins)
-            assert_int_equal(answer.size, 0);
-        free(answer.bytes);
-        close(fd);
-        peer_free(peer);
-    }
-}
-
-/* One that reads nothing is cut after write_ms, and not before as long as it reads. */
-static void test_write_timeout(void **state)
-{
-    struct http_server_limits limits = http_server_limits_default();
-    struct peer_answer answer = {};
-    (void)state;
-    limits.write_ms = 15;
-    struct peer *peer = peer_new(&limits);
-    int fd = peer_connect(peer);
-    peer_send(peer, fd, SLICE(R("GET /hold HTTP/1.1")), 4096, &answer);
-    exchange_reply(peer->held, 200, NULL, 0, (struct slice){ peer->body, PEER_BODY_MAX });
-    while (!peer->stats.closed_badly)
-        loop_run_once(peer->loop, true);
-    assert_int_equal(http_server_stats(peer->server)->timeouts, 1);
-    free(answer.bytes);
-    close(fd);
-    peer_free(peer);
-}
-
 /* A client still sending what nobody wants gets its answer, and not a reset. */
 static void test_linger(void **state)
 {
@@ -350,30 +295,6 @@ static void test_pipeline(void **state)
     for (const char *at = answer.bytes; (at = strstr(at, "\r\n\r\nhello")); at++)
         seen++;
     assert_int_equal(seen, COUNT);
-    free(answer.bytes);
-    close(fd);
-    peer_free(peer);
-}
-
-/* A slow reader of a long answer is not cut as long as it takes some. */
-static void test_slow_reader(void **state)
-{
-    struct http_server_limits limits = http_server_limits_default();
-    struct peer_answer answer = {};
-    char few[16384];
-    (void)state;
-    limits.write_ms = 400; /* all of the reading takes longer, no one read does */
-    struct peer *peer = peer_new(&limits);
-    int fd = peer_connect(peer);
-    peer_send(peer, fd, SLICE(R("GET /hold HTTP/1.1")), 4096, &answer);
-    exchange_respond(peer->held, 200, NULL, 0, HTTP_LENGTH_UNKNOWN);
-    for (int i = 0; i < 20; i++) { /* the queue only grows */
-        exchange_write(peer->held, &(struct iovec){ peer->body, 65536 }, 1, NULL, NULL);
-        peer_time_passes(25);
-        assert_true(read(fd, few, sizeof few) > 0);
-        loop_run_once(peer->loop, false);
-        assert_non_null(peer->held);
-    }
     free(answer.bytes);
     close(fd);
     peer_free(peer);
@@ -485,59 +406,15 @@ static void test_freed(void **state)
     close(other);
 }
 
-static void test_connections_max(void **state)
-{
-    struct http_server_limits limits = http_server_limits_default();
-    struct address address;
-    struct sockaddr_storage name;
-    struct peer_answer answer = {};
-    (void)state;
-    limits.connections_max = 1;
-    struct peer *peer = peer_new(&limits);
-    assert_int_equal(0, address_parse(SLICE("127.0.0.1:0"), &address, NULL));
-    int listening = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    socklen_t size = address_to(&address, &name);
-    assert_int_equal(0, bind(listening, (struct sockaddr *)&name, size));
-    assert_int_equal(0, listen(listening, 16));
-    size = sizeof name;
-    getsockname(listening, (struct sockaddr *)&name, &size);
-    http_server_listen(peer->server, listening);
-
-    int first = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    int second = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(0, connect(first, (struct sockaddr *)&name, size));
-    assert_int_equal(0, connect(second, (struct sockaddr *)&name, size));
-    while (!http_server_stats(peer->server)->open)
-        loop_run_once(peer->loop, true);
-    peer_run(peer, -1, NULL);
-    assert_int_equal(http_server_stats(peer->server)->accepted, 1);
-    close(first);
-    while (http_server_stats(peer->server)->accepted < 2)
-        loop_run_once(peer->loop, true);
-    /* and the second is served, over TCP */
-    assert_true(send(second, R("GET /hello HTTP/1.1"), sizeof R("GET /hello HTTP/1.1") - 1, 0) > 0);
-    while (!peer->stats.closed_well)
-        loop_run_once(peer->loop, true);
-    peer_read(second, &answer);
-    peer_undate(&answer);
-    assert_string_equal(answer.bytes, HELLO);
-    free(answer.bytes);
-    close(second);
-    peer_free(peer);
-    close(listening);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows),          cmocka_unit_test(test_continue),
-        cmocka_unit_test(test_stream),        cmocka_unit_test(test_placement),
-        cmocka_unit_test(test_pause),         cmocka_unit_test(test_gone),
-        cmocka_unit_test(test_half_close),    cmocka_unit_test(test_timeouts),
-        cmocka_unit_test(test_write_timeout), cmocka_unit_test(test_linger),
-        cmocka_unit_test(test_drain),         cmocka_unit_test(test_drain_with_grace),
-        cmocka_unit_test(test_freed),         cmocka_unit_test(test_connections_max),
-        cmocka_unit_test(test_pipeline),      cmocka_unit_test(test_slow_reader),
+        cmocka_unit_test(test_rows),       cmocka_unit_test(test_continue),
+        cmocka_unit_test(test_stream),     cmocka_unit_test(test_placement),
+        cmocka_unit_test(test_pause),      cmocka_unit_test(test_gone),
+        cmocka_unit_test(test_half_close), cmocka_unit_test(test_linger),
+        cmocka_unit_test(test_drain),      cmocka_unit_test(test_drain_with_grace),
+        cmocka_unit_test(test_freed),      cmocka_unit_test(test_pipeline),
         cmocka_unit_test(test_refusal),
     };
     return cmocka_run_group_tests_name("http_server", tests, NULL, NULL);
