@@ -79,6 +79,11 @@ struct perigee_hello { /* template to supervisor, once, when it can clone */
         version_max;  /* of this contract; the supervisor picks one for perigee_clone */
     char runtime[16]; /* "onnx"; terminated */
     char library[64]; /* "ONNX Runtime 1.32.0"; terminated */
+    /* What each replica of it puts up before it reads its model, or does not live. A template has
+     * read no tenant's byte, so its word counts where a replica's does not. */
+    uint32_t walls;        /* bits: enum perigee_wall */
+    uint32_t landlock_abi; /* 0: none */
+    char walls_off[512];   /* the others with the reason: "user: not permitted here"; terminated */
 };
 
 enum perigee_sandbox { PERIGEE_SANDBOX_BEST, PERIGEE_SANDBOX_REQUIRE };
@@ -190,13 +195,12 @@ struct perigee_status { /* offset 0 of the output region; 4096 bytes */
     int32_t pid;
     int32_t signal;  /* caught by the replica's own handlers; 0: none */
     int32_t syscall; /* refused by seccomp (SIGSYS); -1: none */
-    uint32_t walls;  /* bits: enum perigee_wall */
+    uint32_t walls;  /* bits: enum perigee_wall; the replica's own word, believed by nobody */
     uint32_t landlock_abi;
     uint32_t model_bytes; /* of struct perigee_model, at PERIGEE_MODEL_OFFSET; set before READY */
     uint64_t memory_loaded_bytes; /* private memory once the model is loaded */
     uint64_t load_ns, warm_ns;    /* time in LOADING, in WARMING */
     char reason[1024];    /* terminated; the runtime's own words; only ever shown, never trusted */
-    char walls_off[1024]; /* terminated; "cgroup: v1 read-only; user: EPERM" */
 };
 static_assert(sizeof(struct perigee_status) <= 4096, "one page");
 

@@ -49,7 +49,7 @@ static const struct {
     void (*run)(struct doctor *doctor);
 } checks[] = {
     { "kernel", doctor_kernel },     { "seccomp", doctor_seccomp },
-    { "landlock", doctor_landlock }, { "user namespaces", doctor_namespaces },
+    { "landlock", doctor_landlock }, { "namespaces", doctor_namespaces },
     { "workers", doctor_workers },   { "libcurl", doctor_curl },
     { "memory", doctor_memory },     { "processors", doctor_processors },
     { "open files", doctor_files },  { "clock", doctor_clock },

@@ -15,6 +15,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <perigee/worker.h>
+
 #include "base/arena.h"
 #include "base/err.h"
 #include "cli/cli.h"
@@ -60,36 +62,52 @@ void doctor_seccomp(struct doctor *doctor)
     doctor_say(doctor, DOCTOR_OK, "system calls of replicas are filtered");
 }
 
+/* Each replica's, tried in a child as a replica would. */
+static const struct sandbox_probe *walls_here(void)
+{
+    static struct sandbox_probe probe;
+    if (probe.walls == 0) {
+        fflush(NULL);
+        sandbox_probe(&probe);
+    }
+    return &probe;
+}
+
 void doctor_landlock(struct doctor *doctor)
 {
-    struct sandbox sandbox;
-    if (sandbox_prepare(&sandbox, NULL) < 0)
-        return; /* said by the check before */
-    if (sandbox.landlock_abi > 0) {
+    const struct sandbox_probe *probe = walls_here();
+    if (probe->landlock_abi > 0) {
         doctor_say(doctor, DOCTOR_OK, "ABI %d: replicas see no file but their model",
-                   sandbox.landlock_abi);
-    } else {
-        doctor_say(doctor, DOCTOR_WARN, "not in force: %s",
-                   sandbox.landlock_errno == EOPNOTSUPP ? "off in this kernel"
-                                                        : strerror(sandbox.landlock_errno));
-        doctor_advise(doctor, "the other walls stand; for this one boot a kernel with Landlock "
-                              "(lsm=landlock,...)");
+                   probe->landlock_abi);
+        return;
     }
-    sandbox_deinit(&sandbox);
+    const char *why = strstr(probe->off, "landlock: ");
+    bool root = (probe->walls & PERIGEE_WALL_MOUNT) != 0;
+    doctor_say(doctor, DOCTOR_WARN, "not in force: %s%s", why ? why + strlen("landlock: ") : "?",
+               root ? "" : "; A HOSTILE MODEL CAN READ EVERY FILE THAT THIS USER CAN");
+    doctor_advise(doctor,
+                  root ? "a root folder of its own keeps files from each replica all the same; for "
+                         "this wall too boot a kernel with Landlock (lsm=landlock,...)"
+                       : "run only models you trust here; allow user namespaces, or boot a kernel "
+                         "with Landlock (lsm=landlock,...), or run Perigee as root");
 }
 
 void doctor_namespaces(struct doctor *doctor)
 {
-    int status = 0;
-    fflush(NULL);
-    pid_t child = fork();
-    if (child == 0)
-        _exit(syscall(SYS_unshare, CLONE_NEWUSER) == 0 ? 0 : 1);
-    bool allowed = child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) &&
-                   WEXITSTATUS(status) == 0;
-    doctor_say(doctor, DOCTOR_OK, "%s%s",
-               allowed ? "allowed" : "not allowed here; no wall of today depends on them",
-               geteuid() == 0 ? "; as root each replica gets a user of its own" : "");
+    const struct sandbox_probe *probe = walls_here();
+    uint32_t missing = SANDBOX_REQUIRED & ~(uint32_t)PERIGEE_WALL_LANDLOCK & ~probe->walls;
+    const char *uid =
+        probe->walls & PERIGEE_WALL_UID ? "; as root each replica gets a user of its own" : "";
+    if (!missing) {
+        doctor_say(doctor, DOCTOR_OK, "user, mount, net, ipc: one of each for each replica%s", uid);
+        return;
+    }
+    doctor_say(doctor, DOCTOR_WARN, "not all stand: %s%s", probe->off, uid);
+    doctor_advise(doctor,
+                  "seccomp and the other walls stand all the same, but --sandbox require is "
+                  "refused, and so is a second project: allow user namespaces (sysctl "
+                  "user.max_user_namespaces, kernel.unprivileged_userns_clone, or what the "
+                  "container's runtime calls them)");
 }
 
 static bool worker_check(struct doctor *doctor, const char *libdir)

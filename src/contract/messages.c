@@ -10,7 +10,7 @@
 
 /* A message crosses a seqpacket socket whole, and the sizes are what both sides agree on. */
 static_assert(sizeof(struct message_head) == 8);
-static_assert(sizeof(struct message_start) == 3760);
+static_assert(sizeof(struct message_start) == 4280);
 static_assert(sizeof(struct message_replica_start) == 392);
 static_assert(sizeof(struct message_replica_added) == 152);
 static_assert(sizeof(union message) <= 8192, "fits a receiver's buffer");
@@ -44,6 +44,7 @@ static const struct {
     TEXT(MESSAGE_START, message_start, control),
     TEXT(MESSAGE_START, message_start, api_host),
     TEXT(MESSAGE_START, message_start, libdir),
+    TEXT(MESSAGE_START, message_start, walls_off),
     TEXT(MESSAGE_LISTENER, message_listener, address),
     TEXT(MESSAGE_PROCESS, message_process, name),
     TEXT(MESSAGE_PROCESS, message_process, text),
@@ -54,6 +55,8 @@ static const struct {
     TEXT(MESSAGE_REPLICA_ADDED, message_replica_added, name),
     TEXT(MESSAGE_REPLICA_KILL, message_replica_kill, text),
     TEXT(MESSAGE_REPLICA_EXITED, message_replica_exited, text),
+    TEXT(MESSAGE_REPLICA_WALLS, message_replica_walls, on),
+    TEXT(MESSAGE_REPLICA_WALLS, message_replica_walls, off),
     TEXT(MESSAGE_REPOSITORY, message_repository, request_id),
     TEXT(MESSAGE_REPOSITORY_DONE, message_repository_done, text),
 };

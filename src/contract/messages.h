@@ -48,7 +48,9 @@
     X(MESSAGE_REVISION_GONE, message_revision, 0, "A -> S: forget its arena")                      \
     X(MESSAGE_DEMAND, message_demand, 0, "G -> A: requests wait, or were here; level-triggered")   \
     X(MESSAGE_REPOSITORY, message_repository, 0, "G -> A: load or unload (start, stop)")           \
-    X(MESSAGE_REPOSITORY_DONE, message_repository_done, 0, "A -> G: its end")
+    X(MESSAGE_REPOSITORY_DONE, message_repository_done, 0, "A -> G: its end")                      \
+    X(MESSAGE_REPLICA_LOOK, message_replica, 0, "A -> S: it is ready, look at its walls")          \
+    X(MESSAGE_REPLICA_WALLS, message_replica_walls, 0, "S -> A: what stands, seen from outside")
 
 enum message_type {
     MESSAGE_NONE,
@@ -79,6 +81,7 @@ struct message_empty {
 #define MESSAGE_OPEN 1u /* flags of START: --open was said */
 #define MESSAGE_HAS_CONTROL 2u
 #define MESSAGE_BESIDE 4u /* G: another gateway is there, which serves yet or ends */
+#define MESSAGE_SANDBOX_SAID 8u /* --sandbox was said: it is no default */
 
 struct message_start {
     struct message_head head;
@@ -87,6 +90,8 @@ struct message_start {
     uint64_t instance; /* of this role: 1, 2, 3 ... in this supervisor's life, unique in the home */
     uint32_t sandbox;  /* enum perigee_sandbox */
     uint32_t flags;
+    uint32_t walls; /* enum perigee_wall: what stands on this machine */
+    uint32_t reserved;
     int64_t started_ns; /* CLOCK_MONOTONIC of the supervisor's start */
     char home[MESSAGE_PATH_BYTES];
     char pop[64];    /* this PoP's name; "local" unless told */
@@ -97,6 +102,7 @@ struct message_start {
                                        */
     char api_host[256];               /* or empty */
     char libdir[MESSAGE_PATH_BYTES];  /* where the workers are */
+    char walls_off[512];              /* what does not stand, and why */
 };
 
 enum message_listener_kind {
@@ -214,6 +220,17 @@ struct message_replica_exited {
     int32_t signal, syscall; /* from its status page; hints */
     uint64_t cpu_user_us, cpu_system_us, memory_bytes_max; /* the kernel's */
     char text[1024]; /* words: the status page's reason, or ours */
+};
+
+/* What the supervisor saw from outside, with what the template promised where nothing can be seen
+ * (landlock, env, fds). */
+struct message_replica_walls {
+    struct message_head head;
+    uint64_t replica;
+    uint32_t walls; /* enum perigee_wall */
+    uint32_t landlock_abi;
+    char on[64];   /* what has no bit: "cgroup(v2)", or empty */
+    char off[640]; /* "user: not permitted here; cgroup: v1 is read-only" */
 };
 
 #define MESSAGE_LOG_BYTES 4096

@@ -43,7 +43,7 @@ static const char *state_word(const struct pop_replica *replica)
 static void write_replica(struct json_writer *w, const struct pop_replica *replica)
 {
     const struct pop_revision *revision = replica->revision;
-    char name[64], walls[768];
+    char name[64];
     json_object_begin(w);
     write_id(w, "id", replica->id);
     json_member_text(w, "name", pop_replica_name(replica, name));
@@ -57,9 +57,7 @@ static void write_replica(struct json_writer *w, const struct pop_replica *repli
     write_time(w, "since", replica->since_wall_ns);
     json_member_u64(w, "restarts", revision->failures);
     json_member_u64(w, "memory_bytes", replica->memory_bytes);
-    json_member_text(w, "sandbox",
-                     pop_walls_words(replica->walls, replica->landlock_abi, replica->walls_off,
-                                     walls, sizeof walls));
+    json_member_text(w, "sandbox", replica->sandbox);
     json_member_text(w, "message", "");
     json_object_end(w);
 }

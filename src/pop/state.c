@@ -487,10 +487,8 @@ void pop_replica_ready(struct pop *pop, uint64_t id, const struct pop_ready *rea
     pop_replica_state_move(&replica->state, POP_REPLICA_READY);
     replica->since_ns = env_now_ns(pop->env);
     replica->since_wall_ns = env_wall_ns(pop->env);
-    replica->walls = ready->walls;
-    replica->landlock_abi = ready->landlock_abi;
+    (void)pop_walls_words(ready->walls, replica->sandbox, sizeof replica->sandbox);
     replica->memory_bytes = ready->memory_bytes;
-    snprintf(replica->walls_off, sizeof replica->walls_off, "%s", ready->walls_off);
     model_learn(revision, ready);
     revision->failed = false;
     revision->message[0] = '\0';

@@ -64,9 +64,8 @@ struct pop_replica {
     bool drained_before; /* for the agent before this one, heard before it was known here */
     int64_t since_ns;    /* in this state, env's clock */
     int64_t since_wall_ns;
-    int64_t kill_at_ns;           /* DRAINING: then it is killed whatever runs on it */
-    uint32_t walls, landlock_abi; /* as its status page says once READY */
-    char walls_off[256];
+    int64_t kill_at_ns; /* DRAINING: then it is killed whatever runs on it */
+    char sandbox[1024]; /* its walls in words, once READY */
     uint64_t memory_bytes;
     struct pop_log log;
     int64_t log_second; /* lines told to control in this second, and dropped */
@@ -194,8 +193,7 @@ void pop_model_fetched(struct pop_revision *revision, const char *folder, const 
 /* A replica the supervisor has: after our start, or, when this agent is new, one of an earlier. */
 void pop_replica_added(struct pop *pop, const struct message_replica_added *added);
 struct pop_ready {
-    uint32_t walls, landlock_abi;
-    const char *walls_off;
+    const struct message_replica_walls *walls;
     uint64_t memory_bytes;
     const struct perigee_model *model; /* checked; copied */
     size_t model_bytes;
@@ -227,5 +225,4 @@ uint32_t pop_replicas_wanted(const struct pop_endpoint *endpoint,
 /* Words for a wait status and what the supervisor knew: "killed by signal 9 (SIGKILL)". */
 const char *pop_exit_words(const struct message_replica_exited *exited, char *buffer, size_t room);
 /* "nnp rlimits env fds seccomp landlock(7), no user: EPERM" */
-const char *pop_walls_words(uint32_t walls, uint32_t landlock_abi, const char *walls_off,
-                            char *buffer, size_t room);
+const char *pop_walls_words(const struct message_replica_walls *walls, char *buffer, size_t room);

@@ -188,36 +188,41 @@ static void metrics_map(struct agent *agent, const struct message_region *region
     agent->metrics_bytes = region->bytes;
 }
 
-/* The gateway saw the phase; the words and the model come from the region itself, checked here. */
+/* The gateway saw the phase. Before it counts as ready the supervisor looks at its walls. */
 static void replica_ready(struct agent *agent, uint64_t replica)
 {
-    struct agent_region *region = map_get_u64(&agent->regions, replica);
+    struct message_replica look = MESSAGE_INIT(MESSAGE_REPLICA_LOOK);
+    if (!map_get_u64(&agent->regions, replica))
+        return;
+    look.replica = replica;
+    wire_send(&agent->supervisor, &look, sizeof look, -1);
+}
+
+/* The model comes from the replica's region, checked here; its walls are not its own word. */
+static void replica_walls(struct agent *agent, const struct message_replica_walls *walls)
+{
+    struct agent_region *region = map_get_u64(&agent->regions, walls->replica);
     if (!region)
         return;
     struct err err = {};
     struct perigee_model *model = mem_alloc(PERIGEE_MODEL_BYTES_MAX);
     const struct perigee_status *status = region->memory;
     size_t bytes;
-    char walls_off[sizeof status->walls_off];
-    memcpy(walls_off, status->walls_off, sizeof walls_off);
-    walls_off[sizeof walls_off - 1] = '\0';
     if (model_copy(region->memory, region->bytes, model, PERIGEE_MODEL_BYTES_MAX, &bytes, &err) <
         0) {
         struct message_replica_kill kill = MESSAGE_INIT(MESSAGE_REPLICA_KILL);
-        kill.replica = replica;
+        kill.replica = walls->replica;
         kill.end = REPLICA_END_LIED;
         snprintf(kill.text, sizeof kill.text, "%.255s", err.message);
         wire_send(&agent->supervisor, &kill, sizeof kill, -1);
     } else {
         struct pop_ready ready = {
-            .walls = status->walls,
-            .landlock_abi = status->landlock_abi,
-            .walls_off = walls_off,
+            .walls = walls,
             .memory_bytes = status->memory_loaded_bytes,
             .model = model,
             .model_bytes = bytes,
         };
-        pop_replica_ready(&agent->pop, replica, &ready);
+        pop_replica_ready(&agent->pop, walls->replica, &ready);
     }
     free(model);
     agent_repository_look(agent);
@@ -278,6 +283,9 @@ void agent_on_supervisor(struct agent *agent, const union message *message, size
     case MESSAGE_REPLICA_EXITED:
         pop_replica_exited(&agent->pop, &message->as_MESSAGE_REPLICA_EXITED);
         region_drop(agent, message->as_MESSAGE_REPLICA_EXITED.replica);
+        break;
+    case MESSAGE_REPLICA_WALLS:
+        replica_walls(agent, &message->as_MESSAGE_REPLICA_WALLS);
         break;
     case MESSAGE_REPLICA_LOG:
         pop_replica_log(&agent->pop, &message->as_MESSAGE_REPLICA_LOG);

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 
 #include "pop/state.h"
+#include "sys/sandbox.h"
 
 static const char *const phases[] = {
     "", "putting up its walls", "loading the model", "its first run", "serving", "",
@@ -60,35 +61,33 @@ const char *pop_exit_words(const struct message_replica_exited *exited, char *bu
     return buffer;
 }
 
-const char *pop_walls_words(uint32_t walls, uint32_t landlock_abi, const char *walls_off,
-                            char *buffer, size_t room)
+const char *pop_walls_words(const struct message_replica_walls *walls, char *buffer, size_t room)
 {
-    static const struct {
-        uint32_t bit;
-        const char *name;
-    } rows[] = {
-        { PERIGEE_WALL_NNP, "nnp" },         { PERIGEE_WALL_RLIMITS, "rlimits" },
-        { PERIGEE_WALL_ENV, "env" },         { PERIGEE_WALL_FDS, "fds" },
-        { PERIGEE_WALL_SECCOMP, "seccomp" }, { PERIGEE_WALL_LANDLOCK, "landlock" },
-        { PERIGEE_WALL_UID, "uid" },         { PERIGEE_WALL_USER, "user" },
-        { PERIGEE_WALL_MOUNT, "mount" },     { PERIGEE_WALL_NET, "net" },
-        { PERIGEE_WALL_IPC, "ipc" },
+    static const uint32_t order[] = {
+        PERIGEE_WALL_NNP,     PERIGEE_WALL_RLIMITS,  PERIGEE_WALL_ENV,  PERIGEE_WALL_FDS,
+        PERIGEE_WALL_SECCOMP, PERIGEE_WALL_LANDLOCK, PERIGEE_WALL_USER, PERIGEE_WALL_MOUNT,
+        PERIGEE_WALL_NET,     PERIGEE_WALL_IPC,      PERIGEE_WALL_UID,
     };
     size_t used = 0;
     buffer[0] = '\0';
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        if (!(walls & rows[i].bit))
-            continue;
+    for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
         char text[48];
-        if (rows[i].bit == PERIGEE_WALL_LANDLOCK)
-            snprintf(text, sizeof text, "%slandlock(%u)", used ? " " : "", landlock_abi);
-        else
-            snprintf(text, sizeof text, "%s%s", used ? " " : "", rows[i].name);
+        if (!(walls->walls & order[i]))
+            continue;
+        snprintf(text, sizeof text, "%s%s", used ? " " : "", sandbox_wall_name(order[i]));
+        used = add(buffer, room, used, text);
+        if (order[i] != PERIGEE_WALL_LANDLOCK)
+            continue;
+        snprintf(text, sizeof text, "(%u)", walls->landlock_abi);
         used = add(buffer, room, used, text);
     }
-    if (walls_off && walls_off[0]) {
+    if (walls->on[0]) {
+        used = add(buffer, room, used, " ");
+        used = add(buffer, room, used, walls->on);
+    }
+    if (walls->off[0]) {
         used = add(buffer, room, used, ", no ");
-        (void)add(buffer, room, used, walls_off);
+        (void)add(buffer, room, used, walls->off);
     }
     return buffer;
 }

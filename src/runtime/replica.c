@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The order is dataplane.md's: close_range, identity, parent's death, limits, Landlock, seccomp,
- * and only then the first byte of the model. The regions are mapped as soon as their descriptors
- * are ours alone, so that every later fault has a page to be told on.
+ * The order is dataplane.md's: close_range, namespaces and identity, parent's death, limits,
+ * Landlock, seccomp, and only then the first byte of the model. The regions are mapped as soon as
+ * their descriptors are ours alone, so that every later fault has a page to be told on.
  */
 #include "runtime/replica.h"
 
@@ -139,18 +139,20 @@ static void check_lifeline(struct replica *replica)
     fd_close(&replica->fds[PERIGEE_FD_LIFELINE]);
 }
 
-static void wall_is_off(struct perigee_status *status, const char *reason)
+/* What --sandbox require asks for and this machine (or a test's worker) has not. */
+static void check_required(struct replica *replica, uint32_t walls)
 {
-    size_t at = strlen(status->walls_off);
-
-    (void)snprintf(status->walls_off + at, sizeof status->walls_off - at, "%s%s", at ? "; " : "",
-                   reason);
+    if (replica->clone.sandbox == PERIGEE_SANDBOX_REQUIRE &&
+        (walls & SANDBOX_REQUIRED) != SANDBOX_REQUIRED)
+        replica_fail(replica, "the sandbox is required, and walls are missing: %s",
+                     replica->sandbox->probe.off);
 }
 
 static void put_up_walls(struct replica *replica)
 {
     const struct perigee_clone *clone = &replica->clone;
-    struct perigee_status *status = replica->status;
+    const struct sandbox_probe *probe = &replica->sandbox->probe;
+    uint32_t walls = clone->uid != 0 ? probe->walls : probe->walls & ~(uint32_t)PERIGEE_WALL_UID;
     int folder = replica->fds[PERIGEE_FD_MODEL];
     struct pages pages = count_pages(replica);
     struct sandbox_limits limits = {
@@ -158,39 +160,26 @@ static void put_up_walls(struct replica *replica)
         .mapped_bytes = (uint64_t)pages.mapped * PAGE_BYTES,
         .data_bytes = (uint64_t)pages.data * PAGE_BYTES,
         .threads_max = clone->threads,
-        .own_uid = clone->uid,
+        .threads_counted = probe->threads_counted,
         .descriptors_max = DESCRIPTORS_MAX,
     };
     struct err err = {};
 
-    char reason[256];
-    int root = sandbox_root(folder, reason, sizeof reason, &err);
-
-    require(replica, root, &err);
-    if (root == 0)
-        wall_is_off(status, reason);
-    require(replica, sandbox_identity(clone->uid, &err), &err);
+    check_required(replica, walls);
+    if (sandbox_enter(walls, folder, clone->uid, &err) < 0)
+        replica_fail(replica, "its namespaces, which stood when its template began: %s",
+                     err.message);
     check_lifeline(replica);
-    require(replica, sandbox_limit(&limits, &err), &err);
-
-    int abi = sandbox_files(replica->sandbox, folder, reason, sizeof reason, &err);
-    require(replica, abi, &err);
-    if (abi == 0)
-        wall_is_off(status, reason);
+    if (walls & PERIGEE_WALL_RLIMITS)
+        require(replica, sandbox_limit(&limits, &err), &err);
+    require(replica, sandbox_files(probe->landlock_abi, folder, &err), &err);
     fd_close(&replica->fds[PERIGEE_FD_MODEL]);
-    if (clone->sandbox == PERIGEE_SANDBOX_REQUIRE)
-        replica_fail(
-            replica,
-            "the sandbox is required, and walls are missing: user, net and ipc are not built "
-            "yet%s%s",
-            status->walls_off[0] ? "; " : "", status->walls_off);
-    require(replica, crash_watch(status, &err), &err);
-    require(replica, sandbox_syscalls(replica->sandbox, &err), &err);
+    require(replica, crash_watch(replica->status, &err), &err);
+    if (walls & PERIGEE_WALL_SECCOMP)
+        require(replica, sandbox_syscalls(replica->sandbox, &err), &err);
 
-    status->landlock_abi = (uint32_t)abi;
-    status->walls = PERIGEE_WALL_NNP | PERIGEE_WALL_RLIMITS | PERIGEE_WALL_ENV | PERIGEE_WALL_FDS |
-                    PERIGEE_WALL_SECCOMP | (abi > 0 ? PERIGEE_WALL_LANDLOCK : 0) |
-                    (root ? PERIGEE_WALL_MOUNT : 0) | (clone->uid != 0 ? PERIGEE_WALL_UID : 0);
+    replica->status->landlock_abi = (uint32_t)probe->landlock_abi;
+    replica->status->walls = walls;
 }
 
 /* ---- the model ------------------------------------------------------------------------------- */

@@ -44,6 +44,9 @@ struct runtime_job {
 
 struct runtime {
     const char *name;
+    /* enum perigee_wall: never put up. A worker made to test the others (tests/worker) says so in
+     * its program; nothing from outside can. 0 in every worker that is installed. */
+    uint32_t walls_left_out;
     /* `argv0_dir` is the executable's folder. Writes "ONNX Runtime 1.32.0". */
     int (*prepare)(const char *argv0_dir, char *library, size_t room, struct err *err);
     int (*load)(const struct runtime_load *load, struct model_writer *writer,

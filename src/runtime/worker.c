@@ -97,6 +97,26 @@ static int folder_of_executable(char *folder, size_t room, struct err *err)
     return 0;
 }
 
+/* Of a test's worker alone. */
+static void leave_out(struct template *template)
+{
+    struct sandbox_probe *probe = &template->sandbox.probe;
+
+    probe->walls &= ~template->runtime->walls_left_out;
+    if (!(probe->walls & PERIGEE_WALL_LANDLOCK))
+        probe->landlock_abi = 0;
+    if (!(probe->walls & (PERIGEE_WALL_USER | PERIGEE_WALL_UID)))
+        probe->threads_counted = false;
+}
+
+static void tell_walls(const struct sandbox_probe *probe, struct perigee_hello *hello)
+{
+    static_assert(sizeof hello->walls_off == sizeof probe->off);
+    hello->walls = probe->walls;
+    hello->landlock_abi = (uint32_t)probe->landlock_abi;
+    memcpy(hello->walls_off, probe->off, sizeof hello->walls_off);
+}
+
 static int template_prepare(struct template *template, struct perigee_hello *hello, struct err *err)
 {
     char folder[4096];
@@ -115,6 +135,8 @@ static int template_prepare(struct template *template, struct perigee_hello *hel
     r = sandbox_prepare(&template->sandbox, err);
     if (r < 0)
         return r;
+    leave_out(template);
+    tell_walls(&template->sandbox.probe, hello);
     if (thread_count() > 1)
         return err_set(err, ERR_INTERNAL,
                        "the runtime's library has started threads in its template");

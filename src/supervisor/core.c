@@ -224,7 +224,8 @@ static void template_hello(struct core_process *template, const struct perigee_h
 {
     struct core *core = template->core;
     bool terminated = memchr(hello->runtime, 0, sizeof hello->runtime) &&
-                      memchr(hello->library, 0, sizeof hello->library);
+                      memchr(hello->library, 0, sizeof hello->library) &&
+                      memchr(hello->walls_off, 0, sizeof hello->walls_off);
     if (!template->fresh || !terminated || hello->version_min > PERIGEE_WORKER_VERSION ||
         hello->version_max < PERIGEE_WORKER_VERSION) {
         log_error("supervisor", "a worker of another version, killing it",
@@ -236,6 +237,9 @@ static void template_hello(struct core_process *template, const struct perigee_h
     template->fresh = false;
     template->proven = true;
     memcpy(template->library, hello->library, sizeof template->library);
+    template->walls = hello->walls;
+    template->landlock_abi = hello->landlock_abi;
+    memcpy(template->walls_off, hello->walls_off, sizeof template->walls_off);
     process_ready(template, template->library);
     replica_template_ready(template);
 }
@@ -287,6 +291,7 @@ static bool may_say(uint32_t role, uint16_t type)
         { MESSAGE_REPLICA_KILL, 1U << ROLE_AGENT | 1U << ROLE_GATEWAY },
         { MESSAGE_ARENA_WANT, 1U << ROLE_GATEWAY },
         { MESSAGE_REVISION_GONE, 1U << ROLE_AGENT },
+        { MESSAGE_REPLICA_LOOK, 1U << ROLE_AGENT },
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         if (rows[i].type == type)
@@ -315,6 +320,9 @@ static void dispatch(struct core_process *process, const union message *message,
         break;
     case MESSAGE_REVISION_GONE:
         revision_forget(core, message->as_MESSAGE_REVISION_GONE.revision);
+        break;
+    case MESSAGE_REPLICA_LOOK:
+        replica_look(core, message->as_MESSAGE_REPLICA_LOOK.replica);
         break;
     default:
         assert(!"may_say() and dispatch() have the same rows");

@@ -24,6 +24,7 @@
 #include "base/list.h"
 #include "base/sm.h"
 #include "contract/messages.h"
+#include "supervisor/walls.h"
 
 struct core;
 
@@ -45,6 +46,9 @@ struct core_process { /* a role or a template; the core's, but `shell` and `pid`
     char name[32];    /* "gateway", "template onnx" */
     char runtime[16]; /* of a template */
     char library[64]; /* what it says it has loaded */
+    uint32_t walls;   /* what it promises of its clones, enum perigee_wall */
+    uint32_t landlock_abi;
+    char walls_off[512];
     uint64_t instance;
     uint32_t restarts, failures; /* ever; in a row */
     int64_t ready_ns;
@@ -77,6 +81,9 @@ struct core_ops {
     /* Watches a cloned child and its log. Ends in one core_replica_exited(). */
     int (*adopt)(struct core_replica *replica, pid_t pid, void *data, struct err *err);
     void (*kill_replica)(struct core_replica *replica, void *data);
+    /* Looks at a live one from outside (walls.h). */
+    int (*look)(pid_t pid, const struct walls_expected *expected, uint32_t *ret_walls, void *data,
+                struct err *err);
     void (*kill_orphans)(void *data); /* a template died cloning: children nobody knows */
     void (*on_ready)(void *data);     /* once: all roles serve */
     void (*on_ended)(void *data);     /* once, after core_stop(): nothing runs any more */

@@ -43,7 +43,9 @@ struct core_replica {
     struct core_process *template;
     struct core_revision *revision;
     pid_t pid;
-    uint32_t uid_index; /* 1 and up; 0: none taken */
+    uint32_t uid_index;           /* 1 and up; 0: none taken */
+    uint32_t walls, landlock_abi; /* its template's promise when it was cloned */
+    char walls_off[512];
     uint64_t submission_bytes, output_bytes;
     int submission_fd, output_fd, model_fd, log_fd, log_write_fd;
     int pipes[PERIGEE_LANES_MAX], pipe_writes[PERIGEE_LANES_MAX];
@@ -112,6 +114,7 @@ void core_tell_process(struct core *core, const struct core_process *process, ui
 /* core_replica.c */
 void replica_start(struct core *core, const struct message_replica_start *start, int model_fd);
 void replica_kill(struct core *core, const struct message_replica_kill *message);
+void replica_look(struct core *core, uint64_t id); /* and tells the agent what it sees */
 void replica_cloned(struct core_process *template, const struct perigee_cloned *cloned);
 void replica_template_ready(struct core_process *template);
 void replica_template_died(struct core_process *template, const char *why);

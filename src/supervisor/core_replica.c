@@ -13,6 +13,7 @@
 #include "contract/ring.h"
 #include "supervisor/core_private.h"
 #include "sys/fd.h"
+#include "sys/sandbox.h"
 #include "sys/shm.h"
 
 enum { PIPE_BYTES = 4096, LOG_READS_A_TURN = 4, LOG_READS_LAST = 8 };
@@ -322,6 +323,20 @@ void core_replica_exited(struct core_replica *replica, int wait_status, const st
 
 /* ---- cloning --------------------------------------------------------------------------------- */
 
+static uint32_t replica_uid(const struct core_replica *replica)
+{
+    uint32_t base = replica->core->config.replica_uid_base;
+    return base ? base + replica->uid_index : 0;
+}
+
+static void keep_promise(struct core_replica *replica)
+{
+    const struct core_process *template = replica->template;
+    replica->walls = template->walls;
+    replica->landlock_abi = template->landlock_abi;
+    memcpy(replica->walls_off, template->walls_off, sizeof replica->walls_off);
+}
+
 static void send_clone(struct core_replica *replica)
 {
     struct core *core = replica->core;
@@ -343,8 +358,7 @@ static void send_clone(struct core_replica *replica)
         .threads = start->threads,
         .batch_max = start->batch_max,
         .sandbox = core->config.start.sandbox,
-        .uid =
-            core->config.replica_uid_base ? core->config.replica_uid_base + replica->uid_index : 0,
+        .uid = replica_uid(replica),
     };
     memcpy(clone.model_file, start->model_file, sizeof clone.model_file);
     auto_close int submission = -1;
@@ -365,6 +379,7 @@ static void send_clone(struct core_replica *replica)
     };
     memcpy(fds + PERIGEE_FD_PIPES, replica->pipe_writes, 2 * loops * sizeof(int));
     replica->state = REPLICA_CLONING;
+    keep_promise(replica);
     core->ops->send(replica->template, &clone, sizeof clone, fds, PERIGEE_FD_PIPES + 2 * loops,
                     core->data);
     core_template_busy(replica->template, true);
@@ -498,6 +513,42 @@ void replica_kill_all(struct core *core)
     struct core_replica *replica;
     LIST_EACH (replica, &core->replicas, struct core_replica, link)
         replica_end_now(replica, REPLICA_END_STOPPED, "Perigee is ending");
+}
+
+/* ---- walls ----------------------------------------------------------------------------------- */
+
+/* The mandatory ones are in each promise, or the replica is of a worker that leaves some out. */
+static int look(struct core_replica *replica, struct message_replica_walls *ret, struct err *err)
+{
+    struct walls_expected expected = { replica->walls, replica_uid(replica) };
+    uint32_t wanted = SANDBOX_MANDATORY;
+    if (replica->core->config.start.sandbox == PERIGEE_SANDBOX_REQUIRE)
+        wanted |= SANDBOX_REQUIRED;
+    uint32_t missing = wanted & ~replica->walls;
+    if (missing)
+        return err_set(err, ERR_PRECONDITION, "its worker leaves out a wall that must stand: %s",
+                       sandbox_wall_name(missing & -missing));
+    ret->landlock_abi = replica->landlock_abi;
+    (void)snprintf(ret->off, sizeof ret->off, "%s", replica->walls_off);
+    return replica->core->ops->look(replica->pid, &expected, &ret->walls, replica->core->data, err);
+}
+
+void replica_look(struct core *core, uint64_t id)
+{
+    struct message_replica_walls walls = MESSAGE_INIT(MESSAGE_REPLICA_WALLS);
+    struct core_replica *replica = replica_find(core, id);
+    struct err err = {};
+    if (!replica || replica->state != REPLICA_RUNNING || replica->ending)
+        return; /* its end is told */
+    walls.replica = id;
+    int r = look(replica, &walls, &err);
+    if (r == 0) {
+        core_tell(core, ROLE_AGENT, &walls, sizeof walls, NULL, 0);
+    } else if (r != ERR_NOT_FOUND) {
+        log_error("supervisor", "a replica without its walls, killing it",
+                  LOG_S("replica", replica->start.name), LOG_S("why", err.message));
+        replica_end_now(replica, REPLICA_END_LIED, err.message);
+    }
 }
 
 /* ---- telling --------------------------------------------------------------------------------- */

@@ -4,7 +4,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <signal.h>
 #include <stdalign.h>
 #include <stdio.h>
@@ -27,8 +26,6 @@ enum {
     OOM_GATEWAY = -800,
     OOM_ROLE = -500,
     OOM_TEMPLATE = 500, /* and its clones: replicas go first */
-    UID_BASE = 0x6a000000,
-    UID_COUNT = 4096,
 };
 
 /* A replica that writes without end is read this often, 16 KiB each time. */
@@ -287,6 +284,12 @@ static void family_kill_replica(struct core_replica *replica, void *)
         env_process_kill(env_linux_env(child->family->world), child->id, SIGKILL);
 }
 
+static int family_look(pid_t pid, const struct walls_expected *expected, uint32_t *ret_walls,
+                       void *, struct err *err)
+{
+    return walls_look(pid, expected, ret_walls, err);
+}
+
 static void on_orphan_exited(uint64_t, const struct env_linux_exit *, void *)
 {
 }
@@ -328,6 +331,7 @@ const struct core_ops family_ops = {
     .writable = family_writable,
     .adopt = family_adopt,
     .kill_replica = family_kill_replica,
+    .look = family_look,
     .kill_orphans = family_kill_orphans,
     .on_ready = family_ready,
     .on_ended = family_ended,
@@ -344,22 +348,4 @@ struct family *family_new(struct env_linux *world, struct supervisor *supervisor
 void family_free(struct family *family)
 {
     free(family);
-}
-
-uint32_t family_uid_base(void)
-{
-    FILE *file = geteuid() == 0 ? fopen("/proc/self/uid_map", "re") : NULL;
-    uint32_t inside, outside, count, base = 0;
-    if (!file)
-        return 0;
-    while (!base &&
-           fscanf(file, "%" SCNu32 " %" SCNu32 " %" SCNu32, &inside, &outside, &count) == 3) {
-        uint64_t end = (uint64_t)inside + count;
-        if (inside <= UID_BASE && end >= (uint64_t)UID_BASE + UID_COUNT)
-            base = UID_BASE;
-        else if (count >= 2 * UID_COUNT) /* a container: the end of what it has */
-            base = (uint32_t)(end - UID_COUNT);
-    }
-    (void)fclose(file);
-    return base;
 }

@@ -19,10 +19,6 @@ struct family *family_new(struct env_linux *world, struct supervisor *supervisor
                           const char *libdir, int lifeline_fd); /* all borrowed */
 void family_free(struct family *family);
 
-/* As root, where users of replicas begin: in a range that /proc/self/uid_map has. 0: not root, or
- * no room for them. */
-uint32_t family_uid_base(void);
-
 /* supervisor.c's ends of on_ready and on_ended. */
 void supervisor_on_ready(struct supervisor *self);
 void supervisor_on_ended(struct supervisor *self);

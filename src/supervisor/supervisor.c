@@ -23,6 +23,7 @@
 #include "sys/env_linux.h"
 #include "sys/fd.h"
 #include "sys/home.h"
+#include "sys/sandbox.h"
 #include "sys/spawn.h"
 
 enum { OOM_SUPERVISOR = -900, SETS_MAX = 5 * LISTEN_ADDRESSES_MAX };
@@ -207,7 +208,7 @@ static int start(struct supervisor *self, struct err *err)
         .listener_count = self->listener_count,
         .control = self->config->control,
         .instance_base = instance_base,
-        .replica_uid_base = family_uid_base(),
+        .replica_uid_base = sandbox_uid_base(),
         .lifeline_fd = self->lifeline[0],
     };
     core.start.started_ns = env_now_ns(env_linux_env(self->world));

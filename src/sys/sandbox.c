@@ -7,27 +7,23 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
-#include <inttypes.h>
-#include <linux/capability.h>
 #include <linux/landlock.h>
 #include <linux/prctl.h>
-#include <signal.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <perigee/worker.h>
+
 #include "base/err.h"
 #include "sys/fd.h"
 
 #define STACK_BYTES (UINT64_C(8) << 20)  /* glibc's, for a thread */
 #define SLACK_BYTES (UINT64_C(16) << 20) /* loading code of libraries that are mapped already */
-#define CAPABILITY_LAST 63
 
-/* ---- descriptors and identity ---------------------------------------------------------------- */
+/* ---- descriptors ----------------------------------------------------------------------------- */
 
 int sandbox_close_others(const int *keep, size_t count, struct err *err)
 {
@@ -47,32 +43,6 @@ int sandbox_close_others(const int *keep, size_t count, struct err *err)
     }
     if (syscall(SYS_close_range, from, ~0u, 0) != 0)
         return err_set(err, ERR_INTERNAL, "closing descriptors: %s", strerror(errno));
-    return 0;
-}
-
-static int drop_capabilities(struct err *err)
-{
-    struct __user_cap_header_struct head = { _LINUX_CAPABILITY_VERSION_3, 0 };
-    struct __user_cap_data_struct none[2] = {};
-
-    (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-    if (syscall(SYS_capset, &head, none) != 0)
-        return err_set(err, ERR_INTERNAL, "dropping capabilities: %s", strerror(errno));
-    return 0;
-}
-
-int sandbox_identity(uint32_t uid, struct err *err)
-{
-    /* First, as it wants one; an ordinary user may not, and has none. */
-    for (int i = 0; i <= CAPABILITY_LAST; i++)
-        (void)prctl(PR_CAPBSET_DROP, i, 0, 0, 0);
-    if (uid != 0 &&
-        (setgroups(0, NULL) < 0 || setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0))
-        return err_set(err, ERR_INTERNAL, "taking uid %" PRIu32 ": %s", uid, strerror(errno));
-    if (drop_capabilities(err) < 0)
-        return ERR_INTERNAL;
-    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0 || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0)
-        return err_set(err, ERR_INTERNAL, "prctl: %s", strerror(errno));
     return 0;
 }
 
@@ -105,7 +75,7 @@ int sandbox_limit(const struct sandbox_limits *limits, struct err *err)
     r = r < 0 ? r : limit(RLIMIT_FSIZE, 0, "files written", err);
     r = r < 0 ? r : limit(RLIMIT_MEMLOCK, 0, "locked memory", err);
     r = r < 0 ? r : limit(RLIMIT_MSGQUEUE, 0, "message queues", err);
-    if (limits->own_uid && r == 0)
+    if (limits->threads_counted && r == 0)
         r = limit(RLIMIT_NPROC, limits->threads_max + 16, "threads", err);
     return r;
 }
@@ -134,12 +104,9 @@ int sandbox_prepare(struct sandbox *ret_sandbox, struct err *err)
 {
     *ret_sandbox = (struct sandbox){};
     int r = syscalls_build(&ret_sandbox->seccomp, err);
-    if (r < 0)
-        return r;
-    long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
-    ret_sandbox->landlock_abi = abi > 0 ? (int)abi : 0;
-    ret_sandbox->landlock_errno = abi > 0 ? 0 : errno;
-    return 0;
+    if (r == 0)
+        sandbox_probe(&ret_sandbox->probe);
+    return r;
 }
 
 void sandbox_deinit(struct sandbox *sandbox)
@@ -165,24 +132,34 @@ static int restrict_files(int abi, int folder_fd)
     return 0;
 }
 
-int sandbox_files(const struct sandbox *sandbox, int folder_fd, char *reason, size_t room,
-                  struct err *err)
+int sandbox_files(int landlock_abi, int folder_fd, struct err *err)
 {
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
         return err_set(err, ERR_INTERNAL, "no_new_privs: %s", strerror(errno));
-
-    int r = sandbox->landlock_abi > 0 ? restrict_files(sandbox->landlock_abi, folder_fd)
-                                      : -sandbox->landlock_errno;
-    if (r == 0)
-        return sandbox->landlock_abi;
-    (void)snprintf(reason, room, "landlock: %s",
-                   r == -ENOSYS       ? "not in this kernel"
-                   : r == -EOPNOTSUPP ? "off in this kernel"
-                                      : strerror(-r));
-    return 0;
+    int r = landlock_abi > 0 ? restrict_files(landlock_abi, folder_fd) : 0;
+    return r < 0 ? err_set(err, ERR_INTERNAL, "landlock: %s", strerror(-r)) : 0;
 }
 
 int sandbox_syscalls(const struct sandbox *sandbox, struct err *err)
 {
     return syscalls_enter(&sandbox->seccomp, err);
+}
+
+const char *sandbox_wall_name(uint32_t wall)
+{
+    static const struct {
+        uint32_t wall;
+        const char *name;
+    } rows[] = {
+        { PERIGEE_WALL_NNP, "nnp" },         { PERIGEE_WALL_RLIMITS, "rlimits" },
+        { PERIGEE_WALL_ENV, "env" },         { PERIGEE_WALL_FDS, "fds" },
+        { PERIGEE_WALL_SECCOMP, "seccomp" }, { PERIGEE_WALL_LANDLOCK, "landlock" },
+        { PERIGEE_WALL_USER, "user" },       { PERIGEE_WALL_MOUNT, "mount" },
+        { PERIGEE_WALL_NET, "net" },         { PERIGEE_WALL_IPC, "ipc" },
+        { PERIGEE_WALL_UID, "uid" },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (rows[i].wall == wall)
+            return rows[i].name;
+    return "?";
 }

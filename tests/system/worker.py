@@ -38,13 +38,13 @@ WALLS = (
     "uid",
 )
 
-HELLO_FORM = struct.Struct("<4I16s64s")
+HELLO_FORM = struct.Struct("<4I16s64s2I512s")
 CLONE_FORM = struct.Struct("<6I6Q4I256s")
 CLONED_FORM = struct.Struct("<2IQ2i")
 SUBMISSION_FORM = struct.Struct("<QQQIIq3Q")
 COMPLETION_FORM = struct.Struct("<6Q4I")
 TENSOR_FORM = struct.Struct("<4I2Q16q")
-STATUS_FORM = struct.Struct("<4I3i3I3Q1024s1024s")
+STATUS_FORM = struct.Struct("<4I3i3I3Q1024s")
 
 PAGE = 4096
 LANE_BYTES = 192 + ENTRIES * 64
@@ -96,6 +96,10 @@ class Region:
         struct.pack_into("@" + form, self.memory, at, value)
 
 
+def walls_of(bits):
+    return {name for bit, name in enumerate(WALLS) if bits >> bit & 1}
+
+
 class Template:
     def __init__(self, path):
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -118,11 +122,22 @@ class Template:
         self.channel.settimeout(DEADLINE)
         message = self.channel.recv(65536)
         assert len(message) == HELLO_FORM.size, f"no hello: {message!r}"
-        magic, kind, self.version_min, self.version_max, runtime, library = HELLO_FORM.unpack(
-            message
-        )
+        (
+            magic,
+            kind,
+            self.version_min,
+            self.version_max,
+            runtime,
+            library,
+            walls,
+            self.landlock_abi,
+            walls_off,
+        ) = HELLO_FORM.unpack(message)
         assert (magic, kind) == (MAGIC, HELLO)
-        self.runtime, self.library = (text.split(b"\0")[0].decode() for text in (runtime, library))
+        self.runtime, self.library, self.walls_off = (
+            text.split(b"\0")[0].decode() for text in (runtime, library, walls_off)
+        )
+        self.walls = walls_of(walls)
         self.clones = 0
 
     def send(self, message, descriptors):
@@ -435,11 +450,10 @@ class Status:
             self.load_ns,
             self.warm_ns,
             reason,
-            walls_off,
         ) = STATUS_FORM.unpack(data)
         self.phase = PHASES[phase]
-        self.walls = {name for bit, name in enumerate(WALLS) if walls >> bit & 1}
-        self.reason, self.walls_off = (t.split(b"\0")[0].decode() for t in (reason, walls_off))
+        self.walls = walls_of(walls)
+        self.reason = reason.split(b"\0")[0].decode()
 
 
 class Model:

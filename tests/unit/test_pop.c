@@ -153,7 +153,8 @@ static void exited(struct world *world, uint64_t id, uint32_t end, int status)
 static void ready(struct world *world, uint64_t id)
 {
     static struct perigee_model model;
-    struct pop_ready message = { .walls_off = "", .model = &model, .model_bytes = sizeof model };
+    static const struct message_replica_walls walls = {};
+    struct pop_ready message = { .walls = &walls, .model = &model, .model_bytes = sizeof model };
     pop_replica_ready(&world->pop, id, &message);
 }
 

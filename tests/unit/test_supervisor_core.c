@@ -260,6 +260,13 @@ static void op_kill_replica(struct core_replica *replica, void *data)
                          .replica = replica });
 }
 
+static int op_look(pid_t, const struct walls_expected *expected, uint32_t *ret_walls, void *,
+                   struct err *)
+{
+    *ret_walls = expected->walls;
+    return 0;
+}
+
 static void op_kill_orphans(void *data)
 {
     ((struct day *)data)->orphans++;
@@ -276,8 +283,8 @@ static void op_ended(void *data)
 }
 
 static const struct core_ops ops = {
-    op_start,        op_kill,         op_send,  op_writable, op_adopt,
-    op_kill_replica, op_kill_orphans, op_ready, op_ended,
+    op_start,        op_kill, op_send,         op_writable, op_adopt,
+    op_kill_replica, op_look, op_kill_orphans, op_ready,    op_ended,
 };
 
 /* ---- what happens ---------------------------------------------------------------------------- */
