@@ -19,6 +19,7 @@
 #include "store/store.h"
 #include "supervisor/supervisor.h"
 #include "sys/home.h"
+#include "sys/sandbox.h"
 
 #define CONTROL_SOCKET "run/control.sock"
 
@@ -60,7 +61,7 @@ static const struct cli_option options[] = {
     { "--city", "CITY", "The city it stands in.", false },
     { "--zone", "DOMAIN", "Endpoints are hosts below it; perigee.test unless told.", false },
     { "--api-host", "HOST", "A further host of the control API.", false },
-    { "--sandbox", "MODE", "best, or require (not yet).", false },
+    { "--sandbox", "MODE", "best: replicas get the walls that stand here; require: no start without all. best unless told, require when others than this machine reach it.", false },
     { "--log-level", "LEVEL", "debug, info, warn or error; info unless told.", false },
     { "--fleet", "FILE", "Several places in a box (not yet).", false },
     { "--engine", "unix:PATH", "The container engine (not yet).", false },
@@ -216,17 +217,48 @@ static int read_place(const struct cli *cli, struct message_start *start, struct
     return r;
 }
 
-static int read_sandbox(const struct cli *cli, struct message_start *start, struct err *err)
+/* Best on loopback, where who reaches it is on this machine anyway; else the walls are wanted whole
+ * unless somebody says otherwise. */
+static int read_sandbox(const struct cli *cli, const struct supervisor_listen *listens,
+                        struct message_start *start, struct err *err)
 {
     const char *mode = cli_option_value(cli, "--sandbox");
     start->sandbox = PERIGEE_SANDBOX_BEST;
-    if (!mode || strcmp(mode, "best") == 0)
+    for (size_t i = 0; i < FLAGS_LISTEN; i++)
+        for (size_t k = 0; k < listens[i].count; k++)
+            if (!listen_loopback(&listens[i].addresses[k]))
+                start->sandbox = PERIGEE_SANDBOX_REQUIRE;
+    if (!mode)
         return 0;
-    if (strcmp(mode, "require") == 0)
-        return err_set(err, ERR_NOT_SUPPORTED,
-                       "--sandbox require: not yet, as namespaces are not built; best puts up what "
-                       "there is, and `perigee show` names it");
-    return err_set(err, ERR_BAD_INPUT, "--sandbox takes best or require, not '%s'", ERR_TEXT(mode));
+    start->flags |= MESSAGE_SANDBOX_SAID;
+    if (strcmp(mode, "best") == 0)
+        start->sandbox = PERIGEE_SANDBOX_BEST;
+    else if (strcmp(mode, "require") == 0)
+        start->sandbox = PERIGEE_SANDBOX_REQUIRE;
+    else
+        return err_set(err, ERR_BAD_INPUT, "--sandbox takes best or require, not '%s'",
+                       ERR_TEXT(mode));
+    return 0;
+}
+
+/* What stands here, found by trying: for control, and for --sandbox require. */
+static int check_walls(struct message_start *start, struct err *err)
+{
+    struct sandbox_probe probe;
+    sandbox_probe(&probe);
+    static_assert(sizeof start->walls_off == sizeof probe.off);
+    start->walls = probe.walls;
+    memcpy(start->walls_off, probe.off, sizeof start->walls_off);
+    if (start->sandbox == PERIGEE_SANDBOX_BEST ||
+        (probe.walls & SANDBOX_REQUIRED) == SANDBOX_REQUIRED)
+        return 0;
+    return err_set(err, ERR_PRECONDITION,
+                   "%s, and walls around replicas do not stand here: %s; mend that (`perigee "
+                   "doctor` says how), or say --sandbox best to run with the walls that stand",
+                   start->flags & MESSAGE_SANDBOX_SAID
+                       ? "--sandbox require"
+                       : "listening beyond this machine wants the sandbox whole",
+                   probe.off);
 }
 
 static int read_log_level(const struct cli *cli, struct err *err)
@@ -269,8 +301,6 @@ static int read_start(const struct cli *cli, struct message_start *start, struct
     int r = read_loops(cli, &start->loops, err);
     if (r == 0)
         r = read_place(cli, start, err);
-    if (r == 0)
-        r = read_sandbox(cli, start, err);
     if (r == 0)
         r = read_log_level(cli, err);
     if (r == 0)
@@ -342,9 +372,13 @@ static int up_run(struct cli *cli, struct err *err)
     int r = read_start(cli, &config.start, err);
     if (r == 0)
         r = read_listeners(cli, listens, err);
+    if (r == 0)
+        r = read_sandbox(cli, listens, &config.start, err);
     if (r < 0)
         return usage(cli, r);
     r = check_state(cli, err);
+    if (r == 0)
+        r = check_walls(&config.start, err);
     if (r < 0)
         return r;
     return supervisor_run(&config, err);

@@ -80,7 +80,7 @@ struct message_empty {
 #define MESSAGE_PATH_BYTES 1024
 #define MESSAGE_OPEN 1u /* flags of START: --open was said */
 #define MESSAGE_HAS_CONTROL 2u
-#define MESSAGE_BESIDE 4u /* G: another gateway is there, which serves yet or ends */
+#define MESSAGE_BESIDE 4u       /* G: another gateway is there, which serves yet or ends */
 #define MESSAGE_SANDBOX_SAID 8u /* --sandbox was said: it is no default */
 
 struct message_start {

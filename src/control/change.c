@@ -243,6 +243,31 @@ static int check_unique(struct change *change, struct store *store,
     return r;
 }
 
+/* Two projects do not trust each other: where a wall between them is missing there is one. */
+static int check_walls(struct change *change, struct store *store, struct err *err)
+{
+    struct store_page page = {};
+    struct store_endpoint *list;
+    size_t count = 0;
+    int r = 0;
+    if (!change->walls_off)
+        return 0;
+    do {
+        r = store->endpoint_list(store, &page, change->arena, &list, &count, err);
+        for (size_t i = 0; i < count && r == 0; i++) {
+            page.after = list[i].uid;
+            if (!slice_equal(list[i].project, change->project))
+                r = err_set(err, ERR_PRECONDITION,
+                            "project '%s' has endpoints here, and walls between two projects do "
+                            "not stand: %s; start Perigee with --sandbox best if '%s' may run "
+                            "beside it all the same",
+                            ERR_SLICE(list[i].project), change->walls_off,
+                            ERR_SLICE(change->project));
+        }
+    } while (r == 0 && count == STORE_PAGE_MAX);
+    return r;
+}
+
 /* ---- writing -------------------------------------------------------------------------------- */
 
 static struct slice diff_json(struct arena *arena, const struct spec_changes *diff)
@@ -362,6 +387,8 @@ static int create(struct change *change, struct store *store, const struct endpo
     int r = check_model(change, spec, &model, err);
     if (r == 0)
         r = check_unique(change, store, spec, err);
+    if (r == 0)
+        r = check_walls(change, store, err);
     if (r < 0 || change->dry_run)
         return r;
     if ((r = store->project_ensure(store, change->project, change->audit.at_ns, err)) < 0 ||

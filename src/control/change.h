@@ -36,6 +36,7 @@ struct change {
     struct arena *arena; /* borrowed; also the results' */
     struct blobs *blobs; /* borrowed */
     const char *libdir;  /* where the workers are; NULL: any runtime will do (tests) */
+    const char *walls_off; /* walls between projects that do not stand; NULL: all do, or may */
     struct slice project, name;
     struct slice body;     /* PUT: a spec; PATCH: a merge-patch; JSON text */
     uint64_t revision;     /* ROLLBACK */

@@ -10,6 +10,7 @@
 #include "control/routes.h"
 #include "control/select.h"
 #include "control/watch.h"
+#include "sys/sandbox.h"
 
 enum { LIST_MAX = 1000, LIST_DEFAULT = 100 };
 
@@ -195,6 +196,14 @@ static void on_change_done(struct job *job, const struct err *err)
     reply_endpoint(q, status, endpoint);
 }
 
+/* What two projects need and this machine has not, unless somebody has said that it will do. */
+static const char *walls_off(const struct message_start *start)
+{
+    bool whole = (start->walls & SANDBOX_REQUIRED) == SANDBOX_REQUIRED;
+    bool unknown = start->walls == 0;
+    return whole || unknown || start->flags & MESSAGE_SANDBOX_SAID ? NULL : start->walls_off;
+}
+
 static void change_start(struct request *q, enum change_kind kind, const char *action,
                          uint64_t revision)
 {
@@ -204,6 +213,7 @@ static void change_start(struct request *q, enum change_kind kind, const char *a
         .arena = q->arena,
         .blobs = q->control->blobs,
         .libdir = q->control->start.libdir[0] ? q->control->start.libdir : NULL,
+        .walls_off = walls_off(&q->control->start),
         .project = q->project,
         .name = q->parts[0],
         .body = { q->body, q->body_bytes },

@@ -27,6 +27,7 @@ class Perigee:
     """One `perigee up`. start() and stop() may be called in turn on the same home."""
 
     program = PROGRAM
+    wrap = ()  # a command before it: machine.NO_USER_NAMESPACES
 
     def __init__(self, home, arguments=()):
         self.home = pathlib.Path(home)
@@ -47,7 +48,7 @@ class Perigee:
         (soft, hard)) in turn."""
         addresses = self.home / "run" / "addresses.json"
         addresses.unlink(missing_ok=True)
-        command = [self.program, "up"]
+        command = [*self.wrap, self.program, "up"]
         given = self.arguments + list(arguments)
         for name in LISTENERS:
             if f"--listen-{name}" not in given:

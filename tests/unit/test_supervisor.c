@@ -34,7 +34,10 @@
 #include "sys/channel.h"
 #include "sys/fd.h"
 #include "sys/home.h"
+#include "sys/sandbox.h"
 #include "sys/spawn.h"
+
+enum { REPLICA_WITHOUT_WALLS = 3 };
 
 static char home[HOME_PATH_BYTES];
 
@@ -151,6 +154,7 @@ static void role_hears(struct channel *channel, const char *name, const union me
         if (strcmp(name, "pop") == 0 && instance % 1000 == 1) {
             agent_asks(channel, 1, "fake");
             agent_asks(channel, 2, "missing");
+            agent_asks(channel, REPLICA_WITHOUT_WALLS, "fake");
         }
         break;
     case MESSAGE_REPLICA_ADDED: {
@@ -160,6 +164,12 @@ static void role_hears(struct channel *channel, const char *name, const union me
         note(name, "added %u fds=%zu last=%ju pid=%d",
              (unsigned)m->as_MESSAGE_REPLICA_ADDED.replica, fd_count, (uintmax_t)st.st_ino,
              m->as_MESSAGE_REPLICA_ADDED.pid);
+        if (strcmp(name, "pop") == 0 &&
+            m->as_MESSAGE_REPLICA_ADDED.replica == REPLICA_WITHOUT_WALLS) {
+            struct message_replica look = MESSAGE_INIT(MESSAGE_REPLICA_LOOK);
+            look.replica = REPLICA_WITHOUT_WALLS;
+            role_send(channel, &look, sizeof look, NULL, 0);
+        }
         break;
     }
     case MESSAGE_REPLICA_LOG:
@@ -231,7 +241,9 @@ static int role_run(const char *name)
 
 static int template_run(void)
 {
-    struct perigee_hello hello = { PERIGEE_WORKER_MAGIC, PERIGEE_HELLO, 1, 1, "fake", "Fake 1" };
+    struct perigee_hello hello = {
+        PERIGEE_WORKER_MAGIC, PERIGEE_HELLO, 1, 1, "fake", "Fake 1", SANDBOX_MANDATORY,
+    }; /* a promise that no replica of it keeps */
     struct channel *channel = channel_new(PERIGEE_CHANNEL_FD);
     role_send(channel, &hello, sizeof hello, NULL, 0);
     for (;;) {
@@ -338,6 +350,7 @@ static void test_a_life(void **state)
     (void)await("pop", "exited 2 end=5 text=there is no runtime 'missing' here", 0);
     pid_t replica = pid_in(await("pop", "added 1 fds=1", 0));
     (void)await("pop", "log the replica speaks", 0);
+    (void)await("pop", "exited 3 end=3 text=a wall that its template promised does not stand: ", 0);
     const char *added = strstr(await("gateway", "added 1 fds=5", 0), "last=");
     uintmax_t pipe = strtoumax(added + 5, NULL, 10);
     (void)await("run/addresses.json", "{\"gateway\": [\"127.0.0.1:", 0);

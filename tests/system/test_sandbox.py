@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The walls as an operator meets them: which stand, `--sandbox`, a second project, `doctor`.
+
+Each test says itself which walls this machine allows, found without Perigee: a wall that silently
+fell would not be missed by asking Perigee alone."""
+import os
+import re
+import subprocess
+
+import pytest
+
+import machine
+from deadline import DEADLINE
+from perigee import DIGITS, PROGRAM
+
+MODEL = DIGITS / "digits.onnx"
+SPACES = ("user", "mnt", "net", "ipc")
+
+
+def sandbox_of(perigee, name):
+    return perigee.get_json(f"/api/v1/endpoints/{name}/replicas", "control")["items"][0]
+
+
+def words_expected(user_namespaces):
+    """What `show` must say here, before the cgroup."""
+    words = "nnp rlimits env fds seccomp"
+    if machine.landlock_abi():
+        words += f" landlock({machine.landlock_abi()})"
+    if user_namespaces:
+        words += " user"
+    if user_namespaces or os.geteuid() == 0:
+        words += " mount net ipc"
+    return words + (" uid" if os.geteuid() == 0 else "")
+
+
+def stand(replica, user_namespaces):
+    text = replica["sandbox"]
+    assert re.match(re.escape(words_expected(user_namespaces)) + r"( cgroup|, no |$)", text), text
+    return text
+
+
+@pytest.fixture(params=["with", "without"])
+def user_namespaces(request):
+    """Whether there are any in the test: both, and a machine without any says so."""
+    if request.param == "with" and not machine.user_namespaces():
+        pytest.skip("this machine allows no user namespaces")
+    return request.param == "with"
+
+
+@pytest.fixture
+def perigee(new_perigee, user_namespaces):
+    one = new_perigee(start=False)
+    one.wrap = () if user_namespaces else machine.NO_USER_NAMESPACES
+    return one
+
+
+def test_the_walls_that_stand_are_shown(perigee, user_namespaces):
+    perigee.start("--sandbox", "best")
+    perigee.cli("deploy", "digits", "--model", MODEL)
+    replica = sandbox_of(perigee, "digits")
+    text = stand(replica, user_namespaces)
+    assert text in " ".join(perigee.cli("show", "digits").text.split())
+    if os.geteuid() == 0:  # others are not shown the namespaces of who may not be dumped
+        ours = {name: os.readlink(f"/proc/self/ns/{name}") for name in SPACES}
+        theirs = {name: os.readlink(f"/proc/{replica['pid']}/ns/{name}") for name in SPACES}
+        for name in SPACES:
+            assert (ours[name] != theirs[name]) == (name != "user" or user_namespaces), name
+    if not user_namespaces:
+        assert "no user: " in text
+
+
+def test_required(perigee, user_namespaces):
+    whole = user_namespaces and machine.landlock_abi() > 0
+    if whole:
+        perigee.start("--sandbox", "require")
+        perigee.cli("deploy", "digits", "--model", MODEL)
+        stand(sandbox_of(perigee, "digits"), True)
+        return
+    perigee.start("--sandbox", "require", wait=False)
+    assert perigee.process.wait(DEADLINE) == 1
+    said = perigee.tail()
+    assert "--sandbox require, and walls around replicas do not stand here: " in said
+    assert "--sandbox best" in said and "doctor" in said
+    if not user_namespaces:
+        assert "user: " in said
+    if not user_namespaces and os.geteuid() != 0:
+        for name in ("mount", "net", "ipc"):
+            assert f"{name}: wants a user namespace" in said
+
+
+def test_beyond_this_machine_it_is_required_unless_told(perigee, user_namespaces):
+    listen = ("--open", "--listen-gateway", "0.0.0.0:0")
+    if user_namespaces and machine.landlock_abi() > 0:
+        perigee.start(*listen)
+        return
+    perigee.start(*listen, wait=False)
+    assert perigee.process.wait(DEADLINE) == 1
+    assert "listening beyond this machine wants the sandbox whole" in perigee.tail()
+    perigee.start(*listen, "--sandbox", "best")
+
+
+def test_a_second_project_wants_the_walls(perigee, user_namespaces):
+    perigee.start()
+    perigee.cli("deploy", "digits", "--model", MODEL)
+    if user_namespaces and machine.landlock_abi() > 0:
+        perigee.cli("deploy", "digits", "--model", MODEL, "--project", "other")
+        return
+    done = perigee.cli("deploy", "digits", "--model", MODEL, "--project", "other", status=None)
+    assert done.returncode != 0
+    said = " ".join(done.said.split())
+    assert "project 'default' has endpoints here, and walls between two projects" in said
+    assert "--sandbox best" in said and ("user: " in said or user_namespaces)
+    perigee.cli("deploy", "more", "--model", MODEL)  # the first goes on
+    assert not perigee.json("ls", "--project", "other")["items"]
+    perigee.stop()
+    perigee.start("--sandbox", "best")
+    perigee.cli("deploy", "digits", "--model", MODEL, "--project", "other")
+
+
+def test_doctor_tells(user_namespaces):
+    wrap = [] if user_namespaces else machine.NO_USER_NAMESPACES
+    done = subprocess.run([*wrap, PROGRAM, "doctor"], capture_output=True, text=True,
+                          timeout=DEADLINE, check=False, cwd="/")
+    said = " ".join(done.stdout.split())
+    if user_namespaces:
+        assert "user, mount, net, ipc: one of each for each replica" in said
+    else:
+        assert "namespaces not all stand: user: " in said and "max_user_namespaces" in said
+    if machine.landlock_abi():
+        assert f"landlock ABI {machine.landlock_abi()}" in said
