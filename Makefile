@@ -19,7 +19,7 @@ test-all: ## test, and the whole matrix, TSan, clang-tidy, 5 minutes a fuzz targ
 build: ## the program, as build/perigee
 	@tools/build
 
-bench: ## one table: the gateway beside in-process ONNX Runtime and nginx
+bench: ## one table: the gateway beside in-process ONNX Runtime, nginx, FastAPI, MLServer
 	@tools/setup bench && bench/run
 
 lint: ## include order, lengths, banned calls; clang-format and clang-tidy

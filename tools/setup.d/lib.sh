@@ -87,8 +87,8 @@ component_source()
 {
     case $1 in
     native | testdata) echo "$here/setup.d/native.sh" ;;
-    python | train) echo "$here/setup.d/python.sh" ;;
-    *) fail "'$1' is none of native, testdata, python, train" ;;
+    python | train | fastapi | mlserver) echo "$here/setup.d/python.sh" ;;
+    *) fail "'$1' is none of native, testdata, python, train, fastapi, mlserver" ;;
     esac
 }
 
@@ -96,17 +96,25 @@ component_lock()
 {
     case $1 in
     python) echo "$here/setup.d/lock/test-$(python_version).txt" ;;
-    train) echo "$here/setup.d/lock/train-$(python_version).txt" ;;
+    train | fastapi | mlserver) echo "$here/setup.d/lock/$1-$(python_version).txt" ;;
     *) echo /dev/null ;;
     esac
+}
+
+# What cannot be had on this release; says why in $left_out.
+component_left_out()
+{
+    [ "$1" = mlserver ] && [ "$release" = 13 ] || return 1
+    left_out="mlserver 1.7.1 needs a Python below 3.13, and Debian 13 has 3.13"
 }
 
 component_path()
 {
     local link
     check_machine
+    ! component_left_out "$1" || fail "$left_out"
     link=$deps_home/recipes/$1-$(recipe_hash "$1")
-    [ -d "$link/" ] || fail "'$1' is not there yet: run tools/setup test (or train)"
+    [ -d "$link/" ] || fail "'$1' is not there yet: run tools/setup test (or train, or bench)"
     readlink -f "$link"
 }
 
@@ -146,5 +154,7 @@ component_megabytes()
     testdata) echo 300 ;;
     python) echo 900 ;;
     train) echo 1200 ;;
+    fastapi) echo 400 ;;
+    mlserver) echo 900 ;;
     esac
 }

@@ -9,7 +9,7 @@ packages_run='
 # libclang-rt: without it clang's sanitizers and libFuzzer do not link.
 packages_test='clang-LLVM libclang-rt-LLVM-dev llvm-LLVM zsh'
 packages_lint='clang-tidy-LLVM clang-format-LLVM'
-packages_bench='nginx-light wrk'
+packages_bench='nginx-light wrk binutils'
 packages_fresh='debootstrap'
 
 # What we use of them that an older one lacks: package, least version.

@@ -57,3 +57,24 @@ component_train_moved()
 {
     python_install "$1" train
 }
+
+# The benchmark's peers.
+component_fastapi()
+{
+    python_environment "$1" fastapi
+}
+
+component_fastapi_moved()
+{
+    python_install "$1" fastapi
+}
+
+component_mlserver()
+{
+    python_environment "$1" mlserver
+}
+
+component_mlserver_moved()
+{
+    python_install "$1" mlserver
+}

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From rounds to rows: medians, quartiles, ratios of one round's figures, and what is refused."""
+import statistics
+
+SPREAD_MAX = 0.20
+KEYS = ("p50_us", "p99_us", "rps", "cpu_us")
+TITLES = {"p50_us": "p50", "p99_us": "p99", "rps": "req/s", "cpu_us": "CPU"}
+
+
+def quartiles(numbers):
+    if len(numbers) == 1:
+        return numbers[0], numbers[0], numbers[0]
+    return tuple(statistics.quantiles(numbers, n=4, method="inclusive"))
+
+
+def spread(numbers):
+    """How far apart the quartiles are, as a part of the median."""
+    low, middle, high = quartiles(numbers)
+    return (high - low) / middle if middle else 0
+
+
+def column(rounds, key):
+    return [one[key] for one in rounds]
+
+
+def ratios(figures, server, against, key):
+    """Of each round: the two were measured one after the other."""
+    pairs = zip(column(figures[server], key), column(figures[against], key))
+    return [mine / theirs for mine, theirs in pairs if theirs]
+
+
+def moved(figures, against, key):
+    """The spread of what is divided by, where it is more than may be; else None."""
+    found = spread(column(figures[against], key))
+    return found if found > SPREAD_MAX else None
+
+
+HEAD = (f"{'  server':<13}{'p50 us':>10}{'p99 us':>10}{'req/s':>9}{'CPU us':>9}{'+-':>5}"
+        f"{'p50 x':>8}{'req/s x':>8}{'CPU x':>8}")
+
+
+def rows(case, figures):
+    """One row a server, of a case's rounds."""
+    for server, rounds in figures.items():
+        row = {"case": case.name, "server": server, "rounds": rounds, "spread": {}}
+        for key in KEYS:
+            low, row[key], high = quartiles(column(rounds, key))
+            row["spread"][key] = [low, high]
+        for key in ("p50_us", "rps", "cpu_us"):
+            if server in ("nginx", "in-process") or "nginx" not in figures:
+                continue
+            unsteady = moved(figures, "nginx", key)
+            row[f"{key}_ratio"] = None if unsteady else statistics.median(
+                ratios(figures, server, "nginx", key))
+            row[f"{key}_moved"] = unsteady
+        yield row
+
+
+def show_case(case, figures, notes):
+    print(f"{case.name}")
+    for row in rows(case, figures):
+        cells = "".join(f"{show_ratio(row, key):>{width}}" for key, width in
+                        (("p50_us", 8), ("rps", 8), ("cpu_us", 8)))
+        unsteady = spread(column(figures[row["server"]], "p50_us"))
+        print(f"  {row['server']:<11}{row['p50_us']:>10.1f}{row['p99_us']:>10.1f}{row['rps']:>9.0f}"
+              f"{row['cpu_us']:>9.1f}{unsteady:>5.0%}{cells}".rstrip())
+    for key in ("p50_us", "rps", "cpu_us"):
+        if "nginx" in figures and (unsteady := moved(figures, "nginx", key)):
+            print(f"  refused: no ratio of {TITLES[key]}: nginx's own moved by {unsteady:.0%} "
+                  "between its quartiles")
+    for note in notes:
+        print(f"  {note}")
+    print(flush=True)
+
+
+def show_ratio(row, key):
+    if f"{key}_ratio" not in row:
+        return ""
+    value = row[f"{key}_ratio"]
+    return "refused" if value is None else f"{value:.2f}"
+
+
+# --- the bars ------------------------------------------------------------------------------------
+
+def judge(bar, figures, absent):
+    """One row of the table of bars."""
+    row = {"case": bar.case, "what": f"{bar.server} {TITLES[bar.key]} / {bar.against}",
+           "wanted": f"{bar.sign} {bar.value:g}", "bar": bar.value, "sign": bar.sign,
+           "measured": None, "quartiles": None}
+    case = figures.get(bar.case, {})
+    missing = [server for server in (bar.server, bar.against) if server not in case]
+    if missing:
+        row["met"] = absent.get((bar.case, missing[0]), "not measured")
+        return row
+    if unsteady := moved(case, bar.against, bar.key):
+        row["met"] = f"refused: +-{unsteady:.0%}"
+        return row
+    low, row["measured"], high = quartiles(ratios(case, bar.server, bar.against, bar.key))
+    row["quartiles"] = [low, high]
+    reached = (row["measured"] <= bar.value if bar.sign == "<=" else row["measured"] >= bar.value)
+    row["met"] = "yes" if reached else "NO"
+    return row
+
+
+def show_bars(found):
+    print(f"{'bar':<25}{'':<25}{'wanted':>8}{'is':>6}  {'met':<14}")
+    for row in found:
+        measured = "" if row["measured"] is None else f"{row['measured']:.2f}"
+        print(f"{row['case']:<25}{row['what']:<25}{row['wanted']:>8}{measured:>6}  {row['met']}")
+    met = sum(row["met"] == "yes" for row in found)
+    short = sum(row["met"] == "NO" for row in found)
+    print(f"{met} met, {short} short, {len(found) - met - short} not judged")

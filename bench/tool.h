@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tool.h -- what the benchmark's programs share. What they cannot go on without ends them. */
+#pragma once
+#include <stdint.h>
+
+#include "base/slice.h"
+
+int64_t tool_now_ns(void);
+[[gnu::noreturn]] void tool_fail(const char *what); /* with errno's text */
+
+/* A file's bytes, to be freed by the caller. */
+struct slice tool_file(const char *path);

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""make bench: what it refuses, and that its tables name what there is."""
+import subprocess
+import sys
+
+import pytest
+
+from perigee import ROOT
+
+sys.path.insert(0, str(ROOT / "bench"))
+from harness import cases, requests, table  # noqa: E402
+
+
+def rounds(*rates):
+    return [{"p50_us": 1e6 / rate, "p99_us": 2e6 / rate, "rps": rate, "cpu_us": 1e6 / rate}
+            for rate in rates]
+
+
+BAR = cases.Bar("c", "perigee", "rps", "nginx", ">=", 0.5)
+
+JUDGED = {
+    "met": (rounds(60, 60, 60), rounds(100, 100, 100), "yes"),
+    "short": (rounds(40, 40, 40), rounds(100, 100, 100), "NO"),
+    "one round of many that was disturbed is no ground to refuse":
+        (rounds(60, 60, 60, 60, 6), rounds(100, 100, 100, 100, 10), "yes"),
+    "ratios are of one round": (rounds(66, 60, 54), rounds(110, 100, 90), "yes"),
+    "a floor that moved": (rounds(60, 60, 60), rounds(100, 60, 140), "refused"),
+    "what is measured may move, the floor may not":
+        (rounds(90, 55, 95), rounds(100, 99, 98), "yes"),
+}
+
+
+@pytest.mark.parametrize("name", JUDGED)
+def test_a_bar_is_judged_or_refused(name):
+    mine, floor, wanted = JUDGED[name]
+    row = table.judge(BAR, {"c": {"perigee": mine, "nginx": floor}}, {})
+    assert row["met"].split(":")[0] == wanted
+    assert (row["measured"] is None) == (wanted == "refused")
+
+
+def test_what_was_not_measured_is_said():
+    assert table.judge(BAR, {"c": {"nginx": rounds(1)}}, {})["met"] == "not measured"
+    absent = {("c", "perigee"): "not built yet"}
+    assert table.judge(BAR, {"c": {"nginx": rounds(1)}}, absent)["met"] == "not built yet"
+
+
+def test_no_ratio_is_in_a_row_where_the_floor_moved():
+    case = cases.Case("tiny", "json", 64)
+    for row in table.rows(case, {"nginx": rounds(100, 60, 140), "perigee": rounds(60, 60, 60)}):
+        assert row.get("rps_ratio") is None
+
+
+def test_every_bar_is_of_a_case_and_its_servers():
+    by_name = {case.name: case for case in cases.CASES}
+    assert len(by_name) == len(cases.CASES)
+    for bar in cases.BARS:
+        assert {bar.server, bar.against} <= set(by_name[bar.case].servers)
+        assert bar.server in cases.SERVERS and bar.against in cases.SERVERS
+
+
+@pytest.mark.parametrize("form", cases.FORMS)
+def test_every_form_says_the_same_numbers(form):
+    model = cases.MODELS["mlp"]
+    numbers = requests.values(model)
+    body, headers = requests.body(model, form, numbers)
+    if form == "binary":
+        assert body[int(headers["Inference-Header-Content-Length"]):] == requests.packed(numbers)
+    else:
+        sent = [float(word) for word in body.split(b"[")[-1].split(b"]")[0].split(b",")]
+        assert requests.packed(sent) == requests.packed(numbers)
+
+
+def bench(*arguments):
+    return subprocess.run([ROOT / "bench" / "run", *arguments], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["--case", "nonsense"], "no case is named 'nonsense'; --list prints all"),
+    (["--server", "apache"], "'apache' is no server: in-process, nginx"),
+    (["--rounds", "0"], "--rounds is at least 1"),
+])
+def test_a_wrong_flag_is_named(arguments, words):
+    done = bench(*arguments)
+    assert done.returncode == 2 and words in done.stderr
+
+
+def test_all_it_prints_fits_a_terminal():
+    assert len(table.HEAD) <= 80
+    for arguments in (["--help"], ["--list"]):
+        done = bench(*arguments)
+        assert done.returncode == 0
+        assert max(map(len, done.stdout.splitlines())) <= 80
