@@ -45,6 +45,7 @@
     X(MESSAGE_REPLICA_DRAINED, message_replica, 0, "G -> A: nothing in flight on it")              \
     X(MESSAGE_ARENA_WANT, message_revision, 0, "G -> S: the input arena, before any replica")      \
     X(MESSAGE_ARENA, message_arena, 1, "S -> G: it, writable")                                     \
+    X(MESSAGE_ARENA_KEPT, message_revision, 0, "S -> A: there is one; GONE if it is of no use")    \
     X(MESSAGE_REVISION_GONE, message_revision, 0, "A -> S: forget its arena")                      \
     X(MESSAGE_DEMAND, message_demand, 0, "G -> A: requests wait, or were here; level-triggered")   \
     X(MESSAGE_REPOSITORY, message_repository, 0, "G -> A: load or unload (start, stop)")           \

@@ -107,6 +107,7 @@ void pop_deinit(struct pop *pop)
         stranger_free(LIST_FIRST(&pop->strangers, struct stranger, link));
     map_deinit(&pop->endpoints_by_uid);
     map_deinit(&pop->replicas_by_id);
+    map_deinit(&pop->arenas);
 }
 
 static struct pop_endpoint *endpoint_new(struct pop *pop, uint64_t uid)
@@ -256,6 +257,25 @@ static void strangers_look(struct pop *pop)
             continue;
         }
         stranger_free(stranger);
+    }
+}
+
+void pop_arena_kept(struct pop *pop, uint64_t revision_uid)
+{
+    if (pop_revision_find(pop, revision_uid))
+        return; /* pop_forget() gives it up in time */
+    if (pop->synced)
+        pop->effects->revision_gone(revision_uid, pop->data);
+    else
+        (void)map_put_u64(&pop->arenas, revision_uid, pop);
+}
+
+static void arenas_look(struct pop *pop)
+{
+    MAP_EACH (entry, &pop->arenas) {
+        uint64_t uid = entry->key.size;
+        map_remove_u64(&pop->arenas, uid);
+        pop_arena_kept(pop, uid);
     }
 }
 
@@ -419,6 +439,7 @@ void pop_sync_end(struct pop *pop)
             pop_endpoint_gone(pop, endpoint->uid);
     pop->begun = pop->sure = pop->synced = true;
     strangers_look(pop);
+    arenas_look(pop);
     pop->effects->publish(pop, pop->data); /* what waited until now */
     pop_reconcile_soon(pop);
 }

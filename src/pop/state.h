@@ -157,6 +157,7 @@ struct pop {
     uint64_t instance;           /* of this agent: the upper half of replica ids */
     uint32_t replica_counter;
     uint32_t metrics_slot_next;
+    struct map arenas;     /* kept for unknown revisions: uids, likewise */
     struct list strangers; /* replicas of unknown revisions, until control has told everything */
     bool begun;            /* desired state is known, from disk or control: replicas are started */
     bool sure;             /* it is control's, or control is away: they are stopped as well */
@@ -192,6 +193,9 @@ void pop_model_fetched(struct pop_revision *revision, const char *folder, const 
                        const struct err *err); /* err NULL: it is there */
 /* A replica the supervisor has: after our start, or, when this agent is new, one of an earlier. */
 void pop_replica_added(struct pop *pop, const struct message_replica_added *added);
+/* The supervisor keeps an input arena. One of a revision that control does not know is given up:
+ * its endpoint was deleted while no agent was there, or a late request asked for it. */
+void pop_arena_kept(struct pop *pop, uint64_t revision_uid);
 struct pop_ready {
     const struct message_replica_walls *walls;
     uint64_t memory_bytes;

@@ -277,6 +277,9 @@ void agent_on_supervisor(struct agent *agent, const union message *message, size
     case MESSAGE_PROCESS:
         process_note(agent, &message->as_MESSAGE_PROCESS);
         break;
+    case MESSAGE_ARENA_KEPT:
+        pop_arena_kept(&agent->pop, message->as_MESSAGE_ARENA_KEPT.revision);
+        break;
     case MESSAGE_REPLICA_ADDED:
         replica_added(agent, &message->as_MESSAGE_REPLICA_ADDED, fds, fd_count);
         break;

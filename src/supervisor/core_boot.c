@@ -143,6 +143,19 @@ static void boot_processes(struct core *core)
     }
 }
 
+static bool boot_arenas(struct core *core)
+{
+    struct core_revision *revision;
+    LIST_EACH (revision, &core->revisions, struct core_revision, link) {
+        if (revision->told)
+            continue;
+        if (!core->ops->writable(&core->agent, core->data))
+            return false;
+        revision_tell_agent(core, revision);
+    }
+    return true;
+}
+
 /* One after the other while they are read: a thousand at once are more than a queue should hold.
  * What is born, or ends, meanwhile finds its place by core_replica.told. */
 static bool boot_replicas(struct core *core, struct core_process *process)
@@ -169,6 +182,8 @@ void core_boot_more(struct core_process *process)
     struct message_empty go = MESSAGE_INIT(MESSAGE_GO);
     if (process->bit && !boot_replicas(process->core, process))
         return;
+    if (process->role == ROLE_AGENT && !boot_arenas(process->core))
+        return;
     process->booting = false;
     tell(process, &go, sizeof go, NULL, 0);
 }
@@ -178,6 +193,9 @@ void core_boot_role(struct core *core, struct core_process *process)
     struct core_replica *replica;
     LIST_EACH (replica, &core->replicas, struct core_replica, link)
         replica->told &= (uint8_t)~process->bit;
+    struct core_revision *revision;
+    LIST_EACH (revision, &core->revisions, struct core_revision, link)
+        revision->told = revision->told && process->role != ROLE_AGENT;
     process->booting = true;
     boot_start(core, process);
     boot_listeners(core, process);

@@ -31,6 +31,7 @@ struct core_revision {
     int arena_fd;
     uint32_t users; /* replicas */
     bool gone;      /* the agent forgot it: goes with its last replica */
+    bool told;      /* the agent knows of its arena */
 };
 
 enum replica_state { REPLICA_WAITING, REPLICA_CLONING, REPLICA_RUNNING, REPLICA_DEAD };
@@ -126,6 +127,7 @@ void replica_free(struct core_replica *replica);
 void revision_want(struct core_process *gateway, uint64_t uid);
 void revision_forget(struct core *core, uint64_t uid);
 void revisions_gateway_gone(struct core *core, uint64_t instance);
+void revision_tell_agent(struct core *core, struct core_revision *revision);
 void revision_free(struct core *core, struct core_revision *revision);
 
 /* core_end.c: fills what the kernel and, for words, the status page say of a reaped replica. */

@@ -64,10 +64,8 @@ static struct core_revision *revision_get(struct core *core, uint64_t uid, struc
 {
     struct core_revision *revision = revision_find(core, uid);
     int fd = -1;
-    if (revision) {
-        revision->gone = false;
+    if (revision)
         return revision;
-    }
     if (core->revision_count == REVISIONS_MAX) {
         (void)!err_set(err, ERR_OVERLOADED, "there are %d revisions already", REVISIONS_MAX);
         return NULL;
@@ -79,7 +77,19 @@ static struct core_revision *revision_get(struct core *core, uint64_t uid, struc
     revision->arena_fd = fd;
     list_append(&core->revisions, &revision->link);
     core->revision_count++;
+    if (process_alive(&core->agent) && !core->agent.booting)
+        revision_tell_agent(core, revision);
     return revision;
+}
+
+/* It knows whether the revision is still wanted; without an arena that it has heard of, a deleted
+ * one's would stay for ever. */
+void revision_tell_agent(struct core *core, struct core_revision *revision)
+{
+    struct message_revision message = MESSAGE_INIT(MESSAGE_ARENA_KEPT);
+    message.revision = revision->uid;
+    revision->told = true;
+    core_tell(core, ROLE_AGENT, &message, sizeof message, NULL, 0);
 }
 
 void revision_free(struct core *core, struct core_revision *revision)
@@ -246,6 +256,7 @@ static int prepare(struct core_replica *replica, struct err *err)
     if (!replica->revision)
         return ERR_OVERLOADED;
     replica->revision->users++;
+    replica->revision->gone = false; /* the agent has thought better of it */
     r = shm_create("perigee-submissions", replica->submission_bytes, &replica->submission_fd, err);
     if (r == 0)
         r = shm_create("perigee-outputs", replica->output_bytes, &replica->output_fd, err);

@@ -152,6 +152,26 @@ def test_a_killed_replica_is_replaced_and_its_death_told(perigee, digits):
     assert any("kill" in death["reason"].lower() for death in deaths), deaths
 
 
+def arenas(perigee):
+    folder = f"/proc/{perigee.process.pid}/fd"
+    return sum("perigee-arena" in os.readlink(f"{folder}/{name}") for name in os.listdir(folder))
+
+
+def test_an_endpoint_deleted_without_an_agent_leaves_no_memory(new_perigee):
+    one = new_perigee()
+    one.cli("deploy", "digits", "--model", DIGITS / "digits.onnx")
+    assert right(served(one)) and arenas(one) == 1
+    agent = role_pid(one, "pop")
+    os.kill(agent, signal.SIGSTOP)
+    try:
+        one.cli("delete", "digits", "--yes")
+        for name in ("desired.json", "table"):  # as if it had saved that, and died then
+            (one.home / "pop" / name).unlink()
+    finally:
+        os.kill(agent, signal.SIGKILL)
+    until("the arena's end", lambda: arenas(one) == 0)
+
+
 def test_a_killed_supervisor_takes_all_with_it(new_perigee):
     one = new_perigee()
     one.cli("deploy", "digits", "--model", DIGITS / "digits.onnx")

@@ -26,6 +26,8 @@ struct world {
     struct pop pop;
     uint64_t living[LIVING_MAX]; /* replica ids the supervisor has */
     unsigned living_count, starts, kills, drains, publishes, moves, failures, unwanted, looks;
+    unsigned gone; /* arenas given up */
+    uint64_t gone_last;
     bool refuse, load_fails, drains_never, hangs;
 };
 
@@ -92,8 +94,9 @@ static void on_fetch(struct pop_revision *revision, void *data)
 
 static void on_revision_gone(uint64_t revision, void *data)
 {
-    (void)revision;
-    (void)data;
+    struct world *world = data;
+    world->gone++;
+    world->gone_last = revision;
 }
 
 static void on_publish(struct pop *pop, void *data)
@@ -450,6 +453,26 @@ static void test_strangers_live_until_control_has_spoken(void **state)
 
 /* What was saved is older than what runs: nothing is stopped, drained or told to the gateway by it
  * until control has spoken, or does not answer. */
+static void test_arenas_of_deleted_revisions_are_given_up(void **state)
+{
+    struct world *world = *state;
+    struct pop *pop = &world->pop;
+    enum { UNKNOWN = 77 << 24 | 1 };
+    pop_sync_begin(pop);
+    endpoint_set(world, 1, 1, 1, true);
+    pop_arena_kept(pop, 1u << 24 | 1);
+    pop_arena_kept(pop, UNKNOWN); /* control may know of it */
+    assert_int_equal(world->gone, 0);
+    pop_sync_end(pop);
+    assert_int_equal(world->gone, 1);
+    assert_int_equal(world->gone_last, UNKNOWN);
+    pop_arena_kept(pop, UNKNOWN); /* made again for a late request */
+    assert_int_equal(world->gone, 2);
+    pop_endpoint_gone(pop, 1);
+    after(world, 10);
+    assert_int_equal(world->gone_last, 1u << 24 | 1);
+}
+
 static void test_an_old_state_starts_and_stops_nothing(void **state)
 {
     struct world *world = *state;
@@ -534,6 +557,8 @@ int main(void)
         WORLD(test_a_start_that_hangs_is_cut),
         WORLD(test_a_revision_asked_for_by_number),
         cmocka_unit_test_setup_teardown(test_strangers_live_until_control_has_spoken,
+                                        world_new_bare, world_free),
+        cmocka_unit_test_setup_teardown(test_arenas_of_deleted_revisions_are_given_up,
                                         world_new_bare, world_free),
         cmocka_unit_test_setup_teardown(test_an_old_state_starts_and_stops_nothing, world_new_bare,
                                         world_free),
