@@ -600,7 +600,7 @@ static void on_drain_all(void *data)
 {
     struct gateway_loop *gl = data;
 
-    if (gl->draining)
+    if (gl->draining || !gl->server)
         return;
     gl->draining = true;
     http_server_drain(gl->server, atomic_load(&gl->gateway->drain_idle_ms), on_drained, gl);
@@ -616,6 +616,7 @@ static void on_stop(void *data)
     struct gateway_loop *gl = data;
 
     http_server_free(take_ptr(gl->server));
+    timer_free(take_ptr(gl->tick)); /* it looks at the server; the loop runs on for a few rounds */
     loop_stop(gl->loop);
 }
 
