@@ -29,7 +29,10 @@ static void decide_stopped(const struct status_input *in, struct status *ret)
 {
     uint32_t left = in->target_ready + in->target_starting + in->other_ready + in->draining;
     if (left)
-        set(ret, STATUS_STOPPED, "draining", "stopped; %u replicas finish what they have", left);
+        set(ret, STATUS_STOPPED, "draining",
+            left == 1 ? "stopped; %u replica finishes what it has"
+                      : "stopped; %u replicas finish what they have",
+            left);
     else
         set(ret, STATUS_STOPPED, "stopped", "stopped");
 }
@@ -50,21 +53,25 @@ static void decide_failed(const struct status_input *in, struct status *ret)
             (unsigned long long)in->target, SLICE_FMT(why));
 }
 
+static void set_ready(struct status *ret, enum status_state state, const char *reason,
+                      uint32_t ready, uint64_t wanted)
+{
+    set(ret, state, reason, "%u of %llu replica%s ready", ready, (unsigned long long)wanted,
+        wanted == 1 ? "" : "s");
+}
+
 static void decide_serving(const struct status_input *in, struct status *ret)
 {
     uint64_t wanted = in->replicas_min ? in->replicas_min : 1;
     if (in->target_ready >= wanted)
-        set(ret, STATUS_ACTIVE, "serving", "%u of %llu replicas ready", in->target_ready,
-            (unsigned long long)wanted);
+        set_ready(ret, STATUS_ACTIVE, "serving", in->target_ready, wanted);
     else if (in->target_ready)
-        set(ret, STATUS_PARTIAL, in->target_backoff ? "backoff" : "starting",
-            "%u of %llu replicas ready", in->target_ready, (unsigned long long)wanted);
-    else if (in->target_starting || in->target_backoff || in->replicas_min)
+        set_ready(ret, STATUS_PARTIAL, in->target_backoff ? "backoff" : "starting",
+                  in->target_ready, wanted);
+    else
         set(ret, STATUS_DEPLOYING, in->target_backoff ? "backoff" : "restarting",
             "no replica is ready: %s",
             in->target_backoff ? "the next start waits for its back-off" : "one is being started");
-    else
-        set(ret, STATUS_IDLE, "idle", "at zero replicas; a request starts one");
 }
 
 void status_decide(const struct status_input *in, struct status *ret)
@@ -78,9 +85,6 @@ void status_decide(const struct status_input *in, struct status *ret)
         decide_failed(in, ret);
     else if (in->serving == in->target && in->serving)
         decide_serving(in, ret);
-    else if (slice_is(in->target_state, "ready") && in->replicas_min == 0 &&
-             in->target_ready == 0 && in->target_starting == 0 && in->serving == 0)
-        set(ret, STATUS_IDLE, "idle", "at zero replicas; a request starts one");
     else if (in->serving)
         set(ret, STATUS_DEPLOYING, "starting",
             "revision %llu is being started; revision %llu has the traffic meanwhile",

@@ -16,6 +16,7 @@
     X(STATUS_DEPLOYING, "deploying", "The wanted revision is being started.")                      \
     X(STATUS_ACTIVE, "active", "The wanted revision has the traffic, all replicas are ready.")     \
     X(STATUS_PARTIAL, "partial", "It serves, with fewer replicas than wanted.")                    \
+    /* Not decided yet: nothing scales to zero, so no replica means that one is to come. */        \
     X(STATUS_IDLE, "idle", "Ready, at zero replicas until a request comes.")                       \
     X(STATUS_STOPPED, "stopped", "Stopped by somebody.")                                           \
     X(STATUS_FAILED, "failed", "The wanted revision does not start; the message says why.")
