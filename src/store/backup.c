@@ -341,7 +341,7 @@ static int check_head(struct job *job, struct tar_reader *reader, const struct t
     uint64_t format = 0, schema = 0;
     struct slice database;
     if (strcmp(entry->name, HEAD_NAME) != 0 || entry->bytes > HEAD_BYTES_MAX)
-        return err_set(err, ERR_BAD_INPUT, "this is no backup of Perigee");
+        return err_set(err, ERR_BAD_INPUT, "it does not begin with " HEAD_NAME);
     char *text = arena_alloc(job->arena, entry->bytes + 1);
     int64_t n = tar_read(reader, text, entry->bytes, err);
     if (n < 0)
@@ -359,6 +359,20 @@ static int check_head(struct job *job, struct tar_reader *reader, const struct t
                        (unsigned long long)format, (unsigned long long)schema, (int)FORMAT,
                        store_schema());
     return 0;
+}
+
+/* Whatever file was named may be read here: what is wrong with it is said as of no backup. */
+static int read_head(struct job *job, struct tar_reader *reader, struct err *err)
+{
+    struct tar_entry entry;
+    struct stat st;
+    if (fstat(reader->fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size < TAR_BLOCK)
+        return err_set(err, ERR_BAD_INPUT, "its %lld bytes are less than any archive",
+                       (long long)st.st_size);
+    int r = tar_read_next(reader, &entry, err);
+    if (r == 0)
+        return err_set(err, ERR_BAD_INPUT, "it is an empty archive");
+    return r < 0 ? r : check_head(job, reader, &entry, err);
 }
 
 static bool name_known(const char *name)
@@ -384,13 +398,9 @@ static int unpack(struct job *job, struct err *err)
                                : system_error("opening", job->file, err);
     job->result.bytes = (uint64_t)st.st_size;
     struct tar_reader reader = { .fd = fd };
-    int r = tar_read_next(&reader, &entry, err);
-    if (r > 0)
-        r = check_head(job, &reader, &entry, err);
-    else if (r == 0)
-        r = err_set(err, ERR_BAD_INPUT, "this is no backup of Perigee");
+    int r = read_head(job, &reader, err);
     if (r < 0)
-        return r;
+        return err_wrap(err, "'%s' is no backup that can be restored", ERR_TEXT(job->file));
     while ((r = tar_read_next(&reader, &entry, err)) > 0) {
         if (!name_known(entry.name))
             return err_set(err, ERR_BAD_INPUT, "'%s' has no place in a backup",

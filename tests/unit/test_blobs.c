@@ -356,6 +356,9 @@ static void test_damaged_backup(void **state)
         assert_true(store_restore(home2, tar, false, 6, &result, &err) < 0);
         assert_true(access(below("home2/control/store.db"), F_OK) < 0);
     }
+    assert_int_equal(truncate(tar, TAR_BLOCK - 1), 0);
+    assert_true(store_restore(home2, tar, false, 6, &result, &err) < 0);
+    assert_non_null(strstr(err.message, "is no backup that can be restored: its 511 bytes"));
     assert_int_equal(unlink(tar), 0);
     assert_int_equal(store_restore(home2, tar, false, 6, &result, &err), ERR_NOT_FOUND);
     assert_int_equal(store_backup(home, tar, 5, &result, &err), 0);
