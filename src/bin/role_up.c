@@ -13,6 +13,7 @@
 #include "bin/roles.h"
 #include "cli/cli.h"
 #include "gateway/gateway.h"
+#include "geo/country.h"
 #include "http/server.h"
 #include "spec/endpoint.h"
 #include "spec/names.h"
@@ -177,10 +178,8 @@ static int read_country(const struct cli *cli, struct message_start *start, stru
     const char *country = cli_option_value(cli, "--country");
     if (!country)
         return 0;
-    if (strlen(country) != 2 || strspn(country, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != 2)
-        return err_set(err, ERR_BAD_INPUT,
-                       "--country takes two capitals (ISO 3166-1, such as DE), not '%s'",
-                       ERR_TEXT(country));
+    if (country_check(slice_of(country), err) < 0)
+        return err_wrap(err, "--country");
     return copy(start->country, sizeof start->country, country, err);
 }
 
