@@ -112,10 +112,13 @@ def test_a_worker_that_hangs_is_killed_after_the_timeout(perigee, deploy):
     began = time.monotonic()
     status, error, said = ask(perigee, name, "hang")
     assert (status, error) == (504, "deadline"), said
-    assert 0.9 < time.monotonic() - began < 2
+    assert time.monotonic() - began >= 1
     assert ask(perigee, other, "echo well")[::2] == (200, "well")
     wait_serving(perigee, name, 1)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began >= 2  # a second after the answer
+    log = perigee.log.read_text()
+    answered = log.index(f"path=/v2/models/{name}/infer status=504")
+    assert answered < log.index(f"killing a replica replica={name}-1")
     assert "timeout" in last_death(perigee, name)["reason"]
     assert ask(perigee, name, "echo back")[::2] == (200, "back")
 
