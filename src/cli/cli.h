@@ -60,7 +60,7 @@ struct cli {
     int columns;                /* of the terminal; 80 elsewhere */
     const char *home;           /* resolved, in the arena */
     const char *project;
-    bool project_given; /* by the flag or the environment */
+    bool project_given;      /* by the flag or the environment */
     const char *control_url; /* resolved by control_open(); NULL before */
     const char *control_unix;
     int exit_code;
@@ -92,6 +92,11 @@ int cli_docs(FILE *out, const struct cli *cli); /* docs/cli.md, whole */
 
 /* Outside text, control characters as \xNN; at most `width` columns (0: all). */
 void cli_print_text(FILE *out, struct slice text);
+/* Words broken at blanks to stay within `columns`, a longer word alone whole; the text begins in
+ * column `at`, its further lines in `indent`. Ends the line. */
+void cli_wrap(FILE *out, struct slice text, size_t columns, size_t at, size_t indent);
+/* Outside text, escaped, on stdout: wrapped to the terminal. */
+void cli_print_wrapped(struct cli *cli, struct slice text, size_t at, size_t indent);
 struct cli_table; /* columns as wide as needed, at most the terminal's */
 struct cli_table *cli_table_new(struct cli *cli, const char *const *titles, size_t columns);
 void cli_table_row(struct cli_table *table, const struct slice *cells);

@@ -9,23 +9,9 @@
 
 enum { HELP_COLUMNS = 80, OPTION_COLUMN = 26, COMMAND_COLUMN = 15 };
 
-/* Words broken at blanks; lines after the first begin at `indent`. `at` is where it begins. */
 static void wrap(FILE *out, const char *text, size_t at, size_t indent)
 {
-    const char *gap = "";
-    while (*text) {
-        size_t size = strcspn(text, " ");
-        if (*gap && at + 1 + size > HELP_COLUMNS) {
-            fprintf(out, "\n%*s", (int)indent, "");
-            at = indent;
-            gap = "";
-        }
-        fprintf(out, "%s%.*s", gap, (int)size, text);
-        at += strlen(gap) + size;
-        gap = " ";
-        text += size + strspn(text + size, " ");
-    }
-    fputc('\n', out);
+    cli_wrap(out, slice_of(text), HELP_COLUMNS, at, indent);
 }
 
 static void two_columns(FILE *out, const char *left, const char *right, size_t column)

@@ -53,20 +53,7 @@ int cli_print_written(struct cli *cli, struct json_writer *writer)
     return 0;
 }
 
-/* ---- tables ---------------------------------------------------------------------------------- */
-
-enum { TABLE_COLUMNS_MAX = 12, TABLE_GAP = 2, TABLE_CELL_MIN = 6 };
-
-struct row {
-    struct row *next;
-    struct slice cells[TABLE_COLUMNS_MAX];
-};
-
-struct cli_table {
-    struct cli *cli;
-    size_t columns;
-    struct row *first, **last;
-};
+/* ---- wrapped text ---------------------------------------------------------------------------- */
 
 /* Characters, not bytes: one each, which is right for all but wide scripts. */
 static size_t width_of(struct slice text)
@@ -92,6 +79,46 @@ static struct slice printable(struct arena *arena, struct slice text)
     free(data);
     return copy;
 }
+
+void cli_wrap(FILE *out, struct slice text, size_t columns, size_t at, size_t indent)
+{
+    bool first = true; /* of its line */
+    while (text.size) {
+        struct slice word = slice_cut(&text, ' ');
+        size_t width = width_of(word);
+        if (width == 0)
+            continue;
+        if (!first && at + 1 + width > columns) {
+            fprintf(out, "\n%*s", (int)indent, "");
+            at = indent;
+            first = true;
+        }
+        fprintf(out, "%s%.*s", first ? "" : " ", SLICE_FMT(word));
+        at += width + !first;
+        first = false;
+    }
+    fputc('\n', out);
+}
+
+void cli_print_wrapped(struct cli *cli, struct slice text, size_t at, size_t indent)
+{
+    cli_wrap(stdout, printable(cli->arena, text), (size_t)cli->columns, at, indent);
+}
+
+/* ---- tables ---------------------------------------------------------------------------------- */
+
+enum { TABLE_COLUMNS_MAX = 12, TABLE_GAP = 2, TABLE_CELL_MIN = 6 };
+
+struct row {
+    struct row *next;
+    struct slice cells[TABLE_COLUMNS_MAX];
+};
+
+struct cli_table {
+    struct cli *cli;
+    size_t columns;
+    struct row *first, **last;
+};
 
 void cli_table_row(struct cli_table *table, const struct slice *cells)
 {

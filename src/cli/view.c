@@ -116,13 +116,14 @@ int control_wait_ready(struct cli *cli, const char *name, int64_t timeout_ms,
 
 /* ---- printing -------------------------------------------------------------------------------- */
 
-static void line(const struct cli *cli, const char *key, struct slice value)
+enum { KEY_COLUMNS = 10, LOG_INDENT = 4 };
+
+static void line(struct cli *cli, const char *key, struct slice value)
 {
     if (value.size == 0)
         return;
-    printf("%s%-10s%s ", cli_color(cli, CLI_DIM), key, cli_color(cli, CLI_PLAIN));
-    cli_print_text(stdout, value);
-    putchar('\n');
+    printf("%s%-*s%s ", cli_color(cli, CLI_DIM), (int)KEY_COLUMNS, key, cli_color(cli, CLI_PLAIN));
+    cli_print_wrapped(cli, value, KEY_COLUMNS + 1, KEY_COLUMNS + 1);
 }
 
 static struct slice strings_joined(struct cli *cli, yyjson_val *list)
@@ -190,17 +191,19 @@ static void deaths_print(struct cli *cli, yyjson_val *deaths)
     yyjson_val *item, *text;
     yyjson_arr_foreach(deaths, index, count, item)
     {
+        struct slice replica = view_text(item, "replica"), reason = view_text(item, "reason");
         printf("\n%s", cli_color(cli, CLI_RED));
-        cli_print_text(stdout, view_text(item, "replica"));
-        printf("%s (revision %" PRIu64 ", %s ago): ", cli_color(cli, CLI_PLAIN),
-               view_number(item, "revision"), cli_ago(cli, view_text(item, "at")));
-        cli_print_text(stdout, view_text(item, "reason"));
-        putchar('\n');
+        cli_print_text(stdout, replica);
+        printf("%s ", cli_color(cli, CLI_PLAIN));
+        char *died = arena_format(cli->arena, "(revision %" PRIu64 ", %s ago): %.*s",
+                                  view_number(item, "revision"),
+                                  cli_ago(cli, view_text(item, "at")), SLICE_FMT(reason));
+        cli_print_wrapped(cli, slice_of(died), replica.size + 1, LOG_INDENT);
         yyjson_arr_foreach(json_member(item, "log"), at, lines, text)
         {
             if (at + LINES < lines)
                 continue;
-            printf("    ");
+            printf("%*s", (int)LOG_INDENT, "");
             cli_print_text(stdout, json_slice(text));
             putchar('\n');
         }

@@ -208,6 +208,36 @@ static void test_rows_are_whole(void **state)
 }
 
 static const struct {
+    const char *name, *text, *wanted;
+    size_t at, indent;
+} wrap_rows[] = {
+    { "fits", "one two", "one two\n", 0, 0 },
+    { "to the last column", "one two six seven 20", "one two six seven 20\n", 0, 0 },
+    { "one more does not", "one two six seven 201", "one two six seven\n201\n", 0, 0 },
+    { "begins further right", "one two six", "one two\n  six\n", 12, 2 },
+    { "a word that fits nowhere stays whole", "a bbbbbbbbbbbbbbbbbbbbbbbbb c",
+      "a\n bbbbbbbbbbbbbbbbbbbbbbbbb\n c\n", 0, 1 },
+    { "characters count, not bytes", "öööööö öööööö öööööö", "öööööö öööööö öööööö\n", 0, 0 },
+    { "blanks at the ends and several", "  one   two ", "one two\n", 0, 0 },
+    { "nothing", "", "\n", 0, 0 },
+};
+
+static void test_wrap(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof wrap_rows / sizeof *wrap_rows; i++) {
+        char *text;
+        size_t size;
+        FILE *out = open_memstream(&text, &size);
+        print_message("  %s\n", wrap_rows[i].name);
+        cli_wrap(out, slice_of(wrap_rows[i].text), 20, wrap_rows[i].at, wrap_rows[i].indent);
+        fclose(out);
+        assert_string_equal(text, wrap_rows[i].wanted);
+        free(text);
+    }
+}
+
+static const struct {
     const char *name, *cells[3], *wanted;
     int columns;
 } table_rows[] = {
@@ -369,6 +399,7 @@ int main(void)
         cmocka_unit_test(test_too_many_words),
         cmocka_unit_test(test_help_fits),
         cmocka_unit_test(test_rows_are_whole),
+        cmocka_unit_test(test_wrap),
         cmocka_unit_test(test_tables),
         cmocka_unit_test(test_a_full_table_fits),
         cmocka_unit_test(test_sse),
