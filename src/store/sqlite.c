@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/auto.h"
+#include "store/reserve.h"
 #include "store/sqlite_inside.h"
 
 enum {
@@ -238,6 +239,8 @@ static void sqlite_close(struct store *self)
     for (int i = 0; i < QUERY_COUNT; i++)
         sqlite3_finalize(db->statements[i]);
     sqlite3_close(db->handle);
+    if (db->writing)
+        reserve_keep(db->path); /* the log is gone: there is room where there was none */
     free(db->path);
     free(db);
 }
@@ -348,11 +351,17 @@ int store_sqlite_open(const char *path, enum store_mode mode, const struct store
     sqlite_rows_fill(&db->store);
     mode_t mask = umask(0077); /* SQLite makes its files by the mask */
     int r = open_and_check(db, err);
+    if (r == ERR_OVERLOADED && db->writing && reserve_give(path)) { /* the disk is full */
+        sqlite3_close(take_ptr(db->handle));
+        r = open_and_check(db, err);
+    }
     umask(mask);
     if (r < 0) {
         sqlite_close(&db->store);
         return r;
     }
+    if (db->writing)
+        reserve_keep(path);
     *ret_store = &db->store;
     return 0;
 }

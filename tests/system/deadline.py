@@ -70,6 +70,17 @@ def wait_file(path, process, deadline):
         os.close(pidfd)
 
 
+def until(what, look):
+    """Looks again every 20 ms until `look` gives something: for what sends no event."""
+    deadline = time.monotonic() + DEADLINE
+    while True:
+        found = look()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"waited {DEADLINE:.0f} s for {what}"
+        select.select([], [], [], 0.02)
+
+
 class Lines:
     """JSON objects, one a line, from a descriptor."""
 

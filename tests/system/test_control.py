@@ -7,12 +7,14 @@ import re
 import subprocess
 import tarfile
 import threading
+import time
 
 import jsonschema
 import openapi_spec_validator
 import pytest
 
-from perigee import DIGITS, PROGRAM
+from deadline import DEADLINE, until, wait_file
+from perigee import DIGITS, PROGRAM, Perigee
 
 BLOB = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -202,8 +204,10 @@ def test_state_survives_kills_of_everything(new_perigee):
         one.cli("wait", "digits")
 
 
-def test_a_start_on_a_full_disk_ends_well(new_perigee):
-    """Where Perigee answers is written down once there is room."""
+@pytest.mark.parametrize("end", [Perigee.kill, Perigee.stop], ids=["after-a-kill", "after-a-stop"])
+def test_a_start_on_a_full_disk_ends_well(new_perigee, end):
+    """Where Perigee answers is written down once there is room. After a clean end the store's log
+    has to be made anew: for that a reserve is kept."""
     one = new_perigee(start=False)
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=0700", "tmpfs",
                               str(one.home)], capture_output=True, check=False)
@@ -211,13 +215,18 @@ def test_a_start_on_a_full_disk_ends_well(new_perigee):
         pytest.skip("cannot mount a small disk here: " + mounted.stderr.decode().strip())
     try:
         one.start()
-        one.kill()  # after a clean end the store's log has to be made anew, and that needs room
+        end(one)
         filler = one.home / "filler"
         with open(filler, "wb", buffering=0) as file, contextlib.suppress(OSError):
             while True:
                 file.write(bytes(4096))
-        threading.Timer(1.5, filler.unlink).start()
-        one.start()
+        one.start(wait=False)
+        where = ["--control", f"unix:{one.home}/run/control.sock"]
+        until("control", lambda: one.cli("endpoints", *where, status=None).returncode == 0)
+        filler.unlink()
+        addresses = one.home / "run/addresses.json"
+        wait_file(addresses, one.process, time.monotonic() + DEADLINE)
+        one.addresses = json.loads(addresses.read_text())
         assert one.json("endpoints")["items"] == []
     finally:
         if one.process and one.process.poll() is None:

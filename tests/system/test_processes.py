@@ -11,22 +11,11 @@ import time
 
 import pytest
 
-from deadline import DEADLINE, children, command_line, wait_exit
+from deadline import DEADLINE, children, command_line, until, wait_exit
 from perigee import DIGITS, PROGRAM, listens
 
 ZEROS = {"inputs": [{"name": "image", "shape": [1, 64], "datatype": "FP32", "data": [0] * 64}]}
 ROLES = ("gateway", "pop", "control")
-
-
-def until(what, look):
-    """Looks again every 20 ms until `look` gives something: for what sends no event."""
-    deadline = time.monotonic() + DEADLINE
-    while True:
-        found = look()
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"waited {DEADLINE:.0f} s for {what}"
-        select.select([], [], [], 0.02)
 
 
 def role_pid(perigee, role):
@@ -36,9 +25,16 @@ def role_pid(perigee, role):
     return None
 
 
+def shown(perigee, endpoint):
+    done = perigee.cli("show", endpoint, "--json", status=None)
+    if done.returncode != 0:
+        return None
+    return [row["pid"] for row in json.loads(done.stdout)["replicas"] if row["state"] == "ready"]
+
+
 def replica_pids(perigee, endpoint):
-    view = perigee.json("show", endpoint)
-    return [row["pid"] for row in view["replicas"] if row["state"] == "ready"]
+    """Of those that are ready, at least one: control may hear of one after clients do."""
+    return until("a ready replica", lambda: shown(perigee, endpoint))
 
 
 def template_pid(perigee, endpoint):
@@ -85,13 +81,6 @@ def test_a_killed_role_comes_back_and_stops_nothing_else(perigee, digits, role):
     until("the same replicas", lambda: shown(perigee, digits) == before)
     assert others == {name: role_pid(perigee, name) for name in others}
     assert right(served(perigee))
-
-
-def shown(perigee, endpoint):
-    done = perigee.cli("show", endpoint, "--json", status=None)
-    if done.returncode != 0:
-        return None
-    return [row["pid"] for row in json.loads(done.stdout)["replicas"] if row["state"] == "ready"]
 
 
 def test_the_gateway_has_no_privilege(perigee, digits):
