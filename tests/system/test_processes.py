@@ -3,7 +3,6 @@
 import http.client
 import json
 import os
-import select
 import signal
 import subprocess
 import threading
