@@ -92,6 +92,7 @@ static void request_settle(struct request *request)
 {
     admit_leave(request);
     dispatch_forget(request);
+    list_remove(&request->upload);
     shard_deadline_stop(request->gl, &request->timer);
     if (request->number)
         repository_cancel(request);

@@ -18,6 +18,7 @@
 
 #define COMPRESSED_BYTES 16384u
 #define TEXT_BYTES_FIRST 4096u
+#define PARTS_COUNTED_BYTES 1048576u /* of binary tensors that are to come; smaller ones at once */
 #define TEXT_BYTES_LONG 16384u
 
 static void fail(struct request *request, const struct err *err)
@@ -76,22 +77,72 @@ static void text_space(struct request *request, struct iovec *ret)
     *ret = (struct iovec){ body->text + body->text_bytes, body->text_room - body->text_bytes };
 }
 
-static void part_space(struct request *request, struct iovec *ret)
+/* Memory is short: the oldest upload that is slow is given up for a request that is not. False:
+ * there is none. */
+static bool upload_give_way(struct revision_side *side, const struct request *other)
 {
-    struct body *body = &request->body;
+    int64_t now = loop_now_ns();
+    struct request *request;
 
+    LIST_EACH (request, &side->uploads, struct request, upload) {
+        int64_t ms = (now - request->arrived_ns) / ENV_MS;
+        if (ms < gateway_upload_ms_min)
+            return false; /* those behind it are younger */
+        uint64_t bytes = exchange_body_bytes(request->x);
+        if (request == other || bytes >= (uint64_t)ms * gateway_upload_rate_min / 1000)
+            continue;
+        ANSWER_ERROR(request, ERR_OVERLOADED,
+                     "the memory for inputs is short, and this body comes at less than %d bytes a "
+                     "second",
+                     gateway_upload_rate_min);
+        return true;
+    }
+    return false;
+}
+
+/* What the next part of the tensors may fill counts from now on. */
+static bool part_grow(struct request *request)
+{
+    struct block *block = request->block;
+    uint64_t more = block->owed < PARTS_COUNTED_BYTES ? block->owed : PARTS_COUNTED_BYTES;
+    bool filled;
+
+    while (!(filled = block_fill(request->block_side->blocks, block, more)) &&
+           upload_give_way(request->block_side, request))
+        ;
+    if (!filled) {
+        ANSWER_ERROR(request, ERR_OVERLOADED, "the memory for requests is in use");
+        return false;
+    }
+    request->body.part_room += more;
+    return true;
+}
+
+/* To the next part that is not full. */
+static void part_advance(struct body *body)
+{
     while (body->part_at < body->part_count &&
            body->part_filled == body->parts[body->part_at].iov_len) {
         body->part_at++;
         body->part_filled = 0;
     }
+}
+
+static void part_space(struct request *request, struct iovec *ret)
+{
+    struct body *body = &request->body;
+
+    part_advance(body);
     if (body->part_at == body->part_count) {
         *ret = (struct iovec){ &body->overflow, 1 };
         return;
     }
+    if (body->part_room == 0 && !part_grow(request))
+        return;
     const struct iovec *part = &body->parts[body->part_at];
+    uint64_t left = part->iov_len - body->part_filled;
     *ret = (struct iovec){ (char *)part->iov_base + body->part_filled,
-                           part->iov_len - body->part_filled };
+                           left < body->part_room ? left : body->part_room };
 }
 
 static bool text_whole(const struct body *body)
@@ -121,8 +172,10 @@ static void sink_filled(struct request *request, size_t bytes)
         if (body->part_at == body->part_count)
             ANSWER_ERROR(request, ERR_BAD_INPUT,
                          "the body is longer than the sizes of its binary inputs");
-        else
+        else {
             body->part_filled += bytes;
+            body->part_room -= bytes;
+        }
         return;
     }
     if (body->text_bytes == body->text_bytes_max) {
@@ -230,16 +283,17 @@ static void whole(struct request *request)
         body_continue(request);
         return;
     }
-    struct iovec space;
-    part_space(request, &space);
+    part_advance(body);
     if (body->part_at < body->part_count) {
         ANSWER_ERROR(request, ERR_BAD_INPUT,
                      "the body ends %llu bytes before the end of binary input %u of %u",
-                     (unsigned long long)space.iov_len, body->part_at + 1, body->part_count);
+                     (unsigned long long)(body->parts[body->part_at].iov_len - body->part_filled),
+                     body->part_at + 1, body->part_count);
         return;
     }
     char *inputs =
         (char *)block_memory(request->block_side->blocks, request->block) + request->inputs_offset;
+    list_remove(&request->upload);
     if (oip_request_check(&request->oip, inputs, &err) < 0)
         fail(request, &err);
     else
@@ -286,6 +340,19 @@ static void request_write(struct request *request, char *memory)
     }
 }
 
+/* Bytes of tensors that are still to come. */
+static uint64_t parts_bytes(const struct request *request)
+{
+    uint64_t bytes = 0;
+
+    if (request->body.mode == BODY_RAW && request->body.text_bytes)
+        return 0;
+    for (uint32_t i = 0; i < request->oip.input_count; i++)
+        if (request->oip.inputs[i].binary)
+            bytes += request->oip.inputs[i].bytes;
+    return bytes;
+}
+
 static int block_make(struct request *request, struct err *err)
 {
     struct revision_side *side = request->side;
@@ -301,9 +368,18 @@ static int block_make(struct request *request, struct err *err)
     }
     request->inputs_offset = (head + 63) & ~UINT64_C(63);
     request->request_bytes = request->inputs_offset + request->oip.block_bytes;
-    int r = block_take(side->blocks, request->request_bytes, &request->block, err);
+    uint64_t coming = parts_bytes(request);
+    uint64_t later = coming > PARTS_COUNTED_BYTES ? coming : 0;
+    int r;
+    while ((r = block_take_later(side->blocks, request->request_bytes, later, &request->block,
+                                 err)) == ERR_OVERLOADED &&
+           upload_give_way(side, request))
+        ;
     if (r < 0)
         return r;
+    if (later)
+        list_append(&side->uploads, &request->upload);
+    request->body.part_room = coming - later;
     request->block_side = side;
     side->used_ms = loop_now_ms(request->gl->loop);
     if (!map_get_u64(&request->gl->touched, request->revision->uid)) {

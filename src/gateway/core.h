@@ -44,6 +44,9 @@ struct watch;
     X(answer_bytes_max, 67108864, "Bytes of JSON in an answer.")                                   \
     X(memory_share_percent, 25, "Of the machine's memory: what requests may hold, all together.")  \
     X(revision_share_percent, 75, "Of that: what requests for one revision may hold.")             \
+    X(upload_ms_min, 1000, "How long an upload is not yet called slow.")                           \
+    X(upload_rate_min, 65536,                                                                      \
+      "Bytes a second: when the memory for inputs is short, a slower upload gives way.")           \
     X(gzip_bytes_min, 256, "Smaller answers are not compressed.")                                  \
     X(gzip_bytes_max, 1048576, "Larger answers are not compressed: it would hold up the loop.")    \
     X(trim_idle_ms, 10000, "Memory of inputs is given back after so long without a request.")      \
@@ -89,6 +92,7 @@ struct revision_side {
     uint32_t lane_count;
     int64_t ready_since_ns; /* when the first of them came */
     struct list held;       /* requests that wait for the model's description or the arena */
+    struct list uploads;    /* large ones whose tensors are still coming, the oldest first */
     struct blocks *blocks;
     int64_t used_ms;
 };

@@ -59,6 +59,7 @@ static struct request *request_new(struct exchange *x, struct gateway_loop *gl)
     list_init(&request->waiter.link);
     list_init(&request->held);
     list_init(&request->link);
+    list_init(&request->upload);
     if (gl->table)
         request->table = table_ref(gl->table);
     (void)answer_id_make(gl, http, request->id);

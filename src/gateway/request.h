@@ -50,6 +50,7 @@ struct body {
     struct iovec *parts;  /* where tensors go */
     uint32_t part_count, part_at;
     uint64_t part_filled;
+    uint64_t part_room; /* of all parts: counted against the memory, and not filled */
     uint64_t copied_seen;
     bool parsed; /* the JSON is; parts are known */
     bool ended;  /* the wire has no more */
@@ -90,6 +91,7 @@ struct request {
 
     struct waiter waiter;
     struct list held, link; /* side->held; gl->waiting */
+    struct list upload;     /* side->uploads */
     bool counted, cold, retried, infer;
     uint64_t counted_bytes, budget_bytes;
     struct memory_budget *budget; /* that budget_bytes are of, its revision's; else the gateway's */

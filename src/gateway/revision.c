@@ -107,6 +107,7 @@ struct revision *revision_new(struct gateway *gateway, uint64_t uid)
         side->loop = &gateway->loop[i];
         list_init(&side->lanes);
         list_init(&side->held);
+        list_init(&side->uploads);
         queue_side_init(&side->queue, &revision->queue, i, &admit_queue_events, side);
     }
     return revision;

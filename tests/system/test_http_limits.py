@@ -41,6 +41,7 @@ def hasty(homes):
     perigee = homes("--limits", ",".join([f"{name}=200" for name in limits] +
                                          [f"{name}=1048576" for name in rates]))
     apply(perigee, {"name": "plain", "model": "identity_fp32"},
+          {"name": "pick", "model": "pick"},
           {"name": "grow", "model": "grow", "timeout": "300s"})
     return perigee
 
@@ -77,19 +78,60 @@ def test_a_trickled_head_is_408(hasty):
     serves(hasty)
 
 
+def begin_upload(wire, elements):
+    """All of a request but the elements of its tensor, of which one is asked back."""
+    headers, head = split_body({"inputs": [
+        tensor("x", "FP32", [elements], binary_data_size=4 * elements),
+        tensor("i", "INT64", [1], [elements - 1])]})
+    wire.send("POST /v2/models/pick/infer HTTP/1.1\r\nHost: localhost\r\n",
+              "".join(f"{name}: {value}\r\n" for name, value in headers.items()),
+              f"Content-Length: {len(head) + 4 * elements}\r\n\r\n", head)
+
+
 def test_a_trickled_body_is_408_and_says_why(hasty):
-    headers, _ = split_body({"inputs": [tensor("x", "FP32", [1, 2**20],
-                                               binary_data_size=4 * 2**20)]})
-    head = json.dumps({"inputs": [tensor("x", "FP32", [1, 2**20], binary_data_size=4 * 2**20)]})
     with Wire(hasty) as wire:
-        wire.send("POST /v2/models/plain/infer HTTP/1.1\r\nHost: localhost\r\n",
-                  "".join(f"{name}: {value}\r\n" for name, value in headers.items()),
-                  f"Content-Length: {len(head) + 4 * 2**20}\r\n\r\n", head)
+        begin_upload(wire, 2**20)
         trickle(wire, b"\0" * 30_000)
         answer = wire.answer()
         assert answer.status == 408 and answer.headers["perigee-error"] == "deadline"
         assert "too slowly" in answer.json()["error"] and "1048576" in answer.json()["error"]
     serves(hasty)
+
+
+def test_half_sent_uploads_hold_what_has_come_and_give_way(perigee):
+    """More of them than one revision has room for: what counts is what has come, and when there is
+    no room for another request the slow ones are given up."""
+    apply(perigee, {"name": "pick", "model": "pick"})
+    sent = perigee.metric("perigee_received_bytes_total")
+
+    def a_second_passes(wire):  # so often the gateway counts
+        nonlocal sent
+        for _ in range(2):
+            sent = perigee.metric("perigee_received_bytes_total")
+            wire.send(b"\0")
+            perigee.wait_metric(lambda count: count > sent, "perigee_received_bytes_total")
+
+    with contextlib.ExitStack() as stack:
+        wires = [stack.enter_context(Wire(perigee)) for _ in range(128)]
+        for wire in wires:
+            begin_upload(wire, 15 * 2**20)
+            wire.send(b"\0" * 1000)
+        perigee.wait_metric(lambda count: count >= sent + 128 * 1000,
+                            "perigee_received_bytes_total")
+        late = [wire for wire in wires if readable(wire.socket, 0)]
+        slow = [wire for wire in wires if wire not in late]
+        assert late and len(slow) >= 16
+        assert {wire.answer().status for wire in late} == {503}
+        assert perigee.metric("perigee_request_memory_bytes") <= len(slow) * 2**21
+        a_second_passes(slow[-1])
+        with Wire(perigee) as wire:
+            begin_upload(wire, 15 * 2**20)
+            answer = wire.send(b"\0" * (60 * 2**20)).answer()
+            assert answer.status == 200 and answer.json()["outputs"][0]["data"] == [0]
+        answer = slow[0].answer()
+        assert answer.status == 503 and "65536 bytes a second" in answer.json()["error"]
+        assert not readable(slow[-1].socket, 0)
+    perigee.wait_metric(lambda bytes: bytes == 0, "perigee_request_memory_bytes")
 
 
 def ask_for(wire, count):

@@ -123,12 +123,47 @@ static void test_the_budget_is_over_all(void **state)
     shm_unmap(memory, ARENA_BYTES);
 }
 
+/* What is to be filled later counts then; there must have been room for all. */
+static void test_filled_later(void **state)
+{
+    auto_close int fd = -1;
+    void *memory;
+    struct err err;
+    struct memory_budget all = { .bytes_max = 300'000 };
+    struct memory_budget budget = { .bytes_max = 250'048, .parent = &all };
+    struct block *a, *b, *c;
+    (void)state;
+
+    assert_int_equal(shm_create("blocks", ARENA_BYTES, &fd, &err), 0);
+    assert_int_equal(shm_map(fd, ARENA_BYTES, true, &memory, &err), 0);
+    struct blocks *blocks = blocks_new(memory, FIRST, ARENA_BYTES - FIRST, &budget);
+    assert_int_equal(block_take_later(blocks, 200'000, 150'000, &a, &err), 0);
+    assert_int_equal(budget.used, 50'000);
+    assert_int_equal(all.used, 50'000);
+    assert_int_equal(block_take_later(blocks, 200'000, 200'000, &b, &err), 0);
+    assert_int_equal(block_take_later(blocks, 200'064, 200'000, &c, &err), ERR_OVERLOADED);
+    assert_int_equal(budget.used, 50'000);
+    assert_true(block_fill(blocks, b, 200'000));
+    assert_false(block_fill(blocks, a, 64));
+    assert_int_equal(budget.used, 250'000);
+    block_give(blocks, b);
+    assert_int_equal(budget.used, 50'000);
+    assert_true(block_fill(blocks, a, 64));
+    block_give(blocks, a);
+    assert_int_equal(budget.used, 0);
+    assert_int_equal(all.used, 0);
+    blocks_check(blocks);
+    blocks_free(blocks);
+    shm_unmap(memory, ARENA_BYTES);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_revision_leaves_room_for_others),
         cmocka_unit_test(test_random_takes_and_gives),
         cmocka_unit_test(test_the_budget_is_over_all),
+        cmocka_unit_test(test_filled_later),
     };
     return cmocka_run_group_tests_name("blocks", tests, NULL, NULL);
 }

@@ -54,6 +54,14 @@ void memory_budget_give(struct memory_budget *budget, uint64_t bytes)
         memory_budget_give(budget->parent, bytes);
 }
 
+static bool budget_room(const struct memory_budget *budget, uint64_t bytes)
+{
+    for (; budget; budget = budget->parent)
+        if (atomic_load(&budget->used) + bytes > budget->bytes_max)
+            return false;
+    return true;
+}
+
 static struct class class_of(uint64_t bytes)
 {
     uint64_t units = bytes / UNIT;
@@ -172,6 +180,13 @@ void blocks_free(struct blocks *blocks)
 
 int block_take(struct blocks *blocks, uint64_t bytes, struct block **ret, struct err *err)
 {
+    return block_take_later(blocks, bytes, 0, ret, err);
+}
+
+int block_take_later(struct blocks *blocks, uint64_t bytes, uint64_t later, struct block **ret,
+                     struct err *err)
+{
+    assert(later <= bytes);
     if (bytes == 0 || bytes > blocks->bytes / 2)
         return err_set(err, ERR_TOO_LARGE, "the inputs need %llu bytes; a request may have %llu",
                        (unsigned long long)bytes, (unsigned long long)blocks->bytes / 2);
@@ -179,7 +194,8 @@ int block_take(struct blocks *blocks, uint64_t bytes, struct block **ret, struct
     struct block *block = list_find(blocks, bytes);
     if (!block)
         return err_set(err, ERR_OVERLOADED, "the memory for inputs of this model is in use");
-    if (!memory_budget_take(blocks->budget, bytes))
+    if ((later && !budget_room(blocks->budget, bytes)) ||
+        !memory_budget_take(blocks->budget, bytes - later))
         return err_set(err, ERR_OVERLOADED, "the memory for requests is in use");
     list_out(blocks, block);
     blocks->resident -= block->resident;
@@ -198,8 +214,18 @@ int block_take(struct blocks *blocks, uint64_t bytes, struct block **ret, struct
         list_in(blocks, rest);
     }
     blocks->used += bytes;
+    block->owed = later;
     *ret = block;
     return 0;
+}
+
+bool block_fill(struct blocks *blocks, struct block *block, uint64_t bytes)
+{
+    assert(bytes <= block->owed);
+    if (!memory_budget_take(blocks->budget, bytes))
+        return false;
+    block->owed -= bytes;
+    return true;
 }
 
 static void memory_clear(struct blocks *blocks, struct block *block)
@@ -235,7 +261,8 @@ void block_give(struct blocks *blocks, struct block *block)
 {
     assert(!block->free && blocks->used >= block->bytes);
     blocks->used -= block->bytes;
-    memory_budget_give(blocks->budget, block->bytes);
+    memory_budget_give(blocks->budget, block->bytes - block->owed);
+    block->owed = 0;
     memory_clear(blocks, block);
     blocks->resident += block->resident;
     if (block->after && block->after->free) {

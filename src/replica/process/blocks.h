@@ -29,6 +29,7 @@ void memory_budget_give(struct memory_budget *budget, uint64_t bytes);
 struct block {
     uint64_t offset; /* from the arena's start; a multiple of 64 */
     uint64_t bytes;  /* as rounded up */
+    uint64_t owed;   /* of them, not counted against the budget yet */
     /* the allocator's own from here */
     struct block *before, *after; /* neighbours in memory */
     struct block *next_free, *previous_free;
@@ -46,6 +47,13 @@ void blocks_free(struct blocks *blocks); /* NULL is allowed; every block has com
 /* ERR_TOO_LARGE: no slice can hold it; ERR_OVERLOADED: not now. */
 [[nodiscard]] int block_take(struct blocks *blocks, uint64_t bytes, struct block **ret,
                              struct err *err);
+/* For bytes that a client is yet to send: `later` of them count against the budget when
+ * block_fill() is called for them, so that one who sends slowly holds what has come and no more.
+ * Whether there is room for all is looked at now; whether there is then, is known then. */
+[[nodiscard]] int block_take_later(struct blocks *blocks, uint64_t bytes, uint64_t later,
+                                   struct block **ret, struct err *err);
+/* Before `bytes` more are written. False: the budget is used up, nothing has changed. */
+bool block_fill(struct blocks *blocks, struct block *block, uint64_t bytes);
 void block_give(struct blocks *blocks, struct block *block);
 void *block_memory(const struct blocks *blocks, const struct block *block);
 
