@@ -157,7 +157,7 @@ def test_a_full_log_pipe_is_the_readers_problem(template, base):
     """It blocks while nobody reads, and goes on when somebody does."""
     with clone(template, base, "flood 1000000") as replica:
         while replica.status.phase != "READY":
-            replica._wait([replica.log_read, replica.pidfd])
+            replica._wait([replica.log_read, replica.pipes[0], replica.pidfd])
             replica.log()
         assert len(replica.log()) > 1000000
 
