@@ -109,8 +109,10 @@ struct perigee_clone {
     uint64_t replica;                                     /* id, for the answer */
     uint64_t memory_bytes_max; /* flavor.memory: what the replica may use beyond the regions */
     uint32_t threads;          /* intra-op threads, at least 1 */
-    uint32_t batch_max;        /* 1: never together */
-    uint32_t sandbox;          /* enum perigee_sandbox */
+    uint32_t batch_max;        /* rows that may run together; 1: never */
+    uint32_t batch_delay_us;   /* how long a batch with room waits for more; 0: not at all */
+    uint32_t reserved;
+    uint32_t sandbox;     /* enum perigee_sandbox */
     uint32_t uid;         /* 0: keep the template's; else a uid (and gid) of the replica's own */
     char model_file[256]; /* in the model's folder, a relative path; terminated */
 };
@@ -246,7 +248,7 @@ struct perigee_property { /* the model file's own metadata, such as perigee.imag
 struct perigee_model {
     struct perigee_string platform; /* "onnxruntime_onnx" */
     uint32_t input_count, output_count, property_count;
-    uint32_t batch_rows_max; /* 0: the first dimension is no batch */
+    uint32_t batch_rows_max; /* that may run together; 0: the first dimension is no batch */
     struct perigee_io inputs[PERIGEE_TENSORS_MAX], outputs[PERIGEE_TENSORS_MAX];
     struct perigee_property properties[PERIGEE_PROPERTIES_MAX];
     /* then the strings */
@@ -263,14 +265,15 @@ enum perigee_completion_status {
 
 struct perigee_completion {
     uint64_t ticket;
-    uint64_t start_ns; /* CLOCK_MONOTONIC: taken from the ring */
+    uint64_t start_ns; /* CLOCK_MONOTONIC: taken up to run */
     uint64_t input_ns, infer_ns,
         output_ns;   /* in turn: preparing inputs, running, placing outputs */
     uint64_t cpu_ns; /* thread CPU time, this request's share */
     uint32_t slot;
     uint32_t status; /* enum perigee_completion_status */
     uint32_t output_count;
-    uint32_t batch_rows; /* requests that ran together; 1 alone */
+    uint32_t batch_rows; /* rows (requests of a model without batches) that ran together, at the
+                            first of them; 0 at the others. Alone: its own, at least 1 */
 };
 static_assert(sizeof(struct perigee_completion) == 64, "one cache line");
 

@@ -40,7 +40,8 @@ struct arena;
       "project,endpoint", NULL, "Bytes of answers' bodies, as sent.")                                \
     X(GATEWAY_COPIED, "perigee_tensor_copied_bytes_total", METRIC_COUNTER, METRIC_BYTES,             \
       "project,endpoint", NULL, "Bytes of binary tensors copied on their way in, beyond what one "   \
-      "read brought with the head: chunked and compressed bodies, moves to another revision.")       \
+      "read brought with the head: chunked and compressed bodies, moves to another revision; inputs gathered " \
+      "for a batch.")       \
     X(GATEWAY_QUEUED, "perigee_queue_requests", METRIC_GAUGE, METRIC_ONE,                            \
       "project,endpoint", NULL, "Requests that wait for a replica now.")                             \
     X(GATEWAY_RUNNING, "perigee_running_requests", METRIC_GAUGE, METRIC_ONE,                         \
@@ -84,27 +85,26 @@ struct arena;
 METRICS_DECLARE(gateway_metrics, GATEWAY_METRICS)
 
 #define GATEWAY_REGION_MAGIC 0x6d67654eu
-#define GATEWAY_REGION_VERSION 1u
+#define GATEWAY_REGION_VERSION 2u
 #define GATEWAY_SERIES_MAX 4096u
 #define GATEWAY_SET_SLICES (PERIGEE_LOOPS_MAX + 1u) /* of a lane set; the last: the main thread's */
 #define GATEWAY_SLICES (2u * GATEWAY_SET_SLICES)
 #define GATEWAY_STATS_ROWS 4096u
-#define GATEWAY_BATCH_SIZES 32u
+#define GATEWAY_BATCH_SIZES 128u
 
 /* What OIP's statistics are made of. Sums of nanoseconds and counts. */
 #define GATEWAY_STATS_SUMS(X)                                                                      \
     X(success)                                                                                     \
     X(success_ns)                                                                                  \
-    X(fail) X(fail_ns) X(queue) X(queue_ns) X(input_ns) X(infer_ns) X(output_ns) X(last_ms)
+    X(rows) X(fail) X(fail_ns) X(queue) X(queue_ns) X(input_ns) X(infer_ns) X(output_ns) X(last_ms)
 
 struct gateway_stats {
     _Atomic uint64_t revision; /* uid; 0: free */
 #define GATEWAY_STATS_FIELD(name) _Atomic uint64_t name;
     GATEWAY_STATS_SUMS(GATEWAY_STATS_FIELD)
 #undef GATEWAY_STATS_FIELD
-    struct gateway_batch_stats { /* [n - 1]: requests that ran n together; the last: so many or more
-                                  */
-        _Atomic uint64_t requests, input_ns, infer_ns, output_ns;
+    struct gateway_batch_stats { /* [n - 1]: runs of n rows; the last: so many or more */
+        _Atomic uint64_t runs, input_ns, infer_ns, output_ns;
     } batches[GATEWAY_BATCH_SIZES];
 };
 

@@ -11,7 +11,7 @@
 /* A message crosses a seqpacket socket whole, and the sizes are what both sides agree on. */
 static_assert(sizeof(struct message_head) == 8);
 static_assert(sizeof(struct message_start) == 4280);
-static_assert(sizeof(struct message_replica_start) == 392);
+static_assert(sizeof(struct message_replica_start) == 400);
 static_assert(sizeof(struct message_replica_added) == 152);
 static_assert(sizeof(union message) <= 8192, "fits a receiver's buffer");
 
@@ -83,6 +83,7 @@ static const struct {
     RANGE(MESSAGE_REPLICA_START, message_replica_start, concurrency, 1, PERIGEE_SLOTS_MAX),
     RANGE(MESSAGE_REPLICA_START, message_replica_start, threads, 1, 1024),
     RANGE(MESSAGE_REPLICA_START, message_replica_start, batch_max, 1, 1 << 20),
+    RANGE(MESSAGE_REPLICA_START, message_replica_start, batch_delay_us, 0, 60'000'000),
     RANGE(MESSAGE_REPLICA_ADDED, message_replica_added, slots, 2, PERIGEE_SLOTS_MAX),
     RANGE(MESSAGE_REPLICA_ADDED, message_replica_added, concurrency, 1, PERIGEE_SLOTS_MAX),
     RANGE(MESSAGE_REPLICA_ADDED, message_replica_added, loops, 1, PERIGEE_LOOPS_MAX),

@@ -169,7 +169,9 @@ struct message_replica_start {
     uint32_t slots;
     uint32_t concurrency;
     uint32_t threads;
-    uint32_t batch_max;
+    uint32_t batch_max; /* rows; 1: each request alone */
+    uint32_t batch_delay_us;
+    uint32_t reserved;
     char runtime[16];
     char name[64];        /* "digits-1"; for people */
     char model_file[256]; /* in the folder given as descriptor */

@@ -23,13 +23,6 @@ static_assert((PERIGEE_RING_ENTRIES & (PERIGEE_RING_ENTRIES - 1)) == 0, "entries
 static_assert(PERIGEE_SLOTS_MAX / 2 <= PERIGEE_RING_ENTRIES, "no ring is ever full");
 static_assert(PERIGEE_SLOTS_OFFSET % 4096 == 0, "slots begin on a page");
 
-/* From here on the compiler may not go back to the shared memory that was just copied. */
-static inline void copy_once(void *to, const void *from, size_t bytes)
-{
-    memcpy(to, from, bytes);
-    __asm__ volatile("" ::: "memory");
-}
-
 /* ---- rings ----------------------------------------------------------------------------------- */
 
 bool submission_publish(struct perigee_submission_lane *lane, uint64_t *own_head,

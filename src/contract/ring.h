@@ -11,10 +11,18 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <perigee/worker.h>
 
 struct err;
+
+/* From here on the compiler may not go back to the shared memory that was just copied. */
+static inline void copy_once(void *to, const void *from, size_t bytes)
+{
+    memcpy(to, from, bytes);
+    __asm__ volatile("" ::: "memory");
+}
 
 /* Gateway side. publish returns false when the ring has no room (a fault of ours: slots bound it).
  */

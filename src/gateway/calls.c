@@ -133,19 +133,19 @@ static void stats_fill(struct arena *arena, const struct gateway_stats *from, st
     ret->compute_input = (struct oip_times){ ret->queue.count, sum(&from->input_ns) };
     ret->compute_infer = (struct oip_times){ ret->queue.count, sum(&from->infer_ns) };
     ret->compute_output = (struct oip_times){ ret->queue.count, sum(&from->output_ns) };
-    ret->inference_count = ret->success.count;
+    ret->inference_count = sum(&from->rows);
     ret->batches = batches;
     for (uint32_t i = 0; i < GATEWAY_BATCH_SIZES; i++) {
         const struct gateway_batch_stats *row = &from->batches[i];
-        uint64_t requests = sum(&row->requests), runs = requests / (i + 1);
-        if (requests == 0)
+        uint64_t runs = sum(&row->runs);
+        if (runs == 0)
             continue;
-        ret->execution_count += runs ? runs : 1;
+        ret->execution_count += runs;
         batches[ret->batch_count++] = (struct oip_batch_stats){
             .batch_size = i + 1,
-            .compute_input = { runs ? runs : 1, sum(&row->input_ns) / (i + 1) },
-            .compute_infer = { runs ? runs : 1, sum(&row->infer_ns) / (i + 1) },
-            .compute_output = { runs ? runs : 1, sum(&row->output_ns) / (i + 1) },
+            .compute_input = { runs, sum(&row->input_ns) },
+            .compute_infer = { runs, sum(&row->infer_ns) },
+            .compute_output = { runs, sum(&row->output_ns) },
         };
     }
 }

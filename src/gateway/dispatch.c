@@ -238,25 +238,45 @@ static void refused(struct request *request, const struct perigee_completion *co
     }
 }
 
-static void stats_add(struct request *request, const struct perigee_completion *completion)
+#define ADD(to, field, value) atomic_fetch_add_explicit(&(to)->field, (value), memory_order_relaxed)
+
+/* One run, told at the first request of those that ran together. */
+static void stats_run(struct gateway_stats *stats, const struct perigee_completion *completion)
+{
+    uint32_t size = completion->batch_rows;
+
+    if (!stats || size == 0 || completion->status != PERIGEE_DONE)
+        return;
+    struct gateway_batch_stats *row =
+        &stats->batches[(size < GATEWAY_BATCH_SIZES ? size : GATEWAY_BATCH_SIZES) - 1];
+    ADD(row, runs, 1);
+    ADD(row, input_ns, completion->input_ns);
+    ADD(row, infer_ns, completion->infer_ns);
+    ADD(row, output_ns, completion->output_ns);
+}
+
+static void stats_add(struct request *request, const struct model_info *info,
+                      const struct perigee_completion *completion)
 {
     struct gateway_stats *stats = request->side->revision->stats;
+    const struct oip_request *oip = &request->oip;
+    uint64_t rows = 1;
 
+    if (info->model->batch_rows_max != PERIGEE_BATCH_NONE && oip->input_count > 0 &&
+        oip->inputs[0].shape.rank > 0 && oip->inputs[0].shape.dims[0] > 0)
+        rows = (uint64_t)oip->inputs[0].shape.dims[0];
+    if (completion->batch_rows != rows && info->model->batch_rows_max > 1)
+        metric_add(shard_series(request->gl, request->table->head, request->row, request->endpoint,
+                                GATEWAY_COPIED),
+                   oip->block_bytes);
     if (!stats)
         return;
-    uint32_t size = completion->batch_rows ? completion->batch_rows : 1;
-    uint32_t row = (size < GATEWAY_BATCH_SIZES ? size : GATEWAY_BATCH_SIZES) - 1;
-#define ADD(field, value) atomic_fetch_add_explicit(&stats->field, (value), memory_order_relaxed)
-    ADD(queue, 1);
-    ADD(queue_ns, request->queue_ns);
-    ADD(input_ns, completion->input_ns);
-    ADD(infer_ns, completion->infer_ns);
-    ADD(output_ns, completion->output_ns);
-    ADD(batches[row].requests, 1);
-    ADD(batches[row].input_ns, completion->input_ns);
-    ADD(batches[row].infer_ns, completion->infer_ns);
-    ADD(batches[row].output_ns, completion->output_ns);
-#undef ADD
+    ADD(stats, rows, rows);
+    ADD(stats, queue, 1);
+    ADD(stats, queue_ns, request->queue_ns);
+    ADD(stats, input_ns, completion->input_ns);
+    ADD(stats, infer_ns, completion->infer_ns);
+    ADD(stats, output_ns, completion->output_ns);
 }
 
 /* To a request that waits for it. True: the slot is the request's from here. */
@@ -284,7 +304,7 @@ static bool answered(struct request *request, struct lane *lane, uint32_t slot,
         refused(request, completion, &answer);
         return false;
     }
-    stats_add(request, completion);
+    stats_add(request, info, completion);
     return answer_outputs(request, lane, slot, &answer);
 }
 
@@ -310,6 +330,7 @@ static void completed(struct lane *lane, struct flight *flight,
     uint32_t slot = flight->slot;
     bool slot_kept = false;
 
+    stats_run(side->revision->stats, completion);
     if (request) {
         request->flight = NULL;
         times(request, flight, completion, now_ns);

@@ -47,7 +47,8 @@ static int replica_start(struct pop_replica *replica, struct err *err, void *dat
 {
     struct agent *agent = data;
     struct pop_revision *revision = replica->revision;
-    uint32_t concurrency = (uint32_t)revision->endpoint->spec.scale.concurrency;
+    uint32_t concurrency =
+        spec_concurrency(revision->endpoint->spec.scale.concurrency, revision->batch_max);
     auto_close int folder = open(revision->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (folder < 0) {
         /* Somebody removed it: it is made anew at the next try. */
@@ -65,7 +66,8 @@ static int replica_start(struct pop_replica *replica, struct err *err, void *dat
     start.slots = slots * LANE_SETS;
     start.slot_bytes = slot_bytes(revision->memory_bytes, slots);
     start.threads = revision->threads;
-    start.batch_max = 1;
+    start.batch_max = revision->batch_max;
+    start.batch_delay_us = revision->batch_delay_us;
     snprintf(start.runtime, sizeof start.runtime, "%s", revision->runtime);
     pop_replica_name(replica, start.name);
     snprintf(start.model_file, sizeof start.model_file, "%s", revision->model_file);

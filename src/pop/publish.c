@@ -66,7 +66,7 @@ static void source_endpoint(struct arena *arena, const struct pop_endpoint *endp
         .aliases = slices(&spec->aliases),
         .alias_count = spec->aliases.count,
         .queue_depth = (uint32_t)spec->queue.depth,
-        .concurrency = (uint32_t)spec->scale.concurrency,
+        .concurrency = spec_concurrency(spec->scale.concurrency, spec->batch.max),
         .queue_timeout_us = spec->queue.timeout_ns / 1000,
         .queue_cold_us = spec->queue.cold_ns / 1000,
         .timeout_us = spec->timeout_ns / 1000,

@@ -320,6 +320,8 @@ static int revision_apply(struct arena *arena, struct pop_endpoint *endpoint, yy
     revision->threads = (uint32_t)((spec.flavor.cpu_milli + 999) / 1000);
     if (revision->threads == 0)
         revision->threads = 1;
+    revision->batch_max = spec.batch.max ? (uint32_t)spec.batch.max : 1;
+    revision->batch_delay_us = (uint32_t)(spec.batch.delay_ns / 1000);
     return 0;
 }
 

@@ -81,6 +81,7 @@ struct pop_revision {
     char *digest, *runtime; /* "sha256:...", "onnx" */
     uint64_t memory_bytes;
     uint32_t threads;
+    uint32_t batch_max, batch_delay_us;
     struct list replicas;
     uint32_t replica_count; /* not GONE */
 

@@ -174,7 +174,7 @@ void oip_write_config(struct text *text, const struct oip_model *model)
     TEXT_LITERAL(text, "[]");
     text_json_key(text, "instance_group");
     TEXT_LITERAL(text, "[]");
-    if (batched) {
+    if (batched && model->batch_max > 1) {
         text_json_key(text, "dynamic_batching");
         TEXT_LITERAL(text, "{}");
     }

@@ -45,6 +45,11 @@ void answer_begin(struct answer *answer, char *slot, uint64_t slot_bytes)
 {
     answer->slot = slot;
     answer->slot_bytes = slot_bytes;
+    answer_again(answer);
+}
+
+void answer_again(struct answer *answer)
+{
     answer->used = PERIGEE_ANSWER_BYTES;
     answer->output_count = 0;
 }
@@ -69,14 +74,6 @@ void *answer_place(struct answer *answer, uint64_t bytes)
         return NULL;
     answer->used = begin + bytes;
     return answer->slot + begin;
-}
-
-void answer_unplace(struct answer *answer, void *memory)
-{
-    uint64_t begin = (uint64_t)((char *)memory - answer->slot);
-
-    assert(begin >= PERIGEE_ANSWER_BYTES && begin <= answer->used);
-    answer->used = begin;
 }
 
 void answer_add(struct answer *answer, uint32_t index, uint32_t datatype, const int64_t *dims,

@@ -35,6 +35,9 @@ struct runtime_job {
     const struct perigee_tensor *inputs; /* in the model's order of inputs */
     uint32_t input_count;
     uint64_t outputs_wanted;
+    uint64_t rows;             /* its first dimension, where that is a batch's; 0: runs alone */
+    uint64_t batch_rows;       /* of all that ran together, at the first of them; 0 at the others.
+                                  Before run(): its own, at least 1 */
     const char *block;         /* offsets of `inputs` are from here; 64-aligned */
     struct answer *answer;     /* where outputs go */
     uint32_t status;           /* enum perigee_completion_status */
@@ -54,8 +57,9 @@ struct runtime {
     /* One run on zeros. Returns 1 when it ran, 0 with words in `err` when the zeros were refused.
      */
     int (*warm)(struct runtime_model *model, struct err *err);
-    /* 1 job for now; more only when batch_rows_max of the model allows it. */
-    void (*run)(struct runtime_model *model, struct runtime_job *jobs, size_t count);
+    /* More than one only of equal signature (batch.h) with rows, at most batch_rows_max together:
+     * each is answered as if it had run alone. */
+    void (*run)(struct runtime_model *model, struct runtime_job *const *jobs, size_t count);
 };
 
 /* What is no UTF-8 or is a control character becomes a space: a library's words are shown to
@@ -70,8 +74,8 @@ job_fail(struct runtime_job *job, enum perigee_completion_status status, const c
 /* Room for `bytes` at the next 64-byte boundary of the slot. Returns NULL when it does not fit. */
 void *answer_place(struct answer *answer, uint64_t bytes);
 uint64_t answer_room(const struct answer *answer); /* bytes that answer_place() can still give */
-/* Gives back what was placed last, from `memory` on. */
-void answer_unplace(struct answer *answer, void *memory);
+/* Forgets what was placed and added. */
+void answer_again(struct answer *answer);
 /* An output is whole: `memory` is what answer_place() gave. */
 void answer_add(struct answer *answer, uint32_t index, uint32_t datatype, const int64_t *dims,
                 uint32_t rank, const void *memory, uint64_t bytes);

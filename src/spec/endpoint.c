@@ -187,11 +187,22 @@ static int check(const struct endpoint_spec *spec, unsigned flags, struct err *e
     if (spec->scale.min > spec->scale.max)
         return err_set(err, ERR_BAD_INPUT, "scale.min (%llu) is above scale.max (%llu)",
                        (unsigned long long)spec->scale.min, (unsigned long long)spec->scale.max);
+    if (spec->batch.delay_ns && !spec->batch.max)
+        return err_set(err, ERR_BAD_INPUT,
+                       "batch.delay is there without batch.max, which says how many may wait for "
+                       "each other");
     for (size_t i = 0; i < spec->aliases.count; i++)
         if (slice_equal(spec->aliases.items[i], spec->name))
             return err_set(err, ERR_BAD_INPUT, "aliases: '%s' is the endpoint's own name",
                            ERR_SLICE(spec->name));
     return 0;
+}
+
+uint32_t spec_concurrency(uint64_t told, uint64_t batch_max)
+{
+    uint64_t count = told ? told : 2 * batch_max > 4 ? 2 * batch_max : 4;
+
+    return count < SPEC_CONCURRENCY_MAX ? (uint32_t)count : SPEC_CONCURRENCY_MAX;
 }
 
 int endpoint_spec_check(const struct endpoint_spec *spec, struct err *err)

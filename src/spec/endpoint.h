@@ -55,12 +55,16 @@ struct endpoint_spec {
         uint64_t memory_bytes;
         struct slice accelerator; /* "none" */
     } flavor;
+    struct {
+        uint64_t max;      /* rows that run together at most; 0: absent, each request alone */
+        uint64_t delay_ns; /* 0: absent */
+    } batch;
     struct slice warmup; /* "zeros" */
 
     /* How it is governed. */
     struct {
         uint64_t min, max;
-        uint64_t concurrency; /* requests one replica may hold */
+        uint64_t concurrency; /* 0: absent, see spec_concurrency() */
     } scale;
     struct {
         uint64_t depth;
@@ -110,7 +114,7 @@ struct option {
     enum option_status status;
     size_t offset;        /* in struct endpoint_spec */
     uint64_t min, max;    /* number types: the value; OPTION_TEXT: bytes; lists: max is the count */
-    const char *fallback; /* default as a person writes it; NULL: none */
+    const char *fallback; /* default as a person writes it; NULL: none (a number is then 0) */
     const char *choices;  /* "oip|openai|http"; live ones first, those behind ';' are not yet */
     const char *help;
 };
@@ -146,6 +150,10 @@ struct endpoint_specs {
 
 /* All defaults; name, project `default`. */
 void endpoint_spec_defaults(struct endpoint_spec *ret_spec);
+
+/* Requests one replica may hold: as told (0: not), else 4 or twice batch.max, the larger. */
+#define SPEC_CONCURRENCY_MAX 128
+uint32_t spec_concurrency(uint64_t told, uint64_t batch_max);
 
 /* What parse() checked at its end; for specs changed in code. */
 [[nodiscard]] int endpoint_spec_check(const struct endpoint_spec *spec, struct err *err);

@@ -419,7 +419,7 @@ void option_default(const struct option *option, struct endpoint_spec *spec)
 
     switch (storage_of(option->type)) {
     case STORED_NUMBER:
-        r = number_parse(option, text, &number, NULL);
+        r = option->fallback ? number_parse(option, text, &number, NULL) : 0;
         assert(r == 0);
         (void)r;
         member_set(option, spec, &number, sizeof number);
@@ -442,7 +442,7 @@ bool option_is_absent(const struct option *option, const struct endpoint_spec *s
 {
     switch (storage_of(option->type)) {
     case STORED_NUMBER:
-        return false;
+        return !option->fallback && number_of(option, spec) == 0;
     case STORED_TEXT:
         return text_of(option, spec).size == 0;
     case STORED_STRINGS:
@@ -494,6 +494,8 @@ yyjson_mut_val *option_value(const struct option *option, const struct endpoint_
 
     switch (storage_of(option->type)) {
     case STORED_NUMBER:
+        if (option_is_absent(option, spec))
+            return yyjson_mut_null(doc);
         return number_value(option, number_of(option, spec), doc);
     case STORED_TEXT:
         text = text_of(option, spec);

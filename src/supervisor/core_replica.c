@@ -368,6 +368,7 @@ static void send_clone(struct core_replica *replica)
         .memory_bytes_max = start->memory_bytes_max,
         .threads = start->threads,
         .batch_max = start->batch_max,
+        .batch_delay_us = start->batch_delay_us,
         .sandbox = core->config.start.sandbox,
         .uid = replica_uid(replica),
     };

@@ -50,12 +50,14 @@ class Subject:
             self.path = worker.worker_path("onnx")
             self.inputs = [(0, FP32, (2, 4), struct.pack("<8f", *range(-4, 4)))]
             self.outputs = {0: (FP32, (2, 4), struct.pack("<8f", 0, 0, 0, 0, 0, 1, 2, 3))}
+            self.rows = 2
         else:
             if not MISBEHAVE.exists():
                 pytest.skip("an installed tree has no test-only worker")
             self.model, self.path = b"ok\n", MISBEHAVE
             self.inputs = [(0, BYTES, (1,), texts("echo hello"))]
             self.outputs = {0: (BYTES, (1,), texts("hello"))}
+            self.rows = 1
 
 
 @pytest.fixture(scope="module", params=["onnx", "misbehave"])
@@ -94,7 +96,7 @@ def test_an_answer(replica, subject):
     before = worker.now_ns()
     completion, outputs, message = replica.ask(subject.inputs)
     assert (completion.status, message, outputs) == (DONE, "", subject.outputs)
-    assert completion.batch_rows == 1 and completion.slot == 0
+    assert completion.batch_rows == subject.rows and completion.slot == 0
     assert before <= completion.start_ns <= worker.now_ns()
     took = completion.input_ns + completion.infer_ns + completion.output_ns
     assert 0 < took <= worker.now_ns() - before
@@ -271,6 +273,8 @@ def test_bad_commands_are_refused(template, folder):
             1 << 30,
             1,
             1,
+            0,
+            0,
             BEST,
             0,
             b"model.onnx",
@@ -282,9 +286,9 @@ def test_bad_commands_are_refused(template, folder):
             "slot_bytes": 6,
             "submission": 7,
             "threads": 12,
-            "file": 16,
-            "parent": 16,
-            "unterminated": 16,
+            "file": 18,
+            "parent": 18,
+            "unterminated": 18,
         }
         for name, value in fields.items():
             bad = list(values)
@@ -372,6 +376,47 @@ def test_a_template_ends_with_its_lifeline(subject):
     template = Template(subject.path)
     os.close(template.lifeline_kept)
     assert template.process.wait(worker.DEADLINE) == 0
+
+
+def test_what_waits_is_answered_as_if_each_had_run_alone(template, folder, subject):
+    """A worker may run it together, up to batch_max rows; the first of a run says how many."""
+    with template.clone(folder, batch=5, slots=8, loops=2) as replica:
+        replica.ready()
+        block = request(subject.inputs, 1)
+        tickets = replica.submit_all([block] * 8, lane=1)
+        assert list(runs_of(replica, 8, 5, subject.rows)) == tickets
+
+
+def runs_of(replica, count, rows_max, rows_each):
+    """Tickets of `count` completions of lane 1, whose runs add up."""
+    left = 0
+    for _ in range(count):
+        completion = replica.completion(lane=1)
+        outputs, message = replica.answer(completion)
+        assert completion.status == DONE and outputs and not message
+        if completion.batch_rows:
+            assert left == 0 and completion.batch_rows <= max(rows_max, rows_each)
+            left = completion.batch_rows
+        left -= rows_each
+        assert left >= 0
+        yield completion.ticket
+    assert left == 0
+
+
+def test_a_request_that_lies_does_not_hurt_those_beside_it(template, folder, subject):
+    good = request(subject.inputs, 1)
+    with template.clone(folder, batch=64, slots=4) as replica:
+        replica.ready()
+        for name, block, how in lies(subject.inputs[0]):
+            sizes = [None, how.get("size"), None]
+            replica.submit_all([good, block, good], sizes=sizes)
+            found = [replica.completion() for _ in sizes]
+            assert None not in found, f"{name}: it died: {replica.status.reason}"
+            by_slot = {one.slot: one for one in found}
+            assert by_slot[1].status == BAD_INPUT, name
+            for slot in (0, 2):
+                outputs, _ = replica.answer(by_slot[slot])
+                assert by_slot[slot].status == DONE and outputs == subject.outputs, name
 
 
 def test_big_answers_give_their_memory_back(template, folder, subject):

@@ -39,7 +39,7 @@ WALLS = (
 )
 
 HELLO_FORM = struct.Struct("<4I16s64s2I512s")
-CLONE_FORM = struct.Struct("<6I6Q4I256s")
+CLONE_FORM = struct.Struct("<6I6Q6I256s")
 CLONED_FORM = struct.Struct("<2IQ2i")
 SUBMISSION_FORM = struct.Struct("<QQQIIq3Q")
 COMPLETION_FORM = struct.Struct("<6Q4I")
@@ -174,6 +174,7 @@ class Replica:
         memory=1 << 30,
         threads=1,
         batch=1,
+        delay_us=0,
         sandbox=BEST,
         uid=None,
         readonly=True,
@@ -217,6 +218,8 @@ class Replica:
                 memory,
                 threads,
                 batch,
+                delay_us,
+                0,
                 sandbox,
                 uid,
                 file.encode(),
@@ -296,6 +299,24 @@ class Replica:
 
     def submit(self, block, lane=0, slot=0, deadline=0, offset=0, size=None):
         """Publishes a request; returns its ticket."""
+        ticket = self.enter(block, lane, slot, deadline, offset, size)
+        self.publish(lane)
+        return ticket
+
+    def submit_all(self, blocks, lane=0, deadlines=None, sizes=None):
+        """Publishes them all at once, each with a slot and a piece of the arena; their tickets."""
+        piece, count = self.arena.size // len(blocks) // ALIGN * ALIGN, len(blocks)
+        tickets = [
+            self.enter(block, lane, slot, deadline, slot * piece, size)
+            for slot, (block, deadline, size) in enumerate(
+                zip(blocks, deadlines or [0] * count, sizes or [None] * count)
+            )
+        ]
+        self.publish(lane)
+        return tickets
+
+    def enter(self, block, lane, slot, deadline, offset, size):
+        """Writes a request into the ring, not to be seen before publish()."""
         self.arena.memory[offset : offset + len(block)] = block
         self.ticket += 1
         at = LANES_AT + lane * LANE_BYTES
@@ -312,11 +333,14 @@ class Replica:
             0,
             0,
         )
-        self.page.put("I", at + 128, 1)  # armed: we are going to sleep
         self.heads[lane] += 1
+        return self.ticket
+
+    def publish(self, lane=0):
+        at = LANES_AT + lane * LANE_BYTES
+        self.page.put("I", at + 128, 1)  # armed: we are going to sleep
         self.page.put("Q", at, self.heads[lane])
         self.wake()
-        return self.ticket
 
     def wake(self):
         self.page.put("I", 64, self.page.u32(64) + 1 & 0xFFFFFFFF)

@@ -16,7 +16,8 @@
 #define FULL                                                                                       \
     "version: 1\nkind: endpoint\nname: digits\nproject: vision\nlabels: {team: a, b: \"2\"}\n"     \
     "model: ./digits.onnx\nsource: ./x.onnx\nruntime: onnx\nprotocol: oip\n"                       \
-    "flavor: {cpu: 2.5, memory: 1GiB, accelerator: none}\nwarmup: zeros\n"                         \
+    "flavor: {cpu: 2.5, memory: 1GiB, accelerator: none}\nbatch: {max: 16, delay: 2ms}\n"          \
+    "warmup: zeros\n"                                                                              \
     "scale: {min: 1, max: 3, concurrency: 2}\nqueue: {depth: 5, timeout: 2s, cold: 1h}\n"          \
     "timeout: 90s\nlimits: {body: 1KB}\naccess: {mode: open}\n"                                    \
     "cors: {origins: [\"https://a.example\", \"http://[::1]:8080\"]}\n"                            \
@@ -86,9 +87,9 @@ static const struct {
     { "scale: {max: 1}", 0, NULL },
     { "scale: {max: 0}", ERR_BAD_INPUT, "scale.max: 0 is below 1" },
     { "scale: {max: 1001}", ERR_BAD_INPUT, "scale.max: 1001 is above 1000" },
-    { "scale: {concurrency: 1024}", 0, NULL },
+    { "scale: {concurrency: 128}", 0, NULL },
     { "scale: {concurrency: 0}", ERR_BAD_INPUT, "scale.concurrency: 0 is below 1" },
-    { "scale: {concurrency: 1025}", ERR_BAD_INPUT, "scale.concurrency: 1025 is above 1024" },
+    { "scale: {concurrency: 129}", ERR_BAD_INPUT, "scale.concurrency: 129 is above 128" },
     { "scale: {per_pop: {max: 1}}", ERR_NOT_SUPPORTED, "'scale.per_pop' is not acted upon yet" },
     { "scale: {idle: 60s}", ERR_NOT_SUPPORTED, "'scale.idle' is not acted upon yet" },
     { "scale: 5", ERR_BAD_INPUT, "scale: must be an object, not an integer" },
@@ -134,7 +135,17 @@ static const struct {
     { "residency: {}", ERR_NOT_SUPPORTED, "'residency' is not acted upon yet" },
     { "residency:", ERR_NOT_SUPPORTED, "'residency' is not acted upon yet" },
     { "regions: [EU]", ERR_NOT_SUPPORTED, "'regions' is not acted upon yet" },
-    { "batch: {max: 16}", ERR_NOT_SUPPORTED, "'batch' is not acted upon yet" },
+    { "batch: {max: 16}", 0, NULL },
+    { "batch: {max: 1024, delay: 1s}", 0, NULL },
+    { "batch: {max: 1, delay: 0ms}", 0, NULL },
+    { "batch: {}", 0, NULL },
+    { "batch: {max: 0}", ERR_BAD_INPUT, "batch.max: 0 is below 1" },
+    { "batch: {max: 1025}", ERR_BAD_INPUT, "batch.max: 1025 is above 1024" },
+    { "batch: {max: 4, delay: 2}", ERR_BAD_INPUT, "batch.delay: '2' needs a unit" },
+    { "batch: {max: 4, delay: 1001ms}", ERR_BAD_INPUT, "batch.delay: 1001ms is above 1s" },
+    { "batch: {delay: 2ms}", ERR_BAD_INPUT, "batch.delay is there without batch.max" },
+    { "batch: {size: 4}", ERR_BAD_INPUT, "unknown key 'batch.size'" },
+    { "batch: 16", ERR_BAD_INPUT, "batch: must be an object, not an integer" },
     { "env: {A: b}", ERR_NOT_SUPPORTED, "'env' is not acted upon yet" },
     { "slo: 5", ERR_NOT_SUPPORTED, "'slo' is not acted upon yet (reserved for later)" },
     { "image: nginx", ERR_NOT_SUPPORTED, "'image' is not acted upon yet" },
@@ -262,7 +273,8 @@ static void test_full(void **state)
         endpoint_spec_yaml(arena, &spec, 0).data,
         "version: 1\nname: digits\nproject: vision\nlabels:\n  b: \"2\"\n  team: a\n"
         "model: ./digits.onnx\nsource: ./x.onnx\nruntime: onnx\nflavor:\n  cpu: 2.5\n"
-        "  memory: 1GiB\nscale:\n  min: 1\n  max: 3\n  concurrency: 2\nqueue:\n"
+        "  memory: 1GiB\nbatch:\n  max: 16\n  delay: 2ms\nscale:\n  min: 1\n  max: 3\n  "
+        "concurrency: 2\nqueue:\n"
         "  depth: 5\n  timeout: 2s\n  cold: 1h\ntimeout: 90s\nlimits:\n  body: 1KB\n"
         "cors:\n  origins:\n    - https://a.example\n"
         "    - \"http://[::1]:8080\"\ndomains:\n  - a.example.org\n"
@@ -276,11 +288,24 @@ static void test_full(void **state)
         "{\"version\":1,\"kind\":\"endpoint\",\"name\":\"digits\",\"project\":\"default\","
         "\"labels\":{},\"model\":\"m\",\"protocol\":\"oip\",\"flavor\":{\"cpu\":1,"
         "\"memory\":\"512MiB\",\"accelerator\":\"none\"},\"warmup\":\"zeros\",\"scale\":{\"min\":0,"
-        "\"max\":8,\"concurrency\":4},\"queue\":{\"depth\":256,\"timeout\":\"30s\",\"cold\":\"5m\"}"
+        "\"max\":8},\"queue\":{\"depth\":256,\"timeout\":\"30s\",\"cold\":\"5m\"}"
         ","
         "\"timeout\":\"1m\",\"limits\":{\"body\":\"64MiB\"},\"access\":{\"mode\":\"open\"},"
         "\"cors\":{\"origins\":[]},\"domains\":[],\"aliases\":[]}");
     arena_free(arena);
+}
+
+static void test_concurrency(void **state)
+{
+    static const struct {
+        uint64_t told, batch_max;
+        uint32_t wanted;
+    } all[] = { { 0, 0, 4 },  { 0, 1, 4 },    { 0, 2, 4 },      { 0, 16, 32 },
+                { 3, 16, 3 }, { 0, 64, 128 }, { 0, 1024, 128 }, { 128, 0, 128 } };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        assert_int_equal(spec_concurrency(all[i].told, all[i].batch_max), all[i].wanted);
 }
 
 static void test_documents(void **state)
@@ -479,10 +504,11 @@ static void test_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows),    cmocka_unit_test(test_every_option),
-        cmocka_unit_test(test_full),    cmocka_unit_test(test_documents),
-        cmocka_unit_test(test_diff),    cmocka_unit_test(test_patch),
-        cmocka_unit_test(test_unknown), cmocka_unit_test(test_names),
+        cmocka_unit_test(test_rows),        cmocka_unit_test(test_every_option),
+        cmocka_unit_test(test_concurrency), cmocka_unit_test(test_full),
+        cmocka_unit_test(test_documents),   cmocka_unit_test(test_diff),
+        cmocka_unit_test(test_patch),       cmocka_unit_test(test_unknown),
+        cmocka_unit_test(test_names),
     };
     return cmocka_run_group_tests_name("endpoint", tests, NULL, NULL);
 }

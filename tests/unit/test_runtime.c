@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h> /* after the four above */
@@ -13,7 +14,9 @@
 #include "base/slice.h"
 #include "contract/ring.h"
 #include "runtime/answer.h"
+#include "runtime/batch.h"
 #include "runtime/model_writer.h"
+#include "runtime/task.h"
 
 #define SLOT_BYTES (PERIGEE_ANSWER_BYTES + 1024)
 
@@ -34,7 +37,8 @@ static void test_placing(void **state)
     assert_int_equal(answer_room(&answer), 1024 - 128);
     assert_null(answer_place(&answer, 1024 - 127));
     assert_null(answer_place(&answer, UINT64_MAX));
-    answer_unplace(&answer, second);
+    answer_again(&answer);
+    assert_ptr_equal(answer_place(&answer, 5), first);
     assert_ptr_equal(answer_place(&answer, 1024 - 64), second);
     assert_int_equal(answer_room(&answer), 0);
     assert_non_null(answer_place(&answer, 0));
@@ -123,12 +127,167 @@ static void test_model(void **state)
     free(huge);
 }
 
+/* ---- batches --------------------------------------------------------------------------------- */
+
+/* A request in a word: its rows, then what tells signatures apart. "4" has four rows; "4w" is wider
+ * in its second dimension, "4o" wants another output, "4t" lacks the second input, "4i" has another
+ * datatype there; "0" has no rows, "x" is refused. */
+static void task_make(struct task *task, const char *word, struct list *waiting)
+{
+    *task = (struct task){ .job = { .status = PERIGEE_DONE,
+                                    .inputs = task->inputs,
+                                    .input_count = 2,
+                                    .outputs_wanted = 1 } };
+    int64_t rows = atoi(word);
+    char how = word[strlen(word) - 1];
+    for (uint32_t i = 0; i < 2; i++)
+        task->inputs[i] = (struct perigee_tensor){
+            .index = i, .datatype = PERIGEE_FP32, .rank = 2, .dims = { rows, how == 'w' ? 9 : 8 }
+        };
+    task->job.input_count -= how == 't';
+    task->job.outputs_wanted += how == 'o';
+    if (how == 'i')
+        task->inputs[1].datatype = PERIGEE_INT32;
+    if (how == 'x')
+        task->job.status = PERIGEE_BAD_INPUT;
+    task->job.rows = (uint64_t)rows;
+    list_append(waiting, &task->link);
+}
+
+static void test_batches(void **state)
+{
+    /* Who waits, and the batches that come of it: one bracket each. */
+    static const struct {
+        const char *name, *waiting;
+        uint64_t rows_max;
+        const char *batches;
+    } rows[] = {
+        { "one", "1", 8, "[1]" },
+        { "all there is room for", "1 1 1", 8, "[1 1 1]" },
+        { "no more than there is room for", "1 1 1 1 1", 2, "[1 1][1 1][1]" },
+        { "never together", "1 1 1", 1, "[1][1][1]" },
+        { "none said", "1 1", 0, "[1][1]" },
+        { "rows are counted", "3 4 1 1", 8, "[3 4 1][1]" },
+        { "exactly full", "4 4 1", 8, "[4 4][1]" },
+        { "more rows than there may be", "9 1 1", 8, "[9][1 1]" },
+        { "one that does not fit is not passed", "3 6 1", 8, "[3][6 1]" },
+        { "unequal dimensions", "1 1w 1 1w", 8, "[1 1][1w 1w]" },
+        { "unequal outputs", "1 1o 1", 8, "[1 1][1o]" },
+        { "unequal inputs", "1 1t 1i 1", 8, "[1 1][1t][1i]" },
+        { "the oldest first", "1w 1 1 1w 1", 2, "[1w 1w][1 1][1]" },
+        { "without rows", "0 0 1 1", 8, "[0][0][1 1]" },
+        { "refused", "1 x 1 x", 8, "[1 1][x][x]" },
+        { "large numbers", "1 9223372036854775807 1", 1024, "[1][9223372036854775807][1]" },
+    };
+    static struct task tasks[16];
+    static struct batch batch;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char text[128], *words[16], *rest = text, got[128] = "";
+        struct list waiting;
+        size_t count = 0;
+        list_init(&waiting);
+        (void)snprintf(text, sizeof text, "%s", rows[i].waiting);
+        while ((words[count] = strtok_r(rest, " ", &rest)) != NULL) {
+            task_make(&tasks[count], words[count], &waiting);
+            if (strlen(words[count]) > 9) /* atoi */
+                tasks[count].job.rows = INT64_MAX;
+            count++;
+        }
+        while (!list_empty(&waiting)) {
+            batch_form(&waiting, rows[i].rows_max, &batch);
+            for (size_t j = 0; j < batch.count; j++) {
+                assert_ptr_equal(batch.jobs[j], &batch.tasks[j]->job);
+                strcat(strcat(got, j == 0 ? "[" : " "), words[batch.tasks[j] - tasks]);
+                list_remove(&batch.tasks[j]->link);
+            }
+            strcat(got, "]");
+        }
+        print_message("  %s\n", rows[i].name);
+        assert_string_equal(got, rows[i].batches);
+    }
+}
+
+static void test_batch_says_whether_to_wait(void **state)
+{
+    static const struct {
+        const char *waiting;
+        uint64_t rows_max, rows;
+        bool full, others;
+    } rows[] = {
+        { "1", 4, 1, false, false },  { "1 2", 4, 3, false, false }, { "1 3", 4, 4, true, false },
+        { "2 3", 4, 2, true, false }, { "1 1w", 4, 1, false, true }, { "5", 4, 5, true, false },
+        { "x", 4, 1, true, false },   { "1 x", 4, 1, false, true },
+    };
+    static struct task tasks[16];
+    static struct batch batch;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char text[128], *rest = text, *word;
+        struct list waiting;
+        size_t count = 0;
+        list_init(&waiting);
+        (void)snprintf(text, sizeof text, "%s", rows[i].waiting);
+        while ((word = strtok_r(rest, " ", &rest)) != NULL) {
+            task_make(&tasks[count], word, &waiting);
+            tasks[count].submission.deadline_ns = count == 1 ? 500 : 0;
+            count++;
+        }
+        batch_form(&waiting, rows[i].rows_max, &batch);
+        print_message("  %s\n", rows[i].waiting);
+        assert_int_equal(batch.rows, rows[i].rows);
+        assert_int_equal(batch.full, rows[i].full);
+        assert_int_equal(batch.others, rows[i].others);
+        assert_true(batch.due_ns_min == (batch.count > 1 ? 500 : UINT64_MAX));
+    }
+}
+
+static void test_rows_of_a_request(void **state)
+{
+    static const struct {
+        const char *name;
+        uint32_t batch_rows_max, input_count;
+        struct perigee_tensor inputs[2];
+        uint64_t rows;
+    } rows[] = {
+        { "one input", 8, 1, { { .rank = 2, .dims = { 3, 4 } } }, 3 },
+        { "inputs that agree",
+          8,
+          2,
+          { { .rank = 1, .dims = { 3 } }, { .rank = 1, .dims = { 3 } } },
+          3 },
+        { "inputs that differ",
+          8,
+          2,
+          { { .rank = 1, .dims = { 3 } }, { .rank = 1, .dims = { 2 } } },
+          0 },
+        { "a scalar", 8, 2, { { .rank = 1, .dims = { 3 } }, { .rank = 0 } }, 0 },
+        { "no row", 8, 1, { { .rank = 1, .dims = { 0 } } }, 0 },
+        { "no input", 8, 0, {}, 0 },
+        { "a model without batches", 0, 1, { { .rank = 1, .dims = { 3 } } }, 0 },
+    };
+    static struct perigee_model model;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct runtime_job job = { .inputs = rows[i].inputs, .input_count = rows[i].input_count };
+        model.batch_rows_max = rows[i].batch_rows_max;
+        print_message("  %s\n", rows[i].name);
+        assert_int_equal(batch_rows(&model, &job), rows[i].rows);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_placing),
         cmocka_unit_test(test_messages),
         cmocka_unit_test(test_model),
+        cmocka_unit_test(test_batches),
+        cmocka_unit_test(test_batch_says_whether_to_wait),
+        cmocka_unit_test(test_rows_of_a_request),
     };
     return cmocka_run_group_tests_name("runtime", tests, NULL, NULL);
 }

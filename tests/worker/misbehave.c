@@ -496,25 +496,26 @@ static void answer_text(struct runtime_job *job, const char *text)
     answer_add(job->answer, 0, PERIGEE_BYTES, dims, 1, place, size + sizeof size);
 }
 
-static void run(struct runtime_model *model, struct runtime_job *jobs, size_t count)
+static void run(struct runtime_model *model, struct runtime_job *const *jobs, size_t count)
 {
+    struct runtime_job *job = jobs[0];
     (void)model;
     (void)count;
     struct speech *speech = mem_zalloc(sizeof *speech);
-    const struct perigee_tensor *input = &jobs->inputs[0];
+    const struct perigee_tensor *input = &job->inputs[0];
     char command[512] = {};
     uint32_t size = 0;
     bool answered = false;
 
     if (input->bytes >= sizeof size)
-        memcpy(&size, jobs->block + input->offset, sizeof size);
+        memcpy(&size, job->block + input->offset, sizeof size);
     if (size >= sizeof command || size > input->bytes)
         size = 0;
-    memcpy(command, jobs->block + input->offset + sizeof size, size);
+    memcpy(command, job->block + input->offset + sizeof size, size);
     char *argument = strchr(command, ' ');
     if (argument)
         *argument++ = 0;
-    speech->job = jobs;
+    speech->job = job;
     speech->argument = argument ? argument : "";
     SAY(speech, "no such command");
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
@@ -524,7 +525,7 @@ static void run(struct runtime_model *model, struct runtime_job *jobs, size_t co
         }
     }
     if (!answered)
-        answer_text(jobs, speech->text);
+        answer_text(job, speech->text);
     free(speech);
 }
 

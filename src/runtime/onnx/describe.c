@@ -151,15 +151,54 @@ static int write_io(const struct onnx_io *io, struct model_writer *writer,
 
 /* ---- shapes of outputs, said before a run ---------------------------------------------------- */
 
-static bool batchable(const struct runtime_model *model)
+static bool same_name(const char *a, const char *b)
 {
-    bool all = model->input_count > 0 && model->output_count > 0;
+    return a && b && a[0] && strcmp(a, b) == 0;
+}
 
-    for (uint32_t i = 0; i < model->input_count; i++)
-        all &= model->inputs[i].rank > 0 && model->inputs[i].dims[0] == -1;
-    for (uint32_t i = 0; i < model->output_count; i++)
-        all &= model->outputs[i].rank > 0 && model->outputs[i].dims[0] == -1;
-    return all;
+/* Whether another dimension of an input than its first has this name. */
+static bool names_inner(const struct runtime_model *model, const char *symbol)
+{
+    for (uint32_t i = 0; i < model->input_count; i++) {
+        for (uint32_t d = 1; d < model->inputs[i].rank; d++) {
+            if (same_name(model->inputs[i].symbols[d], symbol))
+                return true;
+        }
+    }
+    return false;
+}
+
+/* Rows of several requests may be one batch: the first dimension of everything is open, inputs that
+ * name it agree, and it is no other dimension as well. Outputs may name it differently, as
+ * converted models do: whether they have a row for each is seen when a batch ran. */
+static int check_batch(const struct runtime_model *model, struct err *err)
+{
+    const char *name = NULL;
+
+    if (model->input_count == 0 || model->output_count == 0)
+        return err_set(err, ERR_NOT_SUPPORTED, "it has no inputs or no outputs");
+    for (uint32_t i = 0; i < model->input_count; i++) {
+        const struct onnx_io *io = &model->inputs[i];
+        if (io->rank == 0 || io->dims[0] != -1)
+            return err_set(err, ERR_NOT_SUPPORTED, "the first dimension of input '%s' is not open",
+                           ERR_TEXT(io->name));
+        if (!io->symbols[0] || !io->symbols[0][0])
+            continue;
+        if ((name && !same_name(name, io->symbols[0])) || names_inner(model, io->symbols[0]))
+            return err_set(err, ERR_NOT_SUPPORTED,
+                           "the first dimension of input '%s' is '%s', which is not (or not only) "
+                           "the first of the others",
+                           ERR_TEXT(io->name), ERR_TEXT(io->symbols[0]));
+        name = io->symbols[0];
+    }
+    for (uint32_t i = 0; i < model->output_count; i++) {
+        const struct onnx_io *io = &model->outputs[i];
+        if (io->rank == 0 || io->dims[0] != -1 || names_inner(model, io->symbols[0]))
+            return err_set(err, ERR_NOT_SUPPORTED,
+                           "the first dimension of output '%s' is not that of the inputs",
+                           ERR_TEXT(io->name));
+    }
+    return 0;
 }
 
 static bool find_symbol(const struct runtime_model *model, const char *symbol, struct onnx_dim *ret)
@@ -178,10 +217,8 @@ static bool find_symbol(const struct runtime_model *model, const char *symbol, s
     return false;
 }
 
-static void find_sources(struct runtime_model *model, struct onnx_io *output)
+static void find_sources(struct runtime_model *model, struct onnx_io *output, bool batch)
 {
-    bool batch = batchable(model);
-
     output->bound = output->datatype != PERIGEE_BYTES;
     for (uint32_t d = 0; d < output->rank; d++) {
         if (output->dims[d] >= 0)
@@ -238,6 +275,7 @@ int onnx_describe(struct runtime_model *model, const struct runtime_load *load,
 {
     const OrtApi *api = model->api;
     size_t inputs = 0, outputs = 0;
+    struct err why;
 
     if (onnx_check(model, api->SessionGetInputCount(model->session, &inputs), "", err) < 0 ||
         onnx_check(model, api->SessionGetOutputCount(model->session, &outputs), "", err) < 0)
@@ -263,9 +301,13 @@ int onnx_describe(struct runtime_model *model, const struct runtime_load *load,
     if (r < 0)
         return r;
     model->output_count = (uint32_t)outputs;
+    bool batch = check_batch(model, &why) == 0;
     for (uint32_t i = 0; i < model->output_count; i++)
-        find_sources(model, &model->outputs[i]);
-    model_batch(writer, batchable(model) ? load->batch_max : PERIGEE_BATCH_NONE);
+        find_sources(model, &model->outputs[i], batch);
+    model_batch(writer, batch ? load->batch_max : PERIGEE_BATCH_NONE);
+    if (!batch && load->batch_max > 1)
+        log_warn("worker", "batch is set and has no effect: this model's requests run alone",
+                 LOG_S("because", why.message));
     write_properties(model, writer);
     return 0;
 }

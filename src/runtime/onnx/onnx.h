@@ -48,6 +48,9 @@ struct runtime_model {
     uint32_t input_count, output_count;
     struct onnx_io inputs[PERIGEE_TENSORS_MAX], outputs[PERIGEE_TENSORS_MAX];
     uint64_t memory_bytes_max; /* for words */
+    char *batch_memory;        /* where a batch is gathered; grows */
+    uint64_t batch_bytes;
+    bool never_together; /* its outputs have shown that its rows are no batch */
 };
 
 /* 0 when `status` is NULL; else its words go to `err`, behind `doing`, and it is released. */
@@ -60,4 +63,6 @@ uint32_t onnx_datatype(ONNXTensorElementDataType element); /* 0: none of the pro
                                 struct model_writer *writer, struct err *err);
 
 int onnx_warm(struct runtime_model *model, struct err *err);
-void onnx_run(struct runtime_model *model, struct runtime_job *jobs, size_t count);
+void onnx_run(struct runtime_model *model, struct runtime_job *const *jobs, size_t count);
+/* As one run. False: that cannot be, or it failed; nothing is answered, let each run alone. */
+bool onnx_run_together(struct runtime_model *model, struct runtime_job *const *jobs, size_t count);
