@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/slice.h"
 
+#include <assert.h>
 #include <strings.h>
 
 bool slice_equal_nocase(struct slice a, struct slice b)
@@ -46,6 +47,48 @@ struct slice slice_cut(struct slice *rest, char separator)
     size_t before = (size_t)(found - all.data);
     *rest = (struct slice){ found + 1, all.size - before - 1 };
     return (struct slice){ all.data, before };
+}
+
+#define ONES (~UINT64_C(0) / 255)
+
+/* A high bit in the first byte that is `c`; behind that one, bytes may be wrong. */
+static uint64_t bytes_equal(uint64_t word, unsigned char c)
+{
+    uint64_t other = word ^ ONES * c;
+
+    return (other - ONES) & ~other & ONES * 0x80;
+}
+
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "eight characters are read as one word");
+
+/* A high bit in the first byte that is not plain. */
+static uint64_t odd_bytes(const char *from)
+{
+    uint64_t word;
+
+    memcpy(&word, from, sizeof word);
+    uint64_t controls = (word - ONES * 0x20) & ~word & ONES * 0x80;
+    return (word & ONES * 0x80) | controls | bytes_equal(word, '"') | bytes_equal(word, '\\') |
+           bytes_equal(word, 0x7f);
+}
+
+size_t slice_plain(struct slice a)
+{
+    size_t at = 0;
+
+    while (a.size >= 8 && at < a.size) {
+        size_t from = a.size - at < 8 ? a.size - 8 : at; /* the last eight overlap */
+        uint64_t odd = odd_bytes(a.data + from);
+        if (odd)
+            return from + (size_t)__builtin_ctzll(odd) / 8;
+        at = from + 8;
+    }
+    for (; at < a.size; at++) {
+        unsigned char c = (unsigned char)a.data[at];
+        if (c < 0x20 || c >= 0x7f || c == '"' || c == '\\')
+            break;
+    }
+    return at;
 }
 
 bool slice_u64(struct slice a, uint64_t *ret)

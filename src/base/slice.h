@@ -44,6 +44,10 @@ struct slice slice_cut(struct slice *rest, char separator);
 /* Whole slice as a decimal number without sign or spaces; false when it is none or overflows. */
 bool slice_u64(struct slice a, uint64_t *ret);
 
+/* How many bytes, from the first on, are printable ASCII other than a quote and a backslash: what
+ * JSON and a header line hold as it is. */
+size_t slice_plain(struct slice a);
+
 /* Bytes of the valid UTF-8 sequence that `a` begins with (RFC 3629); 0 when there is none. */
 size_t utf8_length(struct slice a);
 bool utf8_valid(struct slice a);

@@ -65,28 +65,25 @@ const char *http_reason(int status)
 
 /* ---- headers ------------------------------------------------------------------------------ */
 
-const struct http_header *http_header_find(const struct http_headers *headers, const char *name)
+const struct http_header *http_header_find_slice(const struct http_headers *headers,
+                                                 struct slice name)
 {
-    size_t size = strlen(name);
     for (size_t i = 0; i < headers->count; i++) {
         struct slice candidate = headers->items[i].name;
-        if (candidate.size == size && strncasecmp(candidate.data, name, size) == 0)
+        /* Most of one length differ in their first letter. */
+        if (candidate.size == name.size && ((candidate.data[0] ^ name.data[0]) & ~0x20) == 0 &&
+            strncasecmp(candidate.data, name.data, name.size) == 0)
             return &headers->items[i];
     }
     return NULL;
-}
-
-struct slice http_header_get(const struct http_headers *headers, const char *name)
-{
-    const struct http_header *header = http_header_find(headers, name);
-    return header ? header->value : (struct slice){};
 }
 
 size_t http_header_count(const struct http_headers *headers, const char *name)
 {
     size_t count = 0;
     for (size_t i = 0; i < headers->count; i++)
-        count += slice_equal_nocase(headers->items[i].name, slice_of(name));
+        count += headers->items[i].name.size == strlen(name) &&
+                 slice_equal_nocase(headers->items[i].name, slice_of(name));
     return count;
 }
 

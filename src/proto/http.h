@@ -51,8 +51,18 @@ struct http_headers {
 };
 
 /* The first of that name, ASCII case ignored; NULL: none. */
-const struct http_header *http_header_find(const struct http_headers *headers, const char *name);
-struct slice http_header_get(const struct http_headers *headers, const char *name); /* {} if none */
+const struct http_header *http_header_find_slice(const struct http_headers *headers,
+                                                 struct slice name);
+static inline const struct http_header *http_header_find(const struct http_headers *headers,
+                                                         const char *name)
+{
+    return http_header_find_slice(headers, slice_of(name)); /* a literal's length costs nothing */
+}
+static inline struct slice http_header_get(const struct http_headers *headers, const char *name)
+{
+    const struct http_header *header = http_header_find(headers, name);
+    return header ? header->value : (struct slice){};
+}
 size_t http_header_count(const struct http_headers *headers, const char *name);
 /* True when a comma list under that name (over all its lines) has the token. */
 bool http_header_has_token(const struct http_headers *headers, const char *name, const char *token);

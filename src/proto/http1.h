@@ -72,7 +72,8 @@ size_t http1_chunk_prefix(char buffer[static HTTP1_CHUNK_PREFIX_BYTES], uint64_t
 
 /* ---- heads out ---------------------------------------------------------------------------- */
 /* A status or request line, fixed lines (each with its CRLF), headers, the empty line. Control
- * characters in a value go out as '?': no header is ever made of another's value. */
+ * characters in a value go out as '?': no header is ever made of another's value. Names are
+ * trusted: literals, or tokens that http1_parse() let pass. */
 struct slice http1_write_head(struct arena *arena, struct slice first_line,
                               struct slice fixed_lines, const struct http_header *headers,
                               size_t count);

@@ -211,6 +211,9 @@ static int unescape(struct json_scan *scan, char out[static 4], struct err *err)
 static const char *plain_run(const struct json_scan *scan, const char *at)
 {
     while (at < scan->end) {
+        at += slice_plain((struct slice){ at, (size_t)(scan->end - at) });
+        if (at == scan->end)
+            break;
         unsigned char c = (unsigned char)*at;
 
         if (c >= 0x80) {
@@ -219,10 +222,10 @@ static const char *plain_run(const struct json_scan *scan, const char *at)
             if (length == 0)
                 break;
             at += length;
-        } else if (c < 0x20 || c == '"' || c == '\\') {
-            break;
-        } else {
+        } else if (c == 0x7f) {
             at++;
+        } else {
+            break;
         }
     }
     return at;

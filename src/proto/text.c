@@ -27,20 +27,6 @@ void text_grow(struct text *text, size_t bytes)
     text->capacity = capacity;
 }
 
-void text_append(struct text *text, struct slice bytes)
-{
-    if (bytes.size == 0)
-        return;
-    memcpy(text_room(text, bytes.size), bytes.data, bytes.size);
-    text->size += bytes.size;
-}
-
-void text_char(struct text *text, char c)
-{
-    *text_room(text, 1) = c;
-    text->size++;
-}
-
 void text_u64(struct text *text, uint64_t value)
 {
     text->size += number_write_u64(text_room(text, NUMBER_OUT_MAX), value);
@@ -69,12 +55,19 @@ static void escape(struct text *text, unsigned char c)
 
 void text_json_string(struct text *text, struct slice value)
 {
-    if (value.size == 0) { /* its data may be NULL */
-        TEXT_LITERAL(text, "\"\"");
+    size_t first = slice_plain(value);
+
+    if (first == value.size) {
+        char *out = text_room(text, value.size + 2);
+        out[0] = '"';
+        if (value.size) /* its data may be NULL */
+            memcpy(out + 1, value.data, value.size);
+        out[value.size + 1] = '"';
+        text->size += value.size + 2;
         return;
     }
     text_char(text, '"');
-    for (size_t i = 0, plain = 0; i <= value.size; i++) {
+    for (size_t i = first, plain = 0; i <= value.size; i++) {
         unsigned char c = i < value.size ? (unsigned char)value.data[i] : 0;
         size_t length = 1;
 
@@ -109,10 +102,14 @@ void text_json_comma(struct text *text)
 
 void text_json_key(struct text *text, const char *key)
 {
+    size_t size = strlen(key);
+
     text_json_comma(text);
-    text_char(text, '"');
-    text_append(text, slice_of(key));
-    TEXT_LITERAL(text, "\":");
+    char *out = text_room(text, size + 3);
+    out[0] = '"';
+    memcpy(out + 1, key, size);
+    memcpy(out + 1 + size, "\":", 2);
+    text->size += size + 3;
 }
 
 void text_json_field(struct text *text, const char *key, struct slice value)

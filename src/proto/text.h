@@ -39,8 +39,20 @@ static inline struct slice text_slice(const struct text *text)
     return (struct slice){ text->data, text->size };
 }
 
-void text_append(struct text *text, struct slice bytes);
-void text_char(struct text *text, char c);
+static inline void text_append(struct text *text, struct slice bytes)
+{
+    if (bytes.size == 0)
+        return;
+    memcpy(text_room(text, bytes.size), bytes.data, bytes.size);
+    text->size += bytes.size;
+}
+
+static inline void text_char(struct text *text, char c)
+{
+    *text_room(text, 1) = c;
+    text->size++;
+}
+
 #define TEXT_LITERAL(text, literal) text_append((text), SLICE(literal))
 
 void text_u64(struct text *text, uint64_t value);

@@ -67,12 +67,36 @@ static void test_cut(void **state)
     assert_false(slice_ends(SLICE("c"), SLICE("bc")));
 }
 
+/* Each byte at each place of texts that are shorter and longer than a word. */
+static void test_plain(void **state)
+{
+    char text[40];
+    (void)state;
+    assert_int_equal(slice_plain((struct slice){}), 0);
+    for (size_t size = 1; size <= sizeof text; size++) {
+        memset(text, 'a', size);
+        assert_int_equal(slice_plain((struct slice){ text, size }), size);
+        for (size_t at = 0; at < size; at++) {
+            for (int c = 0; c < 256; c++) {
+                bool plain = c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
+                text[at] = (char)c;
+                assert_int_equal(slice_plain((struct slice){ text, size }), plain ? size : at);
+            }
+            text[at] = 'a';
+        }
+        text[size / 2] = '"'; /* of two, the first counts */
+        text[size - 1] = '\n';
+        assert_int_equal(slice_plain((struct slice){ text, size }), size / 2);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_utf8),
         cmocka_unit_test(test_u64),
         cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_plain),
     };
     return cmocka_run_group_tests_name("slice", tests, NULL, NULL);
 }
