@@ -17,8 +17,10 @@
 #include "http/server.h"
 #include "spec/endpoint.h"
 #include "spec/names.h"
+#include "store/backup.h"
 #include "store/store.h"
 #include "supervisor/supervisor.h"
+#include "sys/fd.h"
 #include "sys/home.h"
 #include "sys/sandbox.h"
 
@@ -344,6 +346,16 @@ static void on_ready(const struct supervisor_address *addresses, size_t count, v
     (void)fflush(stdout);
 }
 
+/* One that was killed half-way is gone on with, before anybody looks at the home. */
+static int end_restore(struct cli *cli, struct err *err)
+{
+    auto_close int lock = -1;
+    if (access(arena_format(cli->arena, "%s/" STORE_RESTORE_READY, cli->home), F_OK) < 0)
+        return 0;
+    int r = home_lock(cli->home, &lock, err);
+    return r < 0 ? r : store_restore_end(cli->home, err);
+}
+
 /* A state of another Perigee's is said at once and alone: control would say it among the logs of
  * processes that start and end. Whatever else is wrong with it control finds. */
 static int check_state(struct cli *cli, struct err *err)
@@ -375,7 +387,9 @@ static int up_run(struct cli *cli, struct err *err)
         r = read_sandbox(cli, listens, &config.start, err);
     if (r < 0)
         return usage(cli, r);
-    r = check_state(cli, err);
+    r = end_restore(cli, err);
+    if (r == 0)
+        r = check_state(cli, err);
     if (r == 0)
         r = check_walls(&config.start, err);
     if (r < 0)

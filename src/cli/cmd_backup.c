@@ -70,6 +70,9 @@ int cmd_restore(struct cli *cli, struct err *err)
     r = home_lock(cli->home, &lock, err);
     if (r < 0)
         return err_wrap(err, "restoring");
+    r = store_restore_end(cli->home, err);
+    if (r < 0)
+        return r;
     bool there = access(arena_format(cli->arena, "%s/%s", cli->home, STORE_FILE), F_OK) == 0;
     if (there) {
         char *question = arena_format(

@@ -23,13 +23,20 @@
 
 enum { FOLDER_DEPTH_MAX = 16 };
 
+static int failed(const char *doing, const char *path, struct err *err)
+{
+    int e = errno;
+    return err_set(err, e == ENOSPC || e == EDQUOT ? ERR_OVERLOADED : ERR_INTERNAL, "%s '%s': %s",
+                   doing, path, strerror(e));
+}
+
 static int folder_make(const char *path, struct err *err)
 {
     /* As root a replica has a user of its own, who must be able to read its model whatever the
      * umask; nobody else comes this far, as the home is closed. */
     if ((mkdir(path, 0755) == 0 && chmod(path, 0755) == 0) || errno == EEXIST)
         return 0;
-    return err_set(err, ERR_INTERNAL, "making '%s': %s", path, strerror(errno));
+    return failed("making", path, err);
 }
 
 /* The one removed recursively is always below HOME/models. */
@@ -62,7 +69,7 @@ static int blob_link(const struct agent *agent, struct slice digest, const char 
     if (errno == ENOENT)
         return err_set(err, ERR_NOT_FOUND, "blob sha256:%.*s is not on this PoP's disk",
                        SLICE_FMT(digest));
-    return err_set(err, ERR_INTERNAL, "linking '%s': %s", to, strerror(errno));
+    return failed("linking", to, err);
 }
 
 /* Folders above a file of a manifest; its path was checked by manifest_parse(). */
@@ -128,7 +135,7 @@ static int model_file_find(struct arena *arena, const char *folder, const char *
     unsigned count = 0;
     bool named = false;
     if (!dir)
-        return err_set(err, ERR_INTERNAL, "opening '%s': %s", folder, strerror(errno));
+        return failed("opening", folder, err);
     while ((entry = readdir(dir))) {
         struct slice name = slice_of(entry->d_name);
         if (!slice_ends(name, SLICE(".onnx")) || name.size == 5)
@@ -174,7 +181,7 @@ int agent_model_folder(struct agent *agent, const struct pop_revision *revision,
         if (r == 0)
             r = folder_fill(agent, arena, fresh, digest, err);
         if (r == 0 && rename(fresh, folder) < 0)
-            r = err_set(err, ERR_INTERNAL, "renaming '%s': %s", fresh, strerror(errno));
+            r = failed("renaming", fresh, err);
         if (r < 0) {
             folder_remove(fresh, 0);
             return r;

@@ -13,6 +13,9 @@
 
 struct err;
 
+/* In a home: a restore that has happened, and has yet to be ended. */
+#define STORE_RESTORE_READY "restore-ready"
+
 struct backup_result {
     unsigned schema;
     uint64_t endpoints, blobs, bytes; /* bytes of the archive */
@@ -24,8 +27,12 @@ struct backup_result {
                                struct backup_result *ret, struct err *err);
 
 /* Everything is unpacked aside, checked (digests, schema, that no blob is missing), and only then
- * takes its place, the database last. The caller holds the home's lock. A home that has a state
- * already is ERR_CONFLICT, unless `replace`: its database then stays as store.db.replaced-TIME.
- * Numbers of endpoints go on with a gap, so that none is given twice. */
+ * takes its place: all or nothing, whenever it is killed. The caller holds the home's lock. A home
+ * that has a state already is ERR_CONFLICT, unless `replace`: its database then stays as
+ * store.db.replaced-TIME. Numbers of endpoints go on with a gap, so that none is given twice. */
 [[nodiscard]] int store_restore(const char *home, const char *file, bool replace, int64_t now_ns,
                                 struct backup_result *ret, struct err *err);
+
+/* Ends a restore that was killed while it took its place; nothing to do is no error. For who opens
+ * a home, with its lock held, before anything else looks at it. */
+[[nodiscard]] int store_restore_end(const char *home, struct err *err);

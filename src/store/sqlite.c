@@ -60,7 +60,7 @@ static bool no_space(const char *path)
     return statvfs(path, &disk) == 0 && disk.f_bavail * disk.f_frsize < SPACE_BYTES_MIN;
 }
 
-static int handle_error(sqlite3 *handle, const char *path, const char *doing, struct err *err)
+int sqlite_error(sqlite3 *handle, const char *path, const char *doing, struct err *err)
 {
     int code = sqlite3_extended_errcode(handle);
     int system = sqlite3_system_errno(handle);
@@ -76,8 +76,9 @@ static int handle_error(sqlite3 *handle, const char *path, const char *doing, st
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
         return err_set(err, ERR_INTERNAL,
-                       "the state in '%s' is damaged (%s): move it away, then bring back a backup "
-                       "with `perigee restore FILE`",
+                       "the state in '%s' is damaged, or its disk cannot be read (%s; the kernel's "
+                       "log knows): move it away, then bring back a backup with `perigee restore "
+                       "FILE`",
                        path, sqlite3_errmsg(handle));
     case SQLITE_CONSTRAINT:
         return err_set(err, ERR_CONFLICT, "%s: %s", doing, sqlite3_errmsg(handle));
@@ -101,7 +102,7 @@ static int handle_error(sqlite3 *handle, const char *path, const char *doing, st
 
 int db_error(struct db *db, const char *doing, struct err *err)
 {
-    return handle_error(db->handle, db->path, doing, err);
+    return sqlite_error(db->handle, db->path, doing, err);
 }
 
 static int bind_one(sqlite3_stmt *statement, int index, char type, va_list *arguments)

@@ -154,6 +154,8 @@ static inline struct db *db_of(struct store *store)
 
 /* What SQLite said last, as an error for a person. `doing` is "reading the state" or so. */
 int db_error(struct db *db, const char *doing, struct err *err);
+/* The same for a connection that is no store's. */
+int sqlite_error(sqlite3 *handle, const char *path, const char *doing, struct err *err);
 
 /* Binds by letter: i int64_t, u uint64_t, s struct slice. Begins at parameter 1. */
 int db_begin(struct db *db, enum query query, sqlite3_stmt **ret, struct err *err,

@@ -90,11 +90,13 @@ int home_resolve(const char *flag, char ret_path[static HOME_PATH_BYTES], struct
 static int folder_error(struct err *err, const char *path, int error)
 {
     const char *why = error == EROFS ? "it is on a read-only file system" : strerror(error);
-    return err_set(
-        err, error == EACCES || error == EROFS || error == EPERM ? ERR_FORBIDDEN : ERR_INTERNAL,
-        "the home '%s' cannot be written: %s; choose another with --home DIR or "
-        "PERIGEE_HOME",
-        path, why);
+    enum err_code code = error == EACCES || error == EROFS || error == EPERM ? ERR_FORBIDDEN
+                         : error == ENOSPC || error == EDQUOT                ? ERR_OVERLOADED
+                                                                             : ERR_INTERNAL;
+    return err_set(err, code,
+                   "the home '%s' cannot be written: %s; choose another with --home DIR or "
+                   "PERIGEE_HOME",
+                   path, why);
 }
 
 /* mkdir -p: what is missing above is made with the usual mode, the last with 0700. */

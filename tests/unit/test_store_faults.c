@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The n-th write, sync or rename fails, for n = 1, 2, 3 ... until none does; a disk that is full
- * stays full until there is space again; a process is killed at any instant. What was said to be
- * kept is kept, the rest is not there or whole, and everything goes on.
+ * The n-th write, sync, truncate, open, unlink, read or map of memory fails, for n = 1, 2, 3 ...
+ * until none does; a disk that is full stays full until there is space again; a process is killed
+ * at each of its calls, and at any instant. What was said to be kept is kept, the rest is not there
+ * or whole, and everything goes on.
  */
 #include "store/store.h"
 
@@ -13,85 +14,48 @@
 #include <cmocka.h>
 
 #include <dirent.h>
-#include <dlfcn.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/arena.h"
 #include "base/err.h"
+#include "faults.h"
 #include "store/blobs.h"
 
-/* ---- the disk ------------------------------------------------------------------------------- */
-
-static struct {
-    long calls;    /* since armed */
-    long fails_at; /* 0: never */
-    bool stays;    /* all later ones too */
-    int error;
-} disk;
-
-static bool fails(void)
-{
-    disk.calls++;
-    bool now =
-        disk.fails_at && (disk.stays ? disk.calls >= disk.fails_at : disk.calls == disk.fails_at);
-    if (now)
-        errno = disk.error;
-    return now;
-}
-
-static void arm(long fails_at, bool stays, int error)
-{
-    disk = (typeof(disk)){ .fails_at = fails_at, .stays = stays, .error = error };
-}
-
-/* These stand before the C library's, for SQLite as well. */
-#define FAULTY [[gnu::visibility("default")]]
-#define REAL(name) ((typeof(&name))dlsym(RTLD_NEXT, #name))
-
-FAULTY ssize_t write(int fd, const void *data, size_t bytes)
-{
-    return fd > 2 && fails() ? -1 : REAL(write)(fd, data, bytes);
-}
-
-/* With 64-bit offsets this is pwrite64. */
-FAULTY ssize_t pwrite(int fd, const void *data, size_t bytes, off_t offset)
-{
-    return fails() ? -1 : REAL(pwrite)(fd, data, bytes, offset);
-}
-
-FAULTY int fsync(int fd)
-{
-    return fails() ? -1 : REAL(fsync)(fd);
-}
-
-FAULTY int fdatasync(int fd)
-{
-    return fails() ? -1 : REAL(fdatasync)(fd);
-}
-
-/* ---- what is done on it --------------------------------------------------------------------- */
-
-static char folder[64], path[128];
+static char folder[FAULT_FOLDER_BYTES], path[128];
 
 static void make_folder(void)
 {
-    strcpy(folder, "/tmp/perigee-faults-XXXXXX");
-    assert_non_null(mkdtemp(folder));
+    folder_make(folder);
     snprintf(path, sizeof path, "%s/store.db", folder);
 }
 
-static void remove_folder(void)
-{
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    assert_int_equal(system(command), 0);
-}
+static const struct {
+    enum fault_kind kind;
+    enum fault_mode mode;
+    int error;
+    const char *words; /* one of them is in every message; NULL: any words, of the system's error */
+} rows[] = {
+    { FAULT_WRITE, FAULT_ONCE, EIO, "I/O error" },
+    { FAULT_WRITE, FAULT_STAYS, ENOSPC, "full" },
+    { FAULT_WRITE, FAULT_SHORT, 0, NULL },
+    { FAULT_SYNC, FAULT_ONCE, EIO, "I/O error" },
+    { FAULT_SYNC, FAULT_STAYS, ENOSPC, "I/O error" }, /* SQLite forgets which */
+    { FAULT_TRUNCATE, FAULT_ONCE, EIO, "I/O error" },
+    { FAULT_OPEN, FAULT_ONCE, EMFILE, NULL },
+    { FAULT_REMOVE, FAULT_ONCE, EIO, NULL },
+    { FAULT_READ, FAULT_ONCE, EIO, NULL },
+    { FAULT_MMAP, FAULT_ONCE, ENOMEM, NULL },
+    { FAULT_MMAP, FAULT_STAYS, ENOMEM, NULL },
+};
 
 static int deploy(struct store *s, void *data, struct err *err)
 {
@@ -172,70 +136,63 @@ static struct store *open_store(void)
     return s;
 }
 
-/* Returns whether nothing failed: then n was beyond the last call. */
-static bool one_fault(long n, bool stays, int error)
+/* A fault may be told in many words, but never as damage alone, and a full disk always as such. */
+static void check_words(const char *message, const char *words)
+{
+    if (!message[0] || strstr(message, "none of Perigee's") ||
+        (strstr(message, "damaged") && !strstr(message, "its disk cannot be read")))
+        fail_msg("of a fault is said: '%s'", message);
+    if (words && !strstr(message, words) && !strstr(message, "full"))
+        fail_msg("'%s' is not in what is said: '%s'", words, message);
+}
+
+/* Returns whether something failed: there may be more. */
+static bool one_fault(size_t row, long n)
 {
     struct err err = {};
     struct store *s;
-    uint64_t kept = 0, tried = 0;
+    uint64_t kept = 0;
     make_folder();
-    arm(n, stays, error);
-    if (store_sqlite_open(path, STORE_WRITE, NULL, &s, &err) == 0) {
-        for (tried = 1; tried <= 3; tried++) {
-            uint64_t number = kept + 1;
-            if (s->transact(s, deploy, &number, &err) == 0)
-                kept = number;
-            else if (!strstr(err.message, "full") && !strstr(err.message, "I/O error"))
-                fail_msg("of a full disk is said: '%s'", err.message);
-        }
-        bool failed = disk.fails_at && disk.calls >= disk.fails_at;
-        long calls = disk.calls;
-        arm(0, false, 0);
-        /* There is space again: the same connection goes on. */
-        uint64_t now = check(s, kept, kept + 3), next = now + 1;
-        if (s->transact(s, deploy, &next, &err) < 0)
-            fail_msg("after the fault: %s", err.message);
-        s->close(s);
+    faults_arm(rows[row].kind, n, rows[row].mode, rows[row].error);
+    bool opened = store_sqlite_open(path, STORE_WRITE, NULL, &s, &err) == 0;
+    if (!opened)
+        check_words(err.message, rows[row].words);
+    for (int tried = 0; tried < 3 && opened; tried++) {
+        uint64_t number = kept + 1;
+        err = (struct err){};
+        if (s->transact(s, deploy, &number, &err) == 0)
+            kept = number;
+        else
+            check_words(err.message, rows[row].words);
+    }
+    bool more = faults_end();
+    if (!opened)
         s = open_store();
-        check(s, next, next);
-        s->close(s);
-        remove_folder();
-        (void)calls;
-        return !failed;
-    }
-    arm(0, false, 0);
-    assert_true(err.message[0] != '\0');
-    s = open_store();
-    uint64_t number = 1;
-    assert_int_equal(s->transact(s, deploy, &number, &err), 0);
-    check(s, 1, 1);
+    /* It works again: the same connection goes on. */
+    uint64_t now = check(s, kept, kept + 3), next = now + 1;
+    if (s->transact(s, deploy, &next, &err) < 0)
+        fail_msg("after the fault: %s", err.message);
     s->close(s);
-    remove_folder();
-    return false;
+    s = open_store();
+    check(s, next, next);
+    s->close(s);
+    folder_remove(folder);
+    return more;
 }
 
-static void run_faults(bool stays, int error)
+static void test_nth_call_fails(void **state)
 {
-    long n = 1;
-    while (!one_fault(n, stays, error)) {
-        n++;
-        assert_in_range(n, 1, 2000);
+    (void)state;
+    for (size_t row = 0; row < sizeof rows / sizeof *rows; row++) {
+        long n = 1;
+        while (one_fault(row, n))
+            assert_in_range(n += FAULT_STEP, 1, 2000);
+        print_message("  %ld calls may fail of %s\n", n - 1, fault_calls(rows[row].kind));
+        assert_true(n > 1);
     }
-    print_message("  %ld calls that may fail\n", n - 1);
-    assert_true(n > 10);
 }
 
-static void test_nth_write_fails(void **state)
-{
-    (void)state;
-    run_faults(false, EIO);
-}
-
-static void test_disk_becomes_full(void **state)
-{
-    (void)state;
-    run_faults(true, ENOSPC);
-}
+/* ---- blobs ---------------------------------------------------------------------------------- */
 
 static int uploads_left(void)
 {
@@ -250,38 +207,126 @@ static int uploads_left(void)
     return left;
 }
 
-static void test_nth_write_of_a_blob_fails(void **state)
+static char content[600 << 10];
+#define CONTENT ((struct slice){ content, sizeof content })
+
+/* In two halves, as a client that went away and came back: the second goes on with the first. */
+static int upload_in_halves(struct blobs *blobs, struct err *err)
+{
+    char digest[DIGEST_TEXT];
+    struct blob_upload *upload;
+    uint64_t offset = 0;
+    size_t half = sizeof content / 2;
+    digest_of(CONTENT, digest);
+    int r = blob_upload_begin(blobs, slice_of(digest), 0, sizeof content, &offset, &upload, err);
+    if (r == 0) {
+        r = blob_upload_write(upload, content, half, err);
+        blob_upload_free(upload);
+    }
+    uint64_t have = r < 0 ? 0 : blob_upload_have(blobs, slice_of(digest));
+    if (r == 0)
+        r = blob_upload_begin(blobs, slice_of(digest), have, sizeof content, &offset, &upload, err);
+    if (r < 0)
+        return r;
+    r = blob_upload_write(upload, content + have, sizeof content - have, err);
+    if (r == 0)
+        r = blob_upload_finish(upload, err);
+    blob_upload_free(upload);
+    return r;
+}
+
+/* Whatever went before: a blob that is there is whole, and the next upload works. */
+static void check_blobs(bool kept)
+{
+    struct blobs *blobs;
+    struct err err = {};
+    char digest[DIGEST_TEXT], *data = NULL;
+    size_t bytes = 0;
+    assert_int_equal(blobs_open(folder, NULL, &blobs, &err), 0);
+    digest_of(CONTENT, digest);
+    int r = blobs_load(blobs, slice_of(digest), sizeof content, &data, &bytes, &err);
+    if (kept)
+        assert_int_equal(r, 0);
+    if (r < 0 && upload_in_halves(blobs, &err) < 0)
+        fail_msg("after a fault: %s", err.message);
+    if (r < 0)
+        r = blobs_load(blobs, slice_of(digest), sizeof content, &data, &bytes, &err);
+    assert_int_equal(r, 0);
+    assert_int_equal(bytes, sizeof content);
+    assert_memory_equal(data, content, bytes);
+    assert_int_equal(blobs_total_bytes(blobs), bytes);
+    free(data);
+    blobs_close(blobs);
+    assert_int_equal(uploads_left(), 0);
+}
+
+static bool one_fault_of_a_blob(size_t row, long n)
+{
+    struct err err = {};
+    struct blobs *blobs;
+    make_folder();
+    faults_arm(rows[row].kind, n, rows[row].mode, rows[row].error);
+    int r = blobs_open(folder, NULL, &blobs, &err);
+    bool opened = r == 0;
+    if (opened)
+        r = upload_in_halves(blobs, &err);
+    bool more = faults_end();
+    if (r < 0 && rows[row].error == ENOSPC) {
+        assert_int_equal(err.code, ERR_OVERLOADED);
+        if (opened && rows[row].kind == FAULT_WRITE) /* would hold the space others wait for */
+            assert_int_equal(uploads_left(), 0);
+    }
+    assert_true(r == 0 || (more && err.message[0]));
+    if (opened && r < 0 && upload_in_halves(blobs, &err) < 0)
+        fail_msg("the next try: %s", err.message);
+    if (opened)
+        blobs_close(blobs);
+    check_blobs(opened);
+    folder_remove(folder);
+    return more;
+}
+
+static void test_nth_call_of_an_upload_fails(void **state)
 {
     (void)state;
-    static char content[3 << 20];
-    for (int stays = 0; stays < 2; stays++) {
-        bool again = true;
-        for (long n = 1; again; n++) {
-            char digest[DIGEST_TEXT];
-            struct err err = {};
-            struct blobs *blobs;
-            uint64_t bytes;
-            make_folder();
-            assert_int_equal(blobs_open(folder, NULL, &blobs, &err), 0);
-            arm(n, stays, stays ? ENOSPC : EIO);
-            int r = blobs_put(blobs, (struct slice){ content, sizeof content }, digest, &err);
-            again = disk.calls >= disk.fails_at;
-            arm(0, false, 0);
-            assert_true(again || r == 0);
-            if (r < 0) {
-                assert_int_equal(err.code, stays ? ERR_OVERLOADED : ERR_INTERNAL);
-                if (stays) /* what came would hold the space that others wait for */
-                    assert_int_equal(uploads_left(), 0);
-                r = blobs_put(blobs, (struct slice){ content, sizeof content }, digest, &err);
-            }
-            assert_int_equal(r, 0);
-            assert_int_equal(blobs_find(blobs, slice_of(digest), &bytes, &err), 0);
-            assert_int_equal(bytes, sizeof content);
-            assert_int_equal(blobs_total_bytes(blobs), bytes);
-            blobs_close(blobs);
-            remove_folder();
-        }
+    for (size_t i = 0; i < sizeof content; i++)
+        content[i] = (char)(i * 2654435761u >> 13);
+    for (size_t row = 0; row < sizeof rows / sizeof *rows; row++) {
+        long n = 1;
+        if (rows[row].kind == FAULT_MMAP)
+            continue;
+        while (one_fault_of_a_blob(row, n))
+            assert_in_range(n += FAULT_STEP, 1, 200);
+        print_message("  %ld calls may fail of %s\n", n - 1, fault_calls(rows[row].kind));
     }
+}
+
+static void upload(void *kept)
+{
+    struct err err;
+    struct blobs *blobs;
+    if (blobs_open(folder, NULL, &blobs, &err) < 0 || upload_in_halves(blobs, &err) < 0)
+        _exit(1);
+    *(bool *)kept = true;
+    blobs_close(blobs);
+}
+
+static void test_killed_at_each_call_of_an_upload(void **state)
+{
+    long n = 1 - FAULT_STEP;
+    bool *kept = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    bool killed = true;
+    (void)state;
+    while (killed) {
+        make_folder();
+        *kept = false;
+        killed = faults_kill_at(n += FAULT_STEP, upload, kept);
+        check_blobs(*kept);
+        folder_remove(folder);
+    }
+    print_message("  %ld calls\n", n - 1);
+    assert_true(n > 10);
+    munmap(kept, 4096);
 }
 
 /* ---- killed --------------------------------------------------------------------------------- */
@@ -313,13 +358,51 @@ static void kill_me_after(long ns)
         _exit(3);
 }
 
+static void three_changes(void *data)
+{
+    uint64_t *kept = data;
+    struct err err;
+    struct store *s;
+    if (store_sqlite_open(path, STORE_WRITE, NULL, &s, &err) < 0)
+        _exit(1);
+    for (uint64_t number = 1; number <= 3; number++) {
+        if (s->transact(s, deploy, &number, &err) < 0)
+            _exit(2);
+        *kept = number;
+    }
+    s->close(s);
+}
+
+static void test_killed_at_each_call(void **state)
+{
+    uint64_t *kept = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    bool killed = true;
+    long n = 1 - FAULT_STEP;
+    (void)state;
+    while (killed) {
+        make_folder();
+        *kept = 0;
+        killed = faults_kill_at(n += FAULT_STEP, three_changes, kept);
+        struct store *s = open_store();
+        uint64_t next = check(s, *kept, *kept + 1) + 1;
+        struct err err = {};
+        if (s->transact(s, deploy, &next, &err) < 0)
+            fail_msg("after the kill: %s", err.message);
+        check(s, next, next);
+        s->close(s);
+        folder_remove(folder);
+    }
+    print_message("  %ld calls\n", n - 1);
+    assert_true(n > 50);
+    munmap(kept, 4096);
+}
+
 static void test_killed_at_any_instant(void **state)
 {
     (void)state;
     uint64_t kept = 0;
     unsigned seed = 5;
     make_folder();
-    arm(0, false, 0);
     for (int round = 0; round < 25; round++) {
         int fds[2], status;
         uint64_t said;
@@ -343,15 +426,17 @@ static void test_killed_at_any_instant(void **state)
     }
     print_message("  %llu changes\n", (unsigned long long)kept);
     assert_true(kept > 25);
-    remove_folder();
+    folder_remove(folder);
 }
 
 int main(void)
 {
+    faults_in_sqlite();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_nth_write_fails),
-        cmocka_unit_test(test_disk_becomes_full),
-        cmocka_unit_test(test_nth_write_of_a_blob_fails),
+        cmocka_unit_test(test_nth_call_fails),
+        cmocka_unit_test(test_nth_call_of_an_upload_fails),
+        cmocka_unit_test(test_killed_at_each_call),
+        cmocka_unit_test(test_killed_at_each_call_of_an_upload),
         cmocka_unit_test(test_killed_at_any_instant),
     };
     return cmocka_run_group_tests_name("store_faults", tests, NULL, NULL);
