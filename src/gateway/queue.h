@@ -2,10 +2,11 @@
 /*
  * queue.h -- requests of one revision that wait for a place, on each loop its own list.
  *
- * No lock (dataplane.md 7). Each loop publishes how long its first has waited. A waiter publishes,
- * then tries once more; who gives a place back gives it first, then reads the heads. So no place
- * stays free beside a waiter. A place goes to the oldest head: to one's own list, or its loop is
- * woken.
+ * No lock (dataplane.md 7). Each loop publishes how long its first of each class has waited. A
+ * waiter publishes, then tries once more; who gives a place back gives it first, then reads the
+ * heads. So no place stays free beside a waiter. A place goes to the oldest head of the highest
+ * class that waits on any loop: to one's own list, or its loop is woken. Priority is strict: a
+ * lower class waits for as long as a higher one does.
  *
  * struct queue is shared by the loops; struct queue_side is one loop's, on its thread only.
  */
@@ -20,10 +21,12 @@
 
 #include "base/list.h"
 
+enum queue_class { QUEUE_INTERACTIVE, QUEUE_BATCH, QUEUE_CLASSES }; /* highest first */
+
 struct queue {
     struct queue_head {
-        alignas(64) _Atomic int64_t since_ns; /* of the first waiter; INT64_MAX: none */
-        _Atomic bool woken;                   /* a wake-up is on its way */
+        alignas(64) _Atomic int64_t since_ns[QUEUE_CLASSES]; /* of the first; INT64_MAX: none */
+        _Atomic bool woken;                                  /* a wake-up is on its way */
     } heads[PERIGEE_LOOPS_MAX];
     unsigned loops;
 };
@@ -31,6 +34,7 @@ struct queue {
 struct waiter {
     struct list link;
     int64_t since_ns;
+    enum queue_class class; /* the embedder sets it before the waiter comes here */
 };
 
 struct queue_grant { /* a place and a slot; what `lane` is, is the embedder's business */
@@ -51,7 +55,7 @@ struct queue_side {
     struct queue *queue; /* borrowed */
     const struct queue_events *events;
     void *data;
-    struct list waiters; /* by since_ns */
+    struct list waiters[QUEUE_CLASSES]; /* each by since_ns */
     unsigned loop;
     uint32_t count;
     bool serving;
@@ -61,11 +65,12 @@ void queue_init(struct queue *queue, unsigned loops);
 void queue_side_init(struct queue_side *side, struct queue *queue, unsigned loop,
                      const struct queue_events *events, void *data);
 
-/* Behind those that came before (since_ns decides), and started at once when there is a place. */
+/* Behind those of its class that came before (since_ns decides), and started at once when there is
+ * a place and it is its turn. */
 void queue_enter(struct queue_side *side, struct waiter *waiter, int64_t since_ns);
 void queue_leave(struct queue_side *side, struct waiter *waiter); /* it waits, and gives up */
-bool queue_try(struct queue_side *side,
-               struct waiter *waiter); /* started at once, if nobody waits */
+/* Started at once, if nobody of its class or a higher one waits. */
+bool queue_try(struct queue_side *side, struct waiter *waiter);
 void queue_serve(
     struct queue_side *side); /* a place may have become free: gave one back, new replica */
 void queue_woken(struct queue_side *side);

@@ -2,8 +2,9 @@
 /*
  * White box: every atomic operation of place.c and queue.c is a point where a random schedule may
  * go on with another loop (coroutines, one thread, any seed repeats). Then the same with real
- * threads, which is what TSan watches. What must hold: nobody waits for ever, and no limit is
- * passed.
+ * threads, which is what TSan watches. What must hold: nobody waits for ever, no limit is passed,
+ * and no loop starts a batch request beside an interactive one of its own. Whose turn it is among
+ * several loops stands in rows.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -89,6 +90,8 @@ static void start(struct waiter *waiter, const struct queue_grant *grant, void *
 
     assert_true(atomic_fetch_add_explicit(&running_now, 1, NOW) < place.concurrency);
     assert_false(atomic_exchange_explicit(&slots_held[grant->slot], true, NOW));
+    if (waiter->class == QUEUE_BATCH)
+        assert_true(list_empty(&side->queue.waiters[QUEUE_INTERACTIVE]));
     job->slot = grant->slot;
     job->waiting = false;
     side->running[side->running_count++] = job;
@@ -142,7 +145,10 @@ static bool act(struct side *side)
     if (choice < 4 && side->entered < REQUESTS) {
         struct job *job = &side->jobs[side->entered];
         job->waiting = true;
+        job->waiter.class = draw(side, 2) ? QUEUE_BATCH : QUEUE_INTERACTIVE;
         side->entered++;
+        if (draw(side, 2) && queue_try(&side->queue, &job->waiter))
+            return true;
         queue_enter(&side->queue, &job->waiter, (int64_t)(side->entered * 10 + draw(side, 9) + 1));
         return true;
     }
@@ -174,6 +180,112 @@ static void check_end(void)
     assert_int_equal(place.word, 0);
     for (unsigned i = 0; i < PERIGEE_SLOTS_MAX / 64; i++)
         assert_int_equal(place.taken[i], 0);
+}
+
+/* ---- whose turn it is ------------------------------------------------------------------------ */
+
+/* Each comes while the one place is taken: loop, class (i, b), when. What starts, one after the
+ * other, by index; `leaves` gives up before. */
+static const struct {
+    const char *name;
+    struct {
+        unsigned loop;
+        char class;
+        int since;
+    } comes[5];
+    int leaves;
+    const char *starts;
+} turns[] = {
+    { "by age", { { 0, 'i', 1 }, { 0, 'i', 2 }, { 0, 'i', 3 } }, -1, "012" },
+    { "by age over loops", { { 2, 'i', 1 }, { 0, 'i', 2 }, { 1, 'i', 3 } }, -1, "012" },
+    { "one that is tried again is older", { { 0, 'i', 5 }, { 0, 'i', 2 } }, -1, "10" },
+    { "interactive first", { { 0, 'b', 1 }, { 0, 'i', 2 }, { 0, 'b', 3 } }, -1, "102" },
+    { "interactive of another loop first",
+      { { 0, 'b', 1 }, { 1, 'i', 2 }, { 0, 'i', 3 } },
+      -1,
+      "120" },
+    { "batch by age over loops",
+      { { 1, 'b', 1 }, { 0, 'b', 2 }, { 2, 'b', 3 }, { 0, 'i', 4 }, { 1, 'i', 5 } },
+      -1,
+      "34012" },
+    { "the last of a class leaves", { { 0, 'b', 1 }, { 1, 'i', 2 }, { 2, 'b', 3 } }, 1, "02" },
+    { "the first of batch leaves", { { 1, 'b', 1 }, { 2, 'b', 2 }, { 0, 'i', 3 } }, 0, "21" },
+};
+
+static void wake_all(void)
+{
+    bool again = true;
+
+    while (again) {
+        again = false;
+        for (unsigned i = 0; i < LOOPS; i++)
+            if (atomic_exchange_explicit(&sides[i].message, false, NOW)) {
+                queue_woken(&sides[i].queue);
+                again = true;
+            }
+    }
+}
+
+/* The loop and index of what runs, of one place. */
+static struct job *running_job(unsigned *ret_loop)
+{
+    for (unsigned i = 0; i < LOOPS; i++)
+        if (sides[i].running_count > 0) {
+            assert_int_equal(sides[i].running_count, 1);
+            *ret_loop = i;
+            return sides[i].running[0];
+        }
+    return NULL;
+}
+
+static void test_turns(void **state)
+{
+    (void)state;
+    threads = true; /* no other schedule: this thread */
+    for (size_t row = 0; row < sizeof turns / sizeof *turns; row++) {
+        struct job first = { .waiter.class = QUEUE_BATCH }, jobs[5] = {};
+        char started[8] = "";
+        unsigned loop, count = 0;
+        print_message("  %s\n", turns[row].name);
+        begin(1, 1, 4);
+        assert_true(queue_try(&sides[0].queue, &first.waiter));
+        for (unsigned i = 0; i < 5 && turns[row].comes[i].class; i++) {
+            jobs[i].waiter.class =
+                turns[row].comes[i].class == 'b' ? QUEUE_BATCH : QUEUE_INTERACTIVE;
+            assert_false(queue_try(&sides[turns[row].comes[i].loop].queue, &jobs[i].waiter));
+            queue_enter(&sides[turns[row].comes[i].loop].queue, &jobs[i].waiter,
+                        turns[row].comes[i].since);
+        }
+        if (turns[row].leaves >= 0)
+            queue_leave(&sides[turns[row].comes[turns[row].leaves].loop].queue,
+                        &jobs[turns[row].leaves].waiter);
+        for (struct job *job; (job = running_job(&loop)) != NULL; wake_all()) {
+            if (job != &first)
+                started[count++] = (char)('0' + (job - jobs));
+            finish(&sides[loop]);
+        }
+        assert_string_equal(started, turns[row].starts);
+    }
+}
+
+static void test_an_interactive_request_passes_batch_ones_that_wait(void **state)
+{
+    struct job batch = { .waiter.class = QUEUE_BATCH }, other = { .waiter.class = QUEUE_BATCH };
+    struct job interactive = { .waiter.class = QUEUE_INTERACTIVE };
+    (void)state;
+
+    threads = true;
+    begin(1, 1, 4);
+    assert_true(queue_try(&sides[0].queue, &other.waiter));
+    queue_enter(&sides[1].queue, &batch.waiter, 1);
+    (void)atomic_fetch_sub_explicit(&running_now, 1, NOW);
+    place_give(&place); /* and before anybody has read the heads: */
+    assert_true(queue_try(&sides[2].queue, &interactive.waiter));
+    assert_int_equal(sides[2].running_count, 1);
+    queue_leave(&sides[1].queue, &batch.waiter);
+    (void)atomic_fetch_sub_explicit(&running_now, 1, NOW);
+    atomic_store_explicit(&slots_held[other.slot], false, NOW);
+    atomic_store_explicit(&slots_held[interactive.slot], false, NOW);
 }
 
 /* ---- random schedules ----------------------------------------------------------------- */
@@ -280,6 +392,8 @@ static void test_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_turns),
+        cmocka_unit_test(test_an_interactive_request_passes_batch_ones_that_wait),
         cmocka_unit_test(test_random_schedules),
         cmocka_unit_test(test_threads),
     };
