@@ -43,11 +43,17 @@ struct arena;
       "read brought with the head: chunked and compressed bodies, moves to another revision; inputs gathered " \
       "for a batch.")       \
     X(GATEWAY_QUEUED, "perigee_queue_requests", METRIC_GAUGE, METRIC_ONE,                            \
-      "project,endpoint", NULL, "Requests that wait for a replica now.")                             \
+      "project,endpoint,class", NULL, "Requests that wait for a replica now, by class.")             \
     X(GATEWAY_RUNNING, "perigee_running_requests", METRIC_GAUGE, METRIC_ONE,                         \
       "project,endpoint", NULL, "Requests in replicas now.")                                         \
     X(GATEWAY_RETRIED, "perigee_requests_retried_total", METRIC_COUNTER, METRIC_ONE,                 \
       "project,endpoint", NULL, "Requests tried again after their replica died.")                    \
+    X(GATEWAY_OVERLOADED, "perigee_requests_overloaded_total", METRIC_COUNTER, METRIC_ONE,           \
+      "project,endpoint,reason", NULL, "Requests refused with 503 overloaded: queue (full), bytes "  \
+      "(that may wait), deadline (cannot be met), displaced (by an interactive one), memory (for "   \
+      "requests), unready.")                                                                         \
+    X(GATEWAY_SKIPPED, "perigee_requests_skipped_total", METRIC_COUNTER, METRIC_ONE,                 \
+      "", NULL, "Requests a replica had and did not run: canceled, or past their deadline.")         \
     X(GATEWAY_CANCELED, "perigee_requests_canceled_total", METRIC_COUNTER, METRIC_ONE,               \
       "project,endpoint", NULL, "Requests whose client went away before the answer was out.")        \
     X(GATEWAY_CONNECTIONS, "perigee_connections", METRIC_GAUGE, METRIC_ONE,                          \

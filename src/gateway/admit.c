@@ -6,13 +6,14 @@
  */
 #include "gateway/admit.h"
 
-#include <assert.h>
 #include <string.h>
 
 #include "base/arena.h"
+#include "gateway/depth.h"
 #include "gateway/dispatch.h"
 #include "gateway/request.h"
 #include "io/loop.h"
+#include "spec/units.h"
 
 /* ---- places --------------------------------------------------------------------------- */
 
@@ -55,13 +56,28 @@ static bool room(void *data)
     return false;
 }
 
+/* Its turn came too late: no run is as short as what is left. */
+static bool too_late(const struct request *request)
+{
+    return request->state == REQUEST_WAITING && request->deadline_ns && !request->tried &&
+           loop_now_ns() + (int64_t)admission_least_ns(&request->revision->admission) >
+               request->deadline_ns;
+}
+
 static void start(struct waiter *waiter, const struct queue_grant *grant, void *data)
 {
     struct request *request = LIST_OWNER(waiter, struct request, waiter);
+    struct lane *lane = grant->lane;
     (void)data;
 
     admit_leave(request);
-    dispatch_start(request, grant->lane, grant->slot);
+    if (too_late(request)) { /* queue_serve() goes on: the next one has the place */
+        place_give(&lane->replica->place);
+        place_give_slot(&lane->replica->place, grant->slot);
+        ANSWER_ERROR(request, ERR_DEADLINE, "the request waited until its deadline was too near");
+        return;
+    }
+    dispatch_start(request, lane, grant->slot);
 }
 
 struct wake {
@@ -94,39 +110,31 @@ static void on_first_waits(void *data)
     world_demand(data, false);
 }
 
-/* False: the queue is full. */
-static bool count_in(struct request *request, uint64_t bytes)
+static int count_in(struct request *request, uint64_t bytes, struct err *err)
 {
-    struct endpoint *endpoint = request->endpoint;
     struct revision *revision = request->revision;
 
-    assert(!request->counted);
-    uint32_t waiting = atomic_fetch_add(&endpoint->waiting, 1);
-    uint64_t held = atomic_fetch_add(&endpoint->waiting_bytes, bytes);
-    if (waiting >= request->row->queue_depth ||
-        (request->row->queue_bytes_max && held + bytes > request->row->queue_bytes_max)) {
-        atomic_fetch_sub(&endpoint->waiting, 1);
-        atomic_fetch_sub(&endpoint->waiting_bytes, bytes);
-        return false;
-    }
-    request->counted = true;
-    request->counted_bytes = bytes;
+    int r = depth_enter(request, bytes, err);
+    if (r < 0)
+        return r;
+    if (request->waiter.class == QUEUE_BATCH)
+        atomic_fetch_add(&revision->waiting_batch, 1);
     if (atomic_fetch_add(&revision->waiting, 1) == 0) {
         atomic_store(&revision->waiting_since_ns, loop_now_ns());
         if (atomic_load(&revision->ready) == 0 && !atomic_exchange(&revision->demanded, true))
             loop_post(revision->gateway->main, on_first_waits, revision->gateway);
     }
     list_append(&request->gl->waiting, &request->link);
-    return true;
+    return 0;
 }
 
 void admit_leave(struct request *request)
 {
     if (!request->counted)
         return;
-    request->counted = false;
-    atomic_fetch_sub(&request->endpoint->waiting, 1);
-    atomic_fetch_sub(&request->endpoint->waiting_bytes, request->counted_bytes);
+    depth_leave(request);
+    if (request->waiter.class == QUEUE_BATCH)
+        atomic_fetch_sub(&request->revision->waiting_batch, 1);
     atomic_fetch_sub(&request->revision->waiting, 1);
     list_remove(&request->link);
     if (request->state == REQUEST_HELD)
@@ -134,13 +142,6 @@ void admit_leave(struct request *request)
     else if (!list_empty(&request->waiter.link))
         queue_leave(&request->side->queue, &request->waiter);
     shard_deadline_stop(request->gl, &request->timer);
-}
-
-static void full(struct request *request)
-{
-    ANSWER_ERROR(request, ERR_OVERLOADED, "the queue of endpoint '%.*s' is full (queue.depth %u)",
-                 SLICE_FMT(table_text(request->table->head, request->row->name)),
-                 request->row->queue_depth);
 }
 
 /* ---- how long ------------------------------------------------------------------------- */
@@ -191,6 +192,79 @@ void admit_arm(struct request *request)
     shard_deadline(request->gl, &request->timer, ends, on_wait_due, request);
 }
 
+/* ---- in time -------------------------------------------------------------------------- */
+
+static void load_of(const struct request *request, struct admission_load *ret)
+{
+    const struct revision_side *side = request->side;
+    const struct revision *revision = request->revision;
+    const struct lane *lane;
+
+    *ret = (struct admission_load){ .ahead = atomic_load(&revision->waiting),
+                                    .replicas = side->lane_count };
+    if (request->waiter.class == QUEUE_INTERACTIVE) {
+        uint32_t behind = atomic_load(&revision->waiting_batch);
+        ret->ahead -= behind < ret->ahead ? behind : ret->ahead;
+    }
+    LIST_EACH (lane, &side->lanes, struct lane, link)
+        ret->running += place_running(&lane->replica->place);
+}
+
+int admit_deadline(struct request *request, struct err *err)
+{
+    char needs[UNITS_BYTES], has[UNITS_BYTES];
+    struct admission *admission = &request->revision->admission;
+    struct admission_load load;
+
+    if (!request->deadline_ns || request->tried)
+        return 0;
+    int64_t now = loop_now_ns(), left = request->deadline_ns - now;
+    if (left <= 0)
+        return err_set(err, ERR_DEADLINE, "the request's deadline passed before it could run");
+    load_of(request, &load);
+    switch (admission_ask(admission, &load, left, now)) {
+    case ADMISSION_IN_TIME:
+        return 0;
+    case ADMISSION_TRIED:
+        request->tried = true;
+        return 0;
+    case ADMISSION_LATE:
+        break;
+    }
+    request->shed = SHED_deadline;
+    return err_set(err, ERR_OVERLOADED,
+                   "the deadline cannot be met: an answer takes about %s now, %s are left",
+                   units_print_time(needs, admission_finish_ns(admission, &load)),
+                   units_print_time(has, (uint64_t)left));
+}
+
+void admit_learn(const struct flight *flight, const struct perigee_completion *completion,
+                 int64_t started_ns, int64_t now_ns)
+{
+    struct replica *replica = flight->lane->replica;
+    int64_t before = atomic_load_explicit(&replica->completed_ns, memory_order_relaxed);
+
+    atomic_store_explicit(&replica->completed_ns, now_ns, memory_order_relaxed);
+    if (completion->status != PERIGEE_DONE)
+        return;
+    if (before < flight->submitted_ns)
+        before = flight->submitted_ns;
+    admission_learn(&flight->side->revision->admission,
+                    now_ns > before ? (uint64_t)(now_ns - before) : 0,
+                    (uint64_t)(now_ns - started_ns));
+}
+
+uint32_t admit_retry_after_s(const struct request *request)
+{
+    struct admission_load load;
+
+    if (!request->side)
+        return gateway_retry_after_s_min;
+    load_of(request, &load);
+    return admission_retry_s(&request->revision->admission, &load, gateway_retry_after_s_min,
+                             gateway_retry_after_s_max);
+}
+
 /* ---- waiting -------------------------------------------------------------------------- */
 
 /* Why a request of this endpoint cannot be served whatever it waits for; 0: it can. */
@@ -217,26 +291,28 @@ int admit_check(struct request *request, struct err *err)
         return r;
     if (request->pinned)
         atomic_store(&request->revision->used, true);
-    if (atomic_load(&request->endpoint->waiting) >= request->row->queue_depth &&
-        !room(request->side))
+    if (depth_full(request) && !room(request->side)) {
+        request->shed = SHED_queue;
         return err_set(err, ERR_OVERLOADED, "the queue of endpoint '%.*s' is full (queue.depth %u)",
                        SLICE_FMT(table_text(request->table->head, request->row->name)),
                        request->row->queue_depth);
-    return 0;
+    }
+    return admit_deadline(request, err);
 }
 
 void admit_hold(struct request *request)
 {
     struct revision *revision = request->revision;
+    struct err err;
 
     if (request->state == REQUEST_HELD)
         return;
-    if (!count_in(request, request->body.text_bytes)) {
-        full(request);
-        return;
-    }
     if (!request->queued_ns)
         request->queued_ns = loop_now_ns();
+    if (count_in(request, request->body.text_bytes, &err) < 0) {
+        answer_error(request, &err);
+        return;
+    }
     request_state_move(&request->state, REQUEST_HELD);
     list_append(&request->side->held, &request->held);
     admit_arm(request);
@@ -277,9 +353,11 @@ static int block_move(struct request *request, struct err *err)
         return err_set(
             err, ERR_OVERLOADED,
             "the revision was replaced by one with other inputs; send the request again");
+    request->shed = SHED_memory;
     int r = block_take(to->blocks, request->request_bytes, &block, err);
     if (r < 0)
         return r;
+    request->shed = SHED_unready;
     memcpy(block_memory(to->blocks, block), block_memory(from->blocks, request->block),
            request->request_bytes);
     block_give(from->blocks, request->block);
@@ -302,8 +380,8 @@ static void enqueue(struct request *request)
     }
     if (queue_try(&side->queue, &request->waiter))
         return;
-    if (!count_in(request, request->request_bytes)) {
-        full(request);
+    if (count_in(request, request->request_bytes, &err) < 0) {
+        answer_error(request, &err);
         return;
     }
     request_state_move(&request->state, REQUEST_WAITING);
@@ -334,7 +412,7 @@ void admit_request(struct request *request)
     if (!request->queued_ns) /* else it was held, and waits since then */
         request->queued_ns = loop_now_ns();
     (void)follow(request);
-    if (hopeless(request, &err) < 0)
+    if (hopeless(request, &err) < 0 || admit_deadline(request, &err) < 0)
         answer_error(request, &err);
     else
         enqueue(request);

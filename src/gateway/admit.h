@@ -7,16 +7,25 @@
 
 #include "gateway/queue.h"
 
+struct flight;
 struct gateway_loop;
+struct perigee_completion;
 struct request;
 struct revision_side;
 struct err;
 
 extern const struct queue_events admit_queue_events; /* data: struct revision_side */
 
-/* Is there any use in reading this body? ERR_OVERLOADED when the queue is full already,
+/* Is there any use in reading this body? ERR_OVERLOADED when the queue is full already, or late,
  * ERR_STOPPED, or why the revision does not serve. */
 [[nodiscard]] int admit_check(struct request *request, struct err *err);
+/* ERR_OVERLOADED: its deadline cannot be met; ERR_DEADLINE: it has passed. */
+[[nodiscard]] int admit_deadline(struct request *request, struct err *err);
+/* A run has ended, which began at `started_ns`. */
+void admit_learn(const struct flight *flight, const struct perigee_completion *completion,
+                 int64_t started_ns, int64_t now_ns);
+/* Whole seconds until it is worth asking again. */
+uint32_t admit_retry_after_s(const struct request *request);
 /* Waits for the model's description or the arena: body_continue() comes. */
 void admit_hold(struct request *request);
 /* It waits no more (answered, closed, or going on). */

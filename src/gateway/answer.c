@@ -58,12 +58,13 @@ static char *duration_put(char *to, struct slice name, uint64_t ns)
 
 static void timing_add(struct request *request, struct reply *reply)
 {
-    if (!request->infer_ns)
+    if (!request->infer_ns && !request->queue_ns)
         return;
     char *text = arena_alloc(request->arena, 2 * (NUMBER_OUT_MAX + 20)), *at = text;
     at = duration_put(at, request->cold ? SLICE("cold;dur=") : SLICE("queue;dur="),
                       request->queue_ns);
-    at = duration_put(at, SLICE(", infer;dur="), request->infer_ns);
+    if (request->infer_ns) /* else it waited in vain */
+        at = duration_put(at, SLICE(", infer;dur="), request->infer_ns);
     reply_add(reply, SLICE("Server-Timing"), (struct slice){ text, (size_t)(at - text) });
 }
 
@@ -130,6 +131,24 @@ static void fail_count(struct request *request)
     atomic_fetch_add_explicit(&stats->fail_ns, (uint64_t)took, memory_order_relaxed);
 }
 
+static void overloaded(struct request *request, struct reply *reply)
+{
+    static const struct slice reasons[] = {
+#define REASON(name) SLICE(#name),
+        REQUEST_SHEDS(REASON)
+#undef REASON
+    };
+
+    reply_add(reply, SLICE("Retry-After"),
+              slice_of(arena_format(request->arena, "%u", admit_retry_after_s(request))));
+    if (!request->row)
+        return;
+    struct slice labels[] = { table_text(request->table->head, request->row->project),
+                              table_text(request->table->head, request->row->name),
+                              reasons[request->shed] };
+    metric_add(metrics_series(&request->gl->metrics, GATEWAY_OVERLOADED, labels), 1);
+}
+
 void answer_error(struct request *request, const struct err *err)
 {
     struct reply reply;
@@ -137,6 +156,8 @@ void answer_error(struct request *request, const struct err *err)
 
     if (request->state == REQUEST_ANSWERED)
         return;
+    if (request->state == REQUEST_WAITING || request->state == REQUEST_HELD)
+        request->queue_ns = (uint64_t)(loop_now_ns() - request->queued_ns);
     request_settle(request);
     request->ended = slice_of(info->name);
     fail_count(request);
@@ -148,8 +169,7 @@ void answer_error(struct request *request, const struct err *err)
     reply_add(&reply, SLICE("Content-Type"), SLICE("application/json"));
     reply_add(&reply, SLICE("Perigee-Error"), request->ended);
     if (err->code == ERR_OVERLOADED)
-        reply_add(&reply, SLICE("Retry-After"),
-                  slice_of(arena_format(request->arena, "%d", (int)gateway_retry_after_s)));
+        overloaded(request, &reply);
     if (err->code == ERR_INTERNAL || err->code == ERR_REPLICA_DIED)
         log_error("gateway", "request failed", LOG_S("request", request->id),
                   LOG_S("error", info->name), LOG_S("why", err->message));
@@ -328,6 +348,7 @@ bool answer_outputs(struct request *request, struct lane *lane, uint32_t slot,
         return false;
     }
     if (!answer_hold(request, &answer)) {
+        request->shed = SHED_memory;
         ANSWER_ERROR(request, ERR_OVERLOADED, "the memory for requests is in use");
         return false;
     }

@@ -52,6 +52,7 @@ static bool json_grow(struct request *request, uint64_t wanted)
     if (room > body->text_bytes_max)
         room = body->text_bytes_max;
     if (!body_hold(request, room - body->text_room)) {
+        request->shed = SHED_memory;
         ANSWER_ERROR(request, ERR_OVERLOADED, "the memory for requests is in use");
         return false;
     }
@@ -91,6 +92,7 @@ static bool upload_give_way(struct revision_side *side, const struct request *ot
         uint64_t bytes = exchange_body_bytes(request->x);
         if (request == other || bytes >= (uint64_t)ms * gateway_upload_rate_min / 1000)
             continue;
+        request->shed = SHED_memory;
         ANSWER_ERROR(request, ERR_OVERLOADED,
                      "the memory for inputs is short, and this body comes at less than %d bytes a "
                      "second",
@@ -111,6 +113,7 @@ static bool part_grow(struct request *request)
            upload_give_way(request->block_side, request))
         ;
     if (!filled) {
+        request->shed = SHED_memory;
         ANSWER_ERROR(request, ERR_OVERLOADED, "the memory for requests is in use");
         return false;
     }
@@ -371,12 +374,14 @@ static int block_make(struct request *request, struct err *err)
     uint64_t coming = parts_bytes(request);
     uint64_t later = coming > PARTS_COUNTED_BYTES ? coming : 0;
     int r;
+    request->shed = SHED_memory;
     while ((r = block_take_later(side->blocks, request->request_bytes, later, &request->block,
                                  err)) == ERR_OVERLOADED &&
            upload_give_way(side, request))
         ;
     if (r < 0)
         return r;
+    request->shed = SHED_unready;
     if (later)
         list_append(&side->uploads, &request->upload);
     request->body.part_room = coming - later;
@@ -387,21 +392,6 @@ static int block_make(struct request *request, struct err *err)
         map_put_u64(&request->gl->touched, request->revision->uid, side);
     }
     request_write(request, block_memory(side->blocks, request->block));
-    return 0;
-}
-
-static int parameters_check(struct request *request, struct err *err)
-{
-    const struct oip_request *oip = &request->oip;
-
-    if (oip->has_priority)
-        return err_set(err, ERR_NOT_SUPPORTED, "the parameter 'priority' is not supported yet");
-    if (oip->has_timeout) {
-        uint64_t us = oip->timeout_us < UINT64_C(1) << 50 ? oip->timeout_us : UINT64_C(1) << 50;
-        int64_t due = request->arrived_ns + (int64_t)us * 1000;
-        if (us > 0 && (!request->deadline_ns || due < request->deadline_ns))
-            request->deadline_ns = due;
-    }
     return 0;
 }
 
@@ -433,8 +423,10 @@ static int parse(struct request *request, const struct model_info *info, struct 
     else
         r = oip_request_parse(request->arena, request->model, text, following(request), &limits,
                               &request->oip, err);
-    if (r == 0)
-        r = parameters_check(request, err);
+    if (r == 0) {
+        terms_parameters(request);
+        r = admit_deadline(request, err);
+    }
     if (r == 0)
         r = block_make(request, err);
     if (r < 0)

@@ -26,6 +26,7 @@
 #include "gateway/queue.h"
 #include "http/server.h"
 #include "io/loop.h"
+#include "policy/admission.h"
 #include "replica/process/blocks.h"
 #include "replica/replica.h"
 
@@ -54,7 +55,10 @@ struct watch;
     X(stale_ms, 10000, "How long a replica may take to end requests of a dead gateway.")           \
     X(kill_after_ms, 1000, "Past an endpoint's timeout, before its replica is killed.")            \
     X(repository_ms, 330000, "How long load and unload are waited for.")                           \
-    X(retry_after_s, 1, "Retry-After of an answer that says overloaded.")
+    X(retry_after_s_min, 1,                                                                        \
+      "Retry-After of an answer that says overloaded: until what waits and "                       \
+      "runs is done, as far as that is known, at least so long.")                                  \
+    X(retry_after_s_max, 30, "The same, at most.")
 
 enum gateway_limit {
 #define GATEWAY_LIMIT(name, value, text) gateway_##name = value,
@@ -76,11 +80,15 @@ void model_info_free(struct model_info *info);
 struct endpoint {
     uint64_t uid;
     _Atomic uint32_t refs;
-    _Atomic uint32_t waiting; /* requests that wait, over all loops */
-    _Atomic uint64_t waiting_bytes;
+    struct endpoint_waiting { /* requests that wait, over all loops, and their inputs */
+        _Atomic uint32_t count;
+        _Atomic uint64_t bytes;
+    } waiting[QUEUE_CLASSES];
     struct endpoint_side {
         struct metric_series *series[gateway_metrics_count]; /* those labelled project, endpoint */
         struct metric_series *requests_ok;                   /* of GATEWAY_REQUESTS: code 200 */
+        struct list batch; /* requests of that class that wait here, the newest last */
+        _Atomic int64_t batch_newest_ns; /* when that one came; INT64_MIN: there is none */
     } sides[PERIGEE_LOOPS_MAX];
 };
 
@@ -106,6 +114,8 @@ struct revision {
     uint64_t arena_bytes;
     _Atomic bool arena_wanted;
     _Atomic uint32_t waiting, ready;  /* requests without a replica; ready replicas */
+    _Atomic uint32_t waiting_batch;   /* of the former, of that class */
+    struct admission admission;       /* how long it takes */
     _Atomic int64_t waiting_since_ns; /* about when waiting left 0 */
     _Atomic bool used;                /* since the main thread last looked */
     _Atomic bool demanded;            /* the first demand was sent, no replica came since */

@@ -309,13 +309,17 @@ static bool answered(struct request *request, struct lane *lane, uint32_t slot,
 }
 
 /* In the ring it still waited: `start_ns` is the replica's word, believed within what can be. */
-static void times(struct request *request, const struct flight *flight,
-                  const struct perigee_completion *completion, int64_t now_ns)
+static int64_t started_ns(const struct flight *flight, const struct perigee_completion *completion,
+                          int64_t now_ns)
 {
     int64_t started = (int64_t)completion->start_ns;
 
-    if (started < flight->submitted_ns || started > now_ns)
-        started = flight->submitted_ns;
+    return started < flight->submitted_ns || started > now_ns ? flight->submitted_ns : started;
+}
+
+static void times(struct request *request, const struct flight *flight, int64_t started,
+                  int64_t now_ns)
+{
     request->queue_ns += (uint64_t)(started - flight->submitted_ns);
     request->infer_ns = (uint64_t)(now_ns - started);
     if (request->infer_ns == 0)
@@ -328,12 +332,16 @@ static void completed(struct lane *lane, struct flight *flight,
     struct request *request = flight->request;
     struct revision_side *side = flight->side;
     uint32_t slot = flight->slot;
+    int64_t started = started_ns(flight, completion, now_ns);
     bool slot_kept = false;
 
+    admit_learn(flight, completion, started, now_ns);
     stats_run(side->revision->stats, completion);
+    if (completion->status == PERIGEE_CANCELED)
+        metric_add(metrics_series(&flight->gl->metrics, GATEWAY_SKIPPED, NULL), 1);
     if (request) {
         request->flight = NULL;
-        times(request, flight, completion, now_ns);
+        times(request, flight, started, now_ns);
         slot_kept = answered(request, lane, slot, completion);
     }
     if (!slot_kept) {

@@ -122,8 +122,8 @@ void queue_woken(struct queue_side *side)
     queue_serve(side);
 }
 
-/* Nobody of its class or above that has published is passed; who publishes from now on tries once more, and fails at
- * worst because of the place taken here, whose release reads the heads. */
+/* Nobody of its class or above that has published is passed; who publishes from now on tries once
+ * more, and fails at worst because of the place taken here, whose release reads the heads. */
 bool queue_try(struct queue_side *side, struct waiter *waiter)
 {
     struct queue_grant grant;

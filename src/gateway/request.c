@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From a head to a call: who is addressed, whether a web page may, and what cannot be acted upon
- * yet.
+ * From a head to a call: who is addressed, and whether a web page may.
  */
 #include "gateway/request.h"
 
@@ -12,7 +11,6 @@
 #include "gateway/dispatch.h"
 #include "gateway/hosts.h"
 #include "io/loop.h"
-#include "spec/units.h"
 
 static void on_closed(struct exchange *x, const struct err *err, void *data)
 {
@@ -60,6 +58,7 @@ static struct request *request_new(struct exchange *x, struct gateway_loop *gl)
     list_init(&request->held);
     list_init(&request->link);
     list_init(&request->upload);
+    list_init(&request->batch);
     if (gl->table)
         request->table = table_ref(gl->table);
     (void)answer_id_make(gl, http, request->id);
@@ -156,7 +155,7 @@ static int revision_resolve(struct request *request, struct err *err)
     return 0;
 }
 
-/* ---- web pages, and headers of later -------------------------------------------------- */
+/* ---- web pages ------------------------------------------------------------------------ */
 
 /* 403 to a page from elsewhere, unless the endpoint's cors.origins names it (interfaces.md 7). */
 static int page_check(struct request *request, struct err *err)
@@ -176,43 +175,6 @@ static int page_check(struct request *request, struct err *err)
                    "a page of '%s' may not call this; cors.origins of an endpoint names those that "
                    "may",
                    origin.size ? ERR_SLICE(origin) : "another site");
-}
-
-/* Any other `Perigee-` header is refused by name: what is not built yet, and what is misspelt. A
- * residency that is not heard would be worse than an error. */
-static const char *const headers_known[] = { "Perigee-Endpoint", "Perigee-Timeout" };
-
-static bool header_known(struct slice name)
-{
-    for (size_t i = 0; i < sizeof headers_known / sizeof *headers_known; i++)
-        if (slice_equal_nocase(name, slice_of(headers_known[i])))
-            return true;
-    return false;
-}
-
-static int headers_check(struct request *request, struct err *err)
-{
-    const struct http_headers *headers = &exchange_request(request->x)->headers;
-    struct slice timeout = http_header_get(headers, "Perigee-Timeout");
-    uint64_t ns;
-
-    for (size_t i = 0; i < headers->count; i++) {
-        struct slice name = headers->items[i].name;
-        struct slice start = { name.data, name.size < 8 ? name.size : 8 };
-        if (slice_equal_nocase(start, SLICE("Perigee-")) && !header_known(name))
-            return err_set(err, ERR_NOT_SUPPORTED, "the header %s is not supported yet",
-                           ERR_SLICE(name));
-    }
-    if (!timeout.data)
-        return 0;
-    int r = units_parse_time(timeout, &ns, err);
-    if (r < 0)
-        return err_wrap(err, "Perigee-Timeout");
-    if (ns == 0)
-        return err_set(err, ERR_BAD_INPUT, "Perigee-Timeout: it must be above 0");
-    if (ns < (uint64_t)INT64_MAX / 4)
-        request->deadline_ns = request->arrived_ns + (int64_t)ns;
-    return 0;
 }
 
 /* ---- the head ------------------------------------------------------------------------- */
@@ -265,7 +227,7 @@ static int resolve(struct request *request, bool *ret_answered, struct err *err)
     }
     if (route < 0 || model < 0)
         return route < 0 ? route : model;
-    r = headers_check(request, err);
+    r = terms_headers(request, err);
     return r < 0 ? r : revision_resolve(request, err);
 }
 

@@ -59,6 +59,14 @@ struct body {
     bool overflown;
 };
 
+/* X(name): why a request is answered overloaded; the metric's label. */
+#define REQUEST_SHEDS(X) X(unready) X(queue) X(bytes) X(deadline) X(displaced) X(memory)
+enum request_shed {
+#define REQUEST_SHED(name) SHED_##name,
+    REQUEST_SHEDS(REQUEST_SHED)
+#undef REQUEST_SHED
+};
+
 struct request {
     struct exchange *x;
     struct arena *arena;
@@ -68,6 +76,7 @@ struct request {
     struct slice trace;          /* a well-formed traceparent; for the log */
     struct slice origin_allowed; /* of a page that may read the answer */
     struct slice ended;          /* error's name, for metrics */
+    enum request_shed shed;      /* should it be overloaded */
 
     struct table *table;              /* a reference */
     const struct table_endpoint *row; /* NULL: no endpoint */
@@ -90,9 +99,10 @@ struct request {
     uint64_t inputs_offset, request_bytes; /* in the block */
 
     struct waiter waiter;
-    struct list held, link; /* side->held; gl->waiting */
-    struct list upload;     /* side->uploads */
+    struct list held, link, batch; /* side->held; gl->waiting; the endpoint's side->batch */
+    struct list upload;            /* side->uploads */
     bool counted, cold, retried, infer;
+    bool tried; /* though its deadline looked too short: is not asked again */
     uint64_t counted_bytes, budget_bytes;
     struct memory_budget *budget; /* that budget_bytes are of, its revision's; else the gateway's */
     struct env_timer timer;
@@ -120,6 +130,11 @@ void body_continue(struct request *request); /* what it was held for may be ther
 void body_deinit(struct request *request);
 /* Bytes beside the block, until the text is parsed and again until the end; false: too many. */
 bool body_hold(struct request *request, uint64_t bytes);
+
+/* ---- terms.c -------------------------------------------------------------------------- */
+/* Deadline and class, as the client wants them. Headers first, parameters once the JSON is read. */
+[[nodiscard]] int terms_headers(struct request *request, struct err *err);
+void terms_parameters(struct request *request);
 
 /* ---- admit.c -------------------------------------------------------------------------- */
 void admit_request(struct request *request); /* the inputs are in their block */

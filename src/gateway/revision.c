@@ -79,6 +79,10 @@ struct endpoint *endpoint_new(uint64_t uid)
 
     endpoint->uid = uid;
     atomic_init(&endpoint->refs, 1);
+    for (unsigned i = 0; i < PERIGEE_LOOPS_MAX; i++) {
+        list_init(&endpoint->sides[i].batch);
+        atomic_init(&endpoint->sides[i].batch_newest_ns, INT64_MIN);
+    }
     return endpoint;
 }
 

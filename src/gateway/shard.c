@@ -403,7 +403,9 @@ static void series_forget(struct gateway_loop *gl, const struct table *old, cons
         struct slice name = table_text(old->head, table_endpoint(old->head, i)->name);
         if (name_in(new, name))
             continue;
-        memset(&old->endpoints[i]->sides[gl->index], 0, sizeof(struct endpoint_side));
+        struct endpoint_side *side = &old->endpoints[i]->sides[gl->index];
+        memset(side->series, 0, sizeof side->series);
+        side->requests_ok = NULL;
         for (unsigned row = 0; row < gateway_metrics_count; row++)
             if (strncmp(gateway_metrics.rows[row].labels, "project,endpoint", 16) == 0)
                 metrics_forget(&gl->metrics, row, 1, name);
@@ -538,6 +540,20 @@ static void server_metrics(struct gateway_loop *gl)
     gl->seen = *stats;
 }
 
+static void queued_metrics(struct gateway_loop *gl, const struct table_endpoint *row,
+                           struct endpoint *endpoint)
+{
+    static const struct slice classes[QUEUE_CLASSES] = { SLICE("interactive"), SLICE("batch") };
+    const struct table_head *table = gl->table->head;
+
+    for (unsigned i = 0; i < QUEUE_CLASSES; i++) {
+        struct slice labels[] = { table_text(table, row->project), table_text(table, row->name),
+                                  classes[i] };
+        metric_set(metrics_series(&gl->metrics, GATEWAY_QUEUED, labels),
+                   atomic_load(&endpoint->waiting[i].count));
+    }
+}
+
 /* Queue and running are sums over loops: loop 0 writes them for all. */
 static void endpoint_metrics(struct gateway_loop *gl)
 {
@@ -554,8 +570,7 @@ static void endpoint_metrics(struct gateway_loop *gl)
                 running += place_running(&lane->replica->place);
         }
         struct endpoint *endpoint = table->endpoints[i];
-        metric_set(shard_series(gl, table->head, row, endpoint, GATEWAY_QUEUED),
-                   atomic_load(&endpoint->waiting));
+        queued_metrics(gl, row, endpoint);
         metric_set(shard_series(gl, table->head, row, endpoint, GATEWAY_RUNNING), running);
     }
     metric_set(metrics_series(&gl->metrics, GATEWAY_MEMORY, NULL),

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "policy/admission.h"
 
+#include <stdbool.h>
+
 #define SAMPLES_MIN 4u   /* the first runs of a model are its slowest */
 #define MEAN_OF 8u       /* a sample's weight is an eighth, once there are eight */
 #define OUTLIER_TIMES 16 /* a sample counts as at most so many times the mean, and a millisecond */
@@ -83,25 +85,25 @@ uint64_t admission_finish_ns(const struct admission *admission, const struct adm
            (load->ahead > 0 ? GET(admission->run_ns) : admission_least_ns(admission));
 }
 
-bool admission_late(struct admission *admission, const struct admission_load *load, int64_t left_ns,
-                    int64_t now_ns)
+enum admission_answer admission_ask(struct admission *admission, const struct admission_load *load,
+                                    int64_t left_ns, int64_t now_ns)
 {
-    uint64_t finish = admission_finish_ns(admission, load);
-
-    if (left_ns > 0 && finish <= (uint64_t)left_ns)
-        return false;
-    if (left_ns <= 0 || turn_ns(admission, load) > 0)
-        return true;
+    if (left_ns <= 0)
+        return ADMISSION_LATE;
+    if (!known(admission, load) || admission_finish_ns(admission, load) <= (uint64_t)left_ns)
+        return ADMISSION_IN_TIME;
+    if (turn_ns(admission, load) > 0) /* those before it go on teaching */
+        return ADMISSION_LATE;
     uint32_t let_down = GET(admission->let_down);
     if (let_down == 0)
         SET(admission->let_down_since_ns, now_ns);
     if (let_down >= LET_DOWN_MIN && now_ns - GET(admission->let_down_since_ns) >= LET_DOWN_NS) {
         SET(admission->let_down, 0);
-        return false;
+        return ADMISSION_TRIED;
     }
     if (let_down < LET_DOWN_MIN)
         SET(admission->let_down, let_down + 1);
-    return true;
+    return ADMISSION_LATE;
 }
 
 uint32_t admission_retry_s(const struct admission *admission, const struct admission_load *load,

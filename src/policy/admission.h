@@ -13,7 +13,6 @@
 #pragma once
 
 #include <stdatomic.h>
-#include <stdbool.h>
 #include <stdint.h>
 
 struct admission {
@@ -37,9 +36,11 @@ void admission_learn(struct admission *admission, uint64_t gap_ns, uint64_t run_
 uint64_t admission_finish_ns(const struct admission *admission, const struct admission_load *load);
 /* The shortest run seen of late; 0: not known. */
 uint64_t admission_least_ns(const struct admission *admission);
-/* It cannot be answered within `left_ns`: refuse it. */
-bool admission_late(struct admission *admission, const struct admission_load *load, int64_t left_ns,
-                    int64_t now_ns);
+/* LATE: it cannot be answered within `left_ns`, refuse it. TRIED: nor can this one, as far as is
+ * known; let it through, and do not ask about it again. */
+enum admission_answer { ADMISSION_IN_TIME, ADMISSION_LATE, ADMISSION_TRIED };
+enum admission_answer admission_ask(struct admission *admission, const struct admission_load *load,
+                                    int64_t left_ns, int64_t now_ns);
 /* Whole seconds until those that are there now are done, within the bounds. */
 uint32_t admission_retry_s(const struct admission *admission, const struct admission_load *load,
                            uint32_t min_s, uint32_t max_s);

@@ -92,7 +92,8 @@ const struct option endpoint_options[] = {
     NOT_YET("scale.idle", GOVERNED, "Without a request for so long: down to min."),
     NOT_YET("scale.schedule", GOVERNED, "Other bounds at times of the day."),
     LIVE("queue.depth", UINT, GOVERNED, queue.depth, 0, 65'536, "256", NULL,
-         "Requests that may wait, per PoP; one more is answered 503 with Retry-After."),
+         "Requests that may wait, per PoP; one more is answered 503 with Retry-After, or, if it is "
+         "interactive, the newest batch request in its place."),
     LIVE("queue.timeout", TIME, GOVERNED, queue.timeout_ns, MILLISECOND, DAY, "30s", NULL,
          "The longest wait for a replica while one is ready; then 504."),
     LIVE("queue.cold", TIME, GOVERNED, queue.cold_ns, MILLISECOND, DAY, "5m", NULL,

@@ -128,6 +128,7 @@ static void complete(struct fake *fake, unsigned loop, unsigned lane, uint64_t *
 {
     struct perigee_completion_lane *lanes = (void *)(fake->output + PERIGEE_COMPLETIONS_OFFSET);
 
+    *head = atomic_load(&lanes[lane].head); /* a test may have moved it */
     completion_publish(&lanes[lane], head, completion);
     atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load(&fake->submission->lanes[lane].armed))
@@ -147,6 +148,40 @@ static void held(struct fake *fake)
     pthread_mutex_lock(&fake->lock);
     while (atomic_load(&fake->mode) == FAKE_HELD && !atomic_load(&fake->stop))
         pthread_cond_wait(&fake->changed, &fake->lock);
+    pthread_mutex_unlock(&fake->lock);
+}
+
+static void await_step(struct fake *fake)
+{
+    pthread_mutex_lock(&fake->lock);
+    while (atomic_load(&fake->steps) == 0 && !atomic_load(&fake->stop))
+        pthread_cond_wait(&fake->changed, &fake->lock);
+    if (atomic_load(&fake->steps) > 0)
+        atomic_fetch_sub(&fake->steps, 1);
+    pthread_mutex_unlock(&fake->lock);
+}
+
+void fake_step(struct fake *fake)
+{
+    pthread_mutex_lock(&fake->lock);
+    atomic_fetch_add(&fake->steps, 1);
+    pthread_cond_broadcast(&fake->changed);
+    pthread_mutex_unlock(&fake->lock);
+}
+
+/* A model that takes its time. */
+static void slow(struct fake *fake)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += atomic_load(&fake->slow_ms) * 1'000'000L;
+    until.tv_sec += until.tv_nsec / 1'000'000'000;
+    until.tv_nsec %= 1'000'000'000;
+    pthread_mutex_lock(&fake->lock);
+    while (!atomic_load(&fake->stop) &&
+           pthread_cond_clockwait(&fake->changed, &fake->lock, CLOCK_MONOTONIC, &until) == 0)
+        ;
     pthread_mutex_unlock(&fake->lock);
 }
 
@@ -202,6 +237,14 @@ static void serve(struct fake *fake, unsigned lane, uint64_t *head,
     }
     case FAKE_HELD:
         held(fake);
+        answer_right(fake, submission, false);
+        break;
+    case FAKE_STEPS:
+        await_step(fake);
+        answer_right(fake, submission, false);
+        break;
+    case FAKE_SLOW:
+        slow(fake);
         answer_right(fake, submission, false);
         break;
     case FAKE_FLOOD:
@@ -558,7 +601,7 @@ static void endpoint_source(const struct world_endpoint *from, size_t index, str
         .queue_cold_us = from->queue_cold_ms * 1000,
         .timeout_us = from->timeout_ms * 1000,
         .body_bytes_max = from->body_bytes_max,
-        .queue_bytes_max = 1 << 28,
+        .queue_bytes_max = from->queue_bytes_max ? from->queue_bytes_max : 1 << 28,
     };
     if (index == 0) {
         ret->origins = origins;

@@ -31,6 +31,8 @@ enum fake_mode {
     FAKE_ODD_STATUS,   /* a status that is none */
     FAKE_FLOOD,        /* wakes without end */
     FAKE_HELD,         /* answers when fake_release() lets it */
+    FAKE_STEPS,        /* answers one for each fake_step() */
+    FAKE_SLOW,         /* answers after slow_ms */
 };
 
 struct fake {
@@ -40,7 +42,8 @@ struct fake {
     _Atomic int mode;
     _Atomic bool stop;
     _Atomic uint32_t taken, served; /* submissions taken, right answers given */
-    pthread_mutex_t lock;           /* over changes of `taken`, `stop` and a held mode, with: */
+    _Atomic uint32_t steps, slow_ms;
+    pthread_mutex_t lock; /* over changes of `taken`, `stop` and a held mode, with: */
     pthread_cond_t changed;
     int submission_fd, output_fd, output_ro_fd, arena_fd; /* arena: borrowed */
     int pipes[WORLD_LOOPS][2];
@@ -68,6 +71,7 @@ struct world_endpoint {
     const char *name;
     uint32_t queue_depth, concurrency;
     uint64_t queue_timeout_ms, queue_cold_ms, timeout_ms, body_bytes_max;
+    uint64_t queue_bytes_max; /* 0: 256 MiB */
     uint32_t state;
     const char *message; /* of its revision */
     uint32_t serving;    /* 0: none */
@@ -105,6 +109,7 @@ void fake_exit(struct world *world, struct fake *fake); /* stops, and tells EXIT
 void fake_free(struct fake *fake);
 void fake_await_taken(struct fake *fake, uint32_t count); /* in all; fails after 5 s */
 void fake_release(struct fake *fake);                     /* FAKE_HELD becomes FAKE_RIGHT */
+void fake_step(struct fake *fake);
 struct slice fake_model(void);
 
 /* One HTTP exchange over a connection of its own; the whole answer, terminated. */

@@ -3,6 +3,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h> /* after the four above */
@@ -51,8 +52,8 @@ static void test_rows(void **state)
         struct admission admission = {};
         print_message("  %s\n", rows[i].name);
         learn(&admission, rows[i].samples, rows[i].gap_ms, 10);
-        assert_int_equal(admission_late(&admission, &rows[i].load, rows[i].left_ms * MS, 1),
-                         rows[i].late);
+        assert_int_equal(admission_ask(&admission, &rows[i].load, rows[i].left_ms * MS, 1),
+                         rows[i].late ? ADMISSION_LATE : ADMISSION_IN_TIME);
     }
 }
 
@@ -120,13 +121,13 @@ static void test_a_quicker_kind_of_request_is_found(void **state)
     (void)state;
 
     learn(&admission, 100, 100, 100);
-    for (; admission_late(&admission, &idle, 50 * MS, now); now += 10 * MS)
+    for (; admission_ask(&admission, &idle, 50 * MS, now) == ADMISSION_LATE; now += 10 * MS)
         refused++;
-    assert_in_range(refused, 16, 101); /* one second, as it comes every 10 ms */
-    for (unsigned i = 0; i < 15; i++, now += 1000 * MS)
-        assert_true(admission_late(&admission, &idle, 50 * MS, now)); /* not soon again */
+    assert_in_range(refused, 16, 101);                  /* one second, as it comes every 10 ms */
+    for (unsigned i = 0; i < 16; i++, now += 1000 * MS) /* not soon again */
+        assert_int_equal(admission_ask(&admission, &idle, 50 * MS, now), ADMISSION_LATE);
     learn(&admission, 1, 5, 5);
-    assert_false(admission_late(&admission, &idle, 50 * MS, now));
+    assert_int_equal(admission_ask(&admission, &idle, 50 * MS, now), ADMISSION_IN_TIME);
 }
 
 static void test_no_sample_is_too_large(void **state)

@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Who waits, who goes first, who is refused: a whole gateway with two loops, one place. */
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <cmocka.h> /* after the above */
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "contract/gateway_metrics.h"
+#include "gateway_world.h"
+#include "sys/fd.h"
+#include "sys/shm.h"
+
+#define BATCH "Perigee-Priority: batch\r\n"
+#define ROW                                                                                        \
+    "{\"inputs\":[{\"name\":\"image\",\"shape\":[1,4],\"datatype\":\"FP32\",\"data\":[0,1,7,2]}]"
+#define LABELS "{project=\"default\",endpoint=\"digits\","
+
+static const struct world_endpoint narrow = {
+    .name = "digits",
+    .queue_depth = 4,
+    .concurrency = 1,
+    .queue_timeout_ms = 30'000,
+    .queue_cold_ms = 30'000,
+    .timeout_ms = 30'000,
+    .body_bytes_max = 1 << 20,
+    .serving = 1,
+    .revisions = 1,
+};
+
+static void begin(struct world *world, struct fake *fake, const struct world_endpoint *endpoint,
+                  enum fake_mode mode)
+{
+    union message message;
+
+    *world = (struct world){};
+    *fake = (struct fake){};
+    world_start(world, 1);
+    world_table(world, 1, endpoint, 1);
+    fake_prepare(world, fake, 7, WORLD_REVISION(0, 1));
+    atomic_store(&fake->mode, mode);
+    fake_begin(world, fake, endpoint->concurrency);
+    world_go(world);
+    world_expect(world, true, MESSAGE_REPLICA_READY, &message);
+}
+
+static void end(struct world *world, struct fake *fake)
+{
+    fake_release(fake); /* whatever it holds */
+    world_stop(world);
+    assert_int_equal(world->exit_status, 0);
+    fake_free(fake);
+    for (unsigned i = 0; i < WORLD_LOOPS; i++)
+        fd_close(&world->listeners[i]);
+    fd_close(&world->arena_fd);
+    fd_close(&world->metrics_fd);
+}
+
+/* Sends a request and returns once its loop has read it: its connection. The next is on the other
+ * loop. */
+static int ask(struct world *world, const char *headers, const char *parameters)
+{
+    char request[1024];
+    char body[512];
+    int fd = world_connect(world);
+
+    snprintf(body, sizeof body, ROW ",\"parameters\":{%s}}", parameters);
+    int size = snprintf(request, sizeof request,
+                        "POST /v2/models/digits/infer HTTP/1.1\r\nHost: localhost\r\n%s"
+                        "Content-Length: %zu\r\n\r\n%s",
+                        headers, strlen(body), body);
+    assert_int_equal(send(fd, request, (size_t)size, MSG_NOSIGNAL), size);
+    world_pass(world);
+    return fd;
+}
+
+/* Reads the answer of `*fd`, and closes it. */
+static void answered(int *fd, int status, const char *part)
+{
+    struct reply reply = world_read(*fd);
+
+    if (reply.status != status || (part && !strstr(reply.text, part)))
+        fail_msg("wanted %d with '%s', got:\n%s", status, part ? part : "", reply.text);
+    if (status == 503 && !strstr(reply.text, "Retry-After: "))
+        fail_msg("no Retry-After:\n%s", reply.text);
+    reply_free(&reply);
+    fd_close(fd);
+}
+
+/* Which of them is answered next; the others are not. */
+static int next_answered(int *fds, int count)
+{
+    struct pollfd polls[8];
+    int found = -1;
+
+    for (int i = 0; i < count; i++)
+        polls[i] = (struct pollfd){ fds[i], POLLIN, 0 }; /* those closed already are -1 */
+    assert_true(poll(polls, (nfds_t)count, 10'000) == 1);
+    for (int i = 0; i < count; i++)
+        if (polls[i].revents)
+            found = i;
+    answered(&fds[found], 200, "\"data\":[2]");
+    return found;
+}
+
+static bool line_is_there(struct world *world, void *data)
+{
+    struct arena *arena = arena_new();
+    void *memory;
+    struct err err;
+
+    assert_int_equal(shm_map(world->metrics_fd, gateway_region_bytes(), false, &memory, &err), 0);
+    struct slice text = gateway_metrics_print(arena, memory, gateway_region_bytes());
+    bool found = strstr(arena_string(arena, text), data) != NULL;
+    shm_unmap(memory, gateway_region_bytes());
+    arena_free(arena);
+    return found;
+}
+
+static void metrics_has(struct world *world, char *wanted)
+{
+    if (!world_until(world, line_is_there, wanted))
+        fail_msg("no '%s'", wanted);
+}
+
+/* ---- what is asked for ---------------------------------------------------------------- */
+
+static const struct {
+    const char *headers, *parameters;
+    int status;
+    const char *part;
+} terms[] = {
+    { "Perigee-Timeout: 20s\r\n", "\"timeout\":20000000,\"priority\":2", 200, NULL },
+    { "Perigee-Priority: interactive\r\ngrpc-timeout: 20S\r\n", "", 200, NULL },
+    { "Perigee-Timeout: 300000000s\r\n", "\"timeout\":18446744073709551615", 200, NULL },
+    { "Perigee-Priority: high\r\n", "", 400, "'high' is neither 'interactive' nor 'batch'" },
+    { "Perigee-Priority:\r\n", "", 400, "Perigee-Priority: '' is neither" },
+    { "Perigee-Priority: Batch\r\n", "", 400, "Perigee-Priority: 'Batch' is neither" },
+    { BATCH "perigee-priority: interactive\r\n", "", 400, "twice" },
+    { "Perigee-Timeout: 5\r\n", "", 400, "Perigee-Timeout: '5' needs a unit: us, ms, s, m, h, d" },
+    { "Perigee-Timeout: 0ms\r\n", "", 400, "Perigee-Timeout: it must be above 0" },
+    { "Perigee-Timeout: 5s\r\nPerigee-Timeout: 5s\r\n", "", 400, "twice" },
+    { "grpc-timeout: 5\r\n", "", 400,
+      "grpc-timeout: '5' is no timeout: 1 to 8 digits and one of H, M, S, m, u, n" },
+    { "grpc-timeout: 0S\r\n", "", 400, "grpc-timeout: it must be above 0" },
+    { "grpc-timeout: 5S\r\nGRPC-Timeout: 5S\r\n", "", 400, "twice" },
+    { "", "\"priority\":\"batch\"", 400, "parameters" },
+    { "", "\"timeout\":-1", 400, "parameters" },
+    { "Perigee-Timeouts: 5s\r\n", "", 501, "Perigee-Timeouts is not supported" },
+};
+
+static void test_terms(void **state)
+{
+    struct world world;
+    struct fake fake;
+    (void)state;
+
+    begin(&world, &fake, &narrow, FAKE_RIGHT);
+    for (size_t i = 0; i < sizeof terms / sizeof *terms; i++) {
+        print_message("  %s%s\n", terms[i].headers, terms[i].parameters);
+        int fd = ask(&world, terms[i].headers, terms[i].parameters);
+        answered(&fd, terms[i].status, terms[i].part);
+    }
+    end(&world, &fake);
+}
+
+/* ---- classes -------------------------------------------------------------------------- */
+
+static void test_interactive_requests_go_first(void **state)
+{
+    struct world_endpoint deep = narrow;
+    struct world world;
+    struct fake fake;
+    int fds[7];
+    static const int order[] = { 0, 3, 4, 1, 2, 5, 6 };
+    (void)state;
+
+    deep.queue_depth = 16;
+    begin(&world, &fake, &deep, FAKE_STEPS);
+    fds[0] = ask(&world, BATCH, "");
+    fake_await_taken(&fake, 1);
+    fds[1] = ask(&world, BATCH, "");
+    fds[2] = ask(&world, "", "\"priority\":2");
+    fds[3] = ask(&world, "", "");
+    fds[4] = ask(&world, "Perigee-Priority: interactive\r\n", "\"priority\":1");
+    fds[5] = ask(&world, BATCH, "\"priority\":1"); /* of two classes, the lower */
+    fds[6] = ask(&world, "Perigee-Priority: interactive\r\n", "\"priority\":18446744073709551615");
+    metrics_has(&world, "perigee_queue_requests" LABELS "class=\"interactive\"} 2");
+    metrics_has(&world, "perigee_queue_requests" LABELS "class=\"batch\"} 4");
+    for (int i = 0; i < 7; i++) {
+        fake_step(&fake);
+        assert_int_equal(next_answered(fds, 7), order[i]);
+    }
+    end(&world, &fake);
+}
+
+static void test_an_interactive_request_displaces_the_newest_batch_one(void **state)
+{
+    struct world_endpoint shallow = narrow;
+    struct world world;
+    struct fake fake;
+    (void)state;
+
+    shallow.queue_depth = 2;
+    for (int turn = 0; turn < 2; turn++) { /* the newest on this loop, and on the other */
+        begin(&world, &fake, &shallow, FAKE_STEPS);
+        int running = ask(&world, "", "");
+        fake_await_taken(&fake, 1);
+        int oldest = ask(&world, BATCH, ""), newest = ask(&world, BATCH, "");
+        if (turn)
+            close(world_connect(&world));
+        int full = ask(&world, BATCH, "");
+        answered(&full, 503, "queue.depth 2");
+        int first = ask(&world, "", "");
+        answered(&newest, 503, "an interactive request took its place");
+        int again = ask(&world, BATCH, "");
+        answered(&again, 503, "queue.depth 2");
+        int second = ask(&world, "", "");
+        answered(&oldest, 503, "an interactive request took its place");
+        int third = ask(&world, "", "");
+        answered(&third, 503, "queue.depth 2");
+        for (int i = 0; i < 3; i++)
+            fake_step(&fake);
+        answered(&running, 200, NULL);
+        answered(&first, 200, NULL);
+        answered(&second, 200, NULL);
+        metrics_has(&world, "perigee_requests_overloaded_total" LABELS "reason=\"displaced\"} 2");
+        metrics_has(&world, "perigee_requests_overloaded_total" LABELS "reason=\"queue\"} 3");
+        metrics_has(&world, "perigee_queue_requests" LABELS "class=\"batch\"} 0");
+        metrics_has(&world, "perigee_queue_requests" LABELS "class=\"interactive\"} 0");
+        end(&world, &fake);
+    }
+}
+
+static void test_bytes_that_wait_are_bounded(void **state)
+{
+    struct world_endpoint little = narrow;
+    struct world world;
+    struct fake fake;
+    (void)state;
+
+    little.queue_bytes_max = 600; /* one of some 300 bytes, and not two and a half */
+    begin(&world, &fake, &little, FAKE_STEPS);
+    int running = ask(&world, "", "");
+    fake_await_taken(&fake, 1);
+    int first = ask(&world, "", ""), batch = ask(&world, BATCH, "");
+    int second = ask(&world, "", "");
+    answered(&batch, 503, "an interactive request took its place");
+    int third = ask(&world, "", "");
+    answered(&third, 503, "inputs that wait may have 600 bytes");
+    for (int i = 0; i < 3; i++)
+        fake_step(&fake);
+    answered(&running, 200, NULL);
+    answered(&first, 200, NULL);
+    answered(&second, 200, NULL);
+    metrics_has(&world, "perigee_requests_overloaded_total" LABELS "reason=\"bytes\"} 1");
+    end(&world, &fake);
+}
+
+/* ---- deadlines ------------------------------------------------------------------------ */
+
+/* So that there is something to go by. */
+static void teach(struct world *world, struct fake *fake, uint32_t ms)
+{
+    atomic_store(&fake->slow_ms, ms);
+    atomic_store(&fake->mode, FAKE_SLOW);
+    for (int i = 0; i < 5; i++) {
+        int fd = ask(world, "Perigee-Timeout: 20s\r\n", "");
+        answered(&fd, 200, "Server-Timing: queue;dur=");
+    }
+}
+
+static void test_a_deadline_that_cannot_be_met_is_refused_at_once(void **state)
+{
+    struct world world;
+    struct fake fake;
+    (void)state;
+
+    begin(&world, &fake, &narrow, FAKE_STEPS);
+    int unknown = ask(&world, "Perigee-Timeout: 1ms\r\n", ""); /* nothing is known: it is tried */
+    answered(&unknown, 504, "deadline");
+    fake_await_taken(&fake, 1);
+    fake_step(&fake);
+    teach(&world, &fake, 50);
+    uint32_t taken = atomic_load(&fake.taken);
+    int late = ask(&world, "Perigee-Timeout: 100us\r\n", "");
+    answered(&late, 503, "the deadline cannot be met");
+    late = ask(&world, "grpc-timeout: 100u\r\n", "");
+    answered(&late, 503, "the deadline cannot be met");
+    late = ask(&world, "", "\"timeout\":100");
+    answered(&late, 503, "the deadline cannot be met");
+    late = ask(&world, "Perigee-Timeout: 20s\r\ngrpc-timeout: 20S\r\n", "\"timeout\":100");
+    answered(&late, 503, "the deadline cannot be met"); /* of several the earliest */
+    assert_int_equal(atomic_load(&fake.taken), taken);
+    /* One runs and three wait: some 200 ms, and that is known. */
+    atomic_store(&fake.mode, FAKE_STEPS);
+    int fds[4];
+    for (int i = 0; i < 4; i++)
+        fds[i] = ask(&world, i % 2 ? BATCH : "", "");
+    late = ask(&world, BATCH "Perigee-Timeout: 60ms\r\n", "");
+    answered(&late, 503, "the deadline cannot be met");
+    late = ask(&world, "Perigee-Timeout: 60ms\r\n", ""); /* but one of those before it */
+    answered(&late, 503, "the deadline cannot be met");
+    int patient = ask(&world, "Perigee-Timeout: 20s\r\n", "");
+    for (int i = 0; i < 5; i++)
+        fake_step(&fake);
+    answered(&patient, 200, NULL);
+    for (int i = 0; i < 4; i++)
+        answered(&fds[i], 200, NULL);
+    metrics_has(&world, "perigee_requests_overloaded_total" LABELS "reason=\"deadline\"} 6");
+    end(&world, &fake);
+}
+
+/* The model takes 200 ms, but the one before took 500: with 100 left there is no use in a run. */
+static void test_one_whose_turn_comes_too_late_is_not_run(void **state)
+{
+    struct world world;
+    struct fake fake;
+    (void)state;
+
+    begin(&world, &fake, &narrow, FAKE_SLOW);
+    teach(&world, &fake, 200);
+    uint32_t taken = atomic_load(&fake.taken);
+    atomic_store(&fake.slow_ms, 500);
+    int before = ask(&world, "", "");
+    int waits = ask(&world, "Perigee-Timeout: 600ms\r\n", ""), next = ask(&world, "", "");
+    answered(&before, 200, NULL);
+    answered(&waits, 504, "deadline");
+    answered(&next, 200, NULL);
+    assert_int_equal(atomic_load(&fake.taken), taken + 2);
+    end(&world, &fake);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_terms),
+        cmocka_unit_test(test_interactive_requests_go_first),
+        cmocka_unit_test(test_an_interactive_request_displaces_the_newest_batch_one),
+        cmocka_unit_test(test_bytes_that_wait_are_bounded),
+        cmocka_unit_test(test_a_deadline_that_cannot_be_met_is_refused_at_once),
+        cmocka_unit_test(test_one_whose_turn_comes_too_late_is_not_run),
+    };
+    return cmocka_run_group_tests_name("gateway_admission", tests, NULL, NULL);
+}
