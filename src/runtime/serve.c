@@ -23,6 +23,7 @@
 
 #define PUNCH_BYTES_MIN (UINT64_C(1) << 20) /* smaller slots keep their pages */
 #define IDLE_NS INT64_C(10'000'000'000)     /* so long without work: big answers' pages go back */
+#define WAKE_NS UINT64_C(20'000)            /* runs shorter than this share a wake-up of the loop */
 
 struct lane {
     uint64_t seen, own_head;
@@ -38,7 +39,13 @@ struct server {
     uint64_t slot_used[PERIGEE_SLOTS_MAX]; /* bytes of the slot that may have pages */
     uint32_t big_slots;                    /* those with PUNCH_BYTES_MIN or more */
     uint64_t cpu_ns;                       /* as cpu_now() was when the last batch was answered */
-    uint64_t rows_max;                     /* of a batch */
+    struct {
+        uint32_t lanes;    /* bits: those with completions that their loop may sleep over */
+        uint64_t since_ns; /* of the first of them */
+    } unwoken;
+    uint64_t longest_ns; /* of the last batches: a maximum that is slowly forgotten */
+    uint64_t last_bytes; /* of the last batch's requests */
+    uint64_t rows_max;   /* of a batch */
     int64_t delay_ns;
     struct list waiting, unused; /* struct task */
     struct task tasks[PERIGEE_SLOTS_MAX];
@@ -152,6 +159,10 @@ static void complete(struct server *server, struct task *task, uint64_t cpu_ns)
 {
     const struct runtime_job *job = &task->job;
     uint64_t end = clock_monotonic_ns();
+
+    if (server->unwoken.lanes == 0)
+        server->unwoken.since_ns = end;
+    server->unwoken.lanes |= UINT32_C(1) << task->lane;
     struct perigee_completion completion = {
         .ticket = task->submission.ticket,
         .start_ns = task->start_ns,
@@ -169,17 +180,31 @@ static void complete(struct server *server, struct task *task, uint64_t cpu_ns)
                        &completion);
 }
 
-/* `lanes` (bits) have new completions: a loop that sleeps is woken once. */
-static void wake_loops(const struct server *server, uint32_t lanes)
+/* Loops that sleep are woken, once for all that was completed. */
+static void wake_loops(struct server *server)
 {
     const struct replica *replica = server->replica;
+    uint32_t lanes = server->unwoken.lanes;
 
+    if (lanes == 0)
+        return;
+    server->unwoken.lanes = 0;
     atomic_thread_fence(memory_order_seq_cst);
     for (; lanes != 0; lanes &= lanes - 1) {
         uint32_t at = (uint32_t)__builtin_ctz(lanes);
         if (atomic_load_explicit(&replica->page->lanes[at].armed, memory_order_relaxed))
             (void)!write(replica->fds[PERIGEE_FD_PIPES + at], "", 1);
     }
+}
+
+/* What was completed may wait for the batch of `bytes` that runs next, where that will be over
+ * sooner than a wake-up is worth: the last ones were, and the last was no smaller. A model may
+ * loop as long as its input says, so one long run ends this for a thousand batches. */
+static void wake_loops_due(struct server *server, uint64_t now, uint64_t bytes)
+{
+    if (server->longest_ns >= WAKE_NS || now - server->unwoken.since_ns >= WAKE_NS ||
+        bytes > server->last_bytes)
+        wake_loops(server);
 }
 
 /* One batch runs at a time, so the whole process's time is its time, pool threads included. What
@@ -193,13 +218,15 @@ static void answer(struct server *server)
 {
     struct batch *batch = &server->batch;
     uint64_t start = server->rows_max > 1 ? clock_monotonic_ns() : batch->tasks[0]->taken_ns;
-    uint32_t lanes = 0;
+    uint64_t bytes = 0;
 
     for (size_t i = 0; i < batch->count; i++) {
         struct task *task = batch->tasks[i];
         list_remove(&task->link);
         task->start_ns = task->job.ready_ns = task->job.ran_ns = start;
+        bytes += task->submission.request_bytes;
     }
+    wake_loops_due(server, start, bytes);
     if (batch->jobs[0]->status == PERIGEE_DONE)
         server->replica->runtime->run(server->model, batch->jobs, batch->count);
     uint64_t cpu = cpu_now(server), spent = cpu - server->cpu_ns;
@@ -210,10 +237,13 @@ static void answer(struct server *server)
         answer_finish(&task->answer, &task->job);
         give_back_tail(server, task);
         complete(server, task, batch->count == 1 ? spent : spent * rows / batch->rows);
-        lanes |= UINT32_C(1) << task->lane;
         list_prepend(&server->unused, &task->link);
     }
-    wake_loops(server, lanes);
+    uint64_t ran_ns = batch->jobs[0]->ran_ns - start;
+    server->longest_ns -= server->longest_ns >> 10;
+    if (server->longest_ns < ran_ns)
+        server->longest_ns = ran_ns;
+    server->last_bytes = bytes;
 }
 
 /* ---- sleeping -------------------------------------------------------------------------------- */
@@ -222,6 +252,8 @@ static void answer(struct server *server)
 static void sleep_armed(struct server *server, int64_t ns_max)
 {
     struct replica *replica = server->replica;
+
+    wake_loops(server);
     uint32_t word = atomic_load_explicit(&replica->page->wake, memory_order_acquire);
 
     atomic_store_explicit(&replica->status->sleeping, 1, memory_order_relaxed);

@@ -85,6 +85,14 @@ def test_without_batch_each_runs_alone(serve):
     assert runs(ask_all(replica, [relu(1)[0]] * 5 + [relu(3)[0]])) == [1] * 5 + [3]
 
 
+def test_an_answer_does_not_wait_for_a_long_run_behind_it(serve):
+    """Short runs share a wake-up of the loop; but this model is known to take its time."""
+    replica = serve((MODELS / "slow.onnx").read_bytes(), slots=4)
+    rounds = [struct.pack("<q", count) for count in (20_000, 1, 1_000_000_000)]
+    replica.submit_all([request([(0, INT64, (1,), data)], 1) for data in rounds])
+    assert [replica.completion().slot, replica.completion().slot] == [0, 1]
+
+
 def test_unequal_signatures_never_mix_and_the_oldest_comes_first(serve):
     model = build(
         [node("Relu", "x", "y"), node("Neg", "x", "z")],
