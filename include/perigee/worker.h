@@ -111,7 +111,7 @@ struct perigee_clone {
     uint32_t threads;          /* intra-op threads, at least 1 */
     uint32_t batch_max;        /* rows that may run together; 1: never */
     uint32_t batch_delay_us;   /* how long a batch with room waits for more; 0: not at all */
-    uint32_t reserved;
+    uint32_t spin_us;     /* how long it may look at its rings before it sleeps; 0: not at all */
     uint32_t sandbox;     /* enum perigee_sandbox */
     uint32_t uid;         /* 0: keep the template's; else a uid (and gid) of the replica's own */
     char model_file[256]; /* in the model's folder, a relative path; terminated */
@@ -202,7 +202,7 @@ struct perigee_status { /* offset 0 of the output region; 4096 bytes */
     uint32_t model_bytes; /* of struct perigee_model, at PERIGEE_MODEL_OFFSET; set before READY */
     uint64_t memory_loaded_bytes; /* private memory once the model is loaded */
     uint64_t load_ns, warm_ns;    /* time in LOADING, in WARMING */
-    char reason[1024];    /* terminated; the runtime's own words; only ever shown, never trusted */
+    char reason[1024]; /* terminated; the runtime's own words; only ever shown, never trusted */
 };
 static_assert(sizeof(struct perigee_status) <= 4096, "one page");
 

@@ -58,6 +58,7 @@ static const struct cli_option options[] = {
     { "--listen-dns", "ADDRESS", "The zone (not yet).", false },
     { "--open", NULL, "Listen beyond this machine without keys: whoever reaches it may do all.", false },
     { "--loops", "N", "The gateway's event loops, 1 to 8; a quarter of the cores unless told.", false },
+    { "--spin-us", "N", "How long a replica may look for work before it sleeps, where a core is free and it pays: 0 to 10000 microseconds; 0 unless told.", false },
     { "--limits", "NAME=N,..", "The gateway's limits of HTTP, else $PERIGEE_LIMITS; docs/limits.md has the names.", false },
     { "--pop", "NAME", "This place's name; local unless told.", false },
     { "--country", "CC", "Where it stands, two capitals (ISO 3166-1).", false },
@@ -172,6 +173,18 @@ static int read_loops(const struct cli *cli, uint32_t *ret_loops, struct err *er
         return err_set(err, ERR_BAD_INPUT, "--loops takes a number from 1 to %u, not '%s'",
                        PERIGEE_LOOPS_MAX, ERR_TEXT(text));
     *ret_loops = (uint32_t)loops;
+    return 0;
+}
+
+static int read_spin(const struct cli *cli, uint32_t *ret_us, struct err *err)
+{
+    const char *text = cli_option_value(cli, "--spin-us");
+    uint64_t us = 0;
+    if (text && (!slice_u64(slice_of(text), &us) || us > MESSAGE_SPIN_US_MAX))
+        return err_set(err, ERR_BAD_INPUT,
+                       "--spin-us takes a number of microseconds from 0 to %u, not '%s'",
+                       MESSAGE_SPIN_US_MAX, ERR_TEXT(text));
+    *ret_us = (uint32_t)us;
     return 0;
 }
 
@@ -300,6 +313,8 @@ static int read_start(const struct cli *cli, struct message_start *start, struct
             return err_set(err, ERR_BAD_INPUT, "%s is not for perigee up", no_use[i]);
     start->flags = MESSAGE_HAS_CONTROL | (cli_option_value(cli, "--open") ? MESSAGE_OPEN : 0);
     int r = read_loops(cli, &start->loops, err);
+    if (r == 0)
+        r = read_spin(cli, &start->spin_us, err);
     if (r == 0)
         r = read_place(cli, start, err);
     if (r == 0)

@@ -74,6 +74,7 @@ static const struct {
 } ranges[] = {
     RANGE(MESSAGE_START, message_start, role, ROLE_GATEWAY, ROLE_TEMPLATE),
     RANGE(MESSAGE_START, message_start, loops, 1, PERIGEE_LOOPS_MAX),
+    RANGE(MESSAGE_START, message_start, spin_us, 0, MESSAGE_SPIN_US_MAX),
     RANGE(MESSAGE_START, message_start, sandbox, PERIGEE_SANDBOX_BEST, PERIGEE_SANDBOX_REQUIRE),
     RANGE(MESSAGE_LISTENER, message_listener, kind, LISTENER_GATEWAY, LISTENER_DNS),
     RANGE(MESSAGE_LISTENER, message_listener, loop, 0, PERIGEE_LOOPS_MAX - 1),

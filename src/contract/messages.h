@@ -84,6 +84,8 @@ struct message_empty {
 #define MESSAGE_BESIDE 4u       /* G: another gateway is there, which serves yet or ends */
 #define MESSAGE_SANDBOX_SAID 8u /* --sandbox was said: it is no default */
 
+#define MESSAGE_SPIN_US_MAX 10'000u
+
 struct message_start {
     struct message_head head;
     uint32_t role;     /* enum message_role */
@@ -91,8 +93,8 @@ struct message_start {
     uint64_t instance; /* of this role: 1, 2, 3 ... in this supervisor's life, unique in the home */
     uint32_t sandbox;  /* enum perigee_sandbox */
     uint32_t flags;
-    uint32_t walls; /* enum perigee_wall: what stands on this machine */
-    uint32_t reserved;
+    uint32_t walls;     /* enum perigee_wall: what stands on this machine */
+    uint32_t spin_us;   /* how long a replica may look for work before it sleeps; 0: not at all */
     int64_t started_ns; /* CLOCK_MONOTONIC of the supervisor's start */
     char home[MESSAGE_PATH_BYTES];
     char pop[64];    /* this PoP's name; "local" unless told */

@@ -10,6 +10,7 @@
 #include "runtime/serve.h"
 
 #include <inttypes.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -17,6 +18,7 @@
 #include "runtime/batch.h"
 #include "runtime/replica.h"
 #include "runtime/runtime.h"
+#include "runtime/spin.h"
 #include "runtime/task.h"
 #include "sys/clock.h"
 #include "sys/shm.h"
@@ -47,6 +49,7 @@ struct server {
     uint64_t last_bytes; /* of the last batch's requests */
     uint64_t rows_max;   /* of a batch */
     int64_t delay_ns;
+    struct spin spin;
     struct list waiting, unused; /* struct task */
     struct task tasks[PERIGEE_SLOTS_MAX];
     struct batch batch;
@@ -246,7 +249,7 @@ static void answer(struct server *server)
     server->last_bytes = bytes;
 }
 
-/* ---- sleeping -------------------------------------------------------------------------------- */
+/* ---- waiting --------------------------------------------------------------------------------- */
 
 /* Until something was submitted, or `ns_max` has passed (-1: never). */
 static void sleep_armed(struct server *server, int64_t ns_max)
@@ -264,6 +267,21 @@ static void sleep_armed(struct server *server, int64_t ns_max)
     (void)collect(server);
 }
 
+/* True: there is work. */
+static bool look_for_work(struct server *server)
+{
+    bool found = false;
+
+    if (!spin_begin(&server->spin, clock_monotonic_ns()))
+        return false;
+    do {
+        (void)sched_yield();
+        found = collect(server) > 0;
+    } while (!found && spin_goes_on(&server->spin, clock_monotonic_ns()));
+    server->cpu_ns = cpu_now(server); /* looking is nobody's request */
+    return found;
+}
+
 static void sleep_idle(struct server *server)
 {
     if (server->big_slots == 0) {
@@ -274,6 +292,19 @@ static void sleep_idle(struct server *server)
     sleep_armed(server, IDLE_NS);
     if (list_empty(&server->waiting) && clock_monotonic_ns() - began >= (uint64_t)IDLE_NS)
         give_back_idle(server);
+}
+
+static void wait_for_work(struct server *server)
+{
+    if (server->spin.ns_max == 0) {
+        sleep_idle(server);
+        return;
+    }
+    bool found = look_for_work(server);
+    if (!found)
+        sleep_idle(server);
+    if (!list_empty(&server->waiting))
+        spin_end(&server->spin, clock_monotonic_ns(), found);
 }
 
 /* ---- batches --------------------------------------------------------------------------------- */
@@ -320,6 +351,7 @@ void serve(struct replica *replica, struct runtime_model *model,
         (struct perigee_completion_lane *)(void *)(replica->output + PERIGEE_COMPLETIONS_OFFSET);
     server.rows_max = description->batch_rows_max;
     server.delay_ns = (int64_t)replica->clone.batch_delay_us * 1000;
+    server.spin.ns_max = (uint64_t)replica->clone.spin_us * 1000;
     list_init(&server.waiting);
     list_init(&server.unused);
     for (uint32_t i = 0; i < replica->clone.slots; i++)
@@ -330,7 +362,7 @@ void serve(struct replica *replica, struct runtime_model *model,
         (void)!write(replica->fds[PERIGEE_FD_PIPES + i], "", 1);
     for (;;) {
         if (collect(&server) == 0 && list_empty(&server.waiting)) {
-            sleep_idle(&server);
+            wait_for_work(&server);
             continue;
         }
         form(&server);

@@ -369,6 +369,7 @@ static void send_clone(struct core_replica *replica)
         .threads = start->threads,
         .batch_max = start->batch_max,
         .batch_delay_us = start->batch_delay_us,
+        .spin_us = core->config.start.spin_us,
         .sandbox = core->config.start.sandbox,
         .uid = replica_uid(replica),
     };

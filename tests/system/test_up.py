@@ -24,6 +24,8 @@ REFUSED = [
     (["--listen-control", "unix:" + "x" * 200], 2, "at most 107"),
     (["--loops", "0"], 2, "from 1 to 8"),
     (["--loops", "many"], 2, "from 1 to 8"),
+    (["--spin-us", "10001"], 2, "from 0 to 10000"),
+    (["--spin-us", "20us"], 2, "from 0 to 10000"),
     (["--country", "germany"], 2, "two capitals"), (["--country", "XX"], 2, "ISO 3166-1"),
     (["--country", "UK"], 2, "the United Kingdom's is GB"),
     (["--pop", "A"], 2, "--pop"),

@@ -348,12 +348,18 @@ def test_the_walls_are_up(template, replica):
             assert limit in limits
 
 
-def test_it_sleeps_when_idle(replica, subject):
-    replica.ask(subject.inputs)
-    before = cpu_ticks(replica.pid)
-    assert select.select([replica.pidfd], [], [], 0.5)[0] == []
-    assert replica.status.sleeping == 1
-    assert cpu_ticks(replica.pid) - before <= 1
+@pytest.mark.parametrize("spin_us", [0, 10_000])
+def test_it_sleeps_when_idle(template, folder, subject, spin_us):
+    """Also where it may look for work before: that ends."""
+    with template.clone(folder, spin_us=spin_us) as replica:
+        replica.ready()
+        for _ in range(100):
+            completion, outputs, _ = replica.ask(subject.inputs)
+            assert completion.status == DONE and outputs == subject.outputs
+        before = cpu_ticks(replica.pid)
+        assert select.select([replica.pidfd], [], [], 0.5)[0] == []
+        assert replica.status.sleeping == 1
+        assert cpu_ticks(replica.pid) - before <= 1 + spin_us // 10_000
 
 
 def cpu_ticks(pid):

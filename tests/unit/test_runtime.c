@@ -16,6 +16,7 @@
 #include "runtime/answer.h"
 #include "runtime/batch.h"
 #include "runtime/model_writer.h"
+#include "runtime/spin.h"
 #include "runtime/task.h"
 
 #define SLOT_BYTES (PERIGEE_ANSWER_BYTES + 1024)
@@ -279,6 +280,71 @@ static void test_rows_of_a_request(void **state)
     }
 }
 
+/* Waits, one after the other: how long until work comes, and how long a look takes meanwhile; then
+ * whether it spun, and whether that found the work. 200 us may be spun. */
+static void test_spins_where_it_pays(void **state)
+{
+    static const struct {
+        uint32_t wait_us, look_ns;
+        bool spun, found;
+        uint32_t rest_us; /* before it may spin again */
+    } rows[] = {
+        { 1000, 500, false, false, 0 }, /* nothing is known yet */
+        { 100, 500, false, false, 0 },  /* the last wait was long */
+        { 100, 500, true, true, 0 },    /* it was short */
+        { 150, 500, true, true, 0 },
+        { 5000, 500, true, false, 1000 }, /* in vain: it rests, and waits were long anyway */
+        { 100, 500, false, false, 1000 },
+        { 100, 500, true, true, 500 },      /* rested */
+        { 150, 30'000, true, false, 1000 }, /* the core was taken away */
+        { 100, 500, false, false, 1000 },   /* rests */
+        { 100, 500, false, false, 1000 },
+    };
+    struct spin spin = { .ns_max = 200'000 };
+    uint64_t now = 1'000'000'000;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        uint64_t comes = now + rows[i].wait_us * UINT64_C(1000);
+        bool spun = spin_begin(&spin, now), found = false;
+        print_message("  wait %zu\n", i);
+        assert_int_equal(spun, rows[i].spun);
+        while (spun && !(found = now >= comes)) {
+            now += rows[i].look_ns;
+            if (!spin_goes_on(&spin, now))
+                break;
+        }
+        assert_int_equal(found, rows[i].found);
+        now = now > comes ? now : comes;
+        spin_end(&spin, now, found);
+        assert_int_equal(spin.rest_ns, rows[i].rest_us * 1000);
+        now += 10'000; /* it runs */
+        if (i == 5)
+            now += 1'000'000;
+    }
+}
+
+static void test_spins_in_vain_cost_little(void **state)
+{
+    struct spin spin = { .ns_max = 200'000 };
+    uint64_t now = 1, spent = 0, began = now;
+
+    (void)state;
+    /* Short waits, and always somebody else on the core. */
+    for (unsigned i = 0; i < 100'000; i++) {
+        if (spin_begin(&spin, now)) {
+            now += 100'000;
+            spent += 100'000;
+            assert_false(spin_goes_on(&spin, now));
+        }
+        now += 50'000;
+        spin_end(&spin, now, false);
+    }
+    assert_true(spent * 1000 < now - began);
+    struct spin never = {};
+    assert_false(spin_begin(&never, now));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -288,6 +354,8 @@ int main(void)
         cmocka_unit_test(test_batches),
         cmocka_unit_test(test_batch_says_whether_to_wait),
         cmocka_unit_test(test_rows_of_a_request),
+        cmocka_unit_test(test_spins_where_it_pays),
+        cmocka_unit_test(test_spins_in_vain_cost_little),
     };
     return cmocka_run_group_tests_name("runtime", tests, NULL, NULL);
 }
