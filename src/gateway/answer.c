@@ -93,7 +93,7 @@ static void request_settle(struct request *request)
 {
     admit_leave(request);
     dispatch_forget(request);
-    list_remove(&request->upload);
+    list_remove(&request->pace);
     shard_deadline_stop(request->gl, &request->timer);
     if (request->number)
         repository_cancel(request);
@@ -226,6 +226,7 @@ void answer_release(struct request *request)
 
     if (!lane)
         return;
+    list_remove(&request->pace);
     lane_slot_give(lane, request->answer_slot);
     if (!lane->gone)
         queue_serve(&request->side->queue);
@@ -306,7 +307,28 @@ static void outputs_send(struct request *request, const struct oip_answer *answe
         memcpy(iovecs + 1, answer->parts, answer->part_count * sizeof *iovecs);
     exchange_write(request->x, iovecs, parts ? answer->part_count + 1 : 1,
                    parts ? on_outputs_written : NULL, request);
+    if (parts && exchange_write_bytes(request->x) > 0)
+        list_append(&request->gl->answers, &request->pace);
     exchange_end(request->x, NULL, 0);
+}
+
+/* A slot that a slow client holds is one that no waiter has. */
+void answer_shed(struct gateway_loop *gl)
+{
+    struct request *request;
+
+    LIST_EACH (request, &gl->answers, struct request, pace) {
+        const struct revision *revision = request->answer_lane->replica->owner;
+        uint64_t taken = exchange_taken_bytes(request->x);
+        request->answer_slow_s++;
+        if (taken >= request->answer_taken + request->answer_slow_s * gateway_answer_rate_min) {
+            request->answer_taken = taken;
+            request->answer_slow_s = 0;
+        } else if (request->answer_slow_s >= gateway_answer_slow_s &&
+                   atomic_load(&revision->waiting) > 0) {
+            exchange_abort(request->x);
+        }
+    }
 }
 
 /* Text is ours until the client has taken it, which may be long after the slot went back: it counts

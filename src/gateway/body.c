@@ -85,7 +85,7 @@ static bool upload_give_way(struct revision_side *side, const struct request *ot
     int64_t now = loop_now_ns();
     struct request *request;
 
-    LIST_EACH (request, &side->uploads, struct request, upload) {
+    LIST_EACH (request, &side->uploads, struct request, pace) {
         int64_t ms = (now - request->arrived_ns) / ENV_MS;
         if (ms < gateway_upload_ms_min)
             return false; /* those behind it are younger */
@@ -296,7 +296,7 @@ static void whole(struct request *request)
     }
     char *inputs =
         (char *)block_memory(request->block_side->blocks, request->block) + request->inputs_offset;
-    list_remove(&request->upload);
+    list_remove(&request->pace);
     if (oip_request_check(&request->oip, inputs, &err) < 0)
         fail(request, &err);
     else
@@ -383,7 +383,7 @@ static int block_make(struct request *request, struct err *err)
         return r;
     request->shed = SHED_unready;
     if (later)
-        list_append(&side->uploads, &request->upload);
+        list_append(&side->uploads, &request->pace);
     request->body.part_room = coming - later;
     request->block_side = side;
     side->used_ms = loop_now_ms(request->gl->loop);

@@ -48,6 +48,9 @@ struct watch;
     X(upload_ms_min, 1000, "How long an upload is not yet called slow.")                           \
     X(upload_rate_min, 65536,                                                                      \
       "Bytes a second: when the memory for inputs is short, a slower upload gives way.")           \
+    X(answer_slow_s, 3, "How long an answer may be taken slowly.")                                 \
+    X(answer_rate_min, 65536,                                                                      \
+      "Bytes a second: while requests wait for a replica, a slower answer from it is cut.")        \
     X(gzip_bytes_min, 256, "Smaller answers are not compressed.")                                  \
     X(gzip_bytes_max, 1048576, "Larger answers are not compressed: it would hold up the loop.")    \
     X(trim_idle_ms, 10000, "Memory of inputs is given back after so long without a request.")      \
@@ -156,6 +159,7 @@ struct gateway_loop {
     struct list to_wake; /* lanes with submissions their replica may sleep over */
     int64_t wake_due_ns; /* of the first of them; INT64_MAX: none */
     struct list waiting; /* requests HELD or WAITING */
+    struct list answers; /* requests whose client does not take all of its answer at once */
     struct sleeper *sleeper;
     struct loop_task again;
     struct list flights; /* to be used again */

@@ -57,7 +57,7 @@ static struct request *request_new(struct exchange *x, struct gateway_loop *gl)
     list_init(&request->waiter.link);
     list_init(&request->held);
     list_init(&request->link);
-    list_init(&request->upload);
+    list_init(&request->pace);
     list_init(&request->batch);
     if (gl->table)
         request->table = table_ref(gl->table);

@@ -100,7 +100,7 @@ struct request {
 
     struct waiter waiter;
     struct list held, link, batch; /* side->held; gl->waiting; the endpoint's side->batch */
-    struct list upload;            /* side->uploads */
+    struct list pace; /* side->uploads, gl->answers: a slow client may have to give way */
     bool counted, cold, retried, infer;
     bool tried; /* though its deadline looked too short: is not asked again */
     uint64_t counted_bytes, budget_bytes;
@@ -112,6 +112,8 @@ struct request {
 
     struct lane *answer_lane; /* its slot is being written out */
     uint32_t answer_slot;
+    uint64_t answer_taken; /* by the client, when it was last found fast enough */
+    unsigned answer_slow_s;
     uint64_t number; /* of a call to the agent; 0: none */
     void (*on_text)(struct request *request, struct slice text);
 };
@@ -155,6 +157,7 @@ void answer_preflight(struct request *request);
 bool answer_outputs(struct request *request, struct lane *lane, uint32_t slot,
                     const struct perigee_answer *answer);
 void answer_release(struct request *request); /* the slot, at the latest when the exchange closes */
+void answer_shed(struct gateway_loop *gl);    /* once a second: slow clients give way to waiters */
 void answer_closed(struct request *request, const struct err *err); /* log and metrics */
 const char *answer_id_make(struct gateway_loop *gl, const struct http_request *http,
                            char buffer[static 72]);

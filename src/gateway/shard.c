@@ -599,6 +599,7 @@ static void on_tick(void *data)
     if (gl->index == 0)
         endpoint_metrics(gl);
     memory_trim(gl);
+    answer_shed(gl);
     timer_start(gl->tick, 1000);
 }
 
@@ -676,6 +677,7 @@ void shard_prepare(struct gateway *gateway, unsigned index)
     list_init(&gl->to_wake);
     gl->wake_due_ns = INT64_MAX;
     list_init(&gl->waiting);
+    list_init(&gl->answers);
     list_init(&gl->flights);
     gl->timer = timer_new(gl->loop, on_timer, gl);
     gl->timer_due_ns = INT64_MAX;

@@ -21,6 +21,7 @@ struct exchange_codec {
     void (*abort)(struct exchange *x);
     void (*close_after)(struct exchange *x);
     size_t (*write_bytes)(const struct exchange *x);
+    uint64_t (*taken_bytes)(const struct exchange *x);
 };
 
 enum exchange_body { BODY_UNSTARTED, BODY_READING, BODY_DONE, BODY_FAILED };

@@ -161,6 +161,11 @@ size_t exchange_write_bytes(const struct exchange *x)
     return x->codec->write_bytes(x);
 }
 
+uint64_t exchange_taken_bytes(const struct exchange *x)
+{
+    return x->codec->taken_bytes(x);
+}
+
 void exchange_end(struct exchange *x, const struct http_header *trailers, size_t count)
 {
     assert(x->responded && !x->ended);

@@ -79,6 +79,9 @@ typedef void (*exchange_written_cb)(struct exchange *x, const struct err *err, v
 void exchange_write(struct exchange *x, const struct iovec *iovecs, size_t count,
                     exchange_written_cb on_written, void *data);
 size_t exchange_write_bytes(const struct exchange *x); /* waiting: above a bound, hold back */
+/* Of the connection's answers, this one's head included: what the client's kernel has. Asks ours:
+ * not for the hot path. */
+uint64_t exchange_taken_bytes(const struct exchange *x);
 /* The answer is whole. Trailers are sent where the version and the client (TE: trailers) take them;
  * they are copied. Written less than content_length: the connection is cut. */
 void exchange_end(struct exchange *x, const struct http_header *trailers, size_t count);

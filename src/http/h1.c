@@ -514,9 +514,7 @@ static void body_expire(struct h1 *h1)
     body_fail(h1, &err);
 }
 
-/* Bytes of answers that the client's kernel has: ours may hold megabytes of a client that reads
- * slowly, and say for minutes that it takes no more. */
-static uint64_t taken(const struct h1 *h1)
+uint64_t h1_taken(const struct h1 *h1)
 {
     uint64_t given = h1->out_bytes - stream_write_bytes(h1->stream);
     uint64_t held = stream_kernel_bytes(h1->stream);
@@ -538,7 +536,7 @@ static bool progress(struct h1 *h1, enum h1_wait wait)
     if (wait == WAIT_BODY)
         on = enough(now, before, limits->body_rate_min, limits->body_ms);
     if (wait == WAIT_WRITE) {
-        now = taken(h1); /* what it had at the beginning was not asked: that costs a call */
+        now = h1_taken(h1); /* what it had at the beginning was not asked: that costs a call */
         on = before == WAIT_BYTES_UNKNOWN ||
              enough(now, before, limits->write_rate_min, limits->write_ms);
     }

@@ -95,6 +95,9 @@ struct h1 {
 struct h1 *h1_new(struct http_server *server, struct stream *stream);
 void h1_drain(struct h1 *h1);  /* idle: cut now, or soon; else after its answer */
 void h1_expire(struct h1 *h1); /* its wait is over */
+/* Bytes of answers that the client's kernel has: ours may hold megabytes of a client that reads
+ * slowly, and say for minutes that it takes no more. */
+uint64_t h1_taken(const struct h1 *h1);
 /* Ends it now, with ERR_CANCELED for its exchange. Not from inside a handler. */
 void h1_cut(struct h1 *h1, const struct err *err);
 

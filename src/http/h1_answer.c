@@ -237,6 +237,11 @@ static size_t codec_write_bytes(const struct exchange *x)
     return stream_write_bytes(h1_of(x)->stream);
 }
 
+static uint64_t codec_taken_bytes(const struct exchange *x)
+{
+    return h1_taken(h1_of(x));
+}
+
 const struct exchange_codec h1_codec = {
     .name = "http/1.1",
     .body_start = codec_body_start,
@@ -248,6 +253,7 @@ const struct exchange_codec h1_codec = {
     .abort = codec_poke,
     .close_after = codec_close_after,
     .write_bytes = codec_write_bytes,
+    .taken_bytes = codec_taken_bytes,
 };
 
 /* ---- refusals by HTTP itself --------------------------------------------------------------- */

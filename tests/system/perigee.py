@@ -124,6 +124,10 @@ class Perigee:
             todo += children(pid) - found
         return found
 
+    def role_pid(self, role):
+        return next(pid for pid in children(self.process.pid)
+                    if f"role {role}" in command_line(pid))
+
     # --- talking to it -------------------------------------------------------------------------
 
     def address(self, listener="gateway"):

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from deadline import children, command_line, readable
+from deadline import readable
 from oip import Wire, apply, split_body, tensor
 from perigee import PROGRAM
 
@@ -211,14 +211,9 @@ def test_the_idle_make_room_and_the_busy_do_not(new_perigee):
 # --- descriptors ---------------------------------------------------------------------------------
 
 
-def role_pid(perigee, role):
-    return next(pid for pid in children(perigee.process.pid)
-                if f"role {role}" in command_line(pid))
-
-
 def test_without_a_descriptor_clients_are_told_so_and_later_served(new_perigee):
     perigee = new_perigee()
-    gateway = role_pid(perigee, "gateway")
+    gateway = perigee.role_pid("gateway")
     apply(perigee, {"name": "plain", "model": "identity_fp32"})
     old = resource.prlimit(gateway, resource.RLIMIT_NOFILE)
     few = max(map(int, os.listdir(f"/proc/{gateway}/fd"))) + 9
@@ -248,7 +243,7 @@ def test_descriptors_are_raised_as_far_as_allowed(new_perigee):
     perigee = new_perigee(start=False)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     perigee.start(limits=[(resource.RLIMIT_NOFILE, (256, hard))])
-    soft, most = resource.prlimit(role_pid(perigee, "gateway"), resource.RLIMIT_NOFILE)
+    soft, most = resource.prlimit(perigee.role_pid("gateway"), resource.RLIMIT_NOFILE)
     assert soft == most >= min(hard, 65536)
 
 
