@@ -55,6 +55,8 @@ struct watch;
     X(gzip_bytes_max, 1048576, "Larger answers are not compressed: it would hold up the loop.")    \
     X(trim_idle_ms, 10000, "Memory of inputs is given back after so long without a request.")      \
     X(demand_ms, 1000, "How often demand is repeated while it lasts.")                             \
+    X(demand_idle_ms, 5000,                                                                        \
+      "How often the gateway looks whether a version named by clients is used.")                   \
     X(stale_ms, 10000, "How long a replica may take to end requests of a dead gateway.")           \
     X(kill_after_ms, 1000, "Past an endpoint's timeout, before its replica is killed.")            \
     X(repository_ms, 330000, "How long load and unload are waited for.")                           \

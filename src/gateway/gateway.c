@@ -228,10 +228,7 @@ static void metrics_set(struct gateway *gateway, const struct message_region *me
 
 static void on_demand(void *data)
 {
-    struct gateway *gateway = data;
-
-    world_demand(gateway, true);
-    timer_start(gateway->demand, gateway_demand_ms);
+    world_demand(data, true);
 }
 
 static void on_probe(void *data)

@@ -442,10 +442,12 @@ static uint32_t running(struct gateway *gateway, uint64_t uid)
 }
 
 /* Level-triggered: while requests wait for a revision without a ready replica, and while a revision
- * that only clients' versions name is used. Waiting requests are told at once, then repeated. */
+ * that only clients' versions name is used. Waiting requests are told at once, then repeated; with
+ * nothing to tell, what is used is looked at less often, so that an idle gateway sleeps. */
 void world_demand(struct gateway *gateway, bool repeated)
 {
     int64_t now = loop_now_ns();
+    bool told = false;
 
     MAP_EACH (entry, &gateway->revisions) {
         struct revision *revision = entry->value;
@@ -463,7 +465,10 @@ void world_demand(struct gateway *gateway, bool repeated)
             message.as_MESSAGE_DEMAND.oldest_ms =
                 (uint64_t)(now - atomic_load(&revision->waiting_since_ns)) / 1'000'000;
         (void)gateway_send_agent(gateway, &message);
+        told = true;
     }
+    if (told || repeated)
+        timer_start(gateway->demand, told ? gateway_demand_ms : gateway_demand_idle_ms);
 }
 
 void world_free(struct gateway *gateway)
