@@ -19,8 +19,8 @@ test-all: ## test, and the whole matrix, TSan, clang-tidy, 5 minutes a fuzz targ
 build: ## the program, as build/perigee
 	@tools/build
 
-bench: ## one table: the gateway beside in-process ONNX Runtime, nginx, FastAPI, MLServer
-	@tools/setup bench && bench/run
+bench: ## tables: beside in-process ONNX Runtime, nginx, FastAPI, MLServer; start-up; overload
+	@tools/setup bench && bench/run && bench/life --no-build && bench/overload --no-build
 
 lint: ## include order, lengths, banned calls; clang-format and clang-tidy
 	@tools/run-lint

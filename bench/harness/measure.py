@@ -24,10 +24,15 @@ def finish(figures):
     return figures
 
 
-def in_process(model_path, input_file, callers, seconds, cpus, output_file=None):
-    command = [models.program("bench_inprocess"), models.LIBRARY, model_path, input_file, callers,
-               seconds]
-    return finish(run_json(command + ([output_file] if output_file else []), cpus))
+def in_process(model_path, input_file, callers, seconds, cpus):
+    return finish(run_json([models.program("bench_inprocess"), models.LIBRARY, model_path,
+                            input_file, callers, seconds], cpus))
+
+
+def outputs(model_path, input_file, output_file):
+    """What ONNX Runtime itself gives for an input."""
+    run_json([models.program("bench_inprocess"), models.LIBRARY, model_path, input_file, 1, 0.001,
+              output_file])
 
 
 def served(server, request_file, connections, seconds, cpus):

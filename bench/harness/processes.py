@@ -14,6 +14,11 @@ def tree(pid):
     return pids
 
 
+def name(pid):
+    """The main thread's."""
+    return pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
+
+
 def _tasks(pids):
     for pid in pids:
         yield from pathlib.Path(f"/proc/{pid}/task").glob("*")

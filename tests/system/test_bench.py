@@ -71,13 +71,16 @@ def test_every_form_says_the_same_numbers(form):
 
 
 def bench(*arguments):
-    return subprocess.run([ROOT / "bench" / "run", *arguments], capture_output=True, text=True)
+    return subprocess.run([ROOT / "bench" / arguments[0], *arguments[1:]], capture_output=True,
+                          text=True)
 
 
 @pytest.mark.parametrize("arguments, words", [
-    (["--case", "nonsense"], "no case is named 'nonsense'; --list prints all"),
-    (["--server", "apache"], "'apache' is no server: in-process, nginx"),
-    (["--rounds", "0"], "--rounds is at least 1"),
+    (["run", "--case", "nonsense"], "no case is named 'nonsense'; --list prints all"),
+    (["run", "--server", "apache"], "'apache' is no server: in-process, nginx"),
+    (["run", "--rounds", "0"], "--rounds is at least 1"),
+    (["life", "--runs", "0"], "--runs is at least 1"),
+    (["overload", "--connections", "9999"], "--connections from 1 to 4096"),
 ])
 def test_a_wrong_flag_is_named(arguments, words):
     done = bench(*arguments)
@@ -86,7 +89,8 @@ def test_a_wrong_flag_is_named(arguments, words):
 
 def test_all_it_prints_fits_a_terminal():
     assert len(table.HEAD) <= 80
-    for arguments in (["--help"], ["--list"]):
+    for arguments in (["run", "--help"], ["run", "--list"], ["life", "--help"],
+                      ["overload", "--help"]):
         done = bench(*arguments)
         assert done.returncode == 0
         assert max(map(len, done.stdout.splitlines())) <= 80
