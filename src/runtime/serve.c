@@ -274,6 +274,7 @@ static bool look_for_work(struct server *server)
 
     if (!spin_begin(&server->spin, clock_monotonic_ns()))
         return false;
+    wake_loops(server);
     do {
         (void)sched_yield();
         found = collect(server) > 0;

@@ -348,6 +348,15 @@ def test_the_walls_are_up(template, replica):
             assert limit in limits
 
 
+def test_no_answer_waits_while_it_looks_for_work(template, folder, subject):
+    """It may look for longer than this test would wait."""
+    with template.clone(folder, spin_us=10**6 * 4 * int(worker.DEADLINE)) as replica:
+        replica.ready()
+        for _ in range(50):
+            completion, outputs, _ = replica.ask(subject.inputs)
+            assert completion.status == DONE and outputs == subject.outputs
+
+
 @pytest.mark.parametrize("spin_us", [0, 10_000])
 def test_it_sleeps_when_idle(template, folder, subject, spin_us):
     """Also where it may look for work before: that ends."""
