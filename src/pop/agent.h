@@ -151,6 +151,10 @@ void agent_repository_look(struct agent *agent); /* something changed: is one do
 void agent_repository_close(struct agent *agent);
 
 /* publish.c */
+/* The table of what pop wants and has, in the arena. */
+[[nodiscard]] int pop_table_make(struct pop *pop, const struct message_start *start,
+                                 uint64_t number, struct arena *arena, struct slice *ret,
+                                 struct err *err);
 void agent_publish_soon(struct agent *agent);
 void agent_publish_now(struct agent *agent); /* what is dirty */
 

@@ -75,23 +75,24 @@ static void source_endpoint(struct arena *arena, const struct pop_endpoint *endp
     };
 }
 
-static int table_make(struct agent *agent, struct arena *arena, struct slice *ret, struct err *err)
+int pop_table_make(struct pop *pop, const struct message_start *start, uint64_t number,
+                   struct arena *arena, struct slice *ret, struct err *err)
 {
     const struct pop_endpoint *endpoint;
     size_t count = 0;
-    LIST_EACH (endpoint, &agent->pop.endpoints, struct pop_endpoint, link)
+    LIST_EACH (endpoint, &pop->endpoints, struct pop_endpoint, link)
         count++;
     struct table_source_endpoint *endpoints =
         ARENA_ARRAY(arena, struct table_source_endpoint, count ? count : 1);
     count = 0;
-    LIST_EACH (endpoint, &agent->pop.endpoints, struct pop_endpoint, link)
+    LIST_EACH (endpoint, &pop->endpoints, struct pop_endpoint, link)
         if (endpoint->wanted)
             source_endpoint(arena, endpoint, &endpoints[count++]);
     struct table_source source = {
-        .number = agent->keep.table_number + 1,
-        .zone = slice_of(agent->start.zone),
-        .pop = slice_of(agent->start.pop),
-        .country = slice_of(agent->start.country),
+        .number = number,
+        .zone = slice_of(start->zone),
+        .pop = slice_of(start->pop),
+        .country = slice_of(start->country),
         .endpoints = endpoints,
         .endpoint_count = count,
     };
@@ -104,7 +105,8 @@ static void table_publish(struct agent *agent)
     struct err err = {};
     struct slice table;
     int fd = -1;
-    if (table_make(agent, arena, &table, &err) < 0 ||
+    if (pop_table_make(&agent->pop, &agent->start, agent->keep.table_number + 1, arena, &table,
+                       &err) < 0 ||
         shm_publish("perigee-table", table.data, table.size, &fd, &err) < 0) {
         log_error("pop", "table not published", LOG_S("error", err.message));
         arena_free(arena);

@@ -172,6 +172,8 @@ void core_process_exited(struct core_process *process, int wait_status)
         replica_template_died(process, why);
     if (process->role == ROLE_GATEWAY)
         revisions_gateway_gone(core, process->instance);
+    if (process->role == ROLE_AGENT)
+        replicas_agent_gone(core);
     if (core->hopeless && !core->stage)
         core_stop(core, false);
     else

@@ -119,6 +119,7 @@ void replica_look(struct core *core, uint64_t id); /* and tells the agent what i
 void replica_cloned(struct core_process *template, const struct perigee_cloned *cloned);
 void replica_template_ready(struct core_process *template);
 void replica_template_died(struct core_process *template, const char *why);
+void replicas_agent_gone(struct core *core);
 void replica_kill_all(struct core *core);
 void replica_tell(struct core_replica *replica, struct core_process *process);
 void replica_tell_log(struct core_replica *replica); /* while the agent takes it */

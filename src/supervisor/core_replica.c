@@ -498,6 +498,17 @@ void replica_cloned(struct core_process *template, const struct perigee_cloned *
     core_template_busy(template, still_cloning(template));
 }
 
+/* Its wishes that have not begun go with it: the next agent does not know them and asks for its
+ * own, and after some deaths in a row a template that comes up at last would clone them all. */
+void replicas_agent_gone(struct core *core)
+{
+    struct core_replica *replica;
+    LIST_EACH (replica, &core->replicas, struct core_replica, link) {
+        if (replica->state == REPLICA_WAITING)
+            replica_unborn(replica, "the agent that wanted it died");
+    }
+}
+
 /* ---- killing --------------------------------------------------------------------------------- */
 
 static void replica_end_now(struct core_replica *replica, uint32_t end, const char *text)
