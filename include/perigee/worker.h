@@ -143,8 +143,14 @@ struct perigee_submission_lane {
     alignas(64) _Atomic uint64_t taken; /* completions the loop has consumed */
     alignas(64) _Atomic uint32_t
         armed; /* the loop is asleep or going to: a completion writes to the pipe */
+    /* Bit slot % RING_ENTRIES: nobody waits any more for the answer of the submission that has the
+     * slot; if it was not begun, the replica may complete it as CANCELED. Hint; may stay 0, and may
+     * change at any time. */
+    _Atomic uint64_t canceled[PERIGEE_RING_ENTRIES / 64];
     alignas(64) struct perigee_submission entries[PERIGEE_RING_ENTRIES];
 };
+/* `canceled` is where padding was: a worker that does not know it goes on as before. */
+static_assert(offsetof(struct perigee_submission_lane, entries) == 192, "part of the contract");
 
 struct perigee_submission_page {
     uint32_t magic, version;
@@ -260,7 +266,7 @@ enum perigee_completion_status {
     PERIGEE_BAD_INPUT, /* the runtime refused the input; message in the answer */
     PERIGEE_TOO_LARGE, /* an output does not fit in the slot */
     PERIGEE_FAULT,     /* the run failed for another reason */
-    PERIGEE_CANCELED,  /* past its deadline, not run */
+    PERIGEE_CANCELED,  /* past its deadline, or nobody waits for it; not run */
 };
 
 struct perigee_completion {

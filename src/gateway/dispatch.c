@@ -187,9 +187,12 @@ void dispatch_start(struct request *request, struct lane *lane, uint32_t slot)
 
 void dispatch_forget(struct request *request)
 {
-    if (request->flight)
-        request->flight->request = NULL;
-    request->flight = NULL;
+    struct flight *flight = take_ptr(request->flight);
+
+    if (!flight)
+        return;
+    flight->request = NULL;
+    lane_cancel(flight->lane, flight->slot);
 }
 
 /* ---- back ----------------------------------------------------------------------------- */

@@ -310,14 +310,28 @@ static void wait_for_work(struct server *server)
 
 /* ---- batches --------------------------------------------------------------------------------- */
 
-static void cancel_late(struct server *server, uint64_t now)
+static bool canceled(const struct server *server, const struct task *task)
+{
+    uint32_t index = task->submission.slot % PERIGEE_RING_ENTRIES;
+    const _Atomic uint64_t *words = server->replica->page->lanes[task->lane].canceled;
+    uint64_t bit = UINT64_C(1) << index % 64;
+
+    return (atomic_load_explicit(&words[index / 64], memory_order_relaxed) & bit) != 0;
+}
+
+/* What nobody waits for any more is not run. */
+static void cancel(struct server *server, uint64_t now)
 {
     struct task *task;
 
     LIST_EACH (task, &server->waiting, struct task, link) {
         int64_t due = task->submission.deadline_ns;
-        if (due > 0 && now > (uint64_t)due && task->job.status == PERIGEE_DONE)
+        if (task->job.status != PERIGEE_DONE)
+            continue;
+        if (due > 0 && now > (uint64_t)due)
             job_fail(&task->job, PERIGEE_CANCELED, "the deadline passed before it ran");
+        else if (canceled(server, task))
+            job_fail(&task->job, PERIGEE_CANCELED, "nobody waits for it any more");
     }
 }
 
@@ -331,7 +345,7 @@ static void form(struct server *server)
 
     for (;;) {
         uint64_t now = each_alone ? first->taken_ns : clock_monotonic_ns();
-        cancel_late(server, now);
+        cancel(server, now);
         batch_form(&server->waiting, server->rows_max, batch);
         uint64_t until = first->taken_ns + (uint64_t)server->delay_ns;
         if (batch->full || batch->others || now >= until || batch->due_ns_min <= until)

@@ -24,7 +24,8 @@ def endpoints(perigee):
           {**one, "name": "impatient", "queue": {"depth": 16, "timeout": "150ms"},
            "timeout": "60s"},
           {**one, "name": "strict", "timeout": "1s"},
-          {**one, "name": "closed", "timeout": "60s"})
+          {**one, "name": "closed", "timeout": "60s"},
+          {"name": "roomy", "model": "slow", "scale": {"concurrency": 4}, "timeout": "60s"})
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +161,27 @@ def test_a_client_that_goes_away_leaves_the_queue(perigee, rounds):
     while answer[0] == 503:  # until the gateway has seen them go
         answer = infer(perigee, "shallow", work(2))
     assert answer[0] == 200
+
+
+def test_what_nobody_waits_for_is_not_run(perigee, rounds):
+    """Three that lie in the replica behind one that runs, whose clients go: it passes them over."""
+    body = json.dumps({"inputs": work(FOR_EVER)})  # run, they would take all that is left
+    head = (f"POST /v2/models/roomy/infer HTTP/1.1\r\nHost: localhost\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n")
+    before = {name: perigee.metric(f"perigee_requests_{name}_total")
+              for name in ("skipped", "canceled")}
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(infer, perigee, "roomy", work(rounds(2)))
+        wait_running(replica(perigee, "roomy")["pid"])
+        for _ in range(3):
+            with Wire(perigee) as wire:
+                wire.send(head, body)
+        perigee.wait_metric(lambda value: value == before["canceled"] + 3,
+                            "perigee_requests_canceled_total")
+        assert asked.result()[0] == 200
+        assert ask(perigee, "roomy", *work(3))["y"]["data"] == [3]
+    perigee.wait_metric(lambda value: value == before["skipped"] + 3,
+                        "perigee_requests_skipped_total")
 
 
 # --- a replica that hangs, or is killed ----------------------------------------------------------

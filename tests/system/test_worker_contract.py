@@ -167,6 +167,18 @@ def test_past_its_deadline_it_is_not_run(replica, subject):
     assert completion.status == DONE
 
 
+def test_what_nobody_waits_for_is_not_run(replica, subject):
+    replica.cancel(slot=3, lane=0)
+    completion, outputs, _ = replica.ask(subject.inputs, slot=3)
+    assert completion.status == CANCELED and not outputs
+    for slot, lane in ((2, 0), (3, 1)):  # the word is about this slot, on this lane
+        completion, _, _ = replica.ask(subject.inputs, slot=slot, lane=lane)
+        assert completion.status == DONE
+    replica.cancel(slot=3, lane=0, canceled=False)
+    completion, _, _ = replica.ask(subject.inputs, slot=3)
+    assert completion.status == DONE
+
+
 def lies(good):
     """Requests that lie, made from a good input: (name, request, keywords of submit)."""
     index, datatype, dims, data = good

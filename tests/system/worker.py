@@ -348,6 +348,13 @@ class Replica:
         address = ctypes.addressof(ctypes.c_char.from_buffer(self.page.memory, 64))
         libc.syscall(SYS_FUTEX, ctypes.c_void_p(address), FUTEX_WAKE, 1, None, None, 0)
 
+    def cancel(self, slot, lane=0, canceled=True):
+        """Says that nobody waits for the answer in this slot, or takes it back."""
+        at = LANES_AT + lane * LANE_BYTES + 136 + slot % ENTRIES // 64 * 8
+        bit = 1 << slot % 64
+        now = self.page.u64(at)
+        self.page.put("Q", at, now | bit if canceled else now & ~bit)
+
     def completion(self, lane=0):
         """The next one of a lane, or None when the replica has ended before it."""
         at = COMPLETIONS_AT + lane * COMPLETION_LANE_BYTES

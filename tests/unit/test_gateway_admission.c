@@ -23,6 +23,8 @@
     "{\"inputs\":[{\"name\":\"image\",\"shape\":[1,4],\"datatype\":\"FP32\",\"data\":[0,1,7,2]}]"
 #define LABELS "{project=\"default\",endpoint=\"digits\","
 
+#define LABELS_END "{project=\"default\",endpoint=\"digits\"}"
+
 static const struct world_endpoint narrow = {
     .name = "digits",
     .queue_depth = 4,
@@ -338,6 +340,59 @@ static void test_one_whose_turn_comes_too_late_is_not_run(void **state)
     end(&world, &fake);
 }
 
+/* ---- clients that go away ------------------------------------------------------------- */
+
+static bool canceled_is(struct world *world, void *data)
+{
+    const struct fake *fake = ((void **)data)[0];
+    unsigned wanted = *(unsigned *)((void **)data)[1], found = 0;
+    (void)world;
+
+    for (unsigned lane = 0; lane < 2 * WORLD_LOOPS; lane++)
+        for (unsigned i = 0; i < PERIGEE_RING_ENTRIES / 64; i++)
+            found += (unsigned)__builtin_popcountll(
+                atomic_load(&fake->submission->lanes[lane].canceled[i]));
+    return found == wanted;
+}
+
+static void test_a_client_that_goes_away_leaves_its_place(void **state)
+{
+    struct world_endpoint wide = narrow;
+    struct world world;
+    struct fake fake;
+    unsigned wanted = 1;
+    void *data[] = { &fake, &wanted };
+    int fds[WORLD_SLOTS / 2];
+    (void)state;
+
+    wide.concurrency = 2;
+    wide.queue_depth = 2 * WORLD_SLOTS;
+    begin(&world, &fake, &wide, FAKE_STEPS);
+    int running = ask(&world, "", "");
+    fake_await_taken(&fake, 1);
+    int in_ring = ask(&world, "", ""), waits = ask(&world, "", ""), next = ask(&world, BATCH, "");
+    metrics_has(&world, "perigee_queue_requests" LABELS "class=\"interactive\"} 1");
+    close(waits);
+    metrics_has(&world, "perigee_queue_requests" LABELS "class=\"interactive\"} 0");
+    close(in_ring);
+    assert_true(world_until(&world, canceled_is, data)); /* the replica is told */
+    metrics_has(&world, "perigee_requests_canceled_total" LABELS_END " 2");
+    for (int i = 0; i < 3; i++)
+        fake_step(&fake);
+    answered(&running, 200, NULL);
+    answered(&next, 200, NULL);
+    /* A slot that is used again is for somebody. */
+    for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
+        fds[i] = ask(&world, "", "");
+    for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
+        fake_step(&fake);
+    for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
+        answered(&fds[i], 200, NULL);
+    wanted = 0;
+    assert_true(world_until(&world, canceled_is, data));
+    end(&world, &fake);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -347,6 +402,7 @@ int main(void)
         cmocka_unit_test(test_bytes_that_wait_are_bounded),
         cmocka_unit_test(test_a_deadline_that_cannot_be_met_is_refused_at_once),
         cmocka_unit_test(test_one_whose_turn_comes_too_late_is_not_run),
+        cmocka_unit_test(test_a_client_that_goes_away_leaves_its_place),
     };
     return cmocka_run_group_tests_name("gateway_admission", tests, NULL, NULL);
 }

@@ -32,6 +32,23 @@ static void released_set(struct lane *lane, uint32_t slot, bool released)
         atomic_fetch_and(word, ~bit);
 }
 
+/* The hint of worker.h beside the ring: only this loop writes it. */
+static void canceled_set(struct lane *lane, uint32_t slot, bool canceled)
+{
+    uint32_t index = (lane->replica->slot_first + slot) % PERIGEE_RING_ENTRIES;
+    _Atomic uint64_t *word = &lane->out->canceled[index / 64];
+    uint64_t bit = UINT64_C(1) << index % 64;
+    uint64_t now = atomic_load_explicit(word, memory_order_relaxed);
+
+    if (((now & bit) != 0) != canceled)
+        atomic_store_explicit(word, now ^ bit, memory_order_relaxed);
+}
+
+void lane_cancel(struct lane *lane, uint32_t slot)
+{
+    canceled_set(lane, slot, true);
+}
+
 void lane_slot_give(struct lane *lane, uint32_t slot)
 {
     released_set(lane, slot, true);
@@ -51,6 +68,7 @@ bool lane_submit(struct lane *lane, const struct lane_request *request, struct l
     assert(request->ticket != 0 && request->slot < lane->replica->slots);
     assert(!lane->tickets[request->slot]);
     released_set(lane, request->slot, false);
+    canceled_set(lane, request->slot, false);
     if (!submission_publish(lane->out, &lane->published, lane->in, &submission))
         return false;
     ticket->ticket = request->ticket;

@@ -55,6 +55,10 @@ bool lane_submit(struct lane *lane, const struct lane_request *request, struct l
 /* Wakes the replica if it sleeps: once, after all that is submitted in one go. */
 void lane_wake(struct lane *lane);
 
+/* Nobody waits for what has this slot: if it has not begun, the replica need not run it. It comes
+ * back all the same. */
+void lane_cancel(struct lane *lane, uint32_t slot);
+
 /* 1: *ret is back, with its completion, whose fields are checked but for the answer's. 0: nothing
  * more. ERR_BAD_INPUT: the replica lies; kill it, and do not ask again. */
 [[nodiscard]] int lane_take(struct lane *lane, struct lane_ticket **ret,
