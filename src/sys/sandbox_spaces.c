@@ -162,6 +162,9 @@ static int enter_spaces(uint32_t walls, struct err *err)
         (prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) != 0 || write_file("/proc/self/setgroups", "deny") ||
          write_file("/proc/self/uid_map", uids) || write_file("/proc/self/gid_map", gids)))
         return err_set(err, ERR_INTERNAL, "mapping the user: %s", strerror(errno));
+    /* None below it; where /proc/sys cannot be written (a container), seccomp alone says so. */
+    if (walls & PERIGEE_WALL_USER)
+        (void)write_file("/proc/sys/user/max_user_namespaces", "0");
     return walls & PERIGEE_WALL_MOUNT ? enter_root(err) : 0;
 }
 

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from deadline import children, command_line
 from perigee import PROGRAM, Perigee
 from test_worker_contract import MISBEHAVE
 
@@ -137,6 +138,70 @@ def test_nonsense_is_an_error_of_its_own_request(perigee, deploy, command):
             break
         wait_serving(perigee, name, 1)
     assert (status, said) == (200, "back")
+
+
+HUGE = 2**64 - 1
+# Each field of what a worker writes, with values that it must not have.
+FIELDS = [
+    ("lie-completion", [("ticket", 0), ("ticket", "+1"), ("ticket", HUGE), ("start_ns", HUGE),
+                        ("input_ns", HUGE), ("infer_ns", HUGE), ("output_ns", HUGE),
+                        ("cpu_ns", HUGE), ("slot", "+1"), ("slot", 2**32 - 1), ("status", 5),
+                        ("output_count", 0), ("output_count", 65), ("output_count", 2**32 - 1),
+                        ("batch_rows", 0), ("batch_rows", 2**32 - 1)]),
+    ("lie-answer", [("output_count", 0), ("output_count", 2**32 - 1), ("message_bytes", 2**32 - 1),
+                    ("message", 255), ("index", 1), ("index", 2**32 - 1), ("datatype", 0),
+                    ("datatype", 2**32 - 1), ("rank", 0), ("rank", 17), ("rank", 2**32 - 1),
+                    ("reserved", 1), ("offset", 1), ("offset", HUGE - 63), ("offset", 2**40),
+                    ("bytes", HUGE), ("bytes", 2**40), ("dims", 255)]),
+    ("lie-page", [("magic", 0), ("version", 99), ("phase", 0), ("phase", 5), ("phase", HUGE),
+                  ("sleeping", 77), ("pid", 1), ("signal", -5), ("syscall", 2**31 - 1),
+                  ("walls", HUGE), ("landlock_abi", 99), ("model_bytes", HUGE),
+                  ("memory_loaded_bytes", HUGE), ("load_ns", HUGE), ("warm_ns", HUGE),
+                  ("reason", 255)]),
+    ("lie-model", [("platform", HUGE), ("input_count", HUGE), ("output_count", 2**32 - 1),
+                   ("property_count", 65), ("batch_rows_max", 2**32 - 1), ("inputs", 255),
+                   ("outputs", 255)]),
+    ("lie-lane", [("head", 0), ("head", HUGE), ("head", "+257"), ("taken", 0), ("taken", HUGE)]),
+]
+LIES_IN_FIELDS = [f"{command} {field} {value}" for command, rows in FIELDS for field, value in rows]
+
+
+@pytest.fixture(scope="module")
+def bystander(perigee, tmp_path_factory):
+    """Another endpoint, and the gateway: neither is to feel anything."""
+    folder = tmp_path_factory.mktemp("bystander")
+    (folder / "model.onnx").write_text("ok\n")
+    (folder / "spec.json").write_text(json.dumps({"name": "bystander", "model": "./model.onnx"}))
+    perigee.cli("apply", "-f", folder / "spec.json", cwd=folder)
+    before = roles(perigee)
+
+    def unharmed():
+        assert ask(perigee, "bystander", "echo well")[::2] == (200, "well")
+        assert roles(perigee) == before
+
+    yield unharmed
+    perigee.cli("delete", "bystander", "--yes")
+
+
+def roles(perigee):
+    """Processes of ours, by pid: none of them has died when these are the same."""
+    return {pid for pid in children(perigee.process.pid) if b"role" in command_line(pid).encode()}
+
+
+@pytest.mark.parametrize("command", [*LIES_IN_FIELDS, "twice"])
+def test_a_lie_in_any_field_hurts_its_own_endpoint_alone(perigee, deploy, bystander, command):
+    """The request has an end, a right one or an error of its own; others serve, no process of ours
+    dies, and where the replica lives it goes on."""
+    name = deploy(timeout="1s")
+    status, error, said = ask(perigee, name, command)
+    assert (status, error) in (
+        (200, None), (500, "internal"), (502, "replica_died"), (504, "deadline")), said
+    bystander()
+    deaths = perigee.get_json(f"/api/v1/endpoints/{name}", "control")["deaths"]
+    assert not any("code 99" in death["reason"] for death in deaths), "the lie was not told"
+    if status in (200, 500) and not deaths:
+        assert ask(perigee, name, "echo back")[0] in (200, 500, 502)
+        bystander()
 
 
 def test_an_answer_for_another_reaches_nobody(perigee, deploy):

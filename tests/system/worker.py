@@ -101,7 +101,7 @@ def walls_of(bits):
 
 
 class Template:
-    def __init__(self, path):
+    def __init__(self, path, wrap=()):
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.lifeline, self.lifeline_kept = os.pipe()
         wanted = {3: theirs.fileno(), 4: self.lifeline}
@@ -113,6 +113,7 @@ class Template:
                 "-",
                 str(theirs.fileno()),
                 str(self.lifeline),
+                *wrap,
                 str(path),
             ],
             pass_fds=wanted.values(),
@@ -139,6 +140,8 @@ class Template:
         )
         self.walls = walls_of(walls)
         self.clones = 0
+        # A folder is of one mount namespace: that of the template, which as root is another here.
+        self.root = f"/proc/{self.process.pid}/root" if wrap and os.geteuid() == 0 else ""
 
     def send(self, message, descriptors):
         socket.send_fds(self.channel, [message], descriptors)
@@ -192,7 +195,7 @@ class Replica:
         self.pipes = [read for read, _ in pipes]
         for read in self.pipes:
             os.set_blocking(read, False)
-        model = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        model = os.open(f"{template.root}{folder}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         given = [
             self.page.readonly if readonly else self.page.fd,
             self.output.fd,

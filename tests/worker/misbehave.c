@@ -14,11 +14,13 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -27,24 +29,16 @@
 
 #include "base/auto.h"
 #include "base/err.h"
-#include "contract/ring.h"
 #include "runtime/answer.h"
 #include "runtime/runtime.h"
 #include "runtime/worker.h"
+#include "worker/misbehave.h"
 
 struct runtime_model {
     char file[256];
 };
 
-struct speech {
-    struct runtime_job *job;
-    const char *argument;
-    char text[8192];
-};
-
-#define SAY(speech, ...) ((void)snprintf((speech)->text, sizeof(speech)->text, __VA_ARGS__))
-
-static void say_result(struct speech *speech, long result)
+void say_result(struct speech *speech, long result)
 {
     if (result < 0)
         SAY(speech, "%s", strerrorname_np(errno));
@@ -249,128 +243,55 @@ static void do_flood(struct speech *speech)
     SAY(speech, "%s", speech->argument);
 }
 
+/* Children that stay, as many as there may be. They end with the replica. */
+static void do_forks(struct speech *speech)
+{
+    long most = atol(speech->argument), made = 0;
+
+    for (; made < most; made++) {
+        pid_t pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+        if (pid < 0)
+            break;
+        if (pid == 0) {
+            (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+            for (;;)
+                pause();
+        }
+    }
+    SAY(speech, "%ld", made);
+}
+
+static void *wait_for_ever(void *nothing)
+{
+    for (;;)
+        clock_nanosleep(CLOCK_MONOTONIC, 0, &(struct timespec){ 3600, 0 }, NULL);
+    return nothing;
+}
+
+static void do_threads(struct speech *speech)
+{
+    long most = atol(speech->argument), made = 0;
+    pthread_t thread;
+
+    while (made < most && pthread_create(&thread, NULL, wait_for_ever, NULL) == 0)
+        made++;
+    SAY(speech, "%ld", made);
+}
+
+static void do_fill_output(struct speech *speech)
+{
+    const struct answer *answer = speech->job->answer;
+
+    memset(answer->slot + PERIGEE_ANSWER_BYTES, 1, answer->slot_bytes - PERIGEE_ANSWER_BYTES);
+    SAY(speech, "%" PRIu64, answer->slot_bytes);
+}
+
 static void do_echo(struct speech *speech)
 {
     SAY(speech, "%s", speech->argument);
 }
 
-/* ---- lies: what a gateway must not believe --------------------------------------------------- */
-
-/* The region begins with this process's status page, below the slot. */
-static char *region_of(const struct runtime_job *job)
-{
-    char *page = (char *)((uintptr_t)job->answer->slot & ~(uintptr_t)4095);
-
-    while (((struct perigee_status *)(void *)page)->magic != PERIGEE_WORKER_MAGIC ||
-           ((struct perigee_status *)(void *)page)->pid != getpid())
-        page -= 4096;
-    return page;
-}
-
-/* The lane in use: the one whose submissions were taken last. */
-static struct perigee_completion_lane *lane_of(const struct runtime_job *job)
-{
-    struct perigee_completion_lane *lanes =
-        (struct perigee_completion_lane *)(void *)(region_of(job) + PERIGEE_COMPLETIONS_OFFSET);
-    size_t at = 0;
-
-    for (size_t i = 0; i < PERIGEE_LANES_MAX; i++) {
-        if (atomic_load(&lanes[i].taken) > atomic_load(&lanes[i].head))
-            at = i;
-    }
-    return &lanes[at];
-}
-
-static void publish(const struct runtime_job *job, const struct perigee_completion *completion)
-{
-    struct perigee_completion_lane *lane = lane_of(job);
-    uint64_t head = atomic_load(&lane->head);
-
-    completion_publish(lane, &head, completion);
-}
-
-/* The worker library would repair the index with the true answer: the gateway is to look before. */
-static void show_lie(void)
-{
-    for (int fd = 3; fd < 64; fd++)
-        (void)!write(fd, "", 1);
-    clock_nanosleep(CLOCK_MONOTONIC, 0, &(struct timespec){ 0, 200'000'000 }, NULL);
-}
-
-static void do_lie_ticket(struct speech *speech)
-{
-    publish(speech->job,
-            &(struct perigee_completion){ .ticket = 0x7fffffff00000001, .batch_rows = 1 });
-    show_lie();
-    SAY(speech, "done");
-}
-
-static void do_lie_jump(struct speech *speech)
-{
-    atomic_fetch_add(&lane_of(speech->job)->head, 1'000'000);
-    show_lie();
-    SAY(speech, "done");
-}
-
-static void do_lie_phase(struct speech *speech)
-{
-    struct perigee_status *status = (struct perigee_status *)(void *)region_of(speech->job);
-
-    atomic_store(&status->phase, 77);
-    memset(status->reason, 0xff, sizeof status->reason);
-    SAY(speech, "done");
-}
-
-static void do_lie_offset(struct speech *speech)
-{
-    static const int64_t dims[] = { 1 };
-    struct answer *answer = speech->job->answer;
-
-    answer_add(answer, 0, PERIGEE_BYTES, dims, 1, answer->slot + answer->slot_bytes * 4, 64);
-}
-
-static void do_lie_shape(struct speech *speech)
-{
-    static const int64_t dims[] = { INT64_C(1) << 40 };
-    struct answer *answer = speech->job->answer;
-
-    answer_add(answer, 0, PERIGEE_BYTES, dims, 1, answer_place(answer, 64), 64);
-}
-
-static void do_lie_datatype(struct speech *speech)
-{
-    static const int64_t dims[] = { 16 };
-    struct answer *answer = speech->job->answer;
-
-    answer_add(answer, 0, PERIGEE_FP32, dims, 1, answer_place(answer, 64), 64);
-}
-
-static void do_lie_length(struct speech *speech)
-{
-    static const int64_t dims[] = { 1 };
-    struct answer *answer = speech->job->answer;
-    char *place = answer_place(answer, 64);
-
-    memset(place, 0xff, 64);
-    answer_add(answer, 0, PERIGEE_BYTES, dims, 1, place, 64);
-}
-
-static void do_lie_count(struct speech *speech)
-{
-    speech->job->answer->output_count = PERIGEE_TENSORS_MAX;
-}
-
-static void do_lie_status(struct speech *speech)
-{
-    speech->job->status = 99;
-}
-
-/* A row: what it does; whether it has written the answer itself. */
-static const struct {
-    const char *name;
-    void (*run)(struct speech *speech);
-    bool answers;
-} commands[] = {
+static const struct command commands[] = {
     { "echo", do_echo, false },
     { "open", do_open, false },
     { "write-model", do_write_model, false },
@@ -399,16 +320,29 @@ static const struct {
     { "hang", do_hang, false },
     { "sleep", do_sleep, false },
     { "flood", do_flood, false },
-    { "lie-ticket", do_lie_ticket, false },
-    { "lie-jump", do_lie_jump, false },
-    { "lie-phase", do_lie_phase, false },
-    { "lie-offset", do_lie_offset, true },
-    { "lie-shape", do_lie_shape, true },
-    { "lie-datatype", do_lie_datatype, true },
-    { "lie-length", do_lie_length, true },
-    { "lie-count", do_lie_count, true },
-    { "lie-status", do_lie_status, true },
+    { "forks", do_forks, false },
+    { "threads", do_threads, false },
+    { "fill-output", do_fill_output, false },
 };
+
+/* ---- finding a command ----------------------------------------------------------------------- */
+
+static const struct command *find(const struct command *rows, size_t count, const char *name)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(rows[i].name, name) == 0)
+            return &rows[i];
+    }
+    return NULL;
+}
+
+static const struct command *find_command(const char *name)
+{
+    const struct command *command = find(commands, sizeof commands / sizeof *commands, name);
+
+    command = command ? command : find(lies, lie_count, name);
+    return command ? command : find(calls, call_count, name);
+}
 
 /* ---- the runtime ----------------------------------------------------------------------------- */
 
@@ -516,13 +450,12 @@ static void run(struct runtime_model *model, struct runtime_job *const *jobs, si
     if (argument)
         *argument++ = 0;
     speech->job = job;
-    speech->argument = argument ? argument : "";
+    speech->argument = argument ? argument : command + strlen(command);
     SAY(speech, "no such command");
-    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
-        if (strcmp(commands[i].name, command) == 0) {
-            commands[i].run(speech);
-            answered = commands[i].answers;
-        }
+    const struct command *found = find_command(command);
+    if (found) {
+        found->run(speech);
+        answered = found->answers;
     }
     if (!answered)
         answer_text(job, speech->text);
@@ -536,6 +469,7 @@ int main(int argc, char **argv)
     char path[4096] = {};
     struct runtime misbehave = {
         .name = name,
+        .walls_left_out = WALLS_LEFT_OUT,
         .prepare = prepare,
         .load = load,
         .warm = warm,
