@@ -34,6 +34,7 @@ SERVERS = {
     "perigee": "the gateway with one loop (--loops 1)",
     "defaults": "the gateway as shipped, where that is more than one loop",
     "batched": "the gateway, and an endpoint with batch: {max: 16}",
+    "spin": "the gateway with --spin-us 150: replicas look before they sleep",
     "fastapi": "FastAPI, orjson: one uvicorn worker, uvloop, httptools; JSON alone",
     "mlserver": "MLServer 1.7.1, no parallel workers; JSON alone",
 }
@@ -68,7 +69,7 @@ def _small(model, extra):
 
 
 CASES = (
-    *_small("tiny", {("json", 64): ("defaults",)}),
+    *_small("tiny", {("json", 1): ("spin",), ("json", 64): ("defaults", "spin")}),
     *_small("mlp", {("binary", 64): ("fastapi",)}),
     *_small("mlp-big", {("binary", 64): ("batched",)}),
     Case("squeezenet", "json", 1, servers=FLOOR + PEERS),
@@ -98,6 +99,7 @@ class Bar:
 BARS = (
     Bar("tiny-json-c1", "perigee", "p50_us", "nginx", "<=", 1.8),
     Bar("tiny-json-c1-pinned", "perigee", "p50_us", "nginx", "<=", 1.8),
+    Bar("tiny-json-c1", "spin", "p50_us", "nginx", "<=", 1.0),
     Bar("tiny-json-c64", "perigee", "rps", "nginx", ">=", 0.65),
     Bar("tiny-json-c64", "perigee", "cpu_us", "nginx", "<=", 2.0),
     Bar("tiny-json-c64", "perigee", "rps", "fastapi", ">=", 8),
