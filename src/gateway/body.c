@@ -33,7 +33,7 @@ bool body_hold(struct request *request, uint64_t bytes)
 {
     if (request->budget_bytes == 0)
         request->budget =
-            request->revision ? &request->revision->memory : &request->gl->gateway->memory;
+            request->endpoint ? &request->endpoint->memory : &request->gl->gateway->memory;
     if (!memory_budget_take(request->budget, bytes))
         return false;
     request->budget_bytes += bytes;
@@ -367,7 +367,8 @@ static int block_make(struct request *request, struct err *err)
         uint64_t lane =
             (request->gl->gateway->start.instance & 1) * PERIGEE_LOOPS_MAX + request->gl->index;
         side->blocks = blocks_new(atomic_load(&request->revision->arena), lane * slice, slice,
-                                  &request->revision->memory);
+                                  &request->endpoint->memory);
+        side->endpoint = endpoint_ref(request->endpoint);
     }
     request->inputs_offset = (head + 63) & ~UINT64_C(63);
     request->request_bytes = request->inputs_offset + request->oip.block_bytes;

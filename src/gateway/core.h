@@ -44,7 +44,10 @@ struct watch;
     X(json_bytes_max, 16777216, "Bytes of JSON in a request, after inflation.")                    \
     X(answer_bytes_max, 67108864, "Bytes of JSON in an answer.")                                   \
     X(memory_share_percent, 25, "Of the machine's memory: what requests may hold, all together.")  \
-    X(revision_share_percent, 75, "Of that: what requests for one revision may hold.")             \
+    X(kept_share_percent, 5, "Of that: pages of free memory that stay for the next requests.")     \
+    X(endpoint_share_percent, 75,                                                                  \
+      "Of the rest: what requests for one endpoint may hold; where "                               \
+      "several do, each has less, so that room is left for others.")                               \
     X(upload_ms_min, 1000, "How long an upload is not yet called slow.")                           \
     X(upload_rate_min, 65536,                                                                      \
       "Bytes a second: when the memory for inputs is short, a slower upload gives way.")           \
@@ -85,7 +88,8 @@ void model_info_free(struct model_info *info);
 struct endpoint {
     uint64_t uid;
     _Atomic uint32_t refs;
-    struct endpoint_waiting { /* requests that wait, over all loops, and their inputs */
+    struct memory_budget memory; /* of its requests; a part of the gateway's */
+    struct endpoint_waiting {    /* requests that wait, over all loops, and their inputs */
         _Atomic uint32_t count;
         _Atomic uint64_t bytes;
     } waiting[QUEUE_CLASSES];
@@ -107,6 +111,7 @@ struct revision_side {
     struct list held;       /* requests that wait for the model's description or the arena */
     struct list uploads;    /* large ones whose tensors are still coming, the oldest first */
     struct blocks *blocks;
+    struct endpoint *endpoint; /* a reference: blocks count against its budget */
     int64_t used_ms;
 };
 
@@ -125,7 +130,6 @@ struct revision {
     _Atomic bool used;                /* since the main thread last looked */
     _Atomic bool demanded;            /* the first demand was sent, no replica came since */
     struct gateway_stats *stats;      /* NULL: no room */
-    struct memory_budget memory;      /* of its requests; a part of the gateway's */
     struct queue queue;
     struct revision_side sides[PERIGEE_LOOPS_MAX];
 };
@@ -240,7 +244,8 @@ bool gateway_send_agent(struct gateway *gateway, const union message *message);
 void gateway_loop_drained(void *gateway); /* what a loop posts */
 
 /* revision.c: references, any thread */
-struct endpoint *endpoint_new(uint64_t uid);
+struct endpoint *endpoint_new(struct gateway *gateway, uint64_t uid);
+struct endpoint *endpoint_ref(struct endpoint *endpoint);
 void endpoint_unref(struct endpoint *endpoint);
 struct revision *revision_new(struct gateway *gateway, uint64_t uid);
 struct revision *revision_ref(struct revision *revision);

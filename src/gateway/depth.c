@@ -133,8 +133,7 @@ static void displace(struct gateway_loop *gl, struct endpoint *endpoint)
     } else if (newest < gateway->loops) {
         struct displacement *displacement = mem_zalloc(sizeof *displacement);
         displacement->gl = &gateway->loop[newest];
-        displacement->endpoint = endpoint;
-        atomic_fetch_add(&endpoint->refs, 1);
+        displacement->endpoint = endpoint_ref(endpoint);
         loop_post(displacement->gl->loop, on_displace, displacement);
     }
 }

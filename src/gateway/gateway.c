@@ -484,7 +484,9 @@ static void gateway_begin(struct gateway *gateway, int channel_fd_taken, int lif
     limits_read(gateway);
     gateway->main = loop_new();
     list_init(&gateway->early);
-    gateway->memory.bytes_max = memory_bytes() / 100 * gateway_memory_share_percent;
+    uint64_t share = memory_bytes() / 100 * gateway_memory_share_percent;
+    gateway->memory.kept_max = share / 100 * gateway_kept_share_percent;
+    gateway->memory.bytes_max = share - gateway->memory.kept_max;
     gateway->supervisor = channel_new(channel_fd_taken);
     gateway->supervisor_watch =
         watch_new(gateway->main, channel_fd_taken, WATCH_READ, on_supervisor_event, gateway);

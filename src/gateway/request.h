@@ -104,7 +104,7 @@ struct request {
     bool counted, cold, retried, infer;
     bool tried; /* though its deadline looked too short: is not asked again */
     uint64_t counted_bytes, budget_bytes;
-    struct memory_budget *budget; /* that budget_bytes are of, its revision's; else the gateway's */
+    struct memory_budget *budget; /* that budget_bytes are of, its endpoint's; else the gateway's */
     struct env_timer timer;
     int64_t arrived_ns, queued_ns, submitted_ns, deadline_ns; /* deadline: 0 none */
     uint64_t queue_ns, infer_ns;

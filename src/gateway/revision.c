@@ -73,16 +73,24 @@ void model_info_free(struct model_info *info)
 
 /* ---- endpoints and revisions ---------------------------------------------------------- */
 
-struct endpoint *endpoint_new(uint64_t uid)
+struct endpoint *endpoint_new(struct gateway *gateway, uint64_t uid)
 {
     struct endpoint *endpoint = mem_zalloc(sizeof *endpoint);
 
     endpoint->uid = uid;
     atomic_init(&endpoint->refs, 1);
+    endpoint->memory.share_percent = gateway_endpoint_share_percent;
+    endpoint->memory.parent = &gateway->memory;
     for (unsigned i = 0; i < PERIGEE_LOOPS_MAX; i++) {
         list_init(&endpoint->sides[i].batch);
         atomic_init(&endpoint->sides[i].batch_newest_ns, INT64_MIN);
     }
+    return endpoint;
+}
+
+struct endpoint *endpoint_ref(struct endpoint *endpoint)
+{
+    atomic_fetch_add_explicit(&endpoint->refs, 1, memory_order_relaxed);
     return endpoint;
 }
 
@@ -102,8 +110,6 @@ struct revision *revision_new(struct gateway *gateway, uint64_t uid)
     revision->uid = uid;
     revision->gateway = gateway;
     atomic_init(&revision->refs, 1);
-    revision->memory.bytes_max = gateway->memory.bytes_max / 100 * gateway_revision_share_percent;
-    revision->memory.parent = &gateway->memory;
     queue_init(&revision->queue, gateway->loops);
     for (unsigned i = 0; i < gateway->loops; i++) {
         struct revision_side *side = &revision->sides[i];
@@ -131,6 +137,7 @@ void revision_unref(struct revision *revision)
         struct revision_side *side = &revision->sides[i];
         assert(side->queue.count == 0);
         blocks_free(side->blocks);
+        endpoint_unref(side->endpoint);
     }
     model_info_free(atomic_load(&revision->model));
     shm_unmap(atomic_load(&revision->arena), revision->arena_bytes);

@@ -38,7 +38,7 @@ static struct endpoint *endpoint_get(struct gateway *gateway, uint64_t uid)
     struct endpoint *endpoint = map_get_u64(&gateway->endpoints, uid);
 
     if (!endpoint) {
-        endpoint = endpoint_new(uid);
+        endpoint = endpoint_new(gateway, uid);
         map_put_u64(&gateway->endpoints, uid, endpoint);
     }
     return endpoint;

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who waits for how long, and what ends a wait: full queues, time-outs, hangs, a stop."""
 import concurrent.futures
+import http.client
 import json
 import os
 import signal
@@ -8,7 +9,7 @@ import time
 
 import pytest
 
-from deadline import wait_exit
+from deadline import DEADLINE, wait_exit
 from oip import Wire, apply, ask, infer, tensor
 
 pytestmark = pytest.mark.usefixtures("endpoints")
@@ -25,6 +26,7 @@ def endpoints(perigee):
            "timeout": "60s"},
           {**one, "name": "strict", "timeout": "1s"},
           {**one, "name": "closed", "timeout": "60s"},
+          {**one, "name": "stormy", "queue": {"depth": 4, "timeout": "30s"}, "timeout": "60s"},
           {"name": "roomy", "model": "slow", "scale": {"concurrency": 4}, "timeout": "60s"})
 
 
@@ -182,6 +184,67 @@ def test_what_nobody_waits_for_is_not_run(perigee, rounds):
         assert ask(perigee, "roomy", *work(3))["y"]["data"] == [3]
     perigee.wait_metric(lambda value: value == before["skipped"] + 3,
                         "perigee_requests_skipped_total")
+
+
+# --- far more than there is room for -------------------------------------------------------------
+
+
+def storm(perigee, clients, each, rounds):
+    """So many clients that ask again at once, whatever they are told: [(asked for, status, headers,
+    answer)]. Every other one is batch."""
+    def client(number):
+        connection = http.client.HTTPConnection(*perigee.address(), timeout=DEADLINE)
+        headers = {"Perigee-Priority": "batch"} if number % 2 else {}
+        found = []
+        for i in range(each):
+            count = rounds + number * each + i
+            connection.request("POST", "/v2/models/stormy/infer",
+                               json.dumps({"inputs": work(count)}), headers)
+            got = connection.getresponse()
+            found.append((count, got.status, got.headers, json.loads(got.read())))
+        connection.close()
+        return found
+
+    with concurrent.futures.ThreadPoolExecutor(clients) as pool:
+        return [row for rows in pool.map(client, range(clients)) for row in rows]
+
+
+def gateway_bytes(perigee):
+    return perigee.metric("perigee_process_resident_bytes", process="gateway")
+
+
+def test_ten_times_too_many_are_answered_right_or_refused(perigee, rounds):
+    """Of 64 clients five may run or wait: who is not answered rightly is told to come again, nobody
+    else's endpoint notices, and nothing is held afterwards."""
+    clients, each = 64, 12
+    sizes = []
+    for _ in range(3):
+        before = {reason: perigee.metric("perigee_requests_overloaded_total", endpoint="stormy",
+                                         reason=reason) for reason in ("queue", "displaced")}
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            storming = pool.submit(storm, perigee, clients, each, rounds(0.01))
+            calm = 0
+            while not storming.done() or calm < 20:
+                assert ask(perigee, "strict", *work(2 + calm))["y"]["data"] == [2 + calm]
+                calm += 1
+            answers = storming.result()
+        assert len(answers) == clients * each
+        refused = [row for row in answers if row[1] == 503]
+        for count, status, headers, answer in answers:
+            if status == 200:
+                assert answer["outputs"][0]["data"] == [count]
+            else:
+                assert (status, headers["Perigee-Error"]) == (503, "overloaded"), answer
+                assert 1 <= int(headers["Retry-After"]) <= 30 and "queue" in answer["error"]
+        assert len(answers) - len(refused) >= 5 and refused
+        for name, labels in (("perigee_queue_requests", {}), ("perigee_running_requests", {})):
+            perigee.wait_metric(lambda value: value == 0, name, endpoint="stormy", **labels)
+        perigee.wait_metric(lambda value: value == 0, "perigee_request_memory_bytes")
+        now = {reason: perigee.metric("perigee_requests_overloaded_total", endpoint="stormy",
+                                      reason=reason) - before[reason] for reason in before}
+        assert sum(now.values()) == len(refused) and now["displaced"] > 0, now
+        sizes.append(gateway_bytes(perigee))
+    assert sizes[2] <= sizes[0] * 1.1, sizes  # what a storm needs it has after the first
 
 
 # --- a replica that hangs, or is killed ----------------------------------------------------------

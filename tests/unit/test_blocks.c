@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <cmocka.h> /* after the four above */
 
 #include "base/err.h"
@@ -28,21 +29,58 @@ static bool zeros(const char *data, size_t bytes)
     return bytes == 0 || (data[0] == 0 && memcmp(data, data + 1, bytes - 1) == 0);
 }
 
-static void test_one_revision_leaves_room_for_others(void **state)
-{
-    struct memory_budget all = { .bytes_max = 100 };
-    struct memory_budget one = { .bytes_max = 75, .parent = &all };
-    struct memory_budget other = { .bytes_max = 75, .parent = &all };
-    (void)state;
+/* Each takes 1 again and again, in turn, until none gets any more: what each has of 10,000. */
+static const struct {
+    const char *name;
+    unsigned count;
+    uint64_t each_min, each_max, left_min;
+} floods[] = {
+    { "one", 1, 7490, 7500, 2500 },
+    { "two", 2, 4270, 4290, 1420 },
+    { "three", 3, 2980, 3000, 1000 },
+    { "eight", 8, 1190, 1201, 390 },
+};
 
-    assert_true(memory_budget_take(&one, 75));
-    assert_false(memory_budget_take(&one, 1));
-    assert_true(memory_budget_take(&other, 25));
-    assert_false(memory_budget_take(&other, 1)); /* its own share is not used up: all is */
-    memory_budget_give(&one, 75);
-    assert_int_equal(all.used, 25);
-    assert_int_equal(other.used, 25);
-    assert_true(memory_budget_take(&other, 50));
+static void test_floods_leave_room_for_others(void **state)
+{
+    (void)state;
+    for (size_t row = 0; row < sizeof floods / sizeof *floods; row++) {
+        struct memory_budget all = { .bytes_max = 10'000 };
+        struct memory_budget budgets[8] = {};
+        bool more = true;
+        print_message("  %s\n", floods[row].name);
+        for (unsigned i = 0; i < 8; i++) {
+            budgets[i].parent = &all;
+            budgets[i].share_percent = 75;
+        }
+        while (more) {
+            more = false;
+            for (unsigned i = 0; i < floods[row].count; i++)
+                more |= memory_budget_take(&budgets[i], 1);
+        }
+        uint64_t sum = 0;
+        for (unsigned i = 0; i < floods[row].count; i++) {
+            assert_in_range(budgets[i].used, floods[row].each_min, floods[row].each_max);
+            sum += budgets[i].used;
+        }
+        assert_int_equal(all.used, sum);
+        assert_true(all.bytes_max - sum >= floods[row].left_min);
+        struct memory_budget other = { .parent = &all, .share_percent = 75 };
+        assert_true(memory_budget_take(&other, floods[row].left_min / 2));
+        memory_budget_give(&other, floods[row].left_min / 2);
+        for (unsigned i = 0; i < floods[row].count; i++)
+            memory_budget_give(&budgets[i], budgets[i].used);
+        assert_int_equal(all.used, 0);
+    }
+}
+
+/* What the arena's file really has. */
+static uint64_t pages_bytes(int fd)
+{
+    struct stat st;
+
+    assert_int_equal(fstat(fd, &st), 0);
+    return (uint64_t)st.st_blocks * 512;
 }
 
 static void test_random_takes_and_gives(void **state)
@@ -77,6 +115,9 @@ static void test_random_takes_and_gives(void **state)
         if (round % 5000 == 4999)
             blocks_trim(blocks);
         assert_int_equal(budget.used, blocks_used_bytes(blocks));
+        /* A block's pages at its edges may hold free memory as well. */
+        assert_true(pages_bytes(fd) <=
+                    budget.used + blocks_resident_bytes(blocks) + 65 * UINT64_C(8192));
     }
     for (unsigned i = 0; i < 64; i++)
         if (held[i])
@@ -90,6 +131,40 @@ static void test_random_takes_and_gives(void **state)
     block_give(blocks, half);
     assert_int_equal(block_take(blocks, ARENA_BYTES, &half, &err), ERR_TOO_LARGE);
     blocks_free(blocks);
+    shm_unmap(memory, ARENA_BYTES);
+}
+
+static void test_what_is_kept_is_bounded_over_all(void **state)
+{
+    auto_close int fd = -1;
+    void *memory;
+    struct err err;
+    struct memory_budget all = { .bytes_max = UINT64_C(100) << 20, .kept_max = 8 << 20 };
+    struct memory_budget one = { .parent = &all, .share_percent = 75 };
+    struct blocks *slices[8];
+    struct block *held[8][4];
+    (void)state;
+
+    assert_int_equal(shm_create("blocks", ARENA_BYTES, &fd, &err), 0);
+    assert_int_equal(shm_map(fd, ARENA_BYTES, true, &memory, &err), 0);
+    for (unsigned i = 0; i < 8; i++)
+        slices[i] = blocks_new(memory, i * ARENA_BYTES / 8, ARENA_BYTES / 8, &one);
+    for (unsigned round = 0; round < 3; round++) {
+        for (unsigned i = 0; i < 8; i++)
+            for (unsigned k = 0; k < 4; k++) {
+                assert_int_equal(block_take(slices[i], 1 << 20, &held[i][k], &err), 0);
+                memset(block_memory(slices[i], held[i][k]), 1, 1 << 20);
+            }
+        for (unsigned i = 0; i < 8; i++)
+            for (unsigned k = 0; k < 4; k++)
+                block_give(slices[i], held[i][k]);
+        assert_int_equal(all.used, 0);
+        assert_true(all.kept > 0 && all.kept <= all.kept_max);
+        assert_true(pages_bytes(fd) <= all.kept_max + 8 * (256 << 10));
+    }
+    for (unsigned i = 0; i < 8; i++)
+        blocks_free(slices[i]);
+    assert_int_equal(all.kept, 0);
     shm_unmap(memory, ARENA_BYTES);
 }
 
@@ -160,8 +235,9 @@ static void test_filled_later(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_one_revision_leaves_room_for_others),
+        cmocka_unit_test(test_floods_leave_room_for_others),
         cmocka_unit_test(test_random_takes_and_gives),
+        cmocka_unit_test(test_what_is_kept_is_bounded_over_all),
         cmocka_unit_test(test_the_budget_is_over_all),
         cmocka_unit_test(test_filled_later),
     };

@@ -18,6 +18,7 @@
 #define PARTS (1u << PARTS_LOG2)
 #define LEVELS 36                      /* 2^36 units of 64 bytes are more than any slice */
 #define WIPE_BYTES_MAX (4u << 20)      /* above it a block is punched when it comes back */
+#define KEPT_STEP (256 << 10)          /* the sum over all slices may be off by so much for each */
 #define RESIDENT_BYTES_MAX (32u << 20) /* free and touched: above it all of it is punched */
 
 struct class
@@ -28,7 +29,9 @@ struct class
 struct blocks {
     char *memory;                 /* borrowed */
     struct memory_budget *budget; /* borrowed */
+    struct memory_budget *all;    /* the first of its parents */
     uint64_t first, bytes, used, resident;
+    uint64_t kept;          /* of `resident`, what all->kept has */
     uint64_t levels;        /* bit: a level has a free block */
     uint32_t parts[LEVELS]; /* bit: a part of it has */
     struct block *lists[LEVELS][PARTS];
@@ -36,11 +39,23 @@ struct blocks {
     struct block *spare;  /* descriptors to be used again, by next_free */
 };
 
+/* What may be used of it with `bytes` more, which stand in `used` of none of its parents. */
+static uint64_t budget_limit(const struct memory_budget *budget, uint64_t bytes)
+{
+    const struct memory_budget *parent = budget->parent;
+
+    if (!parent || budget->share_percent == 0)
+        return budget->bytes_max;
+    uint64_t taken = atomic_load(&parent->used) + bytes;
+    uint64_t left = taken < parent->bytes_max ? parent->bytes_max - taken : 0;
+    return left / (100 - budget->share_percent) * budget->share_percent;
+}
+
 bool memory_budget_take(struct memory_budget *budget, uint64_t bytes)
 {
     uint64_t before = atomic_fetch_add(&budget->used, bytes);
 
-    if (before + bytes <= budget->bytes_max &&
+    if (before + bytes <= budget_limit(budget, bytes) &&
         (!budget->parent || memory_budget_take(budget->parent, bytes)))
         return true;
     atomic_fetch_sub(&budget->used, bytes);
@@ -57,7 +72,7 @@ void memory_budget_give(struct memory_budget *budget, uint64_t bytes)
 static bool budget_room(const struct memory_budget *budget, uint64_t bytes)
 {
     for (; budget; budget = budget->parent)
-        if (atomic_load(&budget->used) + bytes > budget->bytes_max)
+        if (atomic_load(&budget->used) + bytes > budget_limit(budget, bytes))
             return false;
     return true;
 }
@@ -154,7 +169,9 @@ struct blocks *blocks_new(void *memory, uint64_t first, uint64_t bytes,
     blocks->memory = memory;
     blocks->first = first;
     blocks->bytes = bytes;
-    blocks->budget = budget;
+    blocks->budget = blocks->all = budget;
+    while (blocks->all->parent)
+        blocks->all = blocks->all->parent;
     blocks->lowest = descriptor_take(blocks);
     blocks->lowest->offset = first;
     blocks->lowest->bytes = bytes;
@@ -167,6 +184,7 @@ void blocks_free(struct blocks *blocks)
     if (!blocks)
         return;
     assert(blocks->used == 0);
+    atomic_fetch_sub(&blocks->all->kept, blocks->kept);
     for (struct block *block = blocks->lowest, *next; block; block = next) {
         next = block->after;
         free(block);
@@ -176,6 +194,19 @@ void blocks_free(struct blocks *blocks)
         free(block);
     }
     free(blocks);
+}
+
+/* Now and then, so that a request mostly costs no write to a line of all loops. */
+static void kept_tell(struct blocks *blocks)
+{
+    int64_t change = (int64_t)(blocks->resident - blocks->kept);
+
+    if (change < KEPT_STEP && change > -KEPT_STEP && blocks->resident > 0)
+        return;
+    if (change == 0)
+        return;
+    atomic_fetch_add(&blocks->all->kept, (uint64_t)change);
+    blocks->kept = blocks->resident;
 }
 
 int block_take(struct blocks *blocks, uint64_t bytes, struct block **ret, struct err *err)
@@ -214,6 +245,7 @@ int block_take_later(struct blocks *blocks, uint64_t bytes, uint64_t later, stru
         list_in(blocks, rest);
     }
     blocks->used += bytes;
+    kept_tell(blocks);
     block->owed = later;
     *ret = block;
     return 0;
@@ -232,7 +264,8 @@ static void memory_clear(struct blocks *blocks, struct block *block)
 {
     char *memory = blocks->memory + block->offset;
 
-    if (block->bytes <= WIPE_BYTES_MAX) {
+    if (block->bytes <= WIPE_BYTES_MAX &&
+        block->owed == 0) { /* else much of it was never written */
         memset(memory, 0, block->bytes);
         block->resident = block->bytes;
         return;
@@ -262,8 +295,8 @@ void block_give(struct blocks *blocks, struct block *block)
     assert(!block->free && blocks->used >= block->bytes);
     blocks->used -= block->bytes;
     memory_budget_give(blocks->budget, block->bytes - block->owed);
-    block->owed = 0;
     memory_clear(blocks, block);
+    block->owed = 0;
     blocks->resident += block->resident;
     if (block->after && block->after->free) {
         list_out(blocks, block->after);
@@ -276,7 +309,9 @@ void block_give(struct blocks *blocks, struct block *block)
         block = lower;
     }
     list_in(blocks, block);
-    if (blocks->resident > RESIDENT_BYTES_MAX)
+    kept_tell(blocks);
+    if (blocks->resident > RESIDENT_BYTES_MAX ||
+        (blocks->all->kept_max && atomic_load(&blocks->all->kept) > blocks->all->kept_max))
         blocks_trim(blocks);
 }
 
@@ -299,6 +334,7 @@ void blocks_trim(struct blocks *blocks)
         block->resident = 0;
     }
     blocks->resident = 0;
+    kept_tell(blocks);
 }
 
 uint64_t blocks_used_bytes(const struct blocks *blocks)

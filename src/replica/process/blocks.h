@@ -16,12 +16,18 @@
 
 struct err;
 
-/* Bytes that requests may hold at once, over all loops (dataplane.md 3): of all revisions together,
+/* Bytes that requests may hold at once, over all loops (dataplane.md 3): of all endpoints together,
  * and of one, whose parent that is, so that its flood leaves room for the others. */
 struct memory_budget {
     _Atomic uint64_t used;
-    uint64_t bytes_max;
+    uint64_t bytes_max;           /* where share_percent is 0 */
     struct memory_budget *parent; /* NULL: none */
+    /* Of what its parent has, while others leave it. Several that take all they may have less each,
+     * so that room is always left for one more: of 75, one has 75, two have 43 each, three 30. */
+    uint32_t share_percent;
+    /* Of the first of all: pages of free memory that stay for the next request. */
+    _Atomic uint64_t kept;
+    uint64_t kept_max;
 };
 bool memory_budget_take(struct memory_budget *budget, uint64_t bytes);
 void memory_budget_give(struct memory_budget *budget, uint64_t bytes);
@@ -60,6 +66,6 @@ void *block_memory(const struct blocks *blocks, const struct block *block);
 /* Gives back pages of free memory: called when no request has come for a while. */
 void blocks_trim(struct blocks *blocks);
 uint64_t blocks_used_bytes(const struct blocks *blocks);
-uint64_t blocks_resident_bytes(const struct blocks *blocks); /* free, but touched */
+uint64_t blocks_resident_bytes(const struct blocks *blocks); /* free, but touched: kept */
 /* Walks everything; asserts that neighbours, lists and sums agree. For tests. */
 void blocks_check(const struct blocks *blocks);
