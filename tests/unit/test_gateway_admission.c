@@ -285,30 +285,30 @@ static void test_a_deadline_that_cannot_be_met_is_refused_at_once(void **state)
     struct fake fake;
     (void)state;
 
-    begin(&world, &fake, &narrow, FAKE_STEPS);
-    int unknown = ask(&world, "Perigee-Timeout: 1ms\r\n", ""); /* nothing is known: it is tried */
+    begin(&world, &fake, &narrow, FAKE_SLOW);
+    atomic_store(&fake.slow_ms, 200);
+    int unknown = ask(&world, "Perigee-Timeout: 150ms\r\n", ""); /* nothing is known: tried */
     answered(&unknown, 504, "deadline");
-    fake_await_taken(&fake, 1);
-    fake_step(&fake);
-    teach(&world, &fake, 50);
+    assert_int_equal(atomic_load(&fake.taken), 1);
+    teach(&world, &fake, 200);
     uint32_t taken = atomic_load(&fake.taken);
-    int late = ask(&world, "Perigee-Timeout: 100us\r\n", "");
+    int late = ask(&world, "Perigee-Timeout: 150ms\r\n", "");
     answered(&late, 503, "the deadline cannot be met");
-    late = ask(&world, "grpc-timeout: 100u\r\n", "");
+    late = ask(&world, "grpc-timeout: 150m\r\n", "");
     answered(&late, 503, "the deadline cannot be met");
-    late = ask(&world, "", "\"timeout\":100");
+    late = ask(&world, "", "\"timeout\":150000");
     answered(&late, 503, "the deadline cannot be met");
-    late = ask(&world, "Perigee-Timeout: 20s\r\ngrpc-timeout: 20S\r\n", "\"timeout\":100");
+    late = ask(&world, "Perigee-Timeout: 20s\r\ngrpc-timeout: 20S\r\n", "\"timeout\":150000");
     answered(&late, 503, "the deadline cannot be met"); /* of several the earliest */
     assert_int_equal(atomic_load(&fake.taken), taken);
-    /* One runs and three wait: some 200 ms, and that is known. */
+    /* One runs and three wait: some 800 ms, and that is known. */
     atomic_store(&fake.mode, FAKE_STEPS);
     int fds[4];
     for (int i = 0; i < 4; i++)
         fds[i] = ask(&world, i % 2 ? BATCH : "", "");
-    late = ask(&world, BATCH "Perigee-Timeout: 60ms\r\n", "");
+    late = ask(&world, BATCH "Perigee-Timeout: 300ms\r\n", "");
     answered(&late, 503, "the deadline cannot be met");
-    late = ask(&world, "Perigee-Timeout: 60ms\r\n", ""); /* but one of those before it */
+    late = ask(&world, "Perigee-Timeout: 300ms\r\n", ""); /* but one of those before it */
     answered(&late, 503, "the deadline cannot be met");
     int patient = ask(&world, "Perigee-Timeout: 20s\r\n", "");
     for (int i = 0; i < 5; i++)
