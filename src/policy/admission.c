@@ -4,7 +4,7 @@
 #include <stdbool.h>
 
 #define SAMPLES_MIN 4u   /* the first runs of a model are its slowest */
-#define MEAN_OF 8u       /* a sample's weight is an eighth, once there are eight */
+#define MEAN_OF 8        /* a sample's weight is an eighth, once there are eight */
 #define OUTLIER_TIMES 16 /* a sample counts as at most so many times the mean, and a millisecond */
 #define WINDOW 256u
 #define SAMPLE_NS_MAX UINT64_C(3'600'000'000'000) /* an hour: products stay below 2^63 */
@@ -17,15 +17,15 @@
 
 static uint64_t mean(uint64_t before, uint64_t sample, uint32_t samples)
 {
-    uint32_t weight = samples < MEAN_OF ? samples + 1 : MEAN_OF;
     uint64_t most = before * OUTLIER_TIMES + 1'000'000;
 
     if (samples == 0)
         return sample;
     if (sample > most)
         sample = most;
-    return sample > before ? before + (sample - before) / weight
-                           : before - (before - sample) / weight;
+    int64_t change = (int64_t)sample - (int64_t)before;
+    return before +
+           (uint64_t)(samples < MEAN_OF ? change / (int64_t)(samples + 1) : change / MEAN_OF);
 }
 
 static uint64_t bounded(uint64_t ns)

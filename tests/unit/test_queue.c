@@ -272,6 +272,7 @@ static void test_an_interactive_request_passes_batch_ones_that_wait(void **state
 {
     struct job batch = { .waiter.class = QUEUE_BATCH }, other = { .waiter.class = QUEUE_BATCH };
     struct job interactive = { .waiter.class = QUEUE_INTERACTIVE };
+    struct job late = { .waiter.class = QUEUE_BATCH };
     (void)state;
 
     threads = true;
@@ -280,6 +281,7 @@ static void test_an_interactive_request_passes_batch_ones_that_wait(void **state
     queue_enter(&sides[1].queue, &batch.waiter, 1);
     (void)atomic_fetch_sub_explicit(&running_now, 1, NOW);
     place_give(&place); /* and before anybody has read the heads: */
+    assert_false(queue_try(&sides[2].queue, &late.waiter)); /* one of its class waits */
     assert_true(queue_try(&sides[2].queue, &interactive.waiter));
     assert_int_equal(sides[2].running_count, 1);
     queue_leave(&sides[1].queue, &batch.waiter);
