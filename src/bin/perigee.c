@@ -1,13 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One program: the commands, `up`, and the processes that `up` starts. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "bin/roles.h"
 #include "cli/cli.h"
+#include "supervisor/handover.h"
 
 int main(int argc, char **argv)
 {
+    const char *state = getenv(HANDOVER_ENVIRONMENT);
+    if (state)
+        return up_resume(state);
     if (argc >= 2 && strcmp(argv[1], "role") == 0)
         return role_main(argc, argv);
-    return cli_main(argc, argv, &up_command, 1);
+    const struct cli_command commands[] = { up_command, upgrade_command };
+    return cli_main(argc, argv, commands, sizeof commands / sizeof *commands);
 }

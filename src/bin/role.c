@@ -10,6 +10,7 @@
 #include "control/control.h"
 #include "gateway/gateway.h"
 #include "pop/pop.h"
+#include "supervisor/upgrade.h"
 #include "sys/spawn.h"
 
 static const struct {
@@ -20,6 +21,7 @@ static const struct {
     { "gateway", "perigee-gateway", gateway_main, true },
     { "pop", "perigee-pop", pop_main, false },
     { "control", "perigee-control", control_main, false },
+    { "successor", "perigee", upgrade_successor_main, false },
 };
 
 int role_main(int argc, char **argv)
@@ -35,6 +37,9 @@ int role_main(int argc, char **argv)
             (void)fprintf(stderr, "perigee: %s: %s\n", roles[i].name, err.message);
             return 1;
         }
+        /* Held until the process is gone: the supervisor kills who closes its channel, and would
+         * then not learn the exit status. */
+        (void)fcntl(PERIGEE_CHANNEL_FD, F_DUPFD_CLOEXEC, 0);
         return roles[i].main(PERIGEE_CHANNEL_FD, PERIGEE_LIFELINE_FD);
     }
     (void)fprintf(stderr, "perigee: roles are started by `perigee up`, not by hand\n");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * roles.h -- what the program is besides the command line: `up`, the parent of all, and the roles
- * that it starts as `perigee role NAME`. Wiring only.
+ * roles.h -- what the program is besides the command line: `up`, the parent of all, `upgrade`, and
+ * the roles that `up` starts as `perigee role NAME`. Wiring only.
  */
 #pragma once
 
@@ -9,7 +9,10 @@
 
 struct cli_command;
 
-extern const struct cli_command up_command;
+extern const struct cli_command up_command, upgrade_command;
+
+/* `up` in the place of another program, whose state is in the descriptor that `text` names. */
+int up_resume(const char *text);
 
 /* argv[1] is "role", argv[2] its name. Returns the exit status. */
 int role_main(int argc, char **argv);

@@ -57,6 +57,11 @@ static const struct {
     TEXT(MESSAGE_REPLICA_EXITED, message_replica_exited, text),
     TEXT(MESSAGE_REPLICA_WALLS, message_replica_walls, on),
     TEXT(MESSAGE_REPLICA_WALLS, message_replica_walls, off),
+    TEXT(MESSAGE_UPGRADE, message_upgrade, binary),
+    TEXT(MESSAGE_UPGRADE_STATE, message_upgrade_state, version),
+    TEXT(MESSAGE_UPGRADE_STATE, message_upgrade_state, text),
+    TEXT(MESSAGE_UPGRADE_CHECKED, message_upgrade_checked, version),
+    TEXT(MESSAGE_UPGRADE_CHECKED, message_upgrade_checked, text),
     TEXT(MESSAGE_REPOSITORY, message_repository, request_id),
     TEXT(MESSAGE_REPOSITORY_DONE, message_repository_done, text),
 };
@@ -91,6 +96,7 @@ static const struct {
     RANGE(MESSAGE_REPLICA_KILL, message_replica_kill, end, 0, REPLICA_ENDS - 1),
     RANGE(MESSAGE_REPLICA_EXITED, message_replica_exited, end, 0, REPLICA_ENDS - 1),
     RANGE(MESSAGE_REPLICA_LOG, message_replica_log, bytes, 0, MESSAGE_LOG_BYTES),
+    RANGE(MESSAGE_UPGRADE_STATE, message_upgrade_state, state, UPGRADE_STEP, UPGRADE_COUNTS),
     RANGE(MESSAGE_REPOSITORY, message_repository, op, REPOSITORY_LOAD, REPOSITORY_UNLOAD),
 };
 

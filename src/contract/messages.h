@@ -48,6 +48,10 @@
     X(MESSAGE_ARENA_KEPT, message_revision, 0, "S -> A: there is one; GONE if it is of no use")    \
     X(MESSAGE_REVISION_GONE, message_revision, 0, "A -> S: forget its arena")                      \
     X(MESSAGE_DEMAND, message_demand, 0, "G -> A: requests wait, or were here; level-triggered")   \
+    X(MESSAGE_UPGRADE, message_upgrade, 0, "perigee upgrade -> S: become that program")            \
+    X(MESSAGE_UPGRADE_STATE, message_upgrade_state, 0, "S -> perigee upgrade, A: how far it is")   \
+    X(MESSAGE_UPGRADE_CHECK, message_empty, 1, "S -> a program to be: can it read this state?")    \
+    X(MESSAGE_UPGRADE_CHECKED, message_upgrade_checked, 0, "its answer")                           \
     X(MESSAGE_REPOSITORY, message_repository, 0, "G -> A: load or unload (start, stop)")           \
     X(MESSAGE_REPOSITORY_DONE, message_repository_done, 0, "A -> G: its end")                      \
     X(MESSAGE_REPLICA_LOOK, message_replica, 0, "A -> S: it is ready, look at its walls")          \
@@ -137,7 +141,7 @@ struct message_table {
 struct message_drain {
     struct message_head head;
     uint32_t within_ms;
-    uint32_t idle_ms; /* G: connections without a request are closed after so long; 0: at once */
+    uint32_t idle_ms; /* connections without a request are closed after so long; 0: at once */
 };
 
 struct message_process {
@@ -279,6 +283,35 @@ struct message_repository_done {
     int32_t code;   /* 0 or enum err_code */
     uint32_t reserved;
     char text[504];
+};
+
+struct message_upgrade {
+    struct message_head head;
+    char binary[MESSAGE_PATH_BYTES]; /* absolute; empty: the path of the running program */
+};
+
+enum upgrade_state {
+    UPGRADE_STEP = 1, /* text: what was done just now */
+    UPGRADE_DONE,
+    UPGRADE_FAILED, /* text: why; the program before serves */
+    UPGRADE_COUNTS, /* to a new agent: nothing happened */
+};
+
+struct message_upgrade_state {
+    struct message_head head;
+    uint32_t state;        /* enum upgrade_state */
+    uint32_t done, failed; /* how often, in the supervisor's life */
+    uint32_t reserved;
+    char version[64]; /* of what serves now */
+    char text[512];
+};
+
+struct message_upgrade_checked {
+    struct message_head head;
+    int32_t code; /* 0 or enum err_code */
+    uint32_t reserved;
+    char version[64];
+    char text[512]; /* why not */
 };
 
 struct err;

@@ -5,7 +5,6 @@
  */
 #include "control/control.h"
 
-#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
@@ -54,7 +53,7 @@ static void on_drain_late(void *data)
     stop(data);
 }
 
-static void drain(struct control *control, uint32_t within_ms)
+static void drain(struct control *control, uint32_t within_ms, uint32_t idle_ms)
 {
     if (control->draining)
         return;
@@ -64,7 +63,7 @@ static void drain(struct control *control, uint32_t within_ms)
         return;
     }
     watch_end_all(control);
-    http_server_drain(control->server, 0, on_drained, control);
+    http_server_drain(control->server, idle_ms, on_drained, control);
     timer_free(control->tick);
     control->tick = timer_new(control->loop, on_drain_late, control);
     timer_start(control->tick, within_ms > DRAIN_MS_MIN ? within_ms : DRAIN_MS_MIN);
@@ -150,7 +149,7 @@ static void on_message(struct control *control, const union message *message, in
         go(control);
         break;
     case MESSAGE_DRAIN:
-        drain(control, message->as_MESSAGE_DRAIN.within_ms);
+        drain(control, message->as_MESSAGE_DRAIN.within_ms, message->as_MESSAGE_DRAIN.idle_ms);
         break;
     default:
         log_warn("control", "odd message, ignoring",
@@ -248,9 +247,6 @@ int control_main(int channel_fd, int lifeline_fd)
     control->channel_watch = watch_new(control->loop, channel_fd, WATCH_READ, on_channel, control);
     control->lifeline_watch =
         watch_new(control->loop, lifeline_fd, WATCH_READ | WATCH_HANGUP, on_lifeline, control);
-    /* Held until the process is gone: the supervisor kills who closes its channel, and would then
-     * not learn the exit status. */
-    (void)fcntl(channel_fd, F_DUPFD_CLOEXEC, 0);
     loop_run(control->loop);
     int status = control->failed ? ROLE_EXIT_HOPELESS : 0;
     close_all(control);

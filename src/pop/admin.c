@@ -22,7 +22,7 @@
 
 METRICS_DEFINE(pop_metrics, POP_METRICS)
 
-enum { SERIES_MAX = 4096 };
+enum { SERIES_MAX = 4096, DRAIN_MS = 1000 };
 
 /* ---- what /proc says of a process ------------------------------------------------------------ */
 
@@ -115,6 +115,9 @@ static void fill(struct agent *agent, struct metrics *metrics)
     one(metrics, POP_ENDPOINTS, endpoints);
     one(metrics, POP_TABLE, agent->keep.table_number);
     one(metrics, POP_CONTROL, agent->control_there);
+    const struct slice done = SLICE("done"), failed = SLICE("failed");
+    metric_set(metrics_series(metrics, POP_UPGRADES, &done), agent->upgrades_done);
+    metric_set(metrics_series(metrics, POP_UPGRADES, &failed), agent->upgrades_failed);
     fill_process(metrics, "supervisor", (int32_t)getppid());
     for (uint32_t i = 0; i < agent->process_count; i++) {
         const struct slice label = slice_of(agent->processes[i].name);
@@ -214,6 +217,31 @@ void agent_admin_open(struct agent *agent)
     agent->admin = http_server_new(agent->loop, &limits, &events, agent);
     for (uint32_t i = 0; i < agent->listener_count; i++)
         http_server_listen(agent->admin, agent->listeners[i]);
+}
+
+/* Answers are out, and nobody asks any more; then what is to be on disk goes there. */
+static void on_drained(void *data)
+{
+    struct agent *agent = data;
+    env_timer_stop(agent->env, &agent->drained_late);
+    if (!agent->keep.ending)
+        keep_end(&agent->keep);
+}
+
+static void on_drained_late(struct env_timer *timer, void *data)
+{
+    (void)timer;
+    on_drained(data);
+}
+
+void agent_admin_drain(struct agent *agent, uint32_t idle_ms)
+{
+    if (!agent->admin) {
+        on_drained(agent);
+        return;
+    }
+    env_timer_start(agent->env, &agent->drained_late, DRAIN_MS * ENV_MS, on_drained_late, agent);
+    http_server_drain(agent->admin, idle_ms, on_drained, agent);
 }
 
 void agent_admin_close(struct agent *agent)

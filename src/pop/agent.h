@@ -80,6 +80,7 @@ struct agent {
     struct map regions; /* replica id -> struct agent_region */
     struct agent_process processes[AGENT_PROCESSES_MAX];
     uint32_t process_count;
+    uint32_t upgrades_done, upgrades_failed; /* as the supervisor counts */
     const void *metrics; /* the gateway's counters, read-only */
     size_t metrics_bytes;
 
@@ -116,6 +117,7 @@ struct agent {
     struct http_server *admin;
     int listeners[AGENT_LISTENERS_MAX];
     uint32_t listener_count;
+    struct env_timer drained_late;
 };
 
 /* agent.c */
@@ -167,4 +169,5 @@ void agent_models_collect(struct agent *agent); /* folders that no revision need
 
 /* admin.c */
 void agent_admin_open(struct agent *agent);
+void agent_admin_drain(struct agent *agent, uint32_t idle_ms); /* then keep_end(), then all ends */
 void agent_admin_close(struct agent *agent);

@@ -24,6 +24,8 @@
       "process", NULL, "Open descriptors of Perigee's own processes.")                             \
     X(POP_PROCESS_RESTARTS, "perigee_process_restarts_total", METRIC_COUNTER, METRIC_ONE,          \
       "process", NULL, "How often a process was started again.")                                   \
+    X(POP_UPGRADES, "perigee_upgrades_total", METRIC_COUNTER, METRIC_ONE, "result", NULL,          \
+      "Upgrades of the running Perigee, done and failed.")                                         \
     X(POP_TABLE, "perigee_table_number", METRIC_GAUGE, METRIC_ONE, "", NULL,                       \
       "Number of the table the agent published last.")                                             \
     X(POP_CONTROL, "perigee_control_connected", METRIC_GAUGE, METRIC_ONE, "", NULL,                \

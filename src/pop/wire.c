@@ -157,6 +157,20 @@ static void on_alone(struct env_timer *, void *data)
     pop_alone(&agent->pop);
 }
 
+static void upgrade_note(struct agent *agent, const struct message_upgrade_state *said)
+{
+    char text[640];
+    agent->upgrades_done = said->done;
+    agent->upgrades_failed = said->failed;
+    if (said->state == UPGRADE_DONE)
+        snprintf(text, sizeof text, "version %s serves", said->version);
+    else
+        snprintf(text, sizeof text, "%s; version %s serves as before", said->text, said->version);
+    if (said->state != UPGRADE_COUNTS)
+        agent_note_event(agent, said->state == UPGRADE_DONE ? "upgraded" : "upgrade_failed", NULL,
+                         NULL, text);
+}
+
 static void go(struct agent *agent)
 {
     if (agent->gone)
@@ -272,13 +286,16 @@ void agent_on_supervisor(struct agent *agent, const union message *message, size
     case MESSAGE_DRAIN:
         agent->control_there = false; /* it goes as well: nothing to wonder at */
         agent_publish_now(agent);
-        keep_end(&agent->keep); /* then the loop stops */
+        agent_admin_drain(agent, message->as_MESSAGE_DRAIN.idle_ms);
         break;
     case MESSAGE_PROCESS:
         process_note(agent, &message->as_MESSAGE_PROCESS);
         break;
     case MESSAGE_ARENA_KEPT:
         pop_arena_kept(&agent->pop, message->as_MESSAGE_ARENA_KEPT.revision);
+        break;
+    case MESSAGE_UPGRADE_STATE:
+        upgrade_note(agent, &message->as_MESSAGE_UPGRADE_STATE);
         break;
     case MESSAGE_REPLICA_ADDED:
         replica_added(agent, &message->as_MESSAGE_REPLICA_ADDED, fds, fd_count);

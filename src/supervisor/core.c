@@ -63,6 +63,19 @@ static void on_restart_due(struct env_timer *, void *data)
         process_start(process);
 }
 
+static void on_ends_late(struct env_timer *, void *data)
+{
+    struct core_process *process = data;
+    log_warn("supervisor", "did not end in time, killing it", LOG_S("process", process->name),
+             LOG_I("pid", process->pid));
+    process->core->ops->kill(process, process->core->data);
+}
+
+void core_process_ends_within(struct core_process *process, uint32_t ms)
+{
+    env_timer_start(process->core->env, &process->timer, ms * ENV_MS, on_ends_late, process);
+}
+
 static void on_overdue(struct env_timer *, void *data)
 {
     struct core_process *process = data;
@@ -109,12 +122,19 @@ static void process_start(struct core_process *process)
     struct core *core = process->core;
     struct err err = {};
     process->instance = instance_next(process);
+    process->generation = core->generation;
     process->fresh = process->role == ROLE_TEMPLATE;
+    process->replacing = process->unwanted = false;
     int r = core->ops->start(process, core->data, &err);
+    if (r < 0 && process == core_twin(core)) {
+        core_upgrade_fail(core, err.message);
+        return;
+    }
     if (r < 0) {
         process_failed(process, 0, err.message);
         if (process->role == ROLE_TEMPLATE)
             replica_template_died(process, err.message);
+        core_upgrade_exited(process, err.message);
         return;
     }
     process_life_move(&process->state, PROCESS_STARTING);
@@ -122,6 +142,20 @@ static void process_start(struct core_process *process)
     if (process->role != ROLE_TEMPLATE)
         core_boot_role(core, process);
     core_tell_process(core, process, PROCESS_STARTED, 0, 0, "");
+}
+
+void core_process_start_now(struct core_process *process)
+{
+    env_timer_stop(process->core->env, &process->timer);
+    process_start(process);
+}
+
+void core_process_due(struct core_process *process, int64_t delay_ns)
+{
+    env_timer_cb on_due = process->state == PROCESS_WAITING ? on_restart_due
+                          : process->replacing || process == core_twin(process->core) ? on_ends_late
+                                                                                      : on_overdue;
+    env_timer_start(process->core->env, &process->timer, delay_ns, on_due, process);
 }
 
 static bool all_ready(struct core *core)
@@ -137,16 +171,19 @@ static bool all_ready(struct core *core)
 static void process_ready(struct core_process *process, const char *text)
 {
     struct core *core = process->core;
-    if (process->state != PROCESS_STARTING)
+    if (process->state != PROCESS_STARTING || process->unwanted)
         return;
     process_life_move(&process->state, PROCESS_SERVING);
     process->ready_ns = env_now_ns(core->env);
     env_timer_stop(core->env, &process->timer);
+    if (process == core_twin(core))
+        core_upgrade_gateway_ready(core);
     core_tell_process(core, process, PROCESS_READY, 0, 0, text);
     if (!core->ready_once && all_ready(core)) {
         core->ready_once = true;
         core->ops->on_ready(core->data);
     }
+    core_upgrade_step(core);
 }
 
 static void describe_status(int wait_status, char *text, size_t room)
@@ -158,12 +195,53 @@ static void describe_status(int wait_status, char *text, size_t room)
         (void)snprintf(text, room, "exit status %d", WEXITSTATUS(wait_status));
 }
 
+/* A gateway that another stands beside, or has followed. */
+static void twin_exited(struct core_process *process, const char *why)
+{
+    struct message_empty alone = MESSAGE_INIT(MESSAGE_ALONE);
+    struct core *core = process->core;
+    env_timer_stop(core->env, &process->timer);
+    process->pid = 0;
+    process_life_move(&process->state, core->stage ? PROCESS_ENDED : PROCESS_IDLE);
+    log_info("supervisor", "a gateway ended, another is there", LOG_S("why", why));
+    revisions_gateway_gone(core, process->instance);
+    core_tell(core, ROLE_GATEWAY, &alone, sizeof alone, NULL, 0);
+    core_upgrade_exited(process, why);
+    core_stop_step(core);
+}
+
+/* True: what it was is gone on with, and nothing is to be waited for. */
+static bool exited_in_place(struct core_process *process, const char *why)
+{
+    struct core *core = process->core;
+    struct core_process *twin = core_twin(core);
+    if (process == core_role(core, ROLE_GATEWAY) && twin->state == PROCESS_STARTING &&
+        !twin->unwanted && !core->stage) {
+        core->gateway = !core->gateway; /* the one that was to follow does so now */
+        core_boot_peers(core);
+    }
+    if (process == core_twin(core)) {
+        twin_exited(process, why);
+        return true;
+    }
+    if (!process->replacing || core->stage)
+        return false;
+    env_timer_stop(core->env, &process->timer);
+    process_life_move(&process->state, PROCESS_WAITING);
+    if (process->role == ROLE_AGENT)
+        replicas_agent_gone(core);
+    process_start(process);
+    return true;
+}
+
 void core_process_exited(struct core_process *process, int wait_status)
 {
     struct core *core = process->core;
     char why[96];
     assert(process_alive(process));
     describe_status(wait_status, why, sizeof why);
+    if (exited_in_place(process, why))
+        return;
     if (!core->ready_once && process->role != ROLE_TEMPLATE && WIFEXITED(wait_status) &&
         WEXITSTATUS(wait_status) == ROLE_EXIT_HOPELESS)
         core->hopeless = true;
@@ -174,6 +252,7 @@ void core_process_exited(struct core_process *process, int wait_status)
         revisions_gateway_gone(core, process->instance);
     if (process->role == ROLE_AGENT)
         replicas_agent_gone(core);
+    core_upgrade_exited(process, why);
     if (core->hopeless && !core->stage)
         core_stop(core, false);
     else
@@ -191,6 +270,15 @@ static void process_init(struct core *core, struct core_process *process, uint32
     (void)snprintf(process->name, sizeof process->name, "%s", name);
 }
 
+struct core_process *core_template_new(struct core *core)
+{
+    struct core_process *template = mem_zalloc(sizeof *template);
+    process_init(core, template, ROLE_TEMPLATE, "");
+    list_append(&core->templates, &template->link);
+    core->template_count++;
+    return template;
+}
+
 struct core_process *core_template(struct core *core, const char *runtime)
 {
     struct core_process *template;
@@ -203,12 +291,9 @@ struct core_process *core_template(struct core *core, const char *runtime)
     }
     if (core->template_count == TEMPLATES_MAX)
         return NULL;
-    template = mem_zalloc(sizeof *template);
-    process_init(core, template, ROLE_TEMPLATE, "");
+    template = core_template_new(core);
     (void)snprintf(template->name, sizeof template->name, "template %s", runtime);
     (void)snprintf(template->runtime, sizeof template->runtime, "%s", runtime);
-    list_append(&core->templates, &template->link);
-    core->template_count++;
     process_start(template);
     return template;
 }
@@ -452,6 +537,7 @@ void core_stop(struct core *core, bool now)
     struct core_process *template;
     bool first = core->stage == STOP_NOT;
     if (first) {
+        core_upgrade_fail(core, "Perigee is ending");
         core->stage = STOP_GATEWAY;
         for (uint32_t i = 0; i < ROLES; i++)
             end_waiting(core, core_role(core, ROLE_GATEWAY + i));
@@ -466,6 +552,32 @@ void core_stop(struct core *core, bool now)
         kill_rest(core);
     }
     core_stop_step(core);
+}
+
+bool core_calm(const struct core *core)
+{
+    struct core *all = (struct core *)core; /* only looked at */
+    struct core_process *const roles[] = { all->gateways, all->gateways + 1, &all->agent,
+                                           &all->control };
+    struct core_process *template;
+    bool calm = !core->stage;
+    for (int i = 0; i < 4; i++)
+        calm = calm && (!process_alive(roles[i]) || core->ops->writable(roles[i], core->data));
+    LIST_EACH (template, &all->templates, struct core_process, link)
+        calm = calm && (!process_alive(template) || core->ops->writable(template, core->data));
+    return calm;
+}
+
+bool core_draining(const struct core *core)
+{
+    return process_alive(&core->gateways[!core->gateway]);
+}
+
+void core_tell_upgrade(struct core *core, const struct message_upgrade_state *message)
+{
+    core->upgrade_told = *message;
+    core->upgrade_told.state = UPGRADE_COUNTS;
+    core_tell(core, ROLE_AGENT, message, sizeof *message, NULL, 0);
 }
 
 bool core_hopeless(const struct core *core)
@@ -487,6 +599,8 @@ int core_new(struct env *env, const struct core_config *config, const struct cor
     core->config = *config;
     core->ops = ops;
     core->data = data;
+    core->generation = config->generation;
+    core->upgrade_told = (struct message_upgrade_state)MESSAGE_INIT(MESSAGE_UPGRADE_STATE);
     core->metrics_fd = take_fd(metrics);
     core->table_fd = -1;
     struct core_process *roles[] = { core->gateways, core->gateways + 1, &core->agent,
@@ -522,6 +636,7 @@ void core_free(struct core *core)
         env_timer_stop(core->env, &core_role(core, ROLE_GATEWAY + i)->timer);
     env_timer_stop(core->env, &core_twin(core)->timer);
     env_timer_stop(core->env, &core->stop_timer);
+    env_timer_stop(core->env, &core->upgrade.timer);
     LIST_EACH (replica, &core->replicas, struct core_replica, link)
         replica_free(replica);
     LIST_EACH (replica, &core->dead, struct core_replica, link)

@@ -7,9 +7,9 @@
  * sending are struct core_ops, so that the tests run a day of crashes in a moment. What the core
  * makes itself is memory: regions, pipes, pairs of sockets. One thread.
  *
- *   role, template     IDLE -> STARTING -> READY         until core_stop(): dead ones are started
- *                                ^  |        |           again, after a back-off
- *                                |  v        v
+ *   role, template     IDLE -> STARTING -> SERVING       until core_stop(): dead ones are started
+ *                                ^  |        |           again, after a back-off; one that another
+ *                                |  v        v           replaces (core_upgrade.c) at once
  *                               WAITING <----+           -> ENDED
  *   replica            WAITING (for its template) -> CLONING -> RUNNING -> freed when reaped
  */
@@ -27,6 +27,8 @@
 #include "supervisor/walls.h"
 
 struct core;
+struct handover;
+struct handover_head;
 
 #define PROCESS_STATES(X)                                                                          \
     X(PROCESS_IDLE, SM_TO(PROCESS_STARTING) | SM_TO(PROCESS_WAITING) | SM_TO(PROCESS_ENDED))       \
@@ -53,12 +55,15 @@ struct core_process { /* a role or a template; the core's, but `shell` and `pid`
     uint32_t restarts, failures; /* ever; in a row */
     int64_t ready_ns;
     struct env_timer timer;
-    uint8_t bit;   /* in core_replica.told; 0: is not told of replicas */
-    bool fresh;    /* a template without a HELLO yet */
-    bool booting;  /* more is to be told before GO */
-    bool proven;   /* one of its name has said HELLO: it will again */
-    char why[160]; /* its last end */
-    void *shell;   /* its channel and so on */
+    uint8_t bit;         /* in core_replica.told; 0: is not told of replicas */
+    bool fresh;          /* a template without a HELLO yet */
+    bool booting;        /* more is to be told before GO */
+    bool replacing;      /* it ends so that another takes its place: started anew at once */
+    bool unwanted;       /* a new gateway that was given up: its READY comes too late */
+    uint32_t generation; /* of the program that it runs: core.generation, or an earlier one */
+    bool proven;         /* one of its name has said HELLO: it will again */
+    char why[160];       /* its last end */
+    void *shell;         /* its channel and so on */
     pid_t pid;
 };
 
@@ -72,7 +77,10 @@ void *core_replica_shell(const struct core_replica *replica);
 struct core_ops {
     /* Started ends in one core_process_exited(). Sets process->pid. */
     int (*start)(struct core_process *process, void *data, struct err *err);
-    void (*kill)(struct core_process *process, void *data); /* SIGKILL */
+    /* One that lives, started by the program before this one, and the channel to it (taken). */
+    int (*restore)(struct core_process *process, int channel_fd, void *data, struct err *err);
+    int (*channel)(struct core_process *process, void *data); /* borrowed; of one that lives */
+    void (*kill)(struct core_process *process, void *data);   /* SIGKILL */
     /* Borrowed descriptors. Who does not take its messages is killed. */
     void (*send)(struct core_process *process, const void *message, size_t size, const int *fds,
                  size_t fd_count, void *data);
@@ -87,6 +95,8 @@ struct core_ops {
     void (*kill_orphans)(void *data); /* a template died cloning: children nobody knows */
     void (*on_ready)(void *data);     /* once: all roles serve */
     void (*on_ended)(void *data);     /* once, after core_stop(): nothing runs any more */
+    /* enum upgrade_state: a step of it, and once its end. */
+    void (*on_upgrade)(uint32_t state, const char *text, void *data);
 };
 
 struct core_listener {
@@ -99,6 +109,7 @@ struct core_config {
     const struct core_listener *listeners;
     size_t listener_count;
     bool control;              /* this node runs one */
+    uint32_t generation;       /* processes of another are replaced by core_upgrade_begin() */
     uint64_t instance_base;    /* instances begin behind it */
     uint32_t replica_uid_base; /* 0: replicas keep the supervisor's user */
     int lifeline_fd;           /* read end, for replicas; borrowed */
@@ -108,6 +119,20 @@ struct core_config {
                            const struct core_ops *ops, void *data, struct core **ret_core,
                            struct err *err);
 void core_free(struct core *core); /* nothing runs any more */
+
+/* The state for another program (handover.h): the counts first, then the rows in their place. */
+void core_save_counts(const struct core *core, struct handover_head *head);
+void core_save(const struct core *core, struct handover *out);
+/* Into a core that is new, instead of core_begin(). Takes the descriptors. */
+[[nodiscard]] int core_load(struct core *core, const struct handover *in, struct err *err);
+bool core_calm(const struct core *core); /* nothing waits to be sent: it may be saved */
+
+/* Replaces what is not of the core's generation; ends in one on_upgrade(DONE or FAILED). */
+void core_upgrade_begin(struct core *core);
+bool core_upgrading(const struct core *core);
+bool core_draining(const struct core *core); /* the gateway before this one still ends */
+/* Tells the agent how it went, and how often. */
+void core_tell_upgrade(struct core *core, const struct message_upgrade_state *message);
 
 void core_begin(struct core *core);
 /* Drains the gateway, then agent and control, then ends all; `now`: kills all at once. */

@@ -128,6 +128,8 @@ void core_tell_process(struct core *core, const struct core_process *process, ui
 static void boot_processes(struct core *core)
 {
     struct core_process *template;
+    if (core->upgrade_told.state)
+        tell(&core->agent, &core->upgrade_told, sizeof core->upgrade_told, NULL, 0);
     for (uint32_t i = 0; i < ROLES; i++) {
         const struct core_process *role = core_role(core, ROLE_GATEWAY + i);
         if (role->role != ROLE_AGENT && process_alive(role))

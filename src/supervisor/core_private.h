@@ -23,6 +23,21 @@ enum {
                           */
 #define OUTPUT_BYTES_MAX (UINT64_C(256) << 30)
 
+enum core_upgrade_step {
+    UPGRADE_NOT,
+    UPGRADE_GATEWAY,
+    UPGRADE_TEMPLATES,
+    UPGRADE_AGENT,
+    UPGRADE_CONTROL,
+    UPGRADE_DRAIN,
+};
+
+struct core_upgrade {
+    enum core_upgrade_step step;
+    bool asked;             /* for this step: processes were started or ended */
+    struct env_timer timer; /* of the step */
+};
+
 enum stop_stage { STOP_NOT, STOP_GATEWAY, STOP_AGENT, STOP_CONTROL, STOP_REST, STOP_DONE };
 
 struct core_revision {
@@ -75,6 +90,9 @@ struct core {
     int metrics_fd, table_fd;
     struct message_table table;
     bool ready_once, hopeless;
+    uint32_t generation;
+    struct core_upgrade upgrade;
+    struct message_upgrade_state upgrade_told; /* the last, for a new agent */
     enum stop_stage stage;
     struct env_timer stop_timer;
 };
@@ -102,8 +120,18 @@ void core_tell(struct core *core, uint32_t role, const void *message, size_t siz
 void core_tell_gateways(struct core *core, const void *message, size_t size, const int *fds,
                         size_t fd_count);                                   /* both */
 struct core_process *core_template(struct core *core, const char *runtime); /* NULL: too many */
+struct core_process *core_template_new(struct core *core);
 void core_template_busy(struct core_process *template, bool busy);
 void core_stop_step(struct core *core);
+void core_process_start_now(struct core_process *process);
+void core_process_ends_within(struct core_process *process, uint32_t ms); /* else it is killed */
+void core_process_due(struct core_process *process, int64_t delay_ns); /* its timer, by its state */
+
+/* core_upgrade.c */
+void core_upgrade_step(struct core *core); /* something changed: is more to be done? */
+void core_upgrade_gateway_ready(struct core *core);
+void core_upgrade_exited(struct core_process *process, const char *why);
+void core_upgrade_fail(struct core *core, const char *why);
 
 /* core_boot.c */
 void core_boot_role(struct core *core, struct core_process *process);
@@ -118,6 +146,7 @@ void replica_kill(struct core *core, const struct message_replica_kill *message)
 void replica_look(struct core *core, uint64_t id); /* and tells the agent what it sees */
 void replica_cloned(struct core_process *template, const struct perigee_cloned *cloned);
 void replica_template_ready(struct core_process *template);
+bool template_cloning(const struct core_process *template);
 void replica_template_died(struct core_process *template, const char *why);
 void replicas_agent_gone(struct core *core);
 void replica_kill_all(struct core *core);

@@ -447,7 +447,7 @@ void replica_template_died(struct core_process *template, const char *why)
     }
 }
 
-static bool still_cloning(const struct core_process *template)
+bool template_cloning(const struct core_process *template)
 {
     const struct core_replica *replica;
     LIST_EACH (replica, &template->core->replicas, struct core_replica, link) {
@@ -495,7 +495,8 @@ void replica_cloned(struct core_process *template, const struct perigee_cloned *
     } else {
         replica_born(replica, cloned->pid);
     }
-    core_template_busy(template, still_cloning(template));
+    core_template_busy(template, template_cloning(template));
+    core_upgrade_step(core);
 }
 
 /* Its wishes that have not begun go with it: the next agent does not know them and asks for its

@@ -221,6 +221,31 @@ static int family_start(struct core_process *process, void *data, struct err *er
     return 0;
 }
 
+static int family_restore(struct core_process *process, int channel_fd, void *data, struct err *err)
+{
+    struct family *family = data;
+    struct member *member = mem_zalloc(sizeof *member);
+    member->family = family;
+    member->process = process;
+    member->channel = channel_new(channel_fd);
+    int r =
+        env_linux_adopt(family->world, process->pid, on_member_exited, member, &member->id, err);
+    if (r < 0) {
+        channel_free(member->channel);
+        free(member);
+        return r;
+    }
+    member->watch = env_linux_watch(family->world, channel_fd, EPOLLIN, on_member_event, member);
+    process->shell = member;
+    return 0;
+}
+
+static int family_channel(struct core_process *process, void *)
+{
+    const struct member *member = process->shell;
+    return channel_fd(member->channel);
+}
+
 static void family_kill(struct core_process *process, void *)
 {
     if (process->shell)
@@ -324,8 +349,15 @@ static void family_ended(void *data)
     supervisor_on_ended(((struct family *)data)->supervisor);
 }
 
+static void family_upgrade(uint32_t state, const char *text, void *data)
+{
+    supervisor_on_upgrade(((struct family *)data)->supervisor, state, text);
+}
+
 const struct core_ops family_ops = {
     .start = family_start,
+    .restore = family_restore,
+    .channel = family_channel,
     .kill = family_kill,
     .send = family_send,
     .writable = family_writable,
@@ -335,6 +367,7 @@ const struct core_ops family_ops = {
     .kill_orphans = family_kill_orphans,
     .on_ready = family_ready,
     .on_ended = family_ended,
+    .on_upgrade = family_upgrade,
 };
 
 struct family *family_new(struct env_linux *world, struct supervisor *supervisor,

@@ -19,6 +19,7 @@ struct family *family_new(struct env_linux *world, struct supervisor *supervisor
                           const char *libdir, int lifeline_fd); /* all borrowed */
 void family_free(struct family *family);
 
-/* supervisor.c's ends of on_ready and on_ended. */
+/* supervisor.c's ends of on_ready, on_ended and on_upgrade. */
 void supervisor_on_ready(struct supervisor *self);
 void supervisor_on_ended(struct supervisor *self);
+void supervisor_on_upgrade(struct supervisor *self, uint32_t state, const char *text);

@@ -6,7 +6,7 @@
  * supervisor_run() holds the home, opens all listening sockets and keeps them for life, starts the
  * roles (core.h decides), and returns when everything has ended: after SIGTERM, SIGINT or SIGHUP (a
  * second one ends at once), or when a role cannot start and never will. Should it be killed, all
- * others die with it.
+ * others die with it. SIGUSR2, or `perigee upgrade`, puts another program in its place (upgrade.h).
  */
 #pragma once
 
@@ -44,3 +44,6 @@ struct supervisor_config {
 };
 
 [[nodiscard]] int supervisor_run(const struct supervisor_config *config, struct err *err);
+/* The same in the place of another program, which left its state (handover.h) in this memfd
+ * (taken): its children live on, and those that run its program are replaced. */
+[[nodiscard]] int supervisor_resume(int state_fd, struct err *err);

@@ -18,6 +18,8 @@
 #include "base/auto.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "supervisor/core_private.h"
+#include "supervisor/handover.h"
 #include "sys/fd.h"
 #include "sys/shm.h"
 
@@ -30,7 +32,8 @@ enum what {
     PROCESS_READS,
     CLONE_DONE,
     REPLICA_DIES,
-    AGENT_LOOKS
+    AGENT_LOOKS,
+    UPGRADE,
 };
 
 struct event {
@@ -56,11 +59,12 @@ struct day {
     /* what the agent and the gateway know */
     unsigned wanted;           /* replicas asked for and not ended */
     uint8_t asked[STARTS_MAX]; /* by id: 1 asked, 2 ended */
-    bool gateway_has[STARTS_MAX], agent_has[STARTS_MAX];
+    bool gateway_has[2][STARTS_MAX], agent_has[STARTS_MAX];
     ino_t pipes[STARTS_MAX][2]; /* by lane set, as the gateways got them */
-    uint64_t gateway_instance;
     bool booted[ROLE_TEMPLATE + 1];
     unsigned alive_replicas;
+    unsigned handovers, upgrades_done, upgrades_failed;
+    bool restoring;
     bool calm;                          /* nothing fails or dies by itself */
     unsigned queue_max;                 /* 0: who is sent to has read it at once */
     unsigned queued[ROLE_TEMPLATE + 1]; /* sent and not yet read */
@@ -118,7 +122,7 @@ static int op_start(struct core_process *process, void *data, struct err *err)
     struct day *day = data;
     if (!day->calm && dice(day) % 40 == 0)
         return err_set(err, ERR_INTERNAL, "no process to be had");
-    if (day->starts[process->role]++ && process->failures)
+    if (day->starts[process->role]++ && process->failures && !core_upgrading(day->core))
         assert_true(day->now_ns - day->died_ns[process->role] >= ENV_S);
     uint64_t life = ++day->lives;
     process->shell = (void *)(uintptr_t)life;
@@ -126,7 +130,7 @@ static int op_start(struct core_process *process, void *data, struct err *err)
     day->booted[process->role] = false;
     day->queued[process->role] = 0;
     if (process->role == ROLE_GATEWAY)
-        memset(day->gateway_has, 0, sizeof day->gateway_has);
+        memset(day->gateway_has[process->instance & 1], 0, sizeof *day->gateway_has);
     soon(day, (int64_t)(dice(day) % 50) * ENV_MS,
          (struct event){ .what = PROCESS_READY_, .life = life, .process = process });
     if (day->calm)
@@ -152,24 +156,28 @@ static ino_t inode(int fd)
     return st.st_ino;
 }
 
-static void gateway_hears(struct day *day, const union message *message, const int *fds)
+static void gateway_hears(struct day *day, const struct core_process *gateway,
+                          const union message *message, const int *fds)
 {
-    if (message->head.type == MESSAGE_START)
-        day->gateway_instance = message->as_MESSAGE_START.instance;
-    if (message->head.type == MESSAGE_REPLICA_EXITED)
-        day->gateway_has[message->as_MESSAGE_REPLICA_EXITED.replica] = false;
+    const struct core_process *twin = &day->core->gateways[gateway == day->core->gateways];
+    /* Each lane set has its own pipes, and an instance gets those of its set. */
+    unsigned set = gateway->instance & 1;
+    if (process_alive(twin))
+        assert_true((twin->instance & 1) != set);
+    if (message->head.type == MESSAGE_REPLICA_EXITED) {
+        assert_true(day->gateway_has[set][message->as_MESSAGE_REPLICA_EXITED.replica]);
+        day->gateway_has[set][message->as_MESSAGE_REPLICA_EXITED.replica] = false;
+    }
     if (message->head.type != MESSAGE_REPLICA_ADDED)
         return;
     uint64_t id = message->as_MESSAGE_REPLICA_ADDED.replica;
-    assert_false(day->gateway_has[id]);
-    day->gateway_has[id] = true;
-    /* Each lane set has its own pipes, and an instance gets those of its set. */
-    unsigned set = day->gateway_instance & 1;
+    assert_false(day->gateway_has[set][id]);
+    day->gateway_has[set][id] = true;
     char other = 0;
     off_t half = (off_t)(message->as_MESSAGE_REPLICA_ADDED.arena_bytes / 2);
     /* What the gateway before had written into its half of the arena went with it. */
     assert_int_equal(pread(fds[2], &other, 1, set ? 0 : half), 1);
-    assert_int_equal(other, 0);
+    assert_true(other == 0 || process_alive(twin));
     assert_int_equal(pwrite(fds[2], "x", 1, set ? half : 0), 1);
     ino_t pipe = inode(fds[3]);
     if (day->pipes[id][set])
@@ -227,7 +235,7 @@ static void op_send(struct core_process *process, const void *bytes, size_t size
              (struct event){
                  .what = PROCESS_DIES, .life = (uintptr_t)process->shell, .process = process });
     if (process->role == ROLE_GATEWAY)
-        gateway_hears(day, message, fds);
+        gateway_hears(day, process, message, fds);
     if (process->role == ROLE_AGENT)
         agent_hears(day, message);
 }
@@ -238,13 +246,24 @@ static bool op_writable(struct core_process *process, void *data)
     return !day->queue_max || day->queued[process->role] < day->queue_max;
 }
 
-static int op_adopt(struct core_replica *replica, pid_t, void *data, struct err *err)
+/* Lives of replicas by their process id. */
+static uint64_t replica_life[4 * STARTS_MAX];
+
+static int op_adopt(struct core_replica *replica, pid_t pid, void *data, struct err *err)
 {
     struct day *day = data;
+    if (day->restoring) {
+        for (size_t i = 0; i < EVENTS; i++)
+            if (day->events[i].what == REPLICA_DIES && day->events[i].life == replica_life[pid])
+                day->events[i].replica = replica;
+        core_replica_set_shell(replica, (void *)(uintptr_t)replica_life[pid]);
+        return 0;
+    }
     if (!day->calm && dice(day) % 100 == 0)
         return err_set(err, ERR_NOT_FOUND, "no such child");
     day->alive_replicas++;
     core_replica_set_shell(replica, (void *)(uintptr_t)++day->lives);
+    replica_life[pid] = day->lives;
     if (day->calm)
         return 0;
     soon(day, (int64_t)(dice(day) % 200) * ENV_S,
@@ -282,9 +301,52 @@ static void op_ended(void *data)
     ((struct day *)data)->ended++;
 }
 
+static int op_restore(struct core_process *process, int, void *data, struct err *)
+{
+    struct day *day = data;
+    process->shell = (void *)(uintptr_t)process->pid;
+    for (size_t i = 0; i < EVENTS; i++)
+        if (day->events[i].what != NOTHING && day->events[i].life == (uint64_t)process->pid)
+            day->events[i].process = process;
+    return 0;
+}
+
+enum { CHANNELS = 1 << 20, OTHER_FDS = 1 << 23 }; /* numbers of none that is open */
+
+static int op_channel(struct core_process *process, void *)
+{
+    return CHANNELS + process->pid;
+}
+
+static void op_upgrade(uint32_t state, const char *text, void *data)
+{
+    struct day *day = data;
+    const struct core *core = day->core;
+    assert_true(state == UPGRADE_DONE || text[0]);
+    day->upgrades_failed += state == UPGRADE_FAILED;
+    if (state != UPGRADE_DONE)
+        return;
+    day->upgrades_done++;
+    assert_false(core_draining(core));
+    assert_int_equal(core->gateways[core->gateway].generation, core->generation);
+    assert_int_equal(core->agent.generation, core->generation);
+    assert_int_equal(core->control.generation, core->generation);
+}
+
 static const struct core_ops ops = {
-    op_start,        op_kill, op_send,         op_writable, op_adopt,
-    op_kill_replica, op_look, op_kill_orphans, op_ready,    op_ended,
+    .start = op_start,
+    .restore = op_restore,
+    .channel = op_channel,
+    .kill = op_kill,
+    .send = op_send,
+    .writable = op_writable,
+    .adopt = op_adopt,
+    .kill_replica = op_kill_replica,
+    .look = op_look,
+    .kill_orphans = op_kill_orphans,
+    .on_ready = op_ready,
+    .on_ended = op_ended,
+    .on_upgrade = op_upgrade,
 };
 
 /* ---- what happens ---------------------------------------------------------------------------- */
@@ -334,7 +396,7 @@ static void agent_wants(struct day *day, struct core_process *agent)
 
 static void agent_looks(struct day *day, struct core_process *agent)
 {
-    soon(day, ENV_S, (struct event){ .what = AGENT_LOOKS, .process = agent });
+    soon(day, ENV_S, (struct event){ .what = AGENT_LOOKS });
     if (agent->state != PROCESS_SERVING)
         return;
     if (day->wanted < WANTED)
@@ -356,6 +418,8 @@ static bool alive(const struct event *event)
 /* Ids of replicas that died: their struct may be gone, so an event asks here first. */
 static bool replica_dead[4 * STARTS_MAX];
 
+static void day_upgrade(struct day *day);
+
 static void on_event(struct env_timer *timer, void *data)
 {
     struct day *day = data;
@@ -368,7 +432,9 @@ static void on_event(struct env_timer *timer, void *data)
         break;
     case PROCESS_DIES:
         if (alive(&event)) {
-            day->died_ns[event.process->role] = day->now_ns;
+            /* Who was to be replaced, or was beside another, is not waited for. */
+            if (!event.process->replacing && event.process != core_twin(day->core))
+                day->died_ns[event.process->role] = day->now_ns;
             core_process_exited(event.process, 9);
         }
         break;
@@ -391,7 +457,10 @@ static void on_event(struct env_timer *timer, void *data)
         }
         break;
     case AGENT_LOOKS:
-        agent_looks(day, event.process);
+        agent_looks(day, &day->core->agent);
+        break;
+    case UPGRADE:
+        day_upgrade(day);
         break;
     default:
         fail();
@@ -421,15 +490,25 @@ static unsigned open_fds(void)
     return count;
 }
 
+static struct core_config day_config(uint32_t generation)
+{
+    struct core_config config = { .start = MESSAGE_INIT(MESSAGE_START),
+                                  .control = true,
+                                  .generation = generation,
+                                  .instance_base = 1000,
+                                  .lifeline_fd = 0,
+                                  .replica_uid_base = 100'000 };
+    config.start.role = ROLE_GATEWAY;
+    config.start.loops = LOOPS;
+    (void)snprintf(config.start.home, sizeof config.start.home, "/nonexistent");
+    return config;
+}
+
 static struct day *day_new(uint64_t seed)
 {
     struct day *day = mem_zalloc(sizeof *day);
-    struct core_config config = {
-        .control = true, .instance_base = 1000, .lifeline_fd = 0, .replica_uid_base = 100'000
-    };
+    struct core_config config = day_config(1);
     struct err err;
-    config.start.loops = LOOPS;
-    (void)snprintf(config.start.home, sizeof config.start.home, "/nonexistent");
     day->seed = seed;
     day->env = (struct env){ .name = "day",
                              .now_ns = fake_now,
@@ -441,6 +520,105 @@ static struct day *day_new(uint64_t seed)
     return day;
 }
 
+/* As an exec does: its memory goes, the descriptors stay. */
+static void day_forget(struct day *day)
+{
+    struct core *core = day->core;
+    struct core_process *const roles[] = { core->gateways, core->gateways + 1, &core->agent,
+                                           &core->control };
+    struct list *const lists[] = { &core->templates, &core->revisions, &core->replicas,
+                                   &core->dead };
+    struct core_process *template;
+    for (size_t i = 0; i < 4; i++)
+        env_timers_stop(&day->timers, &roles[i]->timer);
+    LIST_EACH (template, &core->templates, struct core_process, link)
+        env_timers_stop(&day->timers, &template->timer);
+    env_timers_stop(&day->timers, &core->upgrade.timer);
+    static const size_t offsets[] = { offsetof(struct core_process, link),
+                                      offsetof(struct core_revision, link),
+                                      offsetof(struct core_replica, link),
+                                      offsetof(struct core_replica, link) };
+    for (size_t i = 0; i < 4; i++)
+        while (!list_empty(lists[i])) {
+            struct list *link = lists[i]->next;
+            list_remove(link);
+            free((char *)link - offsets[i]);
+        }
+    free(core);
+}
+
+/* Cut anywhere, or changed anywhere, it is refused or within its bounds: nothing else is promised.
+ */
+static void state_check(struct day *day, const char *state, size_t size)
+{
+    auto_free char *copy = mem_alloc(size);
+    struct handover in;
+    struct err err;
+    for (size_t cut = 0; cut < size; cut++) {
+        memcpy(copy, state, size < 4096 ? size : 4096);
+        assert_true(handover_read(copy, cut, &in, &err) < 0);
+    }
+    memcpy(copy, state, size);
+    ((struct handover_head *)(void *)copy)->version++;
+    assert_int_equal(handover_read(copy, size, &in, &err), ERR_PRECONDITION);
+    assert_non_null(strstr(err.message, "version 2"));
+    for (int i = 0; i < 3000; i++) {
+        memcpy(copy, state, size);
+        copy[dice(day) % size] ^= (char)(1 << dice(day) % 8);
+        (void)!handover_read(copy, size, &in, &err);
+    }
+    memcpy(copy, state, size);
+    handover_place(copy, &in);
+    in.processes[0].channel_fd = in.head->lock_fd;
+    in.processes[0].state = PROCESS_SERVING;
+    in.processes[0].pid = 7;
+    assert_int_equal(handover_read(copy, size, &in, &err), ERR_BAD_INPUT);
+    assert_non_null(strstr(err.message, "twice"));
+}
+
+/* The whole core through its state, and on. */
+static void day_handover(struct day *day, uint32_t generation)
+{
+    struct core_config config = day_config(generation);
+    struct handover_head head = {
+        .generation = generation,
+        .lock_fd = OTHER_FDS,
+        .lifeline_fds = { OTHER_FDS + 1, OTHER_FDS + 2 },
+        .socket_fd = -1,
+        .client_fd = -1,
+        .before_fd = -1,
+        .start = config.start,
+    };
+    struct handover out;
+    struct err err;
+    assert_true(core_calm(day->core));
+    core_save_counts(day->core, &head);
+    handover_seal(&head);
+    auto_free char *memory = mem_zalloc(head.bytes);
+    memcpy(memory, &head, sizeof head);
+    handover_place(memory, &out);
+    core_save(day->core, &out);
+    if (handover_read(memory, head.bytes, &out, &err) < 0)
+        fail_msg("%s", err.message);
+    if (day->handovers++ % 64 == 0)
+        state_check(day, memory, head.bytes);
+    day_forget(day);
+    assert_int_equal(core_new(&day->env, &config, &ops, day, &day->core, &err), 0);
+    day->restoring = true;
+    assert_int_equal(core_load(day->core, &out, &err), 0);
+    day->restoring = false;
+}
+
+/* Every few minutes another program takes over, now and then with nothing to replace. */
+static void day_upgrade(struct day *day)
+{
+    soon(day, (int64_t)(dice(day) % 600) * ENV_S, (struct event){ .what = UPGRADE });
+    if (core_upgrading(day->core) || core_draining(day->core))
+        return;
+    day_handover(day, day->core->generation + (dice(day) % 4 > 0));
+    core_upgrade_begin(day->core);
+}
+
 static void test_a_day_of_crashes(void **state)
 {
     (void)state;
@@ -448,20 +626,8 @@ static void test_a_day_of_crashes(void **state)
         unsigned fds = open_fds();
         struct day *day = day_new(seed * 0x9e3779b97f4a7c15);
         core_begin(day->core);
-        /* The agent's core_process: the day needs it to speak for it. */
-        struct core_process *agent = NULL;
-        for (size_t i = 0; i < EVENTS && !agent; i++)
-            if (day->events[i].what == PROCESS_READY_ && day->events[i].process->role == ROLE_AGENT)
-                agent = day->events[i].process;
-        if (!agent) { /* its first start failed in this world; the next is seen below */
-            run_until(day, ENV_S + 1);
-            for (size_t i = 0; i < EVENTS && !agent; i++)
-                if (day->events[i].what && day->events[i].process &&
-                    day->events[i].process->role == ROLE_AGENT)
-                    agent = day->events[i].process;
-        }
-        assert_non_null(agent);
-        soon(day, ENV_S, (struct event){ .what = AGENT_LOOKS, .process = agent });
+        soon(day, ENV_S, (struct event){ .what = AGENT_LOOKS });
+        soon(day, 100 * ENV_S, (struct event){ .what = UPGRADE });
         run_until(day, 24 * 3600 * ENV_S);
         print_message("  seed %u: starts gateway %u, agent %u, control %u, template %u; replicas "
                       "%u; orphans looked for %u\n",
@@ -471,7 +637,9 @@ static void test_a_day_of_crashes(void **state)
         assert_int_equal(day->ready, 1);
         assert_true(day->starts[ROLE_GATEWAY] > 500 && day->starts[ROLE_AGENT] > 500);
         assert_true(day->next_id > 1000);
-        assert_true(day->orphans > 0);
+        assert_true(day->orphans > day->handovers);
+        print_message("  upgrades done %u, failed %u\n", day->upgrades_done, day->upgrades_failed);
+        assert_true(day->upgrades_done > 50 && day->upgrades_failed > 10);
 
         core_stop(day->core, false);
         run_until(day, day->now_ns + 60 * ENV_S);
@@ -513,10 +681,11 @@ static void test_many_replicas_are_told_as_they_are_read(void **state)
     core_process_exited(agent, 9);
     memset(day->agent_has, 0, sizeof day->agent_has);
     run_until(day, 60 * ENV_S);
+    unsigned set = gateway->instance & 1;
     assert_int_equal(gateway->state, PROCESS_SERVING);
     assert_int_equal(agent->state, PROCESS_SERVING);
     for (uint64_t id = 1; id <= MANY; id++)
-        assert_true(day->gateway_has[id] && day->agent_has[id]);
+        assert_true(day->gateway_has[set][id] && day->agent_has[id]);
     /* Besides the pieces there are the few messages of the start. */
     assert_in_range(day->queued_most, QUEUE, 2 * QUEUE);
     core_stop(day->core, true);
