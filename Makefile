@@ -13,7 +13,7 @@ run: ## build, start Perigee, deploy the bundled model, ask it (ONCE=1: end afte
 test: ## what every change must pass, under 15 minutes; ends with the sum
 	@tools/setup test && tools/run-tests
 
-test-all: ## test, and the whole matrix, TSan, clang-tidy, 5 minutes a fuzz target
+test-all: ## test, and the whole matrix, TSan, clang-tidy, coverage, 5 minutes a fuzz target
 	@tools/setup test lint && tools/run-tests --all
 
 build: ## the program, as build/perigee

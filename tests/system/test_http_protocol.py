@@ -180,6 +180,35 @@ def test_a_length_that_could_be_read_in_two_ways_is_refused(wire, lines):
     assert answer.status in (400, 501) and wire.ended()
 
 
+@pytest.mark.parametrize("start", [
+    "Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "Transfer-Encoding: chunked\r\nContent-Length: 6\r\n\r\n0\r\n\r\n",
+    "Content-Length: 0\r\nContent-Length: 6\r\n\r\n", "Content-Length: 0, 0\r\n\r\n",
+    "Content-Length: +0\r\n\r\n", "Content-Length: -0\r\n\r\n",
+    "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
+    "Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+    "X: 1\n\r\n", "X: 1\rContent-Length: 0\r\n\r\n", "X: 1\r\n Content-Length: 0\r\n\r\n",
+    "X\0: 1\r\n\r\n", "X: \0\r\n\r\n", "Host: localhost\r\n\r\n",
+    "Transfer-Encoding: chunked\r\n\r\n0\n\r\n",
+    "Transfer-Encoding: chunked\r\n\r\n10000000000000000\r\n\r\n",
+    "Transfer-Encoding: chunked\r\n\r\n8000000000000000\r\n\r\n",
+    "Transfer-Encoding: chunked\r\n\r\n0\r\nX: 1\n\r\n",
+    "Transfer-Encoding: chunked\r\n\r\n0\r\nNo trailer\r\n\r\n"])
+def test_nothing_behind_what_could_be_read_in_two_ways_is_a_request(wire, start):
+    """Another parser, of a proxy say, may see a second request here; there is one answer to all."""
+    wire.send(f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\n", start, get("/v2/health/live"))
+    answer = wire.answer()
+    assert answer.status in (400, 501) and answer.headers["connection"] == "close"
+    assert wire.ended()
+
+
+def test_a_coding_nobody_knows_is_415(wire):
+    answer = wire.send(post(PATH, BODY, "Content-Encoding: br")).answer()
+    assert answer.status == 415 and "gzip" in answer.json()["error"]
+    right(wire.send(post()).answer())
+
+
 # --- methods and targets -------------------------------------------------------------------------
 
 

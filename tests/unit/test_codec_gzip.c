@@ -33,6 +33,14 @@ static const struct {
     { "gzip;q=nonsense", CODEC_IDENTITY },
     { "gzip ; q=0.8 ,", CODEC_GZIP },
     { ",,;", CODEC_IDENTITY },
+    { "gzip;q", CODEC_GZIP },
+    { "gzip;x=1", CODEC_GZIP },
+    { "gzip;qq1", CODEC_GZIP },
+    { "gzip;q=9", CODEC_GZIP },
+    { "gzip;q=0.12345", CODEC_GZIP },
+    { "gzip;q=0.5;q=0", CODEC_IDENTITY },
+    { "gzip;q=0.1.2", CODEC_IDENTITY },
+    { "gzip;q=1, deflate;q=0.5", CODEC_GZIP },
 };
 
 static void test_accept(void **state)

@@ -15,6 +15,7 @@
 
 #define HOST "Host: a\r\n"
 #define SIXTEEN "0123456789abcdef"
+#define SPACES "                                                                                "
 
 static const struct http1_limits limits = {
     .target_bytes_max = 64,
@@ -128,6 +129,17 @@ static const struct {
       "GET / HTTP/1.1\r\n" HOST SIXTEEN SIXTEEN SIXTEEN SIXTEEN SIXTEEN SIXTEEN SIXTEEN SIXTEEN
       ": x\r\n\r\n",
       431, 0, 0, false },
+    { "nothing but spaces", "GET / HTTP/1.1\r\n" HOST "X:" SPACES SPACES SPACES SPACES "a\r\n\r\n",
+      431, 0, 0, false },
+    { "an empty coding before chunked",
+      "POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: ,chunked\r\n\r\n", 0, HTTP1_BODY_CHUNKED, 0,
+      false },
+    { "an expectation in 1.0", "POST / HTTP/1.0\r\nExpect: tea\r\nContent-Length: 1\r\n\r\n", 0,
+      HTTP1_BODY_LENGTH, 1, true },
+    { "CONNECT in 1.0", "CONNECT a:80 HTTP/1.0\r\n\r\n", 0, 0, 0, true },
+    { "no host for all in 1.0", "OPTIONS * HTTP/1.0\r\n\r\n", 400, 0, 0, false },
+    { "a length beyond 63 bits",
+      "POST / HTTP/1.1\r\n" HOST "Content-Length: 9223372036854775808\r\n\r\n", 400, 0, 0, false },
     { "many headers", "GET / HTTP/1.1\r\n" HOST "A: 1\r\nB: 2\r\nC: 3\r\nD: 4\r\n\r\n", 431, 0, 0,
       false },
 };
@@ -172,6 +184,94 @@ static void test_requests(void **state)
             }
             arena_free(arena);
         }
+}
+
+/* Answers, as our client reads them. */
+static const struct {
+    const char *name, *method, *head;
+    int status; /* of the refusal; 0: fine */
+    enum http1_framing framing;
+    bool close;
+} answers[] = {
+    { "a length", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", 0, HTTP1_BODY_LENGTH,
+      false },
+    { "nothing", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 0, HTTP1_BODY_NONE, false },
+    { "chunked", "GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", 0,
+      HTTP1_BODY_CHUNKED, false },
+    { "to the end", "GET", "HTTP/1.1 200 OK\r\n\r\n", 0, HTTP1_BODY_TO_END, true },
+    { "asked to close", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\n",
+      0, HTTP1_BODY_LENGTH, true },
+    { "of HEAD", "HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", 0, HTTP1_BODY_NONE,
+      false },
+    { "204", "GET", "HTTP/1.1 204 No Content\r\n\r\n", 0, HTTP1_BODY_NONE, false },
+    { "304", "GET", "HTTP/1.1 304 Not Modified\r\n\r\n", 0, HTTP1_BODY_NONE, false },
+    { "100", "GET", "HTTP/1.1 100 Continue\r\n\r\n", 0, HTTP1_BODY_NONE, false },
+    { "1.0", "GET", "HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\n", 0, HTTP1_BODY_LENGTH, true },
+    { "version 2", "GET", "HTTP/2.0 200 OK\r\nContent-Length: 3\r\n\r\n", 502, 0, false },
+    { "gzip", "GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", 501, 0, false },
+    { "chunked not last", "GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, gzip\r\n\r\n", 400,
+      0, false },
+    { "chunked behind gzip", "GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+      501, 0, false },
+    { "chunked in 1.0", "GET", "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", 400, 0,
+      false },
+    { "both framings", "GET",
+      "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: gzip\r\n\r\n", 400, 0, false },
+    { "two lengths", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n",
+      400, 0, false },
+    { "no length", "GET", "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", 400, 0, false },
+    { "obs-fold", "GET", "HTTP/1.1 200 OK\r\nX: a\r\n b\r\n\r\n", 400, 0, false },
+    { "a space first", "GET", "HTTP/1.1 200 OK\r\n X: a\r\n\r\n", 400, 0, false },
+    { "no HTTP", "GET", "hello\r\n\r\n", 400, 0, false },
+};
+
+static void test_responses(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {
+        struct arena *arena = arena_new();
+        struct http1_parser *parser = http1_parser_new(arena, false, &limits);
+        struct slice text = slice_of(answers[i].head);
+        struct http_response response;
+        struct http1_head head = {};
+        struct err err = {};
+        size_t used;
+        print_message("  %s\n", answers[i].name);
+        assert_int_equal(http1_parse(parser, text.data, 0, &used, &err), 0);
+        int r = http1_parse(parser, text.data, text.size, &used, &err);
+        if (r > 0)
+            r = http1_response(parser, answers[i].method, &response, &head, &err);
+        assert_int_equal(r < 0 ? err_http(&err) : r, answers[i].status);
+        if (r == 0) {
+            assert_int_equal(head.framing, answers[i].framing);
+            assert_int_equal(head.keep_alive, !answers[i].close);
+        }
+        arena_free(arena);
+    }
+}
+
+/* Many headers, and one far longer than the room that is taken at first. */
+static void test_large_head(void **state)
+{
+    static const struct http1_limits large = { 8192, 65536, 100 };
+    struct arena *arena = arena_new();
+    struct http_request request;
+    struct http1_head head;
+    struct err err;
+    size_t used, size = 0, room = 20'000;
+    char *text = arena_alloc(arena, room);
+    (void)state;
+    size += (size_t)snprintf(text, room, "GET / HTTP/1.1\r\n" HOST);
+    for (int i = 0; i < 60; i++)
+        size += (size_t)snprintf(text + size, room - size, "X-%d: %d\r\n", i, i);
+    size += (size_t)snprintf(text + size, room - size, "Long: %09000d\r\n\r\n", 1);
+    struct http1_parser *parser = http1_parser_new(arena, true, &large);
+    assert_int_equal(http1_parse(parser, text, size, &used, &err), 1);
+    assert_int_equal(http1_request(parser, &request, &head, &err), 0);
+    assert_int_equal(request.headers.count, 62);
+    assert_true(slice_is(http_header_get(&request.headers, "x-59"), "59"));
+    assert_int_equal(http_header_get(&request.headers, "long").size, 9000);
+    arena_free(arena);
 }
 
 static void test_nul(void **state)
@@ -278,6 +378,10 @@ static const struct {
     { "a folded trailer", "0\r\nA: b\r\n c\r\n\r\n", 400, NULL, 0 },
     { "a trailer without colon", "0\r\nA\r\n\r\n", 400, NULL, 0 },
     { "a bare line feed in trailers", "0\r\nA: b\n\r\n", 400, NULL, 0 },
+    { "a control character in an extension", "5;\x01\r\nhello\r\n", 400, NULL, 0 },
+    { "a carriage return alone", "5\rhello\r\n", 400, NULL, 0 },
+    { "a bad name of a trailer", "0\r\nA B: c\r\n\r\n", 400, NULL, 0 },
+    { "a bad value of a trailer", "0\r\nA: \x01\r\n\r\n", 400, NULL, 0 },
     { "many trailers", "0\r\nA: b\r\nB: b\r\nC: c\r\n\r\n", 431, NULL, 0 },
     { "large trailers", "0\r\nA: " SIXTEEN SIXTEEN SIXTEEN SIXTEEN "\r\n\r\n", 431, NULL, 0 },
 };
@@ -329,6 +433,25 @@ static void test_chunks(void **state)
         }
 }
 
+/* An extension as long as may be, and trailers beyond the room that is taken at first. */
+static void test_long_chunks(void **state)
+{
+    struct arena *arena = arena_new();
+    struct http1_chunks chunks = { .arena = arena, .trailer_bytes_max = 4096, .trailers_max = 99 };
+    struct http1_chunks again = chunks;
+    char text[4096];
+    struct err err;
+    size_t used;
+    (void)state;
+    int size = snprintf(text, sizeof text, "0;%01024d\r\nA: %0900d\r\nB: c\r\n\r\n", 1, 1);
+    assert_int_equal(http1_chunks_next(&chunks, text, (size_t)size, &used, &err), HTTP1_CHUNK_END);
+    assert_int_equal(chunks.trailers.count, 2);
+    assert_int_equal(chunks.trailers.items[0].value.size, 900);
+    size = snprintf(text, sizeof text, "0;%01025d\r\n", 1);
+    assert_int_equal(http1_chunks_next(&again, text, (size_t)size, &used, &err), ERR_BAD_INPUT);
+    arena_free(arena);
+}
+
 static void test_prefix(void **state)
 {
     char buffer[HTTP1_CHUNK_PREFIX_BYTES];
@@ -344,18 +467,19 @@ static void test_head_out(void **state)
     (void)state;
     struct slice head =
         http1_write_head(arena, http1_status_line(arena, 404), SLICE("A: b\r\n"),
-                         (struct http_header[]){ HTTP_HEADER("X", SLICE("evil\r\nY: 1")) }, 1);
-    assert_true(slice_is(head, "HTTP/1.1 404 Not Found\r\nA: b\r\nX: evil??Y: 1\r\n\r\n"));
+                         (struct http_header[]){ HTTP_HEADER("X", SLICE("evil\r\nY:\t1\x7f")) }, 1);
+    assert_true(slice_is(head, "HTTP/1.1 404 Not Found\r\nA: b\r\nX: evil??Y:\t1?\r\n\r\n"));
     arena_free(arena);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_requests), cmocka_unit_test(test_nul),
-        cmocka_unit_test(test_fields),   cmocka_unit_test(test_paths),
-        cmocka_unit_test(test_chunks),   cmocka_unit_test(test_prefix),
-        cmocka_unit_test(test_head_out),
+        cmocka_unit_test(test_requests),   cmocka_unit_test(test_nul),
+        cmocka_unit_test(test_fields),     cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_chunks),     cmocka_unit_test(test_prefix),
+        cmocka_unit_test(test_head_out),   cmocka_unit_test(test_responses),
+        cmocka_unit_test(test_large_head), cmocka_unit_test(test_long_chunks),
     };
     return cmocka_run_group_tests_name("http1", tests, NULL, NULL);
 }

@@ -59,6 +59,8 @@ static const struct oip_model strict = { .name = { "m", 1 },
                                          .input_count = 1,
                                          .outputs = outputs,
                                          .output_count = 2 };
+enum { TENSORS_MAX = 64 }; /* of a request; more in a model are refused */
+
 static const struct oip_limits limits = {};
 
 static void *block; /* of the last request that was good */
@@ -101,6 +103,13 @@ static const struct {
     { "UINT8", "[[1,2,3],[4,5,6]]", "[2,3]", 6, { 1, 2, 3, 4, 5, 6 } },
     { "UINT8", "[1,2,3,4,5,6]", "[2,3]", 6, { 1, 2, 3, 4, 5, 6 } },
     { "UINT8", "[]", "[0,3]", 0, {} },
+    { "UINT8", "[\r1\t, 2 ,\r\n\t3\r]", "[1,3]", 3, { 1, 2, 3 } },
+    { "BYTES",
+      "[\"\\uD83D\\uDE00\",\"\\u20AC\",\"\\u00e9\x7f\"]",
+      "[1,3]",
+      22,
+      { 4, 0,    0,    0,    0xf0, 0x9f, 0x98, 0x80, 3,    0,    0,
+        0, 0xe2, 0x82, 0xac, 3,    0,    0,    0,    0xc3, 0xa9, 0x7f } },
     { "UINT16", "[65535,1,256]", "[1,3]", 6, { 255, 255, 1, 0, 0, 1 } },
     { "UINT32", "[4294967295,-0,1]", "[1,3]", 12, { 255, 255, 255, 255, 0, 0, 0, 0, 1 } },
     { "UINT64",
@@ -208,6 +217,26 @@ static const struct {
     { "BYTES", "[1,3]", "[\"a\",2,\"c\"]", ERR_BAD_INPUT, "not a string" },
     { "BYTES", "[1,3]", "[\"a\",\"\\ud800\",\"c\"]", ERR_BAD_INPUT, "surrogate" },
     { "BYTES", "[1,3]", "[\"a\",\"\\x\",\"c\"]", ERR_BAD_INPUT, "escape" },
+    { "BYTES", "[1,1]", "[\"\\udc00\"]", ERR_BAD_INPUT, "surrogate" },
+    { "BYTES", "[1,1]", "[\"\\ud83dxxxxxx\"]", ERR_BAD_INPUT, "surrogate" },
+    { "BYTES", "[1,1]", "[\"\\ud83d\\nxxxxx\"]", ERR_BAD_INPUT, "surrogate" },
+    { "BYTES", "[1,1]", "[\"\\ud83d\\uzzzz\"]", ERR_BAD_INPUT, "surrogate" },
+    { "BYTES", "[1,1]", "[\"\\ud83d\\u0041\"]", ERR_BAD_INPUT, "surrogate" },
+    { "BYTES", "[1,1]", "[\"\\ud83d\\ue000\"]", ERR_BAD_INPUT, "surrogate" },
+    { "BYTES", "[1,1]", "[\"\\u12g4\"]", ERR_BAD_INPUT, "four hexadecimal digits" },
+    { "BYTES", "[1,1]", "[\"\\u12G4\"]", ERR_BAD_INPUT, "four hexadecimal digits" },
+    { "BYTES", "[1,1]", "[\"\\u12/4\"]", ERR_BAD_INPUT, "four hexadecimal digits" },
+    { "BYTES", "[1,1]", "[\"\\u12:4\"]", ERR_BAD_INPUT, "four hexadecimal digits" },
+    { "INT8", "[1,3]", "[1,128,3]", ERR_BAD_INPUT, "data[1]" },
+    { "INT8", "[1,3]", "[1,-129,3]", ERR_BAD_INPUT, "data[1]" },
+    { "INT8", "[1,3]", "[1,99999999999999999999999,3]", ERR_BAD_INPUT, "data[1]" },
+    { "INT32", "[1,3]", "[1,2147483648,3]", ERR_BAD_INPUT, "data[1]" },
+    { "INT32", "[1,3]", "[1,-2147483649,3]", ERR_BAD_INPUT, "data[1]" },
+    { "INT64", "[1,3]", "[1,9223372036854775808,3]", ERR_BAD_INPUT, "data[1]" },
+    { "UINT8", "[1,3]", "[1,256,3]", ERR_BAD_INPUT, "data[1]" },
+    { "UINT64", "[1,3]", "[1,18446744073709551616,3]", ERR_BAD_INPUT, "data[1]" },
+    { "UINT64", "[1,3]", "[1,-1,3]", ERR_BAD_INPUT, "data[1]" },
+    { "INT8", "[1,3]", "[1,0.5e0,3]", ERR_BAD_INPUT, "data[1]" },
     { "BYTES", "[1,3]", "[\"a\",\"\xff\",\"c\"]", ERR_BAD_INPUT, "not UTF-8" },
     { "BYTES", "[1,3]", "[\"a\",\"\n\",\"c\"]", ERR_BAD_INPUT, "control character" },
     { "FP32", "[1,3]", "[1,2]", ERR_BAD_INPUT, "fewer" },
@@ -263,6 +292,7 @@ static void test_bad_elements(void **state)
 }
 
 #define XIN "{\"name\":\"x\",\"shape\":[2],\"datatype\":\"FP32\",\"data\":[1,2]}"
+#define LONG "0123456789012345678901234567890123456789012345678901234567890123456789"
 #define IN "{\"inputs\":[" XIN "]"
 
 static const struct {
@@ -294,6 +324,21 @@ static const struct {
       ERR_BAD_INPUT, "twice" },
     { IN ",\"other\":{\"a\":1,\"a\":2}}", ERR_BAD_INPUT, "twice" },
     { IN ",\"id\":7}", ERR_BAD_INPUT, "string" },
+    { IN ",\"id\":\"" LONG LONG LONG LONG LONG LONG LONG LONG LONG LONG LONG LONG LONG LONG LONG
+         "\"}",
+      ERR_TOO_LARGE, "id" },
+    { IN ",\"other\":nul}", ERR_BAD_INPUT, "a value is expected" },
+    { IN ",\"other\":[1,]}", ERR_BAD_INPUT, "behind ','" },
+    { IN ",\"parameters\":{\"sequence_end\":nul}}", ERR_BAD_INPUT, "a value is expected" },
+    { IN ",\"parameters\":{\"sequence_end\":true}}", ERR_NOT_SUPPORTED, "sequence_end" },
+    { IN ",\"parameters\":{\"mine\":{}}}", ERR_BAD_INPUT, "a parameter is" },
+    { IN ",\"parameters\":{\"mine\":null}}", ERR_BAD_INPUT, "a parameter is" },
+    { IN ",\"parameters\":{\"shared_memory_x\":1}}", ERR_NOT_SUPPORTED, "shared_memory_x" },
+    { "{\"inputs\":[{\"shape\":[-1],\"name\":\"x\"}]}", ERR_BAD_INPUT, "negative" },
+    { "{\"inputs\":[{\"name\":\"x\",\"shape\":[-1]}]}", ERR_BAD_INPUT, "input 'x'" },
+    { "{\"inputs\":7}", ERR_BAD_INPUT, "array" },
+    { IN ",\"outputs\":[{\"name\":\"y\",\"other\":nul}]}", ERR_BAD_INPUT, "a value is expected" },
+    { IN ",\"outputs\":[{\"name\":\"y\",\"parameters\":7}]}", ERR_BAD_INPUT, "object" },
     { IN "}}", ERR_BAD_INPUT, "behind the object" },
     { IN "} {}", ERR_BAD_INPUT, "behind the object" },
     { IN ",}", ERR_BAD_INPUT, "key" },
@@ -525,6 +570,129 @@ static void test_limits(void **state)
     arena_free(arena);
 }
 
+/* What is there and means nothing. */
+static void test_what_is_let_through(void **state)
+{
+    static const char *const texts[] = {
+        IN ",\"id\":\"\"}",
+        IN ",\"other\":null}",
+        IN ",\"other\":{\"a\":[true,false,null,1.5e3,\"b\",{}]}}",
+        IN ",\"parameters\":{\"sequence_id\":0}}",
+        IN ",\"parameters\":{\"sequence_id\":\"\",\"sequence_start\":false}}",
+        IN ",\"parameters\":{\"mine\":1,\"yours\":\"x\",\"ours\":true}}",
+        IN ",\"outputs\":[{\"name\":\"y\",\"other\":1,\"parameters\":{\"mine\":1}}]}",
+        IN ",\"outputs\":[{\"name\":\"y\",\"parameters\":{\"classification\":99999999999}}]}",
+        "{\"inputs\":[{\"name\":\"x\",\"shape\":[2],\"other\":[1],\"datatype\":\"FP32\","
+        "\"data\":[1,2]}]}",
+    };
+    static const struct oip_model nothing = { .name = { "m", 1 },
+                                              .outputs = outputs,
+                                              .output_count = 2 };
+    struct arena *arena = arena_new();
+    struct oip_request request;
+    struct err err = {};
+    (void)state;
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        print_message("  %s\n", texts[i]);
+        assert_int_equal(read_request(arena, &strict, texts[i], 0, &request, &err), 0);
+    }
+    assert_int_equal(read_request(arena, &nothing, "{}", 0, &request, &err), 0);
+    assert_int_equal(request.input_count, 0);
+    arena_free(arena);
+}
+
+/* Of many inputs four are named; of a model with too many nothing is read. */
+static void test_many_inputs(void **state)
+{
+    static const struct oip_model huge = { .name = { "m", 1 },
+                                           .inputs = inputs,
+                                           .input_count = TENSORS_MAX + 1 };
+    static const struct oip_model wide = { .name = { "m", 1 },
+                                           .inputs = inputs,
+                                           .output_count = TENSORS_MAX + 1 };
+    struct arena *arena = arena_new();
+    struct oip_request request;
+    struct err err;
+    (void)state;
+    assert_int_equal(
+        read_request(arena, &model, "{\"inputs\":[{\"name\":\"z\"}]}", 0, &request, &err),
+        ERR_BAD_INPUT);
+    assert_non_null(strstr(err.message, "'BOOL', 'UINT8', 'UINT16', 'UINT32' ..."));
+    assert_int_equal(read_request(arena, &huge, "{}", 0, &request, &err), ERR_NOT_SUPPORTED);
+    assert_int_equal(read_request(arena, &wide, "{}", 0, &request, &err), ERR_NOT_SUPPORTED);
+    assert_int_equal(read_request(arena, &model,
+                                  "{\"inputs\":[{\"name\":\"BYTES\",\"shape\":[1,3],\"datatype\":"
+                                  "\"BYTES\",\"parameters\":{\"binary_data_size\":8}}]}",
+                                  8, &request, &err),
+                     ERR_BAD_INPUT);
+    arena_free(arena);
+}
+
+/* Bodies that are one tensor, for models of each form. */
+static void test_raw_models(void **state)
+{
+    static const struct {
+        const char *name;
+        struct tensor_meta input;
+        uint32_t input_count, output_count;
+        uint64_t bytes;
+        int code;
+    } rows[] = {
+        { "fixed", { .type = TENSOR_FP32, .shape = { 2, { 2, 3 } } }, 1, 2, 24, 0 },
+        { "scalar", { .type = TENSOR_INT64 }, 1, 2, 8, 0 },
+        { "fixed, too few",
+          { .type = TENSOR_FP32, .shape = { 1, { 2 } } },
+          1,
+          2,
+          4,
+          ERR_BAD_INPUT },
+        { "strings", { .type = TENSOR_BYTES, .shape = { 1, { -1 } } }, 1, 2, 4, ERR_BAD_INPUT },
+        { "any rank", { .type = TENSOR_FP32, .rank_any = true }, 1, 2, 4, ERR_BAD_INPUT },
+        { "no input", {}, 0, 2, 4, ERR_BAD_INPUT },
+        { "many outputs", { .type = TENSOR_FP32 }, 1, TENSORS_MAX + 1, 4, ERR_BAD_INPUT },
+        { "two of any size",
+          { .type = TENSOR_FP32, .shape = { 2, { -1, -1 } } },
+          1,
+          2,
+          4,
+          ERR_BAD_INPUT },
+        { "of nothing",
+          { .type = TENSOR_FP32, .shape = { 2, { -1, 0 } } },
+          1,
+          2,
+          4,
+          ERR_BAD_INPUT },
+        { "beyond all",
+          { .type = TENSOR_FP32, .shape = { 2, { -1, INT64_MAX } } },
+          1,
+          2,
+          4,
+          ERR_BAD_INPUT },
+        { "above the limit",
+          { .type = TENSOR_FP32, .shape = { 1, { -1 } } },
+          1,
+          2,
+          400,
+          ERR_TOO_LARGE },
+    };
+    const struct oip_limits few = { .block_bytes_max = 64 };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct arena *arena = arena_new();
+        const struct oip_model one = { .name = { "m", 1 },
+                                       .inputs = &rows[i].input,
+                                       .input_count = rows[i].input_count,
+                                       .outputs = outputs,
+                                       .output_count = rows[i].output_count };
+        struct oip_request request;
+        struct err err = {};
+        print_message("  %s\n", rows[i].name);
+        assert_int_equal(oip_request_raw(arena, &one, rows[i].bytes, &few, &request, &err),
+                         rows[i].code);
+        arena_free(arena);
+    }
+}
+
 static void test_raw(void **state)
 {
     struct arena *arena = arena_new();
@@ -563,6 +731,9 @@ int main(void)
         cmocka_unit_test(test_binary_plan),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_raw),
+        cmocka_unit_test(test_what_is_let_through),
+        cmocka_unit_test(test_many_inputs),
+        cmocka_unit_test(test_raw_models),
     };
     return cmocka_run_group_tests_name("oip_request", tests, NULL, teardown);
 }

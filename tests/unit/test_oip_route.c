@@ -63,6 +63,15 @@ static const struct {
     { "POST", "/v2/models/digits/trace/setting", 0, OIP_UNSUPPORTED, "digits", 0, NULL },
     { "POST", "/v2/logging", 0, OIP_UNSUPPORTED, "", 0, NULL },
     { "PUT", "/v2/logging", ERR_BAD_METHOD, 0, "", 0, "GET, HEAD, POST" },
+    { "GET", "", ERR_NOT_FOUND, 0, "", 0, NULL },
+    { "GET", "v2", 0, OIP_SERVER_METADATA, "", 0, NULL },
+    { "GET", "/v2/models/%", ERR_BAD_INPUT, 0, "", 0, NULL },
+    { "GET", "/v2/models/%zz", ERR_BAD_INPUT, 0, "", 0, NULL },
+    { "GET", "/v2/models/%4z", ERR_BAD_INPUT, 0, "", 0, NULL },
+    { "GET", "/v2/models/%00", ERR_BAD_INPUT, 0, "", 0, NULL },
+    { "GET", "/v2/models/%4A%4b%2d%3D", 0, OIP_MODEL_METADATA, "JK-=", 0, NULL },
+    { "GET", "/v2/models/a/b/c/d/e/f/g/h/i/j/k/l/m/n/o/p/q/r/s/t/u/v/w/x/y/z/1/2/3/4/5/6/7/8/9",
+      ERR_NOT_FOUND, 0, "", 0, NULL },
 };
 
 static void test_routes(void **state)
@@ -192,6 +201,17 @@ static void test_repository_bodies(void **state)
     assert_int_equal(oip_load_parse(arena, SLICE("{\"parameters\":{\"config\":\"{}\"}}"), &err),
                      ERR_NOT_SUPPORTED);
     assert_int_equal(oip_load_parse(arena, SLICE("{}}"), &err), ERR_BAD_INPUT);
+    assert_int_equal(oip_load_parse(arena, SLICE("[]"), &err), ERR_BAD_INPUT);
+    assert_int_equal(oip_load_parse(arena, SLICE("{\"a\":nul}"), &err), ERR_BAD_INPUT);
+    assert_int_equal(oip_load_parse(arena, SLICE("{\"a\":[1,{}]}"), &err), 0);
+    assert_int_equal(oip_load_parse(arena, SLICE("{\"parameters\":7}"), &err), ERR_BAD_INPUT);
+    assert_int_equal(
+        oip_load_parse(arena, SLICE("{\"parameters\":{\"unload_dependents\":nul}}"), &err),
+        ERR_BAD_INPUT);
+    assert_int_equal(oip_index_parse(arena, SLICE("[]"), &ready, &err), ERR_BAD_INPUT);
+    assert_int_equal(oip_index_parse(arena, SLICE("{\"ready\":1}"), &ready, &err), ERR_BAD_INPUT);
+    assert_int_equal(oip_index_parse(arena, SLICE("{\"a\":1}}"), &ready, &err), ERR_BAD_INPUT);
+    assert_int_equal(oip_index_parse(arena, SLICE("{\"a\":1}"), &ready, &err), 0);
     arena_free(arena);
 }
 

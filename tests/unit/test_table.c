@@ -178,6 +178,14 @@ static void test_file(void **state)
     assert_int_equal(table_open_file(key, whole, &opened, &err), ERR_BAD_INPUT);
     assert_int_equal(table_open_file(key, (struct slice){ file, 20 }, &opened, &err),
                      ERR_BAD_INPUT);
+    assert_int_equal(table_open_file(key,
+                                     (struct slice){ file, TABLE_BYTES_MAX + TABLE_MAC_BYTES + 1 },
+                                     &opened, &err),
+                     ERR_BAD_INPUT);
+    file[0] ^= 1; /* no table, and its MAC is right */
+    bytes.data = file;
+    assert_int_equal(table_mac(key, bytes, (unsigned char *)file + bytes.size, &err), 0);
+    assert_int_equal(table_open_file(key, whole, &opened, &err), ERR_BAD_INPUT);
     arena_free(arena);
 }
 

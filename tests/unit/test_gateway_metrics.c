@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The region of counters: who may write and read it, and what is in a full one. */
+#include "contract/gateway_metrics.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <cmocka.h> /* after the four above */
+
+#include "base/arena.h"
+
+static void *region;
+
+static int setup(void **state)
+{
+    (void)state;
+    region = mmap(NULL, gateway_region_bytes(), PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return region == MAP_FAILED;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    return munmap(region, gateway_region_bytes());
+}
+
+static void test_attach(void **state)
+{
+    char *bytes = region;
+    (void)state;
+    assert_false(gateway_region_attach(region, gateway_region_bytes() - 1));
+    assert_false(gateway_region_fits(region));
+    assert_true(gateway_region_attach(region, gateway_region_bytes()));
+    assert_true(gateway_region_fits(region));
+    bytes[5000] = 7;
+    assert_true(gateway_region_attach(region, gateway_region_bytes()));
+    assert_int_equal(bytes[5000], 7); /* of this layout: goes on */
+    ((struct gateway_region *)region)->version++;
+    assert_true(gateway_region_attach(region, gateway_region_bytes()));
+    assert_int_equal(bytes[5000], 0); /* of another: anew */
+}
+
+/* A reader prints nothing of a layout it does not know. */
+static void test_print(void **state)
+{
+    struct arena *arena = arena_new();
+    struct gateway_region *head = region, good;
+    struct metrics metrics;
+    (void)state;
+    assert_int_equal(gateway_metrics_print(arena, region, gateway_region_bytes()).size, 0);
+    assert_true(gateway_region_attach(region, gateway_region_bytes()));
+    gateway_metrics_attach(&metrics, region, 0, 0);
+    metric_add(metrics_series(&metrics, GATEWAY_ACCEPTED, NULL), 42);
+    struct slice text = gateway_metrics_print(arena, region, gateway_region_bytes());
+    assert_non_null(memmem(text.data, text.size, "perigee_connections_total 42", 28));
+    good = *head;
+    assert_int_equal(gateway_metrics_print(arena, region, gateway_region_bytes() - 1).size, 0);
+    head->version++;
+    assert_int_equal(gateway_metrics_print(arena, region, gateway_region_bytes()).size, 0);
+    *head = good;
+    head->slice_bytes += 8;
+    assert_int_equal(gateway_metrics_print(arena, region, gateway_region_bytes()).size, 0);
+    *head = good;
+    head->magic++;
+    assert_int_equal(gateway_metrics_print(arena, region, gateway_region_bytes()).size, 0);
+    metrics_deinit(&metrics);
+    arena_free(arena);
+}
+
+static bool keep_odd(uint64_t revision, void *data)
+{
+    (void)data;
+    return revision % 2;
+}
+
+static void test_rows_of_revisions(void **state)
+{
+    (void)state;
+    assert_true(gateway_region_attach(region, gateway_region_bytes()));
+    for (uint64_t revision = 1; revision <= GATEWAY_STATS_ROWS; revision++) {
+        struct gateway_stats *row = gateway_stats_get(region, revision);
+        assert_non_null(row);
+        atomic_store(&row->success, revision);
+    }
+    assert_null(gateway_stats_get(region, GATEWAY_STATS_ROWS + 1)); /* full */
+    for (uint64_t revision = 1; revision <= GATEWAY_STATS_ROWS; revision++)
+        assert_int_equal(atomic_load(&gateway_stats_get(region, revision)->success), revision);
+    gateway_stats_keep(region, keep_odd, NULL);
+    gateway_stats_keep(region, keep_odd, NULL);
+    struct gateway_stats *row = gateway_stats_get(region, GATEWAY_STATS_ROWS + 2);
+    assert_non_null(row);
+    assert_int_equal(atomic_load(&row->success), 0);
+    assert_int_equal(atomic_load(&gateway_stats_get(region, 77)->success), 77);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_attach, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_print, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_rows_of_revisions, setup, teardown),
+    };
+    return cmocka_run_group_tests_name("gateway_metrics", tests, NULL, NULL);
+}
