@@ -16,11 +16,11 @@
 static const struct {
     const char *name, *shown; /* shown by ps */
     int (*main)(int channel_fd, int lifeline_fd);
-    bool unprivileged; /* reads what clients send, and needs nothing but its descriptors */
+    bool unprivileged; /* works with its descriptors, and its user's own files */
 } roles[] = {
     { "gateway", "perigee-gateway", gateway_main, true },
-    { "pop", "perigee-pop", pop_main, false },
-    { "control", "perigee-control", control_main, false },
+    { "pop", "perigee-pop", pop_main, true },
+    { "control", "perigee-control", control_main, true },
     { "successor", "perigee", upgrade_successor_main, false },
 };
 

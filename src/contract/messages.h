@@ -204,7 +204,8 @@ struct message_replica_added {
     X(REPLICA_END_LIED, "wrote what no worker may write")                                          \
     X(REPLICA_END_STALE, "still held requests of a gateway long gone")                             \
     X(REPLICA_END_NOT_STARTED, "could not be started")                                             \
-    X(REPLICA_END_UNWANTED, "nobody asked for it")
+    X(REPLICA_END_UNWANTED, "nobody asked for it")                                                 \
+    X(REPLICA_END_MEMORY, "ran out of memory")
 
 enum replica_end {
 #define REPLICA_END(end, text) end,

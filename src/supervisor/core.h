@@ -72,6 +72,11 @@ uint64_t core_replica_id(const struct core_replica *replica);
 int core_replica_log_fd(const struct core_replica *replica); /* borrowed */
 void core_replica_set_shell(struct core_replica *replica, void *shell);
 void *core_replica_shell(const struct core_replica *replica);
+/* What its control group allows, the answers it may write included. */
+void core_replica_bounds(const struct core_replica *replica, uint64_t *ret_memory_bytes,
+                         uint32_t *ret_processes);
+void core_replica_set_cgroup(struct core_replica *replica, int version); /* it is in one of these */
+void core_replica_out_of_memory(struct core_replica *replica); /* says the kernel, before it ends */
 
 /* What the core has done by others. `data` is core_new()'s. Nothing calls back from inside. */
 struct core_ops {
@@ -92,9 +97,10 @@ struct core_ops {
     /* Looks at a live one from outside (walls.h). */
     int (*look)(pid_t pid, const struct walls_expected *expected, uint32_t *ret_walls, void *data,
                 struct err *err);
-    void (*kill_orphans)(void *data); /* a template died cloning: children nobody knows */
-    void (*on_ready)(void *data);     /* once: all roles serve */
-    void (*on_ended)(void *data);     /* once, after core_stop(): nothing runs any more */
+    const char *(*no_cgroup)(void *data); /* why a replica is in none, in a few words */
+    void (*kill_orphans)(void *data);     /* a template died cloning: children nobody knows */
+    void (*on_ready)(void *data);         /* once: all roles serve */
+    void (*on_ended)(void *data);         /* once, after core_stop(): nothing runs any more */
     /* enum upgrade_state: a step of it, and once its end. */
     void (*on_upgrade)(uint32_t state, const char *text, void *data);
 };

@@ -60,7 +60,16 @@ void replica_describe_end(struct core_replica *replica, int wait_status, const s
     exited.cpu_user_us = microseconds(usage->ru_utime);
     exited.cpu_system_us = microseconds(usage->ru_stime);
     exited.memory_bytes_max = (uint64_t)usage->ru_maxrss * 1024;
-    if (replica->ending)
+    if (replica->out_of_memory && !replica->ending) {
+        uint64_t bytes;
+        uint32_t processes;
+        core_replica_bounds(replica, &bytes, &processes);
+        exited.end = REPLICA_END_MEMORY;
+        (void)snprintf(exited.text, sizeof exited.text,
+                       "its control group's %ju MiB (flavor.memory and its answers) were "
+                       "used up",
+                       (uintmax_t)(bytes >> 20));
+    } else if (replica->ending)
         (void)snprintf(exited.text, sizeof exited.text, "%s",
                        replica->end_text[0] ? replica->end_text : replica_end_text(replica->end));
     else if (status.reason[0])

@@ -62,6 +62,8 @@ struct core_replica {
     uint32_t uid_index;           /* 1 and up; 0: none taken */
     uint32_t walls, landlock_abi; /* its template's promise when it was cloned */
     char walls_off[512];
+    int cgroup; /* 1, 2: that version; 0: in none */
+    bool out_of_memory;
     uint64_t submission_bytes, output_bytes;
     int submission_fd, output_fd, model_fd, log_fd, log_write_fd;
     int pipes[PERIGEE_LANES_MAX], pipe_writes[PERIGEE_LANES_MAX];

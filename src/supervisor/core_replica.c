@@ -16,7 +16,9 @@
 #include "sys/sandbox.h"
 #include "sys/shm.h"
 
-enum { PIPE_BYTES = 4096, LOG_READS_A_TURN = 4, LOG_READS_LAST = 8 };
+#define MEMORY_SLACK_BYTES (UINT64_C(16) << 20)
+
+enum { THREADS_SLACK = 16, PIPE_BYTES = 4096, LOG_READS_A_TURN = 4, LOG_READS_LAST = 8 };
 
 uint64_t core_replica_id(const struct core_replica *replica)
 {
@@ -36,6 +38,26 @@ void core_replica_set_shell(struct core_replica *replica, void *shell)
 void *core_replica_shell(const struct core_replica *replica)
 {
     return replica->shell;
+}
+
+/* Beside its own memory: its answers, and what every process costs. Its limits on addresses leave
+ * room for stacks that are hardly used; this does not. */
+void core_replica_bounds(const struct core_replica *replica, uint64_t *ret_memory_bytes,
+                         uint32_t *ret_processes)
+{
+    const struct message_replica_start *start = &replica->start;
+    *ret_memory_bytes = start->memory_bytes_max + replica->output_bytes + MEMORY_SLACK_BYTES;
+    *ret_processes = start->threads + THREADS_SLACK;
+}
+
+void core_replica_set_cgroup(struct core_replica *replica, int version)
+{
+    replica->cgroup = version;
+}
+
+void core_replica_out_of_memory(struct core_replica *replica)
+{
+    replica->out_of_memory = true;
 }
 
 static struct core_replica *replica_find(struct core *core, uint64_t id)
@@ -554,7 +576,12 @@ static int look(struct core_replica *replica, struct message_replica_walls *ret,
         return err_set(err, ERR_PRECONDITION, "its worker leaves out a wall that must stand: %s",
                        sandbox_wall_name(missing & -missing));
     ret->landlock_abi = replica->landlock_abi;
-    (void)snprintf(ret->off, sizeof ret->off, "%s", replica->walls_off);
+    if (replica->cgroup)
+        (void)snprintf(ret->on, sizeof ret->on, "cgroup(v%d)", replica->cgroup);
+    (void)snprintf(ret->off, sizeof ret->off, "%s%s%s%s", replica->walls_off,
+                   replica->walls_off[0] && !replica->cgroup ? "; " : "",
+                   replica->cgroup ? "" : "cgroup: ",
+                   replica->cgroup ? "" : replica->core->ops->no_cgroup(replica->core->data));
     return replica->core->ops->look(replica->pid, &expected, &ret->walls, replica->core->data, err);
 }
 

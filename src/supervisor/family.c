@@ -15,6 +15,7 @@
 #include "base/auto.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "supervisor/cgroup.h"
 #include "sys/channel.h"
 #include "sys/env_linux.h"
 #include "sys/fd.h"
@@ -36,6 +37,7 @@ struct family {
     struct supervisor *supervisor;
     const char *libdir;
     int lifeline_fd;
+    struct cgroups cgroups;
 };
 
 struct member { /* the shell of a role or template */
@@ -259,6 +261,8 @@ static void on_child_exited(uint64_t, const struct env_linux_exit *exit, void *d
     struct child *child = data;
     struct core_replica *replica = child->replica;
     core_replica_set_shell(replica, NULL);
+    if (cgroups_remove(&child->family->cgroups, core_replica_id(replica)))
+        core_replica_out_of_memory(replica);
     env_linux_unwatch(child->watch);
     env_timer_stop(env_linux_env(child->family->world), &child->pause);
     free(child);
@@ -296,6 +300,11 @@ static int family_adopt(struct core_replica *replica, pid_t pid, void *data, str
         free(child);
         return r;
     }
+    uint64_t memory;
+    uint32_t processes;
+    core_replica_bounds(replica, &memory, &processes);
+    if (cgroups_enter(&family->cgroups, core_replica_id(replica), pid, memory, processes))
+        core_replica_set_cgroup(replica, family->cgroups.version);
     child->watch =
         env_linux_watch(family->world, core_replica_log_fd(replica), EPOLLIN, on_log, child);
     core_replica_set_shell(replica, child);
@@ -307,6 +316,12 @@ static void family_kill_replica(struct core_replica *replica, void *)
     const struct child *child = core_replica_shell(replica);
     if (child)
         env_process_kill(env_linux_env(child->family->world), child->id, SIGKILL);
+}
+
+static const char *family_no_cgroup(void *data)
+{
+    const struct family *family = data;
+    return family->cgroups.version ? "it could not be made" : family->cgroups.why;
 }
 
 static int family_look(pid_t pid, const struct walls_expected *expected, uint32_t *ret_walls,
@@ -364,6 +379,7 @@ const struct core_ops family_ops = {
     .adopt = family_adopt,
     .kill_replica = family_kill_replica,
     .look = family_look,
+    .no_cgroup = family_no_cgroup,
     .kill_orphans = family_kill_orphans,
     .on_ready = family_ready,
     .on_ended = family_ended,
@@ -374,11 +390,14 @@ struct family *family_new(struct env_linux *world, struct supervisor *supervisor
                           const char *libdir, int lifeline_fd)
 {
     struct family *family = mem_zalloc(sizeof *family);
-    *family = (struct family){ world, supervisor, libdir, lifeline_fd };
+    *family = (struct family){ world, supervisor, libdir, lifeline_fd, {} };
+    cgroups_init(&family->cgroups);
     return family;
 }
 
 void family_free(struct family *family)
 {
+    if (family)
+        cgroups_deinit(&family->cgroups);
     free(family);
 }

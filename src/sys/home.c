@@ -115,6 +115,27 @@ static int make_folders(const char *home, struct err *err)
     return 0;
 }
 
+/* As root, agent and control have no privilege left by which to walk through another user's closed
+ * folder. */
+static int check_way(const char *home, struct err *err)
+{
+    char path[HOME_PATH_BYTES];
+    struct stat st;
+    (void)snprintf(path, sizeof path, "%s", home);
+    for (char *slash = strrchr(path, '/'); geteuid() == 0 && slash && slash > path;
+         slash = strrchr(path, '/')) {
+        *slash = '\0';
+        if (stat(path, &st) == 0 && !(st.st_mode & S_IXOTH) &&
+            !(st.st_uid == 0 && st.st_mode & S_IXUSR) && !(st.st_gid == 0 && st.st_mode & S_IXGRP))
+            return err_set(err, ERR_FORBIDDEN,
+                           "the home '%s' lies in '%s', which is closed to all but user %u, and "
+                           "Perigee's processes have no privilege to pass; choose another with "
+                           "--home DIR or PERIGEE_HOME",
+                           home, path, st.st_uid);
+    }
+    return 0;
+}
+
 int home_make(const char *home, struct err *err)
 {
     char run[HOME_PATH_BYTES + 8];
@@ -129,6 +150,9 @@ int home_make(const char *home, struct err *err)
                        "the home '%s' belongs to user %u, and this is user %u; choose another with "
                        "--home DIR or PERIGEE_HOME",
                        home, st.st_uid, geteuid());
+    r = check_way(home, err);
+    if (r < 0)
+        return r;
     if ((st.st_mode & 07777) != 0700 && chmod(home, 0700) < 0)
         return folder_error(err, home, errno);
     (void)snprintf(run, sizeof run, "%s/run", home);

@@ -20,6 +20,8 @@
 #include "base/err.h"
 #include "sys/fd.h"
 
+#define CAPABILITY_LAST 63
+
 enum { REPORT_FD = PERIGEE_LIFELINE_FD + 1, FD_FREE = REPORT_FD + 1 };
 
 static_assert(PERIGEE_CHANNEL_FD == 3 && PERIGEE_LIFELINE_FD == 4, "placed side by side");
@@ -168,6 +170,8 @@ int spawn_unprivileged(struct err *err)
 {
     struct __user_cap_header_struct head = { _LINUX_CAPABILITY_VERSION_3, 0 };
     struct __user_cap_data_struct none[2] = {};
+    for (int i = 0; i <= CAPABILITY_LAST; i++) /* as root; who has none may not, and needs not */
+        (void)prctl(PR_CAPBSET_DROP, i, 0, 0, 0);
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
         prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 ||
         syscall(SYS_capset, &head, none) < 0)

@@ -6,6 +6,7 @@ that says what happens at load, its input says what happens in a request (tests/
 
 import json
 import os
+import re
 import shutil
 import time
 
@@ -202,6 +203,27 @@ def test_a_lie_in_any_field_hurts_its_own_endpoint_alone(perigee, deploy, bystan
     if status in (200, 500) and not deaths:
         assert ask(perigee, name, "echo back")[0] in (200, 500, 502)
         bystander()
+
+
+def test_out_of_memory_is_said(perigee, deploy, bystander):
+    """RLIMIT_DATA has room for stacks that nobody uses, and does not count what is shared: with
+    both filled its control group says no."""
+    name = deploy(flavor={"memory": "128Mi", "cpu": 8})
+    bystander()
+    shown = perigee.get_json(f"/api/v1/endpoints/{name}/replicas", "control")["items"][0]
+    group = re.search(r" cgroup\(v[12]\)", shown["sandbox"])
+    if not group:
+        assert os.geteuid() != 0 or "no cgroup: " in shown["sandbox"] or \
+            "; cgroup: " in shown["sandbox"]
+        pytest.skip("no control group can be written here: " + shown["sandbox"])
+    groups = open(f"/proc/{shown['pid']}/cgroup", encoding="ascii").read()
+    assert f"/perigee-{perigee.process.pid}-" in groups
+    assert ask(perigee, name, "keep 190")[2] == "0"
+    ask(perigee, name, "fill-slots 16")  # asked again of the next replica, which has kept nothing
+    wait_serving(perigee, name, 1)
+    assert re.search(r"ran out of memory: its control group's \d+ MiB",
+                     last_death(perigee, name)["reason"])
+    bystander()
 
 
 def test_an_answer_for_another_reaches_nobody(perigee, deploy):

@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 import machine
-from deadline import DEADLINE
+from deadline import DEADLINE, children, command_line
 from perigee import DIGITS, PROGRAM
 
 MODEL = DIGITS / "digits.onnx"
@@ -67,6 +67,32 @@ def test_the_walls_that_stand_are_shown(perigee, user_namespaces):
             assert (ours[name] != theirs[name]) == (name != "user" or user_namespaces), name
     if not user_namespaces:
         assert "no user: " in text
+
+
+def test_gateway_agent_and_control_keep_no_privilege(new_perigee):
+    perigee = new_perigee()
+    perigee.cli("deploy", "digits", "--model", MODEL)
+    roles = {line.split()[-1]: pid for pid in children(perigee.process.pid)
+             if " role " in (line := command_line(pid))}
+    assert set(roles) == {"gateway", "pop", "control"}
+    for role, pid in roles.items():
+        with open(f"/proc/{pid}/status", encoding="ascii") as file:
+            fields = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+        assert fields["NoNewPrivs"] == "1", role
+        for name in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
+            assert int(fields[name], 16) == 0, f"{role}: {name}"
+        assert os.geteuid() != 0 or int(fields["CapBnd"], 16) == 0, role
+
+
+@pytest.mark.root
+def test_a_home_that_is_walked_to_by_privilege_alone(scratch):
+    closed = scratch / "theirs"
+    closed.mkdir(mode=0o700)
+    os.chown(closed, 65534, 65534)
+    done = subprocess.run([PROGRAM, "up", "--home", closed / "home"], capture_output=True,
+                          text=True, timeout=DEADLINE, check=False)
+    said = " ".join(done.stderr.split())
+    assert done.returncode == 1 and "closed to all but user 65534" in said and "--home DIR" in said
 
 
 def test_required(perigee, user_namespaces):

@@ -286,6 +286,11 @@ static int op_look(pid_t, const struct walls_expected *expected, uint32_t *ret_w
     return 0;
 }
 
+static const char *op_no_cgroup(void *)
+{
+    return "not here";
+}
+
 static void op_kill_orphans(void *data)
 {
     ((struct day *)data)->orphans++;
@@ -343,6 +348,7 @@ static const struct core_ops ops = {
     .adopt = op_adopt,
     .kill_replica = op_kill_replica,
     .look = op_look,
+    .no_cgroup = op_no_cgroup,
     .kill_orphans = op_kill_orphans,
     .on_ready = op_ready,
     .on_ended = op_ended,

@@ -292,6 +292,16 @@ static void do_lie_answer(struct speech *speech)
     tell(speech, &completion, known);
 }
 
+/* So many slots full: memory that counts as nobody's private. */
+static void do_fill_slots(struct speech *speech)
+{
+    size_t bytes = (size_t)atol(speech->argument) * speech->job->answer->slot_bytes;
+    char *slots = region_of(speech->job) + PERIGEE_SLOTS_OFFSET;
+
+    memset(slots, 1, bytes);
+    SAY(speech, "%zu", bytes);
+}
+
 /* Everything right, but twice. */
 static void do_twice(struct speech *speech)
 {
@@ -317,5 +327,6 @@ const struct command lies[] = {
     { "lie-completion", do_lie_completion, true },
     { "lie-answer", do_lie_answer, true },
     { "twice", do_twice, true },
+    { "fill-slots", do_fill_slots, false },
 };
 const size_t lie_count = sizeof lies / sizeof *lies;

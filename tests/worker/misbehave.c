@@ -154,6 +154,16 @@ static void do_alloc(struct speech *speech)
     free((void *)(uintptr_t)memory);
 }
 
+static void do_keep(struct speech *speech)
+{
+    size_t bytes = (size_t)atol(speech->argument) << 20;
+    volatile char *memory = malloc(bytes);
+
+    for (size_t i = 0; memory && i < bytes; i += 4096)
+        memory[i] = 1;
+    say_result(speech, memory ? 0 : -1);
+}
+
 static void do_environ(struct speech *speech)
 {
     SAY(speech, "%s", environ && environ[0] ? environ[0] : "");
@@ -278,14 +288,6 @@ static void do_threads(struct speech *speech)
     SAY(speech, "%ld", made);
 }
 
-static void do_fill_output(struct speech *speech)
-{
-    const struct answer *answer = speech->job->answer;
-
-    memset(answer->slot + PERIGEE_ANSWER_BYTES, 1, answer->slot_bytes - PERIGEE_ANSWER_BYTES);
-    SAY(speech, "%" PRIu64, answer->slot_bytes);
-}
-
 static void do_echo(struct speech *speech)
 {
     SAY(speech, "%s", speech->argument);
@@ -309,6 +311,7 @@ static const struct command commands[] = {
     { "setfl", do_setfl, false },
     { "prlimit", do_prlimit, false },
     { "alloc", do_alloc, false },
+    { "keep", do_keep, false },
     { "environ", do_environ, false },
     { "descriptors", do_descriptors, false },
     { "getuid", do_getuid, false },
@@ -322,7 +325,6 @@ static const struct command commands[] = {
     { "flood", do_flood, false },
     { "forks", do_forks, false },
     { "threads", do_threads, false },
-    { "fill-output", do_fill_output, false },
 };
 
 /* ---- finding a command ----------------------------------------------------------------------- */

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "supervisor/cgroup.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "sys/fd.h"
+
+enum { TEXT_BYTES = 64 * 1024, FILE_BYTES = CGROUP_PATH_BYTES + 128 };
+
+static bool read_file(const char *path, char *text, size_t room)
+{
+    size_t at = 0;
+    ssize_t size = 1;
+    auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
+    while (fd >= 0 && size > 0 && at < room - 1) {
+        size = read(fd, text + at, room - 1 - at);
+        at += size > 0 ? (size_t)size : 0;
+    }
+    text[at] = '\0';
+    return fd >= 0 && size >= 0;
+}
+
+[[gnu::format(printf, 3, 4)]] static bool write_file(const char *folder, const char *name,
+                                                     const char *format, ...)
+{
+    char path[FILE_BYTES], text[64];
+    va_list arguments;
+    va_start(arguments, format);
+    int size = vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    (void)snprintf(path, sizeof path, "%s/%s", folder, name);
+    auto_close int fd = open(path, O_WRONLY | O_CLOEXEC);
+    return fd >= 0 && write(fd, text, (size_t)size) == size;
+}
+
+/* ---- where we are ---------------------------------------------------------------------------- */
+
+/* Whether a list with commas, such as a mount's options, has this word. */
+static bool has_word(const char *list, const char *word)
+{
+    size_t size = strlen(word);
+    for (const char *at = list; at && *at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL)
+        if (strncmp(at, word, size) == 0 && (at[size] == ',' || at[size] == '\0'))
+            return true;
+    return false;
+}
+
+/* Our group's path in the hierarchy of that controller ("" is v2's), from /proc/self/cgroup. */
+static bool own_path(const char *controller, char ret_path[static CGROUP_PATH_BYTES])
+{
+    static char text[TEXT_BYTES];
+    char *rest = text;
+    if (!read_file("/proc/self/cgroup", text, sizeof text))
+        return false;
+    for (char *line = strsep(&rest, "\n"); line; line = strsep(&rest, "\n")) {
+        (void)strsep(&line, ":");
+        const char *controllers = strsep(&line, ":");
+        if (!controllers || !line ||
+            !(*controller ? has_word(controllers, controller) : !*controllers))
+            continue;
+        (void)snprintf(ret_path, CGROUP_PATH_BYTES, "%s", strcmp(line, "/") == 0 ? "" : line);
+        return strlen(line) < CGROUP_PATH_BYTES;
+    }
+    return false;
+}
+
+/* The folder of `path` below a mount of that hierarchy, from /proc/self/mountinfo. */
+static bool find_folder(const char *controller, char ret_folder[static CGROUP_PATH_BYTES])
+{
+    static char text[TEXT_BYTES];
+    char path[CGROUP_PATH_BYTES], *rest = text;
+    if (!own_path(controller, path) || !read_file("/proc/self/mountinfo", text, sizeof text))
+        return false;
+    for (char *line = strsep(&rest, "\n"); line; line = strsep(&rest, "\n")) {
+        char root[CGROUP_PATH_BYTES], at[CGROUP_PATH_BYTES], type[16], options[256];
+        const char *tail = strstr(line, " - ");
+        if (!tail || sscanf(line, "%*d %*d %*s %1023s %1023s", root, at) != 2 ||
+            sscanf(tail, " - %15s %*s %255s", type, options) != 2)
+            continue;
+        if (strcmp(type, *controller ? "cgroup" : "cgroup2") != 0 ||
+            (*controller && !has_word(options, controller)))
+            continue;
+        size_t size = strcmp(root, "/") == 0 ? 0 : strlen(root);
+        if (strncmp(path, root, size) != 0)
+            continue; /* a mount of another part */
+        return snprintf(ret_folder, CGROUP_PATH_BYTES, "%s%s", at, path + size) < CGROUP_PATH_BYTES;
+    }
+    return false;
+}
+
+/* ---- one group ------------------------------------------------------------------------------- */
+
+static bool group_path(const char *folder, uint64_t id, char ret_path[static CGROUP_PATH_BYTES])
+{
+    return snprintf(ret_path, CGROUP_PATH_BYTES, "%s/perigee-%d-%" PRIu64, folder, (int)getpid(),
+                    id) < CGROUP_PATH_BYTES;
+}
+
+static bool make_group(const char *folder, uint64_t id, char ret_path[static CGROUP_PATH_BYTES])
+{
+    return group_path(folder, id, ret_path) && (mkdir(ret_path, 0755) == 0 || errno == EEXIST);
+}
+
+static void remove_group(const char *folder, uint64_t id)
+{
+    char path[CGROUP_PATH_BYTES];
+    if (group_path(folder, id, path))
+        (void)rmdir(path);
+}
+
+/* Makes the group with its bounds. */
+static bool make_bounded(const struct cgroups *self, uint64_t id, uint64_t memory_bytes_max,
+                         uint32_t processes_max)
+{
+    char memory[CGROUP_PATH_BYTES], pids[CGROUP_PATH_BYTES];
+    bool v1 = self->version == 1;
+    return make_group(self->memory, id, memory) &&
+           make_group(v1 ? self->pids : self->memory, id, pids) &&
+           write_file(memory, v1 ? "memory.limit_in_bytes" : "memory.max", "%" PRIu64,
+                      memory_bytes_max) &&
+           write_file(pids, "pids.max", "%" PRIu32, processes_max);
+}
+
+static bool put_into(const struct cgroups *self, uint64_t id, pid_t pid)
+{
+    char memory[CGROUP_PATH_BYTES], pids[CGROUP_PATH_BYTES];
+    return group_path(self->memory, id, memory) &&
+           write_file(memory, "cgroup.procs", "%d", (int)pid) &&
+           (self->version == 2 ||
+            (group_path(self->pids, id, pids) && write_file(pids, "cgroup.procs", "%d", (int)pid)));
+}
+
+bool cgroups_enter(const struct cgroups *self, uint64_t id, pid_t pid, uint64_t memory_bytes_max,
+                   uint32_t processes_max)
+{
+    if (self->version == 0)
+        return false;
+    if (make_bounded(self, id, memory_bytes_max, processes_max) && put_into(self, id, pid))
+        return true;
+    if (self->version == 1) /* back to ours, should it be in one of the two */
+        (void)write_file(self->memory, "cgroup.procs", "%d", (int)pid);
+    (void)cgroups_remove(self, id);
+    return false;
+}
+
+bool cgroups_remove(const struct cgroups *self, uint64_t id)
+{
+    char group[CGROUP_PATH_BYTES], path[FILE_BYTES], text[4096];
+    uint64_t kills = 0;
+    if (self->version == 0 || !group_path(self->memory, id, group))
+        return false;
+    (void)snprintf(path, sizeof path, "%s/%s", group,
+                   self->version == 1 ? "memory.oom_control" : "memory.events");
+    const char *line = read_file(path, text, sizeof text) ? strstr(text, "oom_kill ") : NULL;
+    if (line)
+        kills = strtoull(line + strlen("oom_kill "), NULL, 10);
+    remove_group(self->memory, id);
+    if (self->version == 1)
+        remove_group(self->pids, id);
+    return kills > 0;
+}
+
+/* ---- start and end --------------------------------------------------------------------------- */
+
+/* Groups of supervisors that are no more. */
+static void remove_left(const char *folder)
+{
+    DIR *dir = opendir(folder);
+    struct dirent *entry;
+    while (dir && (entry = readdir(dir))) {
+        int pid;
+        char path[FILE_BYTES + 256];
+        if (sscanf(entry->d_name, "perigee-%d-", &pid) != 1 || pid == getpid() ||
+            kill(pid, 0) == 0 || errno != ESRCH)
+            continue;
+        (void)snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
+        (void)rmdir(path);
+    }
+    if (dir)
+        (void)closedir(dir);
+}
+
+/* Under v2 a group gives controllers to those below it only when no process is in it, but for the
+ * root. */
+static bool open_v2(struct cgroups *self)
+{
+    char own[CGROUP_PATH_BYTES];
+    if (write_file(self->memory, "cgroup.subtree_control", "+memory +pids"))
+        return true;
+    if (!make_group(self->memory, 0, own) || !write_file(own, "cgroup.procs", "%d", (int)getpid()))
+        return false;
+    if (write_file(self->memory, "cgroup.subtree_control", "+memory +pids"))
+        return true;
+    (void)write_file(self->memory, "cgroup.procs", "%d", (int)getpid());
+    remove_group(self->memory, 0);
+    return false;
+}
+
+/* What is written is what a replica's will be. */
+static bool try_group(const struct cgroups *self)
+{
+    bool made = make_bounded(self, UINT32_MAX, UINT64_C(1) << 30, 16);
+    int error = errno;
+    (void)cgroups_remove(self, UINT32_MAX);
+    errno = error;
+    return made;
+}
+
+static bool has_controllers(const char *folder)
+{
+    char path[FILE_BYTES], text[4096];
+    (void)snprintf(path, sizeof path, "%s/cgroup.controllers", folder);
+    return read_file(path, text, sizeof text) && strstr(text, "memory") && strstr(text, "pids");
+}
+
+void cgroups_init(struct cgroups *self)
+{
+    *self = (struct cgroups){};
+    if (find_folder("", self->memory) && has_controllers(self->memory)) {
+        self->version = 2;
+        remove_left(self->memory);
+        if (open_v2(self) && try_group(self))
+            return;
+    } else if (find_folder("memory", self->memory) && find_folder("pids", self->pids)) {
+        self->version = 1;
+        remove_left(self->memory);
+        remove_left(self->pids);
+        if (try_group(self))
+            return;
+    }
+    int version = self->version;
+    self->version = 0;
+    if (version == 0)
+        (void)snprintf(self->why, sizeof self->why, "no memory and pids controllers here");
+    else
+        (void)snprintf(self->why, sizeof self->why, "v%d cannot be written: %s", version,
+                       strerror(errno));
+}
+
+void cgroups_deinit(struct cgroups *self)
+{
+    if (self->version != 2)
+        return;
+    (void)write_file(self->memory, "cgroup.subtree_control", "-memory -pids");
+    (void)write_file(self->memory, "cgroup.procs", "%d", (int)getpid());
+    remove_group(self->memory, 0);
+}
