@@ -7,9 +7,11 @@
  * 3 and the read end of the lifeline pipe as 4. The template loads its library, reads no byte of
  * any tenant, sends struct perigee_hello, and then obeys one command: struct perigee_clone,
  * answered by struct perigee_cloned. For each it makes a *replica*: clone3(CLONE_PARENT), so that
- * the supervisor is the replica's parent. The replica keeps the descriptors of the command and
- * nothing else, puts up its walls, and only then opens the model, runs it once on zeros, and sets
- * its phase to READY.
+ * the supervisor is the replica's parent. The replica sends that answer itself, first of all, so
+ * that its name is known whatever becomes of its template, or ends when it cannot; the template
+ * answers when there is none. The replica keeps the descriptors of the command and nothing else,
+ * puts up its walls, and only then opens the model, runs it once on zeros, and sets its phase to
+ * READY.
  *
  * Memory (nothing is writable from both sides):
  *   submission page   the gateway writes, the replica reads: rings of submissions, the futex word

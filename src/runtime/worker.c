@@ -176,6 +176,17 @@ static const char *clone_fault(const struct perigee_clone *clone, size_t size, s
     return NULL;
 }
 
+static int reply(const void *message, size_t size)
+{
+    for (;;) {
+        if (send(PERIGEE_CHANNEL_FD, message, size, MSG_NOSIGNAL) == (ssize_t)size)
+            return 0;
+        if (errno != EAGAIN && errno != EINTR)
+            return -1;
+        (void)poll(&(struct pollfd){ .fd = PERIGEE_CHANNEL_FD, .events = POLLOUT }, 1, -1);
+    }
+}
+
 static pid_t clone_sibling(void)
 {
     /* No exit signal: clone3 wants it so with CLONE_PARENT; the parent's SIGCHLD comes all the
@@ -185,8 +196,19 @@ static pid_t clone_sibling(void)
     return (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
 }
 
-static void template_clone(struct template *template, const struct perigee_clone *clone,
-                           const int *fds, struct perigee_cloned *ret)
+/* The clone tells its name itself, before anything else: should its template die just then, the
+ * supervisor knows it all the same, or it could not say so and ends. */
+static void tell_name(struct perigee_cloned *cloned)
+{
+    cloned->pid = getpid();
+    cloned->error = 0;
+    if (reply(cloned, sizeof *cloned) < 0)
+        _exit(EXIT_FAILURE);
+}
+
+/* False: there is none, and `cloned` says why. */
+static bool template_clone(struct template *template, const struct perigee_clone *clone,
+                           const int *fds, struct perigee_cloned *cloned)
 {
     pid_t pid = clone_sibling();
 
@@ -194,6 +216,7 @@ static void template_clone(struct template *template, const struct perigee_clone
         static struct replica replica;
         if (template->thread_id)
             *template->thread_id = gettid();
+        tell_name(cloned);
         replica = (struct replica){
             .runtime = template->runtime,
             .sandbox = &template->sandbox,
@@ -203,8 +226,8 @@ static void template_clone(struct template *template, const struct perigee_clone
         memcpy(replica.fds, fds, (PERIGEE_FD_PIPES + clone->lanes) * sizeof *fds);
         replica_run(&replica);
     }
-    ret->pid = pid;
-    ret->error = pid < 0 ? errno : 0;
+    cloned->error = pid < 0 ? errno : 0;
+    return pid > 0;
 }
 
 /* One message and its descriptors. Returns its size, 0 at the end of the channel, -1 for nothing.
@@ -237,17 +260,6 @@ static ssize_t receive(void *buffer, size_t room, int *fds, size_t *fd_count)
     return size;
 }
 
-static int reply(const void *message, size_t size)
-{
-    for (;;) {
-        if (send(PERIGEE_CHANNEL_FD, message, size, MSG_NOSIGNAL) == (ssize_t)size)
-            return 0;
-        if (errno != EAGAIN && errno != EINTR)
-            return -1;
-        (void)poll(&(struct pollfd){ .fd = PERIGEE_CHANNEL_FD, .events = POLLOUT }, 1, -1);
-    }
-}
-
 /* Returns false at the end of the channel. */
 static bool obey(struct template *template)
 {
@@ -268,14 +280,15 @@ static bool obey(struct template *template)
         .pid = -1,
         .error = EINVAL,
     };
+    bool told = false;
     const char *fault = clone_fault(&clone, (size_t)size, fd_count);
     if (fault)
         log_error("template", "a clone command was refused", LOG_S("because_of", fault));
     else
-        template_clone(template, &clone, fds, &cloned);
+        told = template_clone(template, &clone, fds, &cloned);
     for (size_t i = 0; i < fd_count; i++)
         close(fds[i]);
-    return reply(&cloned, sizeof cloned) == 0;
+    return told || reply(&cloned, sizeof cloned) == 0;
 }
 
 int worker_main(int argc, char **argv, const struct runtime *runtime)

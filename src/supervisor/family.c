@@ -146,7 +146,9 @@ static void on_member_exited(uint64_t, const struct env_linux_exit *exit, void *
     struct member *member = data;
     struct core_process *process = member->process;
     env_linux_unwatch(take_ptr(member->watch));
-    member_read(member, UINT32_MAX); /* what it said before: a clone's name, say */
+    /* What was said before, a clone's name too; who has not said it by now cannot, and ends. */
+    channel_hear_no_more(member->channel);
+    member_read(member, UINT32_MAX);
     process->shell = NULL;
     channel_free(member->channel);
     free(member);

@@ -59,6 +59,11 @@ static void drop_first(struct channel *channel)
     free(queued);
 }
 
+void channel_hear_no_more(struct channel *channel)
+{
+    (void)shutdown(channel->fd, SHUT_RD);
+}
+
 void channel_free(struct channel *channel)
 {
     if (!channel)

@@ -20,7 +20,9 @@ struct channel;
 
 int channel_pair(int ret_fds[static 2], struct err *err); /* O_CLOEXEC, O_NONBLOCK both */
 
-struct channel *channel_new(int fd);           /* takes the descriptor */
+struct channel *channel_new(int fd); /* takes the descriptor */
+/* The other side cannot send from here on; what it has sent can be received. */
+void channel_hear_no_more(struct channel *channel);
 void channel_free(struct channel *channel);    /* closes it; queued messages are dropped */
 int channel_fd(const struct channel *channel); /* borrowed; for poll */
 
