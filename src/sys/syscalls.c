@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The list comes from real runs: all operator cases of ONNX, on glibc 2.36 and 2.41. Arguments are
+ * The list comes from real runs: all operator cases of ONNX, on glibc 2.36 and 2.41
+ * (tools/record-syscalls records one and compares; as root). Arguments are
  * checked where a call is wider than what is needed of it. Where an ENOSYS makes glibc take an
  * older way that the list has, that is the answer (clone3, statx). rseq is let through: its first
  * thread has it already, and glibc ends a process whose other threads are then refused it.
