@@ -12,6 +12,7 @@
 #include "base/map.h"
 #include "base/metrics.h"
 #include "contract/messages.h"
+#include "control/grace.h"
 #include "control/hub.h"
 #include "io/address.h"
 
@@ -75,6 +76,7 @@ struct control {
     struct timer *tick; /* pings, silent PoPs, addresses, garbage */
     int64_t ticks, first_ticks;
     struct job *sweep; /* under way */
+    struct grace grace;
 
     struct metrics metrics;
     void *metrics_memory;

@@ -103,6 +103,9 @@ int control_open(struct control *control, struct err *err)
     arena_free(arena);
     if (r < 0)
         return r;
+    int64_t unused;
+    (void)grace_over(&control->grace, env_now_ns(control->env), control_wall_ns(control), 0,
+                     &unused);
     hub_open(control);
     if ((r = load_pops(control, err)) < 0 || (r = load_endpoints(control, err)) < 0)
         return r;
@@ -153,7 +156,13 @@ static void on_sweep_done(struct job *job, const struct err *err)
 
 void control_sweep(struct control *control)
 {
-    if (control->sweep)
+    int64_t now_ns = env_now_ns(control->env), jump_ns;
+    bool over =
+        grace_over(&control->grace, now_ns, control_wall_ns(control), BLOB_GRACE_NS, &jump_ns);
+    if (jump_ns)
+        log_warn("control", "the wall clock jumped, keeping blobs that look old by it",
+                 LOG_I("by_s", jump_ns / ENV_S));
+    if (control->sweep || !over)
         return;
     struct sweep *sweep = mem_zalloc(sizeof *sweep);
     sweep->arena = arena_new();

@@ -162,6 +162,8 @@ static int write_archive(struct job *job, struct err *err)
         return system_error("writing", part, err);
     job->tar_fd = fd;
     int r = archive_all(job, err);
+    if (r < 0)
+        r = err_wrap(err, "'%s'", ERR_TEXT(job->file));
     if (r == 0 && (fsync(fd) < 0 || fstat(fd, &st) < 0))
         r = system_error("writing", part, err);
     if (r == 0)

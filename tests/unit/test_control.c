@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "control/change.h"
+#include "control/grace.h"
 #include "control/guard.h"
 #include "control/report.h"
 #include "control/routes.h"
@@ -260,12 +261,48 @@ static void test_routes(void **state)
     }
 }
 
+#define HOUR INT64_C(3'600'000'000'000)
+#define MINUTE INT64_C(60'000'000'000)
+
+/* A blob is uploaded, the clock jumps six hours, the sweep comes: the blob stays. */
+static void test_nothing_goes_after_a_jump(void **state)
+{
+    static const struct {
+        int64_t now_ns, wall_ns; /* since 2026, say */
+        bool over;
+        int64_t jump_ns;
+    } rows[] = {
+        { 0, 100 * HOUR, true, 0 },
+        { 5 * MINUTE, 100 * HOUR + 5 * MINUTE, true, 0 },
+        { 10 * MINUTE, 106 * HOUR + 10 * MINUTE, false, 6 * HOUR },
+        { 15 * MINUTE, 106 * HOUR + 15 * MINUTE, false, 0 },
+        { 60 * MINUTE, 107 * HOUR, false, 0 },
+        { 70 * MINUTE, 107 * HOUR + 10 * MINUTE, true, 0 }, /* an hour later by any clock */
+        { 75 * MINUTE, 107 * HOUR + 15 * MINUTE + 30'000'000'000, true, 0 }, /* set right slowly */
+        { 80 * MINUTE, 1 * HOUR, false, 1 * HOUR - 107 * HOUR - 20 * MINUTE - 30'000'000'000 },
+        { 141 * MINUTE, 2 * HOUR + 1 * MINUTE, true, 0 },
+    };
+    struct grace grace = {};
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        int64_t jump_ns;
+        print_message("  row %zu\n", i);
+        assert_int_equal(grace_over(&grace, rows[i].now_ns, rows[i].wall_ns, HOUR, &jump_ns),
+                         rows[i].over);
+        assert_int_equal(jump_ns, rows[i].jump_ns);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_status),    cmocka_unit_test(test_hosts),
-        cmocka_unit_test(test_selectors), cmocka_unit_test(test_if_match),
-        cmocka_unit_test(test_merge),     cmocka_unit_test(test_report),
+        cmocka_unit_test(test_nothing_goes_after_a_jump),
+        cmocka_unit_test(test_status),
+        cmocka_unit_test(test_hosts),
+        cmocka_unit_test(test_selectors),
+        cmocka_unit_test(test_if_match),
+        cmocka_unit_test(test_merge),
+        cmocka_unit_test(test_report),
         cmocka_unit_test(test_routes),
     };
     return cmocka_run_group_tests_name("control", tests, NULL, NULL);
