@@ -310,11 +310,78 @@ static void test_a_jumping_clock_changes_nothing(void **state)
         assert_true(run_seed(seed, true) == run_seed(seed, false));
 }
 
+/* ---- one fault at a time, in a world at peace ------------------------------------------------ */
+
+static struct node *calm_new(void)
+{
+    struct node *node = node_new(7, false);
+    log_level_set(getenv("PERIGEE_SIM_LOG") ? LOG_INFO : LOG_ERROR + 1);
+    node->chaos = false;
+    node_boot(node);
+    world_run(node->world, 5 * ENV_S);
+    for (int i = 0; i < 6; i++) {
+        user_changes(node);
+        world_run(node->world, 20 * ENV_S);
+    }
+    return node;
+}
+
+/* The n-th save of the agent fails, n = 1, 2, 3 ... until none does: what it holds is on disk in
+ * the end, and who boots from it has it. */
+static void test_the_nth_save_fails(void **state)
+{
+    unsigned n = 0;
+    bool more = true;
+    (void)state;
+    while (more) {
+        struct node *node = calm_new();
+        uint64_t before = world_calls(node->world, WORLD_FILE_SAVE);
+        world_fail(node->world, WORLD_FILE_SAVE, ++n);
+        for (int i = 0; i < 4; i++) {
+            user_changes(node);
+            world_run(node->world, 200 * ENV_MS);
+        }
+        more = world_calls(node->world, WORLD_FILE_SAVE) - before >= n;
+        world_fail(node->world, WORLD_FILE_SAVE, 0);
+        world_run(node->world, 200 * ENV_S);
+        check_peace(node);
+        node_free(node);
+    }
+    print_message("  %u saves\n", n - 1);
+    assert_true(n > 4);
+}
+
+/* A new agent cannot read its n-th file (key, desired state, table): no replica ends for it, and
+ * nothing is lost. */
+static void test_the_nth_read_of_a_new_agent_fails(void **state)
+{
+    (void)state;
+    for (unsigned n = 1; n <= 4; n++) {
+        struct node *node = calm_new();
+        const struct replica *one;
+        uint64_t ids = 0, same = 0;
+        LIST_EACH (one, &node->replicas, struct replica, link)
+            ids += one->id;
+        assert_true(ids > 0);
+        world_fail(node->world, WORLD_FILE_READ, n);
+        role_kill(node, ROLE_AGENT);
+        world_run(node->world, 200 * ENV_S);
+        check_peace(node);
+        LIST_EACH (one, &node->replicas, struct replica, link)
+            same += one->id;
+        assert_true(ids == same);
+        assert_int_equal(node->killed_unwanted, 0);
+        node_free(node);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_seeds, say_seed),
         cmocka_unit_test(test_a_jumping_clock_changes_nothing),
+        cmocka_unit_test(test_the_nth_save_fails),
+        cmocka_unit_test(test_the_nth_read_of_a_new_agent_fails),
     };
     return cmocka_run_group_tests_name("node", tests, NULL, NULL);
 }
