@@ -84,6 +84,8 @@ struct arena;
       "", NULL, "Number of the table the gateway serves from.")                                      \
     X(GATEWAY_MEMORY, "perigee_request_memory_bytes", METRIC_GAUGE, METRIC_BYTES,                    \
       "", NULL, "Bytes of request bodies and inputs held now.")                                      \
+    X(GATEWAY_KEPT, "perigee_request_memory_kept_bytes", METRIC_GAUGE, METRIC_BYTES,                 \
+      "", NULL, "Free pages of input arenas that stay for the next requests.")                       \
     X(GATEWAY_STARTS, "perigee_gateway_starts_total", METRIC_COUNTER, METRIC_ONE,                    \
       "", NULL, "Gateway processes that began to serve.")
 /* clang-format on */

@@ -575,6 +575,8 @@ static void endpoint_metrics(struct gateway_loop *gl)
     }
     metric_set(metrics_series(&gl->metrics, GATEWAY_MEMORY, NULL),
                (int64_t)atomic_load(&gl->gateway->memory.used));
+    metric_set(metrics_series(&gl->metrics, GATEWAY_KEPT, NULL),
+               (int64_t)atomic_load(&gl->gateway->memory.kept));
 }
 
 static void memory_trim(struct gateway_loop *gl)

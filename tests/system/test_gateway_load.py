@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Under load: no copies of tensors, counters that add up, a killed replica fails only its own."""
 import concurrent.futures
+import contextlib
 import http.client
 import json
 import os
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.usefixtures("endpoints")
 @pytest.fixture(scope="module")
 def endpoints(perigee):
     apply(perigee, {"name": "plain", "model": "identity_fp32"},
+          {"name": "other", "model": "identity_fp32"},
           {"name": "twins", "model": DIGITS / "digits.onnx",
            "scale": {"min": 2, "max": 2, "concurrency": 4}},
           {"name": "alone", "model": DIGITS / "digits.onnx"})
@@ -110,6 +112,39 @@ def test_the_admin_port_says_that_all_is_well(perigee):
         status, headers, _ = perigee.request(method, path, listener="admin")
         assert status == wanted
         assert {key.lower(): value for key, value in dict(headers).items()}["perigee-error"] == name
+
+
+def arena_bytes(perigee):
+    """What the input arenas really hold, by the kernel's word: their files' pages."""
+    pages = {}
+    for pid in perigee.pids():
+        folder = f"/proc/{pid}/fd"
+        for number in os.listdir(folder):
+            with contextlib.suppress(FileNotFoundError):
+                if os.readlink(f"{folder}/{number}").startswith("/memfd:perigee-arena"):
+                    found = os.stat(f"{folder}/{number}")
+                    pages[found.st_ino] = found.st_blocks * 512
+    assert pages
+    return sum(pages.values())
+
+
+@pytest.mark.parametrize("size", [4096, 1 << 20, 8 << 20])
+def test_arenas_hold_what_is_counted(perigee, size):
+    """Requests come and go on two endpoints: the pages that stay are those the metrics tell of."""
+    sent = np.ones((1, size // 4), np.float32)
+    headers, body = split_body({"inputs": [tensor("x", "FP32", sent.shape,
+                                                  binary_data_size=sent.nbytes)]}, sent.tobytes())
+
+    def one(number):
+        name = ("plain", "other")[number % 2]
+        return perigee.request("POST", f"/v2/models/{name}/infer", body, headers)[0]
+
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        assert set(pool.map(one, range(24))) == {200}
+    perigee.wait_metric(lambda value: value == 0, "perigee_request_memory_bytes")
+    untold = 5 * ((256 << 10) + (64 << 10))  # of each endpoint here: a step, and edges of blocks
+    perigee.wait_metric(lambda kept: arena_bytes(perigee) <= kept + untold,
+                        "perigee_request_memory_kept_bytes")
 
 
 # --- load ----------------------------------------------------------------------------------------
