@@ -42,8 +42,8 @@ struct replica {
     void *owner; /* which revision; read by loops, too */
     int64_t came_ms;
     uint32_t lanes_drained;
-    bool begun, killed; /* loops were told; the supervisor was asked */
-    bool drained_held;  /* drained here, and not by the gateway beside this one */
+    bool begun, killed;           /* loops were told; the supervisor was asked */
+    bool drained_held;            /* drained here, and not by the gateway beside this one */
     _Atomic int64_t completed_ns; /* its last completion, as loops saw it */
 
     struct perigee_submission_page *submission; /* the gateway alone writes */
