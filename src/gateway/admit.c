@@ -238,20 +238,15 @@ int admit_deadline(struct request *request, struct err *err)
                    units_print_time(has, (uint64_t)left));
 }
 
-void admit_learn(const struct flight *flight, const struct perigee_completion *completion,
-                 int64_t started_ns, int64_t now_ns)
+uint64_t admit_gap_ns(const struct flight *first, size_t count, int64_t now_ns)
 {
-    struct replica *replica = flight->lane->replica;
+    struct replica *replica = first->lane->replica;
     int64_t before = atomic_load_explicit(&replica->completed_ns, memory_order_relaxed);
 
     atomic_store_explicit(&replica->completed_ns, now_ns, memory_order_relaxed);
-    if (completion->status != PERIGEE_DONE)
-        return;
-    if (before < flight->submitted_ns)
-        before = flight->submitted_ns;
-    admission_learn(&flight->side->revision->admission,
-                    now_ns > before ? (uint64_t)(now_ns - before) : 0,
-                    (uint64_t)(now_ns - started_ns));
+    if (before < first->submitted_ns)
+        before = first->submitted_ns;
+    return now_ns > before ? (uint64_t)(now_ns - before) / count : 0;
 }
 
 uint32_t admit_retry_after_s(const struct request *request)

@@ -9,7 +9,6 @@
 
 struct flight;
 struct gateway_loop;
-struct perigee_completion;
 struct request;
 struct revision_side;
 struct err;
@@ -21,9 +20,9 @@ extern const struct queue_events admit_queue_events; /* data: struct revision_si
 [[nodiscard]] int admit_check(struct request *request, struct err *err);
 /* ERR_OVERLOADED: its deadline cannot be met; ERR_DEADLINE: it has passed. */
 [[nodiscard]] int admit_deadline(struct request *request, struct err *err);
-/* A run has ended, which began at `started_ns`. */
-void admit_learn(const struct flight *flight, const struct perigee_completion *completion,
-                 int64_t started_ns, int64_t now_ns);
+/* What the replica took for each of `count` requests that it completed by now, of which `first` was
+ * given to it first: those of a batch come together, and each has its part. */
+uint64_t admit_gap_ns(const struct flight *first, size_t count, int64_t now_ns);
 /* Whole seconds until it is worth asking again. */
 uint32_t admit_retry_after_s(const struct request *request);
 /* Waits for the model's description or the arena: body_continue() comes. */

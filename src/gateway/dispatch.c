@@ -330,7 +330,7 @@ static void times(struct request *request, const struct flight *flight, int64_t 
 }
 
 static void completed(struct lane *lane, struct flight *flight,
-                      const struct perigee_completion *completion, int64_t now_ns)
+                      const struct perigee_completion *completion, int64_t now_ns, uint64_t gap_ns)
 {
     struct request *request = flight->request;
     struct revision_side *side = flight->side;
@@ -338,9 +338,10 @@ static void completed(struct lane *lane, struct flight *flight,
     int64_t started = started_ns(flight, completion, now_ns);
     bool slot_kept = false;
 
-    admit_learn(flight, completion, started, now_ns);
     stats_run(side->revision->stats, completion);
-    if (completion->status == PERIGEE_CANCELED)
+    if (completion->status == PERIGEE_DONE)
+        admission_learn(&side->revision->admission, gap_ns, (uint64_t)(now_ns - started));
+    else if (completion->status == PERIGEE_CANCELED)
         metric_add(metrics_series(&flight->gl->metrics, GATEWAY_SKIPPED, NULL), 1);
     if (request) {
         request->flight = NULL;
@@ -370,11 +371,14 @@ static int completions_take(struct gateway_loop *gl, struct lane *lane, struct e
     if (count == 0)
         return r;
     /* All are of one revision: the replica's. */
-    queue_serve(&LIST_OWNER(tickets[0], struct flight, ticket)->side->queue);
+    const struct flight *first = LIST_OWNER(tickets[0], struct flight, ticket);
+    queue_serve(&first->side->queue);
     dispatch_wake(gl);
     int64_t now_ns = loop_now_ns();
+    uint64_t gap_ns = admit_gap_ns(first, count, now_ns);
     for (size_t i = 0; i < count; i++)
-        completed(lane, LIST_OWNER(tickets[i], struct flight, ticket), &completions[i], now_ns);
+        completed(lane, LIST_OWNER(tickets[i], struct flight, ticket), &completions[i], now_ns,
+                  gap_ns);
     return r < 0 ? r : 1;
 }
 

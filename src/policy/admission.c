@@ -60,13 +60,14 @@ static bool known(const struct admission *admission, const struct admission_load
 /* Until a replica turns to it. What runs is half done, as a mean. */
 static uint64_t turn_ns(const struct admission *admission, const struct admission_load *load)
 {
-    uint64_t gap = GET(admission->gap_ns);
-    uint64_t before = ((uint64_t)load->ahead + load->running) * gap / load->replicas;
+    uint64_t half = GET(admission->run_ns) / 2;
+    uint64_t before =
+        ((uint64_t)load->ahead + load->running) * GET(admission->gap_ns) / load->replicas;
 
     if (load->ahead == 0 && load->running < load->replicas)
         return 0;
     if (load->running > 0)
-        before -= before < gap / 2 ? before : gap / 2;
+        before -= before < half ? before : half;
     return before;
 }
 

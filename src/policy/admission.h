@@ -29,7 +29,7 @@ struct admission_load {
 };
 
 /* A run has ended: `gap_ns` after the completion before it at that replica, or after it was given
- * to the replica, whichever is shorter. */
+ * to the replica, whichever is shorter; of several that end together, each has its part of that. */
 void admission_learn(struct admission *admission, uint64_t gap_ns, uint64_t run_ns);
 
 /* Until the answer of a request that comes now; 0: not known. */
