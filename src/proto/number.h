@@ -38,6 +38,12 @@ struct number {
  * none. *end must be readable, and no character a number can hold. */
 const char *number_scan(const char *at, const char *end, struct number *ret);
 
+/* Numbers as arrays are full of: digits, perhaps a point and digits, no exponent, a comma behind;
+ * straight to the nearest binary32, where that is plain. Stops at the first that is not, which says
+ * nothing of it: number_scan() decides. Moves *at behind the commas (and one space); returns how
+ * many, at most `max`. */
+uint64_t number_run_fp32(const char **at, const char *end, uint64_t max, char *out);
+
 /* False: not an integer, or out of range. */
 bool number_u64(const struct number *number, uint64_t *ret);
 bool number_i64(const struct number *number, int64_t *ret);

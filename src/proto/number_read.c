@@ -301,6 +301,109 @@ bool number_fp64(const struct number *number, double *ret)
     return true;
 }
 
+/* --- straight to binary32 --------------------------------------------------------------------- */
+
+#define RUN_BYTES 48 /* what one number may look at */
+
+/* `at` + `count`, of which `*guess` was the last: where it is again, the next number begins before
+ * this count is known, since a branch is foreseen and a sum is waited for. */
+static inline const char *skip(const char *at, int count, int *guess)
+{
+    int known = *guess, hidden = known;
+
+    __asm__("" : "+r"(hidden)); /* the compiler shall not see that the two are one */
+    if (count == known)
+        return at + hidden;
+    *guess = count;
+    return at + count;
+}
+
+struct lengths { /* of the last number's parts */
+    int first, second;
+};
+
+/* Digits of a fraction behind what `digits` holds; NULL: more than 18, or none. */
+static inline const char *run_fraction(const char *at, uint64_t *digits, int *ret_count,
+                                       struct lengths *guess)
+{
+    uint64_t eight;
+    int count = eight_digits(at, &eight);
+
+    if (count == 0)
+        return NULL;
+    *digits = *digits * small_powers[count] + eight;
+    *ret_count = count;
+    at = skip(at, count, &guess->first);
+    if (count < 8)
+        return at;
+    count = eight_digits(at, &eight);
+    if (count == 0)
+        return at;
+    *digits = *digits * small_powers[count] + eight;
+    *ret_count += count;
+    at = skip(at, count, &guess->second);
+    if (count < 8)
+        return at;
+    for (; is_digit(*at); at++) {
+        if (*ret_count == 18)
+            return NULL;
+        *digits = *digits * 10 + (uint64_t)(*at - '0');
+        ++*ret_count;
+    }
+    return at;
+}
+
+/* Behind the number, or NULL. The quotient has an error of one unit of a binary64 at most, so
+ * rounding it again is right unless it lies that near to the middle between two binary32. */
+static inline const char *run_one(const char *at, float *ret, struct lengths *guess)
+{
+    bool negative = *at == '-';
+    uint64_t digits, bits;
+    int count = 1, fraction = 0;
+
+    at += negative;
+    if (is_digit(*at) && !is_digit(at[1])) {
+        digits = (uint64_t)(*at - '0');
+        at++;
+    } else {
+        if (*at == '0')
+            return NULL;
+        count = eight_digits(at, &digits);
+        if (count == 0 || count == 8)
+            return NULL;
+        at += count;
+    }
+    if (*at == '.') {
+        at = run_fraction(at + 1, &digits, &fraction, guess);
+        if (!at || count + fraction > 19)
+            return NULL;
+    }
+    double value = (double)digits / exact_powers[fraction];
+    memcpy(&bits, &value, sizeof bits);
+    if (((bits + 4) & 0x1fffffff) - 0x10000000 <= 8)
+        return NULL;
+    *ret = (float)(negative ? -value : value);
+    return at;
+}
+
+uint64_t number_run_fp32(const char **at, const char *end, uint64_t max, char *out)
+{
+    struct lengths guess = {};
+    uint64_t count = 0;
+    float value;
+
+    for (const char *here = *at; count < max && end - here >= RUN_BYTES; count++) {
+        const char *after = run_one(here, &value, &guess);
+        if (!after || *after != ',')
+            break;
+        memcpy(out + count * sizeof value, &value, sizeof value);
+        here = after + 1;
+        here += *here == ' '; /* as Python's json writes it */
+        *at = here;
+    }
+    return count;
+}
+
 /* --- narrower ones ---------------------------------------------------------------------------- */
 
 struct format {

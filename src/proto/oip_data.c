@@ -240,6 +240,12 @@ static inline int row_of(struct fill *fill, uint64_t wanted, enum tensor_type ty
         }
         if (*index == wanted)
             return wrong_count(fill, wanted, true);
+        if (type == TENSOR_FP32) { /* all but the last, nearly always */
+            uint64_t count = number_run_fp32(&fill->scan.at, fill->scan.end, wanted - *index - 1,
+                                             fill->out + fill->bytes);
+            fill->bytes += count * sizeof(float);
+            *index += count;
+        }
         r = put_element(fill, type);
         if (r < 0)
             return r;

@@ -271,6 +271,129 @@ static double fp16_nearest(double value)
     return fabs(result) > 65504 ? copysign(INFINITY, result) : result;
 }
 
+/* --- runs of numbers -------------------------------------------------------------------------- */
+
+/* `text` with a comma and more behind it, and a space or not; what the run says of it is what
+ * number_scan() and number_fp32() say. Returns whether it was taken. */
+static bool run_check(const char *text, bool space)
+{
+    char long_text[256], out[8] = { 1, 2, 3, 4, 5, 6, 7, 8 };
+    int size = snprintf(long_text, sizeof long_text, "%s,%s%-60s", text, space ? " " : "", "x");
+    const char *at = long_text;
+    struct number number;
+    float expected = 0, value;
+
+    assert_in_range(size, 60, sizeof long_text - 1);
+    uint64_t count = number_run_fp32(&at, long_text + size, 3, out);
+    if (count == 0) {
+        assert_ptr_equal(at, long_text);
+        assert_int_equal(out[0], 1);
+        return false;
+    }
+    assert_int_equal(count, 1);
+    assert_int_equal(at - long_text, strlen(text) + 1 + space);
+    assert_int_equal(out[4], 5);
+    assert_true(scan(text, &number) && number_fp32(&number, &expected));
+    memcpy(&value, out, sizeof value);
+    if (bits32(value) != bits32(expected))
+        fail_msg("'%s' became %.9g, not %.9g", text, (double)value, (double)expected);
+    return true;
+}
+
+static void test_run_rows(void **state)
+{
+    static const struct {
+        const char *text;
+        bool taken;
+    } rows[] = {
+        { "0", true },
+        { "-0", true },
+        { "7", true },
+        { "255", true },
+        { "1234567", true },
+        { "12345678", false }, /* rare */
+        { "0.000000", true },
+        { "-0.123456", true },
+        { "0.12345678", true },
+        { "0.1234567890123456", true },
+        { "0.12345678901234567", true },
+        { "0.123456789012345678", true },
+        { "0.1234567890123456789", false },
+        { "12.345678901234567", true },
+        { "1234567.123456789012", true },
+        { "1234567.1234567890123", false },
+        { "0.5000000298023224", false }, /* next to the middle of two */
+        { "1e5", false },
+        { "1.5E5", false },
+        { "01", false },
+        { "00.5", false },
+        { "-", false },
+        { "-.5", false },
+        { "1.", false },
+        { ".5", false },
+        { "1.5.5", false },
+        { "", false },
+        { "+1", false },
+        { "1 ", false },
+        { "NaN", false },
+        { "true", false },
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        print_message("  '%s'\n", rows[i].text);
+        assert_int_equal(run_check(rows[i].text, i % 2), rows[i].taken);
+    }
+}
+
+static void test_run_random(void **state)
+{
+    static const int decimals[] = { 0, 3, 6, 7, 8, 12, 16, 17 };
+    uint32_t taken[8] = {};
+    (void)state;
+    for (int i = 0; i < 400'000; i++) {
+        double value = ((double)(random_next() >> 11) * 0x1p-53 - 0.5) * (i % 3 ? 2 : 500);
+        if (i % 5 == 0) { /* a binary32, or the middle between two */
+            value = (double)(float)value;
+            if (i % 2 == 0)
+                value += (double)(nextafterf((float)value, INFINITY) - (float)value) / 2;
+        }
+        char text[64];
+        snprintf(text, sizeof text, "%.*f", decimals[i % 8], value);
+        taken[i % 8] += run_check(text, i % 16 < 8);
+    }
+    for (int i = 0; i < 7; i++) /* else it were of no use */
+        assert_in_range(taken[i], 40'000, 50'000);
+    assert_in_range(taken[7], 30'000, 50'000);
+}
+
+/* Many in a row, up to `max` and not behind the end. */
+static void test_run_ends(void **state)
+{
+    char text[400];
+    float out[16];
+    size_t size = 0;
+    (void)state;
+    for (int i = 0; i < 16; i++)
+        size += (size_t)snprintf(text + size, sizeof text - size, "%d.25%s", i, i % 3 ? "," : ", ");
+    memset(text + size, ']', 100);
+    const char *at = text;
+    assert_int_equal(number_run_fp32(&at, text + size + 100, 5, (char *)out), 5);
+    assert_int_equal(number_run_fp32(&at, text + size + 100, 100, (char *)(out + 5)), 11);
+    assert_ptr_equal(at, text + size);
+    for (int i = 0; i < 16; i++)
+        assert_true(out[i] == (float)i + 0.25F);
+    assert_int_equal(number_run_fp32(&at, text + size + 100, 0, (char *)out), 0);
+    for (size_t end = 0; end < size; end++) { /* whatever the end is, nothing behind it is read */
+        char *copy = test_malloc(end + 1);
+        memcpy(copy, text, end);
+        copy[end] = ']';
+        at = copy;
+        uint64_t count = number_run_fp32(&at, copy + end, 16, (char *)out);
+        assert_true(at <= copy + end && count <= 16);
+        test_free(copy);
+    }
+}
+
 static void test_half_all(void **state)
 {
     (void)state;
@@ -508,7 +631,8 @@ int main(void)
         cmocka_unit_test(test_read_edges),    cmocka_unit_test(test_read_random),
         cmocka_unit_test(test_read_middles),  cmocka_unit_test(test_half_all),
         cmocka_unit_test(test_half_rounding), cmocka_unit_test(test_write_rows),
-        cmocka_unit_test(test_write_random),
+        cmocka_unit_test(test_write_random),  cmocka_unit_test(test_run_rows),
+        cmocka_unit_test(test_run_random),    cmocka_unit_test(test_run_ends),
     };
     return cmocka_run_group_tests_name("number", tests, NULL, NULL);
 }
