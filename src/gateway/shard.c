@@ -102,14 +102,16 @@ static void on_sleep(void *data)
     struct lane *lane;
     bool found;
 
-    dispatch_wake(gl);
     for (unsigned round = 0; round < ROUNDS_MAX; round++) {
         found = false;
+        dispatch_wake(gl); /* a slot that an answer gave back was filled behind the last */
         LIST_EACH (lane, &gl->active, struct lane, link_active)
             if (lane_arm(lane))
                 found = true;
-        if (!found)
+        if (!found) {
+            assert(list_empty(&gl->to_wake)); /* none sleeps over what it was given */
             return;
+        }
         struct list todo;
         list_init(&todo);
         while (!list_empty(&gl->active)) {
