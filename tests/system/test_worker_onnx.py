@@ -98,7 +98,7 @@ def test_metadata_and_properties(serve):
         [value("a", FLOAT, ["rows", "left", 3]), value("b", FLOAT, ["rows", None, 3])],
         [value("y", FLOAT, ["rows", None, 3])],
     )
-    for key, text in (("author", "Ada"), ("perigee.image.a", "{}"), ("long", "x" * 9000)):
+    for key, text in (("author", "Ada"), ("perigee.image.a", "{}"), ("long", "x" * 40_000)):
         entry = model.metadata_props.add()
         entry.key, entry.value = key, text
     replica = serve(model, batch=8)
@@ -235,9 +235,9 @@ def test_several_threads(serve):
         [value("y", FLOAT, ["n", 512])],
         [weights],
     )
-    replica = serve(model, threads=4)
-    threads = len(os.listdir(f"/proc/{replica.pid}/task"))
-    assert threads == 4
+    pair, replica = serve(model, threads=2), serve(model, threads=4)
+    counts = [len(os.listdir(f"/proc/{one.pid}/task")) for one in (pair, replica)]
+    assert counts[1] == counts[0] + 2 and counts[1] >= 4  # a sanitizer may have one of its own
     x = np.ones((256, 512), np.float32)
     completion, outputs, _ = replica.ask([(0, FP32, x.shape, x.tobytes())])
     assert completion.status == DONE and completion.cpu_ns > 0
