@@ -40,6 +40,7 @@ struct cli_command {
 
 extern const struct cli_command cli_commands[];
 extern const size_t cli_command_count;
+extern const char *const cli_reserved[]; /* commands to come, refused as "not yet"; ends in NULL */
 extern const struct cli_option cli_options_common[]; /* --json, --control, --home, --project ... */
 
 enum { CLI_ARGUMENTS_MAX = 64, CLI_VALUES_MAX = 64, CLI_COMMANDS_MAX = 64 };

@@ -97,4 +97,9 @@ const struct cli_command cli_commands[] = {
       "  . <(perigee completion bash)\n", 1, 1, cmd_completion },
 };
 /* clang-format on */
+const char *const cli_reserved[] = {
+    "control", "pop",        "dns",  "chat",    "bench", "explain",  "usage",   "estimate",
+    "budget",  "receipt",    "keys", "secrets", "pops",  "flavors",  "catalog", "policy",
+    "fleet",   "registries", "exec", "upgrade", "admin", "simulate", "top",     NULL,
+};
 const size_t cli_command_count = sizeof cli_commands / sizeof *cli_commands;

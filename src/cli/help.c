@@ -120,6 +120,21 @@ static void command_section(FILE *out, const struct cli_command *command)
     }
 }
 
+static void reserved_section(FILE *out)
+{
+    fprintf(out, "\n## Not yet\n\n");
+    const char *text = "These are kept for what comes, and are refused by name:";
+    size_t at = fprintf(out, "%s", text) < 0 ? 0 : strlen(text);
+    for (size_t i = 0; cli_reserved[i]; i++) {
+        size_t size = strlen(cli_reserved[i]) + 3;
+        bool fits = at + 1 + size <= HELP_COLUMNS;
+        at = fits ? at + 1 + size : size;
+        fprintf(out, "%s`%s`%s", fits ? " " : "\n", cli_reserved[i],
+                cli_reserved[i + 1] ? "," : ".");
+    }
+    fputc('\n', out);
+}
+
 int cli_docs(FILE *out, const struct cli *cli)
 {
     fprintf(out, "<!-- Made from the table of commands by: perigee help --markdown -->\n"
@@ -134,5 +149,6 @@ int cli_docs(FILE *out, const struct cli *cli)
         command_section(out, &cli->extra[i]);
     for (size_t i = 0; i < cli_command_count; i++)
         command_section(out, &cli_commands[i]);
+    reserved_section(out);
     return 0;
 }

@@ -74,6 +74,7 @@ def test_docs_are_current():
 
 @pytest.mark.parametrize("arguments,status,words", [
     ([], 2, "usage:"), (["deplyo"], 2, "did you mean deploy?"), (["deploy"], 2, "wants NAME"),
+    (["chat", "abc"], 2, "perigee chat: not yet"), (["help", "keys"], 2, "perigee keys: not yet"),
     (["show", "--jsn"], 2, "did you mean --json?"), (["scale", "abc"], 2, "--min N"),
     (["scale", "abc", "--min", "x"], 2, "wants a number"),
     (["wait", "abc", "--timeout"], 2, "wants a value"),

@@ -204,6 +204,8 @@ static void test_rows_are_whole(void **state)
             if (cli_commands[k].alias)
                 assert_string_not_equal(command->name, cli_commands[k].alias);
         }
+        for (size_t k = 0; cli_reserved[k]; k++) /* what has come is reserved no more */
+            assert_string_not_equal(command->name, cli_reserved[k]);
     }
 }
 
