@@ -15,8 +15,8 @@
 
 const struct cli_option cli_options_common[] = {
     { "--json", NULL, "Print data as JSON (stable; the human form is not).", false },
-    { "--control", "URL", "Where control is; else $PERIGEE_CONTROL, else the home's Perigee.",
-      false },
+    { "--control", "URL",
+      "Where control is; else $PERIGEE_CONTROL, the context, the home's Perigee.", false },
     { "--home", "DIR", "The home; else $PERIGEE_HOME, else the XDG data folder's perigee/.",
       false },
     { "--project", "NAME", "The project; else $PERIGEE_PROJECT, else default.", false },

@@ -152,6 +152,10 @@ struct control_answer {
     yyjson_val *json; /* NULL: no JSON */
 };
 
+/* --control, $PERIGEE_CONTROL or the context in use. 1: *ret is set. 0: none, so control is the
+ * home's Perigee. */
+[[nodiscard]] int control_named(struct cli *cli, const char **ret, struct err *err);
+[[nodiscard]] int control_check_url(const char *where, struct err *err);
 /* Below 400: 0. Else the problem's name and detail as an err. Not running: says how to start it. */
 [[nodiscard]] int control_call(struct cli *cli, const struct control_request *request,
                                struct control_answer *ret, struct err *err);

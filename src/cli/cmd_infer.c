@@ -519,6 +519,31 @@ static int infer_send(struct infer *infer, struct err *err)
     return r;
 }
 
+/* The home's own gateway, also while control is away; of another control the endpoint's url. */
+static int gateway_find(struct infer *infer, struct err *err)
+{
+    struct cli *cli = infer->cli;
+    struct control_answer answer;
+    const char *ignored;
+    int r = control_named(cli, &ignored, err);
+    if (r == 0)
+        return control_gateway_url(cli, &infer->gateway, err);
+    if (r > 0)
+        r = control_call(
+            cli,
+            &CONTROL_REQUEST(.method = "GET", .path = control_endpoint_path(cli, infer->name, "")),
+            &answer, err);
+    if (r < 0)
+        return r;
+    struct slice url = json_slice(yyjson_arr_get_first(json_member(answer.json, "urls")));
+    if (url.size == 0)
+        return err_set(err, ERR_NOT_FOUND, "control does not say where '%s' answers: say --url URL",
+                       infer->name);
+    infer->gateway = arena_string(cli->arena, url);
+    infer->host_header = NULL; /* the url's host names it */
+    return 0;
+}
+
 static int options_read(struct infer *infer, struct err *err)
 {
     struct cli *cli = infer->cli;
@@ -537,7 +562,7 @@ static int options_read(struct infer *infer, struct err *err)
     if (strcmp(cli->project, "default") != 0)
         infer->host_header =
             arena_format(cli->arena, "Host: %s--%s.localhost", infer->name, cli->project);
-    return infer->gateway ? 0 : control_gateway_url(cli, &infer->gateway, err);
+    return infer->gateway ? 0 : gateway_find(infer, err);
 }
 
 int cmd_infer(struct cli *cli, struct err *err)

@@ -89,6 +89,12 @@ const struct cli_command cli_commands[] = {
       NULL, "  perigee backup perigee-$(date +%F).tar\n", 1, 1, cmd_backup },
     { "restore", NULL, "FILE", "Make the home as a backup says; Perigee must not run.", OPTIONS(YES),
       "  perigee restore perigee-2026-11-23.tar --home /srv/perigee\n", 1, 1, cmd_restore },
+    { "context", NULL, "[ACTION [NAME]]",
+      "Name places where control is, and choose one: list, set, use, clear, delete.", NULL,
+      "  perigee context set lab --control http://10.0.0.7:8080\n"
+      "  perigee context use lab\n"
+      "  perigee context clear                 back to the home's Perigee\n",
+      0, 2, cmd_context },
     { "doctor", NULL, "", "Look for what is wrong with this machine and home, and say what to do.",
       NULL, "  perigee doctor\n", 0, 0, cmd_doctor },
     { "version", NULL, "", "Print versions: Perigee, the database schema, the worker contract.",

@@ -10,6 +10,7 @@ struct err;
 int cmd_apply(struct cli *cli, struct err *err);
 int cmd_backup(struct cli *cli, struct err *err);
 int cmd_completion(struct cli *cli, struct err *err);
+int cmd_context(struct cli *cli, struct err *err);
 int cmd_delete(struct cli *cli, struct err *err);
 int cmd_deploy(struct cli *cli, struct err *err);
 int cmd_doctor(struct cli *cli, struct err *err);

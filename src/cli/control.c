@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How the command line reaches control: --control, $PERIGEE_CONTROL, or the home's addresses.json.
+ * How the command line reaches control: --control, $PERIGEE_CONTROL, the context in use, or the
+ * home's addresses.json.
  */
 #include <inttypes.h>
 #include <poll.h>
@@ -10,6 +11,7 @@
 #include "base/arena.h"
 #include "base/err.h"
 #include "cli/cli.h"
+#include "cli/context.h"
 #include "cli/sse.h"
 #include "http/fetch.h"
 #include "io/loop.h"
@@ -44,32 +46,51 @@ static int address_first(struct cli *cli, const char *kind, const char **ret, st
     return 0;
 }
 
-static int control_open(struct cli *cli, struct err *err)
+int control_check_url(const char *where, struct err *err)
+{
+    if ((strncmp(where, "unix:", 5) == 0 && where[5]) || strncmp(where, "http://", 7) == 0 ||
+        strncmp(where, "https://", 8) == 0)
+        return 0;
+    return err_set(err, ERR_BAD_INPUT, "--control wants http://HOST:PORT or unix:PATH, not '%s'",
+                   ERR_TEXT(where));
+}
+
+int control_named(struct cli *cli, const char **ret, struct err *err)
 {
     const char *where = cli_option_value(cli, "--control");
-    if (cli->control_url)
-        return 0;
     if (!where)
         where = getenv("PERIGEE_CONTROL");
-    if (!where || !where[0]) {
-        int r = address_first(cli, "control", &where, err);
+    if (!where || !where[0])
+        return context_control(cli, ret, err);
+    *ret = where;
+    return 1;
+}
+
+static int control_open(struct cli *cli, struct err *err)
+{
+    const char *where;
+    if (cli->control_url)
+        return 0;
+    int r = control_named(cli, &where, err);
+    if (r == 0) {
+        r = address_first(cli, "control", &where, err);
         if (r < 0)
             return r;
         if (strncmp(where, "unix:", 5) != 0)
             where = arena_format(cli->arena, "http://%s", where);
     }
+    if (r < 0)
+        return r;
+    if (control_check_url(where, err) < 0)
+        return cli_usage(cli, ERR_BAD_INPUT);
     if (strncmp(where, "unix:", 5) == 0) {
         cli->control_unix = where + 5;
         cli->control_url = "http://localhost";
-    } else if (strncmp(where, "http://", 7) == 0 || strncmp(where, "https://", 8) == 0) {
+    } else {
         size_t size = strlen(where);
         while (size && where[size - 1] == '/')
             size--;
         cli->control_url = arena_string(cli->arena, (struct slice){ where, size });
-    } else {
-        cli->exit_code = 2;
-        return err_set(err, ERR_BAD_INPUT,
-                       "--control wants http://HOST:PORT or unix:PATH, not '%s'", ERR_TEXT(where));
     }
     return 0;
 }

@@ -80,6 +80,7 @@ enum gateway_limit {
 struct model_info {
     struct perigee_model *model;
     struct tensor_meta *inputs, *outputs; /* their names point into model */
+    struct arena *arena;                  /* of names of classes; NULL: none */
     struct slice platform;
 };
 struct model_info *model_info_new(const struct perigee_model *model, size_t bytes); /* checked */

@@ -7,7 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/arena.h"
 #include "base/auto.h"
+#include "base/err.h"
+#include "base/json.h"
+#include "base/log.h"
 #include "gateway/admit.h"
 #include "gateway/core.h"
 #include "proto/tensor.h"
@@ -49,6 +53,51 @@ static struct tensor_meta *metas_new(const struct perigee_model *model,
     return metas;
 }
 
+/* The model's property perigee.labels.OUTPUT: a JSON list of texts, the names of its elements. */
+static int labels_read(struct model_info *info, struct slice json, struct tensor_meta *output,
+                       struct err *err)
+{
+    yyjson_val *list, *item;
+    size_t index, count;
+    if (!info->arena)
+        info->arena = arena_new();
+    int r = json_parse(info->arena, json, NULL, &list, err);
+    if (r < 0)
+        return r;
+    if (!yyjson_is_arr(list))
+        return err_set(err, ERR_BAD_INPUT, "must be a list, not %s", json_kind(list));
+    struct slice *labels = ARENA_ARRAY(info->arena, struct slice, yyjson_arr_size(list) + 1);
+    yyjson_arr_foreach(list, index, count, item)
+    {
+        if (!yyjson_is_str(item))
+            return err_set(err, ERR_BAD_INPUT, "element %zu must be a string, not %s", index,
+                           json_kind(item));
+        labels[index] = json_slice(item);
+    }
+    output->labels = labels;
+    output->label_count = (uint32_t)count;
+    return 0;
+}
+
+static void labels_find(struct model_info *info)
+{
+    const struct slice prefix = SLICE("perigee.labels.");
+    for (uint32_t i = 0; i < info->model->property_count; i++) {
+        struct slice key = model_text(info->model, info->model->properties[i].key);
+        struct slice json = model_text(info->model, info->model->properties[i].value);
+        if (key.size <= prefix.size || memcmp(key.data, prefix.data, prefix.size) != 0)
+            continue;
+        struct slice name = { key.data + prefix.size, key.size - prefix.size };
+        for (uint32_t k = 0; k < info->model->output_count; k++) {
+            struct err err;
+            if (slice_equal(name, info->outputs[k].name) &&
+                labels_read(info, json, &info->outputs[k], &err) < 0)
+                log_warn("gateway", "a model's names of classes cannot be read, ignoring",
+                         LOG_SLICE("key", key), LOG_S("why", err.message));
+        }
+    }
+}
+
 struct model_info *model_info_new(const struct perigee_model *model, size_t bytes)
 {
     struct model_info *info = mem_zalloc(sizeof *info);
@@ -58,6 +107,7 @@ struct model_info *model_info_new(const struct perigee_model *model, size_t byte
     info->inputs = metas_new(info->model, info->model->inputs, info->model->input_count);
     info->outputs = metas_new(info->model, info->model->outputs, info->model->output_count);
     info->platform = model_text(info->model, info->model->platform);
+    labels_find(info);
     return info;
 }
 
@@ -67,6 +117,7 @@ void model_info_free(struct model_info *info)
         return;
     free(info->inputs);
     free(info->outputs);
+    arena_free(info->arena);
     free(info->model);
     free(info);
 }

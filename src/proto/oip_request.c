@@ -399,6 +399,16 @@ static void outputs_default(struct reader *reader)
 
 /* --- the whole ------------------------------------------------------------------------------ */
 
+/* As when there is none. */
+static bool all_optional(const struct oip_model *model)
+{
+    bool all = true;
+
+    for (uint32_t i = 0; i < model->input_count; i++)
+        all &= model->inputs[i].optional;
+    return all;
+}
+
 static int top_read(struct reader *reader)
 {
     struct oip_request *request = reader->request;
@@ -426,7 +436,7 @@ static int top_read(struct reader *reader)
     if (r < 0)
         return r;
     r = json_scan_finish(scan, reader->err);
-    if (r == 0 && !has_inputs && reader->model->input_count > 0)
+    if (r == 0 && !has_inputs && !all_optional(reader->model))
         return err_set(reader->err, ERR_BAD_INPUT, "the request has no 'inputs'");
     return r;
 }

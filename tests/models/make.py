@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Makes the small models of the system tests; run after a change, and commit what it writes."""
+import json
 import pathlib
 
 import onnx
@@ -15,11 +16,12 @@ TYPES = {
 }
 
 
-def save(name, nodes, inputs, outputs, constants=(), opset=17):
+def save(name, nodes, inputs, outputs, constants=(), opset=17, properties=()):
     graph = h.make_graph(nodes, name, [h.make_tensor_value_info(*row) for row in inputs],
                          [h.make_tensor_value_info(*row) for row in outputs], list(constants))
     model = h.make_model(graph, opset_imports=[h.make_opsetid("", opset)], ir_version=8,
                          producer_name="perigee-tests")
+    h.set_model_props(model, dict(properties))
     onnx.checker.check_model(model)
     onnx.save(model, FOLDER / f"{name}.onnx")
 
@@ -63,6 +65,14 @@ def grow():
          [("n", T.INT64, [1])], [("y", T.FLOAT, ["size"])])
 
 
+def optional():
+    """y = x * factor, where factor need not be sent: it is 2. y has names for its first three elements."""
+    factor = h.make_tensor("factor", T.FLOAT, [1], [2.0])
+    save("optional", [h.make_node("Mul", ["x", "factor"], ["y"])],
+         [("x", T.FLOAT, ["n"]), ("factor", T.FLOAT, [1])], [("y", T.FLOAT, ["n"])], [factor],
+         properties={"perigee.labels.y": json.dumps(["cat", "dog", "caf\u00e9"])})
+
+
 def slow():
     """Runs `rounds` rounds of a loop, so that a request takes as long as it says; y = rounds."""
     body = h.make_graph([
@@ -88,5 +98,5 @@ def slow():
 
 
 if __name__ == "__main__":
-    for make in (identities, many, logarithm, pick, grow, slow):
+    for make in (identities, many, logarithm, pick, grow, optional, slow):
         make()

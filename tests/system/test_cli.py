@@ -56,7 +56,7 @@ def test_help_of_every_command():
     fits(listed)
     names = re.findall(r"^  ([a-z]+)  ", listed, re.MULTILINE)
     wanted = ("up deploy apply export endpoints show wait logs events infer scale stop start "
-              "rollback delete backup restore upgrade doctor version completion").split()
+              "rollback delete backup restore upgrade context doctor version completion").split()
     assert sorted(names) == sorted(wanted)
     for command in names:
         text = alone(command, "--help").stdout
@@ -91,6 +91,13 @@ def test_docs_are_current():
     (["up", "--project", "team"], 2, "--project is not for perigee up"),
     (["show", "abc"], 1, "start one with: perigee up"),
     (["show", "abc", "--control", "http://127.0.0.1:1"], 1, "cannot connect"),
+    (["context", "choose"], 2, "list, set, use, clear or delete"),
+    (["context", "use"], 2, "context use wants NAME"),
+    (["context", "clear", "lab"], 2, "context clear takes no NAME"),
+    (["context", "set", "lab"], 2, "context set wants --control URL"),
+    (["context", "set", "lab", "--control", "10.0.0.7"], 2, "--control wants http://"),
+    (["context", "set", "Lab", "--control", "http://x"], 2, "Lab"),
+    (["context", "use", "lab"], 1, "no context 'lab'"),
     (["restore", "/nonexistent.tar"], 1, "/nonexistent.tar"),
     (["backup", "/nonexistent/x.tar"], 1, ""),
 ], ids=lambda value: "-".join(value)[:40] if isinstance(value, list) else "")
@@ -543,6 +550,78 @@ def test_infer_only_some_outputs(perigee, digits):
     done = perigee.cli("infer", digits, "--input", f"image={PNG}", "--revision", "1", "--json")
     assert json.loads(done.text)["model_version"] == "1"
     perigee.cli("infer", digits, "--input", f"image={PNG}", "--revision", "99", status=1)
+
+
+# --- contexts ------------------------------------------------------------------------------------
+
+
+def test_a_context_says_where_control_is(perigee, digits, scratch):
+    """From a home where nothing runs; what is nearer to the command goes first."""
+    home = scratch / "elsewhere"
+    config = home / "config.yaml"
+    host, port = perigee.address("control")
+    url = f"http://{host}:{port}"
+    assert json.loads(alone("context", "--json", home=home).stdout) == {"context": None, "items": []}
+    assert not home.exists()
+    alone("context", "set", "here", "--control", url, home=home)
+    alone("context", "set", "dead", "--control", "http://127.0.0.1:1", home=home)
+    assert "start one with: perigee up" in alone("show", digits, status=1, home=home).stderr
+    shown = alone("context", "use", "here", home=home).stdout
+    assert re.search(rf"^\*  +here  +{url}$", shown, re.MULTILINE)
+    assert stat.S_IMODE(config.stat().st_mode) == 0o600
+    assert json.loads(alone("show", digits, "--json", home=home).stdout)["name"] == digits
+    image = f"image={DIGITS}/samples/digit-7.png"
+    said = json.loads(alone("infer", digits, "--input", image, "--json", home=home).stdout)
+    assert {row["name"]: row["data"] for row in said["outputs"]}["label"] == [7]
+
+    alone("context", "use", "dead", home=home)
+    assert "cannot connect" in alone("show", digits, status=1, home=home).stderr
+    alone("show", digits, "--control", url, home=home)
+    assert json.loads(alone("context", "delete", "dead", "--json", home=home).stdout) == {
+        "context": None, "items": [{"name": "here", "control": url}]}
+    alone("context", "use", "here", home=home)
+    alone("context", "clear", home=home)
+    assert "start one with: perigee up" in alone("show", digits, status=1, home=home).stderr
+
+
+@pytest.mark.parametrize("text,words", [
+    ("contxt: lab\n", "did you mean 'context'?"),
+    ("contexts: {lab: {url: x}}\n", "unknown key 'url'"),
+    ("contexts: {lab: {}}\n", "'control' is missing"),
+    ("contexts: [lab]\n", "'contexts' must be an object"),
+    ("context: 1\n", "'context' must be a string"),
+    ("contexts: {Lab: {control: 'http://x'}}\n", "Lab"),
+    ("context: lab\ncontexts: {lab: {control: 'ftp://x'}}\n", "wants http://"),
+    ("a: 1\n---\nb: 2\n", "more than one document"),
+    ("context: [\n", "line"),
+    ("contexts:\n" + "".join(f"  lab{i}: {{control: 'http://x'}}\n" for i in range(65)),
+     "more than 64 contexts"),
+], ids=lambda value: value[:30] if ":" in value else "")
+def test_a_config_that_is_wrong_says_where(scratch, text, words):
+    home = scratch / "home"
+    home.mkdir(mode=0o700)
+    (home / "config.yaml").write_text(text)
+    (home / "config.yaml").chmod(0o600)
+    said = alone("show", "abc", status=1, home=home).stderr
+    assert words in said and str(home / "config.yaml") in said
+
+
+def test_a_context_in_use_that_is_gone(scratch):
+    home = scratch / "home"
+    home.mkdir(mode=0o700)
+    (home / "config.yaml").write_text("context: gone\n")
+    assert "'gone', is not there" in alone("show", "abc", status=1, home=home).stderr
+    said = alone("context", "clear", "--json", home=home).stdout
+    assert json.loads(said)["context"] is None
+
+
+def test_a_config_that_others_may_write_is_refused(scratch):
+    home = scratch / "home"
+    home.mkdir(mode=0o700)
+    (home / "config.yaml").write_text("contexts: {}\n")
+    (home / "config.yaml").chmod(0o620)
+    assert "chmod 600" in alone("context", status=1, home=home).stderr
+    assert "chmod 600" in alone("show", "abc", status=1, home=home).stderr
 
 
 # --- backups -------------------------------------------------------------------------------------

@@ -6,12 +6,13 @@ import json
 import zlib
 
 import numpy as np
+import onnx
 import pytest
 import tritonclient.http as triton_http
 from tritonclient.utils import InferenceServerException
 
 from deadline import DEADLINE, SANITIZED
-from oip import (answer_parts, apply, ask, infer, refused, split_body, strings, tensor, triton)
+from oip import (MODELS, answer_parts, apply, ask, infer, refused, split_body, strings, tensor, triton)
 from perigee import DIGITS
 
 pytestmark = pytest.mark.usefixtures("endpoints")
@@ -23,6 +24,7 @@ def endpoints(perigee):
     apply(perigee, {"name": "many", "model": "many"}, {"name": "pick", "model": "pick"},
           {"name": "grow", "model": "grow"}, {"name": "words", "model": "identity_bytes"},
           {"name": "plain", "model": "identity_fp32"},
+          {"name": "optional", "model": "optional"},
           {"name": "digits", "model": DIGITS / "digits.onnx"})
 
 
@@ -272,6 +274,40 @@ def test_more_classes_than_there_are_gives_all(perigee):
     row = answer["probabilities"]
     assert row["shape"] == [1, 10]
     assert sorted(int(text.split(":")[1]) for text in row["data"]) == list(range(10))
+
+
+def test_classes_have_the_names_that_the_model_gives_them(perigee):
+    """perigee.labels.y in the model's metadata has three; the fourth element has none."""
+    answer = ask(perigee, "optional", tensor("x", "FP32", [4], [3, 1, 4, 1.5]),
+                 outputs=[{"name": "y", "parameters": {"classification": 4}}])
+    assert answer["y"]["data"] == ["8.000000:2:caf\u00e9", "6.000000:0:cat", "3.000000:3",
+                                   "2.000000:1:dog"]
+
+
+@pytest.mark.parametrize("labels", ["", "no json", '{"0": "cat"}', '["cat", 1]'])
+def test_names_of_classes_that_cannot_be_read_are_left_out(perigee, scratch, labels):
+    model = onnx.load(MODELS / "optional.onnx")
+    onnx.helper.set_model_props(model, {"perigee.labels.y": labels})
+    onnx.save(model, scratch / "odd.onnx")
+    apply(perigee, {"name": "odd-labels", "model": scratch / "odd.onnx"})
+    answer = ask(perigee, "odd-labels", tensor("x", "FP32", [2], [1, 2]),
+                 outputs=[{"name": "y", "parameters": {"classification": 1}}])
+    assert answer["y"]["data"] == ["4.000000:1"]
+
+
+# --- optional inputs -----------------------------------------------------------------------------
+
+
+def test_an_optional_input_may_be_sent_or_left_out(perigee, client):
+    x = tensor("x", "FP32", [2], [1, 2])
+    assert ask(perigee, "optional", x)["y"]["data"] == [2, 4]
+    assert ask(perigee, "optional", tensor("factor", "FP32", [1], [10]), x)["y"]["data"] == [10, 20]
+    assert ask(perigee, "optional", x)["y"]["data"] == [2, 4]  # the model's own again
+    assert "input 'x'" in refused(perigee, "optional", [tensor("factor", "FP32", [1], [10])])
+    assert "factor" in refused(perigee, "optional",
+                               [x, tensor("factor", "FP32", [2], [1, 2])])
+    config = client.get_model_config("optional")
+    assert [row["optional"] for row in config["input"]] == [False, True]
 
 
 # --- a body without a header ---------------------------------------------------------------------

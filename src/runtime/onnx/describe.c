@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the model says of itself. Initializers that a caller could override are left out: older
- * exporters list every weight so.
+ * What the model says of itself. Initializers that a caller may override are optional inputs, but
+ * where there are so many that they can only be all of its weights, as some exporters list them.
  */
 #include <assert.h>
 #include <stdio.h>
@@ -14,7 +14,7 @@
 #include "runtime/onnx/onnx.h"
 #include "runtime/runtime.h"
 
-#define PROPERTY_BYTES_MAX 8192
+#define PROPERTY_BYTES_MAX 32768 /* names of 1,000 classes and more */
 
 static const struct {
     ONNXTensorElementDataType element;
@@ -142,7 +142,10 @@ static int write_io(const struct onnx_io *io, struct model_writer *writer,
                     int (*write)(struct model_writer *, const struct model_io *, struct err *),
                     struct err *err)
 {
-    struct model_io row = { .name = io->name, .datatype = io->datatype, .rank = io->rank };
+    struct model_io row = { .name = io->name,
+                            .datatype = io->datatype,
+                            .rank = io->rank,
+                            .flags = io->optional ? PERIGEE_IO_OPTIONAL : 0 };
 
     memcpy(row.dims, io->dims, sizeof row.dims);
     memcpy(row.symbols, io->symbols, sizeof row.symbols);
@@ -270,6 +273,40 @@ static void write_properties(struct runtime_model *model, struct model_writer *w
     api->ReleaseModelMetadata(metadata);
 }
 
+static int read_inputs(struct runtime_model *model, size_t count, bool optional, name_getter name,
+                       type_getter type, struct model_writer *writer, struct err *err)
+{
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < count; i++) {
+        struct onnx_io *io = &model->inputs[model->input_count];
+        io->optional = optional;
+        r = read_io(model, i, name, type, io, "input", err);
+        if (r == 0)
+            r = write_io(io, writer, model_input, err);
+        model->input_count += r == 0;
+    }
+    return r;
+}
+
+static int read_optional(struct runtime_model *model, struct model_writer *writer, struct err *err)
+{
+    const OrtApi *api = model->api;
+    size_t count = 0;
+
+    if (onnx_check(model, api->SessionGetOverridableInitializerCount(model->session, &count), "",
+                   err) < 0)
+        return ERR_INTERNAL;
+    if (count > PERIGEE_TENSORS_MAX - model->input_count) {
+        log_warn("worker",
+                 "initializers that could be overridden are too many for inputs, ignoring",
+                 LOG_U("count", count));
+        return 0;
+    }
+    return read_inputs(model, count, true, api->SessionGetOverridableInitializerName,
+                       api->SessionGetOverridableInitializerTypeInfo, writer, err);
+}
+
 int onnx_describe(struct runtime_model *model, const struct runtime_load *load,
                   struct model_writer *writer, struct err *err)
 {
@@ -285,13 +322,11 @@ int onnx_describe(struct runtime_model *model, const struct runtime_load *load,
                        "the model has %zu inputs and %zu outputs; at most %u of each are served",
                        inputs, outputs, PERIGEE_TENSORS_MAX);
     int r = model_platform(writer, "onnxruntime_onnx", err);
-    for (size_t i = 0; r == 0 && i < inputs; i++) {
-        r = read_io(model, i, api->SessionGetInputName, api->SessionGetInputTypeInfo,
-                    &model->inputs[i], "input", err);
-        if (r == 0)
-            r = write_io(&model->inputs[i], writer, model_input, err);
-    }
-    model->input_count = (uint32_t)inputs;
+    if (r == 0)
+        r = read_inputs(model, inputs, false, api->SessionGetInputName,
+                        api->SessionGetInputTypeInfo, writer, err);
+    if (r == 0)
+        r = read_optional(model, writer, err);
     for (size_t i = 0; r == 0 && i < outputs; i++) {
         r = read_io(model, i, api->SessionGetOutputName, api->SessionGetOutputTypeInfo,
                     &model->outputs[i], "output", err);

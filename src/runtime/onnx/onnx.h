@@ -35,6 +35,7 @@ struct onnx_io {
     uint32_t rank;
     int64_t dims[PERIGEE_RANK_MAX];
     const char *symbols[PERIGEE_RANK_MAX]; /* the session's; NULL or "" */
+    bool optional;                         /* inputs: an initializer stands in for it */
     /* Outputs: the shape can be said beforehand, so it is bound to the slot. */
     bool bound;
     struct onnx_dim sources[PERIGEE_RANK_MAX];

@@ -196,8 +196,10 @@ int onnx_warm(struct runtime_model *model, struct err *err)
     struct perigee_tensor inputs[PERIGEE_TENSORS_MAX] = {};
     struct values values;
     uint64_t total = 0;
+    uint32_t input_count = 0;
 
-    for (uint32_t i = 0; i < model->input_count; i++) {
+    /* Optional inputs come last, and have values of their own. */
+    for (uint32_t i = 0; i < model->input_count && !model->inputs[i].optional; i++, input_count++) {
         const struct onnx_io *io = &model->inputs[i];
         uint64_t elements = 0, bytes;
         inputs[i] =
@@ -221,7 +223,7 @@ int onnx_warm(struct runtime_model *model, struct err *err)
     values_init(&values, model);
     for (uint32_t i = 0; i < model->output_count; i++)
         (void)values_output(&values, i);
-    int r = make_inputs(&values, inputs, model->input_count, zeros, err);
+    int r = make_inputs(&values, inputs, input_count, zeros, err);
     onnx_log_quiet =
         true; /* that zeros do not give the shapes declared is nothing to tell anybody */
     if (r == 0)
