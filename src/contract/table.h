@@ -52,7 +52,7 @@ struct table_endpoint {
     uint64_t uid;
     struct table_text name, project;
     uint32_t state;        /* enum table_endpoint_state */
-    uint32_t metrics_slot; /* of the metrics region; stable while the endpoint exists */
+    uint32_t reserved;
     uint32_t revision_first, revision_count; /* rows of `revisions` */
     uint32_t serving; /* row of the revision with the traffic; TABLE_NONE: none yet */
     uint32_t origin_first, origin_count; /* rows of `origins` */
@@ -93,7 +93,7 @@ struct table_source_revision {
 struct table_source_endpoint {
     uint64_t uid;
     struct slice name, project;
-    uint32_t state, metrics_slot;
+    uint32_t state;
     uint32_t serving_number; /* 0: none */
     const struct table_source_revision *revisions;
     size_t revision_count;

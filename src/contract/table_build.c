@@ -139,7 +139,6 @@ static void endpoint_place(struct builder *builder, struct table_head *table, ui
     endpoint->name = builder_text(builder, source->name);
     endpoint->project = builder_text(builder, source->project);
     endpoint->state = source->state;
-    endpoint->metrics_slot = source->metrics_slot;
     endpoint->serving = TABLE_NONE;
     endpoint->queue_depth = source->queue_depth;
     endpoint->concurrency = source->concurrency;

@@ -180,7 +180,7 @@ static void desired_load(struct keep *keep, struct arena *arena)
     keep->pop->begun = true;
 }
 
-/* What only the table remembers: serving revisions, metric slots, models' metadata. */
+/* What only the table remembers: serving revisions, models' metadata. */
 static void table_recall(struct keep *keep, const struct table_head *table)
 {
     struct pop *pop = keep->pop;
@@ -188,11 +188,8 @@ static void table_recall(struct keep *keep, const struct table_head *table)
     for (uint32_t i = 0; i < table->endpoints.count; i++) {
         const struct table_endpoint *row = table_endpoint(table, i);
         struct pop_endpoint *endpoint = pop_endpoint_find(pop, row->uid);
-        if (row->metrics_slot >= pop->metrics_slot_next)
-            pop->metrics_slot_next = row->metrics_slot + 1;
         if (!endpoint)
             continue;
-        endpoint->metrics_slot = row->metrics_slot;
         for (uint32_t k = 0; k < row->revision_count; k++) {
             const struct table_revision *was = table_revision(table, row->revision_first + k);
             struct pop_revision *revision = pop_revision_find(pop, was->uid);

@@ -55,7 +55,6 @@ static void source_endpoint(struct arena *arena, const struct pop_endpoint *endp
         .name = slice_of(endpoint->name),
         .project = slice_of(endpoint->project),
         .state = endpoint->running ? TABLE_ENDPOINT_RUNNING : TABLE_ENDPOINT_STOPPED,
-        .metrics_slot = endpoint->metrics_slot,
         .serving_number = endpoint->serving,
         .revisions = revisions,
         .revision_count = count,

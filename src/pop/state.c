@@ -115,7 +115,6 @@ static struct pop_endpoint *endpoint_new(struct pop *pop, uint64_t uid)
     struct pop_endpoint *endpoint = mem_zalloc(sizeof *endpoint);
     endpoint->pop = pop;
     endpoint->uid = uid;
-    endpoint->metrics_slot = pop->metrics_slot_next++;
     list_init(&endpoint->revisions);
     list_append(&pop->endpoints, &endpoint->link);
     (void)map_put_u64(&pop->endpoints_by_uid, uid, endpoint);

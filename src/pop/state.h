@@ -120,7 +120,6 @@ struct pop_endpoint {
     struct list revisions;
     uint32_t target;  /* revision that should have the traffic */
     uint32_t serving; /* has it here; 0: none yet */
-    uint32_t metrics_slot;
     uint64_t exits;                          /* unasked, in this agent's life */
     struct pop_death deaths[POP_DEATHS_MAX]; /* oldest first */
     uint32_t death_count;
@@ -157,7 +156,6 @@ struct pop {
     struct map replicas_by_id;   /* u64 -> struct pop_replica */
     uint64_t instance;           /* of this agent: the upper half of replica ids */
     uint32_t replica_counter;
-    uint32_t metrics_slot_next;
     struct map arenas;     /* kept for unknown revisions: uids, likewise */
     struct list strangers; /* replicas of unknown revisions, until control has told everything */
     bool begun;            /* desired state is known, from disk or control: replicas are started */
