@@ -204,104 +204,86 @@ static int find(yyjson_val *object, const char *key, enum json_need need, yyjson
     return err_set(err, ERR_BAD_INPUT, "'%s' is missing", key);
 }
 
-static int wrong(const char *key, const char *wanted, yyjson_val *value, struct err *err)
+/* The member, when it is what `is` says; else the error names what it must be. */
+static int find_kind(yyjson_val *object, const char *key, enum json_need need,
+                     bool (*is)(yyjson_val *value), const char *wanted, yyjson_val **ret,
+                     struct err *err)
 {
-    return err_set(err, ERR_BAD_INPUT, "'%s' must be %s, not %s", key, wanted, json_kind(value));
+    yyjson_val *value;
+    int r = find(object, key, need, &value, err);
+    if (r <= 0)
+        return r;
+    if (!is(value))
+        return err_set(err, ERR_BAD_INPUT, "'%s' must be %s, not %s", key, wanted,
+                       json_kind(value));
+    *ret = value;
+    return 1;
 }
 
 int json_get_string(yyjson_val *object, const char *key, enum json_need need, struct slice *ret,
                     struct err *err)
 {
     yyjson_val *value;
-    int r = find(object, key, need, &value, err);
-    if (r <= 0)
-        return r;
-    if (!yyjson_is_str(value))
-        return wrong(key, "a string", value, err);
-    *ret = json_slice(value);
-    return 1;
+    int r = find_kind(object, key, need, yyjson_is_str, "a string", &value, err);
+    if (r > 0)
+        *ret = json_slice(value);
+    return r;
 }
 
 int json_get_bool(yyjson_val *object, const char *key, enum json_need need, bool *ret,
                   struct err *err)
 {
     yyjson_val *value;
-    int r = find(object, key, need, &value, err);
-    if (r <= 0)
-        return r;
-    if (!yyjson_is_bool(value))
-        return wrong(key, "true or false", value, err);
-    *ret = yyjson_get_bool(value);
-    return 1;
+    int r = find_kind(object, key, need, yyjson_is_bool, "true or false", &value, err);
+    if (r > 0)
+        *ret = yyjson_get_bool(value);
+    return r;
 }
 
 int json_get_i64(yyjson_val *object, const char *key, enum json_need need, int64_t *ret,
                  struct err *err)
 {
     yyjson_val *value;
-    int r = find(object, key, need, &value, err);
-    if (r <= 0)
-        return r;
-    if (!yyjson_is_int(value))
-        return wrong(key, "an integer", value, err);
-    if (yyjson_is_uint(value) && yyjson_get_uint(value) > INT64_MAX)
+    int r = find_kind(object, key, need, yyjson_is_int, "an integer", &value, err);
+    if (r > 0 && yyjson_is_uint(value) && yyjson_get_uint(value) > INT64_MAX)
         return err_set(err, ERR_BAD_INPUT, "'%s' is above %lld", key, (long long)INT64_MAX);
-    *ret = yyjson_get_sint(value);
-    return 1;
+    if (r > 0)
+        *ret = yyjson_get_sint(value);
+    return r;
 }
 
 int json_get_u64(yyjson_val *object, const char *key, enum json_need need, uint64_t *ret,
                  struct err *err)
 {
     yyjson_val *value;
-    int r = find(object, key, need, &value, err);
-    if (r <= 0)
-        return r;
-    if (!yyjson_is_int(value))
-        return wrong(key, "an integer", value, err);
-    if (yyjson_is_sint(value) && yyjson_get_sint(value) < 0)
+    int r = find_kind(object, key, need, yyjson_is_int, "an integer", &value, err);
+    if (r > 0 && yyjson_is_sint(value) && yyjson_get_sint(value) < 0)
         return err_set(err, ERR_BAD_INPUT, "'%s' must not be negative", key);
-    *ret = yyjson_get_uint(value);
-    return 1;
+    if (r > 0)
+        *ret = yyjson_get_uint(value);
+    return r;
 }
 
 int json_get_double(yyjson_val *object, const char *key, enum json_need need, double *ret,
                     struct err *err)
 {
     yyjson_val *value;
-    int r = find(object, key, need, &value, err);
-    if (r <= 0)
-        return r;
-    if (!yyjson_is_num(value))
-        return wrong(key, "a number", value, err);
-    *ret = yyjson_get_num(value);
-    return 1;
+    int r = find_kind(object, key, need, yyjson_is_num, "a number", &value, err);
+    if (r > 0)
+        *ret = yyjson_get_num(value);
+    return r;
 }
 
 int json_get_object(yyjson_val *object, const char *key, enum json_need need, yyjson_val **ret,
                     struct err *err)
 {
-    yyjson_val *value;
-    int r = find(object, key, need, &value, err);
-    if (r <= 0)
-        return r;
-    if (!yyjson_is_obj(value))
-        return wrong(key, "an object", value, err);
-    *ret = value;
-    return 1;
+    return find_kind(object, key, need, yyjson_is_obj, "an object", ret, err);
 }
 
 int json_get_array(yyjson_val *object, const char *key, enum json_need need, yyjson_val **ret,
                    struct err *err)
 {
-    yyjson_val *value;
-    int r = find(object, key, need, &value, err);
-    if (r <= 0)
-        return r;
-    if (!yyjson_is_arr(value))
-        return wrong(key, "a list", value, err);
-    *ret = value;
-    return 1;
+    return find_kind(object, key, need, yyjson_is_arr, "a list", ret, err);
 }
 
 /* --- advice ---------------------------------------------------------------------------------- */

@@ -183,7 +183,12 @@ struct slice db_text(struct arena *arena, sqlite3_stmt *statement, int column)
         arena, (struct slice){ text ? text : "", (size_t)sqlite3_column_bytes(statement, column) });
 }
 
-void *rows_add(struct rows *rows, struct arena *arena, size_t bytes)
+struct rows { /* an array that grows in an arena */
+    void *items;
+    size_t count, room;
+};
+
+static void *rows_add(struct rows *rows, struct arena *arena, size_t bytes)
 {
     if (rows->count == rows->room) {
         size_t room = rows->room ? rows->room * 2 : 8;
@@ -196,7 +201,7 @@ void *rows_add(struct rows *rows, struct arena *arena, size_t bytes)
     return (char *)rows->items + rows->count++ * bytes;
 }
 
-void rows_reverse(struct rows *rows, struct arena *arena, size_t bytes)
+static void rows_reverse(struct rows *rows, struct arena *arena, size_t bytes)
 {
     char *swap = arena_alloc(arena, bytes);
     char *items = rows->items;
@@ -206,6 +211,23 @@ void rows_reverse(struct rows *rows, struct arena *arena, size_t bytes)
         memcpy(a, b, bytes);
         memcpy(b, swap, bytes);
     }
+}
+
+int db_list(struct db *db, sqlite3_stmt *statement, const struct store_page *page,
+            struct arena *arena, db_read_cb read, size_t bytes, void *ret_items, size_t *ret_count,
+            struct err *err)
+{
+    struct rows rows = {};
+    int r;
+    while ((r = db_step(db, statement, err)) > 0)
+        read(statement, arena, rows_add(&rows, arena, bytes));
+    if (r < 0)
+        return r;
+    if (page && page->from_end)
+        rows_reverse(&rows, arena, bytes);
+    *(void **)ret_items = rows.items;
+    *ret_count = rows.count;
+    return 0;
 }
 
 uint32_t page_limit(const struct store_page *page)

@@ -10,9 +10,9 @@ static int project_ensure(struct store *self, struct slice name, int64_t now_ns,
     return r < 0 ? r : 0;
 }
 
-static void endpoint_read(sqlite3_stmt *row, struct arena *arena, struct store_endpoint *ret)
+static void endpoint_read(sqlite3_stmt *row, struct arena *arena, void *ret)
 {
-    *ret = (struct store_endpoint){
+    *(struct store_endpoint *)ret = (struct store_endpoint){
         .uid = db_u64(row, 0),
         .project = db_text(arena, row, 1),
         .name = db_text(arena, row, 2),
@@ -61,19 +61,12 @@ static int endpoint_find(struct store *self, struct slice project, struct slice 
 static int endpoint_list(struct store *self, const struct store_page *page, struct arena *arena,
                          struct store_endpoint **ret, size_t *ret_count, struct err *err)
 {
-    struct rows rows = {};
     sqlite3_stmt *statement;
     int r = db_begin(db_of(self), Q_ENDPOINT_LIST, &statement, err, "uu", page->after,
                      (uint64_t)page_limit(page));
-    if (r < 0)
-        return r;
-    while ((r = db_step(db_of(self), statement, err)) > 0)
-        endpoint_read(statement, arena, rows_add(&rows, arena, sizeof **ret));
-    if (r < 0)
-        return r;
-    *ret = rows.items;
-    *ret_count = rows.count;
-    return 0;
+    return r < 0 ? r
+                 : db_list(db_of(self), statement, NULL, arena, endpoint_read, sizeof **ret, ret,
+                           ret_count, err);
 }
 
 static int endpoint_add(struct store *self, struct store_endpoint *endpoint, struct err *err)
@@ -139,9 +132,9 @@ static int revision_add(struct store *self, const struct store_revision *revisio
     return r < 0 ? r : 0;
 }
 
-static void revision_read(sqlite3_stmt *row, struct arena *arena, struct store_revision *ret)
+static void revision_read(sqlite3_stmt *row, struct arena *arena, void *ret)
 {
-    *ret = (struct store_revision){
+    *(struct store_revision *)ret = (struct store_revision){
         .endpoint_uid = db_u64(row, 0),
         .number = db_u64(row, 1),
         .spec = db_text(arena, row, 2),
@@ -175,18 +168,11 @@ static int revision_get(struct store *self, uint64_t endpoint_uid, uint64_t numb
 static int revision_list(struct store *self, uint64_t endpoint_uid, struct arena *arena,
                          struct store_revision **ret, size_t *ret_count, struct err *err)
 {
-    struct rows rows = {};
     sqlite3_stmt *statement;
     int r = db_begin(db_of(self), Q_REVISION_LIST, &statement, err, "u", endpoint_uid);
-    if (r < 0)
-        return r;
-    while ((r = db_step(db_of(self), statement, err)) > 0)
-        revision_read(statement, arena, rows_add(&rows, arena, sizeof **ret));
-    if (r < 0)
-        return r;
-    *ret = rows.items;
-    *ret_count = rows.count;
-    return 0;
+    return r < 0 ? r
+                 : db_list(db_of(self), statement, NULL, arena, revision_read, sizeof **ret, ret,
+                           ret_count, err);
 }
 
 static int revision_report(struct store *self, uint64_t endpoint_uid, uint64_t number,
@@ -221,33 +207,29 @@ static int history_add(struct store *self, const struct store_history *row, stru
     return r < 0 ? r : 0;
 }
 
+static void history_read(sqlite3_stmt *row, struct arena *arena, void *ret)
+{
+    *(struct store_history *)ret = (struct store_history){
+        .id = db_u64(row, 0),
+        .endpoint_uid = db_u64(row, 1),
+        .generation = db_u64(row, 2),
+        .revision = db_u64(row, 3),
+        .at_ns = sqlite3_column_int64(row, 4),
+        .who = db_text(arena, row, 5),
+        .diff = db_text(arena, row, 6),
+    };
+}
+
 static int history_list(struct store *self, uint64_t endpoint_uid, const struct store_page *page,
                         struct arena *arena, struct store_history **ret, size_t *ret_count,
                         struct err *err)
 {
-    struct rows rows = {};
     sqlite3_stmt *row;
     int r = db_begin(db_of(self), page->from_end ? Q_HISTORY_END : Q_HISTORY_LIST, &row, err, "uuu",
                      page->after, endpoint_uid, (uint64_t)page_limit(page));
-    if (r < 0)
-        return r;
-    while ((r = db_step(db_of(self), row, err)) > 0)
-        *(struct store_history *)rows_add(&rows, arena, sizeof **ret) = (struct store_history){
-            .id = db_u64(row, 0),
-            .endpoint_uid = db_u64(row, 1),
-            .generation = db_u64(row, 2),
-            .revision = db_u64(row, 3),
-            .at_ns = sqlite3_column_int64(row, 4),
-            .who = db_text(arena, row, 5),
-            .diff = db_text(arena, row, 6),
-        };
-    if (r < 0)
-        return r;
-    if (page->from_end)
-        rows_reverse(&rows, arena, sizeof **ret);
-    *ret = rows.items;
-    *ret_count = rows.count;
-    return 0;
+    return r < 0 ? r
+                 : db_list(db_of(self), row, page, arena, history_read, sizeof **ret, ret,
+                           ret_count, err);
 }
 
 /* ---- blobs ---------------------------------------------------------------------------------- */
@@ -267,23 +249,20 @@ static int blob_delete(struct store *self, struct slice digest, struct err *err)
     return r < 0 ? r : 0;
 }
 
+static void digest_read(sqlite3_stmt *row, struct arena *arena, void *ret)
+{
+    *(struct slice *)ret = db_text(arena, row, 0);
+}
+
 static int blob_garbage(struct store *self, int64_t before_ns, struct arena *arena,
                         struct slice **ret_digests, size_t *ret_count, struct err *err)
 {
-    struct rows rows = {};
     sqlite3_stmt *statement;
     int r = db_begin(db_of(self), Q_BLOB_GARBAGE, &statement, err, "iu", before_ns,
                      (uint64_t)STORE_PAGE_MAX);
-    if (r < 0)
-        return r;
-    while ((r = db_step(db_of(self), statement, err)) > 0)
-        *(struct slice *)rows_add(&rows, arena, sizeof(struct slice)) =
-            db_text(arena, statement, 0);
-    if (r < 0)
-        return r;
-    *ret_digests = rows.items;
-    *ret_count = rows.count;
-    return 0;
+    return r < 0 ? r
+                 : db_list(db_of(self), statement, NULL, arena, digest_read, sizeof **ret_digests,
+                           ret_digests, ret_count, err);
 }
 
 void sqlite_endpoints_fill(struct store *store)

@@ -172,13 +172,13 @@ static inline uint64_t db_u64(sqlite3_stmt *statement, int column)
     return (uint64_t)sqlite3_column_int64(statement, column);
 }
 
-/* An array that grows in an arena. */
-struct rows {
-    void *items;
-    size_t count, room;
-};
-void *rows_add(struct rows *rows, struct arena *arena, size_t bytes); /* zeroed */
-void rows_reverse(struct rows *rows, struct arena *arena, size_t bytes);
+/* Reads the present row to *ret, an element of its own type. */
+typedef void (*db_read_cb)(sqlite3_stmt *row, struct arena *arena, void *ret);
+/* All rows of a statement that began, as an array in the arena of elements of `bytes`; *ret_items is
+ * a pointer to them. In the order of their ids also where `page` (NULL: none) is the last one. */
+[[nodiscard]] int db_list(struct db *db, sqlite3_stmt *statement, const struct store_page *page,
+                          struct arena *arena, db_read_cb read, size_t bytes, void *ret_items,
+                          size_t *ret_count, struct err *err);
 uint32_t page_limit(const struct store_page *page);
 
 void sqlite_endpoints_fill(struct store *store); /* each sets the functions that it has */

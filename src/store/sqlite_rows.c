@@ -18,16 +18,6 @@ static int prune_below(struct db *db, enum query query, uint64_t id, uint64_t ro
     return id > rows_max ? db_run(db, query, err, "u", id - rows_max) : 0;
 }
 
-static int rows_done(struct rows *rows, const struct store_page *page, struct arena *arena,
-                     size_t bytes, void *ret_items, size_t *ret_count)
-{
-    if (page && page->from_end && rows->count)
-        rows_reverse(rows, arena, bytes);
-    *(void **)ret_items = rows->items;
-    *ret_count = rows->count;
-    return 0;
-}
-
 /* ---- events --------------------------------------------------------------------------------- */
 
 static int event_add(struct store *self, struct store_event *row, struct err *err)
@@ -43,30 +33,32 @@ static int event_add(struct store *self, struct store_event *row, struct err *er
     return r < 0 ? r : 0;
 }
 
+static void event_read(sqlite3_stmt *row, struct arena *arena, void *ret)
+{
+    *(struct store_event *)ret = (struct store_event){
+        .id = db_u64(row, 0),
+        .endpoint_uid = db_u64(row, 1),
+        .at_ns = sqlite3_column_int64(row, 2),
+        .kind = db_text(arena, row, 3),
+        .project = db_text(arena, row, 4),
+        .endpoint = db_text(arena, row, 5),
+        .pop = db_text(arena, row, 6),
+        .replica = db_text(arena, row, 7),
+        .message = db_text(arena, row, 8),
+    };
+}
+
 static int event_list(struct store *self, const struct store_filter *filter,
                       const struct store_page *page, struct arena *arena, struct store_event **ret,
                       size_t *ret_count, struct err *err)
 {
-    struct rows rows = {};
     sqlite3_stmt *row;
     int r = db_begin(db_of(self), page->from_end ? Q_EVENT_END : Q_EVENT_LIST, &row, err, "uuuss",
                      page->after, filter->endpoint_uid, (uint64_t)page_limit(page), filter->project,
                      filter->endpoint);
-    if (r < 0)
-        return r;
-    while ((r = db_step(db_of(self), row, err)) > 0)
-        *(struct store_event *)rows_add(&rows, arena, sizeof **ret) = (struct store_event){
-            .id = db_u64(row, 0),
-            .endpoint_uid = db_u64(row, 1),
-            .at_ns = sqlite3_column_int64(row, 2),
-            .kind = db_text(arena, row, 3),
-            .project = db_text(arena, row, 4),
-            .endpoint = db_text(arena, row, 5),
-            .pop = db_text(arena, row, 6),
-            .replica = db_text(arena, row, 7),
-            .message = db_text(arena, row, 8),
-        };
-    return r < 0 ? r : rows_done(&rows, page, arena, sizeof **ret, ret, ret_count);
+    return r < 0 ? r
+                 : db_list(db_of(self), row, page, arena, event_read, sizeof **ret, ret, ret_count,
+                           err);
 }
 
 /* ---- logs ----------------------------------------------------------------------------------- */
@@ -123,27 +115,29 @@ static int log_add(struct store *self, struct store_log *row, struct err *err)
     return r < 0 ? r : 0;
 }
 
+static void log_read(sqlite3_stmt *row, struct arena *arena, void *ret)
+{
+    *(struct store_log *)ret = (struct store_log){
+        .id = db_u64(row, 0),
+        .endpoint_uid = db_u64(row, 1),
+        .at_ns = sqlite3_column_int64(row, 2),
+        .replica = db_text(arena, row, 3),
+        .stream = db_text(arena, row, 4),
+        .line = db_text(arena, row, 5),
+    };
+}
+
 static int log_list(struct store *self, const struct store_filter *filter,
                     const struct store_page *page, struct arena *arena, struct store_log **ret,
                     size_t *ret_count, struct err *err)
 {
-    struct rows rows = {};
     sqlite3_stmt *row;
     int r =
         db_begin(db_of(self), page->from_end ? Q_LOG_END : Q_LOG_LIST, &row, err, "uuus",
                  page->after, filter->endpoint_uid, (uint64_t)page_limit(page), filter->replica);
-    if (r < 0)
-        return r;
-    while ((r = db_step(db_of(self), row, err)) > 0)
-        *(struct store_log *)rows_add(&rows, arena, sizeof **ret) = (struct store_log){
-            .id = db_u64(row, 0),
-            .endpoint_uid = db_u64(row, 1),
-            .at_ns = sqlite3_column_int64(row, 2),
-            .replica = db_text(arena, row, 3),
-            .stream = db_text(arena, row, 4),
-            .line = db_text(arena, row, 5),
-        };
-    return r < 0 ? r : rows_done(&rows, page, arena, sizeof **ret, ret, ret_count);
+    return r < 0 ? r
+                 : db_list(db_of(self), row, page, arena, log_read, sizeof **ret, ret, ret_count,
+                           err);
 }
 
 /* ---- deaths --------------------------------------------------------------------------------- */
@@ -161,25 +155,27 @@ static int death_add(struct store *self, struct store_death *row, struct err *er
     return r < 0 ? r : 0;
 }
 
+static void death_read(sqlite3_stmt *row, struct arena *arena, void *ret)
+{
+    *(struct store_death *)ret = (struct store_death){
+        .id = db_u64(row, 0),
+        .endpoint_uid = db_u64(row, 1),
+        .revision = db_u64(row, 2),
+        .at_ns = sqlite3_column_int64(row, 3),
+        .replica = db_text(arena, row, 4),
+        .reason = db_text(arena, row, 5),
+        .log = db_text(arena, row, 6),
+    };
+}
+
 static int death_list(struct store *self, uint64_t endpoint_uid, struct arena *arena,
                       struct store_death **ret, size_t *ret_count, struct err *err)
 {
-    struct rows rows = {};
     sqlite3_stmt *row;
     int r = db_begin(db_of(self), Q_DEATH_LIST, &row, err, "u", endpoint_uid);
-    if (r < 0)
-        return r;
-    while ((r = db_step(db_of(self), row, err)) > 0)
-        *(struct store_death *)rows_add(&rows, arena, sizeof **ret) = (struct store_death){
-            .id = db_u64(row, 0),
-            .endpoint_uid = db_u64(row, 1),
-            .revision = db_u64(row, 2),
-            .at_ns = sqlite3_column_int64(row, 3),
-            .replica = db_text(arena, row, 4),
-            .reason = db_text(arena, row, 5),
-            .log = db_text(arena, row, 6),
-        };
-    return r < 0 ? r : rows_done(&rows, NULL, arena, sizeof **ret, ret, ret_count);
+    return r < 0 ? r
+                 : db_list(db_of(self), row, NULL, arena, death_read, sizeof **ret, ret, ret_count,
+                           err);
 }
 
 /* ---- audit ---------------------------------------------------------------------------------- */
@@ -195,29 +191,31 @@ static int audit_add(struct store *self, const struct store_audit *row, struct e
     return r < 0 ? r : 0;
 }
 
+static void audit_read(sqlite3_stmt *row, struct arena *arena, void *ret)
+{
+    *(struct store_audit *)ret = (struct store_audit){
+        .id = db_u64(row, 0),
+        .at_ns = sqlite3_column_int64(row, 1),
+        .who = db_text(arena, row, 2),
+        .action = db_text(arena, row, 3),
+        .from = db_text(arena, row, 4),
+        .request_id = db_text(arena, row, 5),
+        .project = db_text(arena, row, 6),
+        .endpoint = db_text(arena, row, 7),
+        .before = db_text(arena, row, 8),
+        .after = db_text(arena, row, 9),
+    };
+}
+
 static int audit_list(struct store *self, const struct store_page *page, struct arena *arena,
                       struct store_audit **ret, size_t *ret_count, struct err *err)
 {
-    struct rows rows = {};
     sqlite3_stmt *row;
     int r = db_begin(db_of(self), page->from_end ? Q_AUDIT_END : Q_AUDIT_LIST, &row, err, "uu",
                      page->after, (uint64_t)page_limit(page));
-    if (r < 0)
-        return r;
-    while ((r = db_step(db_of(self), row, err)) > 0)
-        *(struct store_audit *)rows_add(&rows, arena, sizeof **ret) = (struct store_audit){
-            .id = db_u64(row, 0),
-            .at_ns = sqlite3_column_int64(row, 1),
-            .who = db_text(arena, row, 2),
-            .action = db_text(arena, row, 3),
-            .from = db_text(arena, row, 4),
-            .request_id = db_text(arena, row, 5),
-            .project = db_text(arena, row, 6),
-            .endpoint = db_text(arena, row, 7),
-            .before = db_text(arena, row, 8),
-            .after = db_text(arena, row, 9),
-        };
-    return r < 0 ? r : rows_done(&rows, page, arena, sizeof **ret, ret, ret_count);
+    return r < 0 ? r
+                 : db_list(db_of(self), row, page, arena, audit_read, sizeof **ret, ret, ret_count,
+                           err);
 }
 
 /* ---- PoPs ----------------------------------------------------------------------------------- */
@@ -233,9 +231,9 @@ static int pop_put(struct store *self, const struct store_pop *pop, struct err *
     return r < 0 ? r : 0;
 }
 
-static void pop_read(sqlite3_stmt *row, struct arena *arena, struct store_pop *ret)
+static void pop_read(sqlite3_stmt *row, struct arena *arena, void *ret)
 {
-    *ret = (struct store_pop){
+    *(struct store_pop *)ret = (struct store_pop){
         .name = db_text(arena, row, 0),
         .instance = db_u64(row, 1),
         .seq = db_u64(row, 2),
@@ -261,14 +259,11 @@ static int pop_get(struct store *self, struct slice name, struct arena *arena,
 static int pop_list(struct store *self, struct arena *arena, struct store_pop **ret,
                     size_t *ret_count, struct err *err)
 {
-    struct rows rows = {};
     sqlite3_stmt *row;
     int r = db_begin(db_of(self), Q_POP_LIST, &row, err, "");
-    if (r < 0)
-        return r;
-    while ((r = db_step(db_of(self), row, err)) > 0)
-        pop_read(row, arena, rows_add(&rows, arena, sizeof **ret));
-    return r < 0 ? r : rows_done(&rows, NULL, arena, sizeof **ret, ret, ret_count);
+    return r < 0 ? r
+                 : db_list(db_of(self), row, NULL, arena, pop_read, sizeof **ret, ret, ret_count,
+                           err);
 }
 
 void sqlite_rows_fill(struct store *store)
