@@ -198,7 +198,7 @@ static int unknown(const struct cli *cli, const char *name)
     struct err err;
     for (size_t i = 0; cli_reserved[i]; i++)
         if (strcmp(name, cli_reserved[i]) == 0) {
-            (void)err_set(&err, ERR_NOT_SUPPORTED, "perigee %s: not yet", name);
+            (void)err_set(&err, ERR_NOT_SUPPORTED, "%s: not yet", name);
             return usage_fault(cli, &err);
         }
     assert(cli_command_count + cli->extra_count <= CLI_COMMANDS_MAX);

@@ -95,9 +95,37 @@ static bool replace(struct slice *kept, struct slice text)
     return true;
 }
 
+/* HOME/run/addresses.json says where endpoints answer; it is written once all listen. */
+static bool read_gateway(struct control *control)
+{
+    struct arena *arena = arena_new();
+    struct slice text;
+    yyjson_val *root;
+    bool changed = false;
+    const char *path = arena_format(arena, "%s/run/addresses.json", control->start.home);
+    if (disk_read(path, ADDRESSES_BYTES_MAX, arena, &text, NULL) == 0 &&
+        json_parse(arena, text, NULL, &root, NULL) == 0) {
+        struct address address;
+        yyjson_val *first = yyjson_arr_get_first(json_member(root, "gateway"));
+        struct slice words = json_slice(first);
+        const char *old = control->hub.gateway;
+        if (words.size && address_parse(words, &address, NULL) == 0 &&
+            address.kind != ADDRESS_UNIX && (!old || !slice_is(words, old))) {
+            free(control->hub.gateway);
+            control->hub.gateway = mem_string(words);
+            control->hub.gateway_loopback = address_loopback(&address);
+            changed = true;
+        }
+    }
+    arena_free(arena);
+    return changed;
+}
+
 void hub_refresh(struct control *control, struct hub_endpoint *endpoint)
 {
     struct arena *arena = arena_new();
+    if (!control->hub.gateway) /* a view made now is to say where the endpoint answers */
+        (void)read_gateway(control);
     if (replace(&endpoint->pop_view, view_pop_endpoint(arena, endpoint->snapshot)))
         watch_pop_endpoint(control, endpoint);
     if (replace(&endpoint->view,
@@ -225,32 +253,6 @@ bool hub_has_replicas(struct control *control, uint64_t uid)
 }
 
 /* ---- now and then --------------------------------------------------------------------------- */
-
-/* HOME/run/addresses.json says where endpoints answer; it is written once all listen. */
-static bool read_gateway(struct control *control)
-{
-    struct arena *arena = arena_new();
-    struct slice text;
-    yyjson_val *root;
-    bool changed = false;
-    const char *path = arena_format(arena, "%s/run/addresses.json", control->start.home);
-    if (disk_read(path, ADDRESSES_BYTES_MAX, arena, &text, NULL) == 0 &&
-        json_parse(arena, text, NULL, &root, NULL) == 0) {
-        struct address address;
-        yyjson_val *first = yyjson_arr_get_first(json_member(root, "gateway"));
-        struct slice words = json_slice(first);
-        const char *old = control->hub.gateway;
-        if (words.size && address_parse(words, &address, NULL) == 0 &&
-            address.kind != ADDRESS_UNIX && (!old || !slice_is(words, old))) {
-            free(control->hub.gateway);
-            control->hub.gateway = mem_string(words);
-            control->hub.gateway_loopback = address_loopback(&address);
-            changed = true;
-        }
-    }
-    arena_free(arena);
-    return changed;
-}
 
 void hub_tick(struct control *control)
 {

@@ -174,8 +174,9 @@ static inline uint64_t db_u64(sqlite3_stmt *statement, int column)
 
 /* Reads the present row to *ret, an element of its own type. */
 typedef void (*db_read_cb)(sqlite3_stmt *row, struct arena *arena, void *ret);
-/* All rows of a statement that began, as an array in the arena of elements of `bytes`; *ret_items is
- * a pointer to them. In the order of their ids also where `page` (NULL: none) is the last one. */
+/* All rows of a statement that began, as an array in the arena of elements of `bytes`; *ret_items
+ * is a pointer to them. In the order of their ids also where `page` (NULL: none) is read from its
+ * end. */
 [[nodiscard]] int db_list(struct db *db, sqlite3_stmt *statement, const struct store_page *page,
                           struct arena *arena, db_read_cb read, size_t bytes, void *ret_items,
                           size_t *ret_count, struct err *err);

@@ -66,7 +66,7 @@ def grow():
 
 
 def optional():
-    """y = x * factor, where factor need not be sent: it is 2. y has names for its first three elements."""
+    """y = x * factor, where factor need not be sent: it is 2; y's first three have names."""
     factor = h.make_tensor("factor", T.FLOAT, [1], [2.0])
     save("optional", [h.make_node("Mul", ["x", "factor"], ["y"])],
          [("x", T.FLOAT, ["n"]), ("factor", T.FLOAT, [1])], [("y", T.FLOAT, ["n"])], [factor],

@@ -74,7 +74,7 @@ def test_docs_are_current():
 
 @pytest.mark.parametrize("arguments,status,words", [
     ([], 2, "usage:"), (["deplyo"], 2, "did you mean deploy?"), (["deploy"], 2, "wants NAME"),
-    (["chat", "abc"], 2, "perigee chat: not yet"), (["help", "keys"], 2, "perigee keys: not yet"),
+    (["chat", "abc"], 2, "perigee: chat: not yet"), (["help", "keys"], 2, "perigee: keys: not yet"),
     (["show", "--jsn"], 2, "did you mean --json?"), (["scale", "abc"], 2, "--min N"),
     (["scale", "abc", "--min", "x"], 2, "wants a number"),
     (["wait", "abc", "--timeout"], 2, "wants a value"),
@@ -561,7 +561,8 @@ def test_a_context_says_where_control_is(perigee, digits, scratch):
     config = home / "config.yaml"
     host, port = perigee.address("control")
     url = f"http://{host}:{port}"
-    assert json.loads(alone("context", "--json", home=home).stdout) == {"context": None, "items": []}
+    none = {"context": None, "items": []}
+    assert json.loads(alone("context", "--json", home=home).stdout) == none
     assert not home.exists()
     alone("context", "set", "here", "--control", url, home=home)
     alone("context", "set", "dead", "--control", "http://127.0.0.1:1", home=home)
