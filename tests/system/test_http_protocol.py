@@ -325,7 +325,7 @@ def test_any_traceparent_is_served(wire, trace):
 
 
 @pytest.mark.parametrize("header,value", [
-    ("Perigee-Priority", "interactive"), ("Perigee-Revision", "1"), ("Perigee-Process-In", "EU")])
+    ("Perigee-Revision", "1"), ("Perigee-Process-In", "EU")])
 def test_headers_not_acted_upon_yet_are_refused_by_name(wire, header, value):
     answer = wire.send(post(PATH, BODY, f"{header}: {value}")).answer()
     assert answer.status == 501 and header in answer.json()["error"]

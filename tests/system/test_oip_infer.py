@@ -240,8 +240,7 @@ def test_parameters_of_ones_own_are_let_through(client, perigee):
                         parameters={"mine": 1}).get_response()["id"] == "r-1"
 
 
-@pytest.mark.parametrize("parameters", [{"priority": 1}, {"sequence_id": 3},
-                                        {"sequence_start": True}])
+@pytest.mark.parametrize("parameters", [{"sequence_id": 3}, {"sequence_start": True}])
 def test_parameters_not_acted_upon_are_refused_by_name(perigee, parameters):
     inputs, _ = many_inputs()
     said = refused(perigee, "many", inputs, 501, parameters=parameters)
