@@ -596,7 +596,8 @@ def test_a_context_says_where_control_is(perigee, digits, scratch):
     ("context: [\n", "line"),
     ("contexts:\n" + "".join(f"  lab{i}: {{control: 'http://x'}}\n" for i in range(65)),
      "more than 64 contexts"),
-], ids=lambda value: value[:30] if ":" in value else "")
+], ids=["unknown-key", "unknown-key-inside", "no-control", "list-for-map", "number-for-name",
+        "bad-name", "bad-url", "two-documents", "no-yaml", "too-many"])
 def test_a_config_that_is_wrong_says_where(scratch, text, words):
     home = scratch / "home"
     home.mkdir(mode=0o700)
@@ -653,6 +654,16 @@ def test_restore_asks_before_it_replaces(new_perigee, scratch):
         said = other.cli("restore", scratch / "damaged.tar", "--yes", status=1).said
         assert "other bytes" in said
         assert not (other.home / "control" / "store.db").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"text\n" * 1000, bytes(2048)],
+                         ids=["empty", "text", "zeros"])
+def test_what_is_no_backup_is_not_restored(scratch, content):
+    (scratch / "no.tar").write_bytes(content)
+    home = scratch / "home"
+    said = alone("restore", scratch / "no.tar", "--yes", status=1, home=home).stderr
+    assert "no.tar' is no backup that can be restored" in said
+    assert not (home / "control" / "store.db").exists()
 
 
 # --- uploads -------------------------------------------------------------------------------------

@@ -284,7 +284,8 @@ def test_classes_have_the_names_that_the_model_gives_them(perigee):
                                    "2.000000:1:dog"]
 
 
-@pytest.mark.parametrize("labels", ["", "no json", '{"0": "cat"}', '["cat", 1]'])
+@pytest.mark.parametrize("labels", ["", "no json", '{"0": "cat"}', '["cat", 1]'],
+                         ids=["empty", "no-json", "object", "number"])
 def test_names_of_classes_that_cannot_be_read_are_left_out(perigee, scratch, labels):
     model = onnx.load(MODELS / "optional.onnx")
     onnx.helper.set_model_props(model, {"perigee.labels.y": labels})
