@@ -661,7 +661,6 @@ static void test_waiters_follow_the_traffic(void **state)
     end(&world, &next);
 }
 
-/* Sends the call, and gives what the agent is asked. */
 static int repository_ask(struct world *world, const char *request, uint32_t op,
                           struct message_repository *ret)
 {
@@ -671,8 +670,7 @@ static int repository_ask(struct world *world, const char *request, uint32_t op,
     assert_int_equal(write(fd, request, strlen(request)), strlen(request));
     world_expect(world, true, MESSAGE_REPOSITORY, &message);
     *ret = message.as_MESSAGE_REPOSITORY;
-    assert_int_equal(ret->op, op);
-    assert_int_equal(ret->endpoint, 1);
+    assert_true(ret->op == op && ret->endpoint == 1);
     return fd;
 }
 
@@ -697,7 +695,6 @@ static void test_load_and_unload(void **state)
     struct message_repository loaded, unloaded;
     struct world world;
     struct fake fake;
-    union message message;
     (void)state;
 
     begin(&world, &fake, &digits);
@@ -710,15 +707,12 @@ static void test_load_and_unload(void **state)
     close(second);
     /* The end of the load was read before that. Its table is to come: nobody hears of it yet. */
     world_pass(&world);
-    struct pollfd silent = { .fd = first, .events = POLLIN };
-    assert_int_equal(poll(&silent, 1, 0), 0);
+    assert_int_equal(poll(&(struct pollfd){ .fd = first, .events = POLLIN }, 1, 0), 0);
     world_table(&world, 1000, &digits, 1);
     reply = world_read(first);
     expect(&reply, 200, NULL);
     close(first);
-    int fd = world_connect(&world); /* the agent dies meanwhile */
-    assert_int_equal(write(fd, load, strlen(load)), strlen(load));
-    world_expect(&world, true, MESSAGE_REPOSITORY, &message);
+    int fd = repository_ask(&world, load, REPOSITORY_LOAD, &loaded); /* the agent dies meanwhile */
     world_agent_again(&world);
     reply = world_read(fd);
     expect(&reply, 503, "restarting");
