@@ -15,6 +15,7 @@ import pytest
 import attacks
 import machine
 from attacks import ATTACKS, NO_SPACES, WAYS, WHOLE
+from deadline import SANITIZED
 from test_worker_contract import MISBEHAVE
 from worker import BYTES, DONE, Template, elements, folder_with, texts, worker_path
 
@@ -145,6 +146,8 @@ def outcome_of(replica, attack, names):
 
 
 def tried(way, attack):
+    if SANITIZED and attack.what == "malloc":  # its own allocator ends the process, not the limit
+        return False
     return way in (WHOLE, NO_SPACES) or not attack.alone
 
 
