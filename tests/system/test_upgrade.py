@@ -33,7 +33,11 @@ def another(scratch, name="other"):
 
 
 def program_of(pid):
-    return os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
+    """None: there is no such process just now."""
+    try:
+        return os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
+    except FileNotFoundError:
+        return None
 
 
 def programs(perigee):

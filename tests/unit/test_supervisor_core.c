@@ -65,6 +65,7 @@ struct day {
     unsigned alive_replicas;
     unsigned handovers, upgrades_done, upgrades_failed;
     bool restoring;
+    bool gateways_hang;                 /* they never say READY */
     bool calm;                          /* nothing fails or dies by itself */
     unsigned queue_max;                 /* 0: who is sent to has read it at once */
     unsigned queued[ROLE_TEMPLATE + 1]; /* sent and not yet read */
@@ -131,7 +132,8 @@ static int op_start(struct core_process *process, void *data, struct err *err)
     day->queued[process->role] = 0;
     if (process->role == ROLE_GATEWAY)
         memset(day->gateway_has[process->instance & 1], 0, sizeof *day->gateway_has);
-    soon(day, (int64_t)(dice(day) % 50) * ENV_MS,
+    bool hangs = day->gateways_hang && process->role == ROLE_GATEWAY;
+    soon(day, hangs ? 3600 * ENV_S : (int64_t)(dice(day) % 50) * ENV_MS,
          (struct event){ .what = PROCESS_READY_, .life = life, .process = process });
     if (day->calm)
         return 0;
@@ -516,6 +518,7 @@ static struct day *day_new(uint64_t seed)
     struct core_config config = day_config(1);
     struct err err;
     day->seed = seed;
+    day->lives = 100; /* process ids: 1 is nobody's child */
     day->env = (struct env){ .name = "day",
                              .now_ns = fake_now,
                              .timer_start = fake_timer_start,
@@ -608,6 +611,13 @@ static void day_handover(struct day *day, uint32_t generation)
         fail_msg("%s", err.message);
     if (day->handovers++ % 64 == 0)
         state_check(day, memory, head.bytes);
+    for (size_t i = 0; i < EVENTS; i++) { /* for who has died already */
+        struct event *event = &day->events[i];
+        if (event->what != NOTHING && event->process && !alive(event)) {
+            env_timers_stop(&day->timers, &event->timer);
+            event->what = NOTHING;
+        }
+    }
     day_forget(day);
     assert_int_equal(core_new(&day->env, &config, &ops, day, &day->core, &err), 0);
     day->restoring = true;
@@ -702,6 +712,39 @@ static void test_many_replicas_are_told_as_they_are_read(void **state)
     free(day);
 }
 
+/* It has ten seconds; the one before serves on, and the next try gets a lane set that is free. */
+static void test_a_new_gateway_that_hangs(void **state)
+{
+    struct day *day = day_new(3);
+    (void)state;
+    day->calm = true;
+    core_begin(day->core);
+    run_until(day, ENV_S);
+    pid_t pid = core_role(day->core, ROLE_GATEWAY)->pid;
+    day_handover(day, 2);
+    day->gateways_hang = true;
+    core_upgrade_begin(day->core);
+    run_until(day, day->now_ns + 10 * ENV_S - ENV_MS);
+    assert_int_equal(day->upgrades_failed, 0);
+    assert_int_equal(core_twin(day->core)->state, PROCESS_STARTING);
+    run_until(day, day->now_ns + 10 * ENV_MS);
+    assert_int_equal(day->upgrades_failed, 1);
+    assert_int_equal(core_twin(day->core)->state, PROCESS_IDLE);
+    assert_int_equal(core_role(day->core, ROLE_GATEWAY)->pid, pid);
+    assert_int_equal(core_role(day->core, ROLE_GATEWAY)->state, PROCESS_SERVING);
+    assert_int_equal(day->core->agent.generation, 1);
+    day->gateways_hang = false;
+    core_upgrade_begin(day->core);
+    run_until(day, day->now_ns + 5 * ENV_S);
+    assert_int_equal(day->upgrades_done, 1);
+    assert_true(core_role(day->core, ROLE_GATEWAY)->pid != pid);
+    core_stop(day->core, true);
+    run_until(day, day->now_ns + 60 * ENV_S);
+    core_free(day->core);
+    env_timers_deinit(&day->timers);
+    free(day);
+}
+
 static void test_backoff(void **state)
 {
     (void)state;
@@ -740,6 +783,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_backoff),
         cmocka_unit_test(test_a_day_of_crashes),
+        cmocka_unit_test(test_a_new_gateway_that_hangs),
         cmocka_unit_test(test_many_replicas_are_told_as_they_are_read),
         cmocka_unit_test(test_stop_at_once),
     };
