@@ -40,7 +40,8 @@ struct handover_head;
     X(PROCESS_ENDED, 0)
 SM_DECLARE(process_life, PROCESS_STATES)
 
-struct core_process { /* a role or a template; the core's, but `shell` and `pid` */
+/* A role or a template; the core's, but `shell` and `pid`. A new field is saved by core_save.c. */
+struct core_process {
     struct core *core;
     struct list link;
     enum process_life state;

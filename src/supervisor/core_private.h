@@ -51,7 +51,7 @@ struct core_revision {
 
 enum replica_state { REPLICA_WAITING, REPLICA_CLONING, REPLICA_RUNNING, REPLICA_DEAD };
 
-struct core_replica {
+struct core_replica { /* what is added is saved by core_save.c */
     struct core *core;
     struct list link; /* in `replicas`, or in `dead` */
     enum replica_state state;

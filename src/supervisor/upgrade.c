@@ -158,7 +158,7 @@ static int probe_start(struct upgrade *upgrade, struct err *err)
     struct message_empty check = MESSAGE_INIT(MESSAGE_UPGRADE_CHECK);
     const char *arguments[] = { "perigee", "role", "successor", NULL };
     char program[64];
-    int fds[2], state_fd = -1;
+    int fds[2] = { -1, -1 }, state_fd = -1;
     pid_t pid;
     int r = upgrade->host->snapshot(&state_fd, upgrade->data, err);
     auto_close int state = state_fd;
