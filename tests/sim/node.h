@@ -25,6 +25,7 @@
 enum {
     ENDPOINTS = 2,
     MIN_MAX = 3,
+    DOUBTS = 16,
     ROLES_MAX = ROLE_TEMPLATE + 1,
     TEXT_BYTES = 2048,
 };
@@ -110,9 +111,11 @@ struct node {
     unsigned crashes;
     struct store *store;
     struct wish acked[ENDPOINTS]; /* what users were told is done */
-    /* A change that failed while it was committed: after a kill it may be there all the same. */
-    struct wish doubt;
-    int doubt_of; /* -1: none */
+    /* Changes since the last good one that failed while they were committed: after a kill one of
+     * them may be there all the same. */
+    struct wish doubts[DOUBTS];
+    int doubts_of[DOUBTS]; /* which endpoint each is of */
+    unsigned doubt_count;
 };
 
 /* node_letters.c: chance, and messages that take their time. Each reaches the life of the process

@@ -94,15 +94,17 @@ void control_check(struct node *node)
     struct wish other[ENDPOINTS];
     struct err err;
     size_t count;
-    memcpy(other, node->acked, sizeof other);
-    if (node->doubt_of >= 0)
-        other[node->doubt_of] = node->doubt;
     assert_int_equal(node->store->endpoint_list(node->store, &page, arena, &rows, &count, &err), 0);
-    if (!is_state(rows, count, node->acked)) {
-        assert_true(is_state(rows, count, other));
-        memcpy(node->acked, other, sizeof other);
+    bool good = is_state(rows, count, node->acked);
+    for (unsigned i = 0; i < node->doubt_count && !good; i++) {
+        memcpy(other, node->acked, sizeof other);
+        other[node->doubts_of[i]] = node->doubts[i];
+        good = is_state(rows, count, other);
+        if (good)
+            memcpy(node->acked, other, sizeof other);
     }
-    node->doubt_of = -1;
+    assert_true(good);
+    node->doubt_count = 0;
     arena_free(arena);
 }
 
@@ -218,11 +220,12 @@ void user_changes(struct node *node)
     if (r < 0) {
         assert_true(fault);
         node->refused++;
-        node->doubt = wish;
-        node->doubt_of = which;
+        assert_true(node->doubt_count < DOUBTS);
+        node->doubts[node->doubt_count] = wish;
+        node->doubts_of[node->doubt_count++] = which;
         return;
     }
-    node->doubt_of = -1;
+    node->doubt_count = 0;
     node->acked[which] = wish;
     node->changes++;
     for (int twice = 0; twice <= node_maybe(node, 20) && node->watch; twice++)

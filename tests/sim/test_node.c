@@ -220,7 +220,6 @@ static struct node *node_new(uint64_t seed, bool wall_jumps)
     list_init(&node->replicas);
     node->chaos = true;
     node->wall_jumps = wall_jumps;
-    node->doubt_of = -1;
     node->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
     folder_make(node->folder);
     snprintf(node->path, sizeof node->path, "%s/state", node->folder);
