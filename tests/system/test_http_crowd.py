@@ -1,86 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """What many connections cost: idle ones, answers that nobody reads, slow ones of each kind."""
 import contextlib
-import json
 import resource
-import socket
 
 import pytest
 
+import crowd
+from crowd import LIVE, MIB, PLAIN, Slow, connections, grow, private, whole
 from deadline import DEADLINE, SANITIZED, readable
-from oip import Wire, apply, tensor
+from oip import Wire, apply
 
-MIB = 2**20
-LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n"
 pytestmark = pytest.mark.skipif(SANITIZED, reason="a sanitizer's memory says nothing of ours")
 
 
 @pytest.fixture(autouse=True)
 def descriptors():
     """As many as we may have."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
-    yield before[1]
+    count, before = crowd.descriptors()
+    yield count
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @pytest.fixture(scope="module")
 def crowded(homes):
     perigee = homes()
-    apply(perigee, {"name": "plain", "model": "identity_fp32"},
-          {"name": "grow", "model": "grow", "flavor": {"memory": "1GiB"}, "timeout": "600s",
-           "queue": {"depth": 1000, "timeout": "600s"}})
+    apply(perigee, *crowd.ENDPOINTS)
     return perigee
-
-
-@contextlib.contextmanager
-def connections(perigee, count, receive_bytes=None):
-    """So many sockets; small ones do not let the kernel take much of an answer."""
-    sockets = []
-    try:
-        for _ in range(count):
-            one = socket.socket()
-            sockets.append(one)
-            if receive_bytes:
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-            one.settimeout(DEADLINE)
-            one.connect(perigee.address())
-        yield sockets
-    finally:
-        for one in sockets:
-            one.close()
-
-
-def memory(pid, name):
-    """Bytes of one row of /proc/PID/smaps_rollup; 0 of what we may not look into."""
-    with contextlib.suppress(PermissionError, ProcessLookupError, FileNotFoundError):
-        with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
-            for line in file:
-                if line.startswith(name + ":"):
-                    return int(line.split()[1]) * 1024
-    return 0
-
-
-def whole(perigee):
-    return sum(memory(pid, "Pss") for pid in perigee.pids())
-
-
-def private(perigee):
-    """The gateway's own: not what it shares with replicas."""
-    found = memory(perigee.role_pid("gateway"), "Pss_Anon")
-    assert found > 0
-    return found
-
-
-def infer_request(endpoint, *inputs, **more):
-    body = json.dumps({"inputs": inputs, **more}).encode()
-    return (b"POST /v2/models/%s/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
-            % (endpoint.encode(), len(body)) + body)
-
-
-def grow(count):
-    return infer_request("grow", tensor("n", "INT64", [1], [count]),
-                         outputs=[{"name": "y", "parameters": {"binary_data": True}}])
 
 
 # --- idle ----------------------------------------------------------------------------------------
@@ -148,27 +93,12 @@ def test_a_thousand_unread_answers_take_less_than_100_mib(crowded):
 def test_a_thousand_slow_connections_hold_nobody_up(crowded):
     """A head, a body and an answer that take for ever, as slowhttptest has them; of another client
     of another endpoint all requests succeed meanwhile."""
-    body = (b"POST /v2/models/plain/infer HTTP/1.1\r\nHost: localhost\r\n"
-            b"Content-Length: 4096\r\n\r\n{")
-    plain = infer_request("plain", tensor("x", "FP32", [1, 2], [1, 2]))
-    with connections(crowded, 334) as heads, connections(crowded, 333) as bodies, \
-            connections(crowded, 333, 4096) as answers, Wire(crowded) as wire:
-        for one in heads:
-            one.sendall(LIVE)
-        for one in bodies:
-            one.sendall(body)
-        for one in answers:
-            one.sendall(grow(4 * MIB))
+    with contextlib.ExitStack() as stack, Wire(crowded) as wire:
+        slow = Slow(stack, crowded, 1000)
         for turn in range(10):
-            for one in heads:
-                one.sendall(b"X-%d: 1\r\n" % turn)
-            for one in bodies:
-                one.sendall(b" ")
-            for one in answers:
-                if readable(one, 0):
-                    one.recv(1)
+            slow.trickle(turn)
             for _ in range(30):
-                answer = wire.send(plain).answer()
+                answer = wire.send(PLAIN).answer()
                 assert answer.status == 200 and answer.json()["outputs"][0]["data"] == [1, 2]
 
 
