@@ -293,6 +293,7 @@ static void test_bad_elements(void **state)
 
 #define XIN "{\"name\":\"x\",\"shape\":[2],\"datatype\":\"FP32\",\"data\":[1,2]}"
 #define LONG "0123456789012345678901234567890123456789012345678901234567890123456789"
+#define XOTHER "{\"name\":\"x\",\"other\":[1],\"shape\":[2],\"datatype\":\"FP32\",\"data\":[1,2]}"
 #define IN "{\"inputs\":[" XIN "]"
 
 static const struct {
@@ -582,8 +583,7 @@ static void test_what_is_let_through(void **state)
         IN ",\"parameters\":{\"mine\":1,\"yours\":\"x\",\"ours\":true}}",
         IN ",\"outputs\":[{\"name\":\"y\",\"other\":1,\"parameters\":{\"mine\":1}}]}",
         IN ",\"outputs\":[{\"name\":\"y\",\"parameters\":{\"classification\":99999999999}}]}",
-        "{\"inputs\":[{\"name\":\"x\",\"shape\":[2],\"other\":[1],\"datatype\":\"FP32\","
-        "\"data\":[1,2]}]}",
+        "{\"inputs\":[" XOTHER "]}",
     };
     static const struct oip_model nothing = { .name = { "m", 1 },
                                               .outputs = outputs,
