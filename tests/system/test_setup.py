@@ -43,6 +43,15 @@ def test_another_release_is_refused(scratch, release):
 
 
 @root
+def test_what_a_release_cannot_have_is_named(scratch):
+    (scratch / "os-release").write_text("ID=debian\nVERSION_ID=13")
+    code, last, _ = setup(f'mount --bind {scratch}/os-release /etc/os-release; '
+                          '"$SETUP" --path mlserver')
+    assert code == 1
+    assert last == ("setup: mlserver 1.7.1 needs a Python below 3.13, and Debian 13 has 3.13")
+
+
+@root
 def test_a_full_disk_names_the_space_and_the_way_out(scratch):
     code, last, _ = setup(f'mount -t tmpfs -o size=50m tmpfs {scratch}; "$SETUP"',
                           XDG_CACHE_HOME=str(scratch))
