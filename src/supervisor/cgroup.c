@@ -223,10 +223,24 @@ static bool has_controllers(const char *folder)
     return read_file(path, text, sizeof text) && strstr(text, "memory") && strstr(text, "pids");
 }
 
+/* A supervisor that became another program is in the group 0 that it made before. */
+static void leave_own(char folder[static CGROUP_PATH_BYTES])
+{
+    char own[CGROUP_PATH_BYTES];
+    size_t size = strlen(folder);
+    if (!group_path("", 0, own) || size < strlen(own))
+        return;
+    char *tail = folder + size - strlen(own);
+    if (strcmp(tail, own) == 0)
+        *tail = '\0';
+}
+
 void cgroups_init(struct cgroups *self)
 {
     *self = (struct cgroups){};
-    if (find_folder("", self->memory) && has_controllers(self->memory)) {
+    if (find_folder("", self->memory))
+        leave_own(self->memory);
+    if (self->memory[0] && has_controllers(self->memory)) {
         self->version = 2;
         remove_left(self->memory);
         if (open_v2(self) && try_group(self))

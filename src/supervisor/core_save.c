@@ -102,6 +102,8 @@ static char *save_replica(const struct core *core, const struct core_replica *re
         .pid = replica->pid,
         .ending = replica->ending,
         .told = replica->told,
+        .cgroup = (uint8_t)replica->cgroup,
+        .out_of_memory = replica->out_of_memory,
         .template = dead ? -1 : template_row(core, replica->template),
         .revision = dead ? -1 : revision_row(core, replica->revision),
         .submission_fd = replica->submission_fd,
@@ -234,6 +236,8 @@ static const char *load_replica(struct core *core, const struct handover_replica
     replica->pid = row->pid;
     replica->ending = row->ending;
     replica->told = row->told;
+    replica->cgroup = row->cgroup;
+    replica->out_of_memory = row->out_of_memory;
     replica->submission_fd = row->submission_fd;
     replica->output_fd = row->output_fd;
     replica->model_fd = row->model_fd;

@@ -82,7 +82,7 @@ struct handover_replica {
     uint32_t state; /* enum replica_state */
     uint32_t end, uid_index;
     int32_t pid;
-    uint8_t ending, told, reserved[2];
+    uint8_t ending, told, cgroup, out_of_memory;
     int32_t template, revision; /* rows; -1: none */
     int32_t submission_fd, output_fd, model_fd, log_fd, log_write_fd;
     int32_t pipes[PERIGEE_LANES_MAX], pipe_writes[PERIGEE_LANES_MAX];

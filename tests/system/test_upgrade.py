@@ -55,6 +55,12 @@ def gateways(perigee):
             if command_line(pid).endswith(" role gateway")}
 
 
+def walls(perigee, endpoint):
+    """What control says of the replicas' walls, the control group among them."""
+    done = perigee.cli("show", endpoint, "--json")
+    return [row["sandbox"] for row in json.loads(done.stdout)["replicas"]]
+
+
 def counted(perigee, result):
     _, _, body = perigee.request("GET", "/metrics", listener="admin")
     wanted = f'perigee_upgrades_total{{result="{result}"}} '
@@ -105,7 +111,7 @@ def lost(load):
 
 def test_upgrades_under_load_lose_no_request(one, scratch):
     other = another(scratch)
-    before = replica_pids(one, "digits")
+    before, walls_before = replica_pids(one, "digits"), walls(one, "digits")
     with KeepAlive(one, 3) as kept, Load(one, 2) as fresh:
         kept.more()
         for number, program in enumerate((other, PROGRAM, other), 1):
@@ -128,6 +134,7 @@ def test_upgrades_under_load_lose_no_request(one, scratch):
     print(f"answers {kept.answers} kept, {fresh.answers} fresh")
     assert (lost(kept), lost(fresh)) == ((0, 0, 0), (0, 0, 0))
     assert shown(one, "digits") == before
+    until("the same walls", lambda: walls(one, "digits") == walls_before)
     assert one.wait_event("upgraded")["message"].startswith("version ")
 
 
