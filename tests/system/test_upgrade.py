@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import pathlib
 import resource
 import shutil
 import signal
@@ -343,11 +344,19 @@ def test_the_new_gateway_is_killed_while_the_old_one_ends(one, scratch):
     assert len(gateways(one)) == 1 and old not in gateways(one)
 
 
+def stopped(pid):
+    """The signal is sent to the process, and each thread stops by itself."""
+    states = [pathlib.Path(f"/proc/{pid}/task/{task}/stat").read_text().rsplit(") ", 1)[1][0]
+              for task in os.listdir(f"/proc/{pid}/task")]
+    return set(states) == {"T"}
+
+
 def test_connections_that_queue_outlive_their_gateway(one):
     """It is stopped, so that nothing is accepted; 200 clients connect and ask; it is killed."""
     body = json.dumps(ZEROS).encode()
     gateway = role_pid(one, "gateway")
     os.kill(gateway, signal.SIGSTOP)
+    until("all its threads' stop", lambda: stopped(gateway))
     clients = [one.connect() for _ in range(200)]
     for client in clients:
         client.sendall(b"POST /v2/models/digits/infer HTTP/1.1\r\nHost: localhost\r\n"
