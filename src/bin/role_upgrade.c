@@ -35,7 +35,7 @@ const struct cli_command upgrade_command = {
     "Put another version of Perigee in place of the running one, without losing a request.",
     options,
     "  perigee upgrade\n"
-    "  perigee upgrade --binary /opt/perigee-0.2.0/bin/perigee\n",
+    "  perigee upgrade --binary /srv/perigee-0.2.0/bin/perigee\n",
     0, 0, upgrade_run,
 };
 /* clang-format on */

@@ -232,6 +232,9 @@ static void report_send(struct agent *agent)
         timer_start(agent->report_timer, REPORT_EVERY_MS);
         return;
     }
+    /* The table goes first: who hears from control that an endpoint serves finds it at the gateway.
+     */
+    agent_publish_now(agent);
     struct arena *arena = agent->report_arena = arena_new();
     const struct http_header type = HTTP_HEADER("Content-Type", SLICE("application/json"));
     struct http_request_spec spec = {
