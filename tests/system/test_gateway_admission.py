@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from deadline import DEADLINE, wait_exit
+from deadline import DEADLINE, SANITIZED, wait_exit
 from oip import Wire, apply, ask, infer, tensor
 
 pytestmark = pytest.mark.usefixtures("endpoints")
@@ -244,7 +244,8 @@ def test_ten_times_too_many_are_answered_right_or_refused(perigee, rounds):
                                       reason=reason) - before[reason] for reason in before}
         assert sum(now.values()) == len(refused) and now["displaced"] > 0, now
         sizes.append(gateway_bytes(perigee))
-    assert sizes[2] <= sizes[0] * 1.1, sizes  # what a storm needs it has after the first
+    if not SANITIZED:  # which keeps what was freed
+        assert sizes[2] <= sizes[0] * 1.1, sizes  # what a storm needs it has after the first
 
 
 # --- a replica that hangs, or is killed ----------------------------------------------------------

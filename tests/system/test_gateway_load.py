@@ -119,7 +119,11 @@ def arena_bytes(perigee):
     pages = {}
     for pid in perigee.pids():
         folder = f"/proc/{pid}/fd"
-        for number in os.listdir(folder):
+        try:
+            numbers = os.listdir(folder)
+        except PermissionError:  # not dumpable, and we are not root: the supervisor has them too
+            continue
+        for number in numbers:
             with contextlib.suppress(FileNotFoundError):
                 if os.readlink(f"{folder}/{number}").startswith("/memfd:perigee-arena"):
                     found = os.stat(f"{folder}/{number}")
