@@ -245,6 +245,7 @@ static inline int row_of(struct fill *fill, uint64_t wanted, enum tensor_type ty
                                              fill->out + fill->bytes);
             fill->bytes += count * sizeof(float);
             *index += count;
+            json_scan_space(&fill->scan);
         }
         r = put_element(fill, type);
         if (r < 0)
