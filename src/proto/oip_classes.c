@@ -144,9 +144,10 @@ int oip_classes_find(struct arena *arena, const struct oip_output *output,
     uint64_t rows = batched && output->shape.rank > 0 ? (uint64_t)output->shape.dims[0] : 1;
     uint64_t per_row = rows ? elements / rows : 0;
     uint64_t best_count = k < per_row ? k : per_row;
+    uint64_t bytes = 0;
     struct best *heap;
 
-    /* A string takes about 64 bytes until it is sent, so this also bounds the arena. */
+    /* A string takes about 64 bytes until it is sent, and its label, so this bounds the arena. */
     if (best_count > 0 && rows > bytes_max / 64 / best_count)
         return err_set(err, ERR_TOO_LARGE,
                        "%" PRIu64 " classes of %" PRIu64 " rows are too many for one answer",
@@ -163,8 +164,16 @@ int oip_classes_find(struct arena *arena, const struct oip_output *output,
     for (uint64_t i = 0; i < rows; i++) {
         best_of_row(output->type, (const char *)output->data + i * per_row * size, per_row, heap,
                     best_count);
-        for (uint64_t j = 0; j < best_count; j++)
-            ret->strings[i * best_count + j] = describe(arena, output->type, &heap[j], meta);
+        for (uint64_t j = 0; j < best_count; j++) {
+            struct slice *string = &ret->strings[i * best_count + j];
+            *string = describe(arena, output->type, &heap[j], meta);
+            bytes += string->size + 64;
+            if (bytes > bytes_max)
+                return err_set(err, ERR_TOO_LARGE,
+                               "the names of %" PRIu64 " classes of %" PRIu64
+                               " rows are too long for one answer",
+                               best_count, rows);
+        }
     }
     return 0;
 }

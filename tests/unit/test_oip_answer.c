@@ -227,6 +227,33 @@ static void test_too_large(void **state)
     arena_free(arena);
 }
 
+/* What a model calls its classes is its owner's: long names do not take the gateway's memory. */
+static void test_long_labels(void **state)
+{
+    static char name[100'000];
+    static uint64_t many[3 * 1000];
+    const struct slice long_labels[] = { { name, sizeof name }, { name, sizeof name } };
+    const struct oip_limits some = { .answer_bytes_max = 1 << 20 };
+    struct oip_output output = {
+        .type = TENSOR_UINT64, .shape = { 2, { 1000, 3 } }, .data = many, .bytes = sizeof many
+    };
+    struct arena *arena = arena_new();
+    struct oip_answer got;
+    struct fixture fixture;
+    struct err err;
+
+    (void)state;
+    memset(name, 'x', sizeof name);
+    setup(&fixture, TENSOR_UINT64);
+    fixture.metas[0].labels = long_labels;
+    fixture.wanted[0].classes = 1;
+    assert_int_equal(oip_answer_write(arena, &fixture.request, 1, &output, 1, &some, &got, &err),
+                     ERR_TOO_LARGE);
+    assert_non_null(strstr(err.message, "names"));
+    assert_in_range(arena_bytes(arena), 0, 4 << 20);
+    arena_free(arena);
+}
+
 /* Another process writes while we read: whatever comes out, nothing beyond the bytes is touched. */
 struct flipper {
     _Atomic bool stop;
@@ -492,6 +519,7 @@ int main(void)
         cmocka_unit_test(test_wrong_answers),
         cmocka_unit_test(test_memory_that_changes),
         cmocka_unit_test(test_too_large),
+        cmocka_unit_test(test_long_labels),
         cmocka_unit_test(test_binary_parts),
         cmocka_unit_test(test_classification),
         cmocka_unit_test(test_classification_binary),
