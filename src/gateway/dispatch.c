@@ -93,11 +93,26 @@ void dispatch_wake_due(struct gateway_loop *gl, int64_t now_ns)
 
 /* ---- out ------------------------------------------------------------------------------ */
 
+/* The endpoint's timeout is that of a run: what waits in the replica's ring behind another request
+ * begins when that one has ended, at the earliest. */
+static int64_t run_ends_ns(const struct flight *flight)
+{
+    int64_t began = atomic_load(&flight->lane->replica->completed_ns);
+
+    if (began < flight->submitted_ns)
+        began = flight->submitted_ns;
+    return began + flight->timeout_ns;
+}
+
 static void on_kill_due(struct env_timer *timer, void *data)
 {
     struct flight *flight = data;
-    (void)timer;
+    int64_t due = run_ends_ns(flight) + gateway_kill_after_ms * ENV_MS;
 
+    if (loop_now_ns() < due) {
+        shard_deadline(flight->gl, timer, due, on_kill_due, flight);
+        return;
+    }
     shard_kill(flight->gl, flight->lane, REPLICA_END_TIMEOUT,
                "a request was not answered within the endpoint's timeout");
 }
@@ -106,13 +121,19 @@ static void on_run_due(struct env_timer *timer, void *data)
 {
     struct request *request = data;
     int64_t now = loop_now_ns();
-    (void)timer;
 
     if (request->state == REQUEST_ANSWERED) { /* the client does not take its answer */
         exchange_abort(request->x);
         return;
     }
     bool own = request->deadline_ns && now >= request->deadline_ns;
+    int64_t due = run_ends_ns(request->flight);
+    if (!own && now < due) {
+        if (request->deadline_ns && request->deadline_ns < due)
+            due = request->deadline_ns;
+        shard_deadline(request->gl, timer, due, on_run_due, request);
+        return;
+    }
     dispatch_forget(request);
     if (own)
         ANSWER_ERROR(request, ERR_DEADLINE, "the request's deadline passed while it ran");
@@ -148,6 +169,7 @@ void dispatch_start(struct request *request, struct lane *lane, uint32_t slot)
     flight->request = request;
     flight->slot = slot;
     flight->submitted_ns = now;
+    flight->timeout_ns = timeout_ns;
     request->flight = flight;
     request->submitted_ns = now;
     request->queue_ns = (uint64_t)(now - request->queued_ns);
@@ -163,7 +185,7 @@ void dispatch_start(struct request *request, struct lane *lane, uint32_t slot)
         .ticket = ticket_next(gl),
         .offset = flight->block->offset,
         .bytes = request->request_bytes,
-        .deadline_ns = ends,
+        .deadline_ns = request->deadline_ns,
         .slot = slot,
     };
     if (list_empty(&lane->link_active))

@@ -27,7 +27,7 @@ struct flight {
     struct env_timer kill;
     struct list link; /* in gl->flights when free */
     uint32_t slot;
-    int64_t submitted_ns;
+    int64_t submitted_ns, timeout_ns;
 };
 
 /* The request has a place and slot on `lane`: out it goes. */
