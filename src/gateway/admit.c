@@ -400,37 +400,6 @@ static bool follow(struct request *request)
     return true;
 }
 
-void admit_request(struct request *request)
-{
-    struct err err;
-
-    if (!request->queued_ns) /* else it was held, and waits since then */
-        request->queued_ns = loop_now_ns();
-    (void)follow(request);
-    if (hopeless(request, &err) < 0 || admit_deadline(request, &err) < 0)
-        answer_error(request, &err);
-    else
-        enqueue(request);
-}
-
-void admit_again(struct request *request)
-{
-    struct err err;
-
-    request->retried = true;
-    request_state_move(&request->state, REQUEST_READING);
-    (void)follow(request);
-    metric_add(shard_series(request->gl, request->table->head, request->row, request->endpoint,
-                            GATEWAY_RETRIED),
-               1);
-    if (hopeless(request, &err) < 0)
-        answer_error(request, &err);
-    else
-        enqueue(request);
-}
-
-/* ---- the world changes ---------------------------------------------------------------- */
-
 /* Its rows in the loop's newest table; false: its endpoint or revision is gone. */
 static bool rows_renew(struct request *request)
 {
@@ -456,6 +425,41 @@ static bool rows_renew(struct request *request)
     request->revision_row = table_revision(table->head, revision);
     return true;
 }
+
+void admit_request(struct request *request)
+{
+    struct err err;
+
+    if (!request->queued_ns) /* else it was held, and waits since then */
+        request->queued_ns = loop_now_ns();
+    if (!rows_renew(request)) { /* while its body came; no review looks at those */
+        ANSWER_ERROR(request, ERR_NOT_FOUND, "the endpoint or its revision was deleted");
+        return;
+    }
+    (void)follow(request);
+    if (hopeless(request, &err) < 0 || admit_deadline(request, &err) < 0)
+        answer_error(request, &err);
+    else
+        enqueue(request);
+}
+
+void admit_again(struct request *request)
+{
+    struct err err;
+
+    request->retried = true;
+    request_state_move(&request->state, REQUEST_READING);
+    (void)follow(request);
+    metric_add(shard_series(request->gl, request->table->head, request->row, request->endpoint,
+                            GATEWAY_RETRIED),
+               1);
+    if (hopeless(request, &err) < 0)
+        answer_error(request, &err);
+    else
+        enqueue(request);
+}
+
+/* ---- the world changes ---------------------------------------------------------------- */
 
 static void review(struct request *request)
 {

@@ -338,9 +338,9 @@ static bool answer_hold(struct request *request, const struct oip_answer *answer
 {
     uint64_t bytes = answer->json.size + arena_bytes(request->arena);
 
-    if (bytes < ANSWER_FREE_BYTES)
+    if (bytes < ANSWER_FREE_BYTES || bytes <= request->budget_bytes)
         return true;
-    return body_hold(request, bytes);
+    return body_hold(request, bytes - request->budget_bytes);
 }
 
 bool answer_outputs(struct request *request, struct lane *lane, uint32_t slot,

@@ -484,6 +484,11 @@ void body_continue(struct request *request)
             return;
         }
         text_free(request);
+        uint64_t kept = arena_bytes(request->arena); /* keys and names that were decoded */
+        if (kept > TEXT_BYTES_LONG && !body_hold(request, kept)) {
+            ANSWER_ERROR(request, ERR_OVERLOADED, "the memory for requests is in use");
+            return;
+        }
     }
     if (body->inflater)
         inflate(request);

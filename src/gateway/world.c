@@ -451,10 +451,12 @@ void world_demand(struct gateway *gateway, bool repeated)
 
     MAP_EACH (entry, &gateway->revisions) {
         struct revision *revision = entry->value;
+        bool demanded =
+            atomic_exchange(&revision->demanded, false); /* first: who comes now tells */
         uint32_t waiting = atomic_load(&revision->waiting);
         bool used = repeated && atomic_exchange(&revision->used, false);
-        if (waiting == 0)
-            atomic_store(&revision->demanded, false);
+        if (waiting > 0)
+            atomic_store(&revision->demanded, demanded);
         if (!used && (waiting == 0 || atomic_load(&revision->ready) > 0))
             continue;
         union message message = { .as_MESSAGE_DEMAND = MESSAGE_INIT(MESSAGE_DEMAND) };

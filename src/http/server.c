@@ -139,14 +139,13 @@ static bool on_gate(const struct address *peer, bool full, struct slice *ret_wor
     struct err err;
 
     bool above = server->stats.open >= server->limits.connections_max;
-    bool room = (!full && !above) || evict(server);
-    if (full || !room) {
-        server->stats.full++;
-        (void)err_set(&err, ERR_OVERLOADED, "there are as many connections as may be");
-    } else if (server->crowd && crowd_full(server->crowd, peer)) {
+    if (server->crowd && crowd_full(server->crowd, peer)) { /* nobody's connection ends for it */
         server->stats.crowded++;
         (void)err_set(&err, ERR_RATE_LIMITED,
                       "this address has as many connections as one may have");
+    } else if (((full || above) && !evict(server)) || full) {
+        server->stats.full++;
+        (void)err_set(&err, ERR_OVERLOADED, "there are as many connections as may be");
     } else {
         return true;
     }

@@ -432,8 +432,8 @@ void replica_start(struct core *core, const struct message_replica_start *start,
     struct core_replica *replica = replica_new(core, start, model_fd);
     if (prepare(replica, &err) < 0)
         replica_unborn(replica, err.message);
-    else if (replica->template->state == PROCESS_SERVING)
-        send_clone(replica);
+    else if (replica->template->state == PROCESS_SERVING && !replica->template->replacing)
+        send_clone(replica); /* one that is replaced is dead already, or as good as */
     else if (replica->template->state == PROCESS_WAITING && !replica->template->proven)
         replica_unborn(replica, replica->template->why); /* the agent waits, then asks again */
     /* else it has been up, and comes back by itself: that is no fault of the model */
