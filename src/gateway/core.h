@@ -63,6 +63,7 @@ struct watch;
     X(stale_ms, 10000, "How long a replica may take to end requests of a dead gateway.")           \
     X(kill_after_ms, 1000, "Past an endpoint's timeout, before its replica is killed.")            \
     X(repository_ms, 330000, "How long load and unload are waited for.")                           \
+    X(repository_max, 64, "Loads and unloads that one loop waits for; above it 503.")              \
     X(retry_after_s_min, 1,                                                                        \
       "Retry-After of an answer that says overloaded: until what waits and "                       \
       "runs is done, as far as that is known, at least so long.")                                  \

@@ -31,6 +31,11 @@ static void on_body(struct request *request, struct slice text)
         answer_error(request, &err);
         return;
     }
+    if (gl->repository.count >= gateway_repository_max) {
+        ANSWER_ERROR(request, ERR_OVERLOADED, "%d loads and unloads are under way; try again",
+                     (int)gateway_repository_max);
+        return;
+    }
     request->number = (uint64_t)(gl->index + 1) << LOOP_SHIFT | ++gl->repository_last;
     map_put_u64(&gl->repository, request->number, request);
     message.request = request->number;

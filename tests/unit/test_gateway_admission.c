@@ -393,6 +393,37 @@ static void test_a_client_that_goes_away_leaves_its_place(void **state)
     end(&world, &fake);
 }
 
+/* The agent says nothing, so each waits; those above the bound of their loop do not. */
+static void test_loads_that_wait_are_bounded(void **state)
+{
+    enum { ASKED = 64 * WORLD_LOOPS + 2 };
+    static const char load[] = "POST /v2/repository/models/digits/load HTTP/1.1\r\n"
+                               "Host: localhost\r\nContent-Length: 2\r\n\r\n{}";
+    struct world world;
+    struct fake fake;
+    struct pollfd asked[ASKED];
+    unsigned refused = 0;
+    (void)state;
+
+    begin(&world, &fake, &narrow, FAKE_RIGHT);
+    for (size_t i = 0; i < ASKED; i++) {
+        asked[i] = (struct pollfd){ .fd = world_connect(&world), .events = POLLIN };
+        assert_int_equal(send(asked[i].fd, load, sizeof load - 1, MSG_NOSIGNAL), sizeof load - 1);
+    }
+    while (refused < 2) {
+        assert_true(poll(asked, ASKED, 10'000) > 0);
+        for (size_t i = 0; i < ASKED; i++) {
+            if (!asked[i].revents)
+                continue;
+            answered(&asked[i].fd, 503, "under way");
+            refused++;
+        }
+    }
+    for (size_t i = 0; i < ASKED; i++)
+        fd_close(&asked[i].fd);
+    end(&world, &fake);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -403,6 +434,7 @@ int main(void)
         cmocka_unit_test(test_a_deadline_that_cannot_be_met_is_refused_at_once),
         cmocka_unit_test(test_one_whose_turn_comes_too_late_is_not_run),
         cmocka_unit_test(test_a_client_that_goes_away_leaves_its_place),
+        cmocka_unit_test(test_loads_that_wait_are_bounded),
     };
     return cmocka_run_group_tests_name("gateway_admission", tests, NULL, NULL);
 }
