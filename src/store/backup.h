@@ -29,7 +29,8 @@ struct backup_result {
 /* Everything is unpacked aside, checked (digests, schema, that no blob is missing), and only then
  * takes its place: all or nothing, whenever it is killed. The caller holds the home's lock. A home
  * that has a state already is ERR_CONFLICT, unless `replace`: its database then stays as
- * store.db.replaced-TIME. Numbers of endpoints go on with a gap, so that none is given twice. */
+ * store.db.replaced-TIME, and what the PoP kept of it for a cold boot goes. Numbers of endpoints go
+ * on with a gap, so that none is given twice. */
 [[nodiscard]] int store_restore(const char *home, const char *file, bool replace, int64_t now_ns,
                                 struct backup_result *ret, struct err *err);
 

@@ -231,6 +231,22 @@ static int set_aside_old(struct job *job, const char *path, struct err *err)
     return sync_path(path_of(job, job->home, "control"), err);
 }
 
+/* What the PoP remembers is of the state that was replaced: gateway and agent would serve it until
+ * control comes up. The agent makes all three anew, the key with the first table. */
+static int forget_pop(struct job *job, struct err *err)
+{
+    static const char *const names[] = { "table", "table.key", "desired.json" };
+    const char *folder = path_of(job, job->home, "pop");
+    if (access(folder, F_OK) < 0 && errno == ENOENT)
+        return 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const char *path = path_of(job, folder, names[i]);
+        if (unlink(path) < 0 && errno != ENOENT)
+            return system_error("removing", path, err);
+    }
+    return sync_path(folder, err);
+}
+
 static int take_place(struct job *job, struct err *err)
 {
     const char *path = path_of(job, job->home, STORE_FILE);
@@ -244,7 +260,9 @@ static int take_place(struct job *job, struct err *err)
         r = make_folder(path_of(job, job->home, "control"), err);
     if (r < 0 || access(fresh, F_OK) < 0) /* it has moved already */
         return r;
-    r = set_aside_old(job, path, err);
+    r = forget_pop(job, err);
+    if (r == 0)
+        r = set_aside_old(job, path, err);
     if (r == 0 && rename(fresh, path) < 0)
         r = system_error("writing", path, err);
     return r < 0 ? r : sync_path(path_of(job, job->home, "control"), err);

@@ -108,8 +108,11 @@ static void write_file(const char *of, const char *name, const char *text)
     fclose(file);
 }
 
+static const char *const pop_files[] = { "table", "table.key", "desired.json" };
+enum { POP_FILES = sizeof pop_files / sizeof *pop_files };
+
 /* `home` has endpoint "new" with a blob and a key; `old` has "old", the last change of which is in
- * its log alone, as a process leaves it that is killed. */
+ * its log alone, as a process leaves it that is killed, and what a PoP keeps of it. */
 static int set_up(void **state)
 {
     struct blobs *blobs;
@@ -132,6 +135,12 @@ static int set_up(void **state)
         snprintf(path, sizeof path, "%s/keys", homes[i]);
         assert_int_equal(mkdir(path, 0700), 0);
         write_file(homes[i], "keys/signing", i ? "old" : "new");
+    }
+    snprintf(path, sizeof path, "%s/pop", old);
+    assert_int_equal(mkdir(path, 0700), 0);
+    for (int i = 0; i < POP_FILES; i++) {
+        snprintf(path, sizeof path, "pop/%s", pop_files[i]);
+        write_file(old, path, "old");
     }
     assert_int_equal(blobs_open(home, NULL, &blobs, &err), 0);
     assert_int_equal(blobs_put(blobs, (struct slice){ content, sizeof content }, digest, &err), 0);
@@ -313,6 +322,16 @@ static void check_replaced(void)
     store->close(store);
 }
 
+/* What a gateway and an agent would go by before control is up is of the state that there is. */
+static void check_pop(bool new)
+{
+    char path[160];
+    for (int i = 0; i < POP_FILES; i++) {
+        snprintf(path, sizeof path, "%s/pop/%s", target, pop_files[i]);
+        assert_int_equal(access(path, F_OK), new ? -1 : 0);
+    }
+}
+
 /* What `perigee up` does first; then the home is one or the other. */
 static bool state_is_new(void)
 {
@@ -324,7 +343,9 @@ static bool state_is_new(void)
     }
     if (store_restore_end(target, &err) < 0)
         fail_msg("%s", err.message);
-    return check_home(target);
+    bool new = check_home(target);
+    check_pop(new);
+    return new;
 }
 
 static void check_restore_again(void)
@@ -334,6 +355,7 @@ static void check_restore_again(void)
     if (store_restore(target, archive, true, 9'000'000'000, &result, &err) < 0)
         fail_msg("the next try: %s", err.message);
     assert_true(check_home(target));
+    check_pop(true);
     assert_int_equal(left_over(target, "restore-"), 0);
 }
 
