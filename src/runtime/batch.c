@@ -12,7 +12,9 @@ uint64_t batch_rows(const struct perigee_model *model, const struct runtime_job 
     if (model->batch_rows_max == PERIGEE_BATCH_NONE || job->input_count == 0)
         return 0;
     for (uint32_t i = 0; i < job->input_count; i++) {
-        if (job->inputs[i].rank == 0 || job->inputs[i].dims[0] != job->inputs[0].dims[0])
+        const struct perigee_tensor *input = &job->inputs[i];
+        if (input->rank == 0 || input->dims[0] != job->inputs[0].dims[0] ||
+            (model->inputs[input->index].flags & PERIGEE_IO_OPTIONAL))
             return 0;
     }
     return (uint64_t)job->inputs[0].dims[0];

@@ -29,7 +29,7 @@ struct batch {
 };
 
 /* Rows of a checked request: the first dimension of all its inputs; 0: it has no rows of its own
- * (they differ, or are none), and always runs alone. */
+ * (they differ, or are none, or one is optional), and always runs alone. */
 uint64_t batch_rows(const struct perigee_model *model, const struct runtime_job *job);
 /* Looks at `waiting` (struct task by link; not empty). A request whose status is not DONE is a
  * batch alone. */

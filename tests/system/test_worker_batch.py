@@ -233,6 +233,35 @@ def test_a_model_whose_outputs_have_no_row_for_each_runs_alone(serve):
     assert replica.log().count("alone from now on") == 1
 
 
+def test_who_sends_an_optional_input_runs_alone(serve):
+    """The others, for whom the model's own value counts, are batches as if there were none."""
+    model = build([node("Mul", "x factor", "y")],
+                  [value("x", FLOAT, ["n", 4]), value("factor", FLOAT, [1])],
+                  [value("y", FLOAT, ["n", 4])],
+                  [numpy_helper.from_array(np.float32([2]), "factor")])
+    replica = serve(model, batch=8, slots=8)
+    assert replica.model.batch_rows_max == 8 and "has no effect" not in replica.log()
+    x = relu(2)[0][0]
+    data = np.frombuffer(x[3], np.float32)
+    plain, scaled = [x], [x, (1, FP32, (1,), np.float32([10]).tobytes())]
+    asked = (plain, scaled, plain, scaled, plain)
+    found = ask_all(replica, asked)
+    assert runs(found) == [6, 1, 0, 1, 0]
+    for (completion, outputs, _), inputs in zip(found, asked):
+        factor = np.float32(10 if inputs is scaled else 2)
+        assert completion.status == DONE
+        assert outputs == {0: (FP32, (2, 4), (data * factor).tobytes())}
+
+
+def test_an_optional_input_that_names_the_rows_makes_no_batch(serve):
+    """Its own value has as many elements as it has, whoever else is asked with."""
+    model = build([node("Add", "x offsets", "y")],
+                  [value("x", FLOAT, ["n"]), value("offsets", FLOAT, ["n"])],
+                  [value("y", FLOAT, ["n"])], [numpy_helper.from_array(np.float32([2]), "offsets")])
+    replica = serve(model, batch=8)
+    assert replica.model.batch_rows_max == 0 and "not only" in replica.log()
+
+
 @pytest.mark.parametrize(
     "shapes, words",
     [

@@ -268,10 +268,16 @@ static void test_rows_of_a_request(void **state)
         { "no row", 8, 1, { { .rank = 1, .dims = { 0 } } }, 0 },
         { "no input", 8, 0, {}, 0 },
         { "a model without batches", 0, 1, { { .rank = 1, .dims = { 3 } } }, 0 },
+        { "an optional input",
+          8,
+          2,
+          { { .rank = 1, .dims = { 3 } }, { .index = 2, .rank = 1, .dims = { 3 } } },
+          0 },
     };
     static struct perigee_model model;
 
     (void)state;
+    model.inputs[2].flags = PERIGEE_IO_OPTIONAL;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct runtime_job job = { .inputs = rows[i].inputs, .input_count = rows[i].input_count };
         model.batch_rows_max = rows[i].batch_rows_max;

@@ -159,11 +159,12 @@ static bool same_name(const char *a, const char *b)
     return a && b && a[0] && strcmp(a, b) == 0;
 }
 
-/* Whether another dimension of an input than its first has this name. */
+/* Whether another dimension of an input than its first has this name; an optional one's first is
+ * another, for it has no row for each. */
 static bool names_inner(const struct runtime_model *model, const char *symbol)
 {
     for (uint32_t i = 0; i < model->input_count; i++) {
-        for (uint32_t d = 1; d < model->inputs[i].rank; d++) {
+        for (uint32_t d = !model->inputs[i].optional; d < model->inputs[i].rank; d++) {
             if (same_name(model->inputs[i].symbols[d], symbol))
                 return true;
         }
@@ -172,15 +173,17 @@ static bool names_inner(const struct runtime_model *model, const char *symbol)
 }
 
 /* Rows of several requests may be one batch: the first dimension of everything is open, inputs that
- * name it agree, and it is no other dimension as well. Outputs may name it differently, as
- * converted models do: whether they have a row for each is seen when a batch ran. */
+ * name it agree, and it is no other dimension as well. Optional inputs do not count: a request that
+ * has one runs alone (batch_rows()). Outputs may name it differently, as converted models do:
+ * whether they have a row for each is seen when a batch ran. */
 static int check_batch(const struct runtime_model *model, struct err *err)
 {
     const char *name = NULL;
 
-    if (model->input_count == 0 || model->output_count == 0)
+    if (model->input_count == 0 || model->inputs[0].optional || model->output_count == 0)
         return err_set(err, ERR_NOT_SUPPORTED, "it has no inputs or no outputs");
-    for (uint32_t i = 0; i < model->input_count; i++) {
+    /* the optional ones are the last */
+    for (uint32_t i = 0; i < model->input_count && !model->inputs[i].optional; i++) {
         const struct onnx_io *io = &model->inputs[i];
         if (io->rank == 0 || io->dims[0] != -1)
             return err_set(err, ERR_NOT_SUPPORTED, "the first dimension of input '%s' is not open",
