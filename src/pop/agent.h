@@ -165,7 +165,8 @@ struct err;
 [[nodiscard]] int agent_model_folder(struct agent *agent, const struct pop_revision *revision,
                                      struct arena *arena, const char **ret_folder,
                                      const char **ret_file, struct err *err);
-void agent_models_collect(struct agent *agent); /* folders that no revision needs any more go */
+/* Folders that no revision needs any more go, and those that were never finished. */
+void agent_models_collect(struct agent *agent);
 
 /* admin.c */
 void agent_admin_open(struct agent *agent);

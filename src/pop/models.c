@@ -209,11 +209,14 @@ void agent_models_collect(struct agent *agent)
     const struct dirent *entry;
     while (dir && (entry = readdir(dir))) {
         struct slice hex = slice_of(entry->d_name);
-        if (hex.size != 64 || needed(agent, hex))
+        /* One that is being made is made within one turn of the loop: that there is, is left over
+         * from an agent that was killed, and holds on to its blobs' bytes. */
+        bool unfinished = slice_starts(hex, SLICE(".new-"));
+        if (!unfinished && (hex.size != 64 || needed(agent, hex)))
             continue;
         snprintf(path, sizeof path, "%s/%s", models, entry->d_name);
         folder_remove(path, 0);
-        log_info("pop", "model folder removed", LOG_SLICE("digest", hex));
+        log_info("pop", "model folder removed", LOG_SLICE("folder", hex));
     }
     if (dir)
         closedir(dir);

@@ -225,6 +225,7 @@ static void model_prepare(void)
     struct blobs *blobs;
     struct err err;
     snprintf(agent.start.home, sizeof agent.start.home, "%s", folder);
+    list_init(&agent.pop.endpoints);
     assert_int_equal(blobs_open(folder, NULL, &blobs, &err), 0);
     assert_int_equal(blobs_put(blobs, SLICE("a model"), model_digest, &err), 0);
     blobs_close(blobs);
@@ -246,11 +247,20 @@ static int model_act(struct err *err)
     return r;
 }
 
+/* As no endpoint wants it, whole or not it goes, and what its blobs take with it. */
+static void collected_check(void)
+{
+    snprintf(path, sizeof path, "%s/models", folder);
+    agent_models_collect(&agent);
+    assert_true(rmdir(path) == 0 || errno == ENOENT);
+}
+
 static void model_check(int)
 {
     struct err err;
     char fresh[192];
     struct stat st;
+    collected_check();
     if (model_act(&err) < 0)
         fail_msg("%s", err.message);
     snprintf(fresh, sizeof fresh, "%s/models/.new-%s", folder, model_digest + 7);
