@@ -66,7 +66,7 @@ const struct cli_command cli_commands[] = {
               { "--output", "NAME", "Only this output.", true },
               { "--revision", "N", "Ask this revision.", false },
               { "--timeout", "TIME", "Deadline of the request.", false },
-              { "--url", "URL", "The gateway; else the first of the home's Perigee.", false }),
+              { "--url", "URL", "The gateway; else the first of the home's Perigee, or the endpoint's url where control is named (--control, $PERIGEE_CONTROL, a context).", false }),
       "  perigee infer digits --input image=examples/digits/samples/digit-7.png\n"
       "  perigee infer digits --input image=batch.npy --json\n"
       "  echo '[[0, 1, 2]]' | perigee infer model --input x=@-\n",

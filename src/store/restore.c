@@ -322,9 +322,11 @@ int store_restore(const char *home, const char *file, bool replace, int64_t now_
     if (r == 0)
         r = store_restore_end(home, err);
     if (r == 0 && !replace && access(path_of(&job, home, STORE_FILE), F_OK) == 0)
-        r = err_set(err, ERR_CONFLICT,
-                    "'%s' holds a state already: restore into an empty home, or say --replace",
-                    ERR_TEXT(home));
+        r = err_set(
+            err, ERR_CONFLICT,
+            "'%s' holds a state already, which is not to be replaced: restore into an empty "
+            "home",
+            ERR_TEXT(home));
     if (r == 0)
         r = job_aside(&job, "restore", err);
     if (r == 0)
