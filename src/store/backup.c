@@ -138,16 +138,31 @@ static int sync_parent(struct job *job, const char *file, struct err *err)
     return sync_path(arena_format(job->arena, "%.*s", (int)(slash - file) + 1, file), err);
 }
 
-/* link() and not rename(): a file that came meanwhile is not written over. */
+/* Some disks have no hard links (vfat, exFAT), others cannot rename without replacing (NFS). */
+static int rename_new(const char *from, const char *to)
+{
+    if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0)
+        return 0;
+    if (errno != EINVAL && errno != ENOSYS)
+        return -1;
+    if (link(from, to) < 0)
+        return -1;
+    if (unlink(from) == 0)
+        return 0;
+    int why = errno;
+    (void)unlink(to);
+    errno = why;
+    return -1;
+}
+
+/* A file that came meanwhile is not written over. */
 static int give_name(struct job *job, const char *part, struct err *err)
 {
-    if (link(part, job->file) < 0)
+    if (rename_new(part, job->file) < 0)
         return errno == EEXIST
                    ? err_set(err, ERR_CONFLICT, "'%s' is there already", ERR_TEXT(job->file))
                    : system_error("writing", job->file, err);
-    int r = unlink(part) < 0 ? system_error("removing", part, err) : 0;
-    if (r == 0)
-        r = sync_parent(job, job->file, err);
+    int r = sync_parent(job, job->file, err);
     if (r < 0)
         (void)unlink(job->file); /* a name that may not last is none */
     return r;

@@ -22,7 +22,8 @@ struct backup_result {
 };
 
 /* Writes `file` (0600) beside itself first, then renames: it is whole or not there. An existing one
- * is ERR_CONFLICT. `now_ns` is the wall clock. */
+ * is ERR_CONFLICT. Its disk needs hard links only if it cannot rename without replacing (as NFS).
+ * `now_ns` is the wall clock. */
 [[nodiscard]] int store_backup(const char *home, const char *file, int64_t now_ns,
                                struct backup_result *ret, struct err *err);
 

@@ -177,6 +177,12 @@ FAULTY int renameat(int from_folder, const char *from, int to_folder, const char
     return fails(FAULT_RENAME) ? -1 : REAL(renameat)(from_folder, from, to_folder, to);
 }
 
+FAULTY int renameat2(int from_folder, const char *from, int to_folder, const char *to,
+                     unsigned flags)
+{
+    return fails(FAULT_RENAME) ? -1 : REAL(renameat2)(from_folder, from, to_folder, to, flags);
+}
+
 FAULTY int link(const char *from, const char *to)
 {
     return fails(FAULT_RENAME) ? -1 : REAL(link)(from, to);

@@ -23,7 +23,7 @@
     X(FAULT_SYNC, "fsync, fdatasync")                                                              \
     X(FAULT_TRUNCATE, "ftruncate")                                                                 \
     X(FAULT_OPEN, "open, openat")                                                                  \
-    X(FAULT_RENAME, "rename, renameat, link")                                                      \
+    X(FAULT_RENAME, "rename, renameat, renameat2, link")                                           \
     X(FAULT_MAKE, "mkdir")                                                                         \
     X(FAULT_REMOVE, "unlink, unlinkat")                                                            \
     X(FAULT_READ, "read, pread")                                                                   \

@@ -268,6 +268,38 @@ static void test_backup_when_a_call_fails(void **state)
     check_home(home);
 }
 
+/* The second of its renames gives the archive its name; NFS would say the same to it. */
+static void test_backup_where_a_rename_always_replaces(void **state)
+{
+    struct backup_result result;
+    struct err err = {};
+    (void)state;
+    faults_arm(FAULT_RENAME, 2, FAULT_ONCE, EINVAL);
+    int r = store_backup(home, tried, 5, &result, &err);
+    assert_true(faults_end());
+    if (r < 0)
+        fail_msg("%s", err.message);
+    check_archive(tried);
+    assert_int_equal(left_over(folder, "tried.tar"), 1);
+    assert_int_equal(unlink(tried), 0);
+}
+
+/* A name that only who takes it finds taken: with a rename, and with a link. */
+static void test_backup_over_nothing(void **state)
+{
+    struct backup_result result;
+    struct err err = {};
+    (void)state;
+    assert_int_equal(symlink("nowhere", tried), 0);
+    assert_int_equal(store_backup(home, tried, 5, &result, &err), ERR_CONFLICT);
+    faults_arm(FAULT_RENAME, 2, FAULT_ONCE, EINVAL);
+    assert_int_equal(store_backup(home, tried, 5, &result, &err), ERR_CONFLICT);
+    assert_true(faults_end());
+    assert_int_equal(left_over(folder, "tried.tar"), 1);
+    assert_int_equal(left_over(folder, "nowhere"), 0);
+    assert_int_equal(unlink(tried), 0);
+}
+
 static void back_up(void *data)
 {
     struct backup_result result;
@@ -428,6 +460,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_backup_when_a_call_fails),
+        cmocka_unit_test(test_backup_where_a_rename_always_replaces),
+        cmocka_unit_test(test_backup_over_nothing),
         cmocka_unit_test(test_backup_killed_at_each_call),
         cmocka_unit_test(test_restore_when_a_call_fails),
         cmocka_unit_test(test_restore_killed_at_each_call),
