@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * supervisor_day.h -- a supervisor's core in a world that is played: processes start, die and read
+ * when the dice say so, or only when the test does (`calm`), and an hour is over in a moment.
+ * Memory and descriptors are real. What the core does is checked on the way. One day at a time, one
+ * thread.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/env.h"
+#include "supervisor/core_private.h"
+
+enum { WANTED = 5, STARTS_MAX = 100'000, LOOPS = 2, EVENTS = 4096 };
+
+enum what {
+    NOTHING,
+    PROCESS_READY_,
+    PROCESS_DIES,
+    PROCESS_READS,
+    CLONE_DONE,
+    REPLICA_DIES,
+    AGENT_LOOKS,
+    UPGRADE,
+};
+
+struct event {
+    struct env_timer timer;
+    enum what what;
+    uint64_t life; /* of the process it is meant for: one that has died meanwhile is not hit */
+    struct core_process *process;
+    struct core_replica *replica;
+    uint64_t id;
+};
+
+struct day {
+    struct env env;
+    struct env_timers timers;
+    int64_t now_ns;
+    uint64_t seed;
+    struct core *core;
+    struct event events[EVENTS];
+    /* what happened */
+    unsigned starts[ROLE_TEMPLATE + 1], ready, ended, orphans, refused;
+    int64_t died_ns[ROLE_TEMPLATE + 1];
+    uint64_t lives, next_id;
+    /* what the agent and the gateway know */
+    unsigned wanted;           /* replicas asked for and not ended */
+    uint8_t asked[STARTS_MAX]; /* by id: 1 asked, 2 ended */
+    bool gateway_has[2][STARTS_MAX], agent_has[STARTS_MAX];
+    ino_t pipes[STARTS_MAX][2]; /* by lane set, as the gateways got them */
+    bool booted[ROLE_TEMPLATE + 1];
+    unsigned alive_replicas;
+    unsigned handovers, upgrades_done, upgrades_failed;
+    bool restoring;
+    bool gateways_hang;                 /* they never say READY */
+    bool calm;                          /* nothing fails or dies by itself */
+    unsigned queue_max;                 /* 0: who is sent to has read it at once */
+    unsigned queued[ROLE_TEMPLATE + 1]; /* sent and not yet read */
+    unsigned queued_most;
+};
+
+/* Nothing has begun yet: core_begin(day->core) is the test's. Freed by the test, after its core. */
+struct day *day_new(uint64_t seed);
+void day_soon(struct day *day, int64_t delay_ns, struct event event);
+void day_run_until(struct day *day, int64_t end_ns); /* or until the core has ended */
+void day_agent_wants(struct day *day, struct core_process *agent);
+void day_handover(struct day *day, uint32_t generation); /* the whole core through its state */
