@@ -87,6 +87,7 @@ static bool is_bounded(pid_t pid)
     static char limits[TEXT_BYTES]; /* one thread */
     return read_proc(pid, "limits", limits) && is_limited(limits, "Max data size", false) &&
            is_limited(limits, "Max address space", false) &&
+           is_limited(limits, "Max stack size", false) &&
            is_limited(limits, "Max file size", true) &&
            is_limited(limits, "Max core file size", true);
 }

@@ -67,9 +67,11 @@ int sandbox_limit(const struct sandbox_limits *limits, struct err *err)
     int r = 0;
 
     /* Who unmaps the regions has their size left of the first, but not of the second, which counts
-     * what is private and writable; seccomp lets nothing else be mapped. */
+     * what is private and writable but the first thread's stack, which has a limit of its own;
+     * seccomp lets nothing else be mapped. */
     r = r < 0 ? r : limit(RLIMIT_AS, limits->mapped_bytes + more, "memory", err);
     r = r < 0 ? r : limit(RLIMIT_DATA, limits->data_bytes + more, "private memory", err);
+    r = r < 0 ? r : limit(RLIMIT_STACK, STACK_BYTES, "the stack", err);
     r = r < 0 ? r : limit(RLIMIT_NOFILE, limits->descriptors_max, "descriptors", err);
     r = r < 0 ? r : limit(RLIMIT_CORE, 0, "core files", err);
     r = r < 0 ? r : limit(RLIMIT_FSIZE, 0, "files written", err);

@@ -98,10 +98,10 @@ static const struct {
     int call;
     struct scmp_arg_cmp argument, second;
 } calls_checked[] = {
-    /* No shared memory: RLIMIT_DATA does not count it. */
+    /* No shared memory, and no stack of its own making: RLIMIT_DATA counts neither. */
     { SCMP_SYS(mmap),
       { 2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0 },
-      { 3, SCMP_CMP_MASKED_EQ, MAP_SHARED, 0 } },
+      { 3, SCMP_CMP_MASKED_EQ, MAP_SHARED | MAP_GROWSDOWN, 0 } },
     { SCMP_SYS(mprotect), { 2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0 }, {} },
     { SCMP_SYS(open),
       { 1, SCMP_CMP_MASKED_EQ, O_ACCMODE | O_CREAT | O_TRUNC | O_APPEND | O_TMPFILE, 0 },

@@ -117,6 +117,7 @@ ATTACKS = [
            "call ftruncate r 1073741824"),
     attack(ROOM, "malloc", "alloc 2000"),
     attack(ROOM, "shared mappings", "call mmap 0 8589934592 3 33 -1 0", alone=True),
+    attack(ROOM, "a mapping that grows down", "call mmap 0 65536 3 290 -1 0", alone=True),
     attack(ROOM, "executable memory", "call mmap 0 4096 7 34 -1 0", alone=True),
     attack(ROOM, "locked memory", "call mlockall 3"),
     attack(ROOM, "raising its limits", "prlimit"),

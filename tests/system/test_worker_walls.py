@@ -127,6 +127,16 @@ def test_it_cannot_signal_another(template, base):
         assert ask(victim, "echo alive") == "alive"
 
 
+def test_the_stack_is_limited(template, base):
+    """RLIMIT_DATA does not count it."""
+    with clone(template, base) as replica:
+        replica.ready()
+        with open(f"/proc/{replica.pid}/limits", encoding="ascii") as limits:
+            stack = next(line for line in limits if line.startswith("Max stack size"))
+        soft, hard = stack.split()[3:5]
+        assert soft == hard and int(hard) <= 8 << 20
+
+
 @pytest.mark.skipif(SANITIZED, reason="a sanitizer's own malloc")
 def test_memory_is_limited(template, base):
     with clone(template, base, memory=256 << 20) as replica:
