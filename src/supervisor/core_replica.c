@@ -251,7 +251,7 @@ static int check_start(const struct core *core, const struct message_replica_sta
     return 0;
 }
 
-/* A user of its own per live replica, as root: the lowest that none has. */
+/* A user of its own per live replica, as root: the lowest that none has. 0 is the gateway's. */
 static void take_uid(struct core_replica *replica)
 {
     struct core *core = replica->core;

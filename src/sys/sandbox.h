@@ -44,8 +44,8 @@ struct sandbox {
 [[nodiscard]] int sandbox_prepare(struct sandbox *ret_sandbox, struct err *err);
 void sandbox_deinit(struct sandbox *sandbox);
 
-/* As root, where users of replicas begin: in a range that /proc/self/uid_map has, with room for
- * SANDBOX_UIDS. 0: not root, or no room for them. */
+/* As root, where users begin that are nobody else's: the gateway's, then those of replicas. In a
+ * range that /proc/self/uid_map has, with room for SANDBOX_UIDS. 0: not root, or no room. */
 #define SANDBOX_UIDS 4096u
 uint32_t sandbox_uid_base(void);
 
@@ -56,6 +56,9 @@ uint32_t sandbox_uid_base(void);
  * With PERIGEE_WALL_MOUNT the root is an empty one in which /model is `folder_fd`; either way that
  * is the current folder. Then no capability is left; not dumpable; dies with its parent. */
 [[nodiscard]] int sandbox_enter(uint32_t walls, int folder_fd, uint32_t uid, struct err *err);
+
+/* Part of it, for others than replicas: that user and group, and no other group. 0: nothing. */
+[[nodiscard]] int sandbox_take_user(uint32_t uid, struct err *err);
 
 /* 3. Resource limits. */
 struct sandbox_limits {

@@ -105,7 +105,7 @@ static int enter_root(struct err *err)
 
 /* ---- who it is ------------------------------------------------------------------------------- */
 
-static int take_user(uint32_t uid, struct err *err)
+int sandbox_take_user(uint32_t uid, struct err *err)
 {
     if (uid != 0 &&
         (setgroups(0, NULL) < 0 || setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0))
@@ -174,11 +174,11 @@ int sandbox_enter(uint32_t walls, int folder_fd, uint32_t uid, struct err *err)
 
     if (fchdir(folder_fd) < 0)
         return err_set(err, ERR_INTERNAL, "entering the model's folder: %s", strerror(errno));
-    int r = user ? take_user(uid, err) : 0;
+    int r = user ? sandbox_take_user(uid, err) : 0;
     if (r == 0)
         r = enter_spaces(walls, err);
     if (r == 0 && !user)
-        r = take_user(uid, err);
+        r = sandbox_take_user(uid, err);
     if (r == 0)
         r = drop_capabilities(err);
     if (r < 0)

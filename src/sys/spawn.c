@@ -19,6 +19,7 @@
 
 #include "base/err.h"
 #include "sys/fd.h"
+#include "sys/sandbox.h"
 
 #define CAPABILITY_LAST 63
 
@@ -166,12 +167,19 @@ bool lifeline_cut(int lifeline_fd)
     return r > 0 && (poll_fd.revents & (POLLHUP | POLLIN | POLLERR | POLLNVAL)) != 0;
 }
 
-int spawn_unprivileged(struct err *err)
+int spawn_unprivileged(uint32_t uid, struct err *err)
 {
     struct __user_cap_header_struct head = { _LINUX_CAPABILITY_VERSION_3, 0 };
     struct __user_cap_data_struct none[2] = {};
     for (int i = 0; i <= CAPABILITY_LAST; i++) /* as root; who has none may not, and needs not */
         (void)prctl(PR_CAPBSET_DROP, i, 0, 0, 0);
+    int r = sandbox_take_user(uid, err);
+    if (r < 0)
+        return r;
+    /* Who changes its user is asked for the signal again. */
+    if (uid != 0 &&
+        (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0))
+        return err_set(err, ERR_INTERNAL, "prctl: %s", strerror(errno));
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
         prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 ||
         syscall(SYS_capset, &head, none) < 0)

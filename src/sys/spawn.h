@@ -37,7 +37,9 @@ void spawn_oom_score(int adjust); /* of this process, best effort */
  * lifeline looked at, descriptors made close-on-exec, SIGPIPE ignored, `name` shown by ps. Exits
  * when the parent is already dead. */
 void lifeline_boot(const char *name, int channel_fd, int lifeline_fd);
-/* No privilege from here on, and none by an exec: for who needs none but may run as root. */
-[[nodiscard]] int spawn_unprivileged(struct err *err);
+/* No privilege from here on, and none by an exec: for who needs none but may run as root. With
+ * `uid` takes that user and group as well, and shows its memory and descriptors to no other process
+ * of that user; with 0 the identity stays. After lifeline_boot(); the lifeline is watched later. */
+[[nodiscard]] int spawn_unprivileged(uint32_t uid, struct err *err);
 /* The read end is readable (end of file) when the parent is dead: watch it, and exit. */
 bool lifeline_cut(int lifeline_fd);

@@ -36,6 +36,29 @@ def user_namespaces():
     return os.waitpid(pid, 0)[1] == 0
 
 
+def as_user(uid, work):
+    """The errno of what work() raised in a process of that user and group, 0 when it did not."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            if uid != os.geteuid():
+                os.setgroups([])
+                os.setresgid(uid, uid, uid)
+                os.setresuid(uid, uid, uid)
+            work()
+        except OSError as error:
+            os._exit(error.errno)
+        except BaseException:  # pylint: disable=broad-exception-caught
+            os._exit(255)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def user_of(pid):
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        return int(next(line for line in file if line.startswith("Uid:")).split()[1])
+
+
 def landlock_abi():
     return max(0, libc.syscall(LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), VERSION_FLAG))
 

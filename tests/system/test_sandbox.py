@@ -3,8 +3,10 @@
 
 Each test says itself which walls this machine allows, found without Perigee: a wall that silently
 fell would not be missed by asking Perigee alone."""
+import errno
 import os
 import re
+import socket
 import subprocess
 
 import pytest
@@ -14,6 +16,7 @@ from deadline import DEADLINE, children, command_line
 from perigee import DIGITS, PROGRAM
 
 MODEL = DIGITS / "digits.onnx"
+PNG = DIGITS / "samples" / "digit-0.png"
 SPACES = ("user", "mnt", "net", "ipc")
 
 
@@ -69,6 +72,16 @@ def test_the_walls_that_stand_are_shown(perigee, user_namespaces):
         assert "no user: " in text
 
 
+def status_of(pid):
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        return dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+
+
+def users_of(pid):
+    fields = status_of(pid)
+    return {*fields["Uid"].split(), *fields["Gid"].split(), *fields["Groups"].split()}
+
+
 def test_gateway_agent_and_control_keep_no_privilege(new_perigee):
     perigee = new_perigee()
     perigee.cli("deploy", "digits", "--model", MODEL)
@@ -76,12 +89,46 @@ def test_gateway_agent_and_control_keep_no_privilege(new_perigee):
              if " role " in (line := command_line(pid))}
     assert set(roles) == {"gateway", "pop", "control"}
     for role, pid in roles.items():
-        with open(f"/proc/{pid}/status", encoding="ascii") as file:
-            fields = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+        fields = status_of(pid)
         assert fields["NoNewPrivs"] == "1", role
         for name in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
             assert int(fields[name], 16) == 0, f"{role}: {name}"
         assert os.geteuid() != 0 or int(fields["CapBnd"], 16) == 0, role
+
+
+@pytest.mark.root
+def test_as_root_the_gateway_has_a_user_of_its_own(new_perigee):
+    """Neither root's files and sockets are its own, nor a replica's memory; nor is another
+    gateway's, which an upgrade has beside it: it cannot be dumped."""
+    perigee = new_perigee()
+    perigee.cli("deploy", "digits", "--model", MODEL)
+    gateway = perigee.role_pid("gateway")
+    users = users_of(gateway)
+    assert len(users) == 1 and "0" not in users  # user, group, no other group
+    assert not users & users_of(sandbox_of(perigee, "digits")["pid"])
+    assert os.stat(f"/proc/{gateway}/mem").st_uid == 0  # who may be dumped owns it
+    assert perigee.metric("perigee_process_open_fds", process="gateway") > 0  # the agent sees it
+    for role in ("pop", "control"):  # root's files are what they work on
+        assert "0" in users_of(perigee.role_pid(role)), role
+    perigee.cli("infer", "digits", "--input", f"image={PNG}")
+    perigee.cli("upgrade")
+    after = perigee.role_pid("gateway")
+    assert after != gateway and users_of(after) == users
+    perigee.cli("infer", "digits", "--input", f"image={PNG}")
+
+
+@pytest.mark.root
+def test_the_gateways_user_cannot_ask_for_an_upgrade(new_perigee):
+    perigee = new_perigee()
+    uid = machine.user_of(perigee.role_pid("gateway"))
+    path = str(perigee.home / "run" / "upgrade.sock")
+
+    def connect():
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as one:
+            one.connect(path)
+
+    assert machine.as_user(0, connect) == 0
+    assert machine.as_user(uid, connect) == errno.EACCES
 
 
 @pytest.mark.root
