@@ -263,8 +263,7 @@ static int check_walls(struct message_start *start, struct err *err)
     static_assert(sizeof start->walls_off == sizeof probe.off);
     start->walls = probe.walls;
     memcpy(start->walls_off, probe.off, sizeof start->walls_off);
-    if (start->sandbox == PERIGEE_SANDBOX_BEST ||
-        (probe.walls & SANDBOX_REQUIRED) == SANDBOX_REQUIRED)
+    if (start->sandbox == PERIGEE_SANDBOX_BEST || (sandbox_required() & ~probe.walls) == 0)
         return 0;
     return err_set(err, ERR_PRECONDITION,
                    "%s, and walls around replicas do not stand here: %s; mend that (`perigee "

@@ -48,13 +48,21 @@ static const struct {
     const char *name;
     void (*run)(struct doctor *doctor);
 } checks[] = {
-    { "kernel", doctor_kernel },     { "seccomp", doctor_seccomp },
-    { "landlock", doctor_landlock }, { "namespaces", doctor_namespaces },
-    { "workers", doctor_workers },   { "libcurl", doctor_curl },
-    { "memory", doctor_memory },     { "processors", doctor_processors },
-    { "open files", doctor_files },  { "clock", doctor_clock },
-    { "home", doctor_home },         { "disk", doctor_disk },
-    { "database", doctor_database }, { "perigee", doctor_running },
+    { "kernel", doctor_kernel },
+    { "seccomp", doctor_seccomp },
+    { "landlock", doctor_landlock },
+    { "namespaces", doctor_namespaces },
+    { "proc", doctor_proc },
+    { "workers", doctor_workers },
+    { "libcurl", doctor_curl },
+    { "memory", doctor_memory },
+    { "processors", doctor_processors },
+    { "open files", doctor_files },
+    { "clock", doctor_clock },
+    { "home", doctor_home },
+    { "disk", doctor_disk },
+    { "database", doctor_database },
+    { "perigee", doctor_running },
     { "ports", doctor_ports },
 };
 

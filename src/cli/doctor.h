@@ -35,6 +35,7 @@ void doctor_kernel(struct doctor *doctor);
 void doctor_seccomp(struct doctor *doctor);
 void doctor_landlock(struct doctor *doctor);
 void doctor_namespaces(struct doctor *doctor);
+void doctor_proc(struct doctor *doctor);
 void doctor_workers(struct doctor *doctor);
 void doctor_curl(struct doctor *doctor);
 void doctor_memory(struct doctor *doctor);

@@ -8,7 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
@@ -95,7 +97,7 @@ void doctor_landlock(struct doctor *doctor)
 void doctor_namespaces(struct doctor *doctor)
 {
     const struct sandbox_probe *probe = walls_here();
-    uint32_t missing = SANDBOX_REQUIRED & ~(uint32_t)PERIGEE_WALL_LANDLOCK & ~probe->walls;
+    uint32_t missing = sandbox_required() & ~(uint32_t)PERIGEE_WALL_LANDLOCK & ~probe->walls;
     const char *uid =
         probe->walls & PERIGEE_WALL_UID ? "; as root each replica gets a user of its own" : "";
     if (!missing) {
@@ -107,7 +109,41 @@ void doctor_namespaces(struct doctor *doctor)
                   "seccomp and the other walls stand all the same, but --sandbox require is "
                   "refused, and so is a second project: allow user namespaces (sysctl "
                   "user.max_user_namespaces, kernel.unprivileged_userns_clone, or what the "
-                  "container's runtime calls them)");
+                  "container's runtime calls them), and give root in a container room for users");
+}
+
+/* A child that may not be dumped, as a replica, is looked at as the supervisor looks at those. */
+static bool shows_replicas(void)
+{
+    char path[64], word = 0;
+    int pipes[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pipes) < 0)
+        return false;
+    pid_t child = fork();
+    if (child == 0) {
+        close(pipes[0]);
+        (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+        _exit(write(pipes[1], &word, 1) == 1 && read(pipes[1], &word, 1) == 0 ? 0 : 1);
+    }
+    close(pipes[1]);
+    bool shown = child > 0 && read(pipes[0], &word, 1) == 1;
+    (void)snprintf(path, sizeof path, "/proc/%d/status", (int)child);
+    shown = shown && access(path, R_OK) == 0;
+    close(pipes[0]); /* it ends */
+    if (child > 0)
+        (void)waitpid(child, NULL, 0);
+    return shown;
+}
+
+void doctor_proc(struct doctor *doctor)
+{
+    if (shows_replicas()) {
+        doctor_say(doctor, DOCTOR_OK, "/proc shows the walls of replicas");
+        return;
+    }
+    doctor_say(doctor, DOCTOR_FAIL, "/proc does not show replicas to this user");
+    doctor_advise(doctor, "no replica counts whose walls cannot be looked at: mount /proc without "
+                          "hidepid, or with gid= of a group of this user, or run Perigee as root");
 }
 
 static bool worker_check(struct doctor *doctor, const char *libdir)

@@ -199,7 +199,7 @@ static void on_change_done(struct job *job, const struct err *err)
 /* What two projects need and this machine has not, unless somebody has said that it will do. */
 static const char *walls_off(const struct message_start *start)
 {
-    bool whole = (start->walls & SANDBOX_REQUIRED) == SANDBOX_REQUIRED;
+    bool whole = (sandbox_required() & ~start->walls) == 0;
     bool unknown = start->walls == 0;
     return whole || unknown || start->flags & MESSAGE_SANDBOX_SAID ? NULL : start->walls_off;
 }

@@ -562,7 +562,8 @@ static void death_add(struct pop_replica *replica, const char *reason)
 
 enum { READY_LONG_S = 10 }; /* ready for so long: what ended it is no failure to start */
 
-/* `was_ready`: as we saw it, or as it says itself, when it died before the gateway's word came. */
+/* `was_ready`: as we saw it, or as it says itself, when it died before the gateway's word came; not
+ * when the supervisor has looked at its walls, and ended it. */
 static void exit_judge(struct pop_replica *replica, const char *reason, bool was_ready)
 {
     struct pop_revision *revision = replica->revision;
@@ -598,8 +599,10 @@ void pop_replica_exited(struct pop *pop, const struct message_replica_exited *ex
     pop_exit_words(exited, reason, sizeof reason);
     if (!asked) {
         revision->endpoint->exits++;
-        exit_judge(replica, reason,
-                   replica->state != POP_REPLICA_STARTING || exited->phase == PERIGEE_PHASE_READY);
+        exit_judge(
+            replica, reason,
+            replica->state != POP_REPLICA_STARTING ||
+                (exited->phase == PERIGEE_PHASE_READY && exited->end != REPLICA_END_NOT_STARTED));
         death_add(replica, reason);
     }
     pop->effects->event(pop, "replica_exited", revision->endpoint, replica, reason, pop->data);

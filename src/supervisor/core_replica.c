@@ -599,7 +599,7 @@ void replica_look(struct core *core, uint64_t id)
     } else if (r != ERR_NOT_FOUND) {
         log_error("supervisor", "a replica without its walls, killing it",
                   LOG_S("replica", replica->start.name), LOG_S("why", err.message));
-        replica_end_now(replica, REPLICA_END_LIED, err.message);
+        replica_end_now(replica, REPLICA_END_NOT_STARTED, err.message);
     }
 }
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -172,8 +173,12 @@ int walls_look(pid_t pid, const struct walls_expected *expected, uint32_t *ret_w
     static const uint32_t spaces[] = { PERIGEE_WALL_USER, PERIGEE_WALL_MOUNT, PERIGEE_WALL_NET,
                                        PERIGEE_WALL_IPC };
     uint32_t uid = expected->uid ? expected->uid : geteuid(), walls = expected->walls;
-    if (!read_proc(pid, "status", status))
-        return err_set(err, ERR_NOT_FOUND, "it is gone");
+    if (!read_proc(pid, "status", status)) /* our child: until we reap it /proc has it */
+        return kill(pid, 0) < 0 && errno == ESRCH
+                   ? err_set(err, ERR_NOT_FOUND, "it is gone")
+                   : err_set(err, ERR_PRECONDITION,
+                             "its walls cannot be looked at: /proc does not show it (mounted with "
+                             "hidepid?)");
     const char *missing = number_of(status, "NoNewPrivs:", 10) != 1 ? "nnp"
                           : number_of(status, "Seccomp:", 10) != 2  ? "seccomp"
                           : !is_bounded(pid)                        ? "rlimits"

@@ -111,6 +111,11 @@ int sandbox_prepare(struct sandbox *ret_sandbox, struct err *err)
     return r;
 }
 
+uint32_t sandbox_required(void)
+{
+    return SANDBOX_REQUIRED | (geteuid() == 0 ? PERIGEE_WALL_UID : 0);
+}
+
 void sandbox_deinit(struct sandbox *sandbox)
 {
     syscalls_program_deinit(&sandbox->seccomp);

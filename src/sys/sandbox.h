@@ -23,7 +23,8 @@ struct err;
 #define SANDBOX_MANDATORY                                                                          \
     (PERIGEE_WALL_NNP | PERIGEE_WALL_RLIMITS | PERIGEE_WALL_ENV | PERIGEE_WALL_FDS |               \
      PERIGEE_WALL_SECCOMP)
-/* What --sandbox require asks for beside them, and what two projects on one machine need. */
+/* What --sandbox require asks for beside them, and what two projects on one machine need; as root
+ * PERIGEE_WALL_UID too: see sandbox_required(). */
 #define SANDBOX_REQUIRED                                                                           \
     (PERIGEE_WALL_USER | PERIGEE_WALL_MOUNT | PERIGEE_WALL_NET | PERIGEE_WALL_IPC |                \
      PERIGEE_WALL_LANDLOCK)
@@ -36,6 +37,9 @@ struct sandbox_probe {
 };
 /* Does in a child (waited for) what a replica would do. A few ms. */
 void sandbox_probe(struct sandbox_probe *ret_probe);
+
+/* SANDBOX_REQUIRED of this user. */
+uint32_t sandbox_required(void);
 
 struct sandbox {
     struct syscalls_program seccomp;

@@ -183,6 +183,8 @@ void sandbox_probe(struct sandbox_probe *ret_probe)
 
     find_spaces(&probe, uid);
     find_landlock(&probe);
+    if (uid == 0 && geteuid() == 0)
+        add_off(&probe, "uid: no room for %u users in /proc/self/uid_map", SANDBOX_UIDS);
     probe.walls |= SANDBOX_MANDATORY | (uid != 0 ? PERIGEE_WALL_UID : 0);
     probe.threads_counted |= uid != 0;
     *ret_probe = probe;

@@ -142,6 +142,53 @@ def test_a_home_that_is_walked_to_by_privilege_alone(scratch):
     assert done.returncode == 1 and "closed to all but user 65534" in said and "--home DIR" in said
 
 
+def test_root_without_room_for_users(new_perigee):
+    """Root of a user namespace with one user: no replica gets one of its own, and that is said."""
+    if not machine.user_namespaces():
+        pytest.skip("this machine allows no user namespaces")
+    perigee = new_perigee(start=False)
+    perigee.wrap = ("unshare", "--user", "--map-root-user")
+    perigee.start("--sandbox", "require", wait=False)
+    assert perigee.process.wait(DEADLINE) == 1
+    wanted = "uid: no room for 4096 users in /proc/self/uid_map"
+    assert wanted in perigee.tail()
+    perigee.start()
+    perigee.cli("deploy", "digits", "--model", MODEL)
+    text = sandbox_of(perigee, "digits")["sandbox"]
+    assert f"no {wanted}" in text or f"; {wanted}" in text
+    done = perigee.cli("deploy", "digits", "--model", MODEL, "--project", "other", status=None)
+    assert done.returncode != 0 and wanted in " ".join(done.said.split())
+    done = subprocess.run([*perigee.wrap, PROGRAM, "doctor"], capture_output=True, text=True,
+                          timeout=DEADLINE, check=False, cwd="/")
+    assert wanted in " ".join(done.stdout.split())
+
+
+HIDDEN = ("unshare", "--mount", "--propagation", "private", "sh", "-c",
+          "mount -t proc -o hidepid=2 proc /proc &&"
+          ' exec setpriv --reuid 65534 --regid 65534 --clear-groups "$0" "$@"')
+
+
+@pytest.mark.root
+def test_a_proc_that_hides_processes(new_perigee, scratch):
+    """As an ordinary user, to whom such a /proc does not show who may not be dumped."""
+    if subprocess.run([*HIDDEN, "test", "-x", PROGRAM], check=False).returncode != 0:
+        pytest.skip("the program is where no other user can run it")
+    perigee = new_perigee(start=False)
+    scratch.chmod(0o755)
+    (perigee.home / "run").mkdir(mode=0o700)  # as start() would, for itself
+    for folder in (perigee.home, perigee.home / "run"):
+        os.chown(folder, 65534, 65534)
+    perigee.wrap = HIDDEN
+    perigee.start()
+    done = perigee.cli("deploy", "digits", "--model", MODEL, status=None)
+    said = " ".join(done.said.split())
+    assert done.returncode != 0 and "/proc does not show it (mounted with hidepid?)" in said
+    done = subprocess.run([*HIDDEN, PROGRAM, "doctor"], capture_output=True, text=True,
+                          timeout=DEADLINE, check=False, cwd="/")
+    assert done.returncode == 1
+    assert "does not show replicas to this user" in " ".join(done.stdout.split())
+
+
 def test_required(perigee, user_namespaces):
     whole = user_namespaces and machine.landlock_abi() > 0
     if whole:

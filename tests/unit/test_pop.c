@@ -399,6 +399,32 @@ static void test_a_start_that_hangs_is_cut(void **state)
     assert_int_equal(world->failures, 1);
 }
 
+/* It says that it is ready, and ends before the supervisor's word that its walls stand. */
+static void test_ended_after_its_own_word_only(void **state)
+{
+    static const struct {
+        uint32_t end;
+        unsigned failures;
+    } rows[] = {
+        { REPLICA_END_ITSELF, 0 }, { REPLICA_END_NOT_STARTED, 1 }, /* by who looked at its walls */
+    };
+    struct world *world = *state;
+    world->hangs = true;
+    endpoint_set(world, 1, 1, 1, true);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        after(world, 10);
+        assert_int_equal(world->living_count, 1);
+        struct message_replica_exited message = {
+            .replica = world->living[--world->living_count],
+            .end = rows[i].end,
+            .wait_status = SIGKILL,
+            .phase = PERIGEE_PHASE_READY,
+        };
+        pop_replica_exited(&world->pop, &message);
+        assert_int_equal(world->failures, rows[i].failures);
+    }
+}
+
 static void test_a_revision_asked_for_by_number(void **state)
 {
     struct world *world = *state;
@@ -555,6 +581,7 @@ int main(void)
         WORLD(test_a_new_gateway_is_told_to_drain),
         WORLD(test_what_the_gateway_drained_is_replaced),
         WORLD(test_a_start_that_hangs_is_cut),
+        WORLD(test_ended_after_its_own_word_only),
         WORLD(test_a_revision_asked_for_by_number),
         cmocka_unit_test_setup_teardown(test_strangers_live_until_control_has_spoken,
                                         world_new_bare, world_free),

@@ -350,7 +350,7 @@ static void test_a_life(void **state)
     (void)await("pop", "exited 2 end=5 text=there is no runtime 'missing' here", 0);
     pid_t replica = pid_in(await("pop", "added 1 fds=1", 0));
     (void)await("pop", "log the replica speaks", 0);
-    (void)await("pop", "exited 3 end=3 text=a wall that its template promised does not stand: ", 0);
+    (void)await("pop", "exited 3 end=5 text=a wall that its template promised does not stand: ", 0);
     const char *added = strstr(await("gateway", "added 1 fds=5", 0), "last=");
     uintmax_t pipe = strtoumax(added + 5, NULL, 10);
     (void)await("run/addresses.json", "{\"gateway\": [\"127.0.0.1:", 0);
