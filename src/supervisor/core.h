@@ -99,7 +99,7 @@ struct core_ops {
     int (*look)(pid_t pid, const struct walls_expected *expected, uint32_t *ret_walls, void *data,
                 struct err *err);
     const char *(*no_cgroup)(void *data); /* why a replica is in none, in a few words */
-    void (*kill_orphans)(void *data);     /* a template died cloning: children nobody knows */
+    void (*kill_orphans)(void *data);     /* children nobody knows; none is being cloned */
     void (*on_ready)(void *data);         /* once: all roles serve */
     void (*on_ended)(void *data);         /* once, after core_stop(): nothing runs any more */
     /* enum upgrade_state: a step of it, and once its end. */

@@ -92,6 +92,7 @@ struct core {
     int metrics_fd, table_fd;
     struct message_table table;
     bool ready_once, hopeless;
+    bool orphans_due; /* as soon as nothing is cloned */
     uint32_t generation;
     struct core_upgrade upgrade;
     struct message_upgrade_state upgrade_told; /* the last, for a new agent */
@@ -149,6 +150,7 @@ void replica_look(struct core *core, uint64_t id); /* and tells the agent what i
 void replica_cloned(struct core_process *template, const struct perigee_cloned *cloned);
 void replica_template_ready(struct core_process *template);
 bool template_cloning(const struct core_process *template);
+void core_orphans_kill(struct core *core); /* now, or once nothing is cloned any more */
 void replica_template_died(struct core_process *template, const char *why);
 void replicas_agent_gone(struct core *core);
 void replica_kill_all(struct core *core);

@@ -448,6 +448,19 @@ void replica_template_ready(struct core_process *template)
     }
 }
 
+/* A child that nobody knows may be a clone of which its template has yet to tell, or whose name is
+ * still unread, as after an exec: none is killed until there can be no such one. That is soon: a
+ * template has CLONE_WITHIN_NS. */
+void core_orphans_kill(struct core *core)
+{
+    const struct core_replica *replica;
+    core->orphans_due = false;
+    LIST_EACH (replica, &core->replicas, struct core_replica, link)
+        core->orphans_due |= replica->state == REPLICA_CLONING;
+    if (!core->orphans_due)
+        core->ops->kill_orphans(core->data);
+}
+
 /* What it was cloning is lost with it, or lives without our knowing its name: then it is killed.
  * Others wait for the next one, unless there never was one. */
 void replica_template_died(struct core_process *template, const char *why)
@@ -459,14 +472,14 @@ void replica_template_died(struct core_process *template, const char *why)
     (void)snprintf(text, sizeof text, "%s: %s", template->name, why);
     LIST_EACH (replica, &core->replicas, struct core_replica, link)
         cloning |= replica->template == template && replica->state == REPLICA_CLONING;
-    if (cloning)
-        core->ops->kill_orphans(core->data);
     LIST_EACH (replica, &core->replicas, struct core_replica, link) {
         bool lost = replica->state == REPLICA_CLONING ||
                     (replica->state == REPLICA_WAITING && (!template->proven || core->stage));
         if (replica->template == template && lost)
             replica_unborn(replica, text);
     }
+    if (cloning)
+        core_orphans_kill(core);
 }
 
 bool template_cloning(const struct core_process *template)
@@ -504,7 +517,7 @@ void replica_cloned(struct core_process *template, const struct perigee_cloned *
         log_error("supervisor", "a clone nobody asked for, killing its template",
                   LOG_S("process", template->name));
         core->ops->kill(template, core->data);
-        core->ops->kill_orphans(core->data);
+        core_orphans_kill(core);
         return;
     }
     close_clone_only(replica);
@@ -512,12 +525,14 @@ void replica_cloned(struct core_process *template, const struct perigee_cloned *
         (void)!err_set(&err, ERR_INTERNAL, "cloning it failed: %s", strerror(cloned->error));
         replica_unborn(replica, err.message);
     } else if (core->ops->adopt(replica, cloned->pid, core->data, &err) < 0) {
-        core->ops->kill_orphans(core->data);
         replica_unborn(replica, err.message);
+        core->orphans_due = true;
     } else {
         replica_born(replica, cloned->pid);
     }
     core_template_busy(template, template_cloning(template));
+    if (core->orphans_due)
+        core_orphans_kill(core);
     core_upgrade_step(core);
 }
 

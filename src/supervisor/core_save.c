@@ -313,6 +313,6 @@ int core_load(struct core *core, const struct handover *in, struct err *err)
         r = load_replicas(core, in, err);
     if (r < 0)
         return r;
-    core->ops->kill_orphans(core->data); /* of a try that the program before had under way */
+    core_orphans_kill(core); /* of a try that the program before had under way */
     return 0;
 }

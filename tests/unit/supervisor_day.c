@@ -210,7 +210,7 @@ static int op_adopt(struct core_replica *replica, pid_t pid, void *data, struct 
         core_replica_set_shell(replica, (void *)(uintptr_t)replica_life[pid]);
         return 0;
     }
-    if (!day->calm && dice(day) % 100 == 0)
+    if (day->stillborn || (!day->calm && dice(day) % 100 == 0))
         return err_set(err, ERR_NOT_FOUND, "no such child");
     day->alive_replicas++;
     core_replica_set_shell(replica, (void *)(uintptr_t)++day->lives);
@@ -242,9 +242,36 @@ static const char *op_no_cgroup(void *)
     return "not here";
 }
 
+static bool alive(const struct event *event)
+{
+    return event->process->shell == (void *)(uintptr_t)event->life &&
+           (event->process->state == PROCESS_STARTING || event->process->state == PROCESS_SERVING);
+}
+
+static bool newborn(const struct event *event)
+{
+    return event->what == CLONE_DONE && !event->killed && alive(event);
+}
+
+bool day_cloning(const struct day *day)
+{
+    for (size_t i = 0; i < EVENTS; i++)
+        if (newborn(&day->events[i]))
+            return true;
+    return false;
+}
+
+/* A clone of which CLONED has not been read is nobody's child as yet. */
 static void op_kill_orphans(void *data)
 {
-    ((struct day *)data)->orphans++;
+    struct day *day = data;
+    day->orphans++;
+    for (size_t i = 0; i < EVENTS; i++) {
+        if (!newborn(&day->events[i]))
+            continue;
+        day->events[i].killed = true;
+        day->newborns_killed++;
+    }
 }
 
 static void op_ready(void *data)
@@ -329,7 +356,9 @@ static void clone_done(struct day *day, const struct event *event)
         cloned.pid = -1;
         cloned.error = 11;
     }
+    day->stillborn = event->killed;
     core_template_message(event->process, &cloned, sizeof cloned);
+    day->stillborn = false;
 }
 
 void day_agent_wants(struct day *day, struct core_process *agent)
@@ -364,12 +393,6 @@ static void agent_looks(struct day *day, struct core_process *agent)
         message.as_MESSAGE_REPLICA_KILL.end = REPLICA_END_STOPPED;
         core_message(agent, &message, sizeof(struct message_replica_kill), NULL, 0);
     }
-}
-
-static bool alive(const struct event *event)
-{
-    return event->process->shell == (void *)(uintptr_t)event->life &&
-           (event->process->state == PROCESS_STARTING || event->process->state == PROCESS_SERVING);
 }
 
 /* Ids of replicas that died: their struct may be gone, so an event asks here first. */
@@ -540,6 +563,7 @@ void day_handover(struct day *day, uint32_t generation)
     struct handover out;
     struct err err;
     assert_true(core_calm(day->core));
+    day->newborns_handed_over += day_cloning(day);
     core_save_counts(day->core, &head);
     handover_seal(&head);
     auto_free char *memory = mem_zalloc(head.bytes);
@@ -564,10 +588,12 @@ void day_handover(struct day *day, uint32_t generation)
     day->restoring = false;
 }
 
-/* Every few minutes another program takes over, now and then with nothing to replace. */
+/* Every few minutes another program takes over, now and then with nothing to replace: just behind a
+ * look of the agent, who may have a replica cloned. */
 static void day_upgrade(struct day *day)
 {
-    day_soon(day, (int64_t)(dice(day) % 600) * ENV_S, (struct event){ .what = UPGRADE });
+    day_soon(day, (int64_t)(dice(day) % 600 + 1) * ENV_S - day->now_ns % ENV_S + ENV_MS,
+             (struct event){ .what = UPGRADE });
     if (core_upgrading(day->core) || core_draining(day->core))
         return;
     day_handover(day, day->core->generation + (dice(day) % 4 > 0));

@@ -34,6 +34,7 @@ struct event {
     struct core_process *process;
     struct core_replica *replica;
     uint64_t id;
+    bool killed; /* the child that CLONE_DONE tells of */
 };
 
 struct day {
@@ -56,6 +57,9 @@ struct day {
     unsigned alive_replicas;
     unsigned handovers, upgrades_done, upgrades_failed;
     bool restoring;
+    bool stillborn;           /* the child that is being adopted has been killed */
+    unsigned newborns_killed; /* for orphans, though they have a template to tell of them */
+    unsigned newborns_handed_over;
     bool gateways_hang;                 /* they never say READY */
     bool calm;                          /* nothing fails or dies by itself */
     unsigned queue_max;                 /* 0: who is sent to has read it at once */
@@ -68,4 +72,5 @@ struct day *day_new(uint64_t seed);
 void day_soon(struct day *day, int64_t delay_ns, struct event event);
 void day_run_until(struct day *day, int64_t end_ns); /* or until the core has ended */
 void day_agent_wants(struct day *day, struct core_process *agent);
+bool day_cloning(const struct day *day);                 /* CLONE was sent, CLONED was not read */
 void day_handover(struct day *day, uint32_t generation); /* the whole core through its state */

@@ -38,8 +38,11 @@ static void test_a_day_of_crashes(void **state)
         assert_true(day->starts[ROLE_GATEWAY] > 500 && day->starts[ROLE_AGENT] > 500);
         assert_true(day->next_id > 1000);
         assert_true(day->orphans > day->handovers);
-        print_message("  upgrades done %u, failed %u\n", day->upgrades_done, day->upgrades_failed);
+        print_message("  upgrades done %u, failed %u; while a replica was cloned: %u\n",
+                      day->upgrades_done, day->upgrades_failed, day->newborns_handed_over);
         assert_true(day->upgrades_done > 50 && day->upgrades_failed > 10);
+        assert_true(day->newborns_handed_over > 0);
+        assert_int_equal(day->newborns_killed, 0);
 
         core_stop(day->core, false);
         day_run_until(day, day->now_ns + 60 * ENV_S);
@@ -129,6 +132,67 @@ static void test_a_new_gateway_that_hangs(void **state)
     free(day);
 }
 
+/* Up to the moment in which a child may be there that the core does not know the name of; then
+ * another program takes over. */
+static struct day *day_handed_over_cloning(void)
+{
+    struct day *day = day_new(11);
+    day->calm = true;
+    core_begin(day->core);
+    struct core_process *agent = role_of(day, ROLE_AGENT);
+    day_run_until(day, ENV_S);
+    day_agent_wants(day, agent);
+    while (!day_cloning(day))
+        day_run_until(day, day->now_ns + ENV_MS);
+    day_handover(day, 2);
+    assert_int_equal(day->orphans, 0);
+    return day;
+}
+
+static void day_end(struct day *day)
+{
+    core_stop(day->core, true);
+    day_run_until(day, day->now_ns + 60 * ENV_S);
+    assert_int_equal(day->ended, 1);
+    core_free(day->core);
+    env_timers_deinit(&day->timers);
+    free(day);
+}
+
+/* Orphans are those that are left once its name is known. */
+static void test_a_clone_lives_on_under_another_program(void **state)
+{
+    struct day *day = day_handed_over_cloning();
+    (void)state;
+    day_run_until(day, day->now_ns + 10 * ENV_MS);
+    assert_int_equal(day->alive_replicas, 1);
+    assert_int_equal(day->orphans, 1);
+    assert_int_equal(day->asked[1], 1);
+    core_upgrade_begin(day->core);
+    day_run_until(day, day->now_ns + 5 * ENV_S);
+    assert_int_equal(day->upgrades_done, 1);
+    assert_int_equal(day->alive_replicas, 1);
+    day_end(day);
+}
+
+/* A template that hangs over a clone is killed, and then what it may have made. */
+static void test_a_clone_that_never_comes_keeps_no_orphans(void **state)
+{
+    struct day *day = day_handed_over_cloning();
+    (void)state;
+    for (size_t i = 0; i < EVENTS; i++)
+        if (day->events[i].what == CLONE_DONE) {
+            env_timers_stop(&day->timers, &day->events[i].timer);
+            day->events[i].what = NOTHING;
+        }
+    day_run_until(day, day->now_ns + 19 * ENV_S);
+    assert_int_equal(day->orphans, 0);
+    day_run_until(day, day->now_ns + 2 * ENV_S);
+    assert_int_equal(day->orphans, 1);
+    assert_int_equal(day->asked[1], 2);
+    day_end(day);
+}
+
 static void test_backoff(void **state)
 {
     (void)state;
@@ -168,6 +232,8 @@ int main(void)
         cmocka_unit_test(test_backoff),
         cmocka_unit_test(test_a_day_of_crashes),
         cmocka_unit_test(test_a_new_gateway_that_hangs),
+        cmocka_unit_test(test_a_clone_lives_on_under_another_program),
+        cmocka_unit_test(test_a_clone_that_never_comes_keeps_no_orphans),
         cmocka_unit_test(test_many_replicas_are_told_as_they_are_read),
         cmocka_unit_test(test_stop_at_once),
     };
