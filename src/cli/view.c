@@ -53,6 +53,7 @@ static bool serves_target(yyjson_val *view)
 {
     struct slice state = view_text(view, "state");
     return (slice_is(state, "active") || slice_is(state, "idle")) &&
+           !slice_is(view_text(view, "reason"), "pop_silent") &&
            view_number(view, "serving") == view_number(view, "target");
 }
 

@@ -228,7 +228,7 @@ void hub_pop_state(struct control *control, struct hub_pop *pop, struct arena *a
     pop->replica_count = count;
     pop->reported_ms = loop_now_ms(control->loop);
     pop->reported_ns = control_wall_ns(control);
-    pop->silent = false;
+    pop->silent = pop->recalled = false;
     if (pop->reported_ms == 0)
         pop->reported_ms = 1;
     if (all) {
@@ -260,7 +260,8 @@ void hub_tick(struct control *control)
     int64_t now_ms = loop_now_ms(control->loop);
     MAP_EACH (entry, &control->hub.pops) {
         struct hub_pop *pop = entry->value;
-        bool silent = pop->reported_ms && now_ms - pop->reported_ms > POP_SILENT_MS;
+        bool silent =
+            pop->recalled || (pop->reported_ms && now_ms - pop->reported_ms > POP_SILENT_MS);
         if (silent && !pop->silent)
             log_warn("control", "a PoP fell silent", LOG_SLICE("pop", pop->name));
         changed = changed || silent != pop->silent;

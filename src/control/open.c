@@ -82,6 +82,7 @@ static int load_pops(struct control *control, struct err *err)
                      LOG_SLICE("pop", list[i].name));
         hub_pop_state(control, pop, own, report.replicas, report.replica_count);
         pop->reported_ns = list[i].reported_ns;
+        pop->silent = pop->recalled = true; /* nobody waits for an endpoint that served before */
     }
     arena_free(arena);
     return r;

@@ -381,6 +381,7 @@ def test_many_upgrades_in_a_row_leak_nothing(one):
     threads = threading.active_count()
     for _ in range(5):
         one.cli("upgrade")
-    until("as many descriptors as before", lambda: descriptors() == before)
+    # Fewer, where the first upgrade's own connection was still there when they were counted.
+    until("no more descriptors than before", lambda: descriptors() <= before)
     assert replica_pids(one, "digits") == replicas
     assert threading.active_count() == threads

@@ -158,7 +158,9 @@ static void test_kept(void **state)
             while (http_server_stats(peer->server)->open)
                 loop_run_once(peer->loop, true);
     }
-    assert_int_equal(http_server_stats(peer->server)->accepted, 3);
+    /* In the same pass libuv looks at timers or at sockets first: the third request may come before
+     * the server's idle time is looked at, and is answered there. */
+    assert_in_range(http_server_stats(peer->server)->accepted, 2, 3);
     http_client_free(client);
     peer_free(peer);
     close(fd);
