@@ -116,7 +116,7 @@ def children(pid):
         try:
             with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file:
                 found.update(int(word) for word in file.read().split())
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             continue
     return found
 
@@ -125,7 +125,7 @@ def command_line(pid):
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             return file.read().replace(b"\0", b" ").decode(errors="replace").strip()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # gone before, or while it is read
         return ""
 
 
