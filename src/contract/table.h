@@ -51,7 +51,7 @@ enum table_endpoint_state { TABLE_ENDPOINT_RUNNING = 1, TABLE_ENDPOINT_STOPPED }
 struct table_endpoint {
     uint64_t uid;
     struct table_text name, project;
-    uint32_t state;        /* enum table_endpoint_state */
+    uint32_t state; /* enum table_endpoint_state */
     uint32_t reserved;
     uint32_t revision_first, revision_count; /* rows of `revisions` */
     uint32_t serving; /* row of the revision with the traffic; TABLE_NONE: none yet */

@@ -33,9 +33,9 @@ enum { CHANGE_EVENTS_MAX = 4 };
 struct change {
     /* What is wanted. */
     enum change_kind kind;
-    struct arena *arena; /* borrowed; also the results' */
-    struct blobs *blobs; /* borrowed */
-    const char *libdir;  /* where the workers are; NULL: any runtime will do (tests) */
+    struct arena *arena;   /* borrowed; also the results' */
+    struct blobs *blobs;   /* borrowed */
+    const char *libdir;    /* where the workers are; NULL: any runtime will do (tests) */
     const char *walls_off; /* walls between projects that do not stand; NULL: all do, or may */
     struct slice project, name;
     struct slice body;     /* PUT: a spec; PATCH: a merge-patch; JSON text */

@@ -61,7 +61,7 @@ struct hub_pop {
     int64_t reported_ns; /* the wall's */
     bool silent;
     bool recalled; /* what it said to an earlier control: it has not reported to this one */
-    char *kept; /* what the store has of it; from malloc */
+    char *kept;    /* what the store has of it; from malloc */
 };
 
 /* ---- both --------------------------------------------------------------------------------- */

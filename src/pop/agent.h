@@ -81,7 +81,7 @@ struct agent {
     struct agent_process processes[AGENT_PROCESSES_MAX];
     uint32_t process_count;
     uint32_t upgrades_done, upgrades_failed; /* as the supervisor counts */
-    const void *metrics; /* the gateway's counters, read-only */
+    const void *metrics;                     /* the gateway's counters, read-only */
     size_t metrics_bytes;
 
     /* control.c */

@@ -118,8 +118,8 @@ struct pop_endpoint {
     struct endpoint_spec spec; /* governed part is what counts */
     struct slice json;         /* the document as control sent it, in spec_arena */
     struct list revisions;
-    uint32_t target;  /* revision that should have the traffic */
-    uint32_t serving; /* has it here; 0: none yet */
+    uint32_t target;                         /* revision that should have the traffic */
+    uint32_t serving;                        /* has it here; 0: none yet */
     uint64_t exits;                          /* unasked, in this agent's life */
     struct pop_death deaths[POP_DEATHS_MAX]; /* oldest first */
     uint32_t death_count;
