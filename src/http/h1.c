@@ -417,7 +417,7 @@ static enum h1_wait wait_choose(const struct h1 *h1)
     }
     if (stream_write_bytes(h1->stream))
         return WAIT_WRITE;
-    if (h1->read_ended)
+    if (h1->read_ended || !read_wanted(h1)) /* whose end no read will see is looked after */
         return WAIT_GONE;
     return body_wanted(h1) && !h1_body_ended(h1) ? WAIT_BODY : WAIT_NONE;
 }
@@ -539,6 +539,12 @@ static bool progress(struct h1 *h1, enum h1_wait wait)
         now = h1_taken(h1); /* what it had at the beginning was not asked: that costs a call */
         on = before == WAIT_BYTES_UNKNOWN ||
              enough(now, before, limits->write_rate_min, limits->write_ms);
+    }
+    if (wait == WAIT_GONE && !h1->read_ended) {
+        /* It waits with something unread. Once its end is seen, it has as long as others have. */
+        bool ended = stream_ended(h1->stream);
+        on = !ended || before == WAIT_BYTES_UNKNOWN;
+        now = ended ? 0 : WAIT_BYTES_UNKNOWN;
     }
     if (on)
         server_wait_on(h1->server, h1, now);

@@ -52,6 +52,7 @@ struct stream_type {
     size_t (*write_bytes)(const struct stream *self);
     size_t (*kernel_bytes)(const struct stream *self);
     bool (*readable)(const struct stream *self);
+    bool (*ended)(const struct stream *self);
     void (*shutdown)(struct stream *self);
     void (*close)(struct stream *self);
 };
@@ -83,6 +84,8 @@ size_t stream_write_bytes(const struct stream *stream);
 size_t stream_kernel_bytes(const struct stream *stream);
 /* Bytes have come that no read has taken yet. Asks the kernel as well. */
 bool stream_readable(const struct stream *stream);
+/* The peer sends no more: behind whatever no read has taken yet. Asks the kernel as well. */
+bool stream_ended(const struct stream *stream);
 /* After what is queued has gone, tells the peer that no more comes. */
 void stream_shutdown(struct stream *stream);
 /* Ends all: queued writes get ERR_CANCELED (soon, not now), the reader hears nothing more. The

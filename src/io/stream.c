@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <linux/sockios.h> /* after sys/ioctl.h */
@@ -197,6 +198,13 @@ static bool socket_readable(const struct stream *self)
            recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
+static bool socket_ended(const struct stream *self)
+{
+    const struct socket *socket = (const struct socket *)self;
+    struct pollfd poll_fd = { .events = POLLRDHUP };
+    return uv_fileno(&socket->uv.handle, &poll_fd.fd) == 0 && poll(&poll_fd, 1, 0) > 0;
+}
+
 static size_t socket_kernel_bytes(const struct stream *self)
 {
     const struct socket *socket = (const struct socket *)self;
@@ -238,6 +246,7 @@ static const struct stream_type socket_type = {
     .write_bytes = socket_write_bytes,
     .kernel_bytes = socket_kernel_bytes,
     .readable = socket_readable,
+    .ended = socket_ended,
     .shutdown = socket_shutdown,
     .close = socket_close,
 };
@@ -326,6 +335,11 @@ size_t stream_kernel_bytes(const struct stream *stream)
 bool stream_readable(const struct stream *stream)
 {
     return !stream->closing && stream->type->readable(stream);
+}
+
+bool stream_ended(const struct stream *stream)
+{
+    return !stream->closing && stream->type->ended(stream);
 }
 
 void stream_shutdown(struct stream *stream)

@@ -393,6 +393,38 @@ static void test_a_client_that_goes_away_leaves_its_place(void **state)
     end(&world, &fake);
 }
 
+/* It waits for a replica's start, and its tensor for a place to be read to. */
+static void test_a_client_that_goes_away_while_it_is_held_leaves_its_place(void **state)
+{
+    static const char json[] =
+        "{\"inputs\":[{\"name\":\"image\",\"shape\":[1,4],\"datatype\":\"FP32\","
+        "\"parameters\":{\"binary_data_size\":16}}]}";
+    struct world_endpoint one = narrow;
+    struct world world = {};
+    struct fake fake = {};
+    char request[512];
+    (void)state;
+
+    one.queue_depth = 1;
+    world_start(&world, 1);
+    world_table(&world, 1, &one, 1);
+    world_go(&world);
+    int size = snprintf(request, sizeof request,
+                        "POST /v2/models/digits/infer HTTP/1.1\r\nHost: localhost\r\n"
+                        "Inference-Header-Content-Length: %zu\r\nContent-Length: %zu\r\n\r\n"
+                        "%s0123456789abcdef",
+                        sizeof json - 1, sizeof json + 15, json);
+    int held = world_connect(&world);
+    assert_int_equal(send(held, request, (size_t)size, MSG_NOSIGNAL), size);
+    world_await_waiting(&world, WORLD_REVISION(0, 1), 1);
+    close(held);
+    metrics_has(&world, "perigee_requests_canceled_total" LABELS_END " 1");
+    int next = ask(&world, "", ""); /* else the queue would be full */
+    fake_start(&world, &fake, 7, WORLD_REVISION(0, 1), 1);
+    answered(&next, 200, "\"data\":[2]");
+    end(&world, &fake);
+}
+
 /* The agent says nothing, so each waits; those above the bound of their loop do not. */
 static void test_loads_that_wait_are_bounded(void **state)
 {
@@ -434,6 +466,7 @@ int main(void)
         cmocka_unit_test(test_a_deadline_that_cannot_be_met_is_refused_at_once),
         cmocka_unit_test(test_one_whose_turn_comes_too_late_is_not_run),
         cmocka_unit_test(test_a_client_that_goes_away_leaves_its_place),
+        cmocka_unit_test(test_a_client_that_goes_away_while_it_is_held_leaves_its_place),
         cmocka_unit_test(test_loads_that_wait_are_bounded),
     };
     return cmocka_run_group_tests_name("gateway_admission", tests, NULL, NULL);

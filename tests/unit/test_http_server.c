@@ -237,6 +237,67 @@ static void test_gone(void **state)
     peer_free(peer);
 }
 
+/* Its body has no place yet, so that no read sees its end: whatever of it has come. */
+static void test_gone_while_paused(void **state)
+{
+    static const struct {
+        const char *name, *head, *rest;
+        bool reset;
+    } sent[] = {
+        { "nothing of the body", "", "" },
+        { "a part of it with the head", "abc", "" },
+        { "all of it with the head", "abcdef", "" },
+        { "a part of it behind the head", "", "abc" },
+        { "parts in both", "abc", "de" },
+        { "a part, and a reset", "", "abc", true },
+    };
+    struct http_server_limits limits = http_server_limits_default();
+    struct peer_answer answer = {};
+    char request[256];
+    (void)state;
+    limits.gone_ms = 10;
+    for (size_t i = 0; i < sizeof sent / sizeof *sent; i++) {
+        print_message("  %s\n", sent[i].name);
+        struct peer *peer = peer_new(&limits);
+        int fd = peer_connect(peer);
+        peer->no_space = true;
+        snprintf(request, sizeof request, POST("/hold", "Content-Length: 6\r\n\r\n%s"),
+                 sent[i].head);
+        peer_send(peer, fd, slice_of(request), 4096, &answer);
+        peer_send(peer, fd, slice_of(sent[i].rest), 4096, &answer);
+        assert_non_null(peer->held);
+        if (sent[i].reset) /* what it was sent is not read, and it closes */
+            exchange_inform(peer->held, 103, NULL, 0);
+        close(fd);
+        while (!peer->stats.closed_badly)
+            loop_run_once(peer->loop, true);
+        assert_null(peer->held);
+        assert_int_equal(http_server_stats(peer->server)->timeouts.gone, 1);
+        peer_free(peer);
+    }
+
+    /* One that stays is looked at as often as may be, and is served. */
+    struct peer *peer = peer_new(&limits);
+    int fd = peer_connect(peer);
+    peer->no_space = true;
+    peer_send(peer, fd, SLICE(POST("/hold", "Content-Length: 6\r\n\r\nabc")), 4096, &answer);
+    for (int looks = 0; looks < 4; looks++) {
+        peer_time_passes(15);
+        peer_run(peer, fd, &answer);
+        assert_non_null(peer->held);
+    }
+    peer->no_space = false;
+    exchange_body_resume(peer->held);
+    peer_send(peer, fd, SLICE("def"), 4096, &answer);
+    assert_int_equal(peer->body_bytes, 6);
+    exchange_reply(peer->held, 200, NULL, 0, SLICE("x"));
+    peer_run(peer, fd, &answer);
+    assert_int_equal(peer->stats.closed_well, 1);
+    free(answer.bytes);
+    close(fd);
+    peer_free(peer);
+}
+
 /* A client that ends its side still gets its answers, also of what it pipelined. */
 static void test_half_close(void **state)
 {
@@ -415,7 +476,7 @@ int main(void)
         cmocka_unit_test(test_half_close), cmocka_unit_test(test_linger),
         cmocka_unit_test(test_drain),      cmocka_unit_test(test_drain_with_grace),
         cmocka_unit_test(test_freed),      cmocka_unit_test(test_pipeline),
-        cmocka_unit_test(test_refusal),
+        cmocka_unit_test(test_refusal),    cmocka_unit_test(test_gone_while_paused),
     };
     return cmocka_run_group_tests_name("http_server", tests, NULL, NULL);
 }
