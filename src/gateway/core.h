@@ -125,6 +125,7 @@ struct revision {
     _Atomic(char *) arena;              /* set once, after arena_bytes */
     uint64_t arena_bytes;
     _Atomic bool arena_wanted;
+    uint8_t arena_pause, arena_left;  /* ticks of demand before it is asked for again */
     _Atomic uint32_t waiting, ready;  /* requests without a replica; ready replicas */
     _Atomic uint32_t waiting_batch;   /* of the former, of that class */
     struct admission admission;       /* how long it takes */

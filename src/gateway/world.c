@@ -221,12 +221,34 @@ void world_arena(struct gateway *gateway, const struct message_arena *message, i
         arena_set(gateway, revision, fd, message->bytes);
 }
 
+enum { ARENA_PAUSE_MAX = 7 };
+
 void world_arena_want(struct gateway *gateway, uint64_t uid)
 {
     union message message = { .as_MESSAGE_ARENA_WANT = MESSAGE_INIT(MESSAGE_ARENA_WANT) };
+    struct revision *revision = map_get_u64(&gateway->revisions, uid);
 
+    if (!revision || revision->arena_left > 0)
+        return;
+    revision->arena_left = revision->arena_pause;
+    if (revision->arena_pause < ARENA_PAUSE_MAX)
+        revision->arena_pause = (uint8_t)(2 * revision->arena_pause + 1);
     message.as_MESSAGE_ARENA_WANT.revision = uid;
     gateway_send_supervisor(gateway, &message);
+}
+
+/* The supervisor could not make it, and says nothing then: it is asked again, less and less often,
+ * while requests wait. */
+static void arena_again(struct gateway *gateway, struct revision *revision, bool waiting)
+{
+    if (atomic_load(&revision->arena))
+        return;
+    if (revision->arena_left > 0)
+        revision->arena_left--;
+    else if (waiting)
+        world_arena_want(gateway, revision->uid);
+    else
+        atomic_store(&revision->arena_wanted, false); /* the next request asks at once */
 }
 
 /* ---- replicas ------------------------------------------------------------------------- */
@@ -457,6 +479,8 @@ void world_demand(struct gateway *gateway, bool repeated)
         bool used = repeated && atomic_exchange(&revision->used, false);
         if (waiting > 0)
             atomic_store(&revision->demanded, demanded);
+        if (repeated)
+            arena_again(gateway, revision, waiting > 0);
         if (!used && (waiting == 0 || atomic_load(&revision->ready) > 0))
             continue;
         union message message = { .as_MESSAGE_DEMAND = MESSAGE_INIT(MESSAGE_DEMAND) };

@@ -425,6 +425,34 @@ static void test_a_client_that_goes_away_while_it_is_held_leaves_its_place(void 
     end(&world, &fake);
 }
 
+/* Twice the supervisor has no memory for it; the third time it has. */
+static void test_an_arena_that_cannot_be_made_is_asked_for_again(void **state)
+{
+    struct world_endpoint known = narrow;
+    struct world world = {};
+    struct fake fake = {};
+    union message message;
+    (void)state;
+
+    known.model = true;
+    world_start(&world, 1);
+    world_table(&world, 1, &known, 1);
+    world_go(&world);
+    int waits = ask(&world, "", "");
+    for (int i = 0; i < 3; i++) {
+        world_expect(&world, false, MESSAGE_ARENA_WANT, &message);
+        assert_int_equal(message.as_MESSAGE_ARENA_WANT.revision, WORLD_REVISION(0, 1));
+    }
+    message = (union message){ .as_MESSAGE_ARENA = MESSAGE_INIT(MESSAGE_ARENA) };
+    message.as_MESSAGE_ARENA.revision = WORLD_REVISION(0, 1);
+    message.as_MESSAGE_ARENA.bytes = WORLD_ARENA_BYTES;
+    world_send(&world, &message, &world.arena_fd, 1);
+    fake_start(&world, &fake, 7, WORLD_REVISION(0, 1), 1);
+    answered(&waits, 200, "\"data\":[2]");
+    assert_false(world_maybe(&world, false, MESSAGE_ARENA_WANT, 0, &message));
+    end(&world, &fake);
+}
+
 /* The agent says nothing, so each waits; those above the bound of their loop do not. */
 static void test_loads_that_wait_are_bounded(void **state)
 {
@@ -467,6 +495,7 @@ int main(void)
         cmocka_unit_test(test_one_whose_turn_comes_too_late_is_not_run),
         cmocka_unit_test(test_a_client_that_goes_away_leaves_its_place),
         cmocka_unit_test(test_a_client_that_goes_away_while_it_is_held_leaves_its_place),
+        cmocka_unit_test(test_an_arena_that_cannot_be_made_is_asked_for_again),
         cmocka_unit_test(test_loads_that_wait_are_bounded),
     };
     return cmocka_run_group_tests_name("gateway_admission", tests, NULL, NULL);
