@@ -47,7 +47,7 @@
     X(MESSAGE_ARENA, message_arena, 1, "S -> G: it, writable")                                     \
     X(MESSAGE_ARENA_KEPT, message_revision, 0, "S -> A: there is one; GONE if it is of no use")    \
     X(MESSAGE_REVISION_GONE, message_revision, 0, "A -> S: forget its arena")                      \
-    X(MESSAGE_DEMAND, message_demand, 0, "G -> A: requests wait, or were here; level-triggered")   \
+    X(MESSAGE_DEMAND, message_demand, 0, "G -> A (by S): requests wait or came; level-triggered")  \
     X(MESSAGE_UPGRADE, message_upgrade, 0, "perigee upgrade -> S: become that program")            \
     X(MESSAGE_UPGRADE_STATE, message_upgrade_state, 0, "S -> perigee upgrade, A: how far it is")   \
     X(MESSAGE_UPGRADE_CHECK, message_empty, 1, "S -> a program to be: can it read this state?")    \

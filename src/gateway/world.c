@@ -490,7 +490,8 @@ void world_demand(struct gateway *gateway, bool repeated)
         if (waiting > 0)
             message.as_MESSAGE_DEMAND.oldest_ms =
                 (uint64_t)(now - atomic_load(&revision->waiting_since_ns)) / 1'000'000;
-        (void)gateway_send_agent(gateway, &message);
+        if (!gateway_send_agent(gateway, &message))
+            gateway_send_supervisor(gateway, &message); /* a gateway that ends has no peer */
         told = true;
     }
     if (told || repeated)

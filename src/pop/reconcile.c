@@ -15,6 +15,7 @@ enum {
     BACK_OFF_TRIES = 20, /* failures after which a revision is tried once a minute */
     BACK_OFF_LONG_S = 60,
     DEMAND_IDLE_S = 120, /* a revision asked for by number stays so long (scale.idle's default) */
+    ADOPTED_S = 10,      /* gateways say within half of it what is asked for by number */
     DRAIN_GRACE_S = 2,   /* beyond the endpoint's timeout */
     START_LEAST_S = 30,  /* to get ready in, however short queue.cold is */
 };
@@ -204,6 +205,18 @@ static void drains(struct pop_revision *revision, int64_t now_ns, int64_t *next_
     }
 }
 
+/* An agent before this one started them for those who ask by number, and may have been right. */
+static bool adopted_stay(const struct pop_revision *revision, int64_t now_ns, int64_t *next_ns)
+{
+    const struct pop_endpoint *endpoint = revision->endpoint;
+    int64_t until_ns = revision->adopted_ns + ADOPTED_S * ENV_S;
+    if (!revision->adopted_ns || now_ns >= until_ns || !revision->wanted || !endpoint->wanted ||
+        !endpoint->running)
+        return false;
+    due(next_ns, until_ns);
+    return true;
+}
+
 static void endpoint_reconcile(struct pop_endpoint *endpoint, int64_t now_ns, int64_t *next_ns)
 {
     struct pop_revision *revision;
@@ -212,7 +225,8 @@ static void endpoint_reconcile(struct pop_endpoint *endpoint, int64_t now_ns, in
     LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link) {
         uint32_t wanted = pop_replicas_wanted(endpoint, revision, now_ns);
         starts(revision, wanted, now_ns, next_ns);
-        if (endpoint->pop->sure) /* what the disk said may be older than what runs */
+        /* What the disk said may be older than what runs. */
+        if (endpoint->pop->sure && (wanted || !adopted_stay(revision, now_ns, next_ns)))
             stops(revision, wanted, now_ns);
         drains(revision, now_ns, next_ns);
         overdue(revision, now_ns, next_ns);

@@ -218,6 +218,7 @@ static void replica_adopt(struct pop_revision *revision, const struct message_re
     (void)(dash && slice_u64(slice_of(dash + 1), &ordinal));
     replica->ordinal = ordinal ? (uint32_t)ordinal : ordinal_free(revision->endpoint);
     replica->pid = added->pid;
+    revision->adopted_ns = env_now_ns(revision->endpoint->pop->env);
 }
 
 void pop_replica_added(struct pop *pop, const struct message_replica_added *added)

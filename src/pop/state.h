@@ -96,6 +96,7 @@ struct pop_revision {
     bool failed;        /* reported as failed: the last start did not get ready */
     char message[1400]; /* why */
     int64_t demand_ns;  /* when somebody last asked for it by number; 0: never */
+    int64_t adopted_ns; /* when the last replica of an earlier agent was found; 0: none was */
 };
 
 struct pop_death {

@@ -308,6 +308,9 @@ void agent_on_supervisor(struct agent *agent, const union message *message, size
     case MESSAGE_REPLICA_WALLS:
         replica_walls(agent, &message->as_MESSAGE_REPLICA_WALLS);
         break;
+    case MESSAGE_DEMAND:
+        pop_demand(&agent->pop, &message->as_MESSAGE_DEMAND);
+        break;
     case MESSAGE_REPLICA_LOG:
         pop_replica_log(&agent->pop, &message->as_MESSAGE_REPLICA_LOG);
         agent_note_log(agent, &message->as_MESSAGE_REPLICA_LOG);

@@ -365,6 +365,15 @@ static void table_new(struct core *core, const struct message_table *message, in
     core_tell_gateways(core, &core->table, sizeof core->table, &core->table_fd, 1);
 }
 
+/* Of a gateway that ends: the agent's channel is the next one's. It is said again each second, so
+ * that what cannot go at once need not be kept. */
+static void demand_pass(struct core *core, const struct message_demand *demand)
+{
+    struct core_process *agent = core_role(core, ROLE_AGENT);
+    if (process_alive(agent) && !agent->booting && core->ops->writable(agent, core->data))
+        core_tell(core, ROLE_AGENT, demand, sizeof *demand, NULL, 0);
+}
+
 /* Who may say it: bits by role. What is for somebody else has lost its way. */
 static bool may_say(uint32_t role, uint16_t type)
 {
@@ -377,6 +386,7 @@ static bool may_say(uint32_t role, uint16_t type)
         { MESSAGE_REPLICA_START, 1U << ROLE_AGENT },
         { MESSAGE_REPLICA_KILL, 1U << ROLE_AGENT | 1U << ROLE_GATEWAY },
         { MESSAGE_ARENA_WANT, 1U << ROLE_GATEWAY },
+        { MESSAGE_DEMAND, 1U << ROLE_GATEWAY },
         { MESSAGE_REVISION_GONE, 1U << ROLE_AGENT },
         { MESSAGE_REPLICA_LOOK, 1U << ROLE_AGENT },
     };
@@ -404,6 +414,9 @@ static void dispatch(struct core_process *process, const union message *message,
         break;
     case MESSAGE_ARENA_WANT:
         revision_want(process, message->as_MESSAGE_ARENA_WANT.revision);
+        break;
+    case MESSAGE_DEMAND:
+        demand_pass(core, &message->as_MESSAGE_DEMAND);
         break;
     case MESSAGE_REVISION_GONE:
         revision_forget(core, message->as_MESSAGE_REVISION_GONE.revision);

@@ -165,6 +165,29 @@ def test_a_request_that_runs_ends_with_the_gateway_that_has_it(one):
     assert gateways(one) == {role_pid(one, "gateway")} and role_pid(one, "gateway") != old
 
 
+def test_the_old_gateway_is_heard_by_the_new_agent(one):
+    """It has a request by version when the agent is another already, and nothing runs for it."""
+    [first] = replica_pids(one, "digits")
+    one.cli("apply", "-f", "-", stdin=b"name: digits\nmodel: %s\nbatch: {max: 2}\n"
+            % bytes(DIGITS / "digits.onnx"))
+    wait_exit(first, "the first revision's end")
+    agent, body = role_pid(one, "pop"), json.dumps(ZEROS).encode()
+    with one.connect() as held:
+        held.sendall(b"POST /v2/models/digits/versions/1/infer HTTP/1.1\r\n")
+        assert right(served(one, "digits"))  # so that what came before it is read
+        upgrade = subprocess.Popen([PROGRAM, "upgrade"], env=one.environment(),
+                                   stdout=subprocess.DEVNULL)
+        until("the agent's replacement", lambda: role_pid(one, "pop") not in (None, agent)
+              and len(gateways(one)) == 2 and shown(one, "digits"))
+        held.sendall(b"Host: localhost\r\nContent-Type: application/json\r\n"
+                     b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        answer = http.client.HTTPResponse(held)
+        answer.begin()
+        assert answer.status == 200 and right(answer.read())
+        assert answer.getheader("Perigee-Revision") == "1"
+    assert upgrade.wait(DEADLINE) == 0
+
+
 def script(path, *lines):
     path.write_text("\n".join((f"#!{sys.executable}", *lines, "")))
     path.chmod(0o755)

@@ -140,6 +140,8 @@ static void agent_hears(struct day *day, const union message *message)
 {
     if (message->head.type == MESSAGE_REPLICA_ADDED)
         day->agent_has[message->as_MESSAGE_REPLICA_ADDED.replica] = true;
+    if (message->head.type == MESSAGE_DEMAND)
+        day->demands++;
     if (message->head.type != MESSAGE_REPLICA_EXITED)
         return;
     uint64_t id = message->as_MESSAGE_REPLICA_EXITED.replica;

@@ -12,9 +12,11 @@
 #include <cmocka.h> /* after the above */
 
 #include "base/arena.h"
+#include "base/auto.h"
 #include "base/err.h"
 #include "contract/gateway_metrics.h"
 #include "gateway_world.h"
+#include "sys/channel.h"
 #include "sys/fd.h"
 #include "sys/shm.h"
 
@@ -453,6 +455,29 @@ static void test_an_arena_that_cannot_be_made_is_asked_for_again(void **state)
     end(&world, &fake);
 }
 
+/* Another gateway has the agent's ear; the supervisor passes it on. */
+static void test_a_gateway_that_ends_says_what_waits(void **state)
+{
+    struct world world = {};
+    struct fake fake = {};
+    union message message;
+    (void)state;
+
+    world_start(&world, 1);
+    world_table(&world, 1, &narrow, 1);
+    channel_free(take_ptr(world.agent));
+    world_go(&world);
+    int waits = ask(&world, "", "");
+    for (int i = 0; i < 2; i++) {
+        world_expect(&world, false, MESSAGE_DEMAND, &message);
+        assert_int_equal(message.as_MESSAGE_DEMAND.revision, WORLD_REVISION(0, 1));
+        assert_int_equal(message.as_MESSAGE_DEMAND.waiting, 1);
+    }
+    fake_start(&world, &fake, 7, WORLD_REVISION(0, 1), 1);
+    answered(&waits, 200, "\"data\":[2]");
+    end(&world, &fake);
+}
+
 /* The agent says nothing, so each waits; those above the bound of their loop do not. */
 static void test_loads_that_wait_are_bounded(void **state)
 {
@@ -496,6 +521,7 @@ int main(void)
         cmocka_unit_test(test_a_client_that_goes_away_leaves_its_place),
         cmocka_unit_test(test_a_client_that_goes_away_while_it_is_held_leaves_its_place),
         cmocka_unit_test(test_an_arena_that_cannot_be_made_is_asked_for_again),
+        cmocka_unit_test(test_a_gateway_that_ends_says_what_waits),
         cmocka_unit_test(test_loads_that_wait_are_bounded),
     };
     return cmocka_run_group_tests_name("gateway_admission", tests, NULL, NULL);

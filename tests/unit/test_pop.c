@@ -447,6 +447,31 @@ static void added(struct world *world, uint64_t id, uint64_t revision)
     pop_replica_added(&world->pop, &message);
 }
 
+/* Clients name its version, and have not said so to this agent yet. */
+static void test_what_was_asked_for_by_number_outlives_the_agent(void **state)
+{
+    struct world *world = *state;
+    endpoint_set(world, 2, 2, 1, true);
+    added(world, 3, 1u << 24 | 1);
+    added(world, 4, 1u << 24 | 2);
+    ready(world, 3);
+    ready(world, 4);
+    after(world, 9);
+    assert_int_equal(world->living_count, 2);
+    struct message_demand demand = { .revision = 1u << 24 | 1, .waiting = 1 };
+    pop_demand(&world->pop, &demand);
+    after(world, 100);
+    assert_int_equal(world->living_count, 2);
+    added(world, 5, 1u << 24 | 1); /* nobody asks any more: but for a while it stays */
+    ready(world, 5);
+    after(world, 30);
+    assert_int_equal(world->living_count, 1);
+    added(world, 6, 1u << 24 | 1);
+    endpoint_set(world, 2, 2, 1, false); /* stopped is stopped */
+    after(world, 5);
+    assert_int_equal(world->living_count, 0);
+}
+
 /* Desired state on disk cannot be read: what runs is somebody's, until control has said whose. */
 static void test_strangers_live_until_control_has_spoken(void **state)
 {
@@ -583,6 +608,7 @@ int main(void)
         WORLD(test_a_start_that_hangs_is_cut),
         WORLD(test_ended_after_its_own_word_only),
         WORLD(test_a_revision_asked_for_by_number),
+        WORLD(test_what_was_asked_for_by_number_outlives_the_agent),
         cmocka_unit_test_setup_teardown(test_strangers_live_until_control_has_spoken,
                                         world_new_bare, world_free),
         cmocka_unit_test_setup_teardown(test_arenas_of_deleted_revisions_are_given_up,

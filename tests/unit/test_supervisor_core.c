@@ -193,6 +193,33 @@ static void test_a_clone_that_never_comes_keeps_no_orphans(void **state)
     day_end(day);
 }
 
+/* The agent hears it from the supervisor; but what it does not read is not kept for it. */
+static void test_demand_of_a_gateway_without_a_peer(void **state)
+{
+    struct message_demand demand = MESSAGE_INIT(MESSAGE_DEMAND);
+    struct day *day = day_new(9);
+    (void)state;
+    day->calm = true;
+    core_begin(day->core);
+    day_run_until(day, ENV_S);
+    struct core_process *gateway = core_role(day->core, ROLE_GATEWAY), *agent = &day->core->agent;
+    demand.revision = 1u << 24 | 1;
+    demand.waiting = 1;
+    core_message(agent, (const union message *)&demand, sizeof demand, NULL, 0);
+    assert_int_equal(day->demands, 0); /* not its to say */
+    core_message(gateway, (const union message *)&demand, sizeof demand, NULL, 0);
+    assert_int_equal(day->demands, 1);
+    day->queue_max = 4;
+    for (int i = 0; i < 20; i++)
+        core_message(gateway, (const union message *)&demand, sizeof demand, NULL, 0);
+    assert_int_equal(day->demands, 5);
+    core_process_exited(agent, 9);
+    core_message(gateway, (const union message *)&demand, sizeof demand, NULL, 0);
+    assert_int_equal(day->demands, 5);
+    day->queue_max = 0;
+    day_end(day);
+}
+
 static void test_backoff(void **state)
 {
     (void)state;
@@ -231,6 +258,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_backoff),
         cmocka_unit_test(test_a_day_of_crashes),
+        cmocka_unit_test(test_demand_of_a_gateway_without_a_peer),
         cmocka_unit_test(test_a_new_gateway_that_hangs),
         cmocka_unit_test(test_a_clone_lives_on_under_another_program),
         cmocka_unit_test(test_a_clone_that_never_comes_keeps_no_orphans),
