@@ -34,6 +34,7 @@ struct visitor { /* a `perigee upgrade` */
     struct list link;
     struct channel *channel;
     struct env_linux_watch *watch;
+    bool stranger; /* another user: hears that it may not ask */
 };
 
 struct upgrade {
@@ -273,16 +274,29 @@ static void visitor_say(struct visitor *visitor, const struct message_upgrade_st
         visitor_cut(visitor);
 }
 
+static void visitor_refuse(struct visitor *visitor, const char *why)
+{
+    struct message_upgrade_state no = MESSAGE_INIT(MESSAGE_UPGRADE_STATE);
+    no.state = UPGRADE_FAILED;
+    (void)snprintf(no.text, sizeof no.text, "%s", why);
+    (void)snprintf(no.version, sizeof no.version, "%s", PERIGEE_VERSION);
+    visitor_say(visitor, &no);
+}
+
 static void visitor_asks(struct visitor *visitor, const struct message_upgrade *message)
 {
     struct upgrade *upgrade = visitor->upgrade;
-    struct message_upgrade_state no = MESSAGE_INIT(MESSAGE_UPGRADE_STATE);
     const char *busy = busy_why(upgrade);
+    char text[128];
+    if (visitor->stranger) {
+        (void)snprintf(text, sizeof text,
+                       "only user %u, who runs this Perigee, and root may ask for an upgrade",
+                       (unsigned)geteuid());
+        visitor_refuse(visitor, text);
+        return;
+    }
     if (busy) {
-        no.state = UPGRADE_FAILED;
-        (void)snprintf(no.text, sizeof no.text, "%s", busy);
-        (void)snprintf(no.version, sizeof no.version, "%s", PERIGEE_VERSION);
-        visitor_say(visitor, &no);
+        visitor_refuse(visitor, busy);
         return;
     }
     upgrade->asker = visitor;
@@ -319,6 +333,15 @@ static struct visitor *visitor_new(struct upgrade *upgrade, int fd)
     return visitor;
 }
 
+/* The socket's mode says the same, and the home's; but those are others' to change. */
+static bool stranger(int fd)
+{
+    struct ucred peer;
+    socklen_t size = sizeof peer;
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 ||
+           (peer.uid != geteuid() && peer.uid != 0);
+}
+
 static void on_socket(uint32_t, void *data)
 {
     struct upgrade *upgrade = data;
@@ -329,7 +352,7 @@ static void on_socket(uint32_t, void *data)
         visitor_cut(LIST_FIRST(&upgrade->visitors, struct visitor, link) == upgrade->asker
                         ? LIST_OWNER(upgrade->visitors.previous, struct visitor, link)
                         : LIST_FIRST(&upgrade->visitors, struct visitor, link));
-    (void)visitor_new(upgrade, fd);
+    visitor_new(upgrade, fd)->stranger = stranger(fd);
 }
 
 void upgrade_tell(struct upgrade *upgrade, const struct message_upgrade_state *state)

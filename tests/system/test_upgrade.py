@@ -197,17 +197,18 @@ def script(path, *lines):
 def of_another_state(scratch):
     """It answers as a Perigee whose state has another version does."""
     words = b"the state is of version 1, and this program reads version 9"
-    form = struct.pack("<IHHiI64s512s", 0x6d676550, checked_type(), 1, -2, 0, b"9.0.0", words)
+    form = struct.pack("<IHHiI64s512s", 0x6d676550, message_type("UPGRADE_CHECKED"), 1, -2, 0,
+                       b"9.0.0", words)
     return script(scratch / "newer", "import socket", "s = socket.socket(fileno=3)", "s.recv(4096)",
                   f"s.send({form!r})")
 
 
-def checked_type():
-    """The number of MESSAGE_UPGRADE_CHECKED: its row in the table of messages."""
+def message_type(name):
+    """Its number: its row in the table of messages."""
     text = (ROOT / "src" / "contract" / "messages.h").read_text()
     rows = [line.split("X(")[1].split(",")[0] for line in text.splitlines()
             if line.lstrip().startswith("X(MESSAGE_")]
-    return rows.index("MESSAGE_UPGRADE_CHECKED") + 1
+    return rows.index(f"MESSAGE_{name}") + 1
 
 
 def plain_file(scratch):
@@ -267,6 +268,35 @@ def test_who_may_ask(one):
         odd.connect(str(one.home / "run" / "upgrade.sock"))
         odd.send(b"nonsense")
         assert odd.recv(4096) == b""
+    assert one.cli("upgrade").text.endswith("serves now.\n")
+
+
+@pytest.mark.root
+def test_another_user_may_not_ask(one):
+    """Though somebody opened the way to the socket."""
+    run, before = one.home / "run", one.pids()
+    run.chmod(0o711)
+    (run / "upgrade.sock").chmod(0o666)
+    question = struct.pack("<IHH1024s", 0x6d676550, message_type("UPGRADE"), 1, b"")
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.chdir(run)
+            os.setresuid(65534, 65534, 65534)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asker:
+                asker.settimeout(DEADLINE)
+                asker.connect("upgrade.sock")
+                asker.send(question)
+                os.write(writer, asker.recv(4096))
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with open(reader, "rb") as said:
+        state, *_, text = struct.unpack("<8xI12x64s512s", said.read())
+    assert state == 3 and b"only user 0" in text
+    assert one.pids() == before
     assert one.cli("upgrade").text.endswith("serves now.\n")
 
 
