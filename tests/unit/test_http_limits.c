@@ -144,6 +144,30 @@ static void test_one_address(void **state)
     }
 }
 
+/* When the server is full as well: an address that may have no more costs nobody his place. */
+static void test_one_address_makes_no_room(void **state)
+{
+    struct http_server_limits limits = http_server_limits_default();
+    struct crowd *crowd = crowd_new(2, true);
+    (void)state;
+    limits.connections_max = 2;
+    struct door door = door_open(&limits);
+    const struct http_server_stats *stats = http_server_stats(door.peer->server);
+    http_server_set_crowd(door.peer->server, crowd);
+    http_server_listen(door.peer->server, door.listening);
+    int first = knock(&door, ""), second = knock(&door, "");
+    int third = knock(&door, R("GET /hello HTTP/1.1"));
+    assert_int_equal(stats->crowded, 1);
+    assert_int_equal(stats->full + stats->evicted, 0);
+    assert_int_equal(stats->open, 2);
+    assert_heard(third, "HTTP/1.1 429 Too Many Requests\r\n", true);
+    close(first);
+    close(second);
+    close(third);
+    door_close(&door);
+    crowd_free(crowd);
+}
+
 static void test_crowd(void **state)
 {
     static const struct {
@@ -397,12 +421,19 @@ static void test_limits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_connections_max), cmocka_unit_test(test_not_quite_idle),
-        cmocka_unit_test(test_one_address),     cmocka_unit_test(test_crowd),
-        cmocka_unit_test(test_no_descriptors),  cmocka_unit_test(test_body_rate),
-        cmocka_unit_test(test_slow_body),       cmocka_unit_test(test_answer_rate),
-        cmocka_unit_test(test_timeouts),        cmocka_unit_test(test_write_timeout),
-        cmocka_unit_test(test_slow_reader),     cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_connections_max),
+        cmocka_unit_test(test_not_quite_idle),
+        cmocka_unit_test(test_one_address),
+        cmocka_unit_test(test_crowd),
+        cmocka_unit_test(test_one_address_makes_no_room),
+        cmocka_unit_test(test_no_descriptors),
+        cmocka_unit_test(test_body_rate),
+        cmocka_unit_test(test_slow_body),
+        cmocka_unit_test(test_answer_rate),
+        cmocka_unit_test(test_timeouts),
+        cmocka_unit_test(test_write_timeout),
+        cmocka_unit_test(test_slow_reader),
+        cmocka_unit_test(test_limits),
     };
     return cmocka_run_group_tests_name("http_limits", tests, NULL, NULL);
 }

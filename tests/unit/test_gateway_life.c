@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What changes under a request that is there already: the time, the table, the gateway's end. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+#include <cmocka.h> /* after the above */
+
+#include "base/auto.h"
+#include "base/err.h"
+#include "gateway_world.h"
+#include "sys/channel.h"
+#include "sys/fd.h"
+#include "sys/shm.h"
+
+#define HEAD(name) "POST /v2/models/" name "/infer HTTP/1.1\r\nHost: localhost\r\n"
+#define ROW                                                                                        \
+    "{\"inputs\":[{\"name\":\"image\",\"shape\":[1,4],\"datatype\":\"FP32\",\"data\":[0,1,7,2]}]}"
+
+static const struct world_endpoint digits = {
+    .name = "digits",
+    .queue_depth = 4,
+    .concurrency = 2,
+    .queue_timeout_ms = 30'000,
+    .queue_cold_ms = 30'000,
+    .timeout_ms = 2000,
+    .body_bytes_max = 1 << 20,
+    .serving = 1,
+    .revisions = 1,
+};
+
+static void begin(struct world *world, struct fake *fake, const struct world_endpoint *endpoints,
+                  size_t count, enum fake_mode mode)
+{
+    union message message;
+
+    *world = (struct world){};
+    *fake = (struct fake){};
+    world_start(world, 1);
+    world_table(world, 1, endpoints, count);
+    fake_prepare(world, fake, 7, WORLD_REVISION(0, 1));
+    atomic_store(&fake->mode, mode);
+    fake_begin(world, fake, endpoints->concurrency);
+    world_go(world);
+    world_expect(world, true, MESSAGE_REPLICA_READY, &message);
+}
+
+static void closed(struct world *world)
+{
+    assert_int_equal(world->exit_status, 0);
+    for (unsigned i = 0; i < WORLD_LOOPS; i++)
+        fd_close(&world->listeners[i]);
+    fd_close(&world->arena_fd);
+    fd_close(&world->metrics_fd);
+}
+
+static void end(struct world *world, struct fake *fake)
+{
+    fake_release(fake);
+    world_stop(world);
+    fake_free(fake);
+    closed(world);
+}
+
+/* Returns once its loop has read it. */
+static int ask(struct world *world, const char *bytes, size_t size)
+{
+    int fd = world_connect(world);
+
+    assert_int_equal(send(fd, bytes, size, MSG_NOSIGNAL), size);
+    world_pass(world);
+    return fd;
+}
+
+static void answered(int *fd, int status, const char *part)
+{
+    struct reply reply = world_read(*fd);
+
+    if (reply.status != status || (part && !strstr(reply.text, part)))
+        fail_msg("wanted %d with '%s', got:\n%s", status, part ? part : "", reply.text);
+    reply_free(&reply);
+    fd_close(fd);
+}
+
+/* ---- time ----------------------------------------------------------------------------- */
+
+static char *json_request(const char *head)
+{
+    static char request[1024];
+
+    snprintf(request, sizeof request, "%sContent-Length: %zu\r\n\r\n%s", head, sizeof ROW - 1, ROW);
+    return request;
+}
+
+/* The gateway's own clock says when: queue.cold of an endpoint without a replica is over. */
+static void cold_passes(struct world *world)
+{
+    char *request = json_request(HEAD("cold"));
+    int fd = ask(world, request, strlen(request));
+
+    answered(&fd, 504, "starting");
+}
+
+/* Two are in the replica, and each runs for two thirds of the timeout. */
+static void test_the_timeout_is_that_of_a_run(void **state)
+{
+    struct world_endpoint both[] = { digits, digits };
+    struct world world;
+    struct fake fake;
+    union message message;
+    char *request = json_request(HEAD("digits"));
+    (void)state;
+
+    both[1].name = "cold";
+    both[1].queue_cold_ms = 1300;
+    begin(&world, &fake, both, 2, FAKE_STEPS);
+    int first = ask(&world, request, strlen(request));
+    fake_await_taken(&fake, 1);
+    int second = ask(&world, request, strlen(request));
+    cold_passes(&world);
+    fake_step(&fake);
+    answered(&first, 200, "\"data\":[2]");
+    cold_passes(&world);
+    fake_step(&fake);
+    answered(&second, 200, "\"data\":[2]");
+    assert_false(world_maybe(&world, false, MESSAGE_REPLICA_KILL, 0, &message));
+    end(&world, &fake);
+}
+
+/* ---- tables --------------------------------------------------------------------------- */
+
+static bool all_answer(struct world *world, const char *path, int status)
+{
+    char request[256];
+    bool right = true;
+
+    snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path);
+    for (unsigned i = 0; i < WORLD_LOOPS; i++) {
+        struct reply reply = world_ask(world, request, strlen(request));
+        right = right && reply.status == status;
+        reply_free(&reply);
+    }
+    return right;
+}
+
+static bool table_is_there(struct world *world, void *)
+{
+    return all_answer(world, "/v2/models/mark", 200);
+}
+
+static bool first_is_gone(struct world *world, void *)
+{
+    return all_answer(world, "/v2/models/digits/versions/1/ready", 400);
+}
+
+enum change { STAYS, STOPPED, DELETED, ANOTHER_OF_ITS_NAME, REVISION_DELETED, TRAFFIC_MOVED };
+
+static void change_make(struct world *world, enum change change, struct fake *fake,
+                        struct fake *next)
+{
+    struct world_endpoint now[] = { digits, digits };
+    union message message;
+
+    now[1].name = "mark"; /* known to who has the table */
+    now[1].model = true;
+    if (change == STOPPED)
+        now[0].state = TABLE_ENDPOINT_STOPPED;
+    if (change == DELETED)
+        now[0].name = "renamed";
+    if (change == ANOTHER_OF_ITS_NAME) { /* its row says who it is */
+        now[0] = now[1];
+        now[1] = digits;
+    }
+    if (change == REVISION_DELETED)
+        now[0].revisions = now[0].serving = 0;
+    if (change == TRAFFIC_MOVED)
+        now[0].revisions = now[0].serving = 2;
+    world_table(world, 2, now, 2);
+    assert_true(world_until(world, table_is_there, NULL));
+    if (change != TRAFFIC_MOVED)
+        return;
+    struct world of_next = *world; /* whose arena is another */
+    struct err err;
+    assert_int_equal(shm_create("next", WORLD_ARENA_BYTES, &of_next.arena_fd, &err), 0);
+    fake_prepare(&of_next, next, 8, WORLD_REVISION(0, 2));
+    fake_begin(world, next, digits.concurrency);
+    fd_close(&of_next.arena_fd);
+    world_expect(world, true, MESSAGE_REPLICA_READY, &message);
+    fake_exit(world, fake);
+    assert_true(world_until(world, first_is_gone, NULL));
+    for (unsigned i = 0; i < WORLD_LOOPS; i++) { /* the next one's memory is made by a request */
+        struct reply reply = world_infer(world, "", ROW);
+        assert_int_equal(reply.status, 200);
+        reply_free(&reply);
+    }
+}
+
+static void test_an_upload_over_a_change_of_the_table(void **state)
+{
+    static const char json[] =
+        "{\"inputs\":[{\"name\":\"image\",\"shape\":[1,4],\"datatype\":\"FP32\","
+        "\"parameters\":{\"binary_data_size\":16}}]}";
+    static const float row[4] = { 0, 1, 7, 2 };
+    static const struct {
+        const char *name;
+        enum change change;
+        int status;
+        const char *part;
+    } rows[] = {
+        { "stays", STAYS, 200, "Perigee-Revision: 1" },
+        { "is stopped", STOPPED, 503, "is stopped" },
+        { "is deleted", DELETED, 404, "was deleted" },
+        { "is deleted, and another has its name", ANOTHER_OF_ITS_NAME, 404, "was deleted" },
+        { "its revision is deleted", REVISION_DELETED, 404, "was deleted" },
+        { "serves another revision", TRAFFIC_MOVED, 200, "Perigee-Revision: 2" },
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct world world;
+        struct fake fake, next = {};
+        char request[512];
+        print_message("  %s\n", rows[i].name);
+        begin(&world, &fake, &digits, 1, FAKE_RIGHT);
+        int size = snprintf(request, sizeof request,
+                            HEAD("digits") "Inference-Header-Content-Length: %zu\r\n"
+                                           "Content-Length: %zu\r\n\r\n%s",
+                            sizeof json - 1, sizeof json - 1 + sizeof row, json);
+        memcpy(request + size, row, 8);
+        int upload = ask(&world, request, (size_t)size + 8);
+        change_make(&world, rows[i].change, &fake, &next);
+        assert_int_equal(send(upload, (const char *)row + 8, 8, MSG_NOSIGNAL), 8);
+        answered(&upload, rows[i].status, rows[i].part);
+        end(&world, rows[i].change == TRAFFIC_MOVED ? &next : &fake);
+    }
+}
+
+/* ---- the end -------------------------------------------------------------------------- */
+
+static int held_up[2], goes_on[2];
+
+/* Holds the thread up that it comes to. */
+static void on_signal(int number)
+{
+    int before = errno;
+    char byte = 0;
+
+    (void)number;
+    (void)!write(held_up[1], &byte, 1);
+    (void)!read(goes_on[0], &byte, 1);
+    errno = before;
+}
+
+/* The test's own threads have other names. */
+static pid_t thread_find(const char *name)
+{
+    char path[64], comm[32] = "";
+    pid_t found = 0;
+
+    for (pid_t tid = getpid(); tid < getpid() + 4096 && !found; tid++) {
+        snprintf(path, sizeof path, "/proc/self/task/%d/comm", (int)tid);
+        auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
+        ssize_t size = fd < 0 ? 0 : read(fd, comm, sizeof comm - 1);
+        comm[size > 0 ? size - 1 : 0] = '\0';
+        if (strcmp(comm, name) == 0)
+            found = tid;
+    }
+    return found;
+}
+
+/* Time itself is what passes. */
+static void time_passes(int64_t ms)
+{
+    auto_close int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+    struct itimerspec at = { .it_value = { ms / 1000, ms % 1000 * 1'000'000 } };
+    struct pollfd poll_fd = { fd, POLLIN, 0 };
+
+    assert_int_equal(timerfd_settime(fd, 0, &at, NULL), 0);
+    assert_int_equal(poll(&poll_fd, 1, 10'000), 1);
+}
+
+/* A loop that comes late to the end holds the first one's up: its tick is due by then, and finds
+ * no server. */
+static void test_a_tick_after_the_end(void **state)
+{
+    union message message = { .as_MESSAGE_DRAIN = MESSAGE_INIT(MESSAGE_DRAIN) };
+    struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
+    struct world world;
+    struct fake fake;
+    char byte;
+    (void)state;
+
+    assert_int_equal(pipe2(held_up, O_CLOEXEC) | pipe2(goes_on, O_CLOEXEC), 0);
+    assert_int_equal(sigaction(SIGUSR1, &action, NULL), 0);
+    begin(&world, &fake, &digits, 1, FAKE_RIGHT);
+    world_pass(&world);
+    pid_t last = thread_find("gateway/1");
+    assert_true(last > 0);
+    assert_int_equal(tgkill(getpid(), last, SIGUSR1), 0);
+    assert_int_equal(read(held_up[0], &byte, 1), 1);
+    message.as_MESSAGE_DRAIN.within_ms = 1;
+    world_send(&world, &message, NULL, 0);
+    time_passes(1300);
+    assert_int_equal(write(goes_on[1], "", 1), 1);
+    pthread_join(world.thread, NULL); /* it has been told to stop */
+    channel_free(world.supervisor);
+    channel_free(world.agent);
+    fake_free(&fake);
+    closed(&world);
+    for (int i = 0; i < 2; i++) {
+        fd_close(&held_up[i]);
+        fd_close(&goes_on[i]);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_the_timeout_is_that_of_a_run),
+        cmocka_unit_test(test_an_upload_over_a_change_of_the_table),
+        cmocka_unit_test(test_a_tick_after_the_end),
+    };
+    return cmocka_run_group_tests_name("gateway_life", tests, NULL, NULL);
+}
