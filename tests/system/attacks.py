@@ -119,7 +119,11 @@ ATTACKS = [
     attack(ROOM, "shared mappings", "call mmap 0 8589934592 3 33 -1 0", alone=True),
     attack(ROOM, "a mapping that grows down", "call mmap 0 65536 3 290 -1 0", alone=True),
     attack(ROOM, "executable memory", "call mmap 0 4096 7 34 -1 0", alone=True),
+    attack(ROOM, "memory made executable", "call mmap 0 4096 3 34 -1 0", "call mprotect r 4096 5",
+           alone=True),
     attack(ROOM, "locked memory", "call mlockall 3"),
+    attack(ROOM, "a message queue of its own", f"call mq_open s:pg-attack {O_CREAT_RDWR} 384 0"),
+    attack(ROOM, "descriptors", "opens 10000"),
     attack(ROOM, "raising its limits", "prlimit"),
     attack(SIGNALS, "its parent", "call kill {parent} 0", through=(SPACES_ALONE, LANDLOCK_ALONE)),
     attack(SIGNALS, "its template", "call kill {template} 0",
@@ -142,6 +146,8 @@ ATTACKS = [
     attack(OWN, "utimensat", "call utimensat -100 s:model 0 0", through=(LANDLOCK_ALONE,)),
     attack(RIGHTS, "a user namespace within", "call unshare 268435456",
            through=(LANDLOCK_ALONE,)),
+    attack(RIGHTS, "to be looked into (prctl)", "call prctl 4 1 0 0 0", alone=True),
+    attack(RIGHTS, "to outlive its parent (prctl)", "call prctl 1 0 0 0 0", alone=True),
     attack(RIGHTS, "uid 0", "call setresuid 0 0 0"),
     attack(RIGHTS, "gid 0", "call setresgid 0 0 0"),
     attack(RIGHTS, "a host name", "call sethostname s:x 1"),
@@ -156,4 +162,4 @@ ATTACKS = [
     attack(RIGHTS, "the kernel's log", "call syslog 3 b 4096", alone=True),
 ]
 # "1000 threads" and such succeed in part: so many are none too many.
-MADE_AT_MOST = {"forks": 64, "threads": 64}
+MADE_AT_MOST = {"forks": 64, "threads": 64, "opens": 96}

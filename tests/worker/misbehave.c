@@ -288,6 +288,16 @@ static void do_threads(struct speech *speech)
     SAY(speech, "%ld", made);
 }
 
+/* Its model, again and again, and never closed. */
+static void do_opens(struct speech *speech)
+{
+    long most = atol(speech->argument), made = 0;
+
+    while (made < most && open("model", O_RDONLY | O_CLOEXEC) >= 0)
+        made++;
+    SAY(speech, "%ld", made);
+}
+
 static void do_echo(struct speech *speech)
 {
     SAY(speech, "%s", speech->argument);
@@ -325,6 +335,7 @@ static const struct command commands[] = {
     { "flood", do_flood, false },
     { "forks", do_forks, false },
     { "threads", do_threads, false },
+    { "opens", do_opens, false },
 };
 
 /* ---- finding a command ----------------------------------------------------------------------- */
