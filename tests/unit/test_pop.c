@@ -208,6 +208,8 @@ static void after(struct world *world, int64_t seconds)
     run(world, world->now_ns + seconds * ENV_S);
 }
 
+static const char *spec_more = ""; /* keys */
+
 static void endpoint_set(struct world *world, unsigned target, unsigned revisions, unsigned min,
                          bool running)
 {
@@ -216,9 +218,9 @@ static void endpoint_set(struct world *world, unsigned target, unsigned revision
     size_t used = (size_t)snprintf(
         text, sizeof text,
         "{\"uid\":1,\"name\":\"digits\",\"project\":\"default\",\"state\":\"%s\",\"target\":%u,"
-        "\"spec\":{\"name\":\"digits\",\"model\":\"sha256:%064d\",\"scale\":{\"min\":%u}},"
+        "\"spec\":{\"name\":\"digits\",\"model\":\"sha256:%064d\",\"scale\":{\"min\":%u}%s},"
         "\"revisions\":[",
-        running ? "running" : "stopped", target, 1, min);
+        running ? "running" : "stopped", target, 1, min, spec_more);
     for (unsigned i = 1; i <= revisions; i++)
         used += (size_t)snprintf(text + used, sizeof text - used,
                                  "%s{\"number\":%u,\"uid\":%u,\"model\":\"sha256:%064u\"}",
@@ -325,6 +327,174 @@ static void test_a_killed_replica_is_replaced_at_once(void **state)
     assert_int_equal(world->living_count, 1);
     assert_int_equal(world->starts, 2);
     assert_int_equal(pop_endpoint_find(&world->pop, 1)->death_count, 1);
+}
+
+/* One after the other: how long it was ready before it died, and when the next one comes. */
+static void test_back_off_of_one_that_dies_soon(void **state)
+{
+    static const struct {
+        int64_t ready_s, wait_s;
+    } rows[] = { { 1, 0 }, { 1, 1 }, { 1, 2 }, { 9, 4 }, { 11, 0 }, { 1, 0 }, { 1, 1 } };
+    struct world *world = *state;
+    endpoint_set(world, 1, 1, 1, true);
+    run(world, world->now_ns + ENV_MS);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        assert_int_equal(world->living_count, 1);
+        after(world, rows[i].ready_s);
+        exited(world, world->living[0], REPLICA_END_ITSELF, SIGKILL);
+        int64_t due_ns = world->now_ns + rows[i].wait_s * ENV_S;
+        if (rows[i].wait_s)
+            run(world, due_ns - ENV_MS);
+        assert_int_equal(world->living_count, 0);
+        run(world, due_ns + ENV_MS);
+    }
+    assert_int_equal(world->living_count, 1);
+}
+
+/* What was asked for is no death. */
+static void test_an_end_that_was_asked_for_is_no_death(void **state)
+{
+    static const struct {
+        uint32_t end, deaths;
+    } rows[] = {
+        { REPLICA_END_STOPPED, 0 }, { REPLICA_END_UNWANTED, 0 }, { REPLICA_END_ITSELF, 1 },
+        { REPLICA_END_TIMEOUT, 1 }, { REPLICA_END_LIED, 1 },     { REPLICA_END_MEMORY, 1 },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct world *world = *state;
+        struct pop_endpoint *endpoint;
+        endpoint_set(world, 1, 1, 1, true);
+        after(world, 60);
+        endpoint = pop_endpoint_find(&world->pop, 1);
+        exited(world, world->living[0], rows[i].end, SIGKILL);
+        assert_int_equal(endpoint->death_count, rows[i].deaths);
+        assert_int_equal(endpoint->exits, rows[i].deaths);
+        world_free(state);
+        world_new(state);
+    }
+}
+
+static void test_the_last_deaths_are_kept(void **state)
+{
+    struct world *world = *state;
+    endpoint_set(world, 1, 1, 1, true);
+    struct pop_endpoint *endpoint = pop_endpoint_find(&world->pop, 1);
+    int64_t died_ns[POP_DEATHS_MAX + 2];
+    for (size_t i = 0; i < POP_DEATHS_MAX + 2; i++) {
+        after(world, 60);
+        died_ns[i] = world->now_ns;
+        exited(world, world->living[0], REPLICA_END_ITSELF, SIGKILL);
+    }
+    assert_int_equal(endpoint->death_count, POP_DEATHS_MAX);
+    for (size_t i = 0; i < POP_DEATHS_MAX; i++)
+        assert_int_equal(endpoint->deaths[i].wall_ns, died_ns[i + 2]);
+}
+
+/* Of what it wrote, the last is kept. */
+static void test_a_death_has_its_last_words(void **state)
+{
+    enum { PIECES = POP_LOG_BYTES / MESSAGE_LOG_BYTES + 2 };
+    struct world *world = *state;
+    endpoint_set(world, 1, 1, 1, true);
+    after(world, 1);
+    struct message_replica_log piece = { .replica = world->living[0] };
+    for (int i = 0; i < PIECES; i++) {
+        piece.bytes = i ? MESSAGE_LOG_BYTES : 1; /* so that no piece begins where the ring does */
+        memset(piece.data, 'a' + i, sizeof piece.data);
+        pop_replica_log(&world->pop, &piece);
+    }
+    exited(world, world->living[0], REPLICA_END_ITSELF, SIGKILL);
+    const char *log = pop_endpoint_find(&world->pop, 1)->deaths[0].log;
+    assert_int_equal(strlen(log), POP_LOG_BYTES);
+    assert_true(log[0] == 'a' + 2 && log[POP_LOG_BYTES - 1] == 'a' + PIECES - 1);
+}
+
+/* The nth replica of a revision, from 0. */
+static struct pop_replica *replica_nth(struct world *world, uint32_t number, unsigned nth)
+{
+    struct pop_revision *revision = pop_revision_number(pop_endpoint_find(&world->pop, 1), number);
+    struct pop_replica *replica;
+    LIST_EACH (replica, &revision->replicas, struct pop_replica, link)
+        if (nth-- == 0)
+            return replica;
+    fail_msg("revision %u has no such replica", number);
+    return NULL;
+}
+
+static void test_traffic_waits_for_as_many_as_serve(void **state)
+{
+    struct world *world = *state;
+    endpoint_set(world, 1, 1, 2, true);
+    after(world, 1);
+    world->hangs = true; /* until the test says that they are ready */
+    endpoint_set(world, 2, 2, 2, true);
+    after(world, 1);
+    assert_int_equal(world->living_count, 4);
+    ready(world, replica_nth(world, 2, 0)->id);
+    after(world, 1);
+    assert_int_equal(pop_endpoint_find(&world->pop, 1)->serving, 1);
+    ready(world, replica_nth(world, 2, 1)->id);
+    after(world, 1);
+    assert_int_equal(pop_endpoint_find(&world->pop, 1)->serving, 2);
+}
+
+static void test_after_a_failure_one_is_tried_alone(void **state)
+{
+    struct world *world = *state;
+    world->load_fails = true;
+    endpoint_set(world, 1, 1, 3, true);
+    run(world, world->now_ns + ENV_MS);
+    assert_int_equal(world->starts, 3);
+    after(world, 5); /* after three failures the next is in 4 s */
+    assert_int_equal(world->starts, 4);
+    world->load_fails = false;
+    after(world, 20);
+    assert_int_equal(world->living_count, 3);
+}
+
+/* Of two, by whether the first and the second are ready: which one ends. */
+static void test_who_serves_least_ends_first(void **state)
+{
+    static const struct {
+        bool ready[2];
+        unsigned ends;
+    } rows[] = { { { true, true }, 1 }, { { true, false }, 1 }, { { false, true }, 0 } };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct world *world = *state;
+        world->hangs = true;
+        endpoint_set(world, 1, 1, 2, true);
+        after(world, 1);
+        for (unsigned nth = 0; nth < 2; nth++)
+            if (rows[i].ready[nth])
+                ready(world, replica_nth(world, 1, nth)->id);
+        world->hangs = false;
+        endpoint_set(world, 1, 1, 1, true);
+        pop_reconcile(&world->pop);
+        for (unsigned nth = 0; nth < 2; nth++) {
+            const struct pop_replica *replica = replica_nth(world, 1, nth);
+            bool ends = replica->kill_sent || replica->state == POP_REPLICA_DRAINING;
+            assert_int_equal(ends, nth == rows[i].ends);
+        }
+        world_free(state);
+        world_new(state);
+    }
+}
+
+/* Keys of a newer control's spec: the last two say where a request may go, and are no detail. */
+static void test_a_residency_that_is_not_known_is_not_served(void **state)
+{
+    static const char *const rows[] = { "", ",\"novelty\":1", ",\"residency\":[\"EU\"]",
+                                        ",\"regions\":[\"EU\"]" };
+    for (size_t i = 0; i < 4; i++) {
+        struct world *world = *state;
+        spec_more = rows[i];
+        endpoint_set(world, 1, 1, 1, true);
+        after(world, 1);
+        assert_int_equal(world->living_count, i < 2);
+        world_free(state);
+        world_new(state);
+    }
+    spec_more = "";
 }
 
 static void test_stop_start_delete(void **state)
@@ -481,7 +651,7 @@ static void test_strangers_live_until_control_has_spoken(void **state)
     added(world, 4, 1u << 24 | 1);
     added(world, 5, 9u << 24 | 1);
     added(world, 6, 9u << 24 | 1);
-    pop_replica_drained(pop, 4); /* for the agent before */
+    pop_replica_drained(pop, 3); /* for the agent before */
     exited(world, 6, REPLICA_END_ITSELF, SIGSEGV);
     pop_alone(pop); /* control is away, and nothing is known: nothing is done */
     after(world, 60);
@@ -497,7 +667,8 @@ static void test_strangers_live_until_control_has_spoken(void **state)
     assert_int_equal(world->starts, 0);
     assert_int_equal(world->kills, 1); /* the one that the gateway gives nothing any more */
     assert_int_equal(pop_endpoint_find(pop, 1)->serving, 1);
-    assert_non_null(map_get_u64(&pop->replicas_by_id, 3));
+    assert_null(map_get_u64(&pop->replicas_by_id, 3));
+    assert_non_null(map_get_u64(&pop->replicas_by_id, 4));
     added(world, 7, 8u << 24 | 1); /* from now on a stranger is nobody's */
     assert_int_equal(world->unwanted, 2);
 }
@@ -601,6 +772,14 @@ int main(void)
         WORLD(test_a_new_endpoint_serves),
         WORLD(test_an_update_moves_traffic_then_drains),
         WORLD(test_a_killed_replica_is_replaced_at_once),
+        WORLD(test_back_off_of_one_that_dies_soon),
+        WORLD(test_an_end_that_was_asked_for_is_no_death),
+        WORLD(test_the_last_deaths_are_kept),
+        WORLD(test_a_death_has_its_last_words),
+        WORLD(test_traffic_waits_for_as_many_as_serve),
+        WORLD(test_after_a_failure_one_is_tried_alone),
+        WORLD(test_who_serves_least_ends_first),
+        WORLD(test_a_residency_that_is_not_known_is_not_served),
         WORLD(test_stop_start_delete),
         WORLD(test_a_drain_that_never_ends_is_cut),
         WORLD(test_a_new_gateway_is_told_to_drain),
