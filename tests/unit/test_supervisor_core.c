@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A day of crashes in a moment: supervisor_day.h plays the world. */
 #include <dirent.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <cmocka.h> /* after the four above */
+#include <unistd.h>
+#include <cmocka.h> /* after the above */
 
 #include "supervisor_day.h"
 
@@ -64,6 +67,20 @@ static struct core_process *role_of(struct day *day, uint32_t role)
     return NULL;
 }
 
+/* How many users of their own the living replicas have among them. */
+static unsigned uids_of(const struct day *day)
+{
+    bool seen[REPLICAS_MAX + 2] = {};
+    unsigned count = 0;
+    const struct core_replica *replica;
+    LIST_EACH (replica, &day->core->replicas, struct core_replica, link) {
+        assert_in_range(replica->uid_index, 1, REPLICAS_MAX + 1);
+        count += !seen[replica->uid_index];
+        seen[replica->uid_index] = true;
+    }
+    return count;
+}
+
 /* A gateway and an agent that start beside many replicas hear of all, in pieces: no more waits to
  * be sent than they read. */
 static void test_many_replicas_are_told_as_they_are_read(void **state)
@@ -89,6 +106,7 @@ static void test_many_replicas_are_told_as_they_are_read(void **state)
     assert_int_equal(agent->state, PROCESS_SERVING);
     for (uint64_t id = 1; id <= MANY; id++)
         assert_true(day->gateway_has[set][id] && day->agent_has[id]);
+    assert_int_equal(uids_of(day), MANY);
     /* Besides the pieces there are the few messages of the start. */
     assert_in_range(day->queued_most, QUEUE, 2 * QUEUE);
     core_stop(day->core, true);
@@ -220,6 +238,213 @@ static void test_demand_of_a_gateway_without_a_peer(void **state)
     day_end(day);
 }
 
+/* Well formed, and from the wrong mouth. */
+static void test_what_is_not_its_to_say_is_dropped(void **state)
+{
+    static const struct {
+        uint32_t role;
+        uint16_t type;
+        bool dropped;
+    } rows[] = {
+        { ROLE_AGENT, MESSAGE_ARENA_WANT, true },
+        { ROLE_CONTROL, MESSAGE_ARENA_WANT, true },
+        { ROLE_GATEWAY, MESSAGE_ARENA_WANT, false },
+        { ROLE_GATEWAY, MESSAGE_REVISION_GONE, true },
+        { ROLE_CONTROL, MESSAGE_REVISION_GONE, true },
+        { ROLE_AGENT, MESSAGE_REVISION_GONE, false },
+        { ROLE_GATEWAY, MESSAGE_REPLICA_LOOK, true },
+        { ROLE_AGENT, MESSAGE_REPLICA_LOOK, false },
+        { ROLE_CONTROL, MESSAGE_REPLICA_KILL, true },
+        { ROLE_GATEWAY, MESSAGE_REPLICA_KILL, false },
+        { ROLE_AGENT, MESSAGE_DEMAND, true },
+        { ROLE_GATEWAY, MESSAGE_DEMAND, false },
+        { ROLE_AGENT, MESSAGE_DRAIN, true },
+    };
+    struct day *day = day_new(5);
+    (void)state;
+    day->calm = true;
+    core_begin(day->core);
+    day_run_until(day, ENV_S);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        union message message = { .head = { MESSAGE_MAGIC, rows[i].type, MESSAGE_VERSION } };
+        uint64_t before = day->core->messages_dropped;
+        core_message(core_role(day->core, rows[i].role), &message, message_size(rows[i].type), NULL,
+                     0);
+        assert_int_equal(day->core->messages_dropped - before, rows[i].dropped);
+    }
+    day_end(day);
+}
+
+/* A role that says at its start that there is no hope ends all, once; later it is one that died. */
+static void test_a_role_without_hope(void **state)
+{
+    static const struct {
+        int64_t at_ns;
+        bool hopeless;
+    } rows[] = { { 0, true }, { ENV_S, false } };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct day *day = day_new(17);
+        day->calm = true;
+        core_begin(day->core);
+        day_run_until(day, rows[i].at_ns);
+        assert_int_equal(day->ready, rows[i].at_ns > 0);
+        core_process_exited(core_role(day->core, ROLE_CONTROL), ROLE_EXIT_HOPELESS << 8);
+        assert_int_equal(core_hopeless(day->core), rows[i].hopeless);
+        assert_int_equal(day->core->stage != STOP_NOT, rows[i].hopeless);
+        day_end(day);
+    }
+}
+
+static void test_a_role_that_never_gets_ready_is_ended(void **state)
+{
+    struct day *day = day_new(19);
+    (void)state;
+    day->calm = day->gateways_hang = true;
+    core_begin(day->core);
+    day_run_until(day, 60 * ENV_S - ENV_MS);
+    assert_int_equal(day->starts[ROLE_GATEWAY], 1);
+    assert_int_equal(core_role(day->core, ROLE_GATEWAY)->state, PROCESS_STARTING);
+    day->gateways_hang = false;
+    day_run_until(day, 63 * ENV_S);
+    assert_int_equal(day->starts[ROLE_GATEWAY], 2);
+    assert_int_equal(core_role(day->core, ROLE_GATEWAY)->state, PROCESS_SERVING);
+    day_end(day);
+}
+
+/* A replica's own page, as it may lie there when it has died: words and numbers are bounded. */
+static void test_what_a_dead_ones_page_says_is_bounded(void **state)
+{
+    static const struct {
+        uint32_t magic, phase, phase_told;
+        int32_t signal, signal_told, syscall, syscall_told;
+        bool endless;
+    } rows[] = {
+        { PERIGEE_WORKER_MAGIC, PERIGEE_PHASE_READY, PERIGEE_PHASE_READY, 11, 11, 59, 59, false },
+        { PERIGEE_WORKER_MAGIC, PERIGEE_PHASE_FAILED + 1, 0, 0, 0, -1, -1, false },
+        { PERIGEE_WORKER_MAGIC, 0, 0, -1, 0, -2, -1, false },
+        { PERIGEE_WORKER_MAGIC, 0, 0, 4000, 0, 100'001, -1, false },
+        { PERIGEE_WORKER_MAGIC, 0, 0, 0, 0, -1, -1, true },
+        { PERIGEE_WORKER_MAGIC + 1, PERIGEE_PHASE_READY, 0, 11, 0, 59, -1, false },
+    };
+    struct day *day = day_new(23);
+    const struct rusage usage = {};
+    (void)state;
+    day->calm = true;
+    core_begin(day->core);
+    day_run_until(day, ENV_S);
+    day_agent_wants(day, core_role(day->core, ROLE_AGENT));
+    day_run_until(day, 2 * ENV_S);
+    struct core_replica *replica = LIST_FIRST(&day->core->replicas, struct core_replica, link);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct perigee_status page = {
+            .magic = rows[i].magic,
+            .phase = rows[i].phase,
+            .signal = rows[i].signal,
+            .syscall = rows[i].syscall,
+        };
+        const struct message_replica_exited *exited = &replica->exited;
+        memset(page.reason, 'x', rows[i].endless ? sizeof page.reason : 2);
+        assert_int_equal(pwrite(replica->output_fd, &page, sizeof page, 0), sizeof page);
+        replica_describe_end(replica, 9, &usage);
+        assert_int_equal(exited->phase, rows[i].phase_told);
+        assert_int_equal(exited->signal, rows[i].signal_told);
+        assert_int_equal(exited->syscall, rows[i].syscall_told);
+        if (rows[i].magic != PERIGEE_WORKER_MAGIC)
+            assert_non_null(strstr(exited->text, "SIGKILL"));
+        else
+            assert_int_equal(strspn(exited->text, "x"),
+                             rows[i].endless ? sizeof page.reason - 1 : 2);
+    }
+    day_end(day);
+}
+
+/* What the ranges of a message cannot say: refused, and the agent hears of it at once. */
+static void test_a_replica_that_cannot_be_is_not_started(void **state)
+{
+    static const struct {
+        const char *runtime;
+        uint64_t slot_bytes;
+        uint32_t slots;
+        bool refused;
+    } rows[] = {
+        { "onnx", 64 * 1024, 4, false },
+        { "onnx", 64 * 1024 + 64, 4, true },
+        { "onnx", 4096, 4, PERIGEE_ANSWER_BYTES > 4096 },
+        { "onnx", 0, 4, true },
+        { "onnx", OUTPUT_BYTES_MAX / 4, 4, false },
+        { "onnx", OUTPUT_BYTES_MAX / 4 + 4096, 4, true },
+        { "onnx", UINT64_MAX / 4096 * 4096, 4, true },
+        { "", 64 * 1024, 4, true },
+        { "../onnx", 64 * 1024, 4, true },
+        { "ONNX", 64 * 1024, 4, true },
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct day *day = day_new(29);
+        union message message = { .as_MESSAGE_REPLICA_START = MESSAGE_INIT(MESSAGE_REPLICA_START) };
+        struct message_replica_start *start = &message.as_MESSAGE_REPLICA_START;
+        int model = open("/tmp", O_RDONLY | O_CLOEXEC);
+        day->calm = true;
+        core_begin(day->core);
+        day_run_until(day, ENV_S);
+        start->replica = day->next_id = 1;
+        start->revision = 1;
+        start->slot_bytes = rows[i].slot_bytes;
+        start->slots = start->concurrency = rows[i].slots;
+        start->threads = start->batch_max = 1;
+        (void)snprintf(start->runtime, sizeof start->runtime, "%s", rows[i].runtime);
+        day->asked[1] = 1;
+        day->wanted++;
+        core_message(core_role(day->core, ROLE_AGENT), &message, sizeof *start, &model, 1);
+        print_message("  row %zu\n", i);
+        assert_int_equal(day->asked[1] == 2, rows[i].refused);
+        day_end(day);
+    }
+}
+
+static struct core_process *day_template(struct day *day)
+{
+    struct core_process *agent = core_role(day->core, ROLE_AGENT);
+    day_run_until(day, ENV_S);
+    day_agent_wants(day, agent);
+    return LIST_FIRST(&day->core->templates, struct core_process, link);
+}
+
+/* A template says once who it is, in words that end, and in a version that is spoken here. */
+static void test_a_worker_of_another_version_is_ended(void **state)
+{
+    static const struct {
+        uint32_t version_min, version_max;
+        bool endless, serves;
+    } rows[] = {
+        { PERIGEE_WORKER_VERSION, PERIGEE_WORKER_VERSION, false, true },
+        { 1, PERIGEE_WORKER_VERSION + 1, false, true },
+        { PERIGEE_WORKER_VERSION + 1, PERIGEE_WORKER_VERSION + 2, false, false },
+        { 0, PERIGEE_WORKER_VERSION - 1, false, false },
+        { PERIGEE_WORKER_VERSION, PERIGEE_WORKER_VERSION, true, false },
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct day *day = day_new(13);
+        struct perigee_hello hello = {
+            PERIGEE_WORKER_MAGIC, PERIGEE_HELLO, rows[i].version_min, rows[i].version_max, "onnx",
+        };
+        day->calm = true;
+        core_begin(day->core);
+        struct core_process *template = day_template(day);
+        memset(hello.library, 'x', sizeof hello.library - !rows[i].endless);
+        assert_int_equal(template->state, PROCESS_STARTING);
+        core_template_message(template, &hello, sizeof hello);
+        assert_int_equal(template->state == PROCESS_SERVING, rows[i].serves);
+        if (rows[i].serves) /* a second time it is nonsense */
+            core_template_message(template, &hello, sizeof hello);
+        day_run_until(day, day->now_ns + 2 * ENV_MS);
+        assert_int_equal(template->state, PROCESS_WAITING);
+        day_end(day);
+    }
+}
+
 static void test_backoff(void **state)
 {
     (void)state;
@@ -257,6 +482,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_backoff),
+        cmocka_unit_test(test_what_is_not_its_to_say_is_dropped),
+        cmocka_unit_test(test_a_role_without_hope),
+        cmocka_unit_test(test_a_role_that_never_gets_ready_is_ended),
+        cmocka_unit_test(test_what_a_dead_ones_page_says_is_bounded),
+        cmocka_unit_test(test_a_replica_that_cannot_be_is_not_started),
+        cmocka_unit_test(test_a_worker_of_another_version_is_ended),
         cmocka_unit_test(test_a_day_of_crashes),
         cmocka_unit_test(test_demand_of_a_gateway_without_a_peer),
         cmocka_unit_test(test_a_new_gateway_that_hangs),
