@@ -113,6 +113,20 @@ static void test_it_follows_a_model_that_became_slower(void **state)
     assert_int_equal(admission_least_ns(&admission), 100 * MS);
 }
 
+/* The shortest run of the last 256, and of those before them. */
+static void test_the_shortest_run_is_of_late(void **state)
+{
+    struct admission admission = {};
+    (void)state;
+
+    learn(&admission, 100, 100, 100);
+    learn(&admission, 1, 100, 5);
+    learn(&admission, 155 + 256, 100, 100);
+    assert_int_equal(admission_least_ns(&admission), 5 * MS);
+    learn(&admission, 1, 100, 100);
+    assert_int_equal(admission_least_ns(&admission), 100 * MS);
+}
+
 static void test_a_quicker_kind_of_request_is_found(void **state)
 {
     struct admission admission = {};
@@ -122,7 +136,8 @@ static void test_a_quicker_kind_of_request_is_found(void **state)
     (void)state;
 
     learn(&admission, 100, 100, 100);
-    for (; admission_ask(&admission, &idle, 50 * MS, now) == ADMISSION_LATE; now += 10 * MS)
+    for (; refused < 1000 && admission_ask(&admission, &idle, 50 * MS, now) == ADMISSION_LATE;
+         now += 10 * MS)
         refused++;
     assert_in_range(refused, 16, 101);                  /* one second, as it comes every 10 ms */
     for (unsigned i = 0; i < 16; i++, now += 1000 * MS) /* not soon again */
@@ -153,6 +168,7 @@ int main(void)
         cmocka_unit_test(test_when_to_ask_again),
         cmocka_unit_test(test_one_outlier_does_not_close_the_door),
         cmocka_unit_test(test_it_follows_a_model_that_became_slower),
+        cmocka_unit_test(test_the_shortest_run_is_of_late),
         cmocka_unit_test(test_a_quicker_kind_of_request_is_found),
         cmocka_unit_test(test_no_sample_is_too_large),
     };

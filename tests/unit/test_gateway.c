@@ -361,7 +361,7 @@ static void test_timeout_then_kill_then_again(void **state)
     fake_start(&world, &next, 8, WORLD_REVISION(0, 1), 2);
     reply = world_infer(&world, "", ONE_ROW); /* waits until it is ready */
     expect(&reply, 200, "\"data\":[2]");
-    reply = world_infer(&world, "Perigee-Timeout: 100ms\r\n", ONE_ROW);
+    reply = world_infer(&world, "Perigee-Timeout: 20s\r\n", ONE_ROW);
     expect(&reply, 200, NULL);
     atomic_store(&next.mode, FAKE_SILENT);
     reply = world_infer(&world, "Perigee-Timeout: 100ms\r\n", ONE_ROW);

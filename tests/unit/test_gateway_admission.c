@@ -268,6 +268,77 @@ static void test_bytes_that_wait_are_bounded(void **state)
     end(&world, &fake);
 }
 
+/* ---- places --------------------------------------------------------------------------- */
+
+/* Each loop has its own order of the two: what the other loop gave counts as well. */
+static void test_the_less_loaded_replica_is_taken(void **state)
+{
+    struct world_endpoint wide = narrow;
+    struct world world;
+    struct fake fake, second = {};
+    union message message;
+    (void)state;
+
+    wide.concurrency = 4;
+    begin(&world, &fake, &wide, FAKE_HELD);
+    fake_prepare(&world, &second, 8, WORLD_REVISION(0, 1));
+    atomic_store(&second.mode, FAKE_HELD);
+    fake_begin(&world, &second, wide.concurrency);
+    world_expect(&world, true, MESSAGE_REPLICA_READY, &message);
+    int first = ask(&world, "", ""), other = ask(&world, "", "");
+    fake_await_taken(&fake, 1);
+    fake_await_taken(&second, 1);
+    fake_release(&fake);
+    fake_release(&second);
+    answered(&first, 200, NULL);
+    answered(&other, 200, NULL);
+    fake_exit(&world, &second);
+    end(&world, &fake);
+}
+
+/* ---- tables --------------------------------------------------------------------------- */
+
+/* Deleted and made anew between two tables: the name is the same, the endpoint another. */
+static void test_one_made_anew_is_another_endpoint(void **state)
+{
+    struct world_endpoint two[] = { narrow, narrow };
+    struct world world;
+    struct fake fake;
+    (void)state;
+
+    two[0].name = "other";
+    begin(&world, &fake, &narrow, FAKE_STEPS);
+    int running = ask(&world, "", "");
+    fake_await_taken(&fake, 1);
+    int waits = ask(&world, "", "");
+    world_table(&world, 2, two, 2);
+    answered(&waits, 404, "was deleted");
+    fake_step(&fake);
+    answered(&running, 200, NULL);
+    end(&world, &fake);
+}
+
+static bool line_is_gone(struct world *world, void *data)
+{
+    return !line_is_there(world, data);
+}
+
+static void test_a_deleted_endpoint_leaves_no_series(void **state)
+{
+    static char series[] = "endpoint=\"digits\"";
+    struct world world;
+    struct fake fake;
+    (void)state;
+
+    begin(&world, &fake, &narrow, FAKE_RIGHT);
+    int fd = ask(&world, "", "");
+    answered(&fd, 200, NULL);
+    metrics_has(&world, series);
+    world_table(&world, 2, &narrow, 0);
+    assert_true(world_until(&world, line_is_gone, series));
+    end(&world, &fake);
+}
+
 /* ---- deadlines ------------------------------------------------------------------------ */
 
 /* So that there is something to go by. */
@@ -302,6 +373,8 @@ static void test_a_deadline_that_cannot_be_met_is_refused_at_once(void **state)
     answered(&late, 503, "the deadline cannot be met");
     late = ask(&world, "Perigee-Timeout: 20s\r\ngrpc-timeout: 20S\r\n", "\"timeout\":150000");
     answered(&late, 503, "the deadline cannot be met"); /* of several the earliest */
+    late = ask(&world, "Perigee-Timeout: 150ms\r\ngrpc-timeout: 20S\r\n", "\"timeout\":20000000");
+    answered(&late, 503, "the deadline cannot be met");
     assert_int_equal(atomic_load(&fake.taken), taken);
     /* One runs and three wait: some 800 ms, and that is known. */
     atomic_store(&fake.mode, FAKE_STEPS);
@@ -318,7 +391,56 @@ static void test_a_deadline_that_cannot_be_met_is_refused_at_once(void **state)
     answered(&patient, 200, NULL);
     for (int i = 0; i < 4; i++)
         answered(&fds[i], 200, NULL);
-    metrics_has(&world, "perigee_requests_overloaded_total" LABELS "reason=\"deadline\"} 6");
+    metrics_has(&world, "perigee_requests_overloaded_total" LABELS "reason=\"deadline\"} 7");
+    end(&world, &fake);
+}
+
+/* Ten batch requests wait, some two seconds: those do not count for one that goes before them. */
+static void test_a_deadline_does_not_stand_behind_batches(void **state)
+{
+    enum { BATCHES = 10 };
+    struct world_endpoint deep = narrow;
+    struct world world;
+    struct fake fake;
+    int fds[1 + BATCHES];
+    (void)state;
+
+    deep.queue_depth = 16;
+    begin(&world, &fake, &deep, FAKE_SLOW);
+    teach(&world, &fake, 200);
+    atomic_store(&fake.mode, FAKE_STEPS);
+    for (int i = 0; i < 1 + BATCHES; i++)
+        fds[i] = ask(&world, i ? BATCH : "", "");
+    int behind = ask(&world, BATCH "Perigee-Timeout: 1500ms\r\n", "");
+    answered(&behind, 503, "the deadline cannot be met");
+    int before = ask(&world, "Perigee-Timeout: 1500ms\r\n", "");
+    for (int i = 0; i < 2 + BATCHES; i++)
+        fake_step(&fake);
+    for (int i = 0; i < 1 + BATCHES; i++)
+        answered(&fds[i], 200, NULL);
+    struct reply reply = world_read(before); /* 504 where this machine was slow */
+    assert_int_not_equal(reply.status, 503);
+    reply_free(&reply);
+    fd_close(&before);
+    metrics_has(&world, "perigee_requests_overloaded_total" LABELS "reason=\"deadline\"} 1");
+    end(&world, &fake);
+}
+
+/* Both are in the ring; the second begins when the first has ended, and its timeout too. */
+static void test_a_timeout_is_that_of_a_run(void **state)
+{
+    struct world_endpoint two = narrow;
+    struct world world;
+    struct fake fake;
+    (void)state;
+
+    two.concurrency = 2;
+    two.timeout_ms = 1700;
+    begin(&world, &fake, &two, FAKE_SLOW);
+    atomic_store(&fake.slow_ms, 1000);
+    int first = ask(&world, "", ""), second = ask(&world, "", "");
+    answered(&first, 200, NULL);
+    answered(&second, 200, NULL);
     end(&world, &fake);
 }
 
@@ -516,7 +638,12 @@ int main(void)
         cmocka_unit_test(test_interactive_requests_go_first),
         cmocka_unit_test(test_an_interactive_request_displaces_the_newest_batch_one),
         cmocka_unit_test(test_bytes_that_wait_are_bounded),
+        cmocka_unit_test(test_the_less_loaded_replica_is_taken),
+        cmocka_unit_test(test_one_made_anew_is_another_endpoint),
+        cmocka_unit_test(test_a_deleted_endpoint_leaves_no_series),
         cmocka_unit_test(test_a_deadline_that_cannot_be_met_is_refused_at_once),
+        cmocka_unit_test(test_a_deadline_does_not_stand_behind_batches),
+        cmocka_unit_test(test_a_timeout_is_that_of_a_run),
         cmocka_unit_test(test_one_whose_turn_comes_too_late_is_not_run),
         cmocka_unit_test(test_a_client_that_goes_away_leaves_its_place),
         cmocka_unit_test(test_a_client_that_goes_away_while_it_is_held_leaves_its_place),

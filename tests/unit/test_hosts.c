@@ -94,6 +94,7 @@ static const struct {
     { "localhost:8000", "http://LOCALHOST:8000", "", false },
     { "localhost:8000", "http://localhost:3000", "same-site", true },
     { "localhost:8000", "https://localhost:8000", "", true },
+    { "localhost:8000", "file://localhost:8000", "", true },
     { "localhost:8000", "http://evil.example", "cross-site", true },
     { "localhost:8000", "null", "", true },
     { "localhost:8000", "http", "", true },
