@@ -216,6 +216,25 @@ class Endpoints(Case):
                      {"aliases": ["digits"]}):
             self.refused(c.call("PUT", "/endpoints/other", {"model": model, **keys}), 409,
                          "conflict")
+        # A name that is another's alias; an alias is a project's, a domain is everybody's.
+        self.ok(c.call("PUT", "/endpoints/digits", {"model": model, "aliases": ["meta", "Meta/x"]}),
+                202)
+        self.refused(c.call("PUT", "/endpoints/meta", {"model": model}), 409, "conflict", "meta")
+        elsewhere = "/projects/elsewhere/endpoints/other"
+        self.ok(c.call("PUT", elsewhere, {"model": model, "aliases": ["Meta/x"]}), 201)
+        self.ok(c.call("PUT", "/endpoints/digits", {"model": model, "domains": ["a.example.com"]}),
+                200, 202)
+        self.refused(c.call("PUT", elsewhere, {"model": model, "domains": ["a.example.com"]}), 409,
+                     "conflict", "a.example.com")
+
+    def test_audit_says_who_and_from_where(self):
+        c = self.control
+        model = c.blob("x")
+        self.ok(c.call("PUT", "/endpoints/one", {"model": model}), 201)
+        self.ok(c.call("PUT", "/endpoints/two", {"model": model}, unix=True), 201)
+        one, two = (a for a in self.get("/audit")["items"] if a["action"] == "put")
+        self.assertEqual((one["who"], two["who"], two["from"]), ("open", "socket", "unix"))
+        self.assertTrue(one["from"].startswith("127.0.0.1:"))
 
 
 class Blobs(Case):
@@ -316,6 +335,9 @@ class Blobs(Case):
         missing = self.manifest("model.onnx")
         missing["layers"][0]["digest"] = "sha256:" + "1" * 64
         self.refused(c.deploy("other", model=json.dumps(missing)), 400, "bad_input", "1111")
+        lying = self.manifest("model.onnx")
+        lying["layers"][0]["size"] += 1
+        self.refused(c.deploy("other", model=json.dumps(lying)), 400, "bad_input", "manifest says")
 
 
 class Pops(Case):
@@ -339,6 +361,14 @@ class Pops(Case):
                                       "outputs": [], "properties": {"k": "v"}}])
         self.assertEqual(self.get("/endpoints/digits")["model"]["inputs"][0]["shape"], [-1, 64])
         watch.close()
+
+    def test_a_report_that_was_passed_says_how_things_were(self):
+        c = self.control
+        c.serve(c.deploy().json()["uid"], sequence=5)
+        for report, replicas in (({"sequence": 4}, 1), ({"sequence": 6}, 0),
+                                 ({"instance": 2, "sequence": 0}, 0)):
+            c.report(replicas=[], **report)
+            self.assertEqual(len(self.get("/replicas")["items"]), replicas, report)
 
     def test_a_failed_revision_says_why(self):
         c = self.control

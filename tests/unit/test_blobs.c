@@ -376,6 +376,69 @@ static void test_damaged_backup(void **state)
     assert_true(access(tar, F_OK) < 0);
 }
 
+static int64_t find(int fd, const char *text)
+{
+    static char bytes[1 << 20];
+    ssize_t size = pread(fd, bytes, sizeof bytes, 0);
+    const char *at = size > 0 ? memmem(bytes, (size_t)size, text, strlen(text)) : NULL;
+    assert_non_null(at);
+    return at - bytes;
+}
+
+/* Whole to look at, and not what was put in. What is written: at so many bytes behind a text; or a
+ * file more, behind the last. */
+static void test_changed_backup(void **state)
+{
+    static const struct {
+        const char *text;
+        int64_t behind;
+        const char *bytes, *name, *said;
+    } rows[] = {
+        { "SQLite format 3", 80, "X", NULL,
+          "damaged: 'control/store.db'" }, /* SQLite would take it */
+        { "\"schema\":", 9, "9", NULL, "schema version 9" },
+        { "\"format\":", 9, "9", NULL, "format 9" },
+        { NULL, 0, "x", "keys/.hidden", "no place in a backup" },
+        { NULL, 0, "x", "keys/a/b", "no place in a backup" },
+        { NULL, 0, "x", "control/other.db", "no place in a backup" },
+        { NULL, 0, "x", "blobs/sha256/x", "no place in a backup" },
+        { NULL, 0, "x", "blobs/x", "no place in a backup" },
+        { NULL, 0, "x", "x", "no place in a backup" },
+    };
+    struct store *store;
+    struct backup_result result;
+    char digest[DIGEST_TEXT], home[256], tar[256], home2[256];
+    (void)state;
+    make_home(digest, &store);
+    store->close(store);
+    snprintf(home, sizeof home, "%s/home", folder);
+    snprintf(home2, sizeof home2, "%s/home2", folder);
+    snprintf(tar, sizeof tar, "%s/b.tar", folder);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        assert_int_equal(store_backup(home, tar, 5, &result, &err), 0);
+        int fd = open(tar, O_RDWR | O_CLOEXEC);
+        if (rows[i].text) {
+            int64_t at = find(fd, rows[i].text) + rows[i].behind;
+            assert_int_equal(pwrite(fd, rows[i].bytes, 1, at), 1);
+        } else {
+            off_t end = lseek(fd, 0, SEEK_END) - 2 * TAR_BLOCK;
+            assert_int_equal(ftruncate(fd, end), 0);
+            assert_int_equal(lseek(fd, end, SEEK_SET), end);
+            assert_int_equal(tar_write_bytes(fd, rows[i].name, slice_of(rows[i].bytes), 5, &err),
+                             0);
+            assert_int_equal(tar_write_end(fd, &err), 0);
+        }
+        close(fd);
+        assert_true(store_restore(home2, tar, false, 6, &result, &err) < 0);
+        if (!strstr(err.message, rows[i].said))
+            fail_msg("row %zu: %s", i, err.message);
+        assert_true(access(below("home2/control/store.db"), F_OK) < 0);
+        assert_int_equal(unlink(tar), 0);
+    }
+    assert_int_equal(store_backup(home, tar, 5, &result, &err), 0);
+    assert_int_equal(store_restore(home2, tar, false, 6, &result, &err), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -386,6 +449,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_tar, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_backup, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_damaged_backup, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_changed_backup, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("blobs", tests, NULL, NULL);
 }
