@@ -526,9 +526,11 @@ def test_infer_says_what_it_did(perigee, digits, scratch):
     ("imago={png}", "the model has no input 'imago'; it has: image"),
     ("image=/nonexistent", "/nonexistent"), ("image", "NAME=FILE"), ("image=", "NAME=FILE"),
     ("image={scratch}", "directory"), ("image={scratch}/text", "line 1"),
-], ids=["unknown", "no-file", "no-equals", "empty", "folder", "no-json"])
+    ("image={scratch}/uneven", "the lists are not all of one length"),
+], ids=["unknown", "no-file", "no-equals", "empty", "folder", "no-json", "uneven"])
 def test_infer_bad_input(perigee, digits, scratch, given, words):
     (scratch / "text").write_text("no JSON")
+    (scratch / "uneven").write_text(json.dumps([[0] * 8] * 7 + [[0] * 7]))
     given = given.format(png=PNG, scratch=scratch)
     done = perigee.cli("infer", digits, "--input", given, status=None)
     assert done.returncode in (1, 2) and words in done.said, done.said

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from deadline import until
 from oip import Wire, apply, tensor
 
 pytestmark = pytest.mark.usefixtures("endpoints")
@@ -322,6 +323,19 @@ def test_every_error_has_its_name_and_an_id(wire):
     "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "nonsense", "00-0-0-0", "x" * 1000])
 def test_any_traceparent_is_served(wire, trace):
     right(wire.send(post(PATH, BODY, f"traceparent: {trace}", "tracestate: a=b")).answer())
+
+
+def test_a_traceparent_is_in_the_log_where_it_is_one(new_perigee):
+    one = new_perigee(start=False)
+    one.start("--log-level", "debug")
+    good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    for number, trace in enumerate((good, good.upper(), good + "0", good.replace("-", "_"),
+                                    "0g" + good[2:], good[:-1] + "g", good[:35] + "+" + good[36:])):
+        one.request("GET", "/v2", headers={"traceparent": trace, "X-Request-Id": f"trace-{number}"})
+        line = until("its line", lambda: next(
+            (line for line in one.log.read_text(errors="replace").splitlines()
+             if f"request=trace-{number} " in line), None))
+        assert f"traceparent={good if trace == good else chr(34) * 2} " in line, line
 
 
 @pytest.mark.parametrize("header,value", [

@@ -359,6 +359,13 @@ def test_an_answer_is_compressed_when_it_is_asked_for(perigee, algorithm, unpack
     assert headers["Content-Encoding"] is None and got == plain
 
 
+def test_a_small_answer_is_not_compressed(perigee):
+    body = {"inputs": [tensor("x", "FP32", [1, 2], [1.5] * 2)]}
+    status, headers, _ = perigee.request("POST", "/v2/models/plain/infer", body,
+                                         {"Accept-Encoding": "gzip"})
+    assert status == 200 and headers["Content-Encoding"] is None
+
+
 def test_an_unknown_coding_is_415(perigee):
     inputs, _ = many_inputs()
     for coding in ("br", "gzip, gzip", "compress"):

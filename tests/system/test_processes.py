@@ -89,6 +89,30 @@ def test_the_gateway_has_no_privilege(perigee, digits):
     assert int(fields["CapEff"], 16) == int(fields["CapPrm"], 16) == 0
 
 
+def test_when_memory_ends_replicas_go_first(perigee, digits):
+    """Lowering a score needs a privilege that a container has not; raising one does not."""
+    def score(pid):
+        with open(f"/proc/{pid}/oom_score_adj", encoding="ascii") as file:
+            return int(file.read())
+    replica = replica_pids(perigee, digits)[0]
+    gateway, agent, control = (score(role_pid(perigee, role)) for role in ROLES)
+    assert gateway <= agent == control <= score(perigee.process.pid) < score(replica)
+    assert score(replica) == score(template_pid(perigee, digits)) > 0
+
+
+def test_a_new_agent_knows_what_served(new_perigee, scratch):
+    """The target cannot be loaded: traffic stays where it was, whoever the agent is."""
+    one = new_perigee()
+    one.cli("deploy", "digits", "--model", DIGITS / "digits.onnx")
+    (scratch / "model.onnx").write_bytes(b"no model")
+    one.cli("deploy", "digits", "--model", scratch / "model.onnx", status=None)
+    for victim in (role_pid(one, "pop"), role_pid(one, "gateway")):
+        kill(victim)
+        one.cli("deploy", f"after-{victim}", "--model", DIGITS / "digits.onnx")  # by another agent
+        status, body = infer(one)
+        assert status == 200 and json.loads(body)["model_version"] == "1"
+
+
 @pytest.mark.parametrize("role", ("pop", "control"))
 def test_inference_goes_on_without_agent_and_control(perigee, digits, role):
     victim = role_pid(perigee, role)

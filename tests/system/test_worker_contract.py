@@ -141,6 +141,19 @@ def test_requests_that_wait_are_all_answered_in_order(replica, subject):
     assert [replica.completion().ticket for _ in tickets] == tickets
 
 
+def test_lanes_take_turns(replica, subject):
+    """One with much to do does not keep the others waiting until it has none."""
+    block = request(subject.inputs, 1)
+    for slot in range(4):
+        replica.enter(block, int(slot == 3), slot, 0, slot * 65536, None)
+    replica.page.put("I", worker.LANES_AT + 128, 1)  # as publish(), but it is not woken
+    replica.page.put("Q", worker.LANES_AT, replica.heads[0])
+    replica.publish(lane=1)
+    first = [replica.completion() for _ in range(3)]
+    other = replica.completion(lane=1)
+    assert other.start_ns < first[2].start_ns
+
+
 def test_a_lane_that_is_not_armed_gets_no_byte(replica, subject):
     block = request(subject.inputs, 1)
     replica.submit(block, lane=1)

@@ -450,6 +450,21 @@ static void test_png_to_numbers(void **state)
     assert_true(fabsf(number(&tensor, 1) - 0.5f) < 1e-6f); /* half of each */
 }
 
+/* Three pixels to two: the one between is a third of each. */
+static void test_edges_count_by_their_part(void **state)
+{
+    static const uint8_t pixels[] = { 0, 90, 255 };
+    const struct image_spec two = { 2, 1, 1, IMAGE_FLAT, 0, 255, false };
+    struct image image;
+    struct tensor_file tensor;
+    struct err err = {};
+    (void)state;
+    assert_int_equal(image_decode(arena, png_of(3, 1, PNG_FORMAT_GRAY, pixels), &image, &err), 0);
+    assert_int_equal(image_tensor(arena, &image, &two, &tensor, &err), 0);
+    assert_true(fabsf(number(&tensor, 0) - 30) < 1e-3f);
+    assert_true(fabsf(number(&tensor, 1) - 200) < 1e-3f);
+}
+
 static void test_transparent_is_white(void **state)
 {
     static const uint8_t pixels[] = { 9, 9, 9, 0, 0, 0, 0, 255 };
@@ -622,6 +637,7 @@ int main(void)
         cmocka_unit_test(test_image_property),
         cmocka_unit_test(test_image_guess),
         cmocka_unit_test(test_png_to_numbers),
+        cmocka_unit_test(test_edges_count_by_their_part),
         cmocka_unit_test(test_transparent_is_white),
         cmocka_unit_test(test_jpeg),
         cmocka_unit_test(test_pictures_refused),
