@@ -54,8 +54,8 @@
     X(MESSAGE_UPGRADE_CHECKED, message_upgrade_checked, 0, "its answer")                           \
     X(MESSAGE_REPOSITORY, message_repository, 0, "G -> A: load or unload (start, stop)")           \
     X(MESSAGE_REPOSITORY_DONE, message_repository_done, 0, "A -> G: its end")                      \
-    X(MESSAGE_REPLICA_LOOK, message_replica, 0, "A -> S: it is ready, look at its walls")          \
-    X(MESSAGE_REPLICA_WALLS, message_replica_walls, 0, "S -> A: what stands, seen from outside")
+    X(MESSAGE_REPLICA_LOOK, message_replica, 0, "A, G -> S: it is ready, look at its walls")       \
+    X(MESSAGE_REPLICA_WALLS, message_replica_walls, 0, "S -> A, G: what stands, seen from outside")
 
 enum message_type {
     MESSAGE_NONE,

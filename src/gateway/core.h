@@ -232,7 +232,8 @@ void world_replica_added(struct gateway *gateway, const struct message_replica_a
                          int *fds, size_t fd_count);
 void world_replica_exited(struct gateway *gateway, uint64_t id);
 void world_replica_drain(struct gateway *gateway, uint64_t id);
-void world_replica_look(struct gateway *gateway, uint64_t id); /* its phase may have changed */
+void world_replica_look(struct gateway *gateway, uint64_t id);  /* its phase may have changed */
+void world_replica_walls(struct gateway *gateway, uint64_t id); /* the supervisor has seen them */
 void world_replica_lane_drained(struct gateway *gateway, uint64_t id);
 void world_arena(struct gateway *gateway, const struct message_arena *message, int fd);
 void world_arena_want(struct gateway *gateway, uint64_t revision);

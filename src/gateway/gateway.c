@@ -356,6 +356,9 @@ static void on_supervisor_message(struct gateway *gateway, const union message *
     case MESSAGE_REPLICA_ADDED:
         world_replica_added(gateway, &message->as_MESSAGE_REPLICA_ADDED, fds, fd_count);
         break;
+    case MESSAGE_REPLICA_WALLS:
+        world_replica_walls(gateway, message->as_MESSAGE_REPLICA_WALLS.replica);
+        break;
     case MESSAGE_REPLICA_EXITED:
         world_replica_exited(gateway, message->as_MESSAGE_REPLICA_EXITED.replica);
         break;

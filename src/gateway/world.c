@@ -377,12 +377,36 @@ static bool model_take(struct gateway *gateway, struct replica *replica)
     return true;
 }
 
+/* That it is ready is its own word; that its walls stand is the supervisor's. */
+static bool walls_stand(struct gateway *gateway, struct replica *replica)
+{
+    union message message = { .as_MESSAGE_REPLICA_LOOK = MESSAGE_INIT(MESSAGE_REPLICA_LOOK) };
+
+    if (replica->walls_seen || replica->walls_asked)
+        return replica->walls_seen;
+    replica->walls_asked = true;
+    message.as_MESSAGE_REPLICA_LOOK.replica = replica->id;
+    gateway_send_supervisor(gateway, &message);
+    return false;
+}
+
+void world_replica_walls(struct gateway *gateway, uint64_t id)
+{
+    struct replica *replica = map_get_u64(&gateway->replicas, id);
+
+    if (!replica)
+        return;
+    replica->walls_seen = true;
+    world_replica_look(gateway, id);
+}
+
 void world_replica_look(struct gateway *gateway, uint64_t id)
 {
     struct replica *replica = map_get_u64(&gateway->replicas, id);
 
     if (!replica || replica->state != REPLICA_STARTING || !replica->begun || replica->killed ||
-        replica_phase(replica) != PERIGEE_PHASE_READY || !model_take(gateway, replica))
+        replica_phase(replica) != PERIGEE_PHASE_READY || !walls_stand(gateway, replica) ||
+        !model_take(gateway, replica))
         return;
     struct revision *revision = replica->owner;
     replica_state_move(&replica->state, REPLICA_READY);

@@ -202,8 +202,8 @@ static void metrics_map(struct agent *agent, const struct message_region *region
     agent->metrics_bytes = region->bytes;
 }
 
-/* The gateway saw the phase, and gives it requests from then on. Before it counts as ready here, so
- * for a deployment and `show`, the supervisor looks at its walls; without one it is killed. */
+/* Somebody saw the phase. Before it counts as ready here, so for a deployment and `show`, the
+ * supervisor looks at its walls, or has for the gateway; without one it is killed. */
 static void replica_ready(struct agent *agent, uint64_t replica)
 {
     struct message_replica look = MESSAGE_INIT(MESSAGE_REPLICA_LOOK);

@@ -62,7 +62,8 @@ struct core_replica { /* what is added is saved by core_save.c */
     uint32_t uid_index;           /* 1 and up; 0: none taken */
     uint32_t walls, landlock_abi; /* its template's promise when it was cloned */
     char walls_off[512];
-    int cgroup; /* 1, 2: that version; 0: in none */
+    struct message_replica_walls *seen; /* NULL: not looked at; not saved, but seen again */
+    int cgroup;                         /* 1, 2: that version; 0: in none */
     bool out_of_memory;
     uint64_t submission_bytes, output_bytes;
     int submission_fd, output_fd, model_fd, log_fd, log_write_fd;
@@ -146,7 +147,7 @@ void core_tell_process(struct core *core, const struct core_process *process, ui
 /* core_replica.c */
 void replica_start(struct core *core, const struct message_replica_start *start, int model_fd);
 void replica_kill(struct core *core, const struct message_replica_kill *message);
-void replica_look(struct core *core, uint64_t id); /* and tells the agent what it sees */
+void replica_look(struct core_process *process, uint64_t id); /* and tells it what is seen */
 void replica_cloned(struct core_process *template, const struct perigee_cloned *cloned);
 void replica_template_ready(struct core_process *template);
 bool template_cloning(const struct core_process *template);

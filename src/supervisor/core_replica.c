@@ -186,6 +186,7 @@ void replica_free(struct core_replica *replica)
 {
     close_all(replica);
     list_remove(&replica->link);
+    free(replica->seen);
     free(replica);
 }
 
@@ -600,17 +601,23 @@ static int look(struct core_replica *replica, struct message_replica_walls *ret,
     return replica->core->ops->look(replica->pid, &expected, &ret->walls, replica->core->data, err);
 }
 
-void replica_look(struct core *core, uint64_t id)
+/* Gateway and agent ask both, and a gateway anew: the kernel takes no wall down. */
+void replica_look(struct core_process *process, uint64_t id)
 {
     struct message_replica_walls walls = MESSAGE_INIT(MESSAGE_REPLICA_WALLS);
+    struct core *core = process->core;
     struct core_replica *replica = replica_find(core, id);
     struct err err = {};
     if (!replica || replica->state != REPLICA_RUNNING || replica->ending)
         return; /* its end is told */
     walls.replica = id;
-    int r = look(replica, &walls, &err);
+    int r = replica->seen ? 0 : look(replica, &walls, &err);
     if (r == 0) {
-        core_tell(core, ROLE_AGENT, &walls, sizeof walls, NULL, 0);
+        if (!replica->seen) {
+            replica->seen = mem_alloc(sizeof walls);
+            *replica->seen = walls;
+        }
+        core->ops->send(process, replica->seen, sizeof walls, NULL, 0, core->data);
     } else if (r != ERR_NOT_FOUND) {
         log_error("supervisor", "a replica without its walls, killing it",
                   LOG_S("replica", replica->start.name), LOG_S("why", err.message));
@@ -665,6 +672,8 @@ void replica_tell(struct core_replica *replica, struct core_process *process)
     const int *set = replica->pipes + (process->instance & 1) * message.loops;
     memcpy(fds + 3, set, message.loops * sizeof(int));
     core->ops->send(process, &message, sizeof message, fds, 3 + message.loops, core->data);
+    if (replica->seen)
+        core->ops->send(process, replica->seen, sizeof *replica->seen, NULL, 0, core->data);
 }
 
 /* Logs give way to everything else: they wait in the ring, where the oldest bytes are lost, while

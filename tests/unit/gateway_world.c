@@ -308,6 +308,14 @@ static void *fake_run(void *data)
     }
 }
 
+void fake_walls(struct world *world, struct fake *fake)
+{
+    union message message = { .as_MESSAGE_REPLICA_WALLS = MESSAGE_INIT(MESSAGE_REPLICA_WALLS) };
+
+    message.as_MESSAGE_REPLICA_WALLS.replica = fake->id;
+    world_send(world, &message, NULL, 0);
+}
+
 void fake_added(struct world *world, struct fake *fake, uint32_t concurrency)
 {
     union message message = { .as_MESSAGE_REPLICA_ADDED = MESSAGE_INIT(MESSAGE_REPLICA_ADDED) };
@@ -330,6 +338,8 @@ void fake_added(struct world *world, struct fake *fake, uint32_t concurrency)
     for (unsigned i = 0; i < WORLD_LOOPS; i++)
         fds[3 + i] = fake->pipes[i][0];
     world_send(world, &message, fds, 3 + WORLD_LOOPS);
+    if (!fake->walls_later)
+        fake_walls(world, fake);
 }
 
 void fake_prepare(struct world *world, struct fake *fake, uint64_t id, uint64_t revision)

@@ -51,6 +51,7 @@ struct fake {
     char *output;
     const char *arena;
     bool running;
+    bool walls_later; /* set after fake_prepare(): the test says fake_walls() itself */
 };
 
 struct world {
@@ -105,7 +106,8 @@ void fake_begin(struct world *world, struct fake *fake, uint32_t concurrency);
 void fake_start(struct world *world, struct fake *fake, uint64_t id, uint64_t revision,
                 uint32_t concurrency);
 void fake_added(struct world *world, struct fake *fake, uint32_t concurrency);
-void fake_exit(struct world *world, struct fake *fake); /* stops, and tells EXITED */
+void fake_walls(struct world *world, struct fake *fake); /* the supervisor has seen them */
+void fake_exit(struct world *world, struct fake *fake);  /* stops, and tells EXITED */
 void fake_free(struct fake *fake);
 void fake_await_taken(struct fake *fake, uint32_t count); /* in all; fails after 5 s */
 void fake_release(struct fake *fake);                     /* FAKE_HELD becomes FAKE_RIGHT */

@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "supervisor/handover.h"
 #include "sys/fd.h"
+#include "sys/sandbox.h"
 #include "sys/shm.h"
 
 static uint64_t dice(struct day *day)
@@ -118,6 +119,10 @@ static void gateway_hears(struct day *day, const struct core_process *gateway,
         assert_true(day->gateway_has[set][message->as_MESSAGE_REPLICA_EXITED.replica]);
         day->gateway_has[set][message->as_MESSAGE_REPLICA_EXITED.replica] = false;
     }
+    if (message->head.type == MESSAGE_REPLICA_WALLS) {
+        assert_true(day->gateway_has[set][message->as_MESSAGE_REPLICA_WALLS.replica]);
+        day->gateway_walls++;
+    }
     if (message->head.type != MESSAGE_REPLICA_ADDED)
         return;
     uint64_t id = message->as_MESSAGE_REPLICA_ADDED.replica;
@@ -140,6 +145,8 @@ static void agent_hears(struct day *day, const union message *message)
 {
     if (message->head.type == MESSAGE_REPLICA_ADDED)
         day->agent_has[message->as_MESSAGE_REPLICA_ADDED.replica] = true;
+    if (message->head.type == MESSAGE_REPLICA_WALLS)
+        day->agent_walls++;
     if (message->head.type == MESSAGE_DEMAND)
         day->demands++;
     if (message->head.type != MESSAGE_REPLICA_EXITED)
@@ -232,9 +239,10 @@ static void op_kill_replica(struct core_replica *replica, void *data)
                              .replica = replica });
 }
 
-static int op_look(pid_t, const struct walls_expected *expected, uint32_t *ret_walls, void *,
+static int op_look(pid_t, const struct walls_expected *expected, uint32_t *ret_walls, void *data,
                    struct err *)
 {
+    ((struct day *)data)->looks++;
     *ret_walls = expected->walls;
     return 0;
 }
@@ -341,7 +349,7 @@ static void process_ready(struct core_process *process)
 {
     struct message_empty ready = MESSAGE_INIT(MESSAGE_READY);
     struct perigee_hello hello = {
-        PERIGEE_WORKER_MAGIC, PERIGEE_HELLO, 1, 1, "onnx", "a library",
+        PERIGEE_WORKER_MAGIC, PERIGEE_HELLO, 1, 1, "onnx", "a library", .walls = SANDBOX_MANDATORY,
     };
     if (process->role == ROLE_TEMPLATE)
         core_template_message(process, &hello, sizeof hello);

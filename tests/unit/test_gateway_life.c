@@ -137,6 +137,34 @@ static void test_the_timeout_is_that_of_a_run(void **state)
     end(&world, &fake);
 }
 
+/* ---- walls ---------------------------------------------------------------------------- */
+
+/* It says that it is ready; the supervisor has not looked at it from outside. */
+static void test_no_request_before_the_walls_were_seen(void **state)
+{
+    struct world world = {};
+    struct fake fake = {};
+    union message message;
+    char *request = json_request(HEAD("digits"));
+    (void)state;
+
+    world_start(&world, 1);
+    world_table(&world, 1, &digits, 1);
+    world_go(&world);
+    fake_prepare(&world, &fake, 7, WORLD_REVISION(0, 1));
+    fake.walls_later = true;
+    fake_begin(&world, &fake, digits.concurrency);
+    world_expect(&world, false, MESSAGE_REPLICA_LOOK, &message);
+    assert_int_equal(message.as_MESSAGE_REPLICA_LOOK.replica, 7);
+    int fd = ask(&world, request, strlen(request));
+    assert_false(world_maybe(&world, true, MESSAGE_REPLICA_READY, 0, &message));
+    assert_int_equal(atomic_load(&fake.taken), 0);
+    fake_walls(&world, &fake);
+    world_expect(&world, true, MESSAGE_REPLICA_READY, &message);
+    answered(&fd, 200, "\"data\":[2]");
+    end(&world, &fake);
+}
+
 /* ---- tables --------------------------------------------------------------------------- */
 
 static bool all_answer(struct world *world, const char *path, int status)
@@ -327,6 +355,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_timeout_is_that_of_a_run),
+        cmocka_unit_test(test_no_request_before_the_walls_were_seen),
         cmocka_unit_test(test_an_upload_over_a_change_of_the_table),
         cmocka_unit_test(test_a_tick_after_the_end),
     };

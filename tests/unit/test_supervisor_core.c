@@ -211,6 +211,32 @@ static void test_a_clone_that_never_comes_keeps_no_orphans(void **state)
     day_end(day);
 }
 
+/* Who asks hears what was seen, and a new gateway without asking: it is looked at once. */
+static void test_walls_are_told_to_who_asks(void **state)
+{
+    struct message_replica look = MESSAGE_INIT(MESSAGE_REPLICA_LOOK);
+    struct day *day = day_new(5);
+    (void)state;
+    day->calm = true;
+    core_begin(day->core);
+    struct core_process *agent = role_of(day, ROLE_AGENT), *gateway = role_of(day, ROLE_GATEWAY);
+    day_run_until(day, ENV_S);
+    day_agent_wants(day, agent);
+    day_run_until(day, 2 * ENV_S);
+    look.replica = day->next_id;
+    core_message(gateway, (const union message *)&look, sizeof look, NULL, 0);
+    assert_int_equal(day->gateway_walls, 1);
+    assert_int_equal(day->agent_walls, 0);
+    core_message(agent, (const union message *)&look, sizeof look, NULL, 0);
+    assert_int_equal(day->agent_walls, 1);
+    core_process_exited(gateway, 9);
+    day_run_until(day, 20 * ENV_S);
+    assert_int_equal(gateway->state, PROCESS_SERVING);
+    assert_int_equal(day->gateway_walls, 2);
+    assert_int_equal(day->looks, 1);
+    day_end(day);
+}
+
 /* The agent hears it from the supervisor; but what it does not read is not kept for it. */
 static void test_demand_of_a_gateway_without_a_peer(void **state)
 {
@@ -489,6 +515,7 @@ int main(void)
         cmocka_unit_test(test_a_replica_that_cannot_be_is_not_started),
         cmocka_unit_test(test_a_worker_of_another_version_is_ended),
         cmocka_unit_test(test_a_day_of_crashes),
+        cmocka_unit_test(test_walls_are_told_to_who_asks),
         cmocka_unit_test(test_demand_of_a_gateway_without_a_peer),
         cmocka_unit_test(test_a_new_gateway_that_hangs),
         cmocka_unit_test(test_a_clone_lives_on_under_another_program),
