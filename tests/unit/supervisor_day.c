@@ -190,7 +190,8 @@ static void op_send(struct core_process *process, const void *bytes, size_t size
     /* START comes first. */
     assert_true(day->booted[process->role] || message->head.type == MESSAGE_START);
     day->booted[process->role] = true;
-    if (message->head.type == MESSAGE_DRAIN)
+    if (message->head.type == MESSAGE_DRAIN &&
+        (process->role != ROLE_GATEWAY || !day->gateways_hang))
         day_soon(day, 10 * ENV_MS,
                  (struct event){
                      .what = PROCESS_DIES, .life = (uintptr_t)process->shell, .process = process });

@@ -182,6 +182,10 @@ static void test_bad(void **state)
     text_char(&packed, 'x');
     assert_int_equal(unpack(CODEC_DEFLATE, text_slice(&packed), 100, 100, 100, &back, &err),
                      ERR_BAD_INPUT);
+    packed.size--; /* another behind it: gzip may have several, deflate may not */
+    pack(CODEC_DEFLATE, SLICE("hello"), &packed);
+    assert_int_equal(unpack(CODEC_DEFLATE, text_slice(&packed), 100, 100, 100, &back, &err),
+                     ERR_BAD_INPUT);
     assert_int_equal(unpack(CODEC_GZIP, SLICE("not gzip at all"), 100, 100, 100, &back, &err),
                      ERR_BAD_INPUT);
     print_message("  %s\n", err.message);

@@ -50,6 +50,7 @@ struct trial {
     void (*prepare)(void);
     int (*act)(struct err *err);
     void (*check)(int r);
+    long syncs;   /* so many see to it that it lasts, at least */
     bool goes_on; /* a fault is no error: it goes on without, and says so in its log */
 };
 
@@ -270,13 +271,13 @@ static void model_check(int)
 /* ---- each of them ---------------------------------------------------------------------------- */
 
 static const struct trial trials[] = {
-    { "a file replaced", replace_prepare, replace_act, replace_check, false },
-    { "a file removed", replace_prepare, remove_act, remove_check, false },
-    { "a folder made", folder_prepare, folder_act, folder_check, false },
-    { "addresses.json", run_prepare, addresses_act, addresses_check, false },
-    { "instances", instances_prepare, instances_act, instances_check, true },
-    { "home and lock", run_prepare, lock_act, lock_check, true },
-    { "a model's folder", model_prepare, model_act, model_check, false },
+    { "a file replaced", replace_prepare, replace_act, replace_check, 2, false },
+    { "a file removed", replace_prepare, remove_act, remove_check, 1, false },
+    { "a folder made", folder_prepare, folder_act, folder_check, 1, false },
+    { "addresses.json", run_prepare, addresses_act, addresses_check, 0, false },
+    { "instances", instances_prepare, instances_act, instances_check, 0, true },
+    { "home and lock", run_prepare, lock_act, lock_check, 0, true },
+    { "a model's folder", model_prepare, model_act, model_check, 0, false },
 };
 
 static bool one_fault(const struct trial *trial, size_t row, long n)
@@ -304,6 +305,8 @@ static void test_the_nth_call_fails(void **state)
             long n = 1;
             while (one_fault(&trials[t], row, n))
                 assert_in_range(++n, 1, 100);
+            if (rows[row].kind == FAULT_SYNC)
+                assert_true(n > trials[t].syncs);
             all += n - 1;
         }
         print_message("  %s: %ld faults\n", trials[t].name, all);

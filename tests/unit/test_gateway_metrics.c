@@ -71,6 +71,33 @@ static void test_print(void **state)
     arena_free(arena);
 }
 
+static bool printed(const char *line)
+{
+    struct arena *arena = arena_new();
+    struct slice text = gateway_metrics_print(arena, region, gateway_region_bytes());
+    bool found = memmem(text.data, text.size, line, strlen(line)) != NULL;
+    arena_free(arena);
+    return found;
+}
+
+/* Of a gateway that is gone counters go on, and what it had open is not open any more. */
+static void test_the_next_instance(void **state)
+{
+    struct metrics metrics;
+    (void)state;
+    assert_true(gateway_region_attach(region, gateway_region_bytes()));
+    gateway_metrics_attach(&metrics, region, 0, 0);
+    metric_add(metrics_series(&metrics, GATEWAY_ACCEPTED, NULL), 42);
+    metric_set(metrics_series(&metrics, GATEWAY_CONNECTIONS, NULL), 7);
+    assert_true(printed("perigee_connections_total 42\n"));
+    assert_true(printed("perigee_connections 7\n"));
+    metrics_deinit(&metrics);
+    gateway_metrics_attach(&metrics, region, 0, 0);
+    assert_true(printed("perigee_connections_total 42\n"));
+    assert_true(printed("perigee_connections 0\n"));
+    metrics_deinit(&metrics);
+}
+
 static bool keep_odd(uint64_t revision, void *data)
 {
     (void)data;
@@ -102,6 +129,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_attach, setup, teardown),
         cmocka_unit_test_setup_teardown(test_print, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_the_next_instance, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rows_of_revisions, setup, teardown),
     };
     return cmocka_run_group_tests_name("gateway_metrics", tests, NULL, NULL);

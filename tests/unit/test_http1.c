@@ -331,6 +331,7 @@ static const struct {
     { "/v2/models/digits/versions/3/infer", "/v2/models/{m}/versions/{v}/infer", true, "digits",
       "3" },
     { "/v2/models/a%2Fb", "/v2/models/{m}", true, "a/b", NULL },
+    { "/v2/models/a+b", "/v2/models/{m}", true, "a+b", NULL },
     { "/v2/models/", "/v2/models/{m}", false, NULL, NULL },
     { "/v2/models/x/", "/v2/models/{m}", false, NULL, NULL },
     { "/v2/models", "/v2/models/{m}", false, NULL, NULL },

@@ -339,6 +339,24 @@ static void test_a_role_that_never_gets_ready_is_ended(void **state)
     day_end(day);
 }
 
+static void test_a_gateway_that_never_ends_is_ended(void **state)
+{
+    struct day *day = day_new(37);
+    (void)state;
+    day->calm = true;
+    core_begin(day->core);
+    day_run_until(day, ENV_S);
+    day->gateways_hang = true;
+    core_stop(day->core, false);
+    day_run_until(day, day->now_ns + 10 * ENV_S);
+    assert_int_equal(day->ended, 0);
+    day_run_until(day, day->now_ns + ENV_S);
+    assert_int_equal(day->ended, 1);
+    core_free(day->core);
+    env_timers_deinit(&day->timers);
+    free(day);
+}
+
 /* A replica's own page, as it may lie there when it has died: words and numbers are bounded. */
 static void test_what_a_dead_ones_page_says_is_bounded(void **state)
 {
@@ -512,6 +530,7 @@ int main(void)
         cmocka_unit_test(test_what_is_not_its_to_say_is_dropped),
         cmocka_unit_test(test_a_role_without_hope),
         cmocka_unit_test(test_a_role_that_never_gets_ready_is_ended),
+        cmocka_unit_test(test_a_gateway_that_never_ends_is_ended),
         cmocka_unit_test(test_what_a_dead_ones_page_says_is_bounded),
         cmocka_unit_test(test_a_replica_that_cannot_be_is_not_started),
         cmocka_unit_test(test_a_worker_of_another_version_is_ended),
