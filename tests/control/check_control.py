@@ -110,9 +110,14 @@ class Endpoints(Case):
 
     def test_rollback_never_brings_back_governed_keys(self):
         c = self.control
-        c.deploy(model="one", limits={"body": "1MiB"})
-        c.deploy(model="two", limits={"body": "2MiB"}, domains=["d.example.com"])
-        view = self.ok(c.call("POST", "/endpoints/digits/rollback", {"revision": 1}), 202)
+        c.deploy(model="one", limits={"body": "1MiB"}, source="of one")
+        before = c.deploy(model="two", limits={"body": "2MiB"}, domains=["d.example.com"],
+                          source="of two").json()
+        answer = c.call("POST", "/endpoints/digits/rollback", {"revision": 1})
+        view = self.ok(answer, 202)
+        self.assertEqual(view["generation"], before["generation"] + 1)
+        self.assertEqual(answer.headers["ETag"], f'"{view["generation"]}"')
+        self.assertEqual(view["spec"]["source"], "of one")
         self.assertEqual((view["target"], view["latest"]), (1, 2))
         self.assertEqual(view["spec"]["limits"], {"body": "2MiB"})
         self.assertEqual(view["spec"]["domains"], ["d.example.com"])
@@ -140,8 +145,16 @@ class Endpoints(Case):
         generation = self.get("/endpoints/digits")["generation"]
         self.ok(c.call("POST", "/endpoints/digits/stop", {}))
         self.assertEqual(self.get("/endpoints/digits")["generation"], generation)
-        self.assertEqual(self.ok(c.call("POST", "/endpoints/digits/start", {}), 202)["state"],
-                         "deploying")
+        view = self.ok(c.call("POST", "/endpoints/digits/start", {}), 202)
+        self.assertEqual((view["state"], view["generation"]), ("deploying", generation + 1))
+        # How it was before it was stopped says nothing of now.
+        c.report(sequence=2, endpoints=[{"uid": uid, "serving": None, "target": 1,
+                                         "target_state": "failed", "message": "no"}])
+        self.assertEqual(self.get("/endpoints/digits")["state"], "failed")
+        c.call("POST", "/endpoints/digits/stop", {})
+        view = self.ok(c.call("POST", "/endpoints/digits/start", {}), 202)
+        self.assertEqual((view["state"], view["message"]),
+                         ("deploying", "revision 1 is being started"))
 
     def test_delete_and_uid(self):
         c = self.control

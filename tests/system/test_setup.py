@@ -82,3 +82,15 @@ def test_without_root_and_sudo_it_names_the_packages(scratch):
         f"setpriv --reuid 65534 --regid 65534 --clear-groups {scratch}/tools/setup")
     assert code == 1
     assert "as root run 'apt-get install --no-install-recommends libuv1-dev'" in last
+
+
+def test_other_bytes_than_those_locked_are_refused(scratch):
+    """As if the package index gave them: nothing is unpacked."""
+    script = ('set -eu; . "$TOOLS/lib.sh"; . "$TOOLS/native.sh"; '
+              'quietly() { mkdir -p "$dir/wheel"; echo "other bytes" >"$dir/wheel/x.whl"; }; '
+              f'onnxruntime_wheel {scratch}')
+    done = subprocess.run(["bash", "-c", script], text=True, capture_output=True, timeout=60,
+                          env={**os.environ, "TOOLS": str(ROOT / "tools" / "setup.d")})
+    assert done.returncode == 1
+    assert done.stderr.startswith("setup: ONNX Runtime's file has another digest than the one")
+    assert [path.name for path in (scratch / "wheel").iterdir()] == ["x.whl"]
