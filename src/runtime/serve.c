@@ -20,6 +20,7 @@
 #include "runtime/runtime.h"
 #include "runtime/spin.h"
 #include "runtime/task.h"
+#include "runtime/usage.h"
 #include "sys/clock.h"
 #include "sys/shm.h"
 
@@ -40,7 +41,7 @@ struct server {
     uint32_t next_lane;
     uint64_t slot_used[PERIGEE_SLOTS_MAX]; /* bytes of the slot that may have pages */
     uint32_t big_slots;                    /* those with PUNCH_BYTES_MIN or more */
-    uint64_t cpu_ns;                       /* as cpu_now() was when the last batch was answered */
+    struct usage usage;
     struct {
         uint32_t lanes;    /* bits: those with completions that their loop may sleep over */
         uint64_t since_ns; /* of the first of them */
@@ -217,6 +218,14 @@ static uint64_t cpu_now(const struct server *server)
     return server->replica->clone.threads > 1 ? clock_process_cpu_ns() : clock_thread_cpu_ns();
 }
 
+static uint64_t cpu_spent(struct server *server, uint64_t start_ns, uint64_t ran_ns)
+{
+    /* Of several threads the wall knows nothing. */
+    if (server->replica->clone.threads > 1 || usage_read_due(&server->usage, ran_ns))
+        return usage_read(&server->usage, ran_ns, cpu_now(server));
+    return usage_guess(&server->usage, ran_ns - start_ns);
+}
+
 static void answer(struct server *server)
 {
     struct batch *batch = &server->batch;
@@ -232,8 +241,8 @@ static void answer(struct server *server)
     wake_loops_due(server, start, bytes);
     if (batch->jobs[0]->status == PERIGEE_DONE)
         server->replica->runtime->run(server->model, batch->jobs, batch->count);
-    uint64_t cpu = cpu_now(server), spent = cpu - server->cpu_ns;
-    server->cpu_ns = cpu;
+    uint64_t end = batch->jobs[batch->count - 1]->ran_ns;
+    uint64_t spent = cpu_spent(server, start, end);
     for (size_t i = 0; i < batch->count; i++) {
         struct task *task = batch->tasks[i];
         uint64_t rows = task->job.rows > 0 ? task->job.rows : 1;
@@ -242,10 +251,9 @@ static void answer(struct server *server)
         complete(server, task, batch->count == 1 ? spent : spent * rows / batch->rows);
         list_prepend(&server->unused, &task->link);
     }
-    uint64_t ran_ns = batch->jobs[0]->ran_ns - start;
     server->longest_ns -= server->longest_ns >> 10;
-    if (server->longest_ns < ran_ns)
-        server->longest_ns = ran_ns;
+    if (server->longest_ns < end - start)
+        server->longest_ns = end - start;
     server->last_bytes = bytes;
 }
 
@@ -279,7 +287,7 @@ static bool look_for_work(struct server *server)
         (void)sched_yield();
         found = collect(server) > 0;
     } while (!found && spin_goes_on(&server->spin, clock_monotonic_ns()));
-    server->cpu_ns = cpu_now(server); /* looking is nobody's request */
+    usage_begin(&server->usage, clock_monotonic_ns(), cpu_now(server)); /* looking is nobody's */
     return found;
 }
 
@@ -371,7 +379,7 @@ void serve(struct replica *replica, struct runtime_model *model,
     list_init(&server.unused);
     for (uint32_t i = 0; i < replica->clone.slots; i++)
         list_append(&server.unused, &server.tasks[i].link);
-    server.cpu_ns = cpu_now(&server);
+    usage_begin(&server.usage, clock_monotonic_ns(), cpu_now(&server));
     atomic_store_explicit(&replica->status->phase, PERIGEE_PHASE_READY, memory_order_release);
     for (uint32_t i = 0; i < replica->clone.lanes; i++)
         (void)!write(replica->fds[PERIGEE_FD_PIPES + i], "", 1);

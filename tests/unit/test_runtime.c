@@ -18,6 +18,7 @@
 #include "runtime/model_writer.h"
 #include "runtime/spin.h"
 #include "runtime/task.h"
+#include "runtime/usage.h"
 
 #define SLOT_BYTES (PERIGEE_ANSWER_BYTES + 1024)
 
@@ -351,6 +352,52 @@ static void test_spins_in_vain_cost_little(void **state)
     assert_false(spin_begin(&never, now));
 }
 
+/* ---- CPU ------------------------------------------------------------------------------------- */
+
+/* Runs of a known cost, some of which lost the core for a while: the wall sees more than was used.
+ */
+static void test_cpu_told_is_cpu_used(void **state)
+{
+    struct usage usage;
+    uint64_t now = 1'000'000, cpu = 77, told = 0, used = 0;
+    unsigned readings = 0, runs = 0;
+
+    (void)state;
+    usage_begin(&usage, now, cpu);
+    while (runs++ < 10'000) {
+        uint64_t cost = 1'000 + runs % 7 * 300, away = runs % 50 == 0 ? 20'000 : 0;
+        now += 500 + cost + away; /* between two runs: the later one's */
+        cpu += 500 + cost;
+        used += 500 + cost;
+        if (usage_read_due(&usage, now)) {
+            told += usage_read(&usage, now, cpu);
+            readings++;
+        } else {
+            told += usage_guess(&usage, cost + away);
+        }
+        assert_true(told < used + USAGE_READ_NS);
+    }
+    told += usage_read(&usage, now, cpu + 100'000); /* a long one makes up for what is owed */
+    assert_int_equal(told, used + 100'000);
+    assert_in_range(readings, 10, runs / 100);
+}
+
+static void test_a_run_of_its_own_is_read(void **state)
+{
+    struct usage usage;
+
+    (void)state;
+    usage_begin(&usage, 0, 1'000);
+    assert_false(usage_read_due(&usage, USAGE_READ_NS - 1));
+    assert_int_equal(usage_guess(&usage, 700), 700);
+    assert_true(usage_read_due(&usage, USAGE_READ_NS));
+    assert_int_equal(usage_read(&usage, USAGE_READ_NS, 1'900), 200);
+    /* Told too much: the next ones are told less, and none is told less than nothing. */
+    assert_int_equal(usage_guess(&usage, 5'000), 5'000);
+    assert_int_equal(usage_read(&usage, 2 * USAGE_READ_NS, 3'900), 0);
+    assert_int_equal(usage_read(&usage, 3 * USAGE_READ_NS, 8'900), 2'000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -362,6 +409,8 @@ int main(void)
         cmocka_unit_test(test_rows_of_a_request),
         cmocka_unit_test(test_spins_where_it_pays),
         cmocka_unit_test(test_spins_in_vain_cost_little),
+        cmocka_unit_test(test_cpu_told_is_cpu_used),
+        cmocka_unit_test(test_a_run_of_its_own_is_read),
     };
     return cmocka_run_group_tests_name("runtime", tests, NULL, NULL);
 }
