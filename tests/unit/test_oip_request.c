@@ -475,6 +475,38 @@ static void test_many_keys(void **state)
     arena_free(arena);
 }
 
+/* An array's end is looked for many characters at a time: each that matters, at each place. */
+static void test_what_matters_anywhere(void **state)
+{
+    static const struct {
+        const char *what, *said; /* NULL: right */
+    } all[] = {
+        { "1,2,3]}]}", NULL },           { "1,\"two\",3]}]}", "a string" },
+        { "1,\"]\",3]}]}", "a string" }, { "1,[2],3]}]}", "[1]" },
+        { "1,{},3]}]}", "no objects" },  { "1,},3]}]}", "no objects" },
+        { "1,2,3", "JSON" },
+    };
+    char body[512], spaces[256];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        for (int at = 0; at < 200; at++) {
+            struct arena *arena = arena_new();
+            struct oip_request request;
+            struct err err = {};
+
+            memset(spaces, ' ', sizeof spaces);
+            snprintf(body, sizeof body,
+                     "{\"inputs\":[{\"name\":\"x\",\"shape\":[3],\"datatype\":\"FP32\",\"data\":["
+                     "%.*s%s%.*s",
+                     at, spaces, all[i].what, at % 64, spaces);
+            int r = read_request(arena, &strict, body, 0, &request, &err);
+            if (all[i].said ? r != ERR_BAD_INPUT || !strstr(err.message, all[i].said) : r != 0)
+                fail_msg("%s behind %d spaces: %d, %s", all[i].what, at, r, err.message);
+            arena_free(arena);
+        }
+}
+
 /* ---- what a request says --------------------------------------------------------------------- */
 
 static void test_parameters_and_outputs(void **state)
@@ -732,6 +764,7 @@ int main(void)
         cmocka_unit_test(test_every_cut),
         cmocka_unit_test(test_deep),
         cmocka_unit_test(test_many_keys),
+        cmocka_unit_test(test_what_matters_anywhere),
         cmocka_unit_test(test_parameters_and_outputs),
         cmocka_unit_test(test_binary_plan),
         cmocka_unit_test(test_limits),
