@@ -61,11 +61,10 @@ static void on_idle(uv_idle_t *idle)
     (void)idle; /* being active is all it does */
 }
 
-static void on_check(uv_check_t *check)
+bool loop_run_deferred(struct loop *loop)
 {
-    struct loop *loop = check->data;
     if (list_empty(&loop->tasks))
-        return;
+        return false;
     /* What is deferred from here on runs in the next pass, so that events are not starved. */
     struct list now;
     list_init(&now);
@@ -78,6 +77,12 @@ static void on_check(uv_check_t *check)
     }
     if (list_empty(&loop->tasks))
         uv_idle_stop(&loop->idle);
+    return true;
+}
+
+static void on_check(uv_check_t *check)
+{
+    (void)loop_run_deferred(check->data);
 }
 
 struct loop *loop_new(void)

@@ -60,4 +60,6 @@ static inline bool loop_task_waiting(const struct loop_task *task)
     return !list_empty(&task->link);
 }
 
+/* Those that wait now, without waiting for the next pass; false: there were none. For a sleeper. */
+bool loop_run_deferred(struct loop *loop);
 struct uv_loop_s *loop_uv(struct loop *loop); /* for io/ alone */

@@ -12,6 +12,7 @@
 #include "io/loop.h"
 
 struct sleeper {
+    struct loop *loop;
     uv_prepare_t prepare;
     uv_check_t check;
     void (*on_sleep)(void *data);
@@ -25,6 +26,9 @@ static void on_prepare(uv_prepare_t *prepare)
     struct sleeper *sleeper = prepare->data;
 
     sleeper->on_sleep(sleeper->data);
+    /* What that deferred need not cost a pass of its own; but it may have given work to others. */
+    if (loop_run_deferred(sleeper->loop))
+        sleeper->on_sleep(sleeper->data);
 }
 
 static void on_check(uv_check_t *check)
@@ -42,6 +46,7 @@ struct sleeper *sleeper_new(struct loop *loop, void (*on_sleep)(void *data),
     sleeper->on_sleep = on_sleep;
     sleeper->on_wake = on_wake;
     sleeper->data = data;
+    sleeper->loop = loop;
     sleeper->prepare.data = sleeper->check.data = sleeper;
     int r = uv_prepare_init(loop_uv(loop), &sleeper->prepare);
     r = r ? r : uv_check_init(loop_uv(loop), &sleeper->check);

@@ -6,6 +6,7 @@
 #include "base/slice.h"
 #include "io/address.h"
 #include "io/saver.h"
+#include "io/sleeper.h"
 #include "io/socket.h"
 #include "io/timer.h"
 #include "io/work.h"
@@ -162,6 +163,60 @@ static void on_time(void *data)
     mark(tasks, 't');
     /* libuv before 1.45 may run a due timer and then sleep in the same pass. */
     loop_stop(tasks->loop);
+}
+
+/* Runs what waits, but not what that defers again. */
+static void test_tasks_before_their_pass(void **state)
+{
+    struct tasks tasks = { .loop = loop_new(), .again = 1 };
+    (void)state;
+    loop_task_init(&tasks.first, on_first, &tasks);
+    loop_task_init(&tasks.second, on_second, &tasks);
+    assert_false(loop_run_deferred(tasks.loop));
+    loop_defer(tasks.loop, &tasks.second);
+    loop_defer(tasks.loop, &tasks.first);
+    assert_true(loop_run_deferred(tasks.loop));
+    assert_string_equal(tasks.order, "ba");
+    assert_true(loop_task_waiting(&tasks.first));
+    loop_run_once(tasks.loop, true); /* does not sleep over it */
+    assert_string_equal(tasks.order, "baa");
+    loop_free(tasks.loop);
+}
+
+struct sleep {
+    struct tasks tasks;
+    int asked, woken;
+};
+
+static void on_sleep(void *data)
+{
+    struct sleep *sleep = data;
+    mark(&sleep->tasks, 's');
+    if (++sleep->asked <= 2) /* as an answer that is found before the poll */
+        loop_defer(sleep->tasks.loop, &sleep->tasks.second);
+}
+
+static void on_wake(void *data)
+{
+    struct sleep *sleep = data;
+    mark(&sleep->tasks, 'w');
+    sleep->woken++;
+}
+
+/* What a sleeper defers is done before the poll; who gave work by that is asked once more. */
+static void test_a_sleeper_is_asked_again(void **state)
+{
+    struct sleep sleep = { .tasks = { .loop = loop_new() } };
+    struct sleeper *sleeper = sleeper_new(sleep.tasks.loop, on_sleep, on_wake, &sleep);
+    (void)state;
+    loop_task_init(&sleep.tasks.second, on_second, &sleep.tasks);
+    loop_run_once(sleep.tasks.loop, true); /* the second answer: the poll does not sleep */
+    assert_string_equal(sleep.tasks.order, "sbswb");
+    memset(sleep.tasks.order, 0, sizeof sleep.tasks.order);
+    loop_run_once(sleep.tasks.loop, false);
+    assert_string_equal(sleep.tasks.order, "sw");
+    sleeper_free(sleeper);
+    loop_free(sleep.tasks.loop);
 }
 
 static void test_tasks(void **state)
@@ -511,10 +566,16 @@ static void test_saver(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_addresses), cmocka_unit_test(test_posts),
-        cmocka_unit_test(test_tasks),     cmocka_unit_test(test_streams),
-        cmocka_unit_test(test_connect),   cmocka_unit_test(test_watch),
-        cmocka_unit_test(test_work),      cmocka_unit_test(test_saver),
+        cmocka_unit_test(test_addresses),
+        cmocka_unit_test(test_posts),
+        cmocka_unit_test(test_tasks),
+        cmocka_unit_test(test_tasks_before_their_pass),
+        cmocka_unit_test(test_a_sleeper_is_asked_again),
+        cmocka_unit_test(test_streams),
+        cmocka_unit_test(test_connect),
+        cmocka_unit_test(test_watch),
+        cmocka_unit_test(test_work),
+        cmocka_unit_test(test_saver),
     };
     return cmocka_run_group_tests_name("io", tests, NULL, NULL);
 }
