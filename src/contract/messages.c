@@ -12,7 +12,7 @@
 static_assert(sizeof(struct message_head) == 8);
 static_assert(sizeof(struct message_start) == 4280);
 static_assert(sizeof(struct message_replica_start) == 400);
-static_assert(sizeof(struct message_replica_added) == 152);
+static_assert(sizeof(struct message_replica_added) == 160);
 static_assert(sizeof(union message) <= 8192, "fits a receiver's buffer");
 
 /* Descriptors: what a message without them would mean is nothing, so all but one are exact. */
@@ -87,11 +87,13 @@ static const struct {
     RANGE(MESSAGE_PROCESS, message_process, state, PROCESS_STARTED, PROCESS_EXITED),
     RANGE(MESSAGE_REPLICA_START, message_replica_start, slots, 2, PERIGEE_SLOTS_MAX),
     RANGE(MESSAGE_REPLICA_START, message_replica_start, concurrency, 1, PERIGEE_SLOTS_MAX),
+    RANGE(MESSAGE_REPLICA_START, message_replica_start, places_max, 0, PERIGEE_SLOTS_MAX),
     RANGE(MESSAGE_REPLICA_START, message_replica_start, threads, 1, 1024),
     RANGE(MESSAGE_REPLICA_START, message_replica_start, batch_max, 1, 1 << 20),
     RANGE(MESSAGE_REPLICA_START, message_replica_start, batch_delay_us, 0, 60'000'000),
     RANGE(MESSAGE_REPLICA_ADDED, message_replica_added, slots, 2, PERIGEE_SLOTS_MAX),
     RANGE(MESSAGE_REPLICA_ADDED, message_replica_added, concurrency, 1, PERIGEE_SLOTS_MAX),
+    RANGE(MESSAGE_REPLICA_ADDED, message_replica_added, places_max, 0, PERIGEE_SLOTS_MAX),
     RANGE(MESSAGE_REPLICA_ADDED, message_replica_added, loops, 1, PERIGEE_LOOPS_MAX),
     RANGE(MESSAGE_REPLICA_KILL, message_replica_kill, end, 0, REPLICA_ENDS - 1),
     RANGE(MESSAGE_REPLICA_EXITED, message_replica_exited, end, 0, REPLICA_ENDS - 1),

@@ -177,7 +177,7 @@ struct message_replica_start {
     uint32_t threads;
     uint32_t batch_max; /* rows; 1: each request alone */
     uint32_t batch_delay_us;
-    uint32_t reserved;
+    uint32_t places_max; /* instead of concurrency, while runs are short; 0: there is no more */
     char runtime[16];
     char name[64];        /* "digits-1"; for people */
     char model_file[256]; /* in the folder given as descriptor */
@@ -190,8 +190,9 @@ struct message_replica_added {
     uint64_t replica, revision;
     uint64_t submission_bytes, output_bytes, arena_bytes;
     uint64_t slot_bytes;
-    uint32_t slots, concurrency, loops;
+    uint32_t slots, concurrency, places_max, loops;
     int32_t pid;
+    uint32_t reserved;
     char runtime[16];
     char name[64];
 };

@@ -40,14 +40,14 @@ bool submission_publish(struct perigee_submission_lane *lane, uint64_t *own_head
     return true;
 }
 
-void submission_wake(struct perigee_submission_page *page, const struct perigee_status *status,
+bool submission_wake(struct perigee_submission_page *page, const struct perigee_status *status,
                      bool force)
 {
     atomic_thread_fence(memory_order_seq_cst);
     if (!force && !atomic_load_explicit(&status->sleeping, memory_order_relaxed))
-        return;
+        return false;
     atomic_fetch_add_explicit(&page->wake, 1, memory_order_seq_cst);
-    (void)syscall(SYS_futex, &page->wake, FUTEX_WAKE, 1, NULL, NULL, 0);
+    return syscall(SYS_futex, &page->wake, FUTEX_WAKE, 1, NULL, NULL, 0) == 1;
 }
 
 int completion_take(const struct perigee_completion_lane *lane, uint64_t *seen, uint64_t published,

@@ -24,6 +24,7 @@
 #include "contract/messages.h"
 #include "contract/table.h"
 #include "gateway/queue.h"
+#include "gateway/yield.h"
 #include "http/server.h"
 #include "io/loop.h"
 #include "policy/admission.h"
@@ -167,6 +168,8 @@ struct gateway_loop {
     struct list active;  /* lanes with tickets in them */
     struct list to_wake; /* lanes with submissions their replica may sleep over */
     int64_t wake_due_ns; /* of the first of them; INT64_MAX: none */
+    bool woken_short;    /* a replica of short runs was woken, and not yielded to since */
+    struct yield yield;
     struct list waiting; /* requests HELD or WAITING */
     struct list answers; /* requests whose client does not take all of its answer at once */
     struct sleeper *sleeper;

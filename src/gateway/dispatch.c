@@ -80,7 +80,8 @@ void dispatch_wake(struct gateway_loop *gl)
     while (!list_empty(&gl->to_wake)) {
         struct lane *lane = LIST_OWNER(gl->to_wake.next, struct lane, link_wake);
         list_remove(&lane->link_wake);
-        lane_wake(lane);
+        if (lane_wake(lane) && place_short(&lane->replica->place))
+            gl->woken_short = true;
     }
     gl->wake_due_ns = INT64_MAX;
 }
@@ -361,9 +362,11 @@ static void completed(struct lane *lane, struct flight *flight,
     bool slot_kept = false;
 
     stats_run(side->revision->stats, completion);
-    if (completion->status == PERIGEE_DONE)
+    if (completion->status == PERIGEE_DONE) {
         admission_learn(&side->revision->admission, gap_ns, (uint64_t)(now_ns - started));
-    else if (completion->status == PERIGEE_CANCELED)
+        place_learn(&lane->replica->place,
+                    completion->input_ns + completion->infer_ns + completion->output_ns);
+    } else if (completion->status == PERIGEE_CANCELED)
         metric_add(metrics_series(&flight->gl->metrics, GATEWAY_SKIPPED, NULL), 1);
     if (request) {
         request->flight = NULL;

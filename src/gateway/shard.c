@@ -6,6 +6,7 @@
  * it is gone.
  */
 #include <assert.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -94,6 +95,20 @@ struct metric_series *shard_series(struct gateway_loop *gl, const struct table_h
 
 #define ROUNDS_MAX 16
 
+/* Answers that come meanwhile are found below, without a sleep and a wake-up. */
+static void yield_to_replicas(struct gateway_loop *gl)
+{
+    dispatch_wake(gl);
+    if (!gl->woken_short)
+        return;
+    gl->woken_short = false;
+    int64_t began = loop_now_ns();
+    if (!yield_due(&gl->yield, began))
+        return;
+    (void)sched_yield();
+    yield_done(&gl->yield, began, loop_now_ns());
+}
+
 /* Arm, look again, and only then poll. What was found may have filled other lanes' rings or sent
  * new requests: round again until nothing is there. */
 static void on_sleep(void *data)
@@ -102,6 +117,7 @@ static void on_sleep(void *data)
     struct lane *lane;
     bool found;
 
+    yield_to_replicas(gl);
     for (unsigned round = 0; round < ROUNDS_MAX; round++) {
         found = false;
         dispatch_wake(gl); /* a slot that an answer gave back was filled behind the last */

@@ -296,7 +296,7 @@ static void begin_or_wait(struct gateway *gateway, struct replica *replica)
         return;
     if (!replica_quiet(replica)) {
         /* The dead one may have published and not come to wake it. */
-        submission_wake(replica->submission, replica_status(replica), true);
+        (void)submission_wake(replica->submission, replica_status(replica), true);
         if (loop_now_ms(gateway->main) - replica->came_ms > gateway_stale_ms)
             world_kill(gateway, replica->id, REPLICA_END_STALE,
                        "requests of an earlier gateway are not completed");

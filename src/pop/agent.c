@@ -43,12 +43,20 @@ static uint64_t slot_bytes(uint64_t memory_bytes, uint32_t slots)
                                     : bytes;
 }
 
+/* Of a lane set: an answer may be under way to its client while the next one is computed. */
+static uint32_t slots(uint32_t places)
+{
+    uint32_t count = places * SLOTS_PER_PLACE;
+
+    return count < PERIGEE_SLOTS_MAX / LANE_SETS ? count : PERIGEE_SLOTS_MAX / LANE_SETS;
+}
+
 static int replica_start(struct pop_replica *replica, struct err *err, void *data)
 {
     struct agent *agent = data;
     struct pop_revision *revision = replica->revision;
-    uint32_t concurrency =
-        spec_concurrency(revision->endpoint->spec.scale.concurrency, revision->batch_max);
+    uint64_t told = revision->endpoint->spec.scale.concurrency;
+    uint32_t concurrency = spec_concurrency(told, revision->batch_max);
     auto_close int folder = open(revision->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (folder < 0) {
         /* Somebody removed it: it is made anew at the next try. */
@@ -60,11 +68,10 @@ static int replica_start(struct pop_replica *replica, struct err *err, void *dat
     start.revision = revision->uid;
     start.memory_bytes_max = revision->memory_bytes;
     start.concurrency = concurrency;
-    uint32_t slots = concurrency * SLOTS_PER_PLACE;
-    if (slots > PERIGEE_SLOTS_MAX / LANE_SETS)
-        slots = PERIGEE_SLOTS_MAX / LANE_SETS;
-    start.slots = slots * LANE_SETS;
-    start.slot_bytes = slot_bytes(revision->memory_bytes, slots);
+    start.places_max = spec_places_max(told, revision->batch_max);
+    start.slots = slots(start.places_max) * LANE_SETS;
+    /* A run that is short writes no large answer: the slots that only such use cost nothing. */
+    start.slot_bytes = slot_bytes(revision->memory_bytes, slots(concurrency));
     start.threads = revision->threads;
     start.batch_max = revision->batch_max;
     start.batch_delay_us = revision->batch_delay_us;

@@ -9,15 +9,38 @@
 
 #define SLOT_ONE (UINT64_C(1) << 32)
 
-void place_init(struct place *place, uint32_t concurrency, uint32_t slots)
+void place_init(struct place *place, uint32_t concurrency, uint32_t places_max, uint32_t slots)
 {
     assert(concurrency > 0 && slots > 0 && slots <= PERIGEE_SLOTS_MAX);
-    *place = (struct place){ .concurrency = concurrency, .slots = slots };
+    *place = (struct place){
+        .concurrency = concurrency,
+        .places_max = places_max > concurrency ? places_max : concurrency,
+        .slots = slots,
+        .places = concurrency,
+        .long_runs = PLACE_LONG_ALL, /* until some twenty short ones tell otherwise */
+    };
+}
+
+/* Shares rather than a mean: a run that lost its core to another process says nothing of the model.
+ */
+void place_learn(struct place *place, uint64_t run_ns)
+{
+    uint32_t share = atomic_load_explicit(&place->long_runs, memory_order_relaxed);
+
+    share -= share / 16;
+    if (run_ns >= PLACE_SHORT_NS)
+        share += PLACE_LONG_ALL / 16;
+    atomic_store_explicit(&place->long_runs, share, memory_order_relaxed);
+    atomic_store_explicit(&place->places,
+                          place_short(place) ? place->places_max : place->concurrency,
+                          memory_order_relaxed);
 }
 
 static bool word_free(const struct place *place, uint64_t word)
 {
-    return (uint32_t)word < place->concurrency && word >> 32 < place->slots;
+    uint32_t places = atomic_load_explicit(&place->places, memory_order_relaxed);
+
+    return (uint32_t)word < places && word >> 32 < place->slots;
 }
 
 static bool slot_take(struct place *place, uint32_t first, uint32_t *ret_slot)

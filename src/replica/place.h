@@ -6,6 +6,10 @@
  * back when the replica has completed it; the slot when the answer has been written out, which may
  * be later. Both counts stand in one word, so that a place is taken by one compare-and-swap and
  * never half. Any thread, no lock.
+ *
+ * A replica that has done all its requests sleeps, and to wake it takes longer than many a model
+ * runs. So where the spec does not say how many it may hold, and runs are short, it may hold more:
+ * `places_max`. The last of them waits for less time there than a wake-up takes.
  */
 #pragma once
 
@@ -18,10 +22,22 @@
 struct place {
     _Atomic uint64_t word;                          /* running, and slots held << 32 */
     _Atomic uint64_t taken[PERIGEE_SLOTS_MAX / 64]; /* bit: the slot is held */
-    uint32_t concurrency, slots;
+    uint32_t concurrency, places_max, slots;
+    _Atomic uint32_t places;    /* concurrency, or places_max while runs are short */
+    _Atomic uint32_t long_runs; /* of the last ones, in PLACE_LONG_ALL-ths */
 };
 
-void place_init(struct place *place, uint32_t concurrency, uint32_t slots);
+#define PLACE_SHORT_NS UINT64_C(20'000) /* a run that is over sooner than a sleeper is awake */
+#define PLACE_LONG_ALL UINT32_C(65536)
+
+/* `places_max` below `concurrency` (0) is `concurrency`. */
+void place_init(struct place *place, uint32_t concurrency, uint32_t places_max, uint32_t slots);
+/* A run took so long. Any thread; a sample lost to another's is one less. */
+void place_learn(struct place *place, uint64_t run_ns);
+static inline bool place_short(const struct place *place)
+{
+    return atomic_load_explicit(&place->long_runs, memory_order_relaxed) < PLACE_LONG_ALL / 4;
+}
 
 bool place_take(struct place *place, uint32_t *ret_slot); /* false: full */
 void place_give(struct place *place);                     /* it is completed; the slot stays held */

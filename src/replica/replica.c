@@ -58,7 +58,7 @@ int replica_attach(const struct message_replica_added *added, uint64_t instance,
     memcpy(replica->name, added->name, sizeof replica->name);
     replica->state = REPLICA_STARTING;
     atomic_init(&replica->refs, 1);
-    place_init(&replica->place, added->concurrency, added->slots / 2);
+    place_init(&replica->place, added->concurrency, added->places_max, added->slots / 2);
     replica->submission = submission;
     replica->output = output;
     replica->submission_bytes = added->submission_bytes;

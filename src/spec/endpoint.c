@@ -205,6 +205,13 @@ uint32_t spec_concurrency(uint64_t told, uint64_t batch_max)
     return count < SPEC_CONCURRENCY_MAX ? (uint32_t)count : SPEC_CONCURRENCY_MAX;
 }
 
+uint32_t spec_places_max(uint64_t told, uint64_t batch_max)
+{
+    uint32_t count = spec_concurrency(told, batch_max);
+
+    return told || count > 16 ? count : 16;
+}
+
 int endpoint_spec_check(const struct endpoint_spec *spec, struct err *err)
 {
     return check(spec, spec->unknown.size ? SPEC_KEEP_UNKNOWN : 0, err);

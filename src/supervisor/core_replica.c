@@ -638,6 +638,7 @@ static struct message_replica_added added(const struct core_replica *replica)
     message.slot_bytes = replica->start.slot_bytes;
     message.slots = replica->start.slots;
     message.concurrency = replica->start.concurrency;
+    message.places_max = replica->start.places_max;
     message.loops = replica->core->config.start.loops;
     message.pid = replica->pid;
     memcpy(message.runtime, replica->start.runtime, sizeof message.runtime);

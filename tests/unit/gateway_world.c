@@ -392,7 +392,7 @@ void fake_free(struct fake *fake)
     atomic_store(&fake->stop, true);
     pthread_cond_broadcast(&fake->changed);
     pthread_mutex_unlock(&fake->lock);
-    submission_wake(fake->submission, (const void *)fake->output, true);
+    (void)submission_wake(fake->submission, (const void *)fake->output, true);
     if (fake->running)
         pthread_join(fake->thread, NULL);
     pthread_cond_destroy(&fake->changed);

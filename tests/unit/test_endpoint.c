@@ -299,13 +299,18 @@ static void test_concurrency(void **state)
 {
     static const struct {
         uint64_t told, batch_max;
-        uint32_t wanted;
-    } all[] = { { 0, 0, 4 },  { 0, 1, 4 },    { 0, 2, 4 },      { 0, 16, 32 },
-                { 3, 16, 3 }, { 0, 64, 128 }, { 0, 1024, 128 }, { 128, 0, 128 } };
+        uint32_t wanted, while_short;
+    } all[] = {
+        { 0, 0, 4, 16 },       { 0, 1, 4, 16 },      { 0, 2, 4, 16 },
+        { 0, 16, 32, 32 },     { 3, 16, 3, 3 },      { 0, 64, 128, 128 },
+        { 0, 1024, 128, 128 }, { 128, 0, 128, 128 }, { 0, 9, 18, 18 },
+    };
 
     (void)state;
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         assert_int_equal(spec_concurrency(all[i].told, all[i].batch_max), all[i].wanted);
+        assert_int_equal(spec_places_max(all[i].told, all[i].batch_max), all[i].while_short);
+    }
 }
 
 static void test_documents(void **state)

@@ -163,7 +163,7 @@ static bool act(struct side *side)
 
 static void begin(unsigned long seed, uint32_t concurrency, uint32_t slots)
 {
-    place_init(&place, concurrency, slots);
+    place_init(&place, concurrency, 0, slots);
     queue_init(&queue, LOOPS);
     for (unsigned i = 0; i < LOOPS; i++) {
         sides[i] = (struct side){ .random = seed * 977 + i * 7919 + 1 };

@@ -78,9 +78,9 @@ bool lane_submit(struct lane *lane, const struct lane_request *request, struct l
     return true;
 }
 
-void lane_wake(struct lane *lane)
+bool lane_wake(struct lane *lane)
 {
-    submission_wake(lane->replica->submission, replica_status(lane->replica), false);
+    return submission_wake(lane->replica->submission, replica_status(lane->replica), false);
 }
 
 int lane_take(struct lane *lane, struct lane_ticket **ret,

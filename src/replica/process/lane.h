@@ -53,7 +53,7 @@ struct lane_request {
  * the ring is full though a slot was free, which a lying replica can bring about: kill it. */
 bool lane_submit(struct lane *lane, const struct lane_request *request, struct lane_ticket *ticket);
 /* Wakes the replica if it sleeps: once, after all that is submitted in one go. */
-void lane_wake(struct lane *lane);
+bool lane_wake(struct lane *lane); /* true: it slept */
 
 /* Nobody waits for what has this slot: if it has not begun, the replica need not run it. It comes
  * back all the same. */
