@@ -481,9 +481,12 @@ static void test_what_matters_anywhere(void **state)
     static const struct {
         const char *what, *said; /* NULL: right */
     } all[] = {
-        { "1,2,3]}]}", NULL },           { "1,\"two\",3]}]}", "a string" },
-        { "1,\"]\",3]}]}", "a string" }, { "1,[2],3]}]}", "[1]" },
-        { "1,{},3]}]}", "no objects" },  { "1,},3]}]}", "no objects" },
+        { "1,2,3]}]}", NULL },
+        { "1,\"two\",3]}]}", "a string" },
+        { "1,\"]\",3]}]}", "a string" },
+        { "1,[2],3]}]}", "[1]" },
+        { "1,{},3]}]}", "no objects" },
+        { "1,},3]}]}", "no objects" },
         { "1,2,3", "JSON" },
     };
     char body[512], spaces[256];
