@@ -12,11 +12,14 @@
 void place_init(struct place *place, uint32_t concurrency, uint32_t places_max, uint32_t slots)
 {
     assert(concurrency > 0 && slots > 0 && slots <= PERIGEE_SLOTS_MAX);
+    if (places_max < concurrency)
+        places_max = concurrency;
+    uint32_t few = (uint32_t)((uint64_t)slots * concurrency / places_max);
     *place = (struct place){
         .concurrency = concurrency,
-        .places_max = places_max > concurrency ? places_max : concurrency,
+        .places_max = places_max,
         .slots = slots,
-        .places = concurrency,
+        .slots_few = few > 0 ? few : 1,
         .long_runs = PLACE_LONG_ALL, /* until some twenty short ones tell otherwise */
     };
 }
@@ -31,16 +34,15 @@ void place_learn(struct place *place, uint64_t run_ns)
     if (run_ns >= PLACE_SHORT_NS)
         share += PLACE_LONG_ALL / 16;
     atomic_store_explicit(&place->long_runs, share, memory_order_relaxed);
-    atomic_store_explicit(&place->places,
-                          place_short(place) ? place->places_max : place->concurrency,
-                          memory_order_relaxed);
+    atomic_store_explicit(&place->short_runs, share < PLACE_LONG_ALL / 4, memory_order_relaxed);
 }
 
 static bool word_free(const struct place *place, uint64_t word)
 {
-    uint32_t places = atomic_load_explicit(&place->places, memory_order_relaxed);
+    bool many = place_short(place);
 
-    return (uint32_t)word < places && word >> 32 < place->slots;
+    return (uint32_t)word < (many ? place->places_max : place->concurrency) &&
+           word >> 32 < (many ? place->slots : place->slots_few);
 }
 
 static bool slot_take(struct place *place, uint32_t first, uint32_t *ret_slot)

@@ -9,7 +9,8 @@
  *
  * A replica that has done all its requests sleeps, and to wake it takes longer than many a model
  * runs. So where the spec does not say how many it may hold, and runs are short, it may hold more:
- * `places_max`. The last of them waits for less time there than a wake-up takes.
+ * `places_max`, and the slots that belong to them. The last of them waits for less time there than a
+ * wake-up takes, and what a short run writes into its slot is small.
  */
 #pragma once
 
@@ -22,28 +23,29 @@
 struct place {
     _Atomic uint64_t word;                          /* running, and slots held << 32 */
     _Atomic uint64_t taken[PERIGEE_SLOTS_MAX / 64]; /* bit: the slot is held */
-    uint32_t concurrency, places_max, slots;
-    _Atomic uint32_t places;    /* concurrency, or places_max while runs are short */
+    uint32_t concurrency, places_max;
+    uint32_t slots, slots_few;  /* all; the part that belongs to `concurrency` */
     _Atomic uint32_t long_runs; /* of the last ones, in PLACE_LONG_ALL-ths */
+    _Atomic bool short_runs;    /* places_max and all slots, not concurrency and few */
 };
 
 #define PLACE_SHORT_NS UINT64_C(20'000) /* a run that is over sooner than a sleeper is awake */
 #define PLACE_LONG_ALL UINT32_C(65536)
 
-/* `places_max` below `concurrency` (0) is `concurrency`. */
+/* `places_max` below `concurrency` (0) is `concurrency`; `slots` are those for all of them. */
 void place_init(struct place *place, uint32_t concurrency, uint32_t places_max, uint32_t slots);
 /* A run took so long. Any thread; a sample lost to another's is one less. */
 void place_learn(struct place *place, uint64_t run_ns);
-static inline bool place_short(const struct place *place)
-{
-    return atomic_load_explicit(&place->long_runs, memory_order_relaxed) < PLACE_LONG_ALL / 4;
-}
 
 bool place_take(struct place *place, uint32_t *ret_slot); /* false: full */
 void place_give(struct place *place);                     /* it is completed; the slot stays held */
 void place_give_slot(struct place *place, uint32_t slot); /* its answer is not needed any more */
 
 bool place_free(const struct place *place); /* a take would do, just now */
+static inline bool place_short(const struct place *place)
+{
+    return atomic_load_explicit(&place->short_runs, memory_order_relaxed);
+}
 static inline uint32_t place_running(const struct place *place)
 {
     return (uint32_t)atomic_load(&place->word);

@@ -159,10 +159,9 @@ static void give_back_idle(struct server *server)
     }
 }
 
-static void complete(struct server *server, struct task *task, uint64_t cpu_ns)
+static void complete(struct server *server, struct task *task, uint64_t end, uint64_t cpu_ns)
 {
     const struct runtime_job *job = &task->job;
-    uint64_t end = clock_monotonic_ns();
 
     if (server->unwoken.lanes == 0)
         server->unwoken.since_ns = end;
@@ -218,12 +217,12 @@ static uint64_t cpu_now(const struct server *server)
     return server->replica->clone.threads > 1 ? clock_process_cpu_ns() : clock_thread_cpu_ns();
 }
 
-static uint64_t cpu_spent(struct server *server, uint64_t start_ns, uint64_t ran_ns)
+static uint64_t cpu_spent(struct server *server, uint64_t start_ns, uint64_t end_ns)
 {
     /* Of several threads the wall knows nothing. */
-    if (server->replica->clone.threads > 1 || usage_read_due(&server->usage, ran_ns))
-        return usage_read(&server->usage, ran_ns, cpu_now(server));
-    return usage_guess(&server->usage, ran_ns - start_ns);
+    if (server->replica->clone.threads > 1 || usage_read_due(&server->usage, end_ns))
+        return usage_read(&server->usage, end_ns, cpu_now(server));
+    return usage_guess(&server->usage, end_ns - start_ns);
 }
 
 static void answer(struct server *server)
@@ -241,14 +240,15 @@ static void answer(struct server *server)
     wake_loops_due(server, start, bytes);
     if (batch->jobs[0]->status == PERIGEE_DONE)
         server->replica->runtime->run(server->model, batch->jobs, batch->count);
-    uint64_t end = batch->jobs[batch->count - 1]->ran_ns;
-    uint64_t spent = cpu_spent(server, start, end);
+    for (size_t i = 0; i < batch->count; i++) {
+        answer_finish(&batch->tasks[i]->answer, &batch->tasks[i]->job);
+        give_back_tail(server, batch->tasks[i]);
+    }
+    uint64_t end = clock_monotonic_ns(), spent = cpu_spent(server, start, end);
     for (size_t i = 0; i < batch->count; i++) {
         struct task *task = batch->tasks[i];
         uint64_t rows = task->job.rows > 0 ? task->job.rows : 1;
-        answer_finish(&task->answer, &task->job);
-        give_back_tail(server, task);
-        complete(server, task, batch->count == 1 ? spent : spent * rows / batch->rows);
+        complete(server, task, end, batch->count == 1 ? spent : spent * rows / batch->rows);
         list_prepend(&server->unused, &task->link);
     }
     server->longest_ns -= server->longest_ns >> 10;

@@ -41,12 +41,17 @@ void *core_replica_shell(const struct core_replica *replica)
 }
 
 /* Beside its own memory: its answers, and what every process costs. Its limits on addresses leave
- * room for stacks that are hardly used; this does not. */
+ * room for stacks that are hardly used, and for slots that only short runs use, which write little;
+ * this does not. */
 void core_replica_bounds(const struct core_replica *replica, uint64_t *ret_memory_bytes,
                          uint32_t *ret_processes)
 {
     const struct message_replica_start *start = &replica->start;
-    *ret_memory_bytes = start->memory_bytes_max + replica->output_bytes + MEMORY_SLACK_BYTES;
+    uint32_t slots = start->slots;
+    if (start->places_max > start->concurrency)
+        slots = (uint32_t)((uint64_t)slots * start->concurrency / start->places_max);
+    *ret_memory_bytes = start->memory_bytes_max + region_output_bytes(slots, start->slot_bytes) +
+                        MEMORY_SLACK_BYTES;
     *ret_processes = start->threads + THREADS_SLACK;
 }
 

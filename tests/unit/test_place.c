@@ -35,6 +35,7 @@ static const struct {
     { "the spec says how many", 4, 4, 8, { { 40, 2 * US } }, 4 },
     { "an older supervisor", 4, 0, 8, { { 40, 2 * US } }, 4 },
     { "slots are the bound", 4, 16, 8, { { 40, 2 * US } }, 8 },
+    { "and of long runs their part", 4, 16, 8, {}, 2 },
 };
 
 static uint32_t held(struct place *place)
@@ -80,10 +81,30 @@ static void test_more_than_there_is_room_for(void **state)
         assert_int_equal(place_running(&place), running);
         assert_false(place_take(&place, &slot));
         place_give(&place);
+        place_give_slot(&place, running - 1);
     }
     assert_false(place_take(&place, &slot));
     place_give(&place);
+    place_give_slot(&place, 0);
     assert_true(place_take(&place, &slot));
+}
+
+/* Answers that nobody reads hold slots, and a slot is memory: long runs get no more than before. */
+static void test_slots_of_long_runs(void **state)
+{
+    struct place place;
+    uint32_t slot, count = 0;
+
+    (void)state;
+    place_init(&place, 4, 16, 32);
+    for (; place_take(&place, &slot); count++)
+        place_give(&place);
+    assert_int_equal(count, 8);
+    for (int i = 0; i < 40; i++)
+        place_learn(&place, US);
+    for (; place_take(&place, &slot); count++)
+        place_give(&place);
+    assert_int_equal(count, 32);
 }
 
 static void test_yields_while_nobody_else_wants_the_core(void **state)
@@ -124,6 +145,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_places),
         cmocka_unit_test(test_more_than_there_is_room_for),
+        cmocka_unit_test(test_slots_of_long_runs),
         cmocka_unit_test(test_yields_while_nobody_else_wants_the_core),
     };
     return cmocka_run_group_tests_name("place", tests, NULL, NULL);
