@@ -58,7 +58,7 @@ static const struct cli_option options[] = {
     { "--listen-dns", "ADDRESS", "The zone (not yet).", false },
     { "--open", NULL, "Listen beyond this machine without keys: whoever reaches it may do all.", false },
     { "--loops", "N", "The gateway's event loops, 1 to 8; a quarter of the cores unless told.", false },
-    { "--spin-us", "N", "How long a replica may look for work before it sleeps, where a core is free and it pays: 0 to 10000 microseconds; 0 unless told.", false },
+    { "--spin-us", "N", "How long replicas and the gateway's loops may look for work before they sleep, where a core is free and it pays: 0 to 10000 microseconds; 0 unless told.", false },
     { "--limits", "NAME=N,..", "The gateway's limits of HTTP, else $PERIGEE_LIMITS; docs/limits.md has the names.", false },
     { "--pop", "NAME", "This place's name; local unless told.", false },
     { "--country", "CC", "Where it stands, two capitals (ISO 3166-1).", false },

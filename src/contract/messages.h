@@ -98,7 +98,7 @@ struct message_start {
     uint32_t sandbox;  /* enum perigee_sandbox */
     uint32_t flags;
     uint32_t walls;     /* enum perigee_wall: what stands on this machine */
-    uint32_t spin_us;   /* how long a replica may look for work before it sleeps; 0: not at all */
+    uint32_t spin_us;   /* how long replicas and loops may look for work before they sleep */
     int64_t started_ns; /* CLOCK_MONOTONIC of the supervisor's start */
     char home[MESSAGE_PATH_BYTES];
     char pop[64];    /* this PoP's name; "local" unless told */

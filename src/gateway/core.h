@@ -20,6 +20,7 @@
 #include "base/list.h"
 #include "base/map.h"
 #include "base/metrics.h"
+#include "base/spin.h"
 #include "contract/gateway_metrics.h"
 #include "contract/messages.h"
 #include "contract/table.h"
@@ -168,7 +169,10 @@ struct gateway_loop {
     struct list active;  /* lanes with tickets in them */
     struct list to_wake; /* lanes with submissions their replica may sleep over */
     int64_t wake_due_ns; /* of the first of them; INT64_MAX: none */
-    bool woken_short;    /* a replica of short runs was woken, and not yielded to since */
+    bool worked;         /* a request came, or an answer, since the last look at `spin` */
+    bool spinning;
+    struct spin spin;
+    bool woken_short; /* a replica of short runs was woken, and not yielded to since */
     struct yield yield;
     struct list waiting; /* requests HELD or WAITING */
     struct list answers; /* requests whose client does not take all of its answer at once */

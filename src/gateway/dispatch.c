@@ -399,6 +399,7 @@ static int completions_take(struct gateway_loop *gl, struct lane *lane, struct e
     const struct flight *first = LIST_OWNER(tickets[0], struct flight, ticket);
     queue_serve(&first->side->queue);
     dispatch_wake(gl);
+    gl->worked = true;
     int64_t now_ns = loop_now_ns();
     uint64_t gap_ns = admit_gap_ns(first, count, now_ns);
     for (size_t i = 0; i < count; i++)

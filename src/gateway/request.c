@@ -238,6 +238,7 @@ static void on_head(struct exchange *x, void *data)
     bool answered = false;
     struct err err;
 
+    gl->worked = true;
     dispatch_wake_due(gl, request->arrived_ns);
     if (!request->table) {
         ANSWER_ERROR(request, ERR_OVERLOADED, "starting: nothing is known of any endpoint yet");

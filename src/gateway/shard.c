@@ -109,6 +109,31 @@ static void yield_to_replicas(struct gateway_loop *gl)
     yield_done(&gl->yield, began, loop_now_ns());
 }
 
+/* True: the next poll does not sleep. The core is offered to others before each look in vain. */
+static bool spin(struct gateway_loop *gl)
+{
+    if (gl->spin.ns_max == 0)
+        return false;
+    uint64_t now = (uint64_t)loop_now_ns();
+    if (gl->worked) {
+        spin_end(&gl->spin, now, gl->spinning);
+        gl->spinning = spin_begin(&gl->spin, now);
+    } else if (gl->spinning) {
+        (void)sched_yield();
+        gl->spinning = spin_goes_on(&gl->spin, (uint64_t)loop_now_ns());
+    }
+    gl->worked = false;
+    return gl->spinning;
+}
+
+static void disarm_all(struct gateway_loop *gl)
+{
+    struct lane *lane;
+
+    LIST_EACH (lane, &gl->active, struct lane, link_active)
+        lane_disarm(lane);
+}
+
 /* Arm, look again, and only then poll. What was found may have filled other lanes' rings or sent
  * new requests: round again until nothing is there. */
 static void on_sleep(void *data)
@@ -126,6 +151,10 @@ static void on_sleep(void *data)
                 found = true;
         if (!found) {
             assert(list_empty(&gl->to_wake)); /* none sleeps over what it was given */
+            if (spin(gl)) {
+                disarm_all(gl);
+                loop_defer(gl->loop, &gl->again);
+            }
             return;
         }
         struct list todo;
@@ -154,11 +183,9 @@ static void on_again(void *data)
 static void on_awake(void *data)
 {
     struct gateway_loop *gl = data;
-    struct lane *lane;
 
     dispatch_wake(gl);
-    LIST_EACH (lane, &gl->active, struct lane, link_active)
-        lane_disarm(lane);
+    disarm_all(gl);
 }
 
 /* ---- telling the main thread ---------------------------------------------------------- */
@@ -696,6 +723,7 @@ void shard_prepare(struct gateway *gateway, unsigned index)
     list_init(&gl->active);
     list_init(&gl->to_wake);
     gl->wake_due_ns = INT64_MAX;
+    gl->spin.ns_max = (uint64_t)gateway->start.spin_us * 1000;
     list_init(&gl->waiting);
     list_init(&gl->answers);
     list_init(&gl->flights);

@@ -9,8 +9,8 @@
  *
  * A replica that has done all its requests sleeps, and to wake it takes longer than many a model
  * runs. So where the spec does not say how many it may hold, and runs are short, it may hold more:
- * `places_max`, and the slots that belong to them. The last of them waits for less time there than a
- * wake-up takes, and what a short run writes into its slot is small.
+ * `places_max`, and the slots that belong to them. The last of them waits there for less time than
+ * a wake-up takes, and what a short run writes into its slot is small.
  */
 #pragma once
 

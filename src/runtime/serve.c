@@ -18,7 +18,7 @@
 #include "runtime/batch.h"
 #include "runtime/replica.h"
 #include "runtime/runtime.h"
-#include "runtime/spin.h"
+#include "base/spin.h"
 #include "runtime/task.h"
 #include "runtime/usage.h"
 #include "sys/clock.h"

@@ -545,6 +545,7 @@ void world_start(struct world *world, uint64_t instance)
     message.as_MESSAGE_START.loops = WORLD_LOOPS;
     message.as_MESSAGE_START.instance = instance;
     message.as_MESSAGE_START.flags = world->flags;
+    message.as_MESSAGE_START.spin_us = world->spin_us;
     snprintf(message.as_MESSAGE_START.zone, sizeof message.as_MESSAGE_START.zone, "perigee.test");
     world_send(world, &message, NULL, 0);
     for (unsigned i = 0; i < WORLD_LOOPS; i++) {

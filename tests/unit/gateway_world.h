@@ -62,6 +62,7 @@ struct world {
     int listeners[WORLD_LOOPS];
     uint64_t instance;
     uint32_t flags; /* of START, set before it */
+    uint32_t spin_us;
     int arena_fd;
     int metrics_fd;
     int exit_status;

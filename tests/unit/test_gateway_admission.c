@@ -39,12 +39,13 @@ static const struct world_endpoint narrow = {
     .revisions = 1,
 };
 
-static void begin(struct world *world, struct fake *fake, const struct world_endpoint *endpoint,
-                  enum fake_mode mode)
+static void begin_spinning(struct world *world, struct fake *fake,
+                           const struct world_endpoint *endpoint, enum fake_mode mode,
+                           uint32_t spin_us)
 {
     union message message;
 
-    *world = (struct world){};
+    *world = (struct world){ .spin_us = spin_us };
     *fake = (struct fake){};
     world_start(world, 1);
     world_table(world, 1, endpoint, 1);
@@ -53,6 +54,12 @@ static void begin(struct world *world, struct fake *fake, const struct world_end
     fake_begin(world, fake, endpoint->concurrency);
     world_go(world);
     world_expect(world, true, MESSAGE_REPLICA_READY, &message);
+}
+
+static void begin(struct world *world, struct fake *fake, const struct world_endpoint *endpoint,
+                  enum fake_mode mode)
+{
+    begin_spinning(world, fake, endpoint, mode, 0);
 }
 
 static void end(struct world *world, struct fake *fake)
@@ -631,6 +638,33 @@ static void test_loads_that_wait_are_bounded(void **state)
     end(&world, &fake);
 }
 
+/* A loop that looks for work before it sleeps loses none, whatever it does when work comes. */
+static void test_loops_that_spin(void **state)
+{
+    struct world_endpoint brief = narrow;
+    struct world world;
+    struct fake fake;
+    (void)state;
+
+    begin_spinning(&world, &fake, &narrow, FAKE_RIGHT, 10'000);
+    for (int i = 0; i < 100; i++) {
+        struct reply reply = world_infer(&world, "", ROW "}");
+        assert_int_equal(reply.status, 200);
+        reply_free(&reply);
+        if (i % 10 == 0)
+            world_pass(&world);
+    }
+    /* Nothing comes: it sleeps in the end, and a timer wakes it. */
+    atomic_store(&fake.mode, FAKE_SILENT);
+    brief.timeout_ms = 50;
+    world_table(&world, 2, &brief, 1);
+    world_pass(&world);
+    struct reply late = world_infer(&world, "", ROW "}");
+    assert_int_equal(late.status, 504);
+    reply_free(&late);
+    end(&world, &fake);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -650,6 +684,7 @@ int main(void)
         cmocka_unit_test(test_an_arena_that_cannot_be_made_is_asked_for_again),
         cmocka_unit_test(test_a_gateway_that_ends_says_what_waits),
         cmocka_unit_test(test_loads_that_wait_are_bounded),
+        cmocka_unit_test(test_loops_that_spin),
     };
     return cmocka_run_group_tests_name("gateway_admission", tests, NULL, NULL);
 }

@@ -16,7 +16,7 @@
 #include "runtime/answer.h"
 #include "runtime/batch.h"
 #include "runtime/model_writer.h"
-#include "runtime/spin.h"
+#include "base/spin.h"
 #include "runtime/task.h"
 #include "runtime/usage.h"
 

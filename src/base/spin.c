@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "runtime/spin.h"
+#include "base/spin.h"
 
 #define TAKEN_NS UINT64_C(20'000) /* a look takes less than 2 us: longer, and others had the core */
 #define REST_NS_MIN UINT64_C(1'000'000)
