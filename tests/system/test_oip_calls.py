@@ -203,6 +203,16 @@ def test_unload_stops_and_load_starts(client, perigee):
     client.load_model("halted")
 
 
+def test_a_load_in_vain_says_why(client, perigee, scratch):
+    (scratch / "model.onnx").write_bytes(b"no model")
+    perigee.cli("deploy", "broken", "--model", scratch / "model.onnx", status=None)
+    client.unload_model("broken")
+    with pytest.raises(InferenceServerException, match="(?i)protobuf") as caught:
+        client.load_model("broken")
+    assert caught.value.status() == "412"
+    perigee.cli("delete", "broken", "--yes")
+
+
 def test_load_refuses_to_override(client, perigee):
     for extra in ({"config": '{"max_batch_size": 4}'},
                   {"config": "{}", "files": {"file:1/model.onnx": b"x"}}):
