@@ -5,6 +5,9 @@
 #include <fenv.h>
 #include <math.h>
 #include <stdlib.h>
+#if defined __SSE2__ && !defined NUMBER_PORTABLE /* a test has the other way */
+#include <emmintrin.h>
+#endif
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "eight digits are read as one word");
 
@@ -19,6 +22,15 @@ static bool is_digit(char c)
 static const uint64_t small_powers[] = { 1,      10,      100,      1000,     10000,
                                          100000, 1000000, 10000000, 100000000 };
 
+/* Of eight digits, 0 to 9 each: pairs, fours, then all, in three multiplications. */
+static inline uint64_t eight_value(uint64_t word)
+{
+    word = word * 10 + (word >> 8);
+    return ((word & 0x000000ff000000ff) * 0x000f424000000064 +
+            ((word >> 16) & 0x000000ff000000ff) * 0x0000271000000001) >>
+           32;
+}
+
 /* How many of the eight characters are digits from the first on, and what they are worth. No
  * branch hangs on the count: digits move to the end of the word, zeros stand in front. */
 static inline int eight_digits(const char *at, uint64_t *ret)
@@ -32,12 +44,7 @@ static inline int eight_digits(const char *at, uint64_t *ret)
     count = others ? __builtin_ctzll(others) / 8 : 8;
     if (count == 0) /* a shift by 64 is undefined */
         return 0;
-    word <<= 64 - 8 * count;
-    /* Pairs, fours, then all: three multiplications for eight digits. */
-    word = word * 10 + (word >> 8);
-    *ret = ((word & 0x000000ff000000ff) * 0x000f424000000064 +
-            ((word >> 16) & 0x000000ff000000ff) * 0x0000271000000001) >>
-           32;
+    *ret = eight_value(word << (64 - 8 * count));
     return count;
 }
 
@@ -303,101 +310,150 @@ bool number_fp64(const struct number *number, double *ret)
 
 /* --- straight to binary32 --------------------------------------------------------------------- */
 
+/*
+ * Where each number ends is found first, by its comma, for many at once: so the next one need not
+ * wait until this one has been read, and no branch hangs on a sign or on how many digits there are,
+ * which nothing can foresee.
+ */
 #define RUN_BYTES 48 /* what one number may look at */
+#define COMMAS 64    /* characters at a time */
 
-/* `at` + `count`, of which `*guess` was the last: where it is again, the next number begins before
- * this count is known, since a branch is foreseen and a sum is waited for. */
-static inline const char *skip(const char *at, int count, int *guess)
+/* Bit i: character i of COMMAS is one. */
+static inline uint64_t commas_of(const char *at)
 {
-    int known = *guess, hidden = known;
+    uint64_t all = 0;
 
-    __asm__("" : "+r"(hidden)); /* the compiler shall not see that the two are one */
-    if (count == known)
-        return at + hidden;
-    *guess = count;
-    return at + count;
+#if defined __SSE2__ && !defined NUMBER_PORTABLE /* a test has the other way */
+    for (int i = 0; i < COMMAS / 16; i++) {
+        __m128i part = _mm_loadu_si128((const void *)(at + 16 * i));
+        int found = _mm_movemask_epi8(_mm_cmpeq_epi8(part, _mm_set1_epi8(',')));
+        all |= (uint64_t)(unsigned)found << 16 * i;
+    }
+#else
+    for (int i = 0; i < COMMAS / 8; i++) {
+        uint64_t word;
+        memcpy(&word, at + 8 * i, sizeof word);
+        word ^= 0x2c2c2c2c2c2c2c2c;
+        word = ~(((word & 0x7f7f7f7f7f7f7f7f) + 0x7f7f7f7f7f7f7f7f) | word | 0x7f7f7f7f7f7f7f7f);
+        all |= ((word >> 7) * 0x0102040810204080 >> 56) << 8 * i;
+    }
+#endif
+    return all;
 }
 
-struct lengths { /* of the last number's parts */
-    int first, second;
+struct commas {
+    const char *at, *end; /* where `left` begins; nothing is read from `end` on */
+    uint64_t left;
 };
 
-/* Digits of a fraction behind what `digits` holds; NULL: more than 18, or none. */
-static inline const char *run_fraction(const char *at, uint64_t *digits, int *ret_count,
-                                       struct lengths *guess)
+static inline void commas_look(struct commas *commas)
 {
-    uint64_t eight;
-    int count = eight_digits(at, &eight);
+    char last[COMMAS] = {};
 
-    if (count == 0)
-        return NULL;
-    *digits = *digits * small_powers[count] + eight;
-    *ret_count = count;
-    at = skip(at, count, &guess->first);
-    if (count < 8)
-        return at;
-    count = eight_digits(at, &eight);
-    if (count == 0)
-        return at;
-    *digits = *digits * small_powers[count] + eight;
-    *ret_count += count;
-    at = skip(at, count, &guess->second);
-    if (count < 8)
-        return at;
-    for (; is_digit(*at); at++) {
-        if (*ret_count == 18)
-            return NULL;
-        *digits = *digits * 10 + (uint64_t)(*at - '0');
-        ++*ret_count;
+    if (commas->end - commas->at >= COMMAS) {
+        commas->left = commas_of(commas->at);
+        return;
     }
-    return at;
+    memcpy(last, commas->at, (size_t)(commas->end - commas->at));
+    commas->left = commas_of(last);
 }
 
-/* Behind the number, or NULL. The quotient has an error of one unit of a binary64 at most, so
- * rounding it again is right unless it lies that near to the middle between two binary32. */
-static inline const char *run_one(const char *at, float *ret, struct lengths *guess)
+/* The next one; NULL: there is none up to `end`. */
+static inline const char *commas_next(struct commas *commas)
+{
+    while (commas->left == 0) {
+        if (commas->end - commas->at <= COMMAS)
+            return NULL;
+        commas->at += COMMAS;
+        commas_look(commas);
+    }
+    const char *found = commas->at + __builtin_ctzll(commas->left);
+    commas->left &= commas->left - 1;
+    return found;
+}
+
+/* The first `count` (0 to 8) of the characters, behind zeros; with a bit of 0x80 where one is no
+ * digit. */
+static inline uint64_t some_digits(const char *at, ptrdiff_t count)
+{
+    uint64_t word;
+    int bits = 8 * (8 - (int)count);
+
+    memcpy(&word, at, sizeof word);
+    word ^= 0x3030303030303030;
+    return word << (bits / 2) << (bits - bits / 2); /* a shift by 64 is undefined */
+}
+
+static inline uint64_t no_digits(uint64_t word)
+{
+    return (word | (word + 0x7676767676767676)) & 0x8080808080808080;
+}
+
+/* `count` digits of a fraction behind what `digits` holds. */
+static inline bool run_fraction(const char *at, ptrdiff_t count, uint64_t *digits)
+{
+    if (count <= 8) {
+        uint64_t word = some_digits(at, count);
+        *digits = *digits * small_powers[count] + eight_value(word);
+        return no_digits(word) == 0;
+    }
+    ptrdiff_t second = count < 16 ? count - 8 : 8, third = count > 16 ? count - 16 : 0;
+    uint64_t words[] = { some_digits(at, 8), some_digits(at + 8, second),
+                         some_digits(at + 16, third) };
+    *digits = *digits * small_powers[8] + eight_value(words[0]);
+    *digits = *digits * small_powers[second] + eight_value(words[1]);
+    *digits = *digits * small_powers[third] + eight_value(words[2]);
+    return (no_digits(words[0]) | no_digits(words[1]) | no_digits(words[2])) == 0;
+}
+
+/* From `at` to its comma. The quotient has an error of one unit of a binary64 at most, so rounding
+ * it again is right unless it lies that near to the middle between two binary32. */
+static inline bool run_one(const char *at, const char *comma, float *ret)
 {
     bool negative = *at == '-';
     uint64_t digits, bits;
-    int count = 1, fraction = 0;
+    ptrdiff_t count = 1, fraction = 0;
 
     at += negative;
     if (is_digit(*at) && !is_digit(at[1])) {
         digits = (uint64_t)(*at - '0');
-        at++;
     } else {
-        if (*at == '0')
-            return NULL;
         count = eight_digits(at, &digits);
-        if (count == 0 || count == 8)
-            return NULL;
-        at += count;
+        if (count == 0 || count == 8 || *at == '0')
+            return false;
     }
-    if (*at == '.') {
-        at = run_fraction(at + 1, &digits, &fraction, guess);
-        if (!at || count + fraction > 19)
-            return NULL;
+    at += count;
+    if (at != comma) {
+        fraction = comma - ++at;
+        if (at[-1] != '.' || fraction < 1 || fraction > 18 || count + fraction > 19 ||
+            !run_fraction(at, fraction, &digits))
+            return false;
     }
     double value = (double)digits / exact_powers[fraction];
     memcpy(&bits, &value, sizeof bits);
     if (((bits + 4) & 0x1fffffff) - 0x10000000 <= 8)
-        return NULL;
-    *ret = (float)(negative ? -value : value);
-    return at;
+        return false;
+    bits |= (uint64_t)negative << 63; /* no branch, which could not be foreseen */
+    memcpy(&value, &bits, sizeof value);
+    *ret = (float)value;
+    return true;
 }
 
 uint64_t number_run_fp32(const char **at, const char *end, uint64_t max, char *out)
 {
-    struct lengths guess = {};
+    struct commas commas = { .at = *at, .end = end };
     uint64_t count = 0;
     float value;
 
+    if (max == 0 || end - *at < RUN_BYTES)
+        return 0;
+    commas_look(&commas);
     for (const char *here = *at; count < max && end - here >= RUN_BYTES; count++) {
-        const char *after = run_one(here, &value, &guess);
-        if (!after || *after != ',')
+        const char *comma = commas_next(&commas);
+        if (!comma || !run_one(here, comma, &value))
             break;
         memcpy(out + count * sizeof value, &value, sizeof value);
-        here = after + 1;
+        here = comma + 1;
         here += *here == ' '; /* as Python's json writes it */
         *at = here;
     }
