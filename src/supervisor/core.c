@@ -63,6 +63,18 @@ static void on_restart_due(struct env_timer *, void *data)
         process_start(process);
 }
 
+void core_process_drain(struct core_process *process, uint32_t within_ms, uint32_t idle_ms)
+{
+    struct core *core = process->core;
+    struct message_drain message = MESSAGE_INIT(MESSAGE_DRAIN);
+    message.within_ms = within_ms;
+    message.idle_ms = idle_ms;
+    if (process->state == PROCESS_STARTING) /* it has nothing that would be lost */
+        core->ops->kill(process, core->data);
+    else
+        core->ops->send(process, &message, sizeof message, NULL, 0, core->data);
+}
+
 static void on_ends_late(struct env_timer *, void *data)
 {
     struct core_process *process = data;
@@ -485,12 +497,7 @@ static bool drain(struct core *core, struct core_process *process, uint32_t with
         return false;
     if (env_timer_armed(&core->stop_timer))
         return true;
-    struct message_drain message = MESSAGE_INIT(MESSAGE_DRAIN);
-    message.within_ms = within_ms;
-    if (process->state == PROCESS_STARTING) /* it has nothing that would be lost */
-        core->ops->kill(process, core->data);
-    else
-        core->ops->send(process, &message, sizeof message, NULL, 0, core->data);
+    core_process_drain(process, within_ms, 0);
     env_timer_start(core->env, &core->stop_timer, (within_ms + 500) * ENV_MS, on_drain_over, core);
     return true;
 }

@@ -128,6 +128,8 @@ struct core_process *core_template_new(struct core *core);
 void core_template_busy(struct core_process *template, bool busy);
 void core_stop_step(struct core *core);
 void core_process_start_now(struct core_process *process);
+/* Asks it to end its work; one that only starts is killed. */
+void core_process_drain(struct core_process *process, uint32_t within_ms, uint32_t idle_ms);
 void core_process_ends_within(struct core_process *process, uint32_t ms); /* else it is killed */
 void core_process_due(struct core_process *process, int64_t delay_ns); /* its timer, by its state */
 

@@ -39,6 +39,12 @@ static void ask(struct core *core, int64_t within_ns)
     env_timer_start(core->env, &core->upgrade.timer, within_ns, on_late, core);
 }
 
+static void end(struct core_process *process, uint32_t within_ms, uint32_t idle_ms)
+{
+    core_process_drain(process, within_ms, idle_ms);
+    core_process_ends_within(process, within_ms + 500);
+}
+
 /* ---- one after the other; each returns whether it is done ----------------------------------- */
 
 static bool gateway_done(struct core *core)
@@ -77,7 +83,6 @@ static bool templates_done(struct core *core)
 
 static bool role_done(struct core *core, struct core_process *process)
 {
-    struct message_drain message = MESSAGE_INIT(MESSAGE_DRAIN);
     if (current(process) && process->state == PROCESS_SERVING)
         return true;
     if (core->upgrade.asked)
@@ -87,13 +92,7 @@ static bool role_done(struct core *core, struct core_process *process)
         core_process_start_now(process);
     } else if (!current(process)) {
         process->replacing = true;
-        message.within_ms = DRAIN_OTHERS_MS;
-        message.idle_ms = IDLE_OTHERS_MS;
-        if (process->state == PROCESS_STARTING)
-            core->ops->kill(process, core->data);
-        else
-            core->ops->send(process, &message, sizeof message, NULL, 0, core->data);
-        core_process_ends_within(process, DRAIN_OTHERS_MS + 500);
+        end(process, DRAIN_OTHERS_MS, IDLE_OTHERS_MS);
     }
     return false;
 }
@@ -201,19 +200,11 @@ void core_upgrade_fail(struct core *core, const char *why)
 void core_upgrade_gateway_ready(struct core *core)
 {
     struct core_process *old = core_role(core, ROLE_GATEWAY);
-    struct message_drain message = MESSAGE_INIT(MESSAGE_DRAIN);
     core->gateway = !core->gateway;
     core_role(core, ROLE_GATEWAY)->restarts = old->restarts;
     core_boot_peers(core);
-    if (!process_alive(old))
-        return;
-    message.within_ms = DRAIN_GATEWAY_MS;
-    message.idle_ms = IDLE_MS;
-    if (old->state == PROCESS_STARTING)
-        core->ops->kill(old, core->data);
-    else
-        core->ops->send(old, &message, sizeof message, NULL, 0, core->data);
-    core_process_ends_within(old, DRAIN_GATEWAY_MS + 500);
+    if (process_alive(old))
+        end(old, DRAIN_GATEWAY_MS, IDLE_MS);
 }
 
 void core_upgrade_exited(struct core_process *process, const char *why)
