@@ -33,36 +33,39 @@ void core_save_counts(const struct core *core, struct handover_head *head)
         head->log_bytes += log_kept(&replica->log);
 }
 
+/* ---- what is the same here and there: values, and arrays ------------------------------------- */
+
+/* clang-format off */
+#define PROCESS_FIELDS(V, A)                                                                       \
+    V(state) V(instance) V(ready_ns) V(restarts) V(failures) V(generation)                         \
+    V(fresh) V(proven) V(booting) V(replacing) V(unwanted)                                         \
+    A(name) A(runtime) A(library) A(why) V(walls) V(landlock_abi) A(walls_off)
+#define REVISION_FIELDS(V) V(uid) V(arena_fd) V(gone) V(told)
+#define REPLICA_FIELDS(V, A)                                                                       \
+    V(state) V(end) V(uid_index) V(pid) V(ending) V(told) V(out_of_memory)                         \
+    V(submission_fd) V(output_fd) V(model_fd) V(log_fd) V(log_write_fd)                            \
+    A(pipes) A(pipe_writes) V(submission_bytes) V(output_bytes)                                    \
+    V(start) V(exited) A(end_text) V(walls) V(landlock_abi) A(walls_off)
+/* clang-format on */
+
+#define COPY(field) to->field = from->field;
+#define COPY_ARRAY(field)                                                                          \
+    static_assert(sizeof to->field == sizeof from->field, #field);                                 \
+    memcpy(to->field, from->field, sizeof to->field);
+
 /* ---- out ------------------------------------------------------------------------------------ */
 
-static void save_process(const struct core_process *process, struct handover_process *row)
+static void save_process(const struct core_process *from, struct handover_process *to)
 {
-    const struct core *core = process->core;
-    bool alive = process_alive(process);
-    *row = (struct handover_process){
-        .role = process->role,
-        .state = process->state,
-        .instance = process->instance,
-        .ready_ns = process->ready_ns,
-        .due_ns = env_timer_armed(&process->timer) ? process->timer.due_ns : 0,
-        .restarts = process->restarts,
-        .failures = process->failures,
-        .generation = process->generation,
-        .pid = alive ? process->pid : 0,
-        .channel_fd = alive ? core->ops->channel((struct core_process *)process, core->data) : -1,
-        .fresh = process->fresh,
-        .proven = process->proven,
-        .booting = process->booting,
-        .replacing = process->replacing,
-        .unwanted = process->unwanted,
+    const struct core *core = from->core;
+    bool alive = process_alive(from);
+    *to = (struct handover_process){
+        .role = from->role,
+        .due_ns = env_timer_armed(&from->timer) ? from->timer.due_ns : 0,
+        .pid = alive ? from->pid : 0,
+        .channel_fd = alive ? core->ops->channel((struct core_process *)from, core->data) : -1,
     };
-    memcpy(row->name, process->name, sizeof row->name);
-    memcpy(row->runtime, process->runtime, sizeof row->runtime);
-    memcpy(row->library, process->library, sizeof row->library);
-    memcpy(row->why, process->why, sizeof row->why);
-    row->walls = process->walls;
-    row->landlock_abi = process->landlock_abi;
-    memcpy(row->walls_off, process->walls_off, sizeof row->walls_off);
+    PROCESS_FIELDS(COPY, COPY_ARRAY)
 }
 
 static int32_t template_row(const struct core *core, const struct core_process *wanted)
@@ -91,43 +94,28 @@ static int32_t revision_row(const struct core *core, const struct core_revision 
     return -1;
 }
 
-static char *save_replica(const struct core *core, const struct core_replica *replica,
-                          struct handover_replica *row, char *log)
+static void save_revision(const struct core_revision *from, struct handover_revision *to)
 {
-    bool dead = replica->state == REPLICA_DEAD;
-    *row = (struct handover_replica){
-        .state = replica->state,
-        .end = replica->end,
-        .uid_index = replica->uid_index,
-        .pid = replica->pid,
-        .ending = replica->ending,
-        .told = replica->told,
-        .cgroup = (uint8_t)replica->cgroup,
-        .out_of_memory = replica->out_of_memory,
-        .template = dead ? -1 : template_row(core, replica->template),
-        .revision = dead ? -1 : revision_row(core, replica->revision),
-        .submission_fd = replica->submission_fd,
-        .output_fd = replica->output_fd,
-        .model_fd = replica->model_fd,
-        .log_fd = replica->log_fd,
-        .log_write_fd = replica->log_write_fd,
-        .submission_bytes = replica->submission_bytes,
-        .output_bytes = replica->output_bytes,
-        .log_written = replica->log.written,
-        .log_told = replica->log.told,
-        .log_bytes = log_kept(&replica->log),
-        .start = replica->start,
-        .exited = replica->exited,
+    *to = (struct handover_revision){};
+    REVISION_FIELDS(COPY)
+}
+
+static char *save_replica(const struct core *core, const struct core_replica *from,
+                          struct handover_replica *to, char *log)
+{
+    bool dead = from->state == REPLICA_DEAD;
+    *to = (struct handover_replica){
+        .cgroup = (uint8_t)from->cgroup,
+        .template = dead ? -1 : template_row(core, from->template),
+        .revision = dead ? -1 : revision_row(core, from->revision),
+        .log_written = from->log.written,
+        .log_told = from->log.told,
+        .log_bytes = log_kept(&from->log),
     };
-    memcpy(row->pipes, replica->pipes, sizeof row->pipes);
-    memcpy(row->pipe_writes, replica->pipe_writes, sizeof row->pipe_writes);
-    memcpy(row->end_text, replica->end_text, sizeof row->end_text);
-    row->walls = replica->walls;
-    row->landlock_abi = replica->landlock_abi;
-    memcpy(row->walls_off, replica->walls_off, sizeof row->walls_off);
+    REPLICA_FIELDS(COPY, COPY_ARRAY)
     /* The ring's memory as it lies: `written` says where it begins. */
-    memcpy(log, replica->log.bytes, row->log_bytes);
-    return log + row->log_bytes;
+    memcpy(log, from->log.bytes, to->log_bytes);
+    return log + to->log_bytes;
 }
 
 void core_save(const struct core *core, struct handover *out)
@@ -154,9 +142,7 @@ void core_save(const struct core *core, struct handover *out)
     LIST_EACH (template, &all->templates, struct core_process, link)
         save_process(template, process++);
     LIST_EACH (revision, &all->revisions, struct core_revision, link)
-        *revisions++ = (struct handover_revision){
-            revision->uid, revision->arena_fd, revision->gone, revision->told, {},
-        };
+        save_revision(revision, revisions++);
     LIST_EACH (replica, &all->replicas, struct core_replica, link)
         log = save_replica(core, replica, replicas++, log);
     LIST_EACH (replica, &all->dead, struct core_replica, link)
@@ -165,32 +151,14 @@ void core_save(const struct core *core, struct handover *out)
 
 /* ---- back ----------------------------------------------------------------------------------- */
 
-static int load_process(struct core *core, struct core_process *process,
-                        const struct handover_process *row, struct err *err)
+static int load_process(struct core *core, struct core_process *to,
+                        const struct handover_process *from, struct err *err)
 {
-    process->state = row->state;
-    process->instance = row->instance;
-    process->ready_ns = row->ready_ns;
-    process->restarts = row->restarts;
-    process->failures = row->failures;
-    process->generation = row->generation;
-    process->fresh = row->fresh;
-    process->proven = row->proven;
-    process->booting = row->booting;
-    process->replacing = row->replacing;
-    process->unwanted = row->unwanted;
-    process->pid = row->pid;
-    memcpy(process->name, row->name, sizeof row->name);
-    memcpy(process->runtime, row->runtime, sizeof row->runtime);
-    memcpy(process->library, row->library, sizeof row->library);
-    memcpy(process->why, row->why, sizeof row->why);
-    process->walls = row->walls;
-    process->landlock_abi = row->landlock_abi;
-    memcpy(process->walls_off, row->walls_off, sizeof row->walls_off);
-    if (row->due_ns)
-        core_process_due(process, row->due_ns - env_now_ns(core->env));
-    return process_alive(process) ? core->ops->restore(process, row->channel_fd, core->data, err)
-                                  : 0;
+    PROCESS_FIELDS(COPY, COPY_ARRAY)
+    to->pid = from->pid;
+    if (from->due_ns)
+        core_process_due(to, from->due_ns - env_now_ns(core->env));
+    return process_alive(to) ? core->ops->restore(to, from->channel_fd, core->data, err) : 0;
 }
 
 static int load_processes(struct core *core, const struct handover *in, struct err *err)
@@ -207,12 +175,10 @@ static int load_processes(struct core *core, const struct handover *in, struct e
 static void load_revisions(struct core *core, const struct handover *in)
 {
     for (uint32_t i = 0; i < in->head->revision_count; i++) {
-        struct core_revision *revision = mem_zalloc(sizeof *revision);
-        revision->uid = in->revisions[i].uid;
-        revision->arena_fd = in->revisions[i].arena_fd;
-        revision->gone = in->revisions[i].gone;
-        revision->told = in->revisions[i].told;
-        list_append(&core->revisions, &revision->link);
+        const struct handover_revision *from = &in->revisions[i];
+        struct core_revision *to = mem_zalloc(sizeof *to);
+        REVISION_FIELDS(COPY)
+        list_append(&core->revisions, &to->link);
         core->revision_count++;
     }
 }
@@ -225,38 +191,17 @@ static void *row_of(struct list *list, int32_t row)
     return at;
 }
 
-static const char *load_replica(struct core *core, const struct handover_replica *row,
+static const char *load_replica(struct core *core, const struct handover_replica *from,
                                 const char *log, struct core_replica **ret)
 {
-    struct core_replica *replica = *ret = mem_zalloc(sizeof *replica);
-    replica->core = core;
-    replica->state = row->state;
-    replica->end = row->end;
-    replica->uid_index = row->uid_index;
-    replica->pid = row->pid;
-    replica->ending = row->ending;
-    replica->told = row->told;
-    replica->cgroup = row->cgroup;
-    replica->out_of_memory = row->out_of_memory;
-    replica->submission_fd = row->submission_fd;
-    replica->output_fd = row->output_fd;
-    replica->model_fd = row->model_fd;
-    replica->log_fd = row->log_fd;
-    replica->log_write_fd = row->log_write_fd;
-    replica->submission_bytes = row->submission_bytes;
-    replica->output_bytes = row->output_bytes;
-    replica->start = row->start;
-    replica->exited = row->exited;
-    memcpy(replica->pipes, row->pipes, sizeof row->pipes);
-    memcpy(replica->pipe_writes, row->pipe_writes, sizeof row->pipe_writes);
-    memcpy(replica->end_text, row->end_text, sizeof row->end_text);
-    replica->walls = row->walls;
-    replica->landlock_abi = row->landlock_abi;
-    memcpy(replica->walls_off, row->walls_off, sizeof row->walls_off);
-    replica->log.written = row->log_written;
-    replica->log.told = row->log_told;
-    memcpy(replica->log.bytes, log, row->log_bytes);
-    return log + row->log_bytes;
+    struct core_replica *to = *ret = mem_zalloc(sizeof *to);
+    to->core = core;
+    REPLICA_FIELDS(COPY, COPY_ARRAY)
+    to->cgroup = from->cgroup;
+    to->log.written = from->log_written;
+    to->log.told = from->log_told;
+    memcpy(to->log.bytes, log, from->log_bytes);
+    return log + from->log_bytes;
 }
 
 static int load_replicas(struct core *core, const struct handover *in, struct err *err)
