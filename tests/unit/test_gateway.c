@@ -15,9 +15,8 @@
 #include "base/arena.h"
 #include "base/err.h"
 #include "contract/gateway_metrics.h"
-#include "gateway_world.h"
+#include "gateway_case.h"
 #include "sys/channel.h"
-#include "sys/fd.h"
 #include "sys/shm.h"
 
 static const struct world_endpoint digits = {
@@ -37,35 +36,13 @@ static const struct world_endpoint digits = {
 
 static void begin(struct world *world, struct fake *fake, const struct world_endpoint *endpoint)
 {
-    union message message;
-
     *world = (struct world){};
-    *fake = (struct fake){};
-    world_start(world, 1);
-    world_table(world, 1, endpoint, 1);
-    fake_start(world, fake, 7, WORLD_REVISION(0, 1), endpoint->concurrency);
-    world_go(world);
-    world_expect(world, true, MESSAGE_REPLICA_READY, &message);
-    assert_int_equal(message.as_MESSAGE_REPLICA_READY.replica, 7);
+    case_begin(world, fake, endpoint, 1, FAKE_RIGHT);
 }
 
-static void end(struct world *world, struct fake *fake)
-{
-    world_stop(world);
-    assert_int_equal(world->exit_status, 0);
-    if (fake->running)
-        fake_free(fake);
-    for (unsigned i = 0; i < WORLD_LOOPS; i++)
-        fd_close(&world->listeners[i]);
-    fd_close(&world->arena_fd);
-    fd_close(&world->metrics_fd);
-}
-
-/* Fails with the whole answer in the message. */
 static void expect(struct reply *reply, int status, const char *part)
 {
-    if (reply->status != status || (part && !strstr(reply->text, part)))
-        fail_msg("wanted %d with '%s', got:\n%s", status, part ? part : "", reply->text);
+    case_answer(reply, status, part);
     reply_free(reply);
 }
 
@@ -152,7 +129,7 @@ static void test_calls(void **state)
         struct reply reply = world_ask(&world, calls[i].request, strlen(calls[i].request));
         expect(&reply, calls[i].status, calls[i].part);
     }
-    end(&world, &fake);
+    case_end(&world, &fake);
 }
 
 /* ---- inference ------------------------------------------------------------------------ */
@@ -251,7 +228,7 @@ static void test_infer(void **state)
     atomic_store(&fake.mode, FAKE_REFUSES);
     reply = world_infer(&world, "", ONE_ROW);
     expect(&reply, 400, "the model's own words");
-    end(&world, &fake);
+    case_end(&world, &fake);
 }
 
 struct line {
@@ -299,7 +276,7 @@ static void test_counters_and_copies(void **state)
         struct reply reply = ask_binary(&world, 500, "", 0);
         check_binary(&reply, 500);
     }
-    end(&world, &(struct fake){});
+    case_end(&world, &(struct fake){});
     fake_free(&fake);
 }
 
@@ -338,7 +315,7 @@ static void test_metrics_survive(void **state)
     reply = world_ask(&world, GET("/v2/models/digits/stats", LOCAL),
                       strlen(GET("/v2/models/digits/stats", LOCAL)));
     expect(&reply, 200, "\"inference_count\":5");
-    end(&world, &fake);
+    case_end(&world, &fake);
 }
 
 /* ---- replicas that fail --------------------------------------------------------------- */
@@ -366,7 +343,7 @@ static void test_timeout_then_kill_then_again(void **state)
     atomic_store(&next.mode, FAKE_SILENT);
     reply = world_infer(&world, "Perigee-Timeout: 100ms\r\n", ONE_ROW);
     expect(&reply, 504, "deadline passed");
-    end(&world, &next);
+    case_end(&world, &next);
 }
 
 struct asker {
@@ -434,7 +411,7 @@ static void test_a_dead_replica_is_tried_again_once(void **state)
     fake_exit(&world, &third);
     join_all(askers, 1);
     expect(&askers[0].reply, 502, "replica_died");
-    end(&world, &(struct fake){});
+    case_end(&world, &(struct fake){});
 }
 
 static void test_liars(void **state)
@@ -464,7 +441,7 @@ static void test_liars(void **state)
     fake_start(&world, &next, 8, WORLD_REVISION(0, 1), 2);
     join_all(asker, 1);
     expect(&asker[0].reply, 200, "\"data\":[2]");
-    end(&world, &next);
+    case_end(&world, &next);
 }
 
 /* Its pipe is always readable: the loop would do nothing else. */
@@ -485,7 +462,7 @@ static void test_a_flood_of_wake_ups(void **state)
     fake_start(&world, &next, 8, WORLD_REVISION(0, 1), 2);
     join_all(asker, 1);
     expect(&asker[0].reply, 200, "\"data\":[2]");
-    end(&world, &next);
+    case_end(&world, &next);
 }
 
 /* ---- queues --------------------------------------------------------------------------- */
@@ -579,7 +556,7 @@ static void test_full_late_and_cold(void **state)
     await_answer(&world, 404, "digits");
     reply = world_infer(&world, "", ONE_ROW);
     expect(&reply, 404, "digits");
-    end(&world, &fake);
+    case_end(&world, &fake);
 }
 
 static void test_many_at_once(void **state)
@@ -628,7 +605,7 @@ static void test_many_at_once(void **state)
     for (int i = 0; i < 8; i++)
         reply_free(&askers[i].reply);
     fake_exit(&world, &second);
-    end(&world, &fake);
+    case_end(&world, &fake);
 }
 
 /* A new revision serves: who waited for the old one, which has nothing to run on, goes over. */
@@ -658,7 +635,7 @@ static void test_waiters_follow_the_traffic(void **state)
             reply_free(&askers[i].reply);
     struct reply reply = world_infer(&world, "", ONE_ROW);
     expect(&reply, 200, "\"model_version\":\"2\"");
-    end(&world, &next);
+    case_end(&world, &next);
 }
 
 static int repository_ask(struct world *world, const char *request, uint32_t op,
@@ -717,7 +694,7 @@ static void test_load_and_unload(void **state)
     reply = world_read(fd);
     expect(&reply, 503, "restarting");
     close(fd);
-    end(&world, &fake);
+    case_end(&world, &fake);
 }
 
 /* A gateway of the same lane set died with a request in the replica: its slot is not given to
@@ -755,7 +732,7 @@ static void test_requests_of_a_dead_gateway(void **state)
     assert_false(world_maybe(&world, true, MESSAGE_REPLICA_DRAINED, 150, &message));
     atomic_store(&lanes[0].head, 1);
     world_expect(&world, true, MESSAGE_REPLICA_DRAINED, &message);
-    end(&world, &fake);
+    case_end(&world, &fake);
 }
 
 /* It would take the replica for one that serves. */
@@ -775,7 +752,7 @@ static void test_a_new_agent_hears_what_is_drained(void **state)
     world_agent_again(&world);
     world_expect(&world, true, MESSAGE_REPLICA_DRAINED, &message);
     assert_int_equal(message.as_MESSAGE_REPLICA_DRAINED.replica, fake.id);
-    end(&world, &fake);
+    case_end(&world, &fake);
 }
 
 int main(void)

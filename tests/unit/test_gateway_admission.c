@@ -15,7 +15,7 @@
 #include "base/auto.h"
 #include "base/err.h"
 #include "contract/gateway_metrics.h"
-#include "gateway_world.h"
+#include "gateway_case.h"
 #include "sys/channel.h"
 #include "sys/fd.h"
 #include "sys/shm.h"
@@ -43,17 +43,8 @@ static void begin_spinning(struct world *world, struct fake *fake,
                            const struct world_endpoint *endpoint, enum fake_mode mode,
                            uint32_t spin_us)
 {
-    union message message;
-
     *world = (struct world){ .spin_us = spin_us };
-    *fake = (struct fake){};
-    world_start(world, 1);
-    world_table(world, 1, endpoint, 1);
-    fake_prepare(world, fake, 7, WORLD_REVISION(0, 1));
-    atomic_store(&fake->mode, mode);
-    fake_begin(world, fake, endpoint->concurrency);
-    world_go(world);
-    world_expect(world, true, MESSAGE_REPLICA_READY, &message);
+    case_begin(world, fake, endpoint, 1, mode);
 }
 
 static void begin(struct world *world, struct fake *fake, const struct world_endpoint *endpoint,
@@ -65,13 +56,7 @@ static void begin(struct world *world, struct fake *fake, const struct world_end
 static void end(struct world *world, struct fake *fake)
 {
     fake_release(fake); /* whatever it holds */
-    world_stop(world);
-    assert_int_equal(world->exit_status, 0);
-    fake_free(fake);
-    for (unsigned i = 0; i < WORLD_LOOPS; i++)
-        fd_close(&world->listeners[i]);
-    fd_close(&world->arena_fd);
-    fd_close(&world->metrics_fd);
+    case_end(world, fake);
 }
 
 /* Sends a request and returns once its loop has read it: its connection. The next is on the other
@@ -97,8 +82,7 @@ static void answered(int *fd, int status, const char *part)
 {
     struct reply reply = world_read(*fd);
 
-    if (reply.status != status || (part && !strstr(reply.text, part)))
-        fail_msg("wanted %d with '%s', got:\n%s", status, part ? part : "", reply.text);
+    case_answer(&reply, status, part);
     if (status == 503 && !strstr(reply.text, "Retry-After: "))
         fail_msg("no Retry-After:\n%s", reply.text);
     reply_free(&reply);

@@ -14,10 +14,9 @@
 #include "base/arena.h"
 #include "base/err.h"
 #include "contract/gateway_metrics.h"
-#include "gateway_world.h"
+#include "gateway_case.h"
 #include "proto/codec_gzip.h"
 #include "proto/text.h"
-#include "sys/fd.h"
 #include "sys/shm.h"
 
 static const struct world_endpoint digits = {
@@ -39,15 +38,8 @@ static float numbers[ROWS * WORLD_ROW];
 
 static void begin(struct world *world, struct fake *fake)
 {
-    union message message;
-
     *world = (struct world){};
-    *fake = (struct fake){};
-    world_start(world, 1);
-    world_table(world, 1, &digits, 1);
-    fake_start(world, fake, 7, WORLD_REVISION(0, 1), digits.concurrency);
-    world_go(world);
-    world_expect(world, true, MESSAGE_REPLICA_READY, &message);
+    case_begin(world, fake, &digits, 1, FAKE_RIGHT);
     json_bytes = (size_t)snprintf(
         json_head, sizeof json_head,
         "{\"inputs\":[{\"name\":\"image\",\"shape\":[%d,4],\"datatype\":\"FP32\","
@@ -55,18 +47,6 @@ static void begin(struct world *world, struct fake *fake)
         ROWS, sizeof numbers);
     for (unsigned i = 0; i < ROWS * WORLD_ROW; i++)
         numbers[i] = (float)((i * 2654435761u) >> 24);
-}
-
-static void end(struct world *world, struct fake *fake)
-{
-    world_stop(world);
-    assert_int_equal(world->exit_status, 0);
-    if (fake->running)
-        fake_free(fake);
-    for (unsigned i = 0; i < WORLD_LOOPS; i++)
-        fd_close(&world->listeners[i]);
-    fd_close(&world->arena_fd);
-    fd_close(&world->metrics_fd);
 }
 
 static void check_labels(struct reply *reply)
@@ -171,7 +151,7 @@ static void test_aligned_binary_requests_are_not_copied(void **state)
     assert_int_equal(counter(&world, "perigee_tensor_copied_bytes_total"), 0);
     assert_int_equal(counter(&world, "perigee_request_body_bytes_total"), 1000 * size);
     free(body);
-    end(&world, &fake);
+    case_end(&world, &fake);
 }
 
 /* In chunks of odd sizes, of which one is compressed or not. */
@@ -262,7 +242,7 @@ static void test_chunked_and_compressed(void **state)
     reply_free(&reply);
     free(longer);
     free(body);
-    end(&world, &fake);
+    case_end(&world, &fake);
 }
 
 static void test_raw_and_compressed_answers(void **state)
@@ -301,7 +281,7 @@ static void test_raw_and_compressed_answers(void **state)
     inflater_free(inflater);
     free(out);
     reply_free(&reply);
-    end(&world, &fake);
+    case_end(&world, &fake);
 }
 
 static int send_whole(struct world *world, const char *head, const char *body, size_t size)
@@ -385,7 +365,7 @@ static void test_clients_that_go(void **state)
     nothing_is_held(&world, &fake, request, body, size);
     assert_true(counter(&world, "perigee_requests_canceled_total") > 0);
     free(body);
-    end(&world, &fake);
+    case_end(&world, &fake);
 }
 
 static uint64_t memory_held(struct world *world)
@@ -452,7 +432,7 @@ static void test_an_answer_that_is_not_read_is_counted(void **state)
     (void)world_until(&world, no_memory_is_held, &held);
     assert_int_equal(held, 0);
     free(rows);
-    end(&world, &fake);
+    case_end(&world, &fake);
 }
 
 static int file_of(const void *data, size_t size)
@@ -519,7 +499,7 @@ static void test_a_table_from_the_disk(void **state)
     close(fds[1]);
     close(wrong[0]);
     arena_free(arena);
-    end(&world, &fake);
+    case_end(&world, &fake);
 }
 
 int main(void)

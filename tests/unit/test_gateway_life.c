@@ -18,7 +18,7 @@
 
 #include "base/auto.h"
 #include "base/err.h"
-#include "gateway_world.h"
+#include "gateway_case.h"
 #include "sys/channel.h"
 #include "sys/fd.h"
 #include "sys/shm.h"
@@ -42,34 +42,14 @@ static const struct world_endpoint digits = {
 static void begin(struct world *world, struct fake *fake, const struct world_endpoint *endpoints,
                   size_t count, enum fake_mode mode)
 {
-    union message message;
-
     *world = (struct world){};
-    *fake = (struct fake){};
-    world_start(world, 1);
-    world_table(world, 1, endpoints, count);
-    fake_prepare(world, fake, 7, WORLD_REVISION(0, 1));
-    atomic_store(&fake->mode, mode);
-    fake_begin(world, fake, endpoints->concurrency);
-    world_go(world);
-    world_expect(world, true, MESSAGE_REPLICA_READY, &message);
-}
-
-static void closed(struct world *world)
-{
-    assert_int_equal(world->exit_status, 0);
-    for (unsigned i = 0; i < WORLD_LOOPS; i++)
-        fd_close(&world->listeners[i]);
-    fd_close(&world->arena_fd);
-    fd_close(&world->metrics_fd);
+    case_begin(world, fake, endpoints, count, mode);
 }
 
 static void end(struct world *world, struct fake *fake)
 {
     fake_release(fake);
-    world_stop(world);
-    fake_free(fake);
-    closed(world);
+    case_end(world, fake);
 }
 
 /* Returns once its loop has read it. */
@@ -86,8 +66,7 @@ static void answered(int *fd, int status, const char *part)
 {
     struct reply reply = world_read(*fd);
 
-    if (reply.status != status || (part && !strstr(reply.text, part)))
-        fail_msg("wanted %d with '%s', got:\n%s", status, part ? part : "", reply.text);
+    case_answer(&reply, status, part);
     reply_free(&reply);
     fd_close(fd);
 }
@@ -344,7 +323,7 @@ static void test_a_tick_after_the_end(void **state)
     channel_free(world.supervisor);
     channel_free(world.agent);
     fake_free(&fake);
-    closed(&world);
+    case_closed(&world);
     for (int i = 0; i < 2; i++) {
         fd_close(&held_up[i]);
         fd_close(&goes_on[i]);

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway_case.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+#include <cmocka.h> /* after the above */
+
+#include "sys/fd.h"
+
+void case_begin(struct world *world, struct fake *fake, const struct world_endpoint *endpoints,
+                size_t count, enum fake_mode mode)
+{
+    union message message;
+
+    *fake = (struct fake){};
+    world_start(world, 1);
+    world_table(world, 1, endpoints, count);
+    fake_prepare(world, fake, 7, WORLD_REVISION(0, 1));
+    atomic_store(&fake->mode, mode);
+    fake_begin(world, fake, endpoints->concurrency);
+    world_go(world);
+    world_expect(world, true, MESSAGE_REPLICA_READY, &message);
+    assert_int_equal(message.as_MESSAGE_REPLICA_READY.replica, 7);
+}
+
+void case_closed(struct world *world)
+{
+    assert_int_equal(world->exit_status, 0);
+    for (unsigned i = 0; i < WORLD_LOOPS; i++)
+        fd_close(&world->listeners[i]);
+    fd_close(&world->arena_fd);
+    fd_close(&world->metrics_fd);
+}
+
+void case_end(struct world *world, struct fake *fake)
+{
+    world_stop(world);
+    if (fake->running)
+        fake_free(fake);
+    case_closed(world);
+}
+
+void case_answer(const struct reply *reply, int status, const char *part)
+{
+    if (reply->status != status || (part && !strstr(reply->text, part)))
+        fail_msg("wanted %d with '%s', got:\n%s", status, part ? part : "", reply->text);
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * gateway_case.h -- a test's usual beginning and end in a gateway's world: a table, one replica of
+ * its first endpoint (id 7), and an agent that has heard of it. Fails the test where it must.
+ */
+#pragma once
+
+#include "gateway_world.h"
+
+/* What START says (flags, spin_us) is in `world`; the rest of it is zero. */
+void case_begin(struct world *world, struct fake *fake, const struct world_endpoint *endpoints,
+                size_t count, enum fake_mode mode);
+void case_end(struct world *world, struct fake *fake); /* one that runs is freed */
+void case_closed(struct world *world);                 /* the last of it: the gateway has ended */
+/* Fails with the whole answer in the message. */
+void case_answer(const struct reply *reply, int status, const char *part);
