@@ -47,6 +47,11 @@ void faults_arm(enum fault_kind kind, long nth, enum fault_mode mode, int error)
     disk = (typeof(disk)){ true, kind, mode, error, nth, 0 };
 }
 
+void faults_arm_one(const struct fault *fault, long nth)
+{
+    faults_arm(fault->kind, nth, fault->mode, fault->error);
+}
+
 bool faults_end(void)
 {
     disk.armed = false;

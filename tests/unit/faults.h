@@ -13,6 +13,7 @@
  */
 #pragma once
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
@@ -60,7 +61,24 @@ enum fault_mode {
 
 #define FAULT_KILLED 99
 
+struct fault {
+    enum fault_kind kind;
+    enum fault_mode mode;
+    int error;
+};
+
+/* What whatever writes files and reads them must stand. */
+/* clang-format off */
+#define FAULTS_OF_FILES                                                                            \
+    { FAULT_WRITE, FAULT_ONCE, EIO }, { FAULT_WRITE, FAULT_STAYS, ENOSPC },                        \
+    { FAULT_WRITE, FAULT_SHORT, 0 }, { FAULT_SYNC, FAULT_ONCE, EIO },                              \
+    { FAULT_OPEN, FAULT_ONCE, EMFILE }, { FAULT_RENAME, FAULT_ONCE, EIO },                         \
+    { FAULT_REMOVE, FAULT_ONCE, EIO }, { FAULT_READ, FAULT_ONCE, EIO },                            \
+    { FAULT_READ, FAULT_SHORT, 0 }
+/* clang-format on */
+
 void faults_arm(enum fault_kind kind, long nth, enum fault_mode mode, int error);
+void faults_arm_one(const struct fault *fault, long nth);
 bool faults_end(void); /* disarms; whether the n-th call came */
 const char *fault_calls(enum fault_kind kind);
 void faults_in_sqlite(void); /* FAULT_MMAP works from here on */

@@ -33,17 +33,11 @@ static char folder[FAULT_FOLDER_BYTES], content[9000];
 static char home[96], old[96], target[96], archive[96], tried[96];
 static char digest[DIGEST_TEXT];
 
-static const struct {
-    enum fault_kind kind;
-    enum fault_mode mode;
-    int error;
-} rows[] = {
-    { FAULT_WRITE, FAULT_ONCE, EIO },    { FAULT_WRITE, FAULT_STAYS, ENOSPC },
-    { FAULT_WRITE, FAULT_SHORT, 0 },     { FAULT_SYNC, FAULT_ONCE, EIO },
-    { FAULT_TRUNCATE, FAULT_ONCE, EIO }, { FAULT_OPEN, FAULT_ONCE, EMFILE },
-    { FAULT_RENAME, FAULT_ONCE, EIO },   { FAULT_MAKE, FAULT_STAYS, ENOSPC },
-    { FAULT_REMOVE, FAULT_ONCE, EIO },   { FAULT_READ, FAULT_ONCE, EIO },
-    { FAULT_READ, FAULT_SHORT, 0 },      { FAULT_MMAP, FAULT_ONCE, ENOMEM },
+static const struct fault rows[] = {
+    FAULTS_OF_FILES,
+    { FAULT_TRUNCATE, FAULT_ONCE, EIO },
+    { FAULT_MAKE, FAULT_STAYS, ENOSPC },
+    { FAULT_MMAP, FAULT_ONCE, ENOMEM },
 };
 enum { ROWS = sizeof rows / sizeof *rows };
 
@@ -236,7 +230,7 @@ static bool one_backup(size_t row, long n)
 {
     struct backup_result result;
     struct err err = {};
-    faults_arm(rows[row].kind, n, rows[row].mode, rows[row].error);
+    faults_arm_one(&rows[row], n);
     int r = store_backup(home, tried, 5, &result, &err);
     bool more = faults_end();
     bool there = access(tried, F_OK) == 0;
@@ -396,7 +390,7 @@ static bool one_restore(size_t row, long n)
     struct backup_result result;
     struct err err = {};
     folder_copy(old, target);
-    faults_arm(rows[row].kind, n, rows[row].mode, rows[row].error);
+    faults_arm_one(&rows[row], n);
     int r = store_restore(target, archive, true, 7'000'000'000, &result, &err);
     bool more = faults_end();
     assert_true(r == 0 || (more && err.message[0]));

@@ -31,17 +31,7 @@
 static char folder[FAULT_FOLDER_BYTES], path[192];
 static struct env_linux *linux_world;
 
-static const struct {
-    enum fault_kind kind;
-    enum fault_mode mode;
-    int error;
-} rows[] = {
-    { FAULT_WRITE, FAULT_ONCE, EIO },   { FAULT_WRITE, FAULT_STAYS, ENOSPC },
-    { FAULT_WRITE, FAULT_SHORT, 0 },    { FAULT_SYNC, FAULT_ONCE, EIO },
-    { FAULT_OPEN, FAULT_ONCE, EMFILE }, { FAULT_RENAME, FAULT_ONCE, EIO },
-    { FAULT_MAKE, FAULT_ONCE, ENOSPC }, { FAULT_REMOVE, FAULT_ONCE, EIO },
-    { FAULT_READ, FAULT_ONCE, EIO },    { FAULT_READ, FAULT_SHORT, 0 },
-};
+static const struct fault rows[] = { FAULTS_OF_FILES, { FAULT_MAKE, FAULT_ONCE, ENOSPC } };
 
 /* What is tried: prepared in a fresh folder; acts; is right afterwards, the act having said `r`.
  * The check acts again, and that must work. */
@@ -285,7 +275,7 @@ static bool one_fault(const struct trial *trial, size_t row, long n)
     struct err err = {};
     folder_make(folder);
     trial->prepare();
-    faults_arm(rows[row].kind, n, rows[row].mode, rows[row].error);
+    faults_arm_one(&rows[row], n);
     int r = trial->act(&err);
     bool more = faults_end();
     assert_true(r == 0 || (more && err.message[0]));
