@@ -16,15 +16,6 @@ enum { LIST_MAX = 1000, LIST_DEFAULT = 100 };
 
 /* ---- looking -------------------------------------------------------------------------------- */
 
-static struct hub_endpoint *find(struct request *q)
-{
-    struct hub_endpoint *endpoint = hub_find(q->control, q->project, q->parts[0]);
-    if (!endpoint)
-        request_refuse(q, ERR_NOT_FOUND, "no endpoint '%s' in project '%s'", ERR_SLICE(q->parts[0]),
-                       ERR_SLICE(q->project));
-    return endpoint;
-}
-
 static void reply_endpoint(struct request *q, int status, const struct hub_endpoint *endpoint)
 {
     uint64_t generation = endpoint->snapshot->row.generation;
@@ -43,7 +34,7 @@ static void reply_endpoint(struct request *q, int status, const struct hub_endpo
 
 void endpoint_get(struct request *q)
 {
-    struct hub_endpoint *endpoint = find(q);
+    struct hub_endpoint *endpoint = request_endpoint(q);
     if (!endpoint)
         return;
     if (request_flag(q, "watch")) {
@@ -126,7 +117,7 @@ static void reply_replicas(struct request *q, uint64_t uid)
 
 void endpoint_replicas(struct request *q)
 {
-    struct hub_endpoint *endpoint = find(q);
+    struct hub_endpoint *endpoint = request_endpoint(q);
     if (endpoint)
         reply_replicas(q, endpoint->snapshot->row.uid);
 }

@@ -131,6 +131,15 @@ void request_refuse(struct request *q, int code, const char *format, ...)
     request_fail(q, &err);
 }
 
+struct hub_endpoint *request_endpoint(struct request *q)
+{
+    struct hub_endpoint *endpoint = hub_find(q->control, q->project, q->parts[0]);
+    if (!endpoint)
+        request_refuse(q, ERR_NOT_FOUND, "no endpoint '%s' in project '%s'", ERR_SLICE(q->parts[0]),
+                       ERR_SLICE(q->project));
+    return endpoint;
+}
+
 void request_on_refusal(struct arena *arena, const struct http_request *head, const struct err *err,
                         struct http_refusal *ret, void *control)
 {

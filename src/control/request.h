@@ -19,6 +19,7 @@
 
 struct arena;
 struct control;
+struct hub_endpoint;
 struct request;
 struct store_audit;
 
@@ -112,6 +113,8 @@ void request_reply_with(struct request *q, int status, const struct http_header 
 void request_fail(struct request *q, const struct err *err);
 [[gnu::format(printf, 3, 4)]] void request_refuse(struct request *q, int code, const char *format,
                                                   ...);
+/* That the path names; NULL: it was refused. */
+struct hub_endpoint *request_endpoint(struct request *q);
 
 /* ---- jobs --------------------------------------------------------------------------------- */
 /* `run` is on the store's (writing) or the reader's thread, inside a transaction, and touches the

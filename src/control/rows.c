@@ -18,15 +18,6 @@ struct listing {
     struct slice json;
 };
 
-static struct hub_endpoint *find(struct request *q)
-{
-    struct hub_endpoint *endpoint = hub_find(q->control, q->project, q->parts[0]);
-    if (!endpoint)
-        request_refuse(q, ERR_NOT_FOUND, "no endpoint '%s' in project '%s'", ERR_SLICE(q->parts[0]),
-                       ERR_SLICE(q->project));
-    return endpoint;
-}
-
 /* ---- the common part ------------------------------------------------------------------------ */
 
 static int on_run(struct job *job, struct store *store, struct err *err)
@@ -109,7 +100,7 @@ static int read_revisions(struct listing *listing, struct request *q, struct sto
 
 void revisions_list(struct request *q)
 {
-    struct hub_endpoint *endpoint = find(q);
+    struct hub_endpoint *endpoint = request_endpoint(q);
     if (endpoint)
         start(q, &(struct listing){ .uid = endpoint->snapshot->row.uid, .read = read_revisions });
 }
@@ -117,7 +108,7 @@ void revisions_list(struct request *q)
 void revision_get(struct request *q)
 {
     uint64_t number;
-    struct hub_endpoint *endpoint = find(q);
+    struct hub_endpoint *endpoint = request_endpoint(q);
     if (!endpoint)
         return;
     if (!slice_u64(q->parts[1], &number) || number == 0 || number > INT64_MAX) {
@@ -169,7 +160,7 @@ static bool page_of(struct request *q, struct store_page *ret)
 void history_list(struct request *q)
 {
     struct listing listing = { .read = read_history };
-    struct hub_endpoint *endpoint = find(q);
+    struct hub_endpoint *endpoint = request_endpoint(q);
     if (!endpoint || !page_of(q, &listing.page))
         return;
     listing.uid = endpoint->snapshot->row.uid;
@@ -197,7 +188,7 @@ static int read_logs(struct listing *listing, struct request *q, struct store *s
 void logs_list(struct request *q)
 {
     struct listing listing = { .read = read_logs };
-    struct hub_endpoint *endpoint = find(q);
+    struct hub_endpoint *endpoint = request_endpoint(q);
     if (!endpoint || !page_of(q, &listing.page))
         return;
     if (request_flag(q, "watch")) {
