@@ -17,7 +17,7 @@ import machine
 from attacks import ATTACKS, NO_SPACES, WAYS, WHOLE
 from deadline import SANITIZED
 from test_worker_contract import MISBEHAVE
-from worker import BYTES, DONE, Template, elements, folder_with, texts, worker_path
+from worker import Template, folder_with, reachable, say, worker_path
 
 pytestmark = pytest.mark.skipif(
     not MISBEHAVE.exists(), reason="an installed tree has no test-only worker")
@@ -59,9 +59,7 @@ def template(way):
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("attacks")
-    for part in (folder, *folder.parents[:2]):
-        part.chmod(0o755)
+    folder = reachable(tmp_path_factory.mktemp("attacks"))
     folder_with(folder / "own", b"ok\n", "model")
     folder_with(folder / "victim", b"ok\nsecret\n", "model")
     return folder
@@ -110,14 +108,6 @@ def targets(base):
         }
 
 
-def ask(replica, command):
-    completion, outputs, message = replica.ask([(0, BYTES, (1,), texts(command))])
-    if completion is None:
-        return None
-    assert completion.status == DONE, message
-    return elements(outputs[0][2])[0].decode()
-
-
 def end_of(replica):
     """How it died of what it tried."""
     status = replica.wait_status
@@ -132,7 +122,7 @@ def end_of(replica):
 
 def outcome_of(replica, attack, names):
     for step in attack.steps:
-        said = ask(replica, step.format(**names))
+        said = say(replica, step.format(**names))
         if said is None:
             end = end_of(replica)
             return "through" if end == "exit 0" else end
@@ -209,7 +199,7 @@ def try_all(template, base, way):
                 through.append(f"{attack.aim}: {attack.what}")
             assert (folder / "model").read_bytes() == b"ok\n", attack
             assert sorted(p.name for p in folder.iterdir()) == ["model"], attack
-        assert ask(victim, "echo alive") == "alive"
+        assert say(victim, "echo alive") == "alive"
     assert not through, f"{way}: these got through: {through}"
     return seen
 
@@ -237,19 +227,19 @@ def test_flags_it_clears_are_its_own(template, base):
     """Its ends of pipes are not the gateway's descriptions: ours stay as they were."""
     with clone(template, base / "own") as replica:
         replica.ready()
-        for descriptor in (int(word) for word in ask(replica, "descriptors").split()):
-            ask(replica, f"call fcntl {descriptor} 4 0")  # F_SETFL
+        for descriptor in (int(word) for word in say(replica, "descriptors").split()):
+            say(replica, f"call fcntl {descriptor} 4 0")  # F_SETFL
             assert replica.wait_status is None
         assert not any(os.get_blocking(pipe) for pipe in replica.pipes)
-        assert ask(replica, "echo on") == "on"
+        assert say(replica, "echo on") == "on"
 
 
 def test_what_it_inherits(template, base):
     with clone(template, base / "own") as replica:
         replica.ready()
-        kept = {int(word) for word in ask(replica, "descriptors").split()}
+        kept = {int(word) for word in say(replica, "descriptors").split()}
         assert {0, 1, 2} < kept and len(kept) == 3 + replica.lanes
-        assert ask(replica, "environ") == ""
+        assert say(replica, "environ") == ""
 
 
 def test_only_the_tests_workers_leave_walls_out():

@@ -15,6 +15,7 @@ import pytest
 from deadline import children, command_line
 from perigee import PROGRAM, Perigee
 from test_worker_contract import MISBEHAVE
+from worker import reachable
 
 pytestmark = pytest.mark.skipif(
     not MISBEHAVE.exists(), reason="an installed tree has no test-only worker"
@@ -23,9 +24,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def perigee(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tree")
-    for part in (folder, *folder.parents[:2]):
-        part.chmod(0o755)
+    folder = reachable(tmp_path_factory.mktemp("tree"))
     libraries = folder / "lib" / "perigee"
     libraries.mkdir(parents=True)
     shutil.copy2(PROGRAM, folder / "perigee")

@@ -24,6 +24,7 @@ from worker import (
     TOO_LARGE,
     Template,
     folder_with,
+    reachable,
     request,
     texts,
 )
@@ -74,9 +75,7 @@ def template(subject):
 
 @pytest.fixture(scope="module")
 def folder(subject, tmp_path_factory):
-    base = pathlib.Path(tmp_path_factory.mktemp("m"))
-    for part in (base, *base.parents[:2]):  # pytest makes them 0700; a replica has its own uid
-        part.chmod(0o755)
+    base = reachable(tmp_path_factory.mktemp("m"))
     return folder_with(base / "model", subject.model)
 
 

@@ -26,9 +26,7 @@ def template():
 
 @pytest.fixture
 def base(tmp_path):
-    for part in (tmp_path, *tmp_path.parents[:2]):
-        part.chmod(0o755)
-    return tmp_path
+    return worker.reachable(tmp_path)
 
 
 def value(name, element, shape):

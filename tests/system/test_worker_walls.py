@@ -10,7 +10,7 @@ import pytest
 import worker
 from deadline import SANITIZED
 from test_worker_contract import MISBEHAVE
-from worker import BYTES, DONE, Template, elements, folder_with, texts
+from worker import Template, folder_with, reachable, say
 
 pytestmark = pytest.mark.skipif(
     not MISBEHAVE.exists(), reason="an installed tree has no test-only worker"
@@ -26,24 +26,13 @@ def template():
 
 @pytest.fixture
 def base(tmp_path):
-    for part in (tmp_path, *tmp_path.parents[:2]):
-        part.chmod(0o755)
-    return tmp_path
+    return reachable(tmp_path)
 
 
 def clone(template, base, line="ok", **options):
     return template.clone(
         folder_with(base / "model", line.encode() + b"\n", "model"), "model", **options
     )
-
-
-def ask(replica, command):
-    """What it says; None when it died of it."""
-    completion, outputs, message = replica.ask([(0, BYTES, (1,), texts(command))])
-    if completion is None:
-        return None
-    assert completion.status == DONE, message
-    return elements(outputs[0][2])[0].decode()
 
 
 # What is refused with an answer: (command, what is said).
@@ -80,9 +69,9 @@ def test_what_is_refused(template, base):
     with clone(template, base) as replica:
         replica.ready()
         for command, said in REFUSED:
-            assert ask(replica, command) in said, command
-        assert ask(replica, "open model") == "0"
-        kept = {int(fd) for fd in ask(replica, "descriptors").split()}
+            assert say(replica, command) in said, command
+        assert say(replica, "open model") == "0"
+        kept = {int(fd) for fd in say(replica, "descriptors").split()}
         assert {0, 1, 2} < kept and len(kept) == 3 + replica.lanes
 
 
@@ -90,7 +79,7 @@ def test_what_is_refused(template, base):
 def test_what_ends_it(template, base, command, call):
     with clone(template, base) as replica:
         replica.ready()
-        assert ask(replica, command) is None, f"{command} was allowed"
+        assert say(replica, command) is None, f"{command} was allowed"
         assert os.WTERMSIG(replica.wait_status) == signal.SIGSYS
         status = replica.status
         assert status.signal == signal.SIGSYS and status.syscall > 0 and status.phase == "FAILED"
@@ -112,7 +101,7 @@ DEATHS = [
 def test_how_it_died_is_said(template, base, command, by, word):
     with clone(template, base) as replica:
         replica.ready()
-        assert ask(replica, command) is None
+        assert say(replica, command) is None
         assert os.WIFSIGNALED(replica.wait_status) and os.WTERMSIG(replica.wait_status) == by
         assert not os.WCOREDUMP(replica.wait_status)
         assert word in replica.status.reason and "while serving" in replica.status.reason
@@ -123,8 +112,8 @@ def test_it_cannot_signal_another(template, base):
     with clone(template, base) as victim, clone(template, base) as replica:
         victim.ready()
         replica.ready()
-        assert ask(replica, f"tgkill {victim.pid}") is None
-        assert ask(victim, "echo alive") == "alive"
+        assert say(replica, f"tgkill {victim.pid}") is None
+        assert say(victim, "echo alive") == "alive"
 
 
 def test_the_stack_is_limited(template, base):
@@ -145,9 +134,9 @@ def test_memory_is_limited(template, base):
             data = next(line for line in limits if line.startswith("Max data size"))
         # The regions' size, which is most of the limit on all that is mapped, is not in it.
         assert (256 << 20) < int(data.split()[3]) < (512 << 20)
-        assert ask(replica, "alloc 200") == str(200 << 20)
-        assert ask(replica, "alloc 300") == "ENOMEM"
-        assert ask(replica, "alloc 200") == str(200 << 20)
+        assert say(replica, "alloc 200") == str(200 << 20)
+        assert say(replica, "alloc 300") == "ENOMEM"
+        assert say(replica, "alloc 200") == str(200 << 20)
 
 
 def test_deaths_at_load(template, base):

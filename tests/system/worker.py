@@ -452,6 +452,15 @@ def elements(data):
     return found
 
 
+def say(replica, command):
+    """What the test-only worker says to a command; None when it died of it."""
+    completion, outputs, message = replica.ask([(0, BYTES, (1,), texts(command))])
+    if completion is None:
+        return None
+    assert completion.status == DONE, message
+    return elements(outputs[0][2])[0].decode()
+
+
 class Completion:
     def __init__(self, data):
         (
@@ -526,6 +535,13 @@ class Model:
 
 def now_ns():
     return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+
+
+def reachable(folder):
+    """A folder for replicas, which have uids of their own: pytest makes it 0700."""
+    for part in (folder, *folder.parents[:2]):
+        part.chmod(0o755)
+    return folder
 
 
 def folder_with(folder, data, file="model.onnx"):
