@@ -213,6 +213,17 @@ static void rows_reverse(struct rows *rows, struct arena *arena, size_t bytes)
     }
 }
 
+int db_one(struct db *db, sqlite3_stmt *statement, struct arena *arena, db_read_cb read, void *ret,
+           struct err *err)
+{
+    int r = db_step(db, statement, err);
+    if (r <= 0)
+        return r;
+    read(statement, arena, ret);
+    db_end(statement);
+    return 1;
+}
+
 int db_list(struct db *db, sqlite3_stmt *statement, const struct store_page *page,
             struct arena *arena, db_read_cb read, size_t bytes, void *ret_items, size_t *ret_count,
             struct err *err)

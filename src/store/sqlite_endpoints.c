@@ -32,14 +32,10 @@ static void endpoint_read(sqlite3_stmt *row, struct arena *arena, void *ret)
 static int endpoint_one(struct db *db, sqlite3_stmt *statement, struct arena *arena,
                         struct store_endpoint *ret, struct err *err)
 {
-    int r = db_step(db, statement, err);
-    if (r < 0)
-        return r;
+    int r = db_one(db, statement, arena, endpoint_read, ret, err);
     if (r == 0)
         return err_set(err, ERR_NOT_FOUND, "no such endpoint");
-    endpoint_read(statement, arena, ret);
-    db_end(statement);
-    return 0;
+    return r < 0 ? r : 0;
 }
 
 static int endpoint_get(struct store *self, uint64_t uid, struct arena *arena,
@@ -156,13 +152,11 @@ static int revision_get(struct store *self, uint64_t endpoint_uid, uint64_t numb
 {
     sqlite3_stmt *statement;
     int r = db_begin(db_of(self), Q_REVISION_GET, &statement, err, "uu", endpoint_uid, number);
-    if (r < 0 || (r = db_step(db_of(self), statement, err)) < 0)
-        return r;
+    if (r >= 0)
+        r = db_one(db_of(self), statement, arena, revision_read, ret, err);
     if (r == 0)
         return err_set(err, ERR_NOT_FOUND, "no revision %llu is kept", (unsigned long long)number);
-    revision_read(statement, arena, ret);
-    db_end(statement);
-    return 0;
+    return r < 0 ? r : 0;
 }
 
 static int revision_list(struct store *self, uint64_t endpoint_uid, struct arena *arena,

@@ -174,6 +174,10 @@ static inline uint64_t db_u64(sqlite3_stmt *statement, int column)
 
 /* Reads the present row to *ret, an element of its own type. */
 typedef void (*db_read_cb)(sqlite3_stmt *row, struct arena *arena, void *ret);
+/* The row of a statement that began and has at most one, and the statement's end. 1: it was read.
+ * 0: there is none. */
+[[nodiscard]] int db_one(struct db *db, sqlite3_stmt *statement, struct arena *arena,
+                         db_read_cb read, void *ret, struct err *err);
 /* All rows of a statement that began, as an array in the arena of elements of `bytes`; *ret_items
  * is a pointer to them. In the order of their ids also where `page` (NULL: none) is read from its
  * end. */

@@ -247,13 +247,11 @@ static int pop_get(struct store *self, struct slice name, struct arena *arena,
 {
     sqlite3_stmt *row;
     int r = db_begin(db_of(self), Q_POP_GET, &row, err, "s", name);
-    if (r < 0 || (r = db_step(db_of(self), row, err)) < 0)
-        return r;
+    if (r >= 0)
+        r = db_one(db_of(self), row, arena, pop_read, ret, err);
     if (r == 0)
         return err_set(err, ERR_NOT_FOUND, "no PoP '%s' has reported", ERR_SLICE(name));
-    pop_read(row, arena, ret);
-    db_end(row);
-    return 0;
+    return r < 0 ? r : 0;
 }
 
 static int pop_list(struct store *self, struct arena *arena, struct store_pop **ret,
