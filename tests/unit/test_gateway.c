@@ -46,6 +46,25 @@ static void expect(struct reply *reply, int status, const char *part)
     reply_free(reply);
 }
 
+static void infer(struct world *world, const char *headers, const char *body, int status,
+                  const char *part)
+{
+    struct reply reply = world_infer(world, headers, body);
+
+    expect(&reply, status, part);
+}
+
+/* The gateway asks for its end; another takes its place. */
+static void replaced(struct world *world, struct fake *fake, struct fake *next, uint32_t end)
+{
+    union message message;
+
+    world_expect(world, false, MESSAGE_REPLICA_KILL, &message);
+    assert_int_equal(message.as_MESSAGE_REPLICA_KILL.end, end);
+    fake_exit(world, fake);
+    fake_start(world, next, 8, WORLD_REVISION(0, 1), 2);
+}
+
 /* ---- calls ---------------------------------------------------------------------------- */
 
 #define GET(path, headers) "GET " path " HTTP/1.1\r\n" headers "\r\n"
@@ -217,17 +236,16 @@ static void test_infer(void **state)
         reply = ask_binary(&world, rows[i], "", 60'000);
         check_binary(&reply, rows[i]);
     }
-    reply = world_infer(&world, "",
-                        "{\"inputs\":[{\"name\":\"image\",\"shape\":[1,4],\"datatype\":\"FP32\","
-                        "\"data\":[0,1,7,2]}],\"parameters\":{\"priority\":1}}");
-    expect(&reply, 200, "\"data\":[2]");
-    reply = world_infer(&world, "",
-                        "{\"inputs\":[{\"name\":\"image\",\"shape\":[1,3],\"datatype\":\"FP32\","
-                        "\"data\":[0,1,7]}]}");
-    expect(&reply, 400, "shape");
+    infer(&world, "",
+          "{\"inputs\":[{\"name\":\"image\",\"shape\":[1,4],\"datatype\":\"FP32\","
+          "\"data\":[0,1,7,2]}],\"parameters\":{\"priority\":1}}",
+          200, "\"data\":[2]");
+    infer(&world, "",
+          "{\"inputs\":[{\"name\":\"image\",\"shape\":[1,3],\"datatype\":\"FP32\","
+          "\"data\":[0,1,7]}]}",
+          400, "shape");
     atomic_store(&fake.mode, FAKE_REFUSES);
-    reply = world_infer(&world, "", ONE_ROW);
-    expect(&reply, 400, "the model's own words");
+    infer(&world, "", ONE_ROW, 400, "the model's own words");
     case_end(&world, &fake);
 }
 
@@ -293,8 +311,7 @@ static void test_metrics_survive(void **state)
         reply = ask_binary(&world, 5, "", 0);
         check_binary(&reply, 5);
     }
-    reply = world_infer(&world, "", "{");
-    expect(&reply, 400, NULL);
+    infer(&world, "", "{", 400, NULL);
     metrics_has(&world,
                 "perigee_requests_total{project=\"default\",endpoint=\"digits\",code=\"200\"} 3");
     metrics_has(&world, "error=\"bad_input\"} 1");
@@ -324,25 +341,16 @@ static void test_timeout_then_kill_then_again(void **state)
 {
     struct world world;
     struct fake fake, next = {};
-    struct reply reply;
-    union message message;
     (void)state;
 
     begin(&world, &fake, &digits);
     atomic_store(&fake.mode, FAKE_SILENT);
-    reply = world_infer(&world, "", ONE_ROW);
-    expect(&reply, 504, "deadline");
-    world_expect(&world, false, MESSAGE_REPLICA_KILL, &message);
-    assert_int_equal(message.as_MESSAGE_REPLICA_KILL.end, REPLICA_END_TIMEOUT);
-    fake_exit(&world, &fake);
-    fake_start(&world, &next, 8, WORLD_REVISION(0, 1), 2);
-    reply = world_infer(&world, "", ONE_ROW); /* waits until it is ready */
-    expect(&reply, 200, "\"data\":[2]");
-    reply = world_infer(&world, "Perigee-Timeout: 20s\r\n", ONE_ROW);
-    expect(&reply, 200, NULL);
+    infer(&world, "", ONE_ROW, 504, "deadline");
+    replaced(&world, &fake, &next, REPLICA_END_TIMEOUT);
+    infer(&world, "", ONE_ROW, 200, "\"data\":[2]"); /* waits until it is ready */
+    infer(&world, "Perigee-Timeout: 20s\r\n", ONE_ROW, 200, NULL);
     atomic_store(&next.mode, FAKE_SILENT);
-    reply = world_infer(&world, "Perigee-Timeout: 100ms\r\n", ONE_ROW);
-    expect(&reply, 504, "deadline passed");
+    infer(&world, "Perigee-Timeout: 100ms\r\n", ONE_ROW, 504, "deadline passed");
     case_end(&world, &next);
 }
 
@@ -418,27 +426,19 @@ static void test_liars(void **state)
 {
     struct world world;
     struct fake fake, next = {};
-    struct reply reply;
     struct asker asker[1];
-    union message message;
     (void)state;
 
     begin(&world, &fake, &digits);
     atomic_store(&fake.mode, FAKE_NONSENSE);
-    reply = world_infer(&world, "", ONE_ROW);
-    expect(&reply, 500, "contradicts");
+    infer(&world, "", ONE_ROW, 500, "contradicts");
     atomic_store(&fake.mode, FAKE_ODD_STATUS);
-    reply = world_infer(&world, "", ONE_ROW);
-    expect(&reply, 500, "contradicts");
+    infer(&world, "", ONE_ROW, 500, "contradicts");
     atomic_store(&fake.mode, FAKE_OTHER_TICKET);
-    reply = world_infer(&world, "", ONE_ROW); /* dropped; so the time runs out */
-    expect(&reply, 504, "deadline");
+    infer(&world, "", ONE_ROW, 504, "deadline"); /* dropped; so the time runs out */
     atomic_store(&fake.mode, FAKE_LIAR);
     ask_all(&world, asker, 1);
-    world_expect(&world, false, MESSAGE_REPLICA_KILL, &message);
-    assert_int_equal(message.as_MESSAGE_REPLICA_KILL.end, REPLICA_END_LIED);
-    fake_exit(&world, &fake);
-    fake_start(&world, &next, 8, WORLD_REVISION(0, 1), 2);
+    replaced(&world, &fake, &next, REPLICA_END_LIED);
     join_all(asker, 1);
     expect(&asker[0].reply, 200, "\"data\":[2]");
     case_end(&world, &next);
@@ -450,16 +450,12 @@ static void test_a_flood_of_wake_ups(void **state)
     struct world world;
     struct fake fake, next = {};
     struct asker asker[1];
-    union message message;
     (void)state;
 
     begin(&world, &fake, &digits);
     atomic_store(&fake.mode, FAKE_FLOOD);
     ask_all(&world, asker, 1);
-    world_expect(&world, false, MESSAGE_REPLICA_KILL, &message);
-    assert_int_equal(message.as_MESSAGE_REPLICA_KILL.end, REPLICA_END_LIED);
-    fake_exit(&world, &fake);
-    fake_start(&world, &next, 8, WORLD_REVISION(0, 1), 2);
+    replaced(&world, &fake, &next, REPLICA_END_LIED);
     join_all(asker, 1);
     expect(&asker[0].reply, 200, "\"data\":[2]");
     case_end(&world, &next);
@@ -499,7 +495,6 @@ static void test_full_late_and_cold(void **state)
     struct world world = {};
     struct fake fake = {};
     struct asker askers[12];
-    struct reply reply;
     union message message;
     (void)state;
 
@@ -550,12 +545,10 @@ static void test_full_late_and_cold(void **state)
     changed.serving = 0;
     world_table(&world, 3, &changed, 1);
     await_answer(&world, 503, "the file is no ONNX model");
-    reply = world_infer(&world, "", ONE_ROW);
-    expect(&reply, 503, "the file is no ONNX model");
+    infer(&world, "", ONE_ROW, 503, "the file is no ONNX model");
     world_table(&world, 4, &changed, 0);
     await_answer(&world, 404, "digits");
-    reply = world_infer(&world, "", ONE_ROW);
-    expect(&reply, 404, "digits");
+    infer(&world, "", ONE_ROW, 404, "digits");
     case_end(&world, &fake);
 }
 
@@ -633,8 +626,7 @@ static void test_waiters_follow_the_traffic(void **state)
             fail_msg("%s", askers[i].reply.text);
         else
             reply_free(&askers[i].reply);
-    struct reply reply = world_infer(&world, "", ONE_ROW);
-    expect(&reply, 200, "\"model_version\":\"2\"");
+    infer(&world, "", ONE_ROW, 200, "\"model_version\":\"2\"");
     case_end(&world, &next);
 }
 
@@ -722,8 +714,7 @@ static void test_requests_of_a_dead_gateway(void **state)
     atomic_store(&lanes[WORLD_LOOPS + 1].head, 1);
     atomic_store(&fake.mode, FAKE_RIGHT);
     world_expect(&world, true, MESSAGE_REPLICA_READY, &message);
-    struct reply reply = world_infer(&world, "", ONE_ROW);
-    expect(&reply, 200, "\"data\":[2]");
+    infer(&world, "", ONE_ROW, 200, "\"data\":[2]");
     /* Drained is what neither this gateway uses nor the one that ends beside it. */
     message = (union message){ .as_MESSAGE_REPLICA_DRAIN = MESSAGE_INIT(MESSAGE_REPLICA_DRAIN) };
     message.as_MESSAGE_REPLICA_DRAIN.replica = fake.id;
