@@ -171,6 +171,7 @@ struct gateway_loop {
     int64_t wake_due_ns; /* of the first of them; INT64_MAX: none */
     bool worked;         /* a request came, or an answer, since the last look at `spin` */
     bool spinning;
+    bool poll_again; /* the next poll does not sleep, whatever is found */
     struct spin spin;
     bool woken_short; /* a replica of short runs was woken, and not yielded to since */
     struct yield yield;

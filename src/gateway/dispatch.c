@@ -305,6 +305,15 @@ static void stats_add(struct request *request, const struct model_info *info,
     ADD(stats, output_ns, completion->output_ns);
 }
 
+static uint64_t answer_bytes(const struct perigee_answer *answer)
+{
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; i < answer->output_count; i++)
+        bytes += answer->outputs[i].bytes;
+    return bytes;
+}
+
 /* To a request that waits for it. True: the slot is the request's from here. */
 static bool answered(struct request *request, struct lane *lane, uint32_t slot,
                      const struct perigee_completion *completion)
@@ -331,6 +340,7 @@ static bool answered(struct request *request, struct lane *lane, uint32_t slot,
         return false;
     }
     stats_add(request, info, completion);
+    place_keep(&lane->replica->place, slot, answer_bytes(&answer));
     return answer_outputs(request, lane, slot, &answer);
 }
 
@@ -359,24 +369,25 @@ static void completed(struct lane *lane, struct flight *flight,
     struct revision_side *side = flight->side;
     uint32_t slot = flight->slot;
     int64_t started = started_ns(flight, completion, now_ns);
-    bool slot_kept = false;
+    bool slot_kept = false, more_room = false;
 
     stats_run(side->revision->stats, completion);
-    if (completion->status == PERIGEE_DONE) {
+    if (completion->status == PERIGEE_DONE)
         admission_learn(&side->revision->admission, gap_ns, (uint64_t)(now_ns - started));
-        place_learn(&lane->replica->place,
-                    completion->input_ns + completion->infer_ns + completion->output_ns);
-    } else if (completion->status == PERIGEE_CANCELED)
+    if (completion->status == PERIGEE_CANCELED)
         metric_add(metrics_series(&flight->gl->metrics, GATEWAY_SKIPPED, NULL), 1);
+    else /* one that failed took its time as well */
+        more_room = place_learn(&lane->replica->place, completion->input_ns + completion->infer_ns +
+                                                           completion->output_ns);
     if (request) {
         request->flight = NULL;
         times(request, flight, started, now_ns);
         slot_kept = answered(request, lane, slot, completion);
     }
-    if (!slot_kept) {
+    if (!slot_kept)
         lane_slot_give(lane, slot);
+    if (!slot_kept || more_room)
         queue_serve(&side->queue);
-    }
     flight_free(flight);
 }
 

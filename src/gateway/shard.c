@@ -6,7 +6,6 @@
  * it is gone.
  */
 #include <assert.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +18,7 @@
 #include "gateway/admit.h"
 #include "gateway/core.h"
 #include "gateway/dispatch.h"
+#include "gateway/poll.h"
 #include "gateway/request.h"
 #include "http/server.h"
 #include "io/loop.h"
@@ -89,103 +89,6 @@ struct metric_series *shard_series(struct gateway_loop *gl, const struct table_h
         *series = metrics_series(&gl->metrics, metric, labels);
     }
     return *series;
-}
-
-/* ---- sleeping ------------------------------------------------------------------------- */
-
-#define ROUNDS_MAX 16
-
-/* Answers that come meanwhile are found below, without a sleep and a wake-up. */
-static void yield_to_replicas(struct gateway_loop *gl)
-{
-    dispatch_wake(gl);
-    if (!gl->woken_short)
-        return;
-    gl->woken_short = false;
-    int64_t began = loop_now_ns();
-    if (!yield_due(&gl->yield, began))
-        return;
-    (void)sched_yield();
-    yield_done(&gl->yield, began, loop_now_ns());
-}
-
-/* True: the next poll does not sleep. The core is offered to others before each look in vain. */
-static bool spin(struct gateway_loop *gl)
-{
-    if (gl->spin.ns_max == 0)
-        return false;
-    uint64_t now = (uint64_t)loop_now_ns();
-    if (gl->worked) {
-        spin_end(&gl->spin, now, gl->spinning);
-        gl->spinning = spin_begin(&gl->spin, now);
-    } else if (gl->spinning) {
-        (void)sched_yield();
-        gl->spinning = spin_goes_on(&gl->spin, (uint64_t)loop_now_ns());
-    }
-    gl->worked = false;
-    return gl->spinning;
-}
-
-static void disarm_all(struct gateway_loop *gl)
-{
-    struct lane *lane;
-
-    LIST_EACH (lane, &gl->active, struct lane, link_active)
-        lane_disarm(lane);
-}
-
-/* Arm, look again, and only then poll. What was found may have filled other lanes' rings or sent
- * new requests: round again until nothing is there. */
-static void on_sleep(void *data)
-{
-    struct gateway_loop *gl = data;
-    struct lane *lane;
-    bool found;
-
-    yield_to_replicas(gl);
-    for (unsigned round = 0; round < ROUNDS_MAX; round++) {
-        found = false;
-        dispatch_wake(gl); /* a slot that an answer gave back was filled behind the last */
-        LIST_EACH (lane, &gl->active, struct lane, link_active)
-            if (lane_arm(lane))
-                found = true;
-        if (!found) {
-            assert(list_empty(&gl->to_wake)); /* none sleeps over what it was given */
-            if (spin(gl)) {
-                disarm_all(gl);
-                loop_defer(gl->loop, &gl->again);
-            }
-            return;
-        }
-        struct list todo;
-        list_init(&todo);
-        while (!list_empty(&gl->active)) {
-            struct list *link = gl->active.next;
-            list_remove(link);
-            list_append(&todo, link);
-        }
-        while (!list_empty(&todo)) {
-            lane = LIST_OWNER(todo.next, struct lane, link_active);
-            list_remove(&lane->link_active);
-            list_append(&gl->active, &lane->link_active);
-            lane_disarm(lane);
-            dispatch_completions(gl, lane);
-        }
-    }
-    loop_defer(gl->loop, &gl->again); /* sockets have their turn, and the poll does not sleep */
-}
-
-static void on_again(void *data)
-{
-    (void)data; /* that it was deferred is all it does */
-}
-
-static void on_awake(void *data)
-{
-    struct gateway_loop *gl = data;
-
-    dispatch_wake(gl);
-    disarm_all(gl);
 }
 
 /* ---- telling the main thread ---------------------------------------------------------- */
@@ -723,15 +626,13 @@ void shard_prepare(struct gateway *gateway, unsigned index)
     list_init(&gl->active);
     list_init(&gl->to_wake);
     gl->wake_due_ns = INT64_MAX;
-    gl->spin.ns_max = (uint64_t)gateway->start.spin_us * 1000;
     list_init(&gl->waiting);
     list_init(&gl->answers);
     list_init(&gl->flights);
     gl->timer = timer_new(gl->loop, on_timer, gl);
     gl->timer_due_ns = INT64_MAX;
     gl->tick = timer_new(gl->loop, on_tick, gl);
-    loop_task_init(&gl->again, on_again, gl);
-    gl->sleeper = sleeper_new(gl->loop, on_sleep, on_awake, gl);
+    poll_init(gl);
     gl->random =
         (uint64_t)loop_now_ns() ^ (gateway->start.instance << 32) ^ ((uint64_t)(index + 1) << 56);
     limits.connections_max = connections_max(gateway, limits.connections_max);

@@ -417,9 +417,11 @@ static enum h1_wait wait_choose(const struct h1 *h1)
     }
     if (stream_write_bytes(h1->stream))
         return WAIT_WRITE;
-    if (h1->read_ended || !read_wanted(h1)) /* whose end no read will see is looked after */
+    if (h1->read_ended)
         return WAIT_GONE;
-    return body_wanted(h1) && !h1_body_ended(h1) ? WAIT_BODY : WAIT_NONE;
+    if (h1_body_ended(h1))
+        return WAIT_NONE;
+    return body_wanted(h1) ? WAIT_BODY : WAIT_GONE; /* an end that no read will see */
 }
 
 static void settle(struct h1 *h1)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Posts are a stack of atomics, so that no poster ever waits for another; the loop takes the whole
  * stack at once and turns it round. Deferred calls run in libuv's check phase, right after the
- * events of this pass; an idle handle keeps the next poll from sleeping while there are any. */
+ * events of this pass, or before its poll where a sleeper asks; an idle handle keeps the next poll
+ * from sleeping while there are any. */
 #include "io/loop.h"
 
 #include <assert.h>

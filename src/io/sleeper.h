@@ -9,8 +9,8 @@ struct loop;
 struct sleeper;
 
 /* on_sleep: right before each poll, once or twice; what it defers is run before that poll, what it
- * starts is seen by it. on_wake: right
- * after it, before events deferred to the end of the pass. Does not keep the loop alive. */
+ * starts is seen by it. on_wake: right after the poll, before events deferred to the end of the
+ * pass. Does not keep the loop alive. */
 struct sleeper *sleeper_new(struct loop *loop, void (*on_sleep)(void *data),
                             void (*on_wake)(void *data), void *data);
 void sleeper_free(struct sleeper *sleeper); /* NULL is allowed */

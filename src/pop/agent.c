@@ -70,7 +70,7 @@ static int replica_start(struct pop_replica *replica, struct err *err, void *dat
     start.concurrency = concurrency;
     start.places_max = spec_places_max(told, revision->batch_max);
     start.slots = slots(start.places_max) * LANE_SETS;
-    /* A run that is short writes no large answer: the slots that only such use cost nothing. */
+    /* No more slots than these hold a large answer: see place.h. */
     start.slot_bytes = slot_bytes(revision->memory_bytes, slots(concurrency));
     start.threads = revision->threads;
     start.batch_max = revision->batch_max;

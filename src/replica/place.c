@@ -20,26 +20,37 @@ void place_init(struct place *place, uint32_t concurrency, uint32_t places_max, 
         .places_max = places_max,
         .slots = slots,
         .slots_few = few > 0 ? few : 1,
-        .long_runs = PLACE_LONG_ALL, /* until some twenty short ones tell otherwise */
+        .until_short = PLACE_SHORT_RUNS,
     };
 }
 
-/* Shares rather than a mean: a run that lost its core to another process says nothing of the model.
- */
-void place_learn(struct place *place, uint64_t run_ns)
+/* One long run alone has perhaps lost its core to another process, which says nothing of the model.
+ * Two in a row are long: what a model takes hangs on its inputs, and the next may be alike. */
+bool place_learn(struct place *place, uint64_t run_ns)
 {
-    uint32_t share = atomic_load_explicit(&place->long_runs, memory_order_relaxed);
+    bool is_long = run_ns >= PLACE_SHORT_NS;
+    bool was_long = atomic_load_explicit(&place->was_long, memory_order_relaxed);
+    uint32_t left = atomic_load_explicit(&place->until_short, memory_order_relaxed);
+    uint32_t now = is_long && was_long ? PLACE_SHORT_RUNS : left - (!is_long && left > 0);
 
-    share -= share / 16;
-    if (run_ns >= PLACE_SHORT_NS)
-        share += PLACE_LONG_ALL / 16;
-    atomic_store_explicit(&place->long_runs, share, memory_order_relaxed);
-    atomic_store_explicit(&place->short_runs, share < PLACE_LONG_ALL / 4, memory_order_relaxed);
+    if (is_long != was_long)
+        atomic_store_explicit(&place->was_long, is_long, memory_order_relaxed);
+    if (now != left)
+        atomic_store_explicit(&place->until_short, now, memory_order_relaxed);
+    return now == 0 && left > 0;
+}
+
+void place_keep(struct place *place, uint32_t slot, uint64_t bytes)
+{
+    if (bytes < PLACE_LARGE_BYTES)
+        return;
+    atomic_fetch_or(&place->large[slot / 64], UINT64_C(1) << slot % 64);
+    atomic_fetch_add(&place->large_held, 1);
 }
 
 static bool word_free(const struct place *place, uint64_t word)
 {
-    bool many = place_short(place);
+    bool many = place_short(place) && atomic_load(&place->large_held) == 0;
 
     return (uint32_t)word < (many ? place->places_max : place->concurrency) &&
            word >> 32 < (many ? place->slots : place->slots_few);
@@ -86,6 +97,10 @@ void place_give(struct place *place)
 void place_give_slot(struct place *place, uint32_t slot)
 {
     uint64_t bit = UINT64_C(1) << slot % 64;
+    if ((atomic_load(&place->large[slot / 64]) & bit) != 0) {
+        atomic_fetch_and(&place->large[slot / 64], ~bit);
+        atomic_fetch_sub(&place->large_held, 1);
+    }
     uint64_t before = atomic_fetch_and(&place->taken[slot / 64], ~bit);
 
     assert(before & bit);

@@ -240,15 +240,14 @@ static void answer(struct server *server)
     wake_loops_due(server, start, bytes);
     if (batch->jobs[0]->status == PERIGEE_DONE)
         server->replica->runtime->run(server->model, batch->jobs, batch->count);
-    for (size_t i = 0; i < batch->count; i++) {
+    for (size_t i = 0; i < batch->count; i++)
         answer_finish(&batch->tasks[i]->answer, &batch->tasks[i]->job);
-        give_back_tail(server, batch->tasks[i]);
-    }
     uint64_t end = clock_monotonic_ns(), spent = cpu_spent(server, start, end);
     for (size_t i = 0; i < batch->count; i++) {
         struct task *task = batch->tasks[i];
         uint64_t rows = task->job.rows > 0 ? task->job.rows : 1;
         complete(server, task, end, batch->count == 1 ? spent : spent * rows / batch->rows);
+        give_back_tail(server, task); /* behind the answer, which may be under way by now */
         list_prepend(&server->unused, &task->link);
     }
     server->longest_ns -= server->longest_ns >> 10;
@@ -283,11 +282,12 @@ static bool look_for_work(struct server *server)
     if (!spin_begin(&server->spin, clock_monotonic_ns()))
         return false;
     wake_loops(server);
+    uint64_t cpu = cpu_now(server);
     do {
         (void)sched_yield();
         found = collect(server) > 0;
     } while (!found && spin_goes_on(&server->spin, clock_monotonic_ns()));
-    usage_begin(&server->usage, clock_monotonic_ns(), cpu_now(server)); /* looking is nobody's */
+    usage_skip(&server->usage, cpu_now(server) - cpu); /* looking is nobody's request */
     return found;
 }
 

@@ -6,6 +6,11 @@ void usage_begin(struct usage *usage, uint64_t now_ns, uint64_t cpu_ns)
     *usage = (struct usage){ .read_ns = now_ns, .cpu_ns = cpu_ns };
 }
 
+void usage_skip(struct usage *usage, uint64_t spent_ns)
+{
+    usage->cpu_ns += spent_ns;
+}
+
 bool usage_read_due(const struct usage *usage, uint64_t now_ns)
 {
     return now_ns - usage->read_ns >= USAGE_READ_NS;

@@ -2,8 +2,9 @@
 /*
  * usage.h -- how much CPU each run took. Reading the thread's CPU clock is a system call (0.4 us
  * behind seccomp, a third of a small model's run), so it is read once in a while; a run in between
- * is told by the clock on the wall, and what that was wrong by is made up for at the next reading:
- * the sum of what is told is what the kernel counts. Pure; one thread.
+ * is told by the clock on the wall, and what that was wrong by is made up for at the next readings:
+ * the sum of what is told is what the kernel counts. What no run was for (forming, publishing) is
+ * told with the run at which the clock is read. Pure; one thread.
  */
 #pragma once
 
@@ -20,6 +21,8 @@ struct usage {
 
 /* What the CPU clock counts up to `cpu_ns` is nobody's. */
 void usage_begin(struct usage *usage, uint64_t now_ns, uint64_t cpu_ns);
+/* So much was spent on nobody's behalf. */
+void usage_skip(struct usage *usage, uint64_t spent_ns);
 bool usage_read_due(const struct usage *usage, uint64_t now_ns);
 /* What to tell for a run that has just ended: the CPU clock was read... */
 uint64_t usage_read(struct usage *usage, uint64_t now_ns, uint64_t cpu_ns);

@@ -209,7 +209,7 @@ uint32_t spec_places_max(uint64_t told, uint64_t batch_max)
 {
     uint32_t count = spec_concurrency(told, batch_max);
 
-    return told || count > 16 ? count : 16;
+    return told || count > 8 ? count : 8;
 }
 
 int endpoint_spec_check(const struct endpoint_spec *spec, struct err *err)

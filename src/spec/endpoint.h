@@ -154,7 +154,7 @@ void endpoint_spec_defaults(struct endpoint_spec *ret_spec);
 /* Requests one replica may hold: as told (0: not), else 4 or twice batch.max, the larger. */
 #define SPEC_CONCURRENCY_MAX 128
 uint32_t spec_concurrency(uint64_t told, uint64_t batch_max);
-/* The same while runs are short: as told, else at least 16. */
+/* The same while runs are short: as told, else at least 8. */
 uint32_t spec_places_max(uint64_t told, uint64_t batch_max);
 
 /* What parse() checked at its end; for specs changed in code. */

@@ -85,7 +85,7 @@ const struct option endpoint_options[] = {
          "Replicas at most."),
     NOT_YET("scale.per_pop", GOVERNED, "Bounds on each PoP: `{min: 0, max: 4}`."),
     LIVE("scale.concurrency", UINT, GOVERNED, scale.concurrency, 1, SPEC_CONCURRENCY_MAX, NULL, NULL,
-         "Requests one replica may hold; more wait in the queue. Absent: 4, or twice batch.max, the larger; 16 while runs take under 20 us."),
+         "Requests one replica may hold; more wait in the queue. Absent: 4, or twice batch.max, the larger; at least 8 while runs take under 20 us."),
     NOT_YET("scale.rps", GOVERNED, "Another signal to scale by: `50/s` per replica."),
     NOT_YET("scale.cpu", GOVERNED, "Another signal to scale by: `70%`."),
     NOT_YET("scale.down_delay", GOVERNED, "How long to wait before fewer replicas."),

@@ -170,7 +170,7 @@ static int give_name(struct job *job, const char *part, struct err *err)
 
 static int write_archive(struct job *job, struct err *err)
 {
-    struct stat st;
+    struct stat st = {};
     const char *part = arena_format(job->arena, "%s.part-%d", job->file, (int)getpid());
     auto_close int fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)

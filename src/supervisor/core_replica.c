@@ -41,8 +41,8 @@ void *core_replica_shell(const struct core_replica *replica)
 }
 
 /* Beside its own memory: its answers, and what every process costs. Its limits on addresses leave
- * room for stacks that are hardly used, and for slots that only short runs use, which write little;
- * this does not. */
+ * room for stacks that are hardly used, and for slots that hold no large answers (place.h); this
+ * does not. */
 void core_replica_bounds(const struct core_replica *replica, uint64_t *ret_memory_bytes,
                          uint32_t *ret_processes)
 {

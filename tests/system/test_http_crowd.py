@@ -6,7 +6,7 @@ import resource
 import pytest
 
 import crowd
-from crowd import LIVE, MIB, PLAIN, Slow, connections, grow, private, whole
+from crowd import LIVE, MIB, PLAIN, Slow, connections, grow, memory, private, whole
 from deadline import DEADLINE, SANITIZED, readable
 from oip import Wire, apply
 
@@ -111,3 +111,30 @@ def test_slow_readers_give_the_replica_up_for_those_who_wait(crowded):
         crowded.wait_metric(lambda count: count > 0, "perigee_queue_requests", endpoint="grow")
         other.sendall(grow(2))
         assert other.recv(4096).startswith(b"HTTP/1.1 200 ")
+
+
+def test_short_runs_leave_large_answers_no_more_slots(crowded):
+    """While runs are short a replica has more slots, and an answer that is not read keeps its own:
+    small ones between large ones must not let those take more memory than its flavor says."""
+    apply(crowded, {"name": "small", "model": "grow", "flavor": {"memory": "128MiB"},
+                    "timeout": "600s", "queue": {"depth": 1000, "timeout": "600s"}})
+    shown = crowded.get_json("/api/v1/endpoints/small/replicas", "control")["items"][0]
+    tiny, large = grow(2, "small"), grow(31 * MIB // 8, "small")  # 15.5 MiB: a slot has 16
+    with connections(crowded, 32, 4096) as slow, connections(crowded, 1) as (other,):
+        for one in slow:
+            for _ in range(100):
+                other.sendall(tiny)
+                if not readable(other, 1):  # no slot is left for it: nor for a large one
+                    break
+                assert other.recv(4096).startswith(b"HTTP/1.1 200 ")
+            else:
+                one.sendall(large)
+                continue
+            break
+        else:
+            pytest.fail("as many unread answers as there were clients were made")
+        held = memory(shown["pid"], "Pss_Shmem")
+        print(f"unread answers of 15.5 MiB: {held / MIB:.0f} MiB of the replica's")
+        assert held < 150 * MIB
+    again = crowded.get_json("/api/v1/endpoints/small/replicas", "control")["items"][0]
+    assert (again["pid"], again["state"]) == (shown["pid"], shown["state"])

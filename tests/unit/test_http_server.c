@@ -317,6 +317,39 @@ static void test_half_close(void **state)
     peer_free(peer);
 }
 
+/* Whose second request has come, and its end behind it, is waited for as ever: what `gone_ms` is
+ * for is a body that waits for a place. The clock is a client that ends its side and is cut. */
+static void test_half_close_behind_a_second_request(void **state)
+{
+    struct http_server_limits limits = http_server_limits_default();
+    struct peer_answer answer = {};
+    (void)state;
+    limits.gone_ms = 10;
+    struct peer *peer = peer_new(&limits);
+    int fd = peer_connect(peer), other = peer_connect(peer);
+    peer_send(peer, fd, SLICE(R("GET /hold HTTP/1.1") R("GET /hello HTTP/1.1")), 4096, &answer);
+    struct exchange *first = peer->held;
+    assert_non_null(first);
+    shutdown(fd, SHUT_WR);
+    for (uint64_t gone = 1; gone <= 3; gone++) {
+        peer_send(peer, other, SLICE(R("GET /hold HTTP/1.1")), 4096, &answer);
+        shutdown(other, SHUT_WR);
+        while (http_server_stats(peer->server)->timeouts.gone < gone)
+            loop_run_once(peer->loop, true);
+        close(other);
+        other = peer_connect(peer);
+    }
+    close(other);
+    exchange_respond(first, 200, NULL, 0, 0);
+    exchange_end(first, NULL, 0);
+    peer_run(peer, fd, &answer);
+    assert_non_null(strstr(answer.bytes, "200 OK"));
+    assert_non_null(strstr(answer.bytes, "hello"));
+    free(answer.bytes);
+    close(fd);
+    peer_free(peer);
+}
+
 /* A client still sending what nobody wants gets its answer, and not a reset. */
 static void test_linger(void **state)
 {
@@ -470,13 +503,21 @@ static void test_freed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows),       cmocka_unit_test(test_continue),
-        cmocka_unit_test(test_stream),     cmocka_unit_test(test_placement),
-        cmocka_unit_test(test_pause),      cmocka_unit_test(test_gone),
-        cmocka_unit_test(test_half_close), cmocka_unit_test(test_linger),
-        cmocka_unit_test(test_drain),      cmocka_unit_test(test_drain_with_grace),
-        cmocka_unit_test(test_freed),      cmocka_unit_test(test_pipeline),
-        cmocka_unit_test(test_refusal),    cmocka_unit_test(test_gone_while_paused),
+        cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_continue),
+        cmocka_unit_test(test_stream),
+        cmocka_unit_test(test_placement),
+        cmocka_unit_test(test_pause),
+        cmocka_unit_test(test_gone),
+        cmocka_unit_test(test_half_close),
+        cmocka_unit_test(test_linger),
+        cmocka_unit_test(test_drain),
+        cmocka_unit_test(test_drain_with_grace),
+        cmocka_unit_test(test_half_close_behind_a_second_request),
+        cmocka_unit_test(test_freed),
+        cmocka_unit_test(test_pipeline),
+        cmocka_unit_test(test_refusal),
+        cmocka_unit_test(test_gone_while_paused),
     };
     return cmocka_run_group_tests_name("http_server", tests, NULL, NULL);
 }

@@ -19,23 +19,25 @@ static const struct {
     struct {
         unsigned count;
         uint64_t run_ns;
-    } runs[4];
+    } runs[5];
     uint32_t wanted;
 } rows[] = {
-    { "nothing is known", 4, 16, 32, {}, 4 },
-    { "a few short ones", 4, 16, 32, { { 10, 2 * US } }, 4 },
-    { "short ones", 4, 16, 32, { { 40, 2 * US } }, 16 },
-    { "long ones", 4, 16, 32, { { 1000, 100 * US } }, 4 },
-    { "just short", 4, 16, 32, { { 40, PLACE_SHORT_NS - 1 } }, 16 },
-    { "not quite", 4, 16, 32, { { 40, PLACE_SHORT_NS } }, 4 },
-    { "one lost its core", 4, 16, 32, { { 40, 2 * US }, { 1, 10'000 * US } }, 16 },
-    { "it is long now", 4, 16, 32, { { 40, 2 * US }, { 20, 50 * US } }, 4 },
-    { "and short again", 4, 16, 32, { { 40, 2 * US }, { 20, 50 * US }, { 40, 2 * US } }, 16 },
-    { "a lie", 4, 16, 32, { { 40, 2 * US }, { 30, UINT64_MAX } }, 4 },
-    { "the spec says how many", 4, 4, 8, { { 40, 2 * US } }, 4 },
-    { "an older supervisor", 4, 0, 8, { { 40, 2 * US } }, 4 },
-    { "slots are the bound", 4, 16, 8, { { 40, 2 * US } }, 8 },
-    { "and of long runs their part", 4, 16, 8, {}, 2 },
+    { "nothing is known", 4, 8, 16, {}, 4 },
+    { "a few short ones", 4, 8, 16, { { 63, 2 * US } }, 4 },
+    { "short ones", 4, 8, 16, { { 64, 2 * US } }, 8 },
+    { "long ones", 4, 8, 16, { { 1000, 100 * US } }, 4 },
+    { "just short", 4, 8, 16, { { 64, PLACE_SHORT_NS - 1 } }, 8 },
+    { "not quite", 4, 8, 16, { { 64, PLACE_SHORT_NS } }, 4 },
+    { "one lost its core", 4, 8, 16, { { 64, 2 * US }, { 1, 10'000 * US } }, 8 },
+    { "now and then", 4, 8, 16, { { 64, US }, { 1, 90 * US }, { 1, US }, { 1, 90 * US } }, 8 },
+    { "two are long", 4, 8, 16, { { 64, 2 * US }, { 2, 50 * US } }, 4 },
+    { "for a while", 4, 8, 16, { { 64, 2 * US }, { 2, 50 * US }, { 63, US } }, 4 },
+    { "and short again", 4, 8, 16, { { 64, 2 * US }, { 2, 50 * US }, { 64, US } }, 8 },
+    { "a lie", 4, 8, 16, { { 64, 2 * US }, { 2, UINT64_MAX } }, 4 },
+    { "the spec says how many", 4, 4, 8, { { 64, 2 * US } }, 4 },
+    { "an older supervisor", 4, 0, 8, { { 64, 2 * US } }, 4 },
+    { "slots are the bound", 4, 8, 4, { { 64, 2 * US } }, 4 },
+    { "and of long runs their part", 4, 8, 4, {}, 2 },
 };
 
 static uint32_t held(struct place *place)
@@ -55,13 +57,23 @@ static void test_places(void **state)
         struct place place;
 
         place_init(&place, rows[i].concurrency, rows[i].places_max, rows[i].slots);
-        for (size_t k = 0; k < 4; k++)
+        for (size_t k = 0; k < sizeof rows[i].runs / sizeof *rows[i].runs; k++)
             for (unsigned n = 0; n < rows[i].runs[k].count; n++)
-                place_learn(&place, rows[i].runs[k].run_ns);
+                (void)place_learn(&place, rows[i].runs[k].run_ns);
         uint32_t found = held(&place);
         if (found != rows[i].wanted)
             fail_msg("%s: %u may be held, not %u", rows[i].name, found, rows[i].wanted);
     }
+}
+
+/* Returns how often it said that there may be more room. */
+static unsigned learn(struct place *place, int count, uint64_t run_ns)
+{
+    unsigned said = 0;
+
+    for (int i = 0; i < count; i++)
+        said += place_learn(place, run_ns);
+    return said;
 }
 
 /* More than it may hold now are let finish, and none is added. */
@@ -71,13 +83,11 @@ static void test_more_than_there_is_room_for(void **state)
     uint32_t slot;
 
     (void)state;
-    place_init(&place, 2, 6, 12);
-    for (int i = 0; i < 40; i++)
-        place_learn(&place, US);
-    assert_int_equal(held(&place), 6);
-    for (int i = 0; i < 40; i++)
-        place_learn(&place, 1'000 * US);
-    for (uint32_t running = 6; running > 2; running--) {
+    place_init(&place, 2, 4, 8);
+    assert_int_equal(learn(&place, 200, US), 1);
+    assert_int_equal(held(&place), 4);
+    assert_int_equal(learn(&place, 40, 1'000 * US), 0);
+    for (uint32_t running = 4; running > 2; running--) {
         assert_int_equal(place_running(&place), running);
         assert_false(place_take(&place, &slot));
         place_give(&place);
@@ -89,22 +99,62 @@ static void test_more_than_there_is_room_for(void **state)
     assert_true(place_take(&place, &slot));
 }
 
-/* Answers that nobody reads hold slots, and a slot is memory: long runs get no more than before. */
-static void test_slots_of_long_runs(void **state)
+/* Short runs and long ones by turns, as a hostile client would have it: small answers leave at
+ * once, large ones are not read. However that goes, no more slots hold a large one than of long
+ * runs. */
+static void test_large_answers_are_bounded(void **state)
+{
+    (void)state;
+    for (int each = 1; each <= 40; each++) {
+        struct place place;
+        uint32_t slots[32], running = 0, large = 0, taken = 0, large_max = 0;
+
+        place_init(&place, 4, 8, 16);
+        (void)learn(&place, 100, US);
+        for (int step = 0; step < 2000; step++) {
+            while (running < 32 && place_take(&place, &slots[running]))
+                running++;
+            if (running == 0)
+                break;
+            uint32_t slot = slots[--running];
+            bool is_large = ++taken % (uint32_t)each == 0;
+            (void)place_learn(&place, is_large ? 500 * US : US);
+            place_give(&place);
+            place_keep(&place, slot, is_large ? 16 << 20 : 40);
+            large += is_large;
+            if (!is_large)
+                place_give_slot(&place, slot);
+            large_max = large > large_max ? large : large_max;
+        }
+        if (large_max > 8)
+            fail_msg("one large answer in %d: %u are held", each, large_max);
+    }
+}
+
+/* All that runs may turn out large; once they are read, there is room as before. */
+static void test_large_answers_are_read(void **state)
 {
     struct place place;
-    uint32_t slot, count = 0;
+    uint32_t slot, slots[16];
 
     (void)state;
-    place_init(&place, 4, 16, 32);
-    for (; place_take(&place, &slot); count++)
+    place_init(&place, 4, 8, 16);
+    (void)learn(&place, 100, US);
+    for (int i = 0; i < 8; i++)
+        assert_true(place_take(&place, &slots[i]));
+    for (int i = 0; i < 8; i++) {
         place_give(&place);
-    assert_int_equal(count, 8);
-    for (int i = 0; i < 40; i++)
-        place_learn(&place, US);
-    for (; place_take(&place, &slot); count++)
+        place_keep(&place, slots[i], PLACE_LARGE_BYTES);
+    }
+    assert_false(place_take(&place, &slot));
+    for (int i = 0; i < 8; i++)
+        place_give_slot(&place, slots[i]);
+    assert_int_equal(held(&place), 8);
+    for (uint32_t i = 0; i < 8; i++) {
         place_give(&place);
-    assert_int_equal(count, 32);
+        place_keep(&place, i, PLACE_LARGE_BYTES - 1);
+    }
+    assert_int_equal(held(&place), 8);
 }
 
 static void test_yields_while_nobody_else_wants_the_core(void **state)
@@ -145,7 +195,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_places),
         cmocka_unit_test(test_more_than_there_is_room_for),
-        cmocka_unit_test(test_slots_of_long_runs),
+        cmocka_unit_test(test_large_answers_are_bounded),
+        cmocka_unit_test(test_large_answers_are_read),
         cmocka_unit_test(test_yields_while_nobody_else_wants_the_core),
     };
     return cmocka_run_group_tests_name("place", tests, NULL, NULL);

@@ -396,6 +396,12 @@ static void test_a_run_of_its_own_is_read(void **state)
     assert_int_equal(usage_guess(&usage, 5'000), 5'000);
     assert_int_equal(usage_read(&usage, 2 * USAGE_READ_NS, 3'900), 0);
     assert_int_equal(usage_read(&usage, 3 * USAGE_READ_NS, 8'900), 2'000);
+    /* What was spent on looking for work is nobody's, and what is owed is owed still. */
+    assert_int_equal(usage_guess(&usage, 3'000), 3'000);
+    usage_skip(&usage, 50'000);
+    assert_int_equal(usage_read(&usage, 4 * USAGE_READ_NS, 60'900), 0);
+    assert_int_equal(usage_read(&usage, 5 * USAGE_READ_NS, 61'900), 0);
+    assert_int_equal(usage_read(&usage, 6 * USAGE_READ_NS, 62'900), 1'000);
 }
 
 int main(void)

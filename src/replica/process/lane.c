@@ -119,11 +119,16 @@ struct lane_ticket *lane_abandon(struct lane *lane)
     return NULL;
 }
 
+bool lane_answered(const struct lane *lane)
+{
+    return atomic_load_explicit(&lane->in->head, memory_order_acquire) != lane->seen;
+}
+
 bool lane_arm(struct lane *lane)
 {
     atomic_store_explicit(&lane->out->armed, 1, memory_order_relaxed);
     atomic_thread_fence(memory_order_seq_cst);
-    return atomic_load_explicit(&lane->in->head, memory_order_acquire) != lane->seen;
+    return lane_answered(lane);
 }
 
 void lane_disarm(struct lane *lane)

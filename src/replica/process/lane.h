@@ -66,6 +66,7 @@ void lane_cancel(struct lane *lane, uint32_t slot);
 /* After the replica was reaped: one outstanding ticket after the other, then NULL. */
 struct lane_ticket *lane_abandon(struct lane *lane);
 
+bool lane_answered(const struct lane *lane); /* a completion is there */
 /* Before sleeping: from here on a completion writes to the pipe. True: one is there already. */
 bool lane_arm(struct lane *lane);
 void lane_disarm(struct lane *lane);

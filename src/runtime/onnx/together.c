@@ -110,6 +110,8 @@ struct bound { /* an output whose shape is said beforehand */
 
 static bool plan_outputs(struct gathered *all, struct values *values, struct bound *bounds)
 {
+    for (uint32_t i = 0; i < all->model->output_count; i++)
+        bounds[i].is = false;
     for (uint32_t i = 0; i < all->model->output_count; i++) {
         if (!(all->jobs[0]->outputs_wanted & UINT64_C(1) << i))
             continue;
