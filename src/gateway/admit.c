@@ -304,7 +304,8 @@ void admit_hold(struct request *request)
         return;
     if (!request->queued_ns)
         request->queued_ns = loop_now_ns();
-    if (count_in(request, request->body.text_bytes, &err) < 0) {
+    uint64_t bytes = request->block ? request->request_bytes : request->body.text_bytes;
+    if (count_in(request, bytes, &err) < 0) {
         answer_error(request, &err);
         return;
     }
@@ -342,12 +343,13 @@ static int block_move(struct request *request, struct err *err)
     const struct model_info *new = atomic_load(&to->revision->model);
     struct block *block;
 
-    if (!new || !to->blocks) /* made by the first request that comes of itself */
-        return err_set(err, ERR_OVERLOADED, "the revision was replaced; send the request again");
+    if (!new || !atomic_load(&to->revision->arena))
+        return 1;
     if (!models_equal(old, new))
         return err_set(
             err, ERR_OVERLOADED,
             "the revision was replaced by one with other inputs; send the request again");
+    body_blocks(request);
     request->shed = SHED_memory;
     int r = block_take(to->blocks, request->request_bytes, &block, err);
     if (r < 0)
@@ -369,8 +371,13 @@ static void enqueue(struct request *request)
     struct revision_side *side = request->side;
     struct err err;
 
-    if (request->block_side != side && block_move(request, &err) < 0) {
+    int r = request->block_side != side ? block_move(request, &err) : 0;
+    if (r < 0) {
         answer_error(request, &err);
+        return;
+    }
+    if (r > 0) { /* body_continue() comes back here */
+        admit_hold(request);
         return;
     }
     if (queue_try(&side->queue, &request->waiter))

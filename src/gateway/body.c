@@ -356,11 +356,9 @@ static uint64_t parts_bytes(const struct request *request)
     return bytes;
 }
 
-static int block_make(struct request *request, struct err *err)
+void body_blocks(struct request *request)
 {
     struct revision_side *side = request->side;
-    uint64_t head =
-        sizeof(struct perigee_request) + request->oip.input_count * sizeof(struct perigee_tensor);
 
     if (!side->blocks) {
         uint64_t slice = request->revision->arena_bytes / PERIGEE_LANES_MAX & ~UINT64_C(4095);
@@ -370,6 +368,20 @@ static int block_make(struct request *request, struct err *err)
                                   &request->endpoint->memory);
         side->endpoint = endpoint_ref(request->endpoint);
     }
+    side->used_ms = loop_now_ms(request->gl->loop);
+    if (!map_get_u64(&request->gl->touched, request->revision->uid)) {
+        revision_ref(request->revision);
+        map_put_u64(&request->gl->touched, request->revision->uid, side);
+    }
+}
+
+static int block_make(struct request *request, struct err *err)
+{
+    struct revision_side *side = request->side;
+    uint64_t head =
+        sizeof(struct perigee_request) + request->oip.input_count * sizeof(struct perigee_tensor);
+
+    body_blocks(request);
     request->inputs_offset = (head + 63) & ~UINT64_C(63);
     request->request_bytes = request->inputs_offset + request->oip.block_bytes;
     uint64_t coming = parts_bytes(request);
@@ -387,11 +399,6 @@ static int block_make(struct request *request, struct err *err)
         list_append(&side->uploads, &request->pace);
     request->body.part_room = coming - later;
     request->block_side = side;
-    side->used_ms = loop_now_ms(request->gl->loop);
-    if (!map_get_u64(&request->gl->touched, request->revision->uid)) {
-        revision_ref(request->revision);
-        map_put_u64(&request->gl->touched, request->revision->uid, side);
-    }
     request_write(request, block_memory(side->blocks, request->block));
     return 0;
 }
@@ -475,6 +482,10 @@ void body_continue(struct request *request)
     if (request->state == REQUEST_HELD) {
         admit_leave(request);
         request_state_move(&request->state, REQUEST_READING);
+    }
+    if (request->block) { /* whole: it was held to move to this revision */
+        admit_request(request);
+        return;
     }
     if (!body->parsed) {
         if (body->text_bytes > TEXT_BYTES_LONG)

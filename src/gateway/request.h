@@ -4,7 +4,8 @@
  *
  *   READING -> (HELD) -> WAITING -> RUNNING -> ANSWERED
  *
- * HELD: the model's description or the input arena is not there yet. Every state may be answered
+ * HELD: the model's description or the input arena is not there yet, be it for inputs that came
+ * for an earlier revision. Every state may be answered
  * with an error. A request lives in its exchange's arena until on_closed; what a replica still
  * works on outlives it in a struct flight (dispatch.h). Loop thread only.
  */
@@ -129,6 +130,8 @@ void body_space(struct exchange *x, struct iovec *ret_space, void *data);
 void body_filled(struct exchange *x, size_t bytes, void *data);
 void body_ended(struct exchange *x, const struct err *err, void *data);
 void body_continue(struct request *request); /* what it was held for may be there */
+/* Its revision, whose model and arena are there, has memory for inputs on this loop afterwards. */
+void body_blocks(struct request *request);
 void body_deinit(struct request *request);
 /* Bytes beside the block, until the text is parsed and again until the end; false: too many. */
 bool body_hold(struct request *request, uint64_t bytes);

@@ -46,6 +46,12 @@ static void begin(struct world *world, struct fake *fake, const struct world_end
     case_begin(world, fake, endpoints, count, mode);
 }
 
+static void end_bare(struct world *world)
+{
+    world_stop(world);
+    case_closed(world);
+}
+
 static void end(struct world *world, struct fake *fake)
 {
     fake_release(fake);
@@ -144,115 +150,7 @@ static void test_no_request_before_the_walls_were_seen(void **state)
     end(&world, &fake);
 }
 
-/* ---- tables --------------------------------------------------------------------------- */
-
-static bool all_answer(struct world *world, const char *path, int status)
-{
-    char request[256];
-    bool right = true;
-
-    snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path);
-    for (unsigned i = 0; i < WORLD_LOOPS; i++) {
-        struct reply reply = world_ask(world, request, strlen(request));
-        right = right && reply.status == status;
-        reply_free(&reply);
-    }
-    return right;
-}
-
-static bool table_is_there(struct world *world, void *)
-{
-    return all_answer(world, "/v2/models/mark", 200);
-}
-
-static bool first_is_gone(struct world *world, void *)
-{
-    return all_answer(world, "/v2/models/digits/versions/1/ready", 400);
-}
-
-enum change { STAYS, STOPPED, DELETED, ANOTHER_OF_ITS_NAME, REVISION_DELETED, TRAFFIC_MOVED };
-
-static void change_make(struct world *world, enum change change, struct fake *fake,
-                        struct fake *next)
-{
-    struct world_endpoint now[] = { digits, digits };
-    union message message;
-
-    now[1].name = "mark"; /* known to who has the table */
-    now[1].model = true;
-    if (change == STOPPED)
-        now[0].state = TABLE_ENDPOINT_STOPPED;
-    if (change == DELETED)
-        now[0].name = "renamed";
-    if (change == ANOTHER_OF_ITS_NAME) { /* its row says who it is */
-        now[0] = now[1];
-        now[1] = digits;
-    }
-    if (change == REVISION_DELETED)
-        now[0].revisions = now[0].serving = 0;
-    if (change == TRAFFIC_MOVED)
-        now[0].revisions = now[0].serving = 2;
-    world_table(world, 2, now, 2);
-    assert_true(world_until(world, table_is_there, NULL));
-    if (change != TRAFFIC_MOVED)
-        return;
-    struct world of_next = *world; /* whose arena is another */
-    struct err err;
-    assert_int_equal(shm_create("next", WORLD_ARENA_BYTES, &of_next.arena_fd, &err), 0);
-    fake_prepare(&of_next, next, 8, WORLD_REVISION(0, 2));
-    fake_begin(world, next, digits.concurrency);
-    fd_close(&of_next.arena_fd);
-    world_expect(world, true, MESSAGE_REPLICA_READY, &message);
-    fake_exit(world, fake);
-    assert_true(world_until(world, first_is_gone, NULL));
-    for (unsigned i = 0; i < WORLD_LOOPS; i++) { /* the next one's memory is made by a request */
-        struct reply reply = world_infer(world, "", ROW);
-        assert_int_equal(reply.status, 200);
-        reply_free(&reply);
-    }
-}
-
-static void test_an_upload_over_a_change_of_the_table(void **state)
-{
-    static const char json[] =
-        "{\"inputs\":[{\"name\":\"image\",\"shape\":[1,4],\"datatype\":\"FP32\","
-        "\"parameters\":{\"binary_data_size\":16}}]}";
-    static const float row[4] = { 0, 1, 7, 2 };
-    static const struct {
-        const char *name;
-        enum change change;
-        int status;
-        const char *part;
-    } rows[] = {
-        { "stays", STAYS, 200, "Perigee-Revision: 1" },
-        { "is stopped", STOPPED, 503, "is stopped" },
-        { "is deleted", DELETED, 404, "was deleted" },
-        { "is deleted, and another has its name", ANOTHER_OF_ITS_NAME, 404, "was deleted" },
-        { "its revision is deleted", REVISION_DELETED, 404, "was deleted" },
-        { "serves another revision", TRAFFIC_MOVED, 200, "Perigee-Revision: 2" },
-    };
-    (void)state;
-
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        struct world world;
-        struct fake fake, next = {};
-        char request[512];
-        print_message("  %s\n", rows[i].name);
-        begin(&world, &fake, &digits, 1, FAKE_RIGHT);
-        int size = snprintf(request, sizeof request,
-                            HEAD("digits") "Inference-Header-Content-Length: %zu\r\n"
-                                           "Content-Length: %zu\r\n\r\n%s",
-                            sizeof json - 1, sizeof json - 1 + sizeof row, json);
-        memcpy(request + size, row, 8);
-        int upload = ask(&world, request, (size_t)size + 8);
-        change_make(&world, rows[i].change, &fake, &next);
-        assert_int_equal(send(upload, (const char *)row + 8, 8, MSG_NOSIGNAL), 8);
-        answered(&upload, rows[i].status, rows[i].part);
-        end(&world, rows[i].change == TRAFFIC_MOVED ? &next : &fake);
-    }
-}
-
-/* ---- the end -------------------------------------------------------------------------- */
+/* ---- a loop that is held up ----------------------------------------------------------- */
 
 static int held_up[2], goes_on[2];
 
@@ -285,6 +183,166 @@ static pid_t thread_find(const char *name)
     return found;
 }
 
+static void last_loop_hold(void)
+{
+    struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
+    char byte;
+
+    assert_int_equal(pipe2(held_up, O_CLOEXEC) | pipe2(goes_on, O_CLOEXEC), 0);
+    assert_int_equal(sigaction(SIGUSR1, &action, NULL), 0);
+    pid_t last = thread_find("gateway/1");
+    assert_true(last > 0);
+    assert_int_equal(tgkill(getpid(), last, SIGUSR1), 0);
+    assert_int_equal(read(held_up[0], &byte, 1), 1);
+}
+
+static void last_loop_release(void)
+{
+    assert_int_equal(write(goes_on[1], "", 1), 1);
+}
+
+static void hold_end(void) /* it goes on */
+{
+    for (int i = 0; i < 2; i++) {
+        fd_close(&held_up[i]);
+        fd_close(&goes_on[i]);
+    }
+}
+
+/* ---- tables --------------------------------------------------------------------------- */
+
+static bool all_answer(struct world *world, const char *path, int status)
+{
+    char request[256];
+    bool right = true;
+
+    snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path);
+    for (unsigned i = 0; i < WORLD_LOOPS; i++) {
+        struct reply reply = world_ask(world, request, strlen(request));
+        right = right && reply.status == status;
+        reply_free(&reply);
+    }
+    return right;
+}
+
+static bool table_is_there(struct world *world, void *)
+{
+    return all_answer(world, "/v2/models/mark", 200);
+}
+
+static bool first_is_gone(struct world *world, void *)
+{
+    return all_answer(world, "/v2/models/digits/versions/1/ready", 400);
+}
+
+enum change {
+    STAYS,
+    STOPPED,
+    DELETED,
+    ANOTHER_OF_ITS_NAME,
+    REVISION_DELETED,
+    TRAFFIC_MOVED,
+    TRAFFIC_TO_MOVE, /* nothing of the next revision is there when the upload ends */
+    TRAFFIC_MOVED_IN_VAIN,
+};
+
+static void next_begin(struct world *world, struct fake *next)
+{
+    struct world of_next = *world; /* whose arena is another */
+    union message message;
+    struct err err;
+
+    assert_int_equal(shm_create("next", WORLD_ARENA_BYTES, &of_next.arena_fd, &err), 0);
+    fake_prepare(&of_next, next, 8, WORLD_REVISION(0, 2));
+    fake_begin(world, next, digits.concurrency);
+    fd_close(&of_next.arena_fd);
+    world_expect(world, true, MESSAGE_REPLICA_READY, &message);
+}
+
+static void change_make(struct world *world, enum change change, struct fake *fake,
+                        struct fake *next)
+{
+    struct world_endpoint now[] = { digits, digits };
+
+    now[1].name = "mark"; /* known to who has the table */
+    now[1].model = true;
+    if (change == STOPPED)
+        now[0].state = TABLE_ENDPOINT_STOPPED;
+    if (change == DELETED)
+        now[0].name = "renamed";
+    if (change == ANOTHER_OF_ITS_NAME) { /* its row says who it is */
+        now[0] = now[1];
+        now[1] = digits;
+    }
+    if (change == REVISION_DELETED)
+        now[0].revisions = now[0].serving = 0;
+    if (change >= TRAFFIC_MOVED)
+        now[0].revisions = now[0].serving = 2;
+    if (change == TRAFFIC_MOVED_IN_VAIN)
+        now[0].queue_cold_ms = 1;
+    world_table(world, 2, now, 2);
+    assert_true(world_until(world, table_is_there, NULL));
+    if (change < TRAFFIC_MOVED)
+        return;
+    if (change == TRAFFIC_MOVED)
+        next_begin(world, next);
+    fake_exit(world, fake);
+    assert_true(world_until(world, first_is_gone, NULL));
+}
+
+static void test_an_upload_over_a_change_of_the_table(void **state)
+{
+    static const char json[] =
+        "{\"inputs\":[{\"name\":\"image\",\"shape\":[1,4],\"datatype\":\"FP32\","
+        "\"parameters\":{\"binary_data_size\":16}}]}";
+    static const float row[4] = { 0, 1, 7, 2 };
+    static const struct {
+        const char *name;
+        enum change change;
+        int status;
+        const char *part;
+    } rows[] = {
+        { "stays", STAYS, 200, "Perigee-Revision: 1" },
+        { "is stopped", STOPPED, 503, "is stopped" },
+        { "is deleted", DELETED, 404, "was deleted" },
+        { "is deleted, and another has its name", ANOTHER_OF_ITS_NAME, 404, "was deleted" },
+        { "its revision is deleted", REVISION_DELETED, 404, "was deleted" },
+        { "serves another revision", TRAFFIC_MOVED, 200, "Perigee-Revision: 2" },
+        { "is to serve another revision", TRAFFIC_TO_MOVE, 200, "Perigee-Revision: 2" },
+        { "is to serve one that does not come", TRAFFIC_MOVED_IN_VAIN, 504, "queue.cold" },
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct world world;
+        struct fake fake, next = {};
+        union message message;
+        char request[512];
+        print_message("  %s\n", rows[i].name);
+        begin(&world, &fake, &digits, 1, FAKE_RIGHT);
+        int size = snprintf(request, sizeof request,
+                            HEAD("digits") "Inference-Header-Content-Length: %zu\r\n"
+                                           "Content-Length: %zu\r\n\r\n%s",
+                            sizeof json - 1, sizeof json - 1 + sizeof row, json);
+        memcpy(request + size, row, 8);
+        int upload = ask(&world, request, (size_t)size + 8);
+        change_make(&world, rows[i].change, &fake, &next);
+        assert_int_equal(send(upload, (const char *)row + 8, 8, MSG_NOSIGNAL), 8);
+        if (rows[i].change == TRAFFIC_TO_MOVE) {
+            world_expect(&world, false, MESSAGE_ARENA_WANT, &message);
+            assert_int_equal(message.as_MESSAGE_ARENA_WANT.revision, WORLD_REVISION(0, 2));
+            next_begin(&world, &next);
+        }
+        answered(&upload, rows[i].status, rows[i].part);
+        if (rows[i].change == TRAFFIC_MOVED_IN_VAIN)
+            end_bare(&world);
+        else
+            end(&world, rows[i].change >= TRAFFIC_MOVED ? &next : &fake);
+    }
+}
+
+/* ---- the end -------------------------------------------------------------------------- */
+
 /* Time itself is what passes. */
 static void time_passes(int64_t ms)
 {
@@ -301,33 +359,23 @@ static void time_passes(int64_t ms)
 static void test_a_tick_after_the_end(void **state)
 {
     union message message = { .as_MESSAGE_DRAIN = MESSAGE_INIT(MESSAGE_DRAIN) };
-    struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
     struct world world;
     struct fake fake;
-    char byte;
     (void)state;
 
-    assert_int_equal(pipe2(held_up, O_CLOEXEC) | pipe2(goes_on, O_CLOEXEC), 0);
-    assert_int_equal(sigaction(SIGUSR1, &action, NULL), 0);
     begin(&world, &fake, &digits, 1, FAKE_RIGHT);
     world_pass(&world);
-    pid_t last = thread_find("gateway/1");
-    assert_true(last > 0);
-    assert_int_equal(tgkill(getpid(), last, SIGUSR1), 0);
-    assert_int_equal(read(held_up[0], &byte, 1), 1);
+    last_loop_hold();
     message.as_MESSAGE_DRAIN.within_ms = 1;
     world_send(&world, &message, NULL, 0);
     time_passes(1300);
-    assert_int_equal(write(goes_on[1], "", 1), 1);
+    last_loop_release();
     pthread_join(world.thread, NULL); /* it has been told to stop */
     channel_free(world.supervisor);
     channel_free(world.agent);
     fake_free(&fake);
     case_closed(&world);
-    for (int i = 0; i < 2; i++) {
-        fd_close(&held_up[i]);
-        fd_close(&goes_on[i]);
-    }
+    hold_end();
 }
 
 int main(void)
