@@ -55,7 +55,9 @@
     X(MESSAGE_REPOSITORY, message_repository, 0, "G -> A: load or unload (start, stop)")           \
     X(MESSAGE_REPOSITORY_DONE, message_repository_done, 0, "A -> G: its end")                      \
     X(MESSAGE_REPLICA_LOOK, message_replica, 0, "A, G -> S: it is ready, look at its walls")       \
-    X(MESSAGE_REPLICA_WALLS, message_replica_walls, 0, "S -> A, G: what stands, seen from outside")
+    X(MESSAGE_REPLICA_WALLS, message_replica_walls, 0,                                             \
+      "S -> A, G: what stands, seen from outside")                                                 \
+    X(MESSAGE_TABLE_SERVED, message_table_served, 0, "G -> A: every loop of G serves that table")
 
 enum message_type {
     MESSAGE_NONE,
@@ -136,6 +138,11 @@ struct message_table {
     struct message_head head;
     uint64_t number;
     uint64_t bytes;
+};
+
+struct message_table_served {
+    struct message_head head;
+    uint64_t number; /* and all before it */
 };
 
 struct message_drain {

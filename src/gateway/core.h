@@ -141,6 +141,7 @@ struct revision {
 
 struct table {
     _Atomic uint32_t refs;
+    _Atomic uint32_t untaken; /* loops that have not taken it yet */
     const struct table_head *head;
     size_t bytes;
     bool mapped;                 /* else from malloc */
@@ -210,8 +211,9 @@ struct gateway {
     struct gateway_loop loop[PERIGEE_LOOPS_MAX];
     struct gateway_listener listeners[GATEWAY_LISTENERS_MAX];
     unsigned listener_count;
-    struct table *table; /* the newest */
-    struct list early;   /* ends of load and unload whose table is to come */
+    struct table *table;   /* the newest */
+    uint64_t table_served; /* number of the newest that every loop has; 0: none */
+    struct list early;     /* ends of load and unload whose table is to come */
     unsigned early_count;
     struct map endpoints, revisions, replicas; /* by uid or id: main thread's references */
     struct memory_budget memory;
@@ -236,6 +238,7 @@ static inline unsigned gateway_set(const struct gateway *gateway) /* of lanes an
 void world_repository_done(struct gateway *gateway, const struct message_repository_done *done);
 void world_early_free(struct gateway *gateway);
 void world_table_set(struct gateway *gateway, const void *data, size_t bytes, bool mapped);
+void world_table_served(struct gateway *gateway, uint64_t number); /* every loop has it */
 void world_replica_added(struct gateway *gateway, const struct message_replica_added *added,
                          int *fds, size_t fd_count);
 void world_replica_exited(struct gateway *gateway, uint64_t id);

@@ -296,6 +296,8 @@ static void peer_set(struct gateway *gateway, int *fd)
         else if (replica->state == REPLICA_DRAINING)
             world_replica_drain(gateway, replica->id);
     }
+    if (gateway->table_served)
+        world_table_served(gateway, gateway->table_served);
     world_demand(gateway, false);
 }
 

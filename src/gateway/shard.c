@@ -190,6 +190,14 @@ void shard_repository(struct gateway_loop *gl, const struct message_repository *
     loop_post(gl->gateway->main, on_report_repository, report);
 }
 
+static void on_report_table(void *data)
+{
+    struct report *report = data;
+
+    world_table_served(report->gateway, report->id);
+    free(report);
+}
+
 /* ---- replicas ------------------------------------------------------------------------- */
 
 static void on_pipe(struct watch *watch, unsigned events, void *data)
@@ -372,6 +380,9 @@ static void on_table(void *data)
         admit_review(tell->gl);
         series_forget(tell->gl, old, tell->gl->table);
     }
+    if (atomic_fetch_sub(&tell->gl->table->untaken, 1) == 1)
+        loop_post(tell->gl->gateway->main, on_report_table,
+                  report_new(tell->gl, tell->gl->table->head->number));
     table_unref(old);
     tell_free(tell);
 }

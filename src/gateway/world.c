@@ -163,6 +163,7 @@ void world_table_set(struct gateway *gateway, const void *data, size_t bytes, bo
     struct table *table = mem_zalloc(sizeof *table), *old = gateway->table;
 
     atomic_init(&table->refs, 1);
+    atomic_init(&table->untaken, gateway->loops);
     table->head = head;
     table->bytes = bytes;
     table->mapped = mapped;
@@ -187,6 +188,15 @@ void world_table_set(struct gateway *gateway, const void *data, size_t bytes, bo
     sweep(gateway);
     log_debug("gateway", "table", LOG_U("number", head->number),
               LOG_U("endpoints", head->endpoints.count));
+}
+
+void world_table_served(struct gateway *gateway, uint64_t number)
+{
+    union message message = { .as_MESSAGE_TABLE_SERVED = MESSAGE_INIT(MESSAGE_TABLE_SERVED) };
+
+    gateway->table_served = number;
+    message.as_MESSAGE_TABLE_SERVED.number = number;
+    (void)gateway_send_agent(gateway, &message);
 }
 
 /* ---- arenas --------------------------------------------------------------------------- */

@@ -309,7 +309,7 @@ static void agent_deinit(struct agent *agent)
     agent_repository_close(agent);
     agent_report_close(agent);
     agent_watch_close(agent);
-    timer_free(agent->publish_soon);
+    agent_publish_close(agent);
     env_linux_set_saver(agent->world, NULL, NULL);
     saver_free(agent->saver);
     if (agent->start.head.magic) {

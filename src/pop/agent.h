@@ -6,7 +6,7 @@
  *   control.c  the watch on control: desired state in
  *   report.c   what control is told: replicas, events, deaths, logs
  *   repository.c  load and unload for the gateway
- *   publish.c  the table: to the supervisor, and to be kept
+ *   publish.c  the table: to the supervisor, and to be kept; until when the gateway is waited for
  *   keep.c     table and desired state on disk, on a thread that saves (io/saver.h)
  *   models.c   a revision's model files as a folder
  *   admin.c    /metrics, /healthz, /readyz
@@ -101,6 +101,7 @@ struct agent {
     struct timer *report_timer;
     int report_status;
     bool report_again; /* something changed while one was under way */
+    bool report_held;  /* for the gateway's word on the table */
     struct list notes; /* oldest first */
     uint32_t note_count;
     uint64_t note_sequence, report_sequence, note_sent;
@@ -109,6 +110,7 @@ struct agent {
     /* publish.c */
     struct timer *publish_soon;
     bool table_dirty, desired_dirty;
+    struct timer *unserved; /* runs while the gateway's word on a table is awaited */
     struct keep keep;
     struct saver *saver;
     struct env_timer alone; /* for so long control is waited for */
@@ -140,6 +142,7 @@ void agent_watch_close(struct agent *agent);
 
 /* report.c */
 void agent_report_soon(struct agent *agent);
+void agent_report_served(struct agent *agent); /* what one may have been held for has come */
 void agent_note_event(struct agent *agent, const char *kind, const struct pop_endpoint *endpoint,
                       const struct pop_replica *replica, const char *message);
 void agent_note_death(struct agent *agent, const struct pop_endpoint *endpoint,
@@ -159,6 +162,8 @@ void agent_repository_close(struct agent *agent);
                                  struct err *err);
 void agent_publish_soon(struct agent *agent);
 void agent_publish_now(struct agent *agent); /* what is dirty */
+void agent_table_served(struct agent *agent, uint64_t number);
+void agent_publish_close(struct agent *agent);
 
 /* models.c */
 struct err;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The table goes to the supervisor first, and then to the disk (keep.h), which nobody waits for.
+ * The gateway says when all of it serves the table. Where there is none, the next one's word
+ * counts: it has the newest before it accepts. No word within a bound, and the agent goes on.
  */
 
 #include "base/arena.h"
@@ -13,6 +15,7 @@
 
 enum {
     PUBLISH_SOON_MS = 1,
+    UNSERVED_MS_MAX = 2000,
     QUEUE_BYTES_FACTOR = 4, /* bytes that may wait an endpoint: so many of its largest bodies */
 };
 
@@ -98,6 +101,39 @@ int pop_table_make(struct pop *pop, const struct message_start *start, uint64_t 
     return table_build(arena, &source, ret, err);
 }
 
+static void on_unserved(void *data)
+{
+    struct agent *agent = data;
+
+    log_warn("pop", "the gateway does not say that it has the table, going on",
+             LOG_U("number", agent->keep.table_number));
+    agent_table_served(agent, agent->keep.table_number);
+}
+
+static void table_await(struct agent *agent)
+{
+    pop_table_shown(&agent->pop, agent->keep.table_number);
+    if (!pop_table_awaited(&agent->pop))
+        return;
+    if (!agent->unserved)
+        agent->unserved = timer_new(agent->loop, on_unserved, agent);
+    if (!timer_running(agent->unserved))
+        timer_start(agent->unserved, UNSERVED_MS_MAX);
+}
+
+void agent_table_served(struct agent *agent, uint64_t number)
+{
+    if (!pop_table_awaited(&agent->pop))
+        return;
+    pop_table_served(&agent->pop, number);
+    if (pop_table_awaited(&agent->pop)) { /* of an older one: it does speak */
+        timer_start(agent->unserved, UNSERVED_MS_MAX);
+        return;
+    }
+    timer_stop(agent->unserved);
+    agent_report_served(agent);
+}
+
 static void table_publish(struct agent *agent)
 {
     struct arena *arena = arena_new();
@@ -116,6 +152,7 @@ static void table_publish(struct agent *agent)
     message.bytes = table.size;
     wire_send(&agent->supervisor, &message, sizeof message, fd);
     fd_close(&fd);
+    table_await(agent);
     keep_table(&agent->keep, table);
     arena_free(arena);
 }
@@ -147,4 +184,10 @@ void agent_publish_soon(struct agent *agent)
         agent->publish_soon = timer_new(agent->loop, on_publish, agent);
     if (!timer_running(agent->publish_soon))
         timer_start(agent->publish_soon, PUBLISH_SOON_MS);
+}
+
+void agent_publish_close(struct agent *agent)
+{
+    timer_free(agent->publish_soon);
+    timer_free(agent->unserved);
 }

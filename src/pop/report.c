@@ -21,6 +21,8 @@
 enum {
     REPORT_EVERY_MS = 5'000,
     REPORT_SOON_MS = 2, /* several changes of one moment go together */
+    REPORT_HELD_MS =
+        20, /* for the gateway's word on the table: later it gets a report of its own */
     REPORT_TIMEOUT_MS = 10'000,
     REPORT_NOTES_MAX = 500,    /* in one report */
     LOG_LINES_A_SECOND = 1000, /* of one replica */
@@ -232,9 +234,13 @@ static void report_send(struct agent *agent)
         timer_start(agent->report_timer, REPORT_EVERY_MS);
         return;
     }
-    /* The table goes first: who hears from control that an endpoint serves finds it at the gateway.
-     */
-    agent_publish_now(agent);
+    agent_publish_now(agent); /* as the report says how things are now */
+    if (!agent->report_held && pop_table_awaited(&agent->pop)) {
+        agent->report_held = true;
+        timer_start(agent->report_timer, REPORT_HELD_MS);
+        return;
+    }
+    agent->report_held = false;
     struct arena *arena = agent->report_arena = arena_new();
     const struct http_header type = HTTP_HEADER("Content-Type", SLICE("application/json"));
     struct http_request_spec spec = {
@@ -265,6 +271,14 @@ void agent_report_soon(struct agent *agent)
         agent->report_again = true;
     else
         timer_start(agent->report_timer, REPORT_SOON_MS);
+}
+
+void agent_report_served(struct agent *agent)
+{
+    if (agent->report_timer && !agent->reporting)
+        timer_start(agent->report_timer, 0); /* what belongs together has come meanwhile */
+    else
+        agent_report_soon(agent);
 }
 
 void agent_report_close(struct agent *agent)

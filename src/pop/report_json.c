@@ -154,8 +154,8 @@ static void write_endpoint(struct json_writer *w, struct pop_endpoint *endpoint)
     json_object_begin(w);
     json_member_u64(w, "uid", endpoint->uid);
     json_key(w, "serving");
-    if (endpoint->serving && endpoint->running)
-        json_u64(w, endpoint->serving);
+    if (pop_endpoint_served(endpoint))
+        json_u64(w, pop_endpoint_served(endpoint));
     else
         json_null(w);
     json_member_u64(w, "target", endpoint->target);

@@ -121,6 +121,9 @@ struct pop_endpoint {
     struct list revisions;
     uint32_t target;                         /* revision that should have the traffic */
     uint32_t serving;                        /* has it here; 0: none yet */
+    uint32_t shown;                          /* the newest table says so; 0: none */
+    uint32_t served;                         /* so does each loop of the gateway; likewise */
+    uint64_t shown_since;                    /* the first table that says so */
     uint64_t exits;                          /* unasked, in this agent's life */
     struct pop_death deaths[POP_DEATHS_MAX]; /* oldest first */
     uint32_t death_count;
@@ -208,6 +211,14 @@ void pop_replica_exited(struct pop *pop, const struct message_replica_exited *ex
 void pop_replica_log(struct pop *pop, const struct message_replica_log *log);
 void pop_demand(struct pop *pop, const struct message_demand *demand);
 void pop_gateway_changed(struct pop *pop, bool present);
+
+/* ---- what requests find (served.c) ----------------------------------------------------------- */
+
+void pop_table_shown(struct pop *pop, uint64_t number);  /* that table was published now */
+void pop_table_served(struct pop *pop, uint64_t number); /* the gateway serves it */
+bool pop_table_awaited(const struct pop *pop); /* more serves once the gateway has the newest */
+/* The revision that control may be told has the traffic; 0: none. */
+uint32_t pop_endpoint_served(const struct pop_endpoint *endpoint);
 
 /* ---- decisions (reconcile.c) ----------------------------------------------------------------- */
 

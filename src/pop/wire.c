@@ -339,6 +339,9 @@ void agent_on_gateway(struct agent *agent, const union message *message, size_t 
     case MESSAGE_DEMAND:
         pop_demand(&agent->pop, &message->as_MESSAGE_DEMAND);
         break;
+    case MESSAGE_TABLE_SERVED:
+        agent_table_served(agent, message->as_MESSAGE_TABLE_SERVED.number);
+        break;
     case MESSAGE_REPOSITORY:
         agent_repository(agent, &message->as_MESSAGE_REPOSITORY);
         break;

@@ -113,6 +113,26 @@ def test_a_new_agent_knows_what_served(new_perigee, scratch):
         assert status == 200 and json.loads(body)["model_version"] == "1"
 
 
+def test_what_is_said_to_serve_is_at_the_gateway(new_perigee):
+    """The gateway says when all of it has the table; a silent one is waited for so long only."""
+    one = new_perigee()
+    silent = "the gateway does not say that it has the table"
+    for name in ("first", "second", "third"):
+        one.cli("deploy", name, "--model", DIGITS / "digits.onnx")
+        assert infer(one, name)[0] == 200
+    assert silent not in one.log.read_text()
+    gateway = role_pid(one, "gateway")
+    os.kill(gateway, signal.SIGSTOP)
+    try:
+        kill(role_pid(one, "pop"))
+        until("the agent goes on", lambda: silent in one.log.read_text())
+    finally:
+        os.kill(gateway, signal.SIGCONT)
+    one.cli("deploy", "fourth", "--model", DIGITS / "digits.onnx")
+    assert infer(one, "fourth")[0] == 200
+    assert one.log.read_text().count(silent) == 1
+
+
 @pytest.mark.parametrize("role", ("pop", "control"))
 def test_inference_goes_on_without_agent_and_control(perigee, digits, role):
     victim = role_pid(perigee, role)

@@ -2,6 +2,7 @@
 /* What changes under a request that is there already: the time, the table, the gateway's end. */
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -230,6 +231,65 @@ static bool table_is_there(struct world *world, void *)
     return all_answer(world, "/v2/models/mark", 200);
 }
 
+static int connect_first(struct world *world)
+{
+    for (;;) {
+        struct sockaddr_in in;
+        socklen_t size = sizeof in;
+        int fd = world_connect(world);
+        assert_int_equal(getpeername(fd, (struct sockaddr *)&in, &size), 0);
+        if (ntohs(in.sin_port) == world->ports[0])
+            return fd;
+        fd_close(&fd);
+    }
+}
+
+static bool first_loop_has_it(struct world *world)
+{
+    static const char request[] = "GET /v2/models/mark HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    auto_close int fd = connect_first(world);
+
+    assert_int_equal(send(fd, request, sizeof request - 1, MSG_NOSIGNAL), sizeof request - 1);
+    struct reply reply = world_read(fd);
+    bool right = reply.status == 200;
+    reply_free(&reply);
+    return right;
+}
+
+static void served(struct world *world, uint64_t number)
+{
+    union message message;
+
+    world_expect(world, true, MESSAGE_TABLE_SERVED, &message);
+    assert_int_equal(message.as_MESSAGE_TABLE_SERVED.number, number);
+}
+
+static void test_a_table_is_served_when_every_loop_has_it(void **state)
+{
+    struct world_endpoint both[] = { digits, digits };
+    struct world world = {};
+    (void)state;
+
+    both[1].name = "mark";
+    both[1].model = true;
+    world_start(&world, 1);
+    world_table(&world, 1, &digits, 1);
+    world_go(&world);
+    served(&world, 1); /* it came before the loops ran */
+    last_loop_hold();
+    world_table(&world, 2, both, 2);
+    bool has = false;
+    for (int tries = 0; tries < 10'000 && !has; tries++) /* world_until() would ask the other */
+        has = first_loop_has_it(&world);
+    assert_true(has);
+    world_agent_again(&world);
+    served(&world, 1); /* a new agent hears of what there is */
+    last_loop_release();
+    served(&world, 2);
+    hold_end();
+    end_bare(&world);
+}
+
 static bool first_is_gone(struct world *world, void *)
 {
     return all_answer(world, "/v2/models/digits/versions/1/ready", 400);
@@ -385,6 +445,7 @@ int main(void)
         cmocka_unit_test(test_no_request_before_the_walls_were_seen),
         cmocka_unit_test(test_an_upload_over_a_change_of_the_table),
         cmocka_unit_test(test_a_tick_after_the_end),
+        cmocka_unit_test(test_a_table_is_served_when_every_loop_has_it),
     };
     return cmocka_run_group_tests_name("gateway_life", tests, NULL, NULL);
 }

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Who hears from control that an endpoint serves finds it at the gateway: a revision is told of
+ * only when every loop has a table that says so. One that lost the traffic is told until then.
+ */
+#include "pop/state.h"
+
+static uint32_t shows(const struct pop_endpoint *endpoint)
+{
+    return endpoint->running && endpoint->wanted ? endpoint->serving : 0;
+}
+
+void pop_table_shown(struct pop *pop, uint64_t number)
+{
+    struct pop_endpoint *endpoint;
+
+    LIST_EACH (endpoint, &pop->endpoints, struct pop_endpoint, link) {
+        if (endpoint->shown == shows(endpoint))
+            continue;
+        endpoint->shown = shows(endpoint);
+        endpoint->shown_since = number;
+        if (endpoint->shown == 0) /* when it starts again, it is to be seen anew */
+            endpoint->served = 0;
+    }
+}
+
+void pop_table_served(struct pop *pop, uint64_t number)
+{
+    struct pop_endpoint *endpoint;
+
+    LIST_EACH (endpoint, &pop->endpoints, struct pop_endpoint, link)
+        if (endpoint->shown_since <= number)
+            endpoint->served = endpoint->shown;
+}
+
+bool pop_table_awaited(const struct pop *pop)
+{
+    const struct pop_endpoint *endpoint;
+
+    LIST_EACH (endpoint, &pop->endpoints, struct pop_endpoint, link)
+        if (endpoint->served != endpoint->shown)
+            return true;
+    return false;
+}
+
+uint32_t pop_endpoint_served(const struct pop_endpoint *endpoint)
+{
+    return shows(endpoint) ? endpoint->served : 0;
+}
