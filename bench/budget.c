@@ -120,8 +120,6 @@ static size_t ring_pass(size_t at)
         exit(1);
     atomic_store(&completions.taken, seen);
     step(at++, "ring: the replica takes it");
-    (void)clock_thread_cpu_ns();
-    step(at++, "replica: the thread's CPU clock (without seccomp)");
     for (int i = 0; i < 4; i++)
         (void)clock_monotonic_ns();
     step(at++, "replica: the monotonic clock, four times");
