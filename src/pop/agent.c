@@ -243,6 +243,7 @@ static int begin(struct agent *agent, const struct message_start *start, struct 
     agent->start = *start;
     agent->note_sequence = start->instance << 32;
     pop_init(&agent->pop, agent->env, start->instance, &agent_effects, agent);
+    agent->pop.hearing = true; /* until GO */
     if (start->control[0]) {
         if (http_url_parse(slice_of(agent->start.control), &agent->control, err) < 0)
             return err_wrap(err, "the way to control");

@@ -225,9 +225,10 @@ static void endpoint_reconcile(struct pop_endpoint *endpoint, int64_t now_ns, in
     LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link) {
         uint32_t wanted = pop_replicas_wanted(endpoint, revision, now_ns);
         starts(revision, wanted, now_ns, next_ns);
-        /* What the disk said may be older than what runs. */
-        if (endpoint->pop->sure && (wanted || !adopted_stay(revision, now_ns, next_ns)))
-            stops(revision, wanted, now_ns);
+        /* What the disk said may be older than what runs. One is what is started by number. */
+        uint32_t stay = !wanted && adopted_stay(revision, now_ns, next_ns) ? 1 : wanted;
+        if (endpoint->pop->sure)
+            stops(revision, stay, now_ns);
         drains(revision, now_ns, next_ns);
         overdue(revision, now_ns, next_ns);
         bool by_number = revision->demand_ns && revision->number != endpoint->target &&
@@ -245,7 +246,7 @@ static void on_wake(struct env_timer *timer, void *data)
 
 void pop_reconcile(struct pop *pop)
 {
-    if (!pop->begun)
+    if (!pop->begun || pop->hearing)
         return;
     int64_t now_ns = env_now_ns(pop->env), next_ns = INT64_MAX;
     struct pop_endpoint *endpoint;

@@ -162,6 +162,7 @@ struct pop {
     uint32_t replica_counter;
     struct map arenas;     /* kept for unknown revisions: uids, likewise */
     struct list strangers; /* replicas of unknown revisions, until control has told everything */
+    bool hearing;          /* the supervisor still tells what there is: nothing is started yet */
     bool begun;            /* desired state is known, from disk or control: replicas are started */
     bool sure;             /* it is control's, or control is away: they are stopped as well */
     bool synced;           /* control has told everything in this agent's life */

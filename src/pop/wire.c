@@ -176,6 +176,7 @@ static void go(struct agent *agent)
     if (agent->gone)
         return;
     agent->gone = true;
+    agent->pop.hearing = false;
     agent_admin_open(agent);
     agent_watch_open(agent);
     if (agent->client)

@@ -230,6 +230,7 @@ static void agent_begin(struct node *node, const struct message_start *start)
     node->agent_begun = true;
     agent_check_disk(node);
     pop_init(&node->pop, node->env, start->instance, &effects, node);
+    node->pop.hearing = true;
     memset(&node->keep, 0, sizeof node->keep);
     keep_init(&node->keep, &node->pop, "/home");
     node->keep.on_saved = on_kept;
@@ -248,6 +249,7 @@ static void agent_go(struct node *node)
 {
     struct message_empty ready = MESSAGE_INIT(MESSAGE_READY);
     node->gone = true;
+    node->pop.hearing = false;
     env_timer_start(node->env, &node->alone, 10 * ENV_S, on_alone, node);
     watch_open(node);
     pop_reconcile_soon(&node->pop);

@@ -4,7 +4,6 @@
  * does as it is told (or does not), no process, no disk.
  */
 #include "pop/state.h"
-
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -59,37 +58,30 @@ static int on_start(struct pop_replica *replica, struct err *err, void *data)
     return 0;
 }
 
-static void on_kill(struct pop_replica *replica, enum replica_end end, const char *text, void *data)
+static void on_kill(struct pop_replica *, enum replica_end end, const char *, void *data)
 {
     struct world *world = data;
-    (void)replica;
-    (void)text;
     assert_int_equal(end, world->hangs ? REPLICA_END_NOT_STARTED : REPLICA_END_STOPPED);
     world->kills++;
 }
 
-static void on_drain(struct pop_replica *replica, void *data)
+static void on_drain(struct pop_replica *, void *data)
 {
-    (void)replica;
     ((struct world *)data)->drains++;
 }
 
-static void on_unwanted(uint64_t replica, void *data)
+static void on_unwanted(uint64_t, void *data)
 {
-    (void)replica;
     ((struct world *)data)->unwanted++;
 }
 
-static void on_look(struct pop_replica *replica, void *data)
+static void on_look(struct pop_replica *, void *data)
 {
-    (void)replica;
     ((struct world *)data)->looks++;
 }
 
-static void on_fetch(struct pop_revision *revision, void *data)
+static void on_fetch(struct pop_revision *, void *)
 {
-    (void)revision;
-    (void)data;
 }
 
 static void on_revision_gone(uint64_t revision, void *data)
@@ -99,34 +91,25 @@ static void on_revision_gone(uint64_t revision, void *data)
     world->gone_last = revision;
 }
 
-static void on_publish(struct pop *pop, void *data)
+static void on_publish(struct pop *, void *data)
 {
-    (void)pop;
     ((struct world *)data)->publishes++;
 }
 
-static void on_change(struct pop *pop, void *data)
+static void on_change(struct pop *, void *)
 {
-    (void)pop;
-    (void)data;
 }
 
-static void on_event(struct pop *pop, const char *kind, const struct pop_endpoint *endpoint,
-                     const struct pop_replica *replica, const char *message, void *data)
+static void on_event(struct pop *, const char *kind, const struct pop_endpoint *,
+                     const struct pop_replica *, const char *, void *data)
 {
     struct world *world = data;
-    (void)pop;
-    (void)endpoint;
-    (void)replica;
-    (void)message;
     world->moves += strcmp(kind, "traffic_moved") == 0;
     world->failures += strcmp(kind, "revision_failed") == 0;
 }
 
-static void on_death(struct pop_endpoint *endpoint, const struct pop_death *death, void *data)
+static void on_death(struct pop_endpoint *, const struct pop_death *death, void *)
 {
-    (void)endpoint;
-    (void)data;
     assert_true(death->reason[0] != '\0');
 }
 
@@ -642,6 +625,22 @@ static void test_what_was_asked_for_by_number_outlives_the_agent(void **state)
     assert_int_equal(world->living_count, 0);
 }
 
+/* Desired state is on disk, and a gateway is there: but what runs has not been told yet. */
+static void test_nothing_is_started_before_all_is_told(void **state)
+{
+    struct world *world = *state;
+    world->pop.hearing = true;
+    endpoint_set(world, 1, 1, 2, true);
+    pop_gateway_changed(&world->pop, true);
+    after(world, 1);
+    assert_int_equal(world->starts, 0);
+    added(world, 3, 1u << 24 | 1);
+    world->pop.hearing = false;
+    pop_reconcile_soon(&world->pop);
+    after(world, 5);
+    assert_int_equal(world->starts, 1);
+}
+
 /* Desired state on disk cannot be read: what runs is somebody's, until control has said whose. */
 static void test_strangers_live_until_control_has_spoken(void **state)
 {
@@ -788,6 +787,7 @@ int main(void)
         WORLD(test_ended_after_its_own_word_only),
         WORLD(test_a_revision_asked_for_by_number),
         WORLD(test_what_was_asked_for_by_number_outlives_the_agent),
+        WORLD(test_nothing_is_started_before_all_is_told),
         cmocka_unit_test_setup_teardown(test_strangers_live_until_control_has_spoken,
                                         world_new_bare, world_free),
         cmocka_unit_test_setup_teardown(test_arenas_of_deleted_revisions_are_given_up,
