@@ -25,12 +25,16 @@ NO_ROOM = "AddressSanitizer needs more addresses than the limit leaves"
 
 
 def another(scratch, name="other"):
-    """The same program at another path, so that /proc/PID/exe tells who runs it."""
-    folder = scratch / name
-    folder.mkdir()
-    shutil.copy2(PROGRAM, folder / "perigee")
-    (folder / "lib").symlink_to(PROGRAM.resolve().parent / "lib")
-    return folder / "perigee"
+    """The same program at another path, so that /proc/PID/exe tells who runs it. Its libraries are
+    where it looks for them: beside it in a build, beside its folder where it is installed."""
+    tree, prefix = scratch / name, PROGRAM.resolve().parent
+    program = tree / "perigee"
+    if prefix.name == "bin":
+        prefix, program = prefix.parent, tree / "bin" / "perigee"
+    program.parent.mkdir(parents=True)
+    shutil.copy2(PROGRAM, program)
+    (tree / "lib").symlink_to(prefix / "lib")
+    return program
 
 
 def program_of(pid):
@@ -224,7 +228,7 @@ def odd_format(scratch):
 
 def without_libraries(scratch):
     program = another(scratch, "bare")
-    (program.parent / "lib").unlink()
+    (scratch / "bare" / "lib").unlink()
     return program
 
 
