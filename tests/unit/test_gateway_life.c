@@ -164,6 +164,7 @@ static void on_signal(int number)
     (void)number;
     (void)!write(held_up[1], &byte, 1);
     (void)!read(goes_on[0], &byte, 1);
+    (void)!write(held_up[1], &byte, 1);
     errno = before;
 }
 
@@ -199,7 +200,10 @@ static void last_loop_hold(void)
 
 static void last_loop_release(void)
 {
+    char byte;
+
     assert_int_equal(write(goes_on[1], "", 1), 1);
+    assert_int_equal(read(held_up[0], &byte, 1), 1);
 }
 
 static void hold_end(void) /* it goes on */
