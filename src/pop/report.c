@@ -20,9 +20,8 @@
 
 enum {
     REPORT_EVERY_MS = 5'000,
-    REPORT_SOON_MS = 2, /* several changes of one moment go together */
-    REPORT_HELD_MS =
-        20, /* for the gateway's word on the table: later it gets a report of its own */
+    REPORT_SOON_MS = 2,   /* several changes of one moment go together */
+    REPORT_HELD_MS = 250, /* for the gateway's word on the table, which takes 0.1 ms */
     REPORT_TIMEOUT_MS = 10'000,
     REPORT_NOTES_MAX = 500,    /* in one report */
     LOG_LINES_A_SECOND = 1000, /* of one replica */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Who hears from control that an endpoint serves finds it at the gateway: a revision is told of
- * only when every loop has a table that says so. One that lost the traffic is told until then.
+ * Who hears from control that an endpoint serves, or does not any more, finds that at the gateway:
+ * it is told only when every loop has a table that says so. What was before is told until then.
  */
 #include "pop/state.h"
 
@@ -17,10 +17,10 @@ void pop_table_shown(struct pop *pop, uint64_t number)
     LIST_EACH (endpoint, &pop->endpoints, struct pop_endpoint, link) {
         if (endpoint->shown == shows(endpoint))
             continue;
+        if (endpoint->shown == 0) /* it starts again, and is to be seen anew */
+            endpoint->served = 0;
         endpoint->shown = shows(endpoint);
         endpoint->shown_since = number;
-        if (endpoint->shown == 0) /* when it starts again, it is to be seen anew */
-            endpoint->served = 0;
     }
 }
 
@@ -45,5 +45,5 @@ bool pop_table_awaited(const struct pop *pop)
 
 uint32_t pop_endpoint_served(const struct pop_endpoint *endpoint)
 {
-    return shows(endpoint) ? endpoint->served : 0;
+    return endpoint->served;
 }
