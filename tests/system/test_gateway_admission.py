@@ -315,7 +315,10 @@ def wait_running(pid):
 
 
 def test_a_stopped_endpoint_is_503_without_retry_after(perigee):
-    perigee.cli("stop", "closed")
+    perigee.cli("stop", "closed")  # says that it shall be so; control says when it is
+    deadline = time.monotonic() + DEADLINE
+    while perigee.get_json("/api/v1/endpoints/closed", "control")["serving"] is not None:
+        assert time.monotonic() < deadline, "it is served for ever"
     status, headers, answer = infer(perigee, "closed", work(1))
     assert (status, headers["Perigee-Error"]) == (503, "stopped")
     assert headers["Retry-After"] is None and "closed" in answer["error"]
