@@ -358,8 +358,14 @@ def retry(attempt):
     return False
 
 
+def started(pid):
+    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+        return int(file.read().rsplit(")", 1)[1].split()[19])
+
+
 def process_named(perigee, title):
-    for pid in sorted(perigee.pids()):  # a template is older than its clones
+    # A template is older than its clones; process ids begin anew some day.
+    for pid in sorted(perigee.pids(), key=lambda pid: (started(pid), pid)):
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             if title.encode() in file.read():
                 return pid
