@@ -190,6 +190,16 @@ struct message_replica_start {
     char model_file[256]; /* in the folder given as descriptor */
 };
 
+/* Of `slots`, which are for places_max, those that belong to concurrency: no more of them hold
+ * large answers. */
+static inline uint32_t message_slots_few(uint32_t slots, uint32_t concurrency, uint32_t places_max)
+{
+    if (places_max <= concurrency)
+        return slots;
+    uint32_t few = (uint32_t)((uint64_t)slots * concurrency / places_max);
+    return few > 0 ? few : 1;
+}
+
 /* To G: submission page (writable), output region (read-only), arena (writable), then one pipe's
  * read end for each loop of its lane set. To A: output region (read-only) alone. */
 struct message_replica_added {

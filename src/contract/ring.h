@@ -29,7 +29,7 @@ static inline void copy_once(void *to, const void *from, size_t bytes)
 bool submission_publish(struct perigee_submission_lane *lane, uint64_t *own_head,
                         const struct perigee_completion_lane *answers,
                         const struct perigee_submission *submission);
-/* Wakes the replica's futex when it sleeps, or always when `force`. */
+/* Wakes the replica's futex when it sleeps, or always when `force`. True: somebody slept. */
 bool submission_wake(struct perigee_submission_page *page, const struct perigee_status *status,
                      bool force);
 /* 1: one copied to *ret; 0: none; ERR_BAD_INPUT: the index jumped (the replica lies: kill it). */

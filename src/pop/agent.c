@@ -32,9 +32,10 @@ enum {
     SLOT_BYTES_MAX = 256 << 20,
 };
 
-/* Answers are shared pages, which no rlimit counts: all slots of a gateway together are as large as
- * flavor.memory (or 1 MiB each), so that a replica costs at most twice what its flavor says; once
- * more for the moment in which two gateways use it, one of them ending. */
+/* Answers are shared pages, which no rlimit counts: all slots of a gateway that may hold a large
+ * one (place.h) together are as large as flavor.memory (or 1 MiB each), so that a replica costs at
+ * most twice what its flavor says; once more for the moment in which two gateways use it, one of
+ * them ending. Against a replica that fills the others too there is its control group alone. */
 static uint64_t slot_bytes(uint64_t memory_bytes, uint32_t slots)
 {
     uint64_t bytes = memory_bytes / slots & ~UINT64_C(4095);

@@ -217,7 +217,7 @@ void pop_gateway_changed(struct pop *pop, bool present);
 
 void pop_table_shown(struct pop *pop, uint64_t number);  /* that table was published now */
 void pop_table_served(struct pop *pop, uint64_t number); /* the gateway serves it */
-bool pop_table_awaited(const struct pop *pop); /* more serves once the gateway has the newest */
+bool pop_table_awaited(const struct pop *pop); /* the gateway has not said it of the newest yet */
 /* The revision that control may be told has the traffic; 0: none. */
 uint32_t pop_endpoint_served(const struct pop_endpoint *endpoint);
 

@@ -7,6 +7,8 @@
 
 #include <assert.h>
 
+#include "contract/messages.h"
+
 #define SLOT_ONE (UINT64_C(1) << 32)
 
 void place_init(struct place *place, uint32_t concurrency, uint32_t places_max, uint32_t slots)
@@ -14,12 +16,11 @@ void place_init(struct place *place, uint32_t concurrency, uint32_t places_max, 
     assert(concurrency > 0 && slots > 0 && slots <= PERIGEE_SLOTS_MAX);
     if (places_max < concurrency)
         places_max = concurrency;
-    uint32_t few = (uint32_t)((uint64_t)slots * concurrency / places_max);
     *place = (struct place){
         .concurrency = concurrency,
         .places_max = places_max,
         .slots = slots,
-        .slots_few = few > 0 ? few : 1,
+        .slots_few = message_slots_few(slots, concurrency, places_max),
         .until_short = PLACE_SHORT_RUNS,
     };
 }

@@ -47,9 +47,7 @@ void core_replica_bounds(const struct core_replica *replica, uint64_t *ret_memor
                          uint32_t *ret_processes)
 {
     const struct message_replica_start *start = &replica->start;
-    uint32_t slots = start->slots;
-    if (start->places_max > start->concurrency)
-        slots = (uint32_t)((uint64_t)slots * start->concurrency / start->places_max);
+    uint32_t slots = message_slots_few(start->slots, start->concurrency, start->places_max);
     *ret_memory_bytes = start->memory_bytes_max + region_output_bytes(slots, start->slot_bytes) +
                         MEMORY_SLACK_BYTES;
     *ret_processes = start->threads + THREADS_SLACK;
