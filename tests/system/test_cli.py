@@ -240,6 +240,18 @@ def test_apply_and_export(perigee, scratch, name):
     assert dry["diff"] == [] and not dry["new_revision"]
 
 
+def test_apply_takes_every_document(perigee, scratch, name):
+    """Of every file of a folder, and of one file that holds several; by name, in order."""
+    (scratch / "a.yaml").write_text(f"name: {name}-a\nmodel: {MODEL}\n")
+    (scratch / "b.yml").write_text(
+        f"name: {name}-b\nmodel: {MODEL}\n---\nname: {name}-c\nmodel: {MODEL}\n")
+    (scratch / "notes.txt").write_text("not a spec")
+    perigee.cli("apply", "-f", scratch)
+    for letter in "abc":
+        assert perigee.json("show", f"{name}-{letter}")["state"] == "active"
+        perigee.cli("delete", f"{name}-{letter}", "--yes")
+
+
 def test_apply_reads_a_pipe(perigee, scratch, name):
     """As <(perigee export other) is."""
     fifo = scratch / "fifo"

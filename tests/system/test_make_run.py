@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -15,10 +16,10 @@ from perigee import PROGRAM, ROOT
 class Run:
     """tools/run with a home of its own on free ports; its output is read as it comes."""
 
-    def __init__(self, home, **environment):
+    def __init__(self, home, script=(ROOT / "tools" / "run",), **environment):
         free = {f"PERIGEE_LISTEN_{name}": "127.0.0.1:0" for name in ("GATEWAY", "CONTROL", "ADMIN")}
         self.process = subprocess.Popen(
-            [ROOT / "tools" / "run"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            script, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, start_new_session=True,
             env={**os.environ, **free, "PERIGEE_BIN": str(PROGRAM), "PERIGEE_HOME": str(home),
                  **environment})
@@ -72,6 +73,16 @@ def test_once_shows_the_digit_and_ends(run):
     assert "digit-3.png is a 3" in text
     assert "<- the answer" in text and "█" in text
     assert re.search(r"infer \d+\.\d+ ms", text), "no Server-Timing"
+
+
+def test_a_wrong_digit_is_a_failure(run):
+    """The same script, which holds the picture of a 3 for one of a 4."""
+    wrong = ("import runpy, sys; main = runpy.run_path(%r)['main']; "
+             "main.__globals__['SAMPLE_DIGIT'] = 4; sys.exit(main())" % str(ROOT / "tools" / "run"))
+    once = run(script=(sys.executable, "-c", wrong), ONCE="1")
+    text = once.read_until(None)
+    assert once.end() == 1, text
+    assert "digit-3.png is a 3" in text and "the answer is wrong: the picture is a 4" in text
 
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
