@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * route.h -- which PoP answers: the score that DNS, gateway, explain and simulate share. Pure, no
+ * allocation, any thread.
+ *
+ * The score is the predicted time to the first byte: round trip + queue wait + service time + (cold)
+ * start, over the PoPs that residency, health and capacity allow. PoPs whose score is near the best
+ * one's share by weight: which of them a client gets is drawn by its seed, so that one client stays
+ * where it is while nothing changes, and many spread.
+ *
+ * Arrays lie one figure beside the other (not one struct a PoP), so that a choice among hundreds is a
+ * few vector instructions a PoP.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/countries.h"
+#include "policy/rtt.h"
+
+enum { ROUTE_POPS_MAX = 1024, ROUTE_CHOICES_MAX = 8 };
+
+enum route_health {
+    ROUTE_UP,
+    ROUTE_DRAINING, /* finishes what it has; nothing new while another can */
+    ROUTE_DOWN,
+};
+
+/* All PoPs of a fleet; `count` of each. */
+struct route_pops {
+    size_t count;
+    const float *x, *y, *z; /* struct spot, taken apart; all 0: place not known */
+    const country_number *country;
+    const uint8_t *health; /* enum route_health */
+};
+
+/* What one endpoint has at the PoPs where it is placed; `count` of each, by rising `pop`. */
+struct route_endpoint {
+    size_t count;
+    const uint32_t *pop;  /* index into struct route_pops */
+    const float *wait_ms; /* expected wait of one more request, damped; INFINITY: no room */
+    const float *service_ms;
+    const float *start_ms; /* until it can serve: 0 where a replica is ready */
+    const float *weight;   /* share among near-equals: room left, in requests a second or so */
+};
+
+struct route_query {
+    struct spot client;
+    bool client_known;               /* else distance does not count */
+    const float *rtt_ms;             /* measured, for each PoP of route_pops, NAN: not; or NULL */
+    const struct countries *process; /* where it may be processed; NULL: anywhere */
+    uint64_t seed;                   /* of the client: its prefix, or its connection */
+};
+
+enum route_exclusion {
+    ROUTE_ALLOWED,
+    ROUTE_NOT_PLACED,
+    ROUTE_NOT_PERMITTED, /* residency */
+    ROUTE_IS_DOWN,
+    ROUTE_IS_DRAINING,
+    ROUTE_NO_ROOM,
+};
+
+enum route_rtt_source { ROUTE_RTT_MEASURED, ROUTE_RTT_MODEL, ROUTE_RTT_NONE };
+
+struct route_choice {
+    uint32_t pop;
+    float rtt_ms, wait_ms, service_ms, start_ms, total_ms;
+    uint8_t exclusion;  /* enum route_exclusion */
+    uint8_t rtt_source; /* enum route_rtt_source */
+};
+
+/* Those that the client should try, best first: of the near-equal ones the drawn one, then the
+ * others, at most `max`. 0: none is allowed (route_explain() says why). Draining and full PoPs come
+ * only where there is no other. */
+size_t route_choose(const struct route_pops *pops, const struct route_endpoint *endpoint,
+                    const struct route_query *query, struct route_choice *ret_choices, size_t max);
+
+/* One row for each PoP of `pops`, in their order, each with what it would take or why not. */
+void route_explain(const struct route_pops *pops, const struct route_endpoint *endpoint,
+                   const struct route_query *query, struct route_choice *ret_rows);
+const char *route_exclusion_text(enum route_exclusion exclusion);
+
+/* A total below this is as good as `best_ms`: within 2 ms or 5 %, whichever is more. */
+float route_near_ms(float best_ms);
