@@ -3,13 +3,13 @@
  * route.h -- which PoP answers: the score that DNS, gateway, explain and simulate share. Pure, no
  * allocation, any thread.
  *
- * The score is the predicted time to the first byte: round trip + queue wait + service time + (cold)
- * start, over the PoPs that residency, health and capacity allow. PoPs whose score is near the best
- * one's share by weight: which of them a client gets is drawn by its seed, so that one client stays
- * where it is while nothing changes, and many spread.
+ * The score is the predicted time to the first byte: round trip + queue wait + service time +
+ * (cold) start, over the PoPs that residency, health and capacity allow. PoPs whose score is near
+ * the best one's share by weight: which of them a client gets is drawn by its seed, so that one
+ * client stays where it is while nothing changes, and many spread.
  *
- * Arrays lie one figure beside the other (not one struct a PoP), so that a choice among hundreds is a
- * few vector instructions a PoP.
+ * Arrays lie one figure beside the other (not one struct a PoP), so that a choice among hundreds is
+ * a few vector instructions a PoP.
  */
 #pragma once
 
