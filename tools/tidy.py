@@ -41,6 +41,7 @@ MAY_USE = {
     "uv.h": "io",
     "yaml.h": "base",
     "llhttp.h": "proto",
+    "libknot/libknot.h": "proto",
     "sqlite3.h": "store",
     "seccomp.h": "sys",
     "curl/curl.h": "http",
