@@ -5,8 +5,9 @@
  *
  * The score is the predicted time to the first byte: round trip + queue wait + service time +
  * (cold) start, over the PoPs that residency, health and capacity allow. PoPs whose score is near
- * the best one's share by weight: which of them a client gets is drawn by its seed, so that one
- * client stays where it is while nothing changes, and many spread.
+ * the best one's share by weight: which of them a client gets is drawn by its seed (weighted
+ * rendezvous hashing), so that one client stays where it is while nothing changes, and many spread.
+ * A PoP's part falls to nothing at the edge of what is near, so that a little load moves little.
  *
  * Arrays lie one figure beside the other (not one struct a PoP), so that a choice among hundreds is
  * a few vector instructions a PoP.
@@ -32,6 +33,8 @@ enum route_health {
 struct route_pops {
     size_t count;
     const float *x, *y, *z; /* struct spot, taken apart; all 0: place not known */
+    const uint64_t *key; /* a number of its own that stays when others come and go, as a hash of its
+                          * name, so that others' clients stay; NULL: its index */
     const country_number *country;
     const uint8_t *health; /* enum route_health */
 };
@@ -42,18 +45,19 @@ struct route_endpoint {
     const uint32_t *pop;  /* index into struct route_pops */
     const float *wait_ms; /* expected wait of one more request, damped; INFINITY: no room */
     const float *service_ms;
-    const float *start_ms; /* until it can serve: 0 where a replica is ready */
+    const float *start_ms; /* until it can serve: 0 where a replica is ready; INFINITY: never */
     const float *weight;   /* share among near-equals: room left, in requests a second or so */
 };
 
 struct route_query {
     struct spot client;
-    bool client_known;               /* else distance does not count */
+    bool client_known;               /* else distance does not count, but what was measured */
     const float *rtt_ms;             /* measured, for each PoP of route_pops, NAN: not; or NULL */
     const struct countries *process; /* where it may be processed; NULL: anywhere */
     uint64_t seed;                   /* of the client: its prefix, or its connection */
 };
 
+/* Of several, the one that an operator should hear: residency before all else. */
 enum route_exclusion {
     ROUTE_ALLOWED,
     ROUTE_NOT_PLACED,
@@ -63,25 +67,34 @@ enum route_exclusion {
     ROUTE_NO_ROOM,
 };
 
+/* NONE: its place or the client's is not known; counted as ROUTE_RTT_FAR_MS, which is as far as two
+ * places are as a mean (a quarter of the way round), or as 0 where distance does not count. */
 enum route_rtt_source { ROUTE_RTT_MEASURED, ROUTE_RTT_MODEL, ROUTE_RTT_NONE };
+#define ROUTE_RTT_FAR_MS 171.5f
 
 struct route_choice {
     uint32_t pop;
-    float rtt_ms, wait_ms, service_ms, start_ms, total_ms;
+    float rtt_ms, wait_ms, service_ms, start_ms; /* of ROUTE_NOT_PLACED the round trip alone */
+    float total_ms;                              /* INFINITY: it cannot say when */
+    float share;        /* of the clients that ask from there, 0 to 1, as far as it is near */
     uint8_t exclusion;  /* enum route_exclusion */
     uint8_t rtt_source; /* enum route_rtt_source */
+    bool near;          /* as good as the best: may be answered beside it */
 };
 
-/* Those that the client should try, best first: of the near-equal ones the drawn one, then the
- * others, at most `max`. 0: none is allowed (route_explain() says why). Draining and full PoPs come
- * only where there is no other. */
+/* Those that the client should try: of the near-equal ones the drawn one, then all others, the
+ * best first, at most `max` (and ROUTE_CHOICES_MAX). 0: none is allowed (route_explain() says why).
+ * Draining PoPs come only where there is no other, full ones where there is no draining one either;
+ * `exclusion` says so. */
 size_t route_choose(const struct route_pops *pops, const struct route_endpoint *endpoint,
                     const struct route_query *query, struct route_choice *ret_choices, size_t max);
 
-/* One row for each PoP of `pops`, in their order, each with what it would take or why not. */
+/* One row for each PoP of `pops`, in their order, each with what it would take or why not. The
+ * figures are those of route_choose(), to the bit. */
 void route_explain(const struct route_pops *pops, const struct route_endpoint *endpoint,
                    const struct route_query *query, struct route_choice *ret_rows);
 const char *route_exclusion_text(enum route_exclusion exclusion);
+const char *route_rtt_source_text(enum route_rtt_source source);
 
-/* A total below this is as good as `best_ms`: within 2 ms or 5 %, whichever is more. */
+/* A total below this is near `best_ms`: within 2 ms or 5 %, whichever is more. */
 float route_near_ms(float best_ms);

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "policy/rtt.h"
 
-#include <math.h>
-
 bool spot_valid(double latitude, double longitude)
 {
     return latitude >= -90 && latitude <= 90 && longitude >= -180 && longitude <= 180;
@@ -18,12 +16,10 @@ struct spot spot_at(double latitude, double longitude)
     };
 }
 
-/* By the chord, not by acos of the dot product, which knows nothing of short distances in float. */
 float spot_km(struct spot a, struct spot b)
 {
     float x = a.x - b.x, y = a.y - b.y, z = a.z - b.z;
-    float half = sqrtf(x * x + y * y + z * z) / 2;
-    return 2 * EARTH_RADIUS_KM * asinf(half < 1 ? half : 1);
+    return spot_chord_km(x * x + y * y + z * z);
 }
 
 float rtt_ms(float km)

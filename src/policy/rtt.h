@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include <math.h>
 #include <stdbool.h>
 
 #define RTT_BASE_MS 14.4f
@@ -23,3 +24,22 @@ bool spot_valid(double latitude, double longitude);
 struct spot spot_at(double latitude, double longitude);
 float spot_km(struct spot a, struct spot b);
 float rtt_ms(float km);
+
+/* Kilometres from the square of the chord between two unit vectors. Inline and without a branch, so
+ * that a loop over hundreds of places is vector instructions, in which asinf() would be a call.
+ * asin is Abramowitz and Stegun's 4.4.46: in float arithmetic right within 3 m (fabsf(): a chord
+ * rounded to more than 2). By the chord, not by acos of the dot product, which knows nothing of
+ * short distances in float. */
+static inline float spot_chord_km(float squared)
+{
+    float half = sqrtf(squared) / 2;
+    float series = -0.0012624911f;
+    series = series * half + 0.0066700901f;
+    series = series * half - 0.0170881256f;
+    series = series * half + 0.0308918810f;
+    series = series * half - 0.0501743046f;
+    series = series * half + 0.0889789874f;
+    series = series * half - 0.2145988016f;
+    series = series * half + 1.5707963050f;
+    return 2 * EARTH_RADIUS_KM * fabsf(1.5707963268f - sqrtf(fabsf(1 - half)) * series);
+}

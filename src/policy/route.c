@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * route.c -- three passes over what is placed: score all (vector instructions, LANES at a time),
+ * draw among the near-equal ones, pick the runners-up. explain is the first pass, written out.
+ *
+ * A PoP is in one of the tiers; only those of the best tier that has any are answered.
+ */
+#include "policy/route.h"
+
+#include <assert.h>
+#include <math.h>
+
+enum { LANES = 16 };
+enum tier { TIER_OPEN, TIER_DRAINING, TIER_FULL, TIER_DRAINING_FULL, TIER_NONE };
+
+#define NEAR_MS 2.0f
+#define NEAR_PART 0.05f
+
+struct scores {
+    float total_ms[ROUTE_POPS_MAX]; /* of full ones the round trip alone: what orders them */
+    float rtt_ms[ROUTE_POPS_MAX];
+    uint8_t tier[ROUTE_POPS_MAX]; /* enum tier */
+    enum tier best_tier;
+    uint32_t best; /* index of the least total of that tier */
+    float weights; /* of the near ones, as weight_of() says */
+};
+
+float route_near_ms(float best_ms)
+{
+    float part = best_ms * NEAR_PART;
+    return best_ms + (part > NEAR_MS ? part : NEAR_MS);
+}
+
+/* ---- pass 1: scores -------------------------------------------------------------------------- */
+
+/* Round trips to LANES PoPs. Loops of a fixed length over arrays of its own, each with one thing
+ * to do: the costly ones are vectorised. */
+static void lanes_rtt(const struct route_pops *pops, const struct route_query *query,
+                      const uint32_t index[static LANES], float ret_ms[static LANES])
+{
+    float x[LANES], y[LANES], z[LANES], ms[LANES], known[LANES];
+    float far = query->client_known || query->rtt_ms ? ROUTE_RTT_FAR_MS : 0;
+
+    for (size_t i = 0; i < LANES; i++) {
+        x[i] = pops->x[index[i]];
+        y[i] = pops->y[index[i]];
+        z[i] = pops->z[index[i]];
+    }
+    for (size_t i = 0; i < LANES; i++) {
+        float dx = x[i] - query->client.x, dy = y[i] - query->client.y;
+        float dz = z[i] - query->client.z;
+        ms[i] = RTT_BASE_MS + RTT_MS_PER_KM * spot_chord_km(dx * dx + dy * dy + dz * dz);
+    }
+    for (size_t i = 0; i < LANES; i++)
+        known[i] = x[i] * x[i] + y[i] * y[i] + z[i] * z[i];
+    for (size_t i = 0; i < LANES; i++)
+        ret_ms[i] = query->client_known && known[i] > 0.5f ? ms[i] : far;
+    if (!query->rtt_ms)
+        return;
+    for (size_t i = 0; i < LANES; i++) {
+        float measured = query->rtt_ms[index[i]];
+        ret_ms[i] = measured >= 0 && measured < INFINITY ? measured : ret_ms[i];
+    }
+}
+
+static enum tier tier_of(const struct route_pops *pops, const struct route_query *query,
+                         uint32_t pop, bool room)
+{
+    uint8_t health = pops->health[pop];
+
+    if (health > ROUTE_DRAINING)
+        return TIER_NONE;
+    if (query->process && !countries_has(query->process, pops->country[pop]))
+        return TIER_NONE;
+    return (health == ROUTE_DRAINING ? TIER_DRAINING : TIER_OPEN) + (room ? 0 : TIER_FULL);
+}
+
+/* NAN and INFINITY anywhere are no room; what is below 0 is 0, so that no figure attracts. */
+static float sum_ms(const struct route_endpoint *endpoint, size_t at, float rtt)
+{
+    float wait = endpoint->wait_ms[at], service = endpoint->service_ms[at];
+    float start = endpoint->start_ms[at];
+
+    return rtt + (wait < 0 ? 0 : wait) + (service < 0 ? 0 : service) + (start < 0 ? 0 : start);
+}
+
+static void score(const struct route_pops *pops, const struct route_endpoint *endpoint,
+                  const struct route_query *query, struct scores *scores)
+{
+    size_t count = endpoint->count;
+    uint32_t best[TIER_NONE + 1] = {};
+    float least[TIER_NONE + 1] = { INFINITY, INFINITY, INFINITY, INFINITY, -INFINITY };
+
+    assert(count <= ROUTE_POPS_MAX && pops->count <= ROUTE_POPS_MAX);
+    for (size_t from = 0; from < count; from += LANES) {
+        uint32_t index[LANES];
+        float rtt[LANES];
+        size_t lanes = count - from < LANES ? count - from : LANES;
+
+        for (size_t i = 0; i < LANES; i++) {
+            index[i] = endpoint->pop[from + (i < lanes ? i : lanes - 1)];
+            assert(index[i] < pops->count);
+        }
+        lanes_rtt(pops, query, index, rtt);
+        for (size_t i = 0; i < lanes; i++) {
+            float total = sum_ms(endpoint, from + i, rtt[i]);
+            bool room = total < INFINITY;
+            enum tier tier = tier_of(pops, query, index[i], room);
+
+            total = room ? total : rtt[i];
+            scores->rtt_ms[from + i] = rtt[i];
+            scores->total_ms[from + i] = total;
+            scores->tier[from + i] = (uint8_t)tier;
+            if (total < least[tier]) {
+                least[tier] = total;
+                best[tier] = (uint32_t)(from + i);
+            }
+        }
+    }
+    scores->best_tier = TIER_OPEN;
+    while (scores->best_tier < TIER_NONE && !(least[scores->best_tier] < INFINITY))
+        scores->best_tier++;
+    scores->best = best[scores->best_tier];
+}
+
+/* ---- pass 2: the draw ------------------------------------------------------------------------ */
+
+/* Its weight, less the further it is from the best: all of it there, nothing at the edge. */
+static float weight_of(const struct route_endpoint *endpoint, const struct scores *scores,
+                       size_t at)
+{
+    float best = scores->total_ms[scores->best], weight = endpoint->weight[at];
+
+    if (scores->tier[at] != scores->best_tier || !(weight > 0) || !(weight < INFINITY))
+        return 0;
+    float far = (scores->total_ms[at] - best) / (route_near_ms(best) - best);
+    return far < 1 ? weight * (1 - far) : 0;
+}
+
+/* splitmix64's mixer (Steele, Lea, Flood 2014). */
+static uint64_t mix(uint64_t bits)
+{
+    bits += UINT64_C(0x9e37'79b9'7f4a'7c15);
+    bits = (bits ^ bits >> 30) * UINT64_C(0xbf58'476d'1ce4'e5b9);
+    bits = (bits ^ bits >> 27) * UINT64_C(0x94d0'49bb'1331'11eb);
+    return bits ^ bits >> 31;
+}
+
+/* Of several, the one with the largest is drawn with probability weight / sum of weights, and one
+ * whose weight changes takes from others, or gives to them, that much alone. */
+static float ticket(const struct route_pops *pops, uint32_t pop, uint64_t seed, float weight)
+{
+    uint64_t bits = mix(seed ^ mix(pops->key ? pops->key[pop] : pop));
+    float drawn = ((float)(bits >> 40) + 0.5f) / (float)(1 << 24);
+    return logf(drawn) / weight;
+}
+
+static uint32_t draw(const struct route_pops *pops, const struct route_endpoint *endpoint,
+                     const struct route_query *query, struct scores *scores)
+{
+    uint32_t drawn = scores->best;
+    float largest = -INFINITY, near = route_near_ms(scores->total_ms[scores->best]);
+
+    scores->weights = 0;
+    for (size_t i = 0; i < endpoint->count; i++) {
+        if (!(scores->total_ms[i] < near))
+            continue;
+        float weight = weight_of(endpoint, scores, i);
+        if (!(weight > 0))
+            continue;
+        float its = ticket(pops, endpoint->pop[i], query->seed, weight);
+        scores->weights += weight;
+        if (its > largest) {
+            largest = its;
+            drawn = (uint32_t)i;
+        }
+    }
+    return drawn;
+}
+
+/* ---- pass 3: what is answered ---------------------------------------------------------------- */
+
+static enum route_rtt_source source_of(const struct route_pops *pops,
+                                       const struct route_query *query, uint32_t pop)
+{
+    float measured = query->rtt_ms ? query->rtt_ms[pop] : NAN;
+
+    if (measured >= 0 && measured < INFINITY)
+        return ROUTE_RTT_MEASURED;
+    float length =
+        pops->x[pop] * pops->x[pop] + pops->y[pop] * pops->y[pop] + pops->z[pop] * pops->z[pop];
+    return query->client_known && length > 0.5f ? ROUTE_RTT_MODEL : ROUTE_RTT_NONE;
+}
+
+static enum route_exclusion exclusion_of(const struct route_pops *pops,
+                                         const struct route_query *query, uint32_t pop, bool room)
+{
+    if (query->process && !countries_has(query->process, pops->country[pop]))
+        return ROUTE_NOT_PERMITTED;
+    if (pops->health[pop] > ROUTE_DRAINING)
+        return ROUTE_IS_DOWN;
+    if (pops->health[pop] == ROUTE_DRAINING)
+        return ROUTE_IS_DRAINING;
+    return room ? ROUTE_ALLOWED : ROUTE_NO_ROOM;
+}
+
+static struct route_choice choice_of(const struct route_pops *pops,
+                                     const struct route_endpoint *endpoint,
+                                     const struct route_query *query, const struct scores *scores,
+                                     size_t at)
+{
+    uint32_t pop = endpoint->pop[at];
+    float total = sum_ms(endpoint, at, scores->rtt_ms[at]);
+    bool room = total < INFINITY;
+    bool open = scores->tier[at] == scores->best_tier && scores->best_tier < TIER_NONE;
+    bool best = open && at == scores->best;
+    float weight = open ? weight_of(endpoint, scores, at) : 0;
+
+    return (struct route_choice){
+        .pop = pop,
+        .rtt_ms = scores->rtt_ms[at],
+        .wait_ms = endpoint->wait_ms[at],
+        .service_ms = endpoint->service_ms[at],
+        .start_ms = endpoint->start_ms[at],
+        .total_ms = room ? total : INFINITY,
+        .share = scores->weights > 0 ? weight / scores->weights : best,
+        .exclusion = (uint8_t)exclusion_of(pops, query, pop, room),
+        .rtt_source = (uint8_t)source_of(pops, query, pop),
+        .near = open && scores->total_ms[at] < route_near_ms(scores->total_ms[scores->best]),
+    };
+}
+
+size_t route_choose(const struct route_pops *pops, const struct route_endpoint *endpoint,
+                    const struct route_query *query, struct route_choice *ret_choices, size_t max)
+{
+    struct scores scores;
+    uint32_t picked[ROUTE_CHOICES_MAX];
+    size_t count = 1;
+
+    score(pops, endpoint, query, &scores);
+    if (scores.best_tier == TIER_NONE || max == 0)
+        return 0;
+    max = max < ROUTE_CHOICES_MAX ? max : ROUTE_CHOICES_MAX;
+    picked[0] = draw(pops, endpoint, query, &scores);
+    for (uint32_t i = 0; max > 1 && i < endpoint->count; i++) {
+        float total = scores.total_ms[i];
+        if (scores.tier[i] != scores.best_tier || i == picked[0] ||
+            (count == max && total >= scores.total_ms[picked[count - 1]]))
+            continue;
+        size_t at = count < max ? count++ : count - 1;
+        for (; at > 1 && scores.total_ms[picked[at - 1]] > total; at--)
+            picked[at] = picked[at - 1];
+        picked[at] = i;
+    }
+    for (size_t i = 0; i < count; i++)
+        ret_choices[i] = choice_of(pops, endpoint, query, &scores, picked[i]);
+    return count;
+}
+
+void route_explain(const struct route_pops *pops, const struct route_endpoint *endpoint,
+                   const struct route_query *query, struct route_choice *ret_rows)
+{
+    struct scores scores;
+    size_t placed = 0;
+
+    score(pops, endpoint, query, &scores);
+    scores.weights = 0;
+    if (scores.best_tier < TIER_NONE)
+        draw(pops, endpoint, query, &scores);
+    for (uint32_t pop = 0; pop < pops->count; pop++) {
+        if (placed < endpoint->count && endpoint->pop[placed] == pop) {
+            ret_rows[pop] = choice_of(pops, endpoint, query, &scores, placed++);
+            continue;
+        }
+        uint32_t index[LANES] = {};
+        float rtt[LANES];
+        enum route_exclusion exclusion = exclusion_of(pops, query, pop, true);
+
+        index[0] = pop;
+        lanes_rtt(pops, query, index, rtt);
+        ret_rows[pop] = (struct route_choice){
+            .pop = pop,
+            .rtt_ms = rtt[0],
+            .total_ms = INFINITY,
+            .exclusion = exclusion == ROUTE_NOT_PERMITTED ? ROUTE_NOT_PERMITTED : ROUTE_NOT_PLACED,
+            .rtt_source = (uint8_t)source_of(pops, query, pop),
+        };
+    }
+}
+
+const char *route_exclusion_text(enum route_exclusion exclusion)
+{
+    static const char *const texts[] = {
+        [ROUTE_ALLOWED] = "allowed",
+        [ROUTE_NOT_PLACED] = "no replica is placed there",
+        [ROUTE_NOT_PERMITTED] = "residency does not permit it",
+        [ROUTE_IS_DOWN] = "down",
+        [ROUTE_IS_DRAINING] = "draining",
+        [ROUTE_NO_ROOM] = "no room",
+    };
+    return texts[exclusion];
+}
+
+const char *route_rtt_source_text(enum route_rtt_source source)
+{
+    static const char *const texts[] = {
+        [ROUTE_RTT_MEASURED] = "measured",
+        [ROUTE_RTT_MODEL] = "coordinates",
+        [ROUTE_RTT_NONE] = "not known",
+    };
+    return texts[source];
+}
