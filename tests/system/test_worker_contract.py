@@ -377,7 +377,8 @@ def test_no_answer_waits_while_it_looks_for_work(template, folder, subject):
     with template.clone(folder, spin_us=10**6 * 4 * int(worker.DEADLINE)) as replica:
         replica.ready()
         for _ in range(50):
-            completion, outputs, _ = replica.ask(subject.inputs)
+            completion, outputs, said = replica.ask(subject.inputs)
+            assert completion, said
             assert completion.status == DONE and outputs == subject.outputs
 
 
@@ -387,7 +388,8 @@ def test_it_sleeps_when_idle(template, folder, subject, spin_us):
     with template.clone(folder, spin_us=spin_us) as replica:
         replica.ready()
         for _ in range(100):
-            completion, outputs, _ = replica.ask(subject.inputs)
+            completion, outputs, said = replica.ask(subject.inputs)
+            assert completion, said
             assert completion.status == DONE and outputs == subject.outputs
         before = cpu_ticks(replica.pid)
         assert select.select([replica.pidfd], [], [], 0.5)[0] == []

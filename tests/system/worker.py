@@ -93,7 +93,9 @@ class Region:
         return struct.unpack_from("@Q", self.memory, at)[0]
 
     def put(self, form, at, value):
-        struct.pack_into("@" + form, self.memory, at, value)
+        # Not pack_into(), which writes zeros first: who looks then sees an index go back.
+        number = struct.pack("@" + form, value)
+        self.memory[at : at + len(number)] = number
 
 
 def walls_of(bits):
@@ -396,7 +398,7 @@ class Replica:
         ticket = self.submit(request(inputs, wanted), **options)
         completion = self.completion(options.get("lane", 0))
         if completion is None:
-            return None, {}, ""
+            return None, {}, f"it ended: {self.wait_status}, {self.status.reason}\n{self.log()}"
         assert completion.ticket == ticket
         return completion, *self.answer(completion)
 
