@@ -45,6 +45,7 @@ MAY_USE = {
     "sqlite3.h": "store",
     "seccomp.h": "sys",
     "curl/curl.h": "http",
+    "maxminddb.h": "geo",
     "onnxruntime_c_api.h": "runtime",
 }
 LINE_MAX = 100

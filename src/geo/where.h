@@ -3,19 +3,22 @@
  * where.h -- where an address is: by the operator's address map, else by an MMDB, else not known.
  *
  * The map is blocks of addresses with a country and a place (of a fleet file); the longest block
- * holds. The MMDB is MaxMind's nested form or ip-location-db's flat one. Opened once, then
- * immutable: any thread.
+ * holds. The MMDB is MaxMind's nested form or ip-location-db's flat one (geo/mmdb.h). Opened once,
+ * then immutable: any thread.
  */
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/countries.h"
 #include "base/ip.h"
 
-struct arena;
 struct err;
+struct mmdb;
+
+enum { WHERE_BLOCKS_MAX = 1 << 20 };
 
 enum where_source { WHERE_UNKNOWN, WHERE_MAP, WHERE_MMDB, WHERE_DEFAULT };
 
@@ -37,11 +40,15 @@ struct where_block {
 struct where_map; /* an address map and an MMDB, either may be absent */
 
 /* `blocks` in any order; two equal ones are ERR_BAD_INPUT. `fallback`: for addresses that neither
- * knows (a fleet file's default_place), or NULL. `mmdb_path`: or NULL; one that is missing, damaged
- * or of an unknown form is an error that says so. */
+ * knows (a fleet file's default_place; its block is not looked at), or NULL. `mmdb_path`: or NULL;
+ * one that is missing, damaged or of an unknown form is an error that says so. */
 [[nodiscard]] int where_map_open(const struct where_block *blocks, size_t count,
                                  const struct where_block *fallback, const char *mmdb_path,
                                  struct where_map **ret, struct err *err);
 void where_map_free(struct where_map *map); /* NULL is allowed */
+
 /* `map` NULL: nothing is known. */
 struct where where_find(const struct where_map *map, const struct ip *ip);
+
+/* The MMDB that was opened, or NULL: geo/mmdb.h says its age. */
+const struct mmdb *where_map_mmdb(const struct where_map *map);

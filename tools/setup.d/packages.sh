@@ -5,7 +5,7 @@ packages_run='
     gcc libc6-dev linux-libc-dev make meson ninja-build pkg-config
     ca-certificates curl procps python3 python3-venv
     libuv1-dev libssl-dev libyaml-dev libsqlite3-dev libseccomp-dev libcurl4-openssl-dev
-    libpng-dev libjpeg62-turbo-dev zlib1g-dev libknot-dev libcmocka-dev'
+    libpng-dev libjpeg62-turbo-dev zlib1g-dev libknot-dev libmaxminddb-dev libcmocka-dev'
 # libclang-rt: without it clang's sanitizers and libFuzzer do not link.
 packages_test='clang-LLVM libclang-rt-LLVM-dev llvm-LLVM zsh'
 packages_lint='clang-tidy-LLVM clang-format-LLVM'
