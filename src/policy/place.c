@@ -1,0 +1,418 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "policy/place.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/arena.h"
+
+#define FAR_MS 400.0f /* where a place is not known, and for who has no PoP at all */
+
+struct placing {
+    const struct place_input *in;
+    size_t pops, demands, groups;
+    float *ms;    /* round trips: demand by PoP */
+    float *best;  /* of each demand, from the chosen PoPs that may serve it */
+    bool *chosen; /* living ones */
+    uint32_t count;
+    float rate; /* of all demand */
+};
+
+static bool spot_known(struct spot spot)
+{
+    return spot.x != 0 || spot.y != 0 || spot.z != 0;
+}
+
+static float trip_ms(struct spot a, struct spot b)
+{
+    return spot_known(a) && spot_known(b) ? rtt_ms(spot_km(a, b)) : FAR_MS;
+}
+
+static bool in_group(const struct place_group *group, size_t pop)
+{
+    return (group->pops[pop / 64] >> pop % 64 & 1) != 0;
+}
+
+static bool may_serve(const struct placing *p, const struct place_demand *demand, size_t pop)
+{
+    return demand->group >= p->groups || in_group(&p->in->groups[demand->group], pop);
+}
+
+static bool usable(const struct placing *p, size_t pop)
+{
+    const struct place_pop *row = &p->in->pops[pop];
+    return row->allowed && row->health == PLACE_UP && row->room > 0;
+}
+
+static void begin(struct placing *p, struct arena *arena, const struct place_input *in)
+{
+    *p = (struct placing){
+        .in = in,
+        .pops = in->pop_count < PLACE_POPS_MAX ? in->pop_count : PLACE_POPS_MAX,
+        .demands = in->demand_count < PLACE_DEMANDS_MAX ? in->demand_count : PLACE_DEMANDS_MAX,
+        .groups = in->group_count < PLACE_GROUPS_MAX ? in->group_count : PLACE_GROUPS_MAX,
+    };
+    p->ms = ARENA_ARRAY(arena, float, p->demands * p->pops + 1);
+    p->best = ARENA_ARRAY(arena, float, p->demands + 1);
+    p->chosen = ARENA_ARRAY(arena, bool, p->pops + 1);
+    for (size_t d = 0; d < p->demands; d++) {
+        const struct place_demand *demand = &in->demands[d];
+        p->best[d] = FAR_MS;
+        p->rate += demand->rate > 0 ? demand->rate : 0;
+        for (size_t i = 0; i < p->pops; i++)
+            p->ms[d * p->pops + i] =
+                may_serve(p, demand, i) ? trip_ms(demand->spot, in->pops[i].spot) : INFINITY;
+    }
+}
+
+static void bests(struct placing *p)
+{
+    for (size_t d = 0; d < p->demands; d++) {
+        float best = FAR_MS;
+        for (size_t i = 0; i < p->pops; i++)
+            if (p->chosen[i] && p->ms[d * p->pops + i] < best)
+                best = p->ms[d * p->pops + i];
+        p->best[d] = best;
+    }
+}
+
+static void choose(struct placing *p, size_t pop, bool chosen)
+{
+    p->count += (uint32_t)chosen - (uint32_t)p->chosen[pop];
+    p->chosen[pop] = chosen;
+    bests(p);
+}
+
+/* ---- what a PoP is worth --------------------------------------------------------------------- */
+
+/* Milliseconds that a mean client is nearer with it. */
+static float gain_ms(const struct placing *p, size_t pop)
+{
+    float gain = 0;
+    if (p->rate < PLACE_RATE_MIN)
+        return 0;
+    for (size_t d = 0; d < p->demands; d++) {
+        float ms = p->ms[d * p->pops + pop];
+        if (p->in->demands[d].rate > 0 && ms < p->best[d])
+            gain += p->in->demands[d].rate * (p->best[d] - ms);
+    }
+    return gain / p->rate;
+}
+
+/* And farther without it. */
+static float loss_ms(const struct placing *p, size_t pop)
+{
+    float loss = 0;
+    if (p->rate < PLACE_RATE_MIN)
+        return 0;
+    for (size_t d = 0; d < p->demands; d++) {
+        float next = FAR_MS, own = p->ms[d * p->pops + pop];
+        if (own > p->best[d] || p->in->demands[d].rate <= 0)
+            continue;
+        for (size_t i = 0; i < p->pops; i++)
+            if (p->chosen[i] && i != pop && p->ms[d * p->pops + i] < next)
+                next = p->ms[d * p->pops + i];
+        if (next > own)
+            loss += p->in->demands[d].rate * (next - own);
+    }
+    return loss / p->rate;
+}
+
+/* Where nobody has asked yet: the cheapest; of these the one nearest to all that may hold it. */
+static float midst_ms(const struct placing *p, size_t pop)
+{
+    float sum = 0;
+    for (size_t i = 0; i < p->pops; i++)
+        if (p->in->pops[i].allowed)
+            sum += trip_ms(p->in->pops[pop].spot, p->in->pops[i].spot);
+    return sum;
+}
+
+static bool better(const struct placing *p, size_t a, float gain_a, size_t b, float gain_b)
+{
+    const struct place_pop *x = &p->in->pops[a], *y = &p->in->pops[b];
+    if (fabsf(gain_a - gain_b) > 0.001f)
+        return gain_a > gain_b;
+    if (x->price != y->price)
+        return x->price < y->price;
+    return midst_ms(p, a) < midst_ms(p, b);
+}
+
+/* The best to add of a group (NULL: of all); p->pops: there is none. */
+static size_t best_of(const struct placing *p, const struct place_group *group, float *ret_gain)
+{
+    size_t found = p->pops;
+    *ret_gain = 0;
+    for (size_t i = 0; i < p->pops; i++) {
+        if (p->chosen[i] || !usable(p, i) || (group && !in_group(group, i)))
+            continue;
+        float gain = gain_ms(p, i);
+        if (found == p->pops || better(p, i, gain, found, *ret_gain)) {
+            found = i;
+            *ret_gain = gain;
+        }
+    }
+    return found;
+}
+
+/* ---- what must be ---------------------------------------------------------------------------- */
+
+static bool covered(const struct placing *p, const struct place_group *group, size_t without)
+{
+    for (size_t i = 0; i < p->pops; i++)
+        if (p->chosen[i] && i != without && in_group(group, i))
+            return true;
+    return false;
+}
+
+static uint32_t pops_max(const struct placing *p)
+{
+    uint32_t each = p->in->pop_min > 1 ? p->in->pop_min : 1;
+    uint32_t most = p->in->replicas_max ? p->in->replicas_max / each : PLACE_POPS_MAX;
+    return most > 0 ? most : 1;
+}
+
+static uint32_t room_of(const struct placing *p, size_t pop)
+{
+    uint32_t room = p->in->pops[pop].room;
+    return p->in->pop_max && room > p->in->pop_max ? p->in->pop_max : room;
+}
+
+static uint32_t room_chosen(const struct placing *p)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < p->pops; i++)
+        sum += p->chosen[i] ? room_of(p, i) : 0;
+    return sum < UINT32_MAX ? (uint32_t)sum : UINT32_MAX;
+}
+
+static void begin_with_present(struct placing *p)
+{
+    for (size_t i = 0; i < p->pops; i++)
+        if (p->in->pops[i].has && usable(p, i)) {
+            p->chosen[i] = true;
+            p->count++;
+        }
+    bests(p);
+}
+
+static void take_needed(struct placing *p, struct place_result *ret)
+{
+    uint32_t most = pops_max(p), spread = p->in->spread_min ? p->in->spread_min : 1;
+    float gain;
+    for (size_t g = 0; g < p->groups; g++) {
+        if (covered(p, &p->in->groups[g], p->pops))
+            continue;
+        size_t pop = p->count < most ? best_of(p, &p->in->groups[g], &gain) : p->pops;
+        if (pop < p->pops)
+            choose(p, pop, true);
+        else
+            ret->groups_without |= UINT64_C(1) << g;
+    }
+    while (p->count < spread && p->count < most) {
+        size_t pop = best_of(p, NULL, &gain);
+        if (pop == p->pops)
+            break;
+        choose(p, pop, true);
+    }
+    while (room_chosen(p) < p->in->replicas_min && p->count < most) {
+        size_t pop = best_of(p, NULL, &gain);
+        if (pop == p->pops)
+            break;
+        choose(p, pop, true);
+    }
+    ret->spread_short = p->count < spread;
+    ret->min_short = room_chosen(p) < p->in->replicas_min;
+}
+
+/* ---- what is better -------------------------------------------------------------------------- */
+
+static bool spared(const struct placing *p, size_t pop, bool over)
+{
+    uint32_t spread = p->in->spread_min ? p->in->spread_min : 1;
+    for (size_t g = 0; g < p->groups; g++)
+        if (in_group(&p->in->groups[g], pop) && !covered(p, &p->in->groups[g], pop))
+            return false;
+    return over || (p->count > spread && room_chosen(p) - room_of(p, pop) >= p->in->replicas_min);
+}
+
+/* The one that is missed least, where it is missed less than `below_ms`. `over`: there are more
+ * than there may be, so that one must go. */
+static size_t least_missed(const struct placing *p, float below_ms, bool over)
+{
+    size_t found = p->pops;
+    float least = 0;
+    for (size_t i = 0; i < p->pops; i++) {
+        if (!p->chosen[i] || !spared(p, i, over))
+            continue;
+        float loss = loss_ms(p, i);
+        if (loss >= below_ms || (found < p->pops && !better(p, found, least, i, loss)))
+            continue;
+        found = i;
+        least = loss;
+    }
+    return found;
+}
+
+static void give_up(struct placing *p, float below_ms)
+{
+    /* Without demand nothing is known to be better: what there is stays. */
+    while (p->rate >= PLACE_RATE_MIN) {
+        size_t pop = least_missed(p, below_ms, false);
+        if (pop == p->pops)
+            return;
+        choose(p, pop, false);
+    }
+}
+
+static float mean_ms(const struct placing *p)
+{
+    float sum = 0;
+    for (size_t d = 0; d < p->demands; d++)
+        sum += p->in->demands[d].rate > 0 ? p->in->demands[d].rate * p->best[d] : 0;
+    return sum / p->rate;
+}
+
+/* One for another, where that is worth as much as one more would be. */
+static bool exchange(struct placing *p, size_t pop)
+{
+    float before = mean_ms(p);
+    choose(p, pop, true);
+    size_t out = least_missed(p, INFINITY, true);
+    if (out < p->pops)
+        choose(p, out, false);
+    if (out < p->pops && out != pop && mean_ms(p) <= before - PLACE_TAKE_MS)
+        return true;
+    if (out < p->pops)
+        choose(p, out, true);
+    choose(p, pop, false);
+    return false;
+}
+
+static void take_better(struct placing *p)
+{
+    uint32_t most = pops_max(p);
+    float gain;
+    for (size_t moves = 0; moves < 2 * p->pops; moves++) {
+        size_t pop = best_of(p, NULL, &gain);
+        if (pop == p->pops || gain < PLACE_TAKE_MS)
+            return;
+        if (p->count < most)
+            choose(p, pop, true);
+        else if (!exchange(p, pop))
+            return;
+    }
+}
+
+static void hold_bounds(struct placing *p)
+{
+    uint32_t most = pops_max(p);
+    while (p->count > most) {
+        size_t pop = least_missed(p, INFINITY, true);
+        if (pop == p->pops)
+            return;
+        choose(p, pop, false);
+    }
+}
+
+/* ---- how many -------------------------------------------------------------------------------- */
+
+static void serve(const struct placing *p, struct place_result *ret)
+{
+    for (size_t d = 0; d < p->demands; d++)
+        for (size_t i = 0; i < p->pops; i++)
+            if (p->chosen[i] && p->ms[d * p->pops + i] == p->best[d]) {
+                ret->rows[i].served += p->in->demands[d].rate;
+                break;
+            }
+}
+
+/* The next replica goes to where one serves most, as long as there is room. */
+static size_t most_loaded(const struct placing *p, const struct place_result *ret)
+{
+    size_t found = p->pops;
+    float most = -1;
+    for (size_t i = 0; i < p->pops; i++) {
+        const struct place_row *row = &ret->rows[i];
+        if (!p->chosen[i] || row->replicas >= room_of(p, i))
+            continue;
+        /* Who has as much to do and fewer replicas comes first, also where nobody asks. */
+        float load = (row->served + 0.001f) / (float)(row->replicas + 1);
+        if (load > most) {
+            most = load;
+            found = i;
+        }
+    }
+    return found;
+}
+
+static void count_replicas(const struct placing *p, struct place_result *ret)
+{
+    uint32_t wanted = p->in->replicas_min, each = p->in->pop_min > 1 ? p->in->pop_min : 1;
+    if (p->in->replicas_max && wanted > p->in->replicas_max)
+        wanted = p->in->replicas_max;
+    for (size_t i = 0; i < p->pops; i++)
+        if (p->chosen[i]) {
+            uint32_t room = room_of(p, i);
+            ret->rows[i].replicas = each < room ? each : room;
+            ret->replicas += ret->rows[i].replicas;
+            ret->pops++;
+        }
+    while (ret->replicas < wanted) {
+        size_t pop = most_loaded(p, ret);
+        if (pop == p->pops)
+            break;
+        ret->rows[pop].replicas++;
+        ret->replicas++;
+    }
+}
+
+static enum place_reason reason_of(const struct placing *p, size_t i)
+{
+    const struct place_pop *pop = &p->in->pops[i];
+    if (p->chosen[i])
+        return PLACE_CHOSEN;
+    if (!pop->allowed)
+        return PLACE_NOT_ALLOWED;
+    if (pop->health == PLACE_SILENT)
+        return pop->has ? PLACE_KEPT_SILENT : PLACE_NOT_UP;
+    /* Where nobody else can take over, what drains serves until it is gone. */
+    if (pop->health == PLACE_DRAINING)
+        return pop->has && p->count == 0 ? PLACE_LEAVES : PLACE_NOT_UP;
+    return pop->room == 0 ? PLACE_NO_ROOM : PLACE_NOT_NEEDED;
+}
+
+void place_decide(struct arena *arena, const struct place_input *input, struct place_result *ret)
+{
+    struct placing p;
+    begin(&p, arena, input);
+    *ret = (struct place_result){ .rows = ARENA_ARRAY(arena, struct place_row, p.pops + 1) };
+    begin_with_present(&p);
+    hold_bounds(&p);
+    take_needed(&p, ret);
+    give_up(&p, PLACE_KEEP_MS);
+    take_better(&p);
+    serve(&p, ret);
+    count_replicas(&p, ret);
+    for (size_t i = 0; i < p.pops; i++) {
+        struct place_row *row = &ret->rows[i];
+        row->reason = (uint8_t)reason_of(&p, i);
+        if (row->reason == PLACE_KEPT_SILENT || row->reason == PLACE_LEAVES)
+            row->replicas = input->pops[i].has;
+    }
+}
+
+const char *place_reason_text(enum place_reason reason)
+{
+    static const char *const texts[] = {
+        [PLACE_CHOSEN] = "chosen",
+        [PLACE_KEPT_SILENT] = "not heard of lately; keeps what it has",
+        [PLACE_LEAVES] = "drains, and nobody can take over yet",
+        [PLACE_NOT_ALLOWED] = "regions or residency do not allow it",
+        [PLACE_NOT_UP] = "not up",
+        [PLACE_NO_ROOM] = "no room for a replica",
+        [PLACE_NOT_NEEDED] = "others are near enough",
+    };
+    return texts[reason];
+}
