@@ -87,14 +87,16 @@ component_source()
 {
     case $1 in
     native | testdata) echo "$here/setup.d/native.sh" ;;
+    cities) echo "$here/setup.d/cities.sh" ;;
     python | train | fastapi | mlserver) echo "$here/setup.d/python.sh" ;;
-    *) fail "'$1' is none of native, testdata, python, train, fastapi, mlserver" ;;
+    *) fail "'$1' is none of native, testdata, cities, python, train, fastapi, mlserver" ;;
     esac
 }
 
 component_lock()
 {
     case $1 in
+    cities) echo "$here/make-cities" ;;
     python) echo "$here/setup.d/lock/test-$(python_version).txt" ;;
     train | fastapi | mlserver) echo "$here/setup.d/lock/$1-$(python_version).txt" ;;
     *) echo /dev/null ;;
@@ -152,6 +154,7 @@ component_megabytes()
     case $1 in
     native) echo 400 ;;
     testdata) echo 300 ;;
+    cities) echo 300 ;;
     python) echo 900 ;;
     train) echo 1200 ;;
     fastapi) echo 400 ;;
