@@ -22,6 +22,7 @@ struct exchange_codec {
     void (*close_after)(struct exchange *x);
     size_t (*write_bytes)(const struct exchange *x);
     uint64_t (*taken_bytes)(const struct exchange *x);
+    uint32_t (*rtt_us)(struct exchange *x);
 };
 
 enum exchange_body { BODY_UNSTARTED, BODY_READING, BODY_DONE, BODY_FAILED };
@@ -32,6 +33,7 @@ struct exchange {
     struct arena *arena;
     struct loop *loop;
     const struct address *peer;
+    const struct address *client;
     struct http_request request;
     struct http_headers trailers;
     int64_t started_ns;

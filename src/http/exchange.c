@@ -38,6 +38,16 @@ const struct address *exchange_peer(const struct exchange *x)
     return x->peer;
 }
 
+const struct address *exchange_client(const struct exchange *x)
+{
+    return x->client;
+}
+
+uint32_t exchange_rtt_us(struct exchange *x)
+{
+    return x->codec->rtt_us(x);
+}
+
 void *exchange_data(const struct exchange *x)
 {
     return x->data;

@@ -50,6 +50,12 @@ const struct http_request *exchange_request(const struct exchange *x);
 struct arena *exchange_arena(struct exchange *x); /* until on_closed */
 struct loop *exchange_loop(struct exchange *x);
 const struct address *exchange_peer(const struct exchange *x);
+/* Who asks: the peer, or whom a trusted peer names (PROXY, Forwarded, X-Forwarded-For: trust.h).
+ * ADDRESS_NONE: it says that it does not know, or does not tell. */
+const struct address *exchange_client(const struct exchange *x);
+/* Round trip in microseconds: as a trusted peer says, else as the kernel measured it on this
+ * connection (behind a proxy that does not say: to the proxy); 0: not known. */
+uint32_t exchange_rtt_us(struct exchange *x);
 void *exchange_data(const struct exchange *x);         /* what set_handler was given */
 int64_t exchange_started_ns(const struct exchange *x); /* loop_now_ns() at the head's first byte */
 

@@ -34,6 +34,7 @@ static void release(struct h1 *h1)
     loop_task_cancel(&h1->settle);
     arena_free(h1->arena);
     free(h1->stash);
+    h1_client_free(h1);
     free(h1);
 }
 
@@ -115,7 +116,8 @@ static void body_fail(struct h1 *h1, const struct err *err)
     exchange_body_finish(h1->x, err);
 }
 
-static void exchange_begin(struct h1 *h1, const struct http_request *request)
+static void exchange_begin(struct h1 *h1, const struct http_request *request,
+                           const struct address *client)
 {
     struct http_server *server = h1->server;
     struct h1_exchange *own = ARENA_NEW(h1->arena, struct h1_exchange);
@@ -124,6 +126,7 @@ static void exchange_begin(struct h1 *h1, const struct http_request *request)
     own->x.arena = h1->arena;
     own->x.loop = server->loop;
     own->x.peer = &h1->stream->peer;
+    own->x.client = client;
     own->x.request = *request;
     own->x.started_ns = h1->started_ns;
     h1->x = &own->x;
@@ -142,6 +145,7 @@ static void exchange_begin(struct h1 *h1, const struct http_request *request)
 
 static size_t head_feed(struct h1 *h1, const char *data, size_t size)
 {
+    const struct address *client;
     struct http_request request;
     struct err err;
     size_t used;
@@ -153,25 +157,46 @@ static size_t head_feed(struct h1 *h1, const char *data, size_t size)
     if (r == 0)
         return size;
     r = http1_request(h1->parser, &request, &h1->head, &err);
+    if (r == 0)
+        r = h1_client_find(h1, &request, &client, &err);
     if (r < 0)
         h1_refuse(h1, &request, &err);
     else
-        exchange_begin(h1, &request);
+        exchange_begin(h1, &request, client);
     return used;
+}
+
+struct arena *h1_arena(struct h1 *h1)
+{
+    if (!h1->arena)
+        h1->arena = arena_new_for(EXCHANGE_BYTES);
+    return h1->arena;
 }
 
 static void head_begin(struct h1 *h1)
 {
     const struct http_server_limits *limits = &h1->server->limits;
     h1->started_ns = loop_now_ns();
-    h1->arena = arena_new_for(EXCHANGE_BYTES);
-    h1->parser = http1_parser_new(h1->arena, true,
+    h1->parser = http1_parser_new(h1_arena(h1), true,
                                   &(struct http1_limits){
                                       .target_bytes_max = limits->target_bytes_max,
                                       .head_bytes_max = limits->head_bytes_max,
                                       .headers_max = limits->headers_max,
                                   });
     h1_state_move(&h1->state, H1_HEAD);
+}
+
+/* Of a connection that has not said yet whether a proxy begins it. */
+static size_t preface_feed(struct h1 *h1, const char *data, size_t size)
+{
+    struct slice back = {};
+    size_t used = h1_preface_feed(h1, data, size, &back);
+    if (!back.size)
+        return used;
+    /* Too few to be a whole head, but enough to be a wrong one. */
+    head_begin(h1);
+    (void)head_feed(h1, back.data, back.size);
+    return h1->state == H1_HEAD ? head_feed(h1, data, size) : size;
 }
 
 static bool body_wanted(const struct h1 *h1)
@@ -242,8 +267,17 @@ static size_t feed(struct h1 *h1, const char *data, size_t size)
     while (done < size && used) {
         switch (h1->state) {
         case H1_IDLE:
+            if (h1->fresh && !h1_preface_absent(data + done, size - done)) {
+                h1->fresh = false;
+                used = preface_feed(h1, data + done, size - done);
+                break;
+            }
+            h1->fresh = false;
             head_begin(h1);
             used = head_feed(h1, data + done, size - done);
+            break;
+        case H1_PREFACE:
+            used = preface_feed(h1, data + done, size - done);
             break;
         case H1_HEAD:
             used = head_feed(h1, data + done, size - done);
@@ -371,7 +405,7 @@ static void on_read_end(void *data, const struct err *err)
         (void)err_set(&gone, ERR_CANCELED, "the client went away within its request's body");
         err = &gone;
     }
-    if (err || h1->state == H1_HEAD || h1->state == H1_DROP)
+    if (err || h1->state == H1_PREFACE || h1->state == H1_HEAD || h1->state == H1_DROP)
         h1_cut(h1, err);
     h1_leave(h1); /* idle and lingering ones end there, an exchange has gone_ms */
 }
@@ -406,6 +440,7 @@ static enum h1_wait wait_choose(const struct h1 *h1)
     switch (h1->state) {
     case H1_IDLE:
         return WAIT_IDLE;
+    case H1_PREFACE:
     case H1_HEAD:
         return WAIT_HEAD;
     case H1_DROP:
@@ -467,12 +502,14 @@ static void on_settle(void *data)
     h1_leave(h1);
 }
 
-struct h1 *h1_new(struct http_server *server, struct stream *stream)
+struct h1 *h1_new(struct http_server *server, struct stream *stream, bool trusted)
 {
     struct h1 *h1 = mem_zalloc(sizeof *h1);
     h1->server = server;
     h1->stream = stream;
     h1->wait = WAIT_NONE;
+    h1->fresh = true;
+    h1->trusted = trusted;
     list_init(&h1->link);
     list_init(&h1->wait_link);
     list_init(&h1->writes);
@@ -492,7 +529,7 @@ void h1_drain(struct h1 *h1)
 static void head_expire(struct h1 *h1)
 {
     struct err err;
-    if (!http1_parse_begun(h1->parser)) { /* empty lines: no request to answer */
+    if (h1->state != H1_HEAD || !http1_parse_begun(h1->parser)) { /* no request to answer */
         h1_cut(h1, NULL);
         return;
     }

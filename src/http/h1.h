@@ -2,6 +2,7 @@
 /*
  * h1.h -- one HTTP/1.1 connection of a server. For http/ alone.
  *
+ *   IDLE -> (PREFACE -> IDLE)                   first of all, what a proxy says of its client
  *   IDLE -> HEAD -> EXCHANGE -> IDLE ...           keep-alive
  *                      |  `---> DROP -> IDLE       a short body nobody wanted
  *     any of them -> LINGER -> CUT                 the last answer is out, the client still sends
@@ -23,7 +24,8 @@
 struct http_server;
 
 #define H1_STATES(X)                                                                               \
-    X(H1_IDLE, SM_TO(H1_HEAD) | SM_TO(H1_CUT))                                                     \
+    X(H1_IDLE, SM_TO(H1_PREFACE) | SM_TO(H1_HEAD) | SM_TO(H1_CUT))                                 \
+    X(H1_PREFACE, SM_TO(H1_IDLE) | SM_TO(H1_LINGER) | SM_TO(H1_CUT))                               \
     X(H1_HEAD, SM_TO(H1_EXCHANGE) | SM_TO(H1_LINGER) | SM_TO(H1_CUT))                              \
     X(H1_EXCHANGE, SM_TO(H1_IDLE) | SM_TO(H1_DROP) | SM_TO(H1_LINGER) | SM_TO(H1_CUT))             \
     X(H1_DROP, SM_TO(H1_IDLE) | SM_TO(H1_LINGER) | SM_TO(H1_CUT))                                  \
@@ -85,14 +87,23 @@ struct h1 {
     uint64_t out_bytes;    /* given to the stream, ever */
     unsigned writes_open;  /* not yet given back by the stream; what a CUT one waits for */
     bool first_used, chunked_out, last_answer;
-    bool counted; /* in the server's crowd */
+
+    /* who is behind it */
+    bool fresh;    /* nothing has come yet */
+    bool trusted;  /* the peer's word on it is taken */
+    bool counted;  /* in the server's crowd, as the client that is known */
+    bool rtt_told; /* by a trusted peer */
+    uint32_t rtt_us;
+    int64_t rtt_asked_ms;       /* 0: never */
+    struct address *client;     /* as a PROXY header said; NULL: the peer itself */
+    struct h1_preface *preface; /* H1_PREFACE alone */
 
     unsigned frames;
     bool poked;
     struct loop_task settle;
 };
 
-struct h1 *h1_new(struct http_server *server, struct stream *stream);
+struct h1 *h1_new(struct http_server *server, struct stream *stream, bool trusted);
 void h1_drain(struct h1 *h1);  /* idle: cut now, or soon; else after its answer */
 void h1_expire(struct h1 *h1); /* its wait is over */
 /* Bytes of answers that the client's kernel has: ours may hold megabytes of a client that reads
@@ -101,7 +112,19 @@ uint64_t h1_taken(const struct h1 *h1);
 /* Ends it now, with ERR_CANCELED for its exchange. Not from inside a handler. */
 void h1_cut(struct h1 *h1, const struct err *err);
 
+/* h1_client.c: who is behind it */
+bool h1_preface_absent(const char *data, size_t size);
+/* As a feed of H1_PREFACE. *ret_back: bytes taken earlier that are a request's after all. */
+size_t h1_preface_feed(struct h1 *h1, const char *data, size_t size, struct slice *ret_back);
+/* ADDRESS_NONE: the peer does not tell. It lives in the request's arena, or as the connection. */
+[[nodiscard]] int h1_client_find(struct h1 *h1, const struct http_request *request,
+                                 const struct address **ret, struct err *err);
+uint32_t h1_rtt_us(struct h1 *h1); /* 0: not known */
+void h1_client_left(struct h1 *h1);
+void h1_client_free(struct h1 *h1);
+
 /* between h1.c and h1_answer.c */
+struct arena *h1_arena(struct h1 *h1); /* of the request to come; made where there is none */
 void h1_enter(struct h1 *h1);
 void h1_leave(struct h1 *h1);
 void h1_poke(struct h1 *h1); /* settle when the frames are left, or in this pass of the loop */

@@ -242,6 +242,11 @@ static uint64_t codec_taken_bytes(const struct exchange *x)
     return h1_taken(h1_of(x));
 }
 
+static uint32_t codec_rtt_us(struct exchange *x)
+{
+    return h1_rtt_us(h1_of(x));
+}
+
 const struct exchange_codec h1_codec = {
     .name = "http/1.1",
     .body_start = codec_body_start,
@@ -254,6 +259,7 @@ const struct exchange_codec h1_codec = {
     .close_after = codec_close_after,
     .write_bytes = codec_write_bytes,
     .taken_bytes = codec_taken_bytes,
+    .rtt_us = codec_rtt_us,
 };
 
 /* ---- refusals by HTTP itself --------------------------------------------------------------- */

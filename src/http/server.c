@@ -12,13 +12,16 @@
 #include "base/auto.h"
 #include "http/crowd.h"
 #include "http/server_own.h"
+#include "http/trust.h"
 #include "io/timer.h"
 
 enum { EVICT_LOOKS = 16 };
 
 struct port {
     struct list link; /* of server->listeners */
+    struct http_server *server;
     struct listener *listener;
+    bool trusted;
 };
 
 /* ---- timeouts ----------------------------------------------------------------------------- */
@@ -135,11 +138,14 @@ static struct slice words(struct http_server *server, const struct err *err)
 
 static bool on_gate(const struct address *peer, bool full, struct slice *ret_words, void *data)
 {
-    struct http_server *server = data;
+    const struct port *port = data;
+    struct http_server *server = port->server;
+    bool trusted = port->trusted || trust_has_peer(server->trust, peer);
     struct err err;
 
     bool above = server->stats.open >= server->limits.connections_max;
-    if (server->crowd && crowd_full(server->crowd, peer)) { /* nobody's connection ends for it */
+    if (server->crowd && !trusted && crowd_full(server->crowd, peer)) {
+        /* nobody's connection ends for it */
         server->stats.crowded++;
         (void)err_set(&err, ERR_RATE_LIMITED,
                       "this address has as many connections as one may have");
@@ -158,14 +164,25 @@ void http_server_set_crowd(struct http_server *server, struct crowd *crowd)
     server->crowd = crowd;
 }
 
-void http_server_serve(struct http_server *server, struct stream *stream)
+void http_server_set_trust(struct http_server *server, const struct trust *trust)
 {
-    struct h1 *h1 = h1_new(server, stream);
+    server->trust = trust;
+}
+
+static void serve(struct http_server *server, struct stream *stream, bool trusted)
+{
+    struct h1 *h1 = h1_new(server, stream, trusted);
     server->stats.accepted++;
     server->stats.open++;
-    h1->counted = server->crowd && crowd_enter(server->crowd, &stream->peer);
+    if (server->crowd && !trusted) /* a proxy is many; whom it names is counted */
+        h1->counted = crowd_enter(server->crowd, &stream->peer);
     list_append(&server->connections, &h1->link);
     server_wait(server, h1, WAIT_IDLE);
+}
+
+void http_server_serve(struct http_server *server, struct stream *stream)
+{
+    serve(server, stream, trust_has_peer(server->trust, &stream->peer));
 }
 
 void server_left(struct http_server *server, struct h1 *h1)
@@ -173,23 +190,36 @@ void server_left(struct http_server *server, struct h1 *h1)
     server_wait(server, h1, WAIT_NONE);
     list_remove(&h1->link);
     server->stats.open--;
-    if (h1->counted)
-        crowd_leave(server->crowd, &h1->stream->peer);
+    h1_client_left(h1);
     if (server->draining && server->stats.open == 0)
         loop_defer(server->loop, &server->drained);
 }
 
 static void on_accepted(struct stream *stream, void *data)
 {
-    http_server_serve(data, stream);
+    const struct port *port = data;
+    bool trusted = port->trusted || trust_has_peer(port->server->trust, &stream->peer);
+    serve(port->server, stream, trusted);
+}
+
+static void listen_on(struct http_server *server, int fd, bool trusted)
+{
+    struct port *port = mem_zalloc(sizeof *port);
+    port->server = server;
+    port->trusted = trusted;
+    port->listener = listener_new(server->loop, fd, on_accepted, port);
+    listener_set_gate(port->listener, on_gate);
+    list_append(&server->listeners, &port->link);
 }
 
 void http_server_listen(struct http_server *server, int fd)
 {
-    struct port *port = mem_zalloc(sizeof *port);
-    port->listener = listener_new(server->loop, fd, on_accepted, server);
-    listener_set_gate(port->listener, on_gate);
-    list_append(&server->listeners, &port->link);
+    listen_on(server, fd, false);
+}
+
+void http_server_listen_trusted(struct http_server *server, int fd)
+{
+    listen_on(server, fd, true);
 }
 
 static void listeners_close(struct http_server *server)

@@ -15,6 +15,7 @@
 struct crowd;
 struct http_server;
 struct stream;
+struct trust;
 
 /* Every limit is a row: name (its unit is its end), default, least, most, what it bounds. Most can
  * be "no limit": that is their 0. docs/limits.md is made from these. */
@@ -100,12 +101,17 @@ struct http_server *http_server_new(struct loop *loop, const struct http_server_
 /* Connections of an address are counted over all servers that share a crowd; NULL: not at all. It
  * is the caller's, and outlives the server. Before http_server_listen(). */
 void http_server_set_crowd(struct http_server *server, struct crowd *crowd);
+/* Whose word is taken on who is behind them; NULL: nobody's. As with the crowd. Their connections
+ * count as those of whom they name. */
+void http_server_set_trust(struct http_server *server, const struct trust *trust);
 /* Connections are cut, exchanges get on_closed(ERR_CANCELED) before it returns. NULL is allowed.
  * Not from inside a handler's callback. */
 void http_server_free(struct http_server *server);
 
 /* The descriptor listens already, and stays the caller's; as many as wanted. */
 void http_server_listen(struct http_server *server, int fd);
+/* Whoever can connect there is trusted: a Unix socket in the home. */
+void http_server_listen_trusted(struct http_server *server, int fd);
 void http_server_serve(struct http_server *server, struct stream *stream); /* takes it over */
 
 /* No more accepting; every answer is its connection's last (Connection: close). Idle connections

@@ -18,9 +18,10 @@ struct http_server {
     struct timer *timer;          /* of the nearest deadline, or earlier */
     int64_t timer_ms;
     struct http_server_stats stats;
-    char *scratch;            /* reads whose place is not known yet; used within one callback */
-    struct crowd *crowd;      /* borrowed; NULL: addresses are not counted */
-    struct arena *gate_arena; /* of the last words to a connection that was sent away */
+    char *scratch;             /* reads whose place is not known yet; used within one callback */
+    struct crowd *crowd;       /* borrowed; NULL: addresses are not counted */
+    const struct trust *trust; /* borrowed; NULL: nobody is trusted */
+    struct arena *gate_arena;  /* of the last words to a connection that was sent away */
     bool draining;
     bool idle_kept; /* draining, and idle connections have limits.idle_ms left */
     void (*on_drained)(void *data);

@@ -113,6 +113,21 @@ void address_from(const struct sockaddr_storage *sockaddr, socklen_t size, struc
     }
 }
 
+bool address_ip(const struct address *address, struct ip *ret)
+{
+    if (address->kind == ADDRESS_IP4)
+        *ret = ip_from4(address->ip);
+    else if (address->kind == ADDRESS_IP6)
+        memcpy(ret->bytes, address->ip, sizeof ret->bytes);
+    return address->kind == ADDRESS_IP4 || address->kind == ADDRESS_IP6;
+}
+
+void address_from_ip(const struct ip *ip, uint16_t port, struct address *ret)
+{
+    *ret = (struct address){ .port = port };
+    ip6_set(ret, ip->bytes);
+}
+
 socklen_t address_to(const struct address *address, struct sockaddr_storage *ret)
 {
     *ret = (struct sockaddr_storage){};

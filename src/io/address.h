@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+#include "base/ip.h"
 #include "base/slice.h"
 
 enum address_kind { ADDRESS_NONE, ADDRESS_IP4, ADDRESS_IP6, ADDRESS_UNIX };
@@ -28,6 +29,10 @@ bool address_parse_ip(struct slice text, struct address *ret);
 
 void address_from(const struct sockaddr_storage *sockaddr, socklen_t size, struct address *ret);
 socklen_t address_to(const struct address *address, struct sockaddr_storage *ret);
+
+/* As base/ip.h has it; false: a Unix socket's, or none. */
+bool address_ip(const struct address *address, struct ip *ret);
+void address_from_ip(const struct ip *ip, uint16_t port, struct address *ret);
 
 enum { ADDRESS_TEXT_BYTES = 128 };
 /* As address_parse() takes it. Returns buffer. */

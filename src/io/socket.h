@@ -53,6 +53,7 @@ struct stream_type {
     size_t (*kernel_bytes)(const struct stream *self);
     bool (*readable)(const struct stream *self);
     bool (*ended)(const struct stream *self);
+    uint32_t (*rtt_us)(const struct stream *self);
     void (*shutdown)(struct stream *self);
     void (*close)(struct stream *self);
 };
@@ -86,6 +87,9 @@ size_t stream_kernel_bytes(const struct stream *stream);
 bool stream_readable(const struct stream *stream);
 /* The peer sends no more: behind whatever no read has taken yet. Asks the kernel as well. */
 bool stream_ended(const struct stream *stream);
+/* The round trip to the peer in microseconds, as the kernel measured it (TCP_INFO, smoothed); 0:
+ * not known. Asks the kernel as well. */
+uint32_t stream_rtt_us(const struct stream *stream);
 /* After what is queued has gone, tells the peer that no more comes. */
 void stream_shutdown(struct stream *stream);
 /* Ends all: queued writes get ERR_CANCELED (soon, not now), the reader hears nothing more. The

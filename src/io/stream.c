@@ -214,6 +214,18 @@ static size_t socket_kernel_bytes(const struct stream *self)
     return (size_t)bytes;
 }
 
+static uint32_t socket_rtt_us(const struct stream *self)
+{
+    const struct socket *socket = (const struct socket *)self;
+    struct tcp_info info = {};
+    socklen_t size = sizeof info;
+    int fd;
+    if (uv_fileno(&socket->uv.handle, &fd) < 0 ||
+        getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) < 0)
+        return 0; /* no TCP, or gone */
+    return info.tcpi_rtt;
+}
+
 static void socket_shutdown(struct stream *self)
 {
     struct socket *socket = (struct socket *)self;
@@ -247,6 +259,7 @@ static const struct stream_type socket_type = {
     .kernel_bytes = socket_kernel_bytes,
     .readable = socket_readable,
     .ended = socket_ended,
+    .rtt_us = socket_rtt_us,
     .shutdown = socket_shutdown,
     .close = socket_close,
 };
@@ -340,6 +353,11 @@ bool stream_readable(const struct stream *stream)
 bool stream_ended(const struct stream *stream)
 {
     return !stream->closing && stream->type->ended(stream);
+}
+
+uint32_t stream_rtt_us(const struct stream *stream)
+{
+    return stream->closing ? 0 : stream->type->rtt_us(stream);
 }
 
 void stream_shutdown(struct stream *stream)
