@@ -15,6 +15,7 @@
 #include "gateway/gateway.h"
 #include "geo/country.h"
 #include "http/server.h"
+#include "http/trust.h"
 #include "spec/endpoint.h"
 #include "spec/names.h"
 #include "store/backup.h"
@@ -47,7 +48,7 @@ static const struct {
 static const char *const no_use[] = { "--json", "--control", "--project", NULL };
 
 static const char *const not_yet[] = {
-    "--fleet", "--geo", "--engine", "--trusted-proxies", "--config", NULL,
+    "--fleet", "--geo", "--engine", "--config", NULL,
 };
 
 static const struct cli_option options[] = {
@@ -70,7 +71,7 @@ static const struct cli_option options[] = {
     { "--fleet", "FILE", "Several places in a box (not yet).", false },
     { "--engine", "unix:PATH", "The container engine (not yet).", false },
     { "--geo", "FILE", "A map from addresses to places (not yet).", false },
-    { "--trusted-proxies", "CIDR", "Peers whose forwarding headers are believed (not yet).", false },
+    { "--trusted-proxies", "CIDR,..", "Peers that may say who is behind them, else $PERIGEE_TRUSTED_PROXIES: a PROXY header, Forwarded and X-Forwarded-For are believed from them alone.", false },
     { "--config", "FILE", "Flags from a file (not yet).", false },
     {},
 };
@@ -302,6 +303,21 @@ static int read_limits(const struct cli *cli, struct err *err)
     return 0;
 }
 
+/* As the limits: the gateway and control read it from their environment. */
+static int read_trust(const struct cli *cli, struct err *err)
+{
+    const char *given = cli_option_value(cli, "--trusted-proxies");
+    const char *text = given ? given : getenv(TRUST_ENVIRONMENT);
+    struct trust *trust;
+    if (!text || !*text)
+        return 0;
+    if (trust_parse(slice_of(text), &trust, err) < 0)
+        return err_wrap(err, "%s", given ? "--trusted-proxies" : "$" TRUST_ENVIRONMENT);
+    trust_free(trust);
+    (void)setenv(TRUST_ENVIRONMENT, text, 1);
+    return 0;
+}
+
 static int read_start(const struct cli *cli, struct message_start *start, struct err *err)
 {
     for (size_t i = 0; not_yet[i]; i++)
@@ -320,6 +336,8 @@ static int read_start(const struct cli *cli, struct message_start *start, struct
         r = read_log_level(cli, err);
     if (r == 0)
         r = read_limits(cli, err);
+    if (r == 0)
+        r = read_trust(cli, err);
     if (r == 0)
         r = copy(start->home, sizeof start->home, cli->home, err);
     if (r == 0)

@@ -17,6 +17,7 @@
 #include "control/request.h"
 #include "control/watch.h"
 #include "http/server.h"
+#include "http/trust.h"
 #include "io/loop.h"
 #include "io/socket.h"
 #include "io/timer.h"
@@ -111,8 +112,13 @@ static void go(struct control *control)
     control->read_pool = work_pool_new("reader", 1);
     control->disk_pool = work_pool_new("disk", DISK_THREADS);
     control->server = http_server_new(control->loop, &limits, &events, control);
+    control->trust = trust_of_environment();
+    http_server_set_trust(control->server, control->trust);
     for (size_t i = 0; i < control->listener_count; i++)
-        http_server_listen(control->server, control->listeners[i]);
+        if (control->in_home[i])
+            http_server_listen_trusted(control->server, control->listeners[i]);
+        else
+            http_server_listen(control->server, control->listeners[i]);
     control->tick = timer_new(control->loop, on_tick, control);
     timer_start(control->tick, FIRST_TICK_MS);
     control->serving = true;
@@ -131,6 +137,7 @@ static void add_listener(struct control *control, const struct message_listener 
     struct address *address = &control->addresses[control->listener_count];
     if (address_parse(slice_of(said->address), address, NULL) < 0)
         *address = (struct address){};
+    control->in_home[control->listener_count] = trust_in_home(said->address, control->start.home);
     control->listeners[control->listener_count++] = take_fd(*fd);
 }
 
@@ -204,6 +211,7 @@ static void close_all(struct control *control)
     http_server_free(control->server); /* exchanges end: their requests go, or wait for a job */
     while (control->jobs > 0)
         loop_run_once(control->loop, true);
+    trust_free(control->trust);
     work_pool_free(control->write_pool);
     work_pool_free(control->read_pool);
     work_pool_free(control->disk_pool);

@@ -24,6 +24,7 @@ struct http_server;
 struct loop;
 struct store;
 struct timer;
+struct trust;
 struct watch;
 struct work_pool;
 
@@ -61,8 +62,10 @@ struct control {
     bool serving, draining, failed, closing;
 
     struct http_server *server;
+    struct trust *trust; /* proxies that are believed; NULL: none */
     int listeners[CONTROL_LISTENERS_MAX];
     struct address addresses[CONTROL_LISTENERS_MAX];
+    bool in_home[CONTROL_LISTENERS_MAX]; /* Unix sockets there: trusted */
     size_t listener_count;
 
     struct work_pool *write_pool, *read_pool, *disk_pool;

@@ -209,14 +209,14 @@ int request_page(const struct request *q, struct store_page *ret, struct err *er
 struct store_audit request_audit(struct request *q, const char *action)
 {
     char text[ADDRESS_TEXT_BYTES];
-    const struct address *peer = q->x ? exchange_peer(q->x) : NULL;
+    const struct address *client = q->x ? exchange_client(q->x) : NULL;
     return (struct store_audit){
         .at_ns = q->now_ns,
         .who = q->trusted ? SLICE("socket") : SLICE("open"),
         .action = slice_of(action),
-        .from = q->trusted || !peer
+        .from = q->trusted || !client
                     ? SLICE("unix")
-                    : slice_of(arena_string(q->arena, slice_of(address_text(peer, text)))),
+                    : slice_of(arena_string(q->arena, slice_of(address_text(client, text)))),
         .request_id = slice_of(q->id),
         .project = q->project,
         .endpoint = q->parts[0],

@@ -60,11 +60,14 @@ static void timing_add(struct request *request, struct reply *reply)
 {
     if (!request->infer_ns && !request->queue_ns)
         return;
-    char *text = arena_alloc(request->arena, 2 * (NUMBER_OUT_MAX + 20)), *at = text;
+    char *text = arena_alloc(request->arena, 3 * (NUMBER_OUT_MAX + 20)), *at = text;
+    request->rtt_us = exchange_rtt_us(request->x);
     at = duration_put(at, request->cold ? SLICE("cold;dur=") : SLICE("queue;dur="),
                       request->queue_ns);
     if (request->infer_ns) /* else it waited in vain */
         at = duration_put(at, SLICE(", infer;dur="), request->infer_ns);
+    if (request->rtt_us)
+        at = duration_put(at, SLICE(", net;dur="), (uint64_t)request->rtt_us * 1000);
     reply_add(reply, SLICE("Server-Timing"), (struct slice){ text, (size_t)(at - text) });
 }
 
@@ -447,21 +450,25 @@ static void metrics_count(struct request *request, bool whole)
     observe(request, GATEWAY_TOTAL, (uint64_t)(loop_now_ns() - request->arrived_ns));
     observe(request, GATEWAY_QUEUE, request->queue_ns);
     observe(request, GATEWAY_INFER, request->infer_ns);
+    if (request->rtt_us)
+        observe(request, GATEWAY_RTT, (uint64_t)request->rtt_us * 1000);
 }
 
 /* One line a request: debug, or info where somebody may ask why it failed. */
 static void log_done(struct request *request)
 {
     const struct http_request *http = exchange_request(request->x);
+    char client[ADDRESS_TEXT_BYTES];
     int status = exchange_status(request->x);
     enum log_level level = status >= 500 && status != 503 ? LOG_INFO : LOG_DEBUG;
 
     if (log_level_get() > level)
         return;
     log_write(level, "gateway", "request done",
-              LOG_FIELDS(LOG_S("request", request->id), LOG_SLICE("method", http->method_text),
-                         LOG_SLICE("path", http->path), LOG_I("status", status),
-                         LOG_SLICE("error", request->ended),
+              LOG_FIELDS(LOG_S("request", request->id),
+                         LOG_S("client", address_text(exchange_client(request->x), client)),
+                         LOG_SLICE("method", http->method_text), LOG_SLICE("path", http->path),
+                         LOG_I("status", status), LOG_SLICE("error", request->ended),
                          LOG_SLICE("traceparent", request->trace),
                          LOG_U("took_us", (loop_now_ns() - request->arrived_ns) / 1000),
                          LOG_U("queue_us", request->queue_ns / 1000),

@@ -39,6 +39,7 @@ struct gateway_loop;
 struct request;
 struct sleeper;
 struct timer;
+struct trust;
 struct watch;
 
 /* X(name, value, text): bounds that are no key of an endpoint. */
@@ -208,6 +209,7 @@ struct gateway {
     int lifeline;
     struct http_server_limits limits; /* of each loop's server */
     struct crowd *crowd;              /* of all of them */
+    struct trust *trust;              /* proxies that are believed; NULL: none */
     struct gateway_loop loop[PERIGEE_LOOPS_MAX];
     struct gateway_listener listeners[GATEWAY_LISTENERS_MAX];
     unsigned listener_count;

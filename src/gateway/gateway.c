@@ -21,6 +21,7 @@
 #include "base/log.h"
 #include "gateway/core.h"
 #include "http/crowd.h"
+#include "http/trust.h"
 #include "io/loop.h"
 #include "io/socket.h"
 #include "io/timer.h"
@@ -482,6 +483,7 @@ static void limits_read(struct gateway *gateway)
         log_warn("gateway", "limits refused, going on without", LOG_S("why", err.message));
     gateway->crowd =
         crowd_new(gateway->limits.address_connections_max, gateway->limits.address_loopback);
+    gateway->trust = trust_of_environment();
 }
 
 static void gateway_begin(struct gateway *gateway, int channel_fd_taken, int lifeline_fd)
@@ -544,6 +546,7 @@ static void gateway_end(struct gateway *gateway)
     loop_free(gateway->main);
     metrics_deinit(&gateway->metrics);
     crowd_free(gateway->crowd);
+    trust_free(gateway->trust);
     for (unsigned i = 0; i < gateway->listener_count; i++)
         fd_close(&gateway->listeners[i].fd);
     fd_close(&gateway->lifeline);

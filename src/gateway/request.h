@@ -109,6 +109,7 @@ struct request {
     struct env_timer timer;
     int64_t arrived_ns, queued_ns, submitted_ns, deadline_ns; /* deadline: 0 none */
     uint64_t queue_ns, infer_ns;
+    uint32_t rtt_us; /* to its client, once it is answered; 0: not known */
     struct flight *flight;
 
     struct lane *answer_lane; /* its slot is being written out */

@@ -21,6 +21,7 @@
 #include "gateway/poll.h"
 #include "gateway/request.h"
 #include "http/server.h"
+#include "http/trust.h"
 #include "io/loop.h"
 #include "io/sleeper.h"
 #include "io/socket.h"
@@ -624,6 +625,14 @@ static uint64_t connections_max(const struct gateway *gateway, uint64_t wanted)
     return wanted > gateway->loops ? wanted / gateway->loops : 1;
 }
 
+static void listen_on(struct gateway_loop *gl, const struct gateway_listener *listener)
+{
+    if (trust_in_home(listener->address, gl->gateway->start.home))
+        http_server_listen_trusted(gl->server, listener->fd);
+    else
+        http_server_listen(gl->server, listener->fd);
+}
+
 /* Everything but the thread, so that what the main thread posts before it runs finds all in place.
  */
 void shard_prepare(struct gateway *gateway, unsigned index)
@@ -649,11 +658,12 @@ void shard_prepare(struct gateway *gateway, unsigned index)
     limits.connections_max = connections_max(gateway, limits.connections_max);
     gl->server = http_server_new(gl->loop, &limits, &request_server_events, gl);
     http_server_set_crowd(gl->server, gateway->crowd);
+    http_server_set_trust(gl->server, gateway->trust);
     gateway_metrics_attach(&gl->metrics, gateway->region, gateway_set(gateway), index);
     timer_start(gl->tick, 1000);
     for (unsigned i = 0; i < gateway->listener_count; i++)
         if (gateway->listeners[i].loop % gateway->loops == index)
-            http_server_listen(gl->server, gateway->listeners[i].fd);
+            listen_on(gl, &gateway->listeners[i]);
 }
 
 void shard_start(struct gateway *gateway, unsigned index)

@@ -2,6 +2,7 @@
 #include "http/trust.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/auto.h"
 #include "base/err.h"
@@ -43,6 +44,16 @@ struct trust *trust_of_environment(void)
 void trust_free(struct trust *trust)
 {
     free(trust);
+}
+
+bool trust_in_home(const char *listener, const char *home)
+{
+    struct slice path = slice_of(listener), folder = slice_of(home);
+    if (!slice_starts(path, SLICE("unix:")))
+        return false;
+    path = (struct slice){ path.data + 5, path.size - 5 };
+    return slice_starts(path, folder) && path.size > folder.size && path.data[folder.size] == '/' &&
+           !strstr(path.data, "/../");
 }
 
 bool trust_has(const struct trust *trust, const struct ip *ip)

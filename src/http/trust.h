@@ -26,6 +26,10 @@ enum { TRUST_BLOCKS_MAX = 256 };
 struct trust *trust_of_environment(void);
 void trust_free(struct trust *trust); /* NULL is allowed */
 
+/* Is that listener ("unix:PATH", as the messages have it) a Unix socket in the home? Who may open
+ * the home alone reaches it, and is trusted. */
+bool trust_in_home(const char *listener, const char *home);
+
 /* `trust` NULL: nobody is trusted. */
 bool trust_has(const struct trust *trust, const struct ip *ip);
 bool trust_has_peer(const struct trust *trust, const struct address *peer); /* of an IP address */

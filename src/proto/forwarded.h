@@ -3,8 +3,8 @@
  * forwarded.h -- the client behind proxies, as `Forwarded` (RFC 7239) and X-Forwarded-For tell.
  * Pure; no allocation; any thread. Only to be asked where the peer is a trusted proxy.
  *
- * Each proxy appends whom it saw, so the lists are read from their end: the first address that is no
- * trusted proxy's is the client; all before it may be the client's own invention, and is not looked
+ * Each proxy appends whom it saw, so the lists are read from their end: the first address that is
+ * no trusted proxy's is the client; all before it may be the client's own invention, and is not looked
  * at. When all are trusted, the first of the list is.
  */
 #pragma once
