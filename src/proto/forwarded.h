@@ -4,8 +4,8 @@
  * Pure; no allocation; any thread. Only to be asked where the peer is a trusted proxy.
  *
  * Each proxy appends whom it saw, so the lists are read from their end: the first address that is
- * no trusted proxy's is the client; all before it may be the client's own invention, and is not looked
- * at. When all are trusted, the first of the list is.
+ * no trusted proxy's is the client. All before it may be the client's own invention, and is not
+ * looked at. When all are trusted, the first of the list is.
  */
 #pragma once
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is behind a connection, as trusted peers alone may say: PROXY headers, Forwarded, the rest."""
+"""Who is behind a connection, as trusted peers alone may say."""
 import contextlib
 import json
 import os
