@@ -29,7 +29,7 @@ MAY_INCLUDE = {
     "pop": "base spec policy contract sys geo io proto http store replica",
     "control": "base spec policy contract sys geo io proto http store",
     "dns": "base spec policy contract sys geo io proto",
-    "fleet": "base spec sys geo io proto http",
+    "fleet": "base spec policy sys geo io proto http",
     "supervisor": "base contract sys",
     "sim": "base spec policy contract sys geo io proto http store replica gateway pop control dns "
            "fleet supervisor",
