@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -266,8 +267,29 @@ static void on_writable(struct watch *watch, unsigned events, void *data)
     connect_done(connect);
 }
 
-struct stream_connect *stream_connect(struct loop *loop, const struct address *address,
-                                      stream_connected_cb on_connected, void *data)
+static int begin(int fd, const struct sockaddr_storage *to, socklen_t size,
+                 const struct stream_connect_options *options)
+{
+    struct sockaddr_storage from;
+    int one = 1, bytes = options->buffer_bytes;
+    if (fd < 0)
+        return errno;
+    if (bytes && (setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes) < 0 ||
+                  setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes) < 0))
+        return errno;
+    if (options->source) {
+        socklen_t from_size = address_to(options->source, &from);
+        /* The port is found when the peer is known: one address has 28,000 for each of them. */
+        (void)setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
+        if (bind(fd, (struct sockaddr *)&from, from_size) < 0)
+            return errno;
+    }
+    return connect(fd, (const struct sockaddr *)to, size) < 0 ? errno : 0;
+}
+
+struct stream_connect *stream_connect_with(struct loop *loop, const struct address *address,
+                                           const struct stream_connect_options *options,
+                                           stream_connected_cb on_connected, void *data)
 {
     struct stream_connect *connection = mem_zalloc(sizeof *connection);
     struct sockaddr_storage sockaddr;
@@ -280,8 +302,7 @@ struct stream_connect *stream_connect(struct loop *loop, const struct address *a
     };
     loop_task_init(&connection->task, connect_done, connection);
     connection->fd = socket(sockaddr.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (connection->fd < 0 || connect(connection->fd, (struct sockaddr *)&sockaddr, size) < 0)
-        connection->error = errno;
+    connection->error = begin(connection->fd, &sockaddr, size, options);
     if (connection->error == EINPROGRESS) {
         connection->error = 0;
         connection->watch = watch_new(loop, connection->fd, WATCH_WRITE, on_writable, connection);
@@ -289,6 +310,13 @@ struct stream_connect *stream_connect(struct loop *loop, const struct address *a
         loop_defer(loop, &connection->task);
     }
     return connection;
+}
+
+struct stream_connect *stream_connect(struct loop *loop, const struct address *address,
+                                      stream_connected_cb on_connected, void *data)
+{
+    static const struct stream_connect_options usual;
+    return stream_connect_with(loop, address, &usual, on_connected, data);
 }
 
 void stream_connect_cancel(struct stream_connect *connect)

@@ -56,6 +56,7 @@ struct stream_type {
     uint32_t (*rtt_us)(const struct stream *self);
     void (*shutdown)(struct stream *self);
     void (*close)(struct stream *self);
+    void (*reset)(struct stream *self);
 };
 
 struct stream {
@@ -96,12 +97,23 @@ void stream_shutdown(struct stream *stream);
  * stream frees itself; the caller forgets it now. */
 void stream_close(struct stream *stream);
 
+/* The same, and the peer of a TCP connection is told that it broke (RST), whatever is under way. */
+void stream_reset(struct stream *stream);
+
 /* ---- connecting --------------------------------------------------------------------------- */
 struct stream_connect;
 typedef void (*stream_connected_cb)(struct stream *stream, const struct err *err, void *data);
 /* stream is NULL when err is set. No timeout of its own: a timer and stream_connect_cancel(). */
 struct stream_connect *stream_connect(struct loop *loop, const struct address *address,
                                       stream_connected_cb on_connected, void *data);
+/* The same from an address of ours (its port may be 0), and with small buffers in the kernel. */
+struct stream_connect_options {
+    const struct address *source; /* NULL: the kernel's choice */
+    int buffer_bytes;             /* SO_SNDBUF and SO_RCVBUF; 0: as usual */
+};
+struct stream_connect *stream_connect_with(struct loop *loop, const struct address *address,
+                                           const struct stream_connect_options *options,
+                                           stream_connected_cb on_connected, void *data);
 void stream_connect_cancel(struct stream_connect *connect); /* on_connected with ERR_CANCELED */
 
 /* ---- listening ---------------------------------------------------------------------------- */

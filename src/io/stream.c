@@ -250,6 +250,17 @@ static void socket_close(struct stream *self)
     uv_close(&((struct socket *)self)->uv.handle, on_uv_closed);
 }
 
+/* By the option alone: libuv's own refuses after a shutdown. */
+static void socket_reset(struct stream *self)
+{
+    struct socket *socket = (struct socket *)self;
+    struct linger linger = { .l_onoff = 1 };
+    int fd;
+    if (uv_fileno(&socket->uv.handle, &fd) == 0)
+        (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+    socket_close(self);
+}
+
 static const struct stream_type socket_type = {
     .name = "socket",
     .read_start = socket_read_start,
@@ -262,6 +273,7 @@ static const struct stream_type socket_type = {
     .rtt_us = socket_rtt_us,
     .shutdown = socket_shutdown,
     .close = socket_close,
+    .reset = socket_reset,
 };
 
 static void peer_ask(int fd, struct address *ret)
@@ -372,4 +384,12 @@ void stream_close(struct stream *stream)
     stream->reading = false;
     stream->closing = true;
     stream->type->close(stream);
+}
+
+void stream_reset(struct stream *stream)
+{
+    assert(!stream->closing);
+    stream->reading = false;
+    stream->closing = true;
+    stream->type->reset(stream);
 }
