@@ -39,13 +39,19 @@ static struct fleet_link terms_of(const struct line *line)
 
 /* ---- the end -------------------------------------------------------------------------------- */
 
-static void line_free(struct line *line)
+static void on_free(void *data)
 {
-    if (!line->over || line->writes_open || line->connect)
-        return;
+    struct line *line = data;
     fd_close(&line->there.record);
     fd_close(&line->back.record);
     free(line);
+}
+
+/* Once it is over, and nothing of it is to come back any more. */
+static void line_free(struct line *line)
+{
+    if (line->over && !line->writes_open && !line->connect)
+        loop_defer(line->relay->loop, &line->freed);
 }
 
 static void lane_drop(struct lane *lane)
@@ -346,6 +352,7 @@ void line_open(struct relay_port *port, struct stream *client)
     line->port = port;
     line->client = client;
     line->place = FLEET_PLACE_NONE;
+    loop_task_init(&line->freed, on_free, line);
     if (address_ip(&client->peer, &ip))
         line->place = fleet_place_of(relay->fleet, &ip);
     if (line->place != FLEET_PLACE_NONE)

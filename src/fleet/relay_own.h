@@ -9,6 +9,7 @@
 #include "base/list.h"
 #include "fleet/relay.h"
 #include "fleet/way.h"
+#include "io/loop.h"
 #include "io/socket.h"
 
 struct alarm;
@@ -78,6 +79,7 @@ struct line {
     char head_bytes[128];
     unsigned writes_open;
     bool cut, over;
+    struct loop_task freed; /* frames below may still hold it */
 };
 
 /* relay_line.c */
