@@ -15,7 +15,6 @@ REFUSED = [
     (["--fleet", "fleet.yaml"], 2, "--fleet: not yet"),
     (["--geo", "x.mmdb"], 2, "--geo: not yet"),
     (["--engine", "unix:/x"], 2, "--engine: not yet"),
-    (["--trusted-proxies", "10.0.0.0/8"], 2, "--trusted-proxies: not yet"),
     (["--sandbox", "none"], 2, "best or require"),
     (["--listen-gateway", "0.0.0.0:8000"], 2, "say --open"),
     (["--listen-admin", "[::]:8002"], 2, "say --open"),
