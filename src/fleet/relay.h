@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * relay.h -- distance for TCP connections, in user space: it listens where PoPs and control are
- * reached (127.0.1.i, 127.0.0.1) and passes on to where they listen (127.0.2.i), as late, slowly and
- * lossily as the link from the peer's place says (fleet/way.h).
+ * reached (127.0.1.i, 127.0.0.1) and passes on to where they listen (127.0.2.i), as late, slowly
+ * and lossily as the link from the peer's place says (fleet/way.h).
  *
  * The peer's place is that of its source address. Towards the PoP a connection comes from `source`
  * and begins with a PROXY header of version 2, which has the true source and destination and the
@@ -15,8 +15,8 @@
  * until it is healed. A killed PoP's connections are reset and its listeners are closed. A slowed
  * link has a longer round trip from the next byte on.
  *
- * The caller owns the relay; fleet and loop are borrowed and outlive it; the process ignores SIGPIPE.
- * Loop thread only, and relay_free() not from inside a callback.
+ * The caller owns the relay; fleet and loop are borrowed and outlive it; the process ignores
+ * SIGPIPE. Loop thread only, and relay_free() not from inside a callback.
  */
 #pragma once
 
@@ -42,16 +42,16 @@ struct relay_config {
     struct ip source;         /* the relay's own, which PoPs trust; say 127.0.2.253 */
     uint32_t connections_max; /* 0: RELAY_CONNECTIONS_MAX */
     uint64_t seed;
-    /* A folder for what goes over links between PoPs (control included), a file for each direction
-     * of each connection: NUMBER.FROM.TO.sent, .answered. NULL: nothing is recorded. */
+    /* A folder for what goes over links between PoPs (control included), a file for each way of
+     * each connection: NUMBER.FROM.TO.sent, .answered. NULL: nothing is recorded. */
     const char *record;
 };
 
 struct relay *relay_new(struct loop *loop, const struct relay_config *config);
 void relay_free(struct relay *relay); /* NULL is allowed; connections are reset */
 
-/* What comes to `face` goes to `inside`, over the links of PoP `pop`; `control`: it is no PoP's, and
- * kill does not close it. Port 0 of `face` takes a free one; ret_face (may be NULL) is as bound. */
+/* What comes to `face` goes to `inside`, over the links of PoP `pop`; `control`: it is no PoP's,
+ * and kill does not close it. Port 0 of `face` takes a free one; ret_face (or NULL) is as bound. */
 [[nodiscard]] int relay_listen(struct relay *relay, const struct address *face,
                                const struct address *inside, size_t pop, bool control,
                                struct address *ret_face, struct err *err);
