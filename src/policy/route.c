@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * route.c -- three passes over what is placed: score all (vector instructions, LANES at a time),
- * draw among the near-equal ones, pick the runners-up. explain is the first pass, written out.
+ * route.c -- passes over what is placed: score all without their waits (vector instructions, LANES
+ * at a time), add the waits where that can matter, draw among the near-equal ones, pick the
+ * runners-up. explain is the scores, written out.
  *
  * A PoP is in one of the tiers; only those of the best tier that has any are answered.
  */
@@ -13,8 +14,8 @@
 enum { LANES = 16 };
 enum tier { TIER_OPEN, TIER_DRAINING, TIER_FULL, TIER_DRAINING_FULL, TIER_NONE };
 
-#define NEAR_MS 2.0f
-#define NEAR_PART 0.05f
+#define NEAR_MS 1.0f
+#define NEAR_PART 0.01f
 
 struct scores {
     float total_ms[ROUTE_POPS_MAX]; /* of full ones the round trip alone: what orders them */
@@ -22,6 +23,7 @@ struct scores {
     uint8_t tier[ROUTE_POPS_MAX]; /* enum tier */
     enum tier best_tier;
     uint32_t best; /* index of the least total of that tier */
+    float near_ms; /* totals below share */
     float weights; /* of the near ones, as weight_of() says */
 };
 
@@ -75,13 +77,44 @@ static enum tier tier_of(const struct route_pops *pops, const struct route_query
     return (health == ROUTE_DRAINING ? TIER_DRAINING : TIER_OPEN) + (room ? 0 : TIER_FULL);
 }
 
-/* NAN and INFINITY anywhere are no room; what is below 0 is 0, so that no figure attracts. */
-static float sum_ms(const struct route_endpoint *endpoint, size_t at, float rtt)
+/* splitmix64's mixer (Steele, Lea, Flood 2014). */
+static uint64_t mix(uint64_t bits)
 {
-    float wait = endpoint->wait_ms[at], service = endpoint->service_ms[at];
-    float start = endpoint->start_ms[at];
+    bits += UINT64_C(0x9e37'79b9'7f4a'7c15);
+    bits = (bits ^ bits >> 30) * UINT64_C(0xbf58'476d'1ce4'e5b9);
+    bits = (bits ^ bits >> 27) * UINT64_C(0x94d0'49bb'1331'11eb);
+    return bits ^ bits >> 31;
+}
 
-    return rtt + (wait < 0 ? 0 : wait) + (service < 0 ? 0 : service) + (start < 0 ? 0 : start);
+/* Of one client and one PoP: above 0 and below 1, the same as long as both are. `purpose`: draws
+ * that have nothing to do with each other. */
+enum purpose { DRAW_TICKET, DRAW_WAIT };
+static float drawn(const struct route_pops *pops, uint32_t pop, uint64_t seed, enum purpose purpose)
+{
+    uint64_t bits = mix(seed ^ mix((pops->key ? pops->key[pop] : pop) * 2 + purpose));
+    return ((float)(bits >> 40) + 0.5f) / (float)(1 << 24);
+}
+
+/* Its wait as this client weighs it: half the square of an exponential draw. One below 0 attracts
+ * nobody. */
+static float felt_ms(const struct route_pops *pops, const struct route_endpoint *endpoint,
+                     const struct route_query *query, size_t at)
+{
+    float wait = endpoint->wait_ms[at];
+
+    if (wait == 0 || !(wait < INFINITY))
+        return wait;
+    if (wait < 0)
+        return 0;
+    float draw = -logf(drawn(pops, endpoint->pop[at], query->seed, DRAW_WAIT));
+    return wait * draw * draw / 2;
+}
+
+/* Without the wait. NAN and INFINITY anywhere are no room. */
+static float base_ms(const struct route_endpoint *endpoint, size_t at, float rtt)
+{
+    float service = endpoint->service_ms[at], start = endpoint->start_ms[at];
+    return rtt + (service < 0 ? 0 : service) + (start < 0 ? 0 : start);
 }
 
 static void score(const struct route_pops *pops, const struct route_endpoint *endpoint,
@@ -103,8 +136,8 @@ static void score(const struct route_pops *pops, const struct route_endpoint *en
         }
         lanes_rtt(pops, query, index, rtt);
         for (size_t i = 0; i < lanes; i++) {
-            float total = sum_ms(endpoint, from + i, rtt[i]);
-            bool room = total < INFINITY;
+            float total = base_ms(endpoint, from + i, rtt[i]);
+            bool room = total + endpoint->wait_ms[from + i] < INFINITY;
             enum tier tier = tier_of(pops, query, index[i], room);
 
             total = room ? total : rtt[i];
@@ -123,7 +156,37 @@ static void score(const struct route_pops *pops, const struct route_endpoint *en
     scores->best = best[scores->best_tier];
 }
 
-/* ---- pass 2: the draw ------------------------------------------------------------------------ */
+/* ---- pass 2: waits --------------------------------------------------------------------------- */
+
+/* A client's draw costs a logarithm: it is taken (but for `all`) only where, without its wait, a
+ * PoP is near the best that is known by then. The others cannot be chosen, and stay without. */
+static void wait(const struct route_pops *pops, const struct route_endpoint *endpoint,
+                 const struct route_query *query, struct scores *scores, bool all)
+{
+    float bound = INFINITY;
+
+    if (scores->best_tier >= TIER_FULL) /* ordered by distance alone */
+        return;
+    for (size_t i = 0; i < endpoint->count; i++)
+        if (scores->tier[i] == scores->best_tier && !(endpoint->wait_ms[i] > 0) &&
+            scores->total_ms[i] < bound) {
+            bound = scores->total_ms[i];
+            scores->best = (uint32_t)i;
+        }
+    for (size_t i = 0; i < endpoint->count; i++) {
+        if (scores->tier[i] != scores->best_tier || !(endpoint->wait_ms[i] > 0))
+            continue;
+        if (!all && scores->total_ms[i] >= fmaxf(route_near_ms(bound), query->enough_ms))
+            continue;
+        scores->total_ms[i] += felt_ms(pops, endpoint, query, i);
+        if (scores->total_ms[i] < bound) {
+            bound = scores->total_ms[i];
+            scores->best = (uint32_t)i;
+        }
+    }
+}
+
+/* ---- pass 3: the draw ------------------------------------------------------------------------ */
 
 /* Its weight, less the further it is from the best: all of it there, nothing at the edge. */
 static float weight_of(const struct route_endpoint *endpoint, const struct scores *scores,
@@ -133,34 +196,20 @@ static float weight_of(const struct route_endpoint *endpoint, const struct score
 
     if (scores->tier[at] != scores->best_tier || !(weight > 0) || !(weight < INFINITY))
         return 0;
-    float far = (scores->total_ms[at] - best) / (route_near_ms(best) - best);
+    float far = (scores->total_ms[at] - best) / (scores->near_ms - best);
     return far < 1 ? weight * (1 - far) : 0;
 }
 
-/* splitmix64's mixer (Steele, Lea, Flood 2014). */
-static uint64_t mix(uint64_t bits)
-{
-    bits += UINT64_C(0x9e37'79b9'7f4a'7c15);
-    bits = (bits ^ bits >> 30) * UINT64_C(0xbf58'476d'1ce4'e5b9);
-    bits = (bits ^ bits >> 27) * UINT64_C(0x94d0'49bb'1331'11eb);
-    return bits ^ bits >> 31;
-}
-
-/* Of several, the one with the largest is drawn with probability weight / sum of weights, and one
- * whose weight changes takes from others, or gives to them, that much alone. */
-static float ticket(const struct route_pops *pops, uint32_t pop, uint64_t seed, float weight)
-{
-    uint64_t bits = mix(seed ^ mix(pops->key ? pops->key[pop] : pop));
-    float drawn = ((float)(bits >> 40) + 0.5f) / (float)(1 << 24);
-    return logf(drawn) / weight;
-}
-
+/* Of exponential draws, each divided by its weight, the least is one's own with probability weight
+ * / sum of weights; and one whose weight changes takes from others, or gives to them, that much
+ * alone. */
 static uint32_t draw(const struct route_pops *pops, const struct route_endpoint *endpoint,
                      const struct route_query *query, struct scores *scores)
 {
-    uint32_t drawn = scores->best;
-    float largest = -INFINITY, near = route_near_ms(scores->total_ms[scores->best]);
+    uint32_t chosen = scores->best;
+    float least = INFINITY, near = route_near_ms(scores->total_ms[scores->best]);
 
+    scores->near_ms = near = query->enough_ms > near ? query->enough_ms : near;
     scores->weights = 0;
     for (size_t i = 0; i < endpoint->count; i++) {
         if (!(scores->total_ms[i] < near))
@@ -168,17 +217,17 @@ static uint32_t draw(const struct route_pops *pops, const struct route_endpoint 
         float weight = weight_of(endpoint, scores, i);
         if (!(weight > 0))
             continue;
-        float its = ticket(pops, endpoint->pop[i], query->seed, weight);
+        float ticket = -logf(drawn(pops, endpoint->pop[i], query->seed, DRAW_TICKET)) / weight;
         scores->weights += weight;
-        if (its > largest) {
-            largest = its;
-            drawn = (uint32_t)i;
+        if (ticket < least) {
+            least = ticket;
+            chosen = (uint32_t)i;
         }
     }
-    return drawn;
+    return chosen;
 }
 
-/* ---- pass 3: what is answered ---------------------------------------------------------------- */
+/* ---- pass 4: what is answered ---------------------------------------------------------------- */
 
 static enum route_rtt_source source_of(const struct route_pops *pops,
                                        const struct route_query *query, uint32_t pop)
@@ -210,8 +259,9 @@ static struct route_choice choice_of(const struct route_pops *pops,
                                      size_t at)
 {
     uint32_t pop = endpoint->pop[at];
-    float total = sum_ms(endpoint, at, scores->rtt_ms[at]);
-    bool room = total < INFINITY;
+    float base = base_ms(endpoint, at, scores->rtt_ms[at]);
+    float felt = felt_ms(pops, endpoint, query, at);
+    bool room = base + endpoint->wait_ms[at] < INFINITY;
     bool open = scores->tier[at] == scores->best_tier && scores->best_tier < TIER_NONE;
     bool best = open && at == scores->best;
     float weight = open ? weight_of(endpoint, scores, at) : 0;
@@ -222,11 +272,12 @@ static struct route_choice choice_of(const struct route_pops *pops,
         .wait_ms = endpoint->wait_ms[at],
         .service_ms = endpoint->service_ms[at],
         .start_ms = endpoint->start_ms[at],
-        .total_ms = room ? total : INFINITY,
+        .felt_ms = felt,
+        .total_ms = room ? base + felt : INFINITY,
         .share = scores->weights > 0 ? weight / scores->weights : best,
         .exclusion = (uint8_t)exclusion_of(pops, query, pop, room),
         .rtt_source = (uint8_t)source_of(pops, query, pop),
-        .near = open && scores->total_ms[at] < route_near_ms(scores->total_ms[scores->best]),
+        .near = open && scores->total_ms[at] < scores->near_ms,
     };
 }
 
@@ -240,6 +291,7 @@ size_t route_choose(const struct route_pops *pops, const struct route_endpoint *
     score(pops, endpoint, query, &scores);
     if (scores.best_tier == TIER_NONE || max == 0)
         return 0;
+    wait(pops, endpoint, query, &scores, max > 1);
     max = max < ROUTE_CHOICES_MAX ? max : ROUTE_CHOICES_MAX;
     picked[0] = draw(pops, endpoint, query, &scores);
     for (uint32_t i = 0; max > 1 && i < endpoint->count; i++) {
@@ -265,6 +317,7 @@ void route_explain(const struct route_pops *pops, const struct route_endpoint *e
 
     score(pops, endpoint, query, &scores);
     scores.weights = 0;
+    wait(pops, endpoint, query, &scores, true);
     if (scores.best_tier < TIER_NONE)
         draw(pops, endpoint, query, &scores);
     for (uint32_t pop = 0; pop < pops->count; pop++) {

@@ -9,6 +9,13 @@
  * rendezvous hashing), so that one client stays where it is while nothing changes, and many spread.
  * A PoP's part falls to nothing at the edge of what is near, so that a little load moves little.
  *
+ * A wait is weighed differently by each client: times a draw of its own with mean 1, small for
+ * most and large for a few (half the square of an exponential one). So a wait of 10 ms does not
+ * turn away all of a city's clients that have another PoP 9 ms further, and none where it is 11
+ * ms: of the first 74 % stay, of the second 77 %. Whoever sets waits (load.h) can therefore find,
+ * from reports that are late, the wait that keeps a PoP as full as it should be; with one wait for
+ * all, clients leave and come back as a herd. (`perigee simulate` measured it: docs/simulate.md.)
+ *
  * Arrays lie one figure beside the other (not one struct a PoP), so that a choice among hundreds is
  * a few vector instructions a PoP.
  */
@@ -55,6 +62,10 @@ struct route_query {
     const float *rtt_ms;             /* measured, for each PoP of route_pops, NAN: not; or NULL */
     const struct countries *process; /* where it may be processed; NULL: anywhere */
     uint64_t seed;                   /* of the client: its prefix, or its connection */
+    /* What the one who asks has in hand, as the total of waiting where it is: all below it count
+     * as near, so that several full PoPs do not pass what they cannot serve to one and the same.
+     * 0: no. */
+    float enough_ms;
 };
 
 /* Of several, the one that an operator should hear: residency before all else. */
@@ -75,8 +86,9 @@ enum route_rtt_source { ROUTE_RTT_MEASURED, ROUTE_RTT_MODEL, ROUTE_RTT_NONE };
 struct route_choice {
     uint32_t pop;
     float rtt_ms, wait_ms, service_ms, start_ms; /* of ROUTE_NOT_PLACED the round trip alone */
-    float total_ms;                              /* INFINITY: it cannot say when */
-    float share;        /* of the clients that ask from there, 0 to 1, as far as it is near */
+    float felt_ms;                               /* the wait as this client weighs it */
+    float total_ms;     /* round trip, felt wait, service, start; INFINITY: it cannot say when */
+    float share;        /* of clients with these totals, 0 to 1, as far as it is near */
     uint8_t exclusion;  /* enum route_exclusion */
     uint8_t rtt_source; /* enum route_rtt_source */
     bool near;          /* as good as the best: may be answered beside it */
@@ -96,5 +108,5 @@ void route_explain(const struct route_pops *pops, const struct route_endpoint *e
 const char *route_exclusion_text(enum route_exclusion exclusion);
 const char *route_rtt_source_text(enum route_rtt_source source);
 
-/* A total below this is near `best_ms`: within 2 ms or 5 %, whichever is more. */
+/* A total below this is near `best_ms`: within 1 ms or 1 %, whichever is more. */
 float route_near_ms(float best_ms);

@@ -23,6 +23,7 @@ struct fleet {
     uint64_t key[POPS];
     uint32_t pop[POPS];
     float wait[POPS], service[POPS], start[POPS], weight[POPS];
+    float felt[POPS]; /* by PoP, as route_explain() tells it */
     struct route_pops pops;
     struct route_endpoint endpoint;
     struct route_query query;
@@ -109,18 +110,6 @@ static const struct {
       "",
       false,
       "BA",
-      "aa" },
-    { "a queue is worth a detour",
-      { { 5, "DE", 'u', 40, 0 }, { 20, "DE", 'u', 0, 0 } },
-      "",
-      false,
-      "BA",
-      "aa" },
-    { "a short queue is not",
-      { { 5, "DE", 'u', 10, 0 }, { 20, "DE", 'u', 0, 0 } },
-      "",
-      false,
-      "AB",
       "aa" },
     { "a cold start is worth a detour",
       { { 5, "DE", 'u', 0, 500 }, { 90, "DE", 'u', 0, 0 } },
@@ -231,8 +220,8 @@ static const struct {
       false,
       "BA",
       "aa" },
-    { "a client of no known place goes by load",
-      { { 1, "DE", 'u', 20, 0 }, { 90, "DE", 'u', 0, 0 } },
+    { "a client of no known place goes by what else there is",
+      { { 1, "DE", 'u', 0, 20 }, { 90, "DE", 'u', 0, 0 } },
       "",
       true,
       "BA",
@@ -306,15 +295,15 @@ static void test_rows(void **state)
 
 static const struct {
     const char *name;
-    float totals[3], weights[3]; /* by waits at one place */
+    float totals[3], weights[3]; /* by starts at one place */
     float shares[3];
 } shared[] = {
     { "equal ones share equally", { 0, 0, 0 }, { 1, 1, 1 }, { .333f, .333f, .333f } },
     { "by weight", { 0, 0, 0 }, { 1, 2, 5 }, { .125f, .25f, .625f } },
-    { "half way to the edge counts half", { 0, 1, 10 }, { 1, 1, 1 }, { .667f, .333f, 0 } },
-    { "at the edge nothing", { 0, 2, 10 }, { 1, 1, 1 }, { 1, 0, 0 } },
+    { "half way to the edge counts half", { 0, 0.5f, 10 }, { 1, 1, 1 }, { .667f, .333f, 0 } },
+    { "at the edge nothing", { 0, 1, 10 }, { 1, 1, 1 }, { 1, 0, 0 } },
     { "weight cannot buy what is not near", { 0, 3, 10 }, { 1, 1e9f, 1 }, { 1, 0, 0 } },
-    { "without a weight none but the best", { 0, 0.5f, 1 }, { 0, 0, 0 }, { 1, 0, 0 } },
+    { "without a weight none but the best", { 0, 0.3f, 0.6f }, { 0, 0, 0 }, { 1, 0, 0 } },
     { "a weight that is no number is none", { 0, 0, 0 }, { NAN, -1, 1 }, { 0, 0, 1 } },
 };
 
@@ -332,7 +321,7 @@ static void test_shares(void **state)
         for (uint32_t k = 0; k < 3; k++) {
             stand(&fleet, k, 0, 0);
             fleet.pop[k] = k;
-            fleet.wait[k] = shared[i].totals[k];
+            fleet.start[k] = shared[i].totals[k];
             fleet.service[k] = 1;
             fleet.weight[k] = shared[i].weights[k];
         }
@@ -351,6 +340,15 @@ static void test_shares(void **state)
 }
 
 /* ---- properties over seeds ------------------------------------------------------------------- */
+
+static void felt_take(struct fleet *fleet)
+{
+    struct route_choice explained[POPS];
+
+    route_explain(&fleet->pops, &fleet->endpoint, &fleet->query, explained);
+    for (size_t i = 0; i < fleet->pops.count; i++)
+        fleet->felt[i] = explained[i].felt_ms;
+}
 
 static void random_fleet(struct fleet *fleet, uint64_t seed)
 {
@@ -384,6 +382,7 @@ static void random_fleet(struct fleet *fleet, uint64_t seed)
     for (country_number c = 1; c <= 8; c++)
         if (part() < 0.3)
             countries_add(&fleet->process, c);
+    felt_take(fleet);
 }
 
 /* The same in the plainest words: nothing of route.c's passes. */
@@ -397,7 +396,7 @@ static double plain_total(const struct fleet *fleet, size_t at)
         rtt = rtt_ms(spot_km(spot, fleet->query.client));
     if (fleet->query.rtt_ms && !isnan(fleet->query.rtt_ms[pop]))
         rtt = fleet->query.rtt_ms[pop];
-    return rtt + fleet->wait[at] + fleet->service[at] + fleet->start[at];
+    return rtt + fleet->felt[pop] + fleet->service[at] + fleet->start[at];
 }
 
 static int plain_tier(const struct fleet *fleet, size_t at)
@@ -464,10 +463,18 @@ static void test_explain_and_choose_agree(void **state)
             assert_int_equal(row->pop, choices[k].pop);
             assert_true(row->total_ms == choices[k].total_ms);
             assert_true(row->rtt_ms == choices[k].rtt_ms);
+            assert_true(row->felt_ms == choices[k].felt_ms);
             assert_true(row->share == choices[k].share);
             assert_int_equal(row->exclusion, choices[k].exclusion);
             assert_int_equal(row->rtt_source, choices[k].rtt_source);
             assert_int_equal(row->near, choices[k].near);
+        }
+        if (count > 0) { /* one answer takes a shorter way to the same */
+            uint32_t pop = choices[0].pop;
+            assert_int_equal(route_choose(&fleet.pops, &fleet.endpoint, &fleet.query, choices, 1),
+                             1);
+            assert_int_equal(choices[0].pop, pop);
+            assert_true(choices[0].total_ms == explained[pop].total_ms);
         }
         for (size_t i = 0; i < fleet.pops.count; i++) {
             shares += explained[i].share;
@@ -513,8 +520,8 @@ static void test_a_small_change_moves_few(void **state)
         double moved_max; /* of all clients */
     } changes[] = {
         { "nothing changes", 0, 10, false, 0 },
-        { "a wait of 0.1 ms", 0.1f, 10, false, 0.04 },
-        { "a wait of 1 ms", 1, 10, false, 0.17 },
+        { "a wait of 0.1 ms", 0.1f, 10, false, 0.06 },
+        { "a wait of 1 ms", 1, 10, false, 0.25 },
         { "a twentieth less weight", 0, 9.5f, false, 0.02 },
         { "down: its own clients and no others", 0, 10, true, 0.36 },
     };
@@ -541,6 +548,62 @@ static void test_a_small_change_moves_few(void **state)
         assert_int_equal(moved_to_it, 0);
         assert_int_equal(moved_among_others, 0);
     }
+}
+
+/* A near PoP with a wait, and another some way further without: how many stay. */
+static double staying(float wait, float further)
+{
+    enum { CLIENTS = 20'000 };
+    struct fleet fleet;
+    unsigned stay = 0;
+
+    one_city(&fleet);
+    fleet.endpoint.count = 2;
+    fleet.wait[0] = wait;
+    fleet.start[1] = further;
+    for (fleet.query.seed = 0; fleet.query.seed < CLIENTS; fleet.query.seed++)
+        stay += first(&fleet) == 0;
+    return stay / (double)CLIENTS;
+}
+
+static void test_a_wait_turns_away_a_part_that_grows_with_it(void **state)
+{
+    double before = 1;
+
+    (void)state;
+    assert_float_equal(staying(0, 10), 1, 0);
+    /* Half the square of an exponential draw is below r with 1 - exp(-sqrt(2 r)). */
+    assert_float_equal(staying(10, 9), 1 - exp(-sqrt(1.8)), 0.03);
+    assert_float_equal(staying(10, 11), 1 - exp(-sqrt(2.2)), 0.03);
+    assert_float_equal(staying(1000, 10), 1 - exp(-sqrt(0.02)), 0.03);
+    for (float wait = 1; wait < 5000; wait *= 1.5f) {
+        double stay = staying(wait, 10);
+        assert_true(stay <= before);
+        assert_true(before - stay < 0.15); /* no edge over which all fall */
+        before = stay;
+    }
+}
+
+static void test_what_is_better_than_to_stay_is_shared(void **state)
+{
+    struct fleet fleet;
+    unsigned drawn[4] = {};
+
+    (void)state;
+    one_city(&fleet);
+    for (uint32_t i = 0; i < 3; i++)
+        fleet.start[i] = (float)i * 10;
+    for (fleet.query.seed = 0; fleet.query.seed < 3000; fleet.query.seed++)
+        drawn[first(&fleet)]++;
+    assert_int_equal(drawn[0], 3000);
+    fleet.query.enough_ms = 14.4f + 5 + 40; /* 40 ms above the best: weights 1, 3/4, 1/2 */
+    memset(drawn, 0, sizeof drawn);
+    for (fleet.query.seed = 0; fleet.query.seed < 9000; fleet.query.seed++)
+        drawn[first(&fleet)]++;
+    assert_in_range(drawn[0], 3750, 4250);
+    assert_in_range(drawn[1], 2750, 3250);
+    assert_in_range(drawn[2], 1800, 2200);
+    assert_int_equal(drawn[3], 0);
 }
 
 static void test_a_pop_that_joins_takes_its_part_and_moves_no_other_client(void **state)
@@ -605,6 +668,8 @@ int main(void)
         cmocka_unit_test(test_the_best_is_chosen_and_never_an_excluded_one),
         cmocka_unit_test(test_explain_and_choose_agree),
         cmocka_unit_test(test_a_small_change_moves_few),
+        cmocka_unit_test(test_a_wait_turns_away_a_part_that_grows_with_it),
+        cmocka_unit_test(test_what_is_better_than_to_stay_is_shared),
         cmocka_unit_test(test_a_pop_that_joins_takes_its_part_and_moves_no_other_client),
         cmocka_unit_test(test_distances),
     };
