@@ -48,7 +48,7 @@ static const struct {
 static const char *const no_use[] = { "--json", "--control", "--project", NULL };
 
 static const char *const not_yet[] = {
-    "--fleet", "--geo", "--engine", "--config", NULL,
+    "--geo", "--engine", "--config", NULL,
 };
 
 static const struct cli_option options[] = {
@@ -68,7 +68,8 @@ static const struct cli_option options[] = {
     { "--api-host", "HOST", "A further host of the control API.", false },
     { "--sandbox", "MODE", "best: replicas get the walls that stand here; require: no start without all. best unless told, require when others than this machine reach it.", false },
     { "--log-level", "LEVEL", "debug, info, warn or error; info unless told.", false },
-    { "--fleet", "FILE", "Several places in a box (not yet).", false },
+    { "--fleet", "FILE", "A network in a box: several places on this machine, with the distances between them; docs/fleet.md.", false },
+    { "--record", "DIR", "With --fleet: keep what goes over links between places in files of this folder.", false },
     { "--engine", "unix:PATH", "The container engine (not yet).", false },
     { "--geo", "FILE", "A map from addresses to places (not yet).", false },
     { "--trusted-proxies", "CIDR,..", "Peers that may say who is behind them, else $PERIGEE_TRUSTED_PROXIES: a PROXY header, Forwarded and X-Forwarded-For are believed from them alone.", false },
@@ -81,7 +82,8 @@ const struct cli_command up_command = {
     options,
     "  perigee up\n"
     "  perigee up --home /srv/perigee --listen-gateway 127.0.0.1:9000\n"
-    "  perigee up --listen-gateway 0.0.0.0:8000 --open\n",
+    "  perigee up --listen-gateway 0.0.0.0:8000 --open\n"
+    "  perigee up --fleet examples/fleet.yaml\n",
     0, 0, up_run,
 };
 /* clang-format on */
@@ -275,7 +277,7 @@ static int check_walls(struct message_start *start, struct err *err)
                    probe.off);
 }
 
-static int read_log_level(const struct cli *cli, struct err *err)
+int up_log_level(const struct cli *cli, struct err *err)
 {
     const char *text = cli_option_value(cli, "--log-level");
     enum log_level level;
@@ -333,7 +335,7 @@ static int read_start(const struct cli *cli, struct message_start *start, struct
     if (r == 0)
         r = read_place(cli, start, err);
     if (r == 0)
-        r = read_log_level(cli, err);
+        r = up_log_level(cli, err);
     if (r == 0)
         r = read_limits(cli, err);
     if (r == 0)
@@ -368,6 +370,8 @@ static void print_row(const struct supervisor_address *addresses, size_t count, 
 static void on_ready(const struct supervisor_address *addresses, size_t count, void *data)
 {
     const struct cli *cli = data;
+    if (getenv(FLEET_ENVIRONMENT))
+        return;
     printf("Perigee is up. Its home is ");
     cli_print_text(stdout, slice_of(cli->home));
     printf("\n");
@@ -412,7 +416,11 @@ static int up_run(struct cli *cli, struct err *err)
         .on_ready = on_ready,
         .data = cli,
     };
+    if (cli_option_value(cli, "--fleet"))
+        return fleet_up(cli, err);
     int r = read_start(cli, &config.start, err);
+    if (r == 0 && cli_option_value(cli, "--record"))
+        r = err_set(err, ERR_BAD_INPUT, "--record stands beside --fleet");
     if (r == 0)
         r = read_listeners(cli, listens, err);
     if (r == 0)

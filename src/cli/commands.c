@@ -95,6 +95,14 @@ const struct cli_command cli_commands[] = {
       "  perigee context use lab\n"
       "  perigee context clear                 back to the home's Perigee\n",
       0, 2, cmd_context },
+    { "fleet", NULL, "[ACTION [PLACE [PLACE]] [TIME]]",
+      "The network in a box of `perigee up --fleet`: status, cut, slow, kill, heal.", NULL,
+      "  perigee fleet status\n"
+      "  perigee fleet cut tokyo paris         nothing passes between the two, both ways\n"
+      "  perigee fleet slow tokyo 200ms        its round trips are so much longer\n"
+      "  perigee fleet kill tokyo              SIGKILL to all its processes, and down until\n"
+      "  perigee fleet heal                    all is as the file says\n",
+      0, 4, cmd_fleet },
     { "doctor", NULL, "", "Look for what is wrong with this machine and home, and say what to do.",
       NULL, "  perigee doctor\n", 0, 0, cmd_doctor },
     { "version", NULL, "", "Print versions: Perigee, the database schema, the worker contract.",
@@ -104,8 +112,8 @@ const struct cli_command cli_commands[] = {
 };
 /* clang-format on */
 const char *const cli_reserved[] = {
-    "control", "pop",        "dns",  "chat",    "bench",    "explain", "usage",   "estimate",
-    "budget",  "receipt",    "keys", "secrets", "pops",     "flavors", "catalog", "policy",
-    "fleet",   "registries", "exec", "admin",   "simulate", "top",     NULL,
+    "control",    "pop",     "dns",   "chat",     "bench", "explain", "usage",   "estimate",
+    "budget",     "receipt", "keys",  "secrets",  "pops",  "flavors", "catalog", "policy",
+    "registries", "exec",    "admin", "simulate", "top",   NULL,
 };
 const size_t cli_command_count = sizeof cli_commands / sizeof *cli_commands;

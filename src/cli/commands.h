@@ -17,6 +17,7 @@ int cmd_doctor(struct cli *cli, struct err *err);
 int cmd_endpoints(struct cli *cli, struct err *err);
 int cmd_events(struct cli *cli, struct err *err);
 int cmd_export(struct cli *cli, struct err *err);
+int cmd_fleet(struct cli *cli, struct err *err);
 int cmd_infer(struct cli *cli, struct err *err);
 int cmd_logs(struct cli *cli, struct err *err);
 int cmd_restore(struct cli *cli, struct err *err);

@@ -11,8 +11,8 @@
  *         city: Paris               # or coordinates: [48.85, 2.35] and country: FR
  *         region: eu-west
  *         flavors: [small]
- *         limits: {cpu: 4, memory: 8GiB}
- *         price: 0.04 EUR           # of a replica for an hour
+ *         limits: {cpu: 4, memory: 8GiB, replicas: 16}
+ *         prices: {cpu_hour: 0.04 EUR, gib_hour: 0.005 EUR}
  *     clients:
  *       - addresses: [127.66.0.0/16, 203.0.113.0/24]
  *         city: Tokyo               # or coordinates and country; name: lab calls it something else
@@ -74,8 +74,8 @@ struct fleet_pop {
     struct slice city;         /* empty when coordinates were given */
     const struct slice *flavors;
     size_t flavor_count;
-    uint64_t cpu_milli, memory_bytes; /* 0: no limit given */
-    struct money price;               /* no currency: none given */
+    uint64_t cpu_milli, memory_bytes, replicas; /* 0: no limit given */
+    struct money cpu_hour, gib_hour;            /* no currency: none given */
 };
 
 struct fleet_clients {

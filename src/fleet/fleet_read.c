@@ -166,7 +166,7 @@ static int read_cpu(struct reader *reader, yyjson_val *limits, uint64_t *ret_mil
 
 static int read_limits(struct reader *reader, yyjson_val *row, struct fleet_pop *pop)
 {
-    static const char *const keys[] = { "cpu", "memory", NULL };
+    static const char *const keys[] = { "cpu", "memory", "replicas", NULL };
     yyjson_val *limits;
     struct slice memory;
     int r = json_get_object(row, "limits", JSON_OPTIONAL, &limits, reader->err);
@@ -176,28 +176,44 @@ static int read_limits(struct reader *reader, yyjson_val *row, struct fleet_pop 
     if ((r = json_check_keys(limits, keys, reader->err)) < 0 ||
         (r = read_cpu(reader, limits, &pop->cpu_milli)) < 0)
         return r;
-    r = json_get_string(limits, "memory", JSON_OPTIONAL, &memory, reader->err);
+    r = json_get_u64(limits, "replicas", JSON_OPTIONAL, &pop->replicas, reader->err);
+    if (r >= 0)
+        r = json_get_string(limits, "memory", JSON_OPTIONAL, &memory, reader->err);
     if (r <= 0)
         return r;
     r = units_parse_bytes(memory, &pop->memory_bytes, reader->err);
     return r < 0 ? err_wrap(reader->err, "'memory'") : 0;
 }
 
-static int read_price(struct reader *reader, yyjson_val *row, struct fleet_pop *pop)
+static int read_price(struct reader *reader, yyjson_val *prices, const char *key, struct money *ret)
 {
-    struct slice price;
-    reader->where = row;
-    int r = json_get_string(row, "price", JSON_OPTIONAL, &price, reader->err);
+    struct slice text;
+    int r = json_get_string(prices, key, JSON_OPTIONAL, &text, reader->err);
     if (r <= 0)
         return r;
-    r = units_parse_money(price, &pop->price, reader->err);
-    return r < 0 ? err_wrap(reader->err, "'price'") : 0;
+    r = units_parse_money(text, ret, reader->err);
+    return r < 0 ? err_wrap(reader->err, "'%s'", key) : 0;
+}
+
+static int read_prices(struct reader *reader, yyjson_val *row, struct fleet_pop *pop)
+{
+    static const char *const keys[] = { "cpu_hour", "gib_hour", NULL };
+    yyjson_val *prices;
+    reader->where = row;
+    int r = json_get_object(row, "prices", JSON_OPTIONAL, &prices, reader->err);
+    if (r <= 0)
+        return r;
+    reader->where = prices;
+    r = json_check_keys(prices, keys, reader->err);
+    if (r == 0)
+        r = read_price(reader, prices, "cpu_hour", &pop->cpu_hour);
+    return r < 0 ? r : read_price(reader, prices, "gib_hour", &pop->gib_hour);
 }
 
 static int read_pop(struct reader *reader, yyjson_val *row)
 {
     static const char *const keys[] = { "name",    "city",   "coordinates", "country", "region",
-                                        "flavors", "limits", "price",       NULL };
+                                        "flavors", "limits", "prices",      NULL };
     struct fleet *fleet = reader->fleet;
     struct fleet_pop *pop = &fleet->pops[fleet->pop_count];
     struct fleet_place *place = &fleet->places[fleet->place_count];
@@ -224,7 +240,7 @@ static int read_pop(struct reader *reader, yyjson_val *row)
     if (r == 0)
         r = read_limits(reader, row, pop);
     if (r == 0)
-        r = read_price(reader, row, pop);
+        r = read_prices(reader, row, pop);
     fleet->pop_count++;
     fleet->place_count++;
     return r;

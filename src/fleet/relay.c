@@ -113,6 +113,8 @@ int relay_listen(struct relay *relay, const struct address *face, const struct a
         return r;
     if (ret_face)
         *ret_face = port->face;
+    if (!port->inside.port)
+        port->inside.port = port->face.port;
     relay->ports_count++;
     list_append(&relay->ports, &port->link);
     (void)take_ptr(port);

@@ -51,7 +51,8 @@ struct relay *relay_new(struct loop *loop, const struct relay_config *config);
 void relay_free(struct relay *relay); /* NULL is allowed; connections are reset */
 
 /* What comes to `face` goes to `inside`, over the links of PoP `pop`; `control`: it is no PoP's,
- * and kill does not close it. Port 0 of `face` takes a free one; ret_face (or NULL) is as bound. */
+ * and kill does not close it. Port 0 of `face` takes a free one, and of `inside` that of `face`;
+ * ret_face (or NULL) is as bound. */
 [[nodiscard]] int relay_listen(struct relay *relay, const struct address *face,
                                const struct address *inside, size_t pop, bool control,
                                struct address *ret_face, struct err *err);

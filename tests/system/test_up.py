@@ -12,7 +12,6 @@ from perigee import PROGRAM
 REFUSED = [
     (["--listen-tls", "127.0.0.1:8443"], 2, "--listen-tls: not yet"),
     (["--listen-dns", "127.0.0.1:5300"], 2, "--listen-dns: not yet"),
-    (["--fleet", "fleet.yaml"], 2, "--fleet: not yet"),
     (["--geo", "x.mmdb"], 2, "--geo: not yet"),
     (["--engine", "unix:/x"], 2, "--engine: not yet"),
     (["--sandbox", "none"], 2, "best or require"),

@@ -87,7 +87,8 @@ static const struct {
     { "pops:\n  - {name: paris, city: Paris, limits: {cpu: x}}", "cpu" },
     { "pops:\n  - {name: paris, city: Paris, limits: {memory: 4}}", "memory" },
     { "pops:\n  - {name: paris, city: Paris, limits: {memory: 4GG}}", "4GG" },
-    { "pops:\n  - {name: paris, city: Paris, price: 4}", "price" },
+    { "pops:\n  - {name: paris, city: Paris, prices: {cpu_hour: 4}}", "cpu_hour" },
+    { "pops:\n  - {name: paris, city: Paris, price: 4 EUR}", "'prices'" },
     { "pops:\n  - {name: paris, city: Paris, flavors: [Small]}", "flavor name" },
     { "pops:\n  - paris", "a PoP is a mapping" },
     { POPS "clients:\n  - {addresses: [127.66.0.0/16], city: Tokyo}\n"
@@ -148,11 +149,11 @@ static void test_without_cities(void **state)
 
 static void test_pops(void **state)
 {
-    const struct fleet *fleet =
-        fleet_of("pops:\n"
-                 "  - {name: paris, city: 'Paris,US', flavors: [small, big], price: 0.04 EUR,\n"
-                 "     limits: {cpu: 1.5, memory: 8GiB}}\n"
-                 "  - {name: here, coordinates: [48, 2], country: FR, limits: {cpu: 500m}}\n");
+    const struct fleet *fleet = fleet_of(
+        "pops:\n"
+        "  - {name: paris, city: 'Paris,US', flavors: [small, big], prices: {cpu_hour: 0.04 EUR},\n"
+        "     limits: {cpu: 1.5, memory: 8GiB, replicas: 9}}\n"
+        "  - {name: here, coordinates: [48, 2], country: FR, limits: {cpu: 500m}}\n");
     (void)state;
     assert_int_equal(fleet->pop_count, 2);
     assert_int_equal(fleet->place_count, 2);
@@ -163,8 +164,9 @@ static void test_pops(void **state)
     assert_true(slice_is(fleet->pops[0].flavors[1], "big"));
     assert_int_equal(fleet->pops[0].cpu_milli, 1500);
     assert_int_equal(fleet->pops[0].memory_bytes, UINT64_C(8) << 30);
-    assert_int_equal(fleet->pops[0].price.micro, 40'000);
-    assert_string_equal(fleet->pops[0].price.currency, "EUR");
+    assert_int_equal(fleet->pops[0].replicas, 9);
+    assert_int_equal(fleet->pops[0].cpu_hour.micro, 40'000);
+    assert_string_equal(fleet->pops[0].cpu_hour.currency, "EUR");
     assert_int_equal(fleet->pops[1].cpu_milli, 500);
     assert_int_equal(fleet->pops[1].city.size, 0);
     assert_int_equal(fleet->default_place, FLEET_PLACE_NONE);

@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A network in a box: `perigee up --fleet`, with real connections over emulated distance. Times are
+compared with lower bounds alone."""
+import contextlib
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+from deadline import DEADLINE, readable
+from oip import tensor
+from perigee import DIGITS, PROGRAM, ROOT, Perigee, listens
+
+FLEET = """
+version: 1
+kind: fleet
+pops:
+  - {name: one, coordinates: [48.85, 2.35], country: FR}
+  - {name: two, coordinates: [35.69, 139.69], country: JP}
+clients:
+  - {name: far, addresses: [127.66.0.0/16], coordinates: [-23.5, -46.6], country: BR}
+  - {name: near, addresses: [127.67.0.0/16], coordinates: [35.69, 139.69], country: JP}
+links:
+  - {between: [one, two], rtt: 20ms}
+  - {between: [far, two], rtt: 240ms}
+  - {between: [near, two], rtt: 6ms, jitter: 2ms, bandwidth: 10MB/s}
+"""
+FAR, NEAR, POP_ONE = "127.66.0.1", "127.67.0.1", "127.0.1.1"
+BODY = json.dumps({"inputs": [tensor("image", "FP32", [1, 64], [0] * 64)]})
+
+
+class Fleet(Perigee):
+    """`perigee up --fleet`; `pops`: the addresses of each PoP by its name."""
+    pops = {}
+
+    def start(self, *arguments, **more):
+        super().start(*arguments, **more)
+        self.pops = self.addresses.pop("pops")
+        return self
+
+    def check_nothing_left(self, mine):
+        super().check_nothing_left(mine)
+        for listeners in self.pops.values():
+            for addresses in listeners.values():
+                for address in addresses:
+                    assert not listens(address), f"{address} still listens"
+
+    def client(self, pop, source, listener="gateway"):
+        host, port = self.pops[pop][listener][0].rsplit(":", 1)
+        return http.client.HTTPConnection(host, int(port), DEADLINE, (source, 0))
+
+    def deploy(self, pop):
+        self.cli("deploy", "digits", "--model", DIGITS / "digits.onnx", "--control",
+                 "http://" + self.pops[pop]["control"][0])
+
+    def state(self, name):
+        return next(row for row in self.json("fleet", "status")["places"] if row["name"] == name)
+
+    def wait_state(self, name, state):
+        deadline = time.monotonic() + DEADLINE
+        while self.state(name)["state"] != state:
+            assert time.monotonic() < deadline, self.tail()
+
+
+def infer(connection):
+    connection.request("POST", "/v2/models/digits/infer", BODY)
+    answer = connection.getresponse()
+    body = answer.read()
+    assert answer.status == 200, body
+    return answer
+
+
+def net(answer):
+    return float(re.search(r"net;dur=([\d.]+)", answer.headers["Server-Timing"])[1])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("fleet")
+
+
+@pytest.fixture(scope="module")
+def fleet(homes, folder):
+    (folder / "fleet.yaml").write_text(FLEET)
+    plain = homes(start=False)
+    found = Fleet(plain.home, ["--fleet", folder / "fleet.yaml", "--record", folder / "record"])
+    try:
+        found.start()
+        found.deploy("two")
+        yield found
+    finally:
+        found.stop()
+
+
+def test_addresses_of_every_place_are_told(fleet):
+    assert list(fleet.pops) == ["one", "two"]
+    for number, pop in enumerate(fleet.pops.values(), 1):
+        assert pop["gateway"][0].startswith(f"127.0.1.{number}:")
+        assert pop["control"][0].startswith(f"127.0.1.{number}:")
+    # The first one is at 127.0.0.1 as well, and so is its control.
+    assert fleet.address()[0] == "127.0.0.1" == fleet.address("control")[0]
+    assert fleet.request("GET", "/v2/health/live")[0] == 200
+    assert fleet.get_json("/api/v1/endpoints", "control")["items"] == []
+    assert fleet.request("GET", "/healthz", listener="admin")[0] == 200
+
+
+def test_distance_is_two_round_trips_on_a_new_connection_and_one_on_a_used_one(fleet):
+    with contextlib.closing(fleet.client("two", FAR)) as connection:
+        for turn, least in enumerate((0.48, 0.24, 0.24)):
+            begun = time.monotonic()
+            answer = infer(connection)
+            assert time.monotonic() - begun >= least, turn
+            assert answer.headers["Perigee-Pop"] == "two"
+            assert net(answer) == 240
+
+
+def test_the_gateway_knows_the_link_of_each_client(fleet):
+    for source, rtt in (NEAR, 6), (FAR, 240), (POP_ONE, 20):
+        with contextlib.closing(fleet.client("two", source)) as connection:
+            assert net(infer(connection)) == rtt
+    host, port = fleet.pops["two"]["admin"][0].rsplit(":", 1)
+    with contextlib.closing(http.client.HTTPConnection(host, int(port), DEADLINE)) as admin:
+        admin.request("GET", "/metrics")
+        text = admin.getresponse().read().decode()
+    assert re.search(r'perigee_client_rtt_seconds_bucket\{.*endpoint="digits",le="0.05"\} [1-9]', text)
+
+
+def test_a_cut_link_is_silent_until_it_is_healed(fleet):
+    with contextlib.closing(fleet.client("two", POP_ONE)) as old, \
+            contextlib.closing(fleet.client("two", POP_ONE)) as new, \
+            contextlib.closing(fleet.client("two", NEAR)) as other:
+        infer(old)
+        fleet.cli("fleet", "cut", "one", "two")
+        old.request("POST", "/v2/models/digits/infer", BODY)
+        new.request("POST", "/v2/models/digits/infer", BODY)  # it connects
+        infer(other)
+        assert not readable(old.sock, 0) and not readable(new.sock, 0)
+        rows = fleet.json("fleet")["links"]
+        assert sum(row["cut"] for row in rows) == 2
+        assert "cut" in fleet.cli("fleet").text
+        fleet.cli("fleet", "heal", "two", "one")
+        for connection in old, new:
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == 200
+
+
+def test_a_slowed_place_is_further_away(fleet):
+    fleet.cli("fleet", "slow", "two", "100ms")
+    try:
+        with contextlib.closing(fleet.client("two", NEAR)) as connection:
+            begun = time.monotonic()
+            assert net(infer(connection)) == 106
+            assert time.monotonic() - begun >= 0.212
+    finally:
+        fleet.cli("fleet", "heal")
+    with contextlib.closing(fleet.client("two", NEAR)) as connection:
+        assert net(infer(connection)) == 6
+
+
+def test_a_killed_place_resets_and_refuses_until_it_is_healed(fleet):
+    with contextlib.closing(fleet.client("two", NEAR)) as connection:
+        infer(connection)
+        fleet.cli("fleet", "kill", "two")
+        with pytest.raises(ConnectionResetError):
+            connection.sock.recv(1)
+    with contextlib.closing(fleet.client("two", NEAR)) as connection:
+        with pytest.raises(ConnectionRefusedError):
+            connection.connect()
+    assert fleet.state("two")["state"] == "killed"
+    assert fleet.state("one")["state"] == "up"
+    fleet.cli("fleet", "heal", "two")
+    fleet.wait_state("two", "up")
+    deadline = time.monotonic() + DEADLINE
+    while True:  # it serves from its own disk, once the replica is ready again
+        with contextlib.closing(fleet.client("two", NEAR)) as connection:
+            connection.request("POST", "/v2/models/digits/infer", BODY)
+            answer = connection.getresponse()
+            answer.read()
+            if answer.status == 200:
+                break
+        assert time.monotonic() < deadline
+
+
+def test_a_place_that_dies_by_itself_comes_back(fleet):
+    ready = fleet.home / "pops" / "one" / "run" / "addresses.json"
+    pid = int((fleet.home / "pops" / "one" / "lock").read_text())
+    assert ready.exists()
+    assert pid in fleet.pids()
+    os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + DEADLINE
+    while True:
+        with contextlib.suppress(ValueError, FileNotFoundError):
+            again = int((fleet.home / "pops" / "one" / "lock").read_text())
+            if again != pid and ready.exists():
+                break
+        assert time.monotonic() < deadline, fleet.tail()
+    fleet.wait_state("one", "up")
+    assert fleet.request("GET", "/v2/health/live")[0] == 200
+
+
+def test_what_goes_between_places_is_recorded_and_what_clients_send_is_not(fleet, folder):
+    for source, word in (POP_ONE, "canary-of-a-place"), (NEAR, "canary-of-a-client"):
+        with contextlib.closing(fleet.client("two", source)) as connection:
+            connection.request("GET", "/v2", headers={"X-Canary": word})
+            connection.getresponse().read()
+    found = b"".join(path.read_bytes() for path in (folder / "record").glob("*.one.two.sent"))
+    everything = b"".join(path.read_bytes() for path in (folder / "record").iterdir())
+    assert b"canary-of-a-place" in found
+    assert b"canary-of-a-client" not in everything
+    assert any((folder / "record").glob("*.one.two.answered"))
+
+
+@pytest.mark.parametrize("arguments,says", [
+    (["cut", "nowhere"], "no place 'nowhere'"), (["cut", "far", "near"], "one must be a PoP"),
+    (["cut", "two", "two"], "no link between them"), (["kill", "far"], "'far' is no PoP"),
+    (["slow", "two", "fast"], "fast"), (["slow", "two", "2h"], "more than an hour"),
+    (["cut"], "PLACE [PLACE]"), (["slow", "two"], "TIME"), (["burn", "two"], "not 'burn'"),
+    (["kill", "one", "two"], "kill POP")], ids=lambda value: "-".join(value)[:20])
+def test_wrong_orders(fleet, arguments, says):
+    done = fleet.cli("fleet", *arguments, status=None)
+    assert done.returncode in (1, 2) and says in done.said
+
+
+def test_without_a_fleet_the_command_says_so(scratch):
+    done = subprocess.run([PROGRAM, "fleet", "--home", scratch / "none"], capture_output=True,
+                          text=True, check=False)
+    assert done.returncode == 1 and "perigee up --fleet" in done.stderr
+
+
+@pytest.mark.parametrize("text,says", [
+    ("pops: []", "1 to 64 PoPs"),
+    ("pops:\n  - {name: one, city: Nowhereville}", "line 2: PoP number 1: no city is called 'Nowhereville'"),
+    ("pops:\n  - {name: one, city: Paris}\n  - {name: one, city: Tokyo}",
+     "line 3: PoP number 2: the PoP 'one' is there twice"),
+    ("pops:\n  - {name: one, coordinates: [91, 0], country: FR}", "out of range"),
+    ("pops:\n  - {name: one, city: Paris}\nclients:\n"
+     "  - {addresses: [10.0.0.0/8, 10.1.0.0/16], city: Tokyo}", "overlaps"),
+    ("pops: [", "line")], ids=["none", "unknown", "twice", "range", "overlap", "no-yaml"])
+def test_wrong_files(scratch, text, says):
+    path = scratch / "fleet.yaml"
+    path.write_text(text)
+    done = subprocess.run([PROGRAM, "up", "--fleet", path, "--home", scratch / "home"],
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and says in done.stderr
+    assert not (scratch / "home").exists()
+
+
+@pytest.mark.parametrize("arguments,says", [
+    (["--pop", "other"], "--pop is not for a fleet"), (["--open"], "--open is not for a fleet"),
+    (["--trusted-proxies", "10.0.0.0/8"], "the relay alone is trusted"),
+    (["--listen-gateway", "0.0.0.0:8000"], "only ports are chosen"),
+    (["--listen-control", "unix:/x"], "only ports are chosen")], ids=lambda value: value[0])
+def test_wrong_flags(scratch, arguments, says):
+    done = subprocess.run([PROGRAM, "up", "--fleet", ROOT / "examples" / "fleet.yaml", "--home",
+                           scratch / "home", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and says in done.stderr
+
+
+def test_the_example_comes_up_and_a_killed_box_leaves_nothing(scratch):
+    home = scratch / "box"
+    home.mkdir(mode=0o700)
+    box = Fleet(home, ["--fleet", ROOT / "examples" / "fleet.yaml"])
+    box.start()
+    try:
+        places = box.json("fleet")["places"]
+        assert [row["state"] for row in places if row["pop"]] == ["up"] * 6
+        assert {row["name"] for row in places if not row["pop"]} >= {"Tokyo", "São Paulo"}
+        with socket.create_connection(box.address(), DEADLINE):
+            assert box.kill() == -signal.SIGKILL
+    finally:
+        if box.process:
+            box.stop()
