@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* perigee up --fleet FILE: a relay's face for each PoP (127.0.1.i, and 127.0.0.1 for the first), and
- * a `perigee up` behind it (127.0.2.i), each with its home in HOME/pops. */
+/* perigee up --fleet FILE: a relay's face for each PoP (127.0.1.i, and 127.0.0.1 for the first),
+ * and a `perigee up` behind it (127.0.2.i), each with its home in HOME/pops. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -98,7 +98,7 @@ const struct cli_command cli_commands[] = {
     { "fleet", NULL, "[ACTION [PLACE [PLACE]] [TIME]]",
       "The network in a box of `perigee up --fleet`: status, cut, slow, kill, heal.", NULL,
       "  perigee fleet status\n"
-      "  perigee fleet cut tokyo paris         nothing passes between the two, both ways\n"
+      "  perigee fleet cut tokyo paris         nothing passes between the two\n"
       "  perigee fleet slow tokyo 200ms        its round trips are so much longer\n"
       "  perigee fleet kill tokyo              SIGKILL to all its processes, and down until\n"
       "  perigee fleet heal                    all is as the file says\n",

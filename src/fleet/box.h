@@ -5,8 +5,8 @@
  *
  * A tree is a program that is started, is ready once it has written `ready_file`, ends on SIGTERM,
  * and takes its children with it whatever way it ends. One that ends by itself is started again
- * after a second. Killed: SIGKILL, and down until it is healed. Should the box itself be killed, all
- * trees are.
+ * after a second. Killed: SIGKILL, and down until it is healed. Should the box itself be killed,
+ * all trees are.
  */
 #pragma once
 
@@ -47,6 +47,6 @@ struct box_config {
 #define BOX_SOCKET "run/fleet.sock"
 #define BOX_RELAY_ADDRESS "127.0.2.253" /* of the relays towards PoPs */
 
-/* Returns when all trees have ended: after SIGTERM, SIGINT or SIGHUP (a second one ends at once), or
- * when one ends before all were ready. */
+/* Returns when all trees have ended: after SIGTERM, SIGINT or SIGHUP (a second one ends at once),
+ * or when one ends before all were ready. */
 [[nodiscard]] int box_run(const struct box_config *config, struct err *err);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * desk.h -- what `perigee fleet` talks to: HTTP with JSON on HOME/run/fleet.sock, which only who may
- * open the home reaches.
+ * desk.h -- what `perigee fleet` talks to: HTTP with JSON on HOME/run/fleet.sock, which only who
+ * may open the home reaches.
  *
  *   GET  /api/v1/fleet        places, links, connections, as they are now
- *   POST /api/v1/fleet/cut    {"place": "tokyo", "other": "paris"}   other may be missing: all links
+ *   POST /api/v1/fleet/cut    {"place": "tokyo", "other": "paris"}   other missing: all links
  *   POST /api/v1/fleet/slow   {"place": "tokyo", "rtt": "200ms"}     so much longer
  *   POST /api/v1/fleet/heal   {"place": ...}, or {} for everything
  *   POST /api/v1/fleet/kill   {"place": "tokyo"}                     a PoP

@@ -128,7 +128,7 @@ def test_the_gateway_knows_the_link_of_each_client(fleet):
     with contextlib.closing(http.client.HTTPConnection(host, int(port), DEADLINE)) as admin:
         admin.request("GET", "/metrics")
         text = admin.getresponse().read().decode()
-    assert re.search(r'perigee_client_rtt_seconds_bucket\{.*endpoint="digits",le="0.05"\} [1-9]', text)
+    assert re.search(r'client_rtt_seconds_bucket\{.*endpoint="digits",le="0.05"\} [1-9]', text)
 
 
 def test_a_cut_link_is_silent_until_it_is_healed(fleet):
@@ -236,7 +236,8 @@ def test_without_a_fleet_the_command_says_so(scratch):
 
 @pytest.mark.parametrize("text,says", [
     ("pops: []", "1 to 64 PoPs"),
-    ("pops:\n  - {name: one, city: Nowhereville}", "line 2: PoP number 1: no city is called 'Nowhereville'"),
+    ("pops:\n  - {name: one, city: Nowhereville}",
+     "line 2: PoP number 1: no city is called 'Nowhereville'"),
     ("pops:\n  - {name: one, city: Paris}\n  - {name: one, city: Tokyo}",
      "line 3: PoP number 2: the PoP 'one' is there twice"),
     ("pops:\n  - {name: one, coordinates: [91, 0], country: FR}", "out of range"),
@@ -259,7 +260,8 @@ def test_wrong_files(scratch, text, says):
     (["--listen-control", "unix:/x"], "only ports are chosen")], ids=lambda value: value[0])
 def test_wrong_flags(scratch, arguments, says):
     done = subprocess.run([PROGRAM, "up", "--fleet", ROOT / "examples" / "fleet.yaml", "--home",
-                           scratch / "home", *arguments], capture_output=True, text=True, check=False)
+                           scratch / "home", *arguments], capture_output=True, text=True,
+                          check=False)
     assert done.returncode == 2 and says in done.stderr
 
 
