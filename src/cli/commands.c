@@ -100,7 +100,7 @@ const struct cli_command cli_commands[] = {
       "  perigee fleet status\n"
       "  perigee fleet cut tokyo paris         nothing passes between the two\n"
       "  perigee fleet slow tokyo 200ms        its round trips are so much longer\n"
-      "  perigee fleet kill tokyo              SIGKILL to all its processes, and down until\n"
+      "  perigee fleet kill tokyo              SIGKILL to all of it, and down until\n"
       "  perigee fleet heal                    all is as the file says\n",
       0, 4, cmd_fleet },
     { "doctor", NULL, "", "Look for what is wrong with this machine and home, and say what to do.",

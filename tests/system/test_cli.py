@@ -56,7 +56,8 @@ def test_help_of_every_command():
     fits(listed)
     names = re.findall(r"^  ([a-z]+)  ", listed, re.MULTILINE)
     wanted = ("up deploy apply export endpoints show wait logs events infer scale stop start "
-              "rollback delete backup restore upgrade context doctor version completion").split()
+              "rollback delete backup restore upgrade context fleet doctor version "
+              "completion").split()
     assert sorted(names) == sorted(wanted)
     for command in names:
         text = alone(command, "--help").stdout
