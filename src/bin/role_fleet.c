@@ -212,6 +212,7 @@ static const char *const *arguments_of(const struct town *town, size_t pop)
         { "--listen-gateway", addresses_text(town, &town->gateway, 0, pop, true) },
         { "--listen-control", addresses_text(town, &town->control, control, pop, true) },
         { "--listen-admin", admin_text(town, pop, true) },
+        { "--listen-dns", "none" },
         { "--trusted-proxies", BOX_RELAY_ADDRESS },
         { "--city", row->city.size ? arena_string(cli->arena, row->city) : NULL },
     };
