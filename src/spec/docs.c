@@ -44,8 +44,12 @@ static const char *type_text(enum option_type type)
         return "list of hosts";
     case OPTION_ORIGINS:
         return "list of origins";
+    case OPTION_REGIONS:
+        return "list of places";
     case OPTION_LABELS:
         return "map of text";
+    case OPTION_RESIDENCY:
+        return "rules";
     case OPTION_ANY:
         break;
     }
@@ -128,6 +132,29 @@ static void print_later(FILE *out, enum option_status status, const char *title)
             fprintf(out, "| `%s` | %s |\n", endpoint_options[i].key, endpoint_options[i].help);
 }
 
+static const char residency[] =
+    "\n## Residency\n\n"
+    "```yaml\n"
+    "residency:\n"
+    "  rules:                            # the first whose clients hold the client's country "
+    "counts; "
+    "none: 451\n"
+    "    - {clients: [EU], process_in: [EU]}\n"
+    "    - {clients: [CH], process_in: same-country}\n"
+    "    - {clients: any, process_in: any}\n"
+    "  unknown_client: refuse            # or a country's code to count it as; asked only where a "
+    "rule asks for the client's country\n"
+    "```\n\n"
+    "`{process_in: [EU]}` is short for one rule of any client. A list names countries (ISO 3166-1) "
+    "and sets of them;\n"
+    "`any` holds PoPs that do not say where they stand as well, a list never does; `same-country` "
+    "is "
+    "the client's.\n"
+    "`transit` (PoPs that a request may pass on its way), `logs` and `cache` are lists like "
+    "`process_in`, and the same as it\n"
+    "unless told: in a rule, or beside `rules` for all that do not say their own. "
+    "docs/residency.md says how they are acted upon.\n";
+
 struct slice endpoint_spec_docs(struct arena *arena)
 {
     char *text = NULL;
@@ -140,6 +167,7 @@ struct slice endpoint_spec_docs(struct arena *arena)
     print_part(out, OPTION_IDENTITY, "Whose it is");
     print_part(out, OPTION_WHAT_RUNS, "What runs: any change makes a new revision");
     print_part(out, OPTION_GOVERNED, "How it is governed: takes effect at once");
+    fputs(residency, out);
     print_later(out, OPTION_NOT_YET, "Not acted upon yet: refused by name");
     print_later(out, OPTION_RESERVED, "Reserved for later: refused by name");
     fclose(out);

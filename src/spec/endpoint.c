@@ -247,8 +247,14 @@ static int read_member(struct reader *reader, const char *group, yyjson_val *key
         reader->spec->version = yyjson_get_uint(value);
         return 0;
     }
-    if (option && option->status == OPTION_LIVE)
-        return option_read(option, reader->arena, value, reader->spec, &reader->where, reader->err);
+    if (option && option->status == OPTION_LIVE) {
+        int r =
+            option_read(option, reader->arena, value, reader->spec, &reader->where, reader->err);
+        /* A newer form: who keeps what it does not know sees that it must not serve. */
+        bool newer = option->type == OPTION_RESIDENCY || option->type == OPTION_REGIONS;
+        return r < 0 && newer && reader->flags & SPEC_KEEP_UNKNOWN ? keep(reader, group, key, value)
+                                                                   : r;
+    }
     if (reader->flags & SPEC_KEEP_UNKNOWN)
         return keep(reader, group, key, value);
     return option ? not_yet(reader, option) : unknown_key(reader, group, word);

@@ -37,6 +37,30 @@ struct spec_pairs {
     size_t count;
 };
 
+/* Countries and sets of them by name (capitals; which there are is geo/sets.h's to say), or a word. */
+enum spec_places_kind {
+    SPEC_PLACES_ABSENT, /* as process_in */
+    SPEC_PLACES_LIST,
+    SPEC_PLACES_ANY,
+    SPEC_PLACES_SAME_COUNTRY, /* as the client's; never of clients */
+};
+
+struct spec_places {
+    enum spec_places_kind kind;
+    struct spec_strings names; /* SPEC_PLACES_LIST: at least one */
+};
+
+struct spec_residency_rule {
+    struct spec_places clients, process_in; /* never absent */
+    struct spec_places transit, logs, cache;
+};
+
+struct spec_residency {
+    const struct spec_residency_rule *rules; /* none: the key is absent */
+    size_t count;
+    struct slice unknown_client; /* a country's code; empty: refuse */
+};
+
 /* Enough to be exact: sizes in bytes, times in nanoseconds, cpu in thousandths. */
 struct endpoint_spec {
     uint64_t version;
@@ -62,6 +86,8 @@ struct endpoint_spec {
     struct slice warmup; /* "zeros" */
 
     /* How it is governed. */
+    struct spec_strings regions; /* capitals: countries and sets; small: PoPs and region labels */
+    struct spec_residency residency;
     struct {
         uint64_t min, max;
         uint64_t concurrency; /* 0: absent, see spec_concurrency() */
@@ -100,8 +126,10 @@ enum option_type {
     OPTION_NAMES,   /* list of model names */
     OPTION_HOSTS,   /* list of host names */
     OPTION_ORIGINS, /* list of scheme://host[:port] */
+    OPTION_REGIONS, /* list of countries, sets, PoPs and region labels */
     OPTION_LABELS,  /* map of strings */
-    OPTION_ANY,     /* not-yet and reserved keys: whatever it is */
+    OPTION_RESIDENCY,
+    OPTION_ANY, /* not-yet and reserved keys: whatever it is */
 };
 
 enum option_part { OPTION_IDENTITY, OPTION_WHAT_RUNS, OPTION_GOVERNED };

@@ -77,8 +77,10 @@ const struct option endpoint_options[] = {
     LIVE("warmup", CHOICE, WHAT_RUNS, warmup, 0, 0, "zeros", "zeros;*",
          "What a replica runs once before it is ready, where its inputs allow."),
 
-    NOT_YET("regions", GOVERNED, "Where replicas may be."),
-    NOT_YET("residency", GOVERNED, "Where requests may be processed."),
+    LIVE("regions", REGIONS, GOVERNED, regions, 1, 64, NULL, NULL,
+         "Where replicas may be. Capitals: countries (ISO 3166-1) and sets of them (EU, EEA, the operator's); small: PoPs and region labels (`us` matches us and us-east). Absent: everywhere."),
+    LIVE("residency", RESIDENCY, GOVERNED, residency, 1, 64, NULL, NULL,
+         "Where requests may be processed, pass, be logged and cached; see below. Absent: anywhere."),
     LIVE("scale.min", UINT, GOVERNED, scale.min, 0, 1000, "0", NULL,
          "Replicas at least. Until scaling exists an endpoint has max(min, 1) of them."),
     LIVE("scale.max", UINT, GOVERNED, scale.max, 1, 1000, "8", NULL,

@@ -72,6 +72,39 @@ int spec_check_name(struct slice name, const char *what, struct err *err)
     return check(name, what, 40, err);
 }
 
+/* Words of `is_letter` and digits with single hyphens between, beginning with a letter. */
+static bool is_hyphened(struct slice name, bool (*is_letter)(char c))
+{
+    bool good = name.size > 0 && is_letter(name.data[0]) && name.data[name.size - 1] != '-';
+    for (size_t i = 0; i < name.size && good; i++)
+        good = is_letter(name.data[i]) || is_digit(name.data[i]) ||
+               (name.data[i] == '-' && name.data[i - 1] != '-');
+    return good;
+}
+
+int spec_check_countries(struct slice name, struct err *err)
+{
+    bool code = name.size == 2 && is_capital(name.data[0]) && is_capital(name.data[1]);
+    if (code || (name.size >= 3 && name.size <= 16 && is_hyphened(name, is_capital)))
+        return 0;
+    if (slice_is(name, "any") || slice_is(name, "same-country"))
+        return err_set(err, ERR_BAD_INPUT, "'%s' stands alone, not in a list", ERR_SLICE(name));
+    return err_set(err, ERR_BAD_INPUT,
+                   "'%s' is no country (two capitals of ISO 3166-1) and no set of them such as EU",
+                   ERR_SLICE(name));
+}
+
+int spec_check_region(struct slice name, struct err *err)
+{
+    if (spec_check_countries(name, NULL) == 0 ||
+        (name.size >= 2 && name.size <= 40 && is_hyphened(name, is_small)))
+        return 0;
+    return err_set(err, ERR_BAD_INPUT,
+                   "'%s' is neither a country or a set of them (capitals) nor a PoP or a region "
+                   "label (small letters, digits and single hyphens)",
+                   ERR_SLICE(name));
+}
+
 static bool is_model_char(char c)
 {
     return is_small(c) || is_capital(c) || is_digit(c) || c == '-' || c == '_' || c == '.' ||

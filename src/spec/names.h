@@ -16,3 +16,8 @@ struct err;
 [[nodiscard]] int spec_check_host(struct slice host, struct err *err);
 /* scheme://host[:port], as browsers send it. */
 [[nodiscard]] int spec_check_origin(struct slice origin, struct err *err);
+/* Two capitals, or a set of countries: 3 to 16 capitals, digits and hyphens. Which there are is not
+ * known here. */
+[[nodiscard]] int spec_check_countries(struct slice name, struct err *err);
+/* The same, or in small letters a PoP's name or a region label. */
+[[nodiscard]] int spec_check_region(struct slice name, struct err *err);

@@ -9,9 +9,17 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "spec/names.h"
+#include "spec/residency.h"
 #include "spec/units.h"
 
-enum storage { STORED_NUMBER, STORED_TEXT, STORED_STRINGS, STORED_PAIRS, STORED_NOWHERE };
+enum storage {
+    STORED_NUMBER,
+    STORED_TEXT,
+    STORED_STRINGS,
+    STORED_PAIRS,
+    STORED_RESIDENCY,
+    STORED_NOWHERE,
+};
 
 static enum storage storage_of(enum option_type type)
 {
@@ -29,9 +37,12 @@ static enum storage storage_of(enum option_type type)
     case OPTION_NAMES:
     case OPTION_HOSTS:
     case OPTION_ORIGINS:
+    case OPTION_REGIONS:
         return STORED_STRINGS;
     case OPTION_LABELS:
         return STORED_PAIRS;
+    case OPTION_RESIDENCY:
+        return STORED_RESIDENCY;
     case OPTION_ANY:
         break;
     }
@@ -234,6 +245,7 @@ static int item_check(const struct option *option, struct slice item, struct err
 {
     int r = option->type == OPTION_HOSTS     ? spec_check_host(item, err)
             : option->type == OPTION_ORIGINS ? spec_check_origin(item, err)
+            : option->type == OPTION_REGIONS ? spec_check_region(item, err)
                                              : spec_check_model_name(item, err);
     return r < 0 ? err_wrap(err, "%s", option->key) : 0;
 }
@@ -256,6 +268,11 @@ static int strings_read(const struct option *option, struct arena *arena, yyjson
     int r = count_check(option, count, err);
     if (r < 0)
         return r;
+    if (count < option->min)
+        return err_set(err, ERR_BAD_INPUT,
+                       "%s: the list is empty; leave the key out for its "
+                       "default",
+                       option->key);
     struct slice *items = ARENA_ARRAY(arena, struct slice, count + 1);
     yyjson_arr_iter iter;
     yyjson_val *at;
@@ -346,6 +363,7 @@ int option_read(const struct option *option, struct arena *arena, yyjson_val *va
     struct slice text;
     struct spec_strings strings;
     struct spec_pairs pairs;
+    struct spec_residency residency;
     int r;
 
     *ret_where = value;
@@ -374,6 +392,11 @@ int option_read(const struct option *option, struct arena *arena, yyjson_val *va
         r = pairs_read(option, arena, value, &pairs, ret_where, err);
         if (r == 0)
             member_set(option, spec, &pairs, sizeof pairs);
+        return r;
+    case STORED_RESIDENCY:
+        r = spec_residency_read(arena, value, &residency, ret_where, err);
+        if (r == 0)
+            member_set(option, spec, &residency, sizeof residency);
         return r;
     default:
         assert(!"a live option is stored somewhere");
@@ -433,6 +456,9 @@ void option_default(const struct option *option, struct endpoint_spec *spec)
     case STORED_PAIRS:
         member_set(option, spec, &(struct spec_pairs){}, sizeof(struct spec_pairs));
         break;
+    case STORED_RESIDENCY:
+        member_set(option, spec, &(struct spec_residency){}, sizeof(struct spec_residency));
+        break;
     default:
         break;
     }
@@ -449,6 +475,8 @@ bool option_is_absent(const struct option *option, const struct endpoint_spec *s
         return ((const struct spec_strings *)member(option, spec))->count == 0;
     case STORED_PAIRS:
         return ((const struct spec_pairs *)member(option, spec))->count == 0;
+    case STORED_RESIDENCY:
+        return ((const struct spec_residency *)member(option, spec))->count == 0;
     default:
         return true;
     }
@@ -502,6 +530,8 @@ yyjson_mut_val *option_value(const struct option *option, const struct endpoint_
         return text.size ? yyjson_mut_strncpy(doc, text.data, text.size) : yyjson_mut_null(doc);
     case STORED_STRINGS:
         strings = member(option, spec);
+        if (strings->count < option->min) /* an empty list would say something else */
+            return yyjson_mut_null(doc);
         all = yyjson_mut_arr(doc);
         for (size_t i = 0; i < strings->count; i++)
             yyjson_mut_arr_append(
@@ -516,6 +546,8 @@ yyjson_mut_val *option_value(const struct option *option, const struct endpoint_
                                yyjson_mut_strncpy(doc, pair->value.data, pair->value.size));
         }
         return all;
+    case STORED_RESIDENCY:
+        return spec_residency_value(member(option, spec), doc);
     default:
         return yyjson_mut_null(doc);
     }

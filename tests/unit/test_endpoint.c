@@ -18,6 +18,7 @@
     "model: ./digits.onnx\nsource: ./x.onnx\nruntime: onnx\nprotocol: oip\n"                       \
     "flavor: {cpu: 2.5, memory: 1GiB, accelerator: none}\nbatch: {max: 16, delay: 2ms}\n"          \
     "warmup: zeros\n"                                                                              \
+    "regions: [EU, us]\nresidency: {process_in: [EU], unknown_client: DE}\n"                       \
     "scale: {min: 1, max: 3, concurrency: 2}\nqueue: {depth: 5, timeout: 2s, cold: 1h}\n"          \
     "timeout: 90s\nlimits: {body: 1KB}\naccess: {mode: open}\n"                                    \
     "cors: {origins: [\"https://a.example\", \"http://[::1]:8080\"]}\n"                            \
@@ -131,10 +132,67 @@ static const struct {
     { "aliases: [digits]", ERR_BAD_INPUT, "aliases: 'digits' is the endpoint's own name" },
     { "aliases: [a//b]", ERR_BAD_INPUT, "aliases: the model name 'a//b'" },
     { "aliases: [../b]", ERR_BAD_INPUT, "aliases: the model name '../b'" },
-    { "residency: {process_in: [EU]}", ERR_NOT_SUPPORTED, "'residency' is not acted upon yet" },
-    { "residency: {}", ERR_NOT_SUPPORTED, "'residency' is not acted upon yet" },
-    { "residency:", ERR_NOT_SUPPORTED, "'residency' is not acted upon yet" },
-    { "regions: [EU]", ERR_NOT_SUPPORTED, "'regions' is not acted upon yet" },
+    { "residency: {process_in: [EU]}", 0, NULL },
+    { "residency: {process_in: [EU, CH, DACH, G-20], transit: any, logs: [DE]}", 0, NULL },
+    { "residency: {process_in: any, unknown_client: refuse}", 0, NULL },
+    { "residency: {process_in: same-country, unknown_client: DE}", 0, NULL },
+    { "residency: {rules: [{clients: [EU], process_in: [EU]}, {clients: any, process_in: any}]}", 0,
+      NULL },
+    { "residency: {transit: any, rules: [{clients: [EU], process_in: [EU], cache: [DE]}]}", 0,
+      NULL },
+    { "residency: {}", ERR_BAD_INPUT, "residency: says nothing; it needs 'rules' or 'process_in'" },
+    { "residency: {unknown_client: DE}", ERR_BAD_INPUT, "residency: says nothing" },
+    { "residency: {transit: [EU]}", ERR_BAD_INPUT, "residency: says nothing" },
+    { "residency:", ERR_BAD_INPUT, "residency: has no value; leave the key out for its default" },
+    { "residency: [EU]", ERR_BAD_INPUT, "residency: must be an object, not a list" },
+    { "residency: EU", ERR_BAD_INPUT, "residency: must be an object, not a string" },
+    { "residency: {process_in: []}", ERR_BAD_INPUT, "residency.process_in: the list is empty" },
+    { "residency: {process_in: EU}", ERR_BAD_INPUT,
+      "residency.process_in: 'EU' is none of its words: a list (as in [EU, CH]), any or "
+      "same-country" },
+    { "residency: {process_in: [any]}", ERR_BAD_INPUT, "'any' stands alone, not in a list" },
+    { "residency: {process_in: [NO, no]}", ERR_BAD_INPUT,
+      "residency.process_in: 'no' is no country" },
+    { "residency: {process_in: [eu-west]}", ERR_BAD_INPUT, "'eu-west' is no country" },
+    { "residency: {process_in: [false]}", ERR_BAD_INPUT, "must hold strings, not false; quote it" },
+    { "residency: {process_in: [5]}", ERR_BAD_INPUT, "must hold strings, not an integer" },
+    { "residency: {process_in: [EU,\n  EU]}", ERR_BAD_INPUT,
+      "line 4: residency.process_in: 'EU' is there twice" },
+    { "residency: {process_in: null}", ERR_BAD_INPUT,
+      "residency.process_in: must be a list (as in [EU, CH]), any or same-country, not null" },
+    { "residency: {proces_in: [EU]}", ERR_BAD_INPUT,
+      "residency: unknown key 'proces_in'; did you mean 'process_in'?" },
+    { "residency: {process_in: [EU], rules: [{clients: any, process_in: any}]}", ERR_BAD_INPUT,
+      "residency: 'rules' and 'process_in' exclude each other" },
+    { "residency: {rules: []}", ERR_BAD_INPUT, "residency.rules: without a rule" },
+    { "residency: {rules: {}}", ERR_BAD_INPUT, "residency.rules: must be a list, not an object" },
+    { "residency: {rules: [[EU]]}", ERR_BAD_INPUT,
+      "residency.rules[0]: must be an object, not a list" },
+    { "residency: {rules: [{process_in: [EU]}]}", ERR_BAD_INPUT,
+      "residency.rules[0]: 'clients' is missing; for whoever is left say any" },
+    { "residency: {rules: [{clients: any}]}", ERR_BAD_INPUT,
+      "residency.rules[0]: 'process_in' is missing" },
+    { "residency: {rules: [{clients: same-country, process_in: any}]}", ERR_BAD_INPUT,
+      "residency.rules[0].clients: 'same-country' is none of its words: a list (as in [EU, CH]) or "
+      "any" },
+    { "residency: {rules: [{clients: [EU], client: [CH], process_in: any}]}", ERR_BAD_INPUT,
+      "residency.rules[0]: unknown key 'client'; did you mean 'clients'?" },
+    { "residency:\n  rules:\n  - {clients: any, process_in: any}\n"
+      "  - {clients: [EU], process_in: any}",
+      ERR_BAD_INPUT, "line 6: residency.rules[1]: can never hold" },
+    { "residency: {process_in: any, unknown_client: EU2}", ERR_BAD_INPUT,
+      "residency.unknown_client: 'EU2' is neither refuse nor a country's code" },
+    { "residency: {process_in: any, unknown_client: [DE]}", ERR_BAD_INPUT,
+      "residency.unknown_client: must be refuse or a country's code, not a list" },
+    { "regions: [EU, CH, DACH, us, us-east, paris-1]", 0, NULL },
+    { "regions: []", ERR_BAD_INPUT, "regions: the list is empty; leave the key out" },
+    { "regions: EU", ERR_BAD_INPUT, "regions: must be a list, not a string" },
+    { "regions: [Eu]", ERR_BAD_INPUT, "regions: 'Eu' is neither a country" },
+    { "regions: [a]", ERR_BAD_INPUT, "regions: 'a' is neither a country" },
+    { "regions: [us--east]", ERR_BAD_INPUT, "regions: 'us--east' is neither a country" },
+    { "regions: [EU, EU]", ERR_BAD_INPUT, "regions: 'EU' is there twice" },
+    { "regions: [true]", ERR_BAD_INPUT, "regions[0]: must be a string, not true" },
+    { "region: [EU]", ERR_BAD_INPUT, "unknown key 'region'; did you mean 'regions'?" },
     { "batch: {max: 16}", 0, NULL },
     { "batch: {max: 1024, delay: 1s}", 0, NULL },
     { "batch: {max: 1, delay: 0ms}", 0, NULL },
@@ -273,7 +331,8 @@ static void test_full(void **state)
         endpoint_spec_yaml(arena, &spec, 0).data,
         "version: 1\nname: digits\nproject: vision\nlabels:\n  b: \"2\"\n  team: a\n"
         "model: ./digits.onnx\nsource: ./x.onnx\nruntime: onnx\nflavor:\n  cpu: 2.5\n"
-        "  memory: 1GiB\nbatch:\n  max: 16\n  delay: 2ms\nscale:\n  min: 1\n  max: 3\n  "
+        "  memory: 1GiB\nbatch:\n  max: 16\n  delay: 2ms\nregions:\n  - EU\n  - us\n"
+        "residency:\n  process_in:\n    - EU\n  unknown_client: DE\nscale:\n  min: 1\n  max: 3\n  "
         "concurrency: 2\nqueue:\n"
         "  depth: 5\n  timeout: 2s\n  cold: 1h\ntimeout: 90s\nlimits:\n  body: 1KB\n"
         "cors:\n  origins:\n    - https://a.example\n"
@@ -310,6 +369,45 @@ static void test_concurrency(void **state)
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         assert_int_equal(spec_concurrency(all[i].told, all[i].batch_max), all[i].wanted);
         assert_int_equal(spec_places_max(all[i].told, all[i].batch_max), all[i].while_short);
+    }
+}
+
+/* As written, and the shortest form that says the same. */
+static void test_residency_forms(void **state)
+{
+    static const struct {
+        const char *yaml, *json;
+    } forms[] = {
+        { "{process_in: [EU], transit: [EU], logs: [EU]}", "{\"process_in\":[\"EU\"]}" },
+        { "{process_in: any, unknown_client: refuse}", "{\"process_in\":\"any\"}" },
+        { "{rules: [{clients: any, process_in: [CH], cache: same-country}]}",
+          "{\"process_in\":[\"CH\"],\"cache\":\"same-country\"}" },
+        { "{rules: [{clients: [EU], process_in: [EU]}], unknown_client: DE}",
+          "{\"rules\":[{\"clients\":[\"EU\"],\"process_in\":[\"EU\"]}],"
+          "\"unknown_client\":\"DE\"}" },
+        { "{logs: [DE], rules: [{clients: [DE], process_in: [DE]}, {clients: any, process_in: any, "
+          "transit: [EU]}]}",
+          "{\"rules\":[{\"clients\":[\"DE\"],\"process_in\":[\"DE\"]},"
+          "{\"clients\":\"any\",\"process_in\":\"any\",\"transit\":[\"EU\"],\"logs\":[\"DE\"]}]}" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        struct arena *arena = arena_new();
+        struct endpoint_spec spec;
+        struct err err;
+        print_message("  %s\n", forms[i].yaml);
+        if (parse(arena,
+                  arena_format(arena, "name: digits\nmodel: m\nresidency: %s\n", forms[i].yaml),
+                  &spec, &err) < 0)
+            fail_msg("%s", err.message);
+        assert_string_equal(
+            endpoint_spec_json(arena, &spec, 0).data,
+            arena_format(arena,
+                         "{\"version\":1,\"name\":\"digits\",\"model\":\"m\",\"residency\":%s}",
+                         forms[i].json));
+        round_trip(arena, &spec);
+        arena_free(arena);
     }
 }
 
@@ -409,7 +507,11 @@ static void test_patch(void **state)
                                         "\"scale\":{\"min\":1}}" },
         { "{\"scale\":{\"min\":4}}", "scale.min (4) is above scale.max (3)" },
         { "{\"model\":null}", "'model' is missing" },
-        { "{\"residency\":{}}", "'residency' is not acted upon yet" },
+        { "{\"residency\":{}}", "residency: says nothing" },
+        { "{\"residency\":{\"process_in\":[\"EU\"]}}",
+          "{\"version\":1,\"name\":\"digits\",\"model\":\"m\",\"residency\":{\"process_in\":["
+          "\"EU\"]},"
+          "\"scale\":{\"min\":1,\"max\":3}}" },
         { "{\"scael\":{}}", "did you mean 'scale'?" },
         { "[]", "a patch must be an object, not a list" },
     };
@@ -440,7 +542,7 @@ static void test_unknown(void **state)
 {
     static const char text[] =
         "{\"version\":9,\"name\":\"digits\",\"model\":\"m\",\"scale\":{\"min\":2,\"rps\":\"5/s\","
-        "\"new\":[1]},\"residency\":{\"process_in\":[\"EU\"]},\"later\":{\"a\":null}}";
+        "\"new\":[1]},\"residency\":{\"process_at\":[\"EU\"]},\"later\":{\"a\":null}}";
     struct arena *arena = arena_new();
     struct endpoint_specs specs, again;
     struct err err;
@@ -452,7 +554,7 @@ static void test_unknown(void **state)
     assert_int_equal(specs.items[0].scale.min, 2);
     assert_string_equal(specs.items[0].unknown.data,
                         "{\"scale\":{\"rps\":\"5/s\",\"new\":[1]},"
-                        "\"residency\":{\"process_in\":[\"EU\"]},\"later\":{\"a\":null}}");
+                        "\"residency\":{\"process_at\":[\"EU\"]},\"later\":{\"a\":null}}");
     struct slice printed = endpoint_spec_json(arena, &specs.items[0], 0);
     assert_string_equal(printed.data, text);
     assert_int_equal(
@@ -513,7 +615,7 @@ int main(void)
         cmocka_unit_test(test_concurrency), cmocka_unit_test(test_full),
         cmocka_unit_test(test_documents),   cmocka_unit_test(test_diff),
         cmocka_unit_test(test_patch),       cmocka_unit_test(test_unknown),
-        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_names),       cmocka_unit_test(test_residency_forms),
     };
     return cmocka_run_group_tests_name("endpoint", tests, NULL, NULL);
 }

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "policy/regions.h"
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "spec/endpoint.h"
+
+static bool is_capital(char c)
+{
+    return c >= 'A' && c <= 'Z';
+}
+
+int regions_compile(struct arena *arena, const struct endpoint_spec *spec, countries_find_cb find,
+                    void *data, struct regions *ret, struct err *err)
+{
+    const struct spec_strings *written = &spec->regions;
+    struct slice *names = ARENA_ARRAY(arena, struct slice, written->count + 1);
+    struct regions regions = { .everywhere = written->count == 0, .names = names };
+
+    for (size_t i = 0; i < written->count; i++) {
+        struct countries one;
+        if (written->items[i].size == 0 || !is_capital(written->items[i].data[0])) {
+            names[regions.name_count++] = written->items[i];
+            continue;
+        }
+        if (find(written->items[i], data, &one, err) < 0)
+            return err_wrap(err, "regions");
+        countries_unite(&regions.countries, &one);
+    }
+    *ret = regions;
+    return 0;
+}
+
+/* `us` matches us and us-east, not usa. */
+static bool label_matches(struct slice name, struct slice label)
+{
+    return slice_starts(label, name) && (label.size == name.size || label.data[name.size] == '-');
+}
+
+bool regions_hold(const struct regions *regions, const struct region_place *pop)
+{
+    if (regions->everywhere)
+        return true;
+    if (pop->country != COUNTRY_UNKNOWN && countries_has(&regions->countries, pop->country))
+        return true;
+    for (size_t i = 0; i < regions->name_count; i++)
+        if (slice_equal(regions->names[i], pop->name) ||
+            label_matches(regions->names[i], pop->region))
+            return true;
+    return false;
+}
+
+bool residency_may_process(const struct residency *residency, country_number pop)
+{
+    if (residency->count == 0)
+        return true;
+    for (unsigned client = 0; client <= COUNTRY_NUMBER_MAX; client++) {
+        struct residency_verdict verdict =
+            residency_decide(residency, (country_number)client, NULL);
+        if (countries_has(&verdict.process, pop))
+            return true;
+    }
+    return false;
+}

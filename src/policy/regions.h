@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * regions.h -- at which PoPs replicas of an endpoint may be: its `regions`. Pure, any thread.
+ *
+ * Capitals are countries and sets of them; small letters PoPs' names and region labels, of which
+ * `us` matches us and us-east. None: everywhere.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "policy/residency.h"
+
+struct regions {
+    bool everywhere;            /* no regions are named */
+    struct countries countries; /* of those in capitals; never COUNTRY_UNKNOWN */
+    const struct slice *names;  /* in small letters; borrowed from the spec */
+    size_t name_count;
+};
+
+/* Where a PoP is, as `regions` sees it. */
+struct region_place {
+    struct slice name;
+    struct slice region; /* its label, or empty */
+    country_number country;
+};
+
+[[nodiscard]] int regions_compile(struct arena *arena, const struct endpoint_spec *spec,
+                                  countries_find_cb find, void *data, struct regions *ret,
+                                  struct err *err);
+bool regions_hold(const struct regions *regions, const struct region_place *pop);
+
+/* Can a replica there ever get a request? Some rule allows its country, whoever the client is. */
+bool residency_may_process(const struct residency *residency, country_number pop);
