@@ -71,6 +71,14 @@ const struct cli_command cli_commands[] = {
       "  perigee infer digits --input image=batch.npy --json\n"
       "  echo '[[0, 1, 2]]' | perigee infer model --input x=@-\n",
       1, 1, cmd_infer },
+    { "policy", NULL, "test FILE", "Hold a spec's residency and regions against a table of cases.",
+      OPTIONS({ "--spec", "FILE", "The spec; else what the file names.", false },
+              { "--endpoint", "NAME", "Of a spec with several documents, this one.", false },
+              { "--geo", "FILE", "Addresses of clients to countries: an MMDB.", false },
+              { "--sets", "FILE", "Sets of countries beside EU and EEA.", false }),
+      "  perigee policy test cases.yaml --spec digits.yaml\n"
+      "  perigee policy test cases.yaml --geo dbip-country.mmdb --json\n",
+      2, 2, cmd_policy },
     { "scale", NULL, "NAME", "Set how many replicas there may be.",
       OPTIONS({ "--min", "N", "At least.", false }, { "--max", "N", "At most.", false }),
       "  perigee scale digits --min 2 --max 4\n", 1, 1, cmd_scale },
@@ -112,8 +120,8 @@ const struct cli_command cli_commands[] = {
 };
 /* clang-format on */
 const char *const cli_reserved[] = {
-    "control",    "pop",     "dns",   "chat",     "bench", "explain", "usage",   "estimate",
-    "budget",     "receipt", "keys",  "secrets",  "pops",  "flavors", "catalog", "policy",
-    "registries", "exec",    "admin", "simulate", "top",   NULL,
+    "control",  "pop",        "dns",     "chat",  "bench",    "explain", "usage",
+    "estimate", "budget",     "receipt", "keys",  "secrets",  "pops",    "flavors",
+    "catalog",  "registries", "exec",    "admin", "simulate", "top",     NULL,
 };
 const size_t cli_command_count = sizeof cli_commands / sizeof *cli_commands;
