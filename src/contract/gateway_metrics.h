@@ -52,6 +52,10 @@ struct arena;
       "project,endpoint,reason", NULL, "Requests refused with 503 overloaded: queue (full), bytes "  \
       "(that may wait), deadline (cannot be met), displaced (by an interactive one), memory (for "   \
       "requests), unready.")                                                                         \
+    X(GATEWAY_DENIED, "perigee_requests_denied_total", METRIC_COUNTER, METRIC_ONE,                   \
+      "project,endpoint,reason", NULL, "Requests refused with 451 residency: client_unknown (its "   \
+      "country, which the rules ask for), no_rule (for it), narrowed (by Perigee-Process-In, to "    \
+      "nothing), place (not at this PoP).")                                                          \
     X(GATEWAY_SKIPPED, "perigee_requests_skipped_total", METRIC_COUNTER, METRIC_ONE,                 \
       "", NULL, "Requests a replica had and did not run: canceled, or past their deadline.")         \
     X(GATEWAY_CANCELED, "perigee_requests_canceled_total", METRIC_COUNTER, METRIC_ONE,               \
@@ -96,7 +100,7 @@ struct arena;
 METRICS_DECLARE(gateway_metrics, GATEWAY_METRICS)
 
 #define GATEWAY_REGION_MAGIC 0x6d67654eu
-#define GATEWAY_REGION_VERSION 2u
+#define GATEWAY_REGION_VERSION 3u
 #define GATEWAY_SERIES_MAX 4096u
 #define GATEWAY_SET_SLICES (PERIGEE_LOOPS_MAX + 1u) /* of a lane set; the last: the main thread's */
 #define GATEWAY_SLICES (2u * GATEWAY_SET_SLICES)

@@ -63,6 +63,7 @@ static const struct {
     TEXT(MESSAGE_UPGRADE_CHECKED, message_upgrade_checked, version),
     TEXT(MESSAGE_UPGRADE_CHECKED, message_upgrade_checked, text),
     TEXT(MESSAGE_REPOSITORY, message_repository, request_id),
+    TEXT(MESSAGE_DENIED, message_denied, reason),
     TEXT(MESSAGE_REPOSITORY_DONE, message_repository_done, text),
 };
 

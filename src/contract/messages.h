@@ -57,7 +57,8 @@
     X(MESSAGE_REPLICA_LOOK, message_replica, 0, "A, G -> S: it is ready, look at its walls")       \
     X(MESSAGE_REPLICA_WALLS, message_replica_walls, 0,                                             \
       "S -> A, G: what stands, seen from outside")                                                 \
-    X(MESSAGE_TABLE_SERVED, message_table_served, 0, "G -> A: every loop of G serves that table")
+    X(MESSAGE_TABLE_SERVED, message_table_served, 0, "G -> A: every loop of G serves that table")  \
+    X(MESSAGE_DENIED, message_denied, 0, "G -> A: requests that residency refused, counts alone")
 
 enum message_type {
     MESSAGE_NONE,
@@ -143,6 +144,14 @@ struct message_table {
 struct message_table_served {
     struct message_head head;
     uint64_t number; /* and all before it */
+};
+
+struct message_denied {
+    struct message_head head;
+    uint64_t endpoint; /* uid */
+    uint32_t count;    /* since the message before */
+    uint32_t reserved;
+    char reason[24]; /* as in perigee_requests_denied_total */
 };
 
 struct message_drain {

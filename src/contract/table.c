@@ -61,13 +61,16 @@ static int head_check(struct slice bytes, struct err *err)
 {
     const struct table_head *table = (const struct table_head *)(const void *)bytes.data;
 
-    if (bytes.size < sizeof *table || bytes.size > TABLE_BYTES_MAX || (uintptr_t)table % 8 != 0)
+    if (bytes.size < TABLE_HEAD_BYTES_1 || bytes.size > TABLE_BYTES_MAX ||
+        (uintptr_t)table % 8 != 0)
         return err_set(err, ERR_BAD_INPUT, "table: %zu bytes are no table", bytes.size);
     if (table->magic != TABLE_MAGIC)
         return err_set(err, ERR_BAD_INPUT, "table: it does not begin as one");
-    if (table->version != TABLE_VERSION)
-        return err_set(err, ERR_BAD_INPUT, "table: version %u, this program reads %u",
-                       table->version, TABLE_VERSION);
+    if (table->version < 1 || table->version > TABLE_VERSION)
+        return err_set(err, ERR_BAD_INPUT, "table: version %u, this program reads %u and %u",
+                       table->version, TABLE_VERSION - 1, TABLE_VERSION);
+    if (table->version > 1 && bytes.size < sizeof *table)
+        return err_set(err, ERR_BAD_INPUT, "table: %zu bytes are no table", bytes.size);
     if (table->bytes != bytes.size)
         return err_set(err, ERR_BAD_INPUT, "table: says %llu bytes and has %zu",
                        (unsigned long long)table->bytes, bytes.size);
@@ -80,6 +83,13 @@ static int head_check(struct slice bytes, struct err *err)
         !rows_inside(table, table->aliases, sizeof(struct table_alias)) ||
         !rows_inside(table, table->origins, sizeof(struct table_text)))
         return err_set(err, ERR_BAD_INPUT, "table: rows are outside");
+    if (table->version < 2)
+        return 0;
+    if (!rows_inside(table, table->residencies, sizeof(struct table_residency)) ||
+        !rows_inside(table, table->rules, sizeof(struct residency_rule)) ||
+        !rows_inside(table, table->pops, sizeof(struct table_pop)) ||
+        table->residencies.count != table->endpoints.count)
+        return err_set(err, ERR_BAD_INPUT, "table: rows of residency are outside");
     return 0;
 }
 
@@ -114,11 +124,54 @@ static int endpoint_check(const struct table_head *table, uint32_t row, struct e
         (endpoint->serving < endpoint->revision_first ||
          endpoint->serving - endpoint->revision_first >= endpoint->revision_count))
         return err_set(err, ERR_BAD_INPUT, "table: endpoint %u serves what is not its own", row);
-    if (endpoint->state != TABLE_ENDPOINT_RUNNING && endpoint->state != TABLE_ENDPOINT_STOPPED)
+    if (endpoint->state < TABLE_ENDPOINT_RUNNING || endpoint->state > TABLE_ENDPOINT_ELSEWHERE)
         return err_set(err, ERR_BAD_INPUT, "table: endpoint %u has state %u", row, endpoint->state);
     if (endpoint->concurrency == 0 || !time_right(endpoint->queue_timeout_us) ||
         !time_right(endpoint->queue_cold_us) || !time_right(endpoint->timeout_us))
         return err_set(err, ERR_BAD_INPUT, "table: endpoint %u has a limit out of range", row);
+    return 0;
+}
+
+/* A list is a list of known form, so that whoever decides by it need not ask. */
+static bool list_right(const struct residency_list *list, uint32_t scope_max)
+{
+    return list->scope <= scope_max && list->reserved == 0;
+}
+
+static int residencies_check(const struct table_head *table, struct err *err)
+{
+    static const struct table_residency none;
+    for (uint32_t i = 0; table->version > 1 && i < table->endpoints.count; i++) {
+        const struct table_residency *residency = table_residency(table, i);
+        if (!span_inside(residency->rule_first, residency->rule_count, table->rules.count) ||
+            residency->rule_count > RESIDENCY_RULES_MAX ||
+            residency->unknown_client > COUNTRY_NUMBER_MAX ||
+            !text_inside(table, residency->elsewhere))
+            return err_set(err, ERR_BAD_INPUT, "table: the residency of endpoint %u is outside", i);
+    }
+    for (uint32_t i = 0; table->version > 1 && i < table->rules.count; i++) {
+        const struct residency_rule *rule = table_rules(table, &none) + i;
+        if (!list_right(&rule->clients, RESIDENCY_ANY) ||
+            !list_right(&rule->process, RESIDENCY_SAME_COUNTRY) ||
+            !list_right(&rule->transit, RESIDENCY_SAME_COUNTRY) ||
+            !list_right(&rule->logs, RESIDENCY_SAME_COUNTRY) ||
+            !list_right(&rule->cache, RESIDENCY_SAME_COUNTRY))
+            return err_set(err, ERR_BAD_INPUT, "table: rule %u is none", i);
+    }
+    return 0;
+}
+
+static int pops_check(const struct table_head *table, struct err *err)
+{
+    const struct table_pop *pop;
+    for (uint32_t i = 0; (pop = table_pop(table, i)); i++) {
+        if (!text_inside(table, pop->name) || !text_inside(table, pop->region) ||
+            pop->country > COUNTRY_NUMBER_MAX)
+            return err_set(err, ERR_BAD_INPUT, "table: PoP %u is outside", i);
+        if (i > 0 && slice_compare(table_text(table, table_pop(table, i - 1)->name),
+                                   table_text(table, pop->name)) >= 0)
+            return err_set(err, ERR_BAD_INPUT, "table: PoP %u is out of order", i);
+    }
     return 0;
 }
 
@@ -191,6 +244,10 @@ int table_check(struct slice bytes, struct err *err)
         r = endpoint_check(table, i, err);
     for (uint32_t i = 0; i < table->revisions.count && r == 0; i++)
         r = revision_check(table, i, err);
+    if (r == 0)
+        r = residencies_check(table, err);
+    if (r == 0)
+        r = pops_check(table, err);
     return r < 0 ? r : names_check(table, err);
 }
 

@@ -15,13 +15,14 @@
 
 #include <perigee/worker.h>
 
+#include "base/rules.h"
 #include "base/slice.h"
 
 struct arena;
 struct err;
 
 #define TABLE_MAGIC 0x74676550u /* "Pegt" */
-#define TABLE_VERSION 1u
+#define TABLE_VERSION 2u        /* the one before is read as well: an upgrade meets it */
 #define TABLE_BYTES_MAX (UINT64_C(1) << 30)
 #define TABLE_NONE UINT32_MAX
 
@@ -44,9 +45,18 @@ struct table_head {
     struct table_range hosts;     /* struct table_host, by name: domains of endpoints */
     struct table_range aliases;   /* struct table_alias, by (project, name) */
     struct table_range origins;   /* struct table_text: cors.origins */
+    /* Version 2: */
+    struct table_range residencies; /* struct table_residency, one for each endpoint, in order */
+    struct table_range rules;       /* struct residency_rule, those of an endpoint side by side */
+    struct table_range pops;        /* struct table_pop, by name: this one is among them */
 };
+#define TABLE_HEAD_BYTES_1 offsetof(struct table_head, residencies) /* of version 1 */
 
-enum table_endpoint_state { TABLE_ENDPOINT_RUNNING = 1, TABLE_ENDPOINT_STOPPED };
+enum table_endpoint_state {
+    TABLE_ENDPOINT_RUNNING = 1,
+    TABLE_ENDPOINT_STOPPED,
+    TABLE_ENDPOINT_ELSEWHERE, /* no replica of it may be at this PoP; table_residency says why */
+};
 
 struct table_endpoint {
     uint64_t uid;
@@ -70,6 +80,19 @@ struct table_revision {
     struct table_text runtime, digest;
     struct table_text model;   /* bytes of struct perigee_model, 8-aligned; empty: not known yet */
     struct table_text message; /* why it does not serve, for 503 and ready; or empty */
+};
+
+struct table_residency {
+    uint32_t rule_first, rule_count; /* rows of `rules`; none: all is allowed */
+    uint32_t unknown_client;         /* country_number; COUNTRY_UNKNOWN: refuse */
+    uint32_t reserved;
+    struct table_text elsewhere; /* why no replica is here, or empty */
+};
+
+struct table_pop {
+    struct table_text name, region; /* its label, or empty */
+    uint32_t country;               /* country_number */
+    uint32_t reserved;
 };
 
 struct table_host {
@@ -101,11 +124,22 @@ struct table_source_endpoint {
     size_t origin_count, domain_count, alias_count;
     uint32_t queue_depth, concurrency;
     uint64_t queue_timeout_us, queue_cold_us, timeout_us, body_bytes_max, queue_bytes_max;
+    const struct residency_rule *rules;
+    size_t rule_count;
+    country_number unknown_client;
+    struct slice elsewhere; /* with TABLE_ENDPOINT_ELSEWHERE */
+};
+
+struct table_source_pop {
+    struct slice name, region;
+    country_number country;
 };
 
 struct table_source {
     uint64_t number;
     struct slice zone, pop, country;
+    const struct table_source_pop *pops;
+    size_t pop_count;
     const struct table_source_endpoint *endpoints;
     size_t endpoint_count;
 };
@@ -133,6 +167,31 @@ static inline const struct table_revision *table_revision(const struct table_hea
                                                           uint32_t row)
 {
     return (const struct table_revision *)((const char *)table + table->revisions.offset) + row;
+}
+
+/* NULL: the table is of version 1, which knows none. */
+static inline const struct table_residency *table_residency(const struct table_head *table,
+                                                            uint32_t endpoint)
+{
+    if (table->version < 2)
+        return NULL;
+    return (const struct table_residency *)((const char *)table + table->residencies.offset) +
+           endpoint;
+}
+
+static inline const struct residency_rule *table_rules(const struct table_head *table,
+                                                       const struct table_residency *residency)
+{
+    return (const struct residency_rule *)((const char *)table + table->rules.offset) +
+           residency->rule_first;
+}
+
+/* NULL behind the last. */
+static inline const struct table_pop *table_pop(const struct table_head *table, uint32_t row)
+{
+    if (table->version < 2 || row >= table->pops.count)
+        return NULL;
+    return (const struct table_pop *)((const char *)table + table->pops.offset) + row;
 }
 
 /* Rows, or TABLE_NONE. Binary searches. */

@@ -99,13 +99,13 @@ static struct table_range builder_rows(struct builder *builder, size_t count, si
 }
 
 struct counts {
-    size_t revisions, domains, aliases, origins;
+    size_t revisions, domains, aliases, origins, rules;
     uint64_t bytes;
 };
 
 static struct counts source_count(const struct table_source *source)
 {
-    struct counts counts = { .bytes = sizeof(struct table_head) + 64 + source->zone.size +
+    struct counts counts = { .bytes = sizeof(struct table_head) + 96 + source->zone.size +
                                       source->pop.size + source->country.size };
 
     for (size_t i = 0; i < source->endpoint_count; i++) {
@@ -114,7 +114,10 @@ static struct counts source_count(const struct table_source *source)
         counts.domains += e->domain_count;
         counts.aliases += e->alias_count;
         counts.origins += e->origin_count;
+        counts.rules += e->rule_count;
         counts.bytes += sizeof(struct table_endpoint) + e->name.size + e->project.size;
+        counts.bytes += sizeof(struct table_residency) + e->elsewhere.size +
+                        e->rule_count * sizeof(struct residency_rule);
         for (size_t k = 0; k < e->revision_count; k++)
             counts.bytes += sizeof(struct table_revision) + e->revisions[k].runtime.size +
                             e->revisions[k].digest.size + e->revisions[k].model.size + 8 +
@@ -126,6 +129,9 @@ static struct counts source_count(const struct table_source *source)
         for (size_t k = 0; k < e->origin_count; k++)
             counts.bytes += sizeof(struct table_text) + e->origins[k].size;
     }
+    for (size_t i = 0; i < source->pop_count; i++)
+        counts.bytes +=
+            sizeof(struct table_pop) + source->pops[i].name.size + source->pops[i].region.size;
     return counts;
 }
 
@@ -153,6 +159,46 @@ static void endpoint_place(struct builder *builder, struct table_head *table, ui
         (struct table_text *)(void *)(builder->data + table->origins.offset);
     for (size_t i = 0; i < source->origin_count; i++)
         origins[table->origins.count++] = builder_text(builder, source->origins[i]);
+}
+
+static void residency_place(struct builder *builder, struct table_head *table, uint32_t row,
+                            const struct table_source_endpoint *source)
+{
+    struct table_residency *residency =
+        (struct table_residency *)(void *)(builder->data + table->residencies.offset) + row;
+    struct residency_rule *rules =
+        (struct residency_rule *)(void *)(builder->data + table->rules.offset) + table->rules.count;
+
+    residency->rule_first = table->rules.count;
+    residency->rule_count = (uint32_t)source->rule_count;
+    residency->unknown_client = source->unknown_client;
+    residency->elsewhere = builder_text(builder, source->elsewhere);
+    if (source->rule_count)
+        memcpy(rules, source->rules, source->rule_count * sizeof *rules);
+    table->rules.count += (uint32_t)source->rule_count;
+}
+
+static int order_pops(const void *a, const void *b)
+{
+    return order_slices(((const struct table_source_pop *)a)->name,
+                        ((const struct table_source_pop *)b)->name);
+}
+
+static void pops_place(struct arena *arena, struct builder *builder, struct table_head *table,
+                       const struct table_source *source)
+{
+    struct table_source_pop *sorted =
+        ARENA_ARRAY(arena, struct table_source_pop, source->pop_count + 1);
+    struct table_pop *pops = (struct table_pop *)(void *)(builder->data + table->pops.offset);
+
+    if (source->pop_count == 0)
+        return;
+    memcpy(sorted, source->pops, source->pop_count * sizeof *sorted);
+    qsort(sorted, source->pop_count, sizeof *sorted, order_pops);
+    for (size_t i = 0; i < source->pop_count; i++)
+        pops[i] = (struct table_pop){ .name = builder_text(builder, sorted[i].name),
+                                      .region = builder_text(builder, sorted[i].region),
+                                      .country = sorted[i].country };
 }
 
 static void revisions_place(struct arena *arena, struct builder *builder, struct table_head *table,
@@ -246,16 +292,22 @@ int table_build(struct arena *arena, const struct table_source *source, struct s
     table->hosts = builder_rows(&builder, counts.domains, sizeof(struct table_host));
     table->aliases = builder_rows(&builder, counts.aliases, sizeof(struct table_alias));
     table->origins = builder_rows(&builder, counts.origins, sizeof(struct table_text));
+    table->residencies =
+        builder_rows(&builder, source->endpoint_count, sizeof(struct table_residency));
+    table->rules = builder_rows(&builder, counts.rules, sizeof(struct residency_rule));
+    table->pops = builder_rows(&builder, source->pop_count, sizeof(struct table_pop));
     table->revisions.count = 0; /* counted again as they are placed */
-    table->origins.count = 0;
+    table->origins.count = table->rules.count = 0;
     table->zone = builder_text(&builder, source->zone);
     table->pop = builder_text(&builder, source->pop);
     table->country = builder_text(&builder, source->country);
     for (size_t i = 0; i < source->endpoint_count; i++) {
         endpoint_place(&builder, table, (uint32_t)i, sorted[i]);
+        residency_place(&builder, table, (uint32_t)i, sorted[i]);
         revisions_place(arena, &builder, table, (uint32_t)i, sorted[i]);
     }
     names_place(arena, &builder, table, sorted, source->endpoint_count, &counts);
+    pops_place(arena, &builder, table, source);
     table->bytes = builder.used;
     *ret_bytes = (struct slice){ builder.data, builder.used };
     if (table_check(*ret_bytes, err) <

@@ -24,7 +24,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 abort();
             (void)table_origin_allowed(table, e, SLICE("https://x"));
             (void)table_find_revision(table, e, 1);
+            const struct table_residency *residency = table_residency(table, i);
+            for (uint32_t k = 0; residency && k < residency->rule_count; k++)
+                if (table_rules(table, residency)[k].process.scope > RESIDENCY_SAME_COUNTRY)
+                    abort();
         }
+        const struct table_pop *pop;
+        for (uint32_t i = 0; (pop = table_pop(table, i)); i++)
+            if (pop->country > COUNTRY_NUMBER_MAX)
+                abort();
         (void)table_find_alias(table, SLICE("default"), SLICE("x"));
         (void)table_find_host(table, SLICE("x"));
     }

@@ -28,6 +28,15 @@ static struct table_source_revision revisions[] = {
     .queue_timeout_us = 30'000'000, .queue_cold_us = 300'000'000, .timeout_us = 60'000'000,        \
     .body_bytes_max = 1 << 20, .queue_bytes_max = 1 << 24
 
+static struct residency_rule rules[] = {
+    { .process.scope = RESIDENCY_SAME_COUNTRY },
+    { .clients.scope = RESIDENCY_ANY, .process.scope = RESIDENCY_ANY },
+};
+static const struct table_source_pop pops[] = {
+    { SLICE("paris"), SLICE("eu-west"), 7 },
+    { SLICE("local"), SLICE(""), COUNTRY_UNKNOWN },
+};
+
 static struct table_source_endpoint endpoints[] = {
     { .uid = 9,
       .name = SLICE("zebra"),
@@ -47,8 +56,17 @@ static struct table_source_endpoint endpoints[] = {
       .domain_count = 2,
       .aliases = aliases_a,
       .alias_count = 2,
+      .rules = rules,
+      .rule_count = 2,
+      .unknown_client = 99,
       ENDPOINT_LIMITS },
-    { .uid = 8, .name = SLICE("digits"), .project = SLICE("lab"), ENDPOINT_LIMITS },
+    { .uid = 8,
+      .name = SLICE("digits"),
+      .project = SLICE("lab"),
+      ENDPOINT_LIMITS,
+      .rules = rules,
+      .rule_count = 1,
+      .elsewhere = SLICE("it is not for here") },
 };
 
 static struct slice build(struct arena *arena)
@@ -56,6 +74,8 @@ static struct slice build(struct arena *arena)
     struct table_source source = { .number = 5,
                                    .zone = SLICE("perigee.test"),
                                    .pop = SLICE("local"),
+                                   .pops = pops,
+                                   .pop_count = 2,
                                    .endpoints = endpoints,
                                    .endpoint_count = 3 };
     struct slice bytes;
@@ -114,6 +134,71 @@ static void test_find(void **state)
     assert_false(table_origin_allowed(table, digits, SLICE("https://c.example")));
     assert_true(slice_is(table_text(table, table->zone), "perigee.test"));
     arena_free(arena);
+}
+
+static void test_residency(void **state)
+{
+    struct arena *arena = arena_new();
+    struct slice bytes = build(arena);
+    struct table_head *table = (void *)(uintptr_t)bytes.data;
+    struct err err;
+    (void)state;
+
+    uint32_t row = table_find_endpoint(table, SLICE("default"), SLICE("digits"));
+    const struct table_residency *residency = table_residency(table, row);
+    assert_int_equal(residency->rule_count, 2);
+    assert_memory_equal(table_rules(table, residency), rules, sizeof rules);
+    assert_int_equal(residency->unknown_client, 99);
+    assert_int_equal(residency->elsewhere.bytes, 0);
+    residency = table_residency(table, table_find_endpoint(table, SLICE("lab"), SLICE("digits")));
+    assert_int_equal(residency->rule_count, 1);
+    assert_memory_equal(table_rules(table, residency), rules, sizeof *rules);
+    assert_true(slice_is(table_text(table, residency->elsewhere), "it is not for here"));
+    residency =
+        table_residency(table, table_find_endpoint(table, SLICE("default"), SLICE("zebra")));
+    assert_int_equal(residency->rule_count, 0);
+    assert_true(slice_is(table_text(table, table_pop(table, 0)->name), "local"));
+    assert_true(slice_is(table_text(table, table_pop(table, 1)->region), "eu-west"));
+    assert_int_equal(table_pop(table, 1)->country, 7);
+    assert_null(table_pop(table, 2));
+
+    /* The version before had no residency. */
+    table->version = 1;
+    assert_int_equal(table_check(bytes, &err), 0);
+    assert_null(table_residency(table, row));
+    assert_null(table_pop(table, 0));
+    table->version = 3;
+    assert_int_equal(table_check(bytes, &err), ERR_BAD_INPUT);
+    assert_non_null(strstr(err.message, "version 3, this program reads 1 and 2"));
+    arena_free(arena);
+}
+
+static const struct {
+    const char *name, *error;
+    size_t offset; /* of a 32-bit word of the first rule */
+    uint32_t value;
+} bad_rules[] = {
+    { "a scope that is none", "rule 0 is none", offsetof(struct residency_rule, process.scope), 3 },
+    { "clients of the same country", "rule 0 is none",
+      offsetof(struct residency_rule, clients.scope), RESIDENCY_SAME_COUNTRY },
+    { "a word for later", "rule 0 is none", offsetof(struct residency_rule, cache.reserved), 1 },
+};
+
+static void test_bad_rules(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof bad_rules / sizeof *bad_rules; i++) {
+        struct arena *arena = arena_new();
+        struct slice bytes = build(arena);
+        const struct table_head *table = (const void *)bytes.data;
+        struct err err;
+        print_message("  %s\n", bad_rules[i].name);
+        memcpy((char *)(uintptr_t)bytes.data + table->rules.offset + bad_rules[i].offset,
+               &bad_rules[i].value, sizeof bad_rules[i].value);
+        assert_int_equal(table_check(bytes, &err), ERR_BAD_INPUT);
+        assert_non_null(strstr(err.message, bad_rules[i].error));
+        arena_free(arena);
+    }
 }
 
 static void test_a_source_of_equal_names_is_refused(void **state)
@@ -193,6 +278,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_find),
+        cmocka_unit_test(test_residency),
+        cmocka_unit_test(test_bad_rules),
         cmocka_unit_test(test_a_source_of_equal_names_is_refused),
         cmocka_unit_test(test_flipped_bytes),
         cmocka_unit_test(test_file),
