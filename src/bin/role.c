@@ -17,13 +17,14 @@
 static const struct {
     const char *name, *shown; /* shown by ps */
     int (*main)(int channel_fd, int lifeline_fd);
-    bool unprivileged; /* works with its descriptors, and its user's own files */
-    bool own_user;     /* with its descriptors alone: as root it has a user of its own */
+    bool unprivileged;     /* works with its descriptors, and its user's own files */
+    bool own_user;         /* with its descriptors alone: as root it has a user of its own */
+    void (*prepare)(void); /* with what it may before */
 } roles[] = {
-    { "gateway", "perigee-gateway", gateway_main, true, true },
-    { "pop", "perigee-pop", pop_main, true, false },
-    { "control", "perigee-control", control_main, true, false },
-    { "successor", "perigee", upgrade_successor_main, false, false },
+    { "gateway", "perigee-gateway", gateway_main, true, true, gateway_prepare },
+    { "pop", "perigee-pop", pop_main, true, false, NULL },
+    { "control", "perigee-control", control_main, true, false, NULL },
+    { "successor", "perigee", upgrade_successor_main, false, false, NULL },
 };
 
 int role_main(int argc, char **argv)
@@ -35,6 +36,8 @@ int role_main(int argc, char **argv)
             break;
         lifeline_boot(roles[i].shown, PERIGEE_CHANNEL_FD, PERIGEE_LIFELINE_FD);
         struct err err;
+        if (roles[i].prepare)
+            roles[i].prepare();
         uint32_t uid = roles[i].own_user ? sandbox_uid_base() : 0;
         if (roles[i].unprivileged && spawn_unprivileged(uid, &err) < 0) {
             (void)fprintf(stderr, "perigee: %s: %s\n", roles[i].name, err.message);

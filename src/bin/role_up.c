@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* perigee up: flags and environment to what the supervisor is to do (interfaces.md 1 and 8). */
+#include <errno.h>
+#include <limits.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +16,9 @@
 #include "cli/cli.h"
 #include "gateway/gateway.h"
 #include "geo/country.h"
+#include "geo/mmdb.h"
+#include "geo/sets.h"
+#include "geo/where.h"
 #include "http/server.h"
 #include "http/trust.h"
 #include "spec/endpoint.h"
@@ -48,7 +53,7 @@ static const struct {
 static const char *const no_use[] = { "--json", "--control", "--project", NULL };
 
 static const char *const not_yet[] = {
-    "--geo", "--engine", "--config", NULL,
+    "--engine", "--config", NULL,
 };
 
 static const struct cli_option options[] = {
@@ -71,7 +76,8 @@ static const struct cli_option options[] = {
     { "--fleet", "FILE", "A network in a box: several places on this machine, with the distances between them; docs/fleet.md.", false },
     { "--record", "DIR", "With --fleet: keep what goes over links between places in files of this folder.", false },
     { "--engine", "unix:PATH", "The container engine (not yet).", false },
-    { "--geo", "FILE", "A map from addresses to places (not yet).", false },
+    { "--geo", "FILE", "Which country an address is in, for residency: an MMDB, MaxMind's form or ip-location-db's. A newer one is renamed over it, and read at the next start.", false },
+    { "--sets", "FILE", "Sets of countries beside EU and EEA, for residency (docs/residency.md).", false },
     { "--trusted-proxies", "CIDR,..", "Peers that may say who is behind them, else $PERIGEE_TRUSTED_PROXIES: a PROXY header, Forwarded and X-Forwarded-For are believed from them alone.", false },
     { "--config", "FILE", "Flags from a file (not yet).", false },
     {},
@@ -320,7 +326,44 @@ static int read_trust(const struct cli *cli, struct err *err)
     return 0;
 }
 
-static int read_start(const struct cli *cli, struct message_start *start, struct err *err)
+/* Opened here, where somebody sees what is wrong with it; the gateway finds its path in its
+ * environment. */
+static int read_geo(struct cli *cli, struct err *err)
+{
+    const char *given = cli_option_value(cli, "--geo");
+    char path[PATH_MAX];
+    struct mmdb *mmdb;
+    if (!given)
+        return 0;
+    if (!realpath(given, path))
+        return err_set(err, ERR_BAD_INPUT, "--geo: '%s': %s", ERR_TEXT(given), strerror(errno));
+    if (mmdb_open(path, &mmdb, err) < 0)
+        return err_wrap(err, "--geo");
+    cli_warn_mmdb(path, mmdb);
+    mmdb_free(mmdb);
+    (void)setenv(WHERE_MMDB_ENVIRONMENT, path, 1);
+    return 0;
+}
+
+static int read_sets(struct cli *cli, struct err *err)
+{
+    const char *path = cli_option_value(cli, "--sets");
+    struct geo_sets sets;
+    struct slice text;
+    if (!path)
+        return 0;
+    int r = cli_read(cli, path, GEO_SETS_BYTES_MAX, &text, err);
+    if (r == 0 && memchr(text.data, 0, text.size))
+        r = err_set(err, ERR_BAD_INPUT, "it holds a NUL");
+    if (r == 0)
+        r = geo_sets_parse(cli->arena, text, &sets, err);
+    if (r < 0)
+        return err_wrap(err, "--sets: '%s'", ERR_TEXT(path));
+    (void)setenv(GEO_SETS_ENVIRONMENT, text.data, 1); /* whole: all processes have the same */
+    return 0;
+}
+
+static int read_start(struct cli *cli, struct message_start *start, struct err *err)
 {
     for (size_t i = 0; not_yet[i]; i++)
         if (cli_option_value(cli, not_yet[i]))
@@ -340,6 +383,10 @@ static int read_start(const struct cli *cli, struct message_start *start, struct
         r = read_limits(cli, err);
     if (r == 0)
         r = read_trust(cli, err);
+    if (r == 0)
+        r = read_geo(cli, err);
+    if (r == 0)
+        r = read_sets(cli, err);
     if (r == 0)
         r = copy(start->home, sizeof start->home, cli->home, err);
     if (r == 0)

@@ -119,14 +119,51 @@ static int flags_check(struct cli *cli, struct err *err)
     static const struct {
         const char *flag, *what;
     } later[] = {
-        { "--image", "container images" }, { "--port", "container images" },
-        { "--upstream", "upstreams" },     { "--region", "regions" },
-        { "--process-in", "residency" },
+        { "--image", "container images" },
+        { "--port", "container images" },
+        { "--upstream", "upstreams" },
     };
     for (size_t i = 0; i < sizeof later / sizeof *later; i++)
         if (cli_option_value(cli, later[i].flag))
             return cli_usage(cli, err_set(err, ERR_NOT_SUPPORTED, "%s: %s: not yet", later[i].flag,
                                           later[i].what));
+    return 0;
+}
+
+static struct spec_strings option_names(struct cli *cli, const char *option)
+{
+    struct slice *names = ARENA_ARRAY(cli->arena, struct slice, CLI_VALUES_MAX);
+    size_t count = 0;
+    for (const char *name; (name = cli_option_nth(cli, option, count)); count++)
+        names[count] = slice_of(name);
+    return (struct spec_strings){ names, count };
+}
+
+/* The short form: of an endpoint that has more than that, it would throw rules away. */
+static int residency_from_flag(struct cli *cli, struct endpoint_spec *spec, struct err *err)
+{
+    struct spec_strings names = option_names(cli, "--process-in");
+    struct spec_residency_rule *rule = ARENA_NEW(cli->arena, struct spec_residency_rule);
+    if (names.count == 0)
+        return 0;
+    if (spec->residency.count > 1 ||
+        (spec->residency.count == 1 && spec->residency.rules[0].clients.kind != SPEC_PLACES_ANY))
+        return err_set(err, ERR_CONFLICT,
+                       "--process-in: the endpoint's residency has rules, which it would replace: "
+                       "change the spec (perigee export, perigee apply)");
+    if (spec->residency.count == 1)
+        *rule = spec->residency.rules[0];
+    rule->clients.kind = SPEC_PLACES_ANY;
+    bool alone = names.count == 1;
+    rule->process_in = (struct spec_places){
+        .kind = alone && slice_is(names.items[0], "any")            ? SPEC_PLACES_ANY
+                : alone && slice_is(names.items[0], "same-country") ? SPEC_PLACES_SAME_COUNTRY
+                                                                    : SPEC_PLACES_LIST,
+    };
+    if (rule->process_in.kind == SPEC_PLACES_LIST)
+        rule->process_in.names = names;
+    spec->residency.rules = rule;
+    spec->residency.count = 1;
     return 0;
 }
 
@@ -141,6 +178,11 @@ static int spec_from_flags(struct cli *cli, struct endpoint_spec *spec, struct e
         number_option(cli, "--max", &spec->scale.max, err) < 0 ||
         number_option(cli, "--concurrency", &spec->scale.concurrency, err) < 0)
         return cli_usage(cli, ERR_BAD_INPUT);
+    if (cli_option_value(cli, "--region"))
+        spec->regions = option_names(cli, "--region");
+    int r = residency_from_flag(cli, spec, err);
+    if (r < 0)
+        return r;
     if (spec->model.size == 0)
         return cli_usage(cli,
                          err_set(err, ERR_BAD_INPUT, "what runs? Give --model FILE or FOLDER"));

@@ -6,14 +6,12 @@
 #include <libgen.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/arena.h"
 #include "base/err.h"
 #include "cli/cli.h"
 #include "cli/commands.h"
 #include "cli/policy_cases.h"
-#include "geo/mmdb.h"
 #include "geo/sets.h"
 #include "spec/endpoint.h"
 
@@ -33,11 +31,6 @@ struct result {
     struct residency_verdict verdict;
     bool in_regions;
 };
-
-static int find(struct slice name, void *data, struct countries *ret, struct err *err)
-{
-    return geo_sets_find(data, name, ret, err);
-}
 
 /* ---- reading -------------------------------------------------------------------------------- */
 
@@ -100,7 +93,6 @@ static int test_read(struct cli *cli, struct policy_test *test, struct err *err)
     const char *path = cli->arguments[1], *geo = cli_option_value(cli, "--geo");
     struct endpoint_spec spec;
     struct slice text;
-    char warning[160];
     int r = cli_read(cli, path, FILE_BYTES_MAX, &text, err);
     if (r < 0)
         return r;
@@ -110,15 +102,15 @@ static int test_read(struct cli *cli, struct policy_test *test, struct err *err)
     if (r == 0)
         r = sets_read(cli, &test->sets, err);
     if (r == 0)
-        r = residency_compile(cli->arena, &spec, find, &test->sets, &test->residency, err);
+        r = residency_compile(cli->arena, &spec, geo_sets_lookup, &test->sets, &test->residency,
+                              err);
     if (r == 0)
-        r = regions_compile(cli->arena, &spec, find, &test->sets, &test->regions, err);
+        r = regions_compile(cli->arena, &spec, geo_sets_lookup, &test->sets, &test->regions, err);
     if (r == 0)
         r = where_map_open(test->cases.addresses, test->cases.address_count, NULL, geo,
                            &test->where, err);
-    if (r == 0 && geo &&
-        mmdb_warning(where_map_mmdb(test->where), time(NULL), warning, sizeof warning))
-        fprintf(stderr, "perigee: %s: %s\n", ERR_TEXT(geo), warning);
+    if (r == 0 && geo)
+        cli_warn_mmdb(geo, where_map_mmdb(test->where));
     return r;
 }
 
@@ -129,7 +121,8 @@ static int case_decide(struct policy_test *test, const struct policy_case *item,
 {
     struct countries narrow;
     bool narrows = item->process_in.data != NULL;
-    if (narrows && residency_narrow_parse(item->process_in, find, &test->sets, &narrow, err) < 0)
+    if (narrows &&
+        residency_narrow_parse(item->process_in, geo_sets_lookup, &test->sets, &narrow, err) < 0)
         return err_wrap(err, "line %u: process_in", item->line);
     ret->client = item->client;
     if (item->by_address)

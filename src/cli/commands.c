@@ -33,11 +33,12 @@ const struct cli_command cli_commands[] = {
               { "--min", "N", "Replicas at least.", false },
               { "--max", "N", "Replicas at most.", false },
               { "--concurrency", "N", "Requests one replica may hold.", false },
-              { "--region", "LABEL", "Where replicas may be (not yet).", true },
-              { "--process-in", "SET", "Where requests may be processed (not yet).", true },
+              { "--region", "PLACE", "Where replicas may be: EU, CH, us, a PoP; several times.", true },
+              { "--process-in", "SET", "Where requests may be processed: EU, CH, any or same-country; several times.", true },
               { "--create", NULL, "Refuse when the endpoint exists.", false }, NO_WAIT),
       "  perigee deploy digits --model examples/digits/digits.onnx\n"
-      "  perigee deploy digits --min 2        the same model, two replicas\n",
+      "  perigee deploy digits --min 2        the same model, two replicas\n"
+      "  perigee deploy digits --process-in EU --process-in CH\n",
       1, 1, cmd_deploy },
     { "apply", NULL, "", "Make endpoints exactly as files say.",
       OPTIONS({ "--file", "FILE|DIR|-", "YAML or JSON, one or more documents. Also -f.", false },

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/arena.h"
 #include "base/auto.h"
 #include "base/err.h"
 #include "cli/cli.h"
+#include "geo/mmdb.h"
 #include "sys/fd.h"
 
 enum { ROOM_FIRST = 64 * 1024 };
@@ -49,4 +52,11 @@ int cli_read(struct cli *cli, const char *path, uint64_t bytes_max, struct slice
     }
     *ret = arena_copy(cli->arena, (struct slice){ bytes, used });
     return 0;
+}
+
+void cli_warn_mmdb(const char *path, const struct mmdb *mmdb)
+{
+    char warning[160];
+    if (mmdb_warning(mmdb, time(NULL), warning, sizeof warning))
+        fprintf(stderr, "perigee: %s: %s\n", ERR_TEXT(path), warning);
 }

@@ -9,6 +9,8 @@
 #include "base/arena.h"
 #include "base/err.h"
 #include "base/json.h"
+#include "geo/sets.h"
+#include "policy/regions.h"
 #include "store/blobs.h"
 #include "store/digest.h"
 #include "store/manifest.h"
@@ -243,6 +245,38 @@ static int check_unique(struct change *change, struct store *store,
     return r;
 }
 
+/* The names in regions and residency are known, and where both are told some PoP is in both. */
+static int check_places(struct change *change, const struct endpoint_spec *spec, struct err *err)
+{
+    struct geo_sets sets;
+    struct residency residency;
+    struct regions regions;
+    int r = 0;
+    if (change->sets)
+        sets = *change->sets;
+    else
+        r = geo_sets_parse(change->arena, (struct slice){}, &sets, err);
+    if (r < 0 ||
+        (r = residency_compile(change->arena, spec, geo_sets_lookup, &sets, &residency, err)) < 0 ||
+        (r = regions_compile(change->arena, spec, geo_sets_lookup, &sets, &regions, err)) < 0)
+        return r;
+    if (regions.everywhere || residency.count == 0 || change->pop_count == 0)
+        return 0;
+    size_t inside = 0;
+    for (size_t i = 0; i < change->pop_count; i++) {
+        const struct region_place *pop = &change->pops[i];
+        if (!regions_hold(&regions, pop))
+            continue;
+        if (pop->country != COUNTRY_UNKNOWN && residency_may_process(&residency, pop->country))
+            return 0;
+        inside++;
+    }
+    return err_set(err, ERR_BAD_INPUT,
+                   "regions and residency share no PoP: of %zu, %zu %s in regions, and residency "
+                   "lets nothing be processed there",
+                   change->pop_count, inside, inside == 1 ? "is" : "are");
+}
+
 /* Two projects do not trust each other: where a wall between them is missing there is one. */
 static int check_walls(struct change *change, struct store *store, struct err *err)
 {
@@ -384,7 +418,9 @@ static int create(struct change *change, struct store *store, const struct endpo
     nothing.name = spec->name;
     nothing.project = spec->project;
     change->diff = endpoint_spec_diff(change->arena, &nothing, spec);
-    int r = check_model(change, spec, &model, err);
+    int r = check_places(change, spec, err);
+    if (r == 0)
+        r = check_model(change, spec, &model, err);
     if (r == 0)
         r = check_unique(change, store, spec, err);
     if (r == 0)
@@ -411,6 +447,15 @@ static const char *keys_text(struct change *change)
     return text;
 }
 
+static bool places_change(const struct spec_changes *diff)
+{
+    for (size_t i = 0; i < diff->count; i++)
+        if (strcmp(diff->items[i].key, "regions") == 0 ||
+            strcmp(diff->items[i].key, "residency") == 0)
+            return true;
+    return false;
+}
+
 static int update(struct change *change, struct store *store, struct store_endpoint *endpoint,
                   const struct endpoint_spec *before, const struct endpoint_spec *after,
                   struct err *err)
@@ -424,7 +469,10 @@ static int update(struct change *change, struct store *store, struct store_endpo
     int r = 0;
     if (!change->changed)
         return change->dry_run ? 0 : snapshot_load(store, endpoint->uid, &change->snapshot, err);
-    if (change->new_revision)
+    bool moves = places_change(&change->diff);
+    if (moves)
+        r = check_places(change, after, err);
+    if (r == 0 && change->new_revision)
         r = check_model(change, after, &model, err);
     if (r == 0)
         r = check_unique(change, store, after, err);
@@ -434,6 +482,10 @@ static int update(struct change *change, struct store *store, struct store_endpo
     endpoint->generation++;
     endpoint->updated_ns = change->audit.at_ns;
     event(change, "endpoint_updated", keys_text(change));
+    if (moves && slice_is(endpoint->target_state, "failed")) { /* it may be for that alone */
+        endpoint->target_state = SLICE("starting");
+        endpoint->target_message = (struct slice){};
+    }
     if (change->new_revision) {
         endpoint->target = ++endpoint->latest;
         endpoint->target_state = SLICE("starting");

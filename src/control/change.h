@@ -18,6 +18,8 @@
 struct arena;
 struct blobs;
 struct err;
+struct geo_sets;
+struct region_place;
 
 enum change_kind {
     CHANGE_PUT,
@@ -37,6 +39,9 @@ struct change {
     struct blobs *blobs;   /* borrowed */
     const char *libdir;    /* where the workers are; NULL: any runtime will do (tests) */
     const char *walls_off; /* walls between projects that do not stand; NULL: all do, or may */
+    const struct geo_sets *sets;     /* borrowed; NULL: those built in */
+    const struct region_place *pops; /* where replicas may come to be; none: not known */
+    size_t pop_count;
     struct slice project, name;
     struct slice body;     /* PUT: a spec; PATCH: a merge-patch; JSON text */
     uint64_t revision;     /* ROLLBACK */

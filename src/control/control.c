@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <sys/prctl.h>
 
+#include "base/arena.h"
 #include "base/auto.h"
 #include "base/env.h"
 #include "base/err.h"
@@ -222,6 +223,7 @@ static void close_all(struct control *control)
     blobs_close(control->blobs);
     hub_close(control);
     metrics_deinit(&control->metrics);
+    arena_free(control->sets_arena);
     free(control->metrics_memory);
     watch_free(control->channel_watch);
     watch_free(control->lifeline_watch);

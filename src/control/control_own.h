@@ -14,7 +14,9 @@
 #include "contract/messages.h"
 #include "control/grace.h"
 #include "control/hub.h"
+#include "geo/sets.h"
 #include "io/address.h"
+#include "policy/regions.h"
 
 struct blobs;
 struct channel;
@@ -72,6 +74,10 @@ struct control {
     struct store *store, *reader;
     struct blobs *blobs;
     unsigned jobs; /* under way */
+
+    struct geo_sets sets; /* jurisdictions by name; immutable */
+    struct arena *sets_arena;
+    struct region_place place; /* of this machine's PoP */
 
     struct hub hub;
     struct list watchers;

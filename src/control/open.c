@@ -88,6 +88,20 @@ static int load_pops(struct control *control, struct err *err)
     return r;
 }
 
+/* `perigee up` has checked the sets, and put them into the environment. */
+static void open_places(struct control *control)
+{
+    struct err err;
+    control->sets_arena = arena_new();
+    if (geo_sets_environment(control->sets_arena, &control->sets, &err) < 0)
+        log_error("control", "sets of countries not read, going on without",
+                  LOG_S("error", err.message));
+    control->place = (struct region_place){
+        .name = slice_of(control->start.pop),
+        .country = country_number_of(slice_of(control->start.country)),
+    };
+}
+
 int control_open(struct control *control, struct err *err)
 {
     struct arena *arena = arena_new();
@@ -107,6 +121,7 @@ int control_open(struct control *control, struct err *err)
     int64_t unused;
     (void)grace_over(&control->grace, env_now_ns(control->env), control_wall_ns(control), 0,
                      &unused);
+    open_places(control);
     hub_open(control);
     if ((r = load_pops(control, err)) < 0 || (r = load_endpoints(control, err)) < 0)
         return r;

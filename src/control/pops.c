@@ -103,6 +103,21 @@ static int keep_model(struct reporting *p, struct request *q, struct store *stor
     return r;
 }
 
+/* Requests that residency refused: their number is all that leaves a PoP. */
+static int audit_refused(struct reporting *p, struct store *store, const struct store_event *event,
+                         struct err *err)
+{
+    const struct store_audit audit = {
+        .at_ns = event->at_ns,
+        .who = p->pop,
+        .action = event->kind,
+        .from = event->message,
+        .project = event->project,
+        .endpoint = event->endpoint,
+    };
+    return store->audit_add(store, &audit, err);
+}
+
 static int keep_item(struct reporting *p, struct request *q, struct store *store,
                      struct report_item *item, struct err *err)
 {
@@ -117,7 +132,10 @@ static int keep_item(struct reporting *p, struct request *q, struct store *store
     if (item->kind == REPORT_EVENT) {
         item->event.project = row.project;
         item->event.endpoint = row.name;
-        return add_event(p, store, item->event, err);
+        r = add_event(p, store, item->event, err);
+        if (r == 0 && there && slice_is(item->event.kind, "residency_refused"))
+            r = audit_refused(p, store, &item->event, err);
+        return r;
     }
     if (!there)
         return 0;

@@ -265,6 +265,10 @@ uint32_t admit_retry_after_s(const struct request *request)
 /* Why a request of this endpoint cannot be served whatever it waits for; 0: it can. */
 static int hopeless(struct request *request, struct err *err)
 {
+    int r = residency_check(request, err); /* again, once the table is another */
+
+    if (r < 0)
+        return r;
     if (request->row->state == TABLE_ENDPOINT_STOPPED)
         return err_set(err, ERR_STOPPED, "endpoint '%.*s' is stopped; start it first",
                        SLICE_FMT(table_text(request->table->head, request->row->name)));
@@ -456,6 +460,10 @@ void admit_again(struct request *request)
 
     request->retried = true;
     request_state_move(&request->state, REQUEST_READING);
+    if (!rows_renew(request)) {
+        ANSWER_ERROR(request, ERR_NOT_FOUND, "the endpoint or its revision was deleted");
+        return;
+    }
     (void)follow(request);
     metric_add(shard_series(request->gl, request->table->head, request->row, request->endpoint,
                             GATEWAY_RETRIED),

@@ -173,7 +173,7 @@ void answer_error(struct request *request, const struct err *err)
     reply_add(&reply, SLICE("Perigee-Error"), request->ended);
     if (err->code == ERR_OVERLOADED)
         overloaded(request, &reply);
-    if (err->code == ERR_INTERNAL || err->code == ERR_REPLICA_DIED)
+    if ((err->code == ERR_INTERNAL || err->code == ERR_REPLICA_DIED) && !request->unlogged)
         log_error("gateway", "request failed", LOG_S("request", request->id),
                   LOG_S("error", info->name), LOG_S("why", err->message));
     exchange_reply(request->x, err_http(err), reply.headers, reply.count, error_body(request, err));
@@ -439,6 +439,8 @@ static void metrics_count(struct request *request, bool whole)
         labels[2] = request->ended;
         metric_add(metrics_series(metrics, GATEWAY_ERRORS, labels), 1);
     }
+    if (request->denied)
+        residency_count(request);
     if (!request->row)
         return;
     count(request, GATEWAY_BODY_IN, exchange_body_bytes(request->x));
@@ -462,7 +464,7 @@ static void log_done(struct request *request)
     int status = exchange_status(request->x);
     enum log_level level = status >= 500 && status != 503 ? LOG_INFO : LOG_DEBUG;
 
-    if (log_level_get() > level)
+    if (log_level_get() > level || request->unlogged || request->denied)
         return;
     log_write(level, "gateway", "request done",
               LOG_FIELDS(LOG_S("request", request->id),

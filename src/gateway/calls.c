@@ -226,6 +226,9 @@ static void index_send(struct request *request, struct slice body)
         } else if (endpoint->state == TABLE_ENDPOINT_STOPPED) {
             row->state = OIP_UNAVAILABLE;
             row->reason = SLICE("stopped");
+        } else if (endpoint->state == TABLE_ENDPOINT_ELSEWHERE) {
+            row->state = OIP_UNAVAILABLE;
+            row->reason = SLICE("not at this PoP");
         } else if (revision && revision->message.bytes) {
             row->state = OIP_UNAVAILABLE;
             row->reason = table_text(table->head, revision->message);

@@ -26,6 +26,7 @@
 #include "contract/table.h"
 #include "gateway/queue.h"
 #include "gateway/yield.h"
+#include "geo/sets.h"
 #include "http/server.h"
 #include "io/loop.h"
 #include "policy/admission.h"
@@ -41,6 +42,7 @@ struct sleeper;
 struct timer;
 struct trust;
 struct watch;
+struct where_map;
 
 /* X(name, value, text): bounds that are no key of an endpoint. */
 #define GATEWAY_LIMITS(X)                                                                          \
@@ -67,6 +69,7 @@ struct watch;
     X(kill_after_ms, 1000, "Past an endpoint's timeout, before its replica is killed.")            \
     X(repository_ms, 330000, "How long load and unload are waited for.")                           \
     X(repository_max, 64, "Loads and unloads that one loop waits for; above it 503.")              \
+    X(denied_ms, 10000, "How often control hears how many requests residency refused.")            \
     X(retry_after_s_min, 1,                                                                        \
       "Retry-After of an answer that says overloaded: until what waits and "                       \
       "runs is done, as far as that is known, at least so long.")                                  \
@@ -77,6 +80,8 @@ enum gateway_limit {
     GATEWAY_LIMITS(GATEWAY_LIMIT)
 #undef GATEWAY_LIMIT
 };
+
+enum { GATEWAY_DENIALS = 4 };
 
 /* ---- shared by loops ------------------------------------------------------------------ */
 
@@ -93,8 +98,9 @@ void model_info_free(struct model_info *info);
 struct endpoint {
     uint64_t uid;
     _Atomic uint32_t refs;
-    struct memory_budget memory; /* of its requests; a part of the gateway's */
-    struct endpoint_waiting {    /* requests that wait, over all loops, and their inputs */
+    struct memory_budget memory;              /* of its requests; a part of the gateway's */
+    _Atomic uint32_t denied[GATEWAY_DENIALS]; /* by enum denial; told to the agent and begun anew */
+    struct endpoint_waiting { /* requests that wait, over all loops, and their inputs */
         _Atomic uint32_t count;
         _Atomic uint64_t bytes;
     } waiting[QUEUE_CLASSES];
@@ -210,6 +216,9 @@ struct gateway {
     struct http_server_limits limits; /* of each loop's server */
     struct crowd *crowd;              /* of all of them */
     struct trust *trust;              /* proxies that are believed; NULL: none */
+    struct where_map *where;          /* NULL: no address is known */
+    struct geo_sets sets;             /* jurisdictions by name */
+    struct arena *sets_arena;
     struct gateway_loop loop[PERIGEE_LOOPS_MAX];
     struct gateway_listener listeners[GATEWAY_LISTENERS_MAX];
     unsigned listener_count;
@@ -223,8 +232,9 @@ struct gateway {
     size_t region_bytes;
     bool region_mapped;
     struct metrics metrics; /* the main thread's slice */
-    struct timer *demand, *drain, *probe;
+    struct timer *demand, *drain, *probe, *denied;
     unsigned drained;
+    _Atomic bool denied_due; /* somebody was: the agent is told now, and a while later again */
     _Atomic uint32_t drain_idle_ms; /* set before the loops hear of it */
     bool going, ready_told, draining, done;
     bool beside; /* another gateway uses the other lane set */
@@ -259,6 +269,11 @@ void world_kill(struct gateway *gateway, uint64_t replica, enum replica_end end,
 void gateway_send_supervisor(struct gateway *gateway, const union message *message);
 bool gateway_send_agent(struct gateway *gateway, const union message *message);
 void gateway_loop_drained(void *gateway); /* what a loop posts */
+
+/* residency.c: main thread, before the loops begin, and after they have ended */
+void residency_begin(struct gateway *gateway);
+void residency_end(struct gateway *gateway);
+void residency_tell(void *gateway); /* the agent, of what was refused */
 
 /* revision.c: references, any thread */
 struct endpoint *endpoint_new(struct gateway *gateway, uint64_t uid);

@@ -489,6 +489,7 @@ static void limits_read(struct gateway *gateway)
 static void gateway_begin(struct gateway *gateway, int channel_fd_taken, int lifeline_fd)
 {
     limits_read(gateway);
+    residency_begin(gateway);
     gateway->main = loop_new();
     list_init(&gateway->early);
     uint64_t share = memory_bytes() / 100 * gateway_memory_share_percent;
@@ -502,6 +503,7 @@ static void gateway_begin(struct gateway *gateway, int channel_fd_taken, int lif
         gateway->lifeline_watch =
             watch_new(gateway->main, lifeline_fd, WATCH_READ, on_lifeline, gateway);
     gateway->demand = timer_new(gateway->main, on_demand, gateway);
+    gateway->denied = timer_new(gateway->main, residency_tell, gateway);
     gateway->drain = timer_new(gateway->main, on_drain_due, gateway);
     gateway->probe = timer_new(gateway->main, on_probe, gateway);
 }
@@ -540,6 +542,7 @@ static void gateway_end(struct gateway *gateway)
     if (prepared)
         loops_free(gateway);
     timer_free(gateway->demand);
+    timer_free(gateway->denied);
     timer_free(gateway->drain);
     timer_free(gateway->probe);
     channel_free(gateway->supervisor);
@@ -547,6 +550,7 @@ static void gateway_end(struct gateway *gateway)
     metrics_deinit(&gateway->metrics);
     crowd_free(gateway->crowd);
     trust_free(gateway->trust);
+    residency_end(gateway);
     for (unsigned i = 0; i < gateway->listener_count; i++)
         fd_close(&gateway->listeners[i].fd);
     fd_close(&gateway->lifeline);

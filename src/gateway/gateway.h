@@ -8,6 +8,9 @@
 /* Limits of HTTP that are other than usual: "NAME=NUMBER,..." (http_server_limits_parse). */
 #define GATEWAY_LIMITS_ENVIRONMENT "PERIGEE_LIMITS"
 
+/* What needs its files: before privileges are given up (the MMDB of $PERIGEE_GEO). */
+void gateway_prepare(void);
+
 /* The whole life of the process, from START to DRAIN; returns its exit status. `channel_fd` is the
  * SOCK_SEQPACKET socket to the supervisor, `lifeline_fd` ends when the supervisor does (-1: none,
  * in tests). Takes both. */

@@ -228,6 +228,8 @@ static int resolve(struct request *request, bool *ret_answered, struct err *err)
     if (route < 0 || model < 0)
         return route < 0 ? route : model;
     r = terms_headers(request, err);
+    if (r == 0)
+        r = residency_check(request, err);
     return r < 0 ? r : revision_resolve(request, err);
 }
 

@@ -68,16 +68,27 @@ enum request_shed {
 #undef REQUEST_SHED
 };
 
+/* X(name): why residency refuses a request; the metric's label, and control hears of it. */
+#define REQUEST_DENIALS(X) X(client_unknown) X(no_rule) X(narrowed) X(place)
+enum denial {
+#define REQUEST_DENIAL(name) DENIAL_##name,
+    REQUEST_DENIALS(REQUEST_DENIAL)
+#undef REQUEST_DENIAL
+};
+
 struct request {
     struct exchange *x;
     struct arena *arena;
     struct gateway_loop *gl;
     enum request_state state;
     char id[72];
-    struct slice trace;          /* a well-formed traceparent; for the log */
-    struct slice origin_allowed; /* of a page that may read the answer */
-    struct slice ended;          /* error's name, for metrics */
-    enum request_shed shed;      /* should it be overloaded */
+    struct slice trace;               /* a well-formed traceparent; for the log */
+    struct slice origin_allowed;      /* of a page that may read the answer */
+    struct slice ended;               /* error's name, for metrics */
+    enum request_shed shed;           /* should it be overloaded */
+    enum denial denial;               /* of `denied` */
+    const struct table *residency_of; /* by which residency was last asked */
+    bool denied, unlogged;            /* by residency; no line of it may be written at this PoP */
 
     struct table *table;              /* a reference */
     const struct table_endpoint *row; /* NULL: no endpoint */
@@ -141,6 +152,11 @@ bool body_hold(struct request *request, uint64_t bytes);
 /* Deadline and class, as the client wants them. Headers first, parameters once the JSON is read. */
 [[nodiscard]] int terms_headers(struct request *request, struct err *err);
 void terms_parameters(struct request *request);
+
+/* ---- residency.c ---------------------------------------------------------------------- */
+/* ERR_RESIDENCY: not here; the connection ends with the answer. */
+[[nodiscard]] int residency_check(struct request *request, struct err *err);
+void residency_count(struct request *request); /* of a denied one, at its end */
 
 /* ---- admit.c -------------------------------------------------------------------------- */
 void admit_request(struct request *request); /* the inputs are in their block */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "geo/sets.h"
 
-#include <stdio.h>
+#include <stdlib.h>
 
 #include "base/arena.h"
 #include "base/err.h"
@@ -94,6 +94,10 @@ int geo_sets_find(const struct geo_sets *sets, struct slice name, struct countri
 
 static int name_check(const struct geo_sets *sets, struct slice name, struct err *err)
 {
+    const struct geo_set *other = geo_sets_get(sets, name);
+    if (other)
+        return err_set(err, ERR_BAD_INPUT, "the set '%s' is %s", ERR_SLICE(name),
+                       other < sets->items + BUILT_IN_COUNT ? "built in" : "there twice");
     bool good = name.size >= 3 && name.size <= GEO_SET_NAME_BYTES && name.data[0] >= 'A' &&
                 name.data[0] <= 'Z' && name.data[name.size - 1] != '-';
     for (size_t i = 0; i < name.size && good; i++)
@@ -105,10 +109,6 @@ static int name_check(const struct geo_sets *sets, struct slice name, struct err
                        "the name '%s' is not 3 to %d capitals, digits and single hyphens, "
                        "beginning with a letter",
                        ERR_SLICE(name), GEO_SET_NAME_BYTES);
-    const struct geo_set *other = geo_sets_get(sets, name);
-    if (other)
-        return err_set(err, ERR_BAD_INPUT, "the set '%s' is %s", ERR_SLICE(name),
-                       other < sets->items + BUILT_IN_COUNT ? "built in" : "there twice");
     return 0;
 }
 
@@ -213,4 +213,18 @@ int geo_sets_parse(struct arena *arena, struct slice text, struct geo_sets *ret,
         return r;
     *ret = (struct geo_sets){ items, count };
     return 0;
+}
+
+int geo_sets_environment(struct arena *arena, struct geo_sets *ret, struct err *err)
+{
+    const char *text = getenv(GEO_SETS_ENVIRONMENT);
+    int r = geo_sets_parse(arena, slice_of(text), ret, err);
+    if (r < 0)
+        (void)!geo_sets_parse(arena, (struct slice){}, ret, NULL);
+    return r;
+}
+
+int geo_sets_lookup(struct slice name, void *data, struct countries *ret, struct err *err)
+{
+    return geo_sets_find(data, name, ret, err);
 }

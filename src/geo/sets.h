@@ -20,7 +20,10 @@
 struct arena;
 struct err;
 
-enum { GEO_SETS_MAX = 256, GEO_SET_NAME_BYTES = 16 };
+enum { GEO_SETS_MAX = 256, GEO_SET_NAME_BYTES = 16, GEO_SETS_BYTES_MAX = 64 << 10 };
+
+/* The operator's file, whole, as the processes of a PoP hand it on. */
+#define GEO_SETS_ENVIRONMENT "PERIGEE_SETS"
 
 struct geo_set {
     struct slice name;
@@ -40,8 +43,14 @@ struct geo_sets {
 [[nodiscard]] int geo_sets_parse(struct arena *arena, struct slice text, struct geo_sets *ret,
                                  struct err *err);
 
+/* Of $PERIGEE_SETS; those built in where there is none, and also where it is wrong, with the error.
+ */
+int geo_sets_environment(struct arena *arena, struct geo_sets *ret, struct err *err);
+
 /* The countries of a code or of a set's name; ERR_BAD_INPUT says what was probably meant. */
 [[nodiscard]] int geo_sets_find(const struct geo_sets *sets, struct slice name,
                                 struct countries *ret, struct err *err);
 /* The set of that name, or NULL. */
 const struct geo_set *geo_sets_get(const struct geo_sets *sets, struct slice name);
+/* The same as residency.h and regions.h ask it: `data` is the struct geo_sets. */
+int geo_sets_lookup(struct slice name, void *data, struct countries *ret, struct err *err);

@@ -20,6 +20,9 @@ struct mmdb;
 
 enum { WHERE_BLOCKS_MAX = 1 << 20 };
 
+/* Path of the MMDB, for the processes of a PoP. */
+#define WHERE_MMDB_ENVIRONMENT "PERIGEE_GEO"
+
 enum where_source { WHERE_UNKNOWN, WHERE_MAP, WHERE_MMDB, WHERE_DEFAULT };
 
 struct where {

@@ -239,12 +239,29 @@ static void on_idle(void *data)
     loop_stop(agent->loop);
 }
 
+/* `perigee up` has checked the sets, and put them into the environment. Without those of an
+ * operator what names them is not served. */
+static void stand(struct agent *agent)
+{
+    const struct region_place place = {
+        .name = slice_of(agent->start.pop),
+        .country = country_number_of(slice_of(agent->start.country)),
+    };
+    const char *sets = getenv(GEO_SETS_ENVIRONMENT);
+    struct err err;
+    if (pop_stand(&agent->pop, &place, slice_of(sets), &err) == 0)
+        return;
+    log_error("pop", "sets of countries not read, going on without", LOG_S("error", err.message));
+    (void)!pop_stand(&agent->pop, &place, (struct slice){}, NULL);
+}
+
 static int begin(struct agent *agent, const struct message_start *start, struct err *err)
 {
     agent->start = *start;
     agent->note_sequence = start->instance << 32;
     pop_init(&agent->pop, agent->env, start->instance, &agent_effects, agent);
     agent->pop.hearing = true; /* until GO */
+    stand(agent);
     if (start->control[0]) {
         if (http_url_parse(slice_of(agent->start.control), &agent->control, err) < 0)
             return err_wrap(err, "the way to control");

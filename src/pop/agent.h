@@ -145,6 +145,7 @@ void agent_report_soon(struct agent *agent);
 void agent_report_served(struct agent *agent); /* what one may have been held for has come */
 void agent_note_event(struct agent *agent, const char *kind, const struct pop_endpoint *endpoint,
                       const struct pop_replica *replica, const char *message);
+void agent_note_denied(struct agent *agent, const struct message_denied *denied);
 void agent_note_death(struct agent *agent, const struct pop_endpoint *endpoint,
                       const struct pop_death *death);
 void agent_note_log(struct agent *agent, const struct message_replica_log *log);

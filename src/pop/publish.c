@@ -57,7 +57,9 @@ static void source_endpoint(struct arena *arena, const struct pop_endpoint *endp
         .uid = endpoint->uid,
         .name = slice_of(endpoint->name),
         .project = slice_of(endpoint->project),
-        .state = endpoint->running ? TABLE_ENDPOINT_RUNNING : TABLE_ENDPOINT_STOPPED,
+        .state = endpoint->running     ? TABLE_ENDPOINT_RUNNING
+                 : endpoint->elsewhere ? TABLE_ENDPOINT_ELSEWHERE
+                                       : TABLE_ENDPOINT_STOPPED,
         .serving_number = endpoint->serving,
         .revisions = revisions,
         .revision_count = count,
@@ -74,6 +76,10 @@ static void source_endpoint(struct arena *arena, const struct pop_endpoint *endp
         .timeout_us = spec->timeout_ns / 1000,
         .body_bytes_max = spec->limits.body_bytes,
         .queue_bytes_max = spec->limits.body_bytes * QUEUE_BYTES_FACTOR,
+        .rules = endpoint->residency.rules,
+        .rule_count = endpoint->residency.count,
+        .unknown_client = endpoint->residency.unknown_client,
+        .elsewhere = slice_of(endpoint->elsewhere),
     };
 }
 
@@ -90,8 +96,12 @@ int pop_table_make(struct pop *pop, const struct message_start *start, uint64_t 
     LIST_EACH (endpoint, &pop->endpoints, struct pop_endpoint, link)
         if (endpoint->wanted)
             source_endpoint(arena, endpoint, &endpoints[count++]);
+    const struct table_source_pop here = { slice_of(start->pop), pop->place.region,
+                                           pop->place.country };
     struct table_source source = {
         .number = number,
+        .pops = &here,
+        .pop_count = 1,
         .zone = slice_of(start->zone),
         .pop = slice_of(start->pop),
         .country = slice_of(start->country),

@@ -94,6 +94,17 @@ void agent_note_event(struct agent *agent, const char *kind, const struct pop_en
     agent_report_soon(agent);
 }
 
+void agent_note_denied(struct agent *agent, const struct message_denied *denied)
+{
+    const struct pop_endpoint *endpoint = pop_endpoint_find(&agent->pop, denied->endpoint);
+    char message[96];
+    if (!endpoint)
+        return;
+    snprintf(message, sizeof message, "%u request%s refused: %s", denied->count,
+             denied->count == 1 ? "" : "s", denied->reason);
+    agent_note_event(agent, "residency_refused", endpoint, NULL, message);
+}
+
 void agent_note_death(struct agent *agent, const struct pop_endpoint *endpoint,
                       const struct pop_death *death)
 {

@@ -146,10 +146,9 @@ static void write_endpoint(struct json_writer *w, struct pop_endpoint *endpoint)
         state = "failed";
     if (target && target->failed)
         message = target->message;
-    if (endpoint->refused) {
+    if (endpoint->elsewhere) {
         state = "failed";
-        message =
-            "the spec restricts where requests go in a way this PoP does not know; upgrade it";
+        message = endpoint->elsewhere;
     }
     json_object_begin(w);
     json_member_u64(w, "uid", endpoint->uid);

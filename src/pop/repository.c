@@ -55,6 +55,10 @@ static void look(struct repository *repository)
             repository_end(repository, 0, "");
         return;
     }
+    if (endpoint->elsewhere) {
+        repository_end(repository, ERR_PRECONDITION, endpoint->elsewhere);
+        return;
+    }
     if (!endpoint->running)
         return; /* control's word has not come through yet */
     const struct pop_revision *target = pop_revision_number(endpoint, endpoint->target);

@@ -27,6 +27,22 @@ void pop_init(struct pop *pop, struct env *env, uint64_t instance,
     *pop = (struct pop){ .env = env, .effects = effects, .data = data, .instance = instance };
     list_init(&pop->endpoints);
     list_init(&pop->strangers);
+    (void)!pop_stand(pop, &(struct region_place){}, (struct slice){}, NULL);
+}
+
+int pop_stand(struct pop *pop, const struct region_place *place, struct slice sets, struct err *err)
+{
+    struct arena *arena = arena_new();
+    int r = geo_sets_parse(arena, sets, &pop->sets, err);
+    if (r < 0) {
+        arena_free(arena);
+        return r;
+    }
+    pop->place = (struct region_place){ arena_copy(arena, place->name),
+                                        arena_copy(arena, place->region), place->country };
+    arena_free(pop->place_arena);
+    pop->place_arena = arena;
+    return 0;
 }
 
 void pop_reconcile_soon(struct pop *pop)
@@ -108,6 +124,7 @@ void pop_deinit(struct pop *pop)
     map_deinit(&pop->endpoints_by_uid);
     map_deinit(&pop->replicas_by_id);
     map_deinit(&pop->arenas);
+    arena_free(pop->place_arena);
 }
 
 static struct pop_endpoint *endpoint_new(struct pop *pop, uint64_t uid)
@@ -347,24 +364,6 @@ static int document_read(yyjson_val *root, struct document *ret, struct err *err
     return 0;
 }
 
-/* A newer control's spec may hold keys that this PoP does not know: they are kept. Those that say
- * where a request may be processed are no detail: without them nothing is served (fail closed). */
-static bool restricts_unknown(struct arena *arena, const struct endpoint_spec *spec)
-{
-    yyjson_val *keys;
-    struct err ignored;
-    if (spec->unknown.size == 0)
-        return false;
-    bool restricts = json_parse(arena, spec->unknown, NULL, &keys, &ignored) < 0 ||
-                     json_member(keys, "regions") || json_member(keys, "residency");
-    log_warn("pop",
-             restricts ? "spec restricts where requests go in a way this PoP does not know, "
-                         "not serving it"
-                       : "spec has keys this PoP does not know, keeping them",
-             LOG_SLICE("endpoint", spec->name), LOG_SLICE("keys", spec->unknown));
-    return restricts;
-}
-
 int pop_endpoint_apply(struct pop *pop, struct slice json, struct err *err)
 {
     struct arena *arena = arena_new();
@@ -386,16 +385,19 @@ int pop_endpoint_apply(struct pop *pop, struct slice json, struct err *err)
     struct pop_endpoint *endpoint = pop_endpoint_find(pop, document.uid);
     if (!endpoint)
         endpoint = endpoint_new(pop, document.uid);
+    bool was_elsewhere = endpoint->elsewhere != NULL;
     arena_free(endpoint->spec_arena);
     endpoint->spec_arena = arena;
     endpoint->spec = spec;
     endpoint->json = copy;
     endpoint->wanted = endpoint->synced = true;
-    endpoint->refused = restricts_unknown(arena, &spec);
-    endpoint->running = slice_is(document.state, "running") && !endpoint->refused;
-    endpoint->target = (uint32_t)document.target;
     text_set(&endpoint->name, document.name);
     text_set(&endpoint->project, document.project);
+    pop_allow(pop, endpoint);
+    if (endpoint->elsewhere || was_elsewhere) /* somebody may wait for it */
+        pop->effects->report(pop, pop->data);
+    endpoint->running = slice_is(document.state, "running") && !endpoint->elsewhere;
+    endpoint->target = (uint32_t)document.target;
 
     struct pop_revision *revision;
     LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link)

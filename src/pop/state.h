@@ -21,6 +21,8 @@
 #include "base/sm.h"
 #include "base/slice.h"
 #include "contract/messages.h"
+#include "geo/sets.h"
+#include "policy/regions.h"
 #include "spec/endpoint.h"
 
 struct arena;
@@ -114,7 +116,9 @@ struct pop_endpoint {
     uint64_t uid;
     char *name, *project;
     bool running, wanted, synced; /* synced: seen since the watch was opened */
-    bool refused; /* its spec restricts in a way this PoP does not know: not served */
+    const char
+        *elsewhere; /* why no replica of it may be at this PoP; NULL: it may. In spec_arena */
+    struct residency residency; /* its rules are in spec_arena; nobody's where they are not known */
     struct arena *spec_arena;
     struct endpoint_spec spec; /* governed part is what counts */
     struct slice json;         /* the document as control sent it, in spec_arena */
@@ -155,6 +159,9 @@ struct pop {
     struct env *env;                   /* borrowed */
     const struct pop_effects *effects; /* borrowed */
     void *data;
+    struct region_place place; /* where this PoP stands */
+    struct geo_sets sets;      /* jurisdictions: geo/sets.h */
+    struct arena *place_arena; /* of both */
     struct list endpoints;
     struct map endpoints_by_uid; /* u64 -> struct pop_endpoint */
     struct map replicas_by_id;   /* u64 -> struct pop_replica */
@@ -175,6 +182,10 @@ struct pop {
 void pop_init(struct pop *pop, struct env *env, uint64_t instance,
               const struct pop_effects *effects, void *data);
 void pop_deinit(struct pop *pop);
+/* Before anything is applied. Without it the PoP has no name and no country, and knows the sets
+ * that are built in. Texts are copied; `sets` is the operator's file, or empty. */
+[[nodiscard]] int pop_stand(struct pop *pop, const struct region_place *place, struct slice sets,
+                            struct err *err);
 
 /* ---- desired state (from control or the disk) ------------------------------------------------ */
 
@@ -190,6 +201,10 @@ struct pop_revision *pop_revision_find(struct pop *pop, uint64_t revision_uid);
 struct pop_revision *pop_revision_number(struct pop_endpoint *endpoint, uint32_t number);
 uint32_t pop_revision_ready(const struct pop_revision *revision);
 const char *pop_replica_name(const struct pop_replica *replica, char buffer[static 64]);
+
+/* What the endpoint's residency and regions say of this PoP (allowed.c): sets ->residency and
+ * ->elsewhere. */
+void pop_allow(struct pop *pop, struct pop_endpoint *endpoint);
 
 /* ---- what happens ---------------------------------------------------------------------------- */
 

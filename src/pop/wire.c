@@ -340,6 +340,9 @@ void agent_on_gateway(struct agent *agent, const union message *message, size_t 
     case MESSAGE_DEMAND:
         pop_demand(&agent->pop, &message->as_MESSAGE_DEMAND);
         break;
+    case MESSAGE_DENIED:
+        agent_note_denied(agent, &message->as_MESSAGE_DENIED);
+        break;
     case MESSAGE_TABLE_SERVED:
         agent_table_served(agent, message->as_MESSAGE_TABLE_SERVED.number);
         break;

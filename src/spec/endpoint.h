@@ -37,7 +37,7 @@ struct spec_pairs {
     size_t count;
 };
 
-/* Countries and sets of them by name (capitals; which there are is geo/sets.h's to say), or a word. */
+/* Countries and sets of them by name (capitals; geo/sets.h says which there are), or a word. */
 enum spec_places_kind {
     SPEC_PLACES_ABSENT, /* as process_in */
     SPEC_PLACES_LIST,

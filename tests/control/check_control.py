@@ -208,7 +208,11 @@ class Endpoints(Case):
             ({"model": model, "modle": 1}, "model"),
             ({"model": model, "queue": {"depht": 1}}, "depth"),
             ({"model": model, "timeout": 5}, "timeout"),
-            ({"model": model, "regions": ["EU"]}, "not acted upon yet"),
+            ({"model": model, "spread": {"pops": 2}}, "not acted upon yet"),
+            ({"model": model, "regions": ["XX"]}, "regions: 'XX' is no country's code"),
+            ({"model": model, "residency": {"process_in": ["UK"]}}, "Kingdom's is GB"),
+            ({"model": model, "residency": {"process_in": ["EU"]}, "regions": ["EU"]},
+             "regions and residency share no PoP"),
             ({"model": model, "name": "other"}, "other"),
         ]
         for body, words in rows:

@@ -352,7 +352,12 @@ SPECS = {
     "unknown-key": ("modle: x.onnx", ["modle", "model"]),
     "unknown-key-inside": ("model: x.onnx\nscale: {mni: 1}", ["scale.mni", "min"]),
     "unknown-key-near-nothing": ("model: x.onnx\nzzzzzzzz: 1", ["zzzzzzzz"]),
-    "not-yet": ("model: x.onnx\nresidency: {process_in: [EU]}", ["residency", "yet"]),
+    "not-yet": ("model: x.onnx\nspread: {pops: 2}", ["spread", "yet"]),
+    "residency-of-nothing": ("model: x.onnx\nresidency: {}", ["residency", "says nothing"]),
+    "residency-of-no-country": ("model: x.onnx\nresidency: {process_in: [eu]}", ["'eu'", "EU"]),
+    "residency-for-nobody": ("model: x.onnx\nresidency: {rules: []}", ["residency.rules"]),
+    "residency-misspelt": ("model: x.onnx\nresidency: {proces_in: [EU]}", ["process_in"]),
+    "regions-nowhere": ("model: x.onnx\nregions: []", ["regions", "empty"]),
     "not-yet-image": ("image: nginx:1", ["image", "yet"]),
     "batch-of-none": ("model: x.onnx\nbatch: {max: 0}", ["batch.max", "below 1"]),
     "batch-delay-alone": ("model: x.onnx\nbatch: {delay: 1ms}", ["batch.delay", "batch.max"]),
@@ -394,7 +399,7 @@ def test_spec(perigee, scratch, case):
 
 @pytest.mark.parametrize("case", ["unknown-key", "not-yet", "text-for-number", "no-unit-of-time"])
 def test_spec_in_the_api(perigee, digits, case):
-    body = {"unknown-key": {"modle": "x"}, "not-yet": {"residency": {"process_in": ["EU"]}},
+    body = {"unknown-key": {"modle": "x"}, "not-yet": {"spread": {"pops": 2}},
             "text-for-number": {"scale": {"min": "many"}}, "no-unit-of-time": {"timeout": 30}}[case]
     before = perigee.json("show", digits)
     model = before["spec"]["model"]

@@ -338,8 +338,7 @@ def test_a_traceparent_is_in_the_log_where_it_is_one(new_perigee):
         assert f"traceparent={good if trace == good else chr(34) * 2} " in line, line
 
 
-@pytest.mark.parametrize("header,value", [
-    ("Perigee-Revision", "1"), ("Perigee-Process-In", "EU")])
+@pytest.mark.parametrize("header,value", [("Perigee-Revision", "1"), ("Perigee-Proces-In", "EU")])
 def test_headers_not_acted_upon_yet_are_refused_by_name(wire, header, value):
     answer = wire.send(post(PATH, BODY, f"{header}: {value}")).answer()
     assert answer.status == 501 and header in answer.json()["error"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""perigee policy test: a spec's residency and regions against a table of cases, without a Perigee."""
+"""perigee policy test: a spec's residency and regions against a table of cases."""
 import json
 import os
 import subprocess

@@ -12,7 +12,7 @@ from perigee import PROGRAM
 REFUSED = [
     (["--listen-tls", "127.0.0.1:8443"], 2, "--listen-tls: not yet"),
     (["--listen-dns", "127.0.0.1:5300"], 2, "--listen-dns: not yet"),
-    (["--geo", "x.mmdb"], 2, "--geo: not yet"),
+    (["--geo", "x.mmdb"], 2, "--geo: 'x.mmdb': No such file"),
     (["--engine", "unix:/x"], 2, "--engine: not yet"),
     (["--sandbox", "none"], 2, "best or require"),
     (["--listen-gateway", "0.0.0.0:8000"], 2, "say --open"),

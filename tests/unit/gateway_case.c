@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 #include <cmocka.h> /* after the above */
 
@@ -46,4 +47,15 @@ void case_answer(const struct reply *reply, int status, const char *part)
 {
     if (reply->status != status || (part && !strstr(reply->text, part)))
         fail_msg("wanted %d with '%s', got:\n%s", status, part ? part : "", reply->text);
+}
+
+struct reply world_infer(struct world *world, const char *headers, const char *body)
+{
+    char request[16384];
+    int size = snprintf(request, sizeof request,
+                        "POST /v2/models/digits/infer HTTP/1.1\r\nHost: localhost\r\n%s"
+                        "Content-Length: %zu\r\n\r\n%s",
+                        headers, strlen(body), body);
+
+    return world_ask(world, request, (size_t)size);
 }

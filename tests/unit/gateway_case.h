@@ -14,3 +14,4 @@ void case_end(struct world *world, struct fake *fake); /* one that runs is freed
 void case_closed(struct world *world);                 /* the last of it: the gateway has ended */
 /* Fails with the whole answer in the message. */
 void case_answer(const struct reply *reply, int status, const char *part);
+struct reply world_infer(struct world *world, const char *headers, const char *body);

@@ -613,6 +613,9 @@ static void endpoint_source(const struct world_endpoint *from, size_t index, str
         .timeout_us = from->timeout_ms * 1000,
         .body_bytes_max = from->body_bytes_max,
         .queue_bytes_max = from->queue_bytes_max ? from->queue_bytes_max : 1 << 28,
+        .rules = from->rules,
+        .rule_count = from->rule_count,
+        .elsewhere = slice_of(from->elsewhere),
     };
     if (index == 0) {
         ret->origins = origins;
@@ -628,7 +631,11 @@ void world_table(struct world *world, uint64_t number, const struct world_endpoi
     struct arena *arena = arena_new();
     struct table_source_endpoint *sources =
         ARENA_ARRAY(arena, struct table_source_endpoint, count + 1);
+    static const struct table_source_pop pops[] = { { .name = SLICE("local") },
+                                                    { .name = SLICE("paris"), .country = 148 } };
     struct table_source source = { .number = number,
+                                   .pops = pops,
+                                   .pop_count = 2,
                                    .zone = SLICE("perigee.test"),
                                    .pop = SLICE("local"),
                                    .endpoints = sources,
@@ -717,17 +724,6 @@ struct reply world_ask(struct world *world, const char *request, size_t size)
     struct reply reply = world_read(fd);
     close(fd);
     return reply;
-}
-
-struct reply world_infer(struct world *world, const char *headers, const char *body)
-{
-    char request[16384];
-    int size = snprintf(request, sizeof request,
-                        "POST /v2/models/digits/infer HTTP/1.1\r\nHost: localhost\r\n%s"
-                        "Content-Length: %zu\r\n\r\n%s",
-                        headers, strlen(body), body);
-
-    return world_ask(world, request, (size_t)size);
 }
 
 static void pass_over(const int *fds)

@@ -79,6 +79,9 @@ struct world_endpoint {
     uint32_t serving;    /* 0: none */
     uint32_t revisions;
     bool model; /* the table describes it */
+    const struct residency_rule *rules;
+    size_t rule_count;
+    const char *elsewhere;
 };
 
 void world_start(struct world *world, uint64_t instance); /* up to, not with, GO */
@@ -123,7 +126,6 @@ struct reply {
     size_t body_bytes;
 };
 struct reply world_ask(struct world *world, const char *request, size_t size);
-struct reply world_infer(struct world *world, const char *headers, const char *body);
 int world_connect(struct world *world);
 struct reply world_read(int fd);
 void reply_free(struct reply *reply);

@@ -126,7 +126,17 @@ static const struct {
     { "a header misspelt", POST("/v2/models/digits/infer", LOCAL "perigee-proces-in: EU\r\n", "{}",
       "2"), 501, "perigee-proces-in" },
     { "a residency", POST("/v2/models/digits/infer", LOCAL "Perigee-Process-In: EU\r\n", "{}", "2"),
-      501, "Perigee-Process-In" },
+      451, "Connection: close" },
+    { "a residency, why", POST("/v2/models/digits/infer", LOCAL "Perigee-Process-In: EU\r\n", "{}", "2"),
+      451, "at PoP 'local' (without a country); permitted PoPs: paris" },
+    { "a residency of another", POST("/v2/models/digits/infer", LOCAL "Perigee-Process-In: CH\r\n", "{}",
+      "2"), 451, "no PoP is permitted" },
+    { "a residency of no country", POST("/v2/models/digits/infer", LOCAL "Perigee-Process-In: UK\r\n",
+      "{}", "2"), 400, "Perigee-Process-In: 'UK' is no country's code; the United" },
+    { "a residency twice", POST("/v2/models/digits/infer", LOCAL
+      "Perigee-Process-In: any\r\nPerigee-Process-In: EU\r\n", "{}", "2"), 400, "came twice" },
+    { "a residency where no endpoint is asked", GET("/v2", LOCAL "Perigee-Process-In: EU\r\n"), 451,
+      "this PoP: the request (Perigee-Process-In)" },
     { "no JSON", POST("/v2/models/digits/infer", LOCAL, "{\"a", "3"), 400, "bad_input" },
     { "too large", "POST /v2/models/digits/infer HTTP/1.1\r\n" LOCAL
       "Content-Length: 5000000\r\n\r\n", 413, "too_large" },

@@ -305,10 +305,15 @@ enum change {
     DELETED,
     ANOTHER_OF_ITS_NAME,
     REVISION_DELETED,
+    RULED,
+    ELSEWHERE,
     TRAFFIC_MOVED,
     TRAFFIC_TO_MOVE, /* nothing of the next revision is there when the upload ends */
     TRAFFIC_MOVED_IN_VAIN,
 };
+
+static const struct residency_rule nowhere = { .clients.scope = RESIDENCY_ANY,
+                                               .process.scope = RESIDENCY_COUNTRIES };
 
 static void next_begin(struct world *world, struct fake *next)
 {
@@ -332,6 +337,14 @@ static void change_make(struct world *world, enum change change, struct fake *fa
     now[1].model = true;
     if (change == STOPPED)
         now[0].state = TABLE_ENDPOINT_STOPPED;
+    if (change == RULED) { /* a PoP that does not say where it is is in no list */
+        now[0].rules = &nowhere;
+        now[0].rule_count = 1;
+    }
+    if (change == ELSEWHERE) {
+        now[0].state = TABLE_ENDPOINT_ELSEWHERE;
+        now[0].elsewhere = "its regions do not hold it";
+    }
     if (change == DELETED)
         now[0].name = "renamed";
     if (change == ANOTHER_OF_ITS_NAME) { /* its row says who it is */
@@ -371,6 +384,8 @@ static void test_an_upload_over_a_change_of_the_table(void **state)
         { "is deleted", DELETED, 404, "was deleted" },
         { "is deleted, and another has its name", ANOTHER_OF_ITS_NAME, 404, "was deleted" },
         { "its revision is deleted", REVISION_DELETED, 404, "was deleted" },
+        { "may no longer be processed here", RULED, 451, "no PoP is permitted" },
+        { "is at other PoPs now", ELSEWHERE, 503, "is not at this PoP: its regions do not" },
         { "serves another revision", TRAFFIC_MOVED, 200, "Perigee-Revision: 2" },
         { "is to serve another revision", TRAFFIC_TO_MOVE, 200, "Perigee-Revision: 2" },
         { "is to serve one that does not come", TRAFFIC_MOVED_IN_VAIN, 504, "queue.cold" },

@@ -16,11 +16,6 @@
 #include "policy/regions.h"
 #include "spec/endpoint.h"
 
-static int find(struct slice name, void *data, struct countries *ret, struct err *err)
-{
-    return geo_sets_find(data, name, ret, err);
-}
-
 static country_number number(const char *code)
 {
     return country_number_of(slice_of(code));
@@ -116,10 +111,12 @@ static void test_rows(void **state)
         struct err err;
         print_message("  %s\n", rows[i].name);
         assert_int_equal(geo_sets_parse(arena, (struct slice){}, &sets, &err), 0);
-        assert_int_equal(residency_compile(arena, &spec, find, &sets, &residency, &err), 0);
+        assert_int_equal(residency_compile(arena, &spec, geo_sets_lookup, &sets, &residency, &err),
+                         0);
         if (rows[i].narrow)
-            assert_int_equal(
-                residency_narrow_parse(slice_of(rows[i].narrow), find, &sets, &narrow, &err), 0);
+            assert_int_equal(residency_narrow_parse(slice_of(rows[i].narrow), geo_sets_lookup,
+                                                    &sets, &narrow, &err),
+                             0);
         struct residency_verdict verdict =
             residency_decide(&residency, number(rows[i].client), rows[i].narrow ? &narrow : NULL);
         assert_int_equal(verdict.reason, rows[i].reason);
@@ -158,9 +155,9 @@ static void test_unknown_names(void **state)
         struct regions regions;
         struct err err = {};
         assert_int_equal(geo_sets_parse(arena, (struct slice){}, &sets, &err), 0);
-        int r = residency_compile(arena, &spec, find, &sets, &residency, &err);
+        int r = residency_compile(arena, &spec, geo_sets_lookup, &sets, &residency, &err);
         if (r == 0)
-            r = regions_compile(arena, &spec, find, &sets, &regions, &err);
+            r = regions_compile(arena, &spec, geo_sets_lookup, &sets, &regions, &err);
         print_message("  %s: %s\n", unknown[i].spec, err.message);
         assert_int_equal(r, ERR_BAD_INPUT);
         assert_non_null(strstr(err.message, unknown[i].error));
@@ -178,8 +175,9 @@ static void test_bad_narrowing(void **state)
     (void)state;
     assert_int_equal(geo_sets_parse(arena, (struct slice){}, &sets, &err), 0);
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
-        assert_int_equal(residency_narrow_parse(slice_of(texts[i]), find, &sets, &narrow, &err),
-                         ERR_BAD_INPUT);
+        assert_int_equal(
+            residency_narrow_parse(slice_of(texts[i]), geo_sets_lookup, &sets, &narrow, &err),
+            ERR_BAD_INPUT);
     arena_free(arena);
 }
 
@@ -215,7 +213,7 @@ static void test_regions(void **state)
         struct err err;
         print_message("  %s: %s\n", places[i].regions, places[i].name);
         assert_int_equal(geo_sets_parse(arena, (struct slice){}, &sets, &err), 0);
-        assert_int_equal(regions_compile(arena, &spec, find, &sets, &regions, &err), 0);
+        assert_int_equal(regions_compile(arena, &spec, geo_sets_lookup, &sets, &regions, &err), 0);
         assert_int_equal(regions_hold(&regions, &pop), places[i].held);
         arena_free(arena);
     }
@@ -230,10 +228,10 @@ static void test_may_process(void **state)
     struct err err;
     (void)state;
     assert_int_equal(geo_sets_parse(arena, (struct slice){}, &sets, &err), 0);
-    assert_int_equal(residency_compile(arena, &spec, find, &sets, &residency, &err), 0);
+    assert_int_equal(residency_compile(arena, &spec, geo_sets_lookup, &sets, &residency, &err), 0);
     assert_true(residency_may_process(&residency, number("")));
     assert_true(residency_may_process(&residency, number("US")));
-    assert_int_equal(residency_compile(arena, &none, find, &sets, &residency, &err), 0);
+    assert_int_equal(residency_compile(arena, &none, geo_sets_lookup, &sets, &residency, &err), 0);
     assert_true(residency_may_process(&residency, number("DE")));
     assert_false(residency_may_process(&residency, number("US")));
     assert_false(residency_may_process(&residency, number("")));
@@ -334,7 +332,8 @@ static void rules_try(struct arena *arena, const struct geo_sets *sets,
     }
     struct endpoint_spec spec =
         spec_of(arena, arena_format(arena, "%s], unknown_client: %s}", text, unknown_client));
-    assert_int_equal(residency_compile(arena, &spec, find, (void *)sets, &residency, &err), 0);
+    assert_int_equal(
+        residency_compile(arena, &spec, geo_sets_lookup, (void *)sets, &residency, &err), 0);
     assert_int_equal(residency_asks_client(&residency), asks);
 
     for (size_t c = 0; c < COUNTRY_COUNT; c++) {

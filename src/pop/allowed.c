@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * May replicas of an endpoint be at this PoP? Fails closed: residency that cannot be read or
+ * compiled here lets nothing be processed here, and the table says so to the gateway.
+ */
+#include "base/arena.h"
+#include "base/err.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "pop/state.h"
+
+/* For any client nothing. */
+static const struct residency_rule nobody = { .clients.scope = RESIDENCY_ANY,
+                                              .process.scope = RESIDENCY_COUNTRIES };
+
+/* A newer control's spec may hold keys that this PoP does not know: they are kept. Those that say
+ * where a request may be processed are no detail: without them nothing is served. */
+static bool restricts_unknown(struct arena *arena, const struct endpoint_spec *spec)
+{
+    yyjson_val *keys;
+    struct err ignored;
+    if (spec->unknown.size == 0)
+        return false;
+    bool restricts = json_parse(arena, spec->unknown, NULL, &keys, &ignored) < 0 ||
+                     json_member(keys, "regions") || json_member(keys, "residency");
+    if (!restricts)
+        log_warn("pop", "spec has keys this PoP does not know, keeping them",
+                 LOG_SLICE("endpoint", spec->name), LOG_SLICE("keys", spec->unknown));
+    return restricts;
+}
+
+static const char *place_text(struct arena *arena, const struct region_place *place)
+{
+    char code[3];
+    country_code_of(place->country, code);
+    return arena_format(arena, "'%.*s' (%s)", SLICE_FMT(place->name),
+                        *code ? code : "without a country");
+}
+
+/* Why it may not be here, or NULL; and its rules. */
+static const char *decide(struct pop *pop, struct arena *arena, const struct endpoint_spec *spec,
+                          struct residency *ret)
+{
+    const struct region_place *place = &pop->place;
+    struct residency residency;
+    struct regions regions;
+    struct err err;
+
+    *ret = (struct residency){ .rules = &nobody, .count = 1 };
+    if (restricts_unknown(arena, spec))
+        return "the spec restricts where requests go in a way this PoP does not know; upgrade it";
+    if (residency_compile(arena, spec, geo_sets_lookup, &pop->sets, &residency, &err) < 0 ||
+        regions_compile(arena, spec, geo_sets_lookup, &pop->sets, &regions, &err) < 0)
+        return arena_format(arena, "this PoP cannot tell where it may run: %s", err.message);
+    *ret = residency;
+    if (!regions_hold(&regions, place))
+        return arena_format(arena, "its regions do not hold this PoP, %s",
+                            place_text(arena, place));
+    if (residency.count > 0 && place->country == COUNTRY_UNKNOWN)
+        return arena_format(arena,
+                            "it has residency, and PoP '%.*s' does not say in which country it "
+                            "stands: `perigee up --country CC`",
+                            SLICE_FMT(place->name));
+    if (!residency_may_process(&residency, place->country))
+        return arena_format(arena, "its residency lets nothing be processed at this PoP, %s",
+                            place_text(arena, place));
+    return NULL;
+}
+
+void pop_allow(struct pop *pop, struct pop_endpoint *endpoint)
+{
+    endpoint->elsewhere = decide(pop, endpoint->spec_arena, &endpoint->spec, &endpoint->residency);
+    if (endpoint->elsewhere)
+        log_info("pop", "not placed here", LOG_S("endpoint", endpoint->name),
+                 LOG_S("why", endpoint->elsewhere));
+}

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What regions and residency say of a PoP, and what is said where replicas may not be there. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h> /* after the above */
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "pop/state.h"
+
+static unsigned reports;
+
+static void nothing(struct pop *pop, void *data)
+{
+    (void)pop;
+    (void)data;
+}
+
+static void report(struct pop *pop, void *data)
+{
+    (void)pop;
+    (void)data;
+    reports++;
+}
+
+static const struct pop_effects effects = { .publish = nothing, .report = report, .save = nothing };
+
+static void timer_start(struct env *env, struct env_timer *timer, int64_t delay_ns,
+                        env_timer_cb on_due, void *data)
+{
+    (void)env;
+    (void)timer;
+    (void)delay_ns;
+    (void)on_due;
+    (void)data;
+}
+
+static void timer_stop(struct env *env, struct env_timer *timer)
+{
+    (void)env;
+    (void)timer;
+}
+
+static int64_t now(struct env *env)
+{
+    (void)env;
+    return ENV_S;
+}
+
+static const char sets[] =
+    "sets: [{name: DACH, countries: [AT, CH, DE], source: us, date: 2026-11-28}]";
+static const struct {
+    const char *country, *spec, *why; /* why not; NULL: it may */
+    size_t rules;
+} rows[] = {
+    { "", "", NULL, 0 },
+    { "", ",\"regions\":[\"berlin\"]", NULL, 0 },
+    { "", ",\"regions\":[\"DE\"]", "regions do not hold this PoP, 'berlin' (without a country)",
+      0 },
+    { "", ",\"residency\":{\"process_in\":\"any\"}", "does not say in which country", 1 },
+    { "DE", ",\"residency\":{\"process_in\":\"any\"}", NULL, 1 },
+    { "DE", ",\"residency\":{\"process_in\":[\"DACH\"]},\"regions\":[\"eu\"]", NULL, 1 },
+    { "DE", ",\"regions\":[\"us\",\"FR\"]", "regions do not hold this PoP, 'berlin' (DE)", 0 },
+    { "DE", ",\"residency\":{\"process_in\":[\"US\"]}", "lets nothing be processed", 1 },
+    { "DE", ",\"residency\":{\"process_in\":\"same-country\"}", NULL, 1 },
+    { "DE", ",\"residency\":{\"rules\":[{\"clients\":[\"FR\"],\"process_in\":\"same-country\"}]}",
+      "lets nothing be processed", 1 },
+    { "DE", ",\"residency\":{\"process_in\":[\"NATO\"]}", "'NATO' is no country's code", 1 },
+    { "DE", ",\"residency\":{\"process_at\":[\"DE\"]}", "a way this PoP does not know", 1 },
+    { "DE", ",\"regions\":[]", "a way this PoP does not know", 1 },
+};
+
+static void test_rows(void **state)
+{
+    struct env env = { .name = "test",
+                       .now_ns = now,
+                       .wall_ns = now,
+                       .timer_start = timer_start,
+                       .timer_stop = timer_stop };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const struct region_place place = { SLICE("berlin"), SLICE("eu-west"),
+                                            country_number_of(slice_of(rows[i].country)) };
+        char text[512];
+        struct pop pop;
+        struct err err = {};
+        print_message("  %s%s\n", rows[i].country, rows[i].spec);
+        pop_init(&pop, &env, 1, &effects, NULL);
+        assert_int_equal(pop_stand(&pop, &place, slice_of(sets), &err), 0);
+        snprintf(text, sizeof text,
+                 "{\"uid\":1,\"name\":\"digits\",\"state\":\"running\",\"target\":1,\"revisions\":"
+                 "[],\"spec\":{\"name\":\"digits\",\"model\":\"m\"%s}}",
+                 rows[i].spec);
+        reports = 0;
+        if (pop_endpoint_apply(&pop, slice_of(text), &err) < 0)
+            fail_msg("%s", err.message);
+        const struct pop_endpoint *endpoint = pop_endpoint_find(&pop, 1);
+        assert_int_equal(endpoint->running, rows[i].why == NULL);
+        assert_int_equal(endpoint->residency.count, rows[i].rules);
+        assert_int_equal(reports, rows[i].why != NULL);
+        if (!rows[i].why)
+            assert_null(endpoint->elsewhere);
+        else if (!strstr(endpoint->elsewhere, rows[i].why))
+            fail_msg("'%s' lacks '%s'", endpoint->elsewhere, rows[i].why);
+        pop_deinit(&pop);
+    }
+}
+
+/* Of residency that is not known here, the gateway is told that it allows nothing. */
+static void test_what_is_not_known_allows_nothing(void **state)
+{
+    struct env env = { .name = "test",
+                       .now_ns = now,
+                       .wall_ns = now,
+                       .timer_start = timer_start,
+                       .timer_stop = timer_stop };
+    static const char text[] =
+        "{\"uid\":1,\"name\":\"digits\",\"state\":\"running\",\"target\":1,\"revisions\":[],"
+        "\"spec\":{\"name\":\"digits\",\"model\":\"m\",\"residency\":{\"new\":1}}}";
+    struct pop pop;
+    struct err err;
+    (void)state;
+    pop_init(&pop, &env, 1, &effects, NULL);
+    assert_int_equal(pop_endpoint_apply(&pop, slice_of(text), &err), 0);
+    for (unsigned client = 0; client <= COUNTRY_NUMBER_MAX; client++) {
+        struct residency_verdict verdict =
+            residency_decide(&pop_endpoint_find(&pop, 1)->residency, (country_number)client, NULL);
+        assert_true(countries_empty(&verdict.process) && countries_empty(&verdict.transit));
+    }
+    pop_deinit(&pop);
+}
+
+static void test_bad_sets(void **state)
+{
+    struct pop pop;
+    struct err err;
+    (void)state;
+    pop_init(&pop, NULL, 1, &effects, NULL);
+    assert_int_equal(pop_stand(&pop, &(struct region_place){}, SLICE("sets: 5"), &err),
+                     ERR_BAD_INPUT);
+    assert_int_equal(pop.sets.count, 2); /* those built in stay */
+    arena_free(pop.place_arena);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_what_is_not_known_allows_nothing),
+        cmocka_unit_test(test_bad_sets),
+    };
+    return cmocka_run_group_tests_name("pop_allowed", tests, NULL, NULL);
+}
