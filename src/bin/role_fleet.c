@@ -17,6 +17,7 @@
 #include "cli/cli.h"
 #include "fleet/box.h"
 #include "geo/cities.h"
+#include "geo/where_file.h"
 #include "http/trust.h"
 #include "sys/env_linux.h"
 #include "sys/fd.h"
@@ -42,10 +43,12 @@ struct town {
 };
 
 /* Of `up`'s flags those that each PoP gets as they are. */
-static const char *const passed[] = { "--loops", "--spin-us", "--limits",
-                                      "--zone",  "--sandbox", "--log-level" };
-static const char *const refused[] = { "--pop",  "--country",    "--city",      "--api-host",
-                                       "--open", "--listen-tls", "--listen-dns" };
+static const char *const passed[] = { "--loops",   "--spin-us",   "--limits", "--zone",
+                                      "--sandbox", "--log-level", "--geo",    "--sets" };
+static const char *const refused[] = {
+    "--pop",      "--addresses", "--country",    "--city",
+    "--api-host", "--open",      "--listen-tls", "--listen-dns"
+};
 
 /* ---- what was said -------------------------------------------------------------------------- */
 
@@ -197,6 +200,21 @@ static const char *home_of(const struct town *town, size_t pop)
                         SLICE_FMT(town->fleet.pops[pop].name));
 }
 
+/* Where addresses are, for each PoP's gateway. */
+static const char *addresses_file(const struct town *town)
+{
+    return arena_format(town->cli->arena, "%s/run/places", town->cli->home);
+}
+
+static int write_places(const struct town *town, struct err *err)
+{
+    struct arena *arena = town->cli->arena;
+    struct where_file file = {};
+    file.count = fleet_where(&town->fleet, arena, &file.blocks);
+    file.has_fallback = fleet_where_default(&town->fleet, &file.fallback);
+    return disk_replace(addresses_file(town), where_file_print(arena, &file), err);
+}
+
 static const char *const *arguments_of(const struct town *town, size_t pop)
 {
     const struct cli *cli = town->cli;
@@ -215,6 +233,7 @@ static const char *const *arguments_of(const struct town *town, size_t pop)
         { "--listen-dns", "none" },
         { "--trusted-proxies", BOX_RELAY_ADDRESS },
         { "--city", row->city.size ? arena_string(cli->arena, row->city) : NULL },
+        { "--addresses", addresses_file(town) },
     };
     all[count++] = "up";
     for (size_t i = 0; i < sizeof said / sizeof *said; i++)
@@ -363,7 +382,8 @@ int fleet_up(struct cli *cli, struct err *err)
     if (r < 0)
         return cli_usage(cli, r);
     if ((r = home_make(cli->home, err)) < 0 || (r = home_lock(cli->home, &lock, err)) < 0 ||
-        (r = make_homes(town, err)) < 0 || (r = choose_admin(town, err)) < 0)
+        (r = make_homes(town, err)) < 0 || (r = write_places(town, err)) < 0 ||
+        (r = choose_admin(town, err)) < 0)
         return r;
     lay_out(town);
     (void)setenv(FLEET_ENVIRONMENT, "1", 1); /* its trees say nothing of themselves */
@@ -379,5 +399,6 @@ int fleet_up(struct cli *cli, struct err *err)
     };
     r = box_run(&config, err);
     (void)unlink(arena_format(cli->arena, "%s/run/addresses.json", cli->home));
+    (void)unlink(addresses_file(town));
     return r;
 }

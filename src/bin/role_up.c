@@ -16,9 +16,9 @@
 #include "cli/cli.h"
 #include "gateway/gateway.h"
 #include "geo/country.h"
-#include "geo/mmdb.h"
 #include "geo/sets.h"
 #include "geo/where.h"
+#include "geo/where_file.h"
 #include "http/server.h"
 #include "http/trust.h"
 #include "spec/endpoint.h"
@@ -77,6 +77,7 @@ static const struct cli_option options[] = {
     { "--record", "DIR", "With --fleet: keep what goes over links between places in files of this folder.", false },
     { "--engine", "unix:PATH", "The container engine (not yet).", false },
     { "--geo", "FILE", "Which country an address is in, for residency: an MMDB, MaxMind's form or ip-location-db's. A newer one is renamed over it, and read at the next start.", false },
+    { "--addresses", "FILE", "The same, and before it, by lines of a block of addresses, a country, and perhaps latitude and longitude (docs/residency.md).", false },
     { "--sets", "FILE", "Sets of countries beside EU and EEA, for residency (docs/residency.md).", false },
     { "--trusted-proxies", "CIDR,..", "Peers that may say who is behind them, else $PERIGEE_TRUSTED_PROXIES: a PROXY header, Forwarded and X-Forwarded-For are believed from them alone.", false },
     { "--config", "FILE", "Flags from a file (not yet).", false },
@@ -326,22 +327,36 @@ static int read_trust(const struct cli *cli, struct err *err)
     return 0;
 }
 
-/* Opened here, where somebody sees what is wrong with it; the gateway finds its path in its
- * environment. */
-static int read_geo(struct cli *cli, struct err *err)
+static int read_path(const struct cli *cli, const char *flag, const char *environment,
+                     const char **ret, struct err *err)
 {
-    const char *given = cli_option_value(cli, "--geo");
+    const char *given = cli_option_value(cli, flag);
     char path[PATH_MAX];
-    struct mmdb *mmdb;
     if (!given)
         return 0;
     if (!realpath(given, path))
-        return err_set(err, ERR_BAD_INPUT, "--geo: '%s': %s", ERR_TEXT(given), strerror(errno));
-    if (mmdb_open(path, &mmdb, err) < 0)
-        return err_wrap(err, "--geo");
-    cli_warn_mmdb(path, mmdb);
-    mmdb_free(mmdb);
-    (void)setenv(WHERE_MMDB_ENVIRONMENT, path, 1);
+        return err_set(err, ERR_BAD_INPUT, "%s: '%s': %s", flag, ERR_TEXT(given), strerror(errno));
+    (void)setenv(environment, path, 1);
+    *ret = arena_string(cli->arena, slice_of(path));
+    return 0;
+}
+
+/* Opened here, where somebody sees what is wrong with them; the gateway finds their paths in its
+ * environment. */
+static int read_geo(const struct cli *cli, struct err *err)
+{
+    const char *addresses = NULL, *mmdb = NULL;
+    struct where_map *map = NULL;
+    int r = read_path(cli, "--addresses", WHERE_FILE_ENVIRONMENT, &addresses, err);
+    if (r == 0)
+        r = read_path(cli, "--geo", WHERE_MMDB_ENVIRONMENT, &mmdb, err);
+    if (r < 0 || (!addresses && !mmdb))
+        return r;
+    if (where_file_open(addresses, mmdb, &map, err) < 0)
+        return err_wrap(err, "%s", !mmdb ? "--addresses" : !addresses ? "--geo" : "maps");
+    if (mmdb)
+        cli_warn_mmdb(mmdb, where_map_mmdb(map));
+    where_map_free(map);
     return 0;
 }
 

@@ -8,7 +8,8 @@
 /* Limits of HTTP that are other than usual: "NAME=NUMBER,..." (http_server_limits_parse). */
 #define GATEWAY_LIMITS_ENVIRONMENT "PERIGEE_LIMITS"
 
-/* What needs its files: before privileges are given up (the MMDB of $PERIGEE_GEO). */
+/* What needs its files, before privileges are given up: maps of addresses ($PERIGEE_ADDRESSES,
+ * $PERIGEE_GEO). */
 void gateway_prepare(void);
 
 /* The whole life of the process, from START to DRAIN; returns its exit status. `channel_fd` is the

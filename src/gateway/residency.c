@@ -14,8 +14,8 @@
 #include "base/log.h"
 #include "gateway/gateway.h"
 #include "gateway/request.h"
-#include "geo/mmdb.h"
 #include "geo/where.h"
+#include "geo/where_file.h"
 #include "io/loop.h"
 #include "io/timer.h"
 #include "policy/residency.h"
@@ -234,10 +234,10 @@ static struct where_map *prepared;
 
 void gateway_prepare(void)
 {
-    const char *path = getenv(WHERE_MMDB_ENVIRONMENT);
+    const char *addresses = getenv(WHERE_FILE_ENVIRONMENT), *mmdb = getenv(WHERE_MMDB_ENVIRONMENT);
     struct err err;
 
-    if (path && where_map_open(NULL, 0, NULL, path, &prepared, &err) < 0)
+    if ((addresses || mmdb) && where_file_open(addresses, mmdb, &prepared, &err) < 0)
         log_error("gateway", "addresses are not known, going on without",
                   LOG_S("why", err.message));
 }

@@ -253,6 +253,17 @@ def test_wrong_files(scratch, text, says):
     assert not (scratch / "home").exists()
 
 
+def test_residency_goes_by_where_the_file_says_that_clients_are(fleet):
+    fleet.cli("deploy", "bound", "--model", DIGITS / "digits.onnx", "--process-in", "same-country",
+              "--control", "http://" + fleet.pops["two"]["control"][0])
+    for source, status in ((NEAR, 200), (FAR, 451), (POP_ONE, 451)):
+        with contextlib.closing(fleet.client("two", source)) as connection:
+            connection.request("POST", "/v2/models/bound/infer", BODY)
+            answer = connection.getresponse()
+            assert answer.status == status, (source, answer.read())
+            assert answer.headers["Perigee-Pop"] == "two"
+
+
 @pytest.mark.parametrize("arguments,says", [
     (["--pop", "other"], "--pop is not for a fleet"), (["--open"], "--open is not for a fleet"),
     (["--trusted-proxies", "10.0.0.0/8"], "the relay alone is trusted"),

@@ -307,7 +307,23 @@ def answers(perigee, name, source):
         return None
 
 
+def test_an_operators_own_map_goes_before(new_perigee, geo, scratch):
+    (scratch / "addresses").write_text("127.66.0.0/16 FR\n127.67.0.0/16 JP 35.7 139.7\n"
+                                       "default CH\n")
+    perigee = new_perigee("--country", "DE", "--addresses", scratch / "addresses", "--geo",
+                          geo / "geo.mmdb")
+    name = put(perigee, "ruled", residency=RULES)["name"]
+    perigee.cli("wait", name)
+    assert [ask(perigee, name, source)[0] for source in (GERMANY, JAPAN, AMERICA)] == [
+        200, 200, 451]
+    _, _, body = ask(perigee, name, NOWHERE)  # the MMDB gives coordinates, and no country
+    assert "the client's country is not known" in body["error"]
+
+
 @pytest.mark.parametrize("flag,text,words", [
+    ("--addresses", b"10.0.0.0/8 UK\n", "line 1: 'UK' is no country's code"),
+    ("--addresses", b"10.0.0.0/8 DE\n10.0.0.0/8 DE\n", "'10.0.0.0/8' is there twice"),
+    ("--addresses", None, "No such file"),
     ("--geo", None, "No such file"), ("--geo", b"x" * 1000, "is no MMDB"),
     ("--sets", b"sets: [{name: EU}]", "the set 'EU' is built in"),
     ("--sets", None, "No such file"), ("--country", None, "no country's code"),

@@ -14,9 +14,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/arena.h"
 #include "base/err.h"
 #include "geo/country.h"
 #include "geo/mmdb.h"
+#include "geo/where_file.h"
 
 enum { BLOCKS_MAX = 300, PATH_BYTES = 512 };
 
@@ -150,6 +152,68 @@ static void test_twice(void **state)
     (void)state;
     assert_int_equal(where_map_open(blocks, 3, NULL, NULL, &map, &err), ERR_BAD_INPUT);
     assert_non_null(strstr(err.message, "'10.0.0.0/8' is there twice"));
+}
+
+/* ---- a file --------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *name, *text, *error; /* NULL: taken, */
+    size_t count;                    /* and holds so many blocks */
+} files[] = {
+    { "nothing", "", NULL, 0 },
+    { "comments and blanks", "# ours\n\n  \t\n10.0.0.0/8 DE # Germany\r\n", NULL, 1 },
+    { "all there is", "203.0.113.0/24 FR 48.9 2.3\n2001:db8::/32\tNL\ndefault DE -52.5 13", NULL,
+      2 },
+    { "one address", "192.0.2.1 SE", NULL, 1 },
+    { "no country", "10.0.0.0/8", "line 1: a line has a block of addresses", 0 },
+    { "half a place", "10.0.0.0/8 DE 5", "line 1: a line has a block of addresses", 0 },
+    { "a country that is none", "\n10.0.0.0/8 UK", "line 2: 'UK' is no country's code", 0 },
+    { "no block", "10.0.0.1/8 DE", "10.0.0.0/8 is meant", 0 },
+    { "too far north", "10.0.0.0/8 DE 91 0", "'91' is no number of degrees from -90 to 90", 0 },
+    { "too far east", "10.0.0.0/8 DE 0 180.1", "'180.1' is no number of degrees", 0 },
+    { "not a number", "10.0.0.0/8 DE 0x10 nan", "'0x10' is no number", 0 },
+    { "two points", "10.0.0.0/8 DE 1.2.3 4", "'1.2.3' is no number", 0 },
+    { "only a sign", "10.0.0.0/8 DE - 4", "'-' is no number", 0 },
+    { "more than there is", "10.0.0.0/8 DE 1 2 3", "'3' stands behind the longitude", 0 },
+    { "two defaults", "default DE\ndefault FR", "line 2: default is there twice", 0 },
+};
+
+static void test_files(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        struct arena *arena = arena_new();
+        struct where_file found = {}, again;
+        struct err err = {};
+        int r = where_file_parse(arena, slice_of(files[i].text), &found, &err);
+        print_message("  %s: %s\n", files[i].name, r < 0 ? err.message : "taken");
+        assert_int_equal(r, files[i].error ? ERR_BAD_INPUT : 0);
+        if (files[i].error) {
+            assert_non_null(strstr(err.message, files[i].error));
+        } else {
+            assert_int_equal(found.count, files[i].count);
+            struct slice text = where_file_print(arena, &found);
+            assert_int_equal(where_file_parse(arena, text, &again, &err), 0);
+            assert_int_equal(again.count, found.count);
+            assert_true(slice_equal(where_file_print(arena, &again), text));
+            assert_int_equal(again.has_fallback, found.has_fallback);
+        }
+        arena_free(arena);
+    }
+    struct where_map *map;
+    struct err err;
+    char path[64];
+    int fd = memfd_create("addresses", MFD_CLOEXEC);
+    assert_true(fd >= 0 && write(fd, "127.66.0.0/16 CH\n", 17) == 17);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    assert_int_equal(where_file_open(path, file("flat.mmdb"), &map, &err), 0);
+    close(fd);
+    struct ip both = ip_of("127.66.0.9"), mmdb = ip_of("127.67.0.9");
+    assert_int_equal(where_find(map, &both).country, country_number_of(SLICE("CH")));
+    assert_int_equal(where_find(map, &mmdb).source, WHERE_MMDB);
+    where_map_free(map);
+    assert_int_equal(where_file_open(file("none"), NULL, &map, &err), ERR_NOT_FOUND);
+    assert_int_equal(where_file_open(file("flat.mmdb"), NULL, &map, &err), ERR_BAD_INPUT);
 }
 
 /* ---- against a brute force ------------------------------------------------------------------ */
@@ -414,10 +478,10 @@ static void test_bad_files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows),      cmocka_unit_test(test_order_of_sources),
-        cmocka_unit_test(test_twice),     cmocka_unit_test(test_brute_force),
-        cmocka_unit_test(test_mmdb),      cmocka_unit_test(test_mmdb_age),
-        cmocka_unit_test(test_bad_files),
+        cmocka_unit_test(test_rows),        cmocka_unit_test(test_order_of_sources),
+        cmocka_unit_test(test_twice),       cmocka_unit_test(test_files),
+        cmocka_unit_test(test_brute_force), cmocka_unit_test(test_mmdb),
+        cmocka_unit_test(test_mmdb_age),    cmocka_unit_test(test_bad_files),
     };
     return cmocka_run_group_tests_name("where", tests, NULL, NULL);
 }
