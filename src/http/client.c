@@ -6,9 +6,11 @@
 #include <assert.h>
 #include <netdb.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/auto.h"
+#include "base/log.h"
 #include "http/client_own.h"
 
 /* ---- URLs --------------------------------------------------------------------------------- */
@@ -169,9 +171,13 @@ static void on_connected(struct stream *stream, const struct err *err, void *dat
 
 static void connect_next(struct http_call *call)
 {
+    const struct address *address = &call->addresses[call->address_at];
+    const struct address *source = &call->client->config.source;
+    struct stream_connect_options options = { source->kind == address->kind ? source : NULL, 0 };
+    if (address->kind == ADDRESS_UNIX)
+        options.source = NULL;
     call_phase_set(call, CALL_CONNECTING, call->client->config.connect_ms);
-    call->connect =
-        stream_connect(call->client->loop, &call->addresses[call->address_at], on_connected, call);
+    call->connect = stream_connect_with(call->client->loop, address, &options, on_connected, call);
 }
 
 static bool address_equal(const struct address *a, const struct address *b)
@@ -428,6 +434,16 @@ void wire_keep(struct wire *wire)
 }
 
 /* ---- client ------------------------------------------------------------------------------- */
+
+struct address http_source_of_environment(void)
+{
+    const char *text = getenv(HTTP_SOURCE_ENVIRONMENT);
+    struct address source = {};
+    if (text && *text && !address_parse_ip(slice_of(text), &source))
+        log_warn("http", "$" HTTP_SOURCE_ENVIRONMENT " is no address, ignoring",
+                 LOG_S("text", text));
+    return source;
+}
 
 struct http_client *http_client_new(struct loop *loop, const struct http_client_config *config)
 {

@@ -25,6 +25,9 @@ struct http_client_config {
     uint32_t kept_max;                    /* idle connections; 0: 8 */
     uint64_t head_bytes_max;              /* of an answer; 0: 65536 */
     struct work_pool *pool; /* for names that must be looked up; NULL: addresses only */
+    /* Where it dials from, port 0: peers of the same kind alone. ADDRESS_NONE: as the kernel finds.
+     */
+    struct address source;
 };
 
 struct http_call_events {
@@ -60,6 +63,11 @@ struct http_url {
     uint16_t port;
 };
 [[nodiscard]] int http_url_parse(struct slice url, struct http_url *ret, struct err *err);
+
+/* Where a process dials from, when the environment says so: a place of a network in a box stands
+ * where its address does. Else, and where it is no address, ADDRESS_NONE. */
+#define HTTP_SOURCE_ENVIRONMENT "PERIGEE_SOURCE"
+struct address http_source_of_environment(void);
 
 struct http_client *http_client_new(struct loop *loop, const struct http_client_config *config);
 /* Calls under way end with ERR_CANCELED before it returns. NULL is allowed. */

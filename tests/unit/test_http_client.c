@@ -367,6 +367,33 @@ static void test_raw(void **state)
     }
 }
 
+/* Where it dials from is what the server sees; a Unix socket has no such thing. */
+static void test_source(void **state)
+{
+    struct peer *peer = peer_new(NULL);
+    struct http_client_config config = {};
+    struct address address;
+    int fd = listen_any(&address);
+    struct reply reply = {};
+    (void)state;
+    http_server_listen(peer->server, fd);
+    assert_int_equal(setenv(HTTP_SOURCE_ENVIRONMENT, "127.0.1.7", 1), 0);
+    config.source = http_source_of_environment();
+    struct http_client *client = http_client_new(peer->loop, &config);
+    get(client, &address, "GET", "/hold", NULL, &reply);
+    run_until(peer, &peer->stats.heads, 1);
+    const struct address *seen = exchange_peer(peer->held);
+    assert_memory_equal(seen->ip, "\x7f\0\1\7", 4);
+    assert_int_not_equal(seen->port, 0);
+    http_client_free(client);
+    assert_int_equal(setenv(HTTP_SOURCE_ENVIRONMENT, "nowhere", 1), 0);
+    assert_int_equal(http_source_of_environment().kind, ADDRESS_NONE);
+    assert_int_equal(unsetenv(HTTP_SOURCE_ENVIRONMENT), 0);
+    assert_int_equal(http_source_of_environment().kind, ADDRESS_NONE);
+    peer_free(peer);
+    close(fd);
+}
+
 static const struct {
     const char *url, *authority, *host, *base;
     unsigned port;
@@ -406,6 +433,7 @@ int main(void)
         cmocka_unit_test(test_cancel),  cmocka_unit_test(test_failures),
         cmocka_unit_test(test_resolve), cmocka_unit_test(test_raw),
         cmocka_unit_test(test_urls),    cmocka_unit_test(test_kept),
+        cmocka_unit_test(test_source),
     };
     return cmocka_run_group_tests_name("http_client", tests, NULL, NULL);
 }
