@@ -320,6 +320,14 @@ static int write_addresses(const struct town *town, struct err *err)
                         err);
 }
 
+static int on_round(unsigned round, void *data, struct err *err)
+{
+    (void)round;
+    (void)data;
+    (void)err;
+    return 0;
+}
+
 static int on_ready(void *data, struct err *err)
 {
     static const char *const titles[] = { "POP", "CITY", "GATEWAY", "CONTROL" };
@@ -394,6 +402,7 @@ int fleet_up(struct cli *cli, struct err *err)
         .ports = town->ports,
         .port_count = town->port_count,
         .trees = trees,
+        .on_round = on_round,
         .on_ready = on_ready,
         .data = town,
     };

@@ -45,7 +45,7 @@ struct box {
     struct tree *trees;
     size_t tree_count;
     int signal_fd;
-    unsigned stops;
+    unsigned stops, round;
     bool ready;
     struct err err; /* why it ends by itself; code 0: it does not */
 };
@@ -106,7 +106,7 @@ static void on_exit_(uint64_t process, const struct env_exit *exit, void *data)
     if (box->stops) {
         end_if_ended(box);
     } else if (!box->ready && !tree->killed && !tree->revived) {
-        (void)err_set(&err, ERR_INTERNAL, "PoP '%s' ended while it started; it has said why",
+        (void)err_set(&err, ERR_INTERNAL, "'%s' ended while it started; it has said why",
                       tree->row->name);
         fail(box, &err);
     } else if (tree->revived) {
@@ -115,10 +115,27 @@ static void on_exit_(uint64_t process, const struct env_exit *exit, void *data)
     } else if (tree->killed) {
         log_info("fleet", "a PoP was killed", LOG_S("pop", tree->row->name));
     } else {
-        log_error("fleet", "a PoP ended, starting it again", LOG_S("pop", tree->row->name),
+        log_error("fleet", "a tree ended, starting it again", LOG_S("name", tree->row->name),
                   LOG_I("status", exit->code), LOG_I("signal", exit->signal));
         env_timer_start(env_of(box), &tree->again, AGAIN_MS * ENV_MS, on_again, tree);
     }
+}
+
+/* The box's own, then the tree's. */
+static const char **environment_of(const struct tree *tree)
+{
+    const char *const *more = tree->row->environment;
+    size_t own = 0, added = 0, count = 0;
+    while (environ[own])
+        own++;
+    while (more && more[added])
+        added++;
+    const char **all = mem_zalloc((own + added + 1) * sizeof *all);
+    for (size_t i = 0; i < added; i++)
+        all[count++] = more[i]; /* of two of one name the first counts */
+    for (size_t i = 0; i < own; i++)
+        all[count++] = environ[i];
+    return all;
 }
 
 static void tree_start(struct tree *tree)
@@ -127,7 +144,7 @@ static void tree_start(struct tree *tree)
     const char *arguments[ARGUMENTS_MAX + 2] = { "perigee" };
     static const struct spawn_detail detail = { -1, -1, 0 };
     struct err err;
-    if (tree->running || tree->killed || box->stops)
+    if (tree->running || tree->killed || box->stops || tree->row->round > box->round)
         return;
     size_t count = 1;
     for (const char *const *at = tree->row->arguments; *at; at++) {
@@ -136,9 +153,10 @@ static void tree_start(struct tree *tree)
     }
     (void)unlink(tree->row->ready_file);
     tree->ready = false;
-    struct env_spawn spawn = { SPAWN_SELF, arguments, (const char *const *)environ, &detail };
+    auto_free const char **environment = environment_of(tree);
+    struct env_spawn spawn = { SPAWN_SELF, arguments, environment, &detail };
     if (env_process_start(env_of(box), &spawn, on_exit_, tree, &tree->process, &err) < 0) {
-        log_error("fleet", "a PoP cannot be started", LOG_S("pop", tree->row->name),
+        log_error("fleet", "a tree cannot be started", LOG_S("name", tree->row->name),
                   LOG_S("why", err.message));
         fail(box, &err);
         return;
@@ -147,28 +165,58 @@ static void tree_start(struct tree *tree)
     timer_start(box->look, READY_LOOK_MS);
 }
 
+static void round_start(struct box *box)
+{
+    for (size_t i = 0; i < box->tree_count; i++)
+        if (box->trees[i].row->round == box->round)
+            tree_start(&box->trees[i]);
+}
+
+static unsigned rounds_of(const struct box *box)
+{
+    unsigned rounds = 0;
+    for (size_t i = 0; i < box->tree_count; i++)
+        if (box->trees[i].row->round >= rounds)
+            rounds = box->trees[i].row->round + 1;
+    return rounds;
+}
+
+static void round_end(struct box *box)
+{
+    struct err err;
+    int r = box->config->on_round(box->round, box->config->data, &err);
+    if (r == 0 && ++box->round < rounds_of(box)) {
+        round_start(box);
+        return;
+    }
+    box->ready = true;
+    if (r == 0)
+        r = box->config->on_ready(box->config->data, &err);
+    if (r < 0)
+        fail(box, &err);
+}
+
 static void on_look(void *data)
 {
     struct box *box = data;
-    struct err err;
     bool all = true;
     for (size_t i = 0; i < box->tree_count; i++) {
         struct tree *tree = &box->trees[i];
+        if (tree->row->round > box->round)
+            continue;
         if (tree->running && !tree->ready)
             tree->ready = access(tree->row->ready_file, F_OK) == 0;
         all = all && (tree->ready || tree->killed);
     }
     if (!all)
         timer_start(box->look, READY_LOOK_MS);
-    if (!all || box->ready)
-        return;
-    box->ready = true;
-    if (box->config->on_ready(box->config->data, &err) < 0)
-        fail(box, &err);
+    if (all && !box->ready)
+        round_end(box);
 }
 
 /* ---- the desk ------------------------------------------------------------------------------- */
 
+/* There is one for each PoP. */
 static struct tree *tree_of(struct box *box, size_t pop)
 {
     for (size_t i = 0; i < box->tree_count; i++)
@@ -308,8 +356,7 @@ static int begin(struct box *box, struct err *err)
     box->trees = mem_zalloc(box->tree_count * sizeof *box->trees);
     for (size_t i = 0; i < box->tree_count; i++)
         box->trees[i] = (struct tree){ .box = box, .row = &rows[i] };
-    for (size_t i = 0; i < box->tree_count; i++)
-        tree_start(&box->trees[i]);
+    round_start(box);
     return 0;
 }
 

@@ -24,11 +24,15 @@ struct box_port {
     const struct box_port *like; /* an earlier row, whose port as bound `face` takes; or NULL */
 };
 
+#define BOX_NO_POP SIZE_MAX /* control's, say */
+
 struct box_tree {
     const char *name;
-    size_t pop;
-    const char *const *arguments; /* after the program's name; asked for when all faces are bound */
-    const char *ready_file;       /* removed before each start */
+    size_t pop; /* or BOX_NO_POP */
+    unsigned round;
+    const char *const *arguments;   /* after the program's name; ends in NULL */
+    const char *const *environment; /* "NAME=VALUE" beside the box's own; ends in NULL; or NULL */
+    const char *ready_file;         /* removed before each start */
 };
 
 struct box_config {
@@ -39,6 +43,9 @@ struct box_config {
     size_t port_count;
     /* The trees, once the faces are bound; all of it lives as long as the box. */
     size_t (*trees)(const struct box_tree **ret, void *data);
+    /* All trees of that round are ready, for the first time; those of the next start when this has
+     * returned. It may still change their rows. */
+    int (*on_round)(unsigned round, void *data, struct err *err);
     /* All are ready, for the first time. */
     int (*on_ready)(void *data, struct err *err);
     void *data;
