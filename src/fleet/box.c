@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -341,9 +342,24 @@ static int open_desk(struct box *box, struct err *err)
     return r;
 }
 
+/* Two descriptors a connection, as far as we may. */
+static void raise_limits(void)
+{
+    enum { FEW = 4096 };
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_max < FEW)
+        log_warn("fleet", "few descriptors are allowed, so few connections are relayed",
+                 LOG_U("descriptors", limit.rlim_max));
+}
+
 static int begin(struct box *box, struct err *err)
 {
     const struct box_tree *rows;
+    raise_limits();
     int r = env_linux_new(&box->world, err);
     if (r < 0)
         return r;

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import time
 
 import pytest
 
+import crowd
 from deadline import DEADLINE, readable
 from oip import tensor
 from perigee import DIGITS, PROGRAM, ROOT, Perigee, listens
@@ -186,6 +188,23 @@ def test_a_killed_place_resets_and_refuses_until_it_is_healed(fleet):
             if answer.status == 200:
                 break
         assert time.monotonic() < deadline
+
+
+def test_a_thousand_connections_at_once_are_each_answered(fleet):
+    count, before = crowd.descriptors()
+    try:
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(contextlib.closing(fleet.client("two", NEAR)))
+                       for _ in range(1000 if count >= 1100 else count // 2)]
+            for one in clients:
+                one.request("GET", "/v2/health/live")
+            for one in clients:
+                answer = one.getresponse()
+                answer.read()
+                assert answer.status == 200
+            assert fleet.json("fleet")["connections"] >= len(clients)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_a_place_that_dies_by_itself_comes_back(fleet):
