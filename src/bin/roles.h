@@ -11,7 +11,7 @@ struct cli;
 struct cli_command;
 struct err;
 
-extern const struct cli_command up_command, upgrade_command;
+extern const struct cli_command up_command, upgrade_command, simulate_command;
 
 /* --log-level, for this process and those to come. */
 int up_log_level(const struct cli *cli, struct err *err);

@@ -121,8 +121,8 @@ const struct cli_command cli_commands[] = {
 };
 /* clang-format on */
 const char *const cli_reserved[] = {
-    "control",  "pop",        "dns",     "chat",  "bench",    "explain", "usage",
-    "estimate", "budget",     "receipt", "keys",  "secrets",  "pops",    "flavors",
-    "catalog",  "registries", "exec",    "admin", "simulate", "top",     NULL,
+    "control",  "pop",        "dns",     "chat",  "bench",   "explain", "usage",
+    "estimate", "budget",     "receipt", "keys",  "secrets", "pops",    "flavors",
+    "catalog",  "registries", "exec",    "admin", "top",     NULL,
 };
 const size_t cli_command_count = sizeof cli_commands / sizeof *cli_commands;

@@ -22,7 +22,10 @@ struct scores {
     float rtt_ms[ROUTE_POPS_MAX];
     uint8_t tier[ROUTE_POPS_MAX]; /* enum tier */
     enum tier best_tier;
-    uint32_t best; /* index of the least total of that tier */
+    uint32_t best;                    /* index of the least total of that tier */
+    float least_ms;                   /* that total */
+    uint16_t waiting[ROUTE_POPS_MAX]; /* those with room, and a wait */
+    size_t waiting_count;
     float near_ms; /* totals below share */
     float weights; /* of the near ones, as weight_of() says */
 };
@@ -121,10 +124,11 @@ static void score(const struct route_pops *pops, const struct route_endpoint *en
                   const struct route_query *query, struct scores *scores)
 {
     size_t count = endpoint->count;
-    uint32_t best[TIER_NONE + 1] = {};
+    uint32_t best[TIER_NONE + 1] = {}, tiers = 1U << TIER_NONE;
     float least[TIER_NONE + 1] = { INFINITY, INFINITY, INFINITY, INFINITY, -INFINITY };
 
     assert(count <= ROUTE_POPS_MAX && pops->count <= ROUTE_POPS_MAX);
+    scores->waiting_count = 0;
     for (size_t from = 0; from < count; from += LANES) {
         uint32_t index[LANES];
         float rtt[LANES];
@@ -136,24 +140,26 @@ static void score(const struct route_pops *pops, const struct route_endpoint *en
         }
         lanes_rtt(pops, query, index, rtt);
         for (size_t i = 0; i < lanes; i++) {
-            float total = base_ms(endpoint, from + i, rtt[i]);
-            bool room = total + endpoint->wait_ms[from + i] < INFINITY;
+            float total = base_ms(endpoint, from + i, rtt[i]), wait = endpoint->wait_ms[from + i];
+            bool room = total + wait < INFINITY;
             enum tier tier = tier_of(pops, query, index[i], room);
 
             total = room ? total : rtt[i];
             scores->rtt_ms[from + i] = rtt[i];
             scores->total_ms[from + i] = total;
             scores->tier[from + i] = (uint8_t)tier;
-            if (total < least[tier]) {
+            tiers |= 1U << tier;
+            if (room && wait > 0) {
+                scores->waiting[scores->waiting_count++] = (uint16_t)(from + i);
+            } else if (total < least[tier]) {
                 least[tier] = total;
                 best[tier] = (uint32_t)(from + i);
             }
         }
     }
-    scores->best_tier = TIER_OPEN;
-    while (scores->best_tier < TIER_NONE && !(least[scores->best_tier] < INFINITY))
-        scores->best_tier++;
+    scores->best_tier = (enum tier)__builtin_ctz(tiers);
     scores->best = best[scores->best_tier];
+    scores->least_ms = least[scores->best_tier];
 }
 
 /* ---- pass 2: waits --------------------------------------------------------------------------- */
@@ -163,24 +169,16 @@ static void score(const struct route_pops *pops, const struct route_endpoint *en
 static void wait(const struct route_pops *pops, const struct route_endpoint *endpoint,
                  const struct route_query *query, struct scores *scores, bool all)
 {
-    float bound = INFINITY;
+    for (size_t n = 0; n < scores->waiting_count; n++) {
+        size_t i = scores->waiting[n];
+        float *total = &scores->total_ms[i];
 
-    if (scores->best_tier >= TIER_FULL) /* ordered by distance alone */
-        return;
-    for (size_t i = 0; i < endpoint->count; i++)
-        if (scores->tier[i] == scores->best_tier && !(endpoint->wait_ms[i] > 0) &&
-            scores->total_ms[i] < bound) {
-            bound = scores->total_ms[i];
-            scores->best = (uint32_t)i;
-        }
-    for (size_t i = 0; i < endpoint->count; i++) {
-        if (scores->tier[i] != scores->best_tier || !(endpoint->wait_ms[i] > 0))
+        if (scores->tier[i] != scores->best_tier ||
+            (!all && *total >= query->enough_ms && *total >= route_near_ms(scores->least_ms)))
             continue;
-        if (!all && scores->total_ms[i] >= fmaxf(route_near_ms(bound), query->enough_ms))
-            continue;
-        scores->total_ms[i] += felt_ms(pops, endpoint, query, i);
-        if (scores->total_ms[i] < bound) {
-            bound = scores->total_ms[i];
+        *total += felt_ms(pops, endpoint, query, i);
+        if (*total < scores->least_ms) {
+            scores->least_ms = *total;
             scores->best = (uint32_t)i;
         }
     }

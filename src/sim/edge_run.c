@@ -1,0 +1,435 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One run: requests (edge_scenario.c) in the order in which clients send them, each through
+ * choice, failed tries, the PoP's own second look (ours alone: pass it on, or not), and a place.
+ *
+ * A place is taken by the order in which requests were sent, not in which they arrive; round trips
+ * are short beside what piles up. A dead PoP is tried for as long as a connection attempt lasts
+ * (RFC 8305: 250 ms), then the next; those it had taken before it died count as answered.
+ */
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "policy/health.h"
+#include "policy/load.h"
+#include "policy/route.h"
+#include "sim/draw.h"
+#include "sim/edge.h"
+#include "sim/edge_run.h"
+#include "sim/sites.h"
+
+#define TICKS_PER_S 10       /* each PoP reports in the tick that is its own, once a second */
+#define REPORT_DELAY_TICKS 2 /* until those who choose know */
+#define DEMAND_DELAY_S 1.0   /* until demand near a cold PoP starts a replica there */
+#define ATTEMPT_MS 250.0     /* RFC 8305, Connection Attempt Delay */
+#define SECOND_NS 1e9
+#define BEFORE_S (-1.0) /* what was known before the first request is of then */
+enum { TRIES_MAX = 4, TELL_EVERY = 16384 };
+
+/* ---- places ---------------------------------------------------------------------------------- */
+
+/* The least of a heap grows to `until`. */
+static void place_take(double *heap, uint32_t count, double until)
+{
+    uint32_t at = 0;
+
+    for (uint32_t child; (child = 2 * at + 1) < count; at = child) {
+        child += child + 1 < count && heap[child + 1] < heap[child];
+        if (heap[child] >= until)
+            break;
+        heap[at] = heap[child];
+    }
+    heap[at] = until;
+}
+
+static bool alive(const struct edge_state *state, uint32_t site, double at)
+{
+    return at < state->dead_at[site];
+}
+
+/* How long a request that arrives then waits for a replica, and after it for a place: seconds. */
+static double start_s(const struct edge_state *state, uint32_t site, double arrives)
+{
+    double warm = state->warm_at[site];
+    return isinf(warm) ? state->world->options.start_ms / 1000 : fmax(0, warm - arrives);
+}
+
+static double queue_s(const struct edge_state *state, uint32_t site, double arrives, double start)
+{
+    return fmax(0, state->places[site][0] - arrives - start);
+}
+
+/* Requests that wait there, from the work that is taken on. */
+static uint32_t waiting(const struct edge_state *state, uint32_t site, double now)
+{
+    uint32_t count = state->world->places[site];
+    double work = 0;
+
+    for (uint32_t i = 0; i < count; i++)
+        work += fmax(0, state->places[site][i] - now);
+    double requests = work / (state->world->options.service_ms / 1000) - count;
+    return requests > 0 ? (uint32_t)fmin(requests, 1e9) : 0;
+}
+
+/* ---- what PoPs report, and when it is known -------------------------------------------------- */
+
+static void report(struct edge_state *state, uint32_t site, double now)
+{
+    uint32_t places = state->world->places[site];
+    double start = start_s(state, site, now);
+    struct load_report report = {
+        .arrivals_per_s = (float)state->arrived[site],
+        .capacity_per_s = (float)(places * 1000.0 / state->world->options.service_ms),
+        .places = places,
+        .waiting = start > 0 ? 0 : waiting(state, site, now), /* for the start: told by it */
+    };
+
+    state->arrived[site] = 0;
+    (void)load_learn(&state->load[site], &report, (int64_t)((now - BEFORE_S + 1) * SECOND_NS));
+    state->start_told[site] = (float)(start * 1000);
+}
+
+static void publish(struct edge_state *state, uint32_t site)
+{
+    state->wait_ms[site] = state->load[site].wait_ms;
+    state->weight[site] = state->load[site].weight;
+    state->start_ms[site] = state->start_told[site];
+}
+
+static void tick(struct edge_state *state)
+{
+    uint64_t now = state->tick++;
+    double now_s = (double)now / TICKS_PER_S;
+
+    for (uint32_t i = 0; i < state->world->site_count; i++) {
+        uint64_t phase = i * UINT64_C(7) % TICKS_PER_S; /* neighbours of the list apart */
+        int64_t ns = (int64_t)((now_s - BEFORE_S + 1) * SECOND_NS);
+        if (now % TICKS_PER_S == phase && alive(state, i, now_s))
+            report(state, i, now_s);
+        if (now % TICKS_PER_S == (phase + REPORT_DELAY_TICKS) % TICKS_PER_S &&
+            alive(state, i, now_s - (double)REPORT_DELAY_TICKS / TICKS_PER_S)) {
+            publish(state, i);
+            health_beat(&state->heard[i], ns);
+        }
+        state->health[i] = health_up(&state->heard[i], ns) ? ROUTE_UP : ROUTE_DOWN;
+    }
+}
+
+/* ---- the four ways --------------------------------------------------------------------------- */
+
+static uint32_t nearest(const struct edge_state *state, const struct edge_request *request,
+                        bool permitted, const uint32_t *tried, size_t tries)
+{
+    const struct edge_world *world = state->world;
+    const float *rtt = world->rtt + (size_t)request->city * world->site_count;
+    uint32_t first = permitted ? world->permitted[request->city] : world->nearest[request->city];
+    float least = INFINITY;
+
+    if (first == UINT32_MAX || (tries == 0 && state->health[first] == ROUTE_UP))
+        return first;
+    first = UINT32_MAX;
+    for (uint32_t i = 0; i < world->site_count; i++) {
+        bool fits = state->health[i] == ROUTE_UP && rtt[i] < least &&
+                    (!permitted || countries_has(request->process, world->site[i].country));
+        for (size_t k = 0; fits && k < tries; k++)
+            fits = tried[k] != i;
+        if (fits) {
+            least = rtt[i];
+            first = i;
+        }
+    }
+    return first;
+}
+
+/* `wait` and `cold` in seconds of a request that would go there now: what only an oracle sees. */
+static uint32_t oracle(const struct edge_state *state, const struct edge_request *request)
+{
+    const struct edge_world *world = state->world;
+    const float *rtt = world->rtt + (size_t)request->city * world->site_count;
+    const float *closed = state->closed + (size_t)request->country_row * world->site_count;
+    double least = INFINITY;
+    uint32_t best = UINT32_MAX;
+
+    for (uint32_t i = 0; i < world->site_count; i++) {
+        double ms = (double)rtt[i] + (double)closed[i];
+        if (ms >= least || !alive(state, i, request->at))
+            continue;
+        double arrives = request->at + rtt[i] / 2000, start = start_s(state, i, arrives);
+        ms += (start + queue_s(state, i, arrives, start)) * 1000;
+        if (ms < least) {
+            least = ms;
+            best = i;
+        }
+    }
+    return best;
+}
+
+static size_t choose(const struct edge_state *state, const struct edge_request *request,
+                     struct route_choice *ret, size_t max)
+{
+    const struct route_query query = { .client = state->world->city[request->city].spot,
+                                       .client_known = true,
+                                       .process = request->process,
+                                       .seed = request->seed };
+    return route_choose(&state->pops, &state->endpoint, &query, ret, max);
+}
+
+/* At the PoP that it came to: what the gateway does. The PoP knows its own queue as it is, others
+ * by their reports; all that are better than to wait here share what it passes on. UINT32_MAX: it
+ * stays. */
+static uint32_t pass_on(struct edge_state *state, const struct edge_request *request, uint32_t site,
+                        double own_ms)
+{
+    const struct route_query query = {
+        .client = state->world->site[site].spot,
+        .client_known = true,
+        .rtt_ms = state->world->site_rtt + (size_t)site * state->world->site_count,
+        .process = request->process,
+        .seed = request->seed ^ (uint64_t)(request->at * SECOND_NS),
+        .enough_ms = (float)(own_ms + state->world->options.service_ms),
+    };
+    struct route_choice choice;
+
+    if (own_ms <= (double)RTT_BASE_MS)
+        return UINT32_MAX;
+    size_t count = route_choose(&state->pops, &state->endpoint, &query, &choice, 1);
+    bool better = count > 0 && choice.exclusion == ROUTE_ALLOWED && choice.pop != site &&
+                  choice.total_ms < query.enough_ms;
+    return better ? choice.pop : UINT32_MAX;
+}
+
+/* ---- one request ----------------------------------------------------------------------------- */
+
+/* Where it goes, after the tries that failed, which are added to its network latency. */
+static uint32_t find(struct edge_state *state, const struct edge_request *request,
+                     enum edge_way way, double *network_ms)
+{
+    struct route_choice choices[TRIES_MAX];
+    uint32_t tried[TRIES_MAX];
+    size_t count = TRIES_MAX;
+
+    if (way == EDGE_ORACLE)
+        return oracle(state, request);
+    if (way == EDGE_OURS)
+        count = choose(state, request, choices, 1);
+    if (way == EDGE_OURS && count > 0 && !alive(state, choices[0].pop, request->at))
+        count = choose(state, request, choices, TRIES_MAX);
+    for (size_t i = 0; i < count; i++) {
+        uint32_t site = way == EDGE_OURS ? choices[i].pop
+                                         : nearest(state, request, way == EDGE_GEOGRAPHY, tried, i);
+        if (site == UINT32_MAX || alive(state, site, request->at + *network_ms / 1000))
+            return site;
+        tried[i] = site;
+        *network_ms += ATTEMPT_MS;
+        state->result->retried++;
+    }
+    return UINT32_MAX;
+}
+
+/* Did a permitted living PoP stand within 50 ms? */
+static bool could(const struct edge_state *state, const struct edge_request *request)
+{
+    const struct edge_world *world = state->world;
+    const float *rtt = world->rtt + (size_t)request->city * world->site_count;
+    const float *closed = state->closed + (size_t)request->country_row * world->site_count;
+    uint32_t first = world->permitted[request->city];
+
+    if (first == UINT32_MAX || rtt[first] >= 50 || alive(state, first, request->at))
+        return first != UINT32_MAX && rtt[first] < 50;
+    for (uint32_t i = 0; i < world->site_count; i++)
+        if (rtt[i] + closed[i] < 50 && alive(state, i, request->at))
+            return true;
+    return false;
+}
+
+static size_t bucket_of(double ms)
+{
+    return ms * EDGE_BUCKETS_PER_MS < EDGE_BUCKETS ? (size_t)(ms * EDGE_BUCKETS_PER_MS)
+                                                   : EDGE_BUCKETS;
+}
+
+static void count_in(struct edge_state *state, const struct edge_request *request, uint32_t site,
+                     double network_ms, double wait_ms, double cold_ms)
+{
+    struct edge_result *result = state->result;
+    bool near = could(state, request);
+
+    result->network[bucket_of(network_ms)]++;
+    result->delay[bucket_of(network_ms + wait_ms + cold_ms)]++;
+    result->network_ms += network_ms;
+    result->wait_ms += wait_ms;
+    result->cold_ms += cold_ms;
+    result->total_ms += network_ms + wait_ms + cold_ms + request->service_s * 1000;
+    result->outside += !countries_has(request->process, state->world->site[site].country);
+    result->could_50 += near;
+    result->did_50 += near && network_ms < 50;
+    result->cost += request->service_s * state->world->sites->list[site].price;
+    result->served[site]++;
+}
+
+/* Demand near a cold PoP brings a replica there, whatever was chosen for this request. */
+static void warm_up(struct edge_state *state, const struct edge_request *request)
+{
+    uint32_t site = state->world->permitted[request->city];
+
+    if (isinf(state->warm_at[site]))
+        state->warm_at[site] = request->at + DEMAND_DELAY_S + state->world->options.start_ms / 1000;
+}
+
+static void request_run(struct edge_state *state, const struct edge_request *request,
+                        enum edge_way way)
+{
+    const struct edge_world *world = state->world;
+    const float *rtt = world->rtt + (size_t)request->city * world->site_count;
+    double network_ms = 0;
+
+    state->result->requests++;
+    if (world->permitted[request->city] == UINT32_MAX && way != EDGE_NEAREST) {
+        state->result->refused++;
+        return;
+    }
+    if (world->permitted[request->city] != UINT32_MAX)
+        warm_up(state, request);
+    uint32_t site = find(state, request, way, &network_ms);
+    if (site == UINT32_MAX) {
+        state->result->refused++;
+        return;
+    }
+    double arrives = request->at + (network_ms + rtt[site] / 2) / 1000;
+    network_ms += rtt[site];
+    state->arrived[site]++;
+    double start = start_s(state, site, arrives), queue = queue_s(state, site, arrives, start);
+    uint32_t other =
+        way == EDGE_OURS ? pass_on(state, request, site, (start + queue) * 1000) : UINT32_MAX;
+    if (other != UINT32_MAX && alive(state, other, arrives)) {
+        float link = world->site_rtt[(size_t)site * world->site_count + other];
+        network_ms += link;
+        arrives += link / 2000;
+        site = other;
+        state->arrived[site]++;
+        state->result->forwarded++;
+        start = start_s(state, site, arrives);
+        queue = queue_s(state, site, arrives, start);
+    }
+    if (isinf(state->warm_at[site]))
+        state->warm_at[site] = arrives + start;
+    place_take(state->places[site], world->places[site],
+               arrives + start + queue + request->service_s);
+    count_in(state, request, site, network_ms, queue * 1000, start * 1000);
+}
+
+/* ---- the run --------------------------------------------------------------------------------- */
+
+static void route_arrays(struct arena *arena, struct edge_state *state)
+{
+    size_t count = state->world->site_count;
+    float *xyz = ARENA_ARRAY(arena, float, 3 * count), *service = ARENA_ARRAY(arena, float, count);
+    country_number *country = ARENA_ARRAY(arena, country_number, count);
+    uint32_t *pop = ARENA_ARRAY(arena, uint32_t, count);
+
+    for (uint32_t i = 0; i < count; i++) {
+        const struct edge_point *site = &state->world->site[i];
+        xyz[i] = site->spot.x;
+        xyz[count + i] = site->spot.y;
+        xyz[2 * count + i] = site->spot.z;
+        country[i] = site->country;
+        pop[i] = i;
+        service[i] = (float)state->world->options.service_ms;
+    }
+    state->pops = (struct route_pops){ .count = count,
+                                       .x = xyz,
+                                       .y = xyz + count,
+                                       .z = xyz + 2 * count,
+                                       .country = country,
+                                       .health = state->health };
+    state->endpoint = (struct route_endpoint){ .count = count,
+                                               .pop = pop,
+                                               .wait_ms = state->wait_ms,
+                                               .service_ms = service,
+                                               .start_ms = state->start_ms,
+                                               .weight = state->weight };
+}
+
+/* For the oracle: INFINITY where clients of a country may not be processed. */
+static void closed_take(struct arena *arena, struct edge_state *state)
+{
+    const struct edge_world *world = state->world;
+    float *closed = ARENA_ARRAY(arena, float, (COUNTRY_NUMBER_MAX + 1) * world->site_count);
+
+    for (country_number country = 0; country <= COUNTRY_NUMBER_MAX; country++)
+        for (size_t i = 0; i < world->site_count; i++)
+            closed[country * world->site_count + i] =
+                countries_has(&world->process[country], world->site[i].country) ? 0 : INFINITY;
+    state->closed = closed;
+}
+
+static void state_init(struct arena *arena, struct edge_state *state, enum edge_scenario scenario)
+{
+    const struct edge_world *world = state->world;
+    size_t count = world->site_count;
+
+    state->places = ARENA_ARRAY(arena, double *, count);
+    state->dead_at = ARENA_ARRAY(arena, double, count);
+    state->warm_at = ARENA_ARRAY(arena, double, count);
+    state->arrived = ARENA_ARRAY(arena, uint32_t, count);
+    state->load = ARENA_ARRAY(arena, struct load, count);
+    state->heard = ARENA_ARRAY(arena, struct health, count);
+    state->health = ARENA_ARRAY(arena, uint8_t, count);
+    state->start_told = ARENA_ARRAY(arena, float, count);
+    state->wait_ms = ARENA_ARRAY(arena, float, count);
+    state->start_ms = ARENA_ARRAY(arena, float, count);
+    state->weight = ARENA_ARRAY(arena, float, count);
+    for (size_t i = 0; i < count; i++) {
+        state->places[i] = ARENA_ARRAY(arena, double, world->places[i]);
+        for (uint32_t k = 0; k < world->places[i]; k++)
+            state->places[i][k] = BEFORE_S;
+        state->dead_at[i] = INFINITY;
+        state->warm_at[i] = BEFORE_S;
+    }
+    route_arrays(arena, state);
+    closed_take(arena, state);
+    edge_scenario_begin(arena, state, scenario);
+    /* What was known before the first request. */
+    for (uint32_t i = 0; i < count; i++) {
+        report(state, i, BEFORE_S);
+        publish(state, i);
+        health_beat(&state->heard[i], (int64_t)SECOND_NS);
+        state->health[i] = ROUTE_UP;
+    }
+}
+
+/* ---- the whole ------------------------------------------------------------------------------- */
+
+static void tell(struct edge_progress *progress, uint64_t requests)
+{
+    if (!progress)
+        return;
+    uint64_t done = atomic_fetch_add(&progress->done, requests) + requests;
+    if (progress->on && progress->total > 0)
+        progress->on((double)done / (double)progress->total, progress->data);
+}
+
+void edge_run(struct arena *arena, const struct edge_world *world, enum edge_scenario scenario,
+              enum edge_way way, struct edge_progress *progress, struct edge_result *ret)
+{
+    struct edge_state *state = ARENA_NEW(arena, struct edge_state);
+    struct edge_request request = {};
+    uint64_t told = 0;
+
+    *ret = (struct edge_result){ .served = ARENA_ARRAY(arena, uint64_t, world->site_count) };
+    *state =
+        (struct edge_state){ .world = world, .result = ret, .chance = { world->options.seed } };
+    state_init(arena, state, scenario);
+    while (world->city_count > 0 && edge_request_next(state, &request)) {
+        while ((double)state->tick / TICKS_PER_S <= request.at)
+            tick(state);
+        request_run(state, &request, way);
+        if (ret->requests - told >= TELL_EVERY) {
+            tell(progress, ret->requests - told);
+            told = ret->requests;
+        }
+    }
+    tell(progress, ret->requests - told);
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* edge_run.h -- the state of one run. Inside sim/; one thread. */
+#pragma once
+
+#include "policy/route.h"
+#include "sim/draw.h"
+#include "sim/edge.h"
+
+struct load;
+struct health;
+
+struct edge_request {
+    double at, service_s; /* seconds */
+    uint32_t city;
+    country_number country_row;
+    const struct countries *process;
+    uint64_t seed;
+};
+
+/* Arrays have a figure for each site. */
+struct edge_state {
+    const struct edge_world *world;
+    struct edge_result *result;
+    struct chance chance;
+    uint64_t tick;
+    /* as it is */
+    double **places;   /* heaps of the moments at which places are free: the least first */
+    double *dead_at;   /* INFINITY: not */
+    double *warm_at;   /* a replica is ready; INFINITY: none is being started */
+    uint32_t *arrived; /* since the last report */
+    /* as it is told */
+    struct load *load;
+    struct health *heard;
+    float *start_told;
+    /* as those who choose know it */
+    uint8_t *health;
+    float *wait_ms, *start_ms, *weight;
+    struct route_pops pops;
+    struct route_endpoint endpoint;
+    /* of the scenario */
+    const float *closed; /* country by country */
+    const struct edge_draw *spike_draw;
+    double spike_rate;
+};
+
+void edge_scenario_begin(struct arena *arena, struct edge_state *state,
+                         enum edge_scenario scenario);
+/* The next one, in `state`'s course of chance; false: the time is over. */
+bool edge_request_next(struct edge_state *state, struct edge_request *request);

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a scenario does to a world, and the requests that come in it. */
+#include <math.h>
+
+#include "base/arena.h"
+#include "sim/draw.h"
+#include "sim/edge.h"
+#include "sim/edge_run.h"
+
+#define SPIKE_MS 25.0f /* round trip to the PoP around which the spike is: 675 km */
+#define SPIKE_AMONG 20 /* of so many largest PoPs */
+#define COLD_PART 0.3
+enum { PREFIXES = 256 }; /* of each city's clients: seeds of choice */
+
+static uint32_t site_drawn(const struct edge_world *world, struct chance *chance, size_t among)
+{
+    return (uint32_t)(chance_part(chance) *
+                      (double)(among < world->site_count ? among : world->site_count));
+}
+
+/* The sites by places, the largest first. */
+static uint32_t nth_largest(const struct edge_world *world, uint32_t n)
+{
+    for (uint32_t i = 0; i < world->site_count; i++) {
+        uint32_t larger = 0;
+        for (uint32_t k = 0; k < world->site_count; k++)
+            larger += world->places[k] > world->places[i] ||
+                      (world->places[k] == world->places[i] && k < i);
+        if (larger == n)
+            return i;
+    }
+    return 0;
+}
+
+static void spike_begin(struct arena *arena, struct edge_state *state, struct chance *chance)
+{
+    const struct edge_world *world = state->world;
+    uint32_t *weights = ARENA_ARRAY(arena, uint32_t, world->city_count + 1);
+    uint32_t centre = nth_largest(world, site_drawn(world, chance, SPIKE_AMONG));
+    double people = 0;
+
+    for (size_t i = 0; i < world->city_count; i++) {
+        if (world->rtt[i * world->site_count + centre] >= SPIKE_MS)
+            continue;
+        weights[i] = world->population[i];
+        people += weights[i];
+    }
+    state->spike_draw = draw_new(arena, weights, world->city_count);
+    state->spike_rate = world->options.rate_per_s * (world->options.spike_times - 1) *
+                        (world->people > 0 ? people / world->people : 0);
+}
+
+void edge_scenario_begin(struct arena *arena, struct edge_state *state, enum edge_scenario scenario)
+{
+    const struct edge_world *world = state->world;
+    struct chance chance = { world->options.seed * 4 + scenario };
+    uint32_t failures = world->options.failures;
+
+    if (failures >= world->site_count)
+        failures = (uint32_t)world->site_count - 1;
+    switch (scenario) {
+    case EDGE_SPIKE:
+        spike_begin(arena, state, &chance);
+        break;
+    case EDGE_FAILURE:
+        for (uint32_t done = 0; done < failures;) {
+            uint32_t site = site_drawn(world, &chance, world->site_count);
+            if (!isinf(state->dead_at[site]))
+                continue;
+            state->dead_at[site] = world->options.duration_s / 4;
+            done++;
+        }
+        break;
+    case EDGE_COLD:
+        for (size_t i = 0; i < world->site_count; i++)
+            if (chance_part(&chance) < COLD_PART)
+                state->warm_at[i] = INFINITY;
+        break;
+    case EDGE_HEALTHY:
+    case EDGE_SCENARIOS:
+        break;
+    }
+}
+
+bool edge_request_next(struct edge_state *state, struct edge_request *request)
+{
+    const struct edge_options *options = &state->world->options;
+    double extra =
+        request->at >= options->duration_s / 3 && request->at < options->duration_s * 2 / 3
+            ? state->spike_rate
+            : 0;
+    double rate = options->rate_per_s + extra;
+    struct chance *chance = &state->chance;
+
+    request->at += chance_exponential(chance, 1 / rate);
+    const struct edge_draw *draw =
+        chance_part(chance) * rate < extra ? state->spike_draw : state->world->draw;
+    request->city = draw_one(draw, chance);
+    request->service_s = chance_exponential(chance, options->service_ms / 1000);
+    request->seed = (uint64_t)request->city * PREFIXES + chance_bits(chance) % PREFIXES;
+    request->country_row = state->world->city[request->city].country;
+    request->process = &state->world->process[request->country_row];
+    return request->at < options->duration_s;
+}
+
+uint64_t edge_requests(const struct edge_world *world, enum edge_scenario scenario)
+{
+    struct arena *arena = arena_new();
+    struct edge_state state = { .world = world };
+    double count = world->options.rate_per_s * world->options.duration_s;
+
+    if (scenario == EDGE_SPIKE) {
+        struct chance chance = { world->options.seed * 4 + EDGE_SPIKE };
+        spike_begin(arena, &state, &chance);
+        count += state.spike_rate * world->options.duration_s / 3;
+    }
+    arena_free(arena);
+    return (uint64_t)count;
+}

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""perigee simulate: what it prints, and refuses. Its figures are tests/unit/test_edge.c's."""
+import json
+import xml.etree.ElementTree
+
+import pytest
+
+from test_cli import alone, fits
+
+QUICK = ("--rate", 2000, "--seconds", 6)
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.fixture
+def sites(tmp_path):
+    path = tmp_path / "sites.csv"
+    path.write_text("name,city,country,lat,lon\nparis,Paris,FR,48.9,2.3\nnyc,New York,US,,\n"
+                    "tokyo,Tokyo,JP,,\nsp,Sao Paulo,BR,,\nlagos,Lagos,NG,,\n")
+    return path
+
+
+def test_the_bundled_sites_serve_the_world():
+    text = alone("simulate", *QUICK).stdout
+    fits(text)
+    for words in ("healthy:", "spike:", "failures:", "cold:", "nearest only", "oracle", "3 regions",
+                  "GeoNames (CC BY 4.0)", "@"):
+        assert words in text
+    told = json.loads(alone("simulate", *QUICK, "--json").stdout)
+    assert told["cities"] == 24323 and told["sites"] >= 80
+    healthy = told["scenarios"]["healthy"]
+    assert healthy["perigee"]["outside"] == 0 and healthy["perigee"]["in_jurisdiction"] == 1
+    assert healthy["nearest"]["outside"] > 0
+    assert healthy["perigee"]["under_50_ms"] > 0.98
+    assert healthy["perigee"]["total_mean_ms"] < 1.05 * healthy["oracle"]["total_mean_ms"]
+    assert [len(cloud["sites"]) for cloud in told["clouds"]] == [1, 3]
+    assert told["clouds"][0]["network_mean_ms"] > 4 * healthy["perigee"]["network_mean_ms"]
+
+
+def test_a_seed_says_all(sites):
+    def run(seed):
+        return alone("simulate", "--sites", sites, *QUICK, "--seed", seed, "--json").stdout
+
+    assert run(7) == run(7)
+    assert run(7) != run(8)
+
+
+def test_anywhere_is_nearest(sites):
+    told = json.loads(alone("simulate", "--sites", sites, *QUICK, "--scenario", "healthy",
+                            "--anywhere", "--json").stdout)
+    assert list(told["scenarios"]) == ["healthy"]
+    assert told["scenarios"]["healthy"]["nearest"]["outside"] == 0
+
+
+def test_pictures_are_svg(sites, tmp_path):
+    folder = tmp_path / "pictures"
+    alone("simulate", "--sites", sites, *QUICK, "--scenario", "spike", "--svg", folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["map.svg", "spike.svg"]
+    world = xml.etree.ElementTree.parse(folder / "map.svg").getroot()
+    named = [title.text for title in world.iter(SVG + "title")]
+    assert any(title.startswith("nyc: New York, US, ") for title in named)
+    assert sum(path.get("d").count("M") for path in world.iter(SVG + "path")) == 24323
+    curves = xml.etree.ElementTree.parse(folder / "spike.svg").getroot()
+    assert {"nearest only", "geography", "perigee", "oracle"} <= {
+        text.text for text in curves.iter(SVG + "text")}
+
+
+@pytest.mark.parametrize("arguments,words", [
+    (("--scenario", "rain"), "'rain'"),
+    (("--rate", "0"), "--rate is between 1 and"),
+    (("--rate", "fast"), "--rate"),
+    (("--failures", "9999"), "--failures is between 0 and"),
+], ids=["unknown-scenario", "no-rate", "rate-no-number", "more-failures-than-pops"])
+def test_usage(arguments, words):
+    assert words in alone("simulate", *arguments, status=2).stderr
+
+
+@pytest.mark.parametrize("text,words", [
+    ("", "names no column"),
+    ("name,country,lat,lon\nx,FR,1\n", "line 2: lat is between"),
+    ("name,country\nAtlantis,FR\n", "line 2: it has no coordinates, and no such city is known"),
+    ("name,country,lat,lon\nx,FR,1,2\nx,FR,1,2\n", "line 3: a site of that name"),
+    ("name,country,lat,lon\n\"x,FR,1,2\n", "line 2: a quote is not closed"),
+], ids=["empty", "half-a-place", "unknown-city", "site-twice", "open-quote"])
+def test_sites(text, words, tmp_path):
+    path = tmp_path / "sites.csv"
+    path.write_text(text)
+    told = alone("simulate", "--sites", path, status=1).stderr
+    assert str(path) in told and words in told
+
+
+def test_no_file(tmp_path):
+    assert "no-such.csv" in alone("simulate", "--sites", tmp_path / "no-such.csv", status=1).stderr
+
+
+def test_nobody_lives_there(sites):
+    told = alone("simulate", "--sites", sites, "--people", 4_000_000_000, status=1).stderr
+    assert "--people" in told
