@@ -22,6 +22,14 @@
 
 enum { BLOCKS_MAX = 300, PATH_BYTES = 512 };
 
+const char *__lsan_default_suppressions(void);
+
+/* libmaxminddb forgets the metadata of some files that it refuses. */
+[[gnu::visibility("default")]] const char *__lsan_default_suppressions(void)
+{
+    return "leak:libmaxminddb";
+}
+
 static uint64_t random_state = 7;
 
 static unsigned random_below(unsigned below)
