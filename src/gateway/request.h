@@ -87,6 +87,7 @@ struct request {
     struct slice ended;               /* error's name, for metrics */
     enum request_shed shed;           /* should it be overloaded */
     enum denial denial;               /* of `denied` */
+    struct slice process_in;          /* Perigee-Process-In; data NULL: it did not come */
     const struct table *residency_of; /* by which residency was last asked */
     bool denied, unlogged;            /* by residency; no line of it may be written at this PoP */
 

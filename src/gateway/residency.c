@@ -128,9 +128,9 @@ static struct residency rules_of(const struct request *request, const struct tab
                                (country_number)row->unknown_client };
 }
 
-static int decide(struct request *request, const struct residency *residency, struct slice header,
-                  struct err *err)
+static int decide(struct request *request, const struct residency *residency, struct err *err)
 {
+    struct slice header = request->process_in;
     struct countries narrow;
 
     if (header.data && residency_narrow_parse(header, geo_sets_lookup, &request->gl->gateway->sets,
@@ -152,8 +152,6 @@ static int decide(struct request *request, const struct residency *residency, st
 int residency_check(struct request *request, struct err *err)
 {
     const struct table_head *table = request->table->head;
-    struct slice header =
-        http_header_get(&exchange_request(request->x)->headers, "Perigee-Process-In");
     const struct table_residency *row = NULL;
 
     if (request->residency_of == request->table)
@@ -162,8 +160,8 @@ int residency_check(struct request *request, struct err *err)
     if (request->row)
         row = table_residency(table, (uint32_t)(request->row - table_endpoint(table, 0)));
     struct residency residency = rules_of(request, row);
-    if (residency.count > 0 || header.data) {
-        int r = decide(request, &residency, header, err);
+    if (residency.count > 0 || request->process_in.data) {
+        int r = decide(request, &residency, err);
         if (r < 0)
             return r;
     }

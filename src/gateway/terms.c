@@ -48,13 +48,21 @@ static int priority_read(struct request *request, struct slice value, struct err
     return 0;
 }
 
+/* What it says is asked for once its endpoint's residency is (residency.c). */
+static int process_in_read(struct request *request, struct slice value, struct err *err)
+{
+    (void)err;
+    request->process_in = value;
+    return 0;
+}
+
 /* Any other `Perigee-` header is refused by name: what is not built yet, and what is misspelt. A
  * residency that is not heard would be worse than an error. */
 static const struct {
     struct slice name;
     int (*read)(struct request *request, struct slice value, struct err *err); /* NULL: elsewhere */
 } headers_known[] = {
-    { SLICE("Perigee-Endpoint"), NULL },          { SLICE("Perigee-Process-In"), NULL },
+    { SLICE("Perigee-Endpoint"), NULL },          { SLICE("Perigee-Process-In"), process_in_read },
     { SLICE("Perigee-Timeout"), timeout_read },   { SLICE("Perigee-Priority"), priority_read },
     { SLICE("grpc-timeout"), grpc_timeout_read },
 };
