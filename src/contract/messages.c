@@ -10,7 +10,7 @@
 
 /* A message crosses a seqpacket socket whole, and the sizes are what both sides agree on. */
 static_assert(sizeof(struct message_head) == 8);
-static_assert(sizeof(struct message_start) == 4280);
+static_assert(sizeof(struct message_start) == 4536);
 static_assert(sizeof(struct message_replica_start) == 400);
 static_assert(sizeof(struct message_replica_added) == 160);
 static_assert(sizeof(union message) <= 8192, "fits a receiver's buffer");
@@ -45,6 +45,8 @@ static const struct {
     TEXT(MESSAGE_START, message_start, api_host),
     TEXT(MESSAGE_START, message_start, libdir),
     TEXT(MESSAGE_START, message_start, walls_off),
+    TEXT(MESSAGE_START, message_start, why_from),
+    TEXT(MESSAGE_ADDRESS, message_address, address),
     TEXT(MESSAGE_LISTENER, message_listener, address),
     TEXT(MESSAGE_PROCESS, message_process, name),
     TEXT(MESSAGE_PROCESS, message_process, text),
@@ -83,6 +85,7 @@ static const struct {
     RANGE(MESSAGE_START, message_start, spin_us, 0, MESSAGE_SPIN_US_MAX),
     RANGE(MESSAGE_START, message_start, sandbox, PERIGEE_SANDBOX_BEST, PERIGEE_SANDBOX_REQUIRE),
     RANGE(MESSAGE_LISTENER, message_listener, kind, LISTENER_GATEWAY, LISTENER_DNS),
+    RANGE(MESSAGE_ADDRESS, message_address, kind, LISTENER_GATEWAY, LISTENER_DNS),
     RANGE(MESSAGE_LISTENER, message_listener, loop, 0, PERIGEE_LOOPS_MAX - 1),
     RANGE(MESSAGE_PROCESS, message_process, role, ROLE_GATEWAY, ROLE_TEMPLATE),
     RANGE(MESSAGE_PROCESS, message_process, state, PROCESS_STARTED, PROCESS_EXITED),

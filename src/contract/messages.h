@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * messages.h -- what supervisor (S), gateway (G), agent (A), control (C) say to each other over
- * SOCK_SEQPACKET pairs (sys/channel.h). One struct a message; descriptors as the comment says.
+ * messages.h -- what supervisor (S), gateway (G), agent (A), control (C), DNS server (D) say to
+ * each other over SOCK_SEQPACKET pairs (sys/channel.h). One struct a message; descriptors as the
+ * comment says.
  *
  * A role starts like this: S execs /proc/self/exe `role NAME` with the channel as descriptor 3 and
  * the lifeline as 4, then sends START, LISTENERs, PEER, METRICS, TABLE, REPLICAs as far as the role
@@ -23,12 +24,13 @@
 /* X(type, payload struct, descriptors at most, from -> to: meaning) */
 #define MESSAGE_TABLE(X)                                                                           \
     X(MESSAGE_START, message_start, 0, "S -> all: who and where you are")                          \
-    X(MESSAGE_LISTENER, message_listener, 1, "S -> G, A, C: a listening socket")                   \
+    X(MESSAGE_LISTENER, message_listener, 1, "S -> G, A, C, D: a listening socket")                \
     X(MESSAGE_PEER, message_empty, 1, "S -> G, A: the other's end; replaces an earlier one")       \
     X(MESSAGE_METRICS, message_region, 1,                                                          \
       "S -> G (writable), A (read-only): the gateway's counters")                                  \
-    X(MESSAGE_TABLE_NEW, message_table, 1, "A -> S -> G: a published table")                       \
-    X(MESSAGE_TABLE_DISK, message_table, 2, "S -> G: the table file and its key, at a cold boot")  \
+    X(MESSAGE_TABLE_NEW, message_table, 1, "A -> S -> G, D: a published table")                    \
+    X(MESSAGE_TABLE_DISK, message_table, 2,                                                        \
+      "S -> G, D: the table file and its key, at a cold boot")                                     \
     X(MESSAGE_GO, message_empty, 0, "S -> all: that was all, begin")                               \
     X(MESSAGE_READY, message_empty, 0, "all -> S: serving")                                        \
     X(MESSAGE_DRAIN, message_drain, 0, "S -> all: finish and exit")                                \
@@ -58,7 +60,10 @@
     X(MESSAGE_REPLICA_WALLS, message_replica_walls, 0,                                             \
       "S -> A, G: what stands, seen from outside")                                                 \
     X(MESSAGE_TABLE_SERVED, message_table_served, 0, "G -> A: every loop of G serves that table")  \
-    X(MESSAGE_DENIED, message_denied, 0, "G -> A: requests that residency refused, counts alone")
+    X(MESSAGE_DENIED, message_denied, 0, "G -> A: requests that residency refused, counts alone")  \
+    X(MESSAGE_ADDRESS, message_address, 0, "S -> D: where this node listens, what for")            \
+    X(MESSAGE_METRICS_DNS, message_region, 1,                                                      \
+      "S -> D (writable), A (read-only): the DNS server's counters")
 
 enum message_type {
     MESSAGE_NONE,
@@ -113,6 +118,7 @@ struct message_start {
     char api_host[256];               /* or empty */
     char libdir[MESSAGE_PATH_BYTES];  /* where the workers are */
     char walls_off[512];              /* what does not stand, and why */
+    char why_from[256];               /* blocks, by comma: who may ask DNS why */
 };
 
 enum message_listener_kind {
@@ -126,8 +132,16 @@ enum message_listener_kind {
 struct message_listener {
     struct message_head head;
     uint32_t kind;
-    uint32_t loop;     /* which loop polls it; several loops may have one address (SO_REUSEPORT) */
+    uint32_t loop;     /* which loop polls it; several loops may have one address (SO_REUSEPORT);
+                        * of DNS: SO_TYPE says what it is */
     char address[128]; /* "127.0.0.1:8000", "unix:/path" */
+};
+
+struct message_address {
+    struct message_head head;
+    uint32_t kind; /* enum message_listener_kind */
+    uint32_t reserved;
+    char address[128];
 };
 
 struct message_region {

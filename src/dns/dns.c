@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "dns/dns.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/auto.h"
+#include "base/env.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "contract/dns_metrics.h"
+#include "contract/messages.h"
+#include "contract/table.h"
+#include "dns/server.h"
+#include "dns/tcp.h"
+#include "dns/today.h"
+#include "dns/udp.h"
+#include "dns/view.h"
+#include "io/loop.h"
+#include "io/socket.h"
+#include "io/timer.h"
+#include "sys/channel.h"
+#include "sys/env_linux.h"
+#include "sys/fd.h"
+#include "sys/shm.h"
+
+enum { SOCKETS_MAX = 32, WHY_MAX = 16, KEY_FILE_BYTES_MAX = 4096 };
+
+struct dns {
+    struct loop *loop;
+    struct channel *supervisor;
+    struct watch *supervisor_watch, *lifeline_watch;
+    int lifeline;
+    bool started, going, done;
+    int status;
+    struct message_start start;
+    struct dns_node node;
+    struct timer *stable; /* a new view, once the PoP is */
+    int sockets[SOCKETS_MAX];
+    size_t socket_count;
+    struct dns_udp *udp[SOCKETS_MAX];
+    size_t udp_count;
+    struct dns_tcp *tcp;
+    struct dns_server server;
+    struct ip_block why_from[WHY_MAX];
+    size_t why_count;
+    struct metrics metrics;
+    void *region;
+    size_t region_bytes;
+    bool region_mapped;
+    const struct table_head *table; /* the view's; mapped, or the heap's */
+    size_t table_bytes;
+    bool table_mapped;
+    struct dns_view *view;
+};
+
+static void finish(struct dns *dns, int status)
+{
+    dns->status = status;
+    dns->done = true;
+    loop_stop(dns->loop);
+}
+
+static void unknown(const char *why)
+{
+    log_warn("dns", "message dropped", LOG_S("why", why));
+}
+
+/* ---- tables and views --------------------------------------------------------------------- */
+
+static void table_free(const struct table_head *table, size_t bytes, bool mapped)
+{
+    if (mapped)
+        shm_unmap((void *)(uintptr_t)table, bytes);
+    else
+        free((void *)(uintptr_t)table);
+}
+
+static bool view_renew(struct dns *dns, const struct table_head *table)
+{
+    struct dns_view *view;
+    struct err err;
+    int64_t up_ns = loop_now_ns() - dns->start.started_ns;
+    int64_t stable_ns = DNS_STABLE_S * ENV_S;
+    dns->node.stable = up_ns >= stable_ns;
+    if (!dns->node.stable)
+        timer_start(dns->stable, (stable_ns - up_ns) / ENV_MS + 1);
+    if (dns_view_today(table, &dns->node, &view, &err) < 0) {
+        log_error("dns", "table not understood, keeping the one there is",
+                  LOG_S("why", err.message));
+        return false;
+    }
+    dns_view_free(dns->view);
+    dns->view = view;
+    dns->server.view = view;
+    metric_set(dns_server_series(&dns->server, DNS_TABLE, NULL), (int64_t)table->number);
+    return true;
+}
+
+static void on_stable(void *data)
+{
+    struct dns *dns = data;
+    if (dns->table)
+        (void)view_renew(dns, dns->table);
+}
+
+static void table_set(struct dns *dns, const void *table, size_t bytes, bool mapped)
+{
+    if (!view_renew(dns, table)) {
+        table_free(table, bytes, mapped);
+        return;
+    }
+    table_free(dns->table, dns->table_bytes, dns->table_mapped);
+    dns->table = table;
+    dns->table_bytes = bytes;
+    dns->table_mapped = mapped;
+}
+
+static void table_new(struct dns *dns, int fd)
+{
+    const void *data;
+    size_t bytes;
+    struct err err;
+    int r = shm_map_published(fd, TABLE_BYTES_MAX, &data, &bytes, &err);
+    if (r == 0) {
+        r = table_check((struct slice){ data, bytes }, &err);
+        if (r < 0)
+            shm_unmap((void *)(uintptr_t)data, bytes);
+    }
+    if (r < 0)
+        log_error("dns", "table refused, keeping the one there is", LOG_S("why", err.message));
+    else
+        table_set(dns, data, bytes, true);
+}
+
+static int file_read(int fd, size_t bytes_max, char **ret, size_t *ret_bytes, struct err *err)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0 || st.st_size < 0 || (size_t)st.st_size > bytes_max)
+        return err_set(err, ERR_BAD_INPUT, "a file of odd size");
+    size_t size = (size_t)st.st_size, done = 0;
+    auto_free char *data = mem_alloc(size + 1);
+    while (done < size) {
+        ssize_t n = pread(fd, data + done, size - done, (off_t)done);
+        if (n <= 0)
+            return err_set(err, ERR_BAD_INPUT, "a file that cannot be read whole");
+        done += (size_t)n;
+    }
+    *ret = take_ptr(data);
+    *ret_bytes = done;
+    return 0;
+}
+
+/* The agent's file of before the boot: good until the agent publishes. */
+static void table_disk(struct dns *dns, int table_fd, int key_fd)
+{
+    auto_free char *key = NULL, *file = NULL;
+    size_t key_bytes, file_bytes;
+    struct slice table;
+    struct err err;
+    if (dns->table)
+        return;
+    int r = file_read(key_fd, KEY_FILE_BYTES_MAX, &key, &key_bytes, &err);
+    if (r == 0 && key_bytes < TABLE_KEY_BYTES)
+        r = err_set(&err, ERR_BAD_INPUT, "the key is too short");
+    if (r == 0)
+        r = file_read(table_fd, TABLE_BYTES_MAX + TABLE_MAC_BYTES, &file, &file_bytes, &err);
+    if (r == 0)
+        r = table_open_file((const unsigned char *)key, (struct slice){ file, file_bytes }, &table,
+                            &err);
+    if (r < 0) {
+        log_warn("dns", "the table on disk is not used, ignoring", LOG_S("why", err.message));
+        return;
+    }
+    table_set(dns, take_ptr(file), table.size, false); /* the table is the file's beginning */
+    log_info("dns", "answering from the table on disk");
+}
+
+/* ---- messages ----------------------------------------------------------------------------- */
+
+static void start(struct dns *dns, const struct message_start *message)
+{
+    struct slice rest = slice_of(message->why_from);
+    struct err err;
+    if (dns->started)
+        return;
+    dns->started = true;
+    dns->start = *message;
+    dns->node.api_host = slice_of(dns->start.api_host);
+    while (rest.size && dns->why_count < WHY_MAX) /* the command line has checked it */
+        if (ip_block_parse(slice_trim(slice_cut(&rest, ',')), &dns->why_from[dns->why_count],
+                           &err) == 0)
+            dns->why_count++;
+    dns->server.why_from = dns->why_from;
+    dns->server.why_count = dns->why_count;
+}
+
+static void address_add(struct dns *dns, const struct message_address *message)
+{
+    if (dns->node.address_count == DNS_NODE_ADDRESSES_MAX)
+        return;
+    size_t row = dns->node.address_count++;
+    dns->node.addresses[row].kind = message->kind;
+    memcpy(dns->node.addresses[row].text, message->address, sizeof dns->node.addresses[row].text);
+}
+
+static void listener_add(struct dns *dns, const struct message_listener *message, int *fd)
+{
+    if (message->kind != LISTENER_DNS || dns->going || dns->socket_count == SOCKETS_MAX)
+        unknown("a listener that is not of DNS, or comes late");
+    else
+        dns->sockets[dns->socket_count++] = take_fd(fd[0]);
+}
+
+static void metrics_set(struct dns *dns, const struct message_region *message, int fd)
+{
+    struct err err;
+    if (dns->region)
+        return;
+    if (shm_map(fd, message->bytes, true, &dns->region, &err) < 0) {
+        log_error("dns", "cannot map the metrics region", LOG_S("why", err.message));
+        return;
+    }
+    dns->region_bytes = message->bytes;
+    dns->region_mapped = true;
+}
+
+/* Before the first thing that counts: by then START and the region have come. */
+static bool prepare(struct dns *dns)
+{
+    struct err err;
+    if (dns->server.codec)
+        return true;
+    if (!dns->region) {
+        dns->region_bytes = DNS_REGION_BYTES;
+        dns->region = mem_zalloc(dns->region_bytes);
+        log_warn("dns", "no metrics region came: counters end with this process");
+    }
+    metrics_attach(&dns->metrics, &dns_metrics, dns->region, dns->region_bytes);
+    if (dns_server_init(&dns->server, &dns->metrics, &err) == 0)
+        return true;
+    log_error("dns", "cannot answer; --listen-dns none goes without", LOG_S("why", err.message));
+    finish(dns, ROLE_EXIT_HOPELESS);
+    return false;
+}
+
+static void go(struct dns *dns)
+{
+    union message ready = { .as_MESSAGE_READY = MESSAGE_INIT(MESSAGE_READY) };
+    struct err err;
+    if (dns->going)
+        return;
+    dns->going = true;
+    dns->tcp = dns_tcp_new(dns->loop, &dns->server);
+    for (size_t i = 0; i < dns->socket_count; i++) {
+        int type = 0;
+        socklen_t size = sizeof type;
+        (void)getsockopt(dns->sockets[i], SOL_SOCKET, SO_TYPE, &type, &size);
+        if (type == SOCK_DGRAM)
+            dns->udp[dns->udp_count++] = dns_udp_new(dns->loop, &dns->server, dns->sockets[i]);
+        else
+            dns_tcp_listen(dns->tcp, dns->sockets[i]);
+    }
+    if (channel_send(dns->supervisor, &ready, message_size(MESSAGE_READY), NULL, 0, &err) < 0)
+        finish(dns, 1);
+}
+
+static void on_message(struct dns *dns, const union message *message, int *fds)
+{
+    uint16_t type = message->head.type;
+    if (type == MESSAGE_START) {
+        start(dns, &message->as_MESSAGE_START);
+        return;
+    }
+    if (!dns->started) {
+        unknown("a message before START");
+        return;
+    }
+    switch (type) {
+    case MESSAGE_LISTENER:
+        listener_add(dns, &message->as_MESSAGE_LISTENER, fds);
+        return;
+    case MESSAGE_ADDRESS:
+        address_add(dns, &message->as_MESSAGE_ADDRESS);
+        return;
+    case MESSAGE_METRICS_DNS:
+        metrics_set(dns, &message->as_MESSAGE_METRICS_DNS, fds[0]);
+        return;
+    case MESSAGE_DRAIN: /* each answer is out as soon as it was asked for */
+        finish(dns, 0);
+        return;
+    default:
+        break;
+    }
+    if (!prepare(dns))
+        return;
+    if (type == MESSAGE_TABLE_NEW)
+        table_new(dns, fds[0]);
+    else if (type == MESSAGE_TABLE_DISK)
+        table_disk(dns, fds[0], fds[1]);
+    else if (type == MESSAGE_GO)
+        go(dns);
+    else
+        unknown(message_name(type));
+}
+
+static bool channel_read(struct dns *dns)
+{
+    static union message message; /* one thread; some KiB */
+    int fds[CHANNEL_FDS_MAX];
+    size_t size, fd_count;
+    struct err err;
+    while (!dns->done) {
+        int r =
+            channel_receive(dns->supervisor, &message, sizeof message, &size, fds, &fd_count, &err);
+        if (r == 0)
+            return true;
+        if (r == ERR_CANCELED)
+            return false;
+        if (r < 0 || message_check(&message, size, fd_count, &err) < 0)
+            unknown(err.message);
+        else
+            on_message(dns, &message, fds);
+        for (size_t i = 0; r > 0 && i < fd_count; i++)
+            fd_close(&fds[i]);
+    }
+    return true;
+}
+
+static void on_supervisor(struct watch *, unsigned, void *data)
+{
+    struct dns *dns = data;
+    if (!channel_read(dns))
+        finish(dns, 1);
+}
+
+static void on_lifeline(struct watch *, unsigned, void *data)
+{
+    finish(data, 1);
+}
+
+/* ---- life --------------------------------------------------------------------------------- */
+
+static int secret_make(struct dns *dns, struct err *err)
+{
+    struct env_linux *world;
+    int r = env_linux_new(&world, err);
+    if (r < 0)
+        return r;
+    env_random(env_linux_env(world), dns->server.secret, sizeof dns->server.secret);
+    env_linux_free(world);
+    return 0;
+}
+
+static void dns_end(struct dns *dns)
+{
+    for (size_t i = 0; i < dns->udp_count; i++)
+        dns_udp_free(dns->udp[i]);
+    dns_tcp_free(dns->tcp);
+    dns_server_deinit(&dns->server);
+    watch_free(dns->supervisor_watch);
+    watch_free(dns->lifeline_watch);
+    timer_free(dns->stable);
+    channel_free(dns->supervisor);
+    loop_free(dns->loop);
+    dns_view_free(dns->view);
+    table_free(dns->table, dns->table_bytes, dns->table_mapped);
+    metrics_deinit(&dns->metrics);
+    if (dns->region_mapped)
+        shm_unmap(dns->region, dns->region_bytes);
+    else
+        free(dns->region);
+    for (size_t i = 0; i < dns->socket_count; i++)
+        fd_close(&dns->sockets[i]);
+    fd_close(&dns->lifeline);
+}
+
+int dns_main(int channel_fd_taken, int lifeline_fd)
+{
+    struct dns *dns = mem_zalloc(sizeof *dns);
+    struct err err;
+    /* Ctrl-C goes to the whole process group: it is the supervisor that ends us. */
+    (void)signal(SIGINT, SIG_IGN);
+    (void)signal(SIGPIPE, SIG_IGN);
+    dns->loop = loop_new();
+    dns->lifeline = lifeline_fd;
+    dns->stable = timer_new(dns->loop, on_stable, dns);
+    dns->supervisor = channel_new(channel_fd_taken);
+    dns->supervisor_watch = watch_new(dns->loop, channel_fd_taken, WATCH_READ, on_supervisor, dns);
+    if (lifeline_fd >= 0)
+        dns->lifeline_watch = watch_new(dns->loop, lifeline_fd, WATCH_READ, on_lifeline, dns);
+    if (secret_make(dns, &err) < 0) {
+        log_error("dns", "no cookies", LOG_S("why", err.message));
+        dns->done = true;
+        dns->status = 1;
+    }
+    if (!dns->done)
+        loop_run(dns->loop);
+    dns_end(dns);
+    int status = dns->status;
+    free(dns);
+    return status;
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * resolve.h -- a question to the reply that the view gives. Pure, no allocation, any thread.
+ *
+ * The client is who the client subnet says, else who asks. What residency says here is advice:
+ * anyone can send any subnet, and the gateway decides again. Of the PoPs that policy/route.h puts
+ * near the best one every address is answered, the drawn one's first.
+ *
+ * The scope is the shortest prefix over which the answer is the same: 0 where it depends on
+ * nobody's place; the block that the client's place is known for, and those around it that get the
+ * same (as far as client.h looks); and where several PoPs share, the prefix that the draw goes by.
+ * At most the source's length.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "base/ip.h"
+#include "proto/dns.h"
+
+struct dns_view;
+
+enum {
+    DNS_TTL_STABLE_S = 20,
+    DNS_TTL_UNSTABLE_S = 5, /* a PoP of the answer is not known to stay */
+    DNS_TTL_NEGATIVE_S = 5, /* what is not there may be deployed at any moment */
+    DNS_TTL_ZONE_S = 3600,  /* NS, SOA, hosts */
+    DNS_ANSWERS_MAX = 4,    /* PoPs in one answer */
+    DNS_SEED_BITS_4 = 24,   /* clients of one such prefix are drawn together */
+    DNS_SEED_BITS_6 = 48,
+};
+
+struct dns_asker {
+    struct ip address; /* whose datagram or connection it is */
+    struct ip local;   /* the address that it came to */
+    bool local_known;
+    bool why_allowed; /* may ask _why */
+};
+
+/* Of a question that is right (rcode DNS_NOERROR). `view` NULL: there is none yet. */
+void dns_resolve(const struct dns_view *view, const struct dns_question *question,
+                 const struct dns_asker *asker, struct dns_reply *reply);

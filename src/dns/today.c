@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "dns/today.h"
+
+#include <string.h>
+
+#include "base/arena.h"
+#include "contract/messages.h"
+#include "contract/table.h"
+#include "dns/view.h"
+#include "io/address.h"
+
+struct ips {
+    struct ip items[DNS_HOST_ADDRESSES_MAX];
+    size_t count;
+    uint16_t port;   /* of the first */
+    bool everywhere; /* it listens on all addresses, whatever these are */
+};
+
+static bool is_any(const struct ip *ip)
+{
+    static const uint8_t none[16] = {};
+    return memcmp(ip->bytes + (ip_is4(ip) ? 12 : 0), none, ip_is4(ip) ? 4 : 16) == 0;
+}
+
+static bool ip_has(const struct ips *ips, const struct ip *ip)
+{
+    for (size_t i = 0; i < ips->count; i++)
+        if (memcmp(ips->items[i].bytes, ip->bytes, sizeof ip->bytes) == 0)
+            return true;
+    return false;
+}
+
+/* Each address once. */
+static struct ips ips_of(const struct dns_node *node, uint32_t kind, size_t max)
+{
+    struct ips ips = {};
+    for (size_t i = 0; i < node->address_count; i++) {
+        struct address address;
+        struct err *ignored = NULL;
+        struct ip ip;
+        if (node->addresses[i].kind != kind ||
+            address_parse(slice_of(node->addresses[i].text), &address, ignored) < 0 ||
+            (address.kind != ADDRESS_IP4 && address.kind != ADDRESS_IP6))
+            continue;
+        if (address.kind == ADDRESS_IP4)
+            ip = ip_from4(address.ip);
+        else
+            memcpy(ip.bytes, address.ip, sizeof ip.bytes);
+        if (ips.port == 0)
+            ips.port = address.port;
+        ips.everywhere = ips.everywhere || is_any(&ip);
+        if (!is_any(&ip) && ips.count < max && !ip_has(&ips, &ip))
+            ips.items[ips.count++] = ip;
+    }
+    return ips;
+}
+
+/* The label of a host below the zone, or empty. */
+static struct slice label_below(struct slice host, struct slice zone)
+{
+    if (host.size <= zone.size + 1 || host.data[host.size - zone.size - 1] != '.' ||
+        !slice_equal_nocase((struct slice){ host.data + host.size - zone.size, zone.size }, zone))
+        return (struct slice){};
+    struct slice label = { host.data, host.size - zone.size - 1 };
+    return memchr(label.data, '.', label.size) ? (struct slice){} : label;
+}
+
+static struct dns_source_host host(struct slice name, const struct ips *ips)
+{
+    return (struct dns_source_host){ name, ips->items, ips->count, ips->everywhere };
+}
+
+int dns_view_today(const struct table_head *table, const struct dns_node *node,
+                   struct dns_view **ret, struct err *err)
+{
+    static const struct dns_source_place here = { .pop = 0, .weight = 1 };
+    struct ips gateway = ips_of(node, LISTENER_GATEWAY, DNS_POP_ADDRESSES_MAX);
+    struct ips tls = ips_of(node, LISTENER_TLS, DNS_POP_ADDRESSES_MAX);
+    struct ips control = ips_of(node, LISTENER_CONTROL, DNS_HOST_ADDRESSES_MAX);
+    struct ips server = ips_of(node, LISTENER_DNS, DNS_HOST_ADDRESSES_MAX);
+    struct slice zone = table_text(table, table->zone);
+    struct dns_source_pop pop = {
+        .name = table_text(table, table->pop),
+        .country = country_number_of(table_text(table, table->country)),
+        .health = ROUTE_UP,
+        .stable = node->stable,
+        .https_port = tls.port,
+        .addresses = gateway.items,
+        .address_count = gateway.count,
+        .everywhere = gateway.everywhere,
+    };
+    struct dns_source_host hosts[3] = { host(SLICE("ns1"), &server), host(SLICE("api"), &control) };
+    size_t host_count = 2;
+    struct slice api = label_below(node->api_host, zone);
+    if (api.size)
+        hosts[host_count++] = host(api, &control);
+    struct arena *arena = arena_new();
+    size_t count = table->endpoints.count;
+    struct dns_source_endpoint *endpoints =
+        ARENA_ARRAY(arena, struct dns_source_endpoint, count + 1);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct table_endpoint *endpoint = table_endpoint(table, i);
+        endpoints[i] = (struct dns_source_endpoint){
+            .name = table_text(table, endpoint->name),
+            .project = table_text(table, endpoint->project),
+            .places = &here,
+            .place_count = 1,
+        };
+    }
+    struct dns_source source = {
+        .zone = zone,
+        .number = table->number,
+        .pops = &pop,
+        .pop_count = 1,
+        .endpoints = endpoints,
+        .endpoint_count = count,
+        .hosts = hosts,
+        .host_count = host_count,
+    };
+    int r = dns_view_build(&source, ret, err);
+    arena_free(arena);
+    return r;
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * today.h -- the view of a node of one PoP: that PoP has every endpoint of the table, and is where
+ * the gateway listens. Pure.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/slice.h"
+
+struct dns_view;
+struct err;
+struct table_head;
+
+enum {
+    DNS_NODE_ADDRESSES_MAX = 48,
+    DNS_STABLE_S = 60, /* up for so long: an answer may be kept longer */
+};
+
+struct dns_node {
+    struct {           /* where this node listens, as the supervisor says it: "127.0.0.1:8000" */
+        uint32_t kind; /* enum message_listener_kind */
+        char text[128];
+    } addresses[DNS_NODE_ADDRESSES_MAX];
+    size_t address_count;
+    struct slice api_host; /* a further host of control, or empty */
+    bool stable;
+};
+
+/* `table` is checked (table_check). */
+[[nodiscard]] int dns_view_today(const struct table_head *table, const struct dns_node *node,
+                                 struct dns_view **ret, struct err *err);
