@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "base/arena.h"
+#include "contract/dns_metrics.h"
 #include "contract/gateway_metrics.h"
 #include "control/control_own.h"
 #include "pop/pop_metrics.h"
@@ -29,6 +30,8 @@ int main(void)
                 "On the admin port. They live in shared memory: a gateway that restarts goes on "
                 "counting.",
                 &gateway_metrics);
+    table_print(arena, "DNS", "On the admin port. They outlive the server's processes as well.",
+                &dns_metrics);
     table_print(arena, "The PoP's agent", "On the admin port; what is now, read at each scrape.",
                 &pop_metrics);
     table_print(arena, "Control", "On control's port.", &control_metrics);

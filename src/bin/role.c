@@ -8,23 +8,28 @@
 #include "base/err.h"
 #include "bin/roles.h"
 #include "control/control.h"
+#include "dns/dns.h"
 #include "gateway/gateway.h"
 #include "pop/pop.h"
 #include "supervisor/upgrade.h"
 #include "sys/sandbox.h"
 #include "sys/spawn.h"
 
+/* Replicas have those between. */
+enum { USER_SAME = -1, USER_GATEWAY = 0, USER_DNS = SANDBOX_UIDS - 1 };
+
 static const struct {
     const char *name, *shown; /* shown by ps */
     int (*main)(int channel_fd, int lifeline_fd);
     bool unprivileged;     /* works with its descriptors, and its user's own files */
-    bool own_user;         /* with its descriptors alone: as root it has a user of its own */
+    int user;              /* with its descriptors alone: as root it has this one of the range */
     void (*prepare)(void); /* with what it may before */
 } roles[] = {
-    { "gateway", "perigee-gateway", gateway_main, true, true, gateway_prepare },
-    { "pop", "perigee-pop", pop_main, true, false, NULL },
-    { "control", "perigee-control", control_main, true, false, NULL },
-    { "successor", "perigee", upgrade_successor_main, false, false, NULL },
+    { "gateway", "perigee-gateway", gateway_main, true, USER_GATEWAY, gateway_prepare },
+    { "pop", "perigee-pop", pop_main, true, USER_SAME, NULL },
+    { "control", "perigee-control", control_main, true, USER_SAME, NULL },
+    { "dns", "perigee-dns", dns_main, true, USER_DNS, NULL },
+    { "successor", "perigee", upgrade_successor_main, false, USER_SAME, NULL },
 };
 
 int role_main(int argc, char **argv)
@@ -38,7 +43,8 @@ int role_main(int argc, char **argv)
         struct err err;
         if (roles[i].prepare)
             roles[i].prepare();
-        uint32_t uid = roles[i].own_user ? sandbox_uid_base() : 0;
+        uint32_t base = roles[i].user != USER_SAME ? sandbox_uid_base() : 0;
+        uint32_t uid = base ? base + (uint32_t)roles[i].user : 0;
         if (roles[i].unprivileged && spawn_unprivileged(uid, &err) < 0) {
             (void)fprintf(stderr, "perigee: %s: %s\n", roles[i].name, err.message);
             return 1;

@@ -11,6 +11,7 @@
 #include "base/arena.h"
 #include "base/auto.h"
 #include "base/err.h"
+#include "base/ip.h"
 #include "base/log.h"
 #include "bin/roles.h"
 #include "cli/cli.h"
@@ -46,7 +47,7 @@ static const struct {
     { LISTENER_TLS, "--listen-tls", "PERIGEE_LISTEN_TLS", "none", false },
     { LISTENER_CONTROL, "--listen-control", "PERIGEE_LISTEN_CONTROL", "127.0.0.1:8080", true },
     { LISTENER_ADMIN, "--listen-admin", "PERIGEE_LISTEN_ADMIN", "127.0.0.1:8002", true },
-    { LISTENER_DNS, "--listen-dns", "PERIGEE_LISTEN_DNS", "none", false },
+    { LISTENER_DNS, "--listen-dns", "PERIGEE_LISTEN_DNS", "127.0.0.1:5300", true },
 };
 
 /* Options of every command that say nothing to this one. */
@@ -61,7 +62,7 @@ static const struct cli_option options[] = {
     { "--listen-control", "ADDRESS", "The API; 127.0.0.1:8080 unless told.", false },
     { "--listen-admin", "ADDRESS", "/metrics, /healthz, /readyz; 127.0.0.1:8002 unless told.", false },
     { "--listen-tls", "ADDRESS", "Endpoints over TLS (not yet).", false },
-    { "--listen-dns", "ADDRESS", "The zone (not yet).", false },
+    { "--listen-dns", "ADDRESS", "DNS for the zone, UDP and TCP; 127.0.0.1:5300 unless told.", false },
     { "--open", NULL, "Listen beyond this machine without keys: whoever reaches it may do all.", false },
     { "--loops", "N", "The gateway's event loops, 1 to 8; a quarter of the cores unless told.", false },
     { "--spin-us", "N", "How long replicas and the gateway's loops may look for work before they sleep, where a core is free and it pays: 0 to 10000 microseconds; 0 unless told.", false },
@@ -70,6 +71,7 @@ static const struct cli_option options[] = {
     { "--country", "CC", "Where it stands, two capitals (ISO 3166-1).", false },
     { "--city", "CITY", "The city it stands in.", false },
     { "--zone", "DOMAIN", "Endpoints are hosts below it; perigee.test unless told.", false },
+    { "--why-from", "CIDR,..", "Who may ask DNS why: _why.NAME below the zone, as TXT. This machine unless told.", false },
     { "--api-host", "HOST", "A further host of the control API.", false },
     { "--sandbox", "MODE", "best: replicas get the walls that stand here; require: no start without all. best unless told, require when others than this machine reach it.", false },
     { "--log-level", "LEVEL", "debug, info, warn or error; info unless told.", false },
@@ -148,6 +150,10 @@ static int read_listeners(const struct cli *cli,
         listen->flag = listeners[i].flag;
         int r =
             listen_parse(listen->flag, listen_text(cli, i), listen->addresses, &listen->count, err);
+        for (size_t a = 0; r == 0 && a < listen->count; a++)
+            if (listen->kind == LISTENER_DNS && listen->addresses[a].storage.ss_family == AF_UNIX)
+                r = err_set(err, ERR_BAD_INPUT, "%s takes ADDR:PORT, [::1]:PORT or none",
+                            listen->flag);
         if (r == 0 && listen->count && !listeners[i].built)
             r = err_set(err, ERR_NOT_SUPPORTED, "%s: not yet; only none is taken", listen->flag);
         if (r == 0)
@@ -217,6 +223,23 @@ static int read_host(const struct cli *cli, const char *flag, char *host, size_t
     if (spec_check_host(slice_of(text), err) < 0)
         return err_wrap(err, "%s", flag);
     return copy(host, room, text, err);
+}
+
+static int read_why(const struct cli *cli, struct message_start *start, struct err *err)
+{
+    enum { BLOCKS_MAX = 16 };
+    const char *text = cli_option_value(cli, "--why-from");
+    struct slice rest = slice_of(text ? text : "127.0.0.0/8,::1");
+    unsigned count = 0;
+    int r = copy(start->why_from, sizeof start->why_from, rest.data, err);
+    do {
+        struct ip_block block;
+        if (r == 0)
+            r = ip_block_parse(slice_trim(slice_cut(&rest, ',')), &block, err);
+        if (r == 0 && ++count > BLOCKS_MAX)
+            r = err_set(err, ERR_BAD_INPUT, "more than %d blocks", BLOCKS_MAX);
+    } while (r == 0 && rest.data);
+    return r < 0 ? err_wrap(err, "--why-from") : 0;
 }
 
 static int read_place(const struct cli *cli, struct message_start *start, struct err *err)
@@ -393,6 +416,8 @@ static int read_start(struct cli *cli, struct message_start *start, struct err *
     if (r == 0)
         r = read_place(cli, start, err);
     if (r == 0)
+        r = read_why(cli, start, err);
+    if (r == 0)
         r = up_log_level(cli, err);
     if (r == 0)
         r = read_limits(cli, err);
@@ -422,7 +447,7 @@ static void print_row(const struct supervisor_address *addresses, size_t count, 
         bool local = strncmp(addresses[i].text, "unix:", 5) == 0;
         if (!*before)
             printf("  %-8s ", title);
-        printf("%s%s%s", before, local ? "" : "http://", addresses[i].text);
+        printf("%s%s%s", before, local || kind == LISTENER_DNS ? "" : "http://", addresses[i].text);
         before = "  ";
     }
     if (*before)
@@ -440,6 +465,7 @@ static void on_ready(const struct supervisor_address *addresses, size_t count, v
     print_row(addresses, count, LISTENER_GATEWAY, "gateway", "endpoints");
     print_row(addresses, count, LISTENER_CONTROL, "control", "the API");
     print_row(addresses, count, LISTENER_ADMIN, "admin", "/metrics, /healthz, /readyz");
+    print_row(addresses, count, LISTENER_DNS, "dns", "endpoints by name");
     printf("`perigee deploy NAME --model FILE.onnx` makes an endpoint; Ctrl-C ends all.\n");
     (void)fflush(stdout);
 }
@@ -485,6 +511,8 @@ static int up_run(struct cli *cli, struct err *err)
         r = err_set(err, ERR_BAD_INPUT, "--record stands beside --fleet");
     if (r == 0)
         r = read_listeners(cli, listens, err);
+    for (size_t i = 0; r == 0 && i < FLAGS_LISTEN; i++)
+        config.dns = config.dns || (listens[i].kind == LISTENER_DNS && listens[i].count > 0);
     if (r == 0)
         r = read_sandbox(cli, listens, &config.start, err);
     if (r < 0)

@@ -14,6 +14,7 @@
 #include "base/auto.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "contract/dns_metrics.h"
 #include "contract/gateway_metrics.h"
 #include "http/server.h"
 #include "pop/agent.h"
@@ -159,11 +160,16 @@ static void reply_metrics(struct agent *agent, struct exchange *x)
     fill(agent, &metrics);
     const struct metrics_view view = { memory, bytes };
     struct slice own = metrics_print(arena, &pop_metrics, &view, 1);
-    struct slice gateways = {};
+    struct slice gateways = {}, dns = {};
     if (agent->metrics)
         gateways = gateway_metrics_print(arena, agent->metrics, agent->metrics_bytes);
+    if (agent->dns_metrics) {
+        const struct metrics_view servers = { agent->dns_metrics, agent->dns_metrics_bytes };
+        dns = metrics_print(arena, &dns_metrics, &servers, 1);
+    }
     metrics_deinit(&metrics);
-    char *all = arena_format(arena, "%.*s%.*s", SLICE_FMT(gateways), SLICE_FMT(own));
+    char *all =
+        arena_format(arena, "%.*s%.*s%.*s", SLICE_FMT(gateways), SLICE_FMT(dns), SLICE_FMT(own));
     reply(x, 200, "text/plain; version=0.0.4; charset=utf-8", slice_of(all));
 }
 

@@ -342,6 +342,7 @@ static void agent_deinit(struct agent *agent)
     }
     map_deinit(&agent->regions);
     shm_unmap((void *)agent->metrics, agent->metrics_bytes);
+    shm_unmap((void *)agent->dns_metrics, agent->dns_metrics_bytes);
     wire_cut(&agent->gateway);
     wire_cut(&agent->supervisor);
     watch_free(agent->lifeline_watch);

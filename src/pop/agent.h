@@ -81,8 +81,8 @@ struct agent {
     struct agent_process processes[AGENT_PROCESSES_MAX];
     uint32_t process_count;
     uint32_t upgrades_done, upgrades_failed; /* as the supervisor counts */
-    const void *metrics;                     /* the gateway's counters, read-only */
-    size_t metrics_bytes;
+    const void *metrics, *dns_metrics; /* the gateway's counters, and DNS's, read-only; or NULL */
+    size_t metrics_bytes, dns_metrics_bytes;
 
     /* control.c */
     struct http_client *client;

@@ -189,18 +189,19 @@ static void go(struct agent *agent)
     agent_publish_soon(agent);
 }
 
-static void metrics_map(struct agent *agent, const struct message_region *region, int fd)
+static void metrics_map(const struct message_region *region, int fd, const void **ret_memory,
+                        size_t *ret_bytes)
 {
     struct err err = {};
     void *memory;
-    if (agent->metrics)
+    if (*ret_memory)
         return;
     if (shm_map(fd, region->bytes, false, &memory, &err) < 0) {
         log_warn("pop", "metrics region not mapped, ignoring", LOG_S("error", err.message));
         return;
     }
-    agent->metrics = memory;
-    agent->metrics_bytes = region->bytes;
+    *ret_memory = memory;
+    *ret_bytes = region->bytes;
 }
 
 /* Somebody saw the phase. Before it counts as ready here, so for a deployment and `show`, the
@@ -280,7 +281,13 @@ void agent_on_supervisor(struct agent *agent, const union message *message, size
         break;
     case MESSAGE_METRICS:
         if (fd_count)
-            metrics_map(agent, &message->as_MESSAGE_METRICS, fds[0]);
+            metrics_map(&message->as_MESSAGE_METRICS, fds[0], &agent->metrics,
+                        &agent->metrics_bytes);
+        break;
+    case MESSAGE_METRICS_DNS:
+        if (fd_count)
+            metrics_map(&message->as_MESSAGE_METRICS_DNS, fds[0], &agent->dns_metrics,
+                        &agent->dns_metrics_bytes);
         break;
     case MESSAGE_GO:
         go(agent);

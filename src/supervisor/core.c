@@ -11,6 +11,7 @@
 #include "base/auto.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "contract/dns_metrics.h"
 #include "supervisor/core_private.h"
 #include "sys/fd.h"
 #include "sys/shm.h"
@@ -170,13 +171,18 @@ void core_process_due(struct core_process *process, int64_t delay_ns)
     env_timer_start(process->core->env, &process->timer, delay_ns, on_due, process);
 }
 
+/* Gateway and agent always; the others where this node runs them. */
+static bool runs(const struct core *core, uint32_t role)
+{
+    return role == ROLE_CONTROL ? core->config.control : role != ROLE_DNS || core->config.dns;
+}
+
 static bool all_ready(struct core *core)
 {
-    for (uint32_t i = 0; i < ROLES; i++) {
-        enum process_life state = core_role(core, ROLE_GATEWAY + i)->state;
-        if (state != PROCESS_SERVING && !(state == PROCESS_IDLE && !core->config.control))
+    for (uint32_t i = 0; i < ROLES; i++)
+        if (runs(core, ROLE_GATEWAY + i) &&
+            core_role(core, ROLE_GATEWAY + i)->state != PROCESS_SERVING)
             return false;
-    }
     return true;
 }
 
@@ -375,6 +381,7 @@ static void table_new(struct core *core, const struct message_table *message, in
     core->table_fd = take_fd(*fd);
     core->table = *message;
     core_tell_gateways(core, &core->table, sizeof core->table, &core->table_fd, 1);
+    core_tell(core, ROLE_DNS, &core->table, sizeof core->table, &core->table_fd, 1);
 }
 
 /* Of a gateway that ends: the agent's channel is the next one's. It is said again each second, so
@@ -578,10 +585,10 @@ bool core_calm(const struct core *core)
 {
     struct core *all = (struct core *)core; /* only looked at */
     struct core_process *const roles[] = { all->gateways, all->gateways + 1, &all->agent,
-                                           &all->control };
+                                           &all->control, &all->dns };
     struct core_process *template;
     bool calm = !core->stage;
-    for (int i = 0; i < 4; i++)
+    for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
         calm = calm && (!process_alive(roles[i]) || core->ops->writable(roles[i], core->data));
     LIST_EACH (template, &all->templates, struct core_process, link)
         calm = calm && (!process_alive(template) || core->ops->writable(template, core->data));
@@ -610,8 +617,10 @@ bool core_hopeless(const struct core *core)
 int core_new(struct env *env, const struct core_config *config, const struct core_ops *ops,
              void *data, struct core **ret_core, struct err *err)
 {
-    auto_close int metrics = -1;
+    auto_close int metrics = -1, questions = -1;
     int r = shm_create("perigee-metrics", METRICS_REGION_BYTES, &metrics, err);
+    if (r == 0)
+        r = shm_create("perigee-metrics-dns", DNS_REGION_BYTES, &questions, err);
     if (r < 0)
         return r;
     struct core *core = mem_zalloc(sizeof *core);
@@ -622,13 +631,15 @@ int core_new(struct env *env, const struct core_config *config, const struct cor
     core->generation = config->generation;
     core->upgrade_told = (struct message_upgrade_state)MESSAGE_INIT(MESSAGE_UPGRADE_STATE);
     core->metrics_fd = take_fd(metrics);
+    core->dns_metrics_fd = take_fd(questions);
     core->table_fd = -1;
     struct core_process *roles[] = { core->gateways, core->gateways + 1, &core->agent,
-                                     &core->control };
-    static const uint32_t names[] = { ROLE_GATEWAY, ROLE_GATEWAY, ROLE_AGENT, ROLE_CONTROL };
-    for (uint32_t i = 0; i < 4; i++) {
+                                     &core->control, &core->dns };
+    static const uint32_t names[] = { ROLE_GATEWAY, ROLE_GATEWAY, ROLE_AGENT, ROLE_CONTROL,
+                                      ROLE_DNS };
+    for (uint32_t i = 0; i < sizeof roles / sizeof *roles; i++) {
         process_init(core, roles[i], names[i], role_name(names[i]));
-        roles[i]->bit = (uint8_t)(names[i] == ROLE_CONTROL ? 0 : 1u << i);
+        roles[i]->bit = (uint8_t)(names[i] <= ROLE_AGENT ? 1u << i : 0);
     }
     struct list *lists[] = { &core->templates, &core->replicas, &core->dead, &core->revisions };
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
@@ -643,6 +654,8 @@ void core_begin(struct core *core)
     if (core->config.control)
         process_start(core_role(core, ROLE_CONTROL));
     process_start(core_role(core, ROLE_AGENT));
+    if (core->config.dns)
+        process_start(core_role(core, ROLE_DNS));
 }
 
 void core_free(struct core *core)
@@ -668,6 +681,7 @@ void core_free(struct core *core)
         free(template);
     }
     fd_close(&core->metrics_fd);
+    fd_close(&core->dns_metrics_fd);
     fd_close(&core->table_fd);
     free(core);
 }

@@ -115,7 +115,7 @@ struct core_config {
     struct message_start start; /* role and instance are filled in for each process */
     const struct core_listener *listeners;
     size_t listener_count;
-    bool control;              /* this node runs one */
+    bool control, dns;         /* this node runs one */
     uint32_t generation;       /* processes of another are replaced by core_upgrade_begin() */
     uint64_t instance_base;    /* instances begin behind it */
     uint32_t replica_uid_base; /* 0: replicas keep the supervisor's user */
@@ -142,7 +142,7 @@ bool core_draining(const struct core *core); /* the gateway before this one stil
 void core_tell_upgrade(struct core *core, const struct message_upgrade_state *message);
 
 void core_begin(struct core *core);
-/* Drains the gateway, then agent and control, then ends all; `now`: kills all at once. */
+/* Drains the gateway, then agent, control and dns, then ends all; `now`: kills all at once. */
 void core_stop(struct core *core, bool now);
 bool core_hopeless(const struct core *core); /* a role could not start and never will */
 

@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "contract/dns_metrics.h"
 #include "supervisor/core_private.h"
 #include "sys/channel.h"
 #include "sys/fd.h"
@@ -73,31 +74,55 @@ void core_boot_peers(struct core *core)
     fd_close(&fds[1]);
 }
 
-static void boot_metrics(struct core *core, struct core_process *process)
+/* Its writer's, and read-only the agent's. */
+static void boot_region(struct core_process *process, uint32_t writer,
+                        const struct message_region *message, int fd)
 {
-    struct message_region message = MESSAGE_INIT(MESSAGE_METRICS);
     auto_close int reader = -1;
     struct err err;
-    message.bytes = METRICS_REGION_BYTES;
-    if (process->role == ROLE_GATEWAY) {
-        tell(process, &message, sizeof message, &core->metrics_fd, 1);
-        return;
-    }
-    if (shm_reopen_readonly(core->metrics_fd, &reader, &err) < 0)
+    if (process->role == writer)
+        tell(process, message, sizeof *message, &fd, 1);
+    else if (shm_reopen_readonly(fd, &reader, &err) < 0)
         log_error("supervisor", "no metrics for the agent", LOG_S("why", err.message));
     else
-        tell(process, &message, sizeof message, &reader, 1);
+        tell(process, message, sizeof *message, &reader, 1);
 }
 
-/* The table of this life, else the one on disk: the gateway serves after a cold boot with agent and
- * control dead. */
-static void boot_table(struct core *core, struct core_process *gateway)
+static void boot_metrics(struct core *core, struct core_process *process)
+{
+    struct message_region gateway = MESSAGE_INIT(MESSAGE_METRICS);
+    struct message_region dns = MESSAGE_INIT(MESSAGE_METRICS_DNS);
+    gateway.bytes = METRICS_REGION_BYTES;
+    dns.bytes = DNS_REGION_BYTES;
+    if (process->role != ROLE_DNS)
+        boot_region(process, ROLE_GATEWAY, &gateway, core->metrics_fd);
+    if (process->role == ROLE_DNS || (process->role == ROLE_AGENT && core->config.dns))
+        boot_region(process, ROLE_DNS, &dns, core->dns_metrics_fd);
+}
+
+/* What stands in its answers. */
+static void boot_addresses(struct core *core, struct core_process *dns)
+{
+    for (size_t i = 0; i < core->config.listener_count; i++) {
+        const struct message_listener *listener = &core->config.listeners[i].message;
+        struct message_address message = MESSAGE_INIT(MESSAGE_ADDRESS);
+        if (listener->loop > 0) /* one address, several sockets */
+            continue;
+        message.kind = listener->kind;
+        memcpy(message.address, listener->address, sizeof message.address);
+        tell(dns, &message, sizeof message, NULL, 0);
+    }
+}
+
+/* The table of this life, else the one on disk: gateway and dns serve after a cold boot with agent
+ * and control dead. */
+static void boot_table(struct core *core, struct core_process *process)
 {
     struct message_table message = MESSAGE_INIT(MESSAGE_TABLE_DISK);
     char path[MESSAGE_PATH_BYTES + 32];
     struct stat st;
     if (core->table_fd >= 0) {
-        tell(gateway, &core->table, sizeof core->table, &core->table_fd, 1);
+        tell(process, &core->table, sizeof core->table, &core->table_fd, 1);
         return;
     }
     (void)snprintf(path, sizeof path, "%s/pop/table", core->config.start.home);
@@ -107,7 +132,7 @@ static void boot_table(struct core *core, struct core_process *gateway)
     if (table < 0 || key < 0 || fstat(table, &st) < 0 || !S_ISREG(st.st_mode))
         return;
     message.bytes = (uint64_t)st.st_size;
-    tell(gateway, &message, sizeof message, (int[]){ table, key }, 2);
+    tell(process, &message, sizeof message, (int[]){ table, key }, 2);
 }
 
 void core_tell_process(struct core *core, const struct core_process *process, uint32_t state,
@@ -202,13 +227,15 @@ void core_boot_role(struct core *core, struct core_process *process)
     boot_start(core, process);
     boot_listeners(core, process);
     if (process->role != ROLE_CONTROL) {
-        if (process != core_twin(core))
+        if (process != core_twin(core) && process->role != ROLE_DNS)
             core_boot_peers(core);
         boot_metrics(core, process);
-        if (process->role == ROLE_GATEWAY)
-            boot_table(core, process);
-        else
+        if (process->role == ROLE_DNS)
+            boot_addresses(core, process);
+        if (process->role == ROLE_AGENT)
             boot_processes(core);
+        else
+            boot_table(core, process);
     }
     core_boot_more(process);
 }

@@ -10,7 +10,7 @@
 #include "supervisor/logring.h"
 
 enum {
-    ROLES = 3, /* gateway, agent, control: ROLE_GATEWAY and on */
+    ROLES = 4, /* gateway, agent, control, dns: ROLE_GATEWAY and on */
     TEMPLATES_MAX = 8,
     REPLICAS_MAX = 1024,
     REVISIONS_MAX = 4096,
@@ -29,6 +29,7 @@ enum core_upgrade_step {
     UPGRADE_TEMPLATES,
     UPGRADE_AGENT,
     UPGRADE_CONTROL,
+    UPGRADE_DNS,
     UPGRADE_DRAIN,
 };
 
@@ -38,7 +39,16 @@ struct core_upgrade {
     struct env_timer timer; /* of the step */
 };
 
-enum stop_stage { STOP_NOT, STOP_GATEWAY, STOP_AGENT, STOP_CONTROL, STOP_REST, STOP_DONE };
+/* As the roles are numbered. */
+enum stop_stage {
+    STOP_NOT,
+    STOP_GATEWAY,
+    STOP_AGENT,
+    STOP_CONTROL,
+    STOP_DNS,
+    STOP_REST,
+    STOP_DONE,
+};
 
 struct core_revision {
     struct list link;
@@ -86,11 +96,11 @@ struct core {
      * it until that has ended. Two at once have different lane sets. */
     struct core_process gateways[2];
     unsigned gateway; /* which of them serves, or will */
-    struct core_process agent, control;
+    struct core_process agent, control, dns;
     struct list templates, replicas, dead, revisions;
     uint32_t template_count, replica_count, revision_count, dead_count;
     uint64_t messages_dropped;
-    int metrics_fd, table_fd;
+    int metrics_fd, dns_metrics_fd, table_fd;
     struct message_table table;
     bool ready_once, hopeless;
     bool orphans_due; /* as soon as nothing is cloned */
@@ -105,6 +115,7 @@ static inline struct core_process *core_role(struct core *core, uint32_t role)
 {
     return role == ROLE_GATEWAY ? &core->gateways[core->gateway]
            : role == ROLE_AGENT ? &core->agent
+           : role == ROLE_DNS   ? &core->dns
                                 : &core->control;
 }
 

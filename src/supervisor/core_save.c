@@ -122,7 +122,7 @@ void core_save(const struct core *core, struct handover *out)
 {
     struct core *all = (struct core *)core;
     const struct core_process *const roles[] = { core->gateways, core->gateways + 1, &core->agent,
-                                                 &core->control };
+                                                 &core->control, &core->dns };
     const struct core_process *template;
     const struct core_revision *revision;
     const struct core_replica *replica;
@@ -133,6 +133,7 @@ void core_save(const struct core *core, struct handover *out)
     char *log = out->logs;
     head->gateway = core->gateway;
     head->metrics_fd = core->metrics_fd;
+    head->dns_metrics_fd = core->dns_metrics_fd;
     head->table_fd = core->table_fd;
     head->table = core->table;
     head->messages_dropped = core->messages_dropped;
@@ -164,7 +165,7 @@ static int load_process(struct core *core, struct core_process *to,
 static int load_processes(struct core *core, const struct handover *in, struct err *err)
 {
     struct core_process *const roles[] = { core->gateways, core->gateways + 1, &core->agent,
-                                           &core->control };
+                                           &core->control, &core->dns };
     int r = 0;
     for (uint32_t i = 0; r == 0 && i < in->head->process_count; i++)
         r = load_process(core, i < HANDOVER_ROLES ? roles[i] : core_template_new(core),
@@ -252,6 +253,8 @@ int core_load(struct core *core, const struct handover *in, struct err *err)
     core->messages_dropped = in->head->messages_dropped;
     core->ready_once = in->head->flags & HANDOVER_READY_ONCE;
     load_metrics(core, in->head->metrics_fd);
+    fd_close(&core->dns_metrics_fd);
+    core->dns_metrics_fd = in->head->dns_metrics_fd; /* the server sees whose table it is */
     load_revisions(core, in);
     int r = load_processes(core, in, err);
     if (r == 0)

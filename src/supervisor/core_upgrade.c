@@ -2,8 +2,9 @@
 /*
  * Processes of another program than the supervisor's own are replaced, one kind after the other.
  * The new gateway starts beside the old one, which goes on until the new one is ready and then ends
- * its requests; agent and control end before the next begins, as each writes what the other would;
- * a template goes between two clones. Replicas stay.
+ * its requests; agent, control and dns end before the next begins, as each writes what the other
+ * would (what is asked meanwhile waits in the sockets); a template goes between two clones.
+ * Replicas stay.
  */
 #include <stdio.h>
 
@@ -108,6 +109,8 @@ static bool step_done(struct core *core)
         return role_done(core, &core->agent);
     case UPGRADE_CONTROL:
         return !core->config.control || role_done(core, &core->control);
+    case UPGRADE_DNS:
+        return !core->config.dns || role_done(core, &core->dns);
     case UPGRADE_DRAIN: /* has a time limit of its own */
         core->upgrade.asked = core->upgrade.asked || process_alive(core_twin(core));
         return !process_alive(core_twin(core));
@@ -119,11 +122,9 @@ static bool step_done(struct core *core)
 static const char *step_text(enum core_upgrade_step step)
 {
     static const char *const texts[] = {
-        [UPGRADE_GATEWAY] = "gateway",
-        [UPGRADE_TEMPLATES] = "templates",
-        [UPGRADE_AGENT] = "agent",
-        [UPGRADE_CONTROL] = "control",
-        [UPGRADE_DRAIN] = "the old gateway's end",
+        [UPGRADE_GATEWAY] = "gateway", [UPGRADE_TEMPLATES] = "templates",
+        [UPGRADE_AGENT] = "agent",     [UPGRADE_CONTROL] = "control",
+        [UPGRADE_DNS] = "dns",         [UPGRADE_DRAIN] = "the old gateway's end",
     };
     return texts[step];
 }
@@ -134,6 +135,7 @@ static void step_report(struct core *core)
                                              ? core_role(core, ROLE_GATEWAY)
                                          : core->upgrade.step == UPGRADE_AGENT   ? &core->agent
                                          : core->upgrade.step == UPGRADE_CONTROL ? &core->control
+                                         : core->upgrade.step == UPGRADE_DNS     ? &core->dns
                                                                                  : NULL;
     char text[128];
     if (!core->upgrade.asked)
@@ -210,11 +212,11 @@ void core_upgrade_gateway_ready(struct core *core)
 void core_upgrade_exited(struct core_process *process, const char *why)
 {
     struct core *core = process->core;
-    static const uint32_t roles[] = { [UPGRADE_GATEWAY] = ROLE_GATEWAY,
-                                      [UPGRADE_TEMPLATES] = ROLE_TEMPLATE,
-                                      [UPGRADE_AGENT] = ROLE_AGENT,
-                                      [UPGRADE_CONTROL] = ROLE_CONTROL,
-                                      [UPGRADE_DRAIN] = 0 };
+    static const uint32_t roles[] = {
+        [UPGRADE_GATEWAY] = ROLE_GATEWAY, [UPGRADE_TEMPLATES] = ROLE_TEMPLATE,
+        [UPGRADE_AGENT] = ROLE_AGENT,     [UPGRADE_CONTROL] = ROLE_CONTROL,
+        [UPGRADE_DNS] = ROLE_DNS,         [UPGRADE_DRAIN] = 0
+    };
     if (core->upgrade.step != UPGRADE_NOT && core->upgrade.asked && current(process) &&
         roles[core->upgrade.step] == process->role)
         core_upgrade_fail(core, why);

@@ -60,7 +60,7 @@ void handover_each_fd(const struct handover *handover, void (*each)(int fd, void
     const struct handover_head *head = handover->head;
     const int32_t own[] = { head->lock_fd,    head->lifeline_fds[0], head->lifeline_fds[1],
                             head->metrics_fd, head->table_fd,        head->socket_fd,
-                            head->client_fd,  head->before_fd };
+                            head->client_fd,  head->before_fd,       head->dns_metrics_fd };
     each_of(own, sizeof own / sizeof *own, each, data);
     for (uint32_t i = 0; i < head->process_count; i++)
         each_of(&handover->processes[i].channel_fd, 1, each, data);
@@ -143,7 +143,7 @@ static int check_head(const struct handover_head *head, struct err *err)
         return err_set(err, ERR_BAD_INPUT, "%u processes, of which gateway %u serves",
                        head->process_count, head->gateway);
     if (head->lock_fd < 0 || head->lifeline_fds[0] < 0 || head->lifeline_fds[1] < 0 ||
-        head->metrics_fd < 0 || !ENDED(head->text))
+        head->metrics_fd < 0 || head->dns_metrics_fd < 0 || !ENDED(head->text))
         return err_set(err, ERR_BAD_INPUT, "the head is not whole");
     int r = check_message(&head->start, sizeof head->start, 0, MESSAGE_START, err);
     if (r == 0 && head->table_fd >= 0)
@@ -153,7 +153,8 @@ static int check_head(const struct handover_head *head, struct err *err)
 
 static int check_process(const struct handover_process *row, uint32_t index, struct err *err)
 {
-    static const uint32_t roles[] = { ROLE_GATEWAY, ROLE_GATEWAY, ROLE_AGENT, ROLE_CONTROL };
+    static const uint32_t roles[] = { ROLE_GATEWAY, ROLE_GATEWAY, ROLE_AGENT, ROLE_CONTROL,
+                                      ROLE_DNS };
     bool alive = row->state == PROCESS_STARTING || row->state == PROCESS_SERVING;
     if (row->role != (index < HANDOVER_ROLES ? roles[index] : (uint32_t)ROLE_TEMPLATE) ||
         row->state > PROCESS_WAITING || !ENDED(row->name) || !ENDED(row->runtime) ||

@@ -5,9 +5,9 @@
  * child is known by its process id, which stays its own until this process has reaped it.
  *
  * Rows in this order, each array as long as the head says: processes (two gateways, agent, control,
- * then templates), listening sets, revisions, replicas (live ones, then the dead that no agent has
- * heard of), and the bytes of their logs. Plain data, 8-byte aligned; whoever made it is trusted,
- * but of another version perhaps: everything is checked on reading. No threads.
+ * dns, then templates), listening sets, revisions, replicas (live ones, then the dead that no
+ * agent has heard of), and the bytes of their logs. Plain data, 8-byte aligned; whoever made it is
+ * trusted, but of another version perhaps: everything is checked on reading. No threads.
  */
 #pragma once
 
@@ -20,16 +20,17 @@
 struct err;
 
 #define HANDOVER_MAGIC "PegState"
-#define HANDOVER_VERSION 1u
+#define HANDOVER_VERSION 2u
 #define HANDOVER_BYTES_MAX (UINT64_C(64) << 20)
 #define HANDOVER_ENVIRONMENT                                                                       \
     "PERIGEE_HANDOVER" /* the memfd's number, for the program that begins */
 
-enum { HANDOVER_ROLES = 4, HANDOVER_SETS_MAX = 5 * LISTEN_ADDRESSES_MAX };
+enum { HANDOVER_ROLES = 5, HANDOVER_SETS_MAX = 5 * LISTEN_ADDRESSES_MAX };
 
 /* flags of the head */
 #define HANDOVER_READY_ONCE 1u /* all roles have served once */
 #define HANDOVER_CONTROL 2u    /* this node runs one */
+#define HANDOVER_DNS 8u
 #define HANDOVER_BACK 4u /* an upgrade failed, `text` says why: this is the program before it */
 
 struct handover_head {
@@ -47,6 +48,7 @@ struct handover_head {
     int32_t lock_fd, lifeline_fds[2], metrics_fd;
     int32_t table_fd, socket_fd, client_fd; /* -1: none */
     int32_t before_fd;                      /* the program before this one; -1: none */
+    int32_t dns_metrics_fd, reserved;
     uint64_t messages_dropped;
     struct message_table table;
     struct message_start start;

@@ -86,7 +86,8 @@ static int open_address(struct supervisor *self, const struct supervisor_listen 
     unsigned sockets = row->kind == LISTENER_GATEWAY ? self->config->start.loops : 1;
     struct listen_set *set = &self->sets[self->set_count];
     assert(self->set_count < SETS_MAX);
-    int r = listen_open(row->flag, address, sockets, set, err);
+    int r = row->kind == LISTENER_DNS ? listen_open_dns(row->flag, address, set, err)
+                                      : listen_open(row->flag, address, sockets, set, err);
     if (r < 0)
         return r;
     set_add(self, row->kind, row->internal);
@@ -249,7 +250,8 @@ static int state_save(struct supervisor *self, uint32_t generation, int before_f
 {
     struct handover_head head = {
         .set_count = (uint32_t)self->set_count,
-        .flags = (self->config->control ? HANDOVER_CONTROL : 0) | (*text ? HANDOVER_BACK : 0),
+        .flags = (self->config->control ? HANDOVER_CONTROL : 0) |
+                 (self->config->dns ? HANDOVER_DNS : 0) | (*text ? HANDOVER_BACK : 0),
         .generation = generation,
         .generation_before = self->generation,
         .generation_last = generation > self->generation_last ? generation : self->generation_last,
@@ -437,6 +439,7 @@ static int core_make(struct supervisor *self, uint64_t instance_base, struct err
         .listeners = self->listeners,
         .listener_count = self->listener_count,
         .control = self->config->control,
+        .dns = self->config->dns,
         .generation = self->generation,
         .instance_base = instance_base,
         .replica_uid_base = self->uid_base,
@@ -607,7 +610,8 @@ int supervisor_resume(int state_fd, struct err *err)
     if (r < 0)
         return err_wrap(err, "the state of the program before this one");
     struct supervisor_config config = { .start = in.head->start,
-                                        .control = in.head->flags & HANDOVER_CONTROL };
+                                        .control = in.head->flags & HANDOVER_CONTROL,
+                                        .dns = in.head->flags & HANDOVER_DNS };
     struct err why;
     if (home_libdir(config.start.libdir, &why) < 0)
         log_error("supervisor", "no workers", LOG_S("why", why.message));

@@ -150,14 +150,15 @@ bool listen_loopback(const struct listen_address *address)
     }
 }
 
-static int bind_error(const char *flag, const struct listen_address *address, int error,
+static int bind_error(const char *flag, const struct listen_address *address, bool udp, int error,
                       struct err *err)
 {
     char owner[128] = "";
     switch (error) {
     case EADDRINUSE:
-        listen_owner(address, owner, sizeof owner);
-        return err_set(err, ERR_CONFLICT, "%s is taken%s; %s moves it", address->text, owner, flag);
+        listen_owner(address, udp, owner, sizeof owner);
+        return err_set(err, ERR_CONFLICT, "%s%s is taken%s; %s moves it", address->text,
+                       udp ? " (UDP)" : "", owner, flag);
     case EADDRNOTAVAIL:
         return err_set(err, ERR_BAD_INPUT, "this machine has no address %s; %s names another",
                        address->text, flag);
@@ -238,7 +239,7 @@ int listen_open(const char *flag, const struct listen_address *address, unsigned
         if (r < 0) {
             int error = errno;
             listen_close(&set);
-            return bind_error(flag, &bound, error, err);
+            return bind_error(flag, &bound, false, error, err);
         }
         set.count++;
         if (i == 0 && !local) { /* port 0 is chosen once; the rest bind the same */
@@ -250,6 +251,58 @@ int listen_open(const char *flag, const struct listen_address *address, unsigned
     memcpy(set.text, bound.text, sizeof set.text);
     *ret_set = set;
     return 0;
+}
+
+/* Room for a burst while the server's loop is elsewhere: some 20,000 questions. */
+static int open_udp(const struct listen_address *address, int *ret_fd)
+{
+    int on = 1, room = 4 << 20;
+    auto_close int fd =
+        socket(address->storage.ss_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -1;
+    if (address->storage.ss_family == AF_INET6)
+        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof room); /* the kernel cuts it */
+    if (bind(fd, (const struct sockaddr *)&address->storage, address->size) < 0)
+        return -1;
+    *ret_fd = take_fd(fd);
+    return 0;
+}
+
+static uint16_t port_of(const struct listen_address *address)
+{
+    return address->storage.ss_family == AF_INET6
+               ? ((const struct sockaddr_in6 *)&address->storage)->sin6_port
+               : ((const struct sockaddr_in *)&address->storage)->sin_port;
+}
+
+int listen_open_dns(const char *flag, const struct listen_address *address,
+                    struct listen_set *ret_set, struct err *err)
+{
+    enum { TRIES = 20 }; /* port 0: one that TCP finds free UDP may not */
+    struct listen_address bound = *address;
+    struct listen_set set;
+    if (address->storage.ss_family == AF_UNIX)
+        return err_set(err, ERR_BAD_INPUT, "%s: DNS has no Unix sockets; it takes ADDR:PORT", flag);
+    for (unsigned i = 0; i < TRIES; i++) {
+        int r = listen_open(flag, address, 1, &set, err);
+        if (r < 0)
+            return r;
+        bound.size = sizeof bound.storage;
+        (void)getsockname(set.fds[0], (struct sockaddr *)&bound.storage, &bound.size);
+        if (open_udp(&bound, &set.fds[1]) == 0) {
+            set.count = 2;
+            *ret_set = set;
+            return 0;
+        }
+        int error = errno;
+        listen_close(&set);
+        print(&bound.storage, bound.text);
+        if (port_of(address) != 0 || error != EADDRINUSE)
+            return bind_error(flag, &bound, true, error, err);
+    }
+    return bind_error(flag, &bound, true, EADDRINUSE, err);
 }
 
 void listen_close(struct listen_set *set)

@@ -41,7 +41,10 @@ bool listen_loopback(const struct listen_address *address); /* Unix sockets coun
  * process that has it. */
 [[nodiscard]] int listen_open(const char *flag, const struct listen_address *address,
                               unsigned sockets, struct listen_set *ret_set, struct err *err);
+/* A TCP socket and a UDP socket (fds[0] and [1]) of one address and port. */
+[[nodiscard]] int listen_open_dns(const char *flag, const struct listen_address *address,
+                                  struct listen_set *ret_set, struct err *err);
 void listen_close(struct listen_set *set); /* removes a Unix socket's file as well */
 
-/* " by process 123 (nginx)", or "" when it cannot be known. */
-void listen_owner(const struct listen_address *address, char *ret_text, size_t room);
+/* " by process 123 (nginx)", or "" when it cannot be known. `udp`: of datagrams' port. */
+void listen_owner(const struct listen_address *address, bool udp, char *ret_text, size_t room);

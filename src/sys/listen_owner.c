@@ -14,7 +14,7 @@
 
 #include "base/err.h"
 
-enum { STATE_LISTEN = 0x0a };
+enum { STATE_LISTEN = 0x0a, STATE_BOUND = 0x07 };
 
 static uint16_t port_of(const struct listen_address *address)
 {
@@ -24,7 +24,7 @@ static uint16_t port_of(const struct listen_address *address)
 }
 
 /* Any listener on the port: which of several addresses clashes is not worth telling apart. */
-static uint64_t find_inode(const char *path, uint16_t port)
+static uint64_t find_inode(const char *path, uint16_t port, uint32_t wanted)
 {
     char line[512];
     uint64_t found = 0;
@@ -36,7 +36,7 @@ static uint64_t find_inode(const char *path, uint16_t port)
         uint64_t inode;
         if (sscanf(line, " %*d: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*s %*s %*s %*s %*s %" SCNu64,
                    &local_port, &state, &inode) == 3 &&
-            state == STATE_LISTEN && local_port == port)
+            state == wanted && local_port == port)
             found = inode;
     }
     (void)fclose(file);
@@ -75,15 +75,16 @@ static void describe(const char *pid, char *ret_text, size_t room)
     (void)snprintf(ret_text, room, " by process %.16s (%s)", pid, ERR_TEXT(name));
 }
 
-void listen_owner(const struct listen_address *address, char *ret_text, size_t room)
+void listen_owner(const struct listen_address *address, bool udp, char *ret_text, size_t room)
 {
     char wanted[64];
     ret_text[0] = '\0';
     if (address->storage.ss_family == AF_UNIX)
         return;
-    uint64_t inode = find_inode("/proc/net/tcp", port_of(address));
+    uint32_t state = udp ? STATE_BOUND : STATE_LISTEN;
+    uint64_t inode = find_inode(udp ? "/proc/net/udp" : "/proc/net/tcp", port_of(address), state);
     if (!inode)
-        inode = find_inode("/proc/net/tcp6", port_of(address));
+        inode = find_inode(udp ? "/proc/net/udp6" : "/proc/net/tcp6", port_of(address), state);
     DIR *folder = inode ? opendir("/proc") : NULL;
     if (!folder)
         return;

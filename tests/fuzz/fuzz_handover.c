@@ -46,9 +46,9 @@ static void fill_replica(struct handover_replica *row, int32_t *fd, bool dead)
  * dead. */
 static char *right_one(size_t *ret_size)
 {
-    static const uint32_t roles[] = { ROLE_GATEWAY, ROLE_GATEWAY, ROLE_AGENT, ROLE_CONTROL,
-                                      ROLE_TEMPLATE };
-    struct handover_head head = { .process_count = 5,
+    static const uint32_t roles[] = { ROLE_GATEWAY, ROLE_GATEWAY, ROLE_AGENT,
+                                      ROLE_CONTROL, ROLE_DNS,     ROLE_TEMPLATE };
+    struct handover_head head = { .process_count = 6,
                                   .set_count = 1,
                                   .revision_count = 1,
                                   .replica_count = 1,
@@ -61,6 +61,7 @@ static char *right_one(size_t *ret_size)
                                   .socket_fd = -1,
                                   .client_fd = -1,
                                   .before_fd = -1,
+                                  .dns_metrics_fd = 8,
                                   .table = MESSAGE_INIT(MESSAGE_TABLE_NEW),
                                   .start = MESSAGE_INIT(MESSAGE_START) };
     struct handover out;

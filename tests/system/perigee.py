@@ -20,7 +20,7 @@ PROGRAM = pathlib.Path(os.environ.get("PERIGEE_BIN", ROOT / "build" / "perigee")
 DIGITS = ROOT / "examples" / "digits"
 SANITIZER_FOUND = re.compile(r"(Address|Leak|Thread|UndefinedBehavior)Sanitizer|runtime error:")
 SAMPLE = re.compile(r'^(\w+)(?:\{(.*)\})? (\S+)$')
-LISTENERS = ("gateway", "control", "admin")
+LISTENERS = ("gateway", "control", "admin", "dns")
 
 
 class Perigee:

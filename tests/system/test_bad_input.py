@@ -428,7 +428,7 @@ def test_one_bad_document_of_several_changes_nothing(perigee, scratch):
 def up(home, *arguments):
     """Runs `perigee up` until it gives up; what it said."""
     command = [PROGRAM, "up", "--home", str(home)]
-    for name in ("gateway", "control", "admin"):
+    for name in ("gateway", "control", "admin", "dns"):
         if f"--listen-{name}" not in arguments:
             command += [f"--listen-{name}", "127.0.0.1:0"]
     env = {key: value for key, value in os.environ.items() if not key.startswith("PERIGEE_")}

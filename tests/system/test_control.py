@@ -242,7 +242,7 @@ def test_a_newer_state_is_refused(new_perigee):
         database.execute("PRAGMA user_version = 4711")
     database.close()
     done = subprocess.run([PROGRAM, "up", "--listen-gateway", "127.0.0.1:0", "--listen-control",
-                           "127.0.0.1:0", "--listen-admin", "127.0.0.1:0"],
+                           "127.0.0.1:0", "--listen-admin", "127.0.0.1:0", "--listen-dns", "none"],
                           env=one.environment(), capture_output=True, timeout=60, check=False)
     assert done.returncode == 1
     assert "4711" in done.stderr.decode()

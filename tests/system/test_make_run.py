@@ -17,7 +17,8 @@ class Run:
     """tools/run with a home of its own on free ports; its output is read as it comes."""
 
     def __init__(self, home, script=(ROOT / "tools" / "run",), **environment):
-        free = {f"PERIGEE_LISTEN_{name}": "127.0.0.1:0" for name in ("GATEWAY", "CONTROL", "ADMIN")}
+        free = {f"PERIGEE_LISTEN_{name}": "127.0.0.1:0"
+                for name in ("GATEWAY", "CONTROL", "ADMIN", "DNS")}
         self.process = subprocess.Popen(
             script, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, start_new_session=True,

@@ -14,7 +14,7 @@ from deadline import DEADLINE, children, command_line, until, wait_exit
 from perigee import DIGITS, PROGRAM, listens
 
 ZEROS = {"inputs": [{"name": "image", "shape": [1, 64], "datatype": "FP32", "data": [0] * 64}]}
-ROLES = ("gateway", "pop", "control")
+ROLES = ("gateway", "pop", "control", "dns")
 
 
 def role_pid(perigee, role):
@@ -82,11 +82,14 @@ def test_a_killed_role_comes_back_and_stops_nothing_else(perigee, digits, role):
     assert right(served(perigee))
 
 
-def test_the_gateway_has_no_privilege(perigee, digits):
-    with open(f"/proc/{role_pid(perigee, 'gateway')}/status", encoding="ascii") as file:
+@pytest.mark.parametrize("role", ("gateway", "dns"))
+def test_who_meets_strangers_has_no_privilege(perigee, role):
+    with open(f"/proc/{role_pid(perigee, role)}/status", encoding="ascii") as file:
         fields = dict(line.split(":\t", 1) for line in file if ":\t" in line)
     assert fields["NoNewPrivs"].strip() == "1"
     assert int(fields["CapEff"], 16) == int(fields["CapPrm"], 16) == 0
+    if os.geteuid() == 0:
+        assert int(fields["Uid"].split()[0]) != 0
 
 
 def test_when_memory_ends_replicas_go_first(perigee, digits):
@@ -95,8 +98,8 @@ def test_when_memory_ends_replicas_go_first(perigee, digits):
         with open(f"/proc/{pid}/oom_score_adj", encoding="ascii") as file:
             return int(file.read())
     replica = replica_pids(perigee, digits)[0]
-    gateway, agent, control = (score(role_pid(perigee, role)) for role in ROLES)
-    assert gateway <= agent == control <= score(perigee.process.pid) < score(replica)
+    gateway, agent, control, dns = (score(role_pid(perigee, role)) for role in ROLES)
+    assert gateway <= agent == control == dns <= score(perigee.process.pid) < score(replica)
     assert score(replica) == score(template_pid(perigee, digits)) > 0
 
 
@@ -244,7 +247,7 @@ def test_a_second_up_on_the_same_home_says_so(perigee):
 def test_a_taken_port_names_flag_and_process(perigee, new_perigee):
     other = new_perigee(start=False)
     command = [PROGRAM, "up", "--listen-gateway", perigee.addresses["gateway"][0]]
-    for name in ("control", "admin"):
+    for name in ("control", "admin", "dns"):
         command += [f"--listen-{name}", "127.0.0.1:0"]
     done = subprocess.run(command, env=other.environment(), capture_output=True, timeout=DEADLINE)
     assert done.returncode == 1

@@ -82,12 +82,12 @@ def users_of(pid):
     return {*fields["Uid"].split(), *fields["Gid"].split(), *fields["Groups"].split()}
 
 
-def test_gateway_agent_and_control_keep_no_privilege(new_perigee):
+def test_roles_keep_no_privilege(new_perigee):
     perigee = new_perigee()
     perigee.cli("deploy", "digits", "--model", MODEL)
     roles = {line.split()[-1]: pid for pid in children(perigee.process.pid)
              if " role " in (line := command_line(pid))}
-    assert set(roles) == {"gateway", "pop", "control"}
+    assert set(roles) == {"gateway", "pop", "control", "dns"}
     for role, pid in roles.items():
         fields = status_of(pid)
         assert fields["NoNewPrivs"] == "1", role
@@ -104,6 +104,8 @@ def test_as_root_the_gateway_has_a_user_of_its_own(new_perigee):
     perigee.cli("deploy", "digits", "--model", MODEL)
     gateway = perigee.role_pid("gateway")
     users = users_of(gateway)
+    others = users_of(perigee.role_pid("dns"))
+    assert len(others) == 1 and "0" not in others and not others & users
     assert len(users) == 1 and "0" not in users  # user, group, no other group
     assert not users & users_of(sandbox_of(perigee, "digits")["pid"])
     assert os.stat(f"/proc/{gateway}/mem").st_uid == 0  # who may be dumped owns it

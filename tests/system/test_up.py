@@ -11,7 +11,10 @@ from perigee import PROGRAM
 # arguments, exit status, what it must say
 REFUSED = [
     (["--listen-tls", "127.0.0.1:8443"], 2, "--listen-tls: not yet"),
-    (["--listen-dns", "127.0.0.1:5300"], 2, "--listen-dns: not yet"),
+    (["--listen-dns", "unix:/x"], 2, "--listen-dns takes ADDR:PORT"),
+    (["--listen-dns", "0.0.0.0:53"], 2, "say --open"),
+    (["--why-from", "10.0.0.0/33"], 2, "--why-from: "), (["--why-from", ""], 2, "--why-from: "),
+    (["--why-from", ",".join(["10.0.0.0/8"] * 17)], 2, "more than 16"),
     (["--geo", "x.mmdb"], 2, "--geo: 'x.mmdb': No such file"),
     (["--engine", "unix:/x"], 2, "--engine: not yet"),
     (["--sandbox", "none"], 2, "best or require"),
@@ -53,8 +56,8 @@ def test_up_refuses(scratch, arguments, status, words):
 
 
 def test_a_listener_may_stand_in_the_environment(scratch):
-    done = up(scratch, PERIGEE_LISTEN_DNS="127.0.0.1:5300")
-    assert done.returncode == 2 and "--listen-dns: not yet" in done.stderr
+    done = up(scratch, PERIGEE_LISTEN_TLS="127.0.0.1:8443")
+    assert done.returncode == 2 and "--listen-tls: not yet" in done.stderr
 
 
 def test_a_read_only_home(scratch):

@@ -7,9 +7,9 @@ packages_run='
     libuv1-dev libssl-dev libyaml-dev libsqlite3-dev libseccomp-dev libcurl4-openssl-dev
     libpng-dev libjpeg62-turbo-dev zlib1g-dev libknot-dev libmaxminddb-dev libcmocka-dev'
 # libclang-rt: without it clang's sanitizers and libFuzzer do not link.
-packages_test='clang-LLVM libclang-rt-LLVM-dev llvm-LLVM zsh'
+packages_test='clang-LLVM libclang-rt-LLVM-dev llvm-LLVM zsh bind9-dnsutils unbound'
 packages_lint='clang-tidy-LLVM clang-format-LLVM'
-packages_bench='nginx-light wrk binutils'
+packages_bench='nginx-light wrk binutils knot knot-module-geoip dnsperf'
 packages_fresh='debootstrap'
 
 # What we use of them that an older one lacks: package, least version.

@@ -1,0 +1,435 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`perigee up` answers DNS: names of endpoints, by dnspython and dig; behind unbound, to an
+inference; what is sent that is no question; and its process killed and replaced."""
+import contextlib
+import itertools
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import threading
+import time
+
+import dns.edns
+import dns.flags
+import dns.message
+import dns.query
+import dns.rcode
+import pytest
+
+from deadline import DEADLINE, wait_exit, wait_readable
+from perigee import DIGITS, PROGRAM, listens
+from test_processes import ZEROS, kill, right, role_pid, until
+from test_upgrade import another
+
+ZONE = "perigee.test"
+
+
+@pytest.fixture(scope="module")
+def named(perigee):
+    perigee.cli("deploy", "digits", "--model", DIGITS / "digits.onnx")
+    perigee.cli("deploy", "digits", "--project", "vision", "--model", DIGITS / "digits.onnx",
+                "--no-wait")
+    until("the name in its project", lambda: addresses(perigee, f"digits--vision.{ZONE}"))
+    return perigee
+
+
+def ask(one, name, kind="A", tcp=False, subnet=None, options=(), **more):
+    """The answer to one question, asked once."""
+    if subnet:
+        options = [dns.edns.ECSOption(*subnet), *options]
+    question = dns.message.make_query(name, kind, use_edns=0, options=list(options), **more)
+    host, port = one.address("dns")
+    send = dns.query.tcp if tcp else dns.query.udp
+    return send(question, host, port=port, timeout=DEADLINE)
+
+
+def addresses(one, name, **more):
+    return [row.address for rrset in ask(one, name, **more).answer for row in rrset]
+
+
+def option(answer, code):
+    return next((one for one in answer.options if one.otype == code), None)
+
+
+def texts(answer):
+    return [string.decode() for rrset in answer.answer for row in rrset for string in row.strings]
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+ANSWERS = [  # name, type, rcode, answer, who says no
+    (f"digits.{ZONE}", "A", "NOERROR", ["127.0.0.1"]),
+    (f"DiGiTs.{ZONE}", "A", "NOERROR", ["127.0.0.1"]),
+    (f"digits--vision.{ZONE}", "A", "NOERROR", ["127.0.0.1"]),
+    (ZONE, "A", "NOERROR", ["127.0.0.1"]),
+    (f"api.{ZONE}", "A", "NOERROR", ["127.0.0.1"]),
+    (f"ns1.{ZONE}", "A", "NOERROR", ["127.0.0.1"]),
+    (ZONE, "NS", "NOERROR", [f"ns1.{ZONE}."]),
+    (f"digits.{ZONE}", "ANY", "NOERROR", ['"RFC8482" ""']),
+    (f"digits.{ZONE}", "AAAA", "NOERROR", []),
+    (f"digits.{ZONE}", "HTTPS", "NOERROR", []),  # there is no TLS yet
+    (f"none.{ZONE}", "A", "NXDOMAIN", []),
+    (f"a.digits.{ZONE}", "A", "NXDOMAIN", []),
+    ("example.com", "A", "REFUSED", []),
+    ("test", "NS", "REFUSED", []),
+]
+
+
+@pytest.mark.parametrize("tcp", (False, True), ids=("udp", "tcp"))
+@pytest.mark.parametrize("name,kind,rcode,wanted", ANSWERS,
+                         ids=[f"{row[0]}-{row[1]}" for row in ANSWERS])
+def test_names(named, name, kind, rcode, wanted, tcp):
+    answer = ask(named, name, kind, tcp=tcp)
+    assert dns.rcode.to_text(answer.rcode()) == rcode
+    assert [row.to_text() for rrset in answer.answer for row in rrset] == wanted
+    assert bool(answer.flags & dns.flags.AA) == (rcode != "REFUSED")
+    assert not answer.flags & (dns.flags.RA | dns.flags.TC)
+    if not wanted and rcode != "REFUSED":  # RFC 2308
+        assert [rrset.ttl for rrset in answer.authority] == [5]
+        assert answer.authority[0][0].minimum == 5
+    assert option(answer, dns.edns.OptionType.EDE) is None or rcode == "REFUSED"
+
+
+def test_who_is_not_there_may_be_so_soon(named):
+    """A TTL of 5 s until the place is known to stay; 20 s then."""
+    assert ask(named, f"digits.{ZONE}").answer[0].ttl in (5, 20)
+
+
+def test_a_client_subnet_is_answered_with_its_scope(named):
+    """One place alone: the answer is everybody's."""
+    for subnet in (("203.0.113.0", 24), ("2001:db8::", 48), ("0.0.0.0", 0)):
+        answer = ask(named, f"digits.{ZONE}", subnet=subnet)
+        said = option(answer, dns.edns.OptionType.ECS)
+        assert (said.address, said.srclen, said.scopelen) == (*subnet, 0)
+    assert option(ask(named, f"digits.{ZONE}"), dns.edns.OptionType.ECS) is None
+    named.wait_metric(lambda value: value >= 3, "perigee_dns_client_subnets_total")
+
+
+def test_a_cookie_is_given_and_known_again(named):
+    asked = dns.edns.CookieOption(b"12345678", b"")
+    given = option(ask(named, ZONE, options=[asked]), dns.edns.OptionType.COOKIE)
+    assert given.client == b"12345678" and len(given.server) == 16
+    again = option(ask(named, ZONE, options=[given]), dns.edns.OptionType.COOKIE)
+    assert again.client == b"12345678" and len(again.server) == 16
+    named.wait_metric(lambda value: value >= 1, "perigee_dns_cookies_total", state="right")
+
+
+def test_dig(named):
+    host, port = named.address("dns")
+    done = subprocess.run(["dig", f"@{host}", "-p", str(port), f"digits.{ZONE}",
+                           "+norecurse", "+subnet=203.0.113.0/24"],
+                          capture_output=True, text=True, timeout=DEADLINE, check=True)
+    assert "status: NOERROR" in done.stdout and "CLIENT-SUBNET: 203.0.113.0/24/0" in done.stdout
+    assert "(good)" in done.stdout  # its cookie came back
+    assert "WARNING" not in done.stdout and "malformed" not in done.stdout
+
+
+def test_why_says_what_was_chosen_and_only_to_whom_it_may(named, new_perigee):
+    said = texts(ask(named, f"_why.digits.{ZONE}", "TXT", subnet=("203.0.113.0", 24)))
+    assert said[0].startswith("client 203.0.113.0/24, country unknown")
+    assert said[1].startswith("local: 0.0 ms = rtt")
+    shy = new_perigee("--why-from", "192.0.2.0/24")
+    shy.cli("deploy", "digits", "--model", DIGITS / "digits.onnx")
+    until("the name", lambda: addresses(shy, f"digits.{ZONE}"))
+    answer = ask(shy, f"_why.digits.{ZONE}", "TXT")
+    assert answer.rcode() == dns.rcode.REFUSED and not answer.answer
+    ede = option(answer, dns.edns.OptionType.EDE)
+    assert ede.code == dns.edns.EDECode.PROHIBITED and "--why-from" in ede.text
+
+
+def test_a_deleted_endpoint_has_no_name(named):
+    named.cli("deploy", "passing", "--model", DIGITS / "digits.onnx", "--no-wait")
+    until("its name", lambda: addresses(named, f"passing.{ZONE}"))
+    named.cli("delete", "passing", "--yes")
+    until("no name", lambda: ask(named, f"passing.{ZONE}").rcode() == dns.rcode.NXDOMAIN)
+
+
+def test_another_zone_on_all_addresses(new_perigee):
+    """Where it listens on all, each asker is told the address it asked."""
+    one = new_perigee("--zone", "edge.example", "--open", "--listen-dns", "0.0.0.0:0",
+                      "--listen-gateway", "0.0.0.0:0", "--sandbox", "best")
+    port = one.address("dns")[1]
+    for host, tcp in itertools.product(("127.0.0.1", "127.0.3.4"), (False, True)):
+        one.addresses["dns"] = [f"{host}:{port}"]
+        until("the zone", lambda tcp=tcp: addresses(one, "edge.example", tcp=tcp))
+        assert addresses(one, "edge.example", tcp=tcp) == [host]
+    one.addresses = {}
+
+
+def test_without_dns(new_perigee):
+    one = new_perigee("--listen-dns", "none")
+    assert one.addresses["dns"] == [] and role_pid(one, "dns") is None
+
+
+# --- ports ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", (socket.SOCK_STREAM, socket.SOCK_DGRAM), ids=("tcp", "udp"))
+def test_a_taken_port_names_the_flag_and_the_process(new_perigee, kind):
+    with socket.socket(socket.AF_INET, kind) as taken:
+        taken.bind(("127.0.0.1", 0))
+        if kind == socket.SOCK_STREAM:
+            taken.listen()
+        address = "127.0.0.1:%d" % taken.getsockname()[1]
+        other = new_perigee(start=False)
+        command = [PROGRAM, "up", "--listen-dns", address]
+        for name in ("gateway", "control", "admin"):
+            command += [f"--listen-{name}", "127.0.0.1:0"]
+        done = subprocess.run(command, env=other.environment(), capture_output=True, text=True,
+                              timeout=DEADLINE)
+        assert done.returncode == 1
+        assert address in done.stderr and "--listen-dns moves it" in done.stderr
+        assert f"process {os.getpid()}" in done.stderr
+
+
+# --- what is no question -------------------------------------------------------------------------
+
+HEAD = b"\x12\x34\x01\0\0\1\0\0\0\0\0\0"
+ASK = b"\6digits\7perigee\4test\0\0\1\0\1"
+BAD = [  # the answer's code; None: there is none
+    ("nothing", b"", None), ("half a head", HEAD[:7], None),
+    ("an answer", b"\x12\x34\x81" + HEAD[3:] + ASK, None), ("a head alone", HEAD, 1),
+    ("cut off", HEAD + ASK[:-3], 1), ("a loop", HEAD + b"\xc0\x0c\0\1\0\1", 1),
+    ("two questions", HEAD[:5] + b"\2" + HEAD[6:] + ASK * 2, 1),
+    ("records said to come", HEAD[:10] + b"\xff\xff" + ASK, 1),
+    ("behind it more", HEAD + ASK + b"x" * 1000, 1), ("class chaos", HEAD + ASK[:-1] + b"\3", 5),
+    ("an update", HEAD[:2] + b"\x28" + HEAD[3:] + ASK, 4),
+    ("a huge client subnet", HEAD[:11] + b"\1" + ASK + b"\0\0\x29\4\xd0\0\0\0\0\3\xf0"
+     + b"\0\x08\3\xec\0\1\x18\0" + b"x" * 1000, 1),
+    ("too large for us", HEAD + b"x" * 9000, 1),
+]
+
+
+@pytest.mark.parametrize("message,code", [row[1:] for row in BAD], ids=[row[0] for row in BAD])
+def test_bad_messages(named, message, code):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.connect(named.address("dns"))
+        client.send(message)
+        client.send(HEAD + ASK)  # and then it goes on
+        client.settimeout(DEADLINE)
+        got = [client.recv(65535)]
+        if code is not None:
+            got.append(client.recv(65535))
+            assert got[0][3] & 15 == code and got[0][:2] == HEAD[:2]
+        assert got[-1][3] & 15 == 0 and got[-1][7] == 1
+
+
+def test_a_flood_from_one_prefix_is_answered_shortly(named):
+    """Above its rate and without a cookie no answer is larger than three times its question; with
+    TC set who is real comes by TCP, or shows a cookie."""
+    question = HEAD + b"\4_why" + ASK[:-4] + b"\0\x10\0\1"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.bind(("127.0.77.1", 0))
+        client.connect(named.address("dns"))
+        client.settimeout(DEADLINE)
+        sizes, truncated = [], 0
+        for _ in range(3000):
+            client.send(question)
+            answer = client.recv(65535)
+            sizes.append(len(answer))
+            truncated += bool(answer[2] & 2)
+        assert sizes[0] > 3 * len(question) and not truncated == len(sizes)
+        assert truncated > 1000
+        assert all(size <= 3 * len(question) for size in sizes if size != sizes[0])
+    assert named.metric("perigee_dns_truncated_total", reason="rate") >= truncated
+    with_cookie = ask(named, f"_why.digits.{ZONE}", "TXT", tcp=True)
+    assert len(texts(with_cookie)) == 2
+
+
+def test_a_connection_that_dribbles_is_closed_and_holds_up_nobody(named):
+    with socket.create_connection(named.address("dns"), timeout=DEADLINE) as slow:
+        slow.send(struct.pack(">H", len(HEAD + ASK)) + HEAD)
+        began = time.monotonic()
+        while not select_readable(slow, 0.2):
+            with contextlib.suppress(OSError):
+                slow.send(b"\1")
+            assert addresses(named, f"digits.{ZONE}", tcp=True) == ["127.0.0.1"]
+            assert time.monotonic() - began < DEADLINE
+            if time.monotonic() - began > 3.5:
+                break
+        wait_readable([slow], time.monotonic() + DEADLINE, "the end of a slow connection")
+        with contextlib.suppress(ConnectionResetError):
+            assert slow.recv(1) == b""
+    named.wait_metric(lambda value: value >= 1, "perigee_dns_connections_closed_total",
+                      reason="slow")
+
+
+def select_readable(connection, seconds):
+    with contextlib.suppress(AssertionError):
+        return bool(wait_readable([connection], time.monotonic() + seconds, "a byte"))
+    return False
+
+
+# --- its process ---------------------------------------------------------------------------------
+
+
+def test_what_was_asked_while_it_was_dead_is_answered(named):
+    victim = role_pid(named, "dns")
+    before = named.metric("perigee_dns_answers_total")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client, \
+            socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stream:
+        client.connect(named.address("dns"))
+        os.kill(victim, signal.SIGSTOP)  # it takes nothing more
+        for _ in range(50):
+            client.send(HEAD + ASK)
+        kill(victim)
+        stream.settimeout(DEADLINE)
+        stream.connect(named.address("dns"))
+        stream.send(struct.pack(">H", len(HEAD + ASK)) + HEAD + ASK)
+        client.settimeout(DEADLINE)
+        for _ in range(50):
+            assert client.recv(65535)[7] == 1
+        assert stream.recv(65535)[9] == 1
+    until("another", lambda: role_pid(named, "dns") not in (None, victim))
+    assert named.metric("perigee_dns_answers_total") > before  # it went on counting
+
+
+class Asking:
+    """Asks without pause from a thread of its own: what was not answered well."""
+
+    def __init__(self, one):
+        self.one, self.stop, self.asked, self.faults = one, False, 0, []
+        self.thread = threading.Thread(target=self.run)
+
+    def run(self):
+        while not self.stop:
+            try:
+                if addresses(self.one, f"digits.{ZONE}") != ["127.0.0.1"]:
+                    self.faults.append("another answer")
+            except Exception as fault:  # it is told by the test
+                self.faults.append(repr(fault))
+            self.asked += 1
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop = True
+        self.thread.join(DEADLINE)
+
+    def more(self, count=20):
+        wanted = self.asked + count
+        until("more answers", lambda: self.asked >= wanted)
+
+
+def test_an_upgrade_loses_no_question(new_perigee, scratch):
+    one = new_perigee()
+    one.cli("deploy", "digits", "--model", DIGITS / "digits.onnx")
+    until("its name", lambda: addresses(one, f"digits.{ZONE}"))
+    first = role_pid(one, "dns")
+    with Asking(one) as asking:
+        asking.more()
+        done = one.cli("upgrade", "--binary", another(scratch))
+        assert "dns is replaced" in done.text
+        asking.more()
+    assert asking.faults == []
+    assert role_pid(one, "dns") != first
+
+
+def test_it_answers_after_a_cold_boot_without_agent_and_control(new_perigee):
+    one = new_perigee()
+    one.cli("deploy", "digits", "--model", DIGITS / "digits.onnx")
+    until("its name", lambda: addresses(one, f"digits.{ZONE}"))
+    one.stop()
+    one.start(wait=False)
+    frozen = [until(role, lambda role=role: role_pid(one, role)) for role in ("pop", "control")]
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        pid = until("dns", lambda: role_pid(one, "dns"))
+        one.addresses = {"dns": [f"127.0.0.1:{until('its port', lambda: port_of(pid))}"]}
+        until("its name", lambda: addresses(one, f"digits.{ZONE}"))
+        assert "answering from the table on disk" in one.tail()
+    finally:
+        for pid in frozen:
+            os.kill(pid, signal.SIGCONT)
+
+
+def port_of(pid):
+    """The port that a process's UDP socket has."""
+    mine = set()
+    with contextlib.suppress(FileNotFoundError, PermissionError):
+        for path in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+            mine.add(os.readlink(path))
+        with open("/proc/net/udp", encoding="ascii") as file:
+            for row in list(file)[1:]:
+                fields = row.split()
+                if f"socket:[{fields[9]}]" in mine:
+                    return int(fields[1].split(":")[1], 16)
+    return None
+
+
+# --- a resolver in front -------------------------------------------------------------------------
+
+UNBOUND = """
+server:
+  interface: 127.0.0.1
+  port: {port}
+  directory: "{folder}"
+  chroot: ""
+  username: ""
+  pidfile: ""
+  use-syslog: no
+  do-daemonize: no
+  do-not-query-localhost: no
+  domain-insecure: "test."
+  local-zone: "test." nodefault
+  module-config: "subnetcache iterator"
+  send-client-subnet: 127.0.0.1
+  access-control: 127.0.0.0/8 allow
+  hide-identity: yes
+stub-zone:
+  name: "{zone}"
+  stub-addr: {server}
+remote-control:
+  control-enable: no
+"""
+
+
+@pytest.fixture
+def resolver(named, scratch):
+    if not shutil.which("unbound") and not os.path.exists("/usr/sbin/unbound"):
+        pytest.skip("needs Debian's unbound")
+    host, port = named.address("dns")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        own = probe.getsockname()[1]
+    config = scratch / "unbound.conf"
+    config.write_text(UNBOUND.format(port=own, folder=scratch, zone=ZONE, server=f"{host}@{port}"))
+    with open(scratch / "unbound.log", "wb") as log:
+        program = shutil.which("unbound") or "/usr/sbin/unbound"
+        process = subprocess.Popen([program, "-d", "-c", config], stdout=log, stderr=log)
+    try:
+        until("unbound", lambda: listens(f"127.0.0.1:{own}") or process.poll() is not None)
+        assert process.poll() is None, (scratch / "unbound.log").read_text()
+        yield "127.0.0.1", own
+    finally:
+        process.terminate()
+        wait_exit(process.pid)
+        process.wait()
+
+
+def resolve(resolver, name, kind="A"):
+    host, port = resolver
+    return dns.query.udp(dns.message.make_query(name, kind), host, port=port, timeout=DEADLINE)
+
+
+def test_an_inference_by_name_through_unbound(named, resolver):
+    answer = resolve(resolver, f"digits.{ZONE}")
+    assert answer.rcode() == dns.rcode.NOERROR
+    address = answer.answer[0][0].address
+    port = named.address()[1]
+    done = subprocess.run(["curl", "-sS", "--resolve", f"digits.{ZONE}:{port}:{address}",
+                           "-H", "Content-Type: application/json", "-d", json.dumps(ZEROS),
+                           f"http://digits.{ZONE}:{port}/v2/models/digits/infer"],
+                          capture_output=True, timeout=DEADLINE, check=True)
+    assert right(done.stdout)
+    assert named.metric("perigee_dns_client_subnets_total") > 0  # unbound said whose question it is
+    assert resolve(resolver, f"none.{ZONE}").rcode() == dns.rcode.NXDOMAIN
+    assert resolve(resolver, f"digits.{ZONE}", "AAAA").rcode() == dns.rcode.NOERROR
