@@ -392,14 +392,23 @@ remote-control:
 """
 
 
+def free_port():
+    """Free for TCP and UDP both."""
+    while True:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stream, \
+                socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+            stream.bind(("127.0.0.1", 0))
+            with contextlib.suppress(OSError):
+                datagrams.bind(stream.getsockname())
+                return stream.getsockname()[1]
+
+
 @pytest.fixture
 def resolver(named, scratch):
     if not shutil.which("unbound") and not os.path.exists("/usr/sbin/unbound"):
         pytest.skip("needs Debian's unbound")
     host, port = named.address("dns")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        own = probe.getsockname()[1]
+    own = free_port()
     config = scratch / "unbound.conf"
     config.write_text(UNBOUND.format(port=own, folder=scratch, zone=ZONE, server=f"{host}@{port}"))
     with open(scratch / "unbound.log", "wb") as log:

@@ -325,6 +325,7 @@ static void op_upgrade(uint32_t state, const char *text, void *data)
     assert_int_equal(core->gateways[core->gateway].generation, core->generation);
     assert_int_equal(core->agent.generation, core->generation);
     assert_int_equal(core->control.generation, core->generation);
+    assert_int_equal(core->dns.generation, core->generation);
 }
 
 static const struct core_ops ops = {
@@ -475,6 +476,7 @@ static struct core_config day_config(uint32_t generation)
 {
     struct core_config config = { .start = MESSAGE_INIT(MESSAGE_START),
                                   .control = true,
+                                  .dns = true,
                                   .generation = generation,
                                   .instance_base = 1000,
                                   .lifeline_fd = 0,
@@ -507,11 +509,11 @@ static void day_forget(struct day *day)
 {
     struct core *core = day->core;
     struct core_process *const roles[] = { core->gateways, core->gateways + 1, &core->agent,
-                                           &core->control };
+                                           &core->control, &core->dns };
     struct list *const lists[] = { &core->templates, &core->revisions, &core->replicas,
                                    &core->dead };
     struct core_process *template;
-    for (size_t i = 0; i < 4; i++)
+    for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
         env_timers_stop(&day->timers, &roles[i]->timer);
     LIST_EACH (template, &core->templates, struct core_process, link)
         env_timers_stop(&day->timers, &template->timer);

@@ -130,6 +130,41 @@ static void test_a_set_shares_one_port_with_nobody(void **state)
     listen_close(&other);
 }
 
+/* TCP and UDP of one port; taken is taken, whichever of the two it is. */
+static void test_the_two_of_dns(void **state)
+{
+    (void)state;
+    struct listen_address address = parse("127.0.0.1:0"), file = parse("unix:/nonexistent/s");
+    struct listen_set set, other;
+    struct err err = {};
+    assert_int_equal(listen_open_dns("--listen-x", &file, &set, &err), ERR_BAD_INPUT);
+    assert_int_equal(listen_open_dns("--listen-x", &address, &set, &err), 0);
+    assert_int_equal(set.count, 2);
+    for (int i = 0; i < 2; i++) {
+        struct sockaddr_in bound;
+        int type;
+        socklen_t size = sizeof bound, type_size = sizeof type;
+        assert_int_equal(getsockname(set.fds[i], (struct sockaddr *)&bound, &size), 0);
+        assert_int_equal(getsockopt(set.fds[i], SOL_SOCKET, SO_TYPE, &type, &type_size), 0);
+        assert_int_equal(type, i == 0 ? SOCK_STREAM : SOCK_DGRAM);
+        char text[64];
+        (void)snprintf(text, sizeof text, "127.0.0.1:%u", ntohs(bound.sin_port));
+        assert_string_equal(text, set.text);
+    }
+    struct listen_address taken = parse(set.text);
+    for (int i = 0; i < 2; i++) {
+        char wanted[64];
+        assert_int_equal(listen_open_dns("--listen-x", &taken, &other, &err), ERR_CONFLICT);
+        (void)snprintf(wanted, sizeof wanted, "process %d (", (int)getpid());
+        assert_non_null(strstr(err.message, wanted));
+        assert_int_equal(strstr(err.message, "(UDP)") != NULL, i == 1);
+        fd_close(&set.fds[0]); /* UDP alone has it now */
+    }
+    listen_close(&set);
+    assert_int_equal(listen_open_dns("--listen-x", &taken, &other, &err), 0);
+    listen_close(&other);
+}
+
 static void test_a_socket_file(void **state)
 {
     (void)state;
@@ -164,6 +199,7 @@ int main(void)
         cmocka_unit_test(test_parse),
         cmocka_unit_test(test_too_many),
         cmocka_unit_test(test_a_set_shares_one_port_with_nobody),
+        cmocka_unit_test(test_the_two_of_dns),
         cmocka_unit_test(test_a_socket_file),
     };
     return cmocka_run_group_tests_name("listen", tests, NULL, NULL);

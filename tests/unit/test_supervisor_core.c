@@ -285,6 +285,8 @@ static void test_what_is_not_its_to_say_is_dropped(void **state)
         { ROLE_GATEWAY, MESSAGE_REPLICA_KILL, false },
         { ROLE_AGENT, MESSAGE_DEMAND, true },
         { ROLE_GATEWAY, MESSAGE_DEMAND, false },
+        { ROLE_DNS, MESSAGE_TABLE_NEW, true },
+        { ROLE_DNS, MESSAGE_REPLICA_KILL, true },
         { ROLE_AGENT, MESSAGE_DRAIN, true },
     };
     struct day *day = day_new(5);
