@@ -121,7 +121,7 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "bench_dns: %s\n", err.message);
         return 1;
     }
-    server.view = make_view((size_t)atol(argv[2]), (size_t)atol(argv[3]));
+    dns_server_set_view(&server, make_view((size_t)atol(argv[2]), (size_t)atol(argv[3])));
     struct loop *loop = loop_new();
     struct dns_udp *udp = dns_udp_new(loop, &server, set.fds[1]);
     struct watch *input = watch_new(loop, 0, WATCH_READ, on_input, loop);

@@ -2,6 +2,7 @@
 #include "dns/client.h"
 
 #include "base/map.h"
+#include "dns/memo.h"
 #include "dns/resolve.h"
 #include "dns/view.h"
 
@@ -112,26 +113,45 @@ static bool beside_same(const struct dns_view *view, const struct dns_entry *ent
 
 /* The block of the map gets one answer, and so may those around it. */
 static unsigned widen(const struct dns_view *view, const struct dns_entry *entry,
-                      const struct dns_client *client, const struct dns_choice *choice,
-                      unsigned bits, unsigned low)
+                      const struct dns_client *client, const struct dns_choice *choice)
 {
+    unsigned low = ip_is4(&client->ip) ? IP4_BITS : 0, bits = client->where.bits;
     unsigned looks = DNS_SCOPE_LOOKS;
     while (bits > low && beside_same(view, entry, client, choice, bits, &looks))
         bits--;
     return bits;
 }
 
-uint8_t dns_scope(const struct dns_view *view, const struct dns_entry *entry,
-                  const struct dns_client *client, const struct dns_choice *choice)
+static uint8_t scope_find(const struct dns_view *view, const struct dns_entry *entry,
+                          const struct dns_client *client, const struct dns_choice *choice)
 {
-    unsigned bits = 0, low = ip_is4(&client->ip) ? IP4_BITS : 0;
-    if (entry->asks_client || (entry->route.count > 1 && view->map))
-        bits = client->where.bits;
+    bool place = entry->asks_client || (entry->route.count > 1 && view->map);
     if (choice->count > 1)
-        bits = client->seed_bits > bits ? client->seed_bits : bits;
-    else if (bits > low)
-        bits = widen(view, entry, client, choice, bits, low);
-    if (bits > client->source_bits)
-        bits = client->source_bits;
-    return (uint8_t)(bits > low ? bits - low : 0);
+        return client->seed_bits > client->where.bits || !place ? client->seed_bits
+                                                                : client->where.bits;
+    return (uint8_t)(place ? widen(view, entry, client, choice) : 0);
+}
+
+void dns_choose_scoped(const struct dns_view *view, const struct dns_entry *entry,
+                       const struct dns_client *client, size_t max, struct dns_memo *memo,
+                       struct dns_choice *ret)
+{
+    uint8_t bits = client->where.bits;
+    const struct ip_block block = { ip_cut(&client->ip, bits), bits };
+    struct dns_memo_row row;
+    if (dns_memo_get(memo, entry, &block, &row)) {
+        ret->count = 1;
+        ret->restricted = false; /* whatever it is, it is met */
+        ret->choices[0] = (struct route_choice){ .pop = row.pop };
+    } else {
+        dns_choose(view, entry, client, max, ret);
+        row = (struct dns_memo_row){ 0, scope_find(view, entry, client, ret) };
+        if (ret->count == 1) {
+            row.pop = ret->choices[0].pop;
+            dns_memo_put(memo, entry, &block, row);
+        }
+    }
+    unsigned low = ip_is4(&client->ip) ? IP4_BITS : 0, scope = row.scope_bits;
+    scope = scope < client->source_bits ? scope : client->source_bits;
+    ret->scope_bits = (uint8_t)(scope > low ? scope - low : 0);
 }

@@ -12,6 +12,7 @@
 #include "policy/route.h"
 
 struct dns_asker;
+struct dns_memo;
 struct dns_question;
 struct dns_view;
 struct dns_entry;
@@ -31,6 +32,7 @@ struct dns_choice {
     struct route_choice choices[ROUTE_CHOICES_MAX];
     struct residency_verdict verdict; /* of an endpoint with residency */
     bool restricted;
+    uint8_t scope_bits; /* dns_choose_scoped(): in bits of the subnet's own family */
 };
 
 struct dns_client dns_client_of(const struct dns_view *view, const struct dns_question *question,
@@ -41,7 +43,10 @@ void dns_choose(const struct dns_view *view, const struct dns_entry *entry,
 /* The query of that, for route_explain(); `verdict` and `client` are borrowed by it. */
 struct route_query dns_route_query(const struct dns_client *client, bool restricted,
                                    const struct residency_verdict *verdict);
-/* In bits of the subnet's own family. Blocks beside the client's are looked at, the nearest first,
- * so that what gets the same answer is one scope; that ends after DNS_SCOPE_LOOKS of them. */
-uint8_t dns_scope(const struct dns_view *view, const struct dns_entry *entry,
-                  const struct dns_client *client, const struct dns_choice *choice);
+/* The same with its scope, for a client subnet. Blocks beside the client's are looked at, the
+ * nearest first, so that what gets the same answer is one scope; that ends after DNS_SCOPE_LOOKS of
+ * them. `memo`: what was found before, or NULL; of a choice that is from there only the PoP is
+ * known. */
+void dns_choose_scoped(const struct dns_view *view, const struct dns_entry *entry,
+                       const struct dns_client *client, size_t max, struct dns_memo *memo,
+                       struct dns_choice *ret);

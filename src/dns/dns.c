@@ -95,9 +95,9 @@ static bool view_renew(struct dns *dns, const struct table_head *table)
                   LOG_S("why", err.message));
         return false;
     }
+    dns_server_set_view(&dns->server, view);
     dns_view_free(dns->view);
     dns->view = view;
-    dns->server.view = view;
     metric_set(dns_server_series(&dns->server, DNS_TABLE, NULL), (int64_t)table->number);
     return true;
 }

@@ -120,9 +120,12 @@ static void resolve_endpoint(const struct dns_view *view, const struct dns_entry
 {
     struct dns_choice choice;
     struct dns_client client = dns_client_of(view, question, asker);
-    dns_choose(view, entry, &client, DNS_ANSWERS_MAX, &choice);
-    if (question->subnet.present && question->subnet.bits)
-        reply->scope_bits = dns_scope(view, entry, &client, &choice);
+    if (question->subnet.present && question->subnet.bits) {
+        dns_choose_scoped(view, entry, &client, DNS_ANSWERS_MAX, asker->memo, &choice);
+        reply->scope_bits = choice.scope_bits;
+    } else {
+        dns_choose(view, entry, &client, DNS_ANSWERS_MAX, &choice);
+    }
     if (choice.count == 0)
         explain_none(&choice, entry, reply);
     else if (question->type == DNS_HTTPS)

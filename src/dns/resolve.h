@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * resolve.h -- a question to the reply that the view gives. Pure, no allocation, any thread.
+ * resolve.h -- a question to the reply that the view gives. Pure but for the memo, no allocation;
+ * any thread with a memo of its own.
  *
  * The client is who the client subnet says, else who asks. What residency says here is advice:
  * anyone can send any subnet, and the gateway decides again. Of the PoPs that policy/route.h puts
@@ -18,6 +19,7 @@
 #include "base/ip.h"
 #include "proto/dns.h"
 
+struct dns_memo;
 struct dns_view;
 
 enum {
@@ -34,7 +36,8 @@ struct dns_asker {
     struct ip address; /* whose datagram or connection it is */
     struct ip local;   /* the address that it came to */
     bool local_known;
-    bool why_allowed; /* may ask _why */
+    bool why_allowed;      /* may ask _why */
+    struct dns_memo *memo; /* of this view; or NULL */
 };
 
 /* Of a question that is right (rcode DNS_NOERROR). `view` NULL: there is none yet. */

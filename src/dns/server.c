@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "base/err.h"
+#include "dns/memo.h"
 #include "dns/rate.h"
 #include "dns/resolve.h"
 #include "dns/view.h"
@@ -16,6 +17,7 @@ int dns_server_init(struct dns_server *server, struct metrics *metrics, struct e
     if (r < 0)
         return r;
     server->rate = dns_rate_new();
+    server->memo = dns_memo_new();
     server->metrics = metrics;
     return 0;
 }
@@ -24,8 +26,16 @@ void dns_server_deinit(struct dns_server *server)
 {
     dns_codec_free(server->codec);
     dns_rate_free(server->rate);
+    dns_memo_free(server->memo);
     server->codec = NULL;
     server->rate = NULL;
+    server->memo = NULL;
+}
+
+void dns_server_set_view(struct dns_server *server, const struct dns_view *view)
+{
+    dns_memo_clear(server->memo);
+    server->view = view;
 }
 
 /* ---- counting ----------------------------------------------------------------------------- */
@@ -104,6 +114,7 @@ static void make_reply(struct dns_server *server, const struct dns_arrival *arri
         .address = arrival->address,
         .local = arrival->local,
         .local_known = arrival->local_known,
+        .memo = server->memo,
         .why_allowed = may_ask_why(server, &arrival->address),
     };
     if (question->rcode == DNS_NOERROR) {

@@ -15,18 +15,20 @@
 #include "proto/dns.h"
 #include "proto/dns_cookie.h"
 
+struct dns_memo;
 struct dns_rate;
 struct dns_view;
 struct err;
 
 enum { DNS_TRANSPORTS = 2, DNS_RCODES = 24 };
 
-struct dns_server {                  /* the owner's, who sets the view and why_from */
-    const struct dns_view *view;     /* borrowed; NULL: none yet */
+struct dns_server {                  /* the owner's, who sets why_from and the secret */
     const struct ip_block *why_from; /* borrowed: who may ask _why */
     size_t why_count;
     uint8_t secret[DNS_COOKIE_SECRET_BYTES]; /* of cookies */
     /* the server's own from here */
+    const struct dns_view *view; /* borrowed; NULL: none yet */
+    struct dns_memo *memo;
     struct dns_codec *codec;
     struct dns_rate *rate;
     struct metrics *metrics; /* borrowed */
@@ -45,6 +47,8 @@ struct dns_arrival {
 [[nodiscard]] int dns_server_init(struct dns_server *server, struct metrics *metrics,
                                   struct err *err);
 void dns_server_deinit(struct dns_server *server);
+/* Answers from this view from now on; it stays the caller's until there is another. */
+void dns_server_set_view(struct dns_server *server, const struct dns_view *view);
 
 /* The answer's size, at most `room` (DNS_UDP_BYTES_MAX, DNS_TCP_BYTES_MAX); 0: none. */
 size_t dns_server_answer(struct dns_server *server, const struct dns_arrival *arrival,
