@@ -62,9 +62,10 @@ void dns_choose(const struct dns_view *view, const struct dns_entry *entry,
 
 /* ---- the scope ---------------------------------------------------------------------------- */
 
+/* Of choices that no draw has a part in. */
 static bool same(const struct dns_choice *a, const struct dns_choice *b)
 {
-    if (a->count != b->count || a->count > 1) /* several: it depends on the draw as well */
+    if (a->count != b->count || a->count > 1)
         return false;
     if (a->count == 0)
         return a->restricted == b->restricted && a->verdict.reason == b->verdict.reason;
@@ -122,13 +123,19 @@ static unsigned widen(const struct dns_view *view, const struct dns_entry *entry
     return bits;
 }
 
+/* Does it depend on the client's part of the draw? */
+static bool by_draw(const struct dns_entry *entry, const struct dns_choice *choice)
+{
+    return choice->count > 1 || (choice->count == 1 && entry->waits && entry->route.count > 1);
+}
+
 static uint8_t scope_find(const struct dns_view *view, const struct dns_entry *entry,
                           const struct dns_client *client, const struct dns_choice *choice)
 {
     bool place = entry->asks_client || (entry->route.count > 1 && view->map);
-    if (choice->count > 1)
-        return client->seed_bits > client->where.bits || !place ? client->seed_bits
-                                                                : client->where.bits;
+    uint8_t bits = place ? client->where.bits : 0;
+    if (by_draw(entry, choice))
+        return client->seed_bits > bits ? client->seed_bits : bits;
     return (uint8_t)(place ? widen(view, entry, client, choice) : 0);
 }
 
@@ -139,14 +146,14 @@ void dns_choose_scoped(const struct dns_view *view, const struct dns_entry *entr
     uint8_t bits = client->where.bits;
     const struct ip_block block = { ip_cut(&client->ip, bits), bits };
     struct dns_memo_row row;
-    if (dns_memo_get(memo, entry, &block, &row)) {
+    if (!entry->waits && dns_memo_get(memo, entry, &block, &row)) {
         ret->count = 1;
         ret->restricted = false; /* whatever it is, it is met */
         ret->choices[0] = (struct route_choice){ .pop = row.pop };
     } else {
         dns_choose(view, entry, client, max, ret);
         row = (struct dns_memo_row){ 0, scope_find(view, entry, client, ret) };
-        if (ret->count == 1) {
+        if (ret->count == 1 && !by_draw(entry, ret)) {
             row.pop = ret->choices[0].pop;
             dns_memo_put(memo, entry, &block, row);
         }

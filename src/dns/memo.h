@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * memo.h -- what was chosen before for a block of the address map, in one view: the one PoP that is
- * best from there, and over which prefix. Where several PoPs share, the draw is each client's, and
- * nothing is kept. One thread.
+ * best from there, and over which prefix. Where a client's draw has a part in it nothing is kept.
+ * One thread.
  *
  * Of fixed size, 4 MiB as far as it is used; a new row takes the place of whichever has its slot.
  * What stands there is known by 64 bits of a hash that nobody outside can aim at.

@@ -7,9 +7,12 @@
  * anyone can send any subnet, and the gateway decides again. Of the PoPs that policy/route.h puts
  * near the best one every address is answered, the drawn one's first.
  *
+ * Where PoPs share, or requests wait, the choice has a draw in it, which is that of the client's
+ * prefix (DNS_SEED_BITS).
+ *
  * The scope is the shortest prefix over which the answer is the same: 0 where it depends on
  * nobody's place; the block that the client's place is known for, and those around it that get the
- * same (as far as client.h looks); and where several PoPs share, the prefix that the draw goes by.
+ * same (as far as client.h looks); and where there is a draw, the prefix that it goes by.
  * At most the source's length.
  */
 #pragma once

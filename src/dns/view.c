@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "dns/view.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/arena.h"
@@ -103,6 +104,7 @@ static int places_set(struct dns_view *view, struct dns_entry *entry,
         service[i] = places[i].service_ms;
         start[i] = places[i].start_ms;
         weight[i] = places[i].weight;
+        entry->waits = entry->waits || (places[i].wait_ms > 0 && places[i].wait_ms < INFINITY);
     }
     entry->route = (struct route_endpoint){ count, pop, wait, service, start, weight };
     return 0;

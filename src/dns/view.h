@@ -87,7 +87,8 @@ struct dns_entry { /* a name that there is */
     const char *label;
     struct route_endpoint route; /* DNS_IS_ENDPOINT */
     struct residency residency;
-    bool asks_client;                            /* its residency does */
+    bool asks_client; /* its residency does */
+    bool waits;       /* at some place: each client weighs that by a draw of its own */
     struct ip addresses[DNS_HOST_ADDRESSES_MAX]; /* DNS_IS_HOST */
     uint8_t address_count;
     bool everywhere;
