@@ -51,6 +51,8 @@ class Perigee:
         command = [*self.wrap, self.program, "up"]
         given = self.arguments + list(arguments)
         for name in LISTENERS:
+            if name == "dns" and "--fleet" in given:
+                continue  # a fleet has none yet
             if f"--listen-{name}" not in given:
                 command += [f"--listen-{name}", "127.0.0.1:0"]
         with open(self.log, "ab") as log:
