@@ -28,7 +28,7 @@ static const struct {
     { "gateway", "perigee-gateway", gateway_main, true, USER_GATEWAY, gateway_prepare },
     { "pop", "perigee-pop", pop_main, true, USER_SAME, NULL },
     { "control", "perigee-control", control_main, true, USER_SAME, NULL },
-    { "dns", "perigee-dns", dns_main, true, USER_DNS, NULL },
+    { "dns", "perigee-dns", dns_main, true, USER_DNS, dns_prepare },
     { "successor", "perigee", upgrade_successor_main, false, USER_SAME, NULL },
 };
 

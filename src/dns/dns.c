@@ -21,6 +21,8 @@
 #include "dns/today.h"
 #include "dns/udp.h"
 #include "dns/view.h"
+#include "geo/where.h"
+#include "geo/where_file.h"
 #include "io/loop.h"
 #include "io/socket.h"
 #include "io/timer.h"
@@ -28,6 +30,8 @@
 #include "sys/env_linux.h"
 #include "sys/fd.h"
 #include "sys/shm.h"
+
+static struct where_map *prepared; /* by dns_prepare(); of this process */
 
 enum { SOCKETS_MAX = 32, WHY_MAX = 16, KEY_FILE_BYTES_MAX = 4096 };
 
@@ -88,6 +92,7 @@ static bool view_renew(struct dns *dns, const struct table_head *table)
     int64_t up_ns = loop_now_ns() - dns->start.started_ns;
     int64_t stable_ns = DNS_STABLE_S * ENV_S;
     dns->node.stable = up_ns >= stable_ns;
+    dns->node.map = prepared;
     if (!dns->node.stable)
         timer_start(dns->stable, (stable_ns - up_ns) / ENV_MS + 1);
     if (dns_view_today(table, &dns->node, &view, &err) < 0) {
@@ -357,6 +362,14 @@ static int secret_make(struct dns *dns, struct err *err)
     return 0;
 }
 
+void dns_prepare(void)
+{
+    const char *addresses = getenv(WHERE_FILE_ENVIRONMENT), *mmdb = getenv(WHERE_MMDB_ENVIRONMENT);
+    struct err err;
+    if ((addresses || mmdb) && where_file_open(addresses, mmdb, &prepared, &err) < 0)
+        log_error("dns", "addresses are not known, going on without", LOG_S("why", err.message));
+}
+
 static void dns_end(struct dns *dns)
 {
     for (size_t i = 0; i < dns->udp_count; i++)
@@ -370,6 +383,7 @@ static void dns_end(struct dns *dns)
     loop_free(dns->loop);
     dns_view_free(dns->view);
     table_free(dns->table, dns->table_bytes, dns->table_mapped);
+    where_map_free(take_ptr(prepared));
     metrics_deinit(&dns->metrics);
     if (dns->region_mapped)
         shm_unmap(dns->region, dns->region_bytes);

@@ -9,6 +9,9 @@
  */
 #pragma once
 
+/* With what the process may before it gives that up: opens the files of
+ * --addresses and --geo. */
+void dns_prepare(void);
 /* The whole life of the process, from START to DRAIN; returns its exit status. `channel_fd` is the
  * SOCK_SEQPACKET socket to the supervisor, `lifeline_fd` ends when the supervisor does (-1: none,
  * in tests). Takes both. */

@@ -70,10 +70,28 @@ static struct dns_source_host host(struct slice name, const struct ips *ips)
     return (struct dns_source_host){ name, ips->items, ips->count, ips->everywhere };
 }
 
+static struct dns_source_endpoint endpoint_of(struct arena *arena, const struct table_head *table,
+                                              uint32_t row)
+{
+    static const struct dns_source_place here = { .pop = 0, .weight = 1 };
+    const struct table_endpoint *endpoint = table_endpoint(table, row);
+    const struct table_residency *rules = table_residency(table, row);
+    struct residency *residency = ARENA_NEW(arena, struct residency);
+    if (rules && rules->rule_count)
+        *residency = (struct residency){ table_rules(table, rules), rules->rule_count,
+                                         (country_number)rules->unknown_client };
+    return (struct dns_source_endpoint){
+        .name = table_text(table, endpoint->name),
+        .project = table_text(table, endpoint->project),
+        .places = &here,
+        .place_count = endpoint->state != TABLE_ENDPOINT_ELSEWHERE,
+        .residency = residency->count ? residency : NULL,
+    };
+}
+
 int dns_view_today(const struct table_head *table, const struct dns_node *node,
                    struct dns_view **ret, struct err *err)
 {
-    static const struct dns_source_place here = { .pop = 0, .weight = 1 };
     struct ips gateway = ips_of(node, LISTENER_GATEWAY, DNS_POP_ADDRESSES_MAX);
     struct ips tls = ips_of(node, LISTENER_TLS, DNS_POP_ADDRESSES_MAX);
     struct ips control = ips_of(node, LISTENER_CONTROL, DNS_HOST_ADDRESSES_MAX);
@@ -98,15 +116,8 @@ int dns_view_today(const struct table_head *table, const struct dns_node *node,
     size_t count = table->endpoints.count;
     struct dns_source_endpoint *endpoints =
         ARENA_ARRAY(arena, struct dns_source_endpoint, count + 1);
-    for (uint32_t i = 0; i < count; i++) {
-        const struct table_endpoint *endpoint = table_endpoint(table, i);
-        endpoints[i] = (struct dns_source_endpoint){
-            .name = table_text(table, endpoint->name),
-            .project = table_text(table, endpoint->project),
-            .places = &here,
-            .place_count = 1,
-        };
-    }
+    for (uint32_t i = 0; i < count; i++)
+        endpoints[i] = endpoint_of(arena, table, i);
     struct dns_source source = {
         .zone = zone,
         .number = table->number,
@@ -116,6 +127,7 @@ int dns_view_today(const struct table_head *table, const struct dns_node *node,
         .endpoint_count = count,
         .hosts = hosts,
         .host_count = host_count,
+        .map = node->map,
     };
     int r = dns_view_build(&source, ret, err);
     arena_free(arena);

@@ -14,6 +14,7 @@
 struct dns_view;
 struct err;
 struct table_head;
+struct where_map;
 
 enum {
     DNS_NODE_ADDRESSES_MAX = 48,
@@ -28,6 +29,7 @@ struct dns_node {
     size_t address_count;
     struct slice api_host; /* a further host of control, or empty */
     bool stable;
+    const struct where_map *map; /* borrowed for the view's life, or NULL */
 };
 
 /* `table` is checked (table_check). */

@@ -145,8 +145,10 @@ static int host_set(struct dns_view *view, const struct dns_source_host *source,
         source->name.size > NAME_BYTES_MAX)
         return err_set(err, ERR_BAD_INPUT, "%zu addresses of one host; at most %d",
                        source->address_count, DNS_HOST_ADDRESSES_MAX);
+    char *label = arena_string(arena, source->name);
+    dns_name_lower((uint8_t *)label, source->name.size);
     entry->kind = DNS_IS_HOST;
-    entry->label = arena_string(arena, source->name);
+    entry->label = label;
     entry->everywhere = source->everywhere;
     entry->address_count = (uint8_t)source->address_count;
     if (source->address_count)

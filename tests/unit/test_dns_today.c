@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "dns/today.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h> /* after the four above */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "contract/messages.h"
+#include "contract/table.h"
+#include "dns/resolve.h"
+#include "dns/view.h"
+
+#define USUAL                                                                                      \
+    .project = SLICE("default"), .concurrency = 1, .queue_timeout_us = 1, .queue_cold_us = 1,      \
+    .timeout_us = 1, .body_bytes_max = 1, .queue_bytes_max = 1
+
+static struct arena *arena;
+static const struct table_head *table;
+
+static int set_up(void **)
+{
+    static struct residency_rule rules[] = { { .clients = { .scope = RESIDENCY_ANY },
+                                               .process = { .scope = RESIDENCY_COUNTRIES } } };
+    const struct table_source_endpoint endpoints[] = {
+        { .uid = 1, .name = SLICE("digits"), .state = TABLE_ENDPOINT_RUNNING, USUAL },
+        { .uid = 2, .name = SLICE("stopped"), .state = TABLE_ENDPOINT_STOPPED, USUAL },
+        { .uid = 3, .name = SLICE("away"), .state = TABLE_ENDPOINT_ELSEWHERE, USUAL },
+        { .uid = 4,
+          .name = SLICE("german"),
+          .state = TABLE_ENDPOINT_RUNNING,
+          .rules = rules,
+          .rule_count = 1,
+          USUAL },
+    };
+
+    struct table_source source = { .number = 9,
+                                   .zone = SLICE("perigee.test"),
+                                   .pop = SLICE("local"),
+                                   .country = SLICE("FR"),
+                                   .endpoints = endpoints,
+                                   .endpoint_count = 4 };
+    struct slice bytes;
+    struct err err = {};
+    countries_add(&rules[0].process.countries, country_number_of(SLICE("DE")));
+    arena = arena_new();
+    assert_int_equal(table_build(arena, &source, &bytes, &err), 0);
+    assert_int_equal(table_check(bytes, &err), 0);
+    table = (const void *)bytes.data;
+    return 0;
+}
+
+static int tear_down(void **)
+{
+    arena_free(arena);
+    return 0;
+}
+
+static struct dns_view *view_of(const char *gateway, const char *api_host, bool stable)
+{
+    struct dns_node node = { .api_host = slice_of(api_host), .stable = stable };
+    struct slice rest = slice_of(gateway);
+    struct dns_view *view;
+    struct err err;
+    while (rest.size) {
+        struct slice one = slice_cut(&rest, ',');
+        node.addresses[node.address_count].kind = LISTENER_GATEWAY;
+        (void)snprintf(node.addresses[node.address_count++].text, 128, "%.*s", SLICE_FMT(one));
+    }
+    node.addresses[node.address_count].kind = LISTENER_CONTROL;
+    (void)snprintf(node.addresses[node.address_count++].text, 128, "127.0.0.9:8080");
+    node.addresses[node.address_count].kind = LISTENER_DNS;
+    (void)snprintf(node.addresses[node.address_count++].text, 128, "127.0.0.1:5300");
+    assert_int_equal(dns_view_today(table, &node, &view, &err), 0);
+    return view;
+}
+
+static const char *answer(const struct dns_view *view, const char *name, uint16_t type, char *text)
+{
+    static struct dns_reply reply;
+    struct dns_question question = { .asked = true, .type = type, .class = 1 };
+    struct dns_asker asker = { .local_known = true };
+    struct err err;
+    size_t used = 0;
+    assert_true(ip_parse(SLICE("127.0.3.4"), &asker.local));
+    assert_true(ip_parse(SLICE("127.0.0.1"), &asker.address));
+    assert_int_equal(dns_name_parse(slice_of(name), &question.name, &err), 0);
+    dns_resolve(view, &question, &asker, &reply);
+    text[0] = '\0';
+    for (size_t i = 0; i < reply.count && reply.records[i].section == DNS_ANSWER; i++) {
+        const uint8_t *data = reply.data + reply.records[i].data;
+        char address[IP_TEXT_BYTES];
+        struct ip ip;
+        if (type == DNS_A)
+            ip = ip_from4(data + 2);
+        else
+            memcpy(ip.bytes, data + 2, 16);
+        used += (size_t)snprintf(text + used, 256 - used, "%s%s/%u", used ? " " : "",
+                                 ip_text(&ip, address), reply.records[i].ttl);
+    }
+    if (reply.ede != DNS_EDE_NONE)
+        (void)snprintf(text + used, 256 - used, "EDE %d", reply.ede);
+    return text;
+}
+
+static const struct {
+    const char *gateway, *api_host, *name;
+    uint16_t type;
+    bool stable;
+    const char *answer;
+} rows[] = {
+    { "127.0.0.1:8000,127.0.0.1:8001", "", "digits.perigee.test", DNS_A, true, "127.0.0.1/20" },
+    { "127.0.0.1:8000,127.0.0.1:8001", "", "digits.perigee.test", DNS_A, false, "127.0.0.1/5" },
+    { "127.0.0.1:1,192.0.2.1:1", "", "digits.perigee.test", DNS_A, true,
+      "127.0.0.1/20 192.0.2.1/20" },
+    { "[::1]:1,192.0.2.1:1", "", "digits.perigee.test", DNS_AAAA, true, "::1/20" },
+    { "0.0.0.0:8000", "", "digits.perigee.test", DNS_A, true, "127.0.3.4/5" },
+    { "0.0.0.0:8000", "", "digits.perigee.test", DNS_AAAA, true, "" },
+    { "unix:/x", "", "digits.perigee.test", DNS_A, true, "" },
+    { "127.0.0.1:8000", "", "stopped.perigee.test", DNS_A, true, "127.0.0.1/20" },
+    { "127.0.0.1:8000", "", "away.perigee.test", DNS_A, true, "EDE 14" },
+    { "127.0.0.1:8000", "", "german.perigee.test", DNS_A, true, "EDE 18" },
+    { "127.0.0.1:8000", "", "api.perigee.test", DNS_A, true, "127.0.0.9/3600" },
+    { "127.0.0.1:8000", "", "ns1.perigee.test", DNS_A, true, "127.0.0.1/3600" },
+    { "127.0.0.1:8000", "Control.Perigee.test", "control.perigee.test", DNS_A, true,
+      "127.0.0.9/3600" },
+    { "127.0.0.1:8000", "a.b.perigee.test", "b.perigee.test", DNS_A, true, "" },
+    { "127.0.0.1:8000", "control.example", "control.perigee.test", DNS_A, true, "" },
+};
+
+static void test_what_a_node_answers(void **)
+{
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char text[256];
+        struct dns_view *view = view_of(rows[i].gateway, rows[i].api_host, rows[i].stable);
+        print_message("  %s, %s\n", rows[i].gateway, rows[i].name);
+        assert_string_equal(answer(view, rows[i].name, rows[i].type, text), rows[i].answer);
+        dns_view_free(view);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_what_a_node_answers) };
+    return cmocka_run_group_tests_name("dns_today", tests, set_up, tear_down);
+}
