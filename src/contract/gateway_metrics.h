@@ -94,7 +94,9 @@ struct arena;
       "", NULL, "Gateway processes that began to serve.")                                            \
     X(GATEWAY_RTT, "perigee_client_rtt_seconds", METRIC_HISTOGRAM, METRIC_SECONDS,                   \
       "project,endpoint", &metric_buckets_latency, "Inference: round trip to the client, as a trusted proxy said or " \
-      "the kernel measured; the bucket of 0.05 is the share under 50 ms.")
+      "the kernel measured; the bucket of 0.05 is the share under 50 ms.")                                  \
+    X(GATEWAY_RTT_COUNTRY, "perigee_country_rtt_seconds", METRIC_HISTOGRAM, METRIC_SECONDS,          \
+      "country", &metric_buckets_latency, "The same by the client's country; where a map of addresses is given.")
 /* clang-format on */
 
 METRICS_DECLARE(gateway_metrics, GATEWAY_METRICS)

@@ -424,6 +424,21 @@ static struct metric_series *requests_series(struct request *request, struct sli
     return series;
 }
 
+/* By country where there is a map to tell it. */
+static void rtt_observe(struct request *request)
+{
+    struct metrics *metrics = &request->gl->metrics;
+    uint64_t ns = (uint64_t)request->rtt_us * 1000;
+    char code[3];
+
+    observe(request, GATEWAY_RTT, ns);
+    if (!request->gl->gateway->where)
+        return;
+    country_code_of(residency_client(request), code);
+    struct slice label = *code ? slice_of(code) : SLICE("unknown");
+    metric_observe(metrics, metrics_series(metrics, GATEWAY_RTT_COUNTRY, &label), ns);
+}
+
 static void metrics_count(struct request *request, bool whole)
 {
     struct metrics *metrics = &request->gl->metrics;
@@ -453,7 +468,7 @@ static void metrics_count(struct request *request, bool whole)
     observe(request, GATEWAY_QUEUE, request->queue_ns);
     observe(request, GATEWAY_INFER, request->infer_ns);
     if (request->rtt_us)
-        observe(request, GATEWAY_RTT, (uint64_t)request->rtt_us * 1000);
+        rtt_observe(request);
 }
 
 /* One line a request: debug, or info where somebody may ask why it failed. */

@@ -157,7 +157,8 @@ void terms_parameters(struct request *request);
 /* ---- residency.c ---------------------------------------------------------------------- */
 /* ERR_RESIDENCY: not here; the connection ends with the answer. */
 [[nodiscard]] int residency_check(struct request *request, struct err *err);
-void residency_count(struct request *request); /* of a denied one, at its end */
+country_number residency_client(const struct request *request); /* by the maps */
+void residency_count(struct request *request);                  /* of a denied one, at its end */
 
 /* ---- admit.c -------------------------------------------------------------------------- */
 void admit_request(struct request *request); /* the inputs are in their block */

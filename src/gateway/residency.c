@@ -42,7 +42,7 @@ static const struct slice denials[] = {
 #undef DENIAL
 };
 
-static country_number client_country(const struct request *request)
+country_number residency_client(const struct request *request)
 {
     const struct address *client = exchange_client(request->x);
     struct ip ip;
@@ -137,7 +137,7 @@ static int decide(struct request *request, const struct residency *residency, st
                                               &narrow, err) < 0)
         return err_wrap(err, "Perigee-Process-In");
     country_number client =
-        residency_asks_client(residency) ? client_country(request) : COUNTRY_UNKNOWN;
+        residency_asks_client(residency) ? residency_client(request) : COUNTRY_UNKNOWN;
     country_number here = own_country(request->table->head);
     struct residency_verdict verdict =
         residency_decide(residency, client, header.data ? &narrow : NULL);

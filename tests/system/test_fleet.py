@@ -131,6 +131,9 @@ def test_the_gateway_knows_the_link_of_each_client(fleet):
         admin.request("GET", "/metrics")
         text = admin.getresponse().read().decode()
     assert re.search(r'client_rtt_seconds_bucket\{.*endpoint="digits",le="0.05"\} [1-9]', text)
+    near, far = (float(re.search(r'country_rtt_seconds_sum\{country="%s"\} ([\d.]+)' % country,
+                                 text)[1]) for country in ("JP", "BR"))
+    assert 0.006 <= near < 0.24 <= far
 
 
 def test_a_cut_link_is_silent_until_it_is_healed(fleet):
