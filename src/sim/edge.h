@@ -94,9 +94,11 @@ enum { EDGE_BUCKETS = 6000, EDGE_BUCKETS_PER_MS = 10 };
 struct edge_result {
     uint64_t requests, refused; /* refused: no PoP may process them */
     uint64_t forwarded, retried;
-    uint64_t outside;                   /* processed where it may not be */
-    uint64_t could_50;                  /* a permitted living PoP was within 50 ms */
-    uint64_t did_50;                    /* of those, this one served within 50 ms */
+    uint64_t outside;        /* processed where it may not be */
+    uint64_t could_50;       /* a permitted living PoP was within 50 ms */
+    uint64_t did_50;         /* of those, this one served within 50 ms */
+    uint64_t could_50_known; /* the same two, but for the 3 s after PoPs died */
+    uint64_t did_50_known;
     double network_ms;                  /* sums: round trips, with what went astray */
     double wait_ms, cold_ms;            /* for a place; for a replica to start */
     double total_ms;                    /* of all that, and the service */

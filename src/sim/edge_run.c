@@ -26,7 +26,8 @@
 #define ATTEMPT_MS 250.0     /* RFC 8305, Connection Attempt Delay */
 #define SECOND_NS 1e9
 #define BEFORE_S (-1.0) /* what was known before the first request is of then */
-enum { TRIES_MAX = 4, TELL_EVERY = 16384 };
+#define KNOWN_S 3.0     /* after so long all know of a death: what health.h has to keep to */
+enum { TRIES_MAX = ROUTE_CHOICES_MAX, TELL_EVERY = 16384 };
 
 /* ---- places ---------------------------------------------------------------------------------- */
 
@@ -265,6 +266,10 @@ static void count_in(struct edge_state *state, const struct edge_request *reques
     result->outside += !countries_has(request->process, state->world->site[site].country);
     result->could_50 += near;
     result->did_50 += near && network_ms < 50;
+    if (request->at < state->died_at || request->at >= state->died_at + KNOWN_S) {
+        result->could_50_known += near;
+        result->did_50_known += near && network_ms < 50;
+    }
     result->cost += request->service_s * state->world->sites->list[site].price;
     result->served[site]++;
 }
@@ -390,6 +395,7 @@ static void state_init(struct arena *arena, struct edge_state *state, enum edge_
     }
     route_arrays(arena, state);
     closed_take(arena, state);
+    state->died_at = INFINITY;
     edge_scenario_begin(arena, state, scenario);
     /* What was known before the first request. */
     for (uint32_t i = 0; i < count; i++) {

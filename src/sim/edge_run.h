@@ -39,6 +39,7 @@ struct edge_state {
     struct route_endpoint endpoint;
     /* of the scenario */
     const float *closed; /* country by country */
+    double died_at;      /* INFINITY: none dies */
     const struct edge_draw *spike_draw;
     double spike_rate;
 };

@@ -63,11 +63,12 @@ void edge_scenario_begin(struct arena *arena, struct edge_state *state, enum edg
         spike_begin(arena, state, &chance);
         break;
     case EDGE_FAILURE:
+        state->died_at = world->options.duration_s / 4;
         for (uint32_t done = 0; done < failures;) {
             uint32_t site = site_drawn(world, &chance, world->site_count);
             if (!isinf(state->dead_at[site]))
                 continue;
-            state->dead_at[site] = world->options.duration_s / 4;
+            state->dead_at[site] = state->died_at;
             done++;
         }
         break;

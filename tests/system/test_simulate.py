@@ -31,6 +31,8 @@ def test_the_bundled_sites_serve_the_world():
     assert healthy["perigee"]["outside"] == 0 and healthy["perigee"]["in_jurisdiction"] == 1
     assert healthy["nearest"]["outside"] > 0
     assert healthy["perigee"]["under_50_ms"] > 0.98
+    known = told["scenarios"]["failures"]["perigee"]["under_50_ms_of_could_once_known"]
+    assert known > 0.98
     assert healthy["perigee"]["total_mean_ms"] < 1.05 * healthy["oracle"]["total_mean_ms"]
     assert [len(cloud["sites"]) for cloud in told["clouds"]] == [1, 3]
     assert told["clouds"][0]["network_mean_ms"] > 4 * healthy["perigee"]["network_mean_ms"]
@@ -51,6 +53,51 @@ def test_anywhere_is_nearest(sites):
     assert told["scenarios"]["healthy"]["nearest"]["outside"] == 0
 
 
+def spec(tmp_path, more):
+    path = tmp_path / "spec.yaml"
+    path.write_text("name: digits\nmodel: digits.onnx\n" + more)
+    return path
+
+
+def simulated(sites, path, *more):
+    told = json.loads(alone("simulate", "--sites", sites, *QUICK, "--scenario", "healthy", "--spec",
+                            path, *more, "--json").stdout)
+    return told, told["scenarios"]["healthy"]
+
+
+def test_a_specs_residency_holds(sites, tmp_path):
+    rules = ("residency:\n  rules:\n  - {clients: [JP], process_in: [FR]}\n"
+             "  - {clients: any, process_in: any}\n")
+    _, free = simulated(sites, spec(tmp_path, ""))
+    _, held = simulated(sites, spec(tmp_path, rules))
+    assert free["nearest"]["outside"] == 0 and held["perigee"]["outside"] == 0
+    assert held["nearest"]["outside"] > 0
+    assert held["perigee"]["network_mean_ms"] > free["perigee"]["network_mean_ms"] + 1
+
+
+def test_clients_that_no_rule_holds_are_refused(sites, tmp_path):
+    rules = "residency:\n  rules:\n  - {clients: [JP], process_in: [JP]}\n"
+    _, held = simulated(sites, spec(tmp_path, rules))
+    assert held["perigee"]["outside"] == 0
+    assert held["perigee"]["refused"] > 0.9 * held["perigee"]["requests"]
+
+
+def test_a_specs_regions_hold(sites, tmp_path):
+    told, _ = simulated(sites, spec(tmp_path, "regions: [FR, tokyo]\n"))
+    assert told["sites"] == 2
+    refused = alone("simulate", "--sites", sites, "--spec", spec(tmp_path, "regions: [SE]\n"),
+                    status=1).stderr
+    assert "hold none of the 5 sites" in refused
+
+
+def test_an_operators_own_sets(sites, tmp_path):
+    own = tmp_path / "sets.yaml"
+    own.write_text("sets:\n- {name: ISLES, countries: [JP], source: \"contract 17\", "
+                   "date: 2026-11-28}\n")
+    told, _ = simulated(sites, spec(tmp_path, "regions: [ISLES]\n"), "--sets", own)
+    assert told["sites"] == 1
+
+
 def test_pictures_are_svg(sites, tmp_path):
     folder = tmp_path / "pictures"
     alone("simulate", "--sites", sites, *QUICK, "--scenario", "spike", "--svg", folder)
@@ -69,7 +116,9 @@ def test_pictures_are_svg(sites, tmp_path):
     (("--rate", "0"), "--rate is between 1 and"),
     (("--rate", "fast"), "--rate"),
     (("--failures", "9999"), "--failures is between 0 and"),
-], ids=["unknown-scenario", "no-rate", "rate-no-number", "more-failures-than-pops"])
+    (("--anywhere", "--spec", "x.yaml"), "--anywhere"),
+], ids=["unknown-scenario", "no-rate", "rate-no-number", "more-failures-than-pops",
+        "a-spec-and-anywhere"])
 def test_usage(arguments, words):
     assert words in alone("simulate", *arguments, status=2).stderr
 
