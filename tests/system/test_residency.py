@@ -320,20 +320,32 @@ def test_an_operators_own_map_goes_before(new_perigee, geo, scratch):
     assert "the client's country is not known" in body["error"]
 
 
-@pytest.mark.parametrize("flag,text,words", [
-    ("--addresses", b"10.0.0.0/8 UK\n", "line 1: 'UK' is no country's code"),
-    ("--addresses", b"10.0.0.0/8 DE\n10.0.0.0/8 DE\n", "'10.0.0.0/8' is there twice"),
-    ("--addresses", None, "No such file"),
-    ("--geo", None, "No such file"), ("--geo", b"x" * 1000, "is no MMDB"),
-    ("--sets", b"sets: [{name: EU}]", "the set 'EU' is built in"),
-    ("--sets", None, "No such file"), ("--country", None, "no country's code"),
-])
+BAD_FLAGS = {
+    "addresses-missing": ("--addresses", None, "No such file"),
+    "addresses-no-country": ("--addresses", b"10.0.0.0/8 UK\n", "line 1: 'UK' is no country's"),
+    "addresses-twice": ("--addresses", b"10.0.0.0/8 DE\n10.0.0.0/8 DE\n",
+                        "'10.0.0.0/8' is there twice"),
+    "geo-missing": ("--geo", None, "No such file"),
+    "geo-text": ("--geo", b"x" * 1000, "is no MMDB"),
+    "geo-cut": ("--geo", mmdb.build(mmdb.BLOCKS, mmdb.flat)[:-9], "is no MMDB"),
+    "geo-damaged": ("--geo", b"\xff" * 70 + mmdb.build(mmdb.BLOCKS, mmdb.flat)[70:],
+                    "it is damaged, at node 0"),
+    "geo-no-countries": ("--geo", mmdb.build(mmdb.BLOCKS, mmdb.number_only), "name no countries"),
+    "sets-missing": ("--sets", None, "No such file"),
+    "sets-built-in": ("--sets", b"sets: [{name: EU}]", "the set 'EU' is built in"),
+    "sets-no-source": ("--sets", b"sets: [{name: DACH, countries: [AT], date: 2026-11-28}]",
+                       "'source' is missing"),
+    "sets-no-yaml": ("--sets", b"sets: [", "line"),
+}
+
+
+@pytest.mark.parametrize("flag,text,words", BAD_FLAGS.values(), ids=BAD_FLAGS)
 def test_bad_flags(new_perigee, scratch, flag, text, words):
     path = scratch / "file"
     if text is not None:
         path.write_bytes(text)
     perigee = new_perigee(start=False)
-    perigee.start(flag, path if flag != "--country" else "XX", wait=False)
+    perigee.start(flag, path, wait=False)
     assert perigee.process.wait(DEADLINE) in (1, 2)
     assert words in perigee.tail()
     perigee.process = None
