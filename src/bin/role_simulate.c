@@ -401,7 +401,7 @@ static void on_progress(double part_done, void *data)
 static int simulate_run(struct cli *cli, struct err *err)
 {
     struct simulation simulation = { .cli = cli, .all = ARENA_NEW(cli->arena, struct edge_all) };
-    const struct cities *cities;
+    const struct cities *cities = NULL;
     const struct residency *residency = NULL;
     struct edge_options wanted;
     struct sites sites;

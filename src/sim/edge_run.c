@@ -363,7 +363,7 @@ static void closed_take(struct arena *arena, struct edge_state *state)
     const struct edge_world *world = state->world;
     float *closed = ARENA_ARRAY(arena, float, (COUNTRY_NUMBER_MAX + 1) * world->site_count);
 
-    for (country_number country = 0; country <= COUNTRY_NUMBER_MAX; country++)
+    for (uint32_t country = 0; country <= COUNTRY_NUMBER_MAX; country++)
         for (size_t i = 0; i < world->site_count; i++)
             closed[country * world->site_count + i] =
                 countries_has(&world->process[country], world->site[i].country) ? 0 : INFINITY;

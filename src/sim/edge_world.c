@@ -79,8 +79,9 @@ static void permitted_take(struct arena *arena, struct edge_world *world,
 {
     struct countries *process = ARENA_ARRAY(arena, struct countries, COUNTRY_NUMBER_MAX + 1);
 
-    for (country_number i = 0; i <= COUNTRY_NUMBER_MAX; i++)
-        process[i] = residency ? residency_decide(residency, i, NULL).process : countries_any();
+    for (uint32_t i = 0; i <= COUNTRY_NUMBER_MAX; i++)
+        process[i] = residency ? residency_decide(residency, (country_number)i, NULL).process
+                               : countries_any();
     world->process = process;
 }
 
