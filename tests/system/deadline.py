@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Waiting on descriptors and on events, with one deadline. No test sleeps."""
+import contextlib
 import ctypes
 import json
 import os
@@ -118,6 +119,15 @@ def children(pid):
                 found.update(int(word) for word in file.read().split())
         except (FileNotFoundError, ProcessLookupError):
             continue
+    return found
+
+
+def descriptors(pid):
+    """What a process has open: number to what it is. Those that close meanwhile are left out."""
+    folder, found = f"/proc/{pid}/fd", {}
+    for number in os.listdir(folder):
+        with contextlib.suppress(FileNotFoundError):
+            found[number] = os.readlink(f"{folder}/{number}")
     return found
 
 

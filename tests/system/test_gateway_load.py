@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 
-from deadline import DEADLINE
+from deadline import DEADLINE, descriptors
 from oip import answer_parts, apply, infer, split_body, tensor
 from perigee import DIGITS
 
@@ -118,15 +118,14 @@ def arena_bytes(perigee):
     """What the input arenas really hold, by the kernel's word: their files' pages."""
     pages = {}
     for pid in perigee.pids():
-        folder = f"/proc/{pid}/fd"
         try:
-            numbers = os.listdir(folder)
+            opened = descriptors(pid)
         except PermissionError:  # not dumpable, and we are not root: the supervisor has them too
             continue
-        for number in numbers:
+        for number, name in opened.items():
             with contextlib.suppress(FileNotFoundError):
-                if os.readlink(f"{folder}/{number}").startswith("/memfd:perigee-arena"):
-                    found = os.stat(f"{folder}/{number}")
+                if name.startswith("/memfd:perigee-arena"):
+                    found = os.stat(f"/proc/{pid}/fd/{number}")
                     pages[found.st_ino] = found.st_blocks * 512
     assert pages
     return sum(pages.values())

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from deadline import DEADLINE, children, command_line, until, wait_exit
+from deadline import DEADLINE, children, command_line, descriptors, until, wait_exit
 from perigee import DIGITS, PROGRAM, listens
 
 ZEROS = {"inputs": [{"name": "image", "shape": [1, 64], "datatype": "FP32", "data": [0] * 64}]}
@@ -188,8 +188,7 @@ def test_a_killed_replica_is_replaced_and_its_death_told(perigee, digits):
 
 
 def arenas(perigee):
-    folder = f"/proc/{perigee.process.pid}/fd"
-    return sum("perigee-arena" in os.readlink(f"{folder}/{name}") for name in os.listdir(folder))
+    return sum("perigee-arena" in name for name in descriptors(perigee.process.pid).values())
 
 
 def test_an_endpoint_deleted_without_an_agent_leaves_no_memory(new_perigee):
