@@ -32,6 +32,7 @@ static inline bool slice_is(struct slice a, const char *string)
     return slice_equal(a, slice_of(string));
 }
 
+int slice_order(struct slice a, struct slice b);         /* by bytes; as memcmp() says it */
 bool slice_equal_nocase(struct slice a, struct slice b); /* ASCII */
 bool slice_starts(struct slice a, struct slice prefix);
 bool slice_ends(struct slice a, struct slice suffix);

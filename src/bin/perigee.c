@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One program: the commands, `up`, and the processes that `up` starts. */
+/* One program: the commands, `up` and its parts, and the processes that they start. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,6 +14,7 @@ int main(int argc, char **argv)
         return up_resume(state);
     if (argc >= 2 && strcmp(argv[1], "role") == 0)
         return role_main(argc, argv);
-    const struct cli_command commands[] = { up_command, upgrade_command, simulate_command };
+    const struct cli_command commands[] = { up_command, control_command, pop_command,
+                                            upgrade_command, simulate_command };
     return cli_main(argc, argv, commands, sizeof commands / sizeof *commands);
 }

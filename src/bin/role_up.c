@@ -36,18 +36,20 @@
 enum { FLAGS_LISTEN = 5 };
 
 static int up_run(struct cli *cli, struct err *err);
+static int control_run(struct cli *cli, struct err *err);
 
 /* clang-format off */
 static const struct {
     uint32_t kind;
+    unsigned part;
     const char *flag, *environment, *value;
     bool built;
 } listeners[FLAGS_LISTEN] = {
-    { LISTENER_GATEWAY, "--listen-gateway", "PERIGEE_LISTEN_GATEWAY", "127.0.0.1:8000,127.0.0.1:8001", true },
-    { LISTENER_TLS, "--listen-tls", "PERIGEE_LISTEN_TLS", "none", false },
-    { LISTENER_CONTROL, "--listen-control", "PERIGEE_LISTEN_CONTROL", "127.0.0.1:8080", true },
-    { LISTENER_ADMIN, "--listen-admin", "PERIGEE_LISTEN_ADMIN", "127.0.0.1:8002", true },
-    { LISTENER_DNS, "--listen-dns", "PERIGEE_LISTEN_DNS", "127.0.0.1:5300", true },
+    { LISTENER_GATEWAY, PART_POP, "--listen-gateway", "PERIGEE_LISTEN_GATEWAY", "127.0.0.1:8000,127.0.0.1:8001", true },
+    { LISTENER_TLS, PART_POP, "--listen-tls", "PERIGEE_LISTEN_TLS", "none", false },
+    { LISTENER_CONTROL, PART_CONTROL, "--listen-control", "PERIGEE_LISTEN_CONTROL", "127.0.0.1:8080", true },
+    { LISTENER_ADMIN, PART_POP, "--listen-admin", "PERIGEE_LISTEN_ADMIN", "127.0.0.1:8002", true },
+    { LISTENER_DNS, PART_DNS, "--listen-dns", "PERIGEE_LISTEN_DNS", "127.0.0.1:5300", true },
 };
 
 /* Options of every command that say nothing to this one. */
@@ -95,6 +97,23 @@ const struct cli_command up_command = {
     "  perigee up --fleet examples/fleet.yaml\n",
     0, 0, up_run,
 };
+
+static const struct cli_option control_options[] = {
+    { "--listen-control", "ADDRESS", "The API; 127.0.0.1:8080 unless told.", false },
+    { "--open", NULL, "Listen beyond this machine without keys: whoever reaches it may do all.", false },
+    { "--zone", "DOMAIN", "Endpoints are hosts below it; perigee.test unless told.", false },
+    { "--api-host", "HOST", "A further host of the control API.", false },
+    { "--log-level", "LEVEL", "debug, info, warn or error; info unless told.", false },
+    {},
+};
+
+const struct cli_command control_command = {
+    "control", NULL, "", "Run control alone; PoPs join it with `perigee pop`.",
+    control_options,
+    "  perigee control --home /srv/control\n"
+    "  perigee pops create paris --country FR --home /srv/control\n",
+    0, 0, control_run,
+};
 /* clang-format on */
 
 /* A wrong flag is the usage's fault, not the machine's. */
@@ -140,7 +159,7 @@ static int check_open(const struct cli *cli, const struct supervisor_listen *lis
 }
 
 /* The flags, then the agent's and the CLI's own way to control. */
-static int read_listeners(const struct cli *cli,
+static int read_listeners(const struct cli *cli, unsigned parts,
                           struct supervisor_listen ret_listens[static FLAGS_LISTEN + 1],
                           struct err *err)
 {
@@ -148,6 +167,8 @@ static int read_listeners(const struct cli *cli,
         struct supervisor_listen *listen = &ret_listens[i];
         listen->kind = listeners[i].kind;
         listen->flag = listeners[i].flag;
+        if (!(listeners[i].part & parts))
+            continue;
         int r =
             listen_parse(listen->flag, listen_text(cli, i), listen->addresses, &listen->count, err);
         for (size_t a = 0; r == 0 && a < listen->count; a++)
@@ -165,6 +186,8 @@ static int read_listeners(const struct cli *cli,
     own->kind = LISTENER_CONTROL;
     own->flag = "--home";
     own->internal = true;
+    if (!(parts & PART_CONTROL))
+        return 0;
     char *path = arena_format(cli->arena, "unix:%s/" CONTROL_SOCKET, cli->home);
     return listen_parse(own->flag, path, own->addresses, &own->count, err);
 }
@@ -401,20 +424,25 @@ static int read_sets(struct cli *cli, struct err *err)
     return 0;
 }
 
-static int read_start(struct cli *cli, struct message_start *start, struct err *err)
+static int read_start(struct cli *cli, unsigned parts, const struct message_start *joined,
+                      struct message_start *start, struct err *err)
 {
     for (size_t i = 0; not_yet[i]; i++)
         if (cli_option_value(cli, not_yet[i]))
             return err_set(err, ERR_NOT_SUPPORTED, "%s: not yet", not_yet[i]);
     for (size_t i = 0; no_use[i]; i++)
         if (cli_option_value(cli, no_use[i]))
-            return err_set(err, ERR_BAD_INPUT, "%s is not for perigee up", no_use[i]);
-    start->flags = MESSAGE_HAS_CONTROL | (cli_option_value(cli, "--open") ? MESSAGE_OPEN : 0);
+            return err_set(err, ERR_BAD_INPUT, "%s is not for perigee %s", no_use[i],
+                           cli->command->name);
+    if (joined)
+        *start = *joined;
+    start->flags = (parts & PART_CONTROL ? MESSAGE_HAS_CONTROL : 0) |
+                   (cli_option_value(cli, "--open") ? MESSAGE_OPEN : 0);
     int r = read_loops(cli, &start->loops, err);
     if (r == 0)
         r = read_spin(cli, &start->spin_us, err);
     if (r == 0)
-        r = read_place(cli, start, err);
+        r = joined ? 0 : read_place(cli, start, err);
     if (r == 0)
         r = read_why(cli, start, err);
     if (r == 0)
@@ -429,7 +457,7 @@ static int read_start(struct cli *cli, struct message_start *start, struct err *
         r = read_sets(cli, err);
     if (r == 0)
         r = copy(start->home, sizeof start->home, cli->home, err);
-    if (r == 0)
+    if (r == 0 && !joined)
         r = copy(start->control, sizeof start->control,
                  arena_format(cli->arena, "unix:%s/" CONTROL_SOCKET, cli->home), err);
     return r < 0 ? r : home_libdir(start->libdir, err);
@@ -459,14 +487,18 @@ static void on_ready(const struct supervisor_address *addresses, size_t count, v
     const struct cli *cli = data;
     if (getenv(FLEET_ENVIRONMENT))
         return;
-    printf("Perigee is up. Its home is ");
+    bool all = strcmp(cli->command->name, "up") == 0;
+    printf("Perigee%s%s is up. Its home is ", all ? "" : " ", all ? "" : cli->command->name);
     cli_print_text(stdout, slice_of(cli->home));
     printf("\n");
     print_row(addresses, count, LISTENER_GATEWAY, "gateway", "endpoints");
     print_row(addresses, count, LISTENER_CONTROL, "control", "the API");
     print_row(addresses, count, LISTENER_ADMIN, "admin", "/metrics, /healthz, /readyz");
     print_row(addresses, count, LISTENER_DNS, "dns", "endpoints by name");
-    printf("`perigee deploy NAME --model FILE.onnx` makes an endpoint; Ctrl-C ends all.\n");
+    printf("%sCtrl-C ends all.\n",
+           strcmp(cli->command->name, "pop") == 0
+               ? ""
+               : "`perigee deploy NAME --model FILE.onnx` makes an endpoint; ");
     (void)fflush(stdout);
 }
 
@@ -494,35 +526,49 @@ static int check_state(struct cli *cli, struct err *err)
     return r == ERR_PRECONDITION ? r : 0;
 }
 
-static int up_run(struct cli *cli, struct err *err)
+int parts_run(struct cli *cli, unsigned parts, const struct message_start *joined, struct err *err)
 {
     auto_free struct supervisor_listen *listens = mem_zalloc((FLAGS_LISTEN + 1) * sizeof *listens);
     struct supervisor_config config = {
         .listens = listens,
         .listen_count = FLAGS_LISTEN + 1,
-        .control = true,
+        .control = parts & PART_CONTROL,
+        .pop = parts & PART_POP,
         .on_ready = on_ready,
         .data = cli,
     };
-    if (cli_option_value(cli, "--fleet"))
-        return fleet_up(cli, err);
-    int r = read_start(cli, &config.start, err);
-    if (r == 0 && cli_option_value(cli, "--record"))
-        r = err_set(err, ERR_BAD_INPUT, "--record stands beside --fleet");
+    int r = read_start(cli, parts, joined, &config.start, err);
+    if (!(parts & PART_POP))
+        config.start.pop[0] = '\0';
     if (r == 0)
-        r = read_listeners(cli, listens, err);
+        r = read_listeners(cli, parts, listens, err);
     for (size_t i = 0; r == 0 && i < FLAGS_LISTEN; i++)
         config.dns = config.dns || (listens[i].kind == LISTENER_DNS && listens[i].count > 0);
     if (r == 0)
         r = read_sandbox(cli, listens, &config.start, err);
     if (r < 0)
         return usage(cli, r);
-    r = end_restore(cli, err);
-    if (r == 0)
+    if (parts & PART_CONTROL)
+        r = end_restore(cli, err);
+    if (r == 0 && parts & PART_CONTROL)
         r = check_state(cli, err);
     if (r == 0)
         r = check_walls(&config.start, err);
     if (r < 0)
         return r;
     return supervisor_run(&config, err);
+}
+
+static int up_run(struct cli *cli, struct err *err)
+{
+    if (cli_option_value(cli, "--fleet"))
+        return fleet_up(cli, err);
+    if (cli_option_value(cli, "--record"))
+        return usage(cli, err_set(err, ERR_BAD_INPUT, "--record stands beside --fleet"));
+    return parts_run(cli, PART_CONTROL | PART_POP | PART_DNS, NULL, err);
+}
+
+static int control_run(struct cli *cli, struct err *err)
+{
+    return parts_run(cli, PART_CONTROL, NULL, err);
 }

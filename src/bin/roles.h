@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * roles.h -- what the program is besides the command line: `up`, the parent of all, `upgrade`, and
- * the roles that `up` starts as `perigee role NAME`. Wiring only.
+ * roles.h -- what the program is besides the command line: `up`, the parent of all, which `control`
+ * and `pop` are parts of, `upgrade`, and the roles that these start as `perigee role NAME`. Wiring
+ * only.
  */
 #pragma once
 
@@ -11,7 +12,16 @@ struct cli;
 struct cli_command;
 struct err;
 
-extern const struct cli_command up_command, upgrade_command, simulate_command;
+struct message_start;
+
+extern const struct cli_command up_command, control_command, pop_command, upgrade_command,
+    simulate_command;
+
+enum { PART_CONTROL = 1, PART_POP = 2, PART_DNS = 4 };
+
+/* Flags and environment of the parts, then the supervisor until all has ended. `joined`: of a PoP
+ * whose control is elsewhere, what that told it (control, pop, zone, city, country); else NULL. */
+int parts_run(struct cli *cli, unsigned parts, const struct message_start *joined, struct err *err);
 
 /* --log-level, for this process and those to come. */
 int up_log_level(const struct cli *cli, struct err *err);

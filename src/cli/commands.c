@@ -112,6 +112,27 @@ const struct cli_command cli_commands[] = {
       "  perigee fleet kill tokyo              SIGKILL to all of it, and down until\n"
       "  perigee fleet heal                    all is as the file says\n",
       0, 4, cmd_fleet },
+    { "pops", NULL, "[ACTION [NAME]]",
+      "Points of presence: create, list, show, drain, token (a new one to join with), delete.",
+      OPTIONS({ "--country", "CC", "create: where it stands, two capitals (ISO 3166-1).", false },
+              { "--city", "CITY", "create: the city it stands in.", false },
+              { "--at", "LAT,LON", "create: its coordinates in degrees.", false },
+              { "--region", "LABEL", "create: a label, such as eu-west.", false },
+              { "--address", "IP", "create: where clients reach its gateway.", true },
+              { "--flavor", "NAME", "create: an accelerator that stands there.", true },
+              { "--cpu", "N", "create: cores it offers at most.", false },
+              { "--memory", "SIZE", "create: memory it offers at most.", false },
+              { "--replicas", "N", "create: replicas it runs at most.", false },
+              { "--price-cpu", "MONEY", "create: of a core for an hour, such as '0.04 EUR'.", false },
+              { "--price-memory", "MONEY", "create: of a GiB for an hour.", false },
+              { "--ttl", "TIME", "create, token: how long the token is good for; 1h unless told.", false },
+              { "--token-file", "FILE", "create, token: write the token to this new file as well.", false },
+              { "--undo", NULL, "drain: let it run replicas again.", false }, YES),
+      "  perigee pops create paris --country FR --city Paris --at 48.86,2.35\n"
+      "  perigee pops list\n"
+      "  perigee pops drain paris\n"
+      "  perigee pops delete paris --yes\n",
+      0, 2, cmd_pops },
     { "doctor", NULL, "", "Look for what is wrong with this machine and home, and say what to do.",
       NULL, "  perigee doctor\n", 0, 0, cmd_doctor },
     { "version", NULL, "", "Print versions: Perigee, the database schema, the worker contract.",
@@ -121,8 +142,7 @@ const struct cli_command cli_commands[] = {
 };
 /* clang-format on */
 const char *const cli_reserved[] = {
-    "control",  "pop",        "dns",     "chat",  "bench",   "explain", "usage",
-    "estimate", "budget",     "receipt", "keys",  "secrets", "pops",    "flavors",
-    "catalog",  "registries", "exec",    "admin", "top",     NULL,
+    "dns",     "chat",    "bench",   "explain",    "usage", "estimate", "budget", "receipt", "keys",
+    "secrets", "flavors", "catalog", "registries", "exec",  "admin",    "top",    NULL,
 };
 const size_t cli_command_count = sizeof cli_commands / sizeof *cli_commands;

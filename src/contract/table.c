@@ -26,19 +26,11 @@ static bool rows_inside(const struct table_head *table, struct table_range rows,
            rows.count <= (table->bytes - rows.offset) / size;
 }
 
-static int slice_compare(struct slice a, struct slice b)
-{
-    size_t common = a.size < b.size ? a.size : b.size;
-    int order = common ? memcmp(a.data, b.data, common) : 0;
-
-    return order ? order : (a.size > b.size) - (a.size < b.size);
-}
-
 static int pair_compare(struct slice a, struct slice a_name, struct slice b, struct slice b_name)
 {
-    int order = slice_compare(a, b);
+    int order = slice_order(a, b);
 
-    return order ? order : slice_compare(a_name, b_name);
+    return order ? order : slice_order(a_name, b_name);
 }
 
 static const struct table_host *host_row(const struct table_head *table, uint32_t row)
@@ -124,7 +116,7 @@ static int endpoint_check(const struct table_head *table, uint32_t row, struct e
         (endpoint->serving < endpoint->revision_first ||
          endpoint->serving - endpoint->revision_first >= endpoint->revision_count))
         return err_set(err, ERR_BAD_INPUT, "table: endpoint %u serves what is not its own", row);
-    if (endpoint->state < TABLE_ENDPOINT_RUNNING || endpoint->state > TABLE_ENDPOINT_ELSEWHERE)
+    if (endpoint->state < TABLE_ENDPOINT_RUNNING || endpoint->state > TABLE_ENDPOINT_AWAY)
         return err_set(err, ERR_BAD_INPUT, "table: endpoint %u has state %u", row, endpoint->state);
     if (endpoint->concurrency == 0 || !time_right(endpoint->queue_timeout_us) ||
         !time_right(endpoint->queue_cold_us) || !time_right(endpoint->timeout_us))
@@ -168,8 +160,8 @@ static int pops_check(const struct table_head *table, struct err *err)
         if (!text_inside(table, pop->name) || !text_inside(table, pop->region) ||
             pop->country > COUNTRY_NUMBER_MAX)
             return err_set(err, ERR_BAD_INPUT, "table: PoP %u is outside", i);
-        if (i > 0 && slice_compare(table_text(table, table_pop(table, i - 1)->name),
-                                   table_text(table, pop->name)) >= 0)
+        if (i > 0 && slice_order(table_text(table, table_pop(table, i - 1)->name),
+                                 table_text(table, pop->name)) >= 0)
             return err_set(err, ERR_BAD_INPUT, "table: PoP %u is out of order", i);
     }
     return 0;
@@ -209,8 +201,8 @@ static int names_check(const struct table_head *table, struct err *err)
         const struct table_host *host = host_row(table, i);
         if (!text_inside(table, host->name) || host->endpoint >= table->endpoints.count)
             return err_set(err, ERR_BAD_INPUT, "table: host %u is outside", i);
-        if (i > 0 && slice_compare(table_text(table, host_row(table, i - 1)->name),
-                                   table_text(table, host->name)) >= 0)
+        if (i > 0 && slice_order(table_text(table, host_row(table, i - 1)->name),
+                                 table_text(table, host->name)) >= 0)
             return err_set(err, ERR_BAD_INPUT, "table: host %u is out of order", i);
     }
     for (uint32_t i = 0; i < table->aliases.count; i++) {
@@ -297,7 +289,7 @@ uint32_t table_find_host(const struct table_head *table, struct slice host)
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
         const struct table_host *row = host_row(table, middle);
-        int order = slice_compare(host, table_text(table, row->name));
+        int order = slice_order(host, table_text(table, row->name));
         if (order == 0)
             return row->endpoint;
         if (order < 0)

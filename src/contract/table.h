@@ -56,6 +56,7 @@ enum table_endpoint_state {
     TABLE_ENDPOINT_RUNNING = 1,
     TABLE_ENDPOINT_STOPPED,
     TABLE_ENDPOINT_ELSEWHERE, /* no replica of it may be at this PoP; table_residency says why */
+    TABLE_ENDPOINT_AWAY,      /* it may run here, and is placed at other PoPs */
 };
 
 struct table_endpoint {

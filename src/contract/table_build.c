@@ -23,21 +23,13 @@ struct builder {
     uint64_t used, room;
 };
 
-static int order_slices(struct slice a, struct slice b)
-{
-    size_t common = a.size < b.size ? a.size : b.size;
-    int order = common ? memcmp(a.data, b.data, common) : 0;
-
-    return order ? order : (a.size > b.size) - (a.size < b.size);
-}
-
 static int order_endpoints(const void *a, const void *b)
 {
     const struct table_source_endpoint *x = *(const struct table_source_endpoint *const *)a;
     const struct table_source_endpoint *y = *(const struct table_source_endpoint *const *)b;
-    int order = order_slices(x->project, y->project);
+    int order = slice_order(x->project, y->project);
 
-    return order ? order : order_slices(x->name, y->name);
+    return order ? order : slice_order(x->name, y->name);
 }
 
 static int order_revisions(const void *a, const void *b)
@@ -51,10 +43,10 @@ static int order_revisions(const void *a, const void *b)
 static int order_claims(const void *a, const void *b)
 {
     const struct claim *x = a, *y = b;
-    int order = order_slices(x->project, y->project);
+    int order = slice_order(x->project, y->project);
 
     if (order == 0)
-        order = order_slices(x->name, y->name);
+        order = slice_order(x->name, y->name);
     return order ? order : (x->uid > y->uid) - (x->uid < y->uid);
 }
 
@@ -180,7 +172,7 @@ static void residency_place(struct builder *builder, struct table_head *table, u
 
 static int order_pops(const void *a, const void *b)
 {
-    return order_slices(((const struct table_source_pop *)a)->name,
+    return slice_order(((const struct table_source_pop *)a)->name,
                         ((const struct table_source_pop *)b)->name);
 }
 

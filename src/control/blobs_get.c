@@ -83,6 +83,15 @@ static void send_next(struct request *q)
         request_disk(q, on_read_run, on_read_done);
 }
 
+/* "bytes=N-", to go on with what was cut; other ranges get the whole (RFC 9110 14.2). */
+static bool range_begin(struct request *q, uint64_t *ret)
+{
+    struct slice value = request_header(q, "Range");
+    if (!slice_starts(value, SLICE("bytes=")) || !slice_ends(value, SLICE("-")) || value.size < 8)
+        return false;
+    return slice_u64((struct slice){ value.data + 6, value.size - 7 }, ret);
+}
+
 static int on_open_run(struct job *job, struct store *store, struct err *err)
 {
     struct request *q = request_of_job(job);
@@ -124,8 +133,22 @@ static void on_open_done(struct job *job, const struct err *err)
         { SLICE("Cache-Control"), SLICE("private, immutable") },
     };
     bool head = exchange_request(q->x)->method == HTTP_HEAD;
-    exchange_respond(q->x, 200, headers, 4, reading->bytes);
-    if (head || reading->bytes == 0) {
+    uint64_t from = 0, bytes = reading->bytes;
+    struct http_header all[5];
+    memcpy(all, headers, sizeof headers);
+    if (range_begin(q, &from) && from >= bytes) {
+        request_refuse(q, ERR_BAD_INPUT, "the range begins at byte %llu, but the blob has %llu",
+                       (unsigned long long)from, (unsigned long long)bytes);
+        return;
+    }
+    reading->offset = from;
+    all[4] = (struct http_header){
+        SLICE("Content-Range"),
+        slice_of(arena_format(q->arena, "bytes %llu-%llu/%llu", (unsigned long long)from,
+                              (unsigned long long)bytes - 1, (unsigned long long)bytes)),
+    };
+    exchange_respond(q->x, from ? 206 : 200, all, from ? 5 : 4, bytes - from);
+    if (head || bytes == 0) {
         exchange_end(q->x, NULL, 0);
         return;
     }

@@ -84,7 +84,10 @@ struct control {
     size_t watcher_count;
     struct timer *tick; /* pings, silent PoPs, addresses, garbage */
     int64_t ticks, first_ticks;
-    struct job *sweep; /* under way */
+    struct job *sweep;         /* under way */
+    struct timer *place_timer; /* placement.c: what was decided is to be kept */
+    struct job *placing;       /* under way */
+    bool place_again;
     struct grace grace;
 
     struct metrics metrics;

@@ -195,10 +195,32 @@ static const char *walls_off(const struct message_start *start)
     return whole || unknown || start->flags & MESSAGE_SANDBOX_SAID ? NULL : start->walls_off;
 }
 
+/* Of all PoPs; that of `up` before it has ever come. */
+static const struct region_place *places_of(struct request *q, size_t *ret_count)
+{
+    const struct control *control = q->control;
+    struct region_place *places =
+        ARENA_ARRAY(q->arena, struct region_place, control->hub.pops.count + 1);
+    size_t count = 0;
+    MAP_EACH (entry, &control->hub.pops) {
+        struct region_place place = hub_pop_place(control, entry->value);
+        if (hub_pop_state_of(entry->value) == HUB_POP_RETIRED)
+            continue;
+        place.name = arena_copy(q->arena, place.name);
+        place.region = arena_copy(q->arena, place.region);
+        places[count++] = place;
+    }
+    if (count == 0 && control->start.pop[0])
+        places[count++] = control->place;
+    *ret_count = count;
+    return places;
+}
+
 static void change_start(struct request *q, enum change_kind kind, const char *action,
                          uint64_t revision)
 {
     struct change *change = ARENA_NEW(q->arena, struct change);
+    size_t pop_count;
     *change = (struct change){
         .kind = kind,
         .arena = q->arena,
@@ -206,8 +228,7 @@ static void change_start(struct request *q, enum change_kind kind, const char *a
         .libdir = q->control->start.libdir[0] ? q->control->start.libdir : NULL,
         .walls_off = walls_off(&q->control->start),
         .sets = &q->control->sets,
-        .pops = &q->control->place,
-        .pop_count = 1,
+        .pops = places_of(q, &pop_count),
         .project = q->project,
         .name = q->parts[0],
         .body = { q->body, q->body_bytes },
@@ -217,6 +238,7 @@ static void change_start(struct request *q, enum change_kind kind, const char *a
         .dry_run = request_flag(q, "dry_run"),
         .audit = request_audit(q, action),
     };
+    change->pop_count = pop_count;
     q->data = change;
     request_write(q, on_change_run, on_change_done);
 }

@@ -12,12 +12,15 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "control/control_own.h"
+#include "control/placement.h"
+#include "control/report.h"
 #include "control/watch.h"
 #include "io/loop.h"
 #include "sys/env_linux.h"
 
 enum {
     POP_SILENT_MS = 20'000,
+    CALM_MS = 15'000, /* after a start, for PoPs to come back */
     ADDRESSES_BYTES_MAX = 64 << 10,
     NUMBERS_A_MS = 1000, /* more changes than that in a millisecond there are not */
 };
@@ -126,14 +129,26 @@ void hub_refresh(struct control *control, struct hub_endpoint *endpoint)
     struct arena *arena = arena_new();
     if (!control->hub.gateway) /* a view made now is to say where the endpoint answers */
         (void)read_gateway(control);
-    if (replace(&endpoint->pop_view, view_pop_endpoint(arena, endpoint->snapshot)))
+    placement_update(control, endpoint);
+    if (replace(&endpoint->pop_view, view_pop_endpoint(arena, endpoint)))
         watch_pop_endpoint(control, endpoint);
-    if (replace(&endpoint->view,
-                view_endpoint(control, arena, endpoint->snapshot, &endpoint->deploying))) {
+    if (replace(&endpoint->view, view_endpoint(control, arena, endpoint, &endpoint->deploying))) {
         endpoint->changed = ++control->hub.changes;
         watch_endpoint(control, endpoint);
     }
     arena_free(arena);
+}
+
+static void recall(struct control *control, struct hub_endpoint *endpoint)
+{
+    const struct hub *hub = &control->hub;
+    uint64_t uid = endpoint->snapshot->row.uid;
+    size_t from = 0, end;
+    while (from < hub->recalled_count && hub->recalled[from].endpoint_uid < uid)
+        from++;
+    for (end = from; end < hub->recalled_count && hub->recalled[end].endpoint_uid == uid;)
+        end++;
+    placement_recall(control, endpoint, hub->recalled + from, end - from);
 }
 
 void hub_put(struct control *control, struct snapshot *snapshot)
@@ -151,12 +166,15 @@ void hub_put(struct control *control, struct snapshot *snapshot)
     }
     snapshot_free(endpoint->snapshot);
     endpoint->snapshot = snapshot;
+    if (hub->recalled_count)
+        recall(control, endpoint);
     hub_refresh(control, endpoint);
     metric_set(control_count(control, CONTROL_ENDPOINTS, NULL), (int64_t)hub->by_uid.count);
 }
 
 static void endpoint_free(struct hub_endpoint *endpoint)
 {
+    placement_drop(endpoint);
     snapshot_free(endpoint->snapshot);
     free((char *)endpoint->key.data);
     free((char *)endpoint->view.data);
@@ -215,8 +233,10 @@ static void refresh_all(struct control *control)
 }
 
 void hub_pop_state(struct control *control, struct hub_pop *pop, struct arena *arena,
-                   struct hub_replica *replicas, size_t count)
+                   const struct report *report)
 {
+    struct hub_replica *replicas = report->replicas;
+    size_t count = report->replica_count;
     struct map done = {};
     struct arena *old_arena = pop->arena;
     struct hub_replica *old = pop->replicas;
@@ -226,6 +246,8 @@ void hub_pop_state(struct control *control, struct hub_pop *pop, struct arena *a
     pop->arena = arena;
     pop->replicas = replicas;
     pop->replica_count = count;
+    pop->endpoints = report->endpoints;
+    pop->endpoint_count = report->endpoint_count;
     pop->reported_ms = loop_now_ms(control->loop);
     pop->reported_ns = control_wall_ns(control);
     pop->silent = pop->recalled = false;
@@ -239,6 +261,92 @@ void hub_pop_state(struct control *control, struct hub_pop *pop, struct arena *a
     }
     map_deinit(&done);
     arena_free(old_arena);
+}
+
+void hub_pop_row(struct control *control, const struct store_pop *row)
+{
+    struct hub_pop *pop = hub_pop(control, row->name);
+    struct arena *arena = arena_new();
+    yyjson_val *tree;
+    struct err err = {};
+    struct pop_spec spec = {};
+    struct slice text = arena_copy(arena, row->spec);
+    if (text.size && (json_parse(arena, text, NULL, &tree, &err) < 0 ||
+                      pop_spec_parse(arena, tree, &spec, &err) < 0))
+        log_error("control", "what was said of a PoP cannot be read", LOG_SLICE("pop", row->name),
+                  LOG_S("error", err.message));
+    arena_free(pop->row_arena);
+    pop->row_arena = arena;
+    pop->spec = spec;
+    pop->row = (struct store_pop){
+        .name = pop->name,
+        .spec = text,
+        .wanted = arena_copy(arena, row->wanted),
+        .token = arena_copy(arena, row->token),
+        .token_until_ns = row->token_until_ns,
+        .secret = arena_copy(arena, row->secret),
+        .created_ns = row->created_ns,
+    };
+    refresh_all(control);
+}
+
+void hub_pop_watched(struct control *control, struct hub_pop *pop, bool there)
+{
+    enum hub_pop_state before = hub_pop_state_of(pop);
+    pop->watches += there ? 1 : -1U;
+    if (there && before != hub_pop_state_of(pop))
+        refresh_all(control); /* it can be given something */
+}
+
+enum hub_pop_state hub_pop_state_of(const struct hub_pop *pop)
+{
+    if (slice_is(pop->row.wanted, "retired"))
+        return HUB_POP_RETIRED;
+    if (pop->row.spec.size && !pop->row.secret.size)
+        return HUB_POP_JOINING; /* it has not, or not yet with its new token */
+    if (pop->silent && !pop->watches)
+        return HUB_POP_UNREACHABLE;
+    if (pop->reported_ms == 0 && !pop->watches)
+        return HUB_POP_JOINING;
+    return slice_is(pop->row.wanted, "drained") ? HUB_POP_DRAINING : HUB_POP_READY;
+}
+
+const char *hub_pop_state_word(enum hub_pop_state state)
+{
+    static const char *const words[] = {
+#define HUB_POP_STATE(id, word, text) word,
+        HUB_POP_STATES(HUB_POP_STATE)
+#undef HUB_POP_STATE
+    };
+    return words[state];
+}
+
+struct region_place hub_pop_place(const struct control *control, const struct hub_pop *pop)
+{
+    if (pop->row.spec.size == 0 && slice_equal(pop->name, control->place.name))
+        return control->place;
+    return (struct region_place){ pop->name, pop->spec.region, pop->spec.country };
+}
+
+struct report_sum hub_sum(struct control *control, const struct store_endpoint *row,
+                          struct slice pop, const struct report_endpoint *said)
+{
+    struct arena *arena = arena_new();
+    struct report_endpoint *rows =
+        ARENA_ARRAY(arena, struct report_endpoint, control->hub.pops.count + 1);
+    size_t count = 0;
+    rows[count++] = *said;
+    MAP_EACH (entry, &control->hub.pops) {
+        const struct hub_pop *other = entry->value;
+        if (slice_equal(other->name, pop))
+            continue;
+        for (size_t i = 0; i < other->endpoint_count; i++)
+            if (other->endpoints[i].uid == row->uid)
+                rows[count++] = other->endpoints[i];
+    }
+    struct report_sum sum = report_sum(rows, count, row->target);
+    arena_free(arena);
+    return sum;
 }
 
 bool hub_has_replicas(struct control *control, uint64_t uid)
@@ -267,6 +375,10 @@ void hub_tick(struct control *control)
         changed = changed || silent != pop->silent;
         pop->silent = silent;
     }
+    if (control->hub.calm_ms && now_ms >= control->hub.calm_ms) {
+        control->hub.calm_ms = 0;
+        changed = true;
+    }
     if (changed)
         refresh_all(control);
 }
@@ -274,6 +386,7 @@ void hub_tick(struct control *control)
 void hub_open(struct control *control)
 {
     control->hub.changes = (uint64_t)(control_wall_ns(control) / ENV_MS) * NUMBERS_A_MS;
+    control->hub.calm_ms = loop_now_ms(control->loop) + CALM_MS;
     (void)read_gateway(control);
 }
 
@@ -285,6 +398,7 @@ void hub_close(struct control *control)
     MAP_EACH (entry, &hub->pops) {
         struct hub_pop *pop = entry->value;
         arena_free(pop->arena);
+        arena_free(pop->row_arena);
         free((char *)pop->name.data);
         free(pop->kept);
         free(pop);

@@ -17,7 +17,9 @@
 #include "base/list.h"
 #include "base/map.h"
 #include "base/slice.h"
+#include "policy/regions.h"
 #include "spec/endpoint.h"
+#include "spec/pop.h"
 #include "store/store.h"
 
 struct arena;
@@ -51,11 +53,37 @@ struct hub_replica {
     struct slice view; /* JSON object, as clients get it */
 };
 
+/* X(id, word, what it means) */
+#define HUB_POP_STATES(X)                                                                          \
+    X(HUB_POP_JOINING, "joining", "It has not joined, or not reported yet.")                       \
+    X(HUB_POP_READY, "ready", "It reports.")                                                       \
+    X(HUB_POP_DRAINING, "draining", "It is to run nothing any more.")                              \
+    X(HUB_POP_UNREACHABLE, "unreachable", "It has not reported lately; it may serve on.")          \
+    X(HUB_POP_RETIRED, "retired", "It was deleted; its secret is worth nothing.")
+enum hub_pop_state {
+#define HUB_POP_STATE(id, word, text) id,
+    HUB_POP_STATES(HUB_POP_STATE)
+#undef HUB_POP_STATE
+};
+
+struct report;
+struct report_endpoint;
+struct report_sum;
+
 struct hub_pop {
     struct slice name;
     struct arena *arena; /* of what follows; NULL: none */
     struct hub_replica *replicas;
     size_t replica_count;
+    struct report_endpoint *endpoints;
+    size_t endpoint_count;
+    struct arena *row_arena; /* of what follows: what an operator said; NULL: nothing */
+    struct store_pop row;
+    struct pop_spec spec;
+    unsigned watches; /* its agent is connected */
+    struct {          /* what placement has given it */
+        uint64_t replicas, cpu_milli, memory_bytes;
+    } placed;
     uint64_t instance, sequence;
     int64_t reported_ms; /* the loop's clock; 0: not since control started */
     int64_t reported_ns; /* the wall's */
@@ -66,8 +94,23 @@ struct hub_pop {
 
 /* ---- both --------------------------------------------------------------------------------- */
 
+/* Where it stands, as regions and residency see it: the operator's word, or that of `up`. */
+struct region_place hub_pop_place(const struct control *control, const struct hub_pop *pop);
+
+struct hub_place {
+    struct hub_pop *pop; /* borrowed */
+    uint32_t replicas;
+    int64_t since_ns;
+};
+
 struct hub_endpoint {
     struct snapshot *snapshot;
+    struct hub_place *places; /* by name of PoP; from malloc */
+    size_t place_count;
+    uint64_t place_cpu_milli, place_memory_bytes; /* of a replica, as was taken of its PoPs */
+    char nowhere[512];                            /* why it is placed nowhere */
+    bool spread_short, min_short; /* fewer PoPs, or replicas, than the spec wants can be had */
+    bool places_unsaved;
     struct slice key;  /* "project/name", from malloc */
     struct slice view; /* JSON, from malloc */
     struct slice pop_view;
@@ -78,9 +121,12 @@ struct hub_endpoint {
 enum { HUB_GONE_MAX = 1024 };
 
 struct hub {
-    struct map by_uid, by_key; /* struct hub_endpoint */
-    struct map pops;           /* by name: struct hub_pop */
-    uint64_t changes;          /* the last number given */
+    struct map by_uid, by_key;        /* struct hub_endpoint */
+    struct map pops;                  /* by name: struct hub_pop */
+    uint64_t changes;                 /* the last number given */
+    struct store_placement *recalled; /* while the state is read: where endpoints are placed */
+    size_t recalled_count;
+    int64_t calm_ms; /* until then PoPs heard of before are taken to be where they were */
     struct {
         uint64_t number, uid;
         struct slice key; /* from malloc */
@@ -102,7 +148,16 @@ struct hub_endpoint *hub_get(struct control *control, uint64_t uid);
 /* Replaces what a PoP says; takes the arena. Views of endpoints touched are made anew. */
 struct hub_pop *hub_pop(struct control *control, struct slice name); /* made when missing */
 void hub_pop_state(struct control *control, struct hub_pop *pop, struct arena *arena,
-                   struct hub_replica *replicas, size_t count);
+                   const struct report *report);
+/* What an operator said of it, as the store has it; copied. */
+void hub_pop_row(struct control *control, const struct store_pop *row);
+/* Its agent came, or went. */
+void hub_pop_watched(struct control *control, struct hub_pop *pop, bool there);
+enum hub_pop_state hub_pop_state_of(const struct hub_pop *pop);
+const char *hub_pop_state_word(enum hub_pop_state state);
+/* Of all PoPs, `said` in the place of what `pop` said before. */
+struct report_sum hub_sum(struct control *control, const struct store_endpoint *row,
+                          struct slice pop, const struct report_endpoint *said);
 /* Every few seconds: PoPs that fell silent, the gateway's addresses. */
 void hub_tick(struct control *control);
 void hub_refresh(struct control *control, struct hub_endpoint *endpoint); /* makes its views anew */
@@ -115,8 +170,9 @@ bool hub_has_replicas(struct control *control, uint64_t uid);
 const char *view_time(int64_t ns, char buffer[static 40]); /* RFC 3339, UTC */
 void view_member_time(struct json_writer *w, const char *key, int64_t ns);
 struct slice view_endpoint(struct control *control, struct arena *arena,
-                           const struct snapshot *snapshot, bool *ret_deploying);
-struct slice view_pop_endpoint(struct arena *arena, const struct snapshot *snapshot);
+                           const struct hub_endpoint *endpoint, bool *ret_deploying);
+struct slice view_pop_endpoint(struct arena *arena, const struct hub_endpoint *endpoint);
+struct slice view_pop(struct arena *arena, const struct hub_pop *pop);
 void view_replicas(struct control *control, struct json_writer *w, uint64_t uid); /* an array */
 void view_revision(struct json_writer *w, const struct store_endpoint *endpoint,
                    const struct store_revision *revision);

@@ -44,7 +44,7 @@ static int index_blobs(struct store *store, void *data, struct err *err)
 
 /* ---- the hub's beginning -------------------------------------------------------------------- */
 
-static int load_endpoints(struct control *control, struct err *err)
+static int load_all_endpoints(struct control *control, struct err *err)
 {
     struct store *store = control->store;
     struct store_page page = {};
@@ -66,6 +66,21 @@ static int load_endpoints(struct control *control, struct err *err)
     return r;
 }
 
+static int load_endpoints(struct control *control, struct err *err)
+{
+    struct store *store = control->store;
+    struct hub *hub = &control->hub;
+    struct arena *places = arena_new();
+    /* Where they are placed comes with them, so that nothing is decided anew. */
+    int r = store->placement_list(store, places, &hub->recalled, &hub->recalled_count, err);
+    if (r == 0)
+        r = load_all_endpoints(control, err);
+    hub->recalled = NULL;
+    hub->recalled_count = 0;
+    arena_free(places);
+    return r;
+}
+
 /* Until they report, PoPs are as they were. */
 static int load_pops(struct control *control, struct err *err)
 {
@@ -77,12 +92,20 @@ static int load_pops(struct control *control, struct err *err)
         struct hub_pop *pop = hub_pop(control, list[i].name);
         struct arena *own = arena_new();
         struct report report = {};
-        if (report_parse(own, list[i].report, list[i].name, list[i].reported_ns, &report, NULL) < 0)
+        if (list[i].report.size &&
+            report_parse(own, list[i].report, list[i].name, list[i].reported_ns, &report, NULL) < 0)
             log_warn("control", "a PoP's last report cannot be read, ignoring",
                      LOG_SLICE("pop", list[i].name));
-        hub_pop_state(control, pop, own, report.replicas, report.replica_count);
-        pop->reported_ns = list[i].reported_ns;
-        pop->silent = pop->recalled = true; /* nobody waits for an endpoint that served before */
+        bool reported = list[i].report.size > 0;
+        if (!reported) {
+            arena_free(own);
+        } else {
+            hub_pop_state(control, pop, own, &report);
+            pop->reported_ns = list[i].reported_ns;
+            pop->silent = pop->recalled =
+                true; /* nobody waits for an endpoint that served before */
+        }
+        hub_pop_row(control, &list[i]);
     }
     arena_free(arena);
     return r;

@@ -30,6 +30,17 @@ struct reporting {
 
 /* ---- what must last: on the store's thread -------------------------------------------------- */
 
+/* For so many more endpoints than are reported: those that are not any more. */
+static void room_make(struct reporting *p, struct arena *arena, size_t more)
+{
+    const struct report *report = &p->report;
+    size_t uids = report->item_count + report->endpoint_count + report->model_count + more;
+    p->uids = ARENA_ARRAY(arena, uint64_t, uids + 1);
+    /* One more event per endpoint: revision_ready. */
+    p->events = ARENA_ARRAY(arena, struct store_event,
+                            report->item_count + report->endpoint_count + more + 1);
+}
+
 static void touch(struct reporting *p, uint64_t uid)
 {
     for (size_t i = 0; i < p->uid_count; i++)
@@ -47,27 +58,51 @@ static int add_event(struct reporting *p, struct store *store, struct store_even
     return r;
 }
 
-static int keep_endpoint(struct reporting *p, struct request *q, struct store *store,
-                         const struct report_endpoint *said, struct err *err)
+/* What the store has of an endpoint on all PoPs, as one. */
+static int sum_of(struct request *q, struct store *store, const struct store_endpoint *row,
+                  struct report_sum *ret, struct err *err)
 {
-    struct store_endpoint row;
-    int r = store->endpoint_get(store, said->uid, q->arena, &row, err);
-    if (r == ERR_NOT_FOUND)
-        return 0; /* deleted meanwhile; the PoP hears of it */
+    struct store_pop_endpoint *list;
+    size_t count;
+    int r = store->pop_endpoint_list(store, row->uid, q->arena, &list, &count, err);
     if (r < 0)
         return r;
-    bool current = said->target == 0 || said->target == row.target;
-    bool state = current && (!slice_equal(said->target_state, row.target_state) ||
-                             !slice_equal(said->message, row.target_message));
+    struct report_endpoint *said = ARENA_ARRAY(q->arena, struct report_endpoint, count + 1);
+    for (size_t i = 0; i < count; i++)
+        said[i] = (struct report_endpoint){
+            .uid = row->uid,
+            .serving = list[i].serving,
+            .target = list[i].target,
+            .target_state = list[i].state,
+            .message = list[i].message,
+        };
+    *ret = report_sum(said, count, row->target);
+    return 0;
+}
+
+static int keep_sum(struct reporting *p, struct request *q, struct store *store, uint64_t uid,
+                    struct err *err)
+{
+    struct store_endpoint row;
+    struct report_sum sum = {};
+    int r = store->endpoint_get(store, uid, q->arena, &row, err);
+    if (r == ERR_NOT_FOUND)
+        return 0; /* deleted meanwhile; the PoP hears of it */
+    if (r == 0)
+        r = sum_of(q, store, &row, &sum, err);
+    if (r < 0)
+        return r;
+    bool state = sum.target_state.size && (!slice_equal(sum.target_state, row.target_state) ||
+                                           !slice_equal(sum.message, row.target_message));
     bool ready =
-        state && slice_is(said->target_state, "ready") && !slice_is(row.target_state, "ready");
-    if (!state && said->serving == row.serving)
+        state && slice_is(sum.target_state, "ready") && !slice_is(row.target_state, "ready");
+    if (!state && sum.serving == row.serving)
         return 0;
-    row.serving = said->serving;
+    row.serving = sum.serving;
     if (state) {
-        row.target_state = said->target_state;
-        row.target_message = said->message;
-        r = store->revision_report(store, row.uid, row.target, said->target_state, said->message,
+        row.target_state = sum.target_state;
+        row.target_message = sum.message;
+        r = store->revision_report(store, row.uid, row.target, sum.target_state, sum.message,
                                    (struct slice){}, err);
     }
     if (r == 0)
@@ -86,6 +121,57 @@ static int keep_endpoint(struct reporting *p, struct request *q, struct store *s
                       },
                       err);
     touch(p, row.uid);
+    return r;
+}
+
+static bool says(const struct report *report, uint64_t uid)
+{
+    for (size_t i = 0; i < report->endpoint_count; i++)
+        if (report->endpoints[i].uid == uid)
+            return true;
+    return false;
+}
+
+/* What the PoP says takes the place of all that it said before. */
+static int keep_endpoints(struct reporting *p, struct request *q, struct store *store,
+                          struct err *err)
+{
+    const struct report *report = &p->report;
+    struct store_pop_endpoint *before;
+    struct store_endpoint row;
+    size_t count;
+    int r = store->pop_endpoint_of(store, p->pop, q->arena, &before, &count, err);
+    if (r < 0)
+        return r;
+    room_make(p, q->arena, count);
+    for (size_t i = 0; i < count && r == 0; i++) {
+        uint64_t uid = before[i].endpoint_uid;
+        if (says(report, uid))
+            continue;
+        r = store->pop_endpoint_delete(store, uid, p->pop, err);
+        if (r == 0)
+            r = keep_sum(p, q, store, uid, err);
+    }
+    for (size_t i = 0; i < report->endpoint_count && r == 0; i++) {
+        const struct report_endpoint *said = &report->endpoints[i];
+        const struct store_pop_endpoint own = {
+            .endpoint_uid = said->uid,
+            .pop = p->pop,
+            .serving = said->serving,
+            .target = said->target,
+            .state = said->target_state,
+            .message = said->message,
+        };
+        r = store->endpoint_get(store, said->uid, q->arena, &row, err);
+        if (r == ERR_NOT_FOUND) {
+            r = 0;
+            continue;
+        }
+        if (r == 0)
+            r = store->pop_endpoint_put(store, &own, err);
+        if (r == 0)
+            r = keep_sum(p, q, store, said->uid, err);
+    }
     return r;
 }
 
@@ -173,9 +259,7 @@ static int on_report_run(struct job *job, struct store *store, struct err *err)
     if (r < 0 && r != ERR_NOT_FOUND)
         return r;
     p->seen = r == 0 && pop.instance == report->instance ? pop.seq : 0;
-    r = 0;
-    for (size_t i = 0; i < report->endpoint_count && r == 0; i++)
-        r = keep_endpoint(p, q, store, &report->endpoints[i], err);
+    r = keep_endpoints(p, q, store, err);
     for (size_t i = 0; i < report->model_count && r == 0; i++)
         r = keep_model(p, q, store, &report->models[i], err);
     for (size_t i = 0; i < report->item_count && r == 0; i++) {
@@ -192,7 +276,7 @@ static int on_report_run(struct job *job, struct store *store, struct err *err)
         .report = p->keep,
     };
     if (r == 0)
-        r = store->pop_put(store, &pop, err);
+        r = store->pop_report(store, &pop, err);
     return r < 0 ? r : load_touched(p, store, err);
 }
 
@@ -215,7 +299,7 @@ static void take_state(struct request *q, struct reporting *p)
         return;
     pop->instance = report->instance;
     pop->sequence = report->sequence;
-    hub_pop_state(control, pop, take_ptr(p->state_arena), report->replicas, report->replica_count);
+    hub_pop_state(control, pop, take_ptr(p->state_arena), report);
     struct slice name = p->pop;
     metric_add(control_count(control, CONTROL_REPORTS, &name), 1);
 }
@@ -261,15 +345,14 @@ static bool says_something_new(struct request *q, const struct reporting *p)
         !slice_is(p->keep, kept))
         return true;
     for (size_t i = 0; i < report->endpoint_count; i++) {
-        const struct report_endpoint *said = &report->endpoints[i];
-        const struct hub_endpoint *endpoint = hub_get(q->control, said->uid);
+        const struct hub_endpoint *endpoint = hub_get(q->control, report->endpoints[i].uid);
         const struct store_endpoint *row = endpoint ? &endpoint->snapshot->row : NULL;
         if (!row)
             continue;
-        bool current = said->target == 0 || said->target == row->target;
-        if (said->serving != row->serving ||
-            (current && (!slice_equal(said->target_state, row->target_state) ||
-                         !slice_equal(said->message, row->target_message))))
+        struct report_sum sum = hub_sum(q->control, row, p->pop, &report->endpoints[i]);
+        if (sum.serving != row->serving ||
+            (sum.target_state.size && (!slice_equal(sum.target_state, row->target_state) ||
+                                       !slice_equal(sum.message, row->target_message))))
             return true;
     }
     return false;
@@ -298,13 +381,7 @@ void pop_report(struct request *q)
         reporting_end(p);
         return;
     }
-    /* One more event per endpoint: revision_ready. */
-    p->events = ARENA_ARRAY(q->arena, struct store_event,
-                            p->report.item_count + p->report.endpoint_count + 1);
     p->logs = ARENA_ARRAY(q->arena, struct store_log, p->report.item_count + 1);
-    p->uids =
-        ARENA_ARRAY(q->arena, uint64_t,
-                    p->report.item_count + p->report.endpoint_count + p->report.model_count + 1);
     request_write(q, on_report_run, on_report_done);
 }
 
@@ -317,28 +394,4 @@ void pop_watch(struct request *q)
         request_fail(q, &err);
     else
         watch_pop_open(q);
-}
-
-void pops_list(struct request *q)
-{
-    struct json_writer w;
-    json_begin(&w, q->arena, 0);
-    json_object_begin(&w);
-    json_key(&w, "items");
-    json_array_begin(&w);
-    MAP_EACH (entry, &q->control->hub.pops) {
-        const struct hub_pop *pop = entry->value;
-        json_object_begin(&w);
-        json_member_string(&w, "name", pop->name);
-        json_member_text(&w, "state", pop->silent || !pop->reported_ms ? "silent" : "reporting");
-        view_member_time(&w, "reported_at", pop->reported_ns);
-        json_member_u64(&w, "instance", pop->instance);
-        json_member_u64(&w, "replicas", pop->replica_count);
-        json_object_end(&w);
-    }
-    json_array_end(&w);
-    json_key(&w, "next");
-    json_null(&w);
-    json_object_end(&w);
-    request_reply(q, 200, json_end(&w));
 }

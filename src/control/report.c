@@ -239,8 +239,8 @@ static int read_state(struct arena *arena, yyjson_val *root, struct slice pop, s
             .uid = number_of(item, "uid"),
             .serving = number_of(item, "serving"),
             .target = number_of(item, "target"),
-            .target_state = state,
-            .message = text_of(item, "message"),
+            .target_state = arena_copy(arena, state),
+            .message = arena_copy(arena, text_of(item, "message")),
         };
     }
     yyjson_arr_foreach(models, index, count, item)
@@ -286,6 +286,39 @@ struct slice report_keep(struct arena *arena, const struct report *report)
     for (size_t i = 0; i < report->replica_count; i++)
         json_raw(&w, report->replicas[i].view);
     json_array_end(&w);
+    json_key(&w, "endpoints");
+    json_array_begin(&w);
+    for (size_t i = 0; i < report->endpoint_count; i++) {
+        const struct report_endpoint *endpoint = &report->endpoints[i];
+        json_object_begin(&w);
+        json_member_u64(&w, "uid", endpoint->uid);
+        json_member_u64(&w, "serving", endpoint->serving);
+        json_member_u64(&w, "target", endpoint->target);
+        json_member_string(&w, "target_state", endpoint->target_state);
+        json_member_string(&w, "message", endpoint->message);
+        json_object_end(&w);
+    }
+    json_array_end(&w);
     json_object_end(&w);
     return json_end(&w);
+}
+
+struct report_sum report_sum(const struct report_endpoint *rows, size_t count, uint64_t target)
+{
+    struct report_sum sum = {};
+    for (size_t i = 0; i < count; i++) {
+        const struct report_endpoint *row = &rows[i];
+        bool current = row->target == 0 || row->target == target;
+        /* An older revision that one PoP still serves is said until none does. */
+        if (row->serving && (sum.serving == 0 || sum.serving == target))
+            sum.serving = row->serving;
+        if (!current || slice_is(sum.target_state, "ready"))
+            continue;
+        if (slice_is(row->target_state, "ready") || sum.target_state.size == 0 ||
+            slice_is(row->target_state, "failed")) {
+            sum.target_state = row->target_state;
+            sum.message = row->message;
+        }
+    }
+    return sum;
 }

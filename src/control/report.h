@@ -52,7 +52,16 @@ struct report {
 /* `at` missing or odd: now_ns. */
 [[nodiscard]] int report_parse(struct arena *arena, struct slice text, struct slice pop,
                                int64_t now_ns, struct report *ret, struct err *err);
-/* The part that is kept for a restart: {"replicas": [...]}, and back. */
+/* What several PoPs say of one endpoint as one: the revision that has the traffic, which is the
+ * target once none of them serves another; the target is ready where one PoP has it ready, failed
+ * where none has and one failed. What is said of an earlier target does not count. */
+struct report_sum {
+    uint64_t serving;
+    struct slice target_state, message;
+};
+struct report_sum report_sum(const struct report_endpoint *rows, size_t count, uint64_t target);
+
+/* The part that is kept for a restart: {"replicas": [...], "endpoints": [...]}, and back. */
 struct slice report_keep(struct arena *arena, const struct report *report);
 /* RFC 3339 in UTC; false when it is none. */
 bool report_read_time(struct slice text, int64_t *ret_ns);

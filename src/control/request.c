@@ -16,6 +16,7 @@
 #include "control/routes.h"
 #include "io/loop.h"
 #include "spec/endpoint.h"
+#include "store/digest.h"
 #include "store/store.h"
 
 enum { BODY_BYTES_FIRST = 16 << 10, REPLY_HEADERS_MAX = 12 };
@@ -98,6 +99,8 @@ static size_t error_headers(const struct err *err, struct http_header ret[static
 {
     size_t n = 0;
     ret[n++] = (struct http_header){ SLICE("Perigee-Error"), slice_of(err_info(err->code)->name) };
+    if (err->code == ERR_UNAUTHENTICATED)
+        ret[n++] = HTTP_HEADER("WWW-Authenticate", SLICE("Bearer"));
     if (err->code == ERR_OVERLOADED)
         ret[n++] = (struct http_header){ SLICE("Retry-After"), SLICE("2") };
     return n;
@@ -168,6 +171,16 @@ bool request_flag(const struct request *q, const char *name)
 {
     struct slice value = request_query(q, name);
     return slice_is(value, "1") || slice_is(value, "true");
+}
+
+struct slice request_bearer(const struct request *q)
+{
+    struct slice value = request_header(q, "Authorization");
+    static const size_t prefix = sizeof "Bearer " - 1;
+    if (value.size <= prefix ||
+        !slice_equal_nocase((struct slice){ value.data, prefix }, SLICE("Bearer ")))
+        return (struct slice){};
+    return slice_trim((struct slice){ value.data + prefix, value.size - prefix });
 }
 
 int request_number(const struct request *q, const char *name, uint64_t max, uint64_t *value,
@@ -339,6 +352,23 @@ static int check_caller(struct request *q, struct err *err)
     return 0;
 }
 
+/* What is compared is digests: how far two agree tells nothing of a secret. */
+static int check_pop(struct request *q, struct err *err)
+{
+    char digest[DIGEST_TEXT];
+    const struct hub_pop *pop = map_get(&q->control->hub.pops, q->parts[0]);
+    struct slice secret = request_bearer(q);
+    if (!secret.size)
+        return err_set(err, ERR_UNAUTHENTICATED,
+                       "this is for a PoP's agent, with the secret it joined with");
+    digest_of(secret, digest);
+    if (!pop || !slice_is(pop->row.secret, digest))
+        return err_set(err, ERR_UNAUTHENTICATED,
+                       "this is not the secret of a PoP '%s': it was retired, or has a new token",
+                       ERR_SLICE(q->parts[0]));
+    return 0;
+}
+
 static int check_route(struct request *q, struct err *err)
 {
     static const char *const types[] = {
@@ -347,9 +377,8 @@ static int check_route(struct request *q, struct err *err)
         [BODY_REPORT] = "application/json",
         [BODY_UPLOAD] = "application/octet-stream",
     };
-    if (q->route->scope == SCOPE_POP && !q->trusted)
-        return err_set(err, ERR_FORBIDDEN,
-                       "this is for a PoP's agent, over the socket in the home");
+    if (q->route->scope == SCOPE_POP && !q->trusted && check_pop(q, err) < 0)
+        return ERR_UNAUTHENTICATED;
     if (q->route->body != BODY_NONE)
         return guard_type(exchange_request(q->x), types[q->route->body], err);
     return 0;

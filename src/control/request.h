@@ -96,6 +96,7 @@ bool request_flag(const struct request *q, const char *name);          /* "1" or
 [[nodiscard]] int request_number(const struct request *q, const char *name, uint64_t max,
                                  uint64_t *value, struct err *err); /* absent: stays */
 struct slice request_header(const struct request *q, const char *name);
+struct slice request_bearer(const struct request *q); /* {}: there is none */
 /* "?limit=N", 1 to max. */
 [[nodiscard]] int request_limit(const struct request *q, uint64_t max, uint64_t *limit,
                                 struct err *err);

@@ -46,8 +46,15 @@ void events_list(struct request *q);
 void audit_list(struct request *q);
 void blob_get(struct request *q); /* blobs_get.c, blobs_put.c */
 void blob_put(struct request *q);
-void pops_list(struct request *q); /* pops.c */
-void pop_watch(struct request *q);
+void pops_list(struct request *q); /* pop_rows.c */
+void pop_create(struct request *q);
+void pop_get(struct request *q);
+void pop_drain(struct request *q);
+void pop_undrain(struct request *q);
+void pop_token(struct request *q);
+void pop_delete(struct request *q);
+void pop_enrol(struct request *q);
+void pop_watch(struct request *q); /* pops.c */
 void pop_report(struct request *q);
 void system_version(struct request *q); /* system.c */
 void system_health(struct request *q);

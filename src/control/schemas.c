@@ -55,6 +55,7 @@ const struct schema control_schemas[] = {
             ",\"state\":{\"type\":\"string\",\"enum\":[\"deploying\",\"active\",\"partial\","
             "\"idle\",\"stopped\",\"failed\"]},\"reason\":" STRING ",\"message\":" STRING
             ",\"hosts\":" ARRAY(STRING) ",\"urls\":" ARRAY(STRING)
+            ",\"pops\":" ARRAY(OBJECT("\"name\":" STRING ",\"replicas\":" WHOLE))
             ",\"replicas\":" ARRAY(REF("Replica")) ",\"deaths\":" ARRAY(REF("Death"))
             ",\"model\":{\"anyOf\":[" REF("Model") ",{\"type\":\"null\"}]}") },
     { "EndpointList", LIST("Endpoint") },
@@ -84,9 +85,23 @@ const struct schema control_schemas[] = {
                       ",\"endpoint\":" STRING ",\"before\":" NULLABLE ",\"after\":" NULLABLE) },
     { "AuditList", LIST("Audit") },
     { "Blob", NEEDS("\"digest\",\"size\"", "\"digest\":" DIGEST ",\"size\":" WHOLE) },
-    { "Pop", OBJECT("\"name\":" STRING ",\"state\":{\"type\":\"string\",\"enum\":[\"reporting\","
-                    "\"silent\"]},\"reported_at\":" TIME ",\"instance\":" WHOLE
-                    ",\"replicas\":" WHOLE) },
+    { "PopSpec", NEEDS("\"name\"",
+                       "\"name\":" STRING ",\"city\":" STRING ",\"country\":" STRING
+                       ",\"latitude\":{\"type\":\"number\"},\"longitude\":{\"type\":\"number\"}"
+                       ",\"region\":" STRING ",\"addresses\":" ARRAY(STRING) ",\"flavors\":"
+                       ARRAY(STRING) ",\"limits\":" OBJECT("\"cpu\":" STRING ",\"memory\":" STRING
+                       ",\"replicas\":" WHOLE) ",\"prices\":" OBJECT("\"cpu_hour\":" STRING
+                       ",\"gib_hour\":" STRING)) },
+    { "Pop", OBJECT("\"name\":" STRING ",\"state\":{\"type\":\"string\",\"enum\":[\"joining\","
+                    "\"ready\",\"draining\",\"unreachable\",\"retired\"]},\"joined\":" BOOLEAN
+                    ",\"spec\":{\"type\":\"object\"},\"created_at\":" TIME ",\"reported_at\":" TIME
+                    ",\"instance\":" WHOLE ",\"replicas\":" WHOLE ",\"replicas_ready\":" WHOLE
+                    ",\"replicas_placed\":" WHOLE) },
+    { "PopChanged", NEEDS("\"pop\"", "\"pop\":" REF("Pop") ",\"token\":" STRING
+                          ",\"token_expires_at\":" TIME) },
+    { "Enrolment", NEEDS("\"secret\"", "\"secret\":" DIGEST) },
+    { "Enrolled", NEEDS("\"pop\",\"zone\",\"spec\"", "\"pop\":" STRING ",\"zone\":" STRING
+                        ",\"spec\":{\"type\":\"object\"}") },
     { "PopList", LIST("Pop") },
     { "Report", OBJECT("\"instance\":" WHOLE ",\"sequence\":" WHOLE ",\"replicas\":"
                        ARRAY("{\"type\":\"object\"}") ",\"endpoints\":"

@@ -63,7 +63,12 @@ static void set_ready(struct status *ret, enum status_state state, const char *r
 static void decide_serving(const struct status_input *in, struct status *ret)
 {
     uint64_t wanted = in->replicas_min ? in->replicas_min : 1;
-    if (in->target_ready >= wanted)
+    if (in->target_ready >= wanted && in->spread_short)
+        set(ret, STATUS_PARTIAL, "spread",
+            "%u of %llu replicas ready, on fewer PoPs than spread asks "
+            "for: there are no more that may run it",
+            in->target_ready, (unsigned long long)wanted);
+    else if (in->target_ready >= wanted)
         set_ready(ret, STATUS_ACTIVE, "serving", in->target_ready, wanted);
     else if (in->target_ready)
         set_ready(ret, STATUS_PARTIAL, in->target_backoff ? "backoff" : "starting",
@@ -81,6 +86,8 @@ void status_decide(const struct status_input *in, struct status *ret)
         decide_stopped(in, ret);
     else if (in->pops == 0)
         set(ret, STATUS_DEPLOYING, "no_pop", "no PoP has reported yet");
+    else if (in->nowhere)
+        set(ret, STATUS_DEPLOYING, "not_placed", "no PoP may and can run it: %s", in->nowhere);
     else if (failed && (in->serving != in->target || in->target_ready == 0))
         decide_failed(in, ret);
     else if (in->serving == in->target && in->serving)

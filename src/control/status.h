@@ -32,7 +32,9 @@ struct status_input {
     bool stopped;
     uint64_t target, serving;                  /* revisions; serving 0: none */
     struct slice target_state, target_message; /* starting, ready, failed, or empty */
-    uint64_t replicas_min;
+    uint64_t replicas_min;                     /* over all PoPs it is placed on */
+    const char *nowhere;                       /* it is placed on none: why */
+    bool spread_short;                         /* on fewer than it wants */
     /* Of all PoPs. */
     uint32_t target_ready, target_starting, target_backoff; /* replicas of the target */
     uint32_t other_ready, draining;

@@ -75,18 +75,26 @@ static void count_replica(const struct hub_replica *replica, struct status_input
     }
 }
 
-static void decide(struct control *control, const struct snapshot *s, struct status *ret)
+static void decide(struct control *control, const struct hub_endpoint *endpoint, struct status *ret)
 {
+    const struct snapshot *s = endpoint->snapshot;
     struct status_input in = {
         .stopped = s->row.stopped,
         .target = s->row.target,
         .serving = s->row.serving,
         .target_state = s->row.target_state,
         .target_message = s->row.target_message,
-        .replicas_min = s->spec.scale.min,
+        .spread_short = endpoint->spread_short,
+        .nowhere = endpoint->place_count ? NULL : endpoint->nowhere,
     };
+    for (size_t i = 0; i < endpoint->place_count; i++)
+        in.replicas_min += endpoint->places[i].replicas;
+    if (endpoint->min_short && in.replicas_min < s->spec.scale.min)
+        in.replicas_min = s->spec.scale.min;
     MAP_EACH (entry, &control->hub.pops) {
         const struct hub_pop *pop = entry->value;
+        if (slice_is(pop->row.wanted, "retired"))
+            continue;
         in.pops += pop->reported_ms != 0;
         in.pops_silent += pop->silent;
         for (size_t i = 0; i < pop->replica_count; i++)
@@ -139,6 +147,19 @@ static void write_hosts(struct control *control, struct json_writer *w, const st
     json_array_end(w);
 }
 
+static void write_places(struct json_writer *w, const struct hub_endpoint *endpoint)
+{
+    json_key(w, "pops");
+    json_array_begin(w);
+    for (size_t i = 0; i < endpoint->place_count; i++) {
+        json_object_begin(w);
+        json_member_string(w, "name", endpoint->places[i].pop->name);
+        json_member_u64(w, "replicas", endpoint->places[i].replicas);
+        json_object_end(w);
+    }
+    json_array_end(w);
+}
+
 static void write_labels(struct json_writer *w, const struct endpoint_spec *spec)
 {
     json_key(w, "labels");
@@ -169,15 +190,16 @@ static void write_deaths(struct json_writer *w, const struct snapshot *s)
 
 /* ---- wholes --------------------------------------------------------------------------------- */
 
-struct slice view_endpoint(struct control *control, struct arena *arena, const struct snapshot *s,
-                           bool *ret_deploying)
+struct slice view_endpoint(struct control *control, struct arena *arena,
+                           const struct hub_endpoint *endpoint, bool *ret_deploying)
 {
     struct json_writer w;
     struct status status;
+    const struct snapshot *s = endpoint->snapshot;
     const struct store_endpoint *row = &s->row;
     const struct store_revision *shown =
         snapshot_revision(s, row->serving ? row->serving : row->target);
-    decide(control, s, &status);
+    decide(control, endpoint, &status);
     *ret_deploying = status.state == STATUS_DEPLOYING;
     json_begin(&w, arena, 0);
     json_object_begin(&w);
@@ -198,6 +220,7 @@ struct slice view_endpoint(struct control *control, struct arena *arena, const s
     json_member_text(&w, "reason", status.reason);
     json_member_text(&w, "message", status.message);
     write_hosts(control, &w, s);
+    write_places(&w, endpoint);
     json_key(&w, "replicas");
     view_replicas(control, &w, row->uid);
     write_deaths(&w, s);
@@ -206,8 +229,9 @@ struct slice view_endpoint(struct control *control, struct arena *arena, const s
     return json_end(&w);
 }
 
-struct slice view_pop_endpoint(struct arena *arena, const struct snapshot *s)
+struct slice view_pop_endpoint(struct arena *arena, const struct hub_endpoint *endpoint)
 {
+    const struct snapshot *s = endpoint->snapshot;
     struct json_writer w;
     json_begin(&w, arena, 0);
     json_object_begin(&w);
@@ -218,6 +242,7 @@ struct slice view_pop_endpoint(struct arena *arena, const struct snapshot *s)
     json_member_u64(&w, "generation", s->row.generation);
     member_raw(&w, "spec", s->row.spec);
     json_member_u64(&w, "target", s->row.target);
+    write_places(&w, endpoint);
     json_key(&w, "revisions");
     json_array_begin(&w);
     for (size_t i = 0; i < s->revision_count; i++) {
@@ -231,6 +256,32 @@ struct slice view_pop_endpoint(struct arena *arena, const struct snapshot *s)
         json_object_end(&w);
     }
     json_array_end(&w);
+    json_object_end(&w);
+    return json_end(&w);
+}
+
+struct slice view_pop(struct arena *arena, const struct hub_pop *pop)
+{
+    struct json_writer w;
+    uint64_t ready = 0;
+    for (size_t i = 0; i < pop->replica_count; i++)
+        ready += slice_is(pop->replicas[i].state, "ready");
+    json_begin(&w, arena, 0);
+    json_object_begin(&w);
+    json_member_string(&w, "name", pop->name);
+    json_member_text(&w, "state", hub_pop_state_word(hub_pop_state_of(pop)));
+    json_member_bool(&w, "joined", pop->row.secret.size > 0 || pop->row.spec.size == 0);
+    json_key(&w, "spec");
+    if (pop->row.spec.size)
+        json_raw(&w, pop->row.spec);
+    else
+        json_raw(&w, SLICE("{}"));
+    view_member_time(&w, "created_at", pop->row.created_ns);
+    view_member_time(&w, "reported_at", pop->reported_ns);
+    json_member_u64(&w, "instance", pop->instance);
+    json_member_u64(&w, "replicas", pop->replica_count);
+    json_member_u64(&w, "replicas_ready", ready);
+    json_member_u64(&w, "replicas_placed", pop->placed.replicas);
     json_object_end(&w);
     return json_end(&w);
 }

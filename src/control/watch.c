@@ -31,7 +31,8 @@ struct watcher {
     enum watch_kind kind;
     struct selector labels;
     struct store_filter filter;
-    size_t first_bytes; /* of the state at its beginning: do not count against the bound */
+    struct hub_pop *pop; /* of WATCH_POP */
+    size_t first_bytes;  /* of the state at its beginning: do not count against the bound */
     uint64_t last_id;
     bool reading, again, from_end; /* rows: see above */
     bool ended;
@@ -100,6 +101,8 @@ static void closed(struct request *q)
     struct watcher *watcher = q->data;
     list_remove(&watcher->link);
     q->control->watcher_count--;
+    if (watcher->pop)
+        hub_pop_watched(q->control, watcher->pop, false);
     metric_set(control_count(q->control, CONTROL_WATCHES, NULL),
                (int64_t)q->control->watcher_count);
 }
@@ -261,6 +264,11 @@ void watch_pop_open(struct request *q)
     struct watcher *watcher = open_watch(q, WATCH_POP);
     if (!watcher)
         return;
+    /* First, so that what it is given now is in what it hears first. */
+    list_remove(&watcher->link);
+    watcher->pop = hub_pop(q->control, q->parts[0]);
+    hub_pop_watched(q->control, watcher->pop, true);
+    list_append(&q->control->watchers, &watcher->link);
     struct hub *hub = &q->control->hub;
     struct json_writer w;
     json_begin(&w, q->arena, 0);
@@ -275,6 +283,14 @@ void watch_pop_open(struct request *q)
     json_array_end(&w);
     json_object_end(&w);
     say_event(watcher, "synced", hub->changes, json_end(&w), true);
+}
+
+void watch_pop_end(struct control *control, const struct hub_pop *pop)
+{
+    struct watcher *watcher;
+    LIST_EACH (watcher, &control->watchers, struct watcher, link)
+        if (watcher->pop == pop)
+            end(watcher);
 }
 
 void watch_pop_endpoint(struct control *control, struct hub_endpoint *endpoint)

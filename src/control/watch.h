@@ -14,6 +14,7 @@
 
 struct control;
 struct hub_endpoint;
+struct hub_pop;
 struct request;
 struct store_event;
 struct store_log;
@@ -24,6 +25,7 @@ void watch_endpoint_open(struct request *q, struct hub_endpoint *endpoint);
 void watch_events_open(struct request *q, uint64_t after, bool from_end);
 void watch_logs_open(struct request *q, uint64_t uid, uint64_t after, bool from_end);
 void watch_pop_open(struct request *q);
+void watch_pop_end(struct control *control, const struct hub_pop *pop); /* it may not any more */
 
 /* What happened. */
 void watch_endpoint(struct control *control, struct hub_endpoint *endpoint);

@@ -84,7 +84,8 @@ static struct dns_source_endpoint endpoint_of(struct arena *arena, const struct 
         .name = table_text(table, endpoint->name),
         .project = table_text(table, endpoint->project),
         .places = &here,
-        .place_count = endpoint->state != TABLE_ENDPOINT_ELSEWHERE,
+        .place_count =
+            endpoint->state != TABLE_ENDPOINT_ELSEWHERE && endpoint->state != TABLE_ENDPOINT_AWAY,
         .residency = residency->count ? residency : NULL,
     };
 }

@@ -262,16 +262,29 @@ uint32_t admit_retry_after_s(const struct request *request)
 
 /* ---- waiting -------------------------------------------------------------------------- */
 
+int request_away(const struct request *request, struct err *err)
+{
+    struct slice name = table_text(request->table->head, request->row->name);
+
+    if (request->row->state == TABLE_ENDPOINT_STOPPED)
+        return err_set(err, ERR_STOPPED, "endpoint '%.*s' is stopped; start it first",
+                       SLICE_FMT(name));
+    if (request->row->state == TABLE_ENDPOINT_AWAY)
+        return err_set(err, ERR_NOT_SUPPORTED,
+                       "endpoint '%.*s' runs at other PoPs; requests are not passed on yet",
+                       SLICE_FMT(name));
+    return 0;
+}
+
 /* Why a request of this endpoint cannot be served whatever it waits for; 0: it can. */
 static int hopeless(struct request *request, struct err *err)
 {
     int r = residency_check(request, err); /* again, once the table is another */
 
+    if (r == 0)
+        r = request_away(request, err);
     if (r < 0)
         return r;
-    if (request->row->state == TABLE_ENDPOINT_STOPPED)
-        return err_set(err, ERR_STOPPED, "endpoint '%.*s' is stopped; start it first",
-                       SLICE_FMT(table_text(request->table->head, request->row->name)));
     if (request->revision_row->message.bytes && request->side->lane_count == 0) {
         struct slice message = table_text(request->table->head, request->revision_row->message);
         return err_set(err, ERR_OVERLOADED, "revision %u of endpoint '%.*s' does not serve: %.*s",

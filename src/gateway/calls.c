@@ -98,9 +98,9 @@ static void model_describe(struct request *request)
 
     if (!info) {
         struct slice why = table_text(request->table->head, request->revision_row->message);
-        if (request->row->state == TABLE_ENDPOINT_STOPPED)
-            ANSWER_ERROR(request, ERR_STOPPED, "endpoint '%.*s' is stopped; start it first",
-                         SLICE_FMT(table_text(request->table->head, request->row->name)));
+        struct err away;
+        if (request_away(request, &away) < 0)
+            answer_error(request, &away);
         else
             ANSWER_ERROR(request, ERR_OVERLOADED, "the model is not loaded yet%s%.*s",
                          why.size ? ": " : "", SLICE_FMT(why));
@@ -223,12 +223,11 @@ static void index_send(struct request *request, struct slice body)
                                        .state = OIP_LOADING };
         if (endpoint_ready(table, i)) {
             row->state = OIP_READY;
-        } else if (endpoint->state == TABLE_ENDPOINT_STOPPED) {
+        } else if (endpoint->state != TABLE_ENDPOINT_RUNNING) {
             row->state = OIP_UNAVAILABLE;
-            row->reason = SLICE("stopped");
-        } else if (endpoint->state == TABLE_ENDPOINT_ELSEWHERE) {
-            row->state = OIP_UNAVAILABLE;
-            row->reason = SLICE("not at this PoP");
+            row->reason = endpoint->state == TABLE_ENDPOINT_STOPPED     ? SLICE("stopped")
+                          : endpoint->state == TABLE_ENDPOINT_ELSEWHERE ? SLICE("not at this PoP")
+                                                                        : SLICE("at other PoPs");
         } else if (revision && revision->message.bytes) {
             row->state = OIP_UNAVAILABLE;
             row->reason = table_text(table->head, revision->message);

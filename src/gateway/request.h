@@ -162,6 +162,8 @@ void residency_count(struct request *request);                  /* of a denied o
 
 /* ---- admit.c -------------------------------------------------------------------------- */
 void admit_request(struct request *request); /* the inputs are in their block */
+/* Its endpoint runs, and here; else why not. */
+[[nodiscard]] int request_away(const struct request *request, struct err *err);
 
 /* ---- answer.c ------------------------------------------------------------------------- */
 void answer_error(struct request *request, const struct err *err);

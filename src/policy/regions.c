@@ -62,3 +62,27 @@ bool residency_may_process(const struct residency *residency, country_number pop
     }
     return false;
 }
+
+static const char *place_text(struct arena *arena, const struct region_place *place)
+{
+    char code[3];
+    country_code_of(place->country, code);
+    return arena_format(arena, "'%.*s' (%s)", SLICE_FMT(place->name),
+                        *code ? code : "without a country");
+}
+
+const char *regions_refusal(struct arena *arena, const struct regions *regions,
+                            const struct residency *residency, const struct region_place *pop)
+{
+    if (!regions_hold(regions, pop))
+        return arena_format(arena, "its regions do not hold this PoP, %s", place_text(arena, pop));
+    if (residency->count > 0 && pop->country == COUNTRY_UNKNOWN)
+        return arena_format(arena,
+                            "it has residency, and PoP '%.*s' does not say in which country it "
+                            "stands: `perigee up --country CC`",
+                            SLICE_FMT(pop->name));
+    if (!residency_may_process(residency, pop->country))
+        return arena_format(arena, "its residency lets nothing be processed at this PoP, %s",
+                            place_text(arena, pop));
+    return NULL;
+}

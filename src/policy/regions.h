@@ -30,5 +30,10 @@ struct region_place {
                                   struct err *err);
 bool regions_hold(const struct regions *regions, const struct region_place *pop);
 
+/* Why no replica may be there, in words that follow on the endpoint's name; NULL: it may. A PoP
+ * that does not say in which country it stands has no endpoint with residency. */
+const char *regions_refusal(struct arena *arena, const struct regions *regions,
+                            const struct residency *residency, const struct region_place *pop);
+
 /* Can a replica there ever get a request? Some rule allows its country, whoever the client is. */
 bool residency_may_process(const struct residency *residency, country_number pop);

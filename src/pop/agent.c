@@ -149,7 +149,13 @@ static void on_fetch(void *data)
     struct arena *arena = arena_new();
     struct err err = {};
     const char *folder, *file;
-    if (agent_model_folder(fetch.agent, revision, arena, &folder, &file, &err) < 0)
+    if (agent_pulls(fetch.agent)) {
+        agent_pull(fetch.agent, fetch.revision);
+        arena_free(arena);
+        return;
+    }
+    if (agent_model_folder(fetch.agent->start.home, slice_of(revision->digest), arena, &folder,
+                           &file, &err) < 0)
         pop_model_fetched(revision, NULL, NULL, &err);
     else
         pop_model_fetched(revision, folder, file, NULL);
@@ -255,6 +261,19 @@ static void stand(struct agent *agent)
     (void)!pop_stand(&agent->pop, &place, (struct slice){}, NULL);
 }
 
+/* Written when it joined (bin/role_pop.c). */
+static int bearer_read(struct agent *agent, struct err *err)
+{
+    struct arena *arena = arena_new();
+    struct slice secret = {};
+    const char *path = arena_format(arena, "%s/" POP_SECRET_FILE, agent->start.home);
+    int r = disk_read(path, POP_SECRET_BYTES_MAX, arena, &secret, err);
+    if (r == 0)
+        snprintf(agent->bearer, sizeof agent->bearer, "Bearer %.*s", SLICE_FMT(slice_trim(secret)));
+    arena_free(arena);
+    return r;
+}
+
 static int begin(struct agent *agent, const struct message_start *start, struct err *err)
 {
     agent->start = *start;
@@ -262,11 +281,14 @@ static int begin(struct agent *agent, const struct message_start *start, struct 
     pop_init(&agent->pop, agent->env, start->instance, &agent_effects, agent);
     agent->pop.hearing = true; /* until GO */
     stand(agent);
+    agent->pop.name = agent->start.pop;
     if (start->control[0]) {
         if (http_url_parse(slice_of(agent->start.control), &agent->control, err) < 0)
             return err_wrap(err, "the way to control");
         const struct http_client_config config = {};
         agent->client = http_client_new(agent->loop, &config);
+        if (agent->control.address.kind != ADDRESS_UNIX && bearer_read(agent, err) < 0)
+            return err_wrap(err, "the secret this PoP joined with");
     }
     keep_init(&agent->keep, &agent->pop, agent->start.home);
     agent->keep.on_saved = on_saved;
@@ -325,6 +347,7 @@ static void agent_deinit(struct agent *agent)
 {
     agent_admin_close(agent);
     http_client_free(agent->client); /* calls end here: report and repository hear of it */
+    agent_pull_close(agent);
     agent_repository_close(agent);
     agent_report_close(agent);
     agent_watch_close(agent);

@@ -9,6 +9,7 @@
  *   publish.c  the table: to the supervisor, and to be kept; until when the gateway is waited for
  *   keep.c     table and desired state on disk, on a thread that saves (io/saver.h)
  *   models.c   a revision's model files as a folder
+ *   pull.c     blobs that are not on this disk, from control
  *   admin.c    /metrics, /healthz, /readyz
  *
  * One loop, one thread beside the one that saves. The agent goes on without control, and without a
@@ -16,6 +17,7 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -87,6 +89,7 @@ struct agent {
     /* control.c */
     struct http_client *client;
     struct http_url control;
+    char bearer[128]; /* "Bearer SECRET", of a PoP that has joined; empty: over the home's socket */
     struct http_call *watching;
     char watch_target[MESSAGE_PATH_BYTES + 256];
     struct timer *watch_again;
@@ -94,6 +97,11 @@ struct agent {
     bool control_there; /* the watch is open and synced */
     char *watch_buffer;
     size_t watch_used, watch_room;
+
+    /* pull.c */
+    struct work_pool *pull_pool; /* one thread; NULL until something is pulled */
+    atomic_bool pull_stop;
+    uint32_t pulls; /* under way, or waiting */
 
     /* report.c */
     struct http_call *reporting;
@@ -166,11 +174,21 @@ void agent_publish_now(struct agent *agent); /* what is dirty */
 void agent_table_served(struct agent *agent, uint64_t number);
 void agent_publish_close(struct agent *agent);
 
+/* pull.c */
+bool agent_pulls(const struct agent *agent); /* control's blobs are not those of this home */
+/* Gets what the revision's model needs and is not here, then makes its folder. Ends in
+ * pop_model_fetched(). */
+void agent_pull(struct agent *agent, uint64_t revision);
+void agent_pull_close(struct agent *agent);
+
 /* models.c */
 struct err;
-[[nodiscard]] int agent_model_folder(struct agent *agent, const struct pop_revision *revision,
-                                     struct arena *arena, const char **ret_folder,
-                                     const char **ret_file, struct err *err);
+[[nodiscard]] int agent_model_folder(const char *home, struct slice digest, struct arena *arena,
+                                     const char **ret_folder, const char **ret_file,
+                                     struct err *err); /* any thread, one at a time a digest */
+/* One that is there already. */
+bool agent_model_folder_find(const char *home, struct slice digest, struct arena *arena,
+                             const char **ret_folder, const char **ret_file);
 /* Folders that no revision needs any more go, and those that were never finished. */
 void agent_models_collect(struct agent *agent);
 

@@ -29,14 +29,6 @@ static bool restricts_unknown(struct arena *arena, const struct endpoint_spec *s
     return restricts;
 }
 
-static const char *place_text(struct arena *arena, const struct region_place *place)
-{
-    char code[3];
-    country_code_of(place->country, code);
-    return arena_format(arena, "'%.*s' (%s)", SLICE_FMT(place->name),
-                        *code ? code : "without a country");
-}
-
 /* Why it may not be here, or NULL; and its rules. */
 static const char *decide(struct pop *pop, struct arena *arena, const struct endpoint_spec *spec,
                           struct residency *ret)
@@ -53,18 +45,7 @@ static const char *decide(struct pop *pop, struct arena *arena, const struct end
         regions_compile(arena, spec, geo_sets_lookup, &pop->sets, &regions, &err) < 0)
         return arena_format(arena, "this PoP cannot tell where it may run: %s", err.message);
     *ret = residency;
-    if (!regions_hold(&regions, place))
-        return arena_format(arena, "its regions do not hold this PoP, %s",
-                            place_text(arena, place));
-    if (residency.count > 0 && place->country == COUNTRY_UNKNOWN)
-        return arena_format(arena,
-                            "it has residency, and PoP '%.*s' does not say in which country it "
-                            "stands: `perigee up --country CC`",
-                            SLICE_FMT(place->name));
-    if (!residency_may_process(&residency, place->country))
-        return arena_format(arena, "its residency lets nothing be processed at this PoP, %s",
-                            place_text(arena, place));
-    return NULL;
+    return regions_refusal(arena, &regions, &residency, place);
 }
 
 void pop_allow(struct pop *pop, struct pop_endpoint *endpoint)

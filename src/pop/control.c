@@ -146,7 +146,10 @@ void agent_watch_open(struct agent *agent)
     static const struct http_call_events events = { on_watch_head, on_watch_body, on_watch_done };
     if (agent->watching || !agent->start.control[0])
         return;
-    const struct http_header accept = HTTP_HEADER("Accept", SLICE("text/event-stream"));
+    const struct http_header headers[] = {
+        HTTP_HEADER("Accept", SLICE("text/event-stream")),
+        HTTP_HEADER("Authorization", slice_of(agent->bearer)),
+    };
     snprintf(agent->watch_target, sizeof agent->watch_target, "%.*s/api/v1/pops/%s/watch",
              SLICE_FMT(agent->control.base), agent->start.pop);
     struct http_request_spec spec = {
@@ -154,8 +157,8 @@ void agent_watch_open(struct agent *agent)
         .authority = agent->control.authority,
         .method = "GET",
         .target = slice_of(agent->watch_target),
-        .headers = &accept,
-        .header_count = 1,
+        .headers = headers,
+        .header_count = agent->bearer[0] ? 2 : 1,
         .silence_ms = WATCH_SILENCE_MS,
     };
     agent->watching = http_client_call(agent->client, &spec, &events, agent);

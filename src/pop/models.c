@@ -58,12 +58,11 @@ static void folder_remove(const char *path, int depth)
 }
 
 /* A hard link where the disk has them; blobs and models lie under one home, so it has. */
-static int blob_link(const struct agent *agent, struct slice digest, const char *to,
-                     struct err *err)
+static int blob_link(const char *home, struct slice digest, const char *to, struct err *err)
 {
     char from[MESSAGE_PATH_BYTES + 128];
     (void)slice_cut(&digest, ':');
-    snprintf(from, sizeof from, "%s/blobs/sha256/%.*s", agent->start.home, SLICE_FMT(digest));
+    snprintf(from, sizeof from, "%s/blobs/sha256/%.*s", home, SLICE_FMT(digest));
     if (link(from, to) == 0)
         return 0;
     if (errno == ENOENT)
@@ -84,8 +83,8 @@ static int parents_make(struct arena *arena, const char *root, struct slice path
     return 0;
 }
 
-static int manifest_fill(struct agent *agent, struct arena *arena, const char *root,
-                         struct slice text, struct err *err)
+static int manifest_fill(const char *home, struct arena *arena, const char *root, struct slice text,
+                         struct err *err)
 {
     struct manifest manifest;
     int r = manifest_parse(arena, text, &manifest, err);
@@ -93,17 +92,17 @@ static int manifest_fill(struct agent *agent, struct arena *arena, const char *r
         const struct manifest_file *file = &manifest.files[i];
         r = parents_make(arena, root, file->path, err);
         if (r == 0)
-            r = blob_link(agent, file->digest,
+            r = blob_link(home, file->digest,
                           arena_format(arena, "%s/%.*s", root, SLICE_FMT(file->path)), err);
     }
     return r;
 }
 
-static int folder_fill(struct agent *agent, struct arena *arena, const char *root,
-                       struct slice digest, struct err *err)
+static int folder_fill(const char *home, struct arena *arena, const char *root, struct slice digest,
+                       struct err *err)
 {
     struct blobs *blobs;
-    int fd = -1, r = blobs_open(agent->start.home, NULL, &blobs, err);
+    int fd = -1, r = blobs_open(home, NULL, &blobs, err);
     if (r < 0)
         return r;
     uint64_t bytes;
@@ -117,9 +116,9 @@ static int folder_fill(struct agent *agent, struct arena *arena, const char *roo
         manifest = r == 0 && manifest_is((struct slice){ data, size });
     }
     if (r == 0 && manifest)
-        r = manifest_fill(agent, arena, root, (struct slice){ data, size }, err);
+        r = manifest_fill(home, arena, root, (struct slice){ data, size }, err);
     else if (r == 0)
-        r = blob_link(agent, digest, arena_format(arena, "%s/model.onnx", root), err);
+        r = blob_link(home, digest, arena_format(arena, "%s/model.onnx", root), err);
     free(data);
     blobs_close(blobs);
     return r;
@@ -160,26 +159,44 @@ static int model_file_find(struct arena *arena, const char *folder, const char *
     return 0;
 }
 
-int agent_model_folder(struct agent *agent, const struct pop_revision *revision,
-                       struct arena *arena, const char **ret_folder, const char **ret_file,
-                       struct err *err)
+static int folder_of(const char *home, struct slice digest, struct arena *arena,
+                     const char **ret_folder, const char **ret_fresh, struct err *err)
 {
-    struct slice digest = slice_of(revision->digest), hex = digest;
-    struct stat st;
+    struct slice hex = digest;
     (void)slice_cut(&hex, ':');
     if (!slice_starts(digest, SLICE("sha256:")) || hex.size != 64 || memchr(hex.data, '/', 64))
         return err_set(err, ERR_BAD_INPUT, "'%s' is no digest", ERR_SLICE(digest));
-    const char *models = arena_format(arena, "%s/models", agent->start.home);
-    const char *folder = arena_format(arena, "%s/%.*s", models, SLICE_FMT(hex));
+    *ret_folder = arena_format(arena, "%s/models/%.*s", home, SLICE_FMT(hex));
+    *ret_fresh = arena_format(arena, "%s/models/.new-%.*s", home, SLICE_FMT(hex));
+    return 0;
+}
+
+bool agent_model_folder_find(const char *home, struct slice digest, struct arena *arena,
+                             const char **ret_folder, const char **ret_file)
+{
+    const char *fresh;
+    struct err err;
+    struct stat st;
+    return folder_of(home, digest, arena, ret_folder, &fresh, &err) == 0 &&
+           stat(*ret_folder, &st) == 0 && model_file_find(arena, *ret_folder, ret_file, &err) == 0;
+}
+
+int agent_model_folder(const char *home, struct slice digest, struct arena *arena,
+                       const char **ret_folder, const char **ret_file, struct err *err)
+{
+    const char *folder, *fresh;
+    struct stat st;
+    int r = folder_of(home, digest, arena, &folder, &fresh, err);
+    if (r < 0)
+        return r;
     *ret_folder = folder;
     if (stat(folder, &st) < 0) {
-        const char *fresh = arena_format(arena, "%s/.new-%.*s", models, SLICE_FMT(hex));
         folder_remove(fresh, 0);
-        int r = folder_make(models, err);
+        r = folder_make(arena_format(arena, "%s/models", home), err);
         if (r == 0)
             r = folder_make(fresh, err);
         if (r == 0)
-            r = folder_fill(agent, arena, fresh, digest, err);
+            r = folder_fill(home, arena, fresh, digest, err);
         if (r == 0 && rename(fresh, folder) < 0)
             r = failed("renaming", fresh, err);
         if (r < 0) {
@@ -209,10 +226,10 @@ void agent_models_collect(struct agent *agent)
     const struct dirent *entry;
     while (dir && (entry = readdir(dir))) {
         struct slice hex = slice_of(entry->d_name);
-        /* One that is being made is made within one turn of the loop: that there is, is left over
-         * from an agent that was killed, and holds on to its blobs' bytes. */
+        /* Where nothing is pulled one is made within one turn of the loop: that there is, is left
+         * over from an agent that was killed, and holds on to its blobs' bytes. */
         bool unfinished = slice_starts(hex, SLICE(".new-"));
-        if (!unfinished && (hex.size != 64 || needed(agent, hex)))
+        if ((unfinished && agent->pulls) || (!unfinished && (hex.size != 64 || needed(agent, hex))))
             continue;
         snprintf(path, sizeof path, "%s/%s", models, entry->d_name);
         folder_remove(path, 0);

@@ -4,6 +4,12 @@
  */
 #pragma once
 
+/* Of a PoP that has joined a control elsewhere, in its home, mode 0600: what its agent shows. */
+#define POP_SECRET_FILE "pop/secret"
+#define POP_SECRET_BYTES_MAX 96
+/* And what it was told: name, zone, where it stands, as JSON. */
+#define POP_JOINED_FILE "pop/joined.json"
+
 /* Runs until the supervisor drains it or is gone; the process' exit code. Takes both descriptors:
  * the channel to the supervisor (contract/messages.h) and the lifeline. */
 int pop_main(int channel_fd, int lifeline_fd);

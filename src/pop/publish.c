@@ -57,9 +57,10 @@ static void source_endpoint(struct arena *arena, const struct pop_endpoint *endp
         .uid = endpoint->uid,
         .name = slice_of(endpoint->name),
         .project = slice_of(endpoint->project),
-        .state = endpoint->running     ? TABLE_ENDPOINT_RUNNING
-                 : endpoint->elsewhere ? TABLE_ENDPOINT_ELSEWHERE
-                                       : TABLE_ENDPOINT_STOPPED,
+        .state = endpoint->elsewhere                       ? TABLE_ENDPOINT_ELSEWHERE
+                 : !endpoint->running                      ? TABLE_ENDPOINT_STOPPED
+                 : endpoint->placed && !endpoint->replicas ? TABLE_ENDPOINT_AWAY
+                                                           : TABLE_ENDPOINT_RUNNING,
         .serving_number = endpoint->serving,
         .revisions = revisions,
         .revision_count = count,

@@ -32,7 +32,9 @@ int64_t pop_back_off_ns(uint32_t failures)
 
 static uint32_t replicas_set(const struct pop_endpoint *endpoint)
 {
-    /* Until scaling exists: max(min, 1), never above max. */
+    if (endpoint->placed)
+        return endpoint->replicas;
+    /* Of a control that places nothing: max(min, 1), never above max. */
     uint64_t wanted = endpoint->spec.scale.min ? endpoint->spec.scale.min : 1;
     if (endpoint->spec.scale.max && wanted > endpoint->spec.scale.max)
         wanted = endpoint->spec.scale.max;
@@ -43,6 +45,8 @@ uint32_t pop_replicas_wanted(const struct pop_endpoint *endpoint,
                              const struct pop_revision *revision, int64_t now_ns)
 {
     if (!endpoint->wanted || !endpoint->running || !revision->wanted)
+        return 0;
+    if (endpoint->placed && endpoint->replicas == 0)
         return 0;
     if (revision->number == endpoint->target || revision->number == endpoint->serving)
         return replicas_set(endpoint);
@@ -66,12 +70,23 @@ static void traffic_move(struct pop_endpoint *endpoint)
     uint32_t set = replicas_set(endpoint);
     if (needed > set)
         needed = set;
-    if (ready < (needed ? needed : 1))
+    if (set == 0 || ready < (needed ? needed : 1))
         return;
     endpoint->serving = target->number;
     char message[96];
     snprintf(message, sizeof message, "revision %u has the traffic", target->number);
     pop->effects->event(pop, "traffic_moved", endpoint, NULL, message, pop->data);
+    pop->effects->publish(pop, pop->data);
+    pop->effects->report(pop, pop->data);
+}
+
+/* It was placed elsewhere: nothing new comes here, and what runs ends. */
+static void leave(struct pop_endpoint *endpoint)
+{
+    struct pop *pop = endpoint->pop;
+    if (!endpoint->serving)
+        return;
+    endpoint->serving = 0;
     pop->effects->publish(pop, pop->data);
     pop->effects->report(pop, pop->data);
 }
@@ -220,6 +235,8 @@ static bool adopted_stay(const struct pop_revision *revision, int64_t now_ns, in
 static void endpoint_reconcile(struct pop_endpoint *endpoint, int64_t now_ns, int64_t *next_ns)
 {
     struct pop_revision *revision;
+    if (endpoint->placed && endpoint->replicas == 0)
+        leave(endpoint);
     if (endpoint->wanted && endpoint->running)
         traffic_move(endpoint);
     LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link) {

@@ -163,6 +163,15 @@ static void write_endpoint(struct json_writer *w, struct pop_endpoint *endpoint)
     json_object_end(w);
 }
 
+static bool runs(const struct pop_endpoint *endpoint)
+{
+    const struct pop_revision *revision;
+    LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link)
+        if (revision->replica_count)
+            return true;
+    return false;
+}
+
 void report_state(struct json_writer *w, struct pop *pop)
 {
     struct pop_endpoint *endpoint;
@@ -184,7 +193,7 @@ void report_state(struct json_writer *w, struct pop *pop)
     json_key(w, "endpoints");
     json_array_begin(w);
     LIST_EACH (endpoint, &pop->endpoints, struct pop_endpoint, link)
-        if (endpoint->wanted)
+        if (endpoint->wanted && (!endpoint->placed || endpoint->replicas || runs(endpoint)))
             write_endpoint(w, endpoint);
     json_array_end(w);
 

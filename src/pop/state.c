@@ -345,7 +345,7 @@ static int revision_apply(struct arena *arena, struct pop_endpoint *endpoint, yy
 struct document {
     uint64_t uid, target;
     struct slice name, project, state;
-    yyjson_val *spec, *revisions;
+    yyjson_val *spec, *revisions, *pops;
 };
 
 static int document_read(yyjson_val *root, struct document *ret, struct err *err)
@@ -357,11 +357,30 @@ static int document_read(yyjson_val *root, struct document *ret, struct err *err
         json_get_string(root, "state", JSON_REQUIRED, &ret->state, err) < 0 ||
         json_get_u64(root, "target", JSON_REQUIRED, &ret->target, err) < 0 ||
         json_get_object(root, "spec", JSON_REQUIRED, &ret->spec, err) < 0 ||
-        json_get_array(root, "revisions", JSON_REQUIRED, &ret->revisions, err) < 0)
+        json_get_array(root, "revisions", JSON_REQUIRED, &ret->revisions, err) < 0 ||
+        json_get_array(root, "pops", JSON_OPTIONAL, &ret->pops, err) < 0)
         return ERR_BAD_INPUT;
     if (ret->uid == 0 || ret->uid >> 40 != 0)
         return err_set(err, ERR_BAD_INPUT, "endpoint uid out of range");
     return 0;
+}
+
+/* Without a list (a control from before there were several PoPs) it is placed here. */
+static void places_apply(struct pop_endpoint *endpoint, yyjson_val *pops)
+{
+    size_t index, count;
+    yyjson_val *item;
+    endpoint->placed = pops != NULL;
+    endpoint->replicas = 0;
+    yyjson_arr_foreach(pops, index, count, item)
+    {
+        uint64_t replicas = 0;
+        struct err ignored;
+        if (slice_is(json_slice(json_member(item, "name")), endpoint->pop->name) &&
+            json_get_u64(item, "replicas", JSON_REQUIRED, &replicas, &ignored) > 0)
+            endpoint->replicas =
+                replicas < POP_REPLICAS_MAX ? (uint32_t)replicas : POP_REPLICAS_MAX;
+    }
 }
 
 int pop_endpoint_apply(struct pop *pop, struct slice json, struct err *err)
@@ -391,6 +410,7 @@ int pop_endpoint_apply(struct pop *pop, struct slice json, struct err *err)
     endpoint->spec = spec;
     endpoint->json = copy;
     endpoint->wanted = endpoint->synced = true;
+    places_apply(endpoint, document.pops);
     text_set(&endpoint->name, document.name);
     text_set(&endpoint->project, document.project);
     pop_allow(pop, endpoint);

@@ -116,6 +116,8 @@ struct pop_endpoint {
     uint64_t uid;
     char *name, *project;
     bool running, wanted, synced; /* synced: seen since the watch was opened */
+    bool placed;                  /* control says where it runs, and how much of it here: */
+    uint32_t replicas;            /* 0: it runs at other PoPs */
     const char
         *elsewhere; /* why no replica of it may be at this PoP; NULL: it may. In spec_arena */
     struct residency residency; /* its rules are in spec_arena; nobody's where they are not known */
@@ -157,6 +159,7 @@ struct pop_effects {
 
 struct pop {
     struct env *env;                   /* borrowed */
+    const char *name;                  /* of this PoP; borrowed */
     const struct pop_effects *effects; /* borrowed */
     void *data;
     struct region_place place; /* where this PoP stands */

@@ -106,6 +106,9 @@ struct endpoint_spec {
     struct {
         struct spec_strings origins;
     } cors;
+    struct {
+        uint64_t pops; /* 0: absent, one */
+    } spread;
     struct spec_strings domains;
     struct spec_strings aliases;
 

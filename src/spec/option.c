@@ -297,11 +297,7 @@ static int strings_read(const struct option *option, struct arena *arena, yyjson
 
 static int pair_compare(const void *a, const void *b)
 {
-    struct slice left = ((const struct spec_pair *)a)->key;
-    struct slice right = ((const struct spec_pair *)b)->key;
-    size_t common = left.size < right.size ? left.size : right.size;
-    int order = memcmp(left.data, right.data, common);
-    return order ? order : left.size < right.size ? -1 : left.size > right.size;
+    return slice_order(((const struct spec_pair *)a)->key, ((const struct spec_pair *)b)->key);
 }
 
 static int pair_check(const struct option *option, const struct spec_pair *pair, struct err *err)

@@ -176,6 +176,17 @@ int db_run(struct db *db, enum query query, struct err *err, const char *types, 
     return r < 0 ? r : sqlite3_changes(db->handle);
 }
 
+int db_count(struct db *db, enum query query, uint64_t *ret, struct err *err)
+{
+    sqlite3_stmt *statement;
+    int r = db_begin(db, query, &statement, err, "");
+    if (r < 0 || (r = db_step(db, statement, err)) < 0)
+        return r;
+    *ret = db_u64(statement, 0);
+    db_end(statement);
+    return 0;
+}
+
 struct slice db_text(struct arena *arena, sqlite3_stmt *statement, int column)
 {
     const char *text = (const char *)sqlite3_column_text(statement, column);
@@ -382,6 +393,7 @@ int store_sqlite_open(const char *path, enum store_mode mode, const struct store
         .transact = sqlite_transact,
     };
     sqlite_endpoints_fill(&db->store);
+    sqlite_pops_fill(&db->store);
     sqlite_rows_fill(&db->store);
     mode_t mask = umask(0077); /* SQLite makes its files by the mask */
     int r = open_and_check(db, err);

@@ -68,13 +68,11 @@ static int endpoint_list(struct store *self, const struct store_page *page, stru
 static int endpoint_add(struct store *self, struct store_endpoint *endpoint, struct err *err)
 {
     struct db *db = db_of(self);
-    sqlite3_stmt *statement;
+    uint64_t count;
     assert(db->inside);
-    int r = db_begin(db, Q_ENDPOINT_COUNT, &statement, err, "");
-    if (r < 0 || (r = db_step(db, statement, err)) < 0)
+    int r = db_count(db, Q_ENDPOINT_COUNT, &count, err);
+    if (r < 0)
         return r;
-    uint64_t count = db_u64(statement, 0);
-    db_end(statement);
     if (count >= db->limits.endpoints_max)
         return err_set(err, ERR_TOO_LARGE, "there are %llu endpoints already (endpoints_max)",
                        (unsigned long long)count);

@@ -43,6 +43,10 @@ extern const unsigned sqlite_migration_count;
     "SELECT id, at_ns, who, action, came_from, request_id, project, endpoint, before, after"       \
     " FROM audit WHERE id > ?1 ORDER BY id"
 
+#define POP_COLUMNS                                                                                \
+    "name, instance, seq, reported_ns, report, spec, wanted, token, token_until_ns, secret,"       \
+    " created_ns FROM pops"
+
 /* X(constant, SQL) */
 #define QUERIES(X)                                                                                 \
     X(Q_BEGIN_WRITE, "BEGIN IMMEDIATE")                                                            \
@@ -114,15 +118,42 @@ extern const unsigned sqlite_migration_count;
     X(Q_AUDIT_PRUNE, "DELETE FROM audit WHERE id <= ?1")                                           \
     X(Q_AUDIT_LIST, AUDIT_COLUMNS " LIMIT ?2")                                                     \
     X(Q_AUDIT_END, AUDIT_COLUMNS " DESC LIMIT ?2")                                                 \
-    X(Q_POP_PUT,                                                                                   \
-      "INSERT INTO pops (name, instance, seq, reported_ns, report) VALUES (?1, ?2, ?3, ?4, ?5)"    \
-      " ON CONFLICT (name) DO UPDATE SET instance = excluded.instance, seq = excluded.seq,"        \
-      " reported_ns = excluded.reported_ns, report = excluded.report")                             \
-    X(Q_POP_PRUNE,                                                                                 \
-      "DELETE FROM pops WHERE name IN (SELECT name FROM pops ORDER BY reported_ns DESC"            \
-      " LIMIT -1 OFFSET ?1)")                                                                      \
-    X(Q_POP_GET, "SELECT name, instance, seq, reported_ns, report FROM pops WHERE name = ?1")      \
-    X(Q_POP_LIST, "SELECT name, instance, seq, reported_ns, report FROM pops ORDER BY name")       \
+    X(Q_POP_REPORT,                                                                                \
+      "INSERT INTO pops (name, instance, seq, reported_ns, report) VALUES (?1, ?2, ?3,"            \
+      " ?4, ?5) ON CONFLICT (name) DO UPDATE SET instance = excluded.instance, seq ="              \
+      " excluded.seq, reported_ns = excluded.reported_ns, report = excluded.report")               \
+    X(Q_POP_PRUNE, "DELETE FROM pops WHERE spec = '' AND name IN (SELECT name FROM pops ORDER BY"  \
+                   " reported_ns DESC LIMIT -1 OFFSET ?1)")                                        \
+    X(Q_POP_COUNT, "SELECT count(*) FROM pops WHERE spec <> ''")                                   \
+    X(Q_POP_ADD,                                                                                   \
+      "INSERT INTO pops (name, instance, seq, reported_ns, report, spec, wanted, token,"           \
+      " token_until_ns, secret, created_ns) VALUES (?1, 0, 0, 0, '', ?2, ?3, ?4, ?5,"              \
+      " ?6, ?7)")                                                                                  \
+    X(Q_POP_UPDATE,                                                                                \
+      "UPDATE pops SET spec = ?2, wanted = ?3, token = ?4, token_until_ns = ?5, secret"            \
+      " = ?6, created_ns = ?7 WHERE name = ?1")                                                    \
+    X(Q_POP_DELETE, "DELETE FROM pops WHERE name = ?1")                                            \
+    X(Q_POP_FORGET, "DELETE FROM pop_endpoints WHERE pop = ?1")                                    \
+    X(Q_POP_GET, "SELECT " POP_COLUMNS " WHERE name = ?1")                                         \
+    X(Q_POP_BY_TOKEN, "SELECT " POP_COLUMNS " WHERE token = ?1 AND token <> ''")                   \
+    X(Q_POP_LIST, "SELECT " POP_COLUMNS " ORDER BY name")                                          \
+    X(Q_POP_ENDPOINT_PUT,                                                                          \
+      "INSERT INTO pop_endpoints (endpoint, pop, serving, target, state, message)"                 \
+      " VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (endpoint, pop) DO UPDATE SET"                 \
+      " serving = excluded.serving, target = excluded.target, state = excluded.state,"             \
+      " message = excluded.message")                                                               \
+    X(Q_POP_ENDPOINT_DELETE, "DELETE FROM pop_endpoints WHERE endpoint = ?1 AND pop = ?2")         \
+    X(Q_POP_ENDPOINT_LIST,                                                                         \
+      "SELECT endpoint, pop, serving, target, state, message FROM pop_endpoints WHERE"             \
+      " endpoint = ?1 ORDER BY pop")                                                               \
+    X(Q_POP_ENDPOINT_OF,                                                                           \
+      "SELECT endpoint, pop, serving, target, state, message FROM pop_endpoints WHERE"             \
+      " pop = ?1 ORDER BY endpoint")                                                               \
+    X(Q_PLACEMENT_CLEAR, "DELETE FROM placements WHERE endpoint = ?1")                             \
+    X(Q_PLACEMENT_ADD,                                                                             \
+      "INSERT INTO placements (endpoint, pop, replicas, since_ns) VALUES (?1, ?2, ?3, ?4)")        \
+    X(Q_PLACEMENT_LIST,                                                                            \
+      "SELECT endpoint, pop, replicas, since_ns FROM placements ORDER BY endpoint, pop")           \
     X(Q_BLOB_PUT, "INSERT INTO blobs (digest, bytes, created_ns) VALUES (?1, ?2, ?3)"              \
                   " ON CONFLICT (digest) DO UPDATE SET created_ns = excluded.created_ns")          \
     X(Q_BLOB_DELETE, "DELETE FROM blobs WHERE digest = ?1")                                        \
@@ -163,6 +194,8 @@ int db_begin(struct db *db, enum query query, sqlite3_stmt **ret, struct err *er
 /* 1: a row. 0: the end, and the statement is given back, as after an error. */
 int db_step(struct db *db, sqlite3_stmt *statement, struct err *err);
 void db_end(sqlite3_stmt *statement);
+/* What a "SELECT count(*)" without parameters says. */
+[[nodiscard]] int db_count(struct db *db, enum query query, uint64_t *ret, struct err *err);
 /* Begins and steps to the end. Returns how many rows it changed. */
 int db_run(struct db *db, enum query query, struct err *err, const char *types, ...);
 
@@ -187,6 +220,7 @@ typedef void (*db_read_cb)(sqlite3_stmt *row, struct arena *arena, void *ret);
 uint32_t page_limit(const struct store_page *page);
 
 void sqlite_endpoints_fill(struct store *store); /* each sets the functions that it has */
+void sqlite_pops_fill(struct store *store);
 void sqlite_rows_fill(struct store *store);
 
 /* Brings the file at `path` to `count` migrations; a copy of it comes first. */

@@ -218,52 +218,6 @@ static int audit_list(struct store *self, const struct store_page *page, struct 
                            err);
 }
 
-/* ---- PoPs ----------------------------------------------------------------------------------- */
-
-static int pop_put(struct store *self, const struct store_pop *pop, struct err *err)
-{
-    struct db *db = db_of(self);
-    assert(db->inside);
-    int r = db_run(db, Q_POP_PUT, err, "suuis", pop->name, pop->instance, pop->seq,
-                   pop->reported_ns, pop->report);
-    if (r >= 0)
-        r = db_run(db, Q_POP_PRUNE, err, "u", db->limits.pops_max);
-    return r < 0 ? r : 0;
-}
-
-static void pop_read(sqlite3_stmt *row, struct arena *arena, void *ret)
-{
-    *(struct store_pop *)ret = (struct store_pop){
-        .name = db_text(arena, row, 0),
-        .instance = db_u64(row, 1),
-        .seq = db_u64(row, 2),
-        .reported_ns = sqlite3_column_int64(row, 3),
-        .report = db_text(arena, row, 4),
-    };
-}
-
-static int pop_get(struct store *self, struct slice name, struct arena *arena,
-                   struct store_pop *ret, struct err *err)
-{
-    sqlite3_stmt *row;
-    int r = db_begin(db_of(self), Q_POP_GET, &row, err, "s", name);
-    if (r >= 0)
-        r = db_one(db_of(self), row, arena, pop_read, ret, err);
-    if (r == 0)
-        return err_set(err, ERR_NOT_FOUND, "no PoP '%s' has reported", ERR_SLICE(name));
-    return r < 0 ? r : 0;
-}
-
-static int pop_list(struct store *self, struct arena *arena, struct store_pop **ret,
-                    size_t *ret_count, struct err *err)
-{
-    sqlite3_stmt *row;
-    int r = db_begin(db_of(self), Q_POP_LIST, &row, err, "");
-    return r < 0 ? r
-                 : db_list(db_of(self), row, NULL, arena, pop_read, sizeof **ret, ret, ret_count,
-                           err);
-}
-
 void sqlite_rows_fill(struct store *store)
 {
     store->event_add = event_add;
@@ -274,7 +228,4 @@ void sqlite_rows_fill(struct store *store)
     store->death_list = death_list;
     store->audit_add = audit_add;
     store->audit_list = audit_list;
-    store->pop_put = pop_put;
-    store->pop_get = pop_get;
-    store->pop_list = pop_list;
 }

@@ -111,9 +111,32 @@ struct store_audit {
 
 struct store_pop {
     struct slice name;
-    uint64_t instance, seq; /* of its agent: what was taken over already */
+    /* As its agent said; empty before. */
+    uint64_t instance, seq; /* what was taken over already */
     int64_t reported_ns;
     struct slice report; /* JSON: the last state */
+    /* As an operator said. */
+    struct slice spec;   /* JSON (spec/pop.h); empty: it came by itself, with `up` */
+    struct slice wanted; /* "drained", "retired"; or empty */
+    struct slice token;  /* hex of the SHA-256 of what it joins with; empty: none, or used */
+    int64_t token_until_ns;
+    struct slice secret; /* likewise, of what its agent shows; empty: it has not joined */
+    int64_t created_ns;
+};
+
+/* An endpoint on one PoP, as that last said. */
+struct store_pop_endpoint {
+    uint64_t endpoint_uid;
+    struct slice pop;
+    uint64_t serving, target;
+    struct slice state, message; /* of the target: starting, ready, failed */
+};
+
+struct store_placement {
+    uint64_t endpoint_uid;
+    struct slice pop;
+    uint64_t replicas;
+    int64_t since_ns;
 };
 
 struct store_blob {
@@ -197,11 +220,33 @@ struct store {
     int (*audit_list)(struct store *self, const struct store_page *page, struct arena *arena,
                       struct store_audit **ret, size_t *ret_count, struct err *err);
 
-    int (*pop_put)(struct store *self, const struct store_pop *pop, struct err *err);
+    /* What its agent said; a PoP that is not there is made. */
+    int (*pop_report)(struct store *self, const struct store_pop *pop, struct err *err);
+    /* ERR_CONFLICT when the name is taken by one made like this, ERR_TOO_LARGE above the limit. */
+    int (*pop_add)(struct store *self, const struct store_pop *pop, struct err *err);
+    /* Writes spec, wanted, token, token_until_ns, secret, created_ns. */
+    int (*pop_update)(struct store *self, const struct store_pop *pop, struct err *err);
+    int (*pop_delete)(struct store *self, struct slice name, struct err *err);
     int (*pop_get)(struct store *self, struct slice name, struct arena *arena,
                    struct store_pop *ret, struct err *err); /* ERR_NOT_FOUND */
+    int (*pop_by_token)(struct store *self, struct slice token, struct arena *arena,
+                        struct store_pop *ret, struct err *err); /* likewise */
     int (*pop_list)(struct store *self, struct arena *arena, struct store_pop **ret,
                     size_t *ret_count, struct err *err);
+    int (*pop_endpoint_put)(struct store *self, const struct store_pop_endpoint *row,
+                            struct err *err);
+    int (*pop_endpoint_of)(struct store *self, struct slice pop, struct arena *arena,
+                           struct store_pop_endpoint **ret, size_t *ret_count, struct err *err);
+    /* Of an endpoint that is not placed there any more. */
+    int (*pop_endpoint_delete)(struct store *self, uint64_t endpoint_uid, struct slice pop,
+                               struct err *err);
+    int (*pop_endpoint_list)(struct store *self, uint64_t endpoint_uid, struct arena *arena,
+                             struct store_pop_endpoint **ret, size_t *ret_count, struct err *err);
+    /* Puts these in the place of all that the endpoint has. */
+    int (*placement_set)(struct store *self, uint64_t endpoint_uid,
+                         const struct store_placement *rows, size_t count, struct err *err);
+    int (*placement_list)(struct store *self, struct arena *arena, struct store_placement **ret,
+                          size_t *ret_count, struct err *err); /* by endpoint, then PoP */
 
     int (*blob_put)(struct store *self, const struct store_blob *blob, struct err *err);
     int (*blob_delete)(struct store *self, struct slice digest, struct err *err);

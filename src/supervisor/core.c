@@ -171,16 +171,17 @@ void core_process_due(struct core_process *process, int64_t delay_ns)
     env_timer_start(process->core->env, &process->timer, delay_ns, on_due, process);
 }
 
-/* Gateway and agent always; the others where this node runs them. */
-static bool runs(const struct core *core, uint32_t role)
+bool core_runs(const struct core *core, uint32_t role)
 {
-    return role == ROLE_CONTROL ? core->config.control : role != ROLE_DNS || core->config.dns;
+    return role == ROLE_CONTROL ? core->config.control
+           : role == ROLE_DNS   ? core->config.dns
+                                : core->config.pop;
 }
 
 static bool all_ready(struct core *core)
 {
     for (uint32_t i = 0; i < ROLES; i++)
-        if (runs(core, ROLE_GATEWAY + i) &&
+        if (core_runs(core, ROLE_GATEWAY + i) &&
             core_role(core, ROLE_GATEWAY + i)->state != PROCESS_SERVING)
             return false;
     return true;
@@ -650,12 +651,10 @@ int core_new(struct env *env, const struct core_config *config, const struct cor
 
 void core_begin(struct core *core)
 {
-    process_start(core_role(core, ROLE_GATEWAY));
-    if (core->config.control)
-        process_start(core_role(core, ROLE_CONTROL));
-    process_start(core_role(core, ROLE_AGENT));
-    if (core->config.dns)
-        process_start(core_role(core, ROLE_DNS));
+    static const uint32_t order[] = { ROLE_GATEWAY, ROLE_CONTROL, ROLE_AGENT, ROLE_DNS };
+    for (size_t i = 0; i < sizeof order / sizeof *order; i++)
+        if (core_runs(core, order[i]))
+            process_start(core_role(core, order[i]));
 }
 
 void core_free(struct core *core)

@@ -119,6 +119,8 @@ static inline struct core_process *core_role(struct core *core, uint32_t role)
                                 : &core->control;
 }
 
+bool core_runs(const struct core *core, uint32_t role); /* is it one of this node's? */
+
 static inline struct core_process *core_twin(struct core *core) /* of the gateway that serves */
 {
     return &core->gateways[!core->gateway];

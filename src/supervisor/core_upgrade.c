@@ -102,15 +102,15 @@ static bool step_done(struct core *core)
 {
     switch (core->upgrade.step) {
     case UPGRADE_GATEWAY:
-        return gateway_done(core);
+        return !core_runs(core, ROLE_GATEWAY) || gateway_done(core);
     case UPGRADE_TEMPLATES:
         return templates_done(core);
     case UPGRADE_AGENT:
-        return role_done(core, &core->agent);
+        return !core_runs(core, ROLE_AGENT) || role_done(core, &core->agent);
     case UPGRADE_CONTROL:
-        return !core->config.control || role_done(core, &core->control);
+        return !core_runs(core, ROLE_CONTROL) || role_done(core, &core->control);
     case UPGRADE_DNS:
-        return !core->config.dns || role_done(core, &core->dns);
+        return !core_runs(core, ROLE_DNS) || role_done(core, &core->dns);
     case UPGRADE_DRAIN: /* has a time limit of its own */
         core->upgrade.asked = core->upgrade.asked || process_alive(core_twin(core));
         return !process_alive(core_twin(core));

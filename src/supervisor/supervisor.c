@@ -251,7 +251,8 @@ static int state_save(struct supervisor *self, uint32_t generation, int before_f
     struct handover_head head = {
         .set_count = (uint32_t)self->set_count,
         .flags = (self->config->control ? HANDOVER_CONTROL : 0) |
-                 (self->config->dns ? HANDOVER_DNS : 0) | (*text ? HANDOVER_BACK : 0),
+                 (self->config->dns ? HANDOVER_DNS : 0) |
+                 (self->config->pop ? 0 : HANDOVER_NO_POP) | (*text ? HANDOVER_BACK : 0),
         .generation = generation,
         .generation_before = self->generation,
         .generation_last = generation > self->generation_last ? generation : self->generation_last,
@@ -439,6 +440,7 @@ static int core_make(struct supervisor *self, uint64_t instance_base, struct err
         .listeners = self->listeners,
         .listener_count = self->listener_count,
         .control = self->config->control,
+        .pop = self->config->pop,
         .dns = self->config->dns,
         .generation = self->generation,
         .instance_base = instance_base,
@@ -611,6 +613,7 @@ int supervisor_resume(int state_fd, struct err *err)
         return err_wrap(err, "the state of the program before this one");
     struct supervisor_config config = { .start = in.head->start,
                                         .control = in.head->flags & HANDOVER_CONTROL,
+                                        .pop = !(in.head->flags & HANDOVER_NO_POP),
                                         .dns = in.head->flags & HANDOVER_DNS };
     struct err why;
     if (home_libdir(config.start.libdir, &why) < 0)

@@ -82,10 +82,10 @@ def scratch():
 
 
 def _homes(folder, made):
-    def new(*arguments, start=True):
+    def new(*arguments, start=True, part="up"):
         home = folder / f"h{len(made)}"
         home.mkdir(mode=0o700)
-        one = Perigee(home, arguments)
+        one = Perigee(home, arguments, part)
         made.append(one)
         return one.start() if start else one
 

@@ -23,13 +23,19 @@ SAMPLE = re.compile(r'^(\w+)(?:\{(.*)\})? (\S+)$')
 LISTENERS = ("gateway", "control", "admin", "dns")
 
 
+PART_LISTENERS = {"up": LISTENERS, "fleet": ["gateway", "control", "admin"],
+                  "control": ["control"], "pop": ["gateway", "admin"]}
+
+
 class Perigee:
-    """One `perigee up`. start() and stop() may be called in turn on the same home."""
+    """One `perigee up`, `control` or `pop`. start() and stop() may be called in turn on the same
+    home."""
 
     program = PROGRAM
     wrap = ()  # a command before it: machine.NO_USER_NAMESPACES
 
-    def __init__(self, home, arguments=()):
+    def __init__(self, home, arguments=(), part="up"):
+        self.part = part
         self.home = pathlib.Path(home)
         self.arguments = list(arguments)
         self.log = self.home.parent / f"{self.home.name}.log"
@@ -48,11 +54,9 @@ class Perigee:
         (soft, hard)) in turn."""
         addresses = self.home / "run" / "addresses.json"
         addresses.unlink(missing_ok=True)
-        command = [*self.wrap, self.program, "up"]
+        command = [*self.wrap, self.program, self.part]
         given = self.arguments + list(arguments)
-        for name in LISTENERS:
-            if name == "dns" and "--fleet" in given:
-                continue  # a fleet has none yet
+        for name in PART_LISTENERS["fleet" if "--fleet" in given else self.part]:
             if f"--listen-{name}" not in given:
                 command += [f"--listen-{name}", "127.0.0.1:0"]
         with open(self.log, "ab") as log:
@@ -63,7 +67,8 @@ class Perigee:
         if wait:
             wait_file(addresses, self.process, time.monotonic() + DEADLINE)
             if not addresses.exists():
-                raise AssertionError(f"perigee up ended with {self.process.wait()}:\n{self.tail()}")
+                raise AssertionError(f"perigee {self.part} ended with {self.process.wait()}:\n"
+                                     f"{self.tail()}")
             self.addresses = json.loads(addresses.read_text())
         return self
 

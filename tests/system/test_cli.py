@@ -55,8 +55,9 @@ def test_help_of_every_command():
     listed = alone("help").stdout
     fits(listed)
     names = re.findall(r"^  ([a-z]+)  ", listed, re.MULTILINE)
-    wanted = ("up deploy apply export endpoints show wait logs events infer policy scale stop "
-              "start rollback delete backup restore upgrade context fleet doctor simulate version "
+    wanted = ("up control pop deploy apply export endpoints show wait logs events infer policy "
+              "scale stop start rollback delete pops backup restore upgrade context fleet doctor "
+              "simulate version "
               "completion").split()
     assert sorted(names) == sorted(wanted)
     for command in names:

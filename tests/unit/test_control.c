@@ -70,6 +70,11 @@ static const struct {
         .pops_silent = 2 }, STATUS_ACTIVE, "pop_silent", "as last heard" },
     { "one of two silent", { .target = 1, .serving = 1, .target_state = READY, .target_ready = 1,
         .pops = 2, .pops_silent = 1 }, STATUS_ACTIVE, "serving", "1 of 1" },
+    { "no PoP may run it", { .target = 1, .target_state = STARTING, .nowhere = "a: not up", .pops = 2 },
+        STATUS_DEPLOYING, "not_placed", "a: not up" },
+    { "on fewer PoPs than it wants", { .target = 1, .serving = 1, .target_state = READY,
+        .target_ready = 2, .replicas_min = 2, .spread_short = true, .pops = 2 }, STATUS_PARTIAL,
+        "spread", "fewer PoPs" },
 };
 /* clang-format on */
 
@@ -241,6 +246,81 @@ static void test_report(void **state)
     arena_free(arena);
 }
 
+/* What up to three PoPs say of an endpoint whose target is revision 2, and the sum of it. */
+static const struct {
+    const char *name;
+    struct {
+        uint64_t serving, target;
+        const char *state, *message;
+    } said[3];
+    uint64_t serving;
+    const char *state, *message;
+} sums[] = {
+    { "nobody", {}, 0, "", "" },
+    { "one starts", { { 0, 2, "starting", "" } }, 0, "starting", "" },
+    { "one is ready", { { 2, 2, "ready", "" } }, 2, "ready", "" },
+    { "one is ready, one starts",
+      { { 2, 2, "ready", "" }, { 0, 2, "starting", "" } },
+      2,
+      "ready",
+      "" },
+    { "one starts, one is ready",
+      { { 0, 2, "starting", "" }, { 2, 2, "ready", "" } },
+      2,
+      "ready",
+      "" },
+    { "one failed, one starts",
+      { { 0, 2, "failed", "why" }, { 0, 2, "starting", "" } },
+      0,
+      "failed",
+      "why" },
+    { "one starts, one failed",
+      { { 0, 2, "starting", "" }, { 0, 2, "failed", "why" } },
+      0,
+      "failed",
+      "why" },
+    { "one failed, one is ready",
+      { { 0, 2, "failed", "why" }, { 2, 2, "ready", "" } },
+      2,
+      "ready",
+      "" },
+    { "one still serves the revision before",
+      { { 2, 2, "ready", "" }, { 1, 2, "starting", "" } },
+      1,
+      "ready",
+      "" },
+    { "and is asked first", { { 1, 2, "starting", "" }, { 2, 2, "ready", "" } }, 1, "ready", "" },
+    { "one has not heard of the target",
+      { { 1, 1, "ready", "" }, { 0, 2, "starting", "" } },
+      1,
+      "starting",
+      "" },
+    { "nor has anybody", { { 1, 1, "ready", "" }, { 1, 1, "failed", "x" } }, 1, "", "" },
+    { "one of before there were several", { { 2, 0, "ready", "" } }, 2, "ready", "" },
+};
+
+static void test_sums(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof sums / sizeof *sums; i++) {
+        struct report_endpoint rows[3];
+        size_t count = 0;
+        for (; count < 3 && sums[i].said[count].state; count++)
+            rows[count] = (struct report_endpoint){
+                .uid = 7,
+                .serving = sums[i].said[count].serving,
+                .target = sums[i].said[count].target,
+                .target_state = slice_of(sums[i].said[count].state),
+                .message = slice_of(sums[i].said[count].message),
+            };
+        print_message("  %s\n", sums[i].name);
+        struct report_sum sum = report_sum(rows, count, 2);
+        assert_int_equal(sum.serving, sums[i].serving);
+        assert_true(slice_is(sum.target_state, sums[i].state));
+        assert_true(slice_is(sum.message, sums[i].message));
+    }
+}
+
 static void test_routes(void **state)
 {
     (void)state;
@@ -303,6 +383,7 @@ int main(void)
         cmocka_unit_test(test_if_match),
         cmocka_unit_test(test_merge),
         cmocka_unit_test(test_report),
+        cmocka_unit_test(test_sums),
         cmocka_unit_test(test_routes),
     };
     return cmocka_run_group_tests_name("control", tests, NULL, NULL);

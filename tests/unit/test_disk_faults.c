@@ -209,7 +209,6 @@ static void lock_check(int)
 
 static struct agent agent;
 static char model_digest[DIGEST_TEXT];
-static struct pop_revision revision = { .digest = model_digest };
 
 static void model_prepare(void)
 {
@@ -226,7 +225,7 @@ static int model_act(struct err *err)
 {
     struct arena *arena = arena_new();
     const char *models, *file;
-    int r = agent_model_folder(&agent, &revision, arena, &models, &file, err);
+    int r = agent_model_folder(folder, slice_of(model_digest), arena, &models, &file, err);
     struct stat st;
     if (r == 0) {
         snprintf(path, sizeof path, "%s/models/%s/model.onnx", folder, model_digest + 7);

@@ -384,7 +384,7 @@ static int pops_and_blobs(struct fixture *f, struct store *s, struct err *err)
                                  .reported_ns = i,
                                  .report = SLICE("{}") };
         struct store_blob blob = { .digest = slice_of(names[i]), .bytes = 5, .created_ns = i };
-        r = s->pop_put(s, &pop, err);
+        r = s->pop_report(s, &pop, err);
         if (r >= 0)
             r = s->blob_put(s, &blob, err);
     }
@@ -414,6 +414,129 @@ static void test_pops_and_blobs(void **state)
     OK(inside(f, delete_blob, &failure));
     OK(s->blob_garbage(s, 2, f->arena, &garbage, &count, &failure));
     assert_int_equal(count, 0); /* y is too young, m is needed */
+}
+
+/* ---- PoPs that an operator made, and what is placed there ------------------------------------ */
+
+static int add_pops(struct fixture *f, struct store *s, struct err *err)
+{
+    const struct store_pop by_itself = {
+        .name = SLICE("tokyo"), .instance = 3, .reported_ns = 5, .report = SLICE("{}")
+    };
+    struct store_pop pop = { .name = SLICE("paris"),
+                             .spec = SLICE("{\"name\":\"paris\"}"),
+                             .token = SLICE("sha256:t"),
+                             .token_until_ns = 9,
+                             .created_ns = 1 };
+    struct store_pop got;
+    int r = s->pop_report(s, &by_itself, err);
+    if (r == 0)
+        r = s->pop_add(s, &pop, err);
+    if (r == 0) { /* its name stands for what reported already */
+        pop.name = SLICE("tokyo");
+        pop.token = SLICE("sha256:u");
+        r = s->pop_add(s, &pop, err);
+    }
+    if (r == 0)
+        r = s->pop_get(s, SLICE("tokyo"), f->arena, &got, err);
+    assert_true(r < 0 || (got.instance == 3 && got.created_ns == 1));
+    return r;
+}
+
+static int add_pop_again(struct fixture *f, struct store *s, struct err *err)
+{
+    const struct store_pop pop = { .name = SLICE("paris"), .spec = SLICE("{}") };
+    (void)f;
+    return s->pop_add(s, &pop, err);
+}
+
+static int add_pop_too_many(struct fixture *f, struct store *s, struct err *err)
+{
+    const struct store_pop pop = { .name = SLICE("oslo"), .spec = SLICE("{}") };
+    (void)f;
+    return s->pop_add(s, &pop, err);
+}
+
+static int join(struct fixture *f, struct store *s, struct err *err)
+{
+    struct store_pop pop;
+    int r = s->pop_by_token(s, SLICE("sha256:t"), f->arena, &pop, err);
+    if (r < 0)
+        return r;
+    assert_true(slice_is(pop.name, "paris"));
+    pop.token = (struct slice){};
+    pop.secret = SLICE("sha256:s");
+    pop.wanted = SLICE("drained");
+    return s->pop_update(s, &pop, err);
+}
+
+static int place(struct fixture *f, struct store *s, struct err *err)
+{
+    const struct store_placement rows[] = {
+        { .endpoint_uid = 1, .pop = SLICE("paris"), .replicas = 2, .since_ns = 4 },
+        { .endpoint_uid = 1, .pop = SLICE("tokyo"), .replicas = 1, .since_ns = 6 },
+    };
+    const struct store_pop_endpoint said = { .endpoint_uid = 1,
+                                             .pop = SLICE("paris"),
+                                             .serving = 1,
+                                             .target = 2,
+                                             .state = SLICE("failed"),
+                                             .message = SLICE("why") };
+    (void)f;
+    int r = s->placement_set(s, 1, rows, 2, err);
+    if (r == 0)
+        r = s->placement_set(s, 2, rows + 1, 1, err);
+    if (r == 0)
+        r = s->placement_set(s, 2, NULL, 0, err);
+    if (r == 0)
+        r = s->pop_endpoint_put(s, &said, err);
+    return r;
+}
+
+static int forget(struct fixture *f, struct store *s, struct err *err)
+{
+    (void)f;
+    int r = s->pop_delete(s, SLICE("paris"), err);
+    return r < 0 ? r : s->endpoint_delete(s, 1, err);
+}
+
+static void test_pops(void **state)
+{
+    struct fixture *f = *state;
+    struct store *s = f->store;
+    struct store_pop pop;
+    struct store_placement *places;
+    struct store_pop_endpoint *said;
+    size_t count;
+    OK(inside(f, add_two, &failure));
+    OK(inside(f, add_pops, &failure));
+    assert_int_equal(inside(f, add_pop_again, &failure), ERR_CONFLICT);
+    assert_int_equal(inside(f, add_pop_too_many, &failure), ERR_TOO_LARGE);
+    /* What an operator made is not forgotten, whoever reports. */
+    OK(inside(f, pops_and_blobs, &failure));
+    OK(s->pop_get(s, SLICE("paris"), f->arena, &pop, &failure));
+    OK(inside(f, join, &failure));
+    assert_int_equal(s->pop_by_token(s, SLICE("sha256:t"), f->arena, &pop, &failure),
+                     ERR_NOT_FOUND);
+    assert_int_equal(s->pop_by_token(s, SLICE(""), f->arena, &pop, &failure), ERR_NOT_FOUND);
+    OK(s->pop_get(s, SLICE("paris"), f->arena, &pop, &failure));
+    assert_true(slice_is(pop.secret, "sha256:s") && slice_is(pop.wanted, "drained"));
+    OK(inside(f, place, &failure));
+    OK(s->placement_list(s, f->arena, &places, &count, &failure));
+    assert_int_equal(count, 2);
+    assert_true(slice_is(places[0].pop, "paris") && places[0].replicas == 2);
+    assert_int_equal(places[1].since_ns, 6);
+    OK(s->pop_endpoint_list(s, 1, f->arena, &said, &count, &failure));
+    assert_int_equal(count, 1);
+    assert_true(slice_is(said[0].message, "why") && said[0].target == 2);
+    OK(s->pop_endpoint_of(s, SLICE("tokyo"), f->arena, &said, &count, &failure));
+    assert_int_equal(count, 0);
+    OK(inside(f, forget, &failure));
+    assert_int_equal(s->pop_get(s, SLICE("paris"), f->arena, &pop, &failure), ERR_NOT_FOUND);
+    OK(s->pop_endpoint_of(s, SLICE("paris"), f->arena, &said, &count, &failure));
+    assert_int_equal(count, 0);
+    OK(s->placement_list(s, f->arena, &places, &count, &failure));
+    assert_int_equal(count, 0); /* they went with the endpoint */
 }
 
 static void test_second_connection(void **state)
@@ -455,8 +578,12 @@ static void test_newer_and_damaged(void **state)
     f->store->close(f->store);
     f->store = NULL;
     run_sql(f->path, "PRAGMA user_version = 999");
-    refused(f, "schema version 999, this Perigee knows up to 1");
-    run_sql(f->path, "PRAGMA user_version = 1");
+    char words[80], sql[40];
+    snprintf(words, sizeof words, "schema version 999, this Perigee knows up to %u",
+             store_schema());
+    refused(f, words);
+    snprintf(sql, sizeof sql, "PRAGMA user_version = %u", store_schema());
+    run_sql(f->path, sql);
 
     FILE *file = fopen(f->path, "r+");
     fseek(file, 4096 * 3, SEEK_SET);
@@ -473,11 +600,22 @@ static void test_newer_and_damaged(void **state)
     refused(f, "none of Perigee's");
 }
 
-static const struct migration two[] = {
-    { 1, "0001", "" },
-    { 2, "0002_add.sql", "ALTER TABLE projects ADD COLUMN more TEXT; CREATE TABLE extra (x)" },
-    { 3, "0003_bad.sql", "CREATE TABLE good (x); CREATE TABLE good (x)" },
-};
+/* Those there are, and two to come: a good one and a bad one. */
+enum { MIGRATIONS_MAX = 64 };
+static struct migration more[MIGRATIONS_MAX];
+
+static unsigned migrations_fill(void)
+{
+    unsigned count = sqlite_migration_count;
+    assert_true(count + 2 <= MIGRATIONS_MAX);
+    memcpy(more, sqlite_migrations, count * sizeof *more);
+    more[count] = (struct migration){ count + 1, "next_add.sql",
+                                      "ALTER TABLE projects ADD COLUMN more TEXT;"
+                                      " CREATE TABLE extra (x)" };
+    more[count + 1] = (struct migration){ count + 2, "next_bad.sql",
+                                          "CREATE TABLE good (x); CREATE TABLE good (x)" };
+    return count + 1;
+}
 
 static unsigned copies(struct fixture *f)
 {
@@ -505,19 +643,40 @@ static void test_migrations(void **state)
     sqlite3 *handle = db_of(f->store)->handle;
     struct err err = {};
     OK(inside(f, add_two, &failure));
-    OK(sqlite_migrate(handle, f->path, two, 2, &failure));
+    unsigned good = migrations_fill();
+    OK(sqlite_migrate(handle, f->path, more, good, &failure));
     assert_int_equal(copies(f), 1);
     assert_int_equal(sqlite3_exec(handle, "SELECT more FROM projects, extra", 0, 0, 0), SQLITE_OK);
-    OK(sqlite_migrate(handle, f->path, two, 2, &failure)); /* nothing to do */
+    OK(sqlite_migrate(handle, f->path, more, good, &failure)); /* nothing to do */
     assert_int_equal(copies(f), 1);
     /* What fails leaves everything as it was. */
     for (int i = 0; i < 5; i++) {
-        assert_true(sqlite_migrate(handle, f->path, two, 3, &err) < 0);
-        assert_non_null(strstr(err.message, "0003_bad.sql"));
+        assert_true(sqlite_migrate(handle, f->path, more, good + 1, &err) < 0);
+        assert_non_null(strstr(err.message, "next_bad.sql"));
         await_next_millisecond();
     }
     assert_int_equal(copies(f), 3);
     assert_int_not_equal(sqlite3_exec(handle, "SELECT * FROM good", 0, 0, 0), SQLITE_OK);
+}
+
+/* A state from before there were several PoPs is taken along. */
+static void test_from_the_first_schema(void **state)
+{
+    struct fixture *f = *state;
+    struct store_pop pop;
+    sqlite3 *db;
+    f->store->close(f->store);
+    f->store = NULL;
+    unlink(f->path);
+    assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
+    OK(sqlite_migrate(db, f->path, sqlite_migrations, 1, &failure));
+    sqlite3_close(db);
+    run_sql(f->path, "INSERT INTO pops (name, instance, seq, reported_ns, report)"
+                     " VALUES ('local', 4, 5, 6, '{}')");
+    OK(store_sqlite_open(f->path, STORE_WRITE, NULL, &f->store, &failure));
+    OK(f->store->pop_get(f->store, SLICE("local"), f->arena, &pop, &failure));
+    assert_int_equal(pop.instance, 4);
+    assert_true(pop.spec.size == 0 && pop.secret.size == 0);
 }
 
 int main(void)
@@ -527,9 +686,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_revisions, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_bounded_rows, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_pops_and_blobs, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_pops, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_second_connection, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_newer_and_damaged, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_migrations, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_from_the_first_schema, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("store", tests, NULL, NULL);
 }

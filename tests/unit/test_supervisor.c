@@ -278,7 +278,9 @@ static pid_t up(void)
         { .kind = LISTENER_GATEWAY, .flag = "--listen-gateway" },
         { .kind = LISTENER_CONTROL, .flag = "--home", .internal = true },
     };
-    struct supervisor_config config = { .listens = listens, .listen_count = 2, .control = true };
+    struct supervisor_config config = {
+        .listens = listens, .listen_count = 2, .control = true, .pop = true
+    };
     char path[HOME_PATH_BYTES + 32];
     struct err err = {};
     (void)snprintf(path, sizeof path, "unix:%s/run/control.sock", home);

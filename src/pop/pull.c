@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Blobs from control, for a PoP with a disk of its own: on a thread, one after the other, gone on
+ * with where they were cut, believed once their bytes have the digest that names them. The model's
+ * folder is made of links to them and keeps the bytes; the blobs themselves go when it is there.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/auto.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "http/fetch.h"
+#include "io/work.h"
+#include "pop/agent.h"
+#include "store/blobs.h"
+#include "store/manifest.h"
+#include "sys/fd.h"
+
+enum { PULL_IDLE_MS = 30'000 };
+
+struct pull {
+    struct work work;
+    struct agent *agent;
+    uint64_t revision;
+    /* Copies: the thread sees nothing of the agent's but its stop. */
+    struct arena *arena;
+    const char *home, *url, *authorization;
+    struct slice digest;
+    const char *folder, *file;
+    struct err err;
+    int result;
+};
+
+/* ---- on the thread --------------------------------------------------------------------------- */
+
+struct piece {
+    struct pull *pull;
+    struct blob_upload *upload;
+    struct err err;
+    int result;
+};
+
+static bool on_body(struct slice bytes, void *data)
+{
+    struct piece *piece = data;
+    if (atomic_load(&piece->pull->agent->pull_stop))
+        piece->result = err_set(&piece->err, ERR_CANCELED, "the agent ends");
+    else
+        piece->result = blob_upload_write(piece->upload, bytes.data, bytes.size, &piece->err);
+    return piece->result == 0;
+}
+
+/* How large it is, by asking for its head. */
+static int blob_size(struct pull *pull, const char *url, const char *const *headers,
+                     uint64_t *ret_bytes, struct err *err)
+{
+    struct fetch_answer answer;
+    const struct fetch_request request = {
+        .method = "HEAD",
+        .url = url,
+        .headers = headers,
+        .body_fd = -1,
+        .timeout_ms = PULL_IDLE_MS,
+    };
+    int r = fetch(pull->arena, &request, &answer, err);
+    if (r < 0)
+        return err_wrap(err, "control");
+    if (answer.status != 200)
+        return err_set(err, answer.status == 404 ? ERR_NOT_FOUND : ERR_INTERNAL,
+                       "control answers %d for blob %.*s", answer.status, SLICE_FMT(pull->digest));
+    if (!slice_u64(fetch_header_get(&answer, "Content-Length"), ret_bytes))
+        return err_set(err, ERR_INTERNAL, "control does not say how large the blob is");
+    return 0;
+}
+
+static int blob_body(struct pull *pull, struct piece *piece, const char *url,
+                     const char *const *headers, struct err *err)
+{
+    struct fetch_answer answer;
+    const struct fetch_request request = {
+        .method = "GET",
+        .url = url,
+        .headers = headers,
+        .body_fd = -1,
+        .idle_ms = PULL_IDLE_MS,
+        .on_body = on_body,
+        .data = piece,
+    };
+    uint64_t from = blob_upload_offset(piece->upload);
+    int r = fetch(pull->arena, &request, &answer, err);
+    if (piece->result < 0) {
+        *err = piece->err;
+        return piece->result;
+    }
+    if (r < 0)
+        return err_wrap(err, "control");
+    if (answer.status != (from ? 206 : 200))
+        return err_set(err, ERR_INTERNAL, "control answers %d for a blob", answer.status);
+    return 0;
+}
+
+static int blob_pull(struct pull *pull, struct blobs *blobs, struct slice digest, struct err *err)
+{
+    uint64_t bytes, offset = blob_upload_have(blobs, digest);
+    const char *headers[3] = { pull->authorization };
+    const char *url =
+        arena_format(pull->arena, "%s/api/v1/blobs/%.*s", pull->url, SLICE_FMT(digest));
+    int r = blobs_find(blobs, digest, &bytes, err);
+    if (r != ERR_NOT_FOUND)
+        return r;
+    r = blob_size(pull, url, headers, &bytes, err);
+    if (r < 0)
+        return r;
+    struct piece piece = { .pull = pull };
+    if (offset > bytes)
+        offset = 0;
+    r = blob_upload_begin(blobs, digest, offset, bytes, &offset, &piece.upload, err);
+    if (r < 0)
+        return r;
+    if (offset)
+        headers[1] = arena_format(pull->arena, "Range: bytes=%llu-", (unsigned long long)offset);
+    if (offset < bytes)
+        r = blob_body(pull, &piece, url, headers, err);
+    if (r == 0 && blob_upload_offset(piece.upload) < bytes)
+        r = err_set(err, ERR_INTERNAL, "control sent %llu of %llu bytes",
+                    (unsigned long long)blob_upload_offset(piece.upload),
+                    (unsigned long long)bytes);
+    if (r == 0)
+        r = blob_upload_finish(piece.upload, err);
+    blob_upload_free(piece.upload);
+    return r < 0 ? err_wrap(err, "pulling %.*s", SLICE_FMT(digest)) : 0;
+}
+
+/* A folder's manifest names further blobs. */
+static int manifest_of(struct pull *pull, struct blobs *blobs, struct manifest *ret,
+                       struct err *err)
+{
+    uint64_t bytes;
+    char *data = NULL;
+    size_t size = 0;
+    *ret = (struct manifest){};
+    int r = blobs_find(blobs, pull->digest, &bytes, err);
+    if (r < 0 || bytes > MANIFEST_BYTES_MAX)
+        return r;
+    r = blobs_load(blobs, pull->digest, MANIFEST_BYTES_MAX, &data, &size, err);
+    if (r < 0)
+        return r;
+    struct slice text = arena_copy(pull->arena, (struct slice){ data, size });
+    free(data);
+    return manifest_is(text) ? manifest_parse(pull->arena, text, ret, err) : 0;
+}
+
+static int all_pull(struct pull *pull, struct blobs *blobs, struct err *err)
+{
+    struct manifest manifest = {};
+    int r = blob_pull(pull, blobs, pull->digest, err);
+    if (r == 0)
+        r = manifest_of(pull, blobs, &manifest, err);
+    for (size_t i = 0; i < manifest.count && r == 0; i++)
+        r = blob_pull(pull, blobs, manifest.files[i].digest, err);
+    if (r == 0)
+        r = agent_model_folder(pull->home, pull->digest, pull->arena, &pull->folder, &pull->file,
+                               err);
+    if (r < 0)
+        return r;
+    struct err ignored;
+    for (size_t i = 0; i < manifest.count; i++)
+        (void)!blobs_delete(blobs, manifest.files[i].digest, &ignored);
+    (void)!blobs_delete(blobs, pull->digest, &ignored);
+    return 0;
+}
+
+static void run(struct work *work)
+{
+    struct pull *pull = (struct pull *)work; /* its first member */
+    struct blobs *blobs;
+    /* A folder that is there has all in it. */
+    if (agent_model_folder_find(pull->home, pull->digest, pull->arena, &pull->folder, &pull->file))
+        return;
+    pull->result = blobs_open(pull->home, NULL, &blobs, &pull->err);
+    if (pull->result < 0)
+        return;
+    pull->result = all_pull(pull, blobs, &pull->err);
+    blobs_close(blobs);
+}
+
+/* ---- on the loop ----------------------------------------------------------------------------- */
+
+static void on_done(struct work *work, bool canceled)
+{
+    struct pull *pull = (struct pull *)work;
+    struct agent *agent = pull->agent;
+    struct pop_revision *revision =
+        canceled ? NULL : pop_revision_find(&agent->pop, pull->revision);
+    agent->pulls--;
+    if (revision && revision->model_state == POP_MODEL_FETCHING)
+        pop_model_fetched(revision, pull->folder, pull->file, pull->result < 0 ? &pull->err : NULL);
+    arena_free(pull->arena);
+    free(pull);
+}
+
+bool agent_pulls(const struct agent *agent)
+{
+    return agent->bearer[0] != '\0';
+}
+
+void agent_pull(struct agent *agent, uint64_t revision_uid)
+{
+    const struct pop_revision *revision = pop_revision_find(&agent->pop, revision_uid);
+    struct pull *pull = mem_zalloc(sizeof *pull);
+    if (!agent->pull_pool)
+        agent->pull_pool = work_pool_new("pull", 1);
+    agent->pulls++;
+    pull->agent = agent;
+    pull->revision = revision_uid;
+    pull->arena = arena_new();
+    pull->home = agent->start.home;
+    pull->url = arena_string(pull->arena, slice_of(agent->start.control));
+    pull->authorization = arena_format(pull->arena, "Authorization: %s", agent->bearer);
+    pull->digest = arena_copy(pull->arena, slice_of(revision->digest));
+    pull->work.run = run;
+    pull->work.on_done = on_done;
+    work_submit(agent->pull_pool, agent->loop, &pull->work);
+}
+
+void agent_pull_close(struct agent *agent)
+{
+    atomic_store(&agent->pull_stop, true);
+    work_pool_free(agent->pull_pool);
+    agent->pull_pool = NULL;
+}

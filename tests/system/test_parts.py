@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Control and PoPs that run alone: real processes, real HTTP between them."""
+import json
+import os
+import re
+import signal
+
+import pytest
+
+from deadline import until
+from perigee import DIGITS
+from test_processes import infer, kill, right, role_pid
+
+MODEL = DIGITS / "digits.onnx"
+PLACES = {"paris": ("FR", "48.86,2.35"), "tokyo": ("JP", "35.68,139.69")}
+
+
+class Fleet:
+    def __init__(self, new, scratch):
+        self.new, self.scratch, self.pops = new, scratch, {}
+        self.control = new(part="control")
+        self.url = "http://%s:%d" % self.control.address("control")
+
+    def create(self, name):
+        country, at = PLACES[name]
+        file = self.scratch / f"{name}.token"
+        self.control.cli("pops", "create", name, "--country", country, "--at", at, "--token-file",
+                         file)
+        return file
+
+    def join(self, name, *arguments):
+        file = self.create(name)
+        pop = self.new(part="pop", start=False)
+        pop.start("--join", self.url, "--token-file", file, *arguments)
+        self.pops[name] = pop
+        return pop
+
+    def states(self):
+        return {row["name"]: row["state"] for row in self.control.json("pops", "list")["items"]}
+
+    def apply(self, pops, *arguments):
+        self.control.cli("apply", "-f", "-", *arguments, stdin=(
+            f"name: digits\nmodel: {MODEL}\nspread: {{pops: {pops}}}\n").encode())
+
+
+@pytest.fixture(name="fleet")
+def _fleet(new_perigee, scratch):
+    return Fleet(new_perigee, scratch)
+
+
+def serves(pop):
+    status, body = infer(pop)
+    return status == 200 and right(body)
+
+
+def replicas(fleet):
+    return {row["pop"]: row["id"] for row in fleet.control.json("show", "digits")["replicas"]}
+
+
+@pytest.mark.smoke
+def test_one_control_two_pops(fleet):
+    paris, tokyo = fleet.join("paris"), fleet.join("tokyo")
+    assert fleet.states() == {"paris": "ready", "tokyo": "ready"}
+    # One is enough; the other says that it is not there, and does not try.
+    fleet.apply(1)
+    [where] = replicas(fleet)
+    here, there = (paris, tokyo) if where == "paris" else (tokyo, paris)
+    assert serves(here)
+    status, body = infer(there)
+    assert status == 501 and "runs at other PoPs" in json.loads(body)["error"]
+    assert there.request("GET", "/v2/models/digits/ready")[0] != 200
+    # Spread over both: the model's bytes come from control, and what ran runs on.
+    before = replicas(fleet)
+    fleet.apply(2)
+    until("both", lambda: len(replicas(fleet)) == 2)
+    until("both serve", lambda: serves(paris) and serves(tokyo))
+    assert before.items() <= replicas(fleet).items()
+    assert list((there.home / "models").iterdir()) and not list(
+        (there.home / "blobs" / "sha256").iterdir())
+    # Nothing that a PoP wrote holds a secret; nothing of it is on a command line.
+    secret = (paris.home / "pop" / "secret").read_text()
+    assert os.stat(paris.home / "pop" / "secret").st_mode & 0o777 == 0o600
+    for one in (fleet.control, paris, tokyo):
+        assert secret not in "".join(one.words())
+    for pid in paris.pids():
+        with open(f"/proc/{pid}/cmdline", encoding="latin-1") as file:
+            assert secret not in file.read()
+
+
+def test_control_is_away(fleet):
+    paris = fleet.join("paris")
+    fleet.apply(1)
+    assert serves(paris)
+    before = replicas(fleet)
+    pid = paris.role_pid("pop")
+    fleet.control.kill()
+    assert serves(paris)
+    # A new agent, cut off from its first moment: it goes on with what is on its disk.
+    kill(pid)
+    until("a new agent", lambda: role_pid(paris, "pop") != pid)
+    assert serves(paris)
+    # So does the whole PoP, started while cut off, without token or URL.
+    paris.stop()
+    paris.start()
+    until("it to serve", lambda: serves(paris))
+    # Control comes back where it was: nothing restarts.
+    runs = paris.pids()
+    fleet.control.start("--listen-control", fleet.url.removeprefix("http://"))
+    until("the PoP's report", lambda: fleet.states() == {"paris": "ready"})
+    until("its replica", lambda: set(replicas(fleet)) == {"paris"})
+    assert runs <= paris.pids() and serves(paris)
+    assert set(before) == set(replicas(fleet))
+    fleet.control.cli("scale", "digits", "--min", "2")
+    fleet.control.cli("wait", "digits")
+    assert len(fleet.control.json("show", "digits")["replicas"]) == 2
+
+
+def test_a_pop_dies_and_another_takes_over(fleet):
+    paris = fleet.join("paris")
+    fleet.apply(1)
+    tokyo = fleet.join("tokyo")
+    assert set(replicas(fleet)) == {"paris"}
+    fleet.control.cli("pops", "drain", "paris")
+    until("the other", lambda: serves(tokyo))
+    until("its end", lambda: set(replicas(fleet)) == {"tokyo"})
+    fleet.control.cli("pops", "delete", "paris", "--yes")
+    assert fleet.states() == {"paris": "retired", "tokyo": "ready"}
+    # It may not even ask any more.
+    until("the refusal", lambda: any("401" in line for line in "".join(paris.words()).splitlines()))
+
+
+def test_joining(fleet, scratch):
+    file = fleet.create("paris")
+    token = file.read_text().strip()
+    pop = fleet.new(part="pop", start=False)
+
+    def refused(words, *arguments, status=1, **environment):
+        done = pop.cli("pop", "--listen-gateway", "127.0.0.1:0", "--listen-admin", "127.0.0.1:0",
+                       *arguments, status=None, **environment)
+        assert done.returncode == status and words in done.said, (done.returncode, done.said)
+
+    refused("has not joined yet", status=2)
+    refused("wants the token", "--join", fleet.url, status=2)
+    refused("not on this machine", "--join", "http://192.0.2.1:8080", "--token-file", file,
+            status=2)
+    refused("--join", "--join", "ftp://127.0.0.1", "--token-file", file, status=2)
+    refused("--token-file", "--join", fleet.url, "--token-file", scratch / "none", status=2)
+    (scratch / "odd").write_bytes(b"pgj_\x01\n")
+    refused("odd characters", "--join", fleet.url, "--token-file", scratch / "odd", status=2)
+    (scratch / "forged").write_text("pgj_" + "x" * 32)
+    refused("no PoP waits with this token", "--join", fleet.url, "--token-file",
+            scratch / "forged")
+    refused("control", "--join", "http://127.0.0.1:1", "--token-file", file)
+    assert not (pop.home / "pop" / "joined.json").exists()
+    pop.start("--join", fleet.url, "--token-file", file)
+    assert fleet.states() == {"paris": "ready"}
+    pop.stop()
+    # With a home that has joined: the same control again, or none; another one not.
+    refused("another home", "--join", fleet.url.replace("127.0.0.1", "127.0.0.2"))
+    pop.start("--join", fleet.url)
+    assert token not in "".join(pop.words())
+    # Shut out, and in again with the new token.
+    again = scratch / "again"
+    fleet.control.cli("pops", "token", "paris", "--token-file", again)
+    pop.stop()
+    pop.start("--token-file", again)
+    until("it reports", lambda: fleet.states() == {"paris": "ready"})
+
+
+def test_a_token_from_the_environment(fleet):
+    file = fleet.create("paris")
+    pop = fleet.new(part="pop", start=False)
+    token = file.read_text().strip()
+    environment = pop.environment
+    pop.environment = lambda: {**environment(), "PERIGEE_JOIN_TOKEN": token}
+    pop.start("--join", fleet.url)
+    for role in ("pop", "gateway"):  # no process below has it
+        with open(f"/proc/{pop.role_pid(role)}/environ", "rb") as file:
+            assert token.encode() not in file.read()
+
+
+def test_upgrades_of_parts(fleet):
+    paris = fleet.join("paris")
+    fleet.apply(1)
+    before = replicas(fleet)
+    for one, roles in ((fleet.control, ["control"]), (paris, ["gateway", "pop"])):
+        old = {role: one.role_pid(role) for role in roles}
+        said = json.loads(one.cli("upgrade", "--json").text)
+        assert said["version"]
+        for role in roles:
+            assert one.role_pid(role) != old[role]
+    until("the PoP's report", lambda: fleet.states() == {"paris": "ready"})
+    assert serves(paris) and replicas(fleet) == before
+
+
+def test_parts_have_their_own_flags(fleet):
+    for arguments, words in (
+            (("control", "--listen-gateway", "127.0.0.1:0"), "--listen-gateway"),
+            (("pop", "--listen-control", "127.0.0.1:0"), "--listen-control"),
+            (("pop", "--country", "FR"), "--country")):
+        done = fleet.control.cli(*arguments, status=2)
+        assert words in done.said
+    assert fleet.control.stop(signal.SIGINT) == 0
+    text = "".join(fleet.control.words())
+    assert "Perigee control is up" in text and re.search(r"control +http://127", text)
