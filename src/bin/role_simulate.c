@@ -32,7 +32,7 @@ static const struct cli_option options[] = {
     { "--seed", "N", "Another course of chance; 1 unless told.", false },
     { "--failures", "N", "PoPs that fail; 30 unless told, and no more than a tenth.", false },
     { "--spike", "N", "Times as much around one large PoP; 5 unless told.", false },
-    { "--rate", "N", "Requests a second, of all the world; 15000 unless told.", false },
+    { "--rate", "N", "Requests a second, of all the world; 12000 unless told.", false },
     { "--seconds", "N", "Simulated time; 60 unless told.", false },
     { "--service-ms", "N", "Mean time to serve a request; 80 unless told.", false },
     { "--start-ms", "N", "Time to start a cold replica; 2000 unless told.", false },

@@ -53,7 +53,7 @@ struct edge_options {
 #define EDGE_OPTIONS_DEFAULT                                                                       \
     ((struct edge_options){ .seed = 1,                                                             \
                             .duration_s = 60,                                                      \
-                            .rate_per_s = 15'000,                                                  \
+                            .rate_per_s = 12'000,                                                  \
                             .service_ms = 80,                                                      \
                             .start_ms = 2000,                                                      \
                             .population_min = 15'000,                                              \
