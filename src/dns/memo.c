@@ -4,7 +4,7 @@
 #include "base/auto.h"
 #include "base/map.h"
 
-enum { SLOTS = 1 << 18 };
+enum { SETS = 1 << 16, WAYS = 2 };
 
 struct slot {
     uint64_t tag; /* 0: free */
@@ -13,7 +13,7 @@ struct slot {
 
 struct dns_memo {
     uint64_t view; /* counted: a part of what is hashed */
-    struct slot slots[SLOTS];
+    struct slot slots[SETS][WAYS];
 };
 
 struct dns_memo *dns_memo_new(void)
@@ -44,24 +44,20 @@ static uint64_t tag_of(const struct dns_memo *memo, const struct dns_entry *entr
     return hash ? hash : 1;
 }
 
-bool dns_memo_get(const struct dns_memo *memo, const struct dns_entry *entry,
-                  const struct ip_block *block, struct dns_memo_row *ret)
+struct dns_memo_row *dns_memo_get(struct dns_memo *memo, const struct dns_entry *entry,
+                                  const struct ip_block *block)
 {
-    if (!memo)
-        return false;
     uint64_t tag = tag_of(memo, entry, block);
-    const struct slot *slot = &memo->slots[tag % SLOTS];
-    if (slot->tag != tag)
-        return false;
-    *ret = slot->row;
-    return true;
+    struct slot *set = memo->slots[tag % SETS];
+    return set[0].tag == tag ? &set[0].row : set[1].tag == tag ? &set[1].row : NULL;
 }
 
+/* The older of its set goes. */
 void dns_memo_put(struct dns_memo *memo, const struct dns_entry *entry,
-                  const struct ip_block *block, struct dns_memo_row row)
+                  const struct ip_block *block, const struct dns_memo_row *row)
 {
-    if (!memo)
-        return;
     uint64_t tag = tag_of(memo, entry, block);
-    memo->slots[tag % SLOTS] = (struct slot){ tag, row };
+    struct slot *set = memo->slots[tag % SETS];
+    set[1] = set[0];
+    set[0] = (struct slot){ tag, *row };
 }

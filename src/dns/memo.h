@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * memo.h -- what was chosen before for a block of the address map, in one view: the one PoP that is
- * best from there, and over which prefix. Where a client's draw has a part in it nothing is kept.
- * One thread.
+ * memo.h -- what is known of a block of the address map, in one view: the PoPs that can be near the
+ * best one for clients from there, and the scope of the answer. One thread.
  *
- * Of fixed size, 4 MiB as far as it is used; a new row takes the place of whichever has its slot.
+ * Of fixed size, 4 MiB as far as it is used; a new row takes the place of an older one.
  * What stands there is known by 64 bits of a hash that nobody outside can aim at.
  */
 #pragma once
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -17,17 +17,22 @@
 struct dns_entry;
 struct dns_memo;
 
+enum { DNS_MEMO_PLACES = 7, DNS_MEMO_NO_SCOPE = 255 };
+
 struct dns_memo_row {
-    uint32_t pop;
-    uint32_t scope_bits; /* of 128 */
+    uint16_t places[DNS_MEMO_PLACES]; /* rows of the entry's places, rising */
+    uint8_t count;
+    uint8_t scope_bits; /* of 128, where no draw has a part in it; or DNS_MEMO_NO_SCOPE */
+    float bound_ms;     /* no other place has a total below */
 };
+static_assert(sizeof(struct dns_memo_row) == 20);
 
 struct dns_memo *dns_memo_new(void);
 void dns_memo_free(struct dns_memo *memo);  /* NULL is allowed */
 void dns_memo_clear(struct dns_memo *memo); /* there is another view */
 
-/* `memo` NULL: nothing is kept. */
-bool dns_memo_get(const struct dns_memo *memo, const struct dns_entry *entry,
-                  const struct ip_block *block, struct dns_memo_row *ret);
+/* NULL: nothing is known; else until the next dns_memo_put(), and its scope may be changed. */
+struct dns_memo_row *dns_memo_get(struct dns_memo *memo, const struct dns_entry *entry,
+                                  const struct ip_block *block);
 void dns_memo_put(struct dns_memo *memo, const struct dns_entry *entry,
-                  const struct ip_block *block, struct dns_memo_row row);
+                  const struct ip_block *block, const struct dns_memo_row *row);

@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "dns/choose.h"
 #include "dns/client.h"
 #include "dns/view.h"
 #include "dns/why.h"
@@ -120,12 +121,9 @@ static void resolve_endpoint(const struct dns_view *view, const struct dns_entry
 {
     struct dns_choice choice;
     struct dns_client client = dns_client_of(view, question, asker);
-    if (question->subnet.present && question->subnet.bits) {
-        dns_choose_scoped(view, entry, &client, DNS_ANSWERS_MAX, asker->memo, &choice);
-        reply->scope_bits = choice.scope_bits;
-    } else {
-        dns_choose(view, entry, &client, DNS_ANSWERS_MAX, &choice);
-    }
+    dns_choose(view, entry, &client, DNS_ANSWERS_MAX, asker->memo, &choice);
+    if (question->subnet.present && question->subnet.bits)
+        reply->scope_bits = dns_scope(view, entry, &client, &choice, asker->memo);
     if (choice.count == 0)
         explain_none(&choice, entry, reply);
     else if (question->type == DNS_HTTPS)

@@ -95,6 +95,7 @@ static int places_set(struct dns_view *view, struct dns_entry *entry,
     float *service = ARENA_ARRAY(arena, float, count + 1);
     float *start = ARENA_ARRAY(arena, float, count + 1);
     float *weight = ARENA_ARRAY(arena, float, count + 1);
+    float *calm = ARENA_ARRAY(arena, float, count + 1);
     for (size_t i = 0; i < count; i++) {
         if (places[i].pop >= view->route.count || (i && places[i].pop <= places[i - 1].pop))
             return err_set(err, ERR_BAD_INPUT, "place %zu is at PoP %u of %zu, or out of order", i,
@@ -104,9 +105,11 @@ static int places_set(struct dns_view *view, struct dns_entry *entry,
         service[i] = places[i].service_ms;
         start[i] = places[i].start_ms;
         weight[i] = places[i].weight;
+        calm[i] = places[i].wait_ms < INFINITY ? 0 : INFINITY;
         entry->waits = entry->waits || (places[i].wait_ms > 0 && places[i].wait_ms < INFINITY);
     }
     entry->route = (struct route_endpoint){ count, pop, wait, service, start, weight };
+    entry->calm = (struct route_endpoint){ count, pop, calm, service, start, weight };
     return 0;
 }
 

@@ -86,6 +86,7 @@ struct dns_entry { /* a name that there is */
     enum dns_kind kind;
     const char *label;
     struct route_endpoint route; /* DNS_IS_ENDPOINT */
+    struct route_endpoint calm;  /* the same, if nobody waited where there is room */
     struct residency residency;
     bool asks_client; /* its residency does */
     bool waits;       /* at some place: each client weighs that by a draw of its own */

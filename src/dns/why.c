@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "dns/choose.h"
 #include "dns/client.h"
 #include "dns/view.h"
 
@@ -71,7 +72,7 @@ void dns_why(const struct dns_view *view, const struct dns_entry *entry,
     struct dns_choice choice;
     size_t count = view->route.count;
     say_client(client, reply);
-    dns_choose(view, entry, client, 1, &choice);
+    dns_choose(view, entry, client, 1, NULL, &choice);
     if (choice.restricted && choice.verdict.reason != RESIDENCY_ALLOWED) {
         say(reply, "residency refuses: %s", residency_reason_text(choice.verdict.reason));
         return;
