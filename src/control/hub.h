@@ -109,6 +109,7 @@ struct hub_endpoint {
     size_t place_count;
     uint64_t place_cpu_milli, place_memory_bytes; /* of a replica, as was taken of its PoPs */
     char nowhere[512];                            /* why it is placed nowhere */
+    bool forbidden;               /* regions or residency refuse every PoP there is */
     bool spread_short, min_short; /* fewer PoPs, or replicas, than the spec wants can be had */
     bool places_unsaved;
     struct slice key;  /* "project/name", from malloc */

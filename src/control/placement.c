@@ -245,6 +245,9 @@ void placement_update(struct control *control, struct hub_endpoint *endpoint)
         if (result.rows[i].replicas)
             places[kept++] = (struct hub_place){ pops[i], result.rows[i].replicas,
                                                  since(endpoint, pops[i], now_ns) };
+    endpoint->forbidden = kept == 0 && count > 0;
+    for (size_t i = 0; i < count; i++)
+        endpoint->forbidden = endpoint->forbidden && !rows[i].allowed;
     if (kept == 0)
         say_nowhere(endpoint, pops, refusals, &result, count);
     endpoint->spread_short = result.spread_short;

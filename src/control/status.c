@@ -87,7 +87,8 @@ void status_decide(const struct status_input *in, struct status *ret)
     else if (in->pops == 0)
         set(ret, STATUS_DEPLOYING, "no_pop", "no PoP has reported yet");
     else if (in->nowhere)
-        set(ret, STATUS_DEPLOYING, "not_placed", "no PoP may and can run it: %s", in->nowhere);
+        set(ret, in->forbidden ? STATUS_FAILED : STATUS_DEPLOYING, "not_placed",
+            "no PoP may and can run it: %s", in->nowhere);
     else if (failed && (in->serving != in->target || in->target_ready == 0))
         decide_failed(in, ret);
     else if (in->serving == in->target && in->serving)

@@ -34,6 +34,7 @@ struct status_input {
     struct slice target_state, target_message; /* starting, ready, failed, or empty */
     uint64_t replicas_min;                     /* over all PoPs it is placed on */
     const char *nowhere;                       /* it is placed on none: why */
+    bool forbidden;                            /* and no PoP that there is may ever run it */
     bool spread_short;                         /* on fewer than it wants */
     /* Of all PoPs. */
     uint32_t target_ready, target_starting, target_backoff; /* replicas of the target */

@@ -84,6 +84,7 @@ static void decide(struct control *control, const struct hub_endpoint *endpoint,
         .serving = s->row.serving,
         .target_state = s->row.target_state,
         .target_message = s->row.target_message,
+        .forbidden = endpoint->forbidden,
         .spread_short = endpoint->spread_short,
         .nowhere = endpoint->place_count ? NULL : endpoint->nowhere,
     };

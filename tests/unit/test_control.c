@@ -72,6 +72,8 @@ static const struct {
         .pops = 2, .pops_silent = 1 }, STATUS_ACTIVE, "serving", "1 of 1" },
     { "no PoP may run it", { .target = 1, .target_state = STARTING, .nowhere = "a: not up", .pops = 2 },
         STATUS_DEPLOYING, "not_placed", "a: not up" },
+    { "no PoP may ever run it", { .target = 1, .nowhere = "a: its regions", .forbidden = true,
+        .pops = 1 }, STATUS_FAILED, "not_placed", "a: its regions" },
     { "on fewer PoPs than it wants", { .target = 1, .serving = 1, .target_state = READY,
         .target_ready = 2, .replicas_min = 2, .spread_short = true, .pops = 2 }, STATUS_PARTIAL,
         "spread", "fewer PoPs" },
