@@ -389,7 +389,7 @@ static int read_path(const struct cli *cli, const char *flag, const char *enviro
 
 /* Opened here, where somebody sees what is wrong with them; the gateway finds their paths in its
  * environment. */
-static int read_geo(const struct cli *cli, struct err *err)
+int up_geo(const struct cli *cli, struct err *err)
 {
     const char *addresses = NULL, *mmdb = NULL;
     struct where_map *map = NULL;
@@ -406,7 +406,7 @@ static int read_geo(const struct cli *cli, struct err *err)
     return 0;
 }
 
-static int read_sets(struct cli *cli, struct err *err)
+int up_sets(struct cli *cli, struct err *err)
 {
     const char *path = cli_option_value(cli, "--sets");
     struct geo_sets sets;
@@ -452,9 +452,9 @@ static int read_start(struct cli *cli, unsigned parts, const struct message_star
     if (r == 0)
         r = read_trust(cli, err);
     if (r == 0)
-        r = read_geo(cli, err);
+        r = up_geo(cli, err);
     if (r == 0)
-        r = read_sets(cli, err);
+        r = up_sets(cli, err);
     if (r == 0)
         r = copy(start->home, sizeof start->home, cli->home, err);
     if (r == 0 && !joined)

@@ -285,7 +285,7 @@ static int begin(struct agent *agent, const struct message_start *start, struct 
     if (start->control[0]) {
         if (http_url_parse(slice_of(agent->start.control), &agent->control, err) < 0)
             return err_wrap(err, "the way to control");
-        const struct http_client_config config = {};
+        const struct http_client_config config = { .source = http_source_of_environment() };
         agent->client = http_client_new(agent->loop, &config);
         if (agent->control.address.kind != ADDRESS_UNIX && bearer_read(agent, err) < 0)
             return err_wrap(err, "the secret this PoP joined with");

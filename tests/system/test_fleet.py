@@ -15,7 +15,7 @@ import time
 import pytest
 
 import crowd
-from deadline import DEADLINE, readable
+from deadline import DEADLINE, readable, until
 from oip import tensor
 from perigee import DIGITS, PROGRAM, ROOT, Perigee, listens
 
@@ -57,9 +57,17 @@ class Fleet(Perigee):
         host, port = self.pops[pop][listener][0].rsplit(":", 1)
         return http.client.HTTPConnection(host, int(port), DEADLINE, (source, 0))
 
-    def deploy(self, pop):
-        self.cli("deploy", "digits", "--model", DIGITS / "digits.onnx", "--control",
-                 "http://" + self.pops[pop]["control"][0])
+    def deploy(self, **more):
+        """An endpoint of the bundled model, at both places unless told."""
+        spec = {"name": "digits", "model": str(DIGITS / "digits.onnx"), "spread": {"pops": 2}}
+        self.wait_joined()
+        spec.update(more)
+        self.cli("apply", "-f", "-", stdin=json.dumps(spec).encode())
+
+    def wait_joined(self):
+        """Until control hears of every place."""
+        until("all places to report", lambda: {
+            row["state"] for row in self.json("pops", "list")["items"]} == {"ready"})
 
     def state(self, name):
         return next(row for row in self.json("fleet", "status")["places"] if row["name"] == name)
@@ -94,7 +102,7 @@ def fleet(homes, folder):
     found = Fleet(plain.home, ["--fleet", folder / "fleet.yaml", "--record", folder / "record"])
     try:
         found.start()
-        found.deploy("two")
+        found.deploy()
         yield found
     finally:
         found.stop()
@@ -104,11 +112,12 @@ def test_addresses_of_every_place_are_told(fleet):
     assert list(fleet.pops) == ["one", "two"]
     for number, pop in enumerate(fleet.pops.values(), 1):
         assert pop["gateway"][0].startswith(f"127.0.1.{number}:")
-        assert pop["control"][0].startswith(f"127.0.1.{number}:")
-    # The first one is at 127.0.0.1 as well, and so is its control.
+        assert pop["admin"][0].startswith(f"127.0.1.{number}:")
+    # The first one is at 127.0.0.1 as well, and so is control.
     assert fleet.address()[0] == "127.0.0.1" == fleet.address("control")[0]
     assert fleet.request("GET", "/v2/health/live")[0] == 200
-    assert fleet.get_json("/api/v1/endpoints", "control")["items"] == []
+    assert [row["name"] for row in fleet.get_json("/api/v1/pops", "control")["items"]] == [
+        "one", "two"]
     assert fleet.request("GET", "/healthz", listener="admin")[0] == 200
 
 
@@ -154,6 +163,18 @@ def test_a_cut_link_is_silent_until_it_is_healed(fleet):
             answer = connection.getresponse()
             answer.read()
             assert answer.status == 200
+
+
+def test_a_place_that_is_cut_from_control_serves_on(fleet):
+    """Control stands where the first place does."""
+    fleet.cli("fleet", "cut", "two")
+    try:
+        # All links of the place are cut; who stands at it needs none.
+        with contextlib.closing(fleet.client("two", "127.0.1.2")) as connection:
+            assert infer(connection).headers["Perigee-Pop"] == "two"
+    finally:
+        fleet.cli("fleet", "heal")
+    fleet.wait_joined()
 
 
 def test_a_slowed_place_is_further_away(fleet):
@@ -276,8 +297,8 @@ def test_wrong_files(scratch, text, says):
 
 
 def test_residency_goes_by_where_the_file_says_that_clients_are(fleet):
-    fleet.cli("deploy", "bound", "--model", DIGITS / "digits.onnx", "--process-in", "same-country",
-              "--control", "http://" + fleet.pops["two"]["control"][0])
+    fleet.deploy(name="bound", regions=["two"], spread={"pops": 1},
+                 residency={"process_in": "same-country"})
     for source, status in ((NEAR, 200), (FAR, 451), (POP_ONE, 451)):
         with contextlib.closing(fleet.client("two", source)) as connection:
             connection.request("POST", "/v2/models/bound/infer", BODY)
@@ -290,7 +311,9 @@ def test_residency_goes_by_where_the_file_says_that_clients_are(fleet):
     (["--pop", "other"], "--pop is not for a fleet"), (["--open"], "--open is not for a fleet"),
     (["--trusted-proxies", "10.0.0.0/8"], "the relay alone is trusted"),
     (["--listen-gateway", "0.0.0.0:8000"], "only ports are chosen"),
-    (["--listen-control", "unix:/x"], "only ports are chosen")], ids=lambda value: value[0])
+    (["--listen-control", "unix:/x"], "only ports are chosen"),
+    (["--listen-control", "none"], "a fleet needs its control"),
+    (["--listen-dns", "127.0.0.1:0"], "no DNS yet")], ids=lambda value: value[0])
 def test_wrong_flags(scratch, arguments, says):
     done = subprocess.run([PROGRAM, "up", "--fleet", ROOT / "examples" / "fleet.yaml", "--home",
                            scratch / "home", *arguments], capture_output=True, text=True,
