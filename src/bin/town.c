@@ -28,11 +28,13 @@ static void add_faces(struct town *town, uint16_t number)
     struct box_port *first = &town->ports[town->port_count];
     struct ip own = fleet_control_face();
     town->ports[town->port_count++] = (struct box_port){
+        .flag = town->gateway.flag,
         .face = at(own, number),
         .inside = at(fleet_inside(0), number),
     };
     for (size_t i = 0; i < town->fleet.pop_count; i++)
         town->ports[town->port_count++] = (struct box_port){
+            .flag = town->gateway.flag,
             .face = at(fleet_face(i), number),
             .inside = at(fleet_inside(i), number),
             .pop = i,
@@ -49,6 +51,7 @@ void town_lay_out(struct town *town)
         add_faces(town, town->gateway.numbers[i]);
     for (size_t i = 0; i < town->control.count; i++)
         town->ports[town->port_count++] = (struct box_port){
+            .flag = town->control.flag,
             .face = at(fleet_control_face(), town->control.numbers[i]),
             .inside = at(fleet_control_inside(), town->control.numbers[i]),
             .control = true,

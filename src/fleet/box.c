@@ -301,6 +301,19 @@ static int watch_signals(struct box *box, struct err *err)
     return 0;
 }
 
+/* Who has it, where that can be known, and what to do. */
+static int port_taken(const struct box_port *port, struct err *err)
+{
+    struct listen_address addresses[LISTEN_ADDRESSES_MAX];
+    char text[ADDRESS_TEXT_BYTES], owner[128] = "";
+    size_t count;
+    (void)address_text(&port->face, text);
+    if (listen_parse(port->flag, text, addresses, &count, NULL) == 0)
+        listen_owner(&addresses[0], false, owner, sizeof owner);
+    return err_set(err, ERR_CONFLICT, "%s is taken%s; %s 127.0.0.1:PORT moves it", text, owner,
+                   port->flag);
+}
+
 static int open_ports(struct box *box, struct err *err)
 {
     const struct box_config *config = box->config;
@@ -318,6 +331,8 @@ static int open_ports(struct box *box, struct err *err)
             port->face.port = port->like->face.port;
         int r = relay_listen(box->relay, &port->face, &port->inside, port->pop, port->control,
                              &port->face, err);
+        if (r == ERR_CONFLICT)
+            return port_taken(port, err);
         if (r < 0)
             return r;
         if (!port->inside.port)

@@ -18,6 +18,7 @@ struct err;
 
 /* What is reached at `face` listens at `inside`. */
 struct box_port {
+    const char *flag;            /* that moves it: for messages */
     struct address face, inside; /* its port 0: that of `face`; both as bound, once they are */
     size_t pop;
     bool control;                /* no PoP's own: not closed when that is killed */

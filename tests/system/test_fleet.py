@@ -321,6 +321,18 @@ def test_wrong_flags(scratch, arguments, says):
     assert done.returncode == 2 and says in done.stderr
 
 
+def test_a_taken_port_names_its_flag_and_who_has_it(scratch):
+    with socket.create_server(("127.0.1.3", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = subprocess.run([PROGRAM, "up", "--fleet", ROOT / "examples" / "fleet.yaml", "--home",
+                               scratch / "home", "--listen-gateway", f"127.0.0.1:{port}",
+                               "--listen-control", "127.0.0.1:0", "--listen-admin", "127.0.0.1:0"],
+                              capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"127.0.1.3:{port} is taken by process {os.getpid()}" in done.stderr
+    assert "--listen-gateway" in done.stderr
+
+
 def test_the_example_comes_up_and_a_killed_box_leaves_nothing(scratch):
     home = scratch / "box"
     home.mkdir(mode=0o700)
