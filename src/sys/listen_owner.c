@@ -23,21 +23,31 @@ static uint16_t port_of(const struct listen_address *address)
                : ntohs(((const struct sockaddr_in *)&address->storage)->sin_port);
 }
 
-/* Any listener on the port: which of several addresses clashes is not worth telling apart. */
-static uint64_t find_inode(const char *path, uint16_t port, uint32_t wanted)
+/* The listener on that very IPv4 address, since all of 127/8 may have the same port; else any on the
+ * port: what else clashes is not worth telling apart. */
+static uint64_t find_inode(const char *path, const struct listen_address *address, uint32_t wanted)
 {
-    char line[512];
+    const struct sockaddr_in *in = (const void *)&address->storage;
+    bool four = address->storage.ss_family == AF_INET;
+    uint16_t port = port_of(address);
+    char line[512], local[33], exact[9] = "";
     uint64_t found = 0;
+    bool same = false;
     FILE *file = fopen(path, "re");
     if (!file)
         return 0;
-    while (!found && fgets(line, sizeof line, file)) {
+    if (four)
+        (void)snprintf(exact, sizeof exact, "%08X", in->sin_addr.s_addr);
+    while (!same && fgets(line, sizeof line, file)) {
         unsigned local_port, state;
         uint64_t inode;
-        if (sscanf(line, " %*d: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*s %*s %*s %*s %*s %" SCNu64,
-                   &local_port, &state, &inode) == 3 &&
-            state == wanted && local_port == port)
-            found = inode;
+        if (sscanf(line,
+                   " %*d: %32[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*s %*s %*s %*s %*s %" SCNu64,
+                   local, &local_port, &state, &inode) == 4 &&
+            state == wanted && local_port == port) {
+            same = strcmp(local, exact) == 0;
+            found = found && !same ? found : inode;
+        }
     }
     (void)fclose(file);
     return found;
@@ -82,9 +92,9 @@ void listen_owner(const struct listen_address *address, bool udp, char *ret_text
     if (address->storage.ss_family == AF_UNIX)
         return;
     uint32_t state = udp ? STATE_BOUND : STATE_LISTEN;
-    uint64_t inode = find_inode(udp ? "/proc/net/udp" : "/proc/net/tcp", port_of(address), state);
+    uint64_t inode = find_inode(udp ? "/proc/net/udp" : "/proc/net/tcp", address, state);
     if (!inode)
-        inode = find_inode(udp ? "/proc/net/udp6" : "/proc/net/tcp6", port_of(address), state);
+        inode = find_inode(udp ? "/proc/net/udp6" : "/proc/net/tcp6", address, state);
     DIR *folder = inode ? opendir("/proc") : NULL;
     if (!folder)
         return;
