@@ -208,6 +208,15 @@ int relay_heal(struct relay *relay, uint16_t place, uint16_t other, struct err *
     return change(relay, place, other, change_heal, 0, err);
 }
 
+/* Clients who stand where it does are others. */
+static bool dialled_by(const struct line *line, size_t pop)
+{
+    struct ip source, face = fleet_face(pop), inside = fleet_inside(pop);
+    return address_ip(&line->client->peer, &source) &&
+           (memcmp(&source, &face, sizeof source) == 0 ||
+            memcmp(&source, &inside, sizeof source) == 0);
+}
+
 /* What it dialled goes as well: its processes are dead. */
 void relay_kill(struct relay *relay, size_t pop)
 {
@@ -221,7 +230,7 @@ void relay_kill(struct relay *relay, size_t pop)
     while (at != &relay->lines) {
         struct line *line = LIST_OWNER(at, struct line, link);
         at = at->next;
-        if ((line->port->pop == pop && !line->port->control) || line->place == pop)
+        if ((line->port->pop == pop && !line->port->control) || dialled_by(line, pop))
             line_reset(line);
     }
 }

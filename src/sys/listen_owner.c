@@ -23,8 +23,8 @@ static uint16_t port_of(const struct listen_address *address)
                : ntohs(((const struct sockaddr_in *)&address->storage)->sin_port);
 }
 
-/* The listener on that very IPv4 address, since all of 127/8 may have the same port; else any on the
- * port: what else clashes is not worth telling apart. */
+/* The listener on that very IPv4 address, since all of 127/8 may have the same port; else any on
+ * the port: what else clashes is not worth telling apart. */
 static uint64_t find_inode(const char *path, const struct listen_address *address, uint32_t wanted)
 {
     const struct sockaddr_in *in = (const void *)&address->storage;
