@@ -488,6 +488,29 @@ static void test_cut(void **state)
     world_free(world);
 }
 
+static void cut_two(struct world *world, void *data)
+{
+    (void)data;
+    assert_int_equal(relay_cut(world->relay, 1, FLEET_PLACE_NONE, NULL), 0);
+}
+
+/* What is under way when the link is cut stays there. */
+static void test_cut_under_way(void **state)
+{
+    struct world *world = world_new(0, false);
+    struct pair pair = pair_open(world, "127.66.0.1");
+    char bytes[4];
+    (void)state;
+    say(pair.client, "late", 4);
+    on_relay(world, cut_two, NULL);
+    assert_true(silent(pair.server, 500));
+    on_relay(world, heal, NULL);
+    hear(pair.server, bytes, 4);
+    assert_memory_equal(bytes, "late", 4);
+    pair_close(&pair);
+    world_free(world);
+}
+
 /* Cut in the file: from the start, until it is healed. */
 static void test_outage(void **state)
 {
@@ -631,6 +654,7 @@ int main(void)
         cmocka_unit_test(test_nobody_listens),
         cmocka_unit_test(test_too_many),
         cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_cut_under_way),
         cmocka_unit_test(test_outage),
         cmocka_unit_test(test_slow),
         cmocka_unit_test(test_kill),
