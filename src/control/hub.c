@@ -226,8 +226,18 @@ static void refresh_touched(struct control *control, const struct hub_replica *r
     }
 }
 
+/* Before the endpoints that may name them. */
+static void refresh_peers(struct control *control)
+{
+    struct arena *arena = arena_new();
+    if (replace(&control->hub.peers, view_peers(control, arena)))
+        watch_pop_peers(control);
+    arena_free(arena);
+}
+
 static void refresh_all(struct control *control)
 {
+    refresh_peers(control);
     MAP_EACH (entry, &control->hub.by_uid)
         hub_refresh(control, entry->value);
 }
@@ -409,4 +419,5 @@ void hub_close(struct control *control)
     map_deinit(&hub->by_key);
     map_deinit(&hub->pops);
     free(hub->gateway);
+    free((char *)hub->peers.data);
 }

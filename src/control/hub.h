@@ -133,7 +133,8 @@ struct hub {
         struct slice key; /* from malloc */
     } gone[HUB_GONE_MAX]; /* a ring of what was deleted lately */
     uint64_t gone_count;
-    char *gateway; /* "127.0.0.1:8000", where endpoints answer; NULL: not known yet */
+    struct slice peers; /* JSON: all PoPs, as agents are told; from malloc */
+    char *gateway;      /* "127.0.0.1:8000", where endpoints answer; NULL: not known yet */
     bool gateway_loopback;
 };
 
@@ -174,6 +175,7 @@ struct slice view_endpoint(struct control *control, struct arena *arena,
                            const struct hub_endpoint *endpoint, bool *ret_deploying);
 struct slice view_pop_endpoint(struct arena *arena, const struct hub_endpoint *endpoint);
 struct slice view_pop(struct arena *arena, const struct hub_pop *pop);
+struct slice view_peers(struct control *control, struct arena *arena);
 void view_replicas(struct control *control, struct json_writer *w, uint64_t uid); /* an array */
 void view_revision(struct json_writer *w, const struct store_endpoint *endpoint,
                    const struct store_revision *revision);

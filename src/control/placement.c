@@ -170,7 +170,7 @@ static bool serves(const struct hub_endpoint *endpoint, const struct hub_pop *po
     return false;
 }
 
-/* One that is given up goes on until those that follow it serve. */
+/* One that is given up goes on until those that follow it serve; not where it may not be. */
 static void keep_leaving(const struct control *control, const struct hub_endpoint *endpoint,
                          struct hub_pop *const *pops, size_t count, struct place_result *result)
 {
@@ -180,8 +180,8 @@ static void keep_leaving(const struct control *control, const struct hub_endpoin
             followed = followed && serves(endpoint, pops[i]);
     for (size_t i = 0; i < count && !followed && !endpoint->snapshot->row.stopped; i++) {
         enum hub_pop_state state = state_of(control, pops[i]);
-        if (result->rows[i].replicas == 0 && serves(endpoint, pops[i]) &&
-            (state == HUB_POP_READY || state == HUB_POP_DRAINING))
+        if (result->rows[i].replicas == 0 && result->rows[i].reason != PLACE_NOT_ALLOWED &&
+            serves(endpoint, pops[i]) && (state == HUB_POP_READY || state == HUB_POP_DRAINING))
             result->rows[i].replicas = has(endpoint, pops[i]);
     }
 }

@@ -287,6 +287,28 @@ struct slice view_pop(struct arena *arena, const struct hub_pop *pop)
     return json_end(&w);
 }
 
+struct slice view_peers(struct control *control, struct arena *arena)
+{
+    struct json_writer w;
+    char country[3];
+    json_begin(&w, arena, 0);
+    json_array_begin(&w);
+    MAP_EACH (entry, &control->hub.pops) {
+        const struct hub_pop *pop = entry->value;
+        struct region_place place = hub_pop_place(control, pop);
+        if (hub_pop_state_of(pop) == HUB_POP_RETIRED)
+            continue;
+        country_code_of(place.country, country);
+        json_object_begin(&w);
+        json_member_string(&w, "name", place.name);
+        json_member_string(&w, "region", place.region);
+        json_member_text(&w, "country", country);
+        json_object_end(&w);
+    }
+    json_array_end(&w);
+    return json_end(&w);
+}
+
 void view_revision(struct json_writer *w, const struct store_endpoint *endpoint,
                    const struct store_revision *revision)
 {

@@ -271,6 +271,8 @@ void watch_pop_open(struct request *q)
     list_append(&q->control->watchers, &watcher->link);
     struct hub *hub = &q->control->hub;
     struct json_writer w;
+    if (hub->peers.size)
+        say_event(watcher, "pops", hub->changes, hub->peers, true);
     json_begin(&w, q->arena, 0);
     json_object_begin(&w);
     json_key(&w, "uids");
@@ -291,6 +293,15 @@ void watch_pop_end(struct control *control, const struct hub_pop *pop)
     LIST_EACH (watcher, &control->watchers, struct watcher, link)
         if (watcher->pop == pop)
             end(watcher);
+}
+
+void watch_pop_peers(struct control *control)
+{
+    struct watcher *watcher;
+    uint64_t number = ++control->hub.changes;
+    LIST_EACH (watcher, &control->watchers, struct watcher, link)
+        if (watcher->kind == WATCH_POP)
+            say_event(watcher, "pops", number, control->hub.peers, false);
 }
 
 void watch_pop_endpoint(struct control *control, struct hub_endpoint *endpoint)

@@ -57,6 +57,9 @@ static void event_take(struct agent *agent, struct slice kind, struct slice data
             log_error("pop", "an endpoint from control cannot be read",
                       LOG_S("error", err.message));
         agent_repository_look(agent);
+    } else if (slice_is(kind, "pops")) {
+        if (pop_peers_apply(&agent->pop, data, &err) < 0)
+            log_error("pop", "PoPs from control cannot be read", LOG_S("error", err.message));
     } else if (slice_is(kind, "gone")) {
         event_gone(agent, data);
     } else if (slice_is(kind, "synced")) {

@@ -128,6 +128,10 @@ void keep_desired(struct keep *keep)
     json_begin(&w, arena, JSON_NEWLINE);
     json_object_begin(&w);
     json_member_u64(&w, "version", 1);
+    if (keep->pop->peers_json.size) {
+        json_key(&w, "pops");
+        json_raw(&w, keep->pop->peers_json);
+    }
     json_key(&w, "endpoints");
     json_array_begin(&w);
     LIST_EACH (endpoint, &keep->pop->endpoints, struct pop_endpoint, link)
@@ -172,6 +176,9 @@ static void desired_load(struct keep *keep, struct arena *arena)
                   LOG_S("error", err.message));
         return;
     }
+    yyjson_val *peers = json_member(root, "pops");
+    if (peers && pop_peers_apply(keep->pop, json_print(arena, peers, 0), &err) < 0)
+        log_error("pop", "PoPs on disk cannot be read", LOG_S("error", err.message));
     yyjson_arr_foreach(list, index, count, item)
     {
         if (pop_endpoint_apply(keep->pop, json_print(arena, item, 0), &err) < 0)

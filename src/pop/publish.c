@@ -84,6 +84,23 @@ static void source_endpoint(struct arena *arena, const struct pop_endpoint *endp
     };
 }
 
+/* As control told them; this one by itself before it has, and where it was left out. */
+static const struct table_source_pop *source_pops(const struct pop *pop,
+                                                  const struct message_start *start,
+                                                  struct arena *arena, size_t *ret_count)
+{
+    struct table_source_pop *pops =
+        ARENA_ARRAY(arena, struct table_source_pop, pop->peer_count + 1);
+    size_t count = 0;
+    pops[count++] =
+        (struct table_source_pop){ slice_of(start->pop), pop->place.region, pop->place.country };
+    for (size_t i = 0; i < pop->peer_count; i++)
+        if (!slice_is(pop->peers[i].name, start->pop))
+            pops[count++] = pop->peers[i];
+    *ret_count = count;
+    return pops;
+}
+
 int pop_table_make(struct pop *pop, const struct message_start *start, uint64_t number,
                    struct arena *arena, struct slice *ret, struct err *err)
 {
@@ -97,12 +114,12 @@ int pop_table_make(struct pop *pop, const struct message_start *start, uint64_t 
     LIST_EACH (endpoint, &pop->endpoints, struct pop_endpoint, link)
         if (endpoint->wanted)
             source_endpoint(arena, endpoint, &endpoints[count++]);
-    const struct table_source_pop here = { slice_of(start->pop), pop->place.region,
-                                           pop->place.country };
+    size_t pop_count;
+    const struct table_source_pop *pops = source_pops(pop, start, arena, &pop_count);
     struct table_source source = {
         .number = number,
-        .pops = &here,
-        .pop_count = 1,
+        .pops = pops,
+        .pop_count = pop_count,
         .zone = slice_of(start->zone),
         .pop = slice_of(start->pop),
         .country = slice_of(start->country),

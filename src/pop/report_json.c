@@ -146,7 +146,8 @@ static void write_endpoint(struct json_writer *w, struct pop_endpoint *endpoint)
         state = "failed";
     if (target && target->failed)
         message = target->message;
-    if (endpoint->elsewhere) {
+    /* Where control has not placed it either there is nothing to complain of. */
+    if (endpoint->elsewhere && (!endpoint->placed || endpoint->replicas)) {
         state = "failed";
         message = endpoint->elsewhere;
     }

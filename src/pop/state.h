@@ -21,6 +21,7 @@
 #include "base/sm.h"
 #include "base/slice.h"
 #include "contract/messages.h"
+#include "contract/table.h"
 #include "geo/sets.h"
 #include "policy/regions.h"
 #include "spec/endpoint.h"
@@ -48,6 +49,7 @@ enum {
     POP_LOG_BYTES = 16 * 1024, /* of one replica's output, the last ones */
     POP_DEATHS_MAX = 3,        /* kept an endpoint */
     POP_REPLICAS_MAX = 1024,
+    POP_PEERS_MAX = 2048,
 };
 
 struct pop_log {
@@ -162,9 +164,13 @@ struct pop {
     const char *name;                  /* of this PoP; borrowed */
     const struct pop_effects *effects; /* borrowed */
     void *data;
-    struct region_place place; /* where this PoP stands */
-    struct geo_sets sets;      /* jurisdictions: geo/sets.h */
-    struct arena *place_arena; /* of both */
+    struct region_place place;      /* where this PoP stands */
+    struct geo_sets sets;           /* jurisdictions: geo/sets.h */
+    struct arena *place_arena;      /* of both */
+    struct table_source_pop *peers; /* all PoPs, as control says; none: not told yet */
+    size_t peer_count;
+    struct slice peers_json;   /* as it came */
+    struct arena *peers_arena; /* of these three */
     struct list endpoints;
     struct map endpoints_by_uid; /* u64 -> struct pop_endpoint */
     struct map replicas_by_id;   /* u64 -> struct pop_replica */
@@ -207,6 +213,8 @@ const char *pop_replica_name(const struct pop_replica *replica, char buffer[stat
 
 /* What the endpoint's residency and regions say of this PoP (allowed.c): sets ->residency and
  * ->elsewhere. */
+/* The list of all PoPs (docs/api.md, `pops`). A bad one changes nothing. */
+[[nodiscard]] int pop_peers_apply(struct pop *pop, struct slice json, struct err *err);
 void pop_allow(struct pop *pop, struct pop_endpoint *endpoint);
 
 /* ---- what happens ---------------------------------------------------------------------------- */

@@ -21,15 +21,15 @@ class Fleet:
         self.control = new(part="control")
         self.url = "http://%s:%d" % self.control.address("control")
 
-    def create(self, name):
+    def create(self, name, region="none"):
         country, at = PLACES[name]
         file = self.scratch / f"{name}.token"
-        self.control.cli("pops", "create", name, "--country", country, "--at", at, "--token-file",
-                         file)
+        self.control.cli("pops", "create", name, "--country", country, "--at", at, "--region",
+                         region, "--token-file", file)
         return file
 
-    def join(self, name, *arguments):
-        file = self.create(name)
+    def join(self, name, *arguments, **said):
+        file = self.create(name, **said)
         pop = self.new(part="pop", start=False)
         pop.start("--join", self.url, "--token-file", file, *arguments)
         self.pops[name] = pop
@@ -113,6 +113,25 @@ def test_control_is_away(fleet):
     fleet.control.cli("scale", "digits", "--min", "2")
     fleet.control.cli("wait", "digits")
     assert len(fleet.control.json("show", "digits")["replicas"]) == 2
+
+
+def test_regions_and_residency(fleet):
+    """Labels are the operator's word; a refusal names the PoPs that may."""
+    paris, tokyo = fleet.join("paris", region="eu-west"), fleet.join("tokyo", region="asia")
+    fleet.control.cli("deploy", "digits", "--model", MODEL, "--region", "eu")
+    assert set(replicas(fleet)) == {"paris"} and serves(paris)
+    fleet.control.cli("apply", "-f", "-", stdin=(
+        f"name: digits\nmodel: {MODEL}\nresidency: {{process_in: [JP]}}\n").encode())
+    until("it to move", lambda: set(replicas(fleet)) == {"tokyo"})
+    until("it to serve", lambda: serves(tokyo))
+    status, body = infer(paris)
+    assert status == 451 and "permitted PoPs: tokyo" in json.loads(body)["error"]
+    # Also when it boots without control.
+    fleet.control.kill()
+    paris.stop()
+    paris.start()
+    status, body = infer(paris)
+    assert status == 451 and "permitted PoPs: tokyo" in json.loads(body)["error"]
 
 
 def test_a_pop_dies_and_another_takes_over(fleet):

@@ -146,12 +146,63 @@ static void test_bad_sets(void **state)
     arena_free(pop.place_arena);
 }
 
+/* A list of PoPs as control sends it, the region it gives this one (berlin), or what is wrong. */
+static const struct {
+    const char *list, *error;
+    size_t count;
+    bool here; /* the endpoint, whose regions are [eu], may be at this PoP then */
+} lists[] = {
+    { "[]", NULL, 0, false },
+    { "[{\"name\":\"berlin\",\"region\":\"eu-west\",\"country\":\"DE\"},"
+      "{\"name\":\"tokyo\",\"region\":\"\",\"country\":\"JP\"}]",
+      NULL, 2, true },
+    { "[{\"name\":\"paris\"}]", NULL, 1, true }, /* without it nothing is known anew */
+    { "[{\"name\":\"berlin\",\"region\":\"us\"}]", NULL, 1, false },
+    { "{}", "must be a list", 1, false },
+    { "[{\"region\":\"eu\"}]", "'name' is missing", 1, false },
+    { "[{\"name\":\"Berlin\",\"region\":\"eu\"}]", "PoP", 1, false },
+    { "[{\"name\":\"berlin\",\"region\":7}]", "'region' must be", 1, false },
+    { "[{\"name\":\"berlin\",\"region\":\"eu\"}]", NULL, 1, true },
+};
+
+static void test_where_it_stands_is_control_s_word(void **state)
+{
+    struct env env = { .name = "test",
+                       .now_ns = now,
+                       .wall_ns = now,
+                       .timer_start = timer_start,
+                       .timer_stop = timer_stop };
+    static const char text[] =
+        "{\"uid\":1,\"name\":\"digits\",\"state\":\"running\",\"target\":1,\"revisions\":[],"
+        "\"spec\":{\"name\":\"digits\",\"model\":\"m\",\"regions\":[\"eu\"]}}";
+    const struct region_place place = { SLICE("berlin"), SLICE(""), COUNTRY_UNKNOWN };
+    struct pop pop;
+    struct err err = {};
+    (void)state;
+    pop_init(&pop, &env, 1, &effects, NULL);
+    pop.name = "berlin";
+    assert_int_equal(pop_stand(&pop, &place, (struct slice){}, &err), 0);
+    assert_int_equal(pop_endpoint_apply(&pop, slice_of(text), &err), 0);
+    assert_non_null(pop_endpoint_find(&pop, 1)->elsewhere);
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+        int r = pop_peers_apply(&pop, slice_of(lists[i].list), &err);
+        print_message("  %s: %s\n", lists[i].list, r < 0 ? err.message : "taken");
+        assert_int_equal(r, lists[i].error ? ERR_BAD_INPUT : 0);
+        if (lists[i].error && !strstr(err.message, lists[i].error))
+            fail_msg("'%s' lacks '%s'", err.message, lists[i].error);
+        assert_int_equal(pop.peer_count, lists[i].count);
+        assert_int_equal(pop_endpoint_find(&pop, 1)->running, lists[i].here);
+    }
+    pop_deinit(&pop);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows),
         cmocka_unit_test(test_what_is_not_known_allows_nothing),
         cmocka_unit_test(test_bad_sets),
+        cmocka_unit_test(test_where_it_stands_is_control_s_word),
     };
     return cmocka_run_group_tests_name("pop_allowed", tests, NULL, NULL);
 }

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * All PoPs, this one among them, as control tells them. Where this one stands is control's word:
+ * regions name labels that only an operator gives.
+ */
+#include "base/arena.h"
+#include "base/err.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "pop/state.h"
+#include "spec/endpoint.h"
+
+static int peer_read(yyjson_val *item, struct table_source_pop *ret, struct err *err)
+{
+    struct slice country = {};
+    *ret = (struct table_source_pop){};
+    if (json_get_string(item, "name", JSON_REQUIRED, &ret->name, err) < 0 ||
+        json_get_string(item, "region", JSON_OPTIONAL, &ret->region, err) < 0 ||
+        json_get_string(item, "country", JSON_OPTIONAL, &country, err) < 0)
+        return ERR_BAD_INPUT;
+    ret->country = country_number_of(country);
+    return spec_check_name(ret->name, "PoP", err);
+}
+
+static void stand(struct pop *pop, const struct table_source_pop *own)
+{
+    struct pop_endpoint *endpoint;
+    if (slice_equal(pop->place.region, own->region) && pop->place.country == own->country)
+        return;
+    pop->place.region = arena_copy(pop->place_arena, own->region);
+    pop->place.country = own->country;
+    LIST_EACH (endpoint, &pop->endpoints, struct pop_endpoint, link) {
+        bool synced = endpoint->synced, wanted = endpoint->wanted;
+        struct err err = {};
+        if (!wanted)
+            continue;
+        if (pop_endpoint_apply(pop, endpoint->json, &err) < 0)
+            log_error("pop", "an endpoint cannot be read anew", LOG_S("endpoint", endpoint->name),
+                      LOG_S("error", err.message));
+        endpoint->synced = synced;
+    }
+}
+
+int pop_peers_apply(struct pop *pop, struct slice json, struct err *err)
+{
+    struct arena *arena = arena_new();
+    struct slice copy = arena_copy(arena, json);
+    yyjson_val *root, *item;
+    size_t index, count;
+    int r = json_parse(arena, copy, NULL, &root, err);
+    if (r == 0 && (!yyjson_is_arr(root) || yyjson_arr_size(root) > POP_PEERS_MAX))
+        r = err_set(err, ERR_BAD_INPUT, "PoPs must be a list of at most %d", (int)POP_PEERS_MAX);
+    if (r < 0) {
+        arena_free(arena);
+        return r;
+    }
+    struct table_source_pop *peers =
+        ARENA_ARRAY(arena, struct table_source_pop, yyjson_arr_size(root) + 1);
+    yyjson_arr_foreach(root, index, count, item)
+    {
+        r = peer_read(item, &peers[index], err);
+        if (r < 0) {
+            arena_free(arena);
+            return r;
+        }
+    }
+    arena_free(pop->peers_arena);
+    pop->peers_arena = arena;
+    pop->peers_json = copy;
+    pop->peers = peers;
+    pop->peer_count = yyjson_arr_size(root);
+    for (size_t i = 0; i < pop->peer_count; i++)
+        if (pop->name && slice_is(peers[i].name, pop->name))
+            stand(pop, &peers[i]);
+    pop->effects->save(pop, pop->data);
+    pop->effects->publish(pop, pop->data);
+    return 0;
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What control tells an agent: endpoints (behind an e) and the list of PoPs (behind a p). */
+#include <stdint.h>
+#include <stdlib.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "pop/state.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void nothing(struct pop *, void *)
+{
+}
+
+static void look(struct pop_replica *, void *)
+{
+}
+
+static const struct pop_effects effects = {
+    .publish = nothing, .report = nothing, .save = nothing, .replica_look = look
+};
+
+static void timer_start(struct env *, struct env_timer *, int64_t, env_timer_cb, void *)
+{
+}
+
+static void timer_stop(struct env *, struct env_timer *)
+{
+}
+
+static int64_t now(struct env *)
+{
+    return ENV_S;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static const char first[] =
+        "{\"uid\":1,\"name\":\"digits\",\"state\":\"running\",\"target\":1,\"revisions\":[],"
+        "\"spec\":{\"name\":\"digits\",\"model\":\"m\",\"regions\":[\"eu\"]}}";
+    struct env env = { .name = "fuzz",
+                       .now_ns = now,
+                       .wall_ns = now,
+                       .timer_start = timer_start,
+                       .timer_stop = timer_stop };
+    struct pop pop;
+    struct err err;
+    if (size == 0)
+        return 0;
+    log_level_set(LOG_ERROR);
+    pop_init(&pop, &env, 1, &effects, NULL);
+    pop.name = "berlin";
+    if (pop_endpoint_apply(&pop, slice_of(first), &err) < 0)
+        abort();
+    struct slice text = { (const char *)data + 1, size - 1 };
+    (void)!(data[0] == 'p' ? pop_peers_apply(&pop, text, &err)
+                           : pop_endpoint_apply(&pop, text, &err));
+    if (pop.peer_count > POP_PEERS_MAX || !pop_endpoint_find(&pop, 1))
+        abort();
+    pop_deinit(&pop);
+    return 0;
+}
