@@ -205,7 +205,8 @@ BAD = [  # the answer's code; None: there is none
 ]
 
 
-@pytest.mark.parametrize("message,code", [row[1:] for row in BAD], ids=[row[0] for row in BAD])
+@pytest.mark.parametrize("message,code", [row[1:] for row in BAD],
+                         ids=[row[0].replace(" ", "-") for row in BAD])
 def test_bad_messages(named, message, code):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.connect(named.address("dns"))
