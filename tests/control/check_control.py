@@ -434,6 +434,8 @@ class Pops(Case):
         c = self.control
         first = c.deploy("first").json()["uid"]
         watch = c.watch("/pops/local/watch", unix=True)
+        kind, _, data = watch.next()
+        self.assertEqual((kind, [pop["name"] for pop in data]), ("pops", ["local"]))
         kind, number, data = watch.next()
         self.assertEqual((kind, data["uid"], data["state"]), ("endpoint", first, "running"))
         self.assertEqual(data["revisions"][0]["uid"], first << 24 | 1)
