@@ -224,6 +224,7 @@ int fleet_up(struct cli *cli, struct err *err)
         (r = make_homes(town, err)) < 0 || (r = write_places(town, err)) < 0 ||
         (r = town_choose_admin(town, err)) < 0)
         return r;
+    town_recall_control(town);
     town_lay_out(town);
     (void)setenv(WHERE_FILE_ENVIRONMENT, places_file(town), 1);
     (void)setenv(FLEET_ENVIRONMENT, "1", 1); /* its trees say nothing of themselves */

@@ -38,6 +38,9 @@ void town_lay_out(struct town *town);
  * one is taken, the same for all. */
 [[nodiscard]] int town_choose_admin(struct town *town, struct err *err);
 
+/* Where control's port is 0: the one where PoPs of this home found it before, had they joined. */
+void town_recall_control(struct town *town);
+
 /* "127.0.2.1:8000,127.0.2.1:8001", or its faces; "none". */
 const char *town_gateway_text(const struct town *town, size_t pop, bool inside);
 const char *town_control_text(const struct town *town, bool inside);

@@ -7,9 +7,11 @@
 #include "base/json.h"
 #include "bin/town.h"
 #include "cli/cli.h"
+#include "http/client.h"
 #include "http/fetch.h"
 #include "pop/pop.h"
 #include "spec/units.h"
+#include "sys/env_linux.h"
 
 /* ---- PoPs at control ------------------------------------------------------------------------ */
 
@@ -98,6 +100,23 @@ static int refused_by_control(const struct fetch_answer *answer, struct arena *a
         (void)json_get_string(root, "detail", JSON_OPTIONAL, &detail, NULL);
     return err_set(err, ERR_CONFLICT, "control does not take PoP '%s' (%d): %.*s", name,
                    answer->status, SLICE_FMT(detail));
+}
+
+enum { JOINED_BYTES_MAX = 64 << 10 };
+
+void town_recall_control(struct town *town)
+{
+    struct arena *arena = town->cli->arena;
+    struct slice text, control;
+    struct http_url url;
+    yyjson_val *root;
+    const char *path = arena_format(arena, "%s/" POP_JOINED_FILE, town_home(town, 0));
+    if (town->control.count && town->control.numbers[0] == 0 &&
+        disk_read(path, JOINED_BYTES_MAX, arena, &text, NULL) == 0 &&
+        json_parse(arena, text, NULL, &root, NULL) == 0 &&
+        json_get_string(root, "control", JSON_REQUIRED, &control, NULL) == 1 &&
+        http_url_parse(control, &url, NULL) == 0)
+        town->control.numbers[0] = url.address.port;
 }
 
 /* A token to join with, unless it has joined in an earlier life of this home. */

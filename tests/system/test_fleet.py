@@ -86,6 +86,14 @@ def infer(connection):
     return answer
 
 
+def asked(connection):
+    """The status, whatever it is."""
+    connection.request("POST", "/v2/models/digits/infer", BODY)
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status
+
+
 def net(answer):
     return float(re.search(r"net;dur=([\d.]+)", answer.headers["Server-Timing"])[1])
 
@@ -319,6 +327,24 @@ def test_wrong_flags(scratch, arguments, says):
                            scratch / "home", *arguments], capture_output=True, text=True,
                           check=False)
     assert done.returncode == 2 and says in done.stderr
+
+
+def test_a_fleet_that_was_stopped_goes_on_where_it_was(scratch):
+    (scratch / "fleet.yaml").write_text(FLEET)
+    home = scratch / "box"
+    home.mkdir(mode=0o700)
+    box = Fleet(home, ["--fleet", scratch / "fleet.yaml"])
+    try:
+        box.start()
+        box.deploy()
+        assert box.stop() == 0
+        box.start()
+        box.wait_joined()
+        for place in "one", "two":
+            with contextlib.closing(box.client(place, NEAR)) as connection:
+                until("the replica", lambda connection=connection: asked(connection) == 200)
+    finally:
+        box.stop()
 
 
 def test_a_taken_port_names_its_flag_and_who_has_it(scratch):
