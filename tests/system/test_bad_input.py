@@ -352,7 +352,7 @@ SPECS = {
     "unknown-key": ("modle: x.onnx", ["modle", "model"]),
     "unknown-key-inside": ("model: x.onnx\nscale: {mni: 1}", ["scale.mni", "min"]),
     "unknown-key-near-nothing": ("model: x.onnx\nzzzzzzzz: 1", ["zzzzzzzz"]),
-    "not-yet": ("model: x.onnx\nspread: {pops: 2}", ["spread", "yet"]),
+    "not-yet": ("model: x.onnx\nbudget: {month: 5 EUR}", ["budget", "yet"]),
     "residency-of-nothing": ("model: x.onnx\nresidency: {}", ["residency", "says nothing"]),
     "residency-of-no-country": ("model: x.onnx\nresidency: {process_in: [eu]}", ["'eu'", "EU"]),
     "residency-for-nobody": ("model: x.onnx\nresidency: {rules: []}", ["residency.rules"]),
@@ -399,7 +399,7 @@ def test_spec(perigee, scratch, case):
 
 @pytest.mark.parametrize("case", ["unknown-key", "not-yet", "text-for-number", "no-unit-of-time"])
 def test_spec_in_the_api(perigee, digits, case):
-    body = {"unknown-key": {"modle": "x"}, "not-yet": {"spread": {"pops": 2}},
+    body = {"unknown-key": {"modle": "x"}, "not-yet": {"budget": {"month": "5 EUR"}},
             "text-for-number": {"scale": {"min": "many"}}, "no-unit-of-time": {"timeout": 30}}[case]
     before = perigee.json("show", digits)
     model = before["spec"]["model"]
