@@ -98,7 +98,8 @@ static int put(char *to, size_t room, const char *what, struct slice text, struc
     if (text.size >= room)
         return err_set(err, ERR_BAD_INPUT, "%s has %zu bytes; at most %zu", what, text.size,
                        room - 1);
-    memcpy(to, text.data, text.size);
+    if (text.size)
+        memcpy(to, text.data, text.size);
     to[text.size] = '\0';
     return 0;
 }
