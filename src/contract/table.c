@@ -80,6 +80,8 @@ static int head_check(struct slice bytes, struct err *err)
     if (!rows_inside(table, table->residencies, sizeof(struct table_residency)) ||
         !rows_inside(table, table->rules, sizeof(struct residency_rule)) ||
         !rows_inside(table, table->pops, sizeof(struct table_pop)) ||
+        !rows_inside(table, table->placements, sizeof(struct table_placement)) ||
+        !rows_inside(table, table->addresses, sizeof(struct ip)) ||
         table->residencies.count != table->endpoints.count)
         return err_set(err, ERR_BAD_INPUT, "table: rows of residency are outside");
     return 0;
@@ -130,6 +132,19 @@ static bool list_right(const struct residency_list *list, uint32_t scope_max)
     return list->scope <= scope_max && list->reserved == 0;
 }
 
+static bool placements_right(const struct table_head *table,
+                             const struct table_residency *residency)
+{
+    if (!span_inside(residency->placement_first, residency->placement_count,
+                     table->placements.count))
+        return false;
+    const struct table_placement *rows = table_placements(table, residency);
+    for (uint32_t i = 0; i < residency->placement_count; i++)
+        if (rows[i].pop >= table->pops.count || (i > 0 && rows[i].pop <= rows[i - 1].pop))
+            return false;
+    return true;
+}
+
 static int residencies_check(const struct table_head *table, struct err *err)
 {
     static const struct table_residency none;
@@ -138,7 +153,7 @@ static int residencies_check(const struct table_head *table, struct err *err)
         if (!span_inside(residency->rule_first, residency->rule_count, table->rules.count) ||
             residency->rule_count > RESIDENCY_RULES_MAX ||
             residency->unknown_client > COUNTRY_NUMBER_MAX ||
-            !text_inside(table, residency->elsewhere))
+            !text_inside(table, residency->elsewhere) || !placements_right(table, residency))
             return err_set(err, ERR_BAD_INPUT, "table: the residency of endpoint %u is outside", i);
     }
     for (uint32_t i = 0; table->version > 1 && i < table->rules.count; i++) {
@@ -158,7 +173,10 @@ static int pops_check(const struct table_head *table, struct err *err)
     const struct table_pop *pop;
     for (uint32_t i = 0; (pop = table_pop(table, i)); i++) {
         if (!text_inside(table, pop->name) || !text_inside(table, pop->region) ||
-            pop->country > COUNTRY_NUMBER_MAX)
+            pop->country > COUNTRY_NUMBER_MAX || pop->flags & ~TABLE_POP_FLAGS ||
+            !span_inside(pop->address_first, pop->address_count, table->addresses.count) ||
+            !(pop->latitude >= -90 && pop->latitude <= 90) ||
+            !(pop->longitude >= -180 && pop->longitude <= 180))
             return err_set(err, ERR_BAD_INPUT, "table: PoP %u is outside", i);
         if (i > 0 && slice_order(table_text(table, table_pop(table, i - 1)->name),
                                  table_text(table, pop->name)) >= 0)

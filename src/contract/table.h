@@ -16,6 +16,7 @@
 #include <perigee/worker.h>
 
 #include "base/rules.h"
+#include "base/ip.h"
 #include "base/slice.h"
 
 struct arena;
@@ -49,6 +50,8 @@ struct table_head {
     struct table_range residencies; /* struct table_residency, one for each endpoint, in order */
     struct table_range rules;       /* struct residency_rule, those of an endpoint side by side */
     struct table_range pops;        /* struct table_pop, by name: this one is among them */
+    struct table_range placements;  /* struct table_placement, those of an endpoint side by side */
+    struct table_range addresses;   /* struct ip: of PoPs' gateways */
 };
 #define TABLE_HEAD_BYTES_1 offsetof(struct table_head, residencies) /* of version 1 */
 
@@ -84,16 +87,28 @@ struct table_revision {
 };
 
 struct table_residency {
-    uint32_t rule_first, rule_count; /* rows of `rules`; none: all is allowed */
-    uint32_t unknown_client;         /* country_number; COUNTRY_UNKNOWN: refuse */
+    uint32_t rule_first, rule_count;           /* rows of `rules`; none: all is allowed */
+    uint32_t unknown_client;                   /* country_number; COUNTRY_UNKNOWN: refuse */
+    uint32_t placement_first, placement_count; /* rows of `placements`; none: nobody told */
     uint32_t reserved;
     struct table_text elsewhere; /* why no replica is here, or empty */
 };
 
 struct table_pop {
-    struct table_text name, region; /* its label, or empty */
-    uint32_t country;               /* country_number */
-    uint32_t reserved;
+    struct table_text name, region;        /* its label, or empty */
+    uint32_t country;                      /* country_number */
+    uint32_t flags;                        /* TABLE_POP_ */
+    float latitude, longitude;             /* degrees; with TABLE_POP_LOCATED */
+    uint32_t address_first, address_count; /* rows of `addresses` */
+};
+#define TABLE_POP_LOCATED 1u
+#define TABLE_POP_UP 2u       /* control hears of it */
+#define TABLE_POP_DRAINING 4u /* others are to take over */
+#define TABLE_POP_FLAGS 7u
+
+struct table_placement { /* of an endpoint, by rising pop */
+    uint32_t pop;        /* row of `pops` */
+    uint32_t replicas;
 };
 
 struct table_host {
@@ -114,6 +129,11 @@ struct table_source_revision {
     struct slice runtime, digest, model, message;
 };
 
+struct table_source_placement {
+    struct slice pop;
+    uint32_t replicas;
+};
+
 struct table_source_endpoint {
     uint64_t uid;
     struct slice name, project;
@@ -128,12 +148,18 @@ struct table_source_endpoint {
     const struct residency_rule *rules;
     size_t rule_count;
     country_number unknown_client;
-    struct slice elsewhere; /* with TABLE_ENDPOINT_ELSEWHERE */
+    struct slice elsewhere;                          /* with TABLE_ENDPOINT_ELSEWHERE */
+    const struct table_source_placement *placements; /* of PoPs not in `pops`: left out */
+    size_t placement_count;
 };
 
 struct table_source_pop {
     struct slice name, region;
     country_number country;
+    uint32_t flags; /* TABLE_POP_ */
+    float latitude, longitude;
+    const struct ip *addresses;
+    size_t address_count;
 };
 
 struct table_source {
@@ -193,6 +219,19 @@ static inline const struct table_pop *table_pop(const struct table_head *table, 
     if (table->version < 2 || row >= table->pops.count)
         return NULL;
     return (const struct table_pop *)((const char *)table + table->pops.offset) + row;
+}
+
+static inline const struct ip *table_addresses(const struct table_head *table,
+                                               const struct table_pop *pop)
+{
+    return (const struct ip *)((const char *)table + table->addresses.offset) + pop->address_first;
+}
+
+static inline const struct table_placement *
+table_placements(const struct table_head *table, const struct table_residency *residency)
+{
+    return (const struct table_placement *)((const char *)table + table->placements.offset) +
+           residency->placement_first;
 }
 
 /* Rows, or TABLE_NONE. Binary searches. */

@@ -91,7 +91,7 @@ static struct table_range builder_rows(struct builder *builder, size_t count, si
 }
 
 struct counts {
-    size_t revisions, domains, aliases, origins, rules;
+    size_t revisions, domains, aliases, origins, rules, placements, addresses;
     uint64_t bytes;
 };
 
@@ -109,7 +109,9 @@ static struct counts source_count(const struct table_source *source)
         counts.rules += e->rule_count;
         counts.bytes += sizeof(struct table_endpoint) + e->name.size + e->project.size;
         counts.bytes += sizeof(struct table_residency) + e->elsewhere.size +
-                        e->rule_count * sizeof(struct residency_rule);
+                        e->rule_count * sizeof(struct residency_rule) +
+                        e->placement_count * sizeof(struct table_placement);
+        counts.placements += e->placement_count;
         for (size_t k = 0; k < e->revision_count; k++)
             counts.bytes += sizeof(struct table_revision) + e->revisions[k].runtime.size +
                             e->revisions[k].digest.size + e->revisions[k].model.size + 8 +
@@ -121,9 +123,12 @@ static struct counts source_count(const struct table_source *source)
         for (size_t k = 0; k < e->origin_count; k++)
             counts.bytes += sizeof(struct table_text) + e->origins[k].size;
     }
-    for (size_t i = 0; i < source->pop_count; i++)
-        counts.bytes +=
-            sizeof(struct table_pop) + source->pops[i].name.size + source->pops[i].region.size;
+    for (size_t i = 0; i < source->pop_count; i++) {
+        counts.bytes += sizeof(struct table_pop) + source->pops[i].name.size +
+                        source->pops[i].region.size +
+                        source->pops[i].address_count * sizeof(struct ip);
+        counts.addresses += source->pops[i].address_count;
+    }
     return counts;
 }
 
@@ -153,6 +158,45 @@ static void endpoint_place(struct builder *builder, struct table_head *table, ui
         origins[table->origins.count++] = builder_text(builder, source->origins[i]);
 }
 
+static uint32_t pop_row(const struct table_head *table, struct slice name)
+{
+    const struct table_pop *pop;
+    for (uint32_t i = 0; (pop = table_pop(table, i)); i++)
+        if (slice_equal(table_text(table, pop->name), name))
+            return i;
+    return TABLE_NONE;
+}
+
+static int order_placements(const void *a, const void *b)
+{
+    uint32_t x = ((const struct table_placement *)a)->pop;
+    uint32_t y = ((const struct table_placement *)b)->pop;
+    return (x > y) - (x < y);
+}
+
+/* PoPs have their rows by now. */
+static void placements_place(struct builder *builder, struct table_head *table,
+                             struct table_residency *residency,
+                             const struct table_source_endpoint *source)
+{
+    struct table_placement *rows =
+        (struct table_placement *)(void *)(builder->data + table->placements.offset) +
+        table->placements.count;
+
+    residency->placement_first = table->placements.count;
+    for (size_t i = 0; i < source->placement_count; i++) {
+        uint32_t pop = pop_row(table, source->placements[i].pop);
+        bool twice = false;
+        for (uint32_t k = 0; k < residency->placement_count; k++)
+            twice = twice || rows[k].pop == pop;
+        if (pop != TABLE_NONE && !twice)
+            rows[residency->placement_count++] =
+                (struct table_placement){ pop, source->placements[i].replicas };
+    }
+    qsort(rows, residency->placement_count, sizeof *rows, order_placements);
+    table->placements.count += residency->placement_count;
+}
+
 static void residency_place(struct builder *builder, struct table_head *table, uint32_t row,
                             const struct table_source_endpoint *source)
 {
@@ -165,6 +209,7 @@ static void residency_place(struct builder *builder, struct table_head *table, u
     residency->rule_count = (uint32_t)source->rule_count;
     residency->unknown_client = source->unknown_client;
     residency->elsewhere = builder_text(builder, source->elsewhere);
+    placements_place(builder, table, residency, source);
     if (source->rule_count)
         memcpy(rules, source->rules, source->rule_count * sizeof *rules);
     table->rules.count += (uint32_t)source->rule_count;
@@ -173,7 +218,7 @@ static void residency_place(struct builder *builder, struct table_head *table, u
 static int order_pops(const void *a, const void *b)
 {
     return slice_order(((const struct table_source_pop *)a)->name,
-                        ((const struct table_source_pop *)b)->name);
+                       ((const struct table_source_pop *)b)->name);
 }
 
 static void pops_place(struct arena *arena, struct builder *builder, struct table_head *table,
@@ -187,10 +232,19 @@ static void pops_place(struct arena *arena, struct builder *builder, struct tabl
         return;
     memcpy(sorted, source->pops, source->pop_count * sizeof *sorted);
     qsort(sorted, source->pop_count, sizeof *sorted, order_pops);
-    for (size_t i = 0; i < source->pop_count; i++)
+    struct ip *addresses = (struct ip *)(void *)(builder->data + table->addresses.offset);
+    for (size_t i = 0; i < source->pop_count; i++) {
         pops[i] = (struct table_pop){ .name = builder_text(builder, sorted[i].name),
                                       .region = builder_text(builder, sorted[i].region),
-                                      .country = sorted[i].country };
+                                      .country = sorted[i].country,
+                                      .flags = sorted[i].flags,
+                                      .latitude = sorted[i].latitude,
+                                      .longitude = sorted[i].longitude,
+                                      .address_first = table->addresses.count,
+                                      .address_count = (uint32_t)sorted[i].address_count };
+        for (size_t k = 0; k < sorted[i].address_count; k++)
+            addresses[table->addresses.count++] = sorted[i].addresses[k];
+    }
 }
 
 static void revisions_place(struct arena *arena, struct builder *builder, struct table_head *table,
@@ -288,18 +342,21 @@ int table_build(struct arena *arena, const struct table_source *source, struct s
         builder_rows(&builder, source->endpoint_count, sizeof(struct table_residency));
     table->rules = builder_rows(&builder, counts.rules, sizeof(struct residency_rule));
     table->pops = builder_rows(&builder, source->pop_count, sizeof(struct table_pop));
+    table->placements = builder_rows(&builder, counts.placements, sizeof(struct table_placement));
+    table->addresses = builder_rows(&builder, counts.addresses, sizeof(struct ip));
     table->revisions.count = 0; /* counted again as they are placed */
     table->origins.count = table->rules.count = 0;
+    table->placements.count = table->addresses.count = 0;
     table->zone = builder_text(&builder, source->zone);
     table->pop = builder_text(&builder, source->pop);
     table->country = builder_text(&builder, source->country);
+    pops_place(arena, &builder, table, source);
     for (size_t i = 0; i < source->endpoint_count; i++) {
         endpoint_place(&builder, table, (uint32_t)i, sorted[i]);
         residency_place(&builder, table, (uint32_t)i, sorted[i]);
         revisions_place(arena, &builder, table, (uint32_t)i, sorted[i]);
     }
     names_place(arena, &builder, table, sorted, source->endpoint_count, &counts);
-    pops_place(arena, &builder, table, source);
     table->bytes = builder.used;
     *ret_bytes = (struct slice){ builder.data, builder.used };
     if (table_check(*ret_bytes, err) <

@@ -303,6 +303,16 @@ struct slice view_peers(struct control *control, struct arena *arena)
         json_member_string(&w, "name", place.name);
         json_member_string(&w, "region", place.region);
         json_member_text(&w, "country", country);
+        json_member_text(&w, "state", hub_pop_state_word(hub_pop_state_of(pop)));
+        if (pop->spec.located) {
+            json_member_double(&w, "latitude", pop->spec.latitude);
+            json_member_double(&w, "longitude", pop->spec.longitude);
+        }
+        json_key(&w, "addresses");
+        json_array_begin(&w);
+        for (size_t i = 0; i < pop->spec.addresses.count; i++)
+            json_string(&w, pop->spec.addresses.items[i]);
+        json_array_end(&w);
         json_object_end(&w);
     }
     json_array_end(&w);

@@ -70,24 +70,87 @@ static struct dns_source_host host(struct slice name, const struct ips *ips)
     return (struct dns_source_host){ name, ips->items, ips->count, ips->everywhere };
 }
 
-static struct dns_source_endpoint endpoint_of(struct arena *arena, const struct table_head *table,
-                                              uint32_t row)
+/* Where it is placed, of the PoPs that can be named. Of a table that tells of no placements it is
+ * here, or not. */
+static const struct dns_source_place *places_of(struct arena *arena, const struct table_head *table,
+                                                const struct table_endpoint *endpoint,
+                                                const struct table_residency *residency,
+                                                uint32_t own, size_t *ret_count)
 {
-    static const struct dns_source_place here = { .pop = 0, .weight = 1 };
+    size_t room = residency ? residency->placement_count : 0;
+    struct dns_source_place *places = ARENA_ARRAY(arena, struct dns_source_place, room + 1);
+    *ret_count = 0;
+    if (endpoint->state == TABLE_ENDPOINT_STOPPED || room == 0) {
+        *ret_count =
+            endpoint->state != TABLE_ENDPOINT_ELSEWHERE && endpoint->state != TABLE_ENDPOINT_AWAY;
+        places[0] = (struct dns_source_place){ .pop = own, .weight = 1 };
+        return places;
+    }
+    const struct table_placement *rows = table_placements(table, residency);
+    for (size_t i = 0; i < room; i++) {
+        const struct table_pop *pop = table_pop(table, rows[i].pop);
+        if (rows[i].pop >= ROUTE_POPS_MAX)
+            continue;
+        if (rows[i].pop == own || pop->address_count > 0)
+            places[(*ret_count)++] =
+                (struct dns_source_place){ .pop = rows[i].pop, .weight = (float)rows[i].replicas };
+    }
+    return places;
+}
+
+static struct dns_source_endpoint endpoint_of(struct arena *arena, const struct table_head *table,
+                                              uint32_t own, uint32_t row)
+{
     const struct table_endpoint *endpoint = table_endpoint(table, row);
     const struct table_residency *rules = table_residency(table, row);
     struct residency *residency = ARENA_NEW(arena, struct residency);
     if (rules && rules->rule_count)
         *residency = (struct residency){ table_rules(table, rules), rules->rule_count,
                                          (country_number)rules->unknown_client };
+    size_t place_count;
+    const struct dns_source_place *places =
+        places_of(arena, table, endpoint, rules, own, &place_count);
     return (struct dns_source_endpoint){
         .name = table_text(table, endpoint->name),
         .project = table_text(table, endpoint->project),
-        .places = &here,
-        .place_count =
-            endpoint->state != TABLE_ENDPOINT_ELSEWHERE && endpoint->state != TABLE_ENDPOINT_AWAY,
+        .places = places,
+        .place_count = place_count,
         .residency = residency->count ? residency : NULL,
     };
+}
+
+/* As the table has them, by their rows; this one with what its node knows better. */
+static const struct dns_source_pop *pops_of(struct arena *arena, const struct table_head *table,
+                                            const struct dns_source_pop *here, size_t *ret_count,
+                                            uint32_t *ret_own)
+{
+    const struct table_pop *row;
+    size_t count = 0;
+    struct dns_source_pop *pops = ARENA_ARRAY(arena, struct dns_source_pop, ROUTE_POPS_MAX + 1);
+    *ret_own = 0;
+    for (; count < ROUTE_POPS_MAX && (row = table_pop(table, (uint32_t)count)); count++) {
+        bool own = slice_equal(table_text(table, row->name), here->name);
+        struct dns_source_pop *pop = &pops[count];
+        *pop = own ? *here : (struct dns_source_pop){ .name = table_text(table, row->name) };
+        pop->country = (country_number)row->country;
+        pop->located = row->flags & TABLE_POP_LOCATED;
+        pop->latitude = row->latitude;
+        pop->longitude = row->longitude;
+        pop->health = row->flags & TABLE_POP_DRAINING ? ROUTE_DRAINING
+                      : row->flags & TABLE_POP_UP     ? ROUTE_UP
+                                                      : ROUTE_DOWN;
+        if (row->address_count) { /* the operator's word */
+            pop->addresses = table_addresses(table, row);
+            pop->address_count = row->address_count;
+            pop->everywhere = false;
+        }
+        if (own)
+            *ret_own = (uint32_t)count;
+    }
+    if (count == 0)
+        pops[count++] = *here;
+    *ret_count = count;
+    return pops;
 }
 
 int dns_view_today(const struct table_head *table, const struct dns_node *node,
@@ -98,7 +161,7 @@ int dns_view_today(const struct table_head *table, const struct dns_node *node,
     struct ips control = ips_of(node, LISTENER_CONTROL, DNS_HOST_ADDRESSES_MAX);
     struct ips server = ips_of(node, LISTENER_DNS, DNS_HOST_ADDRESSES_MAX);
     struct slice zone = table_text(table, table->zone);
-    struct dns_source_pop pop = {
+    struct dns_source_pop here = {
         .name = table_text(table, table->pop),
         .country = country_number_of(table_text(table, table->country)),
         .health = ROUTE_UP,
@@ -114,16 +177,18 @@ int dns_view_today(const struct table_head *table, const struct dns_node *node,
     if (api.size)
         hosts[host_count++] = host(api, &control);
     struct arena *arena = arena_new();
-    size_t count = table->endpoints.count;
+    size_t count = table->endpoints.count, pop_count;
+    uint32_t own;
+    const struct dns_source_pop *pops = pops_of(arena, table, &here, &pop_count, &own);
     struct dns_source_endpoint *endpoints =
         ARENA_ARRAY(arena, struct dns_source_endpoint, count + 1);
     for (uint32_t i = 0; i < count; i++)
-        endpoints[i] = endpoint_of(arena, table, i);
+        endpoints[i] = endpoint_of(arena, table, own, i);
     struct dns_source source = {
         .zone = zone,
         .number = table->number,
-        .pops = &pop,
-        .pop_count = 1,
+        .pops = pops,
+        .pop_count = pop_count,
         .endpoints = endpoints,
         .endpoint_count = count,
         .hosts = hosts,

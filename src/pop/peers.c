@@ -7,19 +7,59 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "policy/rtt.h"
 #include "pop/state.h"
 #include "spec/endpoint.h"
+#include "spec/pop.h"
 
-static int peer_read(yyjson_val *item, struct table_source_pop *ret, struct err *err)
+static int addresses_read(struct arena *arena, yyjson_val *item, struct table_source_pop *ret,
+                          struct err *err)
 {
-    struct slice country = {};
+    yyjson_val *list, *text;
+    size_t index, count;
+    int r = json_get_array(item, "addresses", JSON_OPTIONAL, &list, err);
+    if (r <= 0)
+        return r;
+    if (yyjson_arr_size(list) > POP_ADDRESSES_MAX)
+        return err_set(err, ERR_BAD_INPUT, "PoP '%s' has more than %d addresses",
+                       ERR_SLICE(ret->name), (int)POP_ADDRESSES_MAX);
+    struct ip *addresses = ARENA_ARRAY(arena, struct ip, yyjson_arr_size(list) + 1);
+    yyjson_arr_foreach(list, index, count, text)
+    {
+        if (!ip_parse(json_slice(text), &addresses[index]))
+            return err_set(err, ERR_BAD_INPUT, "PoP '%s': '%s' is no address", ERR_SLICE(ret->name),
+                           ERR_SLICE(json_slice(text)));
+    }
+    ret->addresses = addresses;
+    ret->address_count = yyjson_arr_size(list);
+    return 0;
+}
+
+static int peer_read(struct arena *arena, yyjson_val *item, struct table_source_pop *ret,
+                     struct err *err)
+{
+    struct slice country = {}, state = {};
+    double latitude = 0, longitude = 0;
     *ret = (struct table_source_pop){};
     if (json_get_string(item, "name", JSON_REQUIRED, &ret->name, err) < 0 ||
         json_get_string(item, "region", JSON_OPTIONAL, &ret->region, err) < 0 ||
+        json_get_string(item, "state", JSON_OPTIONAL, &state, err) < 0 ||
         json_get_string(item, "country", JSON_OPTIONAL, &country, err) < 0)
         return ERR_BAD_INPUT;
+    int located = json_get_double(item, "latitude", JSON_OPTIONAL, &latitude, err);
+    if (located < 0 || json_get_double(item, "longitude", JSON_OPTIONAL, &longitude, err) < 0)
+        return ERR_BAD_INPUT;
+    if (!spot_valid(latitude, longitude))
+        return err_set(err, ERR_BAD_INPUT, "PoP '%s' stands nowhere on Earth",
+                       ERR_SLICE(ret->name));
     ret->country = country_number_of(country);
-    return spec_check_name(ret->name, "PoP", err);
+    ret->latitude = (float)latitude;
+    ret->longitude = (float)longitude;
+    ret->flags = (located ? TABLE_POP_LOCATED : 0) |
+                 (slice_is(state, "ready") || slice_is(state, "draining") ? TABLE_POP_UP : 0) |
+                 (slice_is(state, "draining") ? TABLE_POP_DRAINING : 0);
+    int r = addresses_read(arena, item, ret, err);
+    return r < 0 ? r : spec_check_name(ret->name, "PoP", err);
 }
 
 static void stand(struct pop *pop, const struct table_source_pop *own)
@@ -58,7 +98,7 @@ int pop_peers_apply(struct pop *pop, struct slice json, struct err *err)
         ARENA_ARRAY(arena, struct table_source_pop, yyjson_arr_size(root) + 1);
     yyjson_arr_foreach(root, index, count, item)
     {
-        r = peer_read(item, &peers[index], err);
+        r = peer_read(arena, item, &peers[index], err);
         if (r < 0) {
             arena_free(arena);
             return r;

@@ -81,6 +81,8 @@ static void source_endpoint(struct arena *arena, const struct pop_endpoint *endp
         .rule_count = endpoint->residency.count,
         .unknown_client = endpoint->residency.unknown_client,
         .elsewhere = slice_of(endpoint->elsewhere),
+        .placements = endpoint->places,
+        .placement_count = endpoint->place_count,
     };
 }
 
@@ -94,9 +96,13 @@ static const struct table_source_pop *source_pops(const struct pop *pop,
     size_t count = 0;
     pops[count++] =
         (struct table_source_pop){ slice_of(start->pop), pop->place.region, pop->place.country };
-    for (size_t i = 0; i < pop->peer_count; i++)
-        if (!slice_is(pop->peers[i].name, start->pop))
-            pops[count++] = pop->peers[i];
+    pops[0].flags = TABLE_POP_UP; /* who asks it has reached it */
+    for (size_t i = 0; i < pop->peer_count; i++) {
+        bool own = slice_is(pop->peers[i].name, start->pop);
+        pops[own ? 0 : count++] = pop->peers[i];
+        if (own)
+            pops[0].flags |= TABLE_POP_UP;
+    }
     *ret_count = count;
     return pops;
 }

@@ -369,18 +369,27 @@ static int document_read(yyjson_val *root, struct document *ret, struct err *err
 /* Without a list (a control from before there were several PoPs) it is placed here. */
 static void places_apply(struct pop_endpoint *endpoint, yyjson_val *pops)
 {
-    size_t index, count;
+    size_t index, count, room = pops ? yyjson_arr_size(pops) : 0;
     yyjson_val *item;
+    struct table_source_placement *places =
+        ARENA_ARRAY(endpoint->spec_arena, struct table_source_placement, room + 1);
     endpoint->placed = pops != NULL;
     endpoint->replicas = 0;
+    endpoint->places = places;
+    endpoint->place_count = 0;
     yyjson_arr_foreach(pops, index, count, item)
     {
         uint64_t replicas = 0;
         struct err ignored;
-        if (slice_is(json_slice(json_member(item, "name")), endpoint->pop->name) &&
-            json_get_u64(item, "replicas", JSON_REQUIRED, &replicas, &ignored) > 0)
-            endpoint->replicas =
-                replicas < POP_REPLICAS_MAX ? (uint32_t)replicas : POP_REPLICAS_MAX;
+        struct slice name = json_slice(json_member(item, "name"));
+        if (json_get_u64(item, "replicas", JSON_REQUIRED, &replicas, &ignored) <= 0)
+            continue;
+        if (replicas > POP_REPLICAS_MAX)
+            replicas = POP_REPLICAS_MAX;
+        places[endpoint->place_count++] =
+            (struct table_source_placement){ name, (uint32_t)replicas };
+        if (slice_is(name, endpoint->pop->name))
+            endpoint->replicas = (uint32_t)replicas;
     }
 }
 

@@ -120,6 +120,8 @@ struct pop_endpoint {
     bool running, wanted, synced; /* synced: seen since the watch was opened */
     bool placed;                  /* control says where it runs, and how much of it here: */
     uint32_t replicas;            /* 0: it runs at other PoPs */
+    const struct table_source_placement *places; /* at all PoPs; in spec_arena */
+    size_t place_count;
     const char
         *elsewhere; /* why no replica of it may be at this PoP; NULL: it may. In spec_arena */
     struct residency residency; /* its rules are in spec_arena; nobody's where they are not known */

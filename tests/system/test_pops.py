@@ -7,10 +7,12 @@ import http.client
 import json
 import re
 
+import dns.edns
 import pytest
 
 from deadline import DEADLINE, until
 from perigee import DIGITS
+from test_dns import addresses, ask, option
 from test_processes import kill
 
 
@@ -104,10 +106,16 @@ def enrol(one, token, secret, status=200):
     return json.loads(body)
 
 
+def named_from(one, subnet):
+    """The addresses that DNS gives a client of this block for the endpoint `digits`."""
+    return addresses(one, "digits.perigee.test", subnet=subnet)
+
+
 @pytest.fixture(name="fleet")
-def _fleet(new_perigee):
+def _fleet(new_perigee, scratch):
     """A Perigee, and a way to have further PoPs."""
-    one, made = new_perigee(), []
+    (scratch / "map").write_text("203.0.113.0/24 JP 35.7 139.7\n198.51.100.0/24 FR 48.9 2.4\n")
+    one, made = new_perigee("--addresses", scratch / "map"), []
 
     def new(name, *arguments):
         token = create(one, name, *arguments)
@@ -289,3 +297,37 @@ def test_control_that_starts_anew_moves_nothing(fleet):
     assert paris.open() == 200
     assert paris.given("digits") == 1
     assert state(one, "paris") == "ready"
+
+
+def test_dns_sends_each_client_to_its_nearest(fleet):
+    one, new = fleet
+    paris = new("paris", "--country", "FR", "--at", "48.86,2.35", "--region", "edge-eu",
+                "--address", "127.0.1.1")
+    tokyo = new("tokyo", "--country", "JP", "--at", "35.68,139.69", "--region", "edge-asia",
+                "--address", "127.0.1.2")
+    hidden = new("hidden", "--country", "JP", "--region", "edge-asia")  # nobody told its address
+    for pop in (paris, tokyo, hidden):
+        assert pop.open() == 200
+    one.cli("apply", "-f", "-", "--no-wait", stdin=(
+        f"name: digits\nmodel: {DIGITS / 'digits.onnx'}\nregions: [edge]\n"
+        "spread: {pops: 3}\n").encode())
+    for pop in (paris, tokyo, hidden):
+        pop.until_given("digits", 1)
+        pop.report(ready=["digits"])
+    near_tokyo, near_paris = ("203.0.113.0", 24), ("198.51.100.0", 24)
+    until("all places", lambda: named_from(one, near_tokyo) == ["127.0.1.2"]
+          and named_from(one, near_paris) == ["127.0.1.1"])
+    answer = ask(one, "digits.perigee.test", subnet=near_tokyo)
+    assert option(answer, dns.edns.OptionType.ECS).scopelen == 24
+    # Whom the law sends elsewhere is sent there, however far it is.
+    one.cli("apply", "-f", "-", "--no-wait", stdin=(
+        f"name: digits\nmodel: {DIGITS / 'digits.onnx'}\nregions: [edge]\nspread: {{pops: 3}}\n"
+        "residency:\n  rules:\n  - {clients: [JP], process_in: [FR]}\n"
+        "  - {clients: any, process_in: any}\n").encode())
+    until("the law", lambda: named_from(one, near_tokyo) == ["127.0.1.1"])
+    one.cli("apply", "-f", "-", "--no-wait", stdin=(
+        f"name: digits\nmodel: {DIGITS / 'digits.onnx'}\nregions: [edge]\n"
+        "spread: {pops: 2}\n").encode())
+    # One that drains is named no more where another is.
+    one.cli("pops", "drain", "tokyo")
+    until("the other", lambda: named_from(one, near_tokyo) == ["127.0.1.1"])

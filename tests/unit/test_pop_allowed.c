@@ -163,6 +163,11 @@ static const struct {
     { "[{\"name\":\"Berlin\",\"region\":\"eu\"}]", "PoP", 1, false },
     { "[{\"name\":\"berlin\",\"region\":7}]", "'region' must be", 1, false },
     { "[{\"name\":\"berlin\",\"region\":\"eu\"}]", NULL, 1, true },
+    { "[{\"name\":\"berlin\",\"latitude\":91,\"longitude\":0}]", "nowhere on Earth", 1, true },
+    { "[{\"name\":\"berlin\",\"addresses\":[\"10.0.0.300\"]}]", "is no address", 1, true },
+    { "[{\"name\":\"berlin\",\"region\":\"eu\",\"state\":\"draining\",\"latitude\":52.5,"
+      "\"longitude\":13.4,\"addresses\":[\"10.0.0.3\",\"2001:db8::1\"]}]",
+      NULL, 1, true },
 };
 
 static void test_where_it_stands_is_control_s_word(void **state)

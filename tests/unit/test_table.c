@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <math.h>
 #include <string.h>
 #include <cmocka.h> /* after the four above */
 
@@ -32,9 +33,18 @@ static struct residency_rule rules[] = {
     { .process.scope = RESIDENCY_SAME_COUNTRY },
     { .clients.scope = RESIDENCY_ANY, .process.scope = RESIDENCY_ANY },
 };
+static const struct ip pop_addresses[] = { { { 1 } }, { { 2 } } };
 static const struct table_source_pop pops[] = {
-    { SLICE("paris"), SLICE("eu-west"), 7 },
-    { SLICE("local"), SLICE(""), COUNTRY_UNKNOWN },
+    { SLICE("paris"), SLICE("eu-west"), 7, TABLE_POP_LOCATED | TABLE_POP_UP, 48.5f, 2.5f,
+      pop_addresses, 2 },
+    { .name = SLICE("local"), .country = COUNTRY_UNKNOWN },
+};
+/* Out of order, one twice, one of a PoP that nobody has told of. */
+static const struct table_source_placement placements[] = {
+    { SLICE("paris"), 3 },
+    { SLICE("gone"), 1 },
+    { SLICE("local"), 2 },
+    { SLICE("paris"), 9 },
 };
 
 static struct table_source_endpoint endpoints[] = {
@@ -59,6 +69,8 @@ static struct table_source_endpoint endpoints[] = {
       .rules = rules,
       .rule_count = 2,
       .unknown_client = 99,
+      .placements = placements,
+      .placement_count = 4,
       ENDPOINT_LIMITS },
     { .uid = 8,
       .name = SLICE("digits"),
@@ -161,6 +173,37 @@ static void test_residency(void **state)
     assert_true(slice_is(table_text(table, table_pop(table, 1)->region), "eu-west"));
     assert_int_equal(table_pop(table, 1)->country, 7);
     assert_null(table_pop(table, 2));
+    assert_int_equal(table_pop(table, 0)->address_count, 0);
+    assert_int_equal(table_pop(table, 1)->flags, TABLE_POP_LOCATED | TABLE_POP_UP);
+    assert_true(table_pop(table, 1)->latitude == 48.5f && table_pop(table, 1)->longitude == 2.5f);
+    assert_int_equal(table_pop(table, 1)->address_count, 2);
+    assert_memory_equal(table_addresses(table, table_pop(table, 1)), pop_addresses,
+                        sizeof pop_addresses);
+
+    residency = table_residency(table, row);
+    assert_int_equal(residency->placement_count, 2);
+    const struct table_placement *placed = table_placements(table, residency);
+    assert_true(placed[0].pop == 0 && placed[0].replicas == 2);
+    assert_true(placed[1].pop == 1 && placed[1].replicas == 3);
+    /* What a damaged table says is not believed. */
+    struct table_placement *written = (struct table_placement *)(uintptr_t)placed;
+    written[1].pop = 2;
+    assert_int_equal(table_check(bytes, &err), ERR_BAD_INPUT);
+    written[1].pop = 0;
+    assert_int_equal(table_check(bytes, &err), ERR_BAD_INPUT);
+    written[1].pop = 1;
+    assert_int_equal(table_check(bytes, &err), 0);
+    struct table_pop *paris = (struct table_pop *)(uintptr_t)table_pop(table, 1);
+    paris->latitude = NAN;
+    assert_int_equal(table_check(bytes, &err), ERR_BAD_INPUT);
+    paris->latitude = 48.5f;
+    paris->address_count = 3;
+    assert_int_equal(table_check(bytes, &err), ERR_BAD_INPUT);
+    paris->address_count = 2;
+    paris->flags = 8;
+    assert_int_equal(table_check(bytes, &err), ERR_BAD_INPUT);
+    paris->flags = TABLE_POP_UP;
+    assert_int_equal(table_check(bytes, &err), 0);
 
     /* The version before had no residency. */
     table->version = 1;
