@@ -20,6 +20,8 @@
 #include "sys/fd.h"
 #include "sys/home.h"
 
+enum { ADDRESSES_BYTES_MAX = 64 << 10 };
+
 /* Of `up`'s flags those that say nothing to a fleet. */
 static const char *const refused[] = { "--pop",       "--country", "--city",
                                        "--addresses", "--open",    "--listen-tls" };
@@ -50,11 +52,6 @@ static int check_flags(const struct cli *cli, struct err *err)
         if (cli_option_value(cli, refused[i]))
             return err_set(err, ERR_BAD_INPUT, "%s is not for a fleet: its file says such things",
                            refused[i]);
-    const char *dns = cli_option_value(cli, "--listen-dns");
-    if (dns && strcmp(dns, "none") != 0)
-        return err_set(err, ERR_NOT_SUPPORTED,
-                       "--listen-dns: a fleet has no DNS yet; only none is "
-                       "taken");
     if (cli_option_value(cli, "--trusted-proxies"))
         return err_set(err, ERR_BAD_INPUT,
                        "--trusted-proxies is not for a fleet: the relay alone "
@@ -110,6 +107,27 @@ static const char *faces_text(const struct town *town, const struct ports *ports
     return all ? all : "none";
 }
 
+/* The first PoP's tree answers DNS, and has written down where. */
+static const char *dns_text(const struct town *town)
+{
+    struct arena *arena = town->cli->arena;
+    const char *all = NULL;
+    struct slice text;
+    yyjson_val *root, *item;
+    size_t index, count;
+    const char *path = arena_format(arena, "%s/run/addresses.json", town_home(town, 0));
+    if (disk_read(path, ADDRESSES_BYTES_MAX, arena, &text, NULL) < 0 ||
+        json_parse(arena, text, NULL, &root, NULL) < 0)
+        return "none";
+    yyjson_arr_foreach(json_member(root, "dns"), index, count, item)
+    {
+        struct address address;
+        if (address_parse(json_slice(item), &address, NULL) == 0)
+            all = town_list_add(arena, all, &address);
+    }
+    return all ? all : "none";
+}
+
 /* The same keys as of one PoP: those of the first at 127.0.0.1. Then each by its name. */
 static int write_addresses(const struct town *town, struct err *err)
 {
@@ -121,7 +139,7 @@ static int write_addresses(const struct town *town, struct err *err)
     write_list(&w, "tls", arena, "none");
     write_list(&w, "control", arena, town_control_text(town, false));
     write_list(&w, "admin", arena, faces_text(town, &town->admin));
-    write_list(&w, "dns", arena, "none");
+    write_list(&w, "dns", arena, dns_text(town));
     json_key(&w, "pops");
     json_object_begin(&w);
     for (size_t i = 0; i < town->fleet.pop_count; i++) {
@@ -147,7 +165,8 @@ static int on_ready(void *data, struct err *err)
         return r;
     printf("A fleet of %zu is up. Its home is ", town->fleet.pop_count);
     cli_print_text(stdout, slice_of(cli->home));
-    printf("\nControl is at %s.\n\n", town_control_text(town, false));
+    printf("\nControl is at %s.\nDNS is at %s.\n\n", town_control_text(town, false),
+           dns_text(town));
     struct cli_table *table = cli_table_new(cli, titles, 3);
     for (size_t i = 0; i < town->fleet.pop_count; i++)
         cli_table_row(table, (struct slice[]){

@@ -37,6 +37,11 @@ static const struct cli_option options[] = {
     { "--token-file", "FILE", "The token of `perigee pops create`, - for standard input; else $PERIGEE_JOIN_TOKEN.", false },
     { "--listen-gateway", "ADDRESS", "Endpoints; 127.0.0.1:8000,127.0.0.1:8001 unless told.", false },
     { "--listen-admin", "ADDRESS", "/metrics, /healthz, /readyz; 127.0.0.1:8002 unless told.", false },
+    { "--listen-dns", "ADDRESS", "DNS for the zone, UDP and TCP, with all of the fleet's PoPs; none unless told.", false },
+    { "--why-from", "CIDR,..", "Who may ask DNS why: _why.NAME below the zone, as TXT. This machine unless told.", false },
+    { "--addresses", "FILE", "Where clients' addresses are (docs/residency.md).", false },
+    { "--geo", "FILE", "An MMDB for addresses that the file does not name.", false },
+    { "--sets", "FILE", "Sets of countries of your own (docs/residency.md).", false },
     { "--open", NULL, "Listen beyond this machine without keys: whoever reaches it may do all.", false },
     { "--loops", "N", "The gateway's event loops, 1 to 8; a quarter of the cores unless told.", false },
     { "--spin-us", "N", "How long replicas and loops may look for work before they sleep; 0 unless told.", false },
@@ -294,5 +299,5 @@ static int pop_run(struct cli *cli, struct err *err)
         return err->code;
     (void)unsetenv(TOKEN_ENVIRONMENT); /* no process to come needs it */
     r = start_fill(cli, &joined, start, err);
-    return r < 0 ? r : parts_run(cli, PART_POP, start, err);
+    return r < 0 ? r : parts_run(cli, PART_POP | PART_DNS, start, err);
 }

@@ -136,13 +136,17 @@ static int copy(char *to, size_t room, const char *text, struct err *err)
 
 /* ---- where to listen ------------------------------------------------------------------------- */
 
-static const char *listen_text(const struct cli *cli, size_t row)
+static const char *listen_text(const struct cli *cli, unsigned parts, size_t row)
 {
     const char *given = cli_option_value(cli, listeners[row].flag);
     const char *environment = getenv(listeners[row].environment);
     if (given)
         return given;
-    return environment && *environment ? environment : listeners[row].value;
+    if (environment && *environment)
+        return environment;
+    /* Of several PoPs on one machine one may answer DNS, and that is said. */
+    return listeners[row].kind == LISTENER_DNS && !(parts & PART_CONTROL) ? "none"
+                                                                          : listeners[row].value;
 }
 
 static int check_open(const struct cli *cli, const struct supervisor_listen *listen,
@@ -169,8 +173,8 @@ static int read_listeners(const struct cli *cli, unsigned parts,
         listen->flag = listeners[i].flag;
         if (!(listeners[i].part & parts))
             continue;
-        int r =
-            listen_parse(listen->flag, listen_text(cli, i), listen->addresses, &listen->count, err);
+        int r = listen_parse(listen->flag, listen_text(cli, parts, i), listen->addresses,
+                             &listen->count, err);
         for (size_t a = 0; r == 0 && a < listen->count; a++)
             if (listen->kind == LISTENER_DNS && listen->addresses[a].storage.ss_family == AF_UNIX)
                 r = err_set(err, ERR_BAD_INPUT, "%s takes ADDR:PORT, [::1]:PORT or none",

@@ -159,6 +159,13 @@ static const char *const *control_arguments(const struct town *town)
                         passed);
 }
 
+/* One DNS for all, at the address of the fleet itself: who asks is known by its own address. */
+static const char *dns_listen(const struct cli *cli)
+{
+    const char *given = cli_option_value(cli, "--listen-dns");
+    return given ? given : "127.0.0.1:5300";
+}
+
 static const char *const *pop_arguments(const struct town *town, size_t pop)
 {
     static const char *const passed[] = { "--loops",   "--spin-us",   "--limits",
@@ -172,6 +179,7 @@ static const char *const *pop_arguments(const struct town *town, size_t pop)
             { "--join", arena_format(town->cli->arena, "http://%.*s", SLICE_FMT(control)) },
             { "--listen-gateway", town_gateway_text(town, pop, true) },
             { "--listen-admin", town_admin_text(town, pop, true) },
+            { "--listen-dns", pop == 0 ? dns_listen(town->cli) : "none" },
             {},
         },
         passed);

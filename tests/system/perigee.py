@@ -23,7 +23,7 @@ SAMPLE = re.compile(r'^(\w+)(?:\{(.*)\})? (\S+)$')
 LISTENERS = ("gateway", "control", "admin", "dns")
 
 
-PART_LISTENERS = {"up": LISTENERS, "fleet": ["gateway", "control", "admin"],
+PART_LISTENERS = {"up": LISTENERS, "fleet": LISTENERS,
                   "control": ["control"], "pop": ["gateway", "admin"]}
 
 

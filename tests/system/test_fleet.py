@@ -12,6 +12,8 @@ import socket
 import subprocess
 import time
 
+import dns.message
+import dns.query
 import pytest
 
 import crowd
@@ -114,6 +116,22 @@ def fleet(homes, folder):
         yield found
     finally:
         found.stop()
+
+
+def named(fleet, source, endpoint="digits"):
+    """The addresses that DNS gives who asks from there."""
+    question = dns.message.make_query(f"{endpoint}.perigee.test", "A")
+    host, port = fleet.address("dns")
+    answer = dns.query.udp(question, host, port=port, source=source, timeout=DEADLINE)
+    return [row.address for rrset in answer.answer for row in rrset]
+
+
+def test_dns_names_the_nearest_by_where_the_question_comes_from(fleet):
+    until("both", lambda: named(fleet, NEAR) == ["127.0.1.2"])
+    assert named(fleet, FAR) == ["127.0.1.1"]  # São Paulo is nearer to Paris than to Tokyo
+    assert named(fleet, "127.0.1.2") == ["127.0.1.2"]  # who stands at the place
+    with contextlib.closing(fleet.client("two", NEAR)) as connection:
+        assert asked(connection) == 200
 
 
 def test_addresses_of_every_place_are_told(fleet):
@@ -320,8 +338,7 @@ def test_residency_goes_by_where_the_file_says_that_clients_are(fleet):
     (["--trusted-proxies", "10.0.0.0/8"], "the relay alone is trusted"),
     (["--listen-gateway", "0.0.0.0:8000"], "only ports are chosen"),
     (["--listen-control", "unix:/x"], "only ports are chosen"),
-    (["--listen-control", "none"], "a fleet needs its control"),
-    (["--listen-dns", "127.0.0.1:0"], "no DNS yet")], ids=lambda value: value[0])
+    (["--listen-control", "none"], "a fleet needs its control")], ids=lambda value: value[0])
 def test_wrong_flags(scratch, arguments, says):
     done = subprocess.run([PROGRAM, "up", "--fleet", ROOT / "examples" / "fleet.yaml", "--home",
                            scratch / "home", *arguments], capture_output=True, text=True,
