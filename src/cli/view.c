@@ -151,15 +151,28 @@ static void tensors_print(struct cli *cli, const char *key, yyjson_val *list)
     }
 }
 
+static bool several_pops(yyjson_val *replicas)
+{
+    size_t index, count;
+    yyjson_val *item;
+    struct slice first = view_text(yyjson_arr_get_first(replicas), "pop");
+    yyjson_arr_foreach(replicas, index, count, item)
+    {
+        if (!slice_equal(view_text(item, "pop"), first))
+            return true;
+    }
+    return false;
+}
+
 static void replicas_print(struct cli *cli, yyjson_val *replicas)
 {
-    static const char *const titles[] = { "REPLICA", "REVISION", "STATE", "PID", "SINCE" };
+    static const char *const titles[] = { "REPLICA", "REVISION", "STATE", "PID", "SINCE", "POP" };
     size_t index, count;
     yyjson_val *item;
     if (yyjson_arr_size(replicas) == 0)
         return;
     putchar('\n');
-    struct cli_table *table = cli_table_new(cli, titles, 5);
+    struct cli_table *table = cli_table_new(cli, titles, several_pops(replicas) ? 6 : 5);
     yyjson_arr_foreach(replicas, index, count, item)
     {
         cli_table_row(
@@ -171,7 +184,7 @@ static void replicas_print(struct cli *cli, yyjson_val *replicas)
                 view_number(item, "pid")
                     ? slice_of(arena_format(cli->arena, "%" PRIu64, view_number(item, "pid")))
                     : SLICE("-"),
-                slice_of(cli_ago(cli, view_text(item, "since"))) });
+                slice_of(cli_ago(cli, view_text(item, "since"))), view_text(item, "pop") });
     }
     cli_table_print(table, stdout);
     struct slice shown = {};

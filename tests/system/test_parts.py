@@ -74,6 +74,8 @@ def test_one_control_two_pops(fleet):
     fleet.apply(2)
     until("both", lambda: len(replicas(fleet)) == 2)
     until("both serve", lambda: serves(paris) and serves(tokyo))
+    shown = fleet.control.cli("show", "digits").text
+    assert re.search(r"digits-1 .* paris\n", shown) and re.search(r"digits-1 .* tokyo\n", shown)
     assert before.items() <= replicas(fleet).items()
     assert list((there.home / "models").iterdir()) and not list(
         (there.home / "blobs" / "sha256").iterdir())
