@@ -166,7 +166,7 @@ static void table_disk(struct dns *dns, int table_fd, int key_fd)
 {
     auto_free char *key = NULL, *file = NULL;
     size_t key_bytes, file_bytes;
-    struct slice table;
+    struct slice table = {};
     struct err err;
     if (dns->table)
         return;

@@ -281,7 +281,7 @@ static int add_block(struct reader *reader, yyjson_val *value, uint16_t place)
 {
     static const char own[] = "127.0.0.0/22";
     struct fleet *fleet = reader->fleet;
-    struct ip_block block, ours;
+    struct ip_block block = {}, ours = {};
     char text[IP_TEXT_BYTES];
     reader->where = value;
     if (!yyjson_is_str(value))
