@@ -291,7 +291,9 @@ def test_what_goes_between_places_is_recorded_and_what_clients_send_is_not(fleet
     (["cut", "two", "two"], "no link between them"), (["kill", "far"], "'far' is no PoP"),
     (["slow", "two", "fast"], "fast"), (["slow", "two", "2h"], "more than an hour"),
     (["cut"], "PLACE [PLACE]"), (["slow", "two"], "TIME"), (["burn", "two"], "not 'burn'"),
-    (["kill", "one", "two"], "kill POP")], ids=lambda value: "-".join(value)[:20])
+    (["kill", "one", "two"], "kill POP")],
+    ids=["no-place", "no-pop-between", "itself", "no-pop", "no-time", "too-long", "nothing",
+         "no-how-long", "unknown", "too-many"])
 def test_wrong_orders(fleet, arguments, says):
     done = fleet.cli("fleet", *arguments, status=None)
     assert done.returncode in (1, 2) and says in done.said
