@@ -16,14 +16,14 @@ class Outcomes:
 
     def __init__(self):
         self.outcomes = {}
-        self.deselected = 0
+        self.deselected = []
 
     def pytest_runtest_logreport(self, report):
         if report.when == "call" or report.outcome != "passed":
             self.outcomes[report.nodeid] = report.outcome
 
     def pytest_deselected(self, items):
-        self.deselected += len(items)
+        self.deselected += [item.nodeid for item in items]
 
 
 OUTCOMES = pytest.StashKey()
