@@ -192,10 +192,10 @@ static int secret_make(char secret[static SECRET_BYTES + 1], struct err *err)
     return 0;
 }
 
-/* The one of a try whose answer was lost is the one that control knows. */
-static int secret_keep(struct cli *cli, struct slice *ret, struct err *err)
+/* A new one for each token: `perigee pops token` shuts out whoever has the old one. That of a try
+ * whose answer was lost is the one that control knows, and is taken again. */
+static int secret_keep(struct cli *cli, const char *path, struct slice *ret, struct err *err)
 {
-    const char *path = arena_format(cli->arena, "%s/" POP_SECRET_FILE, cli->home);
     char secret[SECRET_BYTES + 1];
     int r = disk_read(path, POP_SECRET_BYTES_MAX, cli->arena, ret, err);
     if (r == 0 && ret->size == SECRET_BYTES)
@@ -258,10 +258,14 @@ static int join(struct cli *cli, const char *url, struct joined *ret, struct err
     if (r < 0)
         return cli_usage(cli, r);
     r = home_make(cli->home, err);
+    const char *path = arena_format(cli->arena, "%s/" POP_SECRET_FILE, cli->home);
+    const char *tried = arena_format(cli->arena, "%s.new", path);
     if (r == 0)
-        r = secret_keep(cli, &secret, err);
+        r = secret_keep(cli, tried, &secret, err);
     if (r == 0)
         r = enrol(cli, url, token, secret, &text, err);
+    if (r == 0 && rename(tried, path) < 0)
+        r = err_set(err, ERR_INTERNAL, "'%s': %s", path, strerror(errno));
     if (r == 0)
         r = joined_parse(cli, text, ret, err);
     if (r == 0) {
@@ -270,6 +274,15 @@ static int join(struct cli *cli, const char *url, struct joined *ret, struct err
         printf("'.\n");
     }
     return r;
+}
+
+/* No process to come needs it, and /proc/PID/environ shows what a process was started with. */
+static void environment_forget(const char *name)
+{
+    char *value = getenv(name);
+    if (value)
+        explicit_bzero(value, strlen(value));
+    (void)unsetenv(name);
 }
 
 static int pop_run(struct cli *cli, struct err *err)
@@ -297,7 +310,7 @@ static int pop_run(struct cli *cli, struct err *err)
         url = arena_string(cli->arena, joined.control);
     if ((r == 0 || again) && join(cli, url, &joined, err) < 0)
         return err->code;
-    (void)unsetenv(TOKEN_ENVIRONMENT); /* no process to come needs it */
+    environment_forget(TOKEN_ENVIRONMENT);
     r = start_fill(cli, &joined, start, err);
     return r < 0 ? r : parts_run(cli, PART_POP | PART_DNS, start, err);
 }

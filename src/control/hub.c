@@ -285,6 +285,12 @@ void hub_pop_row(struct control *control, const struct store_pop *row)
                       pop_spec_parse(arena, tree, &spec, &err) < 0))
         log_error("control", "what was said of a PoP cannot be read", LOG_SLICE("pop", row->name),
                   LOG_S("error", err.message));
+    if (pop->row_arena && !slice_equal(pop->row.secret, row->secret)) { /* another agent may come */
+        pop->instance = pop->sequence = 0;
+        free(take_ptr(pop->kept));
+    }
+    if (slice_is(row->wanted, "retired"))
+        pop->endpoint_count = pop->replica_count = 0; /* nobody will say that they ended */
     arena_free(pop->row_arena);
     pop->row_arena = arena;
     pop->spec = spec;
@@ -382,8 +388,10 @@ void hub_tick(struct control *control)
             pop->recalled || (pop->reported_ms && now_ms - pop->reported_ms > POP_SILENT_MS);
         if (silent && !pop->silent)
             log_warn("control", "a PoP fell silent", LOG_SLICE("pop", pop->name));
-        changed = changed || silent != pop->silent;
         pop->silent = silent;
+        enum hub_pop_state state = hub_pop_state_of(pop);
+        changed = changed || state != pop->ticked; /* a watch may have ended as well */
+        pop->ticked = state;
     }
     if (control->hub.calm_ms && now_ms >= control->hub.calm_ms) {
         control->hub.calm_ms = 0;

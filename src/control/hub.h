@@ -81,6 +81,7 @@ struct hub_pop {
     struct store_pop row;
     struct pop_spec spec;
     unsigned watches; /* its agent is connected */
+    unsigned ticked;  /* its enum hub_pop_state at the last hub_tick() */
     struct {          /* what placement has given it */
         uint64_t replicas, cpu_milli, memory_bytes;
     } placed;

@@ -34,6 +34,7 @@ struct pop_change {
     int64_t ttl_ns;
     struct store_pop row; /* what came of it */
     struct store_event event;
+    struct store_audit audit;
 };
 
 /* ---- on the store's thread ------------------------------------------------------------------- */
@@ -81,6 +82,17 @@ static int enrol(struct request *q, struct pop_change *change, struct store *sto
     return store->pop_update(store, row, err);
 }
 
+/* What it said of endpoints: nobody takes it back. The next report of another makes their sums. */
+static int forget(struct request *q, struct store *store, struct slice name, struct err *err)
+{
+    struct store_pop_endpoint *rows;
+    size_t count;
+    int r = store->pop_endpoint_of(store, name, q->arena, &rows, &count, err);
+    for (size_t i = 0; i < count && r == 0; i++)
+        r = store->pop_endpoint_delete(store, rows[i].endpoint_uid, name, err);
+    return r;
+}
+
 static int change_existing(struct request *q, struct pop_change *change, struct store *store,
                            struct err *err)
 {
@@ -110,9 +122,10 @@ static int change_existing(struct request *q, struct pop_change *change, struct 
     default:
         row->wanted = SLICE("retired");
         row->token = row->secret = (struct slice){};
+        r = forget(q, store, row->name, err);
         break;
     }
-    return store->pop_update(store, row, err);
+    return r < 0 ? r : store->pop_update(store, row, err);
 }
 
 static int on_run(struct job *job, struct store *store, struct err *err)
@@ -134,18 +147,18 @@ static int on_run(struct job *job, struct store *store, struct err *err)
                                         : change_existing(q, change, store, err);
     if (r < 0)
         return r;
-    struct store_audit audit = request_audit(q, events[change->kind].kind);
     char digest[DIGEST_TEXT];
-    audit.project = (struct slice){};
-    audit.endpoint = change->name;
-    audit.after = arena_copy(q->arena, slice_of(digest_of(change->row.spec, digest)));
+    change->audit.action = slice_of(events[change->kind].kind);
+    change->audit.project = (struct slice){};
+    change->audit.endpoint = change->name;
+    change->audit.after = arena_copy(q->arena, slice_of(digest_of(change->row.spec, digest)));
     change->event = (struct store_event){
         .at_ns = q->now_ns,
         .kind = slice_of(events[change->kind].kind),
         .pop = change->name,
         .message = slice_of(events[change->kind].text),
     };
-    r = store->audit_add(store, &audit, err);
+    r = store->audit_add(store, &change->audit, err);
     return r < 0 ? r : store->event_add(store, &change->event, err);
 }
 
@@ -234,17 +247,24 @@ static int token_begin(struct request *q, struct pop_change *change, struct err 
 
 /* ---- handlers -------------------------------------------------------------------------------- */
 
+/* The exchange, which knows the client, may be gone when the store's thread comes to it. */
+static void change_write(struct request *q, struct pop_change *change)
+{
+    change->audit = request_audit(q, "");
+    q->data = change;
+    request_write(q, on_run, on_done);
+}
+
 static void start(struct request *q, enum pop_change_kind kind)
 {
     struct pop_change *change = ARENA_NEW(q->arena, struct pop_change);
     struct err err;
     change->kind = kind;
     change->name = q->parts[0];
-    q->data = change;
     if (kind == POP_TOKEN && token_begin(q, change, &err) < 0)
         request_fail(q, &err);
     else
-        request_write(q, on_run, on_done);
+        change_write(q, change);
 }
 
 void pop_create(struct request *q)
@@ -272,8 +292,7 @@ void pop_create(struct request *q)
     change->kind = POP_CREATE;
     change->name = spec.name;
     change->spec = pop_spec_json(q->arena, &spec);
-    q->data = change;
-    request_write(q, on_run, on_done);
+    change_write(q, change);
 }
 
 void pop_drain(struct request *q)
@@ -321,8 +340,7 @@ void pop_enrol(struct request *q)
     }
     change->kind = POP_ENROL;
     change->digest = arena_copy(q->arena, slice_of(digest_of(token, digest)));
-    q->data = change;
-    request_write(q, on_run, on_done);
+    change_write(q, change);
 }
 
 /* ---- looking --------------------------------------------------------------------------------- */

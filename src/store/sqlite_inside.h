@@ -131,7 +131,8 @@ extern const unsigned sqlite_migration_count;
       " ?6, ?7)")                                                                                  \
     X(Q_POP_UPDATE,                                                                                \
       "UPDATE pops SET spec = ?2, wanted = ?3, token = ?4, token_until_ns = ?5, secret"            \
-      " = ?6, created_ns = ?7 WHERE name = ?1")                                                    \
+      " = ?6, created_ns = ?7, instance = iif(secret = ?6, instance, 0), seq = iif(secret"         \
+      " = ?6, seq, 0), report = iif(secret = ?6, report, '') WHERE name = ?1")                     \
     X(Q_POP_DELETE, "DELETE FROM pops WHERE name = ?1")                                            \
     X(Q_POP_FORGET, "DELETE FROM pop_endpoints WHERE pop = ?1")                                    \
     X(Q_POP_GET, "SELECT " POP_COLUMNS " WHERE name = ?1")                                         \

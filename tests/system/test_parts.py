@@ -182,10 +182,32 @@ def test_joining(fleet, scratch):
     assert token not in "".join(pop.words())
     # Shut out, and in again with the new token.
     again = scratch / "again"
+    secret = (pop.home / "pop" / "secret").read_text()
     fleet.control.cli("pops", "token", "paris", "--token-file", again)
     pop.stop()
     pop.start("--token-file", again)
     until("it reports", lambda: fleet.states() == {"paris": "ready"})
+    assert (pop.home / "pop" / "secret").read_text() != secret
+    assert not (pop.home / "pop" / "secret.new").exists()
+
+
+def test_a_pop_made_anew_is_heard(fleet):
+    """Its agent counts from the same beginning as the one before: control does not take the two
+    for one."""
+    old = fleet.join("paris")
+    fleet.apply(1)
+    until("its replica", lambda: set(replicas(fleet)) == {"paris"})
+    fleet.control.cli("pops", "delete", "paris", "--yes")
+    until("it ends what it runs", lambda: not serves(old))
+    old.stop()
+    assert fleet.states() == {"paris": "retired"} and not replicas(fleet)
+    (fleet.scratch / "paris.token").unlink()
+    new = fleet.join("paris")
+    until("it serves", lambda: serves(new))
+    until("its replica", lambda: set(replicas(fleet)) == {"paris"})
+    fleet.control.cli("wait", "digits")
+    events = fleet.control.cli("events", "digits", "--json").text.splitlines()
+    assert [json.loads(row)["kind"] for row in events].count("replica_ready") == 2
 
 
 def test_a_token_from_the_environment(fleet):
@@ -195,8 +217,8 @@ def test_a_token_from_the_environment(fleet):
     environment = pop.environment
     pop.environment = lambda: {**environment(), "PERIGEE_JOIN_TOKEN": token}
     pop.start("--join", fleet.url)
-    for role in ("pop", "gateway"):  # no process below has it
-        with open(f"/proc/{pop.role_pid(role)}/environ", "rb") as file:
+    for pid in pop.process.pid, pop.role_pid("pop"), pop.role_pid("gateway"):
+        with open(f"/proc/{pid}/environ", "rb") as file:
             assert token.encode() not in file.read()
 
 
