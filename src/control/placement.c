@@ -174,10 +174,13 @@ static bool serves(const struct hub_endpoint *endpoint, const struct hub_pop *po
 static void keep_leaving(const struct control *control, const struct hub_endpoint *endpoint,
                          struct hub_pop *const *pops, size_t count, struct place_result *result)
 {
-    bool followed = true;
+    size_t chosen = 0, serving = 0;
     for (size_t i = 0; i < count; i++)
-        if (result->rows[i].reason == PLACE_CHOSEN)
-            followed = followed && serves(endpoint, pops[i]);
+        if (result->rows[i].reason == PLACE_CHOSEN) {
+            chosen++;
+            serving += serves(endpoint, pops[i]);
+        }
+    bool followed = chosen > 0 && serving == chosen; /* nobody follows where nothing was chosen */
     for (size_t i = 0; i < count && !followed && !endpoint->snapshot->row.stopped; i++) {
         enum hub_pop_state state = state_of(control, pops[i]);
         if (result->rows[i].replicas == 0 && result->rows[i].reason != PLACE_NOT_ALLOWED &&

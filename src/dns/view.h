@@ -22,7 +22,7 @@
 struct err;
 struct where_map;
 
-enum { DNS_POP_ADDRESSES_MAX = 4, DNS_HOST_ADDRESSES_MAX = 8 };
+enum { DNS_POP_ADDRESSES_MAX = 8, DNS_HOST_ADDRESSES_MAX = 8 };
 
 /* ---- the source: all of it is borrowed for the call, but the map ---------------------------- */
 
