@@ -257,3 +257,7 @@ const struct perigee_model *table_model(const struct table_head *table,
  * done. */
 [[nodiscard]] int table_open_file(const unsigned char key[static TABLE_KEY_BYTES],
                                   struct slice file, struct slice *ret_bytes, struct err *err);
+/* The same from descriptors of the file and of its key's, as a child that may open nothing is given
+ * them. *ret_data is the caller's, free() ends it; *ret_bytes is its beginning. */
+[[nodiscard]] int table_read_file(int table_fd, int key_fd, char **ret_data,
+                                  struct slice *ret_bytes, struct err *err);

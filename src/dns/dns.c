@@ -6,8 +6,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/auto.h"
 #include "base/env.h"
@@ -33,7 +31,7 @@
 
 static struct where_map *prepared; /* by dns_prepare(); of this process */
 
-enum { SOCKETS_MAX = 32, WHY_MAX = 16, KEY_FILE_BYTES_MAX = 4096 };
+enum { SOCKETS_MAX = 32, WHY_MAX = 16 };
 
 struct dns {
     struct loop *loop;
@@ -143,46 +141,20 @@ static void table_new(struct dns *dns, int fd)
         table_set(dns, data, bytes, true);
 }
 
-static int file_read(int fd, size_t bytes_max, char **ret, size_t *ret_bytes, struct err *err)
-{
-    struct stat st;
-    if (fstat(fd, &st) < 0 || st.st_size < 0 || (size_t)st.st_size > bytes_max)
-        return err_set(err, ERR_BAD_INPUT, "a file of odd size");
-    size_t size = (size_t)st.st_size, done = 0;
-    auto_free char *data = mem_alloc(size + 1);
-    while (done < size) {
-        ssize_t n = pread(fd, data + done, size - done, (off_t)done);
-        if (n <= 0)
-            return err_set(err, ERR_BAD_INPUT, "a file that cannot be read whole");
-        done += (size_t)n;
-    }
-    *ret = take_ptr(data);
-    *ret_bytes = done;
-    return 0;
-}
-
 /* The agent's file of before the boot: good until the agent publishes. */
 static void table_disk(struct dns *dns, int table_fd, int key_fd)
 {
-    auto_free char *key = NULL, *file = NULL;
-    size_t key_bytes, file_bytes;
-    struct slice table = {};
+    struct slice table;
     struct err err;
+    char *data;
+
     if (dns->table)
         return;
-    int r = file_read(key_fd, KEY_FILE_BYTES_MAX, &key, &key_bytes, &err);
-    if (r == 0 && key_bytes < TABLE_KEY_BYTES)
-        r = err_set(&err, ERR_BAD_INPUT, "the key is too short");
-    if (r == 0)
-        r = file_read(table_fd, TABLE_BYTES_MAX + TABLE_MAC_BYTES, &file, &file_bytes, &err);
-    if (r == 0)
-        r = table_open_file((const unsigned char *)key, (struct slice){ file, file_bytes }, &table,
-                            &err);
-    if (r < 0) {
+    if (table_read_file(table_fd, key_fd, &data, &table, &err) < 0) {
         log_warn("dns", "the table on disk is not used, ignoring", LOG_S("why", err.message));
         return;
     }
-    table_set(dns, take_ptr(file), table.size, false); /* the table is the file's beginning */
+    table_set(dns, data, table.size, false); /* the table is its beginning */
     log_info("dns", "answering from the table on disk");
 }
 

@@ -12,9 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <sys/sysinfo.h>
-#include <unistd.h>
 
 #include "base/auto.h"
 #include "base/err.h"
@@ -117,48 +115,20 @@ static void table_new(struct gateway *gateway, int fd)
     world_table_set(gateway, data, bytes, true);
 }
 
-static int file_read(int fd, size_t bytes_max, char **ret, size_t *ret_bytes, struct err *err)
-{
-    struct stat st;
-
-    if (fstat(fd, &st) < 0 || st.st_size < 0 || (size_t)st.st_size > bytes_max)
-        return err_set(err, ERR_BAD_INPUT, "a file of odd size");
-    auto_free char *data = mem_alloc((size_t)st.st_size + 1);
-    size_t done = 0;
-    while (done < (size_t)st.st_size) {
-        ssize_t n = pread(fd, data + done, (size_t)st.st_size - done, (off_t)done);
-        if (n <= 0)
-            return err_set(err, ERR_BAD_INPUT, "a file that cannot be read whole");
-        done += (size_t)n;
-    }
-    *ret = take_ptr(data);
-    *ret_bytes = done;
-    return 0;
-}
-
 /* The agent's file of before the boot: good until the agent publishes. */
 static void table_disk(struct gateway *gateway, int table_fd, int key_fd)
 {
-    auto_free char *key = NULL, *file = NULL;
-    size_t key_bytes, file_bytes;
     struct slice table;
     struct err err;
-    int r = file_read(key_fd, 4096, &key, &key_bytes, &err);
+    char *data;
 
     if (gateway->table)
         return;
-    if (r == 0 && key_bytes < TABLE_KEY_BYTES)
-        r = err_set(&err, ERR_BAD_INPUT, "the key is too short");
-    if (r == 0)
-        r = file_read(table_fd, TABLE_BYTES_MAX + TABLE_MAC_BYTES, &file, &file_bytes, &err);
-    if (r == 0)
-        r = table_open_file((const unsigned char *)key, (struct slice){ file, file_bytes }, &table,
-                            &err);
-    if (r != 0) {
+    if (table_read_file(table_fd, key_fd, &data, &table, &err) < 0) {
         log_warn("gateway", "the table on disk is not used, ignoring", LOG_S("why", err.message));
         return;
     }
-    world_table_set(gateway, take_ptr(file), table.size, false);
+    world_table_set(gateway, data, table.size, false); /* the table is its beginning */
     log_info("gateway", "serving from the table on disk");
 }
 

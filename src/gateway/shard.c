@@ -606,10 +606,7 @@ void shard_stop(struct gateway_loop *gl)
 static void *shard_run(void *data)
 {
     struct gateway_loop *gl = data;
-    char name[16];
 
-    snprintf(name, sizeof name, GATEWAY_NAME "/%u", gl->index);
-    (void)pthread_setname_np(pthread_self(), name);
     loop_run(gl->loop);
     return NULL;
 }
@@ -668,10 +665,13 @@ void shard_prepare(struct gateway *gateway, unsigned index)
 
 void shard_start(struct gateway *gateway, unsigned index)
 {
-    int r = pthread_create(&gateway->loop[index].thread, NULL, shard_run, &gateway->loop[index]);
+    struct gateway_loop *gl = &gateway->loop[index];
+    char name[16];
 
-    if (r != 0)
-        mem_abort(0); /* no threads: nothing can be served */
+    if (pthread_create(&gl->thread, NULL, shard_run, gl) != 0)
+        mem_abort(0);                                       /* no threads: nothing can be served */
+    snprintf(name, sizeof name, GATEWAY_NAME "/%u", index); /* here: there is none without a name */
+    (void)pthread_setname_np(gl->thread, name);
 }
 
 static void lanes_free(struct gateway_loop *gl)

@@ -15,6 +15,7 @@
 #include "base/err.h"
 
 enum { STATE_LISTEN = 0x0a, STATE_BOUND = 0x07 };
+enum { PASSES = 8 };
 
 static uint16_t port_of(const struct listen_address *address)
 {
@@ -85,16 +86,27 @@ static void describe(const char *pid, char *ret_text, size_t room)
     (void)snprintf(ret_text, room, " by process %.16s (%s)", pid, ERR_TEXT(name));
 }
 
+/* /proc/net/udp counts its lines anew at each read(): where a socket ends between two of them, one
+ * behind it is left out. That there is one the caller knows, so it is looked for again. */
+static uint64_t find(const struct listen_address *address, bool udp)
+{
+    uint32_t state = udp ? STATE_BOUND : STATE_LISTEN;
+    uint64_t inode = 0;
+    for (int pass = 0; pass < PASSES && !inode; pass++) {
+        inode = find_inode(udp ? "/proc/net/udp" : "/proc/net/tcp", address, state);
+        if (!inode)
+            inode = find_inode(udp ? "/proc/net/udp6" : "/proc/net/tcp6", address, state);
+    }
+    return inode;
+}
+
 void listen_owner(const struct listen_address *address, bool udp, char *ret_text, size_t room)
 {
     char wanted[64];
     ret_text[0] = '\0';
     if (address->storage.ss_family == AF_UNIX)
         return;
-    uint32_t state = udp ? STATE_BOUND : STATE_LISTEN;
-    uint64_t inode = find_inode(udp ? "/proc/net/udp" : "/proc/net/tcp", address, state);
-    if (!inode)
-        inode = find_inode(udp ? "/proc/net/udp6" : "/proc/net/tcp6", address, state);
+    uint64_t inode = find(address, udp);
     DIR *folder = inode ? opendir("/proc") : NULL;
     if (!folder)
         return;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What changes under a request that is there already: the time, the table, the gateway's end. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -173,15 +174,18 @@ static pid_t thread_find(const char *name)
 {
     char path[64], comm[32] = "";
     pid_t found = 0;
+    DIR *threads = opendir("/proc/self/task");
 
-    for (pid_t tid = getpid(); tid < getpid() + 4096 && !found; tid++) {
-        snprintf(path, sizeof path, "/proc/self/task/%d/comm", (int)tid);
+    assert_non_null(threads);
+    for (struct dirent *entry = readdir(threads); entry && !found; entry = readdir(threads)) {
+        snprintf(path, sizeof path, "/proc/self/task/%.16s/comm", entry->d_name);
         auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
         ssize_t size = fd < 0 ? 0 : read(fd, comm, sizeof comm - 1);
         comm[size > 0 ? size - 1 : 0] = '\0';
         if (strcmp(comm, name) == 0)
-            found = tid;
+            found = (pid_t)atoi(entry->d_name);
     }
+    closedir(threads);
     return found;
 }
 

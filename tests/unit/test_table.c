@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <math.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 #include <cmocka.h> /* after the four above */
 
 #include "base/arena.h"
@@ -317,6 +319,43 @@ static void test_file(void **state)
     arena_free(arena);
 }
 
+static int written(const char *name, const void *bytes, size_t size)
+{
+    int fd = memfd_create(name, MFD_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, bytes, size), size);
+    return fd; /* at its end: it is read from its beginning all the same */
+}
+
+static void test_read_file(void **state)
+{
+    struct arena *arena = arena_new();
+    struct slice bytes = build(arena), read;
+    unsigned char key[TABLE_KEY_BYTES] = { 4, 5, 6 }, mac[TABLE_MAC_BYTES];
+    struct err err;
+    char *data;
+    (void)state;
+
+    assert_int_equal(table_mac(key, bytes, mac, &err), 0);
+    int key_fd = written("key", key, sizeof key);
+    int short_fd = written("short", key, sizeof key - 1);
+    int table_fd = written("table", bytes.data, bytes.size);
+    assert_int_equal(table_read_file(table_fd, key_fd, &data, &read, &err), ERR_BAD_INPUT);
+    assert_int_equal(write(table_fd, mac, sizeof mac), sizeof mac);
+    assert_int_equal(table_read_file(table_fd, short_fd, &data, &read, &err), ERR_BAD_INPUT);
+    assert_non_null(strstr(err.message, "too short"));
+    assert_int_equal(table_read_file(table_fd, -1, &data, &read, &err), ERR_BAD_INPUT);
+    assert_int_equal(table_read_file(table_fd, key_fd, &data, &read, &err), 0);
+    assert_ptr_equal(data, read.data);
+    assert_int_equal(read.size, bytes.size);
+    assert_memory_equal(data, bytes.data, bytes.size);
+    free(data);
+    close(key_fd);
+    close(short_fd);
+    close(table_fd);
+    arena_free(arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -326,6 +365,7 @@ int main(void)
         cmocka_unit_test(test_a_source_of_equal_names_is_refused),
         cmocka_unit_test(test_flipped_bytes),
         cmocka_unit_test(test_file),
+        cmocka_unit_test(test_read_file),
     };
     return cmocka_run_group_tests_name("table", tests, NULL, NULL);
 }
