@@ -160,10 +160,17 @@ static void endpoint_place(struct builder *builder, struct table_head *table, ui
 
 static uint32_t pop_row(const struct table_head *table, struct slice name)
 {
-    const struct table_pop *pop;
-    for (uint32_t i = 0; (pop = table_pop(table, i)); i++)
-        if (slice_equal(table_text(table, pop->name), name))
-            return i;
+    uint32_t from = 0, end = table->pops.count;
+    while (from < end) { /* by name in byte order */
+        uint32_t half = from + (end - from) / 2;
+        int order = slice_order(table_text(table, table_pop(table, half)->name), name);
+        if (order == 0)
+            return half;
+        if (order < 0)
+            from = half + 1;
+        else
+            end = half;
+    }
     return TABLE_NONE;
 }
 
@@ -174,10 +181,10 @@ static int order_placements(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* PoPs have their rows by now. */
-static void placements_place(struct builder *builder, struct table_head *table,
+/* PoPs have their rows by now. `seen`: of each PoP the last endpoint that named it, plus one. */
+static void placements_place(struct builder *builder, struct table_head *table, uint32_t row,
                              struct table_residency *residency,
-                             const struct table_source_endpoint *source)
+                             const struct table_source_endpoint *source, uint32_t *seen)
 {
     struct table_placement *rows =
         (struct table_placement *)(void *)(builder->data + table->placements.offset) +
@@ -186,19 +193,18 @@ static void placements_place(struct builder *builder, struct table_head *table,
     residency->placement_first = table->placements.count;
     for (size_t i = 0; i < source->placement_count; i++) {
         uint32_t pop = pop_row(table, source->placements[i].pop);
-        bool twice = false;
-        for (uint32_t k = 0; k < residency->placement_count; k++)
-            twice = twice || rows[k].pop == pop;
-        if (pop != TABLE_NONE && !twice)
-            rows[residency->placement_count++] =
-                (struct table_placement){ pop, source->placements[i].replicas };
+        if (pop == TABLE_NONE || seen[pop] == row + 1)
+            continue;
+        seen[pop] = row + 1;
+        rows[residency->placement_count++] =
+            (struct table_placement){ pop, source->placements[i].replicas };
     }
     qsort(rows, residency->placement_count, sizeof *rows, order_placements);
     table->placements.count += residency->placement_count;
 }
 
 static void residency_place(struct builder *builder, struct table_head *table, uint32_t row,
-                            const struct table_source_endpoint *source)
+                            const struct table_source_endpoint *source, uint32_t *seen)
 {
     struct table_residency *residency =
         (struct table_residency *)(void *)(builder->data + table->residencies.offset) + row;
@@ -209,7 +215,7 @@ static void residency_place(struct builder *builder, struct table_head *table, u
     residency->rule_count = (uint32_t)source->rule_count;
     residency->unknown_client = source->unknown_client;
     residency->elsewhere = builder_text(builder, source->elsewhere);
-    placements_place(builder, table, residency, source);
+    placements_place(builder, table, row, residency, source, seen);
     if (source->rule_count)
         memcpy(rules, source->rules, source->rule_count * sizeof *rules);
     table->rules.count += (uint32_t)source->rule_count;
@@ -351,9 +357,10 @@ int table_build(struct arena *arena, const struct table_source *source, struct s
     table->pop = builder_text(&builder, source->pop);
     table->country = builder_text(&builder, source->country);
     pops_place(arena, &builder, table, source);
+    uint32_t *seen = ARENA_ARRAY(arena, uint32_t, source->pop_count + 1);
     for (size_t i = 0; i < source->endpoint_count; i++) {
         endpoint_place(&builder, table, (uint32_t)i, sorted[i]);
-        residency_place(&builder, table, (uint32_t)i, sorted[i]);
+        residency_place(&builder, table, (uint32_t)i, sorted[i], seen);
         revisions_place(arena, &builder, table, (uint32_t)i, sorted[i]);
     }
     names_place(arena, &builder, table, sorted, source->endpoint_count, &counts);

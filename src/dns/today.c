@@ -70,8 +70,9 @@ static struct dns_source_host host(struct slice name, const struct ips *ips)
     return (struct dns_source_host){ name, ips->items, ips->count, ips->everywhere };
 }
 
-/* Where it is placed, of the PoPs that can be named. Of a table that tells of no placements it is
- * here, or not. */
+/* Where it is placed, of the PoPs that can be named; stopped, too, so that all of them answer the
+ * same. Of a table that tells of no placements it is here, or not; with other PoPs, only while it
+ * runs. `own` TABLE_NONE: this PoP is not in the table. */
 static const struct dns_source_place *places_of(struct arena *arena, const struct table_head *table,
                                                 const struct table_endpoint *endpoint,
                                                 const struct table_residency *residency,
@@ -80,9 +81,10 @@ static const struct dns_source_place *places_of(struct arena *arena, const struc
     size_t room = residency ? residency->placement_count : 0;
     struct dns_source_place *places = ARENA_ARRAY(arena, struct dns_source_place, room + 1);
     *ret_count = 0;
-    if (endpoint->state == TABLE_ENDPOINT_STOPPED || room == 0) {
-        *ret_count =
-            endpoint->state != TABLE_ENDPOINT_ELSEWHERE && endpoint->state != TABLE_ENDPOINT_AWAY;
+    if (room == 0) {
+        *ret_count = own != TABLE_NONE &&
+                     (endpoint->state == TABLE_ENDPOINT_RUNNING ||
+                      (endpoint->state == TABLE_ENDPOINT_STOPPED && !table_pop(table, 1)));
         places[0] = (struct dns_source_place){ .pop = own, .weight = 1 };
         return places;
     }
@@ -127,7 +129,7 @@ static const struct dns_source_pop *pops_of(struct arena *arena, const struct ta
     const struct table_pop *row;
     size_t count = 0;
     struct dns_source_pop *pops = ARENA_ARRAY(arena, struct dns_source_pop, ROUTE_POPS_MAX + 1);
-    *ret_own = 0;
+    *ret_own = TABLE_NONE;
     for (; count < ROUTE_POPS_MAX && (row = table_pop(table, (uint32_t)count)); count++) {
         bool own = slice_equal(table_text(table, row->name), here->name);
         struct dns_source_pop *pop = &pops[count];
@@ -147,8 +149,10 @@ static const struct dns_source_pop *pops_of(struct arena *arena, const struct ta
         if (own)
             *ret_own = (uint32_t)count;
     }
-    if (count == 0)
+    if (count == 0) {
+        *ret_own = 0;
         pops[count++] = *here;
+    }
     *ret_count = count;
     return pops;
 }

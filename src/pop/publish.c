@@ -121,14 +121,16 @@ int pop_table_make(struct pop *pop, const struct message_start *start, uint64_t 
         if (endpoint->wanted)
             source_endpoint(arena, endpoint, &endpoints[count++]);
     size_t pop_count;
+    char country[3];
     const struct table_source_pop *pops = source_pops(pop, start, arena, &pop_count);
+    country_code_of(pop->place.country, country); /* control's word, as soon as there is one */
     struct table_source source = {
         .number = number,
         .pops = pops,
         .pop_count = pop_count,
         .zone = slice_of(start->zone),
         .pop = slice_of(start->pop),
-        .country = slice_of(start->country),
+        .country = slice_of(country),
         .endpoints = endpoints,
         .endpoint_count = count,
     };

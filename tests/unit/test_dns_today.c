@@ -144,8 +144,84 @@ static void test_what_a_node_answers(void **)
     }
 }
 
+/* ---- where there are several PoPs ----------------------------------------------------------- */
+
+static const struct {
+    const char *pop, *name, *answer;
+} fleet_rows[] = {
+    { "paris", "digits.perigee.test", "192.0.2.2/5" },
+    { "tokyo", "digits.perigee.test", "192.0.2.2/5" },
+    { "lyon", "digits.perigee.test", "192.0.2.2/5" }, /* not in the table */
+    { "paris", "stopped.perigee.test", "192.0.2.2/5" },
+    { "tokyo", "stopped.perigee.test", "192.0.2.2/5" },
+    { "paris", "nowhere.perigee.test", "EDE 14" },
+    { "tokyo", "nowhere.perigee.test", "EDE 14" },
+    { "paris", "new.perigee.test", "192.0.2.1/5" }, /* nobody has told where: here */
+    { "tokyo", "new.perigee.test", "192.0.2.2/5" },
+    { "lyon", "new.perigee.test", "EDE 14" }, /* and not at whoever comes first in the table */
+};
+
+static void test_all_answer_the_same(void **)
+{
+    static const struct table_source_placement tokyo[] = { { SLICE("tokyo"), 1 } };
+    struct ip addresses[2];
+    assert_true(ip_parse(SLICE("192.0.2.1"), &addresses[0]));
+    assert_true(ip_parse(SLICE("192.0.2.2"), &addresses[1]));
+    const struct table_source_pop pops[] = {
+        { .name = SLICE("paris"),
+          .flags = TABLE_POP_UP,
+          .addresses = &addresses[0],
+          .address_count = 1 },
+        { .name = SLICE("tokyo"),
+          .flags = TABLE_POP_UP,
+          .addresses = &addresses[1],
+          .address_count = 1 },
+    };
+    const struct table_source_endpoint endpoints[] = {
+        { .uid = 1,
+          .name = SLICE("digits"),
+          .state = TABLE_ENDPOINT_AWAY,
+          .placements = tokyo,
+          .placement_count = 1,
+          USUAL },
+        { .uid = 2,
+          .name = SLICE("stopped"),
+          .state = TABLE_ENDPOINT_STOPPED,
+          .placements = tokyo,
+          .placement_count = 1,
+          USUAL },
+        { .uid = 3, .name = SLICE("nowhere"), .state = TABLE_ENDPOINT_STOPPED, USUAL },
+        { .uid = 4, .name = SLICE("new"), .state = TABLE_ENDPOINT_RUNNING, USUAL },
+    };
+    struct arena *own = arena_new();
+    for (size_t i = 0; i < sizeof fleet_rows / sizeof *fleet_rows; i++) {
+        const struct table_source source = { .number = 1,
+                                             .zone = SLICE("perigee.test"),
+                                             .pop = slice_of(fleet_rows[i].pop),
+                                             .pops = pops,
+                                             .pop_count = 2,
+                                             .endpoints = endpoints,
+                                             .endpoint_count = 4 };
+        const struct table_head *before = table;
+        struct slice bytes;
+        struct err err;
+        char text[256];
+        assert_int_equal(table_build(own, &source, &bytes, &err), 0);
+        table = (const void *)bytes.data;
+        struct dns_view *view = view_of("127.0.0.1:8000", "", false);
+        table = before;
+        print_message("  %s at %s\n", fleet_rows[i].name, fleet_rows[i].pop);
+        assert_string_equal(answer(view, fleet_rows[i].name, DNS_A, text), fleet_rows[i].answer);
+        dns_view_free(view);
+    }
+    arena_free(own);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_what_a_node_answers) };
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_a_node_answers),
+        cmocka_unit_test(test_all_answer_the_same),
+    };
     return cmocka_run_group_tests_name("dns_today", tests, set_up, tear_down);
 }

@@ -10,6 +10,9 @@
 
 #include "base/arena.h"
 #include "base/err.h"
+#include "contract/messages.h"
+#include "contract/table.h"
+#include "pop/agent.h"
 #include "pop/state.h"
 
 static unsigned reports;
@@ -201,6 +204,50 @@ static void test_where_it_stands_is_control_s_word(void **state)
     pop_deinit(&pop);
 }
 
+/* The gateway asks residency of the country that control placed by, whatever the PoP was started
+ * with: an operator may have made it anew with another. */
+static void test_the_table_says_the_country_that_control_says(void **state)
+{
+    struct env env = { .name = "test",
+                       .now_ns = now,
+                       .wall_ns = now,
+                       .timer_start = timer_start,
+                       .timer_stop = timer_stop };
+    const struct region_place place = { .name = SLICE("berlin"),
+                                        .country = country_number_of(SLICE("DE")) };
+    const struct message_start start = { .pop = "berlin", .country = "DE", .zone = "perigee.test" };
+    static const struct {
+        const char *peers, *country;
+    } said[] = {
+        { NULL, "DE" },
+        { "[{\"name\":\"rome\",\"country\":\"IT\"}]", "DE" },
+        { "[{\"name\":\"rome\",\"country\":\"IT\"},{\"name\":\"berlin\",\"country\":\"US\"}]",
+          "US" },
+        { "[{\"name\":\"berlin\",\"country\":\"\"}]", "" },
+    };
+    struct arena *arena = arena_new();
+    struct pop pop;
+    struct err err;
+    (void)state;
+    pop_init(&pop, &env, 1, &effects, NULL);
+    pop.name = "berlin";
+    assert_int_equal(pop_stand(&pop, &place, (struct slice){}, &err), 0);
+    for (size_t i = 0; i < sizeof said / sizeof *said; i++) {
+        struct slice bytes;
+        if (said[i].peers)
+            assert_int_equal(pop_peers_apply(&pop, slice_of(said[i].peers), &err), 0);
+        assert_int_equal(pop_table_make(&pop, &start, i + 1, arena, &bytes, &err), 0);
+        const struct table_head *table = (const void *)bytes.data;
+        assert_true(slice_is(table_text(table, table->country), said[i].country));
+        const struct table_pop *row;
+        for (uint32_t k = 0; (row = table_pop(table, k)); k++)
+            if (slice_is(table_text(table, row->name), "berlin"))
+                assert_int_equal(row->country, country_number_of(slice_of(said[i].country)));
+    }
+    pop_deinit(&pop);
+    arena_free(arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -208,6 +255,7 @@ int main(void)
         cmocka_unit_test(test_what_is_not_known_allows_nothing),
         cmocka_unit_test(test_bad_sets),
         cmocka_unit_test(test_where_it_stands_is_control_s_word),
+        cmocka_unit_test(test_the_table_says_the_country_that_control_says),
     };
     return cmocka_run_group_tests_name("pop_allowed", tests, NULL, NULL);
 }
