@@ -14,7 +14,7 @@ int main(int argc, char **argv)
         return up_resume(state);
     if (argc >= 2 && strcmp(argv[1], "role") == 0)
         return role_main(argc, argv);
-    const struct cli_command commands[] = { up_command, control_command, pop_command,
-                                            upgrade_command, simulate_command };
+    const struct cli_command commands[] = { up_command,  control_command, pop_command,
+                                            dns_command, upgrade_command, simulate_command };
     return cli_main(argc, argv, commands, sizeof commands / sizeof *commands);
 }

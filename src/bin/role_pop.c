@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * perigee pop: a PoP whose control is elsewhere. The first start joins: it shows its token, and
- * keeps a secret that only its digest leaves the home of. Every later start needs neither token nor
- * control.
+ * perigee pop: a PoP whose control is elsewhere; and perigee dns: a server of its names, which runs
+ * nothing. The first start joins: it shows its token, and keeps a secret that only its digest
+ * leaves the home of. Every later start needs neither token nor control.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -20,6 +20,7 @@
 #include "contract/messages.h"
 #include "http/client.h"
 #include "pop/pop.h"
+#include "spec/names.h"
 #include "spec/pop.h"
 #include "store/digest.h"
 #include "sys/env_linux.h"
@@ -30,6 +31,7 @@
 enum { TOKEN_BYTES_MAX = 4096, JOINED_BYTES_MAX = 64 << 10, SECRET_BYTES = 43 };
 
 static int pop_run(struct cli *cli, struct err *err);
+static int dns_run(struct cli *cli, struct err *err);
 
 /* clang-format off */
 static const struct cli_option options[] = {
@@ -59,9 +61,38 @@ const struct cli_command pop_command = {
     "  perigee pop --home /srv/paris          again, also while control is away\n",
     0, 0, pop_run,
 };
+
+static const struct cli_option dns_options[] = {
+    { "--join", "URL", "Control, at the first start: http://127.0.0.1:8080. From another machine not yet: that wants certificates.", false },
+    { "--token-file", "FILE", "The token of `perigee pops create NAME --dns`, - for standard input; else $PERIGEE_JOIN_TOKEN.", false },
+    { "--listen-dns", "ADDRESS", "DNS, UDP and TCP; 127.0.0.1:5300 unless told.", false },
+    { "--listen-admin", "ADDRESS", "/metrics, /healthz, /readyz; 127.0.0.1:8002 unless told.", false },
+    { "--zone", "DOMAIN", "Endpoints are hosts below it; control's zone unless told.", false },
+    { "--why-from", "CIDR,..", "Who may ask DNS why: _why.NAME below the zone, as TXT. This machine unless told.", false },
+    { "--addresses", "FILE", "Where clients' addresses are (docs/residency.md).", false },
+    { "--geo", "FILE", "An MMDB for addresses that the file does not name.", false },
+    { "--sets", "FILE", "Sets of countries of your own (docs/residency.md).", false },
+    { "--open", NULL, "Listen beyond this machine without keys: whoever reaches it may ask.", false },
+    { "--log-level", "LEVEL", "debug, info, warn or error; info unless told.", false },
+    {},
+};
+
+const struct cli_command dns_command = {
+    "dns", NULL, "", "Run a DNS server alone, of a control elsewhere; the first start joins it.",
+    dns_options,
+    "  perigee pops create ns-1 --dns --home /srv/control\n"
+    "  perigee dns --home /srv/ns-1 --join http://127.0.0.1:8080 --token-file t\n"
+    "  perigee dns --home /srv/ns-1           again, also while control is away\n",
+    0, 0, dns_run,
+};
 /* clang-format on */
 
 /* ---- what it was told ------------------------------------------------------------------------ */
+
+static enum pop_kind kind_of(const struct cli *cli)
+{
+    return cli->command->run == dns_run ? POP_KIND_DNS : POP_KIND_POP;
+}
 
 struct joined {
     struct slice control, pop, zone;
@@ -116,6 +147,9 @@ static int start_fill(struct cli *cli, const struct joined *joined, struct messa
     char country[3];
     *ret = (struct message_start){};
     int r = pop_spec_parse(cli->arena, joined->spec, &spec, err);
+    if (r == 0 && spec.kind != kind_of(cli))
+        r = err_set(err, ERR_CONFLICT, "the home %s is '%s', which joined with `perigee %s`",
+                    cli->home, ERR_SLICE(joined->pop), pop_kind_word(spec.kind));
     if (r == 0)
         r = put(ret->control, sizeof ret->control, "control", joined->control, err);
     if (r == 0)
@@ -244,8 +278,9 @@ static int enrol(struct cli *cli, const char *url, struct slice token, struct sl
         &CONTROL_REQUEST(.method = "POST", .path = "/api/v1/enrolments",
                          .header = arena_format(cli->arena, "Authorization: Bearer %.*s",
                                                 SLICE_FMT(token)),
-                         .body = slice_of(arena_format(cli->arena, "{\"secret\":\"%s\"}",
-                                                       digest_of(secret, digest)))),
+                         .body = slice_of(
+                             arena_format(cli->arena, "{\"secret\":\"%s\",\"kind\":\"%s\"}",
+                                          digest_of(secret, digest), pop_kind_word(kind_of(cli))))),
         &answer, err);
     return r < 0 ? err_wrap(err, "joining %s", url)
                  : joined_write(cli, url, &answer, ret_text, err);
@@ -269,7 +304,7 @@ static int join(struct cli *cli, const char *url, struct joined *ret, struct err
     if (r == 0)
         r = joined_parse(cli, text, ret, err);
     if (r == 0) {
-        printf("Joined %s as PoP '", url);
+        printf("Joined %s as %s '", url, kind_of(cli) == POP_KIND_DNS ? "DNS server" : "PoP");
         cli_print_text(stdout, ret->pop);
         printf("'.\n");
     }
@@ -285,11 +320,14 @@ static void environment_forget(const char *name)
     (void)unsetenv(name);
 }
 
-static int pop_run(struct cli *cli, struct err *err)
+static int joined_run(struct cli *cli, unsigned parts, struct err *err)
 {
     const char *given = cli_option_value(cli, "--join"), *url = NULL;
     struct message_start *start = ARENA_NEW(cli->arena, struct message_start);
     struct joined joined = {};
+    const char *zone = cli_option_value(cli, "--zone");
+    if (zone && spec_check_host(slice_of(zone), err) < 0)
+        return cli_usage(cli, err_wrap(err, "--zone"));
     if (given && check_url(cli, given, &url, err) < 0)
         return cli_usage(cli, err->code);
     int r = joined_read(cli, &joined, err);
@@ -301,9 +339,9 @@ static int pop_run(struct cli *cli, struct err *err)
                        cli->home, ERR_SLICE(joined.pop), ERR_SLICE(joined.control));
     if (r == 0 && !url)
         return cli_usage(cli, err_set(err, ERR_BAD_INPUT,
-                                      "the home %s has not joined yet: perigee pop --join URL "
+                                      "the home %s has not joined yet: perigee %s --join URL "
                                       "--token-file FILE",
-                                      cli->home));
+                                      cli->home, cli->command->name));
     /* With a token in hand it joins anew: `perigee pops token` had shut it out. */
     bool again = r == 1 && cli_option_value(cli, "--token-file");
     if (again && !url)
@@ -312,5 +350,17 @@ static int pop_run(struct cli *cli, struct err *err)
         return err->code;
     environment_forget(TOKEN_ENVIRONMENT);
     r = start_fill(cli, &joined, start, err);
-    return r < 0 ? r : parts_run(cli, PART_POP | PART_DNS, start, err);
+    if (r == 0 && zone)
+        r = put(start->zone, sizeof start->zone, "--zone", slice_of(zone), err);
+    return r < 0 ? r : parts_run(cli, parts, start, err);
+}
+
+static int pop_run(struct cli *cli, struct err *err)
+{
+    return joined_run(cli, PART_POP | PART_DNS, err);
+}
+
+static int dns_run(struct cli *cli, struct err *err)
+{
+    return joined_run(cli, PART_AGENT | PART_DNS, err);
 }

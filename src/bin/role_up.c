@@ -45,10 +45,10 @@ static const struct {
     const char *flag, *environment, *value;
     bool built;
 } listeners[FLAGS_LISTEN] = {
-    { LISTENER_GATEWAY, PART_POP, "--listen-gateway", "PERIGEE_LISTEN_GATEWAY", "127.0.0.1:8000,127.0.0.1:8001", true },
-    { LISTENER_TLS, PART_POP, "--listen-tls", "PERIGEE_LISTEN_TLS", "none", false },
+    { LISTENER_GATEWAY, PART_GATEWAY, "--listen-gateway", "PERIGEE_LISTEN_GATEWAY", "127.0.0.1:8000,127.0.0.1:8001", true },
+    { LISTENER_TLS, PART_GATEWAY, "--listen-tls", "PERIGEE_LISTEN_TLS", "none", false },
     { LISTENER_CONTROL, PART_CONTROL, "--listen-control", "PERIGEE_LISTEN_CONTROL", "127.0.0.1:8080", true },
-    { LISTENER_ADMIN, PART_POP, "--listen-admin", "PERIGEE_LISTEN_ADMIN", "127.0.0.1:8002", true },
+    { LISTENER_ADMIN, PART_AGENT, "--listen-admin", "PERIGEE_LISTEN_ADMIN", "127.0.0.1:8002", true },
     { LISTENER_DNS, PART_DNS, "--listen-dns", "PERIGEE_LISTEN_DNS", "127.0.0.1:5300", true },
 };
 
@@ -145,8 +145,8 @@ static const char *listen_text(const struct cli *cli, unsigned parts, size_t row
     if (environment && *environment)
         return environment;
     /* Of several PoPs on one machine one may answer DNS, and that is said. */
-    return listeners[row].kind == LISTENER_DNS && !(parts & PART_CONTROL) ? "none"
-                                                                          : listeners[row].value;
+    bool beside = parts & PART_GATEWAY && !(parts & PART_CONTROL);
+    return listeners[row].kind == LISTENER_DNS && beside ? "none" : listeners[row].value;
 }
 
 static int check_open(const struct cli *cli, const struct supervisor_listen *listen,
@@ -441,7 +441,8 @@ static int read_start(struct cli *cli, unsigned parts, const struct message_star
     if (joined)
         *start = *joined;
     start->flags = (parts & PART_CONTROL ? MESSAGE_HAS_CONTROL : 0) |
-                   (cli_option_value(cli, "--open") ? MESSAGE_OPEN : 0);
+                   (cli_option_value(cli, "--open") ? MESSAGE_OPEN : 0) |
+                   (parts & PART_GATEWAY ? 0 : MESSAGE_NO_REPLICAS);
     int r = read_loops(cli, &start->loops, err);
     if (r == 0)
         r = read_spin(cli, &start->spin_us, err);
@@ -499,10 +500,9 @@ static void on_ready(const struct supervisor_address *addresses, size_t count, v
     print_row(addresses, count, LISTENER_CONTROL, "control", "the API");
     print_row(addresses, count, LISTENER_ADMIN, "admin", "/metrics, /healthz, /readyz");
     print_row(addresses, count, LISTENER_DNS, "dns", "endpoints by name");
+    bool joined = strcmp(cli->command->name, "pop") == 0 || strcmp(cli->command->name, "dns") == 0;
     printf("%sCtrl-C ends all.\n",
-           strcmp(cli->command->name, "pop") == 0
-               ? ""
-               : "`perigee deploy NAME --model FILE.onnx` makes an endpoint; ");
+           joined ? "" : "`perigee deploy NAME --model FILE.onnx` makes an endpoint; ");
     (void)fflush(stdout);
 }
 
@@ -537,18 +537,21 @@ int parts_run(struct cli *cli, unsigned parts, const struct message_start *joine
         .listens = listens,
         .listen_count = FLAGS_LISTEN + 1,
         .control = parts & PART_CONTROL,
-        .pop = parts & PART_POP,
+        .agent = parts & PART_AGENT,
+        .gateway = parts & PART_GATEWAY,
         .on_ready = on_ready,
         .data = cli,
     };
     int r = read_start(cli, parts, joined, &config.start, err);
-    if (!(parts & PART_POP))
+    if (!(parts & PART_AGENT))
         config.start.pop[0] = '\0';
     if (r == 0)
         r = read_listeners(cli, parts, listens, err);
     for (size_t i = 0; r == 0 && i < FLAGS_LISTEN; i++)
         config.dns = config.dns || (listens[i].kind == LISTENER_DNS && listens[i].count > 0);
-    if (r == 0)
+    if (r == 0 && parts == (PART_AGENT | PART_DNS) && !config.dns)
+        r = err_set(err, ERR_BAD_INPUT, "--listen-dns none: then there is nothing to run");
+    if (r == 0 && parts & PART_GATEWAY)
         r = read_sandbox(cli, listens, &config.start, err);
     if (r < 0)
         return usage(cli, r);
@@ -556,7 +559,7 @@ int parts_run(struct cli *cli, unsigned parts, const struct message_start *joine
         r = end_restore(cli, err);
     if (r == 0 && parts & PART_CONTROL)
         r = check_state(cli, err);
-    if (r == 0)
+    if (r == 0 && parts & PART_GATEWAY)
         r = check_walls(&config.start, err);
     if (r < 0)
         return r;

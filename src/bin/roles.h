@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * roles.h -- what the program is besides the command line: `up`, the parent of all, which `control`
- * and `pop` are parts of, `upgrade`, and the roles that these start as `perigee role NAME`. Wiring
- * only.
+ * roles.h -- what the program is besides the command line: `up`, the parent of all, which
+ * `control`, `pop` and `dns` are parts of, `upgrade`, and the roles that these start as `perigee
+ * role NAME`. Wiring only.
  */
 #pragma once
 
@@ -15,9 +15,15 @@ struct err;
 struct message_start;
 
 extern const struct cli_command up_command, control_command, pop_command, upgrade_command,
-    simulate_command;
+    simulate_command, dns_command;
 
-enum { PART_CONTROL = 1, PART_POP = 2, PART_DNS = 4 };
+enum {
+    PART_CONTROL = 1,
+    PART_AGENT = 2, /* and its admin port */
+    PART_DNS = 4,
+    PART_GATEWAY = 8, /* and templates */
+    PART_POP = PART_AGENT | PART_GATEWAY,
+};
 
 /* Flags and environment of the parts, then the supervisor until all has ended. `joined`: of a PoP
  * whose control is elsewhere, what that told it (control, pop, zone, city, country); else NULL. */

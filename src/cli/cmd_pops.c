@@ -41,6 +41,11 @@ static int token_write(const char *path, struct slice token, struct err *err)
     return 0;
 }
 
+static bool is_dns(yyjson_val *pop)
+{
+    return slice_is(view_text(json_member(pop, "spec"), "kind"), pop_kind_word(POP_KIND_DNS));
+}
+
 static int token_show(struct cli *cli, const struct control_answer *answer, struct err *err)
 {
     const char *file = cli_option_value(cli, "--token-file");
@@ -54,16 +59,21 @@ static int token_show(struct cli *cli, const struct control_answer *answer, stru
         cli_print_json(cli, answer->json);
         return 0;
     }
-    printf("PoP '%s' waits for it to join, until ", cli->arguments[1]);
+    yyjson_val *pop = json_member(answer->json, "pop");
+    const char *command = is_dns(pop) ? "dns" : "pop";
+    printf("%s '%s' waits for it to join, until ", is_dns(pop) ? "DNS server" : "PoP",
+           cli->arguments[1]);
     cli_print_text(stdout, view_text(answer->json, "token_expires_at"));
     if (file) {
-        printf(". Its token is in %s:\n\n  perigee pop --join URL --token-file %s\n", file, file);
+        printf(". Its token is in %s:\n\n  perigee %s --join URL --token-file %s\n", file, command,
+               file);
         return 0;
     }
     printf(". Its token, shown this once:\n\n  ");
     cli_print_text(stdout, token);
     printf("\n\nOn the machine that is to be it, where URL is this control's:\n\n"
-           "  perigee pop --join URL --token-file -     and the token on standard input\n");
+           "  perigee %s --join URL --token-file -     and the token on standard input\n",
+           command);
     return 0;
 }
 
@@ -155,6 +165,8 @@ static int pops_create(struct cli *cli, struct err *err)
     json_begin(&w, cli->arena, 0);
     json_object_begin(&w);
     json_member_text(&w, "name", cli->arguments[1]);
+    if (cli_option_value(cli, "--dns"))
+        json_member_text(&w, "kind", pop_kind_word(POP_KIND_DNS));
     write_option(cli, &w, "--country", "country");
     write_option(cli, &w, "--city", "city");
     write_option(cli, &w, "--region", "region");
@@ -203,6 +215,15 @@ static struct slice number_text(struct cli *cli, yyjson_val *object, const char 
         arena_format(cli->arena, "%" PRIu64, yyjson_get_uint(json_member(object, key))));
 }
 
+static struct slice ready_text(struct cli *cli, yyjson_val *pop)
+{
+    if (is_dns(pop))
+        return SLICE("(dns)");
+    return slice_of(arena_format(cli->arena, "%.*s/%.*s",
+                                 SLICE_FMT(number_text(cli, pop, "replicas_ready")),
+                                 SLICE_FMT(number_text(cli, pop, "replicas_placed"))));
+}
+
 static int pops_list(struct cli *cli, struct err *err)
 {
     static const char *const titles[] = { "POP",    "STATE", "COUNTRY", "CITY",
@@ -222,18 +243,15 @@ static int pops_list(struct cli *cli, struct err *err)
     yyjson_arr_foreach(json_member(answer.json, "items"), index, count, item)
     {
         struct slice at = view_text(item, "reported_at");
-        cli_table_row(
-            table, (struct slice[]){
-                       view_text(item, "name"),
-                       view_text(item, "state"),
-                       spec_text(item, "country"),
-                       spec_text(item, "city"),
-                       spec_text(item, "region"),
-                       slice_of(arena_format(cli->arena, "%.*s/%.*s",
-                                             SLICE_FMT(number_text(cli, item, "replicas_ready")),
-                                             SLICE_FMT(number_text(cli, item, "replicas_placed")))),
-                       at.size ? slice_of(cli_ago(cli, at)) : SLICE("never"),
-                   });
+        cli_table_row(table, (struct slice[]){
+                                 view_text(item, "name"),
+                                 view_text(item, "state"),
+                                 spec_text(item, "country"),
+                                 spec_text(item, "city"),
+                                 spec_text(item, "region"),
+                                 ready_text(cli, item),
+                                 at.size ? slice_of(cli_ago(cli, at)) : SLICE("never"),
+                             });
     }
     cli_table_print(table, stdout);
     return 0;
@@ -253,7 +271,7 @@ static void print_pop(struct cli *cli, yyjson_val *pop)
     yyjson_val *spec = json_member(pop, "spec"), *limits = json_member(spec, "limits");
     yyjson_val *prices = json_member(spec, "prices"), *north = json_member(spec, "latitude");
     struct slice at = view_text(pop, "reported_at");
-    print_line("pop", view_text(pop, "name"));
+    print_line(is_dns(pop) ? "dns" : "pop", view_text(pop, "name"));
     print_line("state", view_text(pop, "state"));
     print_line("country", view_text(spec, "country"));
     print_line("city", view_text(spec, "city"));
@@ -271,9 +289,12 @@ static void print_pop(struct cli *cli, yyjson_val *pop)
     print_line("memory", view_text(limits, "memory"));
     print_line("cpu/h", view_text(prices, "cpu_hour"));
     print_line("GiB/h", view_text(prices, "gib_hour"));
-    printf("%-10s %.*s ready, %.*s placed here", "replicas",
-           SLICE_FMT(number_text(cli, pop, "replicas_ready")),
-           SLICE_FMT(number_text(cli, pop, "replicas_placed")));
+    if (is_dns(pop))
+        printf("%-10s none: it answers DNS", "replicas");
+    else
+        printf("%-10s %.*s ready, %.*s placed here", "replicas",
+               SLICE_FMT(number_text(cli, pop, "replicas_ready")),
+               SLICE_FMT(number_text(cli, pop, "replicas_placed")));
     if (json_member(limits, "replicas"))
         printf(", at most %.*s", SLICE_FMT(number_text(cli, limits, "replicas")));
     printf("\n%-10s %s\n", "reported", at.size ? cli_ago(cli, at) : "never");

@@ -114,7 +114,8 @@ const struct cli_command cli_commands[] = {
       0, 4, cmd_fleet },
     { "pops", NULL, "[ACTION [NAME]]",
       "Points of presence: create, list, show, drain, token (a new one to join with), delete.",
-      OPTIONS({ "--country", "CC", "create: where it stands, two capitals (ISO 3166-1).", false },
+      OPTIONS({ "--dns", NULL, "create: a DNS server for `perigee dns`, which runs no replicas.", false },
+              { "--country", "CC", "create: where it stands, two capitals (ISO 3166-1).", false },
               { "--city", "CITY", "create: the city it stands in.", false },
               { "--at", "LAT,LON", "create: its coordinates in degrees.", false },
               { "--region", "LABEL", "create: a label, such as eu-west.", false },
@@ -142,7 +143,7 @@ const struct cli_command cli_commands[] = {
 };
 /* clang-format on */
 const char *const cli_reserved[] = {
-    "dns",     "chat",    "bench",   "explain",    "usage", "estimate", "budget", "receipt", "keys",
-    "secrets", "flavors", "catalog", "registries", "exec",  "admin",    "top",    NULL,
+    "chat",    "bench",   "explain", "usage",      "estimate", "budget", "receipt", "keys",
+    "secrets", "flavors", "catalog", "registries", "exec",     "admin",  "top",     NULL,
 };
 const size_t cli_command_count = sizeof cli_commands / sizeof *cli_commands;

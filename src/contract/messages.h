@@ -95,6 +95,7 @@ struct message_empty {
 #define MESSAGE_HAS_CONTROL 2u
 #define MESSAGE_BESIDE 4u       /* G: another gateway is there, which serves yet or ends */
 #define MESSAGE_SANDBOX_SAID 8u /* --sandbox was said: it is no default */
+#define MESSAGE_NO_REPLICAS 16u /* `perigee dns`: this node is no PoP and runs none */
 
 #define MESSAGE_SPIN_US_MAX 10'000u
 

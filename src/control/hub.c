@@ -327,6 +327,11 @@ enum hub_pop_state hub_pop_state_of(const struct hub_pop *pop)
     return slice_is(pop->row.wanted, "drained") ? HUB_POP_DRAINING : HUB_POP_READY;
 }
 
+bool hub_pop_runs(const struct hub_pop *pop)
+{
+    return pop->spec.kind != POP_KIND_DNS;
+}
+
 const char *hub_pop_state_word(enum hub_pop_state state)
 {
     static const char *const words[] = {

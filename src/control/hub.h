@@ -157,6 +157,7 @@ void hub_pop_row(struct control *control, const struct store_pop *row);
 /* Its agent came, or went. */
 void hub_pop_watched(struct control *control, struct hub_pop *pop, bool there);
 enum hub_pop_state hub_pop_state_of(const struct hub_pop *pop);
+bool hub_pop_runs(const struct hub_pop *pop); /* replicas; a DNS server (`perigee dns`) does not */
 const char *hub_pop_state_word(enum hub_pop_state state);
 /* Of all PoPs, `said` in the place of what `pop` said before. */
 struct report_sum hub_sum(struct control *control, const struct store_endpoint *row,

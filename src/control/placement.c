@@ -55,9 +55,11 @@ static struct hub_pop **pops_of(struct control *control, struct arena *arena, si
 {
     struct hub_pop **pops = ARENA_ARRAY(arena, struct hub_pop *, control->hub.pops.count + 1);
     size_t count = 0;
-    MAP_EACH (entry, &control->hub.pops)
-        if (count < PLACE_POPS_MAX)
-            pops[count++] = entry->value;
+    MAP_EACH (entry, &control->hub.pops) {
+        struct hub_pop *pop = entry->value;
+        if (count < PLACE_POPS_MAX && hub_pop_runs(pop))
+            pops[count++] = pop;
+    }
     qsort((void *)pops, count, sizeof *pops, by_name);
     *ret_count = count;
     return pops;

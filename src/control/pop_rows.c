@@ -27,10 +27,11 @@ enum pop_change_kind { POP_CREATE, POP_DRAIN, POP_UNDRAIN, POP_TOKEN, POP_DELETE
 struct pop_change {
     enum pop_change_kind kind;
     struct slice name;
-    struct slice spec;   /* POP_CREATE */
-    const char *token;   /* as it is shown; NULL: none is made */
-    struct slice digest; /* of the token: the new one's, or (POP_ENROL) that which is shown */
-    struct slice secret; /* POP_ENROL: its digest */
+    struct slice spec;       /* POP_CREATE */
+    const char *token;       /* as it is shown; NULL: none is made */
+    struct slice digest;     /* of the token: the new one's, or (POP_ENROL) that which is shown */
+    struct slice secret;     /* POP_ENROL: its digest */
+    enum pop_kind kind_said; /* POP_ENROL: what joins */
     int64_t ttl_ns;
     struct store_pop row; /* what came of it */
     struct store_event event;
@@ -58,6 +59,16 @@ static int create(struct request *q, struct pop_change *change, struct store *st
                  : store->pop_add(store, &change->row, err);
 }
 
+static enum pop_kind kind_of(struct request *q, const struct store_pop *row)
+{
+    struct pop_spec spec = {};
+    yyjson_val *tree;
+    struct err ignored;
+    if (row->spec.size && json_parse(q->arena, row->spec, NULL, &tree, &ignored) == 0)
+        (void)!pop_spec_parse(q->arena, tree, &spec, &ignored);
+    return spec.kind;
+}
+
 static int enrol(struct request *q, struct pop_change *change, struct store *store, struct err *err)
 {
     struct store_pop *row = &change->row;
@@ -68,6 +79,11 @@ static int enrol(struct request *q, struct pop_change *change, struct store *sto
                        "control; `perigee pops token NAME` makes a new one");
     if (r < 0)
         return r;
+    enum pop_kind kind = kind_of(q, row);
+    if (kind != change->kind_said) /* its token is not used up by that */
+        return err_set(err, ERR_CONFLICT, "'%s' was created as %s: it joins with `perigee %s`",
+                       ERR_SLICE(row->name), kind == POP_KIND_DNS ? "a DNS server" : "a PoP",
+                       pop_kind_word(kind));
     change->name = row->name;
     /* The answer to the first call was lost: the same agent asks again. */
     if (row->secret.size && slice_equal(row->secret, change->secret))
@@ -106,6 +122,9 @@ static int change_existing(struct request *q, struct pop_change *change, struct 
     if (row->spec.size == 0)
         return err_set(err, ERR_CONFLICT,
                        "PoP '%s' is that of `perigee up` itself: it goes and comes with it",
+                       ERR_SLICE(change->name));
+    if (change->kind == POP_DRAIN && kind_of(q, row) == POP_KIND_DNS)
+        return err_set(err, ERR_CONFLICT, "'%s' is a DNS server: it runs nothing to drain",
                        ERR_SLICE(change->name));
     switch (change->kind) {
     case POP_DRAIN:
@@ -319,7 +338,7 @@ void pop_enrol(struct request *q)
 {
     struct pop_change *change = ARENA_NEW(q->arena, struct pop_change);
     char digest[DIGEST_TEXT];
-    struct slice token = request_bearer(q);
+    struct slice token = request_bearer(q), kind = SLICE("pop");
     yyjson_val *tree;
     struct err err;
     int r = 0;
@@ -334,6 +353,10 @@ void pop_enrol(struct request *q)
         r = ERR_BAD_INPUT;
     if (r == 0)
         r = digest_check(change->secret, &err);
+    if (r == 0 && json_get_string(tree, "kind", JSON_OPTIONAL, &kind, &err) < 0)
+        r = ERR_BAD_INPUT;
+    if (r == 0)
+        r = pop_kind_parse(kind, &change->kind_said, &err);
     if (r < 0) {
         request_fail(q, &err);
         return;

@@ -16,6 +16,7 @@
     NEEDS("\"items\",\"next\"",                                                                    \
           "\"items\":" ARRAY(REF(of)) ",\"next\":"                                                 \
                                       "{\"type\":[\"string\",\"integer\",\"null\"]}")
+#define POP_KIND "{\"type\":\"string\",\"enum\":[\"pop\",\"dns\"]}"
 #define DIGEST "{\"type\":\"string\",\"pattern\":\"^sha256:[0-9a-f]{64}$\"}"
 
 /* clang-format off */
@@ -86,7 +87,7 @@ const struct schema control_schemas[] = {
     { "AuditList", LIST("Audit") },
     { "Blob", NEEDS("\"digest\",\"size\"", "\"digest\":" DIGEST ",\"size\":" WHOLE) },
     { "PopSpec", NEEDS("\"name\"",
-                       "\"name\":" STRING ",\"city\":" STRING ",\"country\":" STRING
+                       "\"name\":" STRING ",\"kind\":" POP_KIND ",\"city\":" STRING ",\"country\":" STRING
                        ",\"latitude\":{\"type\":\"number\"},\"longitude\":{\"type\":\"number\"}"
                        ",\"region\":" STRING ",\"addresses\":" ARRAY(STRING) ",\"flavors\":"
                        ARRAY(STRING) ",\"limits\":" OBJECT("\"cpu\":" STRING ",\"memory\":" STRING
@@ -99,7 +100,7 @@ const struct schema control_schemas[] = {
                     ",\"replicas_placed\":" WHOLE) },
     { "PopChanged", NEEDS("\"pop\"", "\"pop\":" REF("Pop") ",\"token\":" STRING
                           ",\"token_expires_at\":" TIME) },
-    { "Enrolment", NEEDS("\"secret\"", "\"secret\":" DIGEST) },
+    { "Enrolment", NEEDS("\"secret\"", "\"secret\":" DIGEST ",\"kind\":" POP_KIND) },
     { "Enrolled", NEEDS("\"pop\",\"zone\",\"spec\"", "\"pop\":" STRING ",\"zone\":" STRING
                         ",\"spec\":{\"type\":\"object\"}") },
     { "PopList", LIST("Pop") },

@@ -94,7 +94,7 @@ static void decide(struct control *control, const struct hub_endpoint *endpoint,
         in.replicas_min = s->spec.scale.min;
     MAP_EACH (entry, &control->hub.pops) {
         const struct hub_pop *pop = entry->value;
-        if (slice_is(pop->row.wanted, "retired"))
+        if (slice_is(pop->row.wanted, "retired") || !hub_pop_runs(pop))
             continue;
         in.pops += pop->reported_ms != 0;
         in.pops_silent += pop->silent;
@@ -296,7 +296,7 @@ struct slice view_peers(struct control *control, struct arena *arena)
     MAP_EACH (entry, &control->hub.pops) {
         const struct hub_pop *pop = entry->value;
         struct region_place place = hub_pop_place(control, pop);
-        if (hub_pop_state_of(pop) == HUB_POP_RETIRED)
+        if (hub_pop_state_of(pop) == HUB_POP_RETIRED || !hub_pop_runs(pop))
             continue;
         country_code_of(place.country, country);
         json_object_begin(&w);

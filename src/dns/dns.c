@@ -169,6 +169,7 @@ static void start(struct dns *dns, const struct message_start *message)
     dns->started = true;
     dns->start = *message;
     dns->node.api_host = slice_of(dns->start.api_host);
+    dns->node.alone = dns->start.flags & MESSAGE_NO_REPLICAS;
     while (rest.size && dns->why_count < WHY_MAX) /* the command line has checked it */
         if (ip_block_parse(slice_trim(slice_cut(&rest, ',')), &dns->why_from[dns->why_count],
                            &err) == 0)

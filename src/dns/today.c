@@ -123,6 +123,7 @@ static struct dns_source_endpoint endpoint_of(struct arena *arena, const struct 
 
 /* As the table has them, by their rows; this one with what its node knows better. */
 static const struct dns_source_pop *pops_of(struct arena *arena, const struct table_head *table,
+                                            const struct dns_node *node,
                                             const struct dns_source_pop *here, size_t *ret_count,
                                             uint32_t *ret_own)
 {
@@ -131,7 +132,7 @@ static const struct dns_source_pop *pops_of(struct arena *arena, const struct ta
     struct dns_source_pop *pops = ARENA_ARRAY(arena, struct dns_source_pop, ROUTE_POPS_MAX + 1);
     *ret_own = TABLE_NONE;
     for (; count < ROUTE_POPS_MAX && (row = table_pop(table, (uint32_t)count)); count++) {
-        bool own = slice_equal(table_text(table, row->name), here->name);
+        bool own = !node->alone && slice_equal(table_text(table, row->name), here->name);
         struct dns_source_pop *pop = &pops[count];
         *pop = own ? *here : (struct dns_source_pop){ .name = table_text(table, row->name) };
         pop->country = (country_number)row->country;
@@ -149,7 +150,7 @@ static const struct dns_source_pop *pops_of(struct arena *arena, const struct ta
         if (own)
             *ret_own = (uint32_t)count;
     }
-    if (count == 0) {
+    if (count == 0 && !node->alone) {
         *ret_own = 0;
         pops[count++] = *here;
     }
@@ -183,7 +184,7 @@ int dns_view_today(const struct table_head *table, const struct dns_node *node,
     struct arena *arena = arena_new();
     size_t count = table->endpoints.count, pop_count;
     uint32_t own;
-    const struct dns_source_pop *pops = pops_of(arena, table, &here, &pop_count, &own);
+    const struct dns_source_pop *pops = pops_of(arena, table, node, &here, &pop_count, &own);
     struct dns_source_endpoint *endpoints =
         ARENA_ARRAY(arena, struct dns_source_endpoint, count + 1);
     for (uint32_t i = 0; i < count; i++)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * today.h -- the view of a node of one PoP: that PoP has every endpoint of the table, and is where
- * the gateway listens. Pure.
+ * today.h -- the view that a table gives: its PoPs, and of them the node's own where its gateway
+ * listens. A node that is no PoP (`perigee dns`) names the others alone. Pure.
  */
 #pragma once
 
@@ -28,6 +28,7 @@ struct dns_node {
     } addresses[DNS_NODE_ADDRESSES_MAX];
     size_t address_count;
     struct slice api_host; /* a further host of control, or empty */
+    bool alone;            /* it is no PoP: nothing is answered from what it listens to */
     bool stable;
     const struct where_map *map; /* borrowed for the view's life, or NULL */
 };

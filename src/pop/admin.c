@@ -175,12 +175,13 @@ static void reply_metrics(struct agent *agent, struct exchange *x)
 
 static void reply_ready(struct agent *agent, struct exchange *x)
 {
-    bool gateway = false;
+    bool alone = agent->pop.no_replicas, serves = false;
     for (uint32_t i = 0; i < agent->process_count; i++)
-        gateway =
-            gateway || (agent->processes[i].role == ROLE_GATEWAY && agent->processes[i].state == 2);
-    if (!gateway)
-        reply(x, 503, "text/plain", SLICE("the gateway is not ready\n"));
+        serves = serves || (agent->processes[i].role == (alone ? ROLE_DNS : ROLE_GATEWAY) &&
+                            agent->processes[i].state == 2);
+    if (!serves)
+        reply(x, 503, "text/plain",
+              alone ? SLICE("DNS is not ready\n") : SLICE("the gateway is not ready\n"));
     else if (!agent->pop.begun)
         reply(x, 503, "text/plain", SLICE("no desired state yet: neither control nor the disk\n"));
     else

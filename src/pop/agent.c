@@ -280,6 +280,7 @@ static int begin(struct agent *agent, const struct message_start *start, struct 
     agent->note_sequence = start->instance << 32;
     pop_init(&agent->pop, agent->env, start->instance, &agent_effects, agent);
     agent->pop.hearing = true; /* until GO */
+    agent->pop.no_replicas = start->flags & MESSAGE_NO_REPLICAS;
     stand(agent);
     agent->pop.name = agent->start.pop;
     if (start->control[0]) {

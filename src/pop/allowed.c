@@ -45,7 +45,7 @@ static const char *decide(struct pop *pop, struct arena *arena, const struct end
         regions_compile(arena, spec, geo_sets_lookup, &pop->sets, &regions, &err) < 0)
         return arena_format(arena, "this PoP cannot tell where it may run: %s", err.message);
     *ret = residency;
-    return regions_refusal(arena, &regions, &residency, place);
+    return pop->no_replicas ? NULL : regions_refusal(arena, &regions, &residency, place);
 }
 
 void pop_allow(struct pop *pop, struct pop_endpoint *endpoint)

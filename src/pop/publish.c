@@ -86,7 +86,8 @@ static void source_endpoint(struct arena *arena, const struct pop_endpoint *endp
     };
 }
 
-/* As control told them; this one by itself before it has, and where it was left out. */
+/* As control told them; this one, if it is one, by itself before it has, and where it was left
+ * out. */
 static const struct table_source_pop *source_pops(const struct pop *pop,
                                                   const struct message_start *start,
                                                   struct arena *arena, size_t *ret_count)
@@ -94,11 +95,13 @@ static const struct table_source_pop *source_pops(const struct pop *pop,
     struct table_source_pop *pops =
         ARENA_ARRAY(arena, struct table_source_pop, pop->peer_count + 1);
     size_t count = 0;
-    pops[count++] =
-        (struct table_source_pop){ slice_of(start->pop), pop->place.region, pop->place.country };
-    pops[0].flags = TABLE_POP_UP; /* who asks it has reached it */
+    if (!pop->no_replicas) {
+        pops[count++] = (struct table_source_pop){ slice_of(start->pop), pop->place.region,
+                                                   pop->place.country };
+        pops[0].flags = TABLE_POP_UP; /* who asks it has reached it */
+    }
     for (size_t i = 0; i < pop->peer_count; i++) {
-        bool own = slice_is(pop->peers[i].name, start->pop);
+        bool own = !pop->no_replicas && slice_is(pop->peers[i].name, start->pop);
         pops[own ? 0 : count++] = pop->peers[i];
         if (own)
             pops[0].flags |= TABLE_POP_UP;

@@ -44,7 +44,7 @@ static uint32_t replicas_set(const struct pop_endpoint *endpoint)
 uint32_t pop_replicas_wanted(const struct pop_endpoint *endpoint,
                              const struct pop_revision *revision, int64_t now_ns)
 {
-    if (!endpoint->wanted || !endpoint->running || !revision->wanted)
+    if (endpoint->pop->no_replicas || !endpoint->wanted || !endpoint->running || !revision->wanted)
         return 0;
     if (endpoint->placed && endpoint->replicas == 0)
         return 0;

@@ -194,7 +194,8 @@ void report_state(struct json_writer *w, struct pop *pop)
     json_key(w, "endpoints");
     json_array_begin(w);
     LIST_EACH (endpoint, &pop->endpoints, struct pop_endpoint, link)
-        if (endpoint->wanted && (!endpoint->placed || endpoint->replicas || runs(endpoint)))
+        if (endpoint->wanted && !pop->no_replicas &&
+            (!endpoint->placed || endpoint->replicas || runs(endpoint)))
             write_endpoint(w, endpoint);
     json_array_end(w);
 

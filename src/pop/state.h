@@ -166,6 +166,7 @@ struct pop {
     const char *name;                  /* of this PoP; borrowed */
     const struct pop_effects *effects; /* borrowed */
     void *data;
+    bool no_replicas;               /* this node names endpoints, and is no PoP */
     struct region_place place;      /* where this PoP stands */
     struct geo_sets sets;           /* jurisdictions: geo/sets.h */
     struct arena *place_arena;      /* of both */

@@ -12,9 +12,23 @@ enum { CITY_BYTES_MAX = 63 };
 
 static const char *const keys[] = { "name",      "city",   "country",   "latitude",
                                     "longitude", "region", "addresses", "flavors",
-                                    "limits",    "prices", NULL };
+                                    "limits",    "prices", "kind",      NULL };
 static const char *const limit_keys[] = { "cpu", "memory", "replicas", NULL };
 static const char *const price_keys[] = { "cpu_hour", "gib_hour", NULL };
+
+const char *pop_kind_word(enum pop_kind kind)
+{
+    return kind == POP_KIND_DNS ? "dns" : "pop";
+}
+
+int pop_kind_parse(struct slice word, enum pop_kind *ret, struct err *err)
+{
+    bool dns = slice_is(word, "dns");
+    if (!dns && !slice_is(word, "pop"))
+        return err_set(err, ERR_BAD_INPUT, "kind: pop or dns, not '%s'", ERR_SLICE(word));
+    *ret = dns ? POP_KIND_DNS : POP_KIND_POP;
+    return 0;
+}
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
@@ -39,8 +53,12 @@ static int read_place(yyjson_val *tree, struct pop_spec *ret, struct err *err)
 
 static int read_words(yyjson_val *tree, struct pop_spec *ret, struct err *err)
 {
-    struct slice country = {};
+    struct slice country = {}, kind = SLICE("pop");
     int r = json_get_string(tree, "name", JSON_OPTIONAL, &ret->name, err);
+    if (r >= 0)
+        r = json_get_string(tree, "kind", JSON_OPTIONAL, &kind, err);
+    if (r >= 0)
+        r = pop_kind_parse(kind, &ret->kind, err);
     if (r >= 0)
         r = json_get_string(tree, "city", JSON_OPTIONAL, &ret->city, err);
     if (r >= 0)
@@ -150,6 +168,21 @@ static int read_prices(yyjson_val *tree, struct pop_spec *ret, struct err *err)
     return r < 0 ? r : 0;
 }
 
+/* What it cannot have means nothing there, and would be missed elsewhere. */
+static int check_dns(const struct pop_spec *spec, struct err *err)
+{
+    const char *key =
+        spec->addresses.count                                                          ? "addresses"
+        : spec->flavors.count                                                          ? "flavors"
+        : spec->limits.cpu_milli || spec->limits.memory_bytes || spec->limits.replicas ? "limits"
+        : *spec->prices.cpu_hour.currency || *spec->prices.gib_hour.currency           ? "prices"
+                                                                                       : NULL;
+    if (spec->kind == POP_KIND_DNS && key)
+        return err_set(err, ERR_BAD_INPUT,
+                       "%s: not of a DNS server, which runs no replicas and has no gateway", key);
+    return 0;
+}
+
 int pop_spec_parse(struct arena *arena, yyjson_val *tree, struct pop_spec *ret, struct err *err)
 {
     struct pop_spec spec = {};
@@ -169,6 +202,8 @@ int pop_spec_parse(struct arena *arena, yyjson_val *tree, struct pop_spec *ret, 
         r = read_limits(tree, &spec, err);
     if (r >= 0)
         r = read_prices(tree, &spec, err);
+    if (r >= 0)
+        r = check_dns(&spec, err);
     if (r < 0)
         return r;
     *ret = spec;
@@ -226,6 +261,8 @@ struct slice pop_spec_json(struct arena *arena, const struct pop_spec *spec)
     json_object_begin(&w);
     if (spec->name.size)
         json_member_string(&w, "name", spec->name);
+    if (spec->kind != POP_KIND_POP)
+        json_member_text(&w, "kind", pop_kind_word(spec->kind));
     if (spec->city.size)
         json_member_string(&w, "city", spec->city);
     country_code_of(spec->country, country);

@@ -22,10 +22,16 @@
 struct arena;
 struct err;
 
+enum pop_kind {
+    POP_KIND_POP,
+    POP_KIND_DNS, /* answers DNS, and runs nothing: neither placed on nor named */
+};
+
 enum { POP_ADDRESSES_MAX = 8, POP_FLAVORS_MAX = 16, POP_REPLICAS_LIMIT = 1000 };
 
 struct pop_spec {
     struct slice name;
+    enum pop_kind kind;
     struct slice city;      /* for people; may be empty */
     country_number country; /* COUNTRY_UNKNOWN: endpoints without residency alone */
     bool located;
@@ -42,6 +48,9 @@ struct pop_spec {
         struct money cpu_hour, gib_hour; /* currency empty: free */
     } prices;
 };
+
+const char *pop_kind_word(enum pop_kind kind);
+[[nodiscard]] int pop_kind_parse(struct slice word, enum pop_kind *ret, struct err *err);
 
 /* JSON as the API takes it and pop_spec_json() prints it. The country is two capitals; whether
  * there is such a one is not looked at. Unknown keys are refused, naming the nearest known one. */

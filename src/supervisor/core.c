@@ -173,9 +173,10 @@ void core_process_due(struct core_process *process, int64_t delay_ns)
 
 bool core_runs(const struct core *core, uint32_t role)
 {
-    return role == ROLE_CONTROL ? core->config.control
-           : role == ROLE_DNS   ? core->config.dns
-                                : core->config.pop;
+    return role == ROLE_CONTROL   ? core->config.control
+           : role == ROLE_DNS     ? core->config.dns
+           : role == ROLE_GATEWAY ? core->config.gateway
+                                  : core->config.agent;
 }
 
 static bool all_ready(struct core *core)

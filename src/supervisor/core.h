@@ -115,7 +115,7 @@ struct core_config {
     struct message_start start; /* role and instance are filled in for each process */
     const struct core_listener *listeners;
     size_t listener_count;
-    bool control, pop, dns;    /* what this node runs; pop: gateway, agent, templates */
+    bool control, agent, gateway, dns; /* what this node runs; templates come with the gateway */
     uint32_t generation;       /* processes of another are replaced by core_upgrade_begin() */
     uint64_t instance_base;    /* instances begin behind it */
     uint32_t replica_uid_base; /* 0: replicas keep the supervisor's user */

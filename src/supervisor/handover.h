@@ -31,7 +31,8 @@ enum { HANDOVER_ROLES = 5, HANDOVER_SETS_MAX = 5 * LISTEN_ADDRESSES_MAX };
 #define HANDOVER_READY_ONCE 1u /* all roles have served once */
 #define HANDOVER_CONTROL 2u    /* this node runs one */
 #define HANDOVER_DNS 8u
-#define HANDOVER_NO_POP 16u
+#define HANDOVER_NO_POP 16u     /* neither agent nor gateway */
+#define HANDOVER_NO_GATEWAY 32u /* of an agent beside DNS alone */
 #define HANDOVER_BACK 4u /* an upgrade failed, `text` says why: this is the program before it */
 
 struct handover_head {

@@ -252,7 +252,8 @@ static int state_save(struct supervisor *self, uint32_t generation, int before_f
         .set_count = (uint32_t)self->set_count,
         .flags = (self->config->control ? HANDOVER_CONTROL : 0) |
                  (self->config->dns ? HANDOVER_DNS : 0) |
-                 (self->config->pop ? 0 : HANDOVER_NO_POP) | (*text ? HANDOVER_BACK : 0),
+                 (self->config->agent ? 0 : HANDOVER_NO_POP) |
+                 (self->config->gateway ? 0 : HANDOVER_NO_GATEWAY) | (*text ? HANDOVER_BACK : 0),
         .generation = generation,
         .generation_before = self->generation,
         .generation_last = generation > self->generation_last ? generation : self->generation_last,
@@ -440,7 +441,8 @@ static int core_make(struct supervisor *self, uint64_t instance_base, struct err
         .listeners = self->listeners,
         .listener_count = self->listener_count,
         .control = self->config->control,
-        .pop = self->config->pop,
+        .agent = self->config->agent,
+        .gateway = self->config->gateway,
         .dns = self->config->dns,
         .generation = self->generation,
         .instance_base = instance_base,
@@ -611,10 +613,13 @@ int supervisor_resume(int state_fd, struct err *err)
         r = handover_read((void *)(uintptr_t)memory, bytes, &in, err);
     if (r < 0)
         return err_wrap(err, "the state of the program before this one");
+    uint32_t flags = in.head->flags;
     struct supervisor_config config = { .start = in.head->start,
-                                        .control = in.head->flags & HANDOVER_CONTROL,
-                                        .pop = !(in.head->flags & HANDOVER_NO_POP),
-                                        .dns = in.head->flags & HANDOVER_DNS };
+                                        .control = flags & HANDOVER_CONTROL,
+                                        .agent = !(flags & HANDOVER_NO_POP),
+                                        .gateway =
+                                            !(flags & (HANDOVER_NO_POP | HANDOVER_NO_GATEWAY)),
+                                        .dns = flags & HANDOVER_DNS };
     struct err why;
     if (home_libdir(config.start.libdir, &why) < 0)
         log_error("supervisor", "no workers", LOG_S("why", why.message));

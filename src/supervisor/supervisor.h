@@ -37,7 +37,7 @@ struct supervisor_config {
     struct message_start start; /* home, libdir, pop ...; what is the same for all roles */
     const struct supervisor_listen *listens;
     size_t listen_count;
-    bool control, pop, dns; /* what runs here; pop: gateway, agent, templates */
+    bool control, agent, gateway, dns; /* what runs here; templates come with the gateway */
     /* Once, when all roles serve. */
     void (*on_ready)(const struct supervisor_address *addresses, size_t count, void *data);
     void *data;

@@ -31,7 +31,9 @@ enum {
 
 static void node_boot(struct node *node)
 {
-    struct core_config config = { .control = true, .pop = true, .lifeline_fd = node->null_fd };
+    struct core_config config = {
+        .control = true, .agent = true, .gateway = true, .lifeline_fd = node->null_fd
+    };
     struct err err;
     config.start.loops = 1;
     snprintf(config.start.home, sizeof config.start.home, "/nonexistent");

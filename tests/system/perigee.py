@@ -24,12 +24,13 @@ LISTENERS = ("gateway", "control", "admin", "dns")
 
 
 PART_LISTENERS = {"up": LISTENERS, "fleet": LISTENERS,
-                  "control": ["control"], "pop": ["gateway", "admin"]}
+                  "control": ["control"], "pop": ["gateway", "admin"],
+                  "dns": ["admin", "dns"]}
 
 
 class Perigee:
-    """One `perigee up`, `control` or `pop`. start() and stop() may be called in turn on the same
-    home."""
+    """One `perigee up`, `control`, `pop` or `dns`. start() and stop() may be called in turn on the
+    same home."""
 
     program = PROGRAM
     wrap = ()  # a command before it: machine.NO_USER_NAMESPACES

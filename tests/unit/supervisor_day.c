@@ -476,7 +476,8 @@ static struct core_config day_config(uint32_t generation)
 {
     struct core_config config = { .start = MESSAGE_INIT(MESSAGE_START),
                                   .control = true,
-                                  .pop = true,
+                                  .agent = true,
+                                  .gateway = true,
                                   .dns = true,
                                   .generation = generation,
                                   .instance_base = 1000,

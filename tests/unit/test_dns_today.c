@@ -61,9 +61,10 @@ static int tear_down(void **)
     return 0;
 }
 
-static struct dns_view *view_of(const char *gateway, const char *api_host, bool stable)
+static struct dns_view *view_of(const struct table_head *of, const char *gateway,
+                                const char *api_host, bool stable, bool alone)
 {
-    struct dns_node node = { .api_host = slice_of(api_host), .stable = stable };
+    struct dns_node node = { .api_host = slice_of(api_host), .stable = stable, .alone = alone };
     struct slice rest = slice_of(gateway);
     struct dns_view *view;
     struct err err;
@@ -76,7 +77,7 @@ static struct dns_view *view_of(const char *gateway, const char *api_host, bool 
     (void)snprintf(node.addresses[node.address_count++].text, 128, "127.0.0.9:8080");
     node.addresses[node.address_count].kind = LISTENER_DNS;
     (void)snprintf(node.addresses[node.address_count++].text, 128, "127.0.0.1:5300");
-    assert_int_equal(dns_view_today(table, &node, &view, &err), 0);
+    assert_int_equal(dns_view_today(of, &node, &view, &err), 0);
     return view;
 }
 
@@ -137,7 +138,8 @@ static void test_what_a_node_answers(void **)
 {
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         char text[256];
-        struct dns_view *view = view_of(rows[i].gateway, rows[i].api_host, rows[i].stable);
+        struct dns_view *view =
+            view_of(table, rows[i].gateway, rows[i].api_host, rows[i].stable, false);
         print_message("  %s, %s\n", rows[i].gateway, rows[i].name);
         assert_string_equal(answer(view, rows[i].name, rows[i].type, text), rows[i].answer);
         dns_view_free(view);
@@ -202,14 +204,12 @@ static void test_all_answer_the_same(void **)
                                              .pop_count = 2,
                                              .endpoints = endpoints,
                                              .endpoint_count = 4 };
-        const struct table_head *before = table;
         struct slice bytes;
         struct err err;
         char text[256];
         assert_int_equal(table_build(own, &source, &bytes, &err), 0);
-        table = (const void *)bytes.data;
-        struct dns_view *view = view_of("127.0.0.1:8000", "", false);
-        table = before;
+        struct dns_view *view =
+            view_of((const void *)bytes.data, "127.0.0.1:8000", "", false, false);
         print_message("  %s at %s\n", fleet_rows[i].name, fleet_rows[i].pop);
         assert_string_equal(answer(view, fleet_rows[i].name, DNS_A, text), fleet_rows[i].answer);
         dns_view_free(view);
@@ -217,11 +217,63 @@ static void test_all_answer_the_same(void **)
     arena_free(own);
 }
 
+/* A node that is no PoP answers from what control told of the others, whatever it is called. */
+static void test_what_a_node_answers_that_is_no_pop(void **)
+{
+    struct ip tokyo;
+    assert_true(ip_parse(SLICE("192.0.2.7"), &tokyo));
+    const struct table_source_pop pops[] = {
+        { .name = SLICE("ns-1"), .flags = TABLE_POP_UP }, /* a PoP of its name */
+        { .name = SLICE("tokyo"), .flags = TABLE_POP_UP, .addresses = &tokyo, .address_count = 1 },
+    };
+    const struct table_source_placement placed = { SLICE("tokyo"), 1 };
+    const struct table_source_endpoint endpoints[] = {
+        { .uid = 1, .name = SLICE("digits"), .state = TABLE_ENDPOINT_AWAY, USUAL },
+        { .uid = 2, .name = SLICE("nowhere"), .state = TABLE_ENDPOINT_RUNNING, USUAL },
+        { .uid = 3, .name = SLICE("stopped"), .state = TABLE_ENDPOINT_STOPPED, USUAL },
+    };
+    static const struct {
+        const char *name, *answer, *none; /* with PoPs, and before control told of any */
+    } cases[] = {
+        { "digits.perigee.test", "192.0.2.7/5", "EDE 14" },
+        { "nowhere.perigee.test", "EDE 14", "EDE 14" },
+        { "stopped.perigee.test", "192.0.2.7/5", "EDE 14" },
+        { "ns1.perigee.test", "127.0.0.1/3600", "127.0.0.1/3600" },
+    };
+    for (int told = 0; told < 2; told++) {
+        struct table_source_endpoint placed_ones[3];
+        memcpy(placed_ones, endpoints, sizeof endpoints);
+        for (int i = 0; i < 3; i++) {
+            placed_ones[i].placements = &placed;
+            placed_ones[i].placement_count = i == 1 ? 0 : 1;
+        }
+        const struct table_source source = { .number = 9,
+                                             .zone = SLICE("perigee.test"),
+                                             .pop = SLICE("ns-1"),
+                                             .pops = pops,
+                                             .pop_count = told ? 2 : 0,
+                                             .endpoints = placed_ones,
+                                             .endpoint_count = 3 };
+        struct slice bytes;
+        struct err err;
+        assert_int_equal(table_build(arena, &source, &bytes, &err), 0);
+        struct dns_view *view = view_of((const void *)bytes.data, "192.0.2.99:1", "", true, true);
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+            char text[256];
+            print_message("  %s, %s\n", cases[i].name, told ? "told" : "not told");
+            assert_string_equal(answer(view, cases[i].name, DNS_A, text),
+                                told ? cases[i].answer : cases[i].none);
+        }
+        dns_view_free(view);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_a_node_answers),
         cmocka_unit_test(test_all_answer_the_same),
+        cmocka_unit_test(test_what_a_node_answers_that_is_no_pop),
     };
     return cmocka_run_group_tests_name("dns_today", tests, set_up, tear_down);
 }

@@ -279,7 +279,7 @@ static pid_t up(void)
         { .kind = LISTENER_CONTROL, .flag = "--home", .internal = true },
     };
     struct supervisor_config config = {
-        .listens = listens, .listen_count = 2, .control = true, .pop = true
+        .listens = listens, .listen_count = 2, .control = true, .agent = true, .gateway = true
     };
     char path[HOME_PATH_BYTES + 32];
     struct err err = {};
