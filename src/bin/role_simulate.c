@@ -31,6 +31,7 @@ static const struct cli_option options[] = {
     { "--scenario", "NAME", "healthy, spike, failures or cold; all unless told.", true },
     { "--seed", "N", "Another course of chance; 1 unless told.", false },
     { "--failures", "N", "PoPs that fail; 30 unless told, and no more than a tenth.", false },
+    { "--silent", NULL, "PoPs that fail take all with them: who tries one hears nothing, and tries the next after 250 ms. Unless told, its processes end: connections are refused, and reset.", false },
     { "--spike", "N", "Times as much around one large PoP; 5 unless told.", false },
     { "--rate", "N", "Requests a second, of all the world; 12000 unless told.", false },
     { "--seconds", "N", "Simulated time; 60 unless told.", false },
@@ -112,6 +113,7 @@ static int options_take(struct cli *cli, size_t sites, struct edge_options *ret,
                                   .start_ms = (double)start,
                                   .population_min = (uint32_t)people,
                                   .failures = (uint32_t)failures,
+                                  .silent = cli_option_value(cli, "--silent") != NULL,
                                   .spike_times = (double)spike };
     return 0;
 }

@@ -47,6 +47,7 @@ struct edge_options {
     double start_ms;               /* of a cold replica */
     uint32_t population_min;       /* smaller cities send nothing */
     uint32_t failures;             /* PoPs that die */
+    bool silent;                   /* whoever tries a dead one hears nothing; else it is refused */
     double spike_times;
 };
 

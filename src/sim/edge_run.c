@@ -4,8 +4,9 @@
  * choice, failed tries, the PoP's own second look (ours alone: pass it on, or not), and a place.
  *
  * A place is taken by the order in which requests were sent, not in which they arrive; round trips
- * are short beside what piles up. A dead PoP is tried for as long as a connection attempt lasts
- * (RFC 8305: 250 ms), then the next; those it had taken before it died count as answered.
+ * are short beside what piles up. A client tries the addresses that DNS answered: a dead PoP
+ * refuses, which costs a round trip, or says nothing (RFC 8305: 250 ms until the next try). When
+ * all have failed it asks DNS anew. Those that a PoP had taken before it died count as answered.
  */
 #include <assert.h>
 #include <math.h>
@@ -24,10 +25,12 @@
 #define REPORT_DELAY_TICKS 2 /* until those who choose know */
 #define DEMAND_DELAY_S 1.0   /* until demand near a cold PoP starts a replica there */
 #define ATTEMPT_MS 250.0     /* RFC 8305, Connection Attempt Delay */
+#define AGAIN_MS 100.0       /* and the least between two, here until DNS is asked again */
 #define SECOND_NS 1e9
-#define BEFORE_S (-1.0) /* what was known before the first request is of then */
-#define KNOWN_S 3.0     /* after so long all know of a death: what health.h has to keep to */
-enum { TRIES_MAX = ROUTE_CHOICES_MAX, TELL_EVERY = 16384 };
+#define BEFORE_S (-1.0)   /* what was known before the first request is of then */
+#define KNOWN_S 3.0       /* after so long all know of a death: what health.h has to keep to */
+enum { ANSWERS_MAX = 4 }; /* addresses in one answer, as of DNS */
+enum { TELL_EVERY = 16384, AGAIN_ROOM = 1024 };
 
 /* ---- places ---------------------------------------------------------------------------------- */
 
@@ -121,21 +124,19 @@ static void tick(struct edge_state *state)
 /* ---- the four ways --------------------------------------------------------------------------- */
 
 static uint32_t nearest(const struct edge_state *state, const struct edge_request *request,
-                        bool permitted, const uint32_t *tried, size_t tries)
+                        bool permitted)
 {
     const struct edge_world *world = state->world;
     const float *rtt = world->rtt + (size_t)request->city * world->site_count;
     uint32_t first = permitted ? world->permitted[request->city] : world->nearest[request->city];
     float least = INFINITY;
 
-    if (first == UINT32_MAX || (tries == 0 && state->health[first] == ROUTE_UP))
+    if (first == UINT32_MAX || state->health[first] == ROUTE_UP)
         return first;
     first = UINT32_MAX;
     for (uint32_t i = 0; i < world->site_count; i++) {
         bool fits = state->health[i] == ROUTE_UP && rtt[i] < least &&
                     (!permitted || countries_has(request->process, world->site[i].country));
-        for (size_t k = 0; fits && k < tries; k++)
-            fits = tried[k] != i;
         if (fits) {
             least = rtt[i];
             first = i;
@@ -203,44 +204,71 @@ static uint32_t pass_on(struct edge_state *state, const struct edge_request *req
 
 /* ---- one request ----------------------------------------------------------------------------- */
 
-/* Where it goes, after the tries that failed, which are added to its network latency. */
-static uint32_t find(struct edge_state *state, const struct edge_request *request,
-                     enum edge_way way, double *network_ms)
+/* The addresses of one answer, in the order in which they are tried: of ours the drawn PoP and
+ * those near it, as DNS does; of the simpler ways one. */
+static size_t answer(const struct edge_state *state, const struct edge_request *request,
+                     enum edge_way way, uint32_t ret[static ANSWERS_MAX])
 {
-    struct route_choice choices[TRIES_MAX];
-    uint32_t tried[TRIES_MAX];
-    size_t count = TRIES_MAX;
+    struct route_choice choices[ANSWERS_MAX];
+    size_t count = 0;
 
+    if (way != EDGE_OURS) {
+        ret[0] = nearest(state, request, way == EDGE_GEOGRAPHY);
+        return ret[0] != UINT32_MAX;
+    }
+    size_t all = choose(state, request, choices, 1); /* the others are needed where that is dead */
+    if (all > 0 && !alive(state, choices[0].pop, request->at))
+        all = choose(state, request, choices, ANSWERS_MAX);
+    for (size_t i = 0; i < all; i++)
+        if (i == 0 || choices[i].near)
+            ret[count++] = choices[i].pop;
+    return count;
+}
+
+/* Where it goes, after the tries that failed, which are added to what it has lost. UINT32_MAX: no
+ * PoP may, or (`ret_again`) all of this answer are dead, and the client asks DNS anew. */
+static uint32_t find(struct edge_state *state, struct edge_request *request, enum edge_way way,
+                     bool *ret_again)
+{
+    const struct edge_world *world = state->world;
+    const float *rtt = world->rtt + (size_t)request->city * world->site_count;
+    uint32_t sites[ANSWERS_MAX];
+
+    *ret_again = false;
     if (way == EDGE_ORACLE)
         return oracle(state, request);
-    if (way == EDGE_OURS)
-        count = choose(state, request, choices, 1);
-    if (way == EDGE_OURS && count > 0 && !alive(state, choices[0].pop, request->at))
-        count = choose(state, request, choices, TRIES_MAX);
+    size_t count = answer(state, request, way, sites);
     for (size_t i = 0; i < count; i++) {
-        uint32_t site = way == EDGE_OURS ? choices[i].pop
-                                         : nearest(state, request, way == EDGE_GEOGRAPHY, tried, i);
-        if (site == UINT32_MAX || alive(state, site, request->at + *network_ms / 1000))
-            return site;
-        tried[i] = site;
-        *network_ms += ATTEMPT_MS;
+        if (alive(state, sites[i], request->at))
+            return sites[i];
+        double lost_ms = world->options.silent ? ATTEMPT_MS : (double)rtt[sites[i]];
+        request->lost_ms += lost_ms;
+        request->at += lost_ms / 1000;
         state->result->retried++;
     }
+    *ret_again = count > 0;
     return UINT32_MAX;
+}
+
+/* When its client first sent it. */
+static double born(const struct edge_request *request)
+{
+    return request->at - request->lost_ms / 1000;
 }
 
 /* Did a permitted living PoP stand within 50 ms? */
 static bool could(const struct edge_state *state, const struct edge_request *request)
 {
+    double at = born(request);
     const struct edge_world *world = state->world;
     const float *rtt = world->rtt + (size_t)request->city * world->site_count;
     const float *closed = state->closed + (size_t)request->country_row * world->site_count;
     uint32_t first = world->permitted[request->city];
 
-    if (first == UINT32_MAX || rtt[first] >= 50 || alive(state, first, request->at))
+    if (first == UINT32_MAX || rtt[first] >= 50 || alive(state, first, at))
         return first != UINT32_MAX && rtt[first] < 50;
     for (uint32_t i = 0; i < world->site_count; i++)
-        if (rtt[i] + closed[i] < 50 && alive(state, i, request->at))
+        if (rtt[i] + closed[i] < 50 && alive(state, i, at))
             return true;
     return false;
 }
@@ -266,7 +294,7 @@ static void count_in(struct edge_state *state, const struct edge_request *reques
     result->outside += !countries_has(request->process, state->world->site[site].country);
     result->could_50 += near;
     result->did_50 += near && network_ms < 50;
-    if (request->at < state->died_at || request->at >= state->died_at + KNOWN_S) {
+    if (born(request) < state->died_at || born(request) >= state->died_at + KNOWN_S) {
         result->could_50_known += near;
         result->did_50_known += near && network_ms < 50;
     }
@@ -283,27 +311,67 @@ static void warm_up(struct edge_state *state, const struct edge_request *request
         state->warm_at[site] = request->at + DEMAND_DELAY_S + state->world->options.start_ms / 1000;
 }
 
-static void request_run(struct edge_state *state, const struct edge_request *request,
-                        enum edge_way way)
+/* ---- clients that ask DNS anew --------------------------------------------------------------- */
+
+/* A heap, the earliest first. */
+static void ask_again(struct edge_state *state, struct edge_request *request)
+{
+    struct edge_again *again = &state->again;
+
+    request->lost_ms += AGAIN_MS;
+    request->at += AGAIN_MS / 1000;
+    if (again->count == again->room) {
+        struct edge_request *wider =
+            ARENA_ARRAY(state->arena, struct edge_request, again->room * 2);
+        memcpy(wider, again->list, again->count * sizeof *wider);
+        again->list = wider;
+        again->room *= 2;
+    }
+    size_t at = again->count++;
+    for (; at > 0 && again->list[(at - 1) / 2].at > request->at; at = (at - 1) / 2)
+        again->list[at] = again->list[(at - 1) / 2];
+    again->list[at] = *request;
+}
+
+static struct edge_request again_take(struct edge_again *again)
+{
+    struct edge_request first = again->list[0], last = again->list[--again->count];
+    size_t at = 0;
+
+    for (size_t child; (child = 2 * at + 1) < again->count; at = child) {
+        child += child + 1 < again->count && again->list[child + 1].at < again->list[child].at;
+        if (again->list[child].at >= last.at)
+            break;
+        again->list[at] = again->list[child];
+    }
+    again->list[at] = last;
+    return first;
+}
+
+/* ---- the way of one -------------------------------------------------------------------------- */
+
+static void request_run(struct edge_state *state, struct edge_request *request, enum edge_way way)
 {
     const struct edge_world *world = state->world;
     const float *rtt = world->rtt + (size_t)request->city * world->site_count;
-    double network_ms = 0;
+    bool again;
 
-    state->result->requests++;
+    state->result->requests += request->lost_ms == 0;
     if (world->permitted[request->city] == UINT32_MAX && way != EDGE_NEAREST) {
         state->result->refused++;
         return;
     }
     if (world->permitted[request->city] != UINT32_MAX)
         warm_up(state, request);
-    uint32_t site = find(state, request, way, &network_ms);
+    uint32_t site = find(state, request, way, &again);
     if (site == UINT32_MAX) {
-        state->result->refused++;
+        state->result->refused += !again;
+        if (again)
+            ask_again(state, request);
         return;
     }
-    double arrives = request->at + (network_ms + rtt[site] / 2) / 1000;
-    network_ms += rtt[site];
+    double network_ms = request->lost_ms + rtt[site];
+    double arrives = request->at + rtt[site] / 2000;
     state->arrived[site]++;
     double start = start_s(state, site, arrives), queue = queue_s(state, site, arrives, start);
     uint32_t other =
@@ -406,6 +474,13 @@ static void state_init(struct arena *arena, struct edge_state *state, enum edge_
     }
 }
 
+static void run_at(struct edge_state *state, struct edge_request request, enum edge_way way)
+{
+    while ((double)state->tick / TICKS_PER_S <= request.at)
+        tick(state);
+    request_run(state, &request, way);
+}
+
 /* ---- the whole ------------------------------------------------------------------------------- */
 
 static void tell(struct edge_progress *progress, uint64_t requests)
@@ -425,17 +500,23 @@ void edge_run(struct arena *arena, const struct edge_world *world, enum edge_sce
     uint64_t told = 0;
 
     *ret = (struct edge_result){ .served = ARENA_ARRAY(arena, uint64_t, world->site_count) };
-    *state =
-        (struct edge_state){ .world = world, .result = ret, .chance = { world->options.seed } };
+    *state = (struct edge_state){ .world = world,
+                                  .arena = arena,
+                                  .result = ret,
+                                  .chance = { world->options.seed },
+                                  .again = { .room = AGAIN_ROOM } };
+    state->again.list = ARENA_ARRAY(arena, struct edge_request, AGAIN_ROOM);
     state_init(arena, state, scenario);
     while (world->city_count > 0 && edge_request_next(state, &request)) {
-        while ((double)state->tick / TICKS_PER_S <= request.at)
-            tick(state);
-        request_run(state, &request, way);
+        while (state->again.count > 0 && state->again.list[0].at <= request.at)
+            run_at(state, again_take(&state->again), way);
+        run_at(state, request, way);
         if (ret->requests - told >= TELL_EVERY) {
             tell(progress, ret->requests - told);
             told = ret->requests;
         }
     }
+    while (state->again.count > 0)
+        run_at(state, again_take(&state->again), way);
     tell(progress, ret->requests - told);
 }

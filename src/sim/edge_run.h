@@ -11,15 +11,23 @@ struct health;
 
 struct edge_request {
     double at, service_s; /* seconds */
+    double lost_ms;       /* with PoPs that were dead */
     uint32_t city;
     country_number country_row;
     const struct countries *process;
     uint64_t seed;
 };
 
+/* Those whose answer held dead PoPs alone: a heap, the next to be sent first. */
+struct edge_again {
+    struct edge_request *list;
+    size_t count, room;
+};
+
 /* Arrays have a figure for each site. */
 struct edge_state {
     const struct edge_world *world;
+    struct arena *arena; /* borrowed */
     struct edge_result *result;
     struct chance chance;
     uint64_t tick;
@@ -28,6 +36,7 @@ struct edge_state {
     double *dead_at;   /* INFINITY: not */
     double *warm_at;   /* a replica is ready; INFINITY: none is being started */
     uint32_t *arrived; /* since the last report */
+    struct edge_again again;
     /* as it is told */
     struct load *load;
     struct health *heard;

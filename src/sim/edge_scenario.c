@@ -94,6 +94,7 @@ bool edge_request_next(struct edge_state *state, struct edge_request *request)
     struct chance *chance = &state->chance;
 
     request->at += chance_exponential(chance, 1 / rate);
+    request->lost_ms = 0;
     const struct edge_draw *draw =
         chance_part(chance) * rate < extra ? state->spike_draw : state->world->draw;
     request->city = draw_one(draw, chance);
