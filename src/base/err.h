@@ -32,7 +32,8 @@
     X(ERR_STOPPED, "stopped", 503, 14, "The endpoint is stopped; start it first.")                 \
     X(ERR_DEADLINE, "deadline", 504, 4, "The time allowed ran out.")                               \
     X(ERR_STARTING, "starting", 504, 4, "No replica was up within queue.cold.")                    \
-    X(ERR_CANCELED, "canceled", 499, 1, "The caller went away or took it back.")
+    X(ERR_CANCELED, "canceled", 499, 1, "The caller went away or took it back.")                   \
+    X(ERR_GONE, "gone", 410, 5, "It was deleted; to ask again is of no use.")
 
 enum err_index {
 #define ERR_INDEX(code, name, http, grpc, text) code##_INDEX,

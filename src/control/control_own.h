@@ -43,6 +43,8 @@ struct work_pool;
       "Endpoints.")                                                                                \
     X(CONTROL_REPORTS, "perigee_control_reports_total", METRIC_COUNTER, METRIC_ONE, "pop", NULL,   \
       "Reports of PoPs taken.")                                                                    \
+    X(CONTROL_REPORTS_REFUSED, "perigee_control_report_items_refused_total", METRIC_COUNTER,       \
+      METRIC_ONE, "pop", NULL, "What PoPs said that is not theirs to say, and was left out.")      \
     X(CONTROL_BLOB_BYTES, "perigee_control_blob_bytes", METRIC_GAUGE, METRIC_BYTES, "", NULL,      \
       "Bytes of all blobs.")                                                                       \
     X(CONTROL_UPLOADED_BYTES, "perigee_control_uploaded_bytes_total", METRIC_COUNTER,              \

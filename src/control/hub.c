@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "control/control_own.h"
+#include "control/granted.h"
 #include "control/placement.h"
 #include "control/report.h"
 #include "control/watch.h"
@@ -286,7 +287,7 @@ void hub_pop_row(struct control *control, const struct store_pop *row)
         log_error("control", "what was said of a PoP cannot be read", LOG_SLICE("pop", row->name),
                   LOG_S("error", err.message));
     if (pop->row_arena && !slice_equal(pop->row.secret, row->secret)) { /* another agent may come */
-        pop->instance = pop->sequence = 0;
+        pop->instance = pop->sequence = pop->heard_instance = pop->heard_sequence = 0;
         free(take_ptr(pop->kept));
     }
     if (slice_is(row->wanted, "retired"))
@@ -302,6 +303,8 @@ void hub_pop_row(struct control *control, const struct store_pop *row)
         .token_until_ns = row->token_until_ns,
         .secret = arena_copy(arena, row->secret),
         .created_ns = row->created_ns,
+        .tombstone = arena_copy(arena, row->tombstone),
+        .retired_ns = row->retired_ns,
     };
     refresh_all(control);
 }
@@ -394,6 +397,7 @@ void hub_tick(struct control *control)
         if (silent && !pop->silent)
             log_warn("control", "a PoP fell silent", LOG_SLICE("pop", pop->name));
         pop->silent = silent;
+        granted_tick(control, pop);
         enum hub_pop_state state = hub_pop_state_of(pop);
         changed = changed || state != pop->ticked; /* a watch may have ended as well */
         pop->ticked = state;
@@ -423,6 +427,7 @@ void hub_close(struct control *control)
         arena_free(pop->arena);
         arena_free(pop->row_arena);
         free((char *)pop->name.data);
+        map_deinit(&pop->lately);
         free(pop->kept);
         free(pop);
     }

@@ -49,7 +49,7 @@ const struct store_revision *snapshot_revision(const struct snapshot *snapshot, 
 
 struct hub_replica {
     uint64_t endpoint_uid, revision;
-    struct slice state, message;
+    struct slice name, state, message;
     struct slice view; /* JSON object, as clients get it */
 };
 
@@ -85,9 +85,14 @@ struct hub_pop {
     struct {          /* what placement has given it */
         uint64_t replicas, cpu_milli, memory_bytes;
     } placed;
+    struct map lately; /* uids of endpoints that it had: when it lost them (granted.h) */
+    uint32_t told;     /* events of late; since when they fade */
+    int64_t told_ms;
+    bool trimmed; /* its last report said what it may not */
     uint64_t instance, sequence;
-    int64_t reported_ms; /* the loop's clock; 0: not since control started */
-    int64_t reported_ns; /* the wall's */
+    uint64_t heard_instance, heard_sequence; /* of the newest report that came, taken or not yet */
+    int64_t reported_ms;                     /* the loop's clock; 0: not since control started */
+    int64_t reported_ns;                     /* the wall's */
     bool silent;
     bool recalled; /* what it said to an earlier control: it has not reported to this one */
     char *kept;    /* what the store has of it; from malloc */

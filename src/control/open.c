@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "control/control_own.h"
+#include "control/granted.h"
 #include "control/job.h"
 #include "control/report.h"
 #include "store/blobs.h"
@@ -101,6 +102,8 @@ static int load_pops(struct control *control, struct err *err)
             arena_free(own);
         } else {
             hub_pop_state(control, pop, own, &report);
+            for (size_t k = 0; k < report.endpoint_count; k++) /* had, perhaps, and lost */
+                granted_leave(control, pop, report.endpoints[k].uid);
             pop->reported_ns = list[i].reported_ns;
             pop->silent = pop->recalled =
                 true; /* nobody waits for an endpoint that served before */

@@ -9,6 +9,7 @@
 #include "base/auto.h"
 #include "base/log.h"
 #include "control/control_own.h"
+#include "control/granted.h"
 #include "control/job.h"
 #include "io/loop.h"
 #include "io/timer.h"
@@ -57,20 +58,12 @@ static struct hub_pop **pops_of(struct control *control, struct arena *arena, si
     size_t count = 0;
     MAP_EACH (entry, &control->hub.pops) {
         struct hub_pop *pop = entry->value;
-        if (count < PLACE_POPS_MAX && hub_pop_runs(pop))
+        if (hub_pop_runs(pop) && hub_pop_state_of(pop) != HUB_POP_RETIRED)
             pops[count++] = pop;
     }
     qsort((void *)pops, count, sizeof *pops, by_name);
-    *ret_count = count;
+    *ret_count = count < PLACE_POPS_MAX ? count : PLACE_POPS_MAX;
     return pops;
-}
-
-static uint32_t has(const struct hub_endpoint *endpoint, const struct hub_pop *pop)
-{
-    for (size_t i = 0; i < endpoint->place_count; i++)
-        if (endpoint->places[i].pop == pop)
-            return endpoint->places[i].replicas;
-    return 0;
 }
 
 /* Beside what others have taken of its limits; what this endpoint has was given back before. */
@@ -129,8 +122,6 @@ static const char *refusal(const struct control *control, struct arena *arena,
     const struct region_place place = hub_pop_place(control, pop);
     if (!where->known)
         return where->err.message;
-    if (hub_pop_state_of(pop) == HUB_POP_RETIRED)
-        return "retired";
     return regions_refusal(arena, &where->regions, &where->residency, &place);
 }
 
@@ -146,7 +137,7 @@ static struct place_pop place_pop(const struct control *control,
                   : state == HUB_POP_DRAINING ? PLACE_DRAINING
                                               : PLACE_SILENT,
         .room = room(pop, spec),
-        .has = has(endpoint, pop),
+        .has = granted_replicas(endpoint, pop),
         .price =
             (float)pop_spec_price(&pop->spec, spec->flavor.cpu_milli, spec->flavor.memory_bytes),
     };
@@ -187,7 +178,7 @@ static void keep_leaving(const struct control *control, const struct hub_endpoin
         enum hub_pop_state state = state_of(control, pops[i]);
         if (result->rows[i].replicas == 0 && result->rows[i].reason != PLACE_NOT_ALLOWED &&
             serves(endpoint, pops[i]) && (state == HUB_POP_READY || state == HUB_POP_DRAINING))
-            result->rows[i].replicas = has(endpoint, pops[i]);
+            result->rows[i].replicas = granted_replicas(endpoint, pops[i]);
     }
 }
 
@@ -199,14 +190,25 @@ static void say_nowhere(struct hub_endpoint *endpoint, struct hub_pop *const *po
     size_t used = 0, room = sizeof endpoint->nowhere;
     endpoint->nowhere[0] = '\0';
     for (size_t i = 0; i < count && used < room; i++) {
-        if (hub_pop_state_of(pops[i]) == HUB_POP_RETIRED)
-            continue;
         const char *why = refusals[i] ? refusals[i] : place_reason_text(result->rows[i].reason);
         if (count == 1)
             used += (size_t)snprintf(endpoint->nowhere + used, room - used, "%s", why);
         else
             used += (size_t)snprintf(endpoint->nowhere + used, room - used, "%s%.*s: %s",
                                      used ? "; " : "", SLICE_FMT(pops[i]->name), why);
+    }
+}
+
+/* What it still runs there runs out, and is told of. */
+static void leave(struct control *control, const struct hub_endpoint *endpoint,
+                  const struct hub_place *places, size_t count)
+{
+    for (size_t i = 0; i < endpoint->place_count; i++) {
+        bool stays = false;
+        for (size_t k = 0; k < count && !stays; k++)
+            stays = places[k].pop == endpoint->places[i].pop;
+        if (!stays)
+            granted_leave(control, endpoint->places[i].pop, endpoint->snapshot->row.uid);
     }
 }
 
@@ -258,6 +260,7 @@ void placement_update(struct control *control, struct hub_endpoint *endpoint)
     endpoint->spread_short = result.spread_short;
     endpoint->min_short = result.min_short;
     if (!same(endpoint, places, kept)) {
+        leave(control, endpoint, places, kept);
         free(endpoint->places);
         endpoint->places = mem_alloc((kept + 1) * sizeof *places);
         memcpy(endpoint->places, places, kept * sizeof *places);

@@ -47,16 +47,15 @@ static int create(struct request *q, struct pop_change *change, struct store *st
     int r = store->pop_get(store, change->name, q->arena, &there, err);
     if (r < 0 && r != ERR_NOT_FOUND)
         return r;
-    bool again = r == 0 && slice_is(there.wanted, "retired");
     change->row = (struct store_pop){
         .name = change->name,
         .spec = change->spec,
         .token = change->digest,
         .token_until_ns = q->now_ns + change->ttl_ns,
         .created_ns = q->now_ns,
+        .tombstone = r == 0 ? there.tombstone : (struct slice){},
     };
-    return again ? store->pop_update(store, &change->row, err)
-                 : store->pop_add(store, &change->row, err);
+    return store->pop_add(store, &change->row, err);
 }
 
 static enum pop_kind kind_of(struct request *q, const struct store_pop *row)
@@ -140,7 +139,10 @@ static int change_existing(struct request *q, struct pop_change *change, struct 
         break;
     default:
         row->wanted = SLICE("retired");
+        if (row->secret.size) /* one that never joined again leaves what was before it */
+            row->tombstone = row->secret;
         row->token = row->secret = (struct slice){};
+        row->retired_ns = q->now_ns;
         r = forget(q, store, row->name, err);
         break;
     }
@@ -342,7 +344,7 @@ void pop_enrol(struct request *q)
     yyjson_val *tree;
     struct err err;
     int r = 0;
-    if (!q->trusted && !address_loopback(exchange_peer(q->x)))
+    if (!q->trusted && !address_loopback(exchange_client(q->x)))
         r = err_set(&err, ERR_NOT_SUPPORTED,
                     "joining from another machine wants certificates: not yet");
     if (r == 0 && !token.size)

@@ -9,7 +9,9 @@
 #include "base/arena.h"
 #include "base/auto.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "control/control_own.h"
+#include "control/granted.h"
 #include "control/report.h"
 #include "control/routes.h"
 #include "control/watch.h"
@@ -20,6 +22,7 @@ struct reporting {
     struct slice pop;          /* its name */
     struct slice keep;
     uint64_t seen;
+    bool late;          /* a newer one of its agent came before: this says how things were */
     struct map touched; /* uid to struct snapshot */
     struct store_event *events;
     struct store_log *logs;
@@ -37,8 +40,9 @@ static void room_make(struct reporting *p, struct arena *arena, size_t more)
     size_t uids = report->item_count + report->endpoint_count + report->model_count + more;
     p->uids = ARENA_ARRAY(arena, uint64_t, uids + 1);
     /* One more event per endpoint: revision_ready. */
-    p->events = ARENA_ARRAY(arena, struct store_event,
-                            report->item_count + report->endpoint_count + more + 1);
+    p->events =
+        ARENA_ARRAY(arena, struct store_event,
+                    report->item_count + report->endpoint_count + report->model_count + more + 1);
 }
 
 static void touch(struct reporting *p, uint64_t uid)
@@ -132,18 +136,39 @@ static bool says(const struct report *report, uint64_t uid)
     return false;
 }
 
+static int keep_endpoint(struct reporting *p, struct request *q, struct store *store,
+                         const struct report_endpoint *said, struct err *err)
+{
+    struct store_endpoint row;
+    const struct store_pop_endpoint own = {
+        .endpoint_uid = said->uid,
+        .pop = p->pop,
+        .serving = said->serving,
+        .target = said->target,
+        .state = said->target_state,
+        .message = said->message,
+    };
+    int r = store->endpoint_get(store, said->uid, q->arena, &row, err);
+    if (r == ERR_NOT_FOUND)
+        return 0;
+    if (r == 0)
+        r = store->pop_endpoint_put(store, &own, err);
+    return r < 0 ? r : keep_sum(p, q, store, said->uid, err);
+}
+
 /* What the PoP says takes the place of all that it said before. */
 static int keep_endpoints(struct reporting *p, struct request *q, struct store *store,
                           struct err *err)
 {
     const struct report *report = &p->report;
     struct store_pop_endpoint *before;
-    struct store_endpoint row;
     size_t count;
     int r = store->pop_endpoint_of(store, p->pop, q->arena, &before, &count, err);
     if (r < 0)
         return r;
     room_make(p, q->arena, count);
+    if (p->late)
+        return 0;
     for (size_t i = 0; i < count && r == 0; i++) {
         uint64_t uid = before[i].endpoint_uid;
         if (says(report, uid))
@@ -152,27 +177,33 @@ static int keep_endpoints(struct reporting *p, struct request *q, struct store *
         if (r == 0)
             r = keep_sum(p, q, store, uid, err);
     }
-    for (size_t i = 0; i < report->endpoint_count && r == 0; i++) {
-        const struct report_endpoint *said = &report->endpoints[i];
-        const struct store_pop_endpoint own = {
-            .endpoint_uid = said->uid,
-            .pop = p->pop,
-            .serving = said->serving,
-            .target = said->target,
-            .state = said->target_state,
-            .message = said->message,
-        };
-        r = store->endpoint_get(store, said->uid, q->arena, &row, err);
-        if (r == ERR_NOT_FOUND) {
-            r = 0;
-            continue;
-        }
-        if (r == 0)
-            r = store->pop_endpoint_put(store, &own, err);
-        if (r == 0)
-            r = keep_sum(p, q, store, said->uid, err);
-    }
+    for (size_t i = 0; i < report->endpoint_count && r == 0; i++)
+        r = keep_endpoint(p, q, store, &report->endpoints[i], err);
     return r;
+}
+
+/* The same bytes are the same model wherever they run: a PoP that says otherwise runs something
+ * else, or the one before it did. The first word stays, and somebody is to look. */
+static int model_differs(struct reporting *p, struct request *q, struct store *store,
+                         const struct report_model *said, struct err *err)
+{
+    struct store_endpoint row;
+    int r = store->endpoint_get(store, said->endpoint_uid, q->arena, &row, err);
+    if (r < 0)
+        return r;
+    return add_event(p, store,
+                     (struct store_event){
+                         .endpoint_uid = row.uid,
+                         .at_ns = q->now_ns,
+                         .kind = SLICE("model_differs"),
+                         .project = row.project,
+                         .endpoint = row.name,
+                         .pop = p->pop,
+                         .message = slice_of(arena_format(
+                             q->arena, "what it says of revision %llu's model is not what was said",
+                             (unsigned long long)said->number)),
+                     },
+                     err);
 }
 
 static int keep_model(struct reporting *p, struct request *q, struct store *store,
@@ -180,8 +211,12 @@ static int keep_model(struct reporting *p, struct request *q, struct store *stor
 {
     struct store_revision revision;
     int r = store->revision_get(store, said->endpoint_uid, said->number, q->arena, &revision, err);
-    if (r == ERR_NOT_FOUND || (r == 0 && revision.metadata.size))
+    if (r == ERR_NOT_FOUND || (r == 0 && !said->metadata.size))
         return 0;
+    if (r == 0 && revision.metadata.size)
+        return slice_equal(revision.metadata, said->metadata)
+                   ? 0
+                   : model_differs(p, q, store, said, err);
     if (r == 0)
         r = store->revision_report(store, said->endpoint_uid, said->number, revision.state,
                                    revision.message, said->metadata, err);
@@ -258,6 +293,11 @@ static int on_report_run(struct job *job, struct store *store, struct err *err)
     int r = store->pop_get(store, p->pop, q->arena, &pop, err);
     if (r < 0 && r != ERR_NOT_FOUND)
         return r;
+    int in = request_check_secret(q, r == 0 ? &pop : NULL, err);
+    if (in < 0)
+        return in; /* deleted, or shut out, while its report came in */
+    if (p->late && pop.instance != report->instance)
+        return 0; /* what happened to an agent before it is told */
     p->seen = r == 0 && pop.instance == report->instance ? pop.seq : 0;
     r = keep_endpoints(p, q, store, err);
     for (size_t i = 0; i < report->model_count && r == 0; i++)
@@ -266,14 +306,15 @@ static int on_report_run(struct job *job, struct store *store, struct err *err)
         if (report->items[i].seq <= p->seen)
             continue; /* a repeat */
         p->seen = report->items[i].seq;
-        r = keep_item(p, q, store, &report->items[i], err);
+        if (!report->items[i].refused)
+            r = keep_item(p, q, store, &report->items[i], err);
     }
     pop = (struct store_pop){
         .name = p->pop,
         .instance = report->instance,
         .seq = p->seen,
         .reported_ns = q->now_ns,
-        .report = p->keep,
+        .report = p->late ? pop.report : p->keep,
     };
     if (r == 0)
         r = store->pop_report(store, &pop, err);
@@ -289,13 +330,28 @@ static void reply_seen(struct request *q, uint64_t seen)
         slice_of(arena_format(q->arena, "{\"events_seen\":%llu}", (unsigned long long)seen)));
 }
 
-/* A report that was passed by a later one of the same agent says how things were. */
+/* A report that was passed by a later one of the same agent, or by one of the agent after it, says
+ * how things were. Agents count upwards for as long as their home stands; one that has begun anew
+ * all the same is believed once the other has fallen silent. Reports are applied in the order in
+ * which they came, so this one is judged by the newest that came, not by the newest applied. */
+static bool is_late(struct hub_pop *pop, const struct report *report)
+{
+    bool late = pop->heard_instance == report->instance
+                    ? report->sequence < pop->heard_sequence
+                    : report->instance < pop->heard_instance && pop->reported_ms && !pop->silent;
+    if (!late) {
+        pop->heard_instance = report->instance;
+        pop->heard_sequence = report->sequence;
+    }
+    return late;
+}
+
 static void take_state(struct request *q, struct reporting *p)
 {
     struct control *control = q->control;
     struct hub_pop *pop = hub_pop(control, p->pop);
     const struct report *report = &p->report;
-    if (pop->instance == report->instance && report->sequence < pop->sequence)
+    if (p->late || (pop->instance == report->instance && report->sequence < pop->sequence))
         return;
     pop->instance = report->instance;
     pop->sequence = report->sequence;
@@ -323,8 +379,10 @@ static void on_report_done(struct job *job, const struct err *err)
         return;
     }
     struct hub_pop *pop = hub_pop(control, p->pop);
-    free(pop->kept);
-    pop->kept = mem_string(p->keep);
+    if (!p->late) {
+        free(pop->kept);
+        pop->kept = mem_string(p->keep);
+    }
     take_state(q, p);
     MAP_EACH (entry, &p->touched)
         hub_put(control, entry->value);
@@ -358,24 +416,49 @@ static bool says_something_new(struct request *q, const struct reporting *p)
     return false;
 }
 
+/* What a PoP may not say is left out, and counted; the log has it once. */
+static void trim(struct request *q, struct reporting *p, struct hub_pop *pop)
+{
+    struct control *control = q->control;
+    uint64_t refused = q->trusted ? 0 : granted_trim(control, pop, &p->report);
+    if (refused && !pop->trimmed)
+        log_warn("control", "a PoP says what is not its to say, leaving that out",
+                 LOG_SLICE("pop", p->pop), LOG_U("items", refused));
+    if (refused)
+        metric_add(control_count(control, CONTROL_REPORTS_REFUSED, &p->pop), refused);
+    pop->trimmed = refused > 0;
+}
+
+/* Its PoP may have been deleted, or given a new token, while the body came in. */
+static int report_begin(struct request *q, struct reporting *p, struct err *err)
+{
+    const struct hub_pop *there = map_get(&q->control->hub.pops, p->pop);
+    int r = spec_check_name(p->pop, "PoP name", err);
+    if (r == 0)
+        r = request_check_secret(q, there ? &there->row : NULL, err);
+    if (r == 0)
+        r = report_parse(p->state_arena, (struct slice){ q->body, q->body_bytes }, p->pop,
+                         q->now_ns, &p->report, err);
+    return r;
+}
+
 void pop_report(struct request *q)
 {
     struct err err;
     struct reporting *p = ARENA_NEW(q->arena, struct reporting);
-    int r = spec_check_name(q->parts[0], "PoP name", &err);
     p->pop = q->parts[0];
     p->state_arena = arena_new();
-    if (r == 0)
-        r = report_parse(p->state_arena, (struct slice){ q->body, q->body_bytes }, p->pop,
-                         q->now_ns, &p->report, &err);
-    if (r < 0) {
+    if (report_begin(q, p, &err) < 0) {
         request_fail(q, &err);
         reporting_end(p);
         return;
     }
+    struct hub_pop *pop = hub_pop(q->control, p->pop);
+    p->late = is_late(pop, &p->report);
+    trim(q, p, pop);
     p->keep = report_keep(q->arena, &p->report);
     q->data = p;
-    if (!says_something_new(q, p)) {
+    if (p->late ? p->report.item_count == 0 : !says_something_new(q, p)) {
         take_state(q, p);
         reply_seen(q, 0);
         reporting_end(p);

@@ -51,6 +51,11 @@ static struct slice text_of(yyjson_val *object, const char *key)
     return cut(json_slice(json_member(object, key)), REPORT_WORDS_BYTES_MAX);
 }
 
+static struct slice name_of(yyjson_val *object, const char *key)
+{
+    return cut(json_slice(json_member(object, key)), REPORT_NAME_BYTES_MAX);
+}
+
 static uint64_t number_of(yyjson_val *object, const char *key)
 {
     yyjson_val *value = json_member(object, key);
@@ -85,12 +90,14 @@ static int list_of(yyjson_val *root, const char *key, yyjson_val **ret, size_t *
 static void read_replica(struct arena *arena, yyjson_val *item, struct slice pop,
                          struct hub_replica *ret)
 {
-    static const char *const texts[] = { "id",    "name",  "endpoint", "project",
-                                         "state", "since", "sandbox",  "message" };
+    static const char *const names[] = { "id", "name", "endpoint", "project", "state", "since" };
+    static const char *const texts[] = { "sandbox", "message" };
     static const char *const numbers[] = { "revision", "pid", "restarts", "memory_bytes" };
     struct json_writer w;
     json_begin(&w, arena, 0);
     json_object_begin(&w);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        json_member_string(&w, names[i], name_of(item, names[i]));
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         json_member_string(&w, texts[i], text_of(item, texts[i]));
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
@@ -101,28 +108,11 @@ static void read_replica(struct arena *arena, yyjson_val *item, struct slice pop
     *ret = (struct hub_replica){
         .endpoint_uid = number_of(item, "endpoint_uid"),
         .revision = number_of(item, "revision"),
-        .state = arena_copy(arena, text_of(item, "state")),
+        .name = arena_copy(arena, name_of(item, "name")),
+        .state = arena_copy(arena, name_of(item, "state")),
         .message = arena_copy(arena, text_of(item, "message")),
         .view = json_end(&w),
     };
-}
-
-static struct slice model_json(struct arena *arena, yyjson_val *item)
-{
-    static const char *const keys[] = { "platform", "inputs", "outputs", "properties" };
-    struct json_writer w;
-    json_begin(&w, arena, 0);
-    json_object_begin(&w);
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-        yyjson_val *value = json_member(item, keys[i]);
-        json_key(&w, keys[i]);
-        if (value)
-            json_value(&w, value);
-        else
-            json_null(&w);
-    }
-    json_object_end(&w);
-    return json_end(&w);
 }
 
 static struct slice lines_json(struct arena *arena, yyjson_val *lines)
@@ -148,21 +138,21 @@ static void read_event(yyjson_val *item, struct slice pop, int64_t now_ns, struc
     ret->event = (struct store_event){
         .endpoint_uid = number_of(item, "endpoint_uid"),
         .at_ns = at_of(item, now_ns),
-        .kind = text_of(item, "kind"),
+        .kind = name_of(item, "kind"),
         .pop = pop,
-        .replica = text_of(item, "replica"),
+        .replica = name_of(item, "replica"),
         .message = text_of(item, "message"),
     };
 }
 
 static void read_log(yyjson_val *item, int64_t now_ns, struct report_item *ret)
 {
-    struct slice stream = text_of(item, "stream");
+    struct slice stream = name_of(item, "stream");
     ret->kind = REPORT_LOG;
     ret->log = (struct store_log){
         .endpoint_uid = number_of(item, "endpoint_uid"),
         .at_ns = at_of(item, now_ns),
-        .replica = text_of(item, "replica"),
+        .replica = name_of(item, "replica"),
         .stream = stream.size ? stream : SLICE("stderr"),
         .line = cut(json_slice(json_member(item, "line")), REPORT_LINE_BYTES_MAX),
     };
@@ -202,7 +192,7 @@ static int read_items(struct arena *arena, yyjson_val *root, struct slice pop, i
                     .endpoint_uid = number_of(item, "endpoint_uid"),
                     .revision = number_of(item, "revision"),
                     .at_ns = at_of(item, now_ns),
-                    .replica = text_of(item, "replica"),
+                    .replica = name_of(item, "replica"),
                     .reason = text_of(item, "reason"),
                     .log = lines_json(arena, json_member(item, "log")),
                 };
@@ -249,7 +239,7 @@ static int read_state(struct arena *arena, yyjson_val *root, struct slice pop, s
         ret->models[index] = (struct report_model){
             .endpoint_uid = uid >> STORE_REVISION_BITS,
             .number = uid & ((UINT64_C(1) << STORE_REVISION_BITS) - 1),
-            .metadata = model_json(arena, item),
+            .metadata = report_model_json(arena, item),
         };
     }
     return 0;

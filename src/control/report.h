@@ -9,13 +9,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/json.h"
 #include "base/slice.h"
 #include "control/hub.h"
 #include "store/store.h"
 
 struct err;
 
-enum { REPORT_ITEMS_MAX = 100'000, REPORT_LINE_BYTES_MAX = 4096, REPORT_WORDS_BYTES_MAX = 4096 };
+enum {
+    REPORT_ITEMS_MAX = 20'000,
+    REPORT_LINE_BYTES_MAX = 4096,
+    REPORT_WORDS_BYTES_MAX = 2048,       /* a message, a reason */
+    REPORT_NAME_BYTES_MAX = 128,         /* of whatever has one */
+    REPORT_METADATA_BYTES_MAX = 1 << 20, /* a model's, of which a worker tells 128 KiB */
+};
 
 struct report_endpoint {
     uint64_t uid, serving, target; /* 0: none, not said */
@@ -24,11 +31,12 @@ struct report_endpoint {
 
 struct report_model {
     uint64_t endpoint_uid, number;
-    struct slice metadata; /* JSON as clients get it */
+    struct slice metadata; /* JSON as clients get it; empty: larger than any may be */
 };
 
 struct report_item {
     uint64_t seq;
+    bool refused; /* acknowledged, and nothing else (granted.h) */
     enum { REPORT_EVENT, REPORT_DEATH, REPORT_LOG } kind;
     union {
         struct store_event event;
@@ -60,6 +68,9 @@ struct report_sum {
     struct slice target_state, message;
 };
 struct report_sum report_sum(const struct report_endpoint *rows, size_t count, uint64_t target);
+
+/* Of one model; report_model.c. */
+struct slice report_model_json(struct arena *arena, yyjson_val *model);
 
 /* The part that is kept for a restart: {"replicas": [...], "endpoints": [...]}, and back. */
 struct slice report_keep(struct arena *arena, const struct report *report);

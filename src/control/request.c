@@ -353,20 +353,33 @@ static int check_caller(struct request *q, struct err *err)
 }
 
 /* What is compared is digests: how far two agree tells nothing of a secret. */
+int request_check_secret(const struct request *q, const struct store_pop *pop, struct err *err)
+{
+    if (q->trusted)
+        return 0;
+    if (pop && q->secret[0] && slice_is(pop->tombstone, q->secret))
+        return err_set(err, ERR_GONE,
+                       "PoP '%s' was deleted: its replicas end. To have it again: `perigee pops "
+                       "create`, and `perigee pop --token-file` with the new token",
+                       ERR_SLICE(q->parts[0]));
+    if (!pop || !q->secret[0] || !slice_is(pop->secret, q->secret))
+        return err_set(err, ERR_UNAUTHENTICATED,
+                       "this is not the secret of a PoP '%s', or no more: it has a new token",
+                       ERR_SLICE(q->parts[0]));
+    return 0;
+}
+
 static int check_pop(struct request *q, struct err *err)
 {
     char digest[DIGEST_TEXT];
+    static_assert(sizeof q->secret >= DIGEST_TEXT, "a digest fits");
     const struct hub_pop *pop = map_get(&q->control->hub.pops, q->parts[0]);
     struct slice secret = request_bearer(q);
     if (!secret.size)
         return err_set(err, ERR_UNAUTHENTICATED,
                        "this is for a PoP's agent, with the secret it joined with");
-    digest_of(secret, digest);
-    if (!pop || !slice_is(pop->row.secret, digest))
-        return err_set(err, ERR_UNAUTHENTICATED,
-                       "this is not the secret of a PoP '%s': it was retired, or has a new token",
-                       ERR_SLICE(q->parts[0]));
-    return 0;
+    snprintf(q->secret, sizeof q->secret, "%s", digest_of(secret, digest));
+    return request_check_secret(q, pop ? &pop->row : NULL, err);
 }
 
 static int check_route(struct request *q, struct err *err)
@@ -377,8 +390,9 @@ static int check_route(struct request *q, struct err *err)
         [BODY_REPORT] = "application/json",
         [BODY_UPLOAD] = "application/octet-stream",
     };
-    if (q->route->scope == SCOPE_POP && !q->trusted && check_pop(q, err) < 0)
-        return ERR_UNAUTHENTICATED;
+    int r = q->route->scope == SCOPE_POP && !q->trusted ? check_pop(q, err) : 0;
+    if (r < 0)
+        return r;
     if (q->route->body != BODY_NONE)
         return guard_type(exchange_request(q->x), types[q->route->body], err);
     return 0;

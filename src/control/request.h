@@ -73,6 +73,7 @@ struct request {
     struct http_parameters query;
     char id[65];                /* X-Request-Id */
     bool trusted;               /* came by the socket in the home */
+    char secret[80];            /* SCOPE_POP: digest of what its agent showed; empty: trusted */
     bool running;               /* a job has it */
     int64_t started_ns, now_ns; /* the loop's clock; the wall's */
 
@@ -97,6 +98,11 @@ bool request_flag(const struct request *q, const char *name);          /* "1" or
                                  uint64_t *value, struct err *err); /* absent: stays */
 struct slice request_header(const struct request *q, const char *name);
 struct slice request_bearer(const struct request *q); /* {}: there is none */
+/* SCOPE_POP: is this still its PoP's secret? Asked at the head, and again with what is known when
+ * something is to follow from it. `pop` NULL: there is no such PoP. Any thread. */
+struct store_pop;
+[[nodiscard]] int request_check_secret(const struct request *q, const struct store_pop *pop,
+                                       struct err *err);
 /* "?limit=N", 1 to max. */
 [[nodiscard]] int request_limit(const struct request *q, uint64_t max, uint64_t *limit,
                                 struct err *err);

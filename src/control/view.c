@@ -6,6 +6,7 @@
 #include "base/arena.h"
 #include "base/json.h"
 #include "control/control_own.h"
+#include "control/granted.h"
 #include "control/status.h"
 
 const char *view_time(int64_t ns, char buffer[static 40])
@@ -75,6 +76,18 @@ static void count_replica(const struct hub_replica *replica, struct status_input
     }
 }
 
+/* More ready ones than a PoP is to run count for nothing: it cannot make up for another. */
+static void count_replicas(const struct hub_endpoint *endpoint, const struct hub_pop *pop,
+                           struct status_input *in)
+{
+    uint64_t ready = in->target_ready, granted = granted_replicas(endpoint, pop);
+    for (size_t i = 0; i < pop->replica_count; i++)
+        if (pop->replicas[i].endpoint_uid == endpoint->snapshot->row.uid)
+            count_replica(&pop->replicas[i], in);
+    if (granted && in->target_ready > ready + granted)
+        in->target_ready = (typeof(in->target_ready))(ready + granted);
+}
+
 static void decide(struct control *control, const struct hub_endpoint *endpoint, struct status *ret)
 {
     const struct snapshot *s = endpoint->snapshot;
@@ -98,9 +111,7 @@ static void decide(struct control *control, const struct hub_endpoint *endpoint,
             continue;
         in.pops += pop->reported_ms != 0;
         in.pops_silent += pop->silent;
-        for (size_t i = 0; i < pop->replica_count; i++)
-            if (pop->replicas[i].endpoint_uid == s->row.uid)
-                count_replica(&pop->replicas[i], &in);
+        count_replicas(endpoint, pop, &in);
     }
     status_decide(&in, ret);
 }

@@ -179,7 +179,12 @@ static void reply_ready(struct agent *agent, struct exchange *x)
     for (uint32_t i = 0; i < agent->process_count; i++)
         serves = serves || (agent->processes[i].role == (alone ? ROLE_DNS : ROLE_GATEWAY) &&
                             agent->processes[i].state == 2);
-    if (!serves)
+    if (agent->deleted)
+        reply(
+            x, 503, "text/plain",
+            SLICE("this PoP was deleted at control: it serves nothing; to join again: perigee pops "
+                  "create, then perigee pop --token-file\n"));
+    else if (!serves)
         reply(x, 503, "text/plain",
               alone ? SLICE("DNS is not ready\n") : SLICE("the gateway is not ready\n"));
     else if (!agent->pop.begun)

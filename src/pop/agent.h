@@ -95,6 +95,7 @@ struct agent {
     struct timer *watch_again;
     uint32_t watch_failures;
     bool control_there; /* the watch is open and synced */
+    bool deleted;       /* control says that this PoP is no more */
     char *watch_buffer;
     size_t watch_used, watch_room;
 

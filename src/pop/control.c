@@ -20,6 +20,7 @@ enum {
     WATCH_SILENCE_MS = 15'000, /* control pings every 5 s */
     WATCH_AGAIN_MS = 100,
     WATCH_AGAIN_MS_MAX = 2'000,
+    WATCH_DELETED_MS = 30'000, /* somebody may have taken it back by a backup of control */
 };
 
 static void synced(struct agent *agent)
@@ -110,9 +111,35 @@ static void on_watch_body(struct http_call *call, struct slice bytes, void *data
     agent->watch_used -= from;
 }
 
+/* Control itself says that this PoP was deleted; a server that is no control may say 410 as well.
+ * What runs here is nobody's any more, and would be a surprise to whoever deleted it. */
+static bool is_deleted(const struct http_response *response)
+{
+    return response->status == 410 &&
+           slice_is(http_header_get(&response->headers, "Perigee-Error"), "gone");
+}
+
+static void deleted(struct agent *agent)
+{
+    if (!agent->deleted)
+        log_error("pop",
+                  "this PoP was deleted at control: it ends its replicas, and serves "
+                  "nothing; to join again: pops create, pop --token-file",
+                  LOG_S("pop", agent->start.pop));
+    agent->deleted = true;
+    pop_sync_begin(&agent->pop);
+    pop_sync_end(&agent->pop);
+}
+
 static void on_watch_head(struct http_call *call, const struct http_response *response, void *data)
 {
     struct agent *agent = data;
+    if (is_deleted(response)) {
+        deleted(agent);
+        http_call_cancel(call);
+        return;
+    }
+    agent->deleted = agent->deleted && response->status != 200;
     if (response->status != 200) {
         log_warn("pop", "control refuses the watch, trying again",
                  LOG_I("status", response->status));
@@ -141,7 +168,8 @@ static void on_watch_done(struct http_call *call, const struct err *err, void *d
         agent->watch_again = timer_new(agent->loop, on_watch_again, agent);
     int64_t ms = WATCH_AGAIN_MS << (agent->watch_failures < 5 ? agent->watch_failures : 5);
     agent->watch_failures++;
-    timer_start(agent->watch_again, ms < WATCH_AGAIN_MS_MAX ? ms : WATCH_AGAIN_MS_MAX);
+    ms = ms < WATCH_AGAIN_MS_MAX ? ms : WATCH_AGAIN_MS_MAX;
+    timer_start(agent->watch_again, agent->deleted ? WATCH_DELETED_MS : ms);
 }
 
 void agent_watch_open(struct agent *agent)

@@ -45,7 +45,7 @@ extern const unsigned sqlite_migration_count;
 
 #define POP_COLUMNS                                                                                \
     "name, instance, seq, reported_ns, report, spec, wanted, token, token_until_ns, secret,"       \
-    " created_ns FROM pops"
+    " created_ns, tombstone, retired_ns FROM pops"
 
 /* X(constant, SQL) */
 #define QUERIES(X)                                                                                 \
@@ -124,7 +124,10 @@ extern const unsigned sqlite_migration_count;
       " excluded.seq, reported_ns = excluded.reported_ns, report = excluded.report")               \
     X(Q_POP_PRUNE, "DELETE FROM pops WHERE spec = '' AND name IN (SELECT name FROM pops ORDER BY"  \
                    " reported_ns DESC LIMIT -1 OFFSET ?1)")                                        \
-    X(Q_POP_COUNT, "SELECT count(*) FROM pops WHERE spec <> ''")                                   \
+    X(Q_POP_COUNT, "SELECT count(*) FROM pops WHERE spec <> '' AND wanted <> 'retired'")           \
+    X(Q_POP_PRUNE_RETIRED,                                                                         \
+      "DELETE FROM pops WHERE wanted = 'retired' AND name IN (SELECT name FROM pops WHERE"         \
+      " wanted = 'retired' ORDER BY retired_ns DESC, name LIMIT -1 OFFSET ?1)")                    \
     X(Q_POP_ADD,                                                                                   \
       "INSERT INTO pops (name, instance, seq, reported_ns, report, spec, wanted, token,"           \
       " token_until_ns, secret, created_ns) VALUES (?1, 0, 0, 0, '', ?2, ?3, ?4, ?5,"              \
@@ -132,7 +135,8 @@ extern const unsigned sqlite_migration_count;
     X(Q_POP_UPDATE,                                                                                \
       "UPDATE pops SET spec = ?2, wanted = ?3, token = ?4, token_until_ns = ?5, secret"            \
       " = ?6, created_ns = ?7, instance = iif(secret = ?6, instance, 0), seq = iif(secret"         \
-      " = ?6, seq, 0), report = iif(secret = ?6, report, '') WHERE name = ?1")                     \
+      " = ?6, seq, 0), report = iif(secret = ?6, report, ''), tombstone = ?8, retired_ns"          \
+      " = ?9 WHERE name = ?1")                                                                     \
     X(Q_POP_DELETE, "DELETE FROM pops WHERE name = ?1")                                            \
     X(Q_POP_FORGET, "DELETE FROM pop_endpoints WHERE pop = ?1")                                    \
     X(Q_POP_GET, "SELECT " POP_COLUMNS " WHERE name = ?1")                                         \

@@ -31,6 +31,8 @@ static void pop_read(sqlite3_stmt *row, struct arena *arena, void *ret)
         .token_until_ns = sqlite3_column_int64(row, 8),
         .secret = db_text(arena, row, 9),
         .created_ns = sqlite3_column_int64(row, 10),
+        .tombstone = db_text(arena, row, 11),
+        .retired_ns = sqlite3_column_int64(row, 12),
     };
 }
 
@@ -78,8 +80,9 @@ static int pop_add(struct store *self, const struct store_pop *pop, struct err *
     uint64_t count = 0;
     assert(db->inside);
     int r = one_pop(self, Q_POP_GET, pop->name, arena, &there, err);
-    bool by_itself = r == 1 && there.spec.size == 0;
-    if (r == 1 && !by_itself)
+    /* One that reported before anybody made it, or one that was deleted. */
+    bool again = r == 1 && (there.spec.size == 0 || slice_is(there.wanted, "retired"));
+    if (r == 1 && !again)
         r = err_set(err, ERR_CONFLICT, "PoP '%s' exists already", ERR_SLICE(pop->name));
     arena_free(arena);
     if (r >= 0)
@@ -87,7 +90,7 @@ static int pop_add(struct store *self, const struct store_pop *pop, struct err *
     if (r >= 0 && count >= db->limits.pops_max)
         r = err_set(err, ERR_TOO_LARGE, "there are %llu PoPs, as many as may be",
                     (unsigned long long)count);
-    if (r >= 0 && by_itself) /* one that reported before anybody made it */
+    if (r >= 0 && again)
         return self->pop_update(self, pop, err);
     if (r >= 0)
         r = db_run(db, Q_POP_ADD, err, "ssssisi", pop->name, pop->spec, pop->wanted, pop->token,
@@ -99,8 +102,11 @@ static int pop_update(struct store *self, const struct store_pop *pop, struct er
 {
     struct db *db = db_of(self);
     assert(db->inside);
-    int r = db_run(db, Q_POP_UPDATE, err, "ssssisi", pop->name, pop->spec, pop->wanted, pop->token,
-                   pop->token_until_ns, pop->secret, pop->created_ns);
+    int r = db_run(db, Q_POP_UPDATE, err, "ssssisisi", pop->name, pop->spec, pop->wanted,
+                   pop->token, pop->token_until_ns, pop->secret, pop->created_ns, pop->tombstone,
+                   pop->retired_ns);
+    if (r >= 0 && slice_is(pop->wanted, "retired"))
+        r = db_run(db, Q_POP_PRUNE_RETIRED, err, "u", db->limits.pops_max);
     return r < 0 ? r : 0;
 }
 

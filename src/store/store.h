@@ -34,7 +34,7 @@ struct store;
     X(log_bytes_max, 1048576, "Bytes of log lines kept per endpoint.")                             \
     X(deaths_max, 3, "Deaths of replicas remembered per endpoint.")                                \
     X(audit_rows_max, 100000, "Audit rows kept.")                                                  \
-    X(pops_max, 1000, "PoPs remembered.")
+    X(pops_max, 1000, "PoPs; and PoPs that were deleted.")
 
 struct store_limits {
 #define STORE_LIMIT(name, value, text) uint64_t name;
@@ -122,6 +122,8 @@ struct store_pop {
     int64_t token_until_ns;
     struct slice secret; /* likewise, of what its agent shows; empty: it has not joined */
     int64_t created_ns;
+    struct slice tombstone; /* the secret of the one of this name that was deleted last; or empty */
+    int64_t retired_ns;
 };
 
 /* An endpoint on one PoP, as that last said. */
@@ -222,9 +224,11 @@ struct store {
 
     /* What its agent said; a PoP that is not there is made. */
     int (*pop_report)(struct store *self, const struct store_pop *pop, struct err *err);
-    /* ERR_CONFLICT when the name is taken by one made like this, ERR_TOO_LARGE above the limit. */
+    /* ERR_CONFLICT when the name is taken by one made like this that was not deleted, ERR_TOO_LARGE
+     * above the limit, which those deleted do not count in. */
     int (*pop_add)(struct store *self, const struct store_pop *pop, struct err *err);
-    /* Writes spec, wanted, token, token_until_ns, secret, created_ns. */
+    /* Writes spec, wanted, token, token_until_ns, secret, created_ns, tombstone, retired_ns. Of
+     * those retired the last ones stay, as many as there may be others. */
     int (*pop_update)(struct store *self, const struct store_pop *pop, struct err *err);
     int (*pop_delete)(struct store *self, struct slice name, struct err *err);
     int (*pop_get)(struct store *self, struct slice name, struct arena *arena,

@@ -147,7 +147,7 @@ def test_a_pop_dies_and_another_takes_over(fleet):
     fleet.control.cli("pops", "delete", "paris", "--yes")
     assert fleet.states() == {"paris": "retired", "tokyo": "ready"}
     # It may not even ask any more.
-    until("the refusal", lambda: any("401" in line for line in "".join(paris.words()).splitlines()))
+    until("its word", lambda: "this PoP was deleted at control" in "".join(paris.words()))
 
 
 def test_joining(fleet, scratch):
@@ -208,6 +208,33 @@ def test_a_pop_made_anew_is_heard(fleet):
     fleet.control.cli("wait", "digits")
     events = fleet.control.cli("events", "digits", "--json").text.splitlines()
     assert [json.loads(row)["kind"] for row in events].count("replica_ready") == 2
+
+
+def test_a_pop_that_was_deleted_while_it_was_away(fleet):
+    """It serves until it hears of it, then nothing more, and says why; also after a restart."""
+    pop = fleet.join("paris")
+    fleet.apply(1)
+    assert serves(pop)
+    fleet.control.kill()
+    assert serves(pop)
+    pop.kill()
+    fleet.control.start("--listen-control", fleet.url.removeprefix("http://"))
+    fleet.control.cli("pops", "delete", "paris", "--yes")
+    pop.start()
+
+    def ready():
+        return pop.request("GET", "/readyz", listener="admin")
+
+    until("it to hear of it", lambda: b"was deleted at control" in ready()[2])
+    assert ready()[0] == 503
+    until("its end", lambda: infer(pop)[0] == 404)
+    until("its replicas' end", lambda: pop.metric("perigee_replicas") == 0)
+    assert "".join(pop.words()).count("this PoP was deleted at control") == 1
+    # Nor does it start anything when it cannot ask.
+    fleet.control.kill()
+    pop.stop()
+    pop.start()
+    assert infer(pop)[0] == 404
 
 
 def test_a_token_from_the_environment(fleet):

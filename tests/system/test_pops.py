@@ -259,7 +259,7 @@ def test_endpoints_go_where_they_are_placed(fleet):
     one.cli("pops", "delete", "paris", "--yes")
     assert state(one, "paris") == "retired"
     assert placed(one, "digits") == {"local": 1}
-    paris.report(status=401)
+    paris.report(status=410)
     again = create(one, "paris")
     enrol(one, again, "anew")
 

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "control/granted.h"
+
+#include "base/map.h"
+#include "control/control_own.h"
+#include "control/report.h"
+#include "io/loop.h"
+
+/* What an agent tells of. Of endpoints that are not placed there requests are refused as well. */
+static const struct {
+    const char *kind;
+    bool endpoint; /* it is of one */
+    bool placed;   /* which is placed there, or was lately */
+} kinds[] = {
+    { "process_exited", false, false },   { "process_started", false, false },
+    { "upgraded", false, false },         { "upgrade_failed", false, false },
+    { "residency_refused", true, false }, { "replica_started", true, true },
+    { "replica_ready", true, true },      { "replica_exited", true, true },
+    { "revision_failed", true, true },    { "traffic_moved", true, true },
+};
+
+uint32_t granted_replicas(const struct hub_endpoint *endpoint, const struct hub_pop *pop)
+{
+    for (size_t i = 0; i < endpoint->place_count; i++)
+        if (endpoint->places[i].pop == pop)
+            return endpoint->places[i].replicas;
+    return 0;
+}
+
+/* ---- lately --------------------------------------------------------------------------------- */
+
+void granted_leave(struct control *control, struct hub_pop *pop, uint64_t uid)
+{
+    int64_t now_ms = loop_now_ms(control->loop);
+    (void)map_put_u64(&pop->lately, uid, (void *)(intptr_t)(now_ms > 0 ? now_ms : 1));
+}
+
+/* The time counts while it is heard: one that was cut off for hours has something to say when it
+ * comes back. */
+void granted_tick(struct control *control, struct hub_pop *pop)
+{
+    int64_t now_ms = loop_now_ms(control->loop);
+    MAP_EACH (entry, &pop->lately) {
+        if (pop->silent)
+            entry->value = (void *)(intptr_t)(now_ms > 0 ? now_ms : 1);
+        else if (now_ms - (intptr_t)entry->value > GRANTED_LATELY_MS)
+            (void)map_remove_u64(&pop->lately, entry->key.size);
+    }
+}
+
+/* NULL: nothing of it is this PoP's. */
+static const struct hub_endpoint *given(struct control *control, const struct hub_pop *pop,
+                                        uint64_t uid)
+{
+    const struct hub_endpoint *endpoint = uid ? hub_get(control, uid) : NULL;
+    if (!endpoint || granted_replicas(endpoint, pop) || map_get_u64(&pop->lately, uid))
+        return endpoint;
+    return NULL;
+}
+
+/* ---- what things must be like --------------------------------------------------------------- */
+
+/* NAME-3, or NAME-next, which waits to be started. */
+static bool replica_named(struct slice name, const struct hub_endpoint *endpoint)
+{
+    struct slice of = endpoint->snapshot->row.name;
+    uint64_t ordinal;
+    if (name.size < of.size + 2 || !slice_starts(name, of) || name.data[of.size] != '-')
+        return false;
+    struct slice rest = { name.data + of.size + 1, name.size - of.size - 1 };
+    return slice_is(rest, "next") || slice_u64(rest, &ordinal);
+}
+
+static bool state_known(struct slice state)
+{
+    static const char *const words[] = { "starting", "ready", "draining", "gone", "backoff" };
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (slice_is(state, words[i]))
+            return true;
+    return false;
+}
+
+/* ---- trimming ------------------------------------------------------------------------------- */
+
+static uint64_t trim_endpoints(struct control *control, const struct hub_pop *pop,
+                               struct report *report)
+{
+    size_t kept = 0, count = report->endpoint_count;
+    struct map seen = {};
+    for (size_t i = 0; i < count; i++) {
+        struct report_endpoint said = report->endpoints[i];
+        const struct hub_endpoint *endpoint = given(control, pop, said.uid);
+        if (!endpoint || map_get_u64(&seen, said.uid))
+            continue;
+        (void)map_put_u64(&seen, said.uid, report);
+        if (!snapshot_revision(endpoint->snapshot, said.serving))
+            said.serving = 0; /* it is kept no more, or never was there */
+        report->endpoints[kept++] = said;
+    }
+    map_deinit(&seen);
+    report->endpoint_count = kept;
+    return count - kept;
+}
+
+static uint64_t trim_replicas(struct control *control, const struct hub_pop *pop,
+                              struct report *report)
+{
+    size_t kept = 0, count = report->replica_count;
+    struct map counts = {};
+    for (size_t i = 0; i < count; i++) {
+        const struct hub_replica *said = &report->replicas[i];
+        const struct hub_endpoint *endpoint = given(control, pop, said->endpoint_uid);
+        if (!endpoint || !snapshot_revision(endpoint->snapshot, said->revision) ||
+            !replica_named(said->name, endpoint) || !state_known(said->state))
+            continue;
+        uintptr_t before = (uintptr_t)map_get_u64(&counts, said->endpoint_uid);
+        if (before >= GRANTED_REPLICAS_MAX)
+            continue;
+        (void)map_put_u64(&counts, said->endpoint_uid, (void *)(before + 1));
+        report->replicas[kept++] = *said;
+    }
+    map_deinit(&counts);
+    report->replica_count = kept;
+    return count - kept;
+}
+
+static uint64_t trim_models(struct control *control, const struct hub_pop *pop,
+                            struct report *report)
+{
+    size_t kept = 0, count = report->model_count;
+    struct map seen = {};
+    for (size_t i = 0; i < count; i++) {
+        const struct report_model *said = &report->models[i];
+        const struct hub_endpoint *endpoint = given(control, pop, said->endpoint_uid);
+        uint64_t uid = said->endpoint_uid << STORE_REVISION_BITS | said->number;
+        if (!endpoint || !snapshot_revision(endpoint->snapshot, said->number) ||
+            map_put_u64(&seen, uid, report))
+            continue;
+        report->models[kept++] = *said;
+    }
+    map_deinit(&seen);
+    report->model_count = kept;
+    return count - kept;
+}
+
+static bool event_allowed(struct control *control, const struct hub_pop *pop,
+                          const struct store_event *event)
+{
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        if (!slice_is(event->kind, kinds[i].kind))
+            continue;
+        if (!kinds[i].endpoint)
+            return event->endpoint_uid == 0 && event->replica.size == 0;
+        const struct hub_endpoint *endpoint = kinds[i].placed
+                                                  ? given(control, pop, event->endpoint_uid)
+                                                  : hub_get(control, event->endpoint_uid);
+        return endpoint && (!event->replica.size || replica_named(event->replica, endpoint));
+    }
+    return false;
+}
+
+static bool item_allowed(struct control *control, const struct hub_pop *pop,
+                         const struct report_item *item)
+{
+    const struct hub_endpoint *endpoint;
+    switch (item->kind) {
+    case REPORT_EVENT:
+        return event_allowed(control, pop, &item->event);
+    case REPORT_DEATH:
+        endpoint = given(control, pop, item->death.endpoint_uid);
+        return endpoint && snapshot_revision(endpoint->snapshot, item->death.revision) &&
+               replica_named(item->death.replica, endpoint);
+    case REPORT_LOG:
+        endpoint = given(control, pop, item->log.endpoint_uid);
+        return endpoint && replica_named(item->log.replica, endpoint);
+    }
+    return false;
+}
+
+/* Events are kept of all PoPs together: one that tells without end would drive out the others'.
+ * False: it has told its share. */
+static bool share_take(struct control *control, struct hub_pop *pop)
+{
+    int64_t now_ms = loop_now_ms(control->loop);
+    int64_t back = (now_ms - pop->told_ms) * GRANTED_EVENTS_A_SECOND / 1000;
+    if (back > 0) {
+        pop->told = back < pop->told ? pop->told - (uint32_t)back : 0;
+        pop->told_ms = now_ms;
+    }
+    if (pop->told >= GRANTED_EVENTS_MAX)
+        return false;
+    pop->told++;
+    return true;
+}
+
+static uint64_t trim_items(struct control *control, struct hub_pop *pop, struct report *report)
+{
+    uint64_t refused = 0;
+    for (size_t i = 0; i < report->item_count; i++) {
+        struct report_item *item = &report->items[i];
+        item->refused = !item_allowed(control, pop, item) ||
+                        (item->kind != REPORT_LOG && !share_take(control, pop));
+        refused += item->refused;
+    }
+    return refused;
+}
+
+uint64_t granted_trim(struct control *control, struct hub_pop *pop, struct report *report)
+{
+    return trim_endpoints(control, pop, report) + trim_replicas(control, pop, report) +
+           trim_models(control, pop, report) + trim_items(control, pop, report);
+}

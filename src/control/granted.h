@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * granted.h -- what a PoP may say. A PoP that has joined is somebody else's machine: of what it
+ * reports only that counts which belongs to what control has given it, now or lately.
+ *
+ * Who comes by the socket in the home may do all, and is not asked. Loop thread only.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct control;
+struct hub_endpoint;
+struct hub_pop;
+struct report;
+
+enum {
+    GRANTED_LATELY_MS = 900'000, /* what runs out after it was taken away; while the PoP is heard */
+    GRANTED_REPLICAS_MAX = 1024, /* shown of one endpoint at one PoP */
+    GRANTED_EVENTS_MAX = 5000,   /* and deaths, of one PoP at once; then so many a second: */
+    GRANTED_EVENTS_A_SECOND = 50,
+};
+
+/* Replicas that the PoP is to run of it; 0: none. */
+uint32_t granted_replicas(const struct hub_endpoint *endpoint, const struct hub_pop *pop);
+/* It is placed there no more: for a while there is something to say of it all the same. */
+void granted_leave(struct control *control, struct hub_pop *pop, uint64_t uid);
+/* Now and then: forgets what is no longer lately. */
+void granted_tick(struct control *control, struct hub_pop *pop);
+
+/* Takes out of the report what its PoP may not say: endpoints and replicas that were not given to
+ * it, revisions that there are not, models of either; says the same twice. Items are marked as
+ * refused, since they are to be acknowledged. Returns how many things were left out. */
+uint64_t granted_trim(struct control *control, struct hub_pop *pop, struct report *report);

@@ -1,0 +1,432 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What control believes of a PoP that has joined, over real sockets: CONTROL_ALONE=...
+check_pops.py. Its agents are spoken for by the test."""
+import hashlib
+import http.client
+import json
+import os
+import socket
+import sqlite3
+import struct
+import threading
+import unittest
+
+from check_control import Case
+from control_role import SECONDS
+
+
+class Pop:
+    """An agent that may say anything."""
+
+    def __init__(self, control, name, token, secret=None):
+        self.control, self.name, self.token = control, name, token
+        self.secret, self.sequence = secret or f"secret-of-{name}", 0
+        self.bearer = {"Authorization": f"Bearer {self.secret}"}
+
+    def enrol(self, **headers):
+        digest = "sha256:" + hashlib.sha256(self.secret.encode()).hexdigest()
+        return self.control.call("POST", "/enrolments", {"secret": digest},
+                                 Authorization=f"Bearer {self.token}", **headers)
+
+    def watch(self):
+        return self.control.watch(f"/pops/{self.name}/watch", **self.bearer)
+
+    def body(self, **lists):
+        self.sequence += 1
+        return {"instance": 1, "sequence": self.sequence, **lists}
+
+    def report(self, **lists):
+        return self.control.call("POST", f"/pops/{self.name}/report", self.body(**lists),
+                                 **self.bearer)
+
+
+def replica(name, uid, revision=1, state="ready", ordinal=1):
+    return {"id": str(ordinal), "name": f"{name}-{ordinal}", "endpoint": name,
+            "project": "default", "endpoint_uid": uid, "revision": revision, "state": state,
+            "pid": 7, "since": "2026-11-23T00:00:00.000Z"}
+
+
+def served(uid, revision=1, state="ready", message=""):
+    return {"uid": uid, "serving": revision, "target": revision, "target_state": state,
+            "message": message}
+
+
+class Joined(Case):
+    def create(self, name, status=201, **spec):
+        answer = self.control.call("POST", "/pops", {"name": name, **spec})
+        return self.ok(answer, status)
+
+    def join(self, name, **spec):
+        pop = Pop(self.control, name, self.create(name, **spec)["token"])
+        self.ok(pop.enrol())
+        return pop
+
+    def there(self, name, **spec):
+        """Joined, and connected: it is given what there is."""
+        pop = self.join(name, **spec)
+        watch = pop.watch()
+        watch.until("synced")
+        self.addCleanup(watch.close)
+        pop.events = watch
+        return pop
+
+    def places(self, name="digits"):
+        return {row["name"]: row["replicas"] for row in self.get(f"/endpoints/{name}")["pops"]}
+
+    def kinds(self):
+        return [(row["kind"], row["pop"], row["endpoint"])
+                for row in self.get("/events?limit=1000&after=0")["items"]]
+
+    def metric(self, name):
+        text = self.control.call("GET", "/metrics").body.decode()
+        return sum(float(line.split()[-1]) for line in text.splitlines()
+                   if line.startswith(name))
+
+
+class Believed(Joined):
+    def setUp(self):
+        super().setUp()
+        c = self.control
+        self.paris = self.there("paris", region="north")
+        self.rome = self.there("rome", region="south")
+        self.mine = c.deploy("digits", regions=["north"]).json()["uid"]
+        self.other = c.deploy("other", model="m2", regions=["south"]).json()["uid"]
+        self.assertEqual(self.places("digits"), {"paris": 1})
+        self.assertEqual(self.places("other"), {"rome": 1})
+
+    def test_endpoints_of_others(self):
+        self.ok(self.rome.report(replicas=[replica("other", self.other)],
+                                 endpoints=[served(self.other)]))
+        self.ok(self.paris.report(
+            replicas=[replica("digits", self.mine), replica("other", self.other, ordinal=2)],
+            endpoints=[served(self.mine), served(self.other, state="failed", message="forged")],
+            models=[{"revision_uid": self.other << 24 | 1, "platform": "forged"}]))
+        view = self.get("/endpoints/other")
+        self.assertEqual([row["pop"] for row in view["replicas"]], ["rome"])
+        self.assertEqual((view["state"], view["model"]), ("active", None))
+        self.assertEqual(self.get("/endpoints/digits")["state"], "active")
+        self.assertEqual(self.metric("perigee_control_report_items_refused_total"), 3)
+        # Neither does it count when nobody else says anything of the endpoint.
+        self.ok(self.rome.report())
+        self.ok(self.paris.report(endpoints=[served(self.other)]))
+        self.assertIsNone(self.get("/endpoints/other")["serving"])
+
+    def test_revisions_that_there_are_not(self):
+        self.ok(self.paris.report(replicas=[replica("digits", self.mine, 9)],
+                                  endpoints=[served(self.mine, 9)]))
+        view = self.get("/endpoints/digits")
+        self.assertEqual((view["serving"], view["replicas"]), (None, []))
+        # What serves is kept when old revisions go: no PoP names what is to stay.
+        for number in range(2, 15):
+            self.control.deploy("digits", model=f"v{number}", regions=["north"])
+            self.ok(self.paris.report(endpoints=[served(self.mine, 1 << 20)]))
+        numbers = [row["number"] for row in self.get("/endpoints/digits/revisions")["items"]]
+        self.assertIn(14, numbers)
+        self.assertLessEqual(len(numbers), 12)
+
+    def test_what_happened_to_others(self):
+        c = self.control
+        logs = [c.item(endpoint_uid=self.mine, replica="digits-1", line="mine"),
+                c.item(endpoint_uid=self.mine, replica="other-1", line="forged"),
+                c.item(endpoint_uid=self.other, replica="other-1", line="forged"),
+                c.item(endpoint_uid=0, replica="digits-1", line="forged")]
+        deaths = [c.item(endpoint_uid=self.mine, replica="digits-1", revision=1, reason="mine"),
+                  c.item(endpoint_uid=self.mine, replica="digits-1", revision=9, reason="forged"),
+                  c.item(endpoint_uid=self.other, replica="other-1", revision=1, reason="forged")]
+        events = [c.item(kind=kind, message="m", **members) for kind, members in (
+            ("replica_ready", {"endpoint_uid": self.mine, "replica": "digits-1"}),
+            ("replica_ready", {"endpoint_uid": self.other, "replica": "other-1"}),
+            ("replica_ready", {"endpoint_uid": self.mine, "replica": "../x"}),
+            ("replica_ready", {}),
+            ("endpoint_deleted", {"endpoint_uid": self.mine}),
+            ("pop_joined", {}), ("pop_retired", {}), ("", {}),
+            ("process_exited", {}), ("process_exited", {"endpoint_uid": self.mine}),
+            # Requests are refused at every PoP, whether its endpoint is there or not.
+            ("residency_refused", {"endpoint_uid": self.other}))]
+        last = c.seq
+        # All of it is acknowledged, or it would come again and again.
+        self.assertEqual(self.ok(self.paris.report(logs=logs, deaths=deaths, events=events)),
+                         {"events_seen": last})
+        self.assertEqual([row["line"] for row in self.get("/endpoints/digits/logs")["items"]],
+                         ["mine"])
+        self.assertEqual(self.get("/endpoints/other/logs")["items"], [])
+        self.assertEqual([row["reason"] for row in self.get("/endpoints/digits")["deaths"]],
+                         ["mine"])
+        self.assertEqual(self.get("/endpoints/other")["deaths"], [])
+        self.assertEqual([row for row in self.kinds() if row[1] == "paris"],
+                         [("pop_created", "paris", None), ("pop_joined", "paris", None),
+                          ("replica_ready", "paris", "digits"), ("process_exited", "paris", None),
+                          ("residency_refused", "paris", "other")])
+
+    def test_what_it_had_lately(self):
+        c = self.control
+        self.ok(self.paris.report(replicas=[replica("digits", self.mine)],
+                                  endpoints=[served(self.mine)]))
+        c.deploy("digits", regions=["south"])
+        self.assertEqual(self.places(), {"rome": 1})
+        # It runs out, and what it says of that is heard.
+        self.ok(self.paris.report(
+            replicas=[replica("digits", self.mine, state="draining")],
+            events=[c.item(kind="replica_exited", endpoint_uid=self.mine, replica="digits-1",
+                           message="asked to")]))
+        self.assertEqual([(row["pop"], row["state"]) for row in
+                          self.get("/endpoints/digits")["replicas"]], [("paris", "draining")])
+        self.assertIn(("replica_exited", "paris", "digits"), self.kinds())
+        # Also by a control that was not there when it was taken away.
+        c.kill()
+        c.start()
+        self.ok(self.paris.report(replicas=[replica("digits", self.mine, state="draining")]))
+
+    def test_more_replicas_than_it_was_given(self):
+        c = self.control
+        c.deploy("digits", regions=["north", "south"], scale={"min": 4}, spread={"pops": 2})
+        given = self.places()
+        self.assertEqual((set(given), sum(given.values())), ({"paris", "rome"}, 4))
+        self.ok(self.paris.report(
+            replicas=[replica("digits", self.mine, ordinal=i) for i in range(1, 2001)],
+            endpoints=[served(self.mine)]))
+        view = self.get("/endpoints/digits")
+        self.assertEqual(view["state"], "partial", view["message"])
+        self.assertIn(f"{given['paris']} of 4", view["message"])
+        self.assertEqual(len(view["replicas"]), 1024)
+        self.ok(self.paris.report(replicas=[replica("digits", self.mine, state="odd"),
+                                            replica("other", self.mine)]))
+        self.assertEqual(self.get("/endpoints/digits")["replicas"], [])
+
+    def test_models(self):
+        uid = self.mine << 24 | 1
+        tensor = {"name": "x", "datatype": "FP32", "shape": [-1, 64], "more": {"a": ["deep"]}}
+        model = {"revision_uid": uid, "platform": "onnx", "inputs": [tensor] * 100,
+                 "outputs": "none", "properties": {"k": "v", "n": 1}, "secret": "x"}
+        # One that is larger than any may be is not taken; the next one is.
+        self.ok(self.paris.report(models=[{**model, "platform": "x" * (2 << 20)}]))
+        self.assertIsNone(self.get("/endpoints/digits")["model"])
+        self.ok(self.paris.report(models=[model]))
+        said = self.get("/endpoints/digits")["model"]
+        self.assertEqual(said["inputs"],
+                         [{"name": "x", "datatype": "FP32", "shape": [-1, 64]}] * 64)
+        self.assertEqual((said["outputs"], "secret" in said), ([], False))
+        # The same again is nothing, another is told of.
+        self.ok(self.paris.report(models=[model]))
+        self.assertNotIn("model_differs", {row[0] for row in self.kinds()})
+        self.ok(self.paris.report(models=[{**model, "platform": "other"}]))
+        self.assertIn(("model_differs", "paris", "digits"), self.kinds())
+        self.assertEqual(self.get("/endpoints/digits")["model"], said)
+
+    def test_events_without_end(self):
+        c = self.control
+        for _ in range(3):
+            self.ok(self.paris.report(events=[c.item(kind="process_started", message="x")
+                                              for _ in range(4000)]))
+        kept = 0
+        after = 0
+        while page := self.get(f"/events?limit=1000&after={after}")["items"]:
+            kept += sum(row["kind"] == "process_started" for row in page)
+            after = page[-1]["id"]
+        self.assertLess(kept, 8000)
+        self.assertGreaterEqual(kept, 5000)
+
+
+class Order(Joined):
+    def test_a_late_report_changes_nothing(self):
+        c = self.control
+        paris = self.there("paris")
+        uid = c.deploy().json()["uid"]
+
+        def say(instance, sequence, endpoints, **lists):
+            answer = c.call("POST", "/pops/paris/report",
+                            {"instance": instance, "sequence": sequence, "endpoints": endpoints,
+                             **lists}, **paris.bearer)
+            return self.ok(answer)
+
+        event = [c.item(kind="process_started", message=f"{i}") for i in range(4)]
+        say(2, 5, [served(uid)], events=event[:1])
+        # Sent before it, or by the agent before it, and heard after.
+        late = [served(uid, state="failed", message="old")]
+        for instance, sequence in ((2, 4), (1, 9)):
+            say(instance, sequence, late)
+            view = self.get("/endpoints/digits")
+            self.assertEqual((view["serving"], view["state"] == "failed"), (1, False))
+            self.assertEqual(self.get("/endpoints/digits/revisions/1")["state"], "ready")
+        # What happened is not lost with it, and is not said twice.
+        self.assertEqual(say(2, 3, [], events=event[:2]), {"events_seen": 2})
+        say(1, 9, [], events=event)
+        say(2, 6, [served(uid)], events=event[:3])
+        self.assertEqual([row["message"] for row in self.get("/events?after=0")["items"]
+                          if row["kind"] == "process_started"], ["0", "1", "2"])
+
+    def test_a_report_that_is_cut(self):
+        paris = self.there("paris")
+        uid = self.control.deploy().json()["uid"]
+        self.ok(paris.report(endpoints=[served(uid)]))
+        half = self.begin_report(paris, paris.body(endpoints=[served(uid, state="failed")]))
+        half.close()
+        self.ok(paris.report(endpoints=[served(uid)]))
+        self.assertEqual(self.get("/endpoints/digits/revisions/1")["state"], "ready")
+
+    def begin_report(self, pop, body):
+        """All of it but its last byte, which end_report() sends."""
+        text = json.dumps(body).encode()
+        connection = self.control.connection()
+        connection.connect()
+        connection.putrequest("POST", f"/api/v1/pops/{pop.name}/report")
+        for key, value in {**pop.bearer, "Content-Type": "application/json",
+                           "Content-Length": str(len(text))}.items():
+            connection.putheader(key, value)
+        connection.endheaders(text[:-1])
+        self.last = text[-1:]
+        return connection
+
+    def end_report(self, connection):
+        connection.send(self.last)
+        return connection.getresponse()
+
+    def test_shut_out_while_its_report_comes_in(self):
+        c = self.control
+        uid = c.deploy().json()["uid"]
+        for shut_out, status in ((("POST", "/token"), 401), (("DELETE", ""), 410)):
+            pop = self.there(f"pop{status}")
+            c.deploy(regions=[pop.name])
+            connection = self.begin_report(pop, pop.body(endpoints=[served(uid)]))
+            # Its head is read, and was good, once control has answered something behind it.
+            self.get("/version")
+            method, path = shut_out
+            self.ok(c.call(method, f"/pops/{pop.name}{path}",
+                           {} if method == "POST" else None))
+            self.assertEqual(self.end_report(connection).status, status)
+            self.assertIsNone(self.get("/endpoints/digits")["serving"])
+            connection.close()
+
+
+class Tokens(Joined):
+    def test_two_that_join_with_one_token(self):
+        token = self.create("paris")["token"]
+        agents = [Pop(self.control, "paris", token, f"secret {i}") for i in range(8)]
+        answers = [None] * len(agents)
+
+        def enrol(i):
+            answers[i] = agents[i].enrol().status
+
+        threads = [threading.Thread(target=enrol, args=[i]) for i in range(len(agents))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(SECONDS)
+        self.assertEqual(sorted(answers), [200] + [401] * 7)
+        [winner] = [agent for agent, status in zip(agents, answers) if status == 200]
+        self.ok(winner.report())
+        for agent in agents:
+            if agent is not winner:
+                self.refused(agent.report(), 401, "unauthenticated")
+
+    def test_deleted_is_told_as_such(self):
+        c = self.control
+        old = self.there("paris")
+        self.ok(c.call("DELETE", "/pops/paris"))
+        self.refused(old.report(), 410, "gone", "was deleted")
+        self.refused(c.call("GET", "/pops/paris/watch", **old.bearer), 410, "gone")
+        # It is its own secret that is over, nobody else's; also once there is another of the name.
+        self.refused(Pop(c, "paris", "", "guess").report(), 401, "unauthenticated")
+        new = Pop(c, "paris", self.create("paris")["token"], "new")
+        self.ok(new.enrol())
+        self.refused(old.report(), 410, "gone", "perigee pops create")
+        self.ok(new.report())
+        c.kill()
+        c.start()
+        self.refused(old.report(), 410, "gone")
+        # A token that replaces another's shuts it out, and deletes nothing.
+        self.ok(c.call("POST", "/pops/paris/token", {}))
+        self.refused(new.report(), 401, "unauthenticated", "new token")
+        # One of the name that never joined leaves the tombstone of the one before.
+        self.ok(c.call("DELETE", "/pops/paris"))
+        self.refused(old.report(), 410, "gone")
+
+    def test_the_audit_says_where_a_client_that_is_gone_came_from(self):
+        """Its row is made on the loop: when the store's thread comes to it there is no client."""
+        c = self.control
+        database = sqlite3.connect(c.home / "control/store.db", isolation_level=None)
+        database.execute("BEGIN IMMEDIATE")
+        client = socket.create_connection(("127.0.0.1", c.port), SECONDS)
+        body = json.dumps({"name": "oslo"})
+        client.sendall((f"POST /api/v1/pops HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+                        f"application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}").encode())
+        port = client.getsockname()[1]
+        self.get("/version")
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()  # a reset: heard of at once
+        for _ in range(3):
+            self.get("/version")
+        database.execute("ROLLBACK")
+        database.close()
+        self.create("rome")  # behind it
+        rows = {row["endpoint"]: row["from"] for row in self.get("/audit")["items"]}
+        self.assertEqual(rows["oslo"], f"127.0.0.1:{port}")
+
+
+class Placed(Joined):
+    def test_those_that_were_deleted_count_for_nothing(self):
+        c = self.control
+        text = c.home / "control/store.db"
+        c.stop()
+        with sqlite3.connect(text) as database:
+            database.executemany(
+                "INSERT INTO pops (name, instance, seq, reported_ns, report, spec, wanted) "
+                "VALUES (?, 0, 0, 0, '', ?, 'retired')",
+                [(f"a{i}", json.dumps({"name": f"a{i}"})) for i in range(1500)])
+        database.close()
+        c.start()
+        self.there("zagreb")
+        c.deploy()
+        self.assertEqual(self.places(), {"zagreb": 1})
+        # Of them the last ones stay.
+        self.ok(c.call("DELETE", "/pops/zagreb"))
+        c.kill()
+        c.start()
+        states = [row["state"] for row in self.get("/pops")["items"]]
+        self.assertEqual(len(states), 1000)
+        self.assertEqual(self.get("/pops/zagreb")["state"], "retired")
+
+    def test_what_nobody_follows_stays(self):
+        """Its replicas have grown out of the only PoP there is: they serve on."""
+        c = self.control
+        paris = self.there("paris", limits={"memory": "1GiB"})
+        uid = c.deploy(flavor={"memory": "512MiB"}).json()["uid"]
+        self.ok(paris.report(replicas=[replica("digits", uid)], endpoints=[served(uid)]))
+        self.ok(c.deploy(flavor={"memory": "2GiB"}), 200, 202)
+        self.assertEqual(self.places(), {"paris": 1})
+        # One that does not serve has nothing to lose.
+        self.ok(paris.report(replicas=[], endpoints=[]))
+        self.assertEqual(self.places(), {})
+
+    def test_a_watch_that_ends_is_noticed(self):
+        """Also of a PoP that has never reported, so that no report can stop."""
+        paris = self.there("paris")
+        rome = self.there("rome")
+
+        def state_of(event):
+            return {pop["name"]: pop["state"] for pop in event[2]}.get("paris")
+
+        self.assertEqual(self.get("/pops/paris")["state"], "ready")
+        paris.events.close()
+        while state_of(rome.events.until("pops")) != "joining":
+            pass
+
+
+class Proxied(Joined):
+    """A proxy on this machine, which says who is behind it."""
+
+    def setUp(self):
+        os.environ["PERIGEE_TRUSTED_PROXIES"] = "127.0.0.0/8"
+        self.addCleanup(os.environ.pop, "PERIGEE_TRUSTED_PROXIES")
+        super().setUp()
+
+    def test_joining_from_this_machine_means_the_client(self):
+        pop = Pop(self.control, "paris", self.create("paris")["token"])
+        for header in ({"Forwarded": "for=203.0.113.7"}, {"X_Forwarded_For": "203.0.113.7"},
+                       {"Forwarded": "for=unknown"}, {"Forwarded": "for=_hidden"}):
+            self.refused(pop.enrol(**header), 501, "not_supported", "another machine")
+        self.ok(pop.enrol())
+
+
+if __name__ == "__main__":
+    unittest.main(warnings="ignore")  # watches keep their sockets
