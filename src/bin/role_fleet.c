@@ -16,6 +16,7 @@
 #include "geo/cities.h"
 #include "geo/where_file.h"
 #include "http/trust.h"
+#include "spec/units.h"
 #include "sys/env_linux.h"
 #include "sys/fd.h"
 #include "sys/home.h"
@@ -57,6 +58,19 @@ static int check_flags(const struct cli *cli, struct err *err)
                        "--trusted-proxies is not for a fleet: the relay alone "
                        "is trusted");
     return 0;
+}
+
+static int read_record(struct cli *cli, uint64_t *ret_bytes, struct err *err)
+{
+    const char *most = cli_option_value(cli, "--record-max");
+    if (!most)
+        return 0;
+    if (!cli_option_value(cli, "--record"))
+        return err_set(err, ERR_BAD_INPUT, "--record-max stands beside --record");
+    int r = units_parse_bytes(slice_of(most), ret_bytes, err);
+    if (r == 0 && *ret_bytes == 0)
+        r = err_set(err, ERR_BAD_INPUT, "it must be 1 byte or more");
+    return r < 0 ? err_wrap(err, "--record-max") : 0;
 }
 
 static int read_fleet(struct town *town, struct err *err)
@@ -220,7 +234,10 @@ int fleet_up(struct cli *cli, struct err *err)
     town->gateway = (struct ports){ "--listen-gateway", "127.0.0.1:8000,127.0.0.1:8001", {}, 0 };
     town->control = (struct ports){ "--listen-control", "127.0.0.1:8080", {}, 0 };
     town->admin = (struct ports){ "--listen-admin", "127.0.0.1:8002", {}, 0 };
+    uint64_t record_bytes_max = 0;
     int r = check_flags(cli, err);
+    if (r == 0)
+        r = read_record(cli, &record_bytes_max, err);
     if (r == 0)
         r = up_log_level(cli, err);
     if (r == 0)
@@ -252,6 +269,7 @@ int fleet_up(struct cli *cli, struct err *err)
         .fleet = &town->fleet,
         .home = cli->home,
         .record = cli_option_value(cli, "--record"),
+        .record_bytes_max = record_bytes_max,
         .ports = town->ports,
         .port_count = town->port_count,
         .trees = town_trees,

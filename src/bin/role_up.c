@@ -79,6 +79,7 @@ static const struct cli_option options[] = {
     { "--log-level", "LEVEL", "debug, info, warn or error; info unless told.", false },
     { "--fleet", "FILE", "A network in a box: several places on this machine, with the distances between them; docs/fleet.md.", false },
     { "--record", "DIR", "With --fleet: keep what goes over links between places in files of this folder.", false },
+    { "--record-max", "SIZE", "Bytes of all recordings; 1GiB unless told.", false },
     { "--engine", "unix:PATH", "The container engine (not yet).", false },
     { "--geo", "FILE", "Which country an address is in, for residency: an MMDB, MaxMind's form or ip-location-db's. A newer one is renamed over it, and read at the next start.", false },
     { "--addresses", "FILE", "The same, and before it, by lines of a block of addresses, a country, and perhaps latitude and longitude (docs/residency.md).", false },
@@ -570,7 +571,7 @@ static int up_run(struct cli *cli, struct err *err)
 {
     if (cli_option_value(cli, "--fleet"))
         return fleet_up(cli, err);
-    if (cli_option_value(cli, "--record"))
+    if (cli_option_value(cli, "--record") || cli_option_value(cli, "--record-max"))
         return usage(cli, err_set(err, ERR_BAD_INPUT, "--record stands beside --fleet"));
     return parts_run(cli, PART_CONTROL | PART_POP | PART_DNS, NULL, err);
 }

@@ -324,6 +324,7 @@ static int open_ports(struct box *box, struct err *err)
                                           .source = source,
                                           .seed = env_random_u64(env_of(box)),
                                           .record = config->record,
+                                          .record_bytes_max = config->record_bytes_max,
                                       });
     for (size_t i = 0; i < config->port_count; i++) {
         struct box_port *port = &config->ports[i];

@@ -39,7 +39,8 @@ struct box_tree {
 struct box_config {
     const struct fleet *fleet;
     const char *home;   /* is there, and ours */
-    const char *record; /* struct relay_config */
+    const char *record; /* struct relay_config; so is this: */
+    uint64_t record_bytes_max;
     struct box_port *ports;
     size_t port_count;
     /* The trees, once the faces are bound; all of it lives as long as the box. */

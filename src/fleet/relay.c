@@ -287,6 +287,7 @@ struct relay *relay_new(struct loop *loop, const struct relay_config *config)
     relay->connections_max =
         config->connections_max ? config->connections_max : RELAY_CONNECTIONS_MAX;
     relay->record = config->record;
+    relay->record_left = config->record_bytes_max ? config->record_bytes_max : RELAY_RECORD_BYTES;
     relay->random = config->seed;
     list_init(&relay->ports);
     list_init(&relay->lines);

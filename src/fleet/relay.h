@@ -34,8 +34,12 @@ struct relay;
 enum {
     RELAY_CONNECTIONS_MAX = 8192, /* unless told; above it a new one is closed at once */
     RELAY_PORTS_MAX = 1024,
-    RELAY_BUFFER_BYTES = 32 << 10, /* SO_SNDBUF and SO_RCVBUF of each of its sockets */
+    RELAY_BUFFER_BYTES = 32 << 10,     /* SO_SNDBUF and SO_RCVBUF of each of its sockets */
+    RELAY_RECORD_BYTES = 1 << 30,      /* of all recordings, unless told */
+    RELAY_RECORD_FILE_BYTES = 4 << 10, /* each file counts for, beside what is in it */
 };
+
+#define RELAY_RECORD_FULL "full"
 
 struct relay_config {
     const struct fleet *fleet;
@@ -43,8 +47,11 @@ struct relay_config {
     uint32_t connections_max; /* 0: RELAY_CONNECTIONS_MAX */
     uint64_t seed;
     /* A folder for what goes over links between PoPs (control included), a file for each way of
-     * each connection: NUMBER.FROM.TO.sent, .answered. NULL: nothing is recorded. */
+     * each connection: NUMBER.FROM.TO.sent, .answered. NULL: nothing is recorded. Above
+     * `record_bytes_max` (0: RELAY_RECORD_BYTES) of all together nothing is: a file
+     * RELAY_RECORD_FULL beside them says so, and the log. */
     const char *record;
+    uint64_t record_bytes_max;
 };
 
 struct relay *relay_new(struct loop *loop, const struct relay_config *config);

@@ -192,8 +192,33 @@ static void lane_go(struct lane *lane)
 
 /* ---- in ------------------------------------------------------------------------------------- */
 
+/* Whoever looks for what must not leave a place has to see that they end. */
+static void record_full(struct relay *relay)
+{
+    char path[512];
+    log_warn("fleet", "recordings end here: they have as many bytes as they may, see --record-max",
+             LOG_S("folder", relay->record));
+    relay->record_left = 0;
+    int size = snprintf(path, sizeof path, "%s/" RELAY_RECORD_FULL, relay->record);
+    if (size > 0 && (size_t)size < sizeof path)
+        fd_close(&(int){ open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600) });
+}
+
+static bool record_takes(struct relay *relay, uint64_t bytes)
+{
+    if (bytes > relay->record_left) {
+        if (relay->record_left)
+            record_full(relay);
+        return false;
+    }
+    relay->record_left -= bytes;
+    return true;
+}
+
 static void record(struct lane *lane, const char *bytes, size_t size)
 {
+    if (lane->record >= 0 && !record_takes(lane->line->relay, size))
+        fd_close(&lane->record);
     while (lane->record >= 0 && size) {
         ssize_t n = write(lane->record, bytes, size);
         if (n <= 0) {
@@ -319,7 +344,8 @@ static void record_open(struct line *line)
     struct relay *relay = line->relay;
     const struct fleet *fleet = relay->fleet;
     char path[512];
-    if (!relay->record || line->place >= fleet->pop_count)
+    if (!relay->record || line->place >= fleet->pop_count ||
+        !record_takes(relay, UINT64_C(2) * RELAY_RECORD_FILE_BYTES))
         return;
     struct lane *const lanes[] = { &line->there, &line->back };
     unsigned long long number = ++relay->recorded;

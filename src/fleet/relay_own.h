@@ -39,7 +39,7 @@ struct relay {
     struct address source;
     uint32_t connections_max, ports_count;
     const char *record; /* borrowed */
-    uint64_t random, recorded;
+    uint64_t random, recorded, record_left; /* files opened, bytes that may still be kept */
     struct list ports, lines;
     struct relay_link *links; /* by place, then PoP */
     bool killed[FLEET_POPS_MAX];

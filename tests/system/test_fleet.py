@@ -340,6 +340,8 @@ def test_residency_goes_by_where_the_file_says_that_clients_are(fleet):
     (["--trusted-proxies", "10.0.0.0/8"], "the relay alone is trusted"),
     (["--listen-gateway", "0.0.0.0:8000"], "only ports are chosen"),
     (["--listen-control", "unix:/x"], "only ports are chosen"),
+    (["--record-max", "1MiB"], "stands beside --record"),
+    (["--record", "record", "--record-max", "much"], "--record-max: "),
     (["--listen-control", "none"], "a fleet needs its control")], ids=lambda value: value[0])
 def test_wrong_flags(scratch, arguments, says):
     done = subprocess.run([PROGRAM, "up", "--fleet", ROOT / "examples" / "fleet.yaml", "--home",

@@ -25,6 +25,7 @@
 #include "base/arena.h"
 #include "base/auto.h"
 #include "base/err.h"
+#include "base/log.h"
 #include "io/loop.h"
 #include "proto/proxy.h"
 
@@ -97,7 +98,7 @@ static void loop_end(void *data)
     loop_stop(data);
 }
 
-static struct world *world_new(uint32_t connections_max, bool record)
+static struct world *world_new(uint32_t connections_max, uint64_t record)
 {
     struct world *world = mem_zalloc(sizeof *world);
     struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7f000202) };
@@ -126,6 +127,7 @@ static struct world *world_new(uint32_t connections_max, bool record)
                                               .connections_max = connections_max,
                                               .seed = 1,
                                               .record = record ? world->record : NULL,
+                                              .record_bytes_max = record,
                                           });
     address_from_ip(&face_ip, 0, &face);
     assert_int_equal(relay_listen(world->relay, &face, &inside, 1, false, &world->face, &err), 0);
@@ -230,7 +232,7 @@ static void pair_close(const struct pair *pair)
 
 static void test_who_and_how_far(void **state)
 {
-    struct world *world = world_new(0, false);
+    struct world *world = world_new(0, 0);
     struct proxy_header header;
     struct sockaddr_in own;
     socklen_t size = sizeof own;
@@ -254,7 +256,7 @@ static void test_who_and_how_far(void **state)
 /* 480 ms to the first answer on a new connection, 240 on one that is used again. */
 static void test_round_trips(void **state)
 {
-    struct world *world = world_new(0, false);
+    struct world *world = world_new(0, 0);
     char byte;
     (void)state;
     int64_t begun = loop_now_ns();
@@ -300,7 +302,7 @@ static void test_bytes(void **state)
                  { "127.67.0.1", 600'000, 300 },
                  { "127.68.0.1", 400'000, 9 },
                  { "127.90.0.1", 1'000'000, 0 } };
-    struct world *world = world_new(0, false);
+    struct world *world = world_new(0, 0);
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         size_t size = rows[i].bytes;
@@ -335,7 +337,7 @@ static void test_bytes(void **state)
 /* A peer that does not read holds up the other: what is under way is bounded. */
 static void test_back_pressure(void **state)
 {
-    struct world *world = world_new(0, false);
+    struct world *world = world_new(0, 0);
     struct pair pair = pair_open(world, "127.67.0.1");
     static char bytes[1 << 16];
     size_t all = 0;
@@ -355,7 +357,7 @@ static void test_back_pressure(void **state)
 
 static void test_half_close(void **state)
 {
-    struct world *world = world_new(0, false);
+    struct world *world = world_new(0, 0);
     struct pair pair = pair_open(world, "127.0.1.1");
     char bytes[8];
     (void)state;
@@ -382,7 +384,7 @@ static void reset(int fd)
 /* Behind what was sent before it. */
 static void test_reset(void **state)
 {
-    struct world *world = world_new(0, false);
+    struct world *world = world_new(0, 0);
     char bytes[8];
     (void)state;
     for (int side = 0; side < 2; side++) {
@@ -401,7 +403,7 @@ static void test_reset(void **state)
 
 static void test_nobody_listens(void **state)
 {
-    struct world *world = world_new(0, false);
+    struct world *world = world_new(0, 0);
     char byte;
     (void)state;
     close(world->server);
@@ -417,7 +419,7 @@ static void test_nobody_listens(void **state)
 
 static void test_too_many(void **state)
 {
-    struct world *world = world_new(2, false);
+    struct world *world = world_new(2, 0);
     struct pair pairs[2];
     char byte;
     (void)state;
@@ -459,7 +461,7 @@ static void heal(struct world *world, void *data)
 
 static void test_cut(void **state)
 {
-    struct world *world = world_new(0, false);
+    struct world *world = world_new(0, 0);
     struct pair old = pair_open(world, "127.0.1.1"), other = pair_open(world, "127.67.0.1");
     char bytes[8];
     (void)state;
@@ -497,7 +499,7 @@ static void cut_two(struct world *world, void *data)
 /* What is under way when the link is cut stays there. */
 static void test_cut_under_way(void **state)
 {
-    struct world *world = world_new(0, false);
+    struct world *world = world_new(0, 0);
     struct pair pair = pair_open(world, "127.66.0.1");
     char bytes[4];
     (void)state;
@@ -514,7 +516,7 @@ static void test_cut_under_way(void **state)
 /* Cut in the file: from the start, until it is healed. */
 static void test_outage(void **state)
 {
-    struct world *world = world_new(0, false);
+    struct world *world = world_new(0, 0);
     struct proxy_header header;
     (void)state;
     int client = dial(world, "127.69.0.1");
@@ -534,7 +536,7 @@ static void slow(struct world *world, void *data)
 
 static void test_slow(void **state)
 {
-    struct world *world = world_new(0, false);
+    struct world *world = world_new(0, 0);
     struct pair pair = pair_open(world, "127.0.1.1");
     char byte;
     (void)state;
@@ -566,7 +568,7 @@ static void revive_two(struct world *world, void *data)
 
 static void test_kill(void **state)
 {
-    struct world *world = world_new(0, false);
+    struct world *world = world_new(0, 0);
     struct pair pair = pair_open(world, "127.0.1.1");
     char byte;
     (void)state;
@@ -601,7 +603,7 @@ static void no_links(struct world *world, void *data)
 
 static void test_links_that_are_none(void **state)
 {
-    struct world *world = world_new(0, false);
+    struct world *world = world_new(0, 0);
     (void)state;
     on_relay(world, no_links, NULL);
     world_free(world);
@@ -623,7 +625,7 @@ static void recorded(const struct world *world, const char *name, const char *wa
 
 static void test_record(void **state)
 {
-    struct world *world = world_new(0, true);
+    struct world *world = world_new(0, 1 << 20);
     char bytes[8], folder[64];
     (void)state;
     struct pair pop = pair_open(world, "127.0.1.1"), client = pair_open(world, "127.67.0.1");
@@ -640,6 +642,34 @@ static void test_record(void **state)
     pair_close(&client);
     world_free(world);
     assert_int_equal(rmdir(folder), 0); /* there was nothing else */
+}
+
+/* Two files, and eight bytes: what would be the ninth is kept of nobody, and that is said. */
+static void test_recordings_are_bounded(void **state)
+{
+    struct world *world = world_new(0, 2 * RELAY_RECORD_FILE_BYTES + 8);
+    char bytes[8], folder[64];
+    (void)state;
+    log_level_set(LOG_ERROR);
+    struct pair first = pair_open(world, "127.0.1.1");
+    say(first.client, "there", 5);
+    hear(first.server, bytes, 5);
+    say(first.server, "back", 4);
+    hear(first.client, bytes, 4);
+    say(first.client, "no", 2);
+    hear(first.server, bytes, 2);
+    struct pair second = pair_open(world, "127.0.1.1");
+    say(second.client, "nor", 3);
+    hear(second.server, bytes, 3);
+    recorded(world, "00000001.one.two.sent", "there");
+    recorded(world, "00000001.one.two.answered", "");
+    recorded(world, RELAY_RECORD_FULL, "");
+    memcpy(folder, world->record, sizeof folder);
+    pair_close(&first);
+    pair_close(&second);
+    world_free(world);
+    assert_int_equal(rmdir(folder), 0);
+    log_level_set(LOG_INFO);
 }
 
 int main(void)
@@ -660,6 +690,7 @@ int main(void)
         cmocka_unit_test(test_kill),
         cmocka_unit_test(test_links_that_are_none),
         cmocka_unit_test(test_record),
+        cmocka_unit_test(test_recordings_are_bounded),
     };
     (void)signal(SIGPIPE, SIG_IGN); /* as every program of ours does */
     return cmocka_run_group_tests_name("relay", tests, NULL, NULL);
