@@ -135,6 +135,17 @@ static void write_many(struct cli *cli, struct json_writer *w, const char *optio
     json_array_end(w);
 }
 
+static int write_port(struct cli *cli, struct json_writer *w, struct err *err)
+{
+    uint64_t port;
+    if (!cli_option_value(cli, "--port"))
+        return 0;
+    if (!cli_option_u64(cli, "--port", &port, err))
+        return cli_usage(cli, ERR_BAD_INPUT);
+    json_member_u64(w, "port", port);
+    return 0;
+}
+
 static int write_limits(struct cli *cli, struct json_writer *w, struct err *err)
 {
     uint64_t replicas = 0;
@@ -171,6 +182,8 @@ static int pops_create(struct cli *cli, struct err *err)
     write_option(cli, &w, "--city", "city");
     write_option(cli, &w, "--region", "region");
     write_many(cli, &w, "--address", "addresses");
+    if (r == 0)
+        r = write_port(cli, &w, err);
     write_many(cli, &w, "--flavor", "flavors");
     if (r == 0)
         r = write_at(cli, &w, err);

@@ -120,6 +120,7 @@ const struct cli_command cli_commands[] = {
               { "--at", "LAT,LON", "create: its coordinates in degrees.", false },
               { "--region", "LABEL", "create: a label, such as eu-west.", false },
               { "--address", "IP", "create: where clients reach its gateway.", true },
+              { "--port", "N", "create: of its gateway there; where it listens unless told.", false },
               { "--flavor", "NAME", "create: an accelerator that stands there.", true },
               { "--cpu", "N", "create: cores it offers at most.", false },
               { "--memory", "SIZE", "create: memory it offers at most.", false },

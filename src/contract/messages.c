@@ -48,6 +48,8 @@ static const struct {
     TEXT(MESSAGE_START, message_start, why_from),
     TEXT(MESSAGE_ADDRESS, message_address, address),
     TEXT(MESSAGE_LISTENER, message_listener, address),
+    TEXT(MESSAGE_PEER_KEY, message_peer_key, pop),
+    TEXT(MESSAGE_PEER_SEEN, message_peer_seen, pop),
     TEXT(MESSAGE_PROCESS, message_process, name),
     TEXT(MESSAGE_PROCESS, message_process, text),
     TEXT(MESSAGE_REPLICA_START, message_replica_start, runtime),
@@ -102,6 +104,9 @@ static const struct {
     RANGE(MESSAGE_REPLICA_KILL, message_replica_kill, end, 0, REPLICA_ENDS - 1),
     RANGE(MESSAGE_REPLICA_EXITED, message_replica_exited, end, 0, REPLICA_ENDS - 1),
     RANGE(MESSAGE_REPLICA_LOG, message_replica_log, bytes, 0, MESSAGE_LOG_BYTES),
+    RANGE(MESSAGE_PEER_KEY, message_peer_key, flags, 0, MESSAGE_KEYS_FIRST),
+    RANGE(MESSAGE_PEER_SEEN, message_peer_seen, seen, 0, MESSAGE_SEEN_MAX),
+    RANGE(MESSAGE_PEER_SEEN, message_peer_seen, failed, 0, MESSAGE_SEEN_MAX),
     RANGE(MESSAGE_UPGRADE_STATE, message_upgrade_state, state, UPGRADE_STEP, UPGRADE_COUNTS),
     RANGE(MESSAGE_REPOSITORY, message_repository, op, REPOSITORY_LOAD, REPOSITORY_UNLOAD),
 };

@@ -61,9 +61,13 @@
       "S -> A, G: what stands, seen from outside")                                                 \
     X(MESSAGE_TABLE_SERVED, message_table_served, 0, "G -> A: every loop of G serves that table")  \
     X(MESSAGE_DENIED, message_denied, 0, "G -> A: requests that residency refused, counts alone")  \
-    X(MESSAGE_ADDRESS, message_address, 0, "S -> D: where this node listens, what for")            \
+    X(MESSAGE_ADDRESS, message_address, 0, "S -> A, D: where this node listens, what for")         \
     X(MESSAGE_METRICS_DNS, message_region, 1,                                                      \
-      "S -> D (writable), A (read-only): the DNS server's counters")
+      "S -> D (writable), A (read-only): the DNS server's counters")                               \
+    X(MESSAGE_MESH_NEW, message_mesh, 1, "A -> S -> G, D: what PoPs measure of each other")        \
+    X(MESSAGE_PEER_KEY, message_peer_key, 0,                                                       \
+      "A -> G: the key that two PoPs have; on their own way")                                      \
+    X(MESSAGE_PEER_SEEN, message_peer_seen, 0, "G -> A: how requests to another PoP went")
 
 enum message_type {
     MESSAGE_NONE,
@@ -154,6 +158,29 @@ struct message_table {
     struct message_head head;
     uint64_t number;
     uint64_t bytes;
+};
+
+struct message_mesh { /* contract/mesh.h */
+    struct message_head head;
+    uint64_t number;
+    uint64_t bytes;
+};
+
+#define MESSAGE_KEY_BYTES 32
+#define MESSAGE_KEYS_FIRST 1u /* forget all that came before */
+struct message_peer_key {     /* wiped by both sides once it is used */
+    struct message_head head;
+    uint32_t flags;
+    uint32_t reserved;
+    char pop[64]; /* the other one; this one's own name: what it asks itself. Empty: none follows */
+    uint8_t key[MESSAGE_KEY_BYTES];
+};
+
+#define MESSAGE_SEEN_MAX 1'000'000u
+struct message_peer_seen {
+    struct message_head head;
+    char pop[64];
+    uint32_t seen, failed; /* since the message before; failed: could not be had at all */
 };
 
 struct message_table_served {

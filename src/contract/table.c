@@ -59,9 +59,10 @@ static int head_check(struct slice bytes, struct err *err)
     if (table->magic != TABLE_MAGIC)
         return err_set(err, ERR_BAD_INPUT, "table: it does not begin as one");
     if (table->version < 1 || table->version > TABLE_VERSION)
-        return err_set(err, ERR_BAD_INPUT, "table: version %u, this program reads %u and %u",
-                       table->version, TABLE_VERSION - 1, TABLE_VERSION);
-    if (table->version > 1 && bytes.size < sizeof *table)
+        return err_set(err, ERR_BAD_INPUT, "table: version %u, this program reads 1 to %u",
+                       table->version, TABLE_VERSION);
+    if ((table->version > 1 && bytes.size < TABLE_HEAD_BYTES_2) ||
+        (table->version > 2 && bytes.size < sizeof *table))
         return err_set(err, ERR_BAD_INPUT, "table: %zu bytes are no table", bytes.size);
     if (table->bytes != bytes.size)
         return err_set(err, ERR_BAD_INPUT, "table: says %llu bytes and has %zu",
@@ -84,6 +85,11 @@ static int head_check(struct slice bytes, struct err *err)
         !rows_inside(table, table->addresses, sizeof(struct ip)) ||
         table->residencies.count != table->endpoints.count)
         return err_set(err, ERR_BAD_INPUT, "table: rows of residency are outside");
+    if (table->version < 3)
+        return 0;
+    if (!rows_inside(table, table->ports, sizeof(uint32_t)) ||
+        table->ports.count != table->pops.count)
+        return err_set(err, ERR_BAD_INPUT, "table: ports are outside");
     return 0;
 }
 
@@ -168,6 +174,13 @@ static int residencies_check(const struct table_head *table, struct err *err)
     return 0;
 }
 
+static bool port_right(const struct table_head *table, uint32_t row)
+{
+    uint32_t port;
+    memcpy(&port, (const char *)table + table->ports.offset + row * sizeof port, sizeof port);
+    return port > 0 && port <= UINT16_MAX;
+}
+
 static int pops_check(const struct table_head *table, struct err *err)
 {
     const struct table_pop *pop;
@@ -178,6 +191,8 @@ static int pops_check(const struct table_head *table, struct err *err)
             !(pop->latitude >= -90 && pop->latitude <= 90) ||
             !(pop->longitude >= -180 && pop->longitude <= 180))
             return err_set(err, ERR_BAD_INPUT, "table: PoP %u is outside", i);
+        if (table->version > 2 && !port_right(table, i))
+            return err_set(err, ERR_BAD_INPUT, "table: PoP %u has a port out of range", i);
         if (i > 0 && slice_order(table_text(table, table_pop(table, i - 1)->name),
                                  table_text(table, pop->name)) >= 0)
             return err_set(err, ERR_BAD_INPUT, "table: PoP %u is out of order", i);

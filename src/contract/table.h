@@ -23,7 +23,7 @@ struct arena;
 struct err;
 
 #define TABLE_MAGIC 0x74676550u /* "Pegt" */
-#define TABLE_VERSION 2u        /* the one before is read as well: an upgrade meets it */
+#define TABLE_VERSION 3u        /* those before are read as well: an upgrade meets them */
 #define TABLE_BYTES_MAX (UINT64_C(1) << 30)
 #define TABLE_NONE UINT32_MAX
 
@@ -52,8 +52,12 @@ struct table_head {
     struct table_range pops;        /* struct table_pop, by name: this one is among them */
     struct table_range placements;  /* struct table_placement, those of an endpoint side by side */
     struct table_range addresses;   /* struct ip: of PoPs' gateways */
+    /* Version 3: */
+    struct table_range ports; /* uint32_t: of PoPs' gateways, one for each PoP, in order */
 };
 #define TABLE_HEAD_BYTES_1 offsetof(struct table_head, residencies) /* of version 1 */
+#define TABLE_HEAD_BYTES_2 offsetof(struct table_head, ports)
+#define TABLE_PORT_DEFAULT 8000u /* of a gateway, where nobody told */
 
 enum table_endpoint_state {
     TABLE_ENDPOINT_RUNNING = 1,
@@ -77,6 +81,7 @@ struct table_endpoint {
     uint64_t queue_bytes_max;
 };
 
+#define TABLE_REVISION_BITS 24
 struct table_revision {
     uint64_t uid; /* endpoint uid << 24 | number: never reused */
     uint32_t number;
@@ -160,6 +165,7 @@ struct table_source_pop {
     float latitude, longitude;
     const struct ip *addresses;
     size_t address_count;
+    uint16_t port; /* at each of them; 0: TABLE_PORT_DEFAULT */
 };
 
 struct table_source {
@@ -225,6 +231,14 @@ static inline const struct ip *table_addresses(const struct table_head *table,
                                                const struct table_pop *pop)
 {
     return (const struct ip *)((const char *)table + table->addresses.offset) + pop->address_first;
+}
+
+static inline uint16_t table_pop_port(const struct table_head *table, uint32_t row)
+{
+    if (table->version < 3)
+        return TABLE_PORT_DEFAULT;
+    return (
+        uint16_t)((const uint32_t *)(const void *)((const char *)table + table->ports.offset))[row];
 }
 
 static inline const struct table_placement *

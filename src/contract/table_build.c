@@ -97,7 +97,7 @@ struct counts {
 
 static struct counts source_count(const struct table_source *source)
 {
-    struct counts counts = { .bytes = sizeof(struct table_head) + 96 + source->zone.size +
+    struct counts counts = { .bytes = sizeof(struct table_head) + 104 + source->zone.size +
                                       source->pop.size + source->country.size };
 
     for (size_t i = 0; i < source->endpoint_count; i++) {
@@ -124,7 +124,7 @@ static struct counts source_count(const struct table_source *source)
             counts.bytes += sizeof(struct table_text) + e->origins[k].size;
     }
     for (size_t i = 0; i < source->pop_count; i++) {
-        counts.bytes += sizeof(struct table_pop) + source->pops[i].name.size +
+        counts.bytes += sizeof(struct table_pop) + sizeof(uint32_t) + source->pops[i].name.size +
                         source->pops[i].region.size +
                         source->pops[i].address_count * sizeof(struct ip);
         counts.addresses += source->pops[i].address_count;
@@ -239,7 +239,9 @@ static void pops_place(struct arena *arena, struct builder *builder, struct tabl
     memcpy(sorted, source->pops, source->pop_count * sizeof *sorted);
     qsort(sorted, source->pop_count, sizeof *sorted, order_pops);
     struct ip *addresses = (struct ip *)(void *)(builder->data + table->addresses.offset);
+    uint32_t *ports = (uint32_t *)(void *)(builder->data + table->ports.offset);
     for (size_t i = 0; i < source->pop_count; i++) {
+        ports[i] = sorted[i].port ? sorted[i].port : TABLE_PORT_DEFAULT;
         pops[i] = (struct table_pop){ .name = builder_text(builder, sorted[i].name),
                                       .region = builder_text(builder, sorted[i].region),
                                       .country = sorted[i].country,
@@ -350,6 +352,7 @@ int table_build(struct arena *arena, const struct table_source *source, struct s
     table->pops = builder_rows(&builder, source->pop_count, sizeof(struct table_pop));
     table->placements = builder_rows(&builder, counts.placements, sizeof(struct table_placement));
     table->addresses = builder_rows(&builder, counts.addresses, sizeof(struct ip));
+    table->ports = builder_rows(&builder, source->pop_count, sizeof(uint32_t));
     table->revisions.count = 0; /* counted again as they are placed */
     table->origins.count = table->rules.count = 0;
     table->placements.count = table->addresses.count = 0;

@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "control/control_own.h"
+#include "control/keys.h"
 #include "control/request.h"
 #include "control/watch.h"
 #include "http/server.h"
@@ -222,6 +223,7 @@ static void close_all(struct control *control)
     if (control->reader)
         control->reader->close(control->reader);
     blobs_close(control->blobs);
+    keys_close(control);
     hub_close(control);
     metrics_deinit(&control->metrics);
     arena_free(control->sets_arena);

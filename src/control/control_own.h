@@ -23,6 +23,7 @@ struct channel;
 struct env;
 struct env_linux;
 struct http_server;
+struct keys;
 struct loop;
 struct store;
 struct timer;
@@ -81,6 +82,7 @@ struct control {
     struct arena *sets_arena;
     struct region_place place; /* of this machine's PoP */
 
+    struct keys *keys; /* keys.h */
     struct hub hub;
     struct list watchers;
     size_t watcher_count;

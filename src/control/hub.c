@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "control/control_own.h"
 #include "control/granted.h"
+#include "control/keys.h"
 #include "control/placement.h"
 #include "control/report.h"
 #include "control/watch.h"
@@ -233,6 +234,7 @@ static void refresh_peers(struct control *control)
     struct arena *arena = arena_new();
     if (replace(&control->hub.peers, view_peers(control, arena)))
         watch_pop_peers(control);
+    keys_look(control);
     arena_free(arena);
 }
 
@@ -253,12 +255,15 @@ void hub_pop_state(struct control *control, struct hub_pop *pop, struct arena *a
     struct hub_replica *old = pop->replicas;
     size_t old_count = pop->replica_count;
     bool all = pop->silent || pop->reported_ms == 0; /* PoPs heard of are in every state */
+    bool moved = pop->gateway_port != report->gateway_port;
 
     pop->arena = arena;
     pop->replicas = replicas;
     pop->replica_count = count;
     pop->endpoints = report->endpoints;
     pop->endpoint_count = report->endpoint_count;
+    pop->gateway_port = report->gateway_port;
+    pop->peers = report->peers;
     pop->reported_ms = loop_now_ms(control->loop);
     pop->reported_ns = control_wall_ns(control);
     pop->silent = pop->recalled = false;
@@ -267,6 +272,8 @@ void hub_pop_state(struct control *control, struct hub_pop *pop, struct arena *a
     if (all) {
         refresh_all(control);
     } else {
+        if (moved)
+            refresh_peers(control);
         refresh_touched(control, old, old_count, &done);
         refresh_touched(control, replicas, count, &done);
     }

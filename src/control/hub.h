@@ -77,6 +77,8 @@ struct hub_pop {
     size_t replica_count;
     struct report_endpoint *endpoints;
     size_t endpoint_count;
+    struct slice peers;      /* JSON: how it reaches other PoPs; empty: not said */
+    uint16_t gateway_port;   /* where its gateway listens, as it says; 0: not said */
     struct arena *row_arena; /* of what follows: what an operator said; NULL: nothing */
     struct store_pop row;
     struct pop_spec spec;

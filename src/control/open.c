@@ -10,6 +10,7 @@
 #include "control/control_own.h"
 #include "control/granted.h"
 #include "control/job.h"
+#include "control/keys.h"
 #include "control/report.h"
 #include "store/blobs.h"
 
@@ -148,6 +149,8 @@ int control_open(struct control *control, struct err *err)
     (void)grace_over(&control->grace, env_now_ns(control->env), control_wall_ns(control), 0,
                      &unused);
     open_places(control);
+    if ((r = keys_open(control, err)) < 0)
+        return r;
     hub_open(control);
     if ((r = load_pops(control, err)) < 0 || (r = load_endpoints(control, err)) < 0)
         return r;

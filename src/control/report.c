@@ -8,6 +8,7 @@
 #include "base/arena.h"
 #include "base/err.h"
 #include "base/json.h"
+#include "spec/endpoint.h"
 
 bool report_read_time(struct slice text, int64_t *ret_ns)
 {
@@ -245,6 +246,43 @@ static int read_state(struct arena *arena, yyjson_val *root, struct slice pop, s
     return 0;
 }
 
+/* How it reaches others: words and bounds of ours alone. */
+static int read_peers(struct arena *arena, yyjson_val *root, struct report *ret, struct err *err)
+{
+    static const double rtt_ms_max = 600'000;
+    yyjson_val *peers, *item;
+    size_t index, count;
+    struct json_writer w;
+    int r = list_of(root, "peers", &peers, &count, err);
+    if (r < 0 || !peers)
+        return r;
+    if (count > REPORT_PEERS_MAX)
+        return err_set(err, ERR_TOO_LARGE, "'peers' has more than %d items", (int)REPORT_PEERS_MAX);
+    json_begin(&w, arena, 0);
+    json_array_begin(&w);
+    yyjson_arr_foreach(peers, index, count, item)
+    {
+        struct slice name = text_of(item, "pop"), health = text_of(item, "health");
+        double rtt_ms = yyjson_get_num(json_member(item, "rtt_ms"));
+        if (spec_check_name(name, "PoP", err) < 0)
+            return err_wrap(err, "peers");
+        if (!slice_is(health, "up") && !slice_is(health, "draining") && !slice_is(health, "down"))
+            return err_set(err, ERR_BAD_INPUT, "peers: health '%s' is unknown", ERR_SLICE(health));
+        json_object_begin(&w);
+        json_member_string(&w, "pop", name);
+        json_member_string(&w, "health", health);
+        json_key(&w, "rtt_ms");
+        if (rtt_ms > 0 && rtt_ms <= rtt_ms_max)
+            json_double(&w, rtt_ms);
+        else
+            json_null(&w);
+        json_object_end(&w);
+    }
+    json_array_end(&w);
+    ret->peers = json_end(&w);
+    return 0;
+}
+
 int report_parse(struct arena *arena, struct slice text, struct slice pop, int64_t now_ns,
                  struct report *ret, struct err *err)
 {
@@ -258,7 +296,11 @@ int report_parse(struct arena *arena, struct slice text, struct slice pop, int64
         return r;
     report.instance = number_of(root, "instance");
     report.sequence = number_of(root, "sequence");
-    r = read_state(arena, root, pop, &report, err);
+    uint64_t port = number_of(root, "gateway_port");
+    report.gateway_port = port <= UINT16_MAX ? (uint16_t)port : 0;
+    r = read_peers(arena, root, &report, err);
+    if (r == 0)
+        r = read_state(arena, root, pop, &report, err);
     if (r == 0)
         r = read_items(arena, root, pop, now_ns, &report, err);
     if (r == 0)
@@ -271,6 +313,8 @@ struct slice report_keep(struct arena *arena, const struct report *report)
     struct json_writer w;
     json_begin(&w, arena, 0);
     json_object_begin(&w);
+    if (report->gateway_port)
+        json_member_u64(&w, "gateway_port", report->gateway_port);
     json_key(&w, "replicas");
     json_array_begin(&w);
     for (size_t i = 0; i < report->replica_count; i++)

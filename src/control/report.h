@@ -17,6 +17,7 @@
 struct err;
 
 enum {
+    REPORT_PEERS_MAX = 2048,
     REPORT_ITEMS_MAX = 20'000,
     REPORT_LINE_BYTES_MAX = 4096,
     REPORT_WORDS_BYTES_MAX = 2048,       /* a message, a reason */
@@ -53,6 +54,8 @@ struct report {
     size_t endpoint_count;
     struct report_model *models;
     size_t model_count;
+    uint16_t gateway_port;     /* 0: not said */
+    struct slice peers;        /* JSON: [{"pop", "health", "rtt_ms"}]; empty: not said */
     struct report_item *items; /* by seq */
     size_t item_count;
 };
@@ -72,7 +75,8 @@ struct report_sum report_sum(const struct report_endpoint *rows, size_t count, u
 /* Of one model; report_model.c. */
 struct slice report_model_json(struct arena *arena, yyjson_val *model);
 
-/* The part that is kept for a restart: {"replicas": [...], "endpoints": [...]}, and back. */
+/* The part that is kept for a restart: {"gateway_port", "replicas": [...], "endpoints": [...]}, and
+ * back. */
 struct slice report_keep(struct arena *arena, const struct report *report);
 /* RFC 3339 in UTC; false when it is none. */
 bool report_read_time(struct slice text, int64_t *ret_ns);

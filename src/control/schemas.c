@@ -16,6 +16,10 @@
     NEEDS("\"items\",\"next\"",                                                                    \
           "\"items\":" ARRAY(REF(of)) ",\"next\":"                                                 \
                                       "{\"type\":[\"string\",\"integer\",\"null\"]}")
+#define PEER_HEALTH "{\"type\":\"string\",\"enum\":[\"up\",\"draining\",\"down\"]}"
+#define PEER                                                                                       \
+    OBJECT("\"pop\":" STRING ",\"health\":" PEER_HEALTH                                            \
+           ",\"rtt_ms\":{\"type\":[\"number\",\"null\"]}")
 #define POP_KIND "{\"type\":\"string\",\"enum\":[\"pop\",\"dns\"]}"
 #define DIGEST "{\"type\":\"string\",\"pattern\":\"^sha256:[0-9a-f]{64}$\"}"
 
@@ -89,7 +93,7 @@ const struct schema control_schemas[] = {
     { "PopSpec", NEEDS("\"name\"",
                        "\"name\":" STRING ",\"kind\":" POP_KIND ",\"city\":" STRING ",\"country\":" STRING
                        ",\"latitude\":{\"type\":\"number\"},\"longitude\":{\"type\":\"number\"}"
-                       ",\"region\":" STRING ",\"addresses\":" ARRAY(STRING) ",\"flavors\":"
+                       ",\"region\":" STRING ",\"addresses\":" ARRAY(STRING) ",\"port\":" WHOLE ",\"flavors\":"
                        ARRAY(STRING) ",\"limits\":" OBJECT("\"cpu\":" STRING ",\"memory\":" STRING
                        ",\"replicas\":" WHOLE) ",\"prices\":" OBJECT("\"cpu_hour\":" STRING
                        ",\"gib_hour\":" STRING)) },
@@ -97,14 +101,15 @@ const struct schema control_schemas[] = {
                     "\"ready\",\"draining\",\"unreachable\",\"retired\"]},\"joined\":" BOOLEAN
                     ",\"spec\":{\"type\":\"object\"},\"created_at\":" TIME ",\"reported_at\":" TIME
                     ",\"instance\":" WHOLE ",\"replicas\":" WHOLE ",\"replicas_ready\":" WHOLE
-                    ",\"replicas_placed\":" WHOLE) },
+                    ",\"replicas_placed\":" WHOLE ",\"peers\":" ARRAY(PEER)) },
     { "PopChanged", NEEDS("\"pop\"", "\"pop\":" REF("Pop") ",\"token\":" STRING
                           ",\"token_expires_at\":" TIME) },
     { "Enrolment", NEEDS("\"secret\"", "\"secret\":" DIGEST ",\"kind\":" POP_KIND) },
     { "Enrolled", NEEDS("\"pop\",\"zone\",\"spec\"", "\"pop\":" STRING ",\"zone\":" STRING
                         ",\"spec\":{\"type\":\"object\"}") },
     { "PopList", LIST("Pop") },
-    { "Report", OBJECT("\"instance\":" WHOLE ",\"sequence\":" WHOLE ",\"replicas\":"
+    { "Report", OBJECT("\"instance\":" WHOLE ",\"sequence\":" WHOLE ",\"gateway_port\":" WHOLE
+                       ",\"peers\":" ARRAY(PEER) ",\"replicas\":"
                        ARRAY("{\"type\":\"object\"}") ",\"endpoints\":"
                        ARRAY(OBJECT("\"uid\":" WHOLE ",\"serving\":" WHOLE_OR_NULL
                                     ",\"target\":" WHOLE ",\"target_state\":{\"type\":\"string\","

@@ -294,6 +294,8 @@ struct slice view_pop(struct arena *arena, const struct hub_pop *pop)
     json_member_u64(&w, "replicas", pop->replica_count);
     json_member_u64(&w, "replicas_ready", ready);
     json_member_u64(&w, "replicas_placed", pop->placed.replicas);
+    if (pop->peers.size)
+        member_raw(&w, "peers", pop->peers);
     json_object_end(&w);
     return json_end(&w);
 }
@@ -324,6 +326,9 @@ struct slice view_peers(struct control *control, struct arena *arena)
         for (size_t i = 0; i < pop->spec.addresses.count; i++)
             json_string(&w, pop->spec.addresses.items[i]);
         json_array_end(&w);
+        uint64_t port = pop->spec.port ? pop->spec.port : pop->gateway_port;
+        if (port)
+            json_member_u64(&w, "port", port);
         json_object_end(&w);
     }
     json_array_end(&w);

@@ -8,11 +8,13 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/arena.h"
 #include "base/auto.h"
 #include "base/json.h"
 #include "control/control_own.h"
+#include "control/keys.h"
 #include "control/request.h"
 #include "control/select.h"
 #include "store/store.h"
@@ -32,6 +34,7 @@ struct watcher {
     struct selector labels;
     struct store_filter filter;
     struct hub_pop *pop; /* of WATCH_POP */
+    uint64_t keys_told;  /* hash of what it was told of keys */
     size_t first_bytes;  /* of the state at its beginning: do not count against the bound */
     uint64_t last_id;
     bool reading, again, from_end; /* rows: see above */
@@ -259,6 +262,20 @@ void watch_endpoint_gone(struct control *control, struct hub_endpoint *endpoint,
 
 /* ---- PoPs ----------------------------------------------------------------------------------- */
 
+/* Wiped as far as it is ours: what the connection still has to send goes when that has gone out. */
+static void say_keys(struct watcher *watcher, uint64_t number, bool first)
+{
+    struct arena *arena = arena_new();
+    struct slice keys = keys_json(watcher->q->control, watcher->pop, arena);
+    struct slice text = event_text(arena, "keys", number, keys);
+    if (first || map_hash(keys) != watcher->keys_told)
+        say(watcher, text, first);
+    watcher->keys_told = map_hash(keys);
+    explicit_bzero((char *)(uintptr_t)keys.data, keys.size);
+    explicit_bzero((char *)(uintptr_t)text.data, text.size);
+    arena_free(arena);
+}
+
 void watch_pop_open(struct request *q)
 {
     struct watcher *watcher = open_watch(q, WATCH_POP);
@@ -273,6 +290,7 @@ void watch_pop_open(struct request *q)
     struct json_writer w;
     if (hub->peers.size)
         say_event(watcher, "pops", hub->changes, hub->peers, true);
+    say_keys(watcher, hub->changes, true);
     json_begin(&w, q->arena, 0);
     json_object_begin(&w);
     json_key(&w, "uids");
@@ -302,6 +320,15 @@ void watch_pop_peers(struct control *control)
     LIST_EACH (watcher, &control->watchers, struct watcher, link)
         if (watcher->kind == WATCH_POP)
             say_event(watcher, "pops", number, control->hub.peers, false);
+}
+
+void watch_pop_keys(struct control *control)
+{
+    struct watcher *watcher;
+    uint64_t number = ++control->hub.changes;
+    LIST_EACH (watcher, &control->watchers, struct watcher, link)
+        if (watcher->kind == WATCH_POP)
+            say_keys(watcher, number, false);
 }
 
 void watch_pop_endpoint(struct control *control, struct hub_endpoint *endpoint)

@@ -31,6 +31,7 @@ void watch_pop_end(struct control *control, const struct hub_pop *pop); /* it ma
 void watch_endpoint(struct control *control, struct hub_endpoint *endpoint);
 void watch_endpoint_gone(struct control *control, struct hub_endpoint *endpoint, uint64_t number);
 void watch_pop_peers(struct control *control);
+void watch_pop_keys(struct control *control); /* each hears its own */
 void watch_pop_endpoint(struct control *control, struct hub_endpoint *endpoint);
 void watch_events(struct control *control, const struct store_event *events, size_t count);
 void watch_logs(struct control *control, const struct store_log *logs, size_t count);

@@ -37,6 +37,9 @@ struct channel;
 struct crowd;
 struct gateway;
 struct gateway_loop;
+struct load_book;
+struct mesh_view;
+struct peer_keys;
 struct request;
 struct sleeper;
 struct timer;
@@ -99,6 +102,7 @@ struct endpoint {
     uint64_t uid;
     _Atomic uint32_t refs;
     struct memory_budget memory;              /* of its requests; a part of the gateway's */
+    _Atomic uint32_t start_ms;                /* the last start of a replica took; 0: none did */
     _Atomic uint32_t denied[GATEWAY_DENIALS]; /* by enum denial; told to the agent and begun anew */
     struct endpoint_waiting { /* requests that wait, over all loops, and their inputs */
         _Atomic uint32_t count;
@@ -107,7 +111,8 @@ struct endpoint {
     struct endpoint_side {
         struct metric_series *series[gateway_metrics_count]; /* those labelled project, endpoint */
         struct metric_series *requests_ok;                   /* of GATEWAY_REQUESTS: code 200 */
-        struct list batch; /* requests of that class that wait here, the newest last */
+        _Atomic uint64_t arrivals; /* of this loop alone: inferences asked for, refused ones too */
+        struct list batch;         /* requests of that class that wait here, the newest last */
         _Atomic int64_t batch_newest_ns; /* when that one came; INT64_MIN: there is none */
     } sides[PERIGEE_LOOPS_MAX];
 };
@@ -168,7 +173,8 @@ struct gateway_loop {
     struct loop *loop;
     pthread_t thread;
     struct http_server *server;
-    struct table *table; /* NULL: none yet */
+    struct table *table;    /* NULL: none yet */
+    struct mesh_view *mesh; /* mesh.h: NULL: none yet; may be old: mesh_fresh() */
     struct metrics metrics;
     struct env_timers deadlines;
     struct timer *timer; /* for the first of them */
@@ -222,9 +228,12 @@ struct gateway {
     struct gateway_loop loop[PERIGEE_LOOPS_MAX];
     struct gateway_listener listeners[GATEWAY_LISTENERS_MAX];
     unsigned listener_count;
-    struct table *table;   /* the newest */
-    uint64_t table_served; /* number of the newest that every loop has; 0: none */
-    struct list early;     /* ends of load and unload whose table is to come */
+    struct table *table;    /* the newest */
+    struct mesh_view *mesh; /* likewise */
+    struct peer_keys *keys; /* mesh.h: of the other PoPs, and of the agent */
+    struct load_book *book; /* probe.c: what is told to who asks how we are */
+    uint64_t table_served;  /* number of the newest that every loop has; 0: none */
+    struct list early;      /* ends of load and unload whose table is to come */
     unsigned early_count;
     struct map endpoints, revisions, replicas; /* by uid or id: main thread's references */
     struct memory_budget memory;
@@ -288,7 +297,8 @@ void shard_prepare(struct gateway *gateway, unsigned index);
 void shard_start(struct gateway *gateway, unsigned index);
 void shard_stop(struct gateway_loop *gl); /* main thread; then join, then */
 void shard_free(struct gateway_loop *gl);
-void shard_tell_table(struct gateway_loop *gl, struct table *table); /* main; takes a reference */
+void shard_tell_table(struct gateway_loop *gl, struct table *table);   /* main; takes a reference */
+void shard_tell_mesh(struct gateway_loop *gl, struct mesh_view *mesh); /* likewise */
 void shard_tell_attach(struct gateway_loop *gl, struct replica *replica); /* main; takes one */
 void shard_tell_ready(struct gateway_loop *gl, struct replica *replica);
 void shard_tell_drain(struct gateway_loop *gl, struct replica *replica);

@@ -18,6 +18,8 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "gateway/core.h"
+#include "gateway/mesh.h"
+#include "gateway/probe.h"
 #include "http/crowd.h"
 #include "http/trust.h"
 #include "io/loop.h"
@@ -113,6 +115,22 @@ static void table_new(struct gateway *gateway, int fd)
         return;
     }
     world_table_set(gateway, data, bytes, true);
+}
+
+static void mesh_new(struct gateway *gateway, int fd)
+{
+    struct mesh_view *mesh, *old = gateway->mesh;
+    struct err err;
+
+    if (mesh_view_open(fd, &mesh, &err) < 0) {
+        log_error("gateway", "what PoPs measure is refused, keeping what there is",
+                  LOG_S("why", err.message));
+        return;
+    }
+    gateway->mesh = mesh;
+    for (unsigned i = 0; i < gateway->loops; i++)
+        shard_tell_mesh(&gateway->loop[i], mesh);
+    mesh_view_unref(old);
 }
 
 /* The agent's file of before the boot: good until the agent publishes. */
@@ -315,6 +333,10 @@ static void on_supervisor_message(struct gateway *gateway, const union message *
         if (fd_count == 1)
             table_new(gateway, fds[0]);
         break;
+    case MESSAGE_MESH_NEW:
+        if (fd_count == 1)
+            mesh_new(gateway, fds[0]);
+        break;
     case MESSAGE_TABLE_DISK:
         if (fd_count == 2)
             table_disk(gateway, fds[0], fds[1]);
@@ -345,7 +367,7 @@ static void on_supervisor_message(struct gateway *gateway, const union message *
     }
 }
 
-static void on_agent_message(struct gateway *gateway, const union message *message)
+static void on_agent_message(struct gateway *gateway, union message *message)
 {
     switch (message->head.type) {
     case MESSAGE_REPLICA_DRAIN:
@@ -353,6 +375,9 @@ static void on_agent_message(struct gateway *gateway, const union message *messa
         break;
     case MESSAGE_REPOSITORY_DONE:
         world_repository_done(gateway, &message->as_MESSAGE_REPOSITORY_DONE);
+        break;
+    case MESSAGE_PEER_KEY:
+        peer_keys_take(gateway->keys, &message->as_MESSAGE_PEER_KEY);
         break;
     default:
         unknown(gateway, message_name(message->head.type));
@@ -461,6 +486,8 @@ static void gateway_begin(struct gateway *gateway, int channel_fd_taken, int lif
     limits_read(gateway);
     residency_begin(gateway);
     gateway->main = loop_new();
+    gateway->keys = peer_keys_new();
+    gateway->book = load_book_new();
     list_init(&gateway->early);
     uint64_t share = memory_bytes() / 100 * gateway_memory_share_percent;
     gateway->memory.kept_max = share / 100 * gateway_kept_share_percent;
@@ -489,6 +516,7 @@ static void loops_free(struct gateway *gateway)
     }
     for (unsigned i = 0; i < gateway->loops; i++)
         shard_free(&gateway->loop[i]);
+    mesh_view_unref(take_ptr(gateway->mesh));
     world_free(gateway);
 }
 
@@ -521,6 +549,8 @@ static void gateway_end(struct gateway *gateway)
     crowd_free(gateway->crowd);
     trust_free(gateway->trust);
     residency_end(gateway);
+    peer_keys_free(gateway->keys);
+    load_book_free(gateway->book);
     for (unsigned i = 0; i < gateway->listener_count; i++)
         fd_close(&gateway->listeners[i].fd);
     fd_close(&gateway->lifeline);

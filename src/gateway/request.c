@@ -10,6 +10,7 @@
 #include "gateway/admit.h"
 #include "gateway/dispatch.h"
 #include "gateway/hosts.h"
+#include "gateway/probe.h"
 #include "io/loop.h"
 
 static void on_closed(struct exchange *x, const struct err *err, void *data)
@@ -236,9 +237,12 @@ static int resolve(struct request *request, bool *ret_answered, struct err *err)
 static void on_head(struct exchange *x, void *data)
 {
     struct gateway_loop *gl = data;
-    struct request *request = request_new(x, gl);
     bool answered = false;
     struct err err;
+
+    if (probe_answer(gl, x))
+        return;
+    struct request *request = request_new(x, gl);
 
     gl->worked = true;
     dispatch_wake_due(gl, request->arrived_ns);
@@ -246,7 +250,10 @@ static void on_head(struct exchange *x, void *data)
         ANSWER_ERROR(request, ERR_OVERLOADED, "starting: nothing is known of any endpoint yet");
         return;
     }
-    if (resolve(request, &answered, &err) < 0)
+    int r = resolve(request, &answered, &err);
+    if (request->endpoint && request->route.call == OIP_INFER)
+        probe_arrival(request->endpoint, gl->index);
+    if (r < 0)
         answer_error(request, &err);
     else if (answered)
         return;

@@ -18,6 +18,7 @@
 #include "gateway/admit.h"
 #include "gateway/core.h"
 #include "gateway/dispatch.h"
+#include "gateway/mesh.h"
 #include "gateway/poll.h"
 #include "gateway/request.h"
 #include "http/server.h"
@@ -231,6 +232,7 @@ struct tell {
     struct replica *replica;   /* a reference, or NULL */
     struct table *table;       /* likewise */
     struct revision *revision; /* likewise */
+    struct mesh_view *mesh;    /* likewise */
     struct message_repository_done done;
 };
 
@@ -247,6 +249,7 @@ static void tell_free(struct tell *tell)
     replica_unref(tell->replica);
     revision_unref(tell->revision);
     table_unref(tell->table);
+    mesh_view_unref(tell->mesh);
     free(tell);
 }
 
@@ -388,6 +391,16 @@ static void on_table(void *data)
     tell_free(tell);
 }
 
+static void on_mesh(void *data)
+{
+    struct tell *tell = data;
+    struct mesh_view *old = tell->gl->mesh;
+
+    tell->gl->mesh = take_ptr(tell->mesh);
+    mesh_view_unref(old);
+    tell_free(tell);
+}
+
 static void on_done(void *data)
 {
     struct tell *tell = data;
@@ -438,6 +451,14 @@ void shard_tell_table(struct gateway_loop *gl, struct table *table)
 
     tell->table = table_ref(table);
     loop_post(gl->loop, on_table, tell);
+}
+
+void shard_tell_mesh(struct gateway_loop *gl, struct mesh_view *mesh)
+{
+    struct tell *tell = tell_new(gl);
+
+    tell->mesh = mesh_view_ref(mesh);
+    loop_post(gl->loop, on_mesh, tell);
 }
 
 void shard_tell_done(struct gateway_loop *gl, const struct message_repository_done *done)
@@ -707,4 +728,5 @@ void shard_free(struct gateway_loop *gl)
     dispatch_free(gl);
     metrics_deinit(&gl->metrics);
     table_unref(gl->table);
+    mesh_view_unref(gl->mesh);
 }

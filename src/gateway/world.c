@@ -363,6 +363,7 @@ void world_replica_added(struct gateway *gateway, const struct message_replica_a
     struct revision *revision = revision_get(gateway, added->revision);
     replica->owner = revision;
     replica->came_ms = loop_now_ms(gateway->main);
+    replica->was_ready = replica_phase(replica) == PERIGEE_PHASE_READY;
     map_put_u64(&gateway->replicas, replica->id, replica);
     arena_set(gateway, revision, fds[2], added->arena_bytes);
     begin_or_wait(gateway, replica);
@@ -410,6 +411,18 @@ void world_replica_walls(struct gateway *gateway, uint64_t id)
     world_replica_look(gateway, id);
 }
 
+/* How long a replica of that endpoint needs until it is ready: other PoPs hear it. One that was
+ * ready before this gateway came tells nothing. */
+static void start_learn(struct gateway *gateway, const struct replica *replica)
+{
+    struct endpoint *endpoint =
+        map_get_u64(&gateway->endpoints, replica->revision >> TABLE_REVISION_BITS);
+    int64_t ms = loop_now_ms(gateway->main) - replica->came_ms;
+
+    if (endpoint && !replica->was_ready)
+        atomic_store(&endpoint->start_ms, ms > 0 ? (uint32_t)ms : 1);
+}
+
 void world_replica_look(struct gateway *gateway, uint64_t id)
 {
     struct replica *replica = map_get_u64(&gateway->replicas, id);
@@ -420,6 +433,7 @@ void world_replica_look(struct gateway *gateway, uint64_t id)
         return;
     struct revision *revision = replica->owner;
     replica_state_move(&replica->state, REPLICA_READY);
+    start_learn(gateway, replica);
     atomic_fetch_add(&revision->ready, 1);
     atomic_store(&revision->demanded, false);
     for (unsigned i = 0; i < gateway->loops; i++)

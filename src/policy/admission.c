@@ -57,6 +57,16 @@ static bool known(const struct admission *admission, const struct admission_load
     return GET(admission->samples) >= SAMPLES_MIN && load->replicas > 0;
 }
 
+uint64_t admission_run_ns(const struct admission *admission)
+{
+    return GET(admission->samples) >= SAMPLES_MIN ? GET(admission->run_ns) : 0;
+}
+
+uint64_t admission_gap_ns(const struct admission *admission)
+{
+    return GET(admission->samples) >= SAMPLES_MIN ? GET(admission->gap_ns) : 0;
+}
+
 /* Until a replica turns to it. What runs is half done, as a mean. */
 static uint64_t turn_ns(const struct admission *admission, const struct admission_load *load)
 {

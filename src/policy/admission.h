@@ -34,6 +34,9 @@ void admission_learn(struct admission *admission, uint64_t gap_ns, uint64_t run_
 
 /* Until the answer of a request that comes now; 0: not known. */
 uint64_t admission_finish_ns(const struct admission *admission, const struct admission_load *load);
+/* The means; 0: not known. */
+uint64_t admission_run_ns(const struct admission *admission);
+uint64_t admission_gap_ns(const struct admission *admission);
 /* The shortest run seen of late; 0: not known. */
 uint64_t admission_least_ns(const struct admission *admission);
 /* LATE: it cannot be answered within `left_ns`, refuse it. TRIED: nor can this one, as far as is

@@ -5,6 +5,7 @@
  *   wire.c     messages with supervisor and gateway
  *   control.c  the watch on control: desired state in
  *   report.c   what control is told: replicas, events, deaths, logs
+ *   keys.c     the keys that PoPs have with each other
  *   repository.c  load and unload for the gateway
  *   publish.c  the table: to the supervisor, and to be kept; until when the gateway is waited for
  *   keep.c     table and desired state on disk, on a thread that saves (io/saver.h)
@@ -76,6 +77,7 @@ struct agent {
     struct message_start start;
     struct wire supervisor, gateway;
     bool gone, ready_said; /* GO came; READY was sent */
+    bool keys_told;        /* to a gateway: an empty list has something to end */
     int lifeline;
     struct watch *lifeline_watch;
 
@@ -148,6 +150,10 @@ void agent_on_gateway(struct agent *agent, const union message *message, size_t 
 /* control.c */
 void agent_watch_open(struct agent *agent);
 void agent_watch_close(struct agent *agent);
+
+/* keys.c */
+void agent_keys_changed(struct agent *agent); /* to the disk, and to the gateway */
+void agent_keys_tell(struct agent *agent);    /* a gateway that has come */
 
 /* report.c */
 void agent_report_soon(struct agent *agent);

@@ -20,6 +20,7 @@ static const struct {
     [KEEP_TABLE] = { "table", "table not on disk, trying again; until then a cold boot would begin "
                               "with an older one" },
     [KEEP_DESIRED] = { "desired.json", "desired state not on disk, trying again" },
+    [KEEP_KEYS] = { "peers.keys", "keys of other PoPs not on disk, trying again" },
 };
 
 static const char *path_of(const struct keep *keep, char *buffer, size_t room, enum keep_what what)
@@ -144,6 +145,15 @@ void keep_desired(struct keep *keep)
     arena_free(arena);
 }
 
+void keep_keys(struct keep *keep)
+{
+    struct arena *arena = arena_new();
+    struct slice text = pop_keys_json(keep->pop, arena);
+    file_put(keep, KEEP_KEYS, mem_string(text), text.size);
+    explicit_bzero((char *)(uintptr_t)text.data, text.size);
+    arena_free(arena);
+}
+
 void keep_end(struct keep *keep)
 {
     keep->ending = true;
@@ -185,6 +195,22 @@ static void desired_load(struct keep *keep, struct arena *arena)
             log_error("pop", "an endpoint on disk cannot be read", LOG_S("error", err.message));
     }
     keep->pop->begun = true;
+}
+
+static void keys_load(struct keep *keep, struct arena *arena)
+{
+    char path[sizeof keep->folder + 32];
+    struct err err = {};
+    struct slice text = {};
+    int r = env_file_read(keep->env, path_of(keep, path, sizeof path, KEEP_KEYS), DESIRED_BYTES_MAX,
+                          arena, &text, &err);
+    if (r == 0)
+        r = pop_keys_apply(keep->pop, text, &err);
+    if (r < 0 && r != ERR_NOT_FOUND)
+        log_warn("pop", "keys of other PoPs on disk cannot be read, waiting for control",
+                 LOG_S("error", err.message));
+    if (text.size)
+        explicit_bzero((char *)(uintptr_t)text.data, text.size);
 }
 
 /* What only the table remembers: serving revisions, models' metadata. */
@@ -238,6 +264,7 @@ void keep_load(struct keep *keep)
     char path[sizeof keep->folder + 32];
     key_load(keep, arena);
     desired_load(keep, arena);
+    keys_load(keep, arena);
     int r = env_file_read(keep->env, path_of(keep, path, sizeof path, KEEP_TABLE), TABLE_BYTES_MAX,
                           arena, &file, &err);
     if (r == 0)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * keep.h -- what a PoP's agent keeps in HOME/pop: the table with a MAC, its key, and desired state.
+ * keep.h -- what a PoP's agent keeps in HOME/pop: the table with a MAC, its key, desired state,
+ * and the keys it has with other PoPs.
  * That is enough to serve after a cold boot without control (dataplane.md 8).
  *
  * Each file is saved through env.file_save, so that a slow disk delays nothing; one save at a time
@@ -12,7 +13,7 @@
 #include "contract/table.h"
 #include "pop/state.h"
 
-enum keep_what { KEEP_KEY, KEEP_TABLE, KEEP_DESIRED, KEEP_FILES };
+enum keep_what { KEEP_KEY, KEEP_TABLE, KEEP_DESIRED, KEEP_KEYS, KEEP_FILES };
 
 struct keep;
 
@@ -50,6 +51,7 @@ void keep_deinit(struct keep *keep); /* nobody is called any more: the env's sav
 void keep_load(struct keep *keep);
 
 void keep_desired(struct keep *keep);                   /* as pop has it now */
+void keep_keys(struct keep *keep);                      /* likewise */
 void keep_table(struct keep *keep, struct slice table); /* copied; its MAC is added here */
 
 /* No more tries: on_idle comes once, when nothing is under way. */

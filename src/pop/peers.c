@@ -58,6 +58,13 @@ static int peer_read(struct arena *arena, yyjson_val *item, struct table_source_
     ret->flags = (located ? TABLE_POP_LOCATED : 0) |
                  (slice_is(state, "ready") || slice_is(state, "draining") ? TABLE_POP_UP : 0) |
                  (slice_is(state, "draining") ? TABLE_POP_DRAINING : 0);
+    uint64_t port = 0;
+    if (json_get_u64(item, "port", JSON_OPTIONAL, &port, err) < 0)
+        return ERR_BAD_INPUT;
+    if (port > UINT16_MAX)
+        return err_set(err, ERR_BAD_INPUT, "PoP '%s' has port %llu", ERR_SLICE(ret->name),
+                       (unsigned long long)port);
+    ret->port = (uint16_t)port;
     int r = addresses_read(arena, item, ret, err);
     return r < 0 ? r : spec_check_name(ret->name, "PoP", err);
 }

@@ -121,6 +121,7 @@ void pop_deinit(struct pop *pop)
         endpoint_free(endpoint);
     while (!list_empty(&pop->strangers))
         stranger_free(LIST_FIRST(&pop->strangers, struct stranger, link));
+    pop_keys_clear(pop);
     arena_free(pop->peers_arena);
     map_deinit(&pop->endpoints_by_uid);
     map_deinit(&pop->replicas_by_id);

@@ -24,6 +24,7 @@
 #include "contract/table.h"
 #include "geo/sets.h"
 #include "policy/regions.h"
+#include "proto/hop.h"
 #include "spec/endpoint.h"
 
 struct arena;
@@ -161,6 +162,11 @@ struct pop_effects {
     void (*death)(struct pop_endpoint *endpoint, const struct pop_death *death, void *data);
 };
 
+struct pop_key { /* that this PoP has with another, or with itself (proto/hop.h) */
+    char pop[64];
+    unsigned char key[HOP_KEY_BYTES];
+};
+
 struct pop {
     struct env *env;                   /* borrowed */
     const char *name;                  /* of this PoP; borrowed */
@@ -174,6 +180,8 @@ struct pop {
     size_t peer_count;
     struct slice peers_json;   /* as it came */
     struct arena *peers_arena; /* of these three */
+    struct pop_key *keys;      /* by name; from malloc, wiped before they are freed */
+    size_t key_count;
     struct list endpoints;
     struct map endpoints_by_uid; /* u64 -> struct pop_endpoint */
     struct map replicas_by_id;   /* u64 -> struct pop_replica */
@@ -218,6 +226,12 @@ const char *pop_replica_name(const struct pop_replica *replica, char buffer[stat
  * ->elsewhere. */
 /* The list of all PoPs (docs/api.md, `pops`). A bad one changes nothing. */
 [[nodiscard]] int pop_peers_apply(struct pop *pop, struct slice json, struct err *err);
+/* The keys with each PoP (docs/api.md, `keys`; keys.c). Bad ones change nothing. */
+[[nodiscard]] int pop_keys_apply(struct pop *pop, struct slice json, struct err *err);
+/* As they came; the caller wipes it. */
+struct slice pop_keys_json(const struct pop *pop, struct arena *arena);
+const struct pop_key *pop_key_find(const struct pop *pop, struct slice name); /* NULL: none */
+void pop_keys_clear(struct pop *pop);
 void pop_allow(struct pop *pop, struct pop_endpoint *endpoint);
 
 /* ---- what happens ---------------------------------------------------------------------------- */

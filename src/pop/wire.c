@@ -277,6 +277,7 @@ void agent_on_supervisor(struct agent *agent, const union message *message, size
         if (fd_count) {
             wire_open(&agent->gateway, take_fd(fds[0]));
             pop_gateway_changed(&agent->pop, true);
+            agent_keys_tell(agent);
         }
         break;
     case MESSAGE_METRICS:

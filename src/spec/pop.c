@@ -10,9 +10,9 @@
 
 enum { CITY_BYTES_MAX = 63 };
 
-static const char *const keys[] = { "name",      "city",   "country",   "latitude",
-                                    "longitude", "region", "addresses", "flavors",
-                                    "limits",    "prices", "kind",      NULL };
+static const char *const keys[] = { "name",   "city",      "country", "latitude", "longitude",
+                                    "region", "addresses", "flavors", "limits",   "prices",
+                                    "kind",   "port",      NULL };
 static const char *const limit_keys[] = { "cpu", "memory", "replicas", NULL };
 static const char *const price_keys[] = { "cpu_hour", "gib_hour", NULL };
 
@@ -79,6 +79,14 @@ static int read_words(yyjson_val *tree, struct pop_spec *ret, struct err *err)
                        "country: '%s' is no country's code: two capitals, such as DE",
                        ERR_SLICE(country));
     return 0;
+}
+
+static int read_port(yyjson_val *tree, struct pop_spec *ret, struct err *err)
+{
+    int r = json_get_u64(tree, "port", JSON_OPTIONAL, &ret->port, err);
+    if (r > 0 && (ret->port == 0 || ret->port > UINT16_MAX))
+        return err_set(err, ERR_BAD_INPUT, "port: 1 to 65535");
+    return r < 0 ? r : 0;
 }
 
 static int read_strings(struct arena *arena, yyjson_val *tree, const char *key, size_t most,
@@ -194,6 +202,8 @@ int pop_spec_parse(struct arena *arena, yyjson_val *tree, struct pop_spec *ret, 
     if (r >= 0)
         r = read_place(tree, &spec, err);
     if (r >= 0)
+        r = read_port(tree, &spec, err);
+    if (r >= 0)
         r = read_strings(arena, tree, "addresses", POP_ADDRESSES_MAX, check_address,
                          &spec.addresses, err);
     if (r >= 0)
@@ -275,6 +285,8 @@ struct slice pop_spec_json(struct arena *arena, const struct pop_spec *spec)
     if (spec->region.size)
         json_member_string(&w, "region", spec->region);
     write_strings(&w, "addresses", &spec->addresses);
+    if (spec->port)
+        json_member_u64(&w, "port", spec->port);
     write_strings(&w, "flavors", &spec->flavors);
     write_limits(&w, spec);
     write_prices(&w, spec);

@@ -38,6 +38,7 @@ struct pop_spec {
     double latitude, longitude;    /* degrees, north and east positive */
     struct slice region;           /* a label such as eu-west; may be empty */
     struct spec_strings addresses; /* of its gateway, as clients reach it, without ports */
+    uint64_t port;                 /* of it there; 0: where the PoP says that it listens */
     struct spec_strings flavors;   /* accelerators that stand there; none: CPU alone */
     struct {
         uint64_t cpu_milli;    /* 0: not bounded by control */

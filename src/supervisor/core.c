@@ -386,6 +386,15 @@ static void table_new(struct core *core, const struct message_table *message, in
     core_tell(core, ROLE_DNS, &core->table, sizeof core->table, &core->table_fd, 1);
 }
 
+static void mesh_new(struct core *core, const struct message_mesh *message, int *fd)
+{
+    fd_close(&core->mesh_fd);
+    core->mesh_fd = take_fd(*fd);
+    core->mesh = *message;
+    core_tell_gateways(core, &core->mesh, sizeof core->mesh, &core->mesh_fd, 1);
+    core_tell(core, ROLE_DNS, &core->mesh, sizeof core->mesh, &core->mesh_fd, 1);
+}
+
 /* Of a gateway that ends: the agent's channel is the next one's. It is said again each second, so
  * that what cannot go at once need not be kept. */
 static void demand_pass(struct core *core, const struct message_demand *demand)
@@ -404,6 +413,7 @@ static bool may_say(uint32_t role, uint16_t type)
     } rows[] = {
         { MESSAGE_READY, ~0U },
         { MESSAGE_TABLE_NEW, 1U << ROLE_AGENT },
+        { MESSAGE_MESH_NEW, 1U << ROLE_AGENT },
         { MESSAGE_REPLICA_START, 1U << ROLE_AGENT },
         { MESSAGE_REPLICA_KILL, 1U << ROLE_AGENT | 1U << ROLE_GATEWAY },
         { MESSAGE_ARENA_WANT, 1U << ROLE_GATEWAY },
@@ -426,6 +436,9 @@ static void dispatch(struct core_process *process, const union message *message,
         break;
     case MESSAGE_TABLE_NEW:
         table_new(core, &message->as_MESSAGE_TABLE_NEW, fds);
+        break;
+    case MESSAGE_MESH_NEW:
+        mesh_new(core, &message->as_MESSAGE_MESH_NEW, fds);
         break;
     case MESSAGE_REPLICA_START:
         replica_start(core, &message->as_MESSAGE_REPLICA_START, take_fd(fds[0]));
@@ -634,7 +647,7 @@ int core_new(struct env *env, const struct core_config *config, const struct cor
     core->upgrade_told = (struct message_upgrade_state)MESSAGE_INIT(MESSAGE_UPGRADE_STATE);
     core->metrics_fd = take_fd(metrics);
     core->dns_metrics_fd = take_fd(questions);
-    core->table_fd = -1;
+    core->table_fd = core->mesh_fd = -1;
     struct core_process *roles[] = { core->gateways, core->gateways + 1, &core->agent,
                                      &core->control, &core->dns };
     static const uint32_t names[] = { ROLE_GATEWAY, ROLE_GATEWAY, ROLE_AGENT, ROLE_CONTROL,
@@ -683,5 +696,6 @@ void core_free(struct core *core)
     fd_close(&core->metrics_fd);
     fd_close(&core->dns_metrics_fd);
     fd_close(&core->table_fd);
+    fd_close(&core->mesh_fd);
     free(core);
 }

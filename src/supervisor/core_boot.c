@@ -100,8 +100,8 @@ static void boot_metrics(struct core *core, struct core_process *process)
         boot_region(process, ROLE_DNS, &dns, core->dns_metrics_fd);
 }
 
-/* What stands in its answers. */
-static void boot_addresses(struct core *core, struct core_process *dns)
+/* What stands in DNS's answers, and where the agent asks its own gateway. */
+static void boot_addresses(struct core *core, struct core_process *process)
 {
     for (size_t i = 0; i < core->config.listener_count; i++) {
         const struct message_listener *listener = &core->config.listeners[i].message;
@@ -110,7 +110,7 @@ static void boot_addresses(struct core *core, struct core_process *dns)
             continue;
         message.kind = listener->kind;
         memcpy(message.address, listener->address, sizeof message.address);
-        tell(dns, &message, sizeof message, NULL, 0);
+        tell(process, &message, sizeof message, NULL, 0);
     }
 }
 
@@ -230,12 +230,15 @@ void core_boot_role(struct core *core, struct core_process *process)
         if (process != core_twin(core) && process->role != ROLE_DNS)
             core_boot_peers(core);
         boot_metrics(core, process);
-        if (process->role == ROLE_DNS)
+        if (process->role != ROLE_GATEWAY)
             boot_addresses(core, process);
-        if (process->role == ROLE_AGENT)
+        if (process->role == ROLE_AGENT) {
             boot_processes(core);
-        else
+        } else {
             boot_table(core, process);
+            if (core->mesh_fd >= 0) /* grown old, it is not believed */
+                tell(process, &core->mesh, sizeof core->mesh, &core->mesh_fd, 1);
+        }
     }
     core_boot_more(process);
 }

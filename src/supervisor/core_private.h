@@ -101,7 +101,9 @@ struct core {
     uint32_t template_count, replica_count, revision_count, dead_count;
     uint64_t messages_dropped;
     int metrics_fd, dns_metrics_fd, table_fd;
+    int mesh_fd; /* the last; not saved: the agent makes one each second, or needs none */
     struct message_table table;
+    struct message_mesh mesh;
     bool ready_once, hopeless;
     bool orphans_due; /* as soon as nothing is cloned */
     uint32_t generation;

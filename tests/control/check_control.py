@@ -436,6 +436,8 @@ class Pops(Case):
         watch = c.watch("/pops/local/watch", unix=True)
         kind, _, data = watch.next()
         self.assertEqual((kind, [pop["name"] for pop in data]), ("pops", ["local"]))
+        kind, _, data = watch.next()
+        self.assertEqual((kind, [key["pop"] for key in data["keys"]]), ("keys", ["local"]))
         kind, number, data = watch.next()
         self.assertEqual((kind, data["uid"], data["state"]), ("endpoint", first, "running"))
         self.assertEqual(data["revisions"][0]["uid"], first << 24 | 1)
@@ -449,6 +451,82 @@ class Pops(Case):
         c.call("DELETE", "/endpoints/second")
         self.assertEqual(watch.next()[::2], ("gone", {"uid": second}))
         watch.close()
+
+    def join(self, name, secret, token=None):
+        c = self.control
+        if token is None:
+            token = c.call("POST", "/pops", {"name": name}).json()["token"]
+        digest = "sha256:" + hashlib.sha256(secret.encode()).hexdigest()
+        answer = c.call("POST", "/enrolments", {"secret": digest},
+                        Authorization=f"Bearer {token}")
+        self.assertEqual(answer.status, 200, answer.body)
+
+    def keys(self, watch, names):
+        """The first keys that are with just these PoPs."""
+        while True:
+            kind, _, data = watch.next()
+            keys = {key["pop"]: key["key"] for key in data["keys"]} if kind == "keys" else {}
+            if set(keys) == set(names):
+                return keys
+
+    def test_two_pops_have_a_key_of_their_own(self):
+        c = self.control
+        self.join("paris", "one")
+        paris = c.watch("/pops/paris/watch", unix=True)
+        self.keys(paris, ["paris"])
+        self.join("tokyo", "two")
+        tokyo = c.watch("/pops/tokyo/watch", unix=True)
+        of_paris = self.keys(paris, ["paris", "tokyo"])
+        of_tokyo = self.keys(tokyo, ["paris", "tokyo"])
+        self.assertEqual(of_paris["tokyo"], of_tokyo["paris"])
+        self.assertEqual(len({*of_paris.values(), *of_tokyo.values()}), 3)
+        for path in ("/pops", "/pops/paris", "/metrics"):
+            for key in of_paris.values():
+                self.assertNotIn(key, c.call("GET", path).body.decode())
+        # Who joins anew has other keys; nobody keeps one with who may not join any more.
+        token = c.call("POST", "/pops/tokyo/token").json()["token"]
+        self.keys(paris, ["paris"])
+        self.join("tokyo", "three", token)
+        again = self.keys(paris, ["paris", "tokyo"])
+        self.assertEqual(again["paris"], of_paris["paris"])
+        self.assertNotEqual(again["tokyo"], of_paris["tokyo"])
+        tokyo.close()
+        # The secret stays: as it was, the keys are.
+        c.kill()
+        c.start()
+        paris = c.watch("/pops/paris/watch", unix=True)
+        self.assertEqual(self.keys(paris, ["paris", "tokyo"]), again)
+        c.call("DELETE", "/pops/tokyo")
+        self.keys(paris, ["paris"])
+        paris.close()
+        self.assertEqual((c.home / "control/hop.key").stat().st_mode & 0o777, 0o600)
+
+    def test_where_a_gateway_listens(self):
+        c = self.control
+        self.join("paris", "one")
+        paris = c.watch("/pops/paris/watch", unix=True)
+
+        def port():
+            while True:
+                kind, _, data = paris.next()
+                if kind == "pops":
+                    return next(pop.get("port") for pop in data if pop["name"] == "paris")
+
+        self.assertIsNone(port())
+        c.report(pop="paris", gateway_port=9000)
+        while port() != 9000:
+            pass
+        c.report(pop="paris", sequence=1, gateway_port=9001,
+                 peers=[{"pop": "tokyo", "health": "down", "rtt_ms": None},
+                        {"pop": "quito", "health": "up", "rtt_ms": 1e30}])
+        self.assertEqual(port(), 9001)
+        self.assertEqual(c.call("GET", "/pops/paris").json()["peers"],
+                         [{"pop": "tokyo", "health": "down", "rtt_ms": None},
+                          {"pop": "quito", "health": "up", "rtt_ms": None}])
+        paris.close()
+        for peers in (1, [{"pop": "tokyo", "health": "fine"}], [{"pop": "a b", "health": "up"}]):
+            self.refused(c.call("POST", "/pops/paris/report", {"peers": peers}, unix=True), 400,
+                         "bad_input")
 
     def test_only_by_the_socket(self):
         self.refused(self.control.call("POST", "/pops/local/report", {}), 401,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What control tells an agent: endpoints (behind an e) and the list of PoPs (behind a p). */
+/* What control tells an agent: endpoints (behind an e), the list of PoPs (behind a p), keys (k). */
 #include <stdint.h>
 #include <stdlib.h>
 
@@ -54,8 +54,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (pop_endpoint_apply(&pop, slice_of(first), &err) < 0)
         abort();
     struct slice text = { (const char *)data + 1, size - 1 };
-    (void)!(data[0] == 'p' ? pop_peers_apply(&pop, text, &err)
-                           : pop_endpoint_apply(&pop, text, &err));
+    (void)!(data[0] == 'p'   ? pop_peers_apply(&pop, text, &err)
+            : data[0] == 'k' ? pop_keys_apply(&pop, text, &err)
+                             : pop_endpoint_apply(&pop, text, &err));
+    for (size_t i = 0; i < pop.key_count; i++)
+        if (pop_key_find(&pop, slice_of(pop.keys[i].pop)) != &pop.keys[i])
+            abort();
     if (pop.peer_count > POP_PEERS_MAX || !pop_endpoint_find(&pop, 1))
         abort();
     pop_deinit(&pop);

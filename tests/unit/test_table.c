@@ -38,7 +38,7 @@ static struct residency_rule rules[] = {
 static const struct ip pop_addresses[] = { { { 1 } }, { { 2 } } };
 static const struct table_source_pop pops[] = {
     { SLICE("paris"), SLICE("eu-west"), 7, TABLE_POP_LOCATED | TABLE_POP_UP, 48.5f, 2.5f,
-      pop_addresses, 2 },
+      pop_addresses, 2, 9000 },
     { .name = SLICE("local"), .country = COUNTRY_UNKNOWN },
 };
 /* Out of order, one twice, one of a PoP that nobody has told of. */
@@ -150,6 +150,36 @@ static void test_find(void **state)
     arena_free(arena);
 }
 
+/* What is there of a version, and what of the ones before it. */
+static void versions(struct table_head *table, struct slice bytes, uint32_t row)
+{
+    struct err err = {};
+
+    /* Where a gateway listens is of version 3. */
+    assert_int_equal(table_pop_port(table, 0), TABLE_PORT_DEFAULT);
+    assert_int_equal(table_pop_port(table, 1), 9000);
+    uint32_t *ports = (uint32_t *)((char *)table + table->ports.offset);
+    ports[1] = 65536;
+    assert_int_equal(table_check(bytes, &err), ERR_BAD_INPUT);
+    ports[1] = 0;
+    assert_int_equal(table_check(bytes, &err), ERR_BAD_INPUT);
+    ports[1] = 65535;
+    table->ports.count = 1;
+    assert_int_equal(table_check(bytes, &err), ERR_BAD_INPUT);
+    table->version = 2;
+    assert_int_equal(table_check(bytes, &err), 0);
+    assert_int_equal(table_pop_port(table, 1), TABLE_PORT_DEFAULT);
+
+    /* The version before those had no residency. */
+    table->version = 1;
+    assert_int_equal(table_check(bytes, &err), 0);
+    assert_null(table_residency(table, row));
+    assert_null(table_pop(table, 0));
+    table->version = 4;
+    assert_int_equal(table_check(bytes, &err), ERR_BAD_INPUT);
+    assert_non_null(strstr(err.message, "version 4, this program reads 1 to 3"));
+}
+
 static void test_residency(void **state)
 {
     struct arena *arena = arena_new();
@@ -207,14 +237,7 @@ static void test_residency(void **state)
     paris->flags = TABLE_POP_UP;
     assert_int_equal(table_check(bytes, &err), 0);
 
-    /* The version before had no residency. */
-    table->version = 1;
-    assert_int_equal(table_check(bytes, &err), 0);
-    assert_null(table_residency(table, row));
-    assert_null(table_pop(table, 0));
-    table->version = 3;
-    assert_int_equal(table_check(bytes, &err), ERR_BAD_INPUT);
-    assert_non_null(strstr(err.message, "version 3, this program reads 1 and 2"));
+    versions(table, bytes, row);
     arena_free(arena);
 }
 

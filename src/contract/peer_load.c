@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "contract/peer_load.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/err.h"
+
+static_assert(sizeof(struct peer_load_head) == 40 && sizeof(struct peer_load_row) == 32);
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__);
+
+struct peer_load_head peer_load_head(struct slice bytes)
+{
+    struct peer_load_head head;
+    memcpy(&head, bytes.data, sizeof head);
+    return head;
+}
+
+struct peer_load_row peer_load_row(struct slice bytes, uint32_t index)
+{
+    struct peer_load_row row;
+    memcpy(&row, bytes.data + peer_load_bytes(index), sizeof row);
+    return row;
+}
+
+static bool within(float value, float most)
+{
+    return value >= 0 && value <= most; /* NAN is not */
+}
+
+static bool row_right(const struct peer_load_row *row)
+{
+    return within(row->arrivals_per_s, PEER_LOAD_RATE_MAX) &&
+           within(row->capacity_per_s, PEER_LOAD_RATE_MAX) &&
+           within(row->service_ms, PEER_LOAD_MS_MAX) &&
+           (within(row->start_ms, PEER_LOAD_MS_MAX) || (isinf(row->start_ms) && row->start_ms > 0));
+}
+
+int peer_load_check(struct slice bytes, struct err *err)
+{
+    if (bytes.size < sizeof(struct peer_load_head))
+        return err_set(err, ERR_BAD_INPUT, "a report of load of %zu bytes has no head", bytes.size);
+    struct peer_load_head head = peer_load_head(bytes);
+    if (head.magic != PEER_LOAD_MAGIC || head.version != PEER_LOAD_VERSION)
+        return err_set(err, ERR_BAD_INPUT, "no report of load, or one of another version (%x, %u)",
+                       head.magic, head.version);
+    if (head.count > PEER_LOAD_ROWS_MAX || peer_load_bytes(head.count) != bytes.size)
+        return err_set(err, ERR_BAD_INPUT, "a report of load of %u rows has %zu bytes", head.count,
+                       bytes.size);
+    if (head.flags & ~PEER_LOAD_WHOLE || head.number == 0 || head.since > head.number)
+        return err_set(err, ERR_BAD_INPUT, "a report of load that goes upon a later one");
+    uint64_t before = 0;
+    for (uint32_t i = 0; i < head.count; i++) {
+        struct peer_load_row row = peer_load_row(bytes, i);
+        if (!row_right(&row) || (i > 0 && row.endpoint <= before))
+            return err_set(err, ERR_BAD_INPUT,
+                           "row %u of a report of load is out of range, or of order", i);
+        before = row.endpoint;
+    }
+    return 0;
+}

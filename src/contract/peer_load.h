@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * peer_load.h -- what a gateway answers to a PoP that asks how it is: counts and times of each
+ * endpoint that runs there, nothing else. Binary, little-endian, a fixed row each. Read from
+ * outside, so peer_load_check() looks at all of it; after it figures are in their bounds.
+ *
+ * Numbered: who says which report it has gets what has changed since (a delta); who is of another
+ * life of the gateway, or too far behind, gets all of it. An idle fleet of a thousand endpoints
+ * sends heads of 40 bytes.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/slice.h"
+
+struct err;
+
+/* Where it is asked for, and what for: "?life=LIFE&since=NUMBER" of the report that one has. */
+#define PEER_LOAD_PATH "/.perigee/mesh"
+
+#define PEER_LOAD_MAGIC 0x6c676550u /* "Pegl" */
+#define PEER_LOAD_VERSION 1u
+enum { PEER_LOAD_ROWS_MAX = 4096 };
+#define PEER_LOAD_RATE_MAX 1e7f /* a second */
+#define PEER_LOAD_MS_MAX 600'000.0f
+
+#define PEER_LOAD_WHOLE 1u /* all there is; else what has changed since `since` */
+
+struct peer_load_head {
+    uint32_t magic;
+    uint16_t version, flags;
+    uint64_t life;   /* of that gateway: drawn when it starts */
+    uint64_t number; /* of this report: grows */
+    uint64_t since;  /* the one that a delta goes upon */
+    uint32_t count;  /* of rows, by rising endpoint */
+    uint32_t reserved;
+};
+
+struct peer_load_row {
+    uint64_t endpoint;    /* uid */
+    float arrivals_per_s; /* asked for, also what was refused or passed on */
+    float capacity_per_s; /* that the ready replicas can answer */
+    float service_ms;     /* mean of a run; 0: none was seen */
+    float start_ms;   /* 0: a replica is ready; else until one is; INFINITY: it does not start */
+    uint32_t places;  /* requests that run at the same time; 0: no replica is ready */
+    uint32_t waiting; /* in its queue */
+};
+
+/* `bytes` as they came: aligned anyhow. 0 or ERR_BAD_INPUT. */
+[[nodiscard]] int peer_load_check(struct slice bytes, struct err *err);
+struct peer_load_head peer_load_head(struct slice bytes);               /* of checked ones */
+struct peer_load_row peer_load_row(struct slice bytes, uint32_t index); /* likewise */
+
+static inline size_t peer_load_bytes(size_t rows)
+{
+    return sizeof(struct peer_load_head) + rows * sizeof(struct peer_load_row);
+}
+#define PEER_LOAD_BYTES_MAX peer_load_bytes(PEER_LOAD_ROWS_MAX)

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/mesh.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/auto.h"
+#include "base/err.h"
+#include "base/map.h"
+#include "sys/shm.h"
+
+struct mesh_view {
+    _Atomic uint32_t refs;
+    const struct mesh_head *head;
+    size_t bytes;
+};
+
+int mesh_view_open(int fd, struct mesh_view **ret, struct err *err)
+{
+    const void *data;
+    size_t bytes;
+    int r = shm_map_published(fd, MESH_BYTES_MAX, &data, &bytes, err);
+
+    if (r < 0)
+        return r;
+    r = mesh_check((struct slice){ data, bytes }, err);
+    if (r < 0) {
+        shm_unmap((void *)(uintptr_t)data, bytes);
+        return r;
+    }
+    struct mesh_view *view = mem_zalloc(sizeof *view);
+    atomic_init(&view->refs, 1);
+    view->head = data;
+    view->bytes = bytes;
+    *ret = view;
+    return 0;
+}
+
+struct mesh_view *mesh_view_ref(struct mesh_view *view)
+{
+    atomic_fetch_add_explicit(&view->refs, 1, memory_order_relaxed);
+    return view;
+}
+
+void mesh_view_unref(struct mesh_view *view)
+{
+    if (!view || atomic_fetch_sub_explicit(&view->refs, 1, memory_order_acq_rel) > 1)
+        return;
+    shm_unmap((void *)(uintptr_t)view->head, view->bytes);
+    free(view);
+}
+
+const struct mesh_head *mesh_view_head(const struct mesh_view *view, int64_t now_ns)
+{
+    return view && mesh_fresh(view->head, now_ns) ? view->head : NULL;
+}
+
+/* ---- keys ----------------------------------------------------------------------------------- */
+
+struct peer_key {
+    unsigned char bytes[HOP_KEY_BYTES];
+};
+
+struct peer_keys {
+    pthread_rwlock_t lock; /* of `here`: asked some thousand times a second, changed once a day */
+    struct map here, next; /* name -> struct peer_key; next: of the row under way */
+};
+static_assert((int)HOP_KEY_BYTES == (int)MESSAGE_KEY_BYTES);
+
+static void clear(struct map *keys)
+{
+    MAP_EACH (entry, keys) {
+        explicit_bzero(entry->value, sizeof(struct peer_key));
+        free(entry->value);
+    }
+    map_deinit(keys);
+}
+
+struct peer_keys *peer_keys_new(void)
+{
+    struct peer_keys *keys = mem_zalloc(sizeof *keys);
+
+    if (pthread_rwlock_init(&keys->lock, NULL) != 0)
+        mem_abort(sizeof *keys);
+    return keys;
+}
+
+void peer_keys_free(struct peer_keys *keys)
+{
+    if (!keys)
+        return;
+    clear(&keys->here);
+    clear(&keys->next);
+    (void)pthread_rwlock_destroy(&keys->lock);
+    free(keys);
+}
+
+static void put(struct map *keys, struct slice name, const uint8_t *bytes)
+{
+    struct peer_key *key = mem_alloc(sizeof *key);
+
+    memcpy(key->bytes, bytes, sizeof key->bytes);
+    struct peer_key *before = map_put(keys, name, key);
+    if (before)
+        explicit_bzero(before, sizeof *before);
+    free(before);
+}
+
+void peer_keys_take(struct peer_keys *keys, struct message_peer_key *message)
+{
+    if (message->flags & MESSAGE_KEYS_FIRST)
+        clear(&keys->next);
+    if (message->pop[0] != '\0' && keys->next.count < MESH_POPS_MAX)
+        put(&keys->next, slice_of(message->pop), message->key);
+    if (message->pop[0] == '\0') {
+        struct map before = keys->here;
+        (void)pthread_rwlock_wrlock(&keys->lock);
+        keys->here = keys->next;
+        (void)pthread_rwlock_unlock(&keys->lock);
+        keys->next = (struct map){};
+        clear(&before);
+    }
+    explicit_bzero(message->key, sizeof message->key);
+}
+
+bool peer_keys_find(struct peer_keys *keys, struct slice pop,
+                    unsigned char ret_key[static HOP_KEY_BYTES])
+{
+    (void)pthread_rwlock_rdlock(&keys->lock);
+    const struct peer_key *key = map_get(&keys->here, pop);
+    if (key)
+        memcpy(ret_key, key->bytes, HOP_KEY_BYTES);
+    (void)pthread_rwlock_unlock(&keys->lock);
+    return key != NULL;
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * hop.h -- the signed header that a PoP adds to what it passes on to another, and to what it asks
+ * it:
+ *
+ *   Perigee-Hop: v1; from=paris; to=tokyo; client=FR; deadline=29500; id=REQUEST_ID; mac=HEX
+ *
+ * The MAC is HMAC-SHA-256 by the key that only control and these two PoPs have. It covers the
+ * fields and what the request is about (struct hop_request), so that nobody else can say where a
+ * client is, and nothing of it can be moved to another request. There is no wall clock in it, since
+ * clocks may be an hour off: who sees one on the wire can repeat that very request (mTLS between
+ * PoPs ends that). Pure; any thread.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/slice.h"
+
+struct err;
+
+#define HOP_HEADER "Perigee-Hop"
+enum {
+    HOP_KEY_BYTES = 32,
+    HOP_MAC_HEX = 64,
+    HOP_BYTES_MAX = 512,
+    HOP_NAME_MAX = 63,
+    HOP_ID_MAX = 128
+};
+#define HOP_DEADLINE_MS_MAX UINT64_C(86'400'000)
+
+struct hop {
+    struct slice from, to; /* names of PoPs */
+    char client[3];        /* its country, as the first PoP found it: "FR"; empty: not known */
+    uint64_t deadline_ms;  /* what is left of it; 0: none */
+    struct slice id;       /* of the request */
+    struct slice mac;      /* HEX; of a parsed one */
+};
+
+/* What the MAC covers beside the fields. */
+struct hop_request {
+    struct slice method, target;
+    struct slice endpoint;   /* "project/name"; empty: it is about none */
+    struct slice process_in; /* value of Perigee-Process-In, or empty */
+};
+
+/* The header's value, terminated; returns its length. ERR_BAD_INPUT: a field that cannot stand in
+ * it. */
+[[nodiscard]] int hop_print(const struct hop *hop, const struct hop_request *request,
+                            const unsigned char key[static HOP_KEY_BYTES],
+                            char ret_text[static HOP_BYTES_MAX], struct err *err);
+/* The slices point into `text`. Nothing of it is to be believed before hop_verify(). */
+[[nodiscard]] int hop_parse(struct slice text, struct hop *ret, struct err *err);
+/* In constant time. */
+bool hop_verify(const struct hop *hop, const struct hop_request *request,
+                const unsigned char key[static HOP_KEY_BYTES]);
+/* The key of a pair, either way round, from the fleet's secret. */
+void hop_key(const unsigned char secret[static HOP_KEY_BYTES], struct slice one, struct slice other,
+             unsigned char ret_key[static HOP_KEY_BYTES]);
