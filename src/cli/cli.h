@@ -174,6 +174,9 @@ const char *control_endpoint_path(struct cli *cli, const char *name, const char 
                                 bool (*on_event)(struct slice kind, struct slice id,
                                                  yyjson_val *json, void *data),
                                 void *data, struct err *err);
+/* The first address of a listener in the home's addresses.json: "127.0.0.1:5300" of "dns". */
+[[nodiscard]] int control_address(struct cli *cli, const char *listener, const char **ret,
+                                  struct err *err);
 /* Where inference goes: the first gateway address, "http://127.0.0.1:8000". */
 [[nodiscard]] int control_gateway_url(struct cli *cli, const char **ret, struct err *err);
 /* Makes sure control has the file's (or folder's) bytes; "sha256:HEX" of the artifact. */

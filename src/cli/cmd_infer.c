@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "cli/cli.h"
 #include "cli/commands.h"
+#include "cli/from.h"
 #include "cli/tensor_file.h"
 #include "cli/view.h"
 #include "http/fetch.h"
@@ -29,6 +30,7 @@ struct infer {
     struct cli *cli;
     const char *name, *gateway;
     const char *host_header; /* or NULL */
+    struct from *from;       /* --from; NULL: not said */
     uint64_t revision;       /* 0: the one with the traffic */
     yyjson_val *metadata;    /* OIP's, of the model */
     yyjson_val *properties;  /* the model's own, from control; or NULL */
@@ -57,7 +59,8 @@ static int ask(struct infer *infer, struct fetch_request *request, struct fetch_
     struct cli_progress progress;
     cli_progress_begin(&progress, infer->name);
     cli_progress_text(&progress, SLICE("waiting for the answer"));
-    int r = fetch(infer->cli->arena, request, answer, err);
+    int r = infer->from ? from_fetch(infer->from, request, answer, err)
+                        : fetch(infer->cli->arena, request, answer, err);
     cli_progress_end(&progress);
     if (r < 0)
         return err_wrap(err, "gateway");
@@ -457,6 +460,18 @@ static void rows_print(struct cli *cli, yyjson_val *data, yyjson_val *shape)
         printf("  (--json has all, and all digits)\n");
 }
 
+static void served_print(struct infer *infer, const struct fetch_answer *answer, FILE *out)
+{
+    struct cli *cli = infer->cli;
+    fprintf(out, "%srevision ", cli_color(cli, CLI_DIM));
+    cli_print_text(out, fetch_header_get(answer, "Perigee-Revision"));
+    fprintf(out, " at ");
+    cli_print_text(out, fetch_header_get(answer, "Perigee-Pop"));
+    fprintf(out, "; ");
+    cli_print_text(out, fetch_header_get(answer, "Server-Timing"));
+    fprintf(out, "%s\n", cli_color(cli, CLI_PLAIN));
+}
+
 static void answer_print(struct infer *infer, const struct fetch_answer *answer, yyjson_val *json)
 {
     struct cli *cli = infer->cli;
@@ -464,6 +479,8 @@ static void answer_print(struct infer *infer, const struct fetch_answer *answer,
     yyjson_val *output;
     if (cli->json) {
         cli_print_json(cli, json);
+        if (infer->from)
+            served_print(infer, answer, stderr);
         return;
     }
     yyjson_arr_foreach(json_member(json, "outputs"), index, count, output)
@@ -480,13 +497,7 @@ static void answer_print(struct infer *infer, const struct fetch_answer *answer,
         else
             rows_print(cli, data, json_member(output, "shape"));
     }
-    printf("%srevision ", cli_color(cli, CLI_DIM));
-    cli_print_text(stdout, fetch_header_get(answer, "Perigee-Revision"));
-    printf(" at ");
-    cli_print_text(stdout, fetch_header_get(answer, "Perigee-Pop"));
-    printf("; ");
-    cli_print_text(stdout, fetch_header_get(answer, "Server-Timing"));
-    printf("%s\n", cli_color(cli, CLI_PLAIN));
+    served_print(infer, answer, stdout);
 }
 
 static int infer_send(struct infer *infer, struct err *err)
@@ -544,6 +555,21 @@ static int gateway_find(struct infer *infer, struct err *err)
     return 0;
 }
 
+/* The Host line names the endpoint; where it goes to is DNS's word. */
+static int from_begin(struct infer *infer, struct err *err)
+{
+    struct cli *cli = infer->cli;
+    if (infer->gateway)
+        return cli_usage(cli, err_set(err, ERR_BAD_INPUT, "--from goes where DNS says: no --url"));
+    int r = from_open(cli, infer->name, &infer->from, err);
+    if (r < 0)
+        return r;
+    infer->gateway = "";
+    infer->host_header = arena_format(cli->arena, "Host: %s", from_host(infer->from));
+    from_print(infer->from, cli->json ? stderr : stdout);
+    return 0;
+}
+
 static int options_read(struct infer *infer, struct err *err)
 {
     struct cli *cli = infer->cli;
@@ -558,6 +584,11 @@ static int options_read(struct infer *infer, struct err *err)
     if (infer->gateway && strncmp(infer->gateway, "http://", 7) != 0 &&
         strncmp(infer->gateway, "https://", 8) != 0)
         return cli_usage(infer->cli, err_set(err, ERR_BAD_INPUT, "--url wants http://HOST:PORT"));
+    if (cli_option_value(cli, "--from"))
+        return from_begin(infer, err);
+    for (const char *const *flag = from_flags; *flag; flag++)
+        if (cli_option_value(cli, *flag))
+            return cli_usage(cli, err_set(err, ERR_BAD_INPUT, "%s stands beside --from", *flag));
     /* In `default` the path names the endpoint; in others the host does. */
     if (strcmp(cli->project, "default") != 0)
         infer->host_header =

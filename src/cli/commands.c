@@ -67,9 +67,13 @@ const struct cli_command cli_commands[] = {
               { "--output", "NAME", "Only this output.", true },
               { "--revision", "N", "Ask this revision.", false },
               { "--timeout", "TIME", "Deadline of the request.", false },
+              { "--from", "CITY|ADDRESS", "As a client there: resolve by our DNS, send to the PoP that it names, the next address where one fails. In a network in a box a city is one of its places (docs/fleet.md).", false },
+              { "--dns", "ADDRESS", "--from: the DNS server; else the first of the home's Perigee.", false },
+              { "--zone", "DOMAIN", "--from: the zone; else what control says, perigee.test without it.", false },
               { "--url", "URL", "The gateway; else the first of the home's Perigee, or the endpoint's url where control is named (--control, $PERIGEE_CONTROL, a context).", false }),
       "  perigee infer digits --input image=examples/digits/samples/digit-7.png\n"
       "  perigee infer digits --input image=batch.npy --json\n"
+      "  perigee infer digits --from Tokyo --input image=digit-7.png\n"
       "  echo '[[0, 1, 2]]' | perigee infer model --input x=@-\n",
       1, 1, cmd_infer },
     { "policy", NULL, "test FILE", "Hold a spec's residency and regions against a table of cases.",

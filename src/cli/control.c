@@ -27,7 +27,7 @@ enum {
 
 /* ---- where it is ----------------------------------------------------------------------------- */
 
-static int address_first(struct cli *cli, const char *kind, const char **ret, struct err *err)
+int control_address(struct cli *cli, const char *kind, const char **ret, struct err *err)
 {
     const char *path = arena_format(cli->arena, "%s/run/addresses.json", cli->home);
     struct slice bytes;
@@ -73,7 +73,7 @@ static int control_open(struct cli *cli, struct err *err)
         return 0;
     int r = control_named(cli, &where, err);
     if (r == 0) {
-        r = address_first(cli, "control", &where, err);
+        r = control_address(cli, "control", &where, err);
         if (r < 0)
             return r;
         if (strncmp(where, "unix:", 5) != 0)
@@ -98,7 +98,7 @@ static int control_open(struct cli *cli, struct err *err)
 int control_gateway_url(struct cli *cli, const char **ret, struct err *err)
 {
     const char *where;
-    int r = address_first(cli, "gateway", &where, err);
+    int r = control_address(cli, "gateway", &where, err);
     if (r < 0)
         return r;
     if (strncmp(where, "unix:", 5) == 0)

@@ -56,6 +56,18 @@ static void answer_err(struct exchange *x, const struct err *err)
 
 /* ---- how it is ------------------------------------------------------------------------------ */
 
+/* Blocks of the clients that stand there. */
+static void write_clients(struct json_writer *w, const struct fleet *fleet, size_t place)
+{
+    char text[IP_TEXT_BYTES];
+    json_key(w, "clients");
+    json_array_begin(w);
+    for (size_t i = 0; i < fleet->client_count; i++)
+        if (fleet->clients[i].place == place)
+            json_text(w, ip_block_text(&fleet->clients[i].block, text));
+    json_array_end(w);
+}
+
 static void write_places(struct json_writer *w, const struct desk *desk)
 {
     const struct fleet *fleet = desk->fleet;
@@ -63,7 +75,7 @@ static void write_places(struct json_writer *w, const struct desk *desk)
     json_array_begin(w);
     for (size_t i = 0; i < fleet->place_count; i++) {
         const struct fleet_place *place = &fleet->places[i];
-        char country[3];
+        char country[3], text[IP_TEXT_BYTES];
         country_code_of(place->country, country);
         json_object_begin(w);
         json_member_string(w, "name", place->name);
@@ -71,9 +83,12 @@ static void write_places(struct json_writer *w, const struct desk *desk)
         json_member_double(w, "latitude", place->latitude);
         json_member_double(w, "longitude", place->longitude);
         json_member_bool(w, "pop", i < fleet->pop_count);
+        write_clients(w, fleet, i);
         if (i < fleet->pop_count) {
             struct desk_pop pop = desk->events.pop(i, desk->data);
+            struct ip face = fleet_face(i);
             json_member_text(w, "state", pop.state);
+            json_member_text(w, "face", ip_text(&face, text));
             json_member_string(w, "address", pop.address);
         }
         json_object_end(w);

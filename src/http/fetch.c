@@ -65,6 +65,7 @@ struct transfer {
     const struct fetch_request *request;
     struct arena *arena;
     struct fetch_answer *answer;
+    const char *source; /* as libcurl takes it */
     char *body;
     size_t used, room;
     uint64_t sent;
@@ -157,6 +158,8 @@ static void options_set(CURL *easy, struct transfer *t, struct curl_slist *heade
     curl.curl_easy_setopt(easy, CURLOPT_WRITEDATA, t);
     curl.curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
     curl.curl_easy_setopt(easy, CURLOPT_HEADERDATA, t);
+    if (t->source)
+        curl.curl_easy_setopt(easy, CURLOPT_INTERFACE, t->source);
     if (request->unix_path)
         curl.curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, request->unix_path);
     if (strcmp(request->method, "HEAD") == 0)
@@ -183,6 +186,8 @@ int fetch(struct arena *arena, const struct fetch_request *request, struct fetch
     *ret = (struct fetch_answer){ .headers =
                                       ARENA_ARRAY(arena, struct fetch_header, FETCH_HEADERS_MAX) };
     struct transfer t = { .request = request, .arena = arena, .answer = ret };
+    if (request->source)
+        t.source = arena_format(arena, "host!%s", request->source);
     /* No `Expect: 100-continue`: it would cost a second where nobody answers it. */
     struct curl_slist *headers = curl.curl_slist_append(NULL, "Expect:");
     for (size_t i = 0; request->headers && request->headers[i]; i++)

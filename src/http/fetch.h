@@ -21,7 +21,8 @@ struct fetch_request {
     const char *method; /* "GET" ... */
     const char *url;    /* http:// or https:// */
     const char
-        *unix_path; /* or NULL: connect there instead; the URL's host is only the Host line */
+        *unix_path;     /* or NULL: connect there instead; the URL's host is only the Host line */
+    const char *source; /* the address that it comes from; NULL: the system's choice */
     const char *const *headers; /* "Name: value", NULL-terminated; or NULL */
     struct slice body;          /* or */
     int body_fd;                /* a file to send from `body_offset`; -1: none */
@@ -41,7 +42,7 @@ struct fetch_header {
 };
 
 struct fetch_answer { /* all in the arena */
-    int status;
+    int status;       /* 0: not one byte came */
     struct fetch_header *headers;
     size_t header_count;
     struct slice body;
