@@ -18,14 +18,17 @@
 #include "control/report.h"
 #include "control/watch.h"
 #include "io/loop.h"
+#include "io/timer.h"
 #include "sys/env_linux.h"
 
 enum {
     POP_SILENT_MS = 20'000,
     CALM_MS = 15'000, /* after a start, for PoPs to come back */
     ADDRESSES_BYTES_MAX = 64 << 10,
+    REFRESH_SOON_MS = 5, /* changes of one moment go together */
     NUMBERS_A_MS = 1000, /* more changes than that in a millisecond there are not */
 };
+#define REFRESH_TURN_NS (2 * ENV_MS) /* of the loop's time in one turn */
 
 /* ---- snapshots ------------------------------------------------------------------------------ */
 
@@ -131,6 +134,7 @@ void hub_refresh(struct control *control, struct hub_endpoint *endpoint)
     struct arena *arena = arena_new();
     if (!control->hub.gateway) /* a view made now is to say where the endpoint answers */
         (void)read_gateway(control);
+    list_remove(&endpoint->stale);
     placement_update(control, endpoint);
     if (replace(&endpoint->pop_view, view_pop_endpoint(arena, endpoint)))
         watch_pop_endpoint(control, endpoint);
@@ -160,6 +164,7 @@ void hub_put(struct control *control, struct snapshot *snapshot)
     char buffer[160];
     if (!endpoint) {
         endpoint = mem_zalloc(sizeof *endpoint);
+        list_init(&endpoint->stale);
         endpoint->key = heap_copy(key_of(snapshot->row.project, snapshot->row.name, buffer));
         (void)map_put_u64(&hub->by_uid, snapshot->row.uid, endpoint);
         struct hub_endpoint *old = map_put(&hub->by_key, endpoint->key, endpoint);
@@ -167,6 +172,7 @@ void hub_put(struct control *control, struct snapshot *snapshot)
         (void)old;
     }
     snapshot_free(endpoint->snapshot);
+    placement_forget(endpoint);
     endpoint->snapshot = snapshot;
     if (hub->recalled_count)
         recall(control, endpoint);
@@ -176,6 +182,7 @@ void hub_put(struct control *control, struct snapshot *snapshot)
 
 static void endpoint_free(struct hub_endpoint *endpoint)
 {
+    list_remove(&endpoint->stale);
     placement_drop(endpoint);
     snapshot_free(endpoint->snapshot);
     free((char *)endpoint->key.data);
@@ -203,6 +210,18 @@ void hub_remove(struct control *control, uint64_t uid)
 
 /* ---- PoPs ----------------------------------------------------------------------------------- */
 
+static void sort_in(struct hub *hub, struct hub_pop *pop)
+{
+    size_t at = hub->sorted_count++;
+    hub->sorted = mem_resize((void *)hub->sorted, hub->sorted_count, sizeof(struct hub_pop *));
+    for (; at > 0 && slice_order(hub->sorted[at - 1]->name, pop->name) > 0; at--) {
+        hub->sorted[at] = hub->sorted[at - 1];
+        hub->sorted[at]->index = at;
+    }
+    hub->sorted[at] = pop;
+    pop->index = at;
+}
+
 struct hub_pop *hub_pop(struct control *control, struct slice name)
 {
     struct hub_pop *pop = map_get(&control->hub.pops, name);
@@ -210,6 +229,7 @@ struct hub_pop *hub_pop(struct control *control, struct slice name)
         pop = mem_zalloc(sizeof *pop);
         pop->name = heap_copy(name);
         (void)map_put(&control->hub.pops, pop->name, pop);
+        sort_in(&control->hub, pop);
     }
     return pop;
 }
@@ -228,21 +248,75 @@ static void refresh_touched(struct control *control, const struct hub_replica *r
     }
 }
 
-/* Before the endpoints that may name them. */
+/* True when its state is another than when somebody last looked. */
+static bool look(struct control *control, struct hub_pop *pop)
+{
+    enum hub_pop_state state = hub_pop_state_of(pop);
+    if (state == pop->seen && pop->state_ns)
+        return false;
+    pop->seen = state;
+    pop->state_ns = control_wall_ns(control);
+    return true;
+}
+
 static void refresh_peers(struct control *control)
 {
+    if (!control->hub.peers_stale)
+        return;
     struct arena *arena = arena_new();
+    control->hub.peers_stale = false;
+    for (size_t i = 0; i < control->hub.sorted_count; i++)
+        (void)look(control, control->hub.sorted[i]);
     if (replace(&control->hub.peers, view_peers(control, arena)))
         watch_pop_peers(control);
     keys_look(control);
     arena_free(arena);
 }
 
+/* PoPs before the endpoints that may name them. A thousand endpoints on hundreds of PoPs take a
+ * tenth of a second: nobody waits for that but those who wait for the endpoints. */
+void hub_refresh_now(struct control *control)
+{
+    struct hub_endpoint *endpoint;
+    int64_t until_ns = loop_now_ns() + REFRESH_TURN_NS;
+    refresh_peers(control);
+    while ((endpoint = LIST_FIRST(&control->hub.stale, struct hub_endpoint, stale))) {
+        hub_refresh(control, endpoint);
+        if (loop_now_ns() >= until_ns)
+            break;
+    }
+}
+
+static void on_refresh(void *data)
+{
+    struct control *control = data;
+    hub_refresh_now(control);
+    if (!list_empty(&control->hub.stale))
+        timer_start(control->hub.refresh, 0);
+}
+
+static void refresh_later(struct control *control)
+{
+    if (!control->hub.refresh)
+        control->hub.refresh = timer_new(control->loop, on_refresh, control);
+    if (!timer_running(control->hub.refresh))
+        timer_start(control->hub.refresh, REFRESH_SOON_MS);
+}
+
+void hub_refresh_soon(struct control *control, struct hub_endpoint *endpoint)
+{
+    if (!list_empty(&endpoint->stale))
+        return;
+    list_append(&control->hub.stale, &endpoint->stale);
+    refresh_later(control);
+}
+
 static void refresh_all(struct control *control)
 {
-    refresh_peers(control);
+    control->hub.peers_stale = true;
+    refresh_later(control);
     MAP_EACH (entry, &control->hub.by_uid)
-        hub_refresh(control, entry->value);
+        hub_refresh_soon(control, entry->value);
 }
 
 void hub_pop_state(struct control *control, struct hub_pop *pop, struct arena *arena,
@@ -302,6 +376,7 @@ void hub_pop_row(struct control *control, const struct store_pop *row)
     arena_free(pop->row_arena);
     pop->row_arena = arena;
     pop->spec = spec;
+    pop->spot = spec.located ? spot_at(spec.latitude, spec.longitude) : (struct spot){};
     pop->row = (struct store_pop){
         .name = pop->name,
         .spec = text,
@@ -405,9 +480,7 @@ void hub_tick(struct control *control)
             log_warn("control", "a PoP fell silent", LOG_SLICE("pop", pop->name));
         pop->silent = silent;
         granted_tick(control, pop);
-        enum hub_pop_state state = hub_pop_state_of(pop);
-        changed = changed || state != pop->ticked; /* a watch may have ended as well */
-        pop->ticked = state;
+        changed = look(control, pop) || changed; /* a watch may have ended as well */
     }
     if (control->hub.calm_ms && now_ms >= control->hub.calm_ms) {
         control->hub.calm_ms = 0;
@@ -415,10 +488,14 @@ void hub_tick(struct control *control)
     }
     if (changed)
         refresh_all(control);
+    MAP_EACH (entry, &control->hub.by_uid)
+        if (placement_due(control, entry->value))
+            hub_refresh_soon(control, entry->value);
 }
 
 void hub_open(struct control *control)
 {
+    list_init(&control->hub.stale);
     control->hub.changes = (uint64_t)(control_wall_ns(control) / ENV_MS) * NUMBERS_A_MS;
     control->hub.calm_ms = loop_now_ms(control->loop) + CALM_MS;
     (void)read_gateway(control);
@@ -427,6 +504,7 @@ void hub_open(struct control *control)
 void hub_close(struct control *control)
 {
     struct hub *hub = &control->hub;
+    timer_free(hub->refresh);
     MAP_EACH (entry, &hub->by_uid)
         endpoint_free(entry->value);
     MAP_EACH (entry, &hub->pops) {
@@ -443,6 +521,7 @@ void hub_close(struct control *control)
     map_deinit(&hub->by_uid);
     map_deinit(&hub->by_key);
     map_deinit(&hub->pops);
+    free((void *)hub->sorted);
     free(hub->gateway);
     free((char *)hub->peers.data);
 }

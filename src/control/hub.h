@@ -18,6 +18,7 @@
 #include "base/map.h"
 #include "base/slice.h"
 #include "policy/regions.h"
+#include "policy/rtt.h"
 #include "spec/endpoint.h"
 #include "spec/pop.h"
 #include "store/store.h"
@@ -26,6 +27,8 @@ struct arena;
 struct control;
 struct err;
 struct json_writer;
+struct placement_where;
+struct timer;
 
 /* ---- from the store ----------------------------------------------------------------------- */
 
@@ -82,8 +85,11 @@ struct hub_pop {
     struct arena *row_arena; /* of what follows: what an operator said; NULL: nothing */
     struct store_pop row;
     struct pop_spec spec;
+    size_t index;     /* in hub.sorted */
+    struct spot spot; /* of spec; all 0: not known */
     unsigned watches; /* its agent is connected */
-    unsigned ticked;  /* its enum hub_pop_state at the last hub_tick() */
+    unsigned seen;    /* its enum hub_pop_state when somebody last looked, */
+    int64_t state_ns; /* and since when; the wall's clock */
     struct {          /* what placement has given it */
         uint64_t replicas, cpu_milli, memory_bytes;
     } placed;
@@ -120,8 +126,11 @@ struct hub_endpoint {
     bool forbidden;               /* regions or residency refuse every PoP there is */
     bool spread_short, min_short; /* fewer PoPs, or replicas, than the spec wants can be had */
     bool places_unsaved;
-    struct slice key;  /* "project/name", from malloc */
-    struct slice view; /* JSON, from malloc */
+    bool place_spared;             /* more PoPs than must be: some go once all has settled */
+    struct placement_where *where; /* placement.c's; NULL: not compiled yet */
+    struct list stale;             /* in hub.stale: something it was made of has changed */
+    struct slice key;              /* "project/name", from malloc */
+    struct slice view;             /* JSON, from malloc */
     struct slice pop_view;
     uint64_t changed; /* number of the view */
     bool deploying;   /* its state is */
@@ -130,8 +139,13 @@ struct hub_endpoint {
 enum { HUB_GONE_MAX = 1024 };
 
 struct hub {
-    struct map by_uid, by_key;        /* struct hub_endpoint */
-    struct map pops;                  /* by name: struct hub_pop */
+    struct map by_uid, by_key; /* struct hub_endpoint */
+    struct map pops;           /* by name: struct hub_pop */
+    struct hub_pop **sorted;   /* the same in the order of their names; from malloc */
+    size_t sorted_count;
+    struct list stale; /* endpoints that are to be made anew */
+    bool peers_stale;
+    struct timer *refresh;
     uint64_t changes;                 /* the last number given */
     struct store_placement *recalled; /* while the state is read: where endpoints are placed */
     size_t recalled_count;
@@ -172,6 +186,9 @@ struct report_sum hub_sum(struct control *control, const struct store_endpoint *
 /* Every few seconds: PoPs that fell silent, the gateway's addresses. */
 void hub_tick(struct control *control);
 void hub_refresh(struct control *control, struct hub_endpoint *endpoint); /* makes its views anew */
+/* The same on one of the loop's next turns, of many endpoints a few in each. */
+void hub_refresh_soon(struct control *control, struct hub_endpoint *endpoint);
+void hub_refresh_now(struct control *control); /* what fits into one turn of it */
 
 /* True when at least one replica of it is known. */
 bool hub_has_replicas(struct control *control, uint64_t uid);

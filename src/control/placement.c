@@ -7,18 +7,13 @@
 
 #include "base/arena.h"
 #include "base/auto.h"
-#include "base/log.h"
+#include "base/err.h"
 #include "control/control_own.h"
 #include "control/granted.h"
-#include "control/job.h"
-#include "io/loop.h"
-#include "io/timer.h"
 #include "geo/sets.h"
 #include "policy/place.h"
 #include "policy/regions.h"
 #include "store/store.h"
-
-enum { PLACE_SAVE_MS = 10 };
 
 /* ---- what an endpoint takes of its PoPs ------------------------------------------------------ */
 
@@ -40,31 +35,12 @@ static void take(struct hub_endpoint *endpoint, int sign)
 void placement_drop(struct hub_endpoint *endpoint)
 {
     take(endpoint, -1);
+    placement_forget(endpoint);
     free(take_ptr(endpoint->places));
     endpoint->place_count = 0;
 }
 
 /* ---- deciding -------------------------------------------------------------------------------- */
-
-static int by_name(const void *a, const void *b)
-{
-    return slice_order((*(struct hub_pop *const *)a)->name, (*(struct hub_pop *const *)b)->name);
-}
-
-/* In the order of their names, so that the same fleet always gives the same. */
-static struct hub_pop **pops_of(struct control *control, struct arena *arena, size_t *ret_count)
-{
-    struct hub_pop **pops = ARENA_ARRAY(arena, struct hub_pop *, control->hub.pops.count + 1);
-    size_t count = 0;
-    MAP_EACH (entry, &control->hub.pops) {
-        struct hub_pop *pop = entry->value;
-        if (hub_pop_runs(pop) && hub_pop_state_of(pop) != HUB_POP_RETIRED)
-            pops[count++] = pop;
-    }
-    qsort((void *)pops, count, sizeof *pops, by_name);
-    *ret_count = count < PLACE_POPS_MAX ? count : PLACE_POPS_MAX;
-    return pops;
-}
 
 /* Beside what others have taken of its limits; what this endpoint has was given back before. */
 static uint32_t room(const struct hub_pop *pop, const struct endpoint_spec *spec)
@@ -97,27 +73,53 @@ static enum hub_pop_state state_of(const struct control *control, const struct h
     return slice_is(pop->row.wanted, "drained") ? HUB_POP_DRAINING : HUB_POP_READY;
 }
 
-/* What the spec says of where it may run. It was checked when it was taken; sets may be others
- * since, and then nowhere is safe. */
-struct where {
+/* What the spec says of where it may run; made once for each spec. It was checked when it was
+ * taken; sets may be others since, and then nowhere is safe. */
+struct placement_where {
+    struct arena *arena;
     struct regions regions;
     struct residency residency;
+    struct countries process; /* where a replica may ever get a request */
     bool known;
     struct err err;
 };
 
-static void where_read(struct control *control, struct arena *arena,
-                       const struct endpoint_spec *spec, struct where *ret)
+static const struct placement_where *where_of(struct control *control,
+                                              struct hub_endpoint *endpoint)
 {
-    ret->known = residency_compile(arena, spec, geo_sets_lookup, &control->sets, &ret->residency,
-                                   &ret->err) == 0 &&
-                 regions_compile(arena, spec, geo_sets_lookup, &control->sets, &ret->regions,
-                                 &ret->err) == 0;
+    if (endpoint->where)
+        return endpoint->where;
+    const struct endpoint_spec *spec = &endpoint->snapshot->spec;
+    struct arena *arena = arena_new();
+    struct placement_where *where = ARENA_NEW(arena, struct placement_where);
+    where->arena = arena;
+    where->known = residency_compile(arena, spec, geo_sets_lookup, &control->sets,
+                                     &where->residency, &where->err) == 0 &&
+                   regions_compile(arena, spec, geo_sets_lookup, &control->sets, &where->regions,
+                                   &where->err) == 0;
+    if (where->known)
+        where->process = residency_processable(&where->residency);
+    return endpoint->where = where;
 }
 
-/* NULL: it may. */
+void placement_forget(struct hub_endpoint *endpoint)
+{
+    if (endpoint->where)
+        arena_free(endpoint->where->arena);
+    endpoint->where = NULL;
+}
+
+static bool allowed(const struct control *control, const struct placement_where *where,
+                    const struct hub_pop *pop)
+{
+    const struct region_place place = hub_pop_place(control, pop);
+    return where->known &&
+           regions_allow(&where->regions, &where->residency, &where->process, &place);
+}
+
+/* In words, of one that is not allowed. */
 static const char *refusal(const struct control *control, struct arena *arena,
-                           const struct where *where, const struct hub_pop *pop)
+                           const struct placement_where *where, const struct hub_pop *pop)
 {
     const struct region_place place = hub_pop_place(control, pop);
     if (!where->known)
@@ -125,32 +127,32 @@ static const char *refusal(const struct control *control, struct arena *arena,
     return regions_refusal(arena, &where->regions, &where->residency, &place);
 }
 
-static struct place_pop place_pop(const struct control *control,
-                                  const struct hub_endpoint *endpoint, const struct hub_pop *pop)
+static struct place_pop place_pop(const struct control *control, const struct endpoint_spec *spec,
+                                  const struct hub_pop *pop)
 {
-    const struct endpoint_spec *spec = &endpoint->snapshot->spec;
     enum hub_pop_state state = state_of(control, pop);
     return (struct place_pop){
-        .spot =
-            pop->spec.located ? spot_at(pop->spec.latitude, pop->spec.longitude) : (struct spot){},
+        .spot = pop->spot,
         .health = state == HUB_POP_READY      ? PLACE_UP
                   : state == HUB_POP_DRAINING ? PLACE_DRAINING
                                               : PLACE_SILENT,
         .room = room(pop, spec),
-        .has = granted_replicas(endpoint, pop),
         .price =
             (float)pop_spec_price(&pop->spec, spec->flavor.cpu_milli, spec->flavor.memory_bytes),
     };
 }
 
-static bool same(const struct hub_endpoint *endpoint, const struct hub_place *places, size_t count)
-{
-    bool equal = endpoint->place_count == count;
-    for (size_t i = 0; i < count && equal; i++)
-        equal = endpoint->places[i].pop == places[i].pop &&
-                endpoint->places[i].replicas == places[i].replicas;
-    return equal;
-}
+/* ---- a decision ------------------------------------------------------------------------------ */
+
+struct decision {
+    const struct placement_where *where;
+    struct hub_pop *const *pops; /* by name, so that the same fleet always gives the same */
+    size_t count;
+    uint32_t *row_of; /* by hub_pop.index: its row, plus one; 0: it runs nothing */
+    struct place_pop *rows;
+    int64_t *since_ns; /* of each PoP that has it */
+    struct place_result result;
+};
 
 static bool serves(const struct hub_endpoint *endpoint, const struct hub_pop *pop)
 {
@@ -163,111 +165,175 @@ static bool serves(const struct hub_endpoint *endpoint, const struct hub_pop *po
     return false;
 }
 
+/* Has all that it is placed on stood for long? */
+static bool settled(struct control *control, const struct hub_endpoint *endpoint)
+{
+    int64_t before_ns = control_wall_ns(control) - PLACEMENT_SETTLED_NS;
+    bool all = !control->hub.calm_ms;
+    for (size_t i = 0; i < endpoint->place_count && all; i++)
+        all = endpoint->places[i].since_ns <= before_ns &&
+              endpoint->places[i].pop->state_ns <= before_ns;
+    return all;
+}
+
+bool placement_due(struct control *control, const struct hub_endpoint *endpoint)
+{
+    return endpoint->place_spared && settled(control, endpoint);
+}
+
+/* Those that could run something at all, by name. */
+static void pops_of(const struct control *control, struct arena *arena, struct decision *ret)
+{
+    const struct hub *hub = &control->hub;
+    struct hub_pop **pops = ARENA_ARRAY(arena, struct hub_pop *, hub->sorted_count + 1);
+    ret->row_of = ARENA_ARRAY(arena, uint32_t, hub->sorted_count + 1);
+    for (size_t i = 0; i < hub->sorted_count && ret->count < PLACE_POPS_MAX; i++) {
+        if (!hub_pop_runs(hub->sorted[i]) || hub_pop_state_of(hub->sorted[i]) == HUB_POP_RETIRED)
+            continue;
+        pops[ret->count++] = hub->sorted[i];
+        ret->row_of[i] = (uint32_t)ret->count;
+    }
+    ret->pops = pops;
+}
+
+/* What it has of its PoPs was given back before. */
+static void decide(struct control *control, struct arena *arena, struct hub_endpoint *endpoint,
+                   struct decision *ret)
+{
+    const struct endpoint_spec *spec = &endpoint->snapshot->spec;
+    *ret = (struct decision){ .where = where_of(control, endpoint) };
+    pops_of(control, arena, ret);
+    ret->rows = ARENA_ARRAY(arena, struct place_pop, ret->count + 1);
+    ret->since_ns = ARENA_ARRAY(arena, int64_t, ret->count + 1);
+    for (size_t i = 0; i < ret->count; i++) {
+        ret->rows[i] = place_pop(control, spec, ret->pops[i]);
+        ret->rows[i].allowed = allowed(control, ret->where, ret->pops[i]);
+    }
+    for (size_t i = 0; i < endpoint->place_count; i++) {
+        const struct hub_place *place = &endpoint->places[i];
+        uint32_t row = ret->row_of[place->pop->index];
+        if (row == 0)
+            continue;
+        ret->rows[row - 1].has = place->replicas;
+        ret->rows[row - 1].ready = serves(endpoint, place->pop);
+        ret->since_ns[row - 1] = place->since_ns;
+    }
+    const struct place_input input = {
+        .pops = ret->rows,
+        .pop_count = ret->count,
+        .spread_min = (uint32_t)spec->spread.pops,
+        .replicas_min = (uint32_t)spec->scale.min,
+        .replicas_max = (uint32_t)spec->scale.max,
+        .settled = settled(control, endpoint),
+    };
+    place_decide(arena, &input, &ret->result);
+}
+
 /* One that is given up goes on until those that follow it serve; not where it may not be. */
 static void keep_leaving(const struct control *control, const struct hub_endpoint *endpoint,
-                         struct hub_pop *const *pops, size_t count, struct place_result *result)
+                         const struct decision *decision)
 {
+    struct place_row *rows = decision->result.rows;
     size_t chosen = 0, serving = 0;
-    for (size_t i = 0; i < count; i++)
-        if (result->rows[i].reason == PLACE_CHOSEN) {
+    for (size_t i = 0; i < decision->count; i++)
+        if (rows[i].reason == PLACE_CHOSEN) {
             chosen++;
-            serving += serves(endpoint, pops[i]);
+            serving += decision->rows[i].ready;
         }
     bool followed = chosen > 0 && serving == chosen; /* nobody follows where nothing was chosen */
-    for (size_t i = 0; i < count && !followed && !endpoint->snapshot->row.stopped; i++) {
-        enum hub_pop_state state = state_of(control, pops[i]);
-        if (result->rows[i].replicas == 0 && result->rows[i].reason != PLACE_NOT_ALLOWED &&
-            serves(endpoint, pops[i]) && (state == HUB_POP_READY || state == HUB_POP_DRAINING))
-            result->rows[i].replicas = granted_replicas(endpoint, pops[i]);
+    for (size_t i = 0; i < decision->count && !followed && !endpoint->snapshot->row.stopped; i++) {
+        const struct place_pop *pop = &decision->rows[i];
+        enum hub_pop_state state = state_of(control, decision->pops[i]);
+        if (rows[i].replicas == 0 && rows[i].reason != PLACE_NOT_ALLOWED && pop->has &&
+            pop->ready && (state == HUB_POP_READY || state == HUB_POP_DRAINING))
+            rows[i].replicas = pop->has;
     }
 }
 
+static const char *why_not(const struct control *control, struct arena *arena,
+                           const struct decision *decision, size_t i)
+{
+    if (!decision->rows[i].allowed)
+        return refusal(control, arena, decision->where, decision->pops[i]);
+    return place_reason_text(decision->result.rows[i].reason);
+}
+
 /* Of a fleet the first few; what is wrong is mostly the same for all. */
-static void say_nowhere(struct hub_endpoint *endpoint, struct hub_pop *const *pops,
-                        const char *const *refusals, const struct place_result *result,
-                        size_t count)
+static void say_nowhere(const struct control *control, struct arena *arena,
+                        struct hub_endpoint *endpoint, const struct decision *decision)
 {
     size_t used = 0, room = sizeof endpoint->nowhere;
     endpoint->nowhere[0] = '\0';
-    for (size_t i = 0; i < count && used < room; i++) {
-        const char *why = refusals[i] ? refusals[i] : place_reason_text(result->rows[i].reason);
-        if (count == 1)
+    for (size_t i = 0; i < decision->count && used < room; i++) {
+        const char *why = why_not(control, arena, decision, i);
+        if (decision->count == 1)
             used += (size_t)snprintf(endpoint->nowhere + used, room - used, "%s", why);
         else
             used += (size_t)snprintf(endpoint->nowhere + used, room - used, "%s%.*s: %s",
-                                     used ? "; " : "", SLICE_FMT(pops[i]->name), why);
+                                     used ? "; " : "", SLICE_FMT(decision->pops[i]->name), why);
     }
+}
+
+static bool same(const struct hub_endpoint *endpoint, const struct hub_place *places, size_t count)
+{
+    bool equal = endpoint->place_count == count;
+    for (size_t i = 0; i < count && equal; i++)
+        equal = endpoint->places[i].pop == places[i].pop &&
+                endpoint->places[i].replicas == places[i].replicas;
+    return equal;
 }
 
 /* What it still runs there runs out, and is told of. */
 static void leave(struct control *control, const struct hub_endpoint *endpoint,
-                  const struct hub_place *places, size_t count)
+                  const struct decision *decision)
 {
     for (size_t i = 0; i < endpoint->place_count; i++) {
-        bool stays = false;
-        for (size_t k = 0; k < count && !stays; k++)
-            stays = places[k].pop == endpoint->places[i].pop;
-        if (!stays)
-            granted_leave(control, endpoint->places[i].pop, endpoint->snapshot->row.uid);
+        struct hub_pop *pop = endpoint->places[i].pop;
+        uint32_t row = decision->row_of[pop->index];
+        if (row == 0 || decision->result.rows[row - 1].replicas == 0)
+            granted_leave(control, pop, endpoint->snapshot->row.uid);
     }
 }
 
-static int64_t since(const struct hub_endpoint *endpoint, const struct hub_pop *pop, int64_t now_ns)
+static void take_over(struct control *control, struct arena *arena, struct hub_endpoint *endpoint,
+                      const struct decision *decision)
 {
-    for (size_t i = 0; i < endpoint->place_count; i++)
-        if (endpoint->places[i].pop == pop)
-            return endpoint->places[i].since_ns;
-    return now_ns;
+    struct hub_place *places = ARENA_ARRAY(arena, struct hub_place, decision->count + 1);
+    int64_t now_ns = control_wall_ns(control);
+    size_t kept = 0;
+    for (size_t i = 0; i < decision->count; i++) {
+        uint32_t replicas = decision->result.rows[i].replicas;
+        int64_t since_ns = decision->rows[i].has ? decision->since_ns[i] : now_ns;
+        if (replicas)
+            places[kept++] = (struct hub_place){ decision->pops[i], replicas, since_ns };
+    }
+    if (same(endpoint, places, kept))
+        return;
+    leave(control, endpoint, decision);
+    free(endpoint->places);
+    endpoint->places = mem_alloc((kept + 1) * sizeof *places);
+    memcpy(endpoint->places, places, kept * sizeof *places);
+    endpoint->place_count = kept;
+    endpoint->places_unsaved = true;
+    placement_save_soon(control);
 }
 
 void placement_update(struct control *control, struct hub_endpoint *endpoint)
 {
     struct arena *arena = arena_new();
-    const struct endpoint_spec *spec = &endpoint->snapshot->spec;
-    int64_t now_ns = control_wall_ns(control);
-    struct place_result result;
-    size_t count, kept = 0;
-    struct hub_pop **pops = pops_of(control, arena, &count);
-    struct place_pop *rows = ARENA_ARRAY(arena, struct place_pop, count + 1);
+    struct decision decision;
     take(endpoint, -1);
-    struct where where = {};
-    const char **refusals = ARENA_ARRAY(arena, const char *, count + 1);
-    where_read(control, arena, spec, &where);
-    for (size_t i = 0; i < count; i++) {
-        rows[i] = place_pop(control, endpoint, pops[i]);
-        refusals[i] = refusal(control, arena, &where, pops[i]);
-        rows[i].allowed = !refusals[i];
-    }
-    const struct place_input input = {
-        .pops = rows,
-        .pop_count = count,
-        .spread_min = (uint32_t)spec->spread.pops,
-        .replicas_min = (uint32_t)spec->scale.min,
-        .replicas_max = (uint32_t)spec->scale.max,
-    };
-    place_decide(arena, &input, &result);
-    keep_leaving(control, endpoint, pops, count, &result);
-    struct hub_place *places = ARENA_ARRAY(arena, struct hub_place, count + 1);
-    for (size_t i = 0; i < count; i++)
-        if (result.rows[i].replicas)
-            places[kept++] = (struct hub_place){ pops[i], result.rows[i].replicas,
-                                                 since(endpoint, pops[i], now_ns) };
-    endpoint->forbidden = kept == 0 && count > 0;
-    for (size_t i = 0; i < count; i++)
-        endpoint->forbidden = endpoint->forbidden && !rows[i].allowed;
-    if (kept == 0)
-        say_nowhere(endpoint, pops, refusals, &result, count);
-    endpoint->spread_short = result.spread_short;
-    endpoint->min_short = result.min_short;
-    if (!same(endpoint, places, kept)) {
-        leave(control, endpoint, places, kept);
-        free(endpoint->places);
-        endpoint->places = mem_alloc((kept + 1) * sizeof *places);
-        memcpy(endpoint->places, places, kept * sizeof *places);
-        endpoint->place_count = kept;
-        endpoint->places_unsaved = true;
-        placement_save_soon(control);
-    }
+    decide(control, arena, endpoint, &decision);
+    keep_leaving(control, endpoint, &decision);
+    take_over(control, arena, endpoint, &decision);
+    endpoint->forbidden = endpoint->place_count == 0 && decision.count > 0;
+    for (size_t i = 0; i < decision.count && endpoint->forbidden; i++)
+        endpoint->forbidden = !decision.rows[i].allowed;
+    if (endpoint->place_count == 0)
+        say_nowhere(control, arena, endpoint, &decision);
+    endpoint->spread_short = decision.result.spread_short;
+    endpoint->min_short = decision.result.min_short;
+    endpoint->place_spared = decision.result.spared;
     take(endpoint, 1);
     arena_free(arena);
 }
@@ -284,95 +350,4 @@ void placement_recall(struct control *control, struct hub_endpoint *endpoint,
                 (struct hub_place){ pop, (uint32_t)rows[i].replicas, rows[i].since_ns };
     }
     take(endpoint, 1);
-}
-
-/* ---- keeping --------------------------------------------------------------------------------- */
-
-struct saving {
-    struct job job;
-    struct arena *arena;
-    struct saved {
-        uint64_t uid;
-        struct store_placement *rows;
-        size_t count;
-    } * items;
-    size_t count;
-};
-
-static int on_save_run(struct job *job, struct store *store, struct err *err)
-{
-    struct saving *saving = job->data;
-    int r = 0;
-    for (size_t i = 0; i < saving->count && r == 0; i++) {
-        struct store_endpoint row;
-        r = store->endpoint_get(store, saving->items[i].uid, saving->arena, &row, err);
-        if (r == 0)
-            r = store->placement_set(store, saving->items[i].uid, saving->items[i].rows,
-                                     saving->items[i].count, err);
-        else if (r == ERR_NOT_FOUND) /* deleted meanwhile */
-            r = 0;
-    }
-    return r;
-}
-
-static void on_save_done(struct job *job, const struct err *err)
-{
-    struct saving *saving = job->data;
-    struct control *control = job->control;
-    /* Lost with the disk full: a control that starts then decides from nothing. */
-    if (err)
-        log_warn("control", "where endpoints are placed is not on disk",
-                 LOG_S("error", err->message));
-    for (size_t i = 0; i < saving->count && err; i++) {
-        struct hub_endpoint *endpoint = hub_get(control, saving->items[i].uid);
-        if (endpoint)
-            endpoint->places_unsaved = true;
-    }
-    control->placing = NULL;
-    arena_free(saving->arena);
-    free(saving);
-    if (!err && control->place_again)
-        placement_save_soon(control);
-}
-
-static void save(struct saving *saving, struct hub_endpoint *endpoint)
-{
-    struct saved *item = &saving->items[saving->count++];
-    item->uid = endpoint->snapshot->row.uid;
-    item->count = endpoint->place_count;
-    item->rows = ARENA_ARRAY(saving->arena, struct store_placement, item->count + 1);
-    for (size_t i = 0; i < item->count; i++)
-        item->rows[i] = (struct store_placement){
-            .endpoint_uid = item->uid,
-            .pop = arena_copy(saving->arena, endpoint->places[i].pop->name),
-            .replicas = endpoint->places[i].replicas,
-            .since_ns = endpoint->places[i].since_ns,
-        };
-    endpoint->places_unsaved = false;
-}
-
-static void on_save_soon(void *data)
-{
-    struct control *control = data;
-    control->place_again = control->placing != NULL;
-    if (control->placing || control->closing)
-        return;
-    struct saving *saving = mem_zalloc(sizeof *saving);
-    saving->arena = arena_new();
-    saving->items = ARENA_ARRAY(saving->arena, struct saved, control->hub.by_uid.count + 1);
-    MAP_EACH (entry, &control->hub.by_uid) {
-        struct hub_endpoint *endpoint = entry->value;
-        if (endpoint->places_unsaved)
-            save(saving, endpoint);
-    }
-    control->placing = &saving->job;
-    job_start(control, &saving->job, JOB_WRITE, on_save_run, on_save_done, saving);
-}
-
-void placement_save_soon(struct control *control)
-{
-    if (!control->place_timer)
-        control->place_timer = timer_new(control->loop, on_save_soon, control);
-    if (!timer_running(control->place_timer))
-        timer_start(control->place_timer, PLACE_SAVE_MS);
 }

@@ -5,15 +5,25 @@
  */
 #pragma once
 
+#include <stdbool.h>
+#include <stdint.h>
+
 struct control;
 struct hub_endpoint;
 struct store_placement;
 
-/* Decides anew. Cheap; called whenever something of the endpoint or of a PoP may have changed. */
+/* So long must all be as it is, and nobody ask, until what is beyond what must be is given up. */
+#define PLACEMENT_SETTLED_NS (INT64_C(300) * 1'000'000'000)
+
+/* Decides anew. Some 10 us among 300 PoPs; called whenever something of the endpoint or of a PoP
+ * may have changed. */
 void placement_update(struct control *control, struct hub_endpoint *endpoint);
 /* As the store has it, before anything is decided. Rows of PoPs that are not known are left out. */
 void placement_recall(struct control *control, struct hub_endpoint *endpoint,
                       const struct store_placement *rows, unsigned long count);
-void placement_drop(struct hub_endpoint *endpoint); /* with what it took of its PoPs */
+/* All has settled since the last decision, so that the next may give something up. */
+bool placement_due(struct control *control, const struct hub_endpoint *endpoint);
+void placement_forget(struct hub_endpoint *endpoint); /* its spec is another */
+void placement_drop(struct hub_endpoint *endpoint);   /* with what it took of its PoPs */
 /* What was decided goes to the store soon; of several changes the last. */
 void placement_save_soon(struct control *control);

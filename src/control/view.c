@@ -80,10 +80,11 @@ static void count_replica(const struct hub_replica *replica, struct status_input
 static void count_replicas(const struct hub_endpoint *endpoint, const struct hub_pop *pop,
                            struct status_input *in)
 {
-    uint64_t ready = in->target_ready, granted = granted_replicas(endpoint, pop);
+    uint64_t ready = in->target_ready;
     for (size_t i = 0; i < pop->replica_count; i++)
         if (pop->replicas[i].endpoint_uid == endpoint->snapshot->row.uid)
             count_replica(&pop->replicas[i], in);
+    uint64_t granted = in->target_ready > ready ? granted_replicas(endpoint, pop) : 0;
     if (granted && in->target_ready > ready + granted)
         in->target_ready = (typeof(in->target_ready))(ready + granted);
 }

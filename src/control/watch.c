@@ -285,6 +285,7 @@ void watch_pop_open(struct request *q)
     list_remove(&watcher->link);
     watcher->pop = hub_pop(q->control, q->parts[0]);
     hub_pop_watched(q->control, watcher->pop, true);
+    hub_refresh_now(q->control);
     list_append(&q->control->watchers, &watcher->link);
     struct hub *hub = &q->control->hub;
     struct json_writer w;

@@ -12,11 +12,16 @@
 struct placing {
     const struct place_input *in;
     size_t pops, demands, groups;
-    float *ms;    /* round trips: demand by PoP */
-    float *best;  /* of each demand, from the chosen PoPs that may serve it */
-    bool *chosen; /* living ones */
-    uint32_t count;
-    float rate; /* of all demand */
+    float *ms;       /* round trips: of each PoP those of all demands, side by side */
+    float *rates;    /* of each demand; none is below 0 */
+    float *best;     /* of each demand, from the chosen PoPs that may serve it */
+    float *next;     /* and from all of them but the best */
+    uint32_t *whose; /* the best is */
+    float *midst;    /* of each PoP, once asked for; below 0: not yet */
+    bool *chosen;    /* living ones */
+    uint32_t *list;  /* the same as rows */
+    uint32_t count;  /* of them */
+    float rate;      /* of all demand */
 };
 
 static bool spot_known(struct spot spot)
@@ -26,7 +31,8 @@ static bool spot_known(struct spot spot)
 
 static float trip_ms(struct spot a, struct spot b)
 {
-    return spot_known(a) && spot_known(b) ? rtt_ms(spot_km(a, b)) : FAR_MS;
+    float x = a.x - b.x, y = a.y - b.y, z = a.z - b.z;
+    return spot_known(a) && spot_known(b) ? rtt_ms(spot_chord_km(x * x + y * y + z * z)) : FAR_MS;
 }
 
 static bool in_group(const struct place_group *group, size_t pop)
@@ -45,6 +51,11 @@ static bool usable(const struct placing *p, size_t pop)
     return row->allowed && row->health == PLACE_UP && row->room > 0;
 }
 
+static bool asked(const struct placing *p)
+{
+    return p->rate >= PLACE_RATE_MIN;
+}
+
 static void begin(struct placing *p, struct arena *arena, const struct place_input *in)
 {
     *p = (struct placing){
@@ -54,33 +65,65 @@ static void begin(struct placing *p, struct arena *arena, const struct place_inp
         .groups = in->group_count < PLACE_GROUPS_MAX ? in->group_count : PLACE_GROUPS_MAX,
     };
     p->ms = ARENA_ARRAY(arena, float, p->demands * p->pops + 1);
+    p->rates = ARENA_ARRAY(arena, float, p->demands + 1);
     p->best = ARENA_ARRAY(arena, float, p->demands + 1);
+    p->next = ARENA_ARRAY(arena, float, p->demands + 1);
+    p->whose = ARENA_ARRAY(arena, uint32_t, p->demands + 1);
+    p->midst = ARENA_ARRAY(arena, float, p->pops + 1);
     p->chosen = ARENA_ARRAY(arena, bool, p->pops + 1);
+    p->list = ARENA_ARRAY(arena, uint32_t, p->pops + 1);
     for (size_t d = 0; d < p->demands; d++) {
-        const struct place_demand *demand = &in->demands[d];
-        p->best[d] = FAR_MS;
-        p->rate += demand->rate > 0 ? demand->rate : 0;
-        for (size_t i = 0; i < p->pops; i++)
-            p->ms[d * p->pops + i] =
-                may_serve(p, demand, i) ? trip_ms(demand->spot, in->pops[i].spot) : INFINITY;
+        p->rates[d] = in->demands[d].rate > 0 ? in->demands[d].rate : 0;
+        p->rate += p->rates[d];
+    }
+    for (size_t i = 0; i < p->pops; i++) {
+        float *ms = p->ms + i * p->demands;
+        p->midst[i] = -1;
+        for (size_t d = 0; d < p->demands; d++)
+            ms[d] = may_serve(p, &in->demands[d], i)
+                        ? trip_ms(in->demands[d].spot, in->pops[i].spot)
+                        : INFINITY;
+    }
+}
+
+static void best_with(struct placing *p, size_t pop)
+{
+    const float *ms = p->ms + pop * p->demands;
+    for (size_t d = 0; d < p->demands; d++) {
+        if (ms[d] < p->best[d]) {
+            p->next[d] = p->best[d];
+            p->best[d] = ms[d];
+            p->whose[d] = (uint32_t)pop;
+        } else if (ms[d] < p->next[d]) {
+            p->next[d] = ms[d];
+        }
     }
 }
 
 static void bests(struct placing *p)
 {
     for (size_t d = 0; d < p->demands; d++) {
-        float best = FAR_MS;
-        for (size_t i = 0; i < p->pops; i++)
-            if (p->chosen[i] && p->ms[d * p->pops + i] < best)
-                best = p->ms[d * p->pops + i];
-        p->best[d] = best;
+        p->best[d] = p->next[d] = FAR_MS;
+        p->whose[d] = UINT32_MAX;
     }
+    for (uint32_t i = 0; i < p->count; i++)
+        best_with(p, p->list[i]);
 }
 
 static void choose(struct placing *p, size_t pop, bool chosen)
 {
-    p->count += (uint32_t)chosen - (uint32_t)p->chosen[pop];
+    if (p->chosen[pop] == chosen)
+        return;
     p->chosen[pop] = chosen;
+    if (chosen) {
+        p->list[p->count++] = (uint32_t)pop;
+        best_with(p, pop);
+        return;
+    }
+    uint32_t at = 0;
+    while (p->list[at] != pop)
+        at++;
+    p->list[at] = p->list[--p->count];
     bests(p);
 }
 
@@ -89,14 +132,13 @@ static void choose(struct placing *p, size_t pop, bool chosen)
 /* Milliseconds that a mean client is nearer with it. */
 static float gain_ms(const struct placing *p, size_t pop)
 {
+    const float *ms = p->ms + pop * p->demands;
     float gain = 0;
-    if (p->rate < PLACE_RATE_MIN)
+    if (!asked(p))
         return 0;
-    for (size_t d = 0; d < p->demands; d++) {
-        float ms = p->ms[d * p->pops + pop];
-        if (p->in->demands[d].rate > 0 && ms < p->best[d])
-            gain += p->in->demands[d].rate * (p->best[d] - ms);
-    }
+    for (size_t d = 0; d < p->demands; d++)
+        if (ms[d] < p->best[d])
+            gain += p->rates[d] * (p->best[d] - ms[d]);
     return gain / p->rate;
 }
 
@@ -104,29 +146,25 @@ static float gain_ms(const struct placing *p, size_t pop)
 static float loss_ms(const struct placing *p, size_t pop)
 {
     float loss = 0;
-    if (p->rate < PLACE_RATE_MIN)
+    if (!asked(p))
         return 0;
-    for (size_t d = 0; d < p->demands; d++) {
-        float next = FAR_MS, own = p->ms[d * p->pops + pop];
-        if (own > p->best[d] || p->in->demands[d].rate <= 0)
-            continue;
-        for (size_t i = 0; i < p->pops; i++)
-            if (p->chosen[i] && i != pop && p->ms[d * p->pops + i] < next)
-                next = p->ms[d * p->pops + i];
-        if (next > own)
-            loss += p->in->demands[d].rate * (next - own);
-    }
+    for (size_t d = 0; d < p->demands; d++)
+        if (p->whose[d] == pop)
+            loss += p->rates[d] * (p->next[d] - p->best[d]);
     return loss / p->rate;
 }
 
 /* Where nobody has asked yet: the cheapest; of these the one nearest to all that may hold it. */
 static float midst_ms(const struct placing *p, size_t pop)
 {
+    if (p->midst[pop] >= 0)
+        return p->midst[pop];
+    struct spot spot = p->in->pops[pop].spot;
     float sum = 0;
     for (size_t i = 0; i < p->pops; i++)
         if (p->in->pops[i].allowed)
-            sum += trip_ms(p->in->pops[pop].spot, p->in->pops[i].spot);
-    return sum;
+            sum += trip_ms(spot, p->in->pops[i].spot);
+    return p->midst[pop] = sum;
 }
 
 static bool better(const struct placing *p, size_t a, float gain_a, size_t b, float gain_b)
@@ -160,8 +198,8 @@ static size_t best_of(const struct placing *p, const struct place_group *group, 
 
 static bool covered(const struct placing *p, const struct place_group *group, size_t without)
 {
-    for (size_t i = 0; i < p->pops; i++)
-        if (p->chosen[i] && i != without && in_group(group, i))
+    for (uint32_t i = 0; i < p->count; i++)
+        if (p->list[i] != without && in_group(group, p->list[i]))
             return true;
     return false;
 }
@@ -182,19 +220,17 @@ static uint32_t room_of(const struct placing *p, size_t pop)
 static uint32_t room_chosen(const struct placing *p)
 {
     uint64_t sum = 0;
-    for (size_t i = 0; i < p->pops; i++)
-        sum += p->chosen[i] ? room_of(p, i) : 0;
+    for (uint32_t i = 0; i < p->count; i++)
+        sum += room_of(p, p->list[i]);
     return sum < UINT32_MAX ? (uint32_t)sum : UINT32_MAX;
 }
 
 static void begin_with_present(struct placing *p)
 {
-    for (size_t i = 0; i < p->pops; i++)
-        if (p->in->pops[i].has && usable(p, i)) {
-            p->chosen[i] = true;
-            p->count++;
-        }
     bests(p);
+    for (size_t i = 0; i < p->pops; i++)
+        if (p->in->pops[i].has && usable(p, i))
+            choose(p, i, true);
 }
 
 static void take_needed(struct placing *p, struct place_result *ret)
@@ -238,8 +274,8 @@ static bool spared(const struct placing *p, size_t pop, bool over)
 }
 
 /* The one that is missed least, where it is missed less than `below_ms`. `over`: there are more
- * than there may be, so that one must go. */
-static size_t least_missed(const struct placing *p, float below_ms, bool over)
+ * than there may be, so that one must go. `ready`: those that serve already stay before others. */
+static size_t least_missed(const struct placing *p, float below_ms, bool over, bool ready)
 {
     size_t found = p->pops;
     float least = 0;
@@ -247,21 +283,30 @@ static size_t least_missed(const struct placing *p, float below_ms, bool over)
         if (!p->chosen[i] || !spared(p, i, over))
             continue;
         float loss = loss_ms(p, i);
-        if (loss >= below_ms || (found < p->pops && !better(p, found, least, i, loss)))
+        if (loss >= below_ms)
             continue;
-        found = i;
-        least = loss;
+        bool gone = found == p->pops || better(p, found, least, i, loss);
+        if (ready && found < p->pops && p->in->pops[i].ready != p->in->pops[found].ready)
+            gone = !p->in->pops[i].ready;
+        if (gone) {
+            found = i;
+            least = loss;
+        }
     }
     return found;
 }
 
-static void give_up(struct placing *p, float below_ms)
+static void give_up(struct placing *p, struct place_result *ret)
 {
-    /* Without demand nothing is known to be better: what there is stays. */
-    while (p->rate >= PLACE_RATE_MIN) {
-        size_t pop = least_missed(p, below_ms, false);
+    float below_ms = asked(p) ? PLACE_KEEP_MS : INFINITY;
+    for (;;) {
+        size_t pop = least_missed(p, below_ms, false, !asked(p));
         if (pop == p->pops)
             return;
+        if (!asked(p) && !p->in->settled) { /* what is missed by nobody now may be tomorrow */
+            ret->spared = true;
+            return;
+        }
         choose(p, pop, false);
     }
 }
@@ -270,7 +315,7 @@ static float mean_ms(const struct placing *p)
 {
     float sum = 0;
     for (size_t d = 0; d < p->demands; d++)
-        sum += p->in->demands[d].rate > 0 ? p->in->demands[d].rate * p->best[d] : 0;
+        sum += p->rates[d] * p->best[d];
     return sum / p->rate;
 }
 
@@ -279,7 +324,7 @@ static bool exchange(struct placing *p, size_t pop)
 {
     float before = mean_ms(p);
     choose(p, pop, true);
-    size_t out = least_missed(p, INFINITY, true);
+    size_t out = least_missed(p, INFINITY, true, false);
     if (out < p->pops)
         choose(p, out, false);
     if (out < p->pops && out != pop && mean_ms(p) <= before - PLACE_TAKE_MS)
@@ -294,7 +339,8 @@ static void take_better(struct placing *p)
 {
     uint32_t most = pops_max(p);
     float gain;
-    for (size_t moves = 0; moves < 2 * p->pops; moves++) {
+    /* Without demand nothing is known to be better. */
+    for (size_t moves = 0; asked(p) && moves < 2 * p->pops; moves++) {
         size_t pop = best_of(p, NULL, &gain);
         if (pop == p->pops || gain < PLACE_TAKE_MS)
             return;
@@ -309,7 +355,7 @@ static void hold_bounds(struct placing *p)
 {
     uint32_t most = pops_max(p);
     while (p->count > most) {
-        size_t pop = least_missed(p, INFINITY, true);
+        size_t pop = least_missed(p, INFINITY, true, true);
         if (pop == p->pops)
             return;
         choose(p, pop, false);
@@ -322,8 +368,8 @@ static void serve(const struct placing *p, struct place_result *ret)
 {
     for (size_t d = 0; d < p->demands; d++)
         for (size_t i = 0; i < p->pops; i++)
-            if (p->chosen[i] && p->ms[d * p->pops + i] == p->best[d]) {
-                ret->rows[i].served += p->in->demands[d].rate;
+            if (p->chosen[i] && p->ms[i * p->demands + d] == p->best[d]) {
+                ret->rows[i].served += p->rates[d];
                 break;
             }
 }
@@ -391,7 +437,7 @@ void place_decide(struct arena *arena, const struct place_input *input, struct p
     begin_with_present(&p);
     hold_bounds(&p);
     take_needed(&p, ret);
-    give_up(&p, PLACE_KEEP_MS);
+    give_up(&p, ret);
     take_better(&p);
     serve(&p, ret);
     count_replicas(&p, ret);

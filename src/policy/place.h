@@ -11,6 +11,9 @@
  *
  * A PoP that fell silent keeps what it has and counts for nothing: it may serve on where control
  * does not see it. One that drains keeps nothing, once others have what must be.
+ *
+ * Without demand nothing is known to be better, and what there is stays; once that is settled, what
+ * is there beyond what must be is given up: a PoP that came back beside the one that followed it.
  */
 #pragma once
 
@@ -32,6 +35,7 @@ struct place_pop {
     uint8_t health;   /* enum place_health */
     uint32_t room;    /* replicas of this endpoint that fit, those it has among them */
     uint32_t has;     /* replicas that the placement before gave it; 0: none */
+    bool ready;       /* a replica there serves: of two that would do, this one stays */
     float price;      /* of a replica for an hour, in whatever money all share */
 };
 
@@ -60,6 +64,7 @@ struct place_input {
     uint32_t replicas_min;     /* over the fleet */
     uint32_t replicas_max;     /* likewise; 0: no bound */
     uint32_t pop_min, pop_max; /* of a chosen PoP; pop_max 0: no bound */
+    bool settled;              /* nothing has changed, and nobody has asked, for long */
 };
 
 enum place_reason {
@@ -83,6 +88,7 @@ struct place_result {
     uint32_t pops, replicas; /* sums, silent ones not counted */
     bool spread_short;       /* fewer PoPs than spread_min can be had */
     bool min_short;          /* fewer replicas than replicas_min find room */
+    bool spared;             /* nobody asks, and one could go once all is settled */
     uint64_t
         groups_without; /* bit i: no PoP of group i could be chosen, or replicas_max forbids it */
 };

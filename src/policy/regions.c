@@ -50,17 +50,31 @@ bool regions_hold(const struct regions *regions, const struct region_place *pop)
     return false;
 }
 
-bool residency_may_process(const struct residency *residency, country_number pop)
+struct countries residency_processable(const struct residency *residency)
 {
+    struct countries all = {};
     if (residency->count == 0)
-        return true;
+        return countries_any();
     for (unsigned client = 0; client <= COUNTRY_NUMBER_MAX; client++) {
         struct residency_verdict verdict =
             residency_decide(residency, (country_number)client, NULL);
-        if (countries_has(&verdict.process, pop))
-            return true;
+        countries_unite(&all, &verdict.process);
     }
-    return false;
+    return all;
+}
+
+bool residency_may_process(const struct residency *residency, country_number pop)
+{
+    struct countries process = residency_processable(residency);
+    return countries_has(&process, pop);
+}
+
+bool regions_allow(const struct regions *regions, const struct residency *residency,
+                   const struct countries *process, const struct region_place *pop)
+{
+    return regions_hold(regions, pop) &&
+           (residency->count == 0 ||
+            (pop->country != COUNTRY_UNKNOWN && countries_has(process, pop->country)));
 }
 
 static const char *place_text(struct arena *arena, const struct region_place *place)

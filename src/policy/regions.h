@@ -35,5 +35,10 @@ bool regions_hold(const struct regions *regions, const struct region_place *pop)
 const char *regions_refusal(struct arena *arena, const struct regions *regions,
                             const struct residency *residency, const struct region_place *pop);
 
-/* Can a replica there ever get a request? Some rule allows its country, whoever the client is. */
+/* The same as yes or no, for many PoPs: `process` is what residency_processable() said. */
+bool regions_allow(const struct regions *regions, const struct residency *residency,
+                   const struct countries *process, const struct region_place *pop);
+
+/* Where a replica may ever get a request: some rule allows the country, whoever the client is. */
+struct countries residency_processable(const struct residency *residency);
 bool residency_may_process(const struct residency *residency, country_number pop);

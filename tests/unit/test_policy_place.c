@@ -26,7 +26,7 @@ static const struct {
 
 struct want {
     const char *text;
-    unsigned allowed, draining, silent, has; /* bits of sites */
+    unsigned allowed, draining, silent, has, ready; /* bits of sites */
     struct {
         int site;
         float rate;
@@ -35,11 +35,12 @@ struct want {
     unsigned groups[2];
     uint32_t spread, min, max, pop_min, pop_max, room;
     float price[SITES];
+    bool settled;
     /* What comes of it. */
     unsigned chosen;
     uint32_t replicas; /* of living ones */
     unsigned kept;     /* silent or draining, and still there */
-    bool spread_short, min_short;
+    bool spread_short, min_short, spared;
     uint64_t groups_without;
 };
 
@@ -60,7 +61,23 @@ static const struct want rows[] = {
     { "one that nobody asks any more goes", .allowed = ALL, .has = BIT(PARIS) | BIT(TOKYO),
       .demand = { { PARIS, 5, 0 } }, .chosen = BIT(PARIS), .replicas = 1 },
     { "without any demand nothing moves", .allowed = ALL, .has = BIT(PARIS) | BIT(TOKYO),
+      .chosen = BIT(PARIS) | BIT(TOKYO), .replicas = 2, .spared = true },
+    { "once it is settled, what came back beside who followed it goes", .allowed = ALL,
+      .has = BIT(PARIS) | BIT(TOKYO), .ready = BIT(PARIS) | BIT(TOKYO), .settled = true,
+      .chosen = BIT(PARIS), .replicas = 1 },
+    { "not the one that serves", .allowed = ALL, .has = BIT(PARIS) | BIT(TOKYO),
+      .ready = BIT(TOKYO), .settled = true, .chosen = BIT(TOKYO), .replicas = 1 },
+    { "the dearer one", .allowed = ALL, .has = BIT(PARIS) | BIT(TOKYO), .settled = true,
+      .price = { 2, 2, 2, 1, 2, 2 }, .chosen = BIT(TOKYO), .replicas = 1 },
+    { "not what must be", .allowed = ALL, .has = BIT(PARIS) | BIT(TOKYO) | BIT(SAO_PAULO),
+      .settled = true, .spread = 2, .chosen = BIT(PARIS) | BIT(SAO_PAULO), .replicas = 2 },
+    { "nor what a group has", .allowed = ALL, .has = BIT(PARIS) | BIT(TOKYO), .settled = true,
+      .groups = { BIT(PARIS), BIT(TOKYO) }, .chosen = BIT(PARIS) | BIT(TOKYO), .replicas = 2 },
+    { "nor while somebody asks for both", .allowed = ALL, .has = BIT(PARIS) | BIT(TOKYO),
+      .demand = { { PARIS, 5, 0 }, { TOKYO, 1, 0 } }, .settled = true,
       .chosen = BIT(PARIS) | BIT(TOKYO), .replicas = 2 },
+    { "of more than there may be, those stay that serve", .allowed = ALL, .max = 1,
+      .has = BIT(PARIS) | BIT(TOKYO), .ready = BIT(TOKYO), .chosen = BIT(TOKYO), .replicas = 1 },
     { "only where it is allowed", .allowed = BIT(SAO_PAULO), .demand = { { TOKYO, 1, 0 } },
       .chosen = BIT(SAO_PAULO), .replicas = 1 },
     { "no longer where it is not allowed any more", .allowed = ALL & ~BIT(PARIS), .has = BIT(PARIS),
@@ -94,7 +111,8 @@ static const struct want rows[] = {
       .has = BIT(PARIS) | BIT(TOKYO), .demand = { { PARIS, 2, 0 }, { TOKYO, 1, 0 } },
       .chosen = BIT(PARIS) | BIT(TOKYO), .replicas = 6 },
     { "each has its own least number", .allowed = ALL, .pop_min = 2, .room = 8,
-      .has = BIT(PARIS) | BIT(TOKYO), .chosen = BIT(PARIS) | BIT(TOKYO), .replicas = 4 },
+      .has = BIT(PARIS) | BIT(TOKYO), .chosen = BIT(PARIS) | BIT(TOKYO), .replicas = 4,
+      .spared = true },
     { "and its most: then others are taken", .allowed = BIT(PARIS) | BIT(FRANKFURT), .min = 6,
       .pop_max = 3, .room = 8, .demand = { { PARIS, 1, 0 } }, .chosen = BIT(PARIS) | BIT(FRANKFURT),
       .replicas = 6 },
@@ -118,6 +136,7 @@ static void fill(const struct want *row, struct place_pop *pops, struct place_de
                                              : PLACE_UP,
             .room = row->room ? row->room : 4,
             .has = row->has >> i & 1,
+            .ready = row->ready >> i & 1,
             .price = row->price[i],
         };
     for (; demand_count < 4 && row->demand[demand_count].rate > 0; demand_count++)
@@ -140,6 +159,7 @@ static void fill(const struct want *row, struct place_pop *pops, struct place_de
         .replicas_max = row->max,
         .pop_min = row->pop_min,
         .pop_max = row->pop_max,
+        .settled = row->settled,
     };
 }
 
@@ -169,6 +189,7 @@ static void test_rows(void **state)
         assert_int_equal(result.replicas, rows[r].replicas);
         assert_int_equal(result.spread_short, rows[r].spread_short);
         assert_int_equal(result.min_short, rows[r].min_short);
+        assert_int_equal(result.spared, rows[r].spared);
         assert_int_equal(result.groups_without, rows[r].groups_without);
         arena_free(arena);
     }

@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Control's placement of endpoints on a fleet of its own: PoPs come, fall silent, return. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h> /* after the above */
+
+#include "base/arena.h"
+#include "base/auto.h"
+#include "base/env.h"
+#include "base/err.h"
+#include "base/json.h"
+#include "control/control_own.h"
+#include "control/job.h"
+#include "control/placement.h"
+#include "control/report.h"
+#include "io/loop.h"
+#include "io/timer.h"
+
+struct world {
+    struct env env; /* first */
+    int64_t now_ns;
+    struct control control;
+    struct job nobody; /* what is decided is not kept */
+};
+
+static int64_t wall(struct env *env)
+{
+    return ((struct world *)env)->now_ns;
+}
+
+static int set_up(void **state)
+{
+    struct world *world = mem_zalloc(sizeof *world);
+    struct control *control = &world->control;
+    world->env = (struct env){ .name = "test", .now_ns = wall, .wall_ns = wall };
+    world->now_ns = 1000 * ENV_S;
+    list_init(&control->watchers);
+    control->env = &world->env;
+    control->loop = loop_new();
+    control->placing = &world->nobody;
+    (void)snprintf(control->start.home, sizeof control->start.home, "/nonexistent");
+    control->sets_arena = arena_new();
+    struct err err;
+    assert_int_equal(geo_sets_environment(control->sets_arena, &control->sets, &err), 0);
+    control->metrics_memory = mem_zalloc(metrics_bytes(CONTROL_SERIES_MAX));
+    metrics_attach(&control->metrics, &control_metrics, control->metrics_memory,
+                   metrics_bytes(CONTROL_SERIES_MAX));
+    hub_open(control);
+    control->hub.calm_ms = 0;
+    *state = world;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct world *world = *state;
+    struct control *control = &world->control;
+    hub_close(control);
+    timer_free(control->place_timer);
+    metrics_deinit(&control->metrics);
+    arena_free(control->sets_arena);
+    free(control->metrics_memory);
+    loop_free(control->loop);
+    free(world);
+    return 0;
+}
+
+/* As long as something is stale: one turn of the loop after the other. Returns how many. */
+static unsigned run(struct control *control)
+{
+    unsigned turns = 0;
+    while (control->hub.peers_stale || !list_empty(&control->hub.stale)) {
+        loop_run_once(control->loop, true);
+        turns++;
+    }
+    return turns;
+}
+
+static struct hub_pop *pop_put(struct control *control, const char *name, const char *spec)
+{
+    const struct store_pop row = { .name = slice_of(name),
+                                   .spec = slice_of(spec),
+                                   .secret = SLICE("s") };
+    struct hub_pop *pop = hub_pop(control, row.name);
+    hub_pop_row(control, &row);
+    if (pop->watches == 0)
+        hub_pop_watched(control, pop, true);
+    return pop;
+}
+
+static struct hub_endpoint *endpoint_put(struct control *control, uint64_t uid, const char *more)
+{
+    struct arena *arena = arena_new();
+    struct snapshot *s = ARENA_NEW(arena, struct snapshot);
+    struct err err;
+    yyjson_val *tree;
+    s->arena = arena;
+    s->row = (struct store_endpoint){
+        .uid = uid,
+        .project = SLICE("default"),
+        .name = slice_of(arena_format(arena, "digits-%llu", (unsigned long long)uid)),
+        .target = 1,
+    };
+    s->row.spec = slice_of(arena_format(arena, "{\"model\":\"m\"%s}", more));
+    assert_int_equal(json_parse(arena, s->row.spec, NULL, &tree, &err), 0);
+    if (endpoint_spec_parse(arena, tree, SPEC_NAME_OPTIONAL, &s->spec, &err) < 0)
+        fail_msg("%s", err.message);
+    hub_put(control, s);
+    return hub_get(control, uid);
+}
+
+/* "paris 1, tokyo 2" */
+static const char *places(const struct hub_endpoint *endpoint)
+{
+    static char text[256];
+    size_t used = 0;
+    text[0] = '\0';
+    for (size_t i = 0; i < endpoint->place_count; i++)
+        used += (size_t)snprintf(text + used, sizeof text - used, "%s%.*s %u", used ? ", " : "",
+                                 SLICE_FMT(endpoint->places[i].pop->name),
+                                 endpoint->places[i].replicas);
+    return text;
+}
+
+/* It has one replica of each of the endpoints, ready. */
+static void report(struct control *control, struct hub_pop *pop, uint64_t uid)
+{
+    struct arena *arena = arena_new();
+    struct report said = { .replicas = ARENA_ARRAY(arena, struct hub_replica, 1),
+                           .replica_count = uid ? 1 : 0 };
+    said.replicas[0] = (struct hub_replica){
+        .endpoint_uid = uid, .revision = 1, .state = SLICE("ready"), .view = SLICE("{}")
+    };
+    hub_pop_state(control, pop, arena, &said);
+}
+
+static void silence(struct control *control, struct hub_pop *pop)
+{
+    hub_pop_watched(control, pop, false);
+    pop->silent = true;
+    hub_tick(control); /* looks at it again, and hears that it does report */
+    pop->silent = true;
+}
+
+#define PARIS "{\"country\":\"FR\",\"latitude\":48.9,\"longitude\":2.3}"
+#define LONDON "{\"country\":\"GB\",\"latitude\":51.5,\"longitude\":-0.1}"
+#define TOKYO "{\"country\":\"JP\",\"latitude\":35.7,\"longitude\":139.7}"
+
+/* A PoP that changes costs who changed it nothing: the loop does it, a little in each turn. */
+static void test_a_change_of_a_pop_is_for_later(void **state)
+{
+    struct control *control = &((struct world *)*state)->control;
+    enum { MANY = 50 };
+    for (uint64_t uid = 1; uid <= MANY; uid++)
+        (void)endpoint_put(control, uid, "");
+    run(control);
+    struct hub_pop *paris = pop_put(control, "paris", PARIS);
+    for (uint64_t uid = 1; uid <= MANY; uid++)
+        assert_int_equal(hub_get(control, uid)->place_count, 0);
+    assert_true(control->hub.peers_stale);
+    assert_true(run(control) > 0);
+    for (uint64_t uid = 1; uid <= MANY; uid++)
+        assert_string_equal(places(hub_get(control, uid)), "paris 1");
+    assert_non_null(strstr(control->hub.peers.data, "paris"));
+    assert_int_equal(paris->placed.replicas, MANY);
+    /* Who deletes one meanwhile finds nothing of it left. */
+    (void)pop_put(control, "paris", LONDON);
+    hub_remove(control, 7);
+    run(control);
+    assert_int_equal(paris->placed.replicas, MANY - 1);
+}
+
+static void test_what_returns_beside_who_followed_it_goes(void **state)
+{
+    struct world *world = *state;
+    struct control *control = &world->control;
+    struct hub_pop *paris = pop_put(control, "paris", PARIS);
+    struct hub_pop *london = pop_put(control, "london", LONDON);
+    struct hub_endpoint *digits = endpoint_put(control, 1, "");
+    report(control, paris, 0);
+    report(control, london, 0);
+    run(control);
+    assert_string_equal(places(digits), "london 1");
+    report(control, london, 1);
+    silence(control, london);
+    hub_refresh(control, digits);
+    assert_string_equal(places(digits), "london 1, paris 1");
+    report(control, paris, 1);
+    /* It is back, and both serve: nobody knows yet for how long. */
+    hub_pop_watched(control, london, true);
+    report(control, london, 1);
+    run(control);
+    assert_string_equal(places(digits), "london 1, paris 1");
+    assert_true(digits->place_spared);
+    assert_false(placement_due(control, digits));
+    world->now_ns += PLACEMENT_SETTLED_NS - 1;
+    assert_false(placement_due(control, digits));
+    world->now_ns += 1;
+    assert_true(placement_due(control, digits));
+    hub_tick(control);
+    run(control);
+    assert_int_equal(digits->place_count, 1);
+    assert_false(digits->place_spared);
+    /* And so it stays. */
+    const struct hub_pop *kept = digits->places[0].pop;
+    world->now_ns += 2 * PLACEMENT_SETTLED_NS;
+    hub_tick(control);
+    hub_refresh(control, digits);
+    assert_int_equal(digits->place_count, 1);
+    assert_ptr_equal(digits->places[0].pop, kept);
+}
+
+/* What was compiled of a spec goes with it. */
+static void test_a_new_spec_is_read_anew(void **state)
+{
+    struct control *control = &((struct world *)*state)->control;
+    (void)pop_put(control, "paris", PARIS);
+    (void)pop_put(control, "tokyo", TOKYO);
+    struct hub_endpoint *digits = endpoint_put(control, 1, ",\"regions\":[\"FR\"]");
+    run(control);
+    assert_string_equal(places(digits), "paris 1");
+    digits = endpoint_put(control, 1, ",\"regions\":[\"JP\"]");
+    assert_string_equal(places(digits), "tokyo 1");
+    digits = endpoint_put(control, 1, ",\"residency\":{\"process_in\":[\"EU\"]}");
+    assert_string_equal(places(digits), "paris 1");
+    digits = endpoint_put(control, 1, ",\"regions\":[\"BR\"]");
+    assert_string_equal(places(digits), "");
+    assert_true(digits->forbidden);
+    assert_non_null(strstr(digits->nowhere, "regions do not hold this PoP, 'tokyo' (JP)"));
+}
+
+int main(void)
+{
+#define WORLD(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        WORLD(test_a_change_of_a_pop_is_for_later),
+        WORLD(test_what_returns_beside_who_followed_it_goes),
+        WORLD(test_a_new_spec_is_read_anew),
+    };
+    return cmocka_run_group_tests_name("placement", tests, NULL, NULL);
+}
