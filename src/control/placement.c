@@ -224,6 +224,8 @@ static void decide(struct control *control, struct arena *arena, struct hub_endp
         .spread_min = (uint32_t)spec->spread.pops,
         .replicas_min = (uint32_t)spec->scale.min,
         .replicas_max = (uint32_t)spec->scale.max,
+        .pop_min = (uint32_t)spec->scale.per_pop.min,
+        .pop_max = (uint32_t)spec->scale.per_pop.max,
         .settled = settled(control, endpoint),
     };
     place_decide(arena, &input, &ret->result);

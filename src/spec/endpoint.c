@@ -73,21 +73,29 @@ static void words_of(struct arena *arena, const char *group, const char *words[s
     words[count] = NULL;
 }
 
-/* The one row elsewhere whose last word is this one. */
+static unsigned depth_of(const char *key)
+{
+    unsigned depth = 0;
+    for (; *key; key++)
+        depth += *key == '.';
+    return depth;
+}
+
+/* The one row elsewhere whose last word is this one; of several the one that is least deep. */
 static const char *key_elsewhere(struct slice word)
 {
     const char *found = NULL;
+    bool several = false;
 
     for (size_t i = 0; i < endpoint_option_count; i++) {
         const char *key = endpoint_options[i].key;
         const char *dot = strrchr(key, '.');
-        if (!slice_is(word, dot ? dot + 1 : key))
+        if (!slice_is(word, dot ? dot + 1 : key) || (found && depth_of(key) > depth_of(found)))
             continue;
-        if (found)
-            return NULL;
+        several = found && depth_of(key) == depth_of(found);
         found = key;
     }
-    return found;
+    return several ? NULL : found;
 }
 
 /* ---- what is refused ------------------------------------------------------------------------- */
@@ -117,6 +125,22 @@ static int not_yet(struct reader *reader, const struct option *option)
                    option->status == OPTION_RESERVED ? " (reserved for later)" : "", more);
 }
 
+static yyjson_mut_val *kept_group(struct reader *reader, const char *group)
+{
+    yyjson_mut_val *at = yyjson_mut_doc_get_root(reader->kept);
+    struct slice rest = slice_of(group);
+    while (rest.size) {
+        struct slice word = slice_cut(&rest, '.');
+        yyjson_mut_val *inner = yyjson_mut_obj_getn(at, word.data, word.size);
+        if (!inner) {
+            inner = yyjson_mut_obj(reader->kept);
+            yyjson_mut_obj_add(at, yyjson_mut_strncpy(reader->kept, word.data, word.size), inner);
+        }
+        at = inner;
+    }
+    return at;
+}
+
 static int keep(struct reader *reader, const char *group, yyjson_val *key, yyjson_val *value)
 {
     if (!reader->kept) {
@@ -124,16 +148,7 @@ static int keep(struct reader *reader, const char *group, yyjson_val *key, yyjso
         arena_defer(reader->arena, document_free, reader->kept);
         yyjson_mut_doc_set_root(reader->kept, yyjson_mut_obj(reader->kept));
     }
-    yyjson_mut_val *at = yyjson_mut_doc_get_root(reader->kept);
-    if (*group) {
-        yyjson_mut_val *inner = yyjson_mut_obj_get(at, group);
-        if (!inner) {
-            inner = yyjson_mut_obj(reader->kept);
-            yyjson_mut_obj_add(at, yyjson_mut_strcpy(reader->kept, group), inner);
-        }
-        at = inner;
-    }
-    yyjson_mut_obj_add(at, yyjson_val_mut_copy(reader->kept, key),
+    yyjson_mut_obj_add(kept_group(reader, group), yyjson_val_mut_copy(reader->kept, key),
                        yyjson_val_mut_copy(reader->kept, value));
     return 0;
 }
@@ -170,6 +185,35 @@ static int check_model(struct slice model, struct err *err)
     return 0;
 }
 
+static int below(const char *key, uint64_t value, const char *bound_key, uint64_t bound,
+                 struct err *err)
+{
+    if (value <= bound)
+        return 0;
+    return err_set(err, ERR_BAD_INPUT, "%s (%llu) is above %s (%llu)", key,
+                   (unsigned long long)value, bound_key, (unsigned long long)bound);
+}
+
+static int check_scale(const struct endpoint_spec *spec, struct err *err)
+{
+    const typeof(spec->scale) *scale = &spec->scale;
+    uint64_t pops = spec->spread.pops ? spec->spread.pops : 1;
+    int r = below("scale.min", scale->min, "scale.max", scale->max, err);
+    if (r == 0)
+        r = below("scale.per_pop.min", scale->per_pop.min, "scale.max", scale->max, err);
+    if (r == 0 && scale->per_pop.max)
+        r = below("scale.per_pop.min", scale->per_pop.min, "scale.per_pop.max", scale->per_pop.max,
+                  err);
+    /* Each of the PoPs that there are to be has its least number. */
+    if (r == 0 && scale->per_pop.min > 0 && pops > 1 && scale->per_pop.min * pops > scale->max)
+        return err_set(err, ERR_BAD_INPUT,
+                       "scale.per_pop.min (%llu) at each of spread.pops (%llu) is more than "
+                       "scale.max (%llu)",
+                       (unsigned long long)scale->per_pop.min, (unsigned long long)pops,
+                       (unsigned long long)scale->max);
+    return r;
+}
+
 static int check(const struct endpoint_spec *spec, unsigned flags, struct err *err)
 {
     for (size_t i = 0; i < endpoint_option_count; i++) {
@@ -184,9 +228,9 @@ static int check(const struct endpoint_spec *spec, unsigned flags, struct err *e
     int r = check_model(spec->model, err);
     if (r < 0)
         return r;
-    if (spec->scale.min > spec->scale.max)
-        return err_set(err, ERR_BAD_INPUT, "scale.min (%llu) is above scale.max (%llu)",
-                       (unsigned long long)spec->scale.min, (unsigned long long)spec->scale.max);
+    r = check_scale(spec, err);
+    if (r < 0)
+        return r;
     if (spec->batch.delay_ns && !spec->batch.max)
         return err_set(err, ERR_BAD_INPUT,
                        "batch.delay is there without batch.max, which says how many may wait for "

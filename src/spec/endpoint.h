@@ -89,7 +89,10 @@ struct endpoint_spec {
     struct spec_strings regions; /* capitals: countries and sets; small: PoPs and region labels */
     struct spec_residency residency;
     struct {
-        uint64_t min, max;
+        uint64_t min, max; /* over the fleet */
+        struct {
+            uint64_t min, max; /* max 0: absent, no bound but the PoP's own */
+        } per_pop;
         uint64_t concurrency; /* 0: absent, see spec_concurrency() */
     } scale;
     struct {

@@ -31,9 +31,9 @@ static bool is_always(const struct option *option)
 static void tree_add(yyjson_mut_doc *doc, yyjson_mut_val *root, const char *key,
                      yyjson_mut_val *value)
 {
-    const char *dot = strchr(key, '.');
+    const char *dot;
 
-    if (dot) {
+    while ((dot = strchr(key, '.'))) {
         size_t size = (size_t)(dot - key);
         yyjson_mut_val *group = yyjson_mut_obj_getn(root, key, size);
         if (!group) {
@@ -46,6 +46,26 @@ static void tree_add(yyjson_mut_doc *doc, yyjson_mut_val *root, const char *key,
     yyjson_mut_obj_add(root, yyjson_mut_str(doc, key), value);
 }
 
+/* What is an object in both goes on inside, at most as deep as the table's keys do. */
+static void tree_merge(yyjson_mut_doc *doc, yyjson_mut_val *into, yyjson_mut_val *patch,
+                       unsigned depth)
+{
+    yyjson_mut_val *key;
+    yyjson_mut_obj_iter iter;
+
+    yyjson_mut_obj_iter_init(patch, &iter);
+    while ((key = yyjson_mut_obj_iter_next(&iter))) {
+        yyjson_mut_val *value = yyjson_mut_obj_iter_get_val(key);
+        yyjson_mut_val *group =
+            yyjson_mut_obj_getn(into, yyjson_mut_get_str(key), yyjson_mut_get_len(key));
+        if (group && yyjson_mut_is_obj(group) && yyjson_mut_is_obj(value) && depth > 0)
+            tree_merge(doc, group, value, depth - 1);
+        else
+            yyjson_mut_obj_add(into, yyjson_mut_val_mut_copy(doc, key),
+                               yyjson_mut_val_mut_copy(doc, value));
+    }
+}
+
 /* What a PoP kept of a newer spec goes back to where it stood. */
 static yyjson_mut_val *tree_with_unknown(yyjson_mut_doc *doc, yyjson_mut_val *root,
                                          struct slice unknown)
@@ -53,27 +73,9 @@ static yyjson_mut_val *tree_with_unknown(yyjson_mut_doc *doc, yyjson_mut_val *ro
     yyjson_doc *kept = yyjson_read(unknown.data, unknown.size, 0);
     assert(kept); /* printed by us */
     yyjson_mut_val *patch = yyjson_val_mut_copy(doc, yyjson_doc_get_root(kept));
-    yyjson_mut_val *key, *value;
-    yyjson_mut_obj_iter iter;
 
     yyjson_doc_free(kept);
-    yyjson_mut_obj_iter_init(patch, &iter);
-    while ((key = yyjson_mut_obj_iter_next(&iter))) {
-        value = yyjson_mut_obj_iter_get_val(key);
-        yyjson_mut_val *group =
-            yyjson_mut_obj_getn(root, yyjson_mut_get_str(key), yyjson_mut_get_len(key));
-        if (!group || !yyjson_mut_is_obj(group)) {
-            yyjson_mut_obj_add(root, yyjson_mut_val_mut_copy(doc, key),
-                               yyjson_mut_val_mut_copy(doc, value));
-            continue;
-        }
-        yyjson_mut_obj_iter inner;
-        yyjson_mut_val *word;
-        yyjson_mut_obj_iter_init(value, &inner);
-        while ((word = yyjson_mut_obj_iter_next(&inner)))
-            yyjson_mut_obj_add(group, yyjson_mut_val_mut_copy(doc, word),
-                               yyjson_mut_val_mut_copy(doc, yyjson_mut_obj_iter_get_val(word)));
-    }
+    tree_merge(doc, root, patch, 2);
     return root;
 }
 

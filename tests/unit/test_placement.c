@@ -234,6 +234,30 @@ static void test_a_new_spec_is_read_anew(void **state)
     assert_non_null(strstr(digits->nowhere, "regions do not hold this PoP, 'tokyo' (JP)"));
 }
 
+/* How many each chosen PoP runs: its own least number, more only as the fleet's needs. */
+static void test_bounds_of_each_pop(void **state)
+{
+    static const struct {
+        const char *spec, *places;
+    } rows[] = {
+        { "", "paris 1" },
+        { ",\"scale\":{\"per_pop\":{\"min\":3}}", "paris 3" },
+        { ",\"scale\":{\"per_pop\":{\"min\":2}},\"spread\":{\"pops\":2}", "paris 2, tokyo 2" },
+        { ",\"scale\":{\"min\":3,\"per_pop\":{\"max\":2}}", "paris 2, tokyo 1" },
+        { ",\"scale\":{\"min\":3,\"per_pop\":{\"max\":3}}", "paris 3" },
+        { ",\"scale\":{\"min\":8,\"per_pop\":{\"max\":2}}", "paris 2, tokyo 2" },
+    };
+    struct control *control = &((struct world *)*state)->control;
+    (void)pop_put(control, "paris", PARIS);
+    (void)pop_put(control, "tokyo", TOKYO);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        print_message("  %s\n", rows[i].spec);
+        const struct hub_endpoint *endpoint = endpoint_put(control, i + 1, rows[i].spec);
+        assert_string_equal(places(endpoint), rows[i].places);
+        assert_int_equal(endpoint->min_short, i == 5);
+    }
+}
+
 int main(void)
 {
 #define WORLD(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
@@ -241,6 +265,7 @@ int main(void)
         WORLD(test_a_change_of_a_pop_is_for_later),
         WORLD(test_what_returns_beside_who_followed_it_goes),
         WORLD(test_a_new_spec_is_read_anew),
+        WORLD(test_bounds_of_each_pop),
     };
     return cmocka_run_group_tests_name("placement", tests, NULL, NULL);
 }
