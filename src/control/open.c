@@ -105,6 +105,8 @@ static int load_pops(struct control *control, struct err *err)
             hub_pop_state(control, pop, own, &report);
             for (size_t k = 0; k < report.endpoint_count; k++) /* had, perhaps, and lost */
                 granted_leave(control, pop, report.endpoints[k].uid);
+            for (size_t k = 0; k < report.replica_count; k++)
+                granted_leave(control, pop, report.replicas[k].endpoint_uid);
             pop->reported_ns = list[i].reported_ns;
             pop->silent = pop->recalled =
                 true; /* nobody waits for an endpoint that served before */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "dns/view.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -8,6 +9,10 @@
 #include "base/auto.h"
 #include "base/err.h"
 #include "base/map.h"
+#include "spec/pop.h"
+
+/* One with more would fail the whole view. */
+static_assert((int)DNS_POP_ADDRESSES_MAX == (int)POP_ADDRESSES_MAX, "all that a PoP may have");
 
 enum { NAME_BYTES_MAX = DNS_LABEL_BYTES_MAX };
 

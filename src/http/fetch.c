@@ -69,7 +69,7 @@ struct transfer {
     char *body;
     size_t used, room;
     uint64_t sent;
-    bool refused; /* the status is 400 or more */
+    int status;
     bool too_large, ended;
 };
 
@@ -79,8 +79,9 @@ static size_t on_write(char *data, size_t size, size_t count, void *user)
     size_t bytes = size * count;
     uint64_t bound =
         t->request->answer_bytes_max ? t->request->answer_bytes_max : FETCH_ANSWER_BYTES;
-    if (t->request->on_body && !t->refused) {
-        if (t->request->on_body((struct slice){ data, bytes }, t->request->data))
+    if (t->request->on_body && t->status < 400) {
+        bool meant = !t->request->body_status || t->request->body_status == t->status;
+        if (meant && t->request->on_body((struct slice){ data, bytes }, t->request->data))
             return bytes;
         t->ended = true;
         return 0;
@@ -104,8 +105,10 @@ static size_t on_header(char *data, size_t size, size_t count, void *user)
     struct slice line = { data, size * count };
     if (slice_starts(line, SLICE("HTTP/"))) {
         t->answer->header_count = 0; /* of a 100 Continue, or a hop before */
-        const char *status = memchr(line.data, ' ', line.size);
-        t->refused = status && status + 1 < line.data + line.size && status[1] >= '4';
+        uint64_t status = 0;
+        (void)slice_cut(&line, ' ');
+        (void)slice_u64(slice_cut(&line, ' '), &status);
+        t->status = (int)status;
         return size * count;
     }
     while (line.size && (line.data[line.size - 1] == '\n' || line.data[line.size - 1] == '\r'))

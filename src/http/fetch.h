@@ -33,6 +33,8 @@ struct fetch_request {
     /* Instead of collecting the body: pieces as they come; false ends the transfer without an
      * error. The body of a status of 400 and more is collected all the same. */
     bool (*on_body)(struct slice bytes, void *data);
+    int body_status; /* with on_body: it is for this status alone, any other ends the transfer
+                        before its body; 0: any below 400 */
     void (*on_progress)(uint64_t sent, uint64_t total, void *data);
     void *data;
 };

@@ -119,6 +119,9 @@ static void fill(struct agent *agent, struct metrics *metrics)
     const struct slice done = SLICE("done"), failed = SLICE("failed");
     metric_set(metrics_series(metrics, POP_UPGRADES, &done), agent->upgrades_done);
     metric_set(metrics_series(metrics, POP_UPGRADES, &failed), agent->upgrades_failed);
+    const struct slice late = SLICE("late"), refused = SLICE("refused");
+    metric_set(metrics_series(metrics, POP_UNREPORTED, &late), (int64_t)agent->notes_late);
+    metric_set(metrics_series(metrics, POP_UNREPORTED, &refused), (int64_t)agent->items_refused);
     fill_process(metrics, "supervisor", (int32_t)getppid());
     for (uint32_t i = 0; i < agent->process_count; i++) {
         const struct slice label = slice_of(agent->processes[i].name);

@@ -379,7 +379,7 @@ int pop_main(int channel_fd, int lifeline_fd)
 {
     struct agent agent = { .lifeline = lifeline_fd };
     struct err err = {};
-    list_init(&agent.notes);
+    agent_report_open(&agent);
     list_init(&agent.repository);
     agent.loop = loop_new();
     if (env_linux_new(&agent.world, &err) < 0) {

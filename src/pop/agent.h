@@ -6,6 +6,7 @@
  *   control.c  the watch on control: desired state in
  *   report.c   what control is told: replicas, events, deaths, logs
  *   keys.c     the keys that PoPs have with each other
+ *   notes.c    those that must not be lost on their way
  *   repository.c  load and unload for the gateway
  *   publish.c  the table: to the supervisor, and to be kept; until when the gateway is waited for
  *   keep.c     table and desired state on disk, on a thread that saves (io/saver.h)
@@ -65,7 +66,8 @@ struct agent_note { /* an event, a death or a log line that control has not ackn
     struct list link;
     uint64_t sequence;
     enum { NOTE_EVENT, NOTE_DEATH, NOTE_LOG } kind;
-    char *json; /* one object */
+    char *json;   /* one object */
+    size_t bytes; /* of it */
 };
 
 struct agent {
@@ -96,8 +98,9 @@ struct agent {
     char watch_target[MESSAGE_PATH_BYTES + 256];
     struct timer *watch_again;
     uint32_t watch_failures;
-    bool control_there; /* the watch is open and synced */
-    bool deleted;       /* control says that this PoP is no more */
+    bool control_there;    /* the watch is open and synced */
+    bool deleted;          /* control says that this PoP is no more */
+    uint64_t watch_number; /* of the last event: an earlier one that comes later is old */
     char *watch_buffer;
     size_t watch_used, watch_room;
 
@@ -111,10 +114,17 @@ struct agent {
     struct arena *report_arena; /* of the report under way */
     struct timer *report_timer;
     int report_status;
-    bool report_again; /* something changed while one was under way */
-    bool report_held;  /* for the gateway's word on the table */
-    struct list notes; /* oldest first */
+    bool report_again;     /* something changed while one was under way */
+    bool report_held;      /* for the gateway's word on the table */
+    uint32_t report_items; /* that the next one may hold; fewer after control has refused one */
+    uint32_t report_sent;  /* in the one under way */
+    bool model_sent;       /* one of them at least is a model */
+    bool suspected;        /* a report of one item was refused, and none without it since: */
+    uint64_t suspect;      /* its sequence; 0: it is a model */
+    struct list notes;     /* oldest first */
     uint32_t note_count;
+    size_t note_bytes;
+    uint64_t notes_late, items_refused; /* given up: waited too long; control would not have it */
     uint64_t note_sequence, report_sequence, note_sent;
     struct list repository; /* load and unload under way */
 
@@ -158,13 +168,18 @@ void agent_keys_tell(struct agent *agent);    /* a gateway that has come */
 /* report.c */
 void agent_report_soon(struct agent *agent);
 void agent_report_served(struct agent *agent); /* what one may have been held for has come */
+void agent_report_open(struct agent *agent);
+void agent_report_close(struct agent *agent);
+
+/* notes.c */
 void agent_note_event(struct agent *agent, const char *kind, const struct pop_endpoint *endpoint,
                       const struct pop_replica *replica, const char *message);
 void agent_note_denied(struct agent *agent, const struct message_denied *denied);
 void agent_note_death(struct agent *agent, const struct pop_endpoint *endpoint,
                       const struct pop_death *death);
 void agent_note_log(struct agent *agent, const struct message_replica_log *log);
-void agent_report_close(struct agent *agent);
+void agent_note_free(struct agent *agent, struct agent_note *note);
+void agent_notes_close(struct agent *agent);
 
 /* repository.c */
 void agent_repository(struct agent *agent, const struct message_repository *request);

@@ -74,19 +74,30 @@ static void event_take(struct agent *agent, struct slice kind, struct slice data
     }
 }
 
-/* One event: lines up to an empty one. Control writes each event's data on one line. */
+/* One event: lines up to an empty one. Control writes each event's data on one line, and numbers
+ * them upwards; several may have one number (all of the state at the beginning). */
 static void event_parse(struct agent *agent, struct slice text)
 {
     struct slice kind = {}, data = {};
+    uint64_t number = 0;
     while (text.data) {
         struct slice line = slice_cut(&text, '\n');
         if (slice_starts(line, SLICE("event: ")))
             kind = (struct slice){ line.data + 7, line.size - 7 };
         else if (slice_starts(line, SLICE("data: ")))
             data = (struct slice){ line.data + 6, line.size - 6 };
+        else if (slice_starts(line, SLICE("id: ")))
+            (void)slice_u64((struct slice){ line.data + 4, line.size - 4 }, &number);
     }
-    if (kind.size)
-        event_take(agent, kind, data);
+    if (!kind.size)
+        return;
+    if (number && number < agent->watch_number) {
+        log_warn("pop", "an event from control is older than the last one, ignoring",
+                 LOG_SLICE("event", kind), LOG_U("id", number));
+        return;
+    }
+    agent->watch_number = number ? number : agent->watch_number;
+    event_take(agent, kind, data);
 }
 
 static void on_watch_body(struct http_call *call, struct slice bytes, void *data)
@@ -153,6 +164,7 @@ static void on_watch_head(struct http_call *call, const struct http_response *re
         return;
     }
     agent->watch_used = 0;
+    agent->watch_number = 0;
     pop_sync_begin(&agent->pop);
 }
 

@@ -32,6 +32,8 @@
       "1 while desired state comes from control, 0 while it is the disk's.")                       \
     X(POP_ENDPOINTS, "perigee_endpoints", METRIC_GAUGE, METRIC_ONE, "", NULL,                      \
       "Endpoints this PoP knows.")                                                                 \
+    X(POP_UNREPORTED, "perigee_report_items_dropped_total", METRIC_COUNTER, METRIC_ONE, "reason",  \
+      NULL, "Events, deaths, log lines and models that control was not told of: late, refused.")   \
     X(POP_EXITS, "perigee_replica_exits_total", METRIC_COUNTER, METRIC_ONE,                        \
       "project,endpoint", NULL, "Replicas that ended without having been asked to.")
 /* clang-format on */

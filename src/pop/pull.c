@@ -21,6 +21,9 @@
 
 enum { PULL_IDLE_MS = 30'000 };
 
+#define PULL_LEFT_NS                                                                               \
+    (INT64_C(24) * 3600 * ENV_S) /* what nobody has gone on with for so long goes */
+
 struct pull {
     struct work work;
     struct agent *agent;
@@ -29,6 +32,7 @@ struct pull {
     struct arena *arena;
     const char *home, *url, *authorization;
     struct slice digest;
+    int64_t before_ns; /* what was left of earlier ones since then goes */
     const char *folder, *file;
     struct err err;
     int result;
@@ -80,6 +84,7 @@ static int blob_body(struct pull *pull, struct piece *piece, const char *url,
                      const char *const *headers, struct err *err)
 {
     struct fetch_answer answer;
+    uint64_t from = blob_upload_offset(piece->upload);
     const struct fetch_request request = {
         .method = "GET",
         .url = url,
@@ -87,9 +92,9 @@ static int blob_body(struct pull *pull, struct piece *piece, const char *url,
         .body_fd = -1,
         .idle_ms = PULL_IDLE_MS,
         .on_body = on_body,
+        .body_status = from ? 206 : 200, /* a whole one does not belong behind what is there */
         .data = piece,
     };
-    uint64_t from = blob_upload_offset(piece->upload);
     int r = fetch(pull->arena, &request, &answer, err);
     if (piece->result < 0) {
         *err = piece->err;
@@ -97,9 +102,34 @@ static int blob_body(struct pull *pull, struct piece *piece, const char *url,
     }
     if (r < 0)
         return err_wrap(err, "control");
-    if (answer.status != (from ? 206 : 200))
-        return err_set(err, ERR_INTERNAL, "control answers %d for a blob", answer.status);
+    if (answer.status != request.body_status)
+        return err_set(err, from && answer.status == 200 ? ERR_PRECONDITION : ERR_INTERNAL,
+                       "control answers %d for a blob, from byte %llu on", answer.status,
+                       (unsigned long long)from);
     return 0;
+}
+
+/* From `offset` on; it is there whole afterwards. */
+static int blob_rest(struct pull *pull, struct blobs *blobs, struct slice digest, const char *url,
+                     uint64_t offset, uint64_t bytes, struct err *err)
+{
+    const char *headers[3] = { pull->authorization };
+    struct piece piece = { .pull = pull };
+    int r = blob_upload_begin(blobs, digest, offset, bytes, &offset, &piece.upload, err);
+    if (r < 0)
+        return r;
+    if (offset)
+        headers[1] = arena_format(pull->arena, "Range: bytes=%llu-", (unsigned long long)offset);
+    if (offset < bytes)
+        r = blob_body(pull, &piece, url, headers, err);
+    if (r == 0 && blob_upload_offset(piece.upload) < bytes)
+        r = err_set(err, ERR_INTERNAL, "control sent %llu of %llu bytes",
+                    (unsigned long long)blob_upload_offset(piece.upload),
+                    (unsigned long long)bytes);
+    if (r == 0)
+        r = blob_upload_finish(piece.upload, err);
+    blob_upload_free(piece.upload);
+    return r;
 }
 
 static int blob_pull(struct pull *pull, struct blobs *blobs, struct slice digest, struct err *err)
@@ -114,23 +144,11 @@ static int blob_pull(struct pull *pull, struct blobs *blobs, struct slice digest
     r = blob_size(pull, url, headers, &bytes, err);
     if (r < 0)
         return r;
-    struct piece piece = { .pull = pull };
     if (offset > bytes)
         offset = 0;
-    r = blob_upload_begin(blobs, digest, offset, bytes, &offset, &piece.upload, err);
-    if (r < 0)
-        return r;
-    if (offset)
-        headers[1] = arena_format(pull->arena, "Range: bytes=%llu-", (unsigned long long)offset);
-    if (offset < bytes)
-        r = blob_body(pull, &piece, url, headers, err);
-    if (r == 0 && blob_upload_offset(piece.upload) < bytes)
-        r = err_set(err, ERR_INTERNAL, "control sent %llu of %llu bytes",
-                    (unsigned long long)blob_upload_offset(piece.upload),
-                    (unsigned long long)bytes);
-    if (r == 0)
-        r = blob_upload_finish(piece.upload, err);
-    blob_upload_free(piece.upload);
+    r = blob_rest(pull, blobs, digest, url, offset, bytes, err);
+    if (r == ERR_PRECONDITION) /* something between here and control knows no ranges */
+        r = blob_rest(pull, blobs, digest, url, 0, bytes, err);
     return r < 0 ? err_wrap(err, "pulling %.*s", SLICE_FMT(digest)) : 0;
 }
 
@@ -183,6 +201,10 @@ static void run(struct work *work)
     pull->result = blobs_open(pull->home, NULL, &blobs, &pull->err);
     if (pull->result < 0)
         return;
+    unsigned left =
+        blobs_sweep_uploads(blobs, pull->before_ns) + blobs_sweep(blobs, pull->before_ns);
+    if (left)
+        log_info("pop", "what pulls that failed had left is removed", LOG_U("files", left));
     pull->result = all_pull(pull, blobs, &pull->err);
     blobs_close(blobs);
 }
@@ -220,6 +242,7 @@ void agent_pull(struct agent *agent, uint64_t revision_uid)
     pull->home = agent->start.home;
     pull->url = arena_string(pull->arena, slice_of(agent->start.control));
     pull->authorization = arena_format(pull->arena, "Authorization: %s", agent->bearer);
+    pull->before_ns = env_wall_ns(agent->env) - PULL_LEFT_NS;
     pull->digest = arena_copy(pull->arena, slice_of(revision->digest));
     pull->work.run = run;
     pull->work.on_done = on_done;

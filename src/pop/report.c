@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One report at a time, level-triggered: it says how everything is now. What must not be lost
- * (events, deaths, log lines) stays queued until an answer has acknowledged it; control drops what
- * it has seen by its sequence, so a repeat does no harm.
+ * (events, deaths, log lines: notes.c) stays queued until an answer has acknowledged it; control
+ * drops what it has seen by its sequence, so a repeat does no harm.
+ *
+ * A report that control will not take (too large for it, or something in it is bad) comes again
+ * with half as many items, down to one, then none: when that is taken it was the one, which is
+ * given up, and the rest goes on.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,139 +27,9 @@ enum {
     REPORT_SOON_MS = 2,   /* several changes of one moment go together */
     REPORT_HELD_MS = 250, /* for the gateway's word on the table, which takes 0.1 ms */
     REPORT_TIMEOUT_MS = 10'000,
-    REPORT_NOTES_MAX = 500,    /* in one report */
-    LOG_LINES_A_SECOND = 1000, /* of one replica */
+    REPORT_ITEMS_MAX = 500, /* notes and models in one report */
+    REPORT_ITEM_BYTES_MAX = 4 << 20,
 };
-
-/* ---- what waits for an acknowledgement ------------------------------------------------------- */
-
-static void note_free(struct agent *agent, struct agent_note *note)
-{
-    list_remove(&note->link);
-    agent->note_count--;
-    free(note->json);
-    free(note);
-}
-
-static void note_add(struct agent *agent, int kind, struct slice json)
-{
-    /* The oldest goes: control was away for long. What replicas write gives way to what happened,
-     * however much they write. */
-    if (agent->note_count == AGENT_QUEUE_MAX) {
-        struct agent_note *note, *oldest = LIST_FIRST(&agent->notes, struct agent_note, link);
-        LIST_EACH (note, &agent->notes, struct agent_note, link)
-            if (note->kind == NOTE_LOG) {
-                oldest = note;
-                break;
-            }
-        note_free(agent, oldest);
-    }
-    struct agent_note *note = mem_zalloc(sizeof *note);
-    note->kind = kind;
-    note->sequence = agent->note_sequence;
-    note->json = mem_string(json);
-    list_append(&agent->notes, &note->link);
-    agent->note_count++;
-}
-
-static uint64_t sequence_next(struct agent *agent)
-{
-    return agent->note_sequence = agent->note_sequence + 1;
-}
-
-/* The same in the log: "replica ready replica=digits-1". */
-static void event_log(const char *kind, const struct pop_endpoint *endpoint,
-                      const struct pop_replica *replica, const char *message)
-{
-    char phrase[48], name[64];
-    struct log_field fields[3] = {};
-    size_t count = 0;
-    snprintf(phrase, sizeof phrase, "%s", kind);
-    for (char *c = phrase; *c; c++)
-        *c = *c == '_' ? ' ' : *c;
-    if (replica)
-        fields[count++] = LOG_S("replica", pop_replica_name(replica, name));
-    else if (endpoint)
-        fields[count++] = LOG_S("endpoint", endpoint->name);
-    if (message[0])
-        fields[count++] = LOG_S("message", message);
-    log_write(LOG_INFO, "pop", phrase, fields);
-}
-
-void agent_note_event(struct agent *agent, const char *kind, const struct pop_endpoint *endpoint,
-                      const struct pop_replica *replica, const char *message)
-{
-    struct arena *arena = arena_new();
-    struct slice json = report_event(arena, sequence_next(agent), env_wall_ns(agent->env), kind,
-                                     endpoint, replica, message);
-    note_add(agent, NOTE_EVENT, json);
-    arena_free(arena);
-    event_log(kind, endpoint, replica, message);
-    agent_report_soon(agent);
-}
-
-void agent_note_denied(struct agent *agent, const struct message_denied *denied)
-{
-    const struct pop_endpoint *endpoint = pop_endpoint_find(&agent->pop, denied->endpoint);
-    char message[96];
-    if (!endpoint)
-        return;
-    snprintf(message, sizeof message, "%u request%s refused: %s", denied->count,
-             denied->count == 1 ? "" : "s", denied->reason);
-    agent_note_event(agent, "residency_refused", endpoint, NULL, message);
-}
-
-void agent_note_death(struct agent *agent, const struct pop_endpoint *endpoint,
-                      const struct pop_death *death)
-{
-    struct arena *arena = arena_new();
-    note_add(agent, NOTE_DEATH, report_death(arena, sequence_next(agent), endpoint, death));
-    arena_free(arena);
-    agent_report_soon(agent);
-}
-
-static void log_line(struct agent *agent, struct arena *arena, const struct pop_replica *replica,
-                     struct slice line)
-{
-    note_add(agent, NOTE_LOG,
-             report_log(arena, sequence_next(agent), env_wall_ns(agent->env), replica, line));
-}
-
-/* False: it has written its share of this second. A replica that writes without end would keep us,
- * and control's disk, from everything else; its last bytes are kept for its death all the same. */
-static bool log_share(struct agent *agent, struct arena *arena, struct pop_replica *replica)
-{
-    int64_t second = env_now_ns(agent->env) / ENV_S;
-    if (second != replica->log_second) {
-        uint64_t dropped = replica->log_dropped;
-        replica->log_second = second;
-        replica->log_lines = replica->log_dropped = 0;
-        if (dropped)
-            log_line(agent, arena, replica,
-                     slice_of(arena_format(arena, "(%ju lines dropped: more than %d in a second)",
-                                           (uintmax_t)dropped, LOG_LINES_A_SECOND)));
-    }
-    if (replica->log_lines++ < LOG_LINES_A_SECOND)
-        return true;
-    replica->log_dropped++;
-    return false;
-}
-
-void agent_note_log(struct agent *agent, const struct message_replica_log *log)
-{
-    struct pop_replica *replica = map_get_u64(&agent->pop.replicas_by_id, log->replica);
-    if (!replica)
-        return;
-    struct slice rest = { log->data, log->bytes <= MESSAGE_LOG_BYTES ? log->bytes : 0 };
-    struct arena *arena = arena_new();
-    while (rest.data && rest.size) {
-        struct slice line = slice_cut(&rest, '\n');
-        if (line.size && log_share(agent, arena, replica))
-            log_line(agent, arena, replica, line);
-    }
-    arena_free(arena);
-    agent_report_soon(agent);
-}
 
 /* ---- sending --------------------------------------------------------------------------------- */
 
@@ -171,26 +45,96 @@ static void notes_write(struct json_writer *w, struct agent *agent, const char *
     json_array_end(w);
 }
 
+/* Oldest first, as many as there is room for. */
+static void notes_choose(struct agent *agent, struct report_room *room)
+{
+    struct agent_note *note;
+    agent->note_sent = 0;
+    LIST_EACH (note, &agent->notes, struct agent_note, link) {
+        if (!report_room_take(room, note->bytes))
+            break;
+        agent->note_sent = note->sequence;
+    }
+}
+
 static struct slice report_body(struct agent *agent, struct arena *arena)
 {
     struct json_writer w;
-    struct agent_note *note;
-    uint32_t taken = 0;
-    agent->note_sent = 0;
-    LIST_EACH (note, &agent->notes, struct agent_note, link)
-        if (taken++ < REPORT_NOTES_MAX)
-            agent->note_sent = note->sequence;
-
+    struct report_room room = { agent->report_items, REPORT_ITEM_BYTES_MAX, 0 };
     json_begin(&w, arena, 0);
     json_object_begin(&w);
     json_member_u64(&w, "instance", agent->start.instance);
     json_member_u64(&w, "sequence", ++agent->report_sequence);
-    report_state(&w, &agent->pop);
+    report_state(&w, &agent->pop, &room);
+    agent->model_sent = room.taken > 0;
+    notes_choose(agent, &room);
     notes_write(&w, agent, "events", NOTE_EVENT, agent->note_sent);
     notes_write(&w, agent, "deaths", NOTE_DEATH, agent->note_sent);
     notes_write(&w, agent, "logs", NOTE_LOG, agent->note_sent);
     json_object_end(&w);
+    agent->report_sent = room.taken;
     return json_end(&w);
+}
+
+/* ---- answers --------------------------------------------------------------------------------- */
+
+/* True: to send less is worth a try. Where nothing but the state is refused, all of it waits. */
+static bool refused(struct agent *agent)
+{
+    bool first = agent->report_items == REPORT_ITEMS_MAX;
+    if (agent->report_status != 413 && agent->report_status != 400)
+        return false;
+    if (agent->report_sent == 0) {
+        agent->suspected = false;
+        return false;
+    }
+    if (first)
+        log_warn("pop", "control does not take a report, sending less at once",
+                 LOG_I("status", agent->report_status), LOG_U("items", agent->report_sent));
+    agent->report_items = agent->report_sent / 2;
+    agent->suspected = agent->report_items == 0;
+    agent->suspect = agent->model_sent ? 0 : agent->note_sent; /* of one alone */
+    return true;
+}
+
+static struct pop_revision *model_waiting(struct agent *agent)
+{
+    struct pop_endpoint *endpoint;
+    struct pop_revision *revision;
+    LIST_EACH (endpoint, &agent->pop.endpoints, struct pop_endpoint, link)
+        LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link)
+            if (revision->model && !revision->model_reported)
+                return revision;
+    return NULL;
+}
+
+/* Without it the report was taken. */
+static void suspect_drop(struct agent *agent)
+{
+    struct agent_note *note = LIST_FIRST(&agent->notes, struct agent_note, link);
+    struct pop_revision *revision = agent->suspect ? NULL : model_waiting(agent);
+    const char *what = NULL;
+    if (revision) {
+        revision->model_reported = true;
+        what = "model";
+    } else if (agent->suspect && !list_empty(&agent->notes) && note->sequence == agent->suspect) {
+        what = note->kind == NOTE_EVENT ? "event" : note->kind == NOTE_DEATH ? "death" : "log";
+        agent_note_free(agent, note);
+    }
+    if (!what)
+        return;
+    agent->items_refused++;
+    log_error("pop", "control does not take one thing it is told, leaving that out",
+              LOG_S("what", what));
+}
+
+static void taken(struct agent *agent)
+{
+    if (agent->suspected && agent->report_items == 0)
+        suspect_drop(agent);
+    agent->suspected = false;
+    uint32_t more = agent->report_items ? agent->report_items * 2 : 1;
+    agent->report_items = more < REPORT_ITEMS_MAX ? more : REPORT_ITEMS_MAX;
 }
 
 static void models_reported(struct agent *agent)
@@ -216,6 +160,10 @@ static void on_report_done(struct http_call *call, const struct err *err, void *
     agent->reporting = NULL;
     arena_free(agent->report_arena);
     agent->report_arena = NULL;
+    if (!err && refused(agent)) {
+        timer_start(agent->report_timer, REPORT_SOON_MS);
+        return;
+    }
     if (err || agent->report_status != 200) {
         if (agent->control_there)
             log_warn("pop", "report not taken, trying again", LOG_I("status", agent->report_status),
@@ -226,9 +174,10 @@ static void on_report_done(struct http_call *call, const struct err *err, void *
     struct agent_note *note;
     LIST_EACH (note, &agent->notes, struct agent_note, link)
         if (note->sequence <= agent->note_sent)
-            note_free(agent, note);
+            agent_note_free(agent, note);
     models_reported(agent);
-    bool more = agent->report_again || !list_empty(&agent->notes);
+    taken(agent);
+    bool more = agent->report_again || !list_empty(&agent->notes) || model_waiting(agent);
     agent->report_again = false;
     timer_start(agent->report_timer, more ? REPORT_SOON_MS : REPORT_EVERY_MS);
 }
@@ -294,11 +243,15 @@ void agent_report_served(struct agent *agent)
         agent_report_soon(agent);
 }
 
+void agent_report_open(struct agent *agent)
+{
+    list_init(&agent->notes);
+    agent->report_items = REPORT_ITEMS_MAX;
+}
+
 void agent_report_close(struct agent *agent)
 {
-    struct agent_note *note;
     timer_free(agent->report_timer);
     agent->report_timer = NULL;
-    LIST_EACH (note, &agent->notes, struct agent_note, link)
-        note_free(agent, note);
+    agent_notes_close(agent);
 }

@@ -173,7 +173,16 @@ static bool runs(const struct pop_endpoint *endpoint)
     return false;
 }
 
-void report_state(struct json_writer *w, struct pop *pop)
+bool report_room_take(struct report_room *room, size_t bytes)
+{
+    if (room->taken == room->items_max || (room->taken && bytes > room->bytes_max))
+        return false;
+    room->taken++;
+    room->bytes_max -= bytes < room->bytes_max ? bytes : room->bytes_max;
+    return true;
+}
+
+void report_state(struct json_writer *w, struct pop *pop, struct report_room *room)
 {
     struct pop_endpoint *endpoint;
     struct pop_revision *revision;
@@ -203,7 +212,8 @@ void report_state(struct json_writer *w, struct pop *pop)
     json_array_begin(w);
     LIST_EACH (endpoint, &pop->endpoints, struct pop_endpoint, link)
         LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link) {
-            revision->model_in_flight = revision->model && !revision->model_reported;
+            revision->model_in_flight = revision->model && !revision->model_reported &&
+                                        report_room_take(room, revision->model_bytes);
             if (revision->model_in_flight)
                 write_model(w, revision);
         }

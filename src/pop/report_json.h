@@ -5,6 +5,8 @@
  */
 #pragma once
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/slice.h"
@@ -17,8 +19,19 @@ struct pop_death;
 struct pop_endpoint;
 struct pop_replica;
 
-/* Members "replicas", "endpoints", "models" of an open object. Marks models as in flight. */
-void report_state(struct json_writer *w, struct pop *pop);
+/* What else goes into a report, beside how everything is. */
+struct report_room {
+    uint32_t items_max;
+    size_t bytes_max;
+    uint32_t taken; /* items */
+};
+
+/* One more of so many bytes; the first one always fits. False: not any more. */
+bool report_room_take(struct report_room *room, size_t bytes);
+
+/* Members "replicas", "endpoints", "models" of an open object. Models that control has not heard of
+ * go in while there is room, and are marked as in flight. */
+void report_state(struct json_writer *w, struct pop *pop, struct report_room *room);
 struct slice report_event(struct arena *arena, uint64_t sequence, int64_t wall_ns, const char *kind,
                           const struct pop_endpoint *endpoint, const struct pop_replica *replica,
                           const char *message);

@@ -472,10 +472,12 @@ int blobs_delete(struct blobs *blobs, struct slice digest, struct err *err)
     return 0;
 }
 
-unsigned blobs_sweep_uploads(struct blobs *blobs, int64_t before_ns)
+/* Of a folder, what has not been touched since, nor is being written. */
+static unsigned sweep(int folder_fd, int64_t before_ns, uint64_t *ret_bytes)
 {
     unsigned removed = 0;
-    int fd = openat(blobs->uploads_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    *ret_bytes = 0;
+    int fd = openat(folder_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
     if (!dir) {
         fd_close(&fd);
@@ -483,14 +485,29 @@ unsigned blobs_sweep_uploads(struct blobs *blobs, int64_t before_ns)
     }
     for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
         auto_close int part =
-            openat(blobs->uploads_fd, entry->d_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+            openat(folder_fd, entry->d_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
         struct stat st;
         if (part < 0 || fstat(part, &st) < 0 || !S_ISREG(st.st_mode) ||
             st.st_mtim.tv_sec * INT64_C(1'000'000'000) + st.st_mtim.tv_nsec >= before_ns ||
-            flock(part, LOCK_EX | LOCK_NB) < 0)
+            flock(part, LOCK_EX | LOCK_NB) < 0 || unlinkat(folder_fd, entry->d_name, 0) < 0)
             continue;
-        removed += unlinkat(blobs->uploads_fd, entry->d_name, 0) == 0;
+        removed++;
+        *ret_bytes += (uint64_t)st.st_size;
     }
     closedir(dir);
+    return removed;
+}
+
+unsigned blobs_sweep_uploads(struct blobs *blobs, int64_t before_ns)
+{
+    uint64_t bytes;
+    return sweep(blobs->uploads_fd, before_ns, &bytes);
+}
+
+unsigned blobs_sweep(struct blobs *blobs, int64_t before_ns)
+{
+    uint64_t bytes;
+    unsigned removed = sweep(blobs->blobs_fd, before_ns, &bytes);
+    atomic_fetch_sub(&blobs->total_bytes, bytes);
     return removed;
 }

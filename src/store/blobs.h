@@ -75,6 +75,9 @@ uint64_t blob_upload_have(struct blobs *blobs, struct slice digest);
 /* Removes uploads that nobody has touched since. Returns how many. */
 unsigned blobs_sweep_uploads(struct blobs *blobs, int64_t before_ns);
 
+/* Likewise whole ones, where each is needed for a while only: not with a store that names them. */
+unsigned blobs_sweep(struct blobs *blobs, int64_t before_ns);
+
 /* Every blob there is; stops when fn is negative and returns that. */
 [[nodiscard]] int blobs_each(struct blobs *blobs,
                              int (*fn)(struct slice digest, uint64_t bytes, void *data,

@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import struct
 import threading
+import time
 import unittest
 
 from check_control import Case
@@ -158,6 +159,14 @@ class Believed(Joined):
                           ("replica_ready", "paris", "digits"), ("process_exited", "paris", None),
                           ("residency_refused", "paris", "other")])
 
+    def kept(self):
+        """Where digits is placed, as it is on disk."""
+        database = sqlite3.connect(self.control.home / "control/store.db")
+        rows = database.execute("SELECT pop, replicas FROM placements WHERE endpoint = ?",
+                                [self.mine]).fetchall()
+        database.close()
+        return rows
+
     def test_what_it_had_lately(self):
         c = self.control
         self.ok(self.paris.report(replicas=[replica("digits", self.mine)],
@@ -173,9 +182,15 @@ class Believed(Joined):
                           self.get("/endpoints/digits")["replicas"]], [("paris", "draining")])
         self.assertIn(("replica_exited", "paris", "digits"), self.kinds())
         # Also by a control that was not there when it was taken away.
+        deadline = time.monotonic() + SECONDS
+        while self.kept() != [("rome", 1)]:
+            self.assertLess(time.monotonic(), deadline)
         c.kill()
         c.start()
-        self.ok(self.paris.report(replicas=[replica("digits", self.mine, state="draining")]))
+        for state in ("draining", "gone"):
+            self.ok(self.paris.report(replicas=[replica("digits", self.mine, state=state)]))
+            self.assertEqual([(row["pop"], row["state"]) for row in
+                              self.get("/endpoints/digits")["replicas"]], [("paris", state)])
 
     def test_more_replicas_than_it_was_given(self):
         c = self.control
@@ -249,7 +264,8 @@ class Order(Joined):
             self.assertEqual((view["serving"], view["state"] == "failed"), (1, False))
             self.assertEqual(self.get("/endpoints/digits/revisions/1")["state"], "ready")
         # What happened is not lost with it, and is not said twice.
-        self.assertEqual(say(2, 3, [], events=event[:2]), {"events_seen": 2})
+        self.assertEqual(say(2, 3, late, events=event[:2]), {"events_seen": 2})
+        self.assertEqual(self.get("/endpoints/digits/revisions/1")["state"], "ready")
         say(1, 9, [], events=event)
         say(2, 6, [served(uid)], events=event[:3])
         self.assertEqual([row["message"] for row in self.get("/events?after=0")["items"]
@@ -403,13 +419,16 @@ class Placed(Joined):
         paris = self.there("paris")
         rome = self.there("rome")
 
-        def state_of(event):
-            return {pop["name"]: pop["state"] for pop in event[2]}.get("paris")
-
         self.assertEqual(self.get("/pops/paris")["state"], "ready")
+        rome.events.pings = True
         paris.events.close()
-        while state_of(rome.events.until("pops")) != "joining":
-            pass
+        pings = 0  # one a tick; the end of the quiet time after a start, in which all is looked
+        while True:  # at as well, is 50 ticks away
+            kind, _, data = rome.events.next()
+            pings += kind == "ping"
+            if kind == "pops" and {p["name"]: p["state"] for p in data}["paris"] == "joining":
+                break
+        self.assertLess(pings, 10)
 
 
 class Proxied(Joined):

@@ -42,6 +42,7 @@ class Watch:
 
     def __init__(self, connection, path, headers):
         self.connection, self.events = connection, queue.Queue()
+        self.pings = False  # True: they are events as well
         connection.request("GET", path, headers=headers)
         self.response = connection.getresponse()
         self.status = self.response.status
@@ -57,7 +58,10 @@ class Watch:
                         self.events.put((event["event"], int(event["id"]),
                                          json.loads(event["data"])))
                     event = {}
-                elif not line.startswith(":"):
+                elif line.startswith(":"):
+                    if self.pings:
+                        self.events.put(("ping", 0, None))
+                else:
                     key, _, value = line.partition(": ")
                     event[key] = value
         except (OSError, ValueError, http.client.HTTPException):

@@ -207,6 +207,41 @@ def test_secrets(fleet):
     assert paris.open() == 401
 
 
+def test_a_pop_that_says_absurd_things(fleet):
+    """Nothing of another's changes by it (tests/control/check_pops.py has each case)."""
+    one, new = fleet
+    paris = new("paris", "--replicas", "1", "--country", "FR")
+    assert paris.open() == 200
+    one.cli("apply", "-f", "-", "--no-wait", stdin=(
+        f"name: digits\nmodel: {DIGITS / 'digits.onnx'}\nspread: {{pops: 2}}\n").encode())
+    one.cli("deploy", "other", "--model", DIGITS / "digits.onnx")  # at `local`: paris is full
+    paris.until_given("digits", 1)
+    uids = {name: one.json("show", name)["uid"] for name in ("digits", "other")}
+    before = one.json("show", "other")
+    row = {"project": "default", "state": "ready", "memory_bytes": -1, "restarts": 1 << 70,
+           "pid": "x", "country": "JP", "latitude": 1e300, "load": 1e9}
+    body = {"instance": 7, "sequence": 9, "country": "JP", "limits": {"replicas": 1000},
+            "replicas": [{**row, "id": str(i), "name": f"{name}-{i}", "endpoint": name,
+                          "endpoint_uid": uid, "revision": 1}
+                         for name, uid in uids.items() for i in range(1, 1500)],
+            "endpoints": [{"uid": uid, "serving": 1 << 40, "target": 1, "target_state": "failed",
+                           "message": "absurd" * 1000} for uid in uids.values()],
+            "events": [{"seq": 1, "kind": "endpoint_deleted", "endpoint_uid": uids["other"]}],
+            "deaths": [{"seq": 2, "endpoint_uid": uids["other"], "revision": 1, "replica": "x",
+                        "reason": "absurd"}],
+            "logs": [{"seq": 3, "endpoint_uid": uids["other"], "replica": "x", "line": "absurd"}]}
+    status, _, _ = one.request("POST", "/api/v1/pops/paris/report", body, paris.headers(),
+                               listener="control")
+    assert status == 200
+    assert one.json("show", "other") == before
+    shown = one.json("show", "digits")
+    assert shown["serving"] in (1, None)
+    assert shown["state"] == "deploying" or "2 of 2 replicas" in shown["message"]
+    spec = one.json("pops", "show", "paris")["spec"]
+    assert spec["country"] == "FR" and spec["limits"]["replicas"] == 1
+    assert "what is not its to say" in "".join(one.words())
+
+
 def test_bad_pops(fleet):
     one, _ = fleet
     for arguments, words in (

@@ -142,6 +142,13 @@ static void test_wrong_bytes_and_bounds(void **state)
     blob_upload_free(upload);
     assert_int_equal(blobs_sweep_uploads(blobs, 1), 0);
     assert_int_equal(blobs_sweep_uploads(blobs, INT64_MAX), 1);
+    /* Whole ones, where they are needed for a while only. */
+    uint64_t total = blobs_total_bytes(blobs);
+    assert_true(total > 0);
+    assert_int_equal(blobs_sweep(blobs, 1), 0);
+    assert_int_equal(blobs_total_bytes(blobs), total);
+    assert_int_equal(blobs_sweep(blobs, INT64_MAX), 1);
+    assert_int_equal(blobs_total_bytes(blobs), 0);
     blobs_close(blobs);
 }
 

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A control that is spoken for by the test: what an agent is told, in whatever order, and what is
+answered to its reports and pulls."""
+import hashlib
+import http.server
+import json
+import queue
+import re
+import threading
+
+from perigee import DIGITS
+
+PING_S = 2  # as control does, or the agent would take it for dead
+CUT = object()  # in `events`: the watch ends
+
+
+class FakeControl:
+    def __init__(self, pop="paris"):
+        self.pop, self.model = pop, (DIGITS / "digits.onnx").read_bytes()
+        self.digest = "sha256:" + hashlib.sha256(self.model).hexdigest()
+        self.first = []  # events of each watch's beginning
+        self.events = queue.Queue()  # then these
+        self.watches = 0
+        self.refusal = None  # of watches: (status, headers)
+        self.reports, self.more = [], threading.Condition()
+        self.on_report = lambda report: 200
+        self.pulls = []  # the Range of each, or None
+        self.on_pull = lambda handler, offset: None  # True: it has answered
+        control = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_):
+                pass
+
+            def answer(self, status, body=b"", **headers):
+                self.send_response(status)
+                for key, value in headers.items():
+                    self.send_header(key.replace("_", "-"), value)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                if self.path.endswith("/enrolments"):
+                    self.answer(200, json.dumps({"pop": control.pop, "zone": "perigee.test",
+                                                 "spec": {}}).encode())
+                else:
+                    self.answer(control.reported(body), b'{"events_seen":0}')
+
+            def do_HEAD(self):
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(control.model)))
+                self.end_headers()
+
+            def do_GET(self):
+                if "/blobs/" in self.path:
+                    control.pulled(self)
+                else:
+                    control.watched(self)
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = "http://127.0.0.1:%d" % self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self):
+        self.events.put(CUT)
+        self.server.shutdown()
+        self.server.server_close()
+
+    # -- the watch
+    def watched(self, handler):
+        if self.refusal:
+            status, headers = self.refusal
+            handler.answer(status, b"", **headers)
+            return
+        self.watches += 1
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/event-stream")
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        handler.close_connection = True
+        for text in self.first:
+            handler.wfile.write(text)
+        while (text := self.next_event()) is not CUT:
+            handler.wfile.write(text)
+
+    def next_event(self):
+        try:
+            return self.events.get(timeout=PING_S)
+        except queue.Empty:
+            return b": ping\n\n"
+
+    # -- reports
+    def reported(self, report):
+        status = self.on_report(report)
+        with self.more:
+            self.reports.append((status, report))
+            self.more.notify_all()
+        return status
+
+    def told(self, kind="events"):
+        """What reports that were taken have said."""
+        return [item for status, report in self.reports if status == 200
+                for item in report[kind]]
+
+    # -- blobs
+    def pulled(self, handler):
+        given = handler.headers["Range"]
+        offset = int(re.fullmatch(r"bytes=(\d+)-", given)[1]) if given else 0
+        self.pulls.append(given)
+        if not self.on_pull(handler, offset):
+            handler.answer(206 if given else 200, self.model[offset:])
+
+    # -- what is said
+    def endpoint(self, name="digits", uid=1, replicas=1, state="running", **more):
+        spec = {"model": self.digest}
+        return {"uid": uid, "name": name, "project": "default", "state": state, "generation": 1,
+                "spec": spec, "target": 1, "pops": [{"name": self.pop, "replicas": replicas}],
+                "revisions": [{"number": 1, "uid": uid << 24 | 1, "model": self.digest,
+                               "runtime": "onnx", "spec": spec}], **more}
+
+
+def event(kind, number, data):
+    return f"event: {kind}\nid: {number}\ndata: {json.dumps(data)}\n\n".encode()
