@@ -102,7 +102,7 @@ ATTACKS = [
     attack(NETWORK, "Bluetooth", "call socket 31 3 1", alone=True),
     attack(NETWORK, "socketpair", "call socketpair 1 1 0 b", alone=True),
     attack(NETWORK, "io_uring", "call io_uring_setup 1 b", alone=True),
-    attack(PROCESSES, "fork", "forks 10000", through=(LANDLOCK_ALONE,)),
+    attack(PROCESSES, "fork", "forks 1000", through=(LANDLOCK_ALONE,)),
     attack(PROCESSES, "clone3", "call clone3 b 88", breach=("EINVAL",), alone=True),
     attack(PROCESSES, "vfork's call", "call clone 16657 0 0 0 0", alone=True),
     attack(PROCESSES, "threads", "threads 10000"),
