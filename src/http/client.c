@@ -131,6 +131,11 @@ static void on_task(void *data)
     }
 }
 
+bool http_call_reused(const struct http_call *call)
+{
+    return call->reused;
+}
+
 void http_call_cancel(struct http_call *call)
 {
     call->canceled = true;
@@ -202,7 +207,8 @@ static struct wire *wire_find(struct http_call *call)
 
 void call_start(struct http_call *call)
 {
-    struct wire *wire = call->retried ? NULL : wire_find(call);
+    struct wire *wire = call->retried || call->fresh ? NULL : wire_find(call);
+    call->reused = wire != NULL;
     if (wire) {
         wire->call = call;
         call->wire = wire;
@@ -374,6 +380,7 @@ struct http_call *http_client_call(struct http_client *client, const struct http
     call->streamed = spec->streamed;
     call->ended = !spec->streamed;
     call->silence_ms = spec->silence_ms;
+    call->fresh = spec->fresh;
     call->deadline_ms = spec->timeout_ms ? loop_now_ms(client->loop) + spec->timeout_ms : 0;
     list_init(&call->writes);
     list_init(&call->sent);

@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/uio.h>
 
@@ -53,6 +54,7 @@ struct http_request_spec {
     uint64_t content_length; /* of a streamed body; HTTP_LENGTH_UNKNOWN: chunked */
     int64_t timeout_ms;      /* for all of it; 0: none */
     int64_t silence_ms;      /* without a byte of the answer's body; 0: none. For watches. */
+    bool fresh;              /* over a new connection, whatever is kept */
 };
 
 /* "http://host[:port]/base" or "unix:PATH" into spec's address or host, port, authority; returns
@@ -75,6 +77,9 @@ void http_client_free(struct http_client *client);
 
 struct http_call *http_client_call(struct http_client *client, const struct http_request_spec *spec,
                                    const struct http_call_events *events, void *data);
+/* Did it go over a connection that was kept? Its end without a byte of an answer then says only
+ * that the other side has given that connection up. */
+bool http_call_reused(const struct http_call *call);
 void http_call_cancel(struct http_call *call); /* on_done(ERR_CANCELED) follows, not from inside */
 
 /* Streamed bodies. Bytes stay until on_written (may be NULL: until on_done). May begin at once. */

@@ -69,7 +69,7 @@ struct http_call {
     struct call_resolve *resolve;
     struct stream_connect *connect;
     struct wire *wire;
-    bool retried;
+    bool retried, fresh, reused;
 
     struct list writes; /* of struct call_write: not yet sent */
     struct list sent;   /* with the stream */

@@ -112,14 +112,34 @@ static void parser_renew(struct http_call *call)
                                     });
 }
 
+/* What of the body is there already goes out with the head, in one system call. */
+static void write_take(struct call_write *write, struct call_write *from)
+{
+    for (size_t i = 0; i < from->count; i++) {
+        struct iovec part = from->iovecs[i];
+        if (part.iov_base == from->prefix) {
+            memcpy(write->prefix, from->prefix, sizeof from->prefix);
+            part.iov_base = write->prefix;
+        }
+        write_add(write, part.iov_base, part.iov_len);
+    }
+    write->on_written = from->on_written;
+    write->data = from->data;
+    list_remove(&from->link);
+    free(from);
+}
+
 void call_send(struct http_call *call)
 {
-    struct call_write *first = write_new(call, 2), *write;
+    struct call_write *body = LIST_FIRST(&call->writes, struct call_write, link);
+    struct call_write *first = write_new(call, 2 + (body ? body->count : 0)), *write;
     call->bytes_seen = false;
     parser_renew(call);
     call_phase_set(call, CALL_HEAD, call->client->config.head_ms);
     write_add(first, call->head_out.data, call->head_out.size);
     write_add(first, call->body_out.data, call->body_out.size);
+    if (body)
+        write_take(first, body);
     write_send(call, first);
     while ((write = LIST_FIRST(&call->writes, struct call_write, link))) {
         list_remove(&write->link);
