@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -61,6 +62,7 @@ const struct mesh_head *mesh_view_head(const struct mesh_view *view, int64_t now
 
 struct peer_key {
     unsigned char bytes[HOP_KEY_BYTES];
+    char name[MESH_NAME_BYTES]; /* the map's key points here */
 };
 
 struct peer_keys {
@@ -102,7 +104,8 @@ static void put(struct map *keys, struct slice name, const uint8_t *bytes)
     struct peer_key *key = mem_alloc(sizeof *key);
 
     memcpy(key->bytes, bytes, sizeof key->bytes);
-    struct peer_key *before = map_put(keys, name, key);
+    snprintf(key->name, sizeof key->name, "%.*s", SLICE_FMT(name));
+    struct peer_key *before = map_put(keys, slice_of(key->name), key);
     if (before)
         explicit_bzero(before, sizeof *before);
     free(before);
