@@ -96,7 +96,19 @@ struct arena;
       "project,endpoint", &metric_buckets_latency, "Inference: round trip to the client, as a trusted proxy said or " \
       "the kernel measured; the bucket of 0.05 is the share under 50 ms.")                                  \
     X(GATEWAY_RTT_COUNTRY, "perigee_country_rtt_seconds", METRIC_HISTOGRAM, METRIC_SECONDS,          \
-      "country", &metric_buckets_latency, "The same by the client's country; where a map of addresses is given.")
+      "country", &metric_buckets_latency, "The same by the client's country; where a map of addresses is given.") \
+    X(GATEWAY_FORWARD_REASONS, "perigee_requests_forwarded_total", METRIC_COUNTER, METRIC_ONE,       \
+      "project,endpoint,reason", NULL, "Requests passed on to another PoP: away (not placed here), " \
+      "place (residency wants it elsewhere), cold (no replica is ready here), overloaded, draining.") \
+    X(GATEWAY_FORWARDED, "perigee_forwards_total", METRIC_COUNTER, METRIC_ONE,                       \
+      "pop,result", NULL, "Tries at other PoPs: answered (what it said went to the client), refused " \
+      "(and asked elsewhere), lost (no byte of an answer), broken (within the answer), canceled.")   \
+    X(GATEWAY_FORWARD_RETRIES, "perigee_forward_retries_total", METRIC_COUNTER, METRIC_ONE,          \
+      "result", NULL, "Requests whose PoP failed: tried elsewhere, here, there over a new "        \
+      "connection (renewed), or not: no_budget, too_large (the body is not held any more).")                                                  \
+    X(GATEWAY_HOPS, "perigee_hops_total", METRIC_COUNTER, METRIC_ONE,                                \
+      "pop", NULL, "Requests that other PoPs passed on to this one; refused: the header that says "  \
+      "so was not signed by one.")
 /* clang-format on */
 
 METRICS_DECLARE(gateway_metrics, GATEWAY_METRICS)

@@ -238,6 +238,35 @@ int admit_deadline(struct request *request, struct err *err)
                    units_print_time(has, (uint64_t)left));
 }
 
+void admit_prospect(const struct request *request, struct admit_prospect *ret)
+{
+    const struct admission *admission = &request->revision->admission;
+    struct admission_load load;
+
+    *ret = (struct admit_prospect){ .ready = request->side->lane_count > 0 };
+    if (!ret->ready)
+        return;
+    bool free = room(request->side);
+    ret->full = depth_full(request) && !free;
+    if (free && !request->deadline_ns)
+        return;
+    load_of(request, &load);
+    uint64_t finish = admission_finish_ns(admission, &load), least = admission_least_ns(admission);
+    ret->finish_ms = (float)finish / 1e6f;
+    ret->wait_ms = free ? 0 : (float)(finish > least ? finish - least : 0) / 1e6f;
+    ret->late = request->deadline_ns && finish > 0 &&
+                loop_now_ns() + (int64_t)finish > request->deadline_ns;
+}
+
+void admit_demand(struct request *request)
+{
+    struct revision *revision = request->revision;
+
+    atomic_fetch_add(&revision->passed_on, 1);
+    if (!atomic_exchange(&revision->demanded, true))
+        loop_post(revision->gateway->main, on_first_waits, revision->gateway);
+}
+
 uint64_t admit_gap_ns(const struct flight *first, size_t count, int64_t now_ns)
 {
     struct replica *replica = first->lane->replica;
@@ -270,8 +299,11 @@ int request_away(const struct request *request, struct err *err)
         return err_set(err, ERR_STOPPED, "endpoint '%.*s' is stopped; start it first",
                        SLICE_FMT(name));
     if (request->row->state == TABLE_ENDPOINT_AWAY)
-        return err_set(err, ERR_NOT_SUPPORTED,
-                       "endpoint '%.*s' runs at other PoPs; requests are not passed on yet",
+        return err_set(err, ERR_OVERLOADED,
+                       request->hop ? "endpoint '%.*s' does not run at this PoP, and what another "
+                                      "PoP passed on goes no further"
+                                    : "endpoint '%.*s' does not run at this PoP any more; send the "
+                                      "request again",
                        SLICE_FMT(name));
     return 0;
 }

@@ -5,6 +5,8 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
 #include "gateway/queue.h"
 
 struct flight;
@@ -25,6 +27,16 @@ extern const struct queue_events admit_queue_events; /* data: struct revision_si
 uint64_t admit_gap_ns(const struct flight *first, size_t count, int64_t now_ns);
 /* Whole seconds until it is worth asking again. */
 uint32_t admit_retry_after_s(const struct request *request);
+/* What a request that came now would meet here, without a word of it counted. */
+struct admit_prospect {
+    bool ready;      /* a replica is */
+    bool full, late; /* the queue is; its deadline cannot be met */
+    float wait_ms,
+        finish_ms; /* until a replica has it, and until the answer; 0: not known, or none */
+};
+void admit_prospect(const struct request *request, struct admit_prospect *ret);
+/* It came for a replica that is not ready, and another PoP hides that: the agent hears of it. */
+void admit_demand(struct request *request);
 /* Waits for the model's description or the arena: body_continue() comes. */
 void admit_hold(struct request *request);
 /* It waits no more (answered, closed, or going on). */

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "gateway/admit.h"
 #include "gateway/dispatch.h"
+#include "gateway/forward.h"
 #include "gateway/request.h"
 #include "io/loop.h"
 #include "proto/number.h"
@@ -66,8 +67,9 @@ static void timing_add(struct request *request, struct reply *reply)
                       request->queue_ns);
     if (request->infer_ns) /* else it waited in vain */
         at = duration_put(at, SLICE(", infer;dur="), request->infer_ns);
-    if (request->rtt_us)
-        at = duration_put(at, SLICE(", net;dur="), (uint64_t)request->rtt_us * 1000);
+    if (request->rtt_us) /* of what another PoP passed on, the way from there */
+        at = duration_put(at, request->hop ? SLICE(", hop;dur=") : SLICE(", net;dur="),
+                          (uint64_t)request->rtt_us * 1000);
     reply_add(reply, SLICE("Server-Timing"), (struct slice){ text, (size_t)(at - text) });
 }
 
@@ -96,6 +98,8 @@ static void request_settle(struct request *request)
 {
     admit_leave(request);
     dispatch_forget(request);
+    if (!request->relayed)
+        forward_cancel(request);
     list_remove(&request->pace);
     shard_deadline_stop(request->gl, &request->timer);
     if (request->number)
@@ -177,6 +181,24 @@ void answer_error(struct request *request, const struct err *err)
         log_error("gateway", "request failed", LOG_S("request", request->id),
                   LOG_S("error", info->name), LOG_S("why", err->message));
     exchange_reply(request->x, err_http(err), reply.headers, reply.count, error_body(request, err));
+}
+
+/* Its name as the table has it; empty: none that is known. */
+static struct slice error_name(struct slice text)
+{
+    for (int i = 0; i < ERR_COUNT; i++)
+        if (slice_is(text, err_info(-1 - i)->name))
+            return slice_of(err_info(-1 - i)->name);
+    return (struct slice){};
+}
+
+void answer_relay(struct request *request, int status, const struct http_headers *headers,
+                  uint64_t content_length, struct slice error)
+{
+    request->relayed = true;
+    request_settle(request);
+    request->ended = error_name(error);
+    exchange_respond(request->x, status, headers->items, headers->count, content_length);
 }
 
 void answer_method(struct request *request, const char *allow)
@@ -462,13 +484,15 @@ static void metrics_count(struct request *request, bool whole)
     count(request, GATEWAY_BODY_OUT, exchange_answer_bytes(request->x));
     if (!whole)
         count(request, GATEWAY_CANCELED, 1);
-    if (!request->infer || !request->infer_ns || request->ended.size)
+    if (!request->infer || request->ended.size)
+        return;
+    if (request->rtt_us && !request->hop) /* else it is another PoP's */
+        rtt_observe(request);
+    if (!request->infer_ns)
         return;
     observe(request, GATEWAY_TOTAL, (uint64_t)(loop_now_ns() - request->arrived_ns));
     observe(request, GATEWAY_QUEUE, request->queue_ns);
     observe(request, GATEWAY_INFER, request->infer_ns);
-    if (request->rtt_us)
-        rtt_observe(request);
 }
 
 /* One line a request: debug, or info where somebody may ask why it failed. */
@@ -487,6 +511,7 @@ static void log_done(struct request *request)
                          LOG_SLICE("method", http->method_text), LOG_SLICE("path", http->path),
                          LOG_I("status", status), LOG_SLICE("error", request->ended),
                          LOG_SLICE("traceparent", request->trace),
+                         LOG_S("passed_to", request->forward ? forward_pop(request) : ""),
                          LOG_U("took_us", (loop_now_ns() - request->arrived_ns) / 1000),
                          LOG_U("queue_us", request->queue_ns / 1000),
                          LOG_U("infer_us", request->infer_ns / 1000)));
@@ -500,6 +525,7 @@ void answer_closed(struct request *request, const struct err *err)
     answer_release(request);
     metrics_count(request, err == NULL);
     log_done(request);
+    forward_closed(request);
     body_deinit(request);
     for (struct kept_table *kept = request->kept; kept; kept = kept->next)
         table_unref(kept->table);

@@ -13,6 +13,7 @@
 #include "base/auto.h"
 #include "gateway/admit.h"
 #include "gateway/dispatch.h"
+#include "gateway/forward.h"
 #include "gateway/request.h"
 #include "io/loop.h"
 
@@ -507,6 +508,8 @@ void body_continue(struct request *request)
         return;
     if (body->ended)
         whole(request);
+    else if (request->forward) /* what came of it while another PoP had it */
+        forward_replay(request);
     else
         exchange_body_resume(request->x);
 }
@@ -575,7 +578,8 @@ int body_begin(struct request *request, struct err *err)
                            (unsigned long long)http->content_length);
         body->mode = body->text_wanted ? BODY_SPLIT : BODY_RAW;
     }
-    r = exchange_body_start(request->x, bytes_max, err);
+    if (!request->forward) /* else it has begun, towards another PoP */
+        r = exchange_body_start(request->x, bytes_max, err);
     if (r < 0)
         return r;
     if (body->mode == BODY_RAW && body->coding == CODEC_IDENTITY && !body->chunked)

@@ -35,6 +35,7 @@
 
 struct channel;
 struct crowd;
+struct forwards;
 struct gateway;
 struct gateway_loop;
 struct load_book;
@@ -139,10 +140,11 @@ struct revision {
     _Atomic(char *) arena;              /* set once, after arena_bytes */
     uint64_t arena_bytes;
     _Atomic bool arena_wanted;
-    uint8_t arena_pause, arena_left;  /* ticks of demand before it is asked for again */
-    _Atomic uint32_t waiting, ready;  /* requests without a replica; ready replicas */
-    _Atomic uint32_t waiting_batch;   /* of the former, of that class */
-    struct admission admission;       /* how long it takes */
+    uint8_t arena_pause, arena_left; /* ticks of demand before it is asked for again */
+    _Atomic uint32_t waiting, ready; /* requests without a replica; ready replicas */
+    _Atomic uint32_t waiting_batch;  /* of the former, of that class */
+    _Atomic uint32_t passed_on; /* since demand was last told: other PoPs hide that it is cold */
+    struct admission admission; /* how long it takes */
     _Atomic int64_t waiting_since_ns; /* about when waiting left 0 */
     _Atomic bool used;                /* since the main thread last looked */
     _Atomic bool demanded;            /* the first demand was sent, no replica came since */
@@ -201,6 +203,7 @@ struct gateway_loop {
     struct http_server_stats seen; /* what the counters have of the server's */
     struct map repository;         /* number -> request that waits for the agent */
     uint64_t repository_last;
+    struct forwards *forwards; /* requests that other PoPs have */
     bool draining;
 };
 

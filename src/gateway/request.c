@@ -9,6 +9,7 @@
 #include "base/arena.h"
 #include "gateway/admit.h"
 #include "gateway/dispatch.h"
+#include "gateway/forward.h"
 #include "gateway/hosts.h"
 #include "gateway/probe.h"
 #include "io/loop.h"
@@ -19,7 +20,38 @@ static void on_closed(struct exchange *x, const struct err *err, void *data)
     answer_closed(data, err);
 }
 
-static const struct exchange_handler handler = { body_space, body_filled, body_ended, on_closed };
+/* The body is another PoP's, or this one's. */
+static void on_body_space(struct exchange *x, struct iovec *ret_space, void *data)
+{
+    struct request *request = data;
+
+    if (request->forward)
+        forward_space(request, ret_space);
+    else
+        body_space(x, ret_space, data);
+}
+
+static void on_body(struct exchange *x, size_t bytes, void *data)
+{
+    struct request *request = data;
+
+    if (request->forward)
+        forward_filled(request, bytes);
+    else
+        body_filled(x, bytes, data);
+}
+
+static void on_body_end(struct exchange *x, const struct err *err, void *data)
+{
+    struct request *request = data;
+
+    if (request->forward)
+        forward_body_ended(request, err);
+    else
+        body_ended(x, err, data);
+}
+
+static const struct exchange_handler handler = { on_body_space, on_body, on_body_end, on_closed };
 
 static bool hexadecimal(struct slice text)
 {
@@ -228,10 +260,63 @@ static int resolve(struct request *request, bool *ret_answered, struct err *err)
     }
     if (route < 0 || model < 0)
         return route < 0 ? route : model;
-    r = terms_headers(request, err);
+    return terms_headers(request, err);
+}
+
+/* ---- here, or elsewhere ----------------------------------------------------------------- */
+
+void request_serve(struct request *request)
+{
+    struct err err;
+
+    if (!request->revision && revision_resolve(request, &err) < 0)
+        answer_error(request, &err);
+    else if (request->route.call == OIP_INFER)
+        infer(request);
+    else
+        call_answer(request);
+}
+
+/* Calls about an endpoint that where it runs alone can be answered. */
+static bool belongs_to_endpoint(const struct request *request)
+{
+    switch (request->route.call) {
+    case OIP_INFER:
+    case OIP_MODEL_READY:
+    case OIP_MODEL_METADATA:
+    case OIP_MODEL_CONFIG:
+    case OIP_SERVER_READY:
+        return request->row != NULL;
+    case OIP_MODEL_STATS:
+        return request->row && request->route.model.size > 0;
+    default:
+        return false;
+    }
+}
+
+/* 1: it is with another PoP; 0: it stays. From the head alone. */
+static int place(struct request *request, struct err *err)
+{
+    uint32_t state = request->row ? request->row->state : TABLE_ENDPOINT_STOPPED;
+    bool passable = belongs_to_endpoint(request) && state != TABLE_ENDPOINT_STOPPED;
+    enum residency_place place;
+    int r = residency_head(request, passable, &place, err);
+
+    if (r < 0)
+        return r;
+    request->infer = request->route.call == OIP_INFER;
+    if (place == RESIDENCY_PASSES)
+        return forward_away(request, FORWARD_place, err);
+    if (passable && state != TABLE_ENDPOINT_RUNNING && !request->hop && forward_placed(request))
+        return forward_away(request, FORWARD_away, err);
+    r = residency_elsewhere(request, err);
+    if (r == 0 && request->infer && state == TABLE_ENDPOINT_AWAY)
+        r = request_away(request, err);
     if (r == 0)
-        r = residency_check(request, err);
-    return r < 0 ? r : revision_resolve(request, err);
+        r = revision_resolve(request, err);
+    return r < 0 || !request->infer || state != TABLE_ENDPOINT_RUNNING
+               ? r
+               : forward_begin(request, err);
 }
 
 static void on_head(struct exchange *x, void *data)
@@ -253,14 +338,12 @@ static void on_head(struct exchange *x, void *data)
     int r = resolve(request, &answered, &err);
     if (request->endpoint && request->route.call == OIP_INFER)
         probe_arrival(request->endpoint, gl->index);
+    if (r == 0 && !answered)
+        r = place(request, &err);
     if (r < 0)
         answer_error(request, &err);
-    else if (answered)
-        return;
-    else if (request->route.call == OIP_INFER)
-        infer(request);
-    else
-        call_answer(request);
+    else if (r == 0 && !answered)
+        request_serve(request);
 }
 
 const struct http_server_events request_server_events = { on_head, answer_refusal };

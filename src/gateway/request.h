@@ -16,6 +16,7 @@
 #include <sys/uio.h>
 
 #include "base/sm.h"
+#include "base/countries.h"
 #include "gateway/core.h"
 #include "http/exchange.h"
 #include "http/server.h"
@@ -90,6 +91,12 @@ struct request {
     struct slice process_in;          /* Perigee-Process-In; data NULL: it did not come */
     const struct table *residency_of; /* by which residency was last asked */
     bool denied, unlogged;            /* by residency; no line of it may be written at this PoP */
+    struct countries *process;        /* where it may be processed; NULL: anywhere */
+
+    struct forward *forward;   /* it is with another PoP; NULL: not */
+    bool relayed;              /* the answer is that PoP's */
+    bool hop;                  /* another PoP passed it on: it goes no further */
+    country_number hop_client; /* where its client is, as that one says */
 
     struct table *table;              /* a reference */
     const struct table_endpoint *row; /* NULL: no endpoint */
@@ -132,6 +139,8 @@ struct request {
     void (*on_text)(struct request *request, struct slice text);
 };
 
+/* Of one whose endpoint is known and that stays here: its revision, and what follows. */
+void request_serve(struct request *request);
 /* on_head of the loop's server; and what HTTP's own refusals look like. */
 extern const struct http_server_events request_server_events;
 
@@ -155,9 +164,24 @@ bool body_hold(struct request *request, uint64_t bytes);
 void terms_parameters(struct request *request);
 
 /* ---- residency.c ---------------------------------------------------------------------- */
-/* ERR_RESIDENCY: not here; the connection ends with the answer. */
+enum residency_place {
+    RESIDENCY_HERE,
+    RESIDENCY_PASSES, /* another PoP may process it, and this one may see it pass */
+    RESIDENCY_NOWHERE,
+};
+/* From the head; `passes`: it may be passed on, else PASSES is NOWHERE. ERR_RESIDENCY: NOWHERE; the
+ * connection ends with the answer. */
+[[nodiscard]] int residency_head(struct request *request, bool passes, enum residency_place *ret,
+                                 struct err *err);
+/* ERR_STOPPED: no replica of its endpoint may be here, and why. */
+[[nodiscard]] int residency_elsewhere(const struct request *request, struct err *err);
+/* Of one that is to be served here, once the table is another than last time. */
 [[nodiscard]] int residency_check(struct request *request, struct err *err);
-country_number residency_client(const struct request *request); /* by the maps */
+/* By that table, without a word; *ret_process: where, unless NOWHERE. */
+enum residency_place residency_place(const struct request *request, const struct table_head *table,
+                                     uint32_t endpoint, struct countries *ret_process);
+/* By the maps, or as the hop says. */
+country_number residency_client(const struct request *request);
 void residency_count(struct request *request);                  /* of a denied one, at its end */
 
 /* ---- admit.c -------------------------------------------------------------------------- */
@@ -173,6 +197,10 @@ void answer_error(struct request *request, const struct err *err);
         (void)err_set(&answer_err_, (code), __VA_ARGS__);                                          \
         answer_error((request), &answer_err_);                                                     \
     } while (0)
+/* The head of an answer that another PoP gives; its body goes to the exchange. `error`: the value
+ * of its Perigee-Error, or empty. */
+void answer_relay(struct request *request, int status, const struct http_headers *headers,
+                  uint64_t content_length, struct slice error);
 void answer_method(struct request *request, const char *allow);
 void answer_json(struct request *request, int status, struct slice body);
 void answer_preflight(struct request *request);

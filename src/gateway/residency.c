@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * May this request be processed here? Asked once its endpoint is known, from the head alone: of the
- * body nothing has been read, and 100 Continue was not said. Whoever chose this PoP (DNS, a client)
- * only advised: what counts is where the connection comes from.
+ * May this request be processed here, or pass? Asked once its endpoint is known, from the head
+ * alone: of the body nothing has been read, and 100 Continue was not said. Whoever chose this PoP
+ * (DNS, a client) only advised: what counts is where the connection comes from; of what another PoP
+ * passed on, what that one says under the fleet's key.
  */
 #include <assert.h>
 #include <stdatomic.h>
@@ -47,6 +48,8 @@ country_number residency_client(const struct request *request)
     const struct address *client = exchange_client(request->x);
     struct ip ip;
 
+    if (request->hop)
+        return request->hop_client;
     if (client->kind == ADDRESS_IP4)
         ip = ip_from4(client->ip);
     else if (client->kind == ADDRESS_IP6)
@@ -117,9 +120,9 @@ static int deny(struct request *request, const struct residency_verdict *verdict
 }
 
 /* The rules of its endpoint; of load and unload, which bring nothing to process, none. */
-static struct residency rules_of(const struct request *request, const struct table_residency *row)
+static struct residency rules_of(const struct request *request, const struct table_head *table,
+                                 const struct table_residency *row)
 {
-    const struct table_head *table = request->table->head;
     enum oip_call call = request->route.call;
 
     if (!row || call == OIP_REPOSITORY_LOAD || call == OIP_REPOSITORY_UNLOAD)
@@ -128,8 +131,32 @@ static struct residency rules_of(const struct request *request, const struct tab
                                (country_number)row->unknown_client };
 }
 
-static int decide(struct request *request, const struct residency *residency, struct err *err)
+/* Is it placed at another PoP that may process it? */
+static bool placed_within(const struct table_head *table, const struct table_residency *row,
+                          const struct countries *process)
 {
+    struct slice own = table_text(table, table->pop);
+
+    for (uint32_t i = 0; row && i < row->placement_count; i++) {
+        const struct table_pop *pop = table_pop(table, table_placements(table, row)[i].pop);
+        if (countries_has(process, (country_number)pop->country) &&
+            !slice_equal(table_text(table, pop->name), own))
+            return true;
+    }
+    return false;
+}
+
+/* What is decided of it by that table, before anything is said. */
+struct decision {
+    struct residency_verdict verdict;
+    bool ruled; /* not here whatever the request itself allows */
+    enum residency_place place;
+};
+
+static int decide(const struct request *request, const struct table_head *table,
+                  const struct table_residency *row, struct decision *ret, struct err *err)
+{
+    struct residency residency = rules_of(request, table, row);
     struct slice header = request->process_in;
     struct countries narrow;
 
@@ -137,39 +164,89 @@ static int decide(struct request *request, const struct residency *residency, st
                                               &narrow, err) < 0)
         return err_wrap(err, "Perigee-Process-In");
     country_number client =
-        residency_asks_client(residency) ? residency_client(request) : COUNTRY_UNKNOWN;
-    country_number here = own_country(request->table->head);
-    struct residency_verdict verdict =
-        residency_decide(residency, client, header.data ? &narrow : NULL);
-    if (countries_has(&verdict.process, here)) {
-        request->unlogged = !countries_has(&verdict.logs, here);
+        residency_asks_client(&residency) ? residency_client(request) : COUNTRY_UNKNOWN;
+    country_number here = own_country(table);
+    *ret = (struct decision){ .verdict = residency_decide(&residency, client,
+                                                          header.data ? &narrow : NULL) };
+    if (countries_has(&ret->verdict.process, here)) {
+        ret->place = RESIDENCY_HERE;
         return 0;
     }
-    struct residency_verdict wide = residency_decide(residency, client, NULL);
-    return deny(request, &verdict, !countries_has(&wide.process, here), err);
+    struct residency_verdict wide = residency_decide(&residency, client, NULL);
+    ret->ruled = !countries_has(&wide.process, here);
+    ret->place = !request->hop && countries_has(&ret->verdict.transit, here) &&
+                         placed_within(table, row, &ret->verdict.process)
+                     ? RESIDENCY_PASSES
+                     : RESIDENCY_NOWHERE;
+    return 0;
+}
+
+enum residency_place residency_place(const struct request *request, const struct table_head *table,
+                                     uint32_t endpoint, struct countries *ret_process)
+{
+    struct decision decision;
+    struct err err;
+
+    if (decide(request, table, table_residency(table, endpoint), &decision, &err) < 0)
+        return RESIDENCY_NOWHERE;
+    *ret_process = decision.verdict.process;
+    return decision.place;
+}
+
+/* `passes`: whether it may be passed on counts as well. */
+static int check(struct request *request, bool passes, enum residency_place *ret, struct err *err)
+{
+    const struct table_head *table = request->table->head;
+    const struct table_residency *row = NULL;
+    struct decision decision;
+
+    *ret = RESIDENCY_HERE;
+    if (request->row)
+        row = table_residency(table, (uint32_t)(request->row - table_endpoint(table, 0)));
+    if (rules_of(request, table, row).count == 0 && !request->process_in.data)
+        return 0;
+    int r = decide(request, table, row, &decision, err);
+    if (r < 0)
+        return r;
+    if (decision.place == RESIDENCY_NOWHERE || (decision.place == RESIDENCY_PASSES && !passes))
+        return deny(request, &decision.verdict, decision.ruled, err);
+    request->unlogged = !countries_has(&decision.verdict.logs, own_country(table));
+    if (!request->process) {
+        request->process = ARENA_NEW(request->arena, struct countries);
+        *request->process = decision.verdict.process;
+    }
+    *ret = decision.place;
+    return 0;
+}
+
+int residency_elsewhere(const struct request *request, struct err *err)
+{
+    const struct table_head *table = request->table->head;
+
+    if (!request->row || request->row->state != TABLE_ENDPOINT_ELSEWHERE)
+        return 0;
+    const struct table_residency *row =
+        table_residency(table, (uint32_t)(request->row - table_endpoint(table, 0)));
+    return err_set(err, ERR_STOPPED, "endpoint '%.*s' is not at this PoP: %.*s",
+                   SLICE_FMT(table_text(table, request->row->name)),
+                   SLICE_FMT(row ? table_text(table, row->elsewhere) : (struct slice){}));
+}
+
+int residency_head(struct request *request, bool passes, enum residency_place *ret, struct err *err)
+{
+    request->residency_of = request->table;
+    return check(request, passes, ret, err);
 }
 
 int residency_check(struct request *request, struct err *err)
 {
-    const struct table_head *table = request->table->head;
-    const struct table_residency *row = NULL;
+    enum residency_place place;
 
     if (request->residency_of == request->table)
         return 0;
     request->residency_of = request->table;
-    if (request->row)
-        row = table_residency(table, (uint32_t)(request->row - table_endpoint(table, 0)));
-    struct residency residency = rules_of(request, row);
-    if (residency.count > 0 || request->process_in.data) {
-        int r = decide(request, &residency, err);
-        if (r < 0)
-            return r;
-    }
-    if (request->row && request->row->state == TABLE_ENDPOINT_ELSEWHERE)
-        return err_set(err, ERR_STOPPED, "endpoint '%.*s' is not at this PoP: %.*s",
-                       SLICE_FMT(table_text(table, request->row->name)),
-                       SLICE_FMT(row ? table_text(table, row->elsewhere) : (struct slice){}));
-    return 0;
+    int r = check(request, false, &place, err);
+    return r < 0 ? r : residency_elsewhere(request, err);
 }
 
 /* ---- counting ------------------------------------------------------------------------------- */

@@ -18,6 +18,7 @@
 #include "gateway/admit.h"
 #include "gateway/core.h"
 #include "gateway/dispatch.h"
+#include "gateway/forward.h"
 #include "gateway/mesh.h"
 #include "gateway/poll.h"
 #include "gateway/request.h"
@@ -398,6 +399,7 @@ static void on_mesh(void *data)
 
     tell->gl->mesh = take_ptr(tell->mesh);
     mesh_view_unref(old);
+    forwards_review(tell->gl);
     tell_free(tell);
 }
 
@@ -583,6 +585,7 @@ static void on_tick(void *data)
         endpoint_metrics(gl);
     memory_trim(gl);
     answer_shed(gl);
+    forwards_review(gl);
     timer_start(gl->tick, 1000);
 }
 
@@ -615,6 +618,7 @@ static void on_stop(void *data)
     struct gateway_loop *gl = data;
 
     http_server_free(take_ptr(gl->server));
+    forwards_free(take_ptr(gl->forwards));
     timer_free(take_ptr(gl->tick)); /* it looks at the server; the loop runs on for a few rounds */
     loop_stop(gl->loop);
 }
@@ -675,6 +679,7 @@ void shard_prepare(struct gateway *gateway, unsigned index)
         (uint64_t)loop_now_ns() ^ (gateway->start.instance << 32) ^ ((uint64_t)(index + 1) << 56);
     limits.connections_max = connections_max(gateway, limits.connections_max);
     gl->server = http_server_new(gl->loop, &limits, &request_server_events, gl);
+    gl->forwards = forwards_new(gl);
     http_server_set_crowd(gl->server, gateway->crowd);
     http_server_set_trust(gl->server, gateway->trust);
     gateway_metrics_attach(&gl->metrics, gateway->region, gateway_set(gateway), index);
@@ -716,6 +721,7 @@ void shard_free(struct gateway_loop *gl)
 {
     lanes_free(gl);
     http_server_free(gl->server);
+    forwards_free(gl->forwards);
     timer_free(gl->timer);
     timer_free(gl->tick);
     sleeper_free(gl->sleeper);

@@ -5,8 +5,10 @@
  * requests yield, and a client those of its own that can wait.
  */
 #include "base/err.h"
+#include "gateway/forward.h"
 #include "gateway/request.h"
 #include "proto/grpc.h"
+#include "proto/hop.h"
 #include "spec/units.h"
 
 static int deadline_set(struct request *request, uint64_t ns, struct err *err)
@@ -56,6 +58,11 @@ static int process_in_read(struct request *request, struct slice value, struct e
     return 0;
 }
 
+static int hop_read(struct request *request, struct slice value, struct err *err)
+{
+    return forward_hop_read(request, value, err);
+}
+
 /* Any other `Perigee-` header is refused by name: what is not built yet, and what is misspelt. A
  * residency that is not heard would be worse than an error. */
 static const struct {
@@ -64,7 +71,7 @@ static const struct {
 } headers_known[] = {
     { SLICE("Perigee-Endpoint"), NULL },          { SLICE("Perigee-Process-In"), process_in_read },
     { SLICE("Perigee-Timeout"), timeout_read },   { SLICE("Perigee-Priority"), priority_read },
-    { SLICE("grpc-timeout"), grpc_timeout_read },
+    { SLICE("grpc-timeout"), grpc_timeout_read }, { SLICE(HOP_HEADER), hop_read },
 };
 enum { HEADERS_KNOWN = sizeof headers_known / sizeof *headers_known };
 

@@ -524,16 +524,18 @@ void world_demand(struct gateway *gateway, bool repeated)
         bool demanded =
             atomic_exchange(&revision->demanded, false); /* first: who comes now tells */
         uint32_t waiting = atomic_load(&revision->waiting);
+        uint32_t passed =
+            atomic_load(&revision->ready) > 0 ? 0 : atomic_exchange(&revision->passed_on, 0);
         bool used = repeated && atomic_exchange(&revision->used, false);
-        if (waiting > 0)
+        if (waiting > 0 || passed > 0)
             atomic_store(&revision->demanded, demanded);
         if (repeated)
             arena_again(gateway, revision, waiting > 0);
-        if (!used && (waiting == 0 || atomic_load(&revision->ready) > 0))
+        if (!used && passed == 0 && (waiting == 0 || atomic_load(&revision->ready) > 0))
             continue;
         union message message = { .as_MESSAGE_DEMAND = MESSAGE_INIT(MESSAGE_DEMAND) };
         message.as_MESSAGE_DEMAND.revision = revision->uid;
-        message.as_MESSAGE_DEMAND.waiting = waiting;
+        message.as_MESSAGE_DEMAND.waiting = waiting + passed;
         message.as_MESSAGE_DEMAND.running = running(gateway, revision->uid);
         if (waiting > 0)
             message.as_MESSAGE_DEMAND.oldest_ms =

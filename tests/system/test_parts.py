@@ -61,13 +61,13 @@ def replicas(fleet):
 def test_one_control_two_pops(fleet):
     paris, tokyo = fleet.join("paris"), fleet.join("tokyo")
     assert fleet.states() == {"paris": "ready", "tokyo": "ready"}
-    # One is enough; the other says that it is not there, and does not try.
+    # One is enough; the other does not try, and has no address to pass requests on to.
     fleet.apply(1)
     [where] = replicas(fleet)
     here, there = (paris, tokyo) if where == "paris" else (tokyo, paris)
     assert serves(here)
     status, body = infer(there)
-    assert status == 501 and "runs at other PoPs" in json.loads(body)["error"]
+    assert status == 503 and "can be reached now" in json.loads(body)["error"]
     assert there.request("GET", "/v2/models/digits/ready")[0] != 200
     # Spread over both: the model's bytes come from control, and what ran runs on.
     before = replicas(fleet)

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <cmocka.h> /* after the above */
 
+#include "base/err.h"
+#include "sys/channel.h"
 #include "sys/fd.h"
 
 void case_begin(struct world *world, struct fake *fake, const struct world_endpoint *endpoints,
@@ -58,4 +60,28 @@ struct reply world_infer(struct world *world, const char *headers, const char *b
                         headers, strlen(body), body);
 
     return world_ask(world, request, (size_t)size);
+}
+
+void world_keys(struct world *world, const char *const *pops, size_t count)
+{
+    for (size_t i = 0; i <= count; i++) { /* the last one has no name, and ends the row */
+        union message message = { .as_MESSAGE_PEER_KEY = MESSAGE_INIT(MESSAGE_PEER_KEY) };
+        struct message_peer_key *key = &message.as_MESSAGE_PEER_KEY;
+        struct err err;
+        key->flags = i == 0 ? MESSAGE_KEYS_FIRST : 0;
+        if (i < count) {
+            snprintf(key->pop, sizeof key->pop, "%s", pops[i]);
+            memset(key->key, pops[i][0], sizeof key->key);
+        }
+        if (channel_send(world->agent, &message, sizeof *key, NULL, 0, &err) < 0)
+            fail_msg("%s", err.message);
+    }
+    /* Of a replica that it does not know it says at once that nothing is in it: it has the keys. */
+    union message message = { .as_MESSAGE_REPLICA_DRAIN = MESSAGE_INIT(MESSAGE_REPLICA_DRAIN) };
+    struct err err;
+    message.as_MESSAGE_REPLICA_DRAIN.replica = 999;
+    if (channel_send(world->agent, &message, message_size(MESSAGE_REPLICA_DRAIN), NULL, 0, &err) <
+        0)
+        fail_msg("%s", err.message);
+    world_expect(world, true, MESSAGE_REPLICA_DRAINED, &message);
 }

@@ -15,3 +15,5 @@ void case_closed(struct world *world);                 /* the last of it: the ga
 /* Fails with the whole answer in the message. */
 void case_answer(const struct reply *reply, int status, const char *part);
 struct reply world_infer(struct world *world, const char *headers, const char *body);
+/* The keys that this PoP has with those: 32 times the first letter of the other one's name. */
+void world_keys(struct world *world, const char *const *pops, size_t count);

@@ -616,6 +616,8 @@ static void endpoint_source(const struct world_endpoint *from, size_t index, str
         .rules = from->rules,
         .rule_count = from->rule_count,
         .elsewhere = slice_of(from->elsewhere),
+        .placements = from->placements,
+        .placement_count = from->placement_count,
     };
     if (index == 0) {
         ret->origins = origins;
@@ -634,8 +636,9 @@ void world_table(struct world *world, uint64_t number, const struct world_endpoi
     static const struct table_source_pop pops[] = { { .name = SLICE("local") },
                                                     { .name = SLICE("paris"), .country = 148 } };
     struct table_source source = { .number = number,
-                                   .pops = pops,
-                                   .pop_count = 2,
+                                   .pops = world->pops ? world->pops : pops,
+                                   .pop_count = world->pops ? world->pop_count : 2,
+                                   .country = slice_of(world->country),
                                    .zone = SLICE("perigee.test"),
                                    .pop = SLICE("local"),
                                    .endpoints = sources,

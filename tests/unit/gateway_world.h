@@ -67,6 +67,10 @@ struct world {
     int metrics_fd;
     int exit_status;
     bool joined;
+    const struct table_source_pop
+        *pops; /* of tables; NULL: this one, and `paris` without address */
+    size_t pop_count;
+    const char *country; /* of this PoP; NULL: none */
 };
 
 struct world_endpoint {
@@ -82,6 +86,8 @@ struct world_endpoint {
     const struct residency_rule *rules;
     size_t rule_count;
     const char *elsewhere;
+    const struct table_source_placement *placements;
+    size_t placement_count;
 };
 
 void world_start(struct world *world, uint64_t instance); /* up to, not with, GO */

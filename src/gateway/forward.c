@@ -1,0 +1,423 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From try to try: a call to one PoP, its end, and what follows from it.
+ */
+#include "gateway/forward.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/auto.h"
+#include "gateway/forward_own.h"
+#include "gateway/request.h"
+#include "io/loop.h"
+
+enum forward_result {
+    RESULT_ANSWERED,
+    RESULT_REFUSED,
+    RESULT_LOST,
+    RESULT_BROKEN,
+    RESULT_CANCELED
+};
+
+static void counted(struct forward *forward, enum forward_result result)
+{
+    static const struct slice results[] = { SLICE("answered"), SLICE("refused"), SLICE("lost"),
+                                            SLICE("broken"), SLICE("canceled") };
+    struct slice labels[] = { slice_of(forward->peer->name), results[result] };
+
+    metric_add(metrics_series(&forward->gl->metrics, GATEWAY_FORWARDED, labels), 1);
+}
+
+/* ---- its life ------------------------------------------------------------------------------- */
+
+static struct forward *forward_new(struct request *request, enum forward_reason reason)
+{
+    struct forward *forward = mem_zalloc(sizeof *forward);
+    const struct http_request *http = exchange_request(request->x);
+
+    forward->request = request;
+    forward->gl = request->gl;
+    forward->table = table_ref(request->table);
+    forward->endpoint = request->endpoint;
+    forward->reason = reason;
+    forward->kept = true;
+    forward->body = http->framed && http->content_length != 0;
+    list_init(&forward->blocks);
+    list_append(&request->gl->forwards->under_way, &forward->link);
+    request->forward = forward;
+    return forward;
+}
+
+/* Once neither the client nor a call has to do with it. */
+static void forward_free(struct forward *forward)
+{
+    if (forward->request || forward->call)
+        return;
+    forward_body_free(forward);
+    list_remove(&forward->link);
+    table_unref(forward->table);
+    free(forward);
+}
+
+const char *forward_pop(const struct request *request)
+{
+    return request->forward->peer ? request->forward->peer->name : "";
+}
+
+void forward_cancel(struct request *request)
+{
+    struct forward *forward = request->forward;
+
+    if (!forward || !forward->call || forward->canceled)
+        return;
+    forward->canceled = true;
+    http_call_cancel(forward->call);
+}
+
+void forward_closed(struct request *request)
+{
+    struct forward *forward = request->forward;
+
+    if (!forward)
+        return;
+    forward_cancel(request);
+    assert(forward->answer_bytes == 0);
+    request->forward = NULL;
+    forward->request = NULL;
+    forward_free(forward);
+}
+
+/* ---- the end of a try ----------------------------------------------------------------------- */
+
+static void lost(struct forward *forward, const struct err *err)
+{
+    struct request *request = forward->request;
+
+    if (forward->peer && !forward->kept)
+        ANSWER_ERROR(request, ERR_OVERLOADED, "PoP '%s' was lost within the request; send it again",
+                     forward->peer->name);
+    else
+        answer_error(request, err);
+}
+
+static int call_begin(struct forward *forward, struct forward_peer *peer, bool fresh,
+                      struct err *err);
+
+static void retried(struct forward *forward, const char *result)
+{
+    struct slice label = slice_of(result);
+
+    metric_add(metrics_series(&forward->gl->metrics, GATEWAY_FORWARD_RETRIES, &label), 1);
+}
+
+/* Elsewhere, or here; `why` is answered where neither can be. */
+static void try_again(struct forward *forward, const struct err *why)
+{
+    struct forwards *forwards = forward->gl->forwards;
+    bool here = false;
+    struct err err;
+
+    if (!forward->kept) {
+        retried(forward, "too_large");
+        lost(forward, why);
+        return;
+    }
+    struct forward_peer *peer = forward_next(forward, &here);
+    if (!peer && !here) {
+        lost(forward, why);
+        return;
+    }
+    if (!retry_take(&forwards->budget, loop_now_ns())) {
+        retried(forward, "no_budget");
+        lost(forward, why);
+        return;
+    }
+    retried(forward, peer ? "elsewhere" : "here");
+    if (!peer)
+        forward_here(forward);
+    else if (call_begin(forward, peer, false, &err) < 0)
+        answer_error(forward->request, &err);
+}
+
+/* ---- the call's callbacks ------------------------------------------------------------------- */
+
+static void answer_begin(struct forward *forward, const struct http_response *response)
+{
+    struct request *request = forward->request;
+    struct http_headers headers =
+        forward_answer_headers(request->arena, request, &response->headers);
+    struct slice error = http_header_get(&response->headers, "Perigee-Error");
+
+    forward->answering = true;
+    counted(forward, RESULT_ANSWERED);
+    answer_relay(request, response->status, &headers, response->content_length, error);
+}
+
+/* A refusal is not passed back while another PoP may be asked, or this one. */
+static bool refusal_is_not_the_end(struct forward *forward)
+{
+    bool here = false;
+
+    return forward->kept && forward->tries < FORWARD_TRIES_MAX &&
+           (forward_next(forward, &here) || here);
+}
+
+static void on_head(struct http_call *call, const struct http_response *response, void *data)
+{
+    struct forward *forward = data;
+
+    if (!forward->request || forward->canceled)
+        return;
+    if (forward_refused(response) && refusal_is_not_the_end(forward)) {
+        counted(forward, RESULT_REFUSED);
+        forward->again = true;
+        http_call_cancel(call);
+        return;
+    }
+    answer_begin(forward, response);
+}
+
+static void on_body(struct http_call *call, struct slice bytes, void *data)
+{
+    struct forward *forward = data;
+    (void)call;
+
+    if (forward->request && !forward->canceled && forward->answering)
+        forward_answer_body(forward, bytes);
+}
+
+/* It went over a connection that the other gateway has closed, as one does that is replaced: the
+ * same once more. */
+static bool renew(struct forward *forward)
+{
+    struct err err;
+
+    if (forward->renewed || !forward->kept)
+        return false;
+    retried(forward, "renewed");
+    if (call_begin(forward, forward->peer, true, &err) < 0)
+        answer_error(forward->request, &err);
+    return true;
+}
+
+static void on_done(struct http_call *call, const struct err *err, void *data)
+{
+    struct forward *forward = data;
+    struct forward_peer *peer = forward->peer;
+    bool failed = err && !forward->canceled && !forward->again;
+    bool stale = failed && !forward->answering && err->code == ERR_OVERLOADED &&
+                 http_call_reused(call); /* it was closed */
+
+    forward->call = NULL;
+    forward_peer_done(forward->gl->forwards, peer, failed && !stale);
+    if (stale && forward->request && renew(forward))
+        return;
+    if (!forward->request || forward->canceled) {
+        if (!forward->answering)
+            counted(forward, RESULT_CANCELED);
+        forward_free(forward);
+        return;
+    }
+    if (!err) {
+        exchange_end(forward->request->x, NULL, 0);
+    } else if (forward->answering) { /* never made whole */
+        counted(forward, RESULT_BROKEN);
+        exchange_abort(forward->request->x);
+    } else {
+        struct err why;
+        if (failed)
+            counted(forward, RESULT_LOST);
+        (void)err_set(&why, ERR_OVERLOADED, "PoP '%s' did not answer: %s", peer->name,
+                      forward->again ? "it refused" : err->message);
+        forward->again = false;
+        try_again(forward, &why);
+    }
+}
+
+static const struct http_call_events events = { on_head, on_body, on_done };
+
+/* ---- the beginning -------------------------------------------------------------------------- */
+
+static int call_begin(struct forward *forward, struct forward_peer *peer, bool fresh,
+                      struct err *err)
+{
+    struct request *request = forward->request;
+    const struct http_request *http = exchange_request(request->x);
+    struct http_headers headers;
+    int r = forward_request_headers(request->arena, request, peer, &headers, err);
+
+    if (r < 0)
+        return r;
+    struct http_request_spec spec = {
+        .address = &peer->address,
+        .authority = http->authority,
+        .method = arena_string(request->arena, http->method_text),
+        .target = http->target,
+        .headers = headers.items,
+        .header_count = headers.count,
+        .streamed = forward->body,
+        .content_length = http->content_length,
+        .silence_ms = FORWARD_SILENCE_MS,
+        .fresh = fresh,
+    };
+    if (!fresh) {
+        assert(forward->tries < FORWARD_TRIES_MAX);
+        forward->tried[forward->tries++] = peer;
+    }
+    forward->peer = peer;
+    forward->renewed = fresh;
+    peer->calls++;
+    forward->call = http_client_call(forward->gl->forwards->client, &spec, &events, forward);
+    forward_body_send(forward);
+    return 0;
+}
+
+static void on_due(struct env_timer *timer, void *data)
+{
+    struct request *request = data;
+    bool deadline = request->deadline_ns && loop_now_ns() >= request->deadline_ns;
+    (void)timer;
+
+    if (deadline)
+        ANSWER_ERROR(request, ERR_DEADLINE, "the request's deadline passed at PoP '%s'",
+                     request->forward->peer->name);
+    else
+        ANSWER_ERROR(request, ERR_DEADLINE, "PoP '%s' did not answer in time",
+                     request->forward->peer->name);
+}
+
+/* The other gateway ends it by the endpoint's own limits; this is for when it does not. A body that
+ * comes slowly has the server's limits. */
+static void due_arm(struct forward *forward)
+{
+    struct request *request = forward->request;
+    int64_t due = loop_now_ns() +
+                  (int64_t)(request->row->queue_cold_us + request->row->timeout_us +
+                            request->row->queue_timeout_us) *
+                      1000 +
+                  FORWARD_SLACK_MS * ENV_MS;
+
+    if (forward->body && !forward->ended)
+        due = INT64_MAX;
+    if (request->deadline_ns && request->deadline_ns < due)
+        due = request->deadline_ns;
+    if (due < INT64_MAX)
+        shard_deadline(request->gl, &request->timer, due, on_due, request);
+}
+
+void forward_body_ended(struct request *request, const struct err *err)
+{
+    struct forward *forward = request->forward;
+
+    if (err) {
+        if (request->state != REQUEST_ANSWERED)
+            answer_error(request, err); /* and the call is taken back: half a body is no request */
+        return;
+    }
+    forward->ended = true;
+    if (!forward->call || forward->canceled) /* or the end is forward_replayed()'s to tell */
+        return;
+    http_call_end(forward->call);
+    if (!forward->answering)
+        due_arm(forward);
+}
+
+int forward_start(struct request *request, struct forward_peer *peer, enum forward_reason reason,
+                  struct err *err)
+{
+    static const struct slice reasons[] = {
+#define REASON(name) SLICE(#name),
+        FORWARD_REASONS(REASON)
+#undef REASON
+    };
+    const struct table_head *table = request->table->head;
+    struct slice labels[] = { table_text(table, request->row->project),
+                              table_text(table, request->row->name), reasons[reason] };
+    struct forward *forward = forward_new(request, reason);
+    int r = 0;
+
+    retry_request(&request->gl->forwards->budget, loop_now_ns());
+    if (forward->body)
+        r = exchange_body_start(request->x, request->row->body_bytes_max, err);
+    if (r == 0)
+        r = call_begin(forward, peer, false, err);
+    if (r < 0)
+        return r;
+    metric_add(metrics_series(&request->gl->metrics, GATEWAY_FORWARD_REASONS, labels), 1);
+    due_arm(forward);
+    return 0;
+}
+
+/* ---- here after all ------------------------------------------------------------------------- */
+
+void forward_here(struct forward *forward)
+{
+    struct request *request = forward->request;
+
+    forward->here = true;
+    shard_deadline_stop(request->gl, &request->timer);
+    request_serve(request);
+    if (request->state != REQUEST_ANSWERED && forward->body)
+        forward_replay(request);
+}
+
+void forward_replayed(struct request *request)
+{
+    struct forward *forward = request->forward;
+    bool ended = forward->ended;
+
+    request->forward = NULL;
+    forward->request = NULL;
+    forward_free(forward);
+    if (ended)
+        body_ended(request->x, NULL, request);
+    else
+        exchange_body_resume(request->x);
+}
+
+/* ---- all of a loop's ------------------------------------------------------------------------ */
+
+void forwards_review(struct gateway_loop *gl)
+{
+    struct forward *forward;
+
+    LIST_EACH (forward, &gl->forwards->under_way, struct forward, link) {
+        if (!forward->call || forward->canceled || forward->again || forward->answering ||
+            !forward_peer_down(gl->forwards, forward->peer))
+            continue;
+        forward->again = true; /* on_done() goes on */
+        counted(forward, RESULT_LOST);
+        http_call_cancel(forward->call);
+    }
+    forward_peers_tell(gl->forwards);
+}
+
+struct forwards *forwards_new(struct gateway_loop *gl)
+{
+    struct forwards *forwards = mem_zalloc(sizeof *forwards);
+    struct http_client_config config = {
+        .connect_ms = FORWARD_CONNECT_MS,
+        .head_ms = FORWARD_HEAD_MS,
+        .idle_ms = FORWARD_IDLE_MS,
+        .kept_max = FORWARD_KEPT_CONNECTIONS,
+        .source = http_source_of_environment(),
+    };
+
+    forwards->gl = gl;
+    forwards->client = http_client_new(gl->loop, &config);
+    list_init(&forwards->under_way);
+    return forwards;
+}
+
+void forwards_free(struct forwards *forwards)
+{
+    if (!forwards)
+        return;
+    http_client_free(forwards->client);
+    assert(list_empty(&forwards->under_way));
+    forward_pops_free(forwards);
+    free(forwards);
+}

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where to: policy/route.h over the PoPs where the endpoint is placed, as far as residency lets
+ * them process this request, by what the mesh says of each, seen from here. What is known of this
+ * PoP itself is its own queue as it stands, not its report.
+ */
+#include <math.h>
+
+#include "base/arena.h"
+#include "contract/mesh.h"
+#include "gateway/admit.h"
+#include "gateway/forward_own.h"
+#include "gateway/request.h"
+#include "io/loop.h"
+
+#define COLD_MS 10'000.0f /* until a replica is ready, where nobody says */
+
+/* What one choice is made of. */
+struct question {
+    const struct table_head *table;
+    const struct forward_pops *pops;
+    uint32_t row;                    /* of the endpoint */
+    const struct countries *process; /* where it may be processed; NULL: anywhere */
+    bool here;                       /* this PoP is among them */
+    bool cold;                       /* and has no replica that is ready */
+    float here_wait_ms, enough_ms;
+    struct forward_peer *const *tried;
+    unsigned tries;
+};
+
+struct places { /* of struct route_endpoint */
+    uint32_t pop[ROUTE_POPS_MAX];
+    float wait_ms[ROUTE_POPS_MAX], service_ms[ROUTE_POPS_MAX], start_ms[ROUTE_POPS_MAX],
+        weight[ROUTE_POPS_MAX];
+    size_t count;
+};
+
+static bool tried(const struct question *question, const struct forward_peer *peer)
+{
+    for (unsigned i = 0; i < question->tries; i++)
+        if (question->tried[i] == peer)
+            return true;
+    return false;
+}
+
+/* Until a replica is ready there. What another PoP that the mesh reaches does not speak of, it does
+ * not run yet. */
+static float start_ms(const struct question *question, bool own, bool reached,
+                      const struct mesh_load *load)
+{
+    bool cold = own ? question->cold : load ? load->start_ms > 0 : reached;
+
+    if (!cold)
+        return 0;
+    return load && load->start_ms > 0 ? load->start_ms : COLD_MS;
+}
+
+static void place_add(struct places *places, const struct question *question,
+                      const struct mesh_load *loads, size_t load_count,
+                      const struct table_placement *placement)
+{
+    const struct forward_pops *pops = question->pops;
+    uint32_t mesh_row = pops->mesh_row[placement->pop];
+    const struct mesh_load *load = mesh_load_at(loads, load_count, mesh_row);
+    bool own = placement->pop == pops->own;
+    size_t at = places->count++;
+
+    places->pop[at] = placement->pop;
+    places->wait_ms[at] = own ? question->here_wait_ms : load ? load->wait_ms : 0;
+    places->service_ms[at] = load ? load->service_ms : 0;
+    places->start_ms[at] = start_ms(question, own, mesh_row != UINT32_MAX, load);
+    places->weight[at] = load ? load->weight : (float)placement->replicas;
+}
+
+static void places_fill(struct places *places, const struct question *question)
+{
+    const struct table_residency *row = table_residency(question->table, question->row);
+    uint64_t uid = table_endpoint(question->table, question->row)->uid;
+    const struct mesh_head *mesh = question->pops->mesh;
+    size_t load_count = 0;
+    const struct mesh_load *loads = mesh ? mesh_loads(mesh, uid, &load_count) : NULL;
+
+    places->count = 0;
+    for (uint32_t i = 0; row && i < row->placement_count; i++) {
+        const struct table_placement *placement = &table_placements(question->table, row)[i];
+        bool own = placement->pop == question->pops->own;
+        if (placement->pop >= question->pops->route.count || (own && !question->here) ||
+            (!own && tried(question, question->pops->peer[placement->pop])))
+            continue;
+        place_add(places, question, loads, load_count, placement);
+    }
+}
+
+/* False: there is none. */
+static bool choose(const struct question *question, uint64_t seed, struct route_choice *ret)
+{
+    const struct route_pops *route = &question->pops->route;
+    uint32_t own = question->pops->own;
+    static _Thread_local struct places places;
+    struct route_query query = {
+        .rtt_ms = question->pops->rtt_ms,
+        .process = question->process,
+        .seed = seed,
+        .enough_ms = question->enough_ms,
+    };
+
+    if (own < route->count) {
+        query.client = (struct spot){ route->x[own], route->y[own], route->z[own] };
+        query.client_known = route->x[own] != 0 || route->y[own] != 0 || route->z[own] != 0;
+    }
+    places_fill(&places, question);
+    struct route_endpoint endpoint = { places.count,      places.pop,      places.wait_ms,
+                                       places.service_ms, places.start_ms, places.weight };
+    return route_choose(route, &endpoint, &query, ret, 1) > 0;
+}
+
+static uint32_t endpoint_row(const struct request *request)
+{
+    return (uint32_t)(request->row - table_endpoint(request->table->head, 0));
+}
+
+bool forward_placed(const struct request *request)
+{
+    const struct table_head *table = request->table->head;
+    const struct table_residency *row = table_residency(table, endpoint_row(request));
+    struct slice own = table_text(table, table->pop);
+
+    for (uint32_t i = 0; row && i < row->placement_count; i++) {
+        const struct table_pop *pop = table_pop(table, table_placements(table, row)[i].pop);
+        if (!slice_equal(table_text(table, pop->name), own))
+            return true;
+    }
+    return false;
+}
+
+/* ---- at the head ---------------------------------------------------------------------------- */
+
+static int pass(struct request *request, const struct forward_pops *pops,
+                const struct route_choice *choice, enum forward_reason reason, struct err *err)
+{
+    int r = forward_start(request, pops->peer[choice->pop], reason, err);
+
+    return r < 0 ? r : 1;
+}
+
+int forward_away(struct request *request, enum forward_reason reason, struct err *err)
+{
+    const struct table_head *table = request->table->head;
+    struct question question = {
+        .table = table,
+        .pops = forward_pops(request->gl->forwards, request->table),
+        .row = endpoint_row(request),
+        .process = request->process,
+    };
+    struct route_choice choice;
+
+    if (!choose(&question, shard_random(request->gl), &choice))
+        return err_set(err, ERR_OVERLOADED,
+                       "no PoP where endpoint '%.*s' runs and may serve this can be reached now",
+                       SLICE_FMT(table_text(table, request->row->name)));
+    return pass(request, question.pops, &choice, reason, err);
+}
+
+/* Is it better to wait here than to look further? `ret_reason`: why not. */
+static bool well_here(const struct request *request, const struct admit_prospect *prospect,
+                      const struct forward_pops *pops, enum forward_reason *ret_reason)
+{
+    if (!prospect->ready) {
+        *ret_reason = FORWARD_cold;
+        return false;
+    }
+    if (pops->own < pops->route.count && pops->known[pops->own] == ROUTE_DRAINING) {
+        *ret_reason = FORWARD_draining;
+        return false;
+    }
+    (void)request;
+    *ret_reason = FORWARD_overloaded;
+    return !prospect->full && !prospect->late && prospect->wait_ms <= RTT_BASE_MS;
+}
+
+int forward_begin(struct request *request, struct err *err)
+{
+    struct admit_prospect prospect;
+    enum forward_reason reason;
+
+    if (request->hop || !table_pop(request->table->head, 1)) /* nobody to pass it to */
+        return 0;
+    admit_prospect(request, &prospect);
+    const struct forward_pops *pops = forward_pops(request->gl->forwards, request->table);
+    if (well_here(request, &prospect, pops, &reason))
+        return 0;
+    bool full = prospect.full || prospect.late;
+    struct question question = {
+        .table = request->table->head,
+        .pops = pops,
+        .row = endpoint_row(request),
+        .process = request->process,
+        .here = true,
+        .cold = !prospect.ready,
+        .here_wait_ms = full ? INFINITY : prospect.wait_ms,
+        .enough_ms = reason == FORWARD_overloaded ? prospect.finish_ms : 0,
+    };
+    struct route_choice choice;
+    if (!choose(&question, shard_random(request->gl), &choice) || choice.pop == pops->own ||
+        choice.exclusion != ROUTE_ALLOWED ||
+        (reason == FORWARD_overloaded && !full && choice.total_ms >= question.enough_ms))
+        return 0;
+    if (reason == FORWARD_cold)
+        admit_demand(request); /* though nothing waits here */
+    return pass(request, pops, &choice, reason, err);
+}
+
+static bool ready_here(const struct table *table, uint32_t row)
+{
+    uint32_t revision;
+
+    return call_target(table, table_endpoint(table->head, row), &revision) &&
+           atomic_load(&table->revisions[revision]->ready) > 0;
+}
+
+/* ---- after a try ---------------------------------------------------------------------------- */
+
+struct forward_peer *forward_next(struct forward *forward, bool *ret_here)
+{
+    struct request *request = forward->request;
+    struct table *table = forward->gl->table;
+    const struct table_head *head = table->head, *old = request->table->head;
+    struct countries process;
+    struct route_choice choice;
+
+    *ret_here = false;
+    uint32_t row = table_find_endpoint(head, table_text(old, request->row->project),
+                                       table_text(old, request->row->name));
+    if (row == TABLE_NONE || table->endpoints[row] != request->endpoint)
+        return NULL;
+    enum residency_place place = residency_place(request, head, row, &process);
+    if (place == RESIDENCY_NOWHERE)
+        return NULL;
+    struct question question = {
+        .table = head,
+        .pops = forward_pops(forward->gl->forwards, table),
+        .row = row,
+        .process = &process,
+        .here =
+            place == RESIDENCY_HERE && table_endpoint(head, row)->state == TABLE_ENDPOINT_RUNNING,
+        .cold = !ready_here(table, row),
+        .tried = forward->tried,
+        .tries = forward->tries,
+    };
+    if (!choose(&question, shard_random(forward->gl), &choice))
+        return NULL;
+    *ret_here = choice.pop == question.pops->own;
+    return *ret_here || forward->tries == FORWARD_TRIES_MAX ? NULL
+                                                            : question.pops->peer[choice.pop];
+}

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which headers go along. All end-to-end ones do; those below do not, nor those that Connection
+ * names (RFC 9110 7.6.1), but for what a request must not lose by it: a client that took
+ * Perigee-Process-In out on the way would widen where it is processed.
+ */
+#include <string.h>
+
+#include "base/arena.h"
+#include "gateway/forward_own.h"
+#include "gateway/mesh.h"
+#include "gateway/request.h"
+#include "io/loop.h"
+#include "proto/hop.h"
+
+enum { IN_REQUEST = 1, IN_ANSWER = 2, IN_BOTH = 3 };
+
+static const struct {
+    struct slice name;
+    int in;
+} left_out[] = {
+    { SLICE("Connection"), IN_BOTH }, /* of one connection */
+    { SLICE("Keep-Alive"), IN_BOTH },
+    { SLICE("Proxy-Connection"), IN_BOTH },
+    { SLICE("Proxy-Authenticate"), IN_BOTH },
+    { SLICE("Proxy-Authorization"), IN_BOTH },
+    { SLICE("TE"), IN_BOTH },
+    { SLICE("Trailer"), IN_BOTH },
+    { SLICE("Transfer-Encoding"), IN_BOTH },
+    { SLICE("Upgrade"), IN_BOTH },
+    { SLICE("Content-Length"), IN_BOTH }, /* written anew */
+    { SLICE("Date"), IN_ANSWER },
+    { SLICE("Host"), IN_REQUEST },
+    { SLICE("Expect"), IN_REQUEST },
+    { SLICE("X-Request-Id"), IN_REQUEST },
+    { SLICE("Server-Timing"), IN_ANSWER },
+    { SLICE(HOP_HEADER), IN_BOTH },
+    { SLICE("Perigee-Timeout"), IN_REQUEST }, /* what is left of them is in the hop */
+    { SLICE("grpc-timeout"), IN_REQUEST },
+    { SLICE("Forwarded"), IN_REQUEST }, /* the client's address stays here: its country is enough */
+    { SLICE("X-Forwarded-For"), IN_REQUEST },
+    { SLICE("X-Real-IP"), IN_REQUEST },
+};
+
+static bool left_out_of(struct slice name, int in)
+{
+    for (size_t i = 0; i < sizeof left_out / sizeof *left_out; i++)
+        if (left_out[i].in & in && slice_equal_nocase(name, left_out[i].name))
+            return true;
+    return false;
+}
+
+static bool never_named_away(struct slice name)
+{
+    static const struct slice starts[] = { SLICE("Perigee-"), SLICE("Content-"),
+                                           SLICE("Inference-Header-") };
+
+    for (size_t i = 0; i < sizeof starts / sizeof *starts; i++)
+        if (name.size >= starts[i].size &&
+            slice_equal_nocase((struct slice){ name.data, starts[i].size }, starts[i]))
+            return true;
+    return false;
+}
+
+/* Does Connection name it? */
+static bool named(const struct http_headers *headers, struct slice name)
+{
+    for (size_t i = 0; i < headers->count; i++) {
+        if (!slice_equal_nocase(headers->items[i].name, SLICE("Connection")))
+            continue;
+        struct slice rest = headers->items[i].value;
+        while (rest.data)
+            if (slice_equal_nocase(slice_trim(slice_cut(&rest, ',')), name))
+                return true;
+    }
+    return false;
+}
+
+/* Room for `more` beside those that go along. */
+static struct http_headers along(struct arena *arena, const struct http_headers *headers, int in,
+                                 size_t more)
+{
+    struct http_headers out = { ARENA_ARRAY(arena, struct http_header, headers->count + more), 0 };
+    struct slice connection = http_header_get(headers, "Connection");
+    bool names = connection.size > 0 && !slice_equal_nocase(connection, SLICE("keep-alive")) &&
+                 !slice_equal_nocase(connection, SLICE("close"));
+
+    for (size_t i = 0; i < headers->count; i++) {
+        struct slice name = headers->items[i].name;
+        if (left_out_of(name, in) || (names && !never_named_away(name) && named(headers, name)))
+            continue;
+        out.items[out.count++] = headers->items[i];
+    }
+    return out;
+}
+
+static void add(struct http_headers *headers, struct slice name, struct slice value)
+{
+    headers->items[headers->count++] = (struct http_header){ name, value };
+}
+
+/* ---- the request ---------------------------------------------------------------------------- */
+
+struct slice forward_subject(struct arena *arena, const struct request *request)
+{
+    if (!request->row)
+        return (struct slice){};
+    const struct table_head *table = request->table->head;
+    return slice_of(arena_format(arena, "%.*s/%.*s",
+                                 SLICE_FMT(table_text(table, request->row->project)),
+                                 SLICE_FMT(table_text(table, request->row->name))));
+}
+
+/* At least 1 ms: what has none left was answered here. */
+static uint64_t left_ms(const struct request *request)
+{
+    if (!request->deadline_ns)
+        return 0;
+    int64_t left = (request->deadline_ns - loop_now_ns()) / ENV_MS;
+    return left < 1                               ? 1
+           : (uint64_t)left < HOP_DEADLINE_MS_MAX ? (uint64_t)left
+                                                  : HOP_DEADLINE_MS_MAX;
+}
+
+int forward_request_headers(struct arena *arena, const struct request *request,
+                            const struct forward_peer *peer, struct http_headers *ret,
+                            struct err *err)
+{
+    const struct http_request *http = exchange_request(request->x);
+    unsigned char key[HOP_KEY_BYTES];
+    struct hop hop = {
+        .from = table_text(request->table->head, request->table->head->pop),
+        .to = slice_of(peer->name),
+        .deadline_ms = left_ms(request),
+        .id = slice_of(request->id),
+    };
+    struct hop_request about = { http->method_text, http->target, forward_subject(arena, request),
+                                 request->process_in };
+    char text[HOP_BYTES_MAX];
+
+    if (!peer_keys_find(request->gl->gateway->keys, slice_of(peer->name), key))
+        return err_set(err, ERR_OVERLOADED, "there is no key yet for PoP '%s'", peer->name);
+    country_code_of(residency_client(request), hop.client);
+    int size = hop_print(&hop, &about, key, text, err);
+    explicit_bzero(key, sizeof key);
+    if (size < 0)
+        return size;
+    *ret = along(arena, &http->headers, IN_REQUEST, 2);
+    add(ret, SLICE("X-Request-Id"), slice_of(request->id));
+    add(ret, SLICE(HOP_HEADER), arena_copy(arena, (struct slice){ text, (size_t)size }));
+    return 0;
+}
+
+/* ---- what another PoP passed on ------------------------------------------------------------- */
+
+static bool hop_right(const struct request *request, const struct hop *hop)
+{
+    const struct http_request *http = exchange_request(request->x);
+    const struct table_head *table = request->table->head;
+    struct hop_request about = { http->method_text, http->target,
+                                 forward_subject(request->arena, request),
+                                 http_header_get(&http->headers, "Perigee-Process-In") };
+    unsigned char key[HOP_KEY_BYTES];
+
+    if (!slice_equal(hop->to, table_text(table, table->pop)) ||
+        !peer_keys_find(request->gl->gateway->keys, hop->from, key))
+        return false;
+    bool right = hop_verify(hop, &about, key);
+    explicit_bzero(key, sizeof key);
+    return right;
+}
+
+int forward_hop_read(struct request *request, struct slice header, struct err *err)
+{
+    struct hop hop;
+    int r = hop_parse(header, &hop, err);
+
+    if (r == 0 && !hop_right(request, &hop))
+        r = err_set(err, ERR_BAD_INPUT,
+                    HOP_HEADER " is not of a PoP of this fleet to this one; only they send it");
+    if (r < 0) {
+        struct slice label = SLICE("refused");
+        metric_add(metrics_series(&request->gl->metrics, GATEWAY_HOPS, &label), 1);
+        exchange_close_after(request->x);
+        return r;
+    }
+    request->hop = true;
+    request->hop_client = country_number_of(slice_of(hop.client));
+    if (hop.deadline_ms)
+        request->deadline_ns = request->arrived_ns + (int64_t)hop.deadline_ms * ENV_MS;
+    metric_add(metrics_series(&request->gl->metrics, GATEWAY_HOPS, &hop.from), 1);
+    return 0;
+}
+
+/* ---- the answer ----------------------------------------------------------------------------- */
+
+/* What the other PoP says of its time, and the round trip to this one's client. */
+static struct slice timing(struct arena *arena, struct request *request, struct slice theirs)
+{
+    request->rtt_us = exchange_rtt_us(request->x);
+    if (!request->rtt_us)
+        return theirs;
+    return slice_of(arena_format(arena, "%.*s%snet;dur=%u.%03u", SLICE_FMT(theirs),
+                                 theirs.size ? ", " : "", request->rtt_us / 1000,
+                                 request->rtt_us % 1000));
+}
+
+struct http_headers forward_answer_headers(struct arena *arena, struct request *request,
+                                           const struct http_headers *headers)
+{
+    struct http_headers out = along(arena, headers, IN_ANSWER, 1);
+    struct slice all = timing(arena, request, http_header_get(headers, "Server-Timing"));
+
+    if (all.size)
+        add(&out, SLICE("Server-Timing"), all);
+    return out;
+}
+
+bool forward_refused(const struct http_response *response)
+{
+    /* By its gateway, before a replica had it: full, starting, without a table that knows it. */
+    static const int before[] = { ERR_NOT_FOUND, ERR_RESIDENCY, ERR_OVERLOADED, ERR_STOPPED,
+                                  ERR_STARTING };
+    struct slice error = http_header_get(&response->headers, "Perigee-Error");
+
+    for (size_t i = 0; error.size && i < sizeof before / sizeof *before; i++)
+        if (slice_is(error, err_info(before[i])->name))
+            return true;
+    return false;
+}

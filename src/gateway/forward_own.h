@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * forward_own.h -- the inside of forward*.c. Loop thread only.
+ *
+ * A struct forward outlives its request by as long as the call to the peer takes to end; the
+ * request outlives it never.
+ */
+#pragma once
+
+#include "base/list.h"
+#include "base/map.h"
+#include "gateway/core.h"
+#include "gateway/forward.h"
+#include "http/client.h"
+#include "policy/retry.h"
+#include "policy/route.h"
+
+struct arena;
+struct mesh_head;
+
+enum {
+    FORWARD_TRIES_MAX = 4,   /* PoPs for one request */
+    FORWARD_NAME_BYTES = 64, /* of a PoP */
+    FORWARD_BLOCK_BYTES = 32768,
+    FORWARD_BLOCKS_MAX = 8,        /* of a body: not yet taken by the kernel, or held for a retry */
+    FORWARD_ANSWER_BYTES = 262144, /* of an answer: not yet taken by the client's */
+    FORWARD_KEPT_CONNECTIONS = 64, /* idle, of one loop */
+    FORWARD_PEER_CALLS_MAX = 1024, /* under way to one PoP from one loop */
+    FORWARD_CONNECT_MS = 2000,
+    FORWARD_IDLE_MS = 30000,    /* below idle_ms of the other gateway's limits */
+    FORWARD_SILENCE_MS = 60000, /* within an answer */
+    FORWARD_HEAD_MS = 86400000, /* each request has a timer of its own */
+    FORWARD_SLACK_MS = 5000,    /* beyond what the other gateway itself allows */
+};
+#define FORWARD_AVOID_NS INT64_C(1'000'000'000) /* a PoP that failed */
+
+/* Another PoP. Kept by name, from table to table. */
+struct forward_peer {
+    char name[FORWARD_NAME_BYTES];
+    struct address address;
+    int64_t avoid_until_ns;
+    uint32_t calls;        /* under way */
+    uint32_t seen, failed; /* not yet told to the agent */
+    bool listed;           /* by the table */
+    bool keyed;            /* there is a key to sign by */
+};
+
+/* The PoPs of one table, as policy/route.h takes them. */
+struct forward_pops {
+    struct table *table; /* a reference; NULL: none yet */
+    struct arena *arena;
+    struct route_pops route;
+    uint8_t *health;              /* of route: `known`, and DOWN where it is not to be tried now */
+    uint8_t *known;               /* as table and mesh say */
+    float *rtt_ms;                /* by row; NAN: not measured */
+    struct forward_peer **peer;   /* by row; NULL: this one, or one without an address */
+    uint32_t own;                 /* row; TABLE_NONE: not in the table */
+    const struct mesh_head *mesh; /* that they were last renewed by; NULL: none that is fresh */
+    uint64_t mesh_number;
+    uint32_t *mesh_row; /* by row; UINT32_MAX: not in it */
+};
+
+struct forwards {
+    struct gateway_loop *gl;
+    struct http_client *client;
+    struct map peers;
+    struct list under_way; /* struct forward */
+    struct retry_budget budget;
+    struct forward_pops pops;
+    int64_t told_ns; /* when the agent was last told what was seen of peers */
+};
+
+struct forward_block {
+    struct list link;
+    unsigned writes; /* that point into it */
+    size_t bytes;    /* filled */
+    size_t room;
+    char data[];
+};
+
+struct forward {
+    struct list link;        /* of under_way */
+    struct request *request; /* NULL: its client has gone */
+    struct gateway_loop *gl;
+    struct table *table; /* a reference: its endpoint stays */
+    struct endpoint *endpoint;
+    enum forward_reason reason;
+    struct forward_peer *peer;
+    struct http_call *call; /* NULL: none */
+    bool canceled;          /* the call's end is to be ignored */
+    bool again;             /* the call's end is to be followed by another try */
+    bool renewed;           /* that PoP was asked anew, over a new connection */
+
+    struct forward_peer *tried[FORWARD_TRIES_MAX];
+    unsigned tries;
+
+    struct list blocks; /* of the body, oldest first */
+    unsigned block_count;
+    bool kept;  /* they hold all that came of the body */
+    bool body;  /* there is one */
+    bool ended; /* all of it came */
+    bool here;  /* no call any more: the blocks are given to body.c */
+    bool replaying;
+    size_t replayed; /* of the first block */
+
+    bool answering; /* the answer has begun, and goes to the client */
+    bool paused;
+    size_t answer_bytes; /* not yet taken by it */
+};
+
+/* forward.c */
+[[nodiscard]] int forward_start(struct request *request, struct forward_peer *peer,
+                                enum forward_reason reason, struct err *err);
+/* No other PoP answers it: what came of it goes the way of a request of this one. */
+void forward_here(struct forward *forward);
+
+void forward_replayed(struct request *request); /* body.c has all of it */
+
+/* forward_peers.c */
+/* The pops of that table, with what is known now; until the next call. */
+const struct forward_pops *forward_pops(struct forwards *forwards, struct table *table);
+void forward_pops_forget(struct forwards *forwards);
+void forward_pops_free(struct forwards *forwards);
+bool forward_peer_down(struct forwards *forwards, const struct forward_peer *peer);
+void forward_peer_done(struct forwards *forwards, struct forward_peer *peer, bool failed);
+void forward_peers_tell(struct forwards *forwards); /* the agent, of what was seen */
+
+/* forward_choose.c */
+/* The next PoP for it; NULL with *ret_here: this one; NULL without: none. */
+struct forward_peer *forward_next(struct forward *forward, bool *ret_here);
+
+/* forward_head.c */
+/* In the arena: the request's headers as they go to that peer, signed. */
+[[nodiscard]] int forward_request_headers(struct arena *arena, const struct request *request,
+                                          const struct forward_peer *peer, struct http_headers *ret,
+                                          struct err *err);
+struct http_headers forward_answer_headers(struct arena *arena, struct request *request,
+                                           const struct http_headers *headers);
+/* Was it refused there before anything ran, so that another PoP may be asked? */
+bool forward_refused(const struct http_response *response);
+
+/* forward_stream.c */
+void forward_body_send(struct forward *forward); /* what is held, over a new call */
+void forward_answer_body(struct forward *forward, struct slice bytes);
+void forward_body_free(struct forward *forward);

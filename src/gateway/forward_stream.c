@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The bytes of a request that is passed on, and of its answer.
+ *
+ * The body goes through a few blocks: the client's bytes are read straight into one and written
+ * from there. Up to FORWARD_BLOCKS_MAX of them are held, so that another PoP can be given the same;
+ * beyond that a block is free once the kernel has its bytes, and there is no second try. Where all
+ * are in use nothing more is read: the peer's slowness becomes the client's.
+ */
+#include <stdlib.h>
+
+#include "base/auto.h"
+#include "gateway/forward_own.h"
+#include "gateway/request.h"
+#include "io/loop.h"
+
+/* ---- blocks --------------------------------------------------------------------------------- */
+
+static void block_free(struct forward *forward, struct forward_block *block)
+{
+    memory_budget_give(&forward->endpoint->memory, block->room);
+    list_remove(&block->link);
+    forward->block_count--;
+    free(block);
+}
+
+void forward_body_free(struct forward *forward)
+{
+    struct forward_block *block;
+
+    while ((block = LIST_FIRST(&forward->blocks, struct forward_block, link)))
+        block_free(forward, block);
+}
+
+static struct forward_block *block_last(struct forward *forward)
+{
+    return list_empty(&forward->blocks)
+               ? NULL
+               : LIST_OWNER(forward->blocks.previous, struct forward_block, link);
+}
+
+/* Those whose bytes the kernel has, where they need not be held. */
+static void blocks_sweep(struct forward *forward)
+{
+    struct forward_block *block;
+
+    if (forward->kept)
+        return;
+    LIST_EACH (block, &forward->blocks, struct forward_block, link)
+        if (block->writes == 0 && block->bytes == block->room)
+            block_free(forward, block);
+}
+
+/* What is still to come, as far as one block takes it. */
+static size_t block_room(const struct forward *forward)
+{
+    uint64_t length = exchange_request(forward->request->x)->content_length;
+
+    if (length == HTTP_LENGTH_UNKNOWN)
+        return FORWARD_BLOCK_BYTES;
+    length -= exchange_body_bytes(forward->request->x);
+    return length < FORWARD_BLOCK_BYTES ? length : FORWARD_BLOCK_BYTES;
+}
+
+static struct forward_block *block_add(struct forward *forward, size_t room)
+{
+    if (!memory_budget_take(&forward->endpoint->memory, room))
+        return NULL;
+    struct forward_block *block = mem_alloc(sizeof *block + room);
+    *block = (struct forward_block){ .room = room };
+    list_append(&forward->blocks, &block->link);
+    forward->block_count++;
+    return block;
+}
+
+/* ---- the body ------------------------------------------------------------------------------- */
+
+/* One that can take more; NULL: not now, or an error was answered. */
+static struct forward_block *block_open(struct forward *forward)
+{
+    struct forward_block *block = block_last(forward);
+    size_t room = block_room(forward);
+
+    if (block && block->bytes < block->room)
+        return block;
+    if (forward->block_count == FORWARD_BLOCKS_MAX)
+        forward->kept = false; /* it grows too large for a second try */
+    blocks_sweep(forward);
+    if (forward->block_count == FORWARD_BLOCKS_MAX || room == 0)
+        return NULL; /* until on_body_written() */
+    block = block_add(forward, room);
+    if (!block) {
+        forward->request->shed = SHED_memory;
+        ANSWER_ERROR(forward->request, ERR_OVERLOADED, "the memory for requests is in use");
+    }
+    return block;
+}
+
+void forward_space(struct request *request, struct iovec *ret_space)
+{
+    struct forward *forward = request->forward;
+
+    if (!forward->call || forward->canceled) /* nobody wants the rest, or body.c has not taken it */
+        return;
+    struct forward_block *block = block_open(forward);
+    if (block)
+        *ret_space = (struct iovec){ block->data + block->bytes, block->room - block->bytes };
+}
+
+static void on_body_written(struct http_call *call, const struct err *err, void *data);
+
+struct body_write { /* of a block, by one call */
+    struct forward *forward;
+    struct forward_block *block;
+};
+
+static void block_write(struct forward *forward, struct forward_block *block, size_t from)
+{
+    struct body_write *write = mem_alloc(sizeof *write);
+    struct iovec bytes = { block->data + from, block->bytes - from };
+
+    *write = (struct body_write){ forward, block };
+    block->writes++;
+    http_call_write(forward->call, &bytes, 1, on_body_written, write);
+}
+
+static void on_body_written(struct http_call *call, const struct err *err, void *data)
+{
+    struct body_write *write = data;
+    struct forward *forward = write->forward;
+    (void)call;
+
+    write->block->writes--;
+    free(write);
+    if (err) /* the call's end says what becomes of it */
+        return;
+    blocks_sweep(forward);
+    if (forward->request && forward->block_count < FORWARD_BLOCKS_MAX)
+        exchange_body_resume(forward->request->x);
+}
+
+void forward_filled(struct request *request, size_t bytes)
+{
+    struct forward *forward = request->forward;
+    struct forward_block *block = block_last(forward);
+
+    if (!block)
+        return;
+    block->bytes += bytes;
+    if (!forward->call || forward->canceled)
+        return;
+    block_write(forward, block, block->bytes - bytes);
+}
+
+void forward_body_send(struct forward *forward)
+{
+    struct forward_block *block;
+
+    LIST_EACH (block, &forward->blocks, struct forward_block, link)
+        if (block->bytes > 0)
+            block_write(forward, block, 0);
+    if (forward->body && forward->ended)
+        http_call_end(forward->call);
+}
+
+/* ---- the answer ----------------------------------------------------------------------------- */
+
+struct piece {
+    struct forward *forward;
+    size_t bytes;
+    char data[];
+};
+
+static void on_answer_written(struct exchange *x, const struct err *err, void *data)
+{
+    struct piece *piece = data;
+    struct forward *forward = piece->forward;
+    (void)x;
+    (void)err;
+
+    forward->answer_bytes -= piece->bytes;
+    if (forward->paused && forward->call && forward->answer_bytes <= FORWARD_ANSWER_BYTES / 2) {
+        forward->paused = false;
+        http_call_resume(forward->call);
+    }
+    free(piece);
+}
+
+void forward_answer_body(struct forward *forward, struct slice bytes)
+{
+    struct piece *piece = mem_alloc(sizeof *piece + bytes.size);
+
+    piece->forward = forward;
+    piece->bytes = bytes.size;
+    memcpy(piece->data, bytes.data, bytes.size);
+    forward->answer_bytes += bytes.size;
+    exchange_write(forward->request->x, &(struct iovec){ piece->data, bytes.size }, 1,
+                   on_answer_written, piece);
+    if (forward->answer_bytes >= FORWARD_ANSWER_BYTES && !forward->paused) {
+        forward->paused = true;
+        http_call_pause(forward->call);
+    }
+}
+
+/* ---- back here ------------------------------------------------------------------------------ */
+
+void forward_replay(struct request *request)
+{
+    struct forward *forward = request->forward;
+    struct forward_block *block;
+
+    if (forward->replaying) /* body.c asks for more from inside of what it is given */
+        return;
+    forward->replaying = true;
+    while ((block = LIST_FIRST(&forward->blocks, struct forward_block, link))) {
+        struct iovec space;
+        size_t left = block->bytes - forward->replayed;
+        if (left == 0) {
+            block_free(forward, block);
+            forward->replayed = 0;
+            continue;
+        }
+        body_space(request->x, &space, request);
+        if (space.iov_len == 0) /* held, or answered */
+            break;
+        size_t bytes = left < space.iov_len ? left : space.iov_len;
+        memcpy(space.iov_base, block->data + forward->replayed, bytes);
+        forward->replayed += bytes;
+        body_filled(request->x, bytes, request);
+    }
+    forward->replaying = false;
+    if (list_empty(&forward->blocks) && request->state != REQUEST_ANSWERED)
+        forward_replayed(request);
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway_scene.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+#include <cmocka.h> /* after the above */
+
+#include "base/arena.h"
+#include "base/countries.h"
+#include "base/err.h"
+#include "contract/gateway_metrics.h"
+#include "sys/shm.h"
+
+const struct table_source_placement scene_at_other[1] = { { SLICE("other"), 1 } };
+const struct table_source_placement scene_at_all[3] = { { SLICE("local"), 1 },
+                                                        { SLICE("other"), 1 },
+                                                        { SLICE("third"), 1 } };
+
+const struct table_source_placement scene_at_both[2] = { { SLICE("other"), 1 },
+                                                         { SLICE("third"), 1 } };
+
+struct world_endpoint scene_endpoint(uint32_t state, const struct table_source_placement *placed,
+                                     size_t count)
+{
+    return (struct world_endpoint){
+        .name = "digits",
+        .queue_depth = 4,
+        .concurrency = 2,
+        .queue_timeout_ms = 600,
+        .queue_cold_ms = 1500,
+        .timeout_ms = 800,
+        .body_bytes_max = 12 << 20,
+        .serving = 1,
+        .revisions = 1,
+        .state = state,
+        .placements = placed,
+        .placement_count = count,
+    };
+}
+
+static void pop_set(struct scene *scene, size_t row, const char *name, const char *country,
+                    uint16_t port)
+{
+    scene->pops[row] = (struct table_source_pop){
+        .name = slice_of(name),
+        .country = country_number_of(slice_of(country)),
+        .flags = TABLE_POP_UP,
+        .addresses = &scene->address,
+        .address_count = 1,
+        .port = port,
+    };
+}
+
+/* This PoP is in Germany, `other` in France, `third` in Japan. */
+void scene_begin(struct scene *scene, const struct world_endpoint *row, enum peer_mode mode,
+                 bool replica)
+{
+    union message message;
+
+    *scene = (struct scene){ .address = ip_from4((const uint8_t[]){ 127, 0, 0, 1 }) };
+    peer_begin(&scene->other, mode);
+    peer_begin(&scene->third, PEER_ECHOES);
+    pop_set(scene, 0, "local", "DE", 0);
+    pop_set(scene, 1, "other", "FR", scene->other.port);
+    pop_set(scene, 2, "third", "JP", scene->third.port);
+    scene->world.pops = scene->pops;
+    scene->world.pop_count = 3;
+    scene->world.country = "DE";
+    world_start(&scene->world, 1);
+    scene->row = *row;
+    world_table(&scene->world, ++scene->table, row, 1);
+    if (replica)
+        fake_start(&scene->world, &scene->fake, 7, WORLD_REVISION(0, 1), 2);
+    world_go(&scene->world);
+    if (replica)
+        world_expect(&scene->world, true, MESSAGE_REPLICA_READY, &message);
+    world_keys(&scene->world, (const char *const[]){ "other", "third" }, 2);
+    world_pass(&scene->world);
+}
+
+/* Once every loop serves another table, they have what was sent before it as well. */
+void scene_table(struct scene *scene)
+{
+    union message message;
+
+    world_table(&scene->world, ++scene->table, &scene->row, 1);
+    do
+        world_expect(&scene->world, true, MESSAGE_TABLE_SERVED, &message);
+    while (message.as_MESSAGE_TABLE_SERVED.number < scene->table);
+}
+
+void scene_end(struct scene *scene)
+{
+    world_stop(&scene->world);
+    if (scene->fake.running)
+        fake_free(&scene->fake);
+    case_closed(&scene->world);
+    peer_end(&scene->other);
+    peer_end(&scene->third);
+}
+
+void scene_expect(struct reply reply, int status, const char *part)
+{
+    case_answer(&reply, status, part);
+    reply_free(&reply);
+}
+
+void scene_begin_away(struct scene *scene, enum peer_mode mode)
+{
+    struct world_endpoint row = scene_endpoint(TABLE_ENDPOINT_AWAY, scene_at_other, 1);
+    scene_begin(scene, &row, mode, false);
+}
+
+bool scene_counter(struct world *world, const char *row)
+{
+    struct arena *arena = arena_new();
+    void *data;
+    struct err err;
+    assert_int_equal(shm_map(world->metrics_fd, gateway_region_bytes(), false, &data, &err), 0);
+    struct slice text = gateway_metrics_print(arena, data, gateway_region_bytes());
+    bool found = memmem(text.data, text.size, row, strlen(row)) != NULL;
+    shm_unmap(data, gateway_region_bytes());
+    arena_free(arena);
+    return found;
+}
+
+bool scene_asked(struct world *world, void *data)
+{
+    struct peer *peer = data;
+    (void)world;
+    return atomic_load(&peer->requests) > 0;
+}

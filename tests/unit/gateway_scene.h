@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * gateway_scene.h -- a gateway in Germany (`local`), and two other PoPs that the test plays:
+ * `other` in France, `third` in Japan, which echoes. One endpoint, `digits`.
+ */
+#pragma once
+
+#include "gateway_case.h"
+#include "gateway_peer.h"
+
+#define BODY                                                                                       \
+    "{\"inputs\":[{\"name\":\"image\",\"shape\":[1,4],\"datatype\":\"FP32\",\"data\":[0,1,7,2]}]}"
+#define LOCAL "Host: localhost:8000\r\n"
+
+struct scene {
+    struct world world;
+    struct fake fake;
+    struct peer other, third;
+    struct table_source_pop pops[3];
+    struct ip address;
+    struct world_endpoint row;
+    uint64_t table; /* number of the last one */
+};
+
+/* Where an endpoint is placed. */
+extern const struct table_source_placement scene_at_other[1], scene_at_both[2], scene_at_all[3];
+struct world_endpoint scene_endpoint(uint32_t state, const struct table_source_placement *placed,
+                                     size_t count);
+
+/* `mode`: of `other`; `replica`: one is ready here. The gateway has the keys. */
+void scene_begin(struct scene *scene, const struct world_endpoint *row, enum peer_mode mode,
+                 bool replica);
+/* The endpoint is at `other` alone. */
+void scene_begin_away(struct scene *scene, enum peer_mode mode);
+void scene_end(struct scene *scene);
+/* Another table, of `row` and `pops`. Once every loop serves it, they have what was sent before it
+ * as well. */
+void scene_table(struct scene *scene);
+void scene_expect(struct reply reply, int status, const char *part); /* and frees it */
+bool scene_counter(struct world *world, const char *row);            /* it stands in /metrics */
+bool scene_asked(struct world *world, void *peer);                   /* for world_until() */

@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which PoP a gateway passes a request to, when it serves it, and what others pass to it. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+#include <cmocka.h> /* after the above */
+
+#include "base/arena.h"
+#include "base/countries.h"
+#include "base/err.h"
+#include "contract/mesh.h"
+#include "gateway_scene.h"
+#include "proto/hop.h"
+#include "sys/fd.h"
+#include "sys/shm.h"
+
+/* ---- here again ----------------------------------------------------------------------------- */
+
+/* This PoP has a replica and drains: it passes on while others answer, else it serves. */
+static void test_here_again(void **state)
+{
+    static const size_t at_two = 2;
+    struct scene scene;
+    struct world_endpoint row = scene_endpoint(0, scene_at_all, at_two);
+    (void)state;
+
+    scene_begin(&scene, &row, PEER_ECHOES, true);
+    scene_expect(world_infer(&scene.world, "", BODY), 200, "Perigee-Pop: local");
+    scene.pops[0].flags |= TABLE_POP_DRAINING;
+    scene_table(&scene);
+    scene_expect(world_infer(&scene.world, "", BODY), 200, "Perigee-Pop: other");
+    atomic_store(&scene.other.mode, PEER_CLOSES);
+    scene_expect(world_infer(&scene.world, "", BODY), 200, "Perigee-Pop: local");
+    assert_true(scene_counter(&scene.world, "perigee_forward_retries_total{result=\"here\"} 1"));
+    scene_end(&scene);
+}
+
+/* Cold here: others answer, the agent hears that somebody came, and no more once it is warm. */
+static void test_cold(void **state)
+{
+    struct scene scene;
+    struct world_endpoint row = scene_endpoint(0, scene_at_all, 2);
+    union message message;
+    (void)state;
+
+    scene_begin(&scene, &row, PEER_ECHOES, false);
+    scene_expect(world_infer(&scene.world, "", BODY), 200, "Perigee-Pop: other");
+    world_expect(&scene.world, true, MESSAGE_DEMAND, &message);
+    assert_int_equal(message.as_MESSAGE_DEMAND.revision, WORLD_REVISION(0, 1));
+    assert_int_equal(message.as_MESSAGE_DEMAND.waiting, 1);
+    fake_start(&scene.world, &scene.fake, 7, WORLD_REVISION(0, 1), 2);
+    world_expect(&scene.world, true, MESSAGE_REPLICA_READY, &message);
+    world_pass(&scene.world);
+    scene_expect(world_infer(&scene.world, "", BODY), 200, "Perigee-Pop: local");
+    scene_end(&scene);
+}
+
+/* ---- by the mesh ---------------------------------------------------------------------------- */
+
+struct figures { /* of one PoP, as the mesh says them */
+    const char *name;
+    enum mesh_health health;
+    float rtt_ms, wait_ms, start_ms;
+};
+
+static void mesh_send(struct scene *scene, const struct figures *figures, size_t count)
+{
+    struct mesh_pop pops[3] = {};
+    struct mesh_load loads[3];
+    static uint64_t number;
+    struct arena *arena = arena_new();
+    union message message = { .as_MESSAGE_MESH_NEW = MESSAGE_INIT(MESSAGE_MESH_NEW) };
+    struct timespec now;
+    struct slice bytes;
+    struct err err;
+    int fd;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    for (size_t i = 0; i < count; i++) {
+        snprintf(pops[i].name, sizeof pops[i].name, "%s", figures[i].name);
+        pops[i].health = figures[i].health;
+        pops[i].rtt_ms = figures[i].rtt_ms;
+        loads[i] = (struct mesh_load){ .endpoint = 1,
+                                       .pop = (uint32_t)i,
+                                       .wait_ms = figures[i].wait_ms,
+                                       .service_ms = 1,
+                                       .start_ms = figures[i].start_ms,
+                                       .weight = 1 };
+    }
+    struct mesh_source source = { .number = ++number,
+                                  .at_ns = now.tv_sec * INT64_C(1'000'000'000) + now.tv_nsec,
+                                  .pops = pops,
+                                  .pop_count = count,
+                                  .loads = loads,
+                                  .load_count = count };
+    assert_int_equal(mesh_build(arena, &source, &bytes, &err), 0);
+    assert_int_equal(shm_publish("mesh", bytes.data, bytes.size, &fd, &err), 0);
+    message.as_MESSAGE_MESH_NEW.number = number;
+    message.as_MESSAGE_MESH_NEW.bytes = bytes.size;
+    world_send(&scene->world, &message, &fd, 1);
+    fd_close(&fd);
+    arena_free(arena);
+    scene_table(scene);
+}
+
+/* clang-format off */
+static const struct {
+    const char *name;
+    struct figures figures[2];
+    const char *pop; /* that answers; NULL: none can */
+} meshes[] = {
+    { "the nearer one", { { "other", MESH_UP, 50, 0, 0 }, { "third", MESH_UP, 5, 0, 0 } }, "third" },
+    { "not the one that is down", { { "other", MESH_UP, 50, 0, 0 }, { "third", MESH_DOWN, 5, 0, 0 } },
+      "other" },
+    { "not the one that drains", { { "other", MESH_UP, 50, 0, 0 },
+      { "third", MESH_DRAINING, 5, 0, 0 } }, "other" },
+    { "not the one that starts", { { "other", MESH_UP, 50, 0, 0 }, { "third", MESH_UP, 5, 0, 900 } },
+      "other" },
+    { "one that starts, before none", { { "other", MESH_DOWN, 50, 0, 0 },
+      { "third", MESH_UP, 5, 0, 900 } }, "third" },
+    { "one that has no room, before none", { { "other", MESH_DOWN, 50, 0, 0 },
+      { "third", MESH_UP, 5, INFINITY, 0 } }, "third" },
+    { "both are down", { { "other", MESH_DOWN, 50, 0, 0 }, { "third", MESH_DOWN, 5, 0, 0 } }, NULL },
+};
+/* clang-format on */
+
+static void test_mesh(void **state)
+{
+    struct scene scene;
+    struct world_endpoint row = scene_endpoint(TABLE_ENDPOINT_AWAY, scene_at_both, 2);
+    (void)state;
+
+    scene_begin(&scene, &row, PEER_ECHOES, false);
+    for (size_t i = 0; i < sizeof meshes / sizeof *meshes; i++) {
+        unsigned before = atomic_load(&scene.third.requests);
+        mesh_send(&scene, meshes[i].figures, 2);
+        struct reply reply = world_infer(&scene.world, "", BODY);
+        bool third = atomic_load(&scene.third.requests) > before;
+        if (reply.status != (meshes[i].pop ? 200 : 503) ||
+            (meshes[i].pop && third != (strcmp(meshes[i].pop, "third") == 0)))
+            fail_msg("%s: %s", meshes[i].name, reply.text);
+        reply_free(&reply);
+    }
+    scene_end(&scene);
+}
+
+/* It has a request and says nothing; the mesh finds it down: another one answers. */
+static void test_a_silent_pop_that_is_down_is_given_up(void **state)
+{
+    static const struct figures up[] = { { "other", MESH_UP, 1, 0, 0 },
+                                         { "third", MESH_UP, 50, 0, 0 } };
+    static const struct figures down[] = { { "other", MESH_DOWN, 1, 0, 0 },
+                                           { "third", MESH_UP, 50, 0, 0 } };
+    static const char request[] =
+        "POST /v2/models/digits/infer HTTP/1.1\r\n" LOCAL "Content-Length: 2\r\n\r\n{}";
+    struct scene scene;
+    struct world_endpoint row = scene_endpoint(TABLE_ENDPOINT_AWAY, scene_at_both, 2);
+    (void)state;
+
+    row.timeout_ms = row.queue_cold_ms = 60'000;
+    scene_begin(&scene, &row, PEER_SILENT, false);
+    mesh_send(&scene, up, 2);
+    int fd = world_connect(&scene.world);
+    assert_int_equal(send(fd, request, sizeof request - 1, MSG_NOSIGNAL), sizeof request - 1);
+    assert_true(world_until(&scene.world, scene_asked, &scene.other));
+    mesh_send(&scene, down, 2);
+    struct reply reply = world_read(fd);
+    scene_expect(reply, 200, "{}");
+    assert_int_equal(atomic_load(&scene.third.requests), 1);
+    close(fd);
+    scene_end(&scene);
+}
+
+/* Its queue is full here: another PoP with room answers, and none without. */
+static void test_overloaded(void **state)
+{
+    static const struct figures room[] = { { "local", MESH_UP, 0, 0, 0 },
+                                           { "other", MESH_UP, 5, 0, 0 } };
+    static const struct figures none[] = { { "local", MESH_UP, 0, 0, 0 },
+                                           { "other", MESH_UP, 5, INFINITY, 0 } };
+    struct scene scene;
+    struct world_endpoint row = scene_endpoint(0, scene_at_all, 2);
+    int fds[3];
+    (void)state;
+
+    row.queue_depth = 1;
+    row.timeout_ms = row.queue_timeout_ms = 60'000;
+    scene_begin(&scene, &row, PEER_ECHOES, true);
+    atomic_store(&scene.fake.mode, FAKE_HELD);
+    for (size_t i = 0; i < 3; i++) { /* two run, one waits */
+        fds[i] = world_connect(&scene.world);
+        static const char request[] =
+            "POST /v2/models/digits/infer HTTP/1.1\r\n" LOCAL "Content-Length: 78\r\n\r\n" BODY;
+        assert_int_equal(strlen(BODY), 78);
+        assert_int_equal(send(fds[i], request, sizeof request - 1, MSG_NOSIGNAL),
+                         sizeof request - 1);
+        world_pass(&scene.world);
+    }
+    mesh_send(&scene, none, 2);
+    scene_expect(world_infer(&scene.world, "", BODY), 503, "is full (queue.depth 1)");
+    mesh_send(&scene, room, 2);
+    scene_expect(world_infer(&scene.world, "", BODY), 200, "Perigee-Pop: other");
+    assert_true(scene_counter(&scene.world, "reason=\"overloaded\"} 1"));
+    fake_release(&scene.fake);
+    for (size_t i = 0; i < 3; i++) {
+        scene_expect(world_read(fds[i]), 200, "Perigee-Pop: local");
+        close(fds[i]);
+    }
+    scene_end(&scene);
+}
+
+/* ---- what another PoP passed on ------------------------------------------------------------- */
+
+static struct reply hop_ask(struct world *world, const struct hop *hop, char byte,
+                            const char *headers, const char *target)
+{
+    unsigned char key[HOP_KEY_BYTES];
+    char value[HOP_BYTES_MAX], request[4096];
+    struct hop_request about = {
+        SLICE("POST"), SLICE("/v2/models/digits/infer"), SLICE("default/digits"), {}
+    };
+    struct err err;
+
+    memset(key, byte, sizeof key);
+    assert_true(hop_print(hop, &about, key, value, &err) > 0);
+    int size = snprintf(request, sizeof request,
+                        "POST %s HTTP/1.1\r\nHost: localhost\r\n" HOP_HEADER ": %s\r\n%s"
+                        "Content-Length: %zu\r\n\r\n" BODY,
+                        target, value, headers, strlen(BODY));
+    return world_ask(world, request, (size_t)size);
+}
+
+static void test_hops(void **state)
+{
+    struct scene scene;
+    struct world_endpoint row = scene_endpoint(0, scene_at_all, 2);
+    struct hop hop = { SLICE("other"), SLICE("local"), "FR", 0, SLICE("x"), {} };
+    const char *infer = "/v2/models/digits/infer";
+    (void)state;
+
+    scene_begin(&scene, &row, PEER_ECHOES, true);
+    scene_expect(hop_ask(&scene.world, &hop, 'o', "", infer), 200, "hop;dur=");
+    assert_true(scene_counter(&scene.world, "perigee_hops_total{pop=\"other\"} 1"));
+    /* It goes no further, though this PoP would rather not serve it. */
+    scene.pops[0].flags |= TABLE_POP_DRAINING;
+    scene_table(&scene);
+    scene_expect(hop_ask(&scene.world, &hop, 'o', "", infer), 200, "Perigee-Pop: local");
+    scene.row = scene_endpoint(TABLE_ENDPOINT_AWAY, scene_at_other, 1);
+    scene_table(&scene);
+    scene_expect(hop_ask(&scene.world, &hop, 'o', "", infer), 503, "goes no further");
+    assert_int_equal(atomic_load(&scene.other.requests), 0);
+    scene_end(&scene);
+}
+
+static void test_forged_hops(void **state)
+{
+    struct scene scene;
+    struct world_endpoint row = scene_endpoint(0, scene_at_all, 2);
+    struct hop hop = { SLICE("other"), SLICE("local"), "FR", 0, SLICE("x"), {} };
+    const char *infer = "/v2/models/digits/infer";
+    (void)state;
+
+    scene_begin(&scene, &row, PEER_ECHOES, true);
+    scene_expect(hop_ask(&scene.world, &hop, 'x', "", infer), 400, "Connection: close");
+    scene_expect(hop_ask(&scene.world, &hop, 'o', "Perigee-Process-In: DE\r\n", infer), 400,
+                 "fleet");
+    scene_expect(hop_ask(&scene.world, &hop, 'o', "", "/v2/models/org%2FDigits/infer"), 400,
+                 "fleet");
+    scene_expect(hop_ask(&scene.world, &hop, 'o', HOP_HEADER ": v1\r\n", infer), 400, "came twice");
+    hop.to = SLICE("third");
+    scene_expect(hop_ask(&scene.world, &hop, 'o', "", infer), 400, "fleet");
+    hop = (struct hop){ SLICE("nobody"), SLICE("local"), "FR", 0, SLICE("x"), {} };
+    scene_expect(hop_ask(&scene.world, &hop, 'o', "", infer), 400, "fleet");
+    scene_expect(world_infer(&scene.world, HOP_HEADER ": yes\r\n", BODY), 400, "Connection: close");
+    assert_true(scene_counter(&scene.world, "perigee_hops_total{pop=\"refused\"} 6"));
+    scene_end(&scene);
+}
+
+/* ---- residency ------------------------------------------------------------------------------ */
+
+static struct residency_rule rule_in(const char *process, const char *transit)
+{
+    struct residency_rule rule = { .clients.scope = RESIDENCY_ANY };
+
+    rule.process.scope = RESIDENCY_COUNTRIES;
+    countries_add(&rule.process.countries, country_number_of(slice_of(process)));
+    rule.transit = rule.process;
+    if (transit)
+        countries_add(&rule.transit.countries, country_number_of(slice_of(transit)));
+    rule.logs = rule.cache = rule.process;
+    return rule;
+}
+
+/* clang-format off */
+static const struct {
+    const char *name, *process, *transit, *headers;
+    int status;
+    const char *part;
+} residencies[] = {
+    { "this PoP may see it pass", "FR", "DE", "", 200, "Perigee-Pop: other" },
+    { "this PoP may not", "FR", NULL, "", 451, "permitted PoPs: other" },
+    { "nor where it is expected to wait", "FR", NULL, "Expect: 100-continue\r\n", 451,
+      "Connection: close" },
+    { "nobody may who has it", "CH", "DE", "", 451, "no PoP is permitted" },
+    { "here it may", "DE", NULL, "", 200, "Perigee-Pop: local" },
+    { "narrowed to another", "DE", NULL, "Perigee-Process-In: FR\r\n", 451, "no PoP is permitted" },
+};
+/* clang-format on */
+
+static void test_residency(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof residencies / sizeof *residencies; i++) {
+        struct scene scene;
+        struct world_endpoint row = scene_endpoint(0, scene_at_all, 3);
+        struct residency_rule rule = rule_in(residencies[i].process, residencies[i].transit);
+        row.rules = &rule;
+        row.rule_count = 1;
+        scene_begin(&scene, &row, PEER_ECHOES, true);
+        struct reply reply = world_infer(&scene.world, residencies[i].headers, BODY);
+        if (reply.status != residencies[i].status || !strstr(reply.text, residencies[i].part))
+            fail_msg("%s: %s", residencies[i].name, reply.text);
+        if (reply.status == 451)
+            assert_int_equal(
+                atomic_load(&scene.other.connections) + atomic_load(&scene.third.connections), 0);
+        assert_int_equal(atomic_load(&scene.third.connections), 0);
+        reply_free(&reply);
+        scene_end(&scene);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_here_again),
+        cmocka_unit_test(test_cold),
+        cmocka_unit_test(test_mesh),
+        cmocka_unit_test(test_a_silent_pop_that_is_down_is_given_up),
+        cmocka_unit_test(test_overloaded),
+        cmocka_unit_test(test_hops),
+        cmocka_unit_test(test_forged_hops),
+        cmocka_unit_test(test_residency),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
