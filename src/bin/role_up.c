@@ -104,6 +104,9 @@ static const struct cli_option control_options[] = {
     { "--open", NULL, "Listen beyond this machine without keys: whoever reaches it may do all.", false },
     { "--zone", "DOMAIN", "Endpoints are hosts below it; perigee.test unless told.", false },
     { "--api-host", "HOST", "A further host of the control API.", false },
+    { "--addresses", "FILE", "Where clients' addresses are, for `perigee explain` (docs/residency.md).", false },
+    { "--geo", "FILE", "An MMDB for addresses that the file does not name.", false },
+    { "--sets", "FILE", "Sets of countries of your own (docs/residency.md).", false },
     { "--log-level", "LEVEL", "debug, info, warn or error; info unless told.", false },
     {},
 };

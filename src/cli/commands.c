@@ -76,6 +76,11 @@ const struct cli_command cli_commands[] = {
       "  perigee infer digits --from Tokyo --input image=digit-7.png\n"
       "  echo '[[0, 1, 2]]' | perigee infer model --input x=@-\n",
       1, 1, cmd_infer },
+    { "explain", NULL, "NAME", "Say to which PoP a client is sent, and why not to the others.",
+      OPTIONS({ "--client", "CITY|ADDRESS", "Who asks: an address, or a city, Paris,US which of several.", false }),
+      "  perigee explain digits --client Tokyo\n"
+      "  perigee explain digits --client 203.0.113.7 --json\n",
+      1, 1, cmd_explain },
     { "policy", NULL, "test FILE", "Hold a spec's residency and regions against a table of cases.",
       OPTIONS({ "--spec", "FILE", "The spec; else what the file names.", false },
               { "--endpoint", "NAME", "Of a spec with several documents, this one.", false },
@@ -148,7 +153,7 @@ const struct cli_command cli_commands[] = {
 };
 /* clang-format on */
 const char *const cli_reserved[] = {
-    "chat",    "bench",   "explain", "usage",      "estimate", "budget", "receipt", "keys",
+    "chat",    "bench", "usage",      "estimate", "budget", "receipt", "keys",
     "secrets", "flavors", "catalog", "registries", "exec",     "admin",  "top",     NULL,
 };
 const size_t cli_command_count = sizeof cli_commands / sizeof *cli_commands;

@@ -16,6 +16,7 @@ int cmd_deploy(struct cli *cli, struct err *err);
 int cmd_doctor(struct cli *cli, struct err *err);
 int cmd_endpoints(struct cli *cli, struct err *err);
 int cmd_events(struct cli *cli, struct err *err);
+int cmd_explain(struct cli *cli, struct err *err);
 int cmd_export(struct cli *cli, struct err *err);
 int cmd_fleet(struct cli *cli, struct err *err);
 int cmd_infer(struct cli *cli, struct err *err);

@@ -18,6 +18,7 @@
 #include "control/keys.h"
 #include "control/request.h"
 #include "control/watch.h"
+#include "geo/where.h"
 #include "http/server.h"
 #include "http/trust.h"
 #include "io/loop.h"
@@ -215,6 +216,7 @@ static void close_all(struct control *control)
     while (control->jobs > 0)
         loop_run_once(control->loop, true);
     trust_free(control->trust);
+    where_map_free(control->where);
     work_pool_free(control->write_pool);
     work_pool_free(control->read_pool);
     work_pool_free(control->disk_pool);

@@ -29,6 +29,7 @@ struct store;
 struct timer;
 struct trust;
 struct watch;
+struct where_map;
 struct work_pool;
 
 #define CONTROL_METRICS(X)                                                                         \
@@ -81,6 +82,7 @@ struct control {
     struct geo_sets sets; /* jurisdictions by name; immutable */
     struct arena *sets_arena;
     struct region_place place; /* of this machine's PoP */
+    struct where_map *where;   /* where addresses are, for explain; NULL: not known */
 
     struct keys *keys; /* keys.h */
     struct hub hub;

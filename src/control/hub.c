@@ -336,6 +336,8 @@ void hub_pop_state(struct control *control, struct hub_pop *pop, struct arena *a
     pop->replica_count = count;
     pop->endpoints = report->endpoints;
     pop->endpoint_count = report->endpoint_count;
+    pop->loads = report->loads;
+    pop->load_count = report->load_count;
     pop->gateway_port = report->gateway_port;
     pop->peers = report->peers;
     pop->reported_ms = loop_now_ms(control->loop);
@@ -372,7 +374,8 @@ void hub_pop_row(struct control *control, const struct store_pop *row)
         free(take_ptr(pop->kept));
     }
     if (slice_is(row->wanted, "retired"))
-        pop->endpoint_count = pop->replica_count = 0; /* nobody will say that they ended */
+        pop->endpoint_count = pop->replica_count = pop->load_count =
+            0; /* nobody will say that they ended */
     arena_free(pop->row_arena);
     pop->row_arena = arena;
     pop->spec = spec;

@@ -56,6 +56,12 @@ struct hub_replica {
     struct slice view; /* JSON object, as clients get it */
 };
 
+/* An endpoint there, as its agent measured it (contract/mesh.h). */
+struct hub_load {
+    uint64_t endpoint_uid;
+    float wait_ms, service_ms, start_ms, weight; /* INFINITY as there */
+};
+
 /* X(id, word, what it means) */
 #define HUB_POP_STATES(X)                                                                          \
     X(HUB_POP_JOINING, "joining", "It has not joined, or not reported yet.")                       \
@@ -80,6 +86,8 @@ struct hub_pop {
     size_t replica_count;
     struct report_endpoint *endpoints;
     size_t endpoint_count;
+    struct hub_load *loads;
+    size_t load_count;
     struct slice peers;      /* JSON: how it reaches other PoPs; empty: not said */
     uint16_t gateway_port;   /* where its gateway listens, as it says; 0: not said */
     struct arena *row_arena; /* of what follows: what an operator said; NULL: nothing */

@@ -12,6 +12,7 @@
 #include "control/job.h"
 #include "control/keys.h"
 #include "control/report.h"
+#include "geo/where_file.h"
 #include "store/blobs.h"
 
 #define BLOB_GRACE_NS (INT64_C(3600) * ENV_S)        /* between an upload and its deploy */
@@ -124,6 +125,10 @@ static void open_places(struct control *control)
     control->sets_arena = arena_new();
     if (geo_sets_environment(control->sets_arena, &control->sets, &err) < 0)
         log_error("control", "sets of countries not read, going on without",
+                  LOG_S("error", err.message));
+    const char *addresses = getenv(WHERE_FILE_ENVIRONMENT), *mmdb = getenv(WHERE_MMDB_ENVIRONMENT);
+    if ((addresses || mmdb) && where_file_open(addresses, mmdb, &control->where, &err) < 0)
+        log_error("control", "addresses are not known, going on without",
                   LOG_S("error", err.message));
     control->place = (struct region_place){
         .name = slice_of(control->start.pop),

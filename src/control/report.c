@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "control/report.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -8,6 +9,7 @@
 #include "base/arena.h"
 #include "base/err.h"
 #include "base/json.h"
+#include "contract/mesh.h"
 #include "spec/endpoint.h"
 
 bool report_read_time(struct slice text, int64_t *ret_ns)
@@ -283,6 +285,41 @@ static int read_peers(struct arena *arena, yyjson_val *root, struct report *ret,
     return 0;
 }
 
+/* A figure within its bound; null: INFINITY, there is no end to it. */
+static float figure_of(yyjson_val *item, const char *key, float most)
+{
+    yyjson_val *value = json_member(item, key);
+    double number = yyjson_get_num(value);
+    if (yyjson_is_null(value))
+        return INFINITY;
+    return number > 0 ? (float)(number < (double)most ? number : (double)most) : 0;
+}
+
+/* How its endpoints do there. */
+static int read_loads(struct arena *arena, yyjson_val *root, struct report *ret, struct err *err)
+{
+    yyjson_val *loads, *item;
+    size_t index, count;
+    int r = list_of(root, "loads", &loads, &count, err);
+    if (r < 0)
+        return r;
+    if (count > REPORT_LOADS_MAX)
+        return err_set(err, ERR_TOO_LARGE, "'loads' has more than %d items", (int)REPORT_LOADS_MAX);
+    ret->loads = ARENA_ARRAY(arena, struct hub_load, count + 1);
+    yyjson_arr_foreach(loads, index, count, item)
+    {
+        float weight = figure_of(item, "weight", MESH_WEIGHT_MAX);
+        ret->loads[ret->load_count++] = (struct hub_load){
+            .endpoint_uid = number_of(item, "endpoint_uid"),
+            .wait_ms = figure_of(item, "wait_ms", MESH_MS_MAX),
+            .service_ms = figure_of(item, "service_ms", MESH_MS_MAX),
+            .start_ms = figure_of(item, "start_ms", MESH_MS_MAX),
+            .weight = weight < MESH_WEIGHT_MAX ? weight : MESH_WEIGHT_MAX,
+        };
+    }
+    return 0;
+}
+
 int report_parse(struct arena *arena, struct slice text, struct slice pop, int64_t now_ns,
                  struct report *ret, struct err *err)
 {
@@ -299,6 +336,8 @@ int report_parse(struct arena *arena, struct slice text, struct slice pop, int64
     uint64_t port = number_of(root, "gateway_port");
     report.gateway_port = port <= UINT16_MAX ? (uint16_t)port : 0;
     r = read_peers(arena, root, &report, err);
+    if (r == 0)
+        r = read_loads(arena, root, &report, err);
     if (r == 0)
         r = read_state(arena, root, pop, &report, err);
     if (r == 0)

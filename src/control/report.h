@@ -18,6 +18,7 @@ struct err;
 
 enum {
     REPORT_PEERS_MAX = 2048,
+    REPORT_LOADS_MAX = 4096,
     REPORT_ITEMS_MAX = 20'000,
     REPORT_LINE_BYTES_MAX = 4096,
     REPORT_WORDS_BYTES_MAX = 2048,       /* a message, a reason */
@@ -54,6 +55,8 @@ struct report {
     size_t endpoint_count;
     struct report_model *models;
     size_t model_count;
+    struct hub_load *loads; /* of its endpoints */
+    size_t load_count;
     uint16_t gateway_port;     /* 0: not said */
     struct slice peers;        /* JSON: [{"pop", "health", "rtt_ms"}]; empty: not said */
     struct report_item *items; /* by seq */

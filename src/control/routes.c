@@ -45,6 +45,9 @@ const struct route control_routes[] = {
     { HTTP_GET,    "/endpoints/{name}/replicas", SCOPE_READ, ROUTE_PROJECT, BODY_NONE,
       endpoint_replicas, "listEndpointReplicas", "", NULL, "ReplicaList", 200,
       "List an endpoint's replicas, as PoPs last reported." },
+    { HTTP_GET,    "/endpoints/{name}/explain", SCOPE_READ, ROUTE_PROJECT, BODY_NONE,
+      endpoint_explain, "explainEndpoint", "client", NULL, "Explanation", 200,
+      "Say to which PoP a client is sent and why: each PoP's figures, or what leaves it out." },
     { HTTP_GET,    "/endpoints/{name}/logs", SCOPE_READ, WATCHED, BODY_NONE, logs_list,
       "listLogs", "limit,after,replica,watch", NULL, "LogList", 200,
       "List what an endpoint's replicas wrote; with watch=1 also what they will." },
@@ -120,6 +123,8 @@ const struct query_parameter query_parameters[] = {
     { "replica", "string", "Only of this replica." },
     { "endpoint", "string", "Only of the endpoint of this name." },
     { "project", "string", "Only of this project." },
+    { "client", "string", "An address, or a city: the most populous of that name; Paris,US says "
+                          "which." },
     { "ttl", "integer", "Seconds that the token is good for; 3600 unless told." },
     { "dry_run", "integer", "1: say what would change, and change nothing." },
 };

@@ -37,6 +37,7 @@ void endpoint_stop(struct request *q);
 void endpoint_start(struct request *q);
 void endpoint_rollback(struct request *q);
 void endpoint_replicas(struct request *q);
+void endpoint_explain(struct request *q); /* explain.c */
 void replicas_list(struct request *q);
 void revisions_list(struct request *q); /* rows.c */
 void revision_get(struct request *q);

@@ -9,6 +9,7 @@
 #define TIME "{\"type\":[\"string\",\"null\"],\"format\":\"date-time\"}"
 #define WHOLE "{\"type\":\"integer\",\"minimum\":0}"
 #define WHOLE_OR_NULL "{\"type\":[\"integer\",\"null\"],\"minimum\":1}"
+#define FIGURE "{\"type\":[\"number\",\"null\"]}"
 #define BOOLEAN "{\"type\":\"boolean\"}"
 #define REF(name) "{\"$ref\":\"#/components/schemas/" name "\"}"
 #define ARRAY(of) "{\"type\":\"array\",\"items\":" of "}"
@@ -64,6 +65,19 @@ const struct schema control_schemas[] = {
             ",\"replicas\":" ARRAY(REF("Replica")) ",\"deaths\":" ARRAY(REF("Death"))
             ",\"model\":{\"anyOf\":[" REF("Model") ",{\"type\":\"null\"}]}") },
     { "EndpointList", LIST("Endpoint") },
+    { "Explanation", NEEDS("\"endpoint\",\"project\",\"client\",\"residency\",\"pops\"",
+                           "\"endpoint\":" STRING ",\"project\":" STRING ",\"client\":"
+                           OBJECT("\"asked\":" STRING ",\"city\":" NULLABLE ",\"country\":" NULLABLE
+                                  ",\"latitude\":" FIGURE ",\"longitude\":" FIGURE
+                                  ",\"source\":" STRING)
+                           ",\"residency\":" OBJECT("\"rule\":" WHOLE_OR_NULL ",\"refused\":" NULLABLE)
+                           ",\"pops\":" ARRAY(OBJECT("\"pop\":" STRING ",\"country\":" STRING
+                           ",\"state\":" STRING ",\"chosen\":" BOOLEAN ",\"near\":" BOOLEAN
+                           ",\"share\":" FIGURE ",\"rtt_ms\":" FIGURE ",\"rtt_source\":" STRING
+                           ",\"queue_ms\":" FIGURE ",\"queue_felt_ms\":" FIGURE
+                           ",\"service_ms\":" FIGURE ",\"cold_ms\":" FIGURE ",\"total_ms\":" FIGURE
+                           ",\"replicas\":" WHOLE ",\"load_reported\":" BOOLEAN
+                           ",\"in_dns\":" BOOLEAN ",\"excluded\":" NULLABLE))) },
     { "ReplicaList", LIST("Replica") },
     { "Revision",
       NEEDS("\"number\",\"uid\",\"spec\",\"model\",\"state\"",

@@ -1,17 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "dns/client.h"
 
-#include "base/map.h"
 #include "dns/memo.h"
 #include "dns/resolve.h"
 #include "dns/view.h"
-
-/* The same in every process and after each start: a client stays where it is. */
-static uint64_t seed_of(const struct ip *prefix)
-{
-    static const uint64_t key[2] = { UINT64_C(0x5065726967656543), UINT64_C(0x6c69656e7473656c) };
-    return map_hash_keyed(key, (struct slice){ (const char *)prefix->bytes, sizeof prefix->bytes });
-}
+#include "policy/seed.h"
 
 struct dns_client dns_client_of(const struct dns_view *view, const struct dns_question *question,
                                 const struct dns_asker *asker)
@@ -22,10 +15,10 @@ struct dns_client dns_client_of(const struct dns_view *view, const struct dns_qu
         client.ip = subnet->ip;
         client.source_bits = (uint8_t)(subnet->bits + (subnet->family == 1 ? IP4_BITS : 0));
     }
-    unsigned seed_bits = ip_is4(&client.ip) ? IP4_BITS + DNS_SEED_BITS_4 : DNS_SEED_BITS_6;
-    client.seed_bits = (uint8_t)(seed_bits < client.source_bits ? seed_bits : client.source_bits);
+    unsigned bits = seed_bits(&client.ip);
+    client.seed_bits = (uint8_t)(bits < client.source_bits ? bits : client.source_bits);
     struct ip prefix = ip_cut(&client.ip, client.seed_bits);
-    client.seed = seed_of(&prefix);
+    client.seed = seed_of_prefix(&prefix);
     client.where = where_find(view->map, &client.ip);
     return client;
 }

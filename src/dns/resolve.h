@@ -8,7 +8,7 @@
  * near the best one every address is answered, the drawn one's first.
  *
  * Where PoPs share, or requests wait, the choice has a draw in it, which is that of the client's
- * prefix (DNS_SEED_BITS).
+ * prefix (policy/seed.h).
  *
  * The scope is the shortest prefix over which the answer is the same: 0 where it depends on
  * nobody's place; the block that the client's place is known for, and those around it that get the
@@ -31,8 +31,6 @@ enum {
     DNS_TTL_NEGATIVE_S = 5, /* what is not there may be deployed at any moment */
     DNS_TTL_ZONE_S = 3600,  /* NS, SOA, hosts */
     DNS_ANSWERS_MAX = 4,    /* PoPs in one answer */
-    DNS_SEED_BITS_4 = 24,   /* clients of one such prefix are drawn together */
-    DNS_SEED_BITS_6 = 48,
 };
 
 struct dns_asker {

@@ -9,6 +9,7 @@
 #include "base/auto.h"
 #include "base/err.h"
 #include "base/map.h"
+#include "policy/seed.h"
 #include "spec/pop.h"
 
 /* One with more would fail the whole view. */
@@ -20,14 +21,6 @@ struct dns_view_own {
     struct arena *arena; /* all but the view itself and the map */
     struct map entries;
 };
-
-/* The key of a PoP's draw stays with its name, and is the same in every process: not that of
- * map_hash(). */
-static uint64_t key_of(struct slice name)
-{
-    static const uint64_t key[2] = { UINT64_C(0x5065726967656550), UINT64_C(0x6f50206b65792031) };
-    return map_hash_keyed(key, name);
-}
 
 /* ---- PoPs --------------------------------------------------------------------------------- */
 
@@ -58,7 +51,7 @@ static int pop_set(struct dns_view *view, struct columns *columns, size_t row,
         columns->y[row] = spot.y;
         columns->z[row] = spot.z;
     }
-    columns->key[row] = key_of(source->name);
+    columns->key[row] = seed_of_pop(source->name);
     columns->country[row] = source->country;
     columns->health[row] = source->health;
     return 0;

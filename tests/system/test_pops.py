@@ -22,6 +22,7 @@ class FakePop:
     def __init__(self, one, name, secret):
         self.one, self.name, self.secret, self.sequence = one, name, secret, 0
         self.said = {}  # uid: what it says of an endpoint
+        self.loads = []
         self.endpoints = {}
         self.watch = None
 
@@ -80,7 +81,8 @@ class FakePop:
                               "target": document["target"], "target_state": "ready",
                               "message": ""})
         body = {"instance": 7, "sequence": self.sequence, "replicas": replicas,
-                "endpoints": endpoints, "models": [], "events": [], "deaths": [], "logs": []}
+                "endpoints": endpoints, "models": [], "events": [], "deaths": [], "logs": [],
+                "loads": self.loads}
         got, _, text = self.one.request(
             "POST", f"/api/v1/pops/{self.name}/report", json.dumps(body),
             self.headers(**{"Content-Type": "application/json"}), listener="control")

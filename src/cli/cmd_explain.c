@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * explain: why a client is sent where it is. Control has the figures; here they become a table.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "cli/cli.h"
+#include "cli/commands.h"
+#include "cli/view.h"
+
+/* ---- the table ------------------------------------------------------------------------------- */
+
+static struct slice figure(struct cli *cli, yyjson_val *row, const char *key)
+{
+    yyjson_val *value = json_member(row, key);
+    if (!yyjson_is_num(value))
+        return SLICE("-");
+    double ms = yyjson_get_num(value);
+    return slice_of(arena_format(cli->arena, ms < 1000 ? "%.1f" : "%.0f", ms));
+}
+
+/* In few letters: eight columns stand on eighty. */
+static struct slice short_of(struct slice text)
+{
+    static const struct {
+        const char *text, *word;
+    } words[] = {
+        { "coordinates", "model" },
+        { "not known", "unknown" },
+        { "residency does not permit it", "residency" },
+        { "no replica is placed there", "not placed" },
+    };
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (slice_is(text, words[i].text))
+            return slice_of(words[i].word);
+    return text;
+}
+
+static struct slice outcome(struct cli *cli, yyjson_val *row)
+{
+    struct slice excluded = view_text(row, "excluded");
+    double share = yyjson_get_num(json_member(row, "share")) * 100;
+    if (excluded.size)
+        return short_of(excluded);
+    if (yyjson_is_true(json_member(row, "chosen")))
+        return slice_of(share > 99.5 ? "chosen"
+                                     : arena_format(cli->arena, "chosen, %.0f %%", share));
+    if (yyjson_is_true(json_member(row, "near")))
+        return slice_of(arena_format(cli->arena, "near, %.0f %%", share));
+    return SLICE("");
+}
+
+static void print_pops(struct cli *cli, yyjson_val *pops)
+{
+    static const char *const titles[] = { "POP",     "RTT",  "FROM",  "QUEUE",
+                                          "SERVICE", "COLD", "TOTAL", "ANSWER" };
+    struct cli_table *table = cli_table_new(cli, titles, 8);
+    size_t index, count;
+    yyjson_val *row;
+    bool unnamed = false, silent = false;
+    yyjson_arr_foreach(pops, index, count, row)
+    {
+        bool in_dns = yyjson_is_true(json_member(row, "in_dns"));
+        bool placed = yyjson_is_num(json_member(row, "queue_ms"));
+        struct slice name = view_text(row, "pop");
+        unnamed = unnamed || (placed && !in_dns);
+        silent = silent || (placed && !yyjson_is_true(json_member(row, "load_reported")));
+        cli_table_row(table, (struct slice[]){
+                                 placed && !in_dns
+                                     ? slice_of(arena_format(cli->arena, "%.*s*", SLICE_FMT(name)))
+                                     : name,
+                                 figure(cli, row, "rtt_ms"),
+                                 short_of(view_text(row, "rtt_source")),
+                                 figure(cli, row, "queue_felt_ms"),
+                                 figure(cli, row, "service_ms"),
+                                 figure(cli, row, "cold_ms"),
+                                 figure(cli, row, "total_ms"),
+                                 outcome(cli, row),
+                             });
+    }
+    cli_table_print(table, stdout);
+    printf("\nMilliseconds. RTT by the model is 14.4 + 0.0157 for each km.\n");
+    if (silent)
+        printf("Where no load was reported yet, a PoP counts as idle.\n");
+    if (unnamed)
+        printf("* DNS does not name it: it has no address.\n");
+}
+
+static void print_client(yyjson_val *client)
+{
+    yyjson_val *north = json_member(client, "latitude");
+    struct slice city = view_text(client, "city"), country = view_text(client, "country");
+    printf("client     ");
+    cli_print_text(stdout, view_text(client, "asked"));
+    if (city.size && !slice_equal(city, view_text(client, "asked"))) {
+        printf(": ");
+        cli_print_text(stdout, city);
+    }
+    printf(", ");
+    cli_print_text(stdout, country.size ? country : SLICE("country not known"));
+    if (yyjson_is_num(north))
+        printf(", at %.2f %.2f", yyjson_get_num(north),
+               yyjson_get_num(json_member(client, "longitude")));
+    printf(" (");
+    cli_print_text(stdout, view_text(client, "source"));
+    printf(")\n");
+}
+
+static void print_residency(yyjson_val *residency)
+{
+    struct slice refused = view_text(residency, "refused");
+    yyjson_val *rule = json_member(residency, "rule");
+    printf("residency  ");
+    if (refused.size) {
+        printf("refuses: ");
+        cli_print_text(stdout, refused);
+        printf("\n");
+    } else if (yyjson_is_uint(rule)) {
+        printf("rule %ju holds\n", (uintmax_t)yyjson_get_uint(rule));
+    } else {
+        printf("none: anywhere\n");
+    }
+}
+
+/* ---- a client -------------------------------------------------------------------------------- */
+
+static int explain_client(struct cli *cli, const char *client, struct err *err)
+{
+    struct control_answer answer = {};
+    const char *rest = arena_format(cli->arena, "/explain?client=%s", control_escape(cli, client));
+    int r =
+        control_call(cli,
+                     &CONTROL_REQUEST(.method = "GET",
+                                      .path = control_endpoint_path(cli, cli->arguments[0], rest)),
+                     &answer, err);
+    if (r < 0)
+        return r;
+    if (cli->json) {
+        cli_print_json(cli, answer.json);
+        return 0;
+    }
+    print_client(json_member(answer.json, "client"));
+    print_residency(json_member(answer.json, "residency"));
+    printf("\n");
+    print_pops(cli, json_member(answer.json, "pops"));
+    return 0;
+}
+
+int cmd_explain(struct cli *cli, struct err *err)
+{
+    const char *client = cli_option_value(cli, "--client");
+    if (!client)
+        return cli_usage(
+            cli, err_set(err, ERR_BAD_INPUT, "perigee explain NAME --client CITY, or ADDRESS"));
+    return explain_client(cli, client, err);
+}

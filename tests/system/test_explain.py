@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`perigee explain NAME --client`: every PoP with its figures or the rule that leaves it out, as
+DNS has them: both go by the same code."""
+import json
+import re
+
+import pytest
+
+from deadline import until
+from perigee import DIGITS
+from test_dns import ask, texts
+from test_pops import _fleet, named_from  # noqa: F401 (a fixture)
+
+MODEL = DIGITS / "digits.onnx"
+FRANCE, JAPAN = ("198.51.100.0", 24), ("203.0.113.0", 24)
+
+
+@pytest.fixture(name="spread")
+def _spread(fleet):
+    """paris and tokyo have the endpoint; lyon is there and has none; and `up`'s own PoP."""
+    one, new = fleet
+    places = {"paris": ("FR", "48.86,2.35", "127.0.1.1"),
+              "tokyo": ("JP", "35.68,139.69", "127.0.1.2"),
+              "lyon": ("FR", "45.76,4.84", "127.0.1.3")}
+    pops = {name: new(name, "--country", country, "--at", at, "--address", address, "--region",
+                      "away") for name, (country, at, address) in places.items()}
+    for pop in pops.values():
+        assert pop.open() == 200
+        pop.report()
+    one.cli("apply", "-f", "-", "--no-wait", stdin=(
+        f"name: digits\nmodel: {MODEL}\nregions: [paris, tokyo]\nspread: {{pops: 2}}\n").encode())
+    for name in ("paris", "tokyo"):
+        pops[name].until_given("digits", 1)
+        pops[name].report(ready=["digits"])
+    until("names", lambda: named_from(one, JAPAN) == ["127.0.1.2"])
+    return one, pops
+
+
+def explain(one, client):
+    said = one.json("explain", "digits", "--client", client)
+    return said, {row["pop"]: row for row in said["pops"]}
+
+
+def why(one, subnet):
+    """Of each PoP what DNS says: (total, share) or words."""
+    said = {}
+    for line in texts(ask(one, "_why.digits.perigee.test", "TXT", subnet=subnet))[1:]:
+        found = re.match(r"(\S+): ([\d.]+) ms = .*; share (\d+) %", line)
+        name, _, words = line.partition(": ")
+        said[name] = (float(found[2]), float(found[3])) if found else words
+    return said
+
+
+def test_the_figures_are_those_of_dns(spread):
+    one, _ = spread
+    for subnet, client in ((FRANCE, "198.51.100.0"), (JAPAN, "203.0.113.0"),
+                           (("192.0.2.0", 24), "192.0.2.0")):
+        said, rows = explain(one, client)
+        dns = why(one, subnet)
+        assert set(rows) == set(dns) == {"paris", "tokyo", "lyon", "local"}
+        for name, row in rows.items():
+            if row["excluded"]:
+                assert dns[name] == row["excluded"]
+            else:
+                assert dns[name] == (round(row["total_ms"], 1), round(row["share"] * 100))
+        first = said["pops"][0]
+        assert first["chosen"] and named_from(one, subnet)[0] == {
+            "paris": "127.0.1.1", "tokyo": "127.0.1.2"}[first["pop"]]
+    said, rows = explain(one, "203.0.113.7")
+    assert said["client"] == {"asked": "203.0.113.7", "city": None, "country": "JP",
+                              "latitude": 35.7, "longitude": 139.7, "source": "address map"}
+    assert rows["tokyo"]["rtt_source"] == "coordinates" and 14.4 < rows["tokyo"]["rtt_ms"] < 15
+    assert rows["lyon"]["excluded"] == "no replica is placed there"
+    assert rows["lyon"]["rtt_ms"] > 150 and rows["lyon"]["queue_ms"] is None
+
+
+def test_cities(spread):
+    one, _ = spread
+    said, rows = explain(one, "Paris")
+    assert (said["client"]["country"], said["client"]["source"]) == ("FR", "city")
+    assert said["pops"][0]["pop"] == "paris" and rows["paris"]["share"] == 1
+    said, rows = explain(one, "Paris,US")  # in Texas: tokyo is further
+    assert said["client"]["country"] == "US" and 130 < rows["paris"]["rtt_ms"] < 150
+    said, _ = explain(one, "são paulo")
+    assert said["client"]["city"] == "São Paulo"
+    text = one.cli("explain", "digits", "--client", "kyoto").text
+    assert "client     kyoto: Kyoto, JP, at 35.0" in text and max(map(len, text.splitlines())) <= 80
+    assert re.search(r"^tokyo +\d\d\.\d +model +0.0 +0.0 +0.0 +\d\d\.\d +chosen$", text, re.M)
+    assert re.search(r"^lyon +\d+\.\d +model +- +- +- +- +not placed$", text, re.M)
+    assert "counts as idle" in text and "residency  none" in text
+
+
+def test_what_leaves_a_pop_out(spread):
+    one, pops = spread
+    one.cli("pops", "drain", "tokyo")
+    _, rows = explain(one, "Tokyo")
+    assert rows["tokyo"]["state"] == "draining" and rows["tokyo"]["excluded"]
+    assert rows["paris"]["chosen"]
+    one.cli("pops", "drain", "tokyo", "--undo")
+    one.cli("apply", "-f", "-", "--no-wait", stdin=(
+        f"name: digits\nmodel: {MODEL}\nregions: [paris, tokyo]\nspread: {{pops: 2}}\n"
+        "residency: {process_in: same-country}\n").encode())
+    said, rows = explain(one, "Paris")
+    assert said["residency"] == {"rule": 1, "refused": None}
+    assert rows["tokyo"]["excluded"] == "residency does not permit it"
+    assert rows["paris"]["chosen"] and not rows["paris"]["excluded"]
+    said, rows = explain(one, "192.0.2.1")
+    assert "not known" in said["residency"]["refused"]
+    assert all(row["excluded"] for row in rows.values())
+    text = one.cli("explain", "digits", "--client", "192.0.2.1").text
+    assert "residency  refuses: " in text and "country not known" in text
+
+
+def test_load_is_in_the_figures(spread):
+    """As agents say it, within bounds; what is odd does no harm."""
+    one, pops = spread
+    endpoint = pops["paris"].endpoints["digits"]["uid"]
+
+    def load(name, **figures):
+        pop = pops[name]
+        pop.loads = [{"endpoint_uid": endpoint, "wait_ms": 0, "service_ms": 2.5, "start_ms": 0,
+                      "weight": 40, **figures}]
+        pop.report(ready=["digits"])
+        return explain(one, "Paris")[1]
+
+    rows = load("paris", wait_ms=7)
+    assert rows["paris"]["load_reported"] and rows["paris"]["queue_ms"] == 7
+    assert rows["paris"]["total_ms"] == pytest.approx(
+        rows["paris"]["rtt_ms"] + rows["paris"]["queue_felt_ms"] + 2.5, abs=0.01)
+    rows = load("paris", wait_ms=None)  # no capacity at all
+    assert rows["paris"]["excluded"] == "no room" and rows["tokyo"]["chosen"]
+    rows = load("paris", start_ms=900)
+    assert rows["paris"]["cold_ms"] == 900 and rows["tokyo"]["chosen"]
+    rows = load("paris", wait_ms=1e30, service_ms=-5, weight="x")
+    assert rows["paris"]["queue_ms"] == 600000 and rows["paris"]["service_ms"] == 0
+    pops["paris"].loads = [{"endpoint_uid": endpoint}] * 5000
+    pops["paris"].report(ready=["digits"], status=413)
+
+
+REFUSED = [
+    ([], 2, "--client"), (["--client", ""], 1, "?client="),
+    (["--client", "Nowhereville"], 1, "Nowhereville"), (["--client", "Tokyo,FR"], 1, "Tokyo"),
+    (["--client", "x" * 300], 1, "?client="), (["--client", "203.0.113.0/24"], 1, "203.0.113.0/24"),
+]
+
+
+def test_what_is_refused(spread):
+    one, _ = spread
+    for arguments, status, words in REFUSED:
+        assert words in one.cli("explain", "digits", *arguments, status=status).said
+    assert "nothing" in one.cli("explain", "nothing", "--client", "Tokyo", status=1).said
+    document = json.loads(one.request("GET", "/openapi.json", listener="control")[2])
+    assert "/api/v1/endpoints/{name}/explain" in document["paths"]
