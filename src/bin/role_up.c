@@ -106,7 +106,7 @@ static const struct cli_option control_options[] = {
     { "--api-host", "HOST", "A further host of the control API.", false },
     { "--addresses", "FILE", "Where clients' addresses are, for `perigee explain` (docs/residency.md).", false },
     { "--geo", "FILE", "An MMDB for addresses that the file does not name.", false },
-    { "--sets", "FILE", "Sets of countries of your own (docs/residency.md).", false },
+    { "--sets", "FILE", "Sets of countries beside EU and EEA; the same at every PoP (docs/residency.md).", false },
     { "--log-level", "LEVEL", "debug, info, warn or error; info unless told.", false },
     {},
 };

@@ -310,6 +310,9 @@ static void print_pop(struct cli *cli, yyjson_val *pop)
                SLICE_FMT(number_text(cli, pop, "replicas_placed")));
     if (json_member(limits, "replicas"))
         printf(", at most %.*s", SLICE_FMT(number_text(cli, limits, "replicas")));
+    if (yyjson_is_true(json_member(pop, "sets_differ")))
+        printf("\n%-10s not those of control: residency is decided otherwise here (--sets)",
+               "sets");
     printf("\n%-10s %s\n", "reported", at.size ? cli_ago(cli, at) : "never");
 }
 

@@ -81,8 +81,9 @@ struct control {
 
     struct geo_sets sets; /* jurisdictions by name; immutable */
     struct arena *sets_arena;
-    struct region_place place; /* of this machine's PoP */
-    struct where_map *where;   /* where addresses are, for explain; NULL: not known */
+    char sets_digest[DIGEST_TEXT]; /* of what they decide */
+    struct region_place place;     /* of this machine's PoP */
+    struct where_map *where;       /* where addresses are, for explain; NULL: not known */
 
     struct keys *keys; /* keys.h */
     struct hub hub;

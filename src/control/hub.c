@@ -340,6 +340,7 @@ void hub_pop_state(struct control *control, struct hub_pop *pop, struct arena *a
     pop->load_count = report->load_count;
     pop->gateway_port = report->gateway_port;
     pop->peers = report->peers;
+    snprintf(pop->sets, sizeof pop->sets, "%.*s", SLICE_FMT(report->sets));
     pop->reported_ms = loop_now_ms(control->loop);
     pop->reported_ns = control_wall_ns(control);
     pop->silent = pop->recalled = false;
@@ -371,6 +372,7 @@ void hub_pop_row(struct control *control, const struct store_pop *row)
                   LOG_S("error", err.message));
     if (pop->row_arena && !slice_equal(pop->row.secret, row->secret)) { /* another agent may come */
         pop->instance = pop->sequence = pop->heard_instance = pop->heard_sequence = 0;
+        pop->sets[0] = '\0';
         free(take_ptr(pop->kept));
     }
     if (slice_is(row->wanted, "retired"))
@@ -418,6 +420,11 @@ enum hub_pop_state hub_pop_state_of(const struct hub_pop *pop)
 bool hub_pop_runs(const struct hub_pop *pop)
 {
     return pop->spec.kind != POP_KIND_DNS;
+}
+
+bool hub_pop_sets_differ(const struct control *control, struct slice said)
+{
+    return said.size && !slice_is(said, control->sets_digest);
 }
 
 const char *hub_pop_state_word(enum hub_pop_state state)

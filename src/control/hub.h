@@ -21,6 +21,7 @@
 #include "policy/rtt.h"
 #include "spec/endpoint.h"
 #include "spec/pop.h"
+#include "store/digest.h"
 #include "store/store.h"
 
 struct arena;
@@ -104,7 +105,8 @@ struct hub_pop {
     struct map lately; /* uids of endpoints that it had: when it lost them (granted.h) */
     uint32_t told;     /* events of late; since when they fade */
     int64_t told_ms;
-    bool trimmed; /* its last report said what it may not */
+    char sets[DIGEST_TEXT]; /* of its sets of countries, as it last said; empty: it has not */
+    bool trimmed;           /* its last report said what it may not */
     uint64_t instance, sequence;
     uint64_t heard_instance, heard_sequence; /* of the newest report that came, taken or not yet */
     int64_t reported_ms;                     /* the loop's clock; 0: not since control started */
@@ -188,6 +190,8 @@ void hub_pop_watched(struct control *control, struct hub_pop *pop, bool there);
 enum hub_pop_state hub_pop_state_of(const struct hub_pop *pop);
 bool hub_pop_runs(const struct hub_pop *pop); /* replicas; a DNS server (`perigee dns`) does not */
 const char *hub_pop_state_word(enum hub_pop_state state);
+/* Its sets of countries (--sets) decide otherwise than control's do. */
+bool hub_pop_sets_differ(const struct control *control, struct slice said);
 /* Of all PoPs, `said` in the place of what `pop` said before. */
 struct report_sum hub_sum(struct control *control, const struct store_endpoint *row,
                           struct slice pop, const struct report_endpoint *said);
@@ -208,7 +212,7 @@ void view_member_time(struct json_writer *w, const char *key, int64_t ns);
 struct slice view_endpoint(struct control *control, struct arena *arena,
                            const struct hub_endpoint *endpoint, bool *ret_deploying);
 struct slice view_pop_endpoint(struct arena *arena, const struct hub_endpoint *endpoint);
-struct slice view_pop(struct arena *arena, const struct hub_pop *pop);
+struct slice view_pop(struct control *control, struct arena *arena, const struct hub_pop *pop);
 struct slice view_peers(struct control *control, struct arena *arena);
 void view_replicas(struct control *control, struct json_writer *w, uint64_t uid); /* an array */
 void view_revision(struct json_writer *w, const struct store_endpoint *endpoint,

@@ -130,6 +130,9 @@ static void open_places(struct control *control)
     if ((addresses || mmdb) && where_file_open(addresses, mmdb, &control->where, &err) < 0)
         log_error("control", "addresses are not known, going on without",
                   LOG_S("error", err.message));
+    struct arena *arena = arena_new();
+    (void)digest_of(geo_sets_text(arena, &control->sets), control->sets_digest);
+    arena_free(arena);
     control->place = (struct region_place){
         .name = slice_of(control->start.pop),
         .country = country_number_of(slice_of(control->start.country)),

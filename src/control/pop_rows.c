@@ -205,7 +205,7 @@ static void reply_changed(struct request *q, const struct pop_change *change,
     json_begin(&w, q->arena, 0);
     json_object_begin(&w);
     json_key(&w, "pop");
-    json_raw(&w, view_pop(q->arena, pop));
+    json_raw(&w, view_pop(q->control, q->arena, pop));
     if (change->token) {
         json_member_text(&w, "token", change->token);
         view_member_time(&w, "token_expires_at", change->row.token_until_ns);
@@ -374,7 +374,7 @@ void pop_get(struct request *q)
 {
     const struct hub_pop *pop = map_get(&q->control->hub.pops, q->parts[0]);
     if (pop)
-        request_reply(q, 200, view_pop(q->arena, pop));
+        request_reply(q, 200, view_pop(q->control, q->arena, pop));
     else
         request_refuse(q, ERR_NOT_FOUND, "there is no PoP '%s'", ERR_SLICE(q->parts[0]));
 }
@@ -399,7 +399,7 @@ void pops_list(struct request *q)
     json_key(&w, "items");
     json_array_begin(&w);
     for (size_t i = 0; i < count; i++)
-        json_raw(&w, view_pop(q->arena, pops[i]));
+        json_raw(&w, view_pop(q->control, q->arena, pops[i]));
     json_array_end(&w);
     json_key(&w, "next");
     json_null(&w);

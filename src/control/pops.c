@@ -22,6 +22,7 @@ struct reporting {
     struct slice pop;          /* its name */
     struct slice keep;
     uint64_t seen;
+    bool sets_differ;   /* from those of control, and not as they did before */
     bool late;          /* a newer one of its agent came before: this says how things were */
     struct map touched; /* uid to struct snapshot */
     struct store_event *events;
@@ -42,7 +43,7 @@ static void room_make(struct reporting *p, struct arena *arena, size_t more)
     /* One more event per endpoint: revision_ready. */
     p->events =
         ARENA_ARRAY(arena, struct store_event,
-                    report->item_count + report->endpoint_count + report->model_count + more + 1);
+                    report->item_count + report->endpoint_count + report->model_count + more + 2);
 }
 
 static void touch(struct reporting *p, uint64_t uid)
@@ -270,6 +271,21 @@ static int keep_item(struct reporting *p, struct request *q, struct store *store
     return r;
 }
 
+static int say_sets_differ(struct reporting *p, struct request *q, struct store *store,
+                           struct err *err)
+{
+    return add_event(
+        p, store,
+        (struct store_event){
+            .at_ns = q->now_ns,
+            .kind = SLICE("sets_differ"),
+            .pop = p->pop,
+            .message = SLICE("its sets of countries (--sets) are not those of control: "
+                             "residency is decided otherwise there"),
+        },
+        err);
+}
+
 static int load_touched(struct reporting *p, struct store *store, struct err *err)
 {
     for (size_t i = 0; i < p->uid_count; i++) {
@@ -300,6 +316,8 @@ static int on_report_run(struct job *job, struct store *store, struct err *err)
         return 0; /* what happened to an agent before it is told */
     p->seen = r == 0 && pop.instance == report->instance ? pop.seq : 0;
     r = keep_endpoints(p, q, store, err);
+    if (r == 0 && p->sets_differ)
+        r = say_sets_differ(p, q, store, err);
     for (size_t i = 0; i < report->model_count && r == 0; i++)
         r = keep_model(p, q, store, &report->models[i], err);
     for (size_t i = 0; i < report->item_count && r == 0; i++) {
@@ -429,6 +447,16 @@ static void trim(struct request *q, struct reporting *p, struct hub_pop *pop)
     pop->trimmed = refused > 0;
 }
 
+static void look_at_sets(const struct request *q, struct reporting *p, const struct hub_pop *pop)
+{
+    const struct slice said = p->report.sets;
+    p->sets_differ =
+        !p->late && hub_pop_sets_differ(q->control, said) && !slice_is(said, pop->sets);
+    if (p->sets_differ)
+        log_warn("control", "a PoP's sets of countries (--sets) are not those of control",
+                 LOG_SLICE("pop", p->pop));
+}
+
 /* Its PoP may have been deleted, or given a new token, while the body came in. */
 static int report_begin(struct request *q, struct reporting *p, struct err *err)
 {
@@ -456,6 +484,7 @@ void pop_report(struct request *q)
     struct hub_pop *pop = hub_pop(q->control, p->pop);
     p->late = is_late(pop, &p->report);
     trim(q, p, pop);
+    look_at_sets(q, p, pop);
     p->keep = report_keep(q->arena, &p->report);
     q->data = p;
     if (p->late ? p->report.item_count == 0 : !says_something_new(q, p)) {

@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "contract/mesh.h"
 #include "spec/endpoint.h"
+#include "store/digest.h"
 
 bool report_read_time(struct slice text, int64_t *ret_ns)
 {
@@ -333,6 +334,9 @@ int report_parse(struct arena *arena, struct slice text, struct slice pop, int64
         return r;
     report.instance = number_of(root, "instance");
     report.sequence = number_of(root, "sequence");
+    report.sets = arena_copy(arena, name_of(root, "sets"));
+    if (digest_check(report.sets, NULL) < 0)
+        report.sets = (struct slice){};
     uint64_t port = number_of(root, "gateway_port");
     report.gateway_port = port <= UINT16_MAX ? (uint16_t)port : 0;
     r = read_peers(arena, root, &report, err);
@@ -354,6 +358,8 @@ struct slice report_keep(struct arena *arena, const struct report *report)
     json_object_begin(&w);
     if (report->gateway_port)
         json_member_u64(&w, "gateway_port", report->gateway_port);
+    if (report->sets.size)
+        json_member_string(&w, "sets", report->sets);
     json_key(&w, "replicas");
     json_array_begin(&w);
     for (size_t i = 0; i < report->replica_count; i++)

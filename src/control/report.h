@@ -49,6 +49,7 @@ struct report_item {
 
 struct report {
     uint64_t instance, sequence;
+    struct slice sets; /* digest of its sets of countries; empty: not said */
     struct hub_replica *replicas;
     size_t replica_count;
     struct report_endpoint *endpoints;
@@ -78,8 +79,8 @@ struct report_sum report_sum(const struct report_endpoint *rows, size_t count, u
 /* Of one model; report_model.c. */
 struct slice report_model_json(struct arena *arena, yyjson_val *model);
 
-/* The part that is kept for a restart: {"gateway_port", "replicas": [...], "endpoints": [...]}, and
- * back. */
+/* The part that is kept for a restart: {"gateway_port", "sets", "replicas": [...], "endpoints":
+ * [...]}, and back. */
 struct slice report_keep(struct arena *arena, const struct report *report);
 /* RFC 3339 in UTC; false when it is none. */
 bool report_read_time(struct slice text, int64_t *ret_ns);

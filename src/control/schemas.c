@@ -115,7 +115,8 @@ const struct schema control_schemas[] = {
                     "\"ready\",\"draining\",\"unreachable\",\"retired\"]},\"joined\":" BOOLEAN
                     ",\"spec\":{\"type\":\"object\"},\"created_at\":" TIME ",\"reported_at\":" TIME
                     ",\"instance\":" WHOLE ",\"replicas\":" WHOLE ",\"replicas_ready\":" WHOLE
-                    ",\"replicas_placed\":" WHOLE ",\"peers\":" ARRAY(PEER)) },
+                    ",\"replicas_placed\":" WHOLE ",\"peers\":" ARRAY(PEER)
+                    ",\"sets\":" NULLABLE ",\"sets_differ\":" BOOLEAN) },
     { "PopChanged", NEEDS("\"pop\"", "\"pop\":" REF("Pop") ",\"token\":" STRING
                           ",\"token_expires_at\":" TIME) },
     { "Enrolment", NEEDS("\"secret\"", "\"secret\":" DIGEST ",\"kind\":" POP_KIND) },
@@ -123,7 +124,7 @@ const struct schema control_schemas[] = {
                         ",\"spec\":{\"type\":\"object\"}") },
     { "PopList", LIST("Pop") },
     { "Report", OBJECT("\"instance\":" WHOLE ",\"sequence\":" WHOLE ",\"gateway_port\":" WHOLE
-                       ",\"peers\":" ARRAY(PEER) ",\"replicas\":"
+                       ",\"peers\":" ARRAY(PEER) ",\"sets\":" DIGEST ",\"replicas\":"
                        ARRAY("{\"type\":\"object\"}") ",\"endpoints\":"
                        ARRAY(OBJECT("\"uid\":" WHOLE ",\"serving\":" WHOLE_OR_NULL
                                     ",\"target\":" WHOLE ",\"target_state\":{\"type\":\"string\","

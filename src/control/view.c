@@ -273,7 +273,7 @@ struct slice view_pop_endpoint(struct arena *arena, const struct hub_endpoint *e
     return json_end(&w);
 }
 
-struct slice view_pop(struct arena *arena, const struct hub_pop *pop)
+struct slice view_pop(struct control *control, struct arena *arena, const struct hub_pop *pop)
 {
     struct json_writer w;
     uint64_t ready = 0;
@@ -295,6 +295,8 @@ struct slice view_pop(struct arena *arena, const struct hub_pop *pop)
     json_member_u64(&w, "replicas", pop->replica_count);
     json_member_u64(&w, "replicas_ready", ready);
     json_member_u64(&w, "replicas_placed", pop->placed.replicas);
+    json_member_text(&w, "sets", pop->sets[0] ? pop->sets : NULL);
+    json_member_bool(&w, "sets_differ", hub_pop_sets_differ(control, slice_of(pop->sets)));
     if (pop->peers.size)
         member_raw(&w, "peers", pop->peers);
     json_object_end(&w);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "geo/sets.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/arena.h"
@@ -227,4 +228,36 @@ int geo_sets_environment(struct arena *arena, struct geo_sets *ret, struct err *
 int geo_sets_lookup(struct slice name, void *data, struct countries *ret, struct err *err)
 {
     return geo_sets_find(data, name, ret, err);
+}
+
+/* ---- comparing ------------------------------------------------------------------------------ */
+
+static int by_name(const void *a, const void *b)
+{
+    return slice_order((*(const struct geo_set *const *)a)->name,
+                       (*(const struct geo_set *const *)b)->name);
+}
+
+struct slice geo_sets_text(struct arena *arena, const struct geo_sets *sets)
+{
+    const struct geo_set **sorted = ARENA_ARRAY(arena, const struct geo_set *, sets->count + 1);
+    size_t room = 1;
+    for (size_t i = 0; i < sets->count; i++) {
+        sorted[i] = &sets->items[i];
+        room += sets->items[i].name.size + 2 + (size_t)3 * COUNTRY_NUMBER_MAX;
+    }
+    qsort((void *)sorted, sets->count, sizeof *sorted, by_name);
+    char *text = arena_alloc(arena, room), *at = text;
+    for (size_t i = 0; i < sets->count; i++) {
+        at += snprintf(at, room - (size_t)(at - text), "%.*s=", SLICE_FMT(sorted[i]->name));
+        for (unsigned country = 1; country <= COUNTRY_NUMBER_MAX; country++) {
+            if (!countries_has(&sorted[i]->countries, (country_number)country))
+                continue;
+            country_code_of((country_number)country, at);
+            at += 2;
+            *at++ = ' ';
+        }
+        at[-1] = ';';
+    }
+    return (struct slice){ text, (size_t)(at - text) };
 }

@@ -43,6 +43,10 @@ struct geo_sets {
 [[nodiscard]] int geo_sets_parse(struct arena *arena, struct slice text, struct geo_sets *ret,
                                  struct err *err);
 
+/* "DACH=AT CH DE;EEA=..." by name: sets that decide the same have the same text, whatever their
+ * source, date and order. */
+struct slice geo_sets_text(struct arena *arena, const struct geo_sets *sets);
+
 /* Of $PERIGEE_SETS; those built in where there is none, and also where it is wrong, with the error.
  */
 int geo_sets_environment(struct arena *arena, struct geo_sets *ret, struct err *err);

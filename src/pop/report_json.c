@@ -187,6 +187,7 @@ void report_state(struct json_writer *w, struct pop *pop, struct report_room *ro
     struct pop_endpoint *endpoint;
     struct pop_revision *revision;
     struct pop_replica *replica;
+    json_member_text(w, "sets", pop->sets_digest);
     json_key(w, "replicas");
     json_array_begin(w);
     LIST_EACH (endpoint, &pop->endpoints, struct pop_endpoint, link)

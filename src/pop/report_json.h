@@ -29,8 +29,8 @@ struct report_room {
 /* One more of so many bytes; the first one always fits. False: not any more. */
 bool report_room_take(struct report_room *room, size_t bytes);
 
-/* Members "replicas", "endpoints", "models" of an open object. Models that control has not heard of
- * go in while there is room, and are marked as in flight. */
+/* Members "sets", "replicas", "endpoints", "models" of an open object. Models that control has not
+ * heard of go in while there is room, and are marked as in flight. */
 void report_state(struct json_writer *w, struct pop *pop, struct report_room *room);
 struct slice report_event(struct arena *arena, uint64_t sequence, int64_t wall_ns, const char *kind,
                           const struct pop_endpoint *endpoint, const struct pop_replica *replica,

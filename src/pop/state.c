@@ -40,6 +40,7 @@ int pop_stand(struct pop *pop, const struct region_place *place, struct slice se
     }
     pop->place = (struct region_place){ arena_copy(arena, place->name),
                                         arena_copy(arena, place->region), place->country };
+    (void)digest_of(geo_sets_text(arena, &pop->sets), pop->sets_digest);
     arena_free(pop->place_arena);
     pop->place_arena = arena;
     return 0;

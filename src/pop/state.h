@@ -26,6 +26,7 @@
 #include "policy/regions.h"
 #include "proto/hop.h"
 #include "spec/endpoint.h"
+#include "store/digest.h"
 
 struct arena;
 struct pop;
@@ -176,6 +177,7 @@ struct pop {
     struct region_place place;      /* where this PoP stands */
     struct geo_sets sets;           /* jurisdictions: geo/sets.h */
     struct arena *place_arena;      /* of both */
+    char sets_digest[DIGEST_TEXT];  /* of what the sets decide, to be compared with others' */
     struct table_source_pop *peers; /* all PoPs, as control says; none: not told yet */
     size_t peer_count;
     struct slice peers_json;   /* as it came */

@@ -242,6 +242,34 @@ class Believed(Joined):
         self.assertGreaterEqual(kept, 5000)
 
 
+class Sets(Joined):
+    def differ(self):
+        return [row for row in self.get("/events?limit=1000&after=0")["items"]
+                if row["kind"] == "sets_differ"]
+
+    def test_sets_of_countries_that_are_not_those_of_control(self):
+        c = self.control
+        c.report()  # an agent from before there was a digest
+        own = "sha256:" + "0" * 64
+        self.assertEqual((self.get("/pops/local")["sets"], self.differ()), (None, []))
+        paris = self.join("paris")
+        self.ok(paris.report(sets="none"))  # is no digest
+        self.ok(paris.report(sets=7))
+        self.assertEqual((self.get("/pops/paris")["sets_differ"], self.differ()), (False, []))
+        for _ in range(2):  # said once
+            self.ok(paris.report(sets=own))
+            view = self.get("/pops/paris")
+            self.assertEqual((view["sets"], view["sets_differ"]), (own, True))
+            self.assertEqual([row["pop"] for row in self.differ()], ["paris"])
+        c.kill()
+        c.start()
+        self.ok(paris.report(sets=own))
+        self.assertTrue(self.get("/pops/paris")["sets_differ"])
+        self.assertEqual(len(self.differ()), 1)
+        self.ok(paris.report(sets=own[:-1] + "1"))
+        self.assertEqual(len(self.differ()), 2)
+
+
 class Order(Joined):
     def test_a_late_report_changes_nothing(self):
         c = self.control

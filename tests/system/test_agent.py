@@ -179,3 +179,42 @@ def test_only_control_can_say_that_a_pop_was_deleted(control, join):
     status, _, body = pop.request("GET", "/readyz", listener="admin")
     assert status == 503 and b"was deleted at control" in body
     until("its replicas' end", lambda: pop.metric("perigee_replicas") == 0)
+
+
+# The fields of docs/residency.md, "What leaves a PoP towards control": one more here is one more
+# there.
+FIELDS = {
+    "": {"instance", "sequence", "sets", "gateway_port", "peers", "replicas", "endpoints", "models",
+         "events", "deaths", "logs"},
+    "replicas": {"id", "name", "endpoint", "project", "endpoint_uid", "revision", "revision_uid",
+                 "pid", "state", "since", "restarts", "memory_bytes", "sandbox", "message"},
+    "endpoints": {"uid", "serving", "target", "target_state", "message"},
+    "models": {"revision_uid", "platform", "inputs", "outputs", "properties"},
+    "events": {"seq", "kind", "endpoint_uid", "replica", "at", "message"},
+    "deaths": {"seq", "endpoint_uid", "replica", "revision", "at", "reason", "log"},
+    "logs": {"seq", "endpoint_uid", "replica", "at", "line"},
+    "peers": {"pop", "health", "rtt_ms"},
+}
+
+
+def test_nothing_but_what_is_written_leaves_a_pop(control, join):
+    """Whatever is asked of it meanwhile: the canary is in the path, a header and the body."""
+    control.first = [event("endpoint", 10, control.endpoint()), event("synced", 10, {"uids": [1]})]
+    pop = join()
+    until("it to serve", lambda: serves(pop))
+    canary = "kanarienvogel"
+    for path in ("/v2/models/digits/infer", f"/v2/models/{canary}/infer", f"/{canary}"):
+        status, _, _ = pop.request("POST", f"{path}?{canary}", {canary: [canary]},
+                                   {"X-Request-Id": canary, "X-Canary": canary})
+        assert status >= 400
+    [pid] = until("its process", lambda: [row["pid"] for row in control.reports[-1][1]["replicas"]
+                                          if row["pid"] > 1])
+    os.kill(pid, 9)
+    until("its death", lambda: control.told("deaths"))
+    until("another", lambda: serves(pop))
+    for _, report in control.reports:
+        assert canary not in str(report)
+        assert report.keys() <= FIELDS[""]
+        for kind in FIELDS.keys() - {""}:
+            for row in report.get(kind, []):
+                assert row.keys() <= FIELDS[kind], kind

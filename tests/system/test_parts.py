@@ -136,6 +136,35 @@ def test_regions_and_residency(fleet):
     assert status == 451 and "permitted PoPs: tokyo" in json.loads(body)["error"]
 
 
+def test_sets_of_countries_are_compared(new_perigee, scratch):
+    """A PoP whose sets decide otherwise than control's is named, not one that writes them so."""
+    row = "{name: DACH, countries: [%s], source: %s, date: 2026-11-28}"
+    for name, countries, source in (("own", "AT, CH, DE", "contract"),
+                                    ("same", "DE, AT, CH", "other"),
+                                    ("old", "AT, DE", "contract")):
+        (scratch / name).write_text(f"sets: [{row % (countries, source)}]")
+    own = ["--sets", scratch / "own"]
+    fleet = Fleet(lambda part, **more: new_perigee(*(own if part == "control" else []), part=part,
+                                                   **more), scratch)
+    fleet.join("paris", "--sets", scratch / "same")
+    fleet.join("tokyo", "--sets", scratch / "old")
+
+    def shown(name):
+        return fleet.control.json("pops", "show", name)
+
+    until("both reports", lambda: shown("paris")["sets"] and shown("tokyo")["sets"])
+    assert not shown("paris")["sets_differ"] and shown("tokyo")["sets_differ"]
+    assert "not those of control" in fleet.control.cli("pops", "show", "tokyo").text
+    assert "sets" not in fleet.control.cli("pops", "show", "paris").text
+    events = fleet.control.get_json("/api/v1/events?limit=1000", listener="control")["items"]
+    assert [row["pop"] for row in events if row["kind"] == "sets_differ"] == ["tokyo"]
+    assert "sets of countries (--sets) are not those of control pop=tokyo" in "".join(
+        fleet.control.words())
+    # Control knows the set: a spec may name it.
+    fleet.control.cli("apply", "-f", "-", "--no-wait", stdin=(
+        f"name: digits\nmodel: {MODEL}\nregions: [DACH]\n").encode())
+
+
 def test_a_pop_dies_and_another_takes_over(fleet):
     paris = fleet.join("paris")
     fleet.apply(1)

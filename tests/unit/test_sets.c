@@ -127,12 +127,50 @@ static void test_sizes(void **state)
     arena_free(arena);
 }
 
+/* Sets that decide the same have the same text, whatever else is said of them. */
+static void test_text(void **state)
+{
+#define A "{name: DACH, countries: [AT, CH, DE], "
+#define B "{name: ALPS, countries: [AT, IT], "
+    static const struct {
+        const char *name, *first, *second;
+        bool same;
+    } rows[] = {
+        { "none", "", "sets: []", true },
+        { "as they are", "sets: [" A SAID "}]", "sets: [" A SAID "}]", true },
+        { "another order", "sets: [" A SAID "}, " B SAID "}]", "sets: [" B SAID "}, " A SAID "}]",
+          true },
+        { "another order of countries", "sets: [" A SAID "}]",
+          "sets: [{name: DACH, countries: [DE, AT, CH, AT], " SAID "}]", true },
+        { "another source", "sets: [" A SAID "}]", "sets: [" A "source: x, date: 2020-01-01}]",
+          true },
+        { "one more", "sets: [" A SAID "}]", "sets: [" A SAID "}, " B SAID "}]", false },
+        { "another name", "sets: [" A SAID "}]",
+          "sets: [{name: DACHS, countries: [AT, CH, DE], " SAID "}]", false },
+        { "one country less", "sets: [" A SAID "}]",
+          "sets: [{name: DACH, countries: [AT, CH], " SAID "}]", false },
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct arena *arena = arena_new();
+        struct geo_sets first, second;
+        struct err err;
+        print_message("  %s\n", rows[i].name);
+        assert_int_equal(geo_sets_parse(arena, slice_of(rows[i].first), &first, &err), 0);
+        assert_int_equal(geo_sets_parse(arena, slice_of(rows[i].second), &second, &err), 0);
+        assert_int_equal(slice_equal(geo_sets_text(arena, &first), geo_sets_text(arena, &second)),
+                         rows[i].same);
+        arena_free(arena);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_files),
         cmocka_unit_test(test_find),
         cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_text),
     };
     return cmocka_run_group_tests_name("sets", tests, NULL, NULL);
 }
