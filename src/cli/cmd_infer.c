@@ -102,8 +102,8 @@ static void properties_get(struct infer *infer)
     struct control_answer answer;
     struct err ignored;
     const char *path = control_endpoint_path(infer->cli, infer->name, "");
-    bool other =
-        cli_option_value(infer->cli, "--url") && !cli_option_value(infer->cli, "--control");
+    bool other = !infer->from && cli_option_value(infer->cli, "--url") &&
+                 !cli_option_value(infer->cli, "--control");
     if (!other && control_call(infer->cli, &CONTROL_REQUEST(.method = "GET", .path = path), &answer,
                                &ignored) == 0)
         infer->properties = json_member(json_member(answer.json, "model"), "properties");
@@ -555,13 +555,11 @@ static int gateway_find(struct infer *infer, struct err *err)
     return 0;
 }
 
-/* The Host line names the endpoint; where it goes to is DNS's word. */
+/* The Host line names the endpoint; where it goes to is DNS's word, or --url's. */
 static int from_begin(struct infer *infer, struct err *err)
 {
     struct cli *cli = infer->cli;
-    if (infer->gateway)
-        return cli_usage(cli, err_set(err, ERR_BAD_INPUT, "--from goes where DNS says: no --url"));
-    int r = from_open(cli, infer->name, &infer->from, err);
+    int r = from_open(cli, infer->name, infer->gateway, &infer->from, err);
     if (r < 0)
         return r;
     infer->gateway = "";

@@ -67,7 +67,7 @@ const struct cli_command cli_commands[] = {
               { "--output", "NAME", "Only this output.", true },
               { "--revision", "N", "Ask this revision.", false },
               { "--timeout", "TIME", "Deadline of the request.", false },
-              { "--from", "CITY|ADDRESS", "As a client there: resolve by our DNS, send to the PoP that it names, the next address where one fails. In a network in a box a city is one of its places (docs/fleet.md).", false },
+              { "--from", "CITY|ADDRESS", "As a client there: resolve by our DNS, send to the PoP that it names, the next address where one fails; with --url to that PoP. In a network in a box a city is one of its places (docs/fleet.md).", false },
               { "--dns", "ADDRESS", "--from: the DNS server; else the first of the home's Perigee.", false },
               { "--zone", "DOMAIN", "--from: the zone; else what control says, perigee.test without it.", false },
               { "--url", "URL", "The gateway; else the first of the home's Perigee, or the endpoint's url where control is named (--control, $PERIGEE_CONTROL, a context).", false }),

@@ -38,6 +38,7 @@ const char *const from_flags[] = { "--dns", "--zone", NULL };
 struct from {
     struct cli *cli;
     const char *text;   /* as it was said */
+    const char *told;   /* where to, instead of by DNS; or NULL */
     yyjson_val *places; /* of the box; NULL: none runs */
     bool bound;
     struct ip source; /* of the sockets, if bound */
@@ -437,22 +438,45 @@ static int host_find(struct from *from, const char *endpoint, struct err *err)
                  : err_set(err, ERR_NOT_FOUND, "control does not say where '%s' answers", endpoint);
 }
 
-int from_open(struct cli *cli, const char *endpoint, struct from **ret, struct err *err)
+/* In the place of DNS's answer: to there, and nowhere else. */
+static int target_take(struct from *from, const char *url, struct err *err)
+{
+    struct http_url target;
+    if (http_url_parse(slice_of(url), &target, err) < 0)
+        return cli_usage(from->cli, err_wrap(err, "--url"));
+    if (target.address.kind == ADDRESS_IP4)
+        from->answer.ips[0] = ip_from4(target.address.ip);
+    else if (target.address.kind == ADDRESS_IP6)
+        memcpy(from->answer.ips[0].bytes, target.address.ip, sizeof from->answer.ips[0].bytes);
+    else
+        return cli_usage(from->cli, err_set(err, ERR_BAD_INPUT,
+                                            "--url with --from wants an address, as "
+                                            "http://127.0.1.5:8000, not '%s'",
+                                            ERR_TEXT(url)));
+    from->answer.ip_count = 1;
+    from->port = target.port;
+    return 0;
+}
+
+int from_open(struct cli *cli, const char *endpoint, const char *url, struct from **ret,
+              struct err *err)
 {
     struct from *from = ARENA_NEW(cli->arena, struct from);
     from->cli = cli;
     from->text = cli_option_value(cli, "--from");
     from->places = box_places(cli);
-    int r = server_find(from, err);
+    from->told = url;
+    int r = url ? 0 : server_find(from, err);
     if (r == 0)
         r = stand(from, err);
     if (r == 0)
         r = host_find(from, endpoint, err);
     if (r == 0)
-        r = resolve(from, err);
+        r = url ? target_take(from, url, err) : resolve(from, err);
     if (r < 0)
         return r;
-    why_find(from);
+    if (!url)
+        why_find(from);
     *ret = from;
     return 0;
 }
@@ -491,6 +515,12 @@ void from_print(const struct from *from, FILE *out)
     cli_print_text(out, slice_of(from->text));
     if (strcmp(client, from->text) != 0)
         fprintf(out, " (%s)", client);
+    if (from->told) {
+        fprintf(out, "%s to ", from->bound ? "" : ", which this machine is not,");
+        cli_print_text(out, slice_of(pop_text(from, &from->answer.ips[0])));
+        fprintf(out, ", without asking DNS\n");
+        return;
+    }
     if (!from->bound)
         fprintf(out, ", told to DNS alone,");
     fprintf(out, " %s is ", from->host);
@@ -542,7 +572,7 @@ int from_fetch(struct from *from, struct fetch_request *request, struct fetch_an
         for (; from->at < from->answer.ip_count; from->at++) {
             const struct ip *ip = &from->answer.ips[from->at];
             r = fetch_at(from, ip, request, ret, err);
-            if (over(r, ret))
+            if (from->told || over(r, ret))
                 return r;
             if (!said)
                 fprintf(stderr, "%s does not answer, going on: %s\n", pop_text(from, ip),

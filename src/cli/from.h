@@ -22,9 +22,10 @@ struct from; /* in the command's arena */
 /* Flags beside --from; ends with NULL. */
 extern const char *const from_flags[];
 
-/* By --from, --dns, --zone: finds the place and asks DNS. */
-[[nodiscard]] int from_open(struct cli *cli, const char *endpoint, struct from **ret,
-                            struct err *err);
+/* By --from, --dns, --zone: finds the place and asks DNS; with a url (NULL: none) it goes there, as
+ * a client that chose a PoP by itself. */
+[[nodiscard]] int from_open(struct cli *cli, const char *endpoint, const char *url,
+                            struct from **ret, struct err *err);
 const char *from_host(const struct from *from); /* "digits.perigee.test" */
 /* Who asked whom for what, what was answered, and why (_why) where that is told. */
 void from_print(const struct from *from, FILE *out);

@@ -93,7 +93,8 @@ REFUSED = [
     (["--from", "Lima"], 1, "no clients stand in Lima; there are: Tokyo, São Paulo, New York"),
     (["--from", "Atlantis"], 1, "Atlantis"),
     (["--from", "Paris,US"], 1, "no clients stand in Paris,US"),
-    (["--from", "Tokyo", "--url", "http://127.0.0.1:8000"], 2, "no --url"),
+    (["--from", "Tokyo", "--url", "http://localhost:8000"], 2, "wants an address"),
+    (["--from", "Tokyo", "--url", "ftp"], 2, "--url"),
     (["--dns", "127.0.0.1:53"], 2, "--dns stands beside --from"),
     (["--from", "Tokyo", "--dns", "nowhere"], 2, "--dns wants an address"),
     (["--from", "Tokyo", "--dns", "127.0.0.1:1"], 1, "no answer of DNS at 127.0.0.1:1"),
@@ -106,6 +107,13 @@ REFUSED = [
 def test_what_is_refused(fleet, arguments, status, words):
     done = fleet.cli("infer", "digits", "--input", DIGIT, *arguments, status=status)
     assert words in done.said
+
+
+def test_a_client_that_chooses_its_pop_itself(fleet):
+    url = "http://" + fleet.pops["paris"]["gateway"][0]
+    done = fleet.cli("infer", "digits", "--input", DIGIT, "--from", "Tokyo", "--url", url)
+    assert "From Tokyo (127.66.0.1) to 127.0.1.1 (paris), without asking DNS" in done.text
+    assert "at paris;" in done.text and float(re.search(r"net;dur=([0-9.]+)", done.text)[1]) > 100
 
 
 def test_names_that_there_are_not(fleet):
