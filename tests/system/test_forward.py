@@ -1,0 +1,337 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Requests passed on between gateways, in a network in a box: real processes, real HTTP, recorded
+links."""
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+
+import numpy as np
+import pytest
+
+from deadline import DEADLINE, children, command_line, readable, until
+from oip import MODELS, tensor
+from perigee import SAMPLE
+from test_fleet import Fleet
+
+FLEET = """
+version: 1
+kind: fleet
+pops:
+  - {name: one, coordinates: [48.85, 2.35], country: FR}
+  - {name: two, coordinates: [35.69, 139.69], country: JP}
+  - {name: three, coordinates: [52.52, 13.40], country: DE}
+clients:
+  - {name: swiss, addresses: [127.66.0.0/16], coordinates: [47.37, 8.54], country: CH}
+  - {name: french, addresses: [127.67.0.0/16], coordinates: [45.76, 4.83], country: FR}
+links:
+  - {between: [one, two], rtt: 20ms}
+  - {between: [one, three], rtt: 8ms}
+  - {between: [two, three], rtt: 30ms}
+  - {between: [swiss, one], rtt: 6ms}
+  - {between: [french, one], rtt: 6ms}
+"""
+SWISS, FRENCH = "127.66.0.1", "127.67.0.1"
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+class Box(Fleet):
+    """A fleet whose links are recorded."""
+
+    def __init__(self, home, folder):
+        (folder / "fleet.yaml").write_text(FLEET)
+        self.record = folder / "record"
+        super().__init__(home, ["--fleet", folder / "fleet.yaml", "--record", self.record,
+                                "--listen-gateway", "127.0.0.1:8000"])
+
+    def recorded(self, link="*"):
+        """What went over links between PoPs, `one.two` or all of them, either way."""
+        return b"".join(path.read_bytes() for path in sorted(self.record.glob(f"*.{link}.*")))
+
+    def put(self, name, *pops, wait=True, **more):
+        """An endpoint y = x at these places."""
+        self.deploy(name=name, model=str(MODELS / "identity_fp32.onnx"), regions=list(pops),
+                    spread={"pops": len(pops)}, **more)
+        for pop in pops if wait else ():
+            until(f"{name} at {pop}", lambda pop=pop: self.local(pop, name))
+
+    def local(self, pop, name):
+        """Does that place answer it by itself?"""
+        with contextlib.closing(self.client(pop, self.face(pop))) as connection:
+            status, headers, _ = post(connection, name)
+            return status == 200 and headers["Perigee-Pop"] == pop
+
+    def face(self, pop):
+        return f"127.0.1.{list(self.pops).index(pop) + 1}"
+
+    def knows(self, pop, name):
+        """Waits until that place passes on what it does not have."""
+        until(f"{pop} to reach {name}", lambda: self.ask(pop, name)[0] == 200)
+
+    def ask(self, pop, name, source=FRENCH, **more):
+        with contextlib.closing(self.client(pop, source)) as connection:
+            return post(connection, name, **more)
+
+    def counted(self, place, metric, **labels):
+        with contextlib.closing(self.client(place, FRENCH, "admin")) as connection:
+            connection.request("GET", "/metrics")
+            total = 0.0
+            for line in connection.getresponse().read().decode().splitlines():
+                found = SAMPLE.match(line)
+                if found and found[1] == metric and labels.items() <= dict(
+                        re.findall(r'(\w+)="([^"]*)"', found[2] or "")).items():
+                    total += float(found[3])
+            return total
+
+    def tree(self, pop):
+        """The processes of a place: (pid, command line)."""
+        todo = [int((self.home / "pops" / pop / "lock").read_text())]
+        while todo:
+            pid = todo.pop()
+            yield pid, command_line(pid)
+            todo += children(pid)
+
+    def replica(self, pop, name):
+        """The process of the endpoint's replica there."""
+        return until(f"{name}'s replica at {pop}", lambda: next(
+            (row["pid"] for row in self.json("show", name)["replicas"] if row["pop"] == pop),
+            None))
+
+
+def body_of(values):
+    return json.dumps({"inputs": [tensor("x", "FP32", [1, len(values)], values)]})
+
+
+def post(connection, name, values=(1, 2), headers=None, body=None, **more):
+    connection.request("POST", f"/v2/models/{name}/infer", body or body_of(list(values)),
+                       headers or {}, **more)
+    answer = connection.getresponse()
+    return answer.status, answer.headers, answer.read()
+
+
+def binary(values):
+    """A request with its tensor, and the wish for such an answer: (body, headers)."""
+    head = json.dumps({"inputs": [tensor("x", "FP32", [1, len(values)],
+                                         binary_data_size=values.nbytes)],
+                       "parameters": {"binary_data_output": True}}).encode()
+    return head + values.tobytes(), {"Inference-Header-Content-Length": str(len(head))}
+
+
+@pytest.fixture(scope="module")
+def box(homes, tmp_path_factory):
+    found = Box(homes(start=False).home, tmp_path_factory.mktemp("forward"))
+    try:
+        found.start()
+        found.put("far", "two")
+        found.put("both", "two", "three")
+        found.put("here", "one", "two")
+        found.knows("one", "far")
+        found.knows("one", "both")
+        yield found
+    finally:
+        found.stop()
+
+
+# --- what passes ---------------------------------------------------------------------------------
+
+def test_one_that_is_not_placed_here_is_answered_there(box):
+    status, headers, body = box.ask("one", "far", headers={
+        "X-Request-Id": "mine-1", "traceparent": TRACE, "tracestate": "a=b"})
+    assert status == 200 and json.loads(body)["outputs"][0]["data"] == [1, 2]
+    assert headers["Perigee-Pop"] == "two" and headers["X-Request-Id"] == "mine-1"
+    assert headers["Perigee-Revision"] == "1"
+    timing = dict(re.findall(r"(\w+);dur=([\d.]+)", headers["Server-Timing"]))
+    assert float(timing["hop"]) == 20 and float(timing["net"]) == 6 and "infer" in timing
+    sent = box.recorded("one.two")
+    assert f"traceparent: {TRACE}\r\ntracestate: a=b\r\n".encode() in sent
+    assert b"Perigee-Hop: v1; from=one; to=two; client=FR; deadline=0; id=mine-1; mac=" in sent
+    assert FRENCH.encode() not in sent  # its country is enough
+
+
+def test_calls_about_a_model_go_where_it_is(box):
+    with contextlib.closing(box.client("one", FRENCH)) as connection:
+        for path in "", "/ready", "/config", "/stats", "/versions/1":
+            connection.request("GET", f"/v2/models/far{path}")
+            answer = connection.getresponse()
+            assert answer.status == 200 and b"" != answer.read(), path
+            assert answer.headers["Perigee-Pop"] == "two", path
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_large_tensors_pass_both_ways(box, framing):
+    values = np.arange(10 * 2 ** 20 // 4, dtype=np.float32)
+    whole, headers = binary(values)
+    with contextlib.closing(box.client("one", FRENCH)) as connection:
+        for _ in range(2):  # of the same connection
+            body = whole if framing == "length" else (
+                whole[at:at + 100_001] for at in range(0, len(whole), 100_001))
+            status, got, answer = post(connection, "far", body=body, headers=dict(headers),
+                                       encode_chunked=framing == "chunked")
+            assert status == 200 and got["Perigee-Pop"] == "two"
+            size = int(got["Inference-Header-Content-Length"])
+            assert np.array_equal(np.frombuffer(answer[size:], np.float32), values)
+
+
+def test_one_connection_carries_what_stays_and_what_goes(box):
+    with contextlib.closing(box.client("one", FRENCH)) as connection:
+        for name, pop in ("far", "two"), ("here", "one"), ("far", "two"), ("here", "one"):
+            status, headers, _ = post(connection, name)
+            assert (status, headers["Perigee-Pop"]) == (200, pop)
+
+
+def test_a_body_too_large_is_refused_before_it_is_passed_on(box):
+    with contextlib.closing(box.client("one", FRENCH)) as connection:
+        connection.putrequest("POST", "/v2/models/far/infer")
+        connection.putheader("Content-Length", str(2 ** 40))
+        connection.putheader("Expect", "100-continue")
+        connection.endheaders()
+        assert connection.getresponse().status == 413
+
+
+def test_errors_of_the_other_one_come_back(box):
+    status, headers, body = box.ask("one", "far", body='{"inputs": []}')
+    assert status == 400 and headers["Perigee-Pop"] == "two"
+    assert headers["Perigee-Error"] == "bad_input" and "error" in json.loads(body)
+
+
+def test_a_client_that_goes_away_ends_it_there_too(box):
+    pid = box.replica("two", "far")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        before = box.counted("two", "perigee_requests_canceled_total", endpoint="far")
+        connection = box.client("one", FRENCH)
+        connection.request("POST", "/v2/models/far/infer", body_of([7, 7]), {"X-Canary": "gone"})
+        until("it to pass", lambda: b"X-Canary: gone" in box.recorded("one.two"))
+        connection.close()
+        until("the other one to notice", lambda: box.counted(
+            "two", "perigee_requests_canceled_total", endpoint="far") > before)
+        assert box.counted("one", "perigee_forwards_total", pop="two", result="canceled") >= 1
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    box.knows("one", "far")
+
+
+def test_a_deadline_goes_along(box):
+    pid = box.replica("two", "far")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        status, headers, _ = box.ask("one", "far", headers={"Perigee-Timeout": "300ms"})
+        assert status == 504 and headers["Perigee-Error"] == "deadline"
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    left = [int(found) for found in re.findall(rb"; deadline=(\d+);", box.recorded("one.two"))]
+    assert 0 < max(left) <= 300
+    assert b"Perigee-Timeout" not in box.recorded("one.two")
+    box.knows("one", "far")
+
+
+def test_a_slow_link_is_slow(box):
+    box.cli("fleet", "slow", "one", "two", "100ms")
+    try:
+        status, headers, _ = box.ask("one", "far")
+        assert status == 200 and headers["Perigee-Pop"] == "two"
+    finally:
+        box.cli("fleet", "heal")
+
+
+# --- what is forged ------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("headers", [
+    ["v1; from=one; to=two; client=FR; deadline=0; id=a; mac=" + "0" * 64], ["v1"], [""],
+    ["v1; from=one; to=two; client=FR; deadline=0; id=a; mac=" + "0" * 64] * 2],
+    ids=["forged", "cut", "empty", "twice"])
+def test_a_hop_that_no_pop_signed_is_refused(box, headers):
+    with contextlib.closing(box.client("two", FRENCH)) as connection:
+        connection.putrequest("POST", "/v2/models/far/infer")
+        for header in headers:
+            connection.putheader("Perigee-Hop", header)
+        connection.putheader("Content-Length", "2")
+        connection.endheaders(b"{}")
+        answer = connection.getresponse()
+        assert answer.status == 400 and answer.headers["Connection"] == "close"
+        assert "fleet" in json.loads(answer.read())["error"] or len(headers) == 2
+
+
+def test_a_hop_seen_on_the_wire_says_nothing_of_another_request(box):
+    box.ask("one", "far")
+    hop = re.findall(rb"Perigee-Hop: ([^\r]*)", box.recorded("one.two"))[-1].decode()
+    for name, more in ("both", {}), ("far", {"Perigee-Process-In": "JP"}):
+        status, headers, _ = box.ask("two", name, headers={"Perigee-Hop": hop, **more})
+        assert status == 400 and headers["Perigee-Error"] == "bad_input"
+    status, _, _ = box.ask("three", "both", headers={"Perigee-Hop": hop})
+    assert status == 400
+
+
+# --- where it may go -----------------------------------------------------------------------------
+
+def test_a_pop_outside_transit_refuses_and_sends_nothing(box):
+    rules = {"rules": [{"clients": ["FR"], "process_in": ["JP"], "transit": ["JP", "FR"]},
+                       {"clients": ["CH"], "process_in": ["JP"]}]}
+    box.put("bound", "two", wait=False, residency=rules)
+    box.knows("one", "bound")
+    assert box.ask("one", "bound")[1]["Perigee-Pop"] == "two"
+    with contextlib.closing(box.client("one", SWISS)) as connection:
+        status, headers, body = post(connection, "bound", headers={"X-Canary": "swiss"})
+        assert status == 451 and headers["Connection"] == "close"
+        assert "permitted PoPs: two" in json.loads(body)["error"]
+    # In place of 100 Continue as well.
+    host, port = box.pops["one"]["gateway"][0].rsplit(":", 1)
+    with socket.create_connection((host, int(port)), DEADLINE, (SWISS, 0)) as client:
+        client.sendall(b"POST /v2/models/bound/infer HTTP/1.1\r\nHost: localhost\r\n"
+                       b"Content-Length: 5\r\nExpect: 100-continue\r\nX-Canary: swiss\r\n\r\n")
+        assert readable(client, DEADLINE) and client.recv(12) == b"HTTP/1.1 451"
+    box.ask("one", "bound", headers={"X-Canary": "french"})
+    assert b"X-Canary: french" in box.recorded("one.two")
+    assert b"X-Canary: swiss" not in box.recorded()
+
+
+def test_a_request_narrows_where_it_goes(box):
+    status, headers, _ = box.ask("one", "here", headers={"Perigee-Process-In": "JP"})
+    assert status == 200 and headers["Perigee-Pop"] == "two"
+    status, headers, body = box.ask("one", "here", headers={"Perigee-Process-In": "DE"})
+    assert status == 451 and "permitted PoPs: three" in json.loads(body)["error"]
+
+
+# --- when something fails ------------------------------------------------------------------------
+
+def template(box, pop, *endpoints):
+    """The process that replicas are cloned from: their like, and none of them."""
+    return next(pid for pid, line in box.tree(pop) if line.endswith("perigee-worker-onnx")
+                and pid not in [box.replica(pop, name) for name in endpoints])
+
+
+def test_a_cold_pop_is_hidden_by_a_warm_one(box):
+    stopped = template(box, "one", "here")
+    os.kill(stopped, signal.SIGSTOP)  # so that the next replica does not come before we say so
+    try:
+        os.kill(box.replica("one", "here"), signal.SIGKILL)
+        until("the warm one", lambda: box.ask("one", "here")[1]["Perigee-Pop"] == "two")
+        for _ in range(5):
+            status, headers, _ = box.ask("one", "here")
+            assert (status, headers["Perigee-Pop"]) == (200, "two")
+        assert box.counted("one", "perigee_requests_forwarded_total", endpoint="here",
+                           reason="cold") >= 5
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    until("its own again", lambda: box.ask("one", "here")[1]["Perigee-Pop"] == "one")
+    assert {box.ask("one", "here")[1]["Perigee-Pop"] for _ in range(5)} == {"one"}
+
+
+def test_a_pop_that_dies_with_a_request_is_replaced_by_another(box):
+    """`both` is at two and three, of which three is nearer to one."""
+    until("three", lambda: box.ask("one", "both")[1]["Perigee-Pop"] == "three")
+    os.kill(box.replica("three", "both"), signal.SIGSTOP)
+    with contextlib.closing(box.client("one", FRENCH)) as connection:
+        connection.request("POST", "/v2/models/both/infer", body_of([3, 4]), {"X-Canary": "dies"})
+        until("it to pass", lambda: b"X-Canary: dies" in box.recorded("one.three"))
+        box.cli("fleet", "kill", "three")
+        answer = connection.getresponse()
+        assert json.loads(answer.read())["outputs"][0]["data"] == [3, 4]
+        assert (answer.status, answer.headers["Perigee-Pop"]) == (200, "two")
+    assert box.counted("one", "perigee_forward_retries_total", result="elsewhere") >= 1
+    for _ in range(10):  # nobody meets it any more
+        assert box.ask("one", "both")[1]["Perigee-Pop"] == "two"
+    box.cli("fleet", "heal", "three")
+    box.wait_state("three", "up")
