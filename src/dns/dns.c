@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "contract/dns_metrics.h"
+#include "contract/mesh.h"
 #include "contract/messages.h"
 #include "contract/table.h"
 #include "dns/server.h"
@@ -33,6 +34,11 @@ static struct where_map *prepared; /* by dns_prepare(); of this process */
 
 enum { SOCKETS_MAX = 32, WHY_MAX = 16 };
 
+struct dns_mesh { /* mapped; head NULL: none */
+    const struct mesh_head *head;
+    size_t bytes;
+};
+
 struct dns {
     struct loop *loop;
     struct channel *supervisor;
@@ -43,6 +49,9 @@ struct dns {
     struct message_start start;
     struct dns_node node;
     struct timer *stable; /* a new view, once the PoP is */
+    struct timer *old;    /* likewise, once what is measured is too old */
+    struct dns_mesh mesh; /* the newest */
+    struct dns_mesh seen; /* that the view was made of; may be the newest */
     int sockets[SOCKETS_MAX];
     size_t socket_count;
     struct dns_udp *udp[SOCKETS_MAX];
@@ -83,6 +92,20 @@ static void table_free(const struct table_head *table, size_t bytes, bool mapped
         free((void *)(uintptr_t)table);
 }
 
+static void mesh_free(struct dns_mesh mesh)
+{
+    shm_unmap((void *)(uintptr_t)mesh.head, mesh.bytes);
+}
+
+/* What the view was made of is kept, to be compared with. */
+static void mesh_seen(struct dns *dns, bool used)
+{
+    struct dns_mesh before = dns->seen;
+    dns->seen = used ? dns->mesh : (struct dns_mesh){};
+    if (before.head != dns->mesh.head)
+        mesh_free(before);
+}
+
 static bool view_renew(struct dns *dns, const struct table_head *table)
 {
     struct dns_view *view;
@@ -91,6 +114,7 @@ static bool view_renew(struct dns *dns, const struct table_head *table)
     int64_t stable_ns = DNS_STABLE_S * ENV_S;
     dns->node.stable = up_ns >= stable_ns;
     dns->node.map = prepared;
+    dns->node.mesh = mesh_fresh(dns->mesh.head, loop_now_ns()) ? dns->mesh.head : NULL;
     if (!dns->node.stable)
         timer_start(dns->stable, (stable_ns - up_ns) / ENV_MS + 1);
     if (dns_view_today(table, &dns->node, &view, &err) < 0) {
@@ -101,6 +125,7 @@ static bool view_renew(struct dns *dns, const struct table_head *table)
     dns_server_set_view(&dns->server, view);
     dns_view_free(dns->view);
     dns->view = view;
+    mesh_seen(dns, dns->node.mesh != NULL);
     metric_set(dns_server_series(&dns->server, DNS_TABLE, NULL), (int64_t)table->number);
     return true;
 }
@@ -110,6 +135,49 @@ static void on_stable(void *data)
     struct dns *dns = data;
     if (dns->table)
         (void)view_renew(dns, dns->table);
+}
+
+static void on_old(void *data)
+{
+    struct dns *dns = data;
+    log_warn("dns", "nothing is measured any more, going by what control says");
+    if (dns->table && dns->seen.head)
+        (void)view_renew(dns, dns->table);
+}
+
+/* One comes each second, and the view of a thousand endpoints is work: a new one is made where
+ * somebody would choose otherwise. */
+static void mesh_set(struct dns *dns, struct dns_mesh mesh)
+{
+    struct dns_mesh before = dns->mesh;
+    bool fresh = mesh_fresh(mesh.head, loop_now_ns());
+    bool same =
+        fresh ? dns->seen.head && !mesh_differs(dns->seen.head, mesh.head) : !dns->seen.head;
+    dns->mesh = mesh;
+    if (before.head != dns->seen.head)
+        mesh_free(before);
+    if (fresh)
+        timer_start(dns->old, MESH_FRESH_NS / ENV_MS + 1);
+    if (!same && dns->table)
+        (void)view_renew(dns, dns->table);
+}
+
+static void mesh_new(struct dns *dns, int fd)
+{
+    const void *data;
+    size_t bytes;
+    struct err err;
+    int r = shm_map_published(fd, MESH_BYTES_MAX, &data, &bytes, &err);
+    if (r == 0) {
+        r = mesh_check((struct slice){ data, bytes }, &err);
+        if (r < 0)
+            shm_unmap((void *)(uintptr_t)data, bytes);
+    }
+    if (r < 0)
+        log_error("dns", "what PoPs measure is refused, keeping what there is",
+                  LOG_S("why", err.message));
+    else
+        mesh_set(dns, (struct dns_mesh){ data, bytes });
 }
 
 static void table_set(struct dns *dns, const void *table, size_t bytes, bool mapped)
@@ -279,6 +347,8 @@ static void on_message(struct dns *dns, const union message *message, int *fds)
         return;
     if (type == MESSAGE_TABLE_NEW)
         table_new(dns, fds[0]);
+    else if (type == MESSAGE_MESH_NEW)
+        mesh_new(dns, fds[0]);
     else if (type == MESSAGE_TABLE_DISK)
         table_disk(dns, fds[0], fds[1]);
     else if (type == MESSAGE_GO)
@@ -352,9 +422,13 @@ static void dns_end(struct dns *dns)
     watch_free(dns->supervisor_watch);
     watch_free(dns->lifeline_watch);
     timer_free(dns->stable);
+    timer_free(dns->old);
     channel_free(dns->supervisor);
     loop_free(dns->loop);
     dns_view_free(dns->view);
+    if (dns->seen.head != dns->mesh.head)
+        mesh_free(dns->seen);
+    mesh_free(dns->mesh);
     table_free(dns->table, dns->table_bytes, dns->table_mapped);
     where_map_free(take_ptr(prepared));
     metrics_deinit(&dns->metrics);
@@ -377,6 +451,7 @@ int dns_main(int channel_fd_taken, int lifeline_fd)
     dns->loop = loop_new();
     dns->lifeline = lifeline_fd;
     dns->stable = timer_new(dns->loop, on_stable, dns);
+    dns->old = timer_new(dns->loop, on_old, dns);
     dns->supervisor = channel_new(channel_fd_taken);
     dns->supervisor_watch = watch_new(dns->loop, channel_fd_taken, WATCH_READ, on_supervisor, dns);
     if (lifeline_fd >= 0)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "contract/mesh.h"
 #include "contract/messages.h"
 #include "contract/table.h"
 #include "dns/view.h"
@@ -70,13 +71,38 @@ static struct dns_source_host host(struct slice name, const struct ips *ips)
     return (struct dns_source_host){ name, ips->items, ips->count, ips->everywhere };
 }
 
+enum { START_UNKNOWN_MS = 3000 };
+
+/* A PoP that answers and says nothing of it has not heard of it yet, and starts it then. */
+static void weigh(const struct dns_node *node, const struct table_head *table,
+                  const struct table_endpoint *endpoint, struct dns_source_place *place)
+{
+    size_t count;
+    const struct table_pop *row = table_pop(table, place->pop);
+    const struct mesh_pop *pop =
+        node->mesh && row ? mesh_find_pop(node->mesh, table_text(table, row->name)) : NULL;
+    if (!pop || endpoint->state == TABLE_ENDPOINT_STOPPED)
+        return;
+    const struct mesh_load *loads = mesh_loads(node->mesh, endpoint->uid, &count);
+    const struct mesh_load *load =
+        mesh_load_at(loads, count, (uint32_t)(pop - mesh_pops(node->mesh)));
+    if (!load) {
+        place->start_ms = START_UNKNOWN_MS;
+        return;
+    }
+    place->wait_ms = load->wait_ms;
+    place->service_ms = load->service_ms;
+    place->start_ms = load->start_ms;
+    place->weight = load->weight;
+}
+
 /* Where it is placed, of the PoPs that can be named; stopped, too, so that all of them answer the
  * same. Of a table that tells of no placements it is here, or not; with other PoPs, only while it
  * runs. `own` TABLE_NONE: this PoP is not in the table. */
-static const struct dns_source_place *places_of(struct arena *arena, const struct table_head *table,
-                                                const struct table_endpoint *endpoint,
-                                                const struct table_residency *residency,
-                                                uint32_t own, size_t *ret_count)
+static struct dns_source_place *places_of(struct arena *arena, const struct table_head *table,
+                                          const struct table_endpoint *endpoint,
+                                          const struct table_residency *residency, uint32_t own,
+                                          size_t *ret_count)
 {
     size_t room = residency ? residency->placement_count : 0;
     struct dns_source_place *places = ARENA_ARRAY(arena, struct dns_source_place, room + 1);
@@ -100,8 +126,9 @@ static const struct dns_source_place *places_of(struct arena *arena, const struc
     return places;
 }
 
-static struct dns_source_endpoint endpoint_of(struct arena *arena, const struct table_head *table,
-                                              uint32_t own, uint32_t row)
+static struct dns_source_endpoint endpoint_of(struct arena *arena, const struct dns_node *node,
+                                              const struct table_head *table, uint32_t own,
+                                              uint32_t row)
 {
     const struct table_endpoint *endpoint = table_endpoint(table, row);
     const struct table_residency *rules = table_residency(table, row);
@@ -110,8 +137,9 @@ static struct dns_source_endpoint endpoint_of(struct arena *arena, const struct 
         *residency = (struct residency){ table_rules(table, rules), rules->rule_count,
                                          (country_number)rules->unknown_client };
     size_t place_count;
-    const struct dns_source_place *places =
-        places_of(arena, table, endpoint, rules, own, &place_count);
+    struct dns_source_place *places = places_of(arena, table, endpoint, rules, own, &place_count);
+    for (size_t i = 0; i < place_count; i++)
+        weigh(node, table, endpoint, &places[i]);
     return (struct dns_source_endpoint){
         .name = table_text(table, endpoint->name),
         .project = table_text(table, endpoint->project),
@@ -119,6 +147,18 @@ static struct dns_source_endpoint endpoint_of(struct arena *arena, const struct 
         .place_count = place_count,
         .residency = residency->count ? residency : NULL,
     };
+}
+
+/* Control may be cut off from a PoP that serves, and hears late of one that does not. That it is to
+ * be drained is the operator's word. */
+static void measured(const struct dns_node *node, struct dns_source_pop *pop)
+{
+    const struct mesh_pop *mesh = node->mesh ? mesh_find_pop(node->mesh, pop->name) : NULL;
+    if (!mesh)
+        return;
+    if (mesh->health == MESH_DOWN || pop->health != ROUTE_DRAINING)
+        pop->health = (uint8_t)mesh->health;
+    pop->stable = mesh->calm;
 }
 
 /* As the table has them, by their rows; this one with what its node knows better. */
@@ -142,6 +182,7 @@ static const struct dns_source_pop *pops_of(struct arena *arena, const struct ta
         pop->health = row->flags & TABLE_POP_DRAINING ? ROUTE_DRAINING
                       : row->flags & TABLE_POP_UP     ? ROUTE_UP
                                                       : ROUTE_DOWN;
+        measured(node, pop);
         if (row->address_count) { /* the operator's word */
             pop->addresses = table_addresses(table, row);
             pop->address_count = row->address_count;
@@ -188,7 +229,7 @@ int dns_view_today(const struct table_head *table, const struct dns_node *node,
     struct dns_source_endpoint *endpoints =
         ARENA_ARRAY(arena, struct dns_source_endpoint, count + 1);
     for (uint32_t i = 0; i < count; i++)
-        endpoints[i] = endpoint_of(arena, table, own, i);
+        endpoints[i] = endpoint_of(arena, node, table, own, i);
     struct dns_source source = {
         .zone = zone,
         .number = table->number,
@@ -199,6 +240,7 @@ int dns_view_today(const struct table_head *table, const struct dns_node *node,
         .hosts = hosts,
         .host_count = host_count,
         .map = node->map,
+        .observer = node->mesh ? table_text(table, table->pop) : (struct slice){},
     };
     int r = dns_view_build(&source, ret, err);
     arena_free(arena);

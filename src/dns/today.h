@@ -13,6 +13,7 @@
 
 struct dns_view;
 struct err;
+struct mesh_head;
 struct table_head;
 struct where_map;
 
@@ -31,6 +32,10 @@ struct dns_node {
     bool alone;            /* it is no PoP: nothing is answered from what it listens to */
     bool stable;
     const struct where_map *map; /* borrowed for the view's life, or NULL */
+    /* What this node's agent measures (contract/mesh.h), or NULL: none, or too old to be believed.
+     * It says which of the PoPs it names are up and calm, and what waits there; of others the table
+     * does. */
+    const struct mesh_head *mesh;
 };
 
 /* `table` is checked (table_check). */

@@ -68,6 +68,7 @@ struct dns_source {
     const struct dns_source_host *hosts; /* ns1 among them */
     size_t host_count;
     const struct where_map *map; /* borrowed for the view's life; NULL: nothing is known */
+    struct slice observer;       /* who measured health and load; empty: health is control's word */
 };
 
 /* ---- the view ------------------------------------------------------------------------------- */
@@ -102,6 +103,7 @@ struct dns_view {
     struct dns_pop *pops;        /* route.count */
     struct dns_entry apex;       /* the zone itself: all PoPs, with nothing to wait for */
     const struct where_map *map; /* borrowed */
+    const char *observer;        /* "" where nobody has measured */
     struct dns_view_own *own;
 };
 

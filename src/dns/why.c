@@ -79,6 +79,10 @@ void dns_why(const struct dns_view *view, const struct dns_entry *entry,
     }
     if (choice.restricted)
         say(reply, "residency: rule %u holds", choice.verdict.rule + 1);
+    if (view->observer[0])
+        say(reply, "health and load as %s measures them", view->observer);
+    else
+        say(reply, "health as control says; no load is known");
     struct route_query query = dns_route_query(client, choice.restricted, &choice.verdict);
     route_explain(&view->route, &entry->route, &query, rows);
     qsort(rows, count, sizeof *rows, compare);

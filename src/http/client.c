@@ -142,6 +142,11 @@ void http_call_cancel(struct http_call *call)
     loop_defer(call->client->loop, &call->task);
 }
 
+int64_t http_call_sent_ns(const struct http_call *call)
+{
+    return call->sent_ns;
+}
+
 void http_call_pause(struct http_call *call)
 {
     call->paused = true;

@@ -80,6 +80,8 @@ struct http_call *http_client_call(struct http_client *client, const struct http
 /* Did it go over a connection that was kept? Its end without a byte of an answer then says only
  * that the other side has given that connection up. */
 bool http_call_reused(const struct http_call *call);
+/* When its head was given to the kernel (loop_now_ns()); 0: it was not. */
+int64_t http_call_sent_ns(const struct http_call *call);
 void http_call_cancel(struct http_call *call); /* on_done(ERR_CANCELED) follows, not from inside */
 
 /* Streamed bodies. Bytes stay until on_written (may be NULL: until on_done). May begin at once. */

@@ -70,6 +70,7 @@ struct http_call {
     struct stream_connect *connect;
     struct wire *wire;
     bool retried, fresh, reused;
+    int64_t sent_ns; /* 0: its head has not gone out yet */
 
     struct list writes; /* of struct call_write: not yet sent */
     struct list sent;   /* with the stream */

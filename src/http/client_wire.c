@@ -134,6 +134,7 @@ void call_send(struct http_call *call)
     struct call_write *body = LIST_FIRST(&call->writes, struct call_write, link);
     struct call_write *first = write_new(call, 2 + (body ? body->count : 0)), *write;
     call->bytes_seen = false;
+    call->sent_ns = loop_now_ns();
     parser_renew(call);
     call_phase_set(call, CALL_HEAD, call->client->config.head_ms);
     write_add(first, call->head_out.data, call->head_out.size);

@@ -17,6 +17,7 @@
 #include "contract/dns_metrics.h"
 #include "contract/gateway_metrics.h"
 #include "http/server.h"
+#include "io/loop.h"
 #include "pop/agent.h"
 #include "pop/pop_metrics.h"
 #include "sys/fd.h"
@@ -99,6 +100,31 @@ static void fill_process(struct metrics *metrics, const char *name, int32_t pid)
     metric_set(metrics_series(metrics, POP_PROCESS_FDS, &label), (int64_t)usage.fds);
 }
 
+static void fill_mesh(struct agent *agent, struct metrics *metrics)
+{
+    struct pop_mesh_peer *peer;
+    LIST_EACH (peer, &agent->mesh.peers, struct pop_mesh_peer, link) {
+        float rtt_ms = pop_mesh_rtt_ms(peer);
+        struct slice labels[] = { slice_of(peer->name), SLICE("ok") };
+        const struct {
+            const char *result;
+            uint64_t count;
+        } counts[] = {
+            { "ok", peer->heard },
+            { "failed", peer->failed - peer->odd },
+            { "odd", peer->odd },
+        };
+        if (rtt_ms >= 0)
+            metric_set(metrics_series(metrics, POP_MESH_RTT, labels), (int64_t)(rtt_ms * 1e6f));
+        metric_set(metrics_series(metrics, POP_MESH_UP, labels),
+                   pop_mesh_health(peer, loop_now_ns()) < MESH_DOWN);
+        for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+            labels[1] = slice_of(counts[i].result);
+            metric_set(metrics_series(metrics, POP_MESH_PROBES, labels), (int64_t)counts[i].count);
+        }
+    }
+}
+
 static void fill(struct agent *agent, struct metrics *metrics)
 {
     const struct pop_endpoint *endpoint;
@@ -113,6 +139,7 @@ static void fill(struct agent *agent, struct metrics *metrics)
             LIST_EACH (replica, &revision->replicas, struct pop_replica, link)
                 fill_replica(metrics, replica);
     }
+    fill_mesh(agent, metrics);
     one(metrics, POP_ENDPOINTS, endpoints);
     one(metrics, POP_TABLE, agent->keep.table_number);
     one(metrics, POP_CONTROL, agent->control_there);

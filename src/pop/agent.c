@@ -347,6 +347,7 @@ static void on_env(struct watch *watch, unsigned events, void *data)
 static void agent_deinit(struct agent *agent)
 {
     agent_admin_close(agent);
+    agent_mesh_close(agent);
     http_client_free(agent->client); /* calls end here: report and repository hear of it */
     agent_pull_close(agent);
     agent_repository_close(agent);
@@ -381,6 +382,7 @@ int pop_main(int channel_fd, int lifeline_fd)
     struct err err = {};
     agent_report_open(&agent);
     list_init(&agent.repository);
+    pop_mesh_init(&agent.mesh);
     agent.loop = loop_new();
     if (env_linux_new(&agent.world, &err) < 0) {
         log_error("pop", "cannot begin", LOG_S("error", err.message));

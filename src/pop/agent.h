@@ -8,6 +8,7 @@
  *   keys.c     the keys that PoPs have with each other
  *   notes.c    those that must not be lost on their way
  *   repository.c  load and unload for the gateway
+ *   probe.c    asks other PoPs how they are; mesh.h holds what came of it
  *   publish.c  the table: to the supervisor, and to be kept; until when the gateway is waited for
  *   keep.c     table and desired state on disk, on a thread that saves (io/saver.h)
  *   models.c   a revision's model files as a folder
@@ -27,6 +28,7 @@
 #include "contract/messages.h"
 #include "http/client.h"
 #include "pop/keep.h"
+#include "pop/mesh.h"
 #include "pop/state.h"
 
 struct channel;
@@ -104,6 +106,13 @@ struct agent {
     char *watch_buffer;
     size_t watch_used, watch_room;
 
+    /* probe.c */
+    struct pop_mesh mesh;
+    struct http_client *mesh_client; /* NULL: there was never another PoP */
+    struct timer *mesh_timer;
+    int64_t mesh_looked_ns;         /* 0: nobody is asked */
+    struct address gateway_address; /* where this node's listens; ADDRESS_NONE: it has none */
+
     /* pull.c */
     struct work_pool *pull_pool; /* one thread; NULL until something is pulled */
     atomic_bool pull_stop;
@@ -164,6 +173,12 @@ void agent_watch_close(struct agent *agent);
 /* keys.c */
 void agent_keys_changed(struct agent *agent); /* to the disk, and to the gateway */
 void agent_keys_tell(struct agent *agent);    /* a gateway that has come */
+
+/* probe.c */
+void agent_mesh_changed(struct agent *agent); /* PoPs, or keys: who is asked */
+void agent_mesh_seen(struct agent *agent, const struct message_peer_seen *seen);
+void agent_mesh_report(struct agent *agent, struct json_writer *w); /* to control */
+void agent_mesh_close(struct agent *agent);
 
 /* report.c */
 void agent_report_soon(struct agent *agent);

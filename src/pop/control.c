@@ -61,6 +61,7 @@ static void event_take(struct agent *agent, struct slice kind, struct slice data
     } else if (slice_is(kind, "pops")) {
         if (pop_peers_apply(&agent->pop, data, &err) < 0)
             log_error("pop", "PoPs from control cannot be read", LOG_S("error", err.message));
+        agent_mesh_changed(agent);
     } else if (slice_is(kind, "keys")) {
         if (pop_keys_apply(&agent->pop, data, &err) < 0)
             log_error("pop", "keys from control cannot be read", LOG_S("error", err.message));

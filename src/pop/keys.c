@@ -174,5 +174,6 @@ void agent_keys_tell(struct agent *agent)
 void agent_keys_changed(struct agent *agent)
 {
     agent_keys_tell(agent);
+    agent_mesh_changed(agent);
     keep_keys(&agent->keep);
 }

@@ -34,6 +34,12 @@
       "Endpoints this PoP knows.")                                                                 \
     X(POP_UNREPORTED, "perigee_report_items_dropped_total", METRIC_COUNTER, METRIC_ONE, "reason",  \
       NULL, "Events, deaths, log lines and models that control was not told of: late, refused.")   \
+    X(POP_MESH_RTT, "perigee_mesh_rtt_seconds", METRIC_GAUGE, METRIC_SECONDS, "peer", NULL,        \
+      "Round trip to another PoP's gateway, as this one measures it.")                             \
+    X(POP_MESH_UP, "perigee_mesh_up", METRIC_GAUGE, METRIC_ONE, "peer", NULL,                      \
+      "1 while another PoP answers this one, by its health with hysteresis.")                      \
+    X(POP_MESH_PROBES, "perigee_mesh_probes_total", METRIC_COUNTER, METRIC_ONE, "peer,result",     \
+      NULL, "Questions to PoPs' gateways: ok, failed, odd (an answer that is no report).")         \
     X(POP_EXITS, "perigee_replica_exits_total", METRIC_COUNTER, METRIC_ONE,                        \
       "project,endpoint", NULL, "Replicas that ended without having been asked to.")
 /* clang-format on */

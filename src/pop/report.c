@@ -65,6 +65,7 @@ static struct slice report_body(struct agent *agent, struct arena *arena)
     json_object_begin(&w);
     json_member_u64(&w, "instance", agent->start.instance);
     json_member_u64(&w, "sequence", ++agent->report_sequence);
+    agent_mesh_report(agent, &w);
     report_state(&w, &agent->pop, &room);
     agent->model_sent = room.taken > 0;
     notes_choose(agent, &room);

@@ -179,6 +179,7 @@ static void go(struct agent *agent)
     agent->pop.hearing = false;
     agent_admin_open(agent);
     agent_watch_open(agent);
+    agent_mesh_changed(agent); /* by what is on disk */
     if (agent->client)
         env_timer_start(agent->env, &agent->alone, ALONE_S * ENV_S, on_alone, agent);
     else
@@ -263,6 +264,16 @@ static void replica_added(struct agent *agent, const struct message_replica_adde
     agent_replica_look(agent, added->replica);
 }
 
+/* The first that others can reach; a Unix socket, where there is nothing else. */
+static void gateway_listens(struct agent *agent, const struct message_address *said)
+{
+    struct address address;
+    if (address_parse(slice_of(said->address), &address, NULL) == 0 &&
+        (agent->gateway_address.kind == ADDRESS_NONE ||
+         (agent->gateway_address.kind == ADDRESS_UNIX && address.kind != ADDRESS_UNIX)))
+        agent->gateway_address = address;
+}
+
 void agent_on_supervisor(struct agent *agent, const union message *message, size_t size, int *fds,
                          size_t fd_count)
 {
@@ -272,6 +283,10 @@ void agent_on_supervisor(struct agent *agent, const union message *message, size
         if (fd_count && message->as_MESSAGE_LISTENER.kind == LISTENER_ADMIN &&
             agent->listener_count < AGENT_LISTENERS_MAX)
             agent->listeners[agent->listener_count++] = take_fd(fds[0]);
+        break;
+    case MESSAGE_ADDRESS:
+        if (message->as_MESSAGE_ADDRESS.kind == LISTENER_GATEWAY)
+            gateway_listens(agent, &message->as_MESSAGE_ADDRESS);
         break;
     case MESSAGE_PEER:
         if (fd_count) {
@@ -353,6 +368,9 @@ void agent_on_gateway(struct agent *agent, const union message *message, size_t 
         break;
     case MESSAGE_TABLE_SERVED:
         agent_table_served(agent, message->as_MESSAGE_TABLE_SERVED.number);
+        break;
+    case MESSAGE_PEER_SEEN:
+        agent_mesh_seen(agent, &message->as_MESSAGE_PEER_SEEN);
         break;
     case MESSAGE_REPOSITORY:
         agent_repository(agent, &message->as_MESSAGE_REPOSITORY);

@@ -542,6 +542,7 @@ void world_start(struct world *world, uint64_t instance)
         must(shm_create("metrics", gateway_region_bytes(), &world->metrics_fd, &err), &err);
     assert_int_equal(pthread_create(&world->thread, NULL, gateway_run, world), 0);
     message.as_MESSAGE_START.role = ROLE_GATEWAY;
+    (void)snprintf(message.as_MESSAGE_START.pop, sizeof message.as_MESSAGE_START.pop, "local");
     message.as_MESSAGE_START.loops = WORLD_LOOPS;
     message.as_MESSAGE_START.instance = instance;
     message.as_MESSAGE_START.flags = world->flags;

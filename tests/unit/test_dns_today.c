@@ -5,12 +5,14 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <math.h>
 #include <cmocka.h> /* after the four above */
 #include <stdio.h>
 #include <string.h>
 
 #include "base/arena.h"
 #include "base/err.h"
+#include "contract/mesh.h"
 #include "contract/messages.h"
 #include "contract/table.h"
 #include "dns/resolve.h"
@@ -268,11 +270,139 @@ static void test_what_a_node_answers_that_is_no_pop(void **)
     }
 }
 
+static struct ip face(uint8_t last)
+{
+    return ip_from4((uint8_t[]){ 127, 0, 1, last });
+}
+
+static const struct {
+    const char *name;
+    uint32_t flags;                      /* of tokyo, as control says */
+    struct mesh_pop tokyo;               /* as it is measured; without a name: it is not */
+    float wait_ms, start_ms, service_ms; /* of digits there; wait below 0: it says nothing of it */
+    bool stopped;
+    const char *answer; /* of tokyo */
+} measures[] = {
+    { "nothing is measured, control hears of it", TABLE_POP_UP, {}, 0, 0, 0, false, "127.0.1.2/5" },
+    { "nothing is measured, control does not hear of it", 0, {}, 0, 0, 0, false, "EDE 0" },
+    { "up, whatever control hears",
+      0,
+      { .name = "tokyo", .health = MESH_UP },
+      0,
+      0,
+      0,
+      false,
+      "127.0.1.2/5" },
+    { "up for long",
+      TABLE_POP_UP,
+      { .name = "tokyo", .health = MESH_UP, .calm = 1 },
+      0,
+      0,
+      0,
+      false,
+      "127.0.1.2/20" },
+    { "down, whatever control hears",
+      TABLE_POP_UP,
+      { .name = "tokyo", .health = MESH_DOWN },
+      0,
+      0,
+      0,
+      false,
+      "EDE 0" },
+    { "down, and to be drained",
+      TABLE_POP_UP | TABLE_POP_DRAINING,
+      { .name = "tokyo", .health = MESH_DOWN },
+      0,
+      0,
+      0,
+      false,
+      "EDE 0" },
+    { "no room",
+      TABLE_POP_UP,
+      { .name = "tokyo", .health = MESH_UP },
+      INFINITY,
+      0,
+      0,
+      false,
+      "127.0.1.2/5" },
+    { "it stands for a stopped one as before",
+      TABLE_POP_UP,
+      { .name = "tokyo", .health = MESH_UP },
+      INFINITY,
+      0,
+      0,
+      true,
+      "127.0.1.2/5" },
+};
+
+/* Of two PoPs digits is placed at tokyo alone; this node is paris. */
+static void test_what_is_measured_counts(void **)
+{
+    const struct ip ips[] = { face(1), face(2) };
+    const struct table_source_placement placement = { SLICE("tokyo"), 1 };
+    for (size_t i = 0; i < sizeof measures / sizeof *measures; i++) {
+        const struct table_source_pop pops[] = {
+            { .name = SLICE("paris"), .flags = TABLE_POP_UP, .addresses = ips, .address_count = 1 },
+            { .name = SLICE("tokyo"),
+              .flags = measures[i].flags,
+              .addresses = ips + 1,
+              .address_count = 1 },
+        };
+        const struct table_source_endpoint digits = { .uid = 1,
+                                                      .name = SLICE("digits"),
+                                                      .placements = &placement,
+                                                      .placement_count = 1,
+                                                      .state = measures[i].stopped
+                                                                   ? TABLE_ENDPOINT_STOPPED
+                                                                   : TABLE_ENDPOINT_AWAY,
+                                                      USUAL };
+        const struct table_source source = {
+            .number = 9,
+            .zone = SLICE("perigee.test"),
+            .pop = SLICE("paris"),
+            .country = SLICE("FR"),
+            .pops = pops,
+            .pop_count = 2,
+            .endpoints = &digits,
+            .endpoint_count = 1,
+        };
+        struct mesh_pop seen_pops[] = { { .name = "paris" }, measures[i].tokyo };
+        struct mesh_load load = { .endpoint = 1,
+                                  .pop = 1,
+                                  .wait_ms = measures[i].wait_ms,
+                                  .start_ms = measures[i].start_ms,
+                                  .service_ms = measures[i].service_ms,
+                                  .weight = 1 };
+        bool measured = seen_pops[1].name[0] != '\0';
+        const struct mesh_source seen = { .number = 1,
+                                          .self = SLICE("paris"),
+                                          .pops = seen_pops,
+                                          .pop_count = measured ? 2 : 1,
+                                          .loads = &load,
+                                          .load_count = measured };
+        struct arena *own = arena_new();
+        struct slice table_bytes, mesh_bytes;
+        struct err err = {};
+        char text[256];
+        print_message("  %s\n", measures[i].name);
+        assert_int_equal(table_build(own, &source, &table_bytes, &err), 0);
+        assert_int_equal(mesh_build(own, &seen, &mesh_bytes, &err), 0);
+        struct dns_node node = { .mesh = (const void *)mesh_bytes.data };
+        struct dns_view *view;
+        assert_int_equal(dns_view_today((const void *)table_bytes.data, &node, &view, &err), 0);
+        assert_string_equal(answer(view, "digits.perigee.test", DNS_A, text), measures[i].answer);
+        assert_string_equal(view->observer, "paris");
+        dns_view_free(view);
+        arena_free(own);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_a_node_answers),
         cmocka_unit_test(test_all_answer_the_same),
+        cmocka_unit_test(test_what_is_measured_counts),
         cmocka_unit_test(test_what_a_node_answers_that_is_no_pop),
     };
     return cmocka_run_group_tests_name("dns_today", tests, set_up, tear_down);

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * mesh.h -- what this PoP's agent knows of every PoP by asking its gateway: is it up, how far is
+ * it, what has it to do. The core: no socket and no clock here; probe.c asks, on the loop.
+ *
+ * Each PoP is asked about once a second (MESH_EVERY_NS, jittered), this one's own gateway as well;
+ * one that could not be reached is asked again after MESH_AGAIN_NS, and once it is known to be down
+ * once a second again. Health is policy/health.h's word, waits and weights are policy/load.h's.
+ * Where there is no other PoP nobody is asked and nothing is published.
+ *
+ * What it costs: for 300 PoPs 300 small requests a second out and as many in, some 3 % of a core;
+ * some 110 bytes for each endpoint at each PoP that has it, MESH_LINES_MAX of them in all;
+ * publishing sorts and copies 32 bytes of each once a second.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "base/map.h"
+#include "base/slice.h"
+#include "contract/mesh.h"
+#include "contract/peer_load.h"
+#include "contract/table.h"
+#include "io/address.h"
+#include "policy/health.h"
+#include "policy/load.h"
+#include "spec/pop.h"
+
+struct arena;
+struct err;
+struct pop_mesh;
+struct pop_probe;
+
+#define MESH_EVERY_NS INT64_C(1'000'000'000)
+#define MESH_AGAIN_NS INT64_C(200'000'000)
+#define MESH_STALL_NS INT64_C(1'500'000'000) /* we slept so long: nobody else is to blame */
+enum {
+    MESH_AGAIN_MAX = 10, /* times in a row; then it is down, and once a second is enough */
+    MESH_UNSAID = MESH_DOWN + 1,
+    MESH_RTTS = 5, /* the least of so many: what is above it is a queue or a busy machine */
+    MESH_LINES_MAX = 1 << 20,
+};
+
+struct pop_mesh_peer {
+    struct list link;
+    struct pop_mesh *mesh;
+    char name[MESH_NAME_BYTES];
+    bool self, draining, listed;
+    struct address addresses[POP_ADDRESSES_MAX];
+    size_t address_count, address_at;
+    struct health health;
+    int64_t since_ns;                  /* it is known here */
+    uint32_t shown_health, shown_calm; /* in what was published last; MESH_UNSAID: it was not */
+    float rtts_ms[MESH_RTTS];
+    unsigned rtt_count;                 /* ever */
+    uint64_t life, number;              /* of the report that `lines` are; 0: none */
+    struct map lines;                   /* endpoint uid -> struct pop_mesh_line; from malloc */
+    int64_t due_ns;                     /* when it is asked next; INT64_MAX: it is being asked */
+    unsigned failures;                  /* in a row */
+    uint64_t asked, heard, failed, odd; /* odd: answers that were no report; failed, too */
+    struct pop_probe *probe;            /* probe.c: the question under way, or NULL */
+};
+
+struct pop_mesh_line {
+    struct peer_load_row row;
+    struct load load;
+};
+
+struct pop_mesh {
+    struct list peers;
+    size_t peer_count, line_count;
+    uint64_t number;
+    int64_t published_ns; /* 0: never */
+    bool dirty;           /* PoPs came or went */
+};
+
+void pop_mesh_init(struct pop_mesh *mesh);
+void pop_mesh_deinit(struct pop_mesh *mesh); /* no call is under way any more */
+
+/* Whom to ask: those that have an address, and `self` at its own, if it has a gateway
+ * (ADDRESS_NONE: it has none). on_gone: one that is asked no more, before it is freed. */
+void pop_mesh_set(struct pop_mesh *mesh, const struct table_source_pop *pops, size_t count,
+                  struct slice self, const struct address *own,
+                  void (*on_gone)(struct pop_mesh_peer *peer), int64_t now_ns);
+bool pop_mesh_needed(const struct pop_mesh *mesh); /* there is another PoP */
+struct pop_mesh_peer *pop_mesh_find(struct pop_mesh *mesh, struct slice name);
+
+/* It answered with this report. A broken one is no heartbeat: ERR_BAD_INPUT. */
+[[nodiscard]] int pop_mesh_heard(struct pop_mesh_peer *peer, struct slice report, float rtt_ms,
+                                 int64_t now_ns, struct err *err);
+void pop_mesh_missed(struct pop_mesh_peer *peer, int64_t now_ns); /* refused, cut off, silent */
+/* As the gateway saw requests go. */
+void pop_mesh_seen(struct pop_mesh *mesh, struct slice name, uint32_t seen, uint32_t failed,
+                   int64_t now_ns);
+/* Nothing ran here for so long. */
+void pop_mesh_stalled(struct pop_mesh *mesh, int64_t gap_ns, int64_t now_ns);
+
+float pop_mesh_rtt_ms(const struct pop_mesh_peer *peer); /* NAN: not measured */
+/* Or MESH_UNSAID: it was not heard yet, and had no time to answer. An agent that starts anew says
+ * nothing of such, rather than that all are down. */
+uint32_t pop_mesh_health(struct pop_mesh_peer *peer, int64_t now_ns);
+const char *pop_mesh_health_word(uint32_t health); /* "up", "draining", "down", "unknown" */
+/* Is something to be published: a second has passed, or a PoP is not what was said last. */
+bool pop_mesh_ripe(struct pop_mesh *mesh, int64_t now_ns);
+/* When to look again, at the latest: the first to be asked, to fall silent, to be published. */
+int64_t pop_mesh_due_ns(const struct pop_mesh *mesh);
+/* The block (contract/mesh.h) in the arena. */
+[[nodiscard]] int pop_mesh_print(struct pop_mesh *mesh, struct slice self, struct arena *arena,
+                                 int64_t now_ns, struct slice *ret, struct err *err);

@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Another PoP's agent asks how this one is; anyone else finds no such path. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h> /* after the above */
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "contract/mesh.h"
+#include "contract/peer_load.h"
+#include "gateway_case.h"
+#include "proto/hop.h"
+#include "sys/channel.h"
+#include "sys/fd.h"
+#include "sys/shm.h"
+
+#define SELF "local"
+#define ROW                                                                                        \
+    "{\"inputs\":[{\"name\":\"image\",\"shape\":[1,4],\"datatype\":\"FP32\",\"data\":[0,1,7,2]}]}"
+static const unsigned char tokyo[HOP_KEY_BYTES] = "tokyo's", quito[HOP_KEY_BYTES] = "quito's";
+
+static const struct world_endpoint digits = {
+    .name = "digits",
+    .queue_depth = 4,
+    .concurrency = 2,
+    .queue_timeout_ms = 30'000,
+    .queue_cold_ms = 30'000,
+    .timeout_ms = 2000,
+    .body_bytes_max = 1 << 20,
+    .serving = 1,
+    .revisions = 1,
+};
+
+static void key_send(struct world *world, uint32_t flags, const char *pop, const void *key)
+{
+    union message message = { .as_MESSAGE_PEER_KEY = MESSAGE_INIT(MESSAGE_PEER_KEY) };
+    struct err err = {};
+    message.as_MESSAGE_PEER_KEY.flags = flags;
+    (void)snprintf(message.as_MESSAGE_PEER_KEY.pop, 64, "%s", pop);
+    if (key)
+        memcpy(message.as_MESSAGE_PEER_KEY.key, key, HOP_KEY_BYTES);
+    if (channel_send(world->agent, &message, message_size(MESSAGE_PEER_KEY), NULL, 0, &err) < 0)
+        fail_msg("%s", err.message);
+}
+
+/* What the agent had sent before has been read: this is answered at once. */
+static void agent_pass(struct world *world)
+{
+    union message message = { .as_MESSAGE_REPLICA_DRAIN = MESSAGE_INIT(MESSAGE_REPLICA_DRAIN) };
+    struct err err = {};
+    message.as_MESSAGE_REPLICA_DRAIN.replica = 999;
+    if (channel_send(world->agent, &message, message_size(MESSAGE_REPLICA_DRAIN), NULL, 0, &err) <
+        0)
+        fail_msg("%s", err.message);
+    world_expect(world, true, MESSAGE_REPLICA_DRAINED, &message);
+}
+
+static void keys_send(struct world *world)
+{
+    key_send(world, MESSAGE_KEYS_FIRST, "tokyo", tokyo);
+    key_send(world, 0, "quito", quito);
+    key_send(world, 0, "", NULL);
+    agent_pass(world);
+}
+
+struct question { /* what is NULL is right */
+    const char *name;
+    bool bare; /* without a header */
+    const char *from, *to, *signed_target, *target, *method;
+    const unsigned char *key;
+    const char *more; /* headers */
+    int status;
+};
+#define TARGET PEER_LOAD_PATH "?life=0&since=0"
+
+static const char *or_right(const char *said, const char *right)
+{
+    return said ? said : right;
+}
+
+static struct reply ask(struct world *world, const struct question *question)
+{
+    char hop_text[HOP_BYTES_MAX] = "", text[2048];
+    struct err err = {};
+    const char *method = or_right(question->method, "GET");
+    const char *target = or_right(question->target, TARGET);
+    const struct hop hop = { .from = slice_of(or_right(question->from, "tokyo")),
+                             .to = slice_of(or_right(question->to, SELF)),
+                             .id = SLICE("probe-1") };
+    const struct hop_request request = {
+        .method = slice_of(method),
+        .target = slice_of(or_right(question->signed_target, target)),
+    };
+    if (!question->bare &&
+        hop_print(&hop, &request, question->key ? question->key : tokyo, hop_text, &err) < 0)
+        fail_msg("%s", err.message);
+    int size = snprintf(text, sizeof text,
+                        "%s %s HTTP/1.1\r\nHost: 127.0.0.1\r\n%s%s%s%sConnection: close\r\n\r\n",
+                        method, target, hop_text[0] ? HOP_HEADER ": " : "", hop_text,
+                        hop_text[0] ? "\r\n" : "", or_right(question->more, ""));
+    return world_ask(world, text, (size_t)size);
+}
+
+static void test_who_may_ask(void **)
+{
+    static const struct question rows[] = {
+        { "right", .status = 200 },
+        { "without a header", .bare = true, .status = 404 },
+        { "another's key", .key = quito, .status = 404 },
+        { "from one who has no key", .from = "rome", .status = 404 },
+        { "to another PoP", .to = "rome", .status = 404 },
+        { "signed for another question", .signed_target = "/v2", .status = 404 },
+        { "another method", .method = "POST", .status = 404 },
+        { "another path", .target = "/.perigee/other", .status = 404 },
+        { "two headers", .more = HOP_HEADER ": v1; from=a\r\n", .status = 404 },
+        { "no hop at all", .bare = true, .more = HOP_HEADER ": x\r\n", .status = 404 },
+        { "odd numbers are none", .target = PEER_LOAD_PATH "?life=-1&since=%ff", .status = 200 },
+    };
+    struct world world = {};
+    struct fake fake;
+    case_begin(&world, &fake, &digits, 1, FAKE_RIGHT);
+    struct reply early = ask(&world, &rows[0]);
+    assert_int_equal(early.status, 404); /* no keys yet */
+    reply_free(&early);
+    keys_send(&world);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct reply reply = ask(&world, &rows[i]);
+        print_message("  %s\n", rows[i].name);
+        if (reply.status != rows[i].status)
+            fail_msg("%d: %s", reply.status, reply.text);
+        reply_free(&reply);
+    }
+    /* A row of keys that has not ended does not count; one that has takes the place of all. */
+    key_send(&world, MESSAGE_KEYS_FIRST, "quito", tokyo);
+    agent_pass(&world);
+    struct reply before = ask(&world, &rows[0]);
+    key_send(&world, 0, "", NULL);
+    agent_pass(&world);
+    struct reply after = ask(&world, &rows[0]);
+    assert_true(before.status == 200 && after.status == 404);
+    reply_free(&before);
+    reply_free(&after);
+    case_end(&world, &fake);
+}
+
+static struct slice body_of(const struct reply *reply)
+{
+    struct slice bytes = { reply->body, reply->body_bytes };
+    struct err err = {};
+    if (reply->status != 200 || peer_load_check(bytes, &err) < 0)
+        fail_msg("%d: %s", reply->status, err.message);
+    return bytes;
+}
+
+static void test_what_is_said(void **)
+{
+    struct world world = {};
+    struct fake fake;
+    char target[96];
+    case_begin(&world, &fake, &digits, 1, FAKE_RIGHT);
+    keys_send(&world);
+    struct question question = {};
+    struct reply reply = ask(&world, &question);
+    struct peer_load_head head = peer_load_head(body_of(&reply));
+    assert_true(head.count == 1 && head.flags == PEER_LOAD_WHOLE && head.life != 0);
+    struct peer_load_row row = peer_load_row(body_of(&reply), 0);
+    assert_int_equal(row.places, 2);
+    assert_true(row.start_ms == 0 && row.capacity_per_s > 0 && row.waiting == 0);
+    reply_free(&reply);
+
+    /* What has not changed is not said again. */
+    snprintf(target, sizeof target, PEER_LOAD_PATH "?life=%llu&since=%llu",
+             (unsigned long long)head.life, (unsigned long long)head.number);
+    question.target = target;
+    reply = ask(&world, &question);
+    struct peer_load_head delta = peer_load_head(body_of(&reply));
+    assert_true(delta.count == 0 && delta.flags == 0 && delta.since == head.number);
+    reply_free(&reply);
+
+    /* What was asked for is: each question to the next report, which says so once. */
+    struct reply inferred = world_infer(&world, "", ROW);
+    assert_int_equal(inferred.status, 200);
+    reply_free(&inferred);
+    float arrivals = 0;
+    while (arrivals == 0) {
+        reply = ask(&world, &question);
+        delta = peer_load_head(body_of(&reply));
+        arrivals = delta.count ? peer_load_row(body_of(&reply), 0).arrivals_per_s : 0;
+        reply_free(&reply);
+    }
+    assert_true(delta.number > head.number);
+
+    /* Of a life that is none of this gateway's: all. */
+    question.target = PEER_LOAD_PATH "?life=1&since=1";
+    reply = ask(&world, &question);
+    assert_true(peer_load_head(body_of(&reply)).flags == PEER_LOAD_WHOLE);
+    reply_free(&reply);
+    case_end(&world, &fake);
+}
+
+static void test_a_cold_endpoint(void **)
+{
+    static const struct {
+        const char *message;
+        uint32_t state;
+        bool said, starts;
+    } rows[] = {
+        { NULL, TABLE_ENDPOINT_RUNNING, true, true },
+        { "it broke", TABLE_ENDPOINT_RUNNING, true, false },
+        { NULL, TABLE_ENDPOINT_AWAY, false, false },
+        { NULL, TABLE_ENDPOINT_STOPPED, false, false },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct world_endpoint cold = digits;
+        struct world world = {};
+        cold.message = rows[i].message;
+        cold.state = rows[i].state;
+        world_start(&world, 1);
+        world_table(&world, 1, &cold, 1);
+        world_go(&world);
+        keys_send(&world);
+        struct reply reply = ask(&world, &(struct question){});
+        struct slice bytes = body_of(&reply);
+        assert_int_equal(peer_load_head(bytes).count, rows[i].said);
+        if (rows[i].said) {
+            struct peer_load_row row = peer_load_row(bytes, 0);
+            assert_int_equal(row.places, 0);
+            assert_int_equal(row.start_ms > 0 && row.start_ms < 60'000, rows[i].starts);
+        }
+        reply_free(&reply);
+        world_stop(&world);
+        case_closed(&world);
+    }
+}
+
+static void mesh_send(struct world *world, const void *bytes, size_t size)
+{
+    union message message = { .as_MESSAGE_MESH_NEW = MESSAGE_INIT(MESSAGE_MESH_NEW) };
+    struct err err = {};
+    int fd = -1;
+    if (shm_publish("mesh", bytes, size, &fd, &err) < 0)
+        fail_msg("%s", err.message);
+    world_send(world, &message, &fd, 1);
+    fd_close(&fd);
+}
+
+/* Good ones, broken ones and good ones again: nothing is left over (a sanitizer would say). */
+static void test_meshes_come_and_go(void **)
+{
+    struct world world = {};
+    struct fake fake;
+    struct arena *arena = arena_new();
+    struct err err = {};
+    struct slice bytes = {};
+    struct mesh_pop pops[] = { { .name = "tokyo" }, { .name = SELF } };
+    const struct mesh_source source = { .number = 1, .pops = pops, .pop_count = 2 };
+    case_begin(&world, &fake, &digits, 1, FAKE_RIGHT);
+    assert_int_equal(mesh_build(arena, &source, &bytes, &err), 0);
+    for (int i = 0; i < 8; i++) {
+        mesh_send(&world, i == 3 ? "no mesh" : bytes.data, i == 3 ? 7 : bytes.size);
+        world_pass(&world);
+    }
+    struct reply reply = world_infer(&world, "", ROW);
+    assert_int_equal(reply.status, 200);
+    reply_free(&reply);
+    arena_free(arena);
+    case_end(&world, &fake);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_who_may_ask),
+        cmocka_unit_test(test_what_is_said),
+        cmocka_unit_test(test_a_cold_endpoint),
+        cmocka_unit_test(test_meshes_come_and_go),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

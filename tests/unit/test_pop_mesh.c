@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pop/mesh.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <math.h>
+#include <string.h>
+#include <cmocka.h> /* after the four above */
+
+#include "base/arena.h"
+#include "base/err.h"
+
+#define MS INT64_C(1'000'000)
+#define SECOND (1000 * MS)
+
+static const struct ip ips[] = { { { [15] = 1 } }, { { [15] = 2 } } };
+static const struct table_source_pop pops[] = {
+    { .name = SLICE("paris"), .addresses = ips, .address_count = 1 },
+    { .name = SLICE("tokyo"), .addresses = ips, .address_count = 2, .port = 9000 },
+    { .name = SLICE("quito"), .addresses = ips, .address_count = 1, .flags = TABLE_POP_DRAINING },
+    { .name = SLICE("nowhere") }, /* without an address */
+};
+static const struct address own = { .kind = ADDRESS_IP4, .port = 8000, .ip = { 127, 0, 0, 1 } };
+static unsigned gone;
+
+static void on_gone(struct pop_mesh_peer *peer)
+{
+    (void)peer;
+    gone++;
+}
+
+struct report {
+    struct peer_load_head head;
+    struct peer_load_row rows[2];
+};
+
+static struct slice said(struct report *report, uint16_t flags, uint64_t number, uint64_t since,
+                         uint32_t count)
+{
+    report->head = (struct peer_load_head){
+        PEER_LOAD_MAGIC, PEER_LOAD_VERSION, flags, 7, number, since, count, 0
+    };
+    return (struct slice){ (const char *)report, peer_load_bytes(count) };
+}
+
+static void hear(struct pop_mesh_peer *peer, struct slice report, float rtt_ms, int64_t now_ns)
+{
+    struct err err = {};
+    if (pop_mesh_heard(peer, report, rtt_ms, now_ns, &err) < 0)
+        fail_msg("%s", err.message);
+}
+
+static void beat(struct pop_mesh_peer *peer, int64_t now_ns)
+{
+    struct report report = {};
+    hear(peer, said(&report, PEER_LOAD_WHOLE, 1, 0, 0), 20, now_ns);
+}
+
+static void open_mesh(struct pop_mesh *mesh)
+{
+    pop_mesh_init(mesh);
+    pop_mesh_set(mesh, pops, 4, SLICE("paris"), &own, on_gone, SECOND);
+}
+
+static const struct mesh_head *printed(struct pop_mesh *mesh, struct arena *arena, int64_t now_ns)
+{
+    struct slice bytes = {};
+    struct err err = {};
+    if (pop_mesh_print(mesh, SLICE("paris"), arena, now_ns, &bytes, &err) < 0)
+        fail_msg("%s", err.message);
+    return (const struct mesh_head *)(const void *)bytes.data;
+}
+
+static void test_who_is_asked(void **)
+{
+    struct pop_mesh mesh;
+    open_mesh(&mesh);
+    struct pop_mesh_peer *paris = pop_mesh_find(&mesh, SLICE("paris"));
+    struct pop_mesh_peer *tokyo = pop_mesh_find(&mesh, SLICE("tokyo"));
+    assert_int_equal(mesh.peer_count, 3);
+    assert_null(pop_mesh_find(&mesh, SLICE("nowhere")));
+    assert_true(pop_mesh_needed(&mesh) && paris->self && !tokyo->self);
+    assert_memory_equal(&paris->addresses[0], &own, sizeof own);
+    assert_int_equal(tokyo->addresses[0].port, 9000);
+    assert_int_equal(tokyo->address_count, 2);
+    /* It is the same one for as long as it is listed. */
+    beat(tokyo, SECOND);
+    pop_mesh_set(&mesh, pops, 2, SLICE("paris"), &own, on_gone, SECOND);
+    assert_ptr_equal(pop_mesh_find(&mesh, SLICE("tokyo")), tokyo);
+    assert_int_equal(pop_mesh_health(tokyo, SECOND), MESH_UP);
+    assert_int_equal(gone, 1);
+    /* Alone nobody is asked; and without a gateway not oneself. */
+    pop_mesh_set(&mesh, pops, 1, SLICE("paris"), &own, on_gone, SECOND);
+    assert_false(pop_mesh_needed(&mesh));
+    pop_mesh_set(&mesh, pops, 2, SLICE("paris"), &(struct address){}, on_gone, SECOND);
+    assert_true(pop_mesh_needed(&mesh) && !pop_mesh_find(&mesh, SLICE("paris")));
+    pop_mesh_deinit(&mesh);
+}
+
+/* An agent that has just begun says nothing of whom it has not heard. */
+static void test_nothing_is_said_at_first(void **)
+{
+    struct arena *arena = arena_new();
+    struct pop_mesh mesh;
+    open_mesh(&mesh);
+    const struct mesh_head *head = printed(&mesh, arena, SECOND);
+    assert_int_equal(head->pop_count, 0);
+    assert_false(mesh_fresh(head, SECOND)); /* blind */
+    beat(pop_mesh_find(&mesh, SLICE("tokyo")), SECOND + MS);
+    assert_true(pop_mesh_ripe(&mesh, SECOND + MS));
+    head = printed(&mesh, arena, SECOND + MS);
+    assert_true(mesh_fresh(head, SECOND + MS));
+    assert_int_equal(head->pop_count, 1);
+    head = printed(&mesh, arena, SECOND + HEALTH_SILENT_NS);
+    assert_int_equal(head->pop_count, 3);
+    assert_int_equal(mesh_find_pop(head, SLICE("quito"))->health, MESH_DOWN);
+    assert_true(isnan(mesh_find_pop(head, SLICE("quito"))->rtt_ms));
+    pop_mesh_deinit(&mesh);
+    arena_free(arena);
+}
+
+/* From a last beat, when is it down; by what happens each 200 ms. */
+static int64_t down_after(bool refused, unsigned seen)
+{
+    struct pop_mesh mesh;
+    open_mesh(&mesh);
+    struct pop_mesh_peer *tokyo = pop_mesh_find(&mesh, SLICE("tokyo"));
+    int64_t now = 10 * SECOND, last = now;
+    beat(tokyo, now);
+    assert_int_equal(pop_mesh_health(tokyo, now), MESH_UP);
+    now = tokyo->due_ns;
+    while (pop_mesh_health(tokyo, now) != MESH_DOWN) {
+        assert_true(now < last + 60 * SECOND);
+        if (refused && now >= tokyo->due_ns)
+            pop_mesh_missed(tokyo, now);
+        if (seen)
+            pop_mesh_seen(&mesh, SLICE("tokyo"), seen, seen, now);
+        now += 10 * MS;
+    }
+    assert_true(pop_mesh_ripe(&mesh, now));
+    pop_mesh_deinit(&mesh);
+    return now - last;
+}
+
+static void test_how_soon_one_is_down(void **)
+{
+    assert_in_range(down_after(false, 0), 2200 * MS, 2210 * MS);  /* silent */
+    assert_in_range(down_after(true, 0), 1500 * MS, 2000 * MS);   /* refuses */
+    assert_in_range(down_after(false, 10), 1000 * MS, 1020 * MS); /* requests say so */
+}
+
+static void test_it_comes_back_late(void **)
+{
+    struct pop_mesh mesh;
+    open_mesh(&mesh);
+    struct pop_mesh_peer *tokyo = pop_mesh_find(&mesh, SLICE("tokyo"));
+    int64_t now = 10 * SECOND;
+    beat(tokyo, now);
+    assert_int_equal(pop_mesh_health(tokyo, now), MESH_UP);
+    for (unsigned fall = 1; fall <= 3; fall++) {
+        now += HEALTH_SILENT_NS;
+        assert_int_equal(pop_mesh_health(tokyo, now), MESH_DOWN);
+        int64_t from = now;
+        while (beat(tokyo, now), pop_mesh_health(tokyo, now) != MESH_UP)
+            now += SECOND;
+        assert_int_equal(now - from, SECOND * (INT64_C(1) << fall));
+    }
+    pop_mesh_deinit(&mesh);
+}
+
+static void test_a_stall_here_is_nobodys_death(void **)
+{
+    struct pop_mesh mesh;
+    open_mesh(&mesh);
+    struct pop_mesh_peer *tokyo = pop_mesh_find(&mesh, SLICE("tokyo"));
+    beat(tokyo, 10 * SECOND);
+    pop_mesh_stalled(&mesh, 30 * SECOND, 40 * SECOND);
+    assert_int_equal(pop_mesh_health(tokyo, 40 * SECOND), MESH_UP);
+    assert_int_equal(pop_mesh_health(tokyo, 40 * SECOND + HEALTH_SILENT_NS), MESH_DOWN);
+    pop_mesh_deinit(&mesh);
+}
+
+static void test_round_trips(void **)
+{
+    struct pop_mesh mesh;
+    open_mesh(&mesh);
+    struct pop_mesh_peer *tokyo = pop_mesh_find(&mesh, SLICE("tokyo"));
+    static const float rows[] = { NAN, 250, 240, 900, -1, INFINITY, 242, 243, 244, 260, 260 };
+    struct report report = {};
+    assert_true(isnan(pop_mesh_rtt_ms(tokyo)));
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        hear(tokyo, said(&report, PEER_LOAD_WHOLE, i + 1, 0, 0), rows[i], (int64_t)(i + 1) * MS);
+    assert_true(pop_mesh_rtt_ms(tokyo) == 242); /* 240 is out of the window by now */
+    pop_mesh_deinit(&mesh);
+}
+
+static void test_load(void **)
+{
+    struct arena *arena = arena_new();
+    struct pop_mesh mesh;
+    open_mesh(&mesh);
+    struct pop_mesh_peer *tokyo = pop_mesh_find(&mesh, SLICE("tokyo"));
+    struct report report = { .rows = { { 1, 10, 100, 3, 0, 16, 0 }, { 2, 0, 0, 0, 900, 0, 0 } } };
+    struct err err = {};
+    size_t count;
+    hear(tokyo, said(&report, PEER_LOAD_WHOLE, 5, 0, 2), 200, 10 * SECOND);
+    const struct mesh_head *head = printed(&mesh, arena, 10 * SECOND);
+    const struct mesh_load *load = mesh_loads(head, 1, &count);
+    assert_int_equal(count, 1);
+    assert_true(load->wait_ms == 0 && load->service_ms == 3 && load->weight > 60);
+    load = mesh_loads(head, 2, &count); /* cold: it can be had, later */
+    assert_true(count == 1 && load->wait_ms == 0 && load->start_ms == 900 && load->weight > 0);
+
+    /* A delta changes what it names. */
+    report.rows[0] = (struct peer_load_row){ 2, 0, 0, 0, INFINITY, 0, 0 };
+    hear(tokyo, said(&report, 0, 6, 5, 1), 200, 11 * SECOND);
+    head = printed(&mesh, arena, 11 * SECOND);
+    assert_true(isinf(mesh_loads(head, 2, &count)->wait_ms));
+    (void)mesh_loads(head, 1, &count);
+    assert_int_equal(count, 1);
+
+    /* One that goes upon another report is none, and the next is asked for as a whole. */
+    assert_int_equal(pop_mesh_heard(tokyo, said(&report, 0, 9, 8, 1), 200, 12 * SECOND, &err),
+                     ERR_BAD_INPUT);
+    assert_true(tokyo->life == 0 && tokyo->number == 0 && tokyo->odd == 1);
+    hear(tokyo, said(&report, PEER_LOAD_WHOLE, 9, 0, 1), 200, 13 * SECOND);
+    head = printed(&mesh, arena, 13 * SECOND);
+    (void)mesh_loads(head, 1, &count);
+    assert_int_equal(count, 0);
+    assert_int_equal(mesh.line_count, 1);
+    pop_mesh_deinit(&mesh);
+    arena_free(arena);
+}
+
+/* What a PoP says is bounded, whatever it is. */
+static void test_lies(void **)
+{
+    static const struct peer_load_row rows[] = {
+        { 1, NAN, 100, 3, 0, 16, 0 }, { 1, 1e30f, 100, 3, 0, 16, 0 },
+        { 1, 10, -1, 3, 0, 16, 0 },   { 1, 10, 100, INFINITY, 0, 16, 0 },
+        { 1, 10, 100, 3, -5, 16, 0 },
+    };
+    struct arena *arena = arena_new();
+    struct pop_mesh mesh;
+    open_mesh(&mesh);
+    struct pop_mesh_peer *tokyo = pop_mesh_find(&mesh, SLICE("tokyo"));
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct report report = { .rows = { rows[i] } };
+        struct err err = {};
+        assert_int_equal(
+            pop_mesh_heard(tokyo, said(&report, PEER_LOAD_WHOLE, 5, 0, 1), 200, 10 * SECOND, &err),
+            ERR_BAD_INPUT);
+    }
+    assert_int_equal(pop_mesh_health(tokyo, 10 * SECOND), MESH_DOWN); /* no heartbeats either */
+    struct report most = {
+        .rows = { { 1, PEER_LOAD_RATE_MAX, 1e-30f, PEER_LOAD_MS_MAX, 0, 1, UINT32_MAX },
+                  { 2, 0, PEER_LOAD_RATE_MAX, 0, PEER_LOAD_MS_MAX, UINT32_MAX, 0 } }
+    };
+    for (int i = 0; i < 100; i++)
+        hear(tokyo, said(&most, PEER_LOAD_WHOLE, 5, 0, 2), 200, (11 + i) * SECOND);
+    (void)printed(&mesh, arena, 200 * SECOND); /* mesh_build() checks all of it */
+    pop_mesh_deinit(&mesh);
+    arena_free(arena);
+}
+
+static void test_draining(void **)
+{
+    struct pop_mesh mesh;
+    open_mesh(&mesh);
+    struct pop_mesh_peer *quito = pop_mesh_find(&mesh, SLICE("quito"));
+    beat(quito, 10 * SECOND);
+    assert_int_equal(pop_mesh_health(quito, 10 * SECOND), MESH_DRAINING);
+    pop_mesh_seen(&mesh, SLICE("rome"), 1, 1, SECOND); /* not known: nothing */
+    pop_mesh_seen(&mesh, SLICE("quito"), 1, 2, SECOND);
+    assert_int_equal(pop_mesh_health(quito, 10 * SECOND), MESH_DRAINING);
+    pop_mesh_deinit(&mesh);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_who_is_asked),
+        cmocka_unit_test(test_nothing_is_said_at_first),
+        cmocka_unit_test(test_how_soon_one_is_down),
+        cmocka_unit_test(test_it_comes_back_late),
+        cmocka_unit_test(test_a_stall_here_is_nobodys_death),
+        cmocka_unit_test(test_round_trips),
+        cmocka_unit_test(test_load),
+        cmocka_unit_test(test_lies),
+        cmocka_unit_test(test_draining),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
