@@ -58,6 +58,22 @@ static const struct hub_endpoint *given(struct control *control, const struct hu
     return NULL;
 }
 
+/* ---- its share ------------------------------------------------------------------------------- */
+
+bool granted_share(struct control *control, struct hub_pop *pop)
+{
+    int64_t now_ms = loop_now_ms(control->loop);
+    int64_t back = (now_ms - pop->told_ms) * GRANTED_EVENTS_A_SECOND / 1000;
+    if (back > 0) {
+        pop->told = back < pop->told ? pop->told - (uint32_t)back : 0;
+        pop->told_ms = now_ms;
+    }
+    if (pop->told >= GRANTED_EVENTS_MAX)
+        return false;
+    pop->told++;
+    return true;
+}
+
 /* ---- what things must be like --------------------------------------------------------------- */
 
 /* NAME-3, or NAME-next, which waits to be started. */
@@ -124,8 +140,7 @@ static uint64_t trim_replicas(struct control *control, const struct hub_pop *pop
     return count - kept;
 }
 
-static uint64_t trim_models(struct control *control, const struct hub_pop *pop,
-                            struct report *report)
+static uint64_t trim_models(struct control *control, struct hub_pop *pop, struct report *report)
 {
     size_t kept = 0, count = report->model_count;
     struct map seen = {};
@@ -134,7 +149,7 @@ static uint64_t trim_models(struct control *control, const struct hub_pop *pop,
         const struct hub_endpoint *endpoint = given(control, pop, said->endpoint_uid);
         uint64_t uid = said->endpoint_uid << STORE_REVISION_BITS | said->number;
         if (!endpoint || !snapshot_revision(endpoint->snapshot, said->number) ||
-            map_put_u64(&seen, uid, report))
+            map_put_u64(&seen, uid, report) || !granted_share(control, pop))
             continue;
         report->models[kept++] = *said;
     }
@@ -177,29 +192,13 @@ static bool item_allowed(struct control *control, const struct hub_pop *pop,
     return false;
 }
 
-/* Events are kept of all PoPs together: one that tells without end would drive out the others'.
- * False: it has told its share. */
-static bool share_take(struct control *control, struct hub_pop *pop)
-{
-    int64_t now_ms = loop_now_ms(control->loop);
-    int64_t back = (now_ms - pop->told_ms) * GRANTED_EVENTS_A_SECOND / 1000;
-    if (back > 0) {
-        pop->told = back < pop->told ? pop->told - (uint32_t)back : 0;
-        pop->told_ms = now_ms;
-    }
-    if (pop->told >= GRANTED_EVENTS_MAX)
-        return false;
-    pop->told++;
-    return true;
-}
-
 static uint64_t trim_items(struct control *control, struct hub_pop *pop, struct report *report)
 {
     uint64_t refused = 0;
     for (size_t i = 0; i < report->item_count; i++) {
         struct report_item *item = &report->items[i];
         item->refused = !item_allowed(control, pop, item) ||
-                        (item->kind != REPORT_LOG && !share_take(control, pop));
+                        (item->kind != REPORT_LOG && !granted_share(control, pop));
         refused += item->refused;
     }
     return refused;

@@ -29,6 +29,10 @@ void granted_leave(struct control *control, struct hub_pop *pop, uint64_t uid);
 /* Now and then: forgets what is no longer lately. */
 void granted_tick(struct control *control, struct hub_pop *pop);
 
+/* One more thing of its that becomes an event. Those are kept of all PoPs together: one that tells
+ * without end would drive out the others'. False: it has told its share. */
+bool granted_share(struct control *control, struct hub_pop *pop);
+
 /* Takes out of the report what its PoP may not say: endpoints and replicas that were not given to
  * it, revisions that there are not, models of either; says the same twice. Items are marked as
  * refused, since they are to be acknowledged. Returns how many things were left out. */

@@ -106,7 +106,7 @@ struct hub_pop {
     uint32_t told;     /* events of late; since when they fade */
     int64_t told_ms;
     char sets[DIGEST_TEXT]; /* of its sets of countries, as it last said; empty: it has not */
-    bool trimmed;           /* its last report said what it may not */
+    int64_t complained_ms;  /* control's log has said something of its reports; 0: never */
     uint64_t instance, sequence;
     uint64_t heard_instance, heard_sequence; /* of the newest report that came, taken or not yet */
     int64_t reported_ms;                     /* the loop's clock; 0: not since control started */

@@ -15,6 +15,9 @@
 #include "control/report.h"
 #include "control/routes.h"
 #include "control/watch.h"
+#include "io/loop.h"
+
+enum { COMPLAIN_EVERY_MS = 60'000 };
 
 struct reporting {
     struct report report;
@@ -434,25 +437,34 @@ static bool says_something_new(struct request *q, const struct reporting *p)
     return false;
 }
 
-/* What a PoP may not say is left out, and counted; the log has it once. */
+/* Once a minute of each PoP, or it could fill the log. */
+static bool may_complain(const struct control *control, struct hub_pop *pop)
+{
+    int64_t now_ms = loop_now_ms(control->loop);
+    if (pop->complained_ms && now_ms - pop->complained_ms < COMPLAIN_EVERY_MS)
+        return false;
+    pop->complained_ms = now_ms;
+    return true;
+}
+
+/* What a PoP may not say is left out, and counted. */
 static void trim(struct request *q, struct reporting *p, struct hub_pop *pop)
 {
     struct control *control = q->control;
     uint64_t refused = q->trusted ? 0 : granted_trim(control, pop, &p->report);
-    if (refused && !pop->trimmed)
+    if (refused && may_complain(control, pop))
         log_warn("control", "a PoP says what is not its to say, leaving that out",
                  LOG_SLICE("pop", p->pop), LOG_U("items", refused));
     if (refused)
         metric_add(control_count(control, CONTROL_REPORTS_REFUSED, &p->pop), refused);
-    pop->trimmed = refused > 0;
 }
 
-static void look_at_sets(const struct request *q, struct reporting *p, const struct hub_pop *pop)
+static void look_at_sets(const struct request *q, struct reporting *p, struct hub_pop *pop)
 {
     const struct slice said = p->report.sets;
-    p->sets_differ =
-        !p->late && hub_pop_sets_differ(q->control, said) && !slice_is(said, pop->sets);
-    if (p->sets_differ)
+    p->sets_differ = !p->late && hub_pop_sets_differ(q->control, said) &&
+                     !slice_is(said, pop->sets) && granted_share(q->control, pop);
+    if (p->sets_differ && may_complain(q->control, pop))
         log_warn("control", "a PoP's sets of countries (--sets) are not those of control",
                  LOG_SLICE("pop", p->pop));
 }

@@ -264,6 +264,13 @@ def test_a_pop_that_was_deleted_while_it_was_away(fleet):
     pop.stop()
     pop.start()
     assert infer(pop)[0] == 404
+    # Made anew, it joins again with the home that it has.
+    pop.stop()
+    fleet.control.start("--listen-control", fleet.url.removeprefix("http://"))
+    (fleet.scratch / "paris.token").unlink()
+    pop.start("--token-file", fleet.create("paris"))
+    until("it to serve", lambda: serves(pop))
+    assert ready()[0] == 200
 
 
 def test_a_token_from_the_environment(fleet):
