@@ -10,6 +10,9 @@ help: ## this list
 run: ## build, start Perigee, deploy the bundled model, ask it (ONCE=1: end after the answer)
 	@tools/build && tools/run
 
+demo-edge: ## two minutes: six places, a request near each, a death, the law, a cold start (FAST=1: no pauses)
+	@tools/build && tools/demo-edge
+
 test: ## what every change must pass, under 15 minutes; ends with the sum
 	@tools/setup test && tools/run-tests
 
@@ -34,4 +37,4 @@ install: build ## into DESTDIR/PREFIX (PREFIX=/usr/local)
 clean: ## remove what was built here; the cache of dependencies stays
 	@rm -rf build build-*
 
-.PHONY: help run test test-all build bench lint fuzz install clean
+.PHONY: help run demo-edge test test-all build bench lint fuzz install clean

@@ -112,7 +112,7 @@ static int deny(struct request *request, const struct residency_verdict *verdict
     const char *what = ruled ? arena_format(request->arena,
                                             "rule %u of its residency does not "
                                             "let it be processed",
-                                            verdict->rule)
+                                            verdict->rule + 1)
                              : "the request (Perigee-Process-In) does not let it be processed";
     return err_set(err, ERR_RESIDENCY, "%s: %s at PoP '%.*s' (%s); %s", subject, what,
                    SLICE_FMT(table_text(table, table->pop)),

@@ -91,7 +91,7 @@ def refused(answer, *words):
 def test_clients_are_served_by_their_country(perigee, endpoint):
     name = endpoint(residency=RULES)
     assert ask(perigee, name)[0] == 200
-    refused(ask(perigee, name, JAPAN), "rule 1 of its residency", "PoP 'berlin' (DE)",
+    refused(ask(perigee, name, JAPAN), "rule 2 of its residency", "PoP 'berlin' (DE)",
             "no PoP is permitted")
     refused(ask(perigee, name, AMERICA), "no rule is for the client's country")
     refused(ask(perigee, name, NOWHERE), "the client's country is not known")
