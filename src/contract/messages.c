@@ -107,6 +107,7 @@ static const struct {
     RANGE(MESSAGE_PEER_KEY, message_peer_key, flags, 0, MESSAGE_KEYS_FIRST),
     RANGE(MESSAGE_PEER_SEEN, message_peer_seen, seen, 0, MESSAGE_SEEN_MAX),
     RANGE(MESSAGE_PEER_SEEN, message_peer_seen, failed, 0, MESSAGE_SEEN_MAX),
+    RANGE(MESSAGE_ASKED, message_asked, count, 1, ASKED_CELLS_MAX),
     RANGE(MESSAGE_UPGRADE_STATE, message_upgrade_state, state, UPGRADE_STEP, UPGRADE_COUNTS),
     RANGE(MESSAGE_REPOSITORY, message_repository, op, REPOSITORY_LOAD, REPOSITORY_UNLOAD),
 };

@@ -18,6 +18,8 @@
 
 #include <perigee/worker.h>
 
+#include "contract/asked.h"
+
 #define MESSAGE_MAGIC 0x6d676550u /* "Pegm" */
 #define MESSAGE_VERSION 1u
 
@@ -67,7 +69,8 @@
     X(MESSAGE_MESH_NEW, message_mesh, 1, "A -> S -> G, D: what PoPs measure of each other")        \
     X(MESSAGE_PEER_KEY, message_peer_key, 0,                                                       \
       "A -> G: the key that two PoPs have; on their own way")                                      \
-    X(MESSAGE_PEER_SEEN, message_peer_seen, 0, "G -> A: how requests to another PoP went")
+    X(MESSAGE_PEER_SEEN, message_peer_seen, 0, "G -> A: how requests to another PoP went")         \
+    X(MESSAGE_ASKED, message_asked, 0, "G -> A: from where an endpoint was asked for, counts alone")
 
 enum message_type {
     MESSAGE_NONE,
@@ -194,6 +197,17 @@ struct message_denied {
     uint32_t count;    /* since the message before */
     uint32_t reserved;
     char reason[24]; /* as in perigee_requests_denied_total */
+};
+
+struct message_asked {
+    struct message_head head;
+    uint64_t endpoint; /* uid */
+    uint32_t count;    /* of cells */
+    uint32_t reserved;
+    struct {
+        uint32_t cell; /* asked_cell */
+        uint32_t requests;
+    } cells[ASKED_CELLS_MAX]; /* since the message before */
 };
 
 struct message_drain {

@@ -311,10 +311,15 @@ void hub_refresh_soon(struct control *control, struct hub_endpoint *endpoint)
     refresh_later(control);
 }
 
-static void refresh_all(struct control *control)
+static void peers_later(struct control *control)
 {
     control->hub.peers_stale = true;
     refresh_later(control);
+}
+
+static void refresh_all(struct control *control)
+{
+    peers_later(control);
     MAP_EACH (entry, &control->hub.by_uid)
         hub_refresh_soon(control, entry->value);
 }
@@ -350,7 +355,7 @@ void hub_pop_state(struct control *control, struct hub_pop *pop, struct arena *a
         refresh_all(control);
     } else {
         if (moved)
-            refresh_peers(control);
+            peers_later(control);
         refresh_touched(control, old, old_count, &done);
         refresh_touched(control, replicas, count, &done);
     }
@@ -523,6 +528,7 @@ void hub_close(struct control *control)
         arena_free(pop->row_arena);
         free((char *)pop->name.data);
         map_deinit(&pop->lately);
+        demand_free(&pop->demand);
         free(pop->kept);
         free(pop);
     }

@@ -17,6 +17,7 @@
 #include "base/list.h"
 #include "base/map.h"
 #include "base/slice.h"
+#include "control/demand.h"
 #include "policy/regions.h"
 #include "policy/rtt.h"
 #include "spec/endpoint.h"
@@ -102,8 +103,9 @@ struct hub_pop {
     struct {          /* what placement has given it */
         uint64_t replicas, cpu_milli, memory_bytes;
     } placed;
-    struct map lately; /* uids of endpoints that it had: when it lost them (granted.h) */
-    uint32_t told;     /* events of late; since when they fade */
+    struct demand demand; /* from where clients came to it */
+    struct map lately;    /* uids of endpoints that it had: when it lost them (granted.h) */
+    uint32_t told;        /* events of late; since when they fade */
     int64_t told_ms;
     char sets[DIGEST_TEXT]; /* of its sets of countries, as it last said; empty: it has not */
     int64_t complained_ms;  /* control's log has said something of its reports; 0: never */
@@ -136,6 +138,7 @@ struct hub_endpoint {
     bool forbidden;               /* regions or residency refuse every PoP there is */
     bool spread_short, min_short; /* fewer PoPs, or replicas, than the spec wants can be had */
     bool places_unsaved;
+    bool demand_moved;             /* it is asked for otherwise than when it was placed */
     bool place_spared;             /* more PoPs than must be: some go once all has settled */
     struct placement_where *where; /* placement.c's; NULL: not compiled yet */
     struct list stale;             /* in hub.stale: something it was made of has changed */

@@ -114,6 +114,11 @@ static int load_pops(struct control *control, struct err *err)
         }
         hub_pop_row(control, &list[i]);
     }
+    bool recalled = false;
+    for (size_t i = 0; i < control->hub.sorted_count; i++)
+        recalled = recalled || control->hub.sorted[i]->recalled;
+    if (!recalled) /* there is nobody to wait for */
+        control->hub.calm_ms = 0;
     arena_free(arena);
     return r;
 }

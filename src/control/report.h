@@ -20,6 +20,7 @@ enum {
     REPORT_PEERS_MAX = 2048,
     REPORT_LOADS_MAX = 4096,
     REPORT_ITEMS_MAX = 20'000,
+    REPORT_ASKED_MAX = 20'000, /* places of clients, of all endpoints */
     REPORT_LINE_BYTES_MAX = 4096,
     REPORT_WORDS_BYTES_MAX = 2048,       /* a message, a reason */
     REPORT_NAME_BYTES_MAX = 128,         /* of whatever has one */
@@ -47,6 +48,13 @@ struct report_item {
     };
 };
 
+/* Inferences that clients of one place asked its gateway for. */
+struct report_asked {
+    uint64_t uid;  /* of the endpoint */
+    uint32_t cell; /* asked_cell, a valid one */
+    uint64_t requests;
+};
+
 struct report {
     uint64_t instance, sequence;
     struct slice sets; /* digest of its sets of countries; empty: not said */
@@ -58,8 +66,11 @@ struct report {
     size_t model_count;
     struct hub_load *loads; /* of its endpoints */
     size_t load_count;
-    uint16_t gateway_port;     /* 0: not said */
-    struct slice peers;        /* JSON: [{"pop", "health", "rtt_ms"}]; empty: not said */
+    uint16_t gateway_port; /* 0: not said */
+    struct slice peers;    /* JSON: [{"pop", "health", "rtt_ms"}]; empty: not said */
+    uint64_t asked_ms;     /* the time in which they were; 0: it says nothing of them */
+    struct report_asked *asked;
+    size_t asked_count;
     struct report_item *items; /* by seq */
     size_t item_count;
 };
@@ -76,6 +87,9 @@ struct report_sum {
 };
 struct report_sum report_sum(const struct report_endpoint *rows, size_t count, uint64_t target);
 
+/* Of who asks; report_asked.c. */
+[[nodiscard]] int report_asked_read(struct arena *arena, yyjson_val *root, struct report *ret,
+                                    struct err *err);
 /* Of one model; report_model.c. */
 struct slice report_model_json(struct arena *arena, yyjson_val *model);
 

@@ -7,6 +7,7 @@
 #define STRING "{\"type\":\"string\"}"
 #define NULLABLE "{\"type\":[\"string\",\"null\"]}"
 #define TIME "{\"type\":[\"string\",\"null\"],\"format\":\"date-time\"}"
+#define NUMBER "{\"type\":\"number\"}"
 #define WHOLE "{\"type\":\"integer\",\"minimum\":0}"
 #define WHOLE_OR_NULL "{\"type\":[\"integer\",\"null\"],\"minimum\":1}"
 #define FIGURE "{\"type\":[\"number\",\"null\"]}"
@@ -17,6 +18,9 @@
     NEEDS("\"items\",\"next\"",                                                                    \
           "\"items\":" ARRAY(REF(of)) ",\"next\":"                                                 \
                                       "{\"type\":[\"string\",\"integer\",\"null\"]}")
+#define CLIENTS                                                                                    \
+    OBJECT("\"country\":" STRING ",\"latitude\":" NUMBER ",\"longitude\":" NUMBER                  \
+           ",\"requests\":" WHOLE)
 #define PEER_HEALTH "{\"type\":\"string\",\"enum\":[\"up\",\"draining\",\"down\"]}"
 #define PEER                                                                                       \
     OBJECT("\"pop\":" STRING ",\"health\":" PEER_HEALTH                                            \
@@ -130,6 +134,9 @@ const struct schema control_schemas[] = {
                                     ",\"target\":" WHOLE ",\"target_state\":{\"type\":\"string\","
                                     "\"enum\":[\"starting\",\"ready\",\"failed\"]},\"message\":"
                                     STRING))
+                       ",\"demand\":" OBJECT("\"window_ms\":" WHOLE ",\"endpoints\":"
+                                            ARRAY(OBJECT("\"uid\":" WHOLE ",\"clients\":"
+                                                         ARRAY(CLIENTS))))
                        ",\"models\":" ARRAY("{\"type\":\"object\"}") ",\"deaths\":"
                        ARRAY("{\"type\":\"object\"}") ",\"events\":" ARRAY("{\"type\":\"object\"}")
                        ",\"logs\":" ARRAY("{\"type\":\"object\"}")) },

@@ -17,6 +17,7 @@
 #include <perigee/worker.h>
 
 #include "base/env.h"
+#include "base/ip.h"
 #include "base/list.h"
 #include "base/map.h"
 #include "base/metrics.h"
@@ -24,6 +25,7 @@
 #include "contract/gateway_metrics.h"
 #include "contract/messages.h"
 #include "contract/table.h"
+#include "gateway/asked.h"
 #include "gateway/queue.h"
 #include "gateway/yield.h"
 #include "geo/sets.h"
@@ -74,6 +76,7 @@ struct where_map;
     X(repository_ms, 330000, "How long load and unload are waited for.")                           \
     X(repository_max, 64, "Loads and unloads that one loop waits for; above it 503.")              \
     X(denied_ms, 10000, "How often control hears how many requests residency refused.")            \
+    X(asked_ms, 2000, "How often the agent hears from where endpoints are asked for.")             \
     X(retry_after_s_min, 1,                                                                        \
       "Retry-After of an answer that says overloaded: until what waits and "                       \
       "runs is done, as far as that is known, at least so long.")                                  \
@@ -105,6 +108,7 @@ struct endpoint {
     struct memory_budget memory;              /* of its requests; a part of the gateway's */
     _Atomic uint32_t start_ms;                /* the last start of a replica took; 0: none did */
     _Atomic uint32_t denied[GATEWAY_DENIALS]; /* by enum denial; told to the agent and begun anew */
+    struct asked asked;                       /* from where inferences are asked for */
     struct endpoint_waiting { /* requests that wait, over all loops, and their inputs */
         _Atomic uint32_t count;
         _Atomic uint64_t bytes;
@@ -205,6 +209,10 @@ struct gateway_loop {
     uint64_t repository_last;
     struct forwards *forwards; /* requests that other PoPs have */
     bool draining;
+    struct asked_client { /* clients that came lately, by a hash of their address */
+        struct ip ip;
+        asked_cell cell; /* 0: none yet */
+    } asked_clients[64];
 };
 
 /* ---- the process ---------------------------------------------------------------------- */
@@ -244,8 +252,9 @@ struct gateway {
     size_t region_bytes;
     bool region_mapped;
     struct metrics metrics; /* the main thread's slice */
-    struct timer *demand, *drain, *probe, *denied;
+    struct timer *demand, *drain, *probe, *denied, *asked;
     unsigned drained;
+    _Atomic bool asked_due;  /* somebody asked: the agent is told a while later */
     _Atomic bool denied_due; /* somebody was: the agent is told now, and a while later again */
     _Atomic uint32_t drain_idle_ms; /* set before the loops hear of it */
     bool going, ready_told, draining, done;

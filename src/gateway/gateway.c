@@ -501,6 +501,7 @@ static void gateway_begin(struct gateway *gateway, int channel_fd_taken, int lif
             watch_new(gateway->main, lifeline_fd, WATCH_READ, on_lifeline, gateway);
     gateway->demand = timer_new(gateway->main, on_demand, gateway);
     gateway->denied = timer_new(gateway->main, residency_tell, gateway);
+    gateway->asked = timer_new(gateway->main, asked_tell, gateway);
     gateway->drain = timer_new(gateway->main, on_drain_due, gateway);
     gateway->probe = timer_new(gateway->main, on_probe, gateway);
 }
@@ -541,6 +542,7 @@ static void gateway_end(struct gateway *gateway)
         loops_free(gateway);
     timer_free(gateway->demand);
     timer_free(gateway->denied);
+    timer_free(gateway->asked);
     timer_free(gateway->drain);
     timer_free(gateway->probe);
     channel_free(gateway->supervisor);

@@ -336,8 +336,10 @@ static void on_head(struct exchange *x, void *data)
         return;
     }
     int r = resolve(request, &answered, &err);
-    if (request->endpoint && request->route.call == OIP_INFER)
+    if (request->endpoint && request->route.call == OIP_INFER) {
         probe_arrival(request->endpoint, gl->index);
+        asked_count(request);
+    }
     if (r == 0 && !answered)
         r = place(request, &err);
     if (r < 0)

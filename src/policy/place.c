@@ -439,6 +439,7 @@ void place_decide(struct arena *arena, const struct place_input *input, struct p
     take_needed(&p, ret);
     give_up(&p, ret);
     take_better(&p);
+    give_up(&p, ret); /* what those that were taken have made of no use */
     serve(&p, ret);
     count_replicas(&p, ret);
     for (size_t i = 0; i < p.pops; i++) {

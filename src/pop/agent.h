@@ -27,6 +27,7 @@
 #include "base/list.h"
 #include "contract/messages.h"
 #include "http/client.h"
+#include "pop/asked.h"
 #include "pop/keep.h"
 #include "pop/mesh.h"
 #include "pop/state.h"
@@ -135,6 +136,7 @@ struct agent {
     size_t note_bytes;
     uint64_t notes_late, items_refused; /* given up: waited too long; control would not have it */
     uint64_t note_sequence, report_sequence, note_sent;
+    struct pop_asked asked; /* from where endpoints were asked for */
     struct list repository; /* load and unload under way */
 
     /* publish.c */

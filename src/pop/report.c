@@ -67,6 +67,7 @@ static struct slice report_body(struct agent *agent, struct arena *arena)
     json_member_u64(&w, "sequence", ++agent->report_sequence);
     agent_mesh_report(agent, &w);
     report_state(&w, &agent->pop, &room);
+    pop_asked_write(&agent->asked, &w, env_now_ns(agent->env));
     agent->model_sent = room.taken > 0;
     notes_choose(agent, &room);
     notes_write(&w, agent, "events", NOTE_EVENT, agent->note_sent);
@@ -177,6 +178,7 @@ static void on_report_done(struct http_call *call, const struct err *err, void *
         if (note->sequence <= agent->note_sent)
             agent_note_free(agent, note);
     models_reported(agent);
+    pop_asked_taken(&agent->asked);
     taken(agent);
     bool more = agent->report_again || !list_empty(&agent->notes) || model_waiting(agent);
     agent->report_again = false;
@@ -255,4 +257,5 @@ void agent_report_close(struct agent *agent)
     timer_free(agent->report_timer);
     agent->report_timer = NULL;
     agent_notes_close(agent);
+    pop_asked_deinit(&agent->asked);
 }

@@ -366,6 +366,10 @@ void agent_on_gateway(struct agent *agent, const union message *message, size_t 
     case MESSAGE_DENIED:
         agent_note_denied(agent, &message->as_MESSAGE_DENIED);
         break;
+    case MESSAGE_ASKED:
+        if (pop_endpoint_find(&agent->pop, message->as_MESSAGE_ASKED.endpoint))
+            pop_asked_add(&agent->asked, &message->as_MESSAGE_ASKED);
+        break;
     case MESSAGE_TABLE_SERVED:
         agent_table_served(agent, message->as_MESSAGE_TABLE_SERVED.number);
         break;

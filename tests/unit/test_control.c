@@ -11,6 +11,7 @@
 #include "base/arena.h"
 #include "base/err.h"
 #include "base/json.h"
+#include "contract/asked.h"
 #include "control/change.h"
 #include "control/grace.h"
 #include "control/guard.h"
@@ -248,6 +249,60 @@ static void test_report(void **state)
     arena_free(arena);
 }
 
+/* From where a PoP's clients came: what is taken, or what is wrong. */
+static const struct {
+    const char *demand, *error;
+    size_t count;
+    uint64_t window_ms, requests;
+    const char *country;
+    double latitude; /* of the first; 0: not known */
+} demands[] = {
+    { "{}", NULL, 0, 0, 0, NULL, 0 },
+    { "{\"window_ms\":5000,\"endpoints\":[]}", NULL, 0, 5000, 0, NULL, 0 },
+    { "{\"window_ms\":5000,\"endpoints\":[{\"uid\":3,\"clients\":[{\"country\":\"JP\","
+      "\"latitude\":35.7,\"longitude\":139.7,\"requests\":9},{\"requests\":1}]}]}",
+      NULL, 2, 5000, 9, "JP", 35 },
+    { "{\"window_ms\":1,\"endpoints\":[{\"uid\":3,\"clients\":[{\"country\":\"Japan\","
+      "\"requests\":-4}]}]}",
+      NULL, 1, 1, 0, "", 0 },
+    { "{\"endpoints\":[{\"clients\":[{\"latitude\":91}]}]}", "nowhere on Earth", 0, 0, 0, NULL, 0 },
+    { "{\"endpoints\":[{\"clients\":{}}]}", "'clients' must be", 0, 0, 0, NULL, 0 },
+    { "{\"endpoints\":5}", "'endpoints' must be", 0, 0, 0, NULL, 0 },
+    { "[]", "'demand' must be", 0, 0, 0, NULL, 0 },
+};
+
+static void test_demand(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof demands / sizeof *demands; i++) {
+        struct arena *arena = arena_new();
+        struct report report;
+        struct err err = {};
+        double latitude, longitude;
+        char country[3];
+        const char *text = arena_format(arena, "{\"demand\":%s}", demands[i].demand);
+        int r = report_parse(arena, slice_of(text), SLICE("local"), 0, &report, &err);
+        print_message("  %s: %s\n", demands[i].demand, r < 0 ? err.message : "taken");
+        assert_int_equal(r, demands[i].error ? ERR_BAD_INPUT : 0);
+        if (demands[i].error && !strstr(err.message, demands[i].error))
+            fail_msg("'%s' lacks '%s'", err.message, demands[i].error);
+        if (r == 0) {
+            assert_int_equal(report.asked_ms, demands[i].window_ms);
+            assert_int_equal(report.asked_count, demands[i].count);
+        }
+        if (r == 0 && demands[i].count) {
+            assert_int_equal(report.asked[0].requests, demands[i].requests);
+            country_code_of(asked_country(report.asked[0].cell), country);
+            assert_string_equal(country, demands[i].country);
+            if (asked_spot(report.asked[0].cell, &latitude, &longitude))
+                assert_true(latitude == demands[i].latitude);
+            else
+                assert_true(demands[i].latitude == 0);
+        }
+        arena_free(arena);
+    }
+}
+
 /* What up to three PoPs say of an endpoint whose target is revision 2, and the sum of it. */
 static const struct {
     const char *name;
@@ -385,6 +440,7 @@ int main(void)
         cmocka_unit_test(test_if_match),
         cmocka_unit_test(test_merge),
         cmocka_unit_test(test_report),
+        cmocka_unit_test(test_demand),
         cmocka_unit_test(test_sums),
         cmocka_unit_test(test_routes),
     };

@@ -258,6 +258,152 @@ static void test_bounds_of_each_pop(void **state)
     }
 }
 
+/* ---- who asks ------------------------------------------------------------------------------- */
+
+struct clients {
+    const char *country;
+    double latitude, longitude;
+    uint64_t requests;
+};
+#define FROM_PARIS "FR", 48.9, 2.3
+#define FROM_TOKYO "JP", 35.7, 139.7
+#define FROM_ZURICH "CH", 47.4, 8.5
+
+/* The PoP reports that so many came in so long. */
+static void ask(struct control *control, struct hub_pop *pop, uint64_t uid, uint64_t seconds,
+                const struct clients *clients, size_t count)
+{
+    struct report_asked rows[8];
+    for (size_t i = 0; i < count; i++)
+        rows[i] = (struct report_asked){
+            uid,
+            asked_cell_of(country_number_of(slice_of(clients[i].country)), clients[i].latitude != 0,
+                          clients[i].latitude, clients[i].longitude),
+            clients[i].requests,
+        };
+    const struct report report = { .asked_ms = seconds * 1000,
+                                   .asked = rows,
+                                   .asked_count = count };
+    demand_take(control, pop, &report);
+    hub_tick(control);
+    run(control);
+}
+
+static void test_goes_where_it_is_asked_for(void **state)
+{
+    struct control *control = &((struct world *)*state)->control;
+    struct hub_pop *paris = pop_put(control, "paris", PARIS);
+    struct hub_pop *tokyo = pop_put(control, "tokyo", TOKYO);
+    struct hub_endpoint *digits = endpoint_put(control, 1, "");
+    run(control);
+    assert_string_equal(places(digits), "paris 1");
+    report(control, paris, 1);
+    /* One request is not worth a replica, some are. */
+    ask(control, paris, 1, 5, &(struct clients){ FROM_TOKYO, 1 }, 1);
+    assert_string_equal(places(digits), "paris 1");
+    ask(control, paris, 1, 5, (struct clients[]){ { FROM_TOKYO, 10 }, { FROM_PARIS, 20 } }, 2);
+    assert_string_equal(places(digits), "paris 1, tokyo 1");
+    report(control, tokyo, 1);
+    /* It stays, whoever they come to, while about as many come. */
+    for (unsigned i = 0; i < 200; i++) {
+        ask(control, tokyo, 1, 5, &(struct clients){ FROM_TOKYO, 8 + i % 5 }, 1);
+        ask(control, paris, 1, 5, &(struct clients){ FROM_PARIS, 18 + i % 7 }, 1);
+        assert_string_equal(places(digits), "paris 1, tokyo 1");
+    }
+    /* Nobody comes from there any more: it goes, and not at once. */
+    unsigned steps = 0;
+    for (; digits->place_count == 2 && steps < 1000; steps++) {
+        ask(control, tokyo, 1, 5, NULL, 0);
+        ask(control, paris, 1, 5, &(struct clients){ FROM_PARIS, 20 }, 1);
+    }
+    assert_in_range(steps, 60, 999);
+    assert_string_equal(places(digits), "paris 1");
+}
+
+/* Whose place is not known is taken to be near the PoP that he came to. */
+static void test_without_a_map_of_addresses(void **state)
+{
+    struct control *control = &((struct world *)*state)->control;
+    (void)pop_put(control, "paris", PARIS);
+    struct hub_pop *tokyo = pop_put(control, "tokyo", TOKYO);
+    struct hub_endpoint *digits = endpoint_put(control, 1, "");
+    run(control);
+    assert_string_equal(places(digits), "paris 1");
+    ask(control, tokyo, 1, 5, &(struct clients){ "", 0, 0, 50 }, 1);
+    assert_string_equal(places(digits), "tokyo 1");
+}
+
+/* Clients whom the law sends to some PoPs alone get one there; those whom it sends nowhere none. */
+static void test_what_the_law_leaves(void **state)
+{
+    struct control *control = &((struct world *)*state)->control;
+    struct hub_pop *paris = pop_put(control, "paris", PARIS);
+    (void)pop_put(control, "zurich", "{\"country\":\"CH\",\"latitude\":47.4,\"longitude\":8.5}");
+    (void)pop_put(control, "tokyo", TOKYO);
+    struct hub_endpoint *digits =
+        endpoint_put(control, 1,
+                     ",\"residency\":{\"rules\":[{\"clients\":[\"EU\"],\"process_in\":[\"EU\"]},"
+                     "{\"clients\":[\"CH\"],\"process_in\":\"same-country\"}]}");
+    run(control);
+    ask(control, paris, 1, 5, &(struct clients){ FROM_PARIS, 100 }, 1);
+    assert_string_equal(places(digits), "paris 1");
+    ask(control, paris, 1, 5, &(struct clients){ FROM_ZURICH, 10 }, 1);
+    assert_string_equal(places(digits), "paris 1, zurich 1");
+    ask(control, paris, 1, 5, &(struct clients){ FROM_TOKYO, 1000 }, 1);
+    assert_string_equal(places(digits), "paris 1, zurich 1");
+}
+
+/* A PoP may say what it likes: it is one of many, and what it says is bounded. */
+static void test_an_absurd_report(void **state)
+{
+    struct control *control = &((struct world *)*state)->control;
+    struct hub_pop *paris = pop_put(control, "paris", PARIS);
+    (void)endpoint_put(control, 1, "");
+    run(control);
+    ask(control, paris, 1, 1,
+        (struct clients[]){ { FROM_TOKYO, UINT64_C(1) << 62 }, { FROM_TOKYO, UINT64_C(1) << 62 } },
+        2);
+    ask(control, paris, 1, UINT32_MAX, (struct clients[]){ { FROM_TOKYO, UINT64_C(1) << 62 } }, 1);
+    assert_int_equal(paris->demand.count, 1);
+    assert_true(paris->demand.rows[0].rate <= DEMAND_POP_RATE_MAX * 1.001f);
+    ask(control, paris, 77, 5, &(struct clients){ FROM_TOKYO, 10 }, 1); /* there is no such one */
+    assert_int_equal(paris->demand.count, 1);
+    /* A window of nothing is no rate. */
+    const struct report report = { .asked_ms = 0 };
+    demand_take(control, paris, &report);
+    assert_int_equal(paris->demand.count, 1);
+    hub_remove(control, 1);
+    ask(control, paris, 77, 5, NULL, 0);
+    assert_int_equal(paris->demand.count, 0);
+}
+
+static void test_many_places_are_bounded(void **state)
+{
+    enum { MANY = 3 * DEMAND_ROWS_MAX };
+    struct control *control = &((struct world *)*state)->control;
+    struct hub_pop *paris = pop_put(control, "paris", PARIS);
+    struct hub_endpoint *digits = endpoint_put(control, 1, "");
+    struct arena *arena = arena_new();
+    struct report_asked *rows = ARENA_ARRAY(arena, struct report_asked, MANY);
+    size_t count;
+    for (size_t i = 0; i < MANY; i++)
+        rows[i] = (struct report_asked){
+            1, asked_cell_of(0, true, (double)(i / 180 * 2) - 89, (double)(i % 180 * 2) - 179),
+            1 + i
+        };
+    const struct report report = { .asked_ms = 5000, .asked = rows, .asked_count = MANY };
+    demand_take(control, paris, &report);
+    assert_int_equal(paris->demand.count, DEMAND_ROWS_MAX);
+    const struct demand_cell *cells = demand_of(control, arena, digits, false, &count);
+    assert_int_equal(count, DEMAND_CELLS_MAX);
+    for (size_t i = 1; i < count; i++)
+        assert_true(cells[i - 1].rate >= cells[i].rate);
+    double latitude, longitude;
+    assert_true(asked_spot(rows[MANY - 1].cell, &latitude, &longitude));
+    assert_true(cells[0].latitude == latitude && cells[0].longitude == longitude);
+    arena_free(arena);
+}
+
 int main(void)
 {
 #define WORLD(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
@@ -266,6 +412,11 @@ int main(void)
         WORLD(test_what_returns_beside_who_followed_it_goes),
         WORLD(test_a_new_spec_is_read_anew),
         WORLD(test_bounds_of_each_pop),
+        WORLD(test_goes_where_it_is_asked_for),
+        WORLD(test_without_a_map_of_addresses),
+        WORLD(test_what_the_law_leaves),
+        WORLD(test_an_absurd_report),
+        WORLD(test_many_places_are_bounded),
     };
     return cmocka_run_group_tests_name("placement", tests, NULL, NULL);
 }
