@@ -40,8 +40,8 @@ TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 class Box(Fleet):
     """A fleet whose links are recorded."""
 
-    def __init__(self, home, folder):
-        (folder / "fleet.yaml").write_text(FLEET)
+    def __init__(self, home, folder, text=FLEET):
+        (folder / "fleet.yaml").write_text(text)
         self.record = folder / "record"
         super().__init__(home, ["--fleet", folder / "fleet.yaml", "--record", self.record,
                                 "--listen-gateway", "127.0.0.1:8000"])

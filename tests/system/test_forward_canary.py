@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A word in each payload, and every byte between PoPs recorded: each word is found only where its
+residency lets it be, whatever is broken meanwhile."""
+import contextlib
+import http.client
+import json
+import os
+import re
+import signal
+
+import pytest
+
+from deadline import until
+from oip import MODELS, tensor
+from test_forward import FLEET, Box, template
+
+CLIENTS = """
+clients:
+  - {name: swiss, addresses: [127.66.0.0/16], coordinates: [47.37, 8.54], country: CH}
+  - {name: french, addresses: [127.67.0.0/16], coordinates: [45.76, 4.83], country: FR}
+  - {name: japanese, addresses: [127.68.0.0/16], coordinates: [34.69, 135.5], country: JP}
+"""
+SWISS, FRENCH, JAPANESE = "127.66.0.1", "127.67.0.1", "127.68.0.1"
+# French words stay in France and Germany, Japanese ones in Japan; for the Swiss there is no rule.
+RULES = {"rules": [{"clients": ["FR"], "process_in": ["FR", "DE"]},
+                   {"clients": ["JP"], "process_in": ["JP"]}]}
+EUROPE = {"one", "three"}
+
+
+class Words:
+    """Each is of one request; where it may be found is known when it is made."""
+
+    def __init__(self, box):
+        self.box = box
+        self.allowed = {}
+        self.status = {}
+
+    def send(self, pop, source, allowed, **more):
+        word = f"canary-{len(self.allowed)}-{os.urandom(6).hex()}"
+        self.allowed[word] = allowed
+        body = json.dumps({"inputs": [tensor("x", "BYTES", [1, 1], [word])]})
+        with contextlib.closing(self.box.client(pop, source)) as connection:
+            with contextlib.suppress(ConnectionError, http.client.HTTPException):
+                connection.request("POST", "/v2/models/words/infer", body,
+                                   {"X-Canary": word, "Perigee-Timeout": "1500ms", **more})
+                answer = connection.getresponse()
+                answer.read()
+                self.status[word] = answer.status
+        return self.status.get(word)
+
+    def all(self):
+        """One from each client to each place."""
+        for pop in "one", "two", "three":
+            self.send(pop, FRENCH, EUROPE)
+            self.send(pop, JAPANESE, set())  # of one country alone: no link ever has it
+            self.send(pop, SWISS, set())
+            self.send(pop, FRENCH, set(), **{"Perigee-Process-In": "CH"})
+
+    def check(self):
+        """Returns the links on which any was found."""
+        assert not (self.box.record / "full").exists()
+        found = set()
+        for path in self.box.record.iterdir():
+            _, start, end, _ = path.name.split(".")
+            data = path.read_bytes()
+            for word, allowed in self.allowed.items():
+                if word.encode() in data:
+                    assert {start, end} <= allowed, f"{word} is in {path.name}"
+                    found.add((start, end))
+        return found
+
+
+@pytest.fixture(scope="module")
+def box(homes, tmp_path_factory):
+    text = re.sub(r"clients:.*?(?=links:)", CLIENTS.lstrip(), FLEET, flags=re.S)
+    text = re.sub(r"  - \{between: \[(swiss|french), one\].*\n", "", text)
+    found = Box(homes(start=False).home, tmp_path_factory.mktemp("canary"), text)
+    try:
+        found.start()
+        # At `one` it is not placed: what the French ask there goes to `three`.
+        found.deploy(name="words", model=str(MODELS / "identity_bytes.onnx"),
+                     regions=["two", "three"], spread={"pops": 2}, residency={
+                         "rules": [{**row, "transit": row["process_in"]} for row in RULES["rules"]]},
+                     queue={"depth": 1}, scale={"concurrency": 1})
+        words = Words(found)
+        for pop, source in ("one", FRENCH), ("three", FRENCH), ("two", JAPANESE):
+            until(f"it to answer by {pop}", lambda pop=pop, source=source: words.send(
+                pop, source, EUROPE if source == FRENCH else set()) == 200)
+        yield found
+    finally:
+        found.stop()
+
+
+@contextlib.contextmanager
+def nothing(box):
+    yield
+
+
+@contextlib.contextmanager
+def killed(box):
+    box.cli("fleet", "kill", "three")
+    yield
+    box.cli("fleet", "heal", "three")
+    box.wait_state("three", "up")
+
+
+@contextlib.contextmanager
+def cut(box):
+    box.cli("fleet", "cut", "one", "three")
+    yield
+    box.cli("fleet", "heal")
+
+
+@contextlib.contextmanager
+def slow(box):
+    box.cli("fleet", "slow", "one", "three", "200ms")
+    yield
+    box.cli("fleet", "heal")
+
+
+@contextlib.contextmanager
+def cold(box):
+    """No replica at `three`, nor one that comes."""
+    stopped = template(box, "three", "words")
+    os.kill(stopped, signal.SIGSTOP)
+    os.kill(box.replica("three", "words"), signal.SIGKILL)
+    yield
+    os.kill(stopped, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def overloaded(box):
+    """One runs and one waits at `three`, which is all that may."""
+    pid = box.replica("three", "words")
+    os.kill(pid, signal.SIGSTOP)
+    body = json.dumps({"inputs": [tensor("x", "BYTES", [1, 1], ["nothing"])]})
+    with contextlib.ExitStack() as stack:
+        for _ in range(2):
+            connection = stack.enter_context(contextlib.closing(box.client("three", FRENCH)))
+            connection.request("POST", "/v2/models/words/infer", body)
+        yield
+        os.kill(pid, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def drained(box):
+    box.cli("pops", "drain", "three")
+    yield
+    box.cli("pops", "drain", "three", "--undo")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault,passes", [
+    (nothing, True), (killed, False), (cut, False), (slow, True), (cold, None), (overloaded, None),
+    (drained, None)], ids=lambda value: getattr(value, "__name__", ""))
+def test_words_stay_where_they_may_be(box, fault, passes):
+    """`passes`: the French are answered by way of `one`; None: as it comes."""
+    words = Words(box)
+    with fault(box):
+        words.all()
+        status = words.send("one", FRENCH, EUROPE)
+        assert words.send("two", SWISS, set()) == 451
+        assert words.send("two", FRENCH, set()) == 451  # not in transit
+        assert words.send("one", JAPANESE, set()) == 451
+        assert words.send("two", JAPANESE, set()) == 200  # its own replica: nothing of it travels
+    found = words.check()
+    assert status == 200 if passes else passes is None or status in (503, 504), status
+    assert not passes or ("one", "three") in found
+    until("all to be well", lambda: words.send("one", FRENCH, EUROPE) == 200)
+    assert ("one", "three") in words.check() and found <= {("one", "three")}
