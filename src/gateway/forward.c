@@ -152,6 +152,7 @@ static void answer_begin(struct forward *forward, const struct http_response *re
     struct slice error = http_header_get(&response->headers, "Perigee-Error");
 
     forward->answering = true;
+    forward_answer_hold(forward, response->content_length);
     counted(forward, RESULT_ANSWERED);
     answer_relay(request, response->status, &headers, response->content_length, error);
 }
@@ -168,13 +169,13 @@ static bool refusal_is_not_the_end(struct forward *forward)
 static void on_head(struct http_call *call, const struct http_response *response, void *data)
 {
     struct forward *forward = data;
+    (void)call;
 
     if (!forward->request || forward->canceled)
         return;
     if (forward_refused(response) && refusal_is_not_the_end(forward)) {
         counted(forward, RESULT_REFUSED);
-        forward->again = true;
-        http_call_cancel(call);
+        forward->again = true; /* on_done() goes on, once the few words are read */
         return;
     }
     answer_begin(forward, response);
@@ -207,6 +208,7 @@ static void on_done(struct http_call *call, const struct err *err, void *data)
 {
     struct forward *forward = data;
     struct forward_peer *peer = forward->peer;
+    struct err why;
     bool failed = err && !forward->canceled && !forward->again;
     bool stale = failed && !forward->answering && err->code == ERR_OVERLOADED &&
                  http_call_reused(call); /* it was closed */
@@ -221,18 +223,19 @@ static void on_done(struct http_call *call, const struct err *err, void *data)
         forward_free(forward);
         return;
     }
-    if (!err) {
+    if (forward->again) {
+        (void)err_set(&why, ERR_OVERLOADED, "PoP '%s' is down, or refused it", peer->name);
+        forward->again = false;
+        try_again(forward, &why);
+    } else if (!err) {
         exchange_end(forward->request->x, NULL, 0);
     } else if (forward->answering) { /* never made whole */
         counted(forward, RESULT_BROKEN);
         exchange_abort(forward->request->x);
     } else {
-        struct err why;
-        if (failed)
-            counted(forward, RESULT_LOST);
+        counted(forward, RESULT_LOST);
         (void)err_set(&why, ERR_OVERLOADED, "PoP '%s' did not answer: %s", peer->name,
-                      forward->again ? "it refused" : err->message);
-        forward->again = false;
+                      err->message);
         try_again(forward, &why);
     }
 }

@@ -161,21 +161,19 @@ int forward_away(struct request *request, enum forward_reason reason, struct err
     return pass(request, question.pops, &choice, reason, err);
 }
 
-/* Is it better to wait here than to look further? `ret_reason`: why not. */
-static bool well_here(const struct request *request, const struct admit_prospect *prospect,
-                      const struct forward_pops *pops, enum forward_reason *ret_reason)
+/* Is it better to wait here than to look further? Else *ret_reason is why not. */
+static bool well_here(struct request *request, const struct admit_prospect *prospect,
+                      enum forward_reason *ret_reason)
 {
-    if (!prospect->ready) {
+    if (!prospect->ready)
         *ret_reason = FORWARD_cold;
-        return false;
-    }
-    if (pops->own < pops->route.count && pops->known[pops->own] == ROUTE_DRAINING) {
+    else if (forward_draining(request->gl->forwards, request->table))
         *ret_reason = FORWARD_draining;
-        return false;
-    }
-    (void)request;
-    *ret_reason = FORWARD_overloaded;
-    return !prospect->full && !prospect->late && prospect->wait_ms <= RTT_BASE_MS;
+    else if (prospect->full || prospect->late || prospect->wait_ms > RTT_BASE_MS)
+        *ret_reason = FORWARD_overloaded;
+    else
+        return true;
+    return false;
 }
 
 int forward_begin(struct request *request, struct err *err)
@@ -186,9 +184,9 @@ int forward_begin(struct request *request, struct err *err)
     if (request->hop || !table_pop(request->table->head, 1)) /* nobody to pass it to */
         return 0;
     admit_prospect(request, &prospect);
-    const struct forward_pops *pops = forward_pops(request->gl->forwards, request->table);
-    if (well_here(request, &prospect, pops, &reason))
+    if (well_here(request, &prospect, &reason))
         return 0;
+    const struct forward_pops *pops = forward_pops(request->gl->forwards, request->table);
     bool full = prospect.full || prospect.late;
     struct question question = {
         .table = request->table->head,

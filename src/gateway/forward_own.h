@@ -23,9 +23,11 @@ enum {
     FORWARD_NAME_BYTES = 64, /* of a PoP */
     FORWARD_BLOCK_BYTES = 32768,
     FORWARD_BLOCKS_MAX = 8,        /* of a body: not yet taken by the kernel, or held for a retry */
-    FORWARD_ANSWER_BYTES = 262144, /* of an answer: not yet taken by the client's */
-    FORWARD_KEPT_CONNECTIONS = 64, /* idle, of one loop */
-    FORWARD_PEER_CALLS_MAX = 1024, /* under way to one PoP from one loop */
+    FORWARD_ANSWER_BYTES = 131072, /* of an answer: not yet taken by the client's */
+    FORWARD_ANSWER_FREE_BYTES = 16384, /* an answer that is not counted */
+    FORWARD_KEPT_CONNECTIONS = 64,     /* idle, of one loop */
+    /* Under way to one PoP from this one: what its address_connections_max leaves. */
+    FORWARD_PEER_CALLS_MAX = 960,
     FORWARD_CONNECT_MS = 2000,
     FORWARD_IDLE_MS = 30000,    /* below idle_ms of the other gateway's limits */
     FORWARD_SILENCE_MS = 60000, /* within an answer */
@@ -55,6 +57,7 @@ struct forward_pops {
     float *rtt_ms;                /* by row; NAN: not measured */
     struct forward_peer **peer;   /* by row; NULL: this one, or one without an address */
     uint32_t own;                 /* row; TABLE_NONE: not in the table */
+    bool draining;                /* this one is */
     const struct mesh_head *mesh; /* that they were last renewed by; NULL: none that is fresh */
     uint64_t mesh_number;
     uint32_t *mesh_row; /* by row; UINT32_MAX: not in it */
@@ -106,6 +109,7 @@ struct forward {
     bool answering; /* the answer has begun, and goes to the client */
     bool paused;
     size_t answer_bytes; /* not yet taken by it */
+    size_t answer_room;  /* how many may be; 0: one read */
 };
 
 /* forward.c */
@@ -117,8 +121,10 @@ void forward_here(struct forward *forward);
 void forward_replayed(struct request *request); /* body.c has all of it */
 
 /* forward_peers.c */
-/* The pops of that table, with what is known now; until the next call. */
+/* Those of that table, with what is known now; until the next call. */
 const struct forward_pops *forward_pops(struct forwards *forwards, struct table *table);
+/* Is this PoP to be emptied? Asked for each request. */
+bool forward_draining(struct forwards *forwards, struct table *table);
 void forward_pops_forget(struct forwards *forwards);
 void forward_pops_free(struct forwards *forwards);
 bool forward_peer_down(struct forwards *forwards, const struct forward_peer *peer);
@@ -141,5 +147,6 @@ bool forward_refused(const struct http_response *response);
 
 /* forward_stream.c */
 void forward_body_send(struct forward *forward); /* what is held, over a new call */
+void forward_answer_hold(struct forward *forward, uint64_t content_length); /* before its body */
 void forward_answer_body(struct forward *forward, struct slice bytes);
 void forward_body_free(struct forward *forward);

@@ -52,7 +52,8 @@ static bool peer_open(struct forwards *forwards, struct forward_peer *peer, int6
         peer->keyed = peer_keys_find(forwards->gl->gateway->keys, slice_of(peer->name), key);
         explicit_bzero(key, sizeof key);
     }
-    return peer->keyed && now_ns >= peer->avoid_until_ns && peer->calls < FORWARD_PEER_CALLS_MAX;
+    return peer->keyed && now_ns >= peer->avoid_until_ns &&
+           peer->calls < FORWARD_PEER_CALLS_MAX / forwards->gl->gateway->loops;
 }
 
 void forward_peer_done(struct forwards *forwards, struct forward_peer *peer, bool failed)
@@ -141,6 +142,7 @@ static void pop_set(struct forwards *forwards, const struct table_head *table, u
     columns->country[row] = (country_number)pop->country;
     if (slice_equal(name, table_text(table, table->pop))) {
         pops->own = row;
+        pops->draining = pop->flags & TABLE_POP_DRAINING;
     } else if (pop->address_count > 0) {
         struct forward_peer *peer = peer_get(forwards, name);
         if (!peer)
@@ -248,6 +250,15 @@ const struct forward_pops *forward_pops(struct forwards *forwards, struct table 
         pops->health[i] = open ? pops->known[i] : ROUTE_DOWN;
     }
     return pops;
+}
+
+bool forward_draining(struct forwards *forwards, struct table *table)
+{
+    if (forwards->pops.table != table) {
+        pops_build(forwards, table);
+        pops_measure(&forwards->pops, NULL); /* forward_pops() sees that there is another mesh */
+    }
+    return forwards->pops.draining;
 }
 
 bool forward_peer_down(struct forwards *forwards, const struct forward_peer *peer)

@@ -30,6 +30,9 @@ void forward_body_free(struct forward *forward)
 
     while ((block = LIST_FIRST(&forward->blocks, struct forward_block, link)))
         block_free(forward, block);
+    if (forward->answer_room)
+        memory_budget_give(&forward->endpoint->memory, forward->answer_room);
+    forward->answer_room = 0;
 }
 
 static struct forward_block *block_last(struct forward *forward)
@@ -179,11 +182,20 @@ static void on_answer_written(struct exchange *x, const struct err *err, void *d
     (void)err;
 
     forward->answer_bytes -= piece->bytes;
-    if (forward->paused && forward->call && forward->answer_bytes <= FORWARD_ANSWER_BYTES / 2) {
+    if (forward->paused && forward->call && forward->answer_bytes <= forward->answer_room / 2) {
         forward->paused = false;
         http_call_resume(forward->call);
     }
     free(piece);
+}
+
+/* What is not small counts as the memory of its endpoint; where there is none, one read at a time
+ * is passed on. */
+void forward_answer_hold(struct forward *forward, uint64_t content_length)
+{
+    if (content_length > FORWARD_ANSWER_FREE_BYTES &&
+        memory_budget_take(&forward->endpoint->memory, FORWARD_ANSWER_BYTES))
+        forward->answer_room = FORWARD_ANSWER_BYTES;
 }
 
 void forward_answer_body(struct forward *forward, struct slice bytes)
@@ -196,7 +208,7 @@ void forward_answer_body(struct forward *forward, struct slice bytes)
     forward->answer_bytes += bytes.size;
     exchange_write(forward->request->x, &(struct iovec){ piece->data, bytes.size }, 1,
                    on_answer_written, piece);
-    if (forward->answer_bytes >= FORWARD_ANSWER_BYTES && !forward->paused) {
+    if (forward->answer_bytes >= forward->answer_room && !forward->paused) {
         forward->paused = true;
         http_call_pause(forward->call);
     }

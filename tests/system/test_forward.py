@@ -43,8 +43,7 @@ class Box(Fleet):
     def __init__(self, home, folder, text=FLEET):
         (folder / "fleet.yaml").write_text(text)
         self.record = folder / "record"
-        super().__init__(home, ["--fleet", folder / "fleet.yaml", "--record", self.record,
-                                "--listen-gateway", "127.0.0.1:8000"])
+        super().__init__(home, ["--fleet", folder / "fleet.yaml", "--record", self.record])
 
     def recorded(self, link="*"):
         """What went over links between PoPs, `one.two` or all of them, either way."""
@@ -335,3 +334,45 @@ def test_a_pop_that_dies_with_a_request_is_replaced_by_another(box):
         assert box.ask("one", "both")[1]["Perigee-Pop"] == "two"
     box.cli("fleet", "heal", "three")
     box.wait_state("three", "up")
+
+
+def test_a_cut_link_is_given_up_by_those_that_wait_on_it(box):
+    """Nothing is told by such a link: what the PoPs measure of each other is."""
+    until("three", lambda: box.ask("one", "both")[1]["Perigee-Pop"] == "three")
+    box.cli("fleet", "cut", "one", "three")
+    try:
+        status, headers, _ = box.ask("one", "both")
+        assert (status, headers["Perigee-Pop"]) == (200, "two")
+        assert box.ask("one", "both")[1]["Perigee-Pop"] == "two"
+    finally:
+        box.cli("fleet", "heal")
+
+
+def test_a_full_queue_overflows_to_another_pop(box):
+    box.put("narrow", "one", "two", queue={"depth": 1}, scale={"concurrency": 1})
+    pid = box.replica("one", "narrow")
+    os.kill(pid, signal.SIGSTOP)
+    with contextlib.ExitStack() as stack:
+        waiting = [stack.enter_context(contextlib.closing(box.client("one", FRENCH)))
+                   for _ in range(2)]
+        for connection in waiting:  # one runs, one waits
+            connection.request("POST", "/v2/models/narrow/infer", body_of([1, 2]))
+        until("the third to go on", lambda: box.ask(
+            "one", "narrow", headers={"Perigee-Timeout": "5s"})[1]["Perigee-Pop"] == "two")
+        assert box.counted("one", "perigee_requests_forwarded_total", endpoint="narrow",
+                           reason="overloaded") >= 1
+        os.kill(pid, signal.SIGCONT)
+        for connection in waiting:
+            answer = connection.getresponse()
+            answer.read()
+            assert (answer.status, answer.headers["Perigee-Pop"]) == (200, "one")
+
+
+def test_a_draining_pop_passes_on(box):
+    box.put("moves", "one", "two")
+    box.cli("pops", "drain", "one")
+    try:
+        until("two", lambda: box.ask("one", "moves")[1]["Perigee-Pop"] == "two")
+    finally:
+        box.cli("pops", "drain", "one", "--undo")
+    until("one", lambda: box.ask("one", "moves")[1]["Perigee-Pop"] == "one")

@@ -52,7 +52,7 @@ class Words:
         """One from each client to each place."""
         for pop in "one", "two", "three":
             self.send(pop, FRENCH, EUROPE)
-            self.send(pop, JAPANESE, set())  # of one country alone: no link ever has it
+            self.send(pop, JAPANESE, set())  # of one country: no link ever has it
             self.send(pop, SWISS, set())
             self.send(pop, FRENCH, set(), **{"Perigee-Process-In": "CH"})
 

@@ -161,6 +161,41 @@ static void test_bodies(void **state)
     scene_end(&scene);
 }
 
+/* A client that does not read holds its PoP back, and gets all in the end. */
+static void test_a_slow_reader(void **state)
+{
+    enum { BYTES = 10 << 20, SMALL = 8192 };
+    struct scene scene;
+    char head[128], *body = mem_zalloc(BYTES);
+    (void)state;
+
+    scene_begin_away(&scene, PEER_ECHOES);
+    int fd = world_connect(&scene.world), small = SMALL;
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+    int size = snprintf(
+        head, sizeof head,
+        "POST /v2/models/digits/infer HTTP/1.1\r\n" LOCAL "Content-Length: %d\r\n\r\n", BYTES);
+    assert_int_equal(send(fd, head, (size_t)size, MSG_NOSIGNAL), size);
+    for (size_t at = 0; at < BYTES;) {
+        ssize_t n = send(fd, body + at, BYTES - at, MSG_NOSIGNAL);
+        assert_true(n > 0);
+        at += (size_t)n;
+    }
+    free(body);
+    assert_true(world_until(&scene.world, scene_asked, &scene.other));
+    for (int i = 0; i < 20; i++) /* others are served meanwhile */
+        scene_expect(world_infer(&scene.world, "", BODY), 200, "Perigee-Pop: other");
+    size_t got = 0;
+    char part[65536];
+    while (got < BYTES) { /* the head comes on top */
+        ssize_t n = read(fd, part, sizeof part);
+        assert_true(n > 0);
+        got += (size_t)n;
+    }
+    close(fd);
+    scene_end(&scene);
+}
+
 static void test_limits(void **state)
 {
     struct scene scene;
@@ -359,6 +394,7 @@ int main(void)
         cmocka_unit_test(test_answer),
         cmocka_unit_test(test_signature),
         cmocka_unit_test(test_bodies),
+        cmocka_unit_test(test_a_slow_reader),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_failures),
         cmocka_unit_test(test_elsewhere),
