@@ -22,8 +22,8 @@ clients:
 """
 SWISS, FRENCH, JAPANESE = "127.66.0.1", "127.67.0.1", "127.68.0.1"
 # French words stay in France and Germany, Japanese ones in Japan; for the Swiss there is no rule.
-RULES = {"rules": [{"clients": ["FR"], "process_in": ["FR", "DE"]},
-                   {"clients": ["JP"], "process_in": ["JP"]}]}
+RULES = [{"clients": ["FR"], "process_in": ["FR", "DE"]},
+         {"clients": ["JP"], "process_in": ["JP"]}]
 EUROPE = {"one", "three"}
 
 
@@ -80,7 +80,7 @@ def box(homes, tmp_path_factory):
         # At `one` it is not placed: what the French ask there goes to `three`.
         found.deploy(name="words", model=str(MODELS / "identity_bytes.onnx"),
                      regions=["two", "three"], spread={"pops": 2}, residency={
-                         "rules": [{**row, "transit": row["process_in"]} for row in RULES["rules"]]},
+                         "rules": [{**row, "transit": row["process_in"]} for row in RULES]},
                      queue={"depth": 1}, scale={"concurrency": 1})
         words = Words(found)
         for pop, source in ("one", FRENCH), ("three", FRENCH), ("two", JAPANESE):
