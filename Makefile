@@ -22,8 +22,8 @@ test-all: ## test, and the whole matrix, TSan, clang-tidy, coverage, 5 minutes a
 build: ## the program, as build/perigee
 	@tools/build
 
-bench: ## tables: beside in-process ONNX Runtime, nginx, FastAPI, MLServer; start-up; overload; walls; DNS beside Knot
-	@tools/setup bench && bench/run && bench/life --no-build && bench/overload --no-build && bench/walls && bench/dns
+bench: ## tables: beside in-process ONNX Runtime, nginx, FastAPI, MLServer; start-up; overload; walls; DNS beside Knot; a hop between PoPs
+	@tools/setup bench && bench/run && bench/life --no-build && bench/overload --no-build && bench/walls && bench/dns && bench/hop --no-build
 
 lint: ## include order, lengths, banned calls; clang-format and clang-tidy
 	@tools/run-lint
