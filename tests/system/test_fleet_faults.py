@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Faults of a fleet under load, as its clients see them. A client keeps an answer of DNS for its
+TTL and its connection for as long as that stands; where a connection fails, or closes before the
+first byte of an answer, it takes the next address, then a fresh answer. Nothing else is tried
+twice."""
+import contextlib
+import http.client
+import json
+import os
+import select
+import signal
+import threading
+import time
+
+import dns.message
+import dns.query
+import pytest
+
+from deadline import DEADLINE, until
+from oip import tensor
+from perigee import DIGITS
+from test_fleet import Fleet, named
+
+FLEET = """
+version: 1
+kind: fleet
+pops:
+  - {name: one, coordinates: [48.85, 2.35], country: FR}
+  - {name: two, coordinates: [35.69, 139.69], country: JP}
+  - {name: three, coordinates: [34.69, 135.5], country: JP}
+clients:
+  - {name: far, addresses: [127.66.0.0/16], coordinates: [50.1, 8.7], country: DE}
+  - {name: near, addresses: [127.67.0.0/16], coordinates: [35.69, 139.69], country: JP}
+links:
+  - {between: any, rtt: 40ms}
+  - {between: [near, two], rtt: 4ms}
+  - {between: [near, three], rtt: 12ms}
+  - {between: [far, one], rtt: 6ms}
+  - {between: [two, three], rtt: 8ms}
+"""
+FAR, NEAR = "127.66.0.1", "127.67.0.1"
+BODY = json.dumps({"inputs": [tensor("image", "FP32", [1, 64], [0] * 64)]})
+FACE = {"127.0.1.1": "one", "127.0.1.2": "two", "127.0.1.3": "three"}
+LOST = (ConnectionError, http.client.BadStatusLine)  # of the connection, before an answer began
+
+
+class Client(threading.Thread):
+    """Asks on until it is told to stop. `answers`: (time, PoP, attempts) of each; `fault`: the
+    first request that was lost, which ends it."""
+
+    def __init__(self, fleet, source, endpoint="digits"):
+        super().__init__(daemon=True)
+        self.fleet, self.source, self.endpoint = fleet, source, endpoint
+        self.port = int(fleet.pops["one"]["gateway"][0].rsplit(":", 1)[1])
+        self.addresses, self.fresh_until, self.connection = [], 0, None
+        self.answers, self.fault, self.told = [], None, threading.Event()
+
+    def resolve(self):
+        question = dns.message.make_query(f"{self.endpoint}.perigee.test", "A")
+        host, port = self.fleet.address("dns")
+        answer, _ = dns.query.udp_with_fallback(question, host, port=port, source=self.source,
+                                                timeout=DEADLINE)
+        self.addresses = [row.address for rrset in answer.answer for row in rrset]
+        ttl = min((rrset.ttl for rrset in answer.answer), default=0)
+        self.fresh_until = time.monotonic() + ttl
+
+    def close(self):
+        if self.connection:
+            self.connection.close()
+        self.connection = None
+
+    def attempt(self):
+        if not self.connection:
+            host, port = self.addresses[0], self.port_of(self.addresses[0])
+            self.connection = http.client.HTTPConnection(host, port, DEADLINE, (self.source, 0))
+        self.connection.request("POST", f"/v2/models/{self.endpoint}/infer", BODY)
+        answer = self.connection.getresponse()
+        body = answer.read()
+        assert answer.status == 200, (answer.status, body)
+        return answer.headers["Perigee-Pop"]
+
+    def port_of(self, address):
+        return int(self.fleet.pops[FACE[address]]["gateway"][0].rsplit(":", 1)[1])
+
+    def ask(self):
+        begun, attempts = time.monotonic(), 0
+        while time.monotonic() - begun < DEADLINE:
+            if time.monotonic() > self.fresh_until:
+                before = self.addresses[:1]
+                self.resolve()
+                if self.addresses[:1] != before:
+                    self.close()
+            attempts += 1
+            try:
+                if self.addresses:
+                    return self.answers.append((begun, self.attempt(), attempts))
+            except LOST:
+                self.close()
+                self.addresses.pop(0)
+            if not self.addresses:
+                self.fresh_until = 0
+                select.select([], [], [], 0.02)  # it may be told the same again
+        raise AssertionError(f"nobody answered {self.source}, last {self.addresses}")
+
+    def run(self):
+        try:
+            while not self.told.is_set():
+                self.ask()
+        except Exception as fault:  # shown by check()
+            self.fault = fault
+        self.close()
+
+
+class Load:
+    def __init__(self, fleet, sources, endpoint="digits"):
+        self.clients = [Client(fleet, source, endpoint) for source in sources]
+
+    def __enter__(self):
+        for client in self.clients:
+            client.start()
+        self.more(5)
+        return self
+
+    def __exit__(self, *_):
+        for client in self.clients:
+            client.told.set()
+        for client in self.clients:
+            client.join(2 * DEADLINE)
+
+    def check(self):
+        for client in self.clients:
+            if client.fault:
+                raise AssertionError(f"{client.source} lost a request") from client.fault
+
+    def more(self, count):
+        """Until each client has so many more answers."""
+        wanted = [len(client.answers) + count for client in self.clients]
+
+        def there():
+            self.check()
+            return all(len(client.answers) >= least
+                       for client, least in zip(self.clients, wanted))
+        until("answers", there)
+
+    def since(self, begun, source=None):
+        return [(pop, attempts) for client in self.clients for at, pop, attempts in client.answers
+                if at >= begun and source in (None, client.source)]
+
+
+@pytest.fixture(scope="module", name="fleet")
+def the_fleet(homes, tmp_path_factory):
+    path = tmp_path_factory.mktemp("faults") / "fleet.yaml"
+    path.write_text(FLEET)
+    plain = homes(start=False)
+    found = Fleet(plain.home, ["--fleet", path])
+    try:
+        found.start()
+        found.deploy(spread={"pops": 3})
+        whole(found)
+        yield found
+    finally:
+        found.stop()
+
+
+def whole(fleet):
+    """All serve, and DNS names them."""
+    until("all three", lambda: (named(fleet, NEAR)[:1], named(fleet, FAR)[:1],
+                                named(fleet, "127.0.1.3")[:1])
+          == (["127.0.1.2"], ["127.0.1.1"], ["127.0.1.3"]))
+
+
+@pytest.mark.slow
+def test_a_pop_that_is_killed_under_load_loses_no_request(fleet):
+    with Load(fleet, [NEAR, NEAR, NEAR, FAR]) as load:
+        before = time.monotonic()
+        fleet.cli("fleet", "kill", "two")
+        until("DNS to name another", lambda: "127.0.1.2" not in named(fleet, NEAR))
+        load.more(20)
+        moved = time.monotonic()
+        load.more(5)
+        fleet.cli("fleet", "heal", "two")
+        until("DNS to name it again", lambda: named(fleet, NEAR)[:1] == ["127.0.1.2"])
+        healed = time.monotonic()
+        until("its clients to be back", lambda: "two" in {pop for pop, _ in load.since(healed)})
+        load.more(5)
+    load.check()
+    assert max(attempts for _, attempts in load.since(before - 1, NEAR)) > 1  # they were hit
+    assert {pop for pop, _ in load.since(moved, NEAR)[:3]} == {"three"}
+    assert {entry for entry in load.since(0, FAR)} == {("one", 1)}  # nobody else noticed
+    whole(fleet)
+
+
+@pytest.mark.slow
+def test_a_pop_that_flaps_loses_no_request(fleet):
+    with Load(fleet, [NEAR, NEAR, FAR]) as load:
+        for _ in range(3):
+            fleet.cli("fleet", "kill", "two")
+            load.more(10)
+            fleet.cli("fleet", "heal", "two")
+            fleet.wait_state("two", "up")
+            load.more(10)
+    load.check()
+    whole(fleet)
+
+
+def replicas(fleet):
+    return {(row["pop"], row["pid"]) for row in fleet.json("show", "digits")["replicas"]
+            if row["state"] == "ready"}
+
+
+def test_nobody_notices_that_control_dies(fleet):
+    before = until("all replicas", lambda: found if len(found := replicas(fleet)) == 3 else None)
+    with Load(fleet, [NEAR, FAR]) as load:
+        pid = int((fleet.home / "fleet-control" / "lock").read_text())
+        os.kill(pid, signal.SIGKILL)
+        load.more(20)
+        until("another control", lambda: fleet.cli("pops", "list", status=None).returncode == 0)
+        load.more(20)
+    load.check()
+    assert {attempts for _, attempts in load.since(0)} == {1}
+    fleet.wait_joined()
+    assert until("its reports", lambda: replicas(fleet) == before)
+
+
+def test_nobody_notices_that_a_pop_is_cut_from_control(fleet):
+    """Who has an answer of before goes on at the place that is cut; a fresh one names another,
+    since DNS stands on the other side of the cut."""
+    with Load(fleet, [NEAR, NEAR, FAR]) as load:
+        fleet.cli("fleet", "cut", "two", "one")
+        load.more(20)
+        until("DNS to name another", lambda: named(fleet, NEAR)[:1] == ["127.0.1.3"])
+        load.more(20)
+        fleet.cli("fleet", "heal")
+        load.more(20)
+    load.check()
+    assert {attempts for _, attempts in load.since(0)} == {1}
+    whole(fleet)
+
+
+def test_a_cold_boot_while_it_is_cut_from_control(fleet):
+    """It serves what it had, and passes on what it has not."""
+    fleet.cli("apply", "-f", "-", stdin=json.dumps({
+        "name": "beside", "model": str(DIGITS / "digits.onnx"), "regions": ["three"]}).encode())
+
+    def answers(endpoint):
+        with contextlib.closing(fleet.client("two", NEAR)) as connection, \
+                contextlib.suppress(OSError, http.client.HTTPException):
+            connection.request("POST", f"/v2/models/{endpoint}/infer", BODY)
+            answer = connection.getresponse()
+            answer.read()
+            return answer.status == 200 and answer.headers["Perigee-Pop"]
+        return None
+
+    until("it to be passed on", lambda: answers("beside") == "three")
+    fleet.cli("fleet", "cut", "two", "one")
+    pid = int((fleet.home / "pops" / "two" / "lock").read_text())
+    os.kill(pid, signal.SIGKILL)
+    until("what was here", lambda: answers("digits") == "two")
+    until("what is elsewhere", lambda: answers("beside") == "three")
+    assert int((fleet.home / "pops" / "two" / "lock").read_text()) != pid
+    fleet.cli("fleet", "heal")
+    fleet.wait_joined()
+    fleet.cli("delete", "beside", "--yes")
+    whole(fleet)
