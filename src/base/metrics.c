@@ -195,6 +195,14 @@ struct metric_series *metrics_series(struct metrics *metrics, unsigned row,
     return series;
 }
 
+bool metrics_holds(const struct metrics *metrics, unsigned row, const struct slice *labels)
+{
+    struct metric_series key;
+
+    key_build(&key, &metrics->table->rows[row], row, labels);
+    return map_get(&metrics->index, series_key(&key)) != NULL;
+}
+
 static struct slice label_value(const struct metric_series *series, unsigned label)
 {
     struct slice rest = { series->labels, series->label_bytes };
@@ -270,8 +278,10 @@ static bool series_copy(const struct metric_series *series, const struct metric_
     return ends == label_count(&table->rows[total->who.row]);
 }
 
+enum { EVERY_ROW = -1 };
+
 static uint64_t gather(struct arena *arena, const struct metric_table *table,
-                       const struct metrics_view *view, struct map *totals)
+                       const struct metrics_view *view, int row, struct map *totals)
 {
     const struct metrics_slice *slice = view->memory;
 
@@ -282,7 +292,10 @@ static uint64_t gather(struct arena *arena, const struct metric_table *table,
     uint64_t used = atomic_load(&slice->series_used);
     for (size_t i = 0; i < used && i < room; i++) {
         struct total copy, *total;
-        if (!series_copy(&series_of(slice)[i], table, &copy))
+        /* Looked at first: a copy costs more. */
+        if ((row != EVERY_ROW && series_of(slice)[i].row != row) ||
+            !series_copy(&series_of(slice)[i], table, &copy) ||
+            (row != EVERY_ROW && copy.who.row != row))
             continue;
         total = map_get(totals, series_key(&copy.who));
         if (!total) {
@@ -424,7 +437,7 @@ struct slice metrics_print(struct arena *arena, const struct metric_table *table
     char *text = NULL;
 
     for (size_t i = 0; i < slice_count; i++)
-        dropped += gather(arena, table, &slices[i], &totals);
+        dropped += gather(arena, table, &slices[i], EVERY_ROW, &totals);
     struct total **sorted = ARENA_ARRAY(arena, struct total *, totals.count + 1);
     MAP_EACH (entry, &totals)
         sorted[count++] = entry->value;
@@ -444,6 +457,28 @@ struct slice metrics_print(struct arena *arena, const struct metric_table *table
     struct slice page = arena_copy(arena, (struct slice){ text, size });
     free(text);
     return page;
+}
+
+void metrics_sum(const struct metric_table *table, const struct metrics_view *slices,
+                 size_t slice_count, unsigned row,
+                 void (*each)(const struct slice *labels, const uint64_t *words, void *data),
+                 void *data)
+{
+    struct arena *arena = arena_new();
+    struct map totals = {};
+
+    assert(row < table->count);
+    for (size_t i = 0; i < slice_count; i++)
+        (void)gather(arena, table, &slices[i], (int)row, &totals);
+    MAP_EACH (entry, &totals) {
+        const struct total *total = entry->value;
+        struct slice labels[METRIC_LABELS_MAX];
+        for (unsigned i = 0; i < label_count(&table->rows[row]); i++)
+            labels[i] = label_value(&total->who, i);
+        each(labels, total->words, data);
+    }
+    map_deinit(&totals);
+    arena_free(arena);
 }
 
 struct slice metrics_docs(struct arena *arena, const struct metric_table *table)

@@ -107,6 +107,8 @@ void metrics_deinit(struct metrics *metrics);
  * cut to fit. The pointer holds until metrics_forget() of that series. */
 struct metric_series *metrics_series(struct metrics *metrics, unsigned row,
                                      const struct slice *labels);
+/* Is there such a series? */
+bool metrics_holds(const struct metrics *metrics, unsigned row, const struct slice *labels);
 /* Frees every series whose label number `label` of `row` is `value` (an endpoint was deleted). */
 void metrics_forget(struct metrics *metrics, unsigned row, unsigned label, struct slice value);
 
@@ -132,6 +134,13 @@ struct metrics_view {
 };
 struct slice metrics_print(struct arena *arena, const struct metric_table *table,
                            const struct metrics_view *slices, size_t slice_count);
+
+/* One row's series, each summed over the slices; labels and words live as long as the call.
+ * `words`: of a histogram its buckets, then above the last, then the sum. */
+void metrics_sum(const struct metric_table *table, const struct metrics_view *slices,
+                 size_t slice_count, unsigned row,
+                 void (*each)(const struct slice *labels, const uint64_t *words, void *data),
+                 void *data);
 
 /* Rows of docs/metrics.md: "| name | type | unit | labels | meaning |". */
 struct slice metrics_docs(struct arena *arena, const struct metric_table *table);

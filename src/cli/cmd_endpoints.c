@@ -75,13 +75,49 @@ static int get(struct cli *cli, struct control_answer *answer, struct err *err)
                         answer, err);
 }
 
+/* One object: what control says of it, and its clients. */
+static int show_json(struct cli *cli, yyjson_val *view, struct slice clients)
+{
+    struct json_writer w;
+    size_t index, count;
+    yyjson_val *key, *value;
+    json_begin(&w, cli->arena, 0);
+    json_object_begin(&w);
+    yyjson_obj_foreach(view, index, count, key, value)
+    {
+        json_key_slice(&w, json_slice(key));
+        json_value(&w, value);
+    }
+    json_key(&w, "clients");
+    if (clients.size)
+        json_raw(&w, clients);
+    else
+        json_null(&w);
+    json_object_end(&w);
+    return cli_print_written(cli, &w);
+}
+
 int cmd_show(struct cli *cli, struct err *err)
 {
-    struct control_answer answer;
+    struct control_answer answer, clients = {};
+    struct err ignored; /* a control from before it knew */
     if (cli->argument_count == 0)
         return cmd_endpoints(cli, err);
     int r = get(cli, &answer, err);
-    return r < 0 ? r : view_print(cli, answer.json);
+    if (r < 0)
+        return r;
+    bool known =
+        control_call(cli,
+                     &CONTROL_REQUEST(.method = "GET", .path = control_endpoint_path(
+                                                           cli, cli->arguments[0], "/clients")),
+                     &clients, &ignored) == 0 &&
+        clients.json;
+    if (cli->json)
+        return show_json(cli, answer.json, known ? clients.body : (struct slice){});
+    r = view_print(cli, answer.json);
+    if (r == 0 && known)
+        view_clients_print(cli, clients.json);
+    return r;
 }
 
 static int wait_and_print(struct cli *cli, struct err *err)

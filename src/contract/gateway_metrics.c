@@ -5,7 +5,10 @@
 #include "contract/gateway_metrics.h"
 
 #include <assert.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "base/arena.h"
 
 METRICS_DEFINE(gateway_metrics, GATEWAY_METRICS)
 
@@ -123,16 +126,87 @@ void gateway_stats_keep(void *region, bool (*keep)(uint64_t revision, void *data
     }
 }
 
-struct slice gateway_metrics_print(struct arena *arena, const void *region, size_t bytes)
+/* False: it is of no known layout. */
+static bool views_of(const void *region, size_t bytes,
+                     struct metrics_view ret_views[static GATEWAY_SLICES])
 {
     const struct gateway_region *head = region;
-    struct metrics_view views[GATEWAY_SLICES];
 
     if (bytes < gateway_region_bytes() || head->magic != GATEWAY_REGION_MAGIC ||
         head->version != GATEWAY_REGION_VERSION || head->slice_bytes != slice_bytes())
-        return (struct slice){};
+        return false;
     for (unsigned i = 0; i < GATEWAY_SLICES; i++)
-        views[i] = (struct metrics_view){ (const char *)region + HEAD_BYTES + i * slice_bytes(),
-                                          slice_bytes() };
+        ret_views[i] = (struct metrics_view){ (const char *)region + HEAD_BYTES + i * slice_bytes(),
+                                              slice_bytes() };
+    return true;
+}
+
+/* ---- clients -------------------------------------------------------------------------------- */
+
+struct slice gateway_metrics_country(const struct metrics *metrics, struct slice project,
+                                     struct slice endpoint, struct slice country)
+{
+    const struct slice labels[] = { project, endpoint, country };
+
+    if (metrics->index.count < GATEWAY_SERIES_MAX / 2 ||
+        metrics_holds(metrics, GATEWAY_RTT_COUNTRY, labels))
+        return country;
+    return SLICE("other");
+}
+
+struct clients {
+    struct arena *arena;
+    struct gateway_clients *rows;
+    size_t count;
+};
+
+static void clients_add(const struct slice *labels, const uint64_t *words, void *data)
+{
+    struct clients *clients = data;
+    const struct metric_buckets *buckets = gateway_metrics.rows[GATEWAY_RTT_COUNTRY].buckets;
+
+    if (clients->count == GATEWAY_SERIES_MAX)
+        return;
+    struct gateway_clients *row = &clients->rows[clients->count++];
+    *row = (struct gateway_clients){ .project = arena_copy(clients->arena, labels[0]),
+                                     .endpoint = arena_copy(clients->arena, labels[1]),
+                                     .country = arena_copy(clients->arena, labels[2]),
+                                     .rtt_ns = words[buckets->count + 1] };
+    for (size_t i = 0; i <= buckets->count; i++) {
+        row->requests += words[i];
+        if (i < buckets->count && buckets->upper[i] <= GATEWAY_NEAR_NS)
+            row->near += words[i];
+    }
+}
+
+static int by_requests(const void *a, const void *b)
+{
+    uint64_t x = ((const struct gateway_clients *)a)->requests;
+    uint64_t y = ((const struct gateway_clients *)b)->requests;
+    return (x < y) - (x > y);
+}
+
+size_t gateway_metrics_clients(struct arena *arena, const void *region, size_t bytes, size_t max,
+                               struct gateway_clients **ret)
+{
+    struct metrics_view views[GATEWAY_SLICES];
+    struct clients clients = { .arena = arena };
+
+    if (!views_of(region, bytes, views))
+        return 0;
+    clients.rows = ARENA_ARRAY(arena, struct gateway_clients, GATEWAY_SERIES_MAX);
+    metrics_sum(&gateway_metrics, views, GATEWAY_SLICES, GATEWAY_RTT_COUNTRY, clients_add,
+                &clients);
+    qsort(clients.rows, clients.count, sizeof *clients.rows, by_requests);
+    *ret = clients.rows;
+    return clients.count < max ? clients.count : max;
+}
+
+struct slice gateway_metrics_print(struct arena *arena, const void *region, size_t bytes)
+{
+    struct metrics_view views[GATEWAY_SLICES];
+
+    if (!views_of(region, bytes, views))
+        return (struct slice){};
     return metrics_print(arena, &gateway_metrics, views, GATEWAY_SLICES);
 }

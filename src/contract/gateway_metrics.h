@@ -96,7 +96,8 @@ struct arena;
       "project,endpoint", &metric_buckets_latency, "Inference: round trip to the client, as a trusted proxy said or " \
       "the kernel measured; the bucket of 0.05 is the share under 50 ms.")                                  \
     X(GATEWAY_RTT_COUNTRY, "perigee_country_rtt_seconds", METRIC_HISTOGRAM, METRIC_SECONDS,          \
-      "country", &metric_buckets_latency, "The same by the client's country; where a map of addresses is given.") \
+      "project,endpoint,country", &metric_buckets_latency, "The same by the client's country: unknown without a map " \
+      "of addresses; other once half of all rows are taken.") \
     X(GATEWAY_FORWARD_REASONS, "perigee_requests_forwarded_total", METRIC_COUNTER, METRIC_ONE,       \
       "project,endpoint,reason", NULL, "Requests passed on to another PoP: away (not placed here), " \
       "place (residency wants it elsewhere), cold (no replica is ready here), overloaded, draining.") \
@@ -162,5 +163,18 @@ struct gateway_stats *gateway_stats_get(void *region, uint64_t revision);
 /* Frees rows of revisions for which keep() is false. Main thread. */
 void gateway_stats_keep(void *region, bool (*keep)(uint64_t revision, void *data), void *data);
 
-/* Readers: Prometheus text of everything in the region; empty when it is of no known layout. */
+/* The country under which a client of it is counted: its own while there is room. */
+struct slice gateway_metrics_country(const struct metrics *metrics, struct slice project,
+                                     struct slice endpoint, struct slice country);
+
+/* Readers: clients of each endpoint by their country, with round trips to them. */
+struct gateway_clients {
+    struct slice project, endpoint, country; /* in the arena */
+    uint64_t requests, near, rtt_ns;         /* near: those under 50 ms; rtt_ns: the sum */
+};
+#define GATEWAY_NEAR_NS UINT64_C(50'000'000)
+/* In the arena, by falling requests, at most `max`. 0 when it is of no known layout. */
+size_t gateway_metrics_clients(struct arena *arena, const void *region, size_t bytes, size_t max,
+                               struct gateway_clients **ret);
+/* Prometheus text of everything in the region; empty when it is of no known layout. */
 struct slice gateway_metrics_print(struct arena *arena, const void *region, size_t bytes);

@@ -343,6 +343,8 @@ void hub_pop_state(struct control *control, struct hub_pop *pop, struct arena *a
     pop->endpoint_count = report->endpoint_count;
     pop->loads = report->loads;
     pop->load_count = report->load_count;
+    pop->clients = report->clients;
+    pop->client_count = report->client_count;
     pop->gateway_port = report->gateway_port;
     pop->peers = report->peers;
     snprintf(pop->sets, sizeof pop->sets, "%.*s", SLICE_FMT(report->sets));
@@ -381,7 +383,7 @@ void hub_pop_row(struct control *control, const struct store_pop *row)
         free(take_ptr(pop->kept));
     }
     if (slice_is(row->wanted, "retired"))
-        pop->endpoint_count = pop->replica_count = pop->load_count =
+        pop->endpoint_count = pop->replica_count = pop->load_count = pop->client_count =
             0; /* nobody will say that they ended */
     arena_free(pop->row_arena);
     pop->row_arena = arena;

@@ -58,6 +58,12 @@ struct hub_replica {
     struct slice view; /* JSON object, as clients get it */
 };
 
+/* Clients of an endpoint that came there from one country, as far as their round trip is known. */
+struct hub_clients {
+    uint64_t endpoint_uid, requests, near, rtt_us; /* near: under 50 ms; rtt_us: the sum */
+    char country[8];                               /* or "unknown", "other" */
+};
+
 /* An endpoint there, as its agent measured it (contract/mesh.h). */
 struct hub_load {
     uint64_t endpoint_uid;
@@ -90,6 +96,8 @@ struct hub_pop {
     size_t endpoint_count;
     struct hub_load *loads;
     size_t load_count;
+    struct hub_clients *clients;
+    size_t client_count;
     struct slice peers;      /* JSON: how it reaches other PoPs; empty: not said */
     uint16_t gateway_port;   /* where its gateway listens, as it says; 0: not said */
     struct arena *row_arena; /* of what follows: what an operator said; NULL: nothing */

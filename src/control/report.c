@@ -13,6 +13,10 @@
 #include "spec/endpoint.h"
 #include "store/digest.h"
 
+/* Sums over all PoPs stay far below 64 bits. */
+#define REQUESTS_MAX (UINT64_C(1) << 48)
+#define RTT_SUM_MAX (UINT64_C(1) << 52)
+
 bool report_read_time(struct slice text, int64_t *ret_ns)
 {
     struct tm utc = {};
@@ -321,6 +325,42 @@ static int read_loads(struct arena *arena, yyjson_val *root, struct report *ret,
     return 0;
 }
 
+static bool country_right(struct slice text)
+{
+    return country_number_of(text) != COUNTRY_UNKNOWN || slice_is(text, "unknown") ||
+           slice_is(text, "other");
+}
+
+/* What contradicts itself is left out. */
+static int read_clients(struct arena *arena, yyjson_val *root, struct report *ret, struct err *err)
+{
+    yyjson_val *clients, *item;
+    size_t index, count;
+    int r = list_of(root, "clients", &clients, &count, err);
+    if (r < 0)
+        return r;
+    if (count > REPORT_CLIENTS_MAX)
+        return err_set(err, ERR_TOO_LARGE, "'clients' has more than %d items",
+                       (int)REPORT_CLIENTS_MAX);
+    ret->clients = ARENA_ARRAY(arena, struct hub_clients, count + 1);
+    yyjson_arr_foreach(clients, index, count, item)
+    {
+        struct slice country = name_of(item, "country");
+        struct hub_clients row = {
+            .endpoint_uid = number_of(item, "endpoint_uid"),
+            .requests = number_of(item, "requests"),
+            .near = number_of(item, "near"),
+            .rtt_us = number_of(item, "rtt_us"),
+        };
+        if (!country_right(country) || row.near > row.requests || row.requests > REQUESTS_MAX ||
+            row.rtt_us > RTT_SUM_MAX)
+            continue;
+        memcpy(row.country, country.data, country.size);
+        ret->clients[ret->client_count++] = row;
+    }
+    return 0;
+}
+
 int report_parse(struct arena *arena, struct slice text, struct slice pop, int64_t now_ns,
                  struct report *ret, struct err *err)
 {
@@ -342,6 +382,8 @@ int report_parse(struct arena *arena, struct slice text, struct slice pop, int64
     r = read_peers(arena, root, &report, err);
     if (r == 0)
         r = read_loads(arena, root, &report, err);
+    if (r == 0)
+        r = read_clients(arena, root, &report, err);
     if (r == 0)
         r = read_state(arena, root, pop, &report, err);
     if (r == 0)

@@ -19,6 +19,7 @@ struct err;
 enum {
     REPORT_PEERS_MAX = 2048,
     REPORT_LOADS_MAX = 4096,
+    REPORT_CLIENTS_MAX = 4096,
     REPORT_ITEMS_MAX = 20'000,
     REPORT_ASKED_MAX = 20'000, /* places of clients, of all endpoints */
     REPORT_LINE_BYTES_MAX = 4096,
@@ -66,6 +67,8 @@ struct report {
     size_t model_count;
     struct hub_load *loads; /* of its endpoints */
     size_t load_count;
+    struct hub_clients *clients; /* of its endpoints */
+    size_t client_count;
     uint16_t gateway_port; /* 0: not said */
     struct slice peers;    /* JSON: [{"pop", "health", "rtt_ms"}]; empty: not said */
     uint64_t asked_ms;     /* the time in which they were; 0: it says nothing of them */

@@ -11,6 +11,8 @@
 #define WHOLE "{\"type\":\"integer\",\"minimum\":0}"
 #define WHOLE_OR_NULL "{\"type\":[\"integer\",\"null\"],\"minimum\":1}"
 #define FIGURE "{\"type\":[\"number\",\"null\"]}"
+#define CLIENT_SUMS                                                                                \
+    ",\"requests\":" WHOLE ",\"rtt_mean_ms\":" FIGURE ",\"under_50ms\":" FIGURE
 #define BOOLEAN "{\"type\":\"boolean\"}"
 #define REF(name) "{\"$ref\":\"#/components/schemas/" name "\"}"
 #define ARRAY(of) "{\"type\":\"array\",\"items\":" of "}"
@@ -69,6 +71,10 @@ const struct schema control_schemas[] = {
             ",\"replicas\":" ARRAY(REF("Replica")) ",\"deaths\":" ARRAY(REF("Death"))
             ",\"model\":{\"anyOf\":[" REF("Model") ",{\"type\":\"null\"}]}") },
     { "EndpointList", LIST("Endpoint") },
+    { "Clients", NEEDS("\"endpoint\",\"project\",\"requests\",\"countries\",\"pops\"",
+                       "\"endpoint\":" STRING ",\"project\":" STRING CLIENT_SUMS ",\"countries\":"
+                       ARRAY(OBJECT("\"country\":" STRING CLIENT_SUMS)) ",\"pops\":"
+                       ARRAY(OBJECT("\"pop\":" STRING CLIENT_SUMS))) },
     { "Explanation", NEEDS("\"endpoint\",\"project\",\"client\",\"residency\",\"pops\"",
                            "\"endpoint\":" STRING ",\"project\":" STRING ",\"client\":"
                            OBJECT("\"asked\":" STRING ",\"city\":" NULLABLE ",\"country\":" NULLABLE

@@ -446,7 +446,7 @@ static struct metric_series *requests_series(struct request *request, struct sli
     return series;
 }
 
-/* By country where there is a map to tell it. */
+/* By country as well: unknown where no map tells it. */
 static void rtt_observe(struct request *request)
 {
     struct metrics *metrics = &request->gl->metrics;
@@ -454,11 +454,13 @@ static void rtt_observe(struct request *request)
     char code[3];
 
     observe(request, GATEWAY_RTT, ns);
-    if (!request->gl->gateway->where)
-        return;
     country_code_of(residency_client(request), code);
-    struct slice label = *code ? slice_of(code) : SLICE("unknown");
-    metric_observe(metrics, metrics_series(metrics, GATEWAY_RTT_COUNTRY, &label), ns);
+    const struct table_head *table = request->table->head;
+    struct slice labels[] = { table_text(table, request->row->project),
+                              table_text(table, request->row->name),
+                              *code ? slice_of(code) : SLICE("unknown") };
+    labels[2] = gateway_metrics_country(metrics, labels[0], labels[1], labels[2]);
+    metric_observe(metrics, metrics_series(metrics, GATEWAY_RTT_COUNTRY, labels), ns);
 }
 
 static void metrics_count(struct request *request, bool whole)

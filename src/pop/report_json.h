@@ -41,3 +41,7 @@ struct slice report_log(struct arena *arena, uint64_t sequence, int64_t wall_ns,
                         const struct pop_replica *replica, struct slice line);
 /* RFC 3339, UTC, milliseconds. */
 const char *report_time(int64_t wall_ns, char buffer[static 40]);
+
+/* The member "clients": clients.c. */
+struct agent;
+void report_clients(struct json_writer *w, struct agent *agent);

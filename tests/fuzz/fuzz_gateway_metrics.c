@@ -22,6 +22,7 @@ static void count(void *region)
     metric_add(metrics_series(&metrics, GATEWAY_REQUESTS, labels), 3);
     metric_set(metrics_series(&metrics, GATEWAY_CONNECTIONS, NULL), 7);
     metric_observe(&metrics, metrics_series(&metrics, GATEWAY_TOTAL, labels), 1'000'000);
+    metric_observe(&metrics, metrics_series(&metrics, GATEWAY_RTT_COUNTRY, labels), 1'000'000);
     metrics_deinit(&metrics);
 }
 
@@ -45,6 +46,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct arena *arena = arena_new();
     struct slice text = gateway_metrics_print(arena, region, bytes);
     assert(text.size > 0 && text.data[text.size - 1] == '\n');
+    struct gateway_clients *clients;
+    size_t rows = gateway_metrics_clients(arena, region, bytes, 3, &clients);
+    for (size_t i = 0; i < rows; i++)
+        assert(rows <= 3 && clients[i].country.size <= METRIC_LABEL_BYTES);
     arena_free(arena);
     return 0;
 }

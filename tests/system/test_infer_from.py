@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """`perigee infer --from`: a client that stands elsewhere resolves by our DNS, goes to the PoP that
 it names, and to the next one where that fails. In a network in a box, and beside one."""
+import contextlib
+import http.client
 import json
 import re
 import socket
 
 import pytest
 
-from deadline import until
+from deadline import DEADLINE, until
 from perigee import DIGITS
 from test_fleet import Fleet, named
 
@@ -125,6 +127,43 @@ def test_names_that_there_are_not(fleet):
     until("the refusal", lambda: "residency permits none" in fleet.cli(
         "infer", "at-home", "--from", "Sao Paulo", "--input", DIGIT, status=1).said)
     fleet.cli("delete", "at-home", "--yes")
+
+
+def test_show_says_how_far_clients_are(fleet):
+    """By country and PoP, as the trusted relay tells of each connection; control's sums are those
+    of the PoPs' own histograms."""
+    def counted(country):
+        return sum(int(count) for pop in fleet.pops for count in re.findall(
+            r'perigee_country_rtt_seconds_count{project="default",endpoint="digits",'
+            rf'country="{country}"}} (\d+)', page(pop)))
+
+    def page(pop):
+        host, port = fleet.pops[pop]["admin"][0].rsplit(":", 1)
+        with contextlib.closing(http.client.HTTPConnection(host, int(port), DEADLINE)) as admin:
+            admin.request("GET", "/metrics")
+            return admin.getresponse().read().decode()
+
+    before = counted("JP"), counted("BR")
+    for place in ("Tokyo", "Tokyo", "Sao Paulo"):
+        asked(fleet, place)
+    until("the histograms", lambda: (counted("JP"), counted("BR")) == (before[0] + 2,
+                                                                       before[1] + 1))
+    assert re.search(r'perigee_country_rtt_seconds_bucket{project="default",endpoint="digits",'
+                     r'country="BR",le="0.05"} [1-9]', page("paris"))
+    shown = until("the reports", lambda: (said := fleet.json("show", "digits")["clients"])
+                  and said["requests"] == counted("[^\"]+") and said)
+    countries = {row["country"]: row for row in shown["countries"]}
+    assert countries["JP"]["requests"] == before[0] + 2
+    assert countries["BR"]["requests"] == before[1] + 1
+    assert 24 <= countries["BR"]["rtt_mean_ms"] < 50 and countries["BR"]["under_50ms"] == 1
+    assert {row["pop"] for row in shown["pops"]} == {"paris", "tokyo"}
+    assert shown["under_50ms"] == 1 and shown["requests"] == sum(
+        row["requests"] for row in shown["pops"])
+    text = fleet.cli("show", "digits").text
+    assert re.search(r"^clients  \d+ requests, 100.0 % of them from under 50 ms, mean ", text, re.M)
+    assert re.search(r"^BR +\d+ +100.0 % +2\d\.\d ms", text, re.M)
+    assert re.search(r"^tokyo +\d+ +100.0 % +\d\d\.\d ms", text, re.M)
+    assert max(map(len, text[text.index("\nclients"):].splitlines())) <= 80
 
 
 def test_a_pop_dies_and_its_clients_go_on(fleet):

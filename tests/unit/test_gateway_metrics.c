@@ -124,9 +124,61 @@ static void test_rows_of_revisions(void **state)
     assert_int_equal(atomic_load(&gateway_stats_get(region, 77)->success), 77);
 }
 
+static void client(struct metrics *metrics, const char *endpoint, const char *country,
+                   uint64_t rtt_ms)
+{
+    struct slice labels[] = { SLICE("default"), slice_of(endpoint), slice_of(country) };
+    labels[2] = gateway_metrics_country(metrics, labels[0], labels[1], labels[2]);
+    metric_observe(metrics, metrics_series(metrics, GATEWAY_RTT_COUNTRY, labels),
+                   rtt_ms * 1'000'000);
+}
+
+/* Of all loops, both lane sets; a country that comes when half of all rows are taken is another. */
+static void test_clients(void **state)
+{
+    struct arena *arena = arena_new();
+    struct gateway_clients *rows;
+    struct metrics metrics[2];
+    (void)state;
+    assert_true(gateway_region_attach(region, gateway_region_bytes()));
+    gateway_metrics_attach(&metrics[0], region, 0, 1);
+    gateway_metrics_attach(&metrics[1], region, 1, 0);
+    client(&metrics[0], "digits", "JP", 12);
+    client(&metrics[1], "digits", "JP", 50);
+    client(&metrics[1], "digits", "JP", 51);
+    client(&metrics[1], "digits", "FR", 3);
+    client(&metrics[0], "other", "FR", 70'000);
+    assert_int_equal(gateway_metrics_clients(arena, region, gateway_region_bytes(), 9, &rows), 3);
+    assert_true(slice_is(rows[0].endpoint, "digits") && slice_is(rows[0].country, "JP"));
+    assert_int_equal(rows[0].requests, 3);
+    assert_int_equal(rows[0].near, 2);
+    assert_int_equal(rows[0].rtt_ns, 113'000'000);
+    assert_int_equal(gateway_metrics_clients(arena, region, gateway_region_bytes(), 1, &rows), 1);
+    assert_int_equal(gateway_metrics_clients(arena, region, 100, 9, &rows), 0);
+    for (unsigned i = 0; metrics[0].index.count < GATEWAY_SERIES_MAX / 2; i++)
+        client(&metrics[0], arena_format(arena, "e%u", i), "DE", 1);
+    client(&metrics[0], "digits", "BR", 1);
+    client(&metrics[0], "digits", "CL", 1);
+    client(&metrics[0], "digits", "JP", 1);
+    size_t count = gateway_metrics_clients(arena, region, gateway_region_bytes(), SIZE_MAX, &rows),
+           others = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (!slice_is(rows[i].country, "other"))
+            continue;
+        others++;
+        assert_int_equal(rows[i].requests, 2);
+        assert_true(slice_is(rows[i].endpoint, "digits"));
+    }
+    assert_int_equal(others, 1);
+    metrics_deinit(&metrics[0]);
+    metrics_deinit(&metrics[1]);
+    arena_free(arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_clients, setup, teardown),
         cmocka_unit_test_setup_teardown(test_attach, setup, teardown),
         cmocka_unit_test_setup_teardown(test_print, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_next_instance, setup, teardown),
