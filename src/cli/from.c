@@ -372,7 +372,7 @@ static int resolve(struct from *from, struct err *err)
                    why ? why : "refused");
 }
 
-/* Rows of _why: who asked, perhaps a rule, then PoPs, the best first. */
+/* Rows of _why: who asked, words, then PoPs as "NAME: ...", the best first. */
 static void why_find(struct from *from)
 {
     struct dns_answer answer = {};
@@ -381,7 +381,8 @@ static void why_find(struct from *from)
                 &ignored) < 0)
         return;
     for (size_t i = 1; i < answer.text_count && !from->why; i++)
-        if (!slice_starts(answer.texts[i], SLICE("residency")))
+        if (memchr(answer.texts[i].data, ':', answer.texts[i].size) &&
+            !slice_starts(answer.texts[i], SLICE("residency")))
             from->why = arena_string(from->cli->arena, answer.texts[i]);
 }
 

@@ -20,7 +20,10 @@
 #include "policy/route.h"
 #include "policy/seed.h"
 
-enum { CLIENT_BYTES_MAX = 256 };
+enum {
+    CLIENT_BYTES_MAX = 256,
+    START_UNKNOWN_MS = 3000, /* as in DNS: it says how others do, and has not begun this one */
+};
 
 /* ---- PoPs as route.h has them ---------------------------------------------------------------- */
 
@@ -78,7 +81,8 @@ static uint8_t health_of(const struct hub_pop *pop)
                                        : ROUTE_DOWN;
 }
 
-static void columns_fill(struct control *control, struct arena *arena, struct table *table)
+static void columns_fill(struct control *control, struct arena *arena,
+                         const struct hub_endpoint *endpoint, struct table *table)
 {
     size_t count = table->count, placed = 0;
     float *axes[3], *figures[4];
@@ -106,7 +110,10 @@ static void columns_fill(struct control *control, struct arena *arena, struct ta
         pop[placed] = (uint32_t)i;
         figures[0][placed] = row->load ? row->load->wait_ms : 0;
         figures[1][placed] = row->load ? row->load->service_ms : 0;
-        figures[2][placed] = row->load ? row->load->start_ms : 0;
+        figures[2][placed] = row->load ? row->load->start_ms
+                             : row->pop->loads_told && !endpoint->snapshot->row.stopped
+                                 ? START_UNKNOWN_MS
+                                 : 0;
         figures[3][placed++] = row->load ? row->load->weight : (float)row->place->replicas;
     }
     table->pops = (struct route_pops){ count, axes[0], axes[1], axes[2], key, country, health };
@@ -216,7 +223,7 @@ void explain_write(struct control *control, struct json_writer *w,
     struct residency_verdict verdict = {};
     struct err err;
     rows_fill(control, arena, endpoint, &table);
-    columns_fill(control, arena, &table);
+    columns_fill(control, arena, endpoint, &table);
     /* Sets may be others since it was taken: then nobody is served. */
     if (residency_compile(arena, &endpoint->snapshot->spec, geo_sets_lookup, &control->sets,
                           &residency, &err) < 0)

@@ -343,6 +343,7 @@ void hub_pop_state(struct control *control, struct hub_pop *pop, struct arena *a
     pop->endpoint_count = report->endpoint_count;
     pop->loads = report->loads;
     pop->load_count = report->load_count;
+    pop->loads_told = report->loads_told;
     pop->clients = report->clients;
     pop->client_count = report->client_count;
     pop->gateway_port = report->gateway_port;

@@ -96,6 +96,7 @@ struct hub_pop {
     size_t endpoint_count;
     struct hub_load *loads;
     size_t load_count;
+    bool loads_told;
     struct hub_clients *clients;
     size_t client_count;
     struct slice peers;      /* JSON: how it reaches other PoPs; empty: not said */

@@ -310,6 +310,9 @@ static int read_loads(struct arena *arena, yyjson_val *root, struct report *ret,
         return r;
     if (count > REPORT_LOADS_MAX)
         return err_set(err, ERR_TOO_LARGE, "'loads' has more than %d items", (int)REPORT_LOADS_MAX);
+    if (!loads)
+        return 0;
+    ret->loads_told = true;
     ret->loads = ARENA_ARRAY(arena, struct hub_load, count + 1);
     yyjson_arr_foreach(loads, index, count, item)
     {

@@ -67,6 +67,7 @@ struct report {
     size_t model_count;
     struct hub_load *loads; /* of its endpoints */
     size_t load_count;
+    bool loads_told;             /* what is not among them has not begun there */
     struct hub_clients *clients; /* of its endpoints */
     size_t client_count;
     uint16_t gateway_port; /* 0: not said */

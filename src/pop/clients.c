@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How far clients are, for control: of each endpoint and country how many requests, how many of
- * them from within 50 ms, and the sum of round trips, since this PoP's supervisor started. Counts
- * alone, as /metrics has them.
+ * For control: how endpoints do here, as the mesh has it; and how far clients are: of each endpoint
+ * and country how many requests, how many of them from within 50 ms, and the sum of round trips,
+ * since this PoP's supervisor started. Counts alone, as /metrics has them.
  */
+#include <math.h>
+
 #include "base/arena.h"
 #include "base/json.h"
 #include "base/map.h"
@@ -11,7 +13,39 @@
 #include "pop/agent.h"
 #include "pop/report_json.h"
 
-enum { ROWS_MAX = 1000 }; /* those with the most requests */
+enum {
+    ROWS_MAX = 1000,  /* those with the most requests */
+    LOADS_MAX = 4096, /* PEER_LOAD_ROWS_MAX: a gateway says no more */
+};
+
+static void member_figure(struct json_writer *w, const char *key, float figure)
+{
+    json_key(w, key);
+    if (isfinite(figure))
+        json_double(w, (double)roundf(figure * 1000) / 1000);
+    else
+        json_null(w);
+}
+
+void report_loads(struct json_writer *w, struct agent *agent)
+{
+    struct mesh_load *loads;
+    size_t count;
+    if (!pop_mesh_own(&agent->mesh, w->arena, &loads, &count))
+        return;
+    json_key(w, "loads");
+    json_array_begin(w);
+    for (size_t i = 0; i < count && i < LOADS_MAX; i++) {
+        json_object_begin(w);
+        json_member_u64(w, "endpoint_uid", loads[i].endpoint);
+        member_figure(w, "wait_ms", loads[i].wait_ms);
+        member_figure(w, "service_ms", loads[i].service_ms);
+        member_figure(w, "start_ms", loads[i].start_ms);
+        member_figure(w, "weight", loads[i].weight);
+        json_object_end(w);
+    }
+    json_array_end(w);
+}
 
 static struct slice key_of(struct arena *arena, struct slice project, struct slice endpoint)
 {

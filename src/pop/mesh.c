@@ -314,6 +314,22 @@ static struct mesh_load load_of(const struct pop_mesh_line *line, uint32_t pop)
     return load;
 }
 
+bool pop_mesh_own(struct pop_mesh *mesh, struct arena *arena, struct mesh_load **ret,
+                  size_t *ret_count)
+{
+    struct pop_mesh_peer *peer;
+    LIST_EACH (peer, &mesh->peers, struct pop_mesh_peer, link) {
+        if (!peer->self || peer->heard == 0)
+            continue;
+        *ret_count = 0;
+        *ret = ARENA_ARRAY(arena, struct mesh_load, peer->lines.count + 1);
+        MAP_EACH (entry, &peer->lines)
+            (*ret)[(*ret_count)++] = load_of(entry->value, 0);
+        return true;
+    }
+    return false;
+}
+
 int pop_mesh_print(struct pop_mesh *mesh, struct slice self, struct arena *arena, int64_t now_ns,
                    struct slice *ret, struct err *err)
 {

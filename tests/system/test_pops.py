@@ -22,7 +22,7 @@ class FakePop:
     def __init__(self, one, name, secret):
         self.one, self.name, self.secret, self.sequence = one, name, secret, 0
         self.said = {}  # uid: what it says of an endpoint
-        self.loads = []
+        self.loads = None  # it measures none
         self.endpoints = {}
         self.watch = None
 
@@ -81,8 +81,9 @@ class FakePop:
                               "target": document["target"], "target_state": "ready",
                               "message": ""})
         body = {"instance": 7, "sequence": self.sequence, "replicas": replicas,
-                "endpoints": endpoints, "models": [], "events": [], "deaths": [], "logs": [],
-                "loads": self.loads}
+                "endpoints": endpoints, "models": [], "events": [], "deaths": [], "logs": []}
+        if self.loads is not None:
+            body["loads"] = self.loads
         got, _, text = self.one.request(
             "POST", f"/api/v1/pops/{self.name}/report", json.dumps(body),
             self.headers(**{"Content-Type": "application/json"}), listener="control")
