@@ -16,6 +16,7 @@
 #include "gateway/forward.h"
 #include "gateway/request.h"
 #include "io/loop.h"
+#include "proto/hop.h"
 #include "proto/number.h"
 
 SM_DEFINE(request_state, REQUEST_STATES)
@@ -175,6 +176,8 @@ void answer_error(struct request *request, const struct err *err)
     reply_begin(request, &reply);
     reply_add(&reply, SLICE("Content-Type"), SLICE("application/json"));
     reply_add(&reply, SLICE("Perigee-Error"), request->ended);
+    if (request->hop_refused)
+        reply_add(&reply, SLICE(HOP_HEADER), SLICE("refused"));
     if (err->code == ERR_OVERLOADED)
         overloaded(request, &reply);
     if ((err->code == ERR_INTERNAL || err->code == ERR_REPLICA_DIED) && !request->unlogged)

@@ -401,15 +401,17 @@ void forwards_review(struct gateway_loop *gl)
 struct forwards *forwards_new(struct gateway_loop *gl)
 {
     struct forwards *forwards = mem_zalloc(sizeof *forwards);
+    struct address source = http_source_of_environment();
     struct http_client_config config = {
         .connect_ms = FORWARD_CONNECT_MS,
         .head_ms = FORWARD_HEAD_MS,
         .idle_ms = FORWARD_IDLE_MS,
         .kept_max = FORWARD_KEPT_CONNECTIONS,
-        .source = http_source_of_environment(),
+        .source = source,
     };
 
     forwards->gl = gl;
+    forwards->source = source;
     forwards->client = http_client_new(gl->loop, &config);
     list_init(&forwards->under_way);
     return forwards;

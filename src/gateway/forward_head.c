@@ -181,6 +181,7 @@ int forward_hop_read(struct request *request, struct slice header, struct err *e
     if (r < 0) {
         struct slice label = SLICE("refused");
         metric_add(metrics_series(&request->gl->metrics, GATEWAY_HOPS, &label), 1);
+        request->hop_refused = true;
         exchange_close_after(request->x);
         return r;
     }
@@ -223,6 +224,8 @@ bool forward_refused(const struct http_response *response)
                                   ERR_STARTING };
     struct slice error = http_header_get(&response->headers, "Perigee-Error");
 
+    if (http_header_find(&response->headers, HOP_HEADER)) /* it has another key than we */
+        return true;
     for (size_t i = 0; error.size && i < sizeof before / sizeof *before; i++)
         if (slice_is(error, err_info(before[i])->name))
             return true;

@@ -66,6 +66,7 @@ struct forward_pops {
 struct forwards {
     struct gateway_loop *gl;
     struct http_client *client;
+    struct address source; /* that it dials from; ADDRESS_NONE: as the kernel finds */
     struct map peers;
     struct list under_way; /* struct forward */
     struct retry_budget budget;
@@ -129,7 +130,7 @@ void forward_pops_forget(struct forwards *forwards);
 void forward_pops_free(struct forwards *forwards);
 bool forward_peer_down(struct forwards *forwards, const struct forward_peer *peer);
 void forward_peer_done(struct forwards *forwards, struct forward_peer *peer, bool failed);
-void forward_peers_tell(struct forwards *forwards); /* the agent, of what was seen */
+void forward_peers_tell(struct forwards *forwards); /* the agent, of all */
 
 /* forward_choose.c */
 /* The next PoP for it; NULL with *ret_here: this one; NULL without: none. */

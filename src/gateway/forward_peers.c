@@ -56,17 +56,6 @@ static bool peer_open(struct forwards *forwards, struct forward_peer *peer, int6
            peer->calls < FORWARD_PEER_CALLS_MAX / forwards->gl->gateway->loops;
 }
 
-void forward_peer_done(struct forwards *forwards, struct forward_peer *peer, bool failed)
-{
-    peer->calls--;
-    peer->seen++;
-    if (!failed)
-        return;
-    peer->failed++;
-    peer->avoid_until_ns = loop_now_ns() + FORWARD_AVOID_NS;
-    forward_peers_tell(forwards);
-}
-
 /* ---- telling the agent ---------------------------------------------------------------------- */
 
 struct seen {
@@ -93,21 +82,32 @@ static void peer_tell(struct forwards *forwards, struct forward_peer *peer)
     memcpy(told->pop, peer->name, sizeof told->pop);
     told->seen = peer->seen < MESSAGE_SEEN_MAX ? peer->seen : MESSAGE_SEEN_MAX;
     told->failed = peer->failed < told->seen ? peer->failed : told->seen;
+    peer->seen = peer->failed = 0;
     loop_post(forwards->gl->gateway->main, on_seen, seen);
+}
+
+void forward_peer_done(struct forwards *forwards, struct forward_peer *peer, bool failed)
+{
+    int64_t now = loop_now_ns();
+
+    peer->calls--;
+    peer->seen++;
+    if (!failed)
+        return;
+    peer->failed++;
+    peer->avoid_until_ns = now + FORWARD_AVOID_NS;
+    if (forwards->told_ns && now - forwards->told_ns < TELL_NS)
+        return; /* forward_peers_tell() will */
+    forwards->told_ns = now;
+    peer_tell(forwards, peer);
 }
 
 void forward_peers_tell(struct forwards *forwards)
 {
-    int64_t now = loop_now_ns();
-
-    if (forwards->told_ns && now - forwards->told_ns < TELL_NS)
-        return;
-    forwards->told_ns = now;
     MAP_EACH (entry, &forwards->peers) {
         struct forward_peer *peer = entry->value;
         if (peer->seen > 0)
             peer_tell(forwards, peer);
-        peer->seen = peer->failed = 0;
     }
 }
 
@@ -123,6 +123,23 @@ static uint64_t key_of(struct slice name)
 {
     static const uint64_t key[2] = { UINT64_C(0x5065726967656550), UINT64_C(0x6f50206b65792031) };
     return map_hash_keyed(key, name); /* as DNS has it: dns/view.c */
+}
+
+/* Its first one of the kind that this PoP dials from, else its first. */
+static struct address address_of(const struct forwards *forwards, const struct table_head *table,
+                                 uint32_t row)
+{
+    const struct table_pop *pop = table_pop(table, row);
+    enum address_kind wanted = forwards->source.kind;
+    struct address found = {};
+
+    for (uint32_t i = 0; i < pop->address_count; i++) {
+        struct address address;
+        address_from_ip(&table_addresses(table, pop)[i], table_pop_port(table, row), &address);
+        if (i == 0 || (address.kind == wanted && found.kind != wanted))
+            found = address;
+    }
+    return found;
 }
 
 static void pop_set(struct forwards *forwards, const struct table_head *table, uint32_t row,
@@ -147,7 +164,7 @@ static void pop_set(struct forwards *forwards, const struct table_head *table, u
         struct forward_peer *peer = peer_get(forwards, name);
         if (!peer)
             return;
-        address_from_ip(table_addresses(table, pop), table_pop_port(table, row), &peer->address);
+        peer->address = address_of(forwards, table, row);
         peer->listed = true;
         pops->peer[row] = peer;
     }

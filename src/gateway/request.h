@@ -95,6 +95,7 @@ struct request {
 
     struct forward *forward;   /* it is with another PoP; NULL: not */
     bool relayed;              /* the answer is that PoP's */
+    bool hop_refused;          /* its Perigee-Hop was not right: who sent it hears that apart */
     bool hop;                  /* another PoP passed it on: it goes no further */
     country_number hop_client; /* where its client is, as that one says */
 
@@ -182,7 +183,7 @@ enum residency_place residency_place(const struct request *request, const struct
                                      uint32_t endpoint, struct countries *ret_process);
 /* By the maps, or as the hop says. */
 country_number residency_client(const struct request *request);
-void residency_count(struct request *request);                  /* of a denied one, at its end */
+void residency_count(struct request *request); /* of a denied one, at its end */
 
 /* ---- admit.c -------------------------------------------------------------------------- */
 void admit_request(struct request *request); /* the inputs are in their block */

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import threading
 
 import numpy as np
 import pytest
@@ -216,13 +217,15 @@ def test_a_deadline_goes_along(box):
     pid = box.replica("two", "far")
     os.kill(pid, signal.SIGSTOP)
     try:
-        status, headers, _ = box.ask("one", "far", headers={"Perigee-Timeout": "300ms"})
+        status, headers, _ = box.ask("one", "far", headers={"Perigee-Timeout": "300ms",
+                                                            "X-Request-Id": "too-late"})
         assert status == 504 and headers["Perigee-Error"] == "deadline"
     finally:
         os.kill(pid, signal.SIGCONT)
     left = [int(found) for found in re.findall(rb"; deadline=(\d+);", box.recorded("one.two"))]
     assert 0 < max(left) <= 300
     assert b"Perigee-Timeout" not in box.recorded("one.two")
+    assert re.search(r"request=too-late .* status=504 .* passed_to=two", box.tail(10_000))
     box.knows("one", "far")
 
 
@@ -281,7 +284,14 @@ def test_a_pop_outside_transit_refuses_and_sends_nothing(box):
         client.sendall(b"POST /v2/models/bound/infer HTTP/1.1\r\nHost: localhost\r\n"
                        b"Content-Length: 5\r\nExpect: 100-continue\r\nX-Canary: swiss\r\n\r\n")
         assert readable(client, DEADLINE) and client.recv(12) == b"HTTP/1.1 451"
-    box.ask("one", "bound", headers={"X-Canary": "french"})
+    pid = box.replica("two", "bound")
+    os.kill(pid, signal.SIGSTOP)  # where it may pass and not be logged, no line is written of it
+    status, _, _ = box.ask("one", "bound", headers={
+        "X-Canary": "french", "X-Request-Id": "unlogged", "Perigee-Timeout": "300ms"})
+    os.kill(pid, signal.SIGCONT)
+    assert status == 504
+    assert "passed_to" not in "".join(line for line in box.tail(10_000).splitlines()
+                                      if "request=unlogged" in line)
     assert b"X-Canary: french" in box.recorded("one.two")
     assert b"X-Canary: swiss" not in box.recorded()
 
@@ -376,3 +386,30 @@ def test_a_draining_pop_passes_on(box):
     finally:
         box.cli("pops", "drain", "one", "--undo")
     until("one", lambda: box.ask("one", "moves")[1]["Perigee-Pop"] == "one")
+
+
+def test_no_request_is_lost_when_a_pop_dies_under_load(box):
+    """Clients of `one`, which passes all on to the nearest of two: they see nothing but answers."""
+    until("three", lambda: box.ask("one", "both")[1]["Perigee-Pop"] == "three")
+    seen, dead = [], threading.Event()
+
+    def client():
+        with contextlib.closing(box.client("one", FRENCH)) as connection:
+            left = 40
+            while left:  # so many once it is dead
+                left -= dead.is_set()
+                status, headers, _ = post(connection, "both")
+                seen.append((status, headers["Perigee-Pop"]))
+
+    clients = [threading.Thread(target=client) for _ in range(12)]
+    for one in clients:
+        one.start()
+    until("some answers", lambda: len(seen) > 200)
+    box.cli("fleet", "kill", "three")
+    dead.set()
+    for one in clients:
+        one.join(DEADLINE)
+    box.cli("fleet", "heal", "three")
+    box.wait_state("three", "up")
+    assert {status for status, _ in seen} == {200}
+    assert {pop for _, pop in seen} == {"two", "three"}

@@ -188,6 +188,10 @@ static bool answer(struct connection *at)
         say_text(at->fd, "HTTP/1.1 503 Service Unavailable\r\nPerigee-Error: overloaded\r\n"
                          "Content-Length: 4\r\n\r\nfull");
         return true;
+    case PEER_KEYLESS:
+        say_text(at->fd, "HTTP/1.1 400 Bad Request\r\nPerigee-Error: bad_input\r\n"
+                         "Perigee-Hop: refused\r\nContent-Length: 3\r\n\r\nkey");
+        return true;
     case PEER_FAILS:
         say_text(at->fd, "HTTP/1.1 500 Internal\r\nPerigee-Error: internal\r\n"
                          "Content-Length: 5\r\n\r\nfault");

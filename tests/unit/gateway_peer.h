@@ -17,6 +17,7 @@ enum peer_mode {
     PEER_EARLY,   /* 413 before it has read the body */
     PEER_CLOSES,  /* after the head, without a word */
     PEER_STALE,   /* answers once for each connection, and closes it at the next request */
+    PEER_KEYLESS, /* 400: the request's Perigee-Hop is not right */
     PEER_REFUSES, /* 503 overloaded */
     PEER_FAILS,   /* 500, which is an answer */
     PEER_BREAKS,  /* within its answer */

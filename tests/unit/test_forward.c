@@ -256,7 +256,7 @@ static void test_failures(void **state)
 /* Of two PoPs one fails, in each way and before its answer: the other one answers. */
 static void test_elsewhere(void **state)
 {
-    static const enum peer_mode modes[] = { PEER_CLOSES, PEER_REFUSES };
+    static const enum peer_mode modes[] = { PEER_CLOSES, PEER_REFUSES, PEER_KEYLESS };
     (void)state;
 
     for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {

@@ -270,7 +270,7 @@ static void test_forged_hops(void **state)
     (void)state;
 
     scene_begin(&scene, &row, PEER_ECHOES, true);
-    scene_expect(hop_ask(&scene.world, &hop, 'x', "", infer), 400, "Connection: close");
+    scene_expect(hop_ask(&scene.world, &hop, 'x', "", infer), 400, "Perigee-Hop: refused");
     scene_expect(hop_ask(&scene.world, &hop, 'o', "Perigee-Process-In: DE\r\n", infer), 400,
                  "fleet");
     scene_expect(hop_ask(&scene.world, &hop, 'o', "", "/v2/models/org%2FDigits/infer"), 400,
