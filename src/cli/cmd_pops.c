@@ -279,6 +279,28 @@ static void print_line(const char *title, struct slice text)
     printf("\n");
 }
 
+/* "peers      tokyo  up, 166.9 ms": as it says it reaches them. */
+static void print_peers(yyjson_val *pop)
+{
+    yyjson_val *item, *list = json_member(pop, "peers");
+    size_t index, count, width = 0;
+    yyjson_arr_foreach(list, index, count, item)
+    {
+        struct slice name = view_text(item, "pop");
+        width = name.size > width ? name.size : width;
+    }
+    yyjson_arr_foreach(list, index, count, item)
+    {
+        struct slice name = view_text(item, "pop"), health = view_text(item, "health");
+        yyjson_val *rtt = json_member(item, "rtt_ms");
+        printf("%-10s %-*.*s  %.*s", index ? "" : "peers", (int)width, SLICE_FMT(name),
+               SLICE_FMT(health));
+        if (yyjson_is_num(rtt))
+            printf(", %.1f ms", yyjson_get_num(rtt));
+        printf("\n");
+    }
+}
+
 static void print_pop(struct cli *cli, yyjson_val *pop)
 {
     yyjson_val *spec = json_member(pop, "spec"), *limits = json_member(spec, "limits");
@@ -314,6 +336,7 @@ static void print_pop(struct cli *cli, yyjson_val *pop)
         printf("\n%-10s not those of control: residency is decided otherwise here (--sets)",
                "sets");
     printf("\n%-10s %s\n", "reported", at.size ? cli_ago(cli, at) : "never");
+    print_peers(pop);
 }
 
 static int answer_print(struct cli *cli, yyjson_val *pop)

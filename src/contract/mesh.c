@@ -125,7 +125,7 @@ static int pop_check(const struct mesh_head *mesh, uint32_t row, struct err *err
 {
     const struct mesh_pop *pop = &mesh_pops(mesh)[row];
     if (!memchr(pop->name, 0, sizeof pop->name) || pop->name[0] == '\0' ||
-        pop->health > MESH_DOWN || pop->calm > 1 ||
+        pop->health > MESH_DOWN || pop->calm > 1 || pop->elsewhere > 1 ||
         !(isnan(pop->rtt_ms) || (pop->rtt_ms >= 0 && pop->rtt_ms <= MESH_MS_MAX)))
         return err_set(err, ERR_BAD_INPUT, "mesh: PoP %u is out of range", row);
     if (row > 0 && slice_order(name_of(pop - 1), name_of(pop)) >= 0)
@@ -241,8 +241,8 @@ bool mesh_differs(const struct mesh_head *a, const struct mesh_head *b)
         return true;
     for (uint32_t i = 0; i < a->pop_count; i++) {
         const struct mesh_pop *x = &mesh_pops(a)[i], *y = &mesh_pops(b)[i];
-        if (x->health != y->health || x->calm != y->calm || moved(x->rtt_ms, y->rtt_ms, 0.5f) ||
-            strcmp(x->name, y->name) != 0)
+        if (x->health != y->health || x->calm != y->calm || x->elsewhere != y->elsewhere ||
+            moved(x->rtt_ms, y->rtt_ms, 0.5f) || strcmp(x->name, y->name) != 0)
             return true;
     }
     for (uint32_t i = 0; i < a->load_count; i++) {

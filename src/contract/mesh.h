@@ -38,7 +38,7 @@ struct mesh_pop {
     float rtt_ms;               /* between this PoP and that one's gateway; NAN: not measured */
     uint32_t health;            /* enum mesh_health */
     uint32_t calm;              /* 1: up for long, answers that name it may be kept */
-    uint32_t reserved;
+    uint32_t elsewhere; /* 1: it is down from here alone: other PoPs reach it, so clients may */
 };
 
 /* An endpoint at a PoP that has said something of it. */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/map.h"
 
 static_assert(sizeof(struct peer_load_head) == 40 && sizeof(struct peer_load_row) == 32);
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__);
@@ -20,8 +21,38 @@ struct peer_load_head peer_load_head(struct slice bytes)
 struct peer_load_row peer_load_row(struct slice bytes, uint32_t index)
 {
     struct peer_load_row row;
-    memcpy(&row, bytes.data + peer_load_bytes(index), sizeof row);
+    memcpy(&row, bytes.data + peer_load_bytes(index, 0), sizeof row);
     return row;
+}
+
+static uint64_t down_at(struct slice bytes, uint32_t count, uint32_t index)
+{
+    uint64_t name;
+    memcpy(&name, bytes.data + peer_load_bytes(count, index), sizeof name);
+    return name;
+}
+
+bool peer_load_down(struct slice bytes, uint64_t name)
+{
+    struct peer_load_head head = peer_load_head(bytes);
+    uint32_t low = 0, high = head.down;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        uint64_t at = down_at(bytes, head.count, middle);
+        if (at == name)
+            return true;
+        if (at < name)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return false;
+}
+
+uint64_t peer_load_name(struct slice name)
+{
+    static const uint64_t key[2] = { UINT64_C(0x5065726967656520), UINT64_C(0x706565722064776e) };
+    return map_hash_keyed(key, name);
 }
 
 static bool within(float value, float most)
@@ -45,10 +76,12 @@ int peer_load_check(struct slice bytes, struct err *err)
     if (head.magic != PEER_LOAD_MAGIC || head.version != PEER_LOAD_VERSION)
         return err_set(err, ERR_BAD_INPUT, "no report of load, or one of another version (%x, %u)",
                        head.magic, head.version);
-    if (head.count > PEER_LOAD_ROWS_MAX || peer_load_bytes(head.count) != bytes.size)
-        return err_set(err, ERR_BAD_INPUT, "a report of load of %u rows has %zu bytes", head.count,
-                       bytes.size);
-    if (head.flags & ~PEER_LOAD_WHOLE || head.number == 0 || head.since > head.number)
+    if (head.count > PEER_LOAD_ROWS_MAX || head.down > PEER_LOAD_DOWN_MAX ||
+        peer_load_bytes(head.count, head.down) != bytes.size)
+        return err_set(err, ERR_BAD_INPUT, "a report of load of %u and %u rows has %zu bytes",
+                       head.count, head.down, bytes.size);
+    if (head.flags & ~(PEER_LOAD_WHOLE | PEER_LOAD_SEES) || head.number == 0 ||
+        head.since > head.number)
         return err_set(err, ERR_BAD_INPUT, "a report of load that goes upon a later one");
     uint64_t before = 0;
     for (uint32_t i = 0; i < head.count; i++) {
@@ -58,5 +91,9 @@ int peer_load_check(struct slice bytes, struct err *err)
                            "row %u of a report of load is out of range, or of order", i);
         before = row.endpoint;
     }
+    for (uint32_t i = 1; i < head.down; i++)
+        if (down_at(bytes, head.count, i) <= down_at(bytes, head.count, i - 1))
+            return err_set(err, ERR_BAD_INPUT,
+                           "PoPs that a report of load says are not reached are out of order");
     return 0;
 }

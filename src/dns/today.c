@@ -149,15 +149,18 @@ static struct dns_source_endpoint endpoint_of(struct arena *arena, const struct 
     };
 }
 
-/* Control may be cut off from a PoP that serves, and hears late of one that does not. That it is to
- * be drained is the operator's word. */
+/* Control may be cut off from a PoP that serves, and hears late of one that does not; so may this
+ * node, of which other PoPs then know better. That it is to be drained is the operator's word. */
 static void measured(const struct dns_node *node, struct dns_source_pop *pop)
 {
     const struct mesh_pop *mesh = node->mesh ? mesh_find_pop(node->mesh, pop->name) : NULL;
     if (!mesh)
         return;
-    if (mesh->health == MESH_DOWN || pop->health != ROUTE_DRAINING)
-        pop->health = (uint8_t)mesh->health;
+    bool reached = mesh->health != MESH_DOWN || mesh->elsewhere; /* by somebody */
+    if (!reached)
+        pop->health = ROUTE_DOWN;
+    else if (pop->health != ROUTE_DRAINING)
+        pop->health = mesh->health == MESH_DRAINING ? ROUTE_DRAINING : ROUTE_UP;
     pop->stable = mesh->calm;
 }
 

@@ -79,10 +79,6 @@ void dns_why(const struct dns_view *view, const struct dns_entry *entry,
     }
     if (choice.restricted)
         say(reply, "residency: rule %u holds", choice.verdict.rule + 1);
-    if (view->observer[0])
-        say(reply, "health and load as %s measures them", view->observer);
-    else
-        say(reply, "health as control says; no load is known");
     struct route_query query = dns_route_query(client, choice.restricted, &choice.verdict);
     route_explain(&view->route, &entry->route, &query, rows);
     qsort(rows, count, sizeof *rows, compare);
@@ -90,4 +86,8 @@ void dns_why(const struct dns_view *view, const struct dns_entry *entry,
         say_pop(view, &rows[i], reply);
     if (count > DNS_WHY_POPS_MAX)
         say(reply, "and %zu more", count - DNS_WHY_POPS_MAX);
+    if (view->observer[0])
+        say(reply, "health and load as %s measures them", view->observer);
+    else if (count > 1)
+        say(reply, "health as control says; no load is known");
 }

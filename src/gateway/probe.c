@@ -187,11 +187,30 @@ static int order_rows(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static struct slice book_print(const struct load_book *book, uint64_t life, uint64_t since,
-                               struct arena *arena)
+static int order_names(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* Those that this PoP's agent does not reach, behind the rows. */
+static void down_print(const struct mesh_head *mesh, struct peer_load_head *head, uint64_t *names)
+{
+    for (uint32_t i = 0; i < mesh->pop_count && head->down < PEER_LOAD_DOWN_MAX; i++)
+        if (mesh_pops(mesh)[i].health == MESH_DOWN)
+            names[head->down++] = peer_load_name(slice_of(mesh_pops(mesh)[i].name));
+    if (head->down > 1)
+        qsort(names, head->down, sizeof *names, order_names);
+    head->flags |= PEER_LOAD_SEES;
+}
+
+static struct slice book_print(const struct load_book *book, const struct mesh_head *mesh,
+                               uint64_t life, uint64_t since, struct arena *arena)
 {
     bool whole = life != book->life || since == 0 || since < book->gone || since > book->number;
-    struct peer_load_head *head = arena_alloc(arena, peer_load_bytes(book->lines.count));
+    struct peer_load_head *head =
+        arena_alloc(arena, peer_load_bytes(book->lines.count, mesh ? mesh->pop_count : 0));
     struct peer_load_row *rows = (struct peer_load_row *)(head + 1);
 
     *head = (struct peer_load_head){
@@ -209,7 +228,9 @@ static struct slice book_print(const struct load_book *book, uint64_t life, uint
     }
     if (head->count > 1)
         qsort(rows, head->count, sizeof *rows, order_rows);
-    return (struct slice){ (const char *)head, peer_load_bytes(head->count) };
+    if (mesh)
+        down_print(mesh, head, (uint64_t *)(rows + head->count));
+    return (struct slice){ (const char *)head, peer_load_bytes(head->count, head->down) };
 }
 
 static struct slice report_make(struct gateway_loop *gl, uint64_t life, uint64_t since,
@@ -221,7 +242,7 @@ static struct slice report_make(struct gateway_loop *gl, uint64_t life, uint64_t
     (void)pthread_mutex_lock(&book->lock);
     if (book->made_ns == 0 || now_ns - book->made_ns >= PROBE_FRESH_MS * ENV_MS)
         book_make(book, gl->table, now_ns);
-    struct slice report = book_print(book, life, since, arena);
+    struct slice report = book_print(book, mesh_view_head(gl->mesh, now_ns), life, since, arena);
     (void)pthread_mutex_unlock(&book->lock);
     return report;
 }

@@ -35,6 +35,7 @@ static void peer_free(struct pop_mesh_peer *peer)
     list_remove(&peer->link);
     peer->mesh->peer_count--;
     lines_free(peer);
+    free(peer->unreached);
     free(peer);
 }
 
@@ -59,6 +60,7 @@ static struct pop_mesh_peer *peer_new(struct pop_mesh *mesh, struct slice name, 
 {
     struct pop_mesh_peer *peer = mem_zalloc(sizeof *peer);
     memcpy(peer->name, name.data, name.size);
+    peer->key = peer_load_name(name);
     peer->mesh = mesh;
     peer->due_ns = now_ns + (int64_t)(mesh->peer_count % 100) * 2'000'000;
     peer->since_ns = now_ns;
@@ -165,6 +167,18 @@ static void lines_learn(struct pop_mesh_peer *peer, int64_t now_ns)
     }
 }
 
+static void unreached_take(struct pop_mesh_peer *peer, struct slice report,
+                           const struct peer_load_head *head)
+{
+    peer->sees = head->flags & PEER_LOAD_SEES;
+    peer->unreached_count = head->down;
+    if (head->down == 0)
+        return;
+    peer->unreached = mem_resize(peer->unreached, head->down, sizeof *peer->unreached);
+    memcpy(peer->unreached, report.data + peer_load_bytes(head->count, 0),
+           head->down * sizeof *peer->unreached);
+}
+
 static int report_take(struct pop_mesh_peer *peer, struct slice report, struct err *err)
 {
     int r = peer_load_check(report, err);
@@ -184,6 +198,7 @@ static int report_take(struct pop_mesh_peer *peer, struct slice report, struct e
     }
     peer->life = head.life;
     peer->number = head.number;
+    unreached_take(peer, report, &head);
     return 0;
 }
 
@@ -267,6 +282,69 @@ uint32_t pop_mesh_health(struct pop_mesh_peer *peer, int64_t now_ns)
     return peer->draining ? MESH_DRAINING : MESH_UP;
 }
 
+/* ---- whom others reach ------------------------------------------------------------------- */
+
+static bool reaches(const struct pop_mesh_peer *witness, uint64_t key)
+{
+    uint32_t low = 0, high = witness->unreached_count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (witness->unreached[middle] == key)
+            return false;
+        if (witness->unreached[middle] < key)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return witness->sees;
+}
+
+/* The nearest that are up, whatever they say; of 300 PoPs three are enough, and few can be asked
+ * often. */
+static size_t witnesses_of(struct pop_mesh *mesh, int64_t now_ns,
+                           struct pop_mesh_peer *ret[static MESH_WITNESSES])
+{
+    struct pop_mesh_peer *peer;
+    float rtts_ms[MESH_WITNESSES];
+    size_t count = 0;
+    LIST_EACH (peer, &mesh->peers, struct pop_mesh_peer, link) {
+        float rtt_ms = pop_mesh_rtt_ms(peer);
+        if (peer->self || pop_mesh_health(peer, now_ns) >= MESH_DOWN)
+            continue;
+        size_t at = count;
+        while (at > 0 && rtt_ms < rtts_ms[at - 1])
+            at--;
+        if (at == MESH_WITNESSES)
+            continue;
+        count += count < MESH_WITNESSES;
+        for (size_t i = count - 1; i > at; i--) {
+            ret[i] = ret[i - 1];
+            rtts_ms[i] = rtts_ms[i - 1];
+        }
+        ret[at] = peer;
+        rtts_ms[at] = rtt_ms;
+    }
+    return count;
+}
+
+void pop_mesh_doubt(struct pop_mesh *mesh, int64_t now_ns)
+{
+    struct pop_mesh_peer *peer, *witnesses[MESH_WITNESSES];
+    size_t count = witnesses_of(mesh, now_ns, witnesses);
+    bool doubt = false;
+    LIST_EACH (peer, &mesh->peers, struct pop_mesh_peer, link) {
+        peer->elsewhere = false;
+        if (peer->self || pop_mesh_health(peer, now_ns) != MESH_DOWN)
+            continue;
+        for (size_t i = 0; i < count; i++)
+            peer->elsewhere = peer->elsewhere || reaches(witnesses[i], peer->key);
+        doubt = doubt || peer->elsewhere;
+    }
+    for (size_t i = 0; doubt && i < count; i++)
+        if (witnesses[i]->due_ns != INT64_MAX && witnesses[i]->due_ns > now_ns + MESH_DOUBT_NS)
+            witnesses[i]->due_ns = now_ns + MESH_DOUBT_NS;
+}
+
 static bool calm(const struct pop_mesh_peer *peer, int64_t now_ns)
 {
     return health_calm(&peer->health, now_ns);
@@ -278,7 +356,8 @@ bool pop_mesh_ripe(struct pop_mesh *mesh, int64_t now_ns)
     bool ripe = mesh->dirty || now_ns - mesh->published_ns >= MESH_EVERY_NS;
     LIST_EACH (peer, &mesh->peers, struct pop_mesh_peer, link) {
         uint32_t health = pop_mesh_health(peer, now_ns);
-        ripe = ripe || health != peer->shown_health || calm(peer, now_ns) != peer->shown_calm;
+        ripe = ripe || health != peer->shown_health || calm(peer, now_ns) != peer->shown_calm ||
+               peer->elsewhere != peer->shown_elsewhere;
     }
     return ripe;
 }
@@ -347,6 +426,7 @@ int pop_mesh_print(struct pop_mesh *mesh, struct slice self, struct arena *arena
     LIST_EACH (peer, &mesh->peers, struct pop_mesh_peer, link) {
         peer->shown_health = pop_mesh_health(peer, now_ns);
         peer->shown_calm = calm(peer, now_ns);
+        peer->shown_elsewhere = peer->elsewhere;
         if (peer->shown_health == MESH_UNSAID)
             continue;
         uint32_t row = (uint32_t)source.pop_count++;
@@ -355,6 +435,7 @@ int pop_mesh_print(struct pop_mesh *mesh, struct slice self, struct arena *arena
         pop->rtt_ms = peer->self ? 0 : pop_mesh_rtt_ms(peer);
         pop->health = peer->shown_health;
         pop->calm = peer->shown_calm;
+        pop->elsewhere = pop->health == MESH_DOWN && peer->shown_elsewhere;
         if (pop->health != MESH_DOWN)
             source.flags = 0;
         MAP_EACH (entry, &peer->lines)

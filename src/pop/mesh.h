@@ -35,12 +35,14 @@ struct pop_mesh;
 struct pop_probe;
 
 #define MESH_EVERY_NS INT64_C(1'000'000'000)
-#define MESH_AGAIN_NS INT64_C(200'000'000)
+#define MESH_AGAIN_NS INT64_C(100'000'000)
+#define MESH_DOUBT_NS INT64_C(300'000'000) /* how often witnesses are asked while there is doubt */
 #define MESH_STALL_NS INT64_C(1'500'000'000) /* we slept so long: nobody else is to blame */
 enum {
-    MESH_AGAIN_MAX = 10, /* times in a row; then it is down, and once a second is enough */
+    MESH_AGAIN_MAX = 20, /* times in a row; then it is down, and once a second is enough */
     MESH_UNSAID = MESH_DOWN + 1,
-    MESH_RTTS = 5, /* the least of so many: what is above it is a queue or a busy machine */
+    MESH_WITNESSES = 3, /* who are asked of one that is not reached from here: the nearest */
+    MESH_RTTS = 5,      /* the least of so many: what is above it is a queue or a busy machine */
     MESH_LINES_MAX = 1 << 20,
 };
 
@@ -54,12 +56,18 @@ struct pop_mesh_peer {
     struct health health;
     int64_t since_ns;                  /* it is known here */
     uint32_t shown_health, shown_calm; /* in what was published last; MESH_UNSAID: it was not */
+    bool shown_elsewhere;
     float rtts_ms[MESH_RTTS];
-    unsigned rtt_count;                 /* ever */
-    uint64_t life, number;              /* of the report that `lines` are; 0: none */
-    struct map lines;                   /* endpoint uid -> struct pop_mesh_line; from malloc */
-    int64_t due_ns;                     /* when it is asked next; INT64_MAX: it is being asked */
-    unsigned failures;                  /* in a row */
+    unsigned rtt_count;    /* ever */
+    uint64_t life, number; /* of the report that `lines` are; 0: none */
+    struct map lines;      /* endpoint uid -> struct pop_mesh_line; from malloc */
+    bool sees;             /* it has said whom it does not reach: */
+    uint64_t *unreached;   /* peer_load_name() of each, rising; from malloc */
+    uint32_t unreached_count;
+    uint64_t key;      /* its own */
+    bool elsewhere;    /* not reached from here, and yet another PoP says that it reaches it */
+    int64_t due_ns;    /* when it is asked next; INT64_MAX: it is being asked */
+    unsigned failures; /* in a row */
     uint64_t asked, heard, failed, odd; /* odd: answers that were no report; failed, too */
     struct pop_probe *probe;            /* probe.c: the question under way, or NULL */
 };
@@ -106,6 +114,9 @@ float pop_mesh_rtt_ms(const struct pop_mesh_peer *peer); /* NAN: not measured */
 /* Or MESH_UNSAID: it was not heard yet, and had no time to answer. An agent that starts anew says
  * nothing of such, rather than that all are down. */
 uint32_t pop_mesh_health(struct pop_mesh_peer *peer, int64_t now_ns);
+/* Says which of those that are not reached from here others reach. Where there is such a one, those
+ * who were asked are asked again soon: of a PoP that has died they learn about as late as we. */
+void pop_mesh_doubt(struct pop_mesh *mesh, int64_t now_ns);
 const char *pop_mesh_health_word(uint32_t health); /* "up", "draining", "down", "unknown" */
 /* Is something to be published: a second has passed, or a PoP is not what was said last. */
 bool pop_mesh_ripe(struct pop_mesh *mesh, int64_t now_ns);

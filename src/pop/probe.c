@@ -190,6 +190,7 @@ static void look(struct agent *agent)
     if (agent->mesh_looked_ns && now_ns - agent->mesh_looked_ns > MESH_STALL_NS)
         pop_mesh_stalled(mesh, now_ns - agent->mesh_looked_ns, now_ns);
     agent->mesh_looked_ns = now_ns;
+    pop_mesh_doubt(mesh, now_ns);
     LIST_EACH (peer, &mesh->peers, struct pop_mesh_peer, link)
         if (peer->due_ns <= now_ns)
             ask(agent, peer);

@@ -4,8 +4,11 @@ spoken for by the test, beside the real one of `up`."""
 import datetime
 import hashlib
 import http.client
+import http.server
 import json
 import re
+import struct
+import threading
 
 import dns.edns
 import pytest
@@ -16,11 +19,43 @@ from test_dns import addresses, ask, option
 from test_processes import kill
 
 
+class FakeGateway(http.server.ThreadingHTTPServer):
+    """What answers other PoPs that ask how it is: idle, with a place for each of `serving`."""
+    daemon_threads = True
+
+    def __init__(self, address):
+        self.serving, self.number = set(), 0
+        super().__init__((address, 0), FakeAnswer)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def answer(self):
+        """As src/contract/peer_load.h has it."""
+        self.number += 1
+        rows = sorted(self.serving)
+        head = struct.pack("<IHHQQQII", 0x6c676550, 1, 1, 1, self.number, 0, len(rows), 0)
+        return head + b"".join(struct.pack("<QffffII", uid, 0, 20, 0, 0, 1, 0) for uid in rows)
+
+
+class FakeAnswer(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        body = self.server.answer()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
 class FakePop:
     """An agent: its watch, and its reports."""
 
-    def __init__(self, one, name, secret):
+    def __init__(self, one, name, secret, address=None):
         self.one, self.name, self.secret, self.sequence = one, name, secret, 0
+        self.gateway = FakeGateway(address) if address else None
         self.said = {}  # uid: what it says of an endpoint
         self.loads = None  # it measures none
         self.endpoints = {}
@@ -41,6 +76,9 @@ class FakePop:
     def close(self):
         if self.watch:
             self.watch.close()
+        if self.gateway:
+            self.gateway.shutdown()
+            self.gateway.server_close()
 
     def until(self, wanted):
         fields = {}
@@ -84,6 +122,9 @@ class FakePop:
                 "endpoints": endpoints, "models": [], "events": [], "deaths": [], "logs": []}
         if self.loads is not None:
             body["loads"] = self.loads
+        if self.gateway:
+            body["gateway_port"] = self.gateway.server_port
+            self.gateway.serving = {row["uid"] for row in endpoints}
         got, _, text = self.one.request(
             "POST", f"/api/v1/pops/{self.name}/report", json.dumps(body),
             self.headers(**{"Content-Type": "application/json"}), listener="control")
@@ -124,7 +165,8 @@ def _fleet(new_perigee, scratch):
         token = create(one, name, *arguments)
         secret = f"secret-of-{name}"
         enrol(one, token, secret)
-        made.append(FakePop(one, name, secret))
+        address = arguments[arguments.index("--address") + 1] if "--address" in arguments else None
+        made.append(FakePop(one, name, secret, address))
         return made[-1]
 
     yield one, new

@@ -351,12 +351,12 @@ static void test_why(void **)
     static const char *const said[] = {
         "client 203.0.113.0/25, country FR, at 48.86 2.35 (address map)",
         "residency: rule 1 holds",
-        "health as control says; no load is known",
         "paris: 14.4 ms = rtt 14.4 (coordinates) + wait 0.0 + service 0.0 + start 0.0; share 100 %",
         "lyon: ",
         "tokyo: residency does not permit it",
         "tokyo-two: residency does not permit it",
         "new-york: residency does not permit it",
+        "health as control says; no load is known",
     };
     assert_int_equal(reply.count, sizeof said / sizeof *said);
     for (size_t i = 0; i < reply.count; i++) {

@@ -225,6 +225,26 @@ static void test_peer_load(void **)
     assert_int_equal(peer_load_check((struct slice){}, &err), ERR_BAD_INPUT);
 }
 
+static void test_peer_load_down(void **)
+{
+    struct {
+        struct report report;
+        uint64_t down[3];
+    } said = { report(), { 5, 9, UINT64_MAX } };
+    struct slice bytes = { (const char *)&said, sizeof said };
+    struct err err = {};
+    said.report.head.down = 3;
+    assert_int_equal(peer_load_check(bytes, &err), 0);
+    assert_true(peer_load_down(bytes, 5) && peer_load_down(bytes, 9) &&
+                peer_load_down(bytes, UINT64_MAX));
+    assert_false(peer_load_down(bytes, 6) || peer_load_down(bytes, 0));
+    said.down[1] = 5;
+    assert_int_equal(peer_load_check(bytes, &err), ERR_BAD_INPUT);
+    said.report.head.down = 2;
+    assert_int_equal(peer_load_check(bytes, &err), ERR_BAD_INPUT); /* its size says three */
+    assert_true(peer_load_name(SLICE("paris")) != peer_load_name(SLICE("tokyo")));
+}
+
 static void test_peer_load_lies(void **)
 {
     static const struct {
@@ -241,6 +261,7 @@ static void test_peer_load_lies(void **)
         { "not one of ours", "no report", 0, 1 },
         { "another version", "version", 4, 0 },
         { "rows out of order", "row 1", offsetof(struct report, rows[1].endpoint), 0 },
+        { "more PoPs not reached", "rows has", offsetof(struct report, head.down), 1 },
         { "more rows", "rows has", offsetof(struct report, head.count), 1 },
         { "number 0", "later", offsetof(struct report, head.number), 0 },
     };
@@ -262,7 +283,7 @@ int main(void)
         cmocka_unit_test(test_build),          cmocka_unit_test(test_fresh),
         cmocka_unit_test(test_check),          cmocka_unit_test(test_build_refuses),
         cmocka_unit_test(test_differs),        cmocka_unit_test(test_peer_load),
-        cmocka_unit_test(test_peer_load_lies),
+        cmocka_unit_test(test_peer_load_lies), cmocka_unit_test(test_peer_load_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What PoPs measure of each other, in a network in a box: whom DNS names when a place dies, when a
+link is cut, and when control is away. Waits end by what is seen; how long it took is nobody's test
+(docs/pops.md has figures)."""
+import contextlib
+import http.client
+import re
+
+import dns.message
+import dns.query
+import pytest
+
+from deadline import DEADLINE, until
+from test_fleet import Fleet, infer, named
+
+FLEET = """
+version: 1
+kind: fleet
+pops:
+  - {name: paris, coordinates: [48.85, 2.35], country: FR}
+  - {name: tokyo, coordinates: [35.69, 139.69], country: JP}
+  - {name: quito, coordinates: [-0.18, -78.47], country: EC}
+clients:
+  - {name: near-tokyo, addresses: [127.66.0.0/16], coordinates: [35.69, 139.69], country: JP}
+links:
+  - {between: [paris, tokyo], rtt: 40ms}
+  - {between: [paris, quito], rtt: 20ms}
+  - {between: [tokyo, quito], rtt: 30ms}
+"""
+JAPAN, TOKYO = "127.66.0.1", "127.0.1.2"
+
+
+@pytest.fixture(scope="module")
+def fleet(homes, tmp_path_factory):
+    file = tmp_path_factory.mktemp("mesh") / "fleet.yaml"
+    file.write_text(FLEET)
+    plain = homes(start=False)
+    found = Fleet(plain.home, ["--fleet", file])
+    try:
+        found.start()
+        found.deploy(spread={"pops": 3})
+        yield found
+    finally:
+        found.stop()
+
+
+def why(fleet):
+    """What DNS says of its choice, one line for each PoP."""
+    question = dns.message.make_query("_why.digits.perigee.test", "TXT")
+    host, port = fleet.address("dns")
+    answer = dns.query.tcp(question, host, port=port, timeout=DEADLINE)
+    return [str(row).strip('"') for rrset in answer.answer for row in rrset]
+
+
+def of(fleet, pop):
+    return next(line for line in why(fleet) if line.startswith(pop + ":"))
+
+
+def ttl(fleet):
+    question = dns.message.make_query("digits.perigee.test", "A")
+    host, port = fleet.address("dns")
+    return dns.query.udp(question, host, port=port, source=JAPAN, timeout=DEADLINE).answer[0].ttl
+
+
+def metrics(fleet, pop):
+    host, port = fleet.pops[pop]["admin"][0].rsplit(":", 1)
+    with contextlib.closing(http.client.HTTPConnection(host, int(port), DEADLINE)) as admin:
+        admin.request("GET", "/metrics")
+        text = admin.getresponse().read().decode()
+    return {name: float(value) for name, value in re.findall(r"^(\S+) (\S+)$", text, re.M)}
+
+
+def peers(fleet, pop):
+    return {row["pop"]: row for row in fleet.json("pops", "show", pop).get("peers", [])}
+
+
+def all_up(fleet):
+    """As all places see each other, and as DNS names them."""
+    return all(metrics(fleet, pop).get(f'perigee_mesh_up{{peer="{other}"}}') == 1
+               for pop in fleet.pops for other in fleet.pops) and \
+        named(fleet, JAPAN) == [TOKYO] and "health and load as paris measures them" in why(fleet)
+
+
+@pytest.fixture(autouse=True)
+def healed(fleet):
+    until("all to be up", lambda: all_up(fleet))
+    yield
+    fleet.cli("fleet", "heal")
+
+
+def test_each_place_measures_the_others(fleet):
+    for pop, other, rtt in ("paris", "tokyo", 0.04), ("tokyo", "quito", 0.03), \
+            ("quito", "paris", 0.02):
+        name = f'perigee_mesh_rtt_seconds{{peer="{other}"}}'
+        until("a round trip", lambda p=pop, n=name: metrics(fleet, p).get(n))
+        assert metrics(fleet, pop)[name] >= rtt
+    until("control to hear of it", lambda: peers(fleet, "paris").get("tokyo", {}).get("rtt_ms"))
+    assert peers(fleet, "paris")["tokyo"]["rtt_ms"] >= 40
+    assert peers(fleet, "paris")["tokyo"]["health"] == "up"
+    text = fleet.cli("pops", "show", "paris").text
+    assert re.search(r"tokyo +up, [\d.]+ ms", text), text
+    assert ttl(fleet) == 5  # it is not up for two minutes yet
+
+
+def test_a_place_that_dies_is_not_named_and_comes_back(fleet):
+    fleet.cli("fleet", "kill", "tokyo")
+    until("DNS to name another", lambda: named(fleet, JAPAN) not in ([TOKYO], []))
+    assert of(fleet, "tokyo") == "tokyo: down"
+    assert fleet.json("pops", "show", "tokyo")["state"] == "ready"  # control has not missed it yet
+    fleet.cli("fleet", "heal", "tokyo")
+    until("it to be back", lambda: named(fleet, JAPAN) == [TOKYO])
+
+
+def test_a_cut_between_control_and_a_place_changes_nothing_for_clients(fleet):
+    """Control and DNS stand in Paris. Tokyo is not reached from there, as both of them see; Quito
+    reaches it, and so do clients."""
+    fleet.cli("fleet", "cut", "paris", "tokyo")
+    until("Paris to miss it", lambda: metrics(fleet, "paris")['perigee_mesh_up{peer="tokyo"}'] == 0)
+    until("control to miss it", lambda: peers(fleet, "paris")["tokyo"]["health"] == "down")
+    assert named(fleet, JAPAN) == [TOKYO]
+    assert metrics(fleet, "quito")['perigee_mesh_up{peer="tokyo"}'] == 1
+    with contextlib.closing(fleet.client("tokyo", JAPAN)) as connection:
+        assert infer(connection).headers["Perigee-Pop"] == "tokyo"
+    # It dies behind the cut: then nobody reaches it.
+    fleet.cli("fleet", "kill", "tokyo")
+    until("DNS to name another", lambda: named(fleet, JAPAN) not in ([TOKYO], []))
+
+
+def test_control_may_be_away(fleet):
+    """Places ask each other by what they know, whatever control does."""
+    asked = 'perigee_mesh_probes_total{peer="tokyo",result="ok"}'
+    before = metrics(fleet, "quito")[asked]
+    fleet.cli("fleet", "cut", "paris")  # control's place, from all
+    until("quito to miss Paris", lambda: metrics(fleet, "quito")[
+        'perigee_mesh_up{peer="paris"}'] == 0)
+    until("it to ask on", lambda: metrics(fleet, "quito")[asked] > before)
+    assert metrics(fleet, "quito")['perigee_mesh_up{peer="tokyo"}'] == 1
+
+
+def test_a_forged_question_finds_nothing(fleet):
+    host, port = fleet.pops["tokyo"]["gateway"][0].rsplit(":", 1)
+    mac = "0123456789abcdef" * 4
+    for hop in None, f"v1; from=paris; to=tokyo; client=-; deadline=0; id=x; mac={mac}", "v1", \
+            f"v1; from=tokyo; to=tokyo; client=-; deadline=0; id=x; mac={mac}":
+        with contextlib.closing(http.client.HTTPConnection(host, int(port), DEADLINE)) as asker:
+            asker.request("GET", "/.perigee/mesh", headers={"Perigee-Hop": hop} if hop else {})
+            answer = asker.getresponse()
+            answer.read()
+            assert answer.status in (400, 404), hop
