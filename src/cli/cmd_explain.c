@@ -152,8 +152,11 @@ static int explain_client(struct cli *cli, const char *client, struct err *err)
 int cmd_explain(struct cli *cli, struct err *err)
 {
     const char *client = cli_option_value(cli, "--client");
-    if (!client)
-        return cli_usage(
-            cli, err_set(err, ERR_BAD_INPUT, "perigee explain NAME --client CITY, or ADDRESS"));
+    if (cli->argument_count == 2 && strcmp(cli->arguments[0], "placement") == 0 && !client)
+        return explain_placement(cli, cli->arguments[1], err);
+    if (!client || cli->argument_count != 1)
+        return cli_usage(cli, err_set(err, ERR_BAD_INPUT,
+                                      "perigee explain NAME --client CITY (or ADDRESS), or "
+                                      "perigee explain placement NAME"));
     return explain_client(cli, client, err);
 }

@@ -76,11 +76,12 @@ const struct cli_command cli_commands[] = {
       "  perigee infer digits --from Tokyo --input image=digit-7.png\n"
       "  echo '[[0, 1, 2]]' | perigee infer model --input x=@-\n",
       1, 1, cmd_infer },
-    { "explain", NULL, "NAME", "Say to which PoP a client is sent, and why not to the others.",
+    { "explain", NULL, "[placement] NAME", "Say to which PoP a client is sent, or which PoPs have an endpoint, and why not the others.",
       OPTIONS({ "--client", "CITY|ADDRESS", "Who asks: an address, or a city, Paris,US which of several.", false }),
       "  perigee explain digits --client Tokyo\n"
-      "  perigee explain digits --client 203.0.113.7 --json\n",
-      1, 1, cmd_explain },
+      "  perigee explain digits --client 203.0.113.7 --json\n"
+      "  perigee explain placement digits      where it is, who asks, what is short\n",
+      1, 2, cmd_explain },
     { "policy", NULL, "test FILE", "Hold a spec's residency and regions against a table of cases.",
       OPTIONS({ "--spec", "FILE", "The spec; else what the file names.", false },
               { "--endpoint", "NAME", "Of a spec with several documents, this one.", false },

@@ -17,6 +17,7 @@ int cmd_doctor(struct cli *cli, struct err *err);
 int cmd_endpoints(struct cli *cli, struct err *err);
 int cmd_events(struct cli *cli, struct err *err);
 int cmd_explain(struct cli *cli, struct err *err);
+int explain_placement(struct cli *cli, const char *name, struct err *err); /* its other form */
 int cmd_export(struct cli *cli, struct err *err);
 int cmd_fleet(struct cli *cli, struct err *err);
 int cmd_infer(struct cli *cli, struct err *err);

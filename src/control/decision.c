@@ -186,8 +186,10 @@ static void groups_thin(struct decision *decision, const float rates[static PLAC
     for (size_t d = 0; d < decision->demand_count; d++) {
         struct place_demand demand = decision->demands[d];
         demand.group = now[demand.group];
-        if (demand.group != PLACE_ANYWHERE)
-            decision->demands[demands++] = demand;
+        if (demand.group == PLACE_ANYWHERE)
+            continue;
+        decision->cell_of[demands] = decision->cell_of[d];
+        decision->demands[demands++] = demand;
     }
     decision->group_count = groups;
     decision->demand_count = demands;
@@ -210,6 +212,7 @@ static void demands_make(struct arena *arena, struct decision *decision)
             continue;
         }
         rates[*group] += cell->rate;
+        decision->cell_of[decision->demand_count] = (uint32_t)i;
         decision->demands[decision->demand_count++] =
             (struct place_demand){ .spot = cell->spot, .rate = cell->rate, .group = *group };
     }
@@ -223,6 +226,7 @@ static void demand_read(struct control *control, struct arena *arena,
         return;
     decision->cells = demand_of(control, arena, endpoint, final, &decision->cell_count);
     decision->demands = ARENA_ARRAY(arena, struct place_demand, decision->cell_count + 1);
+    decision->cell_of = ARENA_ARRAY(arena, uint32_t, decision->cell_count + 1);
     decision->groups = ARENA_ARRAY(arena, struct place_group, PLACE_GROUPS_MAX);
     demands_make(arena, decision);
 }

@@ -29,6 +29,7 @@ struct decision {
     int64_t *since_ns;               /* of each PoP that has it */
     const struct demand_cell *cells; /* who asks */
     size_t cell_count;
+    uint32_t *cell_of;            /* of each demand */
     struct place_demand *demands; /* without those who are refused wherever replicas are */
     size_t demand_count;
     struct place_group *groups;

@@ -118,6 +118,15 @@ static void take_over(struct control *control, struct arena *arena, struct hub_e
     placement_save_soon(control);
 }
 
+void placement_look(struct control *control, struct arena *arena, struct hub_endpoint *endpoint,
+                    struct decision *ret)
+{
+    take(endpoint, -1);
+    decision_make(control, arena, endpoint, false, ret);
+    keep_leaving(control, endpoint, ret);
+    take(endpoint, 1);
+}
+
 void placement_update(struct control *control, struct hub_endpoint *endpoint)
 {
     struct arena *arena = arena_new();

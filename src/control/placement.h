@@ -8,7 +8,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct arena;
 struct control;
+struct decision;
 struct hub_endpoint;
 struct store_placement;
 
@@ -18,6 +20,9 @@ struct store_placement;
 /* Decides anew. Some 10 us among 300 PoPs; called whenever something of the endpoint or of a PoP
  * may have changed. */
 void placement_update(struct control *control, struct hub_endpoint *endpoint);
+/* What would be decided now; nothing changes. In the arena, and borrowed from the hub. */
+void placement_look(struct control *control, struct arena *arena, struct hub_endpoint *endpoint,
+                    struct decision *ret);
 /* As the store has it, before anything is decided. Rows of PoPs that are not known are left out. */
 void placement_recall(struct control *control, struct hub_endpoint *endpoint,
                       const struct store_placement *rows, unsigned long count);

@@ -37,8 +37,9 @@ void endpoint_stop(struct request *q);
 void endpoint_start(struct request *q);
 void endpoint_rollback(struct request *q);
 void endpoint_replicas(struct request *q);
-void endpoint_explain(struct request *q); /* explain.c */
-void endpoint_clients(struct request *q); /* clients.c */
+void endpoint_explain(struct request *q);   /* explain.c */
+void endpoint_clients(struct request *q);   /* clients.c */
+void endpoint_placement(struct request *q); /* placement_view.c */
 void replicas_list(struct request *q);
 void revisions_list(struct request *q); /* rows.c */
 void revision_get(struct request *q);

@@ -88,6 +88,20 @@ const struct schema control_schemas[] = {
                            ",\"service_ms\":" FIGURE ",\"cold_ms\":" FIGURE ",\"total_ms\":" FIGURE
                            ",\"replicas\":" WHOLE ",\"load_reported\":" BOOLEAN
                            ",\"in_dns\":" BOOLEAN ",\"excluded\":" NULLABLE))) },
+    { "Placement", NEEDS("\"endpoint\",\"project\",\"wanted\",\"pops\",\"demand\",\"short\"",
+                         "\"endpoint\":" STRING ",\"project\":" STRING ",\"wanted\":"
+                         OBJECT("\"pops\":" WHOLE ",\"replicas_min\":" WHOLE
+                                ",\"replicas_max\":" WHOLE ",\"pop_min\":" WHOLE
+                                ",\"pop_max\":" WHOLE_OR_NULL)
+                         ",\"pops\":" ARRAY(OBJECT("\"pop\":" STRING ",\"country\":" NULLABLE
+                         ",\"state\":" STRING ",\"chosen\":" BOOLEAN ",\"replicas\":" WHOLE
+                         ",\"ready\":" WHOLE ",\"since\":" TIME ",\"served_rate\":" NUMBER
+                         ",\"room\":" WHOLE ",\"price\":" NUMBER ",\"reason\":" STRING))
+                         ",\"demand\":" OBJECT("\"rate\":" NUMBER ",\"refused_rate\":" NUMBER
+                         ",\"clients\":" ARRAY(OBJECT("\"country\":" NULLABLE ",\"latitude\":" FIGURE
+                         ",\"longitude\":" FIGURE ",\"rate\":" NUMBER ",\"pop\":" NULLABLE
+                         ",\"rtt_ms\":" FIGURE)))
+                         ",\"short\":" ARRAY(STRING)) },
     { "ReplicaList", LIST("Replica") },
     { "Revision",
       NEEDS("\"number\",\"uid\",\"spec\",\"model\",\"state\"",

@@ -153,3 +153,74 @@ def test_what_is_refused(spread):
     assert "nothing" in one.cli("explain", "nothing", "--client", "Tokyo", status=1).said
     document = json.loads(one.request("GET", "/openapi.json", listener="control")[2])
     assert "/api/v1/endpoints/{name}/explain" in document["paths"]
+
+
+# ---- placement ----------------------------------------------------------------------------------
+
+def asked_from_tokyo(pop, endpoint, requests=50):
+    uid = pop.endpoints[endpoint]["uid"]
+    pop.demand = {"window_ms": 5000, "endpoints": [{"uid": uid, "clients": [
+        {"country": "JP", "latitude": 35.7, "longitude": 139.7, "requests": requests}]}]}
+
+
+def test_where_it_is_placed_and_why(spread):
+    """A PoP says that it is asked from Tokyo: a replica goes there, and the answer says why."""
+    one, pops = spread
+    one.cli("apply", "-f", "-", "--no-wait", stdin=(
+        f"name: wanted\nmodel: {MODEL}\nregions: [paris, tokyo, lyon]\n").encode())
+
+    def placement():
+        said = one.json("explain", "placement", "wanted")
+        return said, {row["pop"]: row for row in said["pops"]}
+
+    said, rows = placement()
+    assert set(rows) == {"paris", "tokyo", "lyon", "local"}
+    assert said["wanted"] == {"pops": 1, "replicas_min": 0, "replicas_max": 8, "pop_min": 1,
+                              "pop_max": None}
+    assert said["demand"] == {"rate": 0, "refused_rate": 0, "clients": []} and not said["short"]
+    first, = (name for name, row in rows.items() if row["chosen"])
+    assert first in ("paris", "lyon")  # in the midst of those that may have it
+    assert rows[first]["replicas"] == 1 and rows["tokyo"]["reason"] == "others are near enough"
+    assert "regions do not hold this PoP" in rows["local"]["reason"]
+
+    pops[first].until_given("wanted", 1)
+    asked_from_tokyo(pops[first], "wanted")
+    pops[first].report(ready=["digits", "wanted"] if first == "paris" else ["wanted"])
+    pops["tokyo"].until_given("wanted", 1)
+    said, rows = placement()
+    assert rows["tokyo"]["chosen"] and rows["tokyo"]["served_rate"] > 0.1
+    assert rows["tokyo"]["since"] and rows["tokyo"]["ready"] == 0
+    assert rows[first]["replicas"] == 1 and "until those that follow" in rows[first]["reason"]
+    client, = said["demand"]["clients"]
+    assert client["country"] == "JP" and client["pop"] == "tokyo"
+    assert (client["latitude"], client["longitude"]) == (35, 139)  # a field of two degrees
+    assert said["demand"]["rate"] == client["rate"] and 14.4 < client["rtt_ms"] < 20
+    text = one.cli("explain", "placement", "wanted").text
+    assert re.search(r"^tokyo +ready +1 +0 +[\d.]+/s +chosen$", text, re.M), text
+    assert re.search(r"^JP +35 139 +[\d.]+/s +tokyo +\d+\.\d ms$", text, re.M), text
+
+
+def test_what_is_short(spread):
+    one, _ = spread
+    for more, words in (("regions: [BR]", "placed nowhere: "),
+                        ("regions: [paris, tokyo]\nspread: {pops: 3}",
+                         "spread.pops wants 3 PoPs, 2 can have it"),
+                        ("regions: [paris]\nscale: {min: 6, per_pop: {max: 2}}",
+                         "scale.min wants 6 replicas, there is room for 2")):
+        # Regions that hold no PoP that there is are taken: one may come.
+        one.cli("apply", "-f", "-", "--no-wait", stdin=(
+            f"name: short\nmodel: {MODEL}\n{more}\n").encode())
+        said = one.json("explain", "placement", "short")["short"]
+        assert len(said) == 1 and words in said[0], said
+        assert f"short: {said[0]}" in one.cli("explain", "placement", "short").text
+
+
+def test_an_endpoint_may_be_called_placement(spread):
+    one, _ = spread
+    one.cli("apply", "-f", "-", "--no-wait", stdin=f"name: placement\nmodel: {MODEL}\n".encode())
+    assert one.json("explain", "placement", "--client", "Tokyo")["endpoint"] == "placement"
+    assert one.json("explain", "placement", "placement")["endpoint"] == "placement"
+    for arguments in (["placement"], ["placement", "digits", "--client", "Tokyo"],
+                      ["digits", "placement"]):
+        assert "explain placement NAME" in one.cli("explain", *arguments, status=2).said
+    assert "nothing" in one.cli("explain", "placement", "nothing", status=1).said

@@ -58,6 +58,7 @@ class FakePop:
         self.gateway = FakeGateway(address) if address else None
         self.said = {}  # uid: what it says of an endpoint
         self.loads = None  # it measures none
+        self.demand = None  # from where clients came, of the next report
         self.endpoints = {}
         self.watch = None
 
@@ -125,6 +126,8 @@ class FakePop:
         if self.gateway:
             body["gateway_port"] = self.gateway.server_port
             self.gateway.serving = {row["uid"] for row in endpoints}
+        if self.demand:
+            body["demand"], self.demand = self.demand, None
         got, _, text = self.one.request(
             "POST", f"/api/v1/pops/{self.name}/report", json.dumps(body),
             self.headers(**{"Content-Type": "application/json"}), listener="control")
