@@ -134,28 +134,6 @@ def test_dns_names_the_nearest_by_where_the_question_comes_from(fleet):
         assert asked(connection) == 200
 
 
-def test_a_replica_comes_to_where_requests_come_from(fleet):
-    def placed():
-        return {row["name"] for row in fleet.json("show", "wanted")["pops"]}
-
-    def ask():
-        """Whatever becomes of the request: who asks is counted."""
-        with contextlib.closing(fleet.client(other, source)) as connection:
-            connection.request("POST", "/v2/models/wanted/infer", BODY)
-            answer = connection.getresponse()
-            answer.read()
-            return answer.status == 200 and answer.headers["Perigee-Pop"] == other
-
-    fleet.deploy(name="wanted", spread={"pops": 1})
-    before = placed()  # nobody has asked yet
-    assert len(before) == 1
-    other, source = ("two", NEAR) if before == {"one"} else ("one", POP_ONE)
-    until("a replica near the clients", lambda: ask() or other in placed())
-    until("it to serve", ask)
-    until("the far one to be given up", lambda: placed() == {other})
-    fleet.cli("delete", "wanted", "--yes")
-
-
 def test_addresses_of_every_place_are_told(fleet):
     assert list(fleet.pops) == ["one", "two"]
     for number, pop in enumerate(fleet.pops.values(), 1):
@@ -193,6 +171,28 @@ def test_the_gateway_knows_the_link_of_each_client(fleet):
                  float(re.search(r'country_rtt_seconds_count\{country="%s"\} ([\d.]+)' % country,
                                  text)[1]) for country in ("JP", "BR"))
     assert 0.005 <= near < 0.2 <= far  # the mean of all that came
+
+
+def test_a_replica_comes_to_where_requests_come_from(fleet):
+    def placed():
+        return {row["name"] for row in fleet.json("show", "wanted")["pops"]}
+
+    def ask():
+        """Whatever becomes of the request: who asks is counted."""
+        with contextlib.closing(fleet.client(other, source)) as connection:
+            connection.request("POST", "/v2/models/wanted/infer", BODY)
+            answer = connection.getresponse()
+            answer.read()
+            return answer.status == 200 and answer.headers["Perigee-Pop"] == other
+
+    fleet.deploy(name="wanted", spread={"pops": 1})
+    before = placed()  # nobody has asked yet
+    assert len(before) == 1
+    other, source = ("two", NEAR) if before == {"one"} else ("one", POP_ONE)
+    until("a replica near the clients", lambda: ask() or other in placed())
+    until("it to serve", ask)
+    until("the far one to be given up", lambda: placed() == {other})
+    fleet.cli("delete", "wanted", "--yes")
 
 
 def test_a_cut_link_is_silent_until_it_is_healed(fleet):
