@@ -32,12 +32,12 @@ static uint32_t room(const struct hub_pop *pop, const struct endpoint_spec *spec
     return none ? 0 : pop_spec_room(&left, spec->flavor.cpu_milli, spec->flavor.memory_bytes);
 }
 
-/* Right after a start PoPs have had no time to come back: they are taken to be where they were, or
- * the first one to come would be given all. */
+/* Right after a start, or when no PoP was heard for a while, PoPs have had no time to come back:
+ * they are taken to be where they were, or the first one to come would be given all. */
 enum hub_pop_state decision_state(const struct control *control, const struct hub_pop *pop)
 {
     enum hub_pop_state state = hub_pop_state_of(pop);
-    if (state != HUB_POP_UNREACHABLE || !pop->recalled || !control->hub.calm_ms)
+    if (state != HUB_POP_UNREACHABLE || (!pop->recalled && !pop->unheard) || !control->hub.calm_ms)
         return state;
     return slice_is(pop->row.wanted, "drained") ? HUB_POP_DRAINING : HUB_POP_READY;
 }

@@ -24,6 +24,7 @@
 enum {
     POP_SILENT_MS = 20'000,
     CALM_MS = 15'000, /* after a start, for PoPs to come back */
+    DEAF_MS = 8'000,  /* each reports every 5 s */
     ADDRESSES_BYTES_MAX = 64 << 10,
     REFRESH_SOON_MS = 5, /* changes of one moment go together */
     NUMBERS_A_MS = 1000, /* more changes than that in a millisecond there are not */
@@ -351,7 +352,7 @@ void hub_pop_state(struct control *control, struct hub_pop *pop, struct arena *a
     snprintf(pop->sets, sizeof pop->sets, "%.*s", SLICE_FMT(report->sets));
     pop->reported_ms = loop_now_ms(control->loop);
     pop->reported_ns = control_wall_ns(control);
-    pop->silent = pop->recalled = false;
+    pop->silent = pop->recalled = pop->unheard = false;
     if (pop->reported_ms == 0)
         pop->reported_ms = 1;
     if (all) {
@@ -486,16 +487,38 @@ bool hub_has_replicas(struct control *control, uint64_t uid)
 
 /* ---- now and then --------------------------------------------------------------------------- */
 
+/* All that report have not for longer than each takes between two: either all are gone, or control
+ * was cut off, or stood still. Of one PoP alone nobody can tell. */
+static bool hears_nobody(const struct control *control, int64_t now_ms)
+{
+    int64_t newest_ms = 0;
+    size_t count = 0;
+    MAP_EACH (entry, &control->hub.pops) {
+        const struct hub_pop *pop = entry->value;
+        count += pop->reported_ms != 0 && !pop->silent;
+        if (pop->reported_ms > newest_ms && !pop->recalled)
+            newest_ms = pop->reported_ms;
+    }
+    return (count > 1 || control->hub.deaf) && newest_ms && now_ms - newest_ms > DEAF_MS;
+}
+
 void hub_tick(struct control *control)
 {
     bool changed = read_gateway(control);
     int64_t now_ms = loop_now_ms(control->loop);
+    bool deaf = hears_nobody(control, now_ms);
+    if (deaf && !control->hub.deaf)
+        log_warn("control", "no PoP is heard, leaving everything where it is");
+    control->hub.deaf = deaf;
+    if (deaf) /* when they return they need a moment, as after a start */
+        control->hub.calm_ms = now_ms + CALM_MS;
     MAP_EACH (entry, &control->hub.pops) {
         struct hub_pop *pop = entry->value;
         bool silent =
             pop->recalled || (pop->reported_ms && now_ms - pop->reported_ms > POP_SILENT_MS);
         if (silent && !pop->silent)
             log_warn("control", "a PoP fell silent", LOG_SLICE("pop", pop->name));
+        pop->unheard = pop->unheard || (silent && !pop->silent && deaf);
         pop->silent = silent;
         granted_tick(control, pop);
         changed = look(control, pop) || changed; /* a watch may have ended as well */

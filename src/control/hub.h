@@ -124,6 +124,7 @@ struct hub_pop {
     int64_t reported_ns;                     /* the wall's */
     bool silent;
     bool recalled; /* what it said to an earlier control: it has not reported to this one */
+    bool unheard;  /* it fell silent when all did, so that control may be the one cut off */
     char *kept;    /* what the store has of it; from malloc */
 };
 
@@ -172,6 +173,7 @@ struct hub {
     struct store_placement *recalled; /* while the state is read: where endpoints are placed */
     size_t recalled_count;
     int64_t calm_ms; /* until then PoPs heard of before are taken to be where they were */
+    bool deaf;       /* nobody is heard */
     struct {
         uint64_t number, uid;
         struct slice key; /* from malloc */
