@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "geo/country.h"
 #include "geo/sets.h"
+#include "law.h"
 #include "policy/regions.h"
 #include "spec/endpoint.h"
 
@@ -240,126 +241,36 @@ static void test_may_process(void **state)
 
 /* ---- all countries, random rules ------------------------------------------------------------ */
 
-static uint64_t random_state;
-
-static unsigned random_below(unsigned below)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return (unsigned)(random_state >> 11) % below;
-}
-
-/* A list as text, and what it holds by another way than the compiled one. */
-struct said {
-    char text[64];
-    bool any, same;
-    struct countries countries;
-};
-
-static struct said list_random(const struct geo_sets *sets, bool of_clients)
-{
-    struct said said = {};
-    unsigned kind = random_below(of_clients ? 8 : 10);
-    if (kind == 0) {
-        said.any = true;
-        snprintf(said.text, sizeof said.text, "any");
-        return said;
-    }
-    if (kind > 7) {
-        said.same = true;
-        snprintf(said.text, sizeof said.text, "same-country");
-        return said;
-    }
-    size_t used = 0;
-    for (unsigned i = 0; i < 1 + kind % 3; i++) {
-        char name[8];
-        struct countries one = {};
-        if (random_below(3) == 0) {
-            const struct geo_set *set = &sets->items[random_below((unsigned)sets->count)];
-            snprintf(name, sizeof name, "%s", set->name.data);
-            one = set->countries;
-        } else {
-            do
-                snprintf(name, sizeof name, "%c%c", 'A' + random_below(26), 'A' + random_below(26));
-            while (!country_known(slice_of(name)));
-            countries_add(&one, number(name));
-        }
-        char wrapped[12];
-        snprintf(wrapped, sizeof wrapped, "%s,", name);
-        if (strstr(said.text, wrapped))
-            continue;
-        used += (size_t)snprintf(said.text + used, sizeof said.text - used, "%s%s",
-                                 used ? " " : "[", wrapped);
-        countries_unite(&said.countries, &one);
-    }
-    said.text[used - 1] = ']';
-    return said;
-}
-
-static bool said_has(const struct said *said, country_number pop, country_number client)
-{
-    if (said->any)
-        return true;
-    if (pop == COUNTRY_UNKNOWN)
-        return false;
-    return said->same ? pop == client : countries_has(&said->countries, pop);
-}
-
-enum { RULES = 4, COUNTRY_COUNT = 250 };
-
 static void rules_try(struct arena *arena, const struct geo_sets *sets,
-                      const country_number countries[static COUNTRY_COUNT])
+                      const country_number countries[static LAW_COUNTRIES])
 {
-    struct said clients[RULES], process[RULES], transit[RULES], narrow = list_random(sets, true);
-    size_t count = 1 + random_below(RULES);
-    const char *text = "residency: {rules: [";
-    const char *unknown_client = random_below(2) ? "refuse" : "DE";
-    bool asks = false, narrows = random_below(3) == 0 && !narrow.any;
-    struct countries narrowing = narrow.countries;
+    struct law law;
+    struct law_list narrow = law_list(sets, true);
+    bool narrows = law_below(3) == 0 && !narrow.any;
     struct residency residency;
     struct err err;
 
-    for (size_t i = 0; i < count; i++) {
-        do
-            clients[i] = list_random(sets, true);
-        while (clients[i].any && i + 1 < count);
-        process[i] = list_random(sets, false);
-        transit[i] = random_below(2) ? list_random(sets, false) : process[i];
-        asks |= !clients[i].any || process[i].same || transit[i].same;
-        text = arena_format(arena, "%s%s{clients: %s, process_in: %s, transit: %s}", text,
-                            i ? ", " : "", clients[i].text, process[i].text, transit[i].text);
-    }
-    struct endpoint_spec spec =
-        spec_of(arena, arena_format(arena, "%s], unknown_client: %s}", text, unknown_client));
+    law_make(arena, sets, &law);
+    struct endpoint_spec spec = spec_of(arena, law.text);
     assert_int_equal(
         residency_compile(arena, &spec, geo_sets_lookup, (void *)sets, &residency, &err), 0);
-    assert_int_equal(residency_asks_client(&residency), asks);
+    assert_int_equal(residency_asks_client(&residency), law.asks);
 
-    for (size_t c = 0; c < COUNTRY_COUNT; c++) {
+    for (size_t c = 0; c < LAW_COUNTRIES; c++) {
         struct residency_verdict verdict =
-            residency_decide(&residency, countries[c], narrows ? &narrowing : NULL);
-        country_number client = countries[c];
-        if (client == COUNTRY_UNKNOWN && strcmp(unknown_client, "DE") == 0)
-            client = number("DE");
-        size_t rule = 0;
-        while (rule < count &&
-               !(clients[rule].any ||
-                 (client != COUNTRY_UNKNOWN && countries_has(&clients[rule].countries, client))))
-            rule++;
-        bool refused = rule == count || (client == COUNTRY_UNKNOWN && asks);
-        for (size_t p = 0; p < COUNTRY_COUNT; p++) {
-            country_number pop = countries[p];
-            bool may = !refused && said_has(&process[rule], pop, client);
-            bool pass = !refused && (may || said_has(&transit[rule], pop, client));
-            may = may && (!narrows || countries_has(&narrowing, pop));
-            assert_int_equal(countries_has(&verdict.process, pop), may);
+            residency_decide(&residency, countries[c], narrows ? &narrow.countries : NULL);
+        for (size_t p = 0; p < LAW_COUNTRIES; p++) {
+            bool may = law_process(&law, countries[c], countries[p]) &&
+                       (!narrows || countries_has(&narrow.countries, countries[p]));
+            assert_int_equal(countries_has(&verdict.process, countries[p]), may);
             if (verdict.reason != RESIDENCY_NARROWED_AWAY)
-                assert_int_equal(countries_has(&verdict.transit, pop), pass);
+                assert_int_equal(countries_has(&verdict.transit, countries[p]),
+                                 law_transit(&law, countries[c], countries[p]));
         }
         assert_int_equal(verdict.reason == RESIDENCY_ALLOWED, !countries_empty(&verdict.process));
+        country_number counted = countries[c];
         if (verdict.reason == RESIDENCY_ALLOWED)
-            assert_int_equal(verdict.rule, rule);
+            assert_int_equal(verdict.rule, law_rule(&law, &counted));
         else
             assert_true(countries_empty(&verdict.transit) && countries_empty(&verdict.logs) &&
                         countries_empty(&verdict.cache));
@@ -368,22 +279,14 @@ static void rules_try(struct arena *arena, const struct geo_sets *sets,
 
 static void test_nothing_denied_is_allowed(void **state)
 {
-    country_number countries[COUNTRY_COUNT];
-    size_t count = 0;
+    country_number countries[LAW_COUNTRIES];
     (void)state;
-    countries[count++] = COUNTRY_UNKNOWN;
-    for (unsigned i = 1; i <= COUNTRY_NUMBER_MAX; i++) {
-        char code[3];
-        country_code_of((country_number)i, code);
-        if (country_known(slice_of(code)))
-            countries[count++] = (country_number)i;
-    }
-    assert_int_equal(count, COUNTRY_COUNT);
+    law_countries(countries);
     for (unsigned seed = 1; seed <= 300; seed++) {
         struct arena *arena = arena_new();
         struct geo_sets sets;
         struct err err;
-        random_state = seed * UINT64_C(0x9e3779b97f4a7c15);
+        law_seed(seed);
         assert_int_equal(geo_sets_parse(arena, (struct slice){}, &sets, &err), 0);
         rules_try(arena, &sets, countries);
         arena_free(arena);
