@@ -53,12 +53,12 @@ static int spec_read(struct cli *cli, const struct policy_cases *cases, struct e
                      struct err *err)
 {
     struct endpoint_specs specs;
-    struct slice text;
-    const char *path = NULL;
+    struct slice text = {};
+    const char *path = "";
     int r = spec_path(cli, cases, &path, err);
     if (r == 0)
         r = cli_read(cli, path, FILE_BYTES_MAX, &text, err);
-    if (r < 0)
+    if (r != 0)
         return r;
     enum spec_form form = slice_ends(slice_of(path), SLICE(".json")) ? SPEC_JSON : SPEC_YAML;
     if (endpoint_spec_parse_text(cli->arena, text, form, 0, &specs, err) < 0)
@@ -85,7 +85,8 @@ static int sets_read(struct cli *cli, struct geo_sets *ret, struct err *err)
     int r = path ? cli_read(cli, path, FILE_BYTES_MAX, &text, err) : 0;
     if (r < 0)
         return r;
-    return geo_sets_parse(cli->arena, text, ret, err) < 0 ? err_wrap(err, "%s", ERR_TEXT(path)) : 0;
+    r = geo_sets_parse(cli->arena, text, ret, err);
+    return r < 0 && path ? err_wrap(err, "%s", ERR_TEXT(path)) : r;
 }
 
 static int test_read(struct cli *cli, struct policy_test *test, struct err *err)
