@@ -154,7 +154,7 @@ const struct cli_command cli_commands[] = {
 };
 /* clang-format on */
 const char *const cli_reserved[] = {
-    "chat",    "bench", "usage",      "estimate", "budget", "receipt", "keys",
-    "secrets", "flavors", "catalog", "registries", "exec",     "admin",  "top",     NULL,
+    "chat",    "bench",   "usage",      "estimate", "budget", "receipt", "keys", "secrets",
+    "flavors", "catalog", "registries", "exec",     "admin",  "top",     NULL,
 };
 const size_t cli_command_count = sizeof cli_commands / sizeof *cli_commands;

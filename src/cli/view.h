@@ -13,7 +13,7 @@ struct cli;
 struct slice view_text(yyjson_val *object, const char *key); /* {} unless a string */
 uint64_t view_number(yyjson_val *object, const char *key);   /* 0 unless a natural number */
 
-int view_print(struct cli *cli, yyjson_val *view);        /* whole; --json or for people */
+int view_print(struct cli *cli, yyjson_val *view); /* whole; --json or for people */
 /* How far its clients are (clients.c); nothing where none are known. */
 void view_clients_print(struct cli *cli, yyjson_val *clients);
 void view_list_print(struct cli *cli, yyjson_val *items); /* a table */

@@ -11,8 +11,7 @@
 #define WHOLE "{\"type\":\"integer\",\"minimum\":0}"
 #define WHOLE_OR_NULL "{\"type\":[\"integer\",\"null\"],\"minimum\":1}"
 #define FIGURE "{\"type\":[\"number\",\"null\"]}"
-#define CLIENT_SUMS                                                                                \
-    ",\"requests\":" WHOLE ",\"rtt_mean_ms\":" FIGURE ",\"under_50ms\":" FIGURE
+#define CLIENT_SUMS ",\"requests\":" WHOLE ",\"rtt_mean_ms\":" FIGURE ",\"under_50ms\":" FIGURE
 #define BOOLEAN "{\"type\":\"boolean\"}"
 #define REF(name) "{\"$ref\":\"#/components/schemas/" name "\"}"
 #define ARRAY(of) "{\"type\":\"array\",\"items\":" of "}"

@@ -38,7 +38,7 @@ struct relay {
     const struct fleet *fleet;
     struct address source;
     uint32_t connections_max, ports_count;
-    const char *record; /* borrowed */
+    const char *record;                     /* borrowed */
     uint64_t random, recorded, record_left; /* files opened, bytes that may still be kept */
     struct list ports, lines;
     struct relay_link *links; /* by place, then PoP */

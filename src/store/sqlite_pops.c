@@ -102,9 +102,9 @@ static int pop_update(struct store *self, const struct store_pop *pop, struct er
 {
     struct db *db = db_of(self);
     assert(db->inside);
-    int r = db_run(db, Q_POP_UPDATE, err, "ssssisisi", pop->name, pop->spec, pop->wanted,
-                   pop->token, pop->token_until_ns, pop->secret, pop->created_ns, pop->tombstone,
-                   pop->retired_ns);
+    int r =
+        db_run(db, Q_POP_UPDATE, err, "ssssisisi", pop->name, pop->spec, pop->wanted, pop->token,
+               pop->token_until_ns, pop->secret, pop->created_ns, pop->tombstone, pop->retired_ns);
     if (r >= 0 && slice_is(pop->wanted, "retired"))
         r = db_run(db, Q_POP_PRUNE_RETIRED, err, "u", db->limits.pops_max);
     return r < 0 ? r : 0;
