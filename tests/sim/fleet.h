@@ -195,7 +195,8 @@ struct counts {
 
 void traffic_begin(struct fleet *fleet);
 void traffic_rate(struct fleet *fleet, double part); /* of what the fleet can answer */
-void site_beats(struct site *site);                  /* once a second, as long as it has power */
+void fleet_beats_free(struct fleet *fleet);
+void site_beats(struct site *site); /* once a second, as long as it has power */
 
 /* ---- the whole ------------------------------------------------------------------------------- */
 
@@ -205,9 +206,9 @@ struct fleet {
     bool chaos;
     struct control *control; /* NULL: it is down */
     uint64_t control_life;
-    struct list calls;
-    struct list works; /* jobs of control's pools, in their order */
-    bool works_closed; /* control is being killed */
+    struct list calls, beats; /* beats: under way */
+    struct list works;        /* jobs of control's pools, in their order */
+    bool works_closed;        /* control is being killed */
     char folder[FAULT_FOLDER_BYTES], model[80];
     struct site sites[SITES];
     struct wish wishes[ENDPOINTS];

@@ -57,6 +57,7 @@ static const struct dns_view *view_of(struct site *site)
 /* ---- the web of PoPs ------------------------------------------------------------------------- */
 
 struct beat {
+    struct list link;
     unsigned from;
     uint64_t sequence;
     struct beat_load loads[ENDPOINTS];
@@ -116,6 +117,18 @@ static void beat_hear(struct site *site, const struct beat *beat)
     }
 }
 
+static void beat_free(struct beat *beat)
+{
+    list_remove(&beat->link);
+    free(beat);
+}
+
+void fleet_beats_free(struct fleet *fleet)
+{
+    while (!list_empty(&fleet->beats))
+        beat_free(LIST_FIRST(&fleet->beats, struct beat, link));
+}
+
 static void on_beat(struct fleet *fleet, void *data, uint64_t web)
 {
     struct beat *beat = data;
@@ -125,7 +138,7 @@ static void on_beat(struct fleet *fleet, void *data, uint64_t web)
     if (fleet_maybe(fleet, 20)) /* it comes twice */
         fleet_after(fleet, fleet_draw(fleet, 1, 2000) * ENV_MS, NULL, on_beat, beat, web);
     else
-        free(beat);
+        beat_free(beat);
 }
 
 static void on_beats(struct fleet *fleet, void *data, uint64_t)
@@ -137,6 +150,7 @@ static void on_beats(struct fleet *fleet, void *data, uint64_t)
     for (uint64_t web = 0; web < WEBS; web++) {
         struct beat *copy = mem_zalloc(sizeof *copy);
         *copy = beat;
+        list_append(&fleet->beats, &copy->link);
         fleet_after(fleet, fleet_delay_ns(fleet, site->index, NODE_CONTROL), NULL, on_beat, copy,
                     web);
     }

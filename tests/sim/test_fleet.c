@@ -325,6 +325,7 @@ static struct fleet *fleet_begin(uint64_t seed)
     fleet->env = world_env(fleet->world);
     list_init(&fleet->calls);
     list_init(&fleet->works);
+    list_init(&fleet->beats);
     list_init(&fleet->events);
     folder_make(fleet->folder);
     snprintf(path, sizeof path, "%s/home", fleet->folder);
@@ -360,6 +361,7 @@ static void fleet_end(struct fleet *fleet)
     control_kill(fleet);
     fleet_calls_free(fleet);
     fleet_events_free(fleet);
+    fleet_beats_free(fleet);
     folder_remove(fleet->folder);
     world_free(fleet->world);
     free(fleet->shown.bytes);
