@@ -56,6 +56,8 @@ static void forward_free(struct forward *forward)
 {
     if (forward->request || forward->call)
         return;
+    for (unsigned i = 0; i < forward->tries; i++)
+        forward->tried[i]->held--;
     forward_body_free(forward);
     list_remove(&forward->link);
     table_unref(forward->table);
@@ -269,6 +271,7 @@ static int call_begin(struct forward *forward, struct forward_peer *peer, bool f
     if (!fresh) {
         assert(forward->tries < FORWARD_TRIES_MAX);
         forward->tried[forward->tries++] = peer;
+        peer->held++;
     }
     forward->peer = peer;
     forward->renewed = fresh;
@@ -387,6 +390,8 @@ void forwards_review(struct gateway_loop *gl)
 {
     struct forward *forward;
 
+    if (!gl->forwards) /* the loop has ended, and is told the rest */
+        return;
     LIST_EACH (forward, &gl->forwards->under_way, struct forward, link) {
         if (!forward->call || forward->canceled || forward->again || forward->answering ||
             !forward_peer_down(gl->forwards, forward->peer))

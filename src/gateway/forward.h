@@ -42,6 +42,7 @@ enum forward_reason {
 struct forwards *forwards_new(struct gateway_loop *gl);
 /* NULL is allowed. The loop's server is gone by then, and with it every request. */
 void forwards_free(struct forwards *forwards);
+void forwards_forget(struct forwards *forwards); /* the loop's table, as it has another one */
 /* Once a second, and when the mesh has changed: those whose PoP is down go elsewhere. */
 void forwards_review(struct gateway_loop *gl);
 

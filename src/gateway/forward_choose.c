@@ -216,6 +216,11 @@ static bool ready_here(const struct table *table, uint32_t row)
            atomic_load(&table->revisions[revision]->ready) > 0;
 }
 
+static bool runs(const struct table_endpoint *row)
+{
+    return row->state == TABLE_ENDPOINT_RUNNING;
+}
+
 /* ---- after a try ---------------------------------------------------------------------------- */
 
 struct forward_peer *forward_next(struct forward *forward, bool *ret_here)
@@ -239,8 +244,7 @@ struct forward_peer *forward_next(struct forward *forward, bool *ret_here)
         .pops = forward_pops(forward->gl->forwards, table),
         .row = row,
         .process = &process,
-        .here =
-            place == RESIDENCY_HERE && table_endpoint(head, row)->state == TABLE_ENDPOINT_RUNNING,
+        .here = place == RESIDENCY_HERE && runs(request->row) && runs(table_endpoint(head, row)),
         .cold = !ready_here(table, row),
         .tried = forward->tried,
         .tries = forward->tries,

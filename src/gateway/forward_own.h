@@ -42,6 +42,7 @@ struct forward_peer {
     struct address address;
     int64_t avoid_until_ns;
     uint32_t calls;        /* under way */
+    uint32_t held;         /* by forwards that tried it */
     uint32_t seen, failed; /* not yet told to the agent */
     bool listed;           /* by the table */
     bool keyed;            /* there is a key to sign by */
@@ -126,7 +127,6 @@ void forward_replayed(struct request *request); /* body.c has all of it */
 const struct forward_pops *forward_pops(struct forwards *forwards, struct table *table);
 /* Is this PoP to be emptied? Asked for each request. */
 bool forward_draining(struct forwards *forwards, struct table *table);
-void forward_pops_forget(struct forwards *forwards);
 void forward_pops_free(struct forwards *forwards);
 bool forward_peer_down(struct forwards *forwards, const struct forward_peer *peer);
 void forward_peer_done(struct forwards *forwards, struct forward_peer *peer, bool failed);

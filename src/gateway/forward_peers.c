@@ -31,12 +31,12 @@ static struct forward_peer *peer_get(struct forwards *forwards, struct slice nam
     return peer;
 }
 
-/* Those that the table does not have any more, and nothing runs at. */
+/* Those that the table does not have any more, and no request was with. */
 static void peers_sweep(struct forwards *forwards)
 {
     MAP_EACH (entry, &forwards->peers) {
         struct forward_peer *peer = entry->value;
-        if (peer->listed || peer->calls > 0)
+        if (peer->listed || peer->held > 0)
             continue;
         map_remove(&forwards->peers, entry->key);
         free(peer);
@@ -178,7 +178,7 @@ static void pops_build(struct forwards *forwards, struct table *table)
 
     while (count < ROUTE_POPS_MAX && table_pop(head, (uint32_t)count))
         count++;
-    forward_pops_forget(forwards);
+    forwards_forget(forwards);
     pops->table = table_ref(table);
     pops->arena = arena_new();
     pops->own = TABLE_NONE;
@@ -203,7 +203,7 @@ static void pops_build(struct forwards *forwards, struct table *table)
                                        columns.key, columns.country, pops->health };
 }
 
-void forward_pops_forget(struct forwards *forwards)
+void forwards_forget(struct forwards *forwards)
 {
     arena_free(forwards->pops.arena);
     table_unref(forwards->pops.table);
@@ -212,7 +212,7 @@ void forward_pops_forget(struct forwards *forwards)
 
 void forward_pops_free(struct forwards *forwards)
 {
-    forward_pops_forget(forwards);
+    forwards_forget(forwards);
     MAP_EACH (entry, &forwards->peers)
         free(entry->value);
     map_deinit(&forwards->peers);

@@ -379,6 +379,8 @@ static void on_table(void *data)
     struct table *old = tell->gl->table;
 
     tell->gl->table = take_ptr(tell->table);
+    if (tell->gl->forwards)
+        forwards_forget(tell->gl->forwards);
     metric_set(metrics_series(&tell->gl->metrics, GATEWAY_TABLE, NULL),
                tell->gl->index == 0 ? (int64_t)tell->gl->table->head->number : 0);
     if (old) {

@@ -15,6 +15,7 @@
 #include <cmocka.h> /* after the above */
 
 #include "base/arena.h"
+#include "base/auto.h"
 #include "base/countries.h"
 #include "base/err.h"
 #include "contract/mesh.h"
@@ -41,6 +42,39 @@ static void test_here_again(void **state)
     atomic_store(&scene.other.mode, PEER_CLOSES);
     scene_expect(world_infer(&scene.world, "", BODY), 200, "Perigee-Pop: local");
     assert_true(scene_counter(&scene.world, "perigee_forward_retries_total{result=\"here\"} 1"));
+    scene_end(&scene);
+}
+
+/* A PoP leaves the table while its answer is still on its way to the client. */
+static void test_a_pop_that_is_forgotten(void **state)
+{
+    struct scene scene;
+    char *body = mem_zalloc(10 << 20), head[128];
+    (void)state;
+
+    scene_begin_away(&scene, PEER_ECHOES);
+    int fd = world_connect(&scene.world);
+    int size = snprintf(
+        head, sizeof head,
+        "POST /v2/models/digits/infer HTTP/1.1\r\n" LOCAL "Content-Length: %d\r\n\r\n", 10 << 20);
+    assert_int_equal(send(fd, head, (size_t)size, MSG_NOSIGNAL), size);
+    for (size_t at = 0; at < 10 << 20;) {
+        ssize_t n = send(fd, body + at, (10 << 20) - at, MSG_NOSIGNAL);
+        assert_true(n > 0);
+        at += (size_t)n;
+    }
+    free(body);
+    assert_true(world_until(&scene.world, scene_asked, &scene.other));
+    scene.pops[1] = scene.pops[2]; /* local and third are left */
+    scene.world.pop_count = 2;
+    scene.row = scene_endpoint(TABLE_ENDPOINT_AWAY, scene_at_both, 2);
+    scene_table(&scene);
+    for (int i = 0; i < 2 * WORLD_LOOPS; i++) /* each loop goes by the new table */
+        scene_expect(world_infer(&scene.world, "", BODY), 200, NULL);
+    struct reply reply = world_read(fd);
+    assert_int_equal(reply.status, 200);
+    reply_free(&reply);
+    close(fd);
     scene_end(&scene);
 }
 
@@ -342,6 +376,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_here_again),
+        cmocka_unit_test(test_a_pop_that_is_forgotten),
         cmocka_unit_test(test_cold),
         cmocka_unit_test(test_mesh),
         cmocka_unit_test(test_a_silent_pop_that_is_down_is_given_up),
