@@ -15,6 +15,7 @@
 #include "base/env.h"
 #include "base/err.h"
 #include "base/json.h"
+#include "contract/asked.h"
 #include "control/control_own.h"
 #include "control/report.h"
 #include "io/loop.h"
@@ -133,7 +134,27 @@ static void reports_make(struct control *control)
     }
 }
 
-static void all(const char *name, const char *more, unsigned passes)
+/* Each endpoint is asked for from some 60 places. */
+static void demand_make(struct control *control)
+{
+    enum { ROWS = 200 };
+    struct report_asked rows[ROWS];
+    const struct report report = { .asked_ms = 5000, .asked = rows, .asked_count = ROWS };
+    for (unsigned i = 0; i < POPS; i++) {
+        char name[16];
+        (void)snprintf(name, sizeof name, "pop-%u", i);
+        for (unsigned k = 0; k < ROWS; k++)
+            rows[k] = (struct report_asked){
+                .uid = 1 + (i * 97 + k) % ENDPOINTS,
+                .cell = asked_cell_of((country_number)(1 + 200 * part()), true, 180 * part() - 90,
+                                      360 * part() - 180),
+                .requests = (uint64_t)(1 + 20 * part()),
+            };
+        demand_take(control, hub_pop(control, slice_of(name)), &report);
+    }
+}
+
+static void all(const char *name, const char *more, bool asked, unsigned passes)
 {
     static const char *const countries[] = { "FR", "DE", "JP", "US", "BR", "CH", "IT", "SG" };
     struct control control = {};
@@ -156,6 +177,8 @@ static void all(const char *name, const char *more, unsigned passes)
     reports_make(&control);
     for (uint64_t uid = 1; uid <= ENDPOINTS; uid++)
         hub_put(&control, snapshot_make(uid, more));
+    if (asked)
+        demand_make(&control);
     for (unsigned pass = 0; pass < passes; pass++) {
         int64_t began = tool_now_ns(), last = began;
         MAP_EACH (entry, &control.hub.by_uid) {
@@ -181,10 +204,11 @@ int main(int argc, char **argv)
     decision("asked from 64 places, it stays", DEMANDS, 1, false, passes);
     decision("asked from 64 places, from nothing", DEMANDS, 1, true, passes);
     printf("  %d endpoints on %d PoPs\n", ENDPOINTS, POPS);
-    all("anywhere", "", passes);
-    all("spread over 5", ",\"spread\":{\"pops\":5}", passes);
+    all("anywhere", "", false, passes);
+    all("anywhere, asked for from 60 places each", "", true, passes);
+    all("spread over 5", ",\"spread\":{\"pops\":5}", false, passes);
     all("residency: EU for EU, each country for itself",
         ",\"residency\":{\"rules\":[{\"clients\":[\"EU\"],\"process_in\":[\"EU\"]},"
         "{\"clients\":\"any\",\"process_in\":\"same-country\"}]}",
-        passes);
+        false, passes);
 }

@@ -7,7 +7,6 @@
 #include "geo/where.h"
 #include "io/loop.h"
 #include "io/timer.h"
-#include "proto/hop.h"
 
 /* ---- the counts ------------------------------------------------------------------------------ */
 
@@ -89,10 +88,8 @@ static void on_due(void *data)
 void asked_count(struct request *request)
 {
     struct gateway *gateway = request->gl->gateway;
-    const struct http_request *http = exchange_request(request->x);
 
-    /* What another PoP passes on was counted there. Who says so of himself is not counted. */
-    if (http_header_get(&http->headers, HOP_HEADER).size)
+    if (request->hop) /* it was counted where the client came */
         return;
     asked_cell cell =
         gateway->where ? cell_of(request->gl, exchange_client(request->x)) : ASKED_SOMEWHERE;

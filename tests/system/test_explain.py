@@ -200,6 +200,24 @@ def test_where_it_is_placed_and_why(spread):
     assert re.search(r"^JP +35 139 +[\d.]+/s +tokyo +\d+\.\d ms$", text, re.M), text
 
 
+@pytest.mark.parametrize("clients,status", [
+    ([{"country": "JP", "latitude": 35, "longitude": 139, "requests": 1 << 62}] * 3, 200),
+    ([{"country": "nowhere", "requests": -5}, {"requests": "many"}], 200),
+    ([{"country": "JP", "latitude": 91, "longitude": 0, "requests": 1}], 400),
+    ([{"country": 7}], 400), ({}, 400), ([{"requests": 1}] * 30000, 413)],
+    ids=["huge", "odd", "off-earth", "no-country", "no-list", "many"])
+def test_absurd_demand(spread, clients, status):
+    """What a PoP says of its clients is bounded, or refused; whatever is wrong does no harm."""
+    one, pops = spread
+    uid = pops["paris"].endpoints["digits"]["uid"]
+    pops["paris"].demand = {"window_ms": 1000, "endpoints": [
+        {"uid": uid, "clients": clients}, {"uid": 1 << 60, "clients": []}]}
+    pops["paris"].report(ready=["digits"], status=status)
+    said = one.json("explain", "placement", "digits")
+    assert said["demand"]["rate"] <= 50001
+    assert {row["pop"] for row in said["pops"] if row["replicas"]} == {"paris", "tokyo"}
+
+
 def test_what_is_short(spread):
     one, _ = spread
     for more, words in (("regions: [BR]", "placed nowhere: "),

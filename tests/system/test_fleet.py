@@ -174,6 +174,8 @@ def test_the_gateway_knows_the_link_of_each_client(fleet):
 
 
 def test_a_replica_comes_to_where_requests_come_from(fleet):
+    asked_for = []
+
     def placed():
         return {row["name"] for row in fleet.json("show", "wanted")["pops"]}
 
@@ -183,13 +185,20 @@ def test_a_replica_comes_to_where_requests_come_from(fleet):
             connection.request("POST", "/v2/models/wanted/infer", BODY)
             answer = connection.getresponse()
             answer.read()
-            return answer.status == 200 and answer.headers["Perigee-Pop"] == other
+            asked_for.append(answer.headers["Perigee-Pop"])
+            return answer.status == 200 and asked_for[-1] == other
 
     fleet.deploy(name="wanted", spread={"pops": 1})
     before = placed()  # nobody has asked yet
     assert len(before) == 1
     other, source = ("two", NEAR) if before == {"one"} else ("one", POP_ONE)
     until("a replica near the clients", lambda: ask() or other in placed())
+    # Those that were passed on count where the client came, once: damped over 300 s, n requests
+    # are never more than n / 300 a second.
+    demand = fleet.json("explain", "placement", "wanted")["demand"]
+    assert 0 < demand["rate"] <= len(asked_for) / 300 + 0.001, asked_for
+    assert {client["country"] for client in demand["clients"]} == {
+        {"two": "JP", "one": "FR"}[other]}
     until("it to serve", ask)
     until("the far one to be given up", lambda: placed() == {other})
     fleet.cli("delete", "wanted", "--yes")
