@@ -53,7 +53,8 @@ static struct slice outcome(struct cli *cli, yyjson_val *row)
     return SLICE("");
 }
 
-static void print_pops(struct cli *cli, yyjson_val *pops)
+/* `past`: as a gateway saw it, from where it is. */
+static void print_pops(struct cli *cli, yyjson_val *pops, bool past)
 {
     static const char *const titles[] = { "POP",     "RTT",  "FROM",  "QUEUE",
                                           "SERVICE", "COLD", "TOTAL", "ANSWER" };
@@ -63,11 +64,11 @@ static void print_pops(struct cli *cli, yyjson_val *pops)
     bool unnamed = false, silent = false;
     yyjson_arr_foreach(pops, index, count, row)
     {
-        bool in_dns = yyjson_is_true(json_member(row, "in_dns"));
+        bool in_dns = past || yyjson_is_true(json_member(row, "in_dns"));
         bool placed = yyjson_is_num(json_member(row, "queue_ms"));
         struct slice name = view_text(row, "pop");
         unnamed = unnamed || (placed && !in_dns);
-        silent = silent || (placed && !yyjson_is_true(json_member(row, "load_reported")));
+        silent = silent || (!past && placed && !yyjson_is_true(json_member(row, "load_reported")));
         cli_table_row(table, (struct slice[]){
                                  placed && !in_dns
                                      ? slice_of(arena_format(cli->arena, "%.*s*", SLICE_FMT(name)))
@@ -82,7 +83,8 @@ static void print_pops(struct cli *cli, yyjson_val *pops)
                              });
     }
     cli_table_print(table, stdout);
-    printf("\nMilliseconds. RTT by the model is 14.4 + 0.0157 for each km.\n");
+    printf("\nMilliseconds%s. RTT by the model: 14.4 + 0.0157 for each km.\n",
+           past ? " from that PoP" : "");
     if (silent)
         printf("Where no load was reported yet, a PoP counts as idle.\n");
     if (unnamed)
@@ -145,7 +147,79 @@ static int explain_client(struct cli *cli, const char *client, struct err *err)
     print_client(json_member(answer.json, "client"));
     print_residency(json_member(answer.json, "residency"));
     printf("\n");
-    print_pops(cli, json_member(answer.json, "pops"));
+    print_pops(cli, json_member(answer.json, "pops"), false);
+    return 0;
+}
+
+/* ---- a request ------------------------------------------------------------------------------- */
+
+/* "why" as a gateway says it, on the left. */
+static const char *why_words(struct slice why)
+{
+    static const struct {
+        const char *why, *words;
+    } rows[] = {
+        { "here", "served where it came to, nobody else was looked at" },
+        { "away", "the endpoint is not placed where it came to" },
+        { "place", "it may not be processed where it came to" },
+        { "cold", "no replica was ready where it came to" },
+        { "overloaded", "it would have waited where it came to" },
+        { "draining", "the PoP that it came to drains" },
+        { "again", "the PoP before did not answer it" },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (slice_is(why, rows[i].why))
+            return rows[i].words;
+    return "";
+}
+
+static void print_decision(struct cli *cli, yyjson_val *decision)
+{
+    struct slice country = view_text(decision, "country"), pop = view_text(decision, "pop");
+    struct slice chosen = view_text(decision, "chosen"), endpoint = view_text(decision, "endpoint");
+    bool hop = yyjson_is_true(json_member(decision, "hop"));
+    printf("\n%s", cli_color(cli, CLI_BOLD));
+    cli_print_text(stdout, pop);
+    printf("%s  ", cli_color(cli, CLI_PLAIN));
+    cli_print_text(stdout, endpoint.size ? endpoint : SLICE("(deleted since)"));
+    printf(", status %.0f, %s, client in ", yyjson_get_num(json_member(decision, "status")),
+           arena_format(cli->arena, "%s ago", cli_ago(cli, view_text(decision, "at"))));
+    cli_print_text(stdout, country.size ? country : SLICE("an unknown country"));
+    printf(hop ? "\npassed on to here, answered by " : "\nanswered by ");
+    cli_print_text(stdout, chosen);
+    if (hop)
+        printf("\n");
+    else
+        printf(": %s\n", why_words(view_text(decision, "why")));
+    if (yyjson_arr_size(json_member(decision, "pops"))) {
+        printf("\n");
+        print_pops(cli, json_member(decision, "pops"), true);
+    }
+}
+
+static int explain_request(struct cli *cli, struct err *err)
+{
+    struct control_answer answer = {};
+    const char *id = cli->arguments[0];
+    size_t index, count;
+    yyjson_val *decision;
+    int r = control_call(
+        cli,
+        &CONTROL_REQUEST(.method = "GET", .path = arena_format(cli->arena, "/api/v1/requests/%s",
+                                                               control_escape(cli, id))),
+        &answer, err);
+    if (r < 0)
+        return err_wrap(err,
+                        "--client says who asks for an endpoint; without it a request is meant");
+    if (cli->json) {
+        cli_print_json(cli, answer.json);
+        return 0;
+    }
+    printf("request    ");
+    cli_print_text(stdout, slice_of(id));
+    printf("\n");
+    yyjson_arr_foreach(json_member(answer.json, "decisions"), index, count, decision)
+        print_decision(cli, decision);
     return 0;
 }
 
@@ -154,9 +228,9 @@ int cmd_explain(struct cli *cli, struct err *err)
     const char *client = cli_option_value(cli, "--client");
     if (cli->argument_count == 2 && strcmp(cli->arguments[0], "placement") == 0 && !client)
         return explain_placement(cli, cli->arguments[1], err);
-    if (!client || cli->argument_count != 1)
+    if (cli->argument_count != 1)
         return cli_usage(cli, err_set(err, ERR_BAD_INPUT,
-                                      "perigee explain NAME --client CITY (or ADDRESS), or "
-                                      "perigee explain placement NAME"));
-    return explain_client(cli, client, err);
+                                      "perigee explain NAME --client CITY (or ADDRESS), perigee "
+                                      "explain placement NAME, or perigee explain REQUEST_ID"));
+    return client ? explain_client(cli, client, err) : explain_request(cli, err);
 }

@@ -76,11 +76,12 @@ const struct cli_command cli_commands[] = {
       "  perigee infer digits --from Tokyo --input image=digit-7.png\n"
       "  echo '[[0, 1, 2]]' | perigee infer model --input x=@-\n",
       1, 1, cmd_infer },
-    { "explain", NULL, "[placement] NAME", "Say to which PoP a client is sent, or which PoPs have an endpoint, and why not the others.",
+    { "explain", NULL, "[placement] NAME|REQUEST_ID", "Say to which PoP a client is sent, which PoPs have an endpoint, or where a request went, and why not elsewhere.",
       OPTIONS({ "--client", "CITY|ADDRESS", "Who asks: an address, or a city, Paris,US which of several.", false }),
       "  perigee explain digits --client Tokyo\n"
       "  perigee explain digits --client 203.0.113.7 --json\n"
-      "  perigee explain placement digits      where it is, who asks, what is short\n",
+      "  perigee explain placement digits      where it is, who asks, what is short\n"
+      "  perigee explain 7f3a0c9d2e4b6a81      a request, by its X-Request-Id\n",
       1, 2, cmd_explain },
     { "policy", NULL, "test FILE", "Hold a spec's residency and regions against a table of cases.",
       OPTIONS({ "--spec", "FILE", "The spec; else what the file names.", false },

@@ -27,16 +27,23 @@ static size_t stats_offset(void)
     return HEAD_BYTES + GATEWAY_SLICES * slice_bytes();
 }
 
-size_t gateway_region_bytes(void)
+static size_t decisions_offset(void)
 {
     return (stats_offset() + GATEWAY_STATS_ROWS * sizeof(struct gateway_stats) + PAGE - 1) &
            ~(size_t)(PAGE - 1);
 }
 
+size_t gateway_region_bytes(void)
+{
+    return (decisions_offset() + DECISION_RINGS * sizeof(struct decision_ring) + PAGE - 1) &
+           ~(size_t)(PAGE - 1);
+}
+
 static struct gateway_region layout(void)
 {
-    return (struct gateway_region){ GATEWAY_REGION_MAGIC, GATEWAY_REGION_VERSION, slice_bytes(),
-                                    stats_offset(), gateway_region_bytes() };
+    return (struct gateway_region){ GATEWAY_REGION_MAGIC, GATEWAY_REGION_VERSION,
+                                    slice_bytes(),        stats_offset(),
+                                    decisions_offset(),   gateway_region_bytes() };
 }
 
 bool gateway_region_fits(const struct gateway_region *head)
@@ -139,6 +146,25 @@ static bool views_of(const void *region, size_t bytes,
         ret_views[i] = (struct metrics_view){ (const char *)region + HEAD_BYTES + i * slice_bytes(),
                                               slice_bytes() };
     return true;
+}
+
+/* ---- decisions ------------------------------------------------------------------------------ */
+
+struct decision_ring *gateway_decisions(void *region, unsigned set, unsigned index)
+{
+    assert(set < 2 && index < PERIGEE_LOOPS_MAX);
+    return (struct decision_ring *)(void *)((char *)region + decisions_offset()) +
+           set * PERIGEE_LOOPS_MAX + index;
+}
+
+bool gateway_decision_find(const void *region, size_t bytes, struct slice id,
+                           struct decision_record *ret)
+{
+    struct metrics_view views[GATEWAY_SLICES];
+
+    return views_of(region, bytes, views) &&
+           decision_find((const void *)((const char *)region + decisions_offset()), DECISION_RINGS,
+                         id, ret);
 }
 
 /* ---- clients -------------------------------------------------------------------------------- */

@@ -18,6 +18,7 @@
 #include <perigee/worker.h>
 
 #include "base/metrics.h"
+#include "contract/decision.h"
 
 struct arena;
 
@@ -115,7 +116,7 @@ struct arena;
 METRICS_DECLARE(gateway_metrics, GATEWAY_METRICS)
 
 #define GATEWAY_REGION_MAGIC 0x6d67654eu
-#define GATEWAY_REGION_VERSION 3u
+#define GATEWAY_REGION_VERSION 4u
 #define GATEWAY_SERIES_MAX 4096u
 #define GATEWAY_SET_SLICES (PERIGEE_LOOPS_MAX + 1u) /* of a lane set; the last: the main thread's */
 #define GATEWAY_SLICES (2u * GATEWAY_SET_SLICES)
@@ -141,7 +142,7 @@ struct gateway_stats {
 struct gateway_region {
     uint32_t magic, version;
     uint64_t slice_bytes;
-    uint64_t stats_offset;
+    uint64_t stats_offset, decisions_offset;
     uint64_t bytes;
 };
 
@@ -166,6 +167,12 @@ void gateway_stats_keep(void *region, bool (*keep)(uint64_t revision, void *data
 /* The country under which a client of it is counted: its own while there is room. */
 struct slice gateway_metrics_country(const struct metrics *metrics, struct slice project,
                                      struct slice endpoint, struct slice country);
+
+/* Of a loop. */
+struct decision_ring *gateway_decisions(void *region, unsigned set, unsigned index);
+/* Readers: decision_find() over all of them. */
+bool gateway_decision_find(const void *region, size_t bytes, struct slice id,
+                           struct decision_record *ret);
 
 /* Readers: clients of each endpoint by their country, with round trips to them. */
 struct gateway_clients {

@@ -88,6 +88,9 @@ struct control {
     struct keys *keys; /* keys.h */
     struct hub hub;
     struct list watchers;
+    struct list pasts; /* past.c: questions under way */
+    size_t past_count;
+    uint64_t past_number;
     size_t watcher_count;
     struct timer *tick; /* pings, silent PoPs, addresses, garbage */
     int64_t ticks, first_ticks;

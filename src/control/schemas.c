@@ -74,6 +74,13 @@ const struct schema control_schemas[] = {
                        "\"endpoint\":" STRING ",\"project\":" STRING CLIENT_SUMS ",\"countries\":"
                        ARRAY(OBJECT("\"country\":" STRING CLIENT_SUMS)) ",\"pops\":"
                        ARRAY(OBJECT("\"pop\":" STRING CLIENT_SUMS))) },
+    { "PopAnswer", NEEDS("\"question\"", "\"question\":" WHOLE ",\"decision\":"
+                         "{\"type\":[\"object\",\"null\"]}") },
+    { "PastRequest", NEEDS("\"request\",\"decisions\"", "\"request\":" STRING ",\"pops_asked\":" WHOLE
+                           ",\"pops_answered\":" WHOLE ",\"decisions\":" ARRAY(OBJECT("\"pop\":" STRING
+                           ",\"endpoint\":" NULLABLE ",\"at\":" TIME ",\"country\":" NULLABLE
+                           ",\"why\":" NULLABLE ",\"chosen\":" NULLABLE ",\"status\":" FIGURE
+                           ",\"hop\":" BOOLEAN ",\"pops\":" ARRAY("{\"type\":\"object\"}")))) },
     { "Explanation", NEEDS("\"endpoint\",\"project\",\"client\",\"residency\",\"pops\"",
                            "\"endpoint\":" STRING ",\"project\":" STRING ",\"client\":"
                            OBJECT("\"asked\":" STRING ",\"city\":" NULLABLE ",\"country\":" NULLABLE

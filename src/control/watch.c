@@ -332,6 +332,20 @@ void watch_pop_keys(struct control *control)
             say_keys(watcher, number, false);
 }
 
+unsigned watch_pop_ask(struct control *control, struct slice question)
+{
+    struct watcher *watcher;
+    uint64_t number = ++control->hub.changes;
+    unsigned count = 0;
+    LIST_EACH (watcher, &control->watchers, struct watcher, link) {
+        if (watcher->kind != WATCH_POP || watcher->ended || !hub_pop_runs(watcher->pop))
+            continue;
+        say_event(watcher, "explain", number, question, false);
+        count++;
+    }
+    return count;
+}
+
 void watch_pop_endpoint(struct control *control, struct hub_endpoint *endpoint)
 {
     struct watcher *watcher;

@@ -16,6 +16,7 @@ struct control;
 struct hub_endpoint;
 struct hub_pop;
 struct request;
+struct slice;
 struct store_event;
 struct store_log;
 
@@ -31,6 +32,8 @@ void watch_pop_end(struct control *control, const struct hub_pop *pop); /* it ma
 void watch_endpoint(struct control *control, struct hub_endpoint *endpoint);
 void watch_endpoint_gone(struct control *control, struct hub_endpoint *endpoint, uint64_t number);
 void watch_pop_peers(struct control *control);
+/* Those of PoPs that run replicas are asked (event "explain"); how many. */
+unsigned watch_pop_ask(struct control *control, struct slice question);
 void watch_pop_keys(struct control *control); /* each hears its own */
 void watch_pop_endpoint(struct control *control, struct hub_endpoint *endpoint);
 void watch_events(struct control *control, const struct store_event *events, size_t count);

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "gateway/admit.h"
 #include "gateway/dispatch.h"
+#include "gateway/decision.h"
 #include "gateway/forward.h"
 #include "gateway/request.h"
 #include "io/loop.h"
@@ -530,6 +531,7 @@ void answer_closed(struct request *request, const struct err *err)
     answer_release(request);
     metrics_count(request, err == NULL);
     log_done(request);
+    decision_close(request);
     forward_closed(request);
     body_deinit(request);
     for (struct kept_table *kept = request->kept; kept; kept = kept->next)

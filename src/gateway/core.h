@@ -182,6 +182,7 @@ struct gateway_loop {
     struct table *table;    /* NULL: none yet */
     struct mesh_view *mesh; /* mesh.h: NULL: none yet; may be old: mesh_fresh() */
     struct metrics metrics;
+    struct decision_ring *decisions; /* of the region */
     struct env_timers deadlines;
     struct timer *timer; /* for the first of them */
     int64_t timer_due_ns;

@@ -9,14 +9,23 @@
 #include "base/arena.h"
 #include "contract/mesh.h"
 #include "gateway/admit.h"
+#include "gateway/decision.h"
 #include "gateway/forward_own.h"
 #include "gateway/request.h"
 #include "io/loop.h"
 
 #define COLD_MS 10'000.0f /* until a replica is ready, where nobody says */
 
+static const char *const reasons[] = {
+#define REASON(name) #name,
+    FORWARD_REASONS(REASON)
+#undef REASON
+};
+
 /* What one choice is made of. */
 struct question {
+    struct request *request;
+    const char *why;
     const struct table_head *table;
     const struct forward_pops *pops;
     uint32_t row;                    /* of the endpoint */
@@ -111,6 +120,7 @@ static bool choose(const struct question *question, uint64_t seed, struct route_
     places_fill(&places, question);
     struct route_endpoint endpoint = { places.count,      places.pop,      places.wait_ms,
                                        places.service_ms, places.start_ms, places.weight };
+    decision_note(question->request, question->table, route, &endpoint, &query, question->why);
     return route_choose(route, &endpoint, &query, ret, 1) > 0;
 }
 
@@ -147,6 +157,8 @@ int forward_away(struct request *request, enum forward_reason reason, struct err
 {
     const struct table_head *table = request->table->head;
     struct question question = {
+        .request = request,
+        .why = reasons[reason],
         .table = table,
         .pops = forward_pops(request->gl->forwards, request->table),
         .row = endpoint_row(request),
@@ -189,6 +201,8 @@ int forward_begin(struct request *request, struct err *err)
     const struct forward_pops *pops = forward_pops(request->gl->forwards, request->table);
     bool full = prospect.full || prospect.late;
     struct question question = {
+        .request = request,
+        .why = reasons[reason],
         .table = request->table->head,
         .pops = pops,
         .row = endpoint_row(request),
@@ -240,6 +254,8 @@ struct forward_peer *forward_next(struct forward *forward, bool *ret_here)
     if (place == RESIDENCY_NOWHERE)
         return NULL;
     struct question question = {
+        .request = request,
+        .why = "again",
         .table = head,
         .pops = forward_pops(forward->gl->forwards, table),
         .row = row,

@@ -93,6 +93,7 @@ struct request {
     bool denied, unlogged;            /* by residency; no line of it may be written at this PoP */
     struct countries *process;        /* where it may be processed; NULL: anywhere */
 
+    struct decision_record *decision; /* where it went and why; NULL: nobody else was looked at */
     struct forward *forward;   /* it is with another PoP; NULL: not */
     bool relayed;              /* the answer is that PoP's */
     bool hop_refused;          /* its Perigee-Hop was not right: who sent it hears that apart */

@@ -685,6 +685,7 @@ void shard_prepare(struct gateway *gateway, unsigned index)
     http_server_set_crowd(gl->server, gateway->crowd);
     http_server_set_trust(gl->server, gateway->trust);
     gateway_metrics_attach(&gl->metrics, gateway->region, gateway_set(gateway), index);
+    gl->decisions = gateway_decisions(gateway->region, gateway_set(gateway), index);
     timer_start(gl->tick, 1000);
     for (unsigned i = 0; i < gateway->listener_count; i++)
         if (gateway->listeners[i].loop % gateway->loops == index)

@@ -101,6 +101,7 @@ struct agent {
     char watch_target[MESSAGE_PATH_BYTES + 256];
     struct timer *watch_again;
     uint32_t watch_failures;
+    uint32_t answers; /* under way: explain.c */
     bool control_there;    /* the watch is open and synced */
     bool deleted;          /* control says that this PoP is no more */
     uint64_t watch_number; /* of the last event: an earlier one that comes later is old */
@@ -181,6 +182,9 @@ void agent_mesh_changed(struct agent *agent); /* PoPs, or keys: who is asked */
 void agent_mesh_seen(struct agent *agent, const struct message_peer_seen *seen);
 void agent_mesh_report(struct agent *agent, struct json_writer *w); /* to control */
 void agent_mesh_close(struct agent *agent);
+
+/* explain.c */
+void agent_explain(struct agent *agent, struct slice event);
 
 /* report.c */
 void agent_report_soon(struct agent *agent);

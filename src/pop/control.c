@@ -68,6 +68,8 @@ static void event_take(struct agent *agent, struct slice kind, struct slice data
         else
             agent_keys_changed(agent);
         explicit_bzero((char *)(uintptr_t)data.data, data.size); /* in the watch's buffer */
+    } else if (slice_is(kind, "explain")) {
+        agent_explain(agent, data);
     } else if (slice_is(kind, "gone")) {
         event_gone(agent, data);
     } else if (slice_is(kind, "synced")) {

@@ -50,6 +50,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t rows = gateway_metrics_clients(arena, region, bytes, 3, &clients);
     for (size_t i = 0; i < rows; i++)
         assert(rows <= 3 && clients[i].country.size <= METRIC_LABEL_BYTES);
+    struct decision_record decision;
+    if (gateway_decision_find(region, bytes, SLICE("a"), &decision))
+        assert(decision.pop_count <= DECISION_POPS_MAX);
     arena_free(arena);
     return 0;
 }

@@ -140,7 +140,7 @@ def test_load_is_in_the_figures(spread):
 
 
 REFUSED = [
-    ([], 2, "--client"), (["--client", ""], 1, "?client="),
+    ([], 1, "--client"), (["--client", ""], 1, "?client="),
     (["--client", "Nowhereville"], 1, "Nowhereville"), (["--client", "Tokyo,FR"], 1, "Tokyo"),
     (["--client", "x" * 300], 1, "?client="), (["--client", "203.0.113.0/24"], 1, "203.0.113.0/24"),
 ]
@@ -238,7 +238,7 @@ def test_an_endpoint_may_be_called_placement(spread):
     one.cli("apply", "-f", "-", "--no-wait", stdin=f"name: placement\nmodel: {MODEL}\n".encode())
     assert one.json("explain", "placement", "--client", "Tokyo")["endpoint"] == "placement"
     assert one.json("explain", "placement", "placement")["endpoint"] == "placement"
-    for arguments in (["placement"], ["placement", "digits", "--client", "Tokyo"],
-                      ["digits", "placement"]):
+    for arguments in (["placement", "digits", "--client", "Tokyo"], ["digits", "placement"]):
         assert "explain placement NAME" in one.cli("explain", *arguments, status=2).said
+    assert "no PoP remembers" in one.cli("explain", "placement", status=1).said
     assert "nothing" in one.cli("explain", "placement", "nothing", status=1).said

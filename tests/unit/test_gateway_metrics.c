@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <cmocka.h> /* after the four above */
@@ -175,10 +176,55 @@ static void test_clients(void **state)
     arena_free(arena);
 }
 
+/* The newest of an id, whichever loop had it; what a gateway gone wrong left there is none. */
+static void test_decisions(void **state)
+{
+    size_t bytes = gateway_region_bytes();
+    struct decision_record row = { .id = "a", .chosen = "tokyo", .at_s = 7, .pop_count = 2 }, found;
+    (void)state;
+    assert_true(gateway_region_attach(region, bytes));
+    snprintf(row.pops[1].name, sizeof row.pops[1].name, "paris");
+    decision_write(gateway_decisions(region, 0, 0), &row);
+    snprintf(row.id, sizeof row.id, "b");
+    decision_write(gateway_decisions(region, 1, PERIGEE_LOOPS_MAX - 1), &row);
+    assert_true(gateway_decision_find(region, bytes, SLICE("a"), &found));
+    assert_int_equal(found.pop_count, 2);
+    assert_string_equal(found.pops[1].name, "paris");
+    assert_string_equal(found.chosen, "tokyo");
+    assert_true(gateway_decision_find(region, bytes, SLICE("b"), &found));
+    static const char *const others[] = { "", "c", "ab",
+                                          "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+                                          "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" };
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        assert_false(gateway_decision_find(region, bytes, slice_of(others[i]), &found));
+    assert_false(gateway_decision_find(region, bytes - 1, SLICE("a"), &found));
+    row.at_s = 9; /* the same id again, at another loop */
+    row.pop_count = 0;
+    decision_write(gateway_decisions(region, 0, 1), &row);
+    assert_true(gateway_decision_find(region, bytes, SLICE("b"), &found));
+    assert_int_equal(found.at_s, 9);
+
+    struct decision_ring *ring = gateway_decisions(region, 0, 0);
+    atomic_store(&ring->rows[0].version, 1); /* half written */
+    assert_false(gateway_decision_find(region, bytes, SLICE("a"), &found));
+    atomic_store(&ring->rows[0].version, 2);
+    ring->rows[0].decision.pop_count = DECISION_POPS_MAX + 1;
+    assert_false(gateway_decision_find(region, bytes, SLICE("a"), &found));
+    ring->rows[0].decision.pop_count = 2;
+    memset(ring->rows[0].decision.pops[1].name, 'x', DECISION_NAME_BYTES);
+    assert_false(gateway_decision_find(region, bytes, SLICE("a"), &found));
+    ring->rows[0].decision.pops[1].name[3] = '\0';
+    assert_true(gateway_decision_find(region, bytes, SLICE("a"), &found));
+    for (unsigned i = 0; i < DECISION_RING; i++) /* it goes on */
+        decision_write(ring, &row);
+    assert_false(gateway_decision_find(region, bytes, SLICE("a"), &found));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_clients, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_decisions, setup, teardown),
         cmocka_unit_test_setup_teardown(test_attach, setup, teardown),
         cmocka_unit_test_setup_teardown(test_print, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_next_instance, setup, teardown),
