@@ -145,7 +145,7 @@ static void exchange_begin(struct h1 *h1, const struct http_request *request,
 
 static size_t head_feed(struct h1 *h1, const char *data, size_t size)
 {
-    const struct address *client;
+    const struct address *client = NULL;
     struct http_request request;
     struct err err;
     size_t used;
