@@ -234,17 +234,26 @@ static bool moved(float a, float b, float least)
     return difference > least && difference > more / 10;
 }
 
-bool mesh_differs(const struct mesh_head *a, const struct mesh_head *b)
+bool mesh_health_differs(const struct mesh_head *a, const struct mesh_head *b)
 {
-    if (a->pop_count != b->pop_count || a->load_count != b->load_count || a->flags != b->flags ||
-        a->self != b->self)
+    if (a->pop_count != b->pop_count || a->flags != b->flags || a->self != b->self)
         return true;
     for (uint32_t i = 0; i < a->pop_count; i++) {
         const struct mesh_pop *x = &mesh_pops(a)[i], *y = &mesh_pops(b)[i];
         if (x->health != y->health || x->calm != y->calm || x->elsewhere != y->elsewhere ||
-            moved(x->rtt_ms, y->rtt_ms, 0.5f) || strcmp(x->name, y->name) != 0)
+            strcmp(x->name, y->name) != 0)
             return true;
     }
+    return false;
+}
+
+bool mesh_differs(const struct mesh_head *a, const struct mesh_head *b)
+{
+    if (a->load_count != b->load_count || mesh_health_differs(a, b))
+        return true;
+    for (uint32_t i = 0; i < a->pop_count; i++)
+        if (moved(mesh_pops(a)[i].rtt_ms, mesh_pops(b)[i].rtt_ms, 0.5f))
+            return true;
     for (uint32_t i = 0; i < a->load_count; i++) {
         const struct mesh_load *x = &all_loads(a)[i], *y = &all_loads(b)[i];
         if (x->endpoint != y->endpoint || x->pop != y->pop || moved(x->wait_ms, y->wait_ms, 0.2f) ||

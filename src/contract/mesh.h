@@ -104,3 +104,5 @@ bool mesh_fresh(const struct mesh_head *mesh, int64_t now_ns);
 /* Would somebody who chooses by it choose otherwise: another PoP up, down or gone, a round trip or
  * a load that has moved by more than a little. Their ages do not count. */
 bool mesh_differs(const struct mesh_head *a, const struct mesh_head *b);
+/* Another PoP is up, down, or gone: of that alone. */
+bool mesh_health_differs(const struct mesh_head *a, const struct mesh_head *b);

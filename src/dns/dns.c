@@ -48,10 +48,11 @@ struct dns {
     int status;
     struct message_start start;
     struct dns_node node;
-    struct timer *stable; /* a new view, once the PoP is */
-    struct timer *old;    /* likewise, once what is measured is too old */
-    struct dns_mesh mesh; /* the newest */
-    struct dns_mesh seen; /* that the view was made of; may be the newest */
+    struct timer *stable;          /* a new view, once the PoP is */
+    struct timer *old;             /* likewise, once what is measured is too old */
+    struct dns_mesh mesh;          /* the newest */
+    struct dns_mesh seen;          /* that the view was made of; may be the newest */
+    int64_t view_ns, view_cost_ns; /* when it was made, and how long that took */
     int sockets[SOCKETS_MAX];
     size_t socket_count;
     struct dns_udp *udp[SOCKETS_MAX];
@@ -114,7 +115,8 @@ static bool view_renew(struct dns *dns, const struct table_head *table)
     int64_t stable_ns = DNS_STABLE_S * ENV_S;
     dns->node.stable = up_ns >= stable_ns;
     dns->node.map = prepared;
-    dns->node.mesh = mesh_fresh(dns->mesh.head, loop_now_ns()) ? dns->mesh.head : NULL;
+    dns->view_ns = loop_now_ns();
+    dns->node.mesh = mesh_fresh(dns->mesh.head, dns->view_ns) ? dns->mesh.head : NULL;
     if (!dns->node.stable)
         timer_start(dns->stable, (stable_ns - up_ns) / ENV_MS + 1);
     if (dns_view_today(table, &dns->node, &view, &err) < 0) {
@@ -125,6 +127,7 @@ static bool view_renew(struct dns *dns, const struct table_head *table)
     dns_server_set_view(&dns->server, view);
     dns_view_free(dns->view);
     dns->view = view;
+    dns->view_cost_ns = loop_now_ns() - dns->view_ns;
     mesh_seen(dns, dns->node.mesh != NULL);
     metric_set(dns_server_series(&dns->server, DNS_TABLE, NULL), (int64_t)table->number);
     return true;
@@ -145,20 +148,31 @@ static void on_old(void *data)
         (void)view_renew(dns, dns->table);
 }
 
-/* One comes each second, and the view of a thousand endpoints is work: a new one is made where
- * somebody would choose otherwise. */
+/* One comes each second, and the view of a thousand endpoints is work, in which nobody is answered:
+ * a new one is made where somebody would choose otherwise; for what loads alone have changed it may
+ * take a twentieth of the time. */
+static bool view_wanted(const struct dns *dns, const struct mesh_head *mesh)
+{
+    enum { VIEW_SHARE = 20 };
+    const struct mesh_head *seen = dns->seen.head;
+    int64_t now_ns = loop_now_ns();
+    bool fresh = mesh_fresh(mesh, now_ns);
+    if (!seen || !fresh)
+        return seen || fresh;
+    return mesh_health_differs(seen, mesh) ||
+           (now_ns - dns->view_ns >= dns->view_cost_ns * VIEW_SHARE && mesh_differs(seen, mesh));
+}
+
 static void mesh_set(struct dns *dns, struct dns_mesh mesh)
 {
     struct dns_mesh before = dns->mesh;
-    bool fresh = mesh_fresh(mesh.head, loop_now_ns());
-    bool same =
-        fresh ? dns->seen.head && !mesh_differs(dns->seen.head, mesh.head) : !dns->seen.head;
+    bool wanted = view_wanted(dns, mesh.head);
     dns->mesh = mesh;
     if (before.head != dns->seen.head)
         mesh_free(before);
-    if (fresh)
+    if (mesh_fresh(mesh.head, loop_now_ns()))
         timer_start(dns->old, MESH_FRESH_NS / ENV_MS + 1);
-    if (!same && dns->table)
+    if (wanted && dns->table)
         (void)view_renew(dns, dns->table);
 }
 

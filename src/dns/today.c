@@ -74,26 +74,41 @@ static struct dns_source_host host(struct slice name, const struct ips *ips)
 enum { START_UNKNOWN_MS = 3000 };
 
 /* A PoP that answers and says nothing of it has not heard of it yet, and starts it then. */
-static void weigh(const struct dns_node *node, const struct table_head *table,
-                  const struct table_endpoint *endpoint, struct dns_source_place *place)
+static void weigh(const struct dns_node *node, const uint32_t *mesh_rows,
+                  const struct table_endpoint *endpoint, struct dns_source_place *places,
+                  size_t place_count)
 {
     size_t count;
-    const struct table_pop *row = table_pop(table, place->pop);
-    const struct mesh_pop *pop =
-        node->mesh && row ? mesh_find_pop(node->mesh, table_text(table, row->name)) : NULL;
-    if (!pop || endpoint->state == TABLE_ENDPOINT_STOPPED)
+    if (!node->mesh || endpoint->state == TABLE_ENDPOINT_STOPPED)
         return;
     const struct mesh_load *loads = mesh_loads(node->mesh, endpoint->uid, &count);
-    const struct mesh_load *load =
-        mesh_load_at(loads, count, (uint32_t)(pop - mesh_pops(node->mesh)));
-    if (!load) {
-        place->start_ms = START_UNKNOWN_MS;
-        return;
+    for (size_t i = 0; i < place_count; i++) {
+        struct dns_source_place *place = &places[i];
+        uint32_t row = mesh_rows[place->pop];
+        const struct mesh_load *load = row == TABLE_NONE ? NULL : mesh_load_at(loads, count, row);
+        if (row == TABLE_NONE)
+            continue;
+        if (!load) {
+            place->start_ms = START_UNKNOWN_MS;
+            continue;
+        }
+        place->wait_ms = load->wait_ms;
+        place->service_ms = load->service_ms;
+        place->start_ms = load->start_ms;
+        place->weight = load->weight;
     }
-    place->wait_ms = load->wait_ms;
-    place->service_ms = load->service_ms;
-    place->start_ms = load->start_ms;
-    place->weight = load->weight;
+}
+
+/* Of each PoP of the table its row of the mesh; found once, not for each endpoint. */
+static const uint32_t *mesh_rows_of(struct arena *arena, const struct dns_node *node,
+                                    const struct dns_source_pop *pops, size_t count)
+{
+    uint32_t *rows = ARENA_ARRAY(arena, uint32_t, count + 1);
+    for (size_t i = 0; i < count; i++) {
+        const struct mesh_pop *pop = node->mesh ? mesh_find_pop(node->mesh, pops[i].name) : NULL;
+        rows[i] = pop ? (uint32_t)(pop - mesh_pops(node->mesh)) : TABLE_NONE;
+    }
+    return rows;
 }
 
 /* Where it is placed, of the PoPs that can be named; stopped, too, so that all of them answer the
@@ -127,6 +142,7 @@ static struct dns_source_place *places_of(struct arena *arena, const struct tabl
 }
 
 static struct dns_source_endpoint endpoint_of(struct arena *arena, const struct dns_node *node,
+                                              const uint32_t *mesh_rows,
                                               const struct table_head *table, uint32_t own,
                                               uint32_t row)
 {
@@ -138,8 +154,7 @@ static struct dns_source_endpoint endpoint_of(struct arena *arena, const struct 
                                          (country_number)rules->unknown_client };
     size_t place_count;
     struct dns_source_place *places = places_of(arena, table, endpoint, rules, own, &place_count);
-    for (size_t i = 0; i < place_count; i++)
-        weigh(node, table, endpoint, &places[i]);
+    weigh(node, mesh_rows, endpoint, places, place_count);
     return (struct dns_source_endpoint){
         .name = table_text(table, endpoint->name),
         .project = table_text(table, endpoint->project),
@@ -229,10 +244,11 @@ int dns_view_today(const struct table_head *table, const struct dns_node *node,
     size_t count = table->endpoints.count, pop_count;
     uint32_t own;
     const struct dns_source_pop *pops = pops_of(arena, table, node, &here, &pop_count, &own);
+    const uint32_t *mesh_rows = mesh_rows_of(arena, node, pops, pop_count);
     struct dns_source_endpoint *endpoints =
         ARENA_ARRAY(arena, struct dns_source_endpoint, count + 1);
     for (uint32_t i = 0; i < count; i++)
-        endpoints[i] = endpoint_of(arena, node, table, own, i);
+        endpoints[i] = endpoint_of(arena, node, mesh_rows, table, own, i);
     struct dns_source source = {
         .zone = zone,
         .number = table->number,

@@ -12,7 +12,7 @@ from test_dns import ask, texts
 from test_pops import _fleet, named_from  # noqa: F401 (a fixture)
 
 MODEL = DIGITS / "digits.onnx"
-FRANCE, JAPAN = ("198.51.100.0", 24), ("203.0.113.0", 24)
+FRANCE, JAPAN, NOWHERE = ("198.51.100.0", 24), ("203.0.113.0", 24), ("192.0.2.0", 24)
 
 
 @pytest.fixture(name="spread")
@@ -33,6 +33,9 @@ def _spread(fleet):
         pops[name].until_given("digits", 1)
         pops[name].report(ready=["digits"])
     until("names", lambda: named_from(one, JAPAN) == ["127.0.1.2"])
+    # What DNS measures of both, it knows: who is nowhere is sent to either.
+    until("the figures", lambda: [why(one, NOWHERE)[name] for name in ("paris", "tokyo")] == [
+        (0, 50), (0, 50)])
     return one, pops
 
 
@@ -56,7 +59,7 @@ def why(one, subnet):
 def test_the_figures_are_those_of_dns(spread):
     one, _ = spread
     for subnet, client in ((FRANCE, "198.51.100.0"), (JAPAN, "203.0.113.0"),
-                           (("192.0.2.0", 24), "192.0.2.0")):
+                           (NOWHERE, "192.0.2.0")):
         said, rows = explain(one, client)
         dns = why(one, subnet)
         assert set(rows) == set(dns) == {"paris", "tokyo", "lyon", "local"}
