@@ -62,7 +62,8 @@ static void test_places(void **state)
 
 static asked_cell field(unsigned number)
 {
-    return asked_cell_of(7, true, number / 180 * 2.0 - 89, number % 180 * 2.0 - 179);
+    unsigned north = number / 180, east = number % 180;
+    return asked_cell_of(7, true, north * 2.0 - 89, east * 2.0 - 179);
 }
 
 static void test_counts(void **state)

@@ -386,11 +386,12 @@ static void test_many_places_are_bounded(void **state)
     struct arena *arena = arena_new();
     struct report_asked *rows = ARENA_ARRAY(arena, struct report_asked, MANY);
     size_t count;
-    for (size_t i = 0; i < MANY; i++)
-        rows[i] = (struct report_asked){
-            1, asked_cell_of(0, true, (double)(i / 180 * 2) - 89, (double)(i % 180 * 2) - 179),
-            1 + i
-        };
+    for (size_t i = 0; i < MANY; i++) {
+        unsigned north = (unsigned)i / 180, east = (unsigned)i % 180;
+        rows[i] =
+            (struct report_asked){ 1, asked_cell_of(0, true, north * 2.0 - 89, east * 2.0 - 179),
+                                   1 + i };
+    }
     const struct report report = { .asked_ms = 5000, .asked = rows, .asked_count = MANY };
     demand_take(control, paris, &report);
     assert_int_equal(paris->demand.count, DEMAND_ROWS_MAX);
