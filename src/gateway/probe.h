@@ -6,7 +6,7 @@
  *
  * The report is made at most each PROBE_FRESH_MS, by whichever loop is asked first, and none is
  * made while nobody asks. With 300 PoPs asking once a second that is 300 small requests a second,
- * about 2 % of a core, and with each of 1,000 endpoints busy 32 KB for each of them; what has not
+ * about 3 % of a core, and with each of 1,000 endpoints busy 32 KB for each of them; what has not
  * changed is not said again.
  */
 #pragma once

@@ -8,9 +8,10 @@
  * once a second again. Health is policy/health.h's word, waits and weights are policy/load.h's.
  * Where there is no other PoP nobody is asked and nothing is published.
  *
- * What it costs: for 300 PoPs 300 small requests a second out and as many in, some 3 % of a core;
- * some 110 bytes for each endpoint at each PoP that has it, MESH_LINES_MAX of them in all;
- * publishing sorts and copies 32 bytes of each once a second.
+ * What it costs: a question is 0.17 ms of the agent and 0.1 ms of the gateway that answers (a box,
+ * two cores): for 300 PoPs 5 % and 3 % of a core. Some 110 bytes for each endpoint at each PoP that
+ * has it, MESH_LINES_MAX of them in all; publishing sorts 32 bytes of each once a second: of 1,000
+ * endpoints 0.2 ms where each is at 3 PoPs, 2 ms at 30, 0.14 s at 300.
  */
 #pragma once
 
