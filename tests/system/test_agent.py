@@ -185,7 +185,7 @@ def test_only_control_can_say_that_a_pop_was_deleted(control, join):
 # there.
 FIELDS = {
     "": {"instance", "sequence", "sets", "gateway_port", "peers", "replicas", "endpoints", "models",
-         "events", "deaths", "logs"},
+         "clients", "loads", "demand", "events", "deaths", "logs"},
     "replicas": {"id", "name", "endpoint", "project", "endpoint_uid", "revision", "revision_uid",
                  "pid", "state", "since", "restarts", "memory_bytes", "sandbox", "message"},
     "endpoints": {"uid", "serving", "target", "target_state", "message"},
@@ -194,6 +194,8 @@ FIELDS = {
     "deaths": {"seq", "endpoint_uid", "replica", "revision", "at", "reason", "log"},
     "logs": {"seq", "endpoint_uid", "replica", "at", "line"},
     "peers": {"pop", "health", "rtt_ms"},
+    "loads": {"endpoint_uid", "wait_ms", "service_ms", "start_ms", "weight"},
+    "clients": {"endpoint_uid", "country", "requests", "near", "rtt_us"},
 }
 
 
@@ -218,3 +220,9 @@ def test_nothing_but_what_is_written_leaves_a_pop(control, join):
         for kind in FIELDS.keys() - {""}:
             for row in report.get(kind, []):
                 assert row.keys() <= FIELDS[kind], kind
+        demand = report.get("demand", {"window_ms": 0, "endpoints": []})
+        assert demand.keys() == {"window_ms", "endpoints"}
+        for row in demand["endpoints"]:
+            assert row.keys() == {"uid", "clients"}
+            for client in row["clients"]:
+                assert client.keys() <= {"country", "latitude", "longitude", "requests"}
