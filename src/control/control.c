@@ -211,7 +211,7 @@ static void close_all(struct control *control)
 {
     control->closing = true; /* a job that would follow one is called off */
     timer_free(control->tick);
-    timer_free(control->place_timer);
+    timer_free(take_ptr(control->place_timer)); /* jobs that end now touch it still */
     http_server_free(control->server); /* exchanges end: their requests go, or wait for a job */
     while (control->jobs > 0)
         loop_run_once(control->loop, true);

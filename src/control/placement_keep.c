@@ -97,6 +97,8 @@ static void on_save_soon(void *data)
 
 void placement_save_soon(struct control *control)
 {
+    if (control->closing) /* its timer has gone */
+        return;
     if (!control->place_timer)
         control->place_timer = timer_new(control->loop, on_save_soon, control);
     if (!timer_running(control->place_timer))

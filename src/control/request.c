@@ -407,6 +407,21 @@ static void read_body(struct request *q)
         request_fail(q, &err);
 }
 
+/* The head's slices go with the exchange; a job may outlive it. What had nothing to decode is still
+ * the head's, and a handler's job reads its parameters. */
+static void keep_words(struct request *q)
+{
+    q->project = arena_copy(q->arena, q->project);
+    for (size_t i = 0; i < HTTP_PATH_PARTS_MAX; i++)
+        if (q->parts[i].data)
+            q->parts[i] = arena_copy(q->arena, q->parts[i]);
+    for (size_t i = 0; i < q->query.count; i++) {
+        struct http_parameter *item = &q->query.items[i];
+        item->name = arena_copy(q->arena, item->name);
+        item->value = arena_copy(q->arena, item->value);
+    }
+}
+
 void request_on_head(struct exchange *x, void *data)
 {
     struct control *control = data;
@@ -440,11 +455,7 @@ void request_on_head(struct exchange *x, void *data)
         request_fail(q, &err);
         return;
     }
-    /* The head's slices go with the exchange; a job may outlive it. */
-    q->project = arena_copy(q->arena, q->project);
-    for (size_t i = 0; i < HTTP_PATH_PARTS_MAX; i++)
-        if (q->parts[i].data)
-            q->parts[i] = arena_copy(q->arena, q->parts[i]);
+    keep_words(q);
     if (q->route->body == BODY_NONE || q->route->body == BODY_UPLOAD)
         q->route->handler(q);
     else

@@ -4,7 +4,9 @@ import hashlib
 import json
 import os
 import random
+import socket
 import sqlite3
+import struct
 import threading
 import unittest
 
@@ -738,6 +740,30 @@ class Life(Case):
             file.seek(4096 * 2)
             file.write(os.urandom(4096))
         self.assertIn("perigee restore", c.start(fails=True))
+
+    def test_clients_that_go_while_a_job_reads_for_them(self):
+        """A sanitizer sees what a job reads of a request that has gone."""
+        self.control.deploy()
+        for i in range(50):
+            gone = socket.create_connection(("127.0.0.1", self.control.port))
+            gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            path = ["/events?endpoint=digits&project=default", "/endpoints/digits/logs?replica=r1",
+                    "/endpoints/digits/explain?client=Paris"][i % 3]
+            gone.sendall(f"GET /api/v1{path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            gone.close()
+        self.assertEqual(len(self.get("/events?endpoint=digits&project=default")["items"]), 2)
+
+    def test_it_ends_while_changes_are_under_way(self):
+        c = self.control
+        model = c.blob("m")
+        c.report()
+        for i in range(20):
+            body = json.dumps({"model": model})
+            sent = c.connection()
+            sent.request("PUT", f"/api/v1/endpoints/e{i}", body,
+                         {"Content-Type": "application/json"})
+            self.addCleanup(sent.close)
+        self.assertEqual(c.stop(), 0, "".join(c.log))
 
     def test_draining_ends_watches(self):
         watch = self.control.watch("/events?watch=1")
