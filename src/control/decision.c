@@ -157,8 +157,11 @@ static bool group_of(const struct decision *decision, country_number country,
     return any;
 }
 
-/* Which PoPs the law leaves the clients of a country: row of `groups`, or PLACE_ANYWHERE where it
- * leaves none of them, or there are too many groups. */
+#define GROUP_UNASKED (UINT32_MAX - 1)
+#define GROUP_BEYOND (UINT32_MAX - 2)
+
+/* Which PoPs the law leaves the clients of a country: row of `groups`, PLACE_ANYWHERE where it
+ * leaves none of them, GROUP_BEYOND where there are too many groups. */
 static uint32_t group_find(struct decision *decision, country_number country)
 {
     struct place_group group;
@@ -168,7 +171,7 @@ static uint32_t group_find(struct decision *decision, country_number country)
         if (memcmp(&decision->groups[i], &group, sizeof group) == 0)
             return i;
     if (decision->group_count == PLACE_GROUPS_MAX)
-        return PLACE_ANYWHERE;
+        return GROUP_BEYOND;
     decision->groups[decision->group_count] = group;
     return (uint32_t)decision->group_count++;
 }
@@ -201,14 +204,14 @@ static void demands_make(struct arena *arena, struct decision *decision)
     float rates[PLACE_GROUPS_MAX] = {};
     uint32_t *groups = ARENA_ARRAY(arena, uint32_t, COUNTRY_NUMBER_MAX + 1);
     for (unsigned country = 0; country <= COUNTRY_NUMBER_MAX; country++)
-        groups[country] = UINT32_MAX - 1; /* not asked yet */
+        groups[country] = GROUP_UNASKED;
     for (size_t i = 0; i < decision->cell_count; i++) {
         const struct demand_cell *cell = &decision->cells[i];
         uint32_t *group = &groups[cell->country];
-        if (*group == UINT32_MAX - 1)
+        if (*group == GROUP_UNASKED)
             *group = group_find(decision, cell->country);
-        if (*group == PLACE_ANYWHERE) {
-            decision->refused += cell->rate;
+        if (*group == PLACE_ANYWHERE || *group == GROUP_BEYOND) {
+            *(*group == GROUP_BEYOND ? &decision->beyond : &decision->refused) += cell->rate;
             continue;
         }
         rates[*group] += cell->rate;

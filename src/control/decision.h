@@ -35,6 +35,7 @@ struct decision {
     struct place_group *groups;
     size_t group_count;
     float refused; /* requests a second of these */
+    float beyond;  /* and of those of more groups than are looked at: those with the least */
     struct place_input input;
     struct place_result result;
 };

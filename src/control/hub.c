@@ -383,10 +383,12 @@ void hub_pop_row(struct control *control, const struct store_pop *row)
         pop->instance = pop->sequence = pop->heard_instance = pop->heard_sequence = 0;
         pop->sets[0] = '\0';
         free(take_ptr(pop->kept));
+        demand_free(&pop->demand);
     }
-    if (slice_is(row->wanted, "retired"))
-        pop->endpoint_count = pop->replica_count = pop->load_count = pop->client_count =
-            0; /* nobody will say that they ended */
+    if (slice_is(row->wanted, "retired")) { /* nobody will say that they ended */
+        pop->endpoint_count = pop->replica_count = pop->load_count = pop->client_count = 0;
+        demand_free(&pop->demand);
+    }
     arena_free(pop->row_arena);
     pop->row_arena = arena;
     pop->spec = spec;
@@ -521,6 +523,8 @@ void hub_tick(struct control *control)
         pop->unheard = pop->unheard || (silent && !pop->silent && deaf);
         pop->silent = silent;
         granted_tick(control, pop);
+        if (!deaf)
+            demand_tick(control, &pop->demand);
         changed = look(control, pop) || changed; /* a watch may have ended as well */
     }
     if (control->hub.calm_ms && now_ms >= control->hub.calm_ms) {

@@ -174,6 +174,11 @@ static void write_short(struct json_writer *w, const struct hub_endpoint *endpoi
                                   "%.2f requests a second are refused by residency wherever "
                                   "replicas are",
                                   (double)decision->refused));
+    if (decision->beyond >= PLACE_RATE_MIN)
+        json_text(w, arena_format(w->arena,
+                                  "%.2f requests a second are not looked at: residency makes more "
+                                  "than %d groups of clients, these are of the least of them",
+                                  (double)decision->beyond, (int)PLACE_GROUPS_MAX));
     json_array_end(w);
 }
 

@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "control/control_own.h"
+#include "control/decision.h"
 #include "control/job.h"
 #include "control/placement.h"
 #include "control/report.h"
@@ -284,6 +285,7 @@ static void ask(struct control *control, struct hub_pop *pop, uint64_t uid, uint
     const struct report report = { .asked_ms = seconds * 1000,
                                    .asked = rows,
                                    .asked_count = count };
+    pop->demand.upto_ms -= (int64_t)seconds * 1000; /* they have passed */
     demand_take(control, pop, &report);
     hub_tick(control);
     run(control);
@@ -353,6 +355,174 @@ static void test_what_the_law_leaves(void **state)
     assert_string_equal(places(digits), "paris 1, zurich 1");
 }
 
+static float rate_of(struct control *control, const struct hub_endpoint *endpoint,
+                     const char *country)
+{
+    struct arena *arena = arena_new();
+    size_t count;
+    float rate = 0;
+    const struct demand_cell *cells = demand_of(control, arena, endpoint, false, &count);
+    for (size_t i = 0; i < count; i++)
+        if (!country || cells[i].country == country_number_of(slice_of(country)))
+            rate += cells[i].rate;
+    arena_free(arena);
+    return rate;
+}
+
+/* One that invents clients weighs no more than all others, and not at once. */
+static void test_one_that_lies(void **state)
+{
+    struct control *control = &((struct world *)*state)->control;
+    struct hub_pop *paris = pop_put(control, "paris", PARIS);
+    struct hub_pop *tokyo = pop_put(control, "tokyo", TOKYO);
+    struct hub_pop *named = pop_put(control, "named", "{\"kind\":\"dns\"}");
+    struct hub_endpoint *digits = endpoint_put(control, 1, "");
+    const struct clients many = { FROM_TOKYO, UINT64_C(1) << 50 };
+    run(control);
+    for (unsigned i = 0; i < 200; i++)
+        ask(control, paris, 1, 5, &(struct clients){ FROM_PARIS, 5 * 1000 }, 1);
+    float honest = rate_of(control, digits, "FR");
+    assert_true(honest > DEMAND_FLOOR_RATE * 0.99f); /* the only one, and no more than that */
+    for (unsigned i = 0; i < 200; i++) {
+        ask(control, tokyo, 1, 5, &many, 1);
+        ask(control, paris, 1, 5, &(struct clients){ FROM_PARIS, 5 * 1000 }, 1);
+    }
+    honest = rate_of(control, digits, "FR");
+    assert_true(honest > 900); /* what another says takes nothing of it */
+    assert_true(rate_of(control, digits, "JP") <= (honest + DEMAND_FLOOR_RATE) * 1.01f);
+    assert_non_null(strstr(places(digits), "paris"));
+    /* To a DNS server no request comes. */
+    ask(control, named, 1, 5, &many, 1);
+    assert_int_equal(named->demand.count, 0);
+}
+
+/* The time that it speaks of is no longer than what has passed, in one report or in many. */
+static void test_a_window_that_did_not_pass(void **state)
+{
+    struct control *control = &((struct world *)*state)->control;
+    struct hub_pop *paris = pop_put(control, "paris", PARIS);
+    (void)endpoint_put(control, 1, "");
+    run(control);
+    struct report_asked row = { 1, asked_cell_of(country_number_of(SLICE("JP")), true, 35.7, 139.7),
+                                UINT64_C(3'600'000) };
+    const struct report report = { .asked_ms = 3'600'000, .asked = &row, .asked_count = 1 };
+    for (unsigned i = 0; i < 100; i++)
+        demand_take(control, paris, &report); /* 1,000 a second for an hour, a hundred times */
+    assert_int_equal(paris->demand.count, 1);
+    assert_in_range((uint64_t)paris->demand.rows[0].rate, 150, 230); /* as of a good minute */
+    paris->demand.upto_ms -= 3'600'000; /* it was cut off for so long */
+    demand_take(control, paris, &report);
+    assert_in_range((uint64_t)paris->demand.rows[0].rate, 990, 1000);
+}
+
+static void test_an_agent_that_goes_takes_its_word_along(void **state)
+{
+    struct control *control = &((struct world *)*state)->control;
+    struct hub_pop *paris = pop_put(control, "paris", PARIS);
+    struct hub_endpoint *digits = endpoint_put(control, 1, "");
+    const struct clients clients = { FROM_PARIS, 100 };
+    run(control);
+    ask(control, paris, 1, 5, &clients, 1);
+    assert_int_equal(paris->demand.count, 1);
+    struct store_pop row = { .name = SLICE("paris"), .spec = SLICE(PARIS), .secret = SLICE("s") };
+    hub_pop_row(control, &row); /* the same one */
+    assert_int_equal(paris->demand.count, 1);
+    row.secret = SLICE("another");
+    hub_pop_row(control, &row);
+    assert_int_equal(paris->demand.count, 0);
+    ask(control, paris, 1, 5, &clients, 1);
+    assert_int_equal(paris->demand.count, 1);
+    /* It falls silent: what it said fades, which is looked at anew. */
+    run(control);
+    assert_false(digits->demand_moved);
+    paris->demand.at_ms -= 1000 * INT64_C(200);
+    hub_tick(control);
+    assert_true(digits->demand_moved);
+    assert_false(list_empty(&digits->stale));
+    run(control);
+    paris->demand.at_ms -= 1000 * INT64_C(36000);
+    hub_tick(control);
+    run(control);
+    hub_tick(control);
+    assert_int_equal(paris->demand.count, 0);
+    ask(control, paris, 1, 5, &clients, 1);
+    row.wanted = SLICE("retired");
+    hub_pop_row(control, &row);
+    assert_int_equal(paris->demand.count, 0);
+}
+
+/* However many places others come from, a country whose law wants a PoP of its own gets it. */
+static void test_a_small_country_among_many_places(void **state)
+{
+    enum { MANY = 2 * DEMAND_CELLS_MAX, SMALL = 20 };
+    struct control *control = &((struct world *)*state)->control;
+    struct hub_pop *paris = pop_put(control, "paris", PARIS);
+    (void)pop_put(control, "zurich", "{\"country\":\"CH\",\"latitude\":47.4,\"longitude\":8.5}");
+    struct hub_endpoint *digits =
+        endpoint_put(control, 1,
+                     ",\"residency\":{\"rules\":[{\"clients\":[\"FR\"],\"process_in\":[\"FR\"]},"
+                     "{\"clients\":[\"CH\"],\"process_in\":\"same-country\"}]}");
+    struct report_asked rows[MANY + SMALL];
+    for (size_t i = 0; i < MANY + SMALL; i++) {
+        size_t north = i / 16, east = i % 16;
+        rows[i] = (struct report_asked){
+            1,
+            asked_cell_of(country_number_of(i < MANY ? SLICE("FR") : SLICE("CH")), true,
+                          (double)north * 2 - 30, (double)east * 2 - 30),
+            i < MANY ? 50 : 1,
+        };
+    }
+    const struct report report = { .asked_ms = 5000, .asked = rows, .asked_count = MANY + SMALL };
+    run(control);
+    for (unsigned i = 0; i < 10; i++) {
+        paris->demand.upto_ms -= 5000;
+        demand_take(control, paris, &report);
+    }
+    hub_tick(control);
+    run(control);
+    assert_string_equal(places(digits), "paris 1, zurich 1");
+    /* What was left out is in what stays. */
+    float all = 0;
+    for (size_t i = 0; i < paris->demand.count; i++)
+        all += paris->demand.rows[i].rate;
+    float told = rate_of(control, digits, NULL), small = rate_of(control, digits, "CH");
+    float part = DEMAND_FLOOR_RATE < all ? DEMAND_FLOOR_RATE / all : 1;
+    assert_true(told > all * part * 0.99f && told < all * part * 1.01f);
+    float wanted = told * SMALL / (SMALL + MANY * 50);
+    assert_true(small > wanted * 0.98f && small < wanted * 1.02f);
+}
+
+/* More groups than are looked at are no refusal. */
+static void test_more_groups_than_are_looked_at(void **state)
+{
+    enum { MANY = PLACE_GROUPS_MAX + 6 };
+    struct control *control = &((struct world *)*state)->control;
+    struct report_asked rows[MANY];
+    struct decision decision;
+    struct hub_pop *first = NULL;
+    struct arena *arena = arena_new();
+    for (unsigned i = 0; i < MANY; i++) {
+        char code[3];
+        country_code_of((country_number)(i + 1), code);
+        const char *spec = arena_format(
+            arena, "{\"country\":\"%s\",\"latitude\":%u,\"longitude\":5}", code, i + 1);
+        struct hub_pop *pop = pop_put(control, arena_format(arena, "p%u", i), spec);
+        first = first ? first : pop;
+        rows[i] =
+            (struct report_asked){ 1, asked_cell_of((country_number)(i + 1), true, i + 1, 5), 100 };
+    }
+    struct hub_endpoint *digits =
+        endpoint_put(control, 1, ",\"residency\":{\"process_in\":\"same-country\"}");
+    const struct report report = { .asked_ms = 5000, .asked = rows, .asked_count = MANY };
+    run(control);
+    demand_take(control, first, &report);
+    placement_look(control, arena, digits, &decision);
+    assert_int_equal(decision.group_count, PLACE_GROUPS_MAX);
+    assert_true(decision.refused == 0);
+    assert_true(decision.beyond > 0);
+    arena_free(arena);
+}
+
 /* A PoP may say what it likes: it is one of many, and what it says is bounded. */
 static void test_an_absurd_report(void **state)
 {
@@ -416,6 +586,11 @@ int main(void)
         WORLD(test_goes_where_it_is_asked_for),
         WORLD(test_without_a_map_of_addresses),
         WORLD(test_what_the_law_leaves),
+        WORLD(test_one_that_lies),
+        WORLD(test_a_window_that_did_not_pass),
+        WORLD(test_an_agent_that_goes_takes_its_word_along),
+        WORLD(test_a_small_country_among_many_places),
+        WORLD(test_more_groups_than_are_looked_at),
         WORLD(test_an_absurd_report),
         WORLD(test_many_places_are_bounded),
     };
