@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * asked.h -- from where inferences are asked for, coarsely (contract/asked.h): counted for each
- * endpoint at the gateway that the client reached, whatever becomes of the request; the agent is
- * told every gateway_asked_ms, while there is something to tell.
+ * endpoint at the gateway that the client reached, whatever becomes of the request, unless its head
+ * alone forbids it (residency, a forged hop, a foreign page); the agent is told every
+ * gateway_asked_ms, while there is something to tell.
  */
 #pragma once
 

@@ -24,7 +24,7 @@ struct exchange;
 /* False: it is not that, or not for who asks; the request goes the way of all. Loop thread. */
 bool probe_answer(struct gateway_loop *gl, struct exchange *x);
 
-/* An inference was asked for on that loop. */
+/* An inference was asked for on that loop, and its head did not forbid it. */
 static inline void probe_arrival(struct endpoint *endpoint, unsigned loop)
 {
     _Atomic uint64_t *arrivals = &endpoint->sides[loop].arrivals;

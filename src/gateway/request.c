@@ -294,6 +294,17 @@ static bool belongs_to_endpoint(const struct request *request)
     }
 }
 
+/* As load, and as from where it is asked for; wherever it goes on from here. What its head alone
+ * forbids costs nothing here, and must neither draw replicas nor look like load (anyone can send
+ * it); of what residency refuses nothing is said of who sent it. */
+static void count(struct request *request)
+{
+    if (!request->infer || !request->endpoint)
+        return;
+    probe_arrival(request->endpoint, request->gl->index);
+    asked_count(request);
+}
+
 /* 1: it is with another PoP; 0: it stays. From the head alone. */
 static int place(struct request *request, struct err *err)
 {
@@ -305,6 +316,7 @@ static int place(struct request *request, struct err *err)
     if (r < 0)
         return r;
     request->infer = request->route.call == OIP_INFER;
+    count(request);
     if (place == RESIDENCY_PASSES)
         return forward_away(request, FORWARD_place, err);
     if (passable && state != TABLE_ENDPOINT_RUNNING && !request->hop && forward_placed(request))
@@ -336,10 +348,6 @@ static void on_head(struct exchange *x, void *data)
         return;
     }
     int r = resolve(request, &answered, &err);
-    if (request->endpoint && request->route.call == OIP_INFER) {
-        probe_arrival(request->endpoint, gl->index);
-        asked_count(request);
-    }
     if (r == 0 && !answered)
         r = place(request, &err);
     if (r < 0)

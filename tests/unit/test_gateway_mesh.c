@@ -202,6 +202,62 @@ static void test_what_is_said(void **)
     case_end(&world, &fake);
 }
 
+/* The next report, as `ret`; the one before was `number`. */
+static struct peer_load_head next_report(struct world *world, uint64_t number,
+                                         struct peer_load_row *ret)
+{
+    for (;;) {
+        struct reply reply = ask(world, &(struct question){});
+        struct peer_load_head head = peer_load_head(body_of(&reply));
+        *ret = peer_load_row(body_of(&reply), 0);
+        reply_free(&reply);
+        if (head.number > number)
+            return head;
+    }
+}
+
+/* What its head alone forbids is no load, and of who sent it nothing is told. */
+static void test_what_is_forbidden_is_not_counted(void **)
+{
+    static const struct {
+        const char *name, *headers;
+        int status;
+    } rows[] = {
+        { "narrowed away", "Perigee-Process-In: EU\r\n", 451 },
+        { "narrowed to nonsense", "Perigee-Process-In: UK\r\n", 400 },
+        { "a forged hop",
+          HOP_HEADER ": v1; from=tokyo; to=local; client=FR; deadline=1; id=a; mac="
+                     "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\r\n",
+          400 },
+        { "a header that is none", "Perigee-Nonsense: 1\r\n", 501 },
+        { "a foreign page", "Origin: https://example.org\r\n", 403 },
+    };
+    struct world world = {};
+    struct fake fake;
+    struct peer_load_row row;
+    union message message;
+    case_begin(&world, &fake, &digits, 1, FAKE_RIGHT);
+    keys_send(&world);
+    struct peer_load_head head = next_report(&world, 0, &row);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct reply reply = world_infer(&world, rows[i].headers, ROW);
+        print_message("  %s\n", rows[i].name);
+        case_answer(&reply, rows[i].status, "");
+        reply_free(&reply);
+    }
+    head = next_report(&world, head.number, &row);
+    assert_true(row.arrivals_per_s == 0);
+    struct reply reply = world_infer(&world, "", ROW);
+    case_answer(&reply, 200, "");
+    reply_free(&reply);
+    (void)next_report(&world, head.number, &row);
+    assert_true(row.arrivals_per_s > 0);
+    world_expect(&world, true, MESSAGE_ASKED, &message);
+    assert_int_equal(message.as_MESSAGE_ASKED.count, 1);
+    assert_int_equal(message.as_MESSAGE_ASKED.cells[0].requests, 1);
+    case_end(&world, &fake);
+}
+
 static void test_a_cold_endpoint(void **)
 {
     static const struct {
@@ -276,6 +332,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_who_may_ask),
         cmocka_unit_test(test_what_is_said),
+        cmocka_unit_test(test_what_is_forbidden_is_not_counted),
         cmocka_unit_test(test_a_cold_endpoint),
         cmocka_unit_test(test_meshes_come_and_go),
     };
