@@ -25,20 +25,20 @@ struct peer_load_row peer_load_row(struct slice bytes, uint32_t index)
     return row;
 }
 
-static uint64_t down_at(struct slice bytes, uint32_t count, uint32_t index)
+static uint64_t reached_at(struct slice bytes, uint32_t count, uint32_t index)
 {
     uint64_t name;
     memcpy(&name, bytes.data + peer_load_bytes(count, index), sizeof name);
     return name;
 }
 
-bool peer_load_down(struct slice bytes, uint64_t name)
+bool peer_load_reaches(struct slice bytes, uint64_t name)
 {
     struct peer_load_head head = peer_load_head(bytes);
-    uint32_t low = 0, high = head.down;
+    uint32_t low = 0, high = head.reached;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        uint64_t at = down_at(bytes, head.count, middle);
+        uint64_t at = reached_at(bytes, head.count, middle);
         if (at == name)
             return true;
         if (at < name)
@@ -73,15 +73,17 @@ int peer_load_check(struct slice bytes, struct err *err)
     if (bytes.size < sizeof(struct peer_load_head))
         return err_set(err, ERR_BAD_INPUT, "a report of load of %zu bytes has no head", bytes.size);
     struct peer_load_head head = peer_load_head(bytes);
-    if (head.magic != PEER_LOAD_MAGIC || head.version != PEER_LOAD_VERSION)
-        return err_set(err, ERR_BAD_INPUT, "no report of load, or one of another version (%x, %u)",
-                       head.magic, head.version);
-    if (head.count > PEER_LOAD_ROWS_MAX || head.down > PEER_LOAD_DOWN_MAX ||
-        peer_load_bytes(head.count, head.down) != bytes.size)
+    if (head.magic != PEER_LOAD_MAGIC)
+        return err_set(err, ERR_BAD_INPUT, "no report of load (it begins with %x)", head.magic);
+    if (head.version != PEER_LOAD_VERSION)
+        return err_set(err, ERR_BAD_INPUT,
+                       "a report of load of version %u, here %u is spoken: upgrade the older one",
+                       head.version, PEER_LOAD_VERSION);
+    if (head.count > PEER_LOAD_ROWS_MAX || head.reached > PEER_LOAD_REACHED_MAX ||
+        peer_load_bytes(head.count, head.reached) != bytes.size)
         return err_set(err, ERR_BAD_INPUT, "a report of load of %u and %u rows has %zu bytes",
-                       head.count, head.down, bytes.size);
-    if (head.flags & ~(PEER_LOAD_WHOLE | PEER_LOAD_SEES) || head.number == 0 ||
-        head.since > head.number)
+                       head.count, head.reached, bytes.size);
+    if (head.flags & ~PEER_LOAD_WHOLE || head.number == 0 || head.since > head.number)
         return err_set(err, ERR_BAD_INPUT, "a report of load that goes upon a later one");
     uint64_t before = 0;
     for (uint32_t i = 0; i < head.count; i++) {
@@ -91,9 +93,9 @@ int peer_load_check(struct slice bytes, struct err *err)
                            "row %u of a report of load is out of range, or of order", i);
         before = row.endpoint;
     }
-    for (uint32_t i = 1; i < head.down; i++)
-        if (down_at(bytes, head.count, i) <= down_at(bytes, head.count, i - 1))
+    for (uint32_t i = 1; i < head.reached; i++)
+        if (reached_at(bytes, head.count, i) <= reached_at(bytes, head.count, i - 1))
             return err_set(err, ERR_BAD_INPUT,
-                           "PoPs that a report of load says are not reached are out of order");
+                           "PoPs that a report of load says are reached are out of order");
     return 0;
 }

@@ -6,10 +6,11 @@
  *
  * Numbered: who says which report it has gets what has changed since (a delta); who is of another
  * life of the gateway, or too far behind, gets all of it. An idle fleet of a thousand endpoints
- * sends heads of 40 bytes.
+ * sends heads of 40 bytes, and 8 for each PoP.
  *
- * Behind the rows stands which other PoPs it does not reach, as their names' hashes: when a link
- * alone is cut, who stands at one end hears by a third that the other end lives.
+ * Behind the rows stands which PoPs it reaches, as their names' hashes: when a link alone is cut,
+ * who stands at one end hears by a third that the other end lives. Of one that does not stand there
+ * nothing is said: not reached, not known, or not heard of yet.
  */
 #pragma once
 
@@ -25,27 +26,26 @@ struct err;
 #define PEER_LOAD_PATH "/.perigee/mesh"
 
 #define PEER_LOAD_MAGIC 0x6c676550u /* "Pegl" */
-#define PEER_LOAD_VERSION 1u
-enum { PEER_LOAD_ROWS_MAX = 4096, PEER_LOAD_DOWN_MAX = 2048 };
+#define PEER_LOAD_VERSION 2u        /* 1 said who is not reached */
+enum { PEER_LOAD_ROWS_MAX = 4096, PEER_LOAD_REACHED_MAX = 2048 };
 #define PEER_LOAD_RATE_MAX 1e7f /* a second */
 #define PEER_LOAD_MS_MAX 600'000.0f
 
 #define PEER_LOAD_WHOLE 1u /* all there is; else what has changed since `since` */
-#define PEER_LOAD_SEES 2u  /* it knows which PoPs it reaches: the others are in the list of these */
 
 struct peer_load_head {
     uint32_t magic;
     uint16_t version, flags;
-    uint64_t life;   /* of that gateway: drawn when it starts */
-    uint64_t number; /* of this report: grows */
-    uint64_t since;  /* the one that a delta goes upon */
-    uint32_t count;  /* of rows, by rising endpoint */
-    uint32_t down;   /* of uint64_t behind them, rising: peer_load_name() of who is not reached */
+    uint64_t life;    /* of that gateway: drawn when it starts */
+    uint64_t number;  /* of this report: grows */
+    uint64_t since;   /* the one that a delta goes upon */
+    uint32_t count;   /* of rows, by rising endpoint */
+    uint32_t reached; /* of uint64_t behind them, rising: peer_load_name() of who is reached */
 };
 
 struct peer_load_row {
     uint64_t endpoint;    /* uid */
-    float arrivals_per_s; /* asked for, also what was refused or passed on */
+    float arrivals_per_s; /* asked for, also what found no room or was passed on */
     float capacity_per_s; /* that the ready replicas can answer */
     float service_ms;     /* mean of a run; 0: none was seen */
     float start_ms;   /* 0: a replica is ready; else until one is; INFINITY: it does not start */
@@ -57,13 +57,13 @@ struct peer_load_row {
 [[nodiscard]] int peer_load_check(struct slice bytes, struct err *err);
 struct peer_load_head peer_load_head(struct slice bytes);               /* of checked ones */
 struct peer_load_row peer_load_row(struct slice bytes, uint32_t index); /* likewise */
-bool peer_load_down(struct slice bytes, uint64_t name); /* likewise: is it in the list */
+bool peer_load_reaches(struct slice bytes, uint64_t name); /* likewise: is it in the list */
 
 uint64_t peer_load_name(struct slice name); /* the same in every process */
 
-static inline size_t peer_load_bytes(size_t rows, size_t down)
+static inline size_t peer_load_bytes(size_t rows, size_t reached)
 {
     return sizeof(struct peer_load_head) + rows * sizeof(struct peer_load_row) +
-           down * sizeof(uint64_t);
+           reached * sizeof(uint64_t);
 }
-#define PEER_LOAD_BYTES_MAX peer_load_bytes(PEER_LOAD_ROWS_MAX, PEER_LOAD_DOWN_MAX)
+#define PEER_LOAD_BYTES_MAX peer_load_bytes(PEER_LOAD_ROWS_MAX, PEER_LOAD_REACHED_MAX)

@@ -37,6 +37,9 @@ struct load_book {
     uint64_t gone; /* number of the last that lacks one of the report before: a delta cannot say */
     int64_t made_ns;
     struct map lines; /* uid -> struct line */
+    int64_t mesh_ns;  /* of the mesh that says: */
+    uint32_t reached_count;
+    uint64_t reached[PEER_LOAD_REACHED_MAX]; /* as the report has them */
 };
 
 struct load_book *load_book_new(void)
@@ -151,7 +154,8 @@ static void line_make(struct load_book *book, const struct table *table, uint32_
         line->arrivals = arrivals;
         (void)map_put_u64(&book->lines, uid, line);
     }
-    float rate = seconds > 0 ? (float)(arrivals - line->arrivals) / seconds : 0;
+    uint64_t came = arrivals < line->arrivals ? 0 : arrivals - line->arrivals; /* counted anew */
+    float rate = seconds > 0 ? (float)came / seconds : 0;
     struct peer_load_row row = row_of(table, at, rate);
     if (fresh || !same(&row, &line->row))
         line->changed = book->number;
@@ -194,23 +198,26 @@ static int order_names(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Those that this PoP's agent does not reach, behind the rows. */
-static void down_print(const struct mesh_head *mesh, struct peer_load_head *head, uint64_t *names)
+/* Those that this PoP's agent reaches itself; once for each mesh, not for each who asks. */
+static void book_reach(struct load_book *book, const struct mesh_head *mesh)
 {
-    for (uint32_t i = 0; i < mesh->pop_count && head->down < PEER_LOAD_DOWN_MAX; i++)
-        if (mesh_pops(mesh)[i].health == MESH_DOWN)
-            names[head->down++] = peer_load_name(slice_of(mesh_pops(mesh)[i].name));
-    if (head->down > 1)
-        qsort(names, head->down, sizeof *names, order_names);
-    head->flags |= PEER_LOAD_SEES;
+    if (book->mesh_ns == mesh->at_ns)
+        return;
+    book->mesh_ns = mesh->at_ns;
+    book->reached_count = 0;
+    for (uint32_t i = 0; i < mesh->pop_count && book->reached_count < PEER_LOAD_REACHED_MAX; i++)
+        if (mesh_pops(mesh)[i].health != MESH_DOWN)
+            book->reached[book->reached_count++] =
+                peer_load_name(slice_of(mesh_pops(mesh)[i].name));
+    if (book->reached_count > 1)
+        qsort(book->reached, book->reached_count, sizeof *book->reached, order_names);
 }
 
-static struct slice book_print(const struct load_book *book, const struct mesh_head *mesh,
-                               uint64_t life, uint64_t since, struct arena *arena)
+static struct slice book_print(const struct load_book *book, uint32_t reached, uint64_t life,
+                               uint64_t since, struct arena *arena)
 {
     bool whole = life != book->life || since == 0 || since < book->gone || since > book->number;
-    struct peer_load_head *head =
-        arena_alloc(arena, peer_load_bytes(book->lines.count, mesh ? mesh->pop_count : 0));
+    struct peer_load_head *head = arena_alloc(arena, peer_load_bytes(book->lines.count, reached));
     struct peer_load_row *rows = (struct peer_load_row *)(head + 1);
 
     *head = (struct peer_load_head){
@@ -220,6 +227,7 @@ static struct slice book_print(const struct load_book *book, const struct mesh_h
         .life = book->life,
         .number = book->number,
         .since = whole ? 0 : since,
+        .reached = reached,
     };
     MAP_EACH (entry, &book->lines) {
         const struct line *line = entry->value;
@@ -228,9 +236,8 @@ static struct slice book_print(const struct load_book *book, const struct mesh_h
     }
     if (head->count > 1)
         qsort(rows, head->count, sizeof *rows, order_rows);
-    if (mesh)
-        down_print(mesh, head, (uint64_t *)(rows + head->count));
-    return (struct slice){ (const char *)head, peer_load_bytes(head->count, head->down) };
+    memcpy(rows + head->count, book->reached, reached * sizeof *book->reached);
+    return (struct slice){ (const char *)head, peer_load_bytes(head->count, reached) };
 }
 
 static struct slice report_make(struct gateway_loop *gl, uint64_t life, uint64_t since,
@@ -242,7 +249,10 @@ static struct slice report_make(struct gateway_loop *gl, uint64_t life, uint64_t
     (void)pthread_mutex_lock(&book->lock);
     if (book->made_ns == 0 || now_ns - book->made_ns >= PROBE_FRESH_MS * ENV_MS)
         book_make(book, gl->table, now_ns);
-    struct slice report = book_print(book, mesh_view_head(gl->mesh, now_ns), life, since, arena);
+    const struct mesh_head *mesh = mesh_view_head(gl->mesh, now_ns);
+    if (mesh)
+        book_reach(book, mesh);
+    struct slice report = book_print(book, mesh ? book->reached_count : 0, life, since, arena);
     (void)pthread_mutex_unlock(&book->lock);
     return report;
 }

@@ -35,7 +35,7 @@ static void peer_free(struct pop_mesh_peer *peer)
     list_remove(&peer->link);
     peer->mesh->peer_count--;
     lines_free(peer);
-    free(peer->unreached);
+    free(peer->reached);
     free(peer);
 }
 
@@ -125,8 +125,8 @@ static void line_put(struct pop_mesh_peer *peer, const struct peer_load_row *row
 {
     struct pop_mesh_line *line = map_get_u64(&peer->lines, row->endpoint);
     if (!line) {
-        if (peer->mesh->line_count >= MESH_LINES_MAX)
-            return;
+        if (peer->mesh->line_count >= MESH_LINES_MAX || peer->lines.count >= PEER_LOAD_ROWS_MAX)
+            return; /* none takes the room of the others, one delta after the other */
         line = mem_zalloc(sizeof *line);
         (void)map_put_u64(&peer->lines, row->endpoint, line);
         peer->mesh->line_count++;
@@ -167,16 +167,15 @@ static void lines_learn(struct pop_mesh_peer *peer, int64_t now_ns)
     }
 }
 
-static void unreached_take(struct pop_mesh_peer *peer, struct slice report,
-                           const struct peer_load_head *head)
+static void reached_take(struct pop_mesh_peer *peer, struct slice report,
+                         const struct peer_load_head *head)
 {
-    peer->sees = head->flags & PEER_LOAD_SEES;
-    peer->unreached_count = head->down;
-    if (head->down == 0)
+    peer->reached_count = head->reached;
+    if (head->reached == 0)
         return;
-    peer->unreached = mem_resize(peer->unreached, head->down, sizeof *peer->unreached);
-    memcpy(peer->unreached, report.data + peer_load_bytes(head->count, 0),
-           head->down * sizeof *peer->unreached);
+    peer->reached = mem_resize(peer->reached, head->reached, sizeof *peer->reached);
+    memcpy(peer->reached, report.data + peer_load_bytes(head->count, 0),
+           head->reached * sizeof *peer->reached);
 }
 
 static int report_take(struct pop_mesh_peer *peer, struct slice report, struct err *err)
@@ -198,7 +197,7 @@ static int report_take(struct pop_mesh_peer *peer, struct slice report, struct e
     }
     peer->life = head.life;
     peer->number = head.number;
-    unreached_take(peer, report, &head);
+    reached_take(peer, report, &head);
     return 0;
 }
 
@@ -284,19 +283,20 @@ uint32_t pop_mesh_health(struct pop_mesh_peer *peer, int64_t now_ns)
 
 /* ---- whom others reach ------------------------------------------------------------------- */
 
+/* It has said so itself: one that it does not know may be as dead as it looks from here. */
 static bool reaches(const struct pop_mesh_peer *witness, uint64_t key)
 {
-    uint32_t low = 0, high = witness->unreached_count;
+    uint32_t low = 0, high = witness->reached_count;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        if (witness->unreached[middle] == key)
-            return false;
-        if (witness->unreached[middle] < key)
+        if (witness->reached[middle] == key)
+            return true;
+        if (witness->reached[middle] < key)
             low = middle + 1;
         else
             high = middle;
     }
-    return witness->sees;
+    return false;
 }
 
 /* The nearest that are up, whatever they say; of 300 PoPs three are enough, and few can be asked

@@ -62,9 +62,8 @@ struct pop_mesh_peer {
     unsigned rtt_count;    /* ever */
     uint64_t life, number; /* of the report that `lines` are; 0: none */
     struct map lines;      /* endpoint uid -> struct pop_mesh_line; from malloc */
-    bool sees;             /* it has said whom it does not reach: */
-    uint64_t *unreached;   /* peer_load_name() of each, rising; from malloc */
-    uint32_t unreached_count;
+    uint64_t *reached;     /* whom it says it reaches: peer_load_name() of each, rising; malloc */
+    uint32_t reached_count;
     uint64_t key;      /* its own */
     bool elsewhere;    /* not reached from here, and yet another PoP says that it reaches it */
     int64_t due_ns;    /* when it is asked next; INT64_MAX: it is being asked */

@@ -39,10 +39,10 @@ static void load(struct slice bytes)
     for (uint32_t i = 0; i < head.count; i++)
         if (!(peer_load_row(bytes, i).arrivals_per_s >= 0))
             abort();
-    for (uint32_t i = 0; i < head.down; i++) {
+    for (uint32_t i = 0; i < head.reached; i++) {
         uint64_t name;
         memcpy(&name, bytes.data + peer_load_bytes(head.count, i), sizeof name);
-        if (!peer_load_down(bytes, name))
+        if (!peer_load_reaches(bytes, name))
             abort();
     }
 }

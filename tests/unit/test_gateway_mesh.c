@@ -9,10 +9,12 @@
 #include <cmocka.h> /* after the above */
 
 #include "base/arena.h"
+#include "base/env.h"
 #include "base/err.h"
 #include "contract/mesh.h"
 #include "contract/peer_load.h"
 #include "gateway_case.h"
+#include "io/loop.h"
 #include "proto/hop.h"
 #include "sys/channel.h"
 #include "sys/fd.h"
@@ -304,6 +306,48 @@ static void mesh_send(struct world *world, const void *bytes, size_t size)
     fd_close(&fd);
 }
 
+/* Of whom the agent does not reach, or has not judged, nothing is said. */
+static void test_who_is_reached(void **)
+{
+    static const char *const said[] = { "tokyo", "rome", SELF };
+    struct world world = {};
+    struct fake fake;
+    struct arena *arena = arena_new();
+    struct err err = {};
+    struct slice bytes = {};
+    struct mesh_pop pops[] = { { .name = "tokyo" },
+                               { .name = "quito", .health = MESH_DOWN },
+                               { .name = "oslo", .health = MESH_DOWN, .elsewhere = 1 },
+                               { .name = "rome", .health = MESH_DRAINING },
+                               { .name = SELF } };
+    struct mesh_source source = { .pops = pops, .pop_count = 5 };
+    case_begin(&world, &fake, &digits, 1, FAKE_RIGHT);
+    keys_send(&world);
+    struct reply reply = ask(&world, &(struct question){});
+    assert_int_equal(peer_load_head(body_of(&reply)).reached, 0); /* there is no mesh yet */
+    reply_free(&reply);
+    for (int turn = 0; turn < 3; turn++) { /* the last has grown old */
+        source.number++;
+        source.at_ns = loop_now_ns() - (turn == 2 ? MESH_FRESH_NS + ENV_S : 0);
+        for (size_t i = 0; turn == 1 && i < source.pop_count; i++)
+            if (strcmp(pops[i].name, "rome") == 0)
+                pops[i].health = MESH_DOWN;
+        if (mesh_build(arena, &source, &bytes, &err) < 0)
+            fail_msg("%s", err.message);
+        mesh_send(&world, bytes.data, bytes.size);
+        world_pass(&world);
+        reply = ask(&world, &(struct question){});
+        struct slice body = body_of(&reply);
+        assert_int_equal(peer_load_head(body).reached, turn == 0 ? 3 : turn == 1 ? 2 : 0);
+        for (size_t i = 0; i < sizeof said / sizeof *said; i++)
+            assert_int_equal(peer_load_reaches(body, peer_load_name(slice_of(said[i]))),
+                             turn == 0 || (turn == 1 && i != 1));
+        reply_free(&reply);
+    }
+    arena_free(arena);
+    case_end(&world, &fake);
+}
+
 /* Good ones, broken ones and good ones again: nothing is left over (a sanitizer would say). */
 static void test_meshes_come_and_go(void **)
 {
@@ -334,6 +378,7 @@ int main(void)
         cmocka_unit_test(test_what_is_said),
         cmocka_unit_test(test_what_is_forbidden_is_not_counted),
         cmocka_unit_test(test_a_cold_endpoint),
+        cmocka_unit_test(test_who_is_reached),
         cmocka_unit_test(test_meshes_come_and_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -225,22 +225,22 @@ static void test_peer_load(void **)
     assert_int_equal(peer_load_check((struct slice){}, &err), ERR_BAD_INPUT);
 }
 
-static void test_peer_load_down(void **)
+static void test_peer_load_reached(void **)
 {
     struct {
         struct report report;
-        uint64_t down[3];
+        uint64_t reached[3];
     } said = { report(), { 5, 9, UINT64_MAX } };
     struct slice bytes = { (const char *)&said, sizeof said };
     struct err err = {};
-    said.report.head.down = 3;
+    said.report.head.reached = 3;
     assert_int_equal(peer_load_check(bytes, &err), 0);
-    assert_true(peer_load_down(bytes, 5) && peer_load_down(bytes, 9) &&
-                peer_load_down(bytes, UINT64_MAX));
-    assert_false(peer_load_down(bytes, 6) || peer_load_down(bytes, 0));
-    said.down[1] = 5;
+    assert_true(peer_load_reaches(bytes, 5) && peer_load_reaches(bytes, 9) &&
+                peer_load_reaches(bytes, UINT64_MAX));
+    assert_false(peer_load_reaches(bytes, 6) || peer_load_reaches(bytes, 0));
+    said.reached[1] = 5;
     assert_int_equal(peer_load_check(bytes, &err), ERR_BAD_INPUT);
-    said.report.head.down = 2;
+    said.report.head.reached = 2;
     assert_int_equal(peer_load_check(bytes, &err), ERR_BAD_INPUT); /* its size says three */
     assert_true(peer_load_name(SLICE("paris")) != peer_load_name(SLICE("tokyo")));
 }
@@ -259,9 +259,11 @@ static void test_peer_load_lies(void **)
         { "a year of service", "row 0", offsetof(struct report, rows[0].service_ms), 3e10f },
         { "a negative start", "row 1", offsetof(struct report, rows[1].start_ms), -INFINITY },
         { "not one of ours", "no report", 0, 1 },
-        { "another version", "version", 4, 0 },
+        { "another version", "version 0", 4, 0 },
+        { "the one before, which says who is not reached", "version 1", 4, 0x1.0001p-133f },
+        { "a flag of that one", "later", 4, 0x1.8001p-132f },
         { "rows out of order", "row 1", offsetof(struct report, rows[1].endpoint), 0 },
-        { "more PoPs not reached", "rows has", offsetof(struct report, head.down), 1 },
+        { "more PoPs reached", "rows has", offsetof(struct report, head.reached), 1 },
         { "more rows", "rows has", offsetof(struct report, head.count), 1 },
         { "number 0", "later", offsetof(struct report, head.number), 0 },
     };
@@ -283,7 +285,7 @@ int main(void)
         cmocka_unit_test(test_build),          cmocka_unit_test(test_fresh),
         cmocka_unit_test(test_check),          cmocka_unit_test(test_build_refuses),
         cmocka_unit_test(test_differs),        cmocka_unit_test(test_peer_load),
-        cmocka_unit_test(test_peer_load_lies), cmocka_unit_test(test_peer_load_down),
+        cmocka_unit_test(test_peer_load_lies), cmocka_unit_test(test_peer_load_reached),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

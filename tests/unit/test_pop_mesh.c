@@ -265,31 +265,47 @@ static void test_lies(void **)
     arena_free(arena);
 }
 
+/* Deltas add up to no more than a whole report may have. */
+static void test_lines_are_bounded(void **)
+{
+    struct pop_mesh mesh;
+    struct report report = {};
+    open_mesh(&mesh);
+    struct pop_mesh_peer *tokyo = pop_mesh_find(&mesh, SLICE("tokyo"));
+    hear(tokyo, said(&report, PEER_LOAD_WHOLE, 1, 0, 0), 200, 10 * SECOND);
+    for (uint64_t i = 1; i <= PEER_LOAD_ROWS_MAX; i++) {
+        report.rows[0] = (struct peer_load_row){ .endpoint = 2 * i };
+        report.rows[1] = (struct peer_load_row){ .endpoint = 2 * i + 1 };
+        hear(tokyo, said(&report, 0, i + 1, i, 2), 200, 10 * SECOND);
+    }
+    assert_int_equal(tokyo->lines.count, PEER_LOAD_ROWS_MAX);
+    assert_int_equal(mesh.line_count, PEER_LOAD_ROWS_MAX);
+    pop_mesh_deinit(&mesh);
+    assert_int_equal(mesh.line_count, 0);
+}
+
 /* Heard of quito by others: who says what, and what counts. */
-static struct slice sees(struct pop_mesh_peer *by, char *buffer, uint16_t flags, const char *down)
+static struct slice sees(struct pop_mesh_peer *by, char *buffer, const char *reached)
 {
     struct peer_load_head head = {
-        PEER_LOAD_MAGIC, PEER_LOAD_VERSION, PEER_LOAD_WHOLE | flags, 7, by->heard + 1, 0, 0, 0
+        PEER_LOAD_MAGIC, PEER_LOAD_VERSION, PEER_LOAD_WHOLE, 7, by->heard + 1, 0, 0, 0
     };
-    uint64_t name = peer_load_name(slice_of(down));
-    head.down = *down != '\0';
+    uint64_t name = peer_load_name(slice_of(reached));
+    head.reached = *reached != '\0';
     memcpy(buffer, &head, sizeof head);
     memcpy(buffer + sizeof head, &name, sizeof name);
-    return (struct slice){ buffer, peer_load_bytes(0, head.down) };
+    return (struct slice){ buffer, peer_load_bytes(0, head.reached) };
 }
 
 static void test_a_link_alone_is_cut(void **)
 {
     static const struct {
-        const char *name;
-        uint16_t flags;
-        const char *down; /* as tokyo says it */
+        const char *name, *reached; /* as tokyo says it */
         bool elsewhere;
     } rows[] = {
-        { "tokyo reaches it", PEER_LOAD_SEES, "", true },
-        { "tokyo reaches another one not", PEER_LOAD_SEES, "lima", true },
-        { "tokyo does not reach it either", PEER_LOAD_SEES, "quito", false },
-        { "tokyo knows nothing", 0, "", false },
+        { "tokyo reaches it", "quito", true },
+        { "tokyo reaches another one, and does not know it", "lima", false },
+        { "tokyo reaches nobody, or has yet to judge", "", false },
     };
     struct arena *arena = arena_new();
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -306,7 +322,7 @@ static void test_a_link_alone_is_cut(void **)
         (void)pop_mesh_health(tokyo, now);
         for (int k = 0; k < 3; k++) { /* quito is silent */
             now += SECOND;
-            hear(tokyo, sees(tokyo, buffer, rows[i].flags, rows[i].down), 20, now);
+            hear(tokyo, sees(tokyo, buffer, rows[i].reached), 20, now);
         }
         pop_mesh_doubt(&mesh, now);
         const struct mesh_head *head = printed(&mesh, arena, now);
@@ -349,6 +365,7 @@ int main(void)
         cmocka_unit_test(test_round_trips),
         cmocka_unit_test(test_load),
         cmocka_unit_test(test_lies),
+        cmocka_unit_test(test_lines_are_bounded),
         cmocka_unit_test(test_a_link_alone_is_cut),
         cmocka_unit_test(test_draining),
     };
