@@ -163,6 +163,8 @@ void wire_open(struct wire *wire, int fd); /* takes it */
 void wire_cut(struct wire *wire);
 /* fd -1: none. False: not sent, the peer is gone or does not read. */
 bool wire_send(struct wire *wire, const void *message, size_t size, int fd);
+/* Something waits to be read there: what will be said again anyway can wait. */
+bool wire_blocked(const struct wire *wire);
 void agent_on_supervisor(struct agent *agent, const union message *message, size_t size, int *fds,
                          size_t fd_count);
 void agent_replica_look(struct agent *agent, uint64_t replica); /* is it ready? */

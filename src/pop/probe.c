@@ -26,6 +26,7 @@ enum {
         2'000, /* of a round trip of 700 ms the first over a new connection is 1.4 s */
     PROBE_KEPT_MS = 10'000,
     JITTER_PERCENT = 10,
+    BLOCKED_MS = 100, /* of a supervisor that does not read: it gets what is known once it does */
 };
 
 /* One question under way; freed in its on_probe_done. */
@@ -194,10 +195,12 @@ static void look(struct agent *agent)
     LIST_EACH (peer, &mesh->peers, struct pop_mesh_peer, link)
         if (peer->due_ns <= now_ns)
             ask(agent, peer);
-    if (pop_mesh_ripe(mesh, now_ns))
+    bool ripe = pop_mesh_ripe(mesh, now_ns), blocked = wire_blocked(&agent->supervisor);
+    if (ripe && !blocked)
         publish(agent, now_ns);
     int64_t ms = (pop_mesh_due_ns(mesh) - now_ns) / ENV_MS + 1;
-    timer_start(agent->mesh_timer, ms > 0 ? ms : 0);
+    int64_t least_ms = ripe && blocked ? BLOCKED_MS : 0;
+    timer_start(agent->mesh_timer, ms > least_ms ? ms : least_ms);
 }
 
 static void on_timer(void *data)

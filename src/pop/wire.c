@@ -92,6 +92,11 @@ bool wire_send(struct wire *wire, const void *message, size_t size, int fd)
     return true;
 }
 
+bool wire_blocked(const struct wire *wire)
+{
+    return wire->channel && channel_wants_write(wire->channel);
+}
+
 /* ---- from the supervisor --------------------------------------------------------------------- */
 
 static void region_keep(struct agent *agent, const struct message_replica_added *added, int fd)

@@ -386,13 +386,26 @@ static void table_new(struct core *core, const struct message_table *message, in
     core_tell(core, ROLE_DNS, &core->table, sizeof core->table, &core->table_fd, 1);
 }
 
+/* There is one each second: who does not read gets the last of them once it does, rather than all,
+ * a descriptor each. */
+static void mesh_tell(struct core_process *process)
+{
+    struct core *core = process->core;
+    if (!process_alive(process) || core->mesh_fd < 0)
+        return;
+    process->mesh_due = !core->ops->writable(process, core->data);
+    if (!process->mesh_due)
+        core->ops->send(process, &core->mesh, sizeof core->mesh, &core->mesh_fd, 1, core->data);
+}
+
 static void mesh_new(struct core *core, const struct message_mesh *message, int *fd)
 {
     fd_close(&core->mesh_fd);
     core->mesh_fd = take_fd(*fd);
     core->mesh = *message;
-    core_tell_gateways(core, &core->mesh, sizeof core->mesh, &core->mesh_fd, 1);
-    core_tell(core, ROLE_DNS, &core->mesh, sizeof core->mesh, &core->mesh_fd, 1);
+    for (int i = 0; i < 2; i++)
+        mesh_tell(&core->gateways[i]);
+    mesh_tell(&core->dns);
 }
 
 /* Of a gateway that ends: the agent's channel is the next one's. It is said again each second, so
@@ -487,6 +500,8 @@ void core_process_writable(struct core_process *process)
     struct core_replica *replica;
     if (process->booting)
         core_boot_more(process);
+    if (process->mesh_due)
+        mesh_tell(process);
     if (process->role != ROLE_AGENT || process->booting)
         return;
     LIST_EACH (replica, &core->replicas, struct core_replica, link)

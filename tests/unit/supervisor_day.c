@@ -195,6 +195,11 @@ static void op_send(struct core_process *process, const void *bytes, size_t size
         day_soon(day, 10 * ENV_MS,
                  (struct event){
                      .what = PROCESS_DIES, .life = (uintptr_t)process->shell, .process = process });
+    if (message->head.type == MESSAGE_MESH_NEW) {
+        assert_int_equal(fd_count, 1);
+        day->meshes[process->role]++;
+        day->mesh[process->role] = message->as_MESSAGE_MESH_NEW.number;
+    }
     if (process->role == ROLE_GATEWAY)
         gateway_hears(day, process, message, fds);
     if (process->role == ROLE_AGENT)

@@ -65,7 +65,9 @@ struct day {
     unsigned queue_max;                 /* 0: who is sent to has read it at once */
     unsigned queued[ROLE_TEMPLATE + 1]; /* sent and not yet read */
     unsigned queued_most;
-    unsigned demands;                    /* that the agent heard */
+    unsigned demands;                   /* that the agent heard */
+    unsigned meshes[ROLE_TEMPLATE + 1]; /* that each heard, and the last one */
+    uint64_t mesh[ROLE_TEMPLATE + 1];
     unsigned looks;                      /* at walls */
     unsigned gateway_walls, agent_walls; /* were told of */
 };

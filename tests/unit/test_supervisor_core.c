@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 #include <cmocka.h> /* after the above */
 
@@ -234,6 +235,55 @@ static void test_walls_are_told_to_who_asks(void **state)
     assert_int_equal(gateway->state, PROCESS_SERVING);
     assert_int_equal(day->gateway_walls, 2);
     assert_int_equal(day->looks, 1);
+    day_end(day);
+}
+
+static void mesh_comes(struct day *day, uint64_t number)
+{
+    struct message_mesh mesh = MESSAGE_INIT(MESSAGE_MESH_NEW);
+    int fd = memfd_create("mesh", MFD_CLOEXEC);
+    mesh.number = number;
+    mesh.bytes = 1;
+    core_message(&day->core->agent, (const union message *)&mesh, sizeof mesh, &fd, 1);
+}
+
+/* One each second: of those that came while a role did not read it hears the last. */
+static void test_a_mesh_waits_once(void **state)
+{
+    static const uint32_t roles[] = { ROLE_GATEWAY, ROLE_DNS };
+    enum { MANY = 2000, QUEUE = 4 };
+    struct day *day = day_new(11);
+    (void)state;
+    day->calm = true;
+    core_begin(day->core);
+    day_run_until(day, ENV_S);
+    mesh_comes(day, 1);
+    day->queue_max = QUEUE;
+    for (uint64_t i = 0; i < MANY; i++)
+        mesh_comes(day, 2 + i);
+    for (size_t i = 0; i < 2; i++)
+        assert_int_equal(day->meshes[roles[i]], 1 + QUEUE);
+    day_run_until(day, 2 * ENV_S); /* they read */
+    mesh_comes(day, 2 + MANY);
+    day_run_until(day, 3 * ENV_S);
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(day->meshes[roles[i]], 1 + QUEUE + 1 + 1);
+        assert_int_equal(day->mesh[roles[i]], 2 + MANY);
+    }
+    /* One that follows hears of it at its start, once. */
+    for (size_t i = 0; i < 2; i++) {
+        struct core_process *process = core_role(day->core, roles[i]);
+        for (uint64_t k = 0; k < MANY; k++)
+            mesh_comes(day, 10'000 + k);
+        unsigned before = day->meshes[roles[i]];
+        core_process_exited(process, 9);
+        core_process_start_now(process);
+        day_run_until(day, day->now_ns + ENV_S);
+        assert_int_equal(process->state, PROCESS_SERVING);
+        assert_int_equal(day->meshes[roles[i]], before + 1);
+        assert_int_equal(day->mesh[roles[i]], 10'000 + MANY - 1);
+    }
+    day->queue_max = 0;
     day_end(day);
 }
 
@@ -539,6 +589,7 @@ int main(void)
         cmocka_unit_test(test_a_day_of_crashes),
         cmocka_unit_test(test_walls_are_told_to_who_asks),
         cmocka_unit_test(test_demand_of_a_gateway_without_a_peer),
+        cmocka_unit_test(test_a_mesh_waits_once),
         cmocka_unit_test(test_a_new_gateway_that_hangs),
         cmocka_unit_test(test_a_clone_lives_on_under_another_program),
         cmocka_unit_test(test_a_clone_that_never_comes_keeps_no_orphans),
