@@ -202,6 +202,8 @@ void answer_relay(struct request *request, int status, const struct http_headers
     request->relayed = true;
     request_settle(request);
     request->ended = error_name(error);
+    if (slice_is(request->ended, err_info(ERR_RESIDENCY)->name))
+        request->unlogged = true; /* as one that was refused here */
     exchange_respond(request->x, status, headers->items, headers->count, content_length);
 }
 

@@ -13,6 +13,7 @@
 #include "gateway/forward_own.h"
 #include "gateway/request.h"
 #include "io/loop.h"
+#include "proto/hop.h"
 
 enum forward_result {
     RESULT_ANSWERED,
@@ -105,8 +106,7 @@ static void lost(struct forward *forward, const struct err *err)
         answer_error(request, err);
 }
 
-static int call_begin(struct forward *forward, struct forward_peer *peer, bool fresh,
-                      struct err *err);
+static void ask(struct forward *forward, struct forward_peer *peer, bool fresh);
 
 static void retried(struct forward *forward, const char *result)
 {
@@ -115,11 +115,40 @@ static void retried(struct forward *forward, const char *result)
     metric_add(metrics_series(&forward->gl->metrics, GATEWAY_FORWARD_RETRIES, &label), 1);
 }
 
+/* One more try is paid for, now or before. */
+static bool paid(struct forward *forward)
+{
+    bool before = forward->paid;
+
+    forward->paid = false;
+    if (before || retry_take(&forward->gl->forwards->budget, loop_now_ns()))
+        return true;
+    retried(forward, "no_budget");
+    return false;
+}
+
+/* Is there another one that may have it? Then that try is paid for, and the call's end is followed
+ * by it. False also where residency does not let it be processed any more: that is answered. */
+static bool another(struct forward *forward)
+{
+    struct forward_peer *peer;
+    struct err err;
+
+    if (!forward->kept)
+        return false;
+    enum forward_where where = forward_next(forward, &peer, &err);
+    if (where == FORWARD_DENIED)
+        answer_error(forward->request, &err);
+    if (where == FORWARD_DENIED || where == FORWARD_NOWHERE || !paid(forward))
+        return false;
+    forward->paid = forward->again = true;
+    return true;
+}
+
 /* Elsewhere, or here; `why` is answered where neither can be. */
 static void try_again(struct forward *forward, const struct err *why)
 {
-    struct forwards *forwards = forward->gl->forwards;
-    bool here = false;
+    struct forward_peer *peer;
     struct err err;
 
     if (!forward->kept) {
@@ -127,21 +156,18 @@ static void try_again(struct forward *forward, const struct err *why)
         lost(forward, why);
         return;
     }
-    struct forward_peer *peer = forward_next(forward, &here);
-    if (!peer && !here) {
-        lost(forward, why);
-        return;
-    }
-    if (!retry_take(&forwards->budget, loop_now_ns())) {
-        retried(forward, "no_budget");
-        lost(forward, why);
-        return;
-    }
-    retried(forward, peer ? "elsewhere" : "here");
-    if (!peer)
-        forward_here(forward);
-    else if (call_begin(forward, peer, false, &err) < 0)
+    enum forward_where where = forward_next(forward, &peer, &err);
+    if (where == FORWARD_DENIED) {
         answer_error(forward->request, &err);
+    } else if (where == FORWARD_NOWHERE || !paid(forward)) {
+        lost(forward, why);
+    } else if (where == FORWARD_HERE) {
+        retried(forward, "here");
+        forward_here(forward);
+    } else {
+        retried(forward, "elsewhere");
+        ask(forward, peer, false);
+    }
 }
 
 /* ---- the call's callbacks ------------------------------------------------------------------- */
@@ -159,13 +185,17 @@ static void answer_begin(struct forward *forward, const struct http_response *re
     answer_relay(request, response->status, &headers, response->content_length, error);
 }
 
-/* A refusal is not passed back while another PoP may be asked, or this one. */
-static bool refusal_is_not_the_end(struct forward *forward)
+/* A refusal is not passed back while another PoP may be asked, or this one; that of a hop, which is
+ * not about the client's request, never. */
+static bool refusal_is_not_the_end(struct forward *forward, const struct http_response *response)
 {
-    bool here = false;
+    bool hop = http_header_find(&response->headers, HOP_HEADER);
 
-    return forward->kept && forward->tries < FORWARD_TRIES_MAX &&
-           (forward_next(forward, &here) || here);
+    if (hop)
+        forward_peer_avoid(forward->peer);
+    if (!another(forward) && hop && !forward->canceled)
+        forward->again = true; /* and try_again() finds nobody */
+    return forward->again;
 }
 
 static void on_head(struct http_call *call, const struct http_response *response, void *data)
@@ -175,12 +205,10 @@ static void on_head(struct http_call *call, const struct http_response *response
 
     if (!forward->request || forward->canceled)
         return;
-    if (forward_refused(response) && refusal_is_not_the_end(forward)) {
-        counted(forward, RESULT_REFUSED);
-        forward->again = true; /* on_done() goes on, once the few words are read */
-        return;
-    }
-    answer_begin(forward, response);
+    if (forward_refused(response) && refusal_is_not_the_end(forward, response))
+        counted(forward, RESULT_REFUSED); /* on_done() goes on, once the few words are read */
+    else if (!forward->canceled)
+        answer_begin(forward, response);
 }
 
 static void on_body(struct http_call *call, struct slice bytes, void *data)
@@ -193,17 +221,25 @@ static void on_body(struct http_call *call, struct slice bytes, void *data)
 }
 
 /* It went over a connection that the other gateway has closed, as one does that is replaced: the
- * same once more. */
+ * same once more, if it may still be processed there. */
 static bool renew(struct forward *forward)
 {
-    struct err err;
-
-    if (forward->renewed || !forward->kept)
+    if (forward->renewed || !forward->kept || !forward_permitted(forward, forward->peer) ||
+        !paid(forward))
         return false;
     retried(forward, "renewed");
-    if (call_begin(forward, forward->peer, true, &err) < 0)
-        answer_error(forward->request, &err);
+    ask(forward, forward->peer, true);
     return true;
+}
+
+/* What its end says of the PoP. An answer that breaks off says nothing: the other gateway gives up
+ * one that is taken slowly, and that is our client's doing. */
+static enum forward_seen seen(const struct forward *forward, const struct err *err, bool stale)
+{
+    if (!err)
+        return FORWARD_SEEN_GOOD;
+    return stale || forward->canceled || forward->again || forward->answering ? FORWARD_SEEN_NOTHING
+                                                                              : FORWARD_SEEN_FAILED;
 }
 
 static void on_done(struct http_call *call, const struct err *err, void *data)
@@ -211,12 +247,11 @@ static void on_done(struct http_call *call, const struct err *err, void *data)
     struct forward *forward = data;
     struct forward_peer *peer = forward->peer;
     struct err why;
-    bool failed = err && !forward->canceled && !forward->again;
-    bool stale = failed && !forward->answering && err->code == ERR_OVERLOADED &&
-                 http_call_reused(call); /* it was closed */
+    bool stale = err && !forward->canceled && !forward->again && !forward->answering &&
+                 err->code == ERR_OVERLOADED && http_call_reused(call); /* it was closed */
 
     forward->call = NULL;
-    forward_peer_done(forward->gl->forwards, peer, failed && !stale);
+    forward_peer_done(forward->gl->forwards, peer, seen(forward, err, stale));
     if (stale && forward->request && renew(forward))
         return;
     if (!forward->request || forward->canceled) {
@@ -279,6 +314,16 @@ static int call_begin(struct forward *forward, struct forward_peer *peer, bool f
     forward->call = http_client_call(forward->gl->forwards->client, &spec, &events, forward);
     forward_body_send(forward);
     return 0;
+}
+
+static void ask(struct forward *forward, struct forward_peer *peer, bool fresh)
+{
+    struct err err;
+
+    if (call_begin(forward, peer, fresh, &err) < 0)
+        answer_error(forward->request, &err);
+    else if (forward->body && !forward->ended)
+        exchange_body_resume(forward->request->x); /* not read since it was to go on */
 }
 
 static void on_due(struct env_timer *timer, void *data)
@@ -363,10 +408,16 @@ void forward_here(struct forward *forward)
 {
     struct request *request = forward->request;
 
-    forward->here = true;
     shard_deadline_stop(request->gl, &request->timer);
-    request_serve(request);
-    if (request->state != REQUEST_ANSWERED && forward->body)
+    if (!forward->body) { /* nothing came of it, and its end is still to be told */
+        request->forward = NULL;
+        forward->request = NULL;
+        forward_free(forward);
+        request_serve(request);
+        return;
+    }
+    request_serve(request); /* body.c may have had all of it, and `forward` be gone */
+    if (request->forward && request->state != REQUEST_ANSWERED)
         forward_replay(request);
 }
 
@@ -394,10 +445,9 @@ void forwards_review(struct gateway_loop *gl)
         return;
     LIST_EACH (forward, &gl->forwards->under_way, struct forward, link) {
         if (!forward->call || forward->canceled || forward->again || forward->answering ||
-            !forward_peer_down(gl->forwards, forward->peer))
+            !forward_peer_down(gl->forwards, forward->peer) || !another(forward))
             continue;
-        forward->again = true; /* on_done() goes on */
-        counted(forward, RESULT_LOST);
+        counted(forward, RESULT_LOST); /* on_done() goes on */
         http_call_cancel(forward->call);
     }
     forward_peers_tell(gl->forwards);

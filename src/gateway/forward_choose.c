@@ -31,7 +31,8 @@ struct question {
     uint32_t row;                    /* of the endpoint */
     const struct countries *process; /* where it may be processed; NULL: anywhere */
     bool here;                       /* this PoP is among them */
-    bool cold;                       /* and has no replica that is ready */
+    bool here_alone;                 /* enough of the others were tried */
+    bool cold;                       /* this PoP has no replica that is ready */
     float here_wait_ms, enough_ms;
     struct forward_peer *const *tried;
     unsigned tries;
@@ -94,7 +95,8 @@ static void places_fill(struct places *places, const struct question *question)
         const struct table_placement *placement = &table_placements(question->table, row)[i];
         bool own = placement->pop == question->pops->own;
         if (placement->pop >= question->pops->route.count || (own && !question->here) ||
-            (!own && tried(question, question->pops->peer[placement->pop])))
+            (!own &&
+             (question->here_alone || tried(question, question->pops->peer[placement->pop]))))
             continue;
         place_add(places, question, loads, load_count, placement);
     }
@@ -237,37 +239,68 @@ static bool runs(const struct table_endpoint *row)
 
 /* ---- after a try ---------------------------------------------------------------------------- */
 
-struct forward_peer *forward_next(struct forward *forward, bool *ret_here)
+/* Its endpoint in the table of now; TABLE_NONE: it is another, or gone. */
+static uint32_t row_now(const struct forward *forward)
+{
+    const struct request *request = forward->request;
+    const struct table *table = forward->gl->table;
+    const struct table_head *old = request->table->head;
+    uint32_t row = table_find_endpoint(table->head, table_text(old, request->row->project),
+                                       table_text(old, request->row->name));
+
+    return row != TABLE_NONE && table->endpoints[row] == request->endpoint ? row : TABLE_NONE;
+}
+
+bool forward_permitted(const struct forward *forward, const struct forward_peer *peer)
+{
+    const struct table_head *head = forward->gl->table->head;
+    struct countries process;
+    uint32_t endpoint = row_now(forward);
+    const struct table_residency *row =
+        endpoint == TABLE_NONE ? NULL : table_residency(head, endpoint);
+
+    if (!row || residency_place(forward->request, head, endpoint, &process) == RESIDENCY_NOWHERE)
+        return false;
+    for (uint32_t i = 0; i < row->placement_count; i++) {
+        const struct table_pop *pop = table_pop(head, table_placements(head, row)[i].pop);
+        if (pop && slice_equal(table_text(head, pop->name), slice_of(peer->name)))
+            return countries_has(&process, (country_number)pop->country);
+    }
+    return false;
+}
+
+enum forward_where forward_next(struct forward *forward, struct forward_peer **ret_peer,
+                                struct err *err)
 {
     struct request *request = forward->request;
     struct table *table = forward->gl->table;
-    const struct table_head *head = table->head, *old = request->table->head;
     struct countries process;
     struct route_choice choice;
+    enum residency_place place;
+    uint32_t row = row_now(forward);
 
-    *ret_here = false;
-    uint32_t row = table_find_endpoint(head, table_text(old, request->row->project),
-                                       table_text(old, request->row->name));
-    if (row == TABLE_NONE || table->endpoints[row] != request->endpoint)
-        return NULL;
-    enum residency_place place = residency_place(request, head, row, &process);
-    if (place == RESIDENCY_NOWHERE)
-        return NULL;
+    if (row == TABLE_NONE)
+        return FORWARD_NOWHERE;
+    if (residency_again(request, table->head, row, &place, &process, err) < 0)
+        return FORWARD_DENIED;
     struct question question = {
         .request = request,
         .why = "again",
-        .table = head,
+        .table = table->head,
         .pops = forward_pops(forward->gl->forwards, table),
         .row = row,
         .process = &process,
-        .here = place == RESIDENCY_HERE && runs(request->row) && runs(table_endpoint(head, row)),
+        .here =
+            place == RESIDENCY_HERE && runs(request->row) && runs(table_endpoint(table->head, row)),
+        .here_alone = forward->tries == FORWARD_TRIES_MAX,
         .cold = !ready_here(table, row),
         .tried = forward->tried,
         .tries = forward->tries,
     };
     if (!choose(&question, shard_random(forward->gl), &choice))
-        return NULL;
-    *ret_here = choice.pop == question.pops->own;
-    return *ret_here || forward->tries == FORWARD_TRIES_MAX ? NULL
-                                                            : question.pops->peer[choice.pop];
+        return FORWARD_NOWHERE;
+    if (choice.pop == question.pops->own)
+        return FORWARD_HERE;
+    *ret_peer = question.pops->peer[choice.pop];
+    return FORWARD_ELSEWHERE;
 }

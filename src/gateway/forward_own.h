@@ -93,8 +93,9 @@ struct forward {
     struct forward_peer *peer;
     struct http_call *call; /* NULL: none */
     bool canceled;          /* the call's end is to be ignored */
-    bool again;             /* the call's end is to be followed by another try */
-    bool renewed;           /* that PoP was asked anew, over a new connection */
+    bool again;   /* the call's end is to be followed by another try; not read until then */
+    bool paid;    /* that was taken from the budget */
+    bool renewed; /* that PoP was asked anew, over a new connection */
 
     struct forward_peer *tried[FORWARD_TRIES_MAX];
     unsigned tries;
@@ -104,7 +105,6 @@ struct forward {
     bool kept;  /* they hold all that came of the body */
     bool body;  /* there is one */
     bool ended; /* all of it came */
-    bool here;  /* no call any more: the blocks are given to body.c */
     bool replaying;
     size_t replayed; /* of the first block */
 
@@ -129,12 +129,24 @@ const struct forward_pops *forward_pops(struct forwards *forwards, struct table 
 bool forward_draining(struct forwards *forwards, struct table *table);
 void forward_pops_free(struct forwards *forwards);
 bool forward_peer_down(struct forwards *forwards, const struct forward_peer *peer);
-void forward_peer_done(struct forwards *forwards, struct forward_peer *peer, bool failed);
+enum forward_seen { FORWARD_SEEN_NOTHING, FORWARD_SEEN_GOOD, FORWARD_SEEN_FAILED };
+void forward_peer_done(struct forwards *forwards, struct forward_peer *peer,
+                       enum forward_seen seen);
+void forward_peer_avoid(struct forward_peer *peer); /* for a second */
 void forward_peers_tell(struct forwards *forwards); /* the agent, of all */
 
 /* forward_choose.c */
-/* The next PoP for it; NULL with *ret_here: this one; NULL without: none. */
-struct forward_peer *forward_next(struct forward *forward, bool *ret_here);
+enum forward_where {
+    FORWARD_NOWHERE,
+    FORWARD_HERE,
+    FORWARD_ELSEWHERE, /* *ret_peer */
+    FORWARD_DENIED,    /* residency does not let it be processed any more: *err is its answer */
+};
+/* What is next for it, by the table of now. */
+enum forward_where forward_next(struct forward *forward, struct forward_peer **ret_peer,
+                                struct err *err);
+/* Is it placed there, and may it be processed there, by the table of now? */
+bool forward_permitted(const struct forward *forward, const struct forward_peer *peer);
 
 /* forward_head.c */
 /* In the arena: the request's headers as they go to that peer, signed. */

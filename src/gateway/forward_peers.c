@@ -86,16 +86,22 @@ static void peer_tell(struct forwards *forwards, struct forward_peer *peer)
     loop_post(forwards->gl->gateway->main, on_seen, seen);
 }
 
-void forward_peer_done(struct forwards *forwards, struct forward_peer *peer, bool failed)
+void forward_peer_avoid(struct forward_peer *peer)
+{
+    peer->avoid_until_ns = loop_now_ns() + FORWARD_AVOID_NS;
+}
+
+void forward_peer_done(struct forwards *forwards, struct forward_peer *peer, enum forward_seen seen)
 {
     int64_t now = loop_now_ns();
 
     peer->calls--;
-    peer->seen++;
-    if (!failed)
+    if (seen != FORWARD_SEEN_NOTHING)
+        peer->seen++;
+    if (seen != FORWARD_SEEN_FAILED)
         return;
     peer->failed++;
-    peer->avoid_until_ns = now + FORWARD_AVOID_NS;
+    forward_peer_avoid(peer);
     if (forwards->told_ns && now - forwards->told_ns < TELL_NS)
         return; /* forward_peers_tell() will */
     forwards->told_ns = now;

@@ -103,7 +103,9 @@ void forward_space(struct request *request, struct iovec *ret_space)
 {
     struct forward *forward = request->forward;
 
-    if (!forward->call || forward->canceled) /* nobody wants the rest, or body.c has not taken it */
+    /* Nobody wants the rest, or body.c has not taken it; or it waits for the next try, and must not
+     * grow too large for it. */
+    if (!forward->call || forward->canceled || forward->again)
         return;
     struct forward_block *block = block_open(forward);
     if (block)

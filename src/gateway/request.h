@@ -94,8 +94,8 @@ struct request {
     struct countries *process;        /* where it may be processed; NULL: anywhere */
 
     struct decision_record *decision; /* where it went and why; NULL: nobody else was looked at */
-    struct forward *forward;   /* it is with another PoP; NULL: not */
-    bool relayed;              /* the answer is that PoP's */
+    struct forward *forward;          /* it is with another PoP; NULL: not */
+    bool relayed;                     /* the answer is that PoP's */
     bool hop_refused;          /* its Perigee-Hop was not right: who sent it hears that apart */
     bool hop;                  /* another PoP passed it on: it goes no further */
     country_number hop_client; /* where its client is, as that one says */
@@ -182,6 +182,10 @@ enum residency_place {
 /* By that table, without a word; *ret_process: where, unless NOWHERE. */
 enum residency_place residency_place(const struct request *request, const struct table_head *table,
                                      uint32_t endpoint, struct countries *ret_process);
+/* Of one that goes on after a try at another PoP, by that table: as at its head. */
+[[nodiscard]] int residency_again(struct request *request, const struct table_head *table,
+                                  uint32_t endpoint, enum residency_place *ret,
+                                  struct countries *ret_process, struct err *err);
 /* By the maps, or as the hop says. */
 country_number residency_client(const struct request *request);
 void residency_count(struct request *request); /* of a denied one, at its end */

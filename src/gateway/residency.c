@@ -72,9 +72,9 @@ static const char *country_text(struct arena *arena, country_number country)
 }
 
 /* "paris, rome and 3 more", of those that may process it; NULL: none. */
-static const char *permitted_pops(struct request *request, const struct countries *process)
+static const char *permitted_pops(struct request *request, const struct table_head *table,
+                                  const struct countries *process)
 {
-    const struct table_head *table = request->table->head;
     const struct table_pop *pop;
     const char *names = NULL;
     unsigned count = 0;
@@ -91,15 +91,14 @@ static const char *permitted_pops(struct request *request, const struct countrie
     return names;
 }
 
-static int deny(struct request *request, const struct residency_verdict *verdict, bool ruled,
-                struct err *err)
+static int deny(struct request *request, const struct table_head *table,
+                const struct residency_verdict *verdict, bool ruled, struct err *err)
 {
-    const struct table_head *table = request->table->head;
-    const char *subject = request->row
-                              ? arena_format(request->arena, "endpoint '%.*s'",
-                                             SLICE_FMT(table_text(table, request->row->name)))
-                              : "this PoP";
-    const char *pops = permitted_pops(request, &verdict->process);
+    const char *subject =
+        request->row ? arena_format(request->arena, "endpoint '%.*s'",
+                                    SLICE_FMT(table_text(request->table->head, request->row->name)))
+                     : "this PoP";
+    const char *pops = permitted_pops(request, table, &verdict->process);
     const char *where =
         pops ? arena_format(request->arena, "permitted PoPs: %s", pops) : "no PoP is permitted";
 
@@ -193,6 +192,22 @@ enum residency_place residency_place(const struct request *request, const struct
     return decision.place;
 }
 
+int residency_again(struct request *request, const struct table_head *table, uint32_t endpoint,
+                    enum residency_place *ret, struct countries *ret_process, struct err *err)
+{
+    struct decision decision;
+    int r = decide(request, table, table_residency(table, endpoint), &decision, err);
+
+    if (r < 0)
+        return r;
+    if (decision.place == RESIDENCY_NOWHERE)
+        return deny(request, table, &decision.verdict, decision.ruled, err);
+    request->unlogged = !countries_has(&decision.verdict.logs, own_country(table));
+    *ret = decision.place;
+    *ret_process = decision.verdict.process;
+    return 0;
+}
+
 /* `passes`: whether it may be passed on counts as well. */
 static int check(struct request *request, bool passes, enum residency_place *ret, struct err *err)
 {
@@ -209,7 +224,7 @@ static int check(struct request *request, bool passes, enum residency_place *ret
     if (r < 0)
         return r;
     if (decision.place == RESIDENCY_NOWHERE || (decision.place == RESIDENCY_PASSES && !passes))
-        return deny(request, &decision.verdict, decision.ruled, err);
+        return deny(request, table, &decision.verdict, decision.ruled, err);
     request->unlogged = !countries_has(&decision.verdict.logs, own_country(table));
     if (!request->process) {
         request->process = ARENA_NEW(request->arena, struct countries);

@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -177,8 +178,14 @@ static bool answer(struct connection *at)
         return false;
     }
     keep(at);
+    if (mode == PEER_LEAVES && at->answered > 0) {
+        while (!atomic_load(&at->peer->leaves) && !atomic_load(&at->peer->stop))
+            poll(NULL, 0, 1);
+        return false;
+    }
     switch (mode) {
     case PEER_ECHOES:
+    case PEER_LEAVES:
     case PEER_CHUNKS:
     case PEER_STALE:
         at->answered++;
@@ -187,6 +194,10 @@ static bool answer(struct connection *at)
     case PEER_REFUSES:
         say_text(at->fd, "HTTP/1.1 503 Service Unavailable\r\nPerigee-Error: overloaded\r\n"
                          "Content-Length: 4\r\n\r\nfull");
+        return true;
+    case PEER_DENIES:
+        say_text(at->fd, "HTTP/1.1 451 Unavailable\r\nPerigee-Error: residency\r\n"
+                         "Content-Length: 4\r\n\r\nlaws");
         return true;
     case PEER_KEYLESS:
         say_text(at->fd, "HTTP/1.1 400 Bad Request\r\nPerigee-Error: bad_input\r\n"
@@ -232,6 +243,7 @@ static void *run(void *data)
             continue;
         assert_true(count < CONNECTIONS_MAX);
         atomic_fetch_add(&peer->connections, 1);
+        assert_int_equal(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int)), 0);
         all[count] = (struct connection){ .peer = peer, .fd = fd };
         assert_int_equal(pthread_create(&all[count].thread, NULL, serve, &all[count]), 0);
         count++;

@@ -17,8 +17,10 @@ enum peer_mode {
     PEER_EARLY,   /* 413 before it has read the body */
     PEER_CLOSES,  /* after the head, without a word */
     PEER_STALE,   /* answers once for each connection, and closes it at the next request */
+    PEER_LEAVES,  /* the same, but closes it once the test says so */
     PEER_KEYLESS, /* 400: the request's Perigee-Hop is not right */
     PEER_REFUSES, /* 503 overloaded */
+    PEER_DENIES,  /* 451 residency */
     PEER_FAILS,   /* 500, which is an answer */
     PEER_BREAKS,  /* within its answer */
     PEER_SILENT,  /* reads, and says nothing until the other end closes */
@@ -28,7 +30,7 @@ struct peer {
     pthread_t thread;
     _Atomic int mode;
     _Atomic unsigned connections, requests, gone; /* gone: the other end closed on it */
-    _Atomic bool stop;
+    _Atomic bool stop, leaves;
     int listener;
     uint16_t port;
     pthread_mutex_t lock; /* of what follows, while the peer answers */

@@ -3,13 +3,17 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <cmocka.h> /* after the above */
 
 #include "base/arena.h"
 #include "base/countries.h"
 #include "base/err.h"
 #include "contract/gateway_metrics.h"
+#include "contract/mesh.h"
+#include "sys/fd.h"
 #include "sys/shm.h"
 
 const struct table_source_placement scene_at_other[1] = { { SLICE("other"), 1 } };
@@ -88,6 +92,46 @@ void scene_table(struct scene *scene)
     do
         world_expect(&scene->world, true, MESSAGE_TABLE_SERVED, &message);
     while (message.as_MESSAGE_TABLE_SERVED.number < scene->table);
+}
+
+void scene_mesh(struct scene *scene, const struct scene_figures *figures, size_t count)
+{
+    struct mesh_pop pops[3] = {};
+    struct mesh_load loads[3];
+    static uint64_t number;
+    struct arena *arena = arena_new();
+    union message message = { .as_MESSAGE_MESH_NEW = MESSAGE_INIT(MESSAGE_MESH_NEW) };
+    struct timespec now;
+    struct slice bytes;
+    struct err err;
+    int fd;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    for (size_t i = 0; i < count; i++) {
+        snprintf(pops[i].name, sizeof pops[i].name, "%s", figures[i].name);
+        pops[i].health = figures[i].health;
+        pops[i].rtt_ms = figures[i].rtt_ms;
+        loads[i] = (struct mesh_load){ .endpoint = 1,
+                                       .pop = (uint32_t)i,
+                                       .wait_ms = figures[i].wait_ms,
+                                       .service_ms = 1,
+                                       .start_ms = figures[i].start_ms,
+                                       .weight = 1 };
+    }
+    struct mesh_source source = { .number = ++number,
+                                  .at_ns = now.tv_sec * INT64_C(1'000'000'000) + now.tv_nsec,
+                                  .pops = pops,
+                                  .pop_count = count,
+                                  .loads = loads,
+                                  .load_count = count };
+    assert_int_equal(mesh_build(arena, &source, &bytes, &err), 0);
+    assert_int_equal(shm_publish("mesh", bytes.data, bytes.size, &fd, &err), 0);
+    message.as_MESSAGE_MESH_NEW.number = number;
+    message.as_MESSAGE_MESH_NEW.bytes = bytes.size;
+    world_send(&scene->world, &message, &fd, 1);
+    fd_close(&fd);
+    arena_free(arena);
+    scene_table(scene);
 }
 
 void scene_end(struct scene *scene)

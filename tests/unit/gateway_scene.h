@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "contract/mesh.h"
 #include "gateway_case.h"
 #include "gateway_peer.h"
 
@@ -36,6 +37,13 @@ void scene_end(struct scene *scene);
 /* Another table, of `row` and `pops`. Once every loop serves it, they have what was sent before it
  * as well. */
 void scene_table(struct scene *scene);
+struct scene_figures { /* of one PoP, as the mesh says them */
+    const char *name;
+    enum mesh_health health;
+    float rtt_ms, wait_ms, start_ms;
+};
+/* A mesh of those, and a table, for the same. */
+void scene_mesh(struct scene *scene, const struct scene_figures *figures, size_t count);
 void scene_expect(struct reply reply, int status, const char *part); /* and frees it */
 bool scene_counter(struct world *world, const char *row);            /* it stands in /metrics */
 bool scene_asked(struct world *world, void *peer);                   /* for world_until() */

@@ -10,19 +10,15 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 #include <cmocka.h> /* after the above */
 
-#include "base/arena.h"
 #include "base/auto.h"
 #include "base/countries.h"
 #include "base/err.h"
 #include "contract/mesh.h"
 #include "gateway_scene.h"
 #include "proto/hop.h"
-#include "sys/fd.h"
-#include "sys/shm.h"
 
 /* ---- here again ----------------------------------------------------------------------------- */
 
@@ -100,56 +96,10 @@ static void test_cold(void **state)
 
 /* ---- by the mesh ---------------------------------------------------------------------------- */
 
-struct figures { /* of one PoP, as the mesh says them */
-    const char *name;
-    enum mesh_health health;
-    float rtt_ms, wait_ms, start_ms;
-};
-
-static void mesh_send(struct scene *scene, const struct figures *figures, size_t count)
-{
-    struct mesh_pop pops[3] = {};
-    struct mesh_load loads[3];
-    static uint64_t number;
-    struct arena *arena = arena_new();
-    union message message = { .as_MESSAGE_MESH_NEW = MESSAGE_INIT(MESSAGE_MESH_NEW) };
-    struct timespec now;
-    struct slice bytes;
-    struct err err;
-    int fd;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    for (size_t i = 0; i < count; i++) {
-        snprintf(pops[i].name, sizeof pops[i].name, "%s", figures[i].name);
-        pops[i].health = figures[i].health;
-        pops[i].rtt_ms = figures[i].rtt_ms;
-        loads[i] = (struct mesh_load){ .endpoint = 1,
-                                       .pop = (uint32_t)i,
-                                       .wait_ms = figures[i].wait_ms,
-                                       .service_ms = 1,
-                                       .start_ms = figures[i].start_ms,
-                                       .weight = 1 };
-    }
-    struct mesh_source source = { .number = ++number,
-                                  .at_ns = now.tv_sec * INT64_C(1'000'000'000) + now.tv_nsec,
-                                  .pops = pops,
-                                  .pop_count = count,
-                                  .loads = loads,
-                                  .load_count = count };
-    assert_int_equal(mesh_build(arena, &source, &bytes, &err), 0);
-    assert_int_equal(shm_publish("mesh", bytes.data, bytes.size, &fd, &err), 0);
-    message.as_MESSAGE_MESH_NEW.number = number;
-    message.as_MESSAGE_MESH_NEW.bytes = bytes.size;
-    world_send(&scene->world, &message, &fd, 1);
-    fd_close(&fd);
-    arena_free(arena);
-    scene_table(scene);
-}
-
 /* clang-format off */
 static const struct {
     const char *name;
-    struct figures figures[2];
+    struct scene_figures figures[2];
     const char *pop; /* that answers; NULL: none can */
 } meshes[] = {
     { "the nearer one", { { "other", MESH_UP, 50, 0, 0 }, { "third", MESH_UP, 5, 0, 0 } }, "third" },
@@ -176,7 +126,7 @@ static void test_mesh(void **state)
     scene_begin(&scene, &row, PEER_ECHOES, false);
     for (size_t i = 0; i < sizeof meshes / sizeof *meshes; i++) {
         unsigned before = atomic_load(&scene.third.requests);
-        mesh_send(&scene, meshes[i].figures, 2);
+        scene_mesh(&scene, meshes[i].figures, 2);
         struct reply reply = world_infer(&scene.world, "", BODY);
         bool third = atomic_load(&scene.third.requests) > before;
         if (reply.status != (meshes[i].pop ? 200 : 503) ||
@@ -190,10 +140,10 @@ static void test_mesh(void **state)
 /* It has a request and says nothing; the mesh finds it down: another one answers. */
 static void test_a_silent_pop_that_is_down_is_given_up(void **state)
 {
-    static const struct figures up[] = { { "other", MESH_UP, 1, 0, 0 },
-                                         { "third", MESH_UP, 50, 0, 0 } };
-    static const struct figures down[] = { { "other", MESH_DOWN, 1, 0, 0 },
-                                           { "third", MESH_UP, 50, 0, 0 } };
+    static const struct scene_figures up[] = { { "other", MESH_UP, 1, 0, 0 },
+                                               { "third", MESH_UP, 50, 0, 0 } };
+    static const struct scene_figures down[] = { { "other", MESH_DOWN, 1, 0, 0 },
+                                                 { "third", MESH_UP, 50, 0, 0 } };
     static const char request[] =
         "POST /v2/models/digits/infer HTTP/1.1\r\n" LOCAL "Content-Length: 2\r\n\r\n{}";
     struct scene scene;
@@ -202,11 +152,11 @@ static void test_a_silent_pop_that_is_down_is_given_up(void **state)
 
     row.timeout_ms = row.queue_cold_ms = 60'000;
     scene_begin(&scene, &row, PEER_SILENT, false);
-    mesh_send(&scene, up, 2);
+    scene_mesh(&scene, up, 2);
     int fd = world_connect(&scene.world);
     assert_int_equal(send(fd, request, sizeof request - 1, MSG_NOSIGNAL), sizeof request - 1);
     assert_true(world_until(&scene.world, scene_asked, &scene.other));
-    mesh_send(&scene, down, 2);
+    scene_mesh(&scene, down, 2);
     struct reply reply = world_read(fd);
     scene_expect(reply, 200, "{}");
     assert_int_equal(atomic_load(&scene.third.requests), 1);
@@ -217,10 +167,10 @@ static void test_a_silent_pop_that_is_down_is_given_up(void **state)
 /* Its queue is full here: another PoP with room answers, and none without. */
 static void test_overloaded(void **state)
 {
-    static const struct figures room[] = { { "local", MESH_UP, 0, 0, 0 },
-                                           { "other", MESH_UP, 5, 0, 0 } };
-    static const struct figures none[] = { { "local", MESH_UP, 0, 0, 0 },
-                                           { "other", MESH_UP, 5, INFINITY, 0 } };
+    static const struct scene_figures room[] = { { "local", MESH_UP, 0, 0, 0 },
+                                                 { "other", MESH_UP, 5, 0, 0 } };
+    static const struct scene_figures none[] = { { "local", MESH_UP, 0, 0, 0 },
+                                                 { "other", MESH_UP, 5, INFINITY, 0 } };
     struct scene scene;
     struct world_endpoint row = scene_endpoint(0, scene_at_all, 2);
     int fds[3];
@@ -239,9 +189,9 @@ static void test_overloaded(void **state)
                          sizeof request - 1);
         world_pass(&scene.world);
     }
-    mesh_send(&scene, none, 2);
+    scene_mesh(&scene, none, 2);
     scene_expect(world_infer(&scene.world, "", BODY), 503, "is full (queue.depth 1)");
-    mesh_send(&scene, room, 2);
+    scene_mesh(&scene, room, 2);
     scene_expect(world_infer(&scene.world, "", BODY), 200, "Perigee-Pop: other");
     assert_true(scene_counter(&scene.world, "reason=\"overloaded\"} 1"));
     fake_release(&scene.fake);
