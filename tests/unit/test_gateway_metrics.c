@@ -192,9 +192,13 @@ static void test_decisions(void **state)
     assert_string_equal(found.pops[1].name, "paris");
     assert_string_equal(found.chosen, "tokyo");
     assert_true(gateway_decision_find(region, bytes, SLICE("b"), &found));
-    static const char *const others[] = { "", "c", "ab",
-                                          "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-                                          "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" };
+    static const char *const others[] = {
+        "",
+        "c",
+        "ab",
+        ("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+         "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
+    };
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         assert_false(gateway_decision_find(region, bytes, slice_of(others[i]), &found));
     assert_false(gateway_decision_find(region, bytes - 1, SLICE("a"), &found));
