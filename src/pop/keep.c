@@ -59,6 +59,14 @@ static void file_failed(struct keep_file *file, const struct err *err)
         env_timer_start(keep->env, &file->again, pop_back_off_ns(file->failures), on_again, file);
 }
 
+/* Of a key nothing is left behind. NULL is allowed. */
+static void bytes_free(char *bytes, size_t size)
+{
+    if (bytes)
+        explicit_bzero(bytes, size);
+    free(bytes);
+}
+
 static void on_file(const struct err *err, void *data)
 {
     struct keep_file *file = data;
@@ -69,7 +77,7 @@ static void on_file(const struct err *err, void *data)
         log_info("pop", "on disk again", LOG_S("file", rows[file->what].name));
         file->failures = 0;
     }
-    free(take_ptr(file->under_way));
+    bytes_free(take_ptr(file->under_way), file->under_way_size);
     if (!err && file->bytes)
         file_begin(file);
     else if (!err && keep->on_saved)
@@ -96,7 +104,7 @@ static void file_begin(struct keep_file *file)
 static void file_put(struct keep *keep, enum keep_what what, char *bytes, size_t size)
 {
     struct keep_file *file = &keep->files[what];
-    free(file->bytes);
+    bytes_free(file->bytes, file->size);
     file->bytes = bytes;
     file->size = size;
     if (!file->under_way)
@@ -291,7 +299,7 @@ void keep_deinit(struct keep *keep)
 {
     for (int i = 0; i < KEEP_FILES && keep->env; i++) {
         env_timer_stop(keep->env, &keep->files[i].again);
-        free(keep->files[i].bytes);
-        free(keep->files[i].under_way);
+        bytes_free(keep->files[i].bytes, keep->files[i].size);
+        bytes_free(keep->files[i].under_way, keep->files[i].under_way_size);
     }
 }

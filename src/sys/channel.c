@@ -56,6 +56,7 @@ static void drop_first(struct channel *channel)
     channel->bytes -= queued->size;
     for (size_t i = 0; i < queued->fd_count; i++)
         fd_close(&queued->fds[i]);
+    explicit_bzero(queued->data, queued->size); /* it may have been a key */
     free(queued);
 }
 
