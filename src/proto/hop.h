@@ -6,9 +6,11 @@
  *   Perigee-Hop: v1; from=paris; to=tokyo; client=FR; deadline=29500; id=REQUEST_ID; mac=HEX
  *
  * The MAC is HMAC-SHA-256 by the key that only control and these two PoPs have. It covers the
- * fields and what the request is about (struct hop_request), so that nobody else can say where a
- * client is, and nothing of it can be moved to another request. There is no wall clock in it, since
- * clocks may be an hour off: who sees one on the wire can repeat that very request (mTLS between
+ * fields and what the request is about (struct hop_request): nobody else can say where a client is,
+ * and what was signed for one endpoint and Perigee-Process-In is worth nothing for another. It
+ * covers neither the body nor any other header, and there is no wall clock in it, since clocks may
+ * be an hour off: who sees one on the wire can send it again, as often as he likes and with a body
+ * and headers of his own. He is answered, and held for that client, in its country (mTLS between
  * PoPs ends that). Pure; any thread.
  */
 #pragma once
