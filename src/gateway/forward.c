@@ -45,8 +45,9 @@ static struct forward *forward_new(struct request *request, enum forward_reason 
     forward->endpoint = request->endpoint;
     forward->reason = reason;
     forward->kept = true;
+    forward->taken_ns = loop_now_ns();
     forward->body = http->framed && http->content_length != 0;
-    list_init(&forward->blocks);
+    forward_body_init(forward);
     list_append(&request->gl->forwards->under_way, &forward->link);
     request->forward = forward;
     return forward;
@@ -180,6 +181,7 @@ static void answer_begin(struct forward *forward, const struct http_response *re
     struct slice error = http_header_get(&response->headers, "Perigee-Error");
 
     forward->answering = true;
+    forward->answer_ns = loop_now_ns();
     forward_answer_hold(forward, response->content_length);
     counted(forward, RESULT_ANSWERED);
     answer_relay(request, response->status, &headers, response->content_length, error);
@@ -326,13 +328,30 @@ static void ask(struct forward *forward, struct forward_peer *peer, bool fresh)
         exchange_body_resume(forward->request->x); /* not read since it was to go on */
 }
 
+/* The other gateway ends it by the endpoint's own limits; this is for when it does not. A client
+ * that sends slowly has the server's limits; a PoP that takes no more of its body these. */
+static int64_t due_ns(const struct forward *forward, int64_t now_ns)
+{
+    const struct table_endpoint *row = forward->request->row;
+    int64_t from =
+        forward->body && !forward->ended && forward->writes == 0 ? now_ns : forward->taken_ns;
+
+    return from + (int64_t)(row->queue_cold_us + row->timeout_us + row->queue_timeout_us) * 1000 +
+           FORWARD_SLACK_MS * ENV_MS;
+}
+
+static void due_arm(struct forward *forward);
+
 static void on_due(struct env_timer *timer, void *data)
 {
     struct request *request = data;
-    bool deadline = request->deadline_ns && loop_now_ns() >= request->deadline_ns;
+    int64_t now = loop_now_ns();
+    bool deadline = request->deadline_ns && now >= request->deadline_ns;
     (void)timer;
 
-    if (deadline)
+    if (!deadline && due_ns(request->forward, now) > now) /* more of its body was taken */
+        due_arm(request->forward);
+    else if (deadline)
         ANSWER_ERROR(request, ERR_DEADLINE, "the request's deadline passed at PoP '%s'",
                      request->forward->peer->name);
     else
@@ -340,23 +359,14 @@ static void on_due(struct env_timer *timer, void *data)
                      request->forward->peer->name);
 }
 
-/* The other gateway ends it by the endpoint's own limits; this is for when it does not. A body that
- * comes slowly has the server's limits. */
 static void due_arm(struct forward *forward)
 {
     struct request *request = forward->request;
-    int64_t due = loop_now_ns() +
-                  (int64_t)(request->row->queue_cold_us + request->row->timeout_us +
-                            request->row->queue_timeout_us) *
-                      1000 +
-                  FORWARD_SLACK_MS * ENV_MS;
+    int64_t due = due_ns(forward, loop_now_ns());
 
-    if (forward->body && !forward->ended)
-        due = INT64_MAX;
     if (request->deadline_ns && request->deadline_ns < due)
         due = request->deadline_ns;
-    if (due < INT64_MAX)
-        shard_deadline(request->gl, &request->timer, due, on_due, request);
+    shard_deadline(request->gl, &request->timer, due, on_due, request);
 }
 
 void forward_body_ended(struct request *request, const struct err *err)
@@ -369,9 +379,10 @@ void forward_body_ended(struct request *request, const struct err *err)
         return;
     }
     forward->ended = true;
+    forward->taken_ns = loop_now_ns();
     if (!forward->call || forward->canceled) /* or the end is forward_replayed()'s to tell */
         return;
-    http_call_end(forward->call);
+    forward_body_end(forward);
     if (!forward->answering)
         due_arm(forward);
 }
@@ -437,6 +448,16 @@ void forward_replayed(struct request *request)
 
 /* ---- all of a loop's ------------------------------------------------------------------------ */
 
+/* Cut, if nothing more of it comes. */
+static void answer_give_up(struct forward *forward)
+{
+    if (forward->paused || loop_now_ns() - forward->answer_ns < FORWARD_MUTE_NS)
+        return;
+    counted(forward, RESULT_BROKEN);
+    forward_cancel(forward->request);
+    exchange_abort(forward->request->x);
+}
+
 void forwards_review(struct gateway_loop *gl)
 {
     struct forward *forward;
@@ -444,8 +465,14 @@ void forwards_review(struct gateway_loop *gl)
     if (!gl->forwards) /* the loop has ended, and is told the rest */
         return;
     LIST_EACH (forward, &gl->forwards->under_way, struct forward, link) {
-        if (!forward->call || forward->canceled || forward->again || forward->answering ||
-            !forward_peer_down(gl->forwards, forward->peer) || !another(forward))
+        if (!forward->call || forward->canceled || forward->again ||
+            !forward_peer_down(gl->forwards, forward->peer))
+            continue;
+        if (forward->answering) {
+            answer_give_up(forward);
+            continue;
+        }
+        if (!another(forward))
             continue;
         counted(forward, RESULT_LOST); /* on_done() goes on */
         http_call_cancel(forward->call);

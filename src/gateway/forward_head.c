@@ -76,14 +76,25 @@ static bool named(const struct http_headers *headers, struct slice name)
     return false;
 }
 
+/* Nearly always Connection names no header. */
+static bool names_any(const struct http_headers *headers)
+{
+    for (size_t i = 0; i < headers->count; i++) {
+        struct slice value = headers->items[i].value;
+        if (slice_equal_nocase(headers->items[i].name, SLICE("Connection")) && value.size > 0 &&
+            !slice_equal_nocase(value, SLICE("keep-alive")) &&
+            !slice_equal_nocase(value, SLICE("close")))
+            return true;
+    }
+    return false;
+}
+
 /* Room for `more` beside those that go along. */
 static struct http_headers along(struct arena *arena, const struct http_headers *headers, int in,
                                  size_t more)
 {
     struct http_headers out = { ARENA_ARRAY(arena, struct http_header, headers->count + more), 0 };
-    struct slice connection = http_header_get(headers, "Connection");
-    bool names = connection.size > 0 && !slice_equal_nocase(connection, SLICE("keep-alive")) &&
-                 !slice_equal_nocase(connection, SLICE("close"));
+    bool names = names_any(headers);
 
     for (size_t i = 0; i < headers->count; i++) {
         struct slice name = headers->items[i].name;

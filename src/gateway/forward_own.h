@@ -12,6 +12,7 @@
 #include "gateway/core.h"
 #include "gateway/forward.h"
 #include "http/client.h"
+#include "io/loop.h"
 #include "policy/retry.h"
 #include "policy/route.h"
 
@@ -35,6 +36,8 @@ enum {
     FORWARD_SLACK_MS = 5000,    /* beyond what the other gateway itself allows */
 };
 #define FORWARD_AVOID_NS INT64_C(1'000'000'000) /* a PoP that failed */
+#define FORWARD_KEY_NS INT64_C(100'000'000)     /* until a PoP's key is looked for anew */
+#define FORWARD_MUTE_NS INT64_C(5'000'000'000)  /* within the answer of a PoP that is down */
 
 /* Another PoP. Kept by name, from table to table. */
 struct forward_peer {
@@ -45,7 +48,8 @@ struct forward_peer {
     uint32_t held;         /* by forwards that tried it */
     uint32_t seen, failed; /* not yet told to the agent */
     bool listed;           /* by the table */
-    bool keyed;            /* there is a key to sign by */
+    bool keyed;            /* there is a key to sign by: */
+    int64_t key_asked_ns;  /* so it was then */
 };
 
 /* The PoPs of one table, as policy/route.h takes them. */
@@ -77,8 +81,10 @@ struct forwards {
 
 struct forward_block {
     struct list link;
-    unsigned writes; /* that point into it */
-    size_t bytes;    /* filled */
+    struct forward *forward;
+    bool writing; /* a write points into it */
+    size_t sent;  /* given to the call */
+    size_t bytes; /* filled */
     size_t room;
     char data[];
 };
@@ -102,14 +108,20 @@ struct forward {
 
     struct list blocks; /* of the body, oldest first */
     unsigned block_count;
-    bool kept;  /* they hold all that came of the body */
-    bool body;  /* there is one */
-    bool ended; /* all of it came */
+    bool kept;       /* they hold all that came of the body */
+    bool body;       /* there is one */
+    bool ended;      /* all of it came */
+    bool ended_told; /* to the call */
+    struct loop_task push;
+    unsigned writes; /* that the kernel has not taken */
+    int64_t
+        taken_ns; /* when it last took one, or was given one while it had none; or the end came */
     bool replaying;
     size_t replayed; /* of the first block */
 
     bool answering; /* the answer has begun, and goes to the client */
     bool paused;
+    int64_t answer_ns;   /* when the last of it came, or was let come */
     size_t answer_bytes; /* not yet taken by it */
     size_t answer_room;  /* how many may be; 0: one read */
 };
@@ -159,7 +171,9 @@ struct http_headers forward_answer_headers(struct arena *arena, struct request *
 bool forward_refused(const struct http_response *response);
 
 /* forward_stream.c */
+void forward_body_init(struct forward *forward);
 void forward_body_send(struct forward *forward); /* what is held, over a new call */
+void forward_body_end(struct forward *forward);  /* it has ended, and the call goes on */
 void forward_answer_hold(struct forward *forward, uint64_t content_length); /* before its body */
 void forward_answer_body(struct forward *forward, struct slice bytes);
 void forward_body_free(struct forward *forward);

@@ -48,7 +48,8 @@ static bool peer_open(struct forwards *forwards, struct forward_peer *peer, int6
 {
     unsigned char key[HOP_KEY_BYTES];
 
-    if (!peer->keyed) {
+    if (!peer->keyed || now_ns >= peer->key_asked_ns + FORWARD_KEY_NS) {
+        peer->key_asked_ns = now_ns;
         peer->keyed = peer_keys_find(forwards->gl->gateway->keys, slice_of(peer->name), key);
         explicit_bzero(key, sizeof key);
     }

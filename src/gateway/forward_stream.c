@@ -28,6 +28,7 @@ void forward_body_free(struct forward *forward)
 {
     struct forward_block *block;
 
+    loop_task_cancel(&forward->push);
     while ((block = LIST_FIRST(&forward->blocks, struct forward_block, link)))
         block_free(forward, block);
     if (forward->answer_room)
@@ -50,7 +51,7 @@ static void blocks_sweep(struct forward *forward)
     if (forward->kept)
         return;
     LIST_EACH (block, &forward->blocks, struct forward_block, link)
-        if (block->writes == 0 && block->bytes == block->room)
+        if (!block->writing && block->sent == block->room)
             block_free(forward, block);
 }
 
@@ -70,7 +71,7 @@ static struct forward_block *block_add(struct forward *forward, size_t room)
     if (!memory_budget_take(&forward->endpoint->memory, room))
         return NULL;
     struct forward_block *block = mem_alloc(sizeof *block + room);
-    *block = (struct forward_block){ .room = room };
+    *block = (struct forward_block){ .forward = forward, .room = room };
     list_append(&forward->blocks, &block->link);
     forward->block_count++;
     return block;
@@ -114,32 +115,64 @@ void forward_space(struct request *request, struct iovec *ret_space)
 
 static void on_body_written(struct http_call *call, const struct err *err, void *data);
 
-struct body_write { /* of a block, by one call */
-    struct forward *forward;
-    struct forward_block *block;
-};
-
-static void block_write(struct forward *forward, struct forward_block *block, size_t from)
+static void block_write(struct forward *forward, struct forward_block *block)
 {
-    struct body_write *write = mem_alloc(sizeof *write);
-    struct iovec bytes = { block->data + from, block->bytes - from };
+    struct iovec bytes = { block->data + block->sent, block->bytes - block->sent };
 
-    *write = (struct body_write){ forward, block };
-    block->writes++;
-    http_call_write(forward->call, &bytes, 1, on_body_written, write);
+    if (forward->writes++ == 0)
+        forward->taken_ns = loop_now_ns();
+    block->writing = true;
+    block->sent = block->bytes;
+    http_call_write(forward->call, &bytes, 1, on_body_written, block);
+}
+
+/* What came since goes out, in its order. One write of a block at a time: however small the pieces
+ * that a client sends, while the kernel or the connection is awaited they become one. */
+static void body_push(struct forward *forward)
+{
+    struct forward_block *block;
+
+    LIST_EACH (block, &forward->blocks, struct forward_block, link) {
+        if (block->sent == block->bytes)
+            continue;
+        if (block->writing) /* on_body_written() goes on */
+            return;
+        block_write(forward, block);
+    }
+    if (forward->ended && !forward->ended_told) {
+        forward->ended_told = true;
+        http_call_end(forward->call);
+    }
+}
+
+/* After this pass's reads. */
+static void on_push(void *data)
+{
+    struct forward *forward = data;
+
+    if (forward->call && !forward->canceled)
+        body_push(forward);
+}
+
+void forward_body_init(struct forward *forward)
+{
+    list_init(&forward->blocks);
+    loop_task_init(&forward->push, on_push, forward);
 }
 
 static void on_body_written(struct http_call *call, const struct err *err, void *data)
 {
-    struct body_write *write = data;
-    struct forward *forward = write->forward;
+    struct forward_block *block = data;
+    struct forward *forward = block->forward;
     (void)call;
 
-    write->block->writes--;
-    free(write);
+    block->writing = false;
+    forward->writes--;
     if (err) /* the call's end says what becomes of it */
         return;
+    forward->taken_ns = loop_now_ns();
     blocks_sweep(forward);
+    on_push(forward);
     if (forward->request && forward->block_count < FORWARD_BLOCKS_MAX)
         exchange_body_resume(forward->request->x);
 }
@@ -152,9 +185,7 @@ void forward_filled(struct request *request, size_t bytes)
     if (!block)
         return;
     block->bytes += bytes;
-    if (!forward->call || forward->canceled)
-        return;
-    block_write(forward, block, block->bytes - bytes);
+    loop_defer(forward->gl->loop, &forward->push);
 }
 
 void forward_body_send(struct forward *forward)
@@ -162,10 +193,15 @@ void forward_body_send(struct forward *forward)
     struct forward_block *block;
 
     LIST_EACH (block, &forward->blocks, struct forward_block, link)
-        if (block->bytes > 0)
-            block_write(forward, block, 0);
-    if (forward->body && forward->ended)
-        http_call_end(forward->call);
+        block->sent = 0;
+    forward->ended_told = false;
+    if (forward->body)
+        body_push(forward);
+}
+
+void forward_body_end(struct forward *forward)
+{
+    body_push(forward);
 }
 
 /* ---- the answer ----------------------------------------------------------------------------- */
@@ -186,6 +222,7 @@ static void on_answer_written(struct exchange *x, const struct err *err, void *d
     forward->answer_bytes -= piece->bytes;
     if (forward->paused && forward->call && forward->answer_bytes <= forward->answer_room / 2) {
         forward->paused = false;
+        forward->answer_ns = loop_now_ns();
         http_call_resume(forward->call);
     }
     free(piece);
@@ -208,6 +245,7 @@ void forward_answer_body(struct forward *forward, struct slice bytes)
     piece->bytes = bytes.size;
     memcpy(piece->data, bytes.data, bytes.size);
     forward->answer_bytes += bytes.size;
+    forward->answer_ns = loop_now_ns();
     exchange_write(forward->request->x, &(struct iovec){ piece->data, bytes.size }, 1,
                    on_answer_written, piece);
     if (forward->answer_bytes >= forward->answer_room && !forward->paused) {

@@ -83,8 +83,11 @@ static int header_read(struct request *request, const struct http_header *header
     for (unsigned i = 0; i < HEADERS_KNOWN; i++) {
         if (!slice_equal_nocase(name, headers_known[i].name))
             continue;
-        if (*seen & 1u << i)
+        if (*seen & 1u << i) {
+            if (headers_known[i].read == hop_read) /* as one that is not right */
+                exchange_close_after(request->x);
             return err_set(err, ERR_BAD_INPUT, "the header %s came twice", ERR_SLICE(name));
+        }
         *seen |= 1u << i;
         if (headers_known[i].read && headers_known[i].read(request, header->value, err) < 0)
             return err_wrap(err, "%s", headers_known[i].name.data);

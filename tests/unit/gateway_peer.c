@@ -57,6 +57,8 @@ static bool more(struct connection *at)
 /* Unframes it; false: it is not whole. */
 static bool chunks_whole(struct connection *at, const char *from)
 {
+    unsigned chunks = 0;
+
     at->body_bytes = 0;
     for (;;) {
         const char *end = strstr(from, "\r\n");
@@ -64,8 +66,11 @@ static bool chunks_whole(struct connection *at, const char *from)
             return false;
         size_t size = strtoul(from, NULL, 16);
         from = end + 2;
-        if (size == 0)
+        if (size == 0) {
+            atomic_store(&at->peer->chunks, chunks);
             return true;
+        }
+        chunks++;
         if ((size_t)(at->bytes + at->size - from) < size + 2)
             return false;
         memcpy(at->body + at->body_bytes, from, size);

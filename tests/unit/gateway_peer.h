@@ -30,6 +30,7 @@ struct peer {
     pthread_t thread;
     _Atomic int mode;
     _Atomic unsigned connections, requests, gone; /* gone: the other end closed on it */
+    _Atomic unsigned chunks;                      /* of the last body */
     _Atomic bool stop, leaves;
     int listener;
     uint16_t port;
