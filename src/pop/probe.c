@@ -199,8 +199,9 @@ static void look(struct agent *agent)
     if (ripe && !blocked)
         publish(agent, now_ns);
     int64_t ms = (pop_mesh_due_ns(mesh) - now_ns) / ENV_MS + 1;
-    int64_t least_ms = ripe && blocked ? BLOCKED_MS : 0;
-    timer_start(agent->mesh_timer, ms > least_ms ? ms : least_ms);
+    if (ripe && blocked)
+        ms = BLOCKED_MS;
+    timer_start(agent->mesh_timer, ms > 0 ? ms : 0);
 }
 
 static void on_timer(void *data)
