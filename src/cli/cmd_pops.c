@@ -293,8 +293,10 @@ static void print_peers(yyjson_val *pop)
     {
         struct slice name = view_text(item, "pop"), health = view_text(item, "health");
         yyjson_val *rtt = json_member(item, "rtt_ms");
-        printf("%-10s %-*.*s  %.*s", index ? "" : "peers", (int)width, SLICE_FMT(name),
-               SLICE_FMT(health));
+        printf("%-10s ", index ? "" : "peers");
+        cli_print_text(stdout, name);
+        printf("%*s  ", (int)(width - name.size), "");
+        cli_print_text(stdout, health);
         if (yyjson_is_num(rtt))
             printf(", %.1f ms", yyjson_get_num(rtt));
         printf("\n");

@@ -428,6 +428,8 @@ static int host_find(struct from *from, const char *endpoint, struct err *err)
         &answer, err);
     struct slice host = json_slice(yyjson_arr_get(json_member(answer.json, "hosts"), 1));
     struct slice at = json_slice(yyjson_arr_get_first(json_member(answer.json, "urls")));
+    if (r == 0 && host.size && !zone && (r = spec_check_host(host, err)) < 0)
+        return err_wrap(err, "what control says of where '%s' answers", endpoint);
     if (r == 0 && host.size && !zone)
         from->host = arena_string(cli->arena, host);
     if (!here && r == 0 && at.size)
@@ -575,9 +577,10 @@ int from_fetch(struct from *from, struct fetch_request *request, struct fetch_an
             r = fetch_at(from, ip, request, ret, err);
             if (from->told || over(r, ret))
                 return r;
-            if (!said)
-                fprintf(stderr, "%s does not answer, going on: %s\n", pop_text(from, ip),
-                        err->message);
+            if (!said) {
+                cli_print_text(stderr, slice_of(pop_text(from, ip)));
+                fprintf(stderr, " does not answer, going on: %s\n", err->message);
+            }
         }
         struct err ignored;
         struct dns_answer before = from->answer;

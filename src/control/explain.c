@@ -163,7 +163,7 @@ static void write_pop(struct json_writer *w, struct control *control, const stru
     country_code_of(hub_pop_place(control, pop).country, country);
     json_object_begin(w);
     json_member_string(w, "pop", pop->name);
-    json_member_text(w, "country", country);
+    json_member_text(w, "country", *country ? country : NULL);
     json_member_text(w, "state", hub_pop_state_word(hub_pop_state_of(pop)));
     json_member_bool(w, "chosen", first && allowed);
     json_member_bool(w, "near", allowed && choice->near);

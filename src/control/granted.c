@@ -1,22 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "control/granted.h"
 
+#include "base/env.h"
 #include "base/map.h"
 #include "control/control_own.h"
 #include "control/report.h"
 #include "io/loop.h"
 
-/* What an agent tells of. Of endpoints that are not placed there requests are refused as well. */
+/* What an agent tells of, beside what residency refused. */
 static const struct {
     const char *kind;
-    bool endpoint; /* it is of one */
-    bool placed;   /* which is placed there, or was lately */
+    bool endpoint; /* it is of one, which is placed there, or was lately */
 } kinds[] = {
-    { "process_exited", false, false },   { "process_started", false, false },
-    { "upgraded", false, false },         { "upgrade_failed", false, false },
-    { "residency_refused", true, false }, { "replica_started", true, true },
-    { "replica_ready", true, true },      { "replica_exited", true, true },
-    { "revision_failed", true, true },    { "traffic_moved", true, true },
+    { "process_exited", false }, { "process_started", false }, { "upgraded", false },
+    { "upgrade_failed", false }, { "replica_started", true },  { "replica_ready", true },
+    { "replica_exited", true },  { "revision_failed", true },  { "traffic_moved", true },
 };
 
 uint32_t granted_replicas(const struct hub_endpoint *endpoint, const struct hub_pop *pop)
@@ -46,6 +44,10 @@ void granted_tick(struct control *control, struct hub_pop *pop)
         else if (now_ms - (intptr_t)entry->value > GRANTED_LATELY_MS)
             (void)map_remove_u64(&pop->lately, entry->key.size);
     }
+    int64_t old_ms = control_wall_ns(control) / ENV_MS - GRANTED_REFUSAL_OLD_MS;
+    MAP_EACH (entry, &pop->refusals)
+        if ((intptr_t)entry->value < old_ms)
+            (void)map_remove_u64(&pop->refusals, entry->key.size);
 }
 
 /* NULL: nothing of it is this PoP's. */
@@ -158,24 +160,53 @@ static uint64_t trim_models(struct control *control, struct hub_pop *pop, struct
     return count - kept;
 }
 
-static bool event_allowed(struct control *control, const struct hub_pop *pop,
-                          const struct store_event *event)
+/* How requests that residency refused are told of, in gateways' words (docs/residency.md). Each
+ * tells of an endpoint and a reason every 10 s; one more may come meanwhile, of a gateway that was
+ * started anew. The times are the PoP's own, which may have been cut off, but go forward. */
+static bool refusal_allowed(struct control *control, struct hub_pop *pop, struct store_event *event)
 {
+    static const char *const reasons[] = { "client_unknown", "no_rule", "narrowed", "place" };
+    const struct hub_endpoint *endpoint = hub_get(control, event->endpoint_uid);
+    int64_t now_ms = control_wall_ns(control) / ENV_MS, at_ms = event->at_ns / ENV_MS;
+    uint64_t reason = 0, reason_count = sizeof reasons / sizeof *reasons;
+    if (!endpoint || event->replica.size || !hub_pop_runs(pop))
+        return false; /* also of one that is not placed there: it is asked for everywhere */
+    if (event->message.size > GRANTED_REFUSAL_BYTES)
+        event->message.size = GRANTED_REFUSAL_BYTES;
+    while (reason < reason_count && !slice_ends(event->message, slice_of(reasons[reason])))
+        reason++;
+    if (at_ms > now_ms)
+        at_ms = now_ms;
+    else if (at_ms < now_ms - GRANTED_REFUSAL_OLD_MS)
+        at_ms = now_ms - GRANTED_REFUSAL_OLD_MS;
+    event->at_ns = at_ms * ENV_MS;
+    uint64_t key = event->endpoint_uid * (reason_count + 1) + reason;
+    int64_t told_ms = (intptr_t)map_get_u64(&pop->refusals, key);
+    if (told_ms > at_ms + GRANTED_REFUSAL_MS)
+        return false;
+    told_ms = (told_ms > at_ms ? told_ms : at_ms) + GRANTED_REFUSAL_MS;
+    (void)map_put_u64(&pop->refusals, key, (void *)(intptr_t)told_ms);
+    return true;
+}
+
+static bool event_allowed(struct control *control, struct hub_pop *pop, struct store_event *event)
+{
+    if (slice_is(event->kind, "residency_refused"))
+        return refusal_allowed(control, pop, event);
+    if (event->at_ns > control_wall_ns(control))
+        event->at_ns = control_wall_ns(control);
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         if (!slice_is(event->kind, kinds[i].kind))
             continue;
         if (!kinds[i].endpoint)
             return event->endpoint_uid == 0 && event->replica.size == 0;
-        const struct hub_endpoint *endpoint = kinds[i].placed
-                                                  ? given(control, pop, event->endpoint_uid)
-                                                  : hub_get(control, event->endpoint_uid);
+        const struct hub_endpoint *endpoint = given(control, pop, event->endpoint_uid);
         return endpoint && (!event->replica.size || replica_named(event->replica, endpoint));
     }
     return false;
 }
 
-static bool item_allowed(struct control *control, const struct hub_pop *pop,
-                         const struct report_item *item)
+static bool item_allowed(struct control *control, struct hub_pop *pop, struct report_item *item)
 {
     const struct hub_endpoint *endpoint;
     switch (item->kind) {
@@ -204,8 +235,19 @@ static uint64_t trim_items(struct control *control, struct hub_pop *pop, struct 
     return refused;
 }
 
+/* To a DNS server no request comes. */
+static uint64_t trim_clients(const struct hub_pop *pop, struct report *report)
+{
+    uint64_t count = report->client_count + report->load_count + report->asked_count;
+    if (hub_pop_runs(pop))
+        return 0;
+    report->client_count = report->load_count = report->asked_count = 0;
+    return count;
+}
+
 uint64_t granted_trim(struct control *control, struct hub_pop *pop, struct report *report)
 {
-    return trim_endpoints(control, pop, report) + trim_replicas(control, pop, report) +
-           trim_models(control, pop, report) + trim_items(control, pop, report);
+    return trim_clients(pop, report) + trim_endpoints(control, pop, report) +
+           trim_replicas(control, pop, report) + trim_models(control, pop, report) +
+           trim_items(control, pop, report);
 }

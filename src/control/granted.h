@@ -20,6 +20,9 @@ enum {
     GRANTED_REPLICAS_MAX = 1024, /* shown of one endpoint at one PoP */
     GRANTED_EVENTS_MAX = 5000,   /* and deaths, of one PoP at once; then so many a second: */
     GRANTED_EVENTS_A_SECOND = 50,
+    GRANTED_REFUSAL_MS = 10'000,        /* between two events of requests refused, of one kind */
+    GRANTED_REFUSAL_OLD_MS = 3'600'000, /* they are not older; what says so is taken to be so old */
+    GRANTED_REFUSAL_BYTES = 64,
 };
 
 /* Replicas that the PoP is to run of it; 0: none. */

@@ -558,6 +558,7 @@ void hub_close(struct control *control)
         arena_free(pop->row_arena);
         free((char *)pop->name.data);
         map_deinit(&pop->lately);
+        map_deinit(&pop->refusals);
         demand_free(&pop->demand);
         free(pop->kept);
         free(pop);

@@ -114,6 +114,8 @@ struct hub_pop {
     } placed;
     struct demand demand; /* from where clients came to it */
     struct map lately;    /* uids of endpoints that it had: when it lost them (granted.h) */
+    struct map refusals;  /* by endpoint and reason: until when it has told of them (granted.h) */
+    bool report_in_hand;  /* one is being taken: no other one meanwhile */
     uint32_t told;        /* events of late; since when they fade */
     int64_t told_ms;
     char sets[DIGEST_TEXT]; /* of its sets of countries, as it last said; empty: it has not */

@@ -16,6 +16,7 @@
 /* Sums over all PoPs stay far below 64 bits. */
 #define REQUESTS_MAX (UINT64_C(1) << 48)
 #define RTT_SUM_MAX (UINT64_C(1) << 52)
+#define RTT_US_MAX UINT64_C(600'000'000) /* of one round trip */
 
 bool report_read_time(struct slice text, int64_t *ret_ns)
 {
@@ -312,11 +313,14 @@ static int read_loads(struct arena *arena, yyjson_val *root, struct report *ret,
         return err_set(err, ERR_TOO_LARGE, "'loads' has more than %d items", (int)REPORT_LOADS_MAX);
     if (!loads)
         return 0;
+    struct map seen = {};
     ret->loads_told = true;
     ret->loads = ARENA_ARRAY(arena, struct hub_load, count + 1);
     yyjson_arr_foreach(loads, index, count, item)
     {
         float weight = figure_of(item, "weight", MESH_WEIGHT_MAX);
+        if (map_put_u64(&seen, number_of(item, "endpoint_uid"), item))
+            continue; /* the first word counts */
         ret->loads[ret->load_count++] = (struct hub_load){
             .endpoint_uid = number_of(item, "endpoint_uid"),
             .wait_ms = figure_of(item, "wait_ms", MESH_MS_MAX),
@@ -325,6 +329,7 @@ static int read_loads(struct arena *arena, yyjson_val *root, struct report *ret,
             .weight = weight < MESH_WEIGHT_MAX ? weight : MESH_WEIGHT_MAX,
         };
     }
+    map_deinit(&seen);
     return 0;
 }
 
@@ -334,7 +339,14 @@ static bool country_right(struct slice text)
            slice_is(text, "other");
 }
 
-/* What contradicts itself is left out. */
+/* In the arena, as keys of maps are borrowed. */
+static struct slice clients_key(struct arena *arena, const struct hub_clients *row)
+{
+    return slice_of(
+        arena_format(arena, "%llu %s", (unsigned long long)row->endpoint_uid, row->country));
+}
+
+/* What contradicts itself is left out, and what is said twice. */
 static int read_clients(struct arena *arena, yyjson_val *root, struct report *ret, struct err *err)
 {
     yyjson_val *clients, *item;
@@ -345,6 +357,7 @@ static int read_clients(struct arena *arena, yyjson_val *root, struct report *re
     if (count > REPORT_CLIENTS_MAX)
         return err_set(err, ERR_TOO_LARGE, "'clients' has more than %d items",
                        (int)REPORT_CLIENTS_MAX);
+    struct map seen = {};
     ret->clients = ARENA_ARRAY(arena, struct hub_clients, count + 1);
     yyjson_arr_foreach(clients, index, count, item)
     {
@@ -356,11 +369,13 @@ static int read_clients(struct arena *arena, yyjson_val *root, struct report *re
             .rtt_us = number_of(item, "rtt_us"),
         };
         if (!country_right(country) || row.near > row.requests || row.requests > REQUESTS_MAX ||
-            row.rtt_us > RTT_SUM_MAX)
+            row.rtt_us > RTT_SUM_MAX || row.rtt_us / RTT_US_MAX > row.requests)
             continue;
         memcpy(row.country, country.data, country.size);
-        ret->clients[ret->client_count++] = row;
+        if (!map_put(&seen, clients_key(arena, &row), item))
+            ret->clients[ret->client_count++] = row;
     }
+    map_deinit(&seen);
     return 0;
 }
 

@@ -23,8 +23,16 @@ enum { BODY_BYTES_FIRST = 16 << 10, REPLY_HEADERS_MAX = 12 };
 
 /* ---- its end -------------------------------------------------------------------------------- */
 
+static void turn_end(struct request *q)
+{
+    if (q->reporter)
+        q->reporter->report_in_hand = false;
+    q->reporter = NULL;
+}
+
 static void request_free(struct request *q)
 {
+    turn_end(q);
     free(q->body);
     arena_free(q->arena);
 }
@@ -73,6 +81,7 @@ void request_reply_with(struct request *q, int status, const struct http_header 
     for (size_t i = 0; i < extra; i++)
         all[n++] = headers[i];
     count(q, status);
+    turn_end(q);
     exchange_reply(q->x, status, all, n, body);
 }
 
@@ -106,9 +115,16 @@ static size_t error_headers(const struct err *err, struct http_header ret[static
     return n;
 }
 
-void request_fail(struct request *q, const struct err *err)
+static void fail_quietly(struct request *q, const struct err *err)
 {
     struct http_header headers[2];
+    size_t n = error_headers(err, headers);
+    request_reply_with(q, err_http(err), headers, n, "application/problem+json",
+                       problem(q->arena, err));
+}
+
+void request_fail(struct request *q, const struct err *err)
+{
     if (!q->x)
         return;
     if (err_http(err) >= 500 && err->code != ERR_NOT_SUPPORTED) {
@@ -117,9 +133,7 @@ void request_fail(struct request *q, const struct err *err)
                   LOG_S("operation", q->route ? q->route->operation : ""),
                   LOG_S("error", err->message));
     }
-    size_t n = error_headers(err, headers);
-    request_reply_with(q, err_http(err), headers, n, "application/problem+json",
-                       problem(q->arena, err));
+    fail_quietly(q, err);
 }
 
 void request_refuse(struct request *q, int code, const char *format, ...)
@@ -398,10 +412,28 @@ static int check_route(struct request *q, struct err *err)
     return 0;
 }
 
+/* A report may be large, and an agent sends the next one when this has been answered. */
+static int turn_begin(struct request *q, struct err *err)
+{
+    struct hub_pop *pop = map_get(&q->control->hub.pops, q->parts[0]);
+    if (q->trusted || !pop)
+        return 0;
+    if (pop->report_in_hand)
+        return err_set(err, ERR_OVERLOADED, "another report of PoP '%s' is being taken",
+                       ERR_SLICE(q->parts[0]));
+    pop->report_in_hand = true;
+    q->reporter = pop;
+    return 0;
+}
+
 static void read_body(struct request *q)
 {
     struct err err;
     bool report = q->route->body == BODY_REPORT;
+    if (report && turn_begin(q, &err) < 0) {
+        fail_quietly(q, &err); /* it can ask for this as often as it likes */
+        return;
+    }
     q->body_bytes_max = report ? REQUEST_REPORT_BYTES_MAX : REQUEST_SPEC_BYTES_MAX;
     if (exchange_body_start(q->x, q->body_bytes_max, &err) < 0)
         request_fail(q, &err);

@@ -20,6 +20,7 @@
 struct arena;
 struct control;
 struct hub_endpoint;
+struct hub_pop;
 struct request;
 struct store_audit;
 
@@ -75,6 +76,7 @@ struct request {
     bool trusted;               /* came by the socket in the home */
     char secret[80];            /* SCOPE_POP: digest of what its agent showed; empty: trusted */
     bool running;               /* a job has it */
+    struct hub_pop *reporter;   /* whose report it is, until it is answered; NULL: none */
     int64_t started_ns, now_ns; /* the loop's clock; the wall's */
 
     char *body; /* from malloc */

@@ -87,7 +87,7 @@ const struct schema control_schemas[] = {
                                   ",\"latitude\":" FIGURE ",\"longitude\":" FIGURE
                                   ",\"source\":" STRING)
                            ",\"residency\":" OBJECT("\"rule\":" WHOLE_OR_NULL ",\"refused\":" NULLABLE)
-                           ",\"pops\":" ARRAY(OBJECT("\"pop\":" STRING ",\"country\":" STRING
+                           ",\"pops\":" ARRAY(OBJECT("\"pop\":" STRING ",\"country\":" NULLABLE
                            ",\"state\":" STRING ",\"chosen\":" BOOLEAN ",\"near\":" BOOLEAN
                            ",\"share\":" FIGURE ",\"rtt_ms\":" FIGURE ",\"rtt_source\":" STRING
                            ",\"queue_ms\":" FIGURE ",\"queue_felt_ms\":" FIGURE

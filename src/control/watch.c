@@ -276,8 +276,29 @@ static void say_keys(struct watcher *watcher, uint64_t number, bool first)
     arena_free(arena);
 }
 
+/* Whatever it has not taken yet is for an agent that is not there any more, or does not read. */
+static void cut(struct watcher *watcher)
+{
+    bool open = watcher->q->x != NULL;
+    watcher->ended = true;
+    if (open)
+        exchange_abort(watcher->q->x);
+}
+
+/* An agent has one watch: a newer one takes the place of one that was cut unnoticed, and none holds
+ * as many as there may be of all. */
+static void cut_older(struct control *control, struct slice pop)
+{
+    struct watcher *watcher;
+    LIST_EACH (watcher, &control->watchers, struct watcher, link)
+        if (watcher->pop && !watcher->q->trusted && slice_equal(watcher->pop->name, pop))
+            cut(watcher);
+}
+
 void watch_pop_open(struct request *q)
 {
+    if (!q->trusted)
+        cut_older(q->control, q->parts[0]);
     struct watcher *watcher = open_watch(q, WATCH_POP);
     if (!watcher)
         return;
@@ -332,16 +353,27 @@ void watch_pop_keys(struct control *control)
             say_keys(watcher, number, false);
 }
 
-unsigned watch_pop_ask(struct control *control, struct slice question)
+static bool among(struct hub_pop *const *pops, size_t count, const struct hub_pop *pop)
+{
+    for (size_t i = 0; i < count; i++)
+        if (pops[i] == pop)
+            return true;
+    return false;
+}
+
+size_t watch_pop_ask(struct control *control, struct slice question, struct arena *arena,
+                     struct hub_pop ***ret_pops)
 {
     struct watcher *watcher;
     uint64_t number = ++control->hub.changes;
-    unsigned count = 0;
+    size_t count = 0;
+    *ret_pops = ARENA_ARRAY(arena, struct hub_pop *, control->watcher_count + 1);
     LIST_EACH (watcher, &control->watchers, struct watcher, link) {
         if (watcher->kind != WATCH_POP || watcher->ended || !hub_pop_runs(watcher->pop))
             continue;
         say_event(watcher, "explain", number, question, false);
-        count++;
+        if (!among(*ret_pops, count, watcher->pop))
+            (*ret_pops)[count++] = watcher->pop;
     }
     return count;
 }

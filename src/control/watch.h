@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct arena;
 struct control;
 struct hub_endpoint;
 struct hub_pop;
@@ -32,8 +33,10 @@ void watch_pop_end(struct control *control, const struct hub_pop *pop); /* it ma
 void watch_endpoint(struct control *control, struct hub_endpoint *endpoint);
 void watch_endpoint_gone(struct control *control, struct hub_endpoint *endpoint, uint64_t number);
 void watch_pop_peers(struct control *control);
-/* Those of PoPs that run replicas are asked (event "explain"); how many. */
-unsigned watch_pop_ask(struct control *control, struct slice question);
+/* PoPs that run replicas, and watch, are asked (event "explain"): they, each once, in the arena;
+ * and how many. */
+size_t watch_pop_ask(struct control *control, struct slice question, struct arena *arena,
+                     struct hub_pop ***ret_pops);
 void watch_pop_keys(struct control *control); /* each hears its own */
 void watch_pop_endpoint(struct control *control, struct hub_endpoint *endpoint);
 void watch_events(struct control *control, const struct store_event *events, size_t count);

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What control believes of a PoP that has joined, over real sockets: CONTROL_ALONE=...
 check_pops.py. Its agents are spoken for by the test."""
+import datetime
 import hashlib
 import http.client
 import json
@@ -242,6 +243,124 @@ class Believed(Joined):
         self.assertGreaterEqual(kept, 5000)
 
 
+    def test_requests_refused_without_end(self):
+        c = self.control
+        uid = self.other  # which is not placed there, and asked for there all the same
+
+        def rows():
+            return [row for row in self.get("/audit?limit=500")["items"]
+                    if row["action"] == "residency_refused"]
+
+        def tell(uid, count=20, **members):
+            self.ok(self.paris.report(events=[
+                c.item(kind="residency_refused", endpoint_uid=uid, **members)
+                for _ in range(count)]))
+
+        tell(uid, message="1 request refused: no_rule")
+        self.assertLessEqual(len(rows()), 2)
+        tell(uid, message="1 request refused: place")
+        self.assertIn(len(rows()), (3, 4))
+        for i in range(20):  # whatever it calls the reason
+            tell(uid, 1, message=f"forged {i} " + "x" * 500)
+        self.assertLessEqual(len(rows()), 6)
+        self.assertEqual(max(len(row["from"]) for row in rows()), 64)
+        before = len(rows())
+        tell(1 << 40, message="1 request refused: place")
+        self.assertEqual(len(rows()), before)
+        # It cannot tell of the future, nor of what is long past.
+        tell(self.mine, 1, message="1 request refused: place", at="2001-01-01T00:00:00Z")
+        tell(self.mine, 1, message="1 request refused: no_rule", at="2200-01-01T00:00:00Z")
+        years = {row["at"][:4] for row in rows()}
+        self.assertFalse(years & {"2001", "2200"}, years)
+        # Each 10 s one, also of a PoP that was cut off meanwhile.
+        now = datetime.datetime.now(datetime.timezone.utc)
+        before = len(rows())
+        self.ok(self.paris.report(events=[
+            c.item(kind="residency_refused", endpoint_uid=uid,
+                   message="1 request refused: narrowed",
+                   at=(now - datetime.timedelta(seconds=10 * i)).strftime("%Y-%m-%dT%H:%M:%SZ"))
+            for i in range(9, 0, -1)]))
+        self.assertEqual(len(rows()), before + 9)
+
+
+class Past(Joined):
+    """Where a request went, from PoPs that may say anything."""
+
+    def ask(self, *pops):
+        got = []
+        thread = threading.Thread(
+            target=lambda: got.append(self.control.call("GET", "/requests/abc")))
+        thread.start()
+        questions = {pop.events.until("explain")[2]["question"] for pop in pops}
+        self.assertEqual(len(questions), 1)
+        return thread, got, questions.pop()
+
+    def answer(self, pop, question, decision):
+        return self.control.call("POST", f"/pops/{pop.name}/answers",
+                                 {"question": question, "decision": decision}, **pop.bearer)
+
+    def test_each_that_was_asked_counts_once(self):
+        paris, rome = self.there("paris"), self.there("rome")
+        stranger = self.join("oslo")
+        thread, got, question = self.ask(paris, rome)
+        for pop in (paris, paris, stranger, paris, rome):
+            self.ok(self.answer(pop, question, {"why": "here", "chosen": pop.name}))
+        thread.join(SECONDS)
+        said = self.ok(got[0])
+        self.assertEqual((said["pops_asked"], said["pops_answered"]), (2, 2))
+        self.assertEqual([row["pop"] for row in said["decisions"]], ["paris", "rome"])
+
+    def test_figures_and_words_that_cannot_be(self):
+        paris = self.there("paris")
+        thread, got, question = self.ask(paris)
+        self.ok(self.answer(paris, question, {
+            "why": "\x1b[31mforged", "chosen": "nowhere", "status": 7, "country": "\x1b[",
+            "pops": [{"pop": "paris", "share": 2, "rtt_ms": 1e30, "queue_ms": -1, "total_ms": 4.5,
+                      "rtt_source": "guessed", "excluded": "down"}, {"pop": "nowhere"}, 7]}))
+        thread.join(SECONDS)
+        [row] = self.ok(got[0])["decisions"]
+        self.assertEqual([row[key] for key in ("why", "chosen", "status", "country")], [None] * 4)
+        [pop] = row["pops"]
+        self.assertEqual([pop[key] for key in ("share", "rtt_ms", "queue_ms", "rtt_source")],
+                         [None] * 4)
+        self.assertEqual((pop["pop"], pop["total_ms"], pop["excluded"]), ("paris", 4.5, "down"))
+
+    def test_one_that_is_shut_out_answers_nothing(self):
+        paris, rome = self.there("paris"), self.there("rome")
+        thread, got, question = self.ask(paris, rome)
+        text = json.dumps({"question": question, "decision": {"why": "here"}}).encode()
+        connection = self.control.connection()
+        connection.connect()
+        connection.putrequest("POST", "/api/v1/pops/paris/answers")
+        for key, value in {**paris.bearer, "Content-Type": "application/json",
+                           "Content-Length": str(len(text))}.items():
+            connection.putheader(key, value)
+        connection.endheaders(text[:-1])
+        self.get("/version")  # its head is read, and was good
+        self.ok(self.control.call("POST", "/pops/paris/token", {}))
+        connection.send(text[-1:])
+        self.assertEqual(connection.getresponse().status, 401)
+        connection.close()
+        self.ok(self.answer(rome, question, {"why": "here"}))
+        thread.join(SECONDS)
+        self.assertEqual([row["pop"] for row in self.ok(got[0])["decisions"]], ["rome"])
+
+    def test_clients_are_said_once(self):
+        paris, named = self.there("paris"), Pop(self.control, "named", self.create(
+            "named", kind="dns")["token"])
+        self.ok(self.control.call("POST", "/enrolments", {
+            "secret": "sha256:" + hashlib.sha256(named.secret.encode()).hexdigest(),
+            "kind": "dns"}, Authorization=f"Bearer {named.token}"))
+        uid = self.control.deploy().json()["uid"]
+        row = {"endpoint_uid": uid, "country": "FR", "requests": 10, "near": 4, "rtt_us": 100}
+        absurd = {**row, "country": "JP", "rtt_us": 1 << 50}
+        self.ok(paris.report(clients=[row, {**row, "requests": 1000}, absurd]))
+        self.ok(named.report(clients=[row]))
+        said = self.get("/endpoints/digits/clients")
+        self.assertEqual([(pop["pop"], pop["requests"]) for pop in said["pops"]], [("paris", 10)])
+        self.assertEqual([place["country"] for place in said["countries"]], ["FR"])
+
+
 class Sets(Joined):
     def differ(self):
         return [row for row in self.get("/events?limit=1000&after=0")["items"]
@@ -305,7 +424,10 @@ class Order(Joined):
         self.ok(paris.report(endpoints=[served(uid)]))
         half = self.begin_report(paris, paris.body(endpoints=[served(uid, state="failed")]))
         half.close()
-        self.ok(paris.report(endpoints=[served(uid)]))
+        deadline = time.monotonic() + SECONDS
+        while (answer := paris.report(endpoints=[served(uid)])).status == 503:
+            self.assertLess(time.monotonic(), deadline)  # until it is seen to be cut
+        self.ok(answer)
         self.assertEqual(self.get("/endpoints/digits/revisions/1")["state"], "ready")
 
     def begin_report(self, pop, body):
@@ -324,6 +446,31 @@ class Order(Joined):
     def end_report(self, connection):
         connection.send(self.last)
         return connection.getresponse()
+
+    def test_one_report_at_a_time(self):
+        paris, rome = self.join("paris"), self.join("rome")
+        half = self.begin_report(paris, paris.body())
+        self.get("/version")  # its head is read
+        answer = paris.report()
+        self.refused(answer, 503, "overloaded", "another report of PoP 'paris'")
+        self.assertEqual(answer.headers["Retry-After"], "2")
+        self.ok(rome.report())
+        self.assertEqual(self.end_report(half).status, 200)
+        self.ok(paris.report())
+        self.assertFalse([line for line in self.control.log if "call failed" in line])
+
+    def test_one_watch_each(self):
+        paris, rome = self.there("paris"), self.there("rome")
+        newer = paris.watch()
+        self.addCleanup(newer.close)
+        newer.until("synced")
+        while paris.events.next() is not None:
+            pass  # the older one ends
+        self.control.deploy("later", regions=["paris"])
+        for watch in (newer, rome.events):
+            while watch.until("endpoint")[2]["name"] != "later":
+                pass
+        self.assertEqual(self.get("/pops/paris")["state"], "ready")
 
     def test_shut_out_while_its_report_comes_in(self):
         c = self.control
