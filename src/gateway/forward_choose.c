@@ -251,15 +251,17 @@ static uint32_t row_now(const struct forward *forward)
     return row != TABLE_NONE && table->endpoints[row] == request->endpoint ? row : TABLE_NONE;
 }
 
-bool forward_permitted(const struct forward *forward, const struct forward_peer *peer)
+bool forward_permitted(struct forward *forward, const struct forward_peer *peer)
 {
     const struct table_head *head = forward->gl->table->head;
     struct countries process;
+    enum residency_place place;
+    struct err err;
     uint32_t endpoint = row_now(forward);
     const struct table_residency *row =
         endpoint == TABLE_NONE ? NULL : table_residency(head, endpoint);
 
-    if (!row || residency_place(forward->request, head, endpoint, &process) == RESIDENCY_NOWHERE)
+    if (!row || residency_again(forward->request, head, endpoint, &place, &process, &err) < 0)
         return false;
     for (uint32_t i = 0; i < row->placement_count; i++) {
         const struct table_pop *pop = table_pop(head, table_placements(head, row)[i].pop);

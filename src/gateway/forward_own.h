@@ -37,7 +37,7 @@ enum {
 };
 #define FORWARD_AVOID_NS INT64_C(1'000'000'000) /* a PoP that failed */
 #define FORWARD_KEY_NS INT64_C(100'000'000)     /* until a PoP's key is looked for anew */
-#define FORWARD_MUTE_NS INT64_C(5'000'000'000)  /* within the answer of a PoP that is down */
+#define FORWARD_MUTE_NS INT64_C(3'000'000'000)  /* within the answer of a PoP that is down */
 
 /* Another PoP. Kept by name, from table to table. */
 struct forward_peer {
@@ -157,8 +157,9 @@ enum forward_where {
 /* What is next for it, by the table of now. */
 enum forward_where forward_next(struct forward *forward, struct forward_peer **ret_peer,
                                 struct err *err);
-/* Is it placed there, and may it be processed there, by the table of now? */
-bool forward_permitted(const struct forward *forward, const struct forward_peer *peer);
+/* Is it placed there, and may it be processed there, by the table of now? Where nowhere, *err is
+ * forward_next()'s to say. */
+bool forward_permitted(struct forward *forward, const struct forward_peer *peer);
 
 /* forward_head.c */
 /* In the arena: the request's headers as they go to that peer, signed. */

@@ -179,10 +179,8 @@ enum residency_place {
 [[nodiscard]] int residency_elsewhere(const struct request *request, struct err *err);
 /* Of one that is to be served here, once the table is another than last time. */
 [[nodiscard]] int residency_check(struct request *request, struct err *err);
-/* By that table, without a word; *ret_process: where, unless NOWHERE. */
-enum residency_place residency_place(const struct request *request, const struct table_head *table,
-                                     uint32_t endpoint, struct countries *ret_process);
-/* Of one that goes on after a try at another PoP, by that table: as at its head. */
+/* Of one that goes on after a try at another PoP, by that table: as at its head. *ret_process:
+ * where it may be processed. */
 [[nodiscard]] int residency_again(struct request *request, const struct table_head *table,
                                   uint32_t endpoint, enum residency_place *ret,
                                   struct countries *ret_process, struct err *err);

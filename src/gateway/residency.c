@@ -180,18 +180,6 @@ static int decide(const struct request *request, const struct table_head *table,
     return 0;
 }
 
-enum residency_place residency_place(const struct request *request, const struct table_head *table,
-                                     uint32_t endpoint, struct countries *ret_process)
-{
-    struct decision decision;
-    struct err err;
-
-    if (decide(request, table, table_residency(table, endpoint), &decision, &err) < 0)
-        return RESIDENCY_NOWHERE;
-    *ret_process = decision.verdict.process;
-    return decision.place;
-}
-
 int residency_again(struct request *request, const struct table_head *table, uint32_t endpoint,
                     enum residency_place *ret, struct countries *ret_process, struct err *err)
 {

@@ -215,6 +215,9 @@ static bool answer(struct connection *at)
     case PEER_BREAKS:
         say_text(at->fd, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
         return false;
+    case PEER_STALLS:
+        say_text(at->fd, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
+        [[fallthrough]];
     default: /* silent */
         if (!more(at))
             atomic_fetch_add(&at->peer->gone, 1);

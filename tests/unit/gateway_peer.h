@@ -23,6 +23,7 @@ enum peer_mode {
     PEER_DENIES,  /* 451 residency */
     PEER_FAILS,   /* 500, which is an answer */
     PEER_BREAKS,  /* within its answer */
+    PEER_STALLS,  /* within its answer, says nothing more until the other end closes */
     PEER_SILENT,  /* reads, and says nothing until the other end closes */
 };
 

@@ -251,6 +251,24 @@ static bool asked_so_often(struct world *world, void *data)
     return atomic_load(&asked->peer->requests) == asked->requests;
 }
 
+struct decision_asked {
+    struct slice id;
+    bool found;
+};
+
+static bool decision_kept(struct world *world, void *data)
+{
+    struct decision_asked *asked = data;
+    struct decision_record record;
+    void *memory;
+    struct err err;
+
+    assert_int_equal(shm_map(world->metrics_fd, gateway_region_bytes(), false, &memory, &err), 0);
+    asked->found = gateway_decision_find(memory, gateway_region_bytes(), asked->id, &record);
+    shm_unmap(memory, gateway_region_bytes());
+    return asked->found;
+}
+
 /* clang-format off */
 static const struct {
     const char *name, *process, *transit; /* of the rule that comes while it is there */
@@ -273,9 +291,11 @@ static void test_renewal_asks_residency(void **state)
         struct residency_rule before = rule_in("FR", "DE");
         struct residency_rule now = rule_in(renewals[i].process, renewals[i].transit);
         struct world_endpoint row = scene_endpoint(TABLE_ENDPOINT_AWAY, scene_at_both, 2);
-        static const char request[] =
-            "POST /v2/models/digits/infer HTTP/1.1\r\n" LOCAL "Content-Length: 78\r\n\r\n" BODY;
+        static const char request[] = "POST /v2/models/digits/infer HTTP/1.1\r\n" LOCAL
+                                      "X-Request-Id: later-1\r\nContent-Length: 78\r\n\r\n" BODY;
+        struct decision_asked later = { SLICE("later-1"), false };
 
+        before.logs.scope = RESIDENCY_ANY; /* not so by the rule that comes */
         row.rules = &before;
         row.rule_count = 1;
         scene_begin(&scene, &row, PEER_LEAVES, false);
@@ -296,29 +316,14 @@ static void test_renewal_asks_residency(void **state)
             assert_true(scene_counter(&scene.world, "perigee_requests_denied_total{"));
         reply_free(&reply);
         close(fd);
+        for (int k = 0; k < WORLD_LOOPS; k++)
+            world_pass(&scene.world);
+        assert_false(decision_kept(&scene.world, &later));
         scene_end(&scene);
     }
 }
 
 /* ---- nothing is written of what may not be -------------------------------------------------- */
-
-struct decision_asked {
-    struct slice id;
-    bool found;
-};
-
-static bool decision_kept(struct world *world, void *data)
-{
-    struct decision_asked *asked = data;
-    struct decision_record record;
-    void *memory;
-    struct err err;
-
-    assert_int_equal(shm_map(world->metrics_fd, gateway_region_bytes(), false, &memory, &err), 0);
-    asked->found = gateway_decision_find(memory, gateway_region_bytes(), asked->id, &record);
-    shm_unmap(memory, gateway_region_bytes());
-    return asked->found;
-}
 
 /* Another PoP's 451 is passed back, and as one of this PoP leaves no trace here. */
 static void test_a_denial_leaves_no_decision(void **state)
@@ -375,6 +380,48 @@ static void test_too_large_to_be_given_up(void **state)
     scene_end(&scene);
 }
 
+struct stalled {
+    struct scene *scene;
+    int fd;
+    size_t got;
+};
+
+/* Whatever has come of it; true at its end. The mesh is always fresh. */
+static bool stalled_cut(struct world *world, void *data)
+{
+    static const struct scene_figures down[] = { { "other", MESH_DOWN, 1, 0, 0 } };
+    struct stalled *stalled = data;
+    char part[4096];
+    ssize_t n;
+    (void)world;
+
+    scene_mesh(stalled->scene, down, 1);
+    while ((n = recv(stalled->fd, part, sizeof part, MSG_DONTWAIT)) > 0)
+        stalled->got += (size_t)n;
+    return n == 0;
+}
+
+/* The rest of an answer is not waited for, once the mesh finds its PoP down. */
+static void test_a_stalled_answer_of_a_pop_that_is_down(void **state)
+{
+    static const char request[] =
+        "POST /v2/models/digits/infer HTTP/1.1\r\n" LOCAL "Content-Length: 2\r\n\r\n{}";
+    struct scene scene;
+    struct stalled stalled = { .scene = &scene };
+    (void)state;
+
+    scene_begin_away(&scene, PEER_STALLS);
+    stalled.fd = world_connect(&scene.world);
+    assert_int_equal(send(stalled.fd, request, sizeof request - 1, MSG_NOSIGNAL),
+                     sizeof request - 1);
+    assert_true(world_until(&scene.world, stalled_cut, &stalled));
+    assert_true(stalled.got > 0);
+    assert_true(
+        scene_counter(&scene.world, "perigee_forwards_total{pop=\"other\",result=\"broken\"} 1"));
+    close(stalled.fd);
+    scene_end(&scene);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -386,6 +433,7 @@ int main(void)
         cmocka_unit_test(test_renewal_asks_residency),
         cmocka_unit_test(test_a_denial_leaves_no_decision),
         cmocka_unit_test(test_too_large_to_be_given_up),
+        cmocka_unit_test(test_a_stalled_answer_of_a_pop_that_is_down),
     };
     return cmocka_run_group_tests_name("forward_again", tests, NULL, NULL);
 }
