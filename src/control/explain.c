@@ -185,18 +185,6 @@ static void write_pop(struct json_writer *w, struct control *control, const stru
     json_object_end(w);
 }
 
-/* What is allowed first, then by total, then by name. */
-static int best_first(const void *a, const void *b)
-{
-    const struct route_choice *x = a, *y = b;
-    bool x_out = x->exclusion != ROUTE_ALLOWED, y_out = y->exclusion != ROUTE_ALLOWED;
-    if (x_out != y_out)
-        return x_out - y_out;
-    if (!x_out && x->total_ms != y->total_ms)
-        return x->total_ms < y->total_ms ? -1 : 1;
-    return (x->pop > y->pop) - (x->pop < y->pop);
-}
-
 /* The one that is drawn among near ones stands first: it is what the client gets. */
 static void chosen_first(const struct table *table, const struct route_query *query,
                          struct route_choice *rows)
@@ -240,7 +228,7 @@ void explain_write(struct control *control, struct json_writer *w,
         query.client = spot_at(client->where.latitude, client->where.longitude);
     struct route_choice *rows = ARENA_ARRAY(arena, struct route_choice, table.count + 1);
     route_explain(&table.pops, &table.endpoint, &query, rows);
-    qsort(rows, table.count, sizeof *rows, best_first);
+    qsort(rows, table.count, sizeof *rows, route_compare);
     if (client->drawn)
         chosen_first(&table, &query, rows);
     write_residency(w, &residency, &verdict);

@@ -39,18 +39,6 @@ static void say_client(const struct dns_client *client, struct dns_reply *reply)
             *code ? code : "unknown", sources[client->where.source]);
 }
 
-/* What is allowed first, then by total, then as they stand. */
-static int compare(const void *a, const void *b)
-{
-    const struct route_choice *x = a, *y = b;
-    bool x_out = x->exclusion != ROUTE_ALLOWED, y_out = y->exclusion != ROUTE_ALLOWED;
-    if (x_out != y_out)
-        return x_out - y_out;
-    if (!x_out && x->total_ms != y->total_ms)
-        return x->total_ms < y->total_ms ? -1 : 1;
-    return (x->pop > y->pop) - (x->pop < y->pop);
-}
-
 static void say_pop(const struct dns_view *view, const struct route_choice *row,
                     struct dns_reply *reply)
 {
@@ -81,7 +69,7 @@ void dns_why(const struct dns_view *view, const struct dns_entry *entry,
         say(reply, "residency: rule %u holds", choice.verdict.rule + 1);
     struct route_query query = dns_route_query(client, choice.restricted, &choice.verdict);
     route_explain(&view->route, &entry->route, &query, rows);
-    qsort(rows, count, sizeof *rows, compare);
+    qsort(rows, count, sizeof *rows, route_compare);
     for (size_t i = 0; i < count && i < DNS_WHY_POPS_MAX; i++)
         say_pop(view, &rows[i], reply);
     if (count > DNS_WHY_POPS_MAX)

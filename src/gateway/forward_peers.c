@@ -14,6 +14,7 @@
 #include "gateway/mesh.h"
 #include "gateway/request.h"
 #include "io/loop.h"
+#include "policy/seed.h"
 
 #define TELL_NS INT64_C(100'000'000) /* between two messages to the agent */
 
@@ -126,12 +127,6 @@ struct columns { /* of struct route_pops, while they are filled in */
     country_number *country;
 };
 
-static uint64_t key_of(struct slice name)
-{
-    static const uint64_t key[2] = { UINT64_C(0x5065726967656550), UINT64_C(0x6f50206b65792031) };
-    return map_hash_keyed(key, name); /* as DNS has it: dns/view.c */
-}
-
 /* Its first one of the kind that this PoP dials from, else its first. */
 static struct address address_of(const struct forwards *forwards, const struct table_head *table,
                                  uint32_t row)
@@ -162,7 +157,7 @@ static void pop_set(struct forwards *forwards, const struct table_head *table, u
         columns->y[row] = spot.y;
         columns->z[row] = spot.z;
     }
-    columns->key[row] = key_of(name);
+    columns->key[row] = seed_of_pop(name);
     columns->country[row] = (country_number)pop->country;
     if (slice_equal(name, table_text(table, table->pop))) {
         pops->own = row;

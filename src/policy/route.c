@@ -339,6 +339,17 @@ void route_explain(const struct route_pops *pops, const struct route_endpoint *e
     }
 }
 
+int route_compare(const void *a, const void *b)
+{
+    const struct route_choice *x = a, *y = b;
+    bool x_out = x->exclusion != ROUTE_ALLOWED, y_out = y->exclusion != ROUTE_ALLOWED;
+    if (x_out != y_out)
+        return x_out - y_out;
+    if (!x_out && x->total_ms != y->total_ms)
+        return x->total_ms < y->total_ms ? -1 : 1;
+    return (x->pop > y->pop) - (x->pop < y->pop);
+}
+
 const char *route_exclusion_text(enum route_exclusion exclusion)
 {
     static const char *const texts[] = {

@@ -105,6 +105,8 @@ size_t route_choose(const struct route_pops *pops, const struct route_endpoint *
  * figures are those of route_choose(), to the bit. */
 void route_explain(const struct route_pops *pops, const struct route_endpoint *endpoint,
                    const struct route_query *query, struct route_choice *ret_rows);
+/* For qsort() of such rows: what is allowed first, then by total, then as PoPs stand. */
+int route_compare(const void *a, const void *b);
 const char *route_exclusion_text(enum route_exclusion exclusion);
 const char *route_rtt_source_text(enum route_rtt_source source);
 
