@@ -124,7 +124,9 @@ static bool paid(struct forward *forward)
     forward->paid = false;
     if (before || retry_take(&forward->gl->forwards->budget, loop_now_ns()))
         return true;
-    retried(forward, "no_budget");
+    if (!forward->unpaid) /* forwards_review() asks each second */
+        retried(forward, "no_budget");
+    forward->unpaid = true;
     return false;
 }
 

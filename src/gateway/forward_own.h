@@ -101,6 +101,7 @@ struct forward {
     bool canceled;          /* the call's end is to be ignored */
     bool again;   /* the call's end is to be followed by another try; not read until then */
     bool paid;    /* that was taken from the budget */
+    bool unpaid;  /* there was none left, and that is counted */
     bool renewed; /* that PoP was asked anew, over a new connection */
 
     struct forward_peer *tried[FORWARD_TRIES_MAX];
