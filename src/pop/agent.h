@@ -101,7 +101,7 @@ struct agent {
     char watch_target[MESSAGE_PATH_BYTES + 256];
     struct timer *watch_again;
     uint32_t watch_failures;
-    uint32_t answers; /* under way: explain.c */
+    uint32_t answers;      /* under way: explain.c */
     bool control_there;    /* the watch is open and synced */
     bool deleted;          /* control says that this PoP is no more */
     uint64_t watch_number; /* of the last event: an earlier one that comes later is old */
