@@ -305,6 +305,7 @@ static void test_renewal_asks_residency(void **state)
         before.logs.scope = RESIDENCY_ANY; /* not so by the rule that comes */
         row.rules = &before;
         row.rule_count = 1;
+        row.timeout_ms = row.queue_timeout_ms = row.queue_cold_ms = 60'000; /* however busy */
         scene_begin(&scene, &row, PEER_LEAVES, false);
         for (int k = 0; k < WORLD_LOOPS; k++) /* each loop keeps a connection */
             scene_expect(world_infer(&scene.world, "", BODY), 200, NULL);
