@@ -43,6 +43,19 @@ struct world_endpoint scene_endpoint(uint32_t state, const struct table_source_p
     };
 }
 
+struct residency_rule scene_rule_in(const char *process, const char *transit)
+{
+    struct residency_rule rule = { .clients.scope = RESIDENCY_ANY };
+
+    rule.process.scope = RESIDENCY_COUNTRIES;
+    countries_add(&rule.process.countries, country_number_of(slice_of(process)));
+    rule.transit = rule.process;
+    if (transit)
+        countries_add(&rule.transit.countries, country_number_of(slice_of(transit)));
+    rule.logs = rule.cache = rule.process;
+    return rule;
+}
+
 static void pop_set(struct scene *scene, size_t row, const char *name, const char *country,
                     uint16_t port)
 {

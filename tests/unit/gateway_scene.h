@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "base/rules.h"
 #include "contract/mesh.h"
 #include "gateway_case.h"
 #include "gateway_peer.h"
@@ -27,6 +28,9 @@ struct scene {
 extern const struct table_source_placement scene_at_other[1], scene_at_both[2], scene_at_all[3];
 struct world_endpoint scene_endpoint(uint32_t state, const struct table_source_placement *placed,
                                      size_t count);
+
+/* For any client: processed in that country, and passed through it and `transit` (or NULL). */
+struct residency_rule scene_rule_in(const char *process, const char *transit);
 
 /* `mode`: of `other`; `replica`: one is ready here. The gateway has the keys. */
 void scene_begin(struct scene *scene, const struct world_endpoint *row, enum peer_mode mode,

@@ -227,19 +227,6 @@ static void test_a_broken_answer_blames_nobody(void **state)
 
 /* ---- a connection that was given up --------------------------------------------------------- */
 
-static struct residency_rule rule_in(const char *process, const char *transit)
-{
-    struct residency_rule rule = { .clients.scope = RESIDENCY_ANY };
-
-    rule.process.scope = RESIDENCY_COUNTRIES;
-    countries_add(&rule.process.countries, country_number_of(slice_of(process)));
-    rule.transit = rule.process;
-    if (transit)
-        countries_add(&rule.transit.countries, country_number_of(slice_of(transit)));
-    rule.logs = rule.cache = rule.process;
-    return rule;
-}
-
 struct asked {
     struct peer *peer;
     unsigned requests;
@@ -295,8 +282,8 @@ static void test_renewal_asks_residency(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof renewals / sizeof *renewals; i++) {
         struct scene scene;
-        struct residency_rule before = rule_in("FR", "DE");
-        struct residency_rule now = rule_in(renewals[i].process, renewals[i].transit);
+        struct residency_rule before = scene_rule_in("FR", "DE");
+        struct residency_rule now = scene_rule_in(renewals[i].process, renewals[i].transit);
         struct world_endpoint row = scene_endpoint(TABLE_ENDPOINT_AWAY, scene_at_both, 2);
         static const char request[] = "POST /v2/models/digits/infer HTTP/1.1\r\n" LOCAL
                                       "X-Request-Id: later-1\r\nContent-Length: 78\r\n\r\n" BODY;

@@ -274,19 +274,6 @@ static void test_forged_hops(void **state)
 
 /* ---- residency ------------------------------------------------------------------------------ */
 
-static struct residency_rule rule_in(const char *process, const char *transit)
-{
-    struct residency_rule rule = { .clients.scope = RESIDENCY_ANY };
-
-    rule.process.scope = RESIDENCY_COUNTRIES;
-    countries_add(&rule.process.countries, country_number_of(slice_of(process)));
-    rule.transit = rule.process;
-    if (transit)
-        countries_add(&rule.transit.countries, country_number_of(slice_of(transit)));
-    rule.logs = rule.cache = rule.process;
-    return rule;
-}
-
 /* clang-format off */
 static const struct {
     const char *name, *process, *transit, *headers;
@@ -309,7 +296,7 @@ static void test_residency(void **state)
     for (size_t i = 0; i < sizeof residencies / sizeof *residencies; i++) {
         struct scene scene;
         struct world_endpoint row = scene_endpoint(0, scene_at_all, 3);
-        struct residency_rule rule = rule_in(residencies[i].process, residencies[i].transit);
+        struct residency_rule rule = scene_rule_in(residencies[i].process, residencies[i].transit);
         row.rules = &rule;
         row.rule_count = 1;
         scene_begin(&scene, &row, PEER_ECHOES, true);
