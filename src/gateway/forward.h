@@ -13,7 +13,9 @@
  *   forward_peers.c    what this loop knows of the others
  *   forward_head.c     which headers go along
  *   forward_stream.c   the bytes
- *   forward.c          one request's way from try to try
+ *   forward.c          one request's beginning, its time, and its end
+ *   forward_try.c      its way from try to try
+ *   forwards.c         what a loop has for all of them
  */
 #pragma once
 

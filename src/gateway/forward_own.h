@@ -132,8 +132,15 @@ struct forward {
                                 enum forward_reason reason, struct err *err);
 /* No other PoP answers it: what came of it goes the way of a request of this one. */
 void forward_here(struct forward *forward);
-
 void forward_replayed(struct request *request); /* body.c has all of it */
+/* Once neither the client nor a call has to do with it; before that, nothing. */
+void forward_free(struct forward *forward);
+
+/* forward_try.c */
+[[nodiscard]] int forward_try(struct forward *forward, struct forward_peer *peer, struct err *err);
+/* The mesh finds its PoP down: what waits for it goes elsewhere where it may, and an answer of
+ * which nothing more comes is cut. */
+void forward_peer_lost(struct forward *forward);
 
 /* forward_peers.c */
 /* Those of that table, with what is known now; until the next call. */
