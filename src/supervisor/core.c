@@ -377,25 +377,44 @@ void core_template_message(struct core_process *process, const void *message, si
 
 /* ---- messages of roles ----------------------------------------------------------------------- */
 
+/* Tables come as fast as replicas do, a mesh each second: who does not read gets the last of them
+ * once it does, rather than all, a descriptor each. */
+static void newest_tell(struct core_process *process, bool *due, const void *message, size_t size,
+                        const int *fd)
+{
+    struct core *core = process->core;
+    if (!process_alive(process) || *fd < 0)
+        return;
+    *due = !core->ops->writable(process, core->data);
+    if (!*due)
+        core->ops->send(process, message, size, fd, 1, core->data);
+}
+
+static void table_tell(struct core_process *process)
+{
+    struct core *core = process->core;
+    newest_tell(process, &process->table_due, &core->table, sizeof core->table, &core->table_fd);
+}
+
+static void mesh_tell(struct core_process *process)
+{
+    struct core *core = process->core;
+    newest_tell(process, &process->mesh_due, &core->mesh, sizeof core->mesh, &core->mesh_fd);
+}
+
+static void all_tell(struct core *core, void (*tell)(struct core_process *process))
+{
+    for (int i = 0; i < 2; i++)
+        tell(&core->gateways[i]);
+    tell(&core->dns);
+}
+
 static void table_new(struct core *core, const struct message_table *message, int *fd)
 {
     fd_close(&core->table_fd);
     core->table_fd = take_fd(*fd);
     core->table = *message;
-    core_tell_gateways(core, &core->table, sizeof core->table, &core->table_fd, 1);
-    core_tell(core, ROLE_DNS, &core->table, sizeof core->table, &core->table_fd, 1);
-}
-
-/* There is one each second: who does not read gets the last of them once it does, rather than all,
- * a descriptor each. */
-static void mesh_tell(struct core_process *process)
-{
-    struct core *core = process->core;
-    if (!process_alive(process) || core->mesh_fd < 0)
-        return;
-    process->mesh_due = !core->ops->writable(process, core->data);
-    if (!process->mesh_due)
-        core->ops->send(process, &core->mesh, sizeof core->mesh, &core->mesh_fd, 1, core->data);
+    all_tell(core, table_tell);
 }
 
 static void mesh_new(struct core *core, const struct message_mesh *message, int *fd)
@@ -403,9 +422,7 @@ static void mesh_new(struct core *core, const struct message_mesh *message, int 
     fd_close(&core->mesh_fd);
     core->mesh_fd = take_fd(*fd);
     core->mesh = *message;
-    for (int i = 0; i < 2; i++)
-        mesh_tell(&core->gateways[i]);
-    mesh_tell(&core->dns);
+    all_tell(core, mesh_tell);
 }
 
 /* Of a gateway that ends: the agent's channel is the next one's. It is said again each second, so
@@ -500,6 +517,8 @@ void core_process_writable(struct core_process *process)
     struct core_replica *replica;
     if (process->booting)
         core_boot_more(process);
+    if (process->table_due)
+        table_tell(process);
     if (process->mesh_due)
         mesh_tell(process);
     if (process->role != ROLE_AGENT || process->booting)

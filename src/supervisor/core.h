@@ -59,7 +59,8 @@ struct core_process {
     uint8_t bit;         /* in core_replica.told; 0: is not told of replicas */
     bool fresh;          /* a template without a HELLO yet */
     bool booting;        /* more is to be told before GO */
-    bool mesh_due;       /* it has yet to hear of the last mesh, once it reads */
+    bool table_due;      /* it has yet to hear of the last table, once it reads */
+    bool mesh_due;       /* the same of the last mesh */
     bool replacing;      /* it ends so that another takes its place: started anew at once */
     bool unwanted;       /* a new gateway that was given up: its READY comes too late */
     uint32_t generation; /* of the program that it runs: core.generation, or an earlier one */

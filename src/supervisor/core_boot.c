@@ -236,7 +236,7 @@ void core_boot_role(struct core *core, struct core_process *process)
             boot_processes(core);
         } else {
             boot_table(core, process);
-            process->mesh_due = false;
+            process->table_due = process->mesh_due = false;
             if (core->mesh_fd >= 0) /* grown old, it is not believed */
                 tell(process, &core->mesh, sizeof core->mesh, &core->mesh_fd, 1);
         }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "supervisor_day.h"
 
+#include <assert.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -195,6 +196,11 @@ static void op_send(struct core_process *process, const void *bytes, size_t size
         day_soon(day, 10 * ENV_MS,
                  (struct event){
                      .what = PROCESS_DIES, .life = (uintptr_t)process->shell, .process = process });
+    if (message->head.type == MESSAGE_TABLE_NEW) {
+        assert_int_equal(fd_count, 1);
+        day->tables[process->role]++;
+        day->table[process->role] = message->as_MESSAGE_TABLE_NEW.number;
+    }
     if (message->head.type == MESSAGE_MESH_NEW) {
         assert_int_equal(fd_count, 1);
         day->meshes[process->role]++;
@@ -542,6 +548,7 @@ static void day_forget(struct day *day)
  */
 static void state_check(struct day *day, const char *state, size_t size)
 {
+    assert(size > sizeof(struct handover_head));
     auto_free char *copy = mem_alloc(size);
     struct handover in;
     struct err err;

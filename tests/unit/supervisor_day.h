@@ -65,11 +65,11 @@ struct day {
     unsigned queue_max;                 /* 0: who is sent to has read it at once */
     unsigned queued[ROLE_TEMPLATE + 1]; /* sent and not yet read */
     unsigned queued_most;
-    unsigned demands;                   /* that the agent heard */
-    unsigned meshes[ROLE_TEMPLATE + 1]; /* that each heard, and the last one */
-    uint64_t mesh[ROLE_TEMPLATE + 1];
-    unsigned looks;                      /* at walls */
-    unsigned gateway_walls, agent_walls; /* were told of */
+    unsigned demands;                                              /* that the agent heard */
+    unsigned tables[ROLE_TEMPLATE + 1], meshes[ROLE_TEMPLATE + 1]; /* that each heard */
+    uint64_t table[ROLE_TEMPLATE + 1], mesh[ROLE_TEMPLATE + 1];    /* the last one */
+    unsigned looks;                                                /* at walls */
+    unsigned gateway_walls, agent_walls;                           /* were told of */
 };
 
 /* Nothing has begun yet: core_begin(day->core) is the test's. Freed by the test, after its core. */

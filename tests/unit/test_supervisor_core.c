@@ -238,53 +238,77 @@ static void test_walls_are_told_to_who_asks(void **state)
     day_end(day);
 }
 
-static void mesh_comes(struct day *day, uint64_t number)
+/* The two that say all there is: of those that came while a role did not read it hears the last. */
+struct newest {
+    uint16_t type;
+    size_t size;
+    unsigned *heard;
+    uint64_t *last;
+};
+
+static void newest_comes(struct day *day, const struct newest *newest, uint64_t number)
 {
-    struct message_mesh mesh = MESSAGE_INIT(MESSAGE_MESH_NEW);
-    int fd = memfd_create("mesh", MFD_CLOEXEC);
-    mesh.number = number;
-    mesh.bytes = 1;
-    core_message(&day->core->agent, (const union message *)&mesh, sizeof mesh, &fd, 1);
+    union message message = { .as_MESSAGE_MESH_NEW = MESSAGE_INIT(newest->type) };
+    int fd = memfd_create("newest", MFD_CLOEXEC);
+    if (newest->type == MESSAGE_TABLE_NEW) {
+        message.as_MESSAGE_TABLE_NEW.number = number;
+        message.as_MESSAGE_TABLE_NEW.bytes = 1;
+    } else {
+        message.as_MESSAGE_MESH_NEW.number = number;
+        message.as_MESSAGE_MESH_NEW.bytes = 1;
+    }
+    core_message(&day->core->agent, &message, newest->size, &fd, 1);
 }
 
-/* One each second: of those that came while a role did not read it hears the last. */
-static void test_a_mesh_waits_once(void **state)
+static void newest_waits_once(struct day *day, const struct newest *newest)
 {
     static const uint32_t roles[] = { ROLE_GATEWAY, ROLE_DNS };
     enum { MANY = 2000, QUEUE = 4 };
-    struct day *day = day_new(11);
-    (void)state;
-    day->calm = true;
-    core_begin(day->core);
-    day_run_until(day, ENV_S);
-    mesh_comes(day, 1);
+    newest_comes(day, newest, 1);
+    day_run_until(day, day->now_ns + ENV_S); /* they read */
     day->queue_max = QUEUE;
     for (uint64_t i = 0; i < MANY; i++)
-        mesh_comes(day, 2 + i);
+        newest_comes(day, newest, 2 + i);
     for (size_t i = 0; i < 2; i++)
-        assert_int_equal(day->meshes[roles[i]], 1 + QUEUE);
-    day_run_until(day, 2 * ENV_S); /* they read */
-    mesh_comes(day, 2 + MANY);
-    day_run_until(day, 3 * ENV_S);
+        assert_int_equal(newest->heard[roles[i]], 1 + QUEUE);
+    day_run_until(day, day->now_ns + ENV_S);
+    newest_comes(day, newest, 2 + MANY);
+    day_run_until(day, day->now_ns + ENV_S);
     for (size_t i = 0; i < 2; i++) {
-        assert_int_equal(day->meshes[roles[i]], 1 + QUEUE + 1 + 1);
-        assert_int_equal(day->mesh[roles[i]], 2 + MANY);
+        assert_int_equal(newest->heard[roles[i]], 1 + QUEUE + 1 + 1);
+        assert_int_equal(newest->last[roles[i]], 2 + MANY);
     }
     /* One that follows hears of it at its start, once. */
     for (size_t i = 0; i < 2; i++) {
         struct core_process *process = core_role(day->core, roles[i]);
         for (uint64_t k = 0; k < MANY; k++)
-            mesh_comes(day, 10'000 + k);
-        unsigned before = day->meshes[roles[i]];
+            newest_comes(day, newest, 10'000 + k);
+        unsigned before = newest->heard[roles[i]];
         core_process_exited(process, 9);
         core_process_start_now(process);
         day_run_until(day, day->now_ns + ENV_S);
         assert_int_equal(process->state, PROCESS_SERVING);
-        assert_int_equal(day->meshes[roles[i]], before + 1);
-        assert_int_equal(day->mesh[roles[i]], 10'000 + MANY - 1);
+        assert_int_equal(newest->heard[roles[i]], before + 1);
+        assert_int_equal(newest->last[roles[i]], 10'000 + MANY - 1);
     }
     day->queue_max = 0;
-    day_end(day);
+}
+
+static void test_a_table_and_a_mesh_wait_once(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct day *day = day_new(11);
+        day->calm = true;
+        core_begin(day->core);
+        day_run_until(day, ENV_S);
+        newest_waits_once(
+            day, i == 0 ? &(struct newest){ MESSAGE_TABLE_NEW, sizeof(struct message_table),
+                                            day->tables, day->table }
+                        : &(struct newest){ MESSAGE_MESH_NEW, sizeof(struct message_mesh),
+                                            day->meshes, day->mesh });
+        day_end(day);
+    }
 }
 
 /* The agent hears it from the supervisor; but what it does not read is not kept for it. */
@@ -589,7 +613,7 @@ int main(void)
         cmocka_unit_test(test_a_day_of_crashes),
         cmocka_unit_test(test_walls_are_told_to_who_asks),
         cmocka_unit_test(test_demand_of_a_gateway_without_a_peer),
-        cmocka_unit_test(test_a_mesh_waits_once),
+        cmocka_unit_test(test_a_table_and_a_mesh_wait_once),
         cmocka_unit_test(test_a_new_gateway_that_hangs),
         cmocka_unit_test(test_a_clone_lives_on_under_another_program),
         cmocka_unit_test(test_a_clone_that_never_comes_keeps_no_orphans),
