@@ -346,7 +346,8 @@ static int joined_run(struct cli *cli, unsigned parts, struct err *err)
     bool again = r == 1 && cli_option_value(cli, "--token-file");
     if (again && !url)
         url = arena_string(cli->arena, joined.control);
-    if ((r == 0 || again) && join(cli, url, &joined, err) < 0)
+    /* A token is good once: what is wrong here is said before it is shown. */
+    if ((r == 0 || again) && (parts_check(cli, parts, err) < 0 || join(cli, url, &joined, err) < 0))
         return err->code;
     environment_forget(TOKEN_ENVIRONMENT);
     r = start_fill(cli, &joined, start, err);

@@ -534,6 +534,36 @@ static int check_state(struct cli *cli, struct err *err)
     return r == ERR_PRECONDITION ? r : 0;
 }
 
+/* All that can be found wrong with flags, environment and machine before anything is done. */
+static int parts_read(struct cli *cli, unsigned parts, const struct message_start *joined,
+                      struct supervisor_listen listens[static FLAGS_LISTEN + 1],
+                      struct supervisor_config *config, struct err *err)
+{
+    int r = read_start(cli, parts, joined, &config->start, err);
+    if (!(parts & PART_AGENT))
+        config->start.pop[0] = '\0';
+    if (r == 0)
+        r = read_listeners(cli, parts, listens, err);
+    for (size_t i = 0; r == 0 && i < FLAGS_LISTEN; i++)
+        config->dns = config->dns || (listens[i].kind == LISTENER_DNS && listens[i].count > 0);
+    if (r == 0 && parts == (PART_AGENT | PART_DNS) && !config->dns)
+        r = err_set(err, ERR_BAD_INPUT, "--listen-dns none: then there is nothing to run");
+    if (r == 0 && parts & PART_GATEWAY)
+        r = read_sandbox(cli, listens, &config->start, err);
+    return usage(cli, r);
+}
+
+int parts_check(struct cli *cli, unsigned parts, struct err *err)
+{
+    auto_free struct supervisor_listen *listens = mem_zalloc((FLAGS_LISTEN + 1) * sizeof *listens);
+    auto_free struct supervisor_config *config = mem_zalloc(sizeof *config);
+    auto_free struct message_start *joined = mem_zalloc(sizeof *joined);
+    int r = parts_read(cli, parts, joined, listens, config, err);
+    if (r == 0 && parts & PART_GATEWAY)
+        r = check_walls(&config->start, err);
+    return r;
+}
+
 int parts_run(struct cli *cli, unsigned parts, const struct message_start *joined, struct err *err)
 {
     auto_free struct supervisor_listen *listens = mem_zalloc((FLAGS_LISTEN + 1) * sizeof *listens);
@@ -546,19 +576,9 @@ int parts_run(struct cli *cli, unsigned parts, const struct message_start *joine
         .on_ready = on_ready,
         .data = cli,
     };
-    int r = read_start(cli, parts, joined, &config.start, err);
-    if (!(parts & PART_AGENT))
-        config.start.pop[0] = '\0';
-    if (r == 0)
-        r = read_listeners(cli, parts, listens, err);
-    for (size_t i = 0; r == 0 && i < FLAGS_LISTEN; i++)
-        config.dns = config.dns || (listens[i].kind == LISTENER_DNS && listens[i].count > 0);
-    if (r == 0 && parts == (PART_AGENT | PART_DNS) && !config.dns)
-        r = err_set(err, ERR_BAD_INPUT, "--listen-dns none: then there is nothing to run");
-    if (r == 0 && parts & PART_GATEWAY)
-        r = read_sandbox(cli, listens, &config.start, err);
+    int r = parts_read(cli, parts, joined, listens, &config, err);
     if (r < 0)
-        return usage(cli, r);
+        return r;
     if (parts & PART_CONTROL)
         r = end_restore(cli, err);
     if (r == 0 && parts & PART_CONTROL)

@@ -28,6 +28,9 @@ enum {
 /* Flags and environment of the parts, then the supervisor until all has ended. `joined`: of a PoP
  * whose control is elsewhere, what that told it (control, pop, zone, city, country); else NULL. */
 int parts_run(struct cli *cli, unsigned parts, const struct message_start *joined, struct err *err);
+/* Would they run: what can be found wrong with flags, environment and machine, before a token is
+ * used up for it. */
+[[nodiscard]] int parts_check(struct cli *cli, unsigned parts, struct err *err);
 
 /* --log-level, for this process and those to come. */
 int up_log_level(const struct cli *cli, struct err *err);

@@ -172,6 +172,9 @@ def test_pops_and_dns_servers_are_not_taken_for_each_other(named, scratch):
     refused("--zone", server, "dns", "--zone", "a..b", *ports, scratch / "ns", status=2)
     for flag in ("--listen-gateway", "--listen-control", "--sandbox"):
         refused(flag, server, "dns", flag, "127.0.0.1:0", status=2)
+    refused("nothing to run", server, "dns", *ports, scratch / "ns", "--listen-dns", "none",
+            status=2)
+    refused("--why-from", server, "dns", *ports, scratch / "ns", "--why-from", "x", status=2)
     # No token was used up by that. A home stays what it has joined as.
     server.start("--join", named.url, "--token-file", scratch / "ns")
     until("it reports", lambda: named.states()["ns-1"] == "ready")

@@ -201,6 +201,14 @@ def test_joining(fleet, scratch):
     refused("no PoP waits with this token", "--join", fleet.url, "--token-file",
             scratch / "forged")
     refused("control", "--join", "http://127.0.0.1:1", "--token-file", file)
+    # What is wrong with any other flag is said before the token is shown, which is good once.
+    for flag, value in (("--loops", "0"), ("--spin-us", "x"), ("--limits", "nothing=1"),
+                        ("--trusted-proxies", "here"), ("--sandbox", "some"),
+                        ("--log-level", "loud"), ("--why-from", "there"),
+                        ("--addresses", scratch / "none"), ("--listen-gateway", "0.0.0.0:0"),
+                        ("--listen-dns", "unix:/x")):
+        refused(flag, "--join", fleet.url, "--token-file", file, flag, value, status=2)
+    refused("--sets", "--join", fleet.url, "--token-file", file, "--sets", scratch / "none")
     assert not (pop.home / "pop" / "joined.json").exists()
     pop.start("--join", fleet.url, "--token-file", file)
     assert fleet.states() == {"paris": "ready"}
