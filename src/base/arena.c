@@ -6,10 +6,11 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "base/auto.h"
 
-enum { CHUNK_BYTES_FIRST = 1024, CHUNK_BYTES_MAX = 64 * 1024 };
+enum { CHUNK_BYTES_FIRST = 1024, CHUNK_BYTES_MAX = 64 * 1024, PAGE = 4096 };
 
 struct chunk {
     struct chunk *next;
@@ -27,8 +28,41 @@ struct arena {
     struct chunk *chunks; /* the first is the one in use */
     struct deferred *deferred;
     size_t bytes;
+    bool secret;
     struct chunk first; /* in the same piece of memory */
 };
+
+/* ---- where chunks come from ------------------------------------------------------------------ */
+
+static void *pages_new(size_t bytes)
+{
+    void *pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (pages == MAP_FAILED)
+        mem_abort(bytes);
+    (void)madvise(pages, bytes, MADV_DONTDUMP); /* without it a core would have it: no more */
+    return pages;
+}
+
+/* Of secret arenas whole pages: *bytes becomes as many as they have. */
+static void *memory_new(bool secret, size_t *bytes)
+{
+    if (!secret)
+        return mem_alloc(*bytes);
+    if (*bytes > SIZE_MAX - PAGE)
+        mem_abort(*bytes);
+    *bytes = (*bytes + PAGE - 1) & ~(size_t)(PAGE - 1);
+    return pages_new(*bytes);
+}
+
+static void memory_free(bool secret, void *memory, size_t bytes)
+{
+    if (secret)
+        (void)munmap(memory, bytes);
+    else
+        free(memory);
+}
+
+/* ---- pieces --------------------------------------------------------------------------------- */
 
 static struct chunk *chunk_add(struct arena *arena, size_t need)
 {
@@ -38,10 +72,11 @@ static struct chunk *chunk_add(struct arena *arena, size_t need)
     bool apart = need > size / 2; /* a big piece gets a chunk of its own, behind the one in use */
     if (apart)
         size = need;
-    struct chunk *chunk = mem_alloc(sizeof *chunk + size);
-    chunk->size = size;
+    size_t all = sizeof(struct chunk) + size;
+    struct chunk *chunk = memory_new(arena->secret, &all);
+    chunk->size = all - sizeof *chunk;
     chunk->used = 0;
-    arena->bytes += sizeof *chunk + size;
+    arena->bytes += all;
     if (apart) {
         chunk->next = arena->chunks->next;
         arena->chunks->next = chunk;
@@ -52,19 +87,34 @@ static struct chunk *chunk_add(struct arena *arena, size_t need)
     return chunk;
 }
 
+static struct arena *begin(bool secret, size_t bytes)
+{
+    size_t all = sizeof(struct arena) + bytes;
+    struct arena *arena = memory_new(secret, &all);
+
+    *arena = (struct arena){ .chunks = &arena->first, .bytes = all, .secret = secret };
+    arena->first = (struct chunk){ .size = all - sizeof(struct arena) };
+    return arena;
+}
+
 struct arena *arena_new(void)
 {
-    return arena_new_for(CHUNK_BYTES_FIRST);
+    return begin(false, CHUNK_BYTES_FIRST);
 }
 
 struct arena *arena_new_for(size_t bytes)
 {
-    size_t all = sizeof(struct arena) + bytes;
-    struct arena *arena = mem_alloc(all);
+    return begin(false, bytes);
+}
 
-    *arena = (struct arena){ .chunks = &arena->first, .bytes = all };
-    arena->first = (struct chunk){ .size = bytes };
-    return arena;
+struct arena *arena_new_secret(void)
+{
+    return begin(true, CHUNK_BYTES_FIRST);
+}
+
+bool arena_secret(const struct arena *arena)
+{
+    return arena->secret;
 }
 
 void arena_free(struct arena *arena)
@@ -76,9 +126,9 @@ void arena_free(struct arena *arena)
     for (struct chunk *chunk = arena->chunks, *next; chunk; chunk = next) {
         next = chunk->next;
         if (chunk != &arena->first)
-            free(chunk);
+            memory_free(arena->secret, chunk, sizeof *chunk + chunk->size);
     }
-    free(arena);
+    memory_free(arena->secret, arena, sizeof *arena + arena->first.size);
 }
 
 void *arena_alloc(struct arena *arena, size_t bytes)

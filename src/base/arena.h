@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/slice.h"
@@ -16,7 +17,11 @@ struct arena;
 
 struct arena *arena_new(void);
 struct arena *arena_new_for(size_t bytes); /* so much comes of one allocation: what is usual */
-void arena_free(struct arena *arena);      /* NULL is allowed; runs what was deferred, last first */
+/* For keys: pages of its own, which no core file has, and which go back to the kernel when it is
+ * freed, with whatever a writer or a parser left in them. Each costs system calls. */
+struct arena *arena_new_secret(void);
+bool arena_secret(const struct arena *arena);
+void arena_free(struct arena *arena); /* NULL is allowed; runs what was deferred, last first */
 
 /* Aligned for anything; zeroed; lives as long as the arena. */
 [[gnu::malloc, gnu::alloc_size(2), gnu::returns_nonnull]] void *arena_alloc(struct arena *arena,

@@ -2,6 +2,7 @@
 #include "base/json.h"
 
 #include <assert.h>
+#include <string.h>
 
 #include "base/arena.h"
 #include "base/auto.h"
@@ -14,6 +15,7 @@
 struct budget {
     size_t taken, max;
     bool refused;
+    struct arena *secret; /* its memory is there, and goes with it; NULL: malloc's */
 };
 
 static bool budget_take(struct budget *budget, size_t bytes)
@@ -28,19 +30,29 @@ static bool budget_take(struct budget *budget, size_t bytes)
 
 static void *budget_malloc(void *context, size_t bytes)
 {
-    return budget_take(context, bytes) ? mem_alloc(bytes) : NULL;
+    struct budget *budget = context;
+    if (!budget_take(budget, bytes))
+        return NULL;
+    return budget->secret ? arena_alloc(budget->secret, bytes) : mem_alloc(bytes);
 }
 
 static void *budget_realloc(void *context, void *old, size_t bytes_old, size_t bytes)
 {
-    if (bytes > bytes_old && !budget_take(context, bytes - bytes_old))
+    struct budget *budget = context;
+    if (bytes > bytes_old && !budget_take(budget, bytes - bytes_old))
         return NULL;
-    return mem_resize(old, bytes, 1);
+    if (!budget->secret)
+        return mem_resize(old, bytes, 1);
+    if (bytes <= bytes_old)
+        return old;
+    return memcpy(arena_alloc(budget->secret, bytes), old, bytes_old);
 }
 
-static void budget_free(void *, void *memory)
+static void budget_free(void *context, void *memory)
 {
-    free(memory);
+    const struct budget *budget = context;
+    if (!budget || !budget->secret)
+        free(memory);
 }
 
 static void document_free(void *document)
@@ -125,7 +137,8 @@ int json_parse(struct arena *arena, struct slice text, const struct json_limits 
         limits = &none;
     size_t bytes_max = limits->bytes_max ? limits->bytes_max : (size_t)16 << 20;
     uint32_t depth_max = limits->depth_max ? limits->depth_max : 64;
-    struct budget budget = { .max = limits->memory_max ? limits->memory_max : 16 * bytes_max };
+    struct budget budget = { .max = limits->memory_max ? limits->memory_max : 16 * bytes_max,
+                             .secret = arena_secret(arena) ? arena : NULL };
 
     if (text.size > bytes_max)
         return err_set(err, ERR_TOO_LARGE, "%zu bytes of JSON, the limit is %zu", text.size,
@@ -142,7 +155,8 @@ int json_parse(struct arena *arena, struct slice text, const struct json_limits 
     if (!document)
         return read_failed(text, &why, err);
     document->alc.ctx = NULL; /* freeing does not look at the budget, which ends here */
-    arena_defer(arena, document_free, document);
+    if (!budget.secret)
+        arena_defer(arena, document_free, document);
 
     yyjson_val *root = yyjson_doc_get_root(document);
     size_t count = yyjson_doc_get_val_count(document);

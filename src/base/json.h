@@ -80,7 +80,8 @@ struct slice json_print(struct arena *arena, yyjson_val *value, unsigned flags);
 struct slice json_print_mut(struct arena *arena, const yyjson_mut_val *value, unsigned flags);
 
 /* A writer appends to a buffer in its arena; commas and colons come by themselves. Nesting up to
- * JSON_DEPTH_MAX; calls out of order are faults of ours (assert).
+ * JSON_DEPTH_MAX; calls out of order are faults of ours (assert). What it leaves behind as it grows
+ * goes with the arena: keys are written, and read, in a secret one.
  *
  *     struct json_writer w;
  *     json_begin(&w, arena, 0);

@@ -23,6 +23,7 @@
 enum { KEYS_SOON_MS = 50 };
 
 struct keys {
+    struct arena *memory; /* of this struct; a secret one */
     unsigned char secret[HOP_KEY_BYTES];
     char *told; /* who was there when agents were told; NULL: not yet */
     struct timer *soon;
@@ -124,10 +125,11 @@ struct slice keys_json(struct control *control, const struct hub_pop *pop, struc
  * from it as soon as they watch. */
 int keys_open(struct control *control, struct err *err)
 {
-    struct arena *arena = arena_new();
+    struct arena *arena = arena_new_secret();
     struct slice bytes = {};
     const char *path = arena_format(arena, "%s/" CONTROL_KEY_FILE, control->start.home);
-    struct keys *keys = control->keys = mem_zalloc(sizeof *keys);
+    struct keys *keys = control->keys = ARENA_NEW(arena, struct keys);
+    keys->memory = arena;
     int r = disk_read(path, sizeof keys->secret, arena, &bytes, err);
     if (r == 0 && bytes.size != sizeof keys->secret)
         r = err_set(err, ERR_BAD_INPUT,
@@ -140,9 +142,6 @@ int keys_open(struct control *control, struct err *err)
         r = disk_replace(path, (struct slice){ (const char *)keys->secret, sizeof keys->secret },
                          err); /* 0600 */
     }
-    if (bytes.size)
-        explicit_bzero((char *)(uintptr_t)bytes.data, bytes.size);
-    arena_free(arena);
     return r < 0 ? err_wrap(err, "the secret that PoPs' keys are made of") : 0;
 }
 
@@ -153,6 +152,5 @@ void keys_close(struct control *control)
         return;
     timer_free(keys->soon);
     free(keys->told);
-    explicit_bzero(keys->secret, sizeof keys->secret);
-    free(keys);
+    arena_free(keys->memory);
 }

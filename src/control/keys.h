@@ -20,5 +20,5 @@ struct hub_pop;
 void keys_close(struct control *control);
 /* Who is there may have changed: those who watch are told a moment later, once for many. */
 void keys_look(struct control *control);
-/* {"keys":[{"pop","key"}]}: of that PoP with each, itself included. The caller wipes it. */
+/* {"keys":[{"pop","key"}]}: of that PoP with each, itself included. The arena is a secret one. */
 struct slice keys_json(struct control *control, const struct hub_pop *pop, struct arena *arena);

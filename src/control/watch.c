@@ -62,20 +62,30 @@ static void end(struct watcher *watcher)
     watcher->ended = true;
 }
 
-static void say(struct watcher *watcher, struct slice text, bool first)
+/* False: it is not taken, and `on_written` is not called. */
+static bool say_piece(struct watcher *watcher, struct slice text, bool first,
+                      exchange_written_cb on_written, void *data)
 {
     struct request *q = watcher->q;
     if (watcher->ended || !q->x || text.size == 0)
-        return;
+        return false;
     if (!first && exchange_write_bytes(q->x) > WATCH_BYTES_MAX + watcher->first_bytes) {
         metric_add(control_count(q->control, CONTROL_WATCHES_CUT, NULL), 1);
         watcher->ended = true;
         exchange_abort(q->x);
-        return;
+        return false;
     }
     watcher->first_bytes += first ? text.size : 0;
+    exchange_write(q->x, &(struct iovec){ (char *)(uintptr_t)text.data, text.size }, 1, on_written,
+                   data);
+    return true;
+}
+
+static void say(struct watcher *watcher, struct slice text, bool first)
+{
     char *chunk = mem_string(text);
-    exchange_write(q->x, &(struct iovec){ chunk, text.size }, 1, on_chunk_written, chunk);
+    if (!say_piece(watcher, (struct slice){ chunk, text.size }, first, on_chunk_written, chunk))
+        free(chunk);
 }
 
 /* JSON has no line breaks inside: one data line an event. */
@@ -262,18 +272,23 @@ void watch_endpoint_gone(struct control *control, struct hub_endpoint *endpoint,
 
 /* ---- PoPs ----------------------------------------------------------------------------------- */
 
-/* Wiped as far as it is ours: what the connection still has to send goes when that has gone out. */
+static void on_keys_written(struct exchange *x, const struct err *err, void *data)
+{
+    (void)x;
+    (void)err;
+    arena_free(data);
+}
+
+/* Nothing is left of them once they have gone out. */
 static void say_keys(struct watcher *watcher, uint64_t number, bool first)
 {
-    struct arena *arena = arena_new();
+    struct arena *arena = arena_new_secret();
     struct slice keys = keys_json(watcher->q->control, watcher->pop, arena);
-    struct slice text = event_text(arena, "keys", number, keys);
-    if (first || map_hash(keys) != watcher->keys_told)
-        say(watcher, text, first);
+    bool news = first || map_hash(keys) != watcher->keys_told;
     watcher->keys_told = map_hash(keys);
-    explicit_bzero((char *)(uintptr_t)keys.data, keys.size);
-    explicit_bzero((char *)(uintptr_t)text.data, text.size);
-    arena_free(arena);
+    if (!news ||
+        !say_piece(watcher, event_text(arena, "keys", number, keys), first, on_keys_written, arena))
+        arena_free(arena);
 }
 
 /* Whatever it has not taken yet is for an agent that is not there any more, or does not read. */

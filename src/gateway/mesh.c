@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/arena.h"
 #include "base/auto.h"
 #include "base/err.h"
 #include "base/map.h"
@@ -65,19 +66,21 @@ struct peer_key {
     char name[MESH_NAME_BYTES]; /* the map's key points here */
 };
 
+struct key_set {
+    struct map keys;      /* name -> struct peer_key */
+    struct arena *memory; /* of these; a secret one; NULL: none came */
+};
+
 struct peer_keys {
     pthread_rwlock_t lock; /* of `here`: asked some thousand times a second, changed once a day */
-    struct map here, next; /* name -> struct peer_key; next: of the row under way */
+    struct key_set here, next; /* next: of the row under way */
 };
 static_assert((int)HOP_KEY_BYTES == (int)MESSAGE_KEY_BYTES);
 
-static void clear(struct map *keys)
+static void clear(struct key_set *set)
 {
-    MAP_EACH (entry, keys) {
-        explicit_bzero(entry->value, sizeof(struct peer_key));
-        free(entry->value);
-    }
-    map_deinit(keys);
+    map_deinit(&set->keys);
+    arena_free(take_ptr(set->memory));
 }
 
 struct peer_keys *peer_keys_new(void)
@@ -99,30 +102,32 @@ void peer_keys_free(struct peer_keys *keys)
     free(keys);
 }
 
-static void put(struct map *keys, struct slice name, const uint8_t *bytes)
+static void put(struct key_set *set, struct slice name, const uint8_t *bytes)
 {
-    struct peer_key *key = mem_alloc(sizeof *key);
+    struct peer_key *key = map_get(&set->keys, name);
 
+    if (!set->memory)
+        set->memory = arena_new_secret();
+    if (!key) {
+        key = ARENA_NEW(set->memory, struct peer_key);
+        snprintf(key->name, sizeof key->name, "%.*s", SLICE_FMT(name));
+        (void)map_put(&set->keys, slice_of(key->name), key);
+    }
     memcpy(key->bytes, bytes, sizeof key->bytes);
-    snprintf(key->name, sizeof key->name, "%.*s", SLICE_FMT(name));
-    struct peer_key *before = map_put(keys, slice_of(key->name), key);
-    if (before)
-        explicit_bzero(before, sizeof *before);
-    free(before);
 }
 
 void peer_keys_take(struct peer_keys *keys, struct message_peer_key *message)
 {
     if (message->flags & MESSAGE_KEYS_FIRST)
         clear(&keys->next);
-    if (message->pop[0] != '\0' && keys->next.count < MESH_POPS_MAX)
+    if (message->pop[0] != '\0' && keys->next.keys.count < MESH_POPS_MAX)
         put(&keys->next, slice_of(message->pop), message->key);
     if (message->pop[0] == '\0') {
-        struct map before = keys->here;
+        struct key_set before = keys->here;
         (void)pthread_rwlock_wrlock(&keys->lock);
         keys->here = keys->next;
         (void)pthread_rwlock_unlock(&keys->lock);
-        keys->next = (struct map){};
+        keys->next = (struct key_set){};
         clear(&before);
     }
     explicit_bzero(message->key, sizeof message->key);
@@ -132,7 +137,7 @@ bool peer_keys_find(struct peer_keys *keys, struct slice pop,
                     unsigned char ret_key[static HOP_KEY_BYTES])
 {
     (void)pthread_rwlock_rdlock(&keys->lock);
-    const struct peer_key *key = map_get(&keys->here, pop);
+    const struct peer_key *key = map_get(&keys->here.keys, pop);
     if (key)
         memcpy(ret_key, key->bytes, HOP_KEY_BYTES);
     (void)pthread_rwlock_unlock(&keys->lock);

@@ -51,20 +51,12 @@ static void file_failed(struct keep_file *file, const struct err *err)
     struct keep *keep = file->keep;
     if (file->failures++ == 0 || keep->ending)
         log_error("pop", rows[file->what].failed, LOG_S("error", err->message));
-    if (!file->bytes) { /* nothing newer came meanwhile */
-        file->bytes = take_ptr(file->under_way);
-        file->size = file->under_way_size;
+    if (!file->waits) { /* nothing newer came meanwhile */
+        file->waits = take_ptr(file->under_way);
+        file->bytes = file->under_way_bytes;
     }
     if (!keep->ending)
         env_timer_start(keep->env, &file->again, pop_back_off_ns(file->failures), on_again, file);
-}
-
-/* Of a key nothing is left behind. NULL is allowed. */
-static void bytes_free(char *bytes, size_t size)
-{
-    if (bytes)
-        explicit_bzero(bytes, size);
-    free(bytes);
 }
 
 static void on_file(const struct err *err, void *data)
@@ -77,8 +69,8 @@ static void on_file(const struct err *err, void *data)
         log_info("pop", "on disk again", LOG_S("file", rows[file->what].name));
         file->failures = 0;
     }
-    bytes_free(take_ptr(file->under_way), file->under_way_size);
-    if (!err && file->bytes)
+    arena_free(take_ptr(file->under_way));
+    if (!err && file->waits)
         file_begin(file);
     else if (!err && keep->on_saved)
         keep->on_saved(file->what, keep->data);
@@ -92,41 +84,49 @@ static void file_begin(struct keep_file *file)
     char path[sizeof keep->folder + 32];
     struct err err = {};
     env_timer_stop(keep->env, &file->again);
-    file->under_way = take_ptr(file->bytes);
-    file->under_way_size = file->size;
+    file->under_way = take_ptr(file->waits);
+    file->under_way_bytes = file->bytes;
     /* Where it cannot be made the save says so. */
     (void)env_folder_make(keep->env, keep->folder, &err);
-    env_file_save(keep->env, path_of(keep, path, sizeof path, file->what),
-                  (struct slice){ file->under_way, file->under_way_size }, on_file, file);
+    env_file_save(keep->env, path_of(keep, path, sizeof path, file->what), file->under_way_bytes,
+                  on_file, file);
 }
 
-/* Takes the bytes. */
-static void file_put(struct keep *keep, enum keep_what what, char *bytes, size_t size)
+/* Takes the arena, which the bytes lie in. */
+static void file_put(struct keep *keep, enum keep_what what, struct arena *arena,
+                     struct slice bytes)
 {
     struct keep_file *file = &keep->files[what];
-    bytes_free(file->bytes, file->size);
+    arena_free(file->waits);
+    file->waits = arena;
     file->bytes = bytes;
-    file->size = size;
     if (!file->under_way)
         file_begin(file);
+}
+
+static void key_put(struct keep *keep)
+{
+    struct arena *arena = arena_new_secret();
+    file_put(keep, KEEP_KEY, arena,
+             arena_copy(arena, (struct slice){ (char *)keep->key, TABLE_KEY_BYTES }));
 }
 
 void keep_table(struct keep *keep, struct slice table)
 {
     struct err err = {};
-    char *bytes = mem_alloc(table.size + TABLE_MAC_BYTES);
+    struct arena *arena = arena_new();
+    char *bytes = arena_alloc(arena, table.size + TABLE_MAC_BYTES);
     memcpy(bytes, table.data, table.size);
     if (table_mac(keep->key, table, (unsigned char *)bytes + table.size, &err) < 0) {
         log_error("pop", "table not on disk", LOG_S("error", err.message));
-        free(bytes);
+        arena_free(arena);
         return;
     }
     if (!keep->key_known) { /* with the first table it is good for: until then the old ones count */
         keep->key_known = true;
-        file_put(keep, KEEP_KEY, mem_string((struct slice){ (char *)keep->key, TABLE_KEY_BYTES }),
-                 TABLE_KEY_BYTES);
+        key_put(keep);
     }
-    file_put(keep, KEEP_TABLE, bytes, table.size + TABLE_MAC_BYTES);
+    file_put(keep, KEEP_TABLE, arena, (struct slice){ bytes, table.size + TABLE_MAC_BYTES });
 }
 
 void keep_desired(struct keep *keep)
@@ -148,18 +148,13 @@ void keep_desired(struct keep *keep)
             json_raw(&w, endpoint->json);
     json_array_end(&w);
     json_object_end(&w);
-    struct slice text = json_end(&w);
-    file_put(keep, KEEP_DESIRED, mem_string(text), text.size);
-    arena_free(arena);
+    file_put(keep, KEEP_DESIRED, arena, json_end(&w));
 }
 
 void keep_keys(struct keep *keep)
 {
-    struct arena *arena = arena_new();
-    struct slice text = pop_keys_json(keep->pop, arena);
-    file_put(keep, KEEP_KEYS, mem_string(text), text.size);
-    explicit_bzero((char *)(uintptr_t)text.data, text.size);
-    arena_free(arena);
+    struct arena *arena = arena_new_secret();
+    file_put(keep, KEEP_KEYS, arena, pop_keys_json(keep->pop, arena));
 }
 
 void keep_end(struct keep *keep)
@@ -205,8 +200,9 @@ static void desired_load(struct keep *keep, struct arena *arena)
     keep->pop->begun = true;
 }
 
-static void keys_load(struct keep *keep, struct arena *arena)
+static void keys_load(struct keep *keep)
 {
+    struct arena *arena = arena_new_secret();
     char path[sizeof keep->folder + 32];
     struct err err = {};
     struct slice text = {};
@@ -217,8 +213,7 @@ static void keys_load(struct keep *keep, struct arena *arena)
     if (r < 0 && r != ERR_NOT_FOUND)
         log_warn("pop", "keys of other PoPs on disk cannot be read, waiting for control",
                  LOG_S("error", err.message));
-    if (text.size)
-        explicit_bzero((char *)(uintptr_t)text.data, text.size);
+    arena_free(arena);
 }
 
 /* What only the table remembers: serving revisions, models' metadata. */
@@ -272,7 +267,7 @@ void keep_load(struct keep *keep)
     char path[sizeof keep->folder + 32];
     key_load(keep, arena);
     desired_load(keep, arena);
-    keys_load(keep, arena);
+    keys_load(keep);
     int r = env_file_read(keep->env, path_of(keep, path, sizeof path, KEEP_TABLE), TABLE_BYTES_MAX,
                           arena, &file, &err);
     if (r == 0)
@@ -299,7 +294,7 @@ void keep_deinit(struct keep *keep)
 {
     for (int i = 0; i < KEEP_FILES && keep->env; i++) {
         env_timer_stop(keep->env, &keep->files[i].again);
-        bytes_free(keep->files[i].bytes, keep->files[i].size);
-        bytes_free(keep->files[i].under_way, keep->files[i].under_way_size);
+        arena_free(keep->files[i].waits);
+        arena_free(keep->files[i].under_way);
     }
 }

@@ -20,10 +20,10 @@ struct keep;
 struct keep_file {
     struct keep *keep;
     enum keep_what what;
-    char *bytes; /* to be saved, owned; NULL: nothing waits */
-    size_t size;
-    char *under_way; /* what the disk is busy with, owned */
-    size_t under_way_size;
+    struct arena *waits;     /* to be saved, owned; NULL: nothing waits */
+    struct slice bytes;      /* there */
+    struct arena *under_way; /* what the disk is busy with, owned */
+    struct slice under_way_bytes;
     uint32_t failures; /* in a row */
     struct env_timer again;
 };

@@ -40,44 +40,43 @@ static int key_read(yyjson_val *item, struct pop_key *ret, struct err *err)
     return 0;
 }
 
+/* Pointers alone are sorted: qsort() leaves copies of what it moves where nobody wipes them. */
 static int by_name(const void *a, const void *b)
 {
-    return slice_order(slice_of(((const struct pop_key *)a)->pop),
-                       slice_of(((const struct pop_key *)b)->pop));
+    const struct pop_key *const *x = a, *const *y = b;
+    return slice_order(slice_of((*x)->pop), slice_of((*y)->pop));
 }
 
-static void wipe(struct pop_key *keys, size_t count)
+static int list_read(struct arena *arena, yyjson_val *list, struct pop_key *ret_keys,
+                     struct err *err)
 {
-    if (keys)
-        explicit_bzero(keys, count * sizeof *keys);
-    free(keys);
-}
-
-static int list_read(yyjson_val *list, struct pop_key *keys, struct err *err)
-{
-    size_t index, count;
+    size_t index, count = yyjson_arr_size(list);
+    struct pop_key *keys = ARENA_ARRAY(arena, struct pop_key, count + 1);
+    struct pop_key **sorted = ARENA_ARRAY(arena, struct pop_key *, count + 1);
     yyjson_val *item;
     yyjson_arr_foreach(list, index, count, item)
     {
+        sorted[index] = &keys[index];
         if (key_read(item, &keys[index], err) < 0)
             return ERR_BAD_INPUT;
     }
     if (count > 1)
-        qsort(keys, count, sizeof *keys, by_name);
-    for (size_t i = 1; i < count; i++)
-        if (strcmp(keys[i - 1].pop, keys[i].pop) == 0)
-            return err_set(err, ERR_BAD_INPUT, "two keys with PoP '%s'", keys[i].pop);
+        qsort((void *)sorted, count, sizeof *sorted, by_name);
+    for (size_t i = 0; i < count; i++) {
+        ret_keys[i] = *sorted[i];
+        if (i > 0 && strcmp(ret_keys[i - 1].pop, ret_keys[i].pop) == 0)
+            return err_set(err, ERR_BAD_INPUT, "two keys with PoP '%s'", ret_keys[i].pop);
+    }
     return 0;
 }
 
 int pop_keys_apply(struct pop *pop, struct slice json, struct err *err)
 {
-    struct arena *arena = arena_new();
-    struct slice copy = arena_copy(arena, json);
+    struct arena *arena = arena_new_secret(), *kept = arena_new_secret();
     struct pop_key *keys = NULL;
     yyjson_val *root, *list;
     size_t count = 0;
-    int r = json_parse(arena, copy, NULL, &root, err);
+    int r = json_parse(arena, json, NULL, &root, err);
     if (r == 0 && json_get_array(root, "keys", JSON_REQUIRED, &list, err) < 0)
         r = ERR_BAD_INPUT;
     if (r == 0) {
@@ -86,19 +85,18 @@ int pop_keys_apply(struct pop *pop, struct slice json, struct err *err)
             r = err_set(err, ERR_BAD_INPUT, "%zu keys; at most %d", count, (int)POP_PEERS_MAX);
     }
     if (r == 0) {
-        keys = mem_zalloc((count + 1) * sizeof *keys);
-        r = list_read(list, keys, err);
+        keys = ARENA_ARRAY(kept, struct pop_key, count + 1);
+        r = list_read(arena, list, keys, err);
     }
-    if (copy.size)
-        explicit_bzero((char *)(uintptr_t)copy.data, copy.size);
     arena_free(arena);
     if (r < 0) {
-        wipe(keys, count);
+        arena_free(kept);
         return r;
     }
     pop_keys_clear(pop);
     pop->keys = keys;
     pop->key_count = count;
+    pop->keys_arena = kept;
     return 0;
 }
 
@@ -145,7 +143,7 @@ const struct pop_key *pop_key_find(const struct pop *pop, struct slice name)
 
 void pop_keys_clear(struct pop *pop)
 {
-    wipe(pop->keys, pop->key_count);
+    arena_free(take_ptr(pop->keys_arena));
     pop->keys = NULL;
     pop->key_count = 0;
 }

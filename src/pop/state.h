@@ -182,8 +182,9 @@ struct pop {
     size_t peer_count;
     struct slice peers_json;   /* as it came */
     struct arena *peers_arena; /* of these three */
-    struct pop_key *keys;      /* by name; from malloc, wiped before they are freed */
+    struct pop_key *keys;      /* by name */
     size_t key_count;
+    struct arena *keys_arena; /* a secret one */
     struct list endpoints;
     struct map endpoints_by_uid; /* u64 -> struct pop_endpoint */
     struct map replicas_by_id;   /* u64 -> struct pop_replica */
@@ -230,7 +231,7 @@ const char *pop_replica_name(const struct pop_replica *replica, char buffer[stat
 [[nodiscard]] int pop_peers_apply(struct pop *pop, struct slice json, struct err *err);
 /* The keys with each PoP (docs/api.md, `keys`; keys.c). Bad ones change nothing. */
 [[nodiscard]] int pop_keys_apply(struct pop *pop, struct slice json, struct err *err);
-/* As they came; the caller wipes it. */
+/* As they came; the arena is a secret one. */
 struct slice pop_keys_json(const struct pop *pop, struct arena *arena);
 const struct pop_key *pop_key_find(const struct pop *pop, struct slice name); /* NULL: none */
 void pop_keys_clear(struct pop *pop);
