@@ -176,13 +176,24 @@ static uint32_t group_find(struct decision *decision, country_number country)
     return (uint32_t)decision->group_count++;
 }
 
-/* A group asks for a PoP of its own, which a single request is not worth. */
+/* Does one of its PoPs run the endpoint? */
+static bool has_pop(const struct decision *decision, const struct place_group *group)
+{
+    for (size_t i = 0; i < decision->count; i++)
+        if (decision->rows[i].has && (group->pops[i / 64] >> i % 64 & 1))
+            return true;
+    return false;
+}
+
+/* A group asks for a PoP of its own, which a single request is not worth; what it has it keeps for
+ * less, so that it does not come and go. */
 static void groups_thin(struct decision *decision, const float rates[static PLACE_GROUPS_MAX])
 {
     uint32_t now[PLACE_GROUPS_MAX];
     size_t groups = 0, demands = 0;
     for (size_t g = 0; g < decision->group_count; g++) {
-        now[g] = rates[g] >= PLACE_RATE_MIN ? (uint32_t)groups : PLACE_ANYWHERE;
+        bool kept = rates[g] >= PLACE_RATE_KEPT && has_pop(decision, &decision->groups[g]);
+        now[g] = rates[g] >= PLACE_RATE_MIN || kept ? (uint32_t)groups : PLACE_ANYWHERE;
         if (now[g] != PLACE_ANYWHERE)
             decision->groups[groups++] = decision->groups[g];
     }

@@ -63,7 +63,6 @@ static void say_nowhere(struct arena *arena, struct hub_endpoint *endpoint,
                         const struct decision *decision)
 {
     size_t used = 0, room = sizeof endpoint->nowhere;
-    endpoint->nowhere[0] = '\0';
     for (size_t i = 0; i < decision->count && used < room; i++) {
         const char *why = decision_why(arena, decision, i);
         if (decision->count == 1)
@@ -138,6 +137,7 @@ void placement_update(struct control *control, struct hub_endpoint *endpoint)
     endpoint->forbidden = endpoint->place_count == 0 && decision.count > 0;
     for (size_t i = 0; i < decision.count && endpoint->forbidden; i++)
         endpoint->forbidden = !decision.rows[i].allowed;
+    endpoint->nowhere[0] = '\0';
     if (endpoint->place_count == 0)
         say_nowhere(arena, endpoint, &decision);
     endpoint->spread_short = decision.result.spread_short;

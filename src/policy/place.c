@@ -18,6 +18,7 @@ struct placing {
     float *next;     /* and from all of them but the best */
     uint32_t *whose; /* the best is */
     float *midst;    /* of each PoP, once asked for; below 0: not yet */
+    uint64_t *of;    /* the groups that each PoP is in: bit i is group i */
     bool *chosen;    /* living ones */
     uint32_t *list;  /* the same as rows */
     uint32_t count;  /* of them */
@@ -35,14 +36,9 @@ static float trip_ms(struct spot a, struct spot b)
     return spot_known(a) && spot_known(b) ? rtt_ms(spot_chord_km(x * x + y * y + z * z)) : FAR_MS;
 }
 
-static bool in_group(const struct place_group *group, size_t pop)
-{
-    return (group->pops[pop / 64] >> pop % 64 & 1) != 0;
-}
-
 static bool may_serve(const struct placing *p, const struct place_demand *demand, size_t pop)
 {
-    return demand->group >= p->groups || in_group(&p->in->groups[demand->group], pop);
+    return demand->group >= p->groups || (p->of[pop] >> demand->group & 1) != 0;
 }
 
 static bool usable(const struct placing *p, size_t pop)
@@ -70,6 +66,7 @@ static void begin(struct placing *p, struct arena *arena, const struct place_inp
     p->next = ARENA_ARRAY(arena, float, p->demands + 1);
     p->whose = ARENA_ARRAY(arena, uint32_t, p->demands + 1);
     p->midst = ARENA_ARRAY(arena, float, p->pops + 1);
+    p->of = ARENA_ARRAY(arena, uint64_t, p->pops + 1);
     p->chosen = ARENA_ARRAY(arena, bool, p->pops + 1);
     p->list = ARENA_ARRAY(arena, uint32_t, p->pops + 1);
     for (size_t d = 0; d < p->demands; d++) {
@@ -79,6 +76,8 @@ static void begin(struct placing *p, struct arena *arena, const struct place_inp
     for (size_t i = 0; i < p->pops; i++) {
         float *ms = p->ms + i * p->demands;
         p->midst[i] = -1;
+        for (size_t g = 0; g < p->groups; g++)
+            p->of[i] |= (in->groups[g].pops[i / 64] >> i % 64 & 1) << g;
         for (size_t d = 0; d < p->demands; d++)
             ms[d] = may_serve(p, &in->demands[d], i)
                         ? trip_ms(in->demands[d].spot, in->pops[i].spot)
@@ -177,13 +176,35 @@ static bool better(const struct placing *p, size_t a, float gain_a, size_t b, fl
     return midst_ms(p, a) < midst_ms(p, b);
 }
 
-/* The best to add of a group (NULL: of all); p->pops: there is none. */
-static size_t best_of(const struct placing *p, const struct place_group *group, float *ret_gain)
+/* ---- what must be ---------------------------------------------------------------------------- */
+
+/* The groups that a chosen PoP is in, `without` (p->pops: none) not counted. */
+static uint64_t covered(const struct placing *p, size_t without)
+{
+    uint64_t groups = 0;
+    for (uint32_t i = 0; i < p->count; i++)
+        groups |= p->list[i] != without ? p->of[p->list[i]] : 0;
+    return groups;
+}
+
+/* Does another one's groups lack nothing once this one is taken? */
+static bool frees_one(const struct placing *p, size_t pop)
+{
+    for (uint32_t i = 0; i < p->count; i++)
+        if ((p->of[p->list[i]] & ~(covered(p, p->list[i]) | p->of[pop])) == 0)
+            return true;
+    return false;
+}
+
+/* The best to add of those in one of the groups (0: of all); p->pops: there is none. `full`: only
+ * such a one as another can go for. */
+static size_t best_of(const struct placing *p, uint64_t groups, bool full, float *ret_gain)
 {
     size_t found = p->pops;
     *ret_gain = 0;
     for (size_t i = 0; i < p->pops; i++) {
-        if (p->chosen[i] || !usable(p, i) || (group && !in_group(group, i)))
+        if (p->chosen[i] || !usable(p, i) || (groups && !(p->of[i] & groups)) ||
+            (full && !frees_one(p, i)))
             continue;
         float gain = gain_ms(p, i);
         if (found == p->pops || better(p, i, gain, found, *ret_gain)) {
@@ -192,16 +213,6 @@ static size_t best_of(const struct placing *p, const struct place_group *group, 
         }
     }
     return found;
-}
-
-/* ---- what must be ---------------------------------------------------------------------------- */
-
-static bool covered(const struct placing *p, const struct place_group *group, size_t without)
-{
-    for (uint32_t i = 0; i < p->count; i++)
-        if (p->list[i] != without && in_group(group, p->list[i]))
-            return true;
-    return false;
 }
 
 static uint32_t pops_max(const struct placing *p)
@@ -233,54 +244,26 @@ static void begin_with_present(struct placing *p)
             choose(p, i, true);
 }
 
-static void take_needed(struct placing *p, struct place_result *ret)
-{
-    uint32_t most = pops_max(p), spread = p->in->spread_min ? p->in->spread_min : 1;
-    float gain;
-    for (size_t g = 0; g < p->groups; g++) {
-        if (covered(p, &p->in->groups[g], p->pops))
-            continue;
-        size_t pop = p->count < most ? best_of(p, &p->in->groups[g], &gain) : p->pops;
-        if (pop < p->pops)
-            choose(p, pop, true);
-        else
-            ret->groups_without |= UINT64_C(1) << g;
-    }
-    while (p->count < spread && p->count < most) {
-        size_t pop = best_of(p, NULL, &gain);
-        if (pop == p->pops)
-            break;
-        choose(p, pop, true);
-    }
-    while (room_chosen(p) < p->in->replicas_min && p->count < most) {
-        size_t pop = best_of(p, NULL, &gain);
-        if (pop == p->pops)
-            break;
-        choose(p, pop, true);
-    }
-    ret->spread_short = p->count < spread;
-    ret->min_short = room_chosen(p) < p->in->replicas_min;
-}
+/* Who may go: what must be is there without it; its groups have another; anyone. */
+enum leave { LEAVE_NEEDLESS, LEAVE_GROUPS_SERVED, LEAVE_ANY };
 
-/* ---- what is better -------------------------------------------------------------------------- */
-
-static bool spared(const struct placing *p, size_t pop, bool over)
+static bool spared(const struct placing *p, size_t pop, enum leave leave)
 {
     uint32_t spread = p->in->spread_min ? p->in->spread_min : 1;
-    for (size_t g = 0; g < p->groups; g++)
-        if (in_group(&p->in->groups[g], pop) && !covered(p, &p->in->groups[g], pop))
-            return false;
-    return over || (p->count > spread && room_chosen(p) - room_of(p, pop) >= p->in->replicas_min);
+    if (leave != LEAVE_ANY && (p->of[pop] & ~covered(p, pop)) != 0)
+        return false;
+    return leave != LEAVE_NEEDLESS ||
+           (p->count > spread && room_chosen(p) - room_of(p, pop) >= p->in->replicas_min);
 }
 
-/* The one that is missed least, where it is missed less than `below_ms`. `over`: there are more
- * than there may be, so that one must go. `ready`: those that serve already stay before others. */
-static size_t least_missed(const struct placing *p, float below_ms, bool over, bool ready)
+/* The one that is missed least, where it is missed less than `below_ms`; p->pops: there is none.
+ * `ready`: those that serve already stay before others. */
+static size_t least_missed(const struct placing *p, float below_ms, enum leave leave, bool ready)
 {
     size_t found = p->pops;
     float least = 0;
     for (size_t i = 0; i < p->pops; i++) {
-        if (!p->chosen[i] || !spared(p, i, over))
+        if (!p->chosen[i] || !spared(p, i, leave))
             continue;
         float loss = loss_ms(p, i);
         if (loss >= below_ms)
@@ -296,11 +279,57 @@ static size_t least_missed(const struct placing *p, float below_ms, bool over, b
     return found;
 }
 
+/* No more than there may be: what the law needs goes last. */
+static void hold_bounds(struct placing *p)
+{
+    uint32_t most = pops_max(p);
+    while (p->count > most) {
+        size_t pop = least_missed(p, INFINITY, LEAVE_GROUPS_SERVED, true);
+        if (pop == p->pops)
+            pop = least_missed(p, INFINITY, LEAVE_ANY, true);
+        choose(p, pop, false);
+    }
+}
+
+static void take_needed(struct placing *p, struct place_result *ret)
+{
+    uint32_t most = pops_max(p), spread = p->in->spread_min ? p->in->spread_min : 1;
+    float gain;
+    for (size_t g = 0; g < p->groups; g++) {
+        uint64_t group = UINT64_C(1) << g;
+        if (covered(p, p->pops) & group)
+            continue;
+        bool full = p->count >= most;
+        size_t pop = best_of(p, group, full, &gain);
+        if (pop == p->pops)
+            continue;
+        choose(p, pop, true);
+        if (full) /* not the new one: its group has no other */
+            choose(p, least_missed(p, INFINITY, LEAVE_GROUPS_SERVED, true), false);
+    }
+    while (p->count < spread && p->count < most) {
+        size_t pop = best_of(p, 0, false, &gain);
+        if (pop == p->pops)
+            break;
+        choose(p, pop, true);
+    }
+    while (room_chosen(p) < p->in->replicas_min && p->count < most) {
+        size_t pop = best_of(p, 0, false, &gain);
+        if (pop == p->pops)
+            break;
+        choose(p, pop, true);
+    }
+    ret->spread_short = p->count < spread;
+    ret->min_short = room_chosen(p) < p->in->replicas_min;
+}
+
+/* ---- what is better -------------------------------------------------------------------------- */
+
 static void give_up(struct placing *p, struct place_result *ret)
 {
     float below_ms = asked(p) ? PLACE_KEEP_MS : INFINITY;
     for (;;) {
-        size_t pop = least_missed(p, below_ms, false, !asked(p));
+        size_t pop = least_missed(p, below_ms, LEAVE_NEEDLESS, !asked(p));
         if (pop == p->pops)
             return;
         if (!asked(p) && !p->in->settled) { /* what is missed by nobody now may be tomorrow */
@@ -324,7 +353,7 @@ static bool exchange(struct placing *p, size_t pop)
 {
     float before = mean_ms(p);
     choose(p, pop, true);
-    size_t out = least_missed(p, INFINITY, true, false);
+    size_t out = least_missed(p, INFINITY, LEAVE_GROUPS_SERVED, false);
     if (out < p->pops)
         choose(p, out, false);
     if (out < p->pops && out != pop && mean_ms(p) <= before - PLACE_TAKE_MS)
@@ -341,24 +370,13 @@ static void take_better(struct placing *p)
     float gain;
     /* Without demand nothing is known to be better. */
     for (size_t moves = 0; asked(p) && moves < 2 * p->pops; moves++) {
-        size_t pop = best_of(p, NULL, &gain);
+        size_t pop = best_of(p, 0, false, &gain);
         if (pop == p->pops || gain < PLACE_TAKE_MS)
             return;
         if (p->count < most)
             choose(p, pop, true);
         else if (!exchange(p, pop))
             return;
-    }
-}
-
-static void hold_bounds(struct placing *p)
-{
-    uint32_t most = pops_max(p);
-    while (p->count > most) {
-        size_t pop = least_missed(p, INFINITY, true, true);
-        if (pop == p->pops)
-            return;
-        choose(p, pop, false);
     }
 }
 
@@ -442,6 +460,8 @@ void place_decide(struct arena *arena, const struct place_input *input, struct p
     give_up(&p, ret); /* what those that were taken have made of no use */
     serve(&p, ret);
     count_replicas(&p, ret);
+    uint64_t groups = p.groups < 64 ? (UINT64_C(1) << p.groups) - 1 : UINT64_MAX;
+    ret->groups_without = groups & ~covered(&p, p.pops);
     for (size_t i = 0; i < p.pops; i++) {
         struct place_row *row = &ret->rows[i];
         row->reason = (uint8_t)reason_of(&p, i);

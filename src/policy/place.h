@@ -3,8 +3,9 @@
  * place.h -- which PoPs hold how many replicas of an endpoint. Pure; scratch memory in an arena;
  * any thread.
  *
- * What must be comes first: a PoP in each group (of clients that the law sends to some PoPs alone),
- * `spread_min` of them, no more than there may be replicas. Beyond that a PoP is added where it
+ * What must be comes first: no more PoPs than there may be replicas, one in each group (of clients
+ * that the law sends to some PoPs alone), for which another goes that no group needs, `spread_min`
+ * of them. Beyond that a PoP is added where it
  * brings enough of the demand nearer, and given up where it brings too little: greedy facility
  * location (Cornuejols, Fisher, Nemhauser 1977) over predicted round trips and prices, which begins
  * at what there is. To take one up needs more than to keep it, so a small change moves nothing.
@@ -89,8 +90,8 @@ struct place_result {
     bool spread_short;       /* fewer PoPs than spread_min can be had */
     bool min_short;          /* fewer replicas than replicas_min find room */
     bool spared;             /* nobody asks, and one could go once all is settled */
-    uint64_t
-        groups_without; /* bit i: no PoP of group i could be chosen, or replicas_max forbids it */
+    uint64_t groups_without; /* bit i: no PoP of group i could be chosen, or replicas_max forbids
+                                it: each that there is serves another group that has no other */
 };
 
 /* What a second PoP must save to be taken up, and to be kept: of a client's round trip, weighed by
@@ -99,6 +100,9 @@ struct place_result {
 #define PLACE_KEEP_MS 1.5f
 /* Demand below it is noise, and moves nothing. */
 #define PLACE_RATE_MIN 0.02f
+/* And of clients who have a PoP to themselves: chance alone makes the damped rate of one request in
+ * 50 s look half as high now and then, a quarter as high not once in years. */
+#define PLACE_RATE_KEPT 0.005f
 
 void place_decide(struct arena *arena, const struct place_input *input, struct place_result *ret);
 const char *place_reason_text(enum place_reason reason);

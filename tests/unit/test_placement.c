@@ -233,6 +233,9 @@ static void test_a_new_spec_is_read_anew(void **state)
     assert_string_equal(places(digits), "");
     assert_true(digits->forbidden);
     assert_non_null(strstr(digits->nowhere, "regions do not hold this PoP, 'tokyo' (JP)"));
+    digits = endpoint_put(control, 1, "");
+    assert_int_equal(digits->place_count, 1);
+    assert_string_equal(digits->nowhere, "");
 }
 
 /* How many each chosen PoP runs: its own least number, more only as the fleet's needs. */
@@ -353,6 +356,35 @@ static void test_what_the_law_leaves(void **state)
     assert_string_equal(places(digits), "paris 1, zurich 1");
     ask(control, paris, 1, 5, &(struct clients){ FROM_TOKYO, 1000 }, 1);
     assert_string_equal(places(digits), "paris 1, zurich 1");
+}
+
+/* One request in 50 s, as chance brings them: a PoP of its own comes once and stays, until hardly
+ * anybody comes any more. */
+static void test_a_group_of_few_does_not_come_and_go(void **state)
+{
+    struct control *control = &((struct world *)*state)->control;
+    struct hub_pop *paris = pop_put(control, "paris", PARIS);
+    (void)pop_put(control, "zurich", "{\"country\":\"CH\",\"latitude\":47.4,\"longitude\":8.5}");
+    struct hub_endpoint *digits = endpoint_put(
+        control, 1,
+        ",\"residency\":{\"rules\":[{\"clients\":[\"CH\"],\"process_in\":\"same-country\"},"
+        "{\"clients\":[\"FR\"],\"process_in\":[\"FR\"]}]}");
+    uint64_t dice = 1;
+    unsigned changes = 0, steps = 0;
+    size_t before = 1;
+    for (unsigned i = 0; i < 5000; i++) {
+        struct clients clients[] = { { FROM_PARIS, 50 }, { FROM_ZURICH, 1 } };
+        dice = dice * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+        ask(control, paris, 1, 5, clients, (dice >> 33) % 10 == 0 ? 2 : 1);
+        changes += digits->place_count != before;
+        before = digits->place_count;
+    }
+    assert_int_equal(changes, 1);
+    assert_string_equal(places(digits), "paris 1, zurich 1");
+    for (; digits->place_count == 2 && steps < 1000; steps++)
+        ask(control, paris, 1, 5, &(struct clients){ FROM_PARIS, 50 }, 1);
+    assert_in_range(steps, 20, 400); /* half an hour at most */
+    assert_string_equal(places(digits), "paris 1");
 }
 
 static float rate_of(struct control *control, const struct hub_endpoint *endpoint,
@@ -586,6 +618,7 @@ int main(void)
         WORLD(test_goes_where_it_is_asked_for),
         WORLD(test_without_a_map_of_addresses),
         WORLD(test_what_the_law_leaves),
+        WORLD(test_a_group_of_few_does_not_come_and_go),
         WORLD(test_one_that_lies),
         WORLD(test_a_window_that_did_not_pass),
         WORLD(test_an_agent_that_goes_takes_its_word_along),

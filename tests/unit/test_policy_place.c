@@ -32,7 +32,7 @@ struct want {
         float rate;
         uint32_t group; /* 1 and up; 0: anywhere */
     } demand[4];
-    unsigned groups[2];
+    unsigned groups[3];
     uint32_t spread, min, max, pop_min, pop_max, room;
     float price[SITES];
     bool settled;
@@ -96,6 +96,34 @@ static const struct want rows[] = {
     { "groups do not break the bound", .allowed = ALL, .max = 1,
       .groups = { BIT(PARIS), BIT(TOKYO) }, .chosen = BIT(PARIS), .replicas = 1,
       .groups_without = 2 },
+    { "fewer than groups need: those stay that serve most", .allowed = ALL, .max = 2,
+      .has = BIT(PARIS) | BIT(TOKYO) | BIT(SAO_PAULO),
+      .demand = { { PARIS, 0.1f, 1 }, { TOKYO, 5, 2 }, { SAO_PAULO, 1, 3 } },
+      .groups = { BIT(PARIS), BIT(TOKYO), BIT(SAO_PAULO) }, .chosen = BIT(TOKYO) | BIT(SAO_PAULO),
+      .replicas = 2, .groups_without = 1 },
+    { "of these before all those that serve now", .allowed = ALL, .max = 2,
+      .has = BIT(PARIS) | BIT(TOKYO) | BIT(SAO_PAULO), .ready = BIT(PARIS) | BIT(TOKYO),
+      .demand = { { PARIS, 0.1f, 1 }, { TOKYO, 5, 2 }, { SAO_PAULO, 1, 3 } },
+      .groups = { BIT(PARIS), BIT(TOKYO), BIT(SAO_PAULO) }, .chosen = BIT(PARIS) | BIT(TOKYO),
+      .replicas = 2, .groups_without = 4 },
+    { "a bound in replicas holds PoPs that run two each", .allowed = ALL, .max = 5, .pop_min = 2,
+      .has = BIT(PARIS) | BIT(TOKYO) | BIT(SAO_PAULO),
+      .demand = { { PARIS, 1, 1 }, { TOKYO, 5, 2 }, { SAO_PAULO, 3, 3 } },
+      .groups = { BIT(PARIS), BIT(TOKYO), BIT(SAO_PAULO) }, .chosen = BIT(TOKYO) | BIT(SAO_PAULO),
+      .replicas = 4, .groups_without = 1 },
+    { "a group that comes gets the place of one that is of use alone", .allowed = ALL, .max = 2,
+      .has = BIT(PARIS) | BIT(TOKYO), .ready = BIT(PARIS) | BIT(TOKYO),
+      .demand = { { PARIS, 9, 0 }, { TOKYO, 5, 0 }, { NEW_YORK, 0.02f, 1 } },
+      .groups = { BIT(NEW_YORK) }, .chosen = BIT(PARIS) | BIT(NEW_YORK), .replicas = 2 },
+    { "not of one that another group needs", .allowed = ALL, .max = 2,
+      .has = BIT(PARIS) | BIT(TOKYO), .ready = BIT(PARIS),
+      .demand = { { PARIS, 9, 0 }, { TOKYO, 0.02f, 1 }, { NEW_YORK, 0.02f, 2 } },
+      .groups = { BIT(TOKYO), BIT(NEW_YORK) }, .chosen = BIT(TOKYO) | BIT(NEW_YORK),
+      .replicas = 2 },
+    { "of two that would do the one that serves both", .allowed = ALL, .max = 1, .has = BIT(PARIS),
+      .ready = BIT(PARIS), .demand = { { PARIS, 9, 1 }, { NEW_YORK, 0.02f, 2 } },
+      .groups = { BIT(PARIS) | BIT(LONDON), BIT(NEW_YORK) | BIT(LONDON) }, .chosen = BIT(LONDON),
+      .replicas = 1 },
     { "one for another, where one is all there may be", .allowed = ALL, .has = BIT(PARIS), .max = 1,
       .demand = { { PARIS, 0.1f, 0 }, { TOKYO, 9, 0 } }, .chosen = BIT(TOKYO), .replicas = 1 },
     { "what drains goes elsewhere", .allowed = ALL, .draining = BIT(PARIS), .has = BIT(PARIS),
@@ -145,7 +173,7 @@ static void fill(const struct want *row, struct place_pop *pops, struct place_de
             .rate = row->demand[demand_count].rate,
             .group = row->demand[demand_count].group - 1, /* 0 becomes PLACE_ANYWHERE */
         };
-    for (; group_count < 2 && row->groups[group_count]; group_count++)
+    for (; group_count < 3 && row->groups[group_count]; group_count++)
         groups[group_count] = (struct place_group){ { row->groups[group_count] } };
     *ret = (struct place_input){
         .pops = pops,
@@ -169,7 +197,7 @@ static void test_rows(void **state)
     for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
         struct place_pop pops[SITES];
         struct place_demand demands[4];
-        struct place_group groups[2];
+        struct place_group groups[3];
         struct place_input input;
         struct place_result result;
         struct arena *arena = arena_new();
@@ -204,7 +232,7 @@ static void test_shares(void **state)
                         .demand = { { PARIS, 2, 0 }, { TOKYO, 1, 0 } } };
     struct place_pop pops[SITES];
     struct place_demand demands[4];
-    struct place_group groups[2];
+    struct place_group groups[3];
     struct place_input input;
     struct place_result result;
     struct arena *arena = arena_new();
@@ -288,6 +316,35 @@ static void take_over(struct world *world, const struct place_result *result)
         world->pops[i].has = result->rows[i].replicas;
 }
 
+static uint64_t groups_of(const struct world *world, size_t pop)
+{
+    uint64_t groups = 0;
+    for (size_t g = 0; g < world->input.group_count; g++)
+        groups |= (world->groups[g].pops[0] >> pop & 1) << g;
+    return groups;
+}
+
+/* Is there a group without a PoP that could have one in the place of another, and all groups that
+ * have one still would? */
+static bool can_serve_more(const struct world *world, const struct place_result *result)
+{
+    for (size_t in = 0; in < FLEET; in++) {
+        const struct place_pop *pop = &world->pops[in];
+        uint64_t gained = groups_of(world, in) & result->groups_without;
+        if (!gained || !pop->allowed || pop->health != PLACE_UP || pop->room == 0)
+            continue;
+        for (size_t out = 0; out < FLEET; out++) {
+            uint64_t others = groups_of(world, in);
+            for (size_t i = 0; i < FLEET; i++)
+                others |=
+                    result->rows[i].reason == PLACE_CHOSEN && i != out ? groups_of(world, i) : 0;
+            if (result->rows[out].reason == PLACE_CHOSEN && !(groups_of(world, out) & ~others))
+                return true;
+        }
+    }
+    return false;
+}
+
 static void check(const struct world *world, const struct place_result *result)
 {
     uint32_t sum = 0, pops = 0;
@@ -309,6 +366,7 @@ static void check(const struct world *world, const struct place_result *result)
     assert_int_equal(pops, result->pops);
     if (world->input.replicas_max && pops > 1)
         assert_true(sum <= world->input.replicas_max);
+    assert_false(can_serve_more(world, result));
     for (size_t g = 0; g < world->input.group_count; g++) {
         bool has = false;
         for (size_t i = 0; i < FLEET; i++)
@@ -352,6 +410,17 @@ static void test_seeds(void **state)
         place_decide(arena, &world.input, &first);
         check(&world, &first);
         small_moves += moved(&third, &first);
+        /* Fewer than there were: at once no more than that, and it settles again. */
+        take_over(&world, &first);
+        world.input.replicas_max = world.input.replicas_max / 3 + 1;
+        place_decide(arena, &world.input, &second);
+        check(&world, &second);
+        take_over(&world, &second);
+        place_decide(arena, &world.input, &third);
+        take_over(&world, &third);
+        place_decide(arena, &world.input, &first);
+        check(&world, &first);
+        assert_int_equal(moved(&third, &first), 0);
         arena_free(arena);
     }
     print_message("  %zu moves in %d small changes\n", small_moves, (int)SEEDS);
