@@ -154,13 +154,14 @@ static void read_event(yyjson_val *item, struct slice pop, int64_t now_ns, struc
     };
 }
 
-static void read_log(yyjson_val *item, int64_t now_ns, struct report_item *ret)
+static void read_log(yyjson_val *item, struct slice pop, int64_t now_ns, struct report_item *ret)
 {
     struct slice stream = name_of(item, "stream");
     ret->kind = REPORT_LOG;
     ret->log = (struct store_log){
         .endpoint_uid = number_of(item, "endpoint_uid"),
         .at_ns = at_of(item, now_ns),
+        .pop = pop,
         .replica = name_of(item, "replica"),
         .stream = stream.size ? stream : SLICE("stderr"),
         .line = cut(json_slice(json_member(item, "line")), REPORT_LINE_BYTES_MAX),
@@ -194,7 +195,7 @@ static int read_items(struct arena *arena, yyjson_val *root, struct slice pop, i
             if (i == 0) {
                 read_event(item, pop, now_ns, to);
             } else if (i == 2) {
-                read_log(item, now_ns, to);
+                read_log(item, pop, now_ns, to);
             } else {
                 to->kind = REPORT_DEATH;
                 to->death = (struct store_death){

@@ -26,6 +26,12 @@
 #define PEER                                                                                       \
     OBJECT("\"pop\":" STRING ",\"health\":" PEER_HEALTH                                            \
            ",\"rtt_ms\":{\"type\":[\"number\",\"null\"]}")
+/* Why a client goes to a PoP, or not. */
+#define CHOICE                                                                                     \
+    "\"pop\":" STRING ",\"chosen\":" BOOLEAN ",\"near\":" BOOLEAN ",\"share\":" FIGURE             \
+    ",\"rtt_ms\":" FIGURE ",\"queue_ms\":" FIGURE ",\"queue_felt_ms\":" FIGURE                     \
+    ",\"service_ms\":" FIGURE ",\"cold_ms\":" FIGURE ",\"total_ms\":" FIGURE                       \
+    ",\"excluded\":" NULLABLE
 #define POP_KIND "{\"type\":\"string\",\"enum\":[\"pop\",\"dns\"]}"
 #define DIGEST "{\"type\":\"string\",\"pattern\":\"^sha256:[0-9a-f]{64}$\"}"
 
@@ -80,20 +86,16 @@ const struct schema control_schemas[] = {
                            ",\"pops_answered\":" WHOLE ",\"decisions\":" ARRAY(OBJECT("\"pop\":" STRING
                            ",\"endpoint\":" NULLABLE ",\"at\":" TIME ",\"country\":" NULLABLE
                            ",\"why\":" NULLABLE ",\"chosen\":" NULLABLE ",\"status\":" FIGURE
-                           ",\"hop\":" BOOLEAN ",\"pops\":" ARRAY("{\"type\":\"object\"}")))) },
+                           ",\"hop\":" BOOLEAN ",\"pops\":" ARRAY(OBJECT(CHOICE ",\"rtt_source\":" NULLABLE))))) },
     { "Explanation", NEEDS("\"endpoint\",\"project\",\"client\",\"residency\",\"pops\"",
                            "\"endpoint\":" STRING ",\"project\":" STRING ",\"client\":"
                            OBJECT("\"asked\":" STRING ",\"city\":" NULLABLE ",\"country\":" NULLABLE
                                   ",\"latitude\":" FIGURE ",\"longitude\":" FIGURE
                                   ",\"source\":" STRING)
                            ",\"residency\":" OBJECT("\"rule\":" WHOLE_OR_NULL ",\"refused\":" NULLABLE)
-                           ",\"pops\":" ARRAY(OBJECT("\"pop\":" STRING ",\"country\":" NULLABLE
-                           ",\"state\":" STRING ",\"chosen\":" BOOLEAN ",\"near\":" BOOLEAN
-                           ",\"share\":" FIGURE ",\"rtt_ms\":" FIGURE ",\"rtt_source\":" STRING
-                           ",\"queue_ms\":" FIGURE ",\"queue_felt_ms\":" FIGURE
-                           ",\"service_ms\":" FIGURE ",\"cold_ms\":" FIGURE ",\"total_ms\":" FIGURE
-                           ",\"replicas\":" WHOLE ",\"load_reported\":" BOOLEAN
-                           ",\"in_dns\":" BOOLEAN ",\"excluded\":" NULLABLE))) },
+                           ",\"pops\":" ARRAY(OBJECT(CHOICE ",\"country\":" NULLABLE
+                           ",\"state\":" STRING ",\"rtt_source\":" STRING ",\"replicas\":" WHOLE
+                           ",\"load_reported\":" BOOLEAN ",\"in_dns\":" BOOLEAN))) },
     { "Placement", NEEDS("\"endpoint\",\"project\",\"wanted\",\"pops\",\"demand\",\"short\"",
                          "\"endpoint\":" STRING ",\"project\":" STRING ",\"wanted\":"
                          OBJECT("\"pops\":" WHOLE ",\"replicas_min\":" WHOLE
@@ -122,7 +124,7 @@ const struct schema control_schemas[] = {
                        ",\"revision\":" WHOLE ",\"diff\":"
                        ARRAY(OBJECT("\"key\":" STRING ",\"old\":{},\"new\":{}"))) },
     { "HistoryList", LIST("Change") },
-    { "Log", OBJECT("\"id\":" WHOLE ",\"at\":" TIME ",\"replica\":" STRING ",\"stream\":" STRING
+    { "Log", OBJECT("\"id\":" WHOLE ",\"at\":" TIME ",\"pop\":" NULLABLE ",\"replica\":" STRING ",\"stream\":" STRING
                     ",\"line\":" STRING) },
     { "LogList", LIST("Log") },
     { "Event", OBJECT("\"id\":" WHOLE ",\"at\":" TIME ",\"kind\":" STRING ",\"endpoint\":" NULLABLE
@@ -160,6 +162,12 @@ const struct schema control_schemas[] = {
                                     ",\"target\":" WHOLE ",\"target_state\":{\"type\":\"string\","
                                     "\"enum\":[\"starting\",\"ready\",\"failed\"]},\"message\":"
                                     STRING))
+                       ",\"loads\":" ARRAY(OBJECT("\"endpoint_uid\":" WHOLE ",\"wait_ms\":" FIGURE
+                                                 ",\"service_ms\":" FIGURE ",\"start_ms\":" FIGURE
+                                                 ",\"weight\":" NUMBER))
+                       ",\"clients\":" ARRAY(OBJECT("\"endpoint_uid\":" WHOLE ",\"country\":" STRING
+                                                   ",\"requests\":" WHOLE ",\"near\":" WHOLE
+                                                   ",\"rtt_us\":" WHOLE))
                        ",\"demand\":" OBJECT("\"window_ms\":" WHOLE ",\"endpoints\":"
                                             ARRAY(OBJECT("\"uid\":" WHOLE ",\"clients\":"
                                                          ARRAY(CLIENTS))))

@@ -382,6 +382,7 @@ void view_log(struct json_writer *w, const struct store_log *log)
     json_object_begin(w);
     json_member_u64(w, "id", log->id);
     view_member_time(w, "at", log->at_ns);
+    member_or_null(w, "pop", log->pop);
     json_member_string(w, "replica", log->replica);
     json_member_string(w, "stream", log->stream);
     json_member_string(w, "line", log->line);

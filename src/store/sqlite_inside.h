@@ -37,7 +37,7 @@ extern const unsigned sqlite_migration_count;
     " WHERE id > ?1 AND (?2 = 0 OR endpoint = ?2) AND (?4 = '' OR project = ?4)"                   \
     " AND (?5 = '' OR name = ?5) ORDER BY id"
 #define LOG_COLUMNS                                                                                \
-    "SELECT id, endpoint, at_ns, replica, stream, line FROM logs"                                  \
+    "SELECT id, endpoint, at_ns, pop, replica, stream, line FROM logs"                             \
     " WHERE endpoint = ?2 AND id > ?1 AND (?4 = '' OR replica = ?4) ORDER BY id"
 #define AUDIT_COLUMNS                                                                              \
     "SELECT id, at_ns, who, action, came_from, request_id, project, endpoint, before, after"       \
@@ -95,15 +95,22 @@ extern const unsigned sqlite_migration_count;
     X(Q_EVENT_PRUNE, "DELETE FROM events WHERE id <= ?1")                                          \
     X(Q_EVENT_LIST, EVENT_COLUMNS " LIMIT ?3")                                                     \
     X(Q_EVENT_END, EVENT_COLUMNS " DESC LIMIT ?3")                                                 \
-    X(Q_LOG_ADD,                                                                                   \
-      "INSERT INTO logs (endpoint, at_ns, replica, stream, line) VALUES (?1, ?2, ?3, ?4, ?5)")     \
+    X(Q_LOG_ADD, "INSERT INTO logs (endpoint, at_ns, pop, replica, stream, line)"                  \
+                 " VALUES (?1, ?2, ?3, ?4, ?5, ?6)")                                               \
     X(Q_LOG_SUM,                                                                                   \
       "INSERT INTO log_sums (endpoint, lines, bytes) VALUES (?1, ?2, ?3) ON CONFLICT (endpoint)"   \
       " DO UPDATE SET lines = lines + excluded.lines, bytes = bytes + excluded.bytes"              \
       " RETURNING lines, bytes")                                                                   \
     X(Q_LOG_PRUNE,                                                                                 \
-      "DELETE FROM logs WHERE id IN (SELECT id FROM logs WHERE endpoint = ?1 ORDER BY id"          \
-      " LIMIT ?2) RETURNING length(CAST(line AS BLOB))")                                           \
+      "DELETE FROM logs WHERE id IN (SELECT id FROM logs WHERE endpoint = ?1 AND pop = ?2"         \
+      " ORDER BY id LIMIT ?3) RETURNING length(CAST(line AS BLOB))")                               \
+    X(Q_LOG_POP,                                                                                   \
+      "INSERT INTO log_pops (endpoint, pop, lines, bytes) VALUES (?1, ?2, ?3, ?4) ON CONFLICT"     \
+      " DO UPDATE SET lines = lines + excluded.lines, bytes = bytes + excluded.bytes")             \
+    X(Q_LOG_POP_PRUNE, "DELETE FROM log_pops WHERE endpoint = ?1 AND pop = ?2 AND lines <= 0")     \
+    X(Q_LOG_POPS,                                                                                  \
+      "SELECT l.pop, l.lines, l.bytes, p.pop IS NOT NULL FROM log_pops l LEFT JOIN placements p"   \
+      " ON p.endpoint = l.endpoint AND p.pop = l.pop WHERE l.endpoint = ?1")                       \
     X(Q_LOG_LIST, LOG_COLUMNS " LIMIT ?3")                                                         \
     X(Q_LOG_END, LOG_COLUMNS " DESC LIMIT ?3")                                                     \
     X(Q_DEATH_ADD, "INSERT INTO deaths (endpoint, revision, at_ns, replica, reason, log)"          \

@@ -4,7 +4,7 @@
 
 #include "store/sqlite_inside.h"
 
-enum { LOG_PRUNE_ROWS = 64 }; /* at once: so that not every line pays for one */
+enum { LOG_PRUNE_ROWS_MAX = 64 };
 
 static uint64_t last_id(struct db *db)
 {
@@ -78,41 +78,104 @@ static int log_sum(struct db *db, uint64_t endpoint_uid, int64_t lines, int64_t 
     return r;
 }
 
-static int log_prune(struct db *db, uint64_t endpoint_uid, uint64_t *lines, uint64_t *bytes,
-                     struct err *err)
+struct log_pop {
+    struct slice pop;
+    uint64_t lines, bytes;
+    bool placed;
+};
+
+static void log_pop_read(sqlite3_stmt *row, struct arena *arena, void *ret)
+{
+    *(struct log_pop *)ret = (struct log_pop){ db_text(arena, row, 0), db_u64(row, 1),
+                                               db_u64(row, 2), db_u64(row, 3) != 0 };
+}
+
+static uint64_t much(const struct log_pop *row, bool by_lines)
+{
+    return by_lines ? row->lines : row->bytes;
+}
+
+/* Each PoP that has the endpoint has a share, those that had it have one together: who has told the
+ * most of it gives way, so that none drives out what another told. */
+static int log_most(struct db *db, uint64_t endpoint_uid, bool by_lines, struct arena *arena,
+                    const struct log_pop **ret, struct err *err)
+{
+    const struct log_pop *most = NULL, *most_left = NULL;
+    struct log_pop *pops;
+    sqlite3_stmt *statement;
+    size_t count;
+    uint64_t left = 0;
+    int r = db_begin(db, Q_LOG_POPS, &statement, err, "u", endpoint_uid);
+    if (r == 0)
+        r = db_list(db, statement, NULL, arena, log_pop_read, sizeof *pops, &pops, &count, err);
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < count; i++) {
+        const struct log_pop **place = pops[i].placed ? &most : &most_left;
+        left += pops[i].placed ? 0 : much(&pops[i], by_lines);
+        if (!*place || much(&pops[i], by_lines) > much(*place, by_lines))
+            *place = &pops[i];
+    }
+    *ret = most_left && (!most || left >= much(most, by_lines)) ? most_left : most;
+    return 0;
+}
+
+/* Some at once, so that not every line pays for one; not all that it has. */
+static int log_prune(struct db *db, uint64_t endpoint_uid, const struct log_pop *most,
+                     uint64_t *lines, uint64_t *bytes, struct err *err)
 {
     sqlite3_stmt *statement;
+    uint64_t rows = most->lines / 4 + 1;
     int64_t gone_lines = 0, gone_bytes = 0;
-    int r = db_begin(db, Q_LOG_PRUNE, &statement, err, "ui", endpoint_uid, (int64_t)LOG_PRUNE_ROWS);
+    int r = db_begin(db, Q_LOG_PRUNE, &statement, err, "usu", endpoint_uid, most->pop,
+                     rows < LOG_PRUNE_ROWS_MAX ? rows : (uint64_t)LOG_PRUNE_ROWS_MAX);
     if (r < 0)
         return r;
     while ((r = db_step(db, statement, err)) > 0) {
         gone_lines++;
         gone_bytes += sqlite3_column_int64(statement, 0);
     }
-    if (r < 0)
-        return r;
-    r = log_sum(db, endpoint_uid, -gone_lines, -gone_bytes, lines, bytes, err);
+    if (r >= 0)
+        r = db_run(db, Q_LOG_POP, err, "usii", endpoint_uid, most->pop, -gone_lines, -gone_bytes);
+    if (r >= 0)
+        r = db_run(db, Q_LOG_POP_PRUNE, err, "us", endpoint_uid, most->pop);
+    if (r >= 0)
+        r = log_sum(db, endpoint_uid, -gone_lines, -gone_bytes, lines, bytes, err);
     return r < 0 ? r : (int)gone_lines;
+}
+
+/* Until what is kept of the endpoint is within its bounds. */
+static int log_bound(struct db *db, uint64_t endpoint_uid, uint64_t lines, uint64_t bytes,
+                     struct err *err)
+{
+    struct arena *arena = NULL;
+    int r = 1;
+    while (r > 0 && (lines > db->limits.log_rows_max || bytes > db->limits.log_bytes_max)) {
+        const struct log_pop *most;
+        arena = arena ? arena : arena_new();
+        r = log_most(db, endpoint_uid, lines > db->limits.log_rows_max, arena, &most, err);
+        if (r == 0 && most)
+            r = log_prune(db, endpoint_uid, most, &lines, &bytes, err);
+    }
+    arena_free(arena);
+    return r < 0 ? r : 0;
 }
 
 static int log_add(struct store *self, struct store_log *row, struct err *err)
 {
     struct db *db = db_of(self);
     assert(db->inside);
-    int r = db_run(db, Q_LOG_ADD, err, "uisss", row->endpoint_uid, row->at_ns, row->replica,
-                   row->stream, row->line);
+    int r = db_run(db, Q_LOG_ADD, err, "uissss", row->endpoint_uid, row->at_ns, row->pop,
+                   row->replica, row->stream, row->line);
     if (r < 0)
         return r;
     row->id = last_id(db);
-    uint64_t lines, bytes;
-    r = log_sum(db, row->endpoint_uid, 1, (int64_t)row->line.size, &lines, &bytes, err);
-    while (r >= 0 && (lines > db->limits.log_rows_max || bytes > db->limits.log_bytes_max)) {
-        r = log_prune(db, row->endpoint_uid, &lines, &bytes, err);
-        if (r == 0)
-            break;
-    }
-    return r < 0 ? r : 0;
+    uint64_t lines = 0, bytes = 0;
+    r = db_run(db, Q_LOG_POP, err, "usii", row->endpoint_uid, row->pop, INT64_C(1),
+               (int64_t)row->line.size);
+    if (r >= 0)
+        r = log_sum(db, row->endpoint_uid, 1, (int64_t)row->line.size, &lines, &bytes, err);
+    return r < 0 ? r : log_bound(db, row->endpoint_uid, lines, bytes, err);
 }
 
 static void log_read(sqlite3_stmt *row, struct arena *arena, void *ret)
@@ -121,9 +184,10 @@ static void log_read(sqlite3_stmt *row, struct arena *arena, void *ret)
         .id = db_u64(row, 0),
         .endpoint_uid = db_u64(row, 1),
         .at_ns = sqlite3_column_int64(row, 2),
-        .replica = db_text(arena, row, 3),
-        .stream = db_text(arena, row, 4),
-        .line = db_text(arena, row, 5),
+        .pop = db_text(arena, row, 3),
+        .replica = db_text(arena, row, 4),
+        .stream = db_text(arena, row, 5),
+        .line = db_text(arena, row, 6),
     };
 }
 

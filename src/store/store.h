@@ -92,6 +92,7 @@ struct store_event {
 struct store_log {
     uint64_t id, endpoint_uid;
     int64_t at_ns;
+    struct slice pop; /* empty: not known, it is older than that */
     struct slice replica, stream, line;
 };
 

@@ -681,6 +681,20 @@ class Rules(Case):
             at = description
             for step in reference[2:].split("/"):
                 at = at[step]
+        # What a report may say, each item by its members; and what PoPs are there of a request.
+        schemas = description["components"]["schemas"]
+        report = schemas["Report"]["properties"]
+        self.assertEqual(set(report["loads"]["items"]["properties"]),
+                         {"endpoint_uid", "wait_ms", "service_ms", "start_ms", "weight"})
+        self.assertEqual(set(report["clients"]["items"]["properties"]),
+                         {"endpoint_uid", "country", "requests", "near", "rtt_us"})
+        past = schemas["PastRequest"]["properties"]["decisions"]["items"]["properties"]["pops"]
+        self.assertEqual(set(past["items"]["properties"]), PAST_POP)
+
+
+# As control says it (control/past.c).
+PAST_POP = {"pop", "share", "rtt_ms", "queue_ms", "queue_felt_ms", "service_ms", "cold_ms",
+            "total_ms", "rtt_source", "chosen", "near", "excluded"}
 
 
 class Life(Case):

@@ -324,6 +324,76 @@ static int fill_logs(struct fixture *f, struct store *s, struct err *err)
     return r;
 }
 
+/* So many lines of a PoP. */
+static int add_lines(struct store *s, const char *pop, int count, struct err *err)
+{
+    int r = 0;
+    for (int i = 0; i < count && r >= 0; i++) {
+        struct store_log row = { .endpoint_uid = 1,
+                                 .at_ns = i,
+                                 .pop = slice_of(pop),
+                                 .stream = SLICE("stderr"),
+                                 .replica = SLICE("a-1"),
+                                 .line = SLICE("0123456789") };
+        r = s->log_add(s, &row, err);
+    }
+    return r;
+}
+
+static size_t lines_of(struct fixture *f, const char *pop)
+{
+    const struct store_filter filter = { .endpoint_uid = 1 };
+    struct store_log *logs;
+    size_t count, lines = 0;
+    OK(f->store->log_list(f->store, &filter, &(struct store_page){}, f->arena, &logs, &count,
+                          &failure));
+    for (size_t i = 0; i < count; i++)
+        lines += slice_is(logs[i].pop, pop);
+    return lines;
+}
+
+static int tell_much(struct fixture *f, struct store *s, struct err *err)
+{
+    static const struct store_placement here[] = {
+        { .endpoint_uid = 1, .pop = SLICE("quiet"), .replicas = 1 },
+        { .endpoint_uid = 1, .pop = SLICE("loud"), .replicas = 1 },
+    };
+    (void)f;
+    int r = s->placement_set(s, 1, here, 2, err);
+    if (r == 0)
+        r = add_lines(s, "gone", 20, err);
+    if (r == 0)
+        r = add_lines(s, "left", 20, err);
+    if (r == 0)
+        r = add_lines(s, "quiet", 20, err);
+    return r == 0 ? add_lines(s, "loud", 1000, err) : r;
+}
+
+static int tell_of_the_past(struct fixture *f, struct store *s, struct err *err)
+{
+    (void)f;
+    return add_lines(s, "left", 1000, err);
+}
+
+/* However much one PoP tells of an endpoint, what the others told stays; those that have it no more
+ * share one share. */
+static void test_a_share_of_the_lines(void **state)
+{
+    struct fixture *f = *state;
+    OK(inside(f, add_two, &failure));
+    OK(inside(f, tell_much, &failure));
+    assert_int_equal(lines_of(f, "quiet"), 20);
+    assert_in_range(lines_of(f, "gone") + lines_of(f, "left"), 20, 40);
+    assert_in_range(lines_of(f, "loud"), 25, 60);
+    OK(inside(f, tell_of_the_past, &failure));
+    assert_int_equal(lines_of(f, "quiet"), 20);
+    assert_in_range(lines_of(f, "loud"), 20, 60);
+    assert_in_range(lines_of(f, "left"), 20, 60);
+    size_t all =
+        lines_of(f, "quiet") + lines_of(f, "loud") + lines_of(f, "gone") + lines_of(f, "left");
+    assert_in_range(all, 70, 100);
+}
+
 static void test_bounded_rows(void **state)
 {
     struct fixture *f = *state;
@@ -685,6 +755,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_endpoints, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_revisions, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_bounded_rows, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_share_of_the_lines, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_pops_and_blobs, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_pops, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_second_connection, set_up, tear_down),
