@@ -57,6 +57,12 @@ METRICS_DECLARE(control_metrics, CONTROL_METRICS)
 
 enum { CONTROL_LISTENERS_MAX = 16, CONTROL_SERIES_MAX = 1024 };
 
+/* How often the log was to say something of one kind (request.c). */
+struct control_said {
+    int64_t from_ms; /* the loop's clock; 0: never */
+    uint64_t count;
+};
+
 struct control {
     struct message_start start;
     struct loop *loop;
@@ -100,6 +106,7 @@ struct control {
     bool place_again;
     struct grace grace;
 
+    struct control_said said[2]; /* of failed calls: warnings, errors */
     struct metrics metrics;
     void *metrics_memory;
 };

@@ -44,6 +44,9 @@ void granted_tick(struct control *control, struct hub_pop *pop)
         else if (now_ms - (intptr_t)entry->value > GRANTED_LATELY_MS)
             (void)map_remove_u64(&pop->lately, entry->key.size);
     }
+    MAP_EACH (entry, &pop->readied)
+        if ((intptr_t)entry->value < now_ms)
+            (void)map_remove_u64(&pop->readied, entry->key.size);
     int64_t old_ms = control_wall_ns(control) / ENV_MS - GRANTED_REFUSAL_OLD_MS;
     MAP_EACH (entry, &pop->refusals)
         if ((intptr_t)entry->value < old_ms)
@@ -62,17 +65,40 @@ static const struct hub_endpoint *given(struct control *control, const struct hu
 
 /* ---- its share ------------------------------------------------------------------------------- */
 
-bool granted_share(struct control *control, struct hub_pop *pop)
+static bool take(const struct control *control, struct hub_share *share, uint32_t most,
+                 int64_t a_second)
 {
     int64_t now_ms = loop_now_ms(control->loop);
-    int64_t back = (now_ms - pop->told_ms) * GRANTED_EVENTS_A_SECOND / 1000;
+    int64_t back = (now_ms - share->at_ms) * a_second / 1000;
     if (back > 0) {
-        pop->told = back < pop->told ? pop->told - (uint32_t)back : 0;
-        pop->told_ms = now_ms;
+        share->used = back < share->used ? share->used - (uint32_t)back : 0;
+        share->at_ms = now_ms;
     }
-    if (pop->told >= GRANTED_EVENTS_MAX)
+    if (share->used >= most)
         return false;
-    pop->told++;
+    share->used++;
+    return true;
+}
+
+bool granted_share(struct control *control, struct hub_pop *pop)
+{
+    return take(control, &pop->told, GRANTED_EVENTS_MAX, GRANTED_EVENTS_A_SECOND);
+}
+
+bool granted_report(struct control *control, struct hub_pop *pop)
+{
+    return take(control, &pop->reports, GRANTED_REPORTS_MAX, GRANTED_REPORTS_A_SECOND);
+}
+
+bool granted_ready(struct control *control, struct hub_pop *pop, uint64_t uid, uint64_t revision)
+{
+    uint64_t key = uid << STORE_REVISION_BITS | revision;
+    int64_t now_ms = loop_now_ms(control->loop);
+    int64_t told_ms = (intptr_t)map_get_u64(&pop->readied, key);
+    if (told_ms > now_ms + GRANTED_READY_MS * (GRANTED_READY_AT_ONCE - 1))
+        return false;
+    told_ms = (told_ms > now_ms ? told_ms : now_ms) + GRANTED_READY_MS;
+    (void)map_put_u64(&pop->readied, key, (void *)(intptr_t)told_ms);
     return true;
 }
 

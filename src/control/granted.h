@@ -20,7 +20,11 @@ enum {
     GRANTED_REPLICAS_MAX = 1024, /* shown of one endpoint at one PoP */
     GRANTED_EVENTS_MAX = 5000,   /* and deaths, of one PoP at once; then so many a second: */
     GRANTED_EVENTS_A_SECOND = 50,
-    GRANTED_REFUSAL_MS = 10'000,        /* between two events of requests refused, of one kind */
+    GRANTED_REPORTS_MAX = 100, /* of one PoP at once; then so many a second */
+    GRANTED_REPORTS_A_SECOND = 20,
+    GRANTED_READY_MS = 10'000,   /* between two events of one PoP that one revision is ready, */
+    GRANTED_READY_AT_ONCE = 5,   /* of which so many may come together */
+    GRANTED_REFUSAL_MS = 10'000, /* between two events of requests refused, of one kind */
     GRANTED_REFUSAL_OLD_MS = 3'600'000, /* they are not older; what says so is taken to be so old */
     GRANTED_REFUSAL_BYTES = 64,
 };
@@ -35,6 +39,12 @@ void granted_tick(struct control *control, struct hub_pop *pop);
 /* One more thing of its that becomes an event. Those are kept of all PoPs together: one that tells
  * without end would drive out the others'. False: it has told its share. */
 bool granted_share(struct control *control, struct hub_pop *pop);
+
+/* One more report. False: it reports too often. */
+bool granted_report(struct control *control, struct hub_pop *pop);
+/* It says of a revision that it is ready, which was not. False: that is no event any more, as it
+ * was ready and not ready in turn too often. */
+bool granted_ready(struct control *control, struct hub_pop *pop, uint64_t uid, uint64_t revision);
 
 /* Takes out of the report what its PoP may not say: endpoints and replicas that were not given to
  * it, revisions that there are not, models of either; says the same twice. Items are marked as

@@ -559,6 +559,7 @@ void hub_close(struct control *control)
         free((char *)pop->name.data);
         map_deinit(&pop->lately);
         map_deinit(&pop->refusals);
+        map_deinit(&pop->readied);
         demand_free(&pop->demand);
         free(pop->kept);
         free(pop);

@@ -87,6 +87,12 @@ struct report;
 struct report_endpoint;
 struct report_sum;
 
+/* How much of something there was of late; it fades with time. */
+struct hub_share {
+    uint32_t used;
+    int64_t at_ms; /* the loop's clock */
+};
+
 struct hub_pop {
     struct slice name;
     struct arena *arena; /* of what follows; NULL: none */
@@ -115,9 +121,9 @@ struct hub_pop {
     struct demand demand; /* from where clients came to it */
     struct map lately;    /* uids of endpoints that it had: when it lost them (granted.h) */
     struct map refusals;  /* by endpoint and reason: until when it has told of them (granted.h) */
+    struct map readied;   /* by revision: until when it has said that it is ready (granted.h) */
     bool report_in_hand;  /* one is being taken: no other one meanwhile */
-    uint32_t told;        /* events of late; since when they fade */
-    int64_t told_ms;
+    struct hub_share told, reports; /* of late: events; reports */
     char sets[DIGEST_TEXT]; /* of its sets of countries, as it last said; empty: it has not */
     int64_t complained_ms;  /* control's log has said something of its reports; 0: never */
     uint64_t instance, sequence;
@@ -146,7 +152,7 @@ struct hub_endpoint {
     struct hub_place *places; /* by name of PoP; from malloc */
     size_t place_count;
     uint64_t place_cpu_milli, place_memory_bytes; /* of a replica, as was taken of its PoPs */
-    char nowhere[512];                            /* why it is placed nowhere */
+    char nowhere[512];            /* why it is placed nowhere; "" while it is placed */
     bool forbidden;               /* regions or residency refuse every PoP there is */
     bool spread_short, min_short; /* fewer PoPs, or replicas, than the spec wants can be had */
     bool places_unsaved;

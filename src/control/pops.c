@@ -88,8 +88,9 @@ static int sum_of(struct request *q, struct store *store, const struct store_end
     return 0;
 }
 
+/* `again`: that it is ready is no event. */
 static int keep_sum(struct reporting *p, struct request *q, struct store *store, uint64_t uid,
-                    struct err *err)
+                    bool again, struct err *err)
 {
     struct store_endpoint row;
     struct report_sum sum = {};
@@ -115,7 +116,7 @@ static int keep_sum(struct reporting *p, struct request *q, struct store *store,
     }
     if (r == 0)
         r = store->endpoint_update(store, &row, row.generation, err);
-    if (r == 0 && ready)
+    if (r == 0 && ready && !again)
         r = add_event(p, store,
                       (struct store_event){
                           .endpoint_uid = row.uid,
@@ -157,7 +158,7 @@ static int keep_endpoint(struct reporting *p, struct request *q, struct store *s
         return 0;
     if (r == 0)
         r = store->pop_endpoint_put(store, &own, err);
-    return r < 0 ? r : keep_sum(p, q, store, said->uid, err);
+    return r < 0 ? r : keep_sum(p, q, store, said->uid, said->again, err);
 }
 
 /* What the PoP says takes the place of all that it said before. */
@@ -179,7 +180,7 @@ static int keep_endpoints(struct reporting *p, struct request *q, struct store *
             continue;
         r = store->pop_endpoint_delete(store, uid, p->pop, err);
         if (r == 0)
-            r = keep_sum(p, q, store, uid, err);
+            r = keep_sum(p, q, store, uid, false, err);
     }
     for (size_t i = 0; i < report->endpoint_count && r == 0; i++)
         r = keep_endpoint(p, q, store, &report->endpoints[i], err);
@@ -460,6 +461,18 @@ static void trim(struct request *q, struct reporting *p, struct hub_pop *pop)
         metric_add(control_count(control, CONTROL_REPORTS_REFUSED, &p->pop), refused);
 }
 
+/* A revision that is ready and not ready in turn is told of now and then. */
+static void look_at_ready(const struct request *q, struct reporting *p, struct hub_pop *pop)
+{
+    for (size_t i = 0; i < p->report.endpoint_count && !p->late && !q->trusted; i++) {
+        struct report_endpoint *said = &p->report.endpoints[i];
+        const struct hub_endpoint *endpoint = hub_get(q->control, said->uid);
+        if (endpoint && slice_is(said->target_state, "ready") &&
+            !slice_is(endpoint->snapshot->row.target_state, "ready"))
+            said->again = !granted_ready(q->control, pop, said->uid, said->target);
+    }
+}
+
 static void look_at_sets(const struct request *q, struct reporting *p, struct hub_pop *pop)
 {
     const struct slice said = p->report.sets;
@@ -498,6 +511,7 @@ void pop_report(struct request *q)
     p->late = is_late(pop, &p->report);
     trim(q, p, pop);
     look_at_sets(q, p, pop);
+    look_at_ready(q, p, pop);
     p->keep = report_keep(q->arena, &p->report);
     q->data = p;
     if (p->late ? p->report.item_count == 0 : !says_something_new(q, p)) {

@@ -31,6 +31,7 @@ enum {
 struct report_endpoint {
     uint64_t uid, serving, target; /* 0: none, not said */
     struct slice target_state, message;
+    bool again; /* it says so too often that it is ready: no event any more (granted.h) */
 };
 
 struct report_model {

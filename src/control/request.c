@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "control/control_own.h"
+#include "control/granted.h"
 #include "control/guard.h"
 #include "control/routes.h"
 #include "io/loop.h"
@@ -19,7 +20,12 @@
 #include "store/digest.h"
 #include "store/store.h"
 
-enum { BODY_BYTES_FIRST = 16 << 10, REPLY_HEADERS_MAX = 12 };
+enum {
+    BODY_BYTES_FIRST = 16 << 10,
+    REPLY_HEADERS_MAX = 12,
+    SAY_MOST = 10, /* lines of failed calls in SAY_EVERY_MS */
+    SAY_EVERY_MS = 60'000,
+};
 
 /* ---- its end -------------------------------------------------------------------------------- */
 
@@ -112,6 +118,8 @@ static size_t error_headers(const struct err *err, struct http_header ret[static
         ret[n++] = HTTP_HEADER("WWW-Authenticate", SLICE("Bearer"));
     if (err->code == ERR_OVERLOADED)
         ret[n++] = (struct http_header){ SLICE("Retry-After"), SLICE("2") };
+    if (err->code == ERR_RATE_LIMITED)
+        ret[n++] = (struct http_header){ SLICE("Retry-After"), SLICE("1") };
     return n;
 }
 
@@ -123,15 +131,40 @@ static void fail_quietly(struct request *q, const struct err *err)
                        problem(q->arena, err));
 }
 
+/* Who asks decides how often something fails: of each level so many lines in so long, and how many
+ * there would have been besides. */
+static bool may_say(struct control *control, enum log_level level, uint64_t *ret_unsaid)
+{
+    struct control_said *said = &control->said[level == LOG_ERROR];
+    int64_t now_ms = loop_now_ms(control->loop);
+    *ret_unsaid = 0;
+    if (said->from_ms == 0 || now_ms - said->from_ms >= SAY_EVERY_MS) {
+        *ret_unsaid = said->count > SAY_MOST ? said->count - SAY_MOST : 0;
+        *said = (struct control_said){ .from_ms = now_ms > 0 ? now_ms : 1 };
+    }
+    return ++said->count <= SAY_MOST;
+}
+
+/* Who is refused for now asks again; with all else above 500 somebody has lost something. */
+static void say_failure(struct request *q, const struct err *err)
+{
+    enum log_level level = err->code == ERR_OVERLOADED ? LOG_WARN : LOG_ERROR;
+    uint64_t unsaid;
+    if (!may_say(q->control, level, &unsaid))
+        return;
+    log_write(level, "control", level == LOG_WARN ? "call refused for now" : "call failed",
+              LOG_FIELDS(LOG_S("request", q->id),
+                         LOG_S("operation", q->route ? q->route->operation : ""),
+                         LOG_S("error", err->message), LOG_U("unsaid_before", unsaid)));
+}
+
 void request_fail(struct request *q, const struct err *err)
 {
     if (!q->x)
         return;
     if (err_http(err) >= 500 && err->code != ERR_NOT_SUPPORTED) {
         metric_add(control_count(q->control, CONTROL_STORE_ERRORS, NULL), 1);
-        log_error("control", "call failed", LOG_S("request", q->id),
-                  LOG_S("operation", q->route ? q->route->operation : ""),
-                  LOG_S("error", err->message));
+        say_failure(q, err);
     }
     fail_quietly(q, err);
 }
@@ -412,7 +445,8 @@ static int check_route(struct request *q, struct err *err)
     return 0;
 }
 
-/* A report may be large, and an agent sends the next one when this has been answered. */
+/* A report may be large, and is a write. An agent sends the next one when this has been answered,
+ * and not without end. */
 static int turn_begin(struct request *q, struct err *err)
 {
     struct hub_pop *pop = map_get(&q->control->hub.pops, q->parts[0]);
@@ -421,6 +455,10 @@ static int turn_begin(struct request *q, struct err *err)
     if (pop->report_in_hand)
         return err_set(err, ERR_OVERLOADED, "another report of PoP '%s' is being taken",
                        ERR_SLICE(q->parts[0]));
+    if (!granted_report(q->control, pop))
+        return err_set(err, ERR_RATE_LIMITED,
+                       "PoP '%s' reports more than %d times a second; one report may say much",
+                       ERR_SLICE(q->parts[0]), (int)GRANTED_REPORTS_A_SECOND);
     pop->report_in_hand = true;
     q->reporter = pop;
     return 0;

@@ -126,7 +126,10 @@ struct agent {
     struct timer *report_timer;
     int report_status;
     bool report_again;     /* something changed while one was under way */
+    bool report_due;       /* the timer runs for a change; the next one goes along */
     bool report_held;      /* for the gateway's word on the table */
+    uint32_t report_quick; /* reports of late; since when they fade */
+    int64_t report_quick_ns;
     uint32_t report_items; /* that the next one may hold; fewer after control has refused one */
     uint32_t report_sent;  /* in the one under way */
     bool model_sent;       /* one of them at least is a model */

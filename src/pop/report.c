@@ -24,8 +24,10 @@
 
 enum {
     REPORT_EVERY_MS = 5'000,
-    REPORT_SOON_MS = 2,   /* several changes of one moment go together */
-    REPORT_HELD_MS = 250, /* for the gateway's word on the table, which takes 0.1 ms */
+    REPORT_SOON_MS = 2,    /* several changes of one moment go together */
+    REPORT_HELD_MS = 250,  /* for the gateway's word on the table, which takes 0.1 ms */
+    REPORT_QUICK_MAX = 50, /* reports at once; then one in REPORT_PACE_MS: control wants no more */
+    REPORT_PACE_MS = 100,
     REPORT_TIMEOUT_MS = 10'000,
     REPORT_ITEMS_MAX = 500, /* notes and models in one report */
     REPORT_ITEM_BYTES_MAX = 4 << 20,
@@ -187,15 +189,33 @@ static void on_report_done(struct http_call *call, const struct err *err, void *
     timer_start(agent->report_timer, more ? REPORT_SOON_MS : REPORT_EVERY_MS);
 }
 
+/* Where something changes without end, several changes go together. */
+static bool too_quick(struct agent *agent)
+{
+    int64_t now_ns = env_now_ns(agent->env);
+    int64_t back = (now_ns - agent->report_quick_ns) / (REPORT_PACE_MS * ENV_MS);
+    if (back > 0) {
+        agent->report_quick = back < agent->report_quick ? agent->report_quick - (uint32_t)back : 0;
+        agent->report_quick_ns = now_ns;
+    }
+    return agent->report_quick >= REPORT_QUICK_MAX;
+}
+
 static void report_send(struct agent *agent)
 {
     static const struct http_call_events events = { on_report_head, NULL, on_report_done };
+    agent->report_due = false;
     if (agent->reporting) {
         agent->report_again = true;
         return;
     }
     if (!agent->control_there) {
         timer_start(agent->report_timer, REPORT_EVERY_MS);
+        return;
+    }
+    if (too_quick(agent)) {
+        agent->report_due = true;
+        timer_start(agent->report_timer, REPORT_PACE_MS);
         return;
     }
     agent_publish_now(agent); /* as the report says how things are now */
@@ -205,6 +225,7 @@ static void report_send(struct agent *agent)
         return;
     }
     agent->report_held = false;
+    agent->report_quick++;
     struct arena *arena = agent->report_arena = arena_new();
     const struct http_header headers[] = {
         HTTP_HEADER("Content-Type", SLICE("application/json")),
@@ -234,10 +255,12 @@ void agent_report_soon(struct agent *agent)
 {
     if (!agent->report_timer)
         agent->report_timer = timer_new(agent->loop, on_report_timer, agent);
-    if (agent->reporting)
+    if (agent->reporting) {
         agent->report_again = true;
-    else
+    } else if (!agent->report_due) {
+        agent->report_due = true;
         timer_start(agent->report_timer, REPORT_SOON_MS);
+    }
 }
 
 void agent_report_served(struct agent *agent)

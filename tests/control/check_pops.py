@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import json
 import os
+import resource
 import socket
 import sqlite3
 import struct
@@ -15,6 +16,11 @@ import unittest
 
 from check_control import Case
 from control_role import SECONDS
+
+
+FILES_MAX = 4096
+HARD = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (FILES_MAX, HARD))
 
 
 class Pop:
@@ -242,6 +248,40 @@ class Believed(Joined):
         self.assertLess(kept, 8000)
         self.assertGreaterEqual(kept, 5000)
 
+    def test_ready_and_not_ready_in_turn(self):
+        def ready(number):
+            return [row["pop"] for row in self.get("/events?limit=1000&after=0")["items"]
+                    if row["kind"] == "revision_ready" and row["message"] == f"revision {number}"]
+
+        for _ in range(20):
+            self.ok(self.paris.report(endpoints=[served(self.mine, state="failed")]))
+            self.ok(self.paris.report(endpoints=[served(self.mine)]))
+        self.assertIn(len(ready(1)), (5, 6, 7))  # one more in 10 s
+        # Each is taken as such, and a newer revision is told of.
+        self.assertEqual(self.get("/endpoints/digits/revisions/1")["state"], "ready")
+        self.control.deploy("digits", model="v2", regions=["north"])
+        self.ok(self.paris.report(endpoints=[served(self.mine, 2)]))
+        self.assertEqual(ready(2), ["paris"])
+
+    def test_log_lines_without_end(self):
+        c = self.control
+        uid = c.deploy("both", model="m3", spread={"pops": 2}).json()["uid"]
+        self.assertEqual(self.places("both"), {"paris": 1, "rome": 1})
+
+        def tell(pop, count, line):
+            self.ok(pop.report(logs=[c.item(endpoint_uid=uid, replica="both-1", line=line)
+                                     for _ in range(count)]))
+
+        tell(self.rome, 50, "of rome")
+        for _ in range(3):
+            tell(self.paris, 4000, "without end")
+        lines = []
+        while page := self.get("/endpoints/both/logs?limit=1000&after="
+                               f"{lines[-1]['id'] if lines else 0}")["items"]:
+            lines += page
+        self.assertEqual([row["pop"] for row in lines if row["line"] == "of rome"], ["rome"] * 50)
+        self.assertTrue(3000 < len(lines) <= 4000, len(lines))
+
 
     def test_requests_refused_without_end(self):
         c = self.control
@@ -457,6 +497,38 @@ class Order(Joined):
         self.ok(rome.report())
         self.assertEqual(self.end_report(half).status, 200)
         self.ok(paris.report())
+        self.assertFalse([line for line in self.control.log if "call failed" in line])
+
+    def test_reports_without_end(self):
+        paris, rome = self.join("paris"), self.join("rome")
+        answers = []
+        began = time.monotonic()
+        while time.monotonic() - began < SECONDS:
+            answers.append(paris.report())
+            if answers[-1].status != 200:
+                break
+        self.refused(answers[-1], 429, "rate_limited", "PoP 'paris' reports more than")
+        self.assertEqual(answers[-1].headers["Retry-After"], "1")
+        self.assertGreaterEqual(len(answers), 101)
+        self.ok(rome.report())
+        self.assertFalse([line for line in self.control.log if "call " in line])
+        while paris.report().status == 429:  # what it says then is taken
+            self.assertLess(time.monotonic(), began + 2 * SECONDS)
+
+    def test_refused_for_now_is_no_error_and_said_so_often(self):
+        for count in range(FILES_MAX):
+            watch = socket.create_connection(("127.0.0.1", self.control.port), SECONDS)
+            self.addCleanup(watch.close)
+            watch.sendall(b"GET /api/v1/events?watch=1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            if watch.recv(12) != b"HTTP/1.1 200":
+                break
+        self.assertIn(count, range(500, FILES_MAX - 100))
+        for _ in range(30):
+            self.refused(self.control.call("GET", "/events?watch=1"), 503, "overloaded",
+                         "watches are open already")
+        said = [line for line in self.control.log if "call refused for now" in line]
+        self.assertEqual({line.split()[1] for line in said}, {"warn"})
+        self.assertEqual(len(said), 10)
         self.assertFalse([line for line in self.control.log if "call failed" in line])
 
     def test_one_watch_each(self):
