@@ -29,10 +29,11 @@ enum {
     SEEDS_PART = 5, /* of PERIGEE_SIM_SEEDS, which counts smaller worlds */
     WORKERS_MAX = 4,
     CHAOS_S = 120,
-    PEACE_S = 120,   /* until all has come to rest */
-    STABLE_S = 30,   /* and stays so */
-    WARM_S = 40,     /* for prices to be found */
-    HERD_LEAST = 20, /* requests a window, of what is judged */
+    PEACE_S = 120,                /* until all has come to rest */
+    STABLE_S = 30,                /* and stays so */
+    WARM_S = 40,                  /* for prices to be found */
+    HERD_LEAST = 20,              /* requests a window, of what is judged */
+    JUDGED_LEAST = ENDPOINTS / 2, /* endpoints of a world; most have all */
 };
 /* Of a PoP's share, beyond chance. Without the clients' draws of route.h most worlds have more. */
 #define HERD_MOST 0.15
@@ -187,7 +188,7 @@ static void check_endpoint(struct fleet *fleet, unsigned which)
         replicas += endpoint->places[i].replicas;
     if (may == 0) /* those that drain keep it, or nobody has it */
         return;
-    assert_true(endpoint->place_count > 0 || endpoint->nowhere[0]);
+    assert_true((endpoint->place_count > 0) == !endpoint->nowhere[0]);
     assert_true(replicas >= spec->scale.min || endpoint->min_short);
     assert_true(!spec->scale.max || replicas <= spec->scale.max);
     assert_true(endpoint->place_count >= spec->spread.pops || endpoint->spread_short);
@@ -261,6 +262,23 @@ static uint64_t rest_of(struct fleet *fleet)
 
 /* ---- herds ----------------------------------------------------------------------------------- */
 
+static double asked_in(const struct fleet *fleet, unsigned endpoint, unsigned window)
+{
+    double all = 0;
+    for (unsigned k = 0; k < SITES; k++)
+        all += fleet->asked[endpoint][k][window];
+    return all;
+}
+
+/* Is it asked for often enough in each window for its PoPs' shares to say something? */
+static bool is_judged(const struct fleet *fleet, unsigned endpoint)
+{
+    bool enough = true;
+    for (unsigned n = 0; n < WINDOWS; n++)
+        enough = enough && asked_in(fleet, endpoint, n) >= HERD_LEAST;
+    return enough;
+}
+
 /* Each PoP's share of what is asked of an endpoint, window by window, differs by chance (of so many
  * requests), and by little more: a herd comes and goes whole. Returns the worst standard deviation
  * beyond chance. */
@@ -268,11 +286,7 @@ static double swing_of(const struct fleet *fleet, unsigned endpoint, unsigned si
 {
     double sum = 0, squares = 0, chance = 0;
     for (unsigned n = 0; n < WINDOWS; n++) {
-        double all = 0;
-        for (unsigned k = 0; k < SITES; k++)
-            all += fleet->asked[endpoint][k][n];
-        if (all < HERD_LEAST)
-            return 0;
+        double all = asked_in(fleet, endpoint, n);
         double share = fleet->asked[endpoint][site][n] / all;
         sum += share;
         squares += share * share;
@@ -282,10 +296,15 @@ static double swing_of(const struct fleet *fleet, unsigned endpoint, unsigned si
     return sqrt(fmax(0, squares / WINDOWS - mean * mean - chance / WINDOWS));
 }
 
-static double herd_of(const struct fleet *fleet)
+/* Of all endpoints that can be judged, which are counted. */
+static double herd_of(const struct fleet *fleet, unsigned *ret_judged)
 {
     double worst = 0;
-    for (unsigned i = 0; i < ENDPOINTS; i++)
+    *ret_judged = 0;
+    for (unsigned i = 0; i < ENDPOINTS; i++) {
+        if (!is_judged(fleet, i))
+            continue;
+        ++*ret_judged;
         for (unsigned k = 0; k < SITES; k++) {
             double swing = swing_of(fleet, i, k);
             worst = fmax(worst, swing);
@@ -297,6 +316,7 @@ static double herd_of(const struct fleet *fleet)
                 print_message(" %u", fleet->asked[i][k][n]);
             print_message("\n");
         }
+    }
     return worst;
 }
 
@@ -451,26 +471,47 @@ static uint64_t run_seed(uint64_t seed)
     fleet->measuring = true;
     struct counts before = fleet->counts;
     world_run(fleet->world, (int64_t)WINDOWS * WINDOW_S * ENV_S);
-    double herd = herd_of(fleet);
+    unsigned judged;
+    double herd = herd_of(fleet, &judged);
     uint64_t lost = fleet->counts.lost - before.lost;
     if (getenv("PERIGEE_SIM_SEED"))
         print_message(
             "  seed %llu: %u changes, %u refused, %u cuts, %u kills of control, %u boots, "
             "%u deaths, %u jumps, %u calls lost; %llu requests, %llu passed on, %llu "
             "denied, %llu lost, %llu unnamed; at rest %llu lost of %llu at %.0f/s, herd "
-            "%.2f\n",
+            "%.2f of %u endpoints\n",
             (unsigned long long)seed, fleet->changes, fleet->refused, fleet->cuts, fleet->kills,
             fleet->boots, fleet->deaths, fleet->jumps, fleet->calls_lost,
             (unsigned long long)fleet->counts.requests, (unsigned long long)fleet->counts.passed_on,
             (unsigned long long)fleet->counts.denied, (unsigned long long)fleet->counts.lost,
             (unsigned long long)fleet->counts.unnamed, (unsigned long long)lost,
-            (unsigned long long)(fleet->counts.requests - before.requests), fleet->rate_per_s,
-            herd);
+            (unsigned long long)(fleet->counts.requests - before.requests), fleet->rate_per_s, herd,
+            judged);
     assert_int_equal(lost, 0);
+    assert_true(judged >= JUDGED_LEAST);
     assert_true(herd < HERD_MOST);
     uint64_t trace = world_trace(fleet->world);
     fleet_end(fleet);
     return trace;
+}
+
+/* Whatever goes on without end there, an agent reports as often as control has it, and no more. */
+static void test_changes_without_end_go_together(void **state)
+{
+    struct fleet *fleet = fleet_begin(78);
+    const struct site *site = &fleet->sites[0];
+    (void)state;
+    world_run(fleet->world, 20 * ENV_S);
+    const struct hub_pop *pop = map_get(&fleet->control->hub.pops, slice_of(site->name));
+    assert_non_null(site->agent);
+    uint64_t before = pop->sequence;
+    for (unsigned ms = 0; ms < 10'000; ms++) {
+        agent_report_soon(site->agent);
+        world_run(fleet->world, ENV_MS);
+        assert_int_not_equal(site->agent->report_status, 429);
+    }
+    assert_in_range(pop->sequence - before, 100, 155); /* 50, and 10 a second */
+    fleet_end(fleet);
 }
 
 static void test_a_seed_is_a_world(void **state)
@@ -519,6 +560,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_seeds, say_seed),
         cmocka_unit_test(test_control_is_away),
+        cmocka_unit_test(test_changes_without_end_go_together),
         cmocka_unit_test(test_a_seed_is_a_world),
     };
     pid_t others[WORKERS_MAX] = {};
