@@ -99,8 +99,8 @@ void cli_print_text(FILE *out, struct slice text);
 /* Words broken at blanks to stay within `columns`, a longer word alone whole; the text begins in
  * column `at`, its further lines in `indent`. Ends the line. */
 void cli_wrap(FILE *out, struct slice text, size_t columns, size_t at, size_t indent);
-/* Outside text, escaped, on stdout: wrapped to the terminal. */
-void cli_print_wrapped(struct cli *cli, struct slice text, size_t at, size_t indent);
+/* Outside text, escaped: wrapped to the terminal. */
+void cli_print_wrapped(struct cli *cli, FILE *out, struct slice text, size_t at, size_t indent);
 struct cli_table; /* columns as wide as needed, at most the terminal's */
 struct cli_table *cli_table_new(struct cli *cli, const char *const *titles, size_t columns);
 void cli_table_row(struct cli_table *table, const struct slice *cells);

@@ -173,24 +173,40 @@ static const char *why_words(struct slice why)
     return "";
 }
 
+/* What became of it, as its status says. */
+static const char *end_words(unsigned status)
+{
+    if (status == 0)
+        return "sent to"; /* no word of its end yet */
+    if (status < 400)
+        return "answered by";
+    if (status == 499)
+        return "given up by its client while at";
+    return status < 500 || status == 503 ? "refused by" : "failed at";
+}
+
 static void print_decision(struct cli *cli, yyjson_val *decision)
 {
     struct slice country = view_text(decision, "country"), pop = view_text(decision, "pop");
     struct slice chosen = view_text(decision, "chosen"), endpoint = view_text(decision, "endpoint");
     bool hop = yyjson_is_true(json_member(decision, "hop"));
+    unsigned status = (unsigned)yyjson_get_num(json_member(decision, "status"));
+    const char *head =
+        arena_format(cli->arena, "%.*s, %s%s ago, client in %.*s",
+                     SLICE_FMT(endpoint.size ? endpoint : SLICE("(deleted since)")),
+                     status ? arena_format(cli->arena, "status %u, ", status) : "",
+                     cli_ago(cli, view_text(decision, "at")),
+                     SLICE_FMT(country.size ? country : SLICE("an unknown country")));
     printf("\n%s", cli_color(cli, CLI_BOLD));
     cli_print_text(stdout, pop);
     printf("%s  ", cli_color(cli, CLI_PLAIN));
-    cli_print_text(stdout, endpoint.size ? endpoint : SLICE("(deleted since)"));
-    printf(", status %.0f, %s, client in ", yyjson_get_num(json_member(decision, "status")),
-           arena_format(cli->arena, "%s ago", cli_ago(cli, view_text(decision, "at"))));
-    cli_print_text(stdout, country.size ? country : SLICE("an unknown country"));
-    printf(hop ? "\npassed on to here, answered by " : "\nanswered by ");
-    cli_print_text(stdout, chosen);
-    if (hop)
-        printf("\n");
-    else
-        printf(": %s\n", why_words(view_text(decision, "why")));
+    cli_print_wrapped(cli, stdout, slice_of(head), pop.size + 2, 2);
+    const char *end =
+        arena_format(cli->arena, "%s%s %.*s%s%s%s", hop ? "passed on to here, " : "",
+                     end_words(status), SLICE_FMT(chosen.size ? chosen : SLICE("nobody")),
+                     status >= 400 ? arena_format(cli->arena, " with status %u", status) : "",
+                     hop ? "" : ": ", hop ? "" : why_words(view_text(decision, "why")));
+    cli_print_wrapped(cli, stdout, slice_of(end), 0, 2);
     if (yyjson_arr_size(json_member(decision, "pops"))) {
         printf("\n");
         print_pops(cli, json_member(decision, "pops"), true);
@@ -208,9 +224,11 @@ static int explain_request(struct cli *cli, struct err *err)
         &CONTROL_REQUEST(.method = "GET", .path = arena_format(cli->arena, "/api/v1/requests/%s",
                                                                control_escape(cli, id))),
         &answer, err);
-    if (r < 0)
+    if (r == ERR_NOT_FOUND)
         return err_wrap(err,
                         "--client says who asks for an endpoint; without it a request is meant");
+    if (r < 0)
+        return r;
     if (cli->json) {
         cli_print_json(cli, answer.json);
         return 0;

@@ -179,7 +179,7 @@ static void wrong_print(struct cli *cli, const struct policy_test *test, size_t 
                      item->name.size ? " (" : "", SLICE_FMT(item->name), item->name.size ? ")" : "",
                      policy_outcome_text(item->expected), policy_outcome_text(result->got),
                      reason_text(cli, test, result));
-    cli_print_wrapped(cli, slice_of(text), 0, 2);
+    cli_print_wrapped(cli, stdout, slice_of(text), 0, 2);
 }
 
 static void table_print(struct cli *cli, const struct policy_test *test,

@@ -94,8 +94,7 @@ int explain_placement(struct cli *cli, const char *name, struct err *err)
     yyjson_arr_foreach(json_member(answer.json, "short"), index, count, row)
     {
         printf("%sshort: ", index ? "" : "\n");
-        cli_print_text(stdout, json_slice(row));
-        printf("\n");
+        cli_print_wrapped(cli, stdout, json_slice(row), sizeof "short: " - 1, 2);
     }
     return 0;
 }

@@ -11,15 +11,54 @@
 #include "cli/view.h"
 #include "http/client.h"
 #include "http/fetch.h"
+#include "io/loop.h"
 #include "spec/names.h"
+#include "spec/units.h"
 
 enum {
     DNS_PORT = 53,
-    ROUNDS_MAX = 60, /* answers of DNS that are tried to their end: half a minute */
+    TRY_MS = 30'000, /* of all calls; then nothing more is tried, what is under way goes on */
+    TRY_LEAST_MS = 1000,
     ROUND_PAUSE_MS = 500,
+    CONNECT_MS = 5000, /* as fetch() has it */
 };
 
+#define MS_NS INT64_C(1'000'000)
+
 const char *const from_flags[] = { "--dns", "--zone", NULL };
+
+/* ---- for how long ---------------------------------------------------------------------------- */
+
+/* No longer than the request has. */
+static int64_t try_ms(struct cli *cli)
+{
+    const char *timeout = cli_option_value(cli, "--timeout");
+    uint64_t ns;
+    struct err ignored;
+    if (!timeout || units_parse_time(slice_of(timeout), &ns, &ignored) < 0 || ns / MS_NS > TRY_MS)
+        return TRY_MS;
+    return (int64_t)(ns / MS_NS);
+}
+
+/* What opening and each request take of it is less for the next ones; the time between, as while
+ * input is read, is not. */
+static void try_begin(struct from *from)
+{
+    from->until_ns =
+        loop_now_ns() + (from->try_ms > TRY_LEAST_MS ? from->try_ms : TRY_LEAST_MS) * MS_NS;
+}
+
+static int try_end(struct from *from, int r)
+{
+    from->try_ms = from_left_ms(from);
+    return r;
+}
+
+int64_t from_left_ms(const struct from *from)
+{
+    int64_t left_ns = from->until_ns - loop_now_ns();
+    return left_ns > 0 ? (left_ns + MS_NS - 1) / MS_NS : 0;
+}
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
@@ -101,6 +140,8 @@ int from_open(struct cli *cli, const char *endpoint, const char *url, struct fro
 {
     struct from *from = ARENA_NEW(cli->arena, struct from);
     from->cli = cli;
+    from->try_ms = try_ms(cli);
+    try_begin(from);
     from->text = cli_option_value(cli, "--from");
     from->places = from_places(cli);
     from->told = url;
@@ -116,7 +157,7 @@ int from_open(struct cli *cli, const char *endpoint, const char *url, struct fro
     if (!url)
         from_why_find(from);
     *ret = from;
-    return 0;
+    return try_end(from, 0);
 }
 
 const char *from_host(const struct from *from)
@@ -143,34 +184,38 @@ static const char *pop_text(const struct from *from, const struct ip *ip)
     return arena_string(from->cli->arena, slice_of(text));
 }
 
+/* "127.0.1.5 (tokyo), 127.0.1.1 (paris)" */
+static const char *pops_text(const struct from *from)
+{
+    const char *all = "";
+    for (size_t i = 0; i < from->answer.ip_count; i++)
+        all = arena_format(from->cli->arena, "%s%s%s", all, i ? ", " : "",
+                           pop_text(from, &from->answer.ips[i]));
+    return all;
+}
+
 void from_print(const struct from *from, FILE *out)
 {
+    struct cli *cli = from->cli;
     char text[IP_TEXT_BYTES];
     const char *client = from->with_subnet ? ip_block_text(&from->subnet, text)
                          : from->bound     ? ip_text(&from->source, text)
                                            : "this machine";
-    fprintf(out, "From ");
-    cli_print_text(out, slice_of(from->text));
-    if (strcmp(client, from->text) != 0)
-        fprintf(out, " (%s)", client);
-    if (from->told) {
-        fprintf(out, "%s to ", from->bound ? "" : ", which this machine is not,");
-        cli_print_text(out, slice_of(pop_text(from, &from->answer.ips[0])));
-        fprintf(out, ", without asking DNS\n");
-        return;
-    }
-    if (!from->bound)
-        fprintf(out, ", told to DNS alone,");
-    fprintf(out, " %s is ", from->host);
-    for (size_t i = 0; i < from->answer.ip_count; i++) {
-        fprintf(out, "%s", i ? ", " : "");
-        cli_print_text(out, slice_of(pop_text(from, &from->answer.ips[i])));
-    }
-    fprintf(out, " for %u s\n", from->answer.ttl);
-    if (from->why) {
-        fprintf(out, "%s", cli_color(from->cli, CLI_DIM));
-        cli_print_text(out, slice_of(from->why));
-        fprintf(out, "%s\n", cli_color(from->cli, CLI_PLAIN));
+    const char *who = strcmp(client, from->text) == 0
+                          ? from->text
+                          : arena_format(cli->arena, "%s (%s)", from->text, client);
+    const char *said =
+        from->told
+            ? arena_format(cli->arena, "From %s%s to %s, without asking DNS", who,
+                           from->bound ? "" : ", which this machine is not,", pops_text(from))
+            : arena_format(cli->arena, "From %s%s %s is %s for %u s", who,
+                           from->bound ? "" : ", told to DNS alone,", from->host, pops_text(from),
+                           from->answer.ttl);
+    cli_print_wrapped(cli, out, slice_of(said), 0, 2);
+    if (from->why && !from->told) {
+        fprintf(out, "%s", cli_color(cli, CLI_DIM));
+        cli_print_wrapped(cli, out, slice_of(from->why), 0, 2);
+        fprintf(out, "%s", cli_color(cli, CLI_PLAIN));
     }
 }
 
@@ -185,6 +230,9 @@ static int fetch_at(const struct from *from, const struct ip *ip, struct fetch_r
     address_from_ip(ip, from->port, &address);
     there.url =
         arena_format(from->cli->arena, "http://%s%s", address_text(&address, text), request->url);
+    int64_t left_ms = from_left_ms(from);
+    if (left_ms < CONNECT_MS)
+        there.connect_ms = left_ms > 0 ? left_ms : 1;
     if (from->bound && ip_is4(ip) == ip_is4(&from->source))
         there.source = ip_text(&from->source, source);
     return fetch(from->cli->arena, &there, ret, err);
@@ -206,12 +254,13 @@ int from_fetch(struct from *from, struct fetch_request *request, struct fetch_an
 {
     bool said = false; /* once is enough */
     int r = 0;
-    for (int round = 0; round < ROUNDS_MAX; round++) {
-        for (; from->at < from->answer.ip_count; from->at++) {
+    try_begin(from);
+    while (from_left_ms(from) > 0) {
+        for (; from->at < from->answer.ip_count && from_left_ms(from) > 0; from->at++) {
             const struct ip *ip = &from->answer.ips[from->at];
             r = fetch_at(from, ip, request, ret, err);
             if (from->told || over(r, ret))
-                return r;
+                return try_end(from, r);
             if (!said) {
                 cli_print_text(stderr, slice_of(pop_text(from, ip)));
                 fprintf(stderr, " does not answer, going on: %s\n", err->message);
@@ -219,13 +268,15 @@ int from_fetch(struct from *from, struct fetch_request *request, struct fetch_an
         }
         struct err ignored;
         struct dns_answer before = from->answer;
-        (void)poll(NULL, 0, ROUND_PAUSE_MS);
+        int64_t left_ms = from_left_ms(from);
+        (void)poll(NULL, 0, left_ms < ROUND_PAUSE_MS ? (int)left_ms : ROUND_PAUSE_MS);
         if (from_resolve(from, &ignored) < 0) /* it may name one again */
             from->answer.ip_count = 0;
         said = same(&before, &from->answer);
         if (!said)
             from_print(from, stderr);
     }
-    return r < 0 ? r
-                 : err_set(err, ERR_OVERLOADED, "DNS names nothing any more for %s", from->host);
+    if (r == 0)
+        r = err_set(err, ERR_OVERLOADED, "DNS names nothing any more for %s", from->host);
+    return err_wrap(err, "tried for %lld s", (long long)(try_ms(from->cli) + 999) / 1000);
 }

@@ -17,11 +17,19 @@ enum {
     DNS_WAIT_MS = 2000,
 };
 
+/* For one packet; above 0, as 0 is for ever. */
+static struct timeval wait_of(const struct from *from)
+{
+    int64_t ms = from_left_ms(from);
+    ms = ms > DNS_WAIT_MS ? DNS_WAIT_MS : ms < 1 ? 1 : ms;
+    return (struct timeval){ .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
+}
+
 static int dial(const struct from *from, int type, int *ret_fd, struct err *err)
 {
     struct sockaddr_storage storage;
     socklen_t size = address_to(&from->server, &storage);
-    struct timeval wait = { .tv_sec = DNS_WAIT_MS / 1000 };
+    const struct timeval wait = wait_of(from);
     char text[ADDRESS_TEXT_BYTES];
     auto_close int fd = socket(storage.ss_family, type | SOCK_CLOEXEC, 0);
     int r = fd < 0 ? -1 : 0;
@@ -53,10 +61,12 @@ static int ask_udp(const struct from *from, const struct dns_ask *ask, uint8_t *
     char text[ADDRESS_TEXT_BYTES];
     auto_close int fd = -1;
     int r = dial(from, SOCK_DGRAM, &fd, err);
-    for (int try = 0; r == 0 && try < DNS_TRIES; try++) {
+    for (int try = 0; r == 0 && try < DNS_TRIES && from_left_ms(from) > 0; try++) {
+        const struct timeval wait = wait_of(from);
+        (void)!setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
         (void)!send(fd, question, dns_ask_write(ask, question), MSG_NOSIGNAL);
         ssize_t got;
-        while ((got = recv(fd, buffer, DNS_TCP_BYTES_MAX, 0)) > 0) {
+        while ((got = recv(fd, buffer, DNS_TCP_BYTES_MAX, 0)) > 0 && from_left_ms(from) > 0) {
             r = dns_answer_read(ask, buffer, (size_t)got, ret, err);
             if (r != ERR_NOT_FOUND)
                 return r;
@@ -70,16 +80,16 @@ static int ask_udp(const struct from *from, const struct dns_ask *ask, uint8_t *
                            address_text(&from->server, text));
 }
 
-static bool receive_all(int fd, uint8_t *to, size_t bytes)
+static bool receive_all(const struct from *from, int fd, uint8_t *to, size_t bytes)
 {
-    while (bytes) {
+    while (bytes && from_left_ms(from) > 0) {
         ssize_t got = recv(fd, to, bytes, 0);
         if (got <= 0)
             return false;
         to += got;
         bytes -= (size_t)got;
     }
-    return true;
+    return bytes == 0;
 }
 
 static int ask_tcp(const struct from *from, const struct dns_ask *ask, uint8_t *buffer,
@@ -94,10 +104,10 @@ static int ask_tcp(const struct from *from, const struct dns_ask *ask, uint8_t *
     if (r < 0)
         return r;
     if (send(fd, question, bytes + 2, MSG_NOSIGNAL) != (ssize_t)bytes + 2 ||
-        !receive_all(fd, length, 2))
+        !receive_all(from, fd, length, 2))
         return err_set(err, ERR_OVERLOADED, "no answer of DNS over TCP");
     bytes = (size_t)length[0] << 8 | length[1];
-    if (!receive_all(fd, buffer, bytes))
+    if (!receive_all(from, fd, buffer, bytes))
         return err_set(err, ERR_OVERLOADED, "DNS broke its answer off");
     return dns_answer_read(ask, buffer, bytes, ret, err);
 }

@@ -31,7 +31,11 @@ struct from {
     struct dns_answer answer;
     size_t at; /* of its addresses: where it goes */
     const char *why;
+    int64_t try_ms;   /* left for all tries, where none is under way */
+    int64_t until_ns; /* by loop_now_ns(): then nothing more is tried */
 };
+
+int64_t from_left_ms(const struct from *from); /* of the time for all tries; 0: it is over */
 
 /* ---- from_place.c: places of a network in a box ---------------------------------------------- */
 

@@ -100,9 +100,9 @@ void cli_wrap(FILE *out, struct slice text, size_t columns, size_t at, size_t in
     fputc('\n', out);
 }
 
-void cli_print_wrapped(struct cli *cli, struct slice text, size_t at, size_t indent)
+void cli_print_wrapped(struct cli *cli, FILE *out, struct slice text, size_t at, size_t indent)
 {
-    cli_wrap(stdout, printable(cli->arena, text), (size_t)cli->columns, at, indent);
+    cli_wrap(out, printable(cli->arena, text), (size_t)cli->columns, at, indent);
 }
 
 /* ---- tables ---------------------------------------------------------------------------------- */

@@ -124,7 +124,7 @@ static void line(struct cli *cli, const char *key, struct slice value)
     if (value.size == 0)
         return;
     printf("%s%-*s%s ", cli_color(cli, CLI_DIM), (int)KEY_COLUMNS, key, cli_color(cli, CLI_PLAIN));
-    cli_print_wrapped(cli, value, KEY_COLUMNS + 1, KEY_COLUMNS + 1);
+    cli_print_wrapped(cli, stdout, value, KEY_COLUMNS + 1, KEY_COLUMNS + 1);
 }
 
 static struct slice strings_joined(struct cli *cli, yyjson_val *list)
@@ -212,7 +212,7 @@ static void deaths_print(struct cli *cli, yyjson_val *deaths)
         char *died = arena_format(cli->arena, "(revision %" PRIu64 ", %s ago): %.*s",
                                   view_number(item, "revision"),
                                   cli_ago(cli, view_text(item, "at")), SLICE_FMT(reason));
-        cli_print_wrapped(cli, slice_of(died), replica.size + 1, LOG_INDENT);
+        cli_print_wrapped(cli, stdout, slice_of(died), replica.size + 1, LOG_INDENT);
         yyjson_arr_foreach(json_member(item, "log"), at, lines, text)
         {
             if (at + LINES < lines)

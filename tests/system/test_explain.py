@@ -233,7 +233,9 @@ def test_what_is_short(spread):
             f"name: short\nmodel: {MODEL}\n{more}\n").encode())
         said = one.json("explain", "placement", "short")["short"]
         assert len(said) == 1 and words in said[0], said
-        assert f"short: {said[0]}" in one.cli("explain", "placement", "short").text
+        text = one.cli("explain", "placement", "short").text
+        assert f"short: {said[0]}" in " ".join(text.split())
+        assert max(map(len, text.splitlines())) <= 80
 
 
 def test_an_endpoint_may_be_called_placement(spread):
