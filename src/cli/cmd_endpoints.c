@@ -75,8 +75,27 @@ static int get(struct cli *cli, struct control_answer *answer, struct err *err)
                         answer, err);
 }
 
-/* One object: what control says of it, and its clients. */
-static int show_json(struct cli *cli, yyjson_val *view, struct slice clients)
+/* Of a control from before it knew: nothing. */
+static struct control_answer get_more(struct cli *cli, const char *more)
+{
+    struct control_answer answer = {};
+    struct err ignored;
+    const char *path = control_endpoint_path(cli, cli->arguments[0], more);
+    int r = control_call(cli, &CONTROL_REQUEST(.method = "GET", .path = path), &answer, &ignored);
+    return r == 0 && answer.json ? answer : (struct control_answer){};
+}
+
+static void member_more(struct json_writer *w, const char *key, struct slice json)
+{
+    json_key(w, key);
+    if (json.size)
+        json_raw(w, json);
+    else
+        json_null(w);
+}
+
+/* One object: what control says of it, what its schedule does next, and its clients. */
+static int show_json(struct cli *cli, yyjson_val *view, struct slice schedule, struct slice clients)
 {
     struct json_writer w;
     size_t index, count;
@@ -88,34 +107,30 @@ static int show_json(struct cli *cli, yyjson_val *view, struct slice clients)
         json_key_slice(&w, json_slice(key));
         json_value(&w, value);
     }
-    json_key(&w, "clients");
-    if (clients.size)
-        json_raw(&w, clients);
-    else
-        json_null(&w);
+    member_more(&w, "schedule", schedule);
+    member_more(&w, "clients", clients);
     json_object_end(&w);
     return cli_print_written(cli, &w);
 }
 
 int cmd_show(struct cli *cli, struct err *err)
 {
-    struct control_answer answer, clients = {};
-    struct err ignored; /* a control from before it knew */
+    struct control_answer answer, schedule = {};
     if (cli->argument_count == 0)
         return cmd_endpoints(cli, err);
     int r = get(cli, &answer, err);
     if (r < 0)
         return r;
-    bool known =
-        control_call(cli,
-                     &CONTROL_REQUEST(.method = "GET", .path = control_endpoint_path(
-                                                           cli, cli->arguments[0], "/clients")),
-                     &clients, &ignored) == 0 &&
-        clients.json;
+    struct control_answer clients = get_more(cli, "/clients");
+    yyjson_val *scale = json_member(json_member(answer.json, "spec"), "scale");
+    if (json_member(scale, "schedule"))
+        schedule = get_more(cli, "/schedule");
     if (cli->json)
-        return show_json(cli, answer.json, known ? clients.body : (struct slice){});
+        return show_json(cli, answer.json, schedule.body, clients.body);
     r = view_print(cli, answer.json);
-    if (r == 0 && known)
+    if (r == 0 && schedule.json)
+        view_schedule_print(cli, schedule.json);
+    if (r == 0 && clients.json)
         view_clients_print(cli, clients.json);
     return r;
 }

@@ -198,6 +198,20 @@ static void replicas_print(struct cli *cli, yyjson_val *replicas)
     }
 }
 
+void view_schedule_print(struct cli *cli, yyjson_val *schedule)
+{
+    size_t index, count;
+    yyjson_val *window;
+    struct slice next = view_text(schedule, "text");
+    putchar('\n');
+    line(cli, "schedule",
+         slice_of(arena_format(cli->arena, "at least %" PRIu64 " now%s%.*s",
+                               view_number(schedule, "min"), next.size ? "; " : "",
+                               SLICE_FMT(next))));
+    yyjson_arr_foreach(json_member(schedule, "windows"), index, count, window)
+        line(cli, "", view_text(window, "error"));
+}
+
 static void deaths_print(struct cli *cli, yyjson_val *deaths)
 {
     enum { LINES = 8 };

@@ -16,4 +16,6 @@ uint64_t view_number(yyjson_val *object, const char *key);   /* 0 unless a natur
 int view_print(struct cli *cli, yyjson_val *view); /* whole; --json or for people */
 /* How far its clients are (clients.c); nothing where none are known. */
 void view_clients_print(struct cli *cli, yyjson_val *clients);
+/* What its schedule does next; `schedule` is the API's. */
+void view_schedule_print(struct cli *cli, yyjson_val *schedule);
 void view_list_print(struct cli *cli, yyjson_val *items); /* a table */

@@ -9,6 +9,7 @@
 #include "base/arena.h"
 #include "base/err.h"
 #include "base/json.h"
+#include "control/schedule.h"
 #include "geo/sets.h"
 #include "policy/regions.h"
 #include "store/blobs.h"
@@ -420,6 +421,8 @@ static int create(struct change *change, struct store *store, const struct endpo
     change->diff = endpoint_spec_diff(change->arena, &nothing, spec);
     int r = check_places(change, spec, err);
     if (r == 0)
+        r = schedule_check(change->arena, spec, err);
+    if (r == 0)
         r = check_model(change, spec, &model, err);
     if (r == 0)
         r = check_unique(change, store, spec, err);
@@ -447,11 +450,10 @@ static const char *keys_text(struct change *change)
     return text;
 }
 
-static bool places_change(const struct spec_changes *diff)
+static bool diff_has(const struct spec_changes *diff, const char *key)
 {
     for (size_t i = 0; i < diff->count; i++)
-        if (strcmp(diff->items[i].key, "regions") == 0 ||
-            strcmp(diff->items[i].key, "residency") == 0)
+        if (strcmp(diff->items[i].key, key) == 0)
             return true;
     return false;
 }
@@ -469,9 +471,12 @@ static int update(struct change *change, struct store *store, struct store_endpo
     int r = 0;
     if (!change->changed)
         return change->dry_run ? 0 : snapshot_load(store, endpoint->uid, &change->snapshot, err);
-    bool moves = places_change(&change->diff);
+    bool moves = diff_has(&change->diff, "regions") || diff_has(&change->diff, "residency");
     if (moves)
         r = check_places(change, after, err);
+    /* One that stood before stays, whatever zones are here now. */
+    if (r == 0 && diff_has(&change->diff, "scale.schedule"))
+        r = schedule_check(change->arena, after, err);
     if (r == 0 && change->new_revision)
         r = check_model(change, after, &model, err);
     if (r == 0)

@@ -8,6 +8,7 @@
 #include "control/control_own.h"
 #include "control/placement.h"
 #include "geo/sets.h"
+#include "policy/schedule.h"
 
 /* ---- PoPs ------------------------------------------------------------------------------------ */
 
@@ -287,6 +288,8 @@ void decision_make(struct control *control, struct arena *arena, struct hub_endp
         ret->since_ns[row - 1] = place->since_ns;
     }
     demand_read(control, arena, endpoint, final, ret);
+    ret->floors[0] = (uint32_t)spec->scale.min;
+    ret->floor_count = 1 + schedule_levels(spec, ret->floors + 1, SPEC_WINDOWS_MAX);
     ret->input = (struct place_input){
         .pops = ret->rows,
         .pop_count = ret->count,
@@ -295,7 +298,9 @@ void decision_make(struct control *control, struct arena *arena, struct hub_endp
         .groups = ret->groups,
         .group_count = ret->group_count,
         .spread_min = (uint32_t)spec->spread.pops,
-        .replicas_min = (uint32_t)spec->scale.min,
+        .replicas_min = ret->floors[ret->floor_count - 1],
+        .floors = ret->floors,
+        .floor_count = ret->floor_count,
         .replicas_max = (uint32_t)spec->scale.max,
         .pop_min = (uint32_t)spec->scale.per_pop.min,
         .pop_max = (uint32_t)spec->scale.per_pop.max,

@@ -36,6 +36,8 @@ struct decision {
     size_t group_count;
     float refused; /* requests a second of these */
     float beyond;  /* and of those of more groups than are looked at: those with the least */
+    uint32_t floors[SPEC_WINDOWS_MAX + 1]; /* scale.min, and what its schedule raises it to */
+    size_t floor_count;
     struct place_input input;
     struct place_result result;
 };

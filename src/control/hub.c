@@ -16,6 +16,7 @@
 #include "control/keys.h"
 #include "control/placement.h"
 #include "control/report.h"
+#include "control/schedule.h"
 #include "control/watch.h"
 #include "io/loop.h"
 #include "io/timer.h"
@@ -174,6 +175,7 @@ void hub_put(struct control *control, struct snapshot *snapshot)
     }
     snapshot_free(endpoint->snapshot);
     placement_forget(endpoint);
+    schedule_forget(endpoint);
     endpoint->snapshot = snapshot;
     if (hub->recalled_count)
         recall(control, endpoint);

@@ -30,6 +30,7 @@ struct control;
 struct err;
 struct json_writer;
 struct placement_where;
+struct schedule_held;
 struct timer;
 
 /* ---- from the store ----------------------------------------------------------------------- */
@@ -144,6 +145,8 @@ struct region_place hub_pop_place(const struct control *control, const struct hu
 struct hub_place {
     struct hub_pop *pop; /* borrowed */
     uint32_t replicas;
+    uint32_t floors[SPEC_WINDOWS_MAX]; /* of them here while the fleet's minimum is that one; */
+    uint32_t most;                     /* the largest of these, or replicas */
     int64_t since_ns;
 };
 
@@ -151,6 +154,9 @@ struct hub_endpoint {
     struct snapshot *snapshot;
     struct hub_place *places; /* by name of PoP; from malloc */
     size_t place_count;
+    uint32_t floors[SPEC_WINDOWS_MAX]; /* what its schedule raises scale.min to, ascending */
+    size_t floor_count;
+    struct schedule_held *schedule;               /* schedule.c's; NULL: not read yet */
     uint64_t place_cpu_milli, place_memory_bytes; /* of a replica, as was taken of its PoPs */
     char nowhere[512];            /* why it is placed nowhere; "" while it is placed */
     bool forbidden;               /* regions or residency refuse every PoP there is */

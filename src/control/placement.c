@@ -10,6 +10,7 @@
 #include "control/control_own.h"
 #include "control/decision.h"
 #include "control/granted.h"
+#include "control/schedule.h"
 #include "store/store.h"
 
 /* ---- what an endpoint takes of its PoPs ------------------------------------------------------ */
@@ -22,7 +23,7 @@ static void take(struct hub_endpoint *endpoint, int sign)
     }
     for (size_t i = 0; i < endpoint->place_count; i++) {
         const struct hub_place *place = &endpoint->places[i];
-        uint64_t replicas = place->replicas * (uint64_t)(int64_t)sign;
+        uint64_t replicas = place->most * (uint64_t)(int64_t)sign;
         place->pop->placed.replicas += replicas;
         place->pop->placed.cpu_milli += replicas * endpoint->place_cpu_milli;
         place->pop->placed.memory_bytes += replicas * endpoint->place_memory_bytes;
@@ -33,6 +34,7 @@ void placement_drop(struct hub_endpoint *endpoint)
 {
     take(endpoint, -1);
     placement_forget(endpoint);
+    schedule_forget(endpoint);
     free(take_ptr(endpoint->places));
     endpoint->place_count = 0;
 }
@@ -78,7 +80,8 @@ static bool same(const struct hub_endpoint *endpoint, const struct hub_place *pl
     bool equal = endpoint->place_count == count;
     for (size_t i = 0; i < count && equal; i++)
         equal = endpoint->places[i].pop == places[i].pop &&
-                endpoint->places[i].replicas == places[i].replicas;
+                endpoint->places[i].replicas == places[i].replicas &&
+                memcmp(endpoint->places[i].floors, places[i].floors, sizeof places[i].floors) == 0;
     return equal;
 }
 
@@ -94,18 +97,35 @@ static void leave(struct control *control, const struct hub_endpoint *endpoint,
     }
 }
 
+static struct hub_place place_of(const struct decision *decision, size_t row, int64_t now_ns)
+{
+    const struct place_row *decided = &decision->result.rows[row];
+    struct hub_place place = {
+        .pop = decision->pops[row],
+        .replicas = decided->replicas,
+        .most = decided->replicas,
+        .since_ns = decision->rows[row].has ? decision->since_ns[row] : now_ns,
+    };
+    /* What is to go, or has not been heard of, keeps what it has. */
+    for (size_t f = 1; f < decision->floor_count && decided->reason == PLACE_CHOSEN; f++) {
+        uint32_t floor = decision->result.floors[row * decision->floor_count + f];
+        place.floors[f - 1] = floor;
+        place.most = floor > place.most ? floor : place.most;
+    }
+    return place;
+}
+
 static void take_over(struct control *control, struct arena *arena, struct hub_endpoint *endpoint,
                       const struct decision *decision)
 {
     struct hub_place *places = ARENA_ARRAY(arena, struct hub_place, decision->count + 1);
     int64_t now_ns = control_wall_ns(control);
     size_t kept = 0;
-    for (size_t i = 0; i < decision->count; i++) {
-        uint32_t replicas = decision->result.rows[i].replicas;
-        int64_t since_ns = decision->rows[i].has ? decision->since_ns[i] : now_ns;
-        if (replicas)
-            places[kept++] = (struct hub_place){ decision->pops[i], replicas, since_ns };
-    }
+    for (size_t i = 0; i < decision->count; i++)
+        if (decision->result.rows[i].replicas)
+            places[kept++] = place_of(decision, i, now_ns);
+    endpoint->floor_count = decision->floor_count - 1;
+    memcpy(endpoint->floors, decision->floors + 1, sizeof endpoint->floors);
     if (same(endpoint, places, kept))
         return;
     leave(control, endpoint, decision);
@@ -157,7 +177,10 @@ void placement_recall(struct control *control, struct hub_endpoint *endpoint,
         struct hub_pop *pop = map_get(&control->hub.pops, rows[i].pop);
         if (pop && rows[i].replicas <= UINT32_MAX)
             endpoint->places[endpoint->place_count++] =
-                (struct hub_place){ pop, (uint32_t)rows[i].replicas, rows[i].since_ns };
+                (struct hub_place){ .pop = pop,
+                                    .replicas = (uint32_t)rows[i].replicas,
+                                    .most = (uint32_t)rows[i].replicas,
+                                    .since_ns = rows[i].since_ns };
     }
     take(endpoint, 1);
 }

@@ -148,6 +148,15 @@ static void write_demand(struct json_writer *w, const struct decision *decision)
 
 /* ---- what is short --------------------------------------------------------------------------- */
 
+static uint32_t rooms(const struct decision *decision)
+{
+    size_t count = decision->floor_count;
+    uint32_t sum = 0;
+    for (size_t i = 0; i < decision->count; i++)
+        sum += decision->result.floors[i * count + count - 1];
+    return sum;
+}
+
 static void write_short(struct json_writer *w, const struct hub_endpoint *endpoint,
                         const struct decision *decision)
 {
@@ -162,8 +171,9 @@ static void write_short(struct json_writer *w, const struct hub_endpoint *endpoi
         json_text(w, arena_format(w->arena, "spread.pops wants %u PoPs, %u can have it",
                                   input->spread_min, result->pops));
     if (result->min_short)
-        json_text(w, arena_format(w->arena, "scale.min wants %u replicas, there is room for %u",
-                                  input->replicas_min, result->replicas));
+        json_text(w, arena_format(w->arena, "%s wants %u replicas, there is room for %u",
+                                  decision->floor_count > 1 ? "scale.schedule" : "scale.min",
+                                  input->replicas_min, rooms(decision)));
     if (groups)
         json_text(w, arena_format(w->arena,
                                   "clients whom residency sends to some PoPs alone have none there "
@@ -197,7 +207,8 @@ void endpoint_placement(struct request *q)
     json_key(&w, "wanted");
     json_object_begin(&w);
     json_member_u64(&w, "pops", decision.input.spread_min ? decision.input.spread_min : 1);
-    json_member_u64(&w, "replicas_min", decision.input.replicas_min);
+    json_member_u64(&w, "replicas_min", decision.floors[0]);
+    json_member_u64(&w, "replicas_scheduled", decision.input.replicas_min);
     json_member_u64(&w, "replicas_max", decision.input.replicas_max);
     json_member_u64(&w, "pop_min", decision.input.pop_min ? decision.input.pop_min : 1);
     member_or_null(&w, "pop_max", decision.input.pop_max);

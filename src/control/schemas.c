@@ -87,6 +87,13 @@ const struct schema control_schemas[] = {
                            ",\"endpoint\":" NULLABLE ",\"at\":" TIME ",\"country\":" NULLABLE
                            ",\"why\":" NULLABLE ",\"chosen\":" NULLABLE ",\"status\":" FIGURE
                            ",\"hop\":" BOOLEAN ",\"pops\":" ARRAY(OBJECT(CHOICE ",\"rtt_source\":" NULLABLE))))) },
+    { "Schedule", NEEDS("\"endpoint\",\"project\",\"min\",\"text\",\"windows\"",
+                        "\"endpoint\":" STRING ",\"project\":" STRING ",\"min\":" WHOLE
+                        ",\"text\":" NULLABLE ",\"next\":{\"anyOf\":["
+                        OBJECT("\"at\":" TIME ",\"min\":" WHOLE ",\"until\":" TIME ",\"tz\":" STRING)
+                        ",{\"type\":\"null\"}]},\"windows\":" ARRAY(OBJECT("\"cron\":" STRING
+                        ",\"tz\":" STRING ",\"for\":" STRING ",\"min\":" WHOLE ",\"holds\":" BOOLEAN
+                        ",\"fires_at\":" TIME ",\"error\":" NULLABLE))) },
     { "Explanation", NEEDS("\"endpoint\",\"project\",\"client\",\"residency\",\"pops\"",
                            "\"endpoint\":" STRING ",\"project\":" STRING ",\"client\":"
                            OBJECT("\"asked\":" STRING ",\"city\":" NULLABLE ",\"country\":" NULLABLE
@@ -99,6 +106,7 @@ const struct schema control_schemas[] = {
     { "Placement", NEEDS("\"endpoint\",\"project\",\"wanted\",\"pops\",\"demand\",\"short\"",
                          "\"endpoint\":" STRING ",\"project\":" STRING ",\"wanted\":"
                          OBJECT("\"pops\":" WHOLE ",\"replicas_min\":" WHOLE
+                                ",\"replicas_scheduled\":" WHOLE
                                 ",\"replicas_max\":" WHOLE ",\"pop_min\":" WHOLE
                                 ",\"pop_max\":" WHOLE_OR_NULL)
                          ",\"pops\":" ARRAY(OBJECT("\"pop\":" STRING ",\"country\":" NULLABLE

@@ -160,6 +160,23 @@ static void write_hosts(struct control *control, struct json_writer *w, const st
     json_array_end(w);
 }
 
+/* What it is to run there at least, while the schedule's minimum over the fleet is so much. */
+static void write_floors(struct json_writer *w, const struct hub_endpoint *endpoint,
+                         const struct hub_place *place)
+{
+    if (endpoint->floor_count == 0)
+        return;
+    json_key(w, "floors");
+    json_array_begin(w);
+    for (size_t f = 0; f < endpoint->floor_count; f++) {
+        json_object_begin(w);
+        json_member_u64(w, "min", endpoint->floors[f]);
+        json_member_u64(w, "replicas", place->floors[f]);
+        json_object_end(w);
+    }
+    json_array_end(w);
+}
+
 static void write_places(struct json_writer *w, const struct hub_endpoint *endpoint)
 {
     json_key(w, "pops");
@@ -168,6 +185,7 @@ static void write_places(struct json_writer *w, const struct hub_endpoint *endpo
         json_object_begin(w);
         json_member_string(w, "name", endpoint->places[i].pop->name);
         json_member_u64(w, "replicas", endpoint->places[i].replicas);
+        write_floors(w, endpoint, &endpoint->places[i]);
         json_object_end(w);
     }
     json_array_end(w);

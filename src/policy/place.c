@@ -411,18 +411,11 @@ static size_t most_loaded(const struct placing *p, const struct place_result *re
     return found;
 }
 
-static void count_replicas(const struct placing *p, struct place_result *ret)
+/* Up to `wanted` over the fleet. */
+static void add_replicas(const struct placing *p, uint32_t wanted, struct place_result *ret)
 {
-    uint32_t wanted = p->in->replicas_min, each = p->in->pop_min > 1 ? p->in->pop_min : 1;
     if (p->in->replicas_max && wanted > p->in->replicas_max)
         wanted = p->in->replicas_max;
-    for (size_t i = 0; i < p->pops; i++)
-        if (p->chosen[i]) {
-            uint32_t room = room_of(p, i);
-            ret->rows[i].replicas = each < room ? each : room;
-            ret->replicas += ret->rows[i].replicas;
-            ret->pops++;
-        }
     while (ret->replicas < wanted) {
         size_t pop = most_loaded(p, ret);
         if (pop == p->pops)
@@ -430,6 +423,38 @@ static void count_replicas(const struct placing *p, struct place_result *ret)
         ret->rows[pop].replicas++;
         ret->replicas++;
     }
+}
+
+/* Each floor begins at the one before, so that a PoP has never fewer of more. */
+static void count_floors(const struct placing *p, struct arena *arena, struct place_result *ret)
+{
+    size_t count = p->in->floor_count;
+    struct place_row *usual = ret->rows;
+    uint32_t replicas = ret->replicas;
+    ret->floors = ARENA_ARRAY(arena, uint32_t, p->pops * count + 1);
+    ret->rows = ARENA_ARRAY(arena, struct place_row, p->pops + 1);
+    memcpy(ret->rows, usual, p->pops * sizeof *usual);
+    for (size_t f = 0; f < count; f++) {
+        add_replicas(p, p->in->floors[f], ret);
+        for (size_t i = 0; i < p->pops; i++)
+            ret->floors[i * count + f] = ret->rows[i].replicas;
+    }
+    ret->rows = usual;
+    ret->replicas = replicas;
+}
+
+static void count_replicas(const struct placing *p, struct arena *arena, struct place_result *ret)
+{
+    uint32_t each = p->in->pop_min > 1 ? p->in->pop_min : 1;
+    for (size_t i = 0; i < p->pops; i++)
+        if (p->chosen[i]) {
+            uint32_t room = room_of(p, i);
+            ret->rows[i].replicas = each < room ? each : room;
+            ret->replicas += ret->rows[i].replicas;
+            ret->pops++;
+        }
+    add_replicas(p, p->in->floor_count ? p->in->floors[0] : p->in->replicas_min, ret);
+    count_floors(p, arena, ret);
 }
 
 static enum place_reason reason_of(const struct placing *p, size_t i)
@@ -459,7 +484,7 @@ void place_decide(struct arena *arena, const struct place_input *input, struct p
     take_better(&p);
     give_up(&p, ret); /* what those that were taken have made of no use */
     serve(&p, ret);
-    count_replicas(&p, ret);
+    count_replicas(&p, arena, ret);
     uint64_t groups = p.groups < 64 ? (UINT64_C(1) << p.groups) - 1 : UINT64_MAX;
     ret->groups_without = groups & ~covered(&p, p.pops);
     for (size_t i = 0; i < p.pops; i++) {

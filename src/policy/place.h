@@ -62,7 +62,9 @@ struct place_input {
     const struct place_group *groups;
     size_t group_count;
     uint32_t spread_min;       /* PoPs at least; 0 is 1 */
-    uint32_t replicas_min;     /* over the fleet */
+    uint32_t replicas_min;     /* over the fleet: there is to be room for so many */
+    const uint32_t *floors;    /* how many of them there are to be: ascending, the last one is */
+    size_t floor_count;        /* replicas_min, the first one usual; none: always all */
     uint32_t replicas_max;     /* likewise; 0: no bound */
     uint32_t pop_min, pop_max; /* of a chosen PoP; pop_max 0: no bound */
     bool settled;              /* nothing has changed, and nobody has asked, for long */
@@ -86,6 +88,7 @@ struct place_row {
 
 struct place_result {
     struct place_row *rows;  /* one for each PoP, in their order; in the arena */
+    uint32_t *floors;        /* of each PoP, for each of the input's floors: replicas of it then */
     uint32_t pops, replicas; /* sums, silent ones not counted */
     bool spread_short;       /* fewer PoPs than spread_min can be had */
     bool min_short;          /* fewer replicas than replicas_min find room */

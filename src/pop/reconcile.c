@@ -33,9 +33,11 @@ int64_t pop_back_off_ns(uint32_t failures)
 static uint32_t replicas_set(const struct pop_endpoint *endpoint)
 {
     if (endpoint->placed)
-        return endpoint->replicas;
+        return endpoint->replicas > endpoint->floor ? endpoint->replicas : endpoint->floor;
     /* Of a control that places nothing: max(min, 1), never above max. */
     uint64_t wanted = endpoint->spec.scale.min ? endpoint->spec.scale.min : 1;
+    if (wanted < endpoint->floor)
+        wanted = endpoint->floor;
     if (endpoint->spec.scale.max && wanted > endpoint->spec.scale.max)
         wanted = endpoint->spec.scale.max;
     return wanted > POP_REPLICAS_MAX ? POP_REPLICAS_MAX : (uint32_t)wanted;
@@ -265,7 +267,7 @@ void pop_reconcile(struct pop *pop)
 {
     if (!pop->begun || pop->hearing)
         return;
-    int64_t now_ns = env_now_ns(pop->env), next_ns = INT64_MAX;
+    int64_t now_ns = env_now_ns(pop->env), next_ns = pop_schedule_look(pop, now_ns);
     struct pop_endpoint *endpoint;
     LIST_EACH (endpoint, &pop->endpoints, struct pop_endpoint, link)
         endpoint_reconcile(endpoint, now_ns, &next_ns);

@@ -126,6 +126,7 @@ void pop_deinit(struct pop *pop)
     arena_free(pop->peers_arena);
     map_deinit(&pop->endpoints_by_uid);
     map_deinit(&pop->replicas_by_id);
+    pop_schedule_deinit(pop);
     map_deinit(&pop->arenas);
     arena_free(pop->place_arena);
 }
@@ -368,6 +369,24 @@ static int document_read(yyjson_val *root, struct document *ret, struct err *err
     return 0;
 }
 
+static void floors_apply(struct pop_endpoint *endpoint, yyjson_val *floors)
+{
+    size_t index, count;
+    yyjson_val *item;
+    yyjson_arr_foreach(floors, index, count, item)
+    {
+        uint64_t min = 0, replicas = 0;
+        struct err ignored;
+        if (json_get_u64(item, "min", JSON_REQUIRED, &min, &ignored) <= 0 ||
+            json_get_u64(item, "replicas", JSON_REQUIRED, &replicas, &ignored) <= 0 ||
+            endpoint->floor_count == SPEC_WINDOWS_MAX || min > UINT32_MAX)
+            continue;
+        endpoint->floors[endpoint->floor_count++] =
+            (struct pop_floor){ (uint32_t)min, replicas < POP_REPLICAS_MAX ? (uint32_t)replicas
+                                                                           : POP_REPLICAS_MAX };
+    }
+}
+
 /* Without a list (a control from before there were several PoPs) it is placed here. */
 static void places_apply(struct pop_endpoint *endpoint, yyjson_val *pops)
 {
@@ -377,6 +396,7 @@ static void places_apply(struct pop_endpoint *endpoint, yyjson_val *pops)
         ARENA_ARRAY(endpoint->spec_arena, struct table_source_placement, room + 1);
     endpoint->placed = pops != NULL;
     endpoint->replicas = 0;
+    endpoint->floor_count = 0;
     endpoint->places = places;
     endpoint->place_count = 0;
     yyjson_arr_foreach(pops, index, count, item)
@@ -390,8 +410,10 @@ static void places_apply(struct pop_endpoint *endpoint, yyjson_val *pops)
             replicas = POP_REPLICAS_MAX;
         places[endpoint->place_count++] =
             (struct table_source_placement){ name, (uint32_t)replicas };
-        if (slice_is(name, endpoint->pop->name))
-            endpoint->replicas = (uint32_t)replicas;
+        if (!slice_is(name, endpoint->pop->name))
+            continue;
+        endpoint->replicas = (uint32_t)replicas;
+        floors_apply(endpoint, json_member(item, "floors"));
     }
 }
 
@@ -425,6 +447,7 @@ int pop_endpoint_apply(struct pop *pop, struct slice json, struct err *err)
     places_apply(endpoint, document.pops);
     text_set(&endpoint->name, document.name);
     text_set(&endpoint->project, document.project);
+    pop_schedule_changed(endpoint);
     pop_allow(pop, endpoint);
     if (endpoint->elsewhere || was_elsewhere) /* somebody may wait for it */
         pop->effects->report(pop, pop->data);

@@ -24,6 +24,7 @@
 #include "contract/table.h"
 #include "geo/sets.h"
 #include "policy/regions.h"
+#include "policy/schedule.h"
 #include "proto/hop.h"
 #include "spec/endpoint.h"
 #include "store/digest.h"
@@ -114,6 +115,10 @@ struct pop_death {
     char *log; /* last lines, terminated; owned */
 };
 
+struct pop_floor { /* while the minimum over the fleet is `min` */
+    uint32_t min, replicas;
+};
+
 struct pop_endpoint {
     struct list link; /* in pop->endpoints */
     struct pop *pop;
@@ -126,6 +131,13 @@ struct pop_endpoint {
     size_t place_count;
     const char
         *elsewhere; /* why no replica of it may be at this PoP; NULL: it may. In spec_arena */
+    struct pop_floor floors[SPEC_WINDOWS_MAX]; /* what control gave this PoP, `min` ascending */
+    size_t floor_count;
+    struct schedule schedule;            /* schedule.c; in pop->zones_arena */
+    bool schedule_read;                  /* its zones have been looked up */
+    bool zone_missing;                   /* one of them is not known here */
+    uint32_t floor;                      /* replicas here at least; 0: no window holds. It is so */
+    int64_t floor_from_s, floor_until_s; /* at these times of the wall's clock */
     struct residency residency; /* its rules are in spec_arena; nobody's where they are not known */
     struct arena *spec_arena;
     struct endpoint_spec spec; /* governed part is what counts */
@@ -184,7 +196,10 @@ struct pop {
     struct arena *peers_arena; /* of these three */
     struct pop_key *keys;      /* by name */
     size_t key_count;
-    struct arena *keys_arena; /* a secret one */
+    struct arena *keys_arena;  /* a secret one */
+    struct arena *zones_arena; /* time zones read here, and schedules; NULL: none yet */
+    struct map zones;          /* by name, also those that there are not */
+    int64_t zones_read_s;
     struct list endpoints;
     struct map endpoints_by_uid; /* u64 -> struct pop_endpoint */
     struct map replicas_by_id;   /* u64 -> struct pop_replica */
@@ -266,6 +281,14 @@ void pop_table_served(struct pop *pop, uint64_t number); /* the gateway serves i
 bool pop_table_awaited(const struct pop *pop); /* the gateway has not said it of the newest yet */
 /* The revision that control may be told has the traffic; 0: none. */
 uint32_t pop_endpoint_served(const struct pop_endpoint *endpoint);
+
+/* ---- what the time of the day asks for (schedule.c) ------------------------------------------ */
+
+/* Sets ->floor of all endpoints; returns when to look again, env's clock (INT64_MAX: never). What
+ * is known to hold is not computed anew, so that it may be called at any time. */
+int64_t pop_schedule_look(struct pop *pop, int64_t now_ns);
+void pop_schedule_changed(struct pop_endpoint *endpoint); /* its spec, or its share */
+void pop_schedule_deinit(struct pop *pop);
 
 /* ---- decisions (reconcile.c) ----------------------------------------------------------------- */
 

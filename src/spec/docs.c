@@ -50,6 +50,8 @@ static const char *type_text(enum option_type type)
         return "map of text";
     case OPTION_RESIDENCY:
         return "rules";
+    case OPTION_SCHEDULE:
+        return "windows";
     case OPTION_ANY:
         break;
     }
@@ -155,6 +157,19 @@ static const char residency[] =
     "unless told: in a rule, or beside `rules` for all that do not say their own. "
     "docs/residency.md says how they are acted upon.\n";
 
+static const char schedule[] =
+    "\n## Schedule\n\n"
+    "```yaml\n"
+    "scale:\n"
+    "  schedule:\n"
+    "    - {cron: \"0 8 * * 1-5\", tz: Europe/Paris, for: 10h, min: 2}\n"
+    "```\n\n"
+    "Whenever `cron` fires in the zone `tz` (UTC unless told), there are at least `min` replicas "
+    "over the fleet for as long as\n"
+    "`for` says (1m to 366d, elapsed time). docs/schedules.md says what cron's five fields mean, "
+    "and what happens when clocks\n"
+    "are changed.\n";
+
 struct slice endpoint_spec_docs(struct arena *arena)
 {
     char *text = NULL;
@@ -168,6 +183,7 @@ struct slice endpoint_spec_docs(struct arena *arena)
     print_part(out, OPTION_WHAT_RUNS, "What runs: any change makes a new revision");
     print_part(out, OPTION_GOVERNED, "How it is governed: takes effect at once");
     fputs(residency, out);
+    fputs(schedule, out);
     print_later(out, OPTION_NOT_YET, "Not acted upon yet: refused by name");
     print_later(out, OPTION_RESERVED, "Reserved for later: refused by name");
     fclose(out);

@@ -204,6 +204,11 @@ static int check_scale(const struct endpoint_spec *spec, struct err *err)
     if (r == 0 && scale->per_pop.max)
         r = below("scale.per_pop.min", scale->per_pop.min, "scale.per_pop.max", scale->per_pop.max,
                   err);
+    for (size_t i = 0; i < scale->schedule.count && r == 0; i++)
+        if (scale->schedule.items[i].min > scale->max)
+            r = err_set(
+                err, ERR_BAD_INPUT, "scale.schedule[%zu].min (%llu) is above scale.max (%llu)", i,
+                (unsigned long long)scale->schedule.items[i].min, (unsigned long long)scale->max);
     /* Each of the PoPs that there are to be has its least number. */
     if (r == 0 && scale->per_pop.min > 0 && pops > 1 && scale->per_pop.min * pops > scale->max)
         return err_set(err, ERR_BAD_INPUT,
@@ -295,7 +300,8 @@ static int read_member(struct reader *reader, const char *group, yyjson_val *key
         int r =
             option_read(option, reader->arena, value, reader->spec, &reader->where, reader->err);
         /* A newer form: who keeps what it does not know sees that it must not serve. */
-        bool newer = option->type == OPTION_RESIDENCY || option->type == OPTION_REGIONS;
+        bool newer = option->type == OPTION_RESIDENCY || option->type == OPTION_REGIONS ||
+                     option->type == OPTION_SCHEDULE;
         return r < 0 && newer && reader->flags & SPEC_KEEP_UNKNOWN ? keep(reader, group, key, value)
                                                                    : r;
     }

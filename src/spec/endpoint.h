@@ -17,6 +17,7 @@
 #include <yyjson.h>
 
 #include "base/slice.h"
+#include "spec/cron.h"
 
 struct arena;
 struct err;
@@ -61,6 +62,21 @@ struct spec_residency {
     struct slice unknown_client; /* a country's code; empty: refuse */
 };
 
+/* At least `min` replicas for a while whenever cron fires in its zone. */
+enum { SPEC_WINDOWS_MAX = 16 };
+struct spec_window {
+    struct slice text; /* of the cron, as it was written */
+    struct cron cron;  /* the same, read */
+    struct slice zone; /* "Europe/Paris"; whether there is such a zone is control's to say */
+    uint64_t for_ns;   /* whole seconds */
+    uint64_t min;
+};
+
+struct spec_windows {
+    const struct spec_window *items;
+    size_t count;
+};
+
 /* Enough to be exact: sizes in bytes, times in nanoseconds, cpu in thousandths. */
 struct endpoint_spec {
     uint64_t version;
@@ -94,6 +110,7 @@ struct endpoint_spec {
             uint64_t min, max; /* max 0: absent, no bound but the PoP's own */
         } per_pop;
         uint64_t concurrency; /* 0: absent, see spec_concurrency() */
+        struct spec_windows schedule;
     } scale;
     struct {
         uint64_t depth;
@@ -135,6 +152,7 @@ enum option_type {
     OPTION_REGIONS, /* list of countries, sets, PoPs and region labels */
     OPTION_LABELS,  /* map of strings */
     OPTION_RESIDENCY,
+    OPTION_SCHEDULE,
     OPTION_ANY, /* not-yet and reserved keys: whatever it is */
 };
 

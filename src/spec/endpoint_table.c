@@ -95,7 +95,8 @@ const struct option endpoint_options[] = {
     NOT_YET("scale.cpu", GOVERNED, "Another signal to scale by: `70%`."),
     NOT_YET("scale.down_delay", GOVERNED, "How long to wait before fewer replicas."),
     NOT_YET("scale.idle", GOVERNED, "Without a request for so long: down to min."),
-    NOT_YET("scale.schedule", GOVERNED, "Other bounds at times of the day."),
+    LIVE("scale.schedule", SCHEDULE, GOVERNED, scale.schedule, 0, SPEC_WINDOWS_MAX, NULL, NULL,
+         "More replicas at least at times of the day; see below."),
     LIVE("queue.depth", UINT, GOVERNED, queue.depth, 0, 65'536, "256", NULL,
          "Requests that may wait, per PoP; one more is answered 503 with Retry-After, or, if it is "
          "interactive, the newest batch request in its place."),

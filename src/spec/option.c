@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "spec/names.h"
 #include "spec/residency.h"
+#include "spec/schedule.h"
 #include "spec/units.h"
 
 enum storage {
@@ -18,6 +19,7 @@ enum storage {
     STORED_STRINGS,
     STORED_PAIRS,
     STORED_RESIDENCY,
+    STORED_SCHEDULE,
     STORED_NOWHERE,
 };
 
@@ -43,6 +45,8 @@ static enum storage storage_of(enum option_type type)
         return STORED_PAIRS;
     case OPTION_RESIDENCY:
         return STORED_RESIDENCY;
+    case OPTION_SCHEDULE:
+        return STORED_SCHEDULE;
     case OPTION_ANY:
         break;
     }
@@ -360,6 +364,7 @@ int option_read(const struct option *option, struct arena *arena, yyjson_val *va
     struct spec_strings strings;
     struct spec_pairs pairs;
     struct spec_residency residency;
+    struct spec_windows windows;
     int r;
 
     *ret_where = value;
@@ -393,6 +398,11 @@ int option_read(const struct option *option, struct arena *arena, yyjson_val *va
         r = spec_residency_read(arena, value, &residency, ret_where, err);
         if (r == 0)
             member_set(option, spec, &residency, sizeof residency);
+        return r;
+    case STORED_SCHEDULE:
+        r = spec_schedule_read(arena, value, &windows, ret_where, err);
+        if (r == 0)
+            member_set(option, spec, &windows, sizeof windows);
         return r;
     default:
         assert(!"a live option is stored somewhere");
@@ -455,6 +465,9 @@ void option_default(const struct option *option, struct endpoint_spec *spec)
     case STORED_RESIDENCY:
         member_set(option, spec, &(struct spec_residency){}, sizeof(struct spec_residency));
         break;
+    case STORED_SCHEDULE:
+        member_set(option, spec, &(struct spec_windows){}, sizeof(struct spec_windows));
+        break;
     default:
         break;
     }
@@ -473,6 +486,8 @@ bool option_is_absent(const struct option *option, const struct endpoint_spec *s
         return ((const struct spec_pairs *)member(option, spec))->count == 0;
     case STORED_RESIDENCY:
         return ((const struct spec_residency *)member(option, spec))->count == 0;
+    case STORED_SCHEDULE:
+        return ((const struct spec_windows *)member(option, spec))->count == 0;
     default:
         return true;
     }
@@ -544,6 +559,8 @@ yyjson_mut_val *option_value(const struct option *option, const struct endpoint_
         return all;
     case STORED_RESIDENCY:
         return spec_residency_value(member(option, spec), doc);
+    case STORED_SCHEDULE:
+        return spec_schedule_value(member(option, spec), doc);
     default:
         return yyjson_mut_null(doc);
     }

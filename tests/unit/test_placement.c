@@ -607,6 +607,35 @@ static void test_many_places_are_bounded(void **state)
     arena_free(arena);
 }
 
+/* Each PoP hears its share of what the schedule asks for at times; room is kept for the most. */
+static void test_a_schedule_is_shared_out(void **state)
+{
+    struct control *control = &((struct world *)*state)->control;
+    static const char limited[] = "{\"country\":\"FR\",\"latitude\":48.9,\"longitude\":2.3,"
+                                  "\"limits\":{\"replicas\":4}}";
+    struct hub_pop *paris = pop_put(control, "paris", limited);
+    struct hub_pop *london = pop_put(control, "london", LONDON);
+    static const char windows[] = ",\"spread\":{\"pops\":2},\"scale\":{\"schedule\":["
+                                  "{\"cron\":\"0 8 * * *\",\"for\":\"1h\",\"min\":6},"
+                                  "{\"cron\":\"0 9 * * *\",\"for\":\"1h\",\"min\":3}]}";
+    struct hub_endpoint *digits = endpoint_put(control, 1, windows);
+    run(control);
+    hub_refresh(control, digits);
+    assert_string_equal(places(digits), "london 1, paris 1");
+    assert_int_equal(paris->placed.replicas + london->placed.replicas, 6);
+    assert_non_null(strstr(digits->pop_view.data, "\"floors\":[{\"min\":3,\"replicas\":"));
+    uint32_t three = digits->places[0].floors[0] + digits->places[1].floors[0];
+    uint32_t six = digits->places[0].floors[1] + digits->places[1].floors[1];
+    assert_true(three == 3 && six == 6);
+    /* Another schedule is another share, and none is none. */
+    digits = endpoint_put(control, 1, ",\"spread\":{\"pops\":2}");
+    assert_int_equal(digits->floor_count, 0);
+    assert_null(strstr(digits->pop_view.data, "floors"));
+    assert_int_equal(paris->placed.replicas + london->placed.replicas, 2);
+    hub_remove(control, 1);
+    assert_int_equal(paris->placed.replicas + london->placed.replicas, 0);
+}
+
 int main(void)
 {
 #define WORLD(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
@@ -614,6 +643,7 @@ int main(void)
         WORLD(test_a_change_of_a_pop_is_for_later),
         WORLD(test_what_returns_beside_who_followed_it_goes),
         WORLD(test_a_new_spec_is_read_anew),
+        WORLD(test_a_schedule_is_shared_out),
         WORLD(test_bounds_of_each_pop),
         WORLD(test_goes_where_it_is_asked_for),
         WORLD(test_without_a_map_of_addresses),

@@ -246,6 +246,41 @@ static void test_shares(void **state)
     arena_free(arena);
 }
 
+/* What a schedule raises it to: each PoP's share grows, and there is room for the most. */
+static void test_floors(void **state)
+{
+    static const uint32_t floors[] = { 1, 3, 9 };
+    struct want row = {
+        .allowed = ALL, .min = 9, .room = 5, .has = BIT(PARIS), .demand = { { PARIS, 2, 0 } }
+    };
+    struct place_pop pops[SITES];
+    struct place_demand demands[4];
+    struct place_group groups[2];
+    struct place_input input;
+    struct place_result result;
+    struct arena *arena = arena_new();
+    (void)state;
+    fill(&row, pops, demands, groups, &input);
+    input.floors = floors;
+    input.floor_count = 3;
+    place_decide(arena, &input, &result);
+    assert_int_equal(result.pops, 2); /* one has no room for nine */
+    assert_int_equal(result.replicas, 2);
+    for (size_t f = 0; f < 3; f++) {
+        uint32_t sum = 0;
+        for (size_t i = 0; i < SITES; i++) {
+            uint32_t share = result.floors[i * 3 + f];
+            assert_true(share >= (f ? result.floors[i * 3 + f - 1] : result.rows[i].replicas));
+            assert_true(share == 0 || result.rows[i].reason == PLACE_CHOSEN);
+            sum += share;
+        }
+        assert_int_equal(sum, floors[f] > 2 ? floors[f] : 2);
+    }
+    assert_int_equal(result.floors[PARIS * 3 + 1], 2);
+    assert_false(result.min_short);
+    arena_free(arena);
+}
+
 /* ---- whatever the fleet ---------------------------------------------------------------------- */
 
 enum { SEEDS = 400, FLEET = 40, DEMANDS = 60 };
@@ -432,6 +467,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows),
         cmocka_unit_test(test_shares),
+        cmocka_unit_test(test_floors),
         cmocka_unit_test(test_seeds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,7 +5,8 @@ packages_run='
     gcc libc6-dev linux-libc-dev make meson ninja-build pkg-config
     ca-certificates curl procps python3 python3-venv
     libuv1-dev libssl-dev libyaml-dev libsqlite3-dev libseccomp-dev libcurl4-openssl-dev
-    libpng-dev libjpeg62-turbo-dev zlib1g-dev libknot-dev libmaxminddb-dev libcmocka-dev'
+    libpng-dev libjpeg62-turbo-dev zlib1g-dev libknot-dev libmaxminddb-dev libcmocka-dev
+    tzdata TZLEGACY'
 # libclang-rt: without it clang's sanitizers and libFuzzer do not link.
 packages_test='clang-LLVM libclang-rt-LLVM-dev llvm-LLVM zsh bind9-dnsutils unbound'
 packages_lint='clang-tidy-LLVM clang-format-LLVM'
@@ -23,8 +24,8 @@ packages_least='
 
 packages_of()
 {
-    local llvm=14
-    [ "$release" = 12 ] || llvm=19
+    local llvm=14 legacy=
+    [ "$release" = 12 ] || { llvm=19; legacy=tzdata-legacy; } # in 12 tzdata has the old names, too
     case $1 in
     run) echo $packages_run ;;
     test) echo $packages_run $packages_test ;;
@@ -32,7 +33,7 @@ packages_of()
     bench) echo $packages_run $packages_bench ;;
     train) echo ca-certificates python3 python3-venv ;;
     fresh) echo $packages_fresh ;;
-    esac | tr ' ' '\n' | sed "s/LLVM/$llvm/"
+    esac | tr ' ' '\n' | sed "s/LLVM/$llvm/; s/TZLEGACY/$legacy/; /^$/d"
 }
 
 # Prints those of the named packages that are not installed.
