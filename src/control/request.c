@@ -169,6 +169,17 @@ void request_fail(struct request *q, const struct err *err)
     fail_quietly(q, err);
 }
 
+/* That there is too much of something is no failure of store or disk. */
+static void refuse(struct request *q, const struct err *err)
+{
+    if (err->code != ERR_OVERLOADED) {
+        request_fail(q, err);
+    } else if (q->x) {
+        say_failure(q, err);
+        fail_quietly(q, err);
+    }
+}
+
 void request_refuse(struct request *q, int code, const char *format, ...)
 {
     char message[400];
@@ -178,7 +189,7 @@ void request_refuse(struct request *q, int code, const char *format, ...)
     vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
     (void)!err_set(&err, (enum err_code)code, "%s", message);
-    request_fail(q, &err);
+    refuse(q, &err);
 }
 
 struct hub_endpoint *request_endpoint(struct request *q)

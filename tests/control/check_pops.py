@@ -529,6 +529,7 @@ class Order(Joined):
         said = [line for line in self.control.log if "call refused for now" in line]
         self.assertEqual({line.split()[1] for line in said}, {"warn"})
         self.assertEqual(len(said), 10)
+        self.assertEqual(self.metric("perigee_control_store_errors_total"), 0)
         self.assertFalse([line for line in self.control.log if "call failed" in line])
 
     def test_one_watch_each(self):
