@@ -67,6 +67,7 @@ WHERE = [  # --from, what is said of it, the PoP that answers, net at least
 def test_where_a_client_goes(fleet, place, words, pop, net):
     text, said = asked(fleet, place)
     assert words in text and "going on" not in said, (text, said)
+    assert max(map(len, text.split("\nrevision ")[0].splitlines())) <= 80, text
     if pop:
         assert f"\nrevision 1 at {pop}; " in text and f"\n{pop}: " in text  # and why
     timing = re.search(r"net;dur=([\d.]+)", text)
