@@ -35,7 +35,7 @@ static uint64_t reached_at(struct slice bytes, uint32_t count, uint32_t index)
 bool peer_load_reaches(struct slice bytes, uint64_t name)
 {
     struct peer_load_head head = peer_load_head(bytes);
-    uint32_t low = 0, high = head.reached;
+    uint32_t low = 0, high = peer_load_reached(&head);
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
         uint64_t at = reached_at(bytes, head.count, middle);
@@ -75,23 +75,26 @@ int peer_load_check(struct slice bytes, struct err *err)
     struct peer_load_head head = peer_load_head(bytes);
     if (head.magic != PEER_LOAD_MAGIC)
         return err_set(err, ERR_BAD_INPUT, "no report of load (it begins with %x)", head.magic);
-    if (head.version != PEER_LOAD_VERSION)
+    bool before = head.version == PEER_LOAD_VERSION_BEFORE;
+    if (head.version != PEER_LOAD_VERSION && !before)
         return err_set(err, ERR_BAD_INPUT,
-                       "a report of load of version %u, here %u is spoken: upgrade the older one",
-                       head.version, PEER_LOAD_VERSION);
+                       "a report of load of version %u, here %u and %u are read: upgrade the older "
+                       "one",
+                       head.version, PEER_LOAD_VERSION_BEFORE, PEER_LOAD_VERSION);
     if (head.count > PEER_LOAD_ROWS_MAX || head.reached > PEER_LOAD_REACHED_MAX ||
         peer_load_bytes(head.count, head.reached) != bytes.size)
         return err_set(err, ERR_BAD_INPUT, "a report of load of %u and %u rows has %zu bytes",
                        head.count, head.reached, bytes.size);
-    if (head.flags & ~PEER_LOAD_WHOLE || head.number == 0 || head.since > head.number)
+    if (head.flags & ~(PEER_LOAD_WHOLE | (before ? PEER_LOAD_BEFORE_SEES : 0)) ||
+        head.number == 0 || head.since > head.number)
         return err_set(err, ERR_BAD_INPUT, "a report of load that goes upon a later one");
-    uint64_t before = 0;
+    uint64_t last = 0;
     for (uint32_t i = 0; i < head.count; i++) {
         struct peer_load_row row = peer_load_row(bytes, i);
-        if (!row_right(&row) || (i > 0 && row.endpoint <= before))
+        if (!row_right(&row) || (i > 0 && row.endpoint <= last))
             return err_set(err, ERR_BAD_INPUT,
                            "row %u of a report of load is out of range, or of order", i);
-        before = row.endpoint;
+        last = row.endpoint;
     }
     for (uint32_t i = 1; i < head.reached; i++)
         if (reached_at(bytes, head.count, i) <= reached_at(bytes, head.count, i - 1))

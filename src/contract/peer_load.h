@@ -22,16 +22,22 @@
 
 struct err;
 
-/* Where it is asked for, and what for: "?life=LIFE&since=NUMBER" of the report that one has. */
+/* Where it is asked for, and what for: "?life=LIFE&since=NUMBER&version=V" of the report that one
+ * has, and the newest version that one reads. Who does not say reads 2; a newer report goes to
+ * those alone who say that they read it. */
 #define PEER_LOAD_PATH "/.perigee/mesh"
 
 #define PEER_LOAD_MAGIC 0x6c676550u /* "Pegl" */
-#define PEER_LOAD_VERSION 2u        /* 1 said who is not reached */
+#define PEER_LOAD_VERSION 2u
+/* Is read as well, so that PoPs of two versions, and a gateway and an agent in an upgrade, do not
+ * take each other for down. It said who is not reached: who is, its reader does not know. */
+#define PEER_LOAD_VERSION_BEFORE 1u
 enum { PEER_LOAD_ROWS_MAX = 4096, PEER_LOAD_REACHED_MAX = 2048 };
 #define PEER_LOAD_RATE_MAX 1e7f /* a second */
 #define PEER_LOAD_MS_MAX 600'000.0f
 
-#define PEER_LOAD_WHOLE 1u /* all there is; else what has changed since `since` */
+#define PEER_LOAD_WHOLE 1u       /* all there is; else what has changed since `since` */
+#define PEER_LOAD_BEFORE_SEES 2u /* of the version before alone: it has that list */
 
 struct peer_load_head {
     uint32_t magic;
@@ -58,6 +64,10 @@ struct peer_load_row {
 struct peer_load_head peer_load_head(struct slice bytes);               /* of checked ones */
 struct peer_load_row peer_load_row(struct slice bytes, uint32_t index); /* likewise */
 bool peer_load_reaches(struct slice bytes, uint64_t name); /* likewise: is it in the list */
+static inline uint32_t peer_load_reached(const struct peer_load_head *head) /* of whom it says so */
+{
+    return head->version == PEER_LOAD_VERSION ? head->reached : 0;
+}
 
 uint64_t peer_load_name(struct slice name); /* the same in every process */
 

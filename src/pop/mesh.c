@@ -170,12 +170,12 @@ static void lines_learn(struct pop_mesh_peer *peer, int64_t now_ns)
 static void reached_take(struct pop_mesh_peer *peer, struct slice report,
                          const struct peer_load_head *head)
 {
-    peer->reached_count = head->reached;
-    if (head->reached == 0)
+    peer->reached_count = peer_load_reached(head);
+    if (peer->reached_count == 0)
         return;
-    peer->reached = mem_resize(peer->reached, head->reached, sizeof *peer->reached);
+    peer->reached = mem_resize(peer->reached, peer->reached_count, sizeof *peer->reached);
     memcpy(peer->reached, report.data + peer_load_bytes(head->count, 0),
-           head->reached * sizeof *peer->reached);
+           peer->reached_count * sizeof *peer->reached);
 }
 
 static int report_take(struct pop_mesh_peer *peer, struct slice report, struct err *err)

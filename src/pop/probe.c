@@ -26,6 +26,7 @@ enum {
         2'000, /* of a round trip of 700 ms the first over a new connection is 1.4 s */
     PROBE_KEPT_MS = 10'000,
     JITTER_PERCENT = 10,
+    TARGET_BYTES = 112,
     BLOCKED_MS = 100, /* of a supervisor that does not read: it gets what is known once it does */
 };
 
@@ -116,14 +117,14 @@ static void on_probe_done(struct http_call *call, const struct err *err, void *d
     free(probe);
 }
 
-static bool target_print(struct agent *agent, const struct pop_mesh_peer *peer, char target[96],
-                         char hop_text[static HOP_BYTES_MAX])
+static bool target_print(struct agent *agent, const struct pop_mesh_peer *peer,
+                         char target[static TARGET_BYTES], char hop_text[static HOP_BYTES_MAX])
 {
     const struct pop_key *key = pop_key_find(&agent->pop, slice_of(peer->name));
     char id[24];
     struct err err;
-    snprintf(target, 96, PEER_LOAD_PATH "?life=%llu&since=%llu", (unsigned long long)peer->life,
-             (unsigned long long)peer->number);
+    snprintf(target, TARGET_BYTES, PEER_LOAD_PATH "?life=%llu&since=%llu&version=%u",
+             (unsigned long long)peer->life, (unsigned long long)peer->number, PEER_LOAD_VERSION);
     snprintf(id, sizeof id, "probe-%llu", (unsigned long long)peer->asked);
     const struct hop hop = { .from = slice_of(agent->start.pop),
                              .to = slice_of(peer->name),
@@ -136,7 +137,7 @@ static bool target_print(struct agent *agent, const struct pop_mesh_peer *peer, 
 static void ask(struct agent *agent, struct pop_mesh_peer *peer)
 {
     static const struct http_call_events events = { on_probe_head, on_probe_body, on_probe_done };
-    char target[96], hop_text[HOP_BYTES_MAX];
+    char target[TARGET_BYTES], hop_text[HOP_BYTES_MAX];
     peer->asked++;
     if (!target_print(agent, peer, target, hop_text)) {
         failed(peer, "control has given no key for it");

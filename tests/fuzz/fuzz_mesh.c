@@ -39,7 +39,7 @@ static void load(struct slice bytes)
     for (uint32_t i = 0; i < head.count; i++)
         if (!(peer_load_row(bytes, i).arrivals_per_s >= 0))
             abort();
-    for (uint32_t i = 0; i < head.reached; i++) {
+    for (uint32_t i = 0; i < peer_load_reached(&head); i++) {
         uint64_t name;
         memcpy(&name, bytes.data + peer_load_bytes(head.count, i), sizeof name);
         if (!peer_load_reaches(bytes, name))

@@ -32,7 +32,7 @@ class FakeGateway(http.server.ThreadingHTTPServer):
         """As src/contract/peer_load.h has it."""
         self.number += 1
         rows = sorted(self.serving)
-        head = struct.pack("<IHHQQQII", 0x6c676550, 1, 1, 1, self.number, 0, len(rows), 0)
+        head = struct.pack("<IHHQQQII", 0x6c676550, 2, 1, 1, self.number, 0, len(rows), 0)
         return head + b"".join(struct.pack("<QffffII", uid, 0, 20, 0, 0, 1, 0) for uid in rows)
 
 

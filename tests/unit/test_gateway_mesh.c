@@ -201,6 +201,17 @@ static void test_what_is_said(void **)
     reply = ask(&world, &question);
     assert_true(peer_load_head(body_of(&reply)).flags == PEER_LOAD_WHOLE);
     reply_free(&reply);
+
+    /* An agent that reads later versions, and one from before it was said which: what both read. */
+    static const char *const versions[] = { "&version=2", "&version=9", "&version=x", "" };
+    for (size_t i = 0; i < sizeof versions / sizeof *versions; i++) {
+        snprintf(target, sizeof target, PEER_LOAD_PATH "?life=1&since=1%s", versions[i]);
+        question.target = target;
+        reply = ask(&world, &question);
+        assert_int_equal(reply.status, 200);
+        assert_int_equal(peer_load_head(body_of(&reply)).version, 2);
+        reply_free(&reply);
+    }
     case_end(&world, &fake);
 }
 

@@ -245,6 +245,28 @@ static void test_peer_load_reached(void **)
     assert_true(peer_load_name(SLICE("paris")) != peer_load_name(SLICE("tokyo")));
 }
 
+/* It is read as well; but its list is of those that are not reached, and nothing is made of it. */
+static void test_peer_load_of_the_version_before(void **)
+{
+    struct {
+        struct report report;
+        uint64_t not_reached[2];
+    } said = { report(), { 5, 9 } };
+    struct slice bytes = { (const char *)&said, sizeof said };
+    struct err err = {};
+    said.report.head.version = PEER_LOAD_VERSION_BEFORE;
+    said.report.head.flags |= PEER_LOAD_BEFORE_SEES;
+    said.report.head.reached = 2;
+    assert_int_equal(peer_load_check(bytes, &err), 0);
+    assert_int_equal(peer_load_row(bytes, 1).endpoint, 8);
+    assert_false(peer_load_reaches(bytes, 5) || peer_load_reaches(bytes, 9));
+    said.not_reached[1] = 5;
+    assert_int_equal(peer_load_check(bytes, &err), ERR_BAD_INPUT);
+    said.not_reached[1] = 9;
+    said.report.head.flags |= 4;
+    assert_int_equal(peer_load_check(bytes, &err), ERR_BAD_INPUT);
+}
+
 static void test_peer_load_lies(void **)
 {
     static const struct {
@@ -260,7 +282,7 @@ static void test_peer_load_lies(void **)
         { "a negative start", "row 1", offsetof(struct report, rows[1].start_ms), -INFINITY },
         { "not one of ours", "no report", 0, 1 },
         { "another version", "version 0", 4, 0 },
-        { "the one before, which says who is not reached", "version 1", 4, 0x1.0001p-133f },
+        { "a later one", "version 3", 4, 0x1.0003p-133f },
         { "a flag of that one", "later", 4, 0x1.8001p-132f },
         { "rows out of order", "row 1", offsetof(struct report, rows[1].endpoint), 0 },
         { "more PoPs reached", "rows has", offsetof(struct report, head.reached), 1 },
@@ -282,10 +304,15 @@ static void test_peer_load_lies(void **)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_build),          cmocka_unit_test(test_fresh),
-        cmocka_unit_test(test_check),          cmocka_unit_test(test_build_refuses),
-        cmocka_unit_test(test_differs),        cmocka_unit_test(test_peer_load),
-        cmocka_unit_test(test_peer_load_lies), cmocka_unit_test(test_peer_load_reached),
+        cmocka_unit_test(test_build),
+        cmocka_unit_test(test_fresh),
+        cmocka_unit_test(test_check),
+        cmocka_unit_test(test_build_refuses),
+        cmocka_unit_test(test_differs),
+        cmocka_unit_test(test_peer_load),
+        cmocka_unit_test(test_peer_load_of_the_version_before),
+        cmocka_unit_test(test_peer_load_lies),
+        cmocka_unit_test(test_peer_load_reached),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

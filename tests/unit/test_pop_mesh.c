@@ -285,10 +285,11 @@ static void test_lines_are_bounded(void **)
 }
 
 /* Heard of quito by others: who says what, and what counts. */
-static struct slice sees(struct pop_mesh_peer *by, char *buffer, const char *reached)
+static struct slice sees(struct pop_mesh_peer *by, char *buffer, uint16_t version,
+                         const char *reached)
 {
     struct peer_load_head head = {
-        PEER_LOAD_MAGIC, PEER_LOAD_VERSION, PEER_LOAD_WHOLE, 7, by->heard + 1, 0, 0, 0
+        PEER_LOAD_MAGIC, version, PEER_LOAD_WHOLE, 7, by->heard + 1, 0, 0, 0
     };
     uint64_t name = peer_load_name(slice_of(reached));
     head.reached = *reached != '\0';
@@ -302,10 +303,13 @@ static void test_a_link_alone_is_cut(void **)
     static const struct {
         const char *name, *reached; /* as tokyo says it */
         bool elsewhere;
+        uint16_t version;
     } rows[] = {
-        { "tokyo reaches it", "quito", true },
-        { "tokyo reaches another one, and does not know it", "lima", false },
-        { "tokyo reaches nobody, or has yet to judge", "", false },
+        { "tokyo reaches it", "quito", true, PEER_LOAD_VERSION },
+        { "tokyo reaches another one, and does not know it", "lima", false, PEER_LOAD_VERSION },
+        { "tokyo reaches nobody, or has yet to judge", "", false, PEER_LOAD_VERSION },
+        { "tokyo, of the version before, does not reach it", "quito", false,
+          PEER_LOAD_VERSION_BEFORE },
     };
     struct arena *arena = arena_new();
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -322,7 +326,7 @@ static void test_a_link_alone_is_cut(void **)
         (void)pop_mesh_health(tokyo, now);
         for (int k = 0; k < 3; k++) { /* quito is silent */
             now += SECOND;
-            hear(tokyo, sees(tokyo, buffer, rows[i].reached), 20, now);
+            hear(tokyo, sees(tokyo, buffer, rows[i].version, rows[i].reached), 20, now);
         }
         pop_mesh_doubt(&mesh, now);
         const struct mesh_head *head = printed(&mesh, arena, now);
