@@ -12,6 +12,8 @@
 #include <cmocka.h> /* after the four above */
 
 #include "base/arena.h"
+#include "base/err.h"
+#include "contract/messages.h"
 
 static void *region;
 
@@ -70,6 +72,72 @@ static void test_print(void **state)
     assert_int_equal(gateway_metrics_print(arena, region, gateway_region_bytes()).size, 0);
     metrics_deinit(&metrics);
     arena_free(arena);
+}
+
+/* ---- does it fit ---------------------------------------------------------------------------- */
+
+/* How many values each label has of one endpoint, and of one PoP. A new label wants a row. */
+static const struct {
+    const char *label;
+    unsigned values;
+    bool of_endpoint, of_pop;
+} label_rows[] = {
+    { "project", 1, true, false },
+    { "endpoint", 1, true, false },
+    { "pop", 1, false, true },
+    { "code", ERR_COUNT + 2, false, false },
+    { "error", ERR_COUNT, false, false },
+    { "class", 2, false, false },
+    { "reason", 6, false, false },
+    { "result", 6, false, false },
+    { "waited_for", 8, false, false },
+    { "country", 1, false, false }, /* "other": the rest comes while half of all rows are free */
+};
+
+struct series {
+    unsigned endpoint, pop, else_;
+};
+
+static void series_add(const struct metric_row *row, struct series *series)
+{
+    struct slice rest = slice_of(row->labels);
+    bool of_endpoint = false, of_pop = false;
+    unsigned count = 1;
+    while (rest.size) {
+        struct slice label = slice_cut(&rest, ',');
+        size_t i = 0;
+        while (i < sizeof label_rows / sizeof *label_rows && !slice_is(label, label_rows[i].label))
+            i++;
+        if (i == sizeof label_rows / sizeof *label_rows)
+            fail_msg("%s: how many values has its label '%.*s'?", row->name, SLICE_FMT(label));
+        count *= label_rows[i].values;
+        of_endpoint = of_endpoint || label_rows[i].of_endpoint;
+        of_pop = of_pop || label_rows[i].of_pop;
+    }
+    *(of_endpoint ? &series->endpoint : of_pop ? &series->pop : &series->else_) += count;
+}
+
+/* The region is made by the supervisor in one size; and of the rows of a loop countries may take
+ * half. What is left is for endpoints and PoPs. A metric too many fails here. */
+static void test_there_is_room_for_every_metric(void **state)
+{
+    enum { POPS = 64, ENDPOINTS = 16 };
+    struct series series = {};
+    (void)state;
+    for (size_t i = 0; i < gateway_metrics.count; i++)
+        series_add(&gateway_metrics.rows[i], &series);
+    unsigned most = ENDPOINTS * series.endpoint + POPS * series.pop + series.else_;
+    print_message("  %u series of an endpoint, %u of a PoP, %u else: %d and %d are %u of %u; the "
+                  "region takes %zu of %llu bytes\n",
+                  series.endpoint, series.pop, series.else_, (int)ENDPOINTS, (int)POPS, most,
+                  GATEWAY_SERIES_MAX / 2, gateway_region_bytes(),
+                  (unsigned long long)METRICS_REGION_BYTES);
+    if (gateway_region_bytes() > METRICS_REGION_BYTES)
+        fail_msg("the region of metrics wants %zu bytes, METRICS_REGION_BYTES is %llu",
+                 gateway_region_bytes(), (unsigned long long)METRICS_REGION_BYTES);
+    if (most > GATEWAY_SERIES_MAX / 2)
+        fail_msg("%d endpoints and %d PoPs may have %u series, for which there is room are %u",
+                 (int)ENDPOINTS, (int)POPS, most, GATEWAY_SERIES_MAX / 2);
 }
 
 static bool printed(const char *line)
@@ -230,6 +298,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_clients, setup, teardown),
         cmocka_unit_test_setup_teardown(test_decisions, setup, teardown),
         cmocka_unit_test_setup_teardown(test_attach, setup, teardown),
+        cmocka_unit_test(test_there_is_room_for_every_metric),
         cmocka_unit_test_setup_teardown(test_print, setup, teardown),
         cmocka_unit_test_setup_teardown(test_the_next_instance, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rows_of_revisions, setup, teardown),
