@@ -5,6 +5,9 @@
  * its counters: the loop writes, the agent reads. Nothing of a payload and no address is kept, and
  * nothing of a request whose residency does not let it be logged here.
  *
+ * Kept is what the choice was made of, not what it came to: that is computed when somebody asks, by
+ * the same code (pop/decided.h), and a request that is passed on does not wait for it.
+ *
  * The reader takes nothing on trust: rows are copied, then checked.
  */
 #pragma once
@@ -16,20 +19,27 @@
 
 #include <perigee/worker.h>
 
+#include "base/countries.h"
 #include "base/slice.h"
 
 enum {
-    DECISION_POPS_MAX = 16, /* the best ones */
+    DECISION_POPS_MAX = 16, /* of more those that look best; shares are of these alone */
     DECISION_RING = 256,    /* requests of a loop */
     DECISION_RINGS = 2 * PERIGEE_LOOPS_MAX,
     DECISION_NAME_BYTES = 64,
     DECISION_ID_BYTES = 72,
 };
 
-struct decision_pop { /* as struct route_choice has it */
+/* One that was looked at, and what was known of it then: policy/route.h's words. */
+struct decision_pop {
     char name[DECISION_NAME_BYTES];
-    float rtt_ms, wait_ms, felt_ms, service_ms, start_ms, total_ms, share;
-    uint8_t exclusion, rtt_source, near, reserved;
+    uint64_t key;
+    float x, y, z;                               /* its spot */
+    float rtt_ms;                                /* measured; NAN: not */
+    float wait_ms, service_ms, start_ms, weight; /* where it is placed */
+    uint16_t country;
+    uint8_t health, placed;
+    uint32_t reserved;
 };
 
 struct decision_record {
@@ -42,7 +52,11 @@ struct decision_record {
     uint16_t status;
     uint8_t hop; /* another PoP had passed it on */
     uint8_t pop_count;
-    uint32_t reserved;
+    uint8_t client_known, measured, limited; /* by `process`; struct route_query has the rest */
+    uint8_t reserved;
+    float x, y, z, enough_ms; /* of the client */
+    uint64_t seed;
+    struct countries process;
     struct decision_pop pops[DECISION_POPS_MAX]; /* none: nobody else was looked at */
 };
 
@@ -56,7 +70,7 @@ struct decision_ring {
     _Atomic uint64_t next;
     struct decision_row rows[DECISION_RING];
 };
-static_assert(sizeof(struct decision_record) == 1720, "part of the region's layout");
+static_assert(sizeof(struct decision_record) == 2088, "part of the region's layout");
 
 /* The ring's one writer. What lies behind pop_count is not copied. */
 void decision_write(struct decision_ring *ring, const struct decision_record *decision);

@@ -116,7 +116,7 @@ struct arena;
 METRICS_DECLARE(gateway_metrics, GATEWAY_METRICS)
 
 #define GATEWAY_REGION_MAGIC 0x6d67654eu
-#define GATEWAY_REGION_VERSION 4u
+#define GATEWAY_REGION_VERSION 5u
 #define GATEWAY_SERIES_MAX 4096u
 #define GATEWAY_SET_SLICES (PERIGEE_LOOPS_MAX + 1u) /* of a lane set; the last: the main thread's */
 #define GATEWAY_SLICES (2u * GATEWAY_SET_SLICES)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gateway/decision.h"
 
+#include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/arena.h"
@@ -14,56 +14,118 @@
 #include "io/loop.h"
 #include "policy/route.h"
 
-/* What is allowed first, then what is placed, then by total. */
-static int best_first(const void *a, const void *b)
-{
-    const struct route_choice *x = a, *y = b;
-    int x_class = x->exclusion == ROUTE_ALLOWED ? 0 : x->exclusion != ROUTE_NOT_PLACED ? 1 : 2;
-    int y_class = y->exclusion == ROUTE_ALLOWED ? 0 : y->exclusion != ROUTE_NOT_PLACED ? 1 : 2;
-    float x_ms = x_class ? x->rtt_ms : x->total_ms, y_ms = y_class ? y->rtt_ms : y->total_ms;
+/* ---- what the choice was made of ------------------------------------------------------------ */
 
-    if (x_class != y_class)
-        return x_class - y_class;
-    return x_ms < y_ms ? -1 : x_ms > y_ms;
+/* Without draws, and what is excluded last: only of more than there is room for it decides. */
+static float rough_ms(const struct route_pops *pops, const struct route_endpoint *endpoint,
+                      const struct route_query *query, size_t at)
+{
+    uint32_t pop = endpoint->pop[at];
+    float rtt = query->rtt_ms ? query->rtt_ms[pop] : NAN;
+    bool out = pops->health[pop] > ROUTE_DRAINING ||
+               (query->process && !countries_has(query->process, pops->country[pop]));
+
+    return (rtt >= 0 ? rtt : ROUTE_RTT_FAR_MS) + endpoint->wait_ms[at] + endpoint->service_ms[at] +
+           endpoint->start_ms[at] + (out ? 1e6f : 0);
 }
 
-static struct decision_pop pop_of(const struct table_head *table, const struct route_choice *choice)
+/* Those of the endpoint's that are kept, by index; how many. */
+static size_t best_of(const struct route_pops *pops, const struct route_endpoint *endpoint,
+                      const struct route_query *query, size_t ret[static DECISION_POPS_MAX])
 {
-    struct decision_pop pop = {
-        .rtt_ms = choice->rtt_ms,
-        .wait_ms = choice->wait_ms,
-        .felt_ms = choice->felt_ms,
-        .service_ms = choice->service_ms,
-        .start_ms = choice->start_ms,
-        .total_ms = choice->total_ms,
-        .share = choice->share,
-        .exclusion = choice->exclusion,
-        .rtt_source = choice->rtt_source,
-        .near = choice->near,
-    };
-    struct slice name = table_text(table, table_pop(table, choice->pop)->name);
+    float ms[DECISION_POPS_MAX];
+    size_t count = 0;
 
-    snprintf(pop.name, sizeof pop.name, "%.*s", SLICE_FMT(name));
-    return pop;
+    if (endpoint->count <= DECISION_POPS_MAX) {
+        for (; count < endpoint->count; count++)
+            ret[count] = count;
+        return count;
+    }
+    for (size_t i = 0; i < endpoint->count; i++) {
+        float own = rough_ms(pops, endpoint, query, i);
+        if (count == DECISION_POPS_MAX && !(own < ms[count - 1]))
+            continue;
+        size_t at = count < DECISION_POPS_MAX ? count++ : count - 1;
+        for (; at > 0 && own < ms[at - 1]; at--) {
+            ms[at] = ms[at - 1];
+            ret[at] = ret[at - 1];
+        }
+        ms[at] = own;
+        ret[at] = i;
+    }
+    return count;
+}
+
+static struct decision_pop *pop_add(struct decision_record *decision,
+                                    const struct table_head *table, const struct route_pops *pops,
+                                    const struct route_query *query, uint32_t pop)
+{
+    struct decision_pop *row = &decision->pops[decision->pop_count++];
+    struct slice name = table_text(table, table_pop(table, pop)->name);
+
+    *row = (struct decision_pop){
+        .key = pops->key ? pops->key[pop] : pop,
+        .x = pops->x[pop],
+        .y = pops->y[pop],
+        .z = pops->z[pop],
+        .rtt_ms = query->rtt_ms ? query->rtt_ms[pop] : NAN,
+        .country = pops->country[pop],
+        .health = pops->health[pop],
+    };
+    memcpy(row->name, name.data, name.size < sizeof row->name ? name.size : sizeof row->name - 1);
+    return row;
+}
+
+static void pops_keep(struct decision_record *decision, const struct table_head *table,
+                      const struct route_pops *pops, const struct route_endpoint *endpoint,
+                      const struct route_query *query)
+{
+    size_t best[DECISION_POPS_MAX], count = best_of(pops, endpoint, query, best), next = 0;
+
+    decision->pop_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct decision_pop *row = pop_add(decision, table, pops, query, endpoint->pop[best[i]]);
+        row->placed = true;
+        row->wait_ms = endpoint->wait_ms[best[i]];
+        row->service_ms = endpoint->service_ms[best[i]];
+        row->start_ms = endpoint->start_ms[best[i]];
+        row->weight = endpoint->weight[best[i]];
+    }
+    for (uint32_t pop = 0; pop < pops->count && decision->pop_count < DECISION_POPS_MAX; pop++) {
+        if (next < endpoint->count && endpoint->pop[next] == pop)
+            next++; /* it has been, or there is no room */
+        else
+            (void)pop_add(decision, table, pops, query, pop);
+    }
+}
+
+void decision_keep(struct decision_record *decision, const struct table_head *table,
+                   const struct route_pops *pops, const struct route_endpoint *endpoint,
+                   const struct route_query *query)
+{
+    decision->client_known = query->client_known;
+    decision->x = query->client.x;
+    decision->y = query->client.y;
+    decision->z = query->client.z;
+    decision->measured = query->rtt_ms != NULL;
+    decision->limited = query->process != NULL;
+    decision->process = query->process ? *query->process : (struct countries){};
+    decision->seed = query->seed;
+    decision->enough_ms = query->enough_ms;
+    pops_keep(decision, table, pops, endpoint, query);
 }
 
 void decision_note(struct request *request, const struct table_head *table,
                    const struct route_pops *pops, const struct route_endpoint *endpoint,
                    const struct route_query *query, const char *why)
 {
-    static _Thread_local struct route_choice rows[ROUTE_POPS_MAX];
-    struct decision_record *decision = request->decision;
-
-    if (!decision)
-        decision = request->decision = ARENA_NEW(request->arena, struct decision_record);
-    route_explain(pops, endpoint, query, rows);
-    qsort(rows, pops->count, sizeof *rows, best_first);
-    decision->pop_count =
-        (uint8_t)(pops->count < DECISION_POPS_MAX ? pops->count : DECISION_POPS_MAX);
-    for (unsigned i = 0; i < decision->pop_count; i++)
-        decision->pops[i] = pop_of(table, &rows[i]);
-    snprintf(decision->why, sizeof decision->why, "%s", why);
+    if (!request->decision)
+        request->decision = ARENA_NEW(request->arena, struct decision_record);
+    decision_keep(request->decision, table, pops, endpoint, query);
+    snprintf(request->decision->why, sizeof request->decision->why, "%s", why);
 }
+
+/* ---- its end -------------------------------------------------------------------------------- */
 
 void decision_close(struct request *request)
 {

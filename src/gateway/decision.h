@@ -5,6 +5,7 @@
  */
 #pragma once
 
+struct decision_record;
 struct request;
 struct route_endpoint;
 struct route_pops;
@@ -15,5 +16,9 @@ struct table_head;
 void decision_note(struct request *request, const struct table_head *table,
                    const struct route_pops *pops, const struct route_endpoint *endpoint,
                    const struct route_query *query, const char *why);
+/* That alone which the choice is made of. */
+void decision_keep(struct decision_record *decision, const struct table_head *table,
+                   const struct route_pops *pops, const struct route_endpoint *endpoint,
+                   const struct route_query *query);
 /* It has ended: into the ring, unless nothing of it may be written here. */
 void decision_close(struct request *request);

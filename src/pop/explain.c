@@ -11,8 +11,8 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "contract/gateway_metrics.h"
-#include "policy/route.h"
 #include "pop/agent.h"
+#include "pop/decided.h"
 
 enum { ANSWERS_MAX = 16, ANSWER_TIMEOUT_MS = 5'000 };
 
@@ -30,30 +30,31 @@ static void member_ms(struct json_writer *w, const char *key, float ms)
         json_null(w);
 }
 
-static void write_pop(struct json_writer *w, const struct decision_pop *pop)
+static void write_pop(struct json_writer *w, const char *name, const struct route_choice *row)
 {
-    bool placed = pop->exclusion != ROUTE_NOT_PLACED;
-    uint8_t exclusion = pop->exclusion <= ROUTE_NO_ROOM ? pop->exclusion : ROUTE_NO_ROOM;
-    uint8_t source = pop->rtt_source <= ROUTE_RTT_NONE ? pop->rtt_source : ROUTE_RTT_NONE;
+    bool placed = row->exclusion != ROUTE_NOT_PLACED;
+    enum route_exclusion exclusion = (enum route_exclusion)row->exclusion;
     json_object_begin(w);
-    json_member_text(w, "pop", pop->name);
-    member_ms(w, "rtt_ms", pop->rtt_ms);
-    json_member_text(w, "rtt_source", route_rtt_source_text((enum route_rtt_source)source));
-    member_ms(w, "queue_ms", placed ? pop->wait_ms : NAN);
-    member_ms(w, "queue_felt_ms", placed ? pop->felt_ms : NAN);
-    member_ms(w, "service_ms", placed ? pop->service_ms : NAN);
-    member_ms(w, "cold_ms", placed ? pop->start_ms : NAN);
-    member_ms(w, "total_ms", placed ? pop->total_ms : NAN);
-    member_ms(w, "share", pop->share);
-    json_member_bool(w, "near", pop->near);
-    json_member_text(
-        w, "excluded",
-        exclusion == ROUTE_ALLOWED ? NULL : route_exclusion_text((enum route_exclusion)exclusion));
+    json_member_text(w, "pop", name);
+    member_ms(w, "rtt_ms", row->rtt_ms);
+    json_member_text(w, "rtt_source",
+                     route_rtt_source_text((enum route_rtt_source)row->rtt_source));
+    member_ms(w, "queue_ms", placed ? row->wait_ms : NAN);
+    member_ms(w, "queue_felt_ms", placed ? row->felt_ms : NAN);
+    member_ms(w, "service_ms", placed ? row->service_ms : NAN);
+    member_ms(w, "cold_ms", placed ? row->start_ms : NAN);
+    member_ms(w, "total_ms", placed ? row->total_ms : NAN);
+    member_ms(w, "share", row->share);
+    json_member_bool(w, "near", row->near);
+    json_member_text(w, "excluded",
+                     exclusion == ROUTE_ALLOWED ? NULL : route_exclusion_text(exclusion));
     json_object_end(w);
 }
 
 static void write_decision(struct json_writer *w, const struct decision_record *decision)
 {
+    struct route_choice rows[DECISION_POPS_MAX];
+    size_t count = decided_rows(decision, rows);
     json_object_begin(w);
     json_member_u64(w, "endpoint_uid", decision->endpoint);
     json_member_i64(w, "at_s", decision->at_s);
@@ -64,8 +65,8 @@ static void write_decision(struct json_writer *w, const struct decision_record *
     json_member_bool(w, "hop", decision->hop);
     json_key(w, "pops");
     json_array_begin(w);
-    for (unsigned i = 0; i < decision->pop_count; i++)
-        write_pop(w, &decision->pops[i]);
+    for (size_t i = 0; i < count; i++)
+        write_pop(w, decision->pops[rows[i].pop].name, &rows[i]);
     json_array_end(w);
     json_object_end(w);
 }
