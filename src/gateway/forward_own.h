@@ -23,8 +23,8 @@ enum {
     FORWARD_TRIES_MAX = 4,   /* PoPs for one request */
     FORWARD_NAME_BYTES = 64, /* of a PoP */
     FORWARD_BLOCK_BYTES = 32768,
-    FORWARD_BLOCKS_MAX = 8,        /* of a body: not yet taken by the kernel, or held for a retry */
-    FORWARD_ANSWER_BYTES = 131072, /* of an answer: not yet taken by the client's */
+    FORWARD_BLOCKS_MAX = 8,            /* of a body: not yet taken by the kernel */
+    FORWARD_ANSWER_BYTES = 131072,     /* of an answer: not yet taken by the client's */
     FORWARD_ANSWER_FREE_BYTES = 16384, /* an answer that is not counted */
     FORWARD_KEPT_CONNECTIONS = 64,     /* idle, of one loop */
     /* Under way to one PoP from this one: what its address_connections_max leaves. */
@@ -107,7 +107,8 @@ struct forward {
     struct forward_peer *tried[FORWARD_TRIES_MAX];
     unsigned tries;
 
-    struct list blocks; /* of the body, oldest first */
+    struct list blocks;           /* of the body, oldest first */
+    struct forward_block *unsent; /* those before it were given to the call; NULL: the first */
     unsigned block_count;
     bool kept;       /* they hold all that came of the body */
     bool body;       /* there is one */
@@ -181,8 +182,9 @@ bool forward_refused(const struct http_response *response);
 
 /* forward_stream.c */
 void forward_body_init(struct forward *forward);
-void forward_body_send(struct forward *forward); /* what is held, over a new call */
-void forward_body_end(struct forward *forward);  /* it has ended, and the call goes on */
+void forward_body_send(struct forward *forward);   /* what is held, over a new call */
+void forward_body_end(struct forward *forward);    /* it has ended, and the call goes on */
+void forward_body_let_go(struct forward *forward); /* there will be no other try */
 void forward_answer_hold(struct forward *forward, uint64_t content_length); /* before its body */
 void forward_answer_body(struct forward *forward, struct slice bytes);
 void forward_body_free(struct forward *forward);

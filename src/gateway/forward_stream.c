@@ -3,9 +3,11 @@
  * The bytes of a request that is passed on, and of its answer.
  *
  * The body goes through a few blocks: the client's bytes are read straight into one and written
- * from there. Up to FORWARD_BLOCKS_MAX of them are held, so that another PoP can be given the same;
- * beyond that a block is free once the kernel has its bytes, and there is no second try. Where all
- * are in use nothing more is read: the peer's slowness becomes the client's.
+ * from there. They are held until an answer begins, so that another PoP can be given the same. Of
+ * a body larger than FORWARD_BLOCKS_MAX that is so while half of the memory for requests is free:
+ * else a block is free once the kernel has its bytes, and there is no second try. Where
+ * FORWARD_BLOCKS_MAX wait for the kernel nothing more is read: the peer's slowness becomes the
+ * client's.
  */
 #include <stdlib.h>
 
@@ -19,6 +21,8 @@
 static void block_free(struct forward *forward, struct forward_block *block)
 {
     memory_budget_give(&forward->endpoint->memory, block->room);
+    if (forward->unsent == block)
+        forward->unsent = NULL;
     list_remove(&block->link);
     forward->block_count--;
     free(block);
@@ -43,7 +47,13 @@ static struct forward_block *block_last(struct forward *forward)
                : LIST_OWNER(forward->blocks.previous, struct forward_block, link);
 }
 
-/* Those whose bytes the kernel has, where they need not be held. */
+/* The kernel has all that there will be of it. */
+static bool taken(const struct forward_block *block)
+{
+    return !block->writing && block->sent == block->room;
+}
+
+/* Those that the kernel has, where they need not be held. */
 static void blocks_sweep(struct forward *forward)
 {
     struct forward_block *block;
@@ -51,8 +61,26 @@ static void blocks_sweep(struct forward *forward)
     if (forward->kept)
         return;
     LIST_EACH (block, &forward->blocks, struct forward_block, link)
-        if (!block->writing && block->sent == block->room)
+        if (taken(block))
             block_free(forward, block);
+}
+
+void forward_body_let_go(struct forward *forward)
+{
+    forward->kept = false;
+    blocks_sweep(forward);
+}
+
+/* As many as may wait for the kernel do: it takes them in their order. */
+static bool blocks_full(const struct forward *forward)
+{
+    const struct list *link = forward->blocks.previous;
+    unsigned count = 0;
+
+    for (; link != &forward->blocks && count < FORWARD_BLOCKS_MAX; link = link->previous, count++)
+        if (taken(LIST_OWNER(link, struct forward_block, link)))
+            return false;
+    return count == FORWARD_BLOCKS_MAX;
 }
 
 /* What is still to come, as far as one block takes it. */
@@ -87,11 +115,11 @@ static struct forward_block *block_open(struct forward *forward)
 
     if (block && block->bytes < block->room)
         return block;
-    if (forward->block_count == FORWARD_BLOCKS_MAX)
-        forward->kept = false; /* it grows too large for a second try */
-    blocks_sweep(forward);
-    if (forward->block_count == FORWARD_BLOCKS_MAX || room == 0)
+    if (room == 0 || blocks_full(forward))
         return NULL; /* until on_body_written() */
+    if (forward->block_count >= FORWARD_BLOCKS_MAX &&
+        !memory_budget_spare(&forward->endpoint->memory, room))
+        forward_body_let_go(forward);
     block = block_add(forward, room);
     if (!block) {
         forward->request->shed = SHED_memory;
@@ -130,9 +158,11 @@ static void block_write(struct forward *forward, struct forward_block *block)
  * that a client sends, while the kernel or the connection is awaited they become one. */
 static void body_push(struct forward *forward)
 {
-    struct forward_block *block;
+    struct list *link = forward->unsent ? &forward->unsent->link : forward->blocks.next;
 
-    LIST_EACH (block, &forward->blocks, struct forward_block, link) {
+    for (; link != &forward->blocks; link = link->next) {
+        struct forward_block *block = forward->unsent =
+            LIST_OWNER(link, struct forward_block, link);
         if (block->sent == block->bytes)
             continue;
         if (block->writing) /* on_body_written() goes on */
@@ -173,7 +203,7 @@ static void on_body_written(struct http_call *call, const struct err *err, void 
     forward->taken_ns = loop_now_ns();
     blocks_sweep(forward);
     on_push(forward);
-    if (forward->request && forward->block_count < FORWARD_BLOCKS_MAX)
+    if (forward->request && !blocks_full(forward))
         exchange_body_resume(forward->request->x);
 }
 
@@ -194,6 +224,7 @@ void forward_body_send(struct forward *forward)
 
     LIST_EACH (block, &forward->blocks, struct forward_block, link)
         block->sent = 0;
+    forward->unsent = NULL;
     forward->ended_told = false;
     if (forward->body)
         body_push(forward);

@@ -117,6 +117,7 @@ static void answer_begin(struct forward *forward, const struct http_response *re
 
     forward->answering = true;
     forward->answer_ns = loop_now_ns();
+    forward_body_let_go(forward);
     forward_answer_hold(forward, response->content_length);
     counted(forward, RESULT_ANSWERED);
     answer_relay(request, response->status, &headers, response->content_length, error);

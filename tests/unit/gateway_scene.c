@@ -5,7 +5,10 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <sys/sysinfo.h>
 #include <time.h>
+#include <unistd.h>
 #include <cmocka.h> /* after the above */
 
 #include "base/arena.h"
@@ -15,6 +18,17 @@
 #include "contract/mesh.h"
 #include "sys/fd.h"
 #include "sys/shm.h"
+
+uint64_t scene_machine_bytes;
+
+/* In the place of libc's. */
+int sysinfo(struct sysinfo *info)
+{
+    if (scene_machine_bytes == 0)
+        return (int)syscall(SYS_sysinfo, info);
+    *info = (struct sysinfo){ .totalram = scene_machine_bytes, .mem_unit = 1 };
+    return 0;
+}
 
 const struct table_source_placement scene_at_other[1] = { { SLICE("other"), 1 } };
 const struct table_source_placement scene_at_all[3] = { { SLICE("local"), 1 },

@@ -24,6 +24,9 @@ struct scene {
     uint64_t table; /* number of the last one */
 };
 
+/* Memory of the machine, as gateways that begin see it; 0: as it is. */
+extern uint64_t scene_machine_bytes;
+
 /* Where an endpoint is placed. */
 extern const struct table_source_placement scene_at_other[1], scene_at_both[2], scene_at_all[3];
 struct world_endpoint scene_endpoint(uint32_t state, const struct table_source_placement *placed,

@@ -24,6 +24,28 @@ static unsigned draw(unsigned below)
     return (unsigned)(random_state >> 33) % below;
 }
 
+static void test_half_is_spare(void **state)
+{
+    struct memory_budget all = { .bytes_max = 1000 }, alone = { .bytes_max = 100 };
+    struct memory_budget one = { .parent = &all, .share_percent = 75 };
+    (void)state;
+    assert_true(memory_budget_spare(&alone, 50));
+    assert_false(memory_budget_spare(&alone, 51));
+    assert_true(memory_budget_take(&alone, 50));
+    assert_false(memory_budget_spare(&alone, 1));
+    assert_int_equal(alone.used, 50); /* it takes nothing */
+    uint64_t taken = 0;
+    while (memory_budget_spare(&one, 1) && memory_budget_take(&one, 1))
+        taken++;
+    assert_int_equal(taken, 500);               /* half of all */
+    assert_true(memory_budget_take(&one, 200)); /* more is there */
+    assert_true(memory_budget_take(&all, 300));
+    memory_budget_give(&one, 700);
+    assert_true(memory_budget_spare(&one, 100));
+    assert_true(memory_budget_take(&all, 250)); /* others have more than half of all */
+    assert_false(memory_budget_spare(&one, 1));
+}
+
 static bool zeros(const char *data, size_t bytes)
 {
     return bytes == 0 || (data[0] == 0 && memcmp(data, data + 1, bytes - 1) == 0);
@@ -235,6 +257,7 @@ static void test_filled_later(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_half_is_spare),
         cmocka_unit_test(test_floods_leave_room_for_others),
         cmocka_unit_test(test_random_takes_and_gives),
         cmocka_unit_test(test_what_is_kept_is_bounded_over_all),

@@ -255,12 +255,13 @@ static const struct {
     bool elsewhere;      /* it may go to `third` */
     int status;
     const char *counter;
+    uint64_t machine_bytes;
 } failures[] = {
-    { "closed before the answer", PEER_CLOSES, 100, false, 503, "result=\"lost\"} 1" },
-    { "refused, and no other", PEER_REFUSES, 100, false, 503, "result=\"answered\"} 1" },
-    { "a fault is an answer", PEER_FAILS, 100, true, 500, "result=\"answered\"} 1" },
+    { "closed before the answer", PEER_CLOSES, 100, false, 503, "result=\"lost\"} 1", 0 },
+    { "refused, and no other", PEER_REFUSES, 100, false, 503, "result=\"answered\"} 1", 0 },
+    { "a fault is an answer", PEER_FAILS, 100, true, 500, "result=\"answered\"} 1", 0 },
     { "too large to be held", PEER_CLOSES, 5 << 20, true, 503,
-      "perigee_forward_retries_total{result=\"too_large\"} 1" },
+      "perigee_forward_retries_total{result=\"too_large\"} 1", 2 << 20 },
 };
 /* clang-format on */
 
@@ -277,7 +278,9 @@ static void test_failures(void **state)
         struct world_endpoint row = scene_endpoint(TABLE_ENDPOINT_AWAY, scene_at_other, 1);
         row.rules = &in_france;
         row.rule_count = 1;
+        scene_machine_bytes = failures[i].machine_bytes;
         scene_begin(&scene, &row, failures[i].mode, false);
+        scene_machine_bytes = 0;
         struct reply reply = send_body(&scene.world, "length", failures[i].bytes);
         if (reply.status != failures[i].status || !scene_counter(&scene.world, failures[i].counter))
             fail_msg("%s: %d %s", failures[i].name, reply.status, reply.text);
@@ -308,6 +311,32 @@ static void test_elsewhere(void **state)
             scene_counter(&scene.world, "perigee_forward_retries_total{result=\"elsewhere\"}"));
         scene_end(&scene);
     }
+}
+
+/* However large its body is, as long as there is memory to hold it. */
+static void test_elsewhere_with_a_large_body(void **state)
+{
+    static const enum peer_mode modes[] = { PEER_CLOSES, PEER_REFUSES };
+    static const size_t sizes[] = { 262144, 262145, 300'000, 5 << 20, 7 << 20 };
+    static const char *const framings[] = { "length", "chunked" };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++)
+        for (size_t k = 0; k < 2 * (sizeof sizes / sizeof *sizes); k++) {
+            struct scene scene;
+            struct world_endpoint row = scene_endpoint(TABLE_ENDPOINT_AWAY, scene_at_both, 2);
+            size_t bytes = sizes[k / 2];
+            scene_begin(&scene, &row, modes[i], false);
+            struct reply reply = send_body(&scene.world, framings[k % 2], bytes);
+            case_answer(&reply, 200, NULL);
+            assert_int_equal(reply.body_bytes, bytes);
+            for (size_t at = 0; at < bytes; at++)
+                if (reply.body[at] != 'a' + (char)(at * 7919 % 26))
+                    fail_msg("%zu bytes, %s: byte %zu", bytes, framings[k % 2], at);
+            reply_free(&reply);
+            assert_int_equal(atomic_load(&scene.third.requests), 1);
+            scene_end(&scene);
+        }
 }
 
 /* The other gateway gives up a connection just as it is used: nobody notices, nobody is blamed. */
@@ -431,6 +460,7 @@ int main(void)
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_failures),
         cmocka_unit_test(test_elsewhere),
+        cmocka_unit_test(test_elsewhere_with_a_large_body),
         cmocka_unit_test(test_stale_connections),
         cmocka_unit_test(test_agent_hears_of_failures),
         cmocka_unit_test(test_a_broken_answer_is_cut),

@@ -128,6 +128,33 @@ static void test_here_with_any_body(void **state)
     scene_end(&scene);
 }
 
+/* So is one whose body is large: it is held, and read once more. */
+static void test_here_with_a_large_body(void **state)
+{
+    enum { BYTES = 5 << 20 };
+    struct text request;
+    struct scene scene;
+    char head[256];
+    (void)state;
+
+    text_init(&request);
+    snprintf(head, sizeof head,
+             "POST /v2/models/digits/infer HTTP/1.1\r\n" LOCAL "Content-Length: %d\r\n\r\n",
+             (int)BYTES);
+    text_append(&request, slice_of(head));
+    text_append(&request, SLICE(BODY));
+    for (size_t i = sizeof BODY - 1; i < BYTES; i++)
+        text_append(&request, SLICE(" "));
+    here_begin(&scene, PEER_REFUSES);
+    struct reply reply = world_ask(&scene.world, request.data, request.size);
+    case_answer(&reply, 200, "\"data\":[2]");
+    assert_non_null(strstr(reply.text, "Perigee-Pop: local"));
+    assert_int_equal(atomic_load(&scene.other.requests), 1);
+    reply_free(&reply);
+    text_deinit(&request);
+    scene_end(&scene);
+}
+
 static bool here_again(struct world *world, void *data)
 {
     (void)data;
@@ -354,7 +381,9 @@ static void test_too_large_to_be_given_up(void **state)
     (void)state;
 
     row.timeout_ms = row.queue_cold_ms = 60'000;
+    scene_machine_bytes = 8 << 20; /* of which half a MB may hold it */
     scene_begin(&scene, &row, PEER_SILENT, false);
+    scene_machine_bytes = 0;
     scene_mesh(&scene, up, 2);
     int fd = world_connect(&scene.world);
     int size = snprintf(head, sizeof head,
@@ -422,6 +451,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_here_with_any_body),
+        cmocka_unit_test(test_here_with_a_large_body),
         cmocka_unit_test(test_here_before_its_end),
         cmocka_unit_test(test_a_hop_refused),
         cmocka_unit_test(test_a_refusal_without_a_budget),

@@ -69,12 +69,18 @@ void memory_budget_give(struct memory_budget *budget, uint64_t bytes)
         memory_budget_give(budget->parent, bytes);
 }
 
-static bool budget_room(const struct memory_budget *budget, uint64_t bytes)
+/* `part` 1: there is room; 2: and half would be left. */
+static bool budget_room(const struct memory_budget *budget, uint64_t bytes, unsigned part)
 {
     for (; budget; budget = budget->parent)
-        if (atomic_load(&budget->used) + bytes > budget_limit(budget, bytes))
+        if (atomic_load(&budget->used) + bytes > budget_limit(budget, bytes) / part)
             return false;
     return true;
+}
+
+bool memory_budget_spare(const struct memory_budget *budget, uint64_t bytes)
+{
+    return budget_room(budget, bytes, 2);
 }
 
 static struct class class_of(uint64_t bytes)
@@ -225,7 +231,7 @@ int block_take_later(struct blocks *blocks, uint64_t bytes, uint64_t later, stru
     struct block *block = list_find(blocks, bytes);
     if (!block)
         return err_set(err, ERR_OVERLOADED, "the memory for inputs of this model is in use");
-    if ((later && !budget_room(blocks->budget, bytes)) ||
+    if ((later && !budget_room(blocks->budget, bytes, 1)) ||
         !memory_budget_take(blocks->budget, bytes - later))
         return err_set(err, ERR_OVERLOADED, "the memory for requests is in use");
     list_out(blocks, block);

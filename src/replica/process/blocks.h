@@ -31,6 +31,8 @@ struct memory_budget {
 };
 bool memory_budget_take(struct memory_budget *budget, uint64_t bytes);
 void memory_budget_give(struct memory_budget *budget, uint64_t bytes);
+/* Would half of what it may have still be free? For what can be let go of when it is not. */
+bool memory_budget_spare(const struct memory_budget *budget, uint64_t bytes);
 
 struct block {
     uint64_t offset; /* from the arena's start; a multiple of 64 */
