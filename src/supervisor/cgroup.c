@@ -15,20 +15,7 @@
 
 #include "sys/fd.h"
 
-enum { TEXT_BYTES = 64 * 1024, FILE_BYTES = CGROUP_PATH_BYTES + 128 };
-
-static bool read_file(const char *path, char *text, size_t room)
-{
-    size_t at = 0;
-    ssize_t size = 1;
-    auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
-    while (fd >= 0 && size > 0 && at < room - 1) {
-        size = read(fd, text + at, room - 1 - at);
-        at += size > 0 ? (size_t)size : 0;
-    }
-    text[at] = '\0';
-    return fd >= 0 && size >= 0;
-}
+enum { FILE_BYTES = CGROUP_PATH_BYTES + 128 };
 
 [[gnu::format(printf, 3, 4)]] static bool write_file(const char *folder, const char *name,
                                                      const char *format, ...)
@@ -41,61 +28,6 @@ static bool read_file(const char *path, char *text, size_t room)
     (void)snprintf(path, sizeof path, "%s/%s", folder, name);
     auto_close int fd = open(path, O_WRONLY | O_CLOEXEC);
     return fd >= 0 && write(fd, text, (size_t)size) == size;
-}
-
-/* ---- where we are ---------------------------------------------------------------------------- */
-
-/* Whether a list with commas, such as a mount's options, has this word. */
-static bool has_word(const char *list, const char *word)
-{
-    size_t size = strlen(word);
-    for (const char *at = list; at && *at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL)
-        if (strncmp(at, word, size) == 0 && (at[size] == ',' || at[size] == '\0'))
-            return true;
-    return false;
-}
-
-/* Our group's path in the hierarchy of that controller ("" is v2's), from /proc/self/cgroup. */
-static bool own_path(const char *controller, char ret_path[static CGROUP_PATH_BYTES])
-{
-    static char text[TEXT_BYTES];
-    char *rest = text;
-    if (!read_file("/proc/self/cgroup", text, sizeof text))
-        return false;
-    for (char *line = strsep(&rest, "\n"); line; line = strsep(&rest, "\n")) {
-        (void)strsep(&line, ":");
-        const char *controllers = strsep(&line, ":");
-        if (!controllers || !line ||
-            !(*controller ? has_word(controllers, controller) : !*controllers))
-            continue;
-        (void)snprintf(ret_path, CGROUP_PATH_BYTES, "%s", strcmp(line, "/") == 0 ? "" : line);
-        return strlen(line) < CGROUP_PATH_BYTES;
-    }
-    return false;
-}
-
-/* The folder of `path` below a mount of that hierarchy, from /proc/self/mountinfo. */
-static bool find_folder(const char *controller, char ret_folder[static CGROUP_PATH_BYTES])
-{
-    static char text[TEXT_BYTES];
-    char path[CGROUP_PATH_BYTES], *rest = text;
-    if (!own_path(controller, path) || !read_file("/proc/self/mountinfo", text, sizeof text))
-        return false;
-    for (char *line = strsep(&rest, "\n"); line; line = strsep(&rest, "\n")) {
-        char root[CGROUP_PATH_BYTES], at[CGROUP_PATH_BYTES], type[16], options[256];
-        const char *tail = strstr(line, " - ");
-        if (!tail || sscanf(line, "%*d %*d %*s %1023s %1023s", root, at) != 2 ||
-            sscanf(tail, " - %15s %*s %255s", type, options) != 2)
-            continue;
-        if (strcmp(type, *controller ? "cgroup" : "cgroup2") != 0 ||
-            (*controller && !has_word(options, controller)))
-            continue;
-        size_t size = strcmp(root, "/") == 0 ? 0 : strlen(root);
-        if (strncmp(path, root, size) != 0)
-            continue; /* a mount of another part */
-        return snprintf(ret_folder, CGROUP_PATH_BYTES, "%s%s", at, path + size) < CGROUP_PATH_BYTES;
-    }
-    return false;
 }
 
 /* ---- one group ------------------------------------------------------------------------------- */
@@ -155,15 +87,10 @@ bool cgroups_enter(const struct cgroups *self, uint64_t id, pid_t pid, uint64_t 
 
 bool cgroups_remove(const struct cgroups *self, uint64_t id)
 {
-    char group[CGROUP_PATH_BYTES], path[FILE_BYTES], text[4096];
-    uint64_t kills = 0;
+    char group[CGROUP_PATH_BYTES];
     if (self->version == 0 || !group_path(self->memory, id, group))
         return false;
-    (void)snprintf(path, sizeof path, "%s/%s", group,
-                   self->version == 1 ? "memory.oom_control" : "memory.events");
-    const char *line = read_file(path, text, sizeof text) ? strstr(text, "oom_kill ") : NULL;
-    if (line)
-        kills = strtoull(line + strlen("oom_kill "), NULL, 10);
+    uint64_t kills = cgroup_kills(group);
     remove_group(self->memory, id);
     if (self->version == 1)
         remove_group(self->pids, id);
@@ -218,9 +145,9 @@ static bool try_group(const struct cgroups *self)
 
 static bool has_controllers(const char *folder)
 {
-    char path[FILE_BYTES], text[4096];
-    (void)snprintf(path, sizeof path, "%s/cgroup.controllers", folder);
-    return read_file(path, text, sizeof text) && strstr(text, "memory") && strstr(text, "pids");
+    char text[4096];
+    return cgroup_text(folder, "cgroup.controllers", text, sizeof text) && strstr(text, "memory") &&
+           strstr(text, "pids");
 }
 
 /* A supervisor that became another program is in the group 0 that it made before. */
@@ -238,14 +165,14 @@ static void leave_own(char folder[static CGROUP_PATH_BYTES])
 void cgroups_init(struct cgroups *self)
 {
     *self = (struct cgroups){};
-    if (find_folder("", self->memory))
+    if (cgroup_find(0, "", self->memory))
         leave_own(self->memory);
     if (self->memory[0] && has_controllers(self->memory)) {
         self->version = 2;
         remove_left(self->memory);
         if (open_v2(self) && try_group(self))
             return;
-    } else if (find_folder("memory", self->memory) && find_folder("pids", self->pids)) {
+    } else if (cgroup_find(0, "memory", self->memory) && cgroup_find(0, "pids", self->pids)) {
         self->version = 1;
         remove_left(self->memory);
         remove_left(self->pids);

@@ -15,7 +15,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-enum { CGROUP_PATH_BYTES = 1024 };
+#include "sys/cgroup.h"
 
 struct cgroups {
     int version;                    /* 1, 2; 0: none */

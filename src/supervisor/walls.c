@@ -13,43 +13,25 @@
 #include <perigee/worker.h>
 
 #include "base/err.h"
-#include "sys/fd.h"
+#include "sys/proc.h"
 #include "sys/sandbox.h"
-
-enum { TEXT_BYTES = 16 * 1024 };
 
 /* ---- files of /proc -------------------------------------------------------------------------- */
 
-static bool read_proc(pid_t pid, const char *name, char text[static TEXT_BYTES])
+static bool read_proc(pid_t pid, const char *name, char text[static PROC_TEXT_BYTES])
 {
-    char path[64];
-    size_t at = 0;
-    ssize_t size = 1;
-    (void)snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
-    auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
-    while (fd >= 0 && size > 0 && at < TEXT_BYTES - 1) {
-        size = read(fd, text + at, TEXT_BYTES - 1 - at);
-        at += size > 0 ? (size_t)size : 0;
-    }
-    text[at] = '\0';
-    return at > 0;
+    return proc_read(pid, name, text, PROC_TEXT_BYTES) > 0;
 }
 
-/* What follows `key` on its line. NULL: there is no such line. */
+/* What follows `key` on its line, and the rest of the text. NULL: there is no such line. */
 static const char *line_of(const char *text, const char *key)
 {
-    for (const char *line = text; line; line = strchr(line, '\n')) {
-        line += *line == '\n';
-        if (strncmp(line, key, strlen(key)) == 0)
-            return line + strlen(key);
-    }
-    return NULL;
+    return proc_line(slice_of(text), key).data;
 }
 
 static uint64_t number_of(const char *text, const char *key, int base)
 {
-    const char *value = line_of(text, key);
-    return value ? strtoull(value, NULL, base) : UINT64_MAX;
+    return proc_number(slice_of(text), key, base);
 }
 
 /* ---- what it is ------------------------------------------------------------------------------ */
@@ -85,7 +67,7 @@ static bool is_limited(const char *limits, const char *key, bool to_nothing)
 
 static bool is_bounded(pid_t pid)
 {
-    static char limits[TEXT_BYTES]; /* one thread */
+    static char limits[PROC_TEXT_BYTES]; /* one thread */
     return read_proc(pid, "limits", limits) && is_limited(limits, "Max data size", false) &&
            is_limited(limits, "Max address space", false) &&
            is_limited(limits, "Max stack size", false) &&
@@ -111,7 +93,7 @@ static int other_namespace(pid_t pid, const char *name)
 /* A process that may not be dumped shows its namespaces to root alone; these files to anybody. */
 static bool maps_one_user(pid_t pid, uint32_t uid)
 {
-    static char text[TEXT_BYTES];
+    static char text[PROC_TEXT_BYTES];
     uint32_t inside, outside, count;
     return read_proc(pid, "uid_map", text) &&
            sscanf(text, "%" SCNu32 " %" SCNu32 " %" SCNu32, &inside, &outside, &count) == 3 &&
@@ -120,7 +102,7 @@ static bool maps_one_user(pid_t pid, uint32_t uid)
 
 static bool root_is_ours_to_give(pid_t pid)
 {
-    static char text[TEXT_BYTES];
+    static char text[PROC_TEXT_BYTES];
     const char *tmpfs = read_proc(pid, "mountinfo", text) ? strstr(text, " / / ro,") : NULL;
     const char *end = tmpfs ? strchr(tmpfs, '\n') : NULL;
     const char *type = tmpfs ? strstr(tmpfs, " - tmpfs perigee ") : NULL;
@@ -130,7 +112,7 @@ static bool root_is_ours_to_give(pid_t pid)
 /* One interface, and no address: a loopback that was never up. */
 static bool has_no_network(pid_t pid)
 {
-    static char text[TEXT_BYTES];
+    static char text[PROC_TEXT_BYTES];
     const char *first = read_proc(pid, "net/dev", text) ? strchr(text, ':') : NULL;
     return first && !strchr(first + 1, ':') && !read_proc(pid, "net/fib_trie", text);
 }
@@ -169,7 +151,7 @@ static bool stands(pid_t pid, uint32_t wall, const struct walls_expected *expect
 int walls_look(pid_t pid, const struct walls_expected *expected, uint32_t *ret_walls,
                struct err *err)
 {
-    static char status[TEXT_BYTES];
+    static char status[PROC_TEXT_BYTES];
     static const uint32_t spaces[] = { PERIGEE_WALL_USER, PERIGEE_WALL_MOUNT, PERIGEE_WALL_NET,
                                        PERIGEE_WALL_IPC };
     uint32_t uid = expected->uid ? expected->uid : geteuid(), walls = expected->walls;

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sys/proc.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "sys/fd.h"
+
+size_t proc_read(pid_t pid, const char *name, char *text, size_t room)
+{
+    char path[64];
+    size_t at = 0;
+    ssize_t size = 1;
+    (void)snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
+    auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
+    while (fd >= 0 && size > 0 && at < room - 1) {
+        size = read(fd, text + at, room - 1 - at);
+        at += size > 0 ? (size_t)size : 0;
+    }
+    text[at] = '\0';
+    return at;
+}
+
+struct slice proc_line(struct slice text, const char *key)
+{
+    while (text.size) {
+        struct slice line = slice_cut(&text, '\n');
+        if (slice_starts(line, slice_of(key)))
+            return (struct slice){ line.data + strlen(key), line.size - strlen(key) };
+    }
+    return (struct slice){};
+}
+
+uint64_t proc_number(struct slice text, const char *key, int base)
+{
+    struct slice value = proc_line(text, key);
+    char digits[32];
+
+    while (value.size && (*value.data == ' ' || *value.data == '\t')) {
+        value.data++;
+        value.size--;
+    }
+    if (!value.size)
+        return UINT64_MAX;
+    (void)snprintf(digits, sizeof digits, "%.*s", SLICE_FMT(value));
+    return strtoull(digits, NULL, base);
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * proc.h -- what /proc says of a process. Any thread.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/slice.h"
+
+enum { PROC_TEXT_BYTES = 16 * 1024 };
+
+/* /proc/PID/NAME, terminated. Returns its size; 0: it is gone, or not shown to us. */
+size_t proc_read(pid_t pid, const char *name, char *text, size_t room);
+
+/* What follows `key` on its line. data NULL: there is no such line. */
+struct slice proc_line(struct slice text, const char *key);
+/* The same as a number, blanks before it and whatever follows left out; UINT64_MAX: none. */
+uint64_t proc_number(struct slice text, const char *key, int base);
