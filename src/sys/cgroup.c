@@ -56,12 +56,12 @@ static bool mount_parse(const char *line, struct mount *ret)
            (strcmp(ret->type, "cgroup") == 0 || strcmp(ret->type, "cgroup2") == 0);
 }
 
-bool cgroup_find(pid_t pid, const char *controller, char ret_folder[static CGROUP_PATH_BYTES])
+/* Of a path in the hierarchy of that controller. */
+static bool find_folder(const char *controller, const char *path, char *text,
+                        char ret_folder[static CGROUP_PATH_BYTES])
 {
-    auto_free char *text = mem_alloc(TEXT_BYTES);
-    char path[CGROUP_PATH_BYTES], *rest = text;
-    if (!group_path(pid ? pid : getpid(), controller, text, path) ||
-        !proc_read(getpid(), "mountinfo", text, TEXT_BYTES))
+    char *rest = text;
+    if (!proc_read(getpid(), "mountinfo", text, TEXT_BYTES))
         return false;
     for (char *line = strsep(&rest, "\n"); line; line = strsep(&rest, "\n")) {
         struct mount mount;
@@ -76,6 +76,21 @@ bool cgroup_find(pid_t pid, const char *controller, char ret_folder[static CGROU
                CGROUP_PATH_BYTES;
     }
     return false;
+}
+
+bool cgroup_find(pid_t pid, const char *controller, char ret_folder[static CGROUP_PATH_BYTES])
+{
+    auto_free char *text = mem_alloc(TEXT_BYTES);
+    char path[CGROUP_PATH_BYTES];
+    return group_path(pid ? pid : getpid(), controller, text, path) &&
+           find_folder(controller, path, text, ret_folder);
+}
+
+bool cgroup_folder(const char *controller, const char *path,
+                   char ret_folder[static CGROUP_PATH_BYTES])
+{
+    auto_free char *text = mem_alloc(TEXT_BYTES);
+    return find_folder(controller, path, text, ret_folder);
 }
 
 size_t cgroup_text(const char *folder, const char *name, char *text, size_t room)

@@ -16,6 +16,10 @@ enum { CGROUP_PATH_BYTES = 1024 };
  * False: there is none, or it is not mounted here. */
 bool cgroup_find(pid_t pid, const char *controller, char ret_folder[static CGROUP_PATH_BYTES]);
 
+/* The folder of the group of that path ("/perigee-1-7"), whoever is in it. */
+bool cgroup_folder(const char *controller, const char *path,
+                   char ret_folder[static CGROUP_PATH_BYTES]);
+
 /* A file of the group, terminated; its size, 0 when it cannot be read. */
 size_t cgroup_text(const char *folder, const char *name, char *text, size_t room);
 /* Its first number; UINT64_MAX: none, as "max" and -1 are. */

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "sys/fd.h"
 
@@ -45,4 +46,16 @@ uint64_t proc_number(struct slice text, const char *key, int base)
         return UINT64_MAX;
     (void)snprintf(digits, sizeof digits, "%.*s", SLICE_FMT(value));
     return strtoull(digits, NULL, base);
+}
+
+bool proc_ending(pid_t pid)
+{
+    enum { EXITING = 4 }; /* PF_EXITING, since Linux 2.4 */
+    char text[1024];
+    unsigned flags;
+    size_t size = proc_read(pid, "stat", text, sizeof text);
+    const char *name_end = size ? strrchr(text, ')') : NULL;
+
+    return !name_end || sscanf(name_end, ") %*c %*d %*d %*d %*d %*d %u", &flags) != 1 ||
+           (flags & EXITING) != 0;
 }

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -17,5 +18,8 @@ size_t proc_read(pid_t pid, const char *name, char *text, size_t room);
 
 /* What follows `key` on its line. data NULL: there is no such line. */
 struct slice proc_line(struct slice text, const char *key);
-/* The same as a number, blanks before it and whatever follows left out; UINT64_MAX: none. */
+/* The same as a number, blanks before it and what follows left out; UINT64_MAX: none. */
 uint64_t proc_number(struct slice text, const char *key, int base);
+
+/* It is gone, or on its way out: what else /proc says is then of a process half taken down. */
+bool proc_ending(pid_t pid);

@@ -1,0 +1,539 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "replica/engine/life.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/arena.h"
+#include "base/auto.h"
+#include "base/err.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "io/socket.h"
+#include "io/timer.h"
+#include "replica/engine/stream.h"
+#include "replica/engine/walls.h"
+#include "sys/cgroup.h"
+#include "sys/fd.h"
+
+enum {
+    ASK_MS = 30'000, /* an engine that is busy takes seconds to create and start one */
+    STOP_MORE_MS = 15'000,
+    REST_BYTES_MAX = 1 << 20,
+    REMOVE_TRIES = 3,
+    GROUP_AGAIN_MS = 10,
+    GROUP_TRIES = 100,
+    LOOKS_MAX = 5, /* at its process, where what is seen of it does not fit */
+};
+
+#define MONITOR "/conmon" /* Podman puts what watches a container beside it: not the tenant's */
+
+SM_DEFINE(engine_life_state, ENGINE_LIFE_STATES)
+
+struct engine_life {
+    struct engine *engine;
+    struct loop *loop;
+    struct arena *arena;
+    struct engine_container want;
+    struct engine_life_events events;
+    void *data;
+    enum engine_life_state state;
+    char id[ENGINE_ID_BYTES + 1];
+    struct engine_call *call, *log_call, *stop_call; /* under way */
+    struct engine_frames frames;
+    struct watch *watch; /* of pidfd */
+    struct timer *timer; /* until its groups are empty */
+    int pidfd;
+    int64_t pid;
+    unsigned looks, removals, group_tries;
+    bool dead, log_broken, removing;
+    uint64_t told; /* bytes of its log */
+    struct engine_end end;
+    struct engine_end_seen seen;
+};
+
+enum engine_life_state engine_life_state(const struct engine_life *life)
+{
+    return life->state;
+}
+
+static struct engine_call *ask(struct engine_life *life, enum engine_method method,
+                               const char *format, struct slice json, int64_t timeout_ms,
+                               engine_cb on_done)
+{
+    char target[256];
+    (void)snprintf(target, sizeof target, "/containers/%s%s", life->id, format);
+    return engine_ask(life->engine, method, target, json, timeout_ms, on_done, life);
+}
+
+/* ---- its end --------------------------------------------------------------------------------- */
+
+static void gone(struct engine_life *life)
+{
+    struct engine_end end = life->end;
+
+    engine_life_state_move(&life->state, ENGINE_GONE);
+    life->events.on_gone(life, &end, life->data);
+    engine_life_free(life);
+}
+
+/* The engine made them, and leaves them; Podman's monitor stays in its own for a moment. */
+static void remove_groups(void *data)
+{
+    struct engine_life *life = data;
+    const char *parent = life->want.cgroup_parent.data;
+
+    cgroup_remove(arena_format(life->arena, "%s" MONITOR, parent));
+    if (cgroup_remove(parent) || ++life->group_tries == GROUP_TRIES) {
+        gone(life);
+        return;
+    }
+    if (!life->timer)
+        life->timer = timer_new(life->loop, remove_groups, life);
+    timer_start(life->timer, GROUP_AGAIN_MS);
+}
+
+static void remove_now(struct engine_life *life);
+
+static void on_others_removed(const struct engine_answer *answer, const struct err *err, void *data)
+{
+    (void)answer;
+    (void)err;
+    remove_now(data);
+}
+
+static void on_removed(const struct engine_answer *answer, const struct err *err, void *data)
+{
+    struct engine_life *life = data;
+    (void)answer;
+
+    life->call = NULL;
+    bool there = err && err->code != ERR_NOT_FOUND;
+    if (there && ++life->removals < REMOVE_TRIES) {
+        if (err->code == ERR_CONFLICT) /* somebody else does it just now */
+            life->call = ask(life, ENGINE_POST, "/wait?condition=removed", (struct slice){}, ASK_MS,
+                             on_others_removed);
+        else
+            remove_now(life);
+        return;
+    }
+    if (there)
+        log_warn("engine", "a container could not be removed", LOG_S("id", life->id),
+                 LOG_S("why", err->message));
+    life->end.left = there;
+    if (there || !life->want.cgroup_parent.size)
+        gone(life);
+    else
+        remove_groups(life);
+}
+
+static void remove_now(struct engine_life *life)
+{
+    life->call = ask(life, ENGINE_DELETE, "?force=1&v=1", (struct slice){}, ASK_MS, on_removed);
+}
+
+static void remove_it(struct engine_life *life)
+{
+    engine_life_state_move(&life->state, ENGINE_REMOVING);
+    watch_free(take_ptr(life->watch));
+    if (!life->id[0]) { /* it was never made */
+        gone(life);
+        return;
+    }
+    remove_now(life);
+}
+
+static void fail(struct engine_life *life, const char *why)
+{
+    (void)snprintf(life->end.text, sizeof life->end.text, "%s", why);
+    remove_it(life);
+}
+
+/* What was written last may not have come by then, or nothing of one that ended soon (Podman): all
+ * is read once more, but for what was told. */
+static void on_rest(const struct engine_answer *answer, const struct err *err, void *data)
+{
+    struct engine_life *life = data;
+    (void)answer;
+    (void)err;
+    life->call = NULL;
+    remove_it(life);
+}
+
+static void on_rest_text(struct slice text, bool is_error, void *data)
+{
+    struct engine_life *life = data;
+    size_t known = text.size < life->told ? text.size : (size_t)life->told;
+    life->told -= known;
+    text = (struct slice){ text.data + known, text.size - known };
+    if (text.size)
+        life->events.on_log(life, text, is_error, life->data);
+}
+
+static void on_rest_bytes(struct slice bytes, void *data)
+{
+    struct engine_life *life = data;
+    if (!life->log_broken && engine_frames_feed(&life->frames, bytes, NULL) < 0)
+        life->log_broken = true;
+}
+
+static void log_rest(struct engine_life *life)
+{
+    char target[256];
+
+    if (life->log_call)
+        engine_forget(take_ptr(life->log_call));
+    if (life->told > REST_BYTES_MAX) {
+        remove_it(life);
+        return;
+    }
+    life->log_broken = false;
+    life->frames = (struct engine_frames){ on_rest_text, life };
+    (void)snprintf(target, sizeof target, "/containers/%s/logs?stdout=1&stderr=1", life->id);
+    life->call = engine_follow(life->engine, target, on_rest_bytes, on_rest, life);
+}
+
+/* Of the group above its own: that one goes with it. Shared with others it would say nothing. */
+static void read_groups(struct engine_life *life)
+{
+    char memory[CGROUP_PATH_BYTES], cpu[CGROUP_PATH_BYTES];
+    const char *parent = life->want.cgroup_parent.data;
+
+    if (!life->want.cgroup_parent.size)
+        return;
+    bool v1 = cgroup_folder("memory", parent, memory) && cgroup_folder("cpuacct", parent, cpu);
+    if (!v1 && !cgroup_folder("", parent, memory))
+        return;
+    uint64_t most = cgroup_number(memory, v1 ? "memory.max_usage_in_bytes" : "memory.peak");
+    const char *group = v1 ? cpu : memory;
+    uint64_t usage = cgroup_usage_us(group);
+    uint64_t monitor = cgroup_usage_us(arena_format(life->arena, "%s" MONITOR, group));
+    if (usage != UINT64_MAX && monitor <= usage)
+        usage -= monitor;
+    life->seen.kills = cgroup_kills(memory);
+    life->seen.memory_bytes_max = most == UINT64_MAX ? 0 : most;
+    life->end.cpu_us = usage == UINT64_MAX ? 0 : usage;
+}
+
+/* How it ended, in the engine's words and in those of its group. */
+static void on_end_seen(const struct engine_answer *answer, const struct err *err, void *data)
+{
+    struct engine_life *life = data;
+    struct arena *arena = arena_new();
+    struct engine_seen seen = { .exit_code = -1 };
+
+    life->call = NULL;
+    if (answer && !err)
+        (void)engine_seen_parse(arena, answer->body, &seen, NULL);
+    read_groups(life);
+    life->seen.exit_code = (int)seen.exit_code;
+    life->seen.engine_says = seen.out_of_memory;
+    life->seen.asked = life->end.asked;
+    life->seen.memory_bytes_limit = life->want.memory_bytes;
+    life->end.exit_code = life->seen.exit_code;
+    life->end.memory_bytes_max = life->seen.memory_bytes_max;
+    life->end.out_of_memory = engine_end_was_memory(&life->seen);
+    if (!life->end.text[0])
+        engine_end_text(&life->seen, life->end.text, sizeof life->end.text);
+    arena_free(arena);
+    log_rest(life);
+}
+
+/* The engine has seen it as well, and knows how. */
+static void on_waited(const struct engine_answer *answer, const struct err *err, void *data)
+{
+    struct engine_life *life = data;
+    (void)answer;
+    (void)err;
+    life->call = ask(life, ENGINE_GET, "/json", (struct slice){}, ASK_MS, on_end_seen);
+}
+
+static void died(struct engine_life *life)
+{
+    life->dead = true;
+    watch_free(take_ptr(life->watch));
+    if (life->state == ENGINE_LOOKING && life->call) /* it goes on from there */
+        return;
+    engine_life_state_move(&life->state, ENGINE_ENDED);
+    life->call = ask(life, ENGINE_POST, "/wait", (struct slice){}, ASK_MS, on_waited);
+}
+
+static void on_pidfd(struct watch *watch, unsigned events, void *data)
+{
+    (void)watch;
+    (void)events;
+    died(data);
+}
+
+/* ---- what it writes -------------------------------------------------------------------------- */
+
+static void on_log_text(struct slice text, bool is_error, void *data)
+{
+    struct engine_life *life = data;
+    life->told += text.size;
+    life->events.on_log(life, text, is_error, life->data);
+}
+
+static void on_log_bytes(struct slice bytes, void *data)
+{
+    struct engine_life *life = data;
+    if (!life->log_broken && engine_frames_feed(&life->frames, bytes, NULL) < 0)
+        life->log_broken = true;
+}
+
+static void on_log_done(const struct engine_answer *answer, const struct err *err, void *data)
+{
+    struct engine_life *life = data;
+    (void)answer;
+    (void)err;
+    life->log_call = NULL;
+}
+
+static void log_follow(struct engine_life *life)
+{
+    char target[256];
+    (void)snprintf(target, sizeof target, "/containers/%s/logs?follow=1&stdout=1&stderr=1",
+                   life->id);
+    life->frames.on_text = on_log_text;
+    life->frames.data = life;
+    life->log_call = engine_follow(life->engine, target, on_log_bytes, on_log_done, life);
+}
+
+/* ---- from its making to its running ---------------------------------------------------------- */
+
+static void look(struct engine_life *life);
+
+static void running(struct engine_life *life)
+{
+    struct err err = {};
+    int r = engine_walls_look((pid_t)life->pid, &life->want, &err);
+
+    if (r == ERR_NOT_FOUND || life->dead) {
+        life->end.ran = true;
+        died(life);
+        return;
+    }
+    if (r < 0) {
+        fail(life, err.message);
+        return;
+    }
+    life->end.ran = true;
+    engine_life_state_move(&life->state, ENGINE_RUNNING);
+    life->events.on_running(life, life->pid, life->pidfd, life->data);
+}
+
+static bool watch_process(struct engine_life *life, int64_t pid)
+{
+    watch_free(take_ptr(life->watch));
+    fd_close(&life->pidfd);
+    life->pid = pid;
+    life->pidfd = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0);
+    if (life->pidfd < 0)
+        return false;
+    life->watch = watch_new(life->loop, life->pidfd, WATCH_READ, on_pidfd, life);
+    return true;
+}
+
+static void on_looked(const struct engine_answer *answer, const struct err *err, void *data)
+{
+    struct engine_life *life = data;
+    struct engine_seen seen;
+    struct err why = {};
+
+    life->call = NULL;
+    if (err || life->removing) {
+        fail(life, err ? err->message : "it was stopped");
+        return;
+    }
+    struct arena *arena = arena_new();
+    int r = engine_seen_parse(arena, answer->body, &seen, &why);
+    int64_t pid = r == 0 ? seen.pid : 0;
+    bool runs = r == 0 && seen.running && pid > 0;
+    arena_free(arena);
+    if (r < 0) {
+        fail(life, why.message);
+    } else if (!runs) { /* it has ended already */
+        life->end.ran = true;
+        life->dead = false;
+        died(life);
+    } else if (life->pidfd >= 0 && pid == life->pid) {
+        running(life);
+    } else if (++life->looks > LOOKS_MAX) {
+        fail(life, "its process changes its number");
+    } else if (!watch_process(life, pid)) { /* the engine does not know yet that it has ended */
+        life->end.ran = true;
+        died(life);
+    } else {
+        look(life); /* is it still that one? */
+    }
+}
+
+static void look(struct engine_life *life)
+{
+    life->call = ask(life, ENGINE_GET, "/json", (struct slice){}, ASK_MS, on_looked);
+}
+
+static void on_started(const struct engine_answer *answer, const struct err *err, void *data)
+{
+    struct engine_life *life = data;
+    (void)answer;
+
+    life->call = NULL;
+    if (err || life->removing) {
+        fail(life, err ? err->message : "it was stopped");
+        return;
+    }
+    engine_life_state_move(&life->state, ENGINE_LOOKING);
+    log_follow(life);
+    look(life);
+}
+
+static void on_checked(const struct engine_answer *answer, const struct err *err, void *data)
+{
+    struct engine_life *life = data;
+    struct arena *arena = arena_new();
+    struct engine_seen seen;
+    struct err why = {};
+
+    life->call = NULL;
+    int r = err ? err->code : engine_seen_parse(arena, answer->body, &seen, &why);
+    if (r == 0)
+        r = engine_walls_check(&life->want, &seen, &why);
+    arena_free(arena);
+    if (r < 0 || life->removing) {
+        fail(life, err ? err->message : r < 0 ? why.message : "it was stopped");
+        return;
+    }
+    engine_life_state_move(&life->state, ENGINE_STARTING);
+    life->call = ask(life, ENGINE_POST, "/start", (struct slice){}, ASK_MS, on_started);
+}
+
+static void on_created(const struct engine_answer *answer, const struct err *err, void *data)
+{
+    struct engine_life *life = data;
+    struct arena *arena = arena_new();
+    yyjson_val *root = NULL;
+    struct err why = {};
+
+    life->call = NULL;
+    if (!err && json_parse(arena, answer->body, NULL, &root, &why) == 0) {
+        struct slice id = json_slice(json_member(root, "Id"));
+        if (engine_is_id(id))
+            (void)snprintf(life->id, sizeof life->id, "%.*s", SLICE_FMT(id));
+        else
+            (void)err_set(&why, ERR_BAD_INPUT, "the engine gives a container the id '%s'",
+                          ERR_SLICE(id));
+    }
+    arena_free(arena);
+    if (!life->id[0] || life->removing) {
+        fail(life, err ? err->message : why.code ? why.message : "it was stopped");
+        return;
+    }
+    engine_life_state_move(&life->state, ENGINE_CHECKING);
+    life->call = ask(life, ENGINE_GET, "/json", (struct slice){}, ASK_MS, on_checked);
+}
+
+/* ---- what the caller asks for ---------------------------------------------------------------- */
+
+static struct engine_container copy(struct arena *arena, const struct engine_container *from)
+{
+    struct engine_container to = *from;
+    struct slice *command = ARENA_ARRAY(arena, struct slice, from->command_count + 1);
+    struct engine_pair *env = ARENA_ARRAY(arena, struct engine_pair, from->env_count + 1);
+
+    to.name = arena_copy(arena, from->name);
+    to.image = arena_copy(arena, from->image);
+    to.home = arena_copy(arena, from->home);
+    to.user = arena_copy(arena, from->user);
+    to.cgroup_parent = arena_copy(arena, from->cgroup_parent);
+    for (size_t i = 0; i < from->command_count; i++)
+        command[i] = arena_copy(arena, from->command[i]);
+    for (size_t i = 0; i < from->env_count; i++)
+        env[i] = (struct engine_pair){ arena_copy(arena, from->env[i].key),
+                                       arena_copy(arena, from->env[i].value) };
+    to.command = command;
+    to.env = env;
+    return to;
+}
+
+struct engine_life *engine_life_begin(struct engine *engine, struct loop *loop,
+                                      const struct engine_container *container,
+                                      const struct engine_life_events *events, void *data)
+{
+    struct engine_life *life = mem_zalloc(sizeof *life);
+    char target[256];
+
+    life->engine = engine;
+    life->loop = loop;
+    life->arena = arena_new();
+    life->want = copy(life->arena, container);
+    life->want.log_driver = engine_log_driver(engine);
+    life->events = *events;
+    life->data = data;
+    life->pidfd = -1;
+    life->end.exit_code = -1;
+    (void)snprintf(target, sizeof target, "/containers/create?name=%.*s",
+                   SLICE_FMT(container->name));
+    life->call =
+        engine_ask(engine, ENGINE_POST, target, engine_container_json(life->arena, &life->want),
+                   ASK_MS, on_created, life);
+    return life;
+}
+
+static void on_stopped(const struct engine_answer *answer, const struct err *err, void *data)
+{
+    struct engine_life *life = data;
+    (void)answer;
+
+    life->stop_call = NULL;
+    /* Its end comes by the pidfd; where the engine cannot end it, removal is the last means. */
+    if (!err || err->code == ERR_NOT_FOUND)
+        return;
+    if (life->state == ENGINE_RUNNING)
+        fail(life, err->message);
+}
+
+void engine_life_stop(struct engine_life *life, int64_t grace_ms)
+{
+    char how[64];
+
+    if (life->end.asked && grace_ms > 0)
+        return;
+    life->end.asked = true;
+    if (life->state < ENGINE_RUNNING) {
+        life->removing = true;
+        return;
+    }
+    if (life->state != ENGINE_RUNNING)
+        return;
+    if (life->stop_call)
+        engine_forget(life->stop_call);
+    (void)snprintf(how, sizeof how, "/stop?t=%" PRId64, (grace_ms + 999) / 1000);
+    life->stop_call =
+        ask(life, ENGINE_POST, how, (struct slice){}, grace_ms + STOP_MORE_MS, on_stopped);
+}
+
+void engine_life_fail(struct engine_life *life, const char *why)
+{
+    if (life->state == ENGINE_RUNNING)
+        (void)snprintf(life->end.text, sizeof life->end.text, "%s", why);
+    engine_life_stop(life, 0);
+}
+
+void engine_life_free(struct engine_life *life)
+{
+    struct engine_call *calls[] = { life->call, life->log_call, life->stop_call };
+    for (size_t i = 0; i < 3; i++)
+        if (calls[i])
+            engine_forget(calls[i]);
+    watch_free(life->watch);
+    timer_free(life->timer);
+    fd_close(&life->pidfd);
+    arena_free(life->arena);
+    free(life);
+}

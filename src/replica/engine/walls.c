@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "replica/engine/walls.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/err.h"
+#include "sys/cgroup.h"
+#include "sys/proc.h"
+
+#define MISSING "the container lacks a wall that was asked for: "
+
+/* ---- the engine's words ---------------------------------------------------------------------- */
+
+static int bound(const char *name, int64_t seen, uint64_t want, struct err *err)
+{
+    if (seen > 0 && (uint64_t)seen <= want)
+        return 0;
+    return err_set(err, ERR_PRECONDITION, MISSING "%s is %" PRId64 ", not %" PRIu64, name, seen,
+                   want);
+}
+
+static int limit(const char *name, const struct engine_limit *seen, uint64_t want, struct err *err)
+{
+    return bound(name, seen->there ? seen->hard : 0, want, err);
+}
+
+int engine_walls_check(const struct engine_container *want, const struct engine_seen *seen,
+                       struct err *err)
+{
+    bool none = want->network == ENGINE_NETWORK_NONE;
+    const char *missing =
+        seen->privileged                           ? "it is privileged"
+        : !seen->no_new_privileges                 ? "no-new-privileges"
+        : seen->seccomp_off                        ? "seccomp"
+        : seen->capabilities_added                 ? "it was given capabilities"
+        : seen->devices                            ? "it was given devices"
+        : seen->binds                              ? "it was given folders of this machine"
+        : seen->shares                             ? "it shares a namespace"
+        : want->read_only && !seen->read_only      ? "its root can be written"
+        : !seen->tmp                               ? "a /tmp of its own"
+        : none && !slice_is(seen->network, "none") ? "it has a network"
+        : !slice_equal(want->image, seen->image)   ? "it is of another image"
+        : want->user.size && !slice_equal(want->user, seen->user) ? "its user"
+        : want->cgroup_parent.size && !slice_equal(want->cgroup_parent, seen->cgroup_parent)
+            ? "its control group"
+            : NULL;
+    if (missing)
+        return err_set(err, ERR_PRECONDITION, MISSING "%s", missing);
+    int r = bound("pids", seen->pids, want->pids, err);
+    if (r == 0)
+        r = bound("memory", seen->memory_bytes, want->memory_bytes, err);
+    if (r == 0)
+        r = bound("memory and swap", seen->memory_swap_bytes, want->memory_bytes, err);
+    if (r == 0)
+        r = bound("cpu (in thousandths)", seen->cpu_milli, want->cpu_milli, err);
+    if (r == 0)
+        r = bound("shm", seen->shm_bytes, want->shm_bytes, err);
+    if (r == 0)
+        r = limit("open files", &seen->nofile, want->nofile, err);
+    return r < 0 ? r : limit("processes of its user", &seen->nproc, want->nproc, err);
+}
+
+/* ---- the kernel's ---------------------------------------------------------------------------- */
+
+int engine_walls_status(struct slice status, struct err *err)
+{
+    static const char *const capabilities[] = { "CapInh:", "CapPrm:", "CapEff:", "CapBnd:",
+                                                "CapAmb:" };
+    if (proc_number(status, "NoNewPrivs:", 10) != 1)
+        return err_set(err, ERR_PRECONDITION, MISSING "no-new-privileges, says the kernel");
+    for (size_t i = 0; i < sizeof capabilities / sizeof *capabilities; i++)
+        if (proc_number(status, capabilities[i], 16) != 0)
+            return err_set(err, ERR_PRECONDITION, MISSING "it has capabilities, says the kernel");
+    if (proc_number(status, "Seccomp:", 10) != 2)
+        return err_set(err, ERR_PRECONDITION, MISSING "seccomp, says the kernel");
+    return 0;
+}
+
+int engine_walls_limits(const struct engine_container *want, struct slice limits, struct err *err)
+{
+    const struct {
+        const char *line, *name;
+        uint64_t most;
+    } rows[] = { { "Max open files", "open files", want->nofile },
+                 { "Max processes", "processes of its user", want->nproc } };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct slice rest = slice_trim(proc_line(limits, rows[i].line));
+        uint64_t hard;
+        (void)slice_cut(&rest, ' '); /* the soft one */
+        rest = slice_trim(rest);
+        if (!slice_u64(slice_cut(&rest, ' '), &hard) || hard > rows[i].most)
+            return err_set(err, ERR_PRECONDITION, MISSING "a limit of %s, says the kernel",
+                           rows[i].name);
+    }
+    return 0;
+}
+
+int engine_walls_bounds(const struct engine_container *want, const struct engine_bounds *bounds,
+                        struct err *err)
+{
+    /* The kernel rounds memory to pages, and a share of a core to what its period allows. */
+    const char *missing = bounds->memory_bytes > want->memory_bytes ? "memory"
+                          : bounds->pids > want->pids               ? "pids"
+                          : bounds->cpu_milli > want->cpu_milli + 1 ? "cpu"
+                                                                    : NULL;
+    if (!missing)
+        return 0;
+    return err_set(err, ERR_PRECONDITION, MISSING "%s is not bounded in its control group",
+                   missing);
+}
+
+/* ---- looking --------------------------------------------------------------------------------- */
+
+static uint64_t number_in(const char *folder, const char *name)
+{
+    return folder[0] ? cgroup_number(folder, name) : UINT64_MAX;
+}
+
+static uint64_t milli(uint64_t quota, uint64_t period)
+{
+    if (quota >= UINT64_MAX / 1000 || period == 0 || period == UINT64_MAX)
+        return UINT64_MAX;
+    return quota * 1000 / period;
+}
+
+static void read_bounds(pid_t pid, struct engine_bounds *ret)
+{
+    char memory[CGROUP_PATH_BYTES] = "", pids[CGROUP_PATH_BYTES] = "", cpu[CGROUP_PATH_BYTES] = "";
+    *ret = (struct engine_bounds){ UINT64_MAX, UINT64_MAX, UINT64_MAX };
+
+    if (cgroup_find(pid, "memory", memory)) { /* v1, or both beside each other */
+        (void)cgroup_find(pid, "pids", pids);
+        (void)cgroup_find(pid, "cpu", cpu);
+        ret->memory_bytes = number_in(memory, "memory.limit_in_bytes");
+        ret->cpu_milli =
+            milli(number_in(cpu, "cpu.cfs_quota_us"), number_in(cpu, "cpu.cfs_period_us"));
+    } else if (cgroup_find(pid, "", memory)) {
+        char text[128];
+        (void)snprintf(pids, sizeof pids, "%s", memory);
+        ret->memory_bytes = number_in(memory, "memory.max");
+        struct slice rest = { text, cgroup_text(memory, "cpu.max", text, sizeof text) };
+        struct slice quota = slice_cut(&rest, ' ');
+        uint64_t numbers[2];
+        if (slice_u64(quota, &numbers[0]) && slice_u64(slice_cut(&rest, '\n'), &numbers[1]))
+            ret->cpu_milli = milli(numbers[0], numbers[1]);
+    }
+    ret->pids = number_in(pids, "pids.max");
+}
+
+static int look(pid_t pid, const struct engine_container *want, struct err *err)
+{
+    char text[PROC_TEXT_BYTES];
+    struct engine_bounds bounds;
+    size_t size = proc_read(pid, "status", text, sizeof text);
+    int r = engine_walls_status((struct slice){ text, size }, err);
+
+    if (r < 0)
+        return r;
+    size = proc_read(pid, "limits", text, sizeof text);
+    r = engine_walls_limits(want, (struct slice){ text, size }, err);
+    if (r < 0)
+        return r;
+    read_bounds(pid, &bounds);
+    return engine_walls_bounds(want, &bounds, err);
+}
+
+int engine_walls_look(pid_t pid, const struct engine_container *want, struct err *err)
+{
+    int r = look(pid, want, err);
+
+    /* One that ends is out of its group first. */
+    if (r < 0 && proc_ending(pid))
+        return err_set(err, ERR_NOT_FOUND, "the container's process is gone");
+    return r;
+}

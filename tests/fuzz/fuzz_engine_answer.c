@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What an engine says of containers, of itself, and of errors: read without trust. */
+#include <assert.h>
+
+#include "base/arena.h"
+#include "replica/engine/engine.h"
+#include "replica/engine/stream.h"
+#include "replica/engine/sweep.h"
+#include "replica/engine/walls.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static const struct engine_container want = { .memory_bytes = 1, .pids = 1 };
+    struct slice text = { (const char *)data, size };
+    struct arena *arena = arena_new();
+    struct engine_seen seen;
+    struct engine_list list;
+    struct engine_version version;
+    struct engine_event event;
+    char room[128];
+    if (engine_seen_parse(arena, text, &seen, NULL) == 0) {
+        assert(engine_is_id(seen.id) && seen.pid >= 0 && seen.pid <= INT32_MAX);
+        if (engine_walls_check(&want, &seen, NULL) == 0)
+            assert(seen.no_new_privileges && !seen.privileged && slice_is(seen.network, "none"));
+    }
+    if (engine_list_parse(arena, text, SLICE("h"), &list, NULL) == 0)
+        for (size_t i = 0; i < list.count; i++)
+            assert(engine_is_id(list.items[i].id));
+    if (engine_version_parse(text, &version, NULL) == 0)
+        assert(version.version[0]);
+    struct slice error = engine_error_of(text, room, sizeof room);
+    for (size_t i = 0; i < error.size; i++)
+        assert((unsigned char)error.data[i] >= 0x20);
+    if (engine_event_parse(text, &event, room, sizeof room))
+        assert(event.id.size + event.action.size <= sizeof room);
+    (void)engine_walls_status(text, NULL);
+    (void)engine_walls_limits(&want, text, NULL);
+    arena_free(arena);
+    return 0;
+}

@@ -1,0 +1,314 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The driver `engine` against real engines, Podman and Docker: a container's life, its walls, and
+what goes wrong. The driver runs in a program of its own (tests/engine/engine_try.c)."""
+import contextlib
+import os
+import pathlib
+import subprocess
+import time
+
+import pytest
+
+from deadline import DEADLINE, Lines, wait_exit
+from engines import (Image, Missing, busybox_image, compile_server, new_engine,
+                     server_image)
+from perigee import PROGRAM
+
+TRY = PROGRAM.parent / "tests" / "engine" / "engine_try"
+HOME = "try"
+
+
+@pytest.fixture(scope="module", params=["podman", "docker"])
+def engine(request):
+    if not TRY.exists():
+        pytest.skip("the driver's own program is beside a build alone")
+    try:
+        one = new_engine(request.param)
+    except Missing as why:
+        pytest.skip(str(why))
+    yield one
+    one.end()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    return compile_server(tmp_path_factory.mktemp("server"))
+
+
+class Life:
+    """One run of engine_try: what it says, in order."""
+
+    def __init__(self, engine, folder, image=None, data=None, **options):
+        command = [TRY, f"unix:{engine.socket}"]
+        if image:
+            load = folder / "image.tar"
+            load.write_bytes(data or image.docker_archive())
+            command += ["--load", load, "image", image.digest]
+        for key, value in options.items():
+            for item in value if isinstance(value, list) else [value]:
+                command += [key, str(item)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        bufsize=0)
+        self.lines = Lines(self.process.stdout.fileno())
+        self.heard = []
+
+    def say(self, text):
+        self.process.stdin.write(text.encode() + b"\n")
+
+    def wait(self, what, **like):
+        """The next that is of that kind; what comes before it is kept in `heard`."""
+        deadline = time.monotonic() + DEADLINE
+        while True:
+            line = self.lines.next(deadline, f"{what} after {self.heard[-5:]}")
+            self.heard.append(line)
+            if line["is"] == what and all(line.get(key) == like[key] for key in like):
+                return line
+            assert line["is"] != "error" or what == "error", line
+
+    def text(self):
+        return "".join(line["text"] for line in self.heard if line["is"] == "log")
+
+    def end(self):
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+        wait_exit(self.process.pid, "the driver's end")
+        assert self.process.wait() == 0
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def begin(engine, tmp_path):
+    lives = []
+
+    def new(image=None, **options):
+        lives.append(Life(engine, tmp_path, image, **options))
+        return lives[-1]
+    yield new
+    for life in lives:
+        if life.process.poll() is None:
+            life.process.kill()
+        life.process.wait()
+    for container in engine.containers():
+        engine.ask("DELETE", f"/v1.41/containers/{container['Id']}?force=1")
+
+
+def ours(engine):
+    return [row["Names"] for row in engine.containers()]
+
+
+# ---- a life -----------------------------------------------------------------------------------
+
+def test_a_container_is_loaded_checked_reached_and_stopped(engine, begin, server):
+    group = f"/perigee-test-{os.getpid()}"
+    life = begin(server_image(server), group=group)
+    life.wait("loaded")
+    pid = life.wait("running")["pid"]
+    assert life.wait("answer")["text"].endswith("hello\n")
+    folders = list(pathlib.Path("/sys/fs/cgroup").glob(f"*{group}")) + \
+        list(pathlib.Path("/sys/fs/cgroup").glob(group[1:]))
+    assert folders, "it has a group of its own"
+    life.say("stop 20000")
+    gone = life.wait("gone")
+    assert gone["exit_code"] == 0 and gone["text"] == "it was stopped" and gone["ran"]
+    assert gone["cpu_us"] > 0 and gone["memory_bytes_max"] > 0
+    assert "listens\n" in life.text() and "ends\n" in life.text()
+    life.end()
+    wait_exit(pid, "the container's process")
+    assert ours(engine) == []
+    left = [folder for folder in folders if folder.exists()]
+    assert not left
+
+
+def test_the_kernel_shows_its_walls(begin, server):
+    life = begin(server_image(server), pids=40, memory=50 << 20)
+    pid = life.wait("running")["pid"]
+    status = dict(line.split(":\t", 1) for line in
+                  pathlib.Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
+    assert status["NoNewPrivs"] == "1" and status["Seccomp"] == "2"
+    assert {status[name] for name in ("CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
+    mounts = [line.split() for line in
+              pathlib.Path(f"/proc/{pid}/mountinfo").read_text().splitlines()]
+    root = next(row for row in mounts if row[4] == "/")
+    assert "ro" in root[5].split(",")
+    tmp = next(row for row in mounts if row[4] == "/tmp")
+    assert {"rw", "nosuid", "nodev"} <= set(tmp[5].split(","))
+    assert os.stat(os.path.join("/proc", str(pid), "root", "tmp")).st_mode & 0o7777 == 0o1777
+    for name in ("net", "mnt", "pid", "ipc", "uts"):
+        assert os.readlink(f"/proc/{pid}/ns/{name}") != os.readlink(f"/proc/self/ns/{name}")
+    life.say("stop 0")
+    life.wait("gone")
+
+
+def test_command_user_and_environment_are_told(begin):
+    image = busybox_image("/bin/missing")
+    life = begin(image, command=["/bin/busybox", "sh", "-c",
+                                 "id -u; echo $LEVEL $PORT; touch /no; touch /tmp/yes && echo tmp"],
+                 user="1234:1234", env="LEVEL=two words")
+    gone = life.wait("gone")
+    assert "1234\ntwo words 8080\n" in life.text() and "tmp\n" in life.text()
+    assert "Read-only file system" in life.text()
+    assert gone["text"] == "it ended by itself with status 0"
+
+
+# ---- what goes wrong --------------------------------------------------------------------------
+
+# abort() of the first process in a namespace: SIGABRT is ignored there, and glibc goes on to hlt.
+ENDS = {
+    "exits": (["exit"], {}, "it ended by itself with status 3", "no weights"),
+    "crashes": (["crash"], {}, "it ended by itself: killed by SIGSEGV", ""),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_one_that_ends_says_how(begin, server, name):
+    command, options, text, log = ENDS[name]
+    life = begin(server_image(server, *command), **options)
+    gone = life.wait("gone")
+    assert gone["text"] == text and gone["ran"] and log in life.text()
+
+
+def test_one_that_takes_too_much_memory_is_told_from_a_killed_one(begin, server):
+    life = begin(server_image(server, "eat"), memory=32 << 20,
+                 group=f"/perigee-test-{os.getpid()}")
+    gone = life.wait("gone")
+    assert gone["out_of_memory"], gone
+    assert gone["text"] == "it ran out of memory (flavor.memory is 32 MiB)"
+
+
+def test_one_that_ignores_sigterm_is_killed(begin, server):
+    life = begin(server_image(server, "stubborn"))
+    life.wait("answer")
+    life.say("stop 1000")
+    gone = life.wait("gone")
+    assert gone["exit_code"] == 137 and gone["text"] == "it was stopped"
+
+
+@pytest.mark.parametrize("how", ["deaf", "elsewhere"])
+def test_one_that_does_not_listen_there_is_not_reached(begin, server, how):
+    life = begin(server_image(server, how))
+    life.wait("running")
+    life.say("get")
+    life.wait("nothing")
+    life.say("stop 0")
+    life.wait("gone")
+
+
+def test_an_entry_point_that_is_not_there(engine, begin, server):
+    life = begin(Image([("server", server, 0o755)], {"Entrypoint": ["/nothing"]}))
+    gone = life.wait("gone")
+    assert not gone["ran"] and "the engine says:" in gone["text"] and "/nothing" in gone["text"]
+    assert ours(engine) == []
+
+
+def test_an_image_without_an_entry_point(engine, begin, server):
+    gone = begin(Image([("server", server, 0o755)], {})).wait("gone")
+    assert not gone["ran"] and "the engine says:" in gone["text"]
+    assert ours(engine) == []
+
+
+def test_a_program_of_another_machine(begin, server):
+    other = bytearray(server)
+    other[18:20] = (0xb7 if os.uname().machine == "x86_64" else 0x3e).to_bytes(2, "little")
+    life = begin(Image([("server", bytes(other), 0o755)], {"Entrypoint": ["/server"]}))
+    gone = life.wait("gone")
+    assert "exec format error" in (gone["text"] + life.text()).lower(), gone
+
+
+def test_a_corrupt_layer_is_refused_though_the_engine_answers_200(engine, begin, server):
+    image = Image([("server", server, 0o755), ("other", os.urandom(4096), 0o644)],
+                  {"Entrypoint": ["/server"]})  # a layer that it has not yet
+    broken = bytearray(image.layer)
+    broken[len(broken) // 2] ^= 0xff
+    life = begin(image, data=image.docker_archive(bytes(broken)))
+    why = life.wait("error")["why"]
+    assert why.startswith("the engine says: "), why
+    assert ours(engine) == []
+
+
+def test_one_that_writes_without_end_is_read_and_stopped(engine, begin, server):
+    life = begin(server_image(server, "chatty"))
+    told = 0
+    while told < 12 << 20:  # its file is bounded, what is read goes on behind that
+        told += len(life.wait("log")["text"])
+        life.heard.clear()
+    logs = [*engine.folder.rglob("ctr.log*"), *engine.folder.rglob("container.log*")]
+    assert logs and sum(log.stat().st_size for log in logs) < 32 << 20
+    life.say("stop 0")
+    life.wait("gone")
+
+
+# ---- the engine itself ------------------------------------------------------------------------
+
+def test_an_engine_that_is_away_is_said(engine, begin, server):
+    engine.stop()
+    try:
+        done = subprocess.run([TRY, f"unix:{engine.folder}/none"], capture_output=True, check=False)
+        assert b"there is no socket" in done.stderr
+        if engine.socket.exists():
+            assert "cannot be asked" in begin(server_image(server)).wait("error")["why"]
+    finally:
+        engine.start()
+
+
+def test_a_container_that_others_remove_is_gone(engine, begin, server):
+    life = begin(server_image(server))
+    life.wait("answer")
+    engine.ask("DELETE", "/v1.41/containers/perigee-try?force=1")
+    gone = life.wait("gone")
+    assert gone["ran"] and not gone["left"]
+
+
+def test_the_engine_ends_and_comes_again(engine, begin, server):
+    life = begin(server_image(server))
+    pid = life.wait("running")["pid"]
+    life.wait("answer")
+    if engine.name == "Podman":
+        engine.kill()  # what it started lives on
+        life.say("get")
+        life.wait("answer")
+        engine.start()
+        life.say("stop 20000")
+    else:
+        engine.stop()  # and ends what it started
+        engine.start()
+    gone = life.wait("gone")
+    assert gone["ran"]
+    wait_exit(pid, "the container's process")
+    begin(sweep="yes", home=HOME).wait("swept")
+    assert ours(engine) == []
+
+
+def test_what_is_left_behind_is_found_by_its_labels(engine, begin, server):
+    image = server_image(server)
+    life = begin(image)
+    life.wait("answer")
+    life.process.kill()  # nobody knows of the container any more
+    life.process.wait()
+    other = begin(image, name="perigee-other", home="other")
+    other.wait("answer")
+    assert len(ours(engine)) == 2
+    assert begin(sweep="yes", home=HOME).wait("swept")["removed"] == 1
+    assert len(ours(engine)) == 1, "that of another home stays"
+    other.say("stop 0")
+    other.wait("gone")
+
+
+# ---- no way out -------------------------------------------------------------------------------
+
+def test_nothing_leads_out(begin, server):
+    """The metadata address, bridges of this machine, a resolver, IPv6, by TCP and by UDP."""
+    life = begin(server_image(server, "ways"))
+    life.wait("gone")
+    lines = life.text().splitlines()
+    assert len(lines) == 17 and lines[-1] == "over"
+    for line in lines[:-1]:
+        inside = line.startswith("127.")  # its own loopback, where nobody is
+        words = ["Connection refused"] if inside else ["Network is unreachable",
+                                                       "Cannot assign requested address"]
+        assert line.split(" ", 1)[1] in words, lines
+
+
+def test_there_is_a_loopback_and_nothing_else(begin, server):
+    pid = begin(server_image(server)).wait("running")["pid"]
+    rows = pathlib.Path(f"/proc/{pid}/net/dev").read_text().splitlines()
+    assert [row.split(":")[0].strip() for row in rows if ":" in row] == ["lo"]
