@@ -70,7 +70,7 @@ def _small(model, extra):
 
 CASES = (
     *_small("tiny", {("json", 1): ("spin",), ("json", 64): ("defaults", "spin")}),
-    *_small("mlp", {("binary", 64): ("fastapi",)}),
+    *_small("mlp", {("binary", 64): ("batched", "fastapi")}),
     *_small("mlp-big", {("binary", 64): ("batched",)}),
     Case("squeezenet", "json", 1, servers=FLOOR + PEERS),
     Case("squeezenet", "json", 1, pinned=True),
@@ -106,6 +106,7 @@ BARS = (
     Bar("tiny-json-c64", "defaults", "rps", "nginx", ">=", 0.65),
     Bar("tiny-json-c64", "defaults", "cpu_us", "nginx", "<=", 2.0),
     Bar("mlp-binary-c64", "perigee", "rps", "fastapi", ">=", 8),
+    Bar("mlp-binary-c64", "batched", "rps", "fastapi", ">=", 8),
     Bar("mlp-big-binary-c64", "batched", "rps", "perigee", ">=", 2),
     Bar("mlp-big-binary-c64", "batched", "p99_us", "perigee", "<=", 1.5),
     Bar("squeezenet-binary-c1", "perigee", "p50_us", "in-process", "<=", 1.04),

@@ -169,22 +169,51 @@ def test_without_dns(new_perigee):
 # --- ports ---------------------------------------------------------------------------------------
 
 
+def up_where_dns_is_taken(perigee, address):
+    """What `up` says of --listen-dns ADDRESS."""
+    command = [PROGRAM, "up", "--listen-dns", address]
+    for name in ("gateway", "control", "admin"):
+        command += [f"--listen-{name}", "127.0.0.1:0"]
+    done = subprocess.run(command, env=perigee.environment(), capture_output=True, text=True,
+                          timeout=DEADLINE)
+    assert done.returncode == 1
+    assert address in done.stderr and "--listen-dns moves it" in done.stderr
+    return done.stderr
+
+
 @pytest.mark.parametrize("kind", (socket.SOCK_STREAM, socket.SOCK_DGRAM), ids=("tcp", "udp"))
 def test_a_taken_port_names_the_flag_and_the_process(new_perigee, kind):
-    with socket.socket(socket.AF_INET, kind) as taken:
-        taken.bind(("127.0.0.1", 0))
+    # Both kinds of the port are ours, so that no connection of somebody else has the other one.
+    with contextlib.ExitStack() as stack:
+        for _ in range(100):
+            one, other = (stack.enter_context(socket.socket(socket.AF_INET, each))
+                          for each in (kind, socket.SOCK_STREAM + socket.SOCK_DGRAM - kind))
+            one.bind(("127.0.0.1", 0))
+            try:
+                other.bind(one.getsockname())
+                break
+            except OSError:
+                pass
+        other.close()
         if kind == socket.SOCK_STREAM:
-            taken.listen()
-        address = "127.0.0.1:%d" % taken.getsockname()[1]
-        other = new_perigee(start=False)
-        command = [PROGRAM, "up", "--listen-dns", address]
-        for name in ("gateway", "control", "admin"):
-            command += [f"--listen-{name}", "127.0.0.1:0"]
-        done = subprocess.run(command, env=other.environment(), capture_output=True, text=True,
-                              timeout=DEADLINE)
-        assert done.returncode == 1
-        assert address in done.stderr and "--listen-dns moves it" in done.stderr
-        assert f"process {os.getpid()}" in done.stderr
+            one.listen()
+        said = up_where_dns_is_taken(new_perigee(start=False), "%s:%d" % one.getsockname())
+        assert f"taken by process {os.getpid()}" in said
+
+
+@pytest.mark.parametrize("ended", (False, True), ids=("open", "ended"))
+def test_a_port_taken_by_a_connection(new_perigee, ended):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = socket.create_connection(server.getsockname())
+        with client, server.accept()[0] as accepted:
+            address = "%s:%d" % client.getsockname()
+            if ended:
+                client.close()
+                assert accepted.recv(1) == b""
+                accepted.close()
+            said = up_where_dns_is_taken(new_perigee(start=False), address)
+    assert ("taken by a connection that has ended" if ended else
+            f"taken by a connection of process {os.getpid()}") in said
 
 
 # --- what is no question -------------------------------------------------------------------------
