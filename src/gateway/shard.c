@@ -269,8 +269,8 @@ static void on_attach(void *data)
     struct tell *tell = data;
     struct lane *lane = tell_lane(tell);
 
-    replica_ref(tell->replica); /* the lane's, until on_gone */
-    revision_ref(tell->replica->owner);
+    replica_ref(tell->replica);     /* the lane's, until on_gone, */
+    (void)take_ptr(tell->revision); /* and so is this one */
     lane->owner = tell->gl;
     if (lane->pipe >= 0)
         lane->watch = watch_new(tell->gl->loop, lane->pipe, WATCH_READ, on_pipe, lane);
@@ -413,17 +413,23 @@ static void on_done(void *data)
     tell_free(tell);
 }
 
+/* What a lane leans on is referenced here, by the main thread: it may sweep the revision away
+ * before the loop has come to look. */
+void shard_tell_attach(struct gateway_loop *gl, struct replica *replica)
+{
+    struct tell *tell = tell_new(gl);
+
+    tell->replica = replica_ref(replica);
+    tell->revision = revision_ref(replica->owner);
+    loop_post(gl->loop, on_attach, tell);
+}
+
 static void tell_replica(struct gateway_loop *gl, struct replica *replica, void (*fn)(void *data))
 {
     struct tell *tell = tell_new(gl);
 
     tell->replica = replica_ref(replica);
     loop_post(gl->loop, fn, tell);
-}
-
-void shard_tell_attach(struct gateway_loop *gl, struct replica *replica)
-{
-    tell_replica(gl, replica, on_attach);
 }
 
 void shard_tell_ready(struct gateway_loop *gl, struct replica *replica)
