@@ -24,10 +24,11 @@ enum { TRIES = 3 };
 
 static int hold_blob(struct job *job, const char *digest, struct err *err)
 {
-    if (!digest || digest_check(slice_of(digest), err) < 0)
+    enum digest_kind kind;
+    if (!digest || digest_check_any(slice_of(digest), &kind, err) < 0)
         return ERR_INTERNAL;
-    const char *from = arena_format(job->arena, "%s/blobs/sha256/%s", job->home, digest + 7);
-    const char *to = arena_format(job->arena, "%s/blobs/sha256/%s", job->aside, digest + 7);
+    const char *from = blob_path(job, job->home, digest);
+    const char *to = blob_path(job, job->aside, digest);
     if (link(from, to) < 0 && errno != EEXIST)
         return errno == ENOENT
                    ? err_set(err, ERR_NOT_FOUND, "blob %s is missing in '%s'", digest, job->home)
@@ -50,6 +51,8 @@ static int copy_database(struct job *job, struct err *err)
         r = each_row(to, "PRAGMA user_version", read_schema, job, err);
     if (r == 0)
         r = each_row(to, "SELECT DISTINCT digest FROM revision_blobs", hold_blob, job, err);
+    if (r == 0 && job->result.schema >= SCHEMA_REGISTRY)
+        r = each_row(to, REGISTRY_BLOBS, hold_blob, job, err);
     return r;
 }
 
@@ -59,9 +62,17 @@ static int archive_file(struct job *job, const char *path, const char *name, str
     auto_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0 || fstat(fd, &st) < 0)
         return system_error("opening", path, err);
-    if (!S_ISREG(st.st_mode) || strlen(name) >= TAR_NAME_MAX)
+    if (!S_ISREG(st.st_mode))
         return 0;
     return tar_write_file(job->tar_fd, name, fd, (uint64_t)st.st_size, st.st_mtim.tv_sec, err);
+}
+
+/* A long one is a folder's name and a file's: a field of ustar has 100 bytes. */
+static const char *archive_name(struct job *job, const char *folder, const char *name)
+{
+    return strlen(name) == DIGEST_HEX_MAX
+               ? arena_format(job->arena, "%s/%.*s/%s", folder, DIGEST_HEX, name, name + DIGEST_HEX)
+               : path_of(job, folder, name);
 }
 
 static int archive_folder(struct job *job, const char *from, const char *name, uint64_t *count,
@@ -73,10 +84,10 @@ static int archive_folder(struct job *job, const char *from, const char *name, u
         return errno == ENOENT ? 0 : system_error("opening", folder, err);
     int r = 0;
     for (struct dirent *entry; r == 0 && (entry = readdir(dir)) != NULL;) {
-        if (entry->d_name[0] == '.')
+        const char *file = archive_name(job, name, entry->d_name);
+        if (entry->d_name[0] == '.' || strlen(strrchr(file, '/') + 1) > TAR_FILE_MAX)
             continue;
-        r = archive_file(job, path_of(job, folder, entry->d_name),
-                         path_of(job, name, entry->d_name), err);
+        r = archive_file(job, path_of(job, folder, entry->d_name), file, err);
         *count += 1;
     }
     closedir(dir);
@@ -126,6 +137,8 @@ static int archive_all(struct job *job, struct err *err)
         r = archive_folder(job, job->home, "keys", &keys, err);
     if (r == 0)
         r = archive_folder(job, job->aside, "blobs/sha256", &job->result.blobs, err);
+    if (r == 0)
+        r = archive_folder(job, job->aside, "blobs/sha512", &job->result.blobs, err);
     return r < 0 ? r : tar_write_end(job->tar_fd, err);
 }
 

@@ -24,6 +24,11 @@ const char *path_of(struct job *job, const char *folder, const char *name)
     return arena_format(job->arena, "%s/%s", folder, name);
 }
 
+const char *blob_path(struct job *job, const char *home, const char *digest)
+{
+    return arena_format(job->arena, "%s/blobs/%.6s/%s", home, digest, digest + 7);
+}
+
 int make_folder(const char *path, struct err *err)
 {
     return disk_folder(path, err);
@@ -74,7 +79,8 @@ static void sweep_asides(struct job *job, const char *what)
 
 int job_aside(struct job *job, const char *what, struct err *err)
 {
-    static const char *const folders[] = { "control", "keys", "blobs", "blobs/sha256" };
+    static const char *const folders[] = { "control", "keys", "blobs", "blobs/sha256",
+                                           "blobs/sha512" };
     fd_close(&job->aside_fd); /* of a try before this one */
     sweep_asides(job, what);
     job->aside = arena_format(job->arena, "%s/%s-%d", job->home, what, (int)getpid());

@@ -12,7 +12,10 @@
 #include "store/store.h"
 
 #define HEAD_NAME "perigee-backup.json"
-enum { FORMAT = 1, COPY_BYTES = 256 << 10 };
+enum { FORMAT = 1, COPY_BYTES = 256 << 10, SCHEMA_REGISTRY = 5 };
+/* What repositories need; from that schema on. A blob that was deleted where a manifest still names
+ * it is not among them. */
+#define REGISTRY_BLOBS "SELECT digest FROM repository_blobs UNION SELECT digest FROM manifests"
 
 struct job {
     struct arena *arena;
@@ -25,6 +28,7 @@ struct job {
 
 [[nodiscard]] int system_error(const char *doing, const char *path, struct err *err); /* errno */
 const char *path_of(struct job *job, const char *folder, const char *name);
+const char *blob_path(struct job *job, const char *home, const char *digest); /* was checked */
 [[nodiscard]] int make_folder(const char *path, struct err *err);
 [[nodiscard]] int sync_path(const char *path, struct err *err);
 void remove_tree(struct job *job, const char *path, int depth);

@@ -10,32 +10,16 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 
 #include "base/auto.h"
 #include "base/err.h"
+#include "store/blobs_inside.h"
 #include "sys/fd.h"
 
-enum { COPY_BYTES = 256 << 10, NAME_BYTES = DIGEST_HEX + 8 };
-
-struct blobs {
-    int blobs_fd, uploads_fd;
-    struct blobs_limits limits;
-    _Atomic uint64_t total_bytes;
-    char *path;
-};
-
-struct blob_upload {
-    struct blobs *blobs; /* borrowed */
-    int fd;              /* locked while it is open */
-    uint64_t offset, total;
-    struct digest *digest;
-    char text[DIGEST_TEXT]; /* what it is to be */
-    bool done;
-};
+enum { COPY_BYTES = 256 << 10 };
 
 struct blobs_limits blobs_limits_default(void)
 {
@@ -46,7 +30,7 @@ struct blobs_limits blobs_limits_default(void)
     };
 }
 
-static int failed(const struct blobs *blobs, const char *doing, const char *name, struct err *err)
+int blobs_failed(const struct blobs *blobs, const char *doing, const char *name, struct err *err)
 {
     int e = errno;
     if (e == ENOSPC || e == EDQUOT || e == EFBIG)
@@ -55,17 +39,16 @@ static int failed(const struct blobs *blobs, const char *doing, const char *name
     return err_set(err, ERR_INTERNAL, "%s '%s' in '%s': %s", doing, name, blobs->path, strerror(e));
 }
 
+/* Of digests that were checked. */
 static const char *hex_of(struct slice digest, char name[static NAME_BYTES])
 {
-    memcpy(name, digest.data + 7, DIGEST_HEX);
-    name[DIGEST_HEX] = '\0';
+    snprintf(name, NAME_BYTES, "%.*s", (int)digest.size - 7, digest.data + 7);
     return name;
 }
 
 static const char *part_of(struct slice digest, char name[static NAME_BYTES])
 {
-    hex_of(digest, name);
-    memcpy(name + DIGEST_HEX, ".part", 6);
+    snprintf(name, NAME_BYTES, "%.*s.part", (int)digest.size - 7, digest.data + 7);
     return name;
 }
 
@@ -96,15 +79,19 @@ int blobs_open(const char *home, const struct blobs_limits *limits, struct blobs
     char path[4096 + 32];
     int unused = -1, r;
     struct blobs *blobs = mem_zalloc(sizeof *blobs);
-    blobs->blobs_fd = blobs->uploads_fd = -1;
+    blobs->uploads_fd = -1;
+    for (int kind = 0; kind < DIGEST_KINDS; kind++)
+        blobs->kind_fds[kind] = -1;
     blobs->limits = limits ? *limits : blobs_limits_default();
     snprintf(path, sizeof path, "%.4095s/blobs", home);
     blobs->path = mem_string(slice_of(path));
     if ((r = open_folder(path, &unused, err)) < 0)
         goto out;
-    snprintf(path, sizeof path, "%s/sha256", blobs->path);
-    if ((r = open_folder(path, &blobs->blobs_fd, err)) < 0)
-        goto out;
+    for (int kind = 0; kind < DIGEST_KINDS; kind++) {
+        snprintf(path, sizeof path, "%s/%s", blobs->path, digest_kind_names[kind]);
+        if ((r = open_folder(path, &blobs->kind_fds[kind], err)) < 0)
+            goto out;
+    }
     snprintf(path, sizeof path, "%s/uploads", blobs->path);
     if ((r = open_folder(path, &blobs->uploads_fd, err)) < 0)
         goto out;
@@ -123,7 +110,8 @@ void blobs_close(struct blobs *blobs)
 {
     if (!blobs)
         return;
-    fd_close(&blobs->blobs_fd);
+    for (int kind = 0; kind < DIGEST_KINDS; kind++)
+        fd_close(&blobs->kind_fds[kind]);
     fd_close(&blobs->uploads_fd);
     free(blobs->path);
     free(blobs);
@@ -141,17 +129,19 @@ int blobs_read(struct blobs *blobs, struct slice digest, int *ret_fd, uint64_t *
 {
     char name[NAME_BYTES];
     struct stat st;
-    int r = digest_check(digest, err);
+    enum digest_kind kind;
+    int r = digest_check_any(digest, &kind, err);
     if (r < 0)
         return r;
     auto_close int fd =
-        openat(blobs->blobs_fd, hex_of(digest, name), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        openat(blobs->kind_fds[kind], hex_of(digest, name), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0 && errno == ENOENT)
         return err_set(err, ERR_NOT_FOUND, "no blob %.*s", SLICE_FMT(digest));
     if (fd < 0 || fstat(fd, &st) < 0)
-        return failed(blobs, "opening", name, err);
+        return blobs_failed(blobs, "opening", name, err);
     if (!S_ISREG(st.st_mode))
-        return err_set(err, ERR_INTERNAL, "'%s/sha256/%s' is no plain file", blobs->path, name);
+        return err_set(err, ERR_INTERNAL, "'%s/%s/%s' is no plain file", blobs->path,
+                       digest_kind_names[kind], name);
     *ret_bytes = (uint64_t)st.st_size;
     *ret_fd = take_fd(fd);
     return 0;
@@ -193,31 +183,33 @@ int blobs_load(struct blobs *blobs, struct slice digest, size_t bytes_max, char 
                        bytes_max);
     auto_free char *data = mem_alloc(bytes + 1);
     if (read_all(fd, data, bytes, 0) != (ssize_t)bytes)
-        return failed(blobs, "reading", "a blob", err);
+        return blobs_failed(blobs, "reading", "a blob", err);
     data[bytes] = '\0';
     *ret_data = take_ptr(data);
     *ret_bytes = bytes;
     return 0;
 }
 
-int blobs_each(struct blobs *blobs,
-               int (*fn)(struct slice digest, uint64_t bytes, void *data, struct err *err),
-               void *data, struct err *err)
+typedef int (*each_cb)(struct slice digest, uint64_t bytes, void *data, struct err *err);
+
+static int each_of(struct blobs *blobs, enum digest_kind kind, each_cb fn, void *data,
+                   struct err *err)
 {
-    int fd = openat(blobs->blobs_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = openat(blobs->kind_fds[kind], ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
     if (!dir) {
-        int r = failed(blobs, "opening", "sha256", err);
+        int r = blobs_failed(blobs, "opening", digest_kind_names[kind], err);
         fd_close(&fd);
         return r;
     }
     int r = 0;
     for (struct dirent *entry; r >= 0 && (entry = readdir(dir)) != NULL;) {
-        char text[DIGEST_TEXT + 256];
+        char text[DIGEST_TEXT_MAX + 256];
+        enum digest_kind found;
         struct stat st;
-        snprintf(text, sizeof text, "sha256:%s", entry->d_name);
-        if (digest_check(slice_of(text), NULL) < 0 ||
-            fstatat(blobs->blobs_fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+        snprintf(text, sizeof text, "%s:%s", digest_kind_names[kind], entry->d_name);
+        if (digest_check_any(slice_of(text), &found, NULL) < 0 ||
+            fstatat(blobs->kind_fds[kind], entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
             !S_ISREG(st.st_mode))
             continue; /* not ours */
         r = fn(slice_of(text), (uint64_t)st.st_size, data, err);
@@ -226,13 +218,22 @@ int blobs_each(struct blobs *blobs,
     return r < 0 ? r : 0;
 }
 
+int blobs_each(struct blobs *blobs, each_cb fn, void *data, struct err *err)
+{
+    int r = 0;
+    for (enum digest_kind kind = 0; kind < DIGEST_KINDS && r == 0; kind++)
+        r = each_of(blobs, kind, fn, data, err);
+    return r;
+}
+
 /* ---- writing -------------------------------------------------------------------------------- */
 
 uint64_t blob_upload_have(struct blobs *blobs, struct slice digest)
 {
     char name[NAME_BYTES];
     struct stat st;
-    if (digest_check(digest, NULL) < 0 ||
+    enum digest_kind kind;
+    if (digest_check_any(digest, &kind, NULL) < 0 ||
         fstatat(blobs->uploads_fd, part_of(digest, name), &st, AT_SYMLINK_NOFOLLOW) < 0)
         return 0;
     return (uint64_t)st.st_size;
@@ -253,7 +254,7 @@ static unsigned uploads_count(struct blobs *blobs)
     return count > 2 ? count - 2 : 0; /* "." and ".." */
 }
 
-static int check_room(struct blobs *blobs, struct slice digest, uint64_t total, struct err *err)
+int blobs_check_bytes(struct blobs *blobs, uint64_t total, struct err *err)
 {
     if (total > blobs->limits.blob_bytes_max)
         return err_set(err, ERR_TOO_LARGE, "a blob has at most %llu bytes (blob_bytes_max)",
@@ -264,25 +265,38 @@ static int check_room(struct blobs *blobs, struct slice digest, uint64_t total, 
                        "all blobs together have at most %llu bytes (total_bytes_max): delete "
                        "endpoints that are not needed",
                        (unsigned long long)blobs->limits.total_bytes_max);
-    if (blob_upload_have(blobs, digest) == 0 && uploads_count(blobs) >= blobs->limits.uploads_max)
-        return err_set(err, ERR_OVERLOADED, "too many uploads are not whole yet (uploads_max)");
     return 0;
 }
 
+int blobs_check_count(struct blobs *blobs, struct err *err)
+{
+    return uploads_count(blobs) < blobs->limits.uploads_max
+               ? 0
+               : err_set(err, ERR_OVERLOADED, "too many uploads are not whole yet (uploads_max)");
+}
+
+static int check_room(struct blobs *blobs, struct slice digest, uint64_t total, struct err *err)
+{
+    int r = blobs_check_bytes(blobs, total, err);
+    return r < 0 || blob_upload_have(blobs, digest) > 0 ? r : blobs_check_count(blobs, err);
+}
+
 /* The file, locked: two senders of one digest must not write into each other's. */
-static int open_part(struct blobs *blobs, const char *name, int *ret_fd, struct err *err)
+int blobs_open_part(struct blobs *blobs, const char *name, int flags, int *ret_fd, struct err *err)
 {
     for (int tries = 0; tries < 8; tries++) {
         struct stat here, there;
         auto_close int fd =
-            openat(blobs->uploads_fd, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+            openat(blobs->uploads_fd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | flags, 0600);
+        if (fd < 0 && errno == ENOENT)
+            return err_set(err, ERR_NOT_FOUND, "there is no such upload, or no more: begin anew");
         if (fd < 0)
-            return failed(blobs, "opening", name, err);
+            return blobs_failed(blobs, "opening", name, err);
         if (flock(fd, LOCK_EX | LOCK_NB) < 0)
             return errno == EWOULDBLOCK ? err_set(err, ERR_CONFLICT,
                                                   "another client is uploading this blob: wait "
                                                   "for it, or try again")
-                                        : failed(blobs, "locking", name, err);
+                                        : blobs_failed(blobs, "locking", name, err);
         /* Between open and lock the other one may have finished or removed it. */
         if (fstat(fd, &here) == 0 &&
             fstatat(blobs->uploads_fd, name, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
@@ -294,14 +308,14 @@ static int open_part(struct blobs *blobs, const char *name, int *ret_fd, struct 
     return err_set(err, ERR_CONFLICT, "another client is uploading this blob: try again");
 }
 
-static int hash_existing(struct blob_upload *upload, struct err *err)
+int blobs_hash_existing(struct blob_upload *upload, struct err *err)
 {
     auto_free char *buffer = mem_alloc(COPY_BYTES);
     for (uint64_t at = 0; at < upload->offset;) {
         uint64_t left = upload->offset - at;
         size_t want = left < COPY_BYTES ? (size_t)left : COPY_BYTES;
         if (read_all(upload->fd, buffer, want, at) != (ssize_t)want)
-            return failed(upload->blobs, "reading", "an upload", err);
+            return blobs_failed(upload->blobs, "reading", "an upload", err);
         digest_add(upload->digest, buffer, want);
         at += want;
     }
@@ -313,17 +327,18 @@ int blob_upload_begin(struct blobs *blobs, struct slice digest, uint64_t offset,
 {
     char name[NAME_BYTES];
     struct stat st;
-    int r = digest_check(digest, err);
+    enum digest_kind kind;
+    int r = digest_check_any(digest, &kind, err);
     if (r < 0 || (r = check_room(blobs, digest, total, err)) < 0)
         return r;
     if (offset > total)
         return err_set(err, ERR_BAD_INPUT, "the range begins behind the blob's end");
     auto_close int fd = -1;
-    r = open_part(blobs, part_of(digest, name), &fd, err);
+    r = blobs_open_part(blobs, part_of(digest, name), O_CREAT, &fd, err);
     if (r < 0)
         return r;
     if (fstat(fd, &st) < 0)
-        return failed(blobs, "looking at", name, err);
+        return blobs_failed(blobs, "looking at", name, err);
     if (offset > (uint64_t)st.st_size) {
         *ret_offset = (uint64_t)st.st_size;
         if (st.st_size == 0)
@@ -332,15 +347,16 @@ int blob_upload_begin(struct blobs *blobs, struct slice digest, uint64_t offset,
                             (unsigned long long)offset, (unsigned long long)st.st_size);
     }
     if (ftruncate(fd, (off_t)offset) < 0)
-        return failed(blobs, "cutting", name, err);
+        return blobs_failed(blobs, "cutting", name, err);
     struct blob_upload *upload = mem_zalloc(sizeof *upload);
     upload->blobs = blobs;
     upload->offset = offset;
     upload->total = total;
-    upload->digest = digest_new();
+    upload->digest = digest_new_of(kind);
     upload->fd = take_fd(fd);
     snprintf(upload->text, sizeof upload->text, "%.*s", SLICE_FMT(digest));
-    r = hash_existing(upload, err);
+    snprintf(upload->part, sizeof upload->part, "%s", name);
+    r = blobs_hash_existing(upload, err);
     if (r < 0) {
         blob_upload_free(upload);
         return r;
@@ -359,17 +375,18 @@ uint64_t blob_upload_offset(const struct blob_upload *upload)
  * the database waits for. */
 static int write_failed(struct blob_upload *upload, struct err *err)
 {
-    char part[NAME_BYTES];
-    int r = failed(upload->blobs, "writing", "an upload", err);
+    int r = blobs_failed(upload->blobs, "writing", "an upload", err);
     if (r == ERR_OVERLOADED)
-        (void)unlinkat(upload->blobs->uploads_fd, part_of(slice_of(upload->text), part), 0);
+        (void)unlinkat(upload->blobs->uploads_fd, upload->part, 0);
     return r;
 }
 
 int blob_upload_write(struct blob_upload *upload, const void *data, size_t bytes, struct err *err)
 {
     if (bytes > upload->total - upload->offset)
-        return err_set(err, ERR_TOO_LARGE, "more bytes came than the blob has");
+        return err_set(err, ERR_TOO_LARGE,
+                       upload->session ? "the blob is above its limit (blob_bytes_max)"
+                                       : "more bytes came than the blob has");
     for (size_t done = 0; done < bytes;) {
         ssize_t n = pwrite(upload->fd, (const char *)data + done, bytes - done,
                            (off_t)(upload->offset + done));
@@ -379,69 +396,88 @@ int blob_upload_write(struct blob_upload *upload, const void *data, size_t bytes
             return write_failed(upload, err);
         done += (size_t)n;
     }
-    digest_add(upload->digest, data, bytes);
+    if (upload->digest)
+        digest_add(upload->digest, data, bytes);
     upload->offset += bytes;
     return 0;
 }
 
-int blob_upload_finish(struct blob_upload *upload, struct err *err)
+int blob_upload_seal(struct blob_upload *upload, struct err *err)
 {
     struct blobs *blobs = upload->blobs;
-    char part[NAME_BYTES], name[NAME_BYTES], text[DIGEST_TEXT];
-    assert(!upload->done && upload->offset == upload->total);
-    part_of(slice_of(upload->text), part);
-    hex_of(slice_of(upload->text), name);
-    if (strcmp(digest_end(upload->digest, text), upload->text) != 0) {
-        (void)unlinkat(blobs->uploads_fd, part, 0);
+    char text[DIGEST_TEXT_MAX];
+    assert(!upload->done && upload->digest && (upload->session || upload->offset == upload->total));
+    if (strcmp(digest_end_of(upload->digest, text), upload->text) != 0) {
+        (void)unlinkat(blobs->uploads_fd, upload->part, 0);
         upload->done = true;
         return err_set(err, ERR_BAD_INPUT, "the bytes that came are %s, not %s: upload it anew",
                        text, upload->text);
     }
     /* A replica may have a user of its own; the home around it is closed to all others. */
     if (fchmod(upload->fd, 0444) < 0 || fsync(upload->fd) < 0) {
-        int r = failed(blobs, "writing", part, err);
+        int r = blobs_failed(blobs, "writing", upload->part, err);
         /* After a failed fsync nobody knows what is on disk, and reading it back would not tell. */
-        (void)unlinkat(blobs->uploads_fd, part, 0);
+        (void)unlinkat(blobs->uploads_fd, upload->part, 0);
         upload->done = true;
         return r;
     }
+    upload->sealed = true;
+    return 0;
+}
+
+int blob_upload_name(struct blob_upload *upload, struct err *err)
+{
+    struct blobs *blobs = upload->blobs;
+    enum digest_kind kind;
+    char name[NAME_BYTES];
     struct stat st;
-    bool there = fstatat(blobs->blobs_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
-    if (renameat(blobs->uploads_fd, part, blobs->blobs_fd, name) < 0) {
-        int r = failed(blobs, "renaming", part, err);
+    assert(upload->sealed && !upload->done);
+    int r = digest_check_any(slice_of(upload->text), &kind, err);
+    assert(r == 0);
+    hex_of(slice_of(upload->text), name);
+    bool there = fstatat(blobs->kind_fds[kind], name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+    if (renameat(blobs->uploads_fd, upload->part, blobs->kind_fds[kind], name) < 0) {
+        r = blobs_failed(blobs, "renaming", upload->part, err);
         (void)fchmod(upload->fd, 0600); /* to be gone on with */
         return r;
     }
     upload->done = true;
-    if (fsync(blobs->blobs_fd) < 0) { /* a name that may not last is none */
-        int r = failed(blobs, "writing", "the folder", err);
-        (void)unlinkat(blobs->blobs_fd, name, 0);
+    if (fsync(blobs->kind_fds[kind]) < 0) { /* a name that may not last is none */
+        r = blobs_failed(blobs, "writing", "the folder", err);
+        (void)unlinkat(blobs->kind_fds[kind], name, 0);
         return r;
     }
     if (!there)
-        atomic_fetch_add(&blobs->total_bytes, upload->total);
+        atomic_fetch_add(&blobs->total_bytes, upload->offset);
     return 0;
+}
+
+int blob_upload_finish(struct blob_upload *upload, struct err *err)
+{
+    int r = blob_upload_seal(upload, err);
+    return r < 0 ? r : blob_upload_name(upload, err);
 }
 
 void blob_upload_free(struct blob_upload *upload)
 {
     if (!upload)
         return;
-    if (!upload->done && upload->offset == 0) { /* nothing to go on with */
-        char part[NAME_BYTES];
-        (void)unlinkat(upload->blobs->uploads_fd, part_of(slice_of(upload->text), part), 0);
-    }
+    if (!upload->done && upload->offset == 0 && !upload->session) /* nothing to go on with */
+        (void)unlinkat(upload->blobs->uploads_fd, upload->part, 0);
     digest_free(upload->digest);
     fd_close(&upload->fd);
     free(upload);
 }
 
-int blobs_put(struct blobs *blobs, struct slice bytes, char ret_digest[static DIGEST_TEXT],
-              struct err *err)
+int blobs_put_of(struct blobs *blobs, enum digest_kind kind, struct slice bytes,
+                 char ret_digest[static DIGEST_TEXT_MAX], struct err *err)
 {
     struct blob_upload *upload;
     uint64_t offset;
-    digest_of(bytes, ret_digest);
+    struct digest *digest = digest_new_of(kind);
+    digest_add(digest, bytes.data, bytes.size);
+    digest_end_of(digest, ret_digest);
+    digest_free(digest);
     if (blobs_find(blobs, slice_of(ret_digest), &offset, NULL) == 0)
         return 0;
     int r = blob_upload_begin(blobs, slice_of(ret_digest), 0, bytes.size, &offset, &upload, err);
@@ -454,20 +490,30 @@ int blobs_put(struct blobs *blobs, struct slice bytes, char ret_digest[static DI
     return r;
 }
 
+int blobs_put(struct blobs *blobs, struct slice bytes, char ret_digest[static DIGEST_TEXT],
+              struct err *err)
+{
+    char text[DIGEST_TEXT_MAX];
+    int r = blobs_put_of(blobs, DIGEST_SHA256, bytes, text, err);
+    memcpy(ret_digest, text, DIGEST_TEXT);
+    return r;
+}
+
 /* ---- removing ------------------------------------------------------------------------------- */
 
 int blobs_delete(struct blobs *blobs, struct slice digest, struct err *err)
 {
     char name[NAME_BYTES];
     struct stat st;
-    int r = digest_check(digest, err);
+    enum digest_kind kind;
+    int r = digest_check_any(digest, &kind, err);
     if (r < 0)
         return r;
     hex_of(digest, name);
-    if (fstatat(blobs->blobs_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-        return errno == ENOENT ? 0 : failed(blobs, "looking at", name, err);
-    if (unlinkat(blobs->blobs_fd, name, 0) < 0)
-        return errno == ENOENT ? 0 : failed(blobs, "removing", name, err);
+    if (fstatat(blobs->kind_fds[kind], name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return errno == ENOENT ? 0 : blobs_failed(blobs, "looking at", name, err);
+    if (unlinkat(blobs->kind_fds[kind], name, 0) < 0)
+        return errno == ENOENT ? 0 : blobs_failed(blobs, "removing", name, err);
     atomic_fetch_sub(&blobs->total_bytes, (uint64_t)st.st_size);
     return 0;
 }
@@ -506,8 +552,11 @@ unsigned blobs_sweep_uploads(struct blobs *blobs, int64_t before_ns)
 
 unsigned blobs_sweep(struct blobs *blobs, int64_t before_ns)
 {
-    uint64_t bytes;
-    unsigned removed = sweep(blobs->blobs_fd, before_ns, &bytes);
-    atomic_fetch_sub(&blobs->total_bytes, bytes);
+    unsigned removed = 0;
+    for (int kind = 0; kind < DIGEST_KINDS; kind++) {
+        uint64_t bytes;
+        removed += sweep(blobs->kind_fds[kind], before_ns, &bytes);
+        atomic_fetch_sub(&blobs->total_bytes, bytes);
+    }
     return removed;
 }

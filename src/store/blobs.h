@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * blobs.h -- files named by their content: HOME/blobs/sha256/HEX, read-only; HOME/blobs/uploads/
- * holds what is not whole yet.
+ * holds what is not whole yet. A registry's may be named by SHA-512 (blobs/sha512/HEX).
  *
  * A blob appears by rename, after its bytes were hashed and are on disk: who sees the name may
  * believe the content. All calls block: call them on a pool's thread. struct blobs may be used by
@@ -24,7 +24,7 @@ struct err;
 #define BLOBS_LIMITS(X)                                                                            \
     X(blob_bytes_max, UINT64_C(1) << 37, "Bytes of one blob.")                                     \
     X(total_bytes_max, UINT64_C(1) << 39, "Bytes of all blobs together.")                          \
-    X(uploads_max, 64, "Uploads kept that are not whole yet.")
+    X(uploads_max, 256, "Uploads kept that are not whole yet.")
 
 struct blobs_limits {
 #define BLOBS_LIMIT(name, value, text) uint64_t name;
@@ -61,14 +61,37 @@ uint64_t blob_upload_offset(const struct blob_upload *upload);
 /* All bytes are there: they are made durable, compared with the digest, and get their name. A
  * difference is ERR_BAD_INPUT, and what was uploaded is gone. Frees nothing. */
 [[nodiscard]] int blob_upload_finish(struct blob_upload *upload, struct err *err);
+/* The two halves of it: the bytes are compared and durable; they have their name. The second takes
+ * no longer than a rename, so that it may be one unit with a row that needs the blob. */
+[[nodiscard]] int blob_upload_seal(struct blob_upload *upload, struct err *err);
+[[nodiscard]] int blob_upload_name(struct blob_upload *upload, struct err *err);
 /* What is not whole stays, to be gone on with, unless the disk was full. NULL is allowed. */
 void blob_upload_free(struct blob_upload *upload);
 /* How much of this one is there (0: nothing), for HEAD and for clients that go on. */
 uint64_t blob_upload_have(struct blobs *blobs, struct slice digest);
 
+/* ---- sessions: an upload that has an id, as its digest is told at the end (OCI) -------------- */
+
+enum { BLOB_SESSION_ID_MAX = 64 }; /* small letters and digits */
+
+[[nodiscard]] int blob_session_begin(struct blobs *blobs, struct slice id, struct err *err);
+/* ERR_NOT_FOUND: there is none of this id, in all of these. */
+[[nodiscard]] int blob_session_have(struct blobs *blobs, struct slice id, uint64_t *ret_bytes,
+                                    struct err *err);
+/* Goes on behind what is there. `more`: so many bytes will come, where that is known, else 0. Ended
+ * with seal and name above, once its digest has been told. ERR_CONFLICT as there. */
+[[nodiscard]] int blob_session_open(struct blobs *blobs, struct slice id, uint64_t more,
+                                    struct blob_upload **ret_upload, struct err *err);
+/* Hashes what is there; what is written after is hashed as it comes. */
+[[nodiscard]] int blob_session_expect(struct blob_upload *upload, struct slice digest,
+                                      struct err *err);
+[[nodiscard]] int blob_session_delete(struct blobs *blobs, struct slice id, struct err *err);
+
 /* A small one at once. */
 [[nodiscard]] int blobs_put(struct blobs *blobs, struct slice bytes,
                             char ret_digest[static DIGEST_TEXT], struct err *err);
+[[nodiscard]] int blobs_put_of(struct blobs *blobs, enum digest_kind kind, struct slice bytes,
+                               char ret_digest[static DIGEST_TEXT_MAX], struct err *err);
 
 /* Gone is gone: the caller knows that nobody needs it. Not there is no error. */
 [[nodiscard]] int blobs_delete(struct blobs *blobs, struct slice digest, struct err *err);

@@ -23,17 +23,33 @@ enum {
 
 /* ---- out of the archive ---------------------------------------------------------------------- */
 
+/* The digest that an entry's name says: blobs/sha256/HEX, blobs/sha512/HEX/HEX. */
+static bool blob_name(const char *name, char ret_digest[static DIGEST_TEXT_MAX],
+                      enum digest_kind *ret_kind)
+{
+    struct slice rest = slice_of(name);
+    if (!slice_is(slice_cut(&rest, '/'), "blobs"))
+        return false;
+    struct slice algorithm = slice_cut(&rest, '/'), hex = slice_cut(&rest, '/');
+    int n = snprintf(ret_digest, DIGEST_TEXT_MAX, "%.*s:%.*s%.*s", SLICE_FMT(algorithm),
+                     SLICE_FMT(hex), SLICE_FMT(rest));
+    return n < DIGEST_TEXT_MAX && digest_check_any(slice_of(ret_digest), ret_kind, NULL) == 0 &&
+           hex.size == DIGEST_HEX && (*ret_kind == DIGEST_SHA512) == (rest.data != NULL);
+}
+
 static int unpack_file(struct job *job, struct tar_reader *reader, const struct tar_entry *entry,
                        struct err *err)
 {
-    const char *path = path_of(job, job->aside, entry->name);
+    char text[DIGEST_TEXT_MAX], wanted[DIGEST_TEXT_MAX];
+    enum digest_kind kind = DIGEST_SHA256;
+    bool blob = blob_name(entry->name, wanted, &kind);
+    const char *path =
+        blob ? blob_path(job, job->aside, wanted) : path_of(job, job->aside, entry->name);
     auto_free char *buffer = mem_alloc(COPY_BYTES);
-    bool blob = strncmp(entry->name, "blobs/sha256/", 13) == 0;
-    char text[DIGEST_TEXT];
     auto_close int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, blob ? 0444 : 0600);
     if (fd < 0)
         return system_error("writing", path, err);
-    struct digest *digest = digest_new();
+    struct digest *digest = digest_new_of(kind);
     int64_t n;
     while ((n = tar_read(reader, buffer, COPY_BYTES, err)) > 0) {
         digest_add(digest, buffer, (size_t)n);
@@ -46,13 +62,12 @@ static int unpack_file(struct job *job, struct tar_reader *reader, const struct 
             done += written > 0 ? written : 0;
         }
     }
-    digest_end(digest, text);
+    digest_end_of(digest, text);
     digest_free(digest);
     if (n < 0)
         return (int)n;
     bool database = strcmp(entry->name, STORE_FILE) == 0;
-    if ((blob && strcmp(text + 7, entry->name + 13) != 0) ||
-        (database && strcmp(text, job->database) != 0))
+    if ((blob && strcmp(text, wanted) != 0) || (database && strcmp(text, job->database) != 0))
         return err_set(err, ERR_BAD_INPUT,
                        "the archive is damaged: '%s' has other bytes than were put in",
                        entry->name);
@@ -108,10 +123,9 @@ static bool name_known(const char *name)
         return true;
     if (strncmp(name, "keys/", 5) == 0)
         return slash == name + 4 && slash[1] != '.';
-    char text[DIGEST_TEXT + TAR_NAME_MAX];
-    snprintf(text, sizeof text, "sha256:%s", slash ? slash + 1 : "");
-    return strncmp(name, "blobs/sha256/", 13) == 0 && slash == name + 12 &&
-           digest_check(slice_of(text), NULL) == 0;
+    char digest[DIGEST_TEXT_MAX];
+    enum digest_kind kind;
+    return blob_name(name, digest, &kind);
 }
 
 static int unpack(struct job *job, struct err *err)
@@ -139,9 +153,10 @@ static int unpack(struct job *job, struct err *err)
 
 static int check_blob(struct job *job, const char *digest, struct err *err)
 {
-    if (!digest || digest_check(slice_of(digest), err) < 0)
+    enum digest_kind kind;
+    if (!digest || digest_check_any(slice_of(digest), &kind, err) < 0)
         return ERR_BAD_INPUT;
-    if (access(arena_format(job->arena, "%s/blobs/sha256/%s", job->aside, digest + 7), F_OK) < 0)
+    if (access(blob_path(job, job->aside, digest), F_OK) < 0)
         return err_set(err, ERR_BAD_INPUT, "the archive is not whole: blob %s is missing", digest);
     return 0;
 }
@@ -165,7 +180,8 @@ static int check_database(struct job *job, struct err *err)
         (r = each_row(path, "SELECT count(*) FROM endpoints", count_endpoints, job, err)) < 0 ||
         (r = each_row(path, "PRAGMA user_version", read_schema, job, err)) < 0)
         return r;
-    r = each_row(path, "SELECT DISTINCT digest FROM revision_blobs", check_blob, job, err);
+    r = each_row(path, "SELECT digest FROM revision_blobs UNION " REGISTRY_BLOBS, check_blob, job,
+                 err);
     const char *wal = arena_format(job->arena, "%s-wal", path);
     if (r == 0 && access(wal, F_OK) == 0) /* it would stay behind, and what is in it */
         r = err_set(err, ERR_INTERNAL, "'%s' could not be written to its database", wal);
@@ -255,6 +271,8 @@ static int take_place(struct job *job, struct err *err)
     if (r == 0)
         r = move_folder(job, "blobs/sha256", err);
     if (r == 0)
+        r = move_folder(job, "blobs/sha512", err);
+    if (r == 0)
         r = move_folder(job, "keys", err);
     if (r == 0)
         r = make_folder(path_of(job, job->home, "control"), err);
@@ -295,7 +313,8 @@ int store_restore_end(const char *home, struct err *err)
 /* From the rename on the restore counts: whoever opens the home next ends it, should we not. */
 static int commit(struct job *job, struct err *err)
 {
-    static const char *const folders[] = { "control", "keys", "blobs/sha256", "blobs", "" };
+    static const char *const folders[] = { "control",      "keys",  "blobs/sha256",
+                                           "blobs/sha512", "blobs", "" };
     const char *ready = path_of(job, job->home, STORE_RESTORE_READY);
     int r = 0;
     for (size_t i = 0; i < sizeof folders / sizeof *folders && r == 0; i++)

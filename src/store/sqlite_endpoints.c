@@ -126,6 +126,23 @@ static int revision_add(struct store *self, const struct store_revision *revisio
     return r < 0 ? r : 0;
 }
 
+static void number_read(sqlite3_stmt *row, struct arena *arena, void *ret)
+{
+    (void)arena;
+    *(uint64_t *)ret = db_u64(row, 0);
+}
+
+static int revision_needs(struct store *self, uint64_t endpoint_uid, struct slice digest,
+                          struct err *err)
+{
+    sqlite3_stmt *statement;
+    uint64_t number;
+    int r = db_begin(db_of(self), Q_REVISION_NEEDS, &statement, err, "us", endpoint_uid, digest);
+    if (r >= 0)
+        r = db_one(db_of(self), statement, NULL, number_read, &number, err);
+    return r < 0 ? r : r == 0 ? ERR_NOT_FOUND : 0;
+}
+
 static void revision_read(sqlite3_stmt *row, struct arena *arena, void *ret)
 {
     *(struct store_revision *)ret = (struct store_revision){
@@ -241,6 +258,14 @@ static int blob_delete(struct store *self, struct slice digest, struct err *err)
     return r < 0 ? r : 0;
 }
 
+static int blob_index(struct store *self, const struct store_blob *blob, struct err *err)
+{
+    assert(db_of(self)->inside);
+    int r =
+        db_run(db_of(self), Q_BLOB_INDEX, err, "sui", blob->digest, blob->bytes, blob->created_ns);
+    return r < 0 ? r : 0;
+}
+
 static void digest_read(sqlite3_stmt *row, struct arena *arena, void *ret)
 {
     *(struct slice *)ret = db_text(arena, row, 0);
@@ -267,6 +292,7 @@ void sqlite_endpoints_fill(struct store *store)
     store->endpoint_update = endpoint_update;
     store->endpoint_delete = endpoint_delete;
     store->revision_add = revision_add;
+    store->revision_needs = revision_needs;
     store->revision_get = revision_get;
     store->revision_list = revision_list;
     store->revision_report = revision_report;
@@ -275,5 +301,6 @@ void sqlite_endpoints_fill(struct store *store)
     store->history_list = history_list;
     store->blob_put = blob_put;
     store->blob_delete = blob_delete;
+    store->blob_index = blob_index;
     store->blob_garbage = blob_garbage;
 }

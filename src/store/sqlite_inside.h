@@ -47,6 +47,10 @@ extern const unsigned sqlite_migration_count;
     "name, instance, seq, reported_ns, report, spec, wanted, token, token_until_ns, secret,"       \
     " created_ns, tombstone, retired_ns FROM pops"
 
+#define MANIFEST_COLUMNS                                                                           \
+    "digest, media_type, artifact_type, subject, bytes, created_ns FROM manifests"                 \
+    " WHERE repository = ?1"
+
 /* X(constant, SQL) */
 #define QUERIES(X)                                                                                 \
     X(Q_BEGIN_WRITE, "BEGIN IMMEDIATE")                                                            \
@@ -74,6 +78,8 @@ extern const unsigned sqlite_migration_count;
       " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)")                          \
     X(Q_REVISION_BLOB, "INSERT INTO revision_blobs (endpoint, number, digest) VALUES (?1, ?2, ?3)" \
                        " ON CONFLICT DO NOTHING")                                                  \
+    X(Q_REVISION_NEEDS,                                                                            \
+      "SELECT number FROM revision_blobs WHERE endpoint = ?1 AND digest = ?2 LIMIT 1")             \
     X(Q_REVISION_GET, "SELECT " REVISION_COLUMNS " AND number = ?2")                               \
     X(Q_REVISION_LIST, "SELECT " REVISION_COLUMNS " ORDER BY number")                              \
     X(Q_REVISION_REPORT, "UPDATE revisions SET state = ?3, message = ?4,"                          \
@@ -171,7 +177,59 @@ extern const unsigned sqlite_migration_count;
     X(Q_BLOB_DELETE, "DELETE FROM blobs WHERE digest = ?1")                                        \
     X(Q_BLOB_GARBAGE,                                                                              \
       "SELECT digest FROM blobs WHERE created_ns < ?1 AND NOT EXISTS (SELECT 1 FROM"               \
-      " revision_blobs r WHERE r.digest = blobs.digest) LIMIT ?2")
+      " revision_blobs r WHERE r.digest = blobs.digest) AND NOT EXISTS (SELECT 1 FROM"             \
+      " repository_blobs b WHERE b.digest = blobs.digest) AND NOT EXISTS (SELECT 1 FROM"           \
+      " manifests m WHERE m.digest = blobs.digest) LIMIT ?2")                                      \
+    X(Q_BLOB_INDEX, "INSERT INTO blobs (digest, bytes, created_ns) VALUES (?1, ?2, ?3) ON"         \
+                    " CONFLICT (digest) DO UPDATE SET created_ns = excluded.created_ns"            \
+                    " WHERE created_ns <> 0")                                                      \
+    X(Q_BLOB_HOLD, "INSERT INTO blobs (digest, bytes, created_ns) VALUES (?1, ?2, 0)"              \
+                   " ON CONFLICT (digest) DO NOTHING")                                             \
+    X(Q_REPOSITORY_FIND, "SELECT r.id FROM repositories r JOIN projects p ON p.id = r.project"     \
+                         " WHERE p.name = ?1 AND r.name = ?2")                                     \
+    X(Q_REPOSITORY_COUNT, "SELECT count(*) FROM repositories")                                     \
+    X(Q_REPOSITORY_ADD, "INSERT INTO repositories (project, name, created_ns) VALUES ((SELECT id"  \
+                        " FROM projects WHERE name = ?1), ?2, ?3)")                                \
+    X(Q_REPOSITORY_PRUNE,                                                                          \
+      "DELETE FROM repositories WHERE NOT EXISTS (SELECT 1 FROM repository_blobs b WHERE"          \
+      " b.repository = id) AND NOT EXISTS (SELECT 1 FROM manifests m WHERE m.repository = id)")    \
+    X(Q_REPOSITORY_BLOB_GET,                                                                       \
+      "SELECT bytes FROM repository_blobs WHERE repository = ?1 AND digest = ?2")                  \
+    X(Q_REPOSITORY_BLOB_ANY, "SELECT bytes FROM repository_blobs WHERE digest = ?1 LIMIT 1")       \
+    X(Q_REPOSITORY_BLOB_PUT,                                                                       \
+      "INSERT INTO repository_blobs (repository, digest, bytes, touched_ns) VALUES (?1, ?2, ?3,"   \
+      " ?4) ON CONFLICT (repository, digest) DO UPDATE SET touched_ns = excluded.touched_ns")      \
+    X(Q_REPOSITORY_BLOB_DELETE,                                                                    \
+      "DELETE FROM repository_blobs WHERE repository = ?1 AND digest = ?2")                        \
+    X(Q_REPOSITORY_BLOB_PRUNE,                                                                     \
+      "DELETE FROM repository_blobs WHERE touched_ns < ?1 AND NOT EXISTS (SELECT 1 FROM"           \
+      " manifest_parts p WHERE p.repository = repository_blobs.repository AND p.digest ="          \
+      " repository_blobs.digest)")                                                                 \
+    X(Q_REPOSITORY_BLOB_TOUCH,                                                                     \
+      "UPDATE repository_blobs SET touched_ns = ?3 WHERE repository = ?1 AND digest IN (SELECT"    \
+      " digest FROM manifest_parts WHERE repository = ?1 AND manifest = ?2)")                      \
+    X(Q_MANIFEST_COUNT, "SELECT count(*) FROM manifests WHERE repository = ?1")                    \
+    X(Q_MANIFEST_PUT,                                                                              \
+      "INSERT INTO manifests (repository, digest, media_type, artifact_type, subject, bytes,"      \
+      " created_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (repository, digest) DO"       \
+      " UPDATE SET media_type = excluded.media_type")                                              \
+    X(Q_MANIFEST_PART,                                                                             \
+      "INSERT INTO manifest_parts (repository, manifest, digest) VALUES (?1, ?2, ?3) ON CONFLICT"  \
+      " DO NOTHING")                                                                               \
+    X(Q_MANIFEST_GET, "SELECT " MANIFEST_COLUMNS " AND digest = ?2")                               \
+    X(Q_MANIFEST_TAGGED, "SELECT " MANIFEST_COLUMNS " AND digest = (SELECT t.digest FROM tags t"   \
+                         " WHERE t.repository = ?1 AND t.tag = ?2)")                               \
+    X(Q_MANIFEST_DELETE, "DELETE FROM manifests WHERE repository = ?1 AND digest = ?2")            \
+    X(Q_REFERRER_LIST,                                                                             \
+      "SELECT " MANIFEST_COLUMNS " AND subject = ?2 AND subject <> '' AND"                         \
+      " (?3 = '' OR artifact_type = ?3) AND digest > ?4 ORDER BY digest LIMIT ?5")                 \
+    X(Q_TAG_COUNT, "SELECT count(*) FROM tags WHERE repository = ?1")                              \
+    X(Q_TAG_PUT,                                                                                   \
+      "INSERT INTO tags (repository, tag, digest, updated_ns) VALUES (?1, ?2, ?3, ?4) ON CONFLICT" \
+      " (repository, tag) DO UPDATE SET digest = excluded.digest, updated_ns ="                    \
+      " excluded.updated_ns")                                                                      \
+    X(Q_TAG_DELETE, "DELETE FROM tags WHERE repository = ?1 AND tag = ?2")                         \
+    X(Q_TAG_LIST, "SELECT tag FROM tags WHERE repository = ?1 AND tag > ?2 ORDER BY tag LIMIT ?3")
 
 enum query {
 #define QUERY_ENUM(id, sql) id,
@@ -233,6 +291,7 @@ uint32_t page_limit(const struct store_page *page);
 
 void sqlite_endpoints_fill(struct store *store); /* each sets the functions that it has */
 void sqlite_pops_fill(struct store *store);
+void sqlite_registry_fill(struct store *store);
 void sqlite_rows_fill(struct store *store);
 
 /* Brings the file at `path` to `count` migrations; a copy of it comes first. */

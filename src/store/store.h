@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * store.h -- what control must not lose: endpoints, revisions, history, events, logs, deaths,
- * audit, PoPs' last reports, the index of blobs.
+ * audit, PoPs' last reports, the index of blobs, the registry's repositories.
  *
  * A store is a table of functions (sqlite.c; another database fits behind it). Ownership: who
  * opened it closes it with close(). Text and arrays that come back live in the arena given. One
@@ -34,7 +34,10 @@ struct store;
     X(log_bytes_max, 1048576, "Bytes of log lines kept per endpoint.")                             \
     X(deaths_max, 3, "Deaths of replicas remembered per endpoint.")                                \
     X(audit_rows_max, 100000, "Audit rows kept.")                                                  \
-    X(pops_max, 1000, "PoPs; and PoPs that were deleted.")
+    X(pops_max, 1000, "PoPs; and PoPs that were deleted.")                                         \
+    X(repositories_max, 10000, "Repositories of the registry.")                                    \
+    X(repository_manifests_max, 20000, "Manifests of a repository.")                               \
+    X(repository_tags_max, 20000, "Tags of a repository.")
 
 struct store_limits {
 #define STORE_LIMIT(name, value, text) uint64_t name;
@@ -148,6 +151,15 @@ struct store_blob {
     int64_t created_ns;
 };
 
+/* A manifest in a repository; its bytes are the blob of its digest. */
+struct store_manifest {
+    struct slice digest, media_type;
+    struct slice artifact_type; /* empty: none */
+    struct slice subject;       /* a digest; empty: none */
+    uint64_t bytes;
+    int64_t created_ns;
+};
+
 #define STORE_PAGE_MAX 1000
 /* Rows with an id above `after`, oldest first; from_end: the last `limit` ones instead. */
 struct store_page {
@@ -191,6 +203,9 @@ struct store {
     /* A revision with the blobs it needs (model, and a folder's files). */
     int (*revision_add)(struct store *self, const struct store_revision *revision,
                         const struct slice *blobs, size_t blob_count, struct err *err);
+    /* ERR_NOT_FOUND without a message: no revision kept has this blob. */
+    int (*revision_needs)(struct store *self, uint64_t endpoint_uid, struct slice digest,
+                          struct err *err);
     int (*revision_get)(struct store *self, uint64_t endpoint_uid, uint64_t number,
                         struct arena *arena, struct store_revision *ret, struct err *err);
     int (*revision_list)(struct store *self, uint64_t endpoint_uid, struct arena *arena,
@@ -253,11 +268,54 @@ struct store {
     int (*placement_list)(struct store *self, struct arena *arena, struct store_placement **ret,
                           size_t *ret_count, struct err *err); /* by endpoint, then PoP */
 
+    /* Needed by somebody for a while: a row made anew, or young again. */
     int (*blob_put)(struct store *self, const struct store_blob *blob, struct err *err);
     int (*blob_delete)(struct store *self, struct slice digest, struct err *err);
-    /* Blobs that no revision kept needs, made before `before_ns`. */
+    /* A file found on disk: a row where it has none. Those that only repositories held stay as old
+     * as they were. */
+    int (*blob_index)(struct store *self, const struct store_blob *blob, struct err *err);
+    /* Blobs that neither a revision kept nor a repository needs, made before `before_ns`. */
     int (*blob_garbage)(struct store *self, int64_t before_ns, struct arena *arena,
                         struct slice **ret_digests, size_t *ret_count, struct err *err);
+
+    /* ---- the registry; a repository is known by its id. ERR_NOT_FOUND without a message ---- */
+    int (*repository_find)(struct store *self, struct slice project, struct slice name,
+                           uint64_t *ret_id, struct err *err);
+    /* Makes it, and its project, where there is none. ERR_TOO_LARGE above the limit. */
+    int (*repository_ensure)(struct store *self, struct slice project, struct slice name,
+                             int64_t now_ns, uint64_t *ret_id, struct err *err);
+    /* Those that are empty go, and what no manifest of its repository names and was not touched
+     * since. */
+    int (*repository_prune)(struct store *self, int64_t before_ns, struct err *err);
+    int (*repository_blob_find)(struct store *self, uint64_t id, struct slice digest,
+                                uint64_t *ret_bytes, struct err *err);
+    int (*repository_blob_any)(struct store *self, struct slice digest, uint64_t *ret_bytes,
+                               struct err *err); /* in any repository */
+    /* With its row in the index of blobs. */
+    int (*repository_blob_put)(struct store *self, uint64_t id, struct slice digest, uint64_t bytes,
+                               int64_t now_ns, struct err *err);
+    int (*repository_blob_delete)(struct store *self, uint64_t id, struct slice digest,
+                                  struct err *err);
+    /* `parts`: digests that it names. The same again changes nothing. */
+    int (*manifest_put)(struct store *self, uint64_t id, const struct store_manifest *manifest,
+                        const struct slice *parts, size_t count, struct err *err);
+    int (*manifest_find)(struct store *self, uint64_t id, struct slice digest, struct arena *arena,
+                         struct store_manifest *ret, struct err *err);
+    int (*manifest_tagged)(struct store *self, uint64_t id, struct slice tag, struct arena *arena,
+                           struct store_manifest *ret, struct err *err);
+    /* With its tags. What it named counts as touched at `touched_ns`. */
+    int (*manifest_delete)(struct store *self, uint64_t id, struct slice digest, int64_t touched_ns,
+                           struct err *err);
+    /* By digest, those after `after`; artifact_type empty: all. */
+    int (*referrer_list)(struct store *self, uint64_t id, struct slice subject,
+                         struct slice artifact_type, struct slice after, uint32_t limit,
+                         struct arena *arena, struct store_manifest **ret, size_t *ret_count,
+                         struct err *err);
+    int (*tag_put)(struct store *self, uint64_t id, struct slice tag, struct slice digest,
+                   int64_t now_ns, struct err *err);
+    int (*tag_delete)(struct store *self, uint64_t id, struct slice tag, struct err *err);
+    int (*tag_list)(struct store *self, uint64_t id, struct slice after, uint32_t limit,
+                    struct arena *arena, struct slice **ret, size_t *ret_count, struct err *err);
 };
 
 /* ---- sqlite --------------------------------------------------------------------------------- */

@@ -23,7 +23,7 @@ enum {
     AT_MAGIC = 257,
     AT_PREFIX = 345,
 };
-enum { COPY_BYTES = 256 << 10 };
+enum { COPY_BYTES = 256 << 10, NAME_FIELD = 100, PREFIX_FIELD = 155 };
 static const uint64_t octal_max = UINT64_C(077777777777);
 
 static unsigned head_sum(const unsigned char *head)
@@ -51,8 +51,12 @@ static int write_all(int fd, const void *data, size_t bytes, struct err *err)
 static int write_head(int fd, const char *name, uint64_t bytes, int64_t modified_s, struct err *err)
 {
     unsigned char head[TAR_BLOCK] = {};
-    assert(strlen(name) < TAR_NAME_MAX);
-    memcpy(head + AT_NAME, name, strlen(name));
+    const char *slash = strlen(name) < NAME_FIELD ? NULL : strrchr(name, '/');
+    const char *last = slash ? slash + 1 : name;
+    assert(strlen(last) < NAME_FIELD && (!slash || slash - name <= PREFIX_FIELD));
+    memcpy(head + AT_NAME, last, strlen(last));
+    if (slash)
+        memcpy(head + AT_PREFIX, name, (size_t)(slash - name));
     memcpy(head + AT_MODE, "0000600", 7);
     memcpy(head + AT_UID, "0000000", 7);
     memcpy(head + AT_GID, "0000000", 7);
@@ -155,14 +159,17 @@ int tar_head_parse(const unsigned char head[static TAR_BLOCK], struct tar_entry 
         return err_set(err, ERR_BAD_INPUT, "the archive is damaged: a sum is wrong");
     if (number_parse(head + AT_SIZE, 12, &bytes) < 0 || bytes > INT64_MAX - TAR_BLOCK)
         return err_set(err, ERR_BAD_INPUT, "the archive is damaged: a size is wrong");
-    if ((head[AT_TYPE] != '0' && head[AT_TYPE] != '\0') || head[AT_PREFIX] != '\0')
+    if (head[AT_TYPE] != '0' && head[AT_TYPE] != '\0')
         return err_set(err, ERR_BAD_INPUT, "the archive has something that is no plain file");
-    struct slice name = { (const char *)head, strnlen((const char *)head, TAR_NAME_MAX) };
-    int r = manifest_check_path(name, err);
+    char name[TAR_NAME_MAX];
+    const char *prefix = (const char *)head + AT_PREFIX;
+    static_assert(PREFIX_FIELD + 1 + NAME_FIELD < sizeof name, "a whole name fits");
+    snprintf(name, sizeof name, "%.*s%s%.*s", PREFIX_FIELD, prefix, *prefix ? "/" : "", NAME_FIELD,
+             (const char *)head);
+    int r = manifest_check_path(slice_of(name), err);
     if (r < 0)
         return r;
-    memcpy(ret_entry->name, name.data, name.size);
-    ret_entry->name[name.size] = '\0';
+    memcpy(ret_entry->name, name, sizeof name);
     ret_entry->bytes = bytes;
     return 1;
 }

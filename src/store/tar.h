@@ -15,14 +15,15 @@
 
 struct err;
 
-enum { TAR_BLOCK = 512, TAR_NAME_MAX = 100 };
+enum { TAR_BLOCK = 512, TAR_NAME_MAX = 260, TAR_FILE_MAX = 99 };
 
 struct tar_entry {
-    char name[TAR_NAME_MAX + 1]; /* relative, plainly below the archive's folder */
+    char name[TAR_NAME_MAX]; /* relative, plainly below the archive's folder */
     uint64_t bytes;
 };
 
-/* ---- writing: the descriptor stays the caller's ---- */
+/* ---- writing: the descriptor stays the caller's. Of a name of 100 bytes or more what stands
+ * behind the last '/' has fewer (TAR_FILE_MAX), what stands before it at most 155. ---- */
 [[nodiscard]] int tar_write_file(int fd, const char *name, int source_fd, uint64_t bytes,
                                  int64_t modified_s, struct err *err);
 [[nodiscard]] int tar_write_bytes(int fd, const char *name, struct slice bytes, int64_t modified_s,
