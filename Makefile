@@ -17,7 +17,7 @@ test: ## what every change must pass, under 15 minutes; ends with the sum
 	@tools/setup test && tools/run-tests
 
 test-all: ## test, and the whole matrix, TSan, clang-tidy, coverage, 5 minutes a fuzz target
-	@tools/setup test lint && tools/run-tests --all
+	@tools/setup test lint conformance && tools/run-tests --all
 
 build: ## the program, as build/perigee
 	@tools/build

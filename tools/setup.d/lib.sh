@@ -88,8 +88,9 @@ component_source()
     case $1 in
     native | testdata) echo "$here/setup.d/native.sh" ;;
     cities) echo "$here/setup.d/cities.sh" ;;
+    conformance) echo "$here/setup.d/conformance.sh" ;;
     python | train | fastapi | mlserver) echo "$here/setup.d/python.sh" ;;
-    *) fail "'$1' is none of native, testdata, cities, python, train, fastapi, mlserver" ;;
+    *) fail "'$1' is none of native, testdata, cities, python, train, fastapi, mlserver, conformance" ;;
     esac
 }
 
@@ -106,6 +107,7 @@ component_lock()
 # What cannot be had on this release; says why in $left_out.
 component_left_out()
 {
+    [ "$1" != conformance ] || { conformance_left_out; return; }
     [ "$1" = mlserver ] && [ "$release" = 13 ] || return 1
     left_out="mlserver 1.7.1 needs a Python below 3.13, and Debian 13 has 3.13"
 }
@@ -116,7 +118,7 @@ component_path()
     check_machine
     ! component_left_out "$1" || fail "$left_out"
     link=$deps_home/recipes/$1-$(recipe_hash "$1")
-    [ -d "$link/" ] || fail "'$1' is not there yet: run tools/setup test (or train, or bench)"
+    [ -d "$link/" ] || fail "'$1' is not there yet: run tools/setup test (or train, bench, conformance)"
     readlink -f "$link"
 }
 
@@ -159,5 +161,6 @@ component_megabytes()
     train) echo 1200 ;;
     fastapi) echo 400 ;;
     mlserver) echo 900 ;;
+    conformance) echo 400 ;;
     esac
 }

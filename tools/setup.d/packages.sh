@@ -10,7 +10,7 @@ packages_run='
 # libclang-rt: without it clang's sanitizers and libFuzzer do not link.
 # podman, docker.io: engines that the tests start as services of their own; runc: what both run.
 packages_test='clang-LLVM libclang-rt-LLVM-dev llvm-LLVM zsh bind9-dnsutils unbound
-    podman docker.io runc busybox-static'
+    podman docker.io runc busybox-static skopeo'
 packages_lint='clang-tidy-LLVM clang-format-LLVM'
 packages_bench='nginx-light wrk binutils knot knot-module-geoip dnsperf'
 packages_fresh='debootstrap'
@@ -34,6 +34,7 @@ packages_of()
     lint) echo $packages_run $packages_test $packages_lint ;;
     bench) echo $packages_run $packages_bench ;;
     train) echo ca-certificates python3 python3-venv ;;
+    conformance) echo ca-certificates ;;
     fresh) echo $packages_fresh ;;
     esac | tr ' ' '\n' | sed "s/LLVM/$llvm/; s/TZLEGACY/$legacy/; /^$/d"
 }
