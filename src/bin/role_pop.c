@@ -49,6 +49,7 @@ static const struct cli_option options[] = {
     { "--spin-us", "N", "How long replicas and loops may look for work before they sleep; 0 unless told.", false },
     { "--limits", "NAME=N,..", "The gateway's limits of HTTP, else $PERIGEE_LIMITS; docs/limits.md has the names.", false },
     { "--trusted-proxies", "CIDR,..", "Peers that may say who is behind them, else $PERIGEE_TRUSTED_PROXIES.", false },
+    { "--model-cache", "SIZE", "What models may take on this disk with those that run here no more, which go by their last use; else $PERIGEE_MODEL_CACHE; 10GiB unless told.", false },
     { "--sandbox", "MODE", "best: replicas get the walls that stand here; require: no start without all.", false },
     { "--log-level", "LEVEL", "debug, info, warn or error; info unless told.", false },
     {},

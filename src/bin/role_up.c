@@ -22,8 +22,10 @@
 #include "geo/where_file.h"
 #include "http/server.h"
 #include "http/trust.h"
+#include "pop/pop.h"
 #include "spec/endpoint.h"
 #include "spec/names.h"
+#include "spec/units.h"
 #include "store/backup.h"
 #include "store/store.h"
 #include "supervisor/supervisor.h"
@@ -366,6 +368,22 @@ static int read_limits(const struct cli *cli, struct err *err)
     return 0;
 }
 
+/* As the limits: a PoP's agent reads it, in bytes. */
+static int read_model_cache(const struct cli *cli, struct err *err)
+{
+    const char *given = cli_option_value(cli, "--model-cache");
+    const char *text = given ? given : getenv(MODELS_ENVIRONMENT);
+    char bytes_text[32];
+    uint64_t bytes;
+    if (!text || !*text)
+        return 0;
+    if (units_parse_bytes(slice_of(text), &bytes, err) < 0)
+        return err_wrap(err, "%s", given ? "--model-cache" : "$" MODELS_ENVIRONMENT);
+    snprintf(bytes_text, sizeof bytes_text, "%lluB", (unsigned long long)bytes);
+    (void)setenv(MODELS_ENVIRONMENT, bytes_text, 1);
+    return 0;
+}
+
 /* As the limits: the gateway and control read it from their environment. */
 static int read_trust(const struct cli *cli, struct err *err)
 {
@@ -460,6 +478,8 @@ static int read_start(struct cli *cli, unsigned parts, const struct message_star
         r = read_limits(cli, err);
     if (r == 0)
         r = read_trust(cli, err);
+    if (r == 0)
+        r = read_model_cache(cli, err);
     if (r == 0)
         r = up_geo(cli, err);
     if (r == 0)

@@ -237,8 +237,13 @@ struct err;
 /* One that is there already. */
 bool agent_model_folder_find(const char *home, struct slice digest, struct arena *arena,
                              const char **ret_folder, const char **ret_file);
-/* Folders that no revision needs any more go, and those that were never finished. */
+void agent_model_folder_remove(const char *path); /* always one below HOME/models */
+
+/* models_keep.c */
+/* Folders that no revision needs any more go, and those that were never finished; where models are
+ * pulled, only as far as all of them are above the bound. */
 void agent_models_collect(struct agent *agent);
+uint64_t agent_models_bytes_max(const char *text); /* of the environment; NULL: the default */
 
 /* admin.c */
 void agent_admin_open(struct agent *agent);

@@ -39,7 +39,6 @@ static int folder_make(const char *path, struct err *err)
     return failed("making", path, err);
 }
 
-/* The one removed recursively is always below HOME/models. */
 static void folder_remove(const char *path, int depth)
 {
     DIR *dir = depth < FOLDER_DEPTH_MAX ? opendir(path) : NULL;
@@ -55,6 +54,11 @@ static void folder_remove(const char *path, int depth)
     if (dir)
         closedir(dir);
     (void)rmdir(path);
+}
+
+void agent_model_folder_remove(const char *path)
+{
+    folder_remove(path, 0);
 }
 
 /* A hard link where the disk has them; blobs and models lie under one home, so it has. */
@@ -205,36 +209,4 @@ int agent_model_folder(const char *home, struct slice digest, struct arena *aren
         }
     }
     return model_file_find(arena, folder, ret_file, err);
-}
-
-static bool needed(struct agent *agent, struct slice hex)
-{
-    const struct pop_endpoint *endpoint;
-    const struct pop_revision *revision;
-    LIST_EACH (endpoint, &agent->pop.endpoints, struct pop_endpoint, link)
-        LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link)
-            if (slice_ends(slice_of(revision->digest), hex))
-                return true;
-    return false;
-}
-
-void agent_models_collect(struct agent *agent)
-{
-    char models[MESSAGE_PATH_BYTES + 16], path[MESSAGE_PATH_BYTES + 300];
-    snprintf(models, sizeof models, "%s/models", agent->start.home);
-    DIR *dir = opendir(models);
-    const struct dirent *entry;
-    while (dir && (entry = readdir(dir))) {
-        struct slice hex = slice_of(entry->d_name);
-        /* Where nothing is pulled one is made within one turn of the loop: that there is, is left
-         * over from an agent that was killed, and holds on to its blobs' bytes. */
-        bool unfinished = slice_starts(hex, SLICE(".new-"));
-        if ((unfinished && agent->pulls) || (!unfinished && (hex.size != 64 || needed(agent, hex))))
-            continue;
-        snprintf(path, sizeof path, "%s/%s", models, entry->d_name);
-        folder_remove(path, 0);
-        log_info("pop", "model folder removed", LOG_SLICE("folder", hex));
-    }
-    if (dir)
-        closedir(dir);
 }

@@ -10,6 +10,11 @@
 /* And what it was told: name, zone, where it stands, as JSON. */
 #define POP_JOINED_FILE "pop/joined.json"
 
+/* How many bytes model folders may have that nothing runs any more, with those that something
+ * runs: "NB" in the environment. */
+#define MODELS_ENVIRONMENT "PERIGEE_MODEL_CACHE"
+#define MODELS_BYTES_MAX (UINT64_C(10) << 30)
+
 /* Runs until the supervisor drains it or is gone; the process' exit code. Takes both descriptors:
  * the channel to the supervisor (contract/messages.h) and the lifeline. */
 int pop_main(int channel_fd, int lifeline_fd);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Blobs from control, for a PoP with a disk of its own: on a thread, one after the other, gone on
- * with where they were cut, believed once their bytes have the digest that names them. The model's
- * folder is made of links to them and keeps the bytes; the blobs themselves go when it is there.
+ * Blobs from control, for a PoP with a disk of its own: a model at a time, several of its files at
+ * once, each on a thread of its own, gone on with where they were cut, believed once their bytes
+ * have the digest that names them. The model's folder is made of links to them and keeps the bytes;
+ * the blobs themselves go when it is there.
  */
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +21,7 @@
 #include "store/manifest.h"
 #include "sys/fd.h"
 
-enum { PULL_IDLE_MS = 30'000 };
+enum { PULL_IDLE_MS = 30'000, PULL_HANDS = 4 };
 
 #define PULL_LEFT_NS                                                                               \
     (INT64_C(24) * 3600 * ENV_S) /* what nobody has gone on with for so long goes */
@@ -171,14 +173,80 @@ static int manifest_of(struct pull *pull, struct blobs *blobs, struct manifest *
     return manifest_is(text) ? manifest_parse(pull->arena, text, ret, err) : 0;
 }
 
+/* ---- several at once ------------------------------------------------------------------------- */
+
+struct crew {
+    const struct pull *pull;
+    struct blobs *blobs;
+    const struct manifest *manifest;
+    _Atomic size_t next; /* file that nobody has taken */
+    atomic_bool over;    /* one has failed: nobody takes more */
+};
+
+struct hand {
+    struct crew *crew;
+    pthread_t thread;
+    struct err err;
+    int result;
+};
+
+/* Two files may be the same bytes: the first one brings them. */
+static bool came_before(const struct manifest *manifest, size_t index)
+{
+    for (size_t i = 0; i < index; i++)
+        if (slice_equal(manifest->files[i].digest, manifest->files[index].digest))
+            return true;
+    return false;
+}
+
+static void *hand_run(void *data)
+{
+    struct hand *hand = data;
+    struct crew *crew = hand->crew;
+    struct pull own = *crew->pull;
+    size_t i;
+    own.arena = arena_new();
+    while (hand->result == 0 && !atomic_load(&crew->over) &&
+           (i = atomic_fetch_add(&crew->next, 1)) < crew->manifest->count)
+        if (!came_before(crew->manifest, i))
+            hand->result =
+                blob_pull(&own, crew->blobs, crew->manifest->files[i].digest, &hand->err);
+    if (hand->result < 0)
+        atomic_store(&crew->over, true);
+    arena_free(own.arena);
+    return NULL;
+}
+
+static int files_pull(struct pull *pull, struct blobs *blobs, const struct manifest *manifest,
+                      struct err *err)
+{
+    struct crew crew = { .pull = pull, .blobs = blobs, .manifest = manifest };
+    struct hand hands[PULL_HANDS] = {};
+    size_t count = 1;
+    int r = 0;
+    for (size_t i = 0; i < PULL_HANDS; i++)
+        hands[i].crew = &crew;
+    while (count < PULL_HANDS && count < manifest->count &&
+           pthread_create(&hands[count].thread, NULL, hand_run, &hands[count]) == 0)
+        count++;
+    (void)hand_run(&hands[0]); /* this thread's own; alone where no other could be had */
+    for (size_t i = 0; i < count; i++) {
+        if (i > 0)
+            (void)pthread_join(hands[i].thread, NULL);
+        if (r == 0 && (r = hands[i].result) < 0)
+            *err = hands[i].err;
+    }
+    return r;
+}
+
 static int all_pull(struct pull *pull, struct blobs *blobs, struct err *err)
 {
     struct manifest manifest = {};
     int r = blob_pull(pull, blobs, pull->digest, err);
     if (r == 0)
         r = manifest_of(pull, blobs, &manifest, err);
-    for (size_t i = 0; i < manifest.count && r == 0; i++)
-        r = blob_pull(pull, blobs, manifest.files[i].digest, err);
+    if (r == 0)
+        r = files_pull(pull, blobs, &manifest, err);
     if (r == 0)
         r = agent_model_folder(pull->home, pull->digest, pull->arena, &pull->folder, &pull->file,
                                err);

@@ -89,6 +89,29 @@ def test_one_control_two_pops(fleet):
             assert secret not in file.read()
 
 
+def test_a_folder_of_many_files_is_pulled_whole_and_goes_by_its_use(fleet, scratch):
+    folder = scratch / "model"
+    (folder / "more").mkdir(parents=True)
+    (folder / "model.onnx").write_bytes(MODEL.read_bytes())
+    for i in range(9):
+        (folder / "more" / f"{i}.bin").write_bytes(os.urandom(100_000) if i else b"")
+    (folder / "more" / "same.bin").write_bytes((folder / "more" / "1.bin").read_bytes())
+    paris, tokyo = fleet.join("paris"), fleet.join("tokyo", "--model-cache", "1B")
+    fleet.control.cli("apply", "-f", "-", stdin=(
+        f"name: digits\nmodel: {folder}\nspread: {{pops: 2}}\n").encode())
+    until("both serve", lambda: serves(paris) and serves(tokyo))
+    for pop in (paris, tokyo):
+        [pulled] = (pop.home / "models").iterdir()
+        for file in folder.rglob("*.*"):
+            assert (pulled / file.relative_to(folder)).read_bytes() == file.read_bytes()
+        assert not list((pop.home / "blobs" / "sha256").iterdir())
+        assert not list((pop.home / "blobs" / "uploads").iterdir())
+    # What runs stays whatever the bound; what does not, within it.
+    fleet.control.cli("delete", "digits", "--yes")
+    until("it to go", lambda: not list((tokyo.home / "models").iterdir()))
+    assert list((paris.home / "models").iterdir())
+
+
 def test_control_is_away(fleet):
     paris = fleet.join("paris")
     fleet.apply(1)
