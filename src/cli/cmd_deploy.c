@@ -26,9 +26,11 @@ static int model_resolve(struct cli *cli, struct endpoint_spec *spec, const char
                          struct err *err)
 {
     const char *written = arena_string(cli->arena, spec->model), *path = written, *digest;
-    if (spec->model.size == 0 || slice_starts(spec->model, SLICE("sha256:")))
+    /* What a registry has, control looks up. */
+    if (spec->model.size == 0 || slice_starts(spec->model, SLICE("sha256:")) ||
+        slice_starts(spec->model, SLICE("oci://")))
         return 0;
-    static const char *const later[] = { "oci://", "hf://", "https://", "http://", "s3://", NULL };
+    static const char *const later[] = { "hf://", "https://", "http://", "s3://", NULL };
     for (size_t i = 0; later[i]; i++)
         if (slice_starts(spec->model, slice_of(later[i])))
             return err_set(err, ERR_NOT_SUPPORTED,

@@ -26,7 +26,7 @@
 /* clang-format off */
 const struct cli_command cli_commands[] = {
     { "deploy", NULL, "NAME", "Run a model, or change how it runs; waits until it is ready.",
-      OPTIONS({ "--model", "SOURCE", "The model: an ONNX file, or a folder with one.", false },
+      OPTIONS({ "--model", "SOURCE", "The model: an ONNX file, a folder with one, or oci://PROJECT/NAME:TAG.", false },
               { "--image", "REF", "A container image (not yet).", false },
               { "--port", "N", "The image's port (not yet).", false },
               { "--upstream", "URL", "Something that already runs (not yet).", false },

@@ -1,52 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * PUT of a blob. Two buffers: one is filled from the socket while the other is hashed and written
- * by a thread; when both are full the socket waits. Without Content-Range the body is the whole
- * blob; with "bytes A-B/TOTAL" it is a part that goes on with what came before: 202 and Range tell
- * how far it is.
+ * PUT of a blob. Without Content-Range the body is the whole blob; with "bytes A-B/TOTAL" it is a
+ * part that goes on with what came before: 202 and Range tell how far it is.
  */
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/arena.h"
 #include "base/auto.h"
+#include "control/blob_take.h"
 #include "control/control_own.h"
 #include "control/routes.h"
 #include "store/blobs.h"
 #include "store/store.h"
 
-enum { BUFFER_BYTES = 512 << 10 };
-
 struct uploading {
-    struct request *q;
+    struct blob_take take;        /* first */
     uint64_t first, bytes, total; /* of this body; total of the blob */
     bool ranged, there;           /* there: the blob is here already */
-    struct blob_upload *upload;
-    uint64_t have;           /* what is here, for 416 and 202 */
-    char *filling, *writing; /* buffers; writing: of the job */
-    size_t filled, to_write;
-    bool body_ended, finishing, recorded, answered;
+    uint64_t have;                /* what is here, for 416 and 202 */
+    bool answered;
     struct store_audit audit;
     struct err err;
 };
 
-static const struct exchange_handler upload_handler;
-
 /* ---- its end -------------------------------------------------------------------------------- */
 
-static void closed(struct request *q)
+static void fail(struct request *q, const struct err *err)
 {
     struct uploading *u = q->data;
-    if (q->running)
-        return;
-    blob_upload_free(take_ptr(u->upload));
-    free(take_ptr(u->filling));
-    free(take_ptr(u->writing));
-}
-
-static void fail(struct uploading *u, const struct err *err)
-{
-    struct request *q = u->q;
     if (u->answered || !q->x)
         return;
     u->answered = true;
@@ -64,9 +46,9 @@ static void fail(struct uploading *u, const struct err *err)
     request_fail(q, err);
 }
 
-static void reply_blob(struct uploading *u, int status)
+static void reply_blob(struct request *q, int status)
 {
-    struct request *q = u->q;
+    struct uploading *u = q->data;
     struct http_header headers[1] = {
         { SLICE("Location"),
           slice_of(arena_format(q->arena, "/api/v1/blobs/%.*s", SLICE_FMT(q->parts[0]))) }
@@ -100,49 +82,50 @@ static void on_record_done(struct job *job, const struct err *err)
     metric_set(control_count(q->control, CONTROL_BLOB_BYTES, NULL),
                (int64_t)blobs_total_bytes(q->control->blobs));
     if (!q->x)
-        closed(q);
+        blob_take_closed(q);
     else if (err)
-        fail(u, err);
+        fail(q, err);
     else
-        reply_blob(u, u->there ? 200 : 201);
+        reply_blob(q, u->there ? 200 : 201);
 }
 
 static int on_finish_run(struct job *job, struct store *store, struct err *err)
 {
     struct uploading *u = request_of_job(job)->data;
     (void)store;
-    return blob_upload_finish(u->upload, err);
+    return blob_upload_finish(u->take.upload, err);
 }
 
 static void on_finish_done(struct job *job, const struct err *err)
 {
     struct request *q = request_of_job(job);
     struct uploading *u = q->data;
-    blob_upload_free(take_ptr(u->upload));
+    blob_upload_free(take_ptr(u->take.upload));
     if (!q->x && err)
-        closed(q);
+        blob_take_closed(q);
     else if (err)
-        fail(u, err);
+        fail(q, err);
     else
         request_write(q, on_record_run, on_record_done); /* also when the client has gone */
 }
 
-static void body_done(struct uploading *u)
+static void on_end(struct request *q, const struct err *err)
 {
-    struct request *q = u->q;
-    uint64_t offset = blob_upload_offset(u->upload);
-    if (u->finishing)
+    struct uploading *u = q->data;
+    if (err) {
+        fail(q, err);
         return;
-    u->finishing = true;
+    }
+    uint64_t offset = blob_upload_offset(u->take.upload);
     if (offset == u->total) {
         request_disk(q, on_finish_run, on_finish_done);
         return;
     }
     if (!u->ranged) {
-        struct err err;
-        (void)!err_set(&err, ERR_BAD_INPUT, "the body ended after %llu of %llu bytes",
+        struct err cut;
+        (void)!err_set(&cut, ERR_BAD_INPUT, "the body ended after %llu of %llu bytes",
                        (unsigned long long)offset, (unsigned long long)u->total);
-        fail(u, &err);
+        fail(q, &cut);
         return;
     }
     struct http_header headers[] = {
@@ -150,94 +133,9 @@ static void body_done(struct uploading *u)
           slice_of(arena_format(q->arena, "bytes=0-%llu", (unsigned long long)offset - 1)) }
     };
     u->answered = true;
-    blob_upload_free(take_ptr(u->upload));
+    blob_upload_free(take_ptr(u->take.upload));
     request_reply_with(q, 202, headers, offset ? 1 : 0, NULL, (struct slice){});
 }
-
-/* ---- writing -------------------------------------------------------------------------------- */
-
-static int on_write_run(struct job *job, struct store *store, struct err *err)
-{
-    struct uploading *u = request_of_job(job)->data;
-    (void)store;
-    return blob_upload_write(u->upload, u->writing, u->to_write, err);
-}
-
-static void write_next(struct uploading *u);
-
-static void on_write_done(struct job *job, const struct err *err)
-{
-    struct request *q = request_of_job(job);
-    struct uploading *u = q->data;
-    if (!q->x) {
-        closed(q);
-        return;
-    }
-    if (err) {
-        fail(u, err);
-        return;
-    }
-    metric_add(control_count(q->control, CONTROL_UPLOADED_BYTES, NULL), u->to_write);
-    write_next(u);
-}
-
-/* Hands a full buffer (at the end: any) to the thread, when it has none. */
-static void write_next(struct uploading *u)
-{
-    if (u->q->running || u->answered)
-        return;
-    bool full = u->filled == BUFFER_BYTES;
-    if (u->filled && (full || u->body_ended)) {
-        char *buffer = u->writing;
-        u->writing = u->filling;
-        u->filling = buffer;
-        u->to_write = u->filled;
-        u->filled = 0;
-        request_disk(u->q, on_write_run, on_write_done);
-        if (full && !u->body_ended)
-            exchange_body_resume(u->q->x);
-    } else if (u->body_ended) {
-        body_done(u);
-    }
-}
-
-static void on_body_space(struct exchange *x, struct iovec *ret_space, void *data)
-{
-    struct uploading *u = ((struct request *)data)->data;
-    (void)x;
-    *ret_space = (struct iovec){ u->filling + u->filled, BUFFER_BYTES - u->filled };
-}
-
-static void on_body(struct exchange *x, size_t bytes, void *data)
-{
-    struct uploading *u = ((struct request *)data)->data;
-    (void)x;
-    u->filled += bytes;
-    if (u->filled == BUFFER_BYTES)
-        write_next(u);
-}
-
-static void on_body_end(struct exchange *x, const struct err *err, void *data)
-{
-    struct uploading *u = ((struct request *)data)->data;
-    (void)x;
-    if (err) {
-        fail(u, err);
-        return;
-    }
-    u->body_ended = true;
-    write_next(u);
-}
-
-static void on_closed(struct exchange *x, const struct err *err, void *data)
-{
-    (void)x;
-    (void)err;
-    request_closed(data);
-}
-
-static const struct exchange_handler upload_handler = { on_body_space, on_body, on_body_end,
-                                                        on_closed };
 
 /* ---- the beginning -------------------------------------------------------------------------- */
 
@@ -285,36 +183,32 @@ static int on_begin_run(struct job *job, struct store *store, struct err *err)
     if (r != ERR_NOT_FOUND)
         return r;
     return blob_upload_begin(q->control->blobs, q->parts[0], u->first, u->total, &u->have,
-                             &u->upload, err);
+                             &u->take.upload, err);
 }
 
 static void on_begin_done(struct job *job, const struct err *err)
 {
     struct request *q = request_of_job(job);
     struct uploading *u = q->data;
-    struct err failed;
     if (!q->x) {
-        closed(q);
+        blob_take_closed(q);
         return;
     }
     if (err) {
-        fail(u, err);
+        fail(q, err);
         return;
     }
     if (u->there) { /* the body is not wanted */
         request_write(q, on_record_run, on_record_done);
         return;
     }
-    u->filling = mem_alloc(BUFFER_BYTES);
-    u->writing = mem_alloc(BUFFER_BYTES);
-    if (exchange_body_start(q->x, u->bytes, &failed) < 0)
-        fail(u, &failed);
+    blob_take_start(q, u->bytes);
 }
 
 void blob_put(struct request *q)
 {
     struct uploading *u = ARENA_NEW(q->arena, struct uploading);
-    u->q = q;
+    u->take.on_end = on_end;
     u->audit = request_audit(q, "upload");
     u->audit.endpoint = (struct slice){};
     u->audit.after = q->parts[0];
@@ -326,7 +220,6 @@ void blob_put(struct request *q)
         return;
     }
     q->data = u;
-    q->on_closed = closed;
-    exchange_set_handler(q->x, &upload_handler, q);
+    q->on_closed = blob_take_closed;
     request_disk(q, on_begin_run, on_begin_done);
 }

@@ -9,6 +9,7 @@
 #include "base/arena.h"
 #include "base/err.h"
 #include "base/json.h"
+#include "control/artifact.h"
 #include "control/schedule.h"
 #include "geo/sets.h"
 #include "policy/regions.h"
@@ -178,6 +179,22 @@ static int check_model(struct change *change, const struct endpoint_spec *spec, 
     }
     ret->blobs[0] = spec->model;
     return 0;
+}
+
+/* A tag is looked up once: the spec keeps what it named then, and how it was written. */
+static int resolve_model(struct change *change, struct store *store, struct endpoint_spec *spec,
+                         struct err *err)
+{
+    const struct artifact artifact = {
+        store, change->blobs, change->arena, change->hosts, change->host_count, change->audit.at_ns,
+    };
+    struct slice written = spec->model;
+    if (!slice_starts(written, SLICE(ARTIFACT_SCHEME)))
+        return 0;
+    int r = artifact_resolve(&artifact, written, &spec->model, err);
+    if (r == 0)
+        spec->source = written;
+    return r;
 }
 
 /* ---- names that only one may have ----------------------------------------------------------- */
@@ -612,7 +629,8 @@ static int run_patch(struct change *change, struct store *store, struct store_en
         return err_set(err, ERR_BAD_INPUT,
                        "an endpoint's name and project do not change: make "
                        "another one");
-    return update(change, store, endpoint, before, &after, err);
+    r = resolve_model(change, store, &after, err);
+    return r < 0 ? r : update(change, store, endpoint, before, &after, err);
 }
 
 static int run_existing(struct change *change, struct store *store, struct store_endpoint *endpoint,
@@ -648,6 +666,8 @@ int change_run(struct change *change, struct store *store, struct err *err)
     struct store_endpoint endpoint;
     struct endpoint_spec wanted = {};
     int r = change->kind == CHANGE_PUT ? read_put(change, &wanted, err) : 0;
+    if (r == 0 && change->kind == CHANGE_PUT)
+        r = resolve_model(change, store, &wanted, err);
     if (r < 0)
         return r;
     r = store->endpoint_find(store, change->project, change->name, change->arena, &endpoint, err);

@@ -42,6 +42,8 @@ struct change {
     const struct geo_sets *sets;     /* borrowed; NULL: those built in */
     const struct region_place *pops; /* where replicas may come to be; none: not known */
     size_t pop_count;
+    const struct slice *hosts; /* by which this registry is named: `model: oci://HOST/...` */
+    size_t host_count;
     struct slice project, name;
     struct slice body;     /* PUT: a spec; PATCH: a merge-patch; JSON text */
     uint64_t revision;     /* ROLLBACK */

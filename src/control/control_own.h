@@ -101,6 +101,7 @@ struct control {
     struct timer *tick; /* pings, silent PoPs, addresses, garbage */
     int64_t ticks, first_ticks;
     struct job *sweep;         /* under way */
+    bool sweep_again;          /* something was deleted meanwhile */
     struct timer *place_timer; /* placement.c: what was decided is to be kept */
     struct job *placing;       /* under way */
     bool place_again;
@@ -115,6 +116,10 @@ int64_t control_wall_ns(struct control *control);
 /* Opens stores and blobs and fills the hub, before anything serves. */
 int control_open(struct control *control, struct err *err);
 void control_sweep(struct control *control); /* garbage of blobs, on the store's thread */
+/* Likewise, now: what was just deleted, and nobody else needs. */
+void control_collect(struct control *control);
+/* So long a repository keeps what no manifest of it names: pushes go from layers to manifest. */
+#define CONTROL_LAYERS_KEPT_NS (INT64_C(24) * 3600 * 1'000'000'000)
 
 static inline struct metric_series *control_count(struct control *control, unsigned row,
                                                   const struct slice *labels)

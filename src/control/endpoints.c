@@ -216,11 +216,33 @@ static const struct region_place *places_of(struct request *q, size_t *ret_count
     return places;
 }
 
+/* The names that reach this registry, as a reference has them. */
+static const struct slice *hosts_of(struct request *q, size_t *ret_count)
+{
+    const struct control *control = q->control;
+    struct slice *hosts = ARENA_ARRAY(q->arena, struct slice, 2 * control->listener_count + 2);
+    size_t count = 0;
+    for (size_t i = 0; i < control->listener_count; i++) {
+        const struct address *address = &control->addresses[i];
+        char text[ADDRESS_TEXT_BYTES];
+        if (address->kind != ADDRESS_IP4 && address->kind != ADDRESS_IP6)
+            continue;
+        hosts[count++] = slice_of(arena_string(q->arena, slice_of(address_text(address, text))));
+        hosts[count++] = slice_of(arena_format(q->arena, "localhost:%u", address->port));
+    }
+    if (control->start.api_host[0])
+        hosts[count++] = slice_of(control->start.api_host);
+    if (control->start.zone[0])
+        hosts[count++] = slice_of(arena_format(q->arena, "api.%s", control->start.zone));
+    *ret_count = count;
+    return hosts;
+}
+
 static void change_start(struct request *q, enum change_kind kind, const char *action,
                          uint64_t revision)
 {
     struct change *change = ARENA_NEW(q->arena, struct change);
-    size_t pop_count;
+    size_t pop_count, host_count;
     *change = (struct change){
         .kind = kind,
         .arena = q->arena,
@@ -229,6 +251,7 @@ static void change_start(struct request *q, enum change_kind kind, const char *a
         .walls_off = walls_off(&q->control->start),
         .sets = &q->control->sets,
         .pops = places_of(q, &pop_count),
+        .hosts = hosts_of(q, &host_count),
         .project = q->project,
         .name = q->parts[0],
         .body = { q->body, q->body_bytes },
@@ -239,6 +262,7 @@ static void change_start(struct request *q, enum change_kind kind, const char *a
         .audit = request_audit(q, action),
     };
     change->pop_count = pop_count;
+    change->host_count = host_count;
     q->data = change;
     request_write(q, on_change_run, on_change_done);
 }

@@ -34,7 +34,7 @@ static int index_blob(struct slice digest, uint64_t bytes, void *data, struct er
 {
     struct indexing *indexing = data;
     struct store_blob blob = { .digest = digest, .bytes = bytes, .created_ns = indexing->now_ns };
-    return indexing->store->blob_put(indexing->store, &blob, err);
+    return indexing->store->blob_index(indexing->store, &blob, err);
 }
 
 /* What was uploaded right before a crash has no row: it gets one, and with it its grace anew. */
@@ -182,6 +182,7 @@ struct sweep {
     struct slice *digests;
     size_t count;
     int64_t now_ns;
+    bool all; /* what is old as well, not only what was deleted */
 };
 
 /* Rows first, files after the transaction: a file without a row is found again at the next start,
@@ -189,13 +190,19 @@ struct sweep {
 static int on_sweep_run(struct job *job, struct store *store, struct err *err)
 {
     struct sweep *sweep = job->data;
-    int r = store->blob_garbage(store, sweep->now_ns - BLOB_GRACE_NS, sweep->arena, &sweep->digests,
-                                &sweep->count, err);
+    /* Those that only a registry held are of no age: they go with the last repository. */
+    int64_t before_ns = sweep->all ? sweep->now_ns - BLOB_GRACE_NS : 1;
+    int r = sweep->all ? store->repository_prune(store, sweep->now_ns - CONTROL_LAYERS_KEPT_NS, err)
+                       : 0;
+    if (r == 0)
+        r = store->blob_garbage(store, before_ns, sweep->arena, &sweep->digests, &sweep->count,
+                                err);
     for (size_t i = 0; i < sweep->count && r == 0; i++)
         r = store->blob_delete(store, sweep->digests[i], err);
     for (size_t i = 0; i < sweep->count && r == 0; i++)
         r = blobs_delete(job->control->blobs, sweep->digests[i], err);
-    (void)blobs_sweep_uploads(job->control->blobs, sweep->now_ns - UPLOAD_GRACE_NS);
+    if (sweep->all)
+        (void)blobs_sweep_uploads(job->control->blobs, sweep->now_ns - UPLOAD_GRACE_NS);
     return r;
 }
 
@@ -205,13 +212,34 @@ static void on_sweep_done(struct job *job, const struct err *err)
     struct control *control = job->control;
     if (err)
         log_warn("control", "blobs not put in order, trying later", LOG_S("error", err->message));
-    else if (sweep->count)
+    else if (sweep->count && sweep->all)
         log_info("control", "blobs nobody needs removed", LOG_U("count", sweep->count));
     metric_set(control_count(control, CONTROL_BLOB_BYTES, NULL),
                (int64_t)blobs_total_bytes(control->blobs));
     control->sweep = NULL;
     arena_free(sweep->arena);
     free(sweep);
+    if (control->sweep_again && !err)
+        control_collect(control);
+}
+
+static void start(struct control *control, bool all)
+{
+    struct sweep *sweep = mem_zalloc(sizeof *sweep);
+    sweep->arena = arena_new();
+    sweep->now_ns = control_wall_ns(control);
+    sweep->all = all;
+    control->sweep = &sweep->job;
+    control->sweep_again = false;
+    job_start(control, &sweep->job, JOB_WRITE, on_sweep_run, on_sweep_done, sweep);
+}
+
+void control_collect(struct control *control)
+{
+    if (control->sweep)
+        control->sweep_again = true;
+    else
+        start(control, false);
 }
 
 void control_sweep(struct control *control)
@@ -224,9 +252,5 @@ void control_sweep(struct control *control)
                  LOG_I("by_s", jump_ns / ENV_S));
     if (control->sweep || !over)
         return;
-    struct sweep *sweep = mem_zalloc(sizeof *sweep);
-    sweep->arena = arena_new();
-    sweep->now_ns = control_wall_ns(control);
-    control->sweep = &sweep->job;
-    job_start(control, &sweep->job, JOB_WRITE, on_sweep_run, on_sweep_done, sweep);
+    start(control, true);
 }

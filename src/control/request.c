@@ -14,10 +14,12 @@
 #include "control/control_own.h"
 #include "control/granted.h"
 #include "control/guard.h"
+#include "control/registry.h"
 #include "control/routes.h"
 #include "io/loop.h"
 #include "spec/endpoint.h"
 #include "store/digest.h"
+#include "store/oci.h"
 #include "store/store.h"
 
 enum {
@@ -123,12 +125,21 @@ static size_t error_headers(const struct err *err, struct http_header ret[static
     return n;
 }
 
+static const char *error_type(bool registry)
+{
+    return registry ? "application/json" : "application/problem+json";
+}
+
+static struct slice error_body(struct request *q, const struct err *err)
+{
+    return q->registry ? registry_errors(q->arena, q, err) : problem(q->arena, err);
+}
+
 static void fail_quietly(struct request *q, const struct err *err)
 {
     struct http_header headers[2];
     size_t n = error_headers(err, headers);
-    request_reply_with(q, err_http(err), headers, n, "application/problem+json",
-                       problem(q->arena, err));
+    request_reply_with(q, err_http(err), headers, n, error_type(q->registry), error_body(q, err));
 }
 
 /* Who asks decides how often something fails: of each level so many lines in so long, and how many
@@ -204,12 +215,12 @@ struct hub_endpoint *request_endpoint(struct request *q)
 void request_on_refusal(struct arena *arena, const struct http_request *head, const struct err *err,
                         struct http_refusal *ret, void *control)
 {
-    (void)head;
+    bool registry = registry_is(head);
     (void)control;
     ret->headers = ARENA_ARRAY(arena, struct http_header, 4);
-    ret->headers[0] = HTTP_HEADER("Content-Type", SLICE("application/problem+json"));
+    ret->headers[0] = HTTP_HEADER("Content-Type", slice_of(error_type(registry)));
     ret->count = 1 + error_headers(err, ret->headers + 1);
-    ret->body = problem(arena, err);
+    ret->body = registry ? registry_errors(arena, NULL, err) : problem(arena, err);
 }
 
 /* ---- reading -------------------------------------------------------------------------------- */
@@ -388,6 +399,7 @@ static struct request *request_new(struct exchange *x, struct control *control)
     q->started_ns = exchange_started_ns(x);
     q->now_ns = control_wall_ns(control);
     q->trusted = exchange_peer(x)->kind == ADDRESS_UNIX;
+    q->registry = registry_is(exchange_request(x));
     if (id_valid(id))
         snprintf(q->id, sizeof q->id, "%.*s", SLICE_FMT(id));
     else
@@ -451,7 +463,7 @@ static int check_route(struct request *q, struct err *err)
     int r = q->route->scope == SCOPE_POP && !q->trusted ? check_pop(q, err) : 0;
     if (r < 0)
         return r;
-    if (q->route->body != BODY_NONE)
+    if (q->route->body != BODY_NONE && !q->registry)
         return guard_type(exchange_request(q->x), types[q->route->body], err);
     return 0;
 }
@@ -483,7 +495,9 @@ static void read_body(struct request *q)
         fail_quietly(q, &err); /* it can ask for this as often as it likes */
         return;
     }
-    q->body_bytes_max = report ? REQUEST_REPORT_BYTES_MAX : REQUEST_SPEC_BYTES_MAX;
+    q->body_bytes_max = report                            ? REQUEST_REPORT_BYTES_MAX
+                        : q->route->body == BODY_MANIFEST ? OCI_MANIFEST_BYTES_MAX
+                                                          : REQUEST_SPEC_BYTES_MAX;
     if (exchange_body_start(q->x, q->body_bytes_max, &err) < 0)
         request_fail(q, &err);
 }
@@ -503,6 +517,28 @@ static void keep_words(struct request *q)
     }
 }
 
+static int find_route(struct request *q, const struct http_request *head,
+                      char allow[static ROUTES_ALLOW_BYTES], struct err *err)
+{
+    if (!q->registry)
+        return routes_find(control_routes, control_route_count, head, &q->route, q->parts,
+                           &q->project, allow, err);
+    int r = routes_find(registry_routes, registry_route_count, head, &q->route, q->parts,
+                        &q->project, allow, err);
+    if (r == ERR_NOT_FOUND)
+        return err_set(err, ERR_NOT_FOUND,
+                       "no such path: a repository is /v2/PROJECT/NAME, and nothing deeper");
+    if (r == 0 && q->parts[0].data)
+        q->project = q->parts[0];
+    return r < 0 ? r : registry_check_name(q, err);
+}
+
+static int check_query(const struct request *q, struct err *err)
+{
+    /* What clients of a registry put there is the specification's to add to. */
+    return q->registry ? 0 : routes_check_query(q->route, &q->query, err);
+}
+
 void request_on_head(struct exchange *x, void *data)
 {
     struct control *control = data;
@@ -515,21 +551,21 @@ void request_on_head(struct exchange *x, void *data)
     if (r == 0)
         r = http_query_parse(q->arena, head->query, &q->query, &err);
     if (r == 0)
-        r = routes_find(head, &q->route, q->parts, &q->project, allow, &err);
+        r = find_route(q, head, allow, &err);
     if (r == ERR_BAD_METHOD) {
         struct http_header headers[] = {
             { SLICE("X-Request-Id"), slice_of(q->id) },
-            { SLICE("Content-Type"), SLICE("application/problem+json") },
+            { SLICE("Content-Type"), slice_of(error_type(q->registry)) },
             { SLICE("Perigee-Error"), SLICE("bad_method") },
         };
         count(q, 405);
-        exchange_reply_method(x, allow, headers, 3, problem(q->arena, &err));
+        exchange_reply_method(x, allow, headers, 3, error_body(q, &err));
         return;
     }
     if (r == 0)
         r = check_route(q, &err);
     if (r == 0)
-        r = routes_check_query(q->route, &q->query, &err);
+        r = check_query(q, &err);
     if (r == 0 && q->route->flags & ROUTE_PROJECT)
         r = spec_check_project_name(q->project, &err);
     if (r < 0) {

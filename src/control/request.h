@@ -36,7 +36,7 @@ enum scope {
 #undef SCOPE_ENUM
 };
 
-enum route_body { BODY_NONE, BODY_JSON, BODY_PATCH, BODY_REPORT, BODY_UPLOAD };
+enum route_body { BODY_NONE, BODY_JSON, BODY_PATCH, BODY_REPORT, BODY_UPLOAD, BODY_MANIFEST };
 
 enum {
     ROUTE_ROOT = 1,    /* the path is whole, not below /api/v1 */
@@ -72,8 +72,10 @@ struct request {
     struct slice parts[HTTP_PATH_PARTS_MAX]; /* of the path, without the project */
     struct slice project;
     struct http_parameters query;
-    char id[65];                /* X-Request-Id */
-    bool trusted;               /* came by the socket in the home */
+    char id[65];                        /* X-Request-Id */
+    bool trusted;                       /* came by the socket in the home */
+    bool registry;                      /* below /v2/: errors have its form (registry.h) */
+    const char *code_absent, *code_bad; /* and these codes where something is missing, or wrong */
     char secret[80];            /* SCOPE_POP: digest of what its agent showed; empty: trusted */
     bool running;               /* a job has it */
     struct hub_pop *reporter;   /* whose report it is, until it is answered; NULL: none */

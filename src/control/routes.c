@@ -170,14 +170,14 @@ static void add_method(char allow[static ROUTES_ALLOW_BYTES], enum http_method m
              http_method_text(method), method == HTTP_GET ? ", HEAD" : "");
 }
 
-int routes_find(const struct http_request *head, const struct route **ret_route,
-                struct slice parts[static HTTP_PATH_PARTS_MAX], struct slice *project,
-                char allow[static ROUTES_ALLOW_BYTES], struct err *err)
+int routes_find(const struct route *routes, size_t count, const struct http_request *head,
+                const struct route **ret_route, struct slice parts[static HTTP_PATH_PARTS_MAX],
+                struct slice *project, char allow[static ROUTES_ALLOW_BYTES], struct err *err)
 {
     enum http_method method = head->method == HTTP_HEAD ? HTTP_GET : head->method;
     allow[0] = '\0';
-    for (size_t i = 0; i < control_route_count; i++) {
-        const struct route *route = &control_routes[i];
+    for (size_t i = 0; i < count; i++) {
+        const struct route *route = &routes[i];
         struct slice found[HTTP_PATH_PARTS_MAX] = {};
         bool below = false;
         if (!matches(head, route, false, found)) {

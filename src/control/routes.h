@@ -10,7 +10,8 @@ enum { ROUTES_ALLOW_BYTES = 64, ROUTES_PATH_BYTES = 160 };
 
 /* ERR_NOT_FOUND, or ERR_BAD_METHOD with the methods that there are in `allow`. The project stays as
  * it is where the path has none. HEAD finds GET. */
-[[nodiscard]] int routes_find(const struct http_request *head, const struct route **ret_route,
+[[nodiscard]] int routes_find(const struct route *routes, size_t count,
+                              const struct http_request *head, const struct route **ret_route,
                               struct slice parts[static HTTP_PATH_PARTS_MAX], struct slice *project,
                               char allow[static ROUTES_ALLOW_BYTES], struct err *err);
 /* The whole path of a row: "/api/v1/endpoints/{name}", or that of its form with a project. */

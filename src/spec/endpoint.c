@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "base/yaml.h"
 #include "spec/option.h"
+#include "spec/reference.h"
 
 enum { KEY_BYTES = 160, KEYS_MAX = 64 };
 
@@ -168,7 +169,7 @@ bool spec_is_digest(struct slice text)
 
 static int check_model(struct slice model, struct err *err)
 {
-    static const char *const later[] = { "oci://", "hf://", "s3://", "https://", "http://", NULL };
+    static const char *const later[] = { "hf://", "s3://", "https://", "http://", NULL };
 
     if (model.size == 0)
         return err_set(err, ERR_BAD_INPUT,
@@ -178,6 +179,12 @@ static int check_model(struct slice model, struct err *err)
             return err_set(err, ERR_NOT_SUPPORTED,
                            "model: '%s' is not acted upon yet; give a file, a folder or sha256:HEX",
                            *scheme);
+    if (slice_starts(model, SLICE("oci://"))) {
+        struct reference unused;
+        return reference_parse((struct slice){ model.data + 6, model.size - 6 }, &unused, err) < 0
+                   ? err_wrap(err, "model")
+                   : 0;
+    }
     if (slice_starts(model, SLICE("sha256:")) && !spec_is_digest(model))
         return err_set(err, ERR_BAD_INPUT,
                        "model: '%s' is no digest: sha256: and 64 small hexadecimal digits",

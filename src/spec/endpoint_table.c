@@ -42,7 +42,8 @@ const struct option endpoint_options[] = {
          "Selects in lists (`-l team=vision`). Keys of up to 63 characters, values of up to 256 bytes."),
 
     LIVE("model", TEXT, WHAT_RUNS, model, 1, 4096, NULL, NULL,
-         "A file or folder, which the CLI uploads, or `sha256:HEX` of one uploaded before."),
+         "A file or folder, which the CLI uploads; `oci://PROJECT/NAME:TAG` of the registry, looked up "
+         "when it is deployed; or `sha256:HEX` of one uploaded before."),
     LIVE("source", TEXT, GOVERNED, source, 1, 4096, NULL, NULL,
          "Where the model came from, as it was written; kept for people, the CLI sets it."),
     NOT_YET("image", WHAT_RUNS, "A container image, `registry/name:tag`."),
