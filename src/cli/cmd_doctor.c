@@ -59,6 +59,7 @@ static const struct {
     { "processors", doctor_processors },
     { "open files", doctor_files },
     { "clock", doctor_clock },
+    { "time zones", doctor_zones },
     { "home", doctor_home },
     { "disk", doctor_disk },
     { "database", doctor_database },

@@ -58,6 +58,14 @@ const struct cli_command cli_commands[] = {
     { "logs", NULL, "NAME", "Print what the endpoint's replicas wrote.",
       OPTIONS(FOLLOW, LIMIT, { "--replica", "NAME", "Of this one alone.", false }),
       "  perigee logs digits --follow\n", 1, 1, cmd_logs },
+    { "top", NULL, "", "Watch endpoints, replicas, load and latency; without a terminal one table.",
+      OPTIONS({ "--sort", "KEY", "By name, state, replicas, rate (unless told), errors, running, waiting, p50 or p99.", false },
+              { "--every", "TIME", "Ask so often; 2s unless told.", false },
+              { "--pops", NULL, "A row for each PoP as well.", false },
+              { "--once", NULL, "Print one table.", false }),
+      "  perigee top                           q quits, r n l ... sort, p shows PoPs\n"
+      "  perigee top --once --sort p99\n"
+      "  perigee top --json\n", 0, 0, cmd_top },
     { "events", NULL, "[NAME]", "Print what happened: deployments, starts, deaths, moves of traffic.",
       OPTIONS(FOLLOW, LIMIT), "  perigee events --follow --json\n", 0, 1, cmd_events },
     { "infer", NULL, "NAME", "Send a request and print the answer.",
@@ -155,7 +163,7 @@ const struct cli_command cli_commands[] = {
 };
 /* clang-format on */
 const char *const cli_reserved[] = {
-    "chat",    "bench",   "usage",      "estimate", "budget", "receipt", "keys", "secrets",
-    "flavors", "catalog", "registries", "exec",     "admin",  "top",     NULL,
+    "chat",    "bench",   "usage",   "estimate",   "budget", "receipt", "keys",
+    "secrets", "flavors", "catalog", "registries", "exec",   "admin",   NULL,
 };
 const size_t cli_command_count = sizeof cli_commands / sizeof *cli_commands;

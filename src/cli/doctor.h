@@ -42,6 +42,7 @@ void doctor_memory(struct doctor *doctor);
 void doctor_processors(struct doctor *doctor);
 void doctor_files(struct doctor *doctor);
 void doctor_clock(struct doctor *doctor);
+void doctor_zones(struct doctor *doctor);
 
 /* The home, and the Perigee of it (doctor_home.c). */
 void doctor_home(struct doctor *doctor);

@@ -26,6 +26,7 @@
 #include "http/fetch.h"
 #include "sys/home.h"
 #include "sys/sandbox.h"
+#include "sys/zones.h"
 
 enum { KERNEL_MAJOR = 5, KERNEL_MINOR = 10, FILES_MIN = 4096, MIB = 1 << 20 };
 
@@ -288,4 +289,17 @@ void doctor_clock(struct doctor *doctor)
                utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min);
     if (wrong)
         doctor_advise(doctor, "set the clock: events, logs and certificates are by it");
+}
+
+void doctor_zones(struct doctor *doctor)
+{
+    struct tzif zone;
+    struct err err;
+    bool there = zones_read(NULL, doctor->cli->arena, SLICE("Europe/Paris"), &zone, &err) == 0;
+    if (there) {
+        doctor_say(doctor, DOCTOR_OK, "are in %s", zones_folder());
+        return;
+    }
+    doctor_say(doctor, DOCTOR_WARN, "%s", err.message);
+    doctor_advise(doctor, "schedules know UTC alone until you run: apt-get install tzdata");
 }

@@ -148,7 +148,7 @@ static bool views_of(const void *region, size_t bytes,
     return true;
 }
 
-/* ---- decisions ------------------------------------------------------------------------------ */
+/* ---- decisions ------------------------------------------------------------------------------- */
 
 struct decision_ring *gateway_decisions(void *region, unsigned set, unsigned index)
 {
@@ -167,7 +167,7 @@ bool gateway_decision_find(const void *region, size_t bytes, struct slice id,
                          id, ret);
 }
 
-/* ---- clients -------------------------------------------------------------------------------- */
+/* ---- clients --------------------------------------------------------------------------------- */
 
 struct slice gateway_metrics_country(const struct metrics *metrics, struct slice project,
                                      struct slice endpoint, struct slice country)
@@ -226,6 +226,84 @@ size_t gateway_metrics_clients(struct arena *arena, const void *region, size_t b
     qsort(clients.rows, clients.count, sizeof *clients.rows, by_requests);
     *ret = clients.rows;
     return clients.count < max ? clients.count : max;
+}
+
+/* ---- what it is asked for, and how long it takes --------------------------------------------- */
+
+struct activity {
+    struct arena *arena;
+    struct gateway_activity *rows;
+    size_t count;
+    struct map by_key;
+};
+
+/* Of the first two labels; NULL: there is no room for more. */
+static struct gateway_activity *activity_row(struct activity *activity, const struct slice *labels)
+{
+    struct slice key = slice_of(
+        arena_format(activity->arena, "%.*s/%.*s", SLICE_FMT(labels[0]), SLICE_FMT(labels[1])));
+    struct gateway_activity *row = map_get(&activity->by_key, key);
+    if (row || labels[1].size == 0 || activity->count == GATEWAY_SERIES_MAX)
+        return row;
+    row = &activity->rows[activity->count++];
+    row->project = arena_copy(activity->arena, labels[0]);
+    row->endpoint = arena_copy(activity->arena, labels[1]);
+    (void)map_put(&activity->by_key, key, row);
+    return row;
+}
+
+static void activity_requests(const struct slice *labels, const uint64_t *words, void *data)
+{
+    struct gateway_activity *row = activity_row(data, labels);
+    if (!row)
+        return;
+    row->requests += words[0];
+    if (slice_starts(labels[2], SLICE("5")))
+        row->errors += words[0];
+}
+
+static void activity_took(const struct slice *labels, const uint64_t *words, void *data)
+{
+    struct gateway_activity *row = activity_row(data, labels);
+    for (size_t i = 0; row && i <= metric_buckets_latency.count; i++)
+        row->took[i] += words[i];
+}
+
+static void activity_queued(const struct slice *labels, const uint64_t *words, void *data)
+{
+    struct gateway_activity *row = activity_row(data, labels);
+    if (row)
+        row->queued += (int64_t)words[0];
+}
+
+static void activity_running(const struct slice *labels, const uint64_t *words, void *data)
+{
+    struct gateway_activity *row = activity_row(data, labels);
+    if (row)
+        row->running += (int64_t)words[0];
+}
+
+size_t gateway_metrics_activity(struct arena *arena, const void *region, size_t bytes,
+                                struct gateway_activity **ret)
+{
+    static const struct {
+        enum gateway_metrics_row row;
+        void (*each)(const struct slice *labels, const uint64_t *words, void *data);
+    } parts[] = { { GATEWAY_REQUESTS, activity_requests },
+                  { GATEWAY_TOTAL, activity_took },
+                  { GATEWAY_QUEUED, activity_queued },
+                  { GATEWAY_RUNNING, activity_running } };
+    struct metrics_view views[GATEWAY_SLICES];
+    struct activity activity = { .arena = arena };
+    if (!views_of(region, bytes, views))
+        return 0;
+    activity.rows = ARENA_ARRAY(arena, struct gateway_activity, GATEWAY_SERIES_MAX);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        metrics_sum(&gateway_metrics, views, GATEWAY_SLICES, parts[i].row, parts[i].each,
+                    &activity);
+    map_deinit(&activity.by_key);
+    *ret = activity.rows;
+    return activity.count;
 }
 
 struct slice gateway_metrics_print(struct arena *arena, const void *region, size_t bytes)

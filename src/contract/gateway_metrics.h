@@ -183,5 +183,15 @@ struct gateway_clients {
 /* In the arena, by falling requests, at most `max`. 0 when it is of no known layout. */
 size_t gateway_metrics_clients(struct arena *arena, const void *region, size_t bytes, size_t max,
                                struct gateway_clients **ret);
+/* Readers: what each endpoint was asked for, since the region was made, and what is under way. */
+struct gateway_activity {
+    struct slice project, endpoint;        /* in the arena */
+    uint64_t requests, errors;             /* answered; those of 5xx */
+    uint64_t took[METRIC_BUCKETS_MAX + 1]; /* inferences, by metric_buckets_latency; the last */
+    int64_t running, queued;               /* one in use: above them all. Now: in replicas, */
+};                                         /* and waiting for one */
+/* In the arena. 0 when it is of no known layout. */
+size_t gateway_metrics_activity(struct arena *arena, const void *region, size_t bytes,
+                                struct gateway_activity **ret);
 /* Prometheus text of everything in the region; empty when it is of no known layout. */
 struct slice gateway_metrics_print(struct arena *arena, const void *region, size_t bytes);

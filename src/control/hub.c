@@ -349,6 +349,8 @@ void hub_pop_state(struct control *control, struct hub_pop *pop, struct arena *a
     pop->loads_told = report->loads_told;
     pop->clients = report->clients;
     pop->client_count = report->client_count;
+    pop->activity = report->activity;
+    pop->activity_count = report->activity_count;
     pop->gateway_port = report->gateway_port;
     pop->peers = report->peers;
     snprintf(pop->sets, sizeof pop->sets, "%.*s", SLICE_FMT(report->sets));

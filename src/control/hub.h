@@ -16,6 +16,7 @@
 
 #include "base/list.h"
 #include "base/map.h"
+#include "base/metrics.h"
 #include "base/slice.h"
 #include "control/demand.h"
 #include "policy/regions.h"
@@ -65,6 +66,13 @@ struct hub_clients {
     char country[8];                               /* or "unknown", "other" */
 };
 
+/* What an endpoint was asked for there in a window, and what is under way. */
+struct hub_activity {
+    uint64_t endpoint_uid, window_ms, requests, errors;
+    uint64_t running, queued;
+    uint64_t took[METRIC_BUCKETS_MAX + 1]; /* by metric_buckets_latency; the last: above them all */
+};
+
 /* An endpoint there, as its agent measured it (contract/mesh.h). */
 struct hub_load {
     uint64_t endpoint_uid;
@@ -106,6 +114,8 @@ struct hub_pop {
     bool loads_told;
     struct hub_clients *clients;
     size_t client_count;
+    struct hub_activity *activity;
+    size_t activity_count;
     struct slice peers;      /* JSON: how it reaches other PoPs; empty: not said */
     uint16_t gateway_port;   /* where its gateway listens, as it says; 0: not said */
     struct arena *row_arena; /* of what follows: what an operator said; NULL: nothing */
@@ -237,6 +247,7 @@ bool hub_has_replicas(struct control *control, uint64_t uid);
 
 const char *view_time(int64_t ns, char buffer[static 40]); /* RFC 3339, UTC */
 void view_member_time(struct json_writer *w, const char *key, int64_t ns);
+const char *view_state(struct control *control, const struct hub_endpoint *endpoint);
 struct slice view_endpoint(struct control *control, struct arena *arena,
                            const struct hub_endpoint *endpoint, bool *ret_deploying);
 struct slice view_pop_endpoint(struct arena *arena, const struct hub_endpoint *endpoint);

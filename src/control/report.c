@@ -404,6 +404,8 @@ int report_parse(struct arena *arena, struct slice text, struct slice pop, int64
     if (r == 0)
         r = read_clients(arena, root, &report, err);
     if (r == 0)
+        r = report_activity_read(arena, root, &report, err);
+    if (r == 0)
         r = read_state(arena, root, pop, &report, err);
     if (r == 0)
         r = report_asked_read(arena, root, &report, err);

@@ -20,6 +20,7 @@ enum {
     REPORT_PEERS_MAX = 2048,
     REPORT_LOADS_MAX = 4096,
     REPORT_CLIENTS_MAX = 4096,
+    REPORT_ACTIVITY_MAX = 4096,
     REPORT_ITEMS_MAX = 20'000,
     REPORT_ASKED_MAX = 20'000, /* places of clients, of all endpoints */
     REPORT_LINE_BYTES_MAX = 4096,
@@ -71,6 +72,8 @@ struct report {
     bool loads_told;             /* what is not among them has not begun there */
     struct hub_clients *clients; /* of its endpoints */
     size_t client_count;
+    struct hub_activity *activity; /* of endpoints, placed there or not */
+    size_t activity_count;
     uint16_t gateway_port; /* 0: not said */
     struct slice peers;    /* JSON: [{"pop", "health", "rtt_ms"}]; empty: not said */
     uint64_t asked_ms;     /* the time in which they were; 0: it says nothing of them */
@@ -95,6 +98,9 @@ struct report_sum report_sum(const struct report_endpoint *rows, size_t count, u
 /* Of who asks; report_asked.c. */
 [[nodiscard]] int report_asked_read(struct arena *arena, yyjson_val *root, struct report *ret,
                                     struct err *err);
+/* Of what they asked for; report_activity.c. */
+[[nodiscard]] int report_activity_read(struct arena *arena, yyjson_val *root, struct report *ret,
+                                       struct err *err);
 /* Of one model; report_model.c. */
 struct slice report_model_json(struct arena *arena, yyjson_val *model);
 

@@ -42,6 +42,7 @@ void endpoint_explain(struct request *q);   /* explain.c */
 void endpoint_clients(struct request *q);   /* clients.c */
 void endpoint_placement(struct request *q); /* placement_view.c */
 void endpoint_schedule(struct request *q);  /* schedule.c */
+void activity_list(struct request *q);      /* activity.c */
 void request_explain(struct request *q);    /* past.c */
 void pop_answer(struct request *q);
 void replicas_list(struct request *q);

@@ -9,6 +9,9 @@
 #define TIME "{\"type\":[\"string\",\"null\"],\"format\":\"date-time\"}"
 #define NUMBER "{\"type\":\"number\"}"
 #define WHOLE "{\"type\":\"integer\",\"minimum\":0}"
+#define ACTIVITY                                                                                   \
+    "\"ready\":" WHOLE ",\"replicas\":" WHOLE ",\"rate\":" NUMBER ",\"error_rate\":" NUMBER        \
+    ",\"running\":" WHOLE ",\"queued\":" WHOLE ",\"p50_ms\":" FIGURE ",\"p99_ms\":" FIGURE
 #define WHOLE_OR_NULL "{\"type\":[\"integer\",\"null\"],\"minimum\":1}"
 #define FIGURE "{\"type\":[\"number\",\"null\"]}"
 #define CLIENT_SUMS ",\"requests\":" WHOLE ",\"rtt_mean_ms\":" FIGURE ",\"under_50ms\":" FIGURE
@@ -119,6 +122,11 @@ const struct schema control_schemas[] = {
                          ",\"rtt_ms\":" FIGURE)))
                          ",\"short\":" ARRAY(STRING)) },
     { "ReplicaList", LIST("Replica") },
+    { "Activity", NEEDS("\"at\",\"endpoints\",\"items\"",
+                       "\"at\":" TIME ",\"endpoints\":" WHOLE ",\"items\":"
+                       ARRAY(OBJECT("\"endpoint\":" STRING ",\"project\":" STRING
+                                    ",\"state\":" STRING ",\"revision\":" WHOLE "," ACTIVITY
+                                    ",\"pops\":" ARRAY(OBJECT("\"pop\":" STRING "," ACTIVITY))))) },
     { "Revision",
       NEEDS("\"number\",\"uid\",\"spec\",\"model\",\"state\"",
             "\"number\":" WHOLE ",\"uid\":" WHOLE ",\"created_at\":" TIME ",\"created_by\":" STRING
@@ -179,6 +187,10 @@ const struct schema control_schemas[] = {
                        ",\"demand\":" OBJECT("\"window_ms\":" WHOLE ",\"endpoints\":"
                                             ARRAY(OBJECT("\"uid\":" WHOLE ",\"clients\":"
                                                          ARRAY(CLIENTS))))
+                       ",\"activity\":" ARRAY(OBJECT("\"endpoint_uid\":" WHOLE ",\"window_ms\":" WHOLE
+                                                  ",\"requests\":" WHOLE ",\"errors\":" WHOLE
+                                                  ",\"running\":" WHOLE ",\"queued\":" WHOLE
+                                                  ",\"took\":" ARRAY(ARRAY(WHOLE))))
                        ",\"models\":" ARRAY("{\"type\":\"object\"}") ",\"deaths\":"
                        ARRAY("{\"type\":\"object\"}") ",\"events\":" ARRAY("{\"type\":\"object\"}")
                        ",\"logs\":" ARRAY("{\"type\":\"object\"}")) },

@@ -117,6 +117,13 @@ static void decide(struct control *control, const struct hub_endpoint *endpoint,
     status_decide(&in, ret);
 }
 
+const char *view_state(struct control *control, const struct hub_endpoint *endpoint)
+{
+    struct status status;
+    decide(control, endpoint, &status);
+    return status_word(status.state);
+}
+
 /* ---- parts ---------------------------------------------------------------------------------- */
 
 void view_replicas(struct control *control, struct json_writer *w, uint64_t uid)

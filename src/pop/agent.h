@@ -31,6 +31,7 @@
 #include "pop/keep.h"
 #include "pop/mesh.h"
 #include "pop/state.h"
+#include "pop/activity.h"
 
 struct channel;
 struct env;
@@ -140,8 +141,9 @@ struct agent {
     size_t note_bytes;
     uint64_t notes_late, items_refused; /* given up: waited too long; control would not have it */
     uint64_t note_sequence, report_sequence, note_sent;
-    struct pop_asked asked; /* from where endpoints were asked for */
-    struct list repository; /* load and unload under way */
+    struct pop_asked asked;   /* from where endpoints were asked for */
+    struct activity activity; /* and how much */
+    struct list repository;   /* load and unload under way */
 
     /* publish.c */
     struct timer *publish_soon;

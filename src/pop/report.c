@@ -72,6 +72,7 @@ static struct slice report_body(struct agent *agent, struct arena *arena)
     pop_asked_write(&agent->asked, &w, env_now_ns(agent->env));
     report_loads(&w, agent);
     report_clients(&w, agent);
+    report_activity(&w, agent);
     agent->model_sent = room.taken > 0;
     notes_choose(agent, &room);
     notes_write(&w, agent, "events", NOTE_EVENT, agent->note_sent);
@@ -283,4 +284,5 @@ void agent_report_close(struct agent *agent)
     agent->report_timer = NULL;
     agent_notes_close(agent);
     pop_asked_deinit(&agent->asked);
+    activity_deinit(&agent->activity);
 }

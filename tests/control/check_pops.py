@@ -59,6 +59,29 @@ def served(uid, revision=1, state="ready", message=""):
             "message": message}
 
 
+class Activity(Case):
+    def test_activity(self):
+        uid = self.control.deploy().json()["uid"]
+        took = [[5000, 90], [10000, 9], [120_000_000, 1], [7, "x"], "y", []]
+        row = {"endpoint_uid": uid, "window_ms": 5000, "requests": 100, "errors": 200,
+               "running": 3, "queued": 1, "took": took}
+        self.control.report(sequence=1, activity=[
+            row, {**row, "requests": 7}, {**row, "endpoint_uid": 99}, {**row, "window_ms": 0}, {}])
+        told = self.get("/activity")
+        (item,) = told["items"]
+        self.assertEqual(told["endpoints"], 1)
+        self.assertEqual((item["endpoint"], item["rate"], item["error_rate"], item["running"],
+                          item["queued"]), ("digits", 20, 20, 3, 1))
+        self.assertTrue(2.5 < item["p50_ms"] <= 5 < item["p99_ms"] <= 10)
+        (pop,) = item["pops"]
+        self.assertEqual((pop["rate"], pop["p99_ms"]), (item["rate"], item["p99_ms"]))
+        self.control.report(sequence=2)
+        (item,) = self.get("/activity")["items"]
+        self.assertEqual((item["rate"], item["p50_ms"], item["pops"]), (0, None, []))
+        self.assertEqual(self.get("/projects/other/activity")["items"], [])
+        self.refused(self.control.call("GET", "/activity?limit=0"), 400, "bad_input")
+
+
 class Joined(Case):
     def create(self, name, status=201, **spec):
         answer = self.control.call("POST", "/pops", {"name": name, **spec})

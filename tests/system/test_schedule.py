@@ -2,6 +2,8 @@
 """Schedules: more replicas at times of the day, in a zone, while the clock is what it is."""
 import datetime
 import json
+import os
+import signal
 import time
 
 import pytest
@@ -85,18 +87,38 @@ def test_what_is_refused(perigee, case):
     assert perigee.json("endpoints")["items"] == []
 
 
+def set_clock(one, hour, minute):
+    """Of tomorrow, so that it goes forward at first."""
+    midnight = time.time() // DAY * DAY
+    one.ahead(int(midnight + DAY + hour * HOUR + minute * 60 - time.time()))
+
+
 def test_the_time_of_the_day(jumping):
     """Into windows and out of them by a clock that is set, forward and back."""
-    def set_clock(hour, minute):
-        midnight = time.time() // DAY * DAY
-        jumping.ahead(int(midnight + DAY + hour * HOUR + minute * 60 - time.time()))
-
-    set_clock(3, 0)
+    set_clock(jumping, 3, 0)
     apply(jumping, spec('{cron: "0 8 * * *", tz: Etc/GMT-2, for: 10h, min: 2}',
                         '{cron: "0 12 * * *", tz: Etc/GMT-2, for: 1h, min: 3}'))
     until("one replica", lambda: replicas(jumping) == 1)
     for hour, wanted in ((6, 2), (10, 3), (12, 2), (17, 1), (7, 2)):
-        set_clock(hour, 30)
+        set_clock(jumping, hour, 30)
         until(f"{wanted} replicas at {hour}", lambda wanted=wanted: replicas(jumping) == wanted)
     assert jumping.json("show", "digits")["schedule"]["text"] == \
         "12:00 Etc/GMT-2: at least 3 until 13:00"
+
+
+def test_it_goes_on_while_control_stands_still(jumping):
+    def ready():
+        return jumping.metric("perigee_replicas", state="ready")
+
+    set_clock(jumping, 3, 0)
+    apply(jumping, spec('{cron: "0 8 * * *", for: 10h, min: 3}'))
+    until("one replica", lambda: ready() == 1)
+    control = jumping.role_pid("control")
+    os.kill(control, signal.SIGSTOP)
+    try:
+        set_clock(jumping, 8, 1)
+        until("three replicas", lambda: ready() == 3)
+        set_clock(jumping, 18, 0)
+        until("one replica again", lambda: ready() == 1)
+    finally:
+        os.kill(control, signal.SIGCONT)

@@ -244,6 +244,43 @@ static void test_clients(void **state)
     arena_free(arena);
 }
 
+/* Of all loops and both lane sets; what is not of an endpoint is left out. */
+static void test_activity(void **state)
+{
+    const struct slice answers[] = { SLICE("default"), SLICE("digits"), SLICE("200") };
+    const struct slice failures[] = { SLICE("default"), SLICE("digits"), SLICE("503") };
+    const struct slice waiting[] = { SLICE("default"), SLICE("digits"), SLICE("batch") };
+    const struct slice nobody[] = { SLICE(""), SLICE(""), SLICE("404") };
+    struct arena *arena = arena_new();
+    struct metrics metrics[2] = {};
+    struct gateway_activity *rows;
+    (void)state;
+    assert_true(gateway_region_attach(region, gateway_region_bytes()));
+    gateway_metrics_attach(&metrics[0], region, 0, 0);
+    gateway_metrics_attach(&metrics[1], region, 1, 1);
+    for (unsigned i = 0; i < 2; i++) {
+        metric_add(metrics_series(&metrics[i], GATEWAY_REQUESTS, answers), 5);
+        metric_add(metrics_series(&metrics[i], GATEWAY_REQUESTS, failures), 1);
+        metric_add(metrics_series(&metrics[i], GATEWAY_REQUESTS, nobody), 9);
+        metric_set(metrics_series(&metrics[i], GATEWAY_QUEUED, waiting), 2);
+        metric_set(metrics_series(&metrics[i], GATEWAY_RUNNING, answers), 3);
+        struct metric_series *took = metrics_series(&metrics[i], GATEWAY_TOTAL, answers);
+        metric_observe(&metrics[i], took, 40'000);
+        metric_observe(&metrics[i], took, UINT64_C(90'000'000'000));
+    }
+    assert_int_equal(gateway_metrics_activity(arena, region, gateway_region_bytes(), &rows), 1);
+    assert_true(slice_is(rows[0].project, "default") && slice_is(rows[0].endpoint, "digits"));
+    assert_int_equal(rows[0].requests, 12);
+    assert_int_equal(rows[0].errors, 2);
+    assert_true(rows[0].queued == 4 && rows[0].running == 6);
+    assert_int_equal(rows[0].took[0], 2);
+    assert_int_equal(rows[0].took[metric_buckets_latency.count], 2);
+    assert_int_equal(gateway_metrics_activity(arena, region, 100, &rows), 0);
+    metrics_deinit(&metrics[0]);
+    metrics_deinit(&metrics[1]);
+    arena_free(arena);
+}
+
 /* The newest of an id, whichever loop had it; what a gateway gone wrong left there is none. */
 static void test_decisions(void **state)
 {
@@ -296,6 +333,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_clients, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_activity, setup, teardown),
         cmocka_unit_test_setup_teardown(test_decisions, setup, teardown),
         cmocka_unit_test_setup_teardown(test_attach, setup, teardown),
         cmocka_unit_test(test_there_is_room_for_every_metric),
