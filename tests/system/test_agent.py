@@ -185,7 +185,7 @@ def test_only_control_can_say_that_a_pop_was_deleted(control, join):
 # there.
 FIELDS = {
     "": {"instance", "sequence", "sets", "gateway_port", "peers", "replicas", "endpoints", "models",
-         "clients", "loads", "demand", "events", "deaths", "logs"},
+         "clients", "loads", "activity", "demand", "events", "deaths", "logs"},
     "replicas": {"id", "name", "endpoint", "project", "endpoint_uid", "revision", "revision_uid",
                  "pid", "state", "since", "restarts", "memory_bytes", "sandbox", "message"},
     "endpoints": {"uid", "serving", "target", "target_state", "message"},
@@ -196,6 +196,7 @@ FIELDS = {
     "peers": {"pop", "health", "rtt_ms"},
     "loads": {"endpoint_uid", "wait_ms", "service_ms", "start_ms", "weight"},
     "clients": {"endpoint_uid", "country", "requests", "near", "rtt_us"},
+    "activity": {"endpoint_uid", "window_ms", "requests", "errors", "running", "queued", "took"},
 }
 
 
