@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from deadline import DEADLINE
+from engines import Image, Missing, new_engine
 from perigee import DIGITS
 from registry import (IMAGE, INDEX, LAYER, Registry, artifact_of, descriptor, digest_of, image_of)
 
@@ -91,6 +92,43 @@ def test_skopeo_copies_an_image_there_and_back(perigee, skopeo, scratch, form):
     skopeo("delete", "--tls-verify=false", name)
     assert Registry(perigee, "shop/copied").error("GET", f"manifests/{form}",
                                                   status=404) == "MANIFEST_UNKNOWN"
+
+
+@pytest.mark.parametrize("name", ["podman", "docker"])
+def test_an_engine_pushes_an_image_and_pulls_it(perigee, scratch, name):
+    if not shutil.which(name):
+        pytest.skip(f"{name}'s own command is not installed")
+    try:
+        engine = new_engine(name)
+    except Missing as why:
+        pytest.skip(str(why))
+    plain = ["--tls-verify=false"] if name == "podman" else []
+    theirs = {"DOCKER_CONFIG": str(scratch)} if name == "docker" else {}
+    reference = f"{host(perigee)}/shop/{name}:v1"
+    image = Image([("hello.txt", b"hello\n", 0o644)], {"Cmd": ["/hello"]})
+    (scratch / "image.tar").write_bytes(image.docker_archive())
+
+    def run(*arguments):
+        there = ["--root", engine.folder / "root", "--runroot", engine.folder / "run", "--tmpdir",
+                 engine.folder / "tmp"] if name == "podman" else ["-H", f"unix://{engine.socket}"]
+        done = subprocess.run([name, *there, *arguments], capture_output=True, text=True,
+                              timeout=DEADLINE, check=False, cwd=scratch,
+                              env={**os.environ, **engine.environment(), **theirs,
+                                   "HOME": str(scratch)})
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    try:
+        run("load", "-i", scratch / "image.tar")
+        run("tag", image.digest[7:], reference)
+        run("push", *plain, reference)
+        run("rmi", "-f", image.digest[7:])
+        run("pull", *plain, reference)
+        assert image.digest[7:] in run("inspect", "--format", "{{.Id}}", reference)
+    finally:
+        engine.end()
+    status, headers, text = Registry(perigee, f"shop/{name}").call("GET", "manifests/v1")
+    assert status == 200 and json.loads(text)["config"]["digest"] == image.digest
 
 
 # ---- what stays, what goes ----------------------------------------------------------------------
