@@ -9,6 +9,8 @@
 #include "base/err.h"
 #include "cli/cli.h"
 #include "cli/view.h"
+#include "policy/traffic.h"
+#include "spec/units.h"
 
 struct slice view_text(yyjson_val *object, const char *key)
 {
@@ -54,7 +56,8 @@ static bool serves_target(yyjson_val *view)
     struct slice state = view_text(view, "state");
     return (slice_is(state, "active") || slice_is(state, "idle")) &&
            !slice_is(view_text(view, "reason"), "pop_silent") &&
-           view_number(view, "serving") == view_number(view, "target");
+           (view_number(view, "serving") == view_number(view, "target") ||
+            yyjson_is_obj(json_member(view, "traffic"))); /* active: all of it are ready */
 }
 
 /* Settled: the target has the traffic, or it will not have it. */
@@ -238,6 +241,45 @@ static void deaths_print(struct cli *cli, yyjson_val *deaths)
     }
 }
 
+static const char *revision_state(yyjson_val *view, uint64_t number)
+{
+    size_t index, count, ready = 0, backoff = 0;
+    yyjson_val *replica;
+    yyjson_arr_foreach(json_member(view, "replicas"), index, count, replica)
+    {
+        struct slice state = view_text(replica, "state");
+        bool own = view_number(replica, "revision") == number;
+        ready += own && slice_is(state, "ready");
+        backoff += own && slice_is(state, "backoff");
+    }
+    return ready ? "ready" : backoff ? "backoff" : "starting";
+}
+
+/* "90% revision 1 (ready), 10% revision 2 (canary, backoff)"; empty: one has all. */
+static struct slice shares_text(struct cli *cli, yyjson_val *view)
+{
+    yyjson_val *traffic = json_member(view, "traffic"), *share;
+    struct traffic_share shares[TRAFFIC_SHARES_MAX];
+    uint64_t canary = view_number(traffic, "canary");
+    size_t index, count, used = 0;
+    const char *text = "";
+    yyjson_arr_foreach(json_member(traffic, "shares"), index, count, share)
+    {
+        if (used < TRAFFIC_SHARES_MAX)
+            shares[used++] =
+                (struct traffic_share){ .revision = (uint32_t)view_number(share, "revision"),
+                                        .weight = (uint32_t)view_number(share, "weight") };
+    }
+    for (size_t i = 0; i < used; i++) {
+        char part[UNITS_BYTES];
+        text = arena_format(cli->arena, "%s%s%s revision %" PRIu32 " (%s%s)", text, i ? ", " : "",
+                            units_print_share(part, traffic_ppm(shares, used, i)),
+                            shares[i].revision, shares[i].revision == canary ? "canary, " : "",
+                            revision_state(view, shares[i].revision));
+    }
+    return slice_of(text);
+}
+
 int view_print(struct cli *cli, yyjson_val *view)
 {
     if (cli->json) {
@@ -251,10 +293,12 @@ int view_print(struct cli *cli, yyjson_val *view)
     printf("%s  %s", cli_color(cli, CLI_PLAIN), state_color(cli, state));
     cli_print_text(stdout, state);
     printf("%s  revision %" PRIu64, cli_color(cli, CLI_PLAIN), serving ? serving : target);
-    if (serving && serving != target)
+    yyjson_val *traffic = json_member(view, "traffic");
+    if (serving && serving != target && !yyjson_is_obj(traffic))
         printf(" (%" PRIu64 " is to follow)", target);
     putchar('\n');
     line(cli, "message", view_text(view, "message"));
+    line(cli, "traffic", shares_text(cli, view));
     line(cli, "url", strings_joined(cli, json_member(view, "urls")));
     line(cli, "hosts", strings_joined(cli, json_member(view, "hosts")));
     line(cli, "model", view_text(json_member(view, "spec"), "model"));
@@ -270,6 +314,10 @@ int view_print(struct cli *cli, yyjson_val *view)
 static struct slice revisions_text(struct cli *cli, yyjson_val *view)
 {
     uint64_t serving = view_number(view, "serving"), target = view_number(view, "target");
+    uint64_t canary = view_number(json_member(view, "traffic"), "canary");
+    if (canary)
+        return slice_of(arena_format(cli->arena, "%" PRIu64 ", canary %" PRIu64,
+                                     serving == canary ? target : serving, canary));
     return slice_of(serving && serving != target
                         ? arena_format(cli->arena, "%" PRIu64 ", next %" PRIu64, serving, target)
                         : arena_format(cli->arena, "%" PRIu64, target));

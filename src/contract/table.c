@@ -62,7 +62,8 @@ static int head_check(struct slice bytes, struct err *err)
         return err_set(err, ERR_BAD_INPUT, "table: version %u, this program reads 1 to %u",
                        table->version, TABLE_VERSION);
     if ((table->version > 1 && bytes.size < TABLE_HEAD_BYTES_2) ||
-        (table->version > 2 && bytes.size < sizeof *table))
+        (table->version > 2 && bytes.size < TABLE_HEAD_BYTES_3) ||
+        (table->version > 3 && bytes.size < sizeof *table))
         return err_set(err, ERR_BAD_INPUT, "table: %zu bytes are no table", bytes.size);
     if (table->bytes != bytes.size)
         return err_set(err, ERR_BAD_INPUT, "table: says %llu bytes and has %zu",
@@ -90,6 +91,12 @@ static int head_check(struct slice bytes, struct err *err)
     if (!rows_inside(table, table->ports, sizeof(uint32_t)) ||
         table->ports.count != table->pops.count)
         return err_set(err, ERR_BAD_INPUT, "table: ports are outside");
+    if (table->version < 4)
+        return 0;
+    if (!rows_inside(table, table->splits, sizeof(struct table_split)) ||
+        !rows_inside(table, table->shares, sizeof(struct table_share)) ||
+        table->splits.count != table->endpoints.count)
+        return err_set(err, ERR_BAD_INPUT, "table: rows of shares are outside");
     return 0;
 }
 
@@ -170,6 +177,30 @@ static int residencies_check(const struct table_head *table, struct err *err)
             !list_right(&rule->logs, RESIDENCY_SAME_COUNTRY) ||
             !list_right(&rule->cache, RESIDENCY_SAME_COUNTRY))
             return err_set(err, ERR_BAD_INPUT, "table: rule %u is none", i);
+    }
+    return 0;
+}
+
+static bool own_revision(const struct table_endpoint *endpoint, uint32_t row)
+{
+    return row >= endpoint->revision_first &&
+           row - endpoint->revision_first < endpoint->revision_count;
+}
+
+static int splits_check(const struct table_head *table, struct err *err)
+{
+    for (uint32_t i = 0; table->version > 3 && i < table->splits.count; i++) {
+        const struct table_endpoint *endpoint = table_endpoint(table, i);
+        const struct table_split *split = table_split(table, i);
+        if (!span_inside(split->share_first, split->share_count, table->shares.count) ||
+            split->share_count > TABLE_SHARES_MAX || split->flags & ~TABLE_SPLIT_FLAGS ||
+            (split->canary != TABLE_NONE && !own_revision(endpoint, split->canary)))
+            return err_set(err, ERR_BAD_INPUT, "table: the shares of endpoint %u are outside", i);
+        const struct table_share *shares = table_shares(table, split);
+        for (uint32_t k = 0; k < split->share_count; k++)
+            if (!own_revision(endpoint, shares[k].revision))
+                return err_set(err, ERR_BAD_INPUT,
+                               "table: endpoint %u shares with what is not its own", i);
     }
     return 0;
 }
@@ -273,6 +304,8 @@ int table_check(struct slice bytes, struct err *err)
         r = residencies_check(table, err);
     if (r == 0)
         r = pops_check(table, err);
+    if (r == 0)
+        r = splits_check(table, err);
     return r < 0 ? r : names_check(table, err);
 }
 

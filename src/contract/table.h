@@ -23,7 +23,7 @@ struct arena;
 struct err;
 
 #define TABLE_MAGIC 0x74676550u /* "Pegt" */
-#define TABLE_VERSION 3u        /* those before are read as well: an upgrade meets them */
+#define TABLE_VERSION 4u        /* those before are read as well: an upgrade meets them */
 #define TABLE_BYTES_MAX (UINT64_C(1) << 30)
 #define TABLE_NONE UINT32_MAX
 
@@ -54,9 +54,13 @@ struct table_head {
     struct table_range addresses;   /* struct ip: of PoPs' gateways */
     /* Version 3: */
     struct table_range ports; /* uint32_t: of PoPs' gateways, one for each PoP, in order */
+    /* Version 4: */
+    struct table_range splits; /* struct table_split, one for each endpoint, in order */
+    struct table_range shares; /* struct table_share, those of an endpoint side by side */
 };
 #define TABLE_HEAD_BYTES_1 offsetof(struct table_head, residencies) /* of version 1 */
 #define TABLE_HEAD_BYTES_2 offsetof(struct table_head, ports)
+#define TABLE_HEAD_BYTES_3 offsetof(struct table_head, splits)
 #define TABLE_PORT_DEFAULT 8000u /* of a gateway, where nobody told */
 
 enum table_endpoint_state {
@@ -89,6 +93,21 @@ struct table_revision {
     struct table_text runtime, digest;
     struct table_text model;   /* bytes of struct perigee_model, 8-aligned; empty: not known yet */
     struct table_text message; /* why it does not serve, for 503 and ready; or empty */
+};
+
+/* Who serves, where it is more than one (policy/traffic.h). */
+struct table_split {
+    uint32_t share_first, share_count; /* rows of `shares`; none: `serving` alone */
+    uint32_t canary;                   /* row of that revision; TABLE_NONE: there is none */
+    uint32_t flags;                    /* TABLE_SPLIT_ */
+};
+#define TABLE_SPLIT_BY_ADDRESS 1u
+#define TABLE_SPLIT_FLAGS 1u
+#define TABLE_SHARES_MAX 4u
+
+struct table_share {
+    uint32_t revision; /* row */
+    uint32_t weight;
 };
 
 struct table_residency {
@@ -139,6 +158,10 @@ struct table_source_placement {
     uint32_t replicas;
 };
 
+struct table_source_share {
+    uint32_t number, weight;
+};
+
 struct table_source_endpoint {
     uint64_t uid;
     struct slice name, project;
@@ -156,6 +179,10 @@ struct table_source_endpoint {
     struct slice elsewhere;                          /* with TABLE_ENDPOINT_ELSEWHERE */
     const struct table_source_placement *placements; /* of PoPs not in `pops`: left out */
     size_t placement_count;
+    const struct table_source_share *shares; /* of revisions not among these: left out */
+    size_t share_count;
+    uint32_t canary_number; /* 0: none */
+    bool by_address;
 };
 
 struct table_source_pop {
@@ -200,6 +227,22 @@ static inline const struct table_revision *table_revision(const struct table_hea
                                                           uint32_t row)
 {
     return (const struct table_revision *)((const char *)table + table->revisions.offset) + row;
+}
+
+/* NULL: the table is of a version that knows none. */
+static inline const struct table_split *table_split(const struct table_head *table,
+                                                    uint32_t endpoint)
+{
+    if (table->version < 4)
+        return NULL;
+    return (const struct table_split *)((const char *)table + table->splits.offset) + endpoint;
+}
+
+static inline const struct table_share *table_shares(const struct table_head *table,
+                                                     const struct table_split *split)
+{
+    return (const struct table_share *)((const char *)table + table->shares.offset) +
+           split->share_first;
 }
 
 /* NULL: the table is of version 1, which knows none. */

@@ -91,13 +91,13 @@ static struct table_range builder_rows(struct builder *builder, size_t count, si
 }
 
 struct counts {
-    size_t revisions, domains, aliases, origins, rules, placements, addresses;
+    size_t revisions, domains, aliases, origins, rules, placements, addresses, shares;
     uint64_t bytes;
 };
 
 static struct counts source_count(const struct table_source *source)
 {
-    struct counts counts = { .bytes = sizeof(struct table_head) + 104 + source->zone.size +
+    struct counts counts = { .bytes = sizeof(struct table_head) + 120 + source->zone.size +
                                       source->pop.size + source->country.size };
 
     for (size_t i = 0; i < source->endpoint_count; i++) {
@@ -112,6 +112,8 @@ static struct counts source_count(const struct table_source *source)
                         e->rule_count * sizeof(struct residency_rule) +
                         e->placement_count * sizeof(struct table_placement);
         counts.placements += e->placement_count;
+        counts.bytes += sizeof(struct table_split) + e->share_count * sizeof(struct table_share);
+        counts.shares += e->share_count;
         for (size_t k = 0; k < e->revision_count; k++)
             counts.bytes += sizeof(struct table_revision) + e->revisions[k].runtime.size +
                             e->revisions[k].digest.size + e->revisions[k].model.size + 8 +
@@ -285,6 +287,27 @@ static void revisions_place(struct arena *arena, struct builder *builder, struct
     }
 }
 
+static void split_place(struct builder *builder, struct table_head *table, uint32_t row,
+                        const struct table_source_endpoint *source)
+{
+    struct table_split *split =
+        (struct table_split *)(void *)(builder->data + table->splits.offset) + row;
+    struct table_share *shares =
+        (struct table_share *)(void *)(builder->data + table->shares.offset) + table->shares.count;
+    const struct table_endpoint *endpoint = table_endpoint(table, row);
+
+    *split =
+        (struct table_split){ .share_first = table->shares.count,
+                              .canary = table_find_revision(table, endpoint, source->canary_number),
+                              .flags = source->by_address ? TABLE_SPLIT_BY_ADDRESS : 0 };
+    for (size_t i = 0; i < source->share_count; i++) {
+        uint32_t at = table_find_revision(table, endpoint, source->shares[i].number);
+        if (at != TABLE_NONE)
+            shares[split->share_count++] = (struct table_share){ at, source->shares[i].weight };
+    }
+    table->shares.count += split->share_count;
+}
+
 static void names_place(struct arena *arena, struct builder *builder, struct table_head *table,
                         const struct table_source_endpoint *const *sorted, size_t count,
                         const struct counts *counts)
@@ -353,9 +376,11 @@ int table_build(struct arena *arena, const struct table_source *source, struct s
     table->placements = builder_rows(&builder, counts.placements, sizeof(struct table_placement));
     table->addresses = builder_rows(&builder, counts.addresses, sizeof(struct ip));
     table->ports = builder_rows(&builder, source->pop_count, sizeof(uint32_t));
+    table->splits = builder_rows(&builder, source->endpoint_count, sizeof(struct table_split));
+    table->shares = builder_rows(&builder, counts.shares, sizeof(struct table_share));
     table->revisions.count = 0; /* counted again as they are placed */
     table->origins.count = table->rules.count = 0;
-    table->placements.count = table->addresses.count = 0;
+    table->placements.count = table->addresses.count = table->shares.count = 0;
     table->zone = builder_text(&builder, source->zone);
     table->pop = builder_text(&builder, source->pop);
     table->country = builder_text(&builder, source->country);
@@ -365,6 +390,7 @@ int table_build(struct arena *arena, const struct table_source *source, struct s
         endpoint_place(&builder, table, (uint32_t)i, sorted[i]);
         residency_place(&builder, table, (uint32_t)i, sorted[i], seen);
         revisions_place(arena, &builder, table, (uint32_t)i, sorted[i]);
+        split_place(&builder, table, (uint32_t)i, sorted[i]);
     }
     names_place(arena, &builder, table, sorted, source->endpoint_count, &counts);
     table->bytes = builder.used;

@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "control/artifact.h"
 #include "control/schedule.h"
+#include "control/traffic.h"
 #include "geo/sets.h"
 #include "policy/regions.h"
 #include "store/blobs.h"
@@ -355,6 +356,13 @@ static int check_runtime(struct change *change, struct slice runtime, struct err
                    ERR_SLICE(runtime));
 }
 
+static int prune(struct store *store, const struct store_endpoint *endpoint,
+                 const struct endpoint_spec *spec, struct err *err)
+{
+    struct store_keep keep = traffic_keep(endpoint, spec);
+    return store->revision_prune(store, endpoint->uid, &keep, err);
+}
+
 static int add_revision(struct change *change, struct store *store,
                         const struct store_endpoint *endpoint, const struct endpoint_spec *spec,
                         const struct model *model, struct err *err)
@@ -381,9 +389,7 @@ static int add_revision(struct change *change, struct store *store,
     int r = check_runtime(change, revision.runtime, err);
     if (r == 0)
         r = store->revision_add(store, &revision, model->blobs, model->blob_count, err);
-    return r < 0 ? r
-                 : store->revision_prune(store, endpoint->uid, endpoint->target, endpoint->serving,
-                                         err);
+    return r < 0 ? r : prune(store, endpoint, spec, err);
 }
 
 /* History, events, audit: what every change leaves behind. */
@@ -440,6 +446,8 @@ static int create(struct change *change, struct store *store, const struct endpo
     if (r == 0)
         r = schedule_check(change->arena, spec, err);
     if (r == 0)
+        r = traffic_check(change->arena, store, 0, 1, spec, err);
+    if (r == 0)
         r = check_model(change, spec, &model, err);
     if (r == 0)
         r = check_unique(change, store, spec, err);
@@ -494,6 +502,9 @@ static int update(struct change *change, struct store *store, struct store_endpo
     /* One that stood before stays, whatever zones are here now. */
     if (r == 0 && diff_has(&change->diff, "scale.schedule"))
         r = schedule_check(change->arena, after, err);
+    if (r == 0 && diff_has(&change->diff, "traffic.split"))
+        r = traffic_check(change->arena, store, endpoint->uid,
+                          change->new_revision ? endpoint->latest + 1 : 0, after, err);
     if (r == 0 && change->new_revision)
         r = check_model(change, after, &model, err);
     if (r == 0)
@@ -501,6 +512,7 @@ static int update(struct change *change, struct store *store, struct store_endpo
     if (r < 0 || change->dry_run)
         return r;
     endpoint->spec = endpoint_spec_json(change->arena, after, 0);
+    traffic_change(endpoint, after, change->new_revision);
     endpoint->generation++;
     endpoint->updated_ns = change->audit.at_ns;
     event(change, "endpoint_updated", keys_text(change));
@@ -580,12 +592,15 @@ static int run_rollback(struct change *change, struct store *store, struct store
         store->revision_get(store, endpoint->uid, change->revision, change->arena, &revision, err);
     if (r < 0)
         return r;
-    if (revision.number == endpoint->target)
+    /* Of one that shares the traffic: it is to have all. */
+    if (revision.number == endpoint->target && !endpoint->stable && !before->traffic.split.count)
         return snapshot_load(store, endpoint->uid, &change->snapshot, err);
     r = change_merge(change->arena, before, revision.spec, &after, err);
     if (r < 0)
         return r;
-    after.source = revision.source; /* it tells of the model */
+    after.source = revision.source;              /* it tells of the model */
+    after.traffic.split = (struct spec_split){}; /* it would say something else */
+    endpoint->stable = 0;
     change->changed = true;
     change->diff = endpoint_spec_diff(change->arena, before, &after);
     endpoint->spec = endpoint_spec_json(change->arena, &after, 0);
@@ -600,7 +615,7 @@ static int run_rollback(struct change *change, struct store *store, struct store
     event(change, "endpoint_updated", text);
     r = store->endpoint_update(store, endpoint, generation, err);
     if (r == 0)
-        r = store->revision_prune(store, endpoint->uid, endpoint->target, endpoint->serving, err);
+        r = prune(store, endpoint, &after, err);
     return r < 0 ? r
                  : leave_trace(change, store, endpoint, old,
                                diff_json(change->arena, &change->diff), err);

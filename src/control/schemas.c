@@ -72,6 +72,9 @@ const struct schema control_schemas[] = {
             ",\"labels\":{\"type\":\"object\",\"additionalProperties\":" STRING "}"
             ",\"spec\":" REF("Spec") ",\"source\":" NULLABLE ",\"target\":" WHOLE
             ",\"latest\":" WHOLE ",\"serving\":" WHOLE_OR_NULL
+            ",\"traffic\":{\"anyOf\":[" OBJECT("\"shares\":"
+            ARRAY(OBJECT("\"revision\":" WHOLE ",\"weight\":" WHOLE)) ",\"canary\":" WHOLE)
+            ",{\"type\":\"null\"}]}"
             ",\"state\":{\"type\":\"string\",\"enum\":[\"deploying\",\"active\",\"partial\","
             "\"idle\",\"stopped\",\"failed\"]},\"reason\":" STRING ",\"message\":" STRING
             ",\"hosts\":" ARRAY(STRING) ",\"urls\":" ARRAY(STRING)

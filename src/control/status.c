@@ -4,6 +4,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "spec/units.h"
+
 const char *status_word(enum status_state state)
 {
     static const char *const words[] = {
@@ -79,9 +81,54 @@ static void decide_serving(const struct status_input *in, struct status *ret)
             in->target_backoff ? "the next start waits for its back-off" : "one is being started");
 }
 
+/* "90% revision 1, 10% revision 2" */
+static void shares_text(const struct status_input *in, char *text, size_t room)
+{
+    size_t used = 0;
+    text[0] = '\0';
+    for (size_t i = 0; i < in->share_count && used < room; i++) {
+        char share[UNITS_BYTES];
+        uint32_t ppm = traffic_ppm(in->shares, in->share_count, i);
+        int size = snprintf(text + used, room - used, "%s%s revision %u", i ? ", " : "",
+                            units_print_share(share, ppm), in->shares[i].revision);
+        used += (size_t)(size > 0 ? size : 0);
+    }
+}
+
+static size_t share_of(const struct status_input *in, uint64_t revision)
+{
+    size_t at = 0;
+    while (at < in->share_count && in->shares[at].revision != revision)
+        at++;
+    return at;
+}
+
+/* A revision without a ready replica gets nothing: docs/traffic.md. */
+static void decide_split(const struct status_input *in, struct status *ret)
+{
+    char shares[256];
+    uint64_t wanted = in->replicas_min ? in->replicas_min : 1;
+    uint32_t ready = in->share_ready[share_of(in, in->lead)];
+    shares_text(in, shares, sizeof shares);
+    for (size_t i = 0; i < in->share_count; i++)
+        if (in->share_ready[i] == 0) {
+            set(ret, STATUS_DEPLOYING, in->target_backoff ? "backoff" : "starting",
+                "revision %u is being started; its share goes to the others meanwhile: %s",
+                in->shares[i].revision, shares);
+            return;
+        }
+    set(ret, ready < wanted ? STATUS_PARTIAL : STATUS_ACTIVE,
+        ready < wanted ? "starting" : "serving", "%s; %u of %llu replica%s of revision %llu ready",
+        shares, ready, (unsigned long long)wanted, wanted == 1 ? "" : "s",
+        (unsigned long long)in->lead);
+}
+
 void status_decide(const struct status_input *in, struct status *ret)
 {
     bool failed = slice_is(in->target_state, "failed");
+    /* The target may be none of those that share. */
+    bool target_counts = in->share_count == 0 || share_of(in, in->target) < in->share_count;
+    uint64_t next = in->share_count ? in->lead : in->target;
     if (in->stopped)
         decide_stopped(in, ret);
     else if (in->pops == 0)
@@ -89,17 +136,19 @@ void status_decide(const struct status_input *in, struct status *ret)
     else if (in->nowhere)
         set(ret, in->forbidden ? STATUS_FAILED : STATUS_DEPLOYING, "not_placed",
             "no PoP may and can run it: %s", in->nowhere);
-    else if (failed && (in->serving != in->target || in->target_ready == 0))
+    else if (failed && target_counts && (in->serving != in->target || in->target_ready == 0))
         decide_failed(in, ret);
-    else if (in->serving == in->target && in->serving)
+    else if (in->share_count && in->serving == in->lead)
+        decide_split(in, ret);
+    else if (in->serving == next && in->serving)
         decide_serving(in, ret);
     else if (in->serving)
         set(ret, STATUS_DEPLOYING, "starting",
             "revision %llu is being started; revision %llu has the traffic meanwhile",
-            (unsigned long long)in->target, (unsigned long long)in->serving);
+            (unsigned long long)next, (unsigned long long)in->serving);
     else
         set(ret, STATUS_DEPLOYING, in->target_backoff ? "backoff" : "starting",
-            "revision %llu is being started", (unsigned long long)in->target);
+            "revision %llu is being started", (unsigned long long)next);
 
     if (in->pops && in->pops_silent == in->pops && !in->stopped) {
         ret->reason = "pop_silent";

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "base/slice.h"
+#include "policy/traffic.h"
 
 /* X(constant, word, when) */
 #define STATUS_STATES(X)                                                                           \
@@ -40,6 +41,11 @@ struct status_input {
     uint32_t target_ready, target_starting, target_backoff; /* replicas of the target */
     uint32_t other_ready, draining;
     struct slice backoff_message;
+    /* Who shares the traffic; none: the target has all. `ready` of them: so many replicas. */
+    struct traffic_share shares[TRAFFIC_SHARES_MAX];
+    uint32_t share_ready[TRAFFIC_SHARES_MAX];
+    size_t share_count;
+    uint64_t lead;              /* has the largest; 0: the target */
     uint32_t pops, pops_silent; /* heard of at all; not heard of for too long */
 };
 

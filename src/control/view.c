@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The JSON that clients and agents get of what the hub knows (docs/api.md). */
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 #include "base/arena.h"
@@ -8,6 +9,7 @@
 #include "control/control_own.h"
 #include "control/granted.h"
 #include "control/status.h"
+#include "control/traffic.h"
 
 const char *view_time(int64_t ns, char buffer[static 40])
 {
@@ -63,6 +65,8 @@ static void count_replica(const struct hub_replica *replica, struct status_input
 {
     bool target = replica->revision == in->target;
     if (slice_is(replica->state, "ready")) {
+        for (size_t i = 0; i < in->share_count; i++)
+            in->share_ready[i] += replica->revision == in->shares[i].revision;
         in->target_ready += target;
         in->other_ready += !target;
     } else if (slice_is(replica->state, "draining")) {
@@ -102,6 +106,11 @@ static void decide(struct control *control, const struct hub_endpoint *endpoint,
         .spread_short = endpoint->spread_short,
         .nowhere = endpoint->place_count ? NULL : endpoint->nowhere,
     };
+    struct traffic_plan plan;
+    traffic_plan(&s->row, &s->spec, &plan);
+    memcpy(in.shares, plan.shares, sizeof in.shares);
+    in.share_count = plan.count;
+    in.lead = traffic_lead(&plan, s->row.target);
     for (size_t i = 0; i < endpoint->place_count; i++)
         in.replicas_min += endpoint->places[i].replicas;
     if (endpoint->min_short && in.replicas_min < s->spec.scale.min)
@@ -226,6 +235,14 @@ static void write_deaths(struct json_writer *w, const struct snapshot *s)
     json_array_end(w);
 }
 
+static void write_traffic(struct json_writer *w, const struct snapshot *s)
+{
+    struct traffic_plan plan;
+    traffic_plan(&s->row, &s->spec, &plan);
+    json_key(w, "traffic");
+    traffic_write(w, &plan);
+}
+
 /* ---- wholes --------------------------------------------------------------------------------- */
 
 struct slice view_endpoint(struct control *control, struct arena *arena,
@@ -254,6 +271,7 @@ struct slice view_endpoint(struct control *control, struct arena *arena,
     json_member_u64(&w, "target", row->target);
     json_member_u64(&w, "latest", row->latest);
     member_revision(&w, "serving", row->serving);
+    write_traffic(&w, s);
     json_member_text(&w, "state", status_word(status.state));
     json_member_text(&w, "reason", status.reason);
     json_member_text(&w, "message", status.message);
@@ -280,6 +298,7 @@ struct slice view_pop_endpoint(struct arena *arena, const struct hub_endpoint *e
     json_member_u64(&w, "generation", s->row.generation);
     member_raw(&w, "spec", s->row.spec);
     json_member_u64(&w, "target", s->row.target);
+    write_traffic(&w, s);
     write_places(&w, endpoint);
     json_key(&w, "revisions");
     json_array_begin(&w);

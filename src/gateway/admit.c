@@ -447,7 +447,7 @@ static bool follow(struct request *request)
 
     if (request->pinned || request->side->lane_count > 0)
         return false;
-    const struct table_revision *target = call_target(request->table, request->row, &row);
+    const struct table_revision *target = traffic_target(request, &row);
     if (!target || request->table->revisions[row] == request->revision)
         return false;
     request->revision = request->table->revisions[row];
@@ -534,7 +534,7 @@ static void review(struct request *request)
     bool moved = false;
     if (side->lane_count == 0 && !request->pinned) {
         uint32_t row;
-        const struct table_revision *target = call_target(request->table, request->row, &row);
+        const struct table_revision *target = traffic_target(request, &row);
         moved = target && request->table->revisions[row] != request->revision;
     }
     if (moved) {

@@ -63,7 +63,7 @@ static bool endpoint_ready(const struct table *table, uint32_t row)
     const struct table_endpoint *endpoint = table_endpoint(table->head, row);
 
     return endpoint->state == TABLE_ENDPOINT_RUNNING && call_target(table, endpoint, &target) &&
-           atomic_load(&table->revisions[target]->ready) > 0;
+           (atomic_load(&table->revisions[target]->ready) > 0 || traffic_ready(table, row));
 }
 
 static void server_ready(struct request *request)
@@ -82,8 +82,12 @@ static void server_ready(struct request *request)
 static void model_ready(struct request *request)
 {
     struct text text;
+    const struct table *table = request->table;
     bool ready =
-        request->row->state == TABLE_ENDPOINT_RUNNING && atomic_load(&request->revision->ready) > 0;
+        request->pinned
+            ? request->row->state == TABLE_ENDPOINT_RUNNING &&
+                  atomic_load(&request->revision->ready) > 0
+            : endpoint_ready(table, (uint32_t)(request->row - table_endpoint(table->head, 0)));
 
     text_init(&text);
     oip_write_model_ready(&text, table_text(request->table->head, request->row->name), ready);

@@ -133,7 +133,7 @@ static uint64_t left_ms(const struct request *request)
                                                   : HOP_DEADLINE_MS_MAX;
 }
 
-int forward_request_headers(struct arena *arena, const struct request *request,
+int forward_request_headers(struct arena *arena, struct request *request,
                             const struct forward_peer *peer, struct http_headers *ret,
                             struct err *err)
 {
@@ -143,6 +143,7 @@ int forward_request_headers(struct arena *arena, const struct request *request,
         .from = table_text(request->table->head, request->table->head->pop),
         .to = slice_of(peer->name),
         .deadline_ms = left_ms(request),
+        .revision = traffic_for_hop(request),
         .id = slice_of(request->id),
     };
     struct hop_request about = { http->method_text, http->target, forward_subject(arena, request),
@@ -197,6 +198,7 @@ int forward_hop_read(struct request *request, struct slice header, struct err *e
         return r;
     }
     request->hop = true;
+    request->hop_revision = hop.revision;
     request->hop_client = country_number_of(slice_of(hop.client));
     if (hop.deadline_ms)
         request->deadline_ns = request->arrived_ns + (int64_t)hop.deadline_ms * ENV_MS;

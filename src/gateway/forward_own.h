@@ -172,7 +172,7 @@ bool forward_permitted(struct forward *forward, const struct forward_peer *peer)
 
 /* forward_head.c */
 /* In the arena: the request's headers as they go to that peer, signed. */
-[[nodiscard]] int forward_request_headers(struct arena *arena, const struct request *request,
+[[nodiscard]] int forward_request_headers(struct arena *arena, struct request *request,
                                           const struct forward_peer *peer, struct http_headers *ret,
                                           struct err *err);
 struct http_headers forward_answer_headers(struct arena *arena, struct request *request,

@@ -178,7 +178,15 @@ static int revision_resolve(struct request *request, struct err *err)
                            SLICE_FMT(table_text(table->head, request->row->name)),
                            (unsigned long long)request->route.version);
         request->pinned = true;
-    } else if (!call_target(table, request->row, &row)) {
+    }
+    if (request->revision_named) {
+        int r = traffic_named(request, &row, err);
+        if (r < 0)
+            return r;
+        request->pinned = true;
+    } else if (!request->route.version &&
+               !(request->route.call == OIP_INFER ? traffic_target(request, &row)
+                                                  : call_target(table, request->row, &row))) {
         return err_set(err, ERR_OVERLOADED, "endpoint '%.*s' has no revision yet",
                        SLICE_FMT(table_text(table->head, request->row->name)));
     }

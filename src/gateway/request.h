@@ -83,11 +83,15 @@ struct request {
     struct gateway_loop *gl;
     enum request_state state;
     char id[72];
-    struct slice trace;               /* a well-formed traceparent; for the log */
-    struct slice origin_allowed;      /* of a page that may read the answer */
-    struct slice ended;               /* error's name, for metrics */
-    enum request_shed shed;           /* should it be overloaded */
-    enum denial denial;               /* of `denied` */
+    struct slice trace;          /* a well-formed traceparent; for the log */
+    struct slice origin_allowed; /* of a page that may read the answer */
+    struct slice ended;          /* error's name, for metrics */
+    enum request_shed shed;      /* should it be overloaded */
+    enum denial denial;          /* of `denied` */
+    uint32_t revision_named;     /* Perigee-Revision; 0: it did not come */
+    uint32_t hop_revision;       /* as the PoP before chose it; 0: it did not */
+    uint64_t point;              /* that shares are chosen by, once point_known */
+    bool point_known;
     struct slice process_in;          /* Perigee-Process-In; data NULL: it did not come */
     const struct table *residency_of; /* by which residency was last asked */
     bool denied, unlogged;            /* by residency; no line of it may be written at this PoP */
@@ -164,6 +168,18 @@ bool body_hold(struct request *request, uint64_t bytes);
 /* Deadline and class, as the client wants them. Headers first, parameters once the JSON is read. */
 [[nodiscard]] int terms_headers(struct request *request, struct err *err);
 void terms_parameters(struct request *request);
+
+/* ---- traffic.c ------------------------------------------------------------------------ */
+#define REVISION_CANARY (UINT32_C(1) << 24) /* request->revision_named: above all numbers */
+/* The revision of an inference that names none; NULL: the endpoint has none at all. */
+const struct table_revision *traffic_target(struct request *request, uint32_t *ret_row);
+/* The row of the one that it names. ERR_NOT_FOUND, ERR_BAD_INPUT. */
+[[nodiscard]] int traffic_named(struct request *request, uint32_t *ret_row, struct err *err);
+[[nodiscard]] int traffic_header(struct request *request, struct slice value, struct err *err);
+/* One of the endpoint's shares has a ready replica. */
+bool traffic_ready(const struct table *table, uint32_t endpoint);
+/* What the hop says: by its client's address; 0: nothing. */
+uint32_t traffic_for_hop(struct request *request);
 
 /* ---- residency.c ---------------------------------------------------------------------- */
 enum residency_place {

@@ -69,9 +69,10 @@ static const struct {
     struct slice name;
     int (*read)(struct request *request, struct slice value, struct err *err); /* NULL: elsewhere */
 } headers_known[] = {
-    { SLICE("Perigee-Endpoint"), NULL },          { SLICE("Perigee-Process-In"), process_in_read },
-    { SLICE("Perigee-Timeout"), timeout_read },   { SLICE("Perigee-Priority"), priority_read },
-    { SLICE("grpc-timeout"), grpc_timeout_read }, { SLICE(HOP_HEADER), hop_read },
+    { SLICE("Perigee-Endpoint"), NULL },           { SLICE("Perigee-Process-In"), process_in_read },
+    { SLICE("Perigee-Timeout"), timeout_read },    { SLICE("Perigee-Priority"), priority_read },
+    { SLICE("grpc-timeout"), grpc_timeout_read },  { SLICE(HOP_HEADER), hop_read },
+    { SLICE("Perigee-Revision"), traffic_header },
 };
 enum { HEADERS_KNOWN = sizeof headers_known / sizeof *headers_known };
 

@@ -38,6 +38,22 @@ static void source_revision(const struct pop_revision *revision, struct table_so
     };
 }
 
+static void source_split(struct arena *arena, const struct pop_endpoint *endpoint,
+                         struct table_source_endpoint *ret)
+{
+    struct table_source_share *shares =
+        ARENA_ARRAY(arena, struct table_source_share, TRAFFIC_SHARES_MAX);
+    if (!pop_endpoint_splits(endpoint))
+        return;
+    for (size_t i = 0; i < endpoint->share_count; i++)
+        shares[i] =
+            (struct table_source_share){ endpoint->shares[i].revision, endpoint->shares[i].weight };
+    ret->shares = shares;
+    ret->share_count = endpoint->share_count;
+    ret->canary_number = endpoint->canary;
+    ret->by_address = slice_is(endpoint->spec.traffic.sticky, "address");
+}
+
 static void source_endpoint(struct arena *arena, const struct pop_endpoint *endpoint,
                             struct table_source_endpoint *ret)
 {
@@ -84,6 +100,7 @@ static void source_endpoint(struct arena *arena, const struct pop_endpoint *endp
         .placements = endpoint->places,
         .placement_count = endpoint->place_count,
     };
+    source_split(arena, endpoint, ret);
 }
 
 /* As control told them; this one, if it is one, by itself before it has, and where it was left

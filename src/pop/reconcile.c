@@ -43,6 +43,38 @@ static uint32_t replicas_set(const struct pop_endpoint *endpoint)
     return wanted > POP_REPLICAS_MAX ? POP_REPLICAS_MAX : (uint32_t)wanted;
 }
 
+/* ---- who has the traffic --------------------------------------------------------------------- */
+
+static int share_find(const struct pop_endpoint *endpoint, uint32_t number)
+{
+    for (size_t i = 0; i < endpoint->share_count; i++)
+        if (endpoint->shares[i].revision == number && endpoint->shares[i].weight > 0)
+            return (int)i;
+    return TRAFFIC_NONE;
+}
+
+uint32_t pop_endpoint_lead(const struct pop_endpoint *endpoint)
+{
+    size_t best = 0;
+    for (size_t i = 1; i < endpoint->share_count; i++)
+        if (endpoint->shares[i].weight > endpoint->shares[best].weight)
+            best = i;
+    return endpoint->share_count ? endpoint->shares[best].revision : endpoint->target;
+}
+
+bool pop_endpoint_splits(const struct pop_endpoint *endpoint)
+{
+    return !endpoint->serving || share_find(endpoint, endpoint->serving) != TRAFFIC_NONE;
+}
+
+static bool carries(const struct pop_endpoint *endpoint, uint32_t number)
+{
+    return number == endpoint->serving || number == pop_endpoint_lead(endpoint) ||
+           share_find(endpoint, number) != TRAFFIC_NONE;
+}
+
+/* ---- how many -------------------------------------------------------------------------------- */
+
 uint32_t pop_replicas_wanted(const struct pop_endpoint *endpoint,
                              const struct pop_revision *revision, int64_t now_ns)
 {
@@ -50,8 +82,12 @@ uint32_t pop_replicas_wanted(const struct pop_endpoint *endpoint,
         return 0;
     if (endpoint->placed && endpoint->replicas == 0)
         return 0;
-    if (revision->number == endpoint->target || revision->number == endpoint->serving)
+    if (revision->number == endpoint->serving || revision->number == pop_endpoint_lead(endpoint))
         return replicas_set(endpoint);
+    int share = share_find(endpoint, revision->number);
+    if (share != TRAFFIC_NONE)
+        return traffic_replicas(endpoint->shares, endpoint->share_count, (size_t)share,
+                                replicas_set(endpoint));
     if (revision->demand_ns && now_ns - revision->demand_ns < DEMAND_IDLE_S * ENV_S)
         return 1;
     return 0;
@@ -59,11 +95,11 @@ uint32_t pop_replicas_wanted(const struct pop_endpoint *endpoint,
 
 /* ---- traffic --------------------------------------------------------------------------------- */
 
-/* Traffic moves to the target once as many of it are ready as now serve, and one at least. */
+/* Traffic moves to the lead once as many of it are ready as now serve, and one at least. */
 static void traffic_move(struct pop_endpoint *endpoint)
 {
     struct pop *pop = endpoint->pop;
-    struct pop_revision *target = pop_revision_number(endpoint, endpoint->target);
+    struct pop_revision *target = pop_revision_number(endpoint, pop_endpoint_lead(endpoint));
     struct pop_revision *serving = pop_revision_number(endpoint, endpoint->serving);
     if (!target || !target->wanted || target == serving)
         return;
@@ -250,8 +286,7 @@ static void endpoint_reconcile(struct pop_endpoint *endpoint, int64_t now_ns, in
             stops(revision, stay, now_ns);
         drains(revision, now_ns, next_ns);
         overdue(revision, now_ns, next_ns);
-        bool by_number = revision->demand_ns && revision->number != endpoint->target &&
-                         revision->number != endpoint->serving;
+        bool by_number = revision->demand_ns && !carries(endpoint, revision->number);
         if (wanted && by_number)
             due(next_ns, revision->demand_ns + DEMAND_IDLE_S * ENV_S);
     }

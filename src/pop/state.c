@@ -349,7 +349,7 @@ static int revision_apply(struct arena *arena, struct pop_endpoint *endpoint, yy
 struct document {
     uint64_t uid, target;
     struct slice name, project, state;
-    yyjson_val *spec, *revisions, *pops;
+    yyjson_val *spec, *revisions, *pops, *traffic;
 };
 
 static int document_read(yyjson_val *root, struct document *ret, struct err *err)
@@ -364,6 +364,7 @@ static int document_read(yyjson_val *root, struct document *ret, struct err *err
         json_get_array(root, "revisions", JSON_REQUIRED, &ret->revisions, err) < 0 ||
         json_get_array(root, "pops", JSON_OPTIONAL, &ret->pops, err) < 0)
         return ERR_BAD_INPUT;
+    ret->traffic = json_member(root, "traffic");
     if (ret->uid == 0 || ret->uid >> 40 != 0)
         return err_set(err, ERR_BAD_INPUT, "endpoint uid out of range");
     return 0;
@@ -417,6 +418,31 @@ static void places_apply(struct pop_endpoint *endpoint, yyjson_val *pops)
     }
 }
 
+/* Without any the target has all. */
+static void shares_apply(struct pop_endpoint *endpoint, yyjson_val *traffic)
+{
+    size_t index, count;
+    yyjson_val *item;
+    struct err ignored;
+    uint64_t canary = 0;
+    endpoint->share_count = 0;
+    endpoint->canary = 0;
+    yyjson_arr_foreach(json_member(traffic, "shares"), index, count, item)
+    {
+        uint64_t revision, weight;
+        if (json_get_u64(item, "revision", JSON_REQUIRED, &revision, &ignored) <= 0 ||
+            json_get_u64(item, "weight", JSON_REQUIRED, &weight, &ignored) <= 0 || revision == 0 ||
+            revision > 0xffffff || weight > UINT32_MAX ||
+            endpoint->share_count == TRAFFIC_SHARES_MAX)
+            continue;
+        endpoint->shares[endpoint->share_count++] =
+            (struct traffic_share){ (uint32_t)revision, (uint32_t)weight, true };
+    }
+    if (traffic && json_get_u64(traffic, "canary", JSON_OPTIONAL, &canary, &ignored) > 0 &&
+        canary <= 0xffffff)
+        endpoint->canary = (uint32_t)canary;
+}
+
 int pop_endpoint_apply(struct pop *pop, struct slice json, struct err *err)
 {
     struct arena *arena = arena_new();
@@ -445,6 +471,7 @@ int pop_endpoint_apply(struct pop *pop, struct slice json, struct err *err)
     endpoint->json = copy;
     endpoint->wanted = endpoint->synced = true;
     places_apply(endpoint, document.pops);
+    shares_apply(endpoint, document.traffic);
     text_set(&endpoint->name, document.name);
     text_set(&endpoint->project, document.project);
     pop_schedule_changed(endpoint);

@@ -25,6 +25,7 @@
 #include "geo/sets.h"
 #include "policy/regions.h"
 #include "policy/schedule.h"
+#include "policy/traffic.h"
 #include "proto/hop.h"
 #include "spec/endpoint.h"
 #include "store/digest.h"
@@ -143,9 +144,12 @@ struct pop_endpoint {
     struct endpoint_spec spec; /* governed part is what counts */
     struct slice json;         /* the document as control sent it, in spec_arena */
     struct list revisions;
-    uint32_t target;                         /* revision that should have the traffic */
-    uint32_t serving;                        /* has it here; 0: none yet */
-    uint32_t shown;                          /* the newest table says so; 0: none */
+    uint32_t target;                                 /* the revision that is wanted */
+    struct traffic_share shares[TRAFFIC_SHARES_MAX]; /* who should have the traffic, by control */
+    size_t share_count;                              /* 0: the target alone */
+    uint32_t canary;                                 /* one of them; 0: none */
+    uint32_t serving;                                /* has it here; 0: none yet */
+    uint32_t shown;                                  /* the newest table says so; 0: none */
     uint32_t served;                         /* so does each loop of the gateway; likewise */
     uint64_t shown_since;                    /* the first table that says so */
     uint64_t exits;                          /* unasked, in this agent's life */
@@ -304,6 +308,10 @@ void pop_forget(struct pop *pop);
  * after many a minute (dataplane.md 1). */
 int64_t pop_back_off_ns(uint32_t failures);
 /* Pure. Replicas the revision should have now. */
+uint32_t pop_endpoint_lead(const struct pop_endpoint *endpoint); /* has the largest share */
+/* Its shares hold: what serves here is one of them, or nothing does (it may be at other PoPs). Else
+ * the lead is still being started. */
+bool pop_endpoint_splits(const struct pop_endpoint *endpoint);
 uint32_t pop_replicas_wanted(const struct pop_endpoint *endpoint,
                              const struct pop_revision *revision, int64_t now_ns);
 

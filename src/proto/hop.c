@@ -49,6 +49,10 @@ static void mac_make(const struct hop *hop, const struct hop_request *request,
     mac_field(&text, slice_of(hop->client));
     text_u64(&text, hop->deadline_ms);
     text_char(&text, ';');
+    if (hop->revision) {
+        text_u64(&text, hop->revision);
+        text_char(&text, ';');
+    }
     mac_field(&text, hop->id);
     mac_field(&text, request->method);
     mac_field(&text, request->target);
@@ -99,16 +103,18 @@ int hop_print(const struct hop *hop, const struct hop_request *request,
               const unsigned char key[static HOP_KEY_BYTES], char ret_text[static HOP_BYTES_MAX],
               struct err *err)
 {
-    char mac[HOP_MAC_HEX + 1];
+    char mac[HOP_MAC_HEX + 1], revision[32] = "";
     if (!is_word(hop->from, HOP_NAME_MAX) || !is_word(hop->to, HOP_NAME_MAX) ||
         !is_word(hop->id, HOP_ID_MAX) || hop->deadline_ms > HOP_DEADLINE_MS_MAX ||
-        (hop->client[0] && !is_country(slice_of(hop->client))))
+        hop->revision > HOP_REVISION_MAX || (hop->client[0] && !is_country(slice_of(hop->client))))
         return err_set(err, ERR_BAD_INPUT, "a " HOP_HEADER " that cannot be written");
     mac_make(hop, request, key, mac);
+    if (hop->revision)
+        snprintf(revision, sizeof revision, "revision=%u; ", hop->revision);
     return snprintf(ret_text, HOP_BYTES_MAX,
-                    "v1; from=%.*s; to=%.*s; client=%s; deadline=%llu; id=%.*s; mac=%s",
+                    "v1; from=%.*s; to=%.*s; client=%s; deadline=%llu; %sid=%.*s; mac=%s",
                     SLICE_FMT(hop->from), SLICE_FMT(hop->to), hop->client[0] ? hop->client : "-",
-                    (unsigned long long)hop->deadline_ms, SLICE_FMT(hop->id), mac);
+                    (unsigned long long)hop->deadline_ms, revision, SLICE_FMT(hop->id), mac);
 }
 
 /* ---- reading -------------------------------------------------------------------------------- */
@@ -144,15 +150,16 @@ static bool is_mac(struct slice text)
 }
 
 /* The one way to write a number. */
-static bool number_read(struct slice text, uint64_t *ret)
+static bool number_read(struct slice text, uint64_t most, uint64_t *ret)
 {
     return text.size > 0 && (text.data[0] != '0' || text.size == 1) && slice_u64(text, ret) &&
-           *ret <= HOP_DEADLINE_MS_MAX;
+           *ret <= most;
 }
 
 int hop_parse(struct slice text, struct hop *ret, struct err *err)
 {
-    struct slice rest = text, client, deadline;
+    struct slice rest = text, client, deadline, revision = {};
+    uint64_t number = 0;
     struct hop hop = {};
     if (text.size >= HOP_BYTES_MAX || !slice_starts(text, SLICE("v1; ")))
         return err_set(err, ERR_BAD_INPUT,
@@ -161,17 +168,23 @@ int hop_parse(struct slice text, struct hop *ret, struct err *err)
     if (!field_cut(&rest, "from", false, &hop.from) || !field_cut(&rest, "to", false, &hop.to) ||
         !field_cut(&rest, "client", false, &client) ||
         !field_cut(&rest, "deadline", false, &deadline) ||
+        (slice_starts(rest, SLICE("revision=")) &&
+         !field_cut(&rest, "revision", false, &revision)) ||
         !field_cut(&rest, "id", false, &hop.id) || !field_cut(&rest, "mac", true, &hop.mac))
         return err_set(err, ERR_BAD_INPUT,
-                       HOP_HEADER ": from, to, client, deadline, id, mac are its fields, in this "
-                                  "order; only PoPs of this fleet send it");
+                       HOP_HEADER
+                       ": from, to, client, deadline, revision, id, mac are its fields, in this "
+                       "order; only PoPs of this fleet send it");
     if (!is_word(hop.from, HOP_NAME_MAX) || !is_word(hop.to, HOP_NAME_MAX) ||
-        !is_word(hop.id, HOP_ID_MAX) || !number_read(deadline, &hop.deadline_ms) ||
+        !is_word(hop.id, HOP_ID_MAX) ||
+        !number_read(deadline, HOP_DEADLINE_MS_MAX, &hop.deadline_ms) ||
+        (revision.data && (!number_read(revision, HOP_REVISION_MAX, &number) || number == 0)) ||
         !is_mac(hop.mac) || (!is_country(client) && !slice_is(client, "-")))
         return err_set(err, ERR_BAD_INPUT,
                        HOP_HEADER ": a field is out of form; only PoPs of this fleet send it");
     if (is_country(client))
         memcpy(hop.client, client.data, 2);
+    hop.revision = (uint32_t)number;
     *ret = hop;
     return 0;
 }

@@ -5,6 +5,8 @@
  *
  *   Perigee-Hop: v1; from=paris; to=tokyo; client=FR; deadline=29500; id=REQUEST_ID; mac=HEX
  *
+ * `revision=3; ` stands before `id` where the client's address chose one (policy/traffic.h).
+ *
  * The MAC is HMAC-SHA-256 by the key that only control and these two PoPs have. It covers the
  * fields and what the request is about (struct hop_request): nobody else can say where a client is,
  * and what was signed for one endpoint and Perigee-Process-In is worth nothing for another. It
@@ -29,7 +31,8 @@ enum {
     HOP_MAC_HEX = 64,
     HOP_BYTES_MAX = 512,
     HOP_NAME_MAX = 63,
-    HOP_ID_MAX = 128
+    HOP_ID_MAX = 128,
+    HOP_REVISION_MAX = 0xffffff
 };
 #define HOP_DEADLINE_MS_MAX UINT64_C(86'400'000)
 
@@ -39,6 +42,7 @@ struct hop {
     uint64_t deadline_ms;  /* what is left of it; 0: none */
     struct slice id;       /* of the request */
     struct slice mac;      /* HEX; of a parsed one */
+    uint32_t revision;     /* that the first PoP chose by the client's address; 0: it did not */
 };
 
 /* What the MAC covers beside the fields. */

@@ -31,6 +31,8 @@ static const char *type_text(enum option_type type)
         return "time";
     case OPTION_CPU:
         return "cores";
+    case OPTION_SHARE:
+        return "share";
     case OPTION_TEXT:
         return "text";
     case OPTION_CHOICE:
@@ -52,6 +54,8 @@ static const char *type_text(enum option_type type)
         return "rules";
     case OPTION_SCHEDULE:
         return "windows";
+    case OPTION_SPLIT:
+        return "shares";
     case OPTION_ANY:
         break;
     }
@@ -79,6 +83,10 @@ static void print_range(FILE *out, const struct option *option)
     case OPTION_CPU:
         fprintf(out, "%s to %s", units_print_cpu(low, option->min),
                 units_print_cpu(high, option->max));
+        break;
+    case OPTION_SHARE:
+        fprintf(out, "%s to %s", units_print_share(low, (uint32_t)option->min),
+                units_print_share(high, (uint32_t)option->max));
         break;
     case OPTION_CHOICE:
         later = slice_of(option->choices);
@@ -170,6 +178,16 @@ static const char schedule[] =
     "and what happens when clocks\n"
     "are changed.\n";
 
+static const char traffic[] =
+    "\n## Traffic\n\n"
+    "```yaml\n"
+    "traffic: {split: [{revision: 3, weight: 90}, {revision: latest, weight: 10}], sticky: "
+    "address}\n"
+    "```\n\n"
+    "A weight is 0 to 1000000, and one at least is above 0; `latest` is the newest revision. "
+    "docs/traffic.md says who gets\n"
+    "what while a revision is not ready.\n";
+
 struct slice endpoint_spec_docs(struct arena *arena)
 {
     char *text = NULL;
@@ -184,6 +202,7 @@ struct slice endpoint_spec_docs(struct arena *arena)
     print_part(out, OPTION_GOVERNED, "How it is governed: takes effect at once");
     fputs(residency, out);
     fputs(schedule, out);
+    fputs(traffic, out);
     print_later(out, OPTION_NOT_YET, "Not acted upon yet: refused by name");
     print_later(out, OPTION_RESERVED, "Reserved for later: refused by name");
     fclose(out);

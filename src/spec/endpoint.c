@@ -243,6 +243,10 @@ static int check(const struct endpoint_spec *spec, unsigned flags, struct err *e
     r = check_scale(spec, err);
     if (r < 0)
         return r;
+    if (spec->traffic.canary_ppm && spec->traffic.split.count)
+        return err_set(err, ERR_BAD_INPUT,
+                       "traffic.canary and traffic.split: both say who has the traffic, leave one "
+                       "of them out");
     if (spec->batch.delay_ns && !spec->batch.max)
         return err_set(err, ERR_BAD_INPUT,
                        "batch.delay is there without batch.max, which says how many may wait for "
@@ -308,7 +312,7 @@ static int read_member(struct reader *reader, const char *group, yyjson_val *key
             option_read(option, reader->arena, value, reader->spec, &reader->where, reader->err);
         /* A newer form: who keeps what it does not know sees that it must not serve. */
         bool newer = option->type == OPTION_RESIDENCY || option->type == OPTION_REGIONS ||
-                     option->type == OPTION_SCHEDULE;
+                     option->type == OPTION_SCHEDULE || option->type == OPTION_SPLIT;
         return r < 0 && newer && reader->flags & SPEC_KEEP_UNKNOWN ? keep(reader, group, key, value)
                                                                    : r;
     }

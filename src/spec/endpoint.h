@@ -77,6 +77,19 @@ struct spec_windows {
     size_t count;
 };
 
+/* Whom requests go to, weighed. */
+#define SPEC_LATEST UINT64_C(0) /* the newest revision that there is */
+enum { SPEC_SHARES_MAX = 4 };
+struct spec_share {
+    uint64_t revision; /* a number, or SPEC_LATEST */
+    uint64_t weight;
+};
+
+struct spec_split {
+    const struct spec_share *items;
+    size_t count;
+};
+
 /* Enough to be exact: sizes in bytes, times in nanoseconds, cpu in thousandths. */
 struct endpoint_spec {
     uint64_t version;
@@ -118,6 +131,11 @@ struct endpoint_spec {
     } queue;
     uint64_t timeout_ns;
     struct {
+        uint64_t canary_ppm; /* of the newest revision; 0: absent, it takes all */
+        struct spec_split split;
+        struct slice sticky; /* "none" or "address" */
+    } traffic;
+    struct {
         uint64_t body_bytes;
     } limits;
     struct {
@@ -142,6 +160,7 @@ enum option_type {
     OPTION_BYTES,  /* 64MiB */
     OPTION_TIME,   /* 30s */
     OPTION_CPU,    /* 0.5 or 500m */
+    OPTION_SHARE,  /* 70% */
     OPTION_TEXT,   /* any string of up to `max` bytes */
     OPTION_CHOICE, /* one of `choices` */
     OPTION_NAME,   /* interfaces.md 2 */
@@ -153,6 +172,7 @@ enum option_type {
     OPTION_LABELS,  /* map of strings */
     OPTION_RESIDENCY,
     OPTION_SCHEDULE,
+    OPTION_SPLIT,
     OPTION_ANY, /* not-yet and reserved keys: whatever it is */
 };
 

@@ -11,6 +11,7 @@
 #include "spec/names.h"
 #include "spec/residency.h"
 #include "spec/schedule.h"
+#include "spec/split.h"
 #include "spec/units.h"
 
 enum storage {
@@ -20,6 +21,7 @@ enum storage {
     STORED_PAIRS,
     STORED_RESIDENCY,
     STORED_SCHEDULE,
+    STORED_SPLIT,
     STORED_NOWHERE,
 };
 
@@ -30,6 +32,7 @@ static enum storage storage_of(enum option_type type)
     case OPTION_BYTES:
     case OPTION_TIME:
     case OPTION_CPU:
+    case OPTION_SHARE:
         return STORED_NUMBER;
     case OPTION_TEXT:
     case OPTION_CHOICE:
@@ -47,6 +50,8 @@ static enum storage storage_of(enum option_type type)
         return STORED_RESIDENCY;
     case OPTION_SCHEDULE:
         return STORED_SCHEDULE;
+    case OPTION_SPLIT:
+        return STORED_SPLIT;
     case OPTION_ANY:
         break;
     }
@@ -86,10 +91,21 @@ static const char *number_text(const struct option *option, uint64_t value,
         return units_print_time(buffer, value);
     case OPTION_CPU:
         return units_print_cpu(buffer, value);
+    case OPTION_SHARE:
+        return units_print_share(buffer, (uint32_t)value);
     default:
         snprintf(buffer, UNITS_BYTES, "%llu", (unsigned long long)value);
         return buffer;
     }
+}
+
+static int share_parse(struct slice text, uint64_t *ret, struct err *err)
+{
+    uint32_t ppm;
+    int r = units_parse_share(text, &ppm, err);
+    if (r == 0)
+        *ret = ppm;
+    return r;
 }
 
 static int number_parse(const struct option *option, struct slice text, uint64_t *ret,
@@ -102,6 +118,8 @@ static int number_parse(const struct option *option, struct slice text, uint64_t
         return units_parse_time(text, ret, err);
     case OPTION_CPU:
         return units_parse_cpu(text, ret, err);
+    case OPTION_SHARE:
+        return share_parse(text, ret, err);
     default:
         assert(option->type == OPTION_UINT);
         if (!slice_u64(text, ret))
@@ -155,6 +173,7 @@ static int number_read(const struct option *option, yyjson_val *value, uint64_t 
         return err_set(err, ERR_BAD_INPUT, "%s: must be %s, not %s", option->key,
                        option->type == OPTION_CPU     ? "a number of cores (as in 0.5)"
                        : option->type == OPTION_BYTES ? "a size (as in 64MiB)"
+                       : option->type == OPTION_SHARE ? "a share (as in 70%)"
                                                       : "a time (as in 30s)",
                        json_kind(value));
     }
@@ -365,6 +384,7 @@ int option_read(const struct option *option, struct arena *arena, yyjson_val *va
     struct spec_pairs pairs;
     struct spec_residency residency;
     struct spec_windows windows;
+    struct spec_split split;
     int r;
 
     *ret_where = value;
@@ -403,6 +423,11 @@ int option_read(const struct option *option, struct arena *arena, yyjson_val *va
         r = spec_schedule_read(arena, value, &windows, ret_where, err);
         if (r == 0)
             member_set(option, spec, &windows, sizeof windows);
+        return r;
+    case STORED_SPLIT:
+        r = spec_split_read(arena, value, &split, ret_where, err);
+        if (r == 0)
+            member_set(option, spec, &split, sizeof split);
         return r;
     default:
         assert(!"a live option is stored somewhere");
@@ -468,6 +493,9 @@ void option_default(const struct option *option, struct endpoint_spec *spec)
     case STORED_SCHEDULE:
         member_set(option, spec, &(struct spec_windows){}, sizeof(struct spec_windows));
         break;
+    case STORED_SPLIT:
+        member_set(option, spec, &(struct spec_split){}, sizeof(struct spec_split));
+        break;
     default:
         break;
     }
@@ -488,6 +516,8 @@ bool option_is_absent(const struct option *option, const struct endpoint_spec *s
         return ((const struct spec_residency *)member(option, spec))->count == 0;
     case STORED_SCHEDULE:
         return ((const struct spec_windows *)member(option, spec))->count == 0;
+    case STORED_SPLIT:
+        return ((const struct spec_split *)member(option, spec))->count == 0;
     default:
         return true;
     }
@@ -561,6 +591,8 @@ yyjson_mut_val *option_value(const struct option *option, const struct endpoint_
         return spec_residency_value(member(option, spec), doc);
     case STORED_SCHEDULE:
         return spec_schedule_value(member(option, spec), doc);
+    case STORED_SPLIT:
+        return spec_split_value(member(option, spec), doc);
     default:
         return yyjson_mut_null(doc);
     }

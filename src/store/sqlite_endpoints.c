@@ -26,6 +26,7 @@ static void endpoint_read(sqlite3_stmt *row, struct arena *arena, void *ret)
         .target_message = db_text(arena, row, 10),
         .created_ns = sqlite3_column_int64(row, 11),
         .updated_ns = sqlite3_column_int64(row, 12),
+        .stable = db_u64(row, 13),
     };
 }
 
@@ -92,10 +93,10 @@ static int endpoint_update(struct store *self, const struct store_endpoint *endp
                            uint64_t before, struct err *err)
 {
     assert(db_of(self)->inside);
-    int r = db_run(db_of(self), Q_ENDPOINT_UPDATE, err, "uusuuuuussi", endpoint->uid, before,
+    int r = db_run(db_of(self), Q_ENDPOINT_UPDATE, err, "uusuuuuussiu", endpoint->uid, before,
                    endpoint->spec, (uint64_t)endpoint->stopped, endpoint->target, endpoint->latest,
                    endpoint->generation, endpoint->serving, endpoint->target_state,
-                   endpoint->target_message, endpoint->updated_ns);
+                   endpoint->target_message, endpoint->updated_ns, endpoint->stable);
     if (r == 0)
         return err_set(err, ERR_PRECONDITION, "the endpoint was changed meanwhile");
     return r < 0 ? r : 0;
@@ -194,12 +195,14 @@ static int revision_report(struct store *self, uint64_t endpoint_uid, uint64_t n
     return r < 0 ? r : 0;
 }
 
-static int revision_prune(struct store *self, uint64_t endpoint_uid, uint64_t target,
-                          uint64_t serving, struct err *err)
+static int revision_prune(struct store *self, uint64_t endpoint_uid, const struct store_keep *keep,
+                          struct err *err)
 {
     assert(db_of(self)->inside);
-    int r = db_run(db_of(self), Q_REVISION_PRUNE, err, "uuuu", endpoint_uid, target, serving,
-                   db_of(self)->limits.revisions_kept);
+    const uint64_t *n = keep->numbers;
+    static_assert(sizeof keep->numbers / sizeof *n == 8, "as many as the query has");
+    int r = db_run(db_of(self), Q_REVISION_PRUNE, err, "uuuuuuuuuu", endpoint_uid, n[0], n[1], n[2],
+                   n[3], n[4], n[5], n[6], n[7], db_of(self)->limits.revisions_kept);
     return r < 0 ? r : 0;
 }
 

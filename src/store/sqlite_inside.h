@@ -24,7 +24,7 @@ extern const unsigned sqlite_migration_count;
 
 #define ENDPOINT_COLUMNS                                                                           \
     "e.uid, p.name, e.name, e.spec, e.stopped, e.target, e.latest, e.generation, e.serving,"       \
-    " e.target_state, e.target_message, e.created_ns, e.updated_ns"                                \
+    " e.target_state, e.target_message, e.created_ns, e.updated_ns, e.stable"                      \
     " FROM endpoints e JOIN projects p ON p.id = e.project"
 #define REVISION_COLUMNS                                                                           \
     "endpoint, number, spec, digest, runtime, model, model_bytes, source, created_by, created_ns," \
@@ -69,7 +69,7 @@ extern const unsigned sqlite_migration_count;
       " ?5, ?6, ?7, ?8, ?9)")                                                                      \
     X(Q_ENDPOINT_UPDATE,                                                                           \
       "UPDATE endpoints SET spec = ?3, stopped = ?4, target = ?5, latest = ?6, generation = ?7,"   \
-      " serving = ?8, target_state = ?9, target_message = ?10, updated_ns = ?11"                   \
+      " serving = ?8, target_state = ?9, target_message = ?10, updated_ns = ?11, stable = ?12"     \
       " WHERE uid = ?1 AND generation = ?2")                                                       \
     X(Q_ENDPOINT_DELETE, "DELETE FROM endpoints WHERE uid = ?1")                                   \
     X(Q_REVISION_ADD,                                                                              \
@@ -85,10 +85,10 @@ extern const unsigned sqlite_migration_count;
     X(Q_REVISION_REPORT, "UPDATE revisions SET state = ?3, message = ?4,"                          \
                          " metadata = CASE WHEN metadata = '' THEN ?5 ELSE metadata END"           \
                          " WHERE endpoint = ?1 AND number = ?2")                                   \
-    X(Q_REVISION_PRUNE,                                                                            \
-      "DELETE FROM revisions WHERE endpoint = ?1 AND number NOT IN (?2, ?3) AND number <="         \
-      " (SELECT number FROM revisions WHERE endpoint = ?1 ORDER BY number DESC"                    \
-      " LIMIT 1 OFFSET ?4)")                                                                       \
+    X(Q_REVISION_PRUNE, "DELETE FROM revisions WHERE endpoint = ?1 AND number NOT IN"              \
+                        " (?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) AND number <="                          \
+                        " (SELECT number FROM revisions WHERE endpoint = ?1 ORDER BY number DESC"  \
+                        " LIMIT 1 OFFSET ?10)")                                                    \
     X(Q_HISTORY_ADD, "INSERT INTO history (endpoint, generation, revision, at_ns, who, diff)"      \
                      " VALUES (?1, ?2, ?3, ?4, ?5, ?6)")                                           \
     X(Q_HISTORY_PRUNE, "DELETE FROM history WHERE endpoint = ?1 AND id <= (SELECT id FROM history" \

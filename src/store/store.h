@@ -57,9 +57,14 @@ struct store_endpoint {
     uint64_t target, latest;   /* revisions */
     uint64_t generation;       /* counts every change */
     uint64_t serving;          /* revision that has traffic, as PoPs last said */
+    uint64_t stable;           /* keeps the rest while the target is a canary; 0: none does */
     struct slice target_state; /* starting, ready, failed, or empty: nothing heard yet */
     struct slice target_message;
     int64_t created_ns, updated_ns;
+};
+
+struct store_keep { /* numbers of revisions; 0: none */
+    uint64_t numbers[8];
 };
 
 struct store_revision {
@@ -194,7 +199,7 @@ struct store {
                          struct err *err);
     /* Sets endpoint->uid. ERR_CONFLICT when the name is taken, ERR_TOO_LARGE above the limit. */
     int (*endpoint_add)(struct store *self, struct store_endpoint *endpoint, struct err *err);
-    /* Writes spec, stopped, target, latest, serving, target_*, generation, updated_ns.
+    /* Writes spec, stopped, target, latest, serving, stable, target_*, generation, updated_ns.
      * ERR_PRECONDITION when the one stored is not of generation `before`. */
     int (*endpoint_update)(struct store *self, const struct store_endpoint *endpoint,
                            uint64_t before, struct err *err);
@@ -214,9 +219,9 @@ struct store {
     int (*revision_report)(struct store *self, uint64_t endpoint_uid, uint64_t number,
                            struct slice state, struct slice message, struct slice metadata,
                            struct err *err);
-    /* Keeps the newest by the limit, and those two. */
-    int (*revision_prune)(struct store *self, uint64_t endpoint_uid, uint64_t target,
-                          uint64_t serving, struct err *err);
+    /* Keeps the newest by the limit, and those. */
+    int (*revision_prune)(struct store *self, uint64_t endpoint_uid, const struct store_keep *keep,
+                          struct err *err);
 
     int (*history_add)(struct store *self, const struct store_history *row, struct err *err);
     int (*history_list)(struct store *self, uint64_t endpoint_uid, const struct store_page *page,

@@ -312,7 +312,7 @@ def test_every_error_has_its_name_and_an_id(wire):
             (get("/v2/models/nobody"), 404, "not_found"), (get(PATH), 405, "bad_method"),
             (post(PATH, "{}"), 400, "bad_input"),
             (post(PATH, BODY, "Origin: http://evil.example"), 403, "forbidden"),
-            (post(PATH, BODY, "Perigee-Revision: 1"), 501, "not_supported")):
+            (post(PATH, BODY, "Perigee-Receipt: 1"), 501, "not_supported")):
         answer = wire.send(request).answer()
         assert (answer.status, answer.headers["perigee-error"]) == (status, name)
         assert len(answer.headers["x-request-id"]) == 16 and answer.headers["perigee-pop"]
@@ -338,7 +338,7 @@ def test_a_traceparent_is_in_the_log_where_it_is_one(new_perigee):
         assert f"traceparent={good if trace == good else chr(34) * 2} " in line, line
 
 
-@pytest.mark.parametrize("header,value", [("Perigee-Revision", "1"), ("Perigee-Proces-In", "EU")])
+@pytest.mark.parametrize("header,value", [("Perigee-Receipt", "1"), ("Perigee-Proces-In", "EU")])
 def test_headers_not_acted_upon_yet_are_refused_by_name(wire, header, value):
     answer = wire.send(post(PATH, BODY, f"{header}: {value}")).answer()
     assert answer.status == 501 and header in answer.json()["error"]

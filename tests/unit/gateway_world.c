@@ -619,6 +619,10 @@ static void endpoint_source(const struct world_endpoint *from, size_t index, str
         .elsewhere = slice_of(from->elsewhere),
         .placements = from->placements,
         .placement_count = from->placement_count,
+        .shares = from->shares,
+        .share_count = from->share_count,
+        .canary_number = from->canary,
+        .by_address = from->by_address,
     };
     if (index == 0) {
         ret->origins = origins;

@@ -88,6 +88,10 @@ struct world_endpoint {
     const char *elsewhere;
     const struct table_source_placement *placements;
     size_t placement_count;
+    const struct table_source_share *shares;
+    size_t share_count;
+    uint32_t canary; /* 0: none */
+    bool by_address;
 };
 
 void world_start(struct world *world, uint64_t instance); /* up to, not with, GO */

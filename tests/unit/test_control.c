@@ -8,6 +8,8 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <stdio.h>
+
 #include "base/arena.h"
 #include "base/err.h"
 #include "base/json.h"
@@ -18,12 +20,16 @@
 #include "control/report.h"
 #include "control/routes.h"
 #include "control/select.h"
+#include "control/traffic.h"
 
 #define READY SLICE("ready")
 #define FAILED SLICE("failed")
 #define STARTING SLICE("starting")
 
 /* clang-format off */
+#define CANARY(one, two) \
+    .shares = { { 1, 900'000, true }, { 2, 100'000, true } }, .share_ready = { one, two }, \
+    .share_count = 2, .lead = 1
 static const struct {
     const char *name;
     struct status_input in;
@@ -75,11 +81,104 @@ static const struct {
         STATUS_DEPLOYING, "not_placed", "a: not up" },
     { "no PoP may ever run it", { .target = 1, .nowhere = "a: its regions", .forbidden = true,
         .pops = 1 }, STATUS_FAILED, "not_placed", "a: its regions" },
+    { "a canary has its share", { .target = 2, .serving = 1, .target_state = READY,
+        .target_ready = 1, .other_ready = 2, .replicas_min = 2, .pops = 1, CANARY(2, 1) },
+        STATUS_ACTIVE, "serving", "90% revision 1, 10% revision 2; 2 of 2 replicas of revision 1 ready" },
+    { "a canary is being started", { .target = 2, .serving = 1, .target_state = STARTING,
+        .other_ready = 1, .pops = 1, CANARY(1, 0) }, STATUS_DEPLOYING, "starting",
+        "revision 2 is being started; its share goes to the others meanwhile: 90% revision 1" },
+    { "a canary crashes", { .target = 2, .serving = 1, .target_state = FAILED, .other_ready = 1,
+        .target_message = { "not ONNX", 8 }, .pops = 1, CANARY(1, 0) },
+        STATUS_FAILED, "target_failed", "revision 2: not ONNX; revision 1 keeps" },
+    { "beside a canary some are missing", { .target = 2, .serving = 1, .target_state = READY,
+        .target_ready = 1, .other_ready = 1, .replicas_min = 2, .pops = 1, CANARY(1, 1) },
+        STATUS_PARTIAL, "starting", "1 of 2 replicas of revision 1 ready" },
+    { "shares of others than the target", { .target = 3, .serving = 1, .target_state = FAILED,
+        .other_ready = 2, .pops = 1, CANARY(1, 1) }, STATUS_ACTIVE, "serving", "90% revision 1" },
+    { "the lead is to follow", { .target = 3, .serving = 3, .target_state = READY,
+        .target_ready = 1, .pops = 1, CANARY(0, 1) }, STATUS_DEPLOYING, "starting",
+        "revision 1 is being started; revision 3 has the traffic meanwhile" },
     { "on fewer PoPs than it wants", { .target = 1, .serving = 1, .target_state = READY,
         .target_ready = 2, .replicas_min = 2, .spread_short = true, .pops = 2 }, STATUS_PARTIAL,
         "spread", "fewer PoPs" },
 };
+#undef CANARY
+
+static const struct {
+    const char *name;
+    struct store_endpoint row;
+    uint64_t canary_ppm;
+    struct spec_share split[SPEC_SHARES_MAX];
+    size_t split_count;
+    const char *wanted; /* "REVISION:WEIGHT ..." */
+    uint64_t canary, lead;
+} plans[] = {
+    { "nothing told", { .target = 2, .latest = 2 }, 0, {}, 0, "", 0, 2 },
+    { "a canary", { .target = 2, .stable = 1 }, 100'000, {}, 0, "1:900000 2:100000", 2, 1 },
+    { "half: the older leads", { .target = 2, .stable = 1 }, 500'000, {}, 0, "1:500000 2:500000", 2, 1 },
+    { "more than half", { .target = 2, .stable = 1 }, 900'000, {}, 0, "1:100000 2:900000", 2, 2 },
+    { "a canary of all", { .target = 2, .stable = 1 }, 1'000'000, {}, 0, "", 0, 2 },
+    { "no revision before", { .target = 1 }, 100'000, {}, 0, "", 0, 1 },
+    { "a split", { .target = 5, .latest = 5 }, 0, { { SPEC_LATEST, 10 }, { 3, 90 } }, 2, "3:90 5:10", 5, 3 },
+    { "twice the same", { .target = 3, .latest = 3 }, 0, { { 3, 90 }, { SPEC_LATEST, 10 } }, 2, "3:100", 0, 3 },
+    { "a weight of 0", { .target = 5, .latest = 5 }, 0, { { 3, 1 }, { 5, 0 } }, 2, "3:1", 0, 3 },
+    { "without the latest", { .target = 5, .latest = 5 }, 0, { { 3, 1 }, { 4, 1 } }, 2, "3:1 4:1", 0, 3 },
+};
 /* clang-format on */
+
+static void test_plans(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof plans / sizeof *plans; i++) {
+        struct endpoint_spec spec = {};
+        struct traffic_plan plan;
+        char got[128] = "";
+        size_t used = 0;
+        spec.traffic.canary_ppm = plans[i].canary_ppm;
+        spec.traffic.split = (struct spec_split){ plans[i].split, plans[i].split_count };
+        traffic_plan(&plans[i].row, &spec, &plan);
+        print_message("  %s\n", plans[i].name);
+        for (size_t k = 0; k < plan.count; k++)
+            used += (size_t)snprintf(got + used, sizeof got - used, "%s%u:%u", k ? " " : "",
+                                     plan.shares[k].revision, plan.shares[k].weight);
+        assert_string_equal(got, plans[i].wanted);
+        assert_int_equal(plan.canary, plans[i].canary);
+        assert_int_equal(traffic_lead(&plan, plans[i].row.target), plans[i].lead);
+    }
+}
+
+/* Which keeps the rest, as the spec and the target change. */
+static void test_stable(void **state)
+{
+    /* clang-format off */
+    static const struct {
+        const char *name;
+        struct store_endpoint row;
+        uint64_t canary_ppm;
+        bool moves;
+        uint64_t stable;
+    } rows[] = {
+        { "a new revision", { .target = 1, .serving = 1, .target_state = READY }, 1000, true, 1 },
+        { "none served yet", { .target = 1, .target_state = STARTING }, 1000, true, 1 },
+        { "the one before failed", { .target = 2, .serving = 1, .target_state = FAILED }, 1000, true, 1 },
+        { "another canary", { .target = 2, .stable = 1, .target_state = READY }, 1000, true, 1 },
+        { "a larger share", { .target = 2, .stable = 1, .target_state = READY }, 900'000, false, 1 },
+        { "promoted", { .target = 2, .stable = 1, .target_state = READY }, 0, false, 0 },
+        { "promoted by 100%", { .target = 2, .stable = 1 }, 1'000'000, false, 0 },
+        { "the key alone", { .target = 2, .serving = 2, .target_state = READY }, 1000, false, 0 },
+        { "no canary", { .target = 2, .serving = 2, .target_state = READY }, 0, true, 0 },
+    };
+    /* clang-format on */
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct store_endpoint row = rows[i].row;
+        struct endpoint_spec spec = {};
+        spec.traffic.canary_ppm = rows[i].canary_ppm;
+        traffic_change(&row, &spec, rows[i].moves);
+        if (row.stable != rows[i].stable)
+            fail_msg("%s: %d", rows[i].name, (int)row.stable);
+    }
+}
 
 static void test_status(void **state)
 {
@@ -435,6 +534,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nothing_goes_after_a_jump),
         cmocka_unit_test(test_status),
+        cmocka_unit_test(test_plans),
+        cmocka_unit_test(test_stable),
         cmocka_unit_test(test_hosts),
         cmocka_unit_test(test_selectors),
         cmocka_unit_test(test_if_match),

@@ -49,6 +49,18 @@ static void test_round(void **)
     assert_int_equal(hop_parse(slice_of(text), &got, &err), 0);
     assert_string_equal(got.client, "");
     assert_true(hop_verify(&got, &(struct hop_request){}, key));
+
+    struct hop chosen = hop; /* with a revision, which is signed as well */
+    chosen.revision = 12;
+    assert_true(hop_print(&chosen, &request, key, text, &err) > 0);
+    assert_non_null(strstr(text, "; deadline=29500; revision=12; id=r-1; "));
+    assert_int_equal(hop_parse(slice_of(text), &got, &err), 0);
+    assert_int_equal(got.revision, 12);
+    assert_true(hop_verify(&got, &request, key));
+    got.revision = 13;
+    assert_false(hop_verify(&got, &request, key));
+    got.revision = 0;
+    assert_false(hop_verify(&got, &request, key));
 }
 
 /* Each of them is one thing other than what was signed. */
@@ -166,6 +178,7 @@ static void test_print_refuses(void **)
         { SLICE("a"), SLICE("b"), "F", 0, SLICE("x"), {} },
         { SLICE("a"), SLICE("b"), "FR", HOP_DEADLINE_MS_MAX + 1, SLICE("x"), {} },
         { SLICE("a"), SLICE("b"), "FR", 0, SLICE("x\r\ny"), {} },
+        { SLICE("a"), SLICE("b"), "FR", 0, SLICE("x"), {}, HOP_REVISION_MAX + 1 },
     };
     char text[HOP_BYTES_MAX];
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

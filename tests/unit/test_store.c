@@ -229,7 +229,7 @@ static int many_revisions(struct fixture *f, struct store *s, struct err *err)
         if (r < 0)
             return r;
     }
-    return s->revision_prune(s, 1, 30, 3, err);
+    return s->revision_prune(s, 1, &(struct store_keep){ { 30, 3 } }, err);
 }
 
 static int report(struct fixture *f, struct store *s, struct err *err)

@@ -87,7 +87,7 @@ static int deploy(struct store *s, void *data, struct err *err)
     if (r == 0)
         r = s->revision_add(s, &revision, &revision.model, 1, err);
     if (r == 0)
-        r = s->revision_prune(s, e.uid, number, 0, err);
+        r = s->revision_prune(s, e.uid, &(struct store_keep){ { number } }, err);
     if (r == 0 && there)
         r = s->endpoint_update(s, &e, before, err);
     if (r == 0)
