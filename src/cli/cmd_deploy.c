@@ -123,12 +123,13 @@ static int flags_check(struct cli *cli, struct err *err)
     } later[] = {
         { "--image", "container images" },
         { "--port", "container images" },
-        { "--upstream", "upstreams" },
     };
     for (size_t i = 0; i < sizeof later / sizeof *later; i++)
         if (cli_option_value(cli, later[i].flag))
             return cli_usage(cli, err_set(err, ERR_NOT_SUPPORTED, "%s: %s: not yet", later[i].flag,
                                           later[i].what));
+    if (cli_option_value(cli, "--model") && cli_option_value(cli, "--upstream"))
+        return cli_usage(cli, err_set(err, ERR_BAD_INPUT, "either --model or --upstream"));
     return 0;
 }
 
@@ -169,13 +170,33 @@ static int residency_from_flag(struct cli *cli, struct endpoint_spec *spec, stru
     return 0;
 }
 
+static void upstream_from_flags(struct cli *cli, struct endpoint_spec *spec)
+{
+    const char *upstream = cli_option_value(cli, "--upstream");
+    const char *protocol = cli_option_value(cli, "--protocol");
+    if (upstream && spec->model.size) { /* it was a model: what is of one goes */
+        spec->model = spec->source = spec->runtime = (struct slice){};
+        spec->batch = (typeof(spec->batch)){};
+    }
+    if (upstream) {
+        bool new = spec->upstream.size == 0;
+        spec->upstream = slice_of(upstream);
+        if (new)
+            spec->protocol = spec_protocol_default(spec);
+    }
+    if (protocol)
+        spec->protocol = slice_of(protocol);
+}
+
 static int spec_from_flags(struct cli *cli, struct endpoint_spec *spec, struct err *err)
 {
     const char *model = cli_option_value(cli, "--model");
     if (model) {
         spec->model = slice_of(model);
-        spec->source = (struct slice){};
+        spec->source = spec->upstream = (struct slice){};
+        spec->protocol = spec_protocol_default(spec);
     }
+    upstream_from_flags(cli, spec);
     if (number_option(cli, "--min", &spec->scale.min, err) < 0 ||
         number_option(cli, "--max", &spec->scale.max, err) < 0 ||
         number_option(cli, "--concurrency", &spec->scale.concurrency, err) < 0)
@@ -185,9 +206,9 @@ static int spec_from_flags(struct cli *cli, struct endpoint_spec *spec, struct e
     int r = residency_from_flag(cli, spec, err);
     if (r < 0)
         return r;
-    if (spec->model.size == 0)
-        return cli_usage(cli,
-                         err_set(err, ERR_BAD_INPUT, "what runs? Give --model FILE or FOLDER"));
+    if (spec->model.size == 0 && spec->upstream.size == 0)
+        return cli_usage(cli, err_set(err, ERR_BAD_INPUT,
+                                      "what runs? Give --model FILE or FOLDER, or --upstream URL"));
     return 0;
 }
 

@@ -25,11 +25,12 @@
 
 /* clang-format off */
 const struct cli_command cli_commands[] = {
-    { "deploy", NULL, "NAME", "Run a model, or change how it runs; waits until it is ready.",
+    { "deploy", NULL, "NAME", "Run a model, or make an endpoint of what already runs; waits until it is ready.",
       OPTIONS({ "--model", "SOURCE", "The model: an ONNX file, a folder with one, or oci://PROJECT/NAME:TAG.", false },
               { "--image", "REF", "A container image (not yet).", false },
               { "--port", "N", "The image's port (not yet).", false },
-              { "--upstream", "URL", "Something that already runs (not yet).", false },
+              { "--upstream", "URL", "Something that already runs: http://HOST:PORT.", false },
+              { "--protocol", "NAME", "What an upstream speaks: http, which is the default, or oip.", false },
               { "--min", "N", "Replicas at least.", false },
               { "--max", "N", "Replicas at most.", false },
               { "--concurrency", "N", "Requests one replica may hold.", false },
@@ -38,6 +39,7 @@ const struct cli_command cli_commands[] = {
               { "--create", NULL, "Refuse when the endpoint exists.", false }, NO_WAIT),
       "  perigee deploy digits --model examples/digits/digits.onnx\n"
       "  perigee deploy digits --min 2        the same model, two replicas\n"
+      "  perigee deploy shop --upstream http://10.0.0.7:8080\n"
       "  perigee deploy digits --process-in EU --process-in CH\n",
       1, 1, cmd_deploy },
     { "apply", NULL, "", "Make endpoints exactly as files say.",

@@ -301,7 +301,9 @@ int view_print(struct cli *cli, yyjson_val *view)
     line(cli, "traffic", shares_text(cli, view));
     line(cli, "url", strings_joined(cli, json_member(view, "urls")));
     line(cli, "hosts", strings_joined(cli, json_member(view, "hosts")));
-    line(cli, "model", view_text(json_member(view, "spec"), "model"));
+    yyjson_val *spec = json_member(view, "spec");
+    bool upstream = json_member(spec, "upstream") != NULL;
+    line(cli, upstream ? "upstream" : "model", view_text(spec, upstream ? "upstream" : "model"));
     line(cli, "source", view_text(view, "source"));
     tensors_print(cli, "inputs", json_member(json_member(view, "model"), "inputs"));
     tensors_print(cli, "outputs", json_member(json_member(view, "model"), "outputs"));

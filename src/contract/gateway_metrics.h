@@ -108,6 +108,13 @@ struct arena;
     X(GATEWAY_FORWARD_RETRIES, "perigee_forward_retries_total", METRIC_COUNTER, METRIC_ONE,          \
       "result", NULL, "Requests whose PoP failed: tried elsewhere, here, there over a new "        \
       "connection (renewed), or not: no_budget, too_large (the body is not held any more).")                                                  \
+    X(GATEWAY_PROXIED, "perigee_upstream_requests_total", METRIC_COUNTER, METRIC_ONE,                \
+      "project,endpoint,result", NULL, "Tries at replicas that are reached over HTTP: answered, upgraded (WebSocket), " \
+      "unreached (no connection), lost (no byte of an answer), slow (none in time), wrong (it is not HTTP), " \
+      "broken (within the answer), canceled (the client went away).") \
+    X(GATEWAY_PROXY_RETRIES, "perigee_upstream_retries_total", METRIC_COUNTER, METRIC_ONE,           \
+      "project,endpoint,result", NULL, "Failed tries of those: tried again elsewhere, or there over a new connection " \
+      "(renewed); or not: no_budget, unsafe (it may have been acted upon: 502).") \
     X(GATEWAY_HOPS, "perigee_hops_total", METRIC_COUNTER, METRIC_ONE,                                \
       "pop", NULL, "Requests that other PoPs passed on to this one; refused: the header that says "  \
       "so was not signed by one.")

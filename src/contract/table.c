@@ -63,7 +63,8 @@ static int head_check(struct slice bytes, struct err *err)
                        table->version, TABLE_VERSION);
     if ((table->version > 1 && bytes.size < TABLE_HEAD_BYTES_2) ||
         (table->version > 2 && bytes.size < TABLE_HEAD_BYTES_3) ||
-        (table->version > 3 && bytes.size < sizeof *table))
+        (table->version > 3 && bytes.size < TABLE_HEAD_BYTES_4) ||
+        (table->version > 4 && bytes.size < sizeof *table))
         return err_set(err, ERR_BAD_INPUT, "table: %zu bytes are no table", bytes.size);
     if (table->bytes != bytes.size)
         return err_set(err, ERR_BAD_INPUT, "table: says %llu bytes and has %zu",
@@ -97,6 +98,12 @@ static int head_check(struct slice bytes, struct err *err)
         !rows_inside(table, table->shares, sizeof(struct table_share)) ||
         table->splits.count != table->endpoints.count)
         return err_set(err, ERR_BAD_INPUT, "table: rows of shares are outside");
+    if (table->version < 5)
+        return 0;
+    if (!rows_inside(table, table->reaches, sizeof(struct table_reach)) ||
+        !rows_inside(table, table->targets, sizeof(struct table_target)) ||
+        table->reaches.count != table->revisions.count)
+        return err_set(err, ERR_BAD_INPUT, "table: rows of targets are outside");
     return 0;
 }
 
@@ -259,6 +266,23 @@ static int revision_check(const struct table_head *table, uint32_t row, struct e
     return 0;
 }
 
+static int reaches_check(const struct table_head *table, struct err *err)
+{
+    for (uint32_t i = 0; table->version > 4 && i < table->reaches.count; i++) {
+        const struct table_reach *reach = table_reach(table, i);
+        if (reach->kind > TABLE_REACH_HTTP || reach->flags & ~TABLE_REACH_FLAGS ||
+            !span_inside(reach->target_first, reach->target_count, table->targets.count) ||
+            reach->target_count > TABLE_TARGETS_MAX || !text_inside(table, reach->authority))
+            return err_set(err, ERR_BAD_INPUT, "table: how revision %u is reached is outside", i);
+        const struct table_target *targets = table_targets(table, reach);
+        for (uint32_t k = 0; k < reach->target_count; k++)
+            if (targets[k].id == 0 || targets[k].port == 0 || targets[k].port > UINT16_MAX ||
+                targets[k].kind > TABLE_TARGET_SOCKET || targets[k].flags & ~TABLE_TARGET_FLAGS)
+                return err_set(err, ERR_BAD_INPUT, "table: target %u of revision %u is none", k, i);
+    }
+    return 0;
+}
+
 static int names_check(const struct table_head *table, struct err *err)
 {
     for (uint32_t i = 0; i < table->hosts.count; i++) {
@@ -306,6 +330,8 @@ int table_check(struct slice bytes, struct err *err)
         r = pops_check(table, err);
     if (r == 0)
         r = splits_check(table, err);
+    if (r == 0)
+        r = reaches_check(table, err);
     return r < 0 ? r : names_check(table, err);
 }
 

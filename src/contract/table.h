@@ -23,7 +23,7 @@ struct arena;
 struct err;
 
 #define TABLE_MAGIC 0x74676550u /* "Pegt" */
-#define TABLE_VERSION 4u        /* those before are read as well: an upgrade meets them */
+#define TABLE_VERSION 5u        /* those before are read as well: an upgrade meets them */
 #define TABLE_BYTES_MAX (UINT64_C(1) << 30)
 #define TABLE_NONE UINT32_MAX
 
@@ -57,10 +57,14 @@ struct table_head {
     /* Version 4: */
     struct table_range splits; /* struct table_split, one for each endpoint, in order */
     struct table_range shares; /* struct table_share, those of an endpoint side by side */
+    /* Version 5: */
+    struct table_range reaches; /* struct table_reach, one for each revision, in order */
+    struct table_range targets; /* struct table_target, those of a revision side by side */
 };
 #define TABLE_HEAD_BYTES_1 offsetof(struct table_head, residencies) /* of version 1 */
 #define TABLE_HEAD_BYTES_2 offsetof(struct table_head, ports)
 #define TABLE_HEAD_BYTES_3 offsetof(struct table_head, splits)
+#define TABLE_HEAD_BYTES_4 offsetof(struct table_head, reaches)
 #define TABLE_PORT_DEFAULT 8000u /* of a gateway, where nobody told */
 
 enum table_endpoint_state {
@@ -110,6 +114,37 @@ struct table_share {
     uint32_t weight;
 };
 
+/* How a revision's replicas are reached. */
+enum table_reach_kind {
+    TABLE_REACH_RINGS, /* shared memory; the gateway hears of each from the supervisor */
+    TABLE_REACH_HTTP,  /* HTTP/1.1, at `targets` */
+};
+struct table_reach {
+    uint32_t kind;                       /* enum table_reach_kind */
+    uint32_t flags;                      /* TABLE_REACH_ */
+    uint32_t target_first, target_count; /* rows of `targets` */
+    struct table_text authority;         /* the Host line; empty: as the client wrote it */
+};
+#define TABLE_REACH_BY_MODEL 1u /* it speaks OIP: by its name in a path as well */
+#define TABLE_REACH_FLAGS 1u
+
+/* One replica that is reached over HTTP. */
+enum table_target_kind {
+    TABLE_TARGET_ADDRESS, /* connect() to `ip` and `port` */
+    TABLE_TARGET_SOCKET,  /* the same in the replica's network namespace, by who may enter it */
+};
+struct table_target {
+    uint64_t id; /* of the replica */
+    struct ip ip;
+    uint32_t port;
+    uint32_t kind;  /* enum table_target_kind */
+    uint32_t flags; /* TABLE_TARGET_ */
+    uint32_t reserved;
+};
+#define TABLE_TARGET_READY 1u /* its probes say so; without it, it is to end what it has */
+#define TABLE_TARGET_FLAGS 1u
+#define TABLE_TARGETS_MAX 1024u /* of one revision */
+
 struct table_residency {
     uint32_t rule_first, rule_count;           /* rows of `rules`; none: all is allowed */
     uint32_t unknown_client;                   /* country_number; COUNTRY_UNKNOWN: refuse */
@@ -151,6 +186,10 @@ struct table_source_revision {
     uint64_t uid;
     uint32_t number;
     struct slice runtime, digest, model, message;
+    uint32_t reach_kind, reach_flags;
+    struct slice authority;
+    const struct table_target *targets;
+    size_t target_count;
 };
 
 struct table_source_placement {
@@ -243,6 +282,27 @@ static inline const struct table_share *table_shares(const struct table_head *ta
 {
     return (const struct table_share *)((const char *)table + table->shares.offset) +
            split->share_first;
+}
+
+/* NULL: the table is of a version that knows rings alone. */
+static inline const struct table_reach *table_reach(const struct table_head *table, uint32_t row)
+{
+    if (table->version < 5)
+        return NULL;
+    return (const struct table_reach *)((const char *)table + table->reaches.offset) + row;
+}
+
+static inline bool table_reach_http(const struct table_head *table, uint32_t row)
+{
+    const struct table_reach *reach = table_reach(table, row);
+    return reach && reach->kind == TABLE_REACH_HTTP;
+}
+
+static inline const struct table_target *table_targets(const struct table_head *table,
+                                                       const struct table_reach *reach)
+{
+    return (const struct table_target *)((const char *)table + table->targets.offset) +
+           reach->target_first;
 }
 
 /* NULL: the table is of version 1, which knows none. */

@@ -91,13 +91,13 @@ static struct table_range builder_rows(struct builder *builder, size_t count, si
 }
 
 struct counts {
-    size_t revisions, domains, aliases, origins, rules, placements, addresses, shares;
+    size_t revisions, domains, aliases, origins, rules, placements, addresses, shares, targets;
     uint64_t bytes;
 };
 
 static struct counts source_count(const struct table_source *source)
 {
-    struct counts counts = { .bytes = sizeof(struct table_head) + 120 + source->zone.size +
+    struct counts counts = { .bytes = sizeof(struct table_head) + 144 + source->zone.size +
                                       source->pop.size + source->country.size };
 
     for (size_t i = 0; i < source->endpoint_count; i++) {
@@ -114,10 +114,15 @@ static struct counts source_count(const struct table_source *source)
         counts.placements += e->placement_count;
         counts.bytes += sizeof(struct table_split) + e->share_count * sizeof(struct table_share);
         counts.shares += e->share_count;
-        for (size_t k = 0; k < e->revision_count; k++)
-            counts.bytes += sizeof(struct table_revision) + e->revisions[k].runtime.size +
-                            e->revisions[k].digest.size + e->revisions[k].model.size + 8 +
-                            e->revisions[k].message.size;
+        for (size_t k = 0; k < e->revision_count; k++) {
+            const struct table_source_revision *revision = &e->revisions[k];
+            counts.bytes += sizeof(struct table_revision) + revision->runtime.size +
+                            revision->digest.size + revision->model.size + 8 +
+                            revision->message.size;
+            counts.bytes += sizeof(struct table_reach) + revision->authority.size +
+                            revision->target_count * sizeof(struct table_target);
+            counts.targets += revision->target_count;
+        }
         for (size_t k = 0; k < e->domain_count; k++)
             counts.bytes += sizeof(struct table_host) + e->domains[k].size;
         for (size_t k = 0; k < e->alias_count; k++)
@@ -257,6 +262,23 @@ static void pops_place(struct arena *arena, struct builder *builder, struct tabl
     }
 }
 
+static void reach_place(struct builder *builder, struct table_head *table, uint32_t row,
+                        const struct table_source_revision *source)
+{
+    struct table_reach *reach =
+        (struct table_reach *)(void *)(builder->data + table->reaches.offset) + row;
+    struct table_target *targets =
+        (struct table_target *)(void *)(builder->data + table->targets.offset);
+
+    *reach = (struct table_reach){ .kind = source->reach_kind,
+                                   .flags = source->reach_flags,
+                                   .target_first = table->targets.count,
+                                   .target_count = (uint32_t)source->target_count,
+                                   .authority = builder_text(builder, source->authority) };
+    for (size_t i = 0; i < source->target_count; i++)
+        targets[table->targets.count++] = source->targets[i];
+}
+
 static void revisions_place(struct arena *arena, struct builder *builder, struct table_head *table,
                             uint32_t row, const struct table_source_endpoint *source)
 {
@@ -282,6 +304,7 @@ static void revisions_place(struct arena *arena, struct builder *builder, struct
         revision->digest = builder_text(builder, sorted[i]->digest);
         revision->message = builder_text(builder, sorted[i]->message);
         revision->model = builder_model(builder, sorted[i]->model);
+        reach_place(builder, table, at, sorted[i]);
         if (source->serving_number && source->serving_number == sorted[i]->number)
             endpoint->serving = at;
     }
@@ -378,7 +401,10 @@ int table_build(struct arena *arena, const struct table_source *source, struct s
     table->ports = builder_rows(&builder, source->pop_count, sizeof(uint32_t));
     table->splits = builder_rows(&builder, source->endpoint_count, sizeof(struct table_split));
     table->shares = builder_rows(&builder, counts.shares, sizeof(struct table_share));
+    table->reaches = builder_rows(&builder, counts.revisions, sizeof(struct table_reach));
+    table->targets = builder_rows(&builder, counts.targets, sizeof(struct table_target));
     table->revisions.count = 0; /* counted again as they are placed */
+    table->targets.count = 0;
     table->origins.count = table->rules.count = 0;
     table->placements.count = table->addresses.count = table->shares.count = 0;
     table->zone = builder_text(&builder, source->zone);

@@ -150,6 +150,8 @@ static int check_model(struct change *change, const struct endpoint_spec *spec, 
                        struct err *err)
 {
     uint64_t bytes;
+    if (!spec->model.size) /* an upstream: nothing is kept of it */
+        return 0;
     if (!slice_starts(spec->model, SLICE("sha256:")))
         return err_set(err, ERR_BAD_INPUT,
                        "model: '%s' is a path; the API opens none: upload it as a blob and give "
@@ -346,7 +348,7 @@ static int check_runtime(struct change *change, struct slice runtime, struct err
 {
     static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789-";
     const char *name = arena_string(change->arena, runtime);
-    if (!change->libdir)
+    if (!change->libdir || slice_is(runtime, "upstream"))
         return 0;
     if (strlen(name) == runtime.size && strspn(name, letters) == runtime.size &&
         access(arena_format(change->arena, "%s/perigee-worker-%s", change->libdir, name), X_OK) ==
@@ -373,7 +375,9 @@ static int add_revision(struct change *change, struct store *store,
         .number = endpoint->latest,
         .spec = what_runs,
         .digest = digest_text(change->arena, what_runs),
-        .runtime = spec->runtime.size ? spec->runtime : SLICE("onnx"),
+        .runtime = spec->upstream.size  ? SLICE("upstream")
+                   : spec->runtime.size ? spec->runtime
+                                        : SLICE("onnx"),
         .model = spec->model,
         .model_bytes = model->bytes,
         .source = spec->source,

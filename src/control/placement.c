@@ -18,8 +18,9 @@
 static void take(struct hub_endpoint *endpoint, int sign)
 {
     if (sign > 0) {
-        endpoint->place_cpu_milli = endpoint->snapshot->spec.flavor.cpu_milli;
-        endpoint->place_memory_bytes = endpoint->snapshot->spec.flavor.memory_bytes;
+        const struct endpoint_spec *spec = &endpoint->snapshot->spec;
+        endpoint->place_cpu_milli = spec->upstream.size ? 0 : spec->flavor.cpu_milli;
+        endpoint->place_memory_bytes = spec->upstream.size ? 0 : spec->flavor.memory_bytes;
     }
     for (size_t i = 0; i < endpoint->place_count; i++) {
         const struct hub_place *place = &endpoint->places[i];

@@ -134,7 +134,8 @@ const struct schema control_schemas[] = {
       NEEDS("\"number\",\"uid\",\"spec\",\"model\",\"state\"",
             "\"number\":" WHOLE ",\"uid\":" WHOLE ",\"created_at\":" TIME ",\"created_by\":" STRING
             ",\"spec\":{\"type\":\"object\"},\"digest\":" DIGEST ",\"runtime\":" STRING
-            ",\"model\":" OBJECT("\"digest\":" DIGEST ",\"size\":" WHOLE ",\"source\":" NULLABLE)
+            ",\"model\":" OBJECT("\"digest\":{\"anyOf\":[" DIGEST ",{\"type\":\"null\"}]},\"size\":" WHOLE
+                                   ",\"source\":" NULLABLE)
             ",\"metadata\":{\"anyOf\":[" REF("Model") ",{\"type\":\"null\"}]}"
             ",\"target\":" BOOLEAN ",\"serving\":" BOOLEAN ",\"state\":" STRING
             ",\"message\":" STRING) },

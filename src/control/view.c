@@ -395,7 +395,7 @@ void view_revision(struct json_writer *w, const struct store_endpoint *endpoint,
     json_member_string(w, "runtime", revision->runtime);
     json_key(w, "model");
     json_object_begin(w);
-    json_member_string(w, "digest", revision->model);
+    member_or_null(w, "digest", revision->model);
     json_member_u64(w, "size", revision->model_bytes);
     member_or_null(w, "source", revision->source);
     json_object_end(w);

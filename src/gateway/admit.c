@@ -11,7 +11,9 @@
 #include "base/arena.h"
 #include "gateway/depth.h"
 #include "gateway/dispatch.h"
+#include "gateway/proxy.h"
 #include "gateway/request.h"
+#include "gateway/target.h"
 #include "io/loop.h"
 #include "spec/units.h"
 
@@ -24,6 +26,8 @@ static bool take(void *data, struct queue_grant *ret)
     struct lane *first = LIST_FIRST(&side->lanes, struct lane, link);
     struct lane *lane;
 
+    if (side->revision->http)
+        return target_take(side, ret);
     if (!first)
         return false;
     if (side->lane_count > 1) {
@@ -53,7 +57,7 @@ static bool room(void *data)
     LIST_EACH (lane, &side->lanes, struct lane, link)
         if (place_free(&lane->replica->place))
             return true;
-    return false;
+    return side->revision->http && target_room(side);
 }
 
 /* Its turn came too late: no run is as short as what is left. */
@@ -67,10 +71,14 @@ static bool too_late(const struct request *request)
 static void start(struct waiter *waiter, const struct queue_grant *grant, void *data)
 {
     struct request *request = LIST_OWNER(waiter, struct request, waiter);
-    struct lane *lane = grant->lane;
+    struct lane *lane = request->http ? NULL : grant->lane;
     (void)data;
 
     admit_leave(request);
+    if (request->http) {
+        proxy_start(request, grant->lane);
+        return;
+    }
     if (too_late(request)) { /* queue_serve() goes on: the next one has the place */
         place_give(&lane->replica->place);
         place_give_slot(&lane->replica->place, grant->slot);
@@ -208,6 +216,7 @@ static void load_of(const struct request *request, struct admission_load *ret)
     }
     LIST_EACH (lane, &side->lanes, struct lane, link)
         ret->running += place_running(&lane->replica->place);
+    ret->running += targets_running(side);
 }
 
 int admit_deadline(struct request *request, struct err *err)
@@ -221,6 +230,8 @@ int admit_deadline(struct request *request, struct err *err)
     int64_t now = loop_now_ns(), left = request->deadline_ns - now;
     if (left <= 0)
         return err_set(err, ERR_DEADLINE, "the request's deadline passed before it could run");
+    if (request->http) /* its requests are not alike: what one took says nothing of the next */
+        return 0;
     load_of(request, &load);
     switch (admission_ask(admission, &load, left, now)) {
     case ADMISSION_IN_TIME:
@@ -420,7 +431,7 @@ static void enqueue(struct request *request)
     struct revision_side *side = request->side;
     struct err err;
 
-    int r = request->block_side != side ? block_move(request, &err) : 0;
+    int r = !request->http && request->block_side != side ? block_move(request, &err) : 0;
     if (r < 0) {
         answer_error(request, &err);
         return;
@@ -448,7 +459,8 @@ static bool follow(struct request *request)
     if (request->pinned || request->side->lane_count > 0)
         return false;
     const struct table_revision *target = traffic_target(request, &row);
-    if (!target || request->table->revisions[row] == request->revision)
+    if (!target || request->table->revisions[row] == request->revision ||
+        request->table->revisions[row]->http != request->http)
         return false;
     request->revision = request->table->revisions[row];
     request->revision_row = target;
@@ -536,6 +548,12 @@ static void review(struct request *request)
         uint32_t row;
         const struct table_revision *target = traffic_target(request, &row);
         moved = target && request->table->revisions[row] != request->revision;
+        if (moved && request->table->revisions[row]->http != request->http) {
+            ANSWER_ERROR(request, ERR_OVERLOADED,
+                         "the revision was replaced by one of another kind; send the request "
+                         "again");
+            return;
+        }
     }
     if (moved) {
         admit_leave(request);

@@ -15,6 +15,7 @@
 #include "gateway/dispatch.h"
 #include "gateway/decision.h"
 #include "gateway/forward.h"
+#include "gateway/proxy.h"
 #include "gateway/request.h"
 #include "io/loop.h"
 #include "proto/hop.h"
@@ -100,8 +101,10 @@ static void request_settle(struct request *request)
 {
     admit_leave(request);
     dispatch_forget(request);
-    if (!request->relayed)
+    if (!request->relayed) {
         forward_cancel(request);
+        proxy_cancel(request);
+    }
     list_remove(&request->pace);
     shard_deadline_stop(request->gl, &request->timer);
     if (request->number)
@@ -123,6 +126,8 @@ static struct slice error_body(struct request *request, const struct err *err)
 {
     struct text text;
 
+    if (request->http) /* nobody knows what it speaks but HTTP */
+        return slice_of(arena_format(request->arena, "%s\n", err->message));
     text_init(&text);
     oip_write_error(&text, slice_of(err->message));
     return text_copy(request, &text);
@@ -175,7 +180,8 @@ void answer_error(struct request *request, const struct err *err)
         return;
     }
     reply_begin(request, &reply);
-    reply_add(&reply, SLICE("Content-Type"), SLICE("application/json"));
+    reply_add(&reply, SLICE("Content-Type"),
+              request->http ? SLICE("text/plain; charset=utf-8") : SLICE("application/json"));
     reply_add(&reply, SLICE("Perigee-Error"), request->ended);
     if (request->hop_refused)
         reply_add(&reply, SLICE(HOP_HEADER), SLICE("refused"));
@@ -205,6 +211,30 @@ void answer_relay(struct request *request, int status, const struct http_headers
     if (slice_is(request->ended, err_info(ERR_RESIDENCY)->name))
         request->unlogged = true; /* as one that was refused here */
     exchange_respond(request->x, status, headers->items, headers->count, content_length);
+}
+
+void answer_proxied(struct request *request, int status, const struct http_headers *headers,
+                    uint64_t content_length)
+{
+    struct http_headers all = proxy_answer_headers(request, headers, HEADERS_MAX);
+    bool own_cors = !http_header_find(headers, "Access-Control-Allow-Origin");
+    struct reply reply;
+
+    request->relayed = true;
+    request_settle(request);
+    if (!own_cors) /* the application says itself who may read it */
+        request->origin_allowed = (struct slice){};
+    reply_begin(request, &reply);
+    if (status == 101) {
+        reply_add(&reply, SLICE("Connection"), SLICE("Upgrade"));
+        reply_add(&reply, SLICE("Upgrade"), SLICE("websocket"));
+    }
+    memcpy(all.items + all.count, reply.headers, reply.count * sizeof *reply.headers);
+    all.count += reply.count;
+    if (status == 101)
+        exchange_upgrade(request->x, all.items, all.count);
+    else
+        exchange_respond(request->x, status, all.items, all.count, content_length);
 }
 
 void answer_method(struct request *request, const char *allow)
@@ -242,7 +272,9 @@ void answer_preflight(struct request *request)
 
     request_settle(request);
     reply_begin(request, &reply);
-    reply_add(&reply, SLICE("Access-Control-Allow-Methods"), SLICE("GET, HEAD, POST, OPTIONS"));
+    reply_add(&reply, SLICE("Access-Control-Allow-Methods"),
+              request->http ? SLICE("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+                            : SLICE("GET, HEAD, POST, OPTIONS"));
     if (headers.size)
         reply_add(&reply, SLICE("Access-Control-Allow-Headers"), headers);
     reply_add(&reply, SLICE("Access-Control-Max-Age"), SLICE("600"));
@@ -535,6 +567,7 @@ void answer_closed(struct request *request, const struct err *err)
     log_done(request);
     decision_close(request);
     forward_closed(request);
+    proxy_closed(request);
     body_deinit(request);
     for (struct kept_table *kept = request->kept; kept; kept = kept->next)
         table_unref(kept->table);

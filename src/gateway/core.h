@@ -32,6 +32,7 @@
 #include "http/server.h"
 #include "io/loop.h"
 #include "policy/admission.h"
+#include "policy/retry.h"
 #include "replica/process/blocks.h"
 #include "replica/replica.h"
 
@@ -43,8 +44,10 @@ struct gateway_loop;
 struct load_book;
 struct mesh_view;
 struct peer_keys;
+struct proxies;
 struct request;
 struct sleeper;
+struct target;
 struct timer;
 struct trust;
 struct watch;
@@ -116,6 +119,8 @@ struct endpoint {
     struct endpoint_side {
         struct metric_series *series[gateway_metrics_count]; /* those labelled project, endpoint */
         struct metric_series *requests_ok;                   /* of GATEWAY_REQUESTS: code 200 */
+        struct metric_series *proxied_answered;              /* of GATEWAY_PROXIED */
+        struct retry_budget retries; /* of requests that are passed on over HTTP */
         _Atomic uint64_t arrivals; /* of this loop alone: inferences asked for, refused ones too */
         struct list batch;         /* requests of that class that wait here, the newest last */
         _Atomic int64_t batch_newest_ns; /* when that one came; INT64_MIN: there is none */
@@ -126,8 +131,10 @@ struct revision_side {
     struct revision *revision;
     struct gateway_loop *loop;
     struct queue_side queue;
-    struct list lanes; /* ready, not draining */
-    uint32_t lane_count;
+    struct list lanes;      /* ready, not draining */
+    struct list targets;    /* in place of them, where it is reached over HTTP: target.h */
+    uint32_t lane_count;    /* of either */
+    bool was_ready;         /* there were targets in the table before */
     int64_t ready_since_ns; /* when the first of them came */
     struct list held;       /* requests that wait for the model's description or the arena */
     struct list uploads;    /* large ones whose tensors are still coming, the oldest first */
@@ -140,6 +147,7 @@ struct revision {
     uint64_t uid;
     struct gateway *gateway;
     _Atomic uint32_t refs;
+    bool http; /* it is reached over HTTP; set before a loop has its table */
     _Atomic(struct model_info *) model; /* set once */
     _Atomic(char *) arena;              /* set once, after arena_bytes */
     uint64_t arena_bytes;
@@ -165,6 +173,7 @@ struct table {
     bool mapped;                 /* else from malloc */
     struct endpoint **endpoints; /* by row */
     struct revision **revisions;
+    struct target **targets;
 };
 struct table *table_ref(struct table *table);
 void table_unref(struct table *table); /* NULL is allowed */
@@ -209,6 +218,7 @@ struct gateway_loop {
     struct map repository;         /* number -> request that waits for the agent */
     uint64_t repository_last;
     struct forwards *forwards; /* requests that other PoPs have */
+    struct proxies *proxies;   /* those that replicas have which are reached over HTTP */
     bool draining;
     struct asked_client { /* clients that came lately, by a hash of their address */
         struct ip ip;
@@ -247,7 +257,7 @@ struct gateway {
     uint64_t table_served;  /* number of the newest that every loop has; 0: none */
     struct list early;      /* ends of load and unload whose table is to come */
     unsigned early_count;
-    struct map endpoints, revisions, replicas; /* by uid or id: main thread's references */
+    struct map endpoints, revisions, replicas, targets; /* by uid or id: main thread's references */
     struct memory_budget memory;
     void *region; /* of metrics */
     size_t region_bytes;

@@ -17,17 +17,13 @@
 static struct forward *forward_new(struct request *request, enum forward_reason reason)
 {
     struct forward *forward = mem_zalloc(sizeof *forward);
-    const struct http_request *http = exchange_request(request->x);
 
     forward->request = request;
     forward->gl = request->gl;
     forward->table = table_ref(request->table);
     forward->endpoint = request->endpoint;
     forward->reason = reason;
-    forward->kept = true;
-    forward->taken_ns = loop_now_ns();
-    forward->body = http->framed && http->content_length != 0;
-    forward_body_init(forward);
+    forward_relay_init(forward);
     list_append(&request->gl->forwards->under_way, &forward->link);
     request->forward = forward;
     return forward;
@@ -35,14 +31,29 @@ static struct forward *forward_new(struct request *request, enum forward_reason 
 
 void forward_free(struct forward *forward)
 {
-    if (forward->request || forward->call)
+    if (forward->request || forward->relay.call)
         return;
     for (unsigned i = 0; i < forward->tries; i++)
         forward->tried[i]->held--;
-    forward_body_free(forward);
+    relay_deinit(&forward->relay);
     list_remove(&forward->link);
     table_unref(forward->table);
     free(forward);
+}
+
+/* Its request has nothing to do with it any more. */
+static void forward_leave(struct forward *forward)
+{
+    forward->request->forward = NULL;
+    forward->request = NULL;
+    relay_left(&forward->relay);
+    forward_free(forward);
+}
+
+void forward_give(struct request *request, struct relay *to)
+{
+    relay_move(&request->forward->relay, to);
+    forward_leave(request->forward);
 }
 
 const char *forward_pop(const struct request *request)
@@ -54,10 +65,10 @@ void forward_cancel(struct request *request)
 {
     struct forward *forward = request->forward;
 
-    if (!forward || !forward->call || forward->canceled)
+    if (!forward || !forward->relay.call || forward->canceled)
         return;
     forward->canceled = true;
-    http_call_cancel(forward->call);
+    http_call_cancel(forward->relay.call);
 }
 
 void forward_closed(struct request *request)
@@ -67,10 +78,7 @@ void forward_closed(struct request *request)
     if (!forward)
         return;
     forward_cancel(request);
-    assert(forward->answer_bytes == 0);
-    request->forward = NULL;
-    forward->request = NULL;
-    forward_free(forward);
+    forward_leave(forward);
 }
 
 /* ---- the beginning -------------------------------------------------------------------------- */
@@ -80,8 +88,9 @@ void forward_closed(struct request *request)
 static int64_t due_ns(const struct forward *forward, int64_t now_ns)
 {
     const struct table_endpoint *row = forward->request->row;
-    int64_t from =
-        forward->body && !forward->ended && forward->writes == 0 ? now_ns : forward->taken_ns;
+    int64_t from = forward->relay.body && !forward->relay.ended && forward->relay.writes == 0
+                       ? now_ns
+                       : forward->relay.taken_ns;
 
     return from + (int64_t)(row->queue_cold_us + row->timeout_us + row->queue_timeout_us) * 1000 +
            FORWARD_SLACK_MS * ENV_MS;
@@ -125,11 +134,9 @@ void forward_body_ended(struct request *request, const struct err *err)
             answer_error(request, err); /* and the call is taken back: half a body is no request */
         return;
     }
-    forward->ended = true;
-    forward->taken_ns = loop_now_ns();
-    if (!forward->call || forward->canceled) /* or the end is forward_replayed()'s to tell */
+    relay_ended(&forward->relay);
+    if (!forward->relay.call || forward->canceled) /* or the end is forward_replayed()'s to tell */
         return;
-    forward_body_end(forward);
     if (!forward->answering)
         due_arm(forward);
 }
@@ -149,7 +156,7 @@ int forward_start(struct request *request, struct forward_peer *peer, enum forwa
     int r = 0;
 
     retry_request(&request->gl->forwards->budget, loop_now_ns());
-    if (forward->body)
+    if (forward->relay.body)
         r = exchange_body_start(request->x, request->row->body_bytes_max, err);
     if (r == 0)
         r = forward_try(forward, peer, err);
@@ -167,14 +174,14 @@ void forward_here(struct forward *forward)
     struct request *request = forward->request;
 
     shard_deadline_stop(request->gl, &request->timer);
-    if (!forward->body) { /* nothing came of it, and its end is still to be told */
-        request->forward = NULL;
-        forward->request = NULL;
-        forward_free(forward);
+    if (!forward->relay.body) { /* nothing came of it, and its end is still to be told */
+        forward_leave(forward);
         request_serve(request);
         return;
     }
     request_serve(request); /* body.c may have had all of it, and `forward` be gone */
+    if (request->http)      /* proxy_start() takes what is held, by forward_give() */
+        return;
     if (request->forward && request->state != REQUEST_ANSWERED)
         forward_replay(request);
 }
@@ -182,11 +189,9 @@ void forward_here(struct forward *forward)
 void forward_replayed(struct request *request)
 {
     struct forward *forward = request->forward;
-    bool ended = forward->ended;
+    bool ended = forward->relay.ended;
 
-    request->forward = NULL;
-    forward->request = NULL;
-    forward_free(forward);
+    forward_leave(forward);
     if (ended)
         body_ended(request->x, NULL, request);
     else

@@ -30,6 +30,7 @@ struct err;
 struct forward;
 struct forwards;
 struct gateway_loop;
+struct relay;
 struct request;
 
 /* X(name): why a request is passed on; the metric's label. */
@@ -68,6 +69,9 @@ void forward_filled(struct request *request, size_t bytes);
 void forward_body_ended(struct request *request, const struct err *err);
 void forward_replay(
     struct request *request); /* of one that is served here after all: body.c has room */
+/* What is held of its body goes to another relay of the same exchange; and it is with no other PoP
+ * any more. */
+void forward_give(struct request *request, struct relay *to);
 const char *forward_pop(const struct request *request); /* who has it, or had it last */
 void forward_cancel(struct request *request);           /* it was answered otherwise */
 void forward_closed(struct request *request);           /* the exchange has ended */

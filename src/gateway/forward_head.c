@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which headers go along. All end-to-end ones do; those below do not, nor those that Connection
- * names (RFC 9110 7.6.1), but for what a request must not lose by it: a client that took
+ * Which headers go along. All end-to-end ones do (proto/end_to_end.h); those below do not, nor
+ * those that Connection names, but for what a request must not lose by it: a client that took
  * Perigee-Process-In out on the way would widen where it is processed.
  */
 #include <string.h>
@@ -11,43 +11,34 @@
 #include "gateway/mesh.h"
 #include "gateway/request.h"
 #include "io/loop.h"
+#include "proto/end_to_end.h"
 #include "proto/hop.h"
 
-enum { IN_REQUEST = 1, IN_ANSWER = 2, IN_BOTH = 3 };
-
-static const struct {
-    struct slice name;
-    int in;
-} left_out[] = {
-    { SLICE("Connection"), IN_BOTH }, /* of one connection */
-    { SLICE("Keep-Alive"), IN_BOTH },
-    { SLICE("Proxy-Connection"), IN_BOTH },
-    { SLICE("Proxy-Authenticate"), IN_BOTH },
-    { SLICE("Proxy-Authorization"), IN_BOTH },
-    { SLICE("TE"), IN_BOTH },
-    { SLICE("Trailer"), IN_BOTH },
-    { SLICE("Transfer-Encoding"), IN_BOTH },
-    { SLICE("Upgrade"), IN_BOTH },
-    { SLICE("Content-Length"), IN_BOTH }, /* written anew */
-    { SLICE("Date"), IN_ANSWER },
-    { SLICE("Host"), IN_REQUEST },
-    { SLICE("Expect"), IN_REQUEST },
-    { SLICE("X-Request-Id"), IN_REQUEST },
-    { SLICE("Server-Timing"), IN_ANSWER },
-    { SLICE(HOP_HEADER), IN_BOTH },
-    { SLICE("Perigee-Timeout"), IN_REQUEST }, /* what is left of them is in the hop */
-    { SLICE("grpc-timeout"), IN_REQUEST },
-    { SLICE("Forwarded"), IN_REQUEST }, /* the client's address stays here: its country is enough */
-    { SLICE("X-Forwarded-For"), IN_REQUEST },
-    { SLICE("X-Real-IP"), IN_REQUEST },
-};
-
-static bool left_out_of(struct slice name, int in)
+static bool left_out_of_request(struct slice name)
 {
-    for (size_t i = 0; i < sizeof left_out / sizeof *left_out; i++)
-        if (left_out[i].in & in && slice_equal_nocase(name, left_out[i].name))
+    static const struct slice names[] = {
+        SLICE("Host"),
+        SLICE("Expect"),
+        SLICE("X-Request-Id"),
+        SLICE(HOP_HEADER),
+        SLICE("Perigee-Timeout"), /* what is left of them is in the hop */
+        SLICE("grpc-timeout"),
+        SLICE("Forwarded"), /* the client's address stays here: its country is enough */
+        SLICE("X-Forwarded-For"),
+        SLICE("X-Real-IP"),
+    };
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (slice_equal_nocase(name, names[i]))
             return true;
     return false;
+}
+
+static bool left_out_of_answer(struct slice name)
+{
+    return slice_equal_nocase(name, SLICE("Date")) ||
+           slice_equal_nocase(name, SLICE("Server-Timing")) ||
+           slice_equal_nocase(name, SLICE(HOP_HEADER));
 }
 
 static bool never_named_away(struct slice name)
@@ -60,49 +51,6 @@ static bool never_named_away(struct slice name)
             slice_equal_nocase((struct slice){ name.data, starts[i].size }, starts[i]))
             return true;
     return false;
-}
-
-/* Does Connection name it? */
-static bool named(const struct http_headers *headers, struct slice name)
-{
-    for (size_t i = 0; i < headers->count; i++) {
-        if (!slice_equal_nocase(headers->items[i].name, SLICE("Connection")))
-            continue;
-        struct slice rest = headers->items[i].value;
-        while (rest.data)
-            if (slice_equal_nocase(slice_trim(slice_cut(&rest, ',')), name))
-                return true;
-    }
-    return false;
-}
-
-/* Nearly always Connection names no header. */
-static bool names_any(const struct http_headers *headers)
-{
-    for (size_t i = 0; i < headers->count; i++) {
-        struct slice value = headers->items[i].value;
-        if (slice_equal_nocase(headers->items[i].name, SLICE("Connection")) && value.size > 0 &&
-            !slice_equal_nocase(value, SLICE("keep-alive")) &&
-            !slice_equal_nocase(value, SLICE("close")))
-            return true;
-    }
-    return false;
-}
-
-/* Room for `more` beside those that go along. */
-static struct http_headers along(struct arena *arena, const struct http_headers *headers, int in,
-                                 size_t more)
-{
-    struct http_headers out = { ARENA_ARRAY(arena, struct http_header, headers->count + more), 0 };
-    bool names = names_any(headers);
-
-    for (size_t i = 0; i < headers->count; i++) {
-        struct slice name = headers->items[i].name;
-        if (left_out_of(name, in) || (names && !never_named_away(name) && named(headers, name)))
-            continue;
-        out.items[out.count++] = headers->items[i];
-    }
-    return out;
 }
 
 static void add(struct http_headers *headers, struct slice name, struct slice value)
@@ -157,7 +105,7 @@ int forward_request_headers(struct arena *arena, struct request *request,
     explicit_bzero(key, sizeof key);
     if (size < 0)
         return size;
-    *ret = along(arena, &http->headers, IN_REQUEST, 2);
+    *ret = http_end_to_end(arena, &http->headers, left_out_of_request, never_named_away, 2);
     add(ret, SLICE("X-Request-Id"), slice_of(request->id));
     add(ret, SLICE(HOP_HEADER), arena_copy(arena, (struct slice){ text, (size_t)size }));
     return 0;
@@ -222,7 +170,8 @@ static struct slice timing(struct arena *arena, struct request *request, struct 
 struct http_headers forward_answer_headers(struct arena *arena, struct request *request,
                                            const struct http_headers *headers)
 {
-    struct http_headers out = along(arena, headers, IN_ANSWER, 1);
+    struct http_headers out =
+        http_end_to_end(arena, headers, left_out_of_answer, never_named_away, 1);
     struct slice all = timing(arena, request, http_header_get(headers, "Server-Timing"));
 
     if (all.size)

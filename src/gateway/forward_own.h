@@ -12,6 +12,7 @@
 #include "gateway/core.h"
 #include "gateway/forward.h"
 #include "http/client.h"
+#include "http/relay.h"
 #include "io/loop.h"
 #include "policy/retry.h"
 #include "policy/route.h"
@@ -20,19 +21,15 @@ struct arena;
 struct mesh_head;
 
 enum {
-    FORWARD_TRIES_MAX = 4,   /* PoPs for one request */
-    FORWARD_NAME_BYTES = 64, /* of a PoP */
-    FORWARD_BLOCK_BYTES = 32768,
-    FORWARD_BLOCKS_MAX = 8,            /* of a body: not yet taken by the kernel */
-    FORWARD_ANSWER_BYTES = 131072,     /* of an answer: not yet taken by the client's */
-    FORWARD_ANSWER_FREE_BYTES = 16384, /* an answer that is not counted */
-    FORWARD_KEPT_CONNECTIONS = 64,     /* idle, of one loop */
+    FORWARD_TRIES_MAX = 4,         /* PoPs for one request */
+    FORWARD_NAME_BYTES = 64,       /* of a PoP */
+    FORWARD_KEPT_CONNECTIONS = 64, /* idle, of one loop */
     /* Under way to one PoP from this one: what its address_connections_max leaves. */
     FORWARD_PEER_CALLS_MAX = 960,
     FORWARD_CONNECT_MS = 2000,
     FORWARD_IDLE_MS = 30000,    /* below idle_ms of the other gateway's limits */
     FORWARD_SILENCE_MS = 60000, /* within an answer */
-    FORWARD_HEAD_MS = 86400000, /* each request has a timer of its own */
+    FORWARD_HEAD_MS = -1,       /* each request has a timer of its own */
     FORWARD_SLACK_MS = 5000,    /* beyond what the other gateway itself allows */
 };
 #define FORWARD_AVOID_NS INT64_C(1'000'000'000) /* a PoP that failed */
@@ -79,16 +76,6 @@ struct forwards {
     int64_t told_ns; /* when the agent was last told what was seen of peers */
 };
 
-struct forward_block {
-    struct list link;
-    struct forward *forward;
-    bool writing; /* a write points into it */
-    size_t sent;  /* given to the call */
-    size_t bytes; /* filled */
-    size_t room;
-    char data[];
-};
-
 struct forward {
     struct list link;        /* of under_way */
     struct request *request; /* NULL: its client has gone */
@@ -97,35 +84,17 @@ struct forward {
     struct endpoint *endpoint;
     enum forward_reason reason;
     struct forward_peer *peer;
-    struct http_call *call; /* NULL: none */
-    bool canceled;          /* the call's end is to be ignored */
-    bool again;   /* the call's end is to be followed by another try; not read until then */
-    bool paid;    /* that was taken from the budget */
-    bool unpaid;  /* there was none left, and that is counted */
-    bool renewed; /* that PoP was asked anew, over a new connection */
+    struct relay relay; /* with the call, if there is one */
+    bool canceled;      /* the call's end is to be ignored */
+    bool again;         /* the call's end is to be followed by another try; not read until then */
+    bool paid;          /* that was taken from the budget */
+    bool unpaid;        /* there was none left, and that is counted */
+    bool renewed;       /* that PoP was asked anew, over a new connection */
 
     struct forward_peer *tried[FORWARD_TRIES_MAX];
     unsigned tries;
 
-    struct list blocks;           /* of the body, oldest first */
-    struct forward_block *unsent; /* those before it were given to the call; NULL: the first */
-    unsigned block_count;
-    bool kept;       /* they hold all that came of the body */
-    bool body;       /* there is one */
-    bool ended;      /* all of it came */
-    bool ended_told; /* to the call */
-    struct loop_task push;
-    unsigned writes; /* that the kernel has not taken */
-    int64_t
-        taken_ns; /* when it last took one, or was given one while it had none; or the end came */
-    bool replaying;
-    size_t replayed; /* of the first block */
-
     bool answering; /* the answer has begun, and goes to the client */
-    bool paused;
-    int64_t answer_ns;   /* when the last of it came, or was let come */
-    size_t answer_bytes; /* not yet taken by it */
-    size_t answer_room;  /* how many may be; 0: one read */
 };
 
 /* forward.c */
@@ -181,10 +150,4 @@ struct http_headers forward_answer_headers(struct arena *arena, struct request *
 bool forward_refused(const struct http_response *response);
 
 /* forward_stream.c */
-void forward_body_init(struct forward *forward);
-void forward_body_send(struct forward *forward);   /* what is held, over a new call */
-void forward_body_end(struct forward *forward);    /* it has ended, and the call goes on */
-void forward_body_let_go(struct forward *forward); /* there will be no other try */
-void forward_answer_hold(struct forward *forward, uint64_t content_length); /* before its body */
-void forward_answer_body(struct forward *forward, struct slice bytes);
-void forward_body_free(struct forward *forward);
+void forward_relay_init(struct forward *forward);

@@ -8,6 +8,7 @@
 #include "gateway/forward_own.h"
 #include "gateway/request.h"
 #include "io/loop.h"
+#include "proto/end_to_end.h"
 #include "proto/hop.h"
 
 enum forward_result {
@@ -33,7 +34,7 @@ static void lost(struct forward *forward, const struct err *err)
 {
     struct request *request = forward->request;
 
-    if (forward->peer && !forward->kept)
+    if (forward->peer && !forward->relay.kept)
         ANSWER_ERROR(request, ERR_OVERLOADED, "PoP '%s' was lost within the request; send it again",
                      forward->peer->name);
     else
@@ -70,7 +71,7 @@ static bool another(struct forward *forward)
     struct forward_peer *peer;
     struct err err;
 
-    if (!forward->kept)
+    if (!forward->relay.kept)
         return false;
     enum forward_where where = forward_next(forward, &peer, &err);
     if (where == FORWARD_DENIED)
@@ -87,7 +88,7 @@ static void try_again(struct forward *forward, const struct err *why)
     struct forward_peer *peer;
     struct err err;
 
-    if (!forward->kept) {
+    if (!forward->relay.kept) {
         retried(forward, "too_large");
         lost(forward, why);
         return;
@@ -116,9 +117,9 @@ static void answer_begin(struct forward *forward, const struct http_response *re
     struct slice error = http_header_get(&response->headers, "Perigee-Error");
 
     forward->answering = true;
-    forward->answer_ns = loop_now_ns();
-    forward_body_let_go(forward);
-    forward_answer_hold(forward, response->content_length);
+    forward->relay.answer_ns = loop_now_ns();
+    relay_let_go(&forward->relay);
+    relay_answer_begin(&forward->relay, response->content_length);
     counted(forward, RESULT_ANSWERED);
     answer_relay(request, response->status, &headers, response->content_length, error);
 }
@@ -155,14 +156,14 @@ static void on_body(struct http_call *call, struct slice bytes, void *data)
     (void)call;
 
     if (forward->request && !forward->canceled && forward->answering)
-        forward_answer_body(forward, bytes);
+        relay_answer(&forward->relay, bytes);
 }
 
 /* It went over a connection that the other gateway has closed, as one does that is replaced: the
  * same once more, if it may still be processed there. */
 static bool renew(struct forward *forward)
 {
-    if (forward->renewed || !forward->kept || !forward_permitted(forward, forward->peer) ||
+    if (forward->renewed || !forward->relay.kept || !forward_permitted(forward, forward->peer) ||
         !paid(forward))
         return false;
     retried(forward, "renewed");
@@ -188,7 +189,7 @@ static void on_done(struct http_call *call, const struct err *err, void *data)
     bool stale = err && !forward->canceled && !forward->again && !forward->answering &&
                  err->code == ERR_OVERLOADED && http_call_reused(call); /* it was closed */
 
-    forward->call = NULL;
+    relay_over(&forward->relay);
     forward_peer_done(forward->gl->forwards, peer, seen(forward, err, stale));
     if (stale && forward->request && renew(forward))
         return;
@@ -203,7 +204,9 @@ static void on_done(struct http_call *call, const struct err *err, void *data)
         forward->again = false;
         try_again(forward, &why);
     } else if (!err) {
-        exchange_end(forward->request->x, NULL, 0);
+        struct http_headers trailers =
+            http_trailers_right(forward->request->arena, http_call_trailers(call));
+        exchange_end(forward->request->x, trailers.items, trailers.count);
     } else if (forward->answering) { /* never made whole */
         counted(forward, RESULT_BROKEN);
         exchange_abort(forward->request->x);
@@ -236,7 +239,7 @@ static int call_begin(struct forward *forward, struct forward_peer *peer, bool f
         .target = http->target,
         .headers = headers.items,
         .header_count = headers.count,
-        .streamed = forward->body,
+        .streamed = forward->relay.body,
         .content_length = http->content_length,
         .silence_ms = FORWARD_SILENCE_MS,
         .fresh = fresh,
@@ -249,8 +252,8 @@ static int call_begin(struct forward *forward, struct forward_peer *peer, bool f
     forward->peer = peer;
     forward->renewed = fresh;
     peer->calls++;
-    forward->call = http_client_call(forward->gl->forwards->client, &spec, &events, forward);
-    forward_body_send(forward);
+    relay_begin(&forward->relay,
+                http_client_call(forward->gl->forwards->client, &spec, &events, forward));
     return 0;
 }
 
@@ -260,7 +263,7 @@ static void ask(struct forward *forward, struct forward_peer *peer, bool fresh)
 
     if (call_begin(forward, peer, fresh, &err) < 0)
         answer_error(forward->request, &err);
-    else if (forward->body && !forward->ended)
+    else if (forward->relay.body && !forward->relay.ended)
         exchange_body_resume(forward->request->x); /* not read since it was to go on */
 }
 
@@ -274,7 +277,7 @@ int forward_try(struct forward *forward, struct forward_peer *peer, struct err *
 /* Cut, if nothing more of it comes. */
 static void answer_give_up(struct forward *forward)
 {
-    if (forward->paused || loop_now_ns() - forward->answer_ns < FORWARD_MUTE_NS)
+    if (forward->relay.paused || loop_now_ns() - forward->relay.answer_ns < FORWARD_MUTE_NS)
         return;
     counted(forward, RESULT_BROKEN);
     forward_cancel(forward->request);
@@ -283,7 +286,7 @@ static void answer_give_up(struct forward *forward)
 
 void forward_peer_lost(struct forward *forward)
 {
-    if (!forward->call || forward->canceled || forward->again)
+    if (!forward->relay.call || forward->canceled || forward->again)
         return;
     if (forward->answering) {
         answer_give_up(forward);
@@ -292,5 +295,5 @@ void forward_peer_lost(struct forward *forward)
     if (!another(forward))
         return;
     counted(forward, RESULT_LOST); /* on_done() goes on */
-    http_call_cancel(forward->call);
+    http_call_cancel(forward->relay.call);
 }

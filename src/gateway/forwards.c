@@ -44,7 +44,7 @@ void forwards_review(struct gateway_loop *gl)
     if (!gl->forwards) /* the loop has ended, and is told the rest */
         return;
     LIST_EACH (forward, &gl->forwards->under_way, struct forward, link)
-        if (forward->call && forward_peer_down(gl->forwards, forward->peer))
+        if (forward->relay.call && forward_peer_down(gl->forwards, forward->peer))
             forward_peer_lost(forward);
     forward_peers_tell(gl->forwards);
 }

@@ -12,6 +12,7 @@
 #include "gateway/forward.h"
 #include "gateway/hosts.h"
 #include "gateway/probe.h"
+#include "gateway/proxy.h"
 #include "io/loop.h"
 
 static void on_closed(struct exchange *x, const struct err *err, void *data)
@@ -27,6 +28,8 @@ static void on_body_space(struct exchange *x, struct iovec *ret_space, void *dat
 
     if (request->forward)
         forward_space(request, ret_space);
+    else if (request->proxy)
+        proxy_space(request, ret_space);
     else
         body_space(x, ret_space, data);
 }
@@ -37,6 +40,8 @@ static void on_body(struct exchange *x, size_t bytes, void *data)
 
     if (request->forward)
         forward_filled(request, bytes);
+    else if (request->proxy)
+        proxy_filled(request, bytes);
     else
         body_filled(x, bytes, data);
 }
@@ -47,6 +52,8 @@ static void on_body_end(struct exchange *x, const struct err *err, void *data)
 
     if (request->forward)
         forward_body_ended(request, err);
+    else if (request->proxy)
+        proxy_body_ended(request, err);
     else
         body_ended(x, err, data);
 }
@@ -166,7 +173,7 @@ static int revision_resolve(struct request *request, struct err *err)
     const struct table *table = request->table;
     uint32_t row;
 
-    if (!request->row || request->route.model.size == 0)
+    if (!request->row || (request->route.model.size == 0 && !request->http))
         return 0;
     if (request->route.version) {
         row =
@@ -184,12 +191,20 @@ static int revision_resolve(struct request *request, struct err *err)
         if (r < 0)
             return r;
         request->pinned = true;
-    } else if (!request->route.version &&
-               !(request->route.call == OIP_INFER ? traffic_target(request, &row)
-                                                  : call_target(table, request->row, &row))) {
+    } else if (!request->route.version && !(request->http || request->route.call == OIP_INFER
+                                                ? traffic_target(request, &row)
+                                                : call_target(table, request->row, &row))) {
         return err_set(err, ERR_OVERLOADED, "endpoint '%.*s' has no revision yet",
                        SLICE_FMT(table_text(table->head, request->row->name)));
     }
+    if (table->revisions[row]->http !=
+        request->http) /* what a model takes is not sent on as it is */
+        return err_set(
+            err, ERR_NOT_FOUND,
+            "revision %u of endpoint '%.*s' is a model, and the one that serves is not, or "
+            "the other way round",
+            table_revision(table->head, row)->number,
+            SLICE_FMT(table_text(table->head, request->row->name)));
     request->revision = table->revisions[row];
     request->revision_row = table_revision(table->head, row);
     request->side = &request->revision->sides[request->gl->index];
@@ -229,14 +244,52 @@ static void infer(struct request *request)
         answer_error(request, &err);
 }
 
+/* Everything under its host is the endpoint's; a page of elsewhere that it allows may ask first. */
+static int http_resolve(struct request *request, bool *ret_answered, struct err *err)
+{
+    const struct http_request *http = exchange_request(request->x);
+    int r = page_check(request, err);
+
+    if (r < 0)
+        return r;
+    if (http->method == HTTP_CONNECT || http->method == HTTP_TRACE) {
+        answer_method(request, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+        *ret_answered = true;
+        return 0;
+    }
+    if (http->method == HTTP_OPTIONS && request->origin_allowed.size &&
+        http_header_find(&http->headers, "Access-Control-Request-Method")) {
+        answer_preflight(request);
+        *ret_answered = true;
+        return 0;
+    }
+    return terms_headers(request, err);
+}
+
+/* Is what it goes to reached over HTTP, and by a name in a path as well? */
+static bool over_http(const struct request *request, bool *ret_by_model)
+{
+    uint32_t row;
+
+    if (!request->row || !call_target(request->table, request->row, &row) ||
+        !table_reach_http(request->table->head, row))
+        return false;
+    *ret_by_model = table_reach(request->table->head, row)->flags & TABLE_REACH_BY_MODEL;
+    return true;
+}
+
 static int resolve(struct request *request, bool *ret_answered, struct err *err)
 {
     const struct http_request *http = exchange_request(request->x);
     const char *allow = NULL;
+    bool by_model;
     int r = host_resolve(request, err);
 
     if (r < 0)
         return r;
+    request->http = over_http(request, &by_model);
+    if (request->http)
+        return http_resolve(request, ret_answered, err);
     if (http->method == HTTP_OPTIONS) {
         struct slice wanted = http_header_get(&http->headers, "Access-Control-Request-Method");
         struct oip_route route;
@@ -255,6 +308,14 @@ static int resolve(struct request *request, bool *ret_answered, struct err *err)
     int route =
         oip_route_find(request->arena, http->method_text, http->path, &request->route, &allow, err);
     int model = route == 0 ? model_resolve(request, err) : 0;
+    if (model == 0 && over_http(request, &by_model)) {
+        request->http = by_model;
+        if (!by_model) /* it speaks no protocol that has names of models */
+            model = err_set(err, ERR_NOT_FOUND, "there is no model '%s'",
+                            ERR_SLICE(request->route.model));
+        else
+            return http_resolve(request, ret_answered, err);
+    }
     struct err page;
     r = page_check(request, &page);
     if (r < 0) { /* before anything is said about what there is */
@@ -279,6 +340,8 @@ void request_serve(struct request *request)
 
     if (!request->revision && revision_resolve(request, &err) < 0)
         answer_error(request, &err);
+    else if (request->http)
+        proxy_begin(request);
     else if (request->route.call == OIP_INFER)
         infer(request);
     else
@@ -288,6 +351,8 @@ void request_serve(struct request *request)
 /* Calls about an endpoint that where it runs alone can be answered. */
 static bool belongs_to_endpoint(const struct request *request)
 {
+    if (request->http)
+        return true;
     switch (request->route.call) {
     case OIP_INFER:
     case OIP_MODEL_READY:
@@ -323,8 +388,13 @@ static int place(struct request *request, struct err *err)
 
     if (r < 0)
         return r;
-    request->infer = request->route.call == OIP_INFER;
+    request->infer = request->http || request->route.call == OIP_INFER;
     count(request);
+    if (request->http && exchange_request(request->x)->upgrade &&
+        (place == RESIDENCY_PASSES || (state == TABLE_ENDPOINT_AWAY && !request->hop)))
+        return err_set(err, ERR_NOT_SUPPORTED,
+                       "Upgrade (WebSocket) is not passed on to another PoP yet; this one does not "
+                       "run the endpoint");
     if (place == RESIDENCY_PASSES)
         return forward_away(request, FORWARD_place, err);
     if (passable && state != TABLE_ENDPOINT_RUNNING && !request->hop && forward_placed(request))
@@ -334,7 +404,8 @@ static int place(struct request *request, struct err *err)
         r = request_away(request, err);
     if (r == 0)
         r = revision_resolve(request, err);
-    return r < 0 || !request->infer || state != TABLE_ENDPOINT_RUNNING
+    bool here = request->http && exchange_request(request->x)->upgrade;
+    return r < 0 || !request->infer || state != TABLE_ENDPOINT_RUNNING || here
                ? r
                : forward_begin(request, err);
 }

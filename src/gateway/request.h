@@ -99,6 +99,8 @@ struct request {
 
     struct decision_record *decision; /* where it went and why; NULL: nobody else was looked at */
     struct forward *forward;          /* it is with another PoP; NULL: not */
+    struct proxy *proxy;              /* it is with a replica, over HTTP; NULL: not */
+    bool http;                        /* its revision is reached so */
     bool relayed;                     /* the answer is that PoP's */
     bool hop_refused;          /* its Perigee-Hop was not right: who sent it hears that apart */
     bool hop;                  /* another PoP passed it on: it goes no further */
@@ -221,6 +223,10 @@ void answer_error(struct request *request, const struct err *err);
  * of its Perigee-Error, or empty. */
 void answer_relay(struct request *request, int status, const struct http_headers *headers,
                   uint64_t content_length, struct slice error);
+/* The head of a replica's answer over HTTP, with ours beside it; 101: the exchange is a tunnel from
+ * here. Its body goes to the exchange. */
+void answer_proxied(struct request *request, int status, const struct http_headers *headers,
+                    uint64_t content_length);
 void answer_method(struct request *request, const char *allow);
 void answer_json(struct request *request, int status, struct slice body);
 void answer_preflight(struct request *request);

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "gateway/admit.h"
 #include "gateway/core.h"
+#include "gateway/target.h"
 #include "proto/tensor.h"
 #include "sys/shm.h"
 
@@ -167,6 +168,7 @@ struct revision *revision_new(struct gateway *gateway, uint64_t uid)
         side->revision = revision;
         side->loop = &gateway->loop[i];
         list_init(&side->lanes);
+        list_init(&side->targets);
         list_init(&side->held);
         list_init(&side->uploads);
         queue_side_init(&side->queue, &revision->queue, i, &admit_queue_events, side);
@@ -211,8 +213,11 @@ void table_unref(struct table *table)
         endpoint_unref(table->endpoints[i]);
     for (uint32_t i = 0; i < table->head->revisions.count; i++)
         revision_unref(table->revisions[i]);
+    for (uint32_t i = 0; table->head->version > 4 && i < table->head->targets.count; i++)
+        target_unref(table->targets[i]);
     free(table->endpoints);
     free(table->revisions);
+    free(table->targets);
     if (table->mapped)
         shm_unmap((void *)(uintptr_t)table->head, table->bytes);
     else

@@ -21,7 +21,9 @@
 #include "gateway/forward.h"
 #include "gateway/mesh.h"
 #include "gateway/poll.h"
+#include "gateway/proxy.h"
 #include "gateway/request.h"
+#include "gateway/target.h"
 #include "http/server.h"
 #include "http/trust.h"
 #include "io/loop.h"
@@ -366,7 +368,7 @@ static void series_forget(struct gateway_loop *gl, const struct table *old, cons
             continue;
         struct endpoint_side *side = &old->endpoints[i]->sides[gl->index];
         memset(side->series, 0, sizeof side->series);
-        side->requests_ok = NULL;
+        side->requests_ok = side->proxied_answered = NULL;
         for (unsigned row = 0; row < gateway_metrics_count; row++)
             if (strncmp(gateway_metrics.rows[row].labels, "project,endpoint", 16) == 0)
                 metrics_forget(&gl->metrics, row, 1, name);
@@ -379,6 +381,7 @@ static void on_table(void *data)
     struct table *old = tell->gl->table;
 
     tell->gl->table = take_ptr(tell->table);
+    targets_changed(tell->gl, old, tell->gl->table);
     if (tell->gl->forwards)
         forwards_forget(tell->gl->forwards);
     metric_set(metrics_series(&tell->gl->metrics, GATEWAY_TABLE, NULL),
@@ -387,6 +390,7 @@ static void on_table(void *data)
         admit_review(tell->gl);
         series_forget(tell->gl, old, tell->gl->table);
     }
+    proxies_table(tell->gl);
     if (atomic_fetch_sub(&tell->gl->table->untaken, 1) == 1)
         loop_post(tell->gl->gateway->main, on_report_table,
                   report_new(tell->gl, tell->gl->table->head->number));
@@ -559,6 +563,7 @@ static void endpoint_metrics(struct gateway_loop *gl)
             struct lane *lane;
             LIST_EACH (lane, &side->lanes, struct lane, link)
                 running += place_running(&lane->replica->place);
+            running += targets_running(side);
         }
         struct endpoint *endpoint = table->endpoints[i];
         queued_metrics(gl, row, endpoint);
@@ -627,6 +632,7 @@ static void on_stop(void *data)
 
     http_server_free(take_ptr(gl->server));
     forwards_free(take_ptr(gl->forwards));
+    proxies_free(take_ptr(gl->proxies));
     timer_free(take_ptr(gl->tick)); /* it looks at the server; the loop runs on for a few rounds */
     loop_stop(gl->loop);
 }
@@ -688,6 +694,7 @@ void shard_prepare(struct gateway *gateway, unsigned index)
     limits.connections_max = connections_max(gateway, limits.connections_max);
     gl->server = http_server_new(gl->loop, &limits, &request_server_events, gl);
     gl->forwards = forwards_new(gl);
+    gl->proxies = proxies_new(gl);
     http_server_set_crowd(gl->server, gateway->crowd);
     http_server_set_trust(gl->server, gateway->trust);
     gateway_metrics_attach(&gl->metrics, gateway->region, gateway_set(gateway), index);
@@ -731,6 +738,7 @@ void shard_free(struct gateway_loop *gl)
     lanes_free(gl);
     http_server_free(gl->server);
     forwards_free(gl->forwards);
+    proxies_free(gl->proxies);
     timer_free(gl->timer);
     timer_free(gl->tick);
     sleeper_free(gl->sleeper);

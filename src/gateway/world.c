@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "contract/ring.h"
 #include "gateway/core.h"
+#include "gateway/target.h"
 #include "io/loop.h"
 #include "io/timer.h"
 #include "sys/fd.h"
@@ -157,6 +158,19 @@ static void early_look(struct gateway *gateway, uint64_t number)
     }
 }
 
+/* Where no process of ours says that it is ready, the table does. */
+static void reach_set(struct revision *revision, const struct table_head *head, uint32_t row)
+{
+    const struct table_reach *reach = table_reach(head, row);
+    const struct table_target *targets = table_targets(head, reach);
+    uint32_t ready = 0;
+
+    for (uint32_t i = 0; i < reach->target_count; i++)
+        ready += targets[i].flags & TABLE_TARGET_READY;
+    revision->http = true;
+    atomic_store(&revision->ready, ready);
+}
+
 void world_table_set(struct gateway *gateway, const void *data, size_t bytes, bool mapped)
 {
     const struct table_head *head = data;
@@ -177,14 +191,18 @@ void world_table_set(struct gateway *gateway, const void *data, size_t bytes, bo
         const struct table_revision *row = table_revision(head, i);
         struct revision *revision = revision_ref(revision_get(gateway, row->uid));
         table->revisions[i] = revision;
+        if (table_reach_http(head, i))
+            reach_set(revision, head, i);
         if (table_model(head, row))
             model_set(gateway, revision, table_model(head, row), row->model.bytes);
     }
+    table->targets = targets_of_table(gateway, head);
     gateway->table = table;
     for (unsigned i = 0; i < gateway->loops; i++)
         shard_tell_table(&gateway->loop[i], table);
     table_unref(old);
     early_look(gateway, head->number);
+    targets_sweep(gateway);
     sweep(gateway);
     log_debug("gateway", "table", LOG_U("number", head->number),
               LOG_U("endpoints", head->endpoints.count));
@@ -553,6 +571,9 @@ void world_free(struct gateway *gateway)
     MAP_EACH (entry, &gateway->replicas)
         replica_unref(entry->value);
     map_deinit(&gateway->replicas);
+    MAP_EACH (entry, &gateway->targets)
+        target_unref(entry->value);
+    map_deinit(&gateway->targets);
     table_unref(take_ptr(gateway->table));
     MAP_EACH (entry, &gateway->revisions)
         revision_unref(entry->value);

@@ -12,6 +12,7 @@
 #include "base/auto.h"
 #include "base/log.h"
 #include "http/client_own.h"
+#include "proto/number.h"
 
 /* ---- URLs --------------------------------------------------------------------------------- */
 
@@ -52,11 +53,17 @@ int http_url_parse(struct slice url, struct http_url *ret, struct err *err)
 
 /* ---- timeouts ----------------------------------------------------------------------------- */
 
+static void on_timeout(void *data);
+
 static void timer_aim(struct http_call *call)
 {
     int64_t deadline = call->deadline_ms;
     if (call->phase_deadline_ms && (!deadline || call->phase_deadline_ms < deadline))
         deadline = call->phase_deadline_ms;
+    if (!deadline && !call->timer) /* of many calls: their owner looks after the time */
+        return;
+    if (!call->timer)
+        call->timer = timer_new(call->client->loop, on_timeout, call);
     if (deadline)
         timer_start(call->timer, deadline - loop_now_ms(call->client->loop));
     else
@@ -66,7 +73,7 @@ static void timer_aim(struct http_call *call)
 void call_phase_set(struct http_call *call, enum call_phase phase, int64_t ms)
 {
     call->phase = phase;
-    call->phase_deadline_ms = ms ? loop_now_ms(call->client->loop) + ms : 0;
+    call->phase_deadline_ms = ms > 0 ? loop_now_ms(call->client->loop) + ms : 0;
     timer_aim(call);
 }
 
@@ -89,6 +96,22 @@ static void on_timeout(void *data)
 
 static void resolve_forget(struct http_call *call);
 
+/* How long the connection is worth keeping: a second less than the server says it will. */
+static int64_t keep_ms(const struct http_call *call)
+{
+    int64_t ms = call->client->config.idle_ms;
+    struct slice rest = http_header_get(&call->response.headers, "Keep-Alive");
+    uint64_t seconds;
+    while (rest.size) {
+        struct slice part = slice_trim(slice_cut(&rest, ','));
+        struct slice name = slice_trim(slice_cut(&part, '='));
+        if (slice_equal_nocase(name, SLICE("timeout")) && slice_u64(slice_trim(part), &seconds) &&
+            seconds < (uint64_t)ms / 1000 + 1)
+            ms = seconds > 1 ? (int64_t)(seconds - 1) * 1000 : 0;
+    }
+    return ms;
+}
+
 void call_over(struct http_call *call, const struct err *err)
 {
     struct err kept;
@@ -103,14 +126,17 @@ void call_over(struct http_call *call, const struct err *err)
     resolve_forget(call);
     if (call->connect)
         stream_connect_cancel(call->connect); /* on_connected looks at the code first */
+    if (call->dialing)
+        call->client->config.dialer->cancel(call->dialing); /* likewise */
     if (call->wire) {
         struct wire *wire = call->wire;
         bool keep = !err && call->head.keep_alive && call->ended && list_empty(&call->writes) &&
                     list_empty(&call->sent) && !wire->stash_bytes;
         call->wire = NULL;
         wire->call = NULL;
-        if (keep)
-            wire_keep(wire);
+        int64_t ms = keep ? keep_ms(call) : 0;
+        if (ms > 0)
+            wire_keep(wire, ms);
         else
             wire_close(wire);
     }
@@ -129,6 +155,21 @@ static void on_task(void *data)
     } else if (call->wire && !call->paused) {
         wire_feed_stash(call->wire);
     }
+}
+
+const struct http_client_stats *http_client_stats(const struct http_client *client)
+{
+    return &client->stats;
+}
+
+const struct http_headers *http_call_trailers(const struct http_call *call)
+{
+    return &call->chunks.trailers;
+}
+
+bool http_call_answered(const struct http_call *call)
+{
+    return call->answered;
 }
 
 bool http_call_reused(const struct http_call *call)
@@ -168,8 +209,11 @@ static void on_connected(struct stream *stream, const struct err *err, void *dat
     if (err && err->code == ERR_CANCELED) /* by call_over(): there is no call any more */
         return;
     call->connect = NULL;
+    call->dialing = NULL;
     if (stream) {
         call->wire = wire_new(call->client, stream);
+        call->wire->scope = call->scope;
+        call->wire->address = call->addresses[call->address_at];
         call->wire->call = call;
         call_send(call);
     } else if (++call->address_at < call->address_count) {
@@ -187,6 +231,12 @@ static void connect_next(struct http_call *call)
     if (address->kind == ADDRESS_UNIX)
         options.source = NULL;
     call_phase_set(call, CALL_CONNECTING, call->client->config.connect_ms);
+    call->client->stats.connects++;
+    if (call->scope) {
+        call->dialing = call->client->config.dialer->dial(call->client->loop, call->scope, address,
+                                                          on_connected, call);
+        return;
+    }
     call->connect = stream_connect_with(call->client->loop, address, &options, on_connected, call);
 }
 
@@ -196,18 +246,46 @@ static bool address_equal(const struct address *a, const struct address *b)
            strcmp(a->path, b->path) == 0;
 }
 
+static struct list *place_of(struct http_client *client, const struct address *address,
+                             uint64_t scope)
+{
+    uint32_t hash = 2166136261u; /* FNV-1a: who chooses addresses here is trusted */
+    for (size_t i = 0; i < sizeof address->ip; i++)
+        hash = (hash ^ address->ip[i]) * 16777619u;
+    for (const char *c = address->path; *c; c++)
+        hash = (hash ^ (unsigned char)*c) * 16777619u;
+    hash = (hash ^ address->port ^ (uint32_t)scope) * 16777619u;
+    return &client->by_place[(hash ^ hash >> 16) % CLIENT_BUCKETS];
+}
+
+static void wire_unkeep(struct wire *wire)
+{
+    if (list_empty(&wire->kept_link))
+        return;
+    list_remove(&wire->kept_link);
+    list_remove(&wire->place_link);
+    wire->client->kept_count--;
+}
+
 /* The latest used one: the least likely to be about to be closed by the peer. */
 static struct wire *wire_find(struct http_call *call)
 {
-    struct wire *wire, *found = NULL;
-    LIST_EACH (wire, &call->client->kept, struct wire, kept_link)
-        if (address_equal(&wire->stream->peer, &call->addresses[0]))
-            found = wire;
-    if (found) {
-        list_remove(&found->kept_link);
-        call->client->kept_count--;
+    struct http_client *client = call->client;
+    struct list *place = place_of(client, &call->addresses[0], call->scope);
+    struct wire *wire;
+    LIST_EACH (wire, place, struct wire, place_link) {
+        if (wire->scope != call->scope || !address_equal(&wire->address, &call->addresses[0]))
+            continue;
+        if (wire->kept_until_ms < loop_now_ms(client->loop) || !stream_quiet(wire->stream)) {
+            client->stats.stale++;
+            wire_close(wire);
+            continue;
+        }
+        wire_unkeep(wire);
+        client->stats.reused++;
+        return wire;
     }
-    return found;
+    return NULL;
 }
 
 void call_start(struct http_call *call)
@@ -316,23 +394,40 @@ static struct slice authority_make(struct http_call *call, const struct http_req
     return slice_of(text);
 }
 
+static char *put(char *to, struct slice text)
+{
+    memcpy(to, text.data, text.size);
+    return to + text.size;
+}
+
+/* By hand: printf would be a tenth of what a small request costs. */
 static void head_make(struct http_call *call, const struct http_request_spec *spec)
 {
     struct slice authority = authority_make(call, spec);
     uint64_t length = spec->streamed ? spec->content_length : spec->body.size;
     bool writes = strcmp(spec->method, "POST") == 0 || strcmp(spec->method, "PUT") == 0 ||
                   strcmp(spec->method, "PATCH") == 0;
-    const char *framing = "";
+    struct slice method = slice_of(spec->method);
+    size_t room = method.size + spec->target.size + authority.size + 96;
+    char *line = arena_alloc(call->arena, room), *at = line;
+    at = put(at, method);
+    at = put(at, SLICE(" "));
+    at = put(at, spec->target);
+    at = put(at, SLICE(" HTTP/1.1\r\n"));
+    char *fixed = at;
+    at = put(at, SLICE("Host: "));
+    at = put(at, authority);
+    at = put(at, SLICE("\r\n"));
     call->chunked = spec->streamed && length == HTTP_LENGTH_UNKNOWN;
-    if (call->chunked)
-        framing = "Transfer-Encoding: chunked\r\n";
-    else if (length || writes || spec->streamed)
-        framing = arena_format(call->arena, "Content-Length: %llu\r\n", (unsigned long long)length);
-    const char *line =
-        arena_format(call->arena, "%s %.*s HTTP/1.1\r\n", spec->method, SLICE_FMT(spec->target));
-    const char *fixed =
-        arena_format(call->arena, "Host: %.*s\r\n%s", SLICE_FMT(authority), framing);
-    call->head_out = http1_write_head(call->arena, slice_of(line), slice_of(fixed), spec->headers,
+    if (call->chunked) {
+        at = put(at, SLICE("Transfer-Encoding: chunked\r\n"));
+    } else if (length || writes || spec->streamed) {
+        at = put(at, SLICE("Content-Length: "));
+        at += number_write_u64(at, length);
+        at = put(at, SLICE("\r\n"));
+    }
+    call->head_out = http1_write_head(call->arena, (struct slice){ line, (size_t)(fixed - line) },
+                                      (struct slice){ fixed, (size_t)(at - fixed) }, spec->headers,
                                       spec->header_count);
 }
 
@@ -371,10 +466,12 @@ static void on_begin(void *data)
     }
 }
 
+enum { CALL_BYTES = 6144 }; /* what a small one takes from head to answer */
+
 struct http_call *http_client_call(struct http_client *client, const struct http_request_spec *spec,
                                    const struct http_call_events *events, void *data)
 {
-    struct arena *arena = arena_new();
+    struct arena *arena = arena_new_for(CALL_BYTES);
     struct http_call *call = ARENA_NEW(arena, struct http_call);
     call->client = client;
     call->arena = arena;
@@ -386,12 +483,17 @@ struct http_call *http_client_call(struct http_client *client, const struct http
     call->ended = !spec->streamed;
     call->silence_ms = spec->silence_ms;
     call->fresh = spec->fresh;
+    call->once = spec->once;
+    call->upgrade = spec->upgrade;
+    call->scope = spec->scope;
+    client->stats.calls++;
     call->deadline_ms = spec->timeout_ms ? loop_now_ms(client->loop) + spec->timeout_ms : 0;
     list_init(&call->writes);
     list_init(&call->sent);
     head_make(call, spec);
     address_take(call, spec);
-    call->timer = timer_new(client->loop, on_timeout, call);
+    if (call->deadline_ms)
+        timer_aim(call);
     list_append(&client->calls, &call->link);
     /* Begun outside of this frame, so that no failure comes before the call has returned. */
     loop_task_init(&call->task, on_begin, call);
@@ -405,9 +507,7 @@ void wire_close(struct wire *wire)
 {
     if (wire->closed)
         return;
-    if (!list_empty(&wire->kept_link))
-        wire->client->kept_count--;
-    list_remove(&wire->kept_link);
+    wire_unkeep(wire);
     list_remove(&wire->link);
     wire->closed = true;
     wire->call = NULL;
@@ -420,27 +520,30 @@ static void on_kept_timer(void *data)
 {
     struct http_client *client = data;
     struct wire *wire;
-    while ((wire = LIST_FIRST(&client->kept, struct wire, kept_link))) {
-        int64_t left = wire->kept_until_ms - loop_now_ms(client->loop);
-        if (left > 0) {
-            timer_start(client->kept_timer, left);
-            return;
-        }
-        wire_close(wire);
+    int64_t now = loop_now_ms(client->loop), next = INT64_MAX;
+    LIST_EACH (wire, &client->kept, struct wire, kept_link) {
+        if (wire->kept_until_ms <= now)
+            wire_close(wire);
+        else if (wire->kept_until_ms < next)
+            next = wire->kept_until_ms;
     }
+    if (next != INT64_MAX) /* not each of many by itself */
+        timer_start(client->kept_timer, next - now < 100 ? 100 : next - now);
 }
 
-void wire_keep(struct wire *wire)
+void wire_keep(struct wire *wire, int64_t ms)
 {
     struct http_client *client = wire->client;
     wire->used = true;
-    wire->kept_until_ms = loop_now_ms(client->loop) + client->config.idle_ms;
+    wire->kept_until_ms = loop_now_ms(client->loop) + ms;
     list_append(&client->kept, &wire->kept_link);
+    list_insert_after(place_of(client, &wire->address, wire->scope), &wire->place_link);
     client->kept_count++;
-    if (client->kept_count > client->config.kept_max)
+    if (client->kept_count > client->config.kept_max) /* the one that was not used for longest */
         wire_close(LIST_FIRST(&client->kept, struct wire, kept_link));
+    /* One with less time may be kept for a while too long, and is looked at before it is used. */
     if (!timer_running(client->kept_timer))
-        timer_start(client->kept_timer, client->config.idle_ms);
+        timer_start(client->kept_timer, ms);
     if (!wire->closed)
         stream_read_start(wire->stream); /* its end is seen while it is idle */
 }
@@ -470,8 +573,11 @@ struct http_client *http_client_new(struct loop *loop, const struct http_client_
     list_init(&client->calls);
     list_init(&client->wires);
     list_init(&client->kept);
+    for (size_t i = 0; i < CLIENT_BUCKETS; i++)
+        list_init(&client->by_place[i]);
     client->kept_timer = timer_new(loop, on_kept_timer, client);
-    client->scratch = mem_alloc(CLIENT_READ_BYTES);
+    client->config.read_bytes = config->read_bytes ? config->read_bytes : CLIENT_READ_BYTES;
+    client->scratch = mem_alloc(client->config.read_bytes);
     return client;
 }
 

@@ -13,14 +13,16 @@
 #include "io/work.h"
 #include "proto/http1.h"
 
-enum { CLIENT_READ_BYTES = 16384, CALL_ADDRESSES_MAX = 8 };
+enum { CLIENT_READ_BYTES = 16384, CALL_ADDRESSES_MAX = 8, CLIENT_BUCKETS = 64 };
 
 struct http_client {
     struct loop *loop;
     struct http_client_config config;
-    struct list calls, wires; /* wires: all */
-    struct list kept;         /* of struct wire: idle, oldest first */
+    struct list calls, wires;             /* wires: all */
+    struct list kept;                     /* of struct wire: idle, in no order of their ends */
+    struct list by_place[CLIENT_BUCKETS]; /* the same by where they lead, newest first */
     unsigned kept_count;
+    struct http_client_stats stats;
     struct timer *kept_timer;
     char *scratch;
 };
@@ -28,7 +30,9 @@ struct http_client {
 struct wire {
     struct http_client *client; /* NULL once closed */
     struct stream *stream;
-    struct list link, kept_link;
+    struct list link, kept_link, place_link;
+    uint64_t scope;
+    struct address address; /* that was dialed */
     int64_t kept_until_ms;
     struct http_call *call; /* NULL: idle, or closed */
     char *stash;            /* read while its call was paused */
@@ -66,10 +70,12 @@ struct http_call {
     uint16_t port;
     struct address addresses[CALL_ADDRESSES_MAX];
     unsigned address_count, address_at;
+    uint64_t scope;
+    void *dialing; /* by the client's dialer */
     struct call_resolve *resolve;
     struct stream_connect *connect;
     struct wire *wire;
-    bool retried, fresh, reused;
+    bool retried, fresh, reused, once, upgrade, tunnel;
     int64_t sent_ns; /* 0: its head has not gone out yet */
 
     struct list writes; /* of struct call_write: not yet sent */
@@ -81,7 +87,8 @@ struct http_call {
     struct http1_chunks chunks;
     struct http_response response;
     uint64_t body_left;
-    bool paused, bytes_seen;
+    unsigned informed; /* answers of 1xx */
+    bool paused, bytes_seen, answered;
 
     struct timer *timer;
     int64_t deadline_ms, phase_deadline_ms; /* 0: none */
@@ -95,7 +102,7 @@ void call_start(struct http_call *call);
 void call_over(struct http_call *call, const struct err *err);
 void call_phase_set(struct http_call *call, enum call_phase phase, int64_t ms);
 void wire_close(struct wire *wire);
-void wire_keep(struct wire *wire);
+void wire_keep(struct wire *wire, int64_t ms); /* for so long */
 /* client_wire.c */
 struct wire *wire_new(struct http_client *client, struct stream *stream);
 void call_send(struct http_call *call); /* over its wire, from the beginning */

@@ -76,7 +76,7 @@ void http_call_write(struct http_call *call, const struct iovec *iovecs, size_t 
 {
     struct call_write *write = write_new(call, count + 2);
     size_t bytes = 0;
-    assert(call->streamed && !call->ended);
+    assert((call->streamed || call->tunnel) && !call->ended);
     for (size_t i = 0; i < count; i++)
         bytes += iovecs[i].iov_len;
     write->on_written = on_written;
@@ -90,16 +90,29 @@ void http_call_write(struct http_call *call, const struct iovec *iovecs, size_t 
     write_give(call, write);
 }
 
-void http_call_end(struct http_call *call)
+void http_call_end_with(struct http_call *call, const struct http_header *trailers, size_t count)
 {
-    assert(call->streamed && !call->ended);
+    assert((call->streamed || call->tunnel) && !call->ended);
     call->ended = true;
+    if (call->tunnel) {
+        stream_shutdown(call->wire->stream);
+        return;
+    }
     if (!call->chunked)
         return;
     struct call_write *write = write_new(call, 1);
-    write_add(write, "0\r\n\r\n", 5);
+    struct slice tail =
+        http1_write_head(call->arena, SLICE("0\r\n"), (struct slice){}, trailers, count);
+    write_add(write, tail.data, tail.size);
     write_give(call, write);
 }
+
+void http_call_end(struct http_call *call)
+{
+    http_call_end_with(call, NULL, 0);
+}
+
+enum { INFORMED_MAX = 16 };
 
 static void parser_renew(struct http_call *call)
 {
@@ -129,19 +142,46 @@ static void write_take(struct call_write *write, struct call_write *from)
     free(from);
 }
 
+/* Nearly always the kernel takes a request without a body, or with a small one, at once: then there
+ * is nothing to wait for. */
+static bool head_try(struct http_call *call)
+{
+    struct iovec parts[] = {
+        { (void *)(uintptr_t)call->head_out.data, call->head_out.size },
+        { (void *)(uintptr_t)call->body_out.data, call->body_out.size },
+    };
+    size_t all = call->head_out.size + call->body_out.size;
+    if (!list_empty(&call->writes))
+        return false;
+    size_t gone = stream_try_write(call->wire->stream, parts, call->body_out.size ? 2 : 1);
+    if (gone == all)
+        return true;
+    if (gone == 0)
+        return false;
+    struct call_write *rest = write_new(call, 2);
+    size_t skip = gone < parts[0].iov_len ? gone : parts[0].iov_len;
+    write_add(rest, (char *)parts[0].iov_base + skip, parts[0].iov_len - skip);
+    gone -= skip;
+    write_add(rest, (char *)parts[1].iov_base + gone, parts[1].iov_len - gone);
+    write_send(call, rest);
+    return true;
+}
+
 void call_send(struct http_call *call)
 {
-    struct call_write *body = LIST_FIRST(&call->writes, struct call_write, link);
-    struct call_write *first = write_new(call, 2 + (body ? body->count : 0)), *write;
+    struct call_write *body = LIST_FIRST(&call->writes, struct call_write, link), *write;
     call->bytes_seen = false;
     call->sent_ns = loop_now_ns();
     parser_renew(call);
     call_phase_set(call, CALL_HEAD, call->client->config.head_ms);
-    write_add(first, call->head_out.data, call->head_out.size);
-    write_add(first, call->body_out.data, call->body_out.size);
-    if (body)
-        write_take(first, body);
-    write_send(call, first);
+    if (!head_try(call)) {
+        struct call_write *first = write_new(call, 2 + (body ? body->count : 0));
+        write_add(first, call->head_out.data, call->head_out.size);
+        write_add(first, call->body_out.data, call->body_out.size);
+        if (body)
+            write_take(first, body);
+        write_send(call, first);
+    }
     while ((write = LIST_FIRST(&call->writes, struct call_write, link))) {
         list_remove(&write->link);
         write_send(call, write);
@@ -188,11 +228,20 @@ static int head_feed(struct http_call *call, const char *data, size_t size, size
     r = http1_response(call->parser, call->method, &call->response, &call->head, err);
     if (r < 0)
         return r;
-    if (call->response.status == 101)
+    if (call->response.status == 101 && !call->upgrade)
         return err_set(err, ERR_INTERNAL, "the answer switches protocols, which nobody asked for");
-    if (call->response.status < 200) {
+    if (call->response.status < 200 && call->response.status != 101) {
+        if (++call->informed > INFORMED_MAX)
+            return err_set(err, ERR_INTERNAL, "more than %d answers of 1xx before one",
+                           INFORMED_MAX);
         parser_renew(call);
         return 0;
+    }
+    if (call->response.status == 101) {
+        call->tunnel = true;
+        call->ended = call->chunked = false; /* what is written from here goes as it is */
+        call->silence_ms = 0;                /* how long it may be quiet is the owner's to say */
+        call->head = (struct http1_head){ .framing = HTTP1_BODY_TO_END };
     }
     call->body_left = call->head.length;
     call->chunks = (struct http1_chunks){
@@ -239,7 +288,7 @@ static size_t wire_feed(struct wire *wire, const char *data, size_t size)
         struct http_call *call = wire->call;
         struct err err;
         size_t used = 0;
-        call->bytes_seen = true;
+        call->bytes_seen = call->answered = true;
         int r = call->phase == CALL_HEAD ? head_feed(call, data + done, size - done, &used, &err)
                                          : body_feed(call, data + done, size - done, &used, &err);
         done += used;
@@ -265,7 +314,7 @@ static void on_space(void *data, struct iovec *ret_space)
     struct wire *wire = data;
     if (wire->stash_bytes || (wire->call && stopped(wire->call)))
         return; /* wire_feed_stash() begins again */
-    *ret_space = (struct iovec){ wire->client->scratch, CLIENT_READ_BYTES };
+    *ret_space = (struct iovec){ wire->client->scratch, wire->client->config.read_bytes };
 }
 
 static void stash_put(struct wire *wire, const char *data, size_t size)
@@ -313,7 +362,8 @@ static bool retry(struct http_call *call)
 {
     static const char *const safe[] = { "GET", "HEAD", "OPTIONS", "PUT", "DELETE" };
     bool again = false;
-    if (!call->wire->used || call->retried || call->bytes_seen || call->streamed || call->canceled)
+    if (!call->wire->used || call->retried || call->bytes_seen || call->streamed ||
+        call->canceled || call->once)
         return false;
     for (size_t i = 0; i < sizeof safe / sizeof *safe; i++)
         again |= strcmp(call->method, safe[i]) == 0;
@@ -361,6 +411,7 @@ struct wire *wire_new(struct http_client *client, struct stream *stream)
     wire->client = client;
     wire->stream = stream;
     list_init(&wire->kept_link);
+    list_init(&wire->place_link);
     list_append(&client->wires, &wire->link);
     stream_set_reader(stream, &reader, wire);
     return wire;

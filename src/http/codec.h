@@ -17,6 +17,8 @@ struct exchange_codec {
     void (*respond)(struct exchange *x, const struct http_header *headers, size_t count);
     void (*write)(struct exchange *x, const struct iovec *iovecs, size_t count, size_t bytes,
                   exchange_written_cb on_written, void *data);
+    bool (*put)(struct exchange *x, struct slice bytes, exchange_written_cb on_written, void *data);
+    void (*upgrade)(struct exchange *x, const struct http_header *headers, size_t count);
     void (*end)(struct exchange *x, const struct http_header *trailers, size_t count);
     void (*abort)(struct exchange *x);
     void (*close_after)(struct exchange *x);
@@ -34,6 +36,7 @@ struct exchange {
     struct loop *loop;
     const struct address *peer;
     const struct address *client;
+    bool trusted; /* the peer's word on who is behind it is taken */
     struct http_request request;
     struct http_headers trailers;
     int64_t started_ns;

@@ -43,6 +43,11 @@ const struct address *exchange_client(const struct exchange *x)
     return x->client;
 }
 
+bool exchange_trusted(const struct exchange *x)
+{
+    return x->trusted;
+}
+
 uint32_t exchange_rtt_us(struct exchange *x)
 {
     return x->codec->rtt_us(x);
@@ -164,6 +169,34 @@ void exchange_write(struct exchange *x, const struct iovec *iovecs, size_t count
     if (x->bodyless || above)
         bytes = count = 0;
     x->codec->write(x, iovecs, count, bytes, on_written, data);
+}
+
+bool exchange_put(struct exchange *x, struct slice bytes, exchange_written_cb on_written,
+                  void *data)
+{
+    bool known = x->content_length != HTTP_LENGTH_UNKNOWN;
+    assert(x->responded && !x->ended);
+    if (x->bodyless || x->aborted || !bytes.size)
+        return true;
+    if (known && x->answer_bytes + bytes.size > x->content_length) {
+        exchange_write(x, &(struct iovec){ (void *)(uintptr_t)bytes.data, bytes.size }, 1, NULL,
+                       NULL); /* says so, and cuts it */
+        return true;
+    }
+    x->answer_bytes += bytes.size;
+    return x->codec->put(x, bytes, on_written, data);
+}
+
+void exchange_upgrade(struct exchange *x, const struct http_header *headers, size_t count)
+{
+    assert(!x->responded && x->body == BODY_UNSTARTED);
+    assert(x->handler && x->handler->on_body_space && x->handler->on_body_end);
+    x->responded = true;
+    x->status = 101;
+    x->content_length = HTTP_LENGTH_UNKNOWN;
+    x->body_bytes_max = UINT64_MAX;
+    x->body = BODY_READING;
+    x->codec->upgrade(x, headers, count);
 }
 
 size_t exchange_write_bytes(const struct exchange *x)

@@ -53,6 +53,8 @@ const struct address *exchange_peer(const struct exchange *x);
 /* Who asks: the peer, or whom a trusted peer names (PROXY, Forwarded, X-Forwarded-For: trust.h).
  * ADDRESS_NONE: it says that it does not know, or does not tell. */
 const struct address *exchange_client(const struct exchange *x);
+/* May this request's own words on who is behind it be passed on (Forwarded, X-Forwarded-*)? */
+bool exchange_trusted(const struct exchange *x);
 /* Round trip in microseconds: as a trusted peer says, else as the kernel measured it on this
  * connection (behind a proxy that does not say: to the proxy); 0: not known. */
 uint32_t exchange_rtt_us(struct exchange *x);
@@ -84,6 +86,10 @@ typedef void (*exchange_written_cb)(struct exchange *x, const struct err *err, v
  * the arena or longer), which comes before on_closed, with ERR_CANCELED if they did not go out. */
 void exchange_write(struct exchange *x, const struct iovec *iovecs, size_t count,
                     exchange_written_cb on_written, void *data);
+/* The same of bytes that stand for this call alone: the kernel is given them at once, and what it
+ * does not take is copied. True: it has all of them, and on_written is not called. */
+bool exchange_put(struct exchange *x, struct slice bytes, exchange_written_cb on_written,
+                  void *data);
 size_t exchange_write_bytes(const struct exchange *x); /* waiting: above a bound, hold back */
 /* Of the connection's answers, this one's head included: what the client's kernel has. Asks ours:
  * not for the hot path. */
@@ -100,6 +106,12 @@ void exchange_reply_method(struct exchange *x, const char *allow, const struct h
                            size_t count, struct slice body);
 void exchange_inform(struct exchange *x, int status, const struct http_header *headers,
                      size_t count); /* 103 and the like; dropped for HTTP/1.0 */
+/* 101, in answer to a request without a body that asks for another protocol (http_request.upgrade);
+ * Connection is the caller's to name among the headers. From here bytes go both ways as they are:
+ * what the client sends comes as a body without an end of its own (on_body_space, on_body;
+ * on_body_end once it sends no more), what is written goes out unframed, and exchange_end() ends
+ * the connection once all of that is out. How long it may be quiet is the caller's to bound. */
+void exchange_upgrade(struct exchange *x, const struct http_header *headers, size_t count);
 /* Cuts the connection (the stream in HTTP/2) without an end: what was sent is not whole. */
 void exchange_abort(struct exchange *x);
 

@@ -71,6 +71,8 @@ static void linger(struct h1 *h1)
 
 bool h1_body_ended(const struct h1 *h1)
 {
+    if (h1->tunnel)
+        return h1->read_ended && !h1->stash_bytes;
     switch (h1->head.framing) {
     case HTTP1_BODY_LENGTH:
         return h1->body_left == 0;
@@ -127,6 +129,7 @@ static void exchange_begin(struct h1 *h1, const struct http_request *request,
     own->x.loop = server->loop;
     own->x.peer = &h1->stream->peer;
     own->x.client = client;
+    own->x.trusted = h1_forwards(h1);
     own->x.request = *request;
     own->x.started_ns = h1->started_ns;
     h1->x = &own->x;
@@ -240,7 +243,9 @@ static size_t body_feed(struct h1 *h1, const char *data, size_t size)
     size_t used = 0;
     if (!body_wanted(h1))
         return 0;
-    if (h1->head.framing == HTTP1_BODY_CHUNKED) {
+    if (h1->tunnel) {
+        used = exchange_body_deliver(h1->x, data, size);
+    } else if (h1->head.framing == HTTP1_BODY_CHUNKED) {
         used = chunked_feed(h1, data, size);
     } else if (h1->body_left) {
         used = exchange_body_deliver(h1->x, data, smaller(h1->body_left, size));
@@ -341,6 +346,8 @@ static uint64_t direct_bytes(const struct h1 *h1)
 {
     if (!body_wanted(h1))
         return 0;
+    if (h1->tunnel)
+        return h1->stash_bytes ? 0 : UINT64_MAX;
     if (h1->head.framing == HTTP1_BODY_LENGTH)
         return h1->body_left;
     return h1->chunks.left >= DIRECT_CHUNK_BYTES_MIN ? h1->chunks.left : 0;
@@ -379,7 +386,9 @@ static void on_read(void *data, size_t bytes)
     h1->in_bytes += bytes;
     if (h1->direct) {
         h1->direct = false;
-        if (h1->head.framing == HTTP1_BODY_LENGTH)
+        if (h1->tunnel)
+            ; /* it has no end of its own */
+        else if (h1->head.framing == HTTP1_BODY_LENGTH)
             h1->body_left -= bytes;
         else
             h1->chunks.left -= bytes;
@@ -401,7 +410,7 @@ static void on_read_end(void *data, const struct err *err)
     struct err gone;
     h1_enter(h1);
     h1->read_ended = true;
-    if (!err && h1->state == H1_EXCHANGE && !h1_body_ended(h1)) {
+    if (!err && h1->state == H1_EXCHANGE && !h1->tunnel && !h1_body_ended(h1)) {
         (void)err_set(&gone, ERR_CANCELED, "the client went away within its request's body");
         err = &gone;
     }
@@ -452,6 +461,8 @@ static enum h1_wait wait_choose(const struct h1 *h1)
     }
     if (stream_write_bytes(h1->stream))
         return WAIT_WRITE;
+    if (h1->tunnel)
+        return WAIT_NONE;
     if (h1->read_ended)
         return WAIT_GONE;
     if (h1_body_ended(h1))

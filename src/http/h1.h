@@ -87,6 +87,7 @@ struct h1 {
     uint64_t out_bytes;    /* given to the stream, ever */
     unsigned writes_open;  /* not yet given back by the stream; what a CUT one waits for */
     bool first_used, chunked_out, last_answer;
+    bool tunnel; /* another protocol's bytes go both ways */
 
     /* who is behind it */
     bool fresh;    /* nothing has come yet */
@@ -119,7 +120,8 @@ size_t h1_preface_feed(struct h1 *h1, const char *data, size_t size, struct slic
 /* ADDRESS_NONE: the peer does not tell. It lives in the request's arena, or as the connection. */
 [[nodiscard]] int h1_client_find(struct h1 *h1, const struct http_request *request,
                                  const struct address **ret, struct err *err);
-uint32_t h1_rtt_us(struct h1 *h1); /* 0: not known */
+bool h1_forwards(const struct h1 *h1); /* forwarding headers are believed */
+uint32_t h1_rtt_us(struct h1 *h1);     /* 0: not known */
 void h1_client_left(struct h1 *h1);
 void h1_client_free(struct h1 *h1);
 

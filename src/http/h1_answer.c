@@ -54,11 +54,9 @@ void h1_writes_cancel(struct h1 *h1, const struct err *err)
         write_report(h1, LIST_FIRST(&h1->writes, struct h1_write, link), err);
 }
 
-static struct h1_write *write_new(struct h1 *h1, exchange_written_cb on_written, void *data)
+static void write_init(struct h1 *h1, struct h1_write *write, exchange_written_cb on_written,
+                       void *data)
 {
-    struct h1_write *write = h1->first_used ? mem_alloc(sizeof *write) : &h1->first;
-    if (write == &h1->first)
-        h1->first_used = true;
     write->h1 = h1;
     write->write.on_written = on_stream_written;
     write->write.data = write;
@@ -66,6 +64,14 @@ static struct h1_write *write_new(struct h1 *h1, exchange_written_cb on_written,
     write->data = data;
     write->reported = false;
     list_init(&write->link);
+}
+
+static struct h1_write *write_new(struct h1 *h1, exchange_written_cb on_written, void *data)
+{
+    struct h1_write *write = h1->first_used ? mem_alloc(sizeof *write) : &h1->first;
+    if (write == &h1->first)
+        h1->first_used = true;
+    write_init(h1, write, on_written, data);
     return write;
 }
 
@@ -210,6 +216,57 @@ static void codec_write(struct exchange *x, const struct iovec *iovecs, size_t c
         write_body(h1_of(x), iovecs, count, bytes, on_written, data);
 }
 
+/* Behind the head that waits, as a chunk where the answer is chunked; a copy of what the kernel
+ * does not take waits. */
+static bool codec_put(struct exchange *x, struct slice bytes, exchange_written_cb on_written,
+                      void *data)
+{
+    struct h1 *h1 = h1_of(x);
+    char prefix[HTTP1_CHUNK_PREFIX_BYTES];
+    struct iovec all[4];
+    size_t n = 0, size = 0;
+
+    if (h1->head_out.size)
+        all[n++] = (struct iovec){ (void *)(uintptr_t)h1->head_out.data, h1->head_out.size };
+    h1->head_out = (struct slice){};
+    if (h1->chunked_out)
+        all[n++] = (struct iovec){ prefix, http1_chunk_prefix(prefix, bytes.size) };
+    all[n++] = (struct iovec){ (void *)(uintptr_t)bytes.data, bytes.size };
+    if (h1->chunked_out)
+        all[n++] = (struct iovec){ (void *)(uintptr_t) "\r\n", 2 };
+    for (size_t i = 0; i < n; i++)
+        size += all[i].iov_len;
+    size_t gone = stream_try_write(h1->stream, all, n);
+    h1->out_bytes += gone;
+    h1->server->stats.bytes_out += gone;
+    if (gone == size) {
+        h1_poke(h1); /* a client that was slow is not any more */
+        return true;
+    }
+    struct h1_write *write = mem_alloc(sizeof *write + size - gone);
+    char *copy = (char *)(write + 1), *at = copy;
+    for (size_t i = 0; i < n; i++) {
+        size_t skip = gone < all[i].iov_len ? gone : all[i].iov_len;
+        gone -= skip;
+        memcpy(at, (char *)all[i].iov_base + skip, all[i].iov_len - skip);
+        at += all[i].iov_len - skip;
+    }
+    write_init(h1, write, on_written, data);
+    write_send(h1, write, &(struct iovec){ copy, (size_t)(at - copy) }, 1);
+    h1_poke(h1);
+    return false;
+}
+
+static void codec_upgrade(struct exchange *x, const struct http_header *headers, size_t count)
+{
+    struct h1 *h1 = h1_of(x);
+    h1->tunnel = h1->last_answer = true;
+    h1->chunked_out = false;
+    h1->head_out = http1_write_head(x->arena, http1_status_line(x->arena, 101), (struct slice){},
+                                    headers, count);
+    h1_poke(h1);
+}
+
 static void codec_end(struct exchange *x, const struct http_header *trailers, size_t count)
 {
     struct h1 *h1 = h1_of(x);
@@ -254,6 +311,8 @@ const struct exchange_codec h1_codec = {
     .inform = codec_inform,
     .respond = codec_respond,
     .write = codec_write,
+    .put = codec_put,
+    .upgrade = codec_upgrade,
     .end = codec_end,
     .abort = codec_poke,
     .close_after = codec_close_after,

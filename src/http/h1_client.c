@@ -123,7 +123,7 @@ static bool trusts(const struct ip *ip, void *data)
 }
 
 /* A proxy in front of a proxy must be trusted as well. */
-static bool forwards(const struct h1 *h1)
+bool h1_forwards(const struct h1 *h1)
 {
     return h1->trusted && (!h1->client || trust_has_peer(h1->server->trust, h1->client));
 }
@@ -133,7 +133,7 @@ int h1_client_find(struct h1 *h1, const struct http_request *request, const stru
 {
     struct forwarded forwarded;
     *ret = client_of(h1);
-    if (!forwards(h1))
+    if (!h1_forwards(h1))
         return 0;
     int r = forwarded_client(&request->headers, trusts, (void *)(uintptr_t)h1->server->trust,
                              &forwarded, err);

@@ -49,10 +49,12 @@ struct stream_type {
     void (*read_stop)(struct stream *self);
     void (*write)(struct stream *self, struct stream_write *write, const struct iovec *iovecs,
                   size_t count);
+    size_t (*try_write)(struct stream *self, const struct iovec *iovecs, size_t count);
     size_t (*write_bytes)(const struct stream *self);
     size_t (*kernel_bytes)(const struct stream *self);
     bool (*readable)(const struct stream *self);
     bool (*ended)(const struct stream *self);
+    bool (*quiet)(const struct stream *self);
     uint32_t (*rtt_us)(const struct stream *self);
     void (*shutdown)(struct stream *self);
     void (*close)(struct stream *self);
@@ -80,6 +82,9 @@ void stream_read_stop(struct stream *stream);
  * the iovec array itself may go when the call returns, the bytes may not. */
 void stream_write(struct stream *stream, struct stream_write *write, const struct iovec *iovecs,
                   size_t count);
+/* What the kernel takes of them at once, in bytes; 0 also where something waits already, or the
+ * connection is broken (which stream_write() tells). */
+size_t stream_try_write(struct stream *stream, const struct iovec *iovecs, size_t count);
 /* Given to stream_write() and not yet with the kernel. */
 size_t stream_write_bytes(const struct stream *stream);
 /* With the kernel, and not yet with the peer's. Asks the kernel: not for the hot path. */
@@ -88,6 +93,8 @@ size_t stream_kernel_bytes(const struct stream *stream);
 bool stream_readable(const struct stream *stream);
 /* The peer sends no more: behind whatever no read has taken yet. Asks the kernel as well. */
 bool stream_ended(const struct stream *stream);
+/* Neither: nothing has come, and its end has not either. One call to the kernel. */
+bool stream_quiet(const struct stream *stream);
 /* The round trip to the peer in microseconds, as the kernel measured it (TCP_INFO, smoothed); 0:
  * not known. Asks the kernel as well. */
 uint32_t stream_rtt_us(const struct stream *stream);

@@ -178,6 +178,15 @@ static void socket_write(struct stream *self, struct stream_write *write,
         write_queue(socket, write, iovecs, count, gone);
 }
 
+static size_t socket_try_write(struct stream *self, const struct iovec *iovecs, size_t count)
+{
+    struct socket *socket = (struct socket *)self;
+    if (stream_write_bytes(self) > 0)
+        return 0;
+    int r = uv_try_write(&socket->uv.stream, (const uv_buf_t *)iovecs, (unsigned)count);
+    return r < 0 ? 0 : (size_t)r;
+}
+
 static void on_uv_shutdown(uv_shutdown_t *request, int status)
 {
     (void)request;
@@ -203,6 +212,15 @@ static bool socket_ended(const struct stream *self)
     const struct socket *socket = (const struct socket *)self;
     struct pollfd poll_fd = { .events = POLLRDHUP };
     return uv_fileno(&socket->uv.handle, &poll_fd.fd) == 0 && poll(&poll_fd, 1, 0) > 0;
+}
+
+static bool socket_quiet(const struct stream *self)
+{
+    const struct socket *socket = (const struct socket *)self;
+    char byte;
+    int fd;
+    return uv_fileno(&socket->uv.handle, &fd) == 0 &&
+           recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
 }
 
 static size_t socket_kernel_bytes(const struct stream *self)
@@ -266,10 +284,12 @@ static const struct stream_type socket_type = {
     .read_start = socket_read_start,
     .read_stop = socket_read_stop,
     .write = socket_write,
+    .try_write = socket_try_write,
     .write_bytes = socket_write_bytes,
     .kernel_bytes = socket_kernel_bytes,
     .readable = socket_readable,
     .ended = socket_ended,
+    .quiet = socket_quiet,
     .rtt_us = socket_rtt_us,
     .shutdown = socket_shutdown,
     .close = socket_close,
@@ -347,6 +367,12 @@ void stream_write(struct stream *stream, struct stream_write *write, const struc
     stream->type->write(stream, write, iovecs, count);
 }
 
+size_t stream_try_write(struct stream *stream, const struct iovec *iovecs, size_t count)
+{
+    assert(!stream->closing);
+    return stream->type->try_write(stream, iovecs, count);
+}
+
 size_t stream_write_bytes(const struct stream *stream)
 {
     return stream->closing ? 0 : stream->type->write_bytes(stream);
@@ -365,6 +391,11 @@ bool stream_readable(const struct stream *stream)
 bool stream_ended(const struct stream *stream)
 {
     return !stream->closing && stream->type->ended(stream);
+}
+
+bool stream_quiet(const struct stream *stream)
+{
+    return !stream->closing && stream->type->quiet(stream);
 }
 
 uint32_t stream_rtt_us(const struct stream *stream)

@@ -170,6 +170,11 @@ static void model_fetch(struct pop_revision *revision, void *data)
     loop_post(agent->loop, on_fetch, fetch); /* effects never call back at once */
 }
 
+static void upstream_watch(struct pop_revision *revision, bool watch, void *data)
+{
+    agent_upstream_watch(data, revision, watch);
+}
+
 static void revision_gone(uint64_t revision_uid, void *data)
 {
     struct agent *agent = data;
@@ -220,6 +225,7 @@ const struct pop_effects agent_effects = {
     .replica_unwanted = replica_unwanted,
     .replica_look = replica_look,
     .model_fetch = model_fetch,
+    .upstream_watch = upstream_watch,
     .revision_gone = revision_gone,
     .publish = publish,
     .report = report,
@@ -349,6 +355,7 @@ static void agent_deinit(struct agent *agent)
     agent_admin_close(agent);
     agent_mesh_close(agent);
     http_client_free(agent->client); /* calls end here: report and repository hear of it */
+    agent_upstream_close(agent);
     agent_pull_close(agent);
     agent_repository_close(agent);
     agent_report_close(agent);
@@ -382,6 +389,7 @@ int pop_main(int channel_fd, int lifeline_fd)
     struct err err = {};
     agent_report_open(&agent);
     list_init(&agent.repository);
+    list_init(&agent.upstreams);
     pop_mesh_init(&agent.mesh);
     agent.loop = loop_new();
     if (env_linux_new(&agent.world, &err) < 0) {

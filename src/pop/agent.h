@@ -12,6 +12,7 @@
  *   publish.c  the table: to the supervisor, and to be kept; until when the gateway is waited for
  *   keep.c     table and desired state on disk, on a thread that saves (io/saver.h)
  *   models.c   a revision's model files as a folder
+ *   upstream_watch.c  addresses of upstreams: looked up, and probed
  *   pull.c     blobs that are not on this disk, from control
  *   admin.c    /metrics, /healthz, /readyz
  *
@@ -115,6 +116,11 @@ struct agent {
     struct timer *mesh_timer;
     int64_t mesh_looked_ns;         /* 0: nobody is asked */
     struct address gateway_address; /* where this node's listens; ADDRESS_NONE: it has none */
+
+    /* upstream_watch.c */
+    struct list upstreams;               /* that are watched */
+    struct work_pool *upstream_pool;     /* one thread; NULL until a name is looked up */
+    struct http_client *upstream_client; /* NULL until something is probed */
 
     /* pull.c */
     struct work_pool *pull_pool; /* one thread; NULL until something is pulled */
@@ -230,6 +236,10 @@ bool agent_pulls(const struct agent *agent); /* control's blobs are not those of
  * pop_model_fetched(). */
 void agent_pull(struct agent *agent, uint64_t revision);
 void agent_pull_close(struct agent *agent);
+
+/* upstream_watch.c */
+void agent_upstream_watch(struct agent *agent, const struct pop_revision *revision, bool watch);
+void agent_upstream_close(struct agent *agent);
 
 /* models.c */
 struct err;

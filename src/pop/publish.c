@@ -26,7 +26,30 @@ static const struct slice *slices(const struct spec_strings *strings)
     return strings->items;
 }
 
-static void source_revision(const struct pop_revision *revision, struct table_source_revision *ret)
+/* Those that are reached over HTTP. */
+static void source_reach(struct arena *arena, const struct pop_revision *revision,
+                         struct table_source_revision *ret)
+{
+    const struct pop_replica *replica;
+    struct spec_upstream upstream;
+    struct table_target *targets =
+        ARENA_ARRAY(arena, struct table_target, revision->replica_count + 1);
+    LIST_EACH (replica, &revision->replicas, struct pop_replica, link) {
+        if (!replica->target.id || ret->target_count == TABLE_TARGETS_MAX)
+            continue;
+        struct table_target *target = &targets[ret->target_count++];
+        *target = replica->target;
+        target->flags = replica->state == POP_REPLICA_READY ? TABLE_TARGET_READY : 0;
+    }
+    ret->reach_kind = TABLE_REACH_HTTP;
+    ret->reach_flags = revision->by_model ? TABLE_REACH_BY_MODEL : 0;
+    ret->targets = targets;
+    if (spec_upstream_parse(slice_of(revision->upstream), &upstream, NULL) == 0)
+        ret->authority = upstream.authority;
+}
+
+static void source_revision(struct arena *arena, const struct pop_revision *revision,
+                            struct table_source_revision *ret)
 {
     *ret = (struct table_source_revision){
         .uid = revision->uid,
@@ -36,6 +59,15 @@ static void source_revision(const struct pop_revision *revision, struct table_so
         .model = { (const char *)revision->model, revision->model_bytes },
         .message = revision->failed ? slice_of(revision->message) : (struct slice){},
     };
+    if (revision->driver != POP_DRIVER_PROCESS)
+        source_reach(arena, revision, ret);
+}
+
+static uint32_t concurrency(const struct endpoint_spec *spec)
+{
+    if (!spec->upstream.size)
+        return spec_concurrency(spec->scale.concurrency, spec->batch.max);
+    return spec->scale.concurrency ? (uint32_t)spec->scale.concurrency : SPEC_UPSTREAM_CONCURRENCY;
 }
 
 static void source_split(struct arena *arena, const struct pop_endpoint *endpoint,
@@ -67,7 +99,7 @@ static void source_endpoint(struct arena *arena, const struct pop_endpoint *endp
     count = 0;
     LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link)
         if (revision->wanted || revision->number == endpoint->serving)
-            source_revision(revision, &revisions[count++]);
+            source_revision(arena, revision, &revisions[count++]);
 
     *ret = (struct table_source_endpoint){
         .uid = endpoint->uid,
@@ -87,7 +119,7 @@ static void source_endpoint(struct arena *arena, const struct pop_endpoint *endp
         .aliases = slices(&spec->aliases),
         .alias_count = spec->aliases.count,
         .queue_depth = (uint32_t)spec->queue.depth,
-        .concurrency = spec_concurrency(spec->scale.concurrency, spec->batch.max),
+        .concurrency = concurrency(spec),
         .queue_timeout_us = spec->queue.timeout_ns / 1000,
         .queue_cold_us = spec->queue.cold_ns / 1000,
         .timeout_us = spec->timeout_ns / 1000,

@@ -279,6 +279,10 @@ static void endpoint_reconcile(struct pop_endpoint *endpoint, int64_t now_ns, in
         traffic_move(endpoint);
     LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link) {
         uint32_t wanted = pop_replicas_wanted(endpoint, revision, now_ns);
+        if (revision->driver == POP_DRIVER_UPSTREAM) {
+            pop_upstream_reconcile(revision, wanted > 0);
+            continue;
+        }
         starts(revision, wanted, now_ns, next_ns);
         /* What the disk said may be older than what runs. One is what is started by number. */
         uint32_t stay = !wanted && adopted_stay(revision, now_ns, next_ns) ? 1 : wanted;

@@ -69,6 +69,8 @@ static void revision_free(struct pop_revision *revision)
     list_remove(&revision->link);
     free(revision->digest);
     free(revision->runtime);
+    free(revision->upstream);
+    free(revision->probe_path);
     free(revision->folder);
     free(revision->model_file);
     free(revision->model);
@@ -151,6 +153,8 @@ static struct pop_revision *revision_new(struct pop_endpoint *endpoint, uint64_t
     revision->number = number;
     revision->digest = mem_string((struct slice){});
     revision->runtime = mem_string((struct slice){});
+    revision->upstream = mem_string((struct slice){});
+    revision->probe_path = mem_string((struct slice){});
     list_init(&revision->replicas);
     struct list *place = &endpoint->revisions;
     LIST_EACH (other, &endpoint->revisions, struct pop_revision, link)
@@ -343,6 +347,11 @@ static int revision_apply(struct arena *arena, struct pop_endpoint *endpoint, yy
         revision->threads = 1;
     revision->batch_max = spec.batch.max ? (uint32_t)spec.batch.max : 1;
     revision->batch_delay_us = (uint32_t)(spec.batch.delay_ns / 1000);
+    revision->driver = spec.upstream.size ? POP_DRIVER_UPSTREAM : POP_DRIVER_PROCESS;
+    text_set(&revision->upstream, spec.upstream);
+    revision->by_model = slice_is(spec.protocol, "oip");
+    text_set(&revision->probe_path, spec.probes.readiness.http_path);
+    revision->probe = spec_probe_fill(&spec.probes.readiness);
     return 0;
 }
 
@@ -670,6 +679,13 @@ static void exit_judge(struct pop_replica *replica, const char *reason, bool was
     }
 }
 
+void pop_replica_drop(struct pop_replica *replica)
+{
+    pop_replica_state_move(&replica->state, POP_REPLICA_GONE);
+    replica->revision->replica_count--;
+    replica_free(replica);
+}
+
 void pop_replica_exited(struct pop *pop, const struct message_replica_exited *exited)
 {
     struct pop_replica *replica = map_get_u64(&pop->replicas_by_id, exited->replica);
@@ -691,9 +707,7 @@ void pop_replica_exited(struct pop *pop, const struct message_replica_exited *ex
         death_add(replica, reason);
     }
     pop->effects->event(pop, "replica_exited", revision->endpoint, replica, reason, pop->data);
-    pop_replica_state_move(&replica->state, POP_REPLICA_GONE);
-    revision->replica_count--;
-    replica_free(replica);
+    pop_replica_drop(replica);
     pop->effects->publish(pop, pop->data);
     pop->effects->report(pop, pop->data);
     pop_reconcile_soon(pop);
@@ -752,7 +766,8 @@ void pop_forget(struct pop *pop)
             next = at->next;
             revision = LIST_OWNER(at, struct pop_revision, link);
             bool kept = revision->wanted && endpoint->wanted;
-            if (kept || revision->replica_count || revision->model_state == POP_MODEL_FETCHING) {
+            if (kept || revision->replica_count || revision->watched ||
+                revision->model_state == POP_MODEL_FETCHING) {
                 left++;
                 continue;
             }

@@ -6,6 +6,8 @@
  *                |          |         |         ^
  *                +----------+---------+---------+      (it exited)
  *
+ * What is an address of an upstream goes from READY back to STARTING while its probes fail.
+ *
  * Ownership: struct pop owns endpoints, those own their revisions, those their replicas. Loop
  * thread only. The core (state.c, reconcile.c) reaches the world through struct env and struct
  * pop_effects alone, so that a simulated day runs in a unit test.
@@ -37,7 +39,8 @@ struct pop_revision;
 
 #define POP_REPLICA_STATES(X)                                                                      \
     X(POP_REPLICA_STARTING, SM_TO(POP_REPLICA_READY) | SM_TO(POP_REPLICA_GONE))                    \
-    X(POP_REPLICA_READY, SM_TO(POP_REPLICA_DRAINING) | SM_TO(POP_REPLICA_GONE))                    \
+    X(POP_REPLICA_READY,                                                                           \
+      SM_TO(POP_REPLICA_STARTING) | SM_TO(POP_REPLICA_DRAINING) | SM_TO(POP_REPLICA_GONE))         \
     X(POP_REPLICA_DRAINING, SM_TO(POP_REPLICA_GONE))                                               \
     X(POP_REPLICA_GONE, 0)
 SM_DECLARE(pop_replica_state, POP_REPLICA_STATES)
@@ -61,6 +64,12 @@ struct pop_log {
     uint32_t used;
 };
 
+/* What runs the replicas of a revision. */
+enum pop_driver {
+    POP_DRIVER_PROCESS,  /* the supervisor, by a runtime's template */
+    POP_DRIVER_UPSTREAM, /* nobody here: each of its addresses is a replica that is probed */
+};
+
 struct pop_replica {
     struct list link;              /* in revision->replicas */
     struct pop_revision *revision; /* borrowed: owns this */
@@ -75,6 +84,7 @@ struct pop_replica {
     int64_t kill_at_ns; /* DRAINING: then it is killed whatever runs on it */
     char sandbox[1024]; /* its walls in words, once READY */
     uint64_t memory_bytes;
+    struct table_target target; /* where it is reached over HTTP; id 0: it is not */
     struct pop_log log;
     int64_t log_second; /* lines told to control in this second, and dropped */
     uint64_t log_lines, log_dropped;
@@ -90,6 +100,12 @@ struct pop_revision {
     uint64_t memory_bytes;
     uint32_t threads;
     uint32_t batch_max, batch_delay_us;
+    enum pop_driver driver;
+    char *upstream;   /* "http://HOST:PORT" */
+    bool by_model;    /* it speaks OIP */
+    char *probe_path; /* of an HTTP probe; empty: a connection is enough */
+    struct spec_probe probe;
+    bool watched; /* its addresses are looked up and probed */
     struct list replicas;
     uint32_t replica_count; /* not GONE */
 
@@ -177,6 +193,9 @@ struct pop_effects {
     void (*event)(struct pop *pop, const char *kind, const struct pop_endpoint *endpoint,
                   const struct pop_replica *replica, const char *message, void *data);
     void (*death)(struct pop_endpoint *endpoint, const struct pop_death *death, void *data);
+    /* Its addresses are to be looked up and probed, or no more; what is seen of them comes by
+     * pop_upstream_*() below. */
+    void (*upstream_watch)(struct pop_revision *revision, bool watch, void *data);
 };
 
 struct pop_key { /* that this PoP has with another, or with itself (proto/hop.h) */
@@ -278,6 +297,17 @@ void pop_replica_log(struct pop *pop, const struct message_replica_log *log);
 void pop_demand(struct pop *pop, const struct message_demand *demand);
 void pop_gateway_changed(struct pop *pop, bool present);
 
+/* ---- addresses of upstreams (upstream.c) ----------------------------------------------------- */
+
+enum { POP_UPSTREAM_ADDRESSES_MAX = 16 };
+/* What its name stands for now: addresses that are gone are replicas no more, new ones begin. */
+void pop_upstream_found(struct pop_revision *revision, const struct ip *ips, size_t count,
+                        uint16_t port);
+void pop_upstream_lost(struct pop_revision *revision, const char *why); /* it cannot be looked up */
+/* By its probes: well, or not and why. */
+void pop_upstream_seen(struct pop *pop, uint64_t replica, bool well, const char *why);
+void pop_upstream_reconcile(struct pop_revision *revision, bool wanted); /* for reconcile.c */
+
 /* ---- what requests find (served.c) ----------------------------------------------------------- */
 
 void pop_table_shown(struct pop *pop, uint64_t number);  /* that table was published now */
@@ -302,6 +332,7 @@ void pop_reconcile_soon(struct pop *pop);
 /* For reconcile.c: a new one with the lowest free name, not started yet; and dropping what is
  * wanted no more and has no replica left. */
 struct pop_replica *pop_replica_new(struct pop_revision *revision);
+void pop_replica_drop(struct pop_replica *replica); /* it is no more: GONE, and freed */
 void pop_forget(struct pop *pop);
 
 /* Pure. How long to wait before the next start after `failures` in a row: 0, 1, 2, 4, 8, 10 s ...;

@@ -92,6 +92,8 @@ struct http_request {
      */
     bool framed;
     bool expect_continue;
+    /* HTTP/1.1 and no body: Upgrade names other protocols, and Connection says that it does. */
+    bool upgrade;
 };
 
 struct http_response {

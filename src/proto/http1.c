@@ -412,6 +412,9 @@ int http1_request(struct http1_parser *parser, struct http_request *request, str
         head.framing != HTTP1_BODY_NONE || http_header_find(&request->headers, "content-length");
     if (head.framing == HTTP1_BODY_NONE)
         request->expect_continue = false;
+    request->upgrade = head.framing == HTTP1_BODY_NONE && request->version == HTTP_1_1 &&
+                       http_header_find(&request->headers, "upgrade") &&
+                       http_header_has_token(&request->headers, "connection", "upgrade");
     head.keep_alive = keep_alive(&request->headers, request->version);
     *ret = head;
     return 0;
@@ -429,20 +432,25 @@ int http1_response(struct http1_parser *parser, const char *method, struct http_
     headers_take(parser, &response->headers);
     if (response->version != HTTP_1_0 && response->version != HTTP_1_1)
         return err_set_http(err, 502, "the answer is not HTTP/1.0 or HTTP/1.1");
-    bool none = response->status < 200 || response->status == 204 || response->status == 304 ||
-                strcmp(method, "HEAD") == 0;
-    if (!none) {
-        int r = framing_take(&response->headers, response->version, &head, err);
-        if (r < 0)
-            return r;
-        if (head.framing == HTTP1_BODY_NONE &&
-            !http_header_find(&response->headers, "content-length"))
-            head.framing = HTTP1_BODY_TO_END;
-    }
-    bool counted = head.framing == HTTP1_BODY_NONE || head.framing == HTTP1_BODY_LENGTH;
-    response->content_length = counted ? head.length : HTTP_LENGTH_UNKNOWN;
-    head.keep_alive =
-        head.framing != HTTP1_BODY_TO_END && keep_alive(&response->headers, response->version);
+    bool never = response->status < 200 || response->status == 204;     /* a body */
+    bool told = response->status == 304 || strcmp(method, "HEAD") == 0; /* how long it would be */
+    bool counted = http_header_find(&response->headers, "content-length");
+    bool framed = counted || http_header_find(&response->headers, "transfer-encoding");
+    int r = never ? 0 : framing_take(&response->headers, response->version, &head, err);
+    if (r < 0)
+        return r;
+    response->content_length = never || (counted && head.framing != HTTP1_BODY_CHUNKED)
+                                   ? head.length
+                                   : HTTP_LENGTH_UNKNOWN;
+    if (never || told)
+        head = (struct http1_head){};
+    else if (!framed)
+        head.framing = HTTP1_BODY_TO_END;
+    /* Who frames what has no body may well send one. */
+    bool odd =
+        never && framed && !slice_is(http_header_get(&response->headers, "content-length"), "0");
+    head.keep_alive = head.framing != HTTP1_BODY_TO_END && !odd &&
+                      keep_alive(&response->headers, response->version);
     *ret = head;
     return 0;
 }

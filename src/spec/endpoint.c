@@ -11,7 +11,7 @@
 #include "spec/option.h"
 #include "spec/reference.h"
 
-enum { KEY_BYTES = 160, KEYS_MAX = 64 };
+enum { KEY_BYTES = 160, KEYS_MAX = 80 };
 
 struct reader {
     struct arena *arena;
@@ -171,9 +171,6 @@ static int check_model(struct slice model, struct err *err)
 {
     static const char *const later[] = { "hf://", "s3://", "https://", "http://", NULL };
 
-    if (model.size == 0)
-        return err_set(err, ERR_BAD_INPUT,
-                       "'model' is missing: a file, a folder, or sha256:HEX of one uploaded");
     for (const char *const *scheme = later; *scheme; scheme++)
         if (slice_starts(model, slice_of(*scheme)))
             return err_set(err, ERR_NOT_SUPPORTED,
@@ -190,6 +187,94 @@ static int check_model(struct slice model, struct err *err)
                        "model: '%s' is no digest: sha256: and 64 small hexadecimal digits",
                        ERR_SLICE(model));
     return 0;
+}
+
+/* What is of models alone, and of what is started here alone. */
+static int check_upstream(const struct endpoint_spec *spec, struct err *err)
+{
+    struct spec_upstream upstream;
+    const char *other = spec->runtime.size           ? "runtime"
+                        : spec->batch.max            ? "batch.max"
+                        : spec->scale.min            ? "scale.min"
+                        : spec->scale.per_pop.min    ? "scale.per_pop.min"
+                        : spec->scale.schedule.count ? "scale.schedule"
+                                                     : NULL;
+
+    int r = spec_upstream_parse(spec->upstream, &upstream, err);
+    if (r < 0)
+        return err_wrap(err, "upstream");
+    if (other)
+        return err_set(err, ERR_BAD_INPUT,
+                       "%s: an upstream already runs, and is neither started nor scaled here",
+                       other);
+    return 0;
+}
+
+/* Of what is asked over HTTP: what runs a model tells when it is ready. */
+static int check_no_probes(const struct endpoint_spec *spec, struct err *err)
+{
+    static const typeof(spec->probes) none;
+
+    if (memcmp(&spec->probes, &none, sizeof none) == 0)
+        return 0;
+    return err_set(err, ERR_BAD_INPUT,
+                   "probes: a model says itself when it is ready; they are for an upstream");
+}
+
+static int check_probe(const char *which, const struct spec_probe *probe, struct err *err)
+{
+    if (probe->http_path.size && probe->tcp_port)
+        return err_set(err, ERR_BAD_INPUT, "probes.%s: either http or tcp", which);
+    if (probe->http_port && !probe->http_path.size)
+        return err_set(err, ERR_BAD_INPUT, "probes.%s.http: 'path' is missing", which);
+    for (size_t i = 0; i < probe->http_path.size; i++)
+        if (probe->http_path.data[0] != '/' || (unsigned char)probe->http_path.data[i] <= ' ' ||
+            (unsigned char)probe->http_path.data[i] >= 0x7f || probe->http_path.data[i] == '#')
+            return err_set(err, ERR_BAD_INPUT,
+                           "probes.%s.http.path: '%s' must begin with '/' and be written as it "
+                           "goes over the wire (%%20 for a space)",
+                           which, ERR_SLICE(probe->http_path));
+    return 0;
+}
+
+struct slice spec_protocol_default(const struct endpoint_spec *spec)
+{
+    return spec->upstream.size ? SLICE("http") : SLICE("oip");
+}
+
+struct spec_probe spec_probe_fill(const struct spec_probe *probe)
+{
+    struct spec_probe filled = *probe;
+
+    filled.period_ns = probe->period_ns ? probe->period_ns : UINT64_C(5'000'000'000);
+    filled.timeout_ns = probe->timeout_ns ? probe->timeout_ns : UINT64_C(2'000'000'000);
+    filled.failures = probe->failures ? probe->failures : 3;
+    return filled;
+}
+
+/* Exactly one thing runs. */
+static int check_source(const struct endpoint_spec *spec, struct err *err)
+{
+    int r;
+
+    if (spec->model.size && spec->upstream.size)
+        return err_set(err, ERR_BAD_INPUT, "both 'model' and 'upstream' are there; one runs");
+    if (!spec->model.size && !spec->upstream.size)
+        return err_set(err, ERR_BAD_INPUT,
+                       "'model' is missing: a file, a folder, or sha256:HEX of one uploaded; or "
+                       "'upstream': http://HOST:PORT");
+    r = check_probe("readiness", &spec->probes.readiness, err);
+    if (r < 0)
+        return r;
+    if (spec->upstream.size)
+        return check_upstream(spec, err);
+    if (slice_is(spec->protocol, "http"))
+        return err_set(err, ERR_BAD_INPUT, "protocol: a model speaks oip; http is an upstream's");
+    if (spec->scale.concurrency > SPEC_CONCURRENCY_MAX)
+        return err_set(err, ERR_BAD_INPUT, "scale.concurrency: %llu is above %d",
+                       (unsigned long long)spec->scale.concurrency, SPEC_CONCURRENCY_MAX);
+    r = check_no_probes(spec, err);
+    return r < 0 ? r : check_model(spec->model, err);
 }
 
 static int below(const char *key, uint64_t value, const char *bound_key, uint64_t bound,
@@ -237,7 +322,7 @@ static int check(const struct endpoint_spec *spec, unsigned flags, struct err *e
         if (r < 0)
             return r;
     }
-    int r = check_model(spec->model, err);
+    int r = check_source(spec, err);
     if (r < 0)
         return r;
     r = check_scale(spec, err);
@@ -292,6 +377,8 @@ static int read_member(struct reader *reader, const char *group, yyjson_val *key
     bool whole = size < (int)sizeof path && !memchr(word.data, '\0', word.size) &&
                  !memchr(word.data, '.', word.size);
     if (whole && is_group(path) && (yyjson_is_obj(value) || !option_find(path))) {
+        if (yyjson_is_obj(value) && yyjson_obj_size(value) == 0 && strncmp(path, "probes.", 7) == 0)
+            return err_set(reader->err, ERR_BAD_INPUT, "%s: is empty; what does it ask for?", path);
         if (yyjson_is_obj(value))
             return read_group(reader, path, value);
         if (yyjson_is_null(value))
@@ -359,9 +446,12 @@ static int read_tree(struct reader *reader, yyjson_val *tree)
     if (r < 0)
         return r;
     endpoint_spec_defaults(reader->spec);
+    reader->spec->protocol = (struct slice){};
     r = read_group(reader, "", tree);
     if (r < 0)
         return r;
+    if (!reader->spec->protocol.size)
+        reader->spec->protocol = spec_protocol_default(reader->spec);
     reader->where = tree;
     if (reader->kept)
         reader->spec->unknown =

@@ -51,6 +51,13 @@ struct spec_places {
     struct spec_strings names; /* SPEC_PLACES_LIST: at least one */
 };
 
+/* How to see that something that speaks HTTP or TCP is well. */
+struct spec_probe {
+    struct slice http_path;                   /* empty: whether it accepts a connection is enough */
+    uint64_t http_port, tcp_port;             /* 0: where requests go */
+    uint64_t period_ns, timeout_ns, failures; /* 0: absent, see spec_probe_fill() */
+};
+
 struct spec_residency_rule {
     struct spec_places clients, process_in; /* never absent */
     struct spec_places transit, logs, cache;
@@ -101,8 +108,9 @@ struct endpoint_spec {
     /* What runs. */
     struct slice model;    /* path as written (CLI) or "sha256:HEX" (stored) */
     struct slice source;   /* where model came from, as the user wrote it; may be empty */
+    struct slice upstream; /* "http://HOST:PORT", in place of a model */
     struct slice runtime;  /* empty: from the file */
-    struct slice protocol; /* "oip" */
+    struct slice protocol; /* "oip", "http" */
     struct {
         uint64_t cpu_milli;
         uint64_t memory_bytes;
@@ -113,6 +121,9 @@ struct endpoint_spec {
         uint64_t delay_ns; /* 0: absent */
     } batch;
     struct slice warmup; /* "zeros" */
+    struct {
+        struct spec_probe readiness;
+    } probes;
 
     /* How it is governed. */
     struct spec_strings regions; /* capitals: countries and sets; small: PoPs and region labels */
@@ -225,9 +236,25 @@ void endpoint_spec_defaults(struct endpoint_spec *ret_spec);
 
 /* Requests one replica may hold: as told (0: not), else 4 or twice batch.max, the larger. */
 #define SPEC_CONCURRENCY_MAX 128
+/* The same of one address of an upstream, which is not ours to fill or to spare. */
+#define SPEC_UPSTREAM_CONCURRENCY 1024
+#define SPEC_UPSTREAM_CONCURRENCY_MAX 65536
 uint32_t spec_concurrency(uint64_t told, uint64_t batch_max);
 /* The same while runs are short: as told, else at least 8. */
 uint32_t spec_places_max(uint64_t told, uint64_t batch_max);
+
+/* What is spoken where the spec does not say: "http" where there is no model. */
+struct slice spec_protocol_default(const struct endpoint_spec *spec);
+
+/* "http://HOST[:PORT]": where it is. The slices point into url. */
+struct spec_upstream {
+    struct slice host;      /* a name or an address, without brackets */
+    struct slice authority; /* HOST[:PORT] as written */
+    uint16_t port;          /* 80 where none is written */
+};
+[[nodiscard]] int spec_upstream_parse(struct slice url, struct spec_upstream *ret, struct err *err);
+/* What is absent has its default: each 5 s, 2 s for an answer, 3 failures. */
+struct spec_probe spec_probe_fill(const struct spec_probe *probe);
 
 /* What parse() checked at its end; for specs changed in code. */
 [[nodiscard]] int endpoint_spec_check(const struct endpoint_spec *spec, struct err *err);

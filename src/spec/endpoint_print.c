@@ -75,7 +75,7 @@ static yyjson_mut_val *tree_with_unknown(yyjson_mut_doc *doc, yyjson_mut_val *ro
     yyjson_mut_val *patch = yyjson_val_mut_copy(doc, yyjson_doc_get_root(kept));
 
     yyjson_doc_free(kept);
-    tree_merge(doc, root, patch, 2);
+    tree_merge(doc, root, patch, 3);
     return root;
 }
 

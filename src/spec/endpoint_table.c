@@ -23,6 +23,25 @@
         key, OPTION_ANY, OPTION_GOVERNED, OPTION_RESERVED, 0, 0, 0, NULL, NULL, help               \
     }
 
+#define PROBE(word, member, when)                                                                  \
+    LIVE("probes." word ".http.path", TEXT, WHAT_RUNS, probes.member.http_path, 1, 1024, NULL,     \
+         NULL, "Probe " when ": GET of this path is answered 200 to 399."),                        \
+        LIVE("probes." word ".http.port", UINT, WHAT_RUNS, probes.member.http_port, 1, 65'535,     \
+             NULL, NULL, "At this port. Absent: where requests go."),                              \
+        LIVE("probes." word ".tcp.port", UINT, WHAT_RUNS, probes.member.tcp_port, 1, 65'535, NULL, \
+             NULL,                                                                                 \
+             "Probe " when ": it accepts a connection here. Without `http` and `tcp`: "            \
+             "where requests go."),                                                                \
+        LIVE("probes." word ".period", TIME, WHAT_RUNS, probes.member.period_ns, 10 * MILLISECOND, \
+             DAY, NULL, NULL, "How often. Absent: 5s."),                                           \
+        LIVE("probes." word ".timeout", TIME, WHAT_RUNS, probes.member.timeout_ns, MILLISECOND,    \
+             300'000 * MILLISECOND, NULL, NULL, "How long an answer may take. Absent: 2s."),       \
+        LIVE("probes." word ".failures", UINT, WHAT_RUNS, probes.member.failures, 1, 1000, NULL,   \
+             NULL, "So many in a row, and it is not well. Absent: 3."),                            \
+        NOT_YET("probes." word ".exec", WHAT_RUNS, "A command in the container."),                 \
+        NOT_YET("probes." word ".grpc", WHAT_RUNS, "gRPC's health check."),                        \
+        NOT_YET("probes." word ".infer", WHAT_RUNS, "An inference.")
+
 #define MILLISECOND UINT64_C(1'000'000)
 #define DAY UINT64_C(86'400'000'000'000)
 #define MIB (UINT64_C(1) << 20)
@@ -55,11 +74,12 @@ const struct option endpoint_options[] = {
     NOT_YET("pids", WHAT_RUNS, "With image: how many processes and threads."),
     NOT_YET("egress", WHAT_RUNS, "With image: whom it may call."),
     NOT_YET("volumes", WHAT_RUNS, "With image: folders that last."),
-    NOT_YET("upstream", WHAT_RUNS, "Something that already runs, `http://host:port`."),
+    LIVE("upstream", TEXT, WHAT_RUNS, upstream, 1, 512, NULL, NULL,
+         "In place of a model: something that already runs, `http://host:port`. It is probed, not started and not scaled (docs/upstream.md)."),
     LIVE("runtime", NAME, WHAT_RUNS, runtime, 3, 40, NULL, NULL,
          "What runs the model; by default it is seen from the file."),
-    LIVE("protocol", CHOICE, WHAT_RUNS, protocol, 0, 0, "oip", "oip;openai|http",
-         "What the endpoint speaks."),
+    LIVE("protocol", CHOICE, WHAT_RUNS, protocol, 0, 0, "oip", "oip|http;openai",
+         "What the endpoint speaks. Of an upstream it is `http` unless told: everything under its host is the upstream's; with `oip` it is reachable by its model name as well."),
     NOT_YET("flavor", WHAT_RUNS, "A flavor by its name."),
     LIVE("flavor.cpu", CPU, WHAT_RUNS, flavor.cpu_milli, 1, 1'024'000, "1", NULL,
          "Cores of a replica: a weight and a ceiling, not a reservation; rounded up, the threads a model runs with."),
@@ -74,7 +94,9 @@ const struct option endpoint_options[] = {
     LIVE("batch.delay", TIME, WHAT_RUNS, batch.delay_ns, 0, 1'000 * MILLISECOND, NULL, NULL,
          "How long a request waits for others to run with, while there is room. Absent: an idle replica runs it at once."),
     NOT_YET("env", WHAT_RUNS, "Environment of the replica, secrets among it."),
-    NOT_YET("probes", WHAT_RUNS, "How to see that a replica is up, ready, alive."),
+    PROBE("readiness", readiness, "whether requests go to it"),
+    NOT_YET("probes.startup", WHAT_RUNS, "With image: before the first time that it is ready."),
+    NOT_YET("probes.liveness", WHAT_RUNS, "With image: whether it is started anew."),
     LIVE("warmup", CHOICE, WHAT_RUNS, warmup, 0, 0, "zeros", "zeros;*",
          "What a replica runs once before it is ready, where its inputs allow."),
 
@@ -90,8 +112,8 @@ const struct option endpoint_options[] = {
          "Replicas at least at each PoP that placement chose; as many as its limits leave room for."),
     LIVE("scale.per_pop.max", UINT, GOVERNED, scale.per_pop.max, 1, 1000, NULL, NULL,
          "Replicas at most at each PoP. Absent: what its limits leave room for."),
-    LIVE("scale.concurrency", UINT, GOVERNED, scale.concurrency, 1, SPEC_CONCURRENCY_MAX, NULL, NULL,
-         "Requests one replica may hold; more wait in the queue. Absent: 4, or twice batch.max, the larger; at least 8 while runs take under 20 us."),
+    LIVE("scale.concurrency", UINT, GOVERNED, scale.concurrency, 1, SPEC_UPSTREAM_CONCURRENCY_MAX, NULL, NULL,
+         "Requests one replica may hold, 128 at most; more wait in the queue. Absent: 4, or twice batch.max, the larger; at least 8 while runs take under 20 us. Of an upstream: requests at each of its addresses; absent: 1024."),
     NOT_YET("scale.rps", GOVERNED, "Another signal to scale by: `50/s` per replica."),
     NOT_YET("scale.cpu", GOVERNED, "Another signal to scale by: `70%`."),
     NOT_YET("scale.down_delay", GOVERNED, "How long to wait before fewer replicas."),

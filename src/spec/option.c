@@ -532,6 +532,8 @@ bool option_is_default(const struct option *option, const struct endpoint_spec *
         option_default(option, &fresh);
         return number_of(option, &fresh) == number_of(option, spec);
     case STORED_TEXT:
+        if (option->offset == offsetof(struct endpoint_spec, protocol))
+            return slice_equal(spec_protocol_default(spec), spec->protocol);
         return slice_equal(slice_of(option->fallback), text_of(option, spec));
     default:
         return option_is_absent(option, spec);

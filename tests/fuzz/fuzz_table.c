@@ -33,6 +33,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         for (uint32_t i = 0; (pop = table_pop(table, i)); i++)
             if (pop->country > COUNTRY_NUMBER_MAX)
                 abort();
+        for (uint32_t i = 0; i < table->revisions.count; i++) {
+            const struct table_reach *reach = table_reach(table, i);
+            for (uint32_t k = 0; reach && k < reach->target_count; k++)
+                if (table_targets(table, reach)[k].port > UINT16_MAX)
+                    abort();
+        }
         (void)table_find_alias(table, SLICE("default"), SLICE("x"));
         (void)table_find_host(table, SLICE("x"));
     }

@@ -81,7 +81,7 @@ def test_docs_are_current():
     (["wait", "abc", "--timeout"], 2, "wants a value"),
     (["apply"], 2, "-f FILE"), (["completion", "fish"], 2, "bash and zsh"),
     (["deploy", "abc", "--image", "nginx:1"], 2, "--image: container images: not yet"),
-    (["deploy", "abc", "--upstream", "http://x"], 2, "not yet"),
+    (["deploy", "abc", "--upstream", "http://x", "--model", "m"], 2, "either --model or"),
     (["infer", "abc", "--url", "file:///etc/passwd"], 2, "http://"),
     (["show", "abc", "--control", "ftp://x"], 2, "--control wants"),
     (["show", "abc", "--home", ""], 2, "--home wants a folder"),

@@ -56,8 +56,12 @@ static const struct {
     { "runtime: true", ERR_BAD_INPUT, "runtime: must be a string, not true; quote it" },
     { "protocol: oip", 0, NULL },
     { "protocol: openai", ERR_NOT_SUPPORTED,
-      "protocol: 'openai' is not acted upon yet; it can be oip" },
-    { "protocol: soap", ERR_BAD_INPUT, "protocol: 'soap' is none of its values; it can be oip" },
+      "protocol: 'openai' is not acted upon yet; it can be oip or http" },
+    { "protocol: soap", ERR_BAD_INPUT,
+      "protocol: 'soap' is none of its values; it can be oip or http" },
+    { "protocol: http", ERR_BAD_INPUT, "protocol: a model speaks oip; http is an upstream's" },
+    { "probes: {readiness: {http: {path: /}}}", ERR_BAD_INPUT,
+      "probes: a model says itself when it is ready" },
     { "flavor: {cpu: 0.25}", 0, NULL },
     { "flavor: {cpu: 500m}", 0, NULL },
     { "flavor: {cpu: 1m}", 0, NULL },
@@ -299,6 +303,59 @@ static const struct {
     { "env: {A: b}", ERR_NOT_SUPPORTED, "'env' is not acted upon yet" },
     { "slo: 5", ERR_NOT_SUPPORTED, "'slo' is not acted upon yet (reserved for later)" },
     { "image: nginx", ERR_NOT_SUPPORTED, "'image' is not acted upon yet" },
+    { "upstream: http://shop:8080", 0, NULL },
+    { "upstream: http://10.0.0.1", 0, NULL },
+    { "upstream: http://[2001:db8::1]:81/", 0, NULL },
+    { "upstream: http://a_b.c-d.example", 0, NULL },
+    { "upstream: http://a\nprotocol: oip", 0, NULL },
+    { "upstream: http://a\nscale: {concurrency: 5000}", 0, NULL },
+    { "upstream: https://shop", ERR_NOT_SUPPORTED, "upstream: 'https://' is not acted upon yet" },
+    { "upstream: shop:8080", ERR_BAD_INPUT, "'shop:8080' is no URL like http://HOST:PORT" },
+    { "upstream: ''", ERR_BAD_INPUT, "upstream: '' has 0 bytes" },
+    { "upstream: http://", ERR_BAD_INPUT, "upstream: '' is no host" },
+    { "upstream: http://:80", ERR_BAD_INPUT, "upstream: '' is no host" },
+    { "upstream: http://a..b", ERR_BAD_INPUT, "'a..b' is no host" },
+    { "upstream: http://a b", ERR_BAD_INPUT, "'a b' is no host" },
+    { "upstream: http://a/b", ERR_BAD_INPUT, "has more than a host and a port" },
+    { "upstream: http://a?b", ERR_BAD_INPUT, "has more than a host and a port" },
+    { "upstream: http://u:p@a", ERR_BAD_INPUT, "has more than a host and a port" },
+    { "upstream: http://a:0", ERR_BAD_INPUT, "'0' is no port" },
+    { "upstream: http://a:65536", ERR_BAD_INPUT, "'65536' is no port" },
+    { "upstream: 'http://a:'", ERR_BAD_INPUT, "'' is no port" },
+    { "upstream: 'http://[::1'", ERR_BAD_INPUT, "is no IPv6 address in brackets" },
+    { "upstream: http://[1.2.3.4]", ERR_BAD_INPUT, "is no IPv6 address in brackets" },
+    { "upstream: http://[::1]x", ERR_BAD_INPUT, "is no URL like" },
+    { "upstream: http://a\nscale: {min: 1}", ERR_BAD_INPUT, "scale.min: an upstream already runs" },
+    { "upstream: http://a\nbatch: {max: 2}", ERR_BAD_INPUT, "batch.max: an upstream already runs" },
+    { "upstream: http://a\nruntime: onnx", ERR_BAD_INPUT, "runtime: an upstream already runs" },
+    { "probes: {startup: {tcp: {port: 1}}}", ERR_NOT_SUPPORTED,
+      "'probes.startup' is not acted upon yet" },
+    { "probes: {readiness: {exec: [a]}}", ERR_NOT_SUPPORTED,
+      "'probes.readiness.exec' is not acted upon yet" },
+    { "probes: {readiness: {http: {path: /h, port: 81}, period: 1s, timeout: 1s, failures: 2}}\n"
+      "upstream: http://a",
+      0, NULL },
+    { "probes: {readiness: {tcp: {port: 81}}}\nupstream: http://a", 0, NULL },
+    { "probes: {readiness: {http: {path: h}}}\nupstream: http://a", ERR_BAD_INPUT,
+      "probes.readiness.http.path: 'h' must begin with '/'" },
+    { "probes: {readiness: {http: {path: '/a b'}}}\nupstream: http://a", ERR_BAD_INPUT,
+      "must begin with '/'" },
+    { "probes: {readiness: {http: {port: 80}}}\nupstream: http://a", ERR_BAD_INPUT,
+      "probes.readiness.http: 'path' is missing" },
+    { "probes: {readiness: {http: {path: /, port: 0}}}\nupstream: http://a", ERR_BAD_INPUT,
+      "probes.readiness.http.port: 0 is below 1" },
+    { "probes: {readiness: {tcp: {port: 65536}}}\nupstream: http://a", ERR_BAD_INPUT,
+      "probes.readiness.tcp.port: 65536 is above 65535" },
+    { "probes: {readiness: {http: {path: /}, tcp: {port: 80}}}\nupstream: http://a", ERR_BAD_INPUT,
+      "probes.readiness: either http or tcp" },
+    { "probes: {readiness: {tcp: {}}}\nupstream: http://a", ERR_BAD_INPUT,
+      "probes.readiness.tcp: is empty" },
+    { "probes: {readiness: {period: 1ms}}\nupstream: http://a", ERR_BAD_INPUT,
+      "probes.readiness.period: 1ms is below 10ms" },
+    { "probes: {readiness: {timeout: 6m}}\nupstream: http://a", ERR_BAD_INPUT,
+      "probes.readiness.timeout: 6m is above 5m" },
+    { "probes: {readiness: {failures: 0}}\nupstream: http://a", ERR_BAD_INPUT,
+      "probes.readiness.failures: 0 is below 1" },
     { "concurrency: 3", ERR_BAD_INPUT,
       "unknown key 'concurrency'; did you mean 'scale.concurrency'?" },
     { "scale.min: 3", ERR_BAD_INPUT, "unknown key 'scale.min'" },
@@ -329,6 +386,19 @@ static void assert_same(struct arena *arena, const struct endpoint_spec *a,
                  changes.items[0].after.data);
 }
 
+/* "a.b.c" as it stands in a spec, with a value. */
+static const char *nested(struct arena *arena, const char *key)
+{
+    struct slice rest = slice_of(key);
+    const char *text = "name: digits\nmodel: m\n", *end = "x";
+    while (rest.data) {
+        struct slice word = slice_cut(&rest, '.');
+        text = arena_format(arena, "%s%.*s: %s", text, SLICE_FMT(word), rest.data ? "{" : "");
+        end = rest.data ? arena_format(arena, "%s}", end) : end;
+    }
+    return arena_format(arena, "%s%s\n", text, end);
+}
+
 /* Printed in every form and read again, it is the same; and export is as short as it was. */
 static void round_trip(struct arena *arena, const struct endpoint_spec *spec)
 {
@@ -354,7 +424,9 @@ static void test_rows(void **state)
         struct arena *arena = arena_new();
         struct endpoint_spec spec;
         struct err err = {};
-        const char *yaml = arena_format(arena, "name: digits\nmodel: m.onnx\n%s\n", rows[i].yaml);
+        bool upstream = strstr(rows[i].yaml, "upstream: ");
+        const char *yaml = arena_format(arena, "name: digits\n%s\n%s\n",
+                                        upstream ? "" : "model: m.onnx", rows[i].yaml);
         print_message("  %s\n", rows[i].yaml);
         int r = parse(arena, yaml, &spec, &err);
         if (r != rows[i].code)
@@ -381,10 +453,7 @@ static void test_every_option(void **state)
         const char *dot = rest.data ? strrchr(rest.data, '.') : NULL;
         print_message("  %s\n", option->key);
         if (option->status != OPTION_LIVE) {
-            const char *yaml =
-                rest.data ? arena_format(arena, "name: digits\nmodel: m\n%.*s: {%.*s: x}\n",
-                                         SLICE_FMT(group), SLICE_FMT(rest))
-                          : arena_format(arena, "name: digits\nmodel: m\n%s: x\n", option->key);
+            const char *yaml = nested(arena, option->key);
             assert_int_equal(parse(arena, yaml, &spec, &err), ERR_NOT_SUPPORTED);
             assert_non_null(strstr(err.message, option->key));
             assert_non_null(strstr(err.message, "not acted upon yet"));

@@ -49,6 +49,11 @@ static const struct table_source_placement placements[] = {
     { SLICE("paris"), 9 },
 };
 
+static const struct table_target revision_targets[] = {
+    { .id = 11, .ip = { { 1 } }, .port = 80, .flags = TABLE_TARGET_READY },
+    { .id = 12, .ip = { { 2 } }, .port = 65535, .kind = TABLE_TARGET_SOCKET },
+};
+
 static struct table_source_endpoint endpoints[] = {
     { .uid = 9,
       .name = SLICE("zebra"),
@@ -98,6 +103,13 @@ static struct slice build(struct arena *arena)
     memcpy(model_bytes, &model, sizeof model);
     memcpy(model_bytes + sizeof model, "onnx", 4);
     revisions[1].model = (struct slice){ model_bytes, sizeof model_bytes };
+    for (size_t i = 0; i < 2; i++)
+        if (revisions[i].number == 3) {
+            revisions[i].reach_kind = TABLE_REACH_HTTP;
+            revisions[i].authority = SLICE("up:80");
+            revisions[i].targets = revision_targets;
+            revisions[i].target_count = 2;
+        }
     assert_int_equal(table_build(arena, &source, &bytes, &err), 0);
     return bytes;
 }
@@ -150,6 +162,45 @@ static void test_find(void **state)
     arena_free(arena);
 }
 
+/* Of version 4: how a revision is reached, and where. */
+static void targets(struct table_head *table, struct slice bytes)
+{
+    uint32_t row = table_find_endpoint(table, SLICE("default"), SLICE("digits"));
+    const struct table_endpoint *digits = table_endpoint(table, row);
+    row = table_find_revision(table, digits, 3);
+    struct table_reach *reach = (struct table_reach *)(uintptr_t)table_reach(table, row);
+    struct err err;
+
+    assert_true(table_reach_http(table, row));
+    assert_false(table_reach_http(table, digits->serving));
+    assert_int_equal(reach->target_count, 2);
+    assert_true(slice_is(table_text(table, reach->authority), "up:80"));
+    struct table_target *rows = (struct table_target *)(uintptr_t)table_targets(table, reach);
+    assert_memory_equal(rows, revision_targets, sizeof revision_targets);
+#define WRONG(field, wrong)                                                                        \
+    do {                                                                                           \
+        typeof(field) right_ = (field);                                                            \
+        (field) = (wrong);                                                                         \
+        assert_int_equal(table_check(bytes, &err), ERR_BAD_INPUT);                                 \
+        (field) = right_;                                                                          \
+    } while (0)
+    WRONG(reach->kind, 2);
+    WRONG(reach->flags, 2);
+    WRONG(reach->target_first, 1);
+    WRONG(reach->target_count, 3);
+    WRONG(reach->authority.bytes, UINT32_MAX);
+    WRONG(rows[1].id, 0);
+    WRONG(rows[1].port, 0);
+    WRONG(rows[1].port, 65536);
+    WRONG(rows[1].kind, 2);
+    WRONG(rows[1].flags, 4);
+    WRONG(table->reaches.count, 1);
+    WRONG(table->targets.count, 1);
+    WRONG(table->targets.offset, UINT32_MAX);
+#undef WRONG
+    assert_int_equal(table_check(bytes, &err), 0);
+}
+
 /* What is there of a version, and what of the ones before it. */
 static void versions(struct table_head *table, struct slice bytes, uint32_t row)
 {
@@ -166,6 +217,14 @@ static void versions(struct table_head *table, struct slice bytes, uint32_t row)
     ports[1] = 65535;
     table->ports.count = 1;
     assert_int_equal(table_check(bytes, &err), ERR_BAD_INPUT);
+    table->ports.count = 2;
+    targets(table, bytes);
+    table->version = 4;
+    assert_int_equal(table_check(bytes, &err), 0);
+    assert_null(table_reach(table, 0));
+    table->version = 3;
+    assert_int_equal(table_check(bytes, &err), 0);
+    table->ports.count = 1;
     table->version = 2;
     assert_int_equal(table_check(bytes, &err), 0);
     assert_int_equal(table_pop_port(table, 1), TABLE_PORT_DEFAULT);
@@ -177,7 +236,7 @@ static void versions(struct table_head *table, struct slice bytes, uint32_t row)
     assert_null(table_pop(table, 0));
     table->version = TABLE_VERSION + 1;
     assert_int_equal(table_check(bytes, &err), ERR_BAD_INPUT);
-    assert_non_null(strstr(err.message, "version 5, this program reads 1 to 4"));
+    assert_non_null(strstr(err.message, "version 6, this program reads 1 to 5"));
 }
 
 static void test_residency(void **state)
