@@ -60,6 +60,7 @@ static const struct {
     { "open files", doctor_files },
     { "clock", doctor_clock },
     { "time zones", doctor_zones },
+    { "engine", doctor_engine },
     { "home", doctor_home },
     { "disk", doctor_disk },
     { "database", doctor_database },

@@ -44,6 +44,9 @@ void doctor_files(struct doctor *doctor);
 void doctor_clock(struct doctor *doctor);
 void doctor_zones(struct doctor *doctor);
 
+/* Who runs images (doctor_engine.c). */
+void doctor_engine(struct doctor *doctor);
+
 /* The home, and the Perigee of it (doctor_home.c). */
 void doctor_home(struct doctor *doctor);
 void doctor_disk(struct doctor *doctor);

@@ -48,11 +48,12 @@ static int write_all(int fd, const void *data, size_t bytes, struct err *err)
     return 0;
 }
 
-static int write_head(int fd, const char *name, uint64_t bytes, int64_t modified_s, struct err *err)
+void tar_head(unsigned char head[static TAR_BLOCK], const char *name, uint64_t bytes,
+              int64_t modified_s)
 {
-    unsigned char head[TAR_BLOCK] = {};
     const char *slash = strlen(name) < NAME_FIELD ? NULL : strrchr(name, '/');
     const char *last = slash ? slash + 1 : name;
+    memset(head, 0, TAR_BLOCK);
     assert(strlen(last) < NAME_FIELD && (!slash || slash - name <= PREFIX_FIELD));
     memcpy(head + AT_NAME, last, strlen(last));
     if (slash)
@@ -74,6 +75,12 @@ static int write_head(int fd, const char *name, uint64_t bytes, int64_t modified
     memcpy(head + AT_MAGIC, "ustar\00000", 8);
     snprintf((char *)head + AT_SUM, 8, "%06o", head_sum(head));
     head[AT_SUM + 7] = ' ';
+}
+
+static int write_head(int fd, const char *name, uint64_t bytes, int64_t modified_s, struct err *err)
+{
+    unsigned char head[TAR_BLOCK];
+    tar_head(head, name, bytes, modified_s);
     return write_all(fd, head, sizeof head, err);
 }
 
@@ -146,8 +153,7 @@ static int number_parse(const unsigned char *field, size_t size, uint64_t *ret)
     return 0;
 }
 
-int tar_head_parse(const unsigned char head[static TAR_BLOCK], struct tar_entry *ret_entry,
-                   struct err *err)
+int tar_head_bytes(const unsigned char head[static TAR_BLOCK], uint64_t *ret, struct err *err)
 {
     static const unsigned char zeros[TAR_BLOCK];
     uint64_t sum, bytes;
@@ -159,6 +165,17 @@ int tar_head_parse(const unsigned char head[static TAR_BLOCK], struct tar_entry 
         return err_set(err, ERR_BAD_INPUT, "the archive is damaged: a sum is wrong");
     if (number_parse(head + AT_SIZE, 12, &bytes) < 0 || bytes > INT64_MAX - TAR_BLOCK)
         return err_set(err, ERR_BAD_INPUT, "the archive is damaged: a size is wrong");
+    *ret = bytes;
+    return 1;
+}
+
+int tar_head_parse(const unsigned char head[static TAR_BLOCK], struct tar_entry *ret_entry,
+                   struct err *err)
+{
+    uint64_t bytes;
+    int r = tar_head_bytes(head, &bytes, err);
+    if (r <= 0)
+        return r;
     if (head[AT_TYPE] != '0' && head[AT_TYPE] != '\0')
         return err_set(err, ERR_BAD_INPUT, "the archive has something that is no plain file");
     char name[TAR_NAME_MAX];
@@ -166,7 +183,7 @@ int tar_head_parse(const unsigned char head[static TAR_BLOCK], struct tar_entry 
     static_assert(PREFIX_FIELD + 1 + NAME_FIELD < sizeof name, "a whole name fits");
     snprintf(name, sizeof name, "%.*s%s%.*s", PREFIX_FIELD, prefix, *prefix ? "/" : "", NAME_FIELD,
              (const char *)head);
-    int r = manifest_check_path(slice_of(name), err);
+    r = manifest_check_path(slice_of(name), err);
     if (r < 0)
         return r;
     memcpy(ret_entry->name, name, sizeof name);

@@ -29,6 +29,9 @@ struct tar_entry {
 [[nodiscard]] int tar_write_bytes(int fd, const char *name, struct slice bytes, int64_t modified_s,
                                   struct err *err);
 [[nodiscard]] int tar_write_end(int fd, struct err *err);
+/* Its head alone, for who writes the rest: the bytes, then zeros up to a whole block. Pure. */
+void tar_head(unsigned char head[static TAR_BLOCK], const char *name, uint64_t bytes,
+              int64_t modified_s);
 
 /* ---- reading ---- */
 struct tar_reader {
@@ -43,6 +46,10 @@ struct tar_reader {
 [[nodiscard]] int64_t tar_read(struct tar_reader *reader, void *data, size_t bytes,
                                struct err *err);
 
+/* Of a head of any type, whose sum is right: how many bytes it tells. 1: a head; 0: zeros. Pure. */
+enum { TAR_TYPE_AT = 156 };
+[[nodiscard]] int tar_head_bytes(const unsigned char head[static TAR_BLOCK], uint64_t *ret,
+                                 struct err *err);
 /* A head as it stands in an archive. 1: a file; 0: zeros (the end); else ERR_BAD_INPUT. Pure. */
 [[nodiscard]] int tar_head_parse(const unsigned char head[static TAR_BLOCK],
                                  struct tar_entry *ret_entry, struct err *err);

@@ -25,8 +25,10 @@
 #include "io/socket.h"
 #include "io/timer.h"
 #include "io/work.h"
+#include "replica/engine/exec.h"
 #include "replica/engine/life.h"
 #include "replica/engine/sweep.h"
+#include "replica/engine/watch.h"
 #include "sys/channel.h"
 #include "sys/fd.h"
 #include "sys/netns.h"
@@ -44,9 +46,11 @@ try {
     struct engine_pair env[16];
     const char *load;
     struct channel *helper;
+    struct engine_watch *watch;
+    struct engine_exec *exec;
     struct timer *timer;
     int load_fd, pidfd;
-    bool sweep;
+    bool sweep, watches;
 };
 
 /* ---- what is said ---------------------------------------------------------------------------- */
@@ -174,8 +178,30 @@ static void on_gone(struct engine_life *life, const struct engine_end *end, void
     loop_stop(try->loop);
 }
 
+static void on_event(struct slice id, struct slice action, void *data)
+{
+    (void)id;
+    (void)data;
+    say("event", "action", action, NULL, 0);
+}
+
+static void on_list(const struct engine_list *list, void *data)
+{
+    (void)data;
+    say("list", NULL, (struct slice){}, "count", (int64_t)list->count);
+}
+
+static void on_lost(const char *why, void *data)
+{
+    (void)data;
+    say("lost", "why", slice_of(why), NULL, 0);
+}
+
 static void begin(struct try *try)
 {
+    static const struct engine_watch_events watched = { on_event, on_list, on_lost };
+    if (try->watches)
+        try->watch = engine_watch_new(try->engine, try->loop, try->want.home, &watched, try);
     static const struct engine_life_events events = { on_running, on_log, on_gone };
     try->life = engine_life_begin(try->engine, try->loop, &try->want, &events, try);
 }
@@ -234,6 +260,31 @@ static void on_version(const struct engine_answer *answer, const struct err *err
     engine_load(try->engine, &piece, 1, 60'000, on_loaded, try);
 }
 
+static char *line_of(char *text)
+{
+    text[strcspn(text, "\n")] = '\0';
+    return text;
+}
+
+static void on_exec(int exit_code, const struct err *err, void *data)
+{
+    struct try *try = data;
+    try->exec = NULL;
+    say("exec", "why", slice_of(err ? err->message : ""), "exit_code", exit_code);
+}
+
+/* "exec WORD...", each up to a blank. */
+static void exec(struct try *try, char *line)
+{
+    struct slice words[16], rest = slice_of(line);
+    size_t count = 0;
+    while (rest.data && count < 16)
+        words[count++] = slice_cut(&rest, ' ');
+    if (!try->exec)
+        try->exec = engine_exec(try->engine, try->loop, slice_of(engine_life_id(try->life)), words,
+                                count, 5'000, on_exec, try);
+}
+
 static void on_input(struct watch *watch, unsigned events, void *data)
 {
     struct try *try = data;
@@ -248,6 +299,8 @@ static void on_input(struct watch *watch, unsigned events, void *data)
     line[size] = '\0';
     if (strncmp(line, "stop ", 5) == 0 && try->life)
         engine_life_stop(try->life, strtoll(line + 5, NULL, 10));
+    else if (strncmp(line, "exec ", 5) == 0 && try->life)
+        exec(try, line_of(line + 5));
     else if (strncmp(line, "get", 3) == 0 && !get(try))
         say("nothing", NULL, (struct slice){}, NULL, 0);
 }
@@ -275,6 +328,8 @@ static void set(struct try *try, const char *key, const char *value)
         want->home = slice_of(value);
     else if (strcmp(key, "sweep") == 0)
         try->sweep = true;
+    else if (strcmp(key, "watch") == 0)
+        try->watches = true;
     else if (strcmp(key, "command") == 0 && want->command_count < 16)
         try->command[want->command_count++] = slice_of(value);
     else if (strcmp(key, "env") == 0 && equals && want->env_count < 16)
@@ -340,8 +395,11 @@ int main(int argc, char **argv)
     struct watch *input = watch_new(try.loop, 0, WATCH_READ, on_input, &try);
     engine_ask(try.engine, ENGINE_GET, "/version", (struct slice){}, 10'000, on_version, &try);
     loop_run(try.loop);
+    if (try.exec)
+        engine_exec_free(try.exec);
     if (try.life)
         engine_life_free(try.life);
+    engine_watch_free(try.watch);
     watch_free(input);
     timer_free(try.timer);
     engine_free(try.engine);

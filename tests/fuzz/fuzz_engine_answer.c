@@ -34,7 +34,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (size_t i = 0; i < error.size; i++)
         assert((unsigned char)error.data[i] >= 0x20);
     if (engine_event_parse(text, &event, room, sizeof room))
-        assert(event.id.size + event.action.size <= sizeof room);
+        assert(event.id.size + event.action.size + event.home.size <= sizeof room);
+    struct engine_info info;
+    if (engine_info_parse(text, &info, NULL) == 0)
+        (void)engine_info_whole(&info, room, sizeof room);
     (void)engine_walls_status(text, NULL);
     (void)engine_walls_limits(&want, text, NULL);
     arena_free(arena);

@@ -288,7 +288,8 @@ def unmount(folder):
 
 
 class Podman(Engine):
-    """Podman's service. Its locks are a file: by default they are shared memory, which stays."""
+    """Podman's service. Its locks are a file: by default they are shared memory, which stays. What
+    watches a command inside ends soon after it: by default five minutes later."""
 
     name = "Podman"
 
@@ -303,6 +304,7 @@ class Podman(Engine):
 runtime = "{runtime}"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
+exit_command_delay = 1
 lock_type = "file"
 tmp_dir = "{folder}/tmp"
 static_dir = "{folder}/static"

@@ -127,7 +127,8 @@ def test_doctor(scratch):
     said = json.loads(alone("doctor", "--json", home=scratch / "home").stdout)
     checks = {row["name"]: row for row in said["checks"]}
     assert {"kernel", "seccomp", "landlock", "workers", "libcurl", "memory", "home", "disk",
-            "database", "perigee", "ports", "open files", "clock", "time zones"} <= set(checks)
+            "database", "perigee", "ports", "open files", "clock", "time zones",
+            "engine"} <= set(checks)
     assert said["ok"] and checks["seccomp"]["status"] == "ok"
     assert not (scratch / "home").exists(), "doctor changes nothing"
 

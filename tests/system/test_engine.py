@@ -2,6 +2,7 @@
 """The driver `engine` against real engines, Podman and Docker: a container's life, its walls, and
 what goes wrong. The driver runs in a program of its own (tests/engine/engine_try.c)."""
 import contextlib
+import json
 import os
 import pathlib
 import subprocess
@@ -64,6 +65,13 @@ class Life:
             if line["is"] == what and all(line.get(key) == like[key] for key in like):
                 return line
             assert line["is"] != "error" or what == "error", line
+
+    def saw(self, what, **like):
+        """The same, and it may have come before."""
+        for line in self.heard:
+            if line["is"] == what and all(line.get(key) == like[key] for key in like):
+                return line
+        return self.wait(what, **like)
 
     def text(self):
         return "".join(line["text"] for line in self.heard if line["is"] == "log")
@@ -278,6 +286,38 @@ def test_the_engine_ends_and_comes_again(engine, begin, server):
     assert ours(engine) == []
 
 
+def test_a_command_inside_says_its_status(begin, server):
+    life = begin(server_image(server))
+    life.wait("answer")
+    for words, code in (("/server exit", 3), ("/server ways", 0)):
+        life.say(f"exec {words}")
+        assert life.wait("exec") == {"is": "exec", "why": "", "exit_code": code}
+    life.say("exec /nothing")
+    none = life.wait("exec")
+    assert none["exit_code"] in (126, 127) or "/nothing" in none["why"], none
+    life.say("exec /server deaf")  # for ever
+    assert life.wait("exec")["why"] == "the command did not end in time"
+    life.say("stop 0")
+    life.wait("gone")
+
+
+def test_events_are_told_and_told_again_after_the_engine_was_away(engine, begin, server):
+    life = begin(server_image(server), watch="yes")
+    life.wait("answer")
+    life.saw("event", action="start")
+    engine.ask("POST", "/v1.41/containers/perigee-try/pause")  # by somebody else
+    life.wait("event", action="pause")
+    engine.ask("POST", "/v1.41/containers/perigee-try/unpause")
+    if engine.name == "Podman":
+        engine.kill()
+        life.wait("lost")
+        engine.start()
+        life.wait("list", count=1)
+    life.saw("event", action="unpause")
+    life.say("stop 20000")
+    life.wait("gone")
+
+
 def test_what_is_left_behind_is_found_by_its_labels(engine, begin, server):
     image = server_image(server)
     life = begin(image)
@@ -291,6 +331,20 @@ def test_what_is_left_behind_is_found_by_its_labels(engine, begin, server):
     assert len(ours(engine)) == 1, "that of another home stays"
     other.say("stop 0")
     other.wait("gone")
+
+
+def test_doctor_names_the_engine(engine):
+    env = {**os.environ, "DOCKER_HOST": f"unix://{engine.socket}", "PERIGEE_HOME": "/nonexistent"}
+    done = subprocess.run([PROGRAM, "doctor", "--json"], env=env, stdout=subprocess.PIPE,
+                          check=False)
+    row = next(row for row in json.loads(done.stdout)["checks"] if row["name"] == "engine")
+    assert row["message"].startswith(engine.name) and "API 1.41" in row["message"]
+    assert row["status"] == "ok", row
+    env["DOCKER_HOST"] = "unix:///nonexistent"
+    done = subprocess.run([PROGRAM, "doctor", "--json"], env=env, stdout=subprocess.PIPE,
+                          check=False)
+    row = next(row for row in json.loads(done.stdout)["checks"] if row["name"] == "engine")
+    assert row["status"] == "warn" and "no socket at" in row["message"]
 
 
 # ---- no way out -------------------------------------------------------------------------------

@@ -337,12 +337,13 @@ static void test_events(void **state)
 {
     static const char die[] =
         "{\"status\":\"die\",\"id\":\"" ID "\",\"Type\":\"container\",\"Action\":"
-        "\"die\",\"Actor\":{\"ID\":\"" ID "\",\"Attributes\":{}}}";
+        "\"die\",\"Actor\":{\"ID\":\"" ID "\",\"Attributes\":{\"perigee.home\":\"h\"}}}";
     struct engine_event event;
     char room[256];
     (void)state;
     assert_true(engine_event_parse(slice_of(die), &event, room, sizeof room));
-    assert_true(slice_is(event.id, ID) && slice_is(event.action, "die"));
+    assert_true(slice_is(event.id, ID) && slice_is(event.action, "die") &&
+                slice_is(event.home, "h"));
     assert_false(engine_event_parse(SLICE("{\"Type\":\"image\",\"Action\":\"pull\"}"), &event, room,
                                     sizeof room));
     assert_false(engine_event_parse(slice_of(die), &event, room, 8));
@@ -380,6 +381,33 @@ static void test_version(void **state)
             assert_int_equal(version.podman, rows[i].podman);
         }
     }
+}
+
+static void test_info(void **state)
+{
+    static const struct {
+        const char *text, *lacks;
+    } rows[] = {
+        { "{\"MemoryLimit\":true,\"PidsLimit\":true,\"CpuCfsQuota\":true,\"SecurityOptions\":["
+          "\"name=apparmor\",\"name=seccomp,profile=default\"],\"CgroupDriver\":\"cgroupfs\","
+          "\"CgroupVersion\":\"2\"}",
+          "" },
+        { "{}", "seccomp, memory, pids, cpu" },
+        { "{\"MemoryLimit\":true,\"PidsLimit\":true,\"CpuCfsQuota\":true,\"SecurityOptions\":["
+          "\"name=seccomp,profile=unconfined\"]}",
+          "seccomp" },
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct engine_info info;
+        struct err err;
+        char lacks[128];
+        assert_int_equal(0, engine_info_parse(slice_of(rows[i].text), &info, &err));
+        assert_int_equal(engine_info_whole(&info, lacks, sizeof lacks), !*rows[i].lacks);
+        assert_string_equal(lacks, rows[i].lacks);
+        assert_int_equal(info.cgroup_version, i ? 1 : 2);
+    }
+    assert_true(engine_info_parse(SLICE("<"), &(struct engine_info){}, NULL) < 0);
 }
 
 static void test_list(void **state)
@@ -547,6 +575,7 @@ int main(void)
         cmocka_unit_test(test_frames),
         cmocka_unit_test(test_events),
         cmocka_unit_test(test_version),
+        cmocka_unit_test(test_info),
         cmocka_unit_test(test_list),
         cmocka_unit_test(test_find),
         cmocka_unit_test(test_ends),

@@ -248,6 +248,15 @@ struct engine_call *engine_follow(struct engine *engine, const char *target,
     return call;
 }
 
+struct engine_call *engine_follow_post(struct engine *engine, const char *target, struct slice json,
+                                       engine_bytes_cb on_bytes, engine_cb done, void *data)
+{
+    struct engine_call *call = call_new(engine, done, data);
+    call->on_bytes = on_bytes;
+    call_send(call, "POST", target, json, false, 0);
+    return call;
+}
+
 void engine_cancel(struct engine_call *call)
 {
     if (call->http)

@@ -58,6 +58,9 @@ void engine_forget(struct engine_call *call); /* the same, and on_done is not ca
 typedef void (*engine_bytes_cb)(struct slice bytes, void *data);
 struct engine_call *engine_follow(struct engine *engine, const char *target,
                                   engine_bytes_cb on_bytes, engine_cb on_done, void *data);
+/* The same of a question with a body. */
+struct engine_call *engine_follow_post(struct engine *engine, const char *target, struct slice json,
+                                       engine_bytes_cb on_bytes, engine_cb on_done, void *data);
 
 /* ---- who it is ------------------------------------------------------------------------------- */
 
@@ -80,6 +83,18 @@ void engine_use(struct engine *engine, const struct engine_version *version);
 /* Which of its log drivers bounds its file and can still be followed: Docker's usual one stands
  * still once its file was begun anew. */
 const char *engine_log_driver(const struct engine *engine);
+
+/* ---- what it can (GET /info) ----------------------------------------------------------------- */
+
+struct engine_info {
+    bool seccomp, memory, pids, cpu; /* it can bound a container by these */
+    bool rootless;
+    unsigned cgroup_version;
+    char cgroup_driver[16]; /* "cgroupfs", "systemd" */
+};
+[[nodiscard]] int engine_info_parse(struct slice text, struct engine_info *ret, struct err *err);
+/* False: "memory, pids" says what is missing. */
+bool engine_info_whole(const struct engine_info *info, char *lacks, size_t room);
 
 /* ---- images ---------------------------------------------------------------------------------- */
 

@@ -123,3 +123,59 @@ int engine_version_parse(struct slice text, struct engine_version *ret, struct e
         *ret = version;
     return r;
 }
+
+/* ---- what it can ----------------------------------------------------------------------------- */
+
+static bool can(yyjson_val *root, const char *key)
+{
+    return yyjson_is_true(json_member(root, key));
+}
+
+int engine_info_parse(struct slice text, struct engine_info *ret, struct err *err)
+{
+    static const struct json_limits limits = { .bytes_max = 1 << 20, .duplicates_allowed = true };
+    struct arena *arena = arena_new();
+    struct engine_info info = { .cgroup_version = 1 };
+    yyjson_val *root, *item;
+    yyjson_arr_iter iter;
+    int r = json_parse(arena, text, &limits, &root, err);
+
+    if (r < 0) {
+        arena_free(arena);
+        return err_wrap(err, "what the engine says of itself cannot be read");
+    }
+    info.memory = can(root, "MemoryLimit");
+    info.pids = can(root, "PidsLimit");
+    info.cpu = can(root, "CpuCfsQuota");
+    yyjson_arr_iter_init(json_member(root, "SecurityOptions"), &iter);
+    while ((item = yyjson_arr_iter_next(&iter))) {
+        info.seccomp |= slice_starts(json_slice(item), SLICE("name=seccomp")) &&
+                        !slice_ends(json_slice(item), SLICE("profile=unconfined"));
+        info.rootless |= slice_is(json_slice(item), "name=rootless");
+    }
+    info.rootless |= can(root, "Rootless");
+    if (slice_is(json_slice(json_member(root, "CgroupVersion")), "2"))
+        info.cgroup_version = 2;
+    keep(info.cgroup_driver, sizeof info.cgroup_driver, root, "CgroupDriver");
+    arena_free(arena);
+    *ret = info;
+    return 0;
+}
+
+bool engine_info_whole(const struct engine_info *info, char *lacks, size_t room)
+{
+    const struct {
+        bool there;
+        const char *name;
+    } rows[] = { { info->seccomp, "seccomp" },
+                 { info->memory, "memory" },
+                 { info->pids, "pids" },
+                 { info->cpu, "cpu" } };
+    size_t at = 0;
+
+    lacks[0] = '\0';
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (!rows[i].there && at < room)
+            at += (size_t)snprintf(lacks + at, room - at, "%s%s", at ? ", " : "", rows[i].name);
+    return at == 0;
+}

@@ -62,6 +62,11 @@ enum engine_life_state engine_life_state(const struct engine_life *life)
     return life->state;
 }
 
+const char *engine_life_id(const struct engine_life *life)
+{
+    return life->id;
+}
+
 static struct engine_call *ask(struct engine_life *life, enum engine_method method,
                                const char *format, struct slice json, int64_t timeout_ms,
                                engine_cb on_done)

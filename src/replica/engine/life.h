@@ -69,6 +69,7 @@ void engine_life_fail(struct engine_life *life, const char *why);
 void engine_life_free(struct engine_life *life);
 
 enum engine_life_state engine_life_state(const struct engine_life *life);
+const char *engine_life_id(const struct engine_life *life); /* the container's; empty: not yet */
 
 /* ---- what an end was (pure) ------------------------------------------------------------------ */
 

@@ -8,6 +8,7 @@
 #include "base/auto.h"
 #include "base/err.h"
 #include "base/json.h"
+#include "replica/engine/container.h"
 
 static const struct json_limits limits = { .bytes_max = ENGINE_LINE_MAX,
                                            .memory_max = 16 * ENGINE_LINE_MAX,
@@ -118,11 +119,14 @@ bool engine_event_parse(struct slice line, struct engine_event *ret, char *room,
         slice_is(json_slice(json_member(root, "Type")), "container")) {
         struct slice id = json_slice(json_member(json_member(root, "Actor"), "ID"));
         struct slice action = json_slice(json_member(root, "Action"));
+        struct slice home = json_slice(
+            json_member(json_member(json_member(root, "Actor"), "Attributes"), ENGINE_LABEL_HOME));
         if (!id.size)
             id = json_slice(json_member(root, "id"));
-        if (id.size && action.size && id.size + action.size <= bytes) {
+        if (id.size && action.size && id.size + action.size + home.size <= bytes) {
             ret->id = keep(id, room, id.size);
             ret->action = keep(action, room + id.size, action.size);
+            ret->home = keep(home, room + id.size + action.size, home.size);
             is_one = true;
         }
     }

@@ -45,6 +45,7 @@ struct slice engine_error_of(struct slice text, char *room, size_t bytes);
 /* ---- events ---------------------------------------------------------------------------------- */
 
 struct engine_event {
+    struct slice home;       /* of our label; or empty */
     struct slice id, action; /* "die", "oom", "start" ... in `room` of engine_event_parse() */
 };
 /* A line of GET /events. False: not of a container, or not to be read. */

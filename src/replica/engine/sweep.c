@@ -52,6 +52,15 @@ int engine_list_parse(struct arena *arena, struct slice text, struct slice home,
     return 0;
 }
 
+/* filters={"label":["perigee.home"]}; whose they are is looked at here. */
+struct engine_call *engine_list(struct engine *engine, int64_t timeout_ms, engine_cb on_done,
+                                void *data)
+{
+    return engine_ask(engine, ENGINE_GET,
+                      "/containers/json?all=1&filters=%7B%22label%22%3A%5B%22perigee.home%22%5D%7D",
+                      (struct slice){}, timeout_ms, on_done, data);
+}
+
 /* ---- sweeping: one after the other ----------------------------------------------------------- */
 
 struct sweep {
@@ -134,8 +143,5 @@ void engine_sweep(struct engine *engine, struct slice home,
     sweep->keeps = keeps;
     sweep->on_swept = on_swept;
     sweep->data = data;
-    /* filters={"label":["perigee.home"]}; whose they are is looked at here */
-    engine_ask(engine, ENGINE_GET,
-               "/containers/json?all=1&filters=%7B%22label%22%3A%5B%22perigee.home%22%5D%7D",
-               (struct slice){}, LIST_MS, on_listed, sweep);
+    engine_list(engine, LIST_MS, on_listed, sweep);
 }

@@ -9,10 +9,9 @@
 #include <stdint.h>
 
 #include "base/slice.h"
+#include "replica/engine/engine.h"
 
 struct arena;
-struct engine;
-struct err;
 
 struct engine_listed {
     struct slice id, state;
@@ -27,6 +26,10 @@ enum { ENGINE_LIST_MAX = 4096 };
 /* The answer of GET /containers/json: those with our labels and that home alone. Pure. */
 [[nodiscard]] int engine_list_parse(struct arena *arena, struct slice text, struct slice home,
                                     struct engine_list *ret, struct err *err);
+
+/* Asks for what engine_list_parse() reads. */
+struct engine_call *engine_list(struct engine *engine, int64_t timeout_ms, engine_cb on_done,
+                                void *data);
 
 struct engine_swept {
     unsigned removed, left; /* left: the engine could not */
