@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import time
 
@@ -316,6 +317,30 @@ def test_events_are_told_and_told_again_after_the_engine_was_away(engine, begin,
     life.saw("event", action="unpause")
     life.say("stop 20000")
     life.wait("gone")
+
+
+def test_one_is_ended_while_the_engine_is_away(engine, begin, server):
+    life = begin(server_image(server))
+    pid = life.wait("running")["pid"]
+    life.wait("answer")
+    if engine.name == "Podman":
+        engine.kill()
+    else:
+        engine.process.send_signal(signal.SIGSTOP)  # dockerd would end it itself
+    try:
+        life.say("stop 0")
+        if engine.name == "Podman":
+            gone = life.wait("gone")
+            assert gone["left"] and not gone["out_of_memory"]
+            wait_exit(pid, "the container's process")
+    finally:
+        if engine.name == "Podman":
+            engine.start()
+        else:
+            engine.process.send_signal(signal.SIGCONT)
+            life.wait("gone")
+    begin(sweep="yes", home=HOME).wait("swept")
+    assert ours(engine) == []
 
 
 def test_what_is_left_behind_is_found_by_its_labels(engine, begin, server):

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,7 @@
 #include "replica/engine/walls.h"
 #include "sys/cgroup.h"
 #include "sys/fd.h"
+#include "sys/spawn.h"
 
 enum {
     ASK_MS = 30'000, /* an engine that is busy takes seconds to create and start one */
@@ -131,6 +133,8 @@ static void on_removed(const struct engine_answer *answer, const struct err *err
         log_warn("engine", "a container could not be removed", LOG_S("id", life->id),
                  LOG_S("why", err->message));
     life->end.left = there;
+    if (there && life->pidfd >= 0) /* it must not run on unseen: what is left is to be swept */
+        spawn_kill(life->pidfd, SIGKILL);
     if (there || !life->want.cgroup_parent.size)
         gone(life);
     else

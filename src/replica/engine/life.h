@@ -43,7 +43,7 @@ struct engine_end {
     bool ran;                          /* its process was there */
     bool asked;                        /* by engine_life_stop() */
     bool out_of_memory;                /* by its control group, or by the engine */
-    bool left;                         /* the engine could not be asked: it may still be there */
+    bool left;                         /* the engine could not be asked: killed, and still there */
     int exit_code;                     /* 128 + the signal; -1: not known */
     uint64_t cpu_us, memory_bytes_max; /* of its control group; 0: not known */
     char text[504]; /* why, in a sentence: "the entry point '/server' is not in the image" */
