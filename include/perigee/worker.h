@@ -211,6 +211,7 @@ struct perigee_status { /* offset 0 of the output region; 4096 bytes */
     uint64_t memory_loaded_bytes; /* private memory once the model is loaded */
     uint64_t load_ns, warm_ns;    /* time in LOADING, in WARMING */
     char reason[1024]; /* terminated; the runtime's own words; only ever shown, never trusted */
+    uint64_t walls_ns; /* time in WALLS; a worker that does not say so leaves 0 */
 };
 static_assert(sizeof(struct perigee_status) <= 4096, "one page");
 

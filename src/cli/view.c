@@ -154,6 +154,19 @@ static void tensors_print(struct cli *cli, const char *key, yyjson_val *list)
     }
 }
 
+/* Why there are so many, at each PoP. */
+static void scale_print(struct cli *cli, yyjson_val *list)
+{
+    size_t index, count;
+    yyjson_val *item;
+    bool several = yyjson_arr_size(list) > 1;
+    yyjson_arr_foreach(list, index, count, item) line(
+        cli, index == 0 ? "scale" : "",
+        slice_of(several ? arena_format(cli->arena, "%.*s: %.*s", SLICE_FMT(view_text(item, "pop")),
+                                        SLICE_FMT(view_text(item, "text")))
+                         : arena_format(cli->arena, "%.*s", SLICE_FMT(view_text(item, "text")))));
+}
+
 static bool several_pops(yyjson_val *replicas)
 {
     size_t index, count;
@@ -305,6 +318,7 @@ int view_print(struct cli *cli, yyjson_val *view)
     bool upstream = json_member(spec, "upstream") != NULL;
     line(cli, upstream ? "upstream" : "model", view_text(spec, upstream ? "upstream" : "model"));
     line(cli, "source", view_text(view, "source"));
+    scale_print(cli, json_member(view, "scale"));
     tensors_print(cli, "inputs", json_member(json_member(view, "model"), "inputs"));
     tensors_print(cli, "outputs", json_member(json_member(view, "model"), "outputs"));
     replicas_print(cli, json_member(view, "replicas"));

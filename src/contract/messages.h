@@ -345,8 +345,13 @@ struct message_demand {
     struct message_head head;
     uint64_t revision;
     uint64_t oldest_ms; /* how long the oldest waits */
-    uint32_t waiting;   /* requests without a replica; 0: used lately */
+    uint32_t waiting;   /* requests without a replica */
     uint32_t running;
+    /* Since the message before; the last one before it falls silent has all of them 0. */
+    uint64_t arrivals;      /* requests that came for a replica */
+    uint64_t done, busy_ns; /* runs that ended, and how long they held their places */
+    uint32_t set;           /* of the gateway's lanes: two gateways tell in an upgrade */
+    uint32_t reserved;
 };
 
 enum message_repository_op { REPOSITORY_LOAD = 1, REPOSITORY_UNLOAD };

@@ -12,10 +12,10 @@ static const struct {
     const char *kind;
     bool endpoint; /* it is of one, which is placed there, or was lately */
 } kinds[] = {
-    { "process_exited", false },  { "process_started", false },      { "upgraded", false },
-    { "upgrade_failed", false },  { "replica_started", true },       { "replica_ready", true },
-    { "replica_exited", true },   { "revision_failed", true },       { "traffic_moved", true },
-    { "schedule_changed", true }, { "schedule_zone_unknown", true },
+    { "process_exited", false }, { "process_started", false }, { "upgraded", false },
+    { "upgrade_failed", false }, { "replica_started", true },  { "replica_ready", true },
+    { "replica_exited", true },  { "revision_failed", true },  { "traffic_moved", true },
+    { "scaled", true },          { "schedule_changed", true }, { "schedule_zone_unknown", true },
 };
 
 uint32_t granted_replicas(const struct hub_endpoint *endpoint, const struct hub_pop *pop)
@@ -23,6 +23,46 @@ uint32_t granted_replicas(const struct hub_endpoint *endpoint, const struct hub_
     for (size_t i = 0; i < endpoint->place_count; i++)
         if (endpoint->places[i].pop == pop)
             return endpoint->places[i].replicas;
+    return 0;
+}
+
+const struct report_endpoint *granted_said(const struct hub_endpoint *endpoint,
+                                           const struct hub_pop *pop)
+{
+    for (size_t i = 0; i < pop->endpoint_count; i++)
+        if (pop->endpoints[i].uid == endpoint->snapshot->row.uid)
+            return &pop->endpoints[i];
+    return NULL;
+}
+
+/* What scale.max leaves beyond what was placed is shared out evenly. */
+uint64_t granted_room(const struct hub_endpoint *endpoint, const struct hub_place *place)
+{
+    const struct endpoint_spec *spec = &endpoint->snapshot->spec;
+    uint64_t taken = 0, each = 0;
+    size_t at = (size_t)(place - endpoint->places);
+    for (size_t i = 0; i < endpoint->place_count; i++)
+        taken += endpoint->places[i].most;
+    uint64_t left = spec->scale.max > taken ? spec->scale.max - taken : 0;
+    each = place->most + left / endpoint->place_count + (at < left % endpoint->place_count);
+    uint64_t bound = spec->scale.per_pop.max;
+    return bound && each > bound && bound >= place->most ? bound : each;
+}
+
+uint64_t granted_wanted(const struct hub_endpoint *endpoint, const struct hub_place *place)
+{
+    const struct report_endpoint *said = granted_said(endpoint, place->pop);
+    if (!said || !said->scaled)
+        return place->replicas;
+    uint64_t most = granted_room(endpoint, place);
+    return said->desired < most ? said->desired : most;
+}
+
+uint64_t granted_most(const struct hub_endpoint *endpoint, const struct hub_pop *pop)
+{
+    for (size_t i = 0; i < endpoint->place_count; i++)
+        if (endpoint->places[i].pop == pop)
+            return granted_wanted(endpoint, &endpoint->places[i]);
     return 0;
 }
 

@@ -12,8 +12,10 @@
 
 struct control;
 struct hub_endpoint;
+struct hub_place;
 struct hub_pop;
 struct report;
+struct report_endpoint;
 
 enum {
     GRANTED_LATELY_MS = 900'000, /* what runs out after it was taken away; while the PoP is heard */
@@ -29,7 +31,16 @@ enum {
     GRANTED_REFUSAL_BYTES = 64,
 };
 
-/* Replicas that the PoP is to run of it; 0: none. */
+/* What it said of the endpoint in its last report; NULL: nothing. */
+const struct report_endpoint *granted_said(const struct hub_endpoint *endpoint,
+                                           const struct hub_pop *pop);
+/* What it may have there at most: its part of scale.max. */
+uint64_t granted_room(const struct hub_endpoint *endpoint, const struct hub_place *place);
+/* How many it wants there now, as it says, within that; as placed, before it has said so. */
+uint64_t granted_wanted(const struct hub_endpoint *endpoint, const struct hub_place *place);
+/* How many of those that are ready there count. */
+uint64_t granted_most(const struct hub_endpoint *endpoint, const struct hub_pop *pop);
+/* Replicas that the PoP is placed with; 0: none. */
 uint32_t granted_replicas(const struct hub_endpoint *endpoint, const struct hub_pop *pop);
 /* It is placed there no more: for a while there is something to say of it all the same. */
 void granted_leave(struct control *control, struct hub_pop *pop, uint64_t uid);

@@ -251,6 +251,27 @@ static void refresh_touched(struct control *control, const struct hub_replica *r
     }
 }
 
+/* Endpoints of which the PoP wants another number now, or for another reason. */
+static void refresh_scaled(struct control *control, const struct hub_pop *pop,
+                           const struct report_endpoint *old, size_t old_count, struct map *done)
+{
+    struct map before = {};
+    for (size_t i = 0; i < old_count; i++)
+        (void)map_put_u64(&before, old[i].uid, (void *)&old[i]);
+    for (size_t i = 0; i < pop->endpoint_count; i++) {
+        const struct report_endpoint *said = &pop->endpoints[i];
+        const struct report_endpoint *was = map_get_u64(&before, said->uid);
+        struct hub_endpoint *endpoint = map_get_u64(&control->hub.by_uid, said->uid);
+        if (!endpoint || map_get_u64(done, said->uid) ||
+            (was && was->scaled == said->scaled && was->desired == said->desired &&
+             slice_equal(was->scale_text, said->scale_text)))
+            continue;
+        (void)map_put_u64(done, said->uid, endpoint);
+        hub_refresh(control, endpoint);
+    }
+    map_deinit(&before);
+}
+
 /* True when its state is another than when somebody last looked. */
 static bool look(struct control *control, struct hub_pop *pop)
 {
@@ -335,7 +356,8 @@ void hub_pop_state(struct control *control, struct hub_pop *pop, struct arena *a
     struct map done = {};
     struct arena *old_arena = pop->arena;
     struct hub_replica *old = pop->replicas;
-    size_t old_count = pop->replica_count;
+    size_t old_count = pop->replica_count, said_count = pop->endpoint_count;
+    const struct report_endpoint *said = pop->endpoints;
     bool all = pop->silent || pop->reported_ms == 0; /* PoPs heard of are in every state */
     bool moved = pop->gateway_port != report->gateway_port;
 
@@ -366,6 +388,7 @@ void hub_pop_state(struct control *control, struct hub_pop *pop, struct arena *a
             peers_later(control);
         refresh_touched(control, old, old_count, &done);
         refresh_touched(control, replicas, count, &done);
+        refresh_scaled(control, pop, said, said_count, &done);
     }
     map_deinit(&done);
     arena_free(old_arena);

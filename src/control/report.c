@@ -213,6 +213,16 @@ static int read_items(struct arena *arena, yyjson_val *root, struct slice pop, i
     return 0;
 }
 
+static void read_scale(struct arena *arena, yyjson_val *scale, struct report_endpoint *ret)
+{
+    if (!yyjson_is_obj(scale))
+        return;
+    ret->scaled = true;
+    ret->desired = number_of(scale, "replicas");
+    ret->scale_reason = arena_copy(arena, text_of(scale, "reason"));
+    ret->scale_text = arena_copy(arena, text_of(scale, "text"));
+}
+
 static int read_state(struct arena *arena, yyjson_val *root, struct slice pop, struct report *ret,
                       struct err *err)
 {
@@ -242,6 +252,7 @@ static int read_state(struct arena *arena, yyjson_val *root, struct slice pop, s
             .target_state = arena_copy(arena, state),
             .message = arena_copy(arena, text_of(item, "message")),
         };
+        read_scale(arena, json_member(item, "scale"), &ret->endpoints[index]);
     }
     yyjson_arr_foreach(models, index, count, item)
     {
@@ -440,6 +451,14 @@ struct slice report_keep(struct arena *arena, const struct report *report)
         json_member_u64(&w, "target", endpoint->target);
         json_member_string(&w, "target_state", endpoint->target_state);
         json_member_string(&w, "message", endpoint->message);
+        if (endpoint->scaled) {
+            json_key(&w, "scale");
+            json_object_begin(&w);
+            json_member_u64(&w, "replicas", endpoint->desired);
+            json_member_string(&w, "reason", endpoint->scale_reason);
+            json_member_string(&w, "text", endpoint->scale_text);
+            json_object_end(&w);
+        }
         json_object_end(&w);
     }
     json_array_end(&w);

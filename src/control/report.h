@@ -32,6 +32,9 @@ enum {
 struct report_endpoint {
     uint64_t uid, serving, target; /* 0: none, not said */
     struct slice target_state, message;
+    bool scaled; /* it says how many it wants there: */
+    uint64_t desired;
+    struct slice scale_reason, scale_text;
     bool again; /* it says so too often that it is ready: no event any more (granted.h) */
 };
 

@@ -63,6 +63,8 @@ const struct schema control_schemas[] = {
                        "\"since\":" STRING ",\"restarts\":" WHOLE
                        ",\"memory_bytes\":" WHOLE ",\"sandbox\":" STRING
                        ",\"message\":" STRING ",\"endpoint_uid\":" WHOLE) },
+    { "Scale", OBJECT("\"pop\":" STRING ",\"replicas\":" WHOLE ",\"reason\":" STRING
+                      ",\"text\":" STRING) },
     { "Death", OBJECT("\"replica\":" STRING ",\"revision\":" WHOLE ",\"at\":" TIME
                       ",\"reason\":" STRING ",\"log\":" ARRAY(STRING)) },
     { "Endpoint",
@@ -78,7 +80,8 @@ const struct schema control_schemas[] = {
             ",\"state\":{\"type\":\"string\",\"enum\":[\"deploying\",\"active\",\"partial\","
             "\"idle\",\"stopped\",\"failed\"]},\"reason\":" STRING ",\"message\":" STRING
             ",\"hosts\":" ARRAY(STRING) ",\"urls\":" ARRAY(STRING)
-            ",\"pops\":" ARRAY(OBJECT("\"name\":" STRING ",\"replicas\":" WHOLE))
+            ",\"pops\":" ARRAY(OBJECT("\"name\":" STRING ",\"replicas\":" WHOLE ",\"max\":" WHOLE))
+            ",\"scale\":" ARRAY(REF("Scale"))
             ",\"replicas\":" ARRAY(REF("Replica")) ",\"deaths\":" ARRAY(REF("Death"))
             ",\"model\":{\"anyOf\":[" REF("Model") ",{\"type\":\"null\"}]}") },
     { "EndpointList", LIST("Endpoint") },
@@ -181,7 +184,7 @@ const struct schema control_schemas[] = {
                        ARRAY(OBJECT("\"uid\":" WHOLE ",\"serving\":" WHOLE_OR_NULL
                                     ",\"target\":" WHOLE ",\"target_state\":{\"type\":\"string\","
                                     "\"enum\":[\"starting\",\"ready\",\"failed\"]},\"message\":"
-                                    STRING))
+                                    STRING ",\"scale\":" REF("Scale")))
                        ",\"loads\":" ARRAY(OBJECT("\"endpoint_uid\":" WHOLE ",\"wait_ms\":" FIGURE
                                                  ",\"service_ms\":" FIGURE ",\"start_ms\":" FIGURE
                                                  ",\"weight\":" NUMBER))

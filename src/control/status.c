@@ -65,7 +65,10 @@ static void set_ready(struct status *ret, enum status_state state, const char *r
 static void decide_serving(const struct status_input *in, struct status *ret)
 {
     uint64_t wanted = in->replicas_min ? in->replicas_min : 1;
-    if (in->target_ready >= wanted && in->spread_short)
+    if (in->idle && in->target_ready == 0)
+        set(ret, STATUS_IDLE, "idle",
+            "at zero; the first request starts a replica and waits for it");
+    else if (in->target_ready >= wanted && in->spread_short)
         set(ret, STATUS_PARTIAL, "spread",
             "%u of %llu replicas ready, on fewer PoPs than spread asks "
             "for: there are no more that may run it",

@@ -17,7 +17,6 @@
     X(STATUS_DEPLOYING, "deploying", "The wanted revision is being started.")                      \
     X(STATUS_ACTIVE, "active", "The wanted revision has the traffic, all replicas are ready.")     \
     X(STATUS_PARTIAL, "partial", "It serves, with fewer replicas than wanted.")                    \
-    /* Not decided yet: nothing scales to zero, so no replica means that one is to come. */        \
     X(STATUS_IDLE, "idle", "Ready, at zero replicas until a request comes.")                       \
     X(STATUS_STOPPED, "stopped", "Stopped by somebody.")                                           \
     X(STATUS_FAILED, "failed", "The wanted revision does not start; the message says why.")
@@ -34,6 +33,7 @@ struct status_input {
     uint64_t target, serving;                  /* revisions; serving 0: none */
     struct slice target_state, target_message; /* starting, ready, failed, or empty */
     uint64_t replicas_min;                     /* over all PoPs it is placed on */
+    bool idle;                                 /* all of them say that there are to be none now */
     const char *nowhere;                       /* it is placed on none: why */
     bool forbidden;                            /* and no PoP that there is may ever run it */
     bool spread_short;                         /* on fewer than it wants */

@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "control/control_own.h"
 #include "control/granted.h"
+#include "control/report.h"
 #include "control/status.h"
 #include "control/traffic.h"
 
@@ -88,7 +89,7 @@ static void count_replicas(const struct hub_endpoint *endpoint, const struct hub
     for (size_t i = 0; i < pop->replica_count; i++)
         if (pop->replicas[i].endpoint_uid == endpoint->snapshot->row.uid)
             count_replica(&pop->replicas[i], in);
-    uint64_t granted = in->target_ready > ready ? granted_replicas(endpoint, pop) : 0;
+    uint64_t granted = in->target_ready > ready ? granted_most(endpoint, pop) : 0;
     if (granted && in->target_ready > ready + granted)
         in->target_ready = (typeof(in->target_ready))(ready + granted);
 }
@@ -111,8 +112,12 @@ static void decide(struct control *control, const struct hub_endpoint *endpoint,
     memcpy(in.shares, plan.shares, sizeof in.shares);
     in.share_count = plan.count;
     in.lead = traffic_lead(&plan, s->row.target);
-    for (size_t i = 0; i < endpoint->place_count; i++)
-        in.replicas_min += endpoint->places[i].replicas;
+    in.idle = endpoint->place_count > 0;
+    for (size_t i = 0; i < endpoint->place_count; i++) {
+        uint64_t wanted = granted_wanted(endpoint, &endpoint->places[i]);
+        in.replicas_min += wanted;
+        in.idle = in.idle && wanted == 0;
+    }
     if (endpoint->min_short && in.replicas_min < s->spec.scale.min)
         in.replicas_min = s->spec.scale.min;
     MAP_EACH (entry, &control->hub.pops) {
@@ -193,6 +198,25 @@ static void write_floors(struct json_writer *w, const struct hub_endpoint *endpo
     json_array_end(w);
 }
 
+/* What its PoPs say of how many they want, and why. */
+static void write_scale(struct json_writer *w, const struct hub_endpoint *endpoint)
+{
+    json_key(w, "scale");
+    json_array_begin(w);
+    for (size_t i = 0; i < endpoint->place_count; i++) {
+        const struct report_endpoint *said = granted_said(endpoint, endpoint->places[i].pop);
+        if (!said || !said->scaled)
+            continue;
+        json_object_begin(w);
+        json_member_string(w, "pop", endpoint->places[i].pop->name);
+        json_member_u64(w, "replicas", granted_wanted(endpoint, &endpoint->places[i]));
+        json_member_string(w, "reason", said->scale_reason);
+        json_member_string(w, "text", said->scale_text);
+        json_object_end(w);
+    }
+    json_array_end(w);
+}
+
 static void write_places(struct json_writer *w, const struct hub_endpoint *endpoint)
 {
     json_key(w, "pops");
@@ -201,6 +225,7 @@ static void write_places(struct json_writer *w, const struct hub_endpoint *endpo
         json_object_begin(w);
         json_member_string(w, "name", endpoint->places[i].pop->name);
         json_member_u64(w, "replicas", endpoint->places[i].replicas);
+        json_member_u64(w, "max", granted_room(endpoint, &endpoint->places[i]));
         write_floors(w, endpoint, &endpoint->places[i]);
         json_object_end(w);
     }
@@ -277,6 +302,7 @@ struct slice view_endpoint(struct control *control, struct arena *arena,
     json_member_text(&w, "message", status.message);
     write_hosts(control, &w, s);
     write_places(&w, endpoint);
+    write_scale(&w, endpoint);
     json_key(&w, "replicas");
     view_replicas(control, &w, row->uid);
     write_deaths(&w, s);

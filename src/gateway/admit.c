@@ -118,6 +118,34 @@ static void on_first_waits(void *data)
     world_demand(data, false);
 }
 
+static void on_first_comes(void *data)
+{
+    world_demand(data, true);
+}
+
+/* One thread writes each. */
+static void sum_add(_Atomic uint64_t *sum, uint64_t more)
+{
+    atomic_store_explicit(sum, atomic_load_explicit(sum, memory_order_relaxed) + more,
+                          memory_order_relaxed);
+}
+
+static void count_arrival(struct request *request)
+{
+    struct gateway *gateway = request->revision->gateway;
+
+    sum_add(&request->side->arrivals, 1);
+    if (atomic_load_explicit(&gateway->demand_slow, memory_order_relaxed) &&
+        atomic_exchange(&gateway->demand_slow, false))
+        loop_post(gateway->main, on_first_comes, gateway);
+}
+
+void admit_ran(struct revision_side *side, int64_t ns)
+{
+    sum_add(&side->done, 1);
+    sum_add(&side->busy_ns, ns > 0 ? (uint64_t)ns : 0);
+}
+
 static int count_in(struct request *request, uint64_t bytes, struct err *err)
 {
     struct revision *revision = request->revision;
@@ -344,8 +372,6 @@ int admit_check(struct request *request, struct err *err)
 
     if (r < 0)
         return r;
-    if (request->pinned)
-        atomic_store(&request->revision->used, true);
     if (depth_full(request) && !room(request->side)) {
         request->shed = SHED_queue;
         return err_set(err, ERR_OVERLOADED, "the queue of endpoint '%.*s' is full (queue.depth %u)",
@@ -498,13 +524,16 @@ void admit_request(struct request *request)
 {
     struct err err;
 
-    if (!request->queued_ns) /* else it was held, and waits since then */
+    bool first = !request->queued_ns; /* else it was held, and waits since then */
+    if (first)
         request->queued_ns = loop_now_ns();
     if (!rows_renew(request)) { /* while its body came; no review looks at those */
         ANSWER_ERROR(request, ERR_NOT_FOUND, "the endpoint or its revision was deleted");
         return;
     }
     (void)follow(request);
+    if (first)
+        count_arrival(request);
     if (hopeless(request, &err) < 0 || admit_deadline(request, &err) < 0)
         answer_error(request, &err);
     else

@@ -37,6 +37,8 @@ struct admit_prospect {
 void admit_prospect(const struct request *request, struct admit_prospect *ret);
 /* It came for a replica that is not ready, and another PoP hides that: the agent hears of it. */
 void admit_demand(struct request *request);
+/* A request has held a place for so long, and gives it back: what scaling goes by. */
+void admit_ran(struct revision_side *side, int64_t ns);
 /* Waits for the model's description or the arena: body_continue() comes. */
 void admit_hold(struct request *request);
 /* It waits no more (answered, closed, or going on). */

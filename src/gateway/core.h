@@ -71,7 +71,7 @@ struct where_map;
     X(gzip_bytes_min, 256, "Smaller answers are not compressed.")                                  \
     X(gzip_bytes_max, 1048576, "Larger answers are not compressed: it would hold up the loop.")    \
     X(trim_idle_ms, 10000, "Memory of inputs is given back after so long without a request.")      \
-    X(demand_ms, 1000, "How often demand is repeated while it lasts.")                             \
+    X(demand_ms, 250, "How often demand is told while there is any: what scaling goes by.")        \
     X(demand_idle_ms, 5000,                                                                        \
       "How often the gateway looks whether a version named by clients is used.")                   \
     X(stale_ms, 10000, "How long a replica may take to end requests of a dead gateway.")           \
@@ -108,6 +108,7 @@ void model_info_free(struct model_info *info);
 struct endpoint {
     uint64_t uid;
     _Atomic uint32_t refs;
+    unsigned loops;                           /* sides */
     struct memory_budget memory;              /* of its requests; a part of the gateway's */
     _Atomic uint32_t start_ms;                /* the last start of a replica took; 0: none did */
     _Atomic uint32_t denied[GATEWAY_DENIALS]; /* by enum denial; told to the agent and begun anew */
@@ -124,7 +125,7 @@ struct endpoint {
         _Atomic uint64_t arrivals; /* of this loop alone: inferences asked for, refused ones too */
         struct list batch;         /* requests of that class that wait here, the newest last */
         _Atomic int64_t batch_newest_ns; /* when that one came; INT64_MIN: there is none */
-    } sides[PERIGEE_LOOPS_MAX];
+    } sides[];                           /* one a loop */
 };
 
 struct revision_side {
@@ -141,6 +142,7 @@ struct revision_side {
     struct blocks *blocks;
     struct endpoint *endpoint; /* a reference: blocks count against its budget */
     int64_t used_ms;
+    _Atomic uint64_t arrivals, done, busy_ns; /* of this loop alone, for the agent */
 };
 
 struct revision {
@@ -151,6 +153,8 @@ struct revision {
     _Atomic(struct model_info *) model; /* set once */
     _Atomic(char *) arena;              /* set once, after arena_bytes */
     uint64_t arena_bytes;
+    uint64_t arrivals_told, done_told, busy_told_ns; /* main thread's */
+    bool told;                                       /* the agent takes it for used: likewise */
     _Atomic bool arena_wanted;
     uint8_t arena_pause, arena_left; /* ticks of demand before it is asked for again */
     _Atomic uint32_t waiting, ready; /* requests without a replica; ready replicas */
@@ -158,11 +162,10 @@ struct revision {
     _Atomic uint32_t passed_on; /* since demand was last told: other PoPs hide that it is cold */
     struct admission admission; /* how long it takes */
     _Atomic int64_t waiting_since_ns; /* about when waiting left 0 */
-    _Atomic bool used;                /* since the main thread last looked */
     _Atomic bool demanded;            /* the first demand was sent, no replica came since */
     struct gateway_stats *stats;      /* NULL: no room */
     struct queue queue;
-    struct revision_side sides[PERIGEE_LOOPS_MAX];
+    struct revision_side sides[]; /* one a loop */
 };
 
 struct table {
@@ -265,8 +268,9 @@ struct gateway {
     struct metrics metrics; /* the main thread's slice */
     struct timer *demand, *drain, *probe, *denied, *asked;
     unsigned drained;
-    _Atomic bool asked_due;  /* somebody asked: the agent is told a while later */
-    _Atomic bool denied_due; /* somebody was: the agent is told now, and a while later again */
+    _Atomic bool asked_due;   /* somebody asked: the agent is told a while later */
+    _Atomic bool demand_slow; /* nobody asked lately: whoever does says so */
+    _Atomic bool denied_due;  /* somebody was: the agent is told now, and a while later again */
     _Atomic uint32_t drain_idle_ms; /* set before the loops hear of it */
     bool going, ready_told, draining, done;
     bool beside; /* another gateway uses the other lane set */

@@ -372,6 +372,7 @@ static void completed(struct lane *lane, struct flight *flight,
     bool slot_kept = false, more_room = false;
 
     stats_run(side->revision->stats, completion);
+    admit_ran(side, now_ns - flight->submitted_ns);
     if (completion->status == PERIGEE_DONE)
         admission_learn(&side->revision->admission, gap_ns, (uint64_t)(now_ns - started));
     if (completion->status == PERIGEE_CANCELED)

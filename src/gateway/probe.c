@@ -71,7 +71,7 @@ static uint64_t arrivals_of(const struct endpoint *endpoint)
 {
     uint64_t sum = 0;
 
-    for (unsigned i = 0; i < PERIGEE_LOOPS_MAX; i++)
+    for (unsigned i = 0; i < endpoint->loops; i++)
         sum += atomic_load_explicit(&endpoint->sides[i].arrivals, memory_order_relaxed);
     return sum;
 }

@@ -127,13 +127,15 @@ void model_info_free(struct model_info *info)
 
 struct endpoint *endpoint_new(struct gateway *gateway, uint64_t uid)
 {
-    struct endpoint *endpoint = mem_zalloc(sizeof *endpoint);
+    struct endpoint *endpoint =
+        mem_zalloc(sizeof *endpoint + gateway->loops * sizeof *endpoint->sides);
 
     endpoint->uid = uid;
+    endpoint->loops = gateway->loops;
     atomic_init(&endpoint->refs, 1);
     endpoint->memory.share_percent = gateway_endpoint_share_percent;
     endpoint->memory.parent = &gateway->memory;
-    for (unsigned i = 0; i < PERIGEE_LOOPS_MAX; i++) {
+    for (unsigned i = 0; i < gateway->loops; i++) {
         list_init(&endpoint->sides[i].batch);
         atomic_init(&endpoint->sides[i].batch_newest_ns, INT64_MIN);
     }
@@ -154,11 +156,12 @@ void endpoint_unref(struct endpoint *endpoint)
 
 struct revision *revision_new(struct gateway *gateway, uint64_t uid)
 {
-    struct revision *revision = aligned_alloc(64, (sizeof *revision + 63) & ~(size_t)63);
+    size_t bytes = sizeof(struct revision) + gateway->loops * sizeof(struct revision_side);
+    struct revision *revision = aligned_alloc(64, (bytes + 63) & ~(size_t)63);
 
     if (!revision)
-        mem_abort(sizeof *revision);
-    memset(revision, 0, sizeof *revision);
+        mem_abort(bytes);
+    memset(revision, 0, bytes);
     revision->uid = uid;
     revision->gateway = gateway;
     atomic_init(&revision->refs, 1);
@@ -186,7 +189,7 @@ void revision_unref(struct revision *revision)
 {
     if (!revision || !unref(&revision->refs))
         return;
-    for (unsigned i = 0; i < PERIGEE_LOOPS_MAX; i++) {
+    for (unsigned i = 0; i < revision->gateway->loops; i++) {
         struct revision_side *side = &revision->sides[i];
         assert(side->queue.count == 0);
         blocks_free(side->blocks);

@@ -529,39 +529,83 @@ static uint32_t running(struct gateway *gateway, uint64_t uid)
     return sum;
 }
 
-/* Level-triggered: while requests wait for a revision without a ready replica, and while a revision
- * that only clients' versions name is used. Waiting requests are told at once, then repeated; with
- * nothing to tell, what is used is looked at less often, so that an idle gateway sleeps. */
+struct sums {
+    uint64_t arrivals, done, busy_ns;
+};
+
+static struct sums sums_of(const struct gateway *gateway, const struct revision *revision)
+{
+    struct sums sums = {};
+
+    for (unsigned i = 0; i < gateway->loops; i++) {
+        const struct revision_side *side = &revision->sides[i];
+        sums.arrivals += atomic_load_explicit(&side->arrivals, memory_order_relaxed);
+        sums.done += atomic_load_explicit(&side->done, memory_order_relaxed);
+        sums.busy_ns += atomic_load_explicit(&side->busy_ns, memory_order_relaxed);
+    }
+    return sums;
+}
+
+/* What is not taken is told the next time. */
+static void demand_tell(struct gateway *gateway, struct revision *revision, const struct sums *sums,
+                        const struct message_demand *levels)
+{
+    union message message = { .as_MESSAGE_DEMAND = *levels };
+
+    message.as_MESSAGE_DEMAND.arrivals = sums->arrivals - revision->arrivals_told;
+    message.as_MESSAGE_DEMAND.done = sums->done - revision->done_told;
+    message.as_MESSAGE_DEMAND.busy_ns = sums->busy_ns - revision->busy_told_ns;
+    if (!gateway_send_agent(gateway, &message))
+        gateway_send_supervisor(gateway, &message); /* a gateway that ends has no peer */
+    revision->arrivals_told = sums->arrivals;
+    revision->done_told = sums->done;
+    revision->busy_told_ns = sums->busy_ns;
+}
+
+/* One revision's; false: there is nothing to tell of it. */
+static bool demand_of(struct gateway *gateway, struct revision *revision, bool repeated)
+{
+    bool demanded = atomic_exchange(&revision->demanded, false); /* first: who comes now tells */
+    struct message_demand levels = MESSAGE_INIT(MESSAGE_DEMAND);
+    struct sums sums = sums_of(gateway, revision);
+    uint32_t waiting = atomic_load(&revision->waiting);
+    bool ready = atomic_load(&revision->ready) > 0;
+    uint32_t passed = ready ? 0 : atomic_exchange(&revision->passed_on, 0);
+    bool moved = sums.arrivals != revision->arrivals_told || sums.done != revision->done_told;
+
+    if (waiting > 0 || passed > 0)
+        atomic_store(&revision->demanded, demanded);
+    if (repeated)
+        arena_again(gateway, revision, waiting > 0);
+    if (!repeated && passed == 0 && (waiting == 0 || ready))
+        return false;
+    if (waiting == 0 && passed == 0 && !moved && !revision->told)
+        return false;
+    levels.revision = revision->uid;
+    levels.set = gateway_set(gateway);
+    levels.waiting = waiting + passed;
+    levels.running = running(gateway, revision->uid);
+    if (waiting > 0)
+        levels.oldest_ms =
+            (uint64_t)(loop_now_ns() - atomic_load(&revision->waiting_since_ns)) / 1'000'000;
+    demand_tell(gateway, revision, &sums, &levels);
+    revision->told = moved || levels.waiting > 0 || levels.running > 0;
+    return true;
+}
+
+/* Level-triggered: at once when a request waits for a revision without a ready replica, then again
+ * and again while it, or any other, is used, and once when it is not any more. With nothing to tell
+ * it is looked at less often, so that an idle gateway sleeps; whoever comes first then says so. */
 void world_demand(struct gateway *gateway, bool repeated)
 {
-    int64_t now = loop_now_ns();
     bool told = false;
 
-    MAP_EACH (entry, &gateway->revisions) {
-        struct revision *revision = entry->value;
-        bool demanded =
-            atomic_exchange(&revision->demanded, false); /* first: who comes now tells */
-        uint32_t waiting = atomic_load(&revision->waiting);
-        uint32_t passed =
-            atomic_load(&revision->ready) > 0 ? 0 : atomic_exchange(&revision->passed_on, 0);
-        bool used = repeated && atomic_exchange(&revision->used, false);
-        if (waiting > 0 || passed > 0)
-            atomic_store(&revision->demanded, demanded);
-        if (repeated)
-            arena_again(gateway, revision, waiting > 0);
-        if (!used && passed == 0 && (waiting == 0 || atomic_load(&revision->ready) > 0))
-            continue;
-        union message message = { .as_MESSAGE_DEMAND = MESSAGE_INIT(MESSAGE_DEMAND) };
-        message.as_MESSAGE_DEMAND.revision = revision->uid;
-        message.as_MESSAGE_DEMAND.waiting = waiting + passed;
-        message.as_MESSAGE_DEMAND.running = running(gateway, revision->uid);
-        if (waiting > 0)
-            message.as_MESSAGE_DEMAND.oldest_ms =
-                (uint64_t)(now - atomic_load(&revision->waiting_since_ns)) / 1'000'000;
-        if (!gateway_send_agent(gateway, &message))
-            gateway_send_supervisor(gateway, &message); /* a gateway that ends has no peer */
-        told = true;
-    }
+    if (repeated)
+        atomic_store(&gateway->demand_slow, true); /* first: who comes from here on says so */
+    MAP_EACH (entry, &gateway->revisions)
+        told |= demand_of(gateway, entry->value, repeated);
+    if (told)
+        atomic_store(&gateway->demand_slow, false);
     if (told || repeated)
         timer_start(gateway->demand, told ? gateway_demand_ms : gateway_demand_idle_ms);
 }

@@ -218,10 +218,15 @@ static void idle_decide(const struct scale *scale, const struct scale_rules *rul
     }
 }
 
+int64_t scale_hold_ns(const struct scale_rules *rules)
+{
+    return rules->down_delay_ns > SCALE_CALM_NS ? rules->down_delay_ns : SCALE_CALM_NS;
+}
+
 /* Fewer, once fewer were enough for long enough. To none it goes by scale.idle alone. */
 static void calm(struct scale *scale, const struct scale_rules *rules, struct scale_verdict *v)
 {
-    int64_t hold_ns = rules->down_delay_ns > SCALE_CALM_NS ? rules->down_delay_ns : SCALE_CALM_NS;
+    int64_t hold_ns = scale_hold_ns(rules);
 
     if (v->desired >= scale->desired || v->desired == 0 || scale->desired > rules->max) {
         scale->fewer_ns = 0;
@@ -286,4 +291,13 @@ void scale_decide(struct scale *scale, const struct scale_rules *rules,
         slots_forget(scale, seen->now_ns);
     scale->desired = v.desired;
     *ret = v;
+}
+
+void scale_wake(struct scale *scale, int64_t now_ns, uint32_t desired)
+{
+    slots_forget(scale, now_ns);
+    scale->asked_ns = scale->told_ns = now_ns;
+    scale->fewer_ns = 0;
+    if (scale->desired < desired)
+        scale->desired = desired;
 }

@@ -107,13 +107,17 @@ struct scale {
 };
 static_assert(sizeof(struct scale) <= SCALE_STATE_BYTES, "as the header says");
 
+/* How long fewer must have been enough. */
+int64_t scale_hold_ns(const struct scale_rules *rules);
 void scale_decide(struct scale *scale, const struct scale_rules *rules,
                   const struct scale_seen *seen, struct scale_verdict *ret);
 
+/* As if somebody had asked now: what is there, or is to come, stays until it has been idle. */
+void scale_wake(struct scale *scale, int64_t now_ns, uint32_t desired);
+
 const char *scale_reason_text(enum scale_reason reason);
-/* One sentence: why so many, and what would change it; `floor_name`: of the schedule that set the
- * floor, or NULL. Returns buffer. */
+/* One sentence: why so many, and what would change it, without times that pass; `floor_name`: of
+ * the schedule that set the floor, or NULL. Returns buffer. */
 enum { SCALE_WORDS_BYTES = 320 };
 const char *scale_words(const struct scale_verdict *verdict, const struct scale_rules *rules,
-                        const char *floor_name, int64_t now_ns,
-                        char buffer[static SCALE_WORDS_BYTES]);
+                        const char *floor_name, char buffer[static SCALE_WORDS_BYTES]);

@@ -57,7 +57,7 @@ static int change(char *buffer, size_t room, const struct scale_verdict *v)
 }
 
 static int reason(char *buffer, size_t room, const struct scale_verdict *v,
-                  const struct scale_rules *rules, const char *floor_name, int64_t now_ns)
+                  const struct scale_rules *rules, const char *floor_name)
 {
     char now[24];
 
@@ -77,13 +77,12 @@ static int reason(char *buffer, size_t room, const struct scale_verdict *v,
     case SCALE_QUEUE:
         return snprintf(buffer, room, "%u requests wait; fewer once they do not", v->waiting);
     case SCALE_WARM:
-        return snprintf(buffer, room, "nobody has asked for %llds; %s in %llds (scale.idle)",
-                        whole_seconds(v->quiet_ns),
-                        rules->min || rules->floor ? "down to the least" : "none",
-                        whole_seconds(v->change_ns - now_ns));
+        return snprintf(
+            buffer, room, "nobody asks; %s once that has been so for %llds (scale.idle)",
+            rules->min || rules->floor ? "the least" : "none", whole_seconds(rules->idle_ns));
     case SCALE_CALMING:
-        return snprintf(buffer, room, "%u would do now; so in %llds unless more is asked for",
-                        v->load, whole_seconds(v->change_ns - now_ns));
+        return snprintf(buffer, room, "%u would do; so once that has been so for %llds", v->load,
+                        whole_seconds(scale_hold_ns(rules)));
     case SCALE_AT_MIN:
         return snprintf(buffer, room,
                         "the least here (scale.min, scale.per_pop.min); the load "
@@ -104,12 +103,11 @@ static int reason(char *buffer, size_t room, const struct scale_verdict *v,
 }
 
 const char *scale_words(const struct scale_verdict *v, const struct scale_rules *rules,
-                        const char *floor_name, int64_t now_ns,
-                        char buffer[static SCALE_WORDS_BYTES])
+                        const char *floor_name, char buffer[static SCALE_WORDS_BYTES])
 {
     int used = snprintf(buffer, SCALE_WORDS_BYTES, "%u %s: ", v->desired,
                         v->desired == 1 ? "replica" : "replicas");
-    used += reason(buffer + used, SCALE_WORDS_BYTES - (size_t)used, v, rules, floor_name, now_ns);
+    used += reason(buffer + used, SCALE_WORDS_BYTES - (size_t)used, v, rules, floor_name);
     if (used < SCALE_WORDS_BYTES && (v->reason == SCALE_STEADY || v->reason == SCALE_BURST))
         (void)change(buffer + used, SCALE_WORDS_BYTES - (size_t)used, v);
     return buffer;

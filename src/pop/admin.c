@@ -89,6 +89,21 @@ static void fill_replica(struct metrics *metrics, const struct pop_replica *repl
     metric_set(metrics_series(metrics, POP_REPLICA_CPU, by_name), (int64_t)usage.cpu_ns);
 }
 
+static void fill_starts(struct metrics *metrics, const struct pop_endpoint *endpoint)
+{
+    for (int cold = 0; endpoint->starts && cold < 2; cold++)
+        for (int part = 0; part < POP_START_PARTS_END; part++) {
+            const uint64_t *words = endpoint->starts->words[cold][part];
+            const struct slice labels[] = { slice_of(endpoint->project), slice_of(endpoint->name),
+                                            cold ? SLICE("true") : SLICE("false"),
+                                            slice_of(
+                                                pop_start_part_text((enum pop_start_part)part)) };
+            struct metric_series *series = metrics_series(metrics, POP_START, labels);
+            for (size_t i = 0; i < POP_START_WORDS; i++)
+                atomic_store_explicit(&series->words[i], words[i], memory_order_relaxed);
+        }
+}
+
 static void fill_process(struct metrics *metrics, const char *name, int32_t pid)
 {
     struct usage usage;
@@ -135,6 +150,7 @@ static void fill(struct agent *agent, struct metrics *metrics)
         const struct slice labels[] = { slice_of(endpoint->project), slice_of(endpoint->name) };
         endpoints += endpoint->wanted;
         metric_set(metrics_series(metrics, POP_EXITS, labels), (int64_t)endpoint->exits);
+        fill_starts(metrics, endpoint);
         LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link)
             LIST_EACH (replica, &revision->replicas, struct pop_replica, link)
                 fill_replica(metrics, replica);

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/arena.h"
 #include "base/auto.h"
@@ -224,6 +225,7 @@ const struct pop_effects agent_effects = {
     .replica_drain = replica_drain,
     .replica_unwanted = replica_unwanted,
     .replica_look = replica_look,
+    .cores_used = agent_cores_used,
     .model_fetch = model_fetch,
     .upstream_watch = upstream_watch,
     .revision_gone = revision_gone,
@@ -287,6 +289,8 @@ static int begin(struct agent *agent, const struct message_start *start, struct 
     pop_init(&agent->pop, agent->env, start->instance, &agent_effects, agent);
     agent->pop.hearing = true; /* until GO */
     agent->pop.no_replicas = start->flags & MESSAGE_NO_REPLICAS;
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    agent->pop.cores = cores > 0 ? (uint32_t)cores : 0;
     stand(agent);
     agent->pop.name = agent->start.pop;
     if (start->control[0]) {

@@ -199,6 +199,9 @@ void agent_mesh_close(struct agent *agent);
 /* explain.c */
 void agent_explain(struct agent *agent, struct slice event);
 
+/* cores.c */
+float agent_cores_used(struct pop_revision *revision, void *agent);
+
 /* report.c */
 void agent_report_soon(struct agent *agent);
 void agent_report_served(struct agent *agent); /* what one may have been held for has come */

@@ -14,10 +14,9 @@ enum {
     BACK_OFF_MAX_S = 10,
     BACK_OFF_TRIES = 20, /* failures after which a revision is tried once a minute */
     BACK_OFF_LONG_S = 60,
-    DEMAND_IDLE_S = 120, /* a revision asked for by number stays so long (scale.idle's default) */
-    ADOPTED_S = 10,      /* gateways say within half of it what is asked for by number */
-    DRAIN_GRACE_S = 2,   /* beyond the endpoint's timeout */
-    START_LEAST_S = 30,  /* to get ready in, however short queue.cold is */
+    ADOPTED_S = 10,     /* gateways say within half of it what is asked for by number */
+    DRAIN_GRACE_S = 2,  /* beyond the endpoint's timeout */
+    START_LEAST_S = 30, /* to get ready in, however short queue.cold is */
 };
 
 int64_t pop_back_off_ns(uint32_t failures)
@@ -30,17 +29,11 @@ int64_t pop_back_off_ns(uint32_t failures)
     return seconds * ENV_S;
 }
 
-static uint32_t replicas_set(const struct pop_endpoint *endpoint)
+/* Asked for by number, within scale.idle. */
+static bool asked_for(const struct pop_revision *revision, int64_t now_ns)
 {
-    if (endpoint->placed)
-        return endpoint->replicas > endpoint->floor ? endpoint->replicas : endpoint->floor;
-    /* Of a control that places nothing: max(min, 1), never above max. */
-    uint64_t wanted = endpoint->spec.scale.min ? endpoint->spec.scale.min : 1;
-    if (wanted < endpoint->floor)
-        wanted = endpoint->floor;
-    if (endpoint->spec.scale.max && wanted > endpoint->spec.scale.max)
-        wanted = endpoint->spec.scale.max;
-    return wanted > POP_REPLICAS_MAX ? POP_REPLICAS_MAX : (uint32_t)wanted;
+    return revision->demand_ns &&
+           now_ns - revision->demand_ns < (int64_t)revision->endpoint->spec.scale.idle_ns;
 }
 
 /* ---- who has the traffic --------------------------------------------------------------------- */
@@ -82,15 +75,22 @@ uint32_t pop_replicas_wanted(const struct pop_endpoint *endpoint,
         return 0;
     if (endpoint->placed && endpoint->replicas == 0)
         return 0;
-    if (revision->number == endpoint->serving || revision->number == pop_endpoint_lead(endpoint))
-        return replicas_set(endpoint);
+    if (revision->driver == POP_DRIVER_UPSTREAM) /* it is not started, nor scaled */
+        return carries(endpoint, revision->number) || asked_for(revision, now_ns);
+    if (revision->number == endpoint->serving)
+        return pop_scale_desired(revision);
+    if (revision->number == pop_endpoint_lead(endpoint))
+        return pop_scale_first(endpoint);
     int share = share_find(endpoint, revision->number);
-    if (share != TRAFFIC_NONE)
-        return traffic_replicas(endpoint->shares, endpoint->share_count, (size_t)share,
-                                replicas_set(endpoint));
-    if (revision->demand_ns && now_ns - revision->demand_ns < DEMAND_IDLE_S * ENV_S)
-        return 1;
-    return 0;
+    uint32_t desired = pop_scale_desired(revision);
+    if (share != TRAFFIC_NONE) { /* its part of what serves, or as its own load asks */
+        uint32_t part = traffic_replicas(endpoint->shares, endpoint->share_count, (size_t)share,
+                                         pop_scale_first(endpoint));
+        return desired > part ? desired : part;
+    }
+    if (!asked_for(revision, now_ns))
+        return 0;
+    return desired > 0 ? desired : 1;
 }
 
 /* ---- traffic --------------------------------------------------------------------------------- */
@@ -105,12 +105,13 @@ static void traffic_move(struct pop_endpoint *endpoint)
         return;
     uint32_t ready = pop_revision_ready(target);
     uint32_t needed = serving ? pop_revision_ready(serving) : 1;
-    uint32_t set = replicas_set(endpoint);
+    uint32_t set = pop_scale_first(endpoint);
     if (needed > set)
         needed = set;
     if (set == 0 || ready < (needed ? needed : 1))
         return;
     endpoint->serving = target->number;
+    pop_scale_wake(target, set);
     char message[96];
     snprintf(message, sizeof message, "revision %u has the traffic", target->number);
     pop->effects->event(pop, "traffic_moved", endpoint, NULL, message, pop->data);
@@ -278,6 +279,9 @@ static void endpoint_reconcile(struct pop_endpoint *endpoint, int64_t now_ns, in
     if (endpoint->wanted && endpoint->running)
         traffic_move(endpoint);
     LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link) {
+        bool scaled = revision->driver != POP_DRIVER_UPSTREAM;
+        if (scaled && (carries(endpoint, revision->number) || asked_for(revision, now_ns)))
+            due(next_ns, pop_scale_look(revision, now_ns));
         uint32_t wanted = pop_replicas_wanted(endpoint, revision, now_ns);
         if (revision->driver == POP_DRIVER_UPSTREAM) {
             pop_upstream_reconcile(revision, wanted > 0);
@@ -292,7 +296,7 @@ static void endpoint_reconcile(struct pop_endpoint *endpoint, int64_t now_ns, in
         overdue(revision, now_ns, next_ns);
         bool by_number = revision->demand_ns && !carries(endpoint, revision->number);
         if (wanted && by_number)
-            due(next_ns, revision->demand_ns + DEMAND_IDLE_S * ENV_S);
+            due(next_ns, revision->demand_ns + (int64_t)endpoint->spec.scale.idle_ns);
     }
 }
 

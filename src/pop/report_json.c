@@ -136,11 +136,29 @@ static void write_model(struct json_writer *w, const struct pop_revision *revisi
 
 /* ---- all ------------------------------------------------------------------------------------- */
 
+/* How many it should have here, and why. */
+static void write_scale(struct json_writer *w, struct pop_endpoint *endpoint)
+{
+    const struct pop_revision *revision = pop_revision_number(endpoint, endpoint->serving);
+    const char *text = revision && endpoint->running ? pop_scale_words(revision) : NULL;
+    if (!text)
+        return;
+    json_key(w, "scale");
+    json_object_begin(w);
+    json_member_u64(w, "replicas", pop_scale_desired(revision));
+    json_member_text(w, "reason",
+                     scale_reason_text((enum scale_reason)revision->scale->verdict.reason));
+    json_member_text(w, "text", text);
+    json_object_end(w);
+}
+
 static void write_endpoint(struct json_writer *w, struct pop_endpoint *endpoint)
 {
     const struct pop_revision *target = pop_revision_number(endpoint, endpoint->target);
     const char *state = "starting", *message = "";
-    if (target && pop_revision_ready(target) > 0)
+    bool asleep = target && target->number == endpoint->serving &&
+                  pop_replicas_wanted(endpoint, target, env_now_ns(endpoint->pop->env)) == 0;
+    if (target && (pop_revision_ready(target) > 0 || (asleep && !target->failed)))
         state = "ready";
     else if (target && target->failed)
         state = "failed";
@@ -161,6 +179,7 @@ static void write_endpoint(struct json_writer *w, struct pop_endpoint *endpoint)
     json_member_u64(w, "target", endpoint->target);
     json_member_text(w, "target_state", state);
     json_member_text(w, "message", message);
+    write_scale(w, endpoint);
     json_object_end(w);
 }
 

@@ -74,6 +74,7 @@ static void revision_free(struct pop_revision *revision)
     free(revision->folder);
     free(revision->model_file);
     free(revision->model);
+    free(revision->scale);
     free(revision);
 }
 
@@ -87,6 +88,7 @@ static void endpoint_free(struct pop_endpoint *endpoint)
     list_remove(&endpoint->link);
     (void)map_remove_u64(&endpoint->pop->endpoints_by_uid, endpoint->uid);
     arena_free(endpoint->spec_arena);
+    free(endpoint->starts);
     free(endpoint->name);
     free(endpoint->project);
     free(endpoint);
@@ -243,6 +245,7 @@ static void replica_adopt(struct pop_revision *revision, const struct message_re
     (void)(dash && slice_u64(slice_of(dash + 1), &ordinal));
     replica->ordinal = ordinal ? (uint32_t)ordinal : ordinal_free(revision->endpoint);
     replica->pid = added->pid;
+    replica->adopted = true;
     revision->adopted_ns = env_now_ns(revision->endpoint->pop->env);
 }
 
@@ -406,6 +409,7 @@ static void places_apply(struct pop_endpoint *endpoint, yyjson_val *pops)
         ARENA_ARRAY(endpoint->spec_arena, struct table_source_placement, room + 1);
     endpoint->placed = pops != NULL;
     endpoint->replicas = 0;
+    endpoint->most = 0;
     endpoint->floor_count = 0;
     endpoint->places = places;
     endpoint->place_count = 0;
@@ -423,6 +427,9 @@ static void places_apply(struct pop_endpoint *endpoint, yyjson_val *pops)
         if (!slice_is(name, endpoint->pop->name))
             continue;
         endpoint->replicas = (uint32_t)replicas;
+        uint64_t most = 0;
+        (void)!json_get_u64(item, "max", JSON_OPTIONAL, &most, &ignored);
+        endpoint->most = most < POP_REPLICAS_MAX ? (uint32_t)most : POP_REPLICAS_MAX;
         floors_apply(endpoint, json_member(item, "floors"));
     }
 }
@@ -487,6 +494,7 @@ int pop_endpoint_apply(struct pop *pop, struct slice json, struct err *err)
     pop_allow(pop, endpoint);
     if (endpoint->elsewhere || was_elsewhere) /* somebody may wait for it */
         pop->effects->report(pop, pop->data);
+    bool ran = endpoint->running;
     endpoint->running = slice_is(document.state, "running") && !endpoint->elsewhere;
     endpoint->target = (uint32_t)document.target;
 
@@ -501,6 +509,9 @@ int pop_endpoint_apply(struct pop *pop, struct slice json, struct err *err)
             log_error("pop", "a revision cannot be read", LOG_S("endpoint", endpoint->name),
                       LOG_S("error", err ? err->message : ""));
     }
+    revision = pop_revision_number(endpoint, endpoint->serving);
+    if (revision && endpoint->running && !ran) /* started again: one shows that it can */
+        pop_scale_wake(revision, 1);
     strangers_look(pop);
     pop->effects->save(pop, pop->data);
     pop->effects->publish(pop, pop->data);
@@ -579,6 +590,7 @@ struct pop_replica *pop_replica_new(struct pop_revision *revision)
     struct pop_replica *replica =
         replica_new(revision, pop->instance << 32 | ++pop->replica_counter);
     replica->ordinal = ordinal;
+    replica->cold = pop_revision_ready(revision) == 0;
     return replica;
 }
 
@@ -600,6 +612,7 @@ void pop_replica_ready(struct pop *pop, uint64_t id, const struct pop_ready *rea
     if (!replica || replica->state != POP_REPLICA_STARTING)
         return;
     struct pop_revision *revision = replica->revision;
+    pop_starts_add(replica, ready);
     pop_replica_state_move(&replica->state, POP_REPLICA_READY);
     replica->since_ns = env_now_ns(pop->env);
     replica->since_wall_ns = env_wall_ns(pop->env);
@@ -734,11 +747,12 @@ void pop_demand(struct pop *pop, const struct message_demand *demand)
     struct pop_revision *revision = pop_revision_find(pop, demand->revision);
     if (!revision)
         return;
-    revision->demand_ns = env_now_ns(pop->env);
-    if (revision->demand_ns == 0)
-        revision->demand_ns = 1;
-    if (revision->replica_count == 0)
-        pop_reconcile_soon(pop);
+    pop_scale_demand(revision, demand);
+    if (demand->arrivals || demand->waiting || demand->running) {
+        int64_t now_ns = env_now_ns(pop->env);
+        revision->demand_ns = now_ns ? now_ns : 1;
+    }
+    pop_reconcile_soon(pop);
 }
 
 void pop_gateway_changed(struct pop *pop, bool present)

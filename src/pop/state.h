@@ -20,12 +20,14 @@
 #include "base/env.h"
 #include "base/list.h"
 #include "base/map.h"
+#include "base/metrics.h"
 #include "base/sm.h"
 #include "base/slice.h"
 #include "contract/messages.h"
 #include "contract/table.h"
 #include "geo/sets.h"
 #include "policy/regions.h"
+#include "policy/scale.h"
 #include "policy/schedule.h"
 #include "policy/traffic.h"
 #include "proto/hop.h"
@@ -78,6 +80,8 @@ struct pop_replica {
     enum pop_replica_state state;
     int32_t pid;
     bool kill_sent;
+    bool adopted;        /* an earlier agent started it */
+    bool cold;           /* none was ready when it was started */
     bool drained_before; /* for the agent before this one, heard before it was known here */
     int64_t since_ns;    /* in this state, env's clock */
     int64_t since_wall_ns;
@@ -85,9 +89,24 @@ struct pop_replica {
     char sandbox[1024]; /* its walls in words, once READY */
     uint64_t memory_bytes;
     struct table_target target; /* where it is reached over HTTP; id 0: it is not */
+    uint64_t ticks;             /* of CPU time, at the last look (cores.c) */
+    int64_t ticks_ns;
     struct pop_log log;
     int64_t log_second; /* lines told to control in this second, and dropped */
     uint64_t log_lines, log_dropped;
+};
+
+/* What scaling knows of a revision (autoscale.c); there is none before it was used. */
+struct pop_scale {
+    struct scale state;
+    struct scale_rules rules;           /* of the last verdict */
+    struct scale_verdict verdict, said; /* said: of the words */
+    char words[SCALE_WORDS_BYTES];
+    uint64_t arrivals, done, busy_ns; /* since the last verdict */
+    struct {                          /* of each gateway: two of them tell in an upgrade */
+        uint32_t waiting, running;
+        int64_t at_ns;
+    } level[2];
 };
 
 struct pop_revision {
@@ -117,10 +136,11 @@ struct pop_revision {
 
     uint32_t failures; /* in a row without having been ready for long */
     int64_t start_not_before_ns;
-    bool failed;        /* reported as failed: the last start did not get ready */
-    char message[1400]; /* why */
-    int64_t demand_ns;  /* when somebody last asked for it by number; 0: never */
-    int64_t adopted_ns; /* when the last replica of an earlier agent was found; 0: none was */
+    bool failed;             /* reported as failed: the last start did not get ready */
+    char message[1400];      /* why */
+    int64_t demand_ns;       /* when somebody last asked for it; 0: never */
+    struct pop_scale *scale; /* owned */
+    int64_t adopted_ns;      /* when the last replica of an earlier agent was found; 0: none was */
 };
 
 struct pop_death {
@@ -130,6 +150,19 @@ struct pop_death {
     int64_t wall_ns;
     char reason[1400];
     char *log; /* last lines, terminated; owned */
+};
+
+/* How long starts took: all of it, and what of it in which part. */
+#define POP_START_PARTS(X) X(all) X(spawn) X(walls) X(load) X(first_run)
+enum pop_start_part {
+#define POP_START_PART(name) POP_START_##name,
+    POP_START_PARTS(POP_START_PART)
+#undef POP_START_PART
+        POP_START_PARTS_END
+};
+enum { POP_START_WORDS = METRIC_BUCKETS_MAX + 2 };
+struct pop_starts { /* a histogram each, as base/metrics.h has them; [1]: cold ones */
+    uint64_t words[2][POP_START_PARTS_END][POP_START_WORDS];
 };
 
 struct pop_floor { /* while the minimum over the fleet is `min` */
@@ -144,6 +177,7 @@ struct pop_endpoint {
     bool running, wanted, synced; /* synced: seen since the watch was opened */
     bool placed;                  /* control says where it runs, and how much of it here: */
     uint32_t replicas;            /* 0: it runs at other PoPs */
+    uint32_t most;                /* it may have here; 0: not said */
     const struct table_source_placement *places; /* at all PoPs; in spec_arena */
     size_t place_count;
     const char
@@ -169,6 +203,7 @@ struct pop_endpoint {
     uint32_t served;                         /* so does each loop of the gateway; likewise */
     uint64_t shown_since;                    /* the first table that says so */
     uint64_t exits;                          /* unasked, in this agent's life */
+    struct pop_starts *starts;               /* owned; NULL: none in this agent's life */
     struct pop_death deaths[POP_DEATHS_MAX]; /* oldest first */
     uint32_t death_count;
 };
@@ -196,6 +231,8 @@ struct pop_effects {
     /* Its addresses are to be looked up and probed, or no more; what is seen of them comes by
      * pop_upstream_*() below. */
     void (*upstream_watch)(struct pop_revision *revision, bool watch, void *data);
+    /* Cores that the revision's replicas have in use: of scale.cpu alone. NULL: not known. */
+    float (*cores_used)(struct pop_revision *revision, void *data);
 };
 
 struct pop_key { /* that this PoP has with another, or with itself (proto/hop.h) */
@@ -208,6 +245,7 @@ struct pop {
     const char *name;                  /* of this PoP; borrowed */
     const struct pop_effects *effects; /* borrowed */
     void *data;
+    uint32_t cores;                 /* of this machine; 0: not known, no bound */
     bool no_replicas;               /* this node names endpoints, and is no PoP */
     struct region_place place;      /* where this PoP stands */
     struct geo_sets sets;           /* jurisdictions: geo/sets.h */
@@ -287,7 +325,8 @@ void pop_arena_kept(struct pop *pop, uint64_t revision_uid);
 struct pop_ready {
     const struct message_replica_walls *walls;
     uint64_t memory_bytes;
-    const struct perigee_model *model; /* checked; copied */
+    uint64_t walls_ns, load_ns, first_run_ns; /* as it says itself; 0: not */
+    const struct perigee_model *model;        /* checked; copied */
     size_t model_bytes;
 };
 void pop_replica_ready(struct pop *pop, uint64_t replica, const struct pop_ready *ready);
@@ -323,6 +362,27 @@ uint32_t pop_endpoint_served(const struct pop_endpoint *endpoint);
 int64_t pop_schedule_look(struct pop *pop, int64_t now_ns);
 void pop_schedule_changed(struct pop_endpoint *endpoint); /* its spec, or its share */
 void pop_schedule_deinit(struct pop *pop);
+
+/* ---- how long starts take (starts.c) --------------------------------------------------------- */
+
+/* It has become ready just now. */
+void pop_starts_add(const struct pop_replica *replica, const struct pop_ready *ready);
+const char *pop_start_part_text(enum pop_start_part part);
+
+/* ---- how many (autoscale.c) ------------------------------------------------------------------ */
+
+/* Adds up what a gateway said. */
+void pop_scale_demand(struct pop_revision *revision, const struct message_demand *demand);
+/* Looks anew at how many replicas the revision should have; returns when to look again. */
+int64_t pop_scale_look(struct pop_revision *revision, int64_t now_ns);
+/* It begins to serve, or is started again: it stays until it has been idle. */
+void pop_scale_wake(struct pop_revision *revision, uint32_t desired);
+/* By the last look, within the bounds of now. */
+uint32_t pop_scale_desired(const struct pop_revision *revision);
+/* As many as a revision that is to serve must have: what serves now has, and one at least. */
+uint32_t pop_scale_first(const struct pop_endpoint *endpoint);
+/* One sentence: why so many; NULL: nothing is decided. */
+const char *pop_scale_words(const struct pop_revision *revision);
 
 /* ---- decisions (reconcile.c) ----------------------------------------------------------------- */
 

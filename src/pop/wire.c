@@ -242,6 +242,9 @@ static void replica_walls(struct agent *agent, const struct message_replica_wall
         struct pop_ready ready = {
             .walls = walls,
             .memory_bytes = status->memory_loaded_bytes,
+            .walls_ns = status->walls_ns,
+            .load_ns = status->load_ns,
+            .first_run_ns = status->warm_ns,
             .model = model,
             .model_bytes = bytes,
         };

@@ -235,9 +235,11 @@ void replica_run(struct replica *replica)
     struct err err = {};
 
     take_descriptors(replica);
+    uint64_t began = clock_monotonic_ns();
     map_regions(replica);
     replica->statm_fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
     put_up_walls(replica);
+    replica->status->walls_ns = clock_monotonic_ns() - began;
     writer = model_writer_new();
     load(replica, writer, &model);
     warm(replica, model);

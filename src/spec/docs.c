@@ -31,6 +31,8 @@ static const char *type_text(enum option_type type)
         return "time";
     case OPTION_CPU:
         return "cores";
+    case OPTION_RATE:
+        return "rate";
     case OPTION_SHARE:
         return "share";
     case OPTION_TEXT:
@@ -83,6 +85,10 @@ static void print_range(FILE *out, const struct option *option)
     case OPTION_CPU:
         fprintf(out, "%s to %s", units_print_cpu(low, option->min),
                 units_print_cpu(high, option->max));
+        break;
+    case OPTION_RATE:
+        fprintf(out, "%s to %s", units_print_rate(low, option->min),
+                units_print_rate(high, option->max));
         break;
     case OPTION_SHARE:
         fprintf(out, "%s to %s", units_print_share(low, (uint32_t)option->min),

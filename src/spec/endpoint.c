@@ -296,6 +296,9 @@ static int check_scale(const struct endpoint_spec *spec, struct err *err)
     if (r == 0 && scale->per_pop.max)
         r = below("scale.per_pop.min", scale->per_pop.min, "scale.per_pop.max", scale->per_pop.max,
                   err);
+    if (r == 0 && scale->rps_micro && scale->cpu_ppm)
+        r = err_set(err, ERR_BAD_INPUT,
+                    "scale.rps and scale.cpu: replicas follow one signal, leave one of them out");
     for (size_t i = 0; i < scale->schedule.count && r == 0; i++)
         if (scale->schedule.items[i].min > scale->max)
             r = err_set(

@@ -134,6 +134,9 @@ struct endpoint_spec {
             uint64_t min, max; /* max 0: absent, no bound but the PoP's own */
         } per_pop;
         uint64_t concurrency; /* 0: absent, see spec_concurrency() */
+        uint64_t rps_micro;   /* a replica's requests in 1,000,000 s; 0: absent */
+        uint64_t cpu_ppm;     /* of its cores; 0: absent */
+        uint64_t down_delay_ns, idle_ns;
         struct spec_windows schedule;
     } scale;
     struct {
@@ -171,6 +174,7 @@ enum option_type {
     OPTION_BYTES,  /* 64MiB */
     OPTION_TIME,   /* 30s */
     OPTION_CPU,    /* 0.5 or 500m */
+    OPTION_RATE,   /* 50/s */
     OPTION_SHARE,  /* 70% */
     OPTION_TEXT,   /* any string of up to `max` bytes */
     OPTION_CHOICE, /* one of `choices` */

@@ -32,6 +32,7 @@ static enum storage storage_of(enum option_type type)
     case OPTION_BYTES:
     case OPTION_TIME:
     case OPTION_CPU:
+    case OPTION_RATE:
     case OPTION_SHARE:
         return STORED_NUMBER;
     case OPTION_TEXT:
@@ -91,6 +92,8 @@ static const char *number_text(const struct option *option, uint64_t value,
         return units_print_time(buffer, value);
     case OPTION_CPU:
         return units_print_cpu(buffer, value);
+    case OPTION_RATE:
+        return units_print_rate(buffer, value);
     case OPTION_SHARE:
         return units_print_share(buffer, (uint32_t)value);
     default:
@@ -118,6 +121,8 @@ static int number_parse(const struct option *option, struct slice text, uint64_t
         return units_parse_time(text, ret, err);
     case OPTION_CPU:
         return units_parse_cpu(text, ret, err);
+    case OPTION_RATE:
+        return units_parse_rate(text, ret, err);
     case OPTION_SHARE:
         return share_parse(text, ret, err);
     default:
@@ -173,6 +178,7 @@ static int number_read(const struct option *option, yyjson_val *value, uint64_t 
         return err_set(err, ERR_BAD_INPUT, "%s: must be %s, not %s", option->key,
                        option->type == OPTION_CPU     ? "a number of cores (as in 0.5)"
                        : option->type == OPTION_BYTES ? "a size (as in 64MiB)"
+                       : option->type == OPTION_RATE  ? "a rate (as in 50/s)"
                        : option->type == OPTION_SHARE ? "a share (as in 70%)"
                                                       : "a time (as in 30s)",
                        json_kind(value));

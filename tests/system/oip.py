@@ -26,12 +26,15 @@ DTYPES = {
 
 
 def apply(perigee, *endpoints):
-    """Makes endpoints of specs; `model` is a name in tests/models. Returns when all are ready."""
+    """Makes endpoints of specs; `model` is a name in tests/models. Returns when all are ready.
+    Those that say nothing of it have one replica: what is filled and killed is to stay alone."""
     documents = []
     for spec in endpoints:
         model = spec["model"]
         path = model if isinstance(model, os.PathLike) else MODELS / f"{model}.onnx"
-        documents.append(json.dumps({**spec, "model": str(path)}))
+        scale = spec.get("scale", {})
+        scale = {"max": max(1, scale.get("min", 1)), **scale}
+        documents.append(json.dumps({**spec, "model": str(path), "scale": scale}))
     return perigee.cli("apply", "-f", "-", stdin="\n---\n".join(documents).encode())
 
 

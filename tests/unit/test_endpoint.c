@@ -114,7 +114,18 @@ static const struct {
     { "scale: {per_pop: {maxi: 3}}", ERR_BAD_INPUT,
       "unknown key 'scale.per_pop.maxi'; did you mean 'scale.per_pop.max'?" },
     { "min: 3", ERR_BAD_INPUT, "unknown key 'min'; did you mean 'scale.min'?" },
-    { "scale: {idle: 60s}", ERR_NOT_SUPPORTED, "'scale.idle' is not acted upon yet" },
+    { "scale: {idle: 0s, down_delay: 5m}", 0, NULL },
+    { "scale: {rps: 0.5/s}", 0, NULL },
+    { "scale: {cpu: 70%}", 0, NULL },
+    { "scale: {down_delay: 25h}", ERR_BAD_INPUT, "scale.down_delay: 25h is above 1d" },
+    { "scale: {idle: 60}", ERR_BAD_INPUT, "scale.idle: '60' needs a unit" },
+    { "scale: {idle: 2d}", ERR_BAD_INPUT, "scale.idle: 2d is above 1d" },
+    { "scale: {rps: 50}", ERR_BAD_INPUT, "scale.rps: '50' needs a unit: /s (as in 100/s)" },
+    { "scale: {rps: [1]}", ERR_BAD_INPUT, "scale.rps: must be a rate (as in 50/s)" },
+    { "scale: {cpu: 170%}", ERR_BAD_INPUT, "scale.cpu: '170%' is more than 100%" },
+    { "scale: {cpu: 0.5%}", ERR_BAD_INPUT, "scale.cpu: 0.5% is below 1%" },
+    { "scale: {rps: 5/s, cpu: 70%}", ERR_BAD_INPUT,
+      "scale.rps and scale.cpu: replicas follow one" },
     { "scale: 5", ERR_BAD_INPUT, "scale: must be an object, not an integer" },
     { "scale:", ERR_BAD_INPUT, "scale: has no value" },
     { "scale: {}", 0, NULL },
@@ -509,7 +520,8 @@ static void test_full(void **state)
         "{\"version\":1,\"kind\":\"endpoint\",\"name\":\"digits\",\"project\":\"default\","
         "\"labels\":{},\"model\":\"m\",\"protocol\":\"oip\",\"flavor\":{\"cpu\":1,"
         "\"memory\":\"512MiB\",\"accelerator\":\"none\"},\"warmup\":\"zeros\",\"scale\":{\"min\":0,"
-        "\"max\":8,\"per_pop\":{\"min\":0}},\"queue\":{\"depth\":256,\"timeout\":\"30s\",\"cold\":"
+        "\"max\":8,\"per_pop\":{\"min\":0},\"down_delay\":\"0s\",\"idle\":\"2m\"},\"queue\":{"
+        "\"depth\":256,\"timeout\":\"30s\",\"cold\":"
         "\"5m\"}"
         ","
         "\"timeout\":\"1m\",\"limits\":{\"body\":\"64MiB\"},\"access\":{\"mode\":\"open\"},"
@@ -717,7 +729,7 @@ static void test_unknown(void **state)
         fail_msg("%s", err.message);
     assert_int_equal(specs.items[0].scale.min, 2);
     assert_string_equal(specs.items[0].unknown.data,
-                        "{\"scale\":{\"per_pop\":{\"new\":{\"a\":1}},\"rps\":\"5/s\",\"new\":[1]},"
+                        "{\"scale\":{\"per_pop\":{\"new\":{\"a\":1}},\"new\":[1]},"
                         "\"residency\":{\"process_at\":[\"EU\"]},\"later\":{\"a\":null}}");
     struct slice printed = endpoint_spec_json(arena, &specs.items[0], 0);
     assert_string_equal(printed.data, text);

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Replicas follow the load: to none and back, and more while more is asked for."""
+import concurrent.futures
+import contextlib
+import http.client
+import json
+import os
+import signal
+import threading
+
+import pytest
+
+from deadline import DEADLINE, until
+from oip import JSON, MODELS, ask, infer, tensor
+from perigee import DIGITS
+
+IMAGE = tensor("image", "FP32", [1, 64], [0] * 64)
+
+
+def spec(name, model, more="", **scale):
+    return json.dumps({"name": name, "model": str(model), "scale": scale, **(more or {})})
+
+
+def apply(one, *specs):
+    return one.cli("apply", "-f", "-", stdin="\n---\n".join(specs).encode())
+
+
+def replicas(one, name):
+    return sum(row["state"] == "ready" for row in one.json("show", name)["replicas"])
+
+
+def at_zero(one, name):
+    until(f"{name} at zero", lambda: one.json("show", name)["state"] == "idle")
+    until(f"no replica of {name}", lambda: one.json("show", name)["replicas"] == [])
+
+
+def test_to_zero_and_back(perigee):
+    apply(perigee, spec("sleepy", DIGITS / "digits.onnx", idle="1s"))
+    assert ask(perigee, "sleepy", IMAGE)["label"]
+    at_zero(perigee, "sleepy")
+    shown = perigee.json("show", "sleepy")
+    assert shown["serving"] == 1 and shown["scale"][0]["replicas"] == 0
+    said = " ".join(perigee.cli("show", "sleepy").text.split())
+    assert "0 replicas: nobody asks (scale.idle 1s); 1 with the first request" in said
+    assert perigee.json("endpoints")["items"][0]["state"] == "idle"
+    with perigee.events(new=True) as events:
+        status, headers, answer = infer(perigee, "sleepy", [IMAGE])
+        assert status == 200, answer
+        assert "cold;dur=" in headers["Server-Timing"]
+        assert "1 replica" in events.wait("scaled", endpoint="sleepy")["message"]
+    for part in ("all", "spawn", "walls", "load", "first_run"):
+        labels = {"endpoint": "sleepy", "cold": "true", "part": part}
+        assert perigee.metric("perigee_replica_start_seconds_count", **labels) >= 1
+        assert perigee.metric("perigee_replica_start_seconds_sum", **labels) > 0
+    # What describes it answers without a replica, and an update shows that it can run.
+    at_zero(perigee, "sleepy")
+    assert perigee.get_json("/v2/models/sleepy")["inputs"][0]["name"] == "image"
+    perigee.cli("deploy", "sleepy", "--model", MODELS / "identity_fp32.onnx")
+    assert perigee.json("show", "sleepy")["serving"] == 2
+    perigee.cli("delete", "sleepy", "--yes")
+
+
+def test_a_herd_at_zero_waits_and_starts_few(perigee):
+    """All are answered, by one replica and those that the policy then wants."""
+    apply(perigee, spec("herd", DIGITS / "digits.onnx", {"queue": {"depth": 2000}}, idle="1s",
+                        max=8, per_pop={"max": 8}))
+    at_zero(perigee, "herd")
+    count = 200
+    body = json.dumps({"inputs": [IMAGE]})
+    gate = threading.Barrier(count)
+
+    def one(_):
+        with contextlib.closing(http.client.HTTPConnection(*perigee.address(),
+                                                           timeout=DEADLINE)) as connection:
+            connection.connect()
+            gate.wait(DEADLINE)
+            connection.request("POST", "/v2/models/herd/infer", body, {"Content-Type": JSON})
+            return connection.getresponse().status
+
+    with perigee.events(new=True) as events:
+        with concurrent.futures.ThreadPoolExecutor(count) as pool:
+            assert list(pool.map(one, range(count))) == [200] * count
+        events.wait("replica_ready", endpoint="herd")
+        at_zero(perigee, "herd")
+        events.wait("scaled", endpoint="herd", message="0 replicas: nobody asks (scale.idle 1s); 1 "
+                                                       "with the first request")
+        starts = [event for event in events.seen if event["kind"] == "replica_started"]
+    assert 1 <= len(starts) <= 8
+    perigee.cli("delete", "herd", "--yes")
+
+
+def work(rounds):
+    return [tensor("rounds", "INT64", [1], [rounds])]
+
+
+def test_more_while_more_is_asked_for_and_fewer_after(perigee):
+    apply(perigee, spec("busy", MODELS / "slow.onnx", {"timeout": "60s"}, idle="1h", concurrency=1,
+                        max=3, per_pop={"max": 3}))
+    assert replicas(perigee, "busy") == 1
+    over = threading.Event()
+
+    def ask_on(_):
+        while not over.is_set():
+            assert infer(perigee, "busy", work(20000))[0] == 200
+
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        running = [pool.submit(ask_on, at) for at in range(6)]
+        try:
+            until("three replicas", lambda: replicas(perigee, "busy") == 3)
+            until("the words of it", lambda: "the most here" in
+                  perigee.json("show", "busy")["scale"][0]["text"])
+        finally:
+            over.set()
+        for one in running:
+            one.result(DEADLINE)
+    until("one replica again", lambda: replicas(perigee, "busy") == 1)
+    perigee.cli("delete", "busy", "--yes")
+
+
+def test_bounds_hold_at_once(perigee):
+    apply(perigee, spec("bounds", DIGITS / "digits.onnx", min=2, per_pop={"max": 4}))
+    assert replicas(perigee, "bounds") == 2
+    perigee.cli("scale", "bounds", "--min", 3)
+    until("three", lambda: replicas(perigee, "bounds") == 3)
+    assert "the least here" in perigee.json("show", "bounds")["scale"][0]["text"]
+    perigee.cli("scale", "bounds", "--min", 0, "--max", 1)
+    until("one", lambda: replicas(perigee, "bounds") == 1)
+    perigee.cli("delete", "bounds", "--yes")
+
+
+def test_a_killed_agent_forgets_no_zero(perigee):
+    """Who serves at zero is served after the agent has died, by the table and then by the next."""
+    apply(perigee, spec("kept", DIGITS / "digits.onnx", idle="1s"))
+    at_zero(perigee, "kept")
+    with perigee.events(new=True) as events:
+        os.kill(perigee.role_pid("pop"), signal.SIGKILL)
+        status, _, answer = infer(perigee, "kept", [IMAGE])
+        assert status == 200, answer
+        events.wait("replica_ready", endpoint="kept")
+    perigee.cli("delete", "kept", "--yes")
+
+
+REFUSED = {
+    "two-signals": ({"rps": "5/s", "cpu": "50%"}, "replicas follow one signal"),
+    "idle": ({"idle": "3 days"}, "scale.idle"),
+    "no-rate": ({"rps": "0/s"}, "scale.rps: 0/s is below"),
+    "no-share": ({"cpu": "0%"}, "scale.cpu: 0% is below 1%"),
+    "no-unit": ({"down_delay": "10"}, "scale.down_delay: '10' needs a unit"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_refused(perigee, case):
+    scale, says = REFUSED[case]
+    answer = perigee.cli("apply", "-f", "-", status=1,
+                         stdin=spec("refused", DIGITS / "digits.onnx", **scale).encode())
+    assert says in " ".join(answer.said.split())

@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The agent follows demand: to zero, back, up and down, within what it was given, on one timer. */
+#include "pop/state.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <cmocka.h> /* after the four above */
+
+#include "base/err.h"
+
+enum { RUN_MS = 100, TOLD_MS = 250, START_MS = 50 };
+
+struct world {
+    struct env env; /* first: the env is the world */
+    struct env_timers timers;
+    int64_t now_ns;
+    struct pop pop;
+    unsigned starts, events, wakes;
+    char event[SCALE_WORDS_BYTES + 16];
+    double rate, come; /* requests a second, told to the agent four times in it */
+    int64_t told_ns;
+};
+
+static int64_t now(struct env *env)
+{
+    return ((struct world *)env)->now_ns;
+}
+
+static void timer_start(struct env *env, struct env_timer *timer, int64_t delay_ns,
+                        env_timer_cb on_due, void *data)
+{
+    struct world *world = (struct world *)env;
+    env_timers_start(&world->timers, timer, world->now_ns + delay_ns, on_due, data);
+}
+
+static void timer_stop(struct env *env, struct env_timer *timer)
+{
+    env_timers_stop(&((struct world *)env)->timers, timer);
+}
+
+static int on_start(struct pop_replica *replica, struct err *, void *data)
+{
+    (void)replica;
+    ((struct world *)data)->starts++;
+    return 0;
+}
+
+static void on_kill(struct pop_replica *replica, enum replica_end, const char *, void *data)
+{
+    (void)data;
+    replica->kill_at_ns = -1; /* the world ends it soon */
+}
+
+static void on_replica(struct pop_replica *, void *)
+{
+}
+
+static void on_number(uint64_t, void *)
+{
+}
+
+static void on_fetch(struct pop_revision *, void *)
+{
+}
+
+static void on_change(struct pop *, void *)
+{
+}
+
+static void on_event(struct pop *, const char *kind, const struct pop_endpoint *,
+                     const struct pop_replica *, const char *message, void *data)
+{
+    struct world *world = data;
+    if (strcmp(kind, "scaled") != 0)
+        return;
+    world->events++;
+    snprintf(world->event, sizeof world->event, "%s", message);
+}
+
+static void on_death(struct pop_endpoint *, const struct pop_death *, void *)
+{
+}
+
+static float on_cores(struct pop_revision *, void *data)
+{
+    return (float)(((struct world *)data)->rate * RUN_MS / 1000);
+}
+
+static const struct pop_effects effects = {
+    .replica_start = on_start,
+    .replica_kill = on_kill,
+    .replica_drain = on_replica,
+    .replica_unwanted = on_number,
+    .replica_look = on_replica,
+    .model_fetch = on_fetch,
+    .revision_gone = on_number,
+    .publish = on_change,
+    .report = on_change,
+    .save = on_change,
+    .event = on_event,
+    .death = on_death,
+    .cores_used = on_cores,
+};
+
+static struct pop_revision *revision_of(struct world *world)
+{
+    struct pop_endpoint *endpoint = pop_endpoint_find(&world->pop, 1);
+    return pop_revision_number(endpoint, endpoint->serving ? endpoint->serving : endpoint->target);
+}
+
+/* What supervisor and gateway do: models come, replicas become ready, and end when told to. */
+static void play(struct world *world)
+{
+    static const struct message_replica_walls walls;
+    static const struct perigee_model model;
+    struct pop_endpoint *endpoint;
+    struct pop_revision *revision;
+    struct pop_replica *replica;
+    LIST_EACH (endpoint, &world->pop.endpoints, struct pop_endpoint, link)
+        LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link) {
+            if (revision->model_state == POP_MODEL_FETCHING)
+                pop_model_fetched(revision, "/models/x", "model.onnx", NULL);
+            LIST_EACH (replica, &revision->replicas, struct pop_replica, link) {
+                struct message_replica_exited exited = { .replica = replica->id,
+                                                         .end = REPLICA_END_STOPPED };
+                struct pop_ready ready = { .walls = &walls,
+                                           .model = &model,
+                                           .model_bytes = sizeof model };
+                if (replica->kill_sent)
+                    pop_replica_exited(&world->pop, &exited);
+                else if (replica->state == POP_REPLICA_STARTING &&
+                         world->now_ns - replica->since_ns >= START_MS * ENV_MS)
+                    pop_replica_ready(&world->pop, replica->id, &ready);
+                else if (replica->state == POP_REPLICA_DRAINING)
+                    pop_replica_drained(&world->pop, replica->id);
+            }
+        }
+}
+
+static void tell(struct world *world)
+{
+    struct message_demand demand = MESSAGE_INIT(MESSAGE_DEMAND);
+    double each = world->rate * TOLD_MS / 1000;
+    world->told_ns = world->now_ns;
+    world->come += each;
+    demand.revision = revision_of(world)->uid;
+    demand.arrivals = demand.done = (uint64_t)world->come;
+    demand.busy_ns = demand.done * RUN_MS * ENV_MS;
+    demand.running = (uint32_t)(world->rate * RUN_MS / 1000);
+    world->come -= (double)demand.arrivals;
+    pop_demand(&world->pop, &demand);
+}
+
+static void run(struct world *world, double seconds)
+{
+    int64_t until_ns = world->now_ns + (int64_t)(seconds * 1e9);
+    while (world->now_ns < until_ns) {
+        play(world);
+        if (world->rate > 0 && world->now_ns - world->told_ns >= TOLD_MS * ENV_MS)
+            tell(world);
+        world->now_ns += 10 * ENV_MS;
+        if (env_timers_next_ns(&world->timers) <= world->now_ns)
+            world->wakes++;
+        (void)env_timers_run(&world->timers, world->now_ns);
+    }
+}
+
+static void endpoint_set(struct world *world, const char *state, const char *scale,
+                         const char *pops, unsigned target)
+{
+    char text[2048];
+    struct err err = {};
+    snprintf(text, sizeof text,
+             "{\"uid\":1,\"name\":\"digits\",\"state\":\"%s\",\"target\":%u,\"spec\":{"
+             "\"model\":\"sha256:%064d\",\"scale\":{%s}},%s\"revisions\":[{\"number\":1,"
+             "\"uid\":%u,\"model\":\"sha256:%064d\"},{\"number\":2,\"uid\":%u,\"model\":"
+             "\"sha256:%064d\"}]}",
+             state, target, 1, scale, pops, 1U << 24 | 1, 1, 1U << 24 | 2, 2);
+    if (pop_endpoint_apply(&world->pop, slice_of(text), &err) < 0)
+        fail_msg("%s", err.message);
+}
+
+static int world_new(void **state)
+{
+    struct world *world = calloc(1, sizeof *world);
+    const struct region_place place = { .name = SLICE("paris") };
+    struct err err;
+    world->env = (struct env){ .name = "test",
+                               .now_ns = now,
+                               .wall_ns = now,
+                               .timer_start = timer_start,
+                               .timer_stop = timer_stop };
+    world->now_ns = 1000 * ENV_S;
+    pop_init(&world->pop, &world->env, 7, &effects, world);
+    assert_int_equal(pop_stand(&world->pop, &place, (struct slice){}, &err), 0);
+    world->pop.name = "paris";
+    world->pop.gateway = true;
+    pop_sync_begin(&world->pop);
+    pop_sync_end(&world->pop);
+    *state = world;
+    return 0;
+}
+
+static int world_free(void **state)
+{
+    struct world *world = *state;
+    pop_deinit(&world->pop);
+    env_timers_deinit(&world->timers);
+    free(world);
+    return 0;
+}
+
+static uint32_t ready(struct world *world)
+{
+    return pop_revision_ready(revision_of(world));
+}
+
+static void test_to_zero_and_back(void **state)
+{
+    struct world *world = *state;
+    endpoint_set(world, "running", "", "", 1);
+    run(world, 1);
+    assert_int_equal(ready(world), 1); /* it shows that it can */
+    run(world, 118);
+    assert_int_equal(ready(world), 1);
+    run(world, 3);
+    assert_int_equal(revision_of(world)->replica_count, 0);
+    assert_int_equal(pop_endpoint_find(&world->pop, 1)->serving, 1);
+    assert_string_equal(world->event, "0 replicas: nobody asks (scale.idle 120s); 1 with the first "
+                                      "request");
+    /* At zero nothing wakes it. */
+    world->wakes = 0;
+    run(world, 3600);
+    assert_int_equal(world->wakes, 0);
+    /* A herd: one, until it is known how long a run takes. */
+    struct message_demand herd = MESSAGE_INIT(MESSAGE_DEMAND);
+    herd.revision = revision_of(world)->uid;
+    herd.waiting = herd.arrivals = 1000;
+    world->starts = 0;
+    pop_demand(&world->pop, &herd);
+    run(world, 0.2);
+    assert_int_equal(world->starts, 1);
+    assert_int_equal(ready(world), 1);
+}
+
+static const struct {
+    const char *name, *scale, *pops;
+    double rate; /* of runs of 100 ms */
+    uint32_t cores, ready;
+} rows[] = {
+    { "85/s: 8.5 and 2.9 places of 4", "", "", 85, 0, 3 },
+    { "scale.max", "\"max\":2", "", 85, 0, 2 },
+    { "the machine's cores", "", "", 85, 2, 2 },
+    { "per_pop.max instead of cores", "\"per_pop\":{\"max\":3}", "", 200, 2, 3 },
+    { "its part of scale.max", "", "\"pops\":[{\"name\":\"paris\",\"replicas\":1,\"max\":2}],", 85,
+      0, 2 },
+    { "at least what placement gave, where there is a least", "\"min\":2",
+      "\"pops\":[{\"name\":\"paris\",\"replicas\":2,\"max\":8}],", 1, 0, 2 },
+    { "scale.concurrency", "\"concurrency\":8", "", 85, 0, 2 },
+    { "scale.rps", "\"rps\":\"30/s\"", "", 85, 0, 3 },
+    { "scale.cpu", "\"cpu\":\"50%\",\"max\":100", "", 40, 0, 8 },
+    { "placed elsewhere", "", "\"pops\":[{\"name\":\"tokyo\",\"replicas\":1}],", 85, 0, 0 },
+};
+
+static void test_a_load(void **state)
+{
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct world *world = *state;
+        print_message("  %s\n", rows[i].name);
+        world->pop.cores = rows[i].cores;
+        endpoint_set(world, "running", rows[i].scale, rows[i].pops, 1);
+        run(world, 1);
+        world->rate = rows[i].rate;
+        run(world, 60);
+        assert_int_equal(ready(world), rows[i].ready);
+        assert_int_equal(world_free(state), 0);
+        assert_int_equal(world_new(state), 0);
+    }
+}
+
+static void test_up_and_down_and_words(void **state)
+{
+    struct world *world = *state;
+    endpoint_set(world, "running", "\"idle\":\"10s\"", "", 1);
+    run(world, 1);
+    world->rate = 200;
+    run(world, 60);
+    assert_int_equal(ready(world), 7); /* 20 and 4.5 */
+    const char *text = pop_scale_words(revision_of(world));
+    assert_non_null(text);
+    assert_non_null(strstr(text, "requests at a time over the last"));
+    world->rate = 10;
+    run(world, 40);
+    assert_int_equal(ready(world), 1);
+    world->rate = 0;
+    run(world, 16);
+    assert_int_equal(ready(world), 0);
+}
+
+static void test_an_update_at_zero_shows_that_it_can(void **state)
+{
+    struct world *world = *state;
+    endpoint_set(world, "running", "\"idle\":\"10s\"", "", 1);
+    run(world, 20);
+    assert_int_equal(ready(world), 0);
+    endpoint_set(world, "running", "\"idle\":\"10s\"", "", 2);
+    run(world, 1);
+    assert_int_equal(pop_endpoint_find(&world->pop, 1)->serving, 2);
+    assert_int_equal(ready(world), 1);
+    run(world, 12);
+    assert_int_equal(ready(world), 0);
+}
+
+static void test_an_update_under_load_has_as_many(void **state)
+{
+    struct world *world = *state;
+    endpoint_set(world, "running", "", "", 1);
+    run(world, 1);
+    world->rate = 85;
+    run(world, 60);
+    assert_int_equal(ready(world), 3);
+    endpoint_set(world, "running", "", "", 2);
+    run(world, 2);
+    assert_int_equal(pop_endpoint_find(&world->pop, 1)->serving, 2);
+    assert_true(ready(world) >= 3);
+}
+
+static void test_stop_and_start(void **state)
+{
+    struct world *world = *state;
+    endpoint_set(world, "running", "\"idle\":\"10s\"", "", 1);
+    run(world, 20);
+    endpoint_set(world, "stopped", "\"idle\":\"10s\"", "", 1);
+    run(world, 1);
+    struct message_demand demand = MESSAGE_INIT(MESSAGE_DEMAND);
+    demand.revision = revision_of(world)->uid;
+    demand.waiting = 1;
+    pop_demand(&world->pop, &demand);
+    run(world, 1);
+    assert_int_equal(ready(world), 0);
+    endpoint_set(world, "running", "\"idle\":\"10s\"", "", 1);
+    run(world, 1);
+    assert_int_equal(ready(world), 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_to_zero_and_back, world_new, world_free),
+        cmocka_unit_test_setup_teardown(test_a_load, world_new, world_free),
+        cmocka_unit_test_setup_teardown(test_up_and_down_and_words, world_new, world_free),
+        cmocka_unit_test_setup_teardown(test_an_update_at_zero_shows_that_it_can, world_new,
+                                        world_free),
+        cmocka_unit_test_setup_teardown(test_an_update_under_load_has_as_many, world_new,
+                                        world_free),
+        cmocka_unit_test_setup_teardown(test_stop_and_start, world_new, world_free),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
