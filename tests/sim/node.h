@@ -26,6 +26,7 @@ enum {
     ENDPOINTS = 2,
     MIN_MAX = 3,
     DOUBTS = 16,
+    REQUESTS_MAX = 128,
     ROLES_MAX = ROLE_TEMPLATE + 1,
     TEXT_BYTES = 2048,
 };
@@ -73,6 +74,17 @@ struct letter {
     union message message;
 };
 
+struct request {
+    uint64_t uid;       /* of its endpoint; 0: none */
+    struct replica *at; /* that it runs on; NULL: it waits */
+    int64_t began_ns, ends_ns;
+};
+
+struct demand { /* of an endpoint, since the agent was told */
+    uint64_t arrivals, done, busy_ns;
+    bool told; /* the last one said that there is some */
+};
+
 struct node {
     struct world *world;
     struct env *env;
@@ -102,6 +114,10 @@ struct node {
     uint64_t table_number;
     char *table;
     size_t table_bytes;
+    struct request requests[REQUESTS_MAX];
+    struct demand demands[ENDPOINTS];
+    struct env_timer traffic;
+    uint64_t came, answered, turned_away, ticks;
     uint64_t table_kept; /* the highest that the disk has for sure */
     char *desired_kept;  /* what the disk has for sure; NULL: nothing yet */
     bool desired_newer;  /* something was given to the disk since */
@@ -144,7 +160,15 @@ void watch_cut(struct node *node);
 void watch_reads(struct node *node, const struct letter *letter);
 void user_changes(struct node *node);
 
+/* node_requests.c */
+void requests_begin(struct node *node);
+void requests_end(struct node *node);
+bool requests_on(const struct node *node, const struct replica *replica);
+void requests_again(struct node *node, const struct replica *replica);
+unsigned requests_left(const struct node *node);
+
 /* node_supervisor.c: the gateway too */
+void gateway_drained(struct node *node, const struct replica *replica);
 extern const struct core_ops node_ops;
 void role_ended(struct node *node, uint32_t role);
 void role_dies(struct env_timer *timer, void *role);

@@ -279,6 +279,10 @@ void agent_reads(struct node *node, const union message *message)
         if (node->agent_begun)
             agent_ready(node, message->as_MESSAGE_REPLICA_READY.replica);
         break;
+    case MESSAGE_DEMAND:
+        if (node->agent_begun)
+            pop_demand(&node->pop, &message->as_MESSAGE_DEMAND);
+        break;
     case MESSAGE_REPLICA_DRAINED:
         if (node->agent_begun)
             pop_replica_drained(&node->pop, message->as_MESSAGE_REPLICA_DRAINED.replica);

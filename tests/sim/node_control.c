@@ -10,13 +10,14 @@
 
 static void document_write(const struct wish *wish, char text[static TEXT_BYTES])
 {
-    size_t used =
-        (size_t)snprintf(text, TEXT_BYTES,
-                         "{\"uid\":%llu,\"name\":\"e%llu\",\"state\":\"%s\",\"target\":%u,\"spec\":"
-                         "{\"name\":\"sim-e\","
-                         "\"model\":\"sha256:%064d\",\"scale\":{\"min\":%u}},\"revisions\":[",
-                         (unsigned long long)wish->uid, (unsigned long long)wish->uid,
-                         wish->running ? "running" : "stopped", wish->target, 1, wish->min);
+    size_t used = (size_t)snprintf(
+        text, TEXT_BYTES,
+        "{\"uid\":%llu,\"name\":\"e%llu\",\"state\":\"%s\",\"target\":%u,\"spec\":"
+        "{\"name\":\"sim-e\","
+        "\"model\":\"sha256:%064d\",\"scale\":{\"min\":%u,\"max\":%d,\"idle\":\"20s\"}},"
+        "\"revisions\":[",
+        (unsigned long long)wish->uid, (unsigned long long)wish->uid,
+        wish->running ? "running" : "stopped", wish->target, 1, wish->min, MIN_MAX);
     for (unsigned i = 1; i <= wish->revisions; i++)
         used += (size_t)snprintf(text + used, TEXT_BYTES - used,
                                  "%s{\"number\":%u,\"uid\":%llu,\"model\":\"sha256:%064u\"}",
@@ -203,7 +204,7 @@ void user_changes(struct node *node)
         unsigned dice = (unsigned)node_draw(node, 0, 9);
         wish.there = dice != 0;
         wish.running = dice == 1 ? !wish.running : wish.running || dice > 6;
-        wish.min = (unsigned)node_draw(node, 1, MIN_MAX);
+        wish.min = (unsigned)node_draw(node, node->chaos ? 0 : 1, MIN_MAX);
         if (dice > 3 && wish.revisions < 6)
             wish.target = ++wish.revisions;
         else

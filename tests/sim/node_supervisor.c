@@ -55,6 +55,11 @@ void gateway_cold(struct node *node)
     arena_free(arena);
 }
 
+void gateway_drained(struct node *node, const struct replica *replica)
+{
+    gateway_says(node, MESSAGE_REPLICA_DRAINED, replica->id);
+}
+
 static struct replica *replica_of(struct node *node, uint64_t id)
 {
     struct replica *one;
@@ -87,7 +92,8 @@ static void gateway_reads(struct node *node, const struct letter *letter)
     case MESSAGE_REPLICA_DRAIN:
         if (one && one->gateway_has && !one->draining) {
             one->draining = true;
-            gateway_says(node, MESSAGE_REPLICA_DRAINED, one->id);
+            if (!requests_on(node, one))
+                gateway_drained(node, one);
         }
         break;
     case MESSAGE_GO:
@@ -124,6 +130,7 @@ void role_ended(struct node *node, uint32_t role)
     if (role == ROLE_GATEWAY) {
         free(take_ptr(node->table));
         node->table_number = 0;
+        requests_again(node, NULL);
         if (node->agent_begun)
             pop_gateway_changed(&node->pop, false);
         LIST_EACH (replica, &node->replicas, struct replica, link)
@@ -208,6 +215,7 @@ void replica_end(struct replica *replica)
     struct rusage usage = {};
     env_timer_stop(node->env, &replica->ready);
     env_timer_stop(node->env, &replica->death);
+    requests_again(node, replica);
     list_remove(&replica->link);
     free(replica);
     if (core)

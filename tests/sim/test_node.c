@@ -4,7 +4,8 @@
  * with what it keeps on disk, and the real store of control. Processes, the gateway and the disk of
  * the agent are played. For a quarter of an hour everything dies at any time, the supervisor too;
  * messages come late, twice or not; writes fail; the wall clock jumps; users change their minds.
- * After each step the bounds hold; after it, in peace, everything is as was promised last.
+ * Requests come, in bursts. After each step the bounds hold; after it, in peace, everything is as
+ * was promised last, no request is lost, and who has no least and is not asked is at zero.
  *
  * PERIGEE_SIM_SEEDS says how many worlds, PERIGEE_SIM_SEED which one alone, PERIGEE_SIM_LOG=1 shows
  * what the processes say.
@@ -236,6 +237,7 @@ static void node_free(struct node *node)
 {
     node_crash(node);
     env_timer_stop(node->env, &node->trouble);
+    requests_end(node);
     folder_remove(node->folder);
     map_deinit(&node->asked);
     free(node->desired_kept);
@@ -249,6 +251,7 @@ static uint64_t run_seed(uint64_t seed, bool wall_jumps)
     struct node *node = node_new(seed, wall_jumps);
     node_boot(node);
     env_timer_start(node->env, &node->trouble, ENV_S, on_trouble, node);
+    requests_begin(node);
     world_run(node->world, CHAOS_S * ENV_S);
     node->chaos = false;
     if (node->disk_bad)
@@ -256,14 +259,17 @@ static uint64_t run_seed(uint64_t seed, bool wall_jumps)
     env_timer_stop(node->env, &node->trouble);
     world_run(node->world, PEACE_S * ENV_S);
     check_peace(node);
+    assert_int_equal(requests_left(node), 0);
+    assert_true(node->came == node->answered + node->turned_away);
     uint64_t trace = world_trace(node->world);
     if (getenv("PERIGEE_SIM_SEED"))
-        print_message("  seed %llu: %llu deaths, %llu boots, %llu changes, %llu refused, %u kills "
-                      "of control, %llu jumps, at most %u replicas\n",
-                      (unsigned long long)seed, (unsigned long long)node->deaths,
-                      (unsigned long long)node->boots, (unsigned long long)node->changes,
-                      (unsigned long long)node->refused, node->crashes,
-                      (unsigned long long)node->jumps, node->most);
+        print_message(
+            "  seed %llu: %llu deaths, %llu boots, %llu changes, %llu refused, %u kills "
+            "of control, %llu jumps, at most %u replicas, %llu requests answered of %llu\n",
+            (unsigned long long)seed, (unsigned long long)node->deaths,
+            (unsigned long long)node->boots, (unsigned long long)node->changes,
+            (unsigned long long)node->refused, node->crashes, (unsigned long long)node->jumps,
+            node->most, (unsigned long long)node->answered, (unsigned long long)node->came);
     core_stop(node->core, false);
     world_run(node->world, 60 * ENV_S);
     assert_int_equal(node->ended, 1);
