@@ -159,7 +159,7 @@ class Gateway:
         name = f"{model}{f'-x{replicas}' if replicas > 1 else ''}{'-batched' if batch else ''}"
         if name in self.made:
             return name
-        spec = {"name": name, "model": str(path), "scale": {"min": replicas}}
+        spec = {"name": name, "model": str(path), "scale": {"min": replicas, "max": replicas}}
         if batch:
             spec["batch"] = {"max": batch}
         done = self.perigee.cli("apply", "-f", "-", stdin=json.dumps(spec).encode(), status=None)
