@@ -260,7 +260,7 @@ static const struct {
     { "at least what placement gave, where there is a least", "\"min\":2",
       "\"pops\":[{\"name\":\"paris\",\"replicas\":2,\"max\":8}],", 1, 0, 2 },
     { "scale.concurrency", "\"concurrency\":8", "", 85, 0, 2 },
-    { "scale.rps", "\"rps\":\"30/s\"", "", 85, 0, 3 },
+    { "scale.rps", "\"rps\":\"33/s\"", "", 85, 0, 3 },
     { "scale.cpu", "\"cpu\":\"50%\",\"max\":100", "", 40, 0, 8 },
     { "placed elsewhere", "", "\"pops\":[{\"name\":\"tokyo\",\"replicas\":1}],", 85, 0, 0 },
 };
