@@ -7,7 +7,7 @@
  *   - one thread, that of the loop which drives it; callbacks run from that loop, never from
  *     inside the call that caused them;
  *   - file calls block shortly (state files of some KiB) and are done when they return, but
- *     file_save: that one never waits for the disk;
+ *     file_save and file_append: those never wait for the disk;
  *   - a timer is the caller's storage: armed it belongs to the env until it is due or stopped.
  *     A stopped timer does not call. It may be started anew from its own callback;
  *   - on_exit runs exactly once for a process that started, after it was reaped;
@@ -113,6 +113,11 @@ struct env {
      * carried out in the order of the calls. */
     void (*file_save)(struct env *self, const char *path, struct slice bytes, env_saved_cb on_saved,
                       void *data);
+    /* Likewise, in the same order: the file, which is there, becomes its first `offset` bytes and
+     * these. Fails where it is shorter; what a failed or cut one leaves behind `offset` may be a
+     * part of the bytes. */
+    void (*file_append)(struct env *self, const char *path, uint64_t offset, struct slice bytes,
+                        env_saved_cb on_saved, void *data);
     int (*file_remove)(struct env *self, const char *path, struct err *err);
     /* Names of the plain files in a folder, sorted; ERR_NOT_FOUND without the folder. */
     int (*file_list)(struct env *self, const char *folder, struct arena *arena,
@@ -189,6 +194,12 @@ static inline void env_file_save(struct env *env, const char *path, struct slice
                                  env_saved_cb on_saved, void *data)
 {
     env->file_save(env, path, bytes, on_saved, data);
+}
+
+static inline void env_file_append(struct env *env, const char *path, uint64_t offset,
+                                   struct slice bytes, env_saved_cb on_saved, void *data)
+{
+    env->file_append(env, path, offset, bytes, on_saved, data);
 }
 
 [[nodiscard]] static inline int env_folder_make(struct env *env, const char *folder,

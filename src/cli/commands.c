@@ -156,6 +156,21 @@ const struct cli_command cli_commands[] = {
       "  perigee pops drain paris\n"
       "  perigee pops delete paris --yes\n",
       0, 2, cmd_pops },
+    { "usage", NULL, "[NAME]", "Show what endpoints used and cost: requests, CPU, memory, cold starts.",
+      OPTIONS({ "--by", "WORDS", "A row for each: project, endpoint, revision, pop, hour, day; by comma. endpoint unless told.", false },
+              { "--since", "TIME", "From then on: 24h (ago), 2026-11-29, 2026-11-29T08:00:00Z; a day before unless told.", false },
+              { "--until", "TIME", "Up to then; now unless told.", false },
+              { "--pop", "NAME", "Only at this PoP.", false },
+              { "--csv", NULL, "Print comma-separated values.", false }),
+      "  perigee usage --since 7d --by day\n"
+      "  perigee usage digits --by revision,pop\n"
+      "  perigee usage --since 2026-11-01 --until 2026-12-01 --csv\n",
+      0, 1, cmd_usage },
+    { "admin", NULL, "prices [set]", "Show or set what use costs: a list of prices, each from a time on.",
+      OPTIONS({ "--file", "FILE|-", "set: the list, YAML or JSON (docs/usage.md). Also -f.", false }),
+      "  perigee admin prices\n"
+      "  perigee admin prices set -f prices.yaml\n",
+      1, 2, cmd_admin },
     { "doctor", NULL, "", "Look for what is wrong with this machine and home, and say what to do.",
       NULL, "  perigee doctor\n", 0, 0, cmd_doctor },
     { "version", NULL, "", "Print versions: Perigee, the database schema, the worker contract.",
@@ -165,7 +180,7 @@ const struct cli_command cli_commands[] = {
 };
 /* clang-format on */
 const char *const cli_reserved[] = {
-    "chat",    "bench",   "usage",   "estimate",   "budget", "receipt", "keys",
-    "secrets", "flavors", "catalog", "registries", "exec",   "admin",   NULL,
+    "chat",    "bench",   "estimate", "budget",     "receipt", "keys",
+    "secrets", "flavors", "catalog",  "registries", "exec",    NULL,
 };
 const size_t cli_command_count = sizeof cli_commands / sizeof *cli_commands;

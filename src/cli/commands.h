@@ -7,6 +7,7 @@
 struct cli;
 struct err;
 
+int cmd_admin(struct cli *cli, struct err *err);
 int cmd_apply(struct cli *cli, struct err *err);
 int cmd_backup(struct cli *cli, struct err *err);
 int cmd_completion(struct cli *cli, struct err *err);
@@ -31,5 +32,6 @@ int cmd_show(struct cli *cli, struct err *err);
 int cmd_start(struct cli *cli, struct err *err);
 int cmd_stop(struct cli *cli, struct err *err);
 int cmd_top(struct cli *cli, struct err *err);
+int cmd_usage(struct cli *cli, struct err *err);
 int cmd_version(struct cli *cli, struct err *err);
 int cmd_wait(struct cli *cli, struct err *err);

@@ -97,9 +97,14 @@ static struct gateway_stats *stats_row(void *region, uint64_t index)
            index % GATEWAY_STATS_ROWS;
 }
 
+static uint64_t stats_hash(uint64_t revision)
+{
+    return (revision * UINT64_C(0x9e3779b97f4a7c15)) >> 20;
+}
+
 struct gateway_stats *gateway_stats_get(void *region, uint64_t revision)
 {
-    uint64_t hash = (revision * UINT64_C(0x9e3779b97f4a7c15)) >> 20;
+    uint64_t hash = stats_hash(revision);
     struct gateway_stats *room = NULL;
     uint64_t before = 0;
 
@@ -121,6 +126,22 @@ struct gateway_stats *gateway_stats_get(void *region, uint64_t revision)
     memset((char *)room + sizeof room->revision, 0, sizeof *room - sizeof room->revision);
     atomic_store(&room->revision, revision);
     return room;
+}
+
+const struct gateway_stats *gateway_stats_find(const void *region, size_t bytes, uint64_t revision)
+{
+    const struct gateway_region *head = region;
+    uint64_t hash = stats_hash(revision);
+
+    if (bytes < gateway_region_bytes() || !gateway_region_fits(head))
+        return NULL;
+    for (uint64_t i = 0; i < GATEWAY_STATS_ROWS; i++) {
+        const struct gateway_stats *row = stats_row((void *)(uintptr_t)region, hash + i);
+        uint64_t found = atomic_load(&row->revision);
+        if (found == revision || found == 0)
+            return found ? row : NULL;
+    }
+    return NULL;
 }
 
 void gateway_stats_keep(void *region, bool (*keep)(uint64_t revision, void *data), void *data)

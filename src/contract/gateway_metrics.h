@@ -123,18 +123,21 @@ struct arena;
 METRICS_DECLARE(gateway_metrics, GATEWAY_METRICS)
 
 #define GATEWAY_REGION_MAGIC 0x6d67654eu
-#define GATEWAY_REGION_VERSION 5u
+#define GATEWAY_REGION_VERSION 6u
 #define GATEWAY_SERIES_MAX 4096u
 #define GATEWAY_SET_SLICES (PERIGEE_LOOPS_MAX + 1u) /* of a lane set; the last: the main thread's */
 #define GATEWAY_SLICES (2u * GATEWAY_SET_SLICES)
 #define GATEWAY_STATS_ROWS 4096u
 #define GATEWAY_BATCH_SIZES 128u
 
-/* What OIP's statistics are made of. Sums of nanoseconds and counts. */
+/* What OIP's statistics and usage are made of. Sums of nanoseconds and counts. */
 #define GATEWAY_STATS_SUMS(X)                                                                      \
     X(success)                                                                                     \
     X(success_ns)                                                                                  \
-    X(rows) X(fail) X(fail_ns) X(queue) X(queue_ns) X(input_ns) X(infer_ns) X(output_ns) X(last_ms)
+    X(rows)                                                                                        \
+    X(fail)                                                                                        \
+    X(fail_ns)                                                                                     \
+    X(queue) X(queue_ns) X(input_ns) X(infer_ns) X(output_ns) X(last_ms) X(bytes_in) X(bytes_out)
 
 struct gateway_stats {
     _Atomic uint64_t revision; /* uid; 0: free */
@@ -168,6 +171,8 @@ void gateway_metrics_ended(void *region, unsigned set);
 
 /* The row of a revision, made when missing (main threads alone make); NULL: it is full. */
 struct gateway_stats *gateway_stats_get(void *region, uint64_t revision);
+/* Readers: NULL: there is none, or the region is of no known layout. */
+const struct gateway_stats *gateway_stats_find(const void *region, size_t bytes, uint64_t revision);
 /* Frees rows of revisions for which keep() is false. Main thread. */
 void gateway_stats_keep(void *region, bool (*keep)(uint64_t revision, void *data), void *data);
 

@@ -70,7 +70,11 @@
     X(MESSAGE_PEER_KEY, message_peer_key, 0,                                                       \
       "A -> G: the key that two PoPs have; on their own way")                                      \
     X(MESSAGE_PEER_SEEN, message_peer_seen, 0, "G -> A: how requests to another PoP went")         \
-    X(MESSAGE_ASKED, message_asked, 0, "G -> A: from where an endpoint was asked for, counts alone")
+    X(MESSAGE_ASKED, message_asked, 0,                                                             \
+      "G -> A: from where an endpoint was asked for, counts alone")                                \
+    X(MESSAGE_REPLICA_USED, message_replica_used, 0,                                               \
+      "S -> A: the CPU time of one that ended, which no METERED came of")                          \
+    X(MESSAGE_REPLICA_METERED, message_replica, 0, "A -> S: all that it used is on disk")
 
 enum message_type {
     MESSAGE_NONE,
@@ -313,6 +317,14 @@ struct message_replica_exited {
     int32_t signal, syscall; /* from its status page; hints */
     uint64_t cpu_user_us, cpu_system_us, memory_bytes_max; /* the kernel's */
     char text[1024]; /* words: the status page's reason, or ours */
+};
+
+/* For usage alone, again to each new agent until it is METERED: EXITED may have come to an agent
+ * that was killed before it could write it down. */
+struct message_replica_used {
+    struct message_head head;
+    uint64_t replica, revision;
+    uint64_t cpu_us; /* user and system, the kernel's */
 };
 
 /* What the supervisor saw from outside, with what the template promised where nothing can be seen

@@ -16,7 +16,7 @@
 
 enum { ITEMS_MAX = 1000, ITEMS_DEFAULT = 100 };
 
-struct figures {
+struct activity_sums {
     uint64_t ready, replicas, running, queued;
     double rate, errors; /* a second */
     uint64_t took[METRIC_BUCKETS_MAX + 1];
@@ -25,19 +25,20 @@ struct figures {
 struct at_pop {
     struct at_pop *next;
     const struct hub_pop *pop;
-    struct figures figures;
+    struct activity_sums figures;
 };
 
 struct row {
     const struct hub_endpoint *endpoint;
-    struct figures all;
+    struct activity_sums all;
     struct at_pop *pops; /* by falling names, as they were added */
 };
 
 /* ---- summing --------------------------------------------------------------------------------- */
 
 /* PoPs come one after the other: the one that is asked for is the first, or not there yet. */
-static struct figures *figures_at(struct arena *arena, struct row *row, const struct hub_pop *pop)
+static struct activity_sums *figures_at(struct arena *arena, struct row *row,
+                                        const struct hub_pop *pop)
 {
     if (!row->pops || row->pops->pop != pop) {
         struct at_pop *at = ARENA_NEW(arena, struct at_pop);
@@ -48,13 +49,13 @@ static struct figures *figures_at(struct arena *arena, struct row *row, const st
     return &row->pops->figures;
 }
 
-static void add_replica(struct figures *figures, const struct hub_replica *replica)
+static void add_replica(struct activity_sums *figures, const struct hub_replica *replica)
 {
     figures->replicas++;
     figures->ready += slice_is(replica->state, "ready");
 }
 
-static void add_activity(struct figures *figures, const struct hub_activity *activity)
+static void add_activity(struct activity_sums *figures, const struct hub_activity *activity)
 {
     double seconds = (double)activity->window_ms / 1000;
     figures->running += activity->running;
@@ -84,7 +85,7 @@ static void add_pop(struct arena *arena, const struct map *rows, const struct hu
 }
 
 /* Within its bucket as if all were spread evenly; the last one has no end, and says its begin. */
-static double quantile_ms(const struct figures *figures, double share)
+static double quantile_ms(const struct activity_sums *figures, double share)
 {
     const struct metric_buckets *buckets = &metric_buckets_latency;
     uint64_t all = 0, before = 0;
@@ -116,7 +117,7 @@ static void member_figure(struct json_writer *w, const char *key, double value)
         json_double(w, round(value * 1000) / 1000);
 }
 
-static void write_figures(struct json_writer *w, const struct figures *figures)
+static void write_figures(struct json_writer *w, const struct activity_sums *figures)
 {
     json_member_u64(w, "ready", figures->ready);
     json_member_u64(w, "replicas", figures->replicas);

@@ -47,6 +47,10 @@ struct work_pool;
       "Reports of PoPs taken.")                                                                    \
     X(CONTROL_REPORTS_REFUSED, "perigee_control_report_items_refused_total", METRIC_COUNTER,       \
       METRIC_ONE, "pop", NULL, "What PoPs said that is not theirs to say, and was left out.")      \
+    X(CONTROL_USAGE_ROWS, "perigee_control_usage_rows_total", METRIC_COUNTER, METRIC_ONE, "pop",   \
+      NULL, "Rows of PoPs' ledgers that were counted.")                                            \
+    X(CONTROL_USAGE_REFUSED, "perigee_control_usage_rows_refused_total", METRIC_COUNTER,           \
+      METRIC_ONE, "pop", NULL, "Rows of endpoints that were never there, or not at that PoP.")     \
     X(CONTROL_BLOB_BYTES, "perigee_control_blob_bytes", METRIC_GAUGE, METRIC_BYTES, "", NULL,      \
       "Bytes of all blobs.")                                                                       \
     X(CONTROL_UPLOADED_BYTES, "perigee_control_uploaded_bytes_total", METRIC_COUNTER,              \
@@ -106,6 +110,8 @@ struct control {
     struct job *placing;       /* under way */
     bool place_again;
     struct grace grace;
+    struct job *roll; /* usage.c: old usage becomes coarser; under way */
+    int64_t rolled_s;
 
     struct control_said said[2]; /* of failed calls: warnings, errors */
     struct metrics metrics;
@@ -115,7 +121,8 @@ struct control {
 int64_t control_wall_ns(struct control *control);
 /* Opens stores and blobs and fills the hub, before anything serves. */
 int control_open(struct control *control, struct err *err);
-void control_sweep(struct control *control); /* garbage of blobs, on the store's thread */
+void control_usage_roll(struct control *control); /* once an hour */
+void control_sweep(struct control *control);      /* garbage of blobs, on the store's thread */
 /* Likewise, now: what was just deleted, and nobody else needs. */
 void control_collect(struct control *control);
 /* So long a repository keeps what no manifest of it names: pushes go from layers to manifest. */

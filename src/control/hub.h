@@ -134,6 +134,7 @@ struct hub_pop {
     struct map refusals;  /* by endpoint and reason: until when it has told of them (granted.h) */
     struct map readied;   /* by revision: until when it has said that it is ready (granted.h) */
     bool report_in_hand;  /* one is being taken: no other one meanwhile */
+    bool usage_in_hand;   /* likewise */
     struct hub_share told, reports; /* of late: events; reports */
     char sets[DIGEST_TEXT]; /* of its sets of countries, as it last said; empty: it has not */
     int64_t complained_ms;  /* control's log has said something of its reports; 0: never */

@@ -11,39 +11,13 @@
 #include "base/json.h"
 #include "contract/mesh.h"
 #include "spec/endpoint.h"
+#include "spec/units.h"
 #include "store/digest.h"
 
 /* Sums over all PoPs stay far below 64 bits. */
 #define REQUESTS_MAX (UINT64_C(1) << 48)
 #define RTT_SUM_MAX (UINT64_C(1) << 52)
 #define RTT_US_MAX UINT64_C(600'000'000) /* of one round trip */
-
-bool report_read_time(struct slice text, int64_t *ret_ns)
-{
-    struct tm utc = {};
-    int read = 0;
-    char copy[40] = {};
-    if (text.size < 20 || text.size >= sizeof copy)
-        return false;
-    memcpy(copy, text.data, text.size);
-    if (sscanf(copy, "%4d-%2d-%2dT%2d:%2d:%2d%n", &utc.tm_year, &utc.tm_mon, &utc.tm_mday,
-               &utc.tm_hour, &utc.tm_min, &utc.tm_sec, &read) != 6 ||
-        read != 19)
-        return false;
-    utc.tm_year -= 1900;
-    utc.tm_mon -= 1;
-    if (utc.tm_year < 70 || utc.tm_year > 300 || utc.tm_mon < 0 || utc.tm_mon > 11)
-        return false;
-    int64_t ns = 0, unit = 100'000'000;
-    const char *rest = copy + 19;
-    if (*rest == '.')
-        for (rest++; *rest >= '0' && *rest <= '9'; rest++, unit /= 10)
-            ns += (*rest - '0') * unit;
-    if (strcmp(rest, "Z") != 0)
-        return false;
-    *ret_ns = (int64_t)timegm(&utc) * 1'000'000'000 + ns;
-    return true;
-}
 
 static struct slice cut(struct slice text, size_t bytes_max)
 {
@@ -75,7 +49,7 @@ static uint64_t number_of(yyjson_val *object, const char *key)
 static int64_t at_of(yyjson_val *object, int64_t now_ns)
 {
     int64_t at = now_ns;
-    (void)report_read_time(json_slice(json_member(object, "at")), &at);
+    (void)units_parse_instant(json_slice(json_member(object, "at")), &at);
     return at;
 }
 

@@ -110,5 +110,3 @@ struct slice report_model_json(struct arena *arena, yyjson_val *model);
 /* The part that is kept for a restart: {"gateway_port", "sets", "replicas": [...], "endpoints":
  * [...]}, and back. */
 struct slice report_keep(struct arena *arena, const struct report *report);
-/* RFC 3339 in UTC; false when it is none. */
-bool report_read_time(struct slice text, int64_t *ret_ns);

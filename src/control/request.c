@@ -33,9 +33,9 @@ enum {
 
 static void turn_end(struct request *q)
 {
-    if (q->reporter)
-        q->reporter->report_in_hand = false;
-    q->reporter = NULL;
+    if (q->turn)
+        *q->turn = false;
+    q->turn = NULL;
 }
 
 static void request_free(struct request *q)
@@ -455,9 +455,8 @@ static int check_pop(struct request *q, struct err *err)
 static int check_route(struct request *q, struct err *err)
 {
     static const char *const types[] = {
-        [BODY_JSON] = "application/json",
-        [BODY_PATCH] = "application/merge-patch+json",
-        [BODY_REPORT] = "application/json",
+        [BODY_JSON] = "application/json",           [BODY_PATCH] = "application/merge-patch+json",
+        [BODY_REPORT] = "application/json",         [BODY_LEDGER] = "application/octet-stream",
         [BODY_UPLOAD] = "application/octet-stream",
     };
     int r = q->route->scope == SCOPE_POP && !q->trusted ? check_pop(q, err) : 0;
@@ -475,22 +474,24 @@ static int turn_begin(struct request *q, struct err *err)
     struct hub_pop *pop = map_get(&q->control->hub.pops, q->parts[0]);
     if (q->trusted || !pop)
         return 0;
-    if (pop->report_in_hand)
-        return err_set(err, ERR_OVERLOADED, "another report of PoP '%s' is being taken",
-                       ERR_SLICE(q->parts[0]));
-    if (!granted_report(q->control, pop))
+    bool report = q->route->body == BODY_REPORT;
+    bool *turn = report ? &pop->report_in_hand : &pop->usage_in_hand;
+    if (*turn)
+        return err_set(err, ERR_OVERLOADED, "another %s of PoP '%s' is being taken",
+                       report ? "report" : "ledger", ERR_SLICE(q->parts[0]));
+    if (report && !granted_report(q->control, pop))
         return err_set(err, ERR_RATE_LIMITED,
                        "PoP '%s' reports more than %d times a second; one report may say much",
                        ERR_SLICE(q->parts[0]), (int)GRANTED_REPORTS_A_SECOND);
-    pop->report_in_hand = true;
-    q->reporter = pop;
+    *turn = true;
+    q->turn = turn;
     return 0;
 }
 
 static void read_body(struct request *q)
 {
     struct err err;
-    bool report = q->route->body == BODY_REPORT;
+    bool report = q->route->body == BODY_REPORT || q->route->body == BODY_LEDGER;
     if (report && turn_begin(q, &err) < 0) {
         fail_quietly(q, &err); /* it can ask for this as often as it likes */
         return;

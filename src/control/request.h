@@ -36,7 +36,15 @@ enum scope {
 #undef SCOPE_ENUM
 };
 
-enum route_body { BODY_NONE, BODY_JSON, BODY_PATCH, BODY_REPORT, BODY_UPLOAD, BODY_MANIFEST };
+enum route_body {
+    BODY_NONE,
+    BODY_JSON,
+    BODY_PATCH,
+    BODY_REPORT,
+    BODY_LEDGER,
+    BODY_UPLOAD,
+    BODY_MANIFEST,
+};
 
 enum {
     ROUTE_ROOT = 1,    /* the path is whole, not below /api/v1 */
@@ -78,7 +86,7 @@ struct request {
     const char *code_absent, *code_bad; /* and these codes where something is missing, or wrong */
     char secret[80];            /* SCOPE_POP: digest of what its agent showed; empty: trusted */
     bool running;               /* a job has it */
-    struct hub_pop *reporter;   /* whose report it is, until it is answered; NULL: none */
+    bool *turn;                 /* of its PoP, until it is answered; NULL: none */
     int64_t started_ns, now_ns; /* the loop's clock; the wall's */
 
     char *body; /* from malloc */

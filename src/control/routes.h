@@ -64,6 +64,10 @@ void pop_delete(struct request *q);
 void pop_enrol(struct request *q);
 void pop_watch(struct request *q); /* pops.c */
 void pop_report(struct request *q);
+void pop_usage(struct request *q);  /* usage.c */
+void usage_list(struct request *q); /* usage_view.c */
+void prices_get(struct request *q); /* prices.c */
+void prices_put(struct request *q);
 void system_version(struct request *q); /* system.c */
 void system_health(struct request *q);
 void system_ready(struct request *q);

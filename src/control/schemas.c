@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "control/schemas.h"
 
+#include "base/figures.h"
+
 #define OBJECT(properties) "{\"type\":\"object\",\"properties\":{" properties "}}"
 #define NEEDS(names, properties)                                                                   \
     "{\"type\":\"object\",\"required\":[" names "],\"properties\":{" properties "}}"
@@ -37,6 +39,8 @@
     ",\"excluded\":" NULLABLE
 #define POP_KIND "{\"type\":\"string\",\"enum\":[\"pop\",\"dns\"]}"
 #define DIGEST "{\"type\":\"string\",\"pattern\":\"^sha256:[0-9a-f]{64}$\"}"
+#define USED_FIGURE(name, text) ",\"" #name "\":" WHOLE
+#define USED_FIGURES FIGURES(USED_FIGURE)
 
 /* clang-format off */
 const struct schema control_schemas[] = {
@@ -202,6 +206,23 @@ const struct schema control_schemas[] = {
                        ARRAY("{\"type\":\"object\"}") ",\"events\":" ARRAY("{\"type\":\"object\"}")
                        ",\"logs\":" ARRAY("{\"type\":\"object\"}")) },
     { "Reported", NEEDS("\"events_seen\"", "\"events_seen\":" WHOLE) },
+    { "UsageCounted", NEEDS("\"ledger\",\"counted\",\"check\"", "\"ledger\":" STRING
+                            ",\"counted\":" WHOLE ",\"check\":" STRING) },
+    { "Usage", NEEDS("\"from\",\"to\",\"by\",\"items\",\"total\"",
+                     "\"from\":" TIME ",\"to\":" TIME ",\"by\":" ARRAY(STRING)
+                     ",\"currency\":" NULLABLE ",\"items\":" ARRAY(REF("Used"))
+                     ",\"total\":" REF("Used")) },
+    { "Used", OBJECT("\"at\":" TIME ",\"resolution_s\":" WHOLE ",\"project\":" STRING
+                     ",\"endpoint\":" STRING ",\"endpoint_uid\":" WHOLE ",\"revision\":" WHOLE
+                     ",\"labels\":{\"type\":\"object\",\"additionalProperties\":" STRING "}"
+                     ",\"pop\":" STRING USED_FIGURES ",\"idle_us\":" WHOLE
+                     ",\"cost\":" OBJECT("\"busy\":" STRING ",\"idle\":" STRING ",\"memory\":"
+                     STRING ",\"requests\":" STRING ",\"total\":" STRING ",\"unpriced\":" BOOLEAN)
+                     ",\"always_on\":" OBJECT("\"replicas\":" WHOLE ",\"seconds\":" WHOLE
+                     ",\"cost\":" STRING ",\"saved\":" STRING)) },
+    { "Prices", NEEDS("\"prices\"", "\"version\":" WHOLE ",\"kind\":" STRING ",\"prices\":"
+                      ARRAY(OBJECT("\"from\":" TIME ",\"pop\":" STRING ",\"cpu_second\":" STRING
+                      ",\"gib_second\":" STRING ",\"request\":" STRING))) },
     { "Version", OBJECT("\"version\":" STRING ",\"api\":" STRING ",\"schema\":" WHOLE
                         ",\"spec\":" WHOLE) },
     { "object", "{\"type\":\"object\"}" },

@@ -501,6 +501,19 @@ static void rtt_observe(struct request *request)
     metric_observe(metrics, metrics_series(metrics, GATEWAY_RTT_COUNTRY, labels), ns);
 }
 
+static void usage_count(const struct request *request)
+{
+    struct gateway_stats *stats =
+        request->infer && request->revision ? request->revision->stats : NULL;
+
+    if (!stats)
+        return;
+    atomic_fetch_add_explicit(&stats->bytes_in, exchange_body_bytes(request->x),
+                              memory_order_relaxed);
+    atomic_fetch_add_explicit(&stats->bytes_out, exchange_answer_bytes(request->x),
+                              memory_order_relaxed);
+}
+
 static void metrics_count(struct request *request, bool whole)
 {
     struct metrics *metrics = &request->gl->metrics;
@@ -522,6 +535,7 @@ static void metrics_count(struct request *request, bool whole)
         return;
     count(request, GATEWAY_BODY_IN, exchange_body_bytes(request->x));
     count(request, GATEWAY_BODY_OUT, exchange_answer_bytes(request->x));
+    usage_count(request);
     if (!whole)
         count(request, GATEWAY_CANCELED, 1);
     if (!request->infer || request->ended.size)

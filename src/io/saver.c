@@ -20,6 +20,7 @@ struct job {
     struct list link;
     bool orphan; /* the saver is gone */
     char *path;
+    int64_t offset;
     struct slice bytes; /* borrowed */
     env_saved_cb on_saved;
     void *data;
@@ -29,7 +30,7 @@ struct job {
 static void run(struct work *work)
 {
     struct job *job = (struct job *)work;
-    (void)disk_replace(job->path, job->bytes, &job->err);
+    (void)disk_save(job->path, job->offset, job->bytes, &job->err);
 }
 
 static void on_done(struct work *work, bool)
@@ -51,13 +52,15 @@ struct saver *saver_new(struct loop *loop)
     return saver;
 }
 
-void saver_save(void *self, const char *path, struct slice bytes, env_saved_cb on_saved, void *data)
+void saver_save(void *self, const char *path, int64_t offset, struct slice bytes,
+                env_saved_cb on_saved, void *data)
 {
     struct saver *saver = self;
     struct job *job = mem_zalloc(sizeof *job);
     job->work.run = run;
     job->work.on_done = on_done;
     job->path = mem_string(slice_of(path));
+    job->offset = offset;
     job->bytes = bytes;
     job->on_saved = on_saved;
     job->data = data;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * saver.h -- env.file_save on a thread of its own: files written whole (sys/disk.c), in the order
+ * saver.h -- env.file_save and env.file_append on a thread of their own (sys/disk.c), in the order
  * asked for, while the loop goes on.
  *
  * Loop thread only; on_saved runs on the loop. Bytes that wait are the caller's, who bounds them.
@@ -17,5 +17,5 @@ struct saver *saver_new(struct loop *loop);
  * is called back any more. */
 void saver_free(struct saver *saver);
 /* Fits env_linux_set_saver(). */
-void saver_save(void *saver, const char *path, struct slice bytes, env_saved_cb on_saved,
-                void *data);
+void saver_save(void *saver, const char *path, int64_t offset, struct slice bytes,
+                env_saved_cb on_saved, void *data);

@@ -21,6 +21,7 @@
 #include "pop/agent.h"
 #include "pop/pop_metrics.h"
 #include "sys/fd.h"
+#include "sys/proc.h"
 
 METRICS_DEFINE(pop_metrics, POP_METRICS)
 
@@ -34,24 +35,9 @@ struct usage {
 
 static bool usage_read(int32_t pid, struct usage *ret)
 {
-    char path[64], text[1024];
-    unsigned long user, system;
-    long resident;
-    snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t size = fd >= 0 ? read(fd, text, sizeof text - 1) : -1;
-    if (size <= 0)
+    char path[64];
+    if (!proc_cpu_ns(pid, &ret->cpu_ns) || !proc_resident_bytes(pid, &ret->resident_bytes))
         return false;
-    text[size] = '\0';
-    const char *behind = strrchr(text, ')'); /* the name may hold anything */
-    if (!behind || sscanf(behind + 1,
-                          " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %*d %*d %*d %*d "
-                          "%*d %*d %*u %*u %ld",
-                          &user, &system, &resident) != 3)
-        return false;
-    uint64_t tick_ns = UINT64_C(1'000'000'000) / (uint64_t)sysconf(_SC_CLK_TCK);
-    ret->cpu_ns = (user + system) * tick_ns;
-    ret->resident_bytes = (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
     ret->fds = 0;
     snprintf(path, sizeof path, "/proc/%d/fd", pid);
     DIR *dir = opendir(path);
@@ -140,6 +126,27 @@ static void fill_mesh(struct agent *agent, struct metrics *metrics)
     }
 }
 
+static void fill_ledger(const struct agent_usage *usage, struct metrics *metrics)
+{
+    const struct slice unsent = SLICE("unsent"), unwritten = SLICE("unwritten"), due = SLICE("due");
+    const struct ledger_window *window;
+    const struct usage_end *end;
+    int64_t waiting = 0, ends = 0;
+    if (!usage->open)
+        return;
+    LIST_EACH (window, &usage->ledger.windows, struct ledger_window, link)
+        waiting += !window->on_disk;
+    LIST_EACH (end, &usage->ends, struct usage_end, link)
+        ends += end->replica != 0;
+    one(metrics, POP_LEDGER_BYTES, usage->ledger.file_bytes);
+    metric_set(metrics_series(metrics, POP_LEDGER_WINDOWS, &unsent), usage->ledger.window_count);
+    metric_set(metrics_series(metrics, POP_LEDGER_WINDOWS, &unwritten), waiting);
+    metric_set(metrics_series(metrics, POP_LEDGER_WINDOWS, &due), ends);
+    one(metrics, POP_LEDGER_LOST, usage->ledger.lost);
+    one(metrics, POP_LEDGER_FAILED, usage->ledger.writes_failed);
+    one(metrics, POP_USAGE_SENDS, usage->sends);
+}
+
 static void fill(struct agent *agent, struct metrics *metrics)
 {
     const struct pop_endpoint *endpoint;
@@ -156,6 +163,7 @@ static void fill(struct agent *agent, struct metrics *metrics)
                 fill_replica(metrics, replica);
     }
     fill_mesh(agent, metrics);
+    fill_ledger(&agent->usage, metrics);
     one(metrics, POP_ENDPOINTS, endpoints);
     one(metrics, POP_TABLE, agent->keep.table_number);
     one(metrics, POP_CONTROL, agent->control_there);

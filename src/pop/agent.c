@@ -181,6 +181,7 @@ static void revision_gone(uint64_t revision_uid, void *data)
     struct agent *agent = data;
     struct message_revision gone = MESSAGE_INIT(MESSAGE_REVISION_GONE);
     gone.revision = revision_uid;
+    agent_usage_revision_gone(agent, revision_uid);
     wire_send(&agent->supervisor, &gone, sizeof gone, -1);
 }
 
@@ -247,10 +248,14 @@ static void on_saved(enum keep_what what, void *data)
         agent_models_collect(data);
 }
 
+static void on_all_kept(struct agent *agent)
+{
+    loop_stop(agent->loop);
+}
+
 static void on_idle(void *data)
 {
-    struct agent *agent = data;
-    loop_stop(agent->loop);
+    agent_usage_end(data, on_all_kept);
 }
 
 /* `perigee up` has checked the sets, and put them into the environment. Without those of an
@@ -310,6 +315,8 @@ static int begin(struct agent *agent, const struct message_start *start, struct 
      * lower number: each agent counts from where no earlier one came to. */
     if (agent->keep.table_number < start->instance << TABLE_NUMBER_SHIFT)
         agent->keep.table_number = start->instance << TABLE_NUMBER_SHIFT;
+    if (!agent->pop.no_replicas)
+        agent_usage_open(agent);
     return 0;
 }
 
@@ -367,6 +374,7 @@ static void agent_deinit(struct agent *agent)
     agent_publish_close(agent);
     env_linux_set_saver(agent->world, NULL, NULL);
     saver_free(agent->saver);
+    agent_usage_close(agent);
     if (agent->start.head.magic) {
         keep_deinit(&agent->keep);
         pop_deinit(&agent->pop);

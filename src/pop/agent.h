@@ -7,6 +7,7 @@
  *   report.c   what control is told: replicas, events, deaths, logs
  *   keys.c     the keys that PoPs have with each other
  *   notes.c    those that must not be lost on their way
+ *   usage.h    what replicas use: looked at, written down, sent
  *   repository.c  load and unload for the gateway
  *   probe.c    asks other PoPs how they are; mesh.h holds what came of it
  *   publish.c  the table: to the supervisor, and to be kept; until when the gateway is waited for
@@ -33,6 +34,7 @@
 #include "pop/mesh.h"
 #include "pop/state.h"
 #include "pop/activity.h"
+#include "pop/usage.h"
 
 struct channel;
 struct env;
@@ -150,6 +152,7 @@ struct agent {
     struct pop_asked asked;   /* from where endpoints were asked for */
     struct activity activity; /* and how much */
     struct list repository;   /* load and unload under way */
+    struct agent_usage usage;
 
     /* publish.c */
     struct timer *publish_soon;

@@ -37,6 +37,17 @@
       "Endpoints this PoP knows.")                                                                 \
     X(POP_UNREPORTED, "perigee_report_items_dropped_total", METRIC_COUNTER, METRIC_ONE, "reason",  \
       NULL, "Events, deaths, log lines and models that control was not told of: late, refused.")   \
+    X(POP_LEDGER_BYTES, "perigee_ledger_bytes", METRIC_GAUGE, METRIC_BYTES, "", NULL,              \
+      "Size of the file in which usage is kept until control has counted it.")                     \
+    X(POP_LEDGER_WINDOWS, "perigee_ledger_windows", METRIC_GAUGE, METRIC_ONE, "state", NULL,       \
+      "Windows of usage that control has not counted (unsent), those among them that are not on "  \
+      "disk (unwritten), and ends of replicas that are in none that is (due).")                    \
+    X(POP_LEDGER_LOST, "perigee_ledger_windows_lost_total", METRIC_COUNTER, METRIC_ONE, "", NULL,  \
+      "Windows of usage that were damaged, or of which control has counted another copy.")         \
+    X(POP_LEDGER_FAILED, "perigee_ledger_writes_failed_total", METRIC_COUNTER, METRIC_ONE, "",     \
+      NULL, "Writes of the ledger that failed and were tried again.")                              \
+    X(POP_USAGE_SENDS, "perigee_usage_sends_total", METRIC_COUNTER, METRIC_ONE, "", NULL,          \
+      "Parts of the ledger sent to control.")                                                      \
     X(POP_MESH_RTT, "perigee_mesh_rtt_seconds", METRIC_GAUGE, METRIC_SECONDS, "peer", NULL,        \
       "Round trip to another PoP's gateway, as this one measures it.")                             \
     X(POP_MESH_UP, "perigee_mesh_up", METRIC_GAUGE, METRIC_ONE, "peer", NULL,                      \

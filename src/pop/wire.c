@@ -182,6 +182,7 @@ static void go(struct agent *agent)
         return;
     agent->gone = true;
     agent->pop.hearing = false;
+    agent_usage_go(agent);
     agent_admin_open(agent);
     agent_watch_open(agent);
     agent_mesh_changed(agent); /* by what is on disk */
@@ -248,6 +249,7 @@ static void replica_walls(struct agent *agent, const struct message_replica_wall
             .model = model,
             .model_bytes = bytes,
         };
+        agent_usage_ready(agent, walls->replica);
         pop_replica_ready(&agent->pop, walls->replica, &ready);
     }
     free(model);
@@ -267,9 +269,16 @@ static void replica_added(struct agent *agent, const struct message_replica_adde
 {
     if (fd_count)
         region_keep(agent, added, fds[0]);
+    agent_usage_added(agent, added);
     pop_replica_added(&agent->pop, added);
     /* Of an earlier agent, or the gateway was quicker than the supervisor's word came through. */
     agent_replica_look(agent, added->replica);
+}
+
+static void replica_used(struct agent *agent, const struct message_replica_exited *exited)
+{
+    agent_usage_ended(agent, exited->replica, exited->revision,
+                      exited->cpu_user_us + exited->cpu_system_us);
 }
 
 /* The first that others can reach; a Unix socket, where there is nothing else. */
@@ -333,7 +342,13 @@ void agent_on_supervisor(struct agent *agent, const union message *message, size
     case MESSAGE_REPLICA_ADDED:
         replica_added(agent, &message->as_MESSAGE_REPLICA_ADDED, fds, fd_count);
         break;
+    case MESSAGE_REPLICA_USED:
+        agent_usage_ended(agent, message->as_MESSAGE_REPLICA_USED.replica,
+                          message->as_MESSAGE_REPLICA_USED.revision,
+                          message->as_MESSAGE_REPLICA_USED.cpu_us);
+        break;
     case MESSAGE_REPLICA_EXITED:
+        replica_used(agent, &message->as_MESSAGE_REPLICA_EXITED);
         pop_replica_exited(&agent->pop, &message->as_MESSAGE_REPLICA_EXITED);
         region_drop(agent, message->as_MESSAGE_REPLICA_EXITED.replica);
         break;

@@ -37,7 +37,7 @@ void world_wall_jump(struct world *world, int64_t jump_ns); /* the wall clock al
 enum world_fault {
     WORLD_FILE_READ,
     WORLD_FILE_REPLACE,
-    WORLD_FILE_SAVE,
+    WORLD_FILE_SAVE, /* and file_append */
     WORLD_FILE_REMOVE,
     WORLD_FILE_LIST,
     WORLD_FOLDER_MAKE,

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/arena.h"
 #include "base/auto.h"
@@ -27,6 +28,7 @@ struct save {
     struct world *world;
     struct env_timer timer;
     char *path, *bytes;
+    int64_t offset; /* of an append; below 0: the whole file */
     size_t size;
     env_saved_cb on_saved;
     void *data;
@@ -88,6 +90,30 @@ static int on_replace(struct env *env, const char *path, struct slice bytes, str
     return r < 0 ? r : file_put(world, path, bytes, err);
 }
 
+/* The first `size` bytes of those that are to follow. */
+static int file_extend(struct world *world, const struct save *save, size_t size, struct err *err)
+{
+    struct file *file = map_get(&world->files, slice_of(save->path));
+    size_t offset = (size_t)save->offset;
+
+    if (!file)
+        return err_set(err, ERR_NOT_FOUND, "there is no file '%s'", ERR_TEXT(save->path));
+    if (file->size < offset)
+        return err_set(err, ERR_BAD_INPUT, "'%s' is no file of %zu bytes", ERR_TEXT(save->path),
+                       offset);
+    file->bytes = mem_resize(file->bytes, offset + size + 1, 1);
+    memcpy(file->bytes + offset, save->bytes, size);
+    file->size = offset + size;
+    return 0;
+}
+
+static int save_now(struct world *world, const struct save *save, size_t size, struct err *err)
+{
+    return save->offset < 0
+               ? file_put(world, save->path, (struct slice){ save->bytes, save->size }, err)
+               : file_extend(world, save, size, err);
+}
+
 /* ---- saves: a replace that takes a while ----------------------------------------------------- */
 
 static void save_free(struct save *save)
@@ -109,13 +135,15 @@ static void on_save_due(struct env_timer *, void *data)
     int r = world_may_fail(world, WORLD_FILE_SAVE, "file save", &err);
 
     if (r == 0)
-        r = file_put(world, save->path, (struct slice){ save->bytes, save->size }, &err);
+        r = save_now(world, save, save->size, &err);
+    else if (save->offset >= 0) /* some of it may be there */
+        (void)save_now(world, save, (size_t)world_draw(world, 0, (int64_t)save->size), NULL);
     save_free(save);
     on_saved(r < 0 ? &err : NULL, their);
 }
 
-static void on_save(struct env *env, const char *path, struct slice bytes, env_saved_cb on_saved,
-                    void *data)
+static void save_begin(struct env *env, const char *path, int64_t offset, struct slice bytes,
+                       env_saved_cb on_saved, void *data)
 {
     struct world *world = world_of(env);
     struct save *save = mem_zalloc(sizeof *save);
@@ -127,6 +155,7 @@ static void on_save(struct env *env, const char *path, struct slice bytes, env_s
     save->world = world;
     save->path = mem_string(slice_of(path));
     save->bytes = mem_string(bytes);
+    save->offset = offset;
     save->size = bytes.size;
     save->on_saved = on_saved;
     save->data = data;
@@ -134,12 +163,24 @@ static void on_save(struct env *env, const char *path, struct slice bytes, env_s
     env_timer_start(env, &save->timer, at_ns - world->now_ns, on_save_due, save);
 }
 
+static void on_save(struct env *env, const char *path, struct slice bytes, env_saved_cb on_saved,
+                    void *data)
+{
+    save_begin(env, path, -1, bytes, on_saved, data);
+}
+
+static void on_append(struct env *env, const char *path, uint64_t offset, struct slice bytes,
+                      env_saved_cb on_saved, void *data)
+{
+    save_begin(env, path, (int64_t)offset, bytes, on_saved, data);
+}
+
 void world_saves_lose(struct world *world)
 {
     struct save *save = LIST_FIRST(&world->saves, struct save, link);
 
     if (save && world_draw(world, 0, 1))
-        (void)file_put(world, save->path, (struct slice){ save->bytes, save->size }, NULL);
+        (void)save_now(world, save, (size_t)world_draw(world, 0, (int64_t)save->size), NULL);
     LIST_EACH (save, &world->saves, struct save, link)
         save_free(save);
 }
@@ -236,6 +277,7 @@ void world_disk_init(struct world *world)
     world->env.file_read = on_read;
     world->env.file_replace = on_replace;
     world->env.file_save = on_save;
+    world->env.file_append = on_append;
     world->env.folder_make = on_folder_make;
     list_init(&world->saves);
     world_disk_latency(world, 100 * ENV_US, 10 * ENV_MS);

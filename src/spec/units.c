@@ -2,6 +2,8 @@
 #include "spec/units.h"
 
 #include <stdio.h>
+#include <string.h>
+#include <time.h>
 
 #include "base/err.h"
 
@@ -275,4 +277,69 @@ const char *units_print_money(char buffer[static UNITS_BYTES], const struct mone
     snprintf(buffer, UNITS_BYTES, "%s%.30s %.3s", money->micro < 0 ? "-" : "", number,
              money->currency);
     return buffer;
+}
+
+/* ---- prices and times ------------------------------------------------------------------------ */
+
+int units_parse_price(struct slice text, int64_t *ret_pico, char ret_currency[static 4],
+                      struct err *err)
+{
+    static const char advice[] = "an amount and a currency (as in 0.0000116 EUR)";
+    struct money money;
+    uint64_t pico;
+    struct slice currency = text, amount = slice_cut(&currency, ' ');
+    char one[8];
+    if (currency.size != 3)
+        return err_set(err, ERR_BAD_INPUT, "'%s' is not %s", ERR_SLICE(text), advice);
+    snprintf(one, sizeof one, "1 %.3s", currency.data);
+    int r = units_parse_money(slice_of(one), &money, err);
+    if (r == 0)
+        r = parse_number(text, amount, 12, advice, &pico, err);
+    if (r < 0)
+        return r;
+    if (pico > INT64_MAX)
+        return err_set(err, ERR_BAD_INPUT, "'%s' is too big", ERR_SLICE(text));
+    *ret_pico = (int64_t)pico;
+    memcpy(ret_currency, money.currency, 4);
+    return 0;
+}
+
+const char *units_print_price(char buffer[static UNITS_BYTES], int64_t pico, const char *currency)
+{
+    char number[UNITS_BYTES];
+    print_decimal(number, pico < 0 ? 0 : (uint64_t)pico, 12);
+    snprintf(buffer, UNITS_BYTES, "%.40s %.3s", number, currency);
+    return buffer;
+}
+
+bool units_parse_instant(struct slice text, int64_t *ret_ns)
+{
+    struct tm utc = {};
+    int read = 0;
+    char copy[40] = {};
+    bool day = text.size == 10;
+    if ((text.size < 20 && !day) || text.size >= sizeof copy)
+        return false;
+    memcpy(copy, text.data, text.size);
+    if (day)
+        memcpy(copy + 10, "T00:00:00Z", 10);
+    if (sscanf(copy, "%4d-%2d-%2dT%2d:%2d:%2d%n", &utc.tm_year, &utc.tm_mon, &utc.tm_mday,
+               &utc.tm_hour, &utc.tm_min, &utc.tm_sec, &read) != 6 ||
+        read != 19)
+        return false;
+    utc.tm_year -= 1900;
+    utc.tm_mon -= 1;
+    if (utc.tm_year < 70 || utc.tm_year > 300 || utc.tm_mon < 0 || utc.tm_mon > 11 ||
+        utc.tm_mday < 1 || utc.tm_mday > 31 || utc.tm_hour > 23 || utc.tm_min > 59 ||
+        utc.tm_sec > 60)
+        return false;
+    int64_t ns = 0, unit = 100'000'000;
+    const char *rest = copy + 19;
+    if (*rest == '.')
+        for (rest++; *rest >= '0' && *rest <= '9'; rest++, unit /= 10)
+            ns += (*rest - '0') * unit;
+    if (strcmp(rest, "Z") != 0)
+        return false;
+    *ret_ns = (int64_t)timegm(&utc) * 1'000'000'000 + ns;
+    return true;
 }

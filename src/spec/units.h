@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/slice.h"
@@ -26,10 +27,16 @@ struct money {
 [[nodiscard]] int units_parse_share(struct slice text, uint32_t *ret_ppm, struct err *err);
 [[nodiscard]] int units_parse_rate(struct slice text, uint64_t *ret_micro_per_s, struct err *err);
 [[nodiscard]] int units_parse_money(struct slice text, struct money *ret_money, struct err *err);
+/* Money in millionths of millionths, not below 0. */
+[[nodiscard]] int units_parse_price(struct slice text, int64_t *ret_pico,
+                                    char ret_currency[static 4], struct err *err);
+/* RFC 3339 in UTC ("2026-11-29T08:00:00Z"), or a day; false when it is none. */
+bool units_parse_instant(struct slice text, int64_t *ret_ns);
 
 const char *units_print_bytes(char buffer[static UNITS_BYTES], uint64_t bytes);
 const char *units_print_time(char buffer[static UNITS_BYTES], uint64_t ns); /* whole us */
 const char *units_print_cpu(char buffer[static UNITS_BYTES], uint64_t milli);
 const char *units_print_share(char buffer[static UNITS_BYTES], uint32_t ppm);
 const char *units_print_rate(char buffer[static UNITS_BYTES], uint64_t micro_per_s);
+const char *units_print_price(char buffer[static UNITS_BYTES], int64_t pico, const char *currency);
 const char *units_print_money(char buffer[static UNITS_BYTES], const struct money *money);

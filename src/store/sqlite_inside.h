@@ -50,6 +50,44 @@ extern const unsigned sqlite_migration_count;
 #define MANIFEST_COLUMNS                                                                           \
     "digest, media_type, artifact_type, subject, bytes, created_ns FROM manifests"                 \
     " WHERE repository = ?1"
+/* No column goes above 2^53 (FIGURE_MAX): sums of a day's rows fit, and total(), which adds
+ * doubles, is exact below it. */
+#define USAGE_FIGURES                                                                              \
+    "requests, failures, bytes_in, bytes_out, cpu_us, busy_us, start_us, memory_kibs, "            \
+    "reserved_kibs, life_ms, idle_ms, starts, cold_starts"
+#define USAGE_SUMS                                                                                 \
+    "sum(requests), sum(failures), sum(bytes_in), sum(bytes_out), sum(cpu_us), sum(busy_us), "     \
+    "sum(start_us), sum(memory_kibs), sum(reserved_kibs), sum(life_ms), sum(idle_ms), "            \
+    "sum(starts), sum(cold_starts)"
+#define USAGE_TOTALS                                                                               \
+    "CAST(min(total(requests), 9007199254740992) AS INTEGER), "                                    \
+    "CAST(min(total(failures), 9007199254740992) AS INTEGER), "                                    \
+    "CAST(min(total(bytes_in), 9007199254740992) AS INTEGER), "                                    \
+    "CAST(min(total(bytes_out), 9007199254740992) AS INTEGER), "                                   \
+    "CAST(min(total(cpu_us), 9007199254740992) AS INTEGER), "                                      \
+    "CAST(min(total(busy_us), 9007199254740992) AS INTEGER), "                                     \
+    "CAST(min(total(start_us), 9007199254740992) AS INTEGER), "                                    \
+    "CAST(min(total(memory_kibs), 9007199254740992) AS INTEGER), "                                 \
+    "CAST(min(total(reserved_kibs), 9007199254740992) AS INTEGER), "                               \
+    "CAST(min(total(life_ms), 9007199254740992) AS INTEGER), "                                     \
+    "CAST(min(total(idle_ms), 9007199254740992) AS INTEGER), "                                     \
+    "CAST(min(total(starts), 9007199254740992) AS INTEGER), "                                      \
+    "CAST(min(total(cold_starts), 9007199254740992) AS INTEGER)"
+#define USAGE_MERGE                                                                                \
+    " ON CONFLICT (start_s, period_s, endpoint, revision, pop) DO UPDATE SET "                     \
+    "requests = min(requests + excluded.requests, 9007199254740992), "                             \
+    "failures = min(failures + excluded.failures, 9007199254740992), "                             \
+    "bytes_in = min(bytes_in + excluded.bytes_in, 9007199254740992), "                             \
+    "bytes_out = min(bytes_out + excluded.bytes_out, 9007199254740992), "                          \
+    "cpu_us = min(cpu_us + excluded.cpu_us, 9007199254740992), "                                   \
+    "busy_us = min(busy_us + excluded.busy_us, 9007199254740992), "                                \
+    "start_us = min(start_us + excluded.start_us, 9007199254740992), "                             \
+    "memory_kibs = min(memory_kibs + excluded.memory_kibs, 9007199254740992), "                    \
+    "reserved_kibs = min(reserved_kibs + excluded.reserved_kibs, 9007199254740992), "              \
+    "life_ms = min(life_ms + excluded.life_ms, 9007199254740992), "                                \
+    "idle_ms = min(idle_ms + excluded.idle_ms, 9007199254740992), "                                \
+    "starts = min(starts + excluded.starts, 9007199254740992), "                                   \
+    "cold_starts = min(cold_starts + excluded.cold_starts, 9007199254740992)"
 
 /* X(constant, SQL) */
 #define QUERIES(X)                                                                                 \
@@ -172,6 +210,45 @@ extern const unsigned sqlite_migration_count;
       "INSERT INTO placements (endpoint, pop, replicas, since_ns) VALUES (?1, ?2, ?3, ?4)")        \
     X(Q_PLACEMENT_LIST,                                                                            \
       "SELECT endpoint, pop, replicas, since_ns FROM placements ORDER BY endpoint, pop")           \
+    X(Q_LEDGER_GET,                                                                                \
+      "SELECT ledger, pop, counted, digest, seen_ns FROM usage_ledgers WHERE ledger = ?1")         \
+    X(Q_LEDGER_PUT,                                                                                \
+      "INSERT INTO usage_ledgers (ledger, pop, counted, digest, seen_ns) VALUES (?1, ?2, ?3, ?4,"  \
+      " ?5) ON CONFLICT (ledger) DO UPDATE SET counted = excluded.counted,"                        \
+      " digest = excluded.digest, seen_ns = excluded.seen_ns")                                     \
+    X(Q_LEDGER_PRUNE,                                                                              \
+      "DELETE FROM usage_ledgers WHERE ledger IN (SELECT ledger FROM usage_ledgers WHERE"          \
+      " pop = ?1 ORDER BY seen_ns DESC LIMIT -1 OFFSET ?2)")                                       \
+    X(Q_USAGE_KNOWN, "SELECT count(*) FROM usage_endpoints WHERE endpoint = ?1")                   \
+    X(Q_USAGE_PLACED,                                                                              \
+      "SELECT count(*) FROM usage_places WHERE endpoint = ?1 AND pop = ?2 AND endpoint IN"         \
+      " (SELECT endpoint FROM usage_endpoints)")                                                   \
+    X(Q_USAGE_ADD,                                                                                 \
+      "INSERT INTO usage (start_s, period_s, endpoint, revision, pop, " USAGE_FIGURES ") VALUES"   \
+      " (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, "             \
+      "?18)" USAGE_MERGE)                                                                          \
+    X(Q_USAGE_ROLL,                                                                                \
+      "INSERT INTO usage (start_s, period_s, endpoint, revision, pop, " USAGE_FIGURES ") SELECT"   \
+      " start_s / ?2 * ?2, ?2, endpoint, revision, pop, " USAGE_SUMS " FROM usage WHERE period_s"  \
+      " = ?1 AND start_s < ?3 GROUP BY 1, endpoint, revision, pop" USAGE_MERGE)                    \
+    X(Q_USAGE_ROLLED, "DELETE FROM usage WHERE period_s = ?1 AND start_s < ?2")                    \
+    X(Q_USAGE_FORGET,                                                                              \
+      "DELETE FROM usage_endpoints WHERE deleted_s <> 0 AND deleted_s < ?1 AND endpoint NOT IN"    \
+      " (SELECT endpoint FROM usage)")                                                             \
+    X(Q_USAGE_FORGET_PLACES,                                                                       \
+      "DELETE FROM usage_places WHERE endpoint NOT IN (SELECT endpoint FROM usage_endpoints)")     \
+    X(Q_USAGE_SUM,                                                                                 \
+      "SELECT CASE WHEN ?6 THEN u.endpoint ELSE 0 END, CASE WHEN ?7 THEN u.revision ELSE 0 END,"   \
+      " CASE WHEN ?5 OR ?6 THEN n.project ELSE '' END, CASE WHEN ?6 THEN n.name ELSE '' END,"      \
+      " CASE WHEN ?8 THEN u.pop ELSE '' END, CASE WHEN ?9 THEN u.start_s / ?9 * ?9 ELSE 0 END,"    \
+      " max(u.period_s), " USAGE_TOTALS " FROM usage u JOIN usage_endpoints n ON n.endpoint ="     \
+      " u.endpoint WHERE u.start_s >= ?1 AND u.start_s < ?2 AND (?3 = '' OR n.project = ?3) AND"   \
+      " (?4 = '' OR n.name = ?4) AND (?10 = '' OR u.pop = ?10) GROUP BY 6, 3, 4, 1, 2, 5"          \
+      " ORDER BY 6, 3, 4, 1, 2, 5 LIMIT ?11")                                                      \
+    X(Q_PRICES_GET, "SELECT list FROM prices")                                                     \
+    X(Q_PRICES_PUT,                                                                                \
+      "INSERT INTO prices (id, list, changed_ns) VALUES (1, ?1, ?2) ON CONFLICT (id) DO UPDATE"    \
+      " SET list = excluded.list, changed_ns = excluded.changed_ns")                               \
     X(Q_BLOB_PUT, "INSERT INTO blobs (digest, bytes, created_ns) VALUES (?1, ?2, ?3)"              \
                   " ON CONFLICT (digest) DO UPDATE SET created_ns = excluded.created_ns")          \
     X(Q_BLOB_DELETE, "DELETE FROM blobs WHERE digest = ?1")                                        \
@@ -293,6 +370,7 @@ void sqlite_endpoints_fill(struct store *store); /* each sets the functions that
 void sqlite_pops_fill(struct store *store);
 void sqlite_registry_fill(struct store *store);
 void sqlite_rows_fill(struct store *store);
+void sqlite_usage_fill(struct store *store);
 
 /* Brings the file at `path` to `count` migrations; a copy of it comes first. */
 int sqlite_migrate(sqlite3 *handle, const char *path, const struct migration *migrations,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * store.h -- what control must not lose: endpoints, revisions, history, events, logs, deaths,
- * audit, PoPs' last reports, the index of blobs, the registry's repositories.
+ * audit, PoPs' last reports, the index of blobs, the registry's repositories, what was used and the
+ * prices of it.
  *
  * A store is a table of functions (sqlite.c; another database fits behind it). Ownership: who
  * opened it closes it with close(). Text and arrays that come back live in the arena given. One
@@ -18,6 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/figures.h"
 #include "base/slice.h"
 
 struct arena;
@@ -37,7 +39,11 @@ struct store;
     X(pops_max, 1000, "PoPs; and PoPs that were deleted.")                                         \
     X(repositories_max, 10000, "Repositories of the registry.")                                    \
     X(repository_manifests_max, 20000, "Manifests of a repository.")                               \
-    X(repository_tags_max, 20000, "Tags of a repository.")
+    X(repository_tags_max, 20000, "Tags of a repository.")                                         \
+    X(usage_minutes_h, 3, "Hours for which usage is kept by the minute.")                          \
+    X(usage_hours_d, 40, "Days for which usage is kept by the hour.")                              \
+    X(usage_days_d, 800, "Days for which usage is kept by the day; then it goes.")                 \
+    X(usage_ledgers_max, 1000, "Ledgers remembered per PoP, each of which is one a home.")
 
 struct store_limits {
 #define STORE_LIMIT(name, value, text) uint64_t name;
@@ -165,6 +171,40 @@ struct store_manifest {
     int64_t created_ns;
 };
 
+struct store_ledger {    /* how far one was counted */
+    struct slice ledger; /* 32 hexadecimal digits */
+    struct slice pop;    /* whose it is */
+    uint64_t counted;    /* the number of the last window */
+    struct slice digest; /* of it; 32 hexadecimal digits */
+    int64_t seen_ns;
+};
+
+struct store_usage { /* what an endpoint's revision used at a PoP from then on */
+    uint64_t endpoint_uid, revision;
+    struct slice pop;
+    int64_t start_s;
+    uint64_t period_s; /* at least so exact: 60, 3600 or 86400 */
+    struct figures figures;
+};
+
+/* Which usage, and what makes it different: what is not asked for is empty or 0 in the answer. */
+struct store_usage_query {
+    int64_t from_s,
+        to_s; /* the begin of a row's time is not before the one, and before the other */
+    struct slice project, endpoint, pop; /* empty: any */
+    bool by_project, by_endpoint, by_revision, by_pop;
+    uint64_t by_s; /* of such times: 3600 or 86400; 0: of all of it */
+    uint32_t limit;
+};
+
+struct store_usage_sum {
+    uint64_t endpoint_uid, revision;
+    struct slice project, endpoint, pop; /* names */
+    int64_t start_s;                     /* of by_s */
+    uint64_t period_s;                   /* the coarsest row in it */
+    struct figures figures;
+};
+
 #define STORE_PAGE_MAX 1000
 /* Rows with an id above `after`, oldest first; from_end: the last `limit` ones instead. */
 struct store_page {
@@ -272,6 +312,25 @@ struct store {
                          const struct store_placement *rows, size_t count, struct err *err);
     int (*placement_list)(struct store *self, struct arena *arena, struct store_placement **ret,
                           size_t *ret_count, struct err *err); /* by endpoint, then PoP */
+
+    /* ERR_NOT_FOUND without a message. */
+    int (*ledger_get)(struct store *self, struct slice ledger, struct arena *arena,
+                      struct store_ledger *ret, struct err *err);
+    int (*ledger_put)(struct store *self, const struct store_ledger *row, struct err *err);
+    /* 1: there is or was such an endpoint, and was placed at that PoP (empty: wherever). */
+    int (*usage_placed)(struct store *self, uint64_t endpoint_uid, struct slice pop,
+                        struct err *err);
+    /* To what there is of that time already; in a coarser row where such ones are gone. */
+    int (*usage_add)(struct store *self, const struct store_usage *row, int64_t now_s,
+                     struct err *err);
+    /* Sums up what is older than the limits, and lets go of what is too old. */
+    int (*usage_roll)(struct store *self, int64_t now_s, struct err *err);
+    /* By time, then project, endpoint, revision, PoP. ERR_TOO_LARGE above the limit. */
+    int (*usage_sum)(struct store *self, const struct store_usage_query *query, struct arena *arena,
+                     struct store_usage_sum **ret, size_t *ret_count, struct err *err);
+    int (*prices_get)(struct store *self, struct arena *arena, struct slice *ret_list,
+                      struct err *err); /* empty: there is none */
+    int (*prices_put)(struct store *self, struct slice list, int64_t now_ns, struct err *err);
 
     /* Needed by somebody for a while: a row made anew, or young again. */
     int (*blob_put)(struct store *self, const struct store_blob *blob, struct err *err);

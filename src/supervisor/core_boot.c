@@ -199,8 +199,10 @@ static bool boot_replicas(struct core *core, struct core_process *process)
             replica_tell_log(replica);
         }
     }
-    if (process->role == ROLE_AGENT)
+    if (process->role == ROLE_AGENT) {
         replica_tell_dead(core);
+        replica_tell_used(core);
+    }
     return true;
 }
 

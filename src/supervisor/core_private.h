@@ -14,7 +14,8 @@ enum {
     TEMPLATES_MAX = 8,
     REPLICAS_MAX = 1024,
     REVISIONS_MAX = 4096,
-    DEAD_MAX = 64, /* ends kept for an agent that is away */
+    DEAD_MAX = 64,   /* ends kept for an agent that is away */
+    USED_MAX = 1024, /* of replicas that ended, until the agent has them on disk */
 };
 
 #define ARENA_BYTES                                                                                \
@@ -100,6 +101,8 @@ struct core {
     struct list templates, replicas, dead, revisions;
     uint32_t template_count, replica_count, revision_count, dead_count;
     uint64_t messages_dropped;
+    struct message_replica_used used[USED_MAX]; /* oldest first */
+    uint32_t used_count;
     int metrics_fd, dns_metrics_fd, table_fd;
     int mesh_fd; /* the last; not saved: the agent makes one each second, or needs none */
     struct message_table table;
@@ -174,7 +177,9 @@ void replicas_agent_gone(struct core *core);
 void replica_kill_all(struct core *core);
 void replica_tell(struct core_replica *replica, struct core_process *process);
 void replica_tell_log(struct core_replica *replica); /* while the agent takes it */
-void replica_tell_dead(struct core *core);           /* to a new agent, and forgets them */
+void replica_metered(struct core *core, uint64_t replica);
+void replica_tell_used(struct core *core); /* to a new agent */
+void replica_tell_dead(struct core *core); /* to a new agent, and forgets them */
 void replica_free(struct core_replica *replica);
 void revision_want(struct core_process *gateway, uint64_t uid);
 void revision_forget(struct core *core, uint64_t uid);

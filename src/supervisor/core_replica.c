@@ -347,6 +347,34 @@ static void replica_unborn(struct core_replica *replica, const char *why)
     replica_over(replica);
 }
 
+/* What nobody wrote down in so many ends is given up. */
+static void used_keep(struct core *core, const struct message_replica_exited *exited)
+{
+    if (core->used_count == USED_MAX)
+        memmove(core->used, core->used + 1, --core->used_count * sizeof *core->used);
+    struct message_replica_used *used = &core->used[core->used_count++];
+    *used = (struct message_replica_used)MESSAGE_INIT(MESSAGE_REPLICA_USED);
+    used->replica = exited->replica;
+    used->revision = exited->revision;
+    used->cpu_us = exited->cpu_user_us + exited->cpu_system_us;
+}
+
+void replica_metered(struct core *core, uint64_t replica)
+{
+    for (uint32_t i = 0; i < core->used_count; i++) {
+        if (core->used[i].replica != replica)
+            continue;
+        memmove(core->used + i, core->used + i + 1, (--core->used_count - i) * sizeof *core->used);
+        return;
+    }
+}
+
+void replica_tell_used(struct core *core)
+{
+    for (uint32_t i = 0; i < core->used_count; i++)
+        core_tell(core, ROLE_AGENT, &core->used[i], sizeof *core->used, NULL, 0);
+}
+
 void core_replica_exited(struct core_replica *replica, int wait_status, const struct rusage *usage)
 {
     struct core *core = replica->core;
@@ -354,6 +382,7 @@ void core_replica_exited(struct core_replica *replica, int wait_status, const st
     for (int i = 0; i < LOG_READS_LAST && core_replica_log(replica); i++) {
     }
     replica_describe_end(replica, wait_status, usage);
+    used_keep(core, &replica->exited);
     replica_over(replica);
     core_stop_step(core);
 }

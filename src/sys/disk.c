@@ -109,6 +109,26 @@ int disk_replace(const char *path, struct slice bytes, struct err *err)
     return 0;
 }
 
+int disk_append(const char *path, uint64_t offset, struct slice bytes, struct err *err)
+{
+    auto_close int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return err_set(err, code_of(errno), "writing '%s': %s", path, strerror(errno));
+    if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size < offset)
+        return err_set(err, ERR_BAD_INPUT, "'%s' is no file of %ju bytes", path, (uintmax_t)offset);
+    if (((uint64_t)st.st_size > offset && ftruncate(fd, (off_t)offset) < 0) ||
+        lseek(fd, (off_t)offset, SEEK_SET) < 0 || write_all(fd, bytes) < 0)
+        return err_set(err, code_of(errno), "writing '%s': %s", path, strerror(errno));
+    return 0;
+}
+
+int disk_save(const char *path, int64_t offset, struct slice bytes, struct err *err)
+{
+    return offset < 0 ? disk_replace(path, bytes, err)
+                      : disk_append(path, (uint64_t)offset, bytes, err);
+}
+
 /* A folder that is new lasts once its parent is on disk. */
 int disk_folder(const char *folder, struct err *err)
 {

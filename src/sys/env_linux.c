@@ -59,7 +59,7 @@ struct env_channel {
     struct err err;
 };
 
-struct saved { /* by file_save without a saver: its callback comes from the loop */
+struct saved { /* by file_save and file_append without a saver: its callback comes from the loop */
     struct env_timer timer;
     struct list link;
     struct env_linux *self;
@@ -177,21 +177,33 @@ static void on_saved_due(struct env_timer *, void *data)
     on_saved(err.code ? &err : NULL, their);
 }
 
-static void file_save(struct env *env, const char *path, struct slice bytes, env_saved_cb on_saved,
-                      void *data)
+static void begin_save(struct env *env, const char *path, int64_t offset, struct slice bytes,
+                       env_saved_cb on_saved, void *data)
 {
     struct env_linux *self = linux_of(env);
     if (self->save) {
-        self->save(self->saver, path, bytes, on_saved, data);
+        self->save(self->saver, path, offset, bytes, on_saved, data);
         return;
     }
     struct saved *saved = mem_zalloc(sizeof *saved);
     saved->self = self;
     saved->on_saved = on_saved;
     saved->data = data;
-    (void)disk_replace(path, bytes, &saved->err); /* told by the callback */
+    (void)disk_save(path, offset, bytes, &saved->err); /* told by the callback */
     list_append(&self->saved, &saved->link);
     timer_start(env, &saved->timer, 0, on_saved_due, saved);
+}
+
+static void file_save(struct env *env, const char *path, struct slice bytes, env_saved_cb on_saved,
+                      void *data)
+{
+    begin_save(env, path, ENV_LINUX_WHOLE, bytes, on_saved, data);
+}
+
+static void file_append(struct env *env, const char *path, uint64_t offset, struct slice bytes,
+                        env_saved_cb on_saved, void *data)
+{
+    begin_save(env, path, (int64_t)offset, bytes, on_saved, data);
 }
 
 void env_linux_set_saver(struct env_linux *self, env_linux_save_cb save, void *saver)
@@ -538,6 +550,7 @@ int env_linux_new(struct env_linux **ret_self, struct err *err)
         .file_read = file_read,
         .file_replace = file_replace,
         .file_save = file_save,
+        .file_append = file_append,
         .file_remove = file_remove,
         .file_list = file_list,
         .folder_make = folder_make,

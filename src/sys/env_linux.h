@@ -52,9 +52,10 @@ bool env_linux_watches(const struct env_linux *self, pid_t pid); /* a child know
 /* Gives env.channel_open a peer of that name: the descriptor is taken. */
 void env_linux_peer(struct env_linux *self, const char *name, int fd);
 
-/* Who carries out env.file_save: a thread, where there is one (io/saver.h). Without, it is done
- * inside the call. */
-typedef void (*env_linux_save_cb)(void *saver, const char *path, struct slice bytes,
+/* Who carries out env.file_save (`offset` below 0) and env.file_append: a thread, where there is
+ * one (io/saver.h). Without, it is done inside the call. */
+#define ENV_LINUX_WHOLE (-1)
+typedef void (*env_linux_save_cb)(void *saver, const char *path, int64_t offset, struct slice bytes,
                                   env_saved_cb on_saved, void *data);
 void env_linux_set_saver(struct env_linux *self, env_linux_save_cb save, void *saver);
 
@@ -62,6 +63,10 @@ void env_linux_set_saver(struct env_linux *self, env_linux_save_cb save, void *s
 [[nodiscard]] int disk_read(const char *path, size_t bytes_max, struct arena *arena,
                             struct slice *ret_bytes, struct err *err);
 [[nodiscard]] int disk_replace(const char *path, struct slice bytes, struct err *err);
+[[nodiscard]] int disk_append(const char *path, uint64_t offset, struct slice bytes,
+                              struct err *err);
+/* What an env_linux_save_cb is to do: one of these two. */
+[[nodiscard]] int disk_save(const char *path, int64_t offset, struct slice bytes, struct err *err);
 [[nodiscard]] int disk_folder(const char *folder, struct err *err);
 [[nodiscard]] int disk_remove(const char *path, struct err *err);
 [[nodiscard]] int disk_list(const char *folder, struct arena *arena, struct slice **ret_names,

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "sys/fd.h"
 
@@ -58,4 +60,45 @@ bool proc_ending(pid_t pid)
 
     return !name_end || sscanf(name_end, ") %*c %*d %*d %*d %*d %*d %u", &flags) != 1 ||
            (flags & EXITING) != 0;
+}
+
+/* ---- what it has used ------------------------------------------------------------------------ */
+
+bool proc_cpu_ns(pid_t pid, uint64_t *ret)
+{
+    clockid_t clock;
+    struct timespec used;
+    if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &used) < 0)
+        return false;
+    *ret = (uint64_t)used.tv_sec * 1'000'000'000 + (uint64_t)used.tv_nsec;
+    return true;
+}
+
+bool proc_resident_bytes(pid_t pid, uint64_t *ret)
+{
+    char text[256];
+    unsigned long pages;
+    if (!proc_read(pid, "statm", text, sizeof text) || sscanf(text, "%*u %lu", &pages) != 1)
+        return false;
+    *ret = (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);
+    return true;
+}
+
+bool proc_age_ms(pid_t pid, uint64_t *ret)
+{
+    char text[1024];
+    unsigned long long started;
+    struct timespec now;
+    if (!proc_read(pid, "stat", text, sizeof text) || clock_gettime(CLOCK_BOOTTIME, &now) < 0)
+        return false;
+    const char *behind = strrchr(text, ')'); /* the name may hold anything */
+    if (!behind || sscanf(behind + 1,
+                          " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d "
+                          "%*d %*d %llu",
+                          &started) != 1)
+        return false;
+    uint64_t now_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1'000'000;
+    uint64_t then_ms = started * 1000 / (uint64_t)sysconf(_SC_CLK_TCK);
+    *ret = now_ms > then_ms ? now_ms - then_ms : 0;
+    return true;
 }

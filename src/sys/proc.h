@@ -23,3 +23,14 @@ uint64_t proc_number(struct slice text, const char *key, int base);
 
 /* It is gone, or on its way out: what else /proc says is then of a process half taken down. */
 bool proc_ending(pid_t pid);
+
+/* What another process has used so far. No privilege is wanted for any of it; who asks knows that
+ * it has not been reaped, or bears the answer of another one. False: it is gone. */
+
+/* CPU time of all its threads, those that ended among them, in nanoseconds: its CPU clock
+ * (clock_getcpuclockid(3)), which has no ticks. At its end it is the sum of what wait4() says. */
+bool proc_cpu_ns(pid_t pid, uint64_t *ret);
+/* Resident memory in bytes: VmRSS, so that a page that several share counts at each of them. */
+bool proc_resident_bytes(pid_t pid, uint64_t *ret);
+/* How long ago it began, to the kernel's tick. */
+bool proc_age_ms(pid_t pid, uint64_t *ret);

@@ -87,6 +87,102 @@ static void replace_check(int r)
     arena_free(arena);
 }
 
+/* ---- one that is appended to ----------------------------------------------------------------- */
+
+static int append_act(struct err *err)
+{
+    return disk_append(path, 100, NEW, err);
+}
+
+/* What was there stays, whatever of the rest came to be. */
+static void append_check(int r)
+{
+    struct arena *arena = arena_new();
+    struct slice bytes;
+    struct err err;
+    for (int again = 0; again < 2; again++) {
+        assert_int_equal(disk_read(path, 1 << 16, arena, &bytes, &err), 0);
+        assert_true(bytes.size >= 100 && memcmp(bytes.data, old_text, 100) == 0);
+        if (r == 0)
+            assert_true(bytes.size == 100 + sizeof new_text &&
+                        memcmp(bytes.data + 100, new_text, sizeof new_text) == 0);
+        r = append_act(&err);
+        assert_int_equal(r, 0);
+    }
+    assert_int_equal(disk_append(path, 1 << 20, NEW, &err), ERR_BAD_INPUT);
+    arena_free(arena);
+}
+
+/* ---- a PoP's ledger -------------------------------------------------------------------------- */
+
+enum { LEDGER_BEFORE = 2 };
+static uint64_t ledger_found; /* by the act; of one that was killed 0 */
+
+static void ledger_run(struct ledger *ledger)
+{
+    for (int i = 0; i < 8 && (ledger->writing || !ledger_kept(ledger)); i++)
+        env_linux_run(linux_world, 0);
+}
+
+static uint64_t ledger_begin(struct ledger *ledger)
+{
+    struct arena *arena = arena_new();
+    struct ledger_marks marks;
+    bool found;
+    char in[224];
+    snprintf(in, sizeof in, "%s/ledger", folder);
+    ledger_open(ledger, env_linux_env(linux_world), in, "paris", arena, &marks, &found);
+    ledger_run(ledger);
+    arena_free(arena);
+    return ledger->window_count;
+}
+
+static bool ledger_one(struct ledger *ledger)
+{
+    static struct ledger_row row = { 1, 1, { .requests = 1 } };
+    struct ledger_record window = { .rows = &row, .row_count = 1 };
+    ledger_keep(ledger, &window, false);
+    ledger_run(ledger);
+    bool kept = ledger_kept(ledger);
+    ledger_close(ledger);
+    return kept;
+}
+
+static void ledger_prepare(void)
+{
+    struct ledger ledger;
+    assert_int_equal(ledger_begin(&ledger), 0);
+    for (int i = 0; i < LEDGER_BEFORE; i++) {
+        assert_true(ledger_one(&ledger));
+        assert_int_equal(ledger_begin(&ledger), i + 1);
+    }
+    ledger_close(&ledger);
+    ledger_found = 0;
+}
+
+static int ledger_act(struct err *err)
+{
+    struct ledger ledger;
+    ledger_found = ledger_begin(&ledger);
+    if (ledger_one(&ledger))
+        return 0;
+    return err_set(err, ERR_INTERNAL, "not written yet");
+}
+
+/* None is there twice; one that was said to be kept is there. Where the file could not be read,
+ * another begins, and says so. */
+static void ledger_check(int r)
+{
+    struct ledger ledger;
+    struct err err;
+    uint64_t least = ledger_found + (r == 0), count = ledger_begin(&ledger);
+    assert_true(count >= least && count <= LEDGER_BEFORE + 1);
+    assert_true(ledger_found == LEDGER_BEFORE || ledger_found == 0);
+    ledger_close(&ledger);
+    assert_int_equal(ledger_act(&err), 0);
+    assert_int_equal(ledger_found, count);
+}
+
 /* ---- one that is removed, and a folder that is made ------------------------------------------ */
 
 static int remove_act(struct err *err)
@@ -261,6 +357,8 @@ static void model_check(int)
 
 static const struct trial trials[] = {
     { "a file replaced", replace_prepare, replace_act, replace_check, 2, false },
+    { "a file appended to", replace_prepare, append_act, append_check, 1, false },
+    { "a ledger", ledger_prepare, ledger_act, ledger_check, 1, true },
     { "a file removed", replace_prepare, remove_act, remove_check, 1, false },
     { "a folder made", folder_prepare, folder_act, folder_check, 1, false },
     { "addresses.json", run_prepare, addresses_act, addresses_check, 0, false },

@@ -10,6 +10,7 @@
 #include "io/socket.h"
 #include "io/timer.h"
 #include "io/work.h"
+#include "sys/env_linux.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -531,9 +532,9 @@ static void test_saver(void **state)
     snprintf(bad, sizeof bad, "%s/none/file", folder);
     pthread_barrier_init(&barrier, NULL, 2);
     disk_waits = &barrier;
-    saver_save(saver, path, SLICE("one"), on_saved, &a);
-    saver_save(saver, bad, SLICE("lost"), on_saved, &b);
-    saver_save(saver, path, SLICE("two"), on_saved, &c);
+    saver_save(saver, path, ENV_LINUX_WHOLE, SLICE("one"), on_saved, &a);
+    saver_save(saver, bad, ENV_LINUX_WHOLE, SLICE("lost"), on_saved, &b);
+    saver_save(saver, path, ENV_LINUX_WHOLE, SLICE("two"), on_saved, &c);
     /* While the disk is busy the loop goes on. */
     while (turns < 3) {
         loop_post(counts.loop, on_turn, &turns);
@@ -554,7 +555,7 @@ static void test_saver(void **state)
     fclose(file);
     /* One that is under way at the end is waited for, and nobody hears of it. */
     disk_waits = NULL;
-    saver_save(saver, path, SLICE("three"), on_saved, &a);
+    saver_save(saver, path, ENV_LINUX_WHOLE, SLICE("three"), on_saved, &a);
     saver_free(saver);
     loop_free(counts.loop);
     assert_int_equal(saves.count, 3);
