@@ -178,7 +178,8 @@ def test_where_it_is_placed_and_why(spread):
 
     said, rows = placement()
     assert set(rows) == {"paris", "tokyo", "lyon", "local"}
-    assert said["wanted"] == {"pops": 1, "replicas_min": 0, "replicas_max": 8, "pop_min": 1,
+    assert said["wanted"] == {"pops": 1, "replicas_min": 0, "replicas_scheduled": 0,
+                              "replicas_max": 8, "pop_min": 1,
                               "pop_max": None}
     assert said["demand"] == {"rate": 0, "refused_rate": 0, "clients": []} and not said["short"]
     first, = (name for name, row in rows.items() if row["chosen"])
