@@ -176,15 +176,6 @@ static void upstream_watch(struct pop_revision *revision, bool watch, void *data
     agent_upstream_watch(data, revision, watch);
 }
 
-static void revision_gone(uint64_t revision_uid, void *data)
-{
-    struct agent *agent = data;
-    struct message_revision gone = MESSAGE_INIT(MESSAGE_REVISION_GONE);
-    gone.revision = revision_uid;
-    agent_usage_revision_gone(agent, revision_uid);
-    wire_send(&agent->supervisor, &gone, sizeof gone, -1);
-}
-
 static void publish(struct pop *pop, void *data)
 {
     struct agent *agent = data;
@@ -199,6 +190,16 @@ static void save(struct pop *pop, void *data)
     (void)pop;
     agent->desired_dirty = true;
     agent_publish_soon(agent);
+}
+
+static void revision_gone(uint64_t revision_uid, void *data)
+{
+    struct agent *agent = data;
+    struct message_revision gone = MESSAGE_INIT(MESSAGE_REVISION_GONE);
+    gone.revision = revision_uid;
+    agent_usage_revision_gone(agent, revision_uid);
+    wire_send(&agent->supervisor, &gone, sizeof gone, -1);
+    save(&agent->pop, data); /* behind it its folder is looked at, that nothing runs from now */
 }
 
 static void report(struct pop *pop, void *data)
