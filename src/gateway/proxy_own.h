@@ -31,7 +31,8 @@ struct proxy {
     struct revision_side *side;
     struct target *target; /* whose place it has; a reference */
     bool canceled;         /* the call's end is to be ignored */
-    bool again;            /* the call takes too long, and another target may be quicker */
+    bool again;            /* the call took too long: its end is followed by another target's */
+    bool patient;          /* there is none: this call has all of the time */
     bool answering;        /* the answer has begun, and goes to the client */
     unsigned tries;
 };

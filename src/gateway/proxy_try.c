@@ -121,7 +121,7 @@ static int64_t due_ns(const struct proxy *proxy)
     int64_t due = request->submitted_ns + timeout_ns(request);
     bool another = proxy->side->lane_count > 1 && idempotent(request) && may_try_again(proxy);
 
-    if (another && !proxy->again)
+    if (another && !proxy->again && !proxy->patient)
         due = request->submitted_ns + timeout_ns(request) / 2 * (proxy->tries > 1 ? 2 : 1);
     return request->deadline_ns && request->deadline_ns < due ? request->deadline_ns : due;
 }
@@ -145,6 +145,34 @@ void proxy_due_arm(struct proxy *proxy)
     shard_deadline(request->gl, &request->timer, due, on_due, request);
 }
 
+static bool paid(struct proxy *proxy)
+{
+    struct retry_budget *budget = &proxy->endpoint->sides[proxy->gl->index].retries;
+
+    if (retry_take(budget, loop_now_ns()))
+        return true;
+    retried(proxy, "no_budget");
+    return false;
+}
+
+/* Another target's place in place of this one's. */
+static bool elsewhere(struct proxy *proxy)
+{
+    struct target *other = target_take_other(proxy->side, proxy->target);
+
+    if (!other)
+        return false;
+    if (!paid(proxy)) {
+        target_give(other, proxy->side);
+        return false;
+    }
+    target_ref(other);
+    proxy_place_give(proxy);
+    proxy->target = other;
+    retried(proxy, "elsewhere");
+    return true;
+}
+
 static void slow(struct proxy *proxy)
 {
     struct request *request = proxy->request;
@@ -156,8 +184,10 @@ static void slow(struct proxy *proxy)
         outlier_bad(outlier_of(proxy), now);
     }
     if (!own && now < request->submitted_ns + timeout_ns(request)) {
-        proxy->again = true; /* on_done() goes on */
-        http_call_cancel(proxy->relay.call);
+        proxy->again = elsewhere(proxy);
+        proxy->patient = !proxy->again;
+        if (proxy->again) /* on_done() goes on */
+            http_call_cancel(proxy->relay.call);
         proxy_due_arm(proxy);
     } else if (own) {
         ANSWER_ERROR(request, ERR_DEADLINE, "the request's deadline passed while it ran");
@@ -229,34 +259,6 @@ static void on_body(struct http_call *call, struct slice bytes, void *data)
 
 static void ask(struct proxy *proxy, bool fresh);
 
-static bool paid(struct proxy *proxy)
-{
-    struct retry_budget *budget = &proxy->endpoint->sides[proxy->gl->index].retries;
-
-    if (retry_take(budget, loop_now_ns()))
-        return true;
-    retried(proxy, "no_budget");
-    return false;
-}
-
-/* Another target's place in place of this one's. */
-static bool elsewhere(struct proxy *proxy)
-{
-    struct target *other = target_take_other(proxy->side, proxy->target);
-
-    if (!other)
-        return false;
-    if (!paid(proxy)) {
-        target_give(other, proxy->side);
-        return false;
-    }
-    target_ref(other);
-    proxy_place_give(proxy);
-    proxy->target = other;
-    retried(proxy, "elsewhere");
-    return true;
-}
-
 static void lost(struct proxy *proxy, const struct err *err, bool sent)
 {
     struct request *request = proxy->request;
@@ -299,14 +301,11 @@ static void failed(struct proxy *proxy, struct http_call *call, const struct err
     bool stale =
         sent && http_call_reused(call) && !http_call_answered(call) && err->code == ERR_OVERLOADED;
 
-    if (!proxy->again) {
-        counted(proxy, !sent                       ? RESULT_UNREACHED
-                       : err->code == ERR_INTERNAL ? RESULT_WRONG
-                                                   : RESULT_LOST);
-        if (!stale) /* it is no fault of a server to close what is idle */
-            outlier_bad(outlier_of(proxy), loop_now_ns());
-    }
-    proxy->again = false;
+    counted(proxy, !sent                       ? RESULT_UNREACHED
+                   : err->code == ERR_INTERNAL ? RESULT_WRONG
+                                               : RESULT_LOST);
+    if (!stale) /* it is no fault of a server to close what is idle */
+        outlier_bad(outlier_of(proxy), loop_now_ns());
     if (!try_again(proxy, err, sent, stale))
         lost(proxy, err, sent);
 }
@@ -330,6 +329,9 @@ static void on_done(struct http_call *call, const struct err *err, void *data)
             counted(proxy, RESULT_CANCELED);
         proxy_place_give(proxy);
         proxy_free(proxy);
+    } else if (proxy->again) {
+        proxy->again = false;
+        ask(proxy, false);
     } else if (proxy->answering && err) { /* never made whole */
         counted(proxy, RESULT_BROKEN);
         proxy_place_give(proxy);

@@ -14,9 +14,7 @@ from aiohttp import web
 
 from deadline import DEADLINE, until
 from oip import Wire
-from upstream import Application, Scripted
-
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+from upstream import OK, Application, Scripted, serving
 
 
 def deploy(perigee, name, upstream, *flags, status=0):
@@ -41,16 +39,6 @@ def scripted(perigee, name, serve, *flags):
         perigee.cli("delete", name, "--yes")
     finally:
         upstream.close()
-
-
-def serving(answer):
-    """serve() that gives each request to answer(), which sends what it likes."""
-    def serve(upstream, connection):
-        while (request := connection.request()) is not None:
-            upstream.requests.put(request)
-            if answer(connection, request) is False:
-                return
-    return serve
 
 
 def plain(connection, request):

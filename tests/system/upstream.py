@@ -91,14 +91,15 @@ class Scripted:
     """Each connection is answered by `serve(connection)` on a thread of its own; `requests` has
     what it saw, `ended` a word for each connection that has ended."""
 
-    def __init__(self, serve):
+    def __init__(self, serve, address="127.0.0.1", port=0):
         self.serve = serve
         self.requests = queue.Queue()
         self.ended = queue.Queue()
         self.connections = 0
         self.threads = []
         self.socks = []
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self.listener = socket.create_server((address, port), family=family, backlog=512)
         self.port = self.listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.thread = threading.Thread(target=self.accept, daemon=True)
@@ -165,3 +166,16 @@ class Application:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(DEADLINE)
         self.loop.close()
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+def serving(answer):
+    """serve() that gives each request to answer(), which sends what it likes."""
+    def serve(upstream, connection):
+        while (request := connection.request()) is not None:
+            upstream.requests.put(request)
+            if answer(connection, request) is False:
+                return
+    return serve
