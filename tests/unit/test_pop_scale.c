@@ -246,6 +246,18 @@ static void test_to_zero_and_back(void **state)
     assert_int_equal(ready(world), 1);
 }
 
+/* The table on disk says that it has the traffic; nothing of it runs. */
+static void test_what_served_is_there_again_after_a_boot(void **state)
+{
+    struct world *world = *state;
+    endpoint_set(world, "running", "", "", 1);
+    pop_endpoint_find(&world->pop, 1)->serving = 1;
+    run(world, 1);
+    assert_int_equal(ready(world), 1);
+    run(world, 121);
+    assert_int_equal(revision_of(world)->replica_count, 0);
+}
+
 static const struct {
     const char *name, *scale, *pops;
     double rate; /* of runs of 100 ms */
@@ -350,6 +362,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_to_zero_and_back, world_new, world_free),
+        cmocka_unit_test_setup_teardown(test_what_served_is_there_again_after_a_boot, world_new,
+                                        world_free),
         cmocka_unit_test_setup_teardown(test_a_load, world_new, world_free),
         cmocka_unit_test_setup_teardown(test_up_and_down_and_words, world_new, world_free),
         cmocka_unit_test_setup_teardown(test_an_update_at_zero_shows_that_it_can, world_new,
