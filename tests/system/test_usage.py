@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from deadline import until
+from deadline import SANITIZED, until
 from perigee import DIGITS
 from test_parts import Fleet
 from test_processes import infer, kill, right, role_pid, served
@@ -58,6 +58,10 @@ def until_counted(perigee, requests, name="digits", ledger=None):
     return of_endpoint(perigee, name)
 
 
+# A replica's end costs a little as well, and more where a sanitizer looks for what is left.
+END_US = 30_000 if SANITIZED else 2000
+
+
 @pytest.fixture(name="busy")
 def _busy(new_perigee):
     perigee = new_perigee()
@@ -77,7 +81,7 @@ def test_the_sum_is_the_kernels_within_one_percent(busy):
     kernel = kernel_us(pid)
     row = until_counted(busy, sum(answered))
     assert row["requests"] == sum(answered) == 2400
-    assert kernel <= row["cpu_us"] <= kernel * 1.01 + 2000  # its end costs a little as well
+    assert kernel <= row["cpu_us"] <= kernel * 1.01 + END_US
     assert row["busy_us"] + row["start_us"] + row["idle_us"] == row["cpu_us"]
     assert row["busy_us"] > 0 and row["start_us"] > 0
     assert row["starts"] == row["cold_starts"] == 1
@@ -105,7 +109,7 @@ def test_killed_agent_and_control_count_nothing_twice_and_lose_nothing(busy):
     answered += load(busy, 10)
     kernel = kernel_us(pid)
     row = until_counted(busy, answered)
-    assert kernel <= row["cpu_us"] <= kernel * 1.01 + 2000
+    assert kernel <= row["cpu_us"] <= kernel * 1.01 + END_US
     assert row["requests"] == answered
     assert row["starts"] == 1
 
