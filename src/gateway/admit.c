@@ -146,6 +146,16 @@ void admit_ran(struct revision_side *side, int64_t ns)
     sum_add(&side->busy_ns, ns > 0 ? (uint64_t)ns : 0);
 }
 
+/* Whoever comes to a revision without a ready replica. */
+static void demand(struct revision *revision)
+{
+    int64_t warm = 0;
+
+    atomic_compare_exchange_strong(&revision->cold_since_ns, &warm, loop_now_ns());
+    if (!atomic_exchange(&revision->demanded, true))
+        loop_post(revision->gateway->main, on_first_waits, revision->gateway);
+}
+
 static int count_in(struct request *request, uint64_t bytes, struct err *err)
 {
     struct revision *revision = request->revision;
@@ -157,8 +167,8 @@ static int count_in(struct request *request, uint64_t bytes, struct err *err)
         atomic_fetch_add(&revision->waiting_batch, 1);
     if (atomic_fetch_add(&revision->waiting, 1) == 0) {
         atomic_store(&revision->waiting_since_ns, loop_now_ns());
-        if (atomic_load(&revision->ready) == 0 && !atomic_exchange(&revision->demanded, true))
-            loop_post(revision->gateway->main, on_first_waits, revision->gateway);
+        if (atomic_load(&revision->ready) == 0)
+            demand(revision);
     }
     list_append(&request->gl->waiting, &request->link);
     return 0;
@@ -299,11 +309,15 @@ void admit_prospect(const struct request *request, struct admit_prospect *ret)
 
 void admit_demand(struct request *request)
 {
-    struct revision *revision = request->revision;
+    atomic_fetch_add(&request->revision->passed_on, 1);
+    demand(request->revision);
+}
 
-    atomic_fetch_add(&revision->passed_on, 1);
-    if (!atomic_exchange(&revision->demanded, true))
-        loop_post(revision->gateway->main, on_first_waits, revision->gateway);
+float admit_cold_ms(const struct revision *revision)
+{
+    int64_t since = atomic_load(&revision->cold_since_ns);
+
+    return since ? (float)(loop_now_ns() - since) / 1e6f : 0;
 }
 
 uint64_t admit_gap_ns(const struct flight *first, size_t count, int64_t now_ns)

@@ -163,7 +163,8 @@ struct revision {
     struct admission admission; /* how long it takes */
     _Atomic int64_t waiting_since_ns; /* about when waiting left 0 */
     _Atomic bool demanded;            /* the first demand was sent, no replica came since */
-    struct gateway_stats *stats;      /* NULL: no room */
+    _Atomic int64_t cold_since_ns; /* when one was asked for first; 0: one is or was ready since */
+    struct gateway_stats *stats;   /* NULL: no room */
     struct queue queue;
     struct revision_side sides[]; /* one a loop */
 };

@@ -33,6 +33,7 @@ struct question {
     bool here;                       /* this PoP is among them */
     bool here_alone;                 /* enough of the others were tried */
     bool cold;                       /* this PoP has no replica that is ready */
+    float cold_ms;                   /* and has waited for one for so long */
     float here_wait_ms, enough_ms;
     struct forward_peer *const *tried;
     unsigned tries;
@@ -54,7 +55,7 @@ static bool tried(const struct question *question, const struct forward_peer *pe
 }
 
 /* Until a replica is ready there. What another PoP that the mesh reaches does not speak of, it does
- * not run yet. */
+ * not run yet. What has taken longer here than it usually does may take as long again. */
 static float start_ms(const struct question *question, bool own, bool reached,
                       const struct mesh_load *load)
 {
@@ -62,7 +63,8 @@ static float start_ms(const struct question *question, bool own, bool reached,
 
     if (!cold)
         return 0;
-    return load && load->start_ms > 0 ? load->start_ms : COLD_MS;
+    float usual = load && load->start_ms > 0 ? load->start_ms : COLD_MS;
+    return own && question->cold_ms > usual ? question->cold_ms : usual;
 }
 
 static void place_add(struct places *places, const struct question *question,
@@ -211,6 +213,7 @@ int forward_begin(struct request *request, struct err *err)
         .process = request->process,
         .here = true,
         .cold = !prospect.ready,
+        .cold_ms = admit_cold_ms(request->revision),
         .here_wait_ms = full ? INFINITY : prospect.wait_ms,
         .enough_ms = reason == FORWARD_overloaded ? prospect.finish_ms : 0,
     };
@@ -224,12 +227,15 @@ int forward_begin(struct request *request, struct err *err)
     return pass(request, pops, &choice, reason, err);
 }
 
-static bool ready_here(const struct table *table, uint32_t row)
+static bool ready_here(const struct table *table, uint32_t row, float *ret_cold_ms)
 {
     uint32_t revision;
 
-    return call_target(table, table_endpoint(table->head, row), &revision) &&
-           atomic_load(&table->revisions[revision]->ready) > 0;
+    *ret_cold_ms = 0;
+    if (!call_target(table, table_endpoint(table->head, row), &revision))
+        return false;
+    *ret_cold_ms = admit_cold_ms(table->revisions[revision]);
+    return atomic_load(&table->revisions[revision]->ready) > 0;
 }
 
 static bool runs(const struct table_endpoint *row)
@@ -295,10 +301,10 @@ enum forward_where forward_next(struct forward *forward, struct forward_peer **r
         .here =
             place == RESIDENCY_HERE && runs(request->row) && runs(table_endpoint(table->head, row)),
         .here_alone = forward->tries == FORWARD_TRIES_MAX,
-        .cold = !ready_here(table, row),
         .tried = forward->tried,
         .tries = forward->tries,
     };
+    question.cold = !ready_here(table, row, &question.cold_ms);
     if (!choose(&question, shard_random(forward->gl), &choice))
         return FORWARD_NOWHERE;
     if (choice.pop == question.pops->own)

@@ -15,13 +15,13 @@
 #include "base/arena.h"
 #include "base/auto.h"
 #include "base/err.h"
+#include "gateway/admit.h"
 #include "gateway/mesh.h"
 #include "http/exchange.h"
 #include "policy/admission.h"
 
-#define START_MS 3000.0f     /* of an endpoint of which no start was seen */
-#define START_LEFT_MS 100.0f /* of one that takes longer than the last */
-#define RUN_MS 50.0f         /* of one of which no run was seen, for what it can answer */
+#define START_MS 3000.0f /* of an endpoint of which no start was seen */
+#define RUN_MS 50.0f     /* of one of which no run was seen, for what it can answer */
 #define NS_A_MS 1e6f
 
 struct line { /* one endpoint */
@@ -104,16 +104,19 @@ static float start_of(const struct table *table, const struct table_endpoint *ro
                       const struct endpoint *endpoint)
 {
     uint32_t known = atomic_load(&endpoint->start_ms);
+    float ms = known ? (float)known : START_MS;
     bool failed = false, hopeful = row->revision_count == 0;
 
     for (uint32_t i = 0; i < row->revision_count; i++) {
         bool bad = table_revision(table->head, row->revision_first + i)->message.bytes > 0;
+        float cold_ms = admit_cold_ms(table->revisions[row->revision_first + i]);
+        ms = cold_ms > ms ? cold_ms : ms;
         failed = failed || bad;
         hopeful = hopeful || !bad;
     }
     if (failed && !hopeful)
         return INFINITY;
-    return known ? below((float)known, PEER_LOAD_MS_MAX) : START_MS;
+    return below(ms, PEER_LOAD_MS_MAX);
 }
 
 static struct peer_load_row row_of(const struct table *table, uint32_t at, float arrivals_per_s)

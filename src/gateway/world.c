@@ -168,7 +168,8 @@ static void reach_set(struct revision *revision, const struct table_head *head, 
     for (uint32_t i = 0; i < reach->target_count; i++)
         ready += targets[i].flags & TABLE_TARGET_READY;
     revision->http = true;
-    atomic_store(&revision->ready, ready);
+    if ((atomic_exchange(&revision->ready, ready) > 0) != (ready > 0))
+        atomic_store(&revision->cold_since_ns, 0);
 }
 
 void world_table_set(struct gateway *gateway, const void *data, size_t bytes, bool mapped)
@@ -285,8 +286,8 @@ static void ready_lost(struct replica *replica)
 {
     struct revision *revision = replica->owner;
 
-    if (replica->state == REPLICA_READY)
-        atomic_fetch_sub(&revision->ready, 1);
+    if (replica->state == REPLICA_READY && atomic_fetch_sub(&revision->ready, 1) == 1)
+        atomic_store(&revision->cold_since_ns, 0);
 }
 
 void world_kill(struct gateway *gateway, uint64_t id, enum replica_end end, const char *text)
@@ -454,6 +455,7 @@ void world_replica_look(struct gateway *gateway, uint64_t id)
     start_learn(gateway, replica);
     atomic_fetch_add(&revision->ready, 1);
     atomic_store(&revision->demanded, false);
+    atomic_store(&revision->cold_since_ns, 0);
     for (unsigned i = 0; i < gateway->loops; i++)
         shard_tell_ready(&gateway->loop[i], replica);
     union message message = { .as_MESSAGE_REPLICA_READY = MESSAGE_INIT(MESSAGE_REPLICA_READY) };

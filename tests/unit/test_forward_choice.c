@@ -94,6 +94,33 @@ static void test_cold(void **state)
     scene_end(&scene);
 }
 
+/* It starts sooner than another could answer, and so is waited for; but not when it has not come. */
+static void test_cold_for_longer_than_thought(void **state)
+{
+    static const struct scene_figures figures[] = { { "local", MESH_UP, 0, 0, 20 },
+                                                    { "other", MESH_UP, 100, 0, 0 } };
+    struct scene scene;
+    struct world_endpoint row = scene_endpoint(0, scene_at_all, 2);
+    (void)state;
+
+    scene_begin(&scene, &row, PEER_ECHOES, false);
+    scene_mesh(&scene, figures, 2);
+    for (unsigned i = 0; i < 2; i++) {
+        scene_expect(world_infer(&scene.world, "Perigee-Timeout: 200ms\r\n", BODY), 504,
+                     "deadline");
+        scene_mesh(&scene, figures, 2);
+        scene_expect(world_infer(&scene.world, "", BODY), 200, "Perigee-Pop: other");
+        fake_start(&scene.world, &scene.fake, 7 + i, WORLD_REVISION(0, 1), 2);
+        union message message;
+        world_expect(&scene.world, true, MESSAGE_REPLICA_READY, &message);
+        world_pass(&scene.world);
+        scene_expect(world_infer(&scene.world, "", BODY), 200, "Perigee-Pop: local");
+        fake_exit(&scene.world, &scene.fake);
+        world_pass(&scene.world);
+    }
+    scene_end(&scene);
+}
+
 /* ---- by the mesh ---------------------------------------------------------------------------- */
 
 /* clang-format off */
@@ -318,6 +345,7 @@ int main(void)
         cmocka_unit_test(test_here_again),
         cmocka_unit_test(test_a_pop_that_is_forgotten),
         cmocka_unit_test(test_cold),
+        cmocka_unit_test(test_cold_for_longer_than_thought),
         cmocka_unit_test(test_mesh),
         cmocka_unit_test(test_a_silent_pop_that_is_down_is_given_up),
         cmocka_unit_test(test_overloaded),
