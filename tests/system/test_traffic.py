@@ -116,9 +116,9 @@ def test_a_canary_gets_its_share(two):
     until("it to have all", lambda: set(revisions(two, 50)) == {2})
     assert two.json("show", "digits")["traffic"] is None
     # It was asked for by number, and so stays until it has been idle.
-    apply(two, 513, scale={"idle": "1s"})
-    until("the old one to end", lambda: 1 not in {
-        row["revision"] for row in two.json("show", "digits")["replicas"]})
+    apply(two, 513, scale={"idle": "1s", "min": 1})
+    until("the old one to end", lambda: {
+        row["revision"] for row in two.json("show", "digits")["replicas"]} == {2})
 
 
 def test_a_split_and_its_rollback(two):

@@ -71,8 +71,8 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* As long as something is stale: one turn of the loop after the other. Returns how many. A turn that
- * waits would do so for ever where a timer that was due at its beginning has done the last of it. */
+/* As long as something is stale: one turn of the loop after the other. Returns how many. A turn
+ * that waits would do so for ever where a timer that was due at its beginning has done the last. */
 static unsigned run(struct control *control)
 {
     unsigned turns = 0;
