@@ -5,7 +5,7 @@
  *   engine_try unix:PATH [--load FILE] [KEY VALUE]...
  *
  * Says what happens as JSON objects, one a line; does what its standard input says: "stop MS",
- * "get", "free" (forgets it, and leaves it there); ends with the container, or with its input.
+ * "get", "exec MS WORD..."; ends with the container, or with its input.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -273,16 +273,17 @@ static void on_exec(int exit_code, const struct err *err, void *data)
     say("exec", "why", slice_of(err ? err->message : ""), "exit_code", exit_code);
 }
 
-/* "exec WORD...", each up to a blank. */
+/* "exec MS WORD...", each up to a blank: so long at most. */
 static void exec(struct try *try, char *line)
 {
     struct slice words[16], rest = slice_of(line);
+    int64_t timeout_ms = strtoll(slice_cut(&rest, ' ').data, NULL, 10);
     size_t count = 0;
     while (rest.data && count < 16)
         words[count++] = slice_cut(&rest, ' ');
     if (!try->exec)
         try->exec = engine_exec(try->engine, try->loop, slice_of(engine_life_id(try->life)), words,
-                                count, 5'000, on_exec, try);
+                                count, timeout_ms, on_exec, try);
 }
 
 static void on_input(struct watch *watch, unsigned events, void *data)

@@ -74,8 +74,11 @@ class Life:
                 return line
         return self.wait(what, **like)
 
-    def text(self):
-        return "".join(line["text"] for line in self.heard if line["is"] == "log")
+    def written(self):
+        """Its standard output and error, each whole: between the two there is no order."""
+        logs = [line for line in self.heard if line["is"] == "log"]
+        return tuple("".join(line["text"] for line in logs if line["error"] == error)
+                     for error in (0, 1))
 
     def end(self):
         with contextlib.suppress(OSError):
@@ -120,7 +123,7 @@ def test_a_container_is_loaded_checked_reached_and_stopped(engine, begin, server
     gone = life.wait("gone")
     assert gone["exit_code"] == 0 and gone["text"] == "it was stopped" and gone["ran"]
     assert gone["cpu_us"] > 0 and gone["memory_bytes_max"] > 0
-    assert "listens\n" in life.text() and "ends\n" in life.text()
+    assert life.written() == ("listens\nends\n", "")
     life.end()
     wait_exit(pid, "the container's process")
     assert ours(engine) == []
@@ -154,8 +157,8 @@ def test_command_user_and_environment_are_told(begin):
                                  "id -u; echo $LEVEL $PORT; touch /no; touch /tmp/yes && echo tmp"],
                  user="1234:1234", env="LEVEL=two words")
     gone = life.wait("gone")
-    assert "1234\ntwo words 8080\n" in life.text() and "tmp\n" in life.text()
-    assert "Read-only file system" in life.text()
+    assert life.written() == ("1234\ntwo words 8080\ntmp\n",
+                              "touch: /no: Read-only file system\n")
     assert gone["text"] == "it ended by itself with status 0"
 
 
@@ -163,7 +166,7 @@ def test_command_user_and_environment_are_told(begin):
 
 # abort() of the first process in a namespace: SIGABRT is ignored there, and glibc goes on to hlt.
 ENDS = {
-    "exits": (["exit"], {}, "it ended by itself with status 3", "no weights"),
+    "exits": (["exit"], {}, "it ended by itself with status 3", "no weights\n"),
     "crashes": (["crash"], {}, "it ended by itself: killed by SIGSEGV", ""),
 }
 
@@ -173,7 +176,7 @@ def test_one_that_ends_says_how(begin, server, name):
     command, options, text, log = ENDS[name]
     life = begin(server_image(server, *command), **options)
     gone = life.wait("gone")
-    assert gone["text"] == text and gone["ran"] and log in life.text()
+    assert gone["text"] == text and gone["ran"] and life.written() == ("", log)
 
 
 def test_one_that_takes_too_much_memory_is_told_from_a_killed_one(begin, server):
@@ -220,7 +223,7 @@ def test_a_program_of_another_machine(begin, server):
     other[18:20] = (0xb7 if os.uname().machine == "x86_64" else 0x3e).to_bytes(2, "little")
     life = begin(Image([("server", bytes(other), 0o755)], {"Entrypoint": ["/server"]}))
     gone = life.wait("gone")
-    assert "exec format error" in (gone["text"] + life.text()).lower(), gone
+    assert "exec format error" in "\n".join([gone["text"], *life.written()]).lower(), gone
 
 
 def test_a_corrupt_layer_is_refused_though_the_engine_answers_200(engine, begin, server):
@@ -291,12 +294,12 @@ def test_a_command_inside_says_its_status(begin, server):
     life = begin(server_image(server))
     life.wait("answer")
     for words, code in (("/server exit", 3), ("/server ways", 0)):
-        life.say(f"exec {words}")
+        life.say(f"exec 60000 {words}")
         assert life.wait("exec") == {"is": "exec", "why": "", "exit_code": code}
-    life.say("exec /nothing")
+    life.say("exec 60000 /nothing")
     none = life.wait("exec")
     assert none["exit_code"] in (126, 127) or "/nothing" in none["why"], none
-    life.say("exec /server deaf")  # for ever
+    life.say("exec 2000 /server deaf")  # for ever
     assert life.wait("exec")["why"] == "the command did not end in time"
     life.say("stop 0")
     life.wait("gone")
@@ -378,8 +381,9 @@ def test_nothing_leads_out(begin, server):
     """The metadata address, bridges of this machine, a resolver, IPv6, by TCP and by UDP."""
     life = begin(server_image(server, "ways"))
     life.wait("gone")
-    lines = life.text().splitlines()
-    assert len(lines) == 17 and lines[-1] == "over"
+    output, error = life.written()
+    lines = output.splitlines()
+    assert not error and len(lines) == 17 and lines[-1] == "over"
     for line in lines[:-1]:
         inside = line.startswith("127.")  # its own loopback, where nobody is
         words = ["Connection refused"] if inside else ["Network is unreachable",
