@@ -39,7 +39,7 @@ void admit_prospect(const struct request *request, struct admit_prospect *ret);
 /* It came for a replica that is not ready, and another PoP hides that: the agent hears of it. */
 void admit_demand(struct request *request);
 
-/* For how long a replica was asked for and none was ready; 0: none is asked for, or one is ready. */
+/* For how long a replica was asked for and none was ready; 0: none is asked for, or one is. */
 float admit_cold_ms(const struct revision *revision);
 /* A request has held a place for so long, and gives it back: what scaling goes by. */
 void admit_ran(struct revision_side *side, int64_t ns);

@@ -94,7 +94,7 @@ static void test_cold(void **state)
     scene_end(&scene);
 }
 
-/* It starts sooner than another could answer, and so is waited for; but not when it has not come. */
+/* It starts sooner than another could answer, and is waited for; but not when it has not come. */
 static void test_cold_for_longer_than_thought(void **state)
 {
     static const struct scene_figures figures[] = { { "local", MESH_UP, 0, 0, 20 },
