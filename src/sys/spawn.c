@@ -129,9 +129,9 @@ int spawn_process(const struct env_spawn *spawn, pid_t *ret_pid, int *ret_pidfd,
     return 0;
 }
 
-void spawn_kill(int pidfd, int signal)
+bool spawn_kill(int pidfd, int signal)
 {
-    (void)syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0);
+    return syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0) == 0 || errno == ESRCH;
 }
 
 size_t spawn_children(pid_t *ret_pids, size_t room)

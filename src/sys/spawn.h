@@ -27,7 +27,7 @@ struct spawn_detail {            /* for env_spawn.detail */
 
 /* CLOEXEC pidfd of a child not yet reaped. */
 [[nodiscard]] int spawn_pidfd(pid_t pid, int *ret_pidfd, struct err *err);
-void spawn_kill(int pidfd, int signal); /* one that is gone already is ignored */
+bool spawn_kill(int pidfd, int signal); /* true where it is gone already, too */
 
 /* Ids of this process's children, zombies included; at most `room`. Returns how many. */
 size_t spawn_children(pid_t *ret_pids, size_t room);

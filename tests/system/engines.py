@@ -86,6 +86,7 @@ int main(int count, char **words)
         char text[4096], answer[256];
         int fd = accept(listener, 0, 0);
         if (read(fd, text, sizeof text) > 0) {
+            if (!strcmp(how, "loud")) puts("asked"), fflush(stdout);
             int size = snprintf(answer, sizeof answer, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n"
                                 "Connection: close\r\n\r\nhello\n");
             if (write(fd, answer, size) < 0) perror("write");

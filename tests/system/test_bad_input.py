@@ -512,7 +512,7 @@ def short(node):
 
 def may_skip(name):
     """Sanitizers are slow; and not everywhere, nor for everybody, does an engine run."""
-    return SANITIZED or name.startswith("test_engine.py::")
+    return SANITIZED or name.startswith(("test_engine.py::", "test_engine_false.py::"))
 
 
 @pytest.mark.last

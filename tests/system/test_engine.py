@@ -7,16 +7,15 @@ import os
 import pathlib
 import signal
 import subprocess
-import time
 
 import pytest
 
-from deadline import DEADLINE, Lines, wait_exit
+from deadline import until, wait_exit
+from engine_life import TRY, Life
 from engines import (Image, Missing, busybox_image, compile_server, new_engine,
                      server_image)
 from perigee import PROGRAM
 
-TRY = PROGRAM.parent / "tests" / "engine" / "engine_try"
 HOME = "try"
 
 
@@ -35,57 +34,6 @@ def engine(request):
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     return compile_server(tmp_path_factory.mktemp("server"))
-
-
-class Life:
-    """One run of engine_try: what it says, in order."""
-
-    def __init__(self, engine, folder, image=None, data=None, **options):
-        command = [TRY, f"unix:{engine.socket}"]
-        if image:
-            load = folder / "image.tar"
-            load.write_bytes(data or image.docker_archive())
-            command += ["--load", load, "image", image.digest]
-        for key, value in options.items():
-            for item in value if isinstance(value, list) else [value]:
-                command += [key, str(item)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        bufsize=0)
-        self.lines = Lines(self.process.stdout.fileno())
-        self.heard = []
-
-    def say(self, text):
-        self.process.stdin.write(text.encode() + b"\n")
-
-    def wait(self, what, **like):
-        """The next that is of that kind; what comes before it is kept in `heard`."""
-        deadline = time.monotonic() + DEADLINE
-        while True:
-            line = self.lines.next(deadline, f"{what} after {self.heard[-5:]}")
-            self.heard.append(line)
-            if line["is"] == what and all(line.get(key) == like[key] for key in like):
-                return line
-            assert line["is"] != "error" or what == "error", line
-
-    def saw(self, what, **like):
-        """The same, and it may have come before."""
-        for line in self.heard:
-            if line["is"] == what and all(line.get(key) == like[key] for key in like):
-                return line
-        return self.wait(what, **like)
-
-    def written(self):
-        """Its standard output and error, each whole: between the two there is no order."""
-        logs = [line for line in self.heard if line["is"] == "log"]
-        return tuple("".join(line["text"] for line in logs if line["error"] == error)
-                     for error in (0, 1))
-
-    def end(self):
-        with contextlib.suppress(OSError):
-            self.process.stdin.close()
-        wait_exit(self.process.pid, "the driver's end")
-        assert self.process.wait() == 0
-        self.process.stdout.close()
 
 
 @pytest.fixture
@@ -108,6 +56,19 @@ def ours(engine):
     return [row["Names"] for row in engine.containers()]
 
 
+def folders_of(group):
+    """Of either version, and the monitor's first."""
+    root = pathlib.Path("/sys/fs/cgroup")
+    return [folder for name in (f"{group[1:]}/conmon", group[1:])
+            for folder in [*root.glob(name), *root.glob(f"*/{name}")]]
+
+
+def empty(folder):
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+    return not folder.exists()
+
+
 # ---- a life -----------------------------------------------------------------------------------
 
 def test_a_container_is_loaded_checked_reached_and_stopped(engine, begin, server):
@@ -116,8 +77,7 @@ def test_a_container_is_loaded_checked_reached_and_stopped(engine, begin, server
     life.wait("loaded")
     pid = life.wait("running")["pid"]
     assert life.wait("answer")["text"].endswith("hello\n")
-    folders = list(pathlib.Path("/sys/fs/cgroup").glob(f"*{group}")) + \
-        list(pathlib.Path("/sys/fs/cgroup").glob(group[1:]))
+    folders = folders_of(group)
     assert folders, "it has a group of its own"
     life.say("stop 20000")
     gone = life.wait("gone")
@@ -238,11 +198,20 @@ def test_a_corrupt_layer_is_refused_though_the_engine_answers_200(engine, begin,
 
 
 def test_one_that_writes_without_end_is_read_and_stopped(engine, begin, server):
-    life = begin(server_image(server, "chatty"))
-    told = 0
-    while told < 12 << 20:  # its file is bounded, what is read goes on behind that
-        told += len(life.wait("log")["text"])
-        life.heard.clear()
+    life = begin(server_image(server, "chatty"), watch="yes")
+
+    def read(size):
+        told = 0
+        while told < size:
+            told += len(life.wait("log")["text"])
+            life.heard.clear()
+    read(12 << 20)  # its file is bounded, what is read goes on behind that
+    if engine.name == "Podman":
+        engine.kill()
+        life.wait("lost")
+        engine.start()
+        life.wait("list")
+        read(2 << 20)  # what was on its way is less
     logs = [*engine.folder.rglob("ctr.log*"), *engine.folder.rglob("container.log*")]
     assert logs and sum(log.stat().st_size for log in logs) < 32 << 20
     life.say("stop 0")
@@ -271,20 +240,24 @@ def test_a_container_that_others_remove_is_gone(engine, begin, server):
 
 
 def test_the_engine_ends_and_comes_again(engine, begin, server):
-    life = begin(server_image(server))
+    life = begin(server_image(server, "loud"))
     pid = life.wait("running")["pid"]
     life.wait("answer")
+    life.saw("log", text="asked\n")
     if engine.name == "Podman":
         engine.kill()  # what it started lives on
         life.say("get")
         life.wait("answer")
         engine.start()
+        life.wait("log", text="asked\n")
         life.say("stop 20000")
     else:
         engine.stop()  # and ends what it started
         engine.start()
     gone = life.wait("gone")
     assert gone["ran"]
+    if engine.name == "Podman":
+        assert life.written() == ("listens\nasked\nasked\nends\n", "")
     wait_exit(pid, "the container's process")
     begin(sweep="yes", home=HOME).wait("swept")
     assert ours(engine) == []
@@ -323,7 +296,8 @@ def test_events_are_told_and_told_again_after_the_engine_was_away(engine, begin,
 
 
 def test_one_is_ended_while_the_engine_is_away(engine, begin, server):
-    life = begin(server_image(server))
+    group = f"/perigee-test-{os.getpid()}"
+    life = begin(server_image(server), group=group)
     pid = life.wait("running")["pid"]
     life.wait("answer")
     if engine.name == "Podman":
@@ -334,7 +308,7 @@ def test_one_is_ended_while_the_engine_is_away(engine, begin, server):
         life.say("stop 0")
         if engine.name == "Podman":
             gone = life.wait("gone")
-            assert gone["left"] and not gone["out_of_memory"]
+            assert gone["left"] and not gone["out_of_memory"] and gone["cpu_us"] > 0
             wait_exit(pid, "the container's process")
     finally:
         if engine.name == "Podman":
@@ -344,6 +318,7 @@ def test_one_is_ended_while_the_engine_is_away(engine, begin, server):
             life.wait("gone")
     begin(sweep="yes", home=HOME).wait("swept")
     assert ours(engine) == []
+    until("the end of its monitor", lambda: all(map(empty, folders_of(group))))
 
 
 def test_what_is_left_behind_is_found_by_its_labels(engine, begin, server):

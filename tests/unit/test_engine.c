@@ -10,13 +10,16 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h> /* after the four above */
 
 #include "base/arena.h"
 #include "base/err.h"
+#include "io/loop.h"
 #include "replica/engine/container.h"
 #include "replica/engine/engine.h"
 #include "replica/engine/life.h"
@@ -478,6 +481,47 @@ static void test_ends(void **state)
     }
 }
 
+/* ---- an engine that does not answer ---------------------------------------------------------- */
+
+static void on_silent(const struct engine_answer *answer, const struct err *err, void *data)
+{
+    assert_null(answer);
+    assert_int_equal(err->code, ERR_DEADLINE);
+    loop_stop(data);
+}
+
+static void on_silent_bytes(struct slice bytes, void *data)
+{
+    (void)bytes;
+    (void)data;
+    fail();
+}
+
+static void test_what_is_followed_ends_in_time(void **state)
+{
+    struct sockaddr_un at = { .sun_family = AF_UNIX };
+    struct address address;
+    char folder[] = "/tmp/pg-test-engine-XXXXXX", text[64];
+    struct loop *loop = loop_new();
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    snprintf(at.sun_path, sizeof at.sun_path, "%s/socket", folder);
+    snprintf(text, sizeof text, "unix:%s", at.sun_path);
+    assert_int_equal(0, bind(listener, (struct sockaddr *)&at, sizeof at));
+    assert_int_equal(0, listen(listener, 1));
+    assert_int_equal(0, address_parse(slice_of(text), &address, NULL));
+    struct engine *engine = engine_new(loop, NULL, &address);
+    engine_follow(engine, ENGINE_GET, "/events", (struct slice){}, 20, on_silent_bytes, on_silent,
+                  loop);
+    loop_run(loop);
+    engine_free(engine);
+    loop_free(loop);
+    close(listener);
+    unlink(at.sun_path);
+    rmdir(folder);
+}
+
 /* ---- the helper for namespaces --------------------------------------------------------------- */
 
 static struct netns_message ask(struct channel *channel, struct netns_message message, int fd,
@@ -579,6 +623,7 @@ int main(void)
         cmocka_unit_test(test_list),
         cmocka_unit_test(test_find),
         cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_what_is_followed_ends_in_time),
         cmocka_unit_test(test_netns),
         cmocka_unit_test(test_netns_messages),
     };

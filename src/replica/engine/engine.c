@@ -18,7 +18,7 @@
 #include "replica/engine/container.h"
 #include "replica/engine/stream.h"
 
-enum { CHUNK = 256 * 1024, KEPT_MAX = 4, CONNECT_MS = 2000, HEAD_MS = 120'000 };
+enum { CHUNK = 256 * 1024, KEPT_MAX = 4, CONNECT_MS = 2000 };
 
 struct engine {
     struct loop *loop;
@@ -59,7 +59,7 @@ struct engine *engine_new(struct loop *loop, struct work_pool *pool, const struc
     struct engine *engine = mem_zalloc(sizeof *engine);
     struct http_client_config config = {
         .connect_ms = CONNECT_MS,
-        .head_ms = HEAD_MS, /* a load answers once it is done */
+        .head_ms = -1, /* Podman begins to answer once a container writes, or a load is done */
         .kept_max = KEPT_MAX,
     };
     engine->loop = loop;
@@ -124,10 +124,10 @@ static void call_over(struct engine_call *call, const struct err *err)
         call_free(call);
         return;
     }
-    if (err)
-        own = *err;
-    else if (call->err.code)
+    if (call->err.code) /* for which it was taken back */
         own = call->err;
+    else if (err)
+        own = *err;
     else if (call->status >= 400)
         refused(call, &own);
     else if (call->loads)
@@ -197,6 +197,7 @@ static void on_body(struct http_call *http, struct slice bytes, void *data)
 /* ---- calls ----------------------------------------------------------------------------------- */
 
 static const struct http_call_events events = { on_head, on_body, on_done };
+static const char *const methods[] = { "GET", "POST", "DELETE" };
 
 static struct engine_call *call_new(struct engine *engine, engine_cb done, void *data)
 {
@@ -233,27 +234,18 @@ static void call_send(struct engine_call *call, const char *method, const char *
 struct engine_call *engine_ask(struct engine *engine, enum engine_method method, const char *target,
                                struct slice json, int64_t timeout_ms, engine_cb done, void *data)
 {
-    static const char *const methods[] = { "GET", "POST", "DELETE" };
     struct engine_call *call = call_new(engine, done, data);
     call_send(call, methods[method], target, json, false, timeout_ms);
     return call;
 }
 
-struct engine_call *engine_follow(struct engine *engine, const char *target,
+struct engine_call *engine_follow(struct engine *engine, enum engine_method method,
+                                  const char *target, struct slice json, int64_t timeout_ms,
                                   engine_bytes_cb on_bytes, engine_cb done, void *data)
 {
     struct engine_call *call = call_new(engine, done, data);
     call->on_bytes = on_bytes;
-    call_send(call, "GET", target, (struct slice){}, false, 0);
-    return call;
-}
-
-struct engine_call *engine_follow_post(struct engine *engine, const char *target, struct slice json,
-                                       engine_bytes_cb on_bytes, engine_cb done, void *data)
-{
-    struct engine_call *call = call_new(engine, done, data);
-    call->on_bytes = on_bytes;
-    call_send(call, "POST", target, json, false, 0);
+    call_send(call, methods[method], target, json, false, timeout_ms);
     return call;
 }
 

@@ -54,18 +54,16 @@ void engine_cancel(struct engine_call *call);
 void engine_forget(struct engine_call *call); /* the same, and on_done is not called */
 
 /* The same for what has no end, or none soon: logs, events. on_bytes may be called until on_done.
- * `answer` has no body. */
+ * `answer` has no body; timeout_ms 0: none. */
 typedef void (*engine_bytes_cb)(struct slice bytes, void *data);
-struct engine_call *engine_follow(struct engine *engine, const char *target,
+struct engine_call *engine_follow(struct engine *engine, enum engine_method method,
+                                  const char *target, struct slice json, int64_t timeout_ms,
                                   engine_bytes_cb on_bytes, engine_cb on_done, void *data);
-/* The same of a question with a body. */
-struct engine_call *engine_follow_post(struct engine *engine, const char *target, struct slice json,
-                                       engine_bytes_cb on_bytes, engine_cb on_done, void *data);
 
 /* ---- who it is ------------------------------------------------------------------------------- */
 
 struct engine_version {
-    char name[32];                /* "Podman Engine", "Docker" */
+    char name[32];                /* "Podman", "Docker" */
     char version[64];             /* "4.3.1" */
     char api[16];                 /* "1.41", the one used */
     char system[16], machine[16]; /* "linux", "amd64" */

@@ -108,8 +108,9 @@ static void on_made(const struct engine_answer *answer, const struct err *err, v
         return;
     }
     (void)snprintf(target, sizeof target, "/exec/%s/start", exec->id);
-    exec->call = engine_follow_post(exec->engine, target, SLICE("{\"Detach\":false,\"Tty\":false}"),
-                                    on_bytes, on_ended, exec);
+    exec->call =
+        engine_follow(exec->engine, ENGINE_POST, target, SLICE("{\"Detach\":false,\"Tty\":false}"),
+                      0, on_bytes, on_ended, exec);
 }
 
 struct engine_exec *engine_exec(struct engine *engine, struct loop *loop, struct slice container,

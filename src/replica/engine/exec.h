@@ -19,8 +19,8 @@ struct loop;
 /* exit_code is meant where err is NULL: 0 is well. ERR_DEADLINE: it took longer, and goes on. */
 typedef void (*engine_exec_cb)(int exit_code, const struct err *err, void *data);
 
-/* `container` is its id. What it writes is not kept. on_done is called once, and not from inside;
- * after engine_exec_free() not at all, which may be called in it, and is by itself afterwards. */
+/* `container` is its id. What it writes is not kept. on_done is called once, not from inside, and
+ * there is nothing left to free then; after engine_exec_free() not at all. */
 struct engine_exec *engine_exec(struct engine *engine, struct loop *loop, struct slice container,
                                 const struct slice *command, size_t count, int64_t timeout_ms,
                                 engine_exec_cb on_done, void *data);

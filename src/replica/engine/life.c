@@ -26,7 +26,8 @@
 enum {
     ASK_MS = 30'000, /* an engine that is busy takes seconds to create and start one */
     STOP_MORE_MS = 15'000,
-    REST_BYTES_MAX = 1 << 20,
+    AGAIN_BYTES_MAX = 1 << 20, /* of its log: the engine forgets what is older */
+    LOG_AGAIN_MS = 1'000,
     REMOVE_TRIES = 3,
     GROUP_AGAIN_MS = 10,
     GROUP_TRIES = 100,
@@ -48,13 +49,14 @@ struct engine_life {
     char id[ENGINE_ID_BYTES + 1];
     struct engine_call *call, *log_call, *stop_call; /* under way */
     struct engine_frames frames;
-    struct watch *watch; /* of pidfd */
-    struct timer *timer; /* until its groups are empty */
+    struct watch *watch;     /* of pidfd */
+    struct timer *timer;     /* until its groups are empty */
+    struct timer *log_timer; /* until its log is followed again */
     int pidfd;
     int64_t pid;
     unsigned looks, removals, group_tries;
     bool dead, log_broken, removing;
-    uint64_t told; /* bytes of its log */
+    uint64_t told, known; /* bytes of its log; of those that come again */
     struct engine_end end;
     struct engine_end_seen seen;
 };
@@ -76,6 +78,60 @@ static struct engine_call *ask(struct engine_life *life, enum engine_method meth
     char target[256];
     (void)snprintf(target, sizeof target, "/containers/%s%s", life->id, format);
     return engine_ask(life->engine, method, target, json, timeout_ms, on_done, life);
+}
+
+/* ---- what it writes -------------------------------------------------------------------------- */
+
+static void on_log_text(struct slice text, bool is_error, void *data)
+{
+    struct engine_life *life = data;
+    size_t known = text.size < life->known ? text.size : (size_t)life->known;
+    life->known -= known;
+    text = (struct slice){ text.data + known, text.size - known };
+    life->told += text.size;
+    if (text.size)
+        life->events.on_log(life, text, is_error, life->data);
+}
+
+static void on_log_bytes(struct slice bytes, void *data)
+{
+    struct engine_life *life = data;
+    if (!life->log_broken && engine_frames_feed(&life->frames, bytes, NULL) < 0)
+        life->log_broken = true;
+}
+
+/* From its beginning, but for what was told. */
+static struct engine_call *log_ask(struct engine_life *life, const char *more, int64_t timeout_ms,
+                                   engine_cb on_done)
+{
+    char target[256];
+    (void)snprintf(target, sizeof target, "/containers/%s/logs?stdout=1&stderr=1%s", life->id,
+                   more);
+    life->log_broken = false;
+    life->frames = (struct engine_frames){ on_log_text, life };
+    life->known = life->told;
+    return engine_follow(life->engine, ENGINE_GET, target, (struct slice){}, timeout_ms,
+                         on_log_bytes, on_done, life);
+}
+
+/* An engine that is begun anew gives all streams up. */
+static void on_log_done(const struct engine_answer *answer, const struct err *err, void *data)
+{
+    struct engine_life *life = data;
+    (void)answer;
+    (void)err;
+    life->log_call = NULL;
+    if (life->state == ENGINE_LOOKING || life->state == ENGINE_RUNNING)
+        timer_start(life->log_timer, LOG_AGAIN_MS);
+}
+
+static void log_follow(void *data)
+{
+    struct engine_life *life = data;
+    bool all = life->told <= AGAIN_BYTES_MAX;
+    life->log_call = log_ask(life, all ? "&follow=1" : "&follow=1&tail=0", 0, on_log_done);
+    if (!all)
+        life->known = 0;
 }
 
 /* ---- its end --------------------------------------------------------------------------------- */
@@ -150,6 +206,7 @@ static void remove_it(struct engine_life *life)
 {
     engine_life_state_move(&life->state, ENGINE_REMOVING);
     watch_free(take_ptr(life->watch));
+    timer_stop(life->log_timer);
     if (!life->id[0]) { /* it was never made */
         gone(life);
         return;
@@ -174,37 +231,15 @@ static void on_rest(const struct engine_answer *answer, const struct err *err, v
     remove_it(life);
 }
 
-static void on_rest_text(struct slice text, bool is_error, void *data)
-{
-    struct engine_life *life = data;
-    size_t known = text.size < life->told ? text.size : (size_t)life->told;
-    life->told -= known;
-    text = (struct slice){ text.data + known, text.size - known };
-    if (text.size)
-        life->events.on_log(life, text, is_error, life->data);
-}
-
-static void on_rest_bytes(struct slice bytes, void *data)
-{
-    struct engine_life *life = data;
-    if (!life->log_broken && engine_frames_feed(&life->frames, bytes, NULL) < 0)
-        life->log_broken = true;
-}
-
 static void log_rest(struct engine_life *life)
 {
-    char target[256];
-
+    timer_stop(life->log_timer);
     if (life->log_call)
         engine_forget(take_ptr(life->log_call));
-    if (life->told > REST_BYTES_MAX) {
+    if (life->told > AGAIN_BYTES_MAX)
         remove_it(life);
-        return;
-    }
-    life->log_broken = false;
-    life->frames = (struct engine_frames){ on_rest_text, life };
-    (void)snprintf(target, sizeof target, "/containers/%s/logs?stdout=1&stderr=1", life->id);
-    life->call = engine_follow(life->engine, target, on_rest_bytes, on_rest, life);
+    else
+        life->call = log_ask(life, "", ASK_MS, on_rest);
 }
 
 /* Of the group above its own: that one goes with it. Shared with others it would say nothing. */
@@ -277,40 +312,6 @@ static void on_pidfd(struct watch *watch, unsigned events, void *data)
     (void)watch;
     (void)events;
     died(data);
-}
-
-/* ---- what it writes -------------------------------------------------------------------------- */
-
-static void on_log_text(struct slice text, bool is_error, void *data)
-{
-    struct engine_life *life = data;
-    life->told += text.size;
-    life->events.on_log(life, text, is_error, life->data);
-}
-
-static void on_log_bytes(struct slice bytes, void *data)
-{
-    struct engine_life *life = data;
-    if (!life->log_broken && engine_frames_feed(&life->frames, bytes, NULL) < 0)
-        life->log_broken = true;
-}
-
-static void on_log_done(const struct engine_answer *answer, const struct err *err, void *data)
-{
-    struct engine_life *life = data;
-    (void)answer;
-    (void)err;
-    life->log_call = NULL;
-}
-
-static void log_follow(struct engine_life *life)
-{
-    char target[256];
-    (void)snprintf(target, sizeof target, "/containers/%s/logs?follow=1&stdout=1&stderr=1",
-                   life->id);
-    life->frames.on_text = on_log_text;
-    life->frames.data = life;
-    life->log_call = engine_follow(life->engine, target, on_log_bytes, on_log_done, life);
 }
 
 /* ---- from its making to its running ---------------------------------------------------------- */
@@ -439,6 +440,7 @@ static void on_created(const struct engine_answer *answer, const struct err *err
                           ERR_SLICE(id));
     }
     arena_free(arena);
+    life->end.left = !answer; /* it may be made all the same */
     if (!life->id[0] || life->removing) {
         fail(life, err ? err->message : why.code ? why.message : "it was stopped");
         return;
@@ -485,6 +487,7 @@ struct engine_life *engine_life_begin(struct engine *engine, struct loop *loop,
     life->events = *events;
     life->data = data;
     life->pidfd = -1;
+    life->log_timer = timer_new(loop, log_follow, life);
     life->end.exit_code = -1;
     (void)snprintf(target, sizeof target, "/containers/create?name=%.*s",
                    SLICE_FMT(container->name));
@@ -500,10 +503,10 @@ static void on_stopped(const struct engine_answer *answer, const struct err *err
     (void)answer;
 
     life->stop_call = NULL;
-    /* Its end comes by the pidfd; where the engine cannot end it, removal is the last means. */
-    if (!err || err->code == ERR_NOT_FOUND)
+    if (!err || err->code == ERR_NOT_FOUND || life->state != ENGINE_RUNNING)
         return;
-    if (life->state == ENGINE_RUNNING)
+    /* Its end comes by the pidfd. Where neither can end it, removal is the last means. */
+    if (!spawn_kill(life->pidfd, SIGKILL))
         fail(life, err->message);
 }
 
@@ -542,6 +545,7 @@ void engine_life_free(struct engine_life *life)
             engine_forget(calls[i]);
     watch_free(life->watch);
     timer_free(life->timer);
+    timer_free(life->log_timer);
     fd_close(&life->pidfd);
     arena_free(life->arena);
     free(life);

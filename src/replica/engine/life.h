@@ -43,7 +43,7 @@ struct engine_end {
     bool ran;                          /* its process was there */
     bool asked;                        /* by engine_life_stop() */
     bool out_of_memory;                /* by its control group, or by the engine */
-    bool left;                         /* the engine could not be asked: killed, and still there */
+    bool left;                         /* the engine did not answer: it may be there, killed */
     int exit_code;                     /* 128 + the signal; -1: not known */
     uint64_t cpu_us, memory_bytes_max; /* of its control group; 0: not known */
     char text[504]; /* why, in a sentence: "the entry point '/server' is not in the image" */
@@ -52,6 +52,7 @@ struct engine_end {
 struct engine_life_events {
     /* It runs and has its walls. Its process is `pid`, the pidfd is the container's. */
     void (*on_running)(struct engine_life *life, int64_t pid, int pidfd, void *data);
+    /* Of one stream in order; between the two there is none. */
     void (*on_log)(struct engine_life *life, struct slice text, bool is_error, void *data);
     void (*on_gone)(struct engine_life *life, const struct engine_end *end, void *data); /* last */
 };

@@ -83,7 +83,8 @@ static void open_stream(void *data)
                    watch->since_s);
     watch->since_s = loop_wall_s() - OVERLAP_S;
     watch->lines = (struct engine_lines){ .on_line = on_line, .data = watch };
-    watch->stream = engine_follow(watch->engine, target, on_bytes, on_stream_over, watch);
+    watch->stream = engine_follow(watch->engine, ENGINE_GET, target, (struct slice){}, 0, on_bytes,
+                                  on_stream_over, watch);
     if (watch->list)
         engine_forget(watch->list);
     watch->list = engine_list(watch->engine, LIST_MS, on_listed, watch);
