@@ -6,11 +6,25 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 #include <cmocka.h> /* after the above */
 
 #include "base/err.h"
 #include "sys/channel.h"
 #include "sys/fd.h"
+
+const struct world_endpoint case_digits = {
+    .name = "digits",
+    .queue_depth = 4,
+    .concurrency = 2,
+    .queue_timeout_ms = 600,
+    .queue_cold_ms = 1500,
+    .timeout_ms = 800,
+    .body_bytes_max = 4 << 20,
+    .serving = 1,
+    .revisions = 1,
+};
 
 void case_begin(struct world *world, struct fake *fake, const struct world_endpoint *endpoints,
                 size_t count, enum fake_mode mode)
@@ -60,6 +74,24 @@ struct reply world_infer(struct world *world, const char *headers, const char *b
                         headers, strlen(body), body);
 
     return world_ask(world, request, (size_t)size);
+}
+
+void case_hinted(struct world *world, const char *target)
+{
+    static const char hint[] = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n";
+    char ask[256], text[4096] = "";
+    size_t used = 0;
+    int fd = world_connect(world);
+    int size =
+        snprintf(ask, sizeof ask,
+                 "GET %s HTTP/1.1\r\nHost: digits.localhost\r\nConnection: close\r\n\r\n", target);
+
+    assert_int_equal(send(fd, ask, (size_t)size, MSG_NOSIGNAL), size);
+    for (ssize_t n; (n = recv(fd, text + used, sizeof text - 1 - used, 0)) > 0;)
+        used += (size_t)n;
+    close(fd);
+    if (strncmp(text, hint, sizeof hint - 1) != 0)
+        fail_msg("%s", text);
 }
 
 void world_keys(struct world *world, const char *const *pops, size_t count)

@@ -189,6 +189,10 @@ static bool answer(struct connection *at)
         return false;
     }
     switch (mode) {
+    case PEER_HINTS:
+        say_text(at->fd, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n"
+                         "Connection: X-Mine\r\nX-Mine: 1\r\n\r\n");
+        [[fallthrough]];
     case PEER_ECHOES:
     case PEER_LEAVES:
     case PEER_CHUNKS:
@@ -214,6 +218,12 @@ static bool answer(struct connection *at)
         return true;
     case PEER_BREAKS:
         say_text(at->fd, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
+        return false;
+    case PEER_TUNNELS:
+        say_text(at->fd, "HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\n"
+                         "Connection: Upgrade\r\n\r\n");
+        while (more(at))
+            at->size = 0;
         return false;
     case PEER_STALLS:
         say_text(at->fd, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");

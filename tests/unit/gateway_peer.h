@@ -24,6 +24,8 @@ enum peer_mode {
     PEER_FAILS,   /* 500, which is an answer */
     PEER_BREAKS,  /* within its answer */
     PEER_STALLS,  /* within its answer, says nothing more until the other end closes */
+    PEER_HINTS,   /* as PEER_ECHOES, with 100 and 103 before it */
+    PEER_TUNNELS, /* 101, whatever was asked for */
     PEER_SILENT,  /* reads, and says nothing until the other end closes */
 };
 

@@ -41,20 +41,13 @@ const struct table_source_placement scene_at_both[2] = { { SLICE("other"), 1 },
 struct world_endpoint scene_endpoint(uint32_t state, const struct table_source_placement *placed,
                                      size_t count)
 {
-    return (struct world_endpoint){
-        .name = "digits",
-        .queue_depth = 4,
-        .concurrency = 2,
-        .queue_timeout_ms = 600,
-        .queue_cold_ms = 1500,
-        .timeout_ms = 800,
-        .body_bytes_max = 12 << 20,
-        .serving = 1,
-        .revisions = 1,
-        .state = state,
-        .placements = placed,
-        .placement_count = count,
-    };
+    struct world_endpoint row = case_digits;
+
+    row.body_bytes_max = 12 << 20;
+    row.state = state;
+    row.placements = placed;
+    row.placement_count = count;
+    return row;
 }
 
 struct residency_rule scene_rule_in(const char *process, const char *transit)

@@ -10,8 +10,7 @@
 #include "gateway_case.h"
 #include "gateway_peer.h"
 
-#define BODY                                                                                       \
-    "{\"inputs\":[{\"name\":\"image\",\"shape\":[1,4],\"datatype\":\"FP32\",\"data\":[0,1,7,2]}]}"
+#define BODY CASE_ROW
 #define LOCAL "Host: localhost:8000\r\n"
 
 struct scene {

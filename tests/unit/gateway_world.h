@@ -92,6 +92,8 @@ struct world_endpoint {
     size_t share_count;
     uint32_t canary; /* 0: none */
     bool by_address;
+    const struct table_target *targets; /* its revisions are reached over HTTP, there */
+    size_t target_count;
 };
 
 void world_start(struct world *world, uint64_t instance); /* up to, not with, GO */

@@ -20,21 +20,6 @@
 #include "sys/fd.h"
 #include "sys/shm.h"
 
-static const struct world_endpoint digits = {
-    .name = "digits",
-    .queue_depth = 4,
-    .concurrency = 2,
-    .queue_timeout_ms = 600,
-    .queue_cold_ms = 1500,
-    .timeout_ms = 800,
-    .body_bytes_max = 4 << 20,
-    .serving = 1,
-    .revisions = 1,
-};
-
-#define ONE_ROW                                                                                    \
-    "{\"inputs\":[{\"name\":\"image\",\"shape\":[1,4],\"datatype\":\"FP32\",\"data\":[0,1,7,2]}]}"
-
 static void begin(struct world *world, struct fake *fake, const struct world_endpoint *endpoint)
 {
     *world = (struct world){};
@@ -153,7 +138,7 @@ static void test_calls(void **state)
     struct fake fake;
     (void)state;
 
-    begin(&world, &fake, &digits);
+    begin(&world, &fake, &case_digits);
     for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
         print_message("  %s\n", calls[i].name);
         struct reply reply = world_ask(&world, calls[i].request, strlen(calls[i].request));
@@ -230,12 +215,12 @@ static void test_infer(void **state)
     struct reply reply;
     (void)state;
 
-    begin(&world, &fake, &digits);
+    begin(&world, &fake, &case_digits);
     for (int i = 0; i < 20; i++) {
-        reply = world_infer(&world, "", ONE_ROW);
+        reply = world_infer(&world, "", CASE_ROW);
         expect(&reply, 200, "\"data\":[2]");
     }
-    reply = world_infer(&world, "", ONE_ROW);
+    reply = world_infer(&world, "", CASE_ROW);
     assert_non_null(strstr(reply.text, "Server-Timing: queue;dur="));
     assert_non_null(strstr(reply.text, "Perigee-Revision: 1"));
     assert_non_null(strstr(reply.text, "Perigee-Pop: local"));
@@ -256,7 +241,7 @@ static void test_infer(void **state)
           "\"data\":[0,1,7]}]}",
           400, "shape");
     atomic_store(&fake.mode, FAKE_REFUSES);
-    infer(&world, "", ONE_ROW, 400, "the model's own words");
+    infer(&world, "", CASE_ROW, 400, "the model's own words");
     case_end(&world, &fake);
 }
 
@@ -300,7 +285,7 @@ static void test_counters_and_copies(void **state)
     struct fake fake;
     (void)state;
 
-    begin(&world, &fake, &digits);
+    begin(&world, &fake, &case_digits);
     for (int i = 0; i < 100; i++) {
         struct reply reply = ask_binary(&world, 500, "", 0);
         check_binary(&reply, 500);
@@ -317,7 +302,7 @@ static void test_metrics_survive(void **state)
     union message message;
     (void)state;
 
-    begin(&world, &fake, &digits);
+    begin(&world, &fake, &case_digits);
     for (int i = 0; i < 3; i++) {
         reply = ask_binary(&world, 5, "", 0);
         check_binary(&reply, 5);
@@ -329,7 +314,7 @@ static void test_metrics_survive(void **state)
     /* The next gateway: the other lane set, the same replica, the same counters. */
     world_stop(&world);
     world_start(&world, 2);
-    world_table(&world, 1, &digits, 1);
+    world_table(&world, 1, &case_digits, 1);
     fake_added(&world, &fake, 2);
     world_go(&world);
     world_expect(&world, true, MESSAGE_REPLICA_READY, &message);
@@ -354,14 +339,14 @@ static void test_timeout_then_kill_then_again(void **state)
     struct fake fake, next = {};
     (void)state;
 
-    begin(&world, &fake, &digits);
+    begin(&world, &fake, &case_digits);
     atomic_store(&fake.mode, FAKE_SILENT);
-    infer(&world, "", ONE_ROW, 504, "deadline");
+    infer(&world, "", CASE_ROW, 504, "deadline");
     replaced(&world, &fake, &next, REPLICA_END_TIMEOUT);
-    infer(&world, "", ONE_ROW, 200, "\"data\":[2]"); /* waits until it is ready */
-    infer(&world, "Perigee-Timeout: 20s\r\n", ONE_ROW, 200, NULL);
+    infer(&world, "", CASE_ROW, 200, "\"data\":[2]"); /* waits until it is ready */
+    infer(&world, "Perigee-Timeout: 20s\r\n", CASE_ROW, 200, NULL);
     atomic_store(&next.mode, FAKE_SILENT);
-    infer(&world, "Perigee-Timeout: 100ms\r\n", ONE_ROW, 504, "deadline passed");
+    infer(&world, "Perigee-Timeout: 100ms\r\n", CASE_ROW, 504, "deadline passed");
     case_end(&world, &next);
 }
 
@@ -376,7 +361,7 @@ static void *asker_run(void *data)
 {
     struct asker *asker = data;
 
-    asker->reply = world_infer(asker->world, asker->headers, ONE_ROW);
+    asker->reply = world_infer(asker->world, asker->headers, CASE_ROW);
     return NULL;
 }
 
@@ -410,7 +395,7 @@ static void test_a_dead_replica_is_tried_again_once(void **state)
     struct asker askers[2];
     (void)state;
 
-    begin(&world, &fake, &digits);
+    begin(&world, &fake, &case_digits);
     atomic_store(&fake.mode, FAKE_SILENT);
     ask_all(&world, askers, 2);
     fake_await_taken(&fake, 2);
@@ -440,13 +425,13 @@ static void test_liars(void **state)
     struct asker asker[1];
     (void)state;
 
-    begin(&world, &fake, &digits);
+    begin(&world, &fake, &case_digits);
     atomic_store(&fake.mode, FAKE_NONSENSE);
-    infer(&world, "", ONE_ROW, 500, "contradicts");
+    infer(&world, "", CASE_ROW, 500, "contradicts");
     atomic_store(&fake.mode, FAKE_ODD_STATUS);
-    infer(&world, "", ONE_ROW, 500, "contradicts");
+    infer(&world, "", CASE_ROW, 500, "contradicts");
     atomic_store(&fake.mode, FAKE_OTHER_TICKET);
-    infer(&world, "", ONE_ROW, 504, "deadline"); /* dropped; so the time runs out */
+    infer(&world, "", CASE_ROW, 504, "deadline"); /* dropped; so the time runs out */
     atomic_store(&fake.mode, FAKE_LIAR);
     ask_all(&world, asker, 1);
     replaced(&world, &fake, &next, REPLICA_END_LIED);
@@ -463,7 +448,7 @@ static void test_a_flood_of_wake_ups(void **state)
     struct asker asker[1];
     (void)state;
 
-    begin(&world, &fake, &digits);
+    begin(&world, &fake, &case_digits);
     atomic_store(&fake.mode, FAKE_FLOOD);
     ask_all(&world, asker, 1);
     replaced(&world, &fake, &next, REPLICA_END_LIED);
@@ -486,7 +471,7 @@ static bool all_answer(struct world *world, void *data)
     bool right = true;
 
     for (unsigned i = 0; i < WORLD_LOOPS; i++) {
-        struct reply reply = world_infer(world, "", ONE_ROW);
+        struct reply reply = world_infer(world, "", CASE_ROW);
         right = right && reply.status == answer->status && strstr(reply.text, answer->part);
         reply_free(&reply);
     }
@@ -510,7 +495,7 @@ static void test_full_late_and_cold(void **state)
     (void)state;
 
     world_start(&world, 1);
-    world_table(&world, 1, &digits, 1);
+    world_table(&world, 1, &case_digits, 1);
     world_go(&world);
     /* Nothing runs: demand is told at once, and queue.cold passes. */
     ask_all(&world, askers, 1);
@@ -544,28 +529,28 @@ static void test_full_late_and_cold(void **state)
     world_expect(&world, false, MESSAGE_REPLICA_KILL, &message);
     fake_exit(&world, &fake);
     /* A stopped endpoint; then one that failed, with its words; then none. */
-    struct world_endpoint changed = digits;
+    struct world_endpoint changed = case_digits;
     ask_all(&world, askers, 1);
     world_await_waiting(&world, WORLD_REVISION(0, 1), 1);
     changed.state = TABLE_ENDPOINT_STOPPED;
     world_table(&world, 2, &changed, 1);
     join_all(askers, 1);
     expect(&askers[0].reply, 503, "stopped");
-    changed = digits;
+    changed = case_digits;
     changed.message = "the file is no ONNX model";
     changed.serving = 0;
     world_table(&world, 3, &changed, 1);
     await_answer(&world, 503, "the file is no ONNX model");
-    infer(&world, "", ONE_ROW, 503, "the file is no ONNX model");
+    infer(&world, "", CASE_ROW, 503, "the file is no ONNX model");
     world_table(&world, 4, &changed, 0);
     await_answer(&world, 404, "digits");
-    infer(&world, "", ONE_ROW, 404, "digits");
+    infer(&world, "", CASE_ROW, 404, "digits");
     case_end(&world, &fake);
 }
 
 static void test_many_at_once(void **state)
 {
-    struct world_endpoint deep = digits;
+    struct world_endpoint deep = case_digits;
     struct world world;
     struct fake fake, second = {};
     enum { ASKERS = 64 };
@@ -615,7 +600,7 @@ static void test_many_at_once(void **state)
 /* A new revision serves: who waited for the old one, which has nothing to run on, goes over. */
 static void test_waiters_follow_the_traffic(void **state)
 {
-    struct world_endpoint two = digits;
+    struct world_endpoint two = case_digits;
     struct world world;
     struct fake fake, next = {};
     struct asker askers[3];
@@ -641,7 +626,7 @@ static void test_waiters_follow_the_traffic(void **state)
         case_answer(&askers[i].reply, 200, "Perigee-Revision: 2");
         reply_free(&askers[i].reply);
     }
-    infer(&world, "", ONE_ROW, 200, "\"model_version\":\"2\"");
+    infer(&world, "", CASE_ROW, 200, "\"model_version\":\"2\"");
     case_end(&world, &next);
 }
 
@@ -681,7 +666,7 @@ static void test_load_and_unload(void **state)
     struct fake fake;
     (void)state;
 
-    begin(&world, &fake, &digits);
+    begin(&world, &fake, &case_digits);
     int first = repository_ask(&world, load, REPOSITORY_LOAD, &loaded);
     int second = repository_ask(&world, unload, REPOSITORY_UNLOAD, &unloaded);
     repository_done(&world, &loaded, 0, 1000);
@@ -692,7 +677,7 @@ static void test_load_and_unload(void **state)
     /* The end of the load was read before that. Its table is to come: nobody hears of it yet. */
     world_pass(&world);
     assert_int_equal(poll(&(struct pollfd){ .fd = first, .events = POLLIN }, 1, 0), 0);
-    world_table(&world, 1000, &digits, 1);
+    world_table(&world, 1000, &case_digits, 1);
     reply = world_read(first);
     expect(&reply, 200, NULL);
     close(first);
@@ -715,7 +700,7 @@ static void test_requests_of_a_dead_gateway(void **state)
     (void)state;
 
     world_start(&world, 1);
-    world_table(&world, 1, &digits, 1);
+    world_table(&world, 1, &case_digits, 1);
     world_go(&world);
     fake_prepare(&world, &fake, 7, WORLD_REVISION(0, 1));
     atomic_store(&fake.submission->lanes[WORLD_LOOPS + 1].head, 1);
@@ -729,7 +714,7 @@ static void test_requests_of_a_dead_gateway(void **state)
     atomic_store(&lanes[WORLD_LOOPS + 1].head, 1);
     atomic_store(&fake.mode, FAKE_RIGHT);
     world_expect(&world, true, MESSAGE_REPLICA_READY, &message);
-    infer(&world, "", ONE_ROW, 200, "\"data\":[2]");
+    infer(&world, "", CASE_ROW, 200, "\"data\":[2]");
     /* Drained is what neither this gateway uses nor the one that ends beside it. */
     message = (union message){ .as_MESSAGE_REPLICA_DRAIN = MESSAGE_INIT(MESSAGE_REPLICA_DRAIN) };
     message.as_MESSAGE_REPLICA_DRAIN.replica = fake.id;
@@ -750,7 +735,7 @@ static void test_a_new_agent_hears_what_is_drained(void **state)
     struct err err;
     (void)state;
 
-    begin(&world, &fake, &digits);
+    begin(&world, &fake, &case_digits);
     message.as_MESSAGE_REPLICA_DRAIN.replica = fake.id;
     assert_int_equal(
         channel_send(world.agent, &message, message_size(MESSAGE_REPLICA_DRAIN), NULL, 0, &err), 0);

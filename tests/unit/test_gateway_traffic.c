@@ -12,21 +12,6 @@
 #include "sys/fd.h"
 #include "sys/shm.h"
 
-#define ONE_ROW                                                                                    \
-    "{\"inputs\":[{\"name\":\"image\",\"shape\":[1,4],\"datatype\":\"FP32\",\"data\":[0,1,7,2]}]}"
-
-static const struct world_endpoint digits = {
-    .name = "digits",
-    .queue_depth = 4,
-    .concurrency = 2,
-    .queue_timeout_ms = 600,
-    .queue_cold_ms = 1500,
-    .timeout_ms = 800,
-    .body_bytes_max = 4 << 20,
-    .serving = 1,
-    .revisions = 1,
-};
-
 static void infer(struct world *world, const char *headers, const char *body, int status,
                   const char *part)
 {
@@ -42,7 +27,7 @@ static int asked_of_second(struct world *world, const char *headers, int count)
     int second = 0;
 
     for (int i = 0; i < count; i++) {
-        struct reply reply = world_infer(world, headers, ONE_ROW);
+        struct reply reply = world_infer(world, headers, CASE_ROW);
         assert_int_equal(reply.status, 200);
         second += strstr(reply.text, "Perigee-Revision: 2") != NULL;
         reply_free(&reply);
@@ -71,7 +56,7 @@ static void revision_two(struct world *world, struct fake *next, uint64_t id, in
 static void test_a_canary(void **state)
 {
     static const struct table_source_share shares[] = { { 1, 700'000 }, { 2, 300'000 } };
-    struct world_endpoint two = digits;
+    struct world_endpoint two = case_digits;
     struct world world;
     struct fake fake, next = {};
     int arena = -1;
@@ -90,9 +75,9 @@ static void test_a_canary(void **state)
     assert_int_equal(asked_of_second(&world, "Perigee-Revision: canary\r\n", 20), 20);
     assert_int_equal(asked_of_second(&world, "Perigee-Revision: 2\r\n", 20), 20);
     assert_int_equal(asked_of_second(&world, "Perigee-Revision: 1\r\n", 20), 0);
-    infer(&world, "Perigee-Revision: 3\r\n", ONE_ROW, 404, "has no revision 3");
-    infer(&world, "Perigee-Revision: new\r\n", ONE_ROW, 400, "neither a revision's number");
-    infer(&world, "Perigee-Revision: 1\r\nPerigee-Revision: 2\r\n", ONE_ROW, 400, "came twice");
+    infer(&world, "Perigee-Revision: 3\r\n", CASE_ROW, 404, "has no revision 3");
+    infer(&world, "Perigee-Revision: new\r\n", CASE_ROW, 400, "neither a revision's number");
+    infer(&world, "Perigee-Revision: 1\r\nPerigee-Revision: 2\r\n", CASE_ROW, 400, "came twice");
     fake_exit(&world, &next);
     world_pass(&world);
     assert_int_equal(asked_of_second(&world, "", 50), 0);
@@ -109,7 +94,7 @@ static void test_a_canary(void **state)
     world_table(&world, 3, &two, 1);
     world_pass(&world);
     assert_int_equal(asked_of_second(&world, "", 50), 0);
-    infer(&world, "Perigee-Revision: canary\r\n", ONE_ROW, 404, "has no canary now");
+    infer(&world, "Perigee-Revision: canary\r\n", CASE_ROW, 404, "has no canary now");
     fake_exit(&world, &again);
     fd_close(&arena);
     case_end(&world, &fake);
