@@ -130,8 +130,8 @@ void call_over(struct http_call *call, const struct err *err)
         call->client->config.dialer->cancel(call->dialing); /* likewise */
     if (call->wire) {
         struct wire *wire = call->wire;
-        bool keep = !err && call->head.keep_alive && call->ended && list_empty(&call->writes) &&
-                    list_empty(&call->sent) && !wire->stash_bytes;
+        bool keep = !err && call->head.keep_alive && !call->last && call->ended &&
+                    list_empty(&call->writes) && list_empty(&call->sent) && !wire->stash_bytes;
         call->wire = NULL;
         wire->call = NULL;
         int64_t ms = keep ? keep_ms(call) : 0;
@@ -408,7 +408,7 @@ static void head_make(struct http_call *call, const struct http_request_spec *sp
     bool writes = strcmp(spec->method, "POST") == 0 || strcmp(spec->method, "PUT") == 0 ||
                   strcmp(spec->method, "PATCH") == 0;
     struct slice method = slice_of(spec->method);
-    size_t room = method.size + spec->target.size + authority.size + 96;
+    size_t room = method.size + spec->target.size + authority.size + 128;
     char *line = arena_alloc(call->arena, room), *at = line;
     at = put(at, method);
     at = put(at, SLICE(" "));
@@ -426,6 +426,8 @@ static void head_make(struct http_call *call, const struct http_request_spec *sp
         at += number_write_u64(at, length);
         at = put(at, SLICE("\r\n"));
     }
+    if (spec->last)
+        at = put(at, SLICE("Connection: close\r\n"));
     call->head_out = http1_write_head(call->arena, (struct slice){ line, (size_t)(fixed - line) },
                                       (struct slice){ fixed, (size_t)(at - fixed) }, spec->headers,
                                       spec->header_count);
@@ -454,13 +456,16 @@ static void on_begin(void *data)
     struct http_call *call = data;
     struct err err;
     loop_task_init(&call->task, on_task, call);
-    if (call->canceled)
+    if (call->canceled) {
         on_task(call);
-    else if (call->address_count)
+    } else if (call->scope && !call->client->config.dialer) {
+        (void)err_set(&err, ERR_NOT_SUPPORTED, "nobody here reaches into another network");
+        call_over(call, &err);
+    } else if (call->address_count) {
         call_start(call);
-    else if (call->client->config.pool)
+    } else if (call->client->config.pool) {
         resolve_start(call);
-    else {
+    } else {
         (void)err_set(&err, ERR_BAD_INPUT, "'%s' is no address", ERR_SLICE(call->host));
         call_over(call, &err);
     }
@@ -484,6 +489,8 @@ struct http_call *http_client_call(struct http_client *client, const struct http
     call->silence_ms = spec->silence_ms;
     call->fresh = spec->fresh;
     call->once = spec->once;
+    call->last = spec->last;
+    call->informed = spec->informed;
     call->upgrade = spec->upgrade;
     call->scope = spec->scope;
     client->stats.calls++;

@@ -51,8 +51,8 @@ struct http_dialer {
 };
 
 struct http_call_events {
-    /* The answer's head; of 1xx only the 101 that was asked for. May be NULL. Lives until on_done.
-     */
+    /* The answer's head; of 1xx only the 101 that was asked for, unless `informed`. May be NULL.
+     * Lives until on_done. */
     void (*on_head)(struct http_call *call, const struct http_response *response, void *data);
     void (*on_body)(struct http_call *call, struct slice bytes, void *data); /* now or never */
     /* Exactly once, the last; err NULL when the answer came whole (whatever its status). */
@@ -76,12 +76,20 @@ struct http_request_spec {
     int64_t silence_ms;      /* without a byte of the answer's body; 0: none. For watches. */
     bool fresh;              /* over a new connection, whatever is kept */
     bool once;               /* not sent again by itself over a new connection */
+    bool last;               /* the connection ends with it, and the server is told so */
+    bool informed;           /* on_head comes for each 1xx as well: http_informs() */
     /* `headers` ask for another protocol. Answered 101, the connection is the call's: what is
      * written goes out as it is, what comes is on_body's, http_call_end() ends our side alone, and
      * on_done comes when the other one has ended. Any other answer is as usual. */
     bool upgrade;
     uint64_t scope; /* which dialer's address it is; 0: this machine's */
 };
+
+/* Is it one of those that come before an answer? */
+static inline bool http_informs(const struct http_response *response)
+{
+    return response->status < 200 && response->status != 101;
+}
 
 /* "http://host[:port]/base" or "unix:PATH" into spec's address or host, port, authority; returns
  * the path in *ret_base ("" or "/x" without a slash at the end). The slices point into url. */

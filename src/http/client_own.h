@@ -75,7 +75,7 @@ struct http_call {
     struct call_resolve *resolve;
     struct stream_connect *connect;
     struct wire *wire;
-    bool retried, fresh, reused, once, upgrade, tunnel;
+    bool retried, fresh, reused, once, last, informed, upgrade, tunnel;
     int64_t sent_ns; /* 0: its head has not gone out yet */
 
     struct list writes; /* of struct call_write: not yet sent */
@@ -87,7 +87,7 @@ struct http_call {
     struct http1_chunks chunks;
     struct http_response response;
     uint64_t body_left;
-    unsigned informed; /* answers of 1xx */
+    unsigned inform_count; /* answers of 1xx */
     bool paused, bytes_seen, answered;
 
     struct timer *timer;

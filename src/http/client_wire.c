@@ -230,10 +230,12 @@ static int head_feed(struct http_call *call, const char *data, size_t size, size
         return r;
     if (call->response.status == 101 && !call->upgrade)
         return err_set(err, ERR_INTERNAL, "the answer switches protocols, which nobody asked for");
-    if (call->response.status < 200 && call->response.status != 101) {
-        if (++call->informed > INFORMED_MAX)
+    if (http_informs(&call->response)) {
+        if (++call->inform_count > INFORMED_MAX)
             return err_set(err, ERR_INTERNAL, "more than %d answers of 1xx before one",
                            INFORMED_MAX);
+        if (call->informed && call->events.on_head)
+            call->events.on_head(call, &call->response, call->data);
         parser_renew(call);
         return 0;
     }

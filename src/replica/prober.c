@@ -120,6 +120,7 @@ static void ask(struct prober *prober)
         .header_count = 1,
         .timeout_ms = plan->timeout_ms,
         .fresh = true, /* that it still accepts connections is a part of it */
+        .last = true,  /* none waits idle at a server that has room for few */
     };
     prober->status = 0;
     prober->call = http_client_call(prober->client, &spec, &events, prober);

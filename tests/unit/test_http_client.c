@@ -128,9 +128,65 @@ static void test_calls(void **state)
     assert_string_equal(reply.body, "a");
 
     reply = (struct reply){};
+    struct http_request_spec hint = {
+        .address = &address, .method = "GET", .target = SLICE("/hint"), .informed = true
+    };
+    http_client_call(client, &hint, &events, &reply); /* now it is */
+    run_until(peer, &reply.done, 1);
+    assert_int_equal(reply.heads, 2);
+    assert_int_equal(reply.status, 200);
+
+    reply = (struct reply){};
     get(client, &address, "GET", "/short", NULL, &reply);
     run_until(peer, &reply.done, 1);
     assert_int_equal(reply.code, ERR_OVERLOADED);
+    http_client_free(client);
+    peer_free(peer);
+    close(fd);
+}
+
+/* Where nobody can reach. */
+static void test_no_dialer(void **state)
+{
+    struct peer *peer = peer_new(NULL);
+    struct address address = { .kind = ADDRESS_IP4, .port = 80 };
+    struct http_client *client = http_client_new(peer->loop, &(struct http_client_config){});
+    struct reply reply = {};
+    struct http_request_spec spec = { .address = &address, .method = "GET", .scope = 7 };
+    (void)state;
+    http_client_call(client, &spec, &events, &reply);
+    run_until(peer, &reply.done, 1);
+    assert_int_equal(reply.code, ERR_NOT_SUPPORTED);
+    http_client_free(client);
+    peer_free(peer);
+}
+
+/* One that is a connection's last ends it, whatever the server would do. */
+static void test_last(void **state)
+{
+    struct peer *peer = peer_new(NULL);
+    struct address address;
+    int fd = listen_any(&address);
+    struct http_client *client = http_client_new(peer->loop, &(struct http_client_config){});
+    struct reply reply = {};
+    (void)state;
+    struct http_request_spec spec = {
+        .address = &address, .method = "GET", .target = SLICE("/"), .last = true
+    };
+    http_client_call(client, &spec, &events, &reply);
+    loop_run_once(peer->loop, false);
+    loop_run_once(peer->loop, false);
+    int accepted = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+    char head[512] = "";
+    assert_true(recv(accepted, head, sizeof head - 1, 0) > 0);
+    assert_non_null(strstr(head, "\r\nConnection: close\r\n"));
+    static const char ok[] = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    assert_int_equal(send(accepted, ok, sizeof ok - 1, MSG_NOSIGNAL), sizeof ok - 1);
+    run_until(peer, &reply.done, 1);
+    assert_int_equal(reply.code, 0);
+    loop_run_once(peer->loop, false);
+    assert_int_equal(recv(accepted, head, sizeof head, MSG_DONTWAIT), 0);
+    close(accepted);
     http_client_free(client);
     peer_free(peer);
     close(fd);
@@ -429,10 +485,11 @@ static void test_urls(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_calls),   cmocka_unit_test(test_streaming),
-        cmocka_unit_test(test_cancel),  cmocka_unit_test(test_failures),
-        cmocka_unit_test(test_resolve), cmocka_unit_test(test_raw),
-        cmocka_unit_test(test_urls),    cmocka_unit_test(test_kept),
+        cmocka_unit_test(test_calls),     cmocka_unit_test(test_streaming),
+        cmocka_unit_test(test_cancel),    cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_resolve),   cmocka_unit_test(test_raw),
+        cmocka_unit_test(test_urls),      cmocka_unit_test(test_kept),
+        cmocka_unit_test(test_no_dialer), cmocka_unit_test(test_last),
         cmocka_unit_test(test_source),
     };
     return cmocka_run_group_tests_name("http_client", tests, NULL, NULL);
