@@ -145,6 +145,18 @@ static void fail_count(struct request *request)
     atomic_fetch_add_explicit(&stats->fail_ns, (uint64_t)took, memory_order_relaxed);
 }
 
+static void success_count(struct request *request)
+{
+    struct gateway_stats *stats = request->side->revision->stats;
+
+    if (!stats)
+        return;
+    int64_t took = loop_now_ns() - request->arrived_ns;
+    atomic_fetch_add_explicit(&stats->success, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&stats->success_ns, (uint64_t)took, memory_order_relaxed);
+    atomic_store_explicit(&stats->last_ms, (uint64_t)loop_wall_s() * 1000, memory_order_relaxed);
+}
+
 static void overloaded(struct request *request, struct reply *reply)
 {
     static const struct slice reasons[] = {
@@ -222,6 +234,10 @@ void answer_proxied(struct request *request, int status, const struct http_heade
 
     request->relayed = true;
     request_settle(request);
+    if (status < 500)
+        success_count(request);
+    else
+        fail_count(request);
     if (!own_cors) /* the application says itself who may read it */
         request->origin_allowed = (struct slice){};
     reply_begin(request, &reply);
@@ -327,18 +343,6 @@ static struct slice compress(struct request *request, enum codec coding,
     deflater_finish(deflater, &text);
     deflater_free(deflater);
     return text_copy(request, &text);
-}
-
-static void success_count(struct request *request)
-{
-    struct gateway_stats *stats = request->side->revision->stats;
-
-    if (!stats)
-        return;
-    int64_t took = loop_now_ns() - request->arrived_ns;
-    atomic_fetch_add_explicit(&stats->success, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&stats->success_ns, (uint64_t)took, memory_order_relaxed);
-    atomic_store_explicit(&stats->last_ms, (uint64_t)loop_wall_s() * 1000, memory_order_relaxed);
 }
 
 /* All in the arena or in the replica's region. */

@@ -149,7 +149,8 @@ struct revision {
     uint64_t uid;
     struct gateway *gateway;
     _Atomic uint32_t refs;
-    bool http; /* it is reached over HTTP; set before a loop has its table */
+    bool http;          /* it is reached over HTTP; set before a loop has its table */
+    uint32_t reach_row; /* then: its row in the newest table that has it; main thread's */
     _Atomic(struct model_info *) model; /* set once */
     _Atomic(char *) arena;              /* set once, after arena_bytes */
     uint64_t arena_bytes;

@@ -45,6 +45,23 @@ static const struct relay_memory memory = { .take = memory_take,
                                             .spare = memory_spare,
                                             .give = memory_give };
 
+void proxy_place_have(struct proxy *proxy, struct target *target)
+{
+    proxy->target = target_ref(target);
+    proxy->taken_ns = loop_now_ns();
+}
+
+void proxy_place_give(struct proxy *proxy)
+{
+    struct target *target = take_ptr(proxy->target);
+
+    if (!target)
+        return;
+    admit_ran(proxy->side, loop_now_ns() - proxy->taken_ns);
+    target_give(target, proxy->side);
+    target_unref(target);
+}
+
 static struct proxy *proxy_new(struct request *request, struct target *target)
 {
     struct proxy *proxy = mem_zalloc(sizeof *proxy);
@@ -54,21 +71,11 @@ static struct proxy *proxy_new(struct request *request, struct target *target)
     proxy->table = table_ref(request->table);
     proxy->endpoint = request->endpoint;
     proxy->side = request->side;
-    proxy->target = target;
+    proxy_place_have(proxy, target);
     relay_init(&proxy->relay, request->x, request->gl->loop, &memory, proxy);
     list_append(&request->gl->proxies->under_way, &proxy->link);
     request->proxy = proxy;
     return proxy;
-}
-
-void proxy_place_give(struct proxy *proxy)
-{
-    struct target *target = take_ptr(proxy->target);
-
-    if (!target)
-        return;
-    target_give(target, proxy->side);
-    target_unref(target);
 }
 
 void proxy_free(struct proxy *proxy)
@@ -107,7 +114,7 @@ void proxy_closed(struct request *request)
 
 void proxy_start(struct request *request, struct target *target)
 {
-    struct proxy *proxy = proxy_new(request, target_ref(target));
+    struct proxy *proxy = proxy_new(request, target);
     struct err err;
     int r = 0;
 
@@ -165,7 +172,10 @@ void proxy_space(struct request *request, struct iovec *ret_space)
         return;
     relay->short_of_memory = false;
     request->shed = SHED_memory;
-    ANSWER_ERROR(request, ERR_OVERLOADED, "the memory for requests is in use");
+    if (request->proxy->answering)
+        exchange_abort(request->x); /* nobody would go on reading */
+    else
+        ANSWER_ERROR(request, ERR_OVERLOADED, "the memory for requests is in use");
 }
 
 void proxy_filled(struct request *request, size_t bytes)

@@ -30,16 +30,19 @@ struct proxy {
     struct endpoint *endpoint;
     struct revision_side *side;
     struct target *target; /* whose place it has; a reference */
+    int64_t taken_ns;      /* when it took that */
     bool canceled;         /* the call's end is to be ignored */
     bool again;            /* the call took too long: its end is followed by another target's */
     bool patient;          /* there is none: this call has all of the time */
     bool answering;        /* the answer has begun, and goes to the client */
+    bool counted;          /* what became of this try */
     unsigned tries;
 };
 
 /* proxy.c */
-void proxy_place_give(struct proxy *proxy); /* once; again is harmless */
-void proxy_free(struct proxy *proxy);       /* once neither the client nor a call needs it */
+void proxy_place_have(struct proxy *proxy, struct target *target); /* it was taken for it */
+void proxy_place_give(struct proxy *proxy);                        /* once; again is harmless */
+void proxy_free(struct proxy *proxy); /* once neither the client nor a call needs it */
 
 /* proxy_try.c */
 /* Over a new connection, or as it comes. An error is the caller's to answer. */

@@ -53,7 +53,7 @@ static void labels_of(const struct proxy *proxy, struct slice labels[static 2])
     labels[1] = table_text(proxy->table->head, row->name);
 }
 
-/* Nearly all are answered: that series is kept. */
+/* Once a try. Nearly all are answered: that series is kept. */
 static void counted(struct proxy *proxy, enum proxy_result result)
 {
     static const struct slice results[] = { SLICE("answered"),  SLICE("upgraded"),
@@ -63,6 +63,9 @@ static void counted(struct proxy *proxy, enum proxy_result result)
     struct metric_series **kept = &proxy->endpoint->sides[proxy->gl->index].proxied_answered;
     struct slice labels[3] = { {}, {}, results[result] };
 
+    if (proxy->counted && result != RESULT_BROKEN) /* which an answered one may yet be */
+        return;
+    proxy->counted = true;
     if (result == RESULT_ANSWERED && *kept) {
         metric_add(*kept, 1);
         return;
@@ -166,11 +169,16 @@ static bool elsewhere(struct proxy *proxy)
         target_give(other, proxy->side);
         return false;
     }
-    target_ref(other);
     proxy_place_give(proxy);
-    proxy->target = other;
+    proxy_place_have(proxy, other);
     retried(proxy, "elsewhere");
     return true;
+}
+
+static void given_up(struct proxy *proxy, struct outlier *outlier, int64_t now)
+{
+    counted(proxy, RESULT_SLOW);
+    outlier_bad(outlier, now);
 }
 
 static void slow(struct proxy *proxy)
@@ -178,20 +186,20 @@ static void slow(struct proxy *proxy)
     struct request *request = proxy->request;
     int64_t now = loop_now_ns();
     bool own = request->deadline_ns && now >= request->deadline_ns;
+    struct outlier *outlier = outlier_of(proxy); /* of this try's target */
 
-    if (!own) {
-        counted(proxy, RESULT_SLOW);
-        outlier_bad(outlier_of(proxy), now);
-    }
     if (!own && now < request->submitted_ns + timeout_ns(request)) {
         proxy->again = elsewhere(proxy);
         proxy->patient = !proxy->again;
-        if (proxy->again) /* on_done() goes on */
+        if (proxy->again) { /* on_done() goes on */
+            given_up(proxy, outlier, now);
             http_call_cancel(proxy->relay.call);
+        }
         proxy_due_arm(proxy);
     } else if (own) {
         ANSWER_ERROR(request, ERR_DEADLINE, "the request's deadline passed while it ran");
     } else {
+        given_up(proxy, outlier, now);
         ANSWER_ERROR(request, ERR_DEADLINE, "it was not answered within timeout (%llu ms)",
                      (unsigned long long)request->row->timeout_us / 1000);
     }
@@ -383,6 +391,7 @@ int proxy_ask(struct proxy *proxy, bool fresh, struct err *err)
         .scope = proxy->target->kind == TABLE_TARGET_SOCKET ? proxy->target->id : 0,
     };
     proxy->tries++;
+    proxy->counted = false;
     relay_begin(&proxy->relay, http_client_call(proxy->gl->proxies->client, &spec, &events, proxy));
     return 0;
 }

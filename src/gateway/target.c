@@ -152,22 +152,33 @@ static bool better(const struct target_side *a, const struct target_side *b, int
     return atomic_load(&a->target->running) < atomic_load(&b->target->running);
 }
 
-/* Few: all are looked at. The first goes to the end, so that equal ones take turns. */
-static struct target *choose(struct revision_side *side, const struct target *but)
+static struct target *best_of(struct revision_side *side, const struct target *but, int64_t now_ns)
 {
     struct target_side *at, *best = NULL;
+
+    LIST_EACH (at, &side->targets, struct target_side, link)
+        if (at->target != but && !full(at->target) && (!best || better(at, best, now_ns)))
+            best = at;
+    return best ? best->target : NULL;
+}
+
+/* Few: all are looked at. The first goes to the end, so that equal ones take turns. Where another
+ * loop took the last place first, the next best has one perhaps. */
+static struct target *choose(struct revision_side *side, const struct target *but)
+{
     bool several = side->lane_count > 1;
     int64_t now = several ? loop_now_ns() : 0;
+    struct target *best;
 
     if (several) {
         struct list *first = side->targets.next;
         list_remove(first);
         list_append(&side->targets, first);
     }
-    LIST_EACH (at, &side->targets, struct target_side, link)
-        if (at->target != but && !full(at->target) && (!best || better(at, best, now)))
-            best = at;
-    return best && place_take_one(best->target) ? best->target : NULL;
+    do
+        best = best_of(side, but, now);
+    while (best && !place_take_one(best));
+    return best;
 }
 
 bool target_take(struct revision_side *side, struct queue_grant *ret)

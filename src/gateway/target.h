@@ -47,7 +47,7 @@ void target_unref(struct target *target);         /* likewise; NULL is allowed *
 
 /* Loop thread: what is ready of the newest table. `old` may be NULL. */
 void targets_changed(struct gateway_loop *gl, struct table *old, struct table *now);
-/* Least loaded of two that are not ejected; where all are, of all. */
+/* The least loaded of those that are not ejected; where all are, of all. */
 bool target_take(struct revision_side *side, struct queue_grant *ret);
 bool target_room(const struct revision_side *side);
 /* Another one that has room, taken; NULL: there is none. For one more try. */

@@ -168,6 +168,7 @@ static void reach_set(struct revision *revision, const struct table_head *head, 
     for (uint32_t i = 0; i < reach->target_count; i++)
         ready += targets[i].flags & TABLE_TARGET_READY;
     revision->http = true;
+    revision->reach_row = row;
     if ((atomic_exchange(&revision->ready, ready) > 0) != (ready > 0))
         atomic_store(&revision->cold_since_ns, 0);
 }
@@ -519,13 +520,28 @@ void world_replica_exited(struct gateway *gateway, uint64_t id)
 
 /* ---- demand --------------------------------------------------------------------------- */
 
-static uint32_t running(struct gateway *gateway, uint64_t uid)
+static uint32_t running_at_targets(const struct table *table, const struct revision *revision)
+{
+    uint32_t row = revision->reach_row, sum = 0;
+
+    if (row >= table->head->revisions.count || table->revisions[row] != revision)
+        return 0; /* it stands in this table no more */
+    const struct table_reach *reach = table_reach(table->head, row);
+    for (uint32_t i = 0; i < reach->target_count; i++)
+        if (table->targets[reach->target_first + i])
+            sum += atomic_load(&table->targets[reach->target_first + i]->running);
+    return sum;
+}
+
+static uint32_t running(struct gateway *gateway, const struct revision *revision)
 {
     uint32_t sum = 0;
 
+    if (revision->http)
+        return running_at_targets(gateway->table, revision);
     MAP_EACH (entry, &gateway->replicas) {
         struct replica *replica = entry->value;
-        if (replica->revision == uid)
+        if (replica->revision == revision->uid)
             sum += place_running(&replica->place);
     }
     return sum;
@@ -586,7 +602,7 @@ static bool demand_of(struct gateway *gateway, struct revision *revision, bool r
     levels.revision = revision->uid;
     levels.set = gateway_set(gateway);
     levels.waiting = waiting + passed;
-    levels.running = running(gateway, revision->uid);
+    levels.running = running(gateway, revision);
     if (waiting > 0)
         levels.oldest_ms =
             (uint64_t)(loop_now_ns() - atomic_load(&revision->waiting_since_ns)) / 1'000'000;

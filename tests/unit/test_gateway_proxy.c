@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Requests that replicas over HTTP have, in a whole gateway: what is passed back, what is told. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <cmocka.h> /* after the above */
+
+#include "base/err.h"
+#include "contract/gateway_metrics.h"
+#include "gateway_scene.h"
+#include "sys/fd.h"
+#include "sys/shm.h"
+
+#define SHOP "Host: digits.localhost\r\n"
+#define GET "GET / HTTP/1.1\r\n" SHOP "\r\n"
+
+enum { TARGETS_MAX = 2 };
+
+struct shop {
+    struct world world;
+    struct peer peers[TARGETS_MAX];
+    size_t count;
+};
+
+/* One target for each peer, which behaves as told. */
+static void shop_begin(struct shop *shop, const enum peer_mode *modes, size_t count,
+                       uint64_t timeout_ms)
+{
+    struct table_target targets[TARGETS_MAX];
+    struct world_endpoint row = case_digits;
+
+    *shop = (struct shop){ .count = count };
+    for (size_t i = 0; i < count; i++) {
+        peer_begin(&shop->peers[i], modes[i]);
+        targets[i] = (struct table_target){ .id = i + 7,
+                                            .port = shop->peers[i].port,
+                                            .flags = TABLE_TARGET_READY };
+        assert_true(ip_parse(SLICE("127.0.0.1"), &targets[i].ip));
+    }
+    row.timeout_ms = timeout_ms;
+    row.targets = targets;
+    row.target_count = count;
+    world_start(&shop->world, 1);
+    world_table(&shop->world, 1, &row, 1);
+    world_go(&shop->world);
+    world_pass(&shop->world);
+}
+
+static void shop_end(struct shop *shop)
+{
+    world_stop(&shop->world);
+    for (size_t i = 0; i < shop->count; i++)
+        peer_end(&shop->peers[i]);
+    case_closed(&shop->world);
+}
+
+static struct reply get(struct shop *shop)
+{
+    return world_ask(&shop->world, GET, sizeof GET - 1);
+}
+
+/* ---- figures -------------------------------------------------------------------------------- */
+
+/* The agent is told until nothing runs any more: all that came has run, and for how long. */
+static void test_the_agent_hears_what_ran(void **state)
+{
+    struct shop shop;
+    union message message;
+    const struct message_demand *demand = &message.as_MESSAGE_DEMAND;
+    uint64_t arrivals = 0, done = 0, busy_ns = 0;
+    uint32_t running = 0;
+    (void)state;
+
+    shop_begin(&shop, &(enum peer_mode){ PEER_ECHOES }, 1, 800);
+    for (int i = 0; i < 3; i++)
+        scene_expect(get(&shop), 200, NULL);
+    atomic_store(&shop.peers[0].mode, PEER_SILENT);
+    scene_expect(get(&shop), 504, "timeout"); /* 800 ms, in which it is told of */
+    do {
+        world_expect(&shop.world, true, MESSAGE_DEMAND, &message);
+        arrivals += demand->arrivals;
+        done += demand->done;
+        busy_ns += demand->busy_ns;
+        running = demand->running > running ? demand->running : running;
+    } while (done < 4);
+    assert_int_equal(arrivals, 4);
+    assert_int_equal(done, 4);
+    assert_int_equal(running, 1);
+    assert_true(busy_ns > 700'000'000);
+    shop_end(&shop);
+}
+
+/* Answered ones are requests, what failed or was answered 5xx failures. */
+static void test_they_count_as_usage(void **state)
+{
+    struct shop shop;
+    struct err err;
+    void *region;
+    (void)state;
+
+    shop_begin(&shop, &(enum peer_mode){ PEER_ECHOES }, 1, 800);
+    for (int i = 0; i < 3; i++)
+        scene_expect(get(&shop), 200, NULL);
+    atomic_store(&shop.peers[0].mode, PEER_DENIES);
+    scene_expect(get(&shop), 451, "laws");
+    atomic_store(&shop.peers[0].mode, PEER_FAILS);
+    scene_expect(get(&shop), 500, "fault");
+    assert_int_equal(shm_map(shop.world.metrics_fd, gateway_region_bytes(), false, &region, &err),
+                     0);
+    const struct gateway_stats *stats =
+        gateway_stats_find(region, gateway_region_bytes(), WORLD_REVISION(0, 1));
+    assert_non_null(stats);
+    assert_int_equal(atomic_load(&stats->success), 4);
+    assert_int_equal(atomic_load(&stats->fail), 1);
+    shm_unmap(region, gateway_region_bytes());
+    shop_end(&shop);
+}
+
+static bool both_gone(struct world *world, void *data)
+{
+    struct shop *shop = data;
+    (void)world;
+    return atomic_load(&shop->peers[0].gone) == 1 && atomic_load(&shop->peers[1].gone) == 1;
+}
+
+/* Two tries that were given up: each has one end, whatever the call then comes to. */
+static void test_a_try_is_counted_once(void **state)
+{
+#define TRIES "perigee_upstream_requests_total{project=\"default\",endpoint=\"digits\",result="
+    struct shop shop;
+    (void)state;
+
+    shop_begin(&shop, (enum peer_mode[]){ PEER_SILENT, PEER_SILENT }, 2, 800);
+    scene_expect(get(&shop), 504, "timeout");
+    assert_true(world_until(&shop.world, both_gone, &shop));
+    world_pass(&shop.world);
+    assert_true(scene_counter(&shop.world, TRIES "\"slow\"} 2"));
+    assert_false(scene_counter(&shop.world, TRIES "\"canceled\"}"));
+    shop_end(&shop);
+#undef TRIES
+}
+
+/* ---- memory --------------------------------------------------------------------------------- */
+
+/* A tunnel for whose bytes there is no memory is cut: nobody would begin to read it again. */
+static void test_a_tunnel_without_memory_ends(void **state)
+{
+    static const char ask[] = "GET / HTTP/1.1\r\n" SHOP "Connection: Upgrade\r\n"
+                              "Upgrade: websocket\r\n\r\n";
+    struct shop shop;
+    char bytes[4096];
+    (void)state;
+
+    scene_machine_bytes = 128 << 10;
+    shop_begin(&shop, &(enum peer_mode){ PEER_TUNNELS }, 1, 60'000);
+    scene_machine_bytes = 0;
+    int fd = world_connect(&shop.world);
+    assert_int_equal(send(fd, ask, sizeof ask - 1, MSG_NOSIGNAL), sizeof ask - 1);
+    ssize_t n = recv(fd, bytes, sizeof bytes - 1, 0);
+    assert_true(n > 12);
+    assert_memory_equal(bytes, "HTTP/1.1 101", 12);
+    assert_int_equal(send(fd, "hello", 5, MSG_NOSIGNAL), 5);
+    errno = 0;
+    assert_true(recv(fd, bytes, sizeof bytes, 0) <= 0);
+    assert_int_not_equal(errno, EAGAIN);
+    close(fd);
+    shop_end(&shop);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_the_agent_hears_what_ran),
+        cmocka_unit_test(test_they_count_as_usage),
+        cmocka_unit_test(test_a_try_is_counted_once),
+        cmocka_unit_test(test_a_tunnel_without_memory_ends),
+    };
+    return cmocka_run_group_tests_name("gateway_proxy", tests, NULL, NULL);
+}
