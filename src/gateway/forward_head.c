@@ -179,6 +179,12 @@ struct http_headers forward_answer_headers(struct arena *arena, struct request *
     return out;
 }
 
+struct http_headers forward_inform_headers(struct request *request,
+                                           const struct http_headers *headers)
+{
+    return http_end_to_end(request->arena, headers, left_out_of_answer, never_named_away, 0);
+}
+
 bool forward_refused(const struct http_response *response)
 {
     /* By its gateway, before a replica had it: full, starting, without a table that knows it. */

@@ -146,6 +146,8 @@ bool forward_permitted(struct forward *forward, const struct forward_peer *peer)
                                           struct err *err);
 struct http_headers forward_answer_headers(struct arena *arena, struct request *request,
                                            const struct http_headers *headers);
+struct http_headers forward_inform_headers(struct request *request,
+                                           const struct http_headers *headers); /* of a 1xx */
 /* Was it refused there before anything ran, so that another PoP may be asked? */
 bool forward_refused(const struct http_response *response);
 

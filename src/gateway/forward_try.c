@@ -144,6 +144,11 @@ static void on_head(struct http_call *call, const struct http_response *response
 
     if (!forward->request || forward->canceled)
         return;
+    if (http_informs(response)) {
+        struct http_headers headers = forward_inform_headers(forward->request, &response->headers);
+        relay_inform(&forward->relay, response->status, &headers);
+        return;
+    }
     if (forward_refused(response) && refusal_is_not_the_end(forward, response))
         counted(forward, RESULT_REFUSED); /* on_done() goes on, once the few words are read */
     else if (!forward->canceled)
@@ -243,6 +248,7 @@ static int call_begin(struct forward *forward, struct forward_peer *peer, bool f
         .content_length = http->content_length,
         .silence_ms = FORWARD_SILENCE_MS,
         .fresh = fresh,
+        .informed = true,
     };
     if (!fresh) {
         assert(forward->tries < FORWARD_TRIES_MAX);

@@ -247,6 +247,11 @@ static void on_head(struct http_call *call, const struct http_response *response
 
     if (!proxy->request || proxy->canceled || proxy->again)
         return;
+    if (http_informs(response)) {
+        struct http_headers headers = proxy_answer_headers(proxy->request, &response->headers, 0);
+        relay_inform(&proxy->relay, response->status, &headers);
+        return;
+    }
     if (response->status >= 502 && response->status <= 504)
         outlier_bad(outlier_of(proxy), loop_now_ns());
     else
@@ -387,6 +392,7 @@ int proxy_ask(struct proxy *proxy, bool fresh, struct err *err)
         .content_length = http->content_length,
         .fresh = fresh,
         .once = true,
+        .informed = true,
         .upgrade = upgrade,
         .scope = proxy->target->kind == TABLE_TARGET_SOCKET ? proxy->target->id : 0,
     };

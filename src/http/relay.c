@@ -336,6 +336,12 @@ static void on_answer_written(struct exchange *x, const struct err *err, void *d
     free(piece);
 }
 
+void relay_inform(struct relay *relay, int status, const struct http_headers *headers)
+{
+    if (status > 101 && exchange_write_bytes(relay->x) < RELAY_ANSWER_FREE_BYTES)
+        exchange_inform(relay->x, status, headers->items, headers->count);
+}
+
 void relay_answer_begin(struct relay *relay, uint64_t content_length)
 {
     if (content_length > RELAY_ANSWER_FREE_BYTES &&

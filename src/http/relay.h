@@ -105,6 +105,9 @@ void relay_let_go(struct relay *relay); /* there will be no other call */
 void relay_tunnel(struct relay *relay);
 
 /* ---- the answer: the call's callbacks ------------------------------------------------------- */
+/* A 1xx before it goes to the client: RFC 9110 15.2. Not 100, which the exchange says itself, nor
+ * to one that has not taken those before. */
+void relay_inform(struct relay *relay, int status, const struct http_headers *headers);
 /* Before its body. What is not small is counted; where there is no memory, one read at a time is
  * passed on. */
 void relay_answer_begin(struct relay *relay, uint64_t content_length);

@@ -172,6 +172,12 @@ class Wire:
             body, self.rest = self.rest, b""
         return Answer(version, int(status), headers, body)
 
+    def final(self):
+        """The next answer behind those of 1xx."""
+        while (answer := self.answer()).status < 200 and answer.status != 101:
+            pass
+        return answer
+
     def ended(self):
         """True when the peer closes, with nothing more to read."""
         self.socket.settimeout(DEADLINE)

@@ -245,6 +245,16 @@ static void test_limits(void **state)
     scene_end(&scene);
 }
 
+static void test_hints_are_passed_on(void **state)
+{
+    struct scene scene;
+    (void)state;
+
+    scene_begin_away(&scene, PEER_HINTS);
+    case_hinted(&scene.world, "/v2/models/digits");
+    scene_end(&scene);
+}
+
 /* ---- failures ------------------------------------------------------------------------------- */
 
 /* clang-format off */
@@ -458,6 +468,7 @@ int main(void)
         cmocka_unit_test(test_small_pieces),
         cmocka_unit_test(test_a_slow_reader),
         cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_hints_are_passed_on),
         cmocka_unit_test(test_failures),
         cmocka_unit_test(test_elsewhere),
         cmocka_unit_test(test_elsewhere_with_a_large_body),

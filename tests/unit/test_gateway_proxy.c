@@ -145,6 +145,18 @@ static void test_a_try_is_counted_once(void **state)
 #undef TRIES
 }
 
+/* ---- heads ---------------------------------------------------------------------------------- */
+
+static void test_hints_are_passed_on(void **state)
+{
+    struct shop shop;
+    (void)state;
+
+    shop_begin(&shop, &(enum peer_mode){ PEER_HINTS }, 1, 800);
+    case_hinted(&shop.world, "/");
+    shop_end(&shop);
+}
+
 /* ---- memory --------------------------------------------------------------------------------- */
 
 /* A tunnel for whose bytes there is no memory is cut: nobody would begin to read it again. */
@@ -178,6 +190,7 @@ int main(void)
         cmocka_unit_test(test_the_agent_hears_what_ran),
         cmocka_unit_test(test_they_count_as_usage),
         cmocka_unit_test(test_a_try_is_counted_once),
+        cmocka_unit_test(test_hints_are_passed_on),
         cmocka_unit_test(test_a_tunnel_without_memory_ends),
     };
     return cmocka_run_group_tests_name("gateway_proxy", tests, NULL, NULL);
