@@ -43,10 +43,27 @@ static bool left_out(struct slice name)
     }
 }
 
+/* As a CGI or WSGI server reads it, to which X_Real_IP and X-Real-IP are one name. */
+static bool reads_as(struct slice name, struct slice as)
+{
+    if (name.size != as.size)
+        return false;
+    for (size_t i = 0; i < as.size; i++)
+        if (as.data[i] == '-' ? name.data[i] != '-' && name.data[i] != '_'
+                              : (name.data[i] | 0x20) != (as.data[i] | 0x20))
+            return false;
+    return true;
+}
+
 static bool left_out_untrusted(struct slice name)
 {
-    return left_out(name) || starts_nocase(name, SLICE("X-Forwarded-")) ||
-           slice_equal_nocase(name, SLICE("X-Real-IP"));
+    static const struct slice forwarded = SLICE("X-Forwarded-"), real = SLICE("X-Real-IP");
+
+    if (name.size == 0 || (name.data[0] | 0x20) != 'x')
+        return left_out(name);
+    return left_out(name) || reads_as(name, real) ||
+           (name.size > forwarded.size &&
+            reads_as((struct slice){ name.data, forwarded.size }, forwarded));
 }
 
 static bool left_out_of_answer(struct slice name)
