@@ -12,10 +12,11 @@ static const struct {
     const char *kind;
     bool endpoint; /* it is of one, which is placed there, or was lately */
 } kinds[] = {
-    { "process_exited", false }, { "process_started", false }, { "upgraded", false },
-    { "upgrade_failed", false }, { "replica_started", true },  { "replica_ready", true },
-    { "replica_exited", true },  { "revision_failed", true },  { "traffic_moved", true },
-    { "scaled", true },          { "schedule_changed", true }, { "schedule_zone_unknown", true },
+    { "process_exited", false },       { "process_started", false }, { "upgraded", false },
+    { "upgrade_failed", false },       { "replica_started", true },  { "replica_ready", true },
+    { "replica_exited", true },        { "replica_unready", true },  { "revision_failed", true },
+    { "traffic_moved", true },         { "scaled", true },           { "schedule_changed", true },
+    { "schedule_zone_unknown", true },
 };
 
 uint32_t granted_replicas(const struct hub_endpoint *endpoint, const struct hub_pop *pop)

@@ -107,7 +107,9 @@ class Control:
             raise AssertionError(self.process.stderr.read())
         self.port, self.pid = int(line[1]), int(line[2])
         self.log = []
-        threading.Thread(target=self._read_log, args=[self.process.stderr], daemon=True).start()
+        self.reader = threading.Thread(target=self._read_log, args=[self.process.stderr],
+                                       daemon=True)
+        self.reader.start()
         return self
 
     def _read_log(self, stream):
@@ -127,6 +129,12 @@ class Control:
     def stop(self):
         self._ended()
         return self.process.returncode
+
+    def whole_log(self):
+        """All lines, of one that has ended by now: a live one's come as they are read."""
+        assert self.stop() == 0, "".join(self.log)
+        self.reader.join(SECONDS)
+        return self.log
 
     def remove(self):
         shutil.rmtree(self.home, ignore_errors=True)
