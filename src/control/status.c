@@ -62,12 +62,16 @@ static void set_ready(struct status *ret, enum status_state state, const char *r
         wanted == 1 ? "" : "s");
 }
 
+static void set_idle(struct status *ret)
+{
+    set(ret, STATUS_IDLE, "idle", "at zero; the first request starts a replica and waits for it");
+}
+
 static void decide_serving(const struct status_input *in, struct status *ret)
 {
     uint64_t wanted = in->replicas_min ? in->replicas_min : 1;
     if (in->idle && in->target_ready == 0)
-        set(ret, STATUS_IDLE, "idle",
-            "at zero; the first request starts a replica and waits for it");
+        set_idle(ret);
     else if (in->target_ready >= wanted && in->spread_short)
         set(ret, STATUS_PARTIAL, "spread",
             "%u of %llu replicas ready, on fewer PoPs than spread asks "
@@ -111,7 +115,15 @@ static void decide_split(const struct status_input *in, struct status *ret)
 {
     char shares[256];
     uint64_t wanted = in->replicas_min ? in->replicas_min : 1;
-    uint32_t ready = in->share_ready[share_of(in, in->lead)];
+    uint32_t ready = in->share_ready[share_of(in, in->lead)], any = 0;
+    /* A canary shows once that it can run, also where the others are at zero. */
+    bool shown = slice_is(in->target_state, "ready") || share_of(in, in->target) == in->share_count;
+    for (size_t i = 0; i < in->share_count; i++)
+        any += in->share_ready[i];
+    if (in->idle && shown && any == 0) {
+        set_idle(ret);
+        return;
+    }
     shares_text(in, shares, sizeof shares);
     for (size_t i = 0; i < in->share_count; i++)
         if (in->share_ready[i] == 0) {

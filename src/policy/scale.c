@@ -68,7 +68,8 @@ static void learn(struct scale *scale, const struct scale_rules *rules,
                   const struct scale_seen *seen)
 {
     float level = rules->signal == SCALE_CPU ? seen->cores : (float)seen->running;
-    bool asked = seen->arrivals > 0 || seen->done > 0 || seen->waiting > 0 || seen->running > 0;
+    bool asked = seen->kept || seen->arrivals > 0 || seen->done > 0 || seen->waiting > 0 ||
+                 seen->running > 0;
 
     if (scale->told_ns == 0 || seen->now_ns / SCALE_SLOT_NS - scale->slot > SCALE_STEADY_SLOTS ||
         scale->desired == 0)
@@ -183,7 +184,8 @@ static void load_decide(const struct scale *scale, const struct scale_rules *rul
         v->reason = SCALE_QUEUE;
         v->load = by_queue;
     }
-    if (v->load == 0 && seen->waiting + seen->running > 0) {
+    if (v->load == 0 &&
+        (seen->waiting + seen->running > 0 || (seen->kept && scale->desired == 0))) {
         v->reason = SCALE_FIRST;
         v->load = 1;
     }

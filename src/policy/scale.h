@@ -48,6 +48,7 @@ struct scale_seen {
     int64_t now_ns; /* never goes back */
     uint32_t waiting, running;
     uint32_t ready, starting;
+    bool kept; /* one is to be there as if somebody had asked */
     uint64_t arrivals;
     uint64_t done, busy_ns; /* runs that ended, and how long they took together */
     float cores;            /* in use by all replicas since the call before; of SCALE_CPU */

@@ -100,8 +100,10 @@ static void seen_of(struct pop_revision *revision, int64_t now_ns, struct scale_
     *ret = (struct scale_seen){ .now_ns = now_ns,
                                 .arrivals = scale->arrivals,
                                 .done = scale->done,
-                                .busy_ns = scale->busy_ns };
+                                .busy_ns = scale->busy_ns,
+                                .kept = scale->kept };
     scale->arrivals = scale->done = scale->busy_ns = 0;
+    scale->kept = false;
     for (unsigned set = 0; set < 2; set++) {
         if (now_ns - scale->level[set].at_ns > LEVEL_STALE_NS)
             continue;
@@ -158,6 +160,17 @@ int64_t pop_scale_look(struct pop_revision *revision, int64_t now_ns)
 void pop_scale_wake(struct pop_revision *revision, uint32_t desired)
 {
     scale_wake(&scale_of(revision)->state, env_now_ns(revision->endpoint->pop->env), desired);
+}
+
+void pop_scale_keep(struct pop_revision *revision)
+{
+    scale_of(revision)->kept = true;
+}
+
+void pop_scale_rest(struct pop_revision *revision)
+{
+    if (revision->scale)
+        revision->scale->state.desired = 0;
 }
 
 /* ---- what came of it ------------------------------------------------------------------------- */

@@ -15,6 +15,7 @@ enum {
     BACK_OFF_TRIES = 20, /* failures after which a revision is tried once a minute */
     BACK_OFF_LONG_S = 60,
     ADOPTED_S = 10,     /* gateways say within half of it what is asked for by number */
+    ASKED_LEAST_S = 1,  /* they say it again before that, however short scale.idle is */
     DRAIN_GRACE_S = 2,  /* beyond the endpoint's timeout */
     START_LEAST_S = 30, /* to get ready in, however short queue.cold is */
 };
@@ -29,11 +30,17 @@ int64_t pop_back_off_ns(uint32_t failures)
     return seconds * ENV_S;
 }
 
-/* Asked for by number, within scale.idle. */
+/* Until when what was asked for stays, by number or before the traffic moved. */
+static int64_t asked_until_ns(const struct pop_revision *revision)
+{
+    int64_t idle_ns = (int64_t)revision->endpoint->spec.scale.idle_ns;
+    return revision->demand_ns +
+           (idle_ns > ASKED_LEAST_S * ENV_S ? idle_ns : ASKED_LEAST_S * ENV_S);
+}
+
 static bool asked_for(const struct pop_revision *revision, int64_t now_ns)
 {
-    return revision->demand_ns &&
-           now_ns - revision->demand_ns < (int64_t)revision->endpoint->spec.scale.idle_ns;
+    return revision->demand_ns && now_ns < asked_until_ns(revision);
 }
 
 /* ---- who has the traffic --------------------------------------------------------------------- */
@@ -55,18 +62,45 @@ uint32_t pop_endpoint_lead(const struct pop_endpoint *endpoint)
     return endpoint->share_count ? endpoint->shares[best].revision : endpoint->target;
 }
 
+bool pop_endpoint_shares(const struct pop_endpoint *endpoint, uint32_t number)
+{
+    return share_find(endpoint, number) != TRAFFIC_NONE;
+}
+
 bool pop_endpoint_splits(const struct pop_endpoint *endpoint)
 {
-    return !endpoint->serving || share_find(endpoint, endpoint->serving) != TRAFFIC_NONE;
+    return !endpoint->serving || pop_endpoint_shares(endpoint, endpoint->serving);
 }
 
 static bool carries(const struct pop_endpoint *endpoint, uint32_t number)
 {
     return number == endpoint->serving || number == pop_endpoint_lead(endpoint) ||
-           share_find(endpoint, number) != TRAFFIC_NONE;
+           pop_endpoint_shares(endpoint, number);
 }
 
 /* ---- how many -------------------------------------------------------------------------------- */
+
+/* What the share is a part of: nothing while what serves is at zero, once it has shown that it can
+ * run. */
+static uint32_t shared(const struct pop_endpoint *endpoint, const struct pop_revision *share)
+{
+    const struct pop_revision *revision;
+    LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link)
+        if (revision->number == endpoint->serving && share->model &&
+            revision->driver != POP_DRIVER_UPSTREAM && pop_scale_desired(revision) == 0)
+            return 0;
+    return pop_scale_first(endpoint);
+}
+
+void pop_share_keep(struct pop_revision *share)
+{
+    struct pop_endpoint *endpoint = share->endpoint;
+    struct pop_revision *serving = pop_revision_number(endpoint, endpoint->serving);
+    if (!serving || serving == share || !pop_endpoint_shares(endpoint, share->number))
+        return;
+    pop_scale_keep(serving);
+    pop_scale_keep(share);
+}
 
 uint32_t pop_replicas_wanted(const struct pop_endpoint *endpoint,
                              const struct pop_revision *revision, int64_t now_ns)
@@ -85,7 +119,7 @@ uint32_t pop_replicas_wanted(const struct pop_endpoint *endpoint,
     uint32_t desired = pop_scale_desired(revision);
     if (share != TRAFFIC_NONE) { /* its part of what serves, or as its own load asks */
         uint32_t part = traffic_replicas(endpoint->shares, endpoint->share_count, (size_t)share,
-                                         pop_scale_first(endpoint));
+                                         shared(endpoint, revision));
         return desired > part ? desired : part;
     }
     if (!asked_for(revision, now_ns))
@@ -155,10 +189,21 @@ static void replica_start(struct pop_revision *revision)
     pop_replica_exited(pop, &exited);
 }
 
+/* One that drains gets nothing new, and may take as long as its last request. */
+static uint32_t staying(const struct pop_revision *revision)
+{
+    const struct pop_replica *replica;
+    uint32_t count = 0;
+    LIST_EACH (replica, &revision->replicas, struct pop_replica, link)
+        count += replica->state != POP_REPLICA_DRAINING;
+    return count;
+}
+
 static void starts(struct pop_revision *revision, uint32_t wanted, int64_t now_ns, int64_t *next_ns)
 {
     struct pop *pop = revision->endpoint->pop;
-    if (revision->replica_count >= wanted)
+    uint32_t have = staying(revision);
+    if (have >= wanted)
         return;
     if (now_ns < revision->start_not_before_ns) {
         due(next_ns, revision->start_not_before_ns);
@@ -172,7 +217,7 @@ static void starts(struct pop_revision *revision, uint32_t wanted, int64_t now_n
         return;
     /* After a failure one is tried alone, until it is ready: the others would fail the same way. */
     uint32_t many = revision->failures && pop_revision_ready(revision) == 0 ? 1 : wanted;
-    for (uint32_t have = revision->replica_count; have < many; have++) {
+    for (; have < many; have++) {
         replica_start(revision);
         if (revision->start_not_before_ns > now_ns)
             break;
@@ -280,10 +325,15 @@ static void endpoint_reconcile(struct pop_endpoint *endpoint, int64_t now_ns, in
         traffic_move(endpoint);
     LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link) {
         bool scaled = revision->driver != POP_DRIVER_UPSTREAM;
-        if (scaled && (carries(endpoint, revision->number) || asked_for(revision, now_ns)))
+        bool carrying = carries(endpoint, revision->number), used = asked_for(revision, now_ns);
+        if (scaled && (carrying || used))
             due(next_ns, pop_scale_look(revision, now_ns));
+        else
+            pop_scale_rest(revision);
         uint32_t wanted = pop_replicas_wanted(endpoint, revision, now_ns);
-        if (revision->driver == POP_DRIVER_UPSTREAM) {
+        if (wanted && used && !carrying)
+            due(next_ns, asked_until_ns(revision));
+        if (!scaled) {
             pop_upstream_reconcile(revision, wanted > 0);
             continue;
         }
@@ -294,9 +344,6 @@ static void endpoint_reconcile(struct pop_endpoint *endpoint, int64_t now_ns, in
             stops(revision, stay, now_ns);
         drains(revision, now_ns, next_ns);
         overdue(revision, now_ns, next_ns);
-        bool by_number = revision->demand_ns && !carries(endpoint, revision->number);
-        if (wanted && by_number)
-            due(next_ns, revision->demand_ns + (int64_t)endpoint->spec.scale.idle_ns);
     }
 }
 

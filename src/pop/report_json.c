@@ -156,7 +156,10 @@ static void write_endpoint(struct json_writer *w, struct pop_endpoint *endpoint)
 {
     const struct pop_revision *target = pop_revision_number(endpoint, endpoint->target);
     const char *state = "starting", *message = "";
-    bool asleep = target && target->number == endpoint->serving &&
+    /* At zero, after it has shown that it can run. */
+    bool asleep = target && endpoint->serving &&
+                  (target->number == endpoint->serving ||
+                   (target->model && pop_endpoint_shares(endpoint, target->number))) &&
                   pop_replicas_wanted(endpoint, target, env_now_ns(endpoint->pop->env)) == 0;
     if (target && (pop_revision_ready(target) > 0 || (asleep && !target->failed)))
         state = "ready";

@@ -497,7 +497,6 @@ int pop_endpoint_apply(struct pop *pop, struct slice json, struct err *err)
     bool ran = endpoint->running;
     endpoint->running = slice_is(document.state, "running") && !endpoint->elsewhere;
     endpoint->target = (uint32_t)document.target;
-
     struct pop_revision *revision;
     LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link)
         revision->wanted = false;
@@ -618,6 +617,8 @@ void pop_replica_ready(struct pop *pop, uint64_t id, const struct pop_ready *rea
     replica->since_wall_ns = env_wall_ns(pop->env);
     (void)pop_walls_words(ready->walls, replica->sandbox, sizeof replica->sandbox);
     replica->memory_bytes = ready->memory_bytes;
+    if (!revision->model)
+        pop_share_keep(revision);
     model_learn(revision, ready);
     revision->failed = false;
     revision->message[0] = '\0';
@@ -751,6 +752,7 @@ void pop_demand(struct pop *pop, const struct message_demand *demand)
     if (demand->arrivals || demand->waiting || demand->running) {
         int64_t now_ns = env_now_ns(pop->env);
         revision->demand_ns = now_ns ? now_ns : 1;
+        pop_share_keep(revision);
     }
     pop_reconcile_soon(pop);
 }

@@ -103,6 +103,7 @@ struct pop_scale {
     struct scale_verdict verdict, said; /* said: of the words */
     char words[SCALE_WORDS_BYTES];
     uint64_t arrivals, done, busy_ns; /* since the last verdict */
+    bool kept;                        /* likewise: pop_scale_keep() */
     struct {                          /* of each gateway: two of them tell in an upgrade */
         uint32_t waiting, running;
         int64_t at_ns;
@@ -377,6 +378,10 @@ void pop_scale_demand(struct pop_revision *revision, const struct message_demand
 int64_t pop_scale_look(struct pop_revision *revision, int64_t now_ns);
 /* It begins to serve, or is started again: it stays until it has been idle. */
 void pop_scale_wake(struct pop_revision *revision, uint32_t desired);
+/* It stays, or comes, as if somebody had asked for it. */
+void pop_scale_keep(struct pop_revision *revision);
+/* It has no traffic any more, and begins with none where it gets some again. */
+void pop_scale_rest(struct pop_revision *revision);
 /* By the last look, within the bounds of now. */
 uint32_t pop_scale_desired(const struct pop_revision *revision);
 /* As many as a revision that is to serve must have: what serves now has, and one at least. */
@@ -405,6 +410,10 @@ uint32_t pop_endpoint_lead(const struct pop_endpoint *endpoint); /* has the larg
 bool pop_endpoint_splits(const struct pop_endpoint *endpoint);
 uint32_t pop_replicas_wanted(const struct pop_endpoint *endpoint,
                              const struct pop_revision *revision, int64_t now_ns);
+bool pop_endpoint_shares(const struct pop_endpoint *endpoint, uint32_t number);
+/* Somebody asks for it, or it has shown for the first time that it can run. If it shares the
+ * traffic, it and what serves are there together: one alone would have all. */
+void pop_share_keep(struct pop_revision *share);
 
 /* Words for a wait status and what the supervisor knew: "killed by signal 9 (SIGKILL)". */
 const char *pop_exit_words(const struct message_replica_exited *exited, char *buffer, size_t room);

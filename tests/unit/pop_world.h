@@ -12,6 +12,7 @@
 
 #include "base/err.h"
 #include "pop/state.h"
+#include "pop_effects.h"
 
 enum { LIVING_MAX = 64 };
 
@@ -78,10 +79,6 @@ static int64_t now(struct env *env)
     ((struct world *)data)->looks++;
 }
 
-[[maybe_unused]] static void on_fetch(struct pop_revision *, void *)
-{
-}
-
 [[maybe_unused]] static void on_revision_gone(uint64_t revision, void *data)
 {
     struct world *world = data;
@@ -92,10 +89,6 @@ static int64_t now(struct env *env)
 [[maybe_unused]] static void on_publish(struct pop *, void *data)
 {
     ((struct world *)data)->publishes++;
-}
-
-[[maybe_unused]] static void on_change(struct pop *, void *)
-{
 }
 
 [[maybe_unused]] static void on_event(struct pop *, const char *kind, const struct pop_endpoint *,

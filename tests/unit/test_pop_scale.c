@@ -10,6 +10,7 @@
 #include <cmocka.h> /* after the four above */
 
 #include "base/err.h"
+#include "pop_effects.h"
 
 enum { RUN_MS = 100, TOLD_MS = 250, START_MS = 50 };
 
@@ -20,6 +21,7 @@ struct world {
     struct pop pop;
     unsigned starts, events, wakes;
     char event[SCALE_WORDS_BYTES + 16];
+    bool holds;        /* what drains has a request that goes on */
     double rate, come; /* requests a second, told to the agent four times in it */
     int64_t told_ns;
 };
@@ -54,22 +56,6 @@ static void on_kill(struct pop_replica *replica, enum replica_end, const char *,
     replica->kill_at_ns = -1; /* the world ends it soon */
 }
 
-static void on_replica(struct pop_replica *, void *)
-{
-}
-
-static void on_number(uint64_t, void *)
-{
-}
-
-static void on_fetch(struct pop_revision *, void *)
-{
-}
-
-static void on_change(struct pop *, void *)
-{
-}
-
 static void on_event(struct pop *, const char *kind, const struct pop_endpoint *,
                      const struct pop_replica *, const char *message, void *data)
 {
@@ -78,10 +64,6 @@ static void on_event(struct pop *, const char *kind, const struct pop_endpoint *
         return;
     world->events++;
     snprintf(world->event, sizeof world->event, "%s", message);
-}
-
-static void on_death(struct pop_endpoint *, const struct pop_death *, void *)
-{
 }
 
 static float on_cores(struct pop_revision *, void *data)
@@ -101,7 +83,7 @@ static const struct pop_effects effects = {
     .report = on_change,
     .save = on_change,
     .event = on_event,
-    .death = on_death,
+    .death = on_any_death,
     .cores_used = on_cores,
 };
 
@@ -134,7 +116,7 @@ static void play(struct world *world)
                 else if (replica->state == POP_REPLICA_STARTING &&
                          world->now_ns - replica->since_ns >= START_MS * ENV_MS)
                     pop_replica_ready(&world->pop, replica->id, &ready);
-                else if (replica->state == POP_REPLICA_DRAINING)
+                else if (replica->state == POP_REPLICA_DRAINING && !world->holds)
                     pop_replica_drained(&world->pop, replica->id);
             }
         }
@@ -340,6 +322,71 @@ static void test_an_update_under_load_has_as_many(void **state)
     assert_true(ready(world) >= 3);
 }
 
+static void asked(struct world *world, unsigned number, uint32_t waiting)
+{
+    struct message_demand demand = MESSAGE_INIT(MESSAGE_DEMAND);
+    demand.revision = (uint64_t)1 << 24 | number;
+    demand.waiting = demand.arrivals = waiting;
+    pop_demand(&world->pop, &demand);
+}
+
+/* Who comes while the last replica ends does not wait for it. */
+static void test_what_drains_is_no_replica(void **state)
+{
+    struct world *world = *state;
+    endpoint_set(world, "running", "\"idle\":\"10s\"", "", 1);
+    run(world, 1);
+    world->rate = 85;
+    run(world, 60);
+    assert_int_equal(ready(world), 3);
+    world->holds = true;
+    world->rate = 0;
+    run(world, 20);
+    assert_int_equal(ready(world), 0);
+    assert_int_equal(revision_of(world)->replica_count, 3);
+    world->starts = 0;
+    asked(world, 1, 1);
+    run(world, 0.2);
+    assert_int_equal(ready(world), 1);
+    assert_int_equal(world->starts, 1);
+    asked(world, 1, 400); /* its places, and those that drain, are not enough */
+    run(world, 0.2);
+    assert_true(ready(world) > 1);
+}
+
+/* What it had when the traffic left is not what one request by number starts. */
+static void test_the_one_before_begins_at_none(void **state)
+{
+    struct world *world = *state;
+    endpoint_set(world, "running", "\"idle\":\"10s\"", "", 1);
+    run(world, 1);
+    world->rate = 200;
+    run(world, 60);
+    assert_int_equal(ready(world), 7);
+    pop_revision_number(pop_endpoint_find(&world->pop, 1), 1)->demand_ns = 0;
+    endpoint_set(world, "running", "\"idle\":\"10s\"", "", 2);
+    run(world, 30);
+    const struct pop_revision *before = pop_revision_number(pop_endpoint_find(&world->pop, 1), 1);
+    assert_int_equal(pop_endpoint_find(&world->pop, 1)->serving, 2);
+    assert_int_equal(before->replica_count, 0);
+    asked(world, 1, 1);
+    run(world, 0.2);
+    assert_int_equal(before->replica_count, 1);
+}
+
+static void test_asked_for_by_number_without_idle(void **state)
+{
+    struct world *world = *state;
+    endpoint_set(world, "running", "\"min\":1,\"idle\":\"0s\"", "", 2);
+    run(world, 1);
+    asked(world, 1, 1);
+    run(world, 0.2);
+    assert_int_equal(pop_revision_ready(pop_revision_number(pop_endpoint_find(&world->pop, 1), 1)),
+                     1);
+    run(world, 2);
+    assert_int_equal(pop_revision_number(pop_endpoint_find(&world->pop, 1), 1)->replica_count, 0);
+}
+
 static void test_stop_and_start(void **state)
 {
     struct world *world = *state;
@@ -369,6 +416,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_an_update_at_zero_shows_that_it_can, world_new,
                                         world_free),
         cmocka_unit_test_setup_teardown(test_an_update_under_load_has_as_many, world_new,
+                                        world_free),
+        cmocka_unit_test_setup_teardown(test_what_drains_is_no_replica, world_new, world_free),
+        cmocka_unit_test_setup_teardown(test_the_one_before_begins_at_none, world_new, world_free),
+        cmocka_unit_test_setup_teardown(test_asked_for_by_number_without_idle, world_new,
                                         world_free),
         cmocka_unit_test_setup_teardown(test_stop_and_start, world_new, world_free),
     };

@@ -12,6 +12,7 @@
 #include "base/arena.h"
 #include "base/civil.h"
 #include "base/err.h"
+#include "pop_effects.h"
 #include "sys/zones.h"
 #include "zone_text.h"
 
@@ -76,22 +77,6 @@ static void on_kill(struct pop_replica *, enum replica_end, const char *, void *
     ((struct world *)data)->drains++;
 }
 
-static void on_replica(struct pop_replica *, void *)
-{
-}
-
-static void on_number(uint64_t, void *)
-{
-}
-
-static void on_fetch(struct pop_revision *, void *)
-{
-}
-
-static void on_change(struct pop *, void *)
-{
-}
-
 static void on_event(struct pop *, const char *kind, const struct pop_endpoint *,
                      const struct pop_replica *, const char *message, void *data)
 {
@@ -102,13 +87,9 @@ static void on_event(struct pop *, const char *kind, const struct pop_endpoint *
     snprintf(world->event, sizeof world->event, "%s: %s", kind, message);
 }
 
-static void on_death(struct pop_endpoint *, const struct pop_death *, void *)
-{
-}
-
 static const struct pop_effects effects = {
     on_start,  on_kill,   on_replica, on_number, on_replica, on_fetch,
-    on_number, on_change, on_change,  on_change, on_event,   on_death,
+    on_number, on_change, on_change,  on_change, on_event,   on_any_death,
 };
 
 /* Until `until_ns` of the wall's clock. */

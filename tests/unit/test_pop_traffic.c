@@ -9,6 +9,10 @@
 
 #include "pop_world.h"
 
+#define CANARY                                                                                     \
+    ",\"traffic\":{\"shares\":[{\"revision\":1,\"weight\":800000},"                                \
+    "{\"revision\":2,\"weight\":200000}],\"canary\":2}"
+
 static unsigned living_of(struct world *world, uint32_t number)
 {
     struct pop_endpoint *endpoint = pop_endpoint_find(&world->pop, 1);
@@ -23,8 +27,7 @@ static void test_a_canary_runs_beside(void **state)
     endpoint_set(world, 1, 1, 8, true);
     after(world, 1);
     struct pop_endpoint *endpoint = pop_endpoint_find(&world->pop, 1);
-    traffic_more = ",\"traffic\":{\"shares\":[{\"revision\":1,\"weight\":800000},"
-                   "{\"revision\":2,\"weight\":200000}],\"canary\":2}";
+    traffic_more = CANARY;
     world->load_fails = true; /* it crashes: the stable one is not touched */
     endpoint_set(world, 2, 2, 8, true);
     after(world, 30);
@@ -74,11 +77,67 @@ static void test_the_lead_moves_with_the_shares(void **state)
     assert_int_equal(living_of(world, 3), 2);
 }
 
+static void asked(struct world *world, unsigned number, bool waits)
+{
+    struct message_demand demand = MESSAGE_INIT(MESSAGE_DEMAND);
+    demand.revision = (uint64_t)1 << 24 | number;
+    demand.arrivals = 1;
+    demand.waiting = waits;
+    demand.done = !waits;
+    demand.busy_ns = demand.done * ENV_MS;
+    pop_demand(&world->pop, &demand);
+}
+
+enum { IDLE_S = 121 }; /* beyond scale.idle */
+
+/* One of them alone would have all of the traffic, and the other would never be asked for. */
+static void test_what_shares_is_there_together(void **state)
+{
+    struct world *world = *state;
+    endpoint_set(world, 1, 1, 0, true);
+    after(world, 1);
+    traffic_more = CANARY;
+    endpoint_set(world, 2, 2, 0, true);
+    after(world, 5);
+    assert_true(living_of(world, 1) == 1 && living_of(world, 2) == 1);
+    after(world, 2 * IDLE_S);
+    assert_true(living_of(world, 1) == 0 && living_of(world, 2) == 0);
+    for (unsigned number = 1; number <= 2; number++) {
+        for (int i = 0; i < 2 * IDLE_S; i++) {
+            asked(world, number, i == 0);
+            after(world, 1);
+            if (i > 2)
+                assert_true(living_of(world, 1) == 1 && living_of(world, 2) == 1);
+        }
+        after(world, IDLE_S);
+        assert_true(living_of(world, 1) == 0 && living_of(world, 2) == 0);
+    }
+    traffic_more = "";
+}
+
+static void test_a_canary_at_zero_shows_that_it_can(void **state)
+{
+    struct world *world = *state;
+    endpoint_set(world, 1, 1, 0, true);
+    after(world, IDLE_S + 1);
+    assert_int_equal(living_of(world, 1), 0);
+    traffic_more = CANARY;
+    endpoint_set(world, 2, 2, 0, true);
+    after(world, 5);
+    assert_true(living_of(world, 1) == 1 && living_of(world, 2) == 1);
+    after(world, IDLE_S);
+    assert_true(living_of(world, 1) == 0 && living_of(world, 2) == 0);
+    traffic_more = "";
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_a_canary_runs_beside, world_new, world_free),
         cmocka_unit_test_setup_teardown(test_the_lead_moves_with_the_shares, world_new, world_free),
+        cmocka_unit_test_setup_teardown(test_what_shares_is_there_together, world_new, world_free),
+        cmocka_unit_test_setup_teardown(test_a_canary_at_zero_shows_that_it_can, world_new,
+                                        world_free),
     };
     return cmocka_run_group_tests_name("pop_traffic", tests, NULL, NULL);
 }
