@@ -54,7 +54,8 @@ void doctor_engine(struct doctor *doctor)
     struct err err;
 
     if (engine_find((struct slice){}, &address, &err) < 0) {
-        bool told = err.code == ERR_BAD_INPUT || getenv("DOCKER_HOST");
+        const char *host = getenv("DOCKER_HOST");
+        bool told = host && *host;
         doctor_say(doctor, told ? DOCTOR_WARN : DOCTOR_OK, "%s",
                    told ? err.message : "none, and none is needed: images are not run yet");
         if (told)

@@ -2,14 +2,12 @@
 #include "sys/cgroup.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/auto.h"
-#include "sys/fd.h"
 #include "sys/proc.h"
 
 enum { TEXT_BYTES = 64 * 1024 };
@@ -96,16 +94,8 @@ bool cgroup_folder(const char *controller, const char *path,
 size_t cgroup_text(const char *folder, const char *name, char *text, size_t room)
 {
     char path[CGROUP_PATH_BYTES + 128];
-    size_t at = 0;
-    ssize_t size = 1;
     (void)snprintf(path, sizeof path, "%s/%s", folder, name);
-    auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
-    while (fd >= 0 && size > 0 && at < room - 1) {
-        size = read(fd, text + at, room - 1 - at);
-        at += size > 0 ? (size_t)size : 0;
-    }
-    text[at] = '\0';
-    return at;
+    return proc_file(path, text, room);
 }
 
 uint64_t cgroup_number(const char *folder, const char *name)

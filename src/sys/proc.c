@@ -10,12 +10,10 @@
 
 #include "sys/fd.h"
 
-size_t proc_read(pid_t pid, const char *name, char *text, size_t room)
+size_t proc_file(const char *path, char *text, size_t room)
 {
-    char path[64];
     size_t at = 0;
     ssize_t size = 1;
-    (void)snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
     auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
     while (fd >= 0 && size > 0 && at < room - 1) {
         size = read(fd, text + at, room - 1 - at);
@@ -23,6 +21,13 @@ size_t proc_read(pid_t pid, const char *name, char *text, size_t room)
     }
     text[at] = '\0';
     return at;
+}
+
+size_t proc_read(pid_t pid, const char *name, char *text, size_t room)
+{
+    char path[64];
+    (void)snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
+    return proc_file(path, text, room);
 }
 
 struct slice proc_line(struct slice text, const char *key)

@@ -13,7 +13,10 @@
 
 enum { PROC_TEXT_BYTES = 16 * 1024 };
 
-/* /proc/PID/NAME, terminated. Returns its size; 0: it is gone, or not shown to us. */
+/* A file of /proc, /sys and the like, terminated, as far as there is room. Returns its size; 0: it
+ * is gone, or not shown to us. */
+size_t proc_file(const char *path, char *text, size_t room);
+/* The same of /proc/PID/NAME. */
 size_t proc_read(pid_t pid, const char *name, char *text, size_t room);
 
 /* What follows `key` on its line. data NULL: there is no such line. */
