@@ -178,6 +178,13 @@ def test_an_image_without_an_entry_point(engine, begin, server):
     assert ours(engine) == []
 
 
+def test_an_image_with_a_volume(engine, begin, server):
+    """It would be written without a bound, on this machine's disk."""
+    gone = begin(server_image(server, Volumes={"/data": {}})).wait("gone")
+    assert not gone["ran"] and "VOLUME" in gone["text"], gone
+    assert ours(engine) == []
+
+
 def test_a_program_of_another_machine(begin, server):
     other = bytearray(server)
     other[18:20] = (0xb7 if os.uname().machine == "x86_64" else 0x3e).to_bytes(2, "little")
@@ -348,6 +355,11 @@ def test_doctor_names_the_engine(engine):
                           check=False)
     row = next(row for row in json.loads(done.stdout)["checks"] if row["name"] == "engine")
     assert row["status"] == "warn" and "no socket at" in row["message"]
+    env["DOCKER_HOST"] = ""  # as if it were not there
+    done = subprocess.run([PROGRAM, "doctor", "--json"], env=env, stdout=subprocess.PIPE,
+                          check=False)
+    row = next(row for row in json.loads(done.stdout)["checks"] if row["name"] == "engine")
+    assert row["status"] == "ok", row
 
 
 # ---- no way out -------------------------------------------------------------------------------

@@ -97,6 +97,7 @@ static void test_create(void **state)
 #define LIMITS                                                                                     \
     ",\"Ulimits\":[{\"Name\":\"nofile\",\"Hard\":4096,\"Soft\":1024},{\"Name\":\"nproc\","         \
     "\"Hard\":4096,\"Soft\":4096}]"
+#define NNP "\"SecurityOpt\":[\"no-new-privileges\"]"
 #define NONE ",\"NetworkMode\":\"none\""
 #define SEEN(host)                                                                                 \
     "{\"Id\":\"" ID "\",\"Image\":\"sha256:aa\",\"State\":{\"Status\":\"running\",\"Running\":"    \
@@ -126,24 +127,16 @@ static void test_walls(void **state)
           SEEN("\"SecurityOpt\":[\"no-new-privileges\",\"seccomp=unconfined\"],"
                "\"ReadonlyRootfs\":true"),
           "seccomp" },
-        { "capabilities",
-          SEEN("\"SecurityOpt\":[\"no-new-privileges\"],\"CapAdd\":[\"SYS_PTRACE\"]"),
-          "capabilities" },
-        { "a device",
-          SEEN("\"SecurityOpt\":[\"no-new-privileges\"],\"Devices\":[{\"PathOnHost\":\"/dev/"
-               "sda\"}]"),
-          "devices" },
-        { "a folder", SEEN("\"SecurityOpt\":[\"no-new-privileges\"],\"Binds\":[\"/:/host\"]"),
-          "folders" },
-        { "the host's processes",
-          SEEN("\"SecurityOpt\":[\"no-new-privileges\"],\"PidMode\":\"host\""), "namespace" },
-        { "another's network",
-          SEEN("\"SecurityOpt\":[\"no-new-privileges\"],\"NetworkMode\":\"container:a\""),
-          "namespace" },
-        { "can be written", SEEN("\"SecurityOpt\":[\"no-new-privileges\"]"),
-          "root can be written" },
-        { "no tmp", SEEN("\"SecurityOpt\":[\"no-new-privileges\"],\"ReadonlyRootfs\":true"),
-          "/tmp" },
+        { "capabilities", SEEN(NNP ",\"CapAdd\":[\"SYS_PTRACE\"]"), "capabilities" },
+        { "a device", SEEN(NNP ",\"Devices\":[{\"PathOnHost\":\"/dev/sda\"}]"), "devices" },
+        { "a folder", SEEN(NNP ",\"Binds\":[\"/:/host\"]"), "folders" },
+        { "a volume",
+          SEEN(NNP "},\"Mounts\":[{\"Type\":\"tmpfs\"},{\"Type\":\"volume\"}],\"Other\":{"),
+          "VOLUME" },
+        { "the host's processes", SEEN(NNP ",\"PidMode\":\"host\""), "namespace" },
+        { "another's network", SEEN(NNP ",\"NetworkMode\":\"container:a\""), "namespace" },
+        { "can be written", SEEN(NNP), "root can be written" },
+        { "no tmp", SEEN(NNP ",\"ReadonlyRootfs\":true"), "/tmp" },
         { "a network", SEEN(HOST BOUNDS CPU LIMITS ",\"NetworkMode\":\"bridge\""), "network" },
         { "no bound on memory", SEEN(HOST ",\"PidsLimit\":64" NONE), "memory is 0" },
         { "unlimited pids", SEEN(HOST ",\"PidsLimit\":-1" NONE), "pids is -1" },

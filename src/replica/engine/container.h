@@ -76,6 +76,7 @@ struct engine_seen {
     bool seccomp_off;        /* an option says "seccomp=unconfined" */
     bool capabilities_added; /* any */
     bool devices, binds;     /* any */
+    bool volumes;            /* any: an engine makes what the image asks for */
     bool shares;             /* a namespace of the host, or of another container */
     bool tmp;                /* there is a tmpfs at /tmp */
     int64_t pids, memory_bytes, memory_swap_bytes, cpu_milli, shm_bytes;

@@ -49,6 +49,19 @@ static uint64_t label_number(yyjson_val *labels, const char *key)
     return slice_u64(text_of(labels, key), &number) ? number : 0;
 }
 
+/* A tmpfs is counted as its memory. */
+static bool volumes(yyjson_val *root)
+{
+    yyjson_val *item;
+    yyjson_arr_iter iter;
+    bool any = false;
+
+    yyjson_arr_iter_init(json_member(root, "Mounts"), &iter);
+    while ((item = yyjson_arr_iter_next(&iter)))
+        any |= !slice_is(text_of(item, "Type"), "tmpfs");
+    return any;
+}
+
 static void read_security(yyjson_val *host, struct engine_seen *seen)
 {
     yyjson_val *item;
@@ -151,6 +164,7 @@ int engine_seen_parse(struct arena *arena, struct slice text, struct engine_seen
     seen.home = text_of(labels, ENGINE_LABEL_HOME);
     seen.revision = label_number(labels, ENGINE_LABEL_REVISION);
     seen.replica = label_number(labels, ENGINE_LABEL_REPLICA);
+    seen.volumes = volumes(root);
     read_host(json_member(root, "HostConfig"), &seen);
     *ret = seen;
     return 0;

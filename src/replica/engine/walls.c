@@ -36,6 +36,7 @@ int engine_walls_check(const struct engine_container *want, const struct engine_
         : seen->seccomp_off                        ? "seccomp"
         : seen->capabilities_added                 ? "it was given capabilities"
         : seen->devices                            ? "it was given devices"
+        : seen->volumes                            ? "a bound on its image's VOLUME"
         : seen->binds                              ? "it was given folders of this machine"
         : seen->shares                             ? "it shares a namespace"
         : want->read_only && !seen->read_only      ? "its root can be written"
