@@ -30,8 +30,8 @@ enum {
     LOG_AGAIN_MS = 1'000,
     REMOVE_TRIES = 3,
     GROUP_AGAIN_MS = 10,
-    GROUP_TRIES = 100,
-    LOOKS_MAX = 5, /* at its process, where what is seen of it does not fit */
+    GROUP_TRIES = 300, /* a busy machine needs a second */
+    LOOKS_MAX = 5,     /* at its process, where what is seen of it does not fit */
 };
 
 #define MONITOR "/conmon" /* Podman puts what watches a container beside it: not the tenant's */
