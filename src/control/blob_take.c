@@ -68,6 +68,10 @@ static void write_next(struct request *q)
     struct blob_take *take = take_of(q);
     if (q->running || take->ended)
         return;
+    if (take->body_failed) {
+        end(q, &take->why);
+        return;
+    }
     bool full = take->filled == BUFFER_BYTES;
     if (take->filled && (full || take->body_ended)) {
         char *buffer = take->writing;
@@ -101,12 +105,12 @@ static void on_body(struct exchange *x, size_t bytes, void *data)
 
 static void on_body_end(struct exchange *x, const struct err *err, void *data)
 {
+    struct blob_take *take = take_of(data);
     (void)x;
-    if (err) {
-        end(data, err);
-        return;
-    }
-    take_of(data)->body_ended = true;
+    take->body_ended = !err;
+    take->body_failed = err;
+    if (err)
+        take->why = *err; /* told once the thread has let go of upload and buffer */
     write_next(data);
 }
 

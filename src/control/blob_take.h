@@ -16,11 +16,13 @@ struct blob_upload;
 /* The first member of a handler's q->data. */
 struct blob_take {
     struct blob_upload *upload; /* its own */
-    /* Once, unless the client has gone: err NULL: the body has ended, all of it is written. */
+    /* Once, unless the client has gone, and while no thread has the upload. err NULL: the body has
+     * ended, all of it is written. */
     void (*on_end)(struct request *q, const struct err *err);
     char *filling, *writing; /* buffers; writing: of the job */
     size_t filled, to_write;
-    bool body_ended, ended;
+    bool body_ended, body_failed, ended;
+    struct err why; /* of a body that failed */
 };
 
 /* Takes the exchange's handler over; q->on_closed must be, or call, blob_take_closed(). `bytes_max`

@@ -200,14 +200,30 @@ def test_an_upload_goes_on_after_everything_was_killed(new_perigee, algorithm):
     status, headers, _ = repository.call("GET", location)
     assert status == 204 and headers["Range"] == f"0-{half - 1}"
     # Out of order: nothing is taken, and the answer says where it is.
-    status, headers, _ = repository.call("PATCH", location, data[half:],
-                                         {"Content-Range": f"{half + 5}-{len(data) + 4}"})
+    status, headers, _ = repository.call("PATCH", location, data[half + 5:half + 1005],
+                                         {"Content-Range": f"{half + 5}-{half + 1004}"})
     assert status == 416 and headers["Range"] == f"0-{half - 1}"
     status, headers, body = repository.call("PUT", f"{location}?digest={digest}", data[half:],
                                             {"Content-Range": f"{half}-{len(data) - 1}"})
     assert status == 201, body
     assert repository.call("GET", headers["Location"])[2] == data
     assert not uploads(one)
+
+
+def test_a_body_that_breaks_while_a_part_is_written_ends_nothing_else(perigee):
+    repository = Registry(perigee, "shop/broken")
+    before, location = perigee.role_pid("control"), repository.begin()
+    part = b"x" * (512 << 10)  # a whole buffer: a thread has it when the rest comes
+    for round in range(20):
+        with perigee.connect("control") as sock:
+            sock.sendall(f"PATCH {location} HTTP/1.1\r\nHost: localhost\r\n"
+                         "Transfer-Encoding: chunked\r\n\r\n80000\r\n".encode() + part +
+                         b"\r\nzz\r\n")
+            assert sock.recv(12) == b"HTTP/1.1 400", round
+        status, headers, _ = repository.call("GET", location)
+        assert status == 204 and headers["Range"] == f"0-{(round + 1) * len(part) - 1}"
+    assert perigee.role_pid("control") == before
+    assert repository.call("DELETE", location)[0] == 204
 
 
 def test_an_upload_is_of_its_repository_alone(perigee, shop):
