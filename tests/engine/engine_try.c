@@ -12,6 +12,7 @@
 #include <inttypes.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -357,6 +358,7 @@ int main(int argc, char **argv)
     struct err err;
     int pair[2];
 
+    (void)signal(SIGPIPE, SIG_IGN); /* as every program of ours does */
     try.want = (struct engine_container){
         .name = SLICE("perigee-try"),
         .home = SLICE("try"),
