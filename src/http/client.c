@@ -396,7 +396,8 @@ static struct slice authority_make(struct http_call *call, const struct http_req
 
 static char *put(char *to, struct slice text)
 {
-    memcpy(to, text.data, text.size);
+    if (text.size)
+        memcpy(to, text.data, text.size);
     return to + text.size;
 }
 
