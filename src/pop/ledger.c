@@ -217,9 +217,8 @@ static void on_written(const struct err *err, void *data)
         return;
     }
     if (ledger->writing_whole) {
-        if (ledger->file && !ledger->leave_file)
+        if (ledger->file)
             remove_file(ledger, arena, ledger->file);
-        ledger->leave_file = false;
         ledger->file++;
         ledger->file_bytes = 0;
     }
@@ -567,13 +566,12 @@ static void read_newest(struct found *found)
                       found->arena, &bytes, &err) < 0) {
         log_error("pop", "the ledger cannot be read: a new one begins",
                   LOG_S("error", err.message));
-        ledger->anew = ledger->leave_file = true;
+        ledger->anew = true;
+        ledger->file++; /* the new one is not the next: this one stays */
         return;
     }
     read_file(found, name, bytes);
-    for (size_t i = 0; i < count; i++)
-        if (file_number(names[i], &number) && number < ledger->file)
-            remove_file(ledger, found->arena, number);
+    remove_file(ledger, found->arena, ledger->file - 1);
 }
 
 void ledger_open(struct ledger *ledger, struct env *env, const char *folder, const char *pop,

@@ -73,8 +73,7 @@ struct ledger {
     uint64_t writing_last, writing_offered; /* what it puts on disk */
     size_t writing_bytes;
     struct env_timer retry;
-    bool leave_file; /* the one before could not be read: it stays */
-    bool torn;       /* when it was opened: it ended within a record, or that was changed */
+    bool torn; /* when it was opened: it ended within a record, or that was changed */
 
     uint64_t merged, lost, writes_failed; /* windows merged; windows that nobody counts */
 };

@@ -472,6 +472,32 @@ static void test_cut_and_flipped(void **state)
     arena_free(arena);
 }
 
+/* One that the disk does not give stays, however often an agent begins after that. */
+static void test_not_readable(void **state)
+{
+    struct world *world = world_new(4);
+    struct ledger ledger;
+    struct arena *arena = arena_new();
+    (void)state;
+    (void)opened(world, &ledger, "paris");
+    keep(&ledger, 1000, true);
+    world_run(world, ENV_S);
+    ledger_close(&ledger);
+    struct slice before = file_bytes(world, arena, file);
+    world_fail(world, WORLD_FILE_READ, 1);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(opened(world, &ledger, "paris"), i > 0);
+        assert_int_equal(requests_kept(&ledger), i);
+        keep(&ledger, 2000 + i * 1000, true);
+        world_run(world, ENV_S);
+        ledger_close(&ledger);
+        assert_true(slice_equal(file_bytes(world, arena, file), before));
+        assert_int_equal(world_files(world), 2);
+    }
+    arena_free(arena);
+    world_free(world);
+}
+
 static void test_of_another_pop(void **state)
 {
     struct world *world = world_new(4);
@@ -569,6 +595,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bounded_without_control),
         cmocka_unit_test(test_cut_and_flipped),
+        cmocka_unit_test(test_not_readable),
         cmocka_unit_test(test_of_another_pop),
         cmocka_unit_test(test_set_back),
         cmocka_unit_test(test_failing_disk),
