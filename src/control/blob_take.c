@@ -68,7 +68,7 @@ static void write_next(struct request *q)
     struct blob_take *take = take_of(q);
     if (q->running || take->ended)
         return;
-    if (take->body_failed) {
+    if (take->why.code) {
         end(q, &take->why);
         return;
     }
@@ -108,7 +108,6 @@ static void on_body_end(struct exchange *x, const struct err *err, void *data)
     struct blob_take *take = take_of(data);
     (void)x;
     take->body_ended = !err;
-    take->body_failed = err;
     if (err)
         take->why = *err; /* told once the thread has let go of upload and buffer */
     write_next(data);

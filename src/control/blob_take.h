@@ -21,8 +21,8 @@ struct blob_take {
     void (*on_end)(struct request *q, const struct err *err);
     char *filling, *writing; /* buffers; writing: of the job */
     size_t filled, to_write;
-    bool body_ended, body_failed, ended;
-    struct err why; /* of a body that failed */
+    bool body_ended, ended;
+    struct err why; /* code 0, or why the body failed */
 };
 
 /* Takes the exchange's handler over; q->on_closed must be, or call, blob_take_closed(). `bytes_max`
