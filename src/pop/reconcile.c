@@ -84,12 +84,10 @@ static bool carries(const struct pop_endpoint *endpoint, uint32_t number)
  * run. */
 static uint32_t shared(const struct pop_endpoint *endpoint, const struct pop_revision *share)
 {
-    const struct pop_revision *revision;
-    LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link)
-        if (revision->number == endpoint->serving && share->model &&
-            revision->driver != POP_DRIVER_UPSTREAM && pop_scale_desired(revision) == 0)
-            return 0;
-    return pop_scale_first(endpoint);
+    const struct pop_revision *serving = pop_revision_number(share->endpoint, endpoint->serving);
+    bool asleep =
+        serving && serving->driver != POP_DRIVER_UPSTREAM && pop_scale_desired(serving) == 0;
+    return asleep && share->model ? 0 : pop_scale_first(endpoint);
 }
 
 void pop_share_keep(struct pop_revision *share)
