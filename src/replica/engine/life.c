@@ -100,16 +100,16 @@ static void on_log_bytes(struct slice bytes, void *data)
         life->log_broken = true;
 }
 
-/* From its beginning, but for what was told. */
-static struct engine_call *log_ask(struct engine_life *life, const char *more, int64_t timeout_ms,
-                                   engine_cb on_done)
+/* `known` bytes of what comes were told before. */
+static struct engine_call *log_ask(struct engine_life *life, const char *more, uint64_t known,
+                                   int64_t timeout_ms, engine_cb on_done)
 {
     char target[256];
     (void)snprintf(target, sizeof target, "/containers/%s/logs?stdout=1&stderr=1%s", life->id,
                    more);
     life->log_broken = false;
     life->frames = (struct engine_frames){ on_log_text, life };
-    life->known = life->told;
+    life->known = known;
     return engine_follow(life->engine, ENGINE_GET, target, (struct slice){}, timeout_ms,
                          on_log_bytes, on_done, life);
 }
@@ -128,10 +128,10 @@ static void on_log_done(const struct engine_answer *answer, const struct err *er
 static void log_follow(void *data)
 {
     struct engine_life *life = data;
-    bool all = life->told <= AGAIN_BYTES_MAX;
-    life->log_call = log_ask(life, all ? "&follow=1" : "&follow=1&tail=0", 0, on_log_done);
-    if (!all)
-        life->known = 0;
+    if (life->told <= AGAIN_BYTES_MAX) /* from its beginning */
+        life->log_call = log_ask(life, "&follow=1", life->told, 0, on_log_done);
+    else
+        life->log_call = log_ask(life, "&follow=1&tail=0", 0, 0, on_log_done);
 }
 
 /* ---- its end --------------------------------------------------------------------------------- */
@@ -239,7 +239,7 @@ static void log_rest(struct engine_life *life)
     if (life->told > AGAIN_BYTES_MAX)
         remove_it(life);
     else
-        life->call = log_ask(life, "", ASK_MS, on_rest);
+        life->call = log_ask(life, "", life->told, ASK_MS, on_rest);
 }
 
 /* Of the group above its own: that one goes with it. Shared with others it would say nothing. */
