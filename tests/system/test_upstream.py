@@ -421,12 +421,16 @@ def test_a_get_on_a_kept_connection_that_closes_is_sent_again(perigee):
                             endpoint="renewed", result="renewed")
 
 
-def seven(upstream, connection):
-    """Each connection takes 7 requests and closes without a word."""
-    for _ in range(7):
-        if connection.request() is None:
-            return
-        connection.send(OK)
+def seven(closed):
+    """Each connection takes 7 requests and closes without a word, which `closed` tells."""
+    def serve(upstream, connection):
+        for _ in range(7):
+            if connection.request() is None:
+                return
+            connection.send(OK)
+        connection.sock.close()
+        closed.put(True)
+    return serve
 
 
 def test_nothing_is_lost_at_a_server_that_closes_after_some_requests(perigee):
@@ -445,7 +449,7 @@ def test_nothing_is_lost_at_a_server_that_closes_after_some_requests(perigee):
                 wrong.put((method, answer.status, body))
         connection.close()
 
-    with scripted(perigee, "closing", seven) as upstream:
+    with scripted(perigee, "closing", seven(queue.Queue())) as upstream:
         clients = [threading.Thread(target=client, args=(number,)) for number in range(8)]
         for one in clients:
             one.start()
@@ -462,16 +466,7 @@ def test_nothing_is_lost_at_a_server_that_closes_after_some_requests(perigee):
 
 def test_no_post_is_lost_at_a_connection_that_was_closed_before(perigee):
     closed = queue.Queue()
-
-    def serve(upstream, connection):
-        for _ in range(7):
-            if connection.request() is None:
-                return
-            connection.send(OK)
-        connection.sock.close()
-        closed.put(True)
-
-    with scripted(perigee, "closed", serve), Wire(perigee) as wire:
+    with scripted(perigee, "closed", seven(closed)), Wire(perigee) as wire:
         for i in range(1, 701):
             assert wire.send(post("closed.localhost", f"/{i}", "body")).answer().body == b"ok"
             if i % 7 == 0:
