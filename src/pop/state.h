@@ -9,8 +9,14 @@
  * What is an address of an upstream goes from READY back to STARTING while its probes fail.
  *
  * Ownership: struct pop owns endpoints, those own their revisions, those their replicas. Loop
- * thread only. The core (state.c, reconcile.c) reaches the world through struct env and struct
- * pop_effects alone, so that a simulated day runs in a unit test.
+ * thread only. The core reaches the world through struct env and struct pop_effects alone, so that a
+ * simulated day runs in a unit test:
+ *
+ *   state.c      makes, finds and forgets
+ *   desired.c    documents of control, or of the disk
+ *   earlier.c    what an agent before this one left
+ *   happened.c   what supervisor and gateway tell of models and replicas
+ *   reconcile.c  how many replicas, and what is done for it; autoscale.c, schedule.c
  */
 #pragma once
 
