@@ -182,6 +182,11 @@ const char *control_endpoint_path(struct cli *cli, const char *name, const char 
 /* Makes sure control has the file's (or folder's) bytes; "sha256:HEX" of the artifact. */
 [[nodiscard]] int control_upload_model(struct cli *cli, const char *path, const char **ret_digest,
                                        struct err *err);
-/* Until the endpoint's target revision is ready or failed. Progress on a terminal. */
+/* Until requests meet it as it is governed now, at all PoPs that are heard; for some seconds at
+ * most: then it says so on stderr, and ret_view is as it was. */
+[[nodiscard]] int control_wait_observed(struct cli *cli, const char *name,
+                                        struct control_answer *ret_view, struct err *err);
+/* Until the endpoint's target revision is ready or failed, and requests meet it as it is governed
+ * now. Progress on a terminal. */
 [[nodiscard]] int control_wait_ready(struct cli *cli, const char *name, int64_t timeout_ms,
                                      struct control_answer *ret_view, struct err *err);

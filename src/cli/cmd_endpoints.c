@@ -152,6 +152,15 @@ int cmd_wait(struct cli *cli, struct err *err)
     return wait_and_print(cli, err);
 }
 
+/* Done, and perhaps to be waited for: wherever requests come in. */
+static int done(struct cli *cli, struct control_answer *answer, struct err *err)
+{
+    int r = cli_option_value(cli, "--no-wait")
+                ? 0
+                : control_wait_observed(cli, cli->arguments[0], answer, err);
+    return r < 0 ? r : view_print(cli, answer->json);
+}
+
 static int post(struct cli *cli, const char *verb, struct slice body, bool wait, struct err *err)
 {
     struct control_answer answer;
@@ -162,7 +171,7 @@ static int post(struct cli *cli, const char *verb, struct slice body, bool wait,
         return r;
     if (wait && !cli_option_value(cli, "--no-wait"))
         return wait_and_print(cli, err);
-    return view_print(cli, answer.json);
+    return done(cli, &answer, err);
 }
 
 int cmd_stop(struct cli *cli, struct err *err)
@@ -246,7 +255,7 @@ int cmd_scale(struct cli *cli, struct err *err)
                                           .content_type = "application/merge-patch+json",
                                           .body = json_end(&w)),
                          &answer, err);
-    return r < 0 ? r : view_print(cli, answer.json);
+    return r < 0 ? r : done(cli, &answer, err);
 }
 
 int cmd_delete(struct cli *cli, struct err *err)

@@ -10,6 +10,10 @@
     {                                                                                              \
         "--no-wait", NULL, "Return at once, not when it is ready.", false                          \
     }
+#define NO_WAIT_HEARD                                                                              \
+    {                                                                                              \
+        "--no-wait", NULL, "Return at once, not when requests go by it everywhere.", false         \
+    }
 #define YES                                                                                        \
     {                                                                                              \
         "--yes", NULL, "Do it without being asked.", false                                         \
@@ -102,10 +106,11 @@ const struct cli_command cli_commands[] = {
       "  perigee policy test cases.yaml --geo dbip-country.mmdb --json\n",
       2, 2, cmd_policy },
     { "scale", NULL, "NAME", "Set how many replicas there may be.",
-      OPTIONS({ "--min", "N", "At least.", false }, { "--max", "N", "At most.", false }),
+      OPTIONS({ "--min", "N", "At least.", false }, { "--max", "N", "At most.", false },
+              NO_WAIT_HEARD),
       "  perigee scale digits --min 2 --max 4\n", 1, 1, cmd_scale },
     { "stop", NULL, "NAME", "Stop an endpoint: no replicas; requests are refused until start.",
-      NULL, "  perigee stop digits\n", 1, 1, cmd_stop },
+      OPTIONS(NO_WAIT_HEARD), "  perigee stop digits\n", 1, 1, cmd_stop },
     { "start", NULL, "NAME", "Start a stopped endpoint.", OPTIONS(NO_WAIT,
       { "--timeout", "TIME", "Wait at most so long; 10m unless told.", false }),
       "  perigee start digits\n", 1, 1, cmd_start },

@@ -33,10 +33,13 @@ static const char *state_color(const struct cli *cli, struct slice state)
     return cli_color(cli, CLI_YELLOW);
 }
 
+enum { OBSERVED_MS = 10'000 };
+
 /* ---- waiting -------------------------------------------------------------------------------- */
 
 struct waiting {
     struct cli *cli;
+    bool (*settled)(yyjson_val *view);
     struct cli_progress progress;
     yyjson_val *view;             /* the settled one, in the command's arena */
     char state[32], message[256]; /* the last ones, for when the time runs out */
@@ -60,12 +63,21 @@ static bool serves_target(yyjson_val *view)
             yyjson_is_obj(json_member(view, "traffic"))); /* active: all of it are ready */
 }
 
+/* Requests meet the endpoint as it is governed now, wherever a PoP is heard. An older control does
+ * not say. */
+static bool observed(yyjson_val *view)
+{
+    return !json_member(view, "observed_generation") ||
+           view_number(view, "observed_generation") >= view_number(view, "generation");
+}
+
 /* Settled: the target has the traffic, or it will not have it. */
 static bool settled(yyjson_val *view)
 {
     struct slice state = view_text(view, "state");
-    return serves_target(view) || slice_is(state, "failed") || slice_is(state, "stopped") ||
-           slice_is(view_text(view, "reason"), "target_failed");
+    return observed(view) &&
+           (serves_target(view) || slice_is(state, "failed") || slice_is(state, "stopped") ||
+            slice_is(view_text(view, "reason"), "target_failed"));
 }
 
 static bool on_view(struct slice kind, struct slice id, yyjson_val *json, void *data)
@@ -79,7 +91,7 @@ static bool on_view(struct slice kind, struct slice id, yyjson_val *json, void *
     keep(waiting->state, sizeof waiting->state, view_text(json, "state"));
     keep(waiting->message, sizeof waiting->message, view_text(json, "message"));
     cli_progress_text(&waiting->progress, slice_of(waiting->message));
-    if (!settled(json))
+    if (!waiting->settled(json))
         return true;
     /* `json` ends with this call. */
     struct arena *arena = waiting->cli->arena;
@@ -99,7 +111,7 @@ static int waiting_failed(const struct waiting *waiting, const char *name, struc
 int control_wait_ready(struct cli *cli, const char *name, int64_t timeout_ms,
                        struct control_answer *ret_view, struct err *err)
 {
-    struct waiting waiting = { .cli = cli };
+    struct waiting waiting = { .cli = cli, .settled = settled };
     cli_progress_begin(&waiting.progress, name);
     int r = control_watch(cli, control_endpoint_path(cli, name, "?watch=1"), timeout_ms, on_view,
                           &waiting, err);
@@ -116,6 +128,28 @@ int control_wait_ready(struct cli *cli, const char *name, int64_t timeout_ms,
                    slice_is(slice_of(waiting.state), "stopped") ? ERR_STOPPED : ERR_PRECONDITION,
                    "endpoint '%s' is %s: %.*s", ERR_TEXT(name), waiting.state,
                    (int)(message.size < 400 ? message.size : 400), message.data);
+}
+
+int control_wait_observed(struct cli *cli, const char *name, struct control_answer *ret_view,
+                          struct err *err)
+{
+    struct waiting waiting = { .cli = cli, .settled = observed };
+    cli_progress_begin(&waiting.progress, name);
+    int r = control_watch(cli, control_endpoint_path(cli, name, "?watch=1"), OBSERVED_MS, on_view,
+                          &waiting, err);
+    cli_progress_end(&waiting.progress);
+    if (r == ERR_DEADLINE) {
+        fprintf(stderr,
+                "perigee: it is done, but not every PoP has said within %d s that its "
+                "requests go by it\n",
+                OBSERVED_MS / 1000);
+        return 0;
+    }
+    if (r < 0)
+        return waiting_failed(&waiting, name, err);
+    if (waiting.view)
+        ret_view->json = waiting.view;
+    return 0;
 }
 
 /* ---- printing -------------------------------------------------------------------------------- */

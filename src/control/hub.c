@@ -251,7 +251,8 @@ static void refresh_touched(struct control *control, const struct hub_replica *r
     }
 }
 
-/* Endpoints of which the PoP wants another number now, or for another reason. */
+/* Endpoints of which the PoP wants another number now, or for another reason, or that it governs
+ * otherwise. */
 static void refresh_scaled(struct control *control, const struct hub_pop *pop,
                            const struct report_endpoint *old, size_t old_count, struct map *done)
 {
@@ -263,8 +264,8 @@ static void refresh_scaled(struct control *control, const struct hub_pop *pop,
         const struct report_endpoint *was = map_get_u64(&before, said->uid);
         struct hub_endpoint *endpoint = map_get_u64(&control->hub.by_uid, said->uid);
         if (!endpoint || map_get_u64(done, said->uid) ||
-            (was && was->scaled == said->scaled && was->desired == said->desired &&
-             slice_equal(was->scale_text, said->scale_text)))
+            (was && was->generation == said->generation && was->scaled == said->scaled &&
+             was->desired == said->desired && slice_equal(was->scale_text, said->scale_text)))
             continue;
         (void)map_put_u64(done, said->uid, endpoint);
         hub_refresh(control, endpoint);
@@ -501,6 +502,23 @@ struct report_sum hub_sum(struct control *control, const struct store_endpoint *
     struct report_sum sum = report_sum(rows, count, row->target);
     arena_free(arena);
     return sum;
+}
+
+uint64_t hub_observed(struct control *control, const struct store_endpoint *row)
+{
+    uint64_t least = row->generation;
+    MAP_EACH (entry, &control->hub.pops) {
+        const struct hub_pop *pop = entry->value;
+        enum hub_pop_state state = hub_pop_state_of(pop);
+        if (state != HUB_POP_READY && state != HUB_POP_DRAINING)
+            continue;
+        for (size_t i = 0; i < pop->endpoint_count; i++) {
+            const struct report_endpoint *said = &pop->endpoints[i];
+            if (said->uid == row->uid && said->governed && said->generation < least)
+                least = said->generation;
+        }
+    }
+    return least;
 }
 
 bool hub_has_replicas(struct control *control, uint64_t uid)

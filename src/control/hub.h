@@ -234,6 +234,8 @@ bool hub_pop_sets_differ(const struct control *control, struct slice said);
 /* Of all PoPs, `said` in the place of what `pop` said before. */
 struct report_sum hub_sum(struct control *control, const struct store_endpoint *row,
                           struct slice pop, const struct report_endpoint *said);
+/* The generation of the endpoint that requests meet at every PoP that is heard and knows it. */
+uint64_t hub_observed(struct control *control, const struct store_endpoint *row);
 /* Every few seconds: PoPs that fell silent, the gateway's addresses. */
 void hub_tick(struct control *control);
 void hub_refresh(struct control *control, struct hub_endpoint *endpoint); /* makes its views anew */

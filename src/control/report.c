@@ -225,6 +225,8 @@ static int read_state(struct arena *arena, yyjson_val *root, struct slice pop, s
             .target = number_of(item, "target"),
             .target_state = arena_copy(arena, state),
             .message = arena_copy(arena, text_of(item, "message")),
+            .generation = number_of(item, "generation"),
+            .governed = json_member(item, "generation") != NULL,
         };
         read_scale(arena, json_member(item, "scale"), &ret->endpoints[index]);
     }
@@ -423,6 +425,8 @@ struct slice report_keep(struct arena *arena, const struct report *report)
         json_member_u64(&w, "uid", endpoint->uid);
         json_member_u64(&w, "serving", endpoint->serving);
         json_member_u64(&w, "target", endpoint->target);
+        if (endpoint->governed)
+            json_member_u64(&w, "generation", endpoint->generation);
         json_member_string(&w, "target_state", endpoint->target_state);
         json_member_string(&w, "message", endpoint->message);
         if (endpoint->scaled) {

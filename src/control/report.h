@@ -31,6 +31,8 @@ enum {
 
 struct report_endpoint {
     uint64_t uid, serving, target; /* 0: none, not said */
+    uint64_t generation;           /* that all loops of its gateways go by; 0: none yet */
+    bool governed;                 /* it says which; a PoP of an earlier version does not */
     struct slice target_state, message;
     bool scaled; /* it says how many it wants there: */
     uint64_t desired;

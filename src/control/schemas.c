@@ -74,6 +74,7 @@ const struct schema control_schemas[] = {
     { "Endpoint",
       NEEDS("\"name\",\"project\",\"uid\",\"generation\",\"etag\",\"spec\",\"target\",\"state\"",
             "\"name\":" STRING ",\"project\":" STRING ",\"uid\":" WHOLE ",\"generation\":" WHOLE
+            ",\"observed_generation\":" WHOLE
             ",\"etag\":" STRING ",\"created_at\":" TIME ",\"updated_at\":" TIME
             ",\"labels\":{\"type\":\"object\",\"additionalProperties\":" STRING "}"
             ",\"spec\":" REF("Spec") ",\"source\":" NULLABLE ",\"target\":" WHOLE
@@ -186,6 +187,7 @@ const struct schema control_schemas[] = {
                        ",\"peers\":" ARRAY(PEER) ",\"sets\":" DIGEST ",\"replicas\":"
                        ARRAY("{\"type\":\"object\"}") ",\"endpoints\":"
                        ARRAY(OBJECT("\"uid\":" WHOLE ",\"serving\":" WHOLE_OR_NULL
+                                    ",\"generation\":" WHOLE
                                     ",\"target\":" WHOLE ",\"target_state\":{\"type\":\"string\","
                                     "\"enum\":[\"starting\",\"ready\",\"failed\"]},\"message\":"
                                     STRING ",\"scale\":" REF("Scale")))

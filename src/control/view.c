@@ -287,6 +287,7 @@ struct slice view_endpoint(struct control *control, struct arena *arena,
     json_member_string(&w, "project", row->project);
     json_member_u64(&w, "uid", row->uid);
     json_member_u64(&w, "generation", row->generation);
+    json_member_u64(&w, "observed_generation", hub_observed(control, row));
     json_member_string(&w, "etag", view_etag(arena, row->generation));
     view_member_time(&w, "created_at", row->created_ns);
     view_member_time(&w, "updated_at", row->updated_ns);

@@ -52,7 +52,7 @@ static int revision_apply(struct arena *arena, struct pop_endpoint *endpoint, yy
 }
 
 struct document {
-    uint64_t uid, target;
+    uint64_t uid, target, generation; /* generation 0: an older control's, which says none */
     struct slice name, project, state;
     yyjson_val *spec, *revisions, *pops, *traffic;
 };
@@ -65,6 +65,7 @@ static int document_read(yyjson_val *root, struct document *ret, struct err *err
         json_get_string(root, "project", JSON_OPTIONAL, &ret->project, err) < 0 ||
         json_get_string(root, "state", JSON_REQUIRED, &ret->state, err) < 0 ||
         json_get_u64(root, "target", JSON_REQUIRED, &ret->target, err) < 0 ||
+        json_get_u64(root, "generation", JSON_OPTIONAL, &ret->generation, err) < 0 ||
         json_get_object(root, "spec", JSON_REQUIRED, &ret->spec, err) < 0 ||
         json_get_array(root, "revisions", JSON_REQUIRED, &ret->revisions, err) < 0 ||
         json_get_array(root, "pops", JSON_OPTIONAL, &ret->pops, err) < 0)
@@ -178,6 +179,7 @@ int pop_endpoint_apply(struct pop *pop, struct slice json, struct err *err)
     endpoint->spec_arena = arena;
     endpoint->spec = spec;
     endpoint->json = copy;
+    endpoint->generation = document.generation;
     endpoint->wanted = endpoint->synced = true;
     places_apply(endpoint, document.pops);
     shares_apply(endpoint, document.traffic);

@@ -179,6 +179,8 @@ static void write_endpoint(struct json_writer *w, struct pop_endpoint *endpoint)
         json_u64(w, pop_endpoint_served(endpoint));
     else
         json_null(w);
+    if (endpoint->generation) /* control says one */
+        json_member_u64(w, "generation", endpoint->served_generation);
     json_member_u64(w, "target", endpoint->target);
     json_member_text(w, "target_state", state);
     json_member_text(w, "message", message);

@@ -9,8 +9,8 @@
  * What is an address of an upstream goes from READY back to STARTING while its probes fail.
  *
  * Ownership: struct pop owns endpoints, those own their revisions, those their replicas. Loop
- * thread only. The core reaches the world through struct env and struct pop_effects alone, so that a
- * simulated day runs in a unit test:
+ * thread only. The core reaches the world through struct env and struct pop_effects alone, so that
+ * a simulated day runs in a unit test:
  *
  *   state.c      makes, finds and forgets
  *   desired.c    documents of control, or of the disk
@@ -207,8 +207,11 @@ struct pop_endpoint {
     uint32_t canary;                                 /* one of them; 0: none */
     uint32_t serving;                                /* has it here; 0: none yet */
     uint32_t shown;                                  /* the newest table says so; 0: none */
-    uint32_t served;                         /* so does each loop of the gateway; likewise */
-    uint64_t shown_since;                    /* the first table that says so */
+    uint32_t served;      /* so does each loop of the gateway; likewise */
+    uint64_t shown_since; /* the first table that says so */
+    uint64_t generation;  /* how it is governed, as control counts; likewise shown and served */
+    uint64_t shown_generation, served_generation;
+    uint64_t generation_since;
     uint64_t exits;                          /* unasked, in this agent's life */
     struct pop_starts *starts;               /* owned; NULL: none in this agent's life */
     struct pop_death deaths[POP_DEATHS_MAX]; /* oldest first */

@@ -188,7 +188,7 @@ FIELDS = {
          "clients", "loads", "activity", "demand", "events", "deaths", "logs"},
     "replicas": {"id", "name", "endpoint", "project", "endpoint_uid", "revision", "revision_uid",
                  "pid", "state", "since", "restarts", "memory_bytes", "sandbox", "message"},
-    "endpoints": {"uid", "serving", "target", "target_state", "message", "scale"},
+    "endpoints": {"uid", "serving", "target", "generation", "target_state", "message", "scale"},
     "models": {"revision_uid", "platform", "inputs", "outputs", "properties"},
     "events": {"seq", "kind", "endpoint_uid", "replica", "at", "message"},
     "deaths": {"seq", "endpoint_uid", "replica", "revision", "at", "reason", "log"},

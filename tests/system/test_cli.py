@@ -16,7 +16,7 @@ import time
 import numpy as np
 import pytest
 
-from deadline import DEADLINE
+from deadline import DEADLINE, until
 from oip import MODELS
 from perigee import DIGITS, PROGRAM, ROOT
 
@@ -439,6 +439,26 @@ def test_life_of_an_endpoint(perigee, name):
     assert "nothing changed" in again.text and perigee.json("show", name)["state"] == "stopped"
     perigee.cli("start", name)
     assert perigee.json("show", name)["state"] == "active"
+
+
+def test_a_change_is_waited_for_until_requests_go_by_it(perigee, name):
+    """The gateway stands still while it is told: the command does not return before it goes on."""
+    perigee.cli("deploy", name, "--model", MODEL)
+    gateway = process_named(perigee, "perigee-gateway")
+    os.kill(gateway, signal.SIGSTOP)
+    try:
+        with subprocess.Popen([perigee.program, "stop", name], env=perigee.environment(),
+                              stdout=subprocess.DEVNULL) as stop:
+            shown = until("control to have it", lambda: (
+                view := perigee.json("show", name))["state"] == "stopped" and view)
+            assert shown["observed_generation"] < shown["generation"]
+            assert stop.poll() is None
+            os.kill(gateway, signal.SIGCONT)
+            assert stop.wait(DEADLINE) == 0
+    finally:
+        os.kill(gateway, signal.SIGCONT)
+    shown = perigee.json("show", name)
+    assert shown["observed_generation"] == shown["generation"]
 
 
 def test_rollback(perigee, name):

@@ -68,18 +68,6 @@ def by_source(one, addresses):
     return {address: revisions(one, 1, address)[0] for address in addresses}
 
 
-def settled(one, addresses):
-    """By source, once every loop of the gateway has the newest shares."""
-    found = {}
-
-    def again():
-        nonlocal found
-        before, found = found, by_source(one, addresses)
-        return found == before
-    until("the same revisions twice", again)
-    return found
-
-
 def words(text):
     return " ".join(text.split())
 
@@ -138,10 +126,10 @@ def test_a_split_and_its_rollback(two):
 def test_sticky_by_address(two):
     addresses = sources(300)
     apply(two, 513, {"canary": "10%", "sticky": "address"})
-    before = settled(two, addresses)
+    before = by_source(two, addresses)
     within(list(before.values()).count(2), 0.1, len(addresses))
     apply(two, 513, {"canary": "30%", "sticky": "address"})
-    after = settled(two, addresses)
+    after = by_source(two, addresses)
     within(list(after.values()).count(2), 0.3, len(addresses))
     assert all(after[address] == 2 for address in addresses if before[address] == 2)
     # All of it starts again.

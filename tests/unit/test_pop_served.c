@@ -9,7 +9,7 @@
 #include "base/slice.h"
 #include "pop/state.h"
 
-enum { SERVING = 1, STOPPED, STARTED, PUBLISHED, SERVED };
+enum { SERVING = 1, STOPPED, STARTED, GOVERNED, PUBLISHED, SERVED };
 
 static void happen(struct pop *pop, struct pop_endpoint *endpoint, int what, uint64_t number)
 {
@@ -20,6 +20,9 @@ static void happen(struct pop *pop, struct pop_endpoint *endpoint, int what, uin
     case STOPPED:
     case STARTED:
         endpoint->running = what == STARTED;
+        break;
+    case GOVERNED:
+        endpoint->generation = number;
         break;
     case PUBLISHED:
         pop_table_shown(pop, number);
@@ -40,6 +43,7 @@ static const struct {
     } steps[8];
     uint32_t served;
     bool awaited;
+    uint64_t generation; /* served */
 } rows[] = {
     { "nothing yet", { { PUBLISHED, 1 }, { SERVED, 1 } }, 0, false },
     { "the first, not published", { { SERVING, 1 } }, 0, false },
@@ -98,6 +102,24 @@ static const struct {
         { SERVED, 2 } },
       0,
       true },
+    { "governed, not published", { { GOVERNED, 7 } }, 0, false, 0 },
+    { "governed, published", { { GOVERNED, 7 }, { PUBLISHED, 1 } }, 0, true, 0 },
+    { "governed, served", { { GOVERNED, 7 }, { PUBLISHED, 1 }, { SERVED, 1 } }, 0, false, 7 },
+    { "governed anew, the table before served",
+      { { GOVERNED, 7 }, { PUBLISHED, 1 }, { GOVERNED, 8 }, { PUBLISHED, 2 }, { SERVED, 1 } },
+      0,
+      true,
+      0 },
+    { "a later table, governed likewise",
+      { { GOVERNED, 7 }, { PUBLISHED, 1 }, { PUBLISHED, 2 }, { SERVED, 1 } },
+      0,
+      false,
+      7 },
+    { "what serves is not held up by how it is governed",
+      { { SERVING, 1 }, { PUBLISHED, 1 }, { GOVERNED, 8 }, { PUBLISHED, 2 }, { SERVED, 1 } },
+      1,
+      true,
+      0 },
     { "none serves any more",
       { { SERVING, 1 }, { PUBLISHED, 1 }, { SERVED, 1 }, { SERVING, 0 } },
       1,
@@ -116,9 +138,11 @@ static void test_what_serves(void **state)
         for (size_t k = 0; k < 8 && rows[i].steps[k].what; k++)
             happen(&pop, &endpoint, rows[i].steps[k].what, rows[i].steps[k].number);
         if (pop_endpoint_served(&endpoint) != rows[i].served ||
-            pop_table_awaited(&pop) != rows[i].awaited)
-            fail_msg("%s: revision %u, awaited: %d", rows[i].name, pop_endpoint_served(&endpoint),
-                     pop_table_awaited(&pop));
+            pop_table_awaited(&pop) != rows[i].awaited ||
+            endpoint.served_generation != rows[i].generation)
+            fail_msg("%s: revision %u, awaited: %d, generation %d", rows[i].name,
+                     pop_endpoint_served(&endpoint), pop_table_awaited(&pop),
+                     (int)endpoint.served_generation);
     }
 }
 
