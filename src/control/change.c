@@ -192,6 +192,8 @@ static int resolve_model(struct change *change, struct store *store, struct endp
         store, change->blobs, change->arena, change->hosts, change->host_count, change->audit.at_ns,
     };
     struct slice written = spec->model;
+    if (spec->image.size)
+        return err_set(err, ERR_NOT_SUPPORTED, "'image' is not acted upon yet");
     if (!slice_starts(written, SLICE(ARTIFACT_SCHEME)))
         return 0;
     int r = artifact_resolve(&artifact, written, &spec->model, err);

@@ -43,6 +43,9 @@ static void option_schema(struct json_writer *w, const struct option *option)
         json_member_u64(w, "minimum", option->min);
         json_member_u64(w, "maximum", option->max);
         break;
+    case OPTION_BOOL:
+        json_member_text(w, "type", "boolean");
+        break;
     case OPTION_CPU:
         json_key(w, "type");
         json_raw(w, SLICE("[\"string\",\"number\"]"));
@@ -54,9 +57,13 @@ static void option_schema(struct json_writer *w, const struct option *option)
     case OPTION_NAMES:
     case OPTION_HOSTS:
     case OPTION_ORIGINS:
+    case OPTION_REGIONS:
+    case OPTION_WORDS:
+    case OPTION_EGRESS:
         strings(w, option->max);
         break;
     case OPTION_LABELS:
+    case OPTION_ENV:
         json_member_text(w, "type", "object");
         json_key(w, "additionalProperties");
         json_raw(w, SLICE("{\"type\":\"string\"}"));
@@ -67,6 +74,8 @@ static void option_schema(struct json_writer *w, const struct option *option)
     }
     if (option->fallback && option->type == OPTION_UINT)
         json_member_u64(w, "default", strtoull(option->fallback, NULL, 10));
+    else if (option->fallback && option->type == OPTION_BOOL)
+        json_member_bool(w, "default", strcmp(option->fallback, "true") == 0);
     else if (option->fallback)
         json_member_text(w, "default", option->fallback);
     json_object_end(w);

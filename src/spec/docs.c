@@ -11,7 +11,8 @@ static const char head[] =
     "# The spec of an endpoint\n\n"
     "YAML or JSON. A file may hold several documents; `perigee apply -f` "
     "takes a file or a folder.\n"
-    "Needed are `name` and `model`. A key that is left out has its default; "
+    "Needed are `name` and one of `model`, `image` and `upstream`. A key that is left out has its "
+    "default; "
     "a key that is not known\n"
     "is refused, and so is one that is not acted upon yet.\n\n"
     "Units: sizes are an integer and B, KB, MB, GB (tens) or KiB, MiB, GiB "
@@ -25,6 +26,8 @@ static const char *type_text(enum option_type type)
     switch (type) {
     case OPTION_UINT:
         return "integer";
+    case OPTION_BOOL:
+        return "boolean";
     case OPTION_BYTES:
         return "size";
     case OPTION_TIME:
@@ -50,7 +53,12 @@ static const char *type_text(enum option_type type)
         return "list of origins";
     case OPTION_REGIONS:
         return "list of places";
+    case OPTION_WORDS:
+        return "list of text";
+    case OPTION_EGRESS:
+        return "list";
     case OPTION_LABELS:
+    case OPTION_ENV:
         return "map of text";
     case OPTION_RESIDENCY:
         return "rules";
@@ -70,6 +78,12 @@ static void print_range(FILE *out, const struct option *option)
     struct slice later;
 
     switch (option->type) {
+    case OPTION_BOOL:
+        fprintf(out, "`true`, `false`");
+        break;
+    case OPTION_EGRESS:
+        fprintf(out, "`[]`, `[any]`");
+        break;
     case OPTION_UINT:
         fprintf(out, "%llu to %llu", (unsigned long long)option->min,
                 (unsigned long long)option->max);

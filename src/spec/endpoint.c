@@ -8,10 +8,11 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "base/yaml.h"
+#include "spec/container.h"
 #include "spec/option.h"
 #include "spec/reference.h"
 
-enum { KEY_BYTES = 160, KEYS_MAX = 80 };
+enum { KEY_BYTES = 160, KEYS_MAX = 96 };
 
 struct reader {
     struct arena *arena;
@@ -210,71 +211,38 @@ static int check_upstream(const struct endpoint_spec *spec, struct err *err)
     return 0;
 }
 
-/* Of what is asked over HTTP: what runs a model tells when it is ready. */
-static int check_no_probes(const struct endpoint_spec *spec, struct err *err)
-{
-    static const typeof(spec->probes) none;
-
-    if (memcmp(&spec->probes, &none, sizeof none) == 0)
-        return 0;
-    return err_set(err, ERR_BAD_INPUT,
-                   "probes: a model says itself when it is ready; they are for an upstream");
-}
-
-static int check_probe(const char *which, const struct spec_probe *probe, struct err *err)
-{
-    if (probe->http_path.size && probe->tcp_port)
-        return err_set(err, ERR_BAD_INPUT, "probes.%s: either http or tcp", which);
-    if (probe->http_port && !probe->http_path.size)
-        return err_set(err, ERR_BAD_INPUT, "probes.%s.http: 'path' is missing", which);
-    for (size_t i = 0; i < probe->http_path.size; i++)
-        if (probe->http_path.data[0] != '/' || (unsigned char)probe->http_path.data[i] <= ' ' ||
-            (unsigned char)probe->http_path.data[i] >= 0x7f || probe->http_path.data[i] == '#')
-            return err_set(err, ERR_BAD_INPUT,
-                           "probes.%s.http.path: '%s' must begin with '/' and be written as it "
-                           "goes over the wire (%%20 for a space)",
-                           which, ERR_SLICE(probe->http_path));
-    return 0;
-}
-
 struct slice spec_protocol_default(const struct endpoint_spec *spec)
 {
-    return spec->upstream.size ? SLICE("http") : SLICE("oip");
-}
-
-struct spec_probe spec_probe_fill(const struct spec_probe *probe)
-{
-    struct spec_probe filled = *probe;
-
-    filled.period_ns = probe->period_ns ? probe->period_ns : UINT64_C(5'000'000'000);
-    filled.timeout_ns = probe->timeout_ns ? probe->timeout_ns : UINT64_C(2'000'000'000);
-    filled.failures = probe->failures ? probe->failures : 3;
-    return filled;
+    return spec->upstream.size || spec->image.size ? SLICE("http") : SLICE("oip");
 }
 
 /* Exactly one thing runs. */
 static int check_source(const struct endpoint_spec *spec, struct err *err)
 {
+    const char *first = spec->model.size ? "model" : spec->image.size ? "image" : "upstream";
+    const char *second = spec->upstream.size ? "upstream" : "image";
+    int count = (spec->model.size > 0) + (spec->image.size > 0) + (spec->upstream.size > 0);
     int r;
 
-    if (spec->model.size && spec->upstream.size)
-        return err_set(err, ERR_BAD_INPUT, "both 'model' and 'upstream' are there; one runs");
-    if (!spec->model.size && !spec->upstream.size)
+    if (count > 1)
+        return err_set(err, ERR_BAD_INPUT, "both '%s' and '%s' are there; one runs", first, second);
+    if (count == 0)
         return err_set(err, ERR_BAD_INPUT,
                        "'model' is missing: a file, a folder, or sha256:HEX of one uploaded; or "
-                       "'upstream': http://HOST:PORT");
-    r = check_probe("readiness", &spec->probes.readiness, err);
-    if (r < 0)
+                       "'image': PROJECT/NAME:TAG; or 'upstream': http://HOST:PORT");
+    if ((r = spec_container_check(spec, err)) < 0 || (r = spec_probes_check(spec, err)) < 0)
         return r;
     if (spec->upstream.size)
         return check_upstream(spec, err);
-    if (slice_is(spec->protocol, "http"))
-        return err_set(err, ERR_BAD_INPUT, "protocol: a model speaks oip; http is an upstream's");
     if (spec->scale.concurrency > SPEC_CONCURRENCY_MAX)
         return err_set(err, ERR_BAD_INPUT, "scale.concurrency: %llu is above %d",
                        (unsigned long long)spec->scale.concurrency, SPEC_CONCURRENCY_MAX);
-    r = check_no_probes(spec, err);
-    return r < 0 ? r : check_model(spec->model, err);
+    if (spec->image.size)
+        return 0;
+    if (slice_is(spec->protocol, "http"))
+        return err_set(err, ERR_BAD_INPUT,
+                       "protocol: a model speaks oip; http is an image's or an upstream's");
+    return check_model(spec->model, err);
 }
 
 static int below(const char *key, uint64_t value, const char *bound_key, uint64_t bound,
@@ -402,7 +370,8 @@ static int read_member(struct reader *reader, const char *group, yyjson_val *key
             option_read(option, reader->arena, value, reader->spec, &reader->where, reader->err);
         /* A newer form: who keeps what it does not know sees that it must not serve. */
         bool newer = option->type == OPTION_RESIDENCY || option->type == OPTION_REGIONS ||
-                     option->type == OPTION_SCHEDULE || option->type == OPTION_SPLIT;
+                     option->type == OPTION_SCHEDULE || option->type == OPTION_SPLIT ||
+                     option->type == OPTION_EGRESS || option->type == OPTION_ENV;
         return r < 0 && newer && reader->flags & SPEC_KEEP_UNKNOWN ? keep(reader, group, key, value)
                                                                    : r;
     }

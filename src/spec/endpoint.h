@@ -51,11 +51,23 @@ struct spec_places {
     struct spec_strings names; /* SPEC_PLACES_LIST: at least one */
 };
 
-/* How to see that something that speaks HTTP or TCP is well. */
+/* How to see that something is well: one of the three, or whether it accepts a connection. */
 struct spec_probe {
-    struct slice http_path;                   /* empty: whether it accepts a connection is enough */
+    struct slice http_path;
+    struct spec_strings command;              /* run in the container: status 0 */
     uint64_t http_port, tcp_port;             /* 0: where requests go */
     uint64_t period_ns, timeout_ns, failures; /* 0: absent, see spec_probe_fill() */
+};
+
+/* How an image runs. Of an endpoint without one all is at its default. */
+struct spec_container {
+    struct spec_strings command; /* instead of its entry point; none: as it says */
+    uint64_t port;               /* 0: the one that it exposes */
+    struct slice user;           /* "USER" or "USER:GROUP", names or numbers; empty: as it says */
+    uint64_t read_only;          /* its files, but /tmp: 0 or 1 */
+    uint64_t shm_bytes, pids;
+    struct spec_strings egress; /* none: no way out; else "any" */
+    struct spec_pairs env;      /* names as a shell takes them */
 };
 
 struct spec_residency_rule {
@@ -106,8 +118,10 @@ struct endpoint_spec {
     struct spec_pairs labels;
 
     /* What runs. */
-    struct slice model;    /* path as written (CLI) or "sha256:HEX" (stored) */
-    struct slice source;   /* where model came from, as the user wrote it; may be empty */
+    struct slice model;  /* path as written (CLI) or "sha256:HEX" (stored) */
+    struct slice source; /* where it came from, as the user wrote it; may be empty */
+    struct slice
+        image; /* in place of a model: PROJECT/NAME:TAG, path (CLI), "sha256:HEX" (stored) */
     struct slice upstream; /* "http://HOST:PORT", in place of a model */
     struct slice runtime;  /* empty: from the file */
     struct slice protocol; /* "oip", "http" */
@@ -121,8 +135,9 @@ struct endpoint_spec {
         uint64_t delay_ns; /* 0: absent */
     } batch;
     struct slice warmup; /* "zeros" */
+    struct spec_container container;
     struct {
-        struct spec_probe readiness;
+        struct spec_probe startup, readiness, liveness;
     } probes;
 
     /* How it is governed. */
@@ -171,6 +186,7 @@ struct endpoint_spec {
 
 enum option_type {
     OPTION_UINT,   /* integer */
+    OPTION_BOOL,   /* true or false */
     OPTION_BYTES,  /* 64MiB */
     OPTION_TIME,   /* 30s */
     OPTION_CPU,    /* 0.5 or 500m */
@@ -184,7 +200,10 @@ enum option_type {
     OPTION_HOSTS,   /* list of host names */
     OPTION_ORIGINS, /* list of scheme://host[:port] */
     OPTION_REGIONS, /* list of countries, sets, PoPs and region labels */
+    OPTION_WORDS,   /* list of strings: a program and its arguments */
+    OPTION_EGRESS,  /* [] or [any] */
     OPTION_LABELS,  /* map of strings */
+    OPTION_ENV,     /* the same, by names of variables */
     OPTION_RESIDENCY,
     OPTION_SCHEDULE,
     OPTION_SPLIT,
@@ -257,8 +276,16 @@ struct spec_upstream {
     uint16_t port;          /* 80 where none is written */
 };
 [[nodiscard]] int spec_upstream_parse(struct slice url, struct spec_upstream *ret, struct err *err);
+/* Is anything said of it? */
+bool spec_probe_is_there(const struct spec_probe *probe);
 /* What is absent has its default: each 5 s, 2 s for an answer, 3 failures. */
 struct spec_probe spec_probe_fill(const struct spec_probe *probe);
+/* How it is seen that a container is ready for the first time: by probes.startup, else as by
+ * probes.readiness; unless told it may fail 60 times. */
+struct spec_probe spec_startup_fill(const struct endpoint_spec *spec);
+
+/* Is `image` a file or a folder, for the CLI to upload? It begins with '.' or '/'. */
+bool spec_image_is_path(struct slice image);
 
 /* What parse() checked at its end; for specs changed in code. */
 [[nodiscard]] int endpoint_spec_check(const struct endpoint_spec *spec, struct err *err);

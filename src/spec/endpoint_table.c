@@ -23,27 +23,29 @@
         key, OPTION_ANY, OPTION_GOVERNED, OPTION_RESERVED, 0, 0, 0, NULL, NULL, help               \
     }
 
-#define PROBE(word, member, when)                                                                  \
+#define PROBE(word, member, when, seldom)                                                          \
     LIVE("probes." word ".http.path", TEXT, WHAT_RUNS, probes.member.http_path, 1, 1024, NULL,     \
-         NULL, "Probe " when ": GET of this path is answered 200 to 399."),                        \
+         NULL, when ": GET of this path is answered 200 to 399."),                                 \
         LIVE("probes." word ".http.port", UINT, WHAT_RUNS, probes.member.http_port, 1, 65'535,     \
              NULL, NULL, "At this port. Absent: where requests go."),                              \
         LIVE("probes." word ".tcp.port", UINT, WHAT_RUNS, probes.member.tcp_port, 1, 65'535, NULL, \
              NULL,                                                                                 \
-             "Probe " when ": it accepts a connection here. Without `http` and `tcp`: "            \
-             "where requests go."),                                                                \
+             when ": it accepts a connection here. Without `http`, `tcp` and `exec`: where "       \
+                  "requests go."),                                                                 \
+        LIVE("probes." word ".exec.command", WORDS, WHAT_RUNS, probes.member.command, 1, 64, NULL, \
+             NULL, when ": this program ends with status 0 in the container. Costs some 90 ms."),  \
         LIVE("probes." word ".period", TIME, WHAT_RUNS, probes.member.period_ns, 10 * MILLISECOND, \
-             DAY, NULL, NULL, "How often. Absent: 5s."),                                           \
+             DAY, NULL, NULL, "How often; with `exec` 5s at least. Absent: 5s."),                  \
         LIVE("probes." word ".timeout", TIME, WHAT_RUNS, probes.member.timeout_ns, MILLISECOND,    \
              300'000 * MILLISECOND, NULL, NULL, "How long an answer may take. Absent: 2s."),       \
         LIVE("probes." word ".failures", UINT, WHAT_RUNS, probes.member.failures, 1, 1000, NULL,   \
-             NULL, "So many in a row, and it is not well. Absent: 3."),                            \
-        NOT_YET("probes." word ".exec", WHAT_RUNS, "A command in the container."),                 \
+             NULL, seldom),                                                                        \
         NOT_YET("probes." word ".grpc", WHAT_RUNS, "gRPC's health check."),                        \
         NOT_YET("probes." word ".infer", WHAT_RUNS, "An inference.")
 
 #define MILLISECOND UINT64_C(1'000'000)
 #define DAY UINT64_C(86'400'000'000'000)
+#define KIB (UINT64_C(1) << 10)
 #define MIB (UINT64_C(1) << 20)
 #define GIB (UINT64_C(1) << 30)
 
@@ -64,22 +66,30 @@ const struct option endpoint_options[] = {
          "A file or folder, which the CLI uploads; `oci://PROJECT/NAME:TAG` of the registry, looked up "
          "when it is deployed; or `sha256:HEX` of one uploaded before."),
     LIVE("source", TEXT, GOVERNED, source, 1, 4096, NULL, NULL,
-         "Where the model came from, as it was written; kept for people, the CLI sets it."),
-    NOT_YET("image", WHAT_RUNS, "A container image, `registry/name:tag`."),
-    NOT_YET("command", WHAT_RUNS, "With image: what to run in it."),
-    NOT_YET("port", WHAT_RUNS, "With image: where it listens."),
-    NOT_YET("user", WHAT_RUNS, "With image: as whom it runs."),
-    NOT_YET("read_only", WHAT_RUNS, "With image: no writing to its files."),
-    NOT_YET("shm", WHAT_RUNS, "With image: size of /dev/shm."),
-    NOT_YET("pids", WHAT_RUNS, "With image: how many processes and threads."),
-    NOT_YET("egress", WHAT_RUNS, "With image: whom it may call."),
-    NOT_YET("volumes", WHAT_RUNS, "With image: folders that last."),
+         "Where the model or image came from, as it was written; kept for people, the CLI sets it."),
+    LIVE("image", TEXT, WHAT_RUNS, image, 1, 4096, NULL, NULL,
+         "In place of a model: a container image. `PROJECT/NAME:TAG` of the registry, looked up when it is deployed; a file (`docker save`, or an OCI layout in a tar) whose path begins with `.` or `/`, which the CLI uploads; or `sha256:HEX` of a manifest pushed before. Not acted upon yet: control refuses it."),
+    LIVE("command", WORDS, WHAT_RUNS, container.command, 1, 64, NULL, NULL,
+         "Of an image: the program and its arguments, instead of its entry point. Absent: as the image says."),
+    LIVE("port", UINT, WHAT_RUNS, container.port, 1, 65'535, NULL, NULL,
+         "Of an image: where it listens, which it is told as `$PORT`. Absent: the one port that it exposes."),
+    LIVE("user", TEXT, WHAT_RUNS, container.user, 1, 64, NULL, NULL,
+         "Of an image: as whom it runs, `USER` or `USER:GROUP`, names or numbers. Absent: as the image says."),
+    LIVE("read_only", BOOL, WHAT_RUNS, container.read_only, 0, 1, "true", NULL,
+         "Of an image: nothing but /tmp can be written, which is in memory."),
+    LIVE("shm", BYTES, WHAT_RUNS, container.shm_bytes, 64 * KIB, 1024 * GIB, "64MiB", NULL,
+         "Of an image: the size of /dev/shm, a part of flavor.memory."),
+    LIVE("pids", UINT, WHAT_RUNS, container.pids, 1, 4'194'304, "512", NULL,
+         "Of an image: processes and threads at most."),
+    LIVE("egress", EGRESS, WHAT_RUNS, container.egress, 0, 64, NULL, NULL,
+         "Of an image: whom it may call. `[]`: nobody; `[any]`: anybody. A list of destinations is not acted upon yet."),
+    NOT_YET("volumes", WHAT_RUNS, "Of an image: folders that last."),
     LIVE("upstream", TEXT, WHAT_RUNS, upstream, 1, 512, NULL, NULL,
          "In place of a model: something that already runs, `http://host:port`. It is probed, not started and not scaled (docs/upstream.md)."),
     LIVE("runtime", NAME, WHAT_RUNS, runtime, 3, 40, NULL, NULL,
          "What runs the model; by default it is seen from the file."),
     LIVE("protocol", CHOICE, WHAT_RUNS, protocol, 0, 0, "oip", "oip|http;openai",
-         "What the endpoint speaks. Of an upstream it is `http` unless told: everything under its host is the upstream's; with `oip` it is reachable by its model name as well."),
+         "What the endpoint speaks. Of an image or an upstream it is `http` unless told: everything under its host is theirs; with `oip` it is reachable by its model name as well."),
     NOT_YET("flavor", WHAT_RUNS, "A flavor by its name."),
     LIVE("flavor.cpu", CPU, WHAT_RUNS, flavor.cpu_milli, 1, 1'024'000, "1", NULL,
          "Cores of a replica: a weight and a ceiling, not a reservation; rounded up, the threads a model runs with."),
@@ -93,10 +103,11 @@ const struct option endpoint_options[] = {
          "Rows that run together at most: what waits while the model runs is run as one, where the first dimension of all inputs and outputs is open. Each answer is as if it had run alone, if the model keeps rows apart. Absent: each request runs alone."),
     LIVE("batch.delay", TIME, WHAT_RUNS, batch.delay_ns, 0, 1'000 * MILLISECOND, NULL, NULL,
          "How long a request waits for others to run with, while there is room. Absent: an idle replica runs it at once."),
-    NOT_YET("env", WHAT_RUNS, "Environment of the replica, secrets among it."),
-    PROBE("readiness", readiness, "whether requests go to it"),
-    NOT_YET("probes.startup", WHAT_RUNS, "With image: before the first time that it is ready."),
-    NOT_YET("probes.liveness", WHAT_RUNS, "With image: whether it is started anew."),
+    LIVE("env", ENV, WHAT_RUNS, container.env, 0, 256, NULL, NULL,
+         "Of an image: variables of its environment, strings, 64 KiB in all. Secrets are not acted upon yet."),
+    PROBE("startup", startup, "Of an image, whether it is ready for the first time", "So many in a row, and it is ended. Absent: 60."),
+    PROBE("readiness", readiness, "Of an image or an upstream, whether requests go to it", "So many in a row, and it is not well. Absent: 3."),
+    PROBE("liveness", liveness, "Of an image, whether it is to be ended and another started", "So many in a row, and it is ended. Absent: 3."),
     LIVE("warmup", CHOICE, WHAT_RUNS, warmup, 0, 0, "zeros", "zeros;*",
          "What a replica runs once before it is ready, where its inputs allow."),
 

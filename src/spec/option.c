@@ -14,6 +14,13 @@
 #include "spec/split.h"
 #include "spec/units.h"
 
+enum {
+    WORD_BYTES_MAX = 4096,
+    VARIABLE_NAME_MAX = 128,
+    VARIABLE_BYTES_MAX = 32 << 10,
+    ENVIRONMENT_BYTES_MAX = 64 << 10,
+};
+
 enum storage {
     STORED_NUMBER,
     STORED_TEXT,
@@ -29,6 +36,7 @@ static enum storage storage_of(enum option_type type)
 {
     switch (type) {
     case OPTION_UINT:
+    case OPTION_BOOL:
     case OPTION_BYTES:
     case OPTION_TIME:
     case OPTION_CPU:
@@ -44,8 +52,11 @@ static enum storage storage_of(enum option_type type)
     case OPTION_HOSTS:
     case OPTION_ORIGINS:
     case OPTION_REGIONS:
+    case OPTION_WORDS:
+    case OPTION_EGRESS:
         return STORED_STRINGS;
     case OPTION_LABELS:
+    case OPTION_ENV:
         return STORED_PAIRS;
     case OPTION_RESIDENCY:
         return STORED_RESIDENCY;
@@ -96,6 +107,8 @@ static const char *number_text(const struct option *option, uint64_t value,
         return units_print_rate(buffer, value);
     case OPTION_SHARE:
         return units_print_share(buffer, (uint32_t)value);
+    case OPTION_BOOL:
+        return value ? "true" : "false";
     default:
         snprintf(buffer, UNITS_BYTES, "%llu", (unsigned long long)value);
         return buffer;
@@ -125,6 +138,9 @@ static int number_parse(const struct option *option, struct slice text, uint64_t
         return units_parse_rate(text, ret, err);
     case OPTION_SHARE:
         return share_parse(text, ret, err);
+    case OPTION_BOOL:
+        *ret = slice_is(text, "true");
+        return 0;
     default:
         assert(option->type == OPTION_UINT);
         if (!slice_u64(text, ret))
@@ -153,6 +169,13 @@ static int number_read(const struct option *option, yyjson_val *value, uint64_t 
     struct slice text = json_slice(value);
     int r;
 
+    if (option->type == OPTION_BOOL) {
+        if (!yyjson_is_bool(value))
+            return err_set(err, ERR_BAD_INPUT, "%s: must be true or false, not %s", option->key,
+                           json_kind(value));
+        *ret = yyjson_get_bool(value);
+        return 0;
+    }
     if (option->type == OPTION_UINT) {
         if (!yyjson_is_int(value))
             return err_set(err, ERR_BAD_INPUT, "%s: must be an integer, not %s", option->key,
@@ -270,11 +293,33 @@ static int text_read(const struct option *option, struct arena *arena, yyjson_va
 
 /* --- lists and maps -------------------------------------------------------------------------- */
 
+/* What execve() takes; it may hold whole lines of a script. */
+static int word_check(struct slice word, struct err *err)
+{
+    if (word.size && memchr(word.data, '\0', word.size))
+        return err_set(err, ERR_BAD_INPUT, "'%s' holds a zero byte", ERR_SLICE(word));
+    if (word.size > WORD_BYTES_MAX)
+        return err_set(err, ERR_BAD_INPUT, "'%s' is longer than %d bytes", ERR_SLICE(word),
+                       (int)WORD_BYTES_MAX);
+    return 0;
+}
+
+static int egress_check(struct slice item, struct err *err)
+{
+    if (slice_is(item, "any"))
+        return 0;
+    return err_set(err, ERR_NOT_SUPPORTED,
+                   "'%s': a list of destinations is not acted upon yet; it can be [] or [any]",
+                   ERR_SLICE(item));
+}
+
 static int item_check(const struct option *option, struct slice item, struct err *err)
 {
     int r = option->type == OPTION_HOSTS     ? spec_check_host(item, err)
             : option->type == OPTION_ORIGINS ? spec_check_origin(item, err)
             : option->type == OPTION_REGIONS ? spec_check_region(item, err)
+            : option->type == OPTION_WORDS   ? word_check(item, err)
+            : option->type == OPTION_EGRESS  ? egress_check(item, err)
                                              : spec_check_model_name(item, err);
     return r < 0 ? err_wrap(err, "%s", option->key) : 0;
 }
@@ -314,7 +359,7 @@ static int strings_read(const struct option *option, struct arena *arena, yyjson
         r = item_check(option, json_slice(at), err);
         if (r < 0)
             return r;
-        for (size_t i = 0; i < known; i++)
+        for (size_t i = 0; i < known && option->type != OPTION_WORDS; i++)
             if (slice_equal(items[i], json_slice(at)))
                 return err_set(err, ERR_BAD_INPUT, "%s: '%s' is there twice", option->key,
                                ERR_SLICE(items[i]));
@@ -329,8 +374,42 @@ static int pair_compare(const void *a, const void *b)
     return slice_order(((const struct spec_pair *)a)->key, ((const struct spec_pair *)b)->key);
 }
 
+static bool variable_name(struct slice name)
+{
+    bool good = name.size > 0 && name.size <= VARIABLE_NAME_MAX &&
+                !(name.data[0] >= '0' && name.data[0] <= '9');
+    for (size_t i = 0; i < name.size && good; i++) {
+        char c = name.data[i];
+        good =
+            (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
+    }
+    return good;
+}
+
+/* Of the environment. Its values may be secrets: no message says one. */
+static int variable_check(const struct option *option, const struct spec_pair *pair,
+                          struct err *err)
+{
+    if (!variable_name(pair->key))
+        return err_set(err, ERR_BAD_INPUT,
+                       "%s: '%s' is no variable's name: letters, digits and _, beginning with no "
+                       "digit, at most %d",
+                       option->key, ERR_SLICE(pair->key), (int)VARIABLE_NAME_MAX);
+    if (slice_is(pair->key, "PORT"))
+        return err_set(err, ERR_BAD_INPUT, "%s: PORT is told by Perigee: see the key 'port'",
+                       option->key);
+    if (pair->value.size > VARIABLE_BYTES_MAX ||
+        (pair->value.size && memchr(pair->value.data, '\0', pair->value.size)))
+        return err_set(
+            err, ERR_BAD_INPUT, "%s: the value of '%s' %s", option->key, ERR_SLICE(pair->key),
+            pair->value.size > VARIABLE_BYTES_MAX ? "is longer than 32 KiB" : "holds a zero byte");
+    return 0;
+}
+
 static int pair_check(const struct option *option, const struct spec_pair *pair, struct err *err)
 {
+    if (option->type == OPTION_ENV)
+        return variable_check(option, pair, err);
     if (pair->key.size > 63)
         return err_set(err, ERR_BAD_INPUT, "%s: the key '%s' is longer than 63 characters",
                        option->key, ERR_SLICE(pair->key));
@@ -352,7 +431,7 @@ static int pairs_read(const struct option *option, struct arena *arena, yyjson_v
     if (!yyjson_is_obj(value))
         return err_set(err, ERR_BAD_INPUT, "%s: must be a map of strings, not %s", option->key,
                        json_kind(value));
-    size_t count = yyjson_obj_size(value), known = 0;
+    size_t count = yyjson_obj_size(value), known = 0, bytes = 0;
     int r = count_check(option, count, err);
     if (r < 0)
         return r;
@@ -363,6 +442,9 @@ static int pairs_read(const struct option *option, struct arena *arena, yyjson_v
     while ((key = yyjson_obj_iter_next(&iter))) {
         yyjson_val *of = yyjson_obj_iter_get_val(key);
         *ret_where = of;
+        if (option->type == OPTION_ENV && json_member(of, "secret"))
+            return err_set(err, ERR_NOT_SUPPORTED, "%s.%s: a secret is not acted upon yet",
+                           option->key, ERR_SLICE(json_slice(key)));
         if (!yyjson_is_str(of))
             return err_set(err, ERR_BAD_INPUT, "%s.%s: must be a string, not %s%s", option->key,
                            ERR_SLICE(json_slice(key)), json_kind(of),
@@ -373,7 +455,11 @@ static int pairs_read(const struct option *option, struct arena *arena, yyjson_v
             return r;
         items[known++] =
             (struct spec_pair){ arena_copy(arena, pair.key), arena_copy(arena, pair.value) };
+        bytes += pair.key.size + pair.value.size + 2; /* as NAME=VALUE */
     }
+    if (option->type == OPTION_ENV && bytes > ENVIRONMENT_BYTES_MAX)
+        return err_set(err, ERR_BAD_INPUT, "%s: %zu bytes in all are above %d", option->key, bytes,
+                       (int)ENVIRONMENT_BYTES_MAX);
     qsort(items, known, sizeof *items, pair_compare);
     *ret = (struct spec_pairs){ items, known };
     return 0;
@@ -507,6 +593,14 @@ void option_default(const struct option *option, struct endpoint_spec *spec)
     }
 }
 
+bool option_is_of_image(const struct option *option)
+{
+    static const size_t from = offsetof(struct endpoint_spec, container);
+
+    return option->status == OPTION_LIVE && option->offset >= from &&
+           option->offset < from + sizeof(struct spec_container);
+}
+
 bool option_is_absent(const struct option *option, const struct endpoint_spec *spec)
 {
     switch (storage_of(option->type)) {
@@ -553,6 +647,8 @@ static yyjson_mut_val *number_value(const struct option *option, uint64_t number
 
     if (option->type == OPTION_UINT)
         return yyjson_mut_uint(doc, number);
+    if (option->type == OPTION_BOOL)
+        return yyjson_mut_bool(doc, number != 0);
     if (option->type == OPTION_CPU && number % 1000 == 0)
         return yyjson_mut_uint(doc, number / 1000);
     const char *text = number_text(option, number, buffer);
@@ -569,6 +665,8 @@ yyjson_mut_val *option_value(const struct option *option, const struct endpoint_
     struct slice text;
     yyjson_mut_val *all;
 
+    if (option_is_of_image(option) && !spec->image.size)
+        return yyjson_mut_null(doc);
     switch (storage_of(option->type)) {
     case STORED_NUMBER:
         if (option_is_absent(option, spec))

@@ -21,6 +21,9 @@ void option_default(const struct option *option, struct endpoint_spec *spec);
 bool option_is_default(const struct option *option, const struct endpoint_spec *spec);
 bool option_is_absent(const struct option *option, const struct endpoint_spec *spec);
 
+/* Of how an image runs: said of nothing else. */
+bool option_is_of_image(const struct option *option);
+
 /* A new value in `doc` that says what stands in `spec`; shortest exact form. */
 yyjson_mut_val *option_value(const struct option *option, const struct endpoint_spec *spec,
                              yyjson_mut_doc *doc);
