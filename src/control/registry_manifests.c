@@ -12,6 +12,7 @@
 #include "control/registry.h"
 #include "spec/reference.h"
 #include "store/blobs.h"
+#include "store/manifest.h"
 #include "store/oci.h"
 #include "store/store.h"
 
@@ -91,17 +92,60 @@ void registry_manifest_get(struct request *q)
 
 /* ---- pushing -------------------------------------------------------------------------------- */
 
+/* What a revision of the endpoint of this name has is here (HEAD says so): the repository has it
+ * from now on. ERR_NOT_FOUND. */
+static int adopt_blob(struct request *q, struct store *store, uint64_t id, struct slice digest,
+                      uint64_t *ret_bytes, struct err *err)
+{
+    const struct artifact artifact = registry_artifact(q, store);
+    char unused[DIGEST_TEXT];
+    int r = artifact_blob(&artifact, q->parts[0], q->parts[1], digest, err);
+    if (r == 0 && slice_is(digest, MANIFEST_EMPTY_DIGEST)) /* it had no file */
+        r = blobs_put(q->control->blobs, SLICE("{}"), unused, err);
+    if (r == 0)
+        r = blobs_find(q->control->blobs, digest, ret_bytes, err);
+    return r < 0 ? r : store->repository_blob_put(store, id, digest, *ret_bytes, q->now_ns, err);
+}
+
+static int check_parts(struct request *q, struct store *store, uint64_t id,
+                       const struct oci_manifest *manifest, struct slice **ret_digests,
+                       struct err *err);
+
+/* Likewise a revision itself, which an index names. */
+static int adopt_manifest(struct request *q, struct store *store, uint64_t id, struct slice digest,
+                          struct store_manifest *ret, struct err *err)
+{
+    const struct artifact artifact = registry_artifact(q, store);
+    char unused[DIGEST_TEXT_MAX];
+    struct oci_manifest image;
+    struct slice text, *parts;
+    int r = artifact_find(&artifact, q->parts[0], q->parts[1], digest, ret, &text, err);
+    if (r == 0)
+        r = oci_manifest_parse(q->arena, text, ret->media_type, &image, err);
+    if (r == 0)
+        r = check_parts(q, store, id, &image, &parts, err);
+    if (r == 0)
+        r = blobs_put_of(q->control->blobs, DIGEST_SHA256, text, unused, err);
+    return r < 0 ? r : store->manifest_put(store, id, ret, parts, image.count, err);
+}
+
 static int check_part(struct request *q, struct store *store, uint64_t id,
                       const struct oci_part *part, struct err *err)
 {
     struct store_manifest manifest;
     uint64_t bytes = part->bytes;
     int r = ERR_NOT_FOUND;
-    if (part->manifest &&
-        (r = store->manifest_find(store, id, part->digest, q->arena, &manifest, err)) == 0)
-        bytes = manifest.bytes;
+    if (part->manifest) {
+        r = store->manifest_find(store, id, part->digest, q->arena, &manifest, err);
+        if (r == ERR_NOT_FOUND)
+            r = adopt_manifest(q, store, id, part->digest, &manifest, err);
+        if (r == 0)
+            bytes = manifest.bytes;
+    }
     if (r == ERR_NOT_FOUND)
         r = store->repository_blob_find(store, id, part->digest, &bytes, err);
+    if (r == ERR_NOT_FOUND)
+        r = adopt_blob(q, store, id, part->digest, &bytes, err);
     if (r == ERR_NOT_FOUND && part->elsewhere)
         return 0;
     if (r == ERR_NOT_FOUND) {

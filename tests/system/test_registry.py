@@ -361,6 +361,37 @@ def test_a_revision_is_pulled_as_an_artifact(perigee, digits, scratch):
     perigee.cli("delete", "copied", "--yes")
 
 
+def test_a_revision_is_tagged_and_then_stays_without_its_endpoint(perigee, homes, scratch):
+    """As `oras tag`, and `oras push` of a file that is here, do: HEAD, then the manifest alone."""
+    model = scratch / "model"
+    model.mkdir()
+    (model / "model.onnx").write_bytes(MODEL)
+    (model / "names.txt").write_bytes(b"of a revision alone\n")
+    perigee.cli("deploy", "tagged", "--model", model)
+    repository = Registry(perigee, "default/tagged")
+    text = repository.call("GET", "manifests/revision-1")[2]
+    manifest = json.loads(text)
+    parts = [manifest["config"], *manifest["layers"]]
+    assert all(repository.call("HEAD", f"blobs/{part['digest']}")[0] == 200 for part in parts)
+    # A size that is not the blob's is still one.
+    wrong = json.loads(text)
+    wrong["layers"][0]["size"] += 1
+    assert repository.error("PUT", "manifests/copy", json.dumps(wrong), {"Content-Type": IMAGE},
+                            status=400) == "MANIFEST_INVALID"
+    index = json.dumps({"schemaVersion": 2, "mediaType": INDEX,
+                        "manifests": [descriptor(text, IMAGE)]}).encode()
+    repository.push("all", index, media_type=INDEX)
+    assert repository.push("copy", text) == digest_of(text)
+    tags = json.loads(repository.call("GET", "tags/list")[2])["tags"]
+    assert tags == ["all", "copy", "revision-1"]
+    perigee.cli("delete", "tagged", "--yes")
+    assert repository.call("GET", "manifests/copy")[2] == text
+    assert repository.call("GET", "manifests/all")[2] == index
+    assert [repository.call("GET", f"blobs/{part['digest']}")[2] for part in parts] == [
+        b"{}", *({"model.onnx": MODEL, "names.txt": b"of a revision alone\n"}[
+            layer["annotations"][TITLE]] for layer in manifest["layers"])]
+
+
 TITLE = "org.opencontainers.image.title"
 SOURCES = {
     "nobody-pushed-it": ("models/none:v1", None, "there is no repository"),
