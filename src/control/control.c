@@ -215,6 +215,7 @@ static void close_all(struct control *control)
     http_server_free(control->server); /* exchanges end: their requests go, or wait for a job */
     while (control->jobs > 0)
         loop_run_once(control->loop, true);
+    control_sweep_close(control);
     trust_free(control->trust);
     where_map_free(control->where);
     work_pool_free(control->write_pool);

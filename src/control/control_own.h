@@ -105,7 +105,9 @@ struct control {
     struct timer *tick; /* pings, silent PoPs, addresses, garbage */
     int64_t ticks, first_ticks;
     struct job *sweep;         /* under way */
-    bool sweep_again;          /* something was deleted meanwhile */
+    struct arena *loose_arena; /* sweep.c: digests that were let go of, to be looked at next */
+    struct slice *loose;
+    size_t loose_count;
     struct timer *place_timer; /* placement.c: what was decided is to be kept */
     struct job *placing;       /* under way */
     bool place_again;
@@ -123,8 +125,9 @@ int64_t control_wall_ns(struct control *control);
 int control_open(struct control *control, struct err *err);
 void control_usage_roll(struct control *control); /* once an hour */
 void control_sweep(struct control *control);      /* garbage of blobs, on the store's thread */
-/* Likewise, now: what was just deleted, and nobody else needs. */
-void control_collect(struct control *control);
+/* Likewise, now: this one was just deleted, and goes where nobody else needs it. */
+void control_collect(struct control *control, struct slice digest);
+void control_sweep_close(struct control *control); /* after the last job */
 /* So long a repository keeps what no manifest of it names: pushes go from layers to manifest. */
 #define CONTROL_LAYERS_KEPT_NS (INT64_C(24) * 3600 * 1'000'000'000)
 

@@ -13,11 +13,12 @@ static int in_transaction(struct store *store, void *data, struct err *err)
 static void work_run(struct work *work)
 {
     struct job *job = LIST_OWNER(work, struct job, work);
-    struct store *store = job->place == JOB_WRITE  ? job->control->store
-                          : job->place == JOB_READ ? job->control->reader
+    struct control *control = job->control;
+    struct store *store = job->place == JOB_WRITE  ? control->store
+                          : job->place == JOB_READ ? control->reader
                                                    : NULL;
     job->result = store ? store->transact(store, in_transaction, job, &job->err)
-                        : job->run(job, NULL, &job->err);
+                        : job->run(job, job->place == JOB_STORE ? control->store : NULL, &job->err);
 }
 
 static void work_done(struct work *work, bool canceled)
@@ -51,8 +52,8 @@ void job_start(struct control *control, struct job *job, enum job_place place, j
         loop_post(control->loop, called_off, job);
         return;
     }
-    work_submit(place == JOB_WRITE  ? control->write_pool
-                : place == JOB_READ ? control->read_pool
-                                    : control->disk_pool,
+    work_submit(place == JOB_READ   ? control->read_pool
+                : place == JOB_DISK ? control->disk_pool
+                                    : control->write_pool,
                 control->loop, &job->work);
 }

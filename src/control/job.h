@@ -3,7 +3,8 @@
  * job.h -- blocking work off control's loop: on the store's thread, the reader's, or the disk's.
  *
  * The job's memory is the caller's until `done`. Writing jobs run one at a time, in order, and
- * their ends come back in that order: what they say is newer than what came before.
+ * their ends come back in that order: what they say is newer than what came before. JOB_WRITE and
+ * JOB_READ run inside a transaction; JOB_STORE writes as well, in transactions of its own.
  */
 #pragma once
 
@@ -19,7 +20,7 @@ struct store;
 typedef int (*job_run_cb)(struct job *job, struct store *store, struct err *err);
 typedef void (*job_done_cb)(struct job *job, const struct err *err); /* err NULL: it went well */
 
-enum job_place { JOB_WRITE, JOB_READ, JOB_DISK };
+enum job_place { JOB_WRITE, JOB_READ, JOB_DISK, JOB_STORE };
 
 struct job {
     struct work work;

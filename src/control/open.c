@@ -1,48 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Opening what control keeps, and putting it in order now and then. */
+/* Opening what control keeps. */
 #include <stdlib.h>
 
 #include "base/arena.h"
 #include "base/auto.h"
 #include "base/env.h"
+#include "base/err.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "control/control_own.h"
 #include "control/granted.h"
-#include "control/job.h"
 #include "control/keys.h"
 #include "control/report.h"
 #include "geo/where_file.h"
 #include "store/blobs.h"
-
-#define BLOB_GRACE_NS (INT64_C(3600) * ENV_S)        /* between an upload and its deploy */
-#define UPLOAD_GRACE_NS (INT64_C(24) * 3600 * ENV_S) /* of one that is not whole */
+#include "store/collect.h"
 
 int64_t control_wall_ns(struct control *control)
 {
     return env_wall_ns(control->env);
-}
-
-/* ---- blobs that the index does not know, or that are gone ------------------------------------ */
-
-struct indexing {
-    struct store *store;
-    int64_t now_ns;
-};
-
-static int index_blob(struct slice digest, uint64_t bytes, void *data, struct err *err)
-{
-    struct indexing *indexing = data;
-    struct store_blob blob = { .digest = digest, .bytes = bytes, .created_ns = indexing->now_ns };
-    return indexing->store->blob_index(indexing->store, &blob, err);
-}
-
-/* What was uploaded right before a crash has no row: it gets one, and with it its grace anew. */
-static int index_blobs(struct store *store, void *data, struct err *err)
-{
-    struct control *control = data;
-    struct indexing indexing = { store, control_wall_ns(control) };
-    return blobs_each(control->blobs, index_blob, &indexing, err);
 }
 
 /* ---- the hub's beginning -------------------------------------------------------------------- */
@@ -156,7 +132,7 @@ int control_open(struct control *control, struct err *err)
     if (r == 0)
         r = blobs_open(control->start.home, NULL, &control->blobs, err);
     if (r == 0)
-        r = control->store->transact(control->store, index_blobs, control, err);
+        r = store_blobs_index(control->store, control->blobs, control_wall_ns(control), err);
     arena_free(arena);
     if (r < 0)
         return r;
@@ -172,85 +148,4 @@ int control_open(struct control *control, struct err *err)
     metric_set(control_count(control, CONTROL_BLOB_BYTES, NULL),
                (int64_t)blobs_total_bytes(control->blobs));
     return 0;
-}
-
-/* ---- garbage -------------------------------------------------------------------------------- */
-
-struct sweep {
-    struct job job;
-    struct arena *arena;
-    struct slice *digests;
-    size_t count;
-    int64_t now_ns;
-    bool all; /* what is old as well, not only what was deleted */
-};
-
-/* Rows first, files after the transaction: a file without a row is found again at the next start,
- * a row without a file would promise what is not there. Changes check files on this same thread. */
-static int on_sweep_run(struct job *job, struct store *store, struct err *err)
-{
-    struct sweep *sweep = job->data;
-    /* Those that only a registry held are of no age: they go with the last repository. */
-    int64_t before_ns = sweep->all ? sweep->now_ns - BLOB_GRACE_NS : 1;
-    int r = sweep->all ? store->repository_prune(store, sweep->now_ns - CONTROL_LAYERS_KEPT_NS, err)
-                       : 0;
-    if (r == 0)
-        r = store->blob_garbage(store, before_ns, sweep->arena, &sweep->digests, &sweep->count,
-                                err);
-    for (size_t i = 0; i < sweep->count && r == 0; i++)
-        r = store->blob_delete(store, sweep->digests[i], err);
-    for (size_t i = 0; i < sweep->count && r == 0; i++)
-        r = blobs_delete(job->control->blobs, sweep->digests[i], err);
-    if (sweep->all)
-        (void)blobs_sweep_uploads(job->control->blobs, sweep->now_ns - UPLOAD_GRACE_NS);
-    return r;
-}
-
-static void on_sweep_done(struct job *job, const struct err *err)
-{
-    struct sweep *sweep = job->data;
-    struct control *control = job->control;
-    if (err)
-        log_warn("control", "blobs not put in order, trying later", LOG_S("error", err->message));
-    else if (sweep->count && sweep->all)
-        log_info("control", "blobs nobody needs removed", LOG_U("count", sweep->count));
-    metric_set(control_count(control, CONTROL_BLOB_BYTES, NULL),
-               (int64_t)blobs_total_bytes(control->blobs));
-    control->sweep = NULL;
-    arena_free(sweep->arena);
-    free(sweep);
-    if (control->sweep_again && !err)
-        control_collect(control);
-}
-
-static void start(struct control *control, bool all)
-{
-    struct sweep *sweep = mem_zalloc(sizeof *sweep);
-    sweep->arena = arena_new();
-    sweep->now_ns = control_wall_ns(control);
-    sweep->all = all;
-    control->sweep = &sweep->job;
-    control->sweep_again = false;
-    job_start(control, &sweep->job, JOB_WRITE, on_sweep_run, on_sweep_done, sweep);
-}
-
-void control_collect(struct control *control)
-{
-    if (control->sweep)
-        control->sweep_again = true;
-    else
-        start(control, false);
-}
-
-void control_sweep(struct control *control)
-{
-    int64_t now_ns = env_now_ns(control->env), jump_ns;
-    bool over =
-        grace_over(&control->grace, now_ns, control_wall_ns(control), BLOB_GRACE_NS, &jump_ns);
-    if (jump_ns)
-        log_warn("control", "the wall clock jumped, keeping blobs that look old by it",
-                 LOG_I("by_s", jump_ns / ENV_S));
-    if (control->sweep || !over)
-        return;
-    start(control, true);
 }

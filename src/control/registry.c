@@ -195,6 +195,18 @@ struct slice registry_location(struct request *q, const char *what, struct slice
                                  SLICE_FMT(q->parts[1]), what, SLICE_FMT(last)));
 }
 
+void registry_on_deleted(struct job *job, const struct err *err)
+{
+    struct request *q = request_of_job(job);
+    if (err) {
+        request_fail(q, err);
+        return;
+    }
+    if (memchr(q->parts[2].data, ':', q->parts[2].size)) /* a tag lets go of nothing */
+        control_collect(q->control, q->parts[2]);
+    request_reply_with(q, 202, NULL, 0, NULL, (struct slice){});
+}
+
 /* Keys, once there are some: here /v2/ without one answers 401 with Basic (any user, the key as the
  * password), and each route's scope is asked for its project. */
 void registry_ping(struct request *q)

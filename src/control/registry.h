@@ -38,6 +38,8 @@ struct slice registry_errors(struct arena *arena, const struct request *q, const
                                          struct err *err);
 /* Revisions' models, which are artifacts of the repository of their endpoint's name. */
 struct artifact registry_artifact(struct request *q, struct store *store);
+/* A blob or a manifest (by digest), or a tag, was deleted: 202, and what nobody has goes. */
+void registry_on_deleted(struct job *job, const struct err *err);
 /* "/v2/PROJECT/NAME/WHAT/LAST" as a header's value. */
 struct slice registry_location(struct request *q, const char *what, struct slice last);
 

@@ -308,19 +308,8 @@ static int on_delete_run(struct job *job, struct store *store, struct err *err)
     return r < 0 ? r : store->audit_add(store, &audit, err);
 }
 
-static void on_delete_done(struct job *job, const struct err *err)
-{
-    struct request *q = request_of_job(job);
-    if (err) {
-        request_fail(q, err);
-        return;
-    }
-    control_collect(q->control);
-    request_reply_with(q, 202, NULL, 0, NULL, (struct slice){});
-}
-
 void registry_manifest_delete(struct request *q)
 {
     if (call_new(q))
-        request_write(q, on_delete_run, on_delete_done);
+        request_write(q, on_delete_run, registry_on_deleted);
 }

@@ -285,6 +285,16 @@ static int blob_garbage(struct store *self, int64_t before_ns, struct arena *are
                            ret_digests, ret_count, err);
 }
 
+static int blob_loose(struct store *self, struct slice digest, int64_t before_ns, struct err *err)
+{
+    sqlite3_stmt *statement;
+    uint64_t bytes;
+    int r = db_begin(db_of(self), Q_BLOB_LOOSE, &statement, err, "si", digest, before_ns);
+    if (r >= 0)
+        r = db_one(db_of(self), statement, NULL, number_read, &bytes, err);
+    return r < 0 ? r : r == 0 ? ERR_NOT_FOUND : 0;
+}
+
 void sqlite_endpoints_fill(struct store *store)
 {
     store->project_ensure = project_ensure;
@@ -306,4 +316,5 @@ void sqlite_endpoints_fill(struct store *store)
     store->blob_delete = blob_delete;
     store->blob_index = blob_index;
     store->blob_garbage = blob_garbage;
+    store->blob_loose = blob_loose;
 }

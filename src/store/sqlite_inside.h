@@ -47,6 +47,11 @@ extern const unsigned sqlite_migration_count;
     "name, instance, seq, reported_ns, report, spec, wanted, token, token_until_ns, secret,"       \
     " created_ns, tombstone, retired_ns FROM pops"
 
+/* Nobody has it. */
+#define BLOB_LOOSE                                                                                 \
+    " AND NOT EXISTS (SELECT 1 FROM revision_blobs r WHERE r.digest = blobs.digest)"               \
+    " AND NOT EXISTS (SELECT 1 FROM repository_blobs b WHERE b.digest = blobs.digest)"             \
+    " AND NOT EXISTS (SELECT 1 FROM manifests m WHERE m.digest = blobs.digest)"
 #define MANIFEST_COLUMNS                                                                           \
     "digest, media_type, artifact_type, subject, bytes, created_ns FROM manifests"                 \
     " WHERE repository = ?1"
@@ -252,11 +257,8 @@ extern const unsigned sqlite_migration_count;
     X(Q_BLOB_PUT, "INSERT INTO blobs (digest, bytes, created_ns) VALUES (?1, ?2, ?3)"              \
                   " ON CONFLICT (digest) DO UPDATE SET created_ns = excluded.created_ns")          \
     X(Q_BLOB_DELETE, "DELETE FROM blobs WHERE digest = ?1")                                        \
-    X(Q_BLOB_GARBAGE,                                                                              \
-      "SELECT digest FROM blobs WHERE created_ns < ?1 AND NOT EXISTS (SELECT 1 FROM"               \
-      " revision_blobs r WHERE r.digest = blobs.digest) AND NOT EXISTS (SELECT 1 FROM"             \
-      " repository_blobs b WHERE b.digest = blobs.digest) AND NOT EXISTS (SELECT 1 FROM"           \
-      " manifests m WHERE m.digest = blobs.digest) LIMIT ?2")                                      \
+    X(Q_BLOB_GARBAGE, "SELECT digest FROM blobs WHERE created_ns < ?1" BLOB_LOOSE " LIMIT ?2")     \
+    X(Q_BLOB_LOOSE, "SELECT bytes FROM blobs WHERE digest = ?1 AND created_ns < ?2" BLOB_LOOSE)    \
     X(Q_BLOB_INDEX, "INSERT INTO blobs (digest, bytes, created_ns) VALUES (?1, ?2, ?3) ON"         \
                     " CONFLICT (digest) DO UPDATE SET created_ns = excluded.created_ns"            \
                     " WHERE created_ns <> 0")                                                      \

@@ -341,6 +341,8 @@ struct store {
     /* Blobs that neither a revision kept nor a repository needs, made before `before_ns`. */
     int (*blob_garbage)(struct store *self, int64_t before_ns, struct arena *arena,
                         struct slice **ret_digests, size_t *ret_count, struct err *err);
+    /* Is this one of them? ERR_NOT_FOUND without a message: no. */
+    int (*blob_loose)(struct store *self, struct slice digest, int64_t before_ns, struct err *err);
 
     /* ---- the registry; a repository is known by its id. ERR_NOT_FOUND without a message ---- */
     int (*repository_find)(struct store *self, struct slice project, struct slice name,

@@ -29,6 +29,7 @@
 #include "base/err.h"
 #include "faults.h"
 #include "store/blobs.h"
+#include "store/collect.h"
 
 static char folder[FAULT_FOLDER_BYTES], path[128];
 
@@ -329,6 +330,132 @@ static void test_killed_at_each_call_of_an_upload(void **state)
     munmap(kept, 4096);
 }
 
+/* ---- blobs that go --------------------------------------------------------------------------- */
+
+static const char *const contents[] = { "kept", "loose", "loose too" };
+enum { CONTENTS = sizeof contents / sizeof *contents };
+static char digests[CONTENTS][DIGEST_TEXT];
+
+static int hold_one(struct store *s, void *data, struct err *err)
+{
+    uint64_t id;
+    (void)data;
+    int r = s->repository_ensure(s, SLICE("shop"), SLICE("web"), 1, &id, err);
+    for (size_t i = 0; i < CONTENTS && r == 0; i++)
+        r = s->repository_blob_put(s, id, slice_of(digests[i]), strlen(contents[i]), 1, err);
+    for (size_t i = 1; i < CONTENTS && r == 0; i++)
+        r = s->repository_blob_delete(s, id, slice_of(digests[i]), err);
+    return r;
+}
+
+static struct blobs *open_blobs(void)
+{
+    struct blobs *blobs;
+    struct err err = {};
+    if (blobs_open(folder, NULL, &blobs, &err) < 0)
+        fail_msg("%s", err.message);
+    return blobs;
+}
+
+/* Three blobs with rows, of which a repository has the first. */
+static void make_blobs(void)
+{
+    struct err err = {};
+    make_folder();
+    struct blobs *blobs = open_blobs();
+    struct store *s = open_store();
+    for (size_t i = 0; i < CONTENTS; i++)
+        assert_int_equal(blobs_put(blobs, slice_of(contents[i]), digests[i], &err), 0);
+    if (s->transact(s, hold_one, NULL, &err) < 0)
+        fail_msg("%s", err.message);
+    s->close(s);
+    blobs_close(blobs);
+}
+
+static bool there(struct blobs *blobs, size_t i)
+{
+    struct err err;
+    uint64_t bytes;
+    return blobs_find(blobs, slice_of(digests[i]), &bytes, &err) == 0;
+}
+
+static void collect(void *data)
+{
+    const struct slice gone[] = { slice_of(digests[1]), slice_of(digests[2]) };
+    struct blobs *blobs = open_blobs();
+    struct store *s = open_store();
+    struct err err;
+    size_t count;
+    (void)data;
+    if (store_blobs_collect(s, blobs, gone, 2, &count, &err) < 0)
+        _exit(1);
+    s->close(s);
+    blobs_close(blobs);
+}
+
+/* No row promises a file that is not there; what was left is found, and goes. */
+static void check_collected(void)
+{
+    struct err err = {};
+    struct arena *arena = arena_new();
+    struct slice *loose;
+    size_t count;
+    struct blobs *blobs = open_blobs();
+    struct store *s = open_store();
+    uint64_t bytes;
+    assert_int_equal(s->blob_garbage(s, INT64_MAX, arena, &loose, &count, &err), 0);
+    for (size_t i = 0; i < count; i++)
+        if (blobs_find(blobs, loose[i], &bytes, &err) < 0)
+            fail_msg("a row without a file: %s", err.message);
+    assert_int_equal(store_blobs_index(s, blobs, 5, &err), 0);
+    assert_int_equal(store_blobs_sweep(s, blobs, 6, 1, &count, &err), 0);
+    assert_true(there(blobs, 0) && !there(blobs, 1) && !there(blobs, 2));
+    assert_int_equal(blobs_total_bytes(blobs), strlen(contents[0]));
+    s->close(s);
+    blobs_close(blobs);
+    arena_free(arena);
+}
+
+static void test_killed_at_each_call_of_a_collection(void **state)
+{
+    long n = 1 - FAULT_STEP;
+    bool killed = true;
+    (void)state;
+    while (killed) {
+        make_blobs();
+        killed = faults_kill_at(n += FAULT_STEP, collect, NULL);
+        check_collected();
+        folder_remove(folder);
+    }
+    print_message("  %ld calls\n", n - 1);
+    assert_true(n > 5);
+}
+
+/* Told which, it looks at those alone: a row beside them stays for the round that looks at all. */
+static void test_what_was_let_go_of_is_looked_at_alone(void **state)
+{
+    struct err err = {};
+    size_t count;
+    (void)state;
+    make_blobs();
+    const struct slice asked[] = { slice_of(digests[0]), slice_of(digests[1]), SLICE("sha256:no") };
+    struct blobs *blobs = open_blobs();
+    struct store *s = open_store();
+    assert_int_equal(store_blobs_collect(s, blobs, asked, 3, &count, &err), 0);
+    assert_int_equal(count, 1);
+    assert_true(there(blobs, 0) && !there(blobs, 1) && there(blobs, 2));
+    /* The repository's is of no manifest: it goes with time. */
+    assert_int_equal(store_blobs_sweep(s, blobs, 1, 1, &count, &err), 0);
+    assert_int_equal(count, 1);
+    assert_true(there(blobs, 0) && !there(blobs, 2));
+    assert_int_equal(store_blobs_sweep(s, blobs, 1, 2, &count, &err), 0);
+    assert_int_equal(count, 1);
+    assert_int_equal(blobs_total_bytes(blobs), 0);
+    s->close(s);
+    blobs_close(blobs);
+    folder_remove(folder);
+}
+
 /* ---- killed --------------------------------------------------------------------------------- */
 
 [[gnu::noreturn]] static void change_for_ever(int pipe_fd)
@@ -437,6 +564,8 @@ int main(void)
         cmocka_unit_test(test_nth_call_of_an_upload_fails),
         cmocka_unit_test(test_killed_at_each_call),
         cmocka_unit_test(test_killed_at_each_call_of_an_upload),
+        cmocka_unit_test(test_killed_at_each_call_of_a_collection),
+        cmocka_unit_test(test_what_was_let_go_of_is_looked_at_alone),
         cmocka_unit_test(test_killed_at_any_instant),
     };
     return cmocka_run_group_tests_name("store_faults", tests, NULL, NULL);
