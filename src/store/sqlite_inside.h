@@ -287,6 +287,7 @@ extern const unsigned sqlite_migration_count;
     X(Q_REPOSITORY_BLOB_TOUCH,                                                                     \
       "UPDATE repository_blobs SET touched_ns = ?3 WHERE repository = ?1 AND digest IN (SELECT"    \
       " digest FROM manifest_parts WHERE repository = ?1 AND manifest = ?2)")                      \
+    X(Q_MANIFEST_THERE, "SELECT 1 FROM manifests WHERE repository = ?1 AND digest = ?2")           \
     X(Q_MANIFEST_COUNT, "SELECT count(*) FROM manifests WHERE repository = ?1")                    \
     X(Q_MANIFEST_PUT,                                                                              \
       "INSERT INTO manifests (repository, digest, media_type, artifact_type, subject, bytes,"      \
@@ -302,6 +303,7 @@ extern const unsigned sqlite_migration_count;
     X(Q_REFERRER_LIST,                                                                             \
       "SELECT " MANIFEST_COLUMNS " AND subject = ?2 AND subject <> '' AND"                         \
       " (?3 = '' OR artifact_type = ?3) AND digest > ?4 ORDER BY digest LIMIT ?5")                 \
+    X(Q_TAG_THERE, "SELECT 1 FROM tags WHERE repository = ?1 AND tag = ?2")                        \
     X(Q_TAG_COUNT, "SELECT count(*) FROM tags WHERE repository = ?1")                              \
     X(Q_TAG_PUT,                                                                                   \
       "INSERT INTO tags (repository, tag, digest, updated_ns) VALUES (?1, ?2, ?3, ?4) ON CONFLICT" \

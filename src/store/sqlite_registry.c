@@ -17,12 +17,18 @@ static int one_u64(struct db *db, sqlite3_stmt *statement, uint64_t *ret, struct
     return r < 0 ? r : r == 0 ? ERR_NOT_FOUND : 0;
 }
 
-static int check_below(struct db *db, enum query query, uint64_t id, uint64_t max, const char *what,
-                       struct err *err)
+/* Room for one more of this key; what is there already takes the place that it has. */
+static int check_room(struct db *db, enum query there, enum query counted, uint64_t id,
+                      struct slice key, uint64_t max, const char *what, struct err *err)
 {
     sqlite3_stmt *statement;
     uint64_t count = 0;
-    int r = db_begin(db, query, &statement, err, "u", id);
+    int r = db_begin(db, there, &statement, err, "us", id, key);
+    if (r >= 0)
+        r = one_u64(db, statement, &count, err);
+    if (r != ERR_NOT_FOUND)
+        return r;
+    r = db_begin(db, counted, &statement, err, "u", id);
     if (r >= 0)
         r = one_u64(db, statement, &count, err);
     if (r == 0 && count >= max)
@@ -148,8 +154,9 @@ static int manifest_put(struct store *self, uint64_t id, const struct store_mani
 {
     struct db *db = db_of(self);
     assert(db->inside);
-    int r = check_below(db, Q_MANIFEST_COUNT, id, db->limits.repository_manifests_max,
-                        "manifests (repository_manifests_max)", err);
+    int r = check_room(db, Q_MANIFEST_THERE, Q_MANIFEST_COUNT, id, manifest->digest,
+                       db->limits.repository_manifests_max, "manifests (repository_manifests_max)",
+                       err);
     if (r == 0)
         r = db_run(db, Q_BLOB_HOLD, err, "su", manifest->digest, manifest->bytes);
     if (r >= 0)
@@ -191,8 +198,8 @@ static int tag_put(struct store *self, uint64_t id, struct slice tag, struct sli
 {
     struct db *db = db_of(self);
     assert(db->inside);
-    int r = check_below(db, Q_TAG_COUNT, id, db->limits.repository_tags_max,
-                        "tags (repository_tags_max)", err);
+    int r = check_room(db, Q_TAG_THERE, Q_TAG_COUNT, id, tag, db->limits.repository_tags_max,
+                       "tags (repository_tags_max)", err);
     if (r == 0)
         r = db_run(db, Q_TAG_PUT, err, "ussi", id, tag, digest, now_ns);
     return r < 0 ? r : 0;

@@ -34,6 +34,7 @@ static int set_up(void **state)
     char path[128];
     struct store_limits limits = store_limits_default();
     limits.repositories_max = 2;
+    limits.repository_manifests_max = limits.repository_tags_max = 2;
     strcpy(f->folder, "/tmp/perigee-store-XXXXXX");
     assert_non_null(mkdtemp(f->folder));
     snprintf(path, sizeof path, "%s/store.db", f->folder);
@@ -102,6 +103,27 @@ static int push_all(struct fixture *f, struct store *s, struct err *err)
     OK(s->tag_put(s, web, SLICE("v2"), SLICE("sha256:m"), 1, err));
     OK(s->tag_put(s, web, SLICE("v1"), SLICE("sha256:r"), 1, err));
     OK(s->tag_put(s, web, SLICE("v1"), SLICE("sha256:m"), 2, err)); /* moves */
+    return 0;
+}
+
+/* At both limits: what is there may be put again and moved, nothing more comes. */
+static int push_at_the_limit(struct fixture *f, struct store *s, struct err *err)
+{
+    const struct store_manifest third = { .digest = SLICE("sha256:t"), .media_type = SLICE("t") };
+    const struct store_manifest first = { .digest = SLICE("sha256:m"),
+                                          .media_type = SLICE("t"),
+                                          .artifact_type = SLICE("a"),
+                                          .bytes = 7 };
+    uint64_t web;
+    (void)f;
+    OK(s->repository_find(s, SLICE("shop"), SLICE("web"), &web, err));
+    OK(s->manifest_put(s, web, &first, NULL, 0, err));
+    OK(s->tag_put(s, web, SLICE("v1"), SLICE("sha256:r"), 3, err));
+    OK(s->tag_put(s, web, SLICE("v1"), SLICE("sha256:m"), 4, err));
+    assert_int_equal(s->manifest_put(s, web, &third, NULL, 0, err), ERR_TOO_LARGE);
+    assert_non_null(strstr(err->message, "has 2 manifests (repository_manifests_max)"));
+    assert_int_equal(s->tag_put(s, web, SLICE("v3"), SLICE("sha256:m"), 5, err), ERR_TOO_LARGE);
+    assert_non_null(strstr(err->message, "has 2 tags (repository_tags_max)"));
     return 0;
 }
 
@@ -198,6 +220,7 @@ static void test_registry(void **state)
 {
     struct fixture *f = *state;
     OK(inside(f, push_all, &failure));
+    OK(inside(f, push_at_the_limit, &failure));
     OK(inside(f, look_all, &failure));
     OK(inside(f, drop_all, &failure));
     OK(inside(f, drop_needed, &failure));
