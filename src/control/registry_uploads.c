@@ -28,6 +28,7 @@ struct push {
     struct slice digest; /* what it is to be: of PUT, and of a POST that has it all */
     struct slice from_project, from_name; /* of a mount; empty: any */
     bool begins, ranged, mounted;
+    bool hashing; /* what came before is read again, a part at a time */
     struct range range;
     uint64_t have;
 };
@@ -202,7 +203,20 @@ static int on_open_run(struct job *job, struct store *store, struct err *err)
     if (push->ranged && push->range.first != push->have)
         return err_set_http(err, 416, "the chunk begins at byte %llu, but %llu are here",
                             (unsigned long long)push->range.first, (unsigned long long)push->have);
-    return push->digest.data ? blob_session_expect(push->take.upload, push->digest, err) : 0;
+    if (!push->digest.data)
+        return 0;
+    push->hashing = true;
+    return blob_session_expect(push->take.upload, push->digest, err);
+}
+
+/* Others' jobs come between: there may be a lot to read. */
+static int on_hash_run(struct job *job, struct store *store, struct err *err)
+{
+    struct push *push = request_of_job(job)->data;
+    (void)store;
+    int r = blob_session_hash(push->take.upload, err);
+    push->hashing = r > 0;
+    return r;
 }
 
 static void on_open_done(struct job *job, const struct err *err)
@@ -216,6 +230,10 @@ static void on_open_done(struct job *job, const struct err *err)
     if (err) {
         blob_take_end(&push->take);
         fail(q, err);
+        return;
+    }
+    if (push->hashing) {
+        request_disk(q, on_hash_run, on_open_done);
         return;
     }
     push->take.on_end = on_end;

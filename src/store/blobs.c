@@ -80,6 +80,7 @@ int blobs_open(const char *home, const struct blobs_limits *limits, struct blobs
     int unused = -1, r;
     struct blobs *blobs = mem_zalloc(sizeof *blobs);
     blobs->uploads_fd = -1;
+    pthread_mutex_init(&blobs->lock, NULL);
     for (int kind = 0; kind < DIGEST_KINDS; kind++)
         blobs->kind_fds[kind] = -1;
     blobs->limits = limits ? *limits : blobs_limits_default();
@@ -113,6 +114,8 @@ void blobs_close(struct blobs *blobs)
     for (int kind = 0; kind < DIGEST_KINDS; kind++)
         fd_close(&blobs->kind_fds[kind]);
     fd_close(&blobs->uploads_fd);
+    blobs_parked_free(blobs);
+    pthread_mutex_destroy(&blobs->lock);
     free(blobs->path);
     free(blobs);
 }
@@ -239,21 +242,6 @@ uint64_t blob_upload_have(struct blobs *blobs, struct slice digest)
     return (uint64_t)st.st_size;
 }
 
-static unsigned uploads_count(struct blobs *blobs)
-{
-    unsigned count = 0;
-    int fd = openat(blobs->uploads_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-    if (!dir) {
-        fd_close(&fd);
-        return 0;
-    }
-    while (readdir(dir))
-        count++;
-    closedir(dir);
-    return count > 2 ? count - 2 : 0; /* "." and ".." */
-}
-
 int blobs_check_bytes(struct blobs *blobs, uint64_t total, struct err *err)
 {
     if (total > blobs->limits.blob_bytes_max)
@@ -266,19 +254,6 @@ int blobs_check_bytes(struct blobs *blobs, uint64_t total, struct err *err)
                        "endpoints that are not needed",
                        (unsigned long long)blobs->limits.total_bytes_max);
     return 0;
-}
-
-int blobs_check_count(struct blobs *blobs, struct err *err)
-{
-    return uploads_count(blobs) < blobs->limits.uploads_max
-               ? 0
-               : err_set(err, ERR_OVERLOADED, "too many uploads are not whole yet (uploads_max)");
-}
-
-static int check_room(struct blobs *blobs, struct slice digest, uint64_t total, struct err *err)
-{
-    int r = blobs_check_bytes(blobs, total, err);
-    return r < 0 || blob_upload_have(blobs, digest) > 0 ? r : blobs_check_count(blobs, err);
 }
 
 /* The file, locked: two senders of one digest must not write into each other's. */
@@ -308,16 +283,18 @@ int blobs_open_part(struct blobs *blobs, const char *name, int flags, int *ret_f
     return err_set(err, ERR_CONFLICT, "another client is uploading this blob: try again");
 }
 
-int blobs_hash_existing(struct blob_upload *upload, struct err *err)
+int blobs_hash_existing(struct blob_upload *upload, uint64_t most, struct err *err)
 {
     auto_free char *buffer = mem_alloc(COPY_BYTES);
-    for (uint64_t at = 0; at < upload->offset;) {
-        uint64_t left = upload->offset - at;
+    while (upload->hashed < upload->offset && most > 0) {
+        uint64_t left = upload->offset - upload->hashed;
+        left = left < most ? left : most;
         size_t want = left < COPY_BYTES ? (size_t)left : COPY_BYTES;
-        if (read_all(upload->fd, buffer, want, at) != (ssize_t)want)
+        if (read_all(upload->fd, buffer, want, upload->hashed) != (ssize_t)want)
             return blobs_failed(upload->blobs, "reading", "an upload", err);
         digest_add(upload->digest, buffer, want);
-        at += want;
+        upload->hashed += want;
+        most -= want;
     }
     return 0;
 }
@@ -329,12 +306,15 @@ int blob_upload_begin(struct blobs *blobs, struct slice digest, uint64_t offset,
     struct stat st;
     enum digest_kind kind;
     int r = digest_check_any(digest, &kind, err);
-    if (r < 0 || (r = check_room(blobs, digest, total, err)) < 0)
+    if (r < 0 || (r = blobs_check_bytes(blobs, total, err)) < 0)
         return r;
     if (offset > total)
         return err_set(err, ERR_BAD_INPUT, "the range begins behind the blob's end");
     auto_close int fd = -1;
-    r = blobs_open_part(blobs, part_of(digest, name), O_CREAT, &fd, err);
+    bool begun = fstatat(blobs->uploads_fd, part_of(digest, name), &st, AT_SYMLINK_NOFOLLOW) == 0;
+    r = blobs_open_part(blobs, name, O_CREAT, &fd, err);
+    if (r == 0 && !begun)
+        r = blobs_make_room(blobs, name, fd, err);
     if (r < 0)
         return r;
     if (fstat(fd, &st) < 0)
@@ -356,7 +336,7 @@ int blob_upload_begin(struct blobs *blobs, struct slice digest, uint64_t offset,
     upload->fd = take_fd(fd);
     snprintf(upload->text, sizeof upload->text, "%.*s", SLICE_FMT(digest));
     snprintf(upload->part, sizeof upload->part, "%s", name);
-    r = blobs_hash_existing(upload, err);
+    r = blobs_hash_existing(upload, UINT64_MAX, err);
     if (r < 0) {
         blob_upload_free(upload);
         return r;
@@ -396,8 +376,10 @@ int blob_upload_write(struct blob_upload *upload, const void *data, size_t bytes
             return write_failed(upload, err);
         done += (size_t)n;
     }
-    if (upload->digest)
+    if (upload->hashed == upload->offset) {
         digest_add(upload->digest, data, bytes);
+        upload->hashed += bytes;
+    }
     upload->offset += bytes;
     return 0;
 }
@@ -406,7 +388,8 @@ int blob_upload_seal(struct blob_upload *upload, struct err *err)
 {
     struct blobs *blobs = upload->blobs;
     char text[DIGEST_TEXT_MAX];
-    assert(!upload->done && upload->digest && (upload->session || upload->offset == upload->total));
+    assert(!upload->done && upload->hashed == upload->offset);
+    assert(upload->session ? upload->text[0] : upload->offset == upload->total);
     if (strcmp(digest_end_of(upload->digest, text), upload->text) != 0) {
         (void)unlinkat(blobs->uploads_fd, upload->part, 0);
         upload->done = true;
@@ -464,7 +447,7 @@ void blob_upload_free(struct blob_upload *upload)
         return;
     if (!upload->done && upload->offset == 0 && !upload->session) /* nothing to go on with */
         (void)unlinkat(upload->blobs->uploads_fd, upload->part, 0);
-    digest_free(upload->digest);
+    blobs_park(upload); /* before anybody else can open it */
     fd_close(&upload->fd);
     free(upload);
 }

@@ -24,7 +24,10 @@ struct err;
 #define BLOBS_LIMITS(X)                                                                            \
     X(blob_bytes_max, UINT64_C(1) << 37, "Bytes of one blob.")                                     \
     X(total_bytes_max, UINT64_C(1) << 39, "Bytes of all blobs together.")                          \
-    X(uploads_max, 256, "Uploads kept that are not whole yet.")
+    X(uploads_max, 256, "Uploads kept that are not whole yet.")                                    \
+    X(repository_uploads_max, 64, "Of them into one repository.")
+
+enum { BLOB_IDLE_S = 300 }; /* what nobody goes on with for so long gives way to others */
 
 struct blobs_limits {
 #define BLOBS_LIMIT(name, value, text) uint64_t name;
@@ -51,7 +54,8 @@ uint64_t blobs_total_bytes(const struct blobs *blobs);
 /* Goes on where an earlier upload of this digest stopped. `offset` is what the sender begins at: at
  * most what is there already (more: ERR_BAD_INPUT with http 416, and *ret_offset says what is),
  * what stands behind it is dropped. `total` is the whole size. ERR_CONFLICT: somebody else is
- * uploading this one right now. */
+ * uploading this one right now. Where there are as many uploads as there may be, the one that was
+ * left the longest gives way, after BLOB_IDLE_S; ERR_OVERLOADED where there is none. */
 [[nodiscard]] int blob_upload_begin(struct blobs *blobs, struct slice digest, uint64_t offset,
                                     uint64_t total, uint64_t *ret_offset,
                                     struct blob_upload **ret_upload, struct err *err);
@@ -72,7 +76,11 @@ uint64_t blob_upload_have(struct blobs *blobs, struct slice digest);
 
 /* ---- sessions: an upload that has an id, as its digest is told at the end (OCI) -------------- */
 
-enum { BLOB_SESSION_ID_MAX = 64 }; /* small letters and digits */
+enum {
+    BLOB_SESSION_ID_MAX = 64,   /* small letters and digits */
+    BLOB_SESSION_OWNER = 16,    /* so many at the end of a longer one say into which repository */
+    BLOB_HASH_BYTES = 32 << 20, /* that one call reads again at most */
+};
 
 [[nodiscard]] int blob_session_begin(struct blobs *blobs, struct slice id, struct err *err);
 /* ERR_NOT_FOUND: there is none of this id, in all of these. */
@@ -82,9 +90,13 @@ enum { BLOB_SESSION_ID_MAX = 64 }; /* small letters and digits */
  * with seal and name above, once its digest has been told. ERR_CONFLICT as there. */
 [[nodiscard]] int blob_session_open(struct blobs *blobs, struct slice id, uint64_t more,
                                     struct blob_upload **ret_upload, struct err *err);
-/* Hashes what is there; what is written after is hashed as it comes. */
+/* What it is to be. What is written is hashed as it comes, by SHA-256 until something else is
+ * expected, and the next opening goes on with that. */
 [[nodiscard]] int blob_session_expect(struct blob_upload *upload, struct slice digest,
                                       struct err *err);
+/* Hashes what came before and was not: with another process, or by the other kind. At most
+ * BLOB_HASH_BYTES; 1: there is more, call it again, before anything is written. */
+[[nodiscard]] int blob_session_hash(struct blob_upload *upload, struct err *err);
 [[nodiscard]] int blob_session_delete(struct blobs *blobs, struct slice id, struct err *err);
 
 /* A small one at once. */

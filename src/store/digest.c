@@ -38,6 +38,11 @@ void digest_free(struct digest *digest)
     free(digest);
 }
 
+enum digest_kind digest_kind_of(const struct digest *digest)
+{
+    return digest->kind;
+}
+
 void digest_add(struct digest *digest, const void *data, size_t bytes)
 {
     int r = EVP_DigestUpdate(digest->context, data, bytes);

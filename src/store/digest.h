@@ -27,6 +27,7 @@ struct digest;
 struct digest *digest_new(void); /* SHA-256 */
 struct digest *digest_new_of(enum digest_kind kind);
 void digest_free(struct digest *digest); /* NULL is allowed */
+enum digest_kind digest_kind_of(const struct digest *digest);
 void digest_add(struct digest *digest, const void *data, size_t bytes);
 /* Ends it; only digest_free() may follow. */
 const char *digest_end(struct digest *digest, char ret_text[static DIGEST_TEXT]);

@@ -236,6 +236,25 @@ def test_an_upload_is_of_its_repository_alone(perigee, shop):
     assert shop.error("GET", location, status=404) == "BLOB_UPLOAD_UNKNOWN"
 
 
+def test_uploads_that_were_left_give_way(new_perigee):
+    one = new_perigee(part="control")
+    repository = Registry(one, "shop/left")
+    locations = [repository.begin() for _ in range(64)]
+    status, _, body = repository.call("POST", "blobs/uploads/")
+    [error] = json.loads(body)["errors"]
+    assert status == 503 and error["code"] == "TOOMANYREQUESTS"
+    assert "64 uploads into this repository are not whole yet" in error["message"]
+    Registry(one, "shop/other").begin()
+    left = locations[7].rsplit("/", 1)[1]
+    [file] = [file for file in uploads(one) if file.name.startswith(left)]
+    os.utime(file, (0, file.stat().st_mtime - 301))
+    location = repository.begin()
+    assert repository.error("GET", locations[7], status=404) == "BLOB_UPLOAD_UNKNOWN"
+    digest = digest_of(b"in its place")
+    status, _, body = repository.call("PUT", f"{location}?digest={digest}", b"in its place")
+    assert status == 201, body
+
+
 def test_lists_come_in_pages(perigee):
     repository = Registry(perigee, "shop/pages")
     manifest, blobs = image_of(b"pages")

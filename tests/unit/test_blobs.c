@@ -156,71 +156,6 @@ static void test_wrong_bytes_and_bounds(void **state)
 
 #define D "sha256:84d89877f0d4041efb6bf91a16f0248f2fd573e6af05c19f96bedb9f882f7882"
 
-/* An upload that has an id: gone on with by another opening, named at its end. */
-static void test_sessions(void **state)
-{
-    (void)state;
-    struct blobs *blobs;
-    struct blob_upload *upload, *second;
-    char digest[DIGEST_TEXT_MAX], digest2[DIGEST_TEXT_MAX], *data;
-    uint64_t bytes;
-    size_t size;
-    const struct blobs_limits limits = { .blob_bytes_max = 16,
-                                         .total_bytes_max = 100,
-                                         .uploads_max = 2 };
-    assert_int_equal(blobs_open(folder, &limits, &blobs, &err), 0);
-    assert_int_equal(blobs_put_of(blobs, DIGEST_SHA512, SLICE("hello"), digest, &err), 0);
-    assert_int_equal(blobs_delete(blobs, slice_of(digest), &err), 0);
-
-    assert_int_equal(blob_session_begin(blobs, SLICE("a1"), &err), 0);
-    assert_true(blob_session_begin(blobs, SLICE("a1"), &err) < 0);
-    assert_int_equal(blob_session_begin(blobs, SLICE("a2"), &err), 0);
-    assert_int_equal(blob_session_begin(blobs, SLICE("a3"), &err), ERR_OVERLOADED);
-    assert_int_equal(blob_session_delete(blobs, SLICE("a2"), &err), 0);
-    assert_int_equal(blob_session_have(blobs, SLICE("a2"), &bytes, &err), ERR_NOT_FOUND);
-    assert_int_equal(blob_session_have(blobs, SLICE("../a1"), &bytes, &err), ERR_NOT_FOUND);
-    assert_int_equal(blob_session_open(blobs, SLICE("a1"), 17, &upload, &err), ERR_TOO_LARGE);
-    assert_int_equal(blob_session_open(blobs, SLICE("a1"), 0, &upload, &err), 0);
-    assert_int_equal(blob_session_open(blobs, SLICE("a1"), 0, &second, &err), ERR_CONFLICT);
-    blob_upload_free(upload); /* empty, and kept */
-    assert_int_equal(blob_session_open(blobs, SLICE("a1"), 0, &upload, &err), 0);
-    assert_int_equal(blob_upload_write(upload, "he", 2, &err), 0);
-    assert_int_equal(blob_upload_write(upload, "0123456789abcdef", 16, &err), ERR_TOO_LARGE);
-    blob_upload_free(upload);
-    assert_int_equal(blob_session_have(blobs, SLICE("a1"), &bytes, &err), 0);
-    assert_int_equal(bytes, 2);
-    assert_int_equal(blob_session_open(blobs, SLICE("a1"), 3, &upload, &err), 0);
-    assert_int_equal(blob_session_expect(upload, slice_of(digest), &err), 0);
-    assert_int_equal(blob_upload_write(upload, "llo", 3, &err), 0);
-    assert_int_equal(blob_upload_seal(upload, &err), 0);
-    assert_int_equal(blobs_find(blobs, slice_of(digest), &bytes, &err), ERR_NOT_FOUND);
-    assert_int_equal(blob_upload_name(upload, &err), 0);
-    blob_upload_free(upload);
-    assert_int_equal(blobs_load(blobs, slice_of(digest), 100, &data, &size, &err), 0);
-    assert_string_equal(data, "hello");
-    free(data);
-    assert_int_equal(blobs_total_bytes(blobs), 5);
-    assert_int_equal(blob_session_have(blobs, SLICE("a1"), &bytes, &err), ERR_NOT_FOUND);
-
-    /* Other bytes: it is gone. */
-    assert_int_equal(blob_session_begin(blobs, SLICE("a4"), &err), 0);
-    assert_int_equal(blob_session_open(blobs, SLICE("a4"), 0, &upload, &err), 0);
-    assert_int_equal(blob_session_expect(upload, slice_of(digest), &err), 0);
-    assert_int_equal(blob_upload_write(upload, "hullo", 5, &err), 0);
-    assert_int_equal(blob_upload_seal(upload, &err), ERR_BAD_INPUT);
-    blob_upload_free(upload);
-    assert_int_equal(blob_session_have(blobs, SLICE("a4"), &bytes, &err), ERR_NOT_FOUND);
-
-    /* Found again with the other kind; both kinds are swept. */
-    assert_int_equal(blobs_put_of(blobs, DIGEST_SHA256, SLICE("x"), digest2, &err), 0);
-    blobs_close(blobs);
-    assert_int_equal(blobs_open(folder, &limits, &blobs, &err), 0);
-    assert_int_equal(blobs_total_bytes(blobs), 6);
-    assert_int_equal(blobs_sweep(blobs, INT64_MAX), 2);
-    assert_int_equal(blobs_total_bytes(blobs), 0);
-    blobs_close(blobs);
-}
-
 static void test_manifest(void **state)
 {
     (void)state;
@@ -521,7 +456,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_upload, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_wrong_bytes_and_bounds, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_sessions, set_up, tear_down),
         cmocka_unit_test(test_manifest),
         cmocka_unit_test(test_paths),
         cmocka_unit_test_setup_teardown(test_tar, set_up, tear_down),
