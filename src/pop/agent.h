@@ -127,7 +127,9 @@ struct agent {
     /* pull.c */
     struct work_pool *pull_pool; /* one thread; NULL until something is pulled */
     atomic_bool pull_stop;
-    uint32_t pulls; /* under way, or waiting */
+    uint32_t pulls;               /* under way, or waiting */
+    _Atomic uint64_t pull_coming; /* so many bytes the one under way brings, once it knows */
+    atomic_bool models_posted;    /* models_keep.c */
 
     /* report.c */
     struct http_call *reporting;
@@ -261,6 +263,11 @@ void agent_model_folder_remove(const char *path); /* always one below HOME/model
 /* Folders that no revision needs any more go, and those that were never finished; where models are
  * pulled, only as far as all of them are above the bound. */
 void agent_models_collect(struct agent *agent);
+/* Likewise, soon: what is pulled counts as if it were there. Any thread. */
+void agent_models_collect_soon(struct agent *agent);
+/* The disk is full: those that no revision needs go, until so many bytes did. False: there was
+ * none. */
+bool agent_models_give_way(struct agent *agent, uint64_t bytes);
 uint64_t agent_models_bytes_max(const char *text); /* of the environment; NULL: the default */
 
 /* admin.c */

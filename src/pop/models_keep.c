@@ -2,7 +2,8 @@
 /*
  * Which model folders stay. Where models are pulled, those that nothing runs any more stay as well,
  * so that an endpoint that comes back finds its own: the ones that were run last, as long as all
- * folders together are within a bound. A folder's time of change says when it was last needed.
+ * folders together are within a bound, one that is being pulled included; and on a full disk they
+ * give way to it. A folder's time of change says when it was last needed.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -14,6 +15,7 @@
 
 #include "base/auto.h"
 #include "base/log.h"
+#include "io/loop.h"
 #include "pop/agent.h"
 #include "pop/pop.h"
 
@@ -116,11 +118,11 @@ uint64_t agent_models_bytes_max(const char *text)
     return slice_u64(number, &bytes) ? bytes : MODELS_BYTES_MAX;
 }
 
-void agent_models_collect(struct agent *agent)
+static struct keeping *look_at_all(struct agent *agent)
 {
-    uint64_t bytes_max = agent_models_bytes_max(getenv(MODELS_ENVIRONMENT));
     struct keeping *keeping = mem_zalloc(sizeof *keeping);
     keeping->agent = agent;
+    keeping->bytes = atomic_load(&agent->pull_coming);
     snprintf(keeping->models, sizeof keeping->models, "%s/models", agent->start.home);
     DIR *dir = opendir(keeping->models);
     for (const struct dirent *entry; dir && (entry = readdir(dir));)
@@ -128,9 +130,45 @@ void agent_models_collect(struct agent *agent)
     if (dir)
         closedir(dir);
     qsort(keeping->items, keeping->count, sizeof *keeping->items, by_use);
+    return keeping;
+}
+
+void agent_models_collect(struct agent *agent)
+{
+    uint64_t bytes_max = agent_models_bytes_max(getenv(MODELS_ENVIRONMENT));
+    struct keeping *keeping = look_at_all(agent);
     for (size_t i = 0; i < keeping->count && keeping->bytes > bytes_max; i++) {
         folder_go(keeping, keeping->items[i].name);
         keeping->bytes -= keeping->items[i].bytes;
     }
     free(keeping);
+}
+
+bool agent_models_give_way(struct agent *agent, uint64_t bytes)
+{
+    struct keeping *keeping = look_at_all(agent);
+    bool any = keeping->count > 0;
+    uint64_t gone = 0;
+    for (size_t i = 0; i < keeping->count && (i == 0 || gone < bytes); i++) {
+        folder_go(keeping, keeping->items[i].name);
+        gone += keeping->items[i].bytes;
+    }
+    free(keeping);
+    return any;
+}
+
+/* What desired state on disk may still want stays: once the new one is there all is looked at. */
+static void on_soon(void *data)
+{
+    struct agent *agent = data;
+    const struct keep_file *file = &agent->keep.files[KEEP_DESIRED];
+    atomic_store(&agent->models_posted, false);
+    if (!agent->desired_dirty && !file->waits && !file->under_way)
+        agent_models_collect(agent);
+}
+
+void agent_models_collect_soon(struct agent *agent)
+{
+    if (!atomic_exchange(&agent->models_posted, true))
+        loop_post(agent->loop, on_soon, agent);
 }

@@ -36,6 +36,7 @@ struct pull {
     struct slice digest;
     int64_t before_ns; /* what was left of earlier ones since then goes */
     const char *folder, *file;
+    uint64_t bytes; /* that it brings, as far as is known */
     struct err err;
     int result;
 };
@@ -57,6 +58,14 @@ static bool on_body(struct slice bytes, void *data)
     else
         piece->result = blob_upload_write(piece->upload, bytes.data, bytes.size, &piece->err);
     return piece->result == 0;
+}
+
+/* It is known what comes: what is kept beside it makes room, where it is to. */
+static void coming(struct pull *pull, uint64_t bytes)
+{
+    pull->bytes = bytes;
+    atomic_store(&pull->agent->pull_coming, bytes);
+    agent_models_collect_soon(pull->agent);
 }
 
 /* How large it is, by asking for its head. */
@@ -146,6 +155,8 @@ static int blob_pull(struct pull *pull, struct blobs *blobs, struct slice digest
     r = blob_size(pull, url, headers, &bytes, err);
     if (r < 0)
         return r;
+    if (!pull->bytes)
+        coming(pull, bytes);
     if (offset > bytes)
         offset = 0;
     r = blob_rest(pull, blobs, digest, url, offset, bytes, err);
@@ -245,8 +256,11 @@ static int all_pull(struct pull *pull, struct blobs *blobs, struct err *err)
     int r = blob_pull(pull, blobs, pull->digest, err);
     if (r == 0)
         r = manifest_of(pull, blobs, &manifest, err);
+    if (r == 0 && manifest.count)
+        coming(pull, manifest.bytes);
     if (r == 0)
         r = files_pull(pull, blobs, &manifest, err);
+    atomic_store(&pull->agent->pull_coming, 0); /* its folder counts by itself */
     if (r == 0)
         r = agent_model_folder(pull->home, pull->digest, pull->arena, &pull->folder, &pull->file,
                                err);
@@ -285,9 +299,18 @@ static void on_done(struct work *work, bool canceled)
     struct agent *agent = pull->agent;
     struct pop_revision *revision =
         canceled ? NULL : pop_revision_find(&agent->pop, pull->revision);
+    bool awaited = revision && revision->model_state == POP_MODEL_FETCHING;
     agent->pulls--;
-    if (revision && revision->model_state == POP_MODEL_FETCHING)
+    atomic_store(&agent->pull_coming, 0);
+    if (awaited && pull->result == ERR_OVERLOADED && agent_models_give_way(agent, pull->bytes)) {
+        log_info("pop", "kept models gave way on a full disk, pulling again",
+                 LOG_SLICE("model", pull->digest));
+        agent_pull(agent, pull->revision);
+    } else if (awaited) {
         pop_model_fetched(revision, pull->folder, pull->file, pull->result < 0 ? &pull->err : NULL);
+    }
+    if (!canceled)
+        agent_models_collect_soon(agent);
     arena_free(pull->arena);
     free(pull);
 }

@@ -9,6 +9,7 @@ import pytest
 
 from deadline import until
 from perigee import DIGITS
+from test_durable import small_disk
 from test_processes import infer, kill, right, role_pid
 
 MODEL = DIGITS / "digits.onnx"
@@ -110,6 +111,57 @@ def test_a_folder_of_many_files_is_pulled_whole_and_goes_by_its_use(fleet, scrat
     fleet.control.cli("delete", "digits", "--yes")
     until("it to go", lambda: not list((tokyo.home / "models").iterdir()))
     assert list((paris.home / "models").iterdir())
+
+
+def large(folder, megabytes):
+    """A model that is so large, for what lies beside it."""
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(MODEL.read_bytes())
+    (folder / "more.bin").write_bytes(os.urandom(megabytes << 20))
+    return folder
+
+
+def deploy(fleet, name, folder):
+    fleet.control.cli("apply", "-f", "-", stdin=(
+        f"name: {name}\nmodel: {folder}\nspread: {{pops: 1}}\n").encode())
+
+
+def models(pop):
+    return {folder.name for folder in (pop.home / "models").iterdir()}
+
+
+def test_what_comes_counts_in_what_is_kept(fleet, scratch):
+    """The bound held while one comes, not only when endpoints change."""
+    paris = fleet.join("paris", "--model-cache", "7MiB")
+    deploy(fleet, "digits", large(scratch / "one", 4))
+    until("it to serve", lambda: serves(paris))
+    first = models(paris)
+    fleet.control.cli("delete", "digits", "--yes")
+    until("it to end", lambda: paris.request("GET", "/v2/models/digits")[0] == 404)
+    assert models(paris) == first  # it is within the bound
+    deploy(fleet, "digits", large(scratch / "two", 4))
+    until("the other to serve", lambda: serves(paris))
+    until("the first to go", lambda: not first & models(paris))
+    assert len(models(paris)) == 1
+
+
+@pytest.mark.root
+def test_what_is_kept_gives_way_on_a_full_disk(fleet, scratch):
+    token = fleet.create("paris")
+    paris = fleet.new(part="pop", start=False)
+    with small_disk(paris.home, "16m"):
+        paris.start("--join", fleet.url, "--token-file", token)
+        deploy(fleet, "digits", large(scratch / "one", 6))
+        until("it to serve", lambda: serves(paris))
+        first = models(paris)
+        fleet.control.cli("delete", "digits", "--yes")
+        until("it to end", lambda: paris.request("GET", "/v2/models/digits")[0] == 404)
+        assert models(paris) == first
+        deploy(fleet, "digits", large(scratch / "two", 11))
+        until("the other to serve", lambda: serves(paris))
+        assert not first & models(paris)
+        assert "kept models gave way on a full disk" in paris.tail(400)
+        paris.stop()
 
 
 def test_control_is_away(fleet):
