@@ -169,8 +169,8 @@ int registry_manifest_find(struct request *q, struct store *store, struct slice 
                    ERR_SLICE(q->parts[0]), ERR_SLICE(q->parts[1]));
 }
 
-int registry_manifest_load(struct request *q, struct slice digest, struct slice *ret,
-                           struct err *err)
+int registry_manifest_load(struct request *q, struct arena *arena, struct slice digest,
+                           struct slice *ret, struct err *err)
 {
     char *data;
     size_t bytes;
@@ -179,7 +179,7 @@ int registry_manifest_load(struct request *q, struct slice digest, struct slice 
         return err_set(err, ERR_INTERNAL, "the file of manifest %.*s is gone", SLICE_FMT(digest));
     if (r < 0)
         return r;
-    *ret = arena_copy(q->arena, (struct slice){ data, bytes });
+    *ret = arena_copy(arena, (struct slice){ data, bytes });
     free(data);
     return 0;
 }
@@ -324,15 +324,17 @@ struct referrers {
     struct slice next; /* the last one written, where there are more */
 };
 
-static int write_referrer(struct request *q, const struct store_manifest *row, struct err *err)
+/* In `arena` is the manifest, and all that reading it makes: many times its bytes. */
+static int write_referrer(struct request *q, struct arena *arena, const struct store_manifest *row,
+                          struct err *err)
 {
     struct referrers *referrers = q->data;
     struct json_writer *w = &referrers->w;
     struct oci_manifest manifest;
     struct slice text;
-    int r = registry_manifest_load(q, row->digest, &text, err);
+    int r = registry_manifest_load(q, arena, row->digest, &text, err);
     if (r == 0)
-        r = oci_manifest_parse(q->arena, text, row->media_type, &manifest, err);
+        r = oci_manifest_parse(arena, text, row->media_type, &manifest, err);
     if (r < 0)
         return r;
     json_object_begin(w);
@@ -368,7 +370,9 @@ static int write_referrers(struct request *q, struct store *store, struct err *e
             referrers->next = rows[i - 1].digest;
             break;
         }
-        r = write_referrer(q, &rows[i], err);
+        struct arena *arena = arena_new();
+        r = write_referrer(q, arena, &rows[i], err);
+        arena_free(arena);
     }
     return r;
 }

@@ -33,9 +33,9 @@ struct slice registry_errors(struct arena *arena, const struct request *q, const
 [[nodiscard]] int registry_manifest_find(struct request *q, struct store *store,
                                          struct slice reference, struct store_manifest *ret,
                                          struct err *err);
-/* The manifest's bytes, in the call's arena. */
-[[nodiscard]] int registry_manifest_load(struct request *q, struct slice digest, struct slice *ret,
-                                         struct err *err);
+/* The manifest's bytes. */
+[[nodiscard]] int registry_manifest_load(struct request *q, struct arena *arena,
+                                         struct slice digest, struct slice *ret, struct err *err);
 /* Revisions' models, which are artifacts of the repository of their endpoint's name. */
 struct artifact registry_artifact(struct request *q, struct store *store);
 /* A blob or a manifest (by digest), or a tag, was deleted: 202, and what nobody has goes. */

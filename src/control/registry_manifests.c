@@ -64,7 +64,7 @@ static int on_get_run(struct job *job, struct store *store, struct err *err)
     if (r == ERR_NOT_FOUND && artifact_find(&artifact, q->parts[0], q->parts[1], call->reference,
                                             &call->manifest, &call->text, &unused) == 0)
         return 0;
-    return r < 0 ? r : registry_manifest_load(q, call->manifest.digest, &call->text, err);
+    return r < 0 ? r : registry_manifest_load(q, q->arena, call->manifest.digest, &call->text, err);
 }
 
 static void on_get_done(struct job *job, const struct err *err)

@@ -290,6 +290,32 @@ def test_lists_come_in_pages(perigee):
     assert len(json.loads(body)["manifests"]) == 51
 
 
+def test_a_page_of_referrers_costs_little_more_than_one_of_them(new_perigee):
+    """They are read for their annotations, one after the other: what is in them may be much."""
+    one = new_perigee(part="control")
+    repository = Registry(one, "shop/much")
+    manifest, blobs = image_of(b"much")
+    subject = repository.push("v1", manifest, blobs)
+    for i in range(16):
+        referrer = json.loads(manifest)
+        referrer["subject"] = {"mediaType": IMAGE, "digest": subject, "size": len(manifest)}
+        referrer["annotations"] = {"number": str(i)}
+        referrer["more"] = [1] * 150_000
+        text = json.dumps(referrer).encode()
+        repository.push(digest_of(text), text)
+    before = most_memory(one)
+    status, headers, body = repository.call("GET", f"referrers/{subject}")
+    assert status == 200 and len(json.loads(body)["manifests"]) == 16 and "Link" not in headers
+    assert most_memory(one) - before < 16 << 20
+
+
+def most_memory(perigee):
+    """The most that control had resident so far."""
+    with open(f"/proc/{perigee.role_pid('control')}/status", encoding="ascii") as file:
+        [line] = [line for line in file if line.startswith("VmHWM:")]
+    return int(line.split()[1]) << 10
+
+
 def test_a_backup_has_the_registry_in_it(new_perigee, scratch):
     one = new_perigee()
     repository = Registry(one, "shop/kept")
