@@ -131,6 +131,47 @@ def test_an_engine_pushes_an_image_and_pulls_it(perigee, scratch, name):
     assert status == 200 and json.loads(text)["config"]["digest"] == image.digest
 
 
+@pytest.fixture
+def oras(scratch):
+    program = os.environ.get("PERIGEE_ORAS")
+    if not program:
+        pytest.skip("oras is not there: `make test-all` sets it up where there is Go 1.25.7 or "
+                    "later")
+
+    def run(*arguments, folder=scratch):
+        done = subprocess.run([program, *arguments], capture_output=True, text=True,
+                              timeout=DEADLINE, check=False, cwd=folder,
+                              env={"HOME": str(scratch), "DOCKER_CONFIG": str(scratch)})
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run
+
+
+def test_oras_pushes_a_model_and_pulls_what_runs(perigee, homes, oras, scratch):
+    pushed = f"{host(perigee)}/models/oras:v1"
+    (scratch / "digits.onnx").write_bytes(MODEL)
+    (scratch / "note.txt").write_text("by hand\n")
+    oras("push", "--plain-http", pushed, "digits.onnx", "note.txt")
+    oras("attach", "--plain-http", "--artifact-type", "text/note", pushed, "note.txt")
+    assert "text/note" in oras("discover", "--plain-http", "--format", "json", pushed)
+    perigee.cli("deploy", "by-oras", "--model", f"oci://{pushed}")
+    # Of the revision: what runs, under another tag as well, and that without its endpoint.
+    runs = f"{host(perigee)}/default/by-oras"
+    oras("tag", "--plain-http", f"{runs}:revision-1", "best")
+    oras("push", "--plain-http", f"{runs}:again", "digits.onnx")  # is there, says HEAD
+    assert oras("repo", "tags", "--plain-http", runs).split() == ["again", "best", "revision-1"]
+    perigee.cli("delete", "by-oras", "--yes")
+    for tag, files in (("best", ["digits.onnx", "note.txt"]), ("again", ["digits.onnx"])):
+        out = scratch / tag
+        oras("pull", "--plain-http", "--output", str(out), f"{runs}:{tag}")
+        assert sorted(file.name for file in out.iterdir()) == files
+        assert (out / "digits.onnx").read_bytes() == MODEL
+    oras("manifest", "delete", "--plain-http", "--force", f"{runs}:best")
+    assert Registry(perigee, "default/by-oras").error("GET", "manifests/best",
+                                                      status=404) == "MANIFEST_UNKNOWN"
+
+
 # ---- what stays, what goes ----------------------------------------------------------------------
 
 
