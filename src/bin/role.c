@@ -29,6 +29,7 @@ static const struct {
     { "pop", "perigee-pop", pop_main, true, USER_SAME, NULL },
     { "control", "perigee-control", control_main, true, USER_SAME, NULL },
     { "dns", "perigee-dns", dns_main, true, USER_DNS, dns_prepare },
+    { "netns", "perigee-netns", netns_main, false, USER_SAME, NULL }, /* gives up most itself */
     { "successor", "perigee", upgrade_successor_main, false, USER_SAME, NULL },
 };
 

@@ -46,5 +46,8 @@ int fleet_up(struct cli *cli, struct err *err);
 /* `up` in the place of another program, whose state is in the descriptor that `text` names. */
 int up_resume(const char *text);
 
+/* Who enters containers' networks. */
+int netns_main(int channel_fd, int lifeline_fd);
+
 /* argv[1] is "role", argv[2] its name. Returns the exit status. */
 int role_main(int argc, char **argv);

@@ -82,14 +82,14 @@ static const struct {
     uint32_t low, high;
     const char *name;
 } ranges[] = {
-    RANGE(MESSAGE_START, message_start, role, ROLE_GATEWAY, ROLE_TEMPLATE),
+    RANGE(MESSAGE_START, message_start, role, ROLE_GATEWAY, ROLE_NETNS),
     RANGE(MESSAGE_START, message_start, loops, 1, PERIGEE_LOOPS_MAX),
     RANGE(MESSAGE_START, message_start, spin_us, 0, MESSAGE_SPIN_US_MAX),
     RANGE(MESSAGE_START, message_start, sandbox, PERIGEE_SANDBOX_BEST, PERIGEE_SANDBOX_REQUIRE),
     RANGE(MESSAGE_LISTENER, message_listener, kind, LISTENER_GATEWAY, LISTENER_DNS),
     RANGE(MESSAGE_ADDRESS, message_address, kind, LISTENER_GATEWAY, LISTENER_DNS),
     RANGE(MESSAGE_LISTENER, message_listener, loop, 0, PERIGEE_LOOPS_MAX - 1),
-    RANGE(MESSAGE_PROCESS, message_process, role, ROLE_GATEWAY, ROLE_TEMPLATE),
+    RANGE(MESSAGE_PROCESS, message_process, role, ROLE_GATEWAY, ROLE_NETNS),
     RANGE(MESSAGE_PROCESS, message_process, state, PROCESS_STARTED, PROCESS_EXITED),
     RANGE(MESSAGE_REPLICA_START, message_replica_start, slots, 2, PERIGEE_SLOTS_MAX),
     RANGE(MESSAGE_REPLICA_START, message_replica_start, concurrency, 1, PERIGEE_SLOTS_MAX),
@@ -104,6 +104,8 @@ static const struct {
     RANGE(MESSAGE_REPLICA_KILL, message_replica_kill, end, 0, REPLICA_ENDS - 1),
     RANGE(MESSAGE_REPLICA_EXITED, message_replica_exited, end, 0, REPLICA_ENDS - 1),
     RANGE(MESSAGE_REPLICA_LOG, message_replica_log, bytes, 0, MESSAGE_LOG_BYTES),
+    RANGE(MESSAGE_NETNS, message_netns, shows, 0, 1),
+    RANGE(MESSAGE_NETNS, message_netns, loop, 0, PERIGEE_LOOPS_MAX - 1),
     RANGE(MESSAGE_PEER_KEY, message_peer_key, flags, 0, MESSAGE_KEYS_FIRST),
     RANGE(MESSAGE_PEER_SEEN, message_peer_seen, seen, 0, MESSAGE_SEEN_MAX),
     RANGE(MESSAGE_PEER_SEEN, message_peer_seen, failed, 0, MESSAGE_SEEN_MAX),
@@ -141,9 +143,9 @@ const char *role_name(uint32_t role)
 {
     static const char *const names[] = {
         [ROLE_GATEWAY] = "gateway", [ROLE_AGENT] = "pop",         [ROLE_CONTROL] = "control",
-        [ROLE_DNS] = "dns",         [ROLE_TEMPLATE] = "template",
+        [ROLE_DNS] = "dns",         [ROLE_TEMPLATE] = "template", [ROLE_NETNS] = "netns",
     };
-    return role >= ROLE_GATEWAY && role <= ROLE_TEMPLATE ? names[role] : "?";
+    return role >= ROLE_GATEWAY && role <= ROLE_NETNS ? names[role] : "?";
 }
 
 static bool fds_right(const union message *message, size_t fd_count)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * messages.h -- what supervisor (S), gateway (G), agent (A), control (C), DNS server (D) say to
- * each other over SOCK_SEQPACKET pairs (sys/channel.h). One struct a message; descriptors as the
- * comment says.
+ * messages.h -- what supervisor (S), gateway (G), agent (A), control (C), DNS server (D) and the
+ * maker of sockets in containers' networks (N) say to each other over SOCK_SEQPACKET pairs
+ * (sys/channel.h). One struct a message; descriptors as the comment says.
  *
  * A role starts like this: S execs /proc/self/exe `role NAME` with the channel as descriptor 3 and
  * the lifeline as 4, then sends START, LISTENERs, PEER, METRICS, TABLE, REPLICAs as far as the role
@@ -74,7 +74,10 @@
       "G -> A: from where an endpoint was asked for, counts alone")                                \
     X(MESSAGE_REPLICA_USED, message_replica_used, 0,                                               \
       "S -> A: the CPU time of one that ended, which no METERED came of")                          \
-    X(MESSAGE_REPLICA_METERED, message_replica, 0, "A -> S: all that it used is on disk")
+    X(MESSAGE_REPLICA_METERED, message_replica, 0, "A -> S: all that it used is on disk")          \
+    X(MESSAGE_NETNS_WANT, message_empty, 0, "A -> S: N is of use from here on; again is harmless") \
+    X(MESSAGE_NETNS, message_netns, 1,                                                             \
+      "S -> N: a channel to A or G; S -> A, G: its other end; replaces an earlier one")
 
 enum message_type {
     MESSAGE_NONE,
@@ -88,7 +91,14 @@ enum message_type {
  * on stderr. Before all roles were ready once, the supervisor then ends too; later it backs off. */
 #define ROLE_EXIT_HOPELESS 3
 
-enum message_role { ROLE_GATEWAY = 1, ROLE_AGENT, ROLE_CONTROL, ROLE_DNS, ROLE_TEMPLATE };
+enum message_role {
+    ROLE_GATEWAY = 1,
+    ROLE_AGENT,
+    ROLE_CONTROL,
+    ROLE_DNS,
+    ROLE_TEMPLATE,
+    ROLE_NETNS,
+};
 
 /* Strings are terminated in their arrays; message_check() refuses one that is not. */
 struct message_head {
@@ -240,6 +250,13 @@ struct message_replica {
 struct message_revision {
     struct message_head head;
     uint64_t revision; /* uid */
+};
+
+/* What is said over that channel: sys/netns.h. */
+struct message_netns {
+    struct message_head head;
+    uint32_t shows; /* 1: A's, who says which replicas there are; 0: one that asks for them */
+    uint32_t loop;  /* of G: whose it is, each loop has its own */
 };
 
 struct message_replica_start {
@@ -438,7 +455,8 @@ size_t message_size(uint16_t type); /* 0: unknown */
 
 /* state of MESSAGE_PROCESS */
 enum process_state { PROCESS_STARTED = 1, PROCESS_READY, PROCESS_EXITED };
-const char *role_name(uint32_t role); /* "gateway", "pop", "control", "dns", "template"; "?" */
+const char *
+role_name(uint32_t role); /* "gateway", "pop", "control", "dns", "template", "netns"; "?" */
 
 #define MESSAGE_INIT(message_type)                                                                 \
     {                                                                                              \

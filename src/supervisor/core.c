@@ -262,7 +262,8 @@ void core_process_exited(struct core_process *process, int wait_status)
     describe_status(wait_status, why, sizeof why);
     if (exited_in_place(process, why))
         return;
-    if (!core->ready_once && process->role != ROLE_TEMPLATE && WIFEXITED(wait_status) &&
+    bool own = process->role != ROLE_TEMPLATE && process->role != ROLE_NETNS;
+    if (!core->ready_once && own && WIFEXITED(wait_status) &&
         WEXITSTATUS(wait_status) == ROLE_EXIT_HOPELESS)
         core->hopeless = true;
     process_failed(process, wait_status, why);
@@ -451,6 +452,7 @@ static bool may_say(uint32_t role, uint16_t type)
         { MESSAGE_REVISION_GONE, 1U << ROLE_AGENT },
         { MESSAGE_REPLICA_METERED, 1U << ROLE_AGENT },
         { MESSAGE_REPLICA_LOOK, 1U << ROLE_AGENT | 1U << ROLE_GATEWAY },
+        { MESSAGE_NETNS_WANT, 1U << ROLE_AGENT },
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         if (rows[i].type == type)
@@ -491,6 +493,10 @@ static void dispatch(struct core_process *process, const union message *message,
         break;
     case MESSAGE_REPLICA_LOOK:
         replica_look(process, message->as_MESSAGE_REPLICA_LOOK.replica);
+        break;
+    case MESSAGE_NETNS_WANT:
+        if (core->netns.state == PROCESS_IDLE)
+            process_start(&core->netns);
         break;
     default:
         assert(!"may_say() and dispatch() have the same rows");
@@ -569,7 +575,8 @@ static bool rest_gone(struct core *core)
         if (process_alive(template))
             return false;
     }
-    return core->replica_count == 0 && !process_alive(core_twin(core));
+    return core->replica_count == 0 && !process_alive(core_twin(core)) &&
+           !process_alive(&core->netns);
 }
 
 static void kill_rest(struct core *core)
@@ -581,6 +588,8 @@ static void kill_rest(struct core *core)
     }
     if (process_alive(core_twin(core)))
         core->ops->kill(core_twin(core), core->data);
+    if (process_alive(&core->netns))
+        core->ops->kill(&core->netns, core->data);
     replica_kill_all(core);
 }
 
@@ -622,6 +631,7 @@ void core_stop(struct core *core, bool now)
         for (uint32_t i = 0; i < ROLES; i++)
             end_waiting(core, core_role(core, ROLE_GATEWAY + i));
         end_waiting(core, core_twin(core));
+        end_waiting(core, &core->netns);
         LIST_EACH (template, &core->templates, struct core_process, link)
             end_waiting(core, template);
     }
@@ -694,6 +704,7 @@ int core_new(struct env *env, const struct core_config *config, const struct cor
         process_init(core, roles[i], names[i], role_name(names[i]));
         roles[i]->bit = (uint8_t)(names[i] <= ROLE_AGENT ? 1u << i : 0);
     }
+    process_init(core, &core->netns, ROLE_NETNS, role_name(ROLE_NETNS));
     struct list *lists[] = { &core->templates, &core->replicas, &core->dead, &core->revisions };
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         list_init(lists[i]);
@@ -719,6 +730,7 @@ void core_free(struct core *core)
     for (uint32_t i = 0; i < ROLES; i++)
         env_timer_stop(core->env, &core_role(core, ROLE_GATEWAY + i)->timer);
     env_timer_stop(core->env, &core_twin(core)->timer);
+    env_timer_stop(core->env, &core->netns.timer);
     env_timer_stop(core->env, &core->stop_timer);
     env_timer_stop(core->env, &core->upgrade.timer);
     LIST_EACH (replica, &core->replicas, struct core_replica, link)

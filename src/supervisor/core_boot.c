@@ -74,6 +74,33 @@ void core_boot_peers(struct core *core)
     fd_close(&fds[1]);
 }
 
+static void inside_tell(struct core *core, struct core_process *other, uint32_t loop)
+{
+    struct message_netns message = MESSAGE_INIT(MESSAGE_NETNS);
+    struct err err;
+    int fds[2];
+    message.shows = other->role == ROLE_AGENT;
+    message.loop = loop;
+    if (channel_pair(fds, &err) < 0) {
+        log_error("supervisor", "containers cannot be reached", LOG_S("process", other->name),
+                  LOG_S("why", err.message));
+        return;
+    }
+    tell(&core->netns, &message, sizeof message, &fds[0], 1);
+    tell(other, &message, sizeof message, &fds[1], 1);
+    fd_close(&fds[0]);
+    fd_close(&fds[1]);
+}
+
+void core_boot_inside(struct core *core, struct core_process *other)
+{
+    uint32_t channels = other->role == ROLE_GATEWAY ? core->config.start.loops : 1;
+    if (!process_alive(&core->netns) || !process_alive(other))
+        return;
+    for (uint32_t i = 0; i < channels; i++)
+        inside_tell(core, other, i);
+}
+
 /* Its writer's, and read-only the agent's. */
 static void boot_region(struct core_process *process, uint32_t writer,
                         const struct message_region *message, int fd)
@@ -162,6 +189,10 @@ static void boot_processes(struct core *core)
                               role->state == PROCESS_SERVING ? PROCESS_READY : PROCESS_STARTED, 0,
                               0, "");
     }
+    if (process_alive(&core->netns))
+        core_tell_process(core, &core->netns,
+                          core->netns.state == PROCESS_SERVING ? PROCESS_READY : PROCESS_STARTED, 0,
+                          0, "");
     LIST_EACH (template, &core->templates, struct core_process, link) {
         if (process_alive(template))
             core_tell_process(core, template,
@@ -228,10 +259,16 @@ void core_boot_role(struct core *core, struct core_process *process)
     process->booting = true;
     boot_start(core, process);
     boot_listeners(core, process);
-    if (process->role != ROLE_CONTROL) {
+    if (process->role == ROLE_NETNS) {
+        core_boot_inside(core, &core->agent);
+        core_boot_inside(core, &core->gateways[0]);
+        core_boot_inside(core, &core->gateways[1]);
+    } else if (process->role != ROLE_CONTROL) {
         if (process != core_twin(core) && process->role != ROLE_DNS)
             core_boot_peers(core);
         boot_metrics(core, process);
+        if (process->role != ROLE_DNS) /* a gateway has its loops from here on */
+            core_boot_inside(core, process);
         if (process->role != ROLE_GATEWAY)
             boot_addresses(core, process);
         if (process->role == ROLE_AGENT) {

@@ -98,6 +98,7 @@ struct core {
     struct core_process gateways[2];
     unsigned gateway; /* which of them serves, or will */
     struct core_process agent, control, dns;
+    struct core_process netns; /* IDLE until the agent wants it; not saved, but wanted again */
     struct list templates, replicas, dead, revisions;
     uint32_t template_count, replica_count, revision_count, dead_count;
     uint64_t messages_dropped;
@@ -121,6 +122,7 @@ static inline struct core_process *core_role(struct core *core, uint32_t role)
     return role == ROLE_GATEWAY ? &core->gateways[core->gateway]
            : role == ROLE_AGENT ? &core->agent
            : role == ROLE_DNS   ? &core->dns
+           : role == ROLE_NETNS ? &core->netns
                                 : &core->control;
 }
 
@@ -161,6 +163,8 @@ void core_upgrade_fail(struct core *core, const char *why);
 void core_boot_role(struct core *core, struct core_process *process);
 void core_boot_more(struct core_process *process); /* as much as it takes just now */
 void core_boot_peers(struct core *core); /* gateway and agent get a new way to each other */
+/* Between who enters containers' networks and the other, a channel each; new whenever one is. */
+void core_boot_inside(struct core *core, struct core_process *other);
 void core_tell_process(struct core *core, const struct core_process *process, uint32_t state,
                        int wait_status, int64_t restart_ns, const char *text);
 

@@ -10,17 +10,23 @@
  */
 #pragma once
 
+#include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 struct err;
+struct netns_helper;
+
+/* The namespace that this process is in, as a descriptor: its way back. */
+[[nodiscard]] int netns_home(int *ret_fd, struct err *err);
 
 /* Sockets in the network namespace of a process, by its pidfd: TCP over IPv4, not connected,
  * O_NONBLOCK and O_CLOEXEC. Returns how many were made, at least 1; ERR_NOT_FOUND: the process is
  * gone; ERR_FORBIDDEN: it may not be entered. The caller has one thread. */
 enum { NETNS_SOCKETS_MAX = 16 };
-[[nodiscard]] int netns_sockets(int pidfd, size_t count, int *ret_fds, struct err *err);
+[[nodiscard]] int netns_sockets(int home_fd, int pidfd, size_t count, int *ret_fds,
+                                struct err *err);
 
 /* Can this process do it at all? Tries it on itself. */
 [[nodiscard]] int netns_possible(struct err *err);
@@ -28,25 +34,55 @@ enum { NETNS_SOCKETS_MAX = 16 };
 /* ---- the helper ------------------------------------------------------------------------------ */
 
 /* Over a SOCK_SEQPACKET channel (sys/channel.h). Who may say which replicas there are sends SHOW,
- * with its pidfd, and FORGET; who may connect to them asks for sockets by the replica's id, and so
- * can reach no other namespace. */
+ * with its pidfd, and FORGET, and TOLD once it has shown all that were there when it came; who may
+ * connect to them asks for sockets by the replica's id, and so can reach no other namespace.
+ *
+ * Each SHOW is answered with a SHOWN: can it be entered? Each WANT with a SOCKETS, in the order
+ * they came; as many may be under way as the channel takes. A replica whose process has ended is
+ * ERR_NOT_FOUND, and is forgotten. */
 #define NETNS_MAGIC 0x6e676550u /* "Pegn" */
-enum netns_type { NETNS_SHOW = 1, NETNS_FORGET, NETNS_WANT, NETNS_SOCKETS };
+enum netns_type {
+    NETNS_SHOW = 1,
+    NETNS_FORGET,
+    NETNS_WANT,
+    NETNS_SOCKETS,
+    NETNS_TOLD,
+    NETNS_SHOWN,
+};
 
 struct netns_message {
     uint32_t magic;
     uint32_t type;    /* enum netns_type */
     uint64_t replica; /* its id */
     uint64_t request; /* of WANT, said again in SOCKETS */
-    int32_t code;     /* of SOCKETS: 0 with as many descriptors, or enum err_code */
+    int32_t code;     /* of SOCKETS: 0 with as many descriptors; of SHOWN: 0; or enum err_code */
     uint32_t count;   /* of WANT: how many, 1 to NETNS_SOCKETS_MAX */
-    char text[200];   /* of SOCKETS: why there is none */
+    char text[200];   /* of SOCKETS and SHOWN: why not */
 };
 /* Size, type, count, end of the text; descriptors: one with SHOW, none else but in an answer. */
 [[nodiscard]] int netns_message_check(const void *message, size_t size, size_t fd_count,
                                       struct err *err);
 
-/* Serves until the first channel or the lifeline (-1: none) ends. channels[0] may show and forget
- * as well as want; others want alone. All are taken. One thread; blocks. */
-enum { NETNS_CHANNELS_MAX = 4, NETNS_REPLICAS_MAX = 1024 };
+enum { NETNS_CHANNELS_MAX = 64, NETNS_REPLICAS_MAX = 1024 };
+
+/* One thread. With `waits` those who ask are not heard before the first TOLD. */
+[[nodiscard]] int netns_helper_new(bool waits, struct netns_helper **ret_helper, struct err *err);
+void netns_helper_free(struct netns_helper *helper); /* and its channels */
+/* Takes the channel. One that shows replaces the one before; what that showed stays, until it is
+ * shown anew, forgotten, or has ended. ERR_OVERLOADED: too many. */
+[[nodiscard]] int netns_helper_add(struct netns_helper *helper, int fd, bool shows,
+                                   struct err *err);
+bool netns_helper_shown_to(const struct netns_helper *helper); /* the one that shows is there */
+/* What to poll for, and what came of it. */
+size_t netns_helper_polls(struct netns_helper *helper,
+                          struct pollfd ret_polls[static NETNS_CHANNELS_MAX]);
+void netns_helper_turn(struct netns_helper *helper, const struct pollfd *polls, size_t count);
+
+/* For a process that is nothing else than a helper, which is there already: no capability but those
+ * that entering takes, no other user's ptrace, no file, and no system call that it does not need.
+ * For good. */
+[[nodiscard]] int netns_confine(struct err *err);
+
+/* All of it: serves until the first channel, which may show as well as want, or the lifeline (-1:
+ * none) ends. Others want alone. All are taken. Blocks. */
 void netns_serve(const int *channel_fds, size_t count, int lifeline_fd);

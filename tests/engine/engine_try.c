@@ -82,27 +82,41 @@ static void fail(struct try *try, const char *why)
 
 /* ---- reaching it ----------------------------------------------------------------------------- */
 
-/* A socket inside, from the helper. -1: none. */
-static int socket_inside(struct try *try)
+/* The helper's answer of that type. False: none. */
+static bool answer_of(struct try *try, enum netns_type type, int *ret_fd)
 {
-    struct netns_message want = { NETNS_MAGIC, NETNS_WANT, REPLICA, 1, 0, 1 }, got = {};
+    struct netns_message got = {};
     struct pollfd wait = { channel_fd(try->helper), POLLIN, 0 };
     int fds[CHANNEL_FDS_MAX];
     size_t size, count = 0;
     struct err err;
-    if (channel_send(try->helper, &want, sizeof want, NULL, 0, &err) < 0 ||
-        poll(&wait, 1, 10'000) != 1 ||
-        channel_receive(try->helper, &got, sizeof got, &size, fds, &count, &err) != 1 || count != 1)
+    if (poll(&wait, 1, 10'000) != 1 ||
+        channel_receive(try->helper, &got, sizeof got, &size, fds, &count, &err) != 1)
+        return false;
+    *ret_fd = count ? fds[0] : -1;
+    return got.type == type && got.code == 0;
+}
+
+/* A socket inside, from the helper. -1: none. */
+static int socket_inside(struct try *try)
+{
+    struct netns_message want = { NETNS_MAGIC, NETNS_WANT, REPLICA, 1, 0, 1 };
+    int fd = -1;
+    if (channel_send(try->helper, &want, sizeof want, NULL, 0, NULL) < 0 ||
+        !answer_of(try, NETNS_SOCKETS, &fd))
         return -1;
-    return fds[0];
+    return fd;
 }
 
 static void show_inside(struct try *try)
 {
     struct netns_message show = { NETNS_MAGIC, NETNS_SHOW, REPLICA, 0 };
     struct err err;
+    int fd = -1;
     if (channel_send(try->helper, &show, sizeof show, &try->pidfd, 1, &err) < 0)
         fail(try, err.message);
+    else
+        (void)answer_of(try, NETNS_SHOWN, &fd); /* it may have ended already */
 }
 
 /* GET /, and what comes, up to its end. False: nobody listens there. */

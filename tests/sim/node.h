@@ -27,7 +27,7 @@ enum {
     MIN_MAX = 3,
     DOUBTS = 16,
     REQUESTS_MAX = 128,
-    ROLES_MAX = ROLE_TEMPLATE + 1,
+    ROLES_MAX = ROLE_NETNS + 1,
     TEXT_BYTES = 2048,
 };
 

@@ -79,6 +79,8 @@ static int op_start(struct core_process *process, void *data, struct err *err)
     process->pid = (pid_t)life;
     day->booted[process->role] = false;
     day->queued[process->role] = 0;
+    day->inside[process->role] = 0;
+    day->inside_of[process->role] = 0;
     if (process->role == ROLE_GATEWAY)
         memset(day->gateway_has[process->instance & 1], 0, sizeof *day->gateway_has);
     bool hangs = day->gateways_hang && process->role == ROLE_GATEWAY;
@@ -205,6 +207,18 @@ static void op_send(struct core_process *process, const void *bytes, size_t size
         assert_int_equal(fd_count, 1);
         day->meshes[process->role]++;
         day->mesh[process->role] = message->as_MESSAGE_MESH_NEW.number;
+    }
+    if (process->role == ROLE_GATEWAY && message->head.type == MESSAGE_START)
+        day->metrics_had = false;
+    if (process->role == ROLE_GATEWAY && message->head.type == MESSAGE_METRICS)
+        day->metrics_had = true;
+    if (message->head.type == MESSAGE_NETNS) {
+        day->inside[process->role]++;
+        day->inside_of[process->role] = (uint64_t)day->core->netns.pid;
+        if (process->role == ROLE_GATEWAY)
+            assert_true(day->metrics_had && message->as_MESSAGE_NETNS.loop < LOOPS);
+        if (process->role != ROLE_NETNS)
+            assert_int_equal(message->as_MESSAGE_NETNS.shows, process->role == ROLE_AGENT);
     }
     if (process->role == ROLE_GATEWAY)
         gateway_hears(day, process, message, fds);
@@ -403,11 +417,25 @@ void day_agent_wants(struct day *day, struct core_process *agent)
     core_message(agent, &message, sizeof *start, &model, 1);
 }
 
+/* It asks whenever it has no channel, whoever has given it the last one up. */
+static void agent_enters(struct day *day, struct core_process *agent)
+{
+    struct message_empty want = MESSAGE_INIT(MESSAGE_NETNS_WANT);
+    const struct core_process *netns = &day->core->netns;
+    bool lives = netns->state == PROCESS_STARTING || netns->state == PROCESS_SERVING;
+    if (lives)
+        assert_int_equal(day->inside_of[ROLE_AGENT], netns->pid);
+    else
+        core_message(agent, (const union message *)&want, sizeof want, NULL, 0);
+}
+
 static void agent_looks(struct day *day, struct core_process *agent)
 {
     day_soon(day, ENV_S, (struct event){ .what = AGENT_LOOKS });
     if (agent->state != PROCESS_SERVING)
         return;
+    if (day->contains)
+        agent_enters(day, agent);
     if (day->wanted < WANTED)
         day_agent_wants(day, agent);
     if (dice(day) % 20 == 0) { /* one that exists, has ended, or never was */
@@ -530,6 +558,7 @@ static void day_forget(struct day *day)
         env_timers_stop(&day->timers, &roles[i]->timer);
     LIST_EACH (template, &core->templates, struct core_process, link)
         env_timers_stop(&day->timers, &template->timer);
+    env_timers_stop(&day->timers, &core->netns.timer);
     env_timers_stop(&day->timers, &core->upgrade.timer);
     static const size_t offsets[] = { offsetof(struct core_process, link),
                                       offsetof(struct core_revision, link),
@@ -685,9 +714,11 @@ void day_handover(struct day *day, uint32_t generation)
     if (day->handovers++ % 64 == 0)
         state_check(day, memory, head.bytes);
     fields_check(day, &config, memory, head.bytes);
-    for (size_t i = 0; i < EVENTS; i++) { /* for who has died already */
+    /* For who has died already, and who ends with its channel. */
+    for (size_t i = 0; i < EVENTS; i++) {
         struct event *event = &day->events[i];
-        if (event->what != NOTHING && event->process && !alive(event)) {
+        bool ends = event->process == &day->core->netns;
+        if (event->what != NOTHING && event->process && (ends || !alive(event))) {
             env_timers_stop(&day->timers, &event->timer);
             event->what = NOTHING;
         }

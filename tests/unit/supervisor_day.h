@@ -45,31 +45,35 @@ struct day {
     struct core *core;
     struct event events[EVENTS];
     /* what happened */
-    unsigned starts[ROLE_TEMPLATE + 1], ready, ended, orphans, refused;
-    int64_t died_ns[ROLE_TEMPLATE + 1];
+    unsigned starts[ROLE_NETNS + 1], ready, ended, orphans, refused;
+    int64_t died_ns[ROLE_NETNS + 1];
     uint64_t lives, next_id;
     /* what the agent and the gateway know */
     unsigned wanted;           /* replicas asked for and not ended */
     uint8_t asked[STARTS_MAX]; /* by id: 1 asked, 2 ended */
     bool gateway_has[2][STARTS_MAX], agent_has[STARTS_MAX];
     ino_t pipes[STARTS_MAX][2]; /* by lane set, as the gateways got them */
-    bool booted[ROLE_TEMPLATE + 1];
+    bool booted[ROLE_NETNS + 1];
     unsigned alive_replicas;
     unsigned handovers, upgrades_done, upgrades_failed;
     bool restoring;
     bool stillborn;           /* the child that is being adopted has been killed */
     unsigned newborns_killed; /* for orphans, though they have a template to tell of them */
     unsigned newborns_handed_over;
-    bool gateways_hang;                 /* they never say READY, nor end when asked */
-    bool calm;                          /* nothing fails or dies by itself */
-    unsigned queue_max;                 /* 0: who is sent to has read it at once */
-    unsigned queued[ROLE_TEMPLATE + 1]; /* sent and not yet read */
+    bool gateways_hang;              /* they never say READY, nor end when asked */
+    bool calm;                       /* nothing fails or dies by itself */
+    unsigned queue_max;              /* 0: who is sent to has read it at once */
+    unsigned queued[ROLE_NETNS + 1]; /* sent and not yet read */
     unsigned queued_most;
-    unsigned demands;                                              /* that the agent heard */
-    unsigned tables[ROLE_TEMPLATE + 1], meshes[ROLE_TEMPLATE + 1]; /* that each heard */
-    uint64_t table[ROLE_TEMPLATE + 1], mesh[ROLE_TEMPLATE + 1];    /* the last one */
-    unsigned looks;                                                /* at walls */
-    unsigned gateway_walls, agent_walls;                           /* were told of */
+    unsigned demands;                                        /* that the agent heard */
+    unsigned tables[ROLE_NETNS + 1], meshes[ROLE_NETNS + 1]; /* that each heard */
+    uint64_t table[ROLE_NETNS + 1], mesh[ROLE_NETNS + 1];    /* the last one */
+    unsigned looks;                                          /* at walls */
+    unsigned gateway_walls, agent_walls;                     /* were told of */
+    bool metrics_had;                /* by the last gateway: its loops are made after them */
+    bool contains;                   /* the agent has containers: who enters networks is wanted */
+    unsigned inside[ROLE_NETNS + 1]; /* channels that each was handed since its start */
+    uint64_t inside_of[ROLE_NETNS + 1]; /* and whose helper's the last was */
 };
 
 /* Nothing has begun yet: core_begin(day->core) is the test's. Freed by the test, after its core. */

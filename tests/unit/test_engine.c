@@ -528,7 +528,7 @@ static struct netns_message ask(struct channel *channel, struct netns_message me
     *ret_fd = -1;
     if (channel_send(channel, &message, sizeof message, &fd, fd >= 0, NULL) < 0)
         return got; /* cut off already */
-    if (message.type != NETNS_WANT)
+    if (message.type != NETNS_WANT && message.type != NETNS_SHOW)
         return got;
     assert_int_equal(1, poll(&wait, 1, 30'000));
     if (channel_receive(channel, &got, sizeof got, &size, fds, &count, NULL) != 1)
@@ -561,8 +561,11 @@ static void test_netns(void **state)
     struct channel *shows = channel_new(owner[0]), *wants = channel_new(other[0]);
     struct netns_message want_one = { .type = NETNS_WANT, .replica = 5, .request = 9, .count = 1 };
     assert_int_equal(ERR_NOT_FOUND, ask(shows, want_one, -1, &fd).code);
-    ask(shows, (struct netns_message){ .type = NETNS_SHOW, .replica = 5 }, self, &fd);
-    struct netns_message got = ask(shows, want_one, -1, &fd);
+    struct netns_message got =
+        ask(shows, (struct netns_message){ .type = NETNS_SHOW, .replica = 5 }, self, &fd);
+    assert_int_equal(got.type, NETNS_SHOWN);
+    assert_int_equal(got.code, possible ? 0 : ERR_FORBIDDEN);
+    got = ask(shows, want_one, -1, &fd);
     assert_int_equal(got.request, 9);
     assert_int_equal(got.code == 0 && fd >= 0, possible);
     fd_close(&fd);

@@ -52,6 +52,14 @@ static union message loops(uint32_t count)
     return m;
 }
 
+static union message way_inside(uint32_t shows, uint32_t loop)
+{
+    union message m = { .as_MESSAGE_NETNS = MESSAGE_INIT(MESSAGE_NETNS) };
+    m.as_MESSAGE_NETNS.shows = shows;
+    m.as_MESSAGE_NETNS.loop = loop;
+    return m;
+}
+
 static void row(const char *name, union message m, size_t size, size_t fds, const char *wanted)
 {
     struct err err = {};
@@ -90,6 +98,11 @@ static void test_check(void **state)
     row("a replica for the gateway", added(2), replica, 5, NULL);
     row("a replica with a pipe missing", added(2), replica, 4, "descriptors");
     row("a full log", log_of(MESSAGE_LOG_BYTES), sizeof(struct message_replica_log), 0, NULL);
+    size_t way = sizeof(struct message_netns);
+    row("a way inside", way_inside(1, 0), way, 1, NULL);
+    row("a way inside without its socket", way_inside(0, 0), way, 0, "descriptors");
+    row("a way inside for a loop too many", way_inside(0, PERIGEE_LOOPS_MAX), way, 1, "loop is");
+    row("one that shows twice", way_inside(2, 0), way, 1, "shows is 2");
     row("a log that lies", log_of(MESSAGE_LOG_BYTES + 1), sizeof(struct message_replica_log), 0,
         "bytes is");
 }
@@ -103,6 +116,8 @@ static void test_names(void **state)
     assert_string_equal(replica_end_text(REPLICA_END_STOPPED), "stopped");
     assert_string_equal(replica_end_text(99), "ended");
     assert_string_equal(role_name(ROLE_AGENT), "pop");
+    assert_string_equal(role_name(ROLE_NETNS), "netns");
+    assert_string_equal(role_name(ROLE_NETNS + 1), "?");
     assert_string_equal(role_name(0), "?");
 }
 

@@ -29,6 +29,7 @@ static void test_a_day_of_crashes(void **state)
     for (uint64_t seed = 1; seed <= 3; seed++) {
         unsigned fds = open_fds();
         struct day *day = day_new(seed * 0x9e3779b97f4a7c15);
+        day->contains = true;
         core_begin(day->core);
         day_soon(day, ENV_S, (struct event){ .what = AGENT_LOOKS });
         day_soon(day, 100 * ENV_S, (struct event){ .what = UPGRADE });
@@ -40,6 +41,7 @@ static void test_a_day_of_crashes(void **state)
                       day->orphans);
         assert_int_equal(day->ready, 1);
         assert_true(day->starts[ROLE_GATEWAY] > 500 && day->starts[ROLE_AGENT] > 500);
+        assert_true(day->starts[ROLE_NETNS] > 500);
         assert_true(day->next_id > 1000);
         assert_true(day->orphans > day->handovers);
         print_message("  upgrades done %u, failed %u; while a replica was cloned: %u\n",
@@ -362,6 +364,11 @@ static void test_what_is_not_its_to_say_is_dropped(void **state)
         { ROLE_DNS, MESSAGE_TABLE_NEW, true },
         { ROLE_DNS, MESSAGE_REPLICA_KILL, true },
         { ROLE_AGENT, MESSAGE_DRAIN, true },
+        { ROLE_GATEWAY, MESSAGE_NETNS_WANT, true },
+        { ROLE_CONTROL, MESSAGE_NETNS_WANT, true },
+        { ROLE_AGENT, MESSAGE_NETNS_WANT, false },
+        { ROLE_NETNS, MESSAGE_NETNS_WANT, true },
+        { ROLE_NETNS, MESSAGE_REPLICA_KILL, true },
     };
     struct day *day = day_new(5);
     (void)state;
@@ -375,6 +382,72 @@ static void test_what_is_not_its_to_say_is_dropped(void **state)
                      0);
         assert_int_equal(day->core->messages_dropped - before, rows[i].dropped);
     }
+    day_end(day);
+}
+
+static void inside_expect(const struct day *day, unsigned netns, unsigned agent, unsigned gateway)
+{
+    assert_int_equal(day->inside[ROLE_NETNS], netns);
+    assert_int_equal(day->inside[ROLE_AGENT], agent);
+    assert_int_equal(day->inside[ROLE_GATEWAY], gateway);
+}
+
+/* Nobody enters networks until somebody has to. Whoever of them comes, both ends are new. */
+static void test_who_enters_networks_is_started_when_wanted(void **state)
+{
+    struct message_empty want = MESSAGE_INIT(MESSAGE_NETNS_WANT);
+    const union message *message = (const union message *)&want;
+    struct day *day = day_new(29);
+    struct core *core = day->core;
+    (void)state;
+    day->calm = true;
+    core_begin(core);
+    day_run_until(day, ENV_S);
+    assert_int_equal(day->ready, 1);
+    assert_int_equal(day->starts[ROLE_NETNS], 0);
+    for (int i = 0; i < 3; i++)
+        core_message(&core->agent, message, sizeof want, NULL, 0);
+    day_run_until(day, 2 * ENV_S);
+    assert_int_equal(day->starts[ROLE_NETNS], 1);
+    assert_int_equal(core->netns.state, PROCESS_SERVING);
+    inside_expect(day, 1 + LOOPS, 1, LOOPS);
+
+    core_process_exited(core_role(core, ROLE_GATEWAY), 9);
+    day_run_until(day, 5 * ENV_S);
+    inside_expect(day, 1 + 2 * LOOPS, 1, LOOPS);
+    core_process_exited(&core->agent, 9);
+    day_run_until(day, 10 * ENV_S);
+    inside_expect(day, 2 + 2 * LOOPS, 1, LOOPS);
+    core_process_exited(&core->netns, 9);
+    day_run_until(day, 15 * ENV_S);
+    assert_int_equal(day->starts[ROLE_NETNS], 2);
+    assert_int_equal(core->netns.state, PROCESS_SERVING);
+    inside_expect(day, 1 + LOOPS, 2, 2 * LOOPS);
+    /* It cannot do its work: that is no reason to end. */
+    core_process_exited(&core->netns, ROLE_EXIT_HOPELESS << 8);
+    assert_false(core_hopeless(core));
+    assert_int_equal(core->stage, STOP_NOT);
+    day_end(day);
+}
+
+/* It ends with the program that started it; the agent, whose channel ends, asks the next one. */
+static void test_who_enters_networks_comes_again_after_an_upgrade(void **state)
+{
+    struct message_empty want = MESSAGE_INIT(MESSAGE_NETNS_WANT);
+    struct day *day = day_new(31);
+    (void)state;
+    day->calm = true;
+    core_begin(day->core);
+    day_run_until(day, ENV_S);
+    core_message(&day->core->agent, (const union message *)&want, sizeof want, NULL, 0);
+    day_run_until(day, 2 * ENV_S);
+    day_handover(day, 2);
+    assert_int_equal(day->core->netns.state, PROCESS_IDLE);
+    core_message(&day->core->agent, (const union message *)&want, sizeof want, NULL, 0);
+    day_run_until(day, 3 * ENV_S);
+    assert_int_equal(day->starts[ROLE_NETNS], 2);
+    assert_int_equal(day->core->netns.state, PROCESS_SERVING);
+    inside_expect(day, 1 + LOOPS, 2, 2 * LOOPS);
     day_end(day);
 }
 
@@ -604,6 +677,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_backoff),
         cmocka_unit_test(test_what_is_not_its_to_say_is_dropped),
+        cmocka_unit_test(test_who_enters_networks_is_started_when_wanted),
+        cmocka_unit_test(test_who_enters_networks_comes_again_after_an_upgrade),
         cmocka_unit_test(test_a_role_without_hope),
         cmocka_unit_test(test_a_role_that_never_gets_ready_is_ended),
         cmocka_unit_test(test_a_gateway_that_never_ends_is_ended),

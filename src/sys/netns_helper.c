@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One that asks is answered before it is heard again, so that who does not read its answers holds
+ * up itself alone, and at most one answer of each waits with its descriptors.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/auto.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "base/map.h"
+#include "sys/channel.h"
+#include "sys/fd.h"
+#include "sys/netns.h"
+
+enum { MESSAGES_A_TURN = 64 };
+
+struct netns_helper {
+    struct channel *channels[NETNS_CHANNELS_MAX]; /* NULL: free */
+    struct channel *shows;                        /* the one of them that may */
+    struct map replicas;                          /* id -> its pidfd + 1 */
+    int home_fd;
+    bool waits; /* for the first TOLD */
+};
+
+/* ---- replicas -------------------------------------------------------------------------------- */
+
+static void forget(struct netns_helper *helper, uint64_t replica)
+{
+    int fd = (int)(intptr_t)map_remove_u64(&helper->replicas, replica) - 1;
+    fd_close(&fd);
+}
+
+/* Those whose process has ended: its pidfd is readable. */
+static void sweep(struct netns_helper *helper)
+{
+    MAP_EACH (entry, &helper->replicas) {
+        struct pollfd ended = { (int)(intptr_t)entry->value - 1, POLLIN, 0 };
+        if (poll(&ended, 1, 0) == 1)
+            forget(helper, entry->key.size);
+    }
+}
+
+/* Is it one that can be entered? */
+static int show(struct netns_helper *helper, uint64_t replica, int *fd, struct err *err)
+{
+    int socket_fd = -1;
+
+    forget(helper, replica);
+    if (helper->replicas.count == NETNS_REPLICAS_MAX)
+        sweep(helper);
+    if (helper->replicas.count == NETNS_REPLICAS_MAX)
+        return err_set(err, ERR_OVERLOADED, "more than %d replicas cannot be reached",
+                       NETNS_REPLICAS_MAX);
+    int r = netns_sockets(helper->home_fd, *fd, 1, &socket_fd, err);
+    fd_close(&socket_fd);
+    if (r < 0)
+        return r;
+    (void)map_put_u64(&helper->replicas, replica, (void *)(intptr_t)(take_fd(*fd) + 1));
+    return 0;
+}
+
+/* ---- answers --------------------------------------------------------------------------------- */
+
+static int say(struct channel *to, struct netns_message *message, const int *fds, size_t count,
+               const struct err *why)
+{
+    struct err err;
+
+    if (message->code < 0)
+        (void)snprintf(message->text, sizeof message->text, "%.199s", why->message);
+    return channel_send(to, message, sizeof *message, fds, count, &err);
+}
+
+static int on_show(struct netns_helper *helper, struct channel *from,
+                   const struct netns_message *asked, int *fd)
+{
+    struct netns_message message = { NETNS_MAGIC, NETNS_SHOWN, asked->replica };
+    struct err err;
+
+    message.code = show(helper, asked->replica, fd, &err);
+    return say(from, &message, NULL, 0, &err);
+}
+
+static int on_want(struct netns_helper *helper, struct channel *from,
+                   const struct netns_message *asked)
+{
+    struct netns_message message = { NETNS_MAGIC, NETNS_SOCKETS, asked->replica, asked->request };
+    int fds[NETNS_SOCKETS_MAX], count;
+    struct err err;
+    intptr_t known = (intptr_t)map_get_u64(&helper->replicas, asked->replica);
+
+    if (known == 0)
+        count = err_set(&err, ERR_NOT_FOUND, "there is no such replica");
+    else
+        count = netns_sockets(helper->home_fd, (int)known - 1, asked->count, fds, &err);
+    if (count == ERR_NOT_FOUND)
+        forget(helper, asked->replica);
+    message.code = count < 0 ? count : 0;
+    message.count = count < 0 ? 0 : (uint32_t)count;
+    int r = say(from, &message, fds, message.count, &err);
+    for (int i = 0; i < count; i++)
+        fd_close(&fds[i]);
+    return r;
+}
+
+static int on_message(struct netns_helper *helper, struct channel *from,
+                      const struct netns_message *message, int *fds)
+{
+    bool shows = from == helper->shows;
+    struct err err;
+
+    if (message->type == NETNS_WANT)
+        return on_want(helper, from, message);
+    if (shows && message->type == NETNS_SHOW)
+        return on_show(helper, from, message, &fds[0]);
+    if (shows && message->type == NETNS_FORGET)
+        forget(helper, message->replica);
+    else if (shows && message->type == NETNS_TOLD)
+        helper->waits = false;
+    else
+        return err_set(&err, ERR_FORBIDDEN, "it may not say that");
+    return 0;
+}
+
+/* ---- channels -------------------------------------------------------------------------------- */
+
+static bool held_up(const struct netns_helper *helper, const struct channel *channel)
+{
+    return channel_wants_write(channel) || (helper->waits && channel != helper->shows);
+}
+
+/* One message; 1: there may be more. */
+static int receive(struct netns_helper *helper, struct channel *from)
+{
+    struct netns_message message;
+    int fds[CHANNEL_FDS_MAX];
+    size_t size, fd_count = 0;
+    struct err err;
+
+    int r = channel_receive(from, &message, sizeof message, &size, fds, &fd_count, &err);
+    if (r <= 0)
+        return r;
+    r = netns_message_check(&message, size, fd_count, &err);
+    if (r == 0)
+        r = on_message(helper, from, &message, fds);
+    for (size_t i = 0; i < fd_count; i++)
+        fd_close(&fds[i]);
+    return r < 0 ? r : 1;
+}
+
+static void cut(struct netns_helper *helper, size_t slot)
+{
+    if (helper->channels[slot] == helper->shows)
+        helper->shows = NULL;
+    channel_free(take_ptr(helper->channels[slot]));
+}
+
+/* One that says what it may not, or does not read, is cut off. */
+static void channel_turn(struct netns_helper *helper, size_t slot, short events)
+{
+    struct channel *channel = helper->channels[slot];
+    struct err err;
+    int r = channel_flush(channel, &err);
+
+    for (int i = 0; r >= 0 && i < MESSAGES_A_TURN && !held_up(helper, channel); i++) {
+        r = receive(helper, channel);
+        if (r == 0)
+            break;
+    }
+    /* Its end is behind what it has said, and that is not heard while it is held up. */
+    if (r < 0 || (events & (POLLHUP | POLLERR) && held_up(helper, channel)))
+        cut(helper, slot);
+}
+
+int netns_helper_new(bool waits, struct netns_helper **ret_helper, struct err *err)
+{
+    struct netns_helper *helper = mem_zalloc(sizeof *helper);
+    int r = netns_home(&helper->home_fd, err);
+
+    helper->waits = waits;
+    if (r < 0)
+        free(helper);
+    else
+        *ret_helper = helper;
+    return r;
+}
+
+void netns_helper_free(struct netns_helper *helper)
+{
+    if (!helper)
+        return;
+    for (size_t i = 0; i < NETNS_CHANNELS_MAX; i++)
+        channel_free(helper->channels[i]);
+    MAP_EACH (entry, &helper->replicas) {
+        int fd = (int)(intptr_t)entry->value - 1;
+        fd_close(&fd);
+    }
+    map_deinit(&helper->replicas);
+    fd_close(&helper->home_fd);
+    free(helper);
+}
+
+int netns_helper_add(struct netns_helper *helper, int fd, bool shows, struct err *err)
+{
+    size_t slot = 0;
+
+    for (size_t i = 0; shows && helper->shows && i < NETNS_CHANNELS_MAX; i++)
+        if (helper->channels[i] == helper->shows)
+            cut(helper, i);
+    while (slot < NETNS_CHANNELS_MAX && helper->channels[slot])
+        slot++;
+    if (slot == NETNS_CHANNELS_MAX) {
+        fd_close(&fd);
+        return err_set(err, ERR_OVERLOADED, "more than %d ask for sockets", NETNS_CHANNELS_MAX);
+    }
+    helper->channels[slot] = channel_new(fd);
+    if (shows)
+        helper->shows = helper->channels[slot];
+    return 0;
+}
+
+bool netns_helper_shown_to(const struct netns_helper *helper)
+{
+    return helper->shows != NULL;
+}
+
+size_t netns_helper_polls(struct netns_helper *helper,
+                          struct pollfd ret_polls[static NETNS_CHANNELS_MAX])
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < NETNS_CHANNELS_MAX; i++) {
+        struct channel *channel = helper->channels[i];
+        ret_polls[i] = (struct pollfd){ -1, 0, 0 };
+        if (!channel)
+            continue;
+        ret_polls[i].fd = channel_fd(channel);
+        ret_polls[i].events = held_up(helper, channel) ? 0 : POLLIN;
+        if (channel_wants_write(channel))
+            ret_polls[i].events |= POLLOUT;
+        count = i + 1;
+    }
+    return count;
+}
+
+void netns_helper_turn(struct netns_helper *helper, const struct pollfd *polls, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (helper->channels[i] && polls[i].revents &&
+            channel_fd(helper->channels[i]) == polls[i].fd)
+            channel_turn(helper, i, polls[i].revents);
+}
+
+void netns_serve(const int *channel_fds, size_t count, int lifeline_fd)
+{
+    struct pollfd polls[NETNS_CHANNELS_MAX + 1];
+    struct netns_helper *helper;
+    struct err err;
+
+    if (netns_helper_new(false, &helper, &err) < 0) {
+        log_error("netns", "cannot serve", LOG_S("why", err.message));
+        return;
+    }
+    for (size_t i = 0; i < count; i++)
+        if (netns_helper_add(helper, channel_fds[i], i == 0, &err) < 0)
+            log_error("netns", "cannot serve all", LOG_S("why", err.message));
+    while (helper->shows) {
+        size_t used = netns_helper_polls(helper, polls);
+        polls[used] = (struct pollfd){ lifeline_fd, POLLIN, 0 };
+        if (poll(polls, used + 1, -1) < 0 && errno != EINTR)
+            break;
+        if (polls[used].revents)
+            break;
+        netns_helper_turn(helper, polls, used);
+    }
+    netns_helper_free(helper);
+}
