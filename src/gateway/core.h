@@ -335,6 +335,7 @@ void shard_tell_gone(struct gateway_loop *gl, struct replica *replica);
 void shard_tell_revision(struct gateway_loop *gl,
                          struct revision *revision); /* model or arena came */
 void shard_tell_done(struct gateway_loop *gl, const struct message_repository_done *done);
+void shard_tell_inside(struct gateway_loop *gl, int fd); /* takes it */
 void shard_tell_drain_all(struct gateway_loop *gl);
 /* Loop thread: */
 void shard_deadline(struct gateway_loop *gl, struct env_timer *timer, int64_t due_ns,

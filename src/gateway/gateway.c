@@ -348,6 +348,10 @@ static void on_supervisor_message(struct gateway *gateway, const union message *
     case MESSAGE_GO:
         go(gateway);
         break;
+    case MESSAGE_NETNS:
+        if (fd_count == 1 && message->as_MESSAGE_NETNS.loop < gateway->loops)
+            shard_tell_inside(&gateway->loop[message->as_MESSAGE_NETNS.loop], take_fd(fds[0]));
+        break;
     case MESSAGE_REPLICA_ADDED:
         world_replica_added(gateway, &message->as_MESSAGE_REPLICA_ADDED, fds, fd_count);
         break;

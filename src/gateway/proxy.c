@@ -16,6 +16,7 @@
 #include "gateway/target.h"
 #include "http/client.h"
 #include "io/loop.h"
+#include "replica/entrance.h"
 
 enum {
     PROXY_CONNECT_MS = 2000,
@@ -215,6 +216,8 @@ struct proxies *proxies_new(struct gateway_loop *gl)
     };
 
     proxies->gl = gl;
+    proxies->entrance = entrance_new(gl->loop, NULL, NULL);
+    config.dialer = entrance_dialer(proxies->entrance);
     proxies->client = http_client_new(gl->loop, &config);
     list_init(&proxies->under_way);
     return proxies;
@@ -225,6 +228,12 @@ void proxies_free(struct proxies *proxies)
     if (!proxies)
         return;
     http_client_free(proxies->client);
+    entrance_free(proxies->entrance);
     assert(list_empty(&proxies->under_way));
     free(proxies);
+}
+
+void proxies_inside(struct gateway_loop *gl, int fd)
+{
+    entrance_open(gl->proxies->entrance, fd);
 }

@@ -28,6 +28,8 @@ struct proxies *proxies_new(struct gateway_loop *gl);
 void proxies_free(struct proxies *proxies); /* NULL is allowed. The loop's server is gone by then */
 void proxies_table(struct gateway_loop *gl); /* the loop has another table: who waits is served */
 
+void proxies_inside(struct gateway_loop *gl, int fd); /* the way into containers' networks; taken */
+
 /* Its revision is known, nothing of its body was read. */
 void proxy_begin(struct request *request);
 void proxy_start(struct request *request, struct target *target); /* whose place it has */

@@ -12,12 +12,14 @@
 #include "gateway/proxy.h"
 #include "http/relay.h"
 
+struct entrance;
 struct http_client;
 struct target;
 
 struct proxies {
     struct gateway_loop *gl;
     struct http_client *client;
+    struct entrance *entrance; /* to those that are containers; the client's dialer */
     struct list under_way;
 };
 

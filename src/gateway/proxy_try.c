@@ -275,15 +275,16 @@ static void ask(struct proxy *proxy, bool fresh);
 static void lost(struct proxy *proxy, const struct err *err, bool sent)
 {
     struct request *request = proxy->request;
+    const char *who = proxy->target->kind == TABLE_TARGET_SOCKET ? "replica" : "upstream";
 
     proxy_place_give(proxy);
     if (!sent)
-        ANSWER_ERROR(request, ERR_OVERLOADED, "the upstream cannot be reached: %s", err->message);
+        ANSWER_ERROR(request, ERR_OVERLOADED, "the %s cannot be reached: %s", who, err->message);
     else if (err->code == ERR_INTERNAL)
-        ANSWER_ERROR(request, ERR_REPLICA_DIED, "the upstream does not speak HTTP: %s",
+        ANSWER_ERROR(request, ERR_REPLICA_DIED, "the %s does not speak HTTP: %s", who,
                      err->message);
     else
-        ANSWER_ERROR(request, ERR_REPLICA_DIED, "the upstream did not answer: %s", err->message);
+        ANSWER_ERROR(request, ERR_REPLICA_DIED, "the %s did not answer: %s", who, err->message);
 }
 
 /* What the failure of a try leaves; true: the next one is under way. */

@@ -30,6 +30,7 @@
 #include "io/sleeper.h"
 #include "io/socket.h"
 #include "io/timer.h"
+#include "sys/fd.h"
 
 /* ---- deadlines: one timer for all ----------------------------------------------------- */
 
@@ -237,6 +238,7 @@ struct tell {
     struct revision *revision; /* likewise */
     struct mesh_view *mesh;    /* likewise */
     struct message_repository_done done;
+    int fd; /* -1: none */
 };
 
 static struct tell *tell_new(struct gateway_loop *gl)
@@ -244,6 +246,7 @@ static struct tell *tell_new(struct gateway_loop *gl)
     struct tell *tell = mem_zalloc(sizeof *tell);
 
     tell->gl = gl;
+    tell->fd = -1;
     return tell;
 }
 
@@ -253,6 +256,7 @@ static void tell_free(struct tell *tell)
     revision_unref(tell->revision);
     table_unref(tell->table);
     mesh_view_unref(tell->mesh);
+    fd_close(&tell->fd);
     free(tell);
 }
 
@@ -417,6 +421,14 @@ static void on_done(void *data)
     tell_free(tell);
 }
 
+static void on_inside(void *data)
+{
+    struct tell *tell = data;
+
+    proxies_inside(tell->gl, take_fd(tell->fd));
+    tell_free(tell);
+}
+
 /* What a lane leans on is referenced here, by the main thread: it may sweep the revision away
  * before the loop has come to look. */
 void shard_tell_attach(struct gateway_loop *gl, struct replica *replica)
@@ -481,6 +493,14 @@ void shard_tell_done(struct gateway_loop *gl, const struct message_repository_do
 
     tell->done = *done;
     loop_post(gl->loop, on_done, tell);
+}
+
+void shard_tell_inside(struct gateway_loop *gl, int fd)
+{
+    struct tell *tell = tell_new(gl);
+
+    tell->fd = fd;
+    loop_post(gl->loop, on_inside, tell);
 }
 
 /* ---- once a second -------------------------------------------------------------------- */

@@ -233,8 +233,9 @@ static void connect_next(struct http_call *call)
     call_phase_set(call, CALL_CONNECTING, call->client->config.connect_ms);
     call->client->stats.connects++;
     if (call->scope) {
-        call->dialing = call->client->config.dialer->dial(call->client->loop, call->scope, address,
-                                                          on_connected, call);
+        const struct http_dialer *dialer = call->client->config.dialer;
+        call->dialing =
+            dialer->dial(dialer, call->client->loop, call->scope, address, on_connected, call);
         return;
     }
     call->connect = stream_connect_with(call->client->loop, address, &options, on_connected, call);

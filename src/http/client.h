@@ -44,7 +44,8 @@ struct http_client_config {
 /* Makes a connection where connect() alone does not reach: inside another network namespace. As
  * stream_connect(): on_connected comes once, not from inside, with ERR_CANCELED after cancel(). */
 struct http_dialer {
-    void *(*dial)(struct loop *loop, uint64_t scope, const struct address *address,
+    void *(*dial)(const struct http_dialer *self, struct loop *loop, uint64_t scope,
+                  const struct address *address,
                   void (*on_connected)(struct stream *stream, const struct err *err, void *data),
                   void *data);
     void (*cancel)(void *dialing);

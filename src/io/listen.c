@@ -287,9 +287,10 @@ static int begin(int fd, const struct sockaddr_storage *to, socklen_t size,
     return connect(fd, (const struct sockaddr *)to, size) < 0 ? errno : 0;
 }
 
-struct stream_connect *stream_connect_with(struct loop *loop, const struct address *address,
-                                           const struct stream_connect_options *options,
-                                           stream_connected_cb on_connected, void *data)
+/* Over `fd`, or -1: over a new socket. */
+static struct stream_connect *connect_new(struct loop *loop, int fd, const struct address *address,
+                                          const struct stream_connect_options *options,
+                                          stream_connected_cb on_connected, void *data)
 {
     struct stream_connect *connection = mem_zalloc(sizeof *connection);
     struct sockaddr_storage sockaddr;
@@ -297,11 +298,13 @@ struct stream_connect *stream_connect_with(struct loop *loop, const struct addre
     *connection = (struct stream_connect){
         .loop = loop,
         .address = *address,
+        .fd = fd,
         .on_connected = on_connected,
         .data = data,
     };
     loop_task_init(&connection->task, connect_done, connection);
-    connection->fd = socket(sockaddr.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        connection->fd = socket(sockaddr.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     connection->error = begin(connection->fd, &sockaddr, size, options);
     if (connection->error == EINPROGRESS) {
         connection->error = 0;
@@ -312,11 +315,25 @@ struct stream_connect *stream_connect_with(struct loop *loop, const struct addre
     return connection;
 }
 
+static const struct stream_connect_options usual;
+
+struct stream_connect *stream_connect_with(struct loop *loop, const struct address *address,
+                                           const struct stream_connect_options *options,
+                                           stream_connected_cb on_connected, void *data)
+{
+    return connect_new(loop, -1, address, options, on_connected, data);
+}
+
 struct stream_connect *stream_connect(struct loop *loop, const struct address *address,
                                       stream_connected_cb on_connected, void *data)
 {
-    static const struct stream_connect_options usual;
-    return stream_connect_with(loop, address, &usual, on_connected, data);
+    return connect_new(loop, -1, address, &usual, on_connected, data);
+}
+
+struct stream_connect *stream_connect_over(struct loop *loop, int fd, const struct address *address,
+                                           stream_connected_cb on_connected, void *data)
+{
+    return connect_new(loop, fd, address, &usual, on_connected, data);
 }
 
 void stream_connect_cancel(struct stream_connect *connect)

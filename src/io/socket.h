@@ -121,6 +121,10 @@ struct stream_connect_options {
 struct stream_connect *stream_connect_with(struct loop *loop, const struct address *address,
                                            const struct stream_connect_options *options,
                                            stream_connected_cb on_connected, void *data);
+/* The same over a socket that is there already: taken; non-blocking, not connected, of the family
+ * that the address has. */
+struct stream_connect *stream_connect_over(struct loop *loop, int fd, const struct address *address,
+                                           stream_connected_cb on_connected, void *data);
 void stream_connect_cancel(struct stream_connect *connect); /* on_connected with ERR_CANCELED */
 
 /* ---- listening ---------------------------------------------------------------------------- */

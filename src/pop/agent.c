@@ -368,6 +368,7 @@ static void agent_deinit(struct agent *agent)
     agent_mesh_close(agent);
     http_client_free(agent->client); /* calls end here: report and repository hear of it */
     agent_upstream_close(agent);
+    agent_inside_close(agent);
     agent_pull_close(agent);
     agent_repository_close(agent);
     agent_report_close(agent);

@@ -13,6 +13,7 @@
  *   publish.c  the table: to the supervisor, and to be kept; until when the gateway is waited for
  *   keep.c     table and desired state on disk, on a thread that saves (io/saver.h)
  *   models.c   a revision's model files as a folder
+ *   inside.c   which containers the gateway may connect to, and whether it can
  *   upstream_watch.c  addresses of upstreams: looked up, and probed
  *   pull.c     blobs that are not on this disk, from control
  *   admin.c    /metrics, /healthz, /readyz
@@ -38,6 +39,7 @@
 
 struct channel;
 struct env;
+struct entrance;
 struct env_linux;
 struct http_server;
 struct json_writer;
@@ -123,6 +125,12 @@ struct agent {
     struct list upstreams;               /* that are watched */
     struct work_pool *upstream_pool;     /* one thread; NULL until a name is looked up */
     struct http_client *upstream_client; /* NULL until something is probed */
+
+    /* inside.c */
+    struct entrance *entrance; /* NULL until one is of use */
+    bool inside_wanted;        /* the supervisor was asked for the helper */
+    /* Of one that was shown: can it be entered (err NULL), or why not. Set by the driver. */
+    void (*inside_shown)(struct agent *agent, uint64_t replica, const struct err *err);
 
     /* pull.c */
     struct work_pool *pull_pool; /* one thread; NULL until something is pulled */
@@ -248,6 +256,14 @@ void agent_pull_close(struct agent *agent);
 /* upstream_watch.c */
 void agent_upstream_watch(struct agent *agent, const struct pop_revision *revision, bool watch);
 void agent_upstream_close(struct agent *agent);
+
+/* inside.c: of replicas that are containers. The helper that enters their networks is started with
+ * the first one. */
+void agent_inside_open(struct agent *agent, int fd);                      /* the way to it; taken */
+void agent_inside_show(struct agent *agent, uint64_t replica, int pidfd); /* duplicated */
+void agent_inside_forget(struct agent *agent, uint64_t replica);
+const struct http_dialer *agent_inside_dialer(struct agent *agent); /* for probes */
+void agent_inside_close(struct agent *agent);                       /* after all that dials by it */
 
 /* models.c */
 struct err;

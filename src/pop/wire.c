@@ -322,6 +322,10 @@ void agent_on_supervisor(struct agent *agent, const union message *message, size
             metrics_map(&message->as_MESSAGE_METRICS_DNS, fds[0], &agent->dns_metrics,
                         &agent->dns_metrics_bytes);
         break;
+    case MESSAGE_NETNS:
+        if (fd_count && message->as_MESSAGE_NETNS.shows)
+            agent_inside_open(agent, take_fd(fds[0]));
+        break;
     case MESSAGE_GO:
         go(agent);
         break;

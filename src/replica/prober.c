@@ -22,6 +22,7 @@ struct prober {
     struct timer *timer;            /* the next question, or the end of this one's time */
     struct http_call *call;         /* under way */
     struct stream_connect *connect; /* likewise */
+    void *dialing;                  /* likewise, by the plan's dialer */
     unsigned failed;                /* in a row */
     unsigned open;                  /* callbacks that are still to come */
     bool well, given_up, freed;
@@ -68,7 +69,35 @@ static void on_connected(struct stream *stream, const struct err *err, void *dat
     if (gone(prober) || (err && err->code == ERR_CANCELED)) /* its time was up */
         return;
     prober->connect = NULL;
+    prober->dialing = NULL;
     seen(prober, stream != NULL, stream ? "" : err->message);
+}
+
+static void connect_begin(struct prober *prober)
+{
+    const struct probe_plan *plan = &prober->plan;
+
+    if (plan->scope)
+        prober->dialing = plan->dialer->dial(plan->dialer, prober->loop, plan->scope,
+                                             &plan->address, on_connected, prober);
+    else
+        prober->connect = stream_connect(prober->loop, &plan->address, on_connected, prober);
+    again_in(prober, plan->timeout_ms);
+}
+
+/* False: there is none under way. */
+static bool connect_cancel(struct prober *prober)
+{
+    struct stream_connect *connect = prober->connect;
+    void *dialing = prober->dialing;
+
+    prober->connect = NULL;
+    prober->dialing = NULL;
+    if (dialing)
+        prober->plan.dialer->cancel(dialing);
+    else if (connect)
+        stream_connect_cancel(connect);
+    return dialing || connect;
 }
 
 /* ---- by HTTP -------------------------------------------------------------------------------- */
@@ -105,8 +134,7 @@ static void ask(struct prober *prober)
 
     prober->open++;
     if (!plan->path.size) {
-        prober->connect = stream_connect(prober->loop, &plan->address, on_connected, prober);
-        again_in(prober, plan->timeout_ms);
+        connect_begin(prober);
         return;
     }
     static const struct http_header headers[] = { { { "User-Agent", 10 },
@@ -121,6 +149,7 @@ static void ask(struct prober *prober)
         .timeout_ms = plan->timeout_ms,
         .fresh = true, /* that it still accepts connections is a part of it */
         .last = true,  /* none waits idle at a server that has room for few */
+        .scope = plan->scope,
     };
     prober->status = 0;
     prober->call = http_client_call(prober->client, &spec, &events, prober);
@@ -129,14 +158,11 @@ static void ask(struct prober *prober)
 static void on_timer(void *data)
 {
     struct prober *prober = data;
-    struct stream_connect *connect = prober->connect;
 
-    if (!connect) {
+    if (!connect_cancel(prober)) {
         ask(prober);
         return;
     }
-    prober->connect = NULL;
-    stream_connect_cancel(connect);
     seen(prober, false, "it does not accept a connection in time");
 }
 
@@ -169,8 +195,7 @@ void prober_free(struct prober *prober)
     prober->freed = true;
     if (prober->call) /* on_done() frees it */
         http_call_cancel(prober->call);
-    if (prober->connect)
-        stream_connect_cancel(prober->connect);
+    (void)connect_cancel(prober);
     if (prober->open == 0)
         free(prober);
 }

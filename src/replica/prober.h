@@ -16,6 +16,7 @@
 #include "io/address.h"
 
 struct http_client;
+struct http_dialer;
 struct loop;
 struct prober;
 
@@ -25,6 +26,8 @@ struct probe_plan {
     struct slice authority; /* its Host line; empty: the address. Copied */
     int64_t begin_ms, period_ms, timeout_ms;
     unsigned failures;
+    uint64_t scope; /* the replica in whose network the address is; 0: this machine's */
+    const struct http_dialer *dialer; /* with `scope`; the client has the same. Borrowed */
 };
 
 /* Told when it has become well, and each time that it is not, with why. Not from inside a call made

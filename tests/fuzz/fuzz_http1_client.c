@@ -50,12 +50,13 @@ static void on_dialed(void *data)
     free(dialing);
 }
 
-static void *dial(struct loop *loop, uint64_t scope, const struct address *address,
+static void *dial(const struct http_dialer *self, struct loop *loop, uint64_t scope,
+                  const struct address *address,
                   void (*on_connected)(struct stream *stream, const struct err *err, void *data),
                   void *data)
 {
     struct dialing *dialing = mem_zalloc(sizeof *dialing);
-    assert(scope == 7 && address->port == 80);
+    assert(self && scope == 7 && address->port == 80);
     *dialing = (struct dialing){ .loop = loop, .on_connected = on_connected, .data = data };
     loop_task_init(&dialing->task, on_dialed, dialing);
     loop_defer(loop, &dialing->task);

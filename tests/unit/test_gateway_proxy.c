@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <errno.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <cmocka.h> /* after the above */
@@ -13,7 +14,10 @@
 #include "base/err.h"
 #include "contract/gateway_metrics.h"
 #include "gateway_scene.h"
+#include "inside.h"
+#include "sys/channel.h"
 #include "sys/fd.h"
+#include "sys/netns.h"
 #include "sys/shm.h"
 
 #define SHOP "Host: digits.localhost\r\n"
@@ -184,6 +188,71 @@ static void test_a_tunnel_without_memory_ends(void **state)
     shop_end(&shop);
 }
 
+/* ---- a container ---------------------------------------------------------------------------- */
+
+/* Each loop has a way of its own; the agent, which is the test, says which replica it is. */
+static void way_inside(struct world *world, struct inside_helper *helper, uint64_t replica,
+                       int pidfd)
+{
+    struct netns_message show = { NETNS_MAGIC, NETNS_SHOW, replica };
+    struct channel *agent = channel_new(helper->shows_fd);
+    union message message = { .as_MESSAGE_NETNS = MESSAGE_INIT(MESSAGE_NETNS) };
+    struct pollfd shown = { helper->shows_fd, POLLIN, 0 };
+    struct err err;
+
+    assert_int_equal(0, channel_send(agent, &show, sizeof show, &pidfd, 1, &err));
+    assert_int_equal(1, poll(&shown, 1, 10'000));
+    for (uint32_t i = 0; i < WORLD_LOOPS; i++) {
+        message.as_MESSAGE_NETNS.loop = i;
+        world_send(world, &message, &helper->others_fds[i], 1);
+        fd_close(&helper->others_fds[i]);
+    }
+    helper->shows_fd = dup(helper->shows_fd); /* it lives as long as the agent's end is open */
+    channel_free(agent);
+}
+
+static void test_a_container_is_reached_in_its_network(void **state)
+{
+    struct inside_helper first = {}, second = {};
+    struct inside inside = {};
+    struct world world = {};
+    struct world_endpoint row = case_digits;
+    struct table_target target = { .id = 7,
+                                   .kind = TABLE_TARGET_SOCKET,
+                                   .flags = TABLE_TARGET_READY };
+    (void)state;
+
+    if (!inside_possible())
+        skip();
+    inside_begin(&inside, "from inside");
+    inside_helper_begin(&first, WORLD_LOOPS);
+    inside_helper_begin(&second, WORLD_LOOPS);
+    assert_true(ip_parse(SLICE("127.0.0.1"), &target.ip));
+    target.port = inside.address.port;
+    row.timeout_ms = 10'000;
+    row.targets = &target;
+    row.target_count = 1;
+    world_start(&world, 1);
+    world_table(&world, 1, &row, 1);
+    way_inside(&world, &first, target.id, inside.pidfd);
+    world_go(&world);
+    for (int i = 0; i < 6; i++)
+        scene_expect(world_ask(&world, GET, sizeof GET - 1), 200, "from inside");
+    /* The helper dies; what is connected serves on, and what is not waits for the next. */
+    inside_helper_end(&first);
+    for (int i = 0; i < 6; i++)
+        scene_expect(world_ask(&world, GET, sizeof GET - 1), 200, "from inside");
+    way_inside(&world, &second, target.id, inside.pidfd);
+    scene_expect(world_ask(&world, GET, sizeof GET - 1), 200, "from inside");
+    inside_end(&inside);
+    scene_expect(world_ask(&world, GET, sizeof GET - 1), 503, "its process is gone");
+    world_stop(&world);
+    inside_helper_end(&second);
+    fd_close(&first.shows_fd);
+    fd_close(&second.shows_fd);
+    case_closed(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -192,6 +261,7 @@ int main(void)
         cmocka_unit_test(test_a_try_is_counted_once),
         cmocka_unit_test(test_hints_are_passed_on),
         cmocka_unit_test(test_a_tunnel_without_memory_ends),
+        cmocka_unit_test(test_a_container_is_reached_in_its_network),
     };
     return cmocka_run_group_tests_name("gateway_proxy", tests, NULL, NULL);
 }

@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Calls into network namespaces of others, by a real helper: both are child processes. */
+#include "replica/entrance.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <cmocka.h> /* after the above */
+
+#include "base/err.h"
+#include "inside.h"
+#include "io/loop.h"
+#include "io/socket.h"
+#include "io/timer.h"
+#include "replica/prober.h"
+#include "sys/channel.h"
+#include "sys/fd.h"
+#include "sys/netns.h"
+
+enum { REPLICA = 7, OTHER = 8, WAIT_MS = 20'000 };
+
+struct place {
+    struct loop *loop;
+    struct entrance *shows, *asks;
+    struct http_client *client;
+    struct inside inside;
+    struct inside_helper helper;
+    struct timer *late;
+    unsigned shown, lost;
+    int shown_code; /* of the last */
+};
+
+struct reply {
+    int status, code;
+    char body[64];
+    unsigned done;
+};
+
+/* ---- events ---------------------------------------------------------------------------------- */
+
+static void on_shown(uint64_t replica, const struct err *err, void *data)
+{
+    struct place *place = data;
+
+    assert_true(replica == REPLICA || replica == OTHER);
+    place->shown++;
+    place->shown_code = err ? err->code : 0;
+}
+
+static void on_lost(void *data)
+{
+    ((struct place *)data)->lost++;
+}
+
+static void on_late(void *data)
+{
+    (void)data;
+    fail_msg("nothing came");
+}
+
+static void on_head(struct http_call *call, const struct http_response *response, void *data)
+{
+    (void)call;
+    ((struct reply *)data)->status = response->status;
+}
+
+static void on_body(struct http_call *call, struct slice bytes, void *data)
+{
+    struct reply *reply = data;
+    (void)call;
+
+    assert_true(strlen(reply->body) + bytes.size < sizeof reply->body);
+    strncat(reply->body, bytes.data, bytes.size);
+}
+
+static void on_done(struct http_call *call, const struct err *err, void *data)
+{
+    struct reply *reply = data;
+    (void)call;
+
+    reply->code = err ? err->code : 0;
+    reply->done++;
+    if (err)
+        print_message("    %s\n", err->message);
+}
+
+static void until(struct place *place, const unsigned *count, unsigned wanted)
+{
+    timer_start(place->late, WAIT_MS);
+    while (*count < wanted)
+        loop_run_once(place->loop, true);
+    timer_stop(place->late);
+}
+
+/* ---- begin and end --------------------------------------------------------------------------- */
+
+static void helper_begin(struct place *place)
+{
+    inside_helper_begin(&place->helper, 1);
+    entrance_open(place->shows, take_fd(place->helper.shows_fd));
+    entrance_open(place->asks, take_fd(place->helper.others_fds[0]));
+}
+
+static void place_begin(struct place *place)
+{
+    static const struct entrance_events events = { on_shown, on_lost };
+
+    *place = (struct place){ .inside.pidfd = -1 };
+    if (!inside_possible())
+        skip();
+    inside_begin(&place->inside, "from inside");
+    place->loop = loop_new();
+    place->late = timer_new(place->loop, on_late, NULL);
+    place->shows = entrance_new(place->loop, &events, place);
+    place->asks = entrance_new(place->loop, NULL, NULL);
+    struct http_client_config config = { .dialer = entrance_dialer(place->asks) };
+    place->client = http_client_new(place->loop, &config);
+}
+
+static void place_end(struct place *place)
+{
+    http_client_free(place->client);
+    entrance_free(place->asks);
+    entrance_free(place->shows);
+    timer_free(place->late);
+    loop_free(place->loop);
+    inside_helper_end(&place->helper);
+    inside_end(&place->inside);
+}
+
+static struct http_call *get(struct place *place, uint64_t replica, bool fresh, struct reply *reply)
+{
+    static const struct http_call_events events = { on_head, on_body, on_done };
+    struct http_request_spec spec = {
+        .address = &place->inside.address,
+        .method = "GET",
+        .target = SLICE("/"),
+        .scope = replica,
+        .fresh = fresh,
+        .once = true,
+    };
+
+    *reply = (struct reply){};
+    return http_client_call(place->client, &spec, &events, reply);
+}
+
+static void expect_inside(struct place *place, bool fresh)
+{
+    struct reply reply;
+
+    get(place, REPLICA, fresh, &reply);
+    until(place, &reply.done, 1);
+    assert_int_equal(reply.code, 0);
+    assert_int_equal(reply.status, 200);
+    assert_string_equal(reply.body, "from inside");
+}
+
+/* ---- tests ----------------------------------------------------------------------------------- */
+
+static void test_a_call_goes_inside_and_its_connection_is_kept(void **state)
+{
+    struct place place;
+    struct reply reply;
+    (void)state;
+
+    place_begin(&place);
+    helper_begin(&place);
+    entrance_show(place.shows, REPLICA, place.inside.pidfd);
+    until(&place, &place.shown, 1);
+    assert_int_equal(place.shown_code, 0);
+    for (int i = 0; i < 3; i++)
+        expect_inside(&place, false);
+    assert_int_equal(http_client_stats(place.client)->connects, 1);
+    /* Nothing of it is to be had from outside: the same address is nobody's, or another's. */
+    get(&place, OTHER, false, &reply);
+    until(&place, &reply.done, 1);
+    assert_int_equal(reply.code, ERR_OVERLOADED);
+    place_end(&place);
+}
+
+static void test_many_at_once_are_answered_in_order(void **state)
+{
+    enum { MANY = 200 };
+    static struct reply replies[MANY];
+    struct place place;
+    unsigned done;
+    (void)state;
+
+    place_begin(&place);
+    helper_begin(&place);
+    entrance_show(place.shows, REPLICA, place.inside.pidfd);
+    until(&place, &place.shown, 1);
+    for (int i = 0; i < MANY; i++) /* every fourth one to none */
+        get(&place, i % 4 ? REPLICA : OTHER, true, &replies[i]);
+    for (int i = 0; i < MANY; i++) {
+        until(&place, &replies[i].done, 1);
+        assert_int_equal(replies[i].code, i % 4 ? 0 : ERR_OVERLOADED);
+        if (i % 4)
+            assert_string_equal(replies[i].body, "from inside");
+    }
+    done = (unsigned)http_client_stats(place.client)->connects;
+    assert_int_equal(done, MANY);
+    place_end(&place);
+}
+
+/* What was asked before there was a helper, or while it was away, waits for the next one, which is
+ * shown by itself what there is. */
+static void test_a_helper_that_comes_late_or_again(void **state)
+{
+    struct place place;
+    struct reply early, between;
+    (void)state;
+
+    place_begin(&place);
+    entrance_show(place.shows, REPLICA, place.inside.pidfd);
+    get(&place, REPLICA, true, &early);
+    for (int i = 0; i < 5; i++)
+        loop_run_once(place.loop, false);
+    assert_int_equal(early.done, 0);
+    helper_begin(&place);
+    until(&place, &place.shown, 1);
+    until(&place, &early.done, 1);
+    assert_int_equal(early.code, 0);
+    assert_int_equal(place.lost, 0);
+
+    inside_helper_end(&place.helper);
+    until(&place, &place.lost, 1);
+    get(&place, REPLICA, true, &between);
+    for (int i = 0; i < 5; i++)
+        loop_run_once(place.loop, false);
+    assert_int_equal(between.done, 0);
+    helper_begin(&place);
+    until(&place, &place.shown, 2);
+    until(&place, &between.done, 1);
+    assert_int_equal(between.code, 0);
+    assert_string_equal(between.body, "from inside");
+    place_end(&place);
+}
+
+static void test_one_that_has_ended_or_was_forgotten_is_an_error(void **state)
+{
+    struct place place;
+    struct reply reply;
+    (void)state;
+
+    place_begin(&place);
+    helper_begin(&place);
+    entrance_show(place.shows, REPLICA, place.inside.pidfd);
+    until(&place, &place.shown, 1);
+    expect_inside(&place, true);
+    entrance_forget(place.shows, REPLICA);
+    entrance_forget(place.shows, REPLICA); /* again is harmless */
+    entrance_show(place.shows, OTHER, place.inside.pidfd);
+    until(&place, &place.shown, 2); /* the helper has heard of both */
+    get(&place, REPLICA, true, &reply);
+    until(&place, &reply.done, 1);
+    assert_int_equal(reply.code, ERR_OVERLOADED);
+
+    int pidfd = dup(place.inside.pidfd);
+    inside_end(&place.inside);
+    get(&place, OTHER, true, &reply);
+    until(&place, &reply.done, 1);
+    assert_int_equal(reply.code, ERR_OVERLOADED);
+    entrance_show(place.shows, REPLICA, pidfd);
+    until(&place, &place.shown, 3);
+    assert_int_equal(place.shown_code, ERR_NOT_FOUND);
+    close(pidfd);
+    place_end(&place);
+}
+
+/* In each stage: waiting for a socket, connecting, and with the entrance itself. */
+static void test_what_is_taken_back_ends_once(void **state)
+{
+    struct place place;
+    struct reply waiting, gone, left;
+    (void)state;
+
+    place_begin(&place);
+    http_call_cancel(get(&place, REPLICA, true, &gone)); /* before it is dialed */
+    struct http_call *call = get(&place, REPLICA, true, &waiting);
+    for (int i = 0; i < 3; i++)
+        loop_run_once(place.loop, false);
+    http_call_cancel(call);
+    until(&place, &waiting.done, 1);
+    assert_int_equal(waiting.code, ERR_CANCELED);
+    assert_int_equal(gone.code, ERR_CANCELED);
+    helper_begin(&place); /* and is asked for none of them */
+    entrance_show(place.shows, REPLICA, place.inside.pidfd);
+    until(&place, &place.shown, 1);
+    expect_inside(&place, true);
+    get(&place, REPLICA, true, &left);
+    loop_run_once(place.loop, false);
+    place_end(&place);
+    assert_int_equal(left.done, 1);
+    assert_int_equal(left.code, ERR_CANCELED);
+    assert_int_equal(waiting.done, 1);
+}
+
+/* ---- probes ---------------------------------------------------------------------------------- */
+
+struct seen {
+    unsigned well, ill;
+};
+
+static void on_seen(struct prober *prober, bool well, const char *why, void *data)
+{
+    struct seen *seen = data;
+    (void)prober;
+
+    seen->well += well;
+    seen->ill += !well;
+    if (!well)
+        print_message("    %s\n", why);
+}
+
+static void test_probes_go_inside(void **state)
+{
+    struct slice paths[] = { SLICE("/health"), {} }; /* by HTTP, and by a connection */
+    (void)state;
+
+    for (size_t i = 0; i < 2; i++) {
+        struct place place;
+        struct seen seen = {};
+        place_begin(&place);
+        helper_begin(&place);
+        entrance_show(place.shows, REPLICA, place.inside.pidfd);
+        struct probe_plan plan = {
+            .address = place.inside.address,
+            .path = paths[i],
+            .begin_ms = 5,
+            .period_ms = 20,
+            .timeout_ms = 5000,
+            .failures = 1,
+            .scope = REPLICA,
+            .dialer = entrance_dialer(place.asks),
+        };
+        struct prober *prober = prober_new(place.loop, place.client, &plan, on_seen, &seen);
+        until(&place, &seen.well, 1);
+        seen.ill = 0; /* some came before it was shown, perhaps */
+        inside_end(&place.inside);
+        until(&place, &seen.ill, 1);
+        prober_free(prober);
+        place_end(&place);
+    }
+}
+
+/* None of it answers in time: taken back, and said. */
+static void test_a_probe_without_a_helper_is_late(void **state)
+{
+    struct place place;
+    struct seen seen = {};
+    (void)state;
+
+    place_begin(&place);
+    struct probe_plan plan = {
+        .address = place.inside.address,
+        .begin_ms = 5,
+        .period_ms = 5,
+        .timeout_ms = 20,
+        .failures = 2,
+        .scope = REPLICA,
+        .dialer = entrance_dialer(place.asks),
+    };
+    struct prober *prober = prober_new(place.loop, place.client, &plan, on_seen, &seen);
+    until(&place, &seen.ill, 2);
+    assert_int_equal(seen.well, 0);
+    prober_free(prober);
+    place_end(&place);
+}
+
+/* ---- the helper's words ---------------------------------------------------------------------- */
+
+/* One that says what it may not is given up; what it was asked waits for the next. */
+static void test_a_helper_that_lies_is_cut_off(void **state)
+{
+    static const struct {
+        const char *name;
+        struct netns_message message;
+        size_t size;
+    } rows[] = {
+        { "short", { NETNS_MAGIC, NETNS_SHOWN }, 8 },
+        { "of another kind", { 7, NETNS_SHOWN }, sizeof(struct netns_message) },
+        { "a question", { NETNS_MAGIC, NETNS_WANT, .count = 1 }, sizeof(struct netns_message) },
+        { "success without a socket",
+          { NETNS_MAGIC, NETNS_SOCKETS },
+          sizeof(struct netns_message) },
+        { "no error", { NETNS_MAGIC, NETNS_SHOWN, .code = -999 }, sizeof(struct netns_message) },
+    };
+    struct place place;
+    struct err err;
+    (void)state;
+
+    place_begin(&place);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        int pair[2];
+        print_message("  %s\n", rows[i].name);
+        assert_int_equal(0, channel_pair(pair, &err));
+        entrance_open(place.shows, pair[0]);
+        assert_int_equal(rows[i].size, send(pair[1], &rows[i].message, rows[i].size, 0));
+        until(&place, &place.lost, (unsigned)i + 1);
+        close(pair[1]);
+    }
+    place_end(&place);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_call_goes_inside_and_its_connection_is_kept),
+        cmocka_unit_test(test_many_at_once_are_answered_in_order),
+        cmocka_unit_test(test_a_helper_that_comes_late_or_again),
+        cmocka_unit_test(test_one_that_has_ended_or_was_forgotten_is_an_error),
+        cmocka_unit_test(test_what_is_taken_back_ends_once),
+        cmocka_unit_test(test_probes_go_inside),
+        cmocka_unit_test(test_a_probe_without_a_helper_is_late),
+        cmocka_unit_test(test_a_helper_that_lies_is_cut_off),
+    };
+    return cmocka_run_group_tests_name("entrance", tests, NULL, NULL);
+}
