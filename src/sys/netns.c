@@ -3,15 +3,19 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/err.h"
 #include "base/log.h"
+#include "sys/channel.h"
 #include "sys/fd.h"
 
 /* ---- entering -------------------------------------------------------------------------------- */
@@ -20,7 +24,8 @@ static int refused(struct err *err)
 {
     if (errno == ESRCH)
         return err_set(err, ERR_NOT_FOUND, "its process is gone");
-    return err_set(err, errno == EPERM ? ERR_FORBIDDEN : ERR_INTERNAL,
+    bool forbidden = errno == EPERM || errno == EINVAL; /* the latter: our own user namespace */
+    return err_set(err, forbidden ? ERR_FORBIDDEN : ERR_INTERNAL,
                    "its network namespace cannot be entered: %s", strerror(errno));
 }
 
@@ -39,23 +44,95 @@ int netns_home(int *ret_fd, struct err *err)
     return *ret_fd >= 0 ? 0 : err_set(err, ERR_INTERNAL, "/proc/self/ns/net: %s", strerror(errno));
 }
 
-int netns_sockets(int home_fd, int pidfd, size_t count, int *ret_fds, struct err *err)
+/* Of the namespace that we are in. 0: none, and errno says why. */
+static size_t make(size_t count, int *ret_fds)
 {
     size_t made = 0;
-    int error = 0;
 
-    if (setns(pidfd, CLONE_NEWNET) < 0)
-        return refused(err);
     for (; made < count && made < NETNS_SOCKETS_MAX; made++) {
         ret_fds[made] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        error = errno;
         if (ret_fds[made] < 0)
             break;
     }
+    return made;
+}
+
+static int no_socket(int error, struct err *err)
+{
+    return err_set(err, ERR_INTERNAL, "no socket: %s", strerror(error));
+}
+
+/* An ordinary user may not come back from a user namespace: a child goes there in its place. */
+[[gnu::noreturn]] static void child(int pidfd, size_t count, int answer_fd)
+{
+    struct netns_message message = { NETNS_MAGIC, NETNS_SOCKETS };
+    struct channel *parent = channel_new(answer_fd);
+    int fds[NETNS_SOCKETS_MAX];
+    size_t made = 0;
+    struct err err;
+
+    if (setns(pidfd, CLONE_NEWUSER | CLONE_NEWNET) < 0)
+        message.code = refused(&err);
+    else if ((made = make(count, fds)) == 0)
+        message.code = no_socket(errno, &err);
+    if (message.code < 0)
+        (void)snprintf(message.text, sizeof message.text, "%.199s", err.message);
+    message.count = (uint32_t)made;
+    (void)!channel_send(parent, &message, sizeof message, fds, made, &err);
+    _exit(0);
+}
+
+static int child_answer(int fd, int *ret_fds, struct err *err)
+{
+    struct channel *from = channel_new(fd);
+    struct pollfd wait = { fd, POLLIN, 0 };
+    struct netns_message message;
+    size_t size, made = 0;
+    int fds[CHANNEL_FDS_MAX], r;
+
+    while (poll(&wait, 1, -1) < 0 && errno == EINTR)
+        ;
+    r = channel_receive(from, &message, sizeof message, &size, fds, &made, err);
+    channel_free(from);
+    if (r > 0)
+        r = netns_message_check(&message, size, made, err);
+    if (r == 0 && message.code < 0)
+        r = err_set(err, (enum err_code)message.code, "%s", message.text);
+    for (size_t i = 0; i < made; i++)
+        if (r < 0)
+            fd_close(&fds[i]);
+        else
+            ret_fds[i] = fds[i];
+    return r < 0 ? r : (int)made;
+}
+
+static int by_child(int pidfd, size_t count, int *ret_fds, struct err *err)
+{
+    int pair[2] = { -1, -1 };
+    pid_t pid = channel_pair(pair, err) < 0 ? -1 : fork();
+
+    if (pid == 0)
+        child(pidfd, count, pair[1]);
+    fd_close(&pair[1]);
+    if (pid < 0) { /* as root: it would not help either */
+        fd_close(&pair[0]);
+        errno = EPERM;
+        return refused(err);
+    }
+    int r = child_answer(pair[0], ret_fds, err);
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+    return r;
+}
+
+int netns_sockets(int home_fd, int pidfd, size_t count, int *ret_fds, struct err *err)
+{
+    if (setns(pidfd, CLONE_NEWNET) < 0)
+        return errno == EPERM ? by_child(pidfd, count, ret_fds, err) : refused(err);
+    size_t made = make(count, ret_fds);
+    int error = errno;
     leave(home_fd);
-    if (made == 0)
-        return err_set(err, ERR_INTERNAL, "no socket: %s", strerror(error));
-    return (int)made;
+    return made ? (int)made : no_socket(error, err);
 }
 
 int netns_possible(struct err *err)

@@ -6,7 +6,9 @@
  *
  * setns(), socket(), setns() back: 20 to 40 us. It needs CAP_SYS_ADMIN over that namespace, and a
  * process with one thread, so that nothing else runs in the wrong place meanwhile: a helper that
- * does only this (netns_serve), for others that may not.
+ * does only this (netns_serve), for others that may not. An ordinary user has that over containers
+ * of a user namespace of its own (a rootless engine's), once it is in there, and does not come
+ * back: a child of the helper goes, for each question, which takes a millisecond.
  */
 #pragma once
 

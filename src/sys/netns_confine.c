@@ -10,6 +10,7 @@
 #include <linux/capability.h>
 #include <sched.h>
 #include <seccomp.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -69,7 +70,31 @@ static const struct {
     { SCMP_SYS(mprotect), { 2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0 }, {} },
 };
 
-static int capabilities(struct err *err)
+/* What an ordinary user's helper needs beside them: it has no capability, and a child for each
+ * question (netns.c). */
+static const int calls_child[] = {
+    SCMP_SYS(socketpair), SCMP_SYS(fork),           SCMP_SYS(wait4),  SCMP_SYS(set_robust_list),
+    SCMP_SYS(rseq),       SCMP_SYS(rt_sigprocmask), SCMP_SYS(gettid),
+};
+
+static int rules_child(scmp_filter_ctx context)
+{
+    /* A process, and no namespace of its own. */
+    const uint64_t spaces = CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWPID |
+                            CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP | CLONE_VM;
+    int r = seccomp_rule_add(context, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1,
+                             SCMP_A0(SCMP_CMP_MASKED_EQ, spaces, 0));
+
+    if (r >= 0)
+        r = seccomp_rule_add(context, SCMP_ACT_ALLOW, SCMP_SYS(setns), 1,
+                             SCMP_A1(SCMP_CMP_EQ, CLONE_NEWUSER | CLONE_NEWNET));
+    for (size_t i = 0; r >= 0 && i < COUNT(calls_child); i++)
+        if (calls_child[i] >= 0)
+            r = seccomp_rule_add(context, SCMP_ACT_ALLOW, calls_child[i], 0);
+    return r;
+}
+
+static int capabilities(bool *ret_has, struct err *err)
 {
     struct __user_cap_header_struct head = { _LINUX_CAPABILITY_VERSION_3, 0 };
     struct __user_cap_data_struct sets[2] = {};
@@ -86,6 +111,7 @@ static int capabilities(struct err *err)
         prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 ||
         syscall(SYS_capset, &head, sets) < 0)
         return err_set(err, ERR_INTERNAL, "giving up privileges: %s", strerror(errno));
+    *ret_has = sets[0].permitted & 1u << CAP_SYS_ADMIN;
     return 0;
 }
 
@@ -109,12 +135,15 @@ static int rules(scmp_filter_ctx context)
 
 int netns_confine(struct err *err)
 {
-    int r = capabilities(err);
+    bool has = false;
+    int r = capabilities(&has, err);
 
     if (r < 0)
         return r;
     scmp_filter_ctx context = seccomp_init(SCMP_ACT_ERRNO(EPERM));
     r = context ? rules(context) : -ENOMEM;
+    if (r >= 0 && !has)
+        r = rules_child(context);
     if (r >= 0)
         r = seccomp_load(context);
     if (context)

@@ -14,14 +14,15 @@ import time
 
 import pytest
 
-from deadline import DEADLINE, wait_exit, wait_readable
+from deadline import DEADLINE, children, wait_exit, wait_readable
 from perigee import PROGRAM
 
 pytestmark = pytest.mark.root
 
 MESSAGE_MAGIC, NETNS_MAGIC = 0x6d676550, 0x6e676550
 SHOW, FORGET, WANT, SOCKETS, TOLD, SHOWN = range(1, 7)
-NOT_FOUND = -4
+FORBIDDEN, NOT_FOUND = -3, -4
+NOBODY, PYTHON = 65534, "/usr/bin/python3"  # which anybody may run
 MESSAGE = struct.Struct("<IIQQiI200s")
 HEADER = pathlib.Path(__file__).parents[2] / "src" / "contract" / "messages.h"
 CAP_SYS_PTRACE, CAP_SYS_ADMIN = 19, 21
@@ -88,13 +89,13 @@ class Side:
 class Role:
     """`perigee role netns`, of which this is the supervisor."""
 
-    def __init__(self):
+    def __init__(self, user=None):
         self.supervisor = Side()
         lifeline, self.lifeline = os.pipe()
         channel = self.supervisor.theirs.fileno()
         self.process = subprocess.Popen(
             ["bash", "-c", f'exec "$0" role netns 3<&{channel} 4<&{lifeline}', PROGRAM],
-            pass_fds=(channel, lifeline), stdin=subprocess.DEVNULL)
+            pass_fds=(channel, lifeline), stdin=subprocess.DEVNULL, user=user, group=user)
         os.close(lifeline)
         self.supervisor.theirs.close()
         self.sides = []
@@ -142,14 +143,15 @@ def role():
 
 
 class Inside:
-    def __init__(self):
-        self.process = subprocess.Popen(["unshare", "-n", sys.executable, "-c", SERVER],
-                                        stdout=subprocess.PIPE, text=True)
+    def __init__(self, user=None):
+        own = ["unshare", "-Urn", PYTHON] if user else ["unshare", "-n", sys.executable]
+        self.process = subprocess.Popen([*own, "-c", SERVER], stdout=subprocess.PIPE, text=True,
+                                        user=user, group=user)
         self.port = int(self.process.stdout.readline())
         self.pidfd = os.pidfd_open(self.process.pid)
 
     def end(self):
-        self.process.kill()
+        self.process.kill()  # again is harmless
         self.process.wait()
         self.process.stdout.close()
 
@@ -291,6 +293,35 @@ def test_it_has_two_capabilities_and_no_files(role, inside):
     assert role.status("Seccomp") == "2"
     assert role.status("Threads") == "1"
     assert os.readlink(f"/proc/{role.process.pid}/ns/net") == os.readlink("/proc/self/ns/net")
+
+
+def test_an_ordinary_user_reaches_its_own_and_no_other(inside):
+    try:
+        for program in (PROGRAM, PYTHON):
+            subprocess.run([program, "--version"], user=NOBODY, check=True, capture_output=True)
+    except OSError as why:
+        pytest.skip(f"an ordinary user cannot run it: {why}")
+    role, own = Role(NOBODY).ready(), Inside(NOBODY)
+    try:
+        agent, gateway = role.side(1), role.side(0)
+        shown(agent, own)
+        for count in (1, 3):
+            gateway.say(WANT, 7, count=count)
+            _, _, _, code, fds, text = gateway.hear()
+            assert (code, len(fds)) == (0, count), text
+            assert [get(fd, own.port) for fd in fds] == [b"from inside"] * count
+        agent.say(SHOW, 8, [inside.pidfd])  # root's
+        _, _, _, code, _, text = agent.hear()
+        assert code == FORBIDDEN and "cannot be entered" in text
+        own.end()
+        gateway.say(WANT, 7, count=1)
+        assert gateway.hear()[3] == NOT_FOUND
+        assert int(role.status("CapPrm"), 16) == 0 and role.status("Seccomp") == "2"
+        assert children(role.process.pid) == set()
+    finally:
+        own.end()
+        os.close(own.pidfd)
+        role.end()
 
 
 @pytest.mark.parametrize("how", ["lifeline", "channel", "drain"])
