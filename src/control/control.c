@@ -37,6 +37,7 @@ enum {
     SWEEP_TICKS = 60, /* every five minutes */
     SWEEP_FIRST_TICK = 6,
     DRAIN_MS_MIN = 100,
+    ANEW_MS = 1000, /* for what is under way */
     DISK_THREADS = 2,
 };
 
@@ -71,6 +72,16 @@ static void drain(struct control *control, uint32_t within_ms, uint32_t idle_ms)
     timer_free(control->tick);
     control->tick = timer_new(control->loop, on_drain_late, control);
     timer_start(control->tick, within_ms > DRAIN_MS_MIN ? within_ms : DRAIN_MS_MIN);
+}
+
+void control_anew(struct control *control)
+{
+    if (control->draining || control->closing)
+        return;
+    log_error("control", "the disk failed at a commit, which may be there or not: "
+                         "this process ends, and the next one reads what is there");
+    control->anew = true;
+    drain(control, ANEW_MS, 0);
 }
 
 /* ---- serving -------------------------------------------------------------------------------- */
@@ -265,7 +276,7 @@ int control_main(int channel_fd, int lifeline_fd)
     control->lifeline_watch =
         watch_new(control->loop, lifeline_fd, WATCH_READ | WATCH_HANGUP, on_lifeline, control);
     loop_run(control->loop);
-    int status = control->failed ? ROLE_EXIT_HOPELESS : 0;
+    int status = control->failed ? ROLE_EXIT_HOPELESS : control->anew ? 1 : 0;
     close_all(control);
     free(control);
     return status;

@@ -76,6 +76,7 @@ struct control {
     struct watch *channel_watch, *lifeline_watch;
     int lifeline_fd;
     bool serving, draining, failed, closing;
+    bool anew; /* it ends, so that the next one reads the state: control_anew() */
 
     struct http_server *server;
     struct trust *trust; /* proxies that are believed; NULL: none */
@@ -122,6 +123,8 @@ struct control {
 
 int64_t control_wall_ns(struct control *control);
 /* Opens stores and blobs and fills the hub, before anything serves. */
+/* What is in memory may not be what the store has: ends, and the supervisor starts another. */
+void control_anew(struct control *control);
 int control_open(struct control *control, struct err *err);
 void control_usage_roll(struct control *control); /* once an hour */
 void control_sweep(struct control *control);      /* garbage of blobs, on the store's thread */

@@ -19,6 +19,9 @@ static void work_run(struct work *work)
                                                    : NULL;
     job->result = store ? store->transact(store, in_transaction, job, &job->err)
                         : job->run(job, job->place == JOB_STORE ? control->store : NULL, &job->err);
+    /* Of the thread that writes, where either place's jobs run. */
+    job->in_doubt =
+        (job->place == JOB_WRITE || job->place == JOB_STORE) && control->store->in_doubt;
 }
 
 static void work_done(struct work *work, bool canceled)
@@ -26,8 +29,12 @@ static void work_done(struct work *work, bool canceled)
     struct job *job = LIST_OWNER(work, struct job, work);
     if (canceled)
         job->result = err_set(&job->err, ERR_CANCELED, "control is ending");
-    job->control->jobs--;
+    struct control *control = job->control;
+    bool in_doubt = job->in_doubt && !canceled;
+    control->jobs--;
     job->done(job, job->result < 0 ? &job->err : NULL);
+    if (in_doubt)
+        control_anew(control);
 }
 
 static void called_off(void *data)

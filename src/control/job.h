@@ -30,6 +30,7 @@ struct job {
     job_done_cb done;
     void *data;
     int result;
+    bool in_doubt; /* its commit failed at the disk (store.h) */
     struct err err;
 };
 

@@ -268,8 +268,11 @@ static int sqlite_transact(struct store *self, store_transaction_cb fn, void *da
         return r;
     db->inside = true;
     r = fn(self, data, err);
-    if (r >= 0)
+    if (r >= 0) {
         r = db_run(db, Q_COMMIT, err, "");
+        if (r < 0 && (sqlite3_errcode(db->handle) & 0xff) == SQLITE_IOERR)
+            self->in_doubt = true;
+    }
     /* SQLite may have rolled back by itself (a full disk). */
     if (r < 0 && !sqlite3_get_autocommit(db->handle))
         (void)db_run(db, Q_ROLLBACK, NULL, "");

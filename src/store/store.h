@@ -224,7 +224,10 @@ typedef int (*store_transaction_cb)(struct store *store, void *data, struct err 
 struct store {
     const char *name;
     void (*close)(struct store *self); /* frees self */
-    /* `fn` fails: nothing was done. Not nested. */
+    bool in_doubt;                     /* see transact; the thread's that writes */
+    /* `fn` fails: nothing was done. Not nested. Where the commit itself fails at the disk, what it
+     * wrote may come to light later (SQLite reads its log anew): in_doubt is set, and whoever keeps
+     * a copy of the state in memory reads all of it again. */
     int (*transact)(struct store *self, store_transaction_cb fn, void *data, struct err *err);
 
     int (*project_ensure)(struct store *self, struct slice name, int64_t now_ns, struct err *err);

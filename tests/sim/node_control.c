@@ -224,6 +224,8 @@ void user_changes(struct node *node)
         assert_true(node->doubt_count < DOUBTS);
         node->doubts[node->doubt_count] = wish;
         node->doubts_of[node->doubt_count++] = which;
+        if (node->store->in_doubt) /* control begins anew from what is there (control_anew()) */
+            role_dies(NULL, &node->roles[ROLE_CONTROL]);
         return;
     }
     node->doubt_count = 0;

@@ -96,6 +96,11 @@ static void gateway_reads(struct node *node, const struct letter *letter)
                 gateway_drained(node, one);
         }
         break;
+    case MESSAGE_PEER: /* as the real one: a new agent knows of none that an earlier one drained */
+        LIST_EACH (one, &node->replicas, struct replica, link)
+            if (one->gateway_has && one->draining && !requests_on(node, one))
+                gateway_drained(node, one);
+        break;
     case MESSAGE_GO:
         if (!node->table)
             gateway_cold(node);

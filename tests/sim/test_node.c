@@ -295,12 +295,20 @@ static int say_seed(void **state)
     return 0;
 }
 
+/* Worlds that found something once: an agent that nobody told what the gateway had drained; a
+ * commit that failed at its sync, and came to light in the store that goes on. */
+static const uint64_t found[] = { 351, 650 };
+
 static void test_seeds(void **state)
 {
     uint64_t one = number_of("PERIGEE_SIM_SEED", 0);
     uint64_t first = one ? one : 1, last = one ? one : number_of("PERIGEE_SIM_SEEDS", SEEDS);
     (void)state;
     log_level_set(getenv("PERIGEE_SIM_LOG") ? LOG_INFO : LOG_ERROR + 1);
+    for (size_t i = 0; i < sizeof found / sizeof *found && !one; i++) {
+        seed_now = found[i];
+        (void)run_seed(found[i], true);
+    }
     for (uint64_t seed = first; seed <= last; seed++) {
         seed_now = seed;
         (void)run_seed(seed, true);

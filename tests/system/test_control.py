@@ -112,7 +112,9 @@ def test_delete_lets_replicas_end(perigee):
                                        listener="control")
         assert status == 202
         events.wait("replica_exited")
-    assert perigee.request("GET", "/v2/models/short-lived/ready")[0] == 404
+    # The agent tells the gateway by way of the supervisor, and hears of the end on its own.
+    until("the gateway to have heard", lambda: perigee.request(
+        "GET", "/v2/models/short-lived/ready")[0] == 404)
 
 
 def test_backup_while_running_and_restore(new_perigee, scratch):

@@ -171,6 +171,8 @@ static bool one_fault(size_t row, long n)
         s = open_store();
     /* It works again: the same connection goes on. */
     uint64_t now = check(s, kept, kept + 3), next = now + 1;
+    if (opened && now != kept && !s->in_doubt)
+        fail_msg("what was refused has happened, and nobody was told that it may have");
     if (s->transact(s, deploy, &next, &err) < 0)
         fail_msg("after the fault: %s", err.message);
     s->close(s);
