@@ -32,6 +32,7 @@ static struct target *target_get(struct gateway *gateway, const struct table_tar
     target = mem_zalloc(sizeof *target);
     target->id = row->id;
     target->kind = row->kind;
+    target->gateway = gateway;
     atomic_init(&target->refs, 1);
     address_from_ip(&row->ip, (uint16_t)row->port, &target->address);
     for (unsigned i = 0; i < PERIGEE_LOOPS_MAX; i++) {
@@ -55,6 +56,7 @@ struct target **targets_of_table(struct gateway *gateway, const struct table_hea
         for (uint32_t k = 0; k < reach->target_count; k++) {
             struct target *target = target_get(gateway, &rows[k]);
             atomic_store(&target->concurrency, endpoint->concurrency);
+            target->ready = rows[k].flags & TABLE_TARGET_READY;
             if (!targets[reach->target_first + k]) /* rows that share one are the agent's error */
                 targets[reach->target_first + k] = target_ref(target);
         }
@@ -77,6 +79,41 @@ void targets_sweep(struct gateway *gateway)
         (void)map_remove_u64(&gateway->targets, target->id);
         target_unref(target);
     }
+}
+
+bool target_drain(struct gateway *gateway, uint64_t id)
+{
+    struct target *target = map_get_u64(&gateway->targets, id);
+
+    if (!target)
+        return false;
+    atomic_store(&target->draining, true);
+    targets_drained(gateway);
+    return true;
+}
+
+/* The word may be here before the table that it belongs to, and that table before a loop has taken
+ * it: until then a request may still go there. */
+void targets_drained(struct gateway *gateway)
+{
+    bool taken = gateway->table && gateway->table_served == gateway->table->head->number;
+
+    MAP_EACH (entry, &gateway->targets) {
+        struct target *target = entry->value;
+        if (!taken || target->ready || !atomic_load(&target->draining) ||
+            atomic_load(&target->running) > 0)
+            continue;
+        union message message = { .as_MESSAGE_REPLICA_DRAINED =
+                                      MESSAGE_INIT(MESSAGE_REPLICA_DRAINED) };
+        message.as_MESSAGE_REPLICA_DRAINED.replica = target->id;
+        atomic_store(&target->draining, false);
+        (void)gateway_send_agent(gateway, &message);
+    }
+}
+
+static void on_given(void *data)
+{
+    targets_drained(data);
 }
 
 /* ---- a loop --------------------------------------------------------------------------------- */
@@ -204,7 +241,8 @@ bool target_room(const struct revision_side *side)
 
 void target_give(struct target *target, struct revision_side *side)
 {
-    atomic_fetch_sub(&target->running, 1);
+    if (atomic_fetch_sub(&target->running, 1) == 1 && atomic_load(&target->draining))
+        loop_post(target->gateway->main, on_given, target->gateway);
     queue_serve(&side->queue);
 }
 

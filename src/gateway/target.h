@@ -30,6 +30,9 @@ struct target {
     _Atomic uint32_t refs;
     uint32_t kind; /* enum table_target_kind */
     struct address address;
+    struct gateway *gateway;
+    bool ready;                   /* in the newest table; main thread */
+    atomic_bool draining;         /* the agent waits until it has nothing any more */
     _Atomic uint32_t running;     /* requests it has, over all loops */
     _Atomic uint32_t concurrency; /* that it may have */
     struct target_side {
@@ -41,7 +44,10 @@ struct target {
 
 /* Main thread: those of a new table, each with a reference that is the table's. */
 struct target **targets_of_table(struct gateway *gateway, const struct table_head *head);
-void targets_sweep(struct gateway *gateway);      /* those that no table of ours has any more */
+void targets_sweep(struct gateway *gateway); /* those that no table of ours has any more */
+/* Is it to be told when nothing goes there any more? False: there is no such target. */
+bool target_drain(struct gateway *gateway, uint64_t id);
+void targets_drained(struct gateway *gateway);    /* tells of those that have nothing now */
 struct target *target_ref(struct target *target); /* any thread */
 void target_unref(struct target *target);         /* likewise; NULL is allowed */
 

@@ -217,6 +217,7 @@ void world_table_served(struct gateway *gateway, uint64_t number)
     gateway->table_served = number;
     message.as_MESSAGE_TABLE_SERVED.number = number;
     (void)gateway_send_agent(gateway, &message);
+    targets_drained(gateway);
 }
 
 /* ---- arenas --------------------------------------------------------------------------- */
@@ -471,6 +472,8 @@ void world_replica_drain(struct gateway *gateway, uint64_t id)
     union message message = { .as_MESSAGE_REPLICA_DRAINED = MESSAGE_INIT(MESSAGE_REPLICA_DRAINED) };
 
     message.as_MESSAGE_REPLICA_DRAINED.replica = id;
+    if (!replica && target_drain(gateway, id))
+        return;
     if (!replica) {
         (void)gateway_send_agent(gateway, &message);
         return;

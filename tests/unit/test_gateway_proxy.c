@@ -253,10 +253,81 @@ static void test_a_container_is_reached_in_its_network(void **state)
     case_closed(&world);
 }
 
+/* The table by number, in which none of its targets gets anything new. */
+static void shop_table_ending(struct shop *shop, uint64_t number)
+{
+    struct table_target target = { .id = 7, .port = shop->peers[0].port };
+    struct world_endpoint row = case_digits;
+
+    assert_true(ip_parse(SLICE("127.0.0.1"), &target.ip));
+    row.timeout_ms = 800;
+    row.targets = &target;
+    row.target_count = 1;
+    world_table(&shop->world, number, &row, 1);
+}
+
+static void drain(struct shop *shop)
+{
+    union message message = { .as_MESSAGE_REPLICA_DRAIN = MESSAGE_INIT(MESSAGE_REPLICA_DRAIN) };
+    struct err err;
+
+    message.as_MESSAGE_REPLICA_DRAIN.replica = 7;
+    assert_int_equal(channel_send(shop->world.agent, &message, message_size(MESSAGE_REPLICA_DRAIN),
+                                  NULL, 0, &err),
+                     0);
+}
+
+static void expect_drained(struct shop *shop)
+{
+    union message message;
+
+    world_expect(&shop->world, true, MESSAGE_REPLICA_DRAINED, &message);
+    assert_int_equal(message.as_MESSAGE_REPLICA_DRAINED.replica, 7);
+}
+
+/* The agent's word comes on another way than the table: requests go there until that is here. */
+static void test_one_is_drained_once_its_table_is_served(void **state)
+{
+    struct shop shop;
+    union message message;
+    (void)state;
+
+    shop_begin(&shop, &(enum peer_mode){ PEER_ECHOES }, 1, 800);
+    scene_expect(get(&shop), 200, NULL);
+    drain(&shop);
+    assert_false(world_maybe(&shop.world, true, MESSAGE_REPLICA_DRAINED, 150, &message));
+    shop_table_ending(&shop, 2);
+    expect_drained(&shop);
+    shop_end(&shop);
+}
+
+static void test_one_is_drained_when_its_last_request_has_ended(void **state)
+{
+    struct shop shop;
+    union message message;
+    (void)state;
+
+    shop_begin(&shop, &(enum peer_mode){ PEER_SILENT }, 1, 800);
+    int fd = world_connect(&shop.world);
+    assert_int_equal(write(fd, GET, sizeof GET - 1), (ssize_t)sizeof GET - 1);
+    do
+        world_expect(&shop.world, true, MESSAGE_DEMAND, &message);
+    while (message.as_MESSAGE_DEMAND.running == 0);
+    shop_table_ending(&shop, 2);
+    drain(&shop);
+    assert_false(world_maybe(&shop.world, true, MESSAGE_REPLICA_DRAINED, 150, &message));
+    scene_expect(world_read(fd), 504, "timeout");
+    (void)close(fd);
+    expect_drained(&shop);
+    shop_end(&shop);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_agent_hears_what_ran),
+        cmocka_unit_test(test_one_is_drained_once_its_table_is_served),
+        cmocka_unit_test(test_one_is_drained_when_its_last_request_has_ended),
         cmocka_unit_test(test_they_count_as_usage),
         cmocka_unit_test(test_a_try_is_counted_once),
         cmocka_unit_test(test_hints_are_passed_on),
