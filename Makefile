@@ -13,6 +13,9 @@ run: ## build, start Perigee, deploy the bundled model, ask it (ONCE=1: end afte
 demo-edge: ## two minutes: six places, a request near each, a death, the law, a cold start (FAST=1: no pauses)
 	@tools/build && tools/demo-edge
 
+demo-image: ## a minute: an image built here becomes an endpoint; a spike, replicas up and down to zero, usage and cost
+	@tools/build && tools/demo-image
+
 test: ## what every change must pass, under 15 minutes; ends with the sum
 	@tools/setup test && tools/run-tests
 
@@ -37,4 +40,4 @@ install: build ## into DESTDIR/PREFIX (PREFIX=/usr/local)
 clean: ## remove what was built here; the cache of dependencies stays
 	@rm -rf build build-*
 
-.PHONY: help run demo-edge test test-all build bench lint fuzz install clean
+.PHONY: help run demo-edge demo-image test test-all build bench lint fuzz install clean
