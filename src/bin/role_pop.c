@@ -50,6 +50,7 @@ static const struct cli_option options[] = {
     { "--limits", "NAME=N,..", "The gateway's limits of HTTP, else $PERIGEE_LIMITS; docs/limits.md has the names.", false },
     { "--trusted-proxies", "CIDR,..", "Peers that may say who is behind them, else $PERIGEE_TRUSTED_PROXIES.", false },
     { "--model-cache", "SIZE", "What models may take on this disk with those that run here no more, which go by their last use; else $PERIGEE_MODEL_CACHE; 10GiB unless told.", false },
+    { "--engine", "unix:PATH", "The container engine that runs images, Docker or Podman; else $DOCKER_HOST, else the usual sockets of both.", false },
     { "--sandbox", "MODE", "best: replicas get the walls that stand here; require: no start without all.", false },
     { "--log-level", "LEVEL", "debug, info, warn or error; info unless told.", false },
     {},

@@ -23,6 +23,7 @@
 #include "http/server.h"
 #include "http/trust.h"
 #include "pop/pop.h"
+#include "replica/engine/engine.h"
 #include "spec/endpoint.h"
 #include "spec/names.h"
 #include "spec/units.h"
@@ -58,7 +59,7 @@ static const struct {
 static const char *const no_use[] = { "--json", "--control", "--project", NULL };
 
 static const char *const not_yet[] = {
-    "--engine", "--config", NULL,
+    "--config", NULL,
 };
 
 static const struct cli_option options[] = {
@@ -82,7 +83,7 @@ static const struct cli_option options[] = {
     { "--fleet", "FILE", "A network in a box: several places on this machine, with the distances between them; docs/fleet.md.", false },
     { "--record", "DIR", "With --fleet: keep what goes over links between places in files of this folder.", false },
     { "--record-max", "SIZE", "Bytes of all recordings; 1GiB unless told.", false },
-    { "--engine", "unix:PATH", "The container engine (not yet).", false },
+    { "--engine", "unix:PATH", "The container engine that runs images, Docker or Podman; else $DOCKER_HOST, else the usual sockets of both.", false },
     { "--geo", "FILE", "Which country an address is in, for residency: an MMDB, MaxMind's form or ip-location-db's. A newer one is renamed over it, and read at the next start.", false },
     { "--addresses", "FILE", "The same, and before it, by lines of a block of addresses, a country, and perhaps latitude and longitude (docs/residency.md).", false },
     { "--sets", "FILE", "Sets of countries beside EU and EEA, for residency (docs/residency.md).", false },
@@ -384,6 +385,20 @@ static int read_model_cache(const struct cli *cli, struct err *err)
     return 0;
 }
 
+/* Likewise. It may be started later: that there is none yet is the agent's to say. */
+static int read_engine(const struct cli *cli, struct err *err)
+{
+    const char *given = cli_option_value(cli, "--engine");
+    struct address address;
+    if (!given)
+        return 0;
+    int r = engine_find(slice_of(given), &address, err);
+    if (r < 0 && r != ERR_NOT_FOUND)
+        return r;
+    (void)setenv(ENGINE_ENVIRONMENT, given, 1);
+    return 0;
+}
+
 /* As the limits: the gateway and control read it from their environment. */
 static int read_trust(const struct cli *cli, struct err *err)
 {
@@ -480,6 +495,8 @@ static int read_start(struct cli *cli, unsigned parts, const struct message_star
         r = read_trust(cli, err);
     if (r == 0)
         r = read_model_cache(cli, err);
+    if (r == 0)
+        r = read_engine(cli, err);
     if (r == 0)
         r = up_geo(cli, err);
     if (r == 0)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which container engine there is. Nothing runs images yet, so that none is no fault. */
+/* Which container engine there is. Models want none, so that none is no fault. */
 #include "base/arena.h"
 #include "base/err.h"
 #include "cli/cli.h"
@@ -56,8 +56,8 @@ void doctor_engine(struct doctor *doctor)
     if (engine_find((struct slice){}, &address, &err) < 0) {
         const char *host = getenv("DOCKER_HOST");
         bool told = host && *host;
-        doctor_say(doctor, told ? DOCTOR_WARN : DOCTOR_OK, "%s",
-                   told ? err.message : "none, and none is needed: images are not run yet");
+        doctor_say(doctor, told ? DOCTOR_WARN : DOCTOR_OK, "%s%s", err.message,
+                   told ? "" : "; models need none");
         if (told)
             doctor_advise(doctor, "set DOCKER_HOST to unix:// and the path of its socket, or to "
                                   "nothing");

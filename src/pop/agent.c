@@ -57,6 +57,8 @@ static int replica_start(struct pop_replica *replica, struct err *err, void *dat
 {
     struct agent *agent = data;
     struct pop_revision *revision = replica->revision;
+    if (revision->driver == POP_DRIVER_ENGINE)
+        return agent_container_start(agent, replica, err);
     uint64_t told = revision->endpoint->spec.scale.concurrency;
     uint32_t concurrency = spec_concurrency(told, revision->batch_max);
     auto_close int folder = open(revision->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -90,6 +92,10 @@ static void replica_kill(struct pop_replica *replica, enum replica_end end, cons
 {
     struct agent *agent = data;
     struct message_replica_kill kill = MESSAGE_INIT(MESSAGE_REPLICA_KILL);
+    if (replica->revision->driver == POP_DRIVER_ENGINE) {
+        agent_container_kill(agent, replica, end, text);
+        return;
+    }
     kill.replica = replica->id;
     kill.end = (uint32_t)end;
     snprintf(kill.text, sizeof kill.text, "%s", text);
@@ -147,6 +153,10 @@ static void on_fetch(void *data)
     struct pop_revision *revision = pop_revision_find(&fetch.agent->pop, fetch.revision);
     if (!revision || revision->model_state != POP_MODEL_FETCHING)
         return;
+    if (revision->driver == POP_DRIVER_ENGINE) {
+        agent_image_fetch(fetch.agent, fetch.revision);
+        return;
+    }
     struct arena *arena = arena_new();
     struct err err = {};
     const char *folder, *file;
@@ -197,7 +207,10 @@ static void revision_gone(uint64_t revision_uid, void *data)
     struct agent *agent = data;
     struct message_revision gone = MESSAGE_INIT(MESSAGE_REVISION_GONE);
     gone.revision = revision_uid;
+    const struct pop_revision *revision = pop_revision_find(&agent->pop, revision_uid);
     agent_usage_revision_gone(agent, revision_uid);
+    if (revision)
+        agent_image_gone(agent, revision);
     wire_send(&agent->supervisor, &gone, sizeof gone, -1);
     save(&agent->pop, data); /* behind it its folder is looked at, that nothing runs from now */
 }
@@ -254,9 +267,19 @@ static void on_all_kept(struct agent *agent)
     loop_stop(agent->loop);
 }
 
+static void on_containers_ended(struct agent *agent)
+{
+    agent_usage_end(agent, on_all_kept);
+}
+
+/* Containers that end with us were told so at once. */
 static void on_idle(void *data)
 {
-    agent_usage_end(data, on_all_kept);
+    struct agent *agent = data;
+    if (agent->containers.ending)
+        agent_containers_end(agent, on_containers_ended);
+    else
+        on_containers_ended(agent);
 }
 
 /* `perigee up` has checked the sets, and put them into the environment. Without those of an
@@ -368,8 +391,9 @@ static void agent_deinit(struct agent *agent)
     agent_mesh_close(agent);
     http_client_free(agent->client); /* calls end here: report and repository hear of it */
     agent_upstream_close(agent);
-    agent_inside_close(agent);
     agent_pull_close(agent);
+    agent_containers_close(agent);
+    agent_inside_close(agent); /* probes end before their way does */
     agent_repository_close(agent);
     agent_report_close(agent);
     agent_watch_close(agent);
@@ -404,6 +428,8 @@ int pop_main(int channel_fd, int lifeline_fd)
     agent_report_open(&agent);
     list_init(&agent.repository);
     list_init(&agent.upstreams);
+    list_init(&agent.containers.fetches);
+    list_init(&agent.containers.all);
     pop_mesh_init(&agent.mesh);
     agent.loop = loop_new();
     if (env_linux_new(&agent.world, &err) < 0) {

@@ -16,6 +16,7 @@
  *   inside.c   which containers the gateway may connect to, and whether it can
  *   upstream_watch.c  addresses of upstreams: looked up, and probed
  *   pull.c     blobs that are not on this disk, from control
+ *   containers.h  replicas that are containers of an engine
  *   admin.c    /metrics, /healthz, /readyz
  *
  * One loop, one thread beside the one that saves. The agent goes on without control, and without a
@@ -31,6 +32,7 @@
 #include "contract/messages.h"
 #include "http/client.h"
 #include "pop/asked.h"
+#include "pop/containers.h"
 #include "pop/keep.h"
 #include "pop/mesh.h"
 #include "pop/state.h"
@@ -131,6 +133,7 @@ struct agent {
     bool inside_wanted;        /* the supervisor was asked for the helper */
     /* Of one that was shown: can it be entered (err NULL), or why not. Set by the driver. */
     void (*inside_shown)(struct agent *agent, uint64_t replica, const struct err *err);
+    struct agent_containers containers;
 
     /* pull.c */
     struct work_pool *pull_pool; /* one thread; NULL until something is pulled */
@@ -251,6 +254,17 @@ bool agent_pulls(const struct agent *agent); /* control's blobs are not those of
 /* Gets what the revision's model needs and is not here, then makes its folder. Ends in
  * pop_model_fetched(). */
 void agent_pull(struct agent *agent, uint64_t revision);
+struct work_pool *agent_pull_pool(struct agent *agent); /* one thread */
+/* Where blobs come from, for a job on that pool; texts in the arena. */
+struct pull_source {
+    struct agent *agent; /* of which the thread looks at pull_stop alone */
+    const char *home, *url, *authorization;
+    int64_t before_ns; /* what was left of earlier pulls since then goes */
+};
+struct pull_source agent_pull_source(struct agent *agent, struct arena *arena);
+/* On the pool's thread: blobs that are not in the home are there afterwards, verified. */
+[[nodiscard]] int agent_pull_blobs(const struct pull_source *source, struct arena *arena,
+                                   const struct slice *digests, size_t count, struct err *err);
 void agent_pull_close(struct agent *agent);
 
 /* upstream_watch.c */

@@ -30,6 +30,7 @@ static void synced(struct agent *agent)
     agent->control_there = true;
     agent->watch_failures = 0;
     pop_sync_end(&agent->pop);
+    agent_containers_look(agent);
     /* Also when there is no endpoint: a gateway without a table is not live. */
     agent->table_dirty = true;
     agent_publish_soon(agent);
@@ -149,6 +150,7 @@ static void deleted(struct agent *agent)
     agent->deleted = true;
     pop_sync_begin(&agent->pop);
     pop_sync_end(&agent->pop);
+    agent_containers_look(agent);
 }
 
 static void on_watch_head(struct http_call *call, const struct http_response *response, void *data)

@@ -36,9 +36,13 @@ float agent_cores_used(struct pop_revision *revision, void *data)
     int64_t now_ns = env_now_ns(agent->env);
     float second_ticks = (float)sysconf(_SC_CLK_TCK), cores = 0;
     LIST_EACH (replica, &revision->replicas, struct pop_replica, link) {
+        uint64_t us;
         if (replica->pid <= 0)
             continue;
-        uint64_t ticks = ticks_of(replica->pid);
+        uint64_t ticks = revision->driver != POP_DRIVER_ENGINE ? ticks_of(replica->pid)
+                         : agent_usage_cpu_us(agent, replica->id, &us)
+                             ? us * (uint64_t)second_ticks / 1'000'000
+                             : 0;
         float seconds = (float)(now_ns - replica->ticks_ns) / 1e9f;
         if (replica->ticks_ns && ticks >= replica->ticks && seconds > 0)
             cores += (float)(ticks - replica->ticks) / second_ticks / seconds;

@@ -32,8 +32,15 @@ static int revision_apply(struct arena *arena, struct pop_endpoint *endpoint, yy
         spec = endpoint->spec;
     }
     struct pop_revision *revision = pop_revision_number(endpoint, (uint32_t)number);
+    yyjson_val *image_json = json_member(json, "image");
+    struct pop_image *image = NULL;
+    if (image_json && !(revision && revision->image) &&
+        pop_image_read(image_json, spec_json, &image, err) < 0)
+        return err_wrap(err, "revision %llu", (unsigned long long)number);
     if (!revision)
         revision = pop_revision_new(endpoint, uid, (uint32_t)number);
+    if (image)
+        revision->image = image;
     revision->wanted = true;
     pop_text_set(&revision->digest, digest);
     pop_text_set(&revision->runtime, runtime);
@@ -43,7 +50,9 @@ static int revision_apply(struct arena *arena, struct pop_endpoint *endpoint, yy
         revision->threads = 1;
     revision->batch_max = spec.batch.max ? (uint32_t)spec.batch.max : 1;
     revision->batch_delay_us = (uint32_t)(spec.batch.delay_ns / 1000);
-    revision->driver = spec.upstream.size ? POP_DRIVER_UPSTREAM : POP_DRIVER_PROCESS;
+    revision->driver = revision->image      ? POP_DRIVER_ENGINE
+                       : spec.upstream.size ? POP_DRIVER_UPSTREAM
+                                            : POP_DRIVER_PROCESS;
     pop_text_set(&revision->upstream, spec.upstream);
     revision->by_model = slice_is(spec.protocol, "oip");
     pop_text_set(&revision->probe_path, spec.probes.readiness.http_path);

@@ -43,6 +43,8 @@ struct pop_replica *pop_replica_new(struct pop_revision *revision)
 
 static void model_learn(struct pop_revision *revision, const struct pop_ready *ready)
 {
+    if (!ready->model)
+        return;
     if (revision->model && revision->model_bytes == ready->model_bytes &&
         memcmp(revision->model, ready->model, ready->model_bytes) == 0)
         return;
@@ -59,14 +61,20 @@ void pop_replica_ready(struct pop *pop, uint64_t id, const struct pop_ready *rea
     if (!replica || replica->state != POP_REPLICA_STARTING)
         return;
     struct pop_revision *revision = replica->revision;
-    pop_starts_add(replica, ready);
+    if (!replica->served)
+        pop_starts_add(replica, ready);
+    replica->served = true;
     pop_replica_state_move(&replica->state, POP_REPLICA_READY);
     replica->since_ns = env_now_ns(pop->env);
     replica->since_wall_ns = env_wall_ns(pop->env);
-    (void)pop_walls_words(ready->walls, replica->sandbox, sizeof replica->sandbox);
+    if (ready->walls)
+        (void)pop_walls_words(ready->walls, replica->sandbox, sizeof replica->sandbox);
+    else
+        snprintf(replica->sandbox, sizeof replica->sandbox, "%s", ready->sandbox);
     replica->memory_bytes = ready->memory_bytes;
-    if (!revision->model)
+    if (!revision->shown)
         pop_share_keep(revision);
+    revision->shown = true;
     model_learn(revision, ready);
     revision->failed = false;
     revision->message[0] = '\0';
@@ -75,6 +83,21 @@ void pop_replica_ready(struct pop *pop, uint64_t id, const struct pop_ready *rea
     pop->effects->report(pop, pop->data);
     if (replica->drained_before)
         pop_replica_drained(pop, id);
+    pop_reconcile_soon(pop);
+}
+
+void pop_replica_unready(struct pop *pop, uint64_t id, const char *why)
+{
+    struct pop_replica *replica = map_get_u64(&pop->replicas_by_id, id);
+    if (!replica || replica->state != POP_REPLICA_READY)
+        return;
+    pop_replica_state_move(&replica->state, POP_REPLICA_STARTING);
+    replica->since_ns = env_now_ns(pop->env);
+    replica->since_wall_ns = env_wall_ns(pop->env);
+    pop->effects->event(pop, "replica_unready", replica->revision->endpoint, replica, why,
+                        pop->data);
+    pop->effects->publish(pop, pop->data);
+    pop->effects->report(pop, pop->data);
     pop_reconcile_soon(pop);
 }
 
@@ -148,6 +171,22 @@ void pop_replica_drop(struct pop_replica *replica)
     pop_replica_free(replica);
 }
 
+static void ended(struct pop_replica *replica, const char *reason, bool asked, bool was_ready)
+{
+    struct pop_revision *revision = replica->revision;
+    struct pop *pop = revision->endpoint->pop;
+    if (!asked) {
+        revision->endpoint->exits++;
+        exit_judge(replica, reason, was_ready);
+        death_add(replica, reason);
+    }
+    pop->effects->event(pop, "replica_exited", revision->endpoint, replica, reason, pop->data);
+    pop_replica_drop(replica);
+    pop->effects->publish(pop, pop->data);
+    pop->effects->report(pop, pop->data);
+    pop_reconcile_soon(pop);
+}
+
 void pop_replica_exited(struct pop *pop, const struct message_replica_exited *exited)
 {
     struct pop_replica *replica = map_get_u64(&pop->replicas_by_id, exited->replica);
@@ -157,21 +196,31 @@ void pop_replica_exited(struct pop *pop, const struct message_replica_exited *ex
     if (!replica)
         return;
     char reason[1400];
-    struct pop_revision *revision = replica->revision;
     bool asked = exited->end == REPLICA_END_STOPPED || exited->end == REPLICA_END_UNWANTED;
     pop_exit_words(exited, reason, sizeof reason);
-    if (!asked) {
-        revision->endpoint->exits++;
-        exit_judge(
-            replica, reason,
-            replica->state != POP_REPLICA_STARTING ||
-                (exited->phase == PERIGEE_PHASE_READY && exited->end != REPLICA_END_NOT_STARTED));
-        death_add(replica, reason);
-    }
-    pop->effects->event(pop, "replica_exited", revision->endpoint, replica, reason, pop->data);
-    pop_replica_drop(replica);
-    pop->effects->publish(pop, pop->data);
-    pop->effects->report(pop, pop->data);
+    ended(replica, reason, asked,
+          replica->state != POP_REPLICA_STARTING ||
+              (exited->phase == PERIGEE_PHASE_READY && exited->end != REPLICA_END_NOT_STARTED));
+}
+
+void pop_replica_ended(struct pop *pop, uint64_t id, const char *reason, bool asked)
+{
+    struct pop_replica *replica = map_get_u64(&pop->replicas_by_id, id);
+    if (replica)
+        ended(replica, reason, asked, replica->served);
+}
+
+void pop_engine_there(struct pop *pop)
+{
+    struct pop_endpoint *endpoint;
+    struct pop_revision *revision;
+    LIST_EACH (endpoint, &pop->endpoints, struct pop_endpoint, link)
+        LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link) {
+            if (revision->driver != POP_DRIVER_ENGINE)
+                continue;
+            revision->failures = 0;
+            revision->start_not_before_ns = 0;
+        }
     pop_reconcile_soon(pop);
 }
 

@@ -230,13 +230,16 @@ static void table_recall(struct keep *keep, const struct table_head *table)
             const struct table_revision *was = table_revision(table, row->revision_first + k);
             struct pop_revision *revision = pop_revision_find(pop, was->uid);
             const struct perigee_model *model = table_model(table, was);
-            if (revision && row->serving == row->revision_first + k)
+            if (revision && row->serving == row->revision_first + k) {
                 endpoint->serving = revision->number;
+                revision->shown = true;
+            }
             if (!revision || !model || revision->model)
                 continue;
             revision->model = mem_alloc(was->model.bytes);
             memcpy(revision->model, model, was->model.bytes);
             revision->model_bytes = was->model.bytes;
+            revision->shown = true;
         }
     }
 }

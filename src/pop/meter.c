@@ -201,6 +201,13 @@ void meter_forget(struct meter *meter, uint64_t id)
         replica_drop(meter, id);
 }
 
+void meter_told(struct meter *meter, uint64_t id)
+{
+    struct meter_replica *replica = map_get_u64(&meter->replicas, id);
+    if (replica)
+        replica->told = true;
+}
+
 void meter_forget_untold(struct meter *meter)
 {
     MAP_EACH (entry, &meter->replicas)

@@ -56,6 +56,7 @@ bool meter_ended(struct meter *meter, uint64_t replica, uint64_t revision_uid, u
                  int64_t now_ms);
 /* Its end is on disk, and nobody tells it again. */
 void meter_forget(struct meter *meter, uint64_t replica);
+void meter_told(struct meter *meter, uint64_t replica); /* it lives; unknown: nothing happens */
 /* Replicas that nobody has told of by now are gone, and their last seconds with them. */
 void meter_forget_untold(struct meter *meter);
 

@@ -273,6 +273,35 @@ static int all_pull(struct pull *pull, struct blobs *blobs, struct err *err)
     return 0;
 }
 
+/* What pulls that failed had left. */
+static void sweep(struct blobs *blobs, int64_t before_ns)
+{
+    unsigned left = blobs_sweep_uploads(blobs, before_ns) + blobs_sweep(blobs, before_ns);
+    if (left)
+        log_info("pop", "what pulls that failed had left is removed", LOG_U("files", left));
+}
+
+int agent_pull_blobs(const struct pull_source *source, struct arena *arena,
+                     const struct slice *digests, size_t count, struct err *err)
+{
+    struct pull pull = { .agent = source->agent,
+                         .arena = arena,
+                         .home = source->home,
+                         .url = source->url,
+                         .authorization = source->authorization };
+    struct manifest manifest = { .files = ARENA_ARRAY(arena, struct manifest_file, count + 1) };
+    struct blobs *blobs;
+    int r = blobs_open(pull.home, NULL, &blobs, err);
+    if (r < 0)
+        return r;
+    sweep(blobs, source->before_ns);
+    for (; manifest.count < count; manifest.count++)
+        manifest.files[manifest.count].digest = digests[manifest.count];
+    r = files_pull(&pull, blobs, &manifest, err);
+    blobs_close(blobs);
+    return r;
+}
+
 static void run(struct work *work)
 {
     struct pull *pull = (struct pull *)work; /* its first member */
@@ -283,10 +312,7 @@ static void run(struct work *work)
     pull->result = blobs_open(pull->home, NULL, &blobs, &pull->err);
     if (pull->result < 0)
         return;
-    unsigned left =
-        blobs_sweep_uploads(blobs, pull->before_ns) + blobs_sweep(blobs, pull->before_ns);
-    if (left)
-        log_info("pop", "what pulls that failed had left is removed", LOG_U("files", left));
+    sweep(blobs, pull->before_ns);
     pull->result = all_pull(pull, blobs, &pull->err);
     blobs_close(blobs);
 }
@@ -320,24 +346,41 @@ bool agent_pulls(const struct agent *agent)
     return agent->bearer[0] != '\0';
 }
 
+struct work_pool *agent_pull_pool(struct agent *agent)
+{
+    if (!agent->pull_pool)
+        agent->pull_pool = work_pool_new("pull", 1);
+    return agent->pull_pool;
+}
+
+struct pull_source agent_pull_source(struct agent *agent, struct arena *arena)
+{
+    return (struct pull_source){
+        .agent = agent,
+        .home = agent->start.home,
+        .url = arena_string(arena, slice_of(agent->start.control)),
+        .authorization = arena_format(arena, "Authorization: %s", agent->bearer),
+        .before_ns = env_wall_ns(agent->env) - PULL_LEFT_NS,
+    };
+}
+
 void agent_pull(struct agent *agent, uint64_t revision_uid)
 {
     const struct pop_revision *revision = pop_revision_find(&agent->pop, revision_uid);
     struct pull *pull = mem_zalloc(sizeof *pull);
-    if (!agent->pull_pool)
-        agent->pull_pool = work_pool_new("pull", 1);
     agent->pulls++;
     pull->agent = agent;
     pull->revision = revision_uid;
     pull->arena = arena_new();
-    pull->home = agent->start.home;
-    pull->url = arena_string(pull->arena, slice_of(agent->start.control));
-    pull->authorization = arena_format(pull->arena, "Authorization: %s", agent->bearer);
-    pull->before_ns = env_wall_ns(agent->env) - PULL_LEFT_NS;
+    struct pull_source source = agent_pull_source(agent, pull->arena);
+    pull->home = source.home;
+    pull->url = source.url;
+    pull->authorization = source.authorization;
+    pull->before_ns = source.before_ns;
     pull->digest = arena_copy(pull->arena, slice_of(revision->digest));
     pull->work.run = run;
     pull->work.on_done = on_done;
-    work_submit(agent->pull_pool, agent->loop, &pull->work);
+    work_submit(agent_pull_pool(agent), agent->loop, &pull->work);
 }
 
 void agent_pull_close(struct agent *agent)

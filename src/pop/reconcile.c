@@ -87,7 +87,7 @@ static uint32_t shared(const struct pop_endpoint *endpoint, const struct pop_rev
     const struct pop_revision *serving = pop_revision_number(share->endpoint, endpoint->serving);
     bool asleep =
         serving && serving->driver != POP_DRIVER_UPSTREAM && pop_scale_desired(serving) == 0;
-    return asleep && share->model ? 0 : pop_scale_first(endpoint);
+    return asleep && share->shown ? 0 : pop_scale_first(endpoint);
 }
 
 void pop_share_keep(struct pop_revision *share)
@@ -233,6 +233,8 @@ static void replica_end(struct pop_replica *replica, int64_t now_ns)
         replica->since_ns = now_ns;
         replica->since_wall_ns = env_wall_ns(pop->env);
         replica->kill_at_ns = now_ns + grace + DRAIN_GRACE_S * ENV_S;
+        if (replica->target.id) /* the table says that nothing goes there any more */
+            pop->effects->publish(pop, pop->data);
         pop->effects->replica_drain(replica, pop->data);
         pop->effects->report(pop, pop->data);
         return;
@@ -273,7 +275,7 @@ static void overdue(struct pop_revision *revision, int64_t now_ns, int64_t *next
     if (allowed_ns < START_LEAST_S * ENV_S)
         allowed_ns = START_LEAST_S * ENV_S;
     LIST_EACH (replica, &revision->replicas, struct pop_replica, link) {
-        if (replica->state != POP_REPLICA_STARTING || replica->kill_sent)
+        if (replica->state != POP_REPLICA_STARTING || replica->kill_sent || replica->served)
             continue;
         if (now_ns - replica->since_ns < allowed_ns) {
             due(next_ns, replica->since_ns + allowed_ns);

@@ -68,6 +68,8 @@ static void revision_free(struct pop_revision *revision)
     free(revision->runtime);
     free(revision->upstream);
     free(revision->probe_path);
+    if (revision->image)
+        arena_free(revision->image->arena);
     free(revision->folder);
     free(revision->model_file);
     free(revision->model);

@@ -6,7 +6,8 @@
  *                |          |         |         ^
  *                +----------+---------+---------+      (it exited)
  *
- * What is an address of an upstream goes from READY back to STARTING while its probes fail.
+ * What is an address of an upstream, or a container, goes from READY back to STARTING while its
+ * probes fail.
  *
  * Ownership: struct pop owns endpoints, those own their revisions, those their replicas. Loop
  * thread only. The core reaches the world through struct env and struct pop_effects alone, so that
@@ -39,6 +40,7 @@
 #include "proto/hop.h"
 #include "spec/endpoint.h"
 #include "store/digest.h"
+#include "store/image.h"
 
 struct arena;
 struct pop;
@@ -76,6 +78,18 @@ struct pop_log {
 enum pop_driver {
     POP_DRIVER_PROCESS,  /* the supervisor, by a runtime's template */
     POP_DRIVER_UPSTREAM, /* nobody here: each of its addresses is a replica that is probed */
+    POP_DRIVER_ENGINE,   /* a container engine, by the revision's image */
+};
+
+/* What containers of a revision are made of; immutable, as the revision is. */
+struct pop_image {
+    struct arena *arena; /* that all of it lies in, this too */
+    struct slice digest; /* of its manifest */
+    struct image_blob config;
+    struct image_blob *layers; /* the lowest first */
+    size_t layer_count;
+    uint16_t port;             /* where it listens */
+    struct endpoint_spec spec; /* the part of what runs */
 };
 
 struct pop_replica {
@@ -87,6 +101,7 @@ struct pop_replica {
     int32_t pid;
     bool kill_sent;
     bool adopted;        /* an earlier agent started it */
+    bool served;         /* it was READY before */
     bool cold;           /* none was ready when it was started */
     bool drained_before; /* for the agent before this one, heard before it was known here */
     int64_t since_ns;    /* in this state, env's clock */
@@ -127,9 +142,11 @@ struct pop_revision {
     uint32_t threads;
     uint32_t batch_max, batch_delay_us;
     enum pop_driver driver;
-    char *upstream;   /* "http://HOST:PORT" */
-    bool by_model;    /* it speaks OIP */
-    char *probe_path; /* of an HTTP probe; empty: a connection is enough */
+    struct pop_image *image; /* owned; POP_DRIVER_ENGINE alone */
+    bool shown;              /* one of its replicas was ready: it can run */
+    char *upstream;          /* "http://HOST:PORT" */
+    bool by_model;           /* it speaks OIP */
+    char *probe_path;        /* of an HTTP probe; empty: a connection is enough */
     struct spec_probe probe;
     bool watched; /* its addresses are looked up and probed */
     struct list replicas;
@@ -334,14 +351,21 @@ void pop_replica_added(struct pop *pop, const struct message_replica_added *adde
 void pop_arena_kept(struct pop *pop, uint64_t revision_uid);
 struct pop_ready {
     const struct message_replica_walls *walls;
+    const char *sandbox; /* the same in words, where walls is NULL */
     uint64_t memory_bytes;
     uint64_t walls_ns, load_ns, first_run_ns; /* as it says itself; 0: not */
-    const struct perigee_model *model;        /* checked; copied */
+    const struct perigee_model *model;        /* checked; copied. NULL: nothing is known of it */
     size_t model_bytes;
 };
 void pop_replica_ready(struct pop *pop, uint64_t replica, const struct pop_ready *ready);
+/* Its probes fail, for now: nothing goes there. It is READY again by the call above. */
+void pop_replica_unready(struct pop *pop, uint64_t replica, const char *why);
 void pop_replica_drained(struct pop *pop, uint64_t replica);
 void pop_replica_exited(struct pop *pop, const struct message_replica_exited *exited);
+/* The same of one that is no process of the supervisor's. `asked`: that is no failure. */
+void pop_replica_ended(struct pop *pop, uint64_t replica, const char *reason, bool asked);
+/* The engine is there (again): what failed for want of it is tried at once. */
+void pop_engine_there(struct pop *pop);
 void pop_replica_log(struct pop *pop, const struct message_replica_log *log);
 void pop_demand(struct pop *pop, const struct message_demand *demand);
 void pop_gateway_changed(struct pop *pop, bool present);

@@ -5,6 +5,8 @@
  */
 #pragma once
 
+#include <yyjson.h>
+
 #include "pop/state.h"
 
 struct pop_endpoint *pop_endpoint_new(struct pop *pop, uint64_t uid);
@@ -26,3 +28,7 @@ struct stranger *pop_stranger_find(struct pop *pop, uint64_t replica);
 void pop_stranger_free(struct stranger *stranger);
 void pop_strangers_look(struct pop *pop); /* whose revision is known now, or never will be */
 void pop_arenas_look(struct pop *pop);    /* likewise, once control has told everything */
+
+/* Of a revision's document: `image` and `spec` (image.c). The image is the caller's. */
+[[nodiscard]] int pop_image_read(yyjson_val *json, yyjson_val *spec, struct pop_image **ret,
+                                 struct err *err);

@@ -40,20 +40,29 @@ static int64_t now_ms(struct agent *agent)
 
 /* ---- looking --------------------------------------------------------------------------------- */
 
-/* What a worker says of itself decides what of its own CPU time is called idle, nothing else. */
-static bool runs_now(struct agent *agent, uint64_t id)
+/* What a worker says of itself decides what of its own CPU time is called idle, nothing else. Of a
+ * container it is the gateway's word. */
+static bool runs_now(struct agent *agent, const struct usage_replica *replica)
 {
-    const struct agent_region *region = map_get_u64(&agent->regions, id);
+    const struct agent_region *region = map_get_u64(&agent->regions, replica->id);
+    if (replica->source == &usage_of_groups) {
+        const struct pop_revision *revision = pop_revision_find(&agent->pop, replica->revision);
+        const struct pop_scale *scale = revision ? revision->scale : NULL;
+        return scale && (scale->level[0].running || scale->level[1].running);
+    }
     const struct perigee_status *status = region ? region->memory : NULL;
     return status && atomic_load_explicit(&status->sleeping, memory_order_relaxed) == 0;
 }
 
-static void look(struct agent *agent, const struct usage_replica *replica, bool memory)
+static void look(struct agent *agent, struct usage_replica *replica, bool memory)
 {
     struct meter_use use;
-    if (!usage_of_processes.read(replica, memory, &use))
+    if (!replica->source->read(replica, memory, &use))
         return; /* it has just ended: what it used comes with its end */
-    use.runs = runs_now(agent, replica->id);
+    replica->cpu_us = use.cpu_us;
+    if (use.memory_kib != METER_UNKNOWN)
+        replica->memory_kib = use.memory_kib;
+    use.runs = runs_now(agent, replica);
     meter_look(&agent->usage.meter, replica->id, &use, now_ms(agent));
 }
 
@@ -84,7 +93,7 @@ static void look_all(struct agent *agent, bool all)
             if (all || revision->replica_count)
                 count(agent, revision->uid);
     MAP_EACH (entry, &usage->replicas) {
-        const struct usage_replica *replica = entry->value;
+        struct usage_replica *replica = entry->value;
         look(agent, replica, all || (usage->looks + replica->id) % MEMORY_LOOKS == 0);
     }
     meter_second(&usage->meter);
@@ -207,40 +216,94 @@ void agent_usage_open(struct agent *agent)
     arena_free(arena);
 }
 
+void agent_usage_lives(struct agent *agent, uint64_t replica)
+{
+    meter_told(&agent->usage.meter, replica);
+}
+
+void agent_usage_told(struct agent *agent)
+{
+    meter_forget_untold(&agent->usage.meter);
+}
+
 void agent_usage_go(struct agent *agent)
 {
     struct agent_usage *usage = &agent->usage;
     if (!usage->open)
         return;
-    meter_forget_untold(&usage->meter);
+    if (!agent->containers.marked) /* else once the engine has said which there are */
+        agent_usage_told(agent);
     window_begin(agent);
     look_all(agent, true);
     usage->begun = true;
     env_timer_start(agent->env, &usage->second, LOOK_MS * ENV_MS, on_second, agent);
 }
 
-void agent_usage_added(struct agent *agent, const struct message_replica_added *added)
+static void added(struct agent *agent, struct usage_replica *replica)
 {
     struct agent_usage *usage = &agent->usage;
-    struct pop_revision *revision = pop_revision_find(&agent->pop, added->revision);
-    bool own = added->replica >> 32 == agent->start.instance;
+    struct pop_revision *revision = pop_revision_find(&agent->pop, replica->revision);
+    bool own = replica->id >> 32 == agent->start.instance;
     uint64_t age_ms = 0;
-    if (!usage->open || map_get_u64(&usage->replicas, added->replica))
-        return;
-    struct usage_replica *replica = mem_zalloc(sizeof *replica);
-    *replica = (struct usage_replica){ added->replica, added->revision, added->pid };
     map_put_u64(&usage->replicas, replica->id, replica);
     if (!own)
-        (void)proc_age_ms(added->pid, &age_ms);
-    meter_replica(&usage->meter, added->replica, added->revision,
+        (void)proc_age_ms(replica->pid, &age_ms);
+    meter_replica(&usage->meter, replica->id, replica->revision,
                   revision ? revision->memory_bytes / 1024 : 0, own, age_ms, now_ms(agent));
     look(agent, replica, true);
+}
+
+void agent_usage_added(struct agent *agent, const struct message_replica_added *message)
+{
+    struct agent_usage *usage = &agent->usage;
+    if (!usage->open || map_get_u64(&usage->replicas, message->replica))
+        return;
+    struct usage_replica *replica = mem_zalloc(sizeof *replica);
+    replica->id = message->replica;
+    replica->revision = message->revision;
+    replica->pid = message->pid;
+    replica->source = &usage_of_processes;
+    added(agent, replica);
+}
+
+void agent_usage_contained(struct agent *agent, uint64_t id, uint64_t revision, int32_t pid,
+                           const char *group)
+{
+    struct agent_usage *usage = &agent->usage;
+    if (!usage->open || map_get_u64(&usage->replicas, id))
+        return;
+    struct usage_replica *replica = mem_zalloc(sizeof *replica);
+    replica->id = id;
+    replica->revision = revision;
+    replica->pid = pid;
+    replica->source = &usage_of_groups;
+    usage_group_find(replica, group);
+    added(agent, replica);
+}
+
+uint64_t agent_usage_memory(struct agent *agent, uint64_t id)
+{
+    const struct usage_replica *replica = map_get_u64(&agent->usage.replicas, id);
+    struct meter_use use;
+    if (!replica || !replica->source->read(replica, true, &use) || use.memory_kib == METER_UNKNOWN)
+        return 0;
+    return use.memory_kib * 1024;
+}
+
+bool agent_usage_cpu_us(struct agent *agent, uint64_t id, uint64_t *ret)
+{
+    const struct usage_replica *replica = map_get_u64(&agent->usage.replicas, id);
+    struct meter_use use;
+    if (!replica || !replica->source->read(replica, false, &use))
+        return false;
+    *ret = use.cpu_us;
+    return true;
 }
 
 void agent_usage_ready(struct agent *agent, uint64_t id)
 {
     struct agent_usage *usage = &agent->usage;
-    const struct usage_replica *replica = map_get_u64(&usage->replicas, id);
+    struct usage_replica *replica = map_get_u64(&usage->replicas, id);
     if (!replica)
         return;
     look(agent, replica, true); /* up to here it was starting */
@@ -258,7 +321,10 @@ void agent_usage_ended(struct agent *agent, uint64_t id, uint64_t revision, uint
             return;  /* told twice, and on its way to the disk */
     if (agent->gone) /* what ended with it makes its last second a busy one */
         count(agent, revision);
-    free(map_remove_u64(&usage->replicas, id));
+    struct usage_replica *replica = map_remove_u64(&usage->replicas, id);
+    if (replica && replica->source == &usage_of_groups && cpu_us < replica->cpu_us)
+        cpu_us = replica->cpu_us; /* its group was gone before it could be read once more */
+    free(replica);
     if (!meter_ended(&usage->meter, id, revision, cpu_us, now_ms(agent))) {
         metered(agent, id); /* it is on disk already */
         return;

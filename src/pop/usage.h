@@ -3,6 +3,7 @@
  * usage.h -- the agent's shell around meter.h and ledger.h: who is looked at when, what is written
  * down, and its way to control.
  *
+ *   usage_group.c what a container's control group has used
  *   usage.c       looks once a second, writes a window each 10 s; each minute while control is away
  *   usage_send.c  to control, one call at a time, in order
  *
@@ -24,9 +25,14 @@ struct arena;
 struct http_call;
 struct message_replica_added;
 
+struct usage_source;
 struct usage_replica { /* that is to be looked at */
     uint64_t id, revision;
     int32_t pid;
+    const struct usage_source *source;
+    uint64_t cpu_us, memory_kib;                                /* as last seen */
+    char cpu_group[160], monitor_group[176], memory_group[160]; /* a container's: folders */
+    bool group_v1;
 };
 
 /* Where the figures of what runs replicas come from: the kernel's of a process, of a control group
@@ -35,6 +41,7 @@ struct usage_source {
     bool (*read)(const struct usage_replica *replica, bool memory, struct meter_use *ret);
 };
 extern const struct usage_source usage_of_processes;
+extern const struct usage_source usage_of_groups; /* of containers (usage_group.c) */
 
 struct usage_end { /* one that ended: the supervisor is told once that is on disk */
     struct list link;
@@ -75,6 +82,17 @@ void agent_usage_open(struct agent *agent);
 void agent_usage_go(struct agent *agent); /* everything that is there was told */
 void agent_usage_close(struct agent *agent);
 void agent_usage_added(struct agent *agent, const struct message_replica_added *added);
+/* Containers of an earlier agent are known once the engine was heard: this one is there; and those
+ * that were not told of by then are not. */
+void agent_usage_lives(struct agent *agent, uint64_t replica);
+void agent_usage_told(struct agent *agent);
+/* A container. `group` is the path of one above its own; empty: its process's. */
+void agent_usage_contained(struct agent *agent, uint64_t replica, uint64_t revision, int32_t pid,
+                           const char *group);
+void usage_group_find(struct usage_replica *replica, const char *group); /* usage_group.c */
+uint64_t agent_usage_memory(struct agent *agent, uint64_t replica);      /* bytes; 0: not known */
+/* CPU time by now; false: it cannot be looked at. */
+bool agent_usage_cpu_us(struct agent *agent, uint64_t replica, uint64_t *ret);
 void agent_usage_ready(struct agent *agent, uint64_t replica);
 /* It was reaped; CPU time is the kernel's last word. Again is harmless. */
 void agent_usage_ended(struct agent *agent, uint64_t replica, uint64_t revision, uint64_t cpu_us);

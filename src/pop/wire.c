@@ -182,6 +182,7 @@ static void go(struct agent *agent)
         return;
     agent->gone = true;
     agent->pop.hearing = false;
+    agent_containers_open(agent);
     agent_usage_go(agent);
     agent_admin_open(agent);
     agent_watch_open(agent);
@@ -332,6 +333,8 @@ void agent_on_supervisor(struct agent *agent, const union message *message, size
     case MESSAGE_DRAIN:
         agent->control_there = false; /* it goes as well: nothing to wonder at */
         agent_publish_now(agent);
+        if (message->as_MESSAGE_DRAIN.idle_ms == 0) /* of an upgrade the next agent has them */
+            agent_containers_end(agent, NULL);
         agent_admin_drain(agent, message->as_MESSAGE_DRAIN.idle_ms);
         break;
     case MESSAGE_PROCESS:

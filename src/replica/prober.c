@@ -26,12 +26,27 @@ struct prober {
     unsigned failed;                /* in a row */
     unsigned open;                  /* callbacks that are still to come */
     bool well, given_up, freed;
+    int64_t begun_ms;
     int status; /* of the answer; 0: none came */
 };
 
 static void again_in(struct prober *prober, int64_t ms)
 {
     timer_start(prober->timer, ms);
+}
+
+enum { HASTE_MS = 5, HASTE_FOR_MS = 2'000, HURRY_MS = 20, HURRY_FOR_MS = 10'000 };
+
+static int64_t pause_ms(const struct prober *prober)
+{
+    const struct probe_plan *plan = &prober->plan;
+    int64_t age_ms = loop_now_ms(prober->loop) - prober->begun_ms;
+
+    if (prober->given_up)
+        return plan->period_ms;
+    if (!plan->hasty)
+        return plan->begin_ms;
+    return age_ms < HASTE_FOR_MS ? HASTE_MS : age_ms < HURRY_FOR_MS ? HURRY_MS : plan->period_ms;
 }
 
 /* An answer, or that there was none. It may have been freed afterwards. */
@@ -41,9 +56,9 @@ static void seen(struct prober *prober, bool good, const char *why)
 
     prober->failed = good ? 0 : prober->failed + 1;
     prober->well = good || (before && prober->failed < prober->plan.failures);
-    prober->given_up |= good || prober->failed >= prober->plan.failures;
-    again_in(prober, prober->given_up ? prober->plan.period_ms : prober->plan.begin_ms);
-    if (prober->well ? !before : prober->given_up)
+    prober->given_up |= good || (!prober->plan.hasty && prober->failed >= prober->plan.failures);
+    again_in(prober, pause_ms(prober));
+    if (prober->well ? !before : prober->given_up || prober->plan.hasty)
         prober->on_seen(prober, prober->well, why, prober->data);
 }
 
@@ -181,6 +196,7 @@ struct prober *prober_new(struct loop *loop, struct http_client *client,
     prober->on_seen = on_seen;
     prober->data = data;
     prober->timer = timer_new(loop, on_timer, prober);
+    prober->begun_ms = loop_now_ms(loop);
     again_in(prober, 0);
     return prober;
 }

@@ -4,7 +4,9 @@
  * that is answered 200 to 399) or by whether it accepts a connection.
  *
  * At first it asks each `begin_ms`, for as long as it was never well and not given up; then each
- * period. It is well with the first good answer, and no more after `failures` bad ones in a row.
+ * period. What has just been started is asked in haste: each 5 ms for 2 s, each 20 ms up to 10 s,
+ * and not given up before it was well. It is well with the first good answer, and no more after
+ * `failures` bad ones in a row.
  * Loop thread only. The caller owns it; the client is borrowed and outlives it.
  */
 #pragma once
@@ -28,6 +30,7 @@ struct probe_plan {
     unsigned failures;
     uint64_t scope; /* the replica in whose network the address is; 0: this machine's */
     const struct http_dialer *dialer; /* with `scope`; the client has the same. Borrowed */
+    bool hasty;                       /* instead of begin_ms */
 };
 
 /* Told when it has become well, and each time that it is not, with why. Not from inside a call made

@@ -18,6 +18,8 @@ class FakeControl:
     def __init__(self, pop="paris"):
         self.pop, self.model = pop, (DIGITS / "digits.onnx").read_bytes()
         self.digest = "sha256:" + hashlib.sha256(self.model).hexdigest()
+        self.blobs = {self.digest: self.model}
+        self.revisions = {}  # of containers, by uid
         self.first = []  # events of each watch's beginning
         self.events = queue.Queue()  # then these
         self.watches = 0
@@ -43,7 +45,11 @@ class FakeControl:
                 self.wfile.write(body)
 
             def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                if self.path.endswith("/usage"):
+                    self.answer(503)
+                    return
+                body = json.loads(body)
                 if self.path.endswith("/enrolments"):
                     self.answer(200, json.dumps({"pop": control.pop, "zone": "perigee.test",
                                                  "spec": {}}).encode())
@@ -51,8 +57,9 @@ class FakeControl:
                     self.answer(control.reported(body), b'{"events_seen":0}')
 
             def do_HEAD(self):
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(control.model)))
+                data = control.blobs.get(self.path.rsplit("/", 1)[1])
+                self.send_response(404 if data is None else 200)
+                self.send_header("Content-Length", str(len(data or b"")))
                 self.end_headers()
 
             def do_GET(self):
@@ -113,7 +120,8 @@ class FakeControl:
         offset = int(re.fullmatch(r"bytes=(\d+)-", given)[1]) if given else 0
         self.pulls.append(given)
         if not self.on_pull(handler, offset):
-            handler.answer(206 if given else 200, self.model[offset:])
+            data = self.blobs[handler.path.rsplit("/", 1)[1]]
+            handler.answer(206 if given else 200, data[offset:])
 
     # -- what is said
     def endpoint(self, name="digits", uid=1, replicas=1, state="running", **more):
@@ -122,6 +130,30 @@ class FakeControl:
                 "spec": spec, "target": 1, "pops": [{"name": self.pop, "replicas": replicas}],
                 "revisions": [{"number": 1, "uid": uid << 24 | 1, "model": self.digest,
                                "runtime": "onnx", "spec": spec}], **more}
+
+    def container(self, image, number=1, spec=None, port=8080, name="shop", uid=1, **more):
+        """An endpoint of that image (engines.Image); `spec`: of its newest revision, and what
+        governs it. Its blobs are to be had from here on."""
+        self.blobs.update(image.blobs())
+        manifest = json.loads(image.manifest)
+        spec = {"name": name, "image": digest_of(image.manifest), "protocol": "http",
+                "flavor": {"cpu": "1", "memory": "64MiB"}, **(spec or {})}
+        rows = [{"digest": row["digest"], "size": row["size"], "media_type": row["mediaType"]}
+                for row in manifest["layers"]]
+        revision = {"number": number, "uid": uid << 24 | number, "model": "", "runtime": "image",
+                    "spec": spec, "image": {"digest": spec["image"], "port": port,
+                                            "config": {"digest": manifest["config"]["digest"],
+                                                       "size": manifest["config"]["size"]},
+                                            "layers": rows}}
+        self.revisions[uid] = [row for row in self.revisions.get(uid, [])
+                               if row["number"] != number] + [revision]
+        return {"uid": uid, "name": name, "project": "default", "state": "running", "generation": 1,
+                "spec": spec, "target": number, "pops": [{"name": self.pop, "replicas": 1}],
+                "revisions": self.revisions[uid], **more}
+
+
+def digest_of(data):
+    return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 def event(kind, number, data):

@@ -16,7 +16,7 @@ REFUSED = [
     (["--why-from", "10.0.0.0/33"], 2, "--why-from: "), (["--why-from", ""], 2, "--why-from: "),
     (["--why-from", ",".join(["10.0.0.0/8"] * 17)], 2, "more than 16"),
     (["--geo", "x.mmdb"], 2, "--geo: 'x.mmdb': No such file"),
-    (["--engine", "unix:/x"], 2, "--engine: not yet"),
+    (["--engine", "tcp:/x"], 2, "is not unix:PATH"),
     (["--sandbox", "none"], 2, "best or require"),
     (["--listen-gateway", "0.0.0.0:8000"], 2, "say --open"),
     (["--listen-admin", "[::]:8002"], 2, "say --open"),

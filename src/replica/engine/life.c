@@ -56,6 +56,7 @@ struct engine_life {
     int64_t pid;
     unsigned looks, removals, group_tries;
     bool dead, log_broken, removing;
+    bool adopted;         /* its walls are to be asked for yet */
     uint64_t told, known; /* bytes of its log; of those that come again */
     struct engine_end end;
     struct engine_end_seen seen;
@@ -364,6 +365,8 @@ static void on_looked(const struct engine_answer *answer, const struct err *err,
     int r = engine_seen_parse(arena, answer->body, &seen, &why);
     int64_t pid = r == 0 ? seen.pid : 0;
     bool runs = r == 0 && seen.running && pid > 0;
+    if (runs && life->adopted)
+        r = engine_walls_check(&life->want, &seen, &why);
     arena_free(arena);
     if (r < 0) {
         fail(life, why.message);
@@ -472,12 +475,11 @@ static struct engine_container copy(struct arena *arena, const struct engine_con
     return to;
 }
 
-struct engine_life *engine_life_begin(struct engine *engine, struct loop *loop,
-                                      const struct engine_container *container,
-                                      const struct engine_life_events *events, void *data)
+static struct engine_life *life_new(struct engine *engine, struct loop *loop,
+                                    const struct engine_container *container,
+                                    const struct engine_life_events *events, void *data)
 {
     struct engine_life *life = mem_zalloc(sizeof *life);
-    char target[256];
 
     life->engine = engine;
     life->loop = loop;
@@ -489,11 +491,36 @@ struct engine_life *engine_life_begin(struct engine *engine, struct loop *loop,
     life->pidfd = -1;
     life->log_timer = timer_new(loop, log_follow, life);
     life->end.exit_code = -1;
+    return life;
+}
+
+struct engine_life *engine_life_begin(struct engine *engine, struct loop *loop,
+                                      const struct engine_container *container,
+                                      const struct engine_life_events *events, void *data)
+{
+    struct engine_life *life = life_new(engine, loop, container, events, data);
+    char target[256];
+
     (void)snprintf(target, sizeof target, "/containers/create?name=%.*s",
                    SLICE_FMT(container->name));
     life->call =
         engine_ask(engine, ENGINE_POST, target, engine_container_json(life->arena, &life->want),
                    ASK_MS, on_created, life);
+    return life;
+}
+
+struct engine_life *engine_life_adopt(struct engine *engine, struct loop *loop,
+                                      const struct engine_container *container, struct slice id,
+                                      const struct engine_life_events *events, void *data)
+{
+    struct engine_life *life = life_new(engine, loop, container, events, data);
+
+    (void)snprintf(life->id, sizeof life->id, "%.*s", SLICE_FMT(id));
+    life->adopted = true;
+    life->told = AGAIN_BYTES_MAX + 1; /* what it wrote before is somebody else's to tell */
+    life->state = ENGINE_LOOKING;
+    log_follow(life);
+    look(life);
     return life;
 }
 

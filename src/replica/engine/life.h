@@ -8,7 +8,8 @@
  *                                                                              not wanted)
  *
  * CHECKING asks the engine whether it has the walls that it was asked for, LOOKING the kernel: a
- * container that lacks one is removed, and the end names it. Its death is seen by a pidfd on its
+ * container that lacks one is removed, and the end names it. One that runs already is asked for
+ * both in LOOKING. Its death is seen by a pidfd on its
  * first process, which is asked for again from the engine after it was opened, as numbers are used
  * again; the engine's word comes after that.
  *
@@ -60,6 +61,11 @@ struct engine_life_events {
 /* `container` and what it points to are copied; its log driver is the engine's. */
 struct engine_life *engine_life_begin(struct engine *engine, struct loop *loop,
                                       const struct engine_container *container,
+                                      const struct engine_life_events *events, void *data);
+/* The same of one that runs already, which somebody before us began: its walls are looked at anew,
+ * and what it writes is told from now on. `id` is the engine's. */
+struct engine_life *engine_life_adopt(struct engine *engine, struct loop *loop,
+                                      const struct engine_container *container, struct slice id,
                                       const struct engine_life_events *events, void *data);
 /* The signal that its image asks to be ended by (SIGTERM), then SIGKILL after so long. 0: SIGKILL
  * now. Again is harmless. */

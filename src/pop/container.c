@@ -1,0 +1,461 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The life of a replica that is a container: made and started by the engine, shown to who makes
+ * sockets in its network, asked by its probes until it is well, in the table from then on, and
+ * counted until it is gone. What follows from each is the core's (happened.c).
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "base/arena.h"
+#include "base/auto.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "io/timer.h"
+#include "pop/agent.h"
+#include "replica/engine/life.h"
+#include "sys/env_linux.h"
+
+enum {
+    NOFILE = 65536,
+    NPROC = 4096,             /* Podman has 32768 of its own, and can give no more */
+    TMP_BYTES_MAX = 64 << 20, /* of its memory, half at most */
+    GRACE_MS = 10'000,        /* from SIGTERM to SIGKILL */
+};
+
+struct container {
+    struct list link; /* of agent->containers.all */
+    struct agent *agent;
+    uint64_t replica, revision;
+    char name[64]; /* of the replica */
+    struct engine_life *life;
+    struct spec_probe startup, readiness, liveness; /* in the image's arena, which is ref'd below */
+    bool two_steps;                                 /* readiness is asked behind startup */
+    struct container_probe *first, *alive;
+    struct timer *late; /* until when it must have been well once */
+    uint16_t port;
+    char walls[256];
+    char group[64];
+    char probed[160]; /* why it was not well, last */
+    int64_t began_ns, running_ns;
+    enum replica_end end; /* as we caused it */
+    char end_text[256];
+    bool was_ready;
+};
+
+static struct pop_replica *replica_of(const struct container *container)
+{
+    return map_get_u64(&container->agent->pop.replicas_by_id, container->replica);
+}
+
+static struct container *find(const struct agent *agent, uint64_t replica)
+{
+    struct container *container;
+
+    LIST_EACH (container, &agent->containers.all, struct container, link)
+        if (container->replica == replica)
+            return container;
+    return NULL;
+}
+
+static void probes_free(struct container *container)
+{
+    container_probe_free(take_ptr(container->first));
+    container_probe_free(take_ptr(container->alive));
+    timer_stop(container->late);
+}
+
+static void container_free(struct container *container)
+{
+    probes_free(container);
+    timer_free(container->late);
+    list_remove(&container->link);
+    free(container);
+}
+
+/* It is of no use: killed, and that is why. */
+static void fail(struct container *container, enum replica_end end, const char *text)
+{
+    if (container->end_text[0])
+        return;
+    container->end = end;
+    snprintf(container->end_text, sizeof container->end_text, "%s", text);
+    probes_free(container);
+    engine_life_fail(container->life, text);
+}
+
+/* ---- is it well? ----------------------------------------------------------------------------- */
+
+static struct container_place place_of(const struct container *container)
+{
+    return (struct container_place){ container->replica, container->port,
+                                     slice_of(engine_life_id(container->life)) };
+}
+
+static void on_alive(struct container_probe *probe, bool well, const char *why, void *data)
+{
+    struct container *container = data;
+    char text[sizeof container->end_text];
+    (void)probe;
+
+    snprintf(text, sizeof text, "probes.liveness: %.200s", why);
+    if (!well)
+        fail(container, REPLICA_END_TIMEOUT, text);
+}
+
+static void ready(struct container *container)
+{
+    struct agent *agent = container->agent;
+    struct container_place place = place_of(container);
+    int64_t now_ns = env_now_ns(agent->env);
+    struct pop_ready word = {
+        .sandbox = container->walls,
+        .memory_bytes = agent_usage_memory(agent, container->replica),
+        .load_ns = (uint64_t)(now_ns - container->running_ns),
+    };
+
+    timer_stop(container->late);
+    if (!container->was_ready) {
+        agent_usage_ready(agent, container->replica);
+        if (spec_probe_is_there(&container->liveness))
+            container->alive = container_probe_new(agent, &place, &container->liveness, false,
+                                                   on_alive, container);
+    }
+    container->was_ready = true;
+    pop_replica_ready(&agent->pop, container->replica, &word);
+}
+
+static void on_readiness(struct container_probe *probe, bool well, const char *why, void *data)
+{
+    struct container *container = data;
+    (void)probe;
+
+    if (well)
+        ready(container);
+    else if (container->was_ready)
+        pop_replica_unready(&container->agent->pop, container->replica, why);
+    else
+        snprintf(container->probed, sizeof container->probed, "%s", why);
+}
+
+/* probes.startup, where readiness has a probe of its own. */
+static void on_startup(struct container_probe *probe, bool well, const char *why, void *data)
+{
+    struct container *container = data;
+    struct container_place place = place_of(container);
+
+    if (!well) {
+        snprintf(container->probed, sizeof container->probed, "%s", why);
+        return;
+    }
+    container_probe_free(probe);
+    container->first = container_probe_new(container->agent, &place, &container->readiness, true,
+                                           on_readiness, container);
+}
+
+static int64_t late_ms(const struct container *container)
+{
+    const struct spec_probe *startup = &container->startup;
+    return (int64_t)(startup->period_ns / 1'000'000 * startup->failures);
+}
+
+static void on_late(void *data)
+{
+    struct container *container = data;
+    char text[sizeof container->end_text];
+
+    snprintf(text, sizeof text, "it was not well within %u s (probes.startup): %.120s",
+             (unsigned)(late_ms(container) / 1000),
+             container->probed[0] ? container->probed : "it did not answer");
+    fail(container, REPLICA_END_NOT_STARTED, text);
+}
+
+static void probes_begin(struct container *container)
+{
+    struct container_place place = place_of(container);
+
+    container->first =
+        container_probe_new(container->agent, &place, &container->startup, true,
+                            container->two_steps ? on_startup : on_readiness, container);
+    timer_start(container->late, late_ms(container));
+}
+
+void agent_container_shown(struct agent *agent, uint64_t replica, const struct err *err)
+{
+    struct container *container = find(agent, replica);
+
+    if (!container || container->end_text[0])
+        return;
+    if (err && err->code != ERR_NOT_FOUND) /* that it is gone is heard by its pidfd */
+        fail(container, REPLICA_END_NOT_STARTED, err->message);
+    else if (!err && !container->first)
+        probes_begin(container);
+}
+
+/* ---- what the engine says of it -------------------------------------------------------------- */
+
+static void on_running(struct engine_life *life, int64_t pid, int pidfd, void *data)
+{
+    struct container *container = data;
+    struct agent *agent = container->agent;
+    struct pop_replica *replica = replica_of(container);
+    (void)life;
+
+    container->running_ns = env_now_ns(agent->env);
+    if (replica)
+        replica->pid = (int32_t)pid;
+    agent_usage_contained(agent, container->replica, container->revision, (int32_t)pid,
+                          container->group);
+    agent_inside_show(agent, container->replica, pidfd);
+}
+
+/* As worker processes' lines come; a piece ends with a line where it can. */
+static void on_log(struct engine_life *life, struct slice text, bool is_error, void *data)
+{
+    struct container *container = data;
+    (void)life;
+    (void)is_error;
+
+    while (text.size) {
+        struct message_replica_log log = MESSAGE_INIT(MESSAGE_REPLICA_LOG);
+        size_t bytes = text.size < MESSAGE_LOG_BYTES ? text.size : MESSAGE_LOG_BYTES;
+        const char *line = bytes < text.size ? memrchr(text.data, '\n', bytes) : NULL;
+        if (line)
+            bytes = (size_t)(line - text.data) + 1;
+        log.replica = container->replica;
+        log.bytes = (uint32_t)bytes;
+        memcpy(log.data, text.data, bytes);
+        pop_replica_log(&container->agent->pop, &log);
+        agent_note_log(container->agent, &log);
+        text = (struct slice){ text.data + bytes, text.size - bytes };
+    }
+}
+
+static void reason_of(const struct container *container, const struct engine_end *end, char *reason,
+                      size_t room)
+{
+    bool started = end->ran && container->end != REPLICA_END_NOT_STARTED;
+
+    snprintf(reason, room, "%s%s", started ? "" : "could not be started: ",
+             container->end_text[0] ? container->end_text : end->text);
+}
+
+static void on_gone(struct engine_life *life, const struct engine_end *end, void *data)
+{
+    struct container *container = data;
+    struct agent *agent = container->agent;
+    struct pop_replica *replica = replica_of(container);
+    bool asked = container->end == REPLICA_END_STOPPED || container->end == REPLICA_END_UNWANTED;
+    char reason[1024];
+    (void)life;
+
+    reason_of(container, end, reason, sizeof reason);
+    agent_inside_forget(agent, container->replica);
+    if (end->ran)
+        agent_usage_ended(agent, container->replica, container->revision, end->cpu_us);
+    /* The engine may have lost the image: it is asked anew. */
+    if (replica && !end->ran && !asked && replica->revision->model_state == POP_MODEL_HERE)
+        pop_model_state_move(&replica->revision->model_state, POP_MODEL_ABSENT);
+    uint64_t id = container->replica;
+    container_free(container);
+    if (!agent->containers.ending)
+        pop_replica_ended(&agent->pop, id, reason, asked);
+    agent_containers_gone(agent);
+}
+
+static const struct engine_life_events events = { on_running, on_log, on_gone };
+
+/* ---- beginning ------------------------------------------------------------------------------- */
+
+static uint64_t least(int resource, uint64_t wanted)
+{
+    struct rlimit limit;
+
+    return getrlimit(resource, &limit) == 0 && limit.rlim_max < wanted ? limit.rlim_max : wanted;
+}
+
+static bool way_out(const struct pop_image *image)
+{
+    return image->spec.container.egress.count > 0;
+}
+
+/* In the arena; the life copies what it keeps. */
+static struct engine_container describe(struct arena *arena, const struct container *container,
+                                        const struct pop_revision *revision)
+{
+    const struct agent_containers *containers = &container->agent->containers;
+    const struct spec_container *spec = &revision->image->spec.container;
+    struct engine_pair *env = ARENA_ARRAY(arena, struct engine_pair, spec->env.count + 1);
+    uint64_t half = revision->memory_bytes / 2;
+
+    for (size_t i = 0; i < spec->env.count; i++)
+        env[i] = (struct engine_pair){ spec->env.items[i].key, spec->env.items[i].value };
+    return (struct engine_container){
+        /* Other Perigees may have an endpoint of that name at the same engine. */
+        .name = slice_of(arena_format(arena, "perigee-%s-%.6s-%" PRIx64, container->name,
+                                      containers->home + strlen("sha256:"), container->replica)),
+        .image = revision->image->config.digest,
+        .home = slice_of(containers->home),
+        .revision = revision->uid,
+        .replica = container->replica,
+        .command = spec->command.items,
+        .command_count = spec->command.count,
+        .env = env,
+        .env_count = spec->env.count,
+        .port = container->port,
+        .user = spec->user,
+        .read_only = spec->read_only,
+        .memory_bytes = revision->memory_bytes,
+        .shm_bytes = spec->shm_bytes,
+        .tmp_bytes = half < TMP_BYTES_MAX ? half : TMP_BYTES_MAX,
+        .cpu_milli = revision->image->spec.flavor.cpu_milli,
+        .pids = (uint32_t)spec->pids,
+        .nofile = least(RLIMIT_NOFILE, NOFILE),
+        .nproc = least(RLIMIT_NPROC, spec->pids > NPROC ? spec->pids : NPROC),
+        .network = way_out(revision->image) ? ENGINE_NETWORK_OPEN : ENGINE_NETWORK_NONE,
+        .cgroup_parent = slice_of(container->group),
+    };
+}
+
+static struct container *container_new(struct agent *agent, const struct pop_replica *replica)
+{
+    const struct agent_containers *containers = &agent->containers;
+    const struct pop_image *image = replica->revision->image;
+    const struct endpoint_spec *spec = &image->spec;
+    struct container *container = mem_zalloc(sizeof *container);
+
+    container->agent = agent;
+    container->replica = replica->id;
+    container->revision = replica->revision->uid;
+    container->port = image->port;
+    container->began_ns = env_now_ns(agent->env);
+    container->end = REPLICA_END_ITSELF;
+    container->startup = spec_startup_fill(spec);
+    container->readiness = spec->probes.readiness;
+    container->liveness = spec->probes.liveness;
+    container->two_steps =
+        spec_probe_is_there(&spec->probes.startup) && spec_probe_is_there(&spec->probes.readiness);
+    container->late = timer_new(agent->loop, on_late, container);
+    pop_replica_name(replica, container->name);
+    /* A group of its own above the container's, where we can name one: it is read when the
+     * container is gone already. */
+    if (strcmp(containers->info.cgroup_driver, "cgroupfs") == 0 && !containers->info.rootless)
+        snprintf(container->group, sizeof container->group, "/perigee-%.8s-%" PRIx64,
+                 containers->home + strlen("sha256:"), replica->id);
+    snprintf(container->walls, sizeof container->walls,
+             "%s: nnp, no capabilities, seccomp, %s, pids %u, %s", containers->version.name,
+             spec->container.read_only ? "read-only" : "own files", (unsigned)spec->container.pids,
+             way_out(image) ? "egress any" : "no network");
+    list_append(&agent->containers.all, &container->link);
+    return container;
+}
+
+/* So that the next start of this home looks for what is left, whatever control then says. */
+static void mark(struct agent *agent)
+{
+    char path[MESSAGE_PATH_BYTES + 32];
+    struct err err;
+
+    if (agent->containers.marked)
+        return;
+    agent->containers.marked = true;
+    snprintf(path, sizeof path, "%s/" CONTAINERS_FILE, agent->start.home);
+    if (disk_replace(path, SLICE("this home has had containers\n"), &err) < 0)
+        log_warn("pop", "not noted that there are containers", LOG_S("why", err.message));
+}
+
+/* In the table from its first good probe on. */
+static void target(struct pop_replica *replica)
+{
+    replica->target = (struct table_target){ .id = replica->id,
+                                             .port = replica->revision->image->port,
+                                             .kind = TABLE_TARGET_SOCKET };
+    (void)ip_parse(SLICE("127.0.0.1"), &replica->target.ip);
+}
+
+int agent_container_start(struct agent *agent, struct pop_replica *replica, struct err *err)
+{
+    struct agent_containers *containers = &agent->containers;
+
+    if (containers->ending)
+        return err_set(err, ERR_CANCELED, "the agent ends");
+    if (!agent_engine_here(agent))
+        return err_set(err, ERR_NOT_FOUND, "%s", containers->why);
+    struct container *container = container_new(agent, replica);
+    struct arena *arena = arena_new();
+    struct engine_container want = describe(arena, container, replica->revision);
+    mark(agent);
+    target(replica);
+    container->life = engine_life_begin(containers->engine, agent->loop, &want, &events, container);
+    arena_free(arena);
+    return 0;
+}
+
+void agent_container_adopt(struct agent *agent, struct pop_revision *revision, uint64_t id,
+                           struct slice engine_id)
+{
+    struct message_replica_added added = MESSAGE_INIT(MESSAGE_REPLICA_ADDED);
+
+    added.replica = id;
+    added.revision = revision->uid;
+    pop_replica_added(&agent->pop, &added);
+    struct pop_replica *replica = map_get_u64(&agent->pop.replicas_by_id, id);
+    struct container *container = container_new(agent, replica);
+    struct arena *arena = arena_new();
+    struct engine_container want = describe(arena, container, revision);
+    target(replica);
+    container->life = engine_life_adopt(agent->containers.engine, agent->loop, &want, engine_id,
+                                        &events, container);
+    arena_free(arena);
+}
+
+/* ---- ending ---------------------------------------------------------------------------------- */
+
+void agent_container_kill(struct agent *agent, const struct pop_replica *replica,
+                          enum replica_end end, const char *text)
+{
+    struct container *container = find(agent, replica->id);
+
+    if (!container)
+        return;
+    if (end == REPLICA_END_STOPPED || end == REPLICA_END_UNWANTED) {
+        probes_free(container);
+        if (!container->end_text[0])
+            container->end = end;
+        engine_life_stop(container->life, GRACE_MS);
+    } else {
+        char why[sizeof container->end_text];
+        snprintf(why, sizeof why, "%.120s%s%.120s", text, container->probed[0] ? ": " : "",
+                 container->probed);
+        fail(container, end, why);
+    }
+}
+
+bool agent_container_known(const struct agent *agent, uint64_t replica)
+{
+    return find(agent, replica) != NULL;
+}
+
+void agent_containers_stop(struct agent *agent, int64_t grace_ms)
+{
+    struct container *container;
+
+    LIST_EACH (container, &agent->containers.all, struct container, link) {
+        probes_free(container);
+        container->end = REPLICA_END_STOPPED;
+        engine_life_stop(container->life, grace_ms);
+    }
+}
+
+void agent_containers_forget(struct agent *agent)
+{
+    struct container *container;
+
+    LIST_EACH (container, &agent->containers.all, struct container, link) {
+        engine_life_free(container->life);
+        container_free(container);
+    }
+}

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Is a container well? By HTTP or a connection inside its network, or by a command in it, which the
+ * engine runs: that one costs it some 90 ms, so that even in haste it is run once a second.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/auto.h"
+#include "base/err.h"
+#include "io/loop.h"
+#include "io/timer.h"
+#include "pop/agent.h"
+#include "replica/engine/exec.h"
+#include "replica/prober.h"
+
+enum { HASTE_EXEC_MS = 1'000, HASTE_EXEC_FOR_MS = 10'000 };
+
+struct container_probe {
+    struct agent *agent;
+    container_probe_cb on_seen;
+    void *data;
+    struct prober *prober; /* or */
+    char *id;
+    struct spec_strings command; /* the spec's, which outlives it */
+    struct timer *timer;
+    struct engine_exec *exec;
+    int64_t period_ms, timeout_ms, begun_ms;
+    uint64_t failures, failed; /* in a row */
+    bool hasty, well;
+};
+
+static void on_prober(struct prober *prober, bool well, const char *why, void *data)
+{
+    struct container_probe *probe = data;
+    (void)prober;
+
+    probe->on_seen(probe, well, why, probe->data);
+}
+
+/* ---- by a command ---------------------------------------------------------------------------- */
+
+static void on_exec(int exit_code, const struct err *err, void *data)
+{
+    struct container_probe *probe = data;
+    bool good = !err && exit_code == 0, before = probe->well;
+    bool haste = probe->hasty && !before && !good &&
+                 loop_now_ms(probe->agent->loop) - probe->begun_ms < HASTE_EXEC_FOR_MS;
+    char why[128];
+
+    probe->exec = NULL;
+    probe->failed = good ? 0 : probe->failed + 1;
+    probe->well = good || (before && probe->failed < probe->failures);
+    timer_start(probe->timer, haste ? HASTE_EXEC_MS : probe->period_ms);
+    snprintf(why, sizeof why, "its probe's command ended with status %d", exit_code);
+    if (probe->well ? !before : probe->hasty || probe->failed >= probe->failures)
+        probe->on_seen(probe, probe->well, good ? "" : err ? err->message : why, probe->data);
+}
+
+static void run(void *data)
+{
+    struct container_probe *probe = data;
+
+    probe->exec =
+        engine_exec(probe->agent->containers.engine, probe->agent->loop, slice_of(probe->id),
+                    probe->command.items, probe->command.count, probe->timeout_ms, on_exec, probe);
+}
+
+/* ---- which ----------------------------------------------------------------------------------- */
+
+static void prober_begin(struct container_probe *probe, const struct container_place *place,
+                         const struct spec_probe *spec)
+{
+    struct agent *agent = probe->agent;
+    uint64_t port = spec->tcp_port ? spec->tcp_port : spec->http_port;
+    struct probe_plan plan = {
+        .address = { .kind = ADDRESS_IP4, .ip = { 127, 0, 0, 1 } },
+        .path = spec->http_path,
+        .begin_ms = probe->period_ms,
+        .period_ms = probe->period_ms,
+        .timeout_ms = probe->timeout_ms,
+        .failures = (unsigned)probe->failures,
+        .hasty = probe->hasty,
+        .scope = place->replica,
+        .dialer = agent_inside_dialer(agent),
+    };
+
+    plan.address.port = (uint16_t)(port ? port : place->port);
+    if (!agent->containers.client)
+        agent->containers.client = http_client_new(
+            agent->loop, &(struct http_client_config){ .dialer = agent_inside_dialer(agent) });
+    probe->prober = prober_new(agent->loop, agent->containers.client, &plan, on_prober, probe);
+}
+
+struct container_probe *container_probe_new(struct agent *agent,
+                                            const struct container_place *place,
+                                            const struct spec_probe *spec, bool hasty,
+                                            container_probe_cb on_seen, void *data)
+{
+    struct container_probe *probe = mem_zalloc(sizeof *probe);
+    struct spec_probe filled = spec_probe_fill(spec);
+
+    probe->agent = agent;
+    probe->on_seen = on_seen;
+    probe->data = data;
+    probe->hasty = hasty;
+    probe->begun_ms = loop_now_ms(agent->loop);
+    probe->period_ms = (int64_t)(filled.period_ns / 1'000'000);
+    probe->timeout_ms = (int64_t)((filled.timeout_ns + 999'999) / 1'000'000);
+    probe->failures = filled.failures;
+    probe->command = spec->command;
+    if (!spec->command.count) {
+        prober_begin(probe, place, spec);
+        return probe;
+    }
+    probe->id = mem_string(place->id);
+    probe->timer = timer_new(agent->loop, run, probe);
+    timer_start(probe->timer, 0);
+    return probe;
+}
+
+void container_probe_free(struct container_probe *probe)
+{
+    if (!probe)
+        return;
+    prober_free(probe->prober);
+    if (probe->exec)
+        engine_exec_free(probe->exec);
+    timer_free(probe->timer);
+    free(probe->id);
+    free(probe);
+}

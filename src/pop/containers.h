@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * containers.h -- the agent's shell around the driver of container engines (replica/engine/): what
+ * runs the replicas of revisions that have an image.
+ *
+ *   engine_here.c      which engine there is: found, asked who it is, looked through for what an
+ *                      earlier agent left; asked again with back-off while it is away
+ *   images.c           a revision's image: its blobs, given to the engine
+ *   container.c        the life of one replica
+ *   container_probe.c  whether it is well
+ *
+ * An engine is asked for once it is of use: a revision has an image, or this home had containers
+ * before. Loop thread only.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "pop/state.h"
+#include "replica/engine/engine.h"
+
+#define CONTAINERS_FILE "pop/containers" /* in the home: it has had some */
+
+struct agent;
+struct container;
+struct container_probe;
+struct engine_list;
+struct engine_watch;
+struct http_client;
+struct image_fetch;
+struct timer;
+struct usage_replica;
+struct work_pool;
+
+enum agent_engine_state {
+    AGENT_ENGINE_NONE,
+    AGENT_ENGINE_ASKED,
+    AGENT_ENGINE_HERE,
+    AGENT_ENGINE_AWAY
+};
+
+struct agent_containers {
+    struct http_client *client; /* of probes; NULL until there is one */
+    enum agent_engine_state state;
+    struct engine *engine;   /* NULL: none was found */
+    struct work_pool *pool;  /* reads layers and blobs; NULL until there is an engine */
+    struct engine_call *ask; /* who it is, what it can */
+    struct engine_watch *watch;
+    struct engine_version version;
+    struct engine_info info;
+    struct timer *again;
+    uint32_t failures;
+    char why[504];           /* AWAY: why */
+    char home[80];           /* labels of what is this home's */
+    bool marked;             /* the home's file is there */
+    bool ending;             /* nothing is started any more */
+    struct list fetches;     /* struct image_fetch */
+    struct list all;         /* struct container */
+    struct timer *end_timer; /* of agent_containers_end() */
+    void (*on_ended)(struct agent *agent);
+};
+
+/* engine_here.c */
+void agent_containers_open(struct agent *agent); /* at GO */
+void agent_containers_close(struct agent *agent);
+/* Of use from here on; again is harmless. */
+void agent_engine_want(struct agent *agent);
+bool agent_engine_here(const struct agent *agent);
+/* Control has told everything: what nobody knows goes. */
+void agent_containers_look(struct agent *agent);
+/* All of them end, within a bound; `on_ended` (NULL: it is told later) then, perhaps at once. */
+void agent_containers_end(struct agent *agent, void (*on_ended)(struct agent *agent));
+void agent_containers_gone(struct agent *agent); /* one has */
+
+/* images.c */
+/* Ends in pop_model_fetched(). */
+void agent_image_fetch(struct agent *agent, uint64_t revision);
+/* Its revision is no more: the engine need not have it, unless another one does. */
+void agent_image_gone(struct agent *agent, const struct pop_revision *revision);
+void agent_images_engine(struct agent *agent); /* the engine is there, or away for now */
+void agent_images_close(struct agent *agent);
+
+/* container.c */
+[[nodiscard]] int agent_container_start(struct agent *agent, struct pop_replica *replica,
+                                        struct err *err);
+void agent_container_kill(struct agent *agent, const struct pop_replica *replica,
+                          enum replica_end end, const char *text);
+/* One that an earlier agent began; `id` is the engine's. */
+void agent_container_adopt(struct agent *agent, struct pop_revision *revision, uint64_t replica,
+                           struct slice id);
+bool agent_container_known(const struct agent *agent, uint64_t replica);
+void agent_containers_stop(struct agent *agent, int64_t grace_ms); /* all */
+void agent_containers_forget(struct agent *agent);                 /* all, as they are */
+/* What the helper saw of one that was shown (inside.c). */
+void agent_container_shown(struct agent *agent, uint64_t replica, const struct err *err);
+
+/* container_probe.c */
+/* Well with the first good answer; not well with each bad one after `failures` in a row. Not from
+ * inside; may be freed in it. */
+typedef void (*container_probe_cb)(struct container_probe *probe, bool well, const char *why,
+                                   void *data);
+struct container_place { /* that is probed */
+    uint64_t replica;
+    uint16_t port;
+    struct slice id; /* the engine's */
+};
+/* `hasty`: it has just been started, see prober.h. */
+struct container_probe *container_probe_new(struct agent *agent,
+                                            const struct container_place *place,
+                                            const struct spec_probe *spec, bool hasty,
+                                            container_probe_cb on_seen, void *data);
+void container_probe_free(struct container_probe *probe); /* NULL is allowed */

@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The engine, as the agent has it. It is here once it has said who it is and which containers of
+ * this home it has: those of an earlier agent are taken over by then, so that none is started in
+ * their place. Once it is here its events are followed, whose end says that it is away; the watch
+ * opens them again, and its list that it is back.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/arena.h"
+#include "base/auto.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "http/client.h"
+#include "io/timer.h"
+#include "io/work.h"
+#include "pop/agent.h"
+#include "pop/pop.h"
+#include "replica/engine/container.h"
+#include "replica/engine/sweep.h"
+#include "replica/engine/watch.h"
+
+enum { ASK_MS = 10'000, END_MS = 2'300, END_GRACE_MS = 1'000 };
+
+static void begin(void *data);
+
+/* ---- what it has ----------------------------------------------------------------------------- */
+
+static void on_removed(const struct engine_answer *answer, const struct err *err, void *data)
+{
+    (void)answer;
+    (void)data;
+    if (err && err->code != ERR_NOT_FOUND && err->code != ERR_CONFLICT && err->code != ERR_CANCELED)
+        log_warn("pop", "a container that nobody needs could not be removed",
+                 LOG_S("why", err->message));
+}
+
+static void remove_one(struct agent *agent, struct slice id)
+{
+    char target[128];
+
+    log_info("pop", "removing a container that nobody needs",
+             LOG_SLICE("id", ((struct slice){ id.data, 12 })));
+    snprintf(target, sizeof target, "/containers/%.*s?force=1&v=1", SLICE_FMT(id));
+    engine_ask(agent->containers.engine, ENGINE_DELETE, target, (struct slice){}, ASK_MS,
+               on_removed, NULL);
+}
+
+/* Of an earlier agent, or of this one while the engine did not answer. One whose revision control
+ * may tell of yet stays. */
+static void look_at(struct agent *agent, const struct engine_listed *item)
+{
+    struct pop_revision *revision = pop_revision_find(&agent->pop, item->revision);
+    bool ours = revision && revision->driver == POP_DRIVER_ENGINE;
+    bool runs = slice_is(item->state, "running");
+    bool earlier = item->replica >> 32 != agent->start.instance;
+
+    if (agent_container_known(agent, item->replica))
+        return;
+    if (runs && earlier)
+        agent_usage_lives(agent, item->replica);
+    if (ours && runs && earlier && !agent->containers.ending)
+        agent_container_adopt(agent, revision, item->replica, item->id);
+    else if (ours || !runs || !earlier || agent->pop.synced)
+        remove_one(agent, item->id);
+}
+
+static void here(struct agent *agent)
+{
+    struct agent_containers *containers = &agent->containers;
+
+    containers->failures = 0;
+    if (containers->state == AGENT_ENGINE_HERE)
+        return;
+    containers->state = AGENT_ENGINE_HERE;
+    if (containers->marked)
+        agent_usage_told(agent);
+    log_info("pop", "container engine", LOG_S("name", containers->version.name),
+             LOG_S("version", containers->version.version));
+    agent_images_engine(agent);
+    pop_engine_there(&agent->pop);
+}
+
+static void on_list(const struct engine_list *list, void *data)
+{
+    struct agent *agent = data;
+
+    for (size_t i = 0; i < list->count; i++)
+        look_at(agent, &list->items[i]);
+    here(agent);
+}
+
+static void on_event(struct slice id, struct slice action, void *data)
+{
+    (void)id; /* each container's own pidfd says it before */
+    (void)action;
+    (void)data;
+}
+
+static void away(struct agent *agent, const char *why)
+{
+    struct agent_containers *containers = &agent->containers;
+    bool news = containers->state != AGENT_ENGINE_AWAY;
+
+    containers->state = AGENT_ENGINE_AWAY;
+    snprintf(containers->why, sizeof containers->why, "%s", why);
+    if (news)
+        log_warn("pop", "no container engine, trying again", LOG_S("why", why));
+    agent_images_engine(agent);
+}
+
+static void on_lost(const char *why, void *data)
+{
+    char text[sizeof((struct agent_containers *)NULL)->why];
+
+    snprintf(text, sizeof text, "the container engine is away: %.400s", why);
+    away(data, text);
+}
+
+/* ---- who it is ------------------------------------------------------------------------------- */
+
+static void again(struct agent *agent, const char *why)
+{
+    struct agent_containers *containers = &agent->containers;
+
+    away(agent, why);
+    timer_start(containers->again, pop_back_off_ns(++containers->failures) / ENV_MS);
+}
+
+static void on_info(const struct engine_answer *answer, const struct err *err, void *data)
+{
+    static const struct engine_watch_events events = { on_event, on_list, on_lost };
+    struct agent *agent = data;
+    struct agent_containers *containers = &agent->containers;
+    struct err why = {};
+    char lacks[128];
+
+    containers->ask = NULL;
+    if (!err && engine_info_parse(answer->body, &containers->info, &why) < 0)
+        err = &why;
+    if (!err && !engine_info_whole(&containers->info, lacks, sizeof lacks)) {
+        (void)err_set(&why, ERR_NOT_SUPPORTED,
+                      "%s bounds no container by %s, and none is run without: `perigee doctor`",
+                      containers->version.name, lacks);
+        err = &why;
+    }
+    if (err) {
+        again(agent, err->message);
+        return;
+    }
+    containers->watch = engine_watch_new(containers->engine, agent->loop,
+                                         slice_of(containers->home), &events, agent);
+}
+
+static void on_version(const struct engine_answer *answer, const struct err *err, void *data)
+{
+    struct agent *agent = data;
+    struct agent_containers *containers = &agent->containers;
+    struct err why = {};
+
+    containers->ask = NULL;
+    if (!err && engine_version_parse(answer->body, &containers->version, &why) < 0)
+        err = &why;
+    if (err) {
+        again(agent, err->message);
+        return;
+    }
+    engine_use(containers->engine, &containers->version);
+    containers->ask = engine_ask(containers->engine, ENGINE_GET, "/info", (struct slice){}, ASK_MS,
+                                 on_info, agent);
+}
+
+static void begin(void *data)
+{
+    struct agent *agent = data;
+    struct agent_containers *containers = &agent->containers;
+    const char *told = getenv(ENGINE_ENVIRONMENT);
+    struct address address;
+    struct err err = {};
+
+    if (engine_find(slice_of(told ? told : ""), &address, &err) < 0) {
+        again(agent, err.message);
+        return;
+    }
+    if (!containers->pool)
+        containers->pool = work_pool_new("layers", 1);
+    engine_free(containers->engine);
+    containers->engine = engine_new(agent->loop, containers->pool, &address);
+    containers->ask = engine_ask(containers->engine, ENGINE_GET, "/version", (struct slice){},
+                                 ASK_MS, on_version, agent);
+}
+
+/* ---- from outside ---------------------------------------------------------------------------- */
+
+bool agent_engine_here(const struct agent *agent)
+{
+    return agent->containers.state == AGENT_ENGINE_HERE;
+}
+
+void agent_engine_want(struct agent *agent)
+{
+    struct agent_containers *containers = &agent->containers;
+
+    if (containers->state != AGENT_ENGINE_NONE)
+        return;
+    containers->state = AGENT_ENGINE_ASKED;
+    containers->again = timer_new(agent->loop, begin, agent);
+    begin(agent);
+}
+
+/* Its labels: the folder, which no other Perigee on this machine has. */
+void agent_containers_open(struct agent *agent)
+{
+    struct agent_containers *containers = &agent->containers;
+    char digest[DIGEST_TEXT];
+    char path[MESSAGE_PATH_BYTES + 32];
+
+    snprintf(containers->home, sizeof containers->home, "%s",
+             digest_of(slice_of(agent->start.home), digest));
+    snprintf(path, sizeof path, "%s/" CONTAINERS_FILE, agent->start.home);
+    agent->inside_shown = agent_container_shown;
+    containers->marked = access(path, F_OK) == 0;
+    if (containers->marked && !agent->pop.no_replicas)
+        agent_engine_want(agent);
+}
+
+static void on_looked(const struct engine_answer *answer, const struct err *err, void *data)
+{
+    struct agent *agent = data;
+    struct arena *arena = arena_new();
+    struct engine_list list;
+
+    if (!err &&
+        engine_list_parse(arena, answer->body, slice_of(agent->containers.home), &list, NULL) == 0)
+        on_list(&list, agent);
+    arena_free(arena);
+}
+
+void agent_containers_look(struct agent *agent)
+{
+    if (agent_engine_here(agent))
+        engine_list(agent->containers.engine, ASK_MS, on_looked, agent);
+}
+
+/* ---- the end --------------------------------------------------------------------------------- */
+
+static void ended(struct agent *agent)
+{
+    struct agent_containers *containers = &agent->containers;
+    void (*on_ended)(struct agent * agent) = containers->on_ended;
+
+    timer_free(take_ptr(containers->end_timer));
+    containers->on_ended = NULL;
+    if (on_ended)
+        on_ended(agent);
+}
+
+static void on_end_late(void *data)
+{
+    log_warn("pop", "containers are left to end: the next start looks after them");
+    ended(data);
+}
+
+void agent_containers_gone(struct agent *agent)
+{
+    struct agent_containers *containers = &agent->containers;
+    if (containers->on_ended && list_empty(&containers->all))
+        ended(agent);
+}
+
+void agent_containers_end(struct agent *agent, void (*on_ended)(struct agent *agent))
+{
+    struct agent_containers *containers = &agent->containers;
+
+    containers->on_ended = on_ended;
+    if (!containers->ending) {
+        containers->ending = true;
+        agent_containers_stop(agent, END_GRACE_MS);
+    }
+    if (!on_ended)
+        return;
+    if (list_empty(&containers->all)) {
+        ended(agent);
+    } else if (!containers->end_timer) {
+        containers->end_timer = timer_new(agent->loop, on_end_late, agent);
+        timer_start(containers->end_timer, END_MS);
+    }
+}
+
+void agent_containers_close(struct agent *agent)
+{
+    struct agent_containers *containers = &agent->containers;
+
+    agent_images_close(agent);
+    agent_containers_forget(agent);
+    http_client_free(containers->client);
+    engine_watch_free(containers->watch);
+    if (containers->ask)
+        engine_forget(containers->ask);
+    work_pool_free(containers->pool);
+    engine_free(containers->engine);
+    timer_free(containers->again);
+    timer_free(containers->end_timer);
+}

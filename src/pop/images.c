@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A revision's image, until the engine has it. Where it has it already, by its digest, nothing is
+ * done; else its blobs are pulled where control's disk is not this one, and given to the engine as
+ * a docker-archive (store/image.h). What was pulled goes once the engine has it.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/auto.h"
+#include "base/err.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "io/work.h"
+#include "pop/agent.h"
+#include "replica/engine/container.h"
+#include "store/blobs.h"
+#include "sys/fd.h"
+
+enum { ASK_MS = 30'000, LOAD_MS = 60'000, LOAD_BYTES_A_MS = 4096 /* a slow disk's */ };
+
+struct image_fetch {
+    struct work work;
+    struct list link; /* of agent->containers.fetches */
+    struct agent *agent;
+    uint64_t revision;
+    const struct pop_image *image; /* the revision's, which stays while it is fetched */
+    struct engine_call *call;      /* under way */
+    bool waits;                    /* for the engine */
+    bool works;                    /* the thread has it */
+    bool closed;                   /* the agent ends: it is freed when the thread gives it back */
+
+    /* the thread's */
+    struct arena *arena;
+    const char *home;
+    bool pulls;
+    struct pull_source source;
+    struct engine_piece *pieces;
+    size_t piece_count;
+    uint64_t bytes;
+    int result;
+    struct err err;
+};
+
+/* ---- on the thread --------------------------------------------------------------------------- */
+
+static const struct slice *digests_of(const struct image_fetch *fetch, struct arena *arena)
+{
+    const struct pop_image *image = fetch->image;
+    struct slice *digests = ARENA_ARRAY(arena, struct slice, image->layer_count + 1);
+
+    digests[0] = image->config.digest;
+    for (size_t i = 0; i < image->layer_count; i++)
+        digests[i + 1] = image->layers[i].digest;
+    return digests;
+}
+
+static int pieces_open(struct image_fetch *fetch, struct blobs *blobs,
+                       const struct image_parts *parts, struct err *err)
+{
+    fetch->pieces = ARENA_ARRAY(fetch->arena, struct engine_piece, parts->count + 1);
+    for (size_t i = 0; i < parts->count; i++) {
+        const struct image_part *part = &parts->items[i];
+        struct engine_piece *piece = &fetch->pieces[i];
+        *piece = (struct engine_piece){ part->text, -1, part->bytes };
+        fetch->piece_count = i + 1;
+        if (part->text.size)
+            continue;
+        uint64_t bytes;
+        int r = blobs_read(blobs, part->blob, &piece->fd, &bytes, err);
+        if (r < 0)
+            return r;
+        if (bytes != part->bytes)
+            return err_set(err, ERR_BAD_INPUT, "'%s' has %llu bytes, and the manifest says %llu",
+                           ERR_SLICE(part->blob), (unsigned long long)bytes,
+                           (unsigned long long)part->bytes);
+    }
+    fetch->bytes = parts->bytes;
+    return 0;
+}
+
+static int archive(struct image_fetch *fetch, struct blobs *blobs, struct err *err)
+{
+    const struct pop_image *image = fetch->image;
+    struct image_config config;
+    struct image_parts parts;
+    char *data = NULL;
+    size_t size = 0;
+    int r = blobs_load(blobs, image->config.digest, IMAGE_CONFIG_BYTES_MAX, &data, &size, err);
+
+    if (r == 0)
+        r = image_config_parse(fetch->arena, (struct slice){ data, size }, &config, err);
+    free(data);
+    if (r == 0)
+        r = image_check(&config, slice_of(image_machine()), true, err);
+    if (r == 0)
+        r = image_archive(fetch->arena, &image->config, &config, image->layers, image->layer_count,
+                          &parts, err);
+    return r < 0 ? r : pieces_open(fetch, blobs, &parts, err);
+}
+
+static void run(struct work *work)
+{
+    struct image_fetch *fetch = (struct image_fetch *)work; /* its first member */
+    struct blobs *blobs;
+
+    if (fetch->pulls)
+        fetch->result =
+            agent_pull_blobs(&fetch->source, fetch->arena, digests_of(fetch, fetch->arena),
+                             fetch->image->layer_count + 1, &fetch->err);
+    if (fetch->result == 0)
+        fetch->result = blobs_open(fetch->home, NULL, &blobs, &fetch->err);
+    if (fetch->result < 0)
+        return;
+    fetch->result = archive(fetch, blobs, &fetch->err);
+    blobs_close(blobs);
+}
+
+/* ---- on the loop ----------------------------------------------------------------------------- */
+
+static void pieces_close(struct image_fetch *fetch)
+{
+    for (size_t i = 0; i < fetch->piece_count; i++)
+        fd_close(&fetch->pieces[i].fd);
+    fetch->piece_count = 0;
+}
+
+static void fetch_free(struct image_fetch *fetch)
+{
+    if (fetch->call)
+        engine_forget(fetch->call);
+    pieces_close(fetch);
+    list_remove(&fetch->link);
+    arena_free(fetch->arena);
+    free(fetch);
+}
+
+static void over(struct image_fetch *fetch, const struct err *err)
+{
+    struct pop_revision *revision = pop_revision_find(&fetch->agent->pop, fetch->revision);
+    struct err why = err ? *err : (struct err){};
+
+    fetch_free(fetch);
+    if (revision && revision->model_state == POP_MODEL_FETCHING)
+        pop_model_fetched(revision, "", "", why.code ? &why : NULL);
+}
+
+static bool has_layer(const struct pop_image *image, struct slice digest)
+{
+    for (size_t i = 0; i < image->layer_count; i++)
+        if (slice_equal(image->layers[i].digest, digest))
+            return true;
+    return slice_equal(image->config.digest, digest);
+}
+
+/* What another image waits for stays. */
+static void pulled_remove(struct image_fetch *fetch)
+{
+    struct arena *arena = arena_new();
+    const struct slice *digests = digests_of(fetch, arena);
+    const struct image_fetch *other;
+    struct blobs *blobs;
+    struct err ignored;
+
+    if (blobs_open(fetch->home, NULL, &blobs, &ignored) == 0) {
+        for (size_t i = 0; i <= fetch->image->layer_count; i++) {
+            bool needed = false;
+            LIST_EACH (other, &fetch->agent->containers.fetches, struct image_fetch, link)
+                needed |= other != fetch && has_layer(other->image, digests[i]);
+            if (!needed)
+                (void)!blobs_delete(blobs, digests[i], &ignored);
+        }
+        blobs_close(blobs);
+    }
+    arena_free(arena);
+}
+
+static void on_loaded(const struct engine_answer *answer, const struct err *err, void *data)
+{
+    struct image_fetch *fetch = data;
+    struct err why = err ? *err : (struct err){};
+    (void)answer;
+
+    fetch->call = NULL;
+    pieces_close(fetch);
+    if (!err && fetch->pulls)
+        pulled_remove(fetch);
+    if (err)
+        (void)err_wrap(&why, "giving the engine the image");
+    over(fetch, why.code ? &why : NULL);
+}
+
+static void on_archive(struct work *work, bool canceled)
+{
+    struct image_fetch *fetch = (struct image_fetch *)work;
+
+    fetch->works = false;
+    if (canceled || fetch->closed) {
+        fetch_free(fetch);
+        return;
+    }
+    if (fetch->result < 0) {
+        over(fetch, &fetch->err);
+        return;
+    }
+    int64_t ms = LOAD_MS + (int64_t)(fetch->bytes / LOAD_BYTES_A_MS);
+    fetch->call = engine_load(fetch->agent->containers.engine, fetch->pieces, fetch->piece_count,
+                              ms, on_loaded, fetch);
+}
+
+static void on_seen(const struct engine_answer *answer, const struct err *err, void *data)
+{
+    struct image_fetch *fetch = data;
+    struct agent *agent = fetch->agent;
+    (void)answer;
+
+    fetch->call = NULL;
+    if (!err || err->code != ERR_NOT_FOUND) {
+        over(fetch, err);
+        return;
+    }
+    fetch->home = agent->start.home;
+    fetch->pulls = agent_pulls(agent);
+    fetch->source = agent_pull_source(agent, fetch->arena);
+    fetch->work.run = run;
+    fetch->work.on_done = on_archive;
+    fetch->works = true;
+    work_submit(agent_pull_pool(agent), agent->loop, &fetch->work);
+}
+
+static void look(struct image_fetch *fetch)
+{
+    char target[256];
+
+    fetch->waits = false;
+    snprintf(target, sizeof target, "/images/%.*s/json", SLICE_FMT(fetch->image->config.digest));
+    fetch->call = engine_ask(fetch->agent->containers.engine, ENGINE_GET, target, (struct slice){},
+                             ASK_MS, on_seen, fetch);
+}
+
+void agent_images_engine(struct agent *agent)
+{
+    struct agent_containers *containers = &agent->containers;
+    struct image_fetch *fetch;
+    struct err err;
+
+    LIST_EACH (fetch, &containers->fetches, struct image_fetch, link) {
+        if (!fetch->waits || containers->state == AGENT_ENGINE_ASKED)
+            continue;
+        if (agent_engine_here(agent)) {
+            look(fetch);
+            continue;
+        }
+        (void)err_set(&err, ERR_NOT_FOUND, "%s", containers->why);
+        over(fetch, &err);
+    }
+}
+
+void agent_image_fetch(struct agent *agent, uint64_t revision_uid)
+{
+    const struct pop_revision *revision = pop_revision_find(&agent->pop, revision_uid);
+    struct image_fetch *fetch = mem_zalloc(sizeof *fetch);
+
+    fetch->agent = agent;
+    fetch->revision = revision_uid;
+    fetch->image = revision->image;
+    fetch->arena = arena_new();
+    fetch->waits = true;
+    list_append(&agent->containers.fetches, &fetch->link);
+    agent_engine_want(agent);
+    agent_images_engine(agent);
+}
+
+void agent_images_close(struct agent *agent)
+{
+    struct image_fetch *fetch;
+
+    LIST_EACH (fetch, &agent->containers.fetches, struct image_fetch, link) {
+        fetch->closed = true;
+        if (fetch->works)
+            list_remove(&fetch->link);
+        else
+            fetch_free(fetch);
+    }
+}
+
+/* ---- what no revision needs ------------------------------------------------------------------ */
+
+struct gone {
+    struct engine *engine;
+    char target[256];
+};
+
+static void on_dropped(const struct engine_answer *answer, const struct err *err, void *data)
+{
+    (void)answer;
+    (void)data;
+    if (err && err->code != ERR_NOT_FOUND && err->code != ERR_CANCELED)
+        log_info("pop", "an image that no revision needs stays at the engine",
+                 LOG_S("why", err->message));
+}
+
+/* Ours have no name: one that has is somebody else's as well. */
+static void on_gone_seen(const struct engine_answer *answer, const struct err *err, void *data)
+{
+    struct gone *gone = data;
+    struct arena *arena = arena_new();
+    yyjson_val *root;
+    static const struct json_limits limits = { .bytes_max = ENGINE_ANSWER_BYTES_MAX,
+                                               .duplicates_allowed = true };
+
+    if (!err && json_parse(arena, answer->body, &limits, &root, NULL) == 0 &&
+        yyjson_arr_size(json_member(root, "RepoTags")) == 0) {
+        gone->target[strlen(gone->target) - strlen("/json")] = '\0';
+        engine_ask(gone->engine, ENGINE_DELETE, gone->target, (struct slice){}, ASK_MS, on_dropped,
+                   NULL);
+    }
+    arena_free(arena);
+    free(gone);
+}
+
+void agent_image_gone(struct agent *agent, const struct pop_revision *dropped)
+{
+    const struct pop_endpoint *endpoint;
+    const struct pop_revision *revision;
+    struct gone *gone;
+
+    if (!dropped->image || !agent_engine_here(agent))
+        return;
+    LIST_EACH (endpoint, &agent->pop.endpoints, struct pop_endpoint, link)
+        LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link)
+            if (revision != dropped && revision->image &&
+                slice_equal(revision->image->config.digest, dropped->image->config.digest))
+                return;
+    gone = mem_alloc(sizeof *gone);
+    gone->engine = agent->containers.engine;
+    snprintf(gone->target, sizeof gone->target, "/images/%.*s/json",
+             SLICE_FMT(dropped->image->config.digest));
+    engine_ask(gone->engine, ENGINE_GET, gone->target, (struct slice){}, ASK_MS, on_gone_seen,
+               gone);
+}

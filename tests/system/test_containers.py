@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Replicas that are containers: a PoP's agent with a real engine, Podman and Docker, and a control
+that is spoken for by the test. From the image's blobs to an answer, and what goes wrong."""
+import json
+import os
+import pathlib
+import signal
+
+import pytest
+
+from deadline import until, wait_exit
+from engines import Image, Missing, compile_server, new_engine, server_image
+from fake_control import FakeControl, event
+
+
+@pytest.fixture(scope="module", params=["podman", "docker"])
+def engine(request):
+    try:
+        one = new_engine(request.param)
+    except Missing as why:
+        pytest.skip(str(why))
+    yield one
+    one.end()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    return compile_server(tmp_path_factory.mktemp("server"))
+
+
+class Place:
+    """A PoP with an engine, and its control."""
+
+    def __init__(self, pop, control, engine, token):
+        self.pop, self.control, self.engine, self.number = pop, control, engine, 100
+        self.join = ["--join", control.url, "--token-file", token]
+
+    def start(self, *more, engine=None):
+        self.pop.start(*self.join, "--engine", f"unix:{engine or self.engine.socket}", *more)
+        self.join = []
+        return self
+
+    def tell(self, image, **more):
+        self.number += 1
+        told = self.control.container(image, **more)
+        said = event("endpoint", self.number, told)
+        self.control.first = [said, event("synced", self.number, {"uids": [told["uid"]]})]
+        self.control.events.put(said)
+        if self.control.watches == 0:
+            self.control.events.put(self.control.first[1])
+
+    def get(self, path="/", host="shop.localhost", method="GET", body=None):
+        status, headers, body = self.pop.request(method, path, body, {"Host": host})
+        return status, body, headers
+
+    def answers(self):
+        return self.get()[0] == 200
+
+    def ours(self):
+        return [row for row in self.engine.containers()
+                if row["Names"][0].lstrip("/").startswith("perigee-")]
+
+    def replicas(self, **like):
+        rows = self.control.reports[-1][1]["replicas"] if self.control.reports else []
+        return [row for row in rows if all(row[key] == like[key] for key in like)]
+
+    def told(self, kind, word=""):
+        return [row for row in self.control.told()
+                if row["kind"] == kind and word in row.get("message", "")]
+
+    def failed(self, word):
+        until(f"it to fail with '{word}'", lambda: self.told("revision_failed", word))
+        return self.told("revision_failed", word)[-1]["message"]
+
+
+@pytest.fixture
+def place(engine, new_perigee, scratch):
+    control = FakeControl()
+    (scratch / "token").write_text("pgj_" + "0" * 32)
+    one = Place(new_perigee(part="pop", start=False), control, engine, scratch / "token")
+    yield one
+    one.pop.stop()
+    control.close()
+    for row in one.ours():
+        engine.ask("DELETE", f"/v1.41/containers/{row['Id']}?force=1")
+
+
+def warm(**scale):
+    return {"scale": {"min": 1, **scale}}
+
+
+# ---- from blobs to an answer --------------------------------------------------------------------
+
+def test_an_image_answers_and_is_gone_with_the_place(place, server):
+    place.tell(server_image(server), spec=warm())
+    place.start()
+    until("an answer", place.answers)
+    assert place.get()[1] == b"hello\n"
+    row = place.ours()[0]
+    assert row["Names"][0].lstrip("/").startswith("perigee-shop-1-") and len(place.ours()) == 1
+    until("its report", lambda: place.replicas(state="ready"))
+    replica = place.replicas(state="ready")[0]
+    assert "seccomp" in replica["sandbox"] and replica["pid"] > 0
+    assert replica["memory_bytes"] > 0
+    blobs = place.pop.home / "blobs" / "sha256"
+    assert not [*blobs.iterdir()], "the engine has it now"
+    place.pop.stop()
+    assert place.ours() == []
+
+
+def test_it_scales_to_zero_and_back(place, server):
+    """Without requests it is gone after scale.idle; the next request waits for it."""
+    place.tell(server_image(server), spec={"scale": {"idle": "1s"}})
+    place.start()
+    until("an answer", place.answers)
+    until("zero", lambda: not place.ours() and not place.replicas())
+    assert place.get()[1] == b"hello\n"
+    assert len(place.ours()) == 1
+    exits = place.told("replica_exited")
+    assert exits and exits[0]["message"] == "it was stopped"
+
+
+def test_a_new_revision_takes_over_and_no_request_is_lost(place, server):
+    """The one before is ended scale.idle after its last request, once nothing runs there."""
+    place.tell(server_image(server), spec=warm(idle="1s"))
+    place.start()
+    until("an answer", place.answers)
+    place.tell(server_image(server, "loud"), spec=warm(idle="1s"), number=2)
+    answers = []
+
+    def moved():
+        answers.append(place.get())
+        return answers[-1][2]["Perigee-Revision"] == "2"
+    until("the second one", moved)
+    assert {status for status, _, _ in answers} == {200}
+    until("the end of the first", lambda: len(place.ours()) == 1)
+    assert place.ours()[0]["Labels"]["perigee.revision"] == str(1 << 24 | 2)
+
+
+# ---- who is killed -------------------------------------------------------------------------------
+
+def test_it_lives_on_when_its_agent_is_killed(place, server):
+    place.tell(server_image(server), spec=warm())
+    place.start()
+    until("an answer", place.answers)
+    before = place.ours()[0]["Id"]
+    place.control.reports.clear()
+    os.kill(place.pop.role_pid("pop"), signal.SIGKILL)
+    until("the next agent's word", lambda: place.replicas(state="ready"))
+    assert place.get()[1] == b"hello\n"
+    assert [row["Id"] for row in place.ours()] == [before]
+
+
+def test_what_is_left_after_everything_was_killed_is_swept(place, server):
+    place.tell(server_image(server), spec=warm())
+    place.start()
+    until("an answer", place.answers)
+    before = place.ours()[0]["Id"]
+    place.pop.kill()
+    assert [row["Id"] for row in place.ours()] == [before], "nobody was left to end it"
+    place.control.first = [event("synced", 200, {"uids": []})]  # it was deleted meanwhile
+    place.start()
+    until("its end", lambda: not place.ours())
+
+
+def test_one_that_is_killed_is_started_again(place, server):
+    place.tell(server_image(server, "loud"), spec=warm())
+    place.start()
+    until("an answer", place.answers)
+    until("its process", lambda: place.replicas(state="ready"))
+    os.kill(place.replicas(state="ready")[0]["pid"], signal.SIGKILL)
+    until("its death", lambda: place.control.told("deaths"))
+    death = place.control.told("deaths")[0]
+    assert "SIGKILL" in death["reason"], death
+    assert "listens" in json.dumps(death)
+    assert place.answers()
+
+
+# ---- what does not start -------------------------------------------------------------------------
+
+def test_one_that_ends_at_once_says_why(place, server):
+    place.tell(server_image(server, "exit"), spec=warm())
+    place.start()
+    assert place.failed("ended by itself") == "it ended by itself with status 3"
+    until("its last words", lambda: "no weights" in json.dumps(place.control.told("deaths")))
+    until("them as a log", lambda: any("no weights" in json.dumps(row)
+                                       for row in place.control.told("logs")))
+
+
+@pytest.mark.parametrize("how", ["deaf", "elsewhere"])
+def test_one_that_never_listens_is_given_up(place, server, how):
+    startup = {"startup": {"tcp": {"port": 8080}, "period": "1s", "failures": 2, "timeout": "1s"}}
+    place.tell(server_image(server, how), spec={**warm(), "probes": startup})
+    place.start()
+    why = place.failed("not well within 2 s")
+    assert "refused" in why, why
+
+
+def test_an_entry_point_that_is_not_there(place, server):
+    place.tell(Image([("server", server, 0o755)], {"Entrypoint": ["/nothing"]}), spec=warm())
+    place.start()
+    assert "/nothing" in place.failed("could not be started")
+
+
+def test_a_corrupt_layer(place, server):
+    image = Image([("server", server, 0o755), ("other", os.urandom(4096), 0o644)],
+                  {"Entrypoint": ["/server"]})
+    place.tell(image, spec=warm())
+    digest = next(key for key, data in place.control.blobs.items() if data == image.layer)
+    broken = bytearray(image.layer)
+    broken[len(broken) // 2] ^= 0xff
+    place.control.blobs[digest] = bytes(broken)
+    place.start()
+    assert digest in place.failed("")
+    assert not place.ours()
+    place.control.blobs[digest] = image.layer
+    until("an answer", place.answers)
+
+
+def test_an_engine_that_is_away_and_comes(place, server, scratch):
+    place.tell(server_image(server), spec=warm())
+    away = scratch / "none.sock"
+    place.start(engine=away)
+    assert "there is no socket" in place.failed("engine")
+    away.symlink_to(place.engine.socket)
+    until("an answer", place.answers)
+
+
+def test_an_engine_that_ends_and_comes_again(place, engine, server):
+    place.tell(server_image(server), spec=warm())
+    place.start()
+    until("an answer", place.answers)
+    before = place.ours()[0]["Id"]
+    if engine.name == "Podman":
+        engine.kill()  # what it started lives on
+        assert place.answers()
+    else:
+        engine.stop()  # and ends what it started
+    engine.start()
+    until("an answer", place.answers)
+    until("one alone", lambda: len(place.ours()) == 1)
+    if engine.name == "Podman":
+        assert place.ours()[0]["Id"] == before
+
+
+# ---- probes --------------------------------------------------------------------------------------
+
+def test_a_command_inside_decides(place, server):
+    """probes.readiness by exec; one that ends with another status than 0 is not well."""
+    ready = {"readiness": {"exec": {"command": ["/server", "exit"]}, "period": "5s"},
+             "startup": {"exec": {"command": ["/server", "exit"]}, "period": "5s", "failures": 1}}
+    place.tell(server_image(server), spec={**warm(), "probes": ready})
+    place.start()
+    assert "ended with status 3" in place.failed("not well within 5 s")
+
+
+def test_one_whose_liveness_fails_is_ended(place, server):
+    alive = {"liveness": {"http": {"path": "/", "port": 8099}, "period": "1s", "failures": 2}}
+    place.tell(server_image(server), spec={**warm(), "probes": alive})
+    place.start()
+    until("its end", lambda: any("probes.liveness" in row["reason"]
+                                 for row in place.control.told("deaths")))
+
+
+# ---- no way out ----------------------------------------------------------------------------------
+
+def test_nothing_leads_out(place, server):
+    place.tell(server_image(server, "ways"), spec=warm())
+    place.start()
+    until("its words", lambda: any("over" in json.dumps(row)
+                                   for row in place.control.told("logs")))
+    lines = [row["line"] for row in place.control.told("logs")]
+    assert not [line for line in lines if "REACHED" in line]
+    assert len([line for line in lines if "unreachable" in line or "refused" in line
+                or "assign" in line]) >= 16

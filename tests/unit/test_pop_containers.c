@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Revisions with an image, in the agent's core: what control tells of them, and what the driver
+ * tells of their replicas in turn.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h> /* after the above */
+
+#include "base/arena.h"
+#include "base/json.h"
+#include "pop/state_inside.h"
+#include "pop_world.h"
+
+#define HEX "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+#define CONFIG "\"config\":{\"digest\":\"sha256:" HEX "\",\"size\":7}"
+#define LAYER                                                                                      \
+    "{\"digest\":\"sha256:" HEX "\",\"size\":9,"                                                   \
+    "\"media_type\":\"application/vnd.oci.image.layer.v1.tar\"}"
+#define IMAGE "\"digest\":\"sha256:" HEX "\",\"port\":8080," CONFIG ",\"layers\":[" LAYER "]"
+
+static int tell_of(struct world *world, const char *image, const char *scale, struct err *err)
+{
+    struct arena *arena = arena_new();
+    const char *spec = arena_format(arena,
+                                    "{\"name\":\"shop\",\"image\":\"sha256:" HEX "\","
+                                    "\"command\":[\"/server\",\"x\"],\"protocol\":\"http\","
+                                    "\"pids\":40,\"scale\":{%s}}",
+                                    scale);
+    const char *json =
+        arena_format(arena,
+                     "{\"uid\":1,\"name\":\"shop\",\"state\":\"running\",\"target\":1,\"spec\":%s,"
+                     "\"revisions\":[{\"number\":1,\"uid\":%u,\"model\":\"\",\"runtime\":\"image\","
+                     "\"spec\":%s,\"image\":{%s}}]}",
+                     spec, 1u << 24 | 1, spec, image);
+    int r = pop_endpoint_apply(&world->pop, slice_of(json), err);
+    arena_free(arena);
+    return r;
+}
+
+static void tell(struct world *world, const char *scale)
+{
+    struct err err = {};
+    if (tell_of(world, IMAGE, scale, &err) < 0)
+        fail_msg("%s", err.message);
+    pop_reconcile(&world->pop);
+}
+
+static struct pop_revision *shop(struct world *world)
+{
+    return pop_revision_find(&world->pop, 1u << 24 | 1);
+}
+
+static struct pop_replica *first(struct world *world)
+{
+    return LIST_FIRST(&shop(world)->replicas, struct pop_replica, link);
+}
+
+static void loaded(struct world *world)
+{
+    assert_int_equal(shop(world)->model_state, POP_MODEL_FETCHING);
+    pop_model_fetched(shop(world), "", "", NULL);
+    pop_reconcile(&world->pop);
+}
+
+static void well(struct world *world)
+{
+    struct pop_ready word = { .sandbox = "Podman: nnp", .memory_bytes = 5 };
+    pop_replica_ready(&world->pop, first(world)->id, &word);
+    pop_reconcile(&world->pop);
+}
+
+static void test_what_control_tells_of_an_image(void **state)
+{
+    struct world *world = *state;
+    tell(world, "\"min\":1");
+    const struct pop_revision *revision = shop(world);
+    const struct pop_image *image = revision->image;
+    assert_int_equal(revision->driver, POP_DRIVER_ENGINE);
+    assert_int_equal(image->port, 8080);
+    assert_int_equal(image->layer_count, 1);
+    assert_int_equal(image->layers[0].bytes, 9);
+    assert_true(slice_is(image->config.digest, "sha256:" HEX));
+    assert_int_equal(image->spec.container.command.count, 2);
+    assert_int_equal(image->spec.container.pids, 40);
+    tell(world, "\"min\":2"); /* it stays what it is: a revision never changes */
+    assert_ptr_equal(shop(world)->image, image);
+}
+
+static void test_what_is_wrong_with_it_is_said(void **state)
+{
+    static const struct {
+        const char *image, *error;
+    } rows[] = {
+        { "", "digest" },
+        { "\"digest\":\"x\",\"port\":0," CONFIG ",\"layers\":[" LAYER "]", "port 0" },
+        { "\"digest\":\"x\",\"port\":65536," CONFIG ",\"layers\":[" LAYER "]", "port 65536" },
+        { "\"digest\":\"x\",\"port\":80," CONFIG ",\"layers\":[]", "1 to 127 layers" },
+        { "\"digest\":\"x\",\"port\":80," CONFIG ",\"layers\":[{}]", "layer 1" },
+        { "\"digest\":\"x\",\"port\":80,\"config\":{\"digest\":\"../x\",\"size\":1},\"layers\":[]",
+          "config" },
+    };
+    struct world *world = *state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct arena *arena = arena_new();
+        yyjson_val *image, *spec;
+        struct pop_image *ret;
+        struct err err = {};
+        assert_int_equal(0, json_parse(arena, slice_of(arena_format(arena, "{%s}", rows[i].image)),
+                                       NULL, &image, &err));
+        assert_int_equal(0, json_parse(arena, SLICE("{}"), NULL, &spec, &err));
+        assert_true(pop_image_read(image, spec, &ret, &err) < 0);
+        if (!strstr(err.message, rows[i].error))
+            fail_msg("'%s' says: %s", rows[i].image, err.message);
+        arena_free(arena);
+    }
+    (void)world;
+}
+
+static void test_it_is_loaded_started_and_serves(void **state)
+{
+    struct world *world = *state;
+    tell(world, "\"min\":1");
+    assert_int_equal(world->starts, 0);
+    loaded(world);
+    assert_int_equal(world->starts, 1);
+    well(world);
+    assert_int_equal(pop_endpoint_find(&world->pop, 1)->serving, 1);
+    assert_string_equal(first(world)->sandbox, "Podman: nnp");
+    assert_true(shop(world)->shown);
+    assert_null(shop(world)->model);
+}
+
+/* In the table it is not ready any more by the time that the gateway is to look for its end. */
+static void test_one_that_is_to_end_is_taken_out_of_the_table_first(void **state)
+{
+    struct world *world = *state;
+    tell(world, "\"min\":1");
+    loaded(world);
+    first(world)->target.id = first(world)->id; /* as the driver does */
+    well(world);
+    unsigned before = world->publishes;
+    tell(world, "\"min\":1,\"max\":1");
+    pop_endpoint_find(&world->pop, 1)->running = false;
+    pop_reconcile(&world->pop);
+    assert_int_equal(world->drains, 1);
+    assert_true(world->publishes > before + 1); /* the document's own, and this */
+    assert_int_equal(first(world)->state, POP_REPLICA_DRAINING);
+    pop_replica_drained(&world->pop, first(world)->id);
+    pop_reconcile(&world->pop);
+    assert_int_equal(world->kills, 1);
+}
+
+/* It has what it had; it is not given up for it, and none is started in its place. */
+static void test_one_whose_probe_fails_gets_nothing_until_it_is_well(void **state)
+{
+    struct world *world = *state;
+    tell(world, "\"min\":1");
+    loaded(world);
+    well(world);
+    uint64_t id = first(world)->id;
+    unsigned before = world->publishes;
+    pop_replica_unready(&world->pop, id, "it is ill");
+    pop_reconcile(&world->pop);
+    assert_int_equal(first(world)->state, POP_REPLICA_STARTING);
+    assert_int_equal(pop_revision_ready(shop(world)), 0);
+    assert_true(world->publishes > before);
+    world->now_ns += 3600 * ENV_S;
+    pop_reconcile(&world->pop);
+    assert_int_equal(world->kills, 0);
+    assert_int_equal(world->starts, 1);
+    well(world);
+    assert_int_equal(pop_revision_ready(shop(world)), 1);
+    pop_replica_unready(&world->pop, 99, "nobody"); /* unknown: nothing happens */
+}
+
+static void test_one_that_ends_is_started_again_with_back_off(void **state)
+{
+    struct world *world = *state;
+    tell(world, "\"min\":1");
+    loaded(world);
+    pop_replica_ended(&world->pop, first(world)->id, "it ended by itself with status 3", false);
+    pop_reconcile(&world->pop);
+    assert_true(shop(world)->failed);
+    assert_string_equal(shop(world)->message, "it ended by itself with status 3");
+    assert_int_equal(world->starts, 1);
+    world->now_ns += ENV_S;
+    pop_reconcile(&world->pop);
+    assert_int_equal(world->starts, 2);
+    well(world);
+    assert_false(shop(world)->failed);
+    pop_replica_ended(&world->pop, first(world)->id, "it was stopped", true); /* no failure */
+    pop_reconcile(&world->pop);
+    assert_false(shop(world)->failed);
+    pop_replica_ended(&world->pop, 99, "nobody", false);
+}
+
+static void test_an_engine_that_comes_is_used_at_once(void **state)
+{
+    struct err none = {};
+    struct world *world = *state;
+    (void)err_set(&none, ERR_NOT_FOUND, "there is no container engine");
+    tell(world, "\"min\":1");
+    for (int i = 0; i < 30; i++) {
+        pop_model_fetched(shop(world), NULL, NULL, &none);
+        world->now_ns += 60 * ENV_S;
+        pop_reconcile(&world->pop);
+    }
+    pop_model_fetched(shop(world), NULL, NULL, &none);
+    assert_string_equal(shop(world)->message, "there is no container engine");
+    pop_reconcile(&world->pop);
+    assert_int_equal(shop(world)->model_state, POP_MODEL_ABSENT);
+    pop_engine_there(&world->pop);
+    pop_reconcile(&world->pop);
+    loaded(world);
+    assert_int_equal(world->starts, 1);
+}
+
+int main(void)
+{
+#define WORLD(test) cmocka_unit_test_setup_teardown(test, world_new, world_free)
+    const struct CMUnitTest tests[] = {
+        WORLD(test_what_control_tells_of_an_image),
+        WORLD(test_what_is_wrong_with_it_is_said),
+        WORLD(test_it_is_loaded_started_and_serves),
+        WORLD(test_one_that_is_to_end_is_taken_out_of_the_table_first),
+        WORLD(test_one_whose_probe_fails_gets_nothing_until_it_is_well),
+        WORLD(test_one_that_ends_is_started_again_with_back_off),
+        WORLD(test_an_engine_that_comes_is_used_at_once),
+    };
+    return cmocka_run_group_tests_name("pop_containers", tests, NULL, NULL);
+}
