@@ -29,6 +29,20 @@ class Outcomes:
 OUTCOMES = pytest.StashKey()
 
 
+# Several places, engines, upgrades, minutes of load: slow as a whole.
+SLOW = {"test_bench", "test_clock", "test_containers", "test_demo_edge", "test_dns_alone",
+        "test_engine", "test_engine_false", "test_explain", "test_explain_request",
+        "test_explain_words", "test_fleet", "test_fleet_faults", "test_forward",
+        "test_forward_canary", "test_infer_from", "test_make_run", "test_mesh", "test_parts",
+        "test_scale", "test_setup", "test_simulate", "test_top", "test_traffic", "test_upgrade",
+        "test_upstream_told", "test_usage"}
+
+
+def pytest_itemcollected(item):
+    if item.module.__name__.rpartition(".")[2] in SLOW:
+        item.add_marker("slow")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.get_closest_marker("last") is not None)

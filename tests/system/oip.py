@@ -136,10 +136,15 @@ class Wire:
         self.rest += read
 
     def _take(self, size):
-        while len(self.rest) < size:
-            self._more()
-        taken, self.rest = self.rest[:size], self.rest[size:]
-        return taken
+        parts, missing = [self.rest[:size]], size - len(self.rest)
+        self.rest = self.rest[size:]
+        while missing > 0:  # apart from `rest`, which would be copied whole with each piece
+            read = self.socket.recv(min(missing, 1 << 20))
+            if not read:
+                raise EOFError(f"the connection ended {missing} bytes before the end of a body")
+            parts.append(read)
+            missing -= len(read)
+        return b"".join(parts)
 
     def _line(self):
         while b"\r\n" not in self.rest:

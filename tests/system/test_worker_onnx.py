@@ -405,6 +405,7 @@ def test_above_two_gibibytes(template, base):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_operators_need_no_other_system_call(template, testdata):
     """Each operator case straight at a worker: none is stopped by the walls. (Whether answers are
     right through an endpoint is test_operators.py.)"""
