@@ -97,6 +97,15 @@ static void on_overdue(struct env_timer *, void *data)
     process->core->ops->kill(process, process->core->data);
 }
 
+/* Who enters networks holds nothing, and connections into containers wait for it: the first time it
+ * starts again at once. */
+static int64_t restart_delay_ns(const struct core_process *process, bool healthy)
+{
+    if (process->role != ROLE_NETNS)
+        return core_backoff_ns(process->failures, healthy);
+    return process->failures == 0 ? 0 : core_backoff_ns(process->failures - 1, healthy);
+}
+
 static void process_failed(struct core_process *process, int wait_status, const char *why)
 {
     struct core *core = process->core;
@@ -104,7 +113,7 @@ static void process_failed(struct core_process *process, int wait_status, const 
                    env_now_ns(core->env) - process->ready_ns >= HEALTHY_NS;
     if (healthy)
         process->failures = 0;
-    int64_t delay_ns = core_backoff_ns(process->failures, healthy);
+    int64_t delay_ns = restart_delay_ns(process, healthy);
     process->failures += !healthy;
     process->restarts++;
     process->pid = 0;

@@ -102,6 +102,7 @@ struct core_ops {
                 struct err *err);
     const char *(*no_cgroup)(void *data); /* why a replica is in none, in a few words */
     void (*kill_orphans)(void *data);     /* children nobody knows; none is being cloned */
+    void (*end)(pid_t pid, void *data);   /* a child that is known, and of no use any more */
     void (*on_ready)(void *data);         /* once: all roles serve */
     void (*on_ended)(void *data);         /* once, after core_stop(): nothing runs any more */
     /* enum upgrade_state: a step of it, and once its end. */

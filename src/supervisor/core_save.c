@@ -134,6 +134,7 @@ void core_save(const struct core *core, struct handover *out)
     head->gateway = core->gateway;
     head->metrics_fd = core->metrics_fd;
     head->dns_metrics_fd = core->dns_metrics_fd;
+    head->netns_pid = process_alive(&core->netns) ? core->netns.pid : 0;
     head->table_fd = core->table_fd;
     head->table = core->table;
     head->messages_dropped = core->messages_dropped;
@@ -261,6 +262,8 @@ int core_load(struct core *core, const struct handover *in, struct err *err)
         r = load_replicas(core, in, err);
     if (r < 0)
         return r;
+    if (in->head->netns_pid) /* the agent asks for another */
+        core->ops->end(in->head->netns_pid, core->data);
     core_orphans_kill(core); /* of a try that the program before had under way */
     return 0;
 }

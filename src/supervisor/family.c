@@ -336,20 +336,29 @@ static void on_orphan_exited(uint64_t, const struct env_linux_exit *, void *)
 {
 }
 
+static bool orphan_end(struct family *family, pid_t pid)
+{
+    uint64_t id;
+    struct err err;
+    if (env_linux_adopt(family->world, pid, on_orphan_exited, NULL, &id, &err) < 0)
+        return false;
+    env_process_kill(env_linux_env(family->world), id, SIGKILL);
+    return true;
+}
+
+static void family_end(pid_t pid, void *data)
+{
+    (void)orphan_end(data, pid);
+}
+
 static void family_kill_orphans(void *data)
 {
     static pid_t pids[CHILDREN_MAX];
     struct family *family = data;
     size_t count = spawn_children(pids, CHILDREN_MAX);
-    for (size_t i = 0; i < count; i++) {
-        uint64_t id;
-        struct err err;
-        if (env_linux_watches(family->world, pids[i]) ||
-            env_linux_adopt(family->world, pids[i], on_orphan_exited, NULL, &id, &err) < 0)
-            continue;
-        log_warn("supervisor", "a child nobody asked for, killing it", LOG_I("pid", pids[i]));
-        env_process_kill(env_linux_env(family->world), id, SIGKILL);
-    }
+    for (size_t i = 0; i < count; i++)
+        if (!env_linux_watches(family->world, pids[i]) && orphan_end(family, pids[i]))
+            log_warn("supervisor", "a child nobody asked for, killing it", LOG_I("pid", pids[i]));
 }
 
 /* ---- all
@@ -383,6 +392,7 @@ const struct core_ops family_ops = {
     .look = family_look,
     .no_cgroup = family_no_cgroup,
     .kill_orphans = family_kill_orphans,
+    .end = family_end,
     .on_ready = family_ready,
     .on_ended = family_ended,
     .on_upgrade = family_upgrade,

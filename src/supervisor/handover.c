@@ -145,6 +145,8 @@ static int check_head(const struct handover_head *head, struct err *err)
     if (head->lock_fd < 0 || head->lifeline_fds[0] < 0 || head->lifeline_fds[1] < 0 ||
         head->metrics_fd < 0 || head->dns_metrics_fd < 0 || !ENDED(head->text))
         return err_set(err, ERR_BAD_INPUT, "the head is not whole");
+    if (head->netns_pid < 0 || head->netns_pid == 1)
+        return err_set(err, ERR_BAD_INPUT, "process %d enters no networks", head->netns_pid);
     int r = check_message(&head->start, sizeof head->start, 0, MESSAGE_START, err);
     if (r == 0 && head->table_fd >= 0)
         r = check_message(&head->table, sizeof head->table, 1, MESSAGE_TABLE_NEW, err);

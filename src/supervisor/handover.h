@@ -50,7 +50,8 @@ struct handover_head {
     int32_t lock_fd, lifeline_fds[2], metrics_fd;
     int32_t table_fd, socket_fd, client_fd; /* -1: none */
     int32_t before_fd;                      /* the program before this one; -1: none */
-    int32_t dns_metrics_fd, reserved;
+    int32_t dns_metrics_fd;
+    int32_t netns_pid; /* of who enters networks: it ends with its channel; 0: none */
     uint64_t messages_dropped;
     struct message_table table;
     struct message_start start;

@@ -70,6 +70,7 @@ struct day {
     uint64_t table[ROLE_NETNS + 1], mesh[ROLE_NETNS + 1];    /* the last one */
     unsigned looks;                                          /* at walls */
     unsigned gateway_walls, agent_walls;                     /* were told of */
+    unsigned netns_ended;                                    /* of the program before */
     bool metrics_had;                /* by the last gateway: its loops are made after them */
     bool contains;                   /* the agent has containers: who enters networks is wanted */
     unsigned inside[ROLE_NETNS + 1]; /* channels that each was handed since its start */

@@ -423,6 +423,18 @@ static void test_who_enters_networks_is_started_when_wanted(void **state)
     assert_int_equal(day->starts[ROLE_NETNS], 2);
     assert_int_equal(core->netns.state, PROCESS_SERVING);
     inside_expect(day, 1 + LOOPS, 2, 2 * LOOPS);
+    day_run_until(day, 40 * ENV_S);
+    static const int64_t delays_ns[] = { 0, 0, ENV_S, 2 * ENV_S }; /* first after a good life */
+    for (unsigned i = 0; i < 4; i++) {
+        core_process_exited(&core->netns, 9);
+        int64_t again_ns = day->now_ns + delays_ns[i];
+        if (delays_ns[i])
+            day_run_until(day, again_ns - ENV_MS);
+        assert_int_equal(day->starts[ROLE_NETNS], 2 + i);
+        day_run_until(day, again_ns + 100 * ENV_MS);
+        assert_int_equal(day->starts[ROLE_NETNS], 3 + i);
+        assert_int_equal(core->netns.state, PROCESS_SERVING);
+    }
     /* It cannot do its work: that is no reason to end. */
     core_process_exited(&core->netns, ROLE_EXIT_HOPELESS << 8);
     assert_false(core_hopeless(core));
@@ -443,6 +455,7 @@ static void test_who_enters_networks_comes_again_after_an_upgrade(void **state)
     day_run_until(day, 2 * ENV_S);
     day_handover(day, 2);
     assert_int_equal(day->core->netns.state, PROCESS_IDLE);
+    assert_int_equal(day->netns_ended, 1);
     core_message(&day->core->agent, (const union message *)&want, sizeof want, NULL, 0);
     day_run_until(day, 3 * ENV_S);
     assert_int_equal(day->starts[ROLE_NETNS], 2);
