@@ -39,9 +39,9 @@ enum { NETNS_SOCKETS_MAX = 16 };
  * with its pidfd, and FORGET, and TOLD once it has shown all that were there when it came; who may
  * connect to them asks for sockets by the replica's id, and so can reach no other namespace.
  *
- * Each SHOW is answered with a SHOWN: can it be entered? Each WANT with a SOCKETS, in the order
- * they came; as many may be under way as the channel takes. A replica whose process has ended is
- * ERR_NOT_FOUND, and is forgotten. */
+ * Each SHOW is answered with a SHOWN: can it be entered, and is it another network than ours? Each
+ * WANT with a SOCKETS, in the order they came; as many may be under way as the channel takes. A
+ * replica whose process has ended is ERR_NOT_FOUND, and is forgotten. */
 #define NETNS_MAGIC 0x6e676550u /* "Pegn" */
 enum netns_type {
     NETNS_SHOW = 1,

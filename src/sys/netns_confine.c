@@ -21,6 +21,9 @@
 #include "base/err.h"
 #include "sys/netns.h"
 
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71
+#endif
 #define CAPABILITY_LAST 63
 #define CAPABILITIES (1u << CAP_SYS_ADMIN | 1u << CAP_SYS_PTRACE)
 #define COUNT(array) (sizeof(array) / sizeof *(array))
@@ -63,6 +66,9 @@ static const struct {
     { SCMP_SYS(socket),
       { 0, SCMP_CMP_EQ, AF_INET, 0 },
       { 1, SCMP_CMP_EQ, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0 } },
+    { SCMP_SYS(getsockopt),
+      { 1, SCMP_CMP_EQ, SOL_SOCKET, 0 },
+      { 2, SCMP_CMP_EQ, SO_NETNS_COOKIE, 0 } },
     { SCMP_SYS(fcntl), { 1, SCMP_CMP_EQ, F_DUPFD_CLOEXEC, 0 }, {} },
     { SCMP_SYS(mmap),
       { 2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0 },

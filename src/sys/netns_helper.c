@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "base/auto.h"
 #include "base/err.h"
@@ -17,6 +18,10 @@
 #include "sys/fd.h"
 #include "sys/netns.h"
 
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71
+#endif
+
 enum { MESSAGES_A_TURN = 64 };
 
 struct netns_helper {
@@ -24,6 +29,7 @@ struct netns_helper {
     struct channel *shows;                        /* the one of them that may */
     struct map replicas;                          /* id -> its pidfd + 1 */
     int home_fd;
+    uint64_t home_cookie;
     bool waits; /* for the first TOLD */
 };
 
@@ -45,7 +51,25 @@ static void sweep(struct netns_helper *helper)
     }
 }
 
-/* Is it one that can be entered? */
+/* The kernel's name of a socket's network namespace. 0: it says none (before Linux 5.14). */
+static uint64_t cookie_of(int socket_fd)
+{
+    uint64_t cookie = 0;
+    socklen_t size = sizeof cookie;
+
+    if (getsockopt(socket_fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size) < 0)
+        return 0;
+    return cookie;
+}
+
+static uint64_t cookie_home(void)
+{
+    auto_close int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    return fd < 0 ? 0 : cookie_of(fd);
+}
+
+/* Is it one that can be entered? What listens on this machine's own loopback is no container. */
 static int show(struct netns_helper *helper, uint64_t replica, int *fd, struct err *err)
 {
     int socket_fd = -1;
@@ -57,9 +81,12 @@ static int show(struct netns_helper *helper, uint64_t replica, int *fd, struct e
         return err_set(err, ERR_OVERLOADED, "more than %d replicas cannot be reached",
                        NETNS_REPLICAS_MAX);
     int r = netns_sockets(helper->home_fd, *fd, 1, &socket_fd, err);
+    uint64_t cookie = r < 0 ? 0 : cookie_of(socket_fd);
     fd_close(&socket_fd);
     if (r < 0)
         return r;
+    if (cookie && cookie == helper->home_cookie)
+        return err_set(err, ERR_FORBIDDEN, "it has the machine's own network");
     (void)map_put_u64(&helper->replicas, replica, (void *)(intptr_t)(take_fd(*fd) + 1));
     return 0;
 }
@@ -183,6 +210,7 @@ int netns_helper_new(bool waits, struct netns_helper **ret_helper, struct err *e
     int r = netns_home(&helper->home_fd, err);
 
     helper->waits = waits;
+    helper->home_cookie = cookie_home();
     if (r < 0)
         free(helper);
     else

@@ -281,6 +281,17 @@ def test_a_process_that_is_none_cannot_be_shown(role, inside):
     shown(agent, inside)
 
 
+def test_what_has_the_machines_own_network_is_not_reached(role, inside):
+    agent, own = role.side(1), os.pidfd_open(os.getpid())
+    shown(agent, inside)
+    agent.say(SHOW, 9, [own])
+    os.close(own)
+    _, replica, _, code, _, text = agent.hear()
+    assert (replica, code) == (9, FORBIDDEN) and "own network" in text
+    agent.say(WANT, 9, count=1)
+    assert agent.hear()[3] == NOT_FOUND
+
+
 def test_it_has_two_capabilities_and_no_files(role, inside):
     agent = role.side(1)
     shown(agent, inside)
