@@ -7,6 +7,7 @@
 #include "base/arena.h"
 #include "base/auto.h"
 #include "base/err.h"
+#include "control/pinned.h"
 #include "spec/reference.h"
 #include "store/blobs.h"
 #include "store/manifest.h"
@@ -15,8 +16,8 @@
 
 #define TAG_PREFIX "revision-"
 
-static int load(const struct artifact *artifact, struct slice digest, size_t bytes_max,
-                struct slice *ret, struct err *err)
+int artifact_load(const struct artifact *artifact, struct slice digest, size_t bytes_max,
+                  struct slice *ret, struct err *err)
 {
     char *data;
     size_t bytes;
@@ -44,7 +45,7 @@ static int find(const struct artifact *artifact, const struct reference *referen
     struct store *store = artifact->store;
     int r = store->repository_find(store, reference->project, reference->name, ret_id, err);
     if (r == ERR_NOT_FOUND)
-        return err_set(err, ERR_BAD_INPUT, "there is no repository '%s/%s': push the model first",
+        return err_set(err, ERR_BAD_INPUT, "there is no repository '%s/%s': push it first",
                        ERR_SLICE(reference->project), ERR_SLICE(reference->name));
     if (r == 0)
         r = reference->digest.size
@@ -134,7 +135,7 @@ static int resolve(const struct artifact *artifact, const struct reference *refe
     }
     int r = find(artifact, reference, &repository, &row, err);
     if (r == 0)
-        r = load(artifact, row.digest, OCI_MANIFEST_BYTES_MAX, &text, err);
+        r = artifact_load(artifact, row.digest, OCI_MANIFEST_BYTES_MAX, &text, err);
     if (r == 0)
         r = oci_manifest_parse(artifact->arena, text, row.media_type, &image, err);
     if (r == 0 && image.index)
@@ -143,6 +144,19 @@ static int resolve(const struct artifact *artifact, const struct reference *refe
     if (r == 0)
         r = take_layers(artifact, repository, &image, &manifest, err);
     return r < 0 ? r : digest_of_files(artifact, &manifest, ret_digest, err);
+}
+
+int artifact_manifest(const struct artifact *artifact, const struct reference *reference,
+                      struct store_manifest *ret, struct slice *ret_text, struct err *err)
+{
+    uint64_t repository;
+    int r = ours(artifact, reference->host)
+                ? find(artifact, reference, &repository, ret, err)
+                : err_set(err, ERR_NOT_SUPPORTED,
+                          "images from another registry ('%s'): not yet; copy it to this one, as "
+                          "with `skopeo copy`",
+                          ERR_SLICE(reference->host));
+    return r < 0 ? r : artifact_load(artifact, ret->digest, OCI_MANIFEST_BYTES_MAX, ret_text, err);
 }
 
 int artifact_resolve(const struct artifact *artifact, struct slice model, struct slice *ret_digest,
@@ -181,6 +195,11 @@ static int revisions(const struct artifact *artifact, struct slice project, stru
                  : store->revision_list(store, endpoint.uid, artifact->arena, ret, ret_count, err);
 }
 
+static bool pullable(const struct store_revision *revision)
+{
+    return revision->model.size > 0 || revision->image.size > 0;
+}
+
 /* What a single file is called in the artifact: as it was called where it came from. */
 static struct slice file_name(const struct store_revision *revision)
 {
@@ -193,17 +212,19 @@ static struct slice file_name(const struct store_revision *revision)
                : SLICE("model.onnx");
 }
 
-/* A folder's is what it is stored as; a file's is made. */
+/* An image's, and a folder's, is what it is stored as; a file's is made. */
 static int text_of(const struct artifact *artifact, const struct store_revision *revision,
                    struct slice *ret, struct err *err)
 {
+    if (revision->image.size)
+        return artifact_load(artifact, pinned_digest(revision), OCI_MANIFEST_BYTES_MAX, ret, err);
     struct manifest_file file = { file_name(revision), revision->model, 0 };
     struct manifest manifest = { .files = &file, .count = 1 };
     int r = blobs_find(artifact->blobs, revision->model, &file.bytes, err);
     if (r < 0)
         return r;
     if (file.bytes <= MANIFEST_BYTES_MAX) {
-        r = load(artifact, revision->model, MANIFEST_BYTES_MAX, ret, err);
+        r = artifact_load(artifact, revision->model, MANIFEST_BYTES_MAX, ret, err);
         if (r < 0 || manifest_is(*ret))
             return r;
     }
@@ -223,7 +244,7 @@ int artifact_find(const struct artifact *artifact, struct slice project, struct 
     int r = revisions(artifact, project, name, &list, &count, err);
     for (size_t i = 0; i < count * (r == 0); i++) {
         char digest[DIGEST_TEXT];
-        if (!list[i].model.size || (tag && list[i].number != number))
+        if (!pullable(&list[i]) || (tag && list[i].number != number))
             continue;
         r = text_of(artifact, &list[i], ret_text, err);
         if (r < 0)
@@ -232,8 +253,9 @@ int artifact_find(const struct artifact *artifact, struct slice project, struct 
             continue;
         *ret = (struct store_manifest){
             .digest = arena_copy(artifact->arena, slice_of(digest)),
-            .media_type = SLICE(MANIFEST_MEDIA_TYPE),
-            .artifact_type = SLICE(MANIFEST_ARTIFACT_TYPE),
+            .media_type = list[i].image.size ? pinned_media_type(artifact->arena, *ret_text)
+                                             : SLICE(MANIFEST_MEDIA_TYPE),
+            .artifact_type = list[i].image.size ? (struct slice){} : SLICE(MANIFEST_ARTIFACT_TYPE),
             .bytes = ret_text->size,
             .created_ns = list[i].created_ns,
         };
@@ -269,7 +291,7 @@ int artifact_tags(const struct artifact *artifact, struct slice project, struct 
     *ret = ARENA_ARRAY(artifact->arena, struct slice, count + 1);
     *ret_count = 0;
     for (size_t i = 0; i < count; i++)
-        if (list[i].model.size)
+        if (pullable(&list[i]))
             (*ret)[(*ret_count)++] = slice_of(arena_format(artifact->arena, TAG_PREFIX "%llu",
                                                            (unsigned long long)list[i].number));
     qsort(*ret, *ret_count, sizeof **ret, by_bytes);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * artifact.h -- models and the registry, both ways: `model: oci://REF` becomes the digest that a
- * revision keeps, and a revision's model is an artifact, pulled as PROJECT/NAME:revision-N.
+ * revision keeps, and a revision's model is an artifact, pulled as PROJECT/NAME:revision-N; its
+ * image likewise (images: pinned.h).
  *
  * On a store's thread, inside its transaction: what is found is held before the collector comes.
  * Text lies in the arena.
@@ -16,6 +17,7 @@
 struct arena;
 struct blobs;
 struct err;
+struct reference;
 struct store;
 struct store_manifest;
 
@@ -37,10 +39,19 @@ struct artifact {
 [[nodiscard]] int artifact_resolve(const struct artifact *artifact, struct slice model,
                                    struct slice *ret_digest, struct err *err);
 
+/* The manifest or index that a name means now, from a repository of ours. Another registry is
+ * ERR_NOT_SUPPORTED, what is not there ERR_BAD_INPUT; both say what to do. */
+[[nodiscard]] int artifact_manifest(const struct artifact *artifact,
+                                    const struct reference *reference, struct store_manifest *ret,
+                                    struct slice *ret_text, struct err *err);
+/* A blob of at most so many bytes, whole. ERR_NOT_FOUND without a message. */
+[[nodiscard]] int artifact_load(const struct artifact *artifact, struct slice digest,
+                                size_t bytes_max, struct slice *ret, struct err *err);
+
 /* "revision-N": nobody pushes such a tag. */
 bool artifact_tag(struct slice tag, uint64_t *ret_number);
-/* A revision's model as a manifest: by its tag, or by its digest. ERR_NOT_FOUND without a message:
- * there is no such endpoint, or revision kept. */
+/* A revision's model, or image, as a manifest: by its tag, or by its digest. ERR_NOT_FOUND without
+ * a message: there is no such endpoint, or revision kept. */
 [[nodiscard]] int artifact_find(const struct artifact *artifact, struct slice project,
                                 struct slice name, struct slice reference,
                                 struct store_manifest *ret, struct slice *ret_text,

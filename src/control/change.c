@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "control/artifact.h"
+#include "control/pinned.h"
 #include "control/schedule.h"
 #include "control/traffic.h"
 #include "geo/sets.h"
@@ -107,7 +108,15 @@ struct model {
     uint64_t bytes;
     struct slice *blobs;
     size_t blob_count;
+    struct slice image; /* pinned.h: what PoPs must know; empty: it is a model */
 };
+
+static struct artifact artifact_here(struct change *change, struct store *store)
+{
+    return (struct artifact){
+        store, change->blobs, change->arena, change->hosts, change->host_count, change->audit.at_ns,
+    };
+}
 
 static int model_missing(struct err *err, const char *what, struct slice digest)
 {
@@ -144,12 +153,25 @@ static int check_folder(struct change *change, struct slice text, struct model *
     return 0;
 }
 
+static int check_image(struct change *change, struct store *store, const struct endpoint_spec *spec,
+                       struct model *ret, struct err *err)
+{
+    const struct artifact artifact = artifact_here(change, store);
+    struct pinned pinned;
+    int r = pinned_find(&artifact, spec, &pinned, err);
+    if (r == 0)
+        *ret = (struct model){ pinned.bytes, pinned.blobs, pinned.blob_count, pinned.text };
+    return r;
+}
+
 /* All that the model needs is here: in the transaction that makes them needed, so that the garbage
  * collector (of the same thread) cannot come between. */
-static int check_model(struct change *change, const struct endpoint_spec *spec, struct model *ret,
-                       struct err *err)
+static int check_model(struct change *change, struct store *store, const struct endpoint_spec *spec,
+                       struct model *ret, struct err *err)
 {
     uint64_t bytes;
+    if (spec->image.size)
+        return check_image(change, store, spec, ret, err);
     if (!spec->model.size) /* an upstream: nothing is kept of it */
         return 0;
     if (!slice_starts(spec->model, SLICE("sha256:")))
@@ -184,16 +206,31 @@ static int check_model(struct change *change, const struct endpoint_spec *spec, 
     return 0;
 }
 
+static int resolve_image(struct change *change, struct store *store, struct endpoint_spec *spec,
+                         struct err *err)
+{
+    const struct artifact artifact = artifact_here(change, store);
+    struct slice written = spec->image;
+    struct pinned pinned;
+    if (true) /* until something runs them */
+        return err_set(err, ERR_NOT_SUPPORTED, "'image' is not acted upon yet");
+    int r = pinned_find(&artifact, spec, &pinned, err);
+    if (r < 0)
+        return r;
+    if (!spec_is_digest(written))
+        spec->source = written;
+    spec->image = pinned.digest;
+    return 0;
+}
+
 /* A tag is looked up once: the spec keeps what it named then, and how it was written. */
 static int resolve_model(struct change *change, struct store *store, struct endpoint_spec *spec,
                          struct err *err)
 {
-    const struct artifact artifact = {
-        store, change->blobs, change->arena, change->hosts, change->host_count, change->audit.at_ns,
-    };
     struct slice written = spec->model;
     if (spec->image.size)
-        return err_set(err, ERR_NOT_SUPPORTED, "'image' is not acted upon yet");
+        return resolve_image(change, store, spec, err);
+    const struct artifact artifact = artifact_here(change, store);
     if (!slice_starts(written, SLICE(ARTIFACT_SCHEME)))
         return 0;
     int r = artifact_resolve(&artifact, written, &spec->model, err);
@@ -350,7 +387,7 @@ static int check_runtime(struct change *change, struct slice runtime, struct err
 {
     static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789-";
     const char *name = arena_string(change->arena, runtime);
-    if (!change->libdir || slice_is(runtime, "upstream"))
+    if (!change->libdir || slice_is(runtime, "upstream") || slice_is(runtime, "image"))
         return 0;
     if (strlen(name) == runtime.size && strspn(name, letters) == runtime.size &&
         access(arena_format(change->arena, "%s/perigee-worker-%s", change->libdir, name), X_OK) ==
@@ -378,10 +415,12 @@ static int add_revision(struct change *change, struct store *store,
         .spec = what_runs,
         .digest = digest_text(change->arena, what_runs),
         .runtime = spec->upstream.size  ? SLICE("upstream")
+                   : spec->image.size   ? SLICE("image")
                    : spec->runtime.size ? spec->runtime
                                         : SLICE("onnx"),
         .model = spec->model,
         .model_bytes = model->bytes,
+        .image = model->image,
         .source = spec->source,
         .created_by = change->audit.who,
         .created_ns = change->audit.at_ns,
@@ -454,7 +493,7 @@ static int create(struct change *change, struct store *store, const struct endpo
     if (r == 0)
         r = traffic_check(change->arena, store, 0, 1, spec, err);
     if (r == 0)
-        r = check_model(change, spec, &model, err);
+        r = check_model(change, store, spec, &model, err);
     if (r == 0)
         r = check_unique(change, store, spec, err);
     if (r == 0)
@@ -512,7 +551,7 @@ static int update(struct change *change, struct store *store, struct store_endpo
         r = traffic_check(change->arena, store, endpoint->uid,
                           change->new_revision ? endpoint->latest + 1 : 0, after, err);
     if (r == 0 && change->new_revision)
-        r = check_model(change, after, &model, err);
+        r = check_model(change, store, after, &model, err);
     if (r == 0)
         r = check_unique(change, store, after, err);
     if (r < 0 || change->dry_run)

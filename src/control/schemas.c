@@ -38,6 +38,8 @@
     ",\"service_ms\":" FIGURE ",\"cold_ms\":" FIGURE ",\"total_ms\":" FIGURE                       \
     ",\"excluded\":" NULLABLE
 #define POP_KIND "{\"type\":\"string\",\"enum\":[\"pop\",\"dns\"]}"
+#define IMAGE_BLOB                                                                                 \
+    OBJECT("\"digest\":" DIGEST ",\"size\":" WHOLE ",\"media_type\":" STRING)
 #define DIGEST "{\"type\":\"string\",\"pattern\":\"^sha256:[0-9a-f]{64}$\"}"
 #define USED_FIGURE(name, text) ",\"" #name "\":" WHOLE
 #define USED_FIGURES FIGURES(USED_FIGURE)
@@ -144,6 +146,8 @@ const struct schema control_schemas[] = {
             ",\"spec\":{\"type\":\"object\"},\"digest\":" DIGEST ",\"runtime\":" STRING
             ",\"model\":" OBJECT("\"digest\":{\"anyOf\":[" DIGEST ",{\"type\":\"null\"}]},\"size\":" WHOLE
                                    ",\"source\":" NULLABLE)
+            ",\"image\":{\"anyOf\":[" OBJECT("\"digest\":" DIGEST ",\"port\":" WHOLE ",\"config\":" IMAGE_BLOB
+                                          ",\"layers\":" ARRAY(IMAGE_BLOB)) ",{\"type\":\"null\"}]}"
             ",\"metadata\":{\"anyOf\":[" REF("Model") ",{\"type\":\"null\"}]}"
             ",\"target\":" BOOLEAN ",\"serving\":" BOOLEAN ",\"state\":" STRING
             ",\"message\":" STRING) },

@@ -336,6 +336,8 @@ struct slice view_pop_endpoint(struct arena *arena, const struct hub_endpoint *e
         json_member_u64(&w, "uid", s->row.uid << STORE_REVISION_BITS | revision->number);
         json_member_string(&w, "model", revision->model);
         json_member_string(&w, "runtime", revision->runtime);
+        if (revision->image.size)
+            member_raw(&w, "image", revision->image);
         member_raw(&w, "spec", revision->spec);
         json_object_end(&w);
     }
@@ -426,6 +428,7 @@ void view_revision(struct json_writer *w, const struct store_endpoint *endpoint,
     json_member_u64(w, "size", revision->model_bytes);
     member_or_null(w, "source", revision->source);
     json_object_end(w);
+    member_raw(w, "image", revision->image);
     member_raw(w, "metadata", revision->metadata);
     json_member_bool(w, "target", revision->number == endpoint->target);
     json_member_bool(w, "serving", revision->number == endpoint->serving);

@@ -51,7 +51,7 @@ static int read_descriptor(struct arena *arena, yyjson_val *value, struct oci_pa
                            struct err *err)
 {
     struct slice type;
-    yyjson_val *annotations = NULL;
+    yyjson_val *annotations = NULL, *platform = json_member(value, "platform");
     int r = yyjson_is_obj(value)
                 ? 0
                 : err_set(err, ERR_BAD_INPUT, "must be an object, not %s", json_kind(value));
@@ -68,6 +68,8 @@ static int read_descriptor(struct arena *arena, yyjson_val *value, struct oci_pa
     ret->elsewhere = holds(type, "nondistributable") || holds(type, ".foreign.");
     ret->unpack = slice_is(json_slice(json_member(annotations, UNPACK)), "true");
     ret->title = arena_copy(arena, json_slice(json_member(annotations, TITLE)));
+    ret->system = arena_copy(arena, json_slice(json_member(platform, "os")));
+    ret->machine = arena_copy(arena, json_slice(json_member(platform, "architecture")));
     return 0;
 }
 

@@ -26,7 +26,8 @@ enum {
 
 struct oci_part {
     struct slice media_type, digest;
-    struct slice title; /* org.opencontainers.image.title; empty: none */
+    struct slice title;           /* org.opencontainers.image.title; empty: none */
+    struct slice system, machine; /* of an index's: "linux", "amd64"; empty: not said */
     uint64_t bytes;
     bool manifest;  /* of an index: another manifest */
     bool unpack;    /* a folder that oras packed into one layer */

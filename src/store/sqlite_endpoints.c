@@ -117,10 +117,11 @@ static int revision_add(struct store *self, const struct store_revision *revisio
     struct db *db = db_of(self);
     assert(db->inside && revision->number > 0);
     assert(revision->number < UINT64_C(1) << STORE_REVISION_BITS);
-    int r = db_run(db, Q_REVISION_ADD, err, "uussssussisss", revision->endpoint_uid,
-                   revision->number, revision->spec, revision->digest, revision->runtime,
-                   revision->model, revision->model_bytes, revision->source, revision->created_by,
-                   revision->created_ns, revision->state, revision->message, revision->metadata);
+    int r =
+        db_run(db, Q_REVISION_ADD, err, "uussssussissss", revision->endpoint_uid, revision->number,
+               revision->spec, revision->digest, revision->runtime, revision->model,
+               revision->model_bytes, revision->source, revision->created_by, revision->created_ns,
+               revision->state, revision->message, revision->metadata, revision->image);
     for (size_t i = 0; i < blob_count && r >= 0; i++)
         r = db_run(db, Q_REVISION_BLOB, err, "uus", revision->endpoint_uid, revision->number,
                    blobs[i]);
@@ -160,6 +161,7 @@ static void revision_read(sqlite3_stmt *row, struct arena *arena, void *ret)
         .state = db_text(arena, row, 10),
         .message = db_text(arena, row, 11),
         .metadata = db_text(arena, row, 12),
+        .image = db_text(arena, row, 13),
     };
 }
 

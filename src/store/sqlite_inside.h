@@ -28,7 +28,7 @@ extern const unsigned sqlite_migration_count;
     " FROM endpoints e JOIN projects p ON p.id = e.project"
 #define REVISION_COLUMNS                                                                           \
     "endpoint, number, spec, digest, runtime, model, model_bytes, source, created_by, created_ns," \
-    " state, message, metadata FROM revisions WHERE endpoint = ?1"
+    " state, message, metadata, image FROM revisions WHERE endpoint = ?1"
 #define HISTORY_COLUMNS                                                                            \
     "SELECT id, endpoint, generation, revision, at_ns, who, diff FROM history"                     \
     " WHERE endpoint = ?2 AND id > ?1 ORDER BY id"
@@ -117,8 +117,8 @@ extern const unsigned sqlite_migration_count;
     X(Q_ENDPOINT_DELETE, "DELETE FROM endpoints WHERE uid = ?1")                                   \
     X(Q_REVISION_ADD,                                                                              \
       "INSERT INTO revisions (endpoint, number, spec, digest, runtime, model, model_bytes,"        \
-      " source, created_by, created_ns, state, message, metadata)"                                 \
-      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)")                          \
+      " source, created_by, created_ns, state, message, metadata, image)"                          \
+      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)")                     \
     X(Q_REVISION_BLOB, "INSERT INTO revision_blobs (endpoint, number, digest) VALUES (?1, ?2, ?3)" \
                        " ON CONFLICT DO NOTHING")                                                  \
     X(Q_REVISION_NEEDS,                                                                            \

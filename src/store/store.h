@@ -79,8 +79,9 @@ struct store_revision {
     struct slice spec;   /* what runs, defaults written out */
     struct slice digest; /* sha256:HEX of spec */
     struct slice runtime;
-    struct slice model; /* sha256:HEX */
+    struct slice model; /* sha256:HEX; empty: none */
     uint64_t model_bytes;
+    struct slice image; /* JSON for PoPs (control/pinned.h); empty: none */
     struct slice source;
     struct slice created_by;
     int64_t created_ns;
