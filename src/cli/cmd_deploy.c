@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/arena.h"
 #include "base/auto.h"
@@ -21,11 +22,30 @@ enum { SPEC_BYTES_MAX = 1 << 20, WAIT_MS = 600'000 };
 
 /* ---- putting one spec ------------------------------------------------------------------------ */
 
+/* An image likewise; what a registry has, control looks up. */
+static int image_resolve(struct cli *cli, struct endpoint_spec *spec, const char *folder,
+                         struct err *err)
+{
+    const char *written = arena_string(cli->arena, spec->image), *path = written, *digest;
+    if (!spec_image_is_path(spec->image))
+        return 0;
+    if (written[0] != '/' && folder)
+        path = arena_format(cli->arena, "%s/%s", folder, written);
+    int r = control_upload_image(cli, path, &digest, err);
+    if (r < 0)
+        return r;
+    spec->source = spec->image;
+    spec->image = slice_of(digest);
+    return 0;
+}
+
 /* A model given as a path is uploaded, and the spec keeps the digest and what was written. */
 static int model_resolve(struct cli *cli, struct endpoint_spec *spec, const char *folder,
                          struct err *err)
 {
     const char *written = arena_string(cli->arena, spec->model), *path = written, *digest;
+    if (spec->image.size)
+        return image_resolve(cli, spec, folder, err);
     /* What a registry has, control looks up. */
     if (spec->model.size == 0 || slice_starts(spec->model, SLICE("sha256:")) ||
         slice_starts(spec->model, SLICE("oci://")))
@@ -116,21 +136,17 @@ static int number_option(struct cli *cli, const char *name, uint64_t *field, str
     return cli_option_u64(cli, name, field, err) ? 0 : ERR_BAD_INPUT;
 }
 
+static const char *const sources[] = { "--model", "--image", "--upstream" };
+enum { SOURCE_COUNT = sizeof sources / sizeof *sources };
+
 static int flags_check(struct cli *cli, struct err *err)
 {
-    static const struct {
-        const char *flag, *what;
-    } later[] = {
-        { "--image", "container images" },
-        { "--port", "container images" },
-    };
-    for (size_t i = 0; i < sizeof later / sizeof *later; i++)
-        if (cli_option_value(cli, later[i].flag))
-            return cli_usage(cli, err_set(err, ERR_NOT_SUPPORTED, "%s: %s: not yet", later[i].flag,
-                                          later[i].what));
-    if (cli_option_value(cli, "--model") && cli_option_value(cli, "--upstream"))
-        return cli_usage(cli, err_set(err, ERR_BAD_INPUT, "either --model or --upstream"));
-    return 0;
+    int count = 0;
+    for (size_t i = 0; i < SOURCE_COUNT; i++)
+        count += cli_option_value(cli, sources[i]) != NULL;
+    return count > 1 ? cli_usage(cli, err_set(err, ERR_BAD_INPUT,
+                                              "one of --model, --image and --upstream"))
+                     : 0;
 }
 
 static struct spec_strings option_names(struct cli *cli, const char *option)
@@ -170,34 +186,58 @@ static int residency_from_flag(struct cli *cli, struct endpoint_spec *spec, stru
     return 0;
 }
 
-static void upstream_from_flags(struct cli *cli, struct endpoint_spec *spec)
+/* Something else runs from now on: what is of what ran before goes. */
+static void source_clear(struct endpoint_spec *spec, const char *source)
 {
-    const char *upstream = cli_option_value(cli, "--upstream");
-    const char *protocol = cli_option_value(cli, "--protocol");
-    if (upstream && spec->model.size) { /* it was a model: what is of one goes */
-        spec->model = spec->source = spec->runtime = (struct slice){};
-        spec->batch = (typeof(spec->batch)){};
+    struct endpoint_spec fresh;
+    bool model = strcmp(source, "--model") == 0, image = strcmp(source, "--image") == 0;
+    bool same = model   ? spec->model.size > 0
+                : image ? spec->image.size > 0
+                        : spec->upstream.size > 0;
+    endpoint_spec_defaults(&fresh);
+    spec->model = spec->image = spec->upstream = spec->source = (struct slice){};
+    if (same)
+        return;
+    spec->protocol = (struct slice){};
+    spec->container = fresh.container;
+    spec->probes = fresh.probes;
+    if (!model) {
+        spec->runtime = (struct slice){};
+        spec->batch = fresh.batch;
     }
-    if (upstream) {
-        bool new = spec->upstream.size == 0;
-        spec->upstream = slice_of(upstream);
-        if (new)
-            spec->protocol = spec_protocol_default(spec);
+}
+
+/* Of --image a file that is there, or a name. */
+static struct slice image_from_flag(struct cli *cli, const char *image)
+{
+    struct slice text = slice_of(image);
+    return spec_image_is_path(text) || access(image, F_OK) != 0
+               ? text
+               : slice_of(arena_format(cli->arena, "./%s", image));
+}
+
+static void source_from_flags(struct cli *cli, struct endpoint_spec *spec)
+{
+    const char *protocol = cli_option_value(cli, "--protocol");
+    for (size_t i = 0; i < SOURCE_COUNT; i++) {
+        const char *value = cli_option_value(cli, sources[i]);
+        struct slice *const fields[] = { &spec->model, &spec->image, &spec->upstream };
+        if (!value)
+            continue;
+        source_clear(spec, sources[i]);
+        *fields[i] = fields[i] == &spec->image ? image_from_flag(cli, value) : slice_of(value);
     }
     if (protocol)
         spec->protocol = slice_of(protocol);
+    if (!spec->protocol.size)
+        spec->protocol = spec_protocol_default(spec);
 }
 
 static int spec_from_flags(struct cli *cli, struct endpoint_spec *spec, struct err *err)
 {
-    const char *model = cli_option_value(cli, "--model");
-    if (model) {
-        spec->model = slice_of(model);
-        spec->source = spec->upstream = (struct slice){};
-        spec->protocol = spec_protocol_default(spec);
-    }
-    upstream_from_flags(cli, spec);
-    if (number_option(cli, "--min", &spec->scale.min, err) < 0 ||
+    source_from_flags(cli, spec);
+    if (number_option(cli, "--port", &spec->container.port, err) < 0 ||
+        number_option(cli, "--min", &spec->scale.min, err) < 0 ||
         number_option(cli, "--max", &spec->scale.max, err) < 0 ||
         number_option(cli, "--concurrency", &spec->scale.concurrency, err) < 0)
         return cli_usage(cli, ERR_BAD_INPUT);
@@ -206,9 +246,11 @@ static int spec_from_flags(struct cli *cli, struct endpoint_spec *spec, struct e
     int r = residency_from_flag(cli, spec, err);
     if (r < 0)
         return r;
-    if (spec->model.size == 0 && spec->upstream.size == 0)
-        return cli_usage(cli, err_set(err, ERR_BAD_INPUT,
-                                      "what runs? Give --model FILE or FOLDER, or --upstream URL"));
+    if (spec->model.size + spec->image.size + spec->upstream.size == 0)
+        return cli_usage(cli,
+                         err_set(err, ERR_BAD_INPUT,
+                                 "what runs? Give --model FILE or FOLDER, --image REF or FILE, "
+                                 "or --upstream URL"));
     return 0;
 }
 

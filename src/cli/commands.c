@@ -29,12 +29,12 @@
 
 /* clang-format off */
 const struct cli_command cli_commands[] = {
-    { "deploy", NULL, "NAME", "Run a model, or make an endpoint of what already runs; waits until it is ready.",
+    { "deploy", NULL, "NAME", "Run a model or a container image, or make an endpoint of what already runs; waits until it is ready.",
       OPTIONS({ "--model", "SOURCE", "The model: an ONNX file, a folder with one, or oci://PROJECT/NAME:TAG.", false },
-              { "--image", "REF", "A container image (not yet).", false },
-              { "--port", "N", "The image's port (not yet).", false },
+              { "--image", "REF", "A container image: PROJECT/NAME:TAG of the registry, or a file of `docker save` or an OCI layout in a tar.", false },
+              { "--port", "N", "Where the image listens; else the port that it exposes.", false },
               { "--upstream", "URL", "Something that already runs: http://HOST:PORT.", false },
-              { "--protocol", "NAME", "What an upstream speaks: http, which is the default, or oip.", false },
+              { "--protocol", "NAME", "What an image or an upstream speaks: http, which is the default, or oip.", false },
               { "--min", "N", "Replicas at least.", false },
               { "--max", "N", "Replicas at most.", false },
               { "--concurrency", "N", "Requests one replica may hold.", false },
@@ -43,6 +43,8 @@ const struct cli_command cli_commands[] = {
               { "--create", NULL, "Refuse when the endpoint exists.", false }, NO_WAIT),
       "  perigee deploy digits --model examples/digits/digits.onnx\n"
       "  perigee deploy digits --min 2        the same model, two replicas\n"
+      "  perigee deploy shop --image ./shop.tar --port 8080\n"
+      "  perigee deploy shop --image default/shop:v2\n"
       "  perigee deploy shop --upstream http://10.0.0.7:8080\n"
       "  perigee deploy digits --process-in EU --process-in CH\n",
       1, 1, cmd_deploy },

@@ -17,6 +17,7 @@
 #include "base/auto.h"
 #include "base/err.h"
 #include "cli/cli.h"
+#include "cli/upload.h"
 #include "store/digest.h"
 #include "store/manifest.h"
 #include "sys/fd.h"
@@ -84,6 +85,7 @@ struct upload {
     struct cli_progress progress;
     const char *digest;
     int fd;
+    uint64_t offset;      /* where it begins in the file */
     uint64_t bytes, from; /* where this try began */
 };
 
@@ -105,7 +107,7 @@ static int upload_try(struct upload *upload, int *ret_status, struct err *err)
         .header = arena_format(arena, "Content-Range: bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64,
                                upload->from, upload->bytes - 1, upload->bytes),
         .body_fd = upload->fd,
-        .body_offset = upload->from,
+        .body_offset = upload->offset + upload->from,
         .body_bytes = upload->bytes - upload->from,
         .timeout_ms = -1,
         .on_progress = on_sent,
@@ -143,6 +145,21 @@ static int blob_put_file(struct upload *upload, struct err *err)
     return r;
 }
 
+int upload_part(struct cli *cli, int fd, uint64_t offset, uint64_t bytes, const char *digest,
+                struct err *err)
+{
+    struct upload upload = {
+        .cli = cli, .digest = digest, .fd = fd, .offset = offset, .bytes = bytes
+    };
+    return blob_known(cli, digest, &upload.from) ? 0 : blob_put_file(&upload, err);
+}
+
+int upload_text(struct cli *cli, struct slice text, const char *digest, struct err *err)
+{
+    uint64_t have;
+    return blob_known(cli, digest, &have) ? 0 : blob_put_bytes(cli, digest, text, err);
+}
+
 static int file_upload(struct cli *cli, const char *path, const char **ret_digest,
                        uint64_t *ret_bytes, struct err *err)
 {
@@ -157,12 +174,7 @@ static int file_upload(struct cli *cli, const char *path, const char **ret_diges
     if (r < 0)
         return r;
     *ret_bytes = (uint64_t)st.st_size;
-    struct upload upload = {
-        .cli = cli, .digest = *ret_digest, .fd = fd, .bytes = (uint64_t)st.st_size
-    };
-    if (blob_known(cli, *ret_digest, &upload.from))
-        return 0;
-    r = blob_put_file(&upload, err);
+    r = upload_part(cli, fd, 0, *ret_bytes, *ret_digest, err);
     return r < 0 ? err_wrap(err, "'%s'", ERR_TEXT(path)) : 0;
 }
 
@@ -241,9 +253,7 @@ static int folder_upload(struct cli *cli, const char *path, const char **ret_dig
     if (r < 0)
         return err_wrap(err, "'%s'", ERR_TEXT(path));
     *ret_digest = arena_string(cli->arena, slice_of(digest_of(manifest, text)));
-    uint64_t have;
-    return blob_known(cli, *ret_digest, &have) ? 0
-                                               : blob_put_bytes(cli, *ret_digest, manifest, err);
+    return upload_text(cli, manifest, *ret_digest, err);
 }
 
 int control_upload_model(struct cli *cli, const char *path, const char **ret_digest,

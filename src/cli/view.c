@@ -349,8 +349,9 @@ int view_print(struct cli *cli, yyjson_val *view)
     line(cli, "url", strings_joined(cli, json_member(view, "urls")));
     line(cli, "hosts", strings_joined(cli, json_member(view, "hosts")));
     yyjson_val *spec = json_member(view, "spec");
-    bool upstream = json_member(spec, "upstream") != NULL;
-    line(cli, upstream ? "upstream" : "model", view_text(spec, upstream ? "upstream" : "model"));
+    static const char *const what[] = { "model", "image", "upstream" };
+    for (size_t i = 0; i < sizeof what / sizeof *what; i++)
+        line(cli, what[i], view_text(spec, what[i])); /* one of them is there */
     line(cli, "source", view_text(view, "source"));
     scale_print(cli, json_member(view, "scale"));
     tensors_print(cli, "inputs", json_member(json_member(view, "model"), "inputs"));

@@ -212,8 +212,6 @@ static int resolve_image(struct change *change, struct store *store, struct endp
     const struct artifact artifact = artifact_here(change, store);
     struct slice written = spec->image;
     struct pinned pinned;
-    if (true) /* until something runs them */
-        return err_set(err, ERR_NOT_SUPPORTED, "'image' is not acted upon yet");
     int r = pinned_find(&artifact, spec, &pinned, err);
     if (r < 0)
         return r;
