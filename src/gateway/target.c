@@ -74,7 +74,9 @@ void targets_sweep(struct gateway *gateway)
         bool found = false;
         for (uint32_t i = 0; i < count && !found; i++)
             found = table->targets[i] == target;
-        if (found)
+        target->ready &= found;
+        /* One whose end the agent waits for stays until that has been said. */
+        if (found || atomic_load(&target->draining))
             continue;
         (void)map_remove_u64(&gateway->targets, target->id);
         target_unref(target);
@@ -97,6 +99,7 @@ bool target_drain(struct gateway *gateway, uint64_t id)
 void targets_drained(struct gateway *gateway)
 {
     bool taken = gateway->table && gateway->table_served == gateway->table->head->number;
+    bool told = false;
 
     MAP_EACH (entry, &gateway->targets) {
         struct target *target = entry->value;
@@ -108,7 +111,10 @@ void targets_drained(struct gateway *gateway)
         message.as_MESSAGE_REPLICA_DRAINED.replica = target->id;
         atomic_store(&target->draining, false);
         (void)gateway_send_agent(gateway, &message);
+        told = true;
     }
+    if (told)
+        targets_sweep(gateway);
 }
 
 static void on_given(void *data)

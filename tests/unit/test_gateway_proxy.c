@@ -301,6 +301,20 @@ static void test_one_is_drained_once_its_table_is_served(void **state)
     shop_end(&shop);
 }
 
+/* Its endpoint is deleted, and the word is here before the table without it. */
+static void test_one_that_is_in_no_table_any_more_is_drained(void **state)
+{
+    struct shop shop;
+    (void)state;
+
+    shop_begin(&shop, &(enum peer_mode){ PEER_ECHOES }, 1, 800);
+    scene_expect(get(&shop), 200, NULL);
+    drain(&shop);
+    world_table(&shop.world, 2, NULL, 0);
+    expect_drained(&shop);
+    shop_end(&shop);
+}
+
 static void test_one_is_drained_when_its_last_request_has_ended(void **state)
 {
     struct shop shop;
@@ -327,6 +341,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_agent_hears_what_ran),
         cmocka_unit_test(test_one_is_drained_once_its_table_is_served),
+        cmocka_unit_test(test_one_that_is_in_no_table_any_more_is_drained),
         cmocka_unit_test(test_one_is_drained_when_its_last_request_has_ended),
         cmocka_unit_test(test_they_count_as_usage),
         cmocka_unit_test(test_a_try_is_counted_once),
