@@ -224,7 +224,7 @@ WRONG = {
     "no-port": (lambda: plain(Cmd=["/hello"]), [], "say with 'port'"),
     "two-ports": (lambda: plain(Cmd=["/hello"], ExposedPorts={"1/tcp": {}, "2/tcp": {}}), [],
                   "1, 2"),
-    "runtime-of-a-model": (plain, ["--port", "70000"], "70000 is above 65535"),
+    "port-above-all": (plain, ["--port", "70000"], "70000 is above 65535"),
 }
 
 
