@@ -13,6 +13,7 @@
 enum { FILE_BYTES_MAX = 64 << 20 };
 
 static void write_soon(struct ledger *ledger);
+static void read_again(struct ledger *ledger);
 
 static const char *path_of(const struct ledger *ledger, struct arena *arena, const char *name)
 {
@@ -198,7 +199,16 @@ static void remove_file(struct ledger *ledger, struct arena *arena, uint64_t num
 
 static void on_retry(struct env_timer *, void *data)
 {
-    write_soon(data);
+    struct ledger *ledger = data;
+    if (ledger->unread)
+        read_again(ledger);
+    else
+        write_soon(ledger);
+}
+
+static void retry(struct ledger *ledger)
+{
+    env_timer_start(ledger->env, &ledger->retry, LEDGER_RETRY_MS * ENV_MS, on_retry, ledger);
 }
 
 static void on_written(const struct err *err, void *data)
@@ -212,7 +222,7 @@ static void on_written(const struct err *err, void *data)
             log_error("pop", "the ledger of usage is not written, trying again",
                       LOG_S("error", err->message));
         ledger->anew = true; /* what is in the file now is not certain */
-        env_timer_start(ledger->env, &ledger->retry, LEDGER_RETRY_MS * ENV_MS, on_retry, ledger);
+        retry(ledger);
         arena_free(arena);
         return;
     }
@@ -358,38 +368,44 @@ bool ledger_to_send(struct ledger *ledger, struct arena *arena, struct slice *re
     return true;
 }
 
+/* The same as window `first` and on of the ledger that this is by now; never offered. */
+static void renumber(struct ledger *ledger, struct ledger_window *window, uint64_t first)
+{
+    struct arena *arena = arena_new();
+    struct ledger_record record;
+    window_read(window, arena, &record);
+    record.id = ledger->id;
+    record.last = first + (record.last - record.first);
+    record.first = first;
+    record.offered = false;
+    (void)ledger_write(arena, &record);
+    struct ledger_window *again = window_new(ledger, &record);
+    list_insert_after(&window->link, &again->link);
+    window_free(ledger, window);
+    arena_free(arena);
+    ledger->last = record.last;
+}
+
 /* Control counted from another copy of this ledger: that of a disk that was set back, most likely.
  * Those numbers it has counted; what they stand for here nobody can tell, and twice is worse than
  * not at all. */
 static void fork_off(struct ledger *ledger, uint64_t counted)
 {
     struct ledger_window *window;
-    uint64_t lost = 0, next = 1;
+    uint64_t lost = 0;
     struct ledger_id before = ledger->id;
     char hex[33];
     ledger_hex(before.bytes, hex);
     id_new(ledger);
+    ledger->last = 0;
     LIST_EACH (window, &ledger->windows, struct ledger_window, link) {
         if (window->first <= counted) {
             lost += window->last - window->first + 1;
             window_free(ledger, window);
             continue;
         }
-        struct arena *arena = arena_new();
-        struct ledger_record record;
-        window_read(window, arena, &record);
-        record.id = ledger->id;
-        record.last = next + (record.last - record.first);
-        record.first = next;
-        record.offered = false;
-        next = record.last + 1;
-        (void)ledger_write(arena, &record);
-        struct ledger_window *again = window_new(ledger, &record);
-        list_insert_after(&window->link, &again->link);
-        window_free(ledger, window);
-        arena_free(arena);
+        renumber(ledger, window, ledger->last + 1);
     }
-    ledger->last = next - 1;
     ledger->counted = ledger->offered = ledger->offered_on_disk = 0;
     ledger->counted_check = (struct ledger_check){};
     ledger->lost += lost;
@@ -518,7 +534,8 @@ static void read_file(struct found *found, const char *name, struct slice bytes)
                   LOG_S("file", name), LOG_S("as", "refused"), LOG_S("error", err.message));
         set_aside(ledger, found->arena, "refused", bytes);
         forget_all(ledger);
-        found->id = false;
+        found->id = found->head = false;
+        found->marks = (struct ledger_marks){}; /* of what is no business of this one */
         return;
     }
     if (!reader.damages)
@@ -544,23 +561,29 @@ static bool file_number(struct slice name, uint64_t *ret)
            *ret < UINT64_MAX;
 }
 
-/* The newest file alone: the one before it was to be removed once that was there whole. */
-static void read_newest(struct found *found)
+/* The newest file alone: the one before it was to be removed once that was there whole. False: it
+ * is not known which there are. */
+static bool read_newest(struct found *found)
 {
     struct ledger *ledger = found->ledger;
     struct slice *names, bytes;
     size_t count;
     uint64_t number;
     struct err err = {};
-    if (env_file_list(ledger->env, ledger->folder, found->arena, &names, &count, &err) < 0) {
-        log_error("pop", "the ledger's folder cannot be read", LOG_S("error", err.message));
-        return;
+    if (env_folder_make(ledger->env, ledger->folder, &err) < 0 ||
+        env_file_list(ledger->env, ledger->folder, found->arena, &names, &count, &err) < 0) {
+        if (!ledger->unread)
+            log_error("pop", "the ledger's folder cannot be read, nothing is written, trying again",
+                      LOG_S("error", err.message));
+        ledger->unread = true;
+        return false;
     }
+    ledger->unread = false;
     for (size_t i = 0; i < count; i++)
         if (file_number(names[i], &number) && number > ledger->file)
             ledger->file = number;
     if (!ledger->file)
-        return;
+        return true;
     const char *name = file_name(found->arena, ledger->file);
     if (env_file_read(ledger->env, path_of(ledger, found->arena, name), FILE_BYTES_MAX,
                       found->arena, &bytes, &err) < 0) {
@@ -568,30 +591,73 @@ static void read_newest(struct found *found)
                   LOG_S("error", err.message));
         ledger->anew = true;
         ledger->file++; /* the new one is not the next: this one stays */
-        return;
+        return true;
     }
     read_file(found, name, bytes);
     remove_file(ledger, found->arena, ledger->file - 1);
+    return true;
+}
+
+static void read_done(struct ledger *ledger, const struct found *found)
+{
+    ledger->offered = ledger->offered > ledger->counted ? ledger->offered : ledger->counted;
+    ledger->offered_on_disk = ledger->offered;
+    ledger->anew = ledger->anew || !found->head;
+}
+
+/* What came meanwhile goes behind what was there. Nothing before it is counted again, as its marks
+ * were not known. */
+static void read_again(struct ledger *ledger)
+{
+    struct arena *arena = arena_new();
+    struct found found = { .ledger = ledger, .arena = arena };
+    struct ledger_window *window;
+    struct list own;
+    uint64_t kept = ledger->last;
+    list_init(&own);
+    LIST_EACH (window, &ledger->windows, struct ledger_window, link) {
+        list_remove(&window->link);
+        list_append(&own, &window->link);
+    }
+    ledger->last = ledger->offered = 0;
+    if (!read_newest(&found)) {
+        ledger->last = kept;
+        retry(ledger);
+    } else if (found.id) {
+        ledger_skip(ledger);
+    } else {
+        id_new(ledger);
+    }
+    LIST_EACH (window, &own, struct ledger_window, link) {
+        list_remove(&window->link);
+        list_append(&ledger->windows, &window->link);
+        if (!ledger->unread)
+            renumber(ledger, window, ledger->last + 1);
+    }
+    if (!ledger->unread) {
+        if (!kept)
+            marks_set(ledger, &found.marks);
+        log_warn("pop", "the ledger's folder can be read again", LOG_U("windows_meanwhile", kept));
+        read_done(ledger, &found);
+        merge(ledger);
+        write_soon(ledger);
+    }
+    arena_free(arena);
 }
 
 void ledger_open(struct ledger *ledger, struct env *env, const char *folder, const char *pop,
                  struct arena *arena, struct ledger_marks *ret_marks, bool *ret_found)
 {
-    struct err err = {};
     *ledger = (struct ledger){ .env = env };
     list_init(&ledger->windows);
     snprintf(ledger->folder, sizeof ledger->folder, "%s", folder);
     snprintf(ledger->pop, sizeof ledger->pop, "%s", pop);
     struct found found = { .ledger = ledger, .arena = arena };
-    if (env_folder_make(env, folder, &err) < 0)
-        log_error("pop", "no folder for the ledger", LOG_S("error", err.message));
-    else
-        read_newest(&found);
+    if (!read_newest(&found))
+        retry(ledger);
     if (!found.id)
         id_new(ledger);
-    ledger->offered = ledger->offered > ledger->counted ? ledger->offered : ledger->counted;
-    ledger->offered_on_disk = ledger->offered;
-    ledger->anew = ledger->anew || !found.head;
+    read_done(ledger, &found);
     marks_set(ledger, &found.marks);
     *ret_marks = ledger->marks;
     *ret_found = found.id;

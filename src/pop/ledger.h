@@ -14,6 +14,9 @@
  * may have counted some of them. Others are, by the minute, the hour, the day, or all to one, when
  * they need more than LEDGER_KEPT_BYTES: time becomes coarser, nothing is left out.
  *
+ * Where the folder cannot be listed nobody knows what is there: nothing is written, what comes is
+ * kept in memory, and goes behind what is found once it can be.
+ *
  * Owns its memory. The disk is reached through struct env alone: one write at a time, none waited
  * for. One that fails is tried again; meanwhile windows are kept in memory. Loop thread only.
  */
@@ -73,14 +76,16 @@ struct ledger {
     uint64_t writing_last, writing_offered; /* what it puts on disk */
     size_t writing_bytes;
     struct env_timer retry;
-    bool torn; /* when it was opened: it ended within a record, or that was changed */
+    bool torn;   /* when it was opened: it ended within a record, or that was changed */
+    bool unread; /* the folder could not be listed yet */
 
     uint64_t merged, lost, writes_failed; /* windows merged; windows that nobody counts */
 };
 
 /* Reads what is there; `folder` is made. `ret_marks`: how far things were counted, in the arena;
- * *ret_found false: there was no ledger of this PoP. What cannot be read is said in the log and
- * kept aside, and is no error. */
+ * *ret_found false: there was no ledger of this PoP, or it is not known yet: what was used before
+ * this then is not counted, for how far it was counted is not known either. What cannot be read is
+ * said in the log and kept aside, and is no error. */
 void ledger_open(struct ledger *ledger, struct env *env, const char *folder, const char *pop,
                  struct arena *arena, struct ledger_marks *ret_marks, bool *ret_found);
 void ledger_close(struct ledger *ledger);

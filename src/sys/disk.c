@@ -167,6 +167,13 @@ static bool plain_file(DIR *dir, const struct dirent *entry)
     return fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode);
 }
 
+/* NULL with errno 0: that was the last one. */
+static struct dirent *entry_next(DIR *dir)
+{
+    errno = 0;
+    return readdir(dir);
+}
+
 int disk_list(const char *folder, struct arena *arena, struct slice **ret_names, size_t *ret_count,
               struct err *err)
 {
@@ -175,7 +182,8 @@ int disk_list(const char *folder, struct arena *arena, struct slice **ret_names,
         return err_set(err, code_of(errno), "listing '%s': %s", folder, strerror(errno));
     auto_free struct slice *names = NULL;
     size_t count = 0, room = 0;
-    for (struct dirent *entry = readdir(dir); entry; entry = readdir(dir)) {
+    struct dirent *entry;
+    while ((entry = entry_next(dir))) {
         if (!plain_file(dir, entry))
             continue;
         if (count == room) {
@@ -184,7 +192,10 @@ int disk_list(const char *folder, struct arena *arena, struct slice **ret_names,
         }
         names[count++] = arena_copy(arena, slice_of(entry->d_name));
     }
+    int error = errno; /* a list that is not whole is none */
     (void)closedir(dir);
+    if (error)
+        return err_set(err, code_of(error), "listing '%s': %s", folder, strerror(error));
     if (count)
         qsort(names, count, sizeof *names, name_order);
     *ret_names = ARENA_ARRAY(arena, struct slice, count ? count : 1);

@@ -498,21 +498,74 @@ static void test_not_readable(void **state)
     world_free(world);
 }
 
+/* While nobody knows what is in the folder nothing is written there; what came meanwhile goes
+ * behind what is found. */
+static void test_not_listed(void **state)
+{
+    static const enum world_fault faults[] = { WORLD_FILE_LIST, WORLD_FOLDER_MAKE };
+    (void)state;
+    for (size_t k = 0; k < 2; k++)
+        for (uint64_t meanwhile = 0; meanwhile < 4; meanwhile += 3) {
+            struct world *world = world_new(4);
+            struct ledger ledger;
+            struct arena *arena = arena_new();
+            (void)opened(world, &ledger, "paris");
+            keep(&ledger, 1000, true);
+            world_run(world, ENV_S);
+            struct ledger_id id = ledger.id;
+            ledger_close(&ledger);
+            struct slice before = file_bytes(world, arena, file);
+            world_fail_often(world, faults[k], 1'000'000);
+            assert_false(opened(world, &ledger, "paris"));
+            for (uint64_t i = 0; i < meanwhile; i++)
+                keep(&ledger, 2000 + 1000 * (int64_t)i, true);
+            world_run(world, 5 * ENV_S);
+            struct slice none;
+            assert_false(ledger_to_send(&ledger, arena, &none));
+            assert_int_equal(ledger.window_count, meanwhile);
+            assert_int_equal(ledger_kept(&ledger), meanwhile == 0);
+            assert_true(slice_equal(file_bytes(world, arena, file), before));
+            assert_int_equal(world_files(world), 1);
+            world_fail_often(world, faults[k], 0);
+            world_run(world, 3 * ENV_S);
+            for (unsigned i = 0; i < 2; i++) {
+                assert_memory_equal(&id, &ledger.id, sizeof id);
+                assert_int_equal(ledger.window_count, 1 + meanwhile);
+                assert_int_equal(ledger.last, 1 + meanwhile);
+                assert_int_equal(requests_kept(&ledger), 1 + meanwhile);
+                assert_true(ledger_kept(&ledger));
+                ledger_close(&ledger);
+                assert_true(opened(world, &ledger, "paris"));
+            }
+            ledger_close(&ledger);
+            arena_free(arena);
+            world_free(world);
+        }
+}
+
 static void test_of_another_pop(void **state)
 {
+    static struct ledger_counter_mark mark = { (uint64_t)1 << LEDGER_REVISION_BITS | 1, 5, 0, 0,
+                                               0 };
+    struct ledger_record marked = { .rows = &row,
+                                    .row_count = 1,
+                                    .marks = { .era = 9, .counters = &mark, .counter_count = 1 } };
+
     struct world *world = world_new(4);
     struct ledger ledger;
     struct ledger_id id;
     struct arena *arena = arena_new();
     (void)state;
     (void)opened(world, &ledger, "paris");
-    keep(&ledger, 0, true);
+    ledger_keep(&ledger, &marked, true);
     world_run(world, ENV_S);
     id = ledger.id;
     ledger_close(&ledger);
     struct slice theirs = file_bytes(world, arena, file);
     assert_false(opened(world, &ledger, "tokyo"));
     assert_int_equal(ledger.window_count, 0);
+    assert_int_equal(ledger.marks.era, 0);
+    assert_int_equal(ledger.marks.counter_count, 0);
     assert_true(memcmp(&id, &ledger.id, sizeof id) != 0);
     struct slice aside = file_bytes(world, arena, "/ledger/refused");
     assert_true(slice_equal(theirs, aside));
@@ -596,6 +649,7 @@ int main(void)
         cmocka_unit_test(test_bounded_without_control),
         cmocka_unit_test(test_cut_and_flipped),
         cmocka_unit_test(test_not_readable),
+        cmocka_unit_test(test_not_listed),
         cmocka_unit_test(test_of_another_pop),
         cmocka_unit_test(test_set_back),
         cmocka_unit_test(test_failing_disk),

@@ -61,9 +61,8 @@ bool faults_end(void)
 /* Is this the call? */
 static bool now(enum fault_kind kind)
 {
-    bool counted =
-        disk.armed &&
-        (disk.kind == kind || (disk.kind == FAULT_ANY && kind != FAULT_READ && kind != FAULT_MMAP));
+    bool changes = kind != FAULT_READ && kind != FAULT_LIST && kind != FAULT_MMAP;
+    bool counted = disk.armed && (disk.kind == kind || (disk.kind == FAULT_ANY && changes));
     if (!counted)
         return false;
     disk.calls++;
@@ -132,6 +131,11 @@ FAULTY ssize_t pread(int fd, void *data, size_t bytes, off_t offset)
 {
     size_t part = share(FAULT_READ, bytes);
     return part || !bytes ? REAL(pread)(fd, data, part, offset) : -1;
+}
+
+FAULTY struct dirent *readdir(DIR *folder)
+{
+    return fails(FAULT_LIST) ? NULL : REAL(readdir)(folder);
 }
 
 FAULTY int fsync(int fd)

@@ -28,6 +28,7 @@
     X(FAULT_MAKE, "mkdir")                                                                         \
     X(FAULT_REMOVE, "unlink, unlinkat")                                                            \
     X(FAULT_READ, "read, pread")                                                                   \
+    X(FAULT_LIST, "readdir")                                                                       \
     X(FAULT_MMAP, "mmap, mremap, of SQLite")                                                       \
     X(FAULT_ANY, "whatever changes the disk")
 

@@ -31,7 +31,9 @@
 static char folder[FAULT_FOLDER_BYTES], path[192];
 static struct env_linux *linux_world;
 
-static const struct fault rows[] = { FAULTS_OF_FILES, { FAULT_MAKE, FAULT_ONCE, ENOSPC } };
+static const struct fault rows[] = { FAULTS_OF_FILES,
+                                     { FAULT_MAKE, FAULT_ONCE, ENOSPC },
+                                     { FAULT_LIST, FAULT_ONCE, EIO } };
 
 /* What is tried: prepared in a fresh folder; acts; is right afterwards, the act having said `r`.
  * The check acts again, and that must work. */
@@ -222,6 +224,35 @@ static void folder_check(int r)
     assert_int_equal(stat(path, &st), 0);
 }
 
+static void list_prepare(void)
+{
+    struct err err;
+    for (int i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "%s/%d", folder, i);
+        assert_int_equal(disk_replace(path, OLD, &err), 0);
+    }
+}
+
+/* All of them, or an error: never some. Beside them may lie what a replacement left. */
+static int list_act(struct err *err)
+{
+    struct arena *arena = arena_new();
+    struct slice *names;
+    size_t count = 3;
+    int r = disk_list(folder, arena, &names, &count, err);
+    assert_in_range(count, 3, 4);
+    if (r == 0)
+        r = disk_replace(path, NEW, err);
+    arena_free(arena);
+    return r;
+}
+
+static void list_check(int)
+{
+    struct err err;
+    assert_int_equal(list_act(&err), 0);
+}
+
 /* ---- the supervisor's ------------------------------------------------------------------------ */
 
 static const struct supervisor_address addresses[] = {
@@ -361,6 +392,7 @@ static const struct trial trials[] = {
     { "a ledger", ledger_prepare, ledger_act, ledger_check, 1, true },
     { "a file removed", replace_prepare, remove_act, remove_check, 1, false },
     { "a folder made", folder_prepare, folder_act, folder_check, 1, false },
+    { "a folder listed", list_prepare, list_act, list_check, 0, false },
     { "addresses.json", run_prepare, addresses_act, addresses_check, 0, false },
     { "instances", instances_prepare, instances_act, instances_check, 0, true },
     { "home and lock", run_prepare, lock_act, lock_check, 0, true },
