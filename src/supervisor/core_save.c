@@ -26,6 +26,7 @@ void core_save_counts(const struct core *core, struct handover_head *head)
     head->revision_count = core->revision_count;
     head->replica_count = core->replica_count;
     head->dead_count = core->dead_count;
+    head->used_count = (uint16_t)core->used_count; /* USED_MAX at most */
     head->log_bytes = 0;
     LIST_EACH (replica, &all->replicas, struct core_replica, link)
         head->log_bytes += log_kept(&replica->log);
@@ -131,7 +132,7 @@ void core_save(const struct core *core, struct handover *out)
     struct handover_revision *revisions = out->revisions;
     struct handover_replica *replicas = out->replicas;
     char *log = out->logs;
-    head->gateway = core->gateway;
+    head->gateway = (uint16_t)core->gateway;
     head->metrics_fd = core->metrics_fd;
     head->dns_metrics_fd = core->dns_metrics_fd;
     head->netns_pid = process_alive(&core->netns) ? core->netns.pid : 0;
@@ -149,6 +150,7 @@ void core_save(const struct core *core, struct handover *out)
         log = save_replica(core, replica, replicas++, log);
     LIST_EACH (replica, &all->dead, struct core_replica, link)
         log = save_replica(core, replica, replicas++, log);
+    memcpy(out->used, core->used, core->used_count * sizeof *core->used);
 }
 
 /* ---- back ----------------------------------------------------------------------------------- */
@@ -256,6 +258,8 @@ int core_load(struct core *core, const struct handover *in, struct err *err)
     load_metrics(core, in->head->metrics_fd);
     fd_close(&core->dns_metrics_fd);
     core->dns_metrics_fd = in->head->dns_metrics_fd; /* the server sees whose table it is */
+    core->used_count = in->head->used_count;
+    memcpy(core->used, in->used, core->used_count * sizeof *core->used);
     load_revisions(core, in);
     int r = load_processes(core, in, err);
     if (r == 0)

@@ -15,7 +15,8 @@ enum { FD_FIRST = 3, FD_MAX = 1 << 24, DEAD_KEPT_MAX = DEAD_MAX + 1 };
 
 static_assert(sizeof(struct handover_head) % 8 == 0 && sizeof(struct handover_process) % 8 == 0 &&
               sizeof(struct handover_set) % 8 == 0 && sizeof(struct handover_revision) % 8 == 0 &&
-              sizeof(struct handover_replica) % 8 == 0);
+              sizeof(struct handover_replica) % 8 == 0 &&
+              sizeof(struct message_replica_used) % 8 == 0);
 
 /* Counts are bounded before this is asked of a head that was read. */
 uint64_t handover_bytes(const struct handover_head *head)
@@ -24,7 +25,7 @@ uint64_t handover_bytes(const struct handover_head *head)
            head->set_count * sizeof(struct handover_set) +
            head->revision_count * sizeof(struct handover_revision) +
            ((uint64_t)head->replica_count + head->dead_count) * sizeof(struct handover_replica) +
-           head->log_bytes;
+           head->used_count * sizeof(struct message_replica_used) + head->log_bytes;
 }
 
 void handover_place(void *memory, struct handover *ret)
@@ -35,7 +36,8 @@ void handover_place(void *memory, struct handover *ret)
     ret->sets = (void *)(ret->processes + head->process_count);
     ret->revisions = (void *)(ret->sets + head->set_count);
     ret->replicas = (void *)(ret->revisions + head->revision_count);
-    ret->logs = (void *)(ret->replicas + head->replica_count + head->dead_count);
+    ret->used = (void *)(ret->replicas + head->replica_count + head->dead_count);
+    ret->logs = (void *)(ret->used + head->used_count);
 }
 
 void handover_seal(struct handover_head *head)
@@ -228,6 +230,8 @@ static int check_rows(const struct handover *handover, struct err *err)
         r = check_replica(handover, i, err);
         log_bytes += handover->replicas[i].log_bytes;
     }
+    for (uint32_t i = 0; r == 0 && i < head->used_count; i++)
+        r = check_message(&handover->used[i], sizeof *handover->used, 0, MESSAGE_REPLICA_USED, err);
     if (r == 0 && log_bytes != head->log_bytes)
         r = err_set(err, ERR_BAD_INPUT, "logs of %" PRIu64 " bytes in %" PRIu64, log_bytes,
                     head->log_bytes);
@@ -249,7 +253,8 @@ int handover_read(void *memory, size_t size, struct handover *ret, struct err *e
         return err_set(err, ERR_BAD_INPUT, "the state has %zu bytes, and should have others", size);
     if (head->set_count > HANDOVER_SETS_MAX || head->revision_count > REVISIONS_MAX ||
         head->replica_count > REPLICAS_MAX + 1 || head->dead_count > DEAD_KEPT_MAX ||
-        head->log_bytes > HANDOVER_BYTES_MAX || handover_bytes(head) != size)
+        head->used_count > USED_MAX || head->log_bytes > HANDOVER_BYTES_MAX ||
+        handover_bytes(head) != size)
         return err_set(err, ERR_BAD_INPUT, "the state's rows do not fit its %zu bytes", size);
     handover_place(memory, ret);
     return check_rows(ret, err);

@@ -6,8 +6,9 @@
  *
  * Rows in this order, each array as long as the head says: processes (two gateways, agent, control,
  * dns, then templates), listening sets, revisions, replicas (live ones, then the dead that no
- * agent has heard of), and the bytes of their logs. Plain data, 8-byte aligned; whoever made it is
- * trusted, but of another version perhaps: everything is checked on reading. No threads.
+ * agent has heard of), what ended ones used that no agent has on disk, and the bytes of logs. Plain
+ * data, 8-byte aligned; whoever made it is trusted, but of another version perhaps: everything is
+ * checked on reading. No threads.
  */
 #pragma once
 
@@ -45,8 +46,9 @@ struct handover_head {
     uint32_t generation; /* of the program that begins; processes have that of the one they run */
     uint32_t generation_before, generation_last;
     uint32_t upgrades_done, upgrades_failed;
-    uint32_t gateway;  /* which of the two serves */
-    uint32_t uid_base; /* of replicas */
+    uint16_t gateway;    /* which of the two serves */
+    uint16_t used_count; /* 0 in the first states of this version, which had none of those rows */
+    uint32_t uid_base;   /* of replicas */
     int32_t lock_fd, lifeline_fds[2], metrics_fd;
     int32_t table_fd, socket_fd, client_fd; /* -1: none */
     int32_t before_fd;                      /* the program before this one; -1: none */
@@ -106,6 +108,7 @@ struct handover { /* pointers into one block */
     struct handover_set *sets;
     struct handover_revision *revisions;
     struct handover_replica *replicas;
+    struct message_replica_used *used; /* oldest first */
     char *logs;
 };
 

@@ -43,7 +43,7 @@ static void fill_replica(struct handover_replica *row, int32_t *fd, bool dead)
 }
 
 /* A template, a set, an arena, a replica that is being cloned and one that is
- * dead. */
+ * dead, and what two others used. */
 static char *right_one(size_t *ret_size)
 {
     static const uint32_t roles[] = { ROLE_GATEWAY, ROLE_GATEWAY, ROLE_AGENT,
@@ -53,6 +53,7 @@ static char *right_one(size_t *ret_size)
                                   .revision_count = 1,
                                   .replica_count = 1,
                                   .dead_count = 1,
+                                  .used_count = 2,
                                   .log_bytes = 2 * LOG_BYTES,
                                   .lock_fd = 3,
                                   .lifeline_fds = { 4, 5 },
@@ -85,6 +86,8 @@ static char *right_one(size_t *ret_size)
     out.revisions[0].arena_fd = ++fd;
     fill_replica(&out.replicas[0], &fd, false);
     fill_replica(&out.replicas[1], &fd, true);
+    for (uint32_t i = 0; i < head.used_count; i++)
+        out.used[i] = (struct message_replica_used)MESSAGE_INIT(MESSAGE_REPLICA_USED);
     *ret_size = head.bytes;
     return memory;
 }
@@ -112,6 +115,8 @@ static void look(char *memory, size_t size, bool right)
         assert(strlen(in.processes[i].name) < sizeof in.processes[i].name);
     for (uint32_t i = 0; i < in.head->replica_count + in.head->dead_count; i++)
         logs += in.replicas[i].log_bytes;
+    for (uint32_t i = 0; i < in.head->used_count; i++)
+        assert(in.used[i].head.type == MESSAGE_REPLICA_USED);
     assert(in.logs + logs == memory + size);
 }
 

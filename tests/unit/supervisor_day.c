@@ -715,6 +715,7 @@ void day_handover(struct day *day, uint32_t generation)
     };
     struct handover out;
     struct err err;
+    uint32_t used_count = day->core->used_count;
     assert_true(core_calm(day->core));
     day->newborns_handed_over += day_cloning(day);
     core_save_counts(day->core, &head);
@@ -742,6 +743,9 @@ void day_handover(struct day *day, uint32_t generation)
     day->restoring = true;
     assert_int_equal(core_load(day->core, &out, &err), 0);
     day->restoring = false;
+    assert_int_equal(day->core->used_count, used_count); /* no agent here says that it has them */
+    assert_memory_equal(day->core->used, out.used, used_count * sizeof *out.used);
+    day->used_handed_over += used_count;
 }
 
 /* Every few minutes another program takes over, now and then with nothing to replace: just behind a

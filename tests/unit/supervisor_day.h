@@ -60,6 +60,7 @@ struct day {
     bool stillborn;           /* the child that is being adopted has been killed */
     unsigned newborns_killed; /* for orphans, though they have a template to tell of them */
     unsigned newborns_handed_over;
+    unsigned used_handed_over;       /* ends that no agent had on disk */
     bool gateways_hang;              /* they never say READY, nor end when asked */
     bool calm;                       /* nothing fails or dies by itself */
     unsigned queue_max;              /* 0: who is sent to has read it at once */
