@@ -50,7 +50,7 @@ struct work_pool;
     X(CONTROL_USAGE_ROWS, "perigee_control_usage_rows_total", METRIC_COUNTER, METRIC_ONE, "pop",   \
       NULL, "Rows of PoPs' ledgers that were counted.")                                            \
     X(CONTROL_USAGE_REFUSED, "perigee_control_usage_rows_refused_total", METRIC_COUNTER,           \
-      METRIC_ONE, "pop", NULL, "Rows of endpoints that were never there, or not at that PoP.")     \
+      METRIC_ONE, "pop", NULL, "Rows of endpoints or revisions that never were, or not there.")    \
     X(CONTROL_BLOB_BYTES, "perigee_control_blob_bytes", METRIC_GAUGE, METRIC_BYTES, "", NULL,      \
       "Bytes of all blobs.")                                                                       \
     X(CONTROL_UPLOADED_BYTES, "perigee_control_uploaded_bytes_total", METRIC_COUNTER,              \

@@ -52,16 +52,18 @@ static int count_window(struct request *q, struct store *store, const struct led
                                                    : 86'400,
     };
     for (uint32_t i = 0; i < window->row_count; i++) {
-        /* The PoP of `up` is told of all there is; another, of what was placed there. */
-        uint64_t uid = window->rows[i].endpoint;
-        int known = store->usage_placed(store, uid, q->trusted ? (struct slice){} : p->pop, err);
+        /* The PoP of `up` is told of all there is; another, of what was placed there. Of a revision
+         * that never was nobody has anything. */
+        uint64_t uid = window->rows[i].endpoint, revision = window->rows[i].revision;
+        int known =
+            store->usage_placed(store, uid, revision, q->trusted ? (struct slice){} : p->pop, err);
         if (known < 0)
             return known;
         p->refused += !known;
         if (!known)
             continue;
         row.endpoint_uid = uid;
-        row.revision = window->rows[i].revision;
+        row.revision = revision;
         row.figures = window->rows[i].figures;
         int r = store->usage_add(store, &row, q->now_ns / ENV_S, err);
         if (r < 0)

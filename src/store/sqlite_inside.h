@@ -78,6 +78,8 @@ extern const unsigned sqlite_migration_count;
     "CAST(min(total(idle_ms), 9007199254740992) AS INTEGER), "                                     \
     "CAST(min(total(starts), 9007199254740992) AS INTEGER), "                                      \
     "CAST(min(total(cold_starts), 9007199254740992) AS INTEGER)"
+#define USAGE_REVISION /* ?2 of endpoint ?1 may have been */                                       \
+    "(deleted_s > 0 OR ?2 <= (SELECT max(number) FROM revisions WHERE endpoint = ?1))"
 #define USAGE_MERGE                                                                                \
     " ON CONFLICT (start_s, period_s, endpoint, revision, pop) DO UPDATE SET "                     \
     "requests = min(requests + excluded.requests, 9007199254740992), "                             \
@@ -224,10 +226,11 @@ extern const unsigned sqlite_migration_count;
     X(Q_LEDGER_PRUNE,                                                                              \
       "DELETE FROM usage_ledgers WHERE ledger IN (SELECT ledger FROM usage_ledgers WHERE"          \
       " pop = ?1 ORDER BY seen_ns DESC LIMIT -1 OFFSET ?2)")                                       \
-    X(Q_USAGE_KNOWN, "SELECT count(*) FROM usage_endpoints WHERE endpoint = ?1")                   \
+    X(Q_USAGE_KNOWN,                                                                               \
+      "SELECT count(*) FROM usage_endpoints WHERE endpoint = ?1 AND " USAGE_REVISION)              \
     X(Q_USAGE_PLACED,                                                                              \
-      "SELECT count(*) FROM usage_places WHERE endpoint = ?1 AND pop = ?2 AND endpoint IN"         \
-      " (SELECT endpoint FROM usage_endpoints)")                                                   \
+      "SELECT count(*) FROM usage_places WHERE endpoint = ?1 AND pop = ?3 AND endpoint IN"         \
+      " (SELECT endpoint FROM usage_endpoints WHERE " USAGE_REVISION ")")                          \
     X(Q_USAGE_ADD,                                                                                 \
       "INSERT INTO usage (start_s, period_s, endpoint, revision, pop, " USAGE_FIGURES ") VALUES"   \
       " (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, "             \

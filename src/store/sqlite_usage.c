@@ -44,12 +44,13 @@ static int ledger_put(struct store *self, const struct store_ledger *row, struct
 
 /* ---- usage ---------------------------------------------------------------------------------- */
 
-static int usage_placed(struct store *self, uint64_t uid, struct slice pop, struct err *err)
+static int usage_placed(struct store *self, uint64_t uid, uint64_t revision, struct slice pop,
+                        struct err *err)
 {
     struct db *db = db_of(self);
     sqlite3_stmt *row;
-    int r = pop.size ? db_begin(db, Q_USAGE_PLACED, &row, err, "us", uid, pop)
-                     : db_begin(db, Q_USAGE_KNOWN, &row, err, "u", uid);
+    int r = pop.size ? db_begin(db, Q_USAGE_PLACED, &row, err, "uus", uid, revision, pop)
+                     : db_begin(db, Q_USAGE_KNOWN, &row, err, "uu", uid, revision);
     if (r == 0)
         r = db_step(db, row, err);
     if (r <= 0)

@@ -321,9 +321,10 @@ struct store {
     int (*ledger_get)(struct store *self, struct slice ledger, struct arena *arena,
                       struct store_ledger *ret, struct err *err);
     int (*ledger_put)(struct store *self, const struct store_ledger *row, struct err *err);
-    /* 1: there is or was such an endpoint, and was placed at that PoP (empty: wherever). */
-    int (*usage_placed)(struct store *self, uint64_t endpoint_uid, struct slice pop,
-                        struct err *err);
+    /* 1: there is such an endpoint, with that revision or a later one, or there was one; and it was
+     * placed at that PoP (empty: wherever). */
+    int (*usage_placed)(struct store *self, uint64_t endpoint_uid, uint64_t revision,
+                        struct slice pop, struct err *err);
     /* To what there is of that time already; in a coarser row where such ones are gone. */
     int (*usage_add)(struct store *self, const struct store_usage *row, int64_t now_s,
                      struct err *err);

@@ -53,6 +53,13 @@ static int begin(void)
                                            .created_ns = 5 };
         r = store->endpoint_add(store, &endpoint, &err);
         assert_int_equal(endpoint.uid, 1 + i);
+        for (uint64_t number = 1; number <= 3 && r == 0; number++) {
+            const struct store_revision revision = { .endpoint_uid = endpoint.uid,
+                                                     .number = number,
+                                                     .spec = SLICE("{}"),
+                                                     .state = SLICE("ready") };
+            r = store->revision_add(store, &revision, NULL, 0, &err);
+        }
     }
     const struct store_placement place = { 1, SLICE("paris"), 1, 5 };
     return r < 0 ? r : store->placement_set(store, 1, &place, 1, &err);
@@ -245,11 +252,14 @@ static void test_ledgers_and_who_may(void **)
     OK(store->ledger_get(store, SLICE("3"), arena, &row, &err));
     assert_int_equal(row.counted, 9);
     assert_true(slice_is(row.digest, "e") && slice_is(row.pop, "paris"));
-    assert_int_equal(store->usage_placed(store, 1, SLICE("paris"), &err), 1);
-    assert_int_equal(store->usage_placed(store, 1, SLICE("tokyo"), &err), 0);
-    assert_int_equal(store->usage_placed(store, 2, SLICE("paris"), &err), 0);
-    assert_int_equal(store->usage_placed(store, 2, (struct slice){}, &err), 1);
-    assert_int_equal(store->usage_placed(store, 3, (struct slice){}, &err), 0);
+    assert_int_equal(store->usage_placed(store, 1, 1, SLICE("paris"), &err), 1);
+    assert_int_equal(store->usage_placed(store, 1, 1, SLICE("tokyo"), &err), 0);
+    assert_int_equal(store->usage_placed(store, 2, 1, SLICE("paris"), &err), 0);
+    assert_int_equal(store->usage_placed(store, 2, 1, (struct slice){}, &err), 1);
+    assert_int_equal(store->usage_placed(store, 3, 1, (struct slice){}, &err), 0);
+    assert_int_equal(store->usage_placed(store, 1, 3, SLICE("paris"), &err), 1);
+    assert_int_equal(store->usage_placed(store, 1, 4, SLICE("paris"), &err), 0); /* never was */
+    assert_int_equal(store->usage_placed(store, 2, 4, (struct slice){}, &err), 0);
 }
 
 static int endpoint_goes(void)
@@ -264,11 +274,11 @@ static void test_deleted(void **)
     act(some);
     act(endpoint_goes);
     assert_int_equal(requests_of(&first), 7);
-    assert_int_equal(store->usage_placed(store, 1, SLICE("paris"), &err), 1);
+    assert_int_equal(store->usage_placed(store, 1, 1, SLICE("paris"), &err), 1);
     roll_at = INT64_C(100'000) * DAY; /* the deletion's time is the machine's */
     act(roll);
     assert_int_equal(requests_of(&first), 0);
-    assert_int_equal(store->usage_placed(store, 1, SLICE("paris"), &err), 0);
+    assert_int_equal(store->usage_placed(store, 1, 1, SLICE("paris"), &err), 0);
 }
 
 static int list_set(void)
