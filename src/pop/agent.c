@@ -316,6 +316,7 @@ static int begin(struct agent *agent, const struct message_start *start, struct 
     agent->start = *start;
     agent->note_sequence = start->instance << 32;
     pop_init(&agent->pop, agent->env, start->instance, &agent_effects, agent);
+    agent->pop.era = start->started_ns;
     agent->pop.hearing = true; /* until GO */
     agent->pop.no_replicas = start->flags & MESSAGE_NO_REPLICAS;
     long cores = sysconf(_SC_NPROCESSORS_ONLN);

@@ -145,8 +145,8 @@ int64_t pop_scale_look(struct pop_revision *revision, int64_t now_ns)
     seen_of(revision, now_ns, &seen);
     bool first = scale->state.told_ns == 0;
     uint32_t before = first ? seen.ready + seen.starting : scale->state.desired;
-    /* After a boot, or in a new agent: what served is there again until nobody has asked for it. */
-    if (first && before == 0 && revision->number == revision->endpoint->serving)
+    /* After a boot what served is there again until nobody has asked for it. */
+    if (first && before == 0 && !pop->again && revision->number == revision->endpoint->serving)
         pop_scale_wake(revision, 1);
     scale_decide(&scale->state, &scale->rules, &seen, &scale->verdict);
     words_renew(scale);

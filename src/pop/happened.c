@@ -247,8 +247,7 @@ void pop_demand(struct pop *pop, const struct message_demand *demand)
         return;
     pop_scale_demand(revision, demand);
     if (demand->arrivals || demand->waiting || demand->running) {
-        int64_t now_ns = env_now_ns(pop->env);
-        revision->demand_ns = now_ns ? now_ns : 1;
+        pop_asked(revision, demand->arrivals || demand->waiting);
         pop_share_keep(revision);
     }
     pop_reconcile_soon(pop);

@@ -137,6 +137,7 @@ void keep_desired(struct keep *keep)
     json_begin(&w, arena, JSON_NEWLINE);
     json_object_begin(&w);
     json_member_u64(&w, "version", 1);
+    json_member_u64(&w, "era", (uint64_t)keep->pop->era);
     if (keep->pop->peers_json.size) {
         json_key(&w, "pops");
         json_raw(&w, keep->pop->peers_json);
@@ -197,6 +198,9 @@ static void desired_load(struct keep *keep, struct arena *arena)
         if (pop_endpoint_apply(keep->pop, json_print(arena, item, 0), &err) < 0)
             log_error("pop", "an endpoint on disk cannot be read", LOG_S("error", err.message));
     }
+    uint64_t era = 0;
+    (void)!json_get_u64(root, "era", JSON_OPTIONAL, &era, &err);
+    keep->pop->again = era && era == (uint64_t)keep->pop->era;
     keep->pop->begun = true;
 }
 

@@ -16,6 +16,7 @@ enum {
     BACK_OFF_LONG_S = 60,
     ADOPTED_S = 10,     /* gateways say within half of it what is asked for by number */
     ASKED_LEAST_S = 1,  /* they say it again before that, however short scale.idle is */
+    LEFT_S = 2,         /* all gateways know by then that the traffic moved, and have told of it */
     DRAIN_GRACE_S = 2,  /* beyond the endpoint's timeout */
     START_LEAST_S = 30, /* to get ready in, however short queue.cold is */
 };
@@ -30,17 +31,28 @@ int64_t pop_back_off_ns(uint32_t failures)
     return seconds * ENV_S;
 }
 
-/* Until when what was asked for stays, by number or before the traffic moved. */
+/* Until when what was asked for by number stays, or what had the traffic until it moved. */
 static int64_t asked_until_ns(const struct pop_revision *revision)
 {
     int64_t idle_ns = (int64_t)revision->endpoint->spec.scale.idle_ns;
+    if (!revision->demand_ns)
+        return revision->left_ns + LEFT_S * ENV_S;
     return revision->demand_ns +
            (idle_ns > ASKED_LEAST_S * ENV_S ? idle_ns : ASKED_LEAST_S * ENV_S);
 }
 
+void pop_asked(struct pop_revision *revision, bool comes)
+{
+    int64_t now_ns = env_now_ns(revision->endpoint->pop->env);
+    if (revision->left_ns && !revision->demand_ns &&
+        (!comes || now_ns < revision->left_ns + LEFT_S * ENV_S))
+        return; /* what came with the traffic, and goes on */
+    revision->demand_ns = now_ns ? now_ns : 1;
+}
+
 static bool asked_for(const struct pop_revision *revision, int64_t now_ns)
 {
-    return revision->demand_ns && now_ns < asked_until_ns(revision);
+    return (revision->demand_ns || revision->left_ns) && now_ns < asked_until_ns(revision);
 }
 
 /* ---- who has the traffic --------------------------------------------------------------------- */
@@ -143,6 +155,11 @@ static void traffic_move(struct pop_endpoint *endpoint)
     if (set == 0 || ready < (needed ? needed : 1))
         return;
     endpoint->serving = target->number;
+    target->left_ns = 0;
+    if (serving && serving->demand_ns) { /* else there is nobody whom a gateway may still send */
+        serving->left_ns = env_now_ns(pop->env);
+        serving->demand_ns = 0;
+    }
     pop_scale_wake(target, set);
     char message[96];
     snprintf(message, sizeof message, "revision %u has the traffic", target->number);

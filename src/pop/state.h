@@ -162,7 +162,8 @@ struct pop_revision {
     int64_t start_not_before_ns;
     bool failed;             /* reported as failed: the last start did not get ready */
     char message[1400];      /* why */
-    int64_t demand_ns;       /* when somebody last asked for it; 0: never */
+    int64_t demand_ns;       /* when somebody last asked for it; 0: never, or not since ... */
+    int64_t left_ns;         /* ... the traffic left it; 0: it has not */
     struct pop_scale *scale; /* owned */
     int64_t adopted_ns;      /* when the last replica of an earlier agent was found; 0: none was */
 };
@@ -292,6 +293,9 @@ struct pop {
     struct map endpoints_by_uid; /* u64 -> struct pop_endpoint */
     struct map replicas_by_id;   /* u64 -> struct pop_replica */
     uint64_t instance;           /* of this agent: the upper half of replica ids */
+    int64_t era;                 /* of this supervisor, kept with the desired state */
+    bool again; /* an agent before this one, of the same supervisor, knew what is wanted: nothing
+                 * was booted, and what has no replica was at zero */
     uint32_t replica_counter;
     struct map arenas;     /* kept for unknown revisions: uids, likewise */
     struct list strangers; /* replicas of unknown revisions, until control has told everything */
@@ -447,6 +451,9 @@ bool pop_endpoint_shares(const struct pop_endpoint *endpoint, uint32_t number);
 /* Somebody asks for it, or it has shown for the first time that it can run. If it shares the
  * traffic, it and what serves are there together: one alone would have all. */
 void pop_share_keep(struct pop_revision *share);
+/* Somebody asks for it now, or (`comes` false) something of it just goes on: what does once the
+ * traffic has moved elsewhere keeps nothing. */
+void pop_asked(struct pop_revision *revision, bool comes);
 
 /* Words for a wait status and what the supervisor knew: "killed by signal 9 (SIGKILL)". */
 const char *pop_exit_words(const struct message_replica_exited *exited, char *buffer, size_t room);

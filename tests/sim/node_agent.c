@@ -230,6 +230,7 @@ static void agent_begin(struct node *node, const struct message_start *start)
     node->agent_begun = true;
     agent_check_disk(node);
     pop_init(&node->pop, node->env, start->instance, &effects, node);
+    node->pop.era = start->started_ns;
     node->pop.hearing = true;
     memset(&node->keep, 0, sizeof node->keep);
     keep_init(&node->keep, &node->pop, "/home");

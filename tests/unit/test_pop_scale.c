@@ -240,6 +240,32 @@ static void test_what_served_is_there_again_after_a_boot(void **state)
     assert_int_equal(revision_of(world)->replica_count, 0);
 }
 
+/* An agent after another of the same supervisor: what has no replica was at zero, and stays there
+ * until somebody asks, but for what has to be. */
+static void test_at_zero_behind_an_agent(void **state)
+{
+    struct world *world = *state;
+    struct message_demand demand = MESSAGE_INIT(MESSAGE_DEMAND);
+    world->pop.again = true;
+    endpoint_set(world, "running", "", "", 1);
+    pop_endpoint_find(&world->pop, 1)->serving = 1;
+    run(world, 60);
+    assert_int_equal(world->starts, 0);
+    demand.revision = revision_of(world)->uid;
+    demand.waiting = demand.arrivals = 1;
+    pop_demand(&world->pop, &demand);
+    run(world, 1);
+    assert_int_equal(ready(world), 1);
+    assert_int_equal(world_free(state), 0);
+    assert_int_equal(world_new(state), 0);
+    world = *state;
+    world->pop.again = true;
+    endpoint_set(world, "running", "\"min\":1", "", 1);
+    pop_endpoint_find(&world->pop, 1)->serving = 1;
+    run(world, 1);
+    assert_int_equal(ready(world), 1);
+}
+
 static const struct {
     const char *name, *scale, *pops;
     double rate; /* of runs of 100 ms */
@@ -354,7 +380,8 @@ static void test_what_drains_is_no_replica(void **state)
     assert_true(ready(world) > 1);
 }
 
-/* What it had when the traffic left is not what one request by number starts. */
+/* What it had when the traffic left ends soon, however much it was asked for until then and what
+ * goes on there; and is not what one request by number starts. */
 static void test_the_one_before_begins_at_none(void **state)
 {
     struct world *world = *state;
@@ -363,10 +390,20 @@ static void test_the_one_before_begins_at_none(void **state)
     world->rate = 200;
     run(world, 60);
     assert_int_equal(ready(world), 7);
-    pop_revision_number(pop_endpoint_find(&world->pop, 1), 1)->demand_ns = 0;
-    endpoint_set(world, "running", "\"idle\":\"10s\"", "", 2);
-    run(world, 30);
     const struct pop_revision *before = pop_revision_number(pop_endpoint_find(&world->pop, 1), 1);
+    struct message_demand late = MESSAGE_INIT(MESSAGE_DEMAND);
+    endpoint_set(world, "running", "\"idle\":\"10s\"", "", 2);
+    run(world, 1);
+    assert_int_equal(pop_endpoint_find(&world->pop, 1)->serving, 2);
+    assert_true(before->replica_count > 0); /* not every gateway knows yet */
+    late.revision = before->uid;
+    late.arrivals = late.running = 1; /* of one that did not */
+    pop_demand(&world->pop, &late);
+    run(world, 2);
+    assert_int_equal(before->replica_count, 0);
+    late.arrivals = 0;
+    pop_demand(&world->pop, &late);
+    run(world, 1);
     assert_int_equal(pop_endpoint_find(&world->pop, 1)->serving, 2);
     assert_int_equal(before->replica_count, 0);
     asked(world, 1, 1);
@@ -411,6 +448,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_to_zero_and_back, world_new, world_free),
         cmocka_unit_test_setup_teardown(test_what_served_is_there_again_after_a_boot, world_new,
                                         world_free),
+        cmocka_unit_test_setup_teardown(test_at_zero_behind_an_agent, world_new, world_free),
         cmocka_unit_test_setup_teardown(test_a_load, world_new, world_free),
         cmocka_unit_test_setup_teardown(test_up_and_down_and_words, world_new, world_free),
         cmocka_unit_test_setup_teardown(test_an_update_at_zero_shows_that_it_can, world_new,
