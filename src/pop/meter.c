@@ -250,7 +250,7 @@ void meter_counts(struct meter *meter, const struct ledger_counter_mark *totals,
     revision->known = true;
 }
 
-void meter_revision_gone(struct meter *meter, uint64_t uid)
+void meter_uncounted(struct meter *meter, uint64_t uid)
 {
     struct meter_revision *revision = map_get_u64(&meter->revisions, uid);
     if (revision)

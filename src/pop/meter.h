@@ -62,8 +62,9 @@ void meter_forget_untold(struct meter *meter);
 
 /* What the gateway has counted for a revision by now. `begun`: seen when this agent began. */
 void meter_counts(struct meter *meter, const struct ledger_counter_mark *totals, bool begun);
-/* A revision that is no more: its counts need not be remembered. */
-void meter_revision_gone(struct meter *meter, uint64_t revision_uid);
+/* The gateway has no counts of it, or none any more: when it has again they begin anew. As long as
+ * it has, what was counted of them is remembered, wherever the revision went meanwhile. */
+void meter_uncounted(struct meter *meter, uint64_t revision_uid);
 void meter_second(struct meter *meter); /* an accounting second is over */
 
 /* What has come together since the one before, and begins anew: rows and marks, in the arena.

@@ -69,10 +69,14 @@ static void look(struct agent *agent, struct usage_replica *replica, bool memory
 static void count(struct agent *agent, uint64_t uid)
 {
     struct agent_usage *usage = &agent->usage;
-    const struct gateway_stats *stats =
-        agent->metrics ? gateway_stats_find(agent->metrics, agent->metrics_bytes, uid) : NULL;
-    if (!stats)
+    if (!agent->metrics)
         return;
+    const struct gateway_stats *stats =
+        gateway_stats_find(agent->metrics, agent->metrics_bytes, uid);
+    if (!stats) {
+        meter_uncounted(&usage->meter, uid);
+        return;
+    }
     struct ledger_counter_mark totals = {
         .revision_uid = uid,
         .requests = atomic_load_explicit(&stats->success, memory_order_relaxed),
@@ -92,6 +96,10 @@ static void look_all(struct agent *agent, bool all)
         LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link)
             if (all || revision->replica_count)
                 count(agent, revision->uid);
+    /* Those that the agent let go, too: a gateway that was killed has not, and they come back. */
+    MAP_EACH (entry, &usage->meter.revisions)
+        if (all)
+            count(agent, entry->key.size);
     MAP_EACH (entry, &usage->replicas) {
         struct usage_replica *replica = entry->value;
         look(agent, replica, all || (usage->looks + replica->id) % MEMORY_LOOKS == 0);
@@ -138,12 +146,13 @@ static bool window_due(struct agent *agent)
     return due || usage->soon;
 }
 
+/* One that the supervisor did not hear of is told again, to the next agent: its mark stays. */
 static void metered(struct agent *agent, uint64_t replica)
 {
     struct message_replica message = MESSAGE_INIT(MESSAGE_REPLICA_METERED);
     message.replica = replica;
-    wire_send(&agent->supervisor, &message, sizeof message, -1);
-    meter_forget(&agent->usage.meter, replica);
+    if (wire_send(&agent->supervisor, &message, sizeof message, -1))
+        meter_forget(&agent->usage.meter, replica);
 }
 
 static void ended(struct agent *agent)
@@ -337,10 +346,8 @@ void agent_usage_ended(struct agent *agent, uint64_t id, uint64_t revision, uint
 
 void agent_usage_revision_gone(struct agent *agent, uint64_t revision)
 {
-    if (!agent->usage.open)
-        return;
-    count(agent, revision);
-    meter_revision_gone(&agent->usage.meter, revision);
+    if (agent->usage.open)
+        count(agent, revision);
 }
 
 void agent_usage_end(struct agent *agent, usage_ended_cb on_ended)
