@@ -25,9 +25,11 @@ CGROUPS = pathlib.Path("/sys/fs/cgroup")
 BUSYBOX = pathlib.Path("/bin/busybox")
 # A server that answers each request with a line, on $PORT; what it does else is its argument.
 SERVER = r"""
+#define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,6 +66,24 @@ static int ways(void)
     return 0;
 }
 
+/* Requests on one connection, whole, until none has come for 5 s. */
+static void keep(int fd)
+{
+    static char text[1 << 16];
+    for (size_t at = 0;;) {
+        struct pollfd wait = {fd, POLLIN, 0};
+        ssize_t got = poll(&wait, 1, 5000) == 1 ? read(fd, text + at, sizeof text - 1 - at) : 0;
+        if (got <= 0) return;
+        text[at += got] = 0;
+        char *end = strstr(text, "\r\n\r\n"), *length = strcasestr(text, "\r\nContent-Length:");
+        size_t body = length && length < end ? strtoul(length + 17, 0, 10) : 0;
+        if (!end || at < end + 4 - text + body) continue;
+        static const char answer[] = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhello\n";
+        if (write(fd, answer, sizeof answer - 1) < 0) return;
+        at = 0;
+    }
+}
+
 int main(int count, char **words)
 {
     const char *how = count > 1 ? words[1] : "", *port = getenv("PORT");
@@ -79,12 +99,15 @@ int main(int count, char **words)
         for (char *page; (page = malloc(1 << 20));) memset(page, 1, 1 << 20);
     if (!strcmp(how, "elsewhere")) at.sin_port = htons(ntohs(at.sin_port) + 1);
     signal(SIGTERM, strcmp(how, "stubborn") ? leave : SIG_IGN);
+    if (!strcmp(how, "keeps")) signal(SIGCHLD, SIG_IGN);
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (bind(listener, (void *)&at, sizeof at) || listen(listener, 64)) return perror("listen"), 1;
     puts("listens"); fflush(stdout);
     for (;;) {
         char text[4096], answer[256];
         int fd = accept(listener, 0, 0);
+        if (!strcmp(how, "keeps") && fd >= 0 && fork() == 0) keep(fd), _exit(0);
+        if (!strcmp(how, "keeps")) { close(fd); continue; }
         if (read(fd, text, sizeof text) > 0) {
             if (!strcmp(how, "loud")) puts("asked"), fflush(stdout);
             int size = snprintf(answer, sizeof answer, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole way of an image: pushed to control's registry, deployed by its tag, called by host,
 scaled, moved, and everything in between killed. With Podman and Docker."""
+import http.client
 import json
 import os
 import signal
@@ -8,7 +9,7 @@ import threading
 
 import pytest
 
-from deadline import until
+from deadline import DEADLINE, until
 from engines import Missing, compile_server, new_engine, server_image, sha256
 from registry import Registry
 
@@ -138,6 +139,39 @@ def test_no_request_is_lost_while_it_is_scaled_up_and_down(perigee, server):
         for one in clients:
             one.join()
     assert len(seen) > 100 and set(seen) == {200}, {status: seen.count(status) for status in seen}
+
+
+@pytest.mark.slow
+def test_ten_thousand_requests_across_fifty_changes(perigee, server):
+    """POSTs among them, over kept connections, at a server that closes those idle for 5 s."""
+    push(perigee, server_image(server, "keeps"))
+    deploy(perigee, scale={"min": 1, "max": 2})
+    seen, changed, lock = {}, threading.Event(), threading.Lock()
+
+    def client(number):
+        connection = http.client.HTTPConnection(*perigee.address(), timeout=DEADLINE)
+        while not changed.is_set() or sum(seen.values()) < 10_000:
+            body = None if number % 2 else b"x" * 5000
+            connection.request("POST" if body else "GET", "/", body, {"Host": "shop.localhost"})
+            answer = connection.getresponse()
+            good = answer.read() == b"hello\n"
+            with lock:
+                seen[answer.status, good] = seen.get((answer.status, good), 0) + 1
+        connection.close()
+    clients = [threading.Thread(target=client, args=(number,)) for number in range(4)]
+    for one in clients:
+        one.start()
+    try:
+        for change in range(50):
+            least = 2 - change % 2
+            perigee.cli("scale", "shop", "--min", least, "--max", least)
+            until(f"{least} replicas", lambda n=least: perigee.metric(
+                "perigee_replicas", endpoint="shop", state="ready") == n)
+    finally:
+        changed.set()
+        for one in clients:
+            one.join()
+    assert set(seen) == {(200, True)} and sum(seen.values()) >= 10_000, seen
 
 
 def test_the_digest_is_deployed_whatever_the_tag_says(perigee, server):
