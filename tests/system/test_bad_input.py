@@ -515,7 +515,8 @@ def short(node):
 
 def may_skip(name):
     """Sanitizers are slow; and not everywhere, nor for everybody, does an engine run."""
-    return SANITIZED or name.startswith(("test_engine.py::", "test_engine_false.py::"))
+    return SANITIZED or name.startswith(("test_engine.py::", "test_engine_false.py::",
+                                         "test_containers.py::"))
 
 
 @pytest.mark.last
