@@ -54,6 +54,14 @@ static int check_without(const struct endpoint_spec *spec, struct err *err)
     return 0;
 }
 
+bool spec_residency_restricts(const struct endpoint_spec *spec)
+{
+    for (size_t i = 0; i < spec->residency.count; i++)
+        if (spec->residency.rules[i].process_in.kind != SPEC_PLACES_ANY)
+            return true;
+    return false;
+}
+
 int spec_container_check(const struct endpoint_spec *spec, struct err *err)
 {
     const struct spec_container *container = &spec->container;
@@ -66,6 +74,10 @@ int spec_container_check(const struct endpoint_spec *spec, struct err *err)
         return r;
     if (other)
         return err_set(err, ERR_BAD_INPUT, "%s: is of a model; an image runs what is in it", other);
+    if (container->egress.count && spec_residency_restricts(spec))
+        return err_set(err, ERR_BAD_INPUT,
+                       "egress: [any] lets the image send what it is asked to anywhere, and "
+                       "'residency' says where that may be processed; leave one of them out");
     if (container->command.count && !container->command.items[0].size)
         return err_set(err, ERR_BAD_INPUT, "command: the program's name is empty");
     if (container->user.size && !user_right(container->user))

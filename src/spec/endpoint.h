@@ -283,6 +283,8 @@ struct spec_probe spec_probe_fill(const struct spec_probe *probe);
 /* How it is seen that a container is ready for the first time: by probes.startup, else as by
  * probes.readiness; unless told it may fail 60 times. */
 struct spec_probe spec_startup_fill(const struct endpoint_spec *spec);
+/* Says that requests may not be processed anywhere. */
+bool spec_residency_restricts(const struct endpoint_spec *spec);
 
 /* Is `image` a file or a folder, for the CLI to upload? It begins with '.' or '/'. */
 bool spec_image_is_path(struct slice image);
