@@ -262,9 +262,11 @@ struct pull_source {
     int64_t before_ns; /* what was left of earlier pulls since then goes */
 };
 struct pull_source agent_pull_source(struct agent *agent, struct arena *arena);
-/* On the pool's thread: blobs that are not in the home are there afterwards, verified. */
+/* On the pool's thread: blobs that are not in the home are there afterwards, verified. `bytes`: all
+ * of them, for which models that are kept make room. */
 [[nodiscard]] int agent_pull_blobs(const struct pull_source *source, struct arena *arena,
-                                   const struct slice *digests, size_t count, struct err *err);
+                                   const struct slice *digests, size_t count, uint64_t bytes,
+                                   struct err *err);
 void agent_pull_close(struct agent *agent);
 
 /* upstream_watch.c */

@@ -52,12 +52,14 @@ struct agent_containers {
     struct engine_info info;
     struct timer *again;
     uint32_t failures;
-    char why[504];           /* AWAY: why */
-    char home[80];           /* labels of what is this home's */
-    bool marked;             /* the home's file is there */
-    bool ending;             /* nothing is started any more */
-    struct list fetches;     /* struct image_fetch */
-    struct list all;         /* struct container */
+    char why[504];              /* AWAY: why */
+    char home[80];              /* labels of what is this home's */
+    bool marked;                /* the home's file is there */
+    bool ending;                /* nothing is started any more */
+    struct list fetches;        /* struct image_fetch */
+    struct list all;            /* struct container */
+    char (*given)[DIGEST_TEXT]; /* images that the engine has from us; NULL: not looked yet */
+    size_t given_count;
     struct timer *end_timer; /* of agent_containers_end() */
     void (*on_ended)(struct agent *agent);
 };
@@ -77,10 +79,16 @@ void agent_containers_gone(struct agent *agent); /* one has */
 /* images.c */
 /* Ends in pop_model_fetched(). */
 void agent_image_fetch(struct agent *agent, uint64_t revision);
-/* Its revision is no more: the engine need not have it, unless another one does. */
-void agent_image_gone(struct agent *agent, const struct pop_revision *revision);
 void agent_images_engine(struct agent *agent); /* the engine is there, or away for now */
 void agent_images_close(struct agent *agent);
+
+/* images_given.c */
+void agent_image_given(struct agent *agent, struct slice digest); /* the engine has it from us */
+/* Its revision is no more: the engine need not have it, unless another one does. */
+void agent_image_gone(struct agent *agent, const struct pop_revision *revision);
+/* Once the engine is here and control has told everything: what was given before and no revision
+ * needs goes. Again is harmless. */
+void agent_images_look(struct agent *agent);
 
 /* container.c */
 [[nodiscard]] int agent_container_start(struct agent *agent, struct pop_replica *replica,

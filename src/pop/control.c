@@ -31,6 +31,7 @@ static void synced(struct agent *agent)
     agent->watch_failures = 0;
     pop_sync_end(&agent->pop);
     agent_containers_look(agent);
+    agent_images_look(agent);
     /* Also when there is no endpoint: a gateway without a table is not live. */
     agent->table_dirty = true;
     agent_publish_soon(agent);

@@ -11,7 +11,6 @@
 #include "base/arena.h"
 #include "base/auto.h"
 #include "base/err.h"
-#include "base/json.h"
 #include "base/log.h"
 #include "io/work.h"
 #include "pop/agent.h"
@@ -35,7 +34,7 @@ struct image_fetch {
     /* the thread's */
     struct arena *arena;
     const char *home;
-    bool pulls;
+    bool pulls, again; /* again: models gave way for it */
     struct pull_source source;
     struct engine_piece *pieces;
     size_t piece_count;
@@ -55,6 +54,15 @@ static const struct slice *digests_of(const struct image_fetch *fetch, struct ar
     for (size_t i = 0; i < image->layer_count; i++)
         digests[i + 1] = image->layers[i].digest;
     return digests;
+}
+
+static uint64_t bytes_of(const struct pop_image *image)
+{
+    uint64_t bytes = image->config.bytes;
+
+    for (size_t i = 0; i < image->layer_count; i++)
+        bytes += image->layers[i].bytes;
+    return bytes;
 }
 
 static int pieces_open(struct image_fetch *fetch, struct blobs *blobs,
@@ -109,7 +117,7 @@ static void run(struct work *work)
     if (fetch->pulls)
         fetch->result =
             agent_pull_blobs(&fetch->source, fetch->arena, digests_of(fetch, fetch->arena),
-                             fetch->image->layer_count + 1, &fetch->err);
+                             fetch->image->layer_count + 1, bytes_of(fetch->image), &fetch->err);
     if (fetch->result == 0)
         fetch->result = blobs_open(fetch->home, NULL, &blobs, &fetch->err);
     if (fetch->result < 0)
@@ -185,11 +193,29 @@ static void on_loaded(const struct engine_answer *answer, const struct err *err,
 
     fetch->call = NULL;
     pieces_close(fetch);
+    if (!err)
+        agent_image_given(fetch->agent, fetch->image->config.digest);
     if (!err && fetch->pulls)
         pulled_remove(fetch);
     if (err)
         (void)err_wrap(&why, "giving the engine the image");
     over(fetch, why.code ? &why : NULL);
+}
+
+static void on_archive(struct work *work, bool canceled);
+
+static void work_begin(struct image_fetch *fetch)
+{
+    struct agent *agent = fetch->agent;
+
+    pieces_close(fetch);
+    fetch->home = agent->start.home;
+    fetch->pulls = agent_pulls(agent);
+    fetch->source = agent_pull_source(agent, fetch->arena);
+    fetch->result = 0;
+    fetch->work = (struct work){ .run = run, .on_done = on_archive };
+    fetch->works = true;
+    work_submit(agent_pull_pool(agent), agent->loop, &fetch->work);
 }
 
 static void on_archive(struct work *work, bool canceled)
@@ -199,6 +225,14 @@ static void on_archive(struct work *work, bool canceled)
     fetch->works = false;
     if (canceled || fetch->closed) {
         fetch_free(fetch);
+        return;
+    }
+    if (fetch->result == ERR_OVERLOADED && !fetch->again &&
+        agent_models_give_way(fetch->agent, bytes_of(fetch->image))) {
+        log_info("pop", "kept models gave way on a full disk, pulling again",
+                 LOG_SLICE("image", fetch->image->digest));
+        fetch->again = true;
+        work_begin(fetch);
         return;
     }
     if (fetch->result < 0) {
@@ -213,7 +247,6 @@ static void on_archive(struct work *work, bool canceled)
 static void on_seen(const struct engine_answer *answer, const struct err *err, void *data)
 {
     struct image_fetch *fetch = data;
-    struct agent *agent = fetch->agent;
     (void)answer;
 
     fetch->call = NULL;
@@ -221,13 +254,7 @@ static void on_seen(const struct engine_answer *answer, const struct err *err, v
         over(fetch, err);
         return;
     }
-    fetch->home = agent->start.home;
-    fetch->pulls = agent_pulls(agent);
-    fetch->source = agent_pull_source(agent, fetch->arena);
-    fetch->work.run = run;
-    fetch->work.on_done = on_archive;
-    fetch->works = true;
-    work_submit(agent_pull_pool(agent), agent->loop, &fetch->work);
+    work_begin(fetch);
 }
 
 static void look(struct image_fetch *fetch)
@@ -246,6 +273,7 @@ void agent_images_engine(struct agent *agent)
     struct image_fetch *fetch;
     struct err err;
 
+    agent_images_look(agent);
     LIST_EACH (fetch, &containers->fetches, struct image_fetch, link) {
         if (!fetch->waits || containers->state == AGENT_ENGINE_ASKED)
             continue;
@@ -284,60 +312,6 @@ void agent_images_close(struct agent *agent)
         else
             fetch_free(fetch);
     }
-}
-
-/* ---- what no revision needs ------------------------------------------------------------------ */
-
-struct gone {
-    struct engine *engine;
-    char target[256];
-};
-
-static void on_dropped(const struct engine_answer *answer, const struct err *err, void *data)
-{
-    (void)answer;
-    (void)data;
-    if (err && err->code != ERR_NOT_FOUND && err->code != ERR_CANCELED)
-        log_info("pop", "an image that no revision needs stays at the engine",
-                 LOG_S("why", err->message));
-}
-
-/* Ours have no name: one that has is somebody else's as well. */
-static void on_gone_seen(const struct engine_answer *answer, const struct err *err, void *data)
-{
-    struct gone *gone = data;
-    struct arena *arena = arena_new();
-    yyjson_val *root;
-    static const struct json_limits limits = { .bytes_max = ENGINE_ANSWER_BYTES_MAX,
-                                               .duplicates_allowed = true };
-
-    if (!err && json_parse(arena, answer->body, &limits, &root, NULL) == 0 &&
-        yyjson_arr_size(json_member(root, "RepoTags")) == 0) {
-        gone->target[strlen(gone->target) - strlen("/json")] = '\0';
-        engine_ask(gone->engine, ENGINE_DELETE, gone->target, (struct slice){}, ASK_MS, on_dropped,
-                   NULL);
-    }
-    arena_free(arena);
-    free(gone);
-}
-
-void agent_image_gone(struct agent *agent, const struct pop_revision *dropped)
-{
-    const struct pop_endpoint *endpoint;
-    const struct pop_revision *revision;
-    struct gone *gone;
-
-    if (!dropped->image || !agent_engine_here(agent))
-        return;
-    LIST_EACH (endpoint, &agent->pop.endpoints, struct pop_endpoint, link)
-        LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link)
-            if (revision != dropped && revision->image &&
-                slice_equal(revision->image->config.digest, dropped->image->config.digest))
-                return;
-    gone = mem_alloc(sizeof *gone);
-    gone->engine = agent->containers.engine;
-    snprintf(gone->target, sizeof gone->target, "/images/%.*s/json",
-             SLICE_FMT(dropped->image->config.digest));
-    engine_ask(gone->engine, ENGINE_GET, gone->target, (struct slice){}, ASK_MS, on_gone_seen,
-               gone);
+    free(take_ptr(agent->containers.given));
+    agent->containers.given_count = 0;
 }

@@ -282,7 +282,7 @@ static void sweep(struct blobs *blobs, int64_t before_ns)
 }
 
 int agent_pull_blobs(const struct pull_source *source, struct arena *arena,
-                     const struct slice *digests, size_t count, struct err *err)
+                     const struct slice *digests, size_t count, uint64_t bytes, struct err *err)
 {
     struct pull pull = { .agent = source->agent,
                          .arena = arena,
@@ -297,7 +297,9 @@ int agent_pull_blobs(const struct pull_source *source, struct arena *arena,
     sweep(blobs, source->before_ns);
     for (; manifest.count < count; manifest.count++)
         manifest.files[manifest.count].digest = digests[manifest.count];
+    coming(&pull, bytes);
     r = files_pull(&pull, blobs, &manifest, err);
+    atomic_store(&pull.agent->pull_coming, 0);
     blobs_close(blobs);
     return r;
 }
