@@ -49,6 +49,9 @@ struct http_dialer {
                   void (*on_connected)(struct stream *stream, const struct err *err, void *data),
                   void *data);
     void (*cancel)(void *dialing);
+    /* So many ended, or were taken back, before there was a socket to connect: that says nothing of
+     * who listens there. Not counted: there is nobody any more. */
+    unsigned missed;
 };
 
 struct http_call_events {

@@ -33,7 +33,7 @@ struct container {
     char name[64]; /* of the replica */
     struct engine_life *life;
     struct spec_probe startup, readiness, liveness; /* in the image's arena, which is ref'd below */
-    bool two_steps;                                 /* readiness is asked behind startup */
+    bool two_steps; /* readiness, or a connection, is asked behind startup */
     struct container_probe *first, *alive;
     struct timer *late; /* until when it must have been well once */
     uint16_t port;
@@ -141,7 +141,7 @@ static void on_readiness(struct container_probe *probe, bool well, const char *w
         snprintf(container->probed, sizeof container->probed, "%s", why);
 }
 
-/* probes.startup, where readiness has a probe of its own. */
+/* probes.startup; readiness comes behind it. */
 static void on_startup(struct container_probe *probe, bool well, const char *why, void *data)
 {
     struct container *container = data;
@@ -167,8 +167,8 @@ static void on_late(void *data)
     struct container *container = data;
     char text[sizeof container->end_text];
 
-    snprintf(text, sizeof text, "it was not well within %u s (probes.startup): %.120s",
-             (unsigned)(late_ms(container) / 1000),
+    snprintf(text, sizeof text, "it was not well within %g s (probes.startup): %.120s",
+             (double)late_ms(container) / 1000,
              container->probed[0] ? container->probed : "it did not answer");
     fail(container, REPLICA_END_NOT_STARTED, text);
 }
@@ -176,9 +176,13 @@ static void on_late(void *data)
 static void probes_begin(struct container *container)
 {
     struct container_place place = place_of(container);
+    struct spec_probe first = container->startup;
 
+    /* How long a start may take says nothing of how long one that has started may be ill. */
+    if (!container->two_steps)
+        first.failures = spec_probe_fill(&container->readiness).failures;
     container->first =
-        container_probe_new(container->agent, &place, &container->startup, true,
+        container_probe_new(container->agent, &place, &first, true,
                             container->two_steps ? on_startup : on_readiness, container);
     timer_start(container->late, late_ms(container));
 }
@@ -277,9 +281,15 @@ static uint64_t least(int resource, uint64_t wanted)
     return getrlimit(resource, &limit) == 0 && limit.rlim_max < wanted ? limit.rlim_max : wanted;
 }
 
-static bool way_out(const struct pop_image *image)
+/* None to where residency, which may have come after the revision, does not look. */
+static bool way_out(const struct pop_revision *revision)
 {
-    return image->spec.container.egress.count > 0;
+    const struct spec_strings *egress = &revision->image->spec.container.egress;
+    bool any = egress->count > 0 && !spec_residency_restricts(&revision->endpoint->spec);
+
+    for (size_t i = 0; i < egress->count; i++)
+        any = any && slice_is(egress->items[i], "any");
+    return any;
 }
 
 /* In the arena; the life copies what it keeps. */
@@ -315,7 +325,7 @@ static struct engine_container describe(struct arena *arena, const struct contai
         .pids = (uint32_t)spec->pids,
         .nofile = least(RLIMIT_NOFILE, NOFILE),
         .nproc = least(RLIMIT_NPROC, spec->pids > NPROC ? spec->pids : NPROC),
-        .network = way_out(revision->image) ? ENGINE_NETWORK_OPEN : ENGINE_NETWORK_NONE,
+        .network = way_out(revision) ? ENGINE_NETWORK_OPEN : ENGINE_NETWORK_NONE,
         .cgroup_parent = slice_of(container->group),
     };
 }
@@ -336,8 +346,7 @@ static struct container *container_new(struct agent *agent, const struct pop_rep
     container->startup = spec_startup_fill(spec);
     container->readiness = spec->probes.readiness;
     container->liveness = spec->probes.liveness;
-    container->two_steps =
-        spec_probe_is_there(&spec->probes.startup) && spec_probe_is_there(&spec->probes.readiness);
+    container->two_steps = spec_probe_is_there(&spec->probes.startup);
     container->late = timer_new(agent->loop, on_late, container);
     pop_replica_name(replica, container->name);
     /* A group of its own above the container's, where we can name one: it is read when the
@@ -348,7 +357,7 @@ static struct container *container_new(struct agent *agent, const struct pop_rep
     snprintf(container->walls, sizeof container->walls,
              "%s: nnp, no capabilities, seccomp, %s, pids %u, %s", containers->version.name,
              spec->container.read_only ? "read-only" : "own files", (unsigned)spec->container.pids,
-             way_out(image) ? "egress any" : "no network");
+             way_out(replica->revision) ? "egress any" : "no network");
     list_append(&agent->containers.all, &container->link);
     return container;
 }

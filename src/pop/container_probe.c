@@ -8,6 +8,7 @@
 
 #include "base/auto.h"
 #include "base/err.h"
+#include "base/log.h"
 #include "io/loop.h"
 #include "io/timer.h"
 #include "pop/agent.h"
@@ -15,6 +16,8 @@
 #include "replica/prober.h"
 
 enum { HASTE_EXEC_MS = 1'000, HASTE_EXEC_FOR_MS = 10'000 };
+
+#define EXEC_ENDLESS_MS (INT64_C(365) * 24 * 3600 * 1000) /* its time is kept here */
 
 struct container_probe {
     struct agent *agent;
@@ -28,6 +31,7 @@ struct container_probe {
     int64_t period_ms, timeout_ms, begun_ms;
     uint64_t failures, failed; /* in a row */
     bool hasty, well;
+    bool late; /* what runs has been counted as failed */
 };
 
 static void on_prober(struct prober *prober, bool well, const char *why, void *data)
@@ -40,30 +44,65 @@ static void on_prober(struct prober *prober, bool well, const char *why, void *d
 
 /* ---- by a command ---------------------------------------------------------------------------- */
 
-static void on_exec(int exit_code, const struct err *err, void *data)
+/* The next look is due already when it is told: the probe may be freed in it. */
+static void verdict(struct container_probe *probe, bool good, const char *why)
 {
-    struct container_probe *probe = data;
-    bool good = !err && exit_code == 0, before = probe->well;
+    bool before = probe->well;
     bool haste = probe->hasty && !before && !good &&
                  loop_now_ms(probe->agent->loop) - probe->begun_ms < HASTE_EXEC_FOR_MS;
-    char why[128];
 
-    probe->exec = NULL;
     probe->failed = good ? 0 : probe->failed + 1;
     probe->well = good || (before && probe->failed < probe->failures);
     timer_start(probe->timer, haste ? HASTE_EXEC_MS : probe->period_ms);
-    snprintf(why, sizeof why, "its probe's command ended with status %d", exit_code);
     if (probe->well ? !before : probe->hasty || probe->failed >= probe->failures)
-        probe->on_seen(probe, probe->well, good ? "" : err ? err->message : why, probe->data);
+        probe->on_seen(probe, probe->well, why, probe->data);
 }
 
+/* The engine did not run it: that says nothing of what is inside. */
+static void no_verdict(struct container_probe *probe, const struct err *err)
+{
+    log_info("pop", "a probe's command was not run, asking again", LOG_S("container", probe->id),
+             LOG_S("why", err->message));
+    timer_start(probe->timer, probe->period_ms);
+    if (probe->hasty && !probe->well)
+        probe->on_seen(probe, false, err->message, probe->data);
+}
+
+static void on_exec(int exit_code, const struct err *err, void *data)
+{
+    struct container_probe *probe = data;
+    char why[128];
+
+    probe->exec = NULL;
+    if (probe->late) { /* it was counted; the next one has its time already */
+        probe->late = false;
+        return;
+    }
+    snprintf(why, sizeof why, "its probe's command ended with status %d", exit_code);
+    if (err)
+        no_verdict(probe, err);
+    else
+        verdict(probe, exit_code == 0, exit_code ? why : "");
+}
+
+/* Due: the next one, or the end of the time of one that still runs. Of those there is never more
+ * than one: a command that hangs would fill the container with its like. */
 static void run(void *data)
 {
     struct container_probe *probe = data;
 
-    probe->exec =
-        engine_exec(probe->agent->containers.engine, probe->agent->loop, slice_of(probe->id),
-                    probe->command.items, probe->command.count, probe->timeout_ms, on_exec, probe);
+    if (!probe->exec) {
+        probe->exec = engine_exec(probe->agent->containers.engine, probe->agent->loop,
+                                  slice_of(probe->id), probe->command.items, probe->command.count,
+                                  EXEC_ENDLESS_MS, on_exec, probe);
+        timer_start(probe->timer, probe->timeout_ms);
+        return;
+    }
+    probe->late = true;
+    if (agent_engine_here(probe->agent))
+        verdict(probe, false, "its probe's command did not end in time");
+    else
+        timer_start(probe->timer, probe->period_ms);
 }
 
 /* ---- which ----------------------------------------------------------------------------------- */

@@ -241,10 +241,17 @@ static void starts(struct pop_revision *revision, uint32_t wanted, int64_t now_n
         due(next_ns, revision->start_not_before_ns);
 }
 
+/* Requests may be on it: also on one whose probes fail since they came. */
+static bool may_run(const struct pop_replica *replica)
+{
+    return replica->state == POP_REPLICA_READY ||
+           (replica->state == POP_REPLICA_STARTING && replica->served && !replica->drained_before);
+}
+
 static void replica_end(struct pop_replica *replica, int64_t now_ns)
 {
     struct pop *pop = replica->revision->endpoint->pop;
-    if (replica->state == POP_REPLICA_READY && pop->gateway) {
+    if (may_run(replica) && pop->gateway) {
         int64_t grace = (int64_t)replica->revision->endpoint->spec.timeout_ns;
         pop_replica_state_move(&replica->state, POP_REPLICA_DRAINING);
         replica->since_ns = now_ns;

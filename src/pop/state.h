@@ -7,7 +7,7 @@
  *                +----------+---------+---------+      (it exited)
  *
  * What is an address of an upstream, or a container, goes from READY back to STARTING while its
- * probes fail.
+ * probes fail, and from there to DRAINING: requests from before may be on it.
  *
  * Ownership: struct pop owns endpoints, those own their revisions, those their replicas. Loop
  * thread only. The core reaches the world through struct env and struct pop_effects alone, so that
@@ -48,7 +48,8 @@ struct pop_replica;
 struct pop_revision;
 
 #define POP_REPLICA_STATES(X)                                                                      \
-    X(POP_REPLICA_STARTING, SM_TO(POP_REPLICA_READY) | SM_TO(POP_REPLICA_GONE))                    \
+    X(POP_REPLICA_STARTING,                                                                        \
+      SM_TO(POP_REPLICA_READY) | SM_TO(POP_REPLICA_DRAINING) | SM_TO(POP_REPLICA_GONE))            \
     X(POP_REPLICA_READY,                                                                           \
       SM_TO(POP_REPLICA_STARTING) | SM_TO(POP_REPLICA_DRAINING) | SM_TO(POP_REPLICA_GONE))         \
     X(POP_REPLICA_DRAINING, SM_TO(POP_REPLICA_GONE))                                               \

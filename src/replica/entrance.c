@@ -158,6 +158,7 @@ static void on_sockets(struct entrance *entrance, const struct netns_message *me
             continue;
         dial_unlist(dial);
         if (fd_count == 0) {
+            entrance->dialer.missed += message->code != ERR_NOT_FOUND;
             (void)err_set(&dial->err, ERR_OVERLOADED, "its network cannot be entered: %s",
                           message->text);
             loop_defer(entrance->loop, &dial->task);
@@ -265,6 +266,7 @@ static void *dial_begin(const struct http_dialer *self, struct loop *loop, uint6
     dial->data = data;
     loop_task_init(&dial->task, on_end_task, dial);
     if (entrance->dial_count == DIALS_MAX) {
+        entrance->dialer.missed++;
         (void)err_set(&dial->err, ERR_OVERLOADED, "%d connections wait to be made already",
                       DIALS_MAX);
         list_append(&entrance->others, &dial->link);
@@ -285,8 +287,10 @@ static void dial_cancel(void *dialing)
         stream_connect_cancel(dial->connect);
         return;
     }
-    if (dial->err.code == 0) /* else its end is under way */
+    if (dial->err.code == 0) { /* else its end is under way */
         dial->entrance->dial_count--;
+        dial->entrance->dialer.missed++;
+    }
     (void)err_set(&dial->err, ERR_CANCELED, "the connection was taken back");
     dial_end_soon(dial);
 }

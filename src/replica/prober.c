@@ -27,7 +27,8 @@ struct prober {
     unsigned open;                  /* callbacks that are still to come */
     bool well, given_up, freed;
     int64_t begun_ms;
-    int status; /* of the answer; 0: none came */
+    int status;      /* of the answer; 0: none came */
+    unsigned missed; /* the dialer's, when it was asked */
 };
 
 static void again_in(struct prober *prober, int64_t ms)
@@ -49,11 +50,23 @@ static int64_t pause_ms(const struct prober *prober)
     return age_ms < HASTE_FOR_MS ? HASTE_MS : age_ms < HURRY_FOR_MS ? HURRY_MS : plan->period_ms;
 }
 
+/* It was not asked: who makes sockets in its network was away, or had too much to do. */
+static void not_asked(struct prober *prober, const char *why)
+{
+    again_in(prober, pause_ms(prober));
+    if (prober->plan.hasty && !prober->well)
+        prober->on_seen(prober, false, why, prober->data);
+}
+
 /* An answer, or that there was none. It may have been freed afterwards. */
 static void seen(struct prober *prober, bool good, const char *why)
 {
     bool before = prober->well;
 
+    if (!good && prober->plan.scope && prober->plan.dialer->missed != prober->missed) {
+        not_asked(prober, why);
+        return;
+    }
     prober->failed = good ? 0 : prober->failed + 1;
     prober->well = good || (before && prober->failed < prober->plan.failures);
     prober->given_up |= good || (!prober->plan.hasty && prober->failed >= prober->plan.failures);
@@ -148,6 +161,7 @@ static void ask(struct prober *prober)
     const struct probe_plan *plan = &prober->plan;
 
     prober->open++;
+    prober->missed = plan->scope ? plan->dialer->missed : 0;
     if (!plan->path.size) {
         connect_begin(prober);
         return;

@@ -6,7 +6,7 @@
  * At first it asks each `begin_ms`, for as long as it was never well and not given up; then each
  * period. What has just been started is asked in haste: each 5 ms for 2 s, each 20 ms up to 10 s,
  * and not given up before it was well. It is well with the first good answer, and no more after
- * `failures` bad ones in a row.
+ * `failures` bad ones in a row; that no socket could be had inside its network is none.
  * Loop thread only. The caller owns it; the client is borrowed and outlives it.
  */
 #pragma once

@@ -84,12 +84,28 @@ static void keep(int fd)
     }
 }
 
+/* GET /ill: the next 8 looks at /health are answered 503. GET /hold: answered after them. */
+static const char *moody(const char *text, int fd)
+{
+    static int ill, held = -1;
+    if (!strncmp(text, "GET /ill ", 9)) ill = 8;
+    if (!strncmp(text, "GET /hold ", 10)) return held = fd, NULL;
+    if (strncmp(text, "GET /health ", 12) || !ill) return "200 OK";
+    if (--ill == 0 && held >= 0) {
+        dprintf(held, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nheld\n");
+        close(held);
+        held = -1;
+    }
+    return "503 Ill";
+}
+
 int main(int count, char **words)
 {
     const char *how = count > 1 ? words[1] : "", *port = getenv("PORT");
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(port ? atoi(port) : 8080)};
     int on = 1, listener = socket(AF_INET, SOCK_STREAM, 0);
     if (!strcmp(how, "exit")) { fputs("no weights\n", stderr); return 3; }
+    if (!strcmp(how, "fine")) return 0;
     if (!strcmp(how, "crash")) abort();
     if (!strcmp(how, "ways")) return ways();
     if (!strcmp(how, "deaf")) for (;;) pause();
@@ -109,9 +125,11 @@ int main(int count, char **words)
         if (!strcmp(how, "keeps") && fd >= 0 && fork() == 0) keep(fd), _exit(0);
         if (!strcmp(how, "keeps")) { close(fd); continue; }
         if (read(fd, text, sizeof text) > 0) {
+            const char *status = "200 OK";
             if (!strcmp(how, "loud")) puts("asked"), fflush(stdout);
-            int size = snprintf(answer, sizeof answer, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n"
-                                "Connection: close\r\n\r\nhello\n");
+            if (!strcmp(how, "moody") && !(status = moody(text, fd))) continue;
+            int size = snprintf(answer, sizeof answer, "HTTP/1.1 %s\r\nContent-Length: 6\r\n"
+                                "Connection: close\r\n\r\nhello\n", status);
             if (write(fd, answer, size) < 0) perror("write");
         }
         close(fd);

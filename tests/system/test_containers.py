@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Replicas that are containers: a PoP's agent with a real engine, Podman and Docker, and a control
 that is spoken for by the test. From the image's blobs to an answer, and what goes wrong."""
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -8,9 +9,10 @@ import signal
 
 import pytest
 
-from deadline import until, wait_exit
+from deadline import command_line, until, wait_exit
 from engines import Image, Missing, compile_server, new_engine, server_image
 from fake_control import FakeControl, event
+from test_durable import small_disk
 
 
 @pytest.fixture(scope="module", params=["podman", "docker"])
@@ -217,6 +219,21 @@ def test_a_corrupt_layer(place, server):
     until("an answer", place.answers)
 
 
+@pytest.mark.root
+def test_models_that_are_kept_give_way_to_an_image_on_a_full_disk(place, server):
+    image = Image([("server", server, 0o755), ("other", os.urandom(11 << 20), 0o644)],
+                  {"Entrypoint": ["/server"]})
+    with small_disk(place.pop.home, "16m"):
+        kept = place.pop.home / "models" / ("0" * 64)
+        kept.mkdir(parents=True)
+        (kept / "model.onnx").write_bytes(bytes(6 << 20))
+        place.tell(image, spec=warm())
+        place.start()
+        until("an answer", place.answers)
+        assert not kept.exists()
+        place.pop.stop()
+
+
 def test_an_engine_that_is_away_and_comes(place, server, scratch):
     place.tell(server_image(server), spec=warm())
     away = scratch / "none.sock"
@@ -243,6 +260,22 @@ def test_an_engine_that_ends_and_comes_again(place, engine, server):
         assert place.ours()[0]["Id"] == before
 
 
+def test_an_image_that_nobody_needs_goes_once_the_engine_is_back(place, engine, server):
+    """The engine was away when its endpoint was deleted."""
+    image = server_image(server, "loud")
+    place.tell(image, spec={"scale": {"idle": "1s"}})
+    place.start()
+    until("an answer", place.answers)
+    until("zero", lambda: not place.ours())
+    engine.stop()
+    place.control.first = [event("synced", 300, {"uids": []})]
+    place.control.events.put(event("gone", 299, {"uid": 1}))
+    until("that it is gone", lambda: place.control.reports[-1][1]["endpoints"] == [])
+    engine.start()
+    until("its end", lambda: engine.ask("GET", f"/v1.41/images/{image.digest}/json")[0] == 404)
+    until("a file that names none", lambda: not (place.pop.home / "pop" / "images").read_text())
+
+
 # ---- probes --------------------------------------------------------------------------------------
 
 def test_a_command_inside_decides(place, server):
@@ -252,6 +285,78 @@ def test_a_command_inside_decides(place, server):
     place.tell(server_image(server), spec={**warm(), "probes": ready})
     place.start()
     assert "ended with status 3" in place.failed("not well within 5 s")
+
+
+def moody(**more):
+    """Ready by /health, which GET /ill makes fail for 8 looks."""
+    return {"probes": {"readiness": {"http": {"path": "/health"}, "period": "1s", "failures": 2}},
+            **warm(concurrency=4, idle="1s", **more)}
+
+
+def test_one_that_falls_ill_gets_nothing_until_it_is_well(place, server):
+    """Its readiness has `failures` of its own, also where that probe was the startup's as well."""
+    place.tell(server_image(server, "moody"), spec=moody())
+    place.start()
+    until("an answer", place.answers)
+    assert place.get("/ill")[0] == 200
+    until("that it is ill", lambda: place.told("replica_unready", "answered 503"))
+    until("that it is well", lambda: len(place.told("replica_ready")) == 2)
+    until("an answer", place.answers)
+    assert not place.told("replica_exited")
+
+
+@pytest.mark.parametrize("how", ["stopped", "replaced"])
+def test_one_that_is_ill_keeps_its_requests_when_it_ends(place, server, how):
+    """What it was asked before is answered, and it is ended then."""
+    place.tell(server_image(server, "moody"), spec=moody())
+    place.start()
+    until("an answer", place.answers)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        held = pool.submit(place.get, "/hold")
+        place.pop.wait_metric(lambda now: now == 1, "perigee_running_requests", endpoint="shop")
+        assert place.get("/ill")[0] == 200
+        until("that it is ill", lambda: place.told("replica_unready"))
+        if how == "stopped":
+            place.tell(server_image(server, "moody"), spec=moody(), state="stopped")
+        else:
+            place.tell(server_image(server), spec=warm(idle="1s"), number=2)
+        until("its drain", lambda: place.replicas(state="draining"))
+        assert held.result()[:2] == (200, b"held\n")
+    until("its end", lambda: place.told("replica_exited", "it was stopped"))
+
+
+def test_a_command_that_hangs_is_asked_for_once(place, server):
+    """Each look counts as failed, and the container does not fill with them."""
+    command = ["/server", "deaf", place.control.url]
+    hangs = {"startup": {"exec": {"command": command}, "period": "5s", "failures": 1,
+                         "timeout": "1s"}}
+    place.tell(server_image(server), spec={**warm(), "probes": hangs})
+    place.start()
+    most = [0]
+
+    def over():
+        pids = [int(path.name) for path in pathlib.Path("/proc").glob("[0-9]*")]
+        most.append([command_line(pid) for pid in pids].count(" ".join(command)))
+        return place.told("revision_failed", "not well within 5 s")
+    until("its end", over)
+    assert "did not end in time" in place.failed("not well within 5 s")
+    assert max(most) == 1, most
+
+
+def test_an_engine_that_is_away_says_nothing_of_who_is_alive(place, engine, server):
+    if engine.name == "Docker":
+        pytest.skip("a dockerd that ends, ends its containers")
+    alive = {"liveness": {"exec": {"command": ["/server", "fine"]}, "period": "5s", "failures": 1}}
+    place.tell(server_image(server), spec={**warm(), "probes": alive})
+    place.start()
+    until("an answer", place.answers)
+    before = place.ours()[0]["Id"]
+    engine.kill()
+    until("two looks", lambda: place.pop.log.read_text().count("command was not run") >= 2)
+    assert place.answers()
+    engine.start()
+    until("its next look", lambda: list(place.ours())[0]["Id"] == before)
+    assert not place.told("replica_exited") and not place.control.told("deaths")
 
 
 def test_one_whose_liveness_fails_is_ended(place, server):

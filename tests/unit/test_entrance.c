@@ -349,28 +349,37 @@ static void test_probes_go_inside(void **state)
     }
 }
 
-/* None of it answers in time: taken back, and said. */
-static void test_a_probe_without_a_helper_is_late(void **state)
+/* That there is no helper says nothing of who is inside: whatever was known of it stays. */
+static void test_a_probe_without_a_helper_is_no_verdict(void **state)
 {
-    struct place place;
-    struct seen seen = {};
+    struct slice paths[] = { SLICE("/health"), {} };
     (void)state;
 
-    place_begin(&place);
-    struct probe_plan plan = {
-        .address = place.inside.address,
-        .begin_ms = 5,
-        .period_ms = 5,
-        .timeout_ms = 20,
-        .failures = 2,
-        .scope = REPLICA,
-        .dialer = entrance_dialer(place.asks),
-    };
-    struct prober *prober = prober_new(place.loop, place.client, &plan, on_seen, &seen);
-    until(&place, &seen.ill, 2);
-    assert_int_equal(seen.well, 0);
-    prober_free(prober);
-    place_end(&place);
+    for (size_t i = 0; i < 2; i++) {
+        struct place place;
+        struct seen seen = {};
+        place_begin(&place);
+        helper_begin(&place);
+        entrance_show(place.shows, REPLICA, place.inside.pidfd);
+        until(&place, &place.shown, 1);
+        struct probe_plan plan = {
+            .address = place.inside.address,
+            .path = paths[i],
+            .begin_ms = 5,
+            .period_ms = 5,
+            .timeout_ms = 200,
+            .failures = 1,
+            .scope = REPLICA,
+            .dialer = entrance_dialer(place.asks),
+        };
+        struct prober *prober = prober_new(place.loop, place.client, &plan, on_seen, &seen);
+        until(&place, &seen.well, 1);
+        inside_helper_end(&place.helper);
+        until(&place, &plan.dialer->missed, plan.dialer->missed + 3);
+        assert_int_equal(seen.ill, 0);
+        prober_free(prober);
+        place_end(&place);
+    }
 }
 
 /* ---- the helper's words ---------------------------------------------------------------------- */
@@ -417,7 +426,7 @@ int main(void)
         cmocka_unit_test(test_one_that_has_ended_or_was_forgotten_is_an_error),
         cmocka_unit_test(test_what_is_taken_back_ends_once),
         cmocka_unit_test(test_probes_go_inside),
-        cmocka_unit_test(test_a_probe_without_a_helper_is_late),
+        cmocka_unit_test(test_a_probe_without_a_helper_is_no_verdict),
         cmocka_unit_test(test_a_helper_that_lies_is_cut_off),
     };
     return cmocka_run_group_tests_name("entrance", tests, NULL, NULL);

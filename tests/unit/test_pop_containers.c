@@ -177,6 +177,38 @@ static void test_one_whose_probe_fails_gets_nothing_until_it_is_well(void **stat
     pop_replica_unready(&world->pop, 99, "nobody"); /* unknown: nothing happens */
 }
 
+/* What was asked of it before is answered: it is drained as one that is well. */
+static void test_one_whose_probe_fails_is_drained_before_it_ends(void **state)
+{
+    struct world *world = *state;
+    tell(world, "\"min\":1");
+    loaded(world);
+    well(world);
+    pop_replica_unready(&world->pop, first(world)->id, "it is ill");
+    pop_endpoint_find(&world->pop, 1)->running = false;
+    pop_reconcile(&world->pop);
+    assert_int_equal(first(world)->state, POP_REPLICA_DRAINING);
+    assert_int_equal(world->drains, 1);
+    assert_int_equal(world->kills, 0);
+    well(world); /* its probes go on, and may find it well */
+    assert_int_equal(first(world)->state, POP_REPLICA_DRAINING);
+    pop_replica_drained(&world->pop, first(world)->id);
+    pop_reconcile(&world->pop);
+    assert_int_equal(world->kills, 1);
+}
+
+/* Nothing was ever sent to it. */
+static void test_one_that_was_never_well_is_killed_at_once(void **state)
+{
+    struct world *world = *state;
+    tell(world, "\"min\":1");
+    loaded(world);
+    pop_endpoint_find(&world->pop, 1)->running = false;
+    pop_reconcile(&world->pop);
+    assert_int_equal(world->drains, 0);
+    assert_int_equal(world->kills, 1);
+}
+
 static void test_one_that_ends_is_started_again_with_back_off(void **state)
 {
     struct world *world = *state;
@@ -228,6 +260,8 @@ int main(void)
         WORLD(test_it_is_loaded_started_and_serves),
         WORLD(test_one_that_is_to_end_is_taken_out_of_the_table_first),
         WORLD(test_one_whose_probe_fails_gets_nothing_until_it_is_well),
+        WORLD(test_one_whose_probe_fails_is_drained_before_it_ends),
+        WORLD(test_one_that_was_never_well_is_killed_at_once),
         WORLD(test_one_that_ends_is_started_again_with_back_off),
         WORLD(test_an_engine_that_comes_is_used_at_once),
     };
