@@ -48,6 +48,8 @@ struct target **targets_of_table(struct gateway *gateway, const struct table_hea
     uint32_t count = head->version < 5 ? 0 : head->targets.count;
     struct target **targets = mem_zalloc((count + 1) * sizeof(struct target *));
 
+    MAP_EACH (entry, &gateway->targets) /* what no row names is not ready */
+        ((struct target *)entry->value)->ready = false;
     for (uint32_t i = 0; head->version >= 5 && i < head->revisions.count; i++) {
         const struct table_reach *reach = table_reach(head, i);
         const struct table_target *rows = table_targets(head, reach);
@@ -67,16 +69,17 @@ struct target **targets_of_table(struct gateway *gateway, const struct table_hea
 void targets_sweep(struct gateway *gateway)
 {
     const struct table *table = gateway->table;
-    uint32_t count = table->head->version < 5 ? 0 : table->head->targets.count;
 
+    if (!table || gateway->table_served != table->head->number)
+        return;
+    uint32_t count = table->head->version < 5 ? 0 : table->head->targets.count;
     MAP_EACH (entry, &gateway->targets) {
         struct target *target = entry->value;
         bool found = false;
         for (uint32_t i = 0; i < count && !found; i++)
             found = table->targets[i] == target;
-        target->ready &= found;
         /* One whose end the agent waits for stays until that has been said. */
-        if (found || atomic_load(&target->draining))
+        if (found || atomic_load(&target->running) > 0 || atomic_load(&target->draining))
             continue;
         (void)map_remove_u64(&gateway->targets, target->id);
         target_unref(target);

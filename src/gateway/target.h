@@ -44,7 +44,8 @@ struct target {
 
 /* Main thread: those of a new table, each with a reference that is the table's. */
 struct target **targets_of_table(struct gateway *gateway, const struct table_head *head);
-void targets_sweep(struct gateway *gateway); /* those that no table of ours has any more */
+/* Those go that the newest table has not once each loop has it, and that are idle, and told of. */
+void targets_sweep(struct gateway *gateway);
 /* Is it to be told when nothing goes there any more? False: there is no such target. */
 bool target_drain(struct gateway *gateway, uint64_t id);
 void targets_drained(struct gateway *gateway);    /* tells of those that have nothing now */

@@ -204,7 +204,6 @@ void world_table_set(struct gateway *gateway, const void *data, size_t bytes, bo
         shard_tell_table(&gateway->loop[i], table);
     table_unref(old);
     early_look(gateway, head->number);
-    targets_sweep(gateway);
     sweep(gateway);
     log_debug("gateway", "table", LOG_U("number", head->number),
               LOG_U("endpoints", head->endpoints.count));
@@ -218,6 +217,7 @@ void world_table_served(struct gateway *gateway, uint64_t number)
     message.as_MESSAGE_TABLE_SERVED.number = number;
     (void)gateway_send_agent(gateway, &message);
     targets_drained(gateway);
+    targets_sweep(gateway);
 }
 
 /* ---- arenas --------------------------------------------------------------------------- */

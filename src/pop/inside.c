@@ -35,6 +35,7 @@ static struct entrance *inside(struct agent *agent)
 
 void agent_inside_open(struct agent *agent, int fd)
 {
+    agent->inside_wanted = true; /* it is there: another agent has asked */
     entrance_open(inside(agent), fd);
 }
 

@@ -28,7 +28,8 @@ struct entrance {
     unsigned dial_count; /* of `dials` */
     uint64_t request;    /* the last one's number */
     bool shows;
-    struct map shown; /* replica -> its pidfd + 1 */
+    struct loop_task lost; /* tells it */
+    struct map shown;      /* replica -> its pidfd + 1 */
     struct entrance_events events;
     void *data;
 };
@@ -106,6 +107,15 @@ static void channel_cut(struct entrance *entrance)
     channel_free(take_ptr(entrance->channel));
 }
 
+/* Not where the next channel has come meanwhile: who asks for one then replaces that. */
+static void on_lost_task(void *data)
+{
+    struct entrance *entrance = data;
+
+    if (!entrance->channel)
+        entrance->events.on_lost(entrance->data);
+}
+
 /* The next channel is the helper's that takes its place: what waits is asked there. */
 static void channel_lost(struct entrance *entrance, const char *phrase, const struct err *err)
 {
@@ -113,36 +123,53 @@ static void channel_lost(struct entrance *entrance, const char *phrase, const st
         log_warn("netns", phrase, LOG_S("why", err->message));
     channel_cut(entrance);
     if (entrance->shows)
-        entrance->events.on_lost(entrance->data);
+        loop_defer(entrance->loop, &entrance->lost);
 }
 
-static void say(struct entrance *entrance, struct netns_message *message, int fd)
+/* 0: also where there is no channel (any more): the next one hears it. Else it was not said, and
+ * the channel is as good as before. */
+static int say(struct entrance *entrance, struct netns_message *message, int fd, struct err *err)
 {
-    struct err err;
-
     if (!entrance->channel)
-        return;
+        return 0;
     message->magic = NETNS_MAGIC;
-    if (channel_send(entrance->channel, message, sizeof *message, &fd, fd >= 0, &err) < 0) {
-        channel_lost(entrance, "who enters networks does not listen, going on without", &err);
-        return;
+    int r = channel_send(entrance->channel, message, sizeof *message, &fd, fd >= 0, err);
+    if (r == ERR_CANCELED) {
+        channel_lost(entrance, "who enters networks does not listen, going on without", err);
+        return 0;
     }
     channel_interest(entrance);
+    return r;
 }
 
-static void say_want(const struct dial *dial)
+static void say_want(struct dial *dial)
 {
     struct netns_message message = {
         .type = NETNS_WANT, .replica = dial->replica, .request = dial->request, .count = 1
     };
-    say(dial->entrance, &message, -1);
+    struct err err;
+
+    if (say(dial->entrance, &message, -1, &err) == 0)
+        return;
+    dial->err = err;
+    dial_unlist(dial);
+    loop_defer(dial->entrance->loop, &dial->task);
+}
+
+static void say_or_warn(struct entrance *entrance, struct netns_message *message, int fd)
+{
+    struct err err;
+
+    if (say(entrance, message, fd, &err) < 0)
+        log_warn("netns", "who enters networks was not told, going on",
+                 LOG_U("replica", message->replica), LOG_S("why", err.message));
 }
 
 static void say_show(struct entrance *entrance, uint64_t replica, int pidfd)
 {
     struct netns_message message = { .type = NETNS_SHOW, .replica = replica };
 
-    say(entrance, &message, pidfd);
+    say_or_warn(entrance, &message, pidfd);
 }
 
 /* ---- what the helper says -------------------------------------------------------------------- */
@@ -201,6 +228,8 @@ static bool receive(struct entrance *entrance)
         channel_receive(entrance->channel, &message, sizeof message, &size, fds, &fd_count, &err);
     if (r == 0)
         return false;
+    if (r == ERR_BAD_INPUT)
+        return true; /* no descriptor was left for that socket: its dial ends in its time */
     if (r > 0)
         r = netns_message_check(&message, size, fd_count, &err);
     if (r == 0 && !right(entrance, &message, fd_count))
@@ -244,7 +273,7 @@ void entrance_open(struct entrance *entrance, int fd)
     if (entrance->shows) {
         MAP_EACH (entry, &entrance->shown)
             say_show(entrance, entry->key.size, (int)(intptr_t)entry->value - 1);
-        say(entrance, &told, -1);
+        say_or_warn(entrance, &told, -1);
     }
     LIST_EACH (dial, &entrance->dials, struct dial, link)
         say_want(dial);
@@ -324,7 +353,7 @@ void entrance_forget(struct entrance *entrance, uint64_t replica)
     if (!map_get_u64(&entrance->shown, replica))
         return;
     shown_drop(entrance, replica);
-    say(entrance, &message, -1);
+    say_or_warn(entrance, &message, -1);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -339,6 +368,7 @@ struct entrance *entrance_new(struct loop *loop, const struct entrance_events *e
     if (events)
         entrance->events = *events;
     entrance->data = data;
+    loop_task_init(&entrance->lost, on_lost_task, entrance);
     list_init(&entrance->dials);
     list_init(&entrance->others);
     return entrance;
@@ -356,6 +386,7 @@ void entrance_free(struct entrance *entrance)
 
     if (!entrance)
         return;
+    loop_task_cancel(&entrance->lost);
     channel_cut(entrance);
     (void)err_set(&err, ERR_CANCELED, "the connection was taken back");
     while ((dial = LIST_FIRST(&entrance->dials, struct dial, link)))

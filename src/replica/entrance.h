@@ -24,7 +24,7 @@ struct entrance_events { /* of who shows */
      * ERR_NOT_FOUND (its process is gone), ERR_FORBIDDEN or another says why not. Again with each
      * helper that comes. Not from inside entrance_show(). */
     void (*on_shown)(uint64_t replica, const struct err *err, void *data);
-    void (*on_lost)(void *data); /* the helper is gone */
+    void (*on_lost)(void *data); /* the channel is lost, and there is no other one yet */
 };
 
 /* `events` NULL: it asks, and shows none. Else copied. */

@@ -506,6 +506,8 @@ static void dispatch(struct core_process *process, const union message *message,
     case MESSAGE_NETNS_WANT:
         if (core->netns.state == PROCESS_IDLE)
             process_start(&core->netns);
+        else /* its channel is lost, not who was at the other end of it */
+            core_boot_inside(core, process);
         break;
     default:
         assert(!"may_say() and dispatch() have the same rows");

@@ -86,8 +86,9 @@ static void inside_tell(struct core *core, struct core_process *other, uint32_t 
                   LOG_S("why", err.message));
         return;
     }
-    tell(&core->netns, &message, sizeof message, &fds[0], 1);
+    /* First who asks: it has the new one before the old one, which this replaces, ends. */
     tell(other, &message, sizeof message, &fds[1], 1);
+    tell(&core->netns, &message, sizeof message, &fds[0], 1);
     fd_close(&fds[0]);
     fd_close(&fds[1]);
 }

@@ -2,11 +2,14 @@
 /* Calls into network namespaces of others, by a real helper: both are child processes. */
 #include "replica/entrance.h"
 
+#include <errno.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -301,6 +304,94 @@ static void test_what_is_taken_back_ends_once(void **state)
     assert_int_equal(waiting.done, 1);
 }
 
+/* ---- what runs out --------------------------------------------------------------------------- */
+
+static void on_dialed(struct stream *stream, const struct err *err, void *data)
+{
+    struct reply *reply = data;
+
+    assert_null(stream);
+    reply->code = err->code;
+    reply->done++;
+}
+
+static void *dial(struct place *place, struct reply *reply)
+{
+    const struct http_dialer *dialer = entrance_dialer(place->asks);
+
+    *reply = (struct reply){};
+    return dialer->dial(dialer, place->loop, REPLICA, &place->inside.address, on_dialed, reply);
+}
+
+/* Its socket came, and could not be taken: the channel is as good as before. */
+static void test_a_socket_without_a_descriptor_is_lost_alone(void **state)
+{
+    struct rlimit limit, none;
+    struct place place;
+    struct reply reply;
+    (void)state;
+
+    place_begin(&place);
+    inside_helper_begin(&place.helper, 1);
+    struct pollfd answer = { dup(place.helper.others_fds[0]), POLLIN, 0 };
+    entrance_open(place.shows, take_fd(place.helper.shows_fd));
+    entrance_open(place.asks, take_fd(place.helper.others_fds[0]));
+    entrance_show(place.shows, REPLICA, place.inside.pidfd);
+    until(&place, &place.shown, 1);
+    void *dialing = dial(&place, &reply);
+    assert_int_equal(1, poll(&answer, 1, WAIT_MS));
+    assert_int_equal(0, getrlimit(RLIMIT_NOFILE, &limit));
+    none = limit;
+    none.rlim_cur = 3;
+    assert_int_equal(0, setrlimit(RLIMIT_NOFILE, &none));
+    while (poll(&answer, 1, 0) == 1)
+        loop_run_once(place.loop, true);
+    assert_int_equal(0, setrlimit(RLIMIT_NOFILE, &limit));
+    assert_int_equal(reply.done, 0);
+    entrance_dialer(place.asks)->cancel(dialing);
+    until(&place, &reply.done, 1);
+    assert_int_equal(reply.code, ERR_CANCELED);
+    (void)close(answer.fd);
+    expect_inside(&place, true);
+    place_end(&place);
+}
+
+/* A helper that does not read holds up those who ask, and is not given up. */
+static void test_what_is_asked_of_one_that_does_not_read(void **state)
+{
+    enum { MANY = 10'000 };
+    struct netns_message message = {};
+    struct place place;
+    struct reply reply = {};
+    struct err err;
+    int pair[2], read_some;
+    (void)state;
+
+    place_begin(&place);
+    assert_int_equal(0, channel_pair(pair, &err));
+    entrance_open(place.asks, pair[0]);
+    for (int i = 0; i < MANY && reply.code != ERR_OVERLOADED; i++) {
+        void *dialing = dial(&place, &reply);
+        loop_run_once(place.loop, false);
+        if (reply.done == 0)
+            entrance_dialer(place.asks)->cancel(dialing);
+        until(&place, &reply.done, 1);
+    }
+    assert_int_equal(reply.code, ERR_OVERLOADED);
+    do { /* it reads again */
+        read_some = 0;
+        while (recv(pair[1], &message, sizeof message, 0) > 0)
+            read_some++;
+        assert_int_equal(errno, EAGAIN); /* it is not the end */
+        loop_run_once(place.loop, false);
+    } while (read_some > 0);
+    (void)dial(&place, &reply);
+    assert_int_equal(recv(pair[1], &message, sizeof message, 0), sizeof message);
+    assert_int_equal(message.type, NETNS_WANT);
+    (void)close(pair[1]);
+    place_end(&place);
+}
+
 /* ---- probes ---------------------------------------------------------------------------------- */
 
 struct seen {
@@ -425,6 +516,8 @@ int main(void)
         cmocka_unit_test(test_a_helper_that_comes_late_or_again),
         cmocka_unit_test(test_one_that_has_ended_or_was_forgotten_is_an_error),
         cmocka_unit_test(test_what_is_taken_back_ends_once),
+        cmocka_unit_test(test_a_socket_without_a_descriptor_is_lost_alone),
+        cmocka_unit_test(test_what_is_asked_of_one_that_does_not_read),
         cmocka_unit_test(test_probes_go_inside),
         cmocka_unit_test(test_a_probe_without_a_helper_is_no_verdict),
         cmocka_unit_test(test_a_helper_that_lies_is_cut_off),

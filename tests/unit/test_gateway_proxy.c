@@ -301,7 +301,71 @@ static void test_one_is_drained_once_its_table_is_served(void **state)
     shop_end(&shop);
 }
 
-/* Its endpoint is deleted, and the word is here before the table without it. */
+/* The table by number, in which its endpoint is not any more. */
+static void shop_table_empty(struct shop *shop, uint64_t number)
+{
+    world_table(&shop->world, number, NULL, 0);
+}
+
+/* A request that its target has, and does not answer. */
+static int get_running(struct shop *shop)
+{
+    union message message;
+    int fd = world_connect(&shop->world);
+
+    assert_int_equal(write(fd, GET, sizeof GET - 1), (ssize_t)sizeof GET - 1);
+    do
+        world_expect(&shop->world, true, MESSAGE_DEMAND, &message);
+    while (message.as_MESSAGE_DEMAND.running == 0);
+    return fd;
+}
+
+static void expect_served(struct shop *shop, uint64_t number)
+{
+    union message message;
+
+    do
+        world_expect(&shop->world, true, MESSAGE_TABLE_SERVED, &message);
+    while (message.as_MESSAGE_TABLE_SERVED.number != number);
+}
+
+/* Whether the row stays or goes, and whichever word comes first. */
+static void test_one_is_drained_when_its_last_request_has_ended(void **state)
+{
+    static const struct {
+        const char *name;
+        void (*table)(struct shop *shop, uint64_t number);
+        bool drain_first;
+    } rows[] = {
+        { "a row that ends", shop_table_ending, false },
+        { "a row that ends, after the word", shop_table_ending, true },
+        { "no row", shop_table_empty, false },
+        { "no row, after the word", shop_table_empty, true },
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct shop shop;
+        union message message;
+        print_message("  %s\n", rows[i].name);
+        shop_begin(&shop, &(enum peer_mode){ PEER_SILENT }, 1, 800);
+        int fd = get_running(&shop);
+        if (rows[i].drain_first)
+            drain(&shop);
+        rows[i].table(&shop, 2);
+        expect_served(&shop, 2);
+        if (!rows[i].drain_first)
+            drain(&shop);
+        assert_false(world_maybe(&shop.world, true, MESSAGE_REPLICA_DRAINED, 150, &message));
+        scene_expect(world_read(fd), 504, "timeout");
+        (void)close(fd);
+        expect_drained(&shop);
+        shop_end(&shop);
+    }
+}
+
+/* Its endpoint is deleted, and it is idle: nothing is waited for when the word is here before the
+ * table without it, nor when it comes late. */
 static void test_one_that_is_in_no_table_any_more_is_drained(void **state)
 {
     struct shop shop;
@@ -310,28 +374,9 @@ static void test_one_that_is_in_no_table_any_more_is_drained(void **state)
     shop_begin(&shop, &(enum peer_mode){ PEER_ECHOES }, 1, 800);
     scene_expect(get(&shop), 200, NULL);
     drain(&shop);
-    world_table(&shop.world, 2, NULL, 0);
+    shop_table_empty(&shop, 2);
     expect_drained(&shop);
-    shop_end(&shop);
-}
-
-static void test_one_is_drained_when_its_last_request_has_ended(void **state)
-{
-    struct shop shop;
-    union message message;
-    (void)state;
-
-    shop_begin(&shop, &(enum peer_mode){ PEER_SILENT }, 1, 800);
-    int fd = world_connect(&shop.world);
-    assert_int_equal(write(fd, GET, sizeof GET - 1), (ssize_t)sizeof GET - 1);
-    do
-        world_expect(&shop.world, true, MESSAGE_DEMAND, &message);
-    while (message.as_MESSAGE_DEMAND.running == 0);
-    shop_table_ending(&shop, 2);
     drain(&shop);
-    assert_false(world_maybe(&shop.world, true, MESSAGE_REPLICA_DRAINED, 150, &message));
-    scene_expect(world_read(fd), 504, "timeout");
-    (void)close(fd);
     expect_drained(&shop);
     shop_end(&shop);
 }
@@ -341,8 +386,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_agent_hears_what_ran),
         cmocka_unit_test(test_one_is_drained_once_its_table_is_served),
-        cmocka_unit_test(test_one_that_is_in_no_table_any_more_is_drained),
         cmocka_unit_test(test_one_is_drained_when_its_last_request_has_ended),
+        cmocka_unit_test(test_one_that_is_in_no_table_any_more_is_drained),
         cmocka_unit_test(test_they_count_as_usage),
         cmocka_unit_test(test_a_try_is_counted_once),
         cmocka_unit_test(test_hints_are_passed_on),
