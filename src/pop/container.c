@@ -247,17 +247,36 @@ static void reason_of(const struct container *container, const struct engine_end
              container->end_text[0] ? container->end_text : end->text);
 }
 
+static bool was_asked(const struct container *container)
+{
+    return container->end == REPLICA_END_STOPPED || container->end == REPLICA_END_UNWANTED;
+}
+
+/* Nothing is sent there any more, and another takes its place, while the engine cleans up. */
+static void on_dead(struct engine_life *life, void *data)
+{
+    struct container *container = data;
+    (void)life;
+
+    probes_free(container);
+    agent_inside_forget(container->agent, container->replica);
+    if (!was_asked(container))
+        pop_replica_dead(&container->agent->pop, container->replica);
+}
+
 static void on_gone(struct engine_life *life, const struct engine_end *end, void *data)
 {
     struct container *container = data;
     struct agent *agent = container->agent;
     struct pop_replica *replica = replica_of(container);
-    bool asked = container->end == REPLICA_END_STOPPED || container->end == REPLICA_END_UNWANTED;
+    bool asked = was_asked(container);
     char reason[1024];
     (void)life;
 
     reason_of(container, end, reason, sizeof reason);
     agent_inside_forget(agent, container->replica);
+    if (end->left)
+        agent_containers_left(agent);
     if (end->ran)
         agent_usage_ended(agent, container->replica, container->revision, end->cpu_us);
     /* The engine may have lost the image: it is asked anew. */
@@ -270,7 +289,7 @@ static void on_gone(struct engine_life *life, const struct engine_end *end, void
     agent_containers_gone(agent);
 }
 
-static const struct engine_life_events events = { on_running, on_log, on_gone };
+static const struct engine_life_events events = { on_running, on_log, on_dead, on_gone };
 
 /* ---- beginning ------------------------------------------------------------------------------- */
 
@@ -330,6 +349,19 @@ static struct engine_container describe(struct arena *arena, const struct contai
     };
 }
 
+/* A group of its own above the container's, where we can name one: it is read when the container is
+ * gone already. Those of a home are in one of the home's, which the engine makes: without
+ * capabilities root may remove what is in it, but nothing at the top. */
+void agent_container_group(const struct agent *agent, uint64_t replica, char *ret, size_t room)
+{
+    const struct agent_containers *containers = &agent->containers;
+
+    ret[0] = '\0';
+    if (strcmp(containers->info.cgroup_driver, "cgroupfs") == 0 && !containers->info.rootless)
+        snprintf(ret, room, "/perigee-%.8s/%" PRIx64, containers->home + strlen("sha256:"),
+                 replica);
+}
+
 static struct container *container_new(struct agent *agent, const struct pop_replica *replica)
 {
     const struct agent_containers *containers = &agent->containers;
@@ -349,11 +381,7 @@ static struct container *container_new(struct agent *agent, const struct pop_rep
     container->two_steps = spec_probe_is_there(&spec->probes.startup);
     container->late = timer_new(agent->loop, on_late, container);
     pop_replica_name(replica, container->name);
-    /* A group of its own above the container's, where we can name one: it is read when the
-     * container is gone already. */
-    if (strcmp(containers->info.cgroup_driver, "cgroupfs") == 0 && !containers->info.rootless)
-        snprintf(container->group, sizeof container->group, "/perigee-%.8s-%" PRIx64,
-                 containers->home + strlen("sha256:"), replica->id);
+    agent_container_group(agent, replica->id, container->group, sizeof container->group);
     snprintf(container->walls, sizeof container->walls,
              "%s: nnp, no capabilities, seccomp, %s, pids %u, %s", containers->version.name,
              spec->container.read_only ? "read-only" : "own files", (unsigned)spec->container.pids,
@@ -457,6 +485,14 @@ void agent_containers_stop(struct agent *agent, int64_t grace_ms)
         container->end = REPLICA_END_STOPPED;
         engine_life_stop(container->life, grace_ms);
     }
+}
+
+void agent_containers_kill(struct agent *agent)
+{
+    struct container *container;
+
+    LIST_EACH (container, &agent->containers.all, struct container, link)
+        engine_life_kill(container->life);
 }
 
 void agent_containers_forget(struct agent *agent)

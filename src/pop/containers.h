@@ -56,11 +56,14 @@ struct agent_containers {
     char home[80];              /* labels of what is this home's */
     bool marked;                /* the home's file is there */
     bool ending;                /* nothing is started any more */
+    bool groups_left;           /* all have ended but for their control groups */
     struct list fetches;        /* struct image_fetch */
     struct list all;            /* struct container */
     char (*given)[DIGEST_TEXT]; /* images that the engine has from us; NULL: not looked yet */
     size_t given_count;
     struct timer *end_timer; /* of agent_containers_end() */
+    int64_t end_at_ms;
+    struct timer *look_timer; /* until it is looked for what is left; NULL: nothing was */
     void (*on_ended)(struct agent *agent);
 };
 
@@ -72,9 +75,10 @@ void agent_engine_want(struct agent *agent);
 bool agent_engine_here(const struct agent *agent);
 /* Control has told everything: what nobody knows goes. */
 void agent_containers_look(struct agent *agent);
+void agent_containers_left(struct agent *agent); /* it is tried again */
 /* All of them end, within a bound; `on_ended` (NULL: it is told later) then, perhaps at once. */
 void agent_containers_end(struct agent *agent, void (*on_ended)(struct agent *agent));
-void agent_containers_gone(struct agent *agent); /* one has */
+void agent_containers_gone(struct agent *agent); /* one has, or its group */
 
 /* images.c */
 /* Ends in pop_model_fetched(). */
@@ -98,9 +102,12 @@ void agent_container_kill(struct agent *agent, const struct pop_replica *replica
 /* One that an earlier agent began; `id` is the engine's. */
 void agent_container_adopt(struct agent *agent, struct pop_revision *revision, uint64_t replica,
                            struct slice id);
+/* The control group above a container ("/perigee-HOME/ID"); empty: the engine names it. */
+void agent_container_group(const struct agent *agent, uint64_t replica, char *ret, size_t room);
 bool agent_container_known(const struct agent *agent, uint64_t replica);
 void agent_containers_stop(struct agent *agent, int64_t grace_ms); /* all */
-void agent_containers_forget(struct agent *agent);                 /* all, as they are */
+void agent_containers_kill(struct agent *agent);   /* all, without the engine; it removes them */
+void agent_containers_forget(struct agent *agent); /* all, as they are */
 /* What the helper saw of one that was shown (inside.c). */
 void agent_container_shown(struct agent *agent, uint64_t replica, const struct err *err);
 

@@ -5,8 +5,10 @@
  * their place. Once it is here its events are followed, whose end says that it is away; the watch
  * opens them again, and its list that it is back.
  */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/arena.h"
@@ -14,38 +16,74 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "http/client.h"
+#include "io/loop.h"
 #include "io/timer.h"
 #include "io/work.h"
 #include "pop/agent.h"
 #include "pop/pop.h"
 #include "replica/engine/container.h"
+#include "replica/engine/groups.h"
 #include "replica/engine/sweep.h"
 #include "replica/engine/watch.h"
+#include "sys/cgroup.h"
 
-enum { ASK_MS = 10'000, END_MS = 2'300, END_GRACE_MS = 1'000 };
+enum { ASK_MS = 10'000, LEFT_MS = 5'000, END_MS = 2'300, GROUPS_MS = 1'000, END_GRACE_MS = 1'000 };
 
 static void begin(void *data);
 
 /* ---- what it has ----------------------------------------------------------------------------- */
 
-static void on_removed(const struct engine_answer *answer, const struct err *err, void *data)
+struct removal {
+    struct agent *agent;
+    uint64_t replica, revision;
+    bool counted; /* it ran, and what it used is to be told */
+    char group[64];
+};
+
+/* Its group stands yet, and says what it used. */
+static void removed(const struct removal *removal)
 {
-    (void)answer;
-    (void)data;
-    if (err && err->code != ERR_NOT_FOUND && err->code != ERR_CONFLICT && err->code != ERR_CANCELED)
-        log_warn("pop", "a container that nobody needs could not be removed",
-                 LOG_S("why", err->message));
+    struct agent *agent = removal->agent;
+
+    if (!removal->group[0])
+        return;
+    if (removal->counted)
+        agent_usage_ended(agent, removal->replica, removal->revision,
+                          engine_group_cpu_us(removal->group));
+    engine_groups_remove(engine_groups(agent->containers.engine), removal->group);
 }
 
-static void remove_one(struct agent *agent, struct slice id)
+static void on_removed(const struct engine_answer *answer, const struct err *err, void *data)
 {
+    auto_free struct removal *removal = data;
+    (void)answer;
+
+    if (!err || err->code == ERR_NOT_FOUND)
+        removed(removal);
+    if (!err || err->code == ERR_NOT_FOUND || err->code == ERR_CANCELED)
+        return;
+    if (err->code != ERR_CONFLICT)
+        log_warn("pop", "a container that nobody needs could not be removed",
+                 LOG_S("why", err->message));
+    agent_containers_left(removal->agent);
+}
+
+static void remove_one(struct agent *agent, const struct engine_listed *item)
+{
+    struct removal *removal = mem_zalloc(sizeof *removal);
+    struct slice id = item->id;
     char target[128];
 
+    removal->agent = agent;
+    removal->replica = item->replica;
+    removal->revision = item->revision;
+    removal->counted = slice_is(item->state, "running");
+    agent_container_group(agent, item->replica, removal->group, sizeof removal->group);
     log_info("pop", "removing a container that nobody needs",
              LOG_SLICE("id", ((struct slice){ id.data, 12 })));
     snprintf(target, sizeof target, "/containers/%.*s?force=1&v=1", SLICE_FMT(id));
     engine_ask(agent->containers.engine, ENGINE_DELETE, target, (struct slice){}, ASK_MS,
-               on_removed, NULL);
+               on_removed, removal);
 }
 
 /* Of an earlier agent, or of this one while the engine did not answer. One whose revision control
@@ -64,7 +102,37 @@ static void look_at(struct agent *agent, const struct engine_listed *item)
     if (ours && runs && earlier && !agent->containers.ending)
         agent_container_adopt(agent, revision, item->replica, item->id);
     else if (ours || !runs || !earlier || agent->pop.synced)
-        remove_one(agent, item->id);
+        remove_one(agent, item);
+}
+
+/* Of containers that are gone, whoever removed them; one that somebody is in stays. */
+static void on_group(const char *name, void *data)
+{
+    struct agent *agent = data;
+    char path[128];
+    uint64_t replica;
+
+    if (sscanf(name, "%" SCNx64, &replica) != 1 || agent_container_known(agent, replica))
+        return;
+    agent_container_group(agent, replica, path, sizeof path);
+    if (path[0] && strcmp(strrchr(path, '/') + 1, name) == 0)
+        engine_groups_remove(engine_groups(agent->containers.engine), path);
+}
+
+static void sweep_groups(struct agent *agent)
+{
+    char path[128];
+
+    agent_container_group(agent, 0, path, sizeof path);
+    if (!path[0])
+        return;
+    *strrchr(path, '/') = '\0';
+    cgroup_each(path, on_group, agent);
+}
+
+static void on_groups_empty(void *data)
+{
+    agent_containers_gone(data);
 }
 
 static void here(struct agent *agent)
@@ -79,6 +147,8 @@ static void here(struct agent *agent)
         agent_usage_told(agent);
     log_info("pop", "container engine", LOG_S("name", containers->version.name),
              LOG_S("version", containers->version.version));
+    engine_groups_on_empty(engine_groups(containers->engine), on_groups_empty, agent);
+    sweep_groups(agent);
     agent_images_engine(agent);
     pop_engine_there(&agent->pop);
 }
@@ -244,6 +314,21 @@ void agent_containers_look(struct agent *agent)
         engine_list(agent->containers.engine, ASK_MS, on_looked, agent);
 }
 
+static void on_look(void *data)
+{
+    agent_containers_look(data);
+}
+
+/* While the engine is away nothing is asked: its list, once it is back, has it. */
+void agent_containers_left(struct agent *agent)
+{
+    struct agent_containers *containers = &agent->containers;
+
+    if (!containers->look_timer)
+        containers->look_timer = timer_new(agent->loop, on_look, agent);
+    timer_start(containers->look_timer, LEFT_MS);
+}
+
 /* ---- the end --------------------------------------------------------------------------------- */
 
 static void ended(struct agent *agent)
@@ -259,15 +344,26 @@ static void ended(struct agent *agent)
 
 static void on_end_late(void *data)
 {
-    log_warn("pop", "containers are left to end: the next start looks after them");
+    struct agent *agent = data;
+
+    if (!list_empty(&agent->containers.all))
+        log_warn("pop", "containers are killed without the engine: the next start removes them");
+    agent_containers_kill(agent);
     ended(data);
 }
 
 void agent_containers_gone(struct agent *agent)
 {
     struct agent_containers *containers = &agent->containers;
-    if (containers->on_ended && list_empty(&containers->all))
+    if (!containers->on_ended || !list_empty(&containers->all))
+        return;
+    if (!containers->engine || engine_groups_empty(engine_groups(containers->engine))) {
         ended(agent);
+    } else if (!containers->groups_left) { /* the next start has what is left */
+        int64_t until_ms = containers->end_at_ms - loop_now_ms(agent->loop);
+        containers->groups_left = true;
+        timer_start(containers->end_timer, until_ms < GROUPS_MS ? until_ms : GROUPS_MS);
+    }
 }
 
 void agent_containers_end(struct agent *agent, void (*on_ended)(struct agent *agent))
@@ -281,12 +377,12 @@ void agent_containers_end(struct agent *agent, void (*on_ended)(struct agent *ag
     }
     if (!on_ended)
         return;
-    if (list_empty(&containers->all)) {
-        ended(agent);
-    } else if (!containers->end_timer) {
+    if (!containers->end_timer) {
         containers->end_timer = timer_new(agent->loop, on_end_late, agent);
         timer_start(containers->end_timer, END_MS);
+        containers->end_at_ms = loop_now_ms(agent->loop) + END_MS;
     }
+    agent_containers_gone(agent);
 }
 
 void agent_containers_close(struct agent *agent)
@@ -303,4 +399,5 @@ void agent_containers_close(struct agent *agent)
     engine_free(containers->engine);
     timer_free(containers->again);
     timer_free(containers->end_timer);
+    timer_free(containers->look_timer);
 }

@@ -177,7 +177,8 @@ static void ended(struct pop_replica *replica, const char *reason, bool asked, b
     struct pop *pop = revision->endpoint->pop;
     if (!asked) {
         revision->endpoint->exits++;
-        exit_judge(replica, reason, was_ready);
+        if (!replica->dead)
+            exit_judge(replica, reason, was_ready);
         death_add(replica, reason);
     }
     pop->effects->event(pop, "replica_exited", revision->endpoint, replica, reason, pop->data);
@@ -208,6 +209,18 @@ void pop_replica_ended(struct pop *pop, uint64_t id, const char *reason, bool as
     struct pop_replica *replica = map_get_u64(&pop->replicas_by_id, id);
     if (replica)
         ended(replica, reason, asked, replica->served);
+}
+
+void pop_replica_dead(struct pop *pop, uint64_t id)
+{
+    struct pop_replica *replica = map_get_u64(&pop->replicas_by_id, id);
+    /* One that never served keeps its place until it is gone: how it ended is why it was no use. */
+    if (!replica || !replica->served || replica->dead || replica->state == POP_REPLICA_DRAINING)
+        return;
+    exit_judge(replica, "", true);
+    replica->dead = replica->kill_sent = true;
+    pop_replica_unready(pop, id, "it has ended");
+    pop_reconcile_soon(pop);
 }
 
 void pop_engine_there(struct pop *pop)

@@ -204,13 +204,14 @@ static void replica_start(struct pop_revision *revision)
     pop_replica_exited(pop, &exited);
 }
 
-/* One that drains gets nothing new, and may take as long as its last request. */
+/* One that drains gets nothing new, and may take as long as its last request; a dead one is there
+ * until it is cleaned away. */
 static uint32_t staying(const struct pop_revision *revision)
 {
     const struct pop_replica *replica;
     uint32_t count = 0;
     LIST_EACH (replica, &revision->replicas, struct pop_replica, link)
-        count += replica->state != POP_REPLICA_DRAINING;
+        count += replica->state != POP_REPLICA_DRAINING && !replica->dead;
     return count;
 }
 

@@ -103,6 +103,7 @@ struct pop_replica {
     bool kill_sent;
     bool adopted;        /* an earlier agent started it */
     bool served;         /* it was READY before */
+    bool dead;           /* its process is; the engine cleans up yet, and says how it ended */
     bool cold;           /* none was ready when it was started */
     bool drained_before; /* for the agent before this one, heard before it was known here */
     int64_t since_ns;    /* in this state, env's clock */
@@ -369,6 +370,9 @@ void pop_replica_drained(struct pop *pop, uint64_t replica);
 void pop_replica_exited(struct pop *pop, const struct message_replica_exited *exited);
 /* The same of one that is no process of the supervisor's. `asked`: that is no failure. */
 void pop_replica_ended(struct pop *pop, uint64_t replica, const char *reason, bool asked);
+/* Its process is dead, and why is told by the call above once it is known: until then nothing goes
+ * there, and another takes its place. */
+void pop_replica_dead(struct pop *pop, uint64_t replica);
 /* The engine is there (again): what failed for want of it is tried at once. */
 void pop_engine_there(struct pop *pop);
 void pop_replica_log(struct pop *pop, const struct message_replica_log *log);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sys/cgroup.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +11,7 @@
 #include "base/auto.h"
 #include "sys/proc.h"
 
-enum { TEXT_BYTES = 64 * 1024 };
+enum { TEXT_BYTES = 64 * 1024, BELOW_MAX = 8 };
 
 /* Whether a list with commas, such as a mount's options, has this word. */
 static bool has_word(const char *list, const char *word)
@@ -118,6 +119,24 @@ uint64_t cgroup_usage_us(const char *folder)
     return usage == UINT64_MAX ? usage : usage / 1000;
 }
 
+/* Kernel's files in it are no hindrance; groups are, the lowest goes first. */
+static bool remove_below(const char *folder, unsigned depth)
+{
+    if (rmdir(folder) == 0 || errno == ENOENT)
+        return true;
+    DIR *all = depth < BELOW_MAX ? opendir(folder) : NULL;
+    if (!all)
+        return false;
+    for (const struct dirent *entry = readdir(all); entry; entry = readdir(all)) {
+        char below[2 * CGROUP_PATH_BYTES];
+        if (entry->d_type == DT_DIR && entry->d_name[0] != '.' &&
+            snprintf(below, sizeof below, "%s/%s", folder, entry->d_name) < (int)sizeof below)
+            (void)remove_below(below, depth + 1);
+    }
+    (void)closedir(all);
+    return rmdir(folder) == 0 || errno == ENOENT;
+}
+
 bool cgroup_remove(const char *path)
 {
     bool gone = true;
@@ -131,9 +150,31 @@ bool cgroup_remove(const char *path)
         if (!mount_parse(line, &mount) || strcmp(mount.root, "/") != 0)
             continue;
         (void)snprintf(folder, sizeof folder, "%s%s", mount.at, path);
-        gone = (rmdir(folder) == 0 || errno == ENOENT) && gone;
+        gone = remove_below(folder, 0) && gone;
     }
     return gone;
+}
+
+void cgroup_each(const char *path, void (*on_name)(const char *name, void *data), void *data)
+{
+    auto_free char *text = mem_alloc(TEXT_BYTES);
+    char *rest = text;
+    if (!proc_read(getpid(), "mountinfo", text, TEXT_BYTES))
+        return;
+    for (char *line = strsep(&rest, "\n"); line; line = strsep(&rest, "\n")) {
+        struct mount mount;
+        char folder[2 * CGROUP_PATH_BYTES];
+        if (!mount_parse(line, &mount) || strcmp(mount.root, "/") != 0)
+            continue;
+        (void)snprintf(folder, sizeof folder, "%s%s", mount.at, path);
+        DIR *all = opendir(folder);
+        if (!all)
+            continue;
+        for (const struct dirent *entry = readdir(all); entry; entry = readdir(all))
+            if (entry->d_type == DT_DIR && entry->d_name[0] != '.')
+                on_name(entry->d_name, data);
+        (void)closedir(all);
+    }
 }
 
 uint64_t cgroup_kills(const char *folder)

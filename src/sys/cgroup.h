@@ -27,8 +27,10 @@ uint64_t cgroup_number(const char *folder, const char *name);
 /* CPU time of it and all below, in microseconds; UINT64_MAX: not to be had. v2's own; v1's
  * cpuacct. */
 uint64_t cgroup_usage_us(const char *folder);
-/* Removes the group of that path ("/perigee-1-7") in each hierarchy that has it. False: one is not
- * empty yet. */
+/* Removes the group of that path ("/perigee-1-7") and those below it in each hierarchy that has it.
+ * False: one is not empty yet. */
 bool cgroup_remove(const char *path);
+/* Those right below the group of that path; one that is in several hierarchies comes as often. */
+void cgroup_each(const char *path, void (*on_name)(const char *name, void *data), void *data);
 /* How often the kernel killed in it for want of memory. */
 uint64_t cgroup_kills(const char *folder);

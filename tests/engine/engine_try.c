@@ -27,6 +27,7 @@
 #include "io/timer.h"
 #include "io/work.h"
 #include "replica/engine/exec.h"
+#include "replica/engine/groups.h"
 #include "replica/engine/life.h"
 #include "replica/engine/sweep.h"
 #include "replica/engine/watch.h"
@@ -167,6 +168,19 @@ static void on_log(struct engine_life *life, struct slice text, bool is_error, v
     say("log", "text", text, "error", is_error);
 }
 
+static void on_dead(struct engine_life *life, void *data)
+{
+    (void)life;
+    (void)data;
+    say("dead", NULL, (struct slice){}, NULL, 0);
+}
+
+static void on_groups_empty(void *data)
+{
+    struct try *try = data;
+    loop_stop(try->loop);
+}
+
 static void on_gone(struct engine_life *life, const struct engine_end *end, void *data)
 {
     struct try *try = data;
@@ -190,7 +204,10 @@ static void on_gone(struct engine_life *life, const struct engine_end *end, void
     arena_free(arena);
     timer_stop(try->timer);
     try->life = NULL;
-    loop_stop(try->loop);
+    if (engine_groups_empty(engine_groups(try->engine)))
+        loop_stop(try->loop);
+    else
+        engine_groups_on_empty(engine_groups(try->engine), on_groups_empty, try);
 }
 
 static void on_event(struct slice id, struct slice action, void *data)
@@ -217,7 +234,7 @@ static void begin(struct try *try)
     static const struct engine_watch_events watched = { on_event, on_list, on_lost };
     if (try->watches)
         try->watch = engine_watch_new(try->engine, try->loop, try->want.home, &watched, try);
-    static const struct engine_life_events events = { on_running, on_log, on_gone };
+    static const struct engine_life_events events = { on_running, on_log, on_dead, on_gone };
     try->life = engine_life_begin(try->engine, try->loop, &try->want, &events, try);
 }
 

@@ -2,6 +2,8 @@
 """Replicas that are containers: a PoP's agent with a real engine, Podman and Docker, and a control
 that is spoken for by the test. From the image's blobs to an answer, and what goes wrong."""
 import concurrent.futures
+import contextlib
+import hashlib
 import json
 import os
 import pathlib
@@ -10,7 +12,7 @@ import signal
 import pytest
 
 from deadline import command_line, until, wait_exit
-from engines import Image, Missing, compile_server, new_engine, server_image
+from engines import CGROUPS, Image, Missing, compile_server, new_engine, server_image
 from fake_control import FakeControl, event
 from test_durable import small_disk
 
@@ -62,6 +64,14 @@ class Place:
         return [row for row in self.engine.containers()
                 if row["Names"][0].lstrip("/").startswith("perigee-")]
 
+    def groups(self):
+        """Control groups of this home's containers, of either version."""
+        return [row for group in self.home_groups() for row in group.glob("*/")]
+
+    def home_groups(self):
+        name = f"perigee-{hashlib.sha256(str(self.pop.home).encode()).hexdigest()[:8]}"
+        return [*CGROUPS.glob(name), *CGROUPS.glob(f"*/{name}")]
+
     def replicas(self, **like):
         rows = self.control.reports[-1][1]["replicas"] if self.control.reports else []
         return [row for row in rows if all(row[key] == like[key] for key in like)]
@@ -75,6 +85,15 @@ class Place:
         return self.told("revision_failed", word)[-1]["message"]
 
 
+def cleared(group):
+    """The home's own stays, and so does that of who watches a command inside when Perigee ends: it
+    is removed at the next start."""
+    for folder in [*sorted(group.glob("**/"), reverse=True), group]:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    return not group.exists()
+
+
 @pytest.fixture
 def place(engine, new_perigee, scratch):
     control = FakeControl()
@@ -85,6 +104,7 @@ def place(engine, new_perigee, scratch):
     control.close()
     for row in one.ours():
         engine.ask("DELETE", f"/v1.41/containers/{row['Id']}?force=1")
+    until("the end of its groups", lambda: all([cleared(row) for row in one.home_groups()]))
 
 
 def warm(**scale):
@@ -106,6 +126,7 @@ def test_an_image_answers_and_is_gone_with_the_place(place, server):
     assert replica["memory_bytes"] > 0
     blobs = place.pop.home / "blobs" / "sha256"
     assert not [*blobs.iterdir()], "the engine has it now"
+    assert place.groups(), "it has a group of its own"
     place.pop.stop()
     assert place.ours() == []
 
@@ -116,6 +137,7 @@ def test_it_scales_to_zero_and_back(place, server):
     place.start()
     until("an answer", place.answers)
     until("zero", lambda: not place.ours() and not place.replicas())
+    until("the end of its control groups", lambda: not place.groups())
     assert place.get()[1] == b"hello\n"
     assert len(place.ours()) == 1
     exits = place.told("replica_exited")
@@ -162,7 +184,20 @@ def test_what_is_left_after_everything_was_killed_is_swept(place, server):
     assert [row["Id"] for row in place.ours()] == [before], "nobody was left to end it"
     place.control.first = [event("synced", 200, {"uids": []})]  # it was deleted meanwhile
     place.start()
-    until("its end", lambda: not place.ours())
+    until("its end", lambda: not place.ours() and not place.groups())
+
+
+def test_groups_of_containers_that_are_gone_are_removed_at_the_next_start(place, server):
+    place.tell(server_image(server), spec=warm())
+    place.start()
+    until("an answer", place.answers)
+    place.pop.kill()
+    for row in place.ours():  # by somebody else
+        place.engine.ask("DELETE", f"/v1.41/containers/{row['Id']}?force=1")
+    before = set(place.groups())
+    assert before
+    place.start()
+    until("their end", lambda: not before & set(place.groups()))
 
 
 def test_one_that_is_killed_is_started_again(place, server):

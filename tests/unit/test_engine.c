@@ -257,6 +257,32 @@ static void test_kernel(void **state)
     assert_true(engine_walls_bounds(&want, &bounds, &err) < 0 && strstr(err.message, "cpu"));
 }
 
+static void test_devices(void **state)
+{
+#define DEVICES_HEAD                                                                               \
+    "Inter-|   Receive                                                |  Transmit\n"               \
+    " face |bytes    packets errs drop fifo frame compressed multicast|bytes\n"
+    static const struct {
+        const char *name, *text, *error; /* NULL: none */
+    } rows[] = {
+        { "a loopback", DEVICES_HEAD "    lo:       0       0    0\n", NULL },
+        { "the kernel's", DEVICES_HEAD "    lo: 0\n tunl0: 0\nip6tnl0: 0\n  sit0: 0\n", NULL },
+        { "a bridge's end", DEVICES_HEAD "    lo: 0 0\n  eth0: 0 0\n", "'eth0'" },
+        { "slirp's", DEVICES_HEAD "  tap0: 0 0\n    lo: 0 0\n", "'tap0'" },
+        { "its end missing", DEVICES_HEAD "    lo: 0 0\n  lo0:", "'lo0'" },
+        { "no name", DEVICES_HEAD "    lo: 0 0\n:", "''" },
+        { "its head alone", DEVICES_HEAD, "cannot be seen" },
+        { "nothing", "", "cannot be seen" },
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct err err = {};
+        int r = engine_walls_devices(slice_of(rows[i].text), &err);
+        if ((r < 0) != (rows[i].error != NULL) || (r < 0 && !strstr(err.message, rows[i].error)))
+            fail_msg("%s: %s", rows[i].name, err.message);
+    }
+}
+
 /* ---- streams --------------------------------------------------------------------------------- */
 
 static void test_lines(void **state)
@@ -615,23 +641,15 @@ static void test_netns_messages(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_create),
-        cmocka_unit_test(test_walls),
-        cmocka_unit_test(test_what_is_asked_for_beyond),
-        cmocka_unit_test(test_seen_refused),
-        cmocka_unit_test(test_kernel),
-        cmocka_unit_test(test_lines),
-        cmocka_unit_test(test_a_line_is_bounded),
-        cmocka_unit_test(test_frames),
-        cmocka_unit_test(test_events),
-        cmocka_unit_test(test_version),
-        cmocka_unit_test(test_info),
-        cmocka_unit_test(test_list),
-        cmocka_unit_test(test_find),
-        cmocka_unit_test(test_ends),
-        cmocka_unit_test(test_what_is_followed_ends_in_time),
-        cmocka_unit_test(test_netns),
-        cmocka_unit_test(test_netns_messages),
+        cmocka_unit_test(test_create),       cmocka_unit_test(test_walls),
+        cmocka_unit_test(test_devices),      cmocka_unit_test(test_what_is_asked_for_beyond),
+        cmocka_unit_test(test_seen_refused), cmocka_unit_test(test_kernel),
+        cmocka_unit_test(test_lines),        cmocka_unit_test(test_a_line_is_bounded),
+        cmocka_unit_test(test_frames),       cmocka_unit_test(test_events),
+        cmocka_unit_test(test_version),      cmocka_unit_test(test_info),
+        cmocka_unit_test(test_list),         cmocka_unit_test(test_find),
+        cmocka_unit_test(test_ends),         cmocka_unit_test(test_what_is_followed_ends_in_time),
+        cmocka_unit_test(test_netns),        cmocka_unit_test(test_netns_messages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

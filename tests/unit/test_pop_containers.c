@@ -230,6 +230,33 @@ static void test_one_that_ends_is_started_again_with_back_off(void **state)
     pop_replica_ended(&world->pop, 99, "nobody", false);
 }
 
+/* The engine takes its time to clean up: meanwhile the next one serves. It is one death. */
+static void test_a_dead_one_is_replaced_before_it_is_gone(void **state)
+{
+    struct world *world = *state;
+    tell(world, "\"min\":1");
+    loaded(world);
+    uint64_t id = first(world)->id;
+    pop_replica_dead(&world->pop, id); /* it never served: how it ended is to be known first */
+    pop_reconcile(&world->pop);
+    assert_int_equal(world->starts, 1);
+    well(world);
+    for (int i = 0; i < 2; i++) { /* again is harmless */
+        pop_replica_dead(&world->pop, id);
+        pop_reconcile(&world->pop);
+    }
+    assert_int_equal(pop_revision_ready(shop(world)), 0);
+    assert_int_equal(world->starts, 2);
+    assert_int_equal(world->kills, 0);
+    assert_int_equal(shop(world)->failures, 1);
+    pop_replica_ended(&world->pop, id, "it ended by itself with status 3", false);
+    pop_reconcile(&world->pop);
+    assert_int_equal(shop(world)->failures, 1);
+    assert_false(shop(world)->failed);
+    assert_int_equal(world->starts, 2);
+    pop_replica_dead(&world->pop, id); /* unknown by now */
+}
+
 static void test_an_engine_that_comes_is_used_at_once(void **state)
 {
     struct err none = {};
@@ -263,6 +290,7 @@ int main(void)
         WORLD(test_one_whose_probe_fails_is_drained_before_it_ends),
         WORLD(test_one_that_was_never_well_is_killed_at_once),
         WORLD(test_one_that_ends_is_started_again_with_back_off),
+        WORLD(test_a_dead_one_is_replaced_before_it_is_gone),
         WORLD(test_an_engine_that_comes_is_used_at_once),
     };
     return cmocka_run_group_tests_name("pop_containers", tests, NULL, NULL);

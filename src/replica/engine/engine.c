@@ -16,6 +16,7 @@
 #include "http/client.h"
 #include "io/work.h"
 #include "replica/engine/container.h"
+#include "replica/engine/groups.h"
 #include "replica/engine/stream.h"
 
 enum { CHUNK = 256 * 1024, KEPT_MAX = 4, CONNECT_MS = 2000 };
@@ -25,6 +26,7 @@ struct engine {
     struct work_pool *pool;
     struct address address;
     struct http_client *client;
+    struct engine_groups *groups;
     char prefix[24]; /* "/v1.41"; empty until engine_use() */
     bool podman;
 };
@@ -66,6 +68,7 @@ struct engine *engine_new(struct loop *loop, struct work_pool *pool, const struc
     engine->pool = pool;
     engine->address = *address;
     engine->client = http_client_new(loop, &config);
+    engine->groups = engine_groups_new(loop);
     return engine;
 }
 
@@ -74,7 +77,13 @@ void engine_free(struct engine *engine)
     if (!engine)
         return;
     http_client_free(engine->client);
+    engine_groups_free(engine->groups);
     free(engine);
+}
+
+struct engine_groups *engine_groups(struct engine *engine)
+{
+    return engine->groups;
 }
 
 void engine_use(struct engine *engine, const struct engine_version *version)

@@ -23,6 +23,7 @@
 struct arena;
 struct engine;
 struct engine_call;
+struct engine_groups;
 struct loop;
 struct work_pool;
 
@@ -33,6 +34,8 @@ struct work_pool;
 /* `pool`: one thread at least, reads what is loaded. Both outlive the engine. */
 struct engine *engine_new(struct loop *loop, struct work_pool *pool, const struct address *address);
 void engine_free(struct engine *engine); /* NULL is allowed */
+/* What is left of containers at the kernel, to be removed; the engine's. */
+struct engine_groups *engine_groups(struct engine *engine);
 
 /* ---- calls ----------------------------------------------------------------------------------- */
 

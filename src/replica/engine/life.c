@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "io/socket.h"
 #include "io/timer.h"
+#include "replica/engine/groups.h"
 #include "replica/engine/stream.h"
 #include "replica/engine/walls.h"
 #include "sys/cgroup.h"
@@ -26,15 +27,13 @@
 enum {
     ASK_MS = 30'000, /* an engine that is busy takes seconds to create and start one */
     STOP_MORE_MS = 15'000,
+    KILL_MORE_MS = 500,        /* after its grace: the engine does it, or we */
     AGAIN_BYTES_MAX = 1 << 20, /* of its log: the engine forgets what is older */
     LOG_AGAIN_MS = 1'000,
     REMOVE_TRIES = 3,
-    GROUP_AGAIN_MS = 10,
-    GROUP_TRIES = 300, /* a busy machine needs a second */
-    LOOKS_MAX = 5,     /* at its process, where what is seen of it does not fit */
+    REMOVE_AGAIN_MS = 300, /* twice as long each time */
+    LOOKS_MAX = 5,         /* at its process, where what is seen of it does not fit */
 };
-
-#define MONITOR "/conmon" /* Podman puts what watches a container beside it: not the tenant's */
 
 SM_DEFINE(engine_life_state, ENGINE_LIFE_STATES)
 
@@ -50,11 +49,12 @@ struct engine_life {
     struct engine_call *call, *log_call, *stop_call; /* under way */
     struct engine_frames frames;
     struct watch *watch;     /* of pidfd */
-    struct timer *timer;     /* until its groups are empty */
     struct timer *log_timer; /* until its log is followed again */
+    struct timer *kill_timer, *remove_timer;
+    int64_t grace_ms; /* of the stop that was asked for */
     int pidfd;
     int64_t pid;
-    unsigned looks, removals, group_tries;
+    unsigned looks, removals;
     bool dead, log_broken, removing;
     bool adopted;         /* its walls are to be asked for yet */
     uint64_t told, known; /* bytes of its log; of those that come again */
@@ -146,23 +146,7 @@ static void gone(struct engine_life *life)
     engine_life_free(life);
 }
 
-/* The engine made them, and leaves them; Podman's monitor stays in its own for a moment. */
-static void remove_groups(void *data)
-{
-    struct engine_life *life = data;
-    const char *parent = life->want.cgroup_parent.data;
-
-    cgroup_remove(arena_format(life->arena, "%s" MONITOR, parent));
-    if (cgroup_remove(parent) || ++life->group_tries == GROUP_TRIES) {
-        gone(life);
-        return;
-    }
-    if (!life->timer)
-        life->timer = timer_new(life->loop, remove_groups, life);
-    timer_start(life->timer, GROUP_AGAIN_MS);
-}
-
-static void remove_now(struct engine_life *life);
+static void remove_now(void *data);
 
 static void on_others_removed(const struct engine_answer *answer, const struct err *err, void *data)
 {
@@ -183,7 +167,7 @@ static void on_removed(const struct engine_answer *answer, const struct err *err
             life->call = ask(life, ENGINE_POST, "/wait?condition=removed", (struct slice){}, ASK_MS,
                              on_others_removed);
         else
-            remove_now(life);
+            timer_start(life->remove_timer, REMOVE_AGAIN_MS << life->removals);
         return;
     }
     if (there)
@@ -192,14 +176,15 @@ static void on_removed(const struct engine_answer *answer, const struct err *err
     life->end.left = there;
     if (there && life->pidfd >= 0) /* it must not run on unseen: what is left is to be swept */
         spawn_kill(life->pidfd, SIGKILL);
-    if (there || !life->want.cgroup_parent.size)
-        gone(life);
-    else
-        remove_groups(life);
+    if (life->want.cgroup_parent.size)
+        engine_groups_remove(engine_groups(life->engine), life->want.cgroup_parent.data);
+    gone(life);
 }
 
-static void remove_now(struct engine_life *life)
+static void remove_now(void *data)
 {
+    struct engine_life *life = data;
+
     life->call = ask(life, ENGINE_DELETE, "?force=1&v=1", (struct slice){}, ASK_MS, on_removed);
 }
 
@@ -208,6 +193,7 @@ static void remove_it(struct engine_life *life)
     engine_life_state_move(&life->state, ENGINE_REMOVING);
     watch_free(take_ptr(life->watch));
     timer_stop(life->log_timer);
+    timer_stop(life->kill_timer);
     if (!life->id[0]) { /* it was never made */
         gone(life);
         return;
@@ -246,23 +232,18 @@ static void log_rest(struct engine_life *life)
 /* Of the group above its own: that one goes with it. Shared with others it would say nothing. */
 static void read_groups(struct engine_life *life)
 {
-    char memory[CGROUP_PATH_BYTES], cpu[CGROUP_PATH_BYTES];
+    char memory[CGROUP_PATH_BYTES];
     const char *parent = life->want.cgroup_parent.data;
 
     if (!life->want.cgroup_parent.size)
         return;
-    bool v1 = cgroup_folder("memory", parent, memory) && cgroup_folder("cpuacct", parent, cpu);
+    bool v1 = cgroup_folder("memory", parent, memory);
     if (!v1 && !cgroup_folder("", parent, memory))
         return;
     uint64_t most = cgroup_number(memory, v1 ? "memory.max_usage_in_bytes" : "memory.peak");
-    const char *group = v1 ? cpu : memory;
-    uint64_t usage = cgroup_usage_us(group);
-    uint64_t monitor = cgroup_usage_us(arena_format(life->arena, "%s" MONITOR, group));
-    if (usage != UINT64_MAX && monitor <= usage)
-        usage -= monitor;
     life->seen.kills = cgroup_kills(memory);
     life->seen.memory_bytes_max = most == UINT64_MAX ? 0 : most;
-    life->end.cpu_us = usage == UINT64_MAX ? 0 : usage;
+    life->end.cpu_us = engine_group_cpu_us(parent);
 }
 
 /* How it ended, in the engine's words and in those of its group. */
@@ -304,7 +285,11 @@ static void died(struct engine_life *life)
     watch_free(take_ptr(life->watch));
     if (life->state == ENGINE_LOOKING && life->call) /* it goes on from there */
         return;
+    bool ran = life->state == ENGINE_RUNNING;
+    timer_stop(life->kill_timer);
     engine_life_state_move(&life->state, ENGINE_ENDED);
+    if (ran)
+        life->events.on_dead(life, life->data);
     life->call = ask(life, ENGINE_POST, "/wait", (struct slice){}, ASK_MS, on_waited);
 }
 
@@ -475,6 +460,12 @@ static struct engine_container copy(struct arena *arena, const struct engine_con
     return to;
 }
 
+/* Its stop did not end it: the engine hangs, or knows it no more. */
+static void on_kill_due(void *data)
+{
+    engine_life_kill(data);
+}
+
 static struct engine_life *life_new(struct engine *engine, struct loop *loop,
                                     const struct engine_container *container,
                                     const struct engine_life_events *events, void *data)
@@ -490,6 +481,8 @@ static struct engine_life *life_new(struct engine *engine, struct loop *loop,
     life->data = data;
     life->pidfd = -1;
     life->log_timer = timer_new(loop, log_follow, life);
+    life->kill_timer = timer_new(loop, on_kill_due, life);
+    life->remove_timer = timer_new(loop, remove_now, life);
     life->end.exit_code = -1;
     return life;
 }
@@ -530,20 +523,29 @@ static void on_stopped(const struct engine_answer *answer, const struct err *err
     (void)answer;
 
     life->stop_call = NULL;
-    if (!err || err->code == ERR_NOT_FOUND || life->state != ENGINE_RUNNING)
+    /* One that the engine knows no more may run on all the same; who it stopped is dead in a
+     * moment, or kill_timer sees to it. Its end comes by the pidfd. */
+    if (!err || life->state != ENGINE_RUNNING)
         return;
-    /* Its end comes by the pidfd. Where neither can end it, removal is the last means. */
+    /* Where neither can end it, removal is the last means. */
     if (!spawn_kill(life->pidfd, SIGKILL))
         fail(life, err->message);
+}
+
+void engine_life_kill(struct engine_life *life)
+{
+    if (life->pidfd >= 0 && !life->dead)
+        spawn_kill(life->pidfd, SIGKILL);
 }
 
 void engine_life_stop(struct engine_life *life, int64_t grace_ms)
 {
     char how[64];
 
-    if (life->end.asked && grace_ms > 0)
+    if (life->end.asked && grace_ms >= life->grace_ms)
         return;
     life->end.asked = true;
+    life->grace_ms = grace_ms;
     if (life->state < ENGINE_RUNNING) {
         life->removing = true;
         return;
@@ -555,6 +557,7 @@ void engine_life_stop(struct engine_life *life, int64_t grace_ms)
     (void)snprintf(how, sizeof how, "/stop?t=%" PRId64, (grace_ms + 999) / 1000);
     life->stop_call =
         ask(life, ENGINE_POST, how, (struct slice){}, grace_ms + STOP_MORE_MS, on_stopped);
+    timer_start(life->kill_timer, (grace_ms + 999) / 1000 * 1000 + KILL_MORE_MS);
 }
 
 void engine_life_fail(struct engine_life *life, const char *why)
@@ -571,8 +574,9 @@ void engine_life_free(struct engine_life *life)
         if (calls[i])
             engine_forget(calls[i]);
     watch_free(life->watch);
-    timer_free(life->timer);
     timer_free(life->log_timer);
+    timer_free(life->kill_timer);
+    timer_free(life->remove_timer);
     fd_close(&life->pidfd);
     arena_free(life->arena);
     free(life);

@@ -55,6 +55,9 @@ struct engine_life_events {
     void (*on_running)(struct engine_life *life, int64_t pid, int pidfd, void *data);
     /* Of one stream in order; between the two there is none. */
     void (*on_log)(struct engine_life *life, struct slice text, bool is_error, void *data);
+    /* One that on_running was called for has ended. How comes with on_gone, once the engine has
+     * said so and it is removed: seconds later, or longer where the engine hangs. */
+    void (*on_dead)(struct engine_life *life, void *data);
     void (*on_gone)(struct engine_life *life, const struct engine_end *end, void *data); /* last */
 };
 
@@ -67,9 +70,12 @@ struct engine_life *engine_life_begin(struct engine *engine, struct loop *loop,
 struct engine_life *engine_life_adopt(struct engine *engine, struct loop *loop,
                                       const struct engine_container *container, struct slice id,
                                       const struct engine_life_events *events, void *data);
-/* The signal that its image asks to be ended by (SIGTERM), then SIGKILL after so long. 0: SIGKILL
- * now. Again is harmless. */
+/* The signal that its image asks to be ended by (SIGTERM), then SIGKILL after so long, by the
+ * engine or, where it does not do so, by us. 0: SIGKILL now. Again is harmless; a shorter time
+ * replaces a longer one. */
 void engine_life_stop(struct engine_life *life, int64_t grace_ms);
+/* SIGKILL without the engine, where its process is known. */
+void engine_life_kill(struct engine_life *life);
 /* It is of no use: killed and removed, and the end says this. */
 void engine_life_fail(struct engine_life *life, const char *why);
 /* Forgotten as it is, with no word to the engine: another will find it by its labels. */

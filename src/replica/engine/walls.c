@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/err.h"
 #include "sys/cgroup.h"
@@ -98,6 +99,30 @@ int engine_walls_limits(const struct engine_container *want, struct slice limits
     return 0;
 }
 
+int engine_walls_devices(struct slice devices, struct err *err)
+{
+    static const char *const kernels[] = { "tunl0",    "gre0",    "gretap0", "erspan0", "ip_vti0",
+                                           "ip6_vti0", "ip6tnl0", "ip6gre0", "sit0" };
+    bool loopback = false;
+
+    while (devices.size) {
+        struct slice line = slice_cut(&devices, '\n');
+        if (!line.size || !memchr(line.data, ':', line.size)) /* its head */
+            continue;
+        struct slice name = slice_trim(slice_cut(&line, ':'));
+        bool known = slice_is(name, "lo");
+        loopback = loopback || known;
+        for (size_t i = 0; i < sizeof kernels / sizeof *kernels; i++)
+            known = known || slice_is(name, kernels[i]);
+        if (!known)
+            return err_set(err, ERR_PRECONDITION,
+                           MISSING "it has a network ('%.*s'), says the kernel", SLICE_FMT(name));
+    }
+    if (!loopback)
+        return err_set(err, ERR_PRECONDITION, MISSING "its network cannot be seen");
+    return 0;
+}
+
 int engine_walls_bounds(const struct engine_container *want, const struct engine_bounds *bounds,
                         struct err *err)
 {
@@ -163,6 +188,12 @@ static int look(pid_t pid, const struct engine_container *want, struct err *err)
     r = engine_walls_limits(want, (struct slice){ text, size }, err);
     if (r < 0)
         return r;
+    if (want->network == ENGINE_NETWORK_NONE) {
+        size = proc_read(pid, "net/dev", text, sizeof text);
+        r = engine_walls_devices((struct slice){ text, size }, err);
+        if (r < 0)
+            return r;
+    }
     read_bounds(pid, &bounds);
     return engine_walls_bounds(want, &bounds, err);
 }

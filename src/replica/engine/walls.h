@@ -26,6 +26,10 @@
 [[nodiscard]] int engine_walls_limits(const struct engine_container *want, struct slice limits,
                                       struct err *err);
 
+/* By /proc/PID/net/dev: a loopback, and nothing else but what the kernel itself puts into each new
+ * network (ends of tunnels, which are down). */
+[[nodiscard]] int engine_walls_devices(struct slice devices, struct err *err);
+
 /* By its control group. */
 struct engine_bounds {
     uint64_t memory_bytes, pids; /* UINT64_MAX: none */

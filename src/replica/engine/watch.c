@@ -26,6 +26,7 @@ struct engine_watch {
     struct engine_lines lines;
     struct timer *timer;
     int64_t since_s;
+    char why[504]; /* it was given up by us; empty: by the engine */
 };
 
 static void open_stream(void *data);
@@ -55,7 +56,10 @@ static void on_stream_over(const struct engine_answer *answer, const struct err 
     watch->stream = NULL;
     engine_lines_deinit(&watch->lines);
     timer_start(watch->timer, AGAIN_MS);
-    watch->events.on_lost(err ? err->message : "the engine has ended its events", watch->data);
+    watch->events.on_lost(watch->why[0] ? watch->why
+                          : err         ? err->message
+                                        : "the engine has ended its events",
+                          watch->data);
 }
 
 static void on_listed(const struct engine_answer *answer, const struct err *err, void *data)
@@ -63,10 +67,19 @@ static void on_listed(const struct engine_answer *answer, const struct err *err,
     struct engine_watch *watch = data;
     struct arena *arena = arena_new();
     struct engine_list list;
+    struct err why = {};
 
     watch->list = NULL;
-    if (!err && engine_list_parse(arena, answer->body, slice_of(watch->home), &list, NULL) == 0)
+    if (!err && engine_list_parse(arena, answer->body, slice_of(watch->home), &list, &why) < 0)
+        err = &why;
+    if (!err)
         watch->events.on_list(&list, watch->data);
+    else if (watch->stream) { /* both are begun anew */
+        (void)snprintf(watch->why, sizeof watch->why, "%s", err->message);
+        engine_cancel(watch->stream);
+    } else { /* it was lost before, and said so */
+        timer_start(watch->timer, AGAIN_MS);
+    }
     arena_free(arena);
 }
 
@@ -82,6 +95,7 @@ static void open_stream(void *data)
                    "&filters=%%7B%%22type%%22%%3A%%5B%%22container%%22%%5D%%7D",
                    watch->since_s);
     watch->since_s = loop_wall_s() - OVERLAP_S;
+    watch->why[0] = '\0';
     watch->lines = (struct engine_lines){ .on_line = on_line, .data = watch };
     watch->stream = engine_follow(watch->engine, ENGINE_GET, target, (struct slice){}, 0, on_bytes,
                                   on_stream_over, watch);

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Containers whose engine fails, forgets or hangs while they live: what serves goes on, what is
+dead is replaced, and nothing is left to run."""
+import os
+import signal
+
+import pytest
+
+from deadline import until, wait_exit
+from engine_between import FAILS, FORGETS, HANGS, Between
+from engines import server_image
+from fake_control import event
+from test_containers import engine, place, server, warm  # fixtures  # noqa: F401
+
+
+@pytest.fixture
+def between(engine, scratch):
+    one = Between(engine, scratch / "between.sock")
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def begun(between, place, server):
+    """One container that serves; its process."""
+    place.tell(server_image(server), spec=warm())
+    place.start(engine=between.path)
+    until("an answer", place.answers)
+    until("its report", lambda: place.replicas(state="ready"))
+    return place.replicas(state="ready")[0]["pid"]
+
+
+def test_a_dead_one_is_replaced_before_it_is_cleaned_away(between, place, begun):
+    """The engine never says how it ended."""
+    between.instead("/wait", HANGS)
+    os.kill(begun, signal.SIGKILL)
+    until("that it is known", lambda: place.told("replica_unready", "it has ended"))
+    assert [place.get()[0] for _ in range(8)] == [200] * 8
+    assert not place.told("replica_exited") and len(place.ours()) == 2
+    until("the next one's report", lambda: place.replicas(state="ready"))
+    assert place.replicas(state="ready")[0]["pid"] != begun
+    between.break_off()
+    until("how it ended", lambda: place.told("replica_exited", "SIGKILL"))
+    until("the other alone", lambda: len(place.ours()) == 1)
+
+
+def test_a_list_that_failed_once_is_asked_for_again(between, place, server):
+    between.instead("/containers/json", FAILS, times=1)
+    place.tell(server_image(server), spec=warm())
+    place.start(engine=between.path)
+    until("an answer", place.answers)
+    assert "out of order" in place.pop.log.read_text()
+    assert len(between.asked("/containers/json")) >= 2
+
+
+def test_one_that_the_engine_does_not_know_any_more_is_killed(between, place, begun, server):
+    between.instead("/stop", FORGETS)
+    place.tell(server_image(server), spec=warm(), state="stopped")
+    wait_exit(begun, "the container's process")
+    until("its end", lambda: place.told("replica_exited", "it was stopped"))
+
+
+def test_nothing_runs_on_beside_an_engine_that_hangs(between, place, begun):
+    between.instead("/containers/", HANGS)
+    place.pop.stop()
+    wait_exit(begun, "the container's process")
+    place.control.first = [event("synced", 200, {"uids": []})]
+    between.break_off()
+    place.start(engine=between.path)
+    until("its end", lambda: not place.ours())
+    until("the end of its control groups", lambda: not place.groups())
+
+
+def test_one_that_could_not_be_removed_is_removed_later(between, place, begun):
+    between.instead("DELETE", FAILS, times=3)
+    os.kill(begun, signal.SIGKILL)
+    until("three tries", lambda: len(between.asked("DELETE")) >= 3)
+    until("the next one", lambda: place.replicas(state="ready")
+          and place.replicas(state="ready")[0]["pid"] != begun)
+    until("one alone", lambda: len(place.ours()) == 1)
