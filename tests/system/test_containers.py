@@ -297,7 +297,7 @@ def test_an_engine_that_ends_and_comes_again(place, engine, server):
 
 def test_an_image_that_nobody_needs_goes_once_the_engine_is_back(place, engine, server):
     """The engine was away when its endpoint was deleted."""
-    image = server_image(server, "loud")
+    image = server_image(server, "loud", Env=["OF=nobody-else"])
     place.tell(image, spec={"scale": {"idle": "1s"}})
     place.start()
     until("an answer", place.answers)
