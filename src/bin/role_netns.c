@@ -58,7 +58,7 @@ static void supervisor_read(struct netns_role *role)
 
     while (!role->done && (r = channel_receive(role->supervisor, &message, sizeof message, &size,
                                                fds, &fd_count, &err)) != 0) {
-        if (r == ERR_CANCELED) {
+        if (r < 0 && r != ERR_BAD_INPUT) { /* nothing comes any more: the next one is whole */
             role->done = true;
             return;
         }

@@ -191,12 +191,17 @@ void agent_container_shown(struct agent *agent, uint64_t replica, const struct e
 {
     struct container *container = find(agent, replica);
 
-    if (!container || container->end_text[0])
+    if (!container || container->end_text[0] || container->end != REPLICA_END_ITSELF)
         return;
-    if (err && err->code != ERR_NOT_FOUND) /* that it is gone is heard by its pidfd */
-        fail(container, REPLICA_END_NOT_STARTED, err->message);
-    else if (!err && !container->first)
+    if (!err && !container->first)
         probes_begin(container);
+    if (!err || err->code == ERR_NOT_FOUND) /* that it is gone is heard by its pidfd */
+        return;
+    if (container->was_ready) /* its probes say what comes of it */
+        log_warn("pop", "a container is not reached for now", LOG_S("replica", container->name),
+                 LOG_S("why", err->message));
+    else
+        fail(container, REPLICA_END_NOT_STARTED, err->message);
 }
 
 /* ---- what the engine says of it -------------------------------------------------------------- */

@@ -94,7 +94,9 @@ static int child_answer(int fd, int *ret_fds, struct err *err)
         ;
     r = channel_receive(from, &message, sizeof message, &size, fds, &made, err);
     channel_free(from);
-    if (r > 0)
+    if (r == 0)
+        r = err_set(err, ERR_INTERNAL, "who enters for us does not answer");
+    else if (r > 0)
         r = netns_message_check(&message, size, made, err);
     if (r == 0 && message.code < 0)
         r = err_set(err, (enum err_code)message.code, "%s", message.text);
@@ -110,13 +112,14 @@ static int by_child(int pidfd, size_t count, int *ret_fds, struct err *err)
 {
     int pair[2] = { -1, -1 };
     pid_t pid = channel_pair(pair, err) < 0 ? -1 : fork();
+    int error = errno;
 
     if (pid == 0)
         child(pidfd, count, pair[1]);
     fd_close(&pair[1]);
-    if (pid < 0) { /* as root: it would not help either */
+    if (pid < 0) { /* EPERM as root, where it would not help either; else it passes */
         fd_close(&pair[0]);
-        errno = EPERM;
+        errno = error;
         return refused(err);
     }
     int r = child_answer(pair[0], ret_fds, err);

@@ -69,6 +69,15 @@ static uint64_t cookie_home(void)
     return fd < 0 ? 0 : cookie_of(fd);
 }
 
+static int of_home(const struct netns_helper *helper, int socket_fd, struct err *err)
+{
+    uint64_t cookie = cookie_of(socket_fd);
+
+    if (cookie && cookie == helper->home_cookie)
+        return err_set(err, ERR_FORBIDDEN, "it has the machine's own network");
+    return 0;
+}
+
 /* Is it one that can be entered? What listens on this machine's own loopback is no container. */
 static int show(struct netns_helper *helper, uint64_t replica, int *fd, struct err *err)
 {
@@ -81,14 +90,12 @@ static int show(struct netns_helper *helper, uint64_t replica, int *fd, struct e
         return err_set(err, ERR_OVERLOADED, "more than %d replicas cannot be reached",
                        NETNS_REPLICAS_MAX);
     int r = netns_sockets(helper->home_fd, *fd, 1, &socket_fd, err);
-    uint64_t cookie = r < 0 ? 0 : cookie_of(socket_fd);
+    if (r > 0)
+        r = of_home(helper, socket_fd, err);
     fd_close(&socket_fd);
-    if (r < 0)
-        return r;
-    if (cookie && cookie == helper->home_cookie)
-        return err_set(err, ERR_FORBIDDEN, "it has the machine's own network");
-    (void)map_put_u64(&helper->replicas, replica, (void *)(intptr_t)(take_fd(*fd) + 1));
-    return 0;
+    if (r == 0 || r == ERR_INTERNAL) /* the latter passes: the next that asks may get in */
+        (void)map_put_u64(&helper->replicas, replica, (void *)(intptr_t)(take_fd(*fd) + 1));
+    return r;
 }
 
 /* ---- answers --------------------------------------------------------------------------------- */
@@ -125,11 +132,16 @@ static int on_want(struct netns_helper *helper, struct channel *from,
         count = err_set(&err, ERR_NOT_FOUND, "there is no such replica");
     else
         count = netns_sockets(helper->home_fd, (int)known - 1, asked->count, fds, &err);
+    int r = count > 0 ? of_home(helper, fds[0], &err) : 0; /* where it could not be looked at */
+    for (int i = 0; r < 0 && i < count; i++)
+        fd_close(&fds[i]);
+    if (r < 0)
+        count = r;
     if (count == ERR_NOT_FOUND)
         forget(helper, asked->replica);
     message.code = count < 0 ? count : 0;
     message.count = count < 0 ? 0 : (uint32_t)count;
-    int r = say(from, &message, fds, message.count, &err);
+    r = say(from, &message, fds, message.count, &err);
     for (int i = 0; i < count; i++)
         fd_close(&fds[i]);
     return r;
@@ -211,6 +223,9 @@ int netns_helper_new(bool waits, struct netns_helper **ret_helper, struct err *e
 
     helper->waits = waits;
     helper->home_cookie = cookie_home();
+    if (helper->home_cookie == 0)
+        log_warn("netns", "this kernel does not tell networks apart (Linux 5.14 and later do): a "
+                          "container in the machine's own network would not be noticed");
     if (r < 0)
         free(helper);
     else

@@ -356,6 +356,65 @@ static void test_a_socket_without_a_descriptor_is_lost_alone(void **state)
     place_end(&place);
 }
 
+static void helper_hears(struct netns_helper *helper, const struct rlimit *limit)
+{
+    struct pollfd polls[NETNS_CHANNELS_MAX];
+    struct rlimit before;
+    size_t count = netns_helper_polls(helper, polls);
+
+    assert_int_equal(1, poll(polls, count, WAIT_MS));
+    assert_int_equal(0, getrlimit(RLIMIT_NOFILE, &before));
+    assert_int_equal(0, setrlimit(RLIMIT_NOFILE, limit));
+    netns_helper_turn(helper, polls, count);
+    assert_int_equal(0, setrlimit(RLIMIT_NOFILE, &before));
+}
+
+/* A failure that passes: it is told, and whoever asks later gets in, or is refused what is ours. */
+static void test_one_that_could_not_be_looked_at(void **state)
+{
+    struct place place;
+    (void)state;
+
+    place_begin(&place);
+    for (int own = 0; own < 2; own++) {
+        auto_close int self = (int)syscall(SYS_pidfd_open, getpid(), 0);
+        int *shown = own ? &self : &place.inside.pidfd;
+        struct netns_message show = { NETNS_MAGIC, NETNS_SHOW, REPLICA }, heard;
+        struct netns_message want = { NETNS_MAGIC, NETNS_WANT, REPLICA, 1, .count = 1 };
+        int pair[2], fds[CHANNEL_FDS_MAX];
+        struct netns_helper *helper;
+        struct rlimit limit, few;
+        size_t size, fd_count;
+        struct err err;
+
+        assert_int_equal(0, netns_helper_new(false, &helper, &err));
+        assert_int_equal(0, channel_pair(pair, &err));
+        assert_int_equal(0, netns_helper_add(helper, pair[1], true, &err));
+        struct channel *agent = channel_new(pair[0]);
+        assert_int_equal(0, channel_send(agent, &show, sizeof show, shown, 1, &err));
+        assert_int_equal(0, getrlimit(RLIMIT_NOFILE, &limit));
+        int next = dup(self);
+        few = limit;
+        few.rlim_cur = (rlim_t)next + 1; /* for what is shown, and no socket */
+        (void)close(next);
+        helper_hears(helper, &few);
+        assert_int_equal(1,
+                         channel_receive(agent, &heard, sizeof heard, &size, fds, &fd_count, &err));
+        assert_int_equal(heard.code, ERR_INTERNAL);
+        assert_int_equal(0, channel_send(agent, &want, sizeof want, NULL, 0, &err));
+        helper_hears(helper, &limit);
+        assert_int_equal(1,
+                         channel_receive(agent, &heard, sizeof heard, &size, fds, &fd_count, &err));
+        assert_int_equal(heard.code, own ? ERR_FORBIDDEN : 0);
+        assert_int_equal(fd_count, own ? 0 : 1);
+        for (size_t i = 0; i < fd_count; i++)
+            fd_close(&fds[i]);
+        channel_free(agent);
+        netns_helper_free(helper);
+    }
+    place_end(&place);
+}
+
 /* A helper that does not read holds up those who ask, and is not given up. */
 static void test_what_is_asked_of_one_that_does_not_read(void **state)
 {
@@ -517,6 +576,7 @@ int main(void)
         cmocka_unit_test(test_one_that_has_ended_or_was_forgotten_is_an_error),
         cmocka_unit_test(test_what_is_taken_back_ends_once),
         cmocka_unit_test(test_a_socket_without_a_descriptor_is_lost_alone),
+        cmocka_unit_test(test_one_that_could_not_be_looked_at),
         cmocka_unit_test(test_what_is_asked_of_one_that_does_not_read),
         cmocka_unit_test(test_probes_go_inside),
         cmocka_unit_test(test_a_probe_without_a_helper_is_no_verdict),
