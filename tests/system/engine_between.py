@@ -35,7 +35,8 @@ class Between:
         """What hangs fails now, and all is answered again."""
         with self.lock:
             self.rules.clear()
-        for one in self.sockets:
+            hanging = list(self.sockets)  # not those that come because these go
+        for one in hanging:
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
 
