@@ -87,8 +87,11 @@ def test_a_container_is_loaded_checked_reached_and_stopped(engine, begin, server
     life.end()
     wait_exit(pid, "the container's process")
     assert ours(engine) == []
+    # Podman makes that of its monitor anew, now and then, after it was removed (docs/roadmap.md).
     left = [folder for folder in folders if folder.exists()]
-    assert not left
+    assert not left or (engine.name == "Podman" and all(
+        [below.name for below in folder.iterdir() if below.is_dir()] in ([], ["conmon"])
+        for folder in left))
 
 
 def test_the_kernel_shows_its_walls(begin, server):
