@@ -146,6 +146,7 @@ def test_skopeo_makes_the_file(perigee, scratch, name, form):
     assert row["image"]["config"]["digest"] == image.digest and row["image"]["port"] == 8080
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("engine", ["podman", "docker"])
 def test_an_engine_saves_the_file(perigee, scratch, name, engine):
     if not shutil.which(engine):
