@@ -137,9 +137,11 @@ static bool remove_below(const char *folder, unsigned depth)
     return rmdir(folder) == 0 || errno == ENOENT;
 }
 
-bool cgroup_remove(const char *path)
+/* The folder of the group of that path in each hierarchy that is mounted here whole, whether it has
+ * it or not. */
+static bool each_folder(const char *path, void (*on_folder)(const char *folder, void *data),
+                        void *data)
 {
-    bool gone = true;
     auto_free char *text = mem_alloc(TEXT_BYTES);
     char *rest = text;
     if (!proc_read(getpid(), "mountinfo", text, TEXT_BYTES))
@@ -150,31 +152,44 @@ bool cgroup_remove(const char *path)
         if (!mount_parse(line, &mount) || strcmp(mount.root, "/") != 0)
             continue;
         (void)snprintf(folder, sizeof folder, "%s%s", mount.at, path);
-        gone = remove_below(folder, 0) && gone;
+        on_folder(folder, data);
     }
-    return gone;
+    return true;
+}
+
+static void on_remove(const char *folder, void *data)
+{
+    bool *gone = data;
+    *gone = remove_below(folder, 0) && *gone;
+}
+
+bool cgroup_remove(const char *path)
+{
+    bool gone = true;
+    return each_folder(path, on_remove, &gone) && gone;
+}
+
+struct names {
+    void (*on_name)(const char *name, void *data);
+    void *data;
+};
+
+static void on_list(const char *folder, void *data)
+{
+    const struct names *names = data;
+    DIR *all = opendir(folder);
+    if (!all)
+        return;
+    for (const struct dirent *entry = readdir(all); entry; entry = readdir(all))
+        if (entry->d_type == DT_DIR && entry->d_name[0] != '.')
+            names->on_name(entry->d_name, names->data);
+    (void)closedir(all);
 }
 
 void cgroup_each(const char *path, void (*on_name)(const char *name, void *data), void *data)
 {
-    auto_free char *text = mem_alloc(TEXT_BYTES);
-    char *rest = text;
-    if (!proc_read(getpid(), "mountinfo", text, TEXT_BYTES))
-        return;
-    for (char *line = strsep(&rest, "\n"); line; line = strsep(&rest, "\n")) {
-        struct mount mount;
-        char folder[2 * CGROUP_PATH_BYTES];
-        if (!mount_parse(line, &mount) || strcmp(mount.root, "/") != 0)
-            continue;
-        (void)snprintf(folder, sizeof folder, "%s%s", mount.at, path);
-        DIR *all = opendir(folder);
-        if (!all)
-            continue;
-        for (const struct dirent *entry = readdir(all); entry; entry = readdir(all))
-            if (entry->d_type == DT_DIR && entry->d_name[0] != '.')
-                on_name(entry->d_name, data);
-        (void)closedir(all);
-    }
+    struct names names = { on_name, data };
+    (void)each_folder(path, on_list, &names);
 }
 
 uint64_t cgroup_kills(const char *folder)

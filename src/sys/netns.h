@@ -16,6 +16,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
+
+#ifndef SO_NETNS_COOKIE /* of Linux 5.14; older headers lack it */
+#define SO_NETNS_COOKIE 71
+#endif
 
 struct err;
 struct netns_helper;

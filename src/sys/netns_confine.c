@@ -19,43 +19,15 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "sys/calls.h"
 #include "sys/netns.h"
 
-#ifndef SO_NETNS_COOKIE
-#define SO_NETNS_COOKIE 71
-#endif
 #define CAPABILITY_LAST 63
 #define CAPABILITIES (1u << CAP_SYS_ADMIN | 1u << CAP_SYS_PTRACE)
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
 static const int calls[] = {
-    SCMP_SYS(poll),
-    SCMP_SYS(ppoll),
-    SCMP_SYS(recvmsg),
-    SCMP_SYS(sendmsg),
-    SCMP_SYS(read),
-    SCMP_SYS(write),
-    SCMP_SYS(writev),
-    SCMP_SYS(close),
-    SCMP_SYS(fstat),
-    SCMP_SYS(munmap),
-    SCMP_SYS(mremap),
-    SCMP_SYS(brk),
-    SCMP_SYS(madvise),
-    SCMP_SYS(futex),
-    SCMP_SYS(sched_yield),
-    SCMP_SYS(clock_gettime),
-    SCMP_SYS(gettimeofday),
-    SCMP_SYS(getrandom),
-    SCMP_SYS(getpid),
-    SCMP_SYS(gettid),
-    SCMP_SYS(rt_sigaction),
-    SCMP_SYS(rt_sigprocmask),
-    SCMP_SYS(rt_sigreturn),
-    SCMP_SYS(sigaltstack),
-    SCMP_SYS(restart_syscall),
-    SCMP_SYS(exit),
-    SCMP_SYS(exit_group),
+    CALLS_OF_EACH, SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(recvmsg), SCMP_SYS(sendmsg),
 };
 
 static const struct {
@@ -79,8 +51,8 @@ static const struct {
 /* What an ordinary user's helper needs beside them: it has no capability, and a child for each
  * question (netns.c). */
 static const int calls_child[] = {
-    SCMP_SYS(socketpair), SCMP_SYS(fork),           SCMP_SYS(wait4),  SCMP_SYS(set_robust_list),
-    SCMP_SYS(rseq),       SCMP_SYS(rt_sigprocmask), SCMP_SYS(gettid),
+    SCMP_SYS(socketpair),      SCMP_SYS(fork), SCMP_SYS(wait4),
+    SCMP_SYS(set_robust_list), SCMP_SYS(rseq),
 };
 
 static int rules_child(scmp_filter_ctx context)

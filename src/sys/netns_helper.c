@@ -18,10 +18,6 @@
 #include "sys/fd.h"
 #include "sys/netns.h"
 
-#ifndef SO_NETNS_COOKIE
-#define SO_NETNS_COOKIE 71
-#endif
-
 enum { MESSAGES_A_TURN = 64 };
 
 struct netns_helper {

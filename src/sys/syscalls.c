@@ -27,6 +27,7 @@
 
 #include "base/auto.h"
 #include "base/err.h"
+#include "sys/calls.h"
 #include "sys/fd.h"
 
 /* Stands for the replica's own process id until it is known. No process id is so high (2^22). */
@@ -37,14 +38,10 @@
 /* Nothing of these depends on an argument: memory of its own, what is open already, time, threads.
  */
 static const int calls_allowed[] = {
-    SCMP_SYS(read),
+    CALLS_OF_EACH,
     SCMP_SYS(pread64),
     SCMP_SYS(readv),
-    SCMP_SYS(write),
-    SCMP_SYS(writev),
-    SCMP_SYS(close),
     SCMP_SYS(lseek),
-    SCMP_SYS(fstat),
     SCMP_SYS(stat),
     SCMP_SYS(lstat),
     SCMP_SYS(newfstatat),
@@ -54,35 +51,17 @@ static const int calls_allowed[] = {
     SCMP_SYS(access),
     SCMP_SYS(faccessat),
     SCMP_SYS(fadvise64),
-    SCMP_SYS(munmap),
-    SCMP_SYS(mremap),
-    SCMP_SYS(brk),
-    SCMP_SYS(madvise),
-    SCMP_SYS(futex),
-    SCMP_SYS(sched_yield),
     SCMP_SYS(sched_getaffinity),
     SCMP_SYS(getcpu),
-    SCMP_SYS(clock_gettime),
     SCMP_SYS(clock_getres),
-    SCMP_SYS(gettimeofday),
     SCMP_SYS(time),
     SCMP_SYS(clock_nanosleep),
     SCMP_SYS(nanosleep),
-    SCMP_SYS(restart_syscall),
-    SCMP_SYS(getrandom),
     SCMP_SYS(getrusage),
-    SCMP_SYS(gettid),
-    SCMP_SYS(getpid),
     SCMP_SYS(set_robust_list),
     SCMP_SYS(set_tid_address),
-    SCMP_SYS(rt_sigaction),
-    SCMP_SYS(rt_sigprocmask),
-    SCMP_SYS(rt_sigreturn),
-    SCMP_SYS(sigaltstack),
     SCMP_SYS(sysinfo),
     SCMP_SYS(uname),
-    SCMP_SYS(exit),
-    SCMP_SYS(exit_group),
     SCMP_SYS(rseq),
 };
 
