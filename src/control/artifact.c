@@ -43,7 +43,10 @@ static int find(const struct artifact *artifact, const struct reference *referen
                 uint64_t *ret_id, struct store_manifest *ret, struct err *err)
 {
     struct store *store = artifact->store;
-    int r = store->repository_find(store, reference->project, reference->name, ret_id, err);
+    int r = reference_check_own(reference, err);
+    if (r < 0)
+        return r;
+    r = store->repository_find(store, reference->project, reference->name, ret_id, err);
     if (r == ERR_NOT_FOUND)
         return err_set(err, ERR_BAD_INPUT, "there is no repository '%s/%s': push it first",
                        ERR_SLICE(reference->project), ERR_SLICE(reference->name));

@@ -56,13 +56,24 @@ int reference_check_tag(struct slice tag, struct err *err)
                    ERR_SLICE(tag), (int)REFERENCE_TAG_MAX);
 }
 
-static int check_host(struct slice host, struct err *err)
+static bool is_host(struct slice host)
 {
-    bool good = host.size <= REFERENCE_HOST_MAX;
+    return memchr(host.data, '.', host.size) || memchr(host.data, ':', host.size) ||
+           slice_is(host, "localhost");
+}
+
+int reference_check_host(struct slice host, struct err *err)
+{
+    bool good = host.size > 0 && host.size <= REFERENCE_HOST_MAX && is_host(host);
     for (size_t i = 0; i < host.size && good; i++)
         good = is_small(host.data[i]) || (host.data[i] >= 'A' && host.data[i] <= 'Z') ||
                memchr(".-:[]", host.data[i], 5);
-    return good ? 0 : err_set(err, ERR_BAD_INPUT, "'%s' is no registry's host", ERR_SLICE(host));
+    if (good)
+        return 0;
+    return err_set(err, ERR_BAD_INPUT,
+                   "'%s' is no registry's host: HOST or HOST:PORT, with a dot or a port in it, or "
+                   "localhost",
+                   ERR_SLICE(host));
 }
 
 /* Takes the host off, where there is one. */
@@ -70,10 +81,33 @@ static struct slice host_cut(struct slice *rest)
 {
     const char *slash = memchr(rest->data, '/', rest->size);
     struct slice first = { rest->data, slash ? (size_t)(slash - rest->data) : 0 };
-    if (!slash || !(memchr(first.data, '.', first.size) || memchr(first.data, ':', first.size) ||
-                    slice_is(first, "localhost")))
+    if (first.size == 0 || !is_host(first))
         return (struct slice){};
     return slice_cut(rest, '/');
+}
+
+static int check_path(struct slice path, struct err *err)
+{
+    struct slice rest = path;
+    if (path.size > REFERENCE_PATH_MAX)
+        return err_set(err, ERR_BAD_INPUT, "a repository's name has at most %d characters",
+                       (int)REFERENCE_PATH_MAX);
+    do {
+        int r = reference_check_name(slice_cut(&rest, '/'), err);
+        if (r < 0)
+            return r;
+    } while (rest.data);
+    return 0;
+}
+
+int reference_check_own(const struct reference *reference, struct err *err)
+{
+    struct slice name = reference->path, project = slice_cut(&name, '/');
+    if (name.size && memchr(name.data, '/', name.size))
+        return err_set(err, ERR_BAD_INPUT,
+                       "a repository is PROJECT/NAME, and nothing deeper: push it as that");
+    int r = spec_check_project_name(project, err);
+    return r < 0 ? r : reference_check_name(name, err);
 }
 
 int reference_parse(struct slice text, struct reference *ret, struct err *err)
@@ -84,18 +118,20 @@ int reference_parse(struct slice text, struct reference *ret, struct err *err)
         return err_set(err, ERR_BAD_INPUT, "the reference is empty");
     reference.host = host_cut(&rest);
     reference.digest = rest;
-    struct slice name = slice_cut(&reference.digest, '@');
-    reference.project = slice_cut(&name, '/');
-    reference.tag = name;
-    reference.name = slice_cut(&reference.tag, ':');
-    int r = check_host(reference.host, err);
-    if (r == 0 && memchr(reference.name.data ? reference.name.data : "", '/', reference.name.size))
-        r = err_set(err, ERR_BAD_INPUT,
-                    "a repository is PROJECT/NAME, and nothing deeper: push it as that");
-    if (r == 0)
-        r = spec_check_project_name(reference.project, err);
-    if (r == 0)
-        r = reference_check_name(reference.name, err);
+    reference.tag = slice_cut(&reference.digest, '@');
+    reference.path = slice_cut(&reference.tag, ':');
+    int r = 0;
+    if (reference.host.size) {
+        r = reference_check_host(reference.host, err);
+        if (r == 0)
+            r = check_path(reference.path, err);
+    } else {
+        r = reference_check_own(&reference, err);
+    }
+    if (r == 0 && reference_check_own(&reference, NULL) == 0) {
+        reference.name = reference.path;
+        reference.project = slice_cut(&reference.name, '/');
+    }
     if (r == 0 && reference.digest.data && !spec_is_digest(reference.digest))
         r = err_set(err, ERR_BAD_INPUT, "'%s' is no digest: sha256: and 64 hexadecimal digits",
                     ERR_SLICE(reference.digest));

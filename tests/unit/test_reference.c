@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -27,6 +28,14 @@ static const struct {
     { "[::1]:8080/default/digits", "[::1]:8080", "default", "digits", "latest", "" },
     { "api.example.com/shop/web_1.x--y:A.b-c_", "api.example.com", "shop", "web_1.x--y", "A.b-c_",
       "" },
+    { "docker.io/library/nginx:1", "docker.io", "library", "nginx", "1", "" },
+    { "docker.io/nginx", "docker.io", "", "", "latest", "" },
+    { "ghcr.io/a/b/c.d/e:v1", "ghcr.io", "", "", "v1", "" },
+    { "localhost:5000/ab/c@sha256:" HEX, "localhost:5000", "", "", "", "sha256:" HEX },
+    { "ghcr.io/a//b", NULL, NULL, NULL, NULL, NULL },
+    { "ghcr.io/a/B", NULL, NULL, NULL, NULL, NULL },
+    { "ghcr.io/", NULL, NULL, NULL, NULL, NULL },
+    { "ghcr.io/a/..", NULL, NULL, NULL, NULL, NULL },
     { "", NULL, NULL, NULL, NULL, NULL },
     { "digits", NULL, NULL, NULL, NULL, NULL },
     { "digits:v1", NULL, NULL, NULL, NULL, NULL },
@@ -76,6 +85,27 @@ static void test_parse(void **state)
     }
 }
 
+static const struct {
+    const char *text;
+    bool good;
+} hosts[] = {
+    { "ghcr.io", true },        { "localhost", true },
+    { "localhost:5000", true }, { "[::1]:5000", true },
+    { "GHCR.io", true },        { "", false },
+    { "ghcr", false },          { "ghcr.io/a", false },
+    { "user@ghcr.io", false },  { "https://ghcr.io", false },
+    { "a b.c", false },
+};
+
+static void test_hosts(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof hosts / sizeof *hosts; i++) {
+        print_message("  '%s'\n", hosts[i].text);
+        assert_int_equal(reference_check_host(slice_of(hosts[i].text), NULL) == 0, hosts[i].good);
+    }
+}
+
 static void test_lengths(void **state)
 {
     char text[160];
@@ -89,7 +119,7 @@ static void test_lengths(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_parse),
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_parse), cmocka_unit_test(test_hosts),
                                         cmocka_unit_test(test_lengths) };
     return cmocka_run_group_tests_name("reference", tests, NULL, NULL);
 }
