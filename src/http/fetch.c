@@ -4,7 +4,10 @@
 
 #include <curl/curl.h>
 #include <dlfcn.h>
+#include <malloc.h>
 #include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/arena.h"
@@ -16,7 +19,7 @@ enum { FETCH_HEADERS_MAX = 100, FETCH_CONNECT_MS = 5'000 };
 
 /* X(function) */
 #define CURL_FUNCTIONS(X)                                                                          \
-    X(curl_global_init)                                                                            \
+    X(curl_global_init_mem)                                                                        \
     X(curl_easy_init)                                                                              \
     X(curl_easy_setopt)                                                                            \
     X(curl_easy_perform)                                                                           \
@@ -25,6 +28,11 @@ enum { FETCH_HEADERS_MAX = 100, FETCH_CONNECT_MS = 5'000 };
     X(curl_easy_strerror)                                                                          \
     X(curl_slist_append)                                                                           \
     X(curl_slist_free_all)                                                                         \
+    X(curl_url)                                                                                    \
+    X(curl_url_set)                                                                                \
+    X(curl_url_get)                                                                                \
+    X(curl_url_cleanup)                                                                            \
+    X(curl_free)                                                                                   \
     X(curl_version)
 
 #undef curl_easy_setopt
@@ -39,6 +47,27 @@ static struct {
 } curl;
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+/* ---- its memory: headers with credentials are in it, for a while ----------------------------- */
+
+static void wipe_free(void *memory)
+{
+    if (memory)
+        explicit_bzero(memory, malloc_usable_size(memory));
+    free(memory);
+}
+
+static void *wipe_resize(void *memory, size_t bytes)
+{
+    size_t had = memory ? malloc_usable_size(memory) : 0;
+    void *larger = malloc(bytes);
+    if (!larger)
+        return NULL;
+    if (memory)
+        memcpy(larger, memory, had < bytes ? had : bytes);
+    wipe_free(memory);
+    return larger;
+}
 
 static void curl_open(void)
 {
@@ -56,7 +85,8 @@ static void curl_open(void)
         curl.missing = #function;
     CURL_FUNCTIONS(CURL_LOAD)
 #undef CURL_LOAD
-    curl.open = !curl.missing && curl.curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
+    curl.open = !curl.missing && curl.curl_global_init_mem(CURL_GLOBAL_DEFAULT, malloc, wipe_free,
+                                                           wipe_resize, strdup, calloc) == CURLE_OK;
 }
 
 /* ---- one transfer --------------------------------------------------------------------------- */
@@ -141,13 +171,25 @@ static size_t on_send(char *buffer, size_t size, size_t count, void *user)
     return (size_t)got;
 }
 
+static int on_turn(void *user, curl_off_t total, curl_off_t now, curl_off_t to_send,
+                   curl_off_t sent)
+{
+    const struct transfer *t = user;
+    (void)total;
+    (void)now;
+    (void)to_send;
+    (void)sent;
+    return atomic_load(t->request->stop);
+}
+
 static void options_set(CURL *easy, struct transfer *t, struct curl_slist *headers)
 {
     const struct fetch_request *request = t->request;
     curl.curl_easy_setopt(easy, CURLOPT_URL, request->url);
     curl.curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     curl.curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl.curl_easy_setopt(easy, CURLOPT_NOPROXY, "*"); /* control is not behind a proxy */
+    if (!request->proxied)
+        curl.curl_easy_setopt(easy, CURLOPT_NOPROXY, "*"); /* control is not behind a proxy */
     curl.curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
     curl.curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
     curl.curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
@@ -165,6 +207,15 @@ static void options_set(CURL *easy, struct transfer *t, struct curl_slist *heade
         curl.curl_easy_setopt(easy, CURLOPT_INTERFACE, t->source);
     if (request->unix_path)
         curl.curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, request->unix_path);
+    if (request->ca.size) {
+        struct curl_blob blob = { (void *)request->ca.data, request->ca.size, CURL_BLOB_NOCOPY };
+        curl.curl_easy_setopt(easy, CURLOPT_CAINFO_BLOB, &blob);
+    }
+    if (request->stop) {
+        curl.curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, on_turn);
+        curl.curl_easy_setopt(easy, CURLOPT_XFERINFODATA, t);
+        curl.curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 0L);
+    }
     if (strcmp(request->method, "HEAD") == 0)
         curl.curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
     if (request->body_fd >= 0) {
@@ -179,13 +230,34 @@ static void options_set(CURL *easy, struct transfer *t, struct curl_slist *heade
     }
 }
 
+static int library(struct err *err)
+{
+    pthread_once(&once, curl_open);
+    if (curl.open)
+        return 0;
+    return err_set(err, ERR_NOT_SUPPORTED, "cannot load %s; install the package libcurl4",
+                   curl.missing ? curl.missing : "libcurl");
+}
+
+static int failed(const struct fetch_request *request, CURLcode code, struct err *err)
+{
+    const char *shown = request->shown ? request->shown : request->url;
+    if (code == CURLE_ABORTED_BY_CALLBACK)
+        return err_set(err, ERR_CANCELED, "it was called off");
+    if (code == CURLE_OPERATION_TIMEDOUT)
+        return err_set(err, ERR_DEADLINE, "no answer in time from %s", shown);
+    if (code == CURLE_COULDNT_CONNECT)
+        return err_set(err, ERR_OVERLOADED, "cannot connect to %s",
+                       request->unix_path ? request->unix_path : shown);
+    return err_set(err, ERR_INTERNAL, "%s: %s", shown, curl.curl_easy_strerror(code));
+}
+
 int fetch(struct arena *arena, const struct fetch_request *request, struct fetch_answer *ret,
           struct err *err)
 {
-    pthread_once(&once, curl_open);
-    if (!curl.open)
-        return err_set(err, ERR_NOT_SUPPORTED, "cannot load %s; install the package libcurl4",
-                       curl.missing ? curl.missing : "libcurl");
+    int r = library(err);
+    if (r < 0)
+        return r;
     *ret = (struct fetch_answer){ .headers =
                                       ARENA_ARRAY(arena, struct fetch_header, FETCH_HEADERS_MAX) };
     struct transfer t = { .request = request, .arena = arena, .answer = ret };
@@ -212,12 +284,61 @@ int fetch(struct arena *arena, const struct fetch_request *request, struct fetch
         return err_set(err, ERR_TOO_LARGE, "the answer is larger than expected");
     if (code == CURLE_OK || t.ended || (code == CURLE_SEND_ERROR && status >= 400))
         return 0;
-    if (code == CURLE_OPERATION_TIMEDOUT)
-        return err_set(err, ERR_DEADLINE, "no answer in time from %s", request->url);
-    if (code == CURLE_COULDNT_CONNECT)
-        return err_set(err, ERR_OVERLOADED, "cannot connect to %s",
-                       request->unix_path ? request->unix_path : request->url);
-    return err_set(err, ERR_INTERNAL, "%s: %s", request->url, curl.curl_easy_strerror(code));
+    return failed(request, code, err);
+}
+
+/* ---- URLs: read by who sends to them, so that there is one opinion -------------------------- */
+
+static const char *part(struct arena *arena, CURLU *url, CURLUPart what, unsigned flags)
+{
+    char *text = NULL;
+    if (curl.curl_url_get(url, what, &text, flags) != CURLUE_OK || !text)
+        return NULL;
+    const char *kept = arena_string(arena, slice_of(text));
+    curl.curl_free(text);
+    return kept;
+}
+
+static bool url_read(struct arena *arena, CURLU *url, const char *base, const char *text,
+                     struct fetch_url *ret)
+{
+    if ((base && curl.curl_url_set(url, CURLUPART_URL, base, 0) != CURLUE_OK) ||
+        curl.curl_url_set(url, CURLUPART_URL, text, 0) != CURLUE_OK ||
+        part(arena, url, CURLUPART_USER, 0) || part(arena, url, CURLUPART_PASSWORD, 0))
+        return false;
+    (void)curl.curl_url_set(url, CURLUPART_FRAGMENT, NULL, 0);
+    const char *scheme = part(arena, url, CURLUPART_SCHEME, 0);
+    const char *host = part(arena, url, CURLUPART_HOST, 0);
+    const char *port = part(arena, url, CURLUPART_PORT, CURLU_DEFAULT_PORT);
+    ret->url = part(arena, url, CURLUPART_URL, 0);
+    if (!scheme || !host || !port || !ret->url ||
+        (strcmp(scheme, "http") != 0 && strcmp(scheme, "https") != 0))
+        return false;
+    char *small = arena_string(arena, slice_of(host));
+    for (char *at = small; *at; at++)
+        *at = (char)(*at >= 'A' && *at <= 'Z' ? *at + ('a' - 'A') : *at);
+    ret->host = small;
+    ret->plain = strcmp(scheme, "http") == 0;
+    ret->origin = arena_format(arena, "%s://%s:%s", scheme, small, port);
+    return true;
+}
+
+int fetch_url(struct arena *arena, const char *base, const char *text, struct fetch_url *ret,
+              struct err *err)
+{
+    struct fetch_url found = {};
+    int r = library(err);
+    if (r < 0)
+        return r;
+    CURLU *url = curl.curl_url();
+    if (!url)
+        mem_abort(0);
+    bool good = url_read(arena, url, base, text, &found);
+    curl.curl_url_cleanup(url);
+    if (!good)
+        return err_set(err, ERR_BAD_INPUT, "it is no URL of http or https that may be followed");
+    *ret = found;
+    return 0;
 }
 
 struct slice fetch_header_get(const struct fetch_answer *answer, const char *name)

@@ -4,10 +4,12 @@
  * outside.
  *
  * libcurl is opened (dlopen) by this file alone and on the first call: linked, it would cost every
- * process 7 ms of start and 2 MiB. Any thread, one call at a time each.
+ * process 7 ms of start and 2 MiB. Any thread, one call at a time each. Redirects are not followed:
+ * whoever has credentials decides who gets them. What libcurl has of headers and bodies is wiped.
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -37,6 +39,10 @@ struct fetch_request {
                         before its body; 0: any below 400 */
     void (*on_progress)(uint64_t sent, uint64_t total, void *data);
     void *data;
+    const atomic_bool *stop; /* once set, it ends within a second: ERR_CANCELED; or NULL */
+    const char *shown;       /* what errors call the other side; NULL: the URL */
+    struct slice ca;         /* PEM: believed in place of the system's authorities */
+    bool proxied;            /* by the proxy that the environment names, where it names one */
 };
 
 struct fetch_header {
@@ -53,5 +59,16 @@ struct fetch_answer { /* all in the arena */
 [[nodiscard]] int fetch(struct arena *arena, const struct fetch_request *request,
                         struct fetch_answer *ret, struct err *err);
 struct slice fetch_header_get(const struct fetch_answer *answer, const char *name); /* {}: none */
+
+struct fetch_url {      /* text lies in the arena */
+    const char *url;    /* whole, without user and fragment */
+    const char *origin; /* "https://host:port": who it is */
+    const char *host;   /* without port; small letters */
+    bool plain;         /* http */
+};
+/* A URL, or one relative to `base` (NULL: none). ERR_BAD_INPUT: it is none, has a user in it, or is
+ * neither http nor https. */
+[[nodiscard]] int fetch_url(struct arena *arena, const char *base, const char *text,
+                            struct fetch_url *ret, struct err *err);
 /* "libcurl/7.88.1 OpenSSL/3.0"; NULL when it cannot be loaded. */
 const char *fetch_library(void);
