@@ -50,7 +50,10 @@ static int copy_database(struct job *job, struct err *err)
     if (r == 0)
         r = each_row(to, "PRAGMA user_version", read_schema, job, err);
     if (r == 0)
-        r = each_row(to, "SELECT DISTINCT digest FROM revision_blobs", hold_blob, job, err);
+        r = each_row(to,
+                     job->result.schema >= SCHEMA_ORIGINS ? REVISION_BLOBS
+                                                          : "SELECT digest FROM revision_blobs",
+                     hold_blob, job, err);
     if (r == 0 && job->result.schema >= SCHEMA_REGISTRY)
         r = each_row(to, REGISTRY_BLOBS, hold_blob, job, err);
     return r;

@@ -180,8 +180,7 @@ static int check_database(struct job *job, struct err *err)
         (r = each_row(path, "SELECT count(*) FROM endpoints", count_endpoints, job, err)) < 0 ||
         (r = each_row(path, "PRAGMA user_version", read_schema, job, err)) < 0)
         return r;
-    r = each_row(path, "SELECT digest FROM revision_blobs UNION " REGISTRY_BLOBS, check_blob, job,
-                 err);
+    r = each_row(path, REVISION_BLOBS " UNION " REGISTRY_BLOBS, check_blob, job, err);
     const char *wal = arena_format(job->arena, "%s-wal", path);
     if (r == 0 && access(wal, F_OK) == 0) /* it would stay behind, and what is in it */
         r = err_set(err, ERR_INTERNAL, "'%s' could not be written to its database", wal);

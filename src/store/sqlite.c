@@ -395,6 +395,7 @@ int store_sqlite_open(const char *path, enum store_mode mode, const struct store
         .close = sqlite_close,
         .transact = sqlite_transact,
     };
+    sqlite_elsewhere_fill(&db->store);
     sqlite_endpoints_fill(&db->store);
     sqlite_pops_fill(&db->store);
     sqlite_registry_fill(&db->store);

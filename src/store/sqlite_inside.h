@@ -313,7 +313,33 @@ extern const unsigned sqlite_migration_count;
       " (repository, tag) DO UPDATE SET digest = excluded.digest, updated_ns ="                    \
       " excluded.updated_ns")                                                                      \
     X(Q_TAG_DELETE, "DELETE FROM tags WHERE repository = ?1 AND tag = ?2")                         \
-    X(Q_TAG_LIST, "SELECT tag FROM tags WHERE repository = ?1 AND tag > ?2 ORDER BY tag LIMIT ?3")
+    X(Q_TAG_LIST, "SELECT tag FROM tags WHERE repository = ?1 AND tag > ?2 ORDER BY tag LIMIT ?3") \
+    X(Q_REGISTRY_PUT,                                                                              \
+      "INSERT INTO registries (host, username, sealed, plain, ca, created_ns, updated_ns) VALUES"  \
+      " (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (host) DO UPDATE SET username ="                  \
+      " excluded.username, sealed = excluded.sealed, plain = excluded.plain, ca = excluded.ca,"    \
+      " updated_ns = excluded.updated_ns")                                                         \
+    X(Q_REGISTRY_COUNT, "SELECT count(*) FROM registries")                                         \
+    X(Q_REGISTRY_DELETE, "DELETE FROM registries WHERE host = ?1")                                 \
+    X(Q_REGISTRY_LIST, "SELECT host, username, sealed, plain, ca, created_ns, updated_ns FROM"     \
+                       " registries ORDER BY host")                                                \
+    X(Q_ORIGIN_PUT,                                                                                \
+      "INSERT INTO origins (digest, bytes, host, repository, created_ns) VALUES (?1, ?2, ?3, ?4,"  \
+      " ?5) ON CONFLICT (digest) DO UPDATE SET bytes = excluded.bytes, host = excluded.host,"      \
+      " repository = excluded.repository, created_ns = excluded.created_ns")                       \
+    X(Q_ORIGIN_FIND, "SELECT digest, bytes, host, repository, created_ns, 0 FROM origins WHERE"    \
+                     " digest = ?1")                                                               \
+    X(Q_ORIGIN_DELETE, "DELETE FROM origins WHERE digest = ?1")                                    \
+    X(Q_ORIGIN_PRUNE,                                                                              \
+      "DELETE FROM origins WHERE digest NOT IN (SELECT digest FROM revision_blobs)")               \
+    X(Q_ORIGIN_LIST, "SELECT digest, bytes, host, repository, created_ns, 0 FROM origins ORDER BY" \
+                     " created_ns, digest")                                                        \
+    X(Q_ORIGIN_OF,                                                                                 \
+      "SELECT o.digest, o.bytes, o.host, o.repository, o.created_ns, r.number FROM revision_blobs" \
+      " r JOIN origins o ON o.digest = r.digest WHERE r.endpoint = ?1 ORDER BY r.number, "         \
+      "o.digest")                                                                                  \
+    X(Q_ORIGIN_ENDPOINTS,                                                                          \
+      "SELECT DISTINCT endpoint FROM revision_blobs WHERE digest = ?1 ORDER BY endpoint")
 
 enum query {
 #define QUERY_ENUM(id, sql) id,
@@ -373,6 +399,7 @@ typedef void (*db_read_cb)(sqlite3_stmt *row, struct arena *arena, void *ret);
                           size_t *ret_count, struct err *err);
 uint32_t page_limit(const struct store_page *page);
 
+void sqlite_elsewhere_fill(struct store *store);
 void sqlite_endpoints_fill(struct store *store); /* each sets the functions that it has */
 void sqlite_pops_fill(struct store *store);
 void sqlite_registry_fill(struct store *store);

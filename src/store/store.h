@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * store.h -- what control must not lose: endpoints, revisions, history, events, logs, deaths,
- * audit, PoPs' last reports, the index of blobs, the registry's repositories, what was used and the
- * prices of it.
+ * audit, PoPs' last reports, the index of blobs, the registry's repositories, other registries,
+ * what was used and the prices of it.
  *
  * A store is a table of functions (sqlite.c; another database fits behind it). Ownership: who
  * opened it closes it with close(). Text and arrays that come back live in the arena given. One
@@ -37,6 +37,7 @@ struct store;
     X(deaths_max, 3, "Deaths of replicas remembered per endpoint.")                                \
     X(audit_rows_max, 100000, "Audit rows kept.")                                                  \
     X(pops_max, 1000, "PoPs; and PoPs that were deleted.")                                         \
+    X(registries_max, 256, "Other registries told of.")                                            \
     X(repositories_max, 10000, "Repositories of the registry.")                                    \
     X(repository_manifests_max, 20000, "Manifests of a repository.")                               \
     X(repository_tags_max, 20000, "Tags of a repository.")                                         \
@@ -170,6 +171,24 @@ struct store_manifest {
     struct slice subject;       /* a digest; empty: none */
     uint64_t bytes;
     int64_t created_ns;
+};
+
+struct store_registry { /* another one */
+    struct slice host;
+    struct slice username; /* empty: none */
+    struct slice sealed;   /* its password (seal.h); empty: none */
+    struct slice ca;       /* PEM; empty: the system's */
+    bool plain;            /* spoken to by http */
+    int64_t created_ns, updated_ns;
+};
+
+/* Where a blob is to be had that a revision needs and that is not here yet. */
+struct store_origin {
+    struct slice digest;
+    uint64_t bytes;
+    struct slice host, repository;
+    int64_t created_ns;
+    uint64_t number; /* origin_of: of the revision */
 };
 
 struct store_ledger {    /* how far one was counted */
@@ -387,6 +406,29 @@ struct store {
     int (*tag_delete)(struct store *self, uint64_t id, struct slice tag, struct err *err);
     int (*tag_list)(struct store *self, uint64_t id, struct slice after, uint32_t limit,
                     struct arena *arena, struct slice **ret, size_t *ret_count, struct err *err);
+
+    /* ---- other registries ---- */
+    /* By host. ERR_TOO_LARGE above the limit. created_ns stays as it was. */
+    int (*registry_put)(struct store *self, const struct store_registry *row, struct err *err);
+    int (*registry_delete)(struct store *self, struct slice host, struct err *err);
+    int (*registry_list)(struct store *self, struct arena *arena, struct store_registry **ret,
+                         size_t *ret_count, struct err *err);
+    /* The last one told stands. */
+    int (*origin_put)(struct store *self, const struct store_origin *row, struct err *err);
+    /* ERR_NOT_FOUND without a message. */
+    int (*origin_find)(struct store *self, struct slice digest, struct arena *arena,
+                       struct store_origin *ret, struct err *err);
+    int (*origin_delete)(struct store *self, struct slice digest, struct err *err);
+    /* Of blobs that no revision needs any more. */
+    int (*origin_prune)(struct store *self, struct err *err);
+    int (*origin_list)(struct store *self, struct arena *arena, struct store_origin **ret,
+                       size_t *ret_count, struct err *err);
+    /* Of an endpoint's revisions, by their numbers. */
+    int (*origin_of)(struct store *self, uint64_t endpoint_uid, struct arena *arena,
+                     struct store_origin **ret, size_t *ret_count, struct err *err);
+    /* Endpoints of which a revision needs this blob. */
+    int (*origin_endpoints)(struct store *self, struct slice digest, struct arena *arena,
+                            uint64_t **ret, size_t *ret_count, struct err *err);
 };
 
 /* ---- sqlite --------------------------------------------------------------------------------- */

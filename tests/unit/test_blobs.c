@@ -408,7 +408,7 @@ static void test_changed_backup(void **state)
     } rows[] = {
         { "SQLite format 3", 80, "X", NULL,
           "damaged: 'control/store.db'" }, /* SQLite would take it */
-        { "\"schema\":", 9, "9", NULL, "schema version 9" },
+        { "\"schema\":", 9, "99,\"created_n\"", NULL, "schema version 99" },
         { "\"format\":", 9, "9", NULL, "format 9" },
         { NULL, 0, "x", "keys/.hidden", "no place in a backup" },
         { NULL, 0, "x", "keys/a/b", "no place in a backup" },
@@ -431,7 +431,8 @@ static void test_changed_backup(void **state)
         int fd = open(tar, O_RDWR | O_CLOEXEC);
         if (rows[i].text) {
             int64_t at = find(fd, rows[i].text) + rows[i].behind;
-            assert_int_equal(pwrite(fd, rows[i].bytes, 1, at), 1);
+            assert_int_equal(pwrite(fd, rows[i].bytes, strlen(rows[i].bytes), at),
+                             strlen(rows[i].bytes));
         } else {
             off_t end = lseek(fd, 0, SEEK_END) - 2 * TAR_BLOCK;
             assert_int_equal(ftruncate(fd, end), 0);
