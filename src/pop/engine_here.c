@@ -23,7 +23,7 @@
 #include "pop/pop.h"
 #include "replica/engine/container.h"
 #include "replica/engine/groups.h"
-#include "replica/engine/sweep.h"
+#include "replica/engine/listed.h"
 #include "replica/engine/watch.h"
 #include "sys/cgroup.h"
 

@@ -29,7 +29,7 @@
 #include "replica/engine/exec.h"
 #include "replica/engine/groups.h"
 #include "replica/engine/life.h"
-#include "replica/engine/sweep.h"
+#include "replica/engine/listed.h"
 #include "replica/engine/watch.h"
 #include "sys/channel.h"
 #include "sys/fd.h"
@@ -52,7 +52,8 @@ try {
     struct engine_exec *exec;
     struct timer *timer;
     int load_fd, pidfd;
-    bool sweep, watches;
+    bool sweeps, watches;
+    int64_t removed;
 };
 
 /* ---- what is said ---------------------------------------------------------------------------- */
@@ -253,14 +254,48 @@ static void on_loaded(const struct engine_answer *answer, const struct err *err,
         loop_stop(try->loop);
 }
 
-static void on_swept(const struct engine_swept *swept, const struct err *err, void *data)
+/* All of that home, one after the other: each answer is followed by a new list. */
+static void sweep(struct try *try);
+
+static void on_removed(const struct engine_answer *answer, const struct err *err, void *data)
 {
     struct try *try = data;
-    if (err)
+    (void)answer;
+    if (err && err->code != ERR_NOT_FOUND) {
         fail(try, err->message);
-    else
-        say("swept", NULL, (struct slice){}, "removed", swept->removed);
-    loop_stop(try->loop);
+        loop_stop(try->loop);
+        return;
+    }
+    try->removed++;
+    sweep(try);
+}
+
+static void on_swept(const struct engine_answer *answer, const struct err *err, void *data)
+{
+    struct try *try = data;
+    struct arena *arena = arena_new();
+    struct engine_list list = {};
+    struct err why = {};
+    char target[128];
+    if (!err && engine_list_parse(arena, answer->body, try->want.home, &list, &why) < 0)
+        err = &why;
+    if (err || list.count == 0) {
+        if (err)
+            fail(try, err->message);
+        else
+            say("swept", NULL, (struct slice){}, "removed", try->removed);
+        loop_stop(try->loop);
+    } else {
+        snprintf(target, sizeof target, "/containers/%.*s?force=1&v=1",
+                 SLICE_FMT(list.items[0].id));
+        engine_ask(try->engine, ENGINE_DELETE, target, (struct slice){}, 60'000, on_removed, try);
+    }
+    arena_free(arena);
+}
+
+static void sweep(struct try *try)
+{
+    engine_list(try->engine, 30'000, on_swept, try);
 }
 
 static void on_version(const struct engine_answer *answer, const struct err *err, void *data)
@@ -275,8 +310,8 @@ static void on_version(const struct engine_answer *answer, const struct err *err
     }
     say("engine", "name", slice_of(version.name), NULL, 0);
     engine_use(try->engine, &version);
-    if (try->sweep) {
-        engine_sweep(try->engine, try->want.home, NULL, on_swept, try);
+    if (try->sweeps) {
+        sweep(try);
         return;
     }
     if (!try->load) {
@@ -360,7 +395,7 @@ static void set(struct try *try, const char *key, const char *value)
     else if (strcmp(key, "home") == 0)
         want->home = slice_of(value);
     else if (strcmp(key, "sweep") == 0)
-        try->sweep = true;
+        try->sweeps = true;
     else if (strcmp(key, "watch") == 0)
         try->watches = true;
     else if (strcmp(key, "command") == 0 && want->command_count < 16)

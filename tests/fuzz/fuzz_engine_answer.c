@@ -5,7 +5,7 @@
 #include "base/arena.h"
 #include "replica/engine/engine.h"
 #include "replica/engine/stream.h"
-#include "replica/engine/sweep.h"
+#include "replica/engine/listed.h"
 #include "replica/engine/walls.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

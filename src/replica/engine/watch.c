@@ -11,8 +11,8 @@
 #include "io/loop.h"
 #include "io/timer.h"
 #include "replica/engine/engine.h"
+#include "replica/engine/listed.h"
 #include "replica/engine/stream.h"
-#include "replica/engine/sweep.h"
 
 enum { AGAIN_MS = 1'000, LIST_MS = 30'000, OVERLAP_S = 2 };
 

@@ -22,7 +22,8 @@ struct engine_watch_events {
     /* "die", "oom", "start", "destroy" ... of one; some come twice. */
     void (*on_event)(struct slice id, struct slice action, void *data);
     void (*on_list)(const struct engine_list *list, void *data);
-    void (*on_lost)(const char *why, void *data); /* it is opened again by itself */
+    /* It is opened again by itself, unless it is freed in there. */
+    void (*on_lost)(const char *why, void *data);
 };
 
 /* `home` is copied. Nothing is called back from inside. */
