@@ -58,7 +58,8 @@ static void supervisor_read(struct netns_role *role)
 
     while (!role->done && (r = channel_receive(role->supervisor, &message, sizeof message, &size,
                                                fds, &fd_count, &err)) != 0) {
-        if (r < 0 && r != ERR_BAD_INPUT) { /* nothing comes any more: the next one is whole */
+        /* One that was cut, or had no room for its descriptors: the next one is whole. */
+        if (r < 0 && r != ERR_BAD_INPUT && r != ERR_OVERLOADED) {
             role->done = true;
             return;
         }

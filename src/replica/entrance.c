@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "replica/entrance.h"
 
-#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,7 +29,7 @@ struct entrance {
     uint64_t request;    /* the last one's number */
     bool shows;
     struct loop_task lost; /* tells it */
-    struct map shown;      /* replica -> its pidfd + 1 */
+    struct map shown;      /* replica -> its pidfd + 1, borrowed */
     struct entrance_events events;
     void *data;
 };
@@ -228,8 +228,13 @@ static bool receive(struct entrance *entrance)
         channel_receive(entrance->channel, &message, sizeof message, &size, fds, &fd_count, &err);
     if (r == 0)
         return false;
-    if (r == ERR_BAD_INPUT)
-        return true; /* no descriptor was left for that socket: its dial ends in its time */
+    if (r == ERR_OVERLOADED && message.type == NETNS_SOCKETS &&
+        netns_message_check(&message, size, 1, &err) == 0) {
+        message.code = ERR_INTERNAL;
+        snprintf(message.text, sizeof message.text, "no descriptor is left for a socket");
+        on_sockets(entrance, &message, fds, 0);
+        return true;
+    }
     if (r > 0)
         r = netns_message_check(&message, size, fd_count, &err);
     if (r == 0 && !right(entrance, &message, fd_count))
@@ -326,33 +331,18 @@ static void dial_cancel(void *dialing)
 
 /* ---- showing --------------------------------------------------------------------------------- */
 
-static void shown_drop(struct entrance *entrance, uint64_t replica)
-{
-    int fd = (int)(intptr_t)map_remove_u64(&entrance->shown, replica) - 1;
-
-    fd_close(&fd);
-}
-
 void entrance_show(struct entrance *entrance, uint64_t replica, int pidfd)
 {
-    int own = fcntl(pidfd, F_DUPFD_CLOEXEC, 3);
-
-    shown_drop(entrance, replica);
-    if (own < 0) {
-        log_warn("netns", "a replica cannot be shown, ignoring", LOG_U("replica", replica));
-        return;
-    }
-    (void)map_put_u64(&entrance->shown, replica, (void *)(intptr_t)(own + 1));
-    say_show(entrance, replica, own);
+    (void)map_put_u64(&entrance->shown, replica, (void *)(intptr_t)(pidfd + 1));
+    say_show(entrance, replica, pidfd);
 }
 
 void entrance_forget(struct entrance *entrance, uint64_t replica)
 {
     struct netns_message message = { .type = NETNS_FORGET, .replica = replica };
 
-    if (!map_get_u64(&entrance->shown, replica))
+    if (!map_remove_u64(&entrance->shown, replica))
         return;
-    shown_drop(entrance, replica);
     say_or_warn(entrance, &message, -1);
 }
 
@@ -397,10 +387,6 @@ void entrance_free(struct entrance *entrance)
             stream_connect_cancel(dial->connect);
         else
             dial_end(dial, NULL, &err);
-    }
-    MAP_EACH (entry, &entrance->shown) {
-        int fd = (int)(intptr_t)entry->value - 1;
-        fd_close(&fd);
     }
     map_deinit(&entrance->shown);
     free(entrance);

@@ -36,7 +36,8 @@ void entrance_free(struct entrance *entrance);
 /* The channel to the helper, taken; in place of the one before. */
 void entrance_open(struct entrance *entrance, int fd);
 
-/* From here on until it is forgotten. The pidfd of its first process is duplicated. */
+/* From here on until it is forgotten, or the entrance ends. The pidfd of its first process is
+ * borrowed as long: to show one takes no descriptor that may be lacking. */
 void entrance_show(struct entrance *entrance, uint64_t replica, int pidfd);
 void entrance_forget(struct entrance *entrance, uint64_t replica); /* unknown: nothing happens */
 

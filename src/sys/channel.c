@@ -211,9 +211,10 @@ int channel_receive(struct channel *channel, void *buffer, size_t room, size_t *
     if (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
         for (size_t i = 0; i < count; i++)
             fd_close(&ret_fds[i]);
-        return err_set(err, ERR_BAD_INPUT, "a message was cut: %s",
-                       message.msg_flags & MSG_TRUNC ? "it is longer than any we know"
-                                                     : "no room for its descriptors");
+        if (message.msg_flags & MSG_TRUNC)
+            return err_set(err, ERR_BAD_INPUT, "a message was cut: it is longer than any we know");
+        *ret_size = (size_t)size;
+        return err_set(err, ERR_OVERLOADED, "a message was cut: no room for its descriptors");
     }
     *ret_size = (size_t)size;
     *ret_fd_count = count;

@@ -35,7 +35,9 @@ bool channel_wants_write(const struct channel *channel);
 [[nodiscard]] int channel_flush(struct channel *channel, struct err *err);
 
 /* One message. Returns 1 with its size and descriptors (now the caller's), 0 when there is none
- * now, ERR_CANCELED at end of file, ERR_BAD_INPUT when it was cut (larger than the buffer) */
+ * now, ERR_CANCELED at end of file, ERR_BAD_INPUT when it was cut (larger than the buffer);
+ * ERR_OVERLOADED: its size and bytes are there, and none of its descriptors, for which there was no
+ * room. */
 [[nodiscard]] int channel_receive(struct channel *channel, void *buffer, size_t room,
                                   size_t *ret_size, int ret_fds[static CHANNEL_FDS_MAX],
                                   size_t *ret_fd_count, struct err *err);

@@ -143,6 +143,19 @@ static int on_want(struct netns_helper *helper, struct channel *from,
     return r;
 }
 
+/* Who shows hears that it was in vain, and all else goes on. */
+static int on_show_lost(struct netns_helper *helper, struct channel *from,
+                        const struct netns_message *asked, struct err *err)
+{
+    struct netns_message message = { NETNS_MAGIC, NETNS_SHOWN, asked->replica };
+
+    if (from != helper->shows || asked->type != NETNS_SHOW)
+        return err->code;
+    forget(helper, asked->replica);
+    message.code = err_set(err, ERR_INTERNAL, "no descriptor is left to enter its network by");
+    return say(from, &message, NULL, 0, err);
+}
+
 static int on_message(struct netns_helper *helper, struct channel *from,
                       const struct netns_message *message, int *fds)
 {
@@ -178,6 +191,11 @@ static int receive(struct netns_helper *helper, struct channel *from)
     struct err err;
 
     int r = channel_receive(from, &message, sizeof message, &size, fds, &fd_count, &err);
+    if (r == ERR_OVERLOADED && netns_message_check(&message, size, 1, &err) == 0) {
+        (void)err_set(&err, ERR_OVERLOADED, "no room for a descriptor");
+        r = on_show_lost(helper, from, &message, &err);
+        return r < 0 ? r : 1;
+    }
     if (r <= 0)
         return r;
     r = netns_message_check(&message, size, fd_count, &err);

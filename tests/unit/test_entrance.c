@@ -338,7 +338,7 @@ static void test_a_socket_without_a_descriptor_is_lost_alone(void **state)
     entrance_open(place.asks, take_fd(place.helper.others_fds[0]));
     entrance_show(place.shows, REPLICA, place.inside.pidfd);
     until(&place, &place.shown, 1);
-    void *dialing = dial(&place, &reply);
+    (void)dial(&place, &reply);
     assert_int_equal(1, poll(&answer, 1, WAIT_MS));
     assert_int_equal(0, getrlimit(RLIMIT_NOFILE, &limit));
     none = limit;
@@ -347,11 +347,30 @@ static void test_a_socket_without_a_descriptor_is_lost_alone(void **state)
     while (poll(&answer, 1, 0) == 1)
         loop_run_once(place.loop, true);
     assert_int_equal(0, setrlimit(RLIMIT_NOFILE, &limit));
-    assert_int_equal(reply.done, 0);
-    entrance_dialer(place.asks)->cancel(dialing);
-    until(&place, &reply.done, 1);
-    assert_int_equal(reply.code, ERR_CANCELED);
+    until(&place, &reply.done, 1); /* at once, not in its time */
+    assert_int_equal(reply.code, ERR_OVERLOADED);
     (void)close(answer.fd);
+    expect_inside(&place, true);
+    place_end(&place);
+}
+
+/* Who shows has none left: that one is shown all the same. */
+static void test_one_is_shown_without_a_descriptor_of_its_own(void **state)
+{
+    struct rlimit limit, none;
+    struct place place;
+    (void)state;
+
+    place_begin(&place);
+    helper_begin(&place);
+    assert_int_equal(0, getrlimit(RLIMIT_NOFILE, &limit));
+    none = limit;
+    none.rlim_cur = 3;
+    assert_int_equal(0, setrlimit(RLIMIT_NOFILE, &none));
+    entrance_show(place.shows, REPLICA, place.inside.pidfd);
+    assert_int_equal(0, setrlimit(RLIMIT_NOFILE, &limit));
+    until(&place, &place.shown, 1);
+    assert_int_equal(place.shown_code, 0);
     expect_inside(&place, true);
     place_end(&place);
 }
@@ -413,6 +432,39 @@ static void test_one_that_could_not_be_looked_at(void **state)
         netns_helper_free(helper);
     }
     place_end(&place);
+}
+
+/* It has no descriptor left: who shows hears it, and the channel is as good as before. */
+static void test_one_that_could_not_be_taken(void **state)
+{
+    auto_close int self = (int)syscall(SYS_pidfd_open, getpid(), 0);
+    struct netns_message show = { NETNS_MAGIC, NETNS_SHOW, REPLICA }, heard;
+    struct netns_message want = { NETNS_MAGIC, NETNS_WANT, REPLICA, 1, .count = 1 };
+    int pair[2], fds[CHANNEL_FDS_MAX];
+    struct netns_helper *helper;
+    struct rlimit limit, none;
+    size_t size, fd_count;
+    struct err err;
+    (void)state;
+
+    assert_int_equal(0, netns_helper_new(false, &helper, &err));
+    assert_int_equal(0, channel_pair(pair, &err));
+    assert_int_equal(0, netns_helper_add(helper, pair[1], true, &err));
+    struct channel *agent = channel_new(pair[0]);
+    assert_int_equal(0, channel_send(agent, &show, sizeof show, &self, 1, &err));
+    assert_int_equal(0, getrlimit(RLIMIT_NOFILE, &limit));
+    none = limit;
+    none.rlim_cur = 3;
+    helper_hears(helper, &none);
+    assert_int_equal(1, channel_receive(agent, &heard, sizeof heard, &size, fds, &fd_count, &err));
+    assert_int_equal(heard.type, NETNS_SHOWN);
+    assert_int_equal(heard.code, ERR_INTERNAL);
+    assert_int_equal(0, channel_send(agent, &want, sizeof want, NULL, 0, &err));
+    helper_hears(helper, &limit);
+    assert_int_equal(1, channel_receive(agent, &heard, sizeof heard, &size, fds, &fd_count, &err));
+    assert_int_equal(heard.code, ERR_NOT_FOUND);
+    channel_free(agent);
+    netns_helper_free(helper);
 }
 
 /* A helper that does not read holds up those who ask, and is not given up. */
@@ -577,6 +629,8 @@ int main(void)
         cmocka_unit_test(test_what_is_taken_back_ends_once),
         cmocka_unit_test(test_a_socket_without_a_descriptor_is_lost_alone),
         cmocka_unit_test(test_one_that_could_not_be_looked_at),
+        cmocka_unit_test(test_one_is_shown_without_a_descriptor_of_its_own),
+        cmocka_unit_test(test_one_that_could_not_be_taken),
         cmocka_unit_test(test_what_is_asked_of_one_that_does_not_read),
         cmocka_unit_test(test_probes_go_inside),
         cmocka_unit_test(test_a_probe_without_a_helper_is_no_verdict),
