@@ -58,7 +58,7 @@ static void verdict(struct container_probe *probe, bool good, const char *why)
         probe->on_seen(probe, probe->well, why, probe->data);
 }
 
-/* The engine did not run it: that says nothing of what is inside. */
+/* It could not be asked: that says nothing of what is inside. */
 static void no_verdict(struct container_probe *probe, const struct err *err)
 {
     log_info("pop", "a probe's command was not run, asking again", LOG_S("container", probe->id),
@@ -68,10 +68,19 @@ static void no_verdict(struct container_probe *probe, const struct err *err)
         probe->on_seen(probe, false, err->message, probe->data);
 }
 
+/* One that answers, and runs it not, may do so for the container's sake: there is no room for
+ * another process, somebody has paused it, its runtime's files are gone. */
+static bool refused(const struct container_probe *probe, const struct err *err)
+{
+    return agent_engine_here(probe->agent) &&
+           (err->code == ERR_NOT_FOUND || err->code == ERR_CONFLICT || err->code == ERR_BAD_INPUT ||
+            err->code == ERR_PRECONDITION);
+}
+
 static void on_exec(int exit_code, const struct err *err, void *data)
 {
     struct container_probe *probe = data;
-    char why[128];
+    char why[256];
 
     probe->exec = NULL;
     if (probe->late) { /* it was counted; the next one has its time already */
@@ -79,10 +88,12 @@ static void on_exec(int exit_code, const struct err *err, void *data)
         return;
     }
     snprintf(why, sizeof why, "its probe's command ended with status %d", exit_code);
-    if (err)
+    if (err && refused(probe, err))
+        snprintf(why, sizeof why, "its probe's command: %.200s", err->message);
+    if (err && !refused(probe, err))
         no_verdict(probe, err);
     else
-        verdict(probe, exit_code == 0, exit_code ? why : "");
+        verdict(probe, !err && exit_code == 0, err || exit_code ? why : "");
 }
 
 /* Due: the next one, or the end of the time of one that still runs. Of those there is never more

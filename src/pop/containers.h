@@ -55,6 +55,7 @@ struct agent_containers {
     char why[504];              /* AWAY: why */
     char home[80];              /* labels of what is this home's */
     bool marked;                /* the home's file is there */
+    bool met;                   /* it was here once */
     bool ending;                /* nothing is started any more */
     bool groups_left;           /* all have ended but for their control groups */
     struct list fetches;        /* struct image_fetch */
@@ -64,6 +65,7 @@ struct agent_containers {
     struct timer *end_timer; /* of agent_containers_end() */
     int64_t end_at_ms;
     struct timer *look_timer; /* until it is looked for what is left; NULL: nothing was */
+    int64_t look_ms;          /* ... and then so much later again; 0: not */
     void (*on_ended)(struct agent *agent);
 };
 

@@ -27,9 +27,15 @@
 #include "replica/engine/watch.h"
 #include "sys/cgroup.h"
 
-enum { ASK_MS = 10'000, LEFT_MS = 5'000, END_MS = 2'300, GROUPS_MS = 1'000, END_GRACE_MS = 1'000 };
-
-static void begin(void *data);
+enum {
+    ASK_MS = 10'000,
+    AWAY_MS = 1'000, /* from its loss to the first question */
+    LEFT_MS = 5'000,
+    LATE_MS = 20'000, /* that LEFT_MS is doubled to, while one may be made yet */
+    END_MS = 2'300,
+    GROUPS_MS = 1'000,
+    END_GRACE_MS = 1'000
+};
 
 /* ---- what it has ----------------------------------------------------------------------------- */
 
@@ -135,6 +141,14 @@ static void on_groups_empty(void *data)
     agent_containers_gone(data);
 }
 
+/* What was asked for by an agent that was killed meanwhile, or before the engine was lost, may be
+ * made only after the list. */
+static void look_again(struct agent *agent)
+{
+    agent_containers_left(agent);
+    agent->containers.look_ms = LEFT_MS;
+}
+
 static void here(struct agent *agent)
 {
     struct agent_containers *containers = &agent->containers;
@@ -149,6 +163,7 @@ static void here(struct agent *agent)
              LOG_S("version", containers->version.version));
     engine_groups_on_empty(engine_groups(containers->engine), on_groups_empty, agent);
     sweep_groups(agent);
+    look_again(agent);
     agent_images_engine(agent);
     pop_engine_there(&agent->pop);
 }
@@ -172,7 +187,7 @@ static void on_event(struct slice id, struct slice action, void *data)
 static void away(struct agent *agent, const char *why)
 {
     struct agent_containers *containers = &agent->containers;
-    bool news = containers->state != AGENT_ENGINE_AWAY;
+    bool news = containers->state != AGENT_ENGINE_AWAY || strcmp(containers->why, why) != 0;
 
     containers->state = AGENT_ENGINE_AWAY;
     snprintf(containers->why, sizeof containers->why, "%s", why);
@@ -181,12 +196,18 @@ static void away(struct agent *agent, const char *why)
     agent_images_engine(agent);
 }
 
+/* Another one may come in its place, of another version or with other bounds: it is asked anew who
+ * it is before its list counts. */
 static void on_lost(const char *why, void *data)
 {
-    char text[sizeof((struct agent_containers *)NULL)->why];
+    struct agent *agent = data;
+    struct agent_containers *containers = &agent->containers;
+    char text[sizeof containers->why];
 
     snprintf(text, sizeof text, "the container engine is away: %.400s", why);
-    away(data, text);
+    engine_watch_free(take_ptr(containers->watch));
+    away(agent, text);
+    timer_start(containers->again, AWAY_MS);
 }
 
 /* ---- who it is ------------------------------------------------------------------------------- */
@@ -220,6 +241,7 @@ static void on_info(const struct engine_answer *answer, const struct err *err, v
         again(agent, err->message);
         return;
     }
+    containers->met = true;
     containers->watch = engine_watch_new(containers->engine, agent->loop,
                                          slice_of(containers->home), &events, agent);
 }
@@ -242,6 +264,15 @@ static void on_version(const struct engine_answer *answer, const struct err *err
                                  on_info, agent);
 }
 
+static void ask(struct agent *agent)
+{
+    struct agent_containers *containers = &agent->containers;
+
+    containers->ask = engine_ask(containers->engine, ENGINE_GET, "/version", (struct slice){},
+                                 ASK_MS, on_version, agent);
+}
+
+/* Once it was here, containers lean on it: whoever answers at its address is that one. */
 static void begin(void *data)
 {
     struct agent *agent = data;
@@ -250,6 +281,10 @@ static void begin(void *data)
     struct address address;
     struct err err = {};
 
+    if (containers->met) {
+        ask(agent);
+        return;
+    }
     if (engine_find(slice_of(told ? told : ""), &address, &err) < 0) {
         again(agent, err.message);
         return;
@@ -258,8 +293,7 @@ static void begin(void *data)
         containers->pool = work_pool_new("layers", 1);
     engine_free(containers->engine);
     containers->engine = engine_new(agent->loop, containers->pool, &address);
-    containers->ask = engine_ask(containers->engine, ENGINE_GET, "/version", (struct slice){},
-                                 ASK_MS, on_version, agent);
+    ask(agent);
 }
 
 /* ---- from outside ---------------------------------------------------------------------------- */
@@ -316,7 +350,14 @@ void agent_containers_look(struct agent *agent)
 
 static void on_look(void *data)
 {
-    agent_containers_look(data);
+    struct agent *agent = data;
+    struct agent_containers *containers = &agent->containers;
+
+    agent_containers_look(agent);
+    if (containers->look_ms == 0 || containers->look_ms == LATE_MS)
+        return;
+    containers->look_ms *= 2;
+    timer_start(containers->look_timer, containers->look_ms);
 }
 
 /* While the engine is away nothing is asked: its list, once it is back, has it. */

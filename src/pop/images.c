@@ -251,6 +251,8 @@ static void on_seen(const struct engine_answer *answer, const struct err *err, v
 
     fetch->call = NULL;
     if (!err || err->code != ERR_NOT_FOUND) {
+        if (!err) /* perhaps from us, and not noted: who gave it a name keeps it anyway */
+            agent_image_given(fetch->agent, fetch->image->config.digest);
         over(fetch, err);
         return;
     }

@@ -10,6 +10,7 @@ FAILS = (b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 26\r\n"
 FORGETS = (b"HTTP/1.1 404 Not Found\r\nContent-Length: 31\r\n"
            b"Connection: close\r\n\r\n" b'{"message":"No such container"}')
 HANGS = b""
+LATER = None  # it reaches the engine once it is let through, whoever waits for the answer by then
 
 
 class Between:
@@ -18,6 +19,7 @@ class Between:
     def __init__(self, engine, path):
         self.engine, self.path, self.rules, self.seen = engine, path, [], []
         self.sockets, self.lock = [], threading.Lock()
+        self.through = threading.Event()
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(path))
         self.listener.listen(64)
@@ -31,16 +33,22 @@ class Between:
         with self.lock:
             return [line for line in self.seen if word.encode() in line]
 
+    def cut(self):
+        """All connections, as if the engine had ended."""
+        with self.lock:
+            there = list(self.sockets)  # not those that come because these go
+        for one in there:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
     def break_off(self):
         """What hangs fails now, and all is answered again."""
         with self.lock:
             self.rules.clear()
-            hanging = list(self.sockets)  # not those that come because these go
-        for one in hanging:
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
+        self.cut()
 
     def close(self):
+        self.through.set()
         self.break_off()
         for one in [self.listener, *self.sockets]:
             with contextlib.suppress(OSError):
@@ -66,7 +74,7 @@ class Between:
                 if rule[2] > 0 and rule[0] in line:
                     rule[2] -= 1
                     return rule[1]
-        return None
+        return True
 
     def _requests(self, inner, outer):
         """A request begins with what is read: ours sends none before the last was answered."""
@@ -79,7 +87,9 @@ class Between:
                     outer.sendall(some)
                     continue
                 answer = self._rule(line)
-                if answer is None:
+                if answer is LATER:
+                    self.through.wait()
+                if answer is LATER or answer is True:
                     outer.sendall(some)
                 elif answer:
                     inner.sendall(answer)

@@ -13,7 +13,7 @@ import pytest
 
 from deadline import command_line, until, wait_exit
 from engines import CGROUPS, Image, Missing, compile_server, new_engine, server_image
-from fake_control import FakeControl, event
+from fake_control import CUT, FakeControl, event
 from test_durable import small_disk
 
 
@@ -309,6 +309,21 @@ def test_an_image_that_nobody_needs_goes_once_the_engine_is_back(place, engine, 
     engine.start()
     until("its end", lambda: engine.ask("GET", f"/v1.41/images/{image.digest}/json")[0] == 404)
     until("a file that names none", lambda: not (place.pop.home / "pop" / "images").read_text())
+
+
+def test_an_image_that_was_not_noted_goes_as_well(place, engine, server):
+    """The agent was killed between giving it and noting it."""
+    image = server_image(server, "loud", Env=["OF=nobody-noted"])
+    place.tell(image, spec={"scale": {"idle": "1s"}})
+    place.start()
+    until("an answer", place.answers)
+    place.pop.stop()
+    place.control.events.put(CUT)  # that watch's
+    (place.pop.home / "pop" / "images").unlink()
+    place.start()
+    until("an answer", place.answers)
+    place.control.events.put(event("gone", 299, {"uid": 1}))
+    until("its end", lambda: engine.ask("GET", f"/v1.41/images/{image.digest}/json")[0] == 404)
 
 
 # ---- probes --------------------------------------------------------------------------------------

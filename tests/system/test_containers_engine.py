@@ -7,10 +7,12 @@ import signal
 import pytest
 
 from deadline import until, wait_exit
-from engine_between import FAILS, FORGETS, HANGS, Between
+from engine_between import FAILS, FORGETS, HANGS, LATER, Between
 from engines import server_image
 from fake_control import event
 from test_containers import engine, place, server, warm  # fixtures  # noqa: F401
+
+BOUNDS_NOTHING = b'{"CgroupDriver":"cgroupfs","CgroupVersion":"1"}'
 
 
 @pytest.fixture
@@ -78,3 +80,40 @@ def test_one_that_could_not_be_removed_is_removed_later(between, place, begun):
     until("the next one", lambda: place.replicas(state="ready")
           and place.replicas(state="ready")[0]["pid"] != begun)
     until("one alone", lambda: len(place.ours()) == 1)
+
+
+def test_one_that_is_made_when_nobody_waits_any_more_is_removed(between, place, server):
+    """The agent that asked for it was killed; the next one has looked before it was there."""
+    between.instead("/containers/create", LATER, times=1)
+    place.tell(server_image(server), spec=warm())
+    place.start(engine=between.path)
+    until("that it is asked for", lambda: between.asked("/containers/create"))
+    os.kill(place.pop.role_pid("pop"), signal.SIGKILL)
+    until("an answer", place.answers)
+    mine = [row["Id"] for row in place.ours()]
+    between.through.set()
+    until("the late one", lambda: len(place.ours()) == 2)
+    until("the other alone", lambda: [row["Id"] for row in place.ours()] == mine)
+
+
+def test_an_engine_that_comes_again_is_asked_who_it_is(between, place, begun):
+    """It bounds nothing now, so that nothing is run there; what runs serves on."""
+    between.instead("/info", b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"
+                    % (len(BOUNDS_NOTHING), BOUNDS_NOTHING))
+    between.cut()
+    until("that it is seen", lambda: "bounds no container by" in place.pop.log.read_text())
+    assert place.answers()
+    between.break_off()
+    os.kill(begun, signal.SIGKILL)
+    until("the next one", lambda: place.replicas(state="ready")
+          and place.replicas(state="ready")[0]["pid"] != begun)
+
+
+def test_an_engine_that_runs_no_command_inside_is_told(between, place, server):
+    """It may be for the container's sake: each counts as failed."""
+    alive = {"liveness": {"exec": {"command": ["/server", "fine"]}, "period": "5s", "failures": 1}}
+    place.tell(server_image(server), spec={**warm(), "probes": alive})
+    between.instead("/exec", FAILS)
+    place.start(engine=between.path)
+    until("its end", lambda: any("probes.liveness" in row["reason"] and "out of order" in
+                                 row["reason"] for row in place.control.told("deaths")))
