@@ -429,10 +429,9 @@ static bool metas_equal(const struct tensor_meta *a, const struct tensor_meta *b
 
 static bool models_equal(const struct model_info *a, const struct model_info *b)
 {
-    return a->model->input_count == b->model->input_count &&
-           a->model->output_count == b->model->output_count &&
-           metas_equal(a->inputs, b->inputs, a->model->input_count) &&
-           metas_equal(a->outputs, b->outputs, a->model->output_count);
+    return a->input_count == b->input_count && a->output_count == b->output_count &&
+           metas_equal(a->inputs, b->inputs, a->input_count) &&
+           metas_equal(a->outputs, b->outputs, a->output_count);
 }
 
 /* The inputs go over to the arena of the revision that serves now. 1: not yet. */

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gateway/asked.h"
 
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/auto.h"
 #include "gateway/request.h"
 #include "geo/where.h"
 #include "io/loop.h"
@@ -54,6 +56,20 @@ unsigned asked_take(struct asked *asked, asked_cell ret_cells[static ASKED_CELLS
     return taken;
 }
 
+/* Those that nobody has asked for yet have none. */
+static struct asked *asked_of(struct endpoint *endpoint)
+{
+    struct asked *asked = atomic_load_explicit(&endpoint->asked, memory_order_acquire);
+
+    if (asked)
+        return asked;
+    struct asked *made = mem_zalloc(sizeof *made);
+    if (atomic_compare_exchange_strong(&endpoint->asked, &asked, made))
+        return made;
+    free(made); /* another loop was first */
+    return asked;
+}
+
 /* ---- one request ----------------------------------------------------------------------------- */
 
 /* Clients come again: the map, which never changes, is asked once for each of the last few. */
@@ -93,7 +109,7 @@ void asked_count(struct request *request)
         return;
     asked_cell cell =
         gateway->where ? cell_of(request->gl, exchange_client(request->x)) : ASKED_SOMEWHERE;
-    asked_add(&request->endpoint->asked, cell, 1);
+    asked_add(asked_of(request->endpoint), cell, 1);
     if (!atomic_load_explicit(&gateway->asked_due, memory_order_relaxed) &&
         !atomic_exchange(&gateway->asked_due, true))
         loop_post(gateway->main, on_due, gateway);
@@ -105,7 +121,8 @@ static void endpoint_tell(struct gateway *gateway, struct endpoint *endpoint)
 {
     asked_cell cells[ASKED_CELLS_MAX + 1];
     uint32_t counts[ASKED_CELLS_MAX + 1];
-    unsigned taken = asked_take(&endpoint->asked, cells, counts);
+    struct asked *counted = atomic_load(&endpoint->asked);
+    unsigned taken = counted ? asked_take(counted, cells, counts) : 0;
 
     for (unsigned from = 0; from < taken; from += ASKED_CELLS_MAX) {
         union message message = { .as_MESSAGE_ASKED = MESSAGE_INIT(MESSAGE_ASKED) };
@@ -118,7 +135,7 @@ static void endpoint_tell(struct gateway *gateway, struct endpoint *endpoint)
         if (gateway_send_agent(gateway, &message))
             continue;
         for (unsigned i = 0; i < asked->count; i++) /* it is told with the next ones */
-            asked_add(&endpoint->asked, asked->cells[i].cell, asked->cells[i].requests);
+            asked_add(asked_of(endpoint), asked->cells[i].cell, asked->cells[i].requests);
     }
 }
 

@@ -40,11 +40,11 @@ struct oip_model *call_model(struct request *request, const struct model_info *i
         .backend = slice_is(runtime, "onnx") ? SLICE("onnxruntime") : runtime,
         .versions = versions,
         .version_count = endpoint->revision_count,
-        .batch_max = info->model->batch_rows_max,
+        .batch_max = info->batch_rows_max,
         .inputs = info->inputs,
         .outputs = info->outputs,
-        .input_count = info->model->input_count,
-        .output_count = info->model->output_count,
+        .input_count = info->input_count,
+        .output_count = info->output_count,
     };
     return model;
 }

@@ -97,12 +97,12 @@ enum { GATEWAY_DENIALS = 4 };
 
 /* What a revision's model takes and gives; immutable. */
 struct model_info {
-    struct perigee_model *model;
-    struct tensor_meta *inputs, *outputs; /* their names point into model */
-    struct arena *arena;                  /* of names of classes; NULL: none */
+    struct arena *arena; /* of all of it */
+    struct tensor_meta *inputs, *outputs;
+    uint32_t input_count, output_count, batch_rows_max;
     struct slice platform;
 };
-struct model_info *model_info_new(const struct perigee_model *model, size_t bytes); /* checked */
+struct model_info *model_info_new(const struct perigee_model *model); /* checked; copies */
 void model_info_free(struct model_info *info);
 
 struct endpoint {
@@ -112,16 +112,16 @@ struct endpoint {
     struct memory_budget memory;              /* of its requests; a part of the gateway's */
     _Atomic uint32_t start_ms;                /* the last start of a replica took; 0: none did */
     _Atomic uint32_t denied[GATEWAY_DENIALS]; /* by enum denial; told to the agent and begun anew */
-    struct asked asked;                       /* from where inferences are asked for */
-    struct endpoint_waiting { /* requests that wait, over all loops, and their inputs */
+    _Atomic(struct asked *) asked; /* from where inferences are asked for; NULL: none was */
+    struct endpoint_waiting {      /* requests that wait, over all loops, and their inputs */
         _Atomic uint32_t count;
         _Atomic uint64_t bytes;
     } waiting[QUEUE_CLASSES];
     struct endpoint_side {
-        struct metric_series *series[gateway_metrics_count]; /* those labelled project, endpoint */
-        struct metric_series *requests_ok;                   /* of GATEWAY_REQUESTS: code 200 */
-        struct metric_series *proxied_answered;              /* of GATEWAY_PROXIED */
-        struct retry_budget retries; /* of requests that are passed on over HTTP */
+        struct metric_series **series; /* by row, those labelled project, endpoint; NULL: none */
+        struct metric_series *requests_ok;      /* of GATEWAY_REQUESTS: code 200 */
+        struct metric_series *proxied_answered; /* of GATEWAY_PROXIED */
+        struct retry_budget retries;            /* of requests that are passed on over HTTP */
         _Atomic uint64_t arrivals; /* of this loop alone: inferences asked for, refused ones too */
         struct list batch;         /* requests of that class that wait here, the newest last */
         _Atomic int64_t batch_newest_ns; /* when that one came; INT64_MIN: there is none */
@@ -166,8 +166,8 @@ struct revision {
     _Atomic bool demanded;            /* the first demand was sent, no replica came since */
     _Atomic int64_t cold_since_ns; /* when one was asked for first; 0: one is or was ready since */
     struct gateway_stats *stats;   /* NULL: no room */
-    struct queue queue;
-    struct revision_side sides[]; /* one a loop */
+    struct queue queue;            /* its heads stand behind the sides */
+    struct revision_side sides[];  /* one a loop */
 };
 
 struct table {

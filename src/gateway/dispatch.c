@@ -288,10 +288,10 @@ static void stats_add(struct request *request, const struct model_info *info,
     const struct oip_request *oip = &request->oip;
     uint64_t rows = 1;
 
-    if (info->model->batch_rows_max != PERIGEE_BATCH_NONE && oip->input_count > 0 &&
+    if (info->batch_rows_max != PERIGEE_BATCH_NONE && oip->input_count > 0 &&
         oip->inputs[0].shape.rank > 0 && oip->inputs[0].shape.dims[0] > 0)
         rows = (uint64_t)oip->inputs[0].shape.dims[0];
-    if (completion->batch_rows != rows && info->model->batch_rows_max > 1)
+    if (completion->batch_rows != rows && info->batch_rows_max > 1)
         metric_add(shard_series(request->gl, request->table->head, request->row, request->endpoint,
                                 GATEWAY_COPIED),
                    oip->block_bytes);
@@ -322,7 +322,7 @@ static bool answered(struct request *request, struct lane *lane, uint32_t slot,
     struct model_info *info = atomic_load(&request->side->revision->model);
     struct perigee_answer answer;
     struct err err = {};
-    int r = lane_answer(lane, slot, info->model, &answer, &err);
+    int r = lane_answer(lane, slot, info->outputs, info->output_count, &answer, &err);
 
     if (r == 0 && completion->status > PERIGEE_CANCELED)
         r = err_set(&err, ERR_BAD_INPUT, "a completion with status %u", completion->status);

@@ -7,11 +7,12 @@
 
 #include <assert.h>
 
-void queue_init(struct queue *queue, unsigned loops)
+void queue_init(struct queue *queue, struct queue_head *heads, unsigned loops)
 {
     assert(loops > 0 && loops <= PERIGEE_LOOPS_MAX);
+    queue->heads = heads;
     queue->loops = loops;
-    for (unsigned i = 0; i < PERIGEE_LOOPS_MAX; i++) {
+    for (unsigned i = 0; i < loops; i++) {
         for (unsigned c = 0; c < QUEUE_CLASSES; c++)
             atomic_init(&queue->heads[i].since_ns[c], INT64_MAX);
         atomic_init(&queue->heads[i].woken, false);

@@ -23,11 +23,13 @@
 
 enum queue_class { QUEUE_INTERACTIVE, QUEUE_BATCH, QUEUE_CLASSES }; /* highest first */
 
+struct queue_head {
+    alignas(64) _Atomic int64_t since_ns[QUEUE_CLASSES]; /* of the first; INT64_MAX: none */
+    _Atomic bool woken;                                  /* a wake-up is on its way */
+};
+
 struct queue {
-    struct queue_head {
-        alignas(64) _Atomic int64_t since_ns[QUEUE_CLASSES]; /* of the first; INT64_MAX: none */
-        _Atomic bool woken;                                  /* a wake-up is on its way */
-    } heads[PERIGEE_LOOPS_MAX];
+    struct queue_head *heads; /* borrowed; one a loop */
     unsigned loops;
 };
 
@@ -61,7 +63,7 @@ struct queue_side {
     bool serving;
 };
 
-void queue_init(struct queue *queue, unsigned loops);
+void queue_init(struct queue *queue, struct queue_head *heads, unsigned loops);
 void queue_side_init(struct queue_side *side, struct queue *queue, unsigned loop,
                      const struct queue_events *events, void *data);
 

@@ -20,6 +20,10 @@
 
 static_assert(TENSOR_RANK_MAX == PERIGEE_RANK_MAX, "one number");
 static_assert((int)TENSOR_BF16 == (int)PERIGEE_BF16, "one list of datatypes");
+static_assert(sizeof(struct endpoint) + sizeof(struct endpoint_side) + sizeof(struct revision) +
+                      sizeof(struct revision_side) + sizeof(struct queue_head) <=
+                  1024,
+              "an endpoint at zero costs little, whatever is counted once it is asked");
 
 static bool unref(_Atomic uint32_t *refs)
 {
@@ -36,91 +40,157 @@ static struct slice model_text(const struct perigee_model *model, struct perigee
     return (struct slice){ (const char *)model + string.offset, string.bytes };
 }
 
-static struct tensor_meta *metas_new(const struct perigee_model *model,
+static struct slice text_keep(struct arena *arena, const struct perigee_model *model,
+                              struct perigee_string string)
+{
+    return arena_copy(arena, model_text(model, string));
+}
+
+static const struct slice *symbols_new(struct arena *arena, const struct perigee_model *model,
+                                       const struct perigee_io *io)
+{
+    struct slice *symbols = NULL;
+
+    for (uint32_t k = 0; k < io->rank; k++) {
+        if (io->symbols[k].bytes == 0)
+            continue;
+        if (!symbols)
+            symbols = ARENA_ARRAY(arena, struct slice, io->rank);
+        symbols[k] = text_keep(arena, model, io->symbols[k]);
+    }
+    return symbols;
+}
+
+static struct tensor_meta *metas_new(struct arena *arena, const struct perigee_model *model,
                                      const struct perigee_io *ios, uint32_t count)
 {
-    struct tensor_meta *metas = mem_zalloc((count + 1) * sizeof *metas);
+    struct tensor_meta *metas = ARENA_ARRAY(arena, struct tensor_meta, count);
 
     for (uint32_t i = 0; i < count; i++) {
-        metas[i].name = model_text(model, ios[i].name);
+        metas[i].name = text_keep(arena, model, ios[i].name);
         metas[i].type = (enum tensor_type)ios[i].datatype;
         metas[i].shape.rank = ios[i].rank;
         metas[i].optional = ios[i].flags & PERIGEE_IO_OPTIONAL;
-        for (uint32_t k = 0; k < ios[i].rank; k++) {
+        metas[i].symbols = symbols_new(arena, model, &ios[i]);
+        for (uint32_t k = 0; k < ios[i].rank; k++)
             metas[i].shape.dims[k] = ios[i].dims[k];
-            metas[i].symbols[k] = model_text(model, ios[i].symbols[k]);
-        }
     }
     return metas;
 }
 
 /* The model's property perigee.labels.OUTPUT: a JSON list of texts, the names of its elements. */
-static int labels_read(struct model_info *info, struct slice json, struct tensor_meta *output,
-                       struct err *err)
+static int labels_read(struct arena *arena, struct arena *scratch, struct slice json,
+                       struct tensor_meta *output, struct err *err)
 {
     yyjson_val *list, *item;
     size_t index, count;
-    if (!info->arena)
-        info->arena = arena_new();
-    int r = json_parse(info->arena, json, NULL, &list, err);
+    int r = json_parse(scratch, json, NULL, &list, err);
     if (r < 0)
         return r;
     if (!yyjson_is_arr(list))
         return err_set(err, ERR_BAD_INPUT, "must be a list, not %s", json_kind(list));
-    struct slice *labels = ARENA_ARRAY(info->arena, struct slice, yyjson_arr_size(list) + 1);
+    struct slice *labels = ARENA_ARRAY(arena, struct slice, yyjson_arr_size(list) + 1);
+    char *at = arena_alloc(arena, json.size); /* no text is longer than it is written */
     yyjson_arr_foreach(list, index, count, item)
     {
         if (!yyjson_is_str(item))
             return err_set(err, ERR_BAD_INPUT, "element %zu must be a string, not %s", index,
                            json_kind(item));
-        labels[index] = json_slice(item);
+        struct slice label = json_slice(item);
+        memcpy(at, label.data, label.size);
+        labels[index] = (struct slice){ at, label.size };
+        at += label.size;
     }
     output->labels = labels;
     output->label_count = (uint32_t)count;
     return 0;
 }
 
-static void labels_find(struct model_info *info)
+static const struct slice labels_prefix = { "perigee.labels.", 15 };
+
+static bool names_labels(struct slice key)
 {
-    const struct slice prefix = SLICE("perigee.labels.");
-    for (uint32_t i = 0; i < info->model->property_count; i++) {
-        struct slice key = model_text(info->model, info->model->properties[i].key);
-        struct slice json = model_text(info->model, info->model->properties[i].value);
-        if (key.size <= prefix.size || memcmp(key.data, prefix.data, prefix.size) != 0)
+    return key.size > labels_prefix.size &&
+           memcmp(key.data, labels_prefix.data, labels_prefix.size) == 0;
+}
+
+static void labels_find(struct model_info *info, const struct perigee_model *model)
+{
+    for (uint32_t i = 0; i < model->property_count; i++) {
+        struct slice key = model_text(model, model->properties[i].key);
+        struct slice json = model_text(model, model->properties[i].value);
+        if (!names_labels(key))
             continue;
-        struct slice name = { key.data + prefix.size, key.size - prefix.size };
-        for (uint32_t k = 0; k < info->model->output_count; k++) {
+        struct slice name = { key.data + labels_prefix.size, key.size - labels_prefix.size };
+        for (uint32_t k = 0; k < info->output_count; k++) {
             struct err err;
-            if (slice_equal(name, info->outputs[k].name) &&
-                labels_read(info, json, &info->outputs[k], &err) < 0)
+            if (!slice_equal(name, info->outputs[k].name))
+                continue;
+            struct arena *scratch = arena_new();
+            if (labels_read(info->arena, scratch, json, &info->outputs[k], &err) < 0)
                 log_warn("gateway", "a model's names of classes cannot be read, ignoring",
                          LOG_SLICE("key", key), LOG_S("why", err.message));
+            arena_free(scratch);
         }
     }
 }
 
-struct model_info *model_info_new(const struct perigee_model *model, size_t bytes)
-{
-    struct model_info *info = mem_zalloc(sizeof *info);
+enum { PIECE = 16 }; /* what the arena rounds up by, and a text's NUL */
 
-    info->model = mem_alloc(bytes);
-    memcpy(info->model, model, bytes);
-    info->inputs = metas_new(info->model, info->model->inputs, info->model->input_count);
-    info->outputs = metas_new(info->model, info->model->outputs, info->model->output_count);
-    info->platform = model_text(info->model, info->model->platform);
-    labels_find(info);
+static size_t ios_bytes(const struct perigee_io *ios, uint32_t count)
+{
+    size_t bytes = count * sizeof(struct tensor_meta) + PIECE;
+
+    for (uint32_t i = 0; i < count; i++) {
+        bool named = false;
+        bytes += ios[i].name.bytes + PIECE;
+        for (uint32_t k = 0; k < ios[i].rank; k++) {
+            named |= ios[i].symbols[k].bytes > 0;
+            bytes += ios[i].symbols[k].bytes ? ios[i].symbols[k].bytes + PIECE : 0;
+        }
+        bytes += named ? ios[i].rank * sizeof(struct slice) : 0;
+    }
+    return bytes;
+}
+
+/* Of all that is kept, so that it is one piece: an endpoint at zero has it, too. */
+static size_t info_bytes(const struct perigee_model *model)
+{
+    size_t bytes = sizeof(struct model_info) + model->platform.bytes + PIECE +
+                   ios_bytes(model->inputs, model->input_count) +
+                   ios_bytes(model->outputs, model->output_count);
+
+    for (uint32_t i = 0; i < model->property_count; i++) {
+        struct slice json = model_text(model, model->properties[i].value);
+        if (!names_labels(model_text(model, model->properties[i].key)))
+            continue;
+        bytes += json.size + 2 * PIECE + 2 * sizeof(struct slice);
+        for (size_t k = 0; k < json.size; k++)
+            bytes += json.data[k] == ',' ? sizeof(struct slice) : 0;
+    }
+    return bytes;
+}
+
+struct model_info *model_info_new(const struct perigee_model *model)
+{
+    struct arena *arena = arena_new_for(info_bytes(model));
+    struct model_info *info = ARENA_NEW(arena, struct model_info);
+
+    info->arena = arena;
+    info->input_count = model->input_count;
+    info->output_count = model->output_count;
+    info->batch_rows_max = model->batch_rows_max;
+    info->inputs = metas_new(arena, model, model->inputs, model->input_count);
+    info->outputs = metas_new(arena, model, model->outputs, model->output_count);
+    info->platform = text_keep(arena, model, model->platform);
+    labels_find(info, model);
     return info;
 }
 
 void model_info_free(struct model_info *info)
 {
-    if (!info)
-        return;
-    free(info->inputs);
-    free(info->outputs);
-    arena_free(info->arena);
-    free(info->model);
-    free(info);
+    if (info)
+        arena_free(info->arena);
 }
 
 /* ---- endpoints and revisions ---------------------------------------------------------- */
@@ -150,14 +220,20 @@ struct endpoint *endpoint_ref(struct endpoint *endpoint)
 
 void endpoint_unref(struct endpoint *endpoint)
 {
-    if (endpoint && unref(&endpoint->refs))
-        free(endpoint);
+    if (!endpoint || !unref(&endpoint->refs))
+        return;
+    for (unsigned i = 0; i < endpoint->loops; i++)
+        free(endpoint->sides[i].series);
+    free(atomic_load(&endpoint->asked));
+    free(endpoint);
 }
 
 struct revision *revision_new(struct gateway *gateway, uint64_t uid)
 {
-    size_t bytes = sizeof(struct revision) + gateway->loops * sizeof(struct revision_side);
-    struct revision *revision = aligned_alloc(64, (bytes + 63) & ~(size_t)63);
+    size_t sides = sizeof(struct revision) + gateway->loops * sizeof(struct revision_side);
+    size_t heads = (sides + 63) & ~(size_t)63;
+    size_t bytes = heads + gateway->loops * sizeof(struct queue_head);
+    struct revision *revision = aligned_alloc(64, bytes);
 
     if (!revision)
         mem_abort(bytes);
@@ -165,7 +241,8 @@ struct revision *revision_new(struct gateway *gateway, uint64_t uid)
     revision->uid = uid;
     revision->gateway = gateway;
     atomic_init(&revision->refs, 1);
-    queue_init(&revision->queue, gateway->loops);
+    queue_init(&revision->queue, (struct queue_head *)(void *)((char *)revision + heads),
+               gateway->loops);
     for (unsigned i = 0; i < gateway->loops; i++) {
         struct revision_side *side = &revision->sides[i];
         side->revision = revision;

@@ -88,8 +88,11 @@ struct metric_series *shard_series(struct gateway_loop *gl, const struct table_h
                                    const struct table_endpoint *row, struct endpoint *endpoint,
                                    unsigned metric)
 {
-    struct metric_series **series = &endpoint->sides[gl->index].series[metric];
+    struct endpoint_side *side = &endpoint->sides[gl->index];
 
+    if (!side->series) /* nobody asked for it yet: those at zero, for the most part */
+        side->series = mem_zalloc(gateway_metrics_count * sizeof(struct metric_series *));
+    struct metric_series **series = &side->series[metric];
     if (!*series) {
         struct slice labels[] = { table_text(table, row->project), table_text(table, row->name) };
         *series = metrics_series(&gl->metrics, metric, labels);
@@ -371,7 +374,7 @@ static void series_forget(struct gateway_loop *gl, const struct table *old, cons
         if (name_in(new, name))
             continue;
         struct endpoint_side *side = &old->endpoints[i]->sides[gl->index];
-        memset(side->series, 0, sizeof side->series);
+        free(take_ptr(side->series));
         side->requests_ok = side->proxied_answered = NULL;
         for (unsigned row = 0; row < gateway_metrics_count; row++)
             if (strncmp(gateway_metrics.rows[row].labels, "project,endpoint", 16) == 0)

@@ -98,11 +98,11 @@ static void sweep(struct gateway *gateway)
 }
 
 static void model_set(struct gateway *gateway, struct revision *revision,
-                      const struct perigee_model *model, size_t bytes)
+                      const struct perigee_model *model)
 {
     if (atomic_load(&revision->model))
         return;
-    atomic_store(&revision->model, model_info_new(model, bytes));
+    atomic_store(&revision->model, model_info_new(model));
     for (unsigned i = 0; i < gateway->loops; i++)
         shard_tell_revision(&gateway->loop[i], revision);
 }
@@ -196,7 +196,7 @@ void world_table_set(struct gateway *gateway, const void *data, size_t bytes, bo
         if (table_reach_http(head, i))
             reach_set(revision, head, i);
         if (table_model(head, row))
-            model_set(gateway, revision, table_model(head, row), row->model.bytes);
+            model_set(gateway, revision, table_model(head, row));
     }
     table->targets = targets_of_table(gateway, head);
     gateway->table = table;
@@ -405,7 +405,7 @@ static bool model_take(struct gateway *gateway, struct replica *replica)
         world_kill(gateway, replica->id, REPLICA_END_LIED, err.message);
         return false;
     }
-    model_set(gateway, revision, model, bytes);
+    model_set(gateway, revision, model);
     return true;
 }
 

@@ -60,11 +60,11 @@ struct tensor_shape {
 struct tensor_meta {
     struct slice name;
     enum tensor_type type;
-    struct tensor_shape shape;             /* -1: any size */
-    struct slice symbols[TENSOR_RANK_MAX]; /* names of dimensions of any size; may be empty */
-    bool rank_any;                         /* the model does not say; shape.rank is 0 */
-    bool optional;                         /* inputs: a request may leave it out */
-    const struct slice *labels;            /* outputs: names of classes, or NULL */
+    struct tensor_shape shape;   /* -1: any size */
+    const struct slice *symbols; /* by dimension: names of those of any size, may be empty; NULL */
+    bool rank_any;               /* the model does not say; shape.rank is 0 */
+    bool optional;               /* inputs: a request may leave it out */
+    const struct slice *labels;  /* outputs: names of classes, or NULL */
     uint32_t label_count;
 };
 

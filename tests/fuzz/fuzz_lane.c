@@ -14,6 +14,7 @@
 #include "base/auto.h"
 #include "base/err.h"
 #include "contract/ring.h"
+#include "proto/tensor.h"
 #include "replica/replica.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -23,7 +24,7 @@ enum { SLOTS = 4, SLOT_BYTES = 16384, OUTPUTS = 3 };
 struct world {
     struct replica replica;
     struct lane_ticket tickets[SLOTS];
-    struct perigee_model *model;
+    struct tensor_meta outputs[OUTPUTS];
     char *region;
 };
 
@@ -32,10 +33,8 @@ static void world_init(struct world *world)
     struct lane *lane = &world->replica.lanes[0];
 
     world->region = mem_zalloc(region_output_bytes(SLOTS, SLOT_BYTES));
-    world->model = mem_zalloc(sizeof *world->model);
-    world->model->output_count = OUTPUTS;
     for (uint32_t i = 0; i < OUTPUTS; i++)
-        world->model->outputs[i].datatype = i == 0 ? PERIGEE_BYTES : PERIGEE_FP32 + i - 1;
+        world->outputs[i].type = i == 0 ? TENSOR_BYTES : (enum tensor_type)(TENSOR_FP32 + i - 1);
     world->replica.submission = aligned_alloc(64, (region_submission_bytes() + 63) / 64 * 64);
     memset(world->replica.submission, 0, region_submission_bytes());
     world->replica.output = world->region;
@@ -83,7 +82,7 @@ static void check_answer(const struct world *world, uint32_t slot)
     struct perigee_answer answer;
     struct err err = {};
 
-    if (lane_answer(&world->replica.lanes[0], slot, world->model, &answer, &err) < 0) {
+    if (lane_answer(&world->replica.lanes[0], slot, world->outputs, OUTPUTS, &answer, &err) < 0) {
         assert(err.message[0]);
         return;
     }
@@ -120,7 +119,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         back++;
     assert(back == SLOTS && lane->outstanding == 0);
     free(world->replica.submission);
-    free(world->model);
     free(world->region);
     free(world);
     return 0;

@@ -39,7 +39,7 @@ static const struct tensor_meta inputs[] = {
     { .name = { "deep", 4 },
       .type = TENSOR_INT64,
       .shape = { 3, { 2, -1, 2 } },
-      .symbols = { {}, { "rows", 4 } },
+      .symbols = (const struct slice[]){ {}, { "rows", 4 }, {} },
       .optional = true },
 };
 static const struct tensor_meta outputs[] = {

@@ -60,6 +60,7 @@ struct side {
 
 static struct place place;
 static struct queue queue;
+static struct queue_head queue_heads[LOOPS];
 static struct side sides[LOOPS];
 static _Atomic uint32_t running_now;
 static _Atomic bool slots_held[PERIGEE_SLOTS_MAX];
@@ -164,7 +165,7 @@ static bool act(struct side *side)
 static void begin(unsigned long seed, uint32_t concurrency, uint32_t slots)
 {
     place_init(&place, concurrency, 0, slots);
-    queue_init(&queue, LOOPS);
+    queue_init(&queue, queue_heads, LOOPS);
     for (unsigned i = 0; i < LOOPS; i++) {
         sides[i] = (struct side){ .random = seed * 977 + i * 7919 + 1 };
         queue_side_init(&sides[i].queue, &queue, i, &events, &sides[i]);

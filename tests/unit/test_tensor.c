@@ -59,7 +59,8 @@ static void test_sizes(void **state)
 static void test_fits_and_texts(void **state)
 {
     const struct tensor_meta any = { .rank_any = true };
-    struct tensor_meta meta = { .shape = { 2, { -1, 3 } }, .symbols = { SLICE("rows") } };
+    const struct slice symbols[] = { SLICE("rows"), {} };
+    struct tensor_meta meta = { .shape = { 2, { -1, 3 } }, .symbols = symbols };
     struct tensor_shape shape = { 2, { 7, 3 } };
     (void)state;
     assert_true(tensor_fits(&any, &shape));

@@ -11,6 +11,7 @@
 
 #include "base/err.h"
 #include "contract/ring.h"
+#include "proto/tensor.h"
 #include "replica/replica.h"
 
 enum { PIPE_BYTES_MAX = 65536 }; /* what a pipe holds at most */
@@ -159,25 +160,24 @@ const char *lane_slot(const struct lane *lane, uint32_t slot)
            region_slot_offset(lane->replica->slot_first + slot, lane->replica->slot_bytes);
 }
 
-static int output_check(const struct lane *lane, const struct perigee_model *model,
+static int output_check(const struct lane *lane, const struct tensor_meta *output,
                         const struct perigee_tensor *tensor, uint64_t *seen, struct err *err)
 {
-    if (tensor->index >= model->output_count)
+    if (!output)
         return err_set(err, ERR_BAD_INPUT, "the model has no output %u", tensor->index);
     if (*seen & UINT64_C(1) << tensor->index)
         return err_set(err, ERR_BAD_INPUT, "output %u came twice", tensor->index);
     *seen |= UINT64_C(1) << tensor->index;
-    if (tensor->datatype != model->outputs[tensor->index].datatype)
+    if (tensor->datatype != (uint32_t)output->type)
         return err_set(err, ERR_BAD_INPUT, "output %u is %s, the model says %s", tensor->index,
-                       datatype_name(tensor->datatype),
-                       datatype_name(model->outputs[tensor->index].datatype));
+                       datatype_name(tensor->datatype), datatype_name((uint32_t)output->type));
     if (tensor->offset < PERIGEE_ANSWER_BYTES)
         return err_set(err, ERR_BAD_INPUT, "output %u lies on the answer's head", tensor->index);
     return tensor_check(tensor, lane->replica->slot_bytes, err);
 }
 
-int lane_answer(const struct lane *lane, uint32_t slot, const struct perigee_model *model,
-                struct perigee_answer *ret, struct err *err)
+int lane_answer(const struct lane *lane, uint32_t slot, const struct tensor_meta *outputs,
+                uint32_t output_count, struct perigee_answer *ret, struct err *err)
 {
     const char *from = lane_slot(lane, slot);
     uint64_t seen = 0;
@@ -191,7 +191,9 @@ int lane_answer(const struct lane *lane, uint32_t slot, const struct perigee_mod
            ret->output_count * sizeof *ret->outputs);
     __asm__ volatile("" ::: "memory");
     for (uint32_t i = 0; i < ret->output_count; i++) {
-        int r = output_check(lane, model, &ret->outputs[i], &seen, err);
+        uint32_t index = ret->outputs[i].index;
+        int r = output_check(lane, index < output_count ? &outputs[index] : NULL, &ret->outputs[i],
+                             &seen, err);
         if (r < 0)
             return r;
     }

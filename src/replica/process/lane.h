@@ -20,6 +20,7 @@
 
 struct err;
 struct replica;
+struct tensor_meta;
 
 struct lane_ticket { /* the caller's memory, until it comes back */
     uint64_t ticket;
@@ -77,8 +78,8 @@ bool lane_pipe_flooded(const struct lane *lane);
 /* The answer in a slot, copied once and checked against the model: counts, indices, datatypes,
  * offsets inside the slot, products. Its tensors' bytes stay where they are: lane_slot(). */
 [[nodiscard]] int lane_answer(const struct lane *lane, uint32_t slot,
-                              const struct perigee_model *model, struct perigee_answer *ret,
-                              struct err *err);
+                              const struct tensor_meta *outputs, uint32_t output_count,
+                              struct perigee_answer *ret, struct err *err);
 const char *lane_slot(const struct lane *lane, uint32_t slot);
 /* The answer is not needed any more: place_give_slot(), and the replica may give its pages back. */
 void lane_slot_give(struct lane *lane, uint32_t slot);
