@@ -110,3 +110,36 @@ def show_bars(found):
     met = sum(row["met"] == "yes" for row in found)
     short = sum(row["met"] == "NO" for row in found)
     print(f"{met} met, {short} short, {len(found) - met - short} not judged")
+
+
+# --- figures beside a bar of their own -----------------------------------------------------------
+
+def figure(what, numbers, unit, bar=None, sign="<=", floor=()):
+    """One row: the median of `numbers` against `bar`; refused where `floor`, what the bar or the
+    numbers are made of, moved too far."""
+    low, middle, high = quartiles(numbers)
+    row = {"what": what, "unit": unit, "bar": bar, "sign": sign, "measured": middle,
+           "quartiles": [low, high], "all": numbers}
+    unsteady = spread(floor) if len(floor) > 1 else 0
+    if bar is None:
+        row["met"] = ""
+    elif unsteady > SPREAD_MAX:
+        row["met"] = f"refused: {unsteady:.0%}"
+    else:
+        row["met"] = "yes" if (middle <= bar if sign == "<=" else middle >= bar) else "NO"
+    return row
+
+
+def show_figures(found):
+    print(f"{'what':<36}{'median':>8}{'quartiles':>15}{'bar':>10}  met")
+    for row in found:
+        low, high = (digits(number) for number in row["quartiles"])
+        bar = "" if row["bar"] is None else f"{row['sign']} {digits(row['bar'])}"
+        what = f"{row['what']}, {row['unit']}" if row["unit"] else row["what"]
+        print(f"{what:<36}{digits(row['measured']):>8}{f'{low} {high}':>15}{bar:>10}  "
+              f"{row['met']}".rstrip())
+
+
+def digits(number):
+    return f"{number:.2f}" if abs(number) < 10 else f"{number:.1f}" if abs(number) < 1e4 \
+        else f"{number:.0f}"
