@@ -25,8 +25,9 @@ test-all: ## test, and the whole matrix, TSan, clang-tidy, coverage, 5 minutes a
 build: ## the program, as build/perigee
 	@tools/build
 
-bench: ## tables: beside in-process ONNX Runtime, nginx, FastAPI, MLServer; start-up; overload; walls; DNS beside Knot; a hop between PoPs
-	@tools/setup bench && bench/run && bench/life --no-build && bench/overload --no-build && bench/walls && bench/dns && bench/hop --no-build
+bench: ## tables: beside in-process ONNX Runtime, nginx, FastAPI, MLServer, Knot, bare engines; start-up, overload, walls, crowds, zero (40 minutes)
+	@tools/setup bench && bench/run && bench/life --no-build && bench/overload --no-build && bench/walls && bench/dns && bench/hop --no-build && \
+		bench/crowd --no-build && bench/zero --no-build && bench/image --no-build && bench/proxy --no-build
 
 lint: ## include order, lengths, banned calls; clang-format and clang-tidy
 	@tools/run-lint

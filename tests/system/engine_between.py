@@ -84,19 +84,22 @@ class Between:
             while some := inner.recv(65536):
                 line = some.split(b"\r\n", 1)[0]
                 if not line.endswith(b" HTTP/1.1"):
-                    outer.sendall(some)
+                    self.forward(outer, some)
                     continue
                 answer = self._rule(line)
                 if answer is LATER:
                     self.through.wait()
                 if answer is LATER or answer is True:
-                    outer.sendall(some)
+                    self.forward(outer, some)
                 elif answer:
                     inner.sendall(answer)
                     break
         for one in (inner, outer):
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
+
+    def forward(self, outer, some):
+        outer.sendall(some)
 
     @staticmethod
     def _answers(outer, inner):

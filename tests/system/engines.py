@@ -267,8 +267,11 @@ class Engine:
     def environment(self):
         return {}
 
+    def connection(self):
+        return _Socket(self.socket)
+
     def ask(self, method, path, body=None):
-        connection = _Socket(self.socket)
+        connection = self.connection()
         try:
             headers = {"Content-Type": "application/json"} if body else {}
             connection.request(method, path, body, headers)

@@ -50,6 +50,25 @@ def test_no_ratio_is_in_a_row_where_the_floor_moved():
         assert row.get("rps_ratio") is None
 
 
+FIGURES = {
+    "met": ([1.1, 1.2, 1.3], 1.3, "<=", [10, 10, 10], "yes"),
+    "short": ([1.4, 1.4, 1.2], 1.3, "<=", [10, 10, 10], "NO"),
+    "at least": ([0.9, 0.9, 1], 0.95, ">=", (), "NO"),
+    "what it is divided by moved": ([1.1, 1.2, 1.3], 1.3, "<=", [10, 20, 30], "refused: 50%"),
+    "one number": ([1.1], 1.3, "<=", [10], "yes"),
+    "without a bar": ([1.1], None, "<=", (), ""),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_is_judged_or_refused(name, capsys):
+    numbers, bar, sign, floor, wanted = FIGURES[name]
+    row = table.figure("what", numbers, "ms", bar, sign, floor)
+    assert row["met"] == wanted
+    table.show_figures([row])
+    assert all(len(line) <= 83 for line in capsys.readouterr().out.splitlines())
+
+
 def test_every_bar_is_of_a_case_and_its_servers():
     by_name = {case.name: case for case in cases.CASES}
     assert len(by_name) == len(cases.CASES)
@@ -81,6 +100,10 @@ def bench(*arguments):
     (["run", "--rounds", "0"], "--rounds is at least 1"),
     (["life", "--runs", "0"], "--runs is at least 1"),
     (["overload", "--connections", "9999"], "--connections from 1 to 4096"),
+    (["zero", "--replicas", "-1"], "--replicas from 0 to 1000"),
+    (["proxy", "--turns", "0"], "--turns is at least 1"),
+    (["image", "--runs", "0"], "--runs is at least 1"),
+    (["image", "--engine", "lxc"], "invalid choice: 'lxc'"),
 ])
 def test_a_wrong_flag_is_named(arguments, words):
     done = bench(*arguments)
@@ -90,7 +113,8 @@ def test_a_wrong_flag_is_named(arguments, words):
 def test_all_it_prints_fits_a_terminal():
     assert len(table.HEAD) <= 80
     for arguments in (["run", "--help"], ["run", "--list"], ["life", "--help"],
-                      ["overload", "--help"]):
+                      ["overload", "--help"], ["zero", "--help"], ["proxy", "--help"],
+                      ["image", "--help"], ["crowd", "--help"]):
         done = bench(*arguments)
         assert done.returncode == 0
         assert max(map(len, done.stdout.splitlines())) <= 80
