@@ -170,10 +170,11 @@ static void changes_of(const struct tzif_rule *rule, int64_t year,
                        struct change ret[static 2 * RULE_YEARS])
 {
     size_t count = 0;
-    for (int64_t i = year - RULE_YEARS / 2; i <= year + RULE_YEARS / 2; i++) {
+    for (int i = 0; i < RULE_YEARS; i++) {
+        int64_t of = year - RULE_YEARS / 2 + i;
         struct change both[] = {
-            { change_at(&rule->end, i, rule->daylight.offset_s), false },
-            { change_at(&rule->begin, i, rule->standard.offset_s), true },
+            { change_at(&rule->end, of, rule->daylight.offset_s), false },
+            { change_at(&rule->begin, of, rule->standard.offset_s), true },
         };
         for (unsigned j = 0; j < 2; j++) {
             size_t place = count++;

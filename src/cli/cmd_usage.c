@@ -81,10 +81,10 @@ static struct slice count_text(struct cli *cli, uint64_t count)
 {
     static const char letters[] = "kMGTPE";
     double value = (double)count;
-    int at = -1;
+    unsigned at = 0;
     if (count < 10'000)
         return slice_of(arena_format(cli->arena, "%" PRIu64, count));
-    for (; value >= 999.5 && at < 5; at++)
+    for (value /= 1000; value >= 999.5 && at < 5; at++)
         value /= 1000;
     return slice_of(
         arena_format(cli->arena, value < 9.95 ? "%.1f%c" : "%.0f%c", value, letters[at]));

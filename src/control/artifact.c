@@ -239,7 +239,7 @@ int artifact_find(const struct artifact *artifact, struct slice project, struct 
                   struct err *err)
 {
     struct store_revision *list;
-    size_t count;
+    size_t count = 0;
     uint64_t number = 0;
     bool tag = artifact_tag(reference, &number);
     if (!tag && !slice_starts(reference, SLICE("sha256:")))

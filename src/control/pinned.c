@@ -117,7 +117,7 @@ static int find_manifest(struct pinning *pinning)
     int r = reference_parse(image, &reference, pinning->err);
     if (r == 0)
         r = artifact_manifest(pinning->artifact, &reference, &row, &text, pinning->err);
-    return r < 0 ? r : load_manifest(pinning, row.digest, 0);
+    return r ? r : load_manifest(pinning, row.digest, 0);
 }
 
 /* ---- what it names --------------------------------------------------------------------------- */

@@ -355,7 +355,7 @@ static int write_referrers(struct request *q, struct store *store, struct err *e
 {
     struct referrers *referrers = q->data;
     struct store_manifest *rows;
-    size_t count;
+    size_t count = 0;
     uint64_t id, bytes = 0;
     int r = store->repository_find(store, q->parts[0], q->parts[1], &id, err);
     if (r == 0)

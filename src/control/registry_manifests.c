@@ -118,7 +118,7 @@ static int adopt_manifest(struct request *q, struct store *store, uint64_t id, s
     const struct artifact artifact = registry_artifact(q, store);
     char unused[DIGEST_TEXT_MAX];
     struct oci_manifest image;
-    struct slice text, *parts;
+    struct slice text, *parts = NULL;
     int r = artifact_find(&artifact, q->parts[0], q->parts[1], digest, ret, &text, err);
     if (r == 0)
         r = oci_manifest_parse(q->arena, text, ret->media_type, &image, err);
@@ -126,7 +126,7 @@ static int adopt_manifest(struct request *q, struct store *store, uint64_t id, s
         r = check_parts(q, store, id, &image, &parts, err);
     if (r == 0)
         r = blobs_put_of(q->control->blobs, DIGEST_SHA256, text, unused, err);
-    return r < 0 ? r : store->manifest_put(store, id, ret, parts, image.count, err);
+    return r ? r : store->manifest_put(store, id, ret, parts, image.count, err);
 }
 
 static int check_part(struct request *q, struct store *store, uint64_t id,
@@ -212,7 +212,7 @@ static int on_put_run(struct job *job, struct store *store, struct err *err)
         r = check_parts(q, store, id, &manifest, &parts, err);
     if (r == 0) /* the collector is of this thread: it finds file and rows, or neither */
         r = blobs_put_of(q->control->blobs, call->kind, call->text, call->digest, err);
-    return r < 0 ? r : put_rows(q, store, id, &manifest, parts, err);
+    return r ? r : put_rows(q, store, id, &manifest, parts, err);
 }
 
 static void on_put_done(struct job *job, const struct err *err)

@@ -38,8 +38,7 @@
     ",\"service_ms\":" FIGURE ",\"cold_ms\":" FIGURE ",\"total_ms\":" FIGURE                       \
     ",\"excluded\":" NULLABLE
 #define POP_KIND "{\"type\":\"string\",\"enum\":[\"pop\",\"dns\"]}"
-#define IMAGE_BLOB                                                                                 \
-    OBJECT("\"digest\":" DIGEST ",\"size\":" WHOLE ",\"media_type\":" STRING)
+#define IMAGE_BLOB OBJECT("\"digest\":" DIGEST ",\"size\":" WHOLE ",\"media_type\":" STRING)
 #define DIGEST "{\"type\":\"string\",\"pattern\":\"^sha256:[0-9a-f]{64}$\"}"
 #define USED_FIGURE(name, text) ",\"" #name "\":" WHOLE
 #define USED_FIGURES FIGURES(USED_FIGURE)

@@ -106,7 +106,7 @@ static int archive(struct image_fetch *fetch, struct blobs *blobs, struct err *e
     if (r == 0)
         r = image_archive(fetch->arena, &image->config, &config, image->layers, image->layer_count,
                           &parts, err);
-    return r < 0 ? r : pieces_open(fetch, blobs, &parts, err);
+    return r ? r : pieces_open(fetch, blobs, &parts, err);
 }
 
 static void run(struct work *work)
@@ -120,7 +120,7 @@ static void run(struct work *work)
                              fetch->image->layer_count + 1, bytes_of(fetch->image), &fetch->err);
     if (fetch->result == 0)
         fetch->result = blobs_open(fetch->home, NULL, &blobs, &fetch->err);
-    if (fetch->result < 0)
+    if (fetch->result != 0)
         return;
     fetch->result = archive(fetch, blobs, &fetch->err);
     blobs_close(blobs);

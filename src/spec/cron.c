@@ -51,7 +51,7 @@ static int item_read(const struct field *field, struct slice item, uint64_t *bit
     struct slice step_text = item, high_text;
     struct slice range = slice_cut(&step_text, '/');
     uint64_t step = 1;
-    unsigned low, high;
+    unsigned low = 0, high = 0;
     int r = 0;
     high_text = range;
     struct slice low_text = slice_cut(&high_text, '-');

@@ -470,7 +470,7 @@ static int pairs_read(const struct option *option, struct arena *arena, yyjson_v
 int option_read(const struct option *option, struct arena *arena, yyjson_val *value,
                 struct endpoint_spec *spec, yyjson_val **ret_where, struct err *err)
 {
-    uint64_t number;
+    uint64_t number = 0;
     struct slice text;
     struct spec_strings strings;
     struct spec_pairs pairs;

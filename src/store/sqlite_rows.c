@@ -103,7 +103,7 @@ static int log_most(struct db *db, uint64_t endpoint_uid, bool by_lines, struct 
     const struct log_pop *most = NULL, *most_left = NULL;
     struct log_pop *pops;
     sqlite3_stmt *statement;
-    size_t count;
+    size_t count = 0;
     uint64_t left = 0;
     int r = db_begin(db, Q_LOG_POPS, &statement, err, "u", endpoint_uid);
     if (r == 0)
