@@ -175,14 +175,22 @@ static bool keep_odd(uint64_t revision, void *data)
 
 static void test_rows_of_revisions(void **state)
 {
+    size_t bytes = gateway_region_bytes();
     (void)state;
-    assert_true(gateway_region_attach(region, gateway_region_bytes()));
+    assert_null(gateway_stats_find(region, bytes, 1)); /* it has no layout yet */
+    assert_true(gateway_region_attach(region, bytes));
+    assert_null(gateway_stats_find(region, bytes, 1));
+    const struct gateway_stats *first = gateway_stats_get(region, 1);
+    assert_ptr_equal(gateway_stats_find(region, bytes, 1), first);
+    assert_null(gateway_stats_find(region, bytes - 1, 1));
     for (uint64_t revision = 1; revision <= GATEWAY_STATS_ROWS; revision++) {
         struct gateway_stats *row = gateway_stats_get(region, revision);
         assert_non_null(row);
         atomic_store(&row->success, revision);
     }
     assert_null(gateway_stats_get(region, GATEWAY_STATS_ROWS + 1)); /* full */
+    assert_null(gateway_stats_find(region, bytes, GATEWAY_STATS_ROWS + 1));
+    assert_int_equal(atomic_load(&gateway_stats_find(region, bytes, 77)->success), 77);
     for (uint64_t revision = 1; revision <= GATEWAY_STATS_ROWS; revision++)
         assert_int_equal(atomic_load(&gateway_stats_get(region, revision)->success), revision);
     gateway_stats_keep(region, keep_odd, NULL);
@@ -267,6 +275,9 @@ static void test_activity(void **state)
         struct metric_series *took = metrics_series(&metrics[i], GATEWAY_TOTAL, answers);
         metric_observe(&metrics[i], took, 40'000);
         metric_observe(&metrics[i], took, UINT64_C(90'000'000'000));
+        metric_observe(&metrics[i], metrics_series(&metrics[i], GATEWAY_TOTAL, nobody), 1);
+        metric_set(metrics_series(&metrics[i], GATEWAY_QUEUED, nobody), 1);
+        metric_set(metrics_series(&metrics[i], GATEWAY_RUNNING, nobody), 1);
     }
     assert_int_equal(gateway_metrics_activity(arena, region, gateway_region_bytes(), &rows), 1);
     assert_true(slice_is(rows[0].project, "default") && slice_is(rows[0].endpoint, "digits"));

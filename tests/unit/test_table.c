@@ -300,32 +300,89 @@ static void test_residency(void **state)
     arena_free(arena);
 }
 
+#define IN(range) offsetof(struct table_head, range)
+#define SECOND(type, member) (sizeof(struct type) + offsetof(struct type, member))
+
 static const struct {
     const char *name, *error;
-    size_t offset; /* of a 32-bit word of the first rule */
+    size_t range, offset; /* of a 32-bit word: from where a range of the head begins; 0: the head */
     uint32_t value;
-} bad_rules[] = {
-    { "a scope that is none", "rule 0 is none", offsetof(struct residency_rule, process.scope), 3 },
-    { "clients of the same country", "rule 0 is none",
+} bad_words[] = {
+    { "a version before the first", "version 0, ", 0, offsetof(struct table_head, version), 0 },
+    { "a version after the last", "reads 1 to ", 0, offsetof(struct table_head, version),
+      TABLE_VERSION + 1 },
+    { "an endpoint without a name", "a name of endpoint 0 ", IN(endpoints),
+      offsetof(struct table_endpoint, name.bytes), 0 },
+    { "an endpoint without a project", "a name of endpoint 0 ", IN(endpoints),
+      offsetof(struct table_endpoint, project.bytes), 0 },
+    { "another's revision", "endpoint 1 serves what is not its own", IN(endpoints),
+      SECOND(table_endpoint, serving), 0 },
+    { "no request at a time", "endpoint 0 has a limit", IN(endpoints),
+      offsetof(struct table_endpoint, concurrency), 0 },
+    { "a split of an unknown kind", "the shares of endpoint 0 ", IN(splits),
+      offsetof(struct table_split, flags), UINT32_MAX },
+    { "a canary of another", "the shares of endpoint 1 ", IN(splits), SECOND(table_split, canary),
+      0 },
+    { "a PoP beyond the pole", "PoP 0 is outside", IN(pops), offsetof(struct table_pop, latitude),
+      0x42b60000 /* 91 */ },
+    { "a PoP beyond the date line", "PoP 0 is outside", IN(pops),
+      offsetof(struct table_pop, longitude), 0x43480000 /* 200 */ },
+    { "a PoP at a place that is no number", "PoP 0 is outside", IN(pops),
+      offsetof(struct table_pop, longitude), 0x7fc00000 },
+    { "an authority that is elsewhere", "how revision 0 is reached", IN(reaches),
+      offsetof(struct table_reach, authority.offset), UINT32_MAX },
+    { "a scope that is none", "rule 0 is none", IN(rules),
+      offsetof(struct residency_rule, process.scope), 3 },
+    { "clients of the same country", "rule 0 is none", IN(rules),
       offsetof(struct residency_rule, clients.scope), RESIDENCY_SAME_COUNTRY },
-    { "a word for later", "rule 0 is none", offsetof(struct residency_rule, cache.reserved), 1 },
+    { "a word for later", "rule 0 is none", IN(rules),
+      offsetof(struct residency_rule, cache.reserved), 1 },
 };
 
-static void test_bad_rules(void **state)
+static void test_bad_words(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof bad_rules / sizeof *bad_rules; i++) {
+    for (size_t i = 0; i < sizeof bad_words / sizeof *bad_words; i++) {
         struct arena *arena = arena_new();
         struct slice bytes = build(arena);
-        const struct table_head *table = (const void *)bytes.data;
+        char *data = (char *)(uintptr_t)bytes.data;
+        size_t at = bad_words[i].offset;
         struct err err;
-        print_message("  %s\n", bad_rules[i].name);
-        memcpy((char *)(uintptr_t)bytes.data + table->rules.offset + bad_rules[i].offset,
-               &bad_rules[i].value, sizeof bad_rules[i].value);
+        print_message("  %s\n", bad_words[i].name);
+        if (bad_words[i].range)
+            at += ((const struct table_range *)(const void *)(data + bad_words[i].range))->offset;
+        memcpy(data + at, &bad_words[i].value, sizeof bad_words[i].value);
         assert_int_equal(table_check(bytes, &err), ERR_BAD_INPUT);
-        assert_non_null(strstr(err.message, bad_rules[i].error));
+        assert_non_null(strstr(err.message, bad_words[i].error));
         arena_free(arena);
     }
+}
+
+/* A head that is longer in each version, at an address that rows may have. */
+static void test_bad_sizes(void **state)
+{
+    static const size_t heads[] = { TABLE_HEAD_BYTES_1, TABLE_HEAD_BYTES_2, TABLE_HEAD_BYTES_3,
+                                    TABLE_HEAD_BYTES_4 };
+    struct arena *arena = arena_new();
+    struct slice bytes = build(arena);
+    char *odd = arena_alloc(arena, bytes.size + 8);
+    struct err err;
+    (void)state;
+    for (uint32_t i = 0; i < sizeof heads / sizeof *heads; i++) {
+        struct table_head head;
+        memcpy(&head, bytes.data, sizeof head);
+        head.version = i + 2;
+        assert_int_equal(table_check((struct slice){ (const char *)&head, heads[i] }, &err),
+                         ERR_BAD_INPUT);
+        assert_non_null(strstr(err.message, "bytes are no table"));
+    }
+    memcpy(odd + 4, bytes.data, bytes.size);
+    assert_int_equal(table_check((struct slice){ odd + 4, bytes.size }, &err), ERR_BAD_INPUT);
+    assert_non_null(strstr(err.message, "bytes are no table"));
+    assert_int_equal(table_check((struct slice){ bytes.data, TABLE_BYTES_MAX + 1 }, &err),
+                     ERR_BAD_INPUT);
+    assert_non_null(strstr(err.message, "bytes are no table"));
+    arena_free(arena);
 }
 
 static void test_a_source_of_equal_names_is_refused(void **state)
@@ -427,6 +484,9 @@ static void test_read_file(void **state)
     assert_int_equal(table_read_file(table_fd, short_fd, &data, &read, &err), ERR_BAD_INPUT);
     assert_non_null(strstr(err.message, "too short"));
     assert_int_equal(table_read_file(table_fd, -1, &data, &read, &err), ERR_BAD_INPUT);
+    assert_int_equal(ftruncate(short_fd, 1 << 20), 0);
+    assert_int_equal(table_read_file(table_fd, short_fd, &data, &read, &err), ERR_BAD_INPUT);
+    assert_non_null(strstr(err.message, "odd size"));
     assert_int_equal(table_read_file(table_fd, key_fd, &data, &read, &err), 0);
     assert_ptr_equal(data, read.data);
     assert_int_equal(read.size, bytes.size);
@@ -443,7 +503,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_find),
         cmocka_unit_test(test_residency),
-        cmocka_unit_test(test_bad_rules),
+        cmocka_unit_test(test_bad_words),
+        cmocka_unit_test(test_bad_sizes),
         cmocka_unit_test(test_a_source_of_equal_names_is_refused),
         cmocka_unit_test(test_flipped_bytes),
         cmocka_unit_test(test_file),
