@@ -77,8 +77,8 @@ enum table_endpoint_state {
 struct table_endpoint {
     uint64_t uid;
     struct table_text name, project;
-    uint32_t state; /* enum table_endpoint_state */
-    uint32_t reserved;
+    uint32_t state;    /* enum table_endpoint_state */
+    uint32_t start_ms; /* that the last start of a replica here took; 0: none is known */
     uint32_t revision_first, revision_count; /* rows of `revisions` */
     uint32_t serving; /* row of the revision with the traffic; TABLE_NONE: none yet */
     uint32_t origin_first, origin_count; /* rows of `origins` */
@@ -211,6 +211,7 @@ struct table_source_endpoint {
     const struct slice *origins, *domains, *aliases;
     size_t origin_count, domain_count, alias_count;
     uint32_t queue_depth, concurrency;
+    uint32_t start_ms;
     uint64_t queue_timeout_us, queue_cold_us, timeout_us, body_bytes_max, queue_bytes_max;
     const struct residency_rule *rules;
     size_t rule_count;

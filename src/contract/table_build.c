@@ -157,6 +157,7 @@ static void endpoint_place(struct builder *builder, struct table_head *table, ui
     endpoint->timeout_us = source->timeout_us;
     endpoint->body_bytes_max = source->body_bytes_max;
     endpoint->queue_bytes_max = source->queue_bytes_max;
+    endpoint->start_ms = source->start_ms;
     endpoint->origin_first = table->origins.count;
     endpoint->origin_count = (uint32_t)source->origin_count;
     struct table_text *origins =

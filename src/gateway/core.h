@@ -110,7 +110,7 @@ struct endpoint {
     _Atomic uint32_t refs;
     unsigned loops;                           /* sides */
     struct memory_budget memory;              /* of its requests; a part of the gateway's */
-    _Atomic uint32_t start_ms;                /* the last start of a replica took; 0: none did */
+    _Atomic uint32_t start_ms;                /* the last start took, says the agent; 0: none */
     _Atomic uint32_t denied[GATEWAY_DENIALS]; /* by enum denial; told to the agent and begun anew */
     _Atomic(struct asked *) asked; /* from where inferences are asked for; NULL: none was */
     struct endpoint_waiting {      /* requests that wait, over all loops, and their inputs */

@@ -34,14 +34,18 @@ static struct revision *revision_get(struct gateway *gateway, uint64_t uid)
     return revision;
 }
 
-static struct endpoint *endpoint_get(struct gateway *gateway, uint64_t uid)
+/* How long a start takes is the agent's word, which began it: a replica may be ready before we hear
+ * of it. An agent that is new knows none; what the one before it said stays. */
+static struct endpoint *endpoint_get(struct gateway *gateway, const struct table_endpoint *row)
 {
-    struct endpoint *endpoint = map_get_u64(&gateway->endpoints, uid);
+    struct endpoint *endpoint = map_get_u64(&gateway->endpoints, row->uid);
 
     if (!endpoint) {
-        endpoint = endpoint_new(gateway, uid);
-        map_put_u64(&gateway->endpoints, uid, endpoint);
+        endpoint = endpoint_new(gateway, row->uid);
+        map_put_u64(&gateway->endpoints, row->uid, endpoint);
     }
+    if (row->start_ms)
+        atomic_store(&endpoint->start_ms, row->start_ms);
     return endpoint;
 }
 
@@ -186,7 +190,7 @@ void world_table_set(struct gateway *gateway, const void *data, size_t bytes, bo
     table->endpoints = mem_zalloc((head->endpoints.count + 1) * sizeof(struct endpoint *));
     table->revisions = mem_zalloc((head->revisions.count + 1) * sizeof(struct revision *));
     for (uint32_t i = 0; i < head->endpoints.count; i++) {
-        table->endpoints[i] = endpoint_get(gateway, table_endpoint(head, i)->uid);
+        table->endpoints[i] = endpoint_get(gateway, table_endpoint(head, i));
         atomic_fetch_add(&table->endpoints[i]->refs, 1);
     }
     for (uint32_t i = 0; i < head->revisions.count; i++) {
@@ -384,7 +388,6 @@ void world_replica_added(struct gateway *gateway, const struct message_replica_a
     struct revision *revision = revision_get(gateway, added->revision);
     replica->owner = revision;
     replica->came_ms = loop_now_ms(gateway->main);
-    replica->was_ready = replica_phase(replica) == PERIGEE_PHASE_READY;
     map_put_u64(&gateway->replicas, replica->id, replica);
     arena_set(gateway, revision, fds[2], added->arena_bytes);
     begin_or_wait(gateway, replica);
@@ -432,18 +435,6 @@ void world_replica_walls(struct gateway *gateway, uint64_t id)
     world_replica_look(gateway, id);
 }
 
-/* How long a replica of that endpoint needs until it is ready: other PoPs hear it. One that was
- * ready before this gateway came tells nothing. */
-static void start_learn(struct gateway *gateway, const struct replica *replica)
-{
-    struct endpoint *endpoint =
-        map_get_u64(&gateway->endpoints, replica->revision >> TABLE_REVISION_BITS);
-    int64_t ms = loop_now_ms(gateway->main) - replica->came_ms;
-
-    if (endpoint && !replica->was_ready)
-        atomic_store(&endpoint->start_ms, ms > 0 ? (uint32_t)ms : 1);
-}
-
 void world_replica_look(struct gateway *gateway, uint64_t id)
 {
     struct replica *replica = map_get_u64(&gateway->replicas, id);
@@ -454,7 +445,6 @@ void world_replica_look(struct gateway *gateway, uint64_t id)
         return;
     struct revision *revision = replica->owner;
     replica_state_move(&replica->state, REPLICA_READY);
-    start_learn(gateway, replica);
     atomic_fetch_add(&revision->ready, 1);
     atomic_store(&revision->demanded, false);
     atomic_store(&revision->cold_since_ns, 0);

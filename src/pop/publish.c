@@ -120,6 +120,7 @@ static void source_endpoint(struct arena *arena, const struct pop_endpoint *endp
         .alias_count = spec->aliases.count,
         .queue_depth = (uint32_t)spec->queue.depth,
         .concurrency = concurrency(spec),
+        .start_ms = endpoint->start_ms,
         .queue_timeout_us = spec->queue.timeout_ns / 1000,
         .queue_cold_us = spec->queue.cold_ns / 1000,
         .timeout_us = spec->timeout_ns / 1000,

@@ -47,6 +47,7 @@ void pop_starts_add(const struct pop_replica *replica, const struct pop_ready *r
         return;
     if (!endpoint->starts)
         endpoint->starts = mem_zalloc(sizeof *endpoint->starts);
+    endpoint->start_ms = left < ENV_MS ? 1 : (uint32_t)(left / ENV_MS);
     ns[POP_START_all] = left;
     ns[POP_START_walls] = part_of(&left, ready->walls_ns);
     ns[POP_START_load] = part_of(&left, ready->load_ns);

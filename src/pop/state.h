@@ -234,6 +234,7 @@ struct pop_endpoint {
     uint64_t generation_since;
     uint64_t exits;                          /* unasked, in this agent's life */
     struct pop_starts *starts;               /* owned; NULL: none in this agent's life */
+    uint32_t start_ms;                       /* that the last one took; 0: the same */
     struct pop_death deaths[POP_DEATHS_MAX]; /* oldest first */
     uint32_t death_count;
 };

@@ -43,7 +43,6 @@ struct replica {
     int64_t came_ms;
     uint32_t lanes_drained;
     bool begun, killed;           /* loops were told; the supervisor was asked */
-    bool was_ready;               /* when it came: of a gateway before this one */
     bool walls_asked, walls_seen; /* of the supervisor; by it: it may have requests */
     bool drained_held;            /* drained here, and not by the gateway beside this one */
     _Atomic int64_t completed_ns; /* its last completion, as loops saw it */

@@ -42,6 +42,7 @@ static void endpoint_source(const struct world_endpoint *from, size_t index, str
         .revision_count = from->revisions,
         .queue_depth = from->queue_depth,
         .concurrency = from->concurrency,
+        .start_ms = from->start_ms,
         .queue_timeout_us = from->queue_timeout_ms * 1000,
         .queue_cold_us = from->queue_cold_ms * 1000,
         .timeout_us = from->timeout_ms * 1000,

@@ -75,7 +75,7 @@ struct world {
 
 struct world_endpoint {
     const char *name;
-    uint32_t queue_depth, concurrency;
+    uint32_t queue_depth, concurrency, start_ms;
     uint64_t queue_timeout_ms, queue_cold_ms, timeout_ms, body_bytes_max;
     uint64_t queue_bytes_max; /* 0: 256 MiB */
     uint32_t state;

@@ -309,17 +309,20 @@ static void test_a_cold_endpoint(void **)
         const char *message;
         uint32_t state;
         bool said, starts;
+        uint32_t start_ms; /* in the table; 0: nobody has seen one */
     } rows[] = {
-        { NULL, TABLE_ENDPOINT_RUNNING, true, true },
-        { "it broke", TABLE_ENDPOINT_RUNNING, true, false },
-        { NULL, TABLE_ENDPOINT_AWAY, false, false },
-        { NULL, TABLE_ENDPOINT_STOPPED, false, false },
+        { NULL, TABLE_ENDPOINT_RUNNING, true, true, 0 },
+        { NULL, TABLE_ENDPOINT_RUNNING, true, true, 70 },
+        { "it broke", TABLE_ENDPOINT_RUNNING, true, false, 70 },
+        { NULL, TABLE_ENDPOINT_AWAY, false, false, 70 },
+        { NULL, TABLE_ENDPOINT_STOPPED, false, false, 70 },
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct world_endpoint cold = digits;
         struct world world = {};
         cold.message = rows[i].message;
         cold.state = rows[i].state;
+        cold.start_ms = rows[i].start_ms;
         world_start(&world, 1);
         world_table(&world, 1, &cold, 1);
         world_go(&world);
@@ -331,11 +334,40 @@ static void test_a_cold_endpoint(void **)
             struct peer_load_row row = peer_load_row(bytes, 0);
             assert_int_equal(row.places, 0);
             assert_int_equal(row.start_ms > 0 && row.start_ms < 60'000, rows[i].starts);
+            if (rows[i].starts && rows[i].start_ms)
+                assert_float_equal(row.start_ms, rows[i].start_ms, 0);
         }
         reply_free(&reply);
         world_stop(&world);
         case_closed(&world);
     }
+}
+
+/* A replica that was ready before this gateway heard of it tells nothing; its agent has seen all of
+ * the start. An agent that is new has seen none, and what is known stays. */
+static void test_how_long_a_start_takes(void **)
+{
+    static const uint32_t told[] = { 70, 0, 90 }, said[] = { 70, 70, 90 };
+    struct world world = {};
+    struct fake fake;
+    struct peer_load_row row;
+    struct world_endpoint slow = digits;
+    union message message;
+    case_begin(&world, &fake, &digits, 1, FAKE_RIGHT);
+    keys_send(&world);
+    fake_exit(&world, &fake);
+    struct peer_load_head head = {};
+    for (size_t i = 0; i < sizeof told / sizeof *told; i++) {
+        slow.start_ms = told[i];
+        world_table(&world, 2 + i, &slow, 1);
+        do
+            world_expect(&world, true, MESSAGE_TABLE_SERVED, &message);
+        while (message.as_MESSAGE_TABLE_SERVED.number < 2 + i);
+        head = next_report(&world, head.number, 0, &row);
+        assert_int_equal(row.places, 0);
+        assert_float_equal(row.start_ms, said[i], 0);
+    }
+    case_end(&world, &fake);
 }
 
 static void mesh_send(struct world *world, const void *bytes, size_t size)
@@ -434,6 +466,7 @@ int main(void)
         cmocka_unit_test(test_what_is_forbidden_is_not_counted),
         cmocka_unit_test(test_arrivals_are_counted_anew),
         cmocka_unit_test(test_a_cold_endpoint),
+        cmocka_unit_test(test_how_long_a_start_takes),
         cmocka_unit_test(test_who_is_reached),
         cmocka_unit_test(test_meshes_come_and_go),
     };

@@ -9,7 +9,9 @@
 #include <stdlib.h>
 #include <cmocka.h> /* after the four above */
 
+#include "base/arena.h"
 #include "base/err.h"
+#include "pop/agent.h"
 #include "pop_effects.h"
 
 enum { RUN_MS = 100, TOLD_MS = 250, START_MS = 50 };
@@ -200,12 +202,27 @@ static uint32_t ready(struct world *world)
     return pop_revision_ready(revision_of(world));
 }
 
+/* As its gateway is told: from the decision on, whenever that has heard of the replica. */
+static uint32_t start_told_ms(struct world *world)
+{
+    static const struct message_start start = { .pop = "local", .zone = "perigee.test" };
+    struct arena *arena = arena_new();
+    struct slice table;
+    struct err err;
+    assert_int_equal(pop_table_make(&world->pop, &start, 1, arena, &table, &err), 0);
+    uint32_t ms = table_endpoint((const struct table_head *)(const void *)table.data, 0)->start_ms;
+    arena_free(arena);
+    return ms;
+}
+
 static void test_to_zero_and_back(void **state)
 {
     struct world *world = *state;
     endpoint_set(world, "running", "", "", 1);
+    assert_int_equal(start_told_ms(world), 0);
     run(world, 1);
     assert_int_equal(ready(world), 1); /* it shows that it can */
+    assert_in_range(start_told_ms(world), START_MS, 2 * START_MS);
     run(world, 118);
     assert_int_equal(ready(world), 1);
     run(world, 3);
