@@ -341,6 +341,22 @@ static bool adopted_stay(const struct pop_revision *revision, int64_t now_ns, in
     return true;
 }
 
+/* At zero nothing is tried any more, and what failed once is no reason to refuse whoever comes
+ * next: he has it tried again. */
+static void forgive(struct pop_revision *revision)
+{
+    const struct pop_endpoint *endpoint = revision->endpoint;
+    struct pop *pop = endpoint->pop;
+    bool may = endpoint->wanted && endpoint->running && revision->wanted &&
+               (!endpoint->placed || endpoint->replicas > 0);
+    if (!revision->failed || !may || revision->replica_count > 0)
+        return;
+    revision->failed = false;
+    revision->message[0] = '\0';
+    pop->effects->publish(pop, pop->data);
+    pop->effects->report(pop, pop->data);
+}
+
 static void endpoint_reconcile(struct pop_endpoint *endpoint, int64_t now_ns, int64_t *next_ns)
 {
     struct pop_revision *revision;
@@ -362,6 +378,8 @@ static void endpoint_reconcile(struct pop_endpoint *endpoint, int64_t now_ns, in
             pop_upstream_reconcile(revision, wanted > 0);
             continue;
         }
+        if (wanted == 0)
+            forgive(revision);
         starts(revision, wanted, now_ns, next_ns);
         /* What the disk said may be older than what runs. One is what is started by number. */
         uint32_t stay = !wanted && adopted_stay(revision, now_ns, next_ns) ? 1 : wanted;

@@ -23,6 +23,7 @@ struct world {
     struct pop pop;
     unsigned starts, events, wakes;
     char event[SCALE_WORDS_BYTES + 16];
+    bool fails;        /* what starts does not become ready */
     bool holds;        /* what drains has a request that goes on */
     double rate, come; /* requests a second, told to the agent four times in it */
     int64_t told_ns;
@@ -113,7 +114,9 @@ static void play(struct world *world)
                 struct pop_ready ready = { .walls = &walls,
                                            .model = &model,
                                            .model_bytes = sizeof model };
-                if (replica->kill_sent)
+                if (world->fails && replica->state == POP_REPLICA_STARTING)
+                    exited.end = REPLICA_END_NOT_STARTED;
+                if (replica->kill_sent || exited.end == REPLICA_END_NOT_STARTED)
                     pop_replica_exited(&world->pop, &exited);
                 else if (replica->state == POP_REPLICA_STARTING &&
                          world->now_ns - replica->since_ns >= START_MS * ENV_MS)
@@ -242,6 +245,29 @@ static void test_to_zero_and_back(void **state)
     pop_demand(&world->pop, &herd);
     run(world, 0.2);
     assert_int_equal(world->starts, 1);
+    assert_int_equal(ready(world), 1);
+}
+
+/* While somebody asks it is tried again and again; at zero, once the next one asks. */
+static void test_a_start_that_fails_is_forgotten_at_zero(void **state)
+{
+    struct world *world = *state;
+    endpoint_set(world, "running", "", "", 1);
+    run(world, 125);
+    struct pop_revision *revision = revision_of(world);
+    assert_true(revision->replica_count == 0 && !revision->failed);
+    world->fails = true;
+    world->starts = 0;
+    pop_scale_wake(revision, 1);
+    pop_reconcile(&world->pop);
+    run(world, 100);
+    assert_true(world->starts > 5 && revision->failed && revision->message[0]);
+    run(world, 60);
+    assert_true(revision->replica_count == 0 && !revision->failed && !revision->message[0]);
+    world->fails = false;
+    pop_scale_wake(revision, 1);
+    pop_reconcile(&world->pop);
+    run(world, 61); /* it was tried a moment ago */
     assert_int_equal(ready(world), 1);
 }
 
@@ -463,6 +489,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_to_zero_and_back, world_new, world_free),
+        cmocka_unit_test_setup_teardown(test_a_start_that_fails_is_forgotten_at_zero, world_new,
+                                        world_free),
         cmocka_unit_test_setup_teardown(test_what_served_is_there_again_after_a_boot, world_new,
                                         world_free),
         cmocka_unit_test_setup_teardown(test_at_zero_behind_an_agent, world_new, world_free),
