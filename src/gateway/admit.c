@@ -293,10 +293,10 @@ void admit_prospect(const struct request *request, struct admit_prospect *ret)
     struct admission_load load;
 
     *ret = (struct admit_prospect){ .ready = request->side->lane_count > 0 };
-    if (!ret->ready)
-        return;
     bool free = room(request->side);
     ret->full = depth_full(request) && !free;
+    if (!ret->ready)
+        return;
     if (free && !request->deadline_ns)
         return;
     load_of(request, &load);

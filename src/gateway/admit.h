@@ -31,7 +31,7 @@ uint32_t admit_retry_after_s(const struct request *request);
 /* What a request that came now would meet here, without a word of it counted. */
 struct admit_prospect {
     bool ready;      /* a replica is */
-    bool full, late; /* the queue is; its deadline cannot be met */
+    bool full, late; /* the queue is, also while it starts; its deadline cannot be met */
     float wait_ms,
         finish_ms; /* until a replica has it, and until the answer; 0: not known, or none */
 };

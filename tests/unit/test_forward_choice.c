@@ -121,6 +121,32 @@ static void test_cold_for_longer_than_thought(void **state)
     scene_end(&scene);
 }
 
+/* It would be waited for, but as many as may wait already do. */
+static void test_cold_and_full(void **state)
+{
+    static const struct scene_figures figures[] = { { "local", MESH_UP, 0, 0, 20 },
+                                                    { "other", MESH_UP, 100'000, 0, 0 } };
+    static const char request[] =
+        "POST /v2/models/digits/infer HTTP/1.1\r\n" LOCAL "Content-Length: 78\r\n\r\n" BODY;
+    struct scene scene;
+    struct world_endpoint row = scene_endpoint(0, scene_at_all, 2);
+    union message message;
+    (void)state;
+
+    row.queue_depth = 1;
+    row.timeout_ms = row.queue_cold_ms = 60'000;
+    scene_begin(&scene, &row, PEER_ECHOES, false);
+    scene_mesh(&scene, figures, 2);
+    int fd = world_connect(&scene.world);
+    assert_int_equal(send(fd, request, sizeof request - 1, MSG_NOSIGNAL), sizeof request - 1);
+    world_expect(&scene.world, true, MESSAGE_DEMAND, &message); /* it waits */
+    scene_expect(world_infer(&scene.world, "", BODY), 200, "Perigee-Pop: other");
+    fake_start(&scene.world, &scene.fake, 7, WORLD_REVISION(0, 1), 2);
+    scene_expect(world_read(fd), 200, "Perigee-Pop: local");
+    close(fd);
+    scene_end(&scene);
+}
+
 /* ---- by the mesh ---------------------------------------------------------------------------- */
 
 /* clang-format off */
@@ -346,6 +372,7 @@ int main(void)
         cmocka_unit_test(test_a_pop_that_is_forgotten),
         cmocka_unit_test(test_cold),
         cmocka_unit_test(test_cold_for_longer_than_thought),
+        cmocka_unit_test(test_cold_and_full),
         cmocka_unit_test(test_mesh),
         cmocka_unit_test(test_a_silent_pop_that_is_down_is_given_up),
         cmocka_unit_test(test_overloaded),
