@@ -77,7 +77,7 @@ static void print_pops(struct cli *cli, yyjson_val *pops, bool past)
                                  short_of(view_text(row, "rtt_source")),
                                  figure(cli, row, "queue_felt_ms"),
                                  figure(cli, row, "service_ms"),
-                                 figure(cli, row, "cold_ms"),
+                                 figure(cli, row, "cold_felt_ms"),
                                  figure(cli, row, "total_ms"),
                                  outcome(cli, row),
                              });

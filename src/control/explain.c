@@ -88,6 +88,7 @@ static void columns_fill(struct control *control, struct arena *arena,
     float *axes[3], *figures[4];
     uint64_t *key = ARENA_ARRAY(arena, uint64_t, count + 1);
     uint32_t *pop = ARENA_ARRAY(arena, uint32_t, count + 1);
+    bool *hides = ARENA_ARRAY(arena, bool, count + 1);
     country_number *country = ARENA_ARRAY(arena, country_number, count + 1);
     uint8_t *health = ARENA_ARRAY(arena, uint8_t, count + 1);
     for (size_t i = 0; i < 3; i++)
@@ -114,11 +115,12 @@ static void columns_fill(struct control *control, struct arena *arena,
                              : row->pop->loads_told && !endpoint->snapshot->row.stopped
                                  ? START_UNKNOWN_MS
                                  : 0;
+        hides[placed] = row->load != NULL;
         figures[3][placed++] = row->load ? row->load->weight : (float)row->place->replicas;
     }
     table->pops = (struct route_pops){ count, axes[0], axes[1], axes[2], key, country, health };
-    table->endpoint =
-        (struct route_endpoint){ placed, pop, figures[0], figures[1], figures[2], figures[3] };
+    table->endpoint = (struct route_endpoint){ placed,     pop,        figures[0], figures[1],
+                                               figures[2], figures[3], hides };
 }
 
 /* ---- saying ---------------------------------------------------------------------------------- */
@@ -175,6 +177,7 @@ static void write_pop(struct json_writer *w, struct control *control, const stru
     member_ms(w, "queue_felt_ms", placed ? choice->felt_ms : NAN);
     member_ms(w, "service_ms", placed ? choice->service_ms : NAN);
     member_ms(w, "cold_ms", placed ? choice->start_ms : NAN);
+    member_ms(w, "cold_felt_ms", placed ? choice->start_felt_ms : NAN);
     member_ms(w, "total_ms", placed ? choice->total_ms : NAN);
     json_member_u64(w, "replicas", row->place ? row->place->replicas : 0);
     json_member_bool(w, "load_reported", row->load != NULL);

@@ -101,8 +101,8 @@ static struct slice exclusion_of(yyjson_val *pop)
 
 static void copy_pop(struct json_writer *w, yyjson_val *pop, struct slice name, struct slice chosen)
 {
-    static const char *const figures[] = { "rtt_ms",     "queue_ms", "queue_felt_ms",
-                                           "service_ms", "cold_ms",  "total_ms" };
+    static const char *const figures[] = { "rtt_ms",  "queue_ms",     "queue_felt_ms", "service_ms",
+                                           "cold_ms", "cold_felt_ms", "total_ms" };
     json_object_begin(w);
     json_member_string(w, "pop", name);
     copy_figure(w, "share", pop, 0, 1);

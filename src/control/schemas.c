@@ -35,8 +35,8 @@
 #define CHOICE                                                                                     \
     "\"pop\":" STRING ",\"chosen\":" BOOLEAN ",\"near\":" BOOLEAN ",\"share\":" FIGURE             \
     ",\"rtt_ms\":" FIGURE ",\"queue_ms\":" FIGURE ",\"queue_felt_ms\":" FIGURE                     \
-    ",\"service_ms\":" FIGURE ",\"cold_ms\":" FIGURE ",\"total_ms\":" FIGURE                       \
-    ",\"excluded\":" NULLABLE
+    ",\"service_ms\":" FIGURE ",\"cold_ms\":" FIGURE ",\"cold_felt_ms\":" FIGURE                   \
+    ",\"total_ms\":" FIGURE ",\"excluded\":" NULLABLE
 #define POP_KIND "{\"type\":\"string\",\"enum\":[\"pop\",\"dns\"]}"
 #define IMAGE_BLOB OBJECT("\"digest\":" DIGEST ",\"size\":" WHOLE ",\"media_type\":" STRING)
 #define DIGEST "{\"type\":\"string\",\"pattern\":\"^sha256:[0-9a-f]{64}$\"}"

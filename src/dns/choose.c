@@ -23,6 +23,7 @@ struct places {
     uint32_t pop[DNS_MEMO_PLACES];
     float wait[DNS_MEMO_PLACES], service[DNS_MEMO_PLACES], start[DNS_MEMO_PLACES];
     float weight[DNS_MEMO_PLACES];
+    bool hides[DNS_MEMO_PLACES];
 };
 
 static struct route_endpoint some_of(const struct route_endpoint *all,
@@ -35,9 +36,10 @@ static struct route_endpoint some_of(const struct route_endpoint *all,
         places->service[i] = all->service_ms[at];
         places->start[i] = all->start_ms[at];
         places->weight[i] = all->weight[at];
+        places->hides[i] = all->hides && all->hides[at];
     }
-    return (struct route_endpoint){ row->count,      places->pop,   places->wait,
-                                    places->service, places->start, places->weight };
+    return (struct route_endpoint){ row->count,    places->pop,    places->wait, places->service,
+                                    places->start, places->weight, places->hides };
 }
 
 static uint16_t place_of(const struct route_endpoint *all, uint32_t pop)
@@ -53,11 +55,28 @@ static uint16_t place_of(const struct route_endpoint *all, uint32_t pop)
     return (uint16_t)low;
 }
 
+/* Of more than are kept: who hides the starts of others has to be among them. It takes the place of
+ * the last, which is then the first that is left out. */
+static void hider_keep(const struct dns_view *view, const struct dns_entry *entry,
+                       const struct route_query *query,
+                       struct route_choice best[static DNS_MEMO_PLACES + 1])
+{
+    size_t hider = route_hider(&view->route, &entry->calm, query), last = DNS_MEMO_PLACES - 1;
+    if (hider == entry->calm.count)
+        return;
+    for (size_t i = 0; i <= last; i++)
+        if (best[i].pop == entry->calm.pop[hider])
+            return;
+    best[last + 1] = best[last];
+    best[last].pop = entry->calm.pop[hider];
+}
+
 /* The best ones if nobody waited anywhere. False: none, or full ones alone. */
 static bool candidates_find(const struct dns_view *view, const struct dns_entry *entry,
                             const struct route_query *query, struct dns_memo_row *ret)
 {
-    static_assert((int)DNS_MEMO_PLACES < (int)ROUTE_CHOICES_MAX && ROUTE_POPS_MAX <= UINT16_MAX);
+    static_assert((int)DNS_MEMO_PLACES + 1 == (int)ROUTE_CHOICES_MAX &&
+                  ROUTE_POPS_MAX <= UINT16_MAX);
     struct route_choice best[ROUTE_CHOICES_MAX];
     size_t count = route_choose(&view->route, &entry->calm, query, best, ROUTE_CHOICES_MAX);
     if (count == 0 || !(best[0].total_ms < INFINITY))
@@ -65,6 +84,8 @@ static bool candidates_find(const struct dns_view *view, const struct dns_entry 
     /* The first is drawn, the others are the best of the rest, in order: behind the last is none
      * that is better than it. */
     size_t kept = count < ROUTE_CHOICES_MAX ? count : DNS_MEMO_PLACES;
+    if (kept < count && entry->calm.hides)
+        hider_keep(view, entry, query, best);
     *ret = (struct dns_memo_row){
         .scope_bits = DNS_MEMO_NO_SCOPE,
         .bound_ms = count < ROUTE_CHOICES_MAX ? INFINITY : best[count - 1].total_ms,

@@ -73,7 +73,8 @@ static struct dns_source_host host(struct slice name, const struct ips *ips)
 
 enum { START_UNKNOWN_MS = 3000 };
 
-/* A PoP that answers and says nothing of it has not heard of it yet, and starts it then. */
+/* A PoP that answers and says nothing of it has not heard of it yet, and starts it then: nobody can
+ * hide that, since it would not know what it is asked for. */
 static void weigh(const struct dns_node *node, const uint32_t *mesh_rows,
                   const struct table_endpoint *endpoint, struct dns_source_place *places,
                   size_t place_count)
@@ -96,6 +97,7 @@ static void weigh(const struct dns_node *node, const uint32_t *mesh_rows,
         place->service_ms = load->service_ms;
         place->start_ms = load->start_ms;
         place->weight = load->weight;
+        place->hides = true;
     }
 }
 

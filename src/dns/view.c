@@ -94,6 +94,7 @@ static int places_set(struct dns_view *view, struct dns_entry *entry,
     float *start = ARENA_ARRAY(arena, float, count + 1);
     float *weight = ARENA_ARRAY(arena, float, count + 1);
     float *calm = ARENA_ARRAY(arena, float, count + 1);
+    bool *hides = ARENA_ARRAY(arena, bool, count + 1), any = false;
     for (size_t i = 0; i < count; i++) {
         if (places[i].pop >= view->route.count || (i && places[i].pop <= places[i - 1].pop))
             return err_set(err, ERR_BAD_INPUT, "place %zu is at PoP %u of %zu, or out of order", i,
@@ -104,10 +105,13 @@ static int places_set(struct dns_view *view, struct dns_entry *entry,
         start[i] = places[i].start_ms;
         weight[i] = places[i].weight;
         calm[i] = places[i].wait_ms < INFINITY ? 0 : INFINITY;
+        hides[i] = places[i].hides && places[i].start_ms > 0;
+        any = any || hides[i];
         entry->waits = entry->waits || (places[i].wait_ms > 0 && places[i].wait_ms < INFINITY);
     }
-    entry->route = (struct route_endpoint){ count, pop, wait, service, start, weight };
-    entry->calm = (struct route_endpoint){ count, pop, calm, service, start, weight };
+    hides = any ? hides : NULL; /* where all are warm the choice has less to do */
+    entry->route = (struct route_endpoint){ count, pop, wait, service, start, weight, hides };
+    entry->calm = (struct route_endpoint){ count, pop, calm, service, start, weight, hides };
     return 0;
 }
 

@@ -42,6 +42,7 @@ struct dns_source_pop {
 struct dns_source_place { /* as struct route_endpoint has them */
     uint32_t pop;         /* row */
     float wait_ms, service_ms, start_ms, weight;
+    bool hides; /* its gateway has spoken of the endpoint */
 };
 
 struct dns_source_endpoint {

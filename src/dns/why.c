@@ -47,9 +47,13 @@ static void say_pop(const struct dns_view *view, const struct route_choice *row,
         say(reply, "%s: %s", name, route_exclusion_text(row->exclusion));
         return;
     }
-    say(reply, "%s: %.1f ms = rtt %.1f (%s) + wait %.1f + service %.1f + start %.1f; share %.0f %%",
+    char hidden[48] = "";
+    if (row->start_felt_ms < row->start_ms)
+        (void)snprintf(hidden, sizeof hidden, " (of %.1f: hidden)", (double)row->start_ms);
+    say(reply,
+        "%s: %.1f ms = rtt %.1f (%s) + wait %.1f + service %.1f + start %.1f%s; share %.0f %%",
         name, (double)row->total_ms, (double)row->rtt_ms, route_rtt_source_text(row->rtt_source),
-        (double)row->wait_ms, (double)row->service_ms, (double)row->start_ms,
+        (double)row->wait_ms, (double)row->service_ms, (double)row->start_felt_ms, hidden,
         (double)row->share * 100);
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * route.c -- passes over what is placed: score all without their waits (vector instructions, LANES
- * at a time), add the waits where that can matter, draw among the near-equal ones, pick the
- * runners-up. explain is the scores, written out.
+ * at a time), hide starts, add the waits where that can matter, draw among the near-equal ones,
+ * pick the runners-up. explain is the scores, written out.
  *
  * A PoP is in one of the tiers; only those of the best tier that has any are answered.
  */
@@ -26,8 +26,10 @@ struct scores {
     float least_ms;                   /* that total */
     uint16_t waiting[ROUTE_POPS_MAX]; /* those with room, and a wait */
     size_t waiting_count;
-    float near_ms; /* totals below share */
-    float weights; /* of the near ones, as weight_of() says */
+    float hider_service_ms; /* of the warm PoP that is best without its wait; INFINITY: none */
+    size_t hider;           /* its index; the count of places: none */
+    float near_ms;          /* totals below share */
+    float weights;          /* of the near ones, as weight_of() says */
 };
 
 float route_near_ms(float best_ms)
@@ -114,10 +116,50 @@ static float felt_ms(const struct route_pops *pops, const struct route_endpoint 
 }
 
 /* Without the wait. NAN and INFINITY anywhere are no room. */
-static float base_ms(const struct route_endpoint *endpoint, size_t at, float rtt)
+static float base_ms(const struct route_endpoint *endpoint, size_t at, float rtt, float start)
 {
-    float service = endpoint->service_ms[at], start = endpoint->start_ms[at];
+    float service = endpoint->service_ms[at];
     return rtt + (service < 0 ? 0 : service) + (start < 0 ? 0 : start);
+}
+
+/* What its start costs: where it is hidden little, and the run of who answers. */
+static float start_felt_ms(const struct route_endpoint *endpoint, const struct scores *scores,
+                           size_t at)
+{
+    float start = endpoint->start_ms[at], service = endpoint->service_ms[at];
+
+    if (!(start > 0) || !endpoint->hides || !endpoint->hides[at] || scores->tier[at] != TIER_OPEN)
+        return start;
+    float more = scores->hider_service_ms - (service < 0 ? 0 : service);
+    float hidden = ROUTE_HIDDEN_MS + (more > 0 ? more : 0);
+    return hidden < start ? hidden : start;
+}
+
+/* Totals have no waits yet: who hides is the same whatever others wait for. */
+static void hide(const struct route_endpoint *endpoint, struct scores *scores)
+{
+    float least = INFINITY;
+
+    for (size_t i = 0; i < endpoint->count; i++) {
+        if (scores->tier[i] != TIER_OPEN || endpoint->start_ms[i] > 0 ||
+            !(scores->total_ms[i] < least))
+            continue;
+        least = scores->total_ms[i];
+        scores->hider = i;
+        scores->hider_service_ms = endpoint->service_ms[i] < 0 ? 0 : endpoint->service_ms[i];
+    }
+    if (!(least < INFINITY))
+        return;
+    for (size_t i = 0; i < endpoint->count; i++) {
+        if (scores->tier[i] != TIER_OPEN || !(endpoint->start_ms[i] > 0) || !endpoint->hides[i])
+            continue;
+        scores->total_ms[i] =
+            base_ms(endpoint, i, scores->rtt_ms[i], start_felt_ms(endpoint, scores, i));
+        if (!(endpoint->wait_ms[i] > 0) && scores->total_ms[i] < scores->least_ms) {
+            scores->least_ms = scores->total_ms[i];
+            scores->best = (uint32_t)i;
+        }
+    }
 }
 
 static void score(const struct route_pops *pops, const struct route_endpoint *endpoint,
@@ -129,6 +171,8 @@ static void score(const struct route_pops *pops, const struct route_endpoint *en
 
     assert(count <= ROUTE_POPS_MAX && pops->count <= ROUTE_POPS_MAX);
     scores->waiting_count = 0;
+    scores->hider_service_ms = INFINITY;
+    scores->hider = count;
     for (size_t from = 0; from < count; from += LANES) {
         uint32_t index[LANES];
         float rtt[LANES];
@@ -140,7 +184,8 @@ static void score(const struct route_pops *pops, const struct route_endpoint *en
         }
         lanes_rtt(pops, query, index, rtt);
         for (size_t i = 0; i < lanes; i++) {
-            float total = base_ms(endpoint, from + i, rtt[i]), wait = endpoint->wait_ms[from + i];
+            float total = base_ms(endpoint, from + i, rtt[i], endpoint->start_ms[from + i]);
+            float wait = endpoint->wait_ms[from + i];
             bool room = total + wait < INFINITY;
             enum tier tier = tier_of(pops, query, index[i], room);
 
@@ -160,6 +205,8 @@ static void score(const struct route_pops *pops, const struct route_endpoint *en
     scores->best_tier = (enum tier)__builtin_ctz(tiers);
     scores->best = best[scores->best_tier];
     scores->least_ms = least[scores->best_tier];
+    if (endpoint->hides && scores->best_tier == TIER_OPEN)
+        hide(endpoint, scores);
 }
 
 /* ---- pass 2: waits --------------------------------------------------------------------------- */
@@ -257,7 +304,8 @@ static struct route_choice choice_of(const struct route_pops *pops,
                                      size_t at)
 {
     uint32_t pop = endpoint->pop[at];
-    float base = base_ms(endpoint, at, scores->rtt_ms[at]);
+    float start = start_felt_ms(endpoint, scores, at);
+    float base = base_ms(endpoint, at, scores->rtt_ms[at], start);
     float felt = felt_ms(pops, endpoint, query, at);
     bool room = base + endpoint->wait_ms[at] < INFINITY;
     bool open = scores->tier[at] == scores->best_tier && scores->best_tier < TIER_NONE;
@@ -271,6 +319,7 @@ static struct route_choice choice_of(const struct route_pops *pops,
         .service_ms = endpoint->service_ms[at],
         .start_ms = endpoint->start_ms[at],
         .felt_ms = felt,
+        .start_felt_ms = start,
         .total_ms = room ? base + felt : INFINITY,
         .share = scores->weights > 0 ? weight / scores->weights : best,
         .exclusion = (uint8_t)exclusion_of(pops, query, pop, room),
@@ -337,6 +386,15 @@ void route_explain(const struct route_pops *pops, const struct route_endpoint *e
             .rtt_source = (uint8_t)source_of(pops, query, pop),
         };
     }
+}
+
+size_t route_hider(const struct route_pops *pops, const struct route_endpoint *endpoint,
+                   const struct route_query *query)
+{
+    struct scores scores;
+
+    score(pops, endpoint, query, &scores);
+    return scores.hider;
 }
 
 int route_compare(const void *a, const void *b)

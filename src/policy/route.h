@@ -16,6 +16,13 @@
  * from reports that are late, the wait that keeps a PoP as full as it should be; with one wait for
  * all, clients leave and come back as a herd. (`perigee simulate` measured it: docs/simulate.md.)
  *
+ * A cold PoP whose start another can hide is worth what it will be. Who is sent there is passed on
+ * by its gateway to a warm one while a replica starts, which by that alone does: an endpoint at
+ * zero starts where it is asked for, and nowhere else. So its start costs as much as a PoP must be
+ * nearer to be worth a replica at all (ROUTE_HIDDEN_MS, place.h), and the run of who answers.
+ * Counted whole, a PoP far away that somebody woke first would keep all clients for as long as they
+ * ask.
+ *
  * Arrays lie one figure beside the other (not one struct a PoP), so that a choice among hundreds is
  * a few vector instructions a PoP.
  */
@@ -26,6 +33,7 @@
 #include <stdint.h>
 
 #include "base/countries.h"
+#include "policy/place.h"
 #include "policy/rtt.h"
 
 enum { ROUTE_POPS_MAX = 1024, ROUTE_CHOICES_MAX = 8 };
@@ -54,7 +62,12 @@ struct route_endpoint {
     const float *service_ms;
     const float *start_ms; /* until it can serve: 0 where a replica is ready; INFINITY: never */
     const float *weight;   /* share among near-equals: room left, in requests a second or so */
+    /* Its gateway has the endpoint, and may pass on who comes while a replica starts: a start is
+     * hidden by any PoP that is up, permitted, ready and has room. NULL: nowhere, as it is for a
+     * gateway that passes on (one hop). */
+    const bool *hides;
 };
+#define ROUTE_HIDDEN_MS PLACE_TAKE_MS
 
 struct route_query {
     struct spot client;
@@ -87,8 +100,9 @@ struct route_choice {
     uint32_t pop;
     float rtt_ms, wait_ms, service_ms, start_ms; /* of ROUTE_NOT_PLACED the round trip alone */
     float felt_ms;                               /* the wait as this client weighs it */
-    float total_ms;     /* round trip, felt wait, service, start; INFINITY: it cannot say when */
-    float share;        /* of clients with these totals, 0 to 1, as far as it is near */
+    float start_felt_ms; /* all of the start, or less where another PoP hides it */
+    float total_ms; /* round trip, felt wait, service, felt start; INFINITY: it cannot say when */
+    float share;    /* of clients with these totals, 0 to 1, as far as it is near */
     uint8_t exclusion;  /* enum route_exclusion */
     uint8_t rtt_source; /* enum route_rtt_source */
     bool near;          /* as good as the best: may be answered beside it */
@@ -105,6 +119,10 @@ size_t route_choose(const struct route_pops *pops, const struct route_endpoint *
  * figures are those of route_choose(), to the bit. */
 void route_explain(const struct route_pops *pops, const struct route_endpoint *endpoint,
                    const struct route_query *query, struct route_choice *ret_rows);
+/* Index of the place by whose run hidden starts are counted, whatever others wait for; the count of
+ * places: no start is hidden. Of places that leave it out the choice may be another. */
+size_t route_hider(const struct route_pops *pops, const struct route_endpoint *endpoint,
+                   const struct route_query *query);
 /* For qsort() of such rows: what is allowed first, then by total, then as PoPs stand. */
 int route_compare(const void *a, const void *b);
 const char *route_exclusion_text(enum route_exclusion exclusion);

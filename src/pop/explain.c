@@ -43,6 +43,7 @@ static void write_pop(struct json_writer *w, const char *name, const struct rout
     member_ms(w, "queue_felt_ms", placed ? row->felt_ms : NAN);
     member_ms(w, "service_ms", placed ? row->service_ms : NAN);
     member_ms(w, "cold_ms", placed ? row->start_ms : NAN);
+    member_ms(w, "cold_felt_ms", placed ? row->start_felt_ms : NAN);
     member_ms(w, "total_ms", placed ? row->total_ms : NAN);
     member_ms(w, "share", row->share);
     json_member_bool(w, "near", row->near);

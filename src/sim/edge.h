@@ -36,7 +36,7 @@ enum edge_scenario {
     EDGE_HEALTHY,
     EDGE_SPIKE,   /* around one large PoP five times as much, in the middle third */
     EDGE_FAILURE, /* some PoPs die at a quarter of the time, and stay dead */
-    EDGE_COLD,    /* four of five PoPs have no replica that is ready, at first */
+    EDGE_COLD,    /* three of ten PoPs have no replica that is ready, at first */
     EDGE_SCENARIOS,
 };
 

@@ -23,7 +23,6 @@
 
 #define TICKS_PER_S 10       /* each PoP reports in the tick that is its own, once a second */
 #define REPORT_DELAY_TICKS 2 /* until those who choose know */
-#define DEMAND_DELAY_S 1.0   /* until demand near a cold PoP starts a replica there */
 #define ATTEMPT_MS 250.0     /* RFC 8305, Connection Attempt Delay */
 #define AGAIN_MS 100.0       /* and the least between two, here until DNS is asked again */
 #define SECOND_NS 1e9
@@ -82,7 +81,7 @@ static uint32_t waiting(const struct edge_state *state, uint32_t site, double no
 static void report(struct edge_state *state, uint32_t site, double now)
 {
     uint32_t places = state->world->places[site];
-    double start = start_s(state, site, now);
+    double start = start_s(state, site, now) > 0 ? state->world->options.start_ms : 0;
     struct load_report report = {
         .arrivals_per_s = (float)state->arrived[site],
         .capacity_per_s = (float)(places * 1000.0 / state->world->options.service_ms),
@@ -92,7 +91,7 @@ static void report(struct edge_state *state, uint32_t site, double now)
 
     state->arrived[site] = 0;
     (void)load_learn(&state->load[site], &report, (int64_t)((now - BEFORE_S + 1) * SECOND_NS));
-    state->start_told[site] = (float)(start * 1000);
+    state->start_told[site] = (float)start; /* what one takes: how far it is nobody knows */
 }
 
 static void publish(struct edge_state *state, uint32_t site)
@@ -100,6 +99,7 @@ static void publish(struct edge_state *state, uint32_t site)
     state->wait_ms[site] = state->load[site].wait_ms;
     state->weight[site] = state->load[site].weight;
     state->start_ms[site] = state->start_told[site];
+    state->hides[site] = state->start_ms[site] > 0;
 }
 
 static void tick(struct edge_state *state)
@@ -178,27 +178,39 @@ static size_t choose(const struct edge_state *state, const struct edge_request *
     return route_choose(&state->pops, &state->endpoint, &query, ret, max);
 }
 
-/* At the PoP that it came to: what the gateway does. The PoP knows its own queue as it is, others
- * by their reports; all that are better than to wait here share what it passes on. UINT32_MAX: it
- * stays. */
-static uint32_t pass_on(struct edge_state *state, const struct edge_request *request, uint32_t site,
-                        double own_ms)
+/* What a gateway that passes on may count upon: that one serves it, and passes it no further. */
+static struct route_endpoint one_hop(const struct edge_state *state)
 {
+    struct route_endpoint endpoint = state->endpoint;
+    endpoint.hides = NULL;
+    return endpoint;
+}
+
+/* At the PoP that it came to: what the gateway does. The PoP knows its own queue and start as they
+ * are, others by their reports; all that are better than to wait here share what it passes on, and
+ * what finds it cold goes to the best. UINT32_MAX: it stays. */
+static uint32_t pass_on(struct edge_state *state, const struct edge_request *request, uint32_t site,
+                        bool cold, double own_ms)
+{
+    const struct route_endpoint endpoint = one_hop(state);
     const struct route_query query = {
         .client = state->world->site[site].spot,
         .client_known = true,
         .rtt_ms = state->world->site_rtt + (size_t)site * state->world->site_count,
         .process = request->process,
         .seed = request->seed ^ (uint64_t)(request->at * SECOND_NS),
-        .enough_ms = (float)(own_ms + state->world->options.service_ms),
+        .enough_ms = cold ? 0 : (float)(own_ms + state->world->options.service_ms),
     };
+    float told_ms = state->start_ms[site];
     struct route_choice choice;
 
-    if (own_ms <= (double)RTT_BASE_MS)
+    if (!cold && own_ms <= (double)RTT_BASE_MS)
         return UINT32_MAX;
-    size_t count = route_choose(&state->pops, &state->endpoint, &query, &choice, 1);
+    state->start_ms[site] = cold ? (float)state->world->options.start_ms : 0;
+    size_t count = route_choose(&state->pops, &endpoint, &query, &choice, 1);
+    state->start_ms[site] = told_ms;
     bool better = count > 0 && choice.exclusion == ROUTE_ALLOWED && choice.pop != site &&
-                  choice.total_ms < query.enough_ms;
+                  (cold || choice.total_ms < query.enough_ms);
     return better ? choice.pop : UINT32_MAX;
 }
 
@@ -302,13 +314,11 @@ static void count_in(struct edge_state *state, const struct edge_request *reques
     result->served[site]++;
 }
 
-/* Demand near a cold PoP brings a replica there, whatever was chosen for this request. */
-static void warm_up(struct edge_state *state, const struct edge_request *request)
+/* A replica starts where a request comes, and nowhere else. */
+static void wake(struct edge_state *state, uint32_t site, double at)
 {
-    uint32_t site = state->world->permitted[request->city];
-
     if (isinf(state->warm_at[site]))
-        state->warm_at[site] = request->at + DEMAND_DELAY_S + state->world->options.start_ms / 1000;
+        state->warm_at[site] = at + state->world->options.start_ms / 1000;
 }
 
 /* ---- clients that ask DNS anew --------------------------------------------------------------- */
@@ -361,8 +371,8 @@ static void request_run(struct edge_state *state, struct edge_request *request, 
         state->result->refused++;
         return;
     }
-    if (world->permitted[request->city] != UINT32_MAX)
-        warm_up(state, request);
+    if (way == EDGE_ORACLE) /* it knows where one will be of use */
+        wake(state, world->permitted[request->city], request->at);
     uint32_t site = find(state, request, way, &again);
     if (site == UINT32_MAX) {
         state->result->refused += !again;
@@ -373,21 +383,22 @@ static void request_run(struct edge_state *state, struct edge_request *request, 
     double network_ms = request->lost_ms + rtt[site];
     double arrives = request->at + rtt[site] / 2000;
     state->arrived[site]++;
+    wake(state, site, arrives);
     double start = start_s(state, site, arrives), queue = queue_s(state, site, arrives, start);
-    uint32_t other =
-        way == EDGE_OURS ? pass_on(state, request, site, (start + queue) * 1000) : UINT32_MAX;
+    uint32_t other = way == EDGE_OURS
+                         ? pass_on(state, request, site, start > 0, (start + queue) * 1000)
+                         : UINT32_MAX;
     if (other != UINT32_MAX && alive(state, other, arrives)) {
         float link = world->site_rtt[(size_t)site * world->site_count + other];
         network_ms += link;
         arrives += link / 2000;
         site = other;
         state->arrived[site]++;
+        wake(state, site, arrives);
         state->result->forwarded++;
         start = start_s(state, site, arrives);
         queue = queue_s(state, site, arrives, start);
     }
-    if (isinf(state->warm_at[site]))
-        state->warm_at[site] = arrives + start;
     place_take(state->places[site], world->places[site],
                arrives + start + queue + request->service_s);
     count_in(state, request, site, network_ms, queue * 1000, start * 1000);
@@ -422,7 +433,8 @@ static void route_arrays(struct arena *arena, struct edge_state *state)
                                                .wait_ms = state->wait_ms,
                                                .service_ms = service,
                                                .start_ms = state->start_ms,
-                                               .weight = state->weight };
+                                               .weight = state->weight,
+                                               .hides = state->hides };
 }
 
 /* For the oracle: INFINITY where clients of a country may not be processed. */
@@ -454,6 +466,7 @@ static void state_init(struct arena *arena, struct edge_state *state, enum edge_
     state->wait_ms = ARENA_ARRAY(arena, float, count);
     state->start_ms = ARENA_ARRAY(arena, float, count);
     state->weight = ARENA_ARRAY(arena, float, count);
+    state->hides = ARENA_ARRAY(arena, bool, count);
     for (size_t i = 0; i < count; i++) {
         state->places[i] = ARENA_ARRAY(arena, double, world->places[i]);
         for (uint32_t k = 0; k < world->places[i]; k++)

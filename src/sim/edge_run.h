@@ -44,6 +44,7 @@ struct edge_state {
     /* as those who choose know it */
     uint8_t *health;
     float *wait_ms, *start_ms, *weight;
+    bool *hides;
     struct route_pops pops;
     struct route_endpoint endpoint;
     /* of the scenario */

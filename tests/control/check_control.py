@@ -694,7 +694,7 @@ class Rules(Case):
 
 # As control says it (control/past.c).
 PAST_POP = {"pop", "share", "rtt_ms", "queue_ms", "queue_felt_ms", "service_ms", "cold_ms",
-            "total_ms", "rtt_source", "chosen", "near", "excluded"}
+            "cold_felt_ms", "total_ms", "rtt_source", "chosen", "near", "excluded"}
 
 
 class Life(Case):

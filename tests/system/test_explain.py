@@ -135,7 +135,11 @@ def test_load_is_in_the_figures(spread):
     rows = load("paris", wait_ms=None)  # no capacity at all
     assert rows["paris"]["excluded"] == "no room" and rows["tokyo"]["chosen"]
     rows = load("paris", start_ms=900)
-    assert rows["paris"]["cold_ms"] == 900 and rows["tokyo"]["chosen"]
+    assert rows["paris"]["cold_ms"] == 900 and rows["paris"]["chosen"]  # tokyo would hide it
+    assert rows["paris"]["cold_felt_ms"] == 4
+    assert rows["paris"]["total_ms"] == pytest.approx(rows["paris"]["rtt_ms"] + 2.5 + 4, abs=0.01)
+    rows = load("paris", start_ms=None)  # it does not start
+    assert rows["paris"]["excluded"] == "no room" and rows["tokyo"]["chosen"]
     rows = load("paris", wait_ms=1e30, service_ms=-5, weight="x")
     assert rows["paris"]["queue_ms"] == 600000 and rows["paris"]["service_ms"] == 0
     pops["paris"].loads = [{"endpoint_uid": endpoint}] * 5000

@@ -9,13 +9,15 @@ import signal
 import socket
 import threading
 
+import dns.message
+import dns.query
 import numpy as np
 import pytest
 
 from deadline import DEADLINE, children, command_line, readable, until
 from oip import MODELS, tensor
 from perigee import SAMPLE
-from test_fleet import Fleet
+from test_fleet import Fleet, named
 
 FLEET = """
 version: 1
@@ -311,9 +313,25 @@ def template(box, pop, *endpoints):
                 and pid not in [box.replica(pop, name) for name in endpoints])
 
 
+def why(box, name, pop):
+    """What DNS says of that place to who asks from France."""
+    question = dns.message.make_query(f"_why.{name}.perigee.test", "TXT")
+    host, port = box.address("dns")
+    answer = dns.query.tcp(question, host, port=port, source=FRENCH, timeout=DEADLINE)
+    return next(line for line in (str(row).strip('"') for rrset in answer.answer for row in rrset)
+                if line.startswith(pop + ": "))
+
+
+def hidden_ms(box, name, pop):
+    """How long a start takes there that another place hides; 0: none does."""
+    found = re.search(r" start [\d.]+ \(of ([\d.]+): hidden\)", why(box, name, pop))
+    return float(found[1]) if found else 0
+
+
 def test_a_cold_pop_is_hidden_by_a_warm_one(box):
     """Though starts have taken a few milliseconds there, and a round trip may take as many: whoever
-    waits because of that does so for a second, and nobody does after that."""
+    waits because of that does so for a second, and nobody does after that. However long it takes,
+    DNS names it to those who are near: who else would have it start?"""
     stopped = template(box, "one", "here")
     os.kill(stopped, signal.SIGSTOP)  # so that the next replica does not come before we say so
     try:
@@ -325,10 +343,37 @@ def test_a_cold_pop_is_hidden_by_a_warm_one(box):
             assert (status, headers["Perigee-Pop"]) == (200, "two")
         assert box.counted("one", "perigee_requests_forwarded_total", endpoint="here",
                            reason="cold") >= 5
+        until("DNS to hear of it", lambda: hidden_ms(box, "here", "one") > 1000)
+        assert named(box, FRENCH, "here") == [box.face("one")]
     finally:
         os.kill(stopped, signal.SIGCONT)
     until("its own again", lambda: box.ask("one", "here")[1]["Perigee-Pop"] == "one")
     assert {box.ask("one", "here")[1]["Perigee-Pop"] for _ in range(5)} == {"one"}
+
+
+def start_ms(box, name, pop):
+    """As control has heard, until a replica is ready there; None: it has not."""
+    row = next(row for row in box.json("explain", name, "--client", "Lyon")["pops"]
+               if row["pop"] == pop)
+    return row["cold_ms"] if row["load_reported"] else None
+
+
+def test_clients_wake_the_pop_near_them(box):
+    """At zero everywhere, then the far one alone is asked for. It keeps nobody who is near another;
+    how long that takes to start its agent has seen."""
+    box.put("sleepy", "one", "two", wait=False, scale={"min": 0, "idle": "3s"})
+    until("both to sleep", lambda: all(start_ms(box, "sleepy", pop) for pop in ("one", "two")))
+    assert 3000 not in [start_ms(box, "sleepy", pop) for pop in ("one", "two")]  # nobody knows
+
+    def far_is_warm():
+        assert box.ask("two", "sleepy", SWISS)[0] == 200
+        return " start 0.0;" in why(box, "sleepy", "two") and hidden_ms(box, "sleepy", "one")
+    until("the far one to be warm", far_is_warm)
+    assert named(box, FRENCH, "sleepy") == [box.face("one")]
+    until("the near one", lambda: box.ask("one", "sleepy")[1]["Perigee-Pop"] == "one")
+    until("DNS to hear of it", lambda: box.ask("one", "sleepy")[0] == 200 and
+          " start 0.0;" in why(box, "sleepy", "one"))
+    box.cli("delete", "sleepy", "--yes")
 
 
 def test_a_pop_that_dies_with_a_request_is_replaced_by_another(box):

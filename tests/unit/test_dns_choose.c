@@ -15,7 +15,7 @@
 #include "dns/memo.h"
 #include "dns/view.h"
 
-enum { POPS = 120, CLIENTS = 4000, WORLDS = 6, BLOCKS = 40 };
+enum { POPS = 120, CLIENTS = 4000, WORLDS = 8, BLOCKS = 40 };
 
 static uint64_t state = 1;
 
@@ -25,7 +25,8 @@ static double uniform(double from, double to)
     return from + (to - from) * (double)(state >> 11) / (double)(UINT64_C(1) << 53);
 }
 
-/* Crowded: many PoPs in few cities; waits from none at all to many; some down, draining or full. */
+/* Crowded: many PoPs in few cities; waits from none at all to many; some down, draining or full; in
+ * the last worlds few are warm, which hide the starts of most others. */
 static struct dns_view *make_world(unsigned world)
 {
     static char names[POPS][16];
@@ -56,7 +57,10 @@ static struct dns_view *make_world(unsigned world)
                                            (float)(uniform(0, 1) < 0.05 ? (double)INFINITY
                                                    : wait < 0           ? 0
                                                                         : wait),
-                                           (float)uniform(0, 3), 0, (float)uniform(0, 2) };
+                                           (float)uniform(0, 3),
+                                           world > 3 && uniform(0, 1) < 0.97 ? 40 : 0,
+                                           (float)uniform(0, 2),
+                                           i % 5 != 0 };
     }
     const struct dns_source_endpoint endpoints[] = {
         { SLICE("all"), SLICE("default"), places, count, NULL },

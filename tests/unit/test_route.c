@@ -13,51 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { POPS = 300, SEEDS = 200 };
+#include "route_fleet.h"
 
-/* A fleet that a test can change. */
-struct fleet {
-    float x[POPS], y[POPS], z[POPS], rtt[POPS];
-    country_number country[POPS];
-    uint8_t health[POPS];
-    uint64_t key[POPS];
-    uint32_t pop[POPS];
-    float wait[POPS], service[POPS], start[POPS], weight[POPS];
-    float felt[POPS]; /* by PoP, as route_explain() tells it */
-    struct route_pops pops;
-    struct route_endpoint endpoint;
-    struct route_query query;
-    struct countries process;
-};
-
-static void fleet_init(struct fleet *fleet, size_t pops)
-{
-    *fleet = (struct fleet){};
-    fleet->pops = (struct route_pops){ .count = pops,
-                                       .x = fleet->x,
-                                       .y = fleet->y,
-                                       .z = fleet->z,
-                                       .country = fleet->country,
-                                       .health = fleet->health };
-    fleet->endpoint = (struct route_endpoint){
-        0, fleet->pop, fleet->wait, fleet->service, fleet->start, fleet->weight
-    };
-    fleet->query.client_known = true;
-    fleet->query.client = spot_at(0, 0);
-}
-
-static void stand(struct fleet *fleet, size_t pop, double latitude, double longitude)
-{
-    struct spot spot = spot_at(latitude, longitude);
-    fleet->x[pop] = spot.x;
-    fleet->y[pop] = spot.y;
-    fleet->z[pop] = spot.z;
-}
-
-static country_number country(const char *code)
-{
-    return country_number_of((struct slice){ code, 2 });
-}
+enum { SEEDS = 200 };
 
 /* xorshift64*: repeatable, and nothing of the code under test. */
 static uint64_t state_now;
@@ -75,24 +33,7 @@ static double part(void)
 
 /* ---- rows ------------------------------------------------------------------------------------ */
 
-/* PoPs stand on the equator, a degree is 1.746 ms; the client at 0. The letters of `pops`:
- *   place in degrees, country, health (u d x), wait, start; not placed: wait of -1 */
-struct given {
-    double degrees;
-    const char *country;
-    char health;
-    float wait, start;
-};
-#define UNKNOWN 999.0
-static const struct {
-    const char *name;
-    struct given pops[4];
-    const char *process; /* or "" */
-    bool client_unknown;
-    const char *order; /* of PoPs, by letter: what is chosen, up to four; near ones drawn by 0 */
-    const char *
-        because; /* each PoP's exclusion: a(llowed) p(laced) r(esidency) d(own) D(raining) F(ull) */
-} rows[] = {
+static const struct row rows[] = {
     { "the nearest first, then by distance",
       { { 30, "DE", 'u', 0, 0 }, { 10, "DE", 'u', 0, 0 }, { 20, "DE", 'u', 0, 0 } },
       "",
@@ -240,55 +181,11 @@ static const struct {
       "aa" },
 };
 
-static void given(struct fleet *fleet, const struct given *pops)
-{
-    size_t count = 0;
-
-    while (count < 4 && pops[count].country)
-        count++;
-    fleet_init(fleet, count);
-    for (size_t i = 0; i < count; i++) {
-        if (pops[i].degrees != UNKNOWN)
-            stand(fleet, i, 0, pops[i].degrees);
-        fleet->country[i] = *pops[i].country ? country(pops[i].country) : COUNTRY_UNKNOWN;
-        fleet->health[i] = pops[i].health == 'u'   ? ROUTE_UP
-                           : pops[i].health == 'd' ? ROUTE_DRAINING
-                                                   : ROUTE_DOWN;
-        if (pops[i].wait == -1)
-            continue;
-        size_t at = fleet->endpoint.count++;
-        fleet->pop[at] = (uint32_t)i;
-        fleet->wait[at] = pops[i].wait;
-        fleet->start[at] = pops[i].start;
-        fleet->service[at] = 5;
-        fleet->weight[at] = 1;
-    }
-}
-
 static void test_rows(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        struct fleet fleet;
-        struct route_choice choices[4], explained[4];
-        char order[5] = "", because[5] = "";
-
-        print_message("  %s\n", rows[i].name);
-        given(&fleet, rows[i].pops);
-        if (*rows[i].process) {
-            countries_add(&fleet.process, country(rows[i].process));
-            fleet.query.process = &fleet.process;
-        }
-        fleet.query.client_known = !rows[i].client_unknown;
-        size_t count = route_choose(&fleet.pops, &fleet.endpoint, &fleet.query, choices, 4);
-        for (size_t k = 0; k < count; k++)
-            order[k] = (char)('A' + choices[k].pop);
-        assert_string_equal(order, rows[i].order);
-        route_explain(&fleet.pops, &fleet.endpoint, &fleet.query, explained);
-        for (size_t k = 0; k < fleet.pops.count; k++)
-            because[k] = "aprdDF"[explained[k].exclusion];
-        assert_string_equal(because, rows[i].because);
-    }
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        row_check(&rows[i]);
 }
 
 /* ---- shares ---------------------------------------------------------------------------------- */
@@ -369,6 +266,7 @@ static void random_fleet(struct fleet *fleet, uint64_t seed)
         fleet->wait[at] = part() < 0.1 ? INFINITY : (float)(part() < 0.5 ? 0 : 80 * part());
         fleet->service[at] = (float)(50 * part());
         fleet->start[at] = (float)(part() < 0.8 ? 0 : 1000 * part());
+        fleet->hides[at] = part() < 0.5;
         fleet->weight[at] = (float)(100 * part());
     }
     fleet->pops.key = part() < 0.5 ? fleet->key : NULL;
@@ -386,7 +284,7 @@ static void random_fleet(struct fleet *fleet, uint64_t seed)
 }
 
 /* The same in the plainest words: nothing of route.c's passes. */
-static double plain_total(const struct fleet *fleet, size_t at)
+static double plain_rtt(const struct fleet *fleet, size_t at)
 {
     uint32_t pop = fleet->pop[at];
     double rtt = fleet->query.client_known || fleet->query.rtt_ms ? ROUTE_RTT_FAR_MS : 0;
@@ -396,7 +294,7 @@ static double plain_total(const struct fleet *fleet, size_t at)
         rtt = rtt_ms(spot_km(spot, fleet->query.client));
     if (fleet->query.rtt_ms && !isnan(fleet->query.rtt_ms[pop]))
         rtt = fleet->query.rtt_ms[pop];
-    return rtt + fleet->felt[pop] + fleet->service[at] + fleet->start[at];
+    return rtt;
 }
 
 static int plain_tier(const struct fleet *fleet, size_t at)
@@ -406,6 +304,30 @@ static int plain_tier(const struct fleet *fleet, size_t at)
         (fleet->query.process && !countries_has(fleet->query.process, fleet->country[pop])))
         return 9;
     return (fleet->health[pop] == ROUTE_DRAINING) + 2 * (fleet->wait[at] == INFINITY);
+}
+
+/* Who hides the starts of others: the best of those that are warm, whatever waits there. */
+static size_t plain_hider(const struct fleet *fleet)
+{
+    size_t hider = fleet->endpoint.count;
+    double least = INFINITY;
+    for (size_t i = 0; i < fleet->endpoint.count; i++)
+        if (plain_tier(fleet, i) == 0 && fleet->start[i] == 0 &&
+            plain_rtt(fleet, i) + fleet->service[i] < least) {
+            least = plain_rtt(fleet, i) + fleet->service[i];
+            hider = i;
+        }
+    return hider;
+}
+
+static double plain_total(const struct fleet *fleet, size_t at)
+{
+    size_t hider = fleet->hider;
+    double start = fleet->start[at];
+    if (hider < fleet->endpoint.count && fleet->hides[at] && plain_tier(fleet, at) == 0)
+        start = fmin(start, ROUTE_HIDDEN_MS + fmax(0, (double)fleet->service[hider] -
+                                                          (double)fleet->service[at]));
+    return plain_rtt(fleet, at) + fleet->felt[fleet->pop[at]] + fleet->service[at] + start;
 }
 
 static void test_the_best_is_chosen_and_never_an_excluded_one(void **state)
@@ -419,6 +341,8 @@ static void test_the_best_is_chosen_and_never_an_excluded_one(void **state)
         size_t open = 0;
 
         random_fleet(&fleet, seed);
+        fleet.hider = plain_hider(&fleet);
+        assert_int_equal(route_hider(&fleet.pops, &fleet.endpoint, &fleet.query), fleet.hider);
         for (size_t i = 0; i < fleet.endpoint.count; i++)
             tier = plain_tier(&fleet, i) < tier ? plain_tier(&fleet, i) : tier;
         for (size_t i = 0; i < fleet.endpoint.count; i++)
@@ -464,6 +388,7 @@ static void test_explain_and_choose_agree(void **state)
             assert_true(row->total_ms == choices[k].total_ms);
             assert_true(row->rtt_ms == choices[k].rtt_ms);
             assert_true(row->felt_ms == choices[k].felt_ms);
+            assert_true(row->start_felt_ms == choices[k].start_felt_ms);
             assert_true(row->share == choices[k].share);
             assert_int_equal(row->exclusion, choices[k].exclusion);
             assert_int_equal(row->rtt_source, choices[k].rtt_source);
