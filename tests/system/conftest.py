@@ -8,22 +8,8 @@ import tempfile
 import pytest
 
 from deadline import become_subreaper
+from outcomes import TURNS, Outcomes, turn, write_plan
 from perigee import DIGITS, PROGRAM, Perigee
-
-
-class Outcomes:
-    """What ran and how it ended, by node id: tests/bad_input.md is checked against it."""
-
-    def __init__(self):
-        self.outcomes = {}
-        self.deselected = []
-
-    def pytest_runtest_logreport(self, report):
-        if report.when == "call" or report.outcome != "passed":
-            self.outcomes[report.nodeid] = report.outcome
-
-    def pytest_deselected(self, items):
-        self.deselected += [item.nodeid for item in items]
 
 
 OUTCOMES = pytest.StashKey()
@@ -43,16 +29,26 @@ def pytest_itemcollected(item):
         item.add_marker("slow")
 
 
+def pytest_addoption(parser):  # outcomes.py says what for
+    parser.addoption("--turn", choices=TURNS)
+    parser.addoption("--outcomes", metavar="FILE")
+    parser.addoption("--plan", metavar="FILE", type=pathlib.Path)
+
+
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+def pytest_collection_modifyitems(config, items):
+    items.sort(key=lambda item: TURNS.index(turn(item)))
+    if config.getoption("--turn", None):
+        items[:] = [item for item in items if turn(item) == config.option.turn]
+    if config.getoption("--plan", None):
+        write_plan(config.option.plan, items)
 
 
 SCRATCH = pytest.StashKey()
 
 
 def pytest_configure(config):
-    config.stash[OUTCOMES] = Outcomes()
+    config.stash[OUTCOMES] = Outcomes(config.getoption("--outcomes", None))
     config.pluginmanager.register(config.stash[OUTCOMES])
     become_subreaper()
     if not PROGRAM.exists():

@@ -5,6 +5,7 @@ An engine is started as a service with storage of its own, in a folder that goes
 it is left behind. Images are made of one static program (busybox, or a small server compiled here),
 so that no registry is asked."""
 import contextlib
+import fcntl
 import gzip
 import hashlib
 import http.client
@@ -245,12 +246,16 @@ class Engine:
         self.socket = folder / "engine.sock"
         self.log = folder / "engine.log"
         self.process = None
+        self.groups = None
 
     def command(self):
         raise NotImplementedError
 
     def start(self):
         self.socket.unlink(missing_ok=True)
+        if self.groups is None:
+            self.groups = os.open(CGROUPS, os.O_RDONLY)
+            fcntl.flock(self.groups, fcntl.LOCK_SH)
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(  # conmon leaves a file `oom` where it is started
                 self.command(), env={**os.environ, **self.environment()}, cwd=self.folder,
@@ -313,10 +318,18 @@ class Engine:
                 os.waitpid(pid, os.WNOHANG)
         unmount(self.folder)
         shutil.rmtree(self.folder)
-        for name in ("libpod_parent/conmon", "libpod_parent", "docker"):  # groups, when empty
-            for group in [*CGROUPS.glob(f"*/{name}"), CGROUPS / name]:
-                with contextlib.suppress(OSError):
-                    group.rmdir()
+        self._end_groups()
+
+    def _end_groups(self):
+        """All engines share them: the last one of all removes those that are empty."""
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(self.groups, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for name in ("libpod_parent/conmon", "libpod_parent", "docker"):
+                for group in [*CGROUPS.glob(f"*/{name}"), CGROUPS / name]:
+                    with contextlib.suppress(OSError):
+                        group.rmdir()
+        os.close(self.groups)
+        self.groups = None
 
     def _is_mine(self, pid):
         """What it started and left to us, who are a subreaper: conmon says its folder."""

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ran and how it ended, for the tests of a run's end and for tools/run-tests.
+
+A run may be many processes, one a file of tests (tools/beside.py). `--outcomes FILE`: each test
+that has ended is a line of JSON there, written at once, so that it is known of a process that
+crashed. What the file says already ran before, elsewhere. `--turn`: only the tests that may run
+beside others, those marked `alone`, or those marked `last`. `--plan FILE`: with --collect-only,
+what there is to run, a line a file and turn."""
+import collections
+import json
+import pathlib
+
+TURNS = ("beside", "alone", "last")
+
+
+def turn(item):
+    return next((name for name in TURNS[1:] if item.get_closest_marker(name)), TURNS[0])
+
+
+def read(path):
+    """The rows of a file of outcomes, or of a plan."""
+    path = pathlib.Path(path)
+    return [json.loads(line) for line in path.open(encoding="utf-8")] if path.exists() else []
+
+
+def write_plan(path, items):
+    tests, slow = collections.defaultdict(list), collections.Counter()
+    for item in items:
+        key = item.path.name, turn(item)
+        tests[key].append(item.nodeid)
+        slow[key] += item.get_closest_marker("slow") is not None
+    rows = [{"file": key[0], "turn": key[1], "tests": ids, "slow": slow[key]}
+            for key, ids in tests.items()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+class Outcomes:
+    """tests/bad_input.md is checked against it: test_bad_input.py."""
+
+    def __init__(self, path=None):
+        self.outcomes = {}
+        self.deselected = []
+        self.phases = []
+        for row in read(path) if path else ():
+            if row["is"] == "deselected":
+                self.deselected.append(row["test"])
+            else:
+                self.outcomes[row["test"]] = row["is"]
+        self.file = open(path, "a", encoding="utf-8", buffering=1) if path else None
+
+    def _tell(self, name, outcome, why="", seconds=0.0):
+        if self.file:
+            row = {"test": name, "is": outcome, "why": why, "seconds": round(seconds, 3)}
+            self.file.write(json.dumps(row) + "\n")
+
+    def pytest_runtest_logreport(self, report):
+        self.phases.append(report)
+        if report.when == "call" or report.outcome != "passed":
+            self.outcomes[report.nodeid] = report.outcome
+        if report.when == "teardown":
+            skipped = [one.longrepr for one in self.phases if isinstance(one.longrepr, tuple)]
+            self._tell(report.nodeid, self.outcomes[report.nodeid],
+                       skipped[0][2].removeprefix("Skipped: ") if skipped else "",
+                       sum(one.duration for one in self.phases))
+            self.phases.clear()
+
+    def pytest_deselected(self, items):
+        for item in items:
+            self.deselected.append(item.nodeid)
+            self._tell(item.nodeid, "deselected")
