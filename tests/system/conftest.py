@@ -4,6 +4,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+import zlib
 
 import pytest
 
@@ -13,7 +14,7 @@ from perigee import DIGITS, PROGRAM, Perigee
 
 
 OUTCOMES = pytest.StashKey()
-
+ENGINES = ["podman", "docker"]
 
 # Several places, engines, upgrades, minutes of load: slow as a whole.
 SLOW = {"test_bench", "test_clock", "test_containers", "test_demo_edge", "test_dns_alone",
@@ -24,9 +25,21 @@ SLOW = {"test_bench", "test_clock", "test_containers", "test_demo_edge", "test_d
         "test_upstream_told", "test_usage"}
 
 
+# Docker's end is its containers' as well.
+PODMAN_ALONE = {"test_an_engine_that_is_away_says_nothing_of_who_is_alive"}
+
+
+def engine_of_make_test(name):
+    """Of a test with each engine `make test` runs one: which, its name says, half of them each."""
+    return ENGINES[zlib.crc32(name.encode()) % 2 if name not in PODMAN_ALONE else 0]
+
+
 def pytest_itemcollected(item):
     if item.module.__name__.rpartition(".")[2] in SLOW:
         item.add_marker("slow")
+    values = [*item.callspec.params.values()] if hasattr(item, "callspec") else []
+    if any(name in values for name in ENGINES if name != engine_of_make_test(item.originalname)):
+        item.add_marker("long")
 
 
 def pytest_addoption(parser):  # outcomes.py says what for
