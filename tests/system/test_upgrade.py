@@ -106,7 +106,7 @@ class KeepAlive(Load):
 @pytest.fixture
 def one(new_perigee):
     perigee = new_perigee()
-    perigee.cli("deploy", "digits", "--model", DIGITS / "digits.onnx")
+    perigee.cli("deploy", "digits", "--model", DIGITS / "digits.onnx", "--max", 1)
     return perigee
 
 

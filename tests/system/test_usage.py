@@ -67,7 +67,7 @@ END_US = 30_000 if SANITIZED else 10_000
 @pytest.fixture(name="busy")
 def _busy(new_perigee):
     perigee = new_perigee()
-    perigee.cli("deploy", "digits", "--model", DIGITS / "digits.onnx")
+    perigee.cli("deploy", "digits", "--model", DIGITS / "digits.onnx", "--max", 1)
     return perigee
 
 
