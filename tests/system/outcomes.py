@@ -18,9 +18,10 @@ def turn(item):
 
 
 def read(path):
-    """The rows of a file of outcomes, or of a plan."""
+    """The rows of a file of outcomes, or of a plan; the last may be cut."""
     path = pathlib.Path(path)
-    return [json.loads(line) for line in path.open(encoding="utf-8")] if path.exists() else []
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
 def write_plan(path, items):

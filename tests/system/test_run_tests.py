@@ -52,7 +52,6 @@ class Run:
         for name, text in files.items():
             (folder / "tests" / f"test_{name}.py").write_text(
                 "import os, pathlib, signal, socket, subprocess, sys, pytest\n"
-                "from deadline import DEADLINE, readable\n"
                 "folder = pathlib.Path(os.environ['FOLDER'])\n" + text)
         self.process = subprocess.Popen(
             [sys.executable, "-c", DRIVER, ROOT / "tools", folder, str(jobs)], text=True,
@@ -150,19 +149,17 @@ def test_two_are_beside_each_other_on_networks_of_their_own(run, scratch):
 
 
 def test_those_that_want_to_be_alone_are(run, scratch):
-    alone = """
-@pytest.mark.alone
-def test_alone():
-    assert not list(folder.glob("busy"))
+    text = """
+{mark}
+def test_it():
+    with open(folder / "told", "a", buffering=1) as file:
+        print("begins {name}", file=file)
+        print("ends {name}", file=file)
 """
-    busy = """
-def test_busy():
-    (folder / "busy").touch()
-    readable(0, 0) and os.read(0, 1)
-    (folder / "busy").unlink()
-"""
-    out = run(a=alone, b=busy, c=alone).end(0)
-    assert [line.split()[1] for line in out.splitlines()[1:-1]][0] == "test_b.py:"
+    alone = {name: text.format(mark="@pytest.mark.alone", name=name) for name in "ac"}
+    run(**alone, b=text.format(mark="", name="b")).end(0)
+    words = (scratch / "told").read_text().split()
+    assert words[:4] == ["begins", "b", "ends", "b"] and words[5] == words[7], words
 
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
