@@ -6,6 +6,7 @@
 #include "cli/doctor.h"
 #include "http/fetch.h"
 #include "replica/engine/engine.h"
+#include "sys/volume.h"
 
 enum { ANSWER_MS = 5'000, ANSWER_BYTES_MAX = 1 << 20 };
 
@@ -43,6 +44,11 @@ static void tell(struct doctor *doctor, const struct address *address,
     if (!whole)
         doctor_advise(doctor, "a container is not run without them: let the kernel have these "
                               "control groups, and the engine seccomp");
+    struct err err;
+    if (info->rootless)
+        doctor_say(doctor, DOCTOR_OK, "no volumes: an engine without root mounts none");
+    else if (volume_possible(&err) < 0)
+        doctor_say(doctor, DOCTOR_OK, "no volumes: %s", err.message);
 }
 
 void doctor_engine(struct doctor *doctor)

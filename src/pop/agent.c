@@ -209,8 +209,10 @@ static void revision_gone(uint64_t revision_uid, void *data)
     gone.revision = revision_uid;
     const struct pop_revision *revision = pop_revision_find(&agent->pop, revision_uid);
     agent_usage_revision_gone(agent, revision_uid);
-    if (revision)
+    if (revision) {
         agent_image_gone(agent, revision);
+        agent_volumes_gone(agent, revision);
+    }
     wire_send(&agent->supervisor, &gone, sizeof gone, -1);
     save(&agent->pop, data); /* behind it its folder is looked at, that nothing runs from now */
 }
@@ -431,6 +433,7 @@ int pop_main(int channel_fd, int lifeline_fd)
     list_init(&agent.upstreams);
     list_init(&agent.containers.fetches);
     list_init(&agent.containers.all);
+    list_init(&agent.containers.volumes);
     pop_mesh_init(&agent.mesh);
     agent.loop = loop_new();
     if (env_linux_new(&agent.world, &err) < 0) {

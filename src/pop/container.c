@@ -17,6 +17,7 @@
 #include "io/timer.h"
 #include "pop/agent.h"
 #include "replica/engine/life.h"
+#include "spec/units.h"
 #include "sys/env_linux.h"
 
 enum {
@@ -37,7 +38,7 @@ struct container {
     struct container_probe *first, *alive;
     struct timer *late; /* until when it must have been well once */
     uint16_t port;
-    char walls[256];
+    char walls[512];
     char group[64];
     char probed[160]; /* why it was not well, last */
     int64_t began_ns, running_ns;
@@ -316,7 +317,7 @@ static bool way_out(const struct pop_revision *revision)
     return any;
 }
 
-/* In the arena; the life copies what it keeps. */
+/* In the arena; the life copies what it keeps. Volumes are told beside it. */
 static struct engine_container describe(struct arena *arena, const struct container *container,
                                         const struct pop_revision *revision)
 {
@@ -367,9 +368,25 @@ void agent_container_group(const struct agent *agent, uint64_t replica, char *re
                  replica);
 }
 
+/* For people: what it stands behind, and what it may fill. */
+static void walls_text(struct container *container, const struct pop_revision *revision)
+{
+    const struct spec_container *spec = &revision->image->spec.container;
+    char size[UNITS_BYTES];
+    size_t room = sizeof container->walls, used;
+
+    used = (size_t)snprintf(
+        container->walls, room, "%s: nnp, no capabilities, seccomp, %s, pids %u, %s",
+        container->agent->containers.version.name, spec->read_only ? "read-only" : "own files",
+        (unsigned)spec->pids, way_out(revision) ? "egress any" : "no network");
+    for (size_t i = 0; i < spec->volumes.count && used < room; i++)
+        used += (size_t)snprintf(container->walls + used, room - used, ", %.*s %s",
+                                 SLICE_FMT(spec->volumes.items[i].path),
+                                 units_print_bytes(size, spec->volumes.items[i].bytes));
+}
+
 static struct container *container_new(struct agent *agent, const struct pop_replica *replica)
 {
-    const struct agent_containers *containers = &agent->containers;
     const struct pop_image *image = replica->revision->image;
     const struct endpoint_spec *spec = &image->spec;
     struct container *container = mem_zalloc(sizeof *container);
@@ -387,10 +404,7 @@ static struct container *container_new(struct agent *agent, const struct pop_rep
     container->late = timer_new(agent->loop, on_late, container);
     pop_replica_name(replica, container->name);
     agent_container_group(agent, replica->id, container->group, sizeof container->group);
-    snprintf(container->walls, sizeof container->walls,
-             "%s: nnp, no capabilities, seccomp, %s, pids %u, %s", containers->version.name,
-             spec->container.read_only ? "read-only" : "own files", (unsigned)spec->container.pids,
-             way_out(replica->revision) ? "egress any" : "no network");
+    walls_text(container, replica->revision);
     list_append(&agent->containers.all, &container->link);
     return container;
 }
@@ -426,9 +440,15 @@ int agent_container_start(struct agent *agent, struct pop_replica *replica, stru
         return err_set(err, ERR_CANCELED, "the agent ends");
     if (!agent_engine_here(agent))
         return err_set(err, ERR_NOT_FOUND, "%s", containers->why);
+    int r = agent_volumes_attach(agent, replica->revision, err);
+    if (r == ERR_NOT_FOUND) /* somebody removed it: it is made anew at the next try */
+        pop_model_state_move(&replica->revision->model_state, POP_MODEL_ABSENT);
+    if (r < 0)
+        return r;
     struct container *container = container_new(agent, replica);
     struct arena *arena = arena_new();
     struct engine_container want = describe(arena, container, replica->revision);
+    agent_volumes_tell(agent, arena, replica->revision, &want);
     mark(agent);
     target(replica);
     container->life = engine_life_begin(containers->engine, agent->loop, &want, &events, container);
@@ -448,6 +468,10 @@ void agent_container_adopt(struct agent *agent, struct pop_revision *revision, u
     struct container *container = container_new(agent, replica);
     struct arena *arena = arena_new();
     struct engine_container want = describe(arena, container, revision);
+    struct err err;
+    if (agent_volumes_attach(agent, revision, &err) < 0) /* its walls say so as well */
+        log_warn("pop", "a container's volume is lost", LOG_S("why", err.message));
+    agent_volumes_tell(agent, arena, revision, &want);
     target(replica);
     container->life = engine_life_adopt(agent->containers.engine, agent->loop, &want, engine_id,
                                         &events, container);

@@ -6,6 +6,7 @@
  *   engine_here.c      which engine there is: found, asked who it is, looked through for what an
  *                      earlier agent left; asked again with back-off while it is away
  *   images.c           a revision's image: its blobs, given to the engine
+ *   volumes.c          its folders that last
  *   container.c        the life of one replica
  *   container_probe.c  whether it is well
  *
@@ -26,12 +27,14 @@
 struct agent;
 struct container;
 struct container_probe;
+struct engine_container;
 struct engine_list;
 struct engine_watch;
 struct http_client;
 struct image_fetch;
 struct timer;
 struct usage_replica;
+struct volumes_make;
 struct work_pool;
 
 enum agent_engine_state {
@@ -60,6 +63,9 @@ struct agent_containers {
     bool groups_left;           /* all have ended but for their control groups */
     struct list fetches;        /* struct image_fetch */
     struct list all;            /* struct container */
+    struct list volumes;        /* struct agent_volume */
+    bool volumes_posted;        /* it is looked soon for those that nobody needs */
+    unsigned volumes_ending;    /* the engine is asked to forget them */
     char (*given)[DIGEST_TEXT]; /* images that the engine has from us; NULL: not looked yet */
     size_t given_count;
     struct timer *end_timer; /* of agent_containers_end() */
@@ -95,6 +101,28 @@ void agent_image_gone(struct agent *agent, const struct pop_revision *revision);
 /* Once the engine is here and control has told everything: what was given before and no revision
  * needs goes. Again is harmless. */
 void agent_images_look(struct agent *agent);
+
+/* volumes.c */
+/* What a revision's spec has under `volumes` is there and known to the engine, or err says why not.
+ * Not from inside. */
+typedef void (*volumes_made_cb)(const struct err *err, void *data);
+struct volumes_make *agent_volumes_make(struct agent *agent, const struct pop_revision *revision,
+                                        volumes_made_cb on_made, void *data);
+void volumes_make_forget(struct volumes_make *make); /* on_made is not called */
+/* Made before: with devices from here on. ERR_NOT_FOUND: it was not. */
+[[nodiscard]] int agent_volumes_attach(struct agent *agent, const struct pop_revision *revision,
+                                       struct err *err);
+/* As a container is to have them, in the arena. One without a device has no name. */
+void agent_volumes_tell(const struct agent *agent, struct arena *arena,
+                        const struct pop_revision *revision, struct engine_container *ret);
+uint64_t agent_volumes_bytes(const struct agent *agent); /* of all, on the disk */
+/* Once the engine is here and control has told everything: those that no revision needs go. */
+void agent_volumes_look(struct agent *agent);
+void agent_volumes_gone(struct agent *agent, const struct pop_revision *revision); /* soon is */
+/* No container is left: the engine forgets them, what is in them stays. False: it is under way, and
+ * agent_containers_gone() follows. */
+bool agent_volumes_end(struct agent *agent);
+void agent_volumes_close(struct agent *agent);
 
 /* container.c */
 [[nodiscard]] int agent_container_start(struct agent *agent, struct pop_replica *replica,

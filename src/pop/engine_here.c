@@ -165,6 +165,7 @@ static void here(struct agent *agent)
     sweep_groups(agent);
     look_again(agent);
     agent_images_engine(agent);
+    agent_volumes_look(agent);
     pop_engine_there(&agent->pop);
 }
 
@@ -340,6 +341,7 @@ static void on_looked(const struct engine_answer *answer, const struct err *err,
         engine_list_parse(arena, answer->body, slice_of(agent->containers.home), &list, NULL) == 0)
         on_list(&list, agent);
     arena_free(arena);
+    agent_volumes_look(agent);
 }
 
 void agent_containers_look(struct agent *agent)
@@ -396,7 +398,7 @@ static void on_end_late(void *data)
 void agent_containers_gone(struct agent *agent)
 {
     struct agent_containers *containers = &agent->containers;
-    if (!containers->on_ended || !list_empty(&containers->all))
+    if (!containers->on_ended || !list_empty(&containers->all) || !agent_volumes_end(agent))
         return;
     if (!containers->engine || engine_groups_empty(engine_groups(containers->engine))) {
         ended(agent);
@@ -432,6 +434,7 @@ void agent_containers_close(struct agent *agent)
 
     agent_images_close(agent);
     agent_containers_forget(agent);
+    agent_volumes_close(agent);
     http_client_free(containers->client);
     engine_watch_free(containers->watch);
     if (containers->ask)

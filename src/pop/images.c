@@ -27,6 +27,7 @@ struct image_fetch {
     uint64_t revision;
     const struct pop_image *image; /* the revision's, which stays while it is fetched */
     struct engine_call *call;      /* under way */
+    struct volumes_make *volumes;  /* likewise */
     bool waits;                    /* for the engine */
     bool works;                    /* the thread has it */
     bool closed;                   /* the agent ends: it is freed when the thread gives it back */
@@ -139,6 +140,8 @@ static void fetch_free(struct image_fetch *fetch)
 {
     if (fetch->call)
         engine_forget(fetch->call);
+    if (fetch->volumes)
+        volumes_make_forget(fetch->volumes);
     pieces_close(fetch);
     list_remove(&fetch->link);
     arena_free(fetch->arena);
@@ -153,6 +156,25 @@ static void over(struct image_fetch *fetch, const struct err *err)
     fetch_free(fetch);
     if (revision && revision->model_state == POP_MODEL_FETCHING)
         pop_model_fetched(revision, "", "", why.code ? &why : NULL);
+}
+
+static void on_volumes(const struct err *err, void *data)
+{
+    struct image_fetch *fetch = data;
+
+    fetch->volumes = NULL;
+    over(fetch, err);
+}
+
+/* The engine has the image. */
+static void has_it(struct image_fetch *fetch)
+{
+    const struct pop_revision *revision = pop_revision_find(&fetch->agent->pop, fetch->revision);
+
+    if (revision && revision->image->spec.container.volumes.count)
+        fetch->volumes = agent_volumes_make(fetch->agent, revision, on_volumes, fetch);
+    else
+        over(fetch, NULL);
 }
 
 static bool has_layer(const struct pop_image *image, struct slice digest)
@@ -197,9 +219,12 @@ static void on_loaded(const struct engine_answer *answer, const struct err *err,
         agent_image_given(fetch->agent, fetch->image->config.digest);
     if (!err && fetch->pulls)
         pulled_remove(fetch);
-    if (err)
-        (void)err_wrap(&why, "giving the engine the image");
-    over(fetch, why.code ? &why : NULL);
+    if (!err) {
+        has_it(fetch);
+        return;
+    }
+    (void)err_wrap(&why, "giving the engine the image");
+    over(fetch, &why);
 }
 
 static void on_archive(struct work *work, bool canceled);
@@ -250,13 +275,15 @@ static void on_seen(const struct engine_answer *answer, const struct err *err, v
     (void)answer;
 
     fetch->call = NULL;
-    if (!err || err->code != ERR_NOT_FOUND) {
-        if (!err) /* perhaps from us, and not noted: who gave it a name keeps it anyway */
-            agent_image_given(fetch->agent, fetch->image->config.digest);
+    if (!err) {
+        /* Perhaps from us, and not noted: who gave it a name keeps it anyway. */
+        agent_image_given(fetch->agent, fetch->image->config.digest);
+        has_it(fetch);
+    } else if (err->code == ERR_NOT_FOUND) {
+        work_begin(fetch);
+    } else {
         over(fetch, err);
-        return;
     }
-    work_begin(fetch);
 }
 
 static void look(struct image_fetch *fetch)

@@ -35,6 +35,8 @@
       "1 while desired state comes from control, 0 while it is the disk's.")                       \
     X(POP_ENDPOINTS, "perigee_endpoints", METRIC_GAUGE, METRIC_ONE, "", NULL,                      \
       "Endpoints this PoP knows.")                                                                 \
+    X(POP_VOLUMES, "perigee_volume_bytes", METRIC_GAUGE, METRIC_BYTES, "", NULL,                   \
+      "What volumes of containers have set aside on this PoP's disk.")                             \
     X(POP_UNREPORTED, "perigee_report_items_dropped_total", METRIC_COUNTER, METRIC_ONE, "reason",  \
       NULL, "Events, deaths, log lines and models that control was not told of: late, refused.")   \
     X(POP_LEDGER_BYTES, "perigee_ledger_bytes", METRIC_GAUGE, METRIC_BYTES, "", NULL,              \

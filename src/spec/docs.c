@@ -66,6 +66,8 @@ static const char *type_text(enum option_type type)
         return "windows";
     case OPTION_SPLIT:
         return "shares";
+    case OPTION_VOLUMES:
+        return "volumes";
     case OPTION_ANY:
         break;
     }
@@ -89,6 +91,7 @@ static void print_range(FILE *out, const struct option *option)
                 (unsigned long long)option->max);
         break;
     case OPTION_BYTES:
+    case OPTION_VOLUMES:
         fprintf(out, "%s to %s", units_print_bytes(low, option->min),
                 units_print_bytes(high, option->max));
         break;
@@ -208,6 +211,16 @@ static const char traffic[] =
     "docs/traffic.md says who gets\n"
     "what while a revision is not ready.\n";
 
+static const char volumes[] =
+    "\n## Volumes\n\n"
+    "```yaml\n"
+    "volumes: [{path: /cache, size: 1GiB}]\n"
+    "```\n\n"
+    "A path is absolute, without a `/` at its end, of letters, digits and `. _ - + @ /`; not `/`, "
+    "and not at or below `/tmp`, `/dev`,\n"
+    "`/proc`, `/sys` or `/etc`; none within another. docs/containers.md says where they are, and "
+    "how long.\n";
+
 struct slice endpoint_spec_docs(struct arena *arena)
 {
     char *text = NULL;
@@ -220,6 +233,7 @@ struct slice endpoint_spec_docs(struct arena *arena)
     print_part(out, OPTION_IDENTITY, "Whose it is");
     print_part(out, OPTION_WHAT_RUNS, "What runs: any change makes a new revision");
     print_part(out, OPTION_GOVERNED, "How it is governed: takes effect at once");
+    fputs(volumes, out);
     fputs(residency, out);
     fputs(schedule, out);
     fputs(traffic, out);

@@ -371,7 +371,8 @@ static int read_member(struct reader *reader, const char *group, yyjson_val *key
         /* A newer form: who keeps what it does not know sees that it must not serve. */
         bool newer = option->type == OPTION_RESIDENCY || option->type == OPTION_REGIONS ||
                      option->type == OPTION_SCHEDULE || option->type == OPTION_SPLIT ||
-                     option->type == OPTION_EGRESS || option->type == OPTION_ENV;
+                     option->type == OPTION_VOLUMES || option->type == OPTION_EGRESS ||
+                     option->type == OPTION_ENV;
         return r < 0 && newer && reader->flags & SPEC_KEEP_UNKNOWN ? keep(reader, group, key, value)
                                                                    : r;
     }

@@ -59,6 +59,18 @@ struct spec_probe {
     uint64_t period_ns, timeout_ns, failures; /* 0: absent, see spec_probe_fill() */
 };
 
+/* Folders of a container that last, and are bounded. */
+enum { SPEC_VOLUMES_MAX = 8, SPEC_VOLUME_PATH_MAX = 255 };
+struct spec_volume {
+    struct slice path; /* absolute, without a '/' at its end */
+    uint64_t bytes;
+};
+
+struct spec_volumes {
+    const struct spec_volume *items; /* no path within another */
+    size_t count;
+};
+
 /* How an image runs. Of an endpoint without one all is at its default. */
 struct spec_container {
     struct spec_strings command; /* instead of its entry point; none: as it says */
@@ -68,6 +80,7 @@ struct spec_container {
     uint64_t shm_bytes, pids;
     struct spec_strings egress; /* none: no way out; else "any" */
     struct spec_pairs env;      /* names as a shell takes them */
+    struct spec_volumes volumes;
 };
 
 struct spec_residency_rule {
@@ -207,7 +220,8 @@ enum option_type {
     OPTION_RESIDENCY,
     OPTION_SCHEDULE,
     OPTION_SPLIT,
-    OPTION_ANY, /* not-yet and reserved keys: whatever it is */
+    OPTION_VOLUMES, /* list of {path, size}; min, max: of the size */
+    OPTION_ANY,     /* not-yet and reserved keys: whatever it is */
 };
 
 enum option_part { OPTION_IDENTITY, OPTION_WHAT_RUNS, OPTION_GOVERNED };

@@ -13,6 +13,7 @@
 #include "spec/schedule.h"
 #include "spec/split.h"
 #include "spec/units.h"
+#include "spec/volumes.h"
 
 enum {
     WORD_BYTES_MAX = 4096,
@@ -29,6 +30,7 @@ enum storage {
     STORED_RESIDENCY,
     STORED_SCHEDULE,
     STORED_SPLIT,
+    STORED_VOLUMES,
     STORED_NOWHERE,
 };
 
@@ -64,6 +66,8 @@ static enum storage storage_of(enum option_type type)
         return STORED_SCHEDULE;
     case OPTION_SPLIT:
         return STORED_SPLIT;
+    case OPTION_VOLUMES:
+        return STORED_VOLUMES;
     case OPTION_ANY:
         break;
     }
@@ -477,6 +481,7 @@ int option_read(const struct option *option, struct arena *arena, yyjson_val *va
     struct spec_residency residency;
     struct spec_windows windows;
     struct spec_split split;
+    struct spec_volumes volumes;
     int r;
 
     *ret_where = value;
@@ -520,6 +525,11 @@ int option_read(const struct option *option, struct arena *arena, yyjson_val *va
         r = spec_split_read(arena, value, &split, ret_where, err);
         if (r == 0)
             member_set(option, spec, &split, sizeof split);
+        return r;
+    case STORED_VOLUMES:
+        r = spec_volumes_read(option, arena, value, &volumes, ret_where, err);
+        if (r == 0)
+            member_set(option, spec, &volumes, sizeof volumes);
         return r;
     default:
         assert(!"a live option is stored somewhere");
@@ -588,6 +598,9 @@ void option_default(const struct option *option, struct endpoint_spec *spec)
     case STORED_SPLIT:
         member_set(option, spec, &(struct spec_split){}, sizeof(struct spec_split));
         break;
+    case STORED_VOLUMES:
+        member_set(option, spec, &(struct spec_volumes){}, sizeof(struct spec_volumes));
+        break;
     default:
         break;
     }
@@ -618,6 +631,8 @@ bool option_is_absent(const struct option *option, const struct endpoint_spec *s
         return ((const struct spec_windows *)member(option, spec))->count == 0;
     case STORED_SPLIT:
         return ((const struct spec_split *)member(option, spec))->count == 0;
+    case STORED_VOLUMES:
+        return ((const struct spec_volumes *)member(option, spec))->count == 0;
     default:
         return true;
     }
@@ -699,6 +714,8 @@ yyjson_mut_val *option_value(const struct option *option, const struct endpoint_
         return spec_schedule_value(member(option, spec), doc);
     case STORED_SPLIT:
         return spec_split_value(member(option, spec), doc);
+    case STORED_VOLUMES:
+        return spec_volumes_value(member(option, spec), doc);
     default:
         return yyjson_mut_null(doc);
     }

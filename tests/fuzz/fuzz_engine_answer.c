@@ -4,8 +4,9 @@
 
 #include "base/arena.h"
 #include "replica/engine/engine.h"
-#include "replica/engine/stream.h"
 #include "replica/engine/listed.h"
+#include "replica/engine/stream.h"
+#include "replica/engine/volume.h"
 #include "replica/engine/walls.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -38,6 +39,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct engine_info info;
     if (engine_info_parse(text, &info, NULL) == 0)
         (void)engine_info_whole(&info, room, sizeof room);
+    struct engine_volume_seen volume;
+    struct engine_volumes volumes;
+    if (engine_volume_parse(arena, text, &volume, NULL) == 0) {
+        const struct engine_volume_want other = { SLICE("perigee-1"), SLICE("h"), 7 };
+        assert(!engine_volume_fits(&other, &volume) || slice_is(volume.device, "/dev/loop7"));
+    }
+    if (engine_volumes_parse(arena, text, SLICE("h"), &volumes, NULL) == 0)
+        for (size_t i = 0; i < volumes.count; i++)
+            assert(engine_volume_is_name(volumes.items[i].name));
+    static const struct engine_volume cache = { { "v", 1 }, { "/cache", 6 }, { "7:0", 3 } };
+    static const struct engine_container bounded = { .volumes = &cache, .volume_count = 1 };
+    if (engine_walls_mounts(&bounded, text, NULL) == 0)
+        assert(size > 20);
     (void)engine_walls_status(text, NULL);
     (void)engine_walls_limits(&want, text, NULL);
     arena_free(arena);

@@ -29,6 +29,7 @@ SERVER = r"""
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
@@ -100,6 +101,22 @@ static const char *moody(const char *text, int fd)
     return "503 Ill";
 }
 
+/* GET /put: one more byte in /cache/f. GET /fill: how many MiB find room in /cache/all. Else: how
+ * many bytes /cache/f has. */
+static int cache(const char *text)
+{
+    static char mib[1 << 20];
+    int put = !strncmp(text, "GET /put ", 9), fill = !strncmp(text, "GET /fill ", 10), count = 0;
+    int flags = O_RDWR | O_CREAT | (fill ? O_TRUNC : O_APPEND);
+    int fd = open(fill ? "/cache/all" : "/cache/f", flags, 0644);
+    if (fd < 0) return perror("/cache"), 99999;
+    if (put && write(fd, "x", 1) != 1) perror("write");
+    while (fill && write(fd, mib, sizeof mib) == sizeof mib) count++;
+    if (!fill) count = lseek(fd, 0, SEEK_END);
+    close(fd);
+    return count;
+}
+
 int main(int count, char **words)
 {
     const char *how = count > 1 ? words[1] : "", *port = getenv("PORT");
@@ -127,10 +144,12 @@ int main(int count, char **words)
         if (!strcmp(how, "keeps")) { close(fd); continue; }
         if (read(fd, text, sizeof text) > 0) {
             const char *status = "200 OK";
+            char body[16] = "hello\n";
+            if (!strcmp(how, "cache")) snprintf(body, sizeof body, "%05d\n", cache(text));
             if (!strcmp(how, "loud")) puts("asked"), fflush(stdout);
             if (!strcmp(how, "moody") && !(status = moody(text, fd))) continue;
             int size = snprintf(answer, sizeof answer, "HTTP/1.1 %s\r\nContent-Length: 6\r\n"
-                                "Connection: close\r\n\r\nhello\n", status);
+                                "Connection: close\r\n\r\n%s", status, body);
             if (write(fd, answer, size) < 0) perror("write");
         }
         close(fd);
@@ -289,6 +308,11 @@ class Engine:
         status, body = self.ask("GET", "/v1.41/containers/json?all=1")
         assert status == 200, body
         return json.loads(body)
+
+    def volumes(self):
+        status, body = self.ask("GET", "/v1.41/volumes")
+        assert status == 200, body
+        return [row["Name"] for row in json.loads(body)["Volumes"] or []]
 
     def kill(self):
         """The service is gone, what it started is not."""

@@ -58,6 +58,8 @@ static void test_create(void **state)
     struct arena *arena = arena_new();
     struct engine_container container = want;
     struct slice command[] = { SLICE("/bin/a"), SLICE("b \"c\"") };
+    struct engine_volume volumes[] = { { SLICE("a"), SLICE("/cache"), SLICE("7:0") },
+                                       { SLICE("b"), SLICE("/data"), SLICE("7:1") } };
     struct engine_pair env[] = { { SLICE("LEVEL"), SLICE("2 = two") } };
     (void)state;
     assert_string_equal(
@@ -77,12 +79,15 @@ static void test_create(void **state)
     container.env_count = 1;
     container.user = SLICE("1:1");
     container.cgroup_parent = SLICE("/p");
+    container.volumes = volumes;
+    container.volume_count = 2;
     container.network = ENGINE_NETWORK_OPEN;
     const char *text = engine_container_json(arena, &container).data;
     assert_non_null(strstr(text, "\"Entrypoint\":[\"/bin/a\",\"b \\\"c\\\"\"],\"Cmd\":[]"));
     assert_non_null(strstr(text, "\"Env\":[\"LEVEL=2 = two\",\"PORT=8080\"],\"User\":\"1:1\""));
     assert_non_null(strstr(text, "\"CgroupParent\":\"/p\""));
     assert_null(strstr(text, "NetworkMode"));
+    assert_non_null(strstr(text, "\"Binds\":[\"a:/cache\",\"b:/data\"]"));
     arena_free(arena);
 }
 
@@ -130,10 +135,12 @@ static void test_walls(void **state)
           "seccomp" },
         { "capabilities", SEEN(NNP ",\"CapAdd\":[\"SYS_PTRACE\"]"), "capabilities" },
         { "a device", SEEN(NNP ",\"Devices\":[{\"PathOnHost\":\"/dev/sda\"}]"), "devices" },
-        { "a folder", SEEN(NNP ",\"Binds\":[\"/:/host\"]"), "folders" },
+        { "a folder", SEEN(HOST BOUNDS CPU LIMITS NONE ",\"Binds\":[\"/:/host\"]"), "folders" },
         { "a volume",
-          SEEN(NNP "},\"Mounts\":[{\"Type\":\"tmpfs\"},{\"Type\":\"volume\"}],\"Other\":{"),
-          "VOLUME" },
+          SEEN(HOST BOUNDS CPU LIMITS NONE
+               "},\"Mounts\":[{\"Type\":\"tmpfs\"},{\"Type\":\"volume\",\"Name\":\"9f\","
+               "\"Destination\":\"/data\"}],\"Other\":{"),
+          "VOLUME '/data'" },
         { "the host's processes", SEEN(NNP ",\"PidMode\":\"host\""), "namespace" },
         { "another's network", SEEN(NNP ",\"NetworkMode\":\"container:a\""), "namespace" },
         { "can be written", SEEN(NNP), "root can be written" },

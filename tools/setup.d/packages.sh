@@ -8,9 +8,10 @@ packages_run='
     libpng-dev libjpeg62-turbo-dev zlib1g-dev libknot-dev libmaxminddb-dev libcmocka-dev
     tzdata TZLEGACY'
 # libclang-rt: without it clang's sanitizers and libFuzzer do not link.
-# podman, docker.io: engines that the tests start as services of their own; runc: what both run.
+# podman, docker.io: engines that the tests start as services of their own; runc: what both run;
+# e2fsprogs: what is in their volumes.
 packages_test='clang-LLVM libclang-rt-LLVM-dev llvm-LLVM zsh bind9-dnsutils unbound
-    podman docker.io runc busybox-static skopeo'
+    podman docker.io runc busybox-static skopeo e2fsprogs'
 packages_lint='clang-tidy-LLVM clang-format-LLVM'
 packages_bench='nginx-light wrk binutils knot knot-module-geoip dnsperf'
 packages_fresh='debootstrap'

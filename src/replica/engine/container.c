@@ -49,6 +49,16 @@ static void labels(struct json_writer *w, const struct engine_container *contain
     json_object_end(w);
 }
 
+static void volumes(struct json_writer *w, const struct engine_container *container)
+{
+    json_key(w, "Binds");
+    json_array_begin(w);
+    for (size_t i = 0; i < container->volume_count; i++)
+        json_text(w, arena_format(w->arena, "%.*s:%.*s", SLICE_FMT(container->volumes[i].name),
+                                  SLICE_FMT(container->volumes[i].path)));
+    json_array_end(w);
+}
+
 /* MemorySwap as much as Memory: none. The engine's own file of the log is bounded, too. */
 static void host(struct json_writer *w, const struct engine_container *container)
 {
@@ -66,6 +76,8 @@ static void host(struct json_writer *w, const struct engine_container *container
         w, "/tmp",
         arena_format(w->arena, "rw,nosuid,nodev,mode=1777,size=%" PRIu64, container->tmp_bytes));
     json_object_end(w);
+    if (container->volume_count)
+        volumes(w, container);
     json_member_u64(w, "PidsLimit", container->pids);
     json_member_u64(w, "Memory", container->memory_bytes);
     json_member_u64(w, "MemorySwap", container->memory_bytes);

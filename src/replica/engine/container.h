@@ -21,6 +21,13 @@ struct engine_pair {
     struct slice key, value;
 };
 
+/* A volume of the engine's that is a file system of its own, and so bounded by its device. */
+struct engine_volume {
+    struct slice name;   /* the engine's */
+    struct slice path;   /* in the container */
+    struct slice device; /* "7:0" */
+};
+
 enum engine_network {
     ENGINE_NETWORK_NONE, /* a loopback of its own and nothing else: no way out */
     ENGINE_NETWORK_OPEN, /* the engine's own network: egress is allowed */
@@ -46,6 +53,8 @@ struct engine_container {
     uint64_t cpu_milli;
     uint32_t pids;
     uint64_t nofile, nproc; /* at or under our own hard limits: else an engine may not start it */
+    const struct engine_volume *volumes;
+    size_t volume_count;
     enum engine_network network;
     struct slice cgroup_parent; /* "/perigee-1-7"; empty: as the engine does it */
     const char *log_driver;     /* engine_log_driver() */
@@ -55,6 +64,10 @@ struct engine_container {
 struct slice engine_container_json(struct arena *arena, const struct engine_container *container);
 
 /* ---- what the engine says ------------------------------------------------------------------ */
+
+struct engine_mount {
+    struct slice type, name, path; /* "volume", "bind", "tmpfs" */
+};
 
 struct engine_limit {
     bool there;
@@ -73,12 +86,15 @@ struct engine_seen {
     struct slice home;
 
     bool privileged, read_only, no_new_privileges;
-    bool seccomp_off;        /* an option says "seccomp=unconfined" */
-    bool capabilities_added; /* any */
-    bool devices, binds;     /* any */
-    bool volumes;            /* any: an engine makes what the image asks for */
-    bool shares;             /* a namespace of the host, or of another container */
-    bool tmp;                /* there is a tmpfs at /tmp */
+    bool seccomp_off;                  /* an option says "seccomp=unconfined" */
+    bool capabilities_added;           /* any */
+    bool devices;                      /* any */
+    const struct engine_mount *mounts; /* but a tmpfs, which counts as its memory; those too that */
+    size_t mount_count;                /* an engine makes because the image asks for them */
+    const struct slice *binds;         /* "NAME:PATH:...", or "/PATH:..." of a folder */
+    size_t bind_count;
+    bool shares; /* a namespace of the host, or of another container */
+    bool tmp;    /* there is a tmpfs at /tmp */
     int64_t pids, memory_bytes, memory_swap_bytes, cpu_milli, shm_bytes;
     struct engine_limit nofile, nproc;
     struct slice network, cgroup_parent, user;

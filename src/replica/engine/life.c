@@ -450,6 +450,13 @@ static struct engine_container copy(struct arena *arena, const struct engine_con
     to.home = arena_copy(arena, from->home);
     to.user = arena_copy(arena, from->user);
     to.cgroup_parent = arena_copy(arena, from->cgroup_parent);
+    struct engine_volume *volumes =
+        ARENA_ARRAY(arena, struct engine_volume, from->volume_count + 1);
+    for (size_t i = 0; i < from->volume_count; i++)
+        volumes[i] = (struct engine_volume){ arena_copy(arena, from->volumes[i].name),
+                                             arena_copy(arena, from->volumes[i].path),
+                                             arena_copy(arena, from->volumes[i].device) };
+    to.volumes = volumes;
     for (size_t i = 0; i < from->command_count; i++)
         command[i] = arena_copy(arena, from->command[i]);
     for (size_t i = 0; i < from->env_count; i++)

@@ -49,17 +49,33 @@ static uint64_t label_number(yyjson_val *labels, const char *key)
     return slice_u64(text_of(labels, key), &number) ? number : 0;
 }
 
-/* A tmpfs is counted as its memory. */
-static bool volumes(yyjson_val *root)
+static void read_mounts(struct arena *arena, yyjson_val *list, struct engine_seen *seen)
 {
+    struct engine_mount *mounts =
+        ARENA_ARRAY(arena, struct engine_mount, yyjson_arr_size(list) + 1);
     yyjson_val *item;
     yyjson_arr_iter iter;
-    bool any = false;
 
-    yyjson_arr_iter_init(json_member(root, "Mounts"), &iter);
+    yyjson_arr_iter_init(list, &iter);
+    while ((item = yyjson_arr_iter_next(&iter))) {
+        struct engine_mount mount = { text_of(item, "Type"), text_of(item, "Name"),
+                                      text_of(item, "Destination") };
+        if (!slice_is(mount.type, "tmpfs"))
+            mounts[seen->mount_count++] = mount;
+    }
+    seen->mounts = mounts;
+}
+
+static void read_binds(struct arena *arena, yyjson_val *list, struct engine_seen *seen)
+{
+    struct slice *binds = ARENA_ARRAY(arena, struct slice, yyjson_arr_size(list) + 1);
+    yyjson_val *item;
+    yyjson_arr_iter iter;
+
+    yyjson_arr_iter_init(list, &iter);
     while ((item = yyjson_arr_iter_next(&iter)))
-        any |= !slice_is(text_of(item, "Type"), "tmpfs");
-    return any;
+        binds[seen->bind_count++] = json_slice(item);
+    seen->binds = binds;
 }
 
 static void read_security(yyjson_val *host, struct engine_seen *seen)
@@ -110,14 +126,14 @@ static int64_t read_cpu_milli(yyjson_val *host)
     return quota > 0 && period > 0 && quota < INT64_MAX / 1000 ? quota * 1000 / period : 0;
 }
 
-static void read_host(yyjson_val *host, struct engine_seen *seen)
+static void read_host(struct arena *arena, yyjson_val *host, struct engine_seen *seen)
 {
     seen->privileged = flag_of(host, "Privileged");
     seen->read_only = flag_of(host, "ReadonlyRootfs");
     seen->capabilities_added = filled(json_member(host, "CapAdd"));
     seen->devices =
         filled(json_member(host, "Devices")) || filled(json_member(host, "DeviceRequests"));
-    seen->binds = filled(json_member(host, "Binds"));
+    read_binds(arena, json_member(host, "Binds"), seen);
     seen->tmp = yyjson_is_str(json_member(json_member(host, "Tmpfs"), "/tmp"));
     seen->shares = shared(host, "NetworkMode") || shared(host, "PidMode") ||
                    shared(host, "IpcMode") || shared(host, "UTSMode") || shared(host, "UsernsMode");
@@ -164,8 +180,8 @@ int engine_seen_parse(struct arena *arena, struct slice text, struct engine_seen
     seen.home = text_of(labels, ENGINE_LABEL_HOME);
     seen.revision = label_number(labels, ENGINE_LABEL_REVISION);
     seen.replica = label_number(labels, ENGINE_LABEL_REPLICA);
-    seen.volumes = volumes(root);
-    read_host(json_member(root, "HostConfig"), &seen);
+    read_mounts(arena, json_member(root, "Mounts"), &seen);
+    read_host(arena, json_member(root, "HostConfig"), &seen);
     *ret = seen;
     return 0;
 }

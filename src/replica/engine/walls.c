@@ -6,9 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/auto.h"
 #include "base/err.h"
 #include "sys/cgroup.h"
 #include "sys/proc.h"
+
+enum { MOUNTS_BYTES = 64 << 10 };
 
 #define MISSING "the container lacks a wall that was asked for: "
 
@@ -27,30 +30,74 @@ static int limit(const char *name, const struct engine_limit *seen, uint64_t wan
     return bound(name, seen->there ? seen->hard : 0, want, err);
 }
 
+static bool mount_fits(const struct engine_mount *mount, const struct engine_volume *volume)
+{
+    return slice_is(mount->type, "volume") && slice_equal(mount->name, volume->name) &&
+           slice_equal(mount->path, volume->path);
+}
+
+/* "NAME:PATH", and perhaps options behind it. */
+static bool bind_fits(struct slice bind, const struct engine_volume *volume)
+{
+    struct slice rest = bind, name = slice_cut(&rest, ':');
+    return slice_equal(name, volume->name) && slice_equal(slice_cut(&rest, ':'), volume->path);
+}
+
+/* Those that were asked for are there, and no others. */
+static int volumes_check(const struct engine_container *want, const struct engine_seen *seen,
+                         struct err *err)
+{
+    for (size_t i = 0; i < seen->mount_count; i++) {
+        bool known = false;
+        for (size_t j = 0; j < want->volume_count; j++)
+            known |= mount_fits(&seen->mounts[i], &want->volumes[j]);
+        if (!known)
+            return err_set(err, ERR_PRECONDITION,
+                           MISSING "a bound on its image's VOLUME '%s': `volumes` can give it one",
+                           ERR_SLICE(seen->mounts[i].path));
+    }
+    for (size_t i = 0; i < seen->bind_count; i++) {
+        bool known = false;
+        for (size_t j = 0; j < want->volume_count; j++)
+            known |= bind_fits(seen->binds[i], &want->volumes[j]);
+        if (!known)
+            return err_set(err, ERR_PRECONDITION, MISSING "it was given folders of this machine");
+    }
+    for (size_t j = 0; j < want->volume_count; j++) {
+        bool there = false;
+        for (size_t i = 0; i < seen->mount_count; i++)
+            there |= mount_fits(&seen->mounts[i], &want->volumes[j]);
+        if (!there)
+            return err_set(err, ERR_PRECONDITION, MISSING "its volume '%s'",
+                           ERR_SLICE(want->volumes[j].path));
+    }
+    return 0;
+}
+
 int engine_walls_check(const struct engine_container *want, const struct engine_seen *seen,
                        struct err *err)
 {
     bool none = want->network == ENGINE_NETWORK_NONE;
     const char *missing =
-        seen->privileged                           ? "it is privileged"
-        : !seen->no_new_privileges                 ? "no-new-privileges"
-        : seen->seccomp_off                        ? "seccomp"
-        : seen->capabilities_added                 ? "it was given capabilities"
-        : seen->devices                            ? "it was given devices"
-        : seen->volumes                            ? "a bound on its image's VOLUME"
-        : seen->binds                              ? "it was given folders of this machine"
-        : seen->shares                             ? "it shares a namespace"
-        : want->read_only && !seen->read_only      ? "its root can be written"
-        : !seen->tmp                               ? "a /tmp of its own"
-        : none && !slice_is(seen->network, "none") ? "it has a network"
-        : !slice_equal(want->image, seen->image)   ? "it is of another image"
+        seen->privileged                                          ? "it is privileged"
+        : !seen->no_new_privileges                                ? "no-new-privileges"
+        : seen->seccomp_off                                       ? "seccomp"
+        : seen->capabilities_added                                ? "it was given capabilities"
+        : seen->devices                                           ? "it was given devices"
+        : seen->shares                                            ? "it shares a namespace"
+        : want->read_only && !seen->read_only                     ? "its root can be written"
+        : !seen->tmp                                              ? "a /tmp of its own"
+        : none && !slice_is(seen->network, "none")                ? "it has a network"
+        : !slice_equal(want->image, seen->image)                  ? "it is of another image"
         : want->user.size && !slice_equal(want->user, seen->user) ? "its user"
         : want->cgroup_parent.size && !slice_equal(want->cgroup_parent, seen->cgroup_parent)
             ? "its control group"
             : NULL;
     if (missing)
         return err_set(err, ERR_PRECONDITION, MISSING "%s", missing);
-    int r = bound("pids", seen->pids, want->pids, err);
+    int r = volumes_check(want, seen, err);
+    if (r == 0)
+        r = bound("pids", seen->pids, want->pids, err);
     if (r == 0)
         r = bound("memory", seen->memory_bytes, want->memory_bytes, err);
     if (r == 0)
@@ -123,6 +170,38 @@ int engine_walls_devices(struct slice devices, struct err *err)
     return 0;
 }
 
+/* A line of mountinfo: ID PARENT DEVICE ROOT PATH OPTIONS ... The one that lies on top is last. */
+static bool bounded(const struct engine_volume *volume, struct slice mounts)
+{
+    bool fits = false;
+
+    while (mounts.size) {
+        struct slice words[6], rest = slice_cut(&mounts, '\n');
+        bool nosuid = false, nodev = false;
+        for (size_t i = 0; i < 6; i++)
+            words[i] = slice_cut(&rest, ' ');
+        if (!slice_equal(words[4], volume->path))
+            continue;
+        while (words[5].size) {
+            struct slice option = slice_cut(&words[5], ',');
+            nosuid |= slice_is(option, "nosuid");
+            nodev |= slice_is(option, "nodev");
+        }
+        fits = slice_equal(words[2], volume->device) && slice_is(words[3], "/") && nosuid && nodev;
+    }
+    return fits;
+}
+
+int engine_walls_mounts(const struct engine_container *want, struct slice mounts, struct err *err)
+{
+    for (size_t i = 0; i < want->volume_count; i++)
+        if (!bounded(&want->volumes[i], mounts))
+            return err_set(err, ERR_PRECONDITION,
+                           MISSING "its volume '%s' is not what was made for it, says the kernel",
+                           ERR_SLICE(want->volumes[i].path));
+    return 0;
+}
+
 int engine_walls_bounds(const struct engine_container *want, const struct engine_bounds *bounds,
                         struct err *err)
 {
@@ -175,6 +254,14 @@ static void read_bounds(pid_t pid, struct engine_bounds *ret)
     ret->pids = number_in(pids, "pids.max");
 }
 
+static int look_mounts(pid_t pid, const struct engine_container *want, struct err *err)
+{
+    auto_free char *text = mem_alloc(MOUNTS_BYTES);
+    size_t size = proc_read(pid, "mountinfo", text, MOUNTS_BYTES);
+
+    return engine_walls_mounts(want, (struct slice){ text, size }, err);
+}
+
 static int look(pid_t pid, const struct engine_container *want, struct err *err)
 {
     char text[PROC_TEXT_BYTES];
@@ -194,6 +281,9 @@ static int look(pid_t pid, const struct engine_container *want, struct err *err)
         if (r < 0)
             return r;
     }
+    r = want->volume_count ? look_mounts(pid, want, err) : 0;
+    if (r < 0)
+        return r;
     read_bounds(pid, &bounds);
     return engine_walls_bounds(want, &bounds, err);
 }

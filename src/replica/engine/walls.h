@@ -4,9 +4,9 @@
  * that they do not know, and some that they know, and ignore them (Podman's compat API); so what
  * was asked is read back, from the engine after the create, and from the kernel after the start.
  *
- * engine_walls_check(), _status() and _bounds() are pure; _look() reads /proc and the control
- * group. All return 0, or ERR_PRECONDITION with the wall that is missing, by name, and are asked
- * again of each container. Any thread.
+ * engine_walls_check(), _status(), _mounts() and _bounds() are pure; _look() reads /proc and the
+ * control group. All return 0, or ERR_PRECONDITION with the wall that is missing, by name, and are
+ * asked again of each container. Any thread.
  */
 #pragma once
 
@@ -29,6 +29,10 @@
 /* By /proc/PID/net/dev: a loopback, and nothing else but what the kernel itself puts into each new
  * network (ends of tunnels, which are down). */
 [[nodiscard]] int engine_walls_devices(struct slice devices, struct err *err);
+
+/* By /proc/PID/mountinfo: each volume is a file system of its own, on the device made for it. */
+[[nodiscard]] int engine_walls_mounts(const struct engine_container *want, struct slice mounts,
+                                      struct err *err);
 
 /* By its control group. */
 struct engine_bounds {

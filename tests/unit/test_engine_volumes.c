@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Volumes of engines: how they are asked for, and the walls that say that they are bounded. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "replica/engine/container.h"
+#include "replica/engine/volume.h"
+#include "replica/engine/walls.h"
+
+#define ID "489bc99fa7c26be5082d8edef3cbeb70ab5c553fc6244ba4c656449f8358296e"
+
+static const struct engine_container want = {
+    .image = { "sha256:aa", 9 },
+    .memory_bytes = 1 << 20,
+    .shm_bytes = 1 << 20,
+    .cpu_milli = 500,
+    .pids = 64,
+    .nofile = 4096,
+    .nproc = 4096,
+};
+
+/* With all other walls. */
+#define SEEN(host)                                                                                 \
+    "{\"Id\":\"" ID "\",\"Image\":\"sha256:aa\",\"HostConfig\":{\"SecurityOpt\":["                 \
+    "\"no-new-privileges\"],\"Tmpfs\":{\"/"                                                        \
+    "tmp\":\"rw\"},\"NetworkMode\":\"none\",\"PidsLimit\":64,"                                     \
+    "\"Memory\":1048576,\"MemorySwap\":1048576,\"ShmSize\":1048576,\"NanoCpus\":500000000,"        \
+    "\"Ulimits\":[{\"Name\":\"nofile\",\"Hard\":4096},{\"Name\":\"nproc\",\"Hard\":4096}]" host    \
+    "}}"
+#define MOUNT(type, name, path)                                                                    \
+    "{\"Type\":\"" type "\",\"Name\":\"" name "\",\"Destination\":\"" path "\",\"RW\":true}"
+#define MOUNTED(binds, mounts)                                                                     \
+    SEEN(",\"Binds\":[" binds "]},\"Mounts\":[" mounts "],\"Other\":"                              \
+         "{")
+
+static const struct engine_volume two_volumes[] = {
+    { { "v1", 2 }, { "/cache", 6 }, { "7:0", 3 } },
+    { { "v2", 2 }, { "/data", 5 }, { "7:12", 4 } },
+};
+
+static struct engine_container want_volumes(void)
+{
+    struct engine_container more = want;
+
+    more.volumes = two_volumes;
+    more.volume_count = 2;
+    return more;
+}
+
+static void test_volumes(void **state)
+{
+    static const struct {
+        const char *name, *text, *missing; /* NULL: none */
+    } rows[] = {
+        { "Docker's",
+          MOUNTED("\"v1:/cache\",\"v2:/data\"",
+                  MOUNT("volume", "v1", "/cache") "," MOUNT("volume", "v2", "/data")),
+          NULL },
+        { "Podman's",
+          MOUNTED("\"v1:/cache:rw,rprivate,nosuid,nodev,rbind\",\"v2:/data:rw\"",
+                  MOUNT("volume", "v2", "/data") "," MOUNT("volume", "v1", "/cache")),
+          NULL },
+        { "none", MOUNTED("", ""), "its volume '/cache'" },
+        { "one", MOUNTED("\"v1:/cache\"", MOUNT("volume", "v1", "/cache")), "its volume '/data'" },
+        { "elsewhere", MOUNTED("", MOUNT("volume", "v1", "/etc")), "VOLUME '/etc'" },
+        { "another", MOUNTED("", MOUNT("volume", "v3", "/cache")), "VOLUME '/cache'" },
+        { "a folder", MOUNTED("", MOUNT("bind", "v1", "/cache")), "VOLUME '/cache'" },
+        { "a folder too",
+          MOUNTED("\"v1:/cache\",\"/:/host\"",
+                  MOUNT("volume", "v1", "/cache") "," MOUNT("volume", "v2", "/data")),
+          "folders of this machine" },
+    };
+    struct engine_container more = want_volumes();
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct arena *arena = arena_new();
+        struct engine_seen seen;
+        struct err err = {};
+        assert_int_equal(0, engine_seen_parse(arena, slice_of(rows[i].text), &seen, &err));
+        int r = engine_walls_check(&more, &seen, &err);
+        if ((r < 0) != (rows[i].missing != NULL) ||
+            (r < 0 && !strstr(err.message, rows[i].missing)))
+            fail_msg("%s: %s", rows[i].name, err.message);
+        arena_free(arena);
+    }
+}
+
+static void test_mounts(void **state)
+{
+#define ROOT "115 57 0:45 / / ro,relatime master:2 - overlay overlay rw,lowerdir=/a\n"
+#define CACHE "136 115 7:0 / /cache rw,nosuid,nodev,relatime master:3 - ext4 /dev/loop0 rw\n"
+#define DATA "137 115 7:12 / /data rw,nosuid,nodev - ext4 /dev/loop12 rw\n"
+#define AT_CACHE(how) "138 115 " how " - ext4 /dev/x rw\n"
+    static const struct {
+        const char *name, *text, *missing; /* NULL: none */
+    } rows[] = {
+        { "both", ROOT CACHE DATA, NULL },
+        { "the other way", DATA ROOT CACHE, NULL },
+        { "none", ROOT, "'/cache'" },
+        { "one", ROOT CACHE, "'/data'" },
+        { "nothing", "", "'/cache'" },
+        { "cut", ROOT DATA "136 115 7:0 / /cache", "'/cache'" },
+        { "another device", DATA AT_CACHE("7:1 / /cache rw,nosuid,nodev"), "'/cache'" },
+        { "this machine's disk", DATA AT_CACHE("254:0 /v /cache rw,nosuid,nodev"), "'/cache'" },
+        { "a part of it", DATA AT_CACHE("7:0 /a /cache rw,nosuid,nodev"), "'/cache'" },
+        { "with devices", DATA AT_CACHE("7:0 / /cache rw,nosuid"), "'/cache'" },
+        { "with setuid", DATA AT_CACHE("7:0 / /cache rw,nodev"), "'/cache'" },
+        { "covered", CACHE DATA AT_CACHE("254:0 / /cache rw,nosuid,nodev"), "'/cache'" },
+    };
+    struct engine_container more = want_volumes();
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct err err = {};
+        int r = engine_walls_mounts(&more, slice_of(rows[i].text), &err);
+        if ((r < 0) != (rows[i].missing != NULL) ||
+            (r < 0 && !strstr(err.message, rows[i].missing)))
+            fail_msg("%s: %s", rows[i].name, err.message);
+    }
+}
+
+static void test_volumes_told(void **state)
+{
+    static const char head[] = "{\"Name\":\"perigee-a-1-loop7\",\"Driver\":\"local\"";
+    static const struct {
+        const char *name, *text;
+        bool fits;
+    } rows[] = {
+        { "ours", "\"type\":\"ext4\",\"device\":\"/dev/loop7\",\"o\":\"nosuid,nodev\"", true },
+        { "a plain folder", "", false },
+        { "another device", "\"type\":\"ext4\",\"device\":\"/dev/loop8\",\"o\":\"nosuid,nodev\"",
+          false },
+        { "memory", "\"type\":\"tmpfs\",\"device\":\"/dev/loop7\",\"o\":\"nosuid,nodev\"", false },
+        { "with devices", "\"type\":\"ext4\",\"device\":\"/dev/loop7\",\"o\":\"nosuid\"", false },
+    };
+    struct engine_volume_want told = { SLICE("perigee-a-1-loop7"), SLICE("h"), 7 };
+    struct arena *arena = arena_new();
+    struct engine_volume_seen seen;
+    (void)state;
+    assert_string_equal(engine_volume_json(arena, &told).data,
+                        "{\"Name\":\"perigee-a-1-loop7\",\"Driver\":\"local\",\"DriverOpts\":{"
+                        "\"type\":\"ext4\",\"device\":\"/dev/loop7\",\"o\":\"nosuid,nodev\"},"
+                        "\"Labels\":{\"perigee.home\":\"h\"}}");
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const char *text = arena_format(arena, "%s,\"Options\":{%s}}", head, rows[i].text);
+        assert_int_equal(0, engine_volume_parse(arena, slice_of(text), &seen, NULL));
+        if (engine_volume_fits(&told, &seen) != rows[i].fits)
+            fail_msg("%s", rows[i].name);
+    }
+    assert_int_equal(0, engine_volume_parse(arena, SLICE("[]"), &seen, NULL));
+    assert_false(engine_volume_fits(&told, &seen));
+    assert_true(engine_volume_parse(arena, SLICE("{"), &seen, NULL) < 0);
+
+    struct engine_volumes list;
+#define LISTED(name, home) "{\"Name\":\"" name "\",\"Labels\":{\"perigee.home\":\"" home "\"}}"
+    static const char all[] = "{\"Volumes\":[" LISTED("perigee-a-1", "h") "," LISTED(
+        "perigee-a-1", "other") "," LISTED("perigee-../a", "h") "," LISTED("data", "h") ",5]}";
+    assert_int_equal(0, engine_volumes_parse(arena, slice_of(all), SLICE("h"), &list, NULL));
+    assert_int_equal(list.count, 1);
+    assert_int_equal(
+        0, engine_volumes_parse(arena, SLICE("{\"Volumes\":null}"), SLICE("h"), &list, NULL));
+    assert_int_equal(list.count, 0);
+    arena_free(arena);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_volumes),
+        cmocka_unit_test(test_mounts),
+        cmocka_unit_test(test_volumes_told),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
