@@ -12,7 +12,10 @@ void pop_model_fetched(struct pop_revision *revision, const char *folder, const 
                        const struct err *err)
 {
     struct pop *pop = revision->endpoint->pop;
+    pop->holds -= revision->held;
+    revision->held = false;
     if (err) {
+        revision->unfetched = revision->unfetched || !revision->failed;
         pop_model_state_move(&revision->model_state, POP_MODEL_ABSENT);
         revision->failures++;
         revision->failed = true;
@@ -25,6 +28,10 @@ void pop_model_fetched(struct pop_revision *revision, const char *folder, const 
         pop_model_state_move(&revision->model_state, POP_MODEL_HERE);
         pop_text_set(&revision->folder, slice_of(folder));
         pop_text_set(&revision->model_file, slice_of(model_file));
+        if (revision->unfetched) {
+            revision->failed = revision->unfetched = false;
+            revision->failures = 0;
+        }
     }
     pop->effects->report(pop, pop->data);
     pop_reconcile_soon(pop);
@@ -159,6 +166,7 @@ static void exit_judge(struct pop_replica *replica, const char *reason, bool was
     revision->start_not_before_ns = now + pop_back_off_ns(counted);
     if (!was_ready) {
         revision->failed = true;
+        revision->unfetched = false;
         snprintf(revision->message, sizeof revision->message, "%s", reason);
         pop->effects->event(pop, "revision_failed", revision->endpoint, replica, reason, pop->data);
     }

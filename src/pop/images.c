@@ -207,6 +207,20 @@ static void pulled_remove(struct image_fetch *fetch)
     arena_free(arena);
 }
 
+static void given(const struct image_fetch *fetch)
+{
+    struct pop *pop = &fetch->agent->pop;
+    const struct pop_revision *revision = pop_revision_find(pop, fetch->revision);
+    char message[96];
+
+    agent_image_given(fetch->agent, fetch->image->config.digest);
+    if (!revision)
+        return;
+    snprintf(message, sizeof message, "the engine has the image of revision %u: %.1f MiB",
+             revision->number, (double)bytes_of(fetch->image) / (1 << 20));
+    pop->effects->event(pop, "image_loaded", revision->endpoint, NULL, message, pop->data);
+}
+
 static void on_loaded(const struct engine_answer *answer, const struct err *err, void *data)
 {
     struct image_fetch *fetch = data;
@@ -216,7 +230,7 @@ static void on_loaded(const struct engine_answer *answer, const struct err *err,
     fetch->call = NULL;
     pieces_close(fetch);
     if (!err)
-        agent_image_given(fetch->agent, fetch->image->config.digest);
+        given(fetch);
     if (!err && fetch->pulls)
         pulled_remove(fetch);
     if (!err) {

@@ -17,6 +17,7 @@ enum {
     ADOPTED_S = 10,     /* gateways say within half of it what is asked for by number */
     ASKED_LEAST_S = 1,  /* they say it again before that, however short scale.idle is */
     LEFT_S = 2,         /* all gateways know by then that the traffic moved, and have told of it */
+    HOLDS_MAX = 2,      /* images that are fetched ahead of need at a time */
     DRAIN_GRACE_S = 2,  /* beyond the endpoint's timeout */
     START_LEAST_S = 30, /* to get ready in, however short queue.cold is */
 };
@@ -215,20 +216,47 @@ static uint32_t staying(const struct pop_revision *revision)
     return count;
 }
 
-static void starts(struct pop_revision *revision, uint32_t wanted, int64_t now_ns, int64_t *next_ns)
+static void fetch(struct pop_revision *revision)
 {
     struct pop *pop = revision->endpoint->pop;
-    uint32_t have = staying(revision);
-    if (have >= wanted)
+    pop_model_state_move(&revision->model_state, POP_MODEL_FETCHING);
+    pop->effects->model_fetch(revision, pop->data);
+}
+
+/* Of the revisions that have or are to have the traffic the image is here before somebody asks, so
+ * that a start from zero is a start alone. A few at once: what is wanted now waits behind them. */
+static void hold(struct pop_revision *revision, int64_t now_ns, int64_t *next_ns)
+{
+    struct pop_endpoint *endpoint = revision->endpoint;
+    struct pop *pop = endpoint->pop;
+    bool kept = carries(endpoint, revision->number) || revision->number == endpoint->target;
+    if (revision->driver != POP_DRIVER_ENGINE || revision->model_state != POP_MODEL_ABSENT ||
+        pop->no_replicas || !endpoint->wanted || !endpoint->running || !revision->wanted || !kept ||
+        endpoint->elsewhere || (endpoint->placed && endpoint->replicas == 0) ||
+        pop->holds == HOLDS_MAX)
         return;
     if (now_ns < revision->start_not_before_ns) {
         due(next_ns, revision->start_not_before_ns);
         return;
     }
-    if (revision->model_state == POP_MODEL_ABSENT) {
-        pop_model_state_move(&revision->model_state, POP_MODEL_FETCHING);
-        pop->effects->model_fetch(revision, pop->data);
+    revision->held = true;
+    pop->holds++;
+    fetch(revision);
+}
+
+static void starts(struct pop_revision *revision, uint32_t wanted, int64_t now_ns, int64_t *next_ns)
+{
+    uint32_t have = staying(revision);
+    if (have >= wanted) {
+        hold(revision, now_ns, next_ns);
+        return;
     }
+    if (now_ns < revision->start_not_before_ns) {
+        due(next_ns, revision->start_not_before_ns);
+        return;
+    }
+    if (revision->model_state == POP_MODEL_ABSENT)
+        fetch(revision);
     if (revision->model_state != POP_MODEL_HERE)
         return;
     /* After a failure one is tried alone, until it is ready: the others would fail the same way. */
@@ -342,14 +370,15 @@ static bool adopted_stay(const struct pop_revision *revision, int64_t now_ns, in
 }
 
 /* At zero nothing is tried any more, and what failed once is no reason to refuse whoever comes
- * next: he has it tried again. */
+ * next: he has it tried again. An image is: hold() has its back-off. */
 static void forgive(struct pop_revision *revision)
 {
     const struct pop_endpoint *endpoint = revision->endpoint;
     struct pop *pop = endpoint->pop;
     bool may = endpoint->wanted && endpoint->running && revision->wanted &&
                (!endpoint->placed || endpoint->replicas > 0);
-    if (!revision->failed || !may || revision->replica_count > 0)
+    bool held = revision->driver == POP_DRIVER_ENGINE && revision->unfetched;
+    if (!revision->failed || held || !may || revision->replica_count > 0)
         return;
     revision->failed = false;
     revision->message[0] = '\0';

@@ -146,6 +146,8 @@ struct pop_revision {
     enum pop_driver driver;
     struct pop_image *image; /* owned; POP_DRIVER_ENGINE alone */
     bool shown;              /* one of its replicas was ready: it can run */
+    bool held;               /* it is fetched ahead of need just now */
+    bool unfetched;          /* `failed` says that it could not be fetched, and nothing else */
     char *upstream;          /* "http://HOST:PORT" */
     bool by_model;           /* it speaks OIP */
     char *probe_path;        /* of an HTTP probe; empty: a connection is enough */
@@ -296,6 +298,7 @@ struct pop {
     struct map endpoints_by_uid; /* u64 -> struct pop_endpoint */
     struct map replicas_by_id;   /* u64 -> struct pop_replica */
     uint64_t instance;           /* of this agent: the upper half of replica ids */
+    uint32_t holds;              /* images that are fetched ahead of need just now */
     int64_t era;                 /* of this supervisor, kept with the desired state */
     bool again; /* an agent before this one, of the same supervisor, knew what is wanted: nothing
                  * was booted, and what has no replica was at zero */

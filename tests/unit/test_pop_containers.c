@@ -278,6 +278,73 @@ static void test_an_engine_that_comes_is_used_at_once(void **state)
     assert_int_equal(world->starts, 1);
 }
 
+static void fetch_fails(struct world *world)
+{
+    struct err err = {};
+    (void)err_set(&err, ERR_OVERLOADED, "the disk is full");
+    pop_model_fetched(shop(world), NULL, NULL, &err);
+    pop_reconcile(&world->pop);
+}
+
+/* An agent that comes anew, or an engine that lost it: a start from zero is not to wait for it. */
+static void test_the_image_is_here_before_somebody_asks(void **state)
+{
+    struct world *world = *state;
+    tell(world, "");
+    after(world, 600);
+    assert_int_equal(shop(world)->replica_count, 0);
+    assert_int_equal(shop(world)->model_state, POP_MODEL_HERE);
+    unsigned starts = world->starts;
+    pop_model_state_move(&shop(world)->model_state, POP_MODEL_ABSENT);
+    pop_reconcile(&world->pop);
+    assert_int_equal(world->pop.holds, 1);
+    assert_int_equal(shop(world)->model_state, POP_MODEL_FETCHING);
+    fetch_fails(world);
+    assert_int_equal(shop(world)->model_state, POP_MODEL_ABSENT);
+    assert_int_equal(world->pop.holds, 0);
+    assert_true(shop(world)->failed);
+    world->now_ns += 2 * ENV_S;
+    pop_reconcile(&world->pop);
+    loaded(world);
+    assert_false(shop(world)->failed); /* it is well again without a start */
+    assert_int_equal(world->starts, starts);
+    assert_int_equal(world->pop.holds, 0);
+}
+
+/* That it is here again says nothing of why it did not start. */
+static void test_a_start_that_failed_is_not_forgotten_for_its_image(void **state)
+{
+    struct world *world = *state;
+    tell(world, "\"min\":1");
+    loaded(world);
+    exited(world, first(world)->id, REPLICA_END_ITSELF, 1 << 8);
+    assert_true(shop(world)->failed);
+    pop_model_state_move(&shop(world)->model_state, POP_MODEL_ABSENT);
+    world->now_ns += 2 * ENV_S;
+    pop_reconcile(&world->pop);
+    loaded(world);
+    assert_true(shop(world)->failed);
+}
+
+static void test_an_image_is_not_held_where_it_does_not_run(void **state)
+{
+    struct world *world = *state;
+    tell(world, "");
+    after(world, 600);
+    for (int how = 0; how < 2; how++) {
+        pop_model_state_move(&shop(world)->model_state, POP_MODEL_ABSENT);
+        struct pop_endpoint *endpoint = pop_endpoint_find(&world->pop, 1);
+        endpoint->placed = how == 0;
+        endpoint->running = how == 0;
+        pop_reconcile(&world->pop);
+        assert_int_equal(shop(world)->model_state, POP_MODEL_ABSENT);
+        endpoint->placed = false;
+        endpoint->running = true;
+        pop_reconcile(&world->pop);
+        loaded(world);
+    }
+}
+
 int main(void)
 {
 #define WORLD(test) cmocka_unit_test_setup_teardown(test, world_new, world_free)
@@ -292,6 +359,9 @@ int main(void)
         WORLD(test_one_that_ends_is_started_again_with_back_off),
         WORLD(test_a_dead_one_is_replaced_before_it_is_gone),
         WORLD(test_an_engine_that_comes_is_used_at_once),
+        WORLD(test_the_image_is_here_before_somebody_asks),
+        WORLD(test_a_start_that_failed_is_not_forgotten_for_its_image),
+        WORLD(test_an_image_is_not_held_where_it_does_not_run),
     };
     return cmocka_run_group_tests_name("pop_containers", tests, NULL, NULL);
 }
