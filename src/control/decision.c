@@ -87,12 +87,22 @@ static bool allowed(const struct placement_where *where, const struct region_pla
            regions_allow(&where->regions, &where->residency, &where->process, place);
 }
 
+/* What `perigee up` runs itself says of no accelerator, and is tried. */
+static bool stands(const struct control *control, const struct endpoint_spec *spec,
+                   const struct hub_pop *pop)
+{
+    bool own = slice_is(pop->spec.name, control->start.pop) && !pop->spec.flavors.count;
+    return own || spec_accelerator_stands(spec, &pop->spec.flavors);
+}
+
 /* In words, of one that is not allowed. */
 static const char *refusal(struct arena *arena, const struct placement_where *where,
                            const struct region_place *place)
 {
     if (!where->known)
         return where->err.message;
+    if (allowed(where, place))
+        return "no such accelerator stands there (flavor.accelerator; pops create --flavor)";
     return regions_refusal(arena, &where->regions, &where->residency, place);
 }
 
@@ -276,7 +286,8 @@ void decision_make(struct control *control, struct arena *arena, struct hub_endp
     for (size_t i = 0; i < ret->count; i++) {
         ret->rows[i] = place_pop(control, spec, ret->pops[i]);
         ret->places[i] = hub_pop_place(control, ret->pops[i]);
-        ret->rows[i].allowed = allowed(ret->where, &ret->places[i]);
+        ret->rows[i].allowed =
+            allowed(ret->where, &ret->places[i]) && stands(control, spec, ret->pops[i]);
     }
     for (size_t i = 0; i < endpoint->place_count; i++) {
         const struct hub_place *place = &endpoint->places[i];

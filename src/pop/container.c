@@ -347,6 +347,7 @@ static struct engine_container describe(struct arena *arena, const struct contai
         .shm_bytes = spec->shm_bytes,
         .tmp_bytes = half < TMP_BYTES_MAX ? half : TMP_BYTES_MAX,
         .cpu_milli = revision->image->spec.flavor.cpu_milli,
+        .gpus = spec_accelerators(&revision->image->spec),
         .pids = (uint32_t)spec->pids,
         .nofile = least(RLIMIT_NOFILE, NOFILE),
         .nproc = least(RLIMIT_NPROC, spec->pids > NPROC ? spec->pids : NPROC),
@@ -379,6 +380,9 @@ static void walls_text(struct container *container, const struct pop_revision *r
         container->walls, room, "%s: nnp, no capabilities, seccomp, %s, pids %u, %s",
         container->agent->containers.version.name, spec->read_only ? "read-only" : "own files",
         (unsigned)spec->pids, way_out(revision) ? "egress any" : "no network");
+    if (spec_accelerators(&revision->image->spec) && used < room)
+        used += (size_t)snprintf(container->walls + used, room - used, ", %u GPU",
+                                 (unsigned)spec_accelerators(&revision->image->spec));
     for (size_t i = 0; i < spec->volumes.count && used < room; i++)
         used += (size_t)snprintf(container->walls + used, room - used, ", %.*s %s",
                                  SLICE_FMT(spec->volumes.items[i].path),
@@ -440,6 +444,9 @@ int agent_container_start(struct agent *agent, struct pop_replica *replica, stru
         return err_set(err, ERR_CANCELED, "the agent ends");
     if (!agent_engine_here(agent))
         return err_set(err, ERR_NOT_FOUND, "%s", containers->why);
+    if (containers->version.podman && spec_accelerators(&replica->revision->image->spec))
+        return err_set(err, ERR_NOT_SUPPORTED,
+                       "flavor.accelerator: Podman gives no GPU by this API; it takes Docker");
     int r = agent_volumes_attach(agent, replica->revision, err);
     if (r == ERR_NOT_FOUND) /* somebody removed it: it is made anew at the next try */
         pop_model_state_move(&replica->revision->model_state, POP_MODEL_ABSENT);

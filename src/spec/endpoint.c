@@ -297,6 +297,8 @@ static int check(const struct endpoint_spec *spec, unsigned flags, struct err *e
     if (r < 0)
         return r;
     r = check_scale(spec, err);
+    if (r == 0)
+        r = spec_accelerator_check(spec, err);
     if (r < 0)
         return r;
     if (spec->traffic.canary_ppm && spec->traffic.split.count)

@@ -297,6 +297,19 @@ struct spec_probe spec_probe_fill(const struct spec_probe *probe);
 /* How it is seen that a container is ready for the first time: by probes.startup, else as by
  * probes.readiness; unless told it may fail 60 times. */
 struct spec_probe spec_startup_fill(const struct endpoint_spec *spec);
+/* "nvidia" or "nvidia-l40s:2": so many, of that kind. count 0: "none". */
+enum { SPEC_ACCELERATORS_MAX = 16 };
+struct spec_accelerator {
+    struct slice kind;
+    uint64_t count;
+};
+[[nodiscard]] int spec_accelerator_parse(struct slice text, struct spec_accelerator *ret,
+                                         struct err *err);
+uint32_t spec_accelerators(const struct endpoint_spec *spec); /* how many a replica has */
+/* Is there such a one, where `flavors` stand? Also where none is wanted. */
+bool spec_accelerator_stands(const struct endpoint_spec *spec, const struct spec_strings *flavors);
+[[nodiscard]] int spec_accelerator_check(const struct endpoint_spec *spec, struct err *err);
+
 /* Says that requests may not be processed anywhere. */
 bool spec_residency_restricts(const struct endpoint_spec *spec);
 

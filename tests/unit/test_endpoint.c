@@ -514,15 +514,53 @@ static void test_names(void **state)
     assert_false(spec_is_digest(SLICE("sha256:")));
 }
 
+/* Which PoPs an image with a GPU may be placed on. */
+static void test_where_an_accelerator_stands(void **state)
+{
+    static const struct {
+        const char *wanted, *flavor;
+        bool stands;
+    } rows[] = {
+        { "none", "nvidia", true },
+        { "none", NULL, true },
+        { "nvidia", "nvidia", true },
+        { "nvidia", "nvidia-l4", true },
+        { "nvidia-l4", "nvidia-l4", true },
+        { "nvidia-l4:2", "nvidia-l4", true },
+        { "nvidia-l4", "nvidia", false },
+        { "nvidia-l4", "nvidia-l40s", false },
+        { "nvidia-l40s", "nvidia-l4", false },
+        { "nvidia", "nvidiax", false },
+        { "nvidia", NULL, false },
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct slice flavor = slice_of(rows[i].flavor ? rows[i].flavor : "");
+        struct spec_strings flavors = { &flavor, rows[i].flavor != NULL };
+        struct endpoint_spec spec;
+        endpoint_spec_defaults(&spec);
+        spec.flavor.accelerator = slice_of(rows[i].wanted);
+        if (spec_accelerator_stands(&spec, &flavors) != rows[i].stands)
+            fail_msg("'%s' at '%s'", rows[i].wanted, rows[i].flavor);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows),        cmocka_unit_test(test_every_option),
-        cmocka_unit_test(test_concurrency), cmocka_unit_test(test_full),
-        cmocka_unit_test(test_documents),   cmocka_unit_test(test_diff),
-        cmocka_unit_test(test_patch),       cmocka_unit_test(test_unknown),
-        cmocka_unit_test(test_names),       cmocka_unit_test(test_residency_forms),
-        cmocka_unit_test(test_container),   cmocka_unit_test(test_environment),
+        cmocka_unit_test(test_where_an_accelerator_stands),
+        cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_every_option),
+        cmocka_unit_test(test_concurrency),
+        cmocka_unit_test(test_full),
+        cmocka_unit_test(test_documents),
+        cmocka_unit_test(test_diff),
+        cmocka_unit_test(test_patch),
+        cmocka_unit_test(test_unknown),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_residency_forms),
+        cmocka_unit_test(test_container),
+        cmocka_unit_test(test_environment),
     };
     return cmocka_run_group_tests_name("endpoint", tests, NULL, NULL);
 }

@@ -135,6 +135,10 @@ static void test_walls(void **state)
           "seccomp" },
         { "capabilities", SEEN(NNP ",\"CapAdd\":[\"SYS_PTRACE\"]"), "capabilities" },
         { "a device", SEEN(NNP ",\"Devices\":[{\"PathOnHost\":\"/dev/sda\"}]"), "devices" },
+        { "a GPU",
+          SEEN(NNP ",\"DeviceRequests\":[{\"Driver\":\"nvidia\",\"Count\":1,"
+                   "\"Capabilities\":[[\"gpu\"]]}]"),
+          "devices" },
         { "a folder", SEEN(HOST BOUNDS CPU LIMITS NONE ",\"Binds\":[\"/:/host\"]"), "folders" },
         { "a volume",
           SEEN(HOST BOUNDS CPU LIMITS NONE

@@ -170,12 +170,52 @@ static void test_volumes_told(void **state)
     arena_free(arena);
 }
 
+#define GPUS(count, more)                                                                          \
+    SEEN(",\"DeviceRequests\":[{\"Driver\":\"nvidia\",\"Count\":" count                            \
+         ",\"DeviceIDs\":null,\"Capabilities\":[[\"gpu\"" more "]],\"Options\":{}}]")
+
+static void test_gpus(void **state)
+{
+    static const struct {
+        const char *name, *text, *missing; /* NULL: none */
+    } rows[] = {
+        { "two", GPUS("2", ""), NULL },
+        { "none", SEEN(""), "its GPUs" },
+        { "one", GPUS("1", ""), "its GPUs" },
+        { "all", GPUS("-1", ""), "it was given devices" },
+        { "three", GPUS("3", ""), "it was given devices" },
+        { "more of them", GPUS("2", ",\"display\""), "it was given devices" },
+        { "another's", SEEN(",\"DeviceRequests\":[{\"Driver\":\"cdi\",\"Count\":2}]"),
+          "it was given devices" },
+        { "a device too", SEEN(",\"Devices\":[{}],\"DeviceRequests\":[]"), "it was given devices" },
+    };
+    struct engine_container more = want;
+    struct arena *arena = arena_new();
+    (void)state;
+    more.gpus = 2;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct engine_seen seen;
+        struct err err = {};
+        assert_int_equal(0, engine_seen_parse(arena, slice_of(rows[i].text), &seen, &err));
+        int r = engine_walls_check(&more, &seen, &err);
+        if ((r < 0) != (rows[i].missing != NULL) ||
+            (r < 0 && !strstr(err.message, rows[i].missing)))
+            fail_msg("%s: %s", rows[i].name, err.message);
+    }
+    more.log_driver = "local";
+    assert_non_null(strstr(engine_container_json(arena, &more).data,
+                           "\"DeviceRequests\":[{\"Driver\":\"nvidia\",\"Count\":2,"
+                           "\"Capabilities\":[[\"gpu\"]]}],"));
+    arena_free(arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_volumes),
         cmocka_unit_test(test_mounts),
         cmocka_unit_test(test_volumes_told),
+        cmocka_unit_test(test_gpus),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -59,6 +59,24 @@ static void volumes(struct json_writer *w, const struct engine_container *contai
     json_array_end(w);
 }
 
+/* The NVIDIA container toolkit's words. */
+static void gpus(struct json_writer *w, const struct engine_container *container)
+{
+    json_key(w, "DeviceRequests");
+    json_array_begin(w);
+    json_object_begin(w);
+    json_member_text(w, "Driver", "nvidia");
+    json_member_u64(w, "Count", container->gpus);
+    json_key(w, "Capabilities");
+    json_array_begin(w);
+    json_array_begin(w);
+    json_text(w, "gpu");
+    json_array_end(w);
+    json_array_end(w);
+    json_object_end(w);
+    json_array_end(w);
+}
+
 /* MemorySwap as much as Memory: none. The engine's own file of the log is bounded, too. */
 static void host(struct json_writer *w, const struct engine_container *container)
 {
@@ -78,6 +96,8 @@ static void host(struct json_writer *w, const struct engine_container *container
     json_object_end(w);
     if (container->volume_count)
         volumes(w, container);
+    if (container->gpus)
+        gpus(w, container);
     json_member_u64(w, "PidsLimit", container->pids);
     json_member_u64(w, "Memory", container->memory_bytes);
     json_member_u64(w, "MemorySwap", container->memory_bytes);

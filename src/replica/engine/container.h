@@ -55,6 +55,7 @@ struct engine_container {
     uint64_t nofile, nproc; /* at or under our own hard limits: else an engine may not start it */
     const struct engine_volume *volumes;
     size_t volume_count;
+    uint32_t gpus; /* of NVIDIA's; Docker alone gives them */
     enum engine_network network;
     struct slice cgroup_parent; /* "/perigee-1-7"; empty: as the engine does it */
     const char *log_driver;     /* engine_log_driver() */
@@ -88,7 +89,8 @@ struct engine_seen {
     bool privileged, read_only, no_new_privileges;
     bool seccomp_off;                  /* an option says "seccomp=unconfined" */
     bool capabilities_added;           /* any */
-    bool devices;                      /* any */
+    bool devices;                      /* any, but */
+    int64_t gpus;                      /* NVIDIA's, asked for as we do */
     const struct engine_mount *mounts; /* but a tmpfs, which counts as its memory; those too that */
     size_t mount_count;                /* an engine makes because the image asks for them */
     const struct slice *binds;         /* "NAME:PATH:...", or "/PATH:..." of a folder */

@@ -78,6 +78,20 @@ static void read_binds(struct arena *arena, yyjson_val *list, struct engine_seen
     seen->binds = binds;
 }
 
+/* Of one request, as we make it; 0: there is none, or another. */
+static int64_t gpus_of(yyjson_val *requests)
+{
+    yyjson_val *one = yyjson_arr_get(requests, 0), *wanted = json_member(one, "Capabilities");
+    yyjson_val *of = yyjson_arr_get(wanted, 0);
+
+    if (yyjson_arr_size(requests) != 1 || !slice_is(text_of(one, "Driver"), "nvidia") ||
+        yyjson_arr_size(wanted) != 1 || yyjson_arr_size(of) != 1 ||
+        !slice_is(json_slice(yyjson_arr_get(of, 0)), "gpu") ||
+        filled(json_member(one, "DeviceIDs")) || filled(json_member(one, "Options")))
+        return 0;
+    return number_of(one, "Count") > 0 ? number_of(one, "Count") : 0;
+}
+
 static void read_security(yyjson_val *host, struct engine_seen *seen)
 {
     yyjson_val *item;
@@ -131,8 +145,9 @@ static void read_host(struct arena *arena, yyjson_val *host, struct engine_seen 
     seen->privileged = flag_of(host, "Privileged");
     seen->read_only = flag_of(host, "ReadonlyRootfs");
     seen->capabilities_added = filled(json_member(host, "CapAdd"));
-    seen->devices =
-        filled(json_member(host, "Devices")) || filled(json_member(host, "DeviceRequests"));
+    seen->gpus = gpus_of(json_member(host, "DeviceRequests"));
+    seen->devices = filled(json_member(host, "Devices")) ||
+                    (filled(json_member(host, "DeviceRequests")) && !seen->gpus);
     read_binds(arena, json_member(host, "Binds"), seen);
     seen->tmp = yyjson_is_str(json_member(json_member(host, "Tmpfs"), "/tmp"));
     seen->shares = shared(host, "NetworkMode") || shared(host, "PidMode") ||
