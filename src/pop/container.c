@@ -37,6 +37,8 @@ struct container {
     bool two_steps; /* readiness, or a connection, is asked behind startup */
     struct container_probe *first, *alive;
     struct timer *late; /* until when it must have been well once */
+    bool direct;        /* its network is not entered: it is reached at `ip` */
+    struct ip ip;
     uint16_t port;
     char walls[512];
     char group[64];
@@ -92,8 +94,8 @@ static void fail(struct container *container, enum replica_end end, const char *
 
 static struct container_place place_of(const struct container *container)
 {
-    return (struct container_place){ container->replica, container->port,
-                                     slice_of(engine_life_id(container->life)) };
+    return (struct container_place){ container->direct ? 0 : container->replica, container->ip,
+                                     container->port, slice_of(engine_life_id(container->life)) };
 }
 
 static void on_alive(struct container_probe *probe, bool well, const char *why, void *data)
@@ -203,23 +205,47 @@ void agent_container_shown(struct agent *agent, uint64_t replica, const struct e
                  LOG_S("why", err->message));
     else
         fail(container, REPLICA_END_NOT_STARTED, err->message);
+    if (err->code == ERR_FORBIDDEN || err->code == ERR_NOT_SUPPORTED)
+        agent_networks_no_way_in(agent, err->message);
 }
 
 /* ---- what the engine says of it -------------------------------------------------------------- */
+
+static void target(struct pop_replica *replica, const struct container *container)
+{
+    replica->target = (struct table_target){
+        .id = replica->id,
+        .ip = container->ip,
+        .port = container->port,
+        .kind = container->direct ? TABLE_TARGET_ADDRESS : TABLE_TARGET_SOCKET,
+    };
+}
+
+/* By its address, as the engine says it. */
+static void reached(struct container *container, struct pop_replica *replica)
+{
+    if (replica)
+        target(replica, container);
+    probes_begin(container);
+}
 
 static void on_running(struct engine_life *life, int64_t pid, int pidfd, void *data)
 {
     struct container *container = data;
     struct agent *agent = container->agent;
     struct pop_replica *replica = replica_of(container);
-    (void)life;
 
     container->running_ns = env_now_ns(agent->env);
     if (replica)
         replica->pid = (int32_t)pid;
     agent_usage_contained(agent, container->replica, container->revision, (int32_t)pid,
                           container->group);
-    agent_inside_show(agent, container->replica, pidfd);
+    if (!container->direct)
+        agent_inside_show(agent, container->replica, pidfd);
+    else if (ip_parse(slice_of(engine_life_address(life)), &container->ip))
+        reached(container, replica);
+    else
+        fail(container, REPLICA_END_NOT_STARTED, "the engine says no address of it");
 }
 
 /* As worker processes' lines come; a piece ends with a line where it can. */
@@ -307,7 +333,7 @@ static uint64_t least(int resource, uint64_t wanted)
 }
 
 /* None to where residency, which may have come after the revision, does not look. */
-static bool way_out(const struct pop_revision *revision)
+bool agent_container_way_out(const struct pop_revision *revision)
 {
     const struct spec_strings *egress = &revision->image->spec.container.egress;
     bool any = egress->count > 0 && !spec_residency_restricts(&revision->endpoint->spec);
@@ -325,6 +351,7 @@ static struct engine_container describe(struct arena *arena, const struct contai
     const struct spec_container *spec = &revision->image->spec.container;
     struct engine_pair *env = ARENA_ARRAY(arena, struct engine_pair, spec->env.count + 1);
     uint64_t half = revision->memory_bytes / 2;
+    char network[AGENT_NETWORK_BYTES];
 
     for (size_t i = 0; i < spec->env.count; i++)
         env[i] = (struct engine_pair){ spec->env.items[i].key, spec->env.items[i].value };
@@ -351,7 +378,11 @@ static struct engine_container describe(struct arena *arena, const struct contai
         .pids = (uint32_t)spec->pids,
         .nofile = least(RLIMIT_NOFILE, NOFILE),
         .nproc = least(RLIMIT_NPROC, spec->pids > NPROC ? spec->pids : NPROC),
-        .network = way_out(revision) ? ENGINE_NETWORK_OPEN : ENGINE_NETWORK_NONE,
+        .network = agent_container_way_out(revision) ? ENGINE_NETWORK_OPEN
+                   : container->direct               ? ENGINE_NETWORK_OWN
+                                                     : ENGINE_NETWORK_NONE,
+        .network_name = slice_of(
+            arena_string(arena, slice_of(agent_network_name(container->agent, revision, network)))),
         .cgroup_parent = slice_of(container->group),
     };
 }
@@ -369,6 +400,16 @@ void agent_container_group(const struct agent *agent, uint64_t replica, char *re
                  replica);
 }
 
+static const char *network_text(const struct container *container,
+                                const struct pop_revision *revision)
+{
+    if (agent_container_way_out(revision))
+        return "egress any";
+    return container->direct ? "a network of its own (weaker: this machine's addresses and the "
+                               "engine's names can be reached; it cannot be entered)"
+                             : "no network";
+}
+
 /* For people: what it stands behind, and what it may fill. */
 static void walls_text(struct container *container, const struct pop_revision *revision)
 {
@@ -379,7 +420,7 @@ static void walls_text(struct container *container, const struct pop_revision *r
     used = (size_t)snprintf(
         container->walls, room, "%s: nnp, no capabilities, seccomp, %s, pids %u, %s",
         container->agent->containers.version.name, spec->read_only ? "read-only" : "own files",
-        (unsigned)spec->pids, way_out(revision) ? "egress any" : "no network");
+        (unsigned)spec->pids, network_text(container, revision));
     if (spec_accelerators(&revision->image->spec) && used < room)
         used += (size_t)snprintf(container->walls + used, room - used, ", %u GPU",
                                  (unsigned)spec_accelerators(&revision->image->spec));
@@ -399,6 +440,8 @@ static struct container *container_new(struct agent *agent, const struct pop_rep
     container->replica = replica->id;
     container->revision = replica->revision->uid;
     container->port = image->port;
+    container->direct = agent->containers.no_way_in[0];
+    (void)ip_parse(SLICE("127.0.0.1"), &container->ip);
     container->began_ns = env_now_ns(agent->env);
     container->end = REPLICA_END_ITSELF;
     container->startup = spec_startup_fill(spec);
@@ -427,15 +470,6 @@ static void mark(struct agent *agent)
         log_warn("pop", "not noted that there are containers", LOG_S("why", err.message));
 }
 
-/* In the table from its first good probe on. */
-static void target(struct pop_replica *replica)
-{
-    replica->target = (struct table_target){ .id = replica->id,
-                                             .port = replica->revision->image->port,
-                                             .kind = TABLE_TARGET_SOCKET };
-    (void)ip_parse(SLICE("127.0.0.1"), &replica->target.ip);
-}
-
 int agent_container_start(struct agent *agent, struct pop_replica *replica, struct err *err)
 {
     struct agent_containers *containers = &agent->containers;
@@ -447,7 +481,10 @@ int agent_container_start(struct agent *agent, struct pop_replica *replica, stru
     if (containers->version.podman && spec_accelerators(&replica->revision->image->spec))
         return err_set(err, ERR_NOT_SUPPORTED,
                        "flavor.accelerator: Podman gives no GPU by this API; it takes Docker");
-    int r = agent_volumes_attach(agent, replica->revision, err);
+    int r = agent_network_allowed(agent, replica->revision, err);
+    if (r < 0)
+        return r;
+    r = agent_volumes_attach(agent, replica->revision, err);
     if (r == ERR_NOT_FOUND) /* somebody removed it: it is made anew at the next try */
         pop_model_state_move(&replica->revision->model_state, POP_MODEL_ABSENT);
     if (r < 0)
@@ -457,7 +494,7 @@ int agent_container_start(struct agent *agent, struct pop_replica *replica, stru
     struct engine_container want = describe(arena, container, replica->revision);
     agent_volumes_tell(agent, arena, replica->revision, &want);
     mark(agent);
-    target(replica);
+    target(replica, container);
     container->life = engine_life_begin(containers->engine, agent->loop, &want, &events, container);
     arena_free(arena);
     return 0;
@@ -479,7 +516,7 @@ void agent_container_adopt(struct agent *agent, struct pop_revision *revision, u
     if (agent_volumes_attach(agent, revision, &err) < 0) /* its walls say so as well */
         log_warn("pop", "a container's volume is lost", LOG_S("why", err.message));
     agent_volumes_tell(agent, arena, revision, &want);
-    target(replica);
+    target(replica, container);
     container->life = engine_life_adopt(agent->containers.engine, agent->loop, &want, engine_id,
                                         &events, container);
     arena_free(arena);

@@ -124,7 +124,6 @@ static void prober_begin(struct container_probe *probe, const struct container_p
     struct agent *agent = probe->agent;
     uint64_t port = spec->tcp_port ? spec->tcp_port : spec->http_port;
     struct probe_plan plan = {
-        .address = { .kind = ADDRESS_IP4, .ip = { 127, 0, 0, 1 } },
         .path = spec->http_path,
         .begin_ms = probe->period_ms,
         .period_ms = probe->period_ms,
@@ -135,7 +134,7 @@ static void prober_begin(struct container_probe *probe, const struct container_p
         .dialer = agent_inside_dialer(agent),
     };
 
-    plan.address.port = (uint16_t)(port ? port : place->port);
+    address_from_ip(&place->ip, (uint16_t)(port ? port : place->port), &plan.address);
     if (!agent->containers.client)
         agent->containers.client = http_client_new(
             agent->loop, &(struct http_client_config){ .dialer = agent_inside_dialer(agent) });

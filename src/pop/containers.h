@@ -7,6 +7,7 @@
  *                      earlier agent left; asked again with back-off while it is away
  *   images.c           a revision's image: its blobs, given to the engine
  *   volumes.c          its folders that last
+ *   networks.c         networks of endpoints, where those of containers cannot be entered
  *   container.c        the life of one replica
  *   container_probe.c  whether it is well
  *
@@ -32,6 +33,7 @@ struct engine_list;
 struct engine_watch;
 struct http_client;
 struct image_fetch;
+struct network_make;
 struct timer;
 struct usage_replica;
 struct volumes_make;
@@ -66,6 +68,9 @@ struct agent_containers {
     struct list volumes;        /* struct agent_volume */
     bool volumes_posted;        /* it is looked soon for those that nobody needs */
     unsigned volumes_ending;    /* the engine is asked to forget them */
+    char no_way_in[256];        /* why containers' networks cannot be entered; empty: they can */
+    bool networks;              /* one was made at the engine */
+    unsigned networks_ending;   /* it is asked for those that nobody needs */
     char (*given)[DIGEST_TEXT]; /* images that the engine has from us; NULL: not looked yet */
     size_t given_count;
     struct timer *end_timer; /* of agent_containers_end() */
@@ -124,7 +129,26 @@ void agent_volumes_gone(struct agent *agent, const struct pop_revision *revision
 bool agent_volumes_end(struct agent *agent);
 void agent_volumes_close(struct agent *agent);
 
+/* networks.c */
+enum { AGENT_NETWORK_BYTES = 64 };
+void agent_networks_no_way_in(struct agent *agent, const char *why); /* from here on */
+/* Are the revision's containers to have the endpoint's own network? */
+bool agent_network_wanted(const struct agent *agent, const struct pop_revision *revision);
+const char *agent_network_name(const struct agent *agent, const struct pop_revision *revision,
+                               char ret[static AGENT_NETWORK_BYTES]);
+/* ERR_PRECONDITION: they can be reached in a weaker way alone, and that is forbidden. */
+[[nodiscard]] int agent_network_allowed(const struct agent *agent,
+                                        const struct pop_revision *revision, struct err *err);
+/* It is there, or err says why not. Not from inside. */
+typedef void (*network_made_cb)(const struct err *err, void *data);
+struct network_make *agent_network_make(struct agent *agent, const struct pop_revision *revision,
+                                        network_made_cb on_made, void *data);
+void network_make_forget(struct network_make *make); /* on_made is not called */
+void agent_networks_look(struct agent *agent);       /* those that nobody needs go */
+bool agent_networks_end(struct agent *agent);        /* as agent_volumes_end() */
+
 /* container.c */
+bool agent_container_way_out(const struct pop_revision *revision); /* egress: [any] */
 [[nodiscard]] int agent_container_start(struct agent *agent, struct pop_replica *replica,
                                         struct err *err);
 void agent_container_kill(struct agent *agent, const struct pop_replica *replica,
@@ -147,7 +171,8 @@ void agent_container_shown(struct agent *agent, uint64_t replica, const struct e
 typedef void (*container_probe_cb)(struct container_probe *probe, bool well, const char *why,
                                    void *data);
 struct container_place { /* that is probed */
-    uint64_t replica;
+    uint64_t replica;    /* in whose network; 0: `ip` is reached from here */
+    struct ip ip;
     uint16_t port;
     struct slice id; /* the engine's */
 };

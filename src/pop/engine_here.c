@@ -166,6 +166,7 @@ static void here(struct agent *agent)
     look_again(agent);
     agent_images_engine(agent);
     agent_volumes_look(agent);
+    agent_networks_look(agent);
     pop_engine_there(&agent->pop);
 }
 
@@ -342,6 +343,7 @@ static void on_looked(const struct engine_answer *answer, const struct err *err,
         on_list(&list, agent);
     arena_free(arena);
     agent_volumes_look(agent);
+    agent_networks_look(agent);
 }
 
 void agent_containers_look(struct agent *agent)
@@ -398,7 +400,10 @@ static void on_end_late(void *data)
 void agent_containers_gone(struct agent *agent)
 {
     struct agent_containers *containers = &agent->containers;
-    if (!containers->on_ended || !list_empty(&containers->all) || !agent_volumes_end(agent))
+    if (!containers->on_ended || !list_empty(&containers->all))
+        return;
+    bool volumes = agent_volumes_end(agent), networks = agent_networks_end(agent);
+    if (!volumes || !networks)
         return;
     if (!containers->engine || engine_groups_empty(engine_groups(containers->engine))) {
         ended(agent);

@@ -28,6 +28,7 @@ struct image_fetch {
     const struct pop_image *image; /* the revision's, which stays while it is fetched */
     struct engine_call *call;      /* under way */
     struct volumes_make *volumes;  /* likewise */
+    struct network_make *network;  /* likewise */
     bool waits;                    /* for the engine */
     bool works;                    /* the thread has it */
     bool closed;                   /* the agent ends: it is freed when the thread gives it back */
@@ -142,6 +143,8 @@ static void fetch_free(struct image_fetch *fetch)
         engine_forget(fetch->call);
     if (fetch->volumes)
         volumes_make_forget(fetch->volumes);
+    if (fetch->network)
+        network_make_forget(fetch->network);
     pieces_close(fetch);
     list_remove(&fetch->link);
     arena_free(fetch->arena);
@@ -158,12 +161,35 @@ static void over(struct image_fetch *fetch, const struct err *err)
         pop_model_fetched(revision, "", "", why.code ? &why : NULL);
 }
 
+static void on_network(const struct err *err, void *data)
+{
+    struct image_fetch *fetch = data;
+
+    fetch->network = NULL;
+    over(fetch, err);
+}
+
+static void network_begin(struct image_fetch *fetch, const struct pop_revision *revision)
+{
+    struct err err = {};
+
+    if (revision && agent_network_allowed(fetch->agent, revision, &err) < 0)
+        over(fetch, &err);
+    else if (revision && agent_network_wanted(fetch->agent, revision))
+        fetch->network = agent_network_make(fetch->agent, revision, on_network, fetch);
+    else
+        over(fetch, NULL);
+}
+
 static void on_volumes(const struct err *err, void *data)
 {
     struct image_fetch *fetch = data;
 
     fetch->volumes = NULL;
-    over(fetch, err);
+    if (err)
+        over(fetch, err);
+    else
+        network_begin(fetch, pop_revision_find(&fetch->agent->pop, fetch->revision));
 }
 
 /* The engine has the image. */
@@ -174,7 +200,7 @@ static void has_it(struct image_fetch *fetch)
     if (revision && revision->image->spec.container.volumes.count)
         fetch->volumes = agent_volumes_make(fetch->agent, revision, on_volumes, fetch);
     else
-        over(fetch, NULL);
+        network_begin(fetch, revision);
 }
 
 static bool has_layer(const struct pop_image *image, struct slice digest)

@@ -5,6 +5,7 @@
 #include "base/arena.h"
 #include "replica/engine/engine.h"
 #include "replica/engine/listed.h"
+#include "replica/engine/network.h"
 #include "replica/engine/stream.h"
 #include "replica/engine/volume.h"
 #include "replica/engine/walls.h"
@@ -48,6 +49,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (engine_volumes_parse(arena, text, SLICE("h"), &volumes, NULL) == 0)
         for (size_t i = 0; i < volumes.count; i++)
             assert(engine_volume_is_name(volumes.items[i].name));
+    struct engine_network_seen network;
+    if (engine_network_parse(arena, text, &network, NULL) == 0 &&
+        engine_network_fits(&network, SLICE("n"), SLICE("h")))
+        assert(network.internal && !network.ipv6);
+    struct slice *names;
+    size_t name_count;
+    if (engine_networks_parse(arena, text, SLICE("h"), &names, &name_count, NULL) == 0)
+        for (size_t i = 0; i < name_count; i++)
+            assert(engine_volume_is_name(names[i]));
     static const struct engine_volume cache = { { "v", 1 }, { "/cache", 6 }, { "7:0", 3 } };
     static const struct engine_container bounded = { .volumes = &cache, .volume_count = 1 };
     if (engine_walls_mounts(&bounded, text, NULL) == 0)

@@ -20,6 +20,7 @@ class FakeControl:
         self.digest = "sha256:" + hashlib.sha256(self.model).hexdigest()
         self.blobs = {self.digest: self.model}
         self.revisions = {}  # of containers, by uid
+        self.spec = {}  # of this PoP, told to who joins
         self.first = []  # events of each watch's beginning
         self.events = queue.Queue()  # then these
         self.watches = 0
@@ -52,7 +53,7 @@ class FakeControl:
                 body = json.loads(body)
                 if self.path.endswith("/enrolments"):
                     self.answer(200, json.dumps({"pop": control.pop, "zone": "perigee.test",
-                                                 "spec": {}}).encode())
+                                                 "spec": control.spec}).encode())
                 else:
                     self.answer(control.reported(body), b'{"events_seen":0}')
 

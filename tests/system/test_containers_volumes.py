@@ -140,7 +140,7 @@ def test_a_container_that_outlives_its_agent_keeps_its_volume(place, image):  # 
 
 def test_an_engine_that_forgot_the_volume_is_told_again(place, image):  # noqa: F811
     """It makes a plain folder in its place, which nothing would bound: that is not run."""
-    place.tell(image(), spec={**CACHE, "scale": {"idle": "1s"}})
+    place.tell(image(), spec={**CACHE, "scale": {"idle": "5s"}})  # it is tried again within it
     place.start()
     until("an answer", place.answers)
     assert said(place, "/put") == 1

@@ -12,6 +12,7 @@
 #include "base/arena.h"
 #include "base/err.h"
 #include "replica/engine/container.h"
+#include "replica/engine/network.h"
 #include "replica/engine/volume.h"
 #include "replica/engine/walls.h"
 
@@ -209,13 +210,66 @@ static void test_gpus(void **state)
     arena_free(arena);
 }
 
+#define NETWORKS(text) SEEN("},\"NetworkSettings\":{\"Networks\":{" text "}")
+
+static void test_networks(void **state)
+{
+    static const struct {
+        const char *name, *text, *missing; /* NULL: none */
+    } rows[] = {
+        { "its own", NETWORKS("\"n1\":{\"IPAddress\":\"10.89.0.2\"}"), NULL },
+        { "none", NETWORKS("\"none\":{}"), "a network of its own" },
+        { "nothing", NETWORKS(""), "a network of its own" },
+        { "another", NETWORKS("\"bridge\":{}"), "a network of its own" },
+        { "two", NETWORKS("\"n1\":{},\"bridge\":{}"), "a network more" },
+    };
+    static const struct {
+        const char *text;
+        bool fits;
+    } seen_rows[] = {
+        { "{\"Name\":\"n1\",\"Driver\":\"bridge\",\"Internal\":true,\"EnableIPv6\":false,"
+          "\"Labels\":{\"perigee.home\":\"h\"}}",
+          true },
+        { "{\"Name\":\"n1\",\"Driver\":\"bridge\",\"Internal\":false,"
+          "\"Labels\":{\"perigee.home\":\"h\"}}",
+          false },
+        { "{\"Name\":\"n1\",\"Driver\":\"macvlan\",\"Internal\":true,"
+          "\"Labels\":{\"perigee.home\":\"h\"}}",
+          false },
+        { "{\"Name\":\"n1\",\"Driver\":\"bridge\",\"Internal\":true,\"Labels\":null}", false },
+        { "[]", false },
+    };
+    struct engine_container own = want;
+    struct arena *arena = arena_new();
+    struct err err;
+    (void)state;
+    own.network = ENGINE_NETWORK_OWN;
+    own.network_name = SLICE("n1");
+    own.log_driver = "local";
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct engine_seen seen;
+        assert_int_equal(0, engine_seen_parse(arena, slice_of(rows[i].text), &seen, &err));
+        int r = engine_walls_check(&own, &seen, &err);
+        if ((r < 0) != (rows[i].missing != NULL) ||
+            (r < 0 && !strstr(err.message, rows[i].missing)))
+            fail_msg("%s: %s", rows[i].name, r < 0 ? err.message : "nothing is missing");
+        assert_true(r < 0 || slice_is(seen.address, "10.89.0.2"));
+    }
+    assert_non_null(strstr(engine_container_json(arena, &own).data, "\"NetworkMode\":\"n1\""));
+    for (size_t i = 0; i < sizeof seen_rows / sizeof *seen_rows; i++) {
+        struct engine_network_seen seen;
+        assert_int_equal(0, engine_network_parse(arena, slice_of(seen_rows[i].text), &seen, &err));
+        assert_int_equal(engine_network_fits(&seen, SLICE("n1"), SLICE("h")), seen_rows[i].fits);
+    }
+    arena_free(arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_volumes),
-        cmocka_unit_test(test_mounts),
-        cmocka_unit_test(test_volumes_told),
-        cmocka_unit_test(test_gpus),
+        cmocka_unit_test(test_volumes),      cmocka_unit_test(test_mounts),
+        cmocka_unit_test(test_volumes_told), cmocka_unit_test(test_gpus),
+        cmocka_unit_test(test_networks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -110,6 +110,8 @@ static void host(struct json_writer *w, const struct engine_container *container
     json_array_end(w);
     if (container->network == ENGINE_NETWORK_NONE)
         json_member_text(w, "NetworkMode", "none");
+    if (container->network == ENGINE_NETWORK_OWN)
+        json_member_string(w, "NetworkMode", container->network_name);
     json_member_text(w, "IpcMode", "private");
     if (container->cgroup_parent.size)
         json_member_string(w, "CgroupParent", container->cgroup_parent);

@@ -30,6 +30,7 @@ struct engine_volume {
 
 enum engine_network {
     ENGINE_NETWORK_NONE, /* a loopback of its own and nothing else: no way out */
+    ENGINE_NETWORK_OWN,  /* network.h's: no way out but to this machine's own addresses */
     ENGINE_NETWORK_OPEN, /* the engine's own network: egress is allowed */
 };
 
@@ -57,6 +58,7 @@ struct engine_container {
     size_t volume_count;
     uint32_t gpus; /* of NVIDIA's; Docker alone gives them */
     enum engine_network network;
+    struct slice network_name;  /* of ENGINE_NETWORK_OWN */
     struct slice cgroup_parent; /* "/perigee-1-7"; empty: as the engine does it */
     const char *log_driver;     /* engine_log_driver() */
 };
@@ -100,6 +102,8 @@ struct engine_seen {
     int64_t pids, memory_bytes, memory_swap_bytes, cpu_milli, shm_bytes;
     struct engine_limit nofile, nproc;
     struct slice network, cgroup_parent, user;
+    size_t attached_count;          /* networks that it has, "none" among them; */
+    struct slice attached, address; /* the first one, and its IPv4 address there */
 };
 
 enum { ENGINE_ANSWER_BYTES_MAX = 4 << 20, ENGINE_ID_BYTES = 64 };

@@ -45,7 +45,7 @@ struct engine_life {
     struct engine_life_events events;
     void *data;
     enum engine_life_state state;
-    char id[ENGINE_ID_BYTES + 1];
+    char id[ENGINE_ID_BYTES + 1], address[48];
     struct engine_call *call, *log_call, *stop_call; /* under way */
     struct engine_frames frames;
     struct watch *watch;     /* of pidfd */
@@ -70,6 +70,11 @@ enum engine_life_state engine_life_state(const struct engine_life *life)
 const char *engine_life_id(const struct engine_life *life)
 {
     return life->id;
+}
+
+const char *engine_life_address(const struct engine_life *life)
+{
+    return life->address;
 }
 
 static struct engine_call *ask(struct engine_life *life, enum engine_method method,
@@ -350,6 +355,8 @@ static void on_looked(const struct engine_answer *answer, const struct err *err,
     int r = engine_seen_parse(arena, answer->body, &seen, &why);
     int64_t pid = r == 0 ? seen.pid : 0;
     bool runs = r == 0 && seen.running && pid > 0;
+    if (runs)
+        (void)snprintf(life->address, sizeof life->address, "%.*s", SLICE_FMT(seen.address));
     if (runs && life->adopted)
         r = engine_walls_check(&life->want, &seen, &why);
     arena_free(arena);
@@ -450,6 +457,7 @@ static struct engine_container copy(struct arena *arena, const struct engine_con
     to.home = arena_copy(arena, from->home);
     to.user = arena_copy(arena, from->user);
     to.cgroup_parent = arena_copy(arena, from->cgroup_parent);
+    to.network_name = arena_copy(arena, from->network_name);
     struct engine_volume *volumes =
         ARENA_ARRAY(arena, struct engine_volume, from->volume_count + 1);
     for (size_t i = 0; i < from->volume_count; i++)

@@ -83,6 +83,8 @@ void engine_life_free(struct engine_life *life);
 
 enum engine_life_state engine_life_state(const struct engine_life *life);
 const char *engine_life_id(const struct engine_life *life); /* the container's; empty: not yet */
+/* In the network that it has, as the engine says it of one that runs; empty: none. */
+const char *engine_life_address(const struct engine_life *life);
 
 /* ---- what an end was (pure) ------------------------------------------------------------------ */
 

@@ -163,6 +163,21 @@ static void read_host(struct arena *arena, yyjson_val *host, struct engine_seen 
     read_limits(host, seen);
 }
 
+/* Podman calls any network's mode "bridge": which it is stands here. */
+static void read_networks(yyjson_val *root, struct engine_seen *seen)
+{
+    yyjson_val *networks = json_member(json_member(root, "NetworkSettings"), "Networks");
+    yyjson_obj_iter iter;
+
+    seen->attached_count = yyjson_obj_size(networks);
+    yyjson_obj_iter_init(networks, &iter);
+    yyjson_val *first = yyjson_obj_iter_next(&iter);
+    if (!first)
+        return;
+    seen->attached = json_slice(first);
+    seen->address = text_of(yyjson_obj_iter_get_val(first), "IPAddress");
+}
+
 int engine_seen_parse(struct arena *arena, struct slice text, struct engine_seen *ret,
                       struct err *err)
 {
@@ -196,6 +211,7 @@ int engine_seen_parse(struct arena *arena, struct slice text, struct engine_seen
     seen.revision = label_number(labels, ENGINE_LABEL_REVISION);
     seen.replica = label_number(labels, ENGINE_LABEL_REPLICA);
     read_mounts(arena, json_member(root, "Mounts"), &seen);
+    read_networks(root, &seen);
     read_host(arena, json_member(root, "HostConfig"), &seen);
     *ret = seen;
     return 0;

@@ -77,7 +77,7 @@ static int volumes_check(const struct engine_container *want, const struct engin
 int engine_walls_check(const struct engine_container *want, const struct engine_seen *seen,
                        struct err *err)
 {
-    bool none = want->network == ENGINE_NETWORK_NONE;
+    bool none = want->network == ENGINE_NETWORK_NONE, own = want->network == ENGINE_NETWORK_OWN;
     const char *missing =
         seen->privileged                                          ? "it is privileged"
         : !seen->no_new_privileges                                ? "no-new-privileges"
@@ -89,6 +89,8 @@ int engine_walls_check(const struct engine_container *want, const struct engine_
         : want->read_only && !seen->read_only                     ? "its root can be written"
         : !seen->tmp                                              ? "a /tmp of its own"
         : none && !slice_is(seen->network, "none")                ? "it has a network"
+        : own && !slice_equal(seen->attached, want->network_name) ? "a network of its own"
+        : own && seen->attached_count != 1                        ? "it has a network more"
         : !slice_equal(want->image, seen->image)                  ? "it is of another image"
         : want->user.size && !slice_equal(want->user, seen->user) ? "its user"
         : want->cgroup_parent.size && !slice_equal(want->cgroup_parent, seen->cgroup_parent)
