@@ -388,6 +388,8 @@ static int place(struct request *request, struct err *err)
 
     if (r < 0)
         return r;
+    if (!request->http && request->route.call == OIP_INFER && !exchange_request(request->x)->framed)
+        return err_set_http(err, 411, "an inference wants a body: send a Content-Length");
     request->infer = request->http || request->route.call == OIP_INFER;
     count(request);
     if (request->http && exchange_request(request->x)->upgrade &&

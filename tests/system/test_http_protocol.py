@@ -145,10 +145,16 @@ def test_another_expectation_is_417(wire):
     assert answer.status == 417 and answer.headers["perigee-error"] == "bad_input"
 
 
-def test_a_post_without_a_length_is_411(wire):
-    answer = wire.send(post(PATH, "", length=False)).answer()
-    assert answer.status in (400, 411)
-    assert answer.headers["perigee-error"] == "bad_input" and answer.json()["error"]
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+def test_an_inference_without_a_length_is_411(wire, version):
+    answer = wire.send(post(PATH, "", version=f"HTTP/{version}", length=False)).answer()
+    assert answer.status == 411 and answer.headers["perigee-error"] == "bad_input"
+    assert "send a Content-Length" in answer.json()["error"]
+
+
+def test_a_call_that_needs_no_body_needs_no_length(wire):
+    for path in ("/v2/repository/index", "/v2/repository/models/plain/load"):
+        assert wire.send(post(path, "", length=False)).answer().status == 200
 
 
 def test_too_large_a_body_is_413_before_it_is_read(perigee):

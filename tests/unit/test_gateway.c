@@ -77,6 +77,7 @@ static const struct {
     { "no such model", GET("/v2/models/nothing", LOCAL), 404, "nothing" },
     { "no such path", GET("/v3", LOCAL), 404, "not_found" },
     { "not by this method", GET("/v2/models/digits/infer", LOCAL), 405, "llow: POST" },
+    { "infer without a length", "POST /v2/models/digits/infer HTTP/1.1\r\n" LOCAL "\r\n", 411, "send a Content-Length" },
     { "index", POST("/v2/repository/index", LOCAL, "{}", "2"), 200, "READY" },
     { "index of the ready", POST("/v2/repository/index", LOCAL, "{\"ready\":true}", "14"), 200,
       "digits" },
