@@ -240,7 +240,7 @@ def test_model_not_onnx(perigee, scratch):
 
 def test_model_empty(perigee, scratch):
     (scratch / "model.onnx").touch()
-    deploy_fails(perigee, scratch / "model.onnx", "(?i)empty|no graph|protobuf|model")
+    deploy_fails(perigee, scratch / "model.onnx", "No graph was found")
 
 
 def test_model_truncated(perigee, scratch):
@@ -255,9 +255,10 @@ def test_model_of_an_unsupported_opset(perigee, scratch):
     assert "onnxruntime_src" not in perigee.log.read_text()
 
 
-@pytest.mark.parametrize("location", ["../weights.bin", "/etc/hostname", "missing.bin"],
-                         ids=["above", "absolute", "missing"])
-def test_model_with_data_outside_its_folder(perigee, scratch, location):
+@pytest.mark.parametrize("location,words", [
+    ("../weights.bin", "escapes model directory"), ("/etc/hostname", "Absolute path not allowed"),
+    ("missing.bin", "missing.bin")], ids=["above", "absolute", "missing"])
+def test_model_with_data_outside_its_folder(perigee, scratch, location, words):
     data = external(scratch / "model", location)
     (scratch / "weights.bin").write_bytes(data)
     deploy_fails(perigee, scratch / "model", "(?i)external|weights|hostname|missing|path|file")
@@ -282,14 +283,15 @@ def test_model_that_takes_all_memory(perigee, scratch):
     deploy_fails(perigee, scratch / "model.onnx", "(?i)memory")
 
 
-@pytest.mark.parametrize("files", [[], ["a.onnx", "b.onnx"], ["weights.bin"]],
-                         ids=["empty", "two", "none"])
-def test_folder_without_one_model(perigee, scratch, files):
+@pytest.mark.parametrize("files,words", [
+    ([], "has no file in it"), (["a.onnx", "b.onnx"], "has 2 .onnx files"),
+    (["weights.bin"], "has no .onnx file")], ids=["empty", "two", "none"])
+def test_folder_without_one_model(perigee, scratch, files, words):
     (scratch / "model").mkdir()
     for name in files:
         (scratch / "model" / name).write_bytes(MODEL.read_bytes())
     done = perigee.cli("deploy", "nothing", "--model", scratch / "model", status=1)
-    assert "model" in done.said or "file" in done.said
+    assert words in done.said, done.said
     perigee.cli("delete", "nothing", "--yes", status=None)
 
 
@@ -303,23 +305,23 @@ def test_model_path(perigee, scratch, path):
 # --- names ---------------------------------------------------------------------------------------
 
 NAMES = {
-    "empty": ("", "empty|3 to 40"),
-    "too-short": ("ab", "3 to 40"),
-    "too-long": ("a" * 41, "3 to 40"),
-    "capitals": ("Digits", "small letters"),
-    "underscore": ("my_model", "_"),
-    "dot": ("my.model", "."),
-    "slash": ("a/../b", "/"),
-    "two-hyphens": ("my--model", "hyphen|--"),
-    "hyphen-first": ("-model", "option|letter|hyphen"),
-    "hyphen-last": ("model-", "hyphen"),
-    "digit-first": ("1model", "letter|begin"),
-    "space": ("my model", " "),
-    "escape": ("my\x1b[2Jmodel", "x1b"),
-    "not-ascii": ("modèle", "xc3|letters"),
-    "not-utf8": (b"mod\xffle", "xff|letters"),
-    "reserved": ("console", "reserved"),
-    "reserved-number": ("ns3", "reserved"),
+    "empty": ("", "is empty"),
+    "too-short": ("ab", "has 2 characters; it needs 3 to 40"),
+    "too-long": ("a" * 41, "has 41 characters; it needs 3 to 40"),
+    "capitals": ("Digits", "may hold small letters, digits and hyphens, not 'D'"),
+    "underscore": ("my_model", "not '_'"),
+    "dot": ("my.model", r"not '\.'"),
+    "slash": ("a/../b", "not '/'"),
+    "two-hyphens": ("my--model", "may not hold '--'"),
+    "hyphen-first": ("-model", "must begin with a letter|option"),
+    "hyphen-last": ("model-", "must not end with a hyphen"),
+    "digit-first": ("1model", "must begin with a letter"),
+    "space": ("my model", "not ' '"),
+    "escape": ("my\x1b[2Jmodel", r"not '\\x1b'"),
+    "not-ascii": ("modèle", r"not '\\xc3'"),
+    "not-utf8": (b"mod\xffle", r"not '\\xff'"),
+    "reserved": ("console", "'console' is reserved"),
+    "reserved-number": ("ns3", "'ns3' is reserved"),
 }
 
 
@@ -335,13 +337,17 @@ def test_name_on_the_command_line(perigee, case):
 
 @pytest.mark.parametrize("case", NAMES)
 def test_name_in_the_api(perigee, digits, case):
-    name, _ = NAMES[case]
+    name, words = NAMES[case]
     raw = name if isinstance(name, bytes) else name.encode()
     path = "/api/v1/endpoints/" + "".join(f"%{byte:02X}" for byte in raw)
     model = perigee.json("show", digits)["spec"]["model"]
     status, headers, body = perigee.request("PUT", path, {"model": model}, listener="control")
-    assert status in (400, 404, 405), body
-    assert json.loads(body)["detail"] and headers["Perigee-Error"]
+    detail = json.loads(body)["detail"]
+    if case == "empty":  # no name, no endpoint: another path
+        assert (status, headers["Perigee-Error"]) == (404, "not_found"), body
+    else:
+        assert (status, headers["Perigee-Error"]) == (400, "bad_input"), body
+        assert re.search(words, detail), detail
     assert [e["name"] for e in perigee.json("endpoints")["items"] if e["name"] == name] == []
 
 
@@ -389,7 +395,7 @@ SPECS = {
     "anchors-that-explode": (
         "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
             f"{c}: &{c} [{', '.join(['*' + p] * 9)}]\n" for p, c in zip("abcdefgh", "bcdefghi"))
-        + "model: x.onnx", []),
+        + "model: x.onnx", ["more than 100000 values (aliases count as copies)"]),
     "escape": ("\"mod\\x1bel\": x.onnx", ["x1b"]),
 }
 
