@@ -16,3 +16,9 @@ struct err;
                               const char *digest, struct err *err);
 [[nodiscard]] int upload_text(struct cli *cli, struct slice text, const char *digest,
                               struct err *err);
+/* `fd`: of that regular file; `path` is for people. */
+[[nodiscard]] int upload_file(struct cli *cli, const char *path, int fd, const char **ret_digest,
+                              uint64_t *ret_bytes, struct err *err);
+/* A folder as a model: its files, and a manifest over them, whose digest it is. */
+[[nodiscard]] int upload_folder(struct cli *cli, const char *path, const char **ret_digest,
+                                struct err *err);

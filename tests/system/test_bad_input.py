@@ -261,16 +261,42 @@ def test_model_of_an_unsupported_opset(perigee, scratch):
 def test_model_with_data_outside_its_folder(perigee, scratch, location, words):
     data = external(scratch / "model", location)
     (scratch / "weights.bin").write_bytes(data)
-    deploy_fails(perigee, scratch / "model", "(?i)external|weights|hostname|missing|path|file")
+    deploy_fails(perigee, scratch / "model", words)
 
 
-def test_model_whose_data_is_a_link_to_outside(perigee, scratch):
-    """What a link names is taken as the file it is when the folder is read, not later."""
-    data = external(scratch / "model", "link.bin")
-    (scratch / "weights.bin").write_bytes(data)
-    (scratch / "model" / "link.bin").symlink_to("/proc/self/mem")
-    done = perigee.cli("deploy", "linked", "--model", scratch / "model", status=1)
-    assert "link.bin" in done.said
+@pytest.mark.parametrize("how", ["file", "relative", "folder", "two-links", "sibling", "device",
+                                 "like-a-cache"])
+def test_model_whose_data_is_a_link_to_outside(perigee, scratch, how):
+    """Whoever made the folder picks no file of ours, though it could be read."""
+    folder = scratch / "model"
+    data = external(folder, "out/weights.bin" if how == "folder" else "out")
+    outside = scratch / ("model-of-another" if how == "sibling" else "secrets")
+    outside.mkdir()
+    target = outside / "weights.bin"
+    target.write_bytes(data)
+    link = folder / "out"
+    if how == "relative":
+        link.symlink_to("../secrets/weights.bin")
+    elif how == "folder":
+        link.symlink_to(outside)
+        target = outside
+    elif how == "two-links":
+        (folder / "step").symlink_to(target)
+        link.symlink_to("step")
+    elif how == "device":
+        target = "/dev/zero"
+        link.symlink_to(target)
+    elif how == "like-a-cache":  # but its `blobs` is elsewhere
+        (scratch / "models--a--b" / "snapshots").mkdir(parents=True)
+        (scratch / "models--a--b" / "blobs").symlink_to(outside)
+        folder = folder.rename(scratch / "models--a--b" / "snapshots" / "c0ffee")
+        target = target.rename(outside / "beef")
+        (folder / "out").symlink_to("../../blobs/beef")
+    else:
+        link.symlink_to(target)
+    done = perigee.cli("deploy", "linked", "--model", folder, status=1)
+    assert f"leads to '{target}', out of the model's folder" in done.said
+    assert any(f"'{folder}/{name}'" in done.said for name in ("out", "step")), done.said
 
 
 @pytest.mark.skipif(SANITIZED, reason="a sanitizer's own memory is larger than any limit")

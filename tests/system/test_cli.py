@@ -280,6 +280,32 @@ def test_a_folder_as_a_model(perigee, scratch, name):
     assert perigee.json("show", name)["target"] == 2
 
 
+def test_links_in_a_folder_as_a_model(perigee, scratch, name):
+    """Within it; and from a snapshot of Hugging Face's cache to the files of that model."""
+    kept = scratch / "models--of--somebody"
+    snapshot = kept / "snapshots" / ("a1" * 20)
+    (snapshot / "deep").mkdir(parents=True)
+    (kept / "blobs").mkdir()
+    shutil.copy(MODEL, kept / "blobs" / ("c3" * 32))
+    (snapshot / "model.onnx").symlink_to(f"../../blobs/{'c3' * 32}")
+    (snapshot / "deep" / "copy").symlink_to(f"../../../blobs/{'c3' * 32}")
+    (snapshot / "notes").write_text("of the model")
+    (snapshot / "same").symlink_to("notes")
+    (snapshot / "absolute").symlink_to(snapshot / "notes")
+    (snapshot / "other").symlink_to("deep")
+    (scratch / "model").symlink_to(snapshot)  # what is named itself may lie anywhere
+    perigee.cli("deploy", name, "--model", scratch / "model")
+    digest = perigee.json("show", name)["spec"]["model"]
+    manifest = perigee.get_json(f"/api/v1/blobs/{digest}", listener="control")
+    assert [layer["annotations"]["org.opencontainers.image.title"]
+            for layer in manifest["layers"]] == [
+                "absolute", "deep/copy", "model.onnx", "notes", "other/copy", "same"]
+    (kept / "outside").write_text("of nobody")
+    (snapshot / "stray").symlink_to("../../outside")
+    done = perigee.cli("deploy", name, "--model", scratch / "model", status=1)
+    assert f"/stray' leads to '{kept / 'outside'}'" in done.said
+
+
 def test_a_project_of_its_own(perigee, name):
     perigee.cli("deploy", name, "--model", MODEL, "--project", "team")
     try:
