@@ -54,10 +54,17 @@ static void keep(char *to, size_t room, struct slice text)
     to[size] = '\0';
 }
 
+/* All that can be: it is on fewer PoPs than it wants, and there are no more that may run it. */
+static bool lacks_pops(yyjson_val *view)
+{
+    return slice_is(view_text(view, "state"), "partial") &&
+           slice_is(view_text(view, "reason"), "spread");
+}
+
 static bool serves_target(yyjson_val *view)
 {
     struct slice state = view_text(view, "state");
-    return (slice_is(state, "active") || slice_is(state, "idle")) &&
+    return (slice_is(state, "active") || slice_is(state, "idle") || lacks_pops(view)) &&
            !slice_is(view_text(view, "reason"), "pop_silent") &&
            (view_number(view, "serving") == view_number(view, "target") ||
             yyjson_is_obj(json_member(view, "traffic"))); /* active: all of it are ready */
@@ -121,9 +128,11 @@ int control_wait_ready(struct cli *cli, const char *name, int64_t timeout_ms,
     if (waiting.deleted || !waiting.view)
         return err_set(err, ERR_NOT_FOUND, "endpoint '%s' was deleted meanwhile", ERR_TEXT(name));
     ret_view->json = waiting.view;
+    struct slice message = view_text(waiting.view, "message");
+    if (lacks_pops(waiting.view))
+        fprintf(stderr, "perigee: endpoint '%s': %.*s\n", ERR_TEXT(name), SLICE_FMT(message));
     if (serves_target(waiting.view))
         return 0;
-    struct slice message = view_text(waiting.view, "message");
     return err_set(err,
                    slice_is(slice_of(waiting.state), "stopped") ? ERR_STOPPED : ERR_PRECONDITION,
                    "endpoint '%s' is %s: %.*s", ERR_TEXT(name), waiting.state,

@@ -434,6 +434,17 @@ def test_wait_says_what_it_waited_for(perigee, name):
     perigee.cli("wait", name)
 
 
+def test_fewer_pops_than_wanted_are_not_waited_for(perigee, name):
+    """There is one: it serves, and says so; `cli` would not wait for the ten minutes."""
+    text = f"name: {name}\nmodel: {MODEL}\nspread: {{pops: 2}}\n"
+    words = f"'{name}': 1 of 1 replicas ready, on fewer PoPs than spread asks for"
+    assert words in perigee.cli("apply", "-f", "-", stdin=text.encode()).said
+    assert perigee.json("show", name)["state"] == "partial"
+    assert words in perigee.cli("wait", name).said
+    assert words in perigee.cli("deploy", name, "--model", MODELS / "identity_fp32.onnx").said
+    assert perigee.json("show", name)["serving"] == 2
+
+
 def test_what_fails_is_said_in_one_line(perigee, name):
     text = f"name: {name}\nmodel: {MODEL}\nflavor: {{memory: 1MiB}}\n"
     done = perigee.cli("apply", "-f", "-", stdin=text.encode(), status=1)
