@@ -115,6 +115,22 @@ def test_no_batch_where_a_first_dimension_is_fixed(serve):
     assert serve(model, batch=8).model.batch_rows_max == 0
 
 
+def test_a_run_on_zeros_before_it_is_ready(serve):
+    """Of a model that takes zeros nothing is logged; one that refuses them is ready without."""
+    rows = numpy_helper.from_array(np.arange(4, dtype=np.float32), "w")
+    four = numpy_helper.from_array(np.array([4], np.int64), "four")
+    inputs = [value("i", TensorProto.INT64, ["n"])]
+    outputs = [value("y", FLOAT, ["n"])]
+    replica = serve(build([node("Gather", "w i", "y")], inputs, outputs, [rows]))
+    assert replica.status.warm_ns > 0 and "refuses" not in replica.log()
+    shifted = [node("Add", "i four", "j"), node("Gather", "w j", "y")]
+    replica = serve(build(shifted, inputs, outputs, [rows, four]))  # of 0 to 3 there is no 4
+    assert replica.status.warm_ns > 0
+    assert "the model refuses a run on zeros, serving without" in replica.log()
+    _, got, message = replica.ask([(0, INT64, (1,), np.array([-1], np.int64).tobytes())])
+    assert not message and got[0][2] == np.float32(3).tobytes()
+
+
 # --- shapes and datatypes -------------------------------------------------------------------------
 
 
