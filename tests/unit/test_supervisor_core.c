@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A day of crashes in a moment: supervisor_day.h plays the world. */
+/* Days of crashes in a moment: supervisor_day.h plays the world. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 #include <cmocka.h> /* after the above */
 
@@ -23,6 +24,8 @@ static unsigned open_fds(void)
     closedir(dir);
     return count;
 }
+
+/* With upgrades, whose states are looked at byte by byte. */
 static void test_a_day_of_crashes(void **state)
 {
     (void)state;
@@ -178,6 +181,44 @@ static void day_end(struct day *day)
     core_free(day->core);
     env_timers_deinit(&day->timers);
     free(day);
+}
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define DAY_CPU_NS_MAX INT64_MAX
+#endif
+#endif
+#ifdef __SANITIZE_ADDRESS__
+#define DAY_CPU_NS_MAX INT64_MAX
+#endif
+#ifndef DAY_CPU_NS_MAX
+#define DAY_CPU_NS_MAX ENV_S
+#endif
+
+static int64_t cpu_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return now.tv_sec * ENV_S + now.tv_nsec;
+}
+
+/* All crash, and are started again after their back-off: as CPU time, less than a second. */
+static void test_a_day_of_back_off(void **state)
+{
+    struct day *day = day_new(0x9e3779b97f4a7c15);
+    int64_t began_ns = cpu_ns();
+    (void)state;
+    core_begin(day->core);
+    day_soon(day, ENV_S, (struct event){ .what = AGENT_LOOKS });
+    day_run_until(day, 24 * 3600 * ENV_S);
+    int64_t took_ns = cpu_ns() - began_ns;
+    print_message("  starts gateway %u, agent %u, control %u; replicas %u; %u ms of CPU time\n",
+                  day->starts[ROLE_GATEWAY], day->starts[ROLE_AGENT], day->starts[ROLE_CONTROL],
+                  (unsigned)day->next_id, (unsigned)(took_ns / ENV_MS));
+    assert_true(day->starts[ROLE_GATEWAY] > 500 && day->starts[ROLE_AGENT] > 500);
+    assert_true(day->next_id > 1000);
+    assert_true(took_ns < DAY_CPU_NS_MAX);
+    day_end(day);
 }
 
 /* Orphans are those that are left once its name is known. */
@@ -702,6 +743,7 @@ int main(void)
         cmocka_unit_test(test_a_replica_that_cannot_be_is_not_started),
         cmocka_unit_test(test_a_worker_of_another_version_is_ended),
         cmocka_unit_test(test_a_day_of_crashes),
+        cmocka_unit_test(test_a_day_of_back_off),
         cmocka_unit_test(test_walls_are_told_to_who_asks),
         cmocka_unit_test(test_demand_of_a_gateway_without_a_peer),
         cmocka_unit_test(test_a_table_and_a_mesh_wait_once),
