@@ -8,7 +8,8 @@
  * replica's), all run at once. INPUT_FILE holds the FP32 numbers of the one input, whose first
  * dimension is what is left over. Prints one line of JSON like load.c, and session_ms: what the
  * first session's creation took. With SECONDS 0 that is all that is done, and where INPUT_FILE is
- * not empty one run, the first: first_run_ms. OUTPUT_FILE gets the bytes of the outputs.
+ * not empty one run, the first: first_run_ms. OUTPUT_FILE gets the bytes of the
+ * FP32 outputs.
  */
 #include <dlfcn.h>
 #include <pthread.h>
@@ -115,9 +116,13 @@ static void outputs_write(OrtValue *const *outputs, size_t count, const char *pa
         tool_fail(path);
     for (size_t i = 0; i < count; i++) {
         OrtTensorTypeAndShapeInfo *info;
+        ONNXTensorElementDataType type;
         size_t elements;
         void *data;
         check(ort->GetTensorTypeAndShape(outputs[i], &info));
+        check(ort->GetTensorElementType(info, &type));
+        if (type != ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT)
+            continue;
         check(ort->GetTensorShapeElementCount(info, &elements));
         check(ort->GetTensorMutableData(outputs[i], &data));
         if (fwrite(data, sizeof(float), elements, file) != elements)

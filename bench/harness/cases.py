@@ -20,6 +20,7 @@ class Model:
 # `source` of each is in models.py.
 MODELS = {model.name: model for model in (
     Model("tiny", "x", (1, 4), 0, 1),
+    Model("digits", "image", (1, 64), 0, 16),
     Model("mlp", "x", (1, 784), 0, 1),
     Model("mlp-big", "x", (1, 784), 0, 1),
     Model("squeezenet", "data_0", (1, 3, 224, 224), -2, 2.6, times=3),
@@ -70,6 +71,8 @@ def _small(model, extra):
 
 CASES = (
     *_small("tiny", {("json", 1): ("spin",), ("json", 64): ("defaults", "spin")}),
+    *(Case("digits", form, connections)
+      for form in ("json", "binary") for connections in (1, 64)),
     *_small("mlp", {("binary", 64): ("batched", "fastapi")}),
     *_small("mlp-big", {("binary", 64): ("batched",)}),
     Case("squeezenet", "json", 1, servers=FLOOR + PEERS),

@@ -42,6 +42,7 @@ def paths():
         subprocess.run([component("python") / "venv/bin/python", maker, MADE], check=True)
         shutil.copy(maker, stamp)
     return {"tiny": ROOT / "bench" / "models" / "add_one.onnx",
+            "digits": ROOT / "examples" / "digits" / "digits.onnx",
             "mlp": MADE / "mlp.onnx",
             "mlp-big": MADE / "mlp-big.onnx",
             "squeezenet": component("testdata") / "onnx/light/light_squeezenet.onnx"}

@@ -52,12 +52,20 @@ def read_answer(stream):
 
 
 def output(headers, content):
-    """The FP32 numbers of an answer's first output."""
+    """The FP32 numbers of an answer's first output of that datatype."""
     length = headers.get("inference-header-content-length")
+    if length == "0":  # a file of measure.outputs()
+        return struct.unpack(f"<{len(content) // 4}f", content)
+    answer = json.loads(content[:int(length)] if length else content)
+    at = int(length or 0)
+    for row in answer["outputs"]:
+        size = row.get("parameters", {}).get("binary_data_size", 0)
+        if row.get("datatype", "FP32") == "FP32":
+            break
+        at += size
     if length:
-        data = content[int(length):]
-        return struct.unpack(f"<{len(data) // 4}f", data)
-    found = json.loads(content)["outputs"][0]["data"]
+        return struct.unpack(f"<{size // 4}f", content[at:at + size])
+    found = row["data"]
     while found and isinstance(found[0], list):
         found = [number for row in found for number in row]
     return found

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """make bench: what it refuses, and that its tables name what there is."""
+import json
 import subprocess
 import sys
 
@@ -87,6 +88,18 @@ def test_every_form_says_the_same_numbers(form):
     else:
         sent = [float(word) for word in body.split(b"[")[-1].split(b"]")[0].split(b",")]
         assert requests.packed(sent) == requests.packed(numbers)
+
+
+def test_of_several_outputs_the_numbers_are_compared():
+    rows = [{"name": "label", "datatype": "INT64", "data": [7]},
+            {"name": "probabilities", "datatype": "FP32", "data": [[0.25, 0.75]]}]
+    assert requests.output({}, json.dumps({"outputs": rows}).encode()) == [0.25, 0.75]
+    head = json.dumps({"outputs": [
+        {"name": row["name"], "datatype": row["datatype"],
+         "parameters": {"binary_data_size": 8}} for row in rows]}).encode()
+    content = head + bytes(8) + requests.packed([0.25, 0.75])
+    headers = {"inference-header-content-length": str(len(head))}
+    assert requests.output(headers, content) == (0.25, 0.75)
 
 
 def bench(*arguments):
