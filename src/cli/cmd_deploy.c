@@ -54,7 +54,8 @@ static int model_resolve(struct cli *cli, struct endpoint_spec *spec, const char
     for (size_t i = 0; later[i]; i++)
         if (slice_starts(spec->model, slice_of(later[i])))
             return err_set(err, ERR_NOT_SUPPORTED,
-                           "model '%s': %s sources: not yet; give a file or a folder",
+                           "model '%s': %s sources: not yet; give a file, a folder, or "
+                           "oci://PROJECT/NAME:TAG of the registry",
                            ERR_TEXT(written), later[i]);
     if (written[0] != '/' && folder)
         path = arena_format(cli->arena, "%s/%s", folder, written);

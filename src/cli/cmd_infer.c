@@ -220,6 +220,11 @@ static int json_shape(struct cli *cli, struct slice file, const struct tensor_fi
     int r = json_parse(cli->arena, file, &limits, &root, err);
     if (r < 0)
         return r;
+    if (yyjson_is_obj(root))
+        return err_set(err, ERR_BAD_INPUT, "%s",
+                       json_member(root, "inputs")
+                           ? "it is a whole request; --input wants the data of one input, a list"
+                           : "it is an object; a list of numbers is wanted, nested or flat");
     ret->tensor = (struct tensor_file){ .datatype = want->datatype };
     struct tensor_shape *shape = &ret->tensor.shape;
     for (yyjson_val *at = root; yyjson_is_arr(at); at = yyjson_arr_get_first(at)) {
@@ -245,6 +250,16 @@ static int json_shape(struct cli *cli, struct slice file, const struct tensor_fi
     if (!tensor_elements(&nested, &elements) || elements != leaves)
         return err_set(err, ERR_BAD_INPUT, "the lists are not all of one length");
     return 0;
+}
+
+/* Whether a name says that it is no JSON. */
+static bool other_ending(struct slice path)
+{
+    struct slice name = path;
+    for (size_t i = path.size; i > 0 && name.size == path.size; i--)
+        if (path.data[i - 1] == '/')
+            name = (struct slice){ path.data + i, path.size - i };
+    return memchr(name.data, '.', name.size) && !slice_ends(name, SLICE(".json"));
 }
 
 static int input_add(struct infer *infer, const char *text, struct err *err)
@@ -278,6 +293,9 @@ static int input_add(struct infer *infer, const char *text, struct err *err)
     else {
         r = json_shape(cli, file, &want, input, err);
         converted = false;
+        if (r == ERR_BAD_INPUT && !standard && other_ending(path))
+            r = err_set(err, ERR_BAD_INPUT,
+                        "not a form that --input takes: .npy, .npz, .png, .jpg and .json");
     }
     if (r < 0 || !converted)
         return r;

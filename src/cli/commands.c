@@ -74,7 +74,7 @@ const struct cli_command cli_commands[] = {
       "  perigee top                           q quits, r n l ... sort, p shows PoPs\n"
       "  perigee top --once --sort p99\n"
       "  perigee top --json\n", 0, 0, cmd_top },
-    { "events", NULL, "[NAME]", "Print what happened: deployments, starts, deaths, moves of traffic.",
+    { "events", NULL, "[NAME]", "Print what happened: deployments, starts, deaths, moves of traffic. Events outlive their endpoint: of a name that nothing has happened to, nothing is printed.",
       OPTIONS(FOLLOW, LIMIT), "  perigee events --follow --json\n", 0, 1, cmd_events },
     { "infer", NULL, "NAME", "Send a request and print the answer.",
       OPTIONS({ "--input", "NAME=FILE", "A tensor from .npy, .npz, .png, .jpg, .json, or @- (JSON on "

@@ -175,7 +175,8 @@ static int check_model(struct slice model, struct err *err)
     for (const char *const *scheme = later; *scheme; scheme++)
         if (slice_starts(model, slice_of(*scheme)))
             return err_set(err, ERR_NOT_SUPPORTED,
-                           "model: '%s' is not acted upon yet; give a file, a folder or sha256:HEX",
+                           "model: '%s' is not acted upon yet; give a file, a folder, "
+                           "oci://PROJECT/NAME:TAG of the registry, or sha256:HEX",
                            *scheme);
     if (slice_starts(model, SLICE("oci://"))) {
         struct reference unused;
@@ -225,7 +226,8 @@ static int check_source(const struct endpoint_spec *spec, struct err *err)
     int r;
 
     if (count > 1)
-        return err_set(err, ERR_BAD_INPUT, "both '%s' and '%s' are there; one runs", first, second);
+        return err_set(err, ERR_BAD_INPUT, "%s: both '%s' and '%s' are there; one runs", second,
+                       first, second);
     if (count == 0)
         return err_set(err, ERR_BAD_INPUT,
                        "'model' is missing: a file, a folder, or sha256:HEX of one uploaded; or "
@@ -411,6 +413,27 @@ static int check_version(struct reader *reader, yyjson_val *tree)
                    (unsigned long long)yyjson_get_uint(version), ENDPOINT_SPEC_VERSION);
 }
 
+/* What check() refuses begins with its key: as much of that as is in the tree. */
+static yyjson_val *named_first(const char *message, yyjson_val *tree)
+{
+    struct slice rest = { message, strspn(message, "abcdefghijklmnopqrstuvwxyz0123456789_.") };
+    yyjson_val *found = tree, *inside = tree;
+
+    while (rest.size && inside) {
+        struct slice word = slice_cut(&rest, '.');
+        yyjson_obj_iter iter;
+        yyjson_val *key, *value = NULL;
+        yyjson_obj_iter_init(inside, &iter);
+        while (!value && (key = yyjson_obj_iter_next(&iter)))
+            if (slice_equal(json_slice(key), word)) {
+                found = key;
+                value = yyjson_obj_iter_get_val(key);
+            }
+        inside = yyjson_is_obj(value) ? value : NULL;
+    }
+    return found;
+}
+
 static int read_tree(struct reader *reader, yyjson_val *tree)
 {
     reader->where = tree;
@@ -433,7 +456,10 @@ static int read_tree(struct reader *reader, yyjson_val *tree)
             json_print_mut(reader->arena, yyjson_mut_doc_get_root(reader->kept), 0);
     if (reader->spec->name.size == 0 && !(reader->flags & SPEC_NAME_OPTIONAL))
         return err_set(reader->err, ERR_BAD_INPUT, "'name' is missing");
-    return check(reader->spec, reader->flags, reader->err);
+    r = check(reader->spec, reader->flags, reader->err);
+    if (r < 0 && reader->err)
+        reader->where = named_first(reader->err->message, tree);
+    return r;
 }
 
 int endpoint_spec_parse(struct arena *arena, yyjson_val *tree, unsigned flags,

@@ -15,6 +15,7 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from deadline import DEADLINE, until
 from oip import MODELS
@@ -565,7 +566,7 @@ def test_infer_a_picture(perigee, digits):
     assert "[1,81]" in wrong.said and "[-1,64]" in wrong.said
 
 
-@pytest.mark.parametrize("kind", ["npy", "npz", "json", "stdin", "nested", "uint8"])
+@pytest.mark.parametrize("kind", ["npy", "npz", "json", "stdin", "nested", "uint8", "jpg"])
 def test_infer_files(perigee, digits, scratch, kind):
     pixels = np.load(DIGITS / "held_out.npz")
     image, label = pixels["image"][:3].astype(np.float32), pixels["label"][:3].tolist()
@@ -582,6 +583,9 @@ def test_infer_files(perigee, digits, scratch, kind):
         path = path.with_suffix(".npz")
     elif kind == "nested":
         path.write_text(json.dumps(image.reshape(3, 8, 8).tolist()))
+    elif kind == "jpg":
+        path, label = path.with_suffix(".jpg"), [7]
+        Image.open(PNG).convert("RGB").save(path, quality=95)
     elif kind == "json":
         path.write_text(json.dumps(image.tolist()))
     else:
@@ -603,9 +607,16 @@ def test_infer_says_what_it_did(perigee, digits, scratch):
     ("image=/nonexistent", "/nonexistent"), ("image", "NAME=FILE"), ("image=", "NAME=FILE"),
     ("image={scratch}", "directory"), ("image={scratch}/text", "line 1"),
     ("image={scratch}/uneven", "the lists are not all of one length"),
-], ids=["unknown", "no-file", "no-equals", "empty", "folder", "no-json", "uneven"])
+    ("image={scratch}/x.bmp", "not a form that --input takes: .npy, .npz, .png, .jpg and .json"),
+    ("image={scratch}/object.json", "it is an object; a list of numbers is wanted"),
+    ("image={scratch}/whole.json", "it is a whole request; --input wants the data"),
+], ids=["unknown", "no-file", "no-equals", "empty", "folder", "no-json", "uneven", "bmp", "object",
+        "request"])
 def test_infer_bad_input(perigee, digits, scratch, given, words):
     (scratch / "text").write_text("no JSON")
+    (scratch / "x.bmp").write_bytes(b"BM\x9a\0\0\0")
+    (scratch / "object.json").write_text('{"image": [1]}')
+    (scratch / "whole.json").write_text('{"inputs": []}')
     (scratch / "uneven").write_text(json.dumps([[0] * 8] * 7 + [[0] * 7]))
     given = given.format(png=PNG, scratch=scratch)
     done = perigee.cli("infer", digits, "--input", given, status=None)

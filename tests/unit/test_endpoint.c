@@ -342,7 +342,7 @@ static void test_documents(void **state)
         { "name: aaa\nmodel: " DIGEST, SPEC_YAML, 0, 0, NULL, 1 },
         { "name: aaa\nmodel: sha256:12", SPEC_YAML, 0, ERR_BAD_INPUT, "is no digest", 0 },
         { "name: aaa\nmodel: hf://a/b", SPEC_YAML, 0, ERR_NOT_SUPPORTED,
-          "model: 'hf://' is not acted upon yet", 0 },
+          "line 2: model: 'hf://' is not acted upon yet", 0 },
         { "name: aaa\nmodel: 5", SPEC_YAML, 0, ERR_BAD_INPUT, "line 2: model: must be a string",
           0 },
         { "name: ''\nmodel: m", SPEC_YAML, 0, ERR_BAD_INPUT, "name: the endpoint name is empty",
