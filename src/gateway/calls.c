@@ -57,13 +57,23 @@ static void text_send(struct request *request, int status, struct text *text)
     answer_json(request, status, body);
 }
 
+/* At zero it answers as well, after a start: who asks this first would else never wake it. */
+static bool revision_ready(const struct table *table, const struct table_endpoint *endpoint,
+                           uint32_t revision)
+{
+    bool starts =
+        endpoint->serving == revision && table_revision(table->head, revision)->message.bytes == 0;
+
+    return atomic_load(&table->revisions[revision]->ready) > 0 || starts;
+}
+
 static bool endpoint_ready(const struct table *table, uint32_t row)
 {
     uint32_t target;
     const struct table_endpoint *endpoint = table_endpoint(table->head, row);
 
     return endpoint->state == TABLE_ENDPOINT_RUNNING && call_target(table, endpoint, &target) &&
-           (atomic_load(&table->revisions[target]->ready) > 0 || traffic_ready(table, row));
+           (revision_ready(table, endpoint, target) || traffic_ready(table, row));
 }
 
 static void server_ready(struct request *request)
@@ -86,7 +96,8 @@ static void model_ready(struct request *request)
     bool ready =
         request->pinned
             ? request->row->state == TABLE_ENDPOINT_RUNNING &&
-                  atomic_load(&request->revision->ready) > 0
+                  revision_ready(table, request->row,
+                                 (uint32_t)(request->revision_row - table_revision(table->head, 0)))
             : endpoint_ready(table, (uint32_t)(request->row - table_endpoint(table->head, 0)));
 
     text_init(&text);

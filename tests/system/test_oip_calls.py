@@ -183,6 +183,15 @@ def test_the_repository_lists_endpoints(client, perigee):
     assert status == 200 and "digits" in {row["name"] for row in json.loads(answer)}
 
 
+def test_what_has_never_served_is_not_ready(client, perigee, scratch):
+    (scratch / "model.onnx").write_bytes(b"no model")
+    perigee.cli("deploy", "never", "--model", scratch / "model.onnx", status=1)
+    assert not client.is_model_ready("never") and not client.is_model_ready("never", "1")
+    row = next(row for row in client.get_model_repository_index() if row["name"] == "never")
+    assert row["state"] == "UNAVAILABLE" and "rotobuf" in row["reason"]
+    perigee.cli("delete", "never", "--yes")
+
+
 def test_unload_stops_and_load_starts(client, perigee):
     sent = [tensor("x", "FP32", [1], [1])]
     assert infer(perigee, "halted", sent)[0] == 200

@@ -43,6 +43,12 @@ def test_to_zero_and_back(perigee):
     said = " ".join(perigee.cli("show", "sleepy").text.split())
     assert "0 replicas: nobody asks (scale.idle 1s); 1 with the first request" in said
     assert perigee.json("endpoints")["items"][0]["state"] == "idle"
+    # Who asks first whether it is ready wakes it after that.
+    assert perigee.get_json("/v2/models/sleepy/ready")["ready"] is True
+    assert perigee.get_json("/v2/models/sleepy/versions/1/ready")["ready"] is True
+    listed = json.loads(perigee.request("POST", "/v2/repository/index", {"ready": True})[2])
+    assert [(row["name"], row["state"]) for row in listed] == [("sleepy", "READY")]
+    assert perigee.json("show", "sleepy")["replicas"] == []
     with perigee.events(new=True) as events:
         status, headers, answer = infer(perigee, "sleepy", [IMAGE])
         assert status == 200, answer
