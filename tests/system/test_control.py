@@ -36,63 +36,77 @@ def test_the_description_is_valid(description):
     assert description["openapi"].startswith("3.1")
 
 
-def fill(path, digits, model):
-    values = {"project": "default", "name": digits, "number": "1", "digest": model, "pop": "walked",
+def fill(path, name, model):
+    values = {"project": "default", "name": name, "number": "1", "digest": model, "pop": "walked",
               "request": "walked"}
     return re.sub(r"{(\w+)}", lambda match: values[match[1]], path)
 
 
-def test_each_operation_does_what_it_says(perigee, digits, description):
+# What agents say of themselves and ask for: tests of PoPs (test_pops.py, test_agent.py).
+OF_AGENTS = {("get", "/pops/{pop}/watch"), ("post", "/pops/{pop}/report"),
+             ("post", "/pops/{pop}/answers"), ("post", "/pops/{pop}/usage")}
+
+
+def in_turn(description):
+    """All operations, (method, path): what takes away comes last, of a PoP its drain first."""
+    every = [(method, path) for path, operations in description["paths"].items()
+             for method in operations]
+    return sorted(every, key=lambda row: (row[0] == "delete", -len(row[1]) * (row[0] == "delete")))
+
+
+def test_each_operation_does_what_it_says(perigee, description):
     """Every path and method; an answer has a status that is named, and its shape."""
-    view = perigee.get_json("/api/v1/endpoints/digits", listener="control")
+    name = "walked"
+    perigee.cli("deploy", name, "--model", DIGITS / "digits.onnx")
+    view = perigee.get_json(f"/api/v1/endpoints/{name}", listener="control")
     model = view["spec"]["model"]
     bodies = {"put": view["spec"], "patch": {}, "post": {}}
-    order = ["get", "put", "patch", "post"]
-    called, token = 0, None
-    assert perigee.request("POST", f"/v2/models/{digits}/infer", json.dumps({"inputs": [
+    called, token = set(), None
+    assert perigee.request("POST", f"/v2/models/{name}/infer", json.dumps({"inputs": [
         tensor("image", "FP32", [1, 64], [0] * 64)]}), {"X-Request-Id": "walked"})[0] == 200
-    for path, operations in description["paths"].items():
-        for method in sorted(operations, key=lambda m: (m == "delete", m)):
-            operation = operations[method]
-            if method == "delete" or re.search(r"/{pop}/(watch|report|answers|usage)$", path):
-                continue  # below; and for agents alone
-            assert method in order
-            body, headers = bodies.get(method), {}
-            if path.endswith("/prices"):
-                body = {"prices": [{"request": "0.0001 EUR"}]}
-            if path.endswith("/rollback"):
-                body = {"revision": 1}
-            if path.endswith("/blobs/{digest}") and method == "put":
-                body, headers = b"", {"Content-Type": "application/octet-stream"}
-                url = fill(path, digits, "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca4"
-                                         "95991b7852b855")
-            else:
-                url = fill(path, digits, model)
-            if path.endswith("/explain"):
-                url += "?client=127.0.0.1"
-            if path.endswith("/pops") and method == "post":
-                body = {"name": "walked", "country": "FR"}
-            if path.endswith("/enrolments"):
-                body = {"secret": "sha256:" + "0" * 64}
-                headers = {"Authorization": f"Bearer {token}"}
-            if method == "patch":
-                body, headers = "{}", {"Content-Type": "application/merge-patch+json"}
-            status, got, answer = perigee.request(method.upper(), url, body, headers,
-                                                  listener="control")
-            said = operation["responses"]
-            assert str(status) in said, f"{method} {path}: {status} {answer[:300]!r}"
-            content = said[str(status)].get("content", {})
-            kind = got.get("Content-Type", "").split(";")[0]
-            assert not content or kind in content, f"{method} {path}: {kind}"
-            schema = content.get("application/json", {}).get("schema", {}).get("$ref")
-            if schema and kind == "application/json":
-                check(description, json.loads(answer), schema.rsplit("/", 1)[1])
-                token = json.loads(answer).get("token", token)
-            called += 1
-    assert called > 30
-    perigee.cli("pops", "delete", "walked", "--yes")
-    perigee.cli("start", digits)
-    perigee.cli("wait", digits)
+    agents = {(method, path) for method, path in in_turn(description)
+              if (method, path.removeprefix("/api/v1")) in OF_AGENTS}
+    assert len(agents) == len(OF_AGENTS)
+    for method, path in in_turn(description):
+        if (method, path) in agents:
+            continue
+        assert method in ("get", "put", "patch", "post", "delete")
+        body, headers = bodies.get(method), {}
+        if path.endswith("/prices"):
+            body = {"prices": [{"request": "0.0001 EUR"}]}
+        if path.endswith("/rollback"):
+            body = {"revision": 1}
+        if path.endswith("/blobs/{digest}") and method == "put":
+            body, headers = b"", {"Content-Type": "application/octet-stream"}
+            url = fill(path, name, "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca4"
+                                   "95991b7852b855")
+        else:
+            url = fill(path, name, model)
+        if path.endswith("/explain"):
+            url += "?client=127.0.0.1"
+        if path.endswith("/pops") and method == "post":
+            body = {"name": "walked", "country": "FR"}
+        if path.endswith("/enrolments"):
+            body = {"secret": "sha256:" + "0" * 64}
+            headers = {"Authorization": f"Bearer {token}"}
+        if method == "delete" and path.endswith("/endpoints/{name}"):  # of a project, and without
+            perigee.cli("deploy", name, "--model", DIGITS / "digits.onnx", "--no-wait")
+        if method == "patch":
+            body, headers = "{}", {"Content-Type": "application/merge-patch+json"}
+        status, got, answer = perigee.request(method.upper(), url, body, headers,
+                                              listener="control")
+        said = description["paths"][path][method]["responses"]
+        assert str(status) in said, f"{method} {path}: {status} {answer[:300]!r}"
+        assert method != "delete" or status < 300, f"{path}: {status} {answer[:300]!r}"
+        content = said[str(status)].get("content", {})
+        kind = got.get("Content-Type", "").split(";")[0]
+        assert not content or kind in content, f"{method} {path}: {kind}"
+        schema = content.get("application/json", {}).get("schema", {}).get("$ref")
+        if schema and kind == "application/json":
+            check(description, json.loads(answer), schema.rsplit("/", 1)[1])
+            token = json.loads(answer).get("token", token)
+        called.add((method, path))
+    assert called | agents == set(in_turn(description)) and len(called) > 30
 
 
 def test_errors_have_the_problem_s_form(perigee, description):
