@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from deadline import DEADLINE, children, command_line, descriptors, until, wait_exit
+from deadline import DEADLINE, SANITIZED, children, command_line, descriptors, until, wait_exit
 from perigee import DIGITS, PROGRAM, listens
 
 ZEROS = {"inputs": [{"name": "image", "shape": [1, 64], "datatype": "FP32", "data": [0] * 64}]}
@@ -148,6 +148,21 @@ def test_inference_goes_on_without_agent_and_control(perigee, digits, role):
         os.kill(victim, signal.SIGCONT)
 
 
+@pytest.mark.root
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer's own heap")
+def test_a_template_is_told_to_send_no_telemetry(perigee, digits):
+    """Its environment was emptied, to the last byte, and has this variable since."""
+    pid = template_pid(perigee, digits)
+    with open(f"/proc/{pid}/environ", "rb") as file:
+        assert file.read().strip(b"\0") == b""
+    with open(f"/proc/{pid}/maps", encoding="ascii") as maps:
+        heap = next(line for line in maps if line.endswith("[heap]\n"))
+    first, last = (int(part, 16) for part in heap.split()[0].split("-"))
+    with open(f"/proc/{pid}/mem", "rb") as memory:
+        memory.seek(first)
+        assert b"ORT_DISABLE_TELEMETRY=1\0" in memory.read(last - first)
+
+
 def test_a_killed_template_leaves_its_replicas(perigee, digits):
     before = replica_pids(perigee, digits)
     victim = template_pid(perigee, digits)
@@ -210,13 +225,18 @@ def test_a_killed_supervisor_takes_all_with_it(new_perigee):
     one = new_perigee()
     one.cli("deploy", "digits", "--model", DIGITS / "digits.onnx")
     pids = one.pids()
-    assert len(pids) >= 6  # supervisor, gateway, agent, control, template, replica
+    assert len(pids) >= 7  # supervisor, gateway, agent, control, dns, template, replica
+    others = pids - {one.process.pid}
+    for pid in others:  # so that none can see the end of the lifeline: the kernel alone ends it
+        os.kill(pid, signal.SIGSTOP)
     begin = time.monotonic()
     one.process.kill()
     for pid in pids:
         wait_exit(pid)
-    took_ms = (time.monotonic() - begin) * 1000
-    print(f"all {len(pids)} processes gone after {took_ms:.0f} ms")
+    # 100 ms are promised. How busy the machine is decides that as well: they are printed alone.
+    print(f"all {len(pids)} processes gone after {(time.monotonic() - begin) * 1000:.0f} ms")
+    ends = {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in others}
+    assert ends == {-signal.SIGKILL}
     assert one.kill() == -signal.SIGKILL  # checks that nothing is left behind
 
     # The home is whole: the same endpoint answers, without being asked for.
@@ -269,7 +289,7 @@ class Load:
         while not self.stopped.is_set():
             try:
                 status, body = infer(self.perigee)
-            except (OSError, http.client.HTTPException):
+            except (OSError, http.client.HTTPException, KeyError):  # that: nothing listens
                 status, body = 0, b""
             with self.lock:
                 if status == 200 and right(body):
@@ -315,6 +335,10 @@ def test_each_is_killed_under_load(perigee, digits):
         assert load.refused <= 4
 
         kill(role_pid(perigee, "gateway"))  # the connections it had
+        load.more()
+
+        assert perigee.kill() == -signal.SIGKILL  # all, and nothing is left behind
+        perigee.start()
         load.more()
     print(f"answers {load.answers}, refused {load.refused}, cut {load.cut}")
     assert load.wrong == 0
