@@ -75,10 +75,10 @@ int onnx_check(const struct runtime_model *model, OrtStatus *status, const char 
     drop_places(whole);
     (void)snprintf(text, sizeof text, "%.*s", (int)sizeof text - 1, whole);
     runtime_clean_text(text);
-    if (strstr(text, "bad_alloc") || strstr(text, "Failed to allocate memory"))
-        return err_set(err, ERR_TOO_LARGE,
-                       "%sout of memory (the flavor's memory is %" PRIu64 " MiB): %s", doing,
-                       model ? model->memory_bytes_max >> 20 : 0, text);
+    if (strstr(text, "bad_alloc") || strstr(text, "Failed to allocate memory") ||
+        strstr(text, "Cannot allocate memory"))
+        return err_set(err, ERR_TOO_LARGE, "%sout of memory (flavor.memory is %" PRIu64 " MiB): %s",
+                       doing, model ? model->memory_bytes_max >> 20 : 0, text);
     return err_set(err, code == ORT_INVALID_ARGUMENT ? ERR_BAD_INPUT : ERR_INTERNAL, "%s%s", doing,
                    text);
 }
