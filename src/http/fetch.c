@@ -121,7 +121,8 @@ static size_t on_write(char *data, size_t size, size_t count, void *user)
         return 0;
     }
     if (t->used + bytes > t->room) {
-        t->room = (t->used + bytes) * 2;
+        /* What is secret is not moved about. */
+        t->room = arena_secret(t->arena) ? (size_t)bound : (t->used + bytes) * 2;
         t->body = mem_resize(t->body, t->room, 1);
     }
     memcpy(t->body + t->used, data, bytes);
@@ -279,6 +280,8 @@ int fetch(struct arena *arena, const struct fetch_request *request, struct fetch
 
     ret->status = (int)status;
     ret->body = arena_copy(arena, (struct slice){ t.body, t.used });
+    if (t.body && arena_secret(arena))
+        explicit_bzero(t.body, t.room);
     free(t.body);
     if (t.too_large)
         return err_set(err, ERR_TOO_LARGE, "the answer is larger than expected");

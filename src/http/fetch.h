@@ -5,7 +5,8 @@
  *
  * libcurl is opened (dlopen) by this file alone and on the first call: linked, it would cost every
  * process 7 ms of start and 2 MiB. Any thread, one call at a time each. Redirects are not followed:
- * whoever has credentials decides who gets them. What libcurl has of headers and bodies is wiped.
+ * whoever has credentials decides who gets them. What libcurl has of headers and bodies is wiped;
+ * with a secret arena so is the rest.
  */
 #pragma once
 
