@@ -11,6 +11,7 @@
 #include "cli/cli.h"
 #include "cli/commands.h"
 #include "store/backup.h"
+#include "store/seal.h"
 #include "store/store.h"
 #include "sys/fd.h"
 #include "sys/home.h"
@@ -20,6 +21,14 @@ static int64_t now_ns(void)
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     return (int64_t)now.tv_sec * 1'000'000'000 + now.tv_nsec;
+}
+
+static void say_sealed(const struct backup_result *result, const char *what)
+{
+    if (result->sealed)
+        fprintf(stderr, "perigee: the password%s of %" PRIu64 " registr%s %s\n",
+                result->sealed == 1 ? "" : "s", result->sealed, result->sealed == 1 ? "y" : "ies",
+                what);
 }
 
 static int result_print(struct cli *cli, const char *done, const char *file,
@@ -51,8 +60,11 @@ int cmd_backup(struct cli *cli, struct err *err)
     struct backup_result result;
     const char *file = cli->arguments[0];
     cli_progress_begin(&progress, "backup");
-    int r = store_backup(cli->home, file, now_ns(), &result, err);
+    bool with_key = cli_option_value(cli, "--with-key") != NULL;
+    int r = store_backup(cli->home, file, with_key, now_ns(), &result, err);
     cli_progress_end(&progress);
+    if (r == 0)
+        say_sealed(&result, "are in it sealed, and the key is not: --with-key takes it along");
     return r < 0 ? r : result_print(cli, "written", file, &result);
 }
 
@@ -85,5 +97,9 @@ int cmd_restore(struct cli *cli, struct err *err)
     cli_progress_begin(&progress, "restore");
     r = store_restore(cli->home, file, there, now_ns(), &result, err);
     cli_progress_end(&progress);
+    if (r == 0)
+        say_sealed(&result, "cannot be opened without the key they were sealed with: put it into "
+                            "the home as " SEAL_KEY_FILE ", or tell them again with `perigee "
+                            "registries add`");
     return r < 0 ? r : result_print(cli, "restored", file, &result);
 }

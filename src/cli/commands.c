@@ -30,8 +30,8 @@
 /* clang-format off */
 const struct cli_command cli_commands[] = {
     { "deploy", NULL, "NAME", "Run a model or a container image, or make an endpoint of what already runs; waits until it is ready.",
-      OPTIONS({ "--model", "SOURCE", "The model: an ONNX file, a folder with one, or oci://PROJECT/NAME:TAG.", false },
-              { "--image", "REF", "A container image: PROJECT/NAME:TAG of the registry, or a file of `docker save` or an OCI layout in a tar.", false },
+      OPTIONS({ "--model", "SOURCE", "The model: an ONNX file, a folder with one, or oci://[HOST/]PROJECT/NAME:TAG.", false },
+              { "--image", "REF", "A container image: PROJECT/NAME:TAG of the registry, HOST/PATH:TAG of another one, or a file of `docker save` or an OCI layout in a tar.", false },
               { "--port", "N", "Where the image listens; else the port that it exposes.", false },
               { "--upstream", "URL", "Something that already runs: http://HOST:PORT.", false },
               { "--protocol", "NAME", "What an image or an upstream speaks: http, which is the default, or oip.", false },
@@ -45,6 +45,7 @@ const struct cli_command cli_commands[] = {
       "  perigee deploy digits --min 2        the same model, two replicas\n"
       "  perigee deploy shop --image ./shop.tar --port 8080\n"
       "  perigee deploy shop --image default/shop:v2\n"
+      "  perigee deploy shop --image ghcr.io/team/shop:v2\n"
       "  perigee deploy shop --upstream http://10.0.0.7:8080\n"
       "  perigee deploy digits --process-in EU --process-in CH\n",
       1, 1, cmd_deploy },
@@ -123,7 +124,8 @@ const struct cli_command cli_commands[] = {
     { "delete", "rm", "NAME", "Delete an endpoint with its revisions.", OPTIONS(YES),
       "  perigee delete digits --yes\n", 1, 1, cmd_delete },
     { "backup", NULL, "FILE", "Write the home's state to one file, also while Perigee runs.",
-      NULL, "  perigee backup perigee-$(date +%F).tar\n", 1, 1, cmd_backup },
+      OPTIONS({ "--with-key", NULL, "The key as well, which opens what is sealed in it: whoever has the file has the passwords.", false }),
+      "  perigee backup perigee-$(date +%F).tar\n", 1, 1, cmd_backup },
     { "restore", NULL, "FILE", "Make the home as a backup says; Perigee must not run.", OPTIONS(YES),
       "  perigee restore perigee-2026-11-23.tar --home /srv/perigee\n", 1, 1, cmd_restore },
     { "context", NULL, "[ACTION [NAME]]",
@@ -140,6 +142,17 @@ const struct cli_command cli_commands[] = {
       "  perigee fleet kill tokyo              SIGKILL to all of it, and down until\n"
       "  perigee fleet heal                    all is as the file says\n",
       0, 4, cmd_fleet },
+    { "registries", NULL, "[ACTION [HOST]]",
+      "Other registries, from which images and models are copied: add, list, test, remove.",
+      OPTIONS({ "--username", "NAME", "add: who is shown to it.", false },
+              { "--password-file", "FILE|-", "add: the password or token, from a file or standard input; kept sealed, never shown.", false },
+              { "--plain-http", NULL, "add: speak to it by http, without TLS.", false },
+              { "--ca-file", "FILE", "add: believe these certificates (PEM) in place of the system's.", false }, YES),
+      "  perigee registries add ghcr.io --username me --password-file token.txt\n"
+      "  perigee registries add harbor.example --username robot --password-file -\n"
+      "  perigee registries test ghcr.io\n"
+      "  perigee deploy shop --image ghcr.io/team/shop:v2\n",
+      0, 2, cmd_registries },
     { "pops", NULL, "[ACTION [NAME]]",
       "Points of presence: create, list, show, drain, token (a new one to join with), delete.",
       OPTIONS({ "--dns", NULL, "create: a DNS server for `perigee dns`, which runs no replicas.", false },
@@ -188,6 +201,6 @@ const struct cli_command cli_commands[] = {
 /* clang-format on */
 const char *const cli_reserved[] = {
     "chat",    "bench",   "estimate", "budget",     "receipt", "keys",
-    "secrets", "flavors", "catalog",  "registries", "exec",    NULL,
+    "secrets", "flavors", "catalog",  "exec",    NULL,
 };
 const size_t cli_command_count = sizeof cli_commands / sizeof *cli_commands;

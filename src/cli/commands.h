@@ -25,6 +25,7 @@ int cmd_infer(struct cli *cli, struct err *err);
 int cmd_logs(struct cli *cli, struct err *err);
 int cmd_policy(struct cli *cli, struct err *err);
 int cmd_pops(struct cli *cli, struct err *err);
+int cmd_registries(struct cli *cli, struct err *err);
 int cmd_restore(struct cli *cli, struct err *err);
 int cmd_rollback(struct cli *cli, struct err *err);
 int cmd_scale(struct cli *cli, struct err *err);

@@ -7,6 +7,7 @@
 #include "base/arena.h"
 #include "base/auto.h"
 #include "base/err.h"
+#include "control/abroad.h"
 #include "control/pinned.h"
 #include "spec/reference.h"
 #include "store/blobs.h"
@@ -31,12 +32,45 @@ int artifact_load(const struct artifact *artifact, struct slice digest, size_t b
 
 /* ---- from the registry ---------------------------------------------------------------------- */
 
-static bool ours(const struct artifact *artifact, struct slice host)
+bool artifact_own(const struct slice *hosts, size_t count, struct slice host)
 {
-    for (size_t i = 0; i < artifact->host_count; i++)
-        if (slice_equal_nocase(host, artifact->hosts[i]))
+    for (size_t i = 0; i < count; i++)
+        if (slice_equal_nocase(host, hosts[i]))
             return true;
     return host.size == 0;
+}
+
+static bool ours(const struct artifact *artifact, struct slice host)
+{
+    return artifact_own(artifact->hosts, artifact->host_count, host);
+}
+
+int artifact_has(const struct artifact *artifact, struct slice digest, uint64_t *ret_bytes,
+                 struct err *err)
+{
+    struct store_origin origin;
+    int r = blobs_find(artifact->blobs, digest, ret_bytes, err);
+    if (r != ERR_NOT_FOUND)
+        return r;
+    struct err missing = err ? *err : (struct err){};
+    r = artifact->store->origin_find(artifact->store, digest, artifact->arena, &origin, err);
+    if (r == 0)
+        *ret_bytes = origin.bytes;
+    else if (r == ERR_NOT_FOUND && err)
+        *err = missing;
+    return r;
+}
+
+/* What was found in another registry, before this transaction, and kept in it. */
+static int abroad(const struct artifact *artifact, const struct reference *reference,
+                  struct slice written, struct store_manifest *ret, struct err *err)
+{
+    const struct abroad_found *found = artifact->found;
+    if (!found || !slice_equal(found->written, written))
+        return err_set(err, ERR_CONFLICT, "it was changed meanwhile, and '%s' was not asked for it",
+                       ERR_SLICE(reference->host));
+    *ret = (struct store_manifest){ .digest = found->digest, .media_type = found->media_type };
+    return 0;
 }
 
 static int find(const struct artifact *artifact, const struct reference *reference,
@@ -79,7 +113,7 @@ static int take_layer(const struct artifact *artifact, uint64_t repository,
     int r = digest_check(layer->digest, err);
     if (r < 0)
         return r;
-    r = store->repository_blob_find(store, repository, layer->digest, &bytes, err);
+    r = repository ? store->repository_blob_find(store, repository, layer->digest, &bytes, err) : 0;
     if (r == ERR_NOT_FOUND)
         return err_set(err, ERR_BAD_INPUT, "'%s' was deleted from its repository",
                        ERR_SLICE(layer->title));
@@ -116,13 +150,30 @@ static int digest_of_files(const struct artifact *artifact, struct manifest *man
     return artifact->store->blob_put(artifact->store, &row, err);
 }
 
+/* What a manifest names, as a model. `repository` 0: another registry's. */
+static int resolve_manifest(const struct artifact *artifact, uint64_t repository,
+                            const struct store_manifest *row, struct slice *ret_digest,
+                            struct err *err)
+{
+    struct oci_manifest image;
+    struct manifest manifest = {};
+    struct slice text;
+    int r = artifact_load(artifact, row->digest, OCI_MANIFEST_BYTES_MAX, &text, err);
+    if (r == 0)
+        r = oci_manifest_parse(artifact->arena, text, row->media_type, &image, err);
+    if (r == 0 && image.index)
+        r = err_set(err, ERR_BAD_INPUT, "it is an index of %zu manifests: name one by its digest",
+                    image.count);
+    if (r == 0)
+        r = take_layers(artifact, repository, &image, &manifest, err);
+    return r < 0 ? r : digest_of_files(artifact, &manifest, ret_digest, err);
+}
+
 static int resolve(const struct artifact *artifact, const struct reference *reference,
                    struct slice *ret_digest, struct err *err)
 {
     struct store_manifest row;
-    struct oci_manifest image;
     struct manifest manifest = {};
-    struct slice text;
     uint64_t repository, number;
     if (artifact_tag(reference->tag, &number) && !reference->digest.size) {
         struct slice found;
@@ -137,28 +188,16 @@ static int resolve(const struct artifact *artifact, const struct reference *refe
                        : digest_of_files(artifact, &manifest, ret_digest, err);
     }
     int r = find(artifact, reference, &repository, &row, err);
-    if (r == 0)
-        r = artifact_load(artifact, row.digest, OCI_MANIFEST_BYTES_MAX, &text, err);
-    if (r == 0)
-        r = oci_manifest_parse(artifact->arena, text, row.media_type, &image, err);
-    if (r == 0 && image.index)
-        r = err_set(err, ERR_BAD_INPUT, "it is an index of %zu manifests: name one by its digest",
-                    image.count);
-    if (r == 0)
-        r = take_layers(artifact, repository, &image, &manifest, err);
-    return r < 0 ? r : digest_of_files(artifact, &manifest, ret_digest, err);
+    return r < 0 ? r : resolve_manifest(artifact, repository, &row, ret_digest, err);
 }
 
 int artifact_manifest(const struct artifact *artifact, const struct reference *reference,
-                      struct store_manifest *ret, struct slice *ret_text, struct err *err)
+                      struct slice written, struct store_manifest *ret, struct slice *ret_text,
+                      struct err *err)
 {
     uint64_t repository;
-    int r = ours(artifact, reference->host)
-                ? find(artifact, reference, &repository, ret, err)
-                : err_set(err, ERR_NOT_SUPPORTED,
-                          "images from another registry ('%s'): not yet; copy it to this one, as "
-                          "with `skopeo copy`",
-                          ERR_SLICE(reference->host));
+    int r = ours(artifact, reference->host) ? find(artifact, reference, &repository, ret, err)
+                                            : abroad(artifact, reference, written, ret, err);
     return r < 0 ? r : artifact_load(artifact, ret->digest, OCI_MANIFEST_BYTES_MAX, ret_text, err);
 }
 
@@ -166,16 +205,17 @@ int artifact_resolve(const struct artifact *artifact, struct slice model, struct
                      struct err *err)
 {
     static const size_t scheme = sizeof ARTIFACT_SCHEME - 1;
+    struct slice written = { model.data + scheme, model.size - scheme };
     struct reference reference;
-    int r = reference_parse((struct slice){ model.data + scheme, model.size - scheme }, &reference,
-                            err);
-    if (r == 0 && !ours(artifact, reference.host))
-        r = err_set(err, ERR_NOT_SUPPORTED,
-                    "models from another registry ('%s'): not yet; copy it to this one, as with "
-                    "`oras cp` or `skopeo copy`",
-                    ERR_SLICE(reference.host));
-    if (r == 0)
+    struct store_manifest row;
+    int r = reference_parse(written, &reference, err);
+    if (r == 0 && ours(artifact, reference.host)) {
         r = resolve(artifact, &reference, ret_digest, err);
+    } else if (r == 0) {
+        r = abroad(artifact, &reference, written, &row, err);
+        if (r == 0)
+            r = resolve_manifest(artifact, 0, &row, ret_digest, err);
+    }
     return r < 0 ? err_wrap(err, "model '%s'", ERR_SLICE(model)) : 0;
 }
 

@@ -14,6 +14,7 @@
 
 #include "base/slice.h"
 
+struct abroad_found;
 struct arena;
 struct blobs;
 struct err;
@@ -30,23 +31,31 @@ struct artifact {
     const struct slice *hosts; /* host:port by which this registry is named */
     size_t host_count;
     int64_t now_ns;
+    const struct abroad_found *found; /* of another registry, kept already; NULL: none was asked */
 };
+
+/* Is this host this registry? Empty: it is. */
+bool artifact_own(const struct slice *hosts, size_t count, struct slice host);
 
 /* What "oci://..." names now: of one file that is a model its digest, else that of a manifest of
  * ours (store/manifest.h) over its files, which is put among the blobs. Files are layers with a
- * title, as `oras push` makes them. Another registry is ERR_NOT_SUPPORTED, what is no model is
- * ERR_BAD_INPUT. */
+ * title, as `oras push` makes them. What is no model is ERR_BAD_INPUT. */
 [[nodiscard]] int artifact_resolve(const struct artifact *artifact, struct slice model,
                                    struct slice *ret_digest, struct err *err);
 
-/* The manifest or index that a name means now, from a repository of ours. Another registry is
- * ERR_NOT_SUPPORTED, what is not there ERR_BAD_INPUT; both say what to do. */
+/* The manifest or index that a name means now. What is not there is ERR_BAD_INPUT, and says what to
+ * do. */
 [[nodiscard]] int artifact_manifest(const struct artifact *artifact,
-                                    const struct reference *reference, struct store_manifest *ret,
-                                    struct slice *ret_text, struct err *err);
+                                    const struct reference *reference, struct slice written,
+                                    struct store_manifest *ret, struct slice *ret_text,
+                                    struct err *err);
 /* A blob of at most so many bytes, whole. ERR_NOT_FOUND without a message. */
 [[nodiscard]] int artifact_load(const struct artifact *artifact, struct slice digest,
                                 size_t bytes_max, struct slice *ret, struct err *err);
+
+/* Is it here, or still to come from another registry? ERR_NOT_FOUND: neither. */
+[[nodiscard]] int artifact_has(const struct artifact *artifact, struct slice digest,
+                               uint64_t *ret_bytes, struct err *err);
 
 /* "revision-N": nobody pushes such a tag. */
 bool artifact_tag(struct slice tag, uint64_t *ret_number);

@@ -9,6 +9,7 @@
 #include "base/arena.h"
 #include "base/err.h"
 #include "base/json.h"
+#include "control/abroad.h"
 #include "control/artifact.h"
 #include "control/pinned.h"
 #include "control/schedule.h"
@@ -114,7 +115,9 @@ struct model {
 static struct artifact artifact_here(struct change *change, struct store *store)
 {
     return (struct artifact){
-        store, change->blobs, change->arena, change->hosts, change->host_count, change->audit.at_ns,
+        store,         change->blobs,      change->arena,
+        change->hosts, change->host_count, change->audit.at_ns,
+        change->found,
     };
 }
 
@@ -126,9 +129,10 @@ static int model_missing(struct err *err, const char *what, struct slice digest)
                    what, SLICE_FMT(digest), SLICE_FMT(digest));
 }
 
-static int check_folder(struct change *change, struct slice text, struct model *ret,
-                        struct err *err)
+static int check_folder(struct change *change, struct store *store, struct slice text,
+                        struct model *ret, struct err *err)
 {
+    const struct artifact artifact = artifact_here(change, store);
     struct manifest manifest;
     int r = manifest_parse(change->arena, text, &manifest, err);
     if (r < 0)
@@ -139,7 +143,7 @@ static int check_folder(struct change *change, struct slice text, struct model *
     for (size_t i = 0; i < manifest.count; i++) {
         const struct manifest_file *file = &manifest.files[i];
         uint64_t bytes;
-        r = blobs_find(change->blobs, file->digest, &bytes, err);
+        r = artifact_has(&artifact, file->digest, &bytes, err);
         if (r == ERR_NOT_FOUND)
             return model_missing(err, "the model folder's file", file->digest);
         if (r < 0)
@@ -164,8 +168,8 @@ static int check_image(struct change *change, struct store *store, const struct 
     return r;
 }
 
-/* All that the model needs is here: in the transaction that makes them needed, so that the garbage
- * collector (of the same thread) cannot come between. */
+/* All that the model needs is here, or known to come from another registry: in the transaction that
+ * makes it needed, so that the garbage collector (of the same thread) cannot come between. */
 static int check_model(struct change *change, struct store *store, const struct endpoint_spec *spec,
                        struct model *ret, struct err *err)
 {
@@ -179,13 +183,15 @@ static int check_model(struct change *change, struct store *store, const struct 
                        "model: '%s' is a path; the API opens none: upload it as a blob and give "
                        "sha256:HEX (`perigee deploy` does both)",
                        ERR_SLICE(spec->model));
-    int r = blobs_find(change->blobs, spec->model, &bytes, err);
+    const struct artifact artifact = artifact_here(change, store);
+    int r = artifact_has(&artifact, spec->model, &bytes, err);
     if (r == ERR_NOT_FOUND)
         return model_missing(err, "model", spec->model);
     if (r < 0)
         return r;
     ret->bytes = bytes;
-    if (bytes <= MANIFEST_BYTES_MAX) {
+    bool here = blobs_find(change->blobs, spec->model, &bytes, NULL) == 0;
+    if (here && bytes <= MANIFEST_BYTES_MAX) { /* one that is to come is a file: artifact.c */
         char *data;
         size_t size;
         r = blobs_load(change->blobs, spec->model, MANIFEST_BYTES_MAX, &data, &size, err);
@@ -194,7 +200,7 @@ static int check_model(struct change *change, struct store *store, const struct 
         struct slice text = arena_copy(change->arena, (struct slice){ data, size });
         free(data);
         if (manifest_is(text))
-            r = check_folder(change, text, ret, err);
+            r = check_folder(change, store, text, ret, err);
         if (r < 0)
             return r;
     }
@@ -226,6 +232,12 @@ static int resolve_model(struct change *change, struct store *store, struct endp
                          struct err *err)
 {
     struct slice written = spec->model;
+    if (change->found) {
+        const struct artifact artifact = artifact_here(change, store);
+        int r = abroad_keep(&artifact, change->found, err);
+        if (r < 0)
+            return r;
+    }
     if (spec->image.size)
         return resolve_image(change, store, spec, err);
     const struct artifact artifact = artifact_here(change, store);
@@ -402,6 +414,16 @@ static int prune(struct store *store, const struct store_endpoint *endpoint,
     return store->revision_prune(store, endpoint->uid, &keep, err);
 }
 
+static int say_to_come(struct change *change, struct store *store,
+                       const struct store_revision *revision, struct err *err)
+{
+    const char *text = NULL;
+    int r = abroad_coming(store, revision, change->arena, &text, err);
+    if (text)
+        event(change, "copy_started", text);
+    return r;
+}
+
 static int add_revision(struct change *change, struct store *store,
                         const struct store_endpoint *endpoint, const struct endpoint_spec *spec,
                         const struct model *model, struct err *err)
@@ -432,6 +454,8 @@ static int add_revision(struct change *change, struct store *store,
     int r = check_runtime(change, revision.runtime, err);
     if (r == 0)
         r = store->revision_add(store, &revision, model->blobs, model->blob_count, err);
+    if (r == 0)
+        r = say_to_come(change, store, &revision, err);
     return r < 0 ? r : prune(store, endpoint, spec, err);
 }
 

@@ -15,6 +15,7 @@
 #include "control/hub.h"
 #include "store/store.h"
 
+struct abroad_found;
 struct arena;
 struct blobs;
 struct err;
@@ -44,6 +45,7 @@ struct change {
     size_t pop_count;
     const struct slice *hosts; /* by which this registry is named: `model: oci://HOST/...` */
     size_t host_count;
+    struct abroad_found *found; /* what another registry was asked for it; NULL: none is named */
     struct slice project, name;
     struct slice body;     /* PUT: a spec; PATCH: a merge-patch; JSON text */
     uint64_t revision;     /* ROLLBACK */

@@ -14,6 +14,7 @@
 #include "base/env.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "control/abroad.h"
 #include "control/control_own.h"
 #include "control/keys.h"
 #include "control/request.h"
@@ -136,6 +137,7 @@ static void go(struct control *control)
     control->tick = timer_new(control->loop, on_tick, control);
     timer_start(control->tick, FIRST_TICK_MS);
     control->serving = true;
+    copies_look(control);
     struct message_empty ready = MESSAGE_INIT(MESSAGE_READY);
     tell(control, &ready, sizeof ready);
     log_info("control", "serving", LOG_U("endpoints", control->hub.by_uid.count),
@@ -223,10 +225,12 @@ static void close_all(struct control *control)
     control->closing = true; /* a job that would follow one is called off */
     timer_free(control->tick);
     timer_free(take_ptr(control->place_timer)); /* jobs that end now touch it still */
+    abroad_stop(control);
     http_server_free(control->server); /* exchanges end: their requests go, or wait for a job */
     while (control->jobs > 0)
         loop_run_once(control->loop, true);
     control_sweep_close(control);
+    abroad_close(control);
     trust_free(control->trust);
     where_map_free(control->where);
     work_pool_free(control->write_pool);

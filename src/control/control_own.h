@@ -18,6 +18,7 @@
 #include "io/address.h"
 #include "policy/regions.h"
 
+struct abroad;
 struct blobs;
 struct channel;
 struct env;
@@ -55,6 +56,10 @@ struct work_pool;
       "Bytes of all blobs.")                                                                       \
     X(CONTROL_UPLOADED_BYTES, "perigee_control_uploaded_bytes_total", METRIC_COUNTER,              \
       METRIC_BYTES, "", NULL, "Bytes of blobs taken.")                                             \
+    X(CONTROL_COPIED_BYTES, "perigee_control_copied_bytes_total", METRIC_COUNTER, METRIC_BYTES,    \
+      "registry", NULL, "Bytes of blobs copied from other registries.")                            \
+    X(CONTROL_COPIES_FAILED, "perigee_control_copies_failed_total", METRIC_COUNTER, METRIC_ONE,    \
+      "registry", NULL, "Copies of blobs from other registries that failed, and are tried again.") \
     X(CONTROL_STORE_ERRORS, "perigee_control_store_errors_total", METRIC_COUNTER, METRIC_ONE, "",  \
       NULL, "Calls that failed because of the store or the disk.")
 METRICS_DECLARE(control_metrics, CONTROL_METRICS)
@@ -96,7 +101,8 @@ struct control {
     struct region_place place;     /* of this machine's PoP */
     struct where_map *where;       /* where addresses are, for explain; NULL: not known */
 
-    struct keys *keys; /* keys.h */
+    struct keys *keys;     /* keys.h */
+    struct abroad *abroad; /* abroad.h; NULL: not opened yet */
     struct hub hub;
     struct list watchers;
     struct list pasts; /* past.c: questions under way */

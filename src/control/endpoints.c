@@ -5,11 +5,14 @@
 #include "base/arena.h"
 #include "base/auto.h"
 #include "base/json.h"
+#include "control/abroad.h"
+#include "control/artifact.h"
 #include "control/change.h"
 #include "control/control_own.h"
 #include "control/routes.h"
 #include "control/select.h"
 #include "control/watch.h"
+#include "spec/reference.h"
 #include "sys/sandbox.h"
 
 enum { LIST_MAX = 1000, LIST_DEFAULT = 100 };
@@ -173,6 +176,7 @@ static void on_change_done(struct job *job, const struct err *err)
         reply_dry_run(q, change);
         return;
     }
+    copies_changed(control, change->found);
     if (change->kind == CHANGE_DELETE) {
         bool draining = hub_has_replicas(control, change->uid);
         hub_remove(control, change->uid);
@@ -185,6 +189,74 @@ static void on_change_done(struct job *job, const struct err *err)
     struct hub_endpoint *endpoint = hub_get(control, change->uid);
     int status = change->created ? 201 : change->changed && endpoint->deploying ? 202 : 200;
     reply_endpoint(q, status, endpoint);
+}
+
+/* ---- another registry is asked first --------------------------------------------------------- */
+
+struct asking {
+    struct change *change;
+    struct abroad_ask ask;
+    struct reference reference;
+    struct slice written;
+    bool image;
+    struct abroad_found found;
+};
+
+/* What the body names in another registry; false: nothing, or what change.c has words for. */
+static bool names_abroad(struct request *q, const struct change *change, struct asking *ret)
+{
+    static const struct json_limits limits = { .bytes_max = REQUEST_SPEC_BYTES_MAX };
+    yyjson_val *root;
+    if (json_parse(q->arena, change->body, &limits, &root, NULL) < 0)
+        return false;
+    struct slice image = json_slice(json_member(root, "image"));
+    struct slice model = json_slice(json_member(root, "model"));
+    ret->image = image.size > 0;
+    ret->written = image;
+    if (!ret->image && slice_starts(model, SLICE(ARTIFACT_SCHEME)))
+        ret->written = (struct slice){ model.data + sizeof ARTIFACT_SCHEME - 1,
+                                       model.size - (sizeof ARTIFACT_SCHEME - 1) };
+    return ret->written.size && !spec_image_is_path(ret->written) &&
+           !spec_is_digest(ret->written) &&
+           reference_parse(ret->written, &ret->reference, NULL) == 0 &&
+           !artifact_own(change->hosts, change->host_count, ret->reference.host);
+}
+
+static int on_ask_run(struct job *job, struct store *store, struct err *err)
+{
+    struct request *q = request_of_job(job);
+    struct asking *asking = q->data;
+    (void)store;
+    return abroad_find(&asking->ask, &asking->reference, asking->written, asking->image, q->arena,
+                       &asking->found, err);
+}
+
+static void on_ask_done(struct job *job, const struct err *err)
+{
+    struct request *q = request_of_job(job);
+    struct asking *asking = q->data;
+    if (err) {
+        abroad_refuse(q, err);
+        return;
+    }
+    asking->change->found = &asking->found;
+    q->data = asking->change;
+    request_write(q, on_change_run, on_change_done);
+}
+
+static void change_ask(struct request *q, struct change *change)
+{
+    struct asking *asking = ARENA_NEW(q->arena, struct asking);
+    bool may = change->kind == CHANGE_PUT || change->kind == CHANGE_PATCH;
+    if (!may || !names_abroad(q, change, asking)) {
+        q->data = change;
+        request_write(q, on_change_run, on_change_done);
+        return;
+    }
+    asking->change = change;
+    abroad_ask(q->control, q->arena, asking->reference.host, &asking->ask);
+    q->data = asking;
+    request_ask(q, on_ask_run, on_ask_done);
 }
 
 /* What two projects need and this machine has not, unless somebody has said that it will do. */
@@ -263,8 +335,7 @@ static void change_start(struct request *q, enum change_kind kind, const char *a
     };
     change->pop_count = pop_count;
     change->host_count = host_count;
-    q->data = change;
-    request_write(q, on_change_run, on_change_done);
+    change_ask(q, change);
 }
 
 void endpoint_put(struct request *q)

@@ -44,12 +44,17 @@ struct snapshot {
     size_t revision_count;
     struct store_death *deaths;
     size_t death_count;
+    struct store_origin *origins; /* what is still to come of them (abroad.h), by their numbers */
+    size_t origin_count;
 };
 
 /* On a store's thread. The snapshot is the caller's, then the hub's. */
 [[nodiscard]] int snapshot_load(struct store *store, uint64_t uid, struct snapshot **ret,
                                 struct err *err);
-void snapshot_free(struct snapshot *snapshot); /* NULL is allowed */
+void snapshot_free(struct snapshot *snapshot);                         /* NULL is allowed */
+bool snapshot_waits(const struct snapshot *snapshot, uint64_t number); /* not all is here */
+/* The target; while it waits, the one that PoPs are to have in its place. 0: there is none. */
+uint64_t snapshot_target(const struct snapshot *snapshot);
 const struct store_revision *snapshot_revision(const struct snapshot *snapshot, uint64_t number);
 
 /* ---- from PoPs ---------------------------------------------------------------------------- */
@@ -179,9 +184,9 @@ struct hub_endpoint {
     struct list stale;             /* in hub.stale: something it was made of has changed */
     struct slice key;              /* "project/name", from malloc */
     struct slice view;             /* JSON, from malloc */
-    struct slice pop_view;
-    uint64_t changed; /* number of the view */
-    bool deploying;   /* its state is */
+    struct slice pop_view;         /* empty: there is nothing for PoPs in it yet */
+    uint64_t changed;              /* number of the view */
+    bool deploying;                /* its state is */
 };
 
 enum { HUB_GONE_MAX = 1024 };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "control/job.h"
 
+#include "control/abroad.h"
 #include "control/control_own.h"
 #include "store/store.h"
 
@@ -61,6 +62,8 @@ void job_start(struct control *control, struct job *job, enum job_place place, j
     }
     work_submit(place == JOB_READ   ? control->read_pool
                 : place == JOB_DISK ? control->disk_pool
+                : place == JOB_ASK  ? abroad_ask_pool(control)
+                : place == JOB_COPY ? abroad_copy_pool(control)
                                     : control->write_pool,
                 control->loop, &job->work);
 }

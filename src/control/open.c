@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "control/abroad.h"
 #include "control/control_own.h"
 #include "control/granted.h"
 #include "control/keys.h"
@@ -140,7 +141,7 @@ int control_open(struct control *control, struct err *err)
     (void)grace_over(&control->grace, env_now_ns(control->env), control_wall_ns(control), 0,
                      &unused);
     open_places(control);
-    if ((r = keys_open(control, err)) < 0)
+    if ((r = keys_open(control, err)) < 0 || (r = abroad_open(control, err)) < 0)
         return r;
     hub_open(control);
     if ((r = load_pops(control, err)) < 0 || (r = load_endpoints(control, err)) < 0)

@@ -30,8 +30,7 @@ struct pinning {
 /* ---- which manifest -------------------------------------------------------------------------- */
 
 /* OCI lets a manifest be silent about its own type, which who names it by a tag says. */
-static int parse_any(struct arena *arena, struct slice text, struct oci_manifest *ret,
-                     struct err *err)
+int pinned_parse(struct arena *arena, struct slice text, struct oci_manifest *ret, struct err *err)
 {
     static const char *const types[] = {
         "",
@@ -49,7 +48,7 @@ static int parse_any(struct arena *arena, struct slice text, struct oci_manifest
 }
 
 /* As told, else one that says of no machine that it is for it. */
-static const struct oci_part *part_for_us(const struct oci_manifest *index)
+const struct oci_part *pinned_part(const struct oci_manifest *index)
 {
     const struct oci_part *any = NULL;
 
@@ -90,7 +89,7 @@ static int load_manifest(struct pinning *pinning, struct slice digest, unsigned 
         return err_set(pinning->err, ERR_BAD_INPUT, "manifest %.*s is not here: push the image",
                        SLICE_FMT(digest));
     if (r == 0)
-        r = parse_any(pinning->arena, text, &pinning->manifest, pinning->err);
+        r = pinned_parse(pinning->arena, text, &pinning->manifest, pinning->err);
     if (r < 0)
         return r;
     if (!pinning->manifest.index) {
@@ -100,7 +99,7 @@ static int load_manifest(struct pinning *pinning, struct slice digest, unsigned 
     if (depth == INDEX_DEPTH_MAX)
         return err_set(pinning->err, ERR_BAD_INPUT, "it is an index in an index, %d deep",
                        (int)INDEX_DEPTH_MAX);
-    part = part_for_us(&pinning->manifest);
+    part = pinned_part(&pinning->manifest);
     return part ? load_manifest(pinning, part->digest, depth + 1)
                 : none_for_us(pinning, &pinning->manifest);
 }
@@ -116,7 +115,7 @@ static int find_manifest(struct pinning *pinning)
         return load_manifest(pinning, image, 0);
     int r = reference_parse(image, &reference, pinning->err);
     if (r == 0)
-        r = artifact_manifest(pinning->artifact, &reference, &row, &text, pinning->err);
+        r = artifact_manifest(pinning->artifact, &reference, image, &row, &text, pinning->err);
     return r ? r : load_manifest(pinning, row.digest, 0);
 }
 
@@ -129,7 +128,7 @@ static int check_blob(const struct pinning *pinning, const struct oci_part *part
 
     if (r < 0)
         return err_wrap(pinning->err, "%s", what);
-    r = blobs_find(pinning->artifact->blobs, part->digest, &bytes, pinning->err);
+    r = artifact_has(pinning->artifact, part->digest, &bytes, pinning->err);
     if (r == ERR_NOT_FOUND)
         return err_set(pinning->err, ERR_BAD_INPUT, "%s %.*s is not here: push the image again",
                        what, SLICE_FMT(part->digest));
@@ -290,6 +289,6 @@ struct slice pinned_media_type(struct arena *arena, struct slice text)
 {
     struct oci_manifest manifest;
 
-    return parse_any(arena, text, &manifest, NULL) == 0 ? manifest.media_type
-                                                        : SLICE(MANIFEST_MEDIA_TYPE);
+    return pinned_parse(arena, text, &manifest, NULL) == 0 ? manifest.media_type
+                                                           : SLICE(MANIFEST_MEDIA_TYPE);
 }

@@ -2,7 +2,8 @@
 /*
  * pinned.h -- an image as a revision keeps it: `image: PROJECT/NAME:TAG` is looked up once, and
  * becomes the digest of a manifest for this machine's kind, which is looked at as whole: all it
- * names is here, an engine can load it, something runs in it, and it listens somewhere.
+ * names is here or to come from another registry, an engine can load it, something runs in it, and
+ * it listens somewhere.
  *
  * On a store's thread, inside its transaction: what is found is held before the collector comes.
  * Text lies in the arena.
@@ -32,6 +33,13 @@ struct pinned {
 /* spec->image is a name or a digest. Errors say what to do. */
 [[nodiscard]] int pinned_find(const struct artifact *artifact, const struct endpoint_spec *spec,
                               struct pinned *ret, struct err *err);
+
+/* A manifest whose type nobody has told; and of an index the one for this machine, NULL: none. */
+struct oci_manifest;
+struct oci_part;
+[[nodiscard]] int pinned_parse(struct arena *arena, struct slice text, struct oci_manifest *ret,
+                               struct err *err);
+const struct oci_part *pinned_part(const struct oci_manifest *index);
 
 /* Of what was kept: the manifest's digest, and what a pull says that its text is. */
 struct slice pinned_digest(const struct store_revision *revision);

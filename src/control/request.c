@@ -339,6 +339,11 @@ void request_disk(struct request *q, job_run_cb run, job_done_cb done)
     start(q, JOB_DISK, run, done);
 }
 
+void request_ask(struct request *q, job_run_cb run, job_done_cb done)
+{
+    start(q, JOB_ASK, run, done);
+}
+
 /* ---- the body ------------------------------------------------------------------------------- */
 
 static void on_body_space(struct exchange *x, struct iovec *ret_space, void *data)

@@ -142,6 +142,7 @@ struct hub_endpoint *request_endpoint(struct request *q);
 void request_write(struct request *q, job_run_cb run, job_done_cb done);
 void request_read(struct request *q, job_run_cb run, job_done_cb done);
 void request_disk(struct request *q, job_run_cb run, job_done_cb done); /* store is NULL */
+void request_ask(struct request *q, job_run_cb run, job_done_cb done);  /* likewise */
 static inline struct request *request_of_job(struct job *job)
 {
     return (struct request *)job->data;

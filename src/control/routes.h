@@ -68,6 +68,10 @@ void pop_usage(struct request *q);  /* usage.c */
 void usage_list(struct request *q); /* usage_view.c */
 void prices_get(struct request *q); /* prices.c */
 void prices_put(struct request *q);
+void registries_list(struct request *q); /* registries.c */
+void registry_put(struct request *q);
+void registry_delete(struct request *q);
+void registry_test(struct request *q);
 void system_version(struct request *q); /* system.c */
 void system_health(struct request *q);
 void system_ready(struct request *q);

@@ -85,6 +85,8 @@ const struct schema control_schemas[] = {
             ",{\"type\":\"null\"}]}"
             ",\"state\":{\"type\":\"string\",\"enum\":[\"deploying\",\"active\",\"partial\","
             "\"idle\",\"stopped\",\"failed\"]},\"reason\":" STRING ",\"message\":" STRING
+            ",\"copying\":{\"anyOf\":[" OBJECT("\"from\":" STRING ",\"bytes\":" WHOLE
+            ",\"bytes_done\":" WHOLE ",\"error\":" NULLABLE) ",{\"type\":\"null\"}]}"
             ",\"hosts\":" ARRAY(STRING) ",\"urls\":" ARRAY(STRING)
             ",\"pops\":" ARRAY(OBJECT("\"name\":" STRING ",\"replicas\":" WHOLE ",\"max\":" WHOLE))
             ",\"scale\":" ARRAY(REF("Scale"))
@@ -228,6 +230,16 @@ const struct schema control_schemas[] = {
     { "Prices", NEEDS("\"prices\"", "\"version\":" WHOLE ",\"kind\":" STRING ",\"prices\":"
                       ARRAY(OBJECT("\"from\":" TIME ",\"pop\":" STRING ",\"cpu_second\":" STRING
                       ",\"gib_second\":" STRING ",\"request\":" STRING))) },
+    { "RegistrySpec", "{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{"
+                      "\"username\":" STRING ",\"password\":" STRING ",\"plain_http\":" BOOLEAN
+                      ",\"ca\":" STRING "}}" },
+    { "Registry", NEEDS("\"host\",\"username\",\"password\",\"plain_http\"",
+                        "\"host\":" STRING ",\"username\":" NULLABLE ",\"password\":" BOOLEAN
+                        ",\"plain_http\":" BOOLEAN ",\"ca\":" BOOLEAN ",\"created_at\":" TIME
+                        ",\"updated_at\":" TIME) },
+    { "RegistryList", LIST("Registry") },
+    { "RegistryTested", OBJECT("\"host\":" STRING ",\"asks\":{\"type\":\"string\",\"enum\":["
+                               "\"nothing\",\"basic\",\"token\"]},\"took_ms\":" WHOLE) },
     { "Version", OBJECT("\"version\":" STRING ",\"api\":" STRING ",\"schema\":" WHOLE
                         ",\"spec\":" WHOLE) },
     { "object", "{\"type\":\"object\"}" },

@@ -55,6 +55,17 @@ static void decide_failed(const struct status_input *in, struct status *ret)
             (unsigned long long)in->target, SLICE_FMT(why));
 }
 
+static void decide_copying(const struct status_input *in, struct status *ret)
+{
+    enum status_state state = in->copy_failed ? STATUS_FAILED : STATUS_DEPLOYING;
+    const char *reason = in->copy_failed || in->copy_troubled ? "copy_failed" : "copying";
+    if (in->serving && in->serving != in->target)
+        set(ret, state, reason, "revision %llu: %s; revision %llu keeps the traffic",
+            (unsigned long long)in->target, in->copying, (unsigned long long)in->serving);
+    else
+        set(ret, state, reason, "revision %llu: %s", (unsigned long long)in->target, in->copying);
+}
+
 static void set_ready(struct status *ret, enum status_state state, const char *reason,
                       uint32_t ready, uint64_t wanted)
 {
@@ -151,6 +162,8 @@ void status_decide(const struct status_input *in, struct status *ret)
     else if (in->nowhere)
         set(ret, in->forbidden ? STATUS_FAILED : STATUS_DEPLOYING, "not_placed",
             "no PoP may and can run it: %s", in->nowhere);
+    else if (in->copying)
+        decide_copying(in, ret);
     else if (failed && target_counts && (in->serving != in->target || in->target_ready == 0))
         decide_failed(in, ret);
     else if (in->share_count && in->serving == in->lead)

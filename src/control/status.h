@@ -32,6 +32,8 @@ struct status_input {
     bool stopped;
     uint64_t target, serving;                  /* revisions; serving 0: none */
     struct slice target_state, target_message; /* starting, ready, failed, or empty */
+    const char *copying;                       /* its bytes come from another registry: how far */
+    bool copy_failed, copy_troubled;           /* it fails: until somebody does something; or not */
     uint64_t replicas_min;                     /* over all PoPs it is placed on */
     bool idle;                                 /* all of them say that there are to be none now */
     const char *nowhere;                       /* it is placed on none: why */

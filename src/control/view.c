@@ -6,6 +6,8 @@
 
 #include "base/arena.h"
 #include "base/json.h"
+#include "control/abroad.h"
+#include "control/change.h"
 #include "control/control_own.h"
 #include "control/granted.h"
 #include "control/report.h"
@@ -94,6 +96,20 @@ static void count_replicas(const struct hub_endpoint *endpoint, const struct hub
         in->target_ready = (typeof(in->target_ready))(ready + granted);
 }
 
+enum { COPYING_BYTES = 400 };
+
+static const char *copying_text(const struct copies_state *copies, char text[static COPYING_BYTES])
+{
+    const double mib = 1 << 20;
+    if (copies->why)
+        snprintf(text, COPYING_BYTES, "it is not copied from %s: %s; it is tried again",
+                 copies->host, copies->why);
+    else
+        snprintf(text, COPYING_BYTES, "it is being copied from %s: %.1f of %.1f MiB", copies->host,
+                 (double)copies->bytes_done / mib, (double)copies->bytes / mib);
+    return text;
+}
+
 static void decide(struct control *control, const struct hub_endpoint *endpoint, struct status *ret)
 {
     const struct snapshot *s = endpoint->snapshot;
@@ -109,6 +125,14 @@ static void decide(struct control *control, const struct hub_endpoint *endpoint,
     };
     struct traffic_plan plan;
     traffic_plan(&s->row, &s->spec, &plan);
+    struct copies_state copies;
+    char copying[COPYING_BYTES];
+    copies_state(control, s, s->row.target, &copies);
+    if (copies.copying) {
+        in.copying = copying_text(&copies, copying);
+        in.copy_failed = copies.lasting;
+        in.copy_troubled = copies.why != NULL;
+    }
     memcpy(in.shares, plan.shares, sizeof in.shares);
     in.share_count = plan.count;
     in.lead = traffic_lead(&plan, s->row.target);
@@ -268,6 +292,24 @@ static void write_traffic(struct json_writer *w, const struct snapshot *s)
     traffic_write(w, &plan);
 }
 
+/* What is still to come of the target from another registry. */
+static void write_copying(struct control *control, struct json_writer *w, const struct snapshot *s)
+{
+    struct copies_state copies;
+    copies_state(control, s, s->row.target, &copies);
+    json_key(w, "copying");
+    if (!copies.copying) {
+        json_null(w);
+        return;
+    }
+    json_object_begin(w);
+    json_member_text(w, "from", copies.host);
+    json_member_u64(w, "bytes", copies.bytes);
+    json_member_u64(w, "bytes_done", copies.bytes_done);
+    json_member_text(w, "error", copies.why);
+    json_object_end(w);
+}
+
 /* ---- wholes --------------------------------------------------------------------------------- */
 
 struct slice view_endpoint(struct control *control, struct arena *arena,
@@ -301,6 +343,7 @@ struct slice view_endpoint(struct control *control, struct arena *arena,
     json_member_text(&w, "state", status_word(status.state));
     json_member_text(&w, "reason", status.reason);
     json_member_text(&w, "message", status.message);
+    write_copying(control, &w, s);
     write_hosts(control, &w, s);
     write_places(&w, endpoint);
     write_scale(&w, endpoint);
@@ -312,10 +355,28 @@ struct slice view_endpoint(struct control *control, struct arena *arena,
     return json_end(&w);
 }
 
+/* Its spec, where an earlier revision stands for the target. */
+static struct slice spec_of(struct arena *arena, const struct snapshot *s, uint64_t number)
+{
+    const struct store_revision *revision = snapshot_revision(s, number);
+    struct endpoint_spec spec;
+    if (number == s->row.target || !revision ||
+        change_merge(arena, &s->spec, revision->spec, &spec, NULL) < 0)
+        return s->row.spec;
+    return endpoint_spec_json(arena, &spec, 0);
+}
+
+/* What is not here whole is not told of. */
 struct slice view_pop_endpoint(struct arena *arena, const struct hub_endpoint *endpoint)
 {
     const struct snapshot *s = endpoint->snapshot;
     struct json_writer w;
+    struct snapshot shown = *s;
+    shown.row.target = snapshot_target(s);
+    if (shown.row.target == 0)
+        return (struct slice){};
+    if (shown.row.target == shown.row.stable)
+        shown.row.stable = 0;
     json_begin(&w, arena, 0);
     json_object_begin(&w);
     json_member_u64(&w, "uid", s->row.uid);
@@ -323,14 +384,16 @@ struct slice view_pop_endpoint(struct arena *arena, const struct hub_endpoint *e
     json_member_string(&w, "project", s->row.project);
     json_member_text(&w, "state", s->row.stopped ? "stopped" : "running");
     json_member_u64(&w, "generation", s->row.generation);
-    member_raw(&w, "spec", s->row.spec);
-    json_member_u64(&w, "target", s->row.target);
-    write_traffic(&w, s);
+    member_raw(&w, "spec", spec_of(arena, s, shown.row.target));
+    json_member_u64(&w, "target", shown.row.target);
+    write_traffic(&w, &shown);
     write_places(&w, endpoint);
     json_key(&w, "revisions");
     json_array_begin(&w);
     for (size_t i = 0; i < s->revision_count; i++) {
         const struct store_revision *revision = &s->revisions[i];
+        if (snapshot_waits(s, revision->number))
+            continue;
         json_object_begin(&w);
         json_member_u64(&w, "number", revision->number);
         json_member_u64(&w, "uid", s->row.uid << STORE_REVISION_BITS | revision->number);

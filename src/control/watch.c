@@ -334,6 +334,8 @@ void watch_pop_open(struct request *q)
     json_array_begin(&w);
     MAP_EACH (entry, &hub->by_uid) {
         struct hub_endpoint *endpoint = entry->value;
+        if (endpoint->pop_view.size == 0)
+            continue;
         json_u64(&w, endpoint->snapshot->row.uid);
         say_event(watcher, "endpoint", hub->changes, endpoint->pop_view, true);
     }

@@ -17,6 +17,7 @@
 #include "base/auto.h"
 #include "base/json.h"
 #include "store/backup_inside.h"
+#include "store/seal.h"
 #include "store/tar.h"
 #include "sys/fd.h"
 
@@ -56,6 +57,8 @@ static int copy_database(struct job *job, struct err *err)
                      hold_blob, job, err);
     if (r == 0 && job->result.schema >= SCHEMA_REGISTRY)
         r = each_row(to, REGISTRY_BLOBS, hold_blob, job, err);
+    if (r == 0 && job->result.schema >= SCHEMA_ORIGINS)
+        r = each_row(to, COUNT_SEALED, count_sealed, job, err);
     return r;
 }
 
@@ -127,6 +130,15 @@ static struct slice head_text(struct job *job)
     return json_end(&w);
 }
 
+static int archive_key(struct job *job, struct err *err)
+{
+    const char *path = path_of(job, job->home, SEAL_KEY_FILE);
+    if (access(path, F_OK) < 0) /* nothing was ever sealed */
+        return 0;
+    job->result.sealed = 0;
+    return archive_file(job, path, SEAL_KEY_FILE, err);
+}
+
 static int archive_all(struct job *job, struct err *err)
 {
     uint64_t keys = 0;
@@ -138,6 +150,8 @@ static int archive_all(struct job *job, struct err *err)
         r = archive_file(job, path_of(job, job->aside, STORE_FILE), STORE_FILE, err);
     if (r == 0)
         r = archive_folder(job, job->home, "keys", &keys, err);
+    if (r == 0 && job->with_key)
+        r = archive_key(job, err);
     if (r == 0)
         r = archive_folder(job, job->aside, "blobs/sha256", &job->result.blobs, err);
     if (r == 0)
@@ -205,12 +219,15 @@ static int write_archive(struct job *job, struct err *err)
     return r;
 }
 
-int store_backup(const char *home, const char *file, int64_t now_ns, struct backup_result *ret,
-                 struct err *err)
+int store_backup(const char *home, const char *file, bool with_key, int64_t now_ns,
+                 struct backup_result *ret, struct err *err)
 {
-    struct job job = {
-        .arena = arena_new(), .home = home, .file = file, .now_ns = now_ns, .aside_fd = -1
-    };
+    struct job job = { .arena = arena_new(),
+                       .home = home,
+                       .file = file,
+                       .now_ns = now_ns,
+                       .with_key = with_key,
+                       .aside_fd = -1 };
     int r = ERR_NOT_FOUND;
     if (access(file, F_OK) == 0) {
         r = err_set(err, ERR_CONFLICT, "'%s' is there already", ERR_TEXT(file));

@@ -4,7 +4,8 @@
  * needed, and one that runs is not disturbed.
  *
  * In the archive: perigee-backup.json (first: format, schema, time), control/store.db (a consistent
- * copy), keys/..., blobs/sha256/... (all that revisions need).
+ * copy), keys/..., blobs/sha256/... (all that revisions need and that is here); control/seal.key
+ * only where that was asked for: it opens what is sealed in the database (seal.h).
  */
 #pragma once
 
@@ -19,19 +20,21 @@ struct err;
 struct backup_result {
     unsigned schema;
     uint64_t endpoints, blobs, bytes; /* bytes of the archive */
+    uint64_t
+        sealed; /* registries whose password nothing opens without the key, which is not there */
 };
 
 /* Writes `file` (0600) beside itself first, then renames: it is whole or not there. An existing one
  * is ERR_CONFLICT. Its disk needs hard links only if it cannot rename without replacing (as NFS).
  * `now_ns` is the wall clock. */
-[[nodiscard]] int store_backup(const char *home, const char *file, int64_t now_ns,
+[[nodiscard]] int store_backup(const char *home, const char *file, bool with_key, int64_t now_ns,
                                struct backup_result *ret, struct err *err);
 
 /* Everything is unpacked aside, checked (digests, schema, that no blob is missing), and only then
  * takes its place: all or nothing, whenever it is killed. The caller holds the home's lock. A home
  * that has a state already is ERR_CONFLICT, unless `replace`: its database then stays as
- * store.db.replaced-TIME, and what the PoP kept of it for a cold boot goes. Numbers of endpoints go
- * on with a gap, so that none is given twice. */
+ * store.db.replaced-TIME (and a key that is replaced likewise), and what the PoP kept of it for a
+ * cold boot goes. Numbers of endpoints go on with a gap, so that none is given twice. */
 [[nodiscard]] int store_restore(const char *home, const char *file, bool replace, int64_t now_ns,
                                 struct backup_result *ret, struct err *err);
 

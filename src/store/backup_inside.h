@@ -18,12 +18,14 @@ enum { FORMAT = 1, COPY_BYTES = 256 << 10, SCHEMA_REGISTRY = 5, SCHEMA_ORIGINS =
 /* What is still to come from another registry is asked for again. */
 #define REVISION_BLOBS                                                                             \
     "SELECT digest FROM revision_blobs WHERE digest NOT IN (SELECT digest FROM origins)"
+#define COUNT_SEALED "SELECT count(*) FROM registries WHERE sealed <> ''"
 #define REGISTRY_BLOBS "SELECT digest FROM repository_blobs UNION SELECT digest FROM manifests"
 
 struct job {
     struct arena *arena;
     const char *home, *file, *aside; /* aside: NULL until job_aside() */
     int64_t now_ns;
+    bool with_key;
     int tar_fd, aside_fd;       /* aside_fd holds a lock while the folder is somebody's */
     char database[DIGEST_TEXT]; /* of the database in the archive */
     struct backup_result result;
@@ -46,4 +48,5 @@ typedef int (*job_row_cb)(struct job *job, const char *text, struct err *err);
                            struct err *err);
 int ignore_row(struct job *job, const char *text, struct err *err);
 int count_endpoints(struct job *job, const char *text, struct err *err);
+int count_sealed(struct job *job, const char *text, struct err *err);
 int read_schema(struct job *job, const char *text, struct err *err);

@@ -13,6 +13,7 @@
 #include "base/auto.h"
 #include "base/json.h"
 #include "store/backup_inside.h"
+#include "store/seal.h"
 #include "store/tar.h"
 #include "sys/fd.h"
 
@@ -119,7 +120,7 @@ static int read_head(struct job *job, struct tar_reader *reader, struct err *err
 static bool name_known(const char *name)
 {
     const char *slash = strrchr(name, '/');
-    if (strcmp(name, STORE_FILE) == 0)
+    if (strcmp(name, STORE_FILE) == 0 || strcmp(name, SEAL_KEY_FILE) == 0)
         return true;
     if (strncmp(name, "keys/", 5) == 0)
         return slash == name + 4 && slash[1] != '.';
@@ -181,6 +182,9 @@ static int check_database(struct job *job, struct err *err)
         (r = each_row(path, "PRAGMA user_version", read_schema, job, err)) < 0)
         return r;
     r = each_row(path, REVISION_BLOBS " UNION " REGISTRY_BLOBS, check_blob, job, err);
+    if (r == 0 && access(path_of(job, job->aside, SEAL_KEY_FILE), F_OK) < 0 &&
+        access(path_of(job, job->home, SEAL_KEY_FILE), F_OK) < 0)
+        r = each_row(path, COUNT_SEALED, count_sealed, job, err);
     const char *wal = arena_format(job->arena, "%s-wal", path);
     if (r == 0 && access(wal, F_OK) == 0) /* it would stay behind, and what is in it */
         r = err_set(err, ERR_INTERNAL, "'%s' could not be written to its database", wal);
@@ -262,6 +266,20 @@ static int forget_pop(struct job *job, struct err *err)
     return sync_path(folder, err);
 }
 
+/* The one that is replaced opens the database that is replaced. */
+static int move_key(struct job *job, struct err *err)
+{
+    const char *from = path_of(job, job->aside, SEAL_KEY_FILE);
+    const char *to = path_of(job, job->home, SEAL_KEY_FILE);
+    const char *kept =
+        arena_format(job->arena, "%s.replaced-%lld", to, (long long)(job->now_ns / 1'000'000'000));
+    if (access(from, F_OK) < 0)
+        return 0;
+    if (link(to, kept) < 0 && errno != ENOENT && errno != EEXIST)
+        return system_error("keeping", to, err);
+    return rename(from, to) < 0 ? system_error("writing", to, err) : 0;
+}
+
 static int take_place(struct job *job, struct err *err)
 {
     const char *path = path_of(job, job->home, STORE_FILE);
@@ -275,6 +293,8 @@ static int take_place(struct job *job, struct err *err)
         r = move_folder(job, "keys", err);
     if (r == 0)
         r = make_folder(path_of(job, job->home, "control"), err);
+    if (r == 0)
+        r = move_key(job, err);
     if (r < 0 || access(fresh, F_OK) < 0) /* it has moved already */
         return r;
     r = forget_pop(job, err);

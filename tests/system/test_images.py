@@ -242,7 +242,7 @@ NAMES = {
     "no-repository": ("team/nowhere:v1", "push it first"),
     "no-tag": ("team/here:v9", "has no manifest 'v9'"),
     "a-model": ("team/model:v1", "it is no container image"),
-    "another-registry": ("registry.example/team/app:v1", "not yet"),
+    "another-registry": ("localhost:1/team/app:v1", "cannot connect to localhost:1"),
     "no-name": ("nginx", "nginx"),
     "no-blob": ("sha256:" + "0" * 64, "is not here"),
     "no-file": ("./nowhere.tar", "No such file"),

@@ -494,7 +494,7 @@ SOURCES = {
         descriptor(MODEL, LAYER, annotations={TITLE: "m", "io.deis.oras.content.unpack": "true"})]),
                         "packed into one layer"),
     "nothing-in-it": ("models/source:v1", artifact_of(), "1 to 4096 files"),
-    "another-registry": ("registry.example/models/source:v1", None, "not yet"),
+    "another-registry": ("localhost:1/models/source:v1", None, "cannot connect to localhost:1"),
     "deeper": ("models/source/deeper:v1", None, "nothing deeper"),
     "no-reference": ("models", None, "no repository's name"),
 }

@@ -145,7 +145,7 @@ static int set_up(void **state)
         add(old, "old", (struct slice){}, true);
     assert_int_equal(waitpid(child, NULL, 0), child);
     struct backup_result result;
-    assert_int_equal(store_backup(home, archive, 5, &result, &err), 0);
+    assert_int_equal(store_backup(home, archive, false, 5, &result, &err), 0);
     return 0;
 }
 
@@ -231,7 +231,7 @@ static bool one_backup(size_t row, long n)
     struct backup_result result;
     struct err err = {};
     faults_arm_one(&rows[row], n);
-    int r = store_backup(home, tried, 5, &result, &err);
+    int r = store_backup(home, tried, false, 5, &result, &err);
     bool more = faults_end();
     bool there = access(tried, F_OK) == 0;
     assert_true(r == 0 || (more && err.message[0]));
@@ -239,7 +239,7 @@ static bool one_backup(size_t row, long n)
     if (r < 0 && rows[row].kind == FAULT_WRITE && rows[row].error == ENOSPC)
         assert_int_equal(err.code, ERR_OVERLOADED);
     if (r < 0) {
-        int again = store_backup(home, tried, 5, &result, &err);
+        int again = store_backup(home, tried, false, 5, &result, &err);
         if (again < 0)
             fail_msg("the next try: %s", err.message);
     }
@@ -269,7 +269,7 @@ static void test_backup_where_a_rename_always_replaces(void **state)
     struct err err = {};
     (void)state;
     faults_arm(FAULT_RENAME, 2, FAULT_ONCE, EINVAL);
-    int r = store_backup(home, tried, 5, &result, &err);
+    int r = store_backup(home, tried, false, 5, &result, &err);
     assert_true(faults_end());
     if (r < 0)
         fail_msg("%s", err.message);
@@ -285,9 +285,9 @@ static void test_backup_over_nothing(void **state)
     struct err err = {};
     (void)state;
     assert_int_equal(symlink("nowhere", tried), 0);
-    assert_int_equal(store_backup(home, tried, 5, &result, &err), ERR_CONFLICT);
+    assert_int_equal(store_backup(home, tried, false, 5, &result, &err), ERR_CONFLICT);
     faults_arm(FAULT_RENAME, 2, FAULT_ONCE, EINVAL);
-    assert_int_equal(store_backup(home, tried, 5, &result, &err), ERR_CONFLICT);
+    assert_int_equal(store_backup(home, tried, false, 5, &result, &err), ERR_CONFLICT);
     assert_true(faults_end());
     assert_int_equal(left_over(folder, "tried.tar"), 1);
     assert_int_equal(left_over(folder, "nowhere"), 0);
@@ -299,7 +299,7 @@ static void back_up(void *data)
     struct backup_result result;
     struct err err;
     (void)data;
-    if (store_backup(home, tried, 5, &result, &err) < 0)
+    if (store_backup(home, tried, false, 5, &result, &err) < 0)
         _exit(1);
 }
 
@@ -312,7 +312,7 @@ static void test_backup_killed_at_each_call(void **state)
     (void)state;
     while (killed) {
         killed = faults_kill_at(n += FAULT_STEP, back_up, NULL);
-        if (access(tried, F_OK) < 0 && store_backup(home, tried, 5, &result, &err) < 0)
+        if (access(tried, F_OK) < 0 && store_backup(home, tried, false, 5, &result, &err) < 0)
             fail_msg("after the kill: %s", err.message);
         check_archive(tried);
         assert_int_equal(unlink(tried), 0);
@@ -364,7 +364,7 @@ static bool state_is_new(void)
     struct backup_result result;
     struct err err;
     if (left_over(target, STORE_RESTORE_READY)) { /* until then there is nothing to back up */
-        assert_int_equal(store_backup(target, tried, 5, &result, &err), ERR_CONFLICT);
+        assert_int_equal(store_backup(target, tried, false, 5, &result, &err), ERR_CONFLICT);
         assert_non_null(strstr(err.message, "the next `perigee up` ends it"));
     }
     if (store_restore_end(target, &err) < 0)

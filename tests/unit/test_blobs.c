@@ -330,12 +330,12 @@ static void test_backup(void **state)
     snprintf(home2, sizeof home2, "%s/home2", folder);
     snprintf(tar, sizeof tar, "%s/b.tar", folder);
     /* Control has it open meanwhile. */
-    if (store_backup(home, tar, 5, &result, &err) < 0)
+    if (store_backup(home, tar, false, 5, &result, &err) < 0)
         fail_msg("%s", err.message);
     assert_int_equal(result.endpoints, 1);
     assert_int_equal(result.blobs, 1);
     assert_int_equal(result.schema, store_schema());
-    assert_int_equal(store_backup(home, tar, 5, &result, &err), ERR_CONFLICT);
+    assert_int_equal(store_backup(home, tar, false, 5, &result, &err), ERR_CONFLICT);
     store->close(store);
 
     if (store_restore(home2, tar, false, 6, &result, &err) < 0)
@@ -360,7 +360,7 @@ static void test_damaged_backup(void **state)
     snprintf(home, sizeof home, "%s/home", folder);
     snprintf(home2, sizeof home2, "%s/home2", folder);
     snprintf(tar, sizeof tar, "%s/b.tar", folder);
-    assert_int_equal(store_backup(home, tar, 5, &result, &err), 0);
+    assert_int_equal(store_backup(home, tar, false, 5, &result, &err), 0);
     assert_int_equal(stat(tar, &st), 0);
     /* Cut anywhere, or with wrong bytes in the last blob: refused, and the home stays empty. */
     for (off_t size = st.st_size - 1024; size >= 0; size -= 512 * 37) {
@@ -373,7 +373,7 @@ static void test_damaged_backup(void **state)
     assert_non_null(strstr(err.message, "is no backup that can be restored: its 511 bytes"));
     assert_int_equal(unlink(tar), 0);
     assert_int_equal(store_restore(home2, tar, false, 6, &result, &err), ERR_NOT_FOUND);
-    assert_int_equal(store_backup(home, tar, 5, &result, &err), 0);
+    assert_int_equal(store_backup(home, tar, false, 5, &result, &err), 0);
     int fd = open(tar, O_WRONLY | O_CLOEXEC);
     assert_int_equal(pwrite(fd, "X", 1, st.st_size - 3 * 512), 1);
     close(fd);
@@ -383,7 +383,7 @@ static void test_damaged_backup(void **state)
     snprintf(home2, sizeof home2, "%s/home/blobs/sha256/%s", folder, digest + 7);
     assert_int_equal(unlink(home2), 0);
     assert_int_equal(unlink(tar), 0);
-    assert_true(store_backup(home, tar, 5, &result, &err) < 0);
+    assert_true(store_backup(home, tar, false, 5, &result, &err) < 0);
     assert_non_null(strstr(err.message, digest));
     assert_true(access(tar, F_OK) < 0);
 }
@@ -427,7 +427,7 @@ static void test_changed_backup(void **state)
     snprintf(home2, sizeof home2, "%s/home2", folder);
     snprintf(tar, sizeof tar, "%s/b.tar", folder);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        assert_int_equal(store_backup(home, tar, 5, &result, &err), 0);
+        assert_int_equal(store_backup(home, tar, false, 5, &result, &err), 0);
         int fd = open(tar, O_RDWR | O_CLOEXEC);
         if (rows[i].text) {
             int64_t at = find(fd, rows[i].text) + rows[i].behind;
@@ -448,7 +448,7 @@ static void test_changed_backup(void **state)
         assert_true(access(below("home2/control/store.db"), F_OK) < 0);
         assert_int_equal(unlink(tar), 0);
     }
-    assert_int_equal(store_backup(home, tar, 5, &result, &err), 0);
+    assert_int_equal(store_backup(home, tar, false, 5, &result, &err), 0);
     assert_int_equal(store_restore(home2, tar, false, 6, &result, &err), 0);
 }
 

@@ -267,8 +267,8 @@ static void test_names(void **state)
     assert_non_null(strstr(err.message, "'team/app' has no manifest 'v2'"));
     assert_true(find(f, "team/other", "", &pinned, &err) < 0);
     assert_non_null(strstr(err.message, "there is no repository 'team/other': push it first"));
-    assert_int_equal(find(f, "registry.example/team/app", "", &pinned, &err), ERR_NOT_SUPPORTED);
-    assert_non_null(strstr(err.message, "another registry ('registry.example'): not yet"));
+    assert_int_equal(find(f, "registry.example/team/app", "", &pinned, &err), ERR_CONFLICT);
+    assert_non_null(strstr(err.message, "'registry.example' was not asked for it"));
     assert_true(find(f, "./app.tar", "", &pinned, &err) < 0);
     assert_non_null(strstr(err.message, "it is a path; the API opens none"));
     assert_true(find(f, put(f, "not JSON"), "", &pinned, &err) < 0);

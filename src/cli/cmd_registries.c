@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * registries: other registries, from which images and models are copied: add, list, test, remove.
+ *
+ * A password comes from a file or from standard input, never from an argument, and lies in a secret
+ * arena from there to the call.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "cli/cli.h"
+#include "cli/commands.h"
+#include "cli/view.h"
+#include "spec/reference.h"
+
+enum { PASSWORD_BYTES_MAX = 8 << 10, CA_BYTES_MAX = 64 << 10 };
+
+static const char *registry_path(struct cli *cli, const char *rest)
+{
+    return arena_format(cli->arena, "/api/v1/registries/%s%s",
+                        control_escape(cli, cli->arguments[1]), rest);
+}
+
+/* ---- add ------------------------------------------------------------------------------------- */
+
+/* On a terminal a line, which is not shown. */
+static int password_ask(struct arena *secret, struct slice *ret, struct err *err)
+{
+    struct termios shown, hidden;
+    char *line = arena_alloc(secret, PASSWORD_BYTES_MAX + 2);
+    size_t used = 0;
+    if (tcgetattr(STDIN_FILENO, &shown) < 0)
+        return err_set(err, ERR_INTERNAL, "the terminal cannot be asked");
+    hidden = shown;
+    hidden.c_lflag &= ~(tcflag_t)ECHO;
+    (void)tcsetattr(STDIN_FILENO, TCSAFLUSH, &hidden);
+    fputs("Password: ", stderr);
+    while (used <= PASSWORD_BYTES_MAX && read(STDIN_FILENO, line + used, 1) == 1 &&
+           line[used] != '\n')
+        used++;
+    fputs("\n", stderr);
+    (void)tcsetattr(STDIN_FILENO, TCSAFLUSH, &shown);
+    *ret = (struct slice){ line, used };
+    return 0;
+}
+
+/* The end of a file's last line is none of it. */
+static int password_read(struct cli *cli, struct arena *secret, struct slice *ret, struct err *err)
+{
+    const char *path = cli_option_value(cli, "--password-file");
+    struct arena *own = cli->arena;
+    int r;
+    if (strcmp(path, "-") == 0 && isatty(STDIN_FILENO))
+        return password_ask(secret, ret, err);
+    cli->arena = secret;
+    r = cli_read(cli, path, PASSWORD_BYTES_MAX + 2, ret, err);
+    cli->arena = own;
+    if (r < 0)
+        return err_wrap(err, "--password-file");
+    if (ret->size && ret->data[ret->size - 1] == '\n')
+        ret->size--;
+    if (ret->size && ret->data[ret->size - 1] == '\r')
+        ret->size--;
+    if (ret->size == 0)
+        return err_set(err, ERR_BAD_INPUT, "--password-file: there is nothing in it");
+    return 0;
+}
+
+static int body_write(struct cli *cli, struct arena *secret, struct slice *ret, struct err *err)
+{
+    const char *username = cli_option_value(cli, "--username");
+    const char *ca = cli_option_value(cli, "--ca-file");
+    bool plain = cli_option_value(cli, "--plain-http") != NULL;
+    struct slice text;
+    struct json_writer w;
+    int r;
+    json_begin(&w, secret, 0);
+    json_object_begin(&w);
+    if (username) {
+        json_member_text(&w, "username", username);
+        if ((r = password_read(cli, secret, &text, err)) < 0)
+            return r;
+        json_member_string(&w, "password", text);
+    }
+    if (plain)
+        json_member_bool(&w, "plain_http", true);
+    if (ca) {
+        if ((r = cli_read(cli, ca, CA_BYTES_MAX, &text, err)) < 0)
+            return err_wrap(err, "--ca-file");
+        json_member_string(&w, "ca", text);
+    }
+    json_object_end(&w);
+    *ret = json_end(&w);
+    return 0;
+}
+
+static int registries_add(struct cli *cli, struct err *err)
+{
+    struct control_answer answer = {};
+    struct slice body;
+    if (!cli_option_value(cli, "--username") != !cli_option_value(cli, "--password-file"))
+        return cli_usage(cli, err_set(err, ERR_BAD_INPUT,
+                                      "--username and --password-file FILE (or -) come together"));
+    struct arena *secret = arena_new_secret();
+    int r = body_write(cli, secret, &body, err);
+    if (r == 0)
+        r = control_call(
+            cli, &CONTROL_REQUEST(.method = "PUT", .path = registry_path(cli, ""), .body = body),
+            &answer, err);
+    arena_free(secret);
+    if (r < 0)
+        return r;
+    if (cli->json) {
+        cli_print_json(cli, answer.json);
+        return 0;
+    }
+    printf("%s is kept%s; `perigee registries test %s` tries it\n", cli->arguments[1],
+           cli_option_value(cli, "--username") ? ", its password sealed" : "", cli->arguments[1]);
+    return 0;
+}
+
+/* ---- list, test, remove ---------------------------------------------------------------------- */
+
+static int registries_list(struct cli *cli, struct err *err)
+{
+    static const char *const titles[] = { "REGISTRY", "USERNAME", "BY", "UPDATED" };
+    struct control_answer answer = {};
+    size_t index, count;
+    yyjson_val *item;
+    int r = control_call(cli, &CONTROL_REQUEST(.method = "GET", .path = "/api/v1/registries"),
+                         &answer, err);
+    if (r < 0)
+        return r;
+    if (cli->json) {
+        cli_print_json(cli, answer.json);
+        return 0;
+    }
+    struct cli_table *table = cli_table_new(cli, titles, 4);
+    yyjson_arr_foreach(json_member(answer.json, "items"), index, count, item)
+    {
+        struct slice username = view_text(item, "username");
+        cli_table_row(table,
+                      (struct slice[]){
+                          view_text(item, "host"),
+                          username.size ? username : SLICE("-"),
+                          yyjson_get_bool(json_member(item, "plain_http")) ? SLICE("http")
+                          : yyjson_get_bool(json_member(item, "ca")) ? SLICE("https, its own ca")
+                                                                     : SLICE("https"),
+                          slice_of(cli_ago(cli, view_text(item, "updated_at"))),
+                      });
+    }
+    cli_table_print(table, stdout);
+    return 0;
+}
+
+static int registries_test(struct cli *cli, struct err *err)
+{
+    struct control_answer answer = {};
+    int r = control_call(cli,
+                         &CONTROL_REQUEST(.method = "POST", .path = registry_path(cli, "/test"),
+                                          .body = SLICE("{}")),
+                         &answer, err);
+    if (r < 0)
+        return r;
+    if (cli->json) {
+        cli_print_json(cli, answer.json);
+        return 0;
+    }
+    struct slice asks = view_text(answer.json, "asks");
+    printf("%s answers (%" PRIu64 " ms); %s\n", cli->arguments[1],
+           view_number(answer.json, "took_ms"),
+           slice_is(asks, "nothing") ? "it asks for no credentials, so that none were tried"
+           : slice_is(asks, "basic") ? "it takes the password"
+                                     : "it gave a token");
+    return 0;
+}
+
+static int registries_remove(struct cli *cli, struct err *err)
+{
+    struct control_answer answer = {};
+    int r = cli_confirm(
+        cli,
+        arena_format(cli->arena, "Forget the registry %s and its password?", cli->arguments[1]),
+        err);
+    if (r == 0)
+        r = control_call(cli, &CONTROL_REQUEST(.method = "DELETE", .path = registry_path(cli, "")),
+                         &answer, err);
+    if (r == 0 && !cli->json)
+        printf("%s is forgotten; what was copied from it stays\n", cli->arguments[1]);
+    return r;
+}
+
+static const struct {
+    const char *word;
+    bool named;
+    int (*run)(struct cli *cli, struct err *err);
+} actions[] = {
+    { "list", false, registries_list },
+    { "add", true, registries_add },
+    { "test", true, registries_test },
+    { "remove", true, registries_remove },
+};
+
+int cmd_registries(struct cli *cli, struct err *err)
+{
+    const char *word = cli->argument_count ? cli->arguments[0] : "list";
+    size_t at = 0, count = sizeof actions / sizeof *actions;
+    while (at < count && strcmp(actions[at].word, word) != 0)
+        at++;
+    if (at == count)
+        return cli_usage(cli, err_set(err, ERR_BAD_INPUT,
+                                      "registries takes add, list, test or remove, not '%s'",
+                                      ERR_TEXT(word)));
+    if (actions[at].named != (cli->argument_count > 1))
+        return cli_usage(cli, err_set(err, ERR_BAD_INPUT, "registries %s %s", word,
+                                      actions[at].named ? "wants HOST" : "takes no HOST"));
+    if (actions[at].named && reference_check_host(slice_of(cli->arguments[1]), err) < 0)
+        return cli_usage(cli, ERR_BAD_INPUT);
+    return actions[at].run(cli, err);
+}
