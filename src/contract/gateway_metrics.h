@@ -103,7 +103,7 @@ struct arena;
       "project,endpoint,reason", NULL, "Requests passed on to another PoP: away (not placed here), " \
       "place (residency wants it elsewhere), cold (no replica is ready here), overloaded, draining.") \
     X(GATEWAY_FORWARDED, "perigee_forwards_total", METRIC_COUNTER, METRIC_ONE,                       \
-      "pop,result", NULL, "Tries at other PoPs: answered (what it said went to the client), refused " \
+      "pop,result", NULL, "Tries at other PoPs: answered (what it said went to the client), upgraded (WebSocket), refused " \
       "(and asked elsewhere), lost (no byte of an answer), broken (within the answer), canceled.")   \
     X(GATEWAY_FORWARD_RETRIES, "perigee_forward_retries_total", METRIC_COUNTER, METRIC_ONE,          \
       "result", NULL, "Requests whose PoP failed: tried elsewhere, here, there over a new "        \

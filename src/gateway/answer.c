@@ -222,6 +222,11 @@ void answer_relay(struct request *request, int status, const struct http_headers
     request->ended = error_name(error);
     if (slice_is(request->ended, err_info(ERR_RESIDENCY)->name))
         request->unlogged = true; /* as one that was refused here */
+    if (status == 101) {
+        exchange_upgrade(request->x, headers->items, headers->count);
+        decision_close(request); /* it may last: who asks meanwhile finds it */
+        return;
+    }
     exchange_respond(request->x, status, headers->items, headers->count, content_length);
 }
 
@@ -247,10 +252,12 @@ void answer_proxied(struct request *request, int status, const struct http_heade
     }
     memcpy(all.items + all.count, reply.headers, reply.count * sizeof *reply.headers);
     all.count += reply.count;
-    if (status == 101)
+    if (status == 101) {
         exchange_upgrade(request->x, all.items, all.count);
-    else
+        decision_close(request);
+    } else {
         exchange_respond(request->x, status, all.items, all.count, content_length);
+    }
 }
 
 void answer_method(struct request *request, const char *allow)

@@ -135,8 +135,9 @@ void decision_close(struct request *request)
     char country[3];
 
     if (!request->infer || !request->row || request->denied || request->unlogged ||
-        !request->gl->decisions)
+        !request->gl->decisions || request->decided)
         return;
+    request->decided = true;
     if (!decision) { /* nobody else was looked at: its end is not copied */
         decision = &plain;
         memset(decision, 0, offsetof(struct decision_record, pops));

@@ -23,6 +23,7 @@ static struct forward *forward_new(struct request *request, enum forward_reason 
     forward->table = table_ref(request->table);
     forward->endpoint = request->endpoint;
     forward->reason = reason;
+    forward->upgrade = forward_upgrades(request);
     forward_relay_init(forward);
     list_append(&request->gl->forwards->under_way, &forward->link);
     request->forward = forward;
@@ -123,6 +124,31 @@ static void due_arm(struct forward *forward)
     if (request->deadline_ns && request->deadline_ns < due)
         due = request->deadline_ns;
     shard_deadline(request->gl, &request->timer, due, on_due, request);
+}
+
+/* A tunnel may last. The other gateway bounds its silence; this is for when it does not. */
+static int64_t tunnel_due_ns(const struct forward *forward)
+{
+    return relay_moved_ns(&forward->relay) + (int64_t)forward->request->row->timeout_us * 1000 +
+           FORWARD_SLACK_MS * ENV_MS;
+}
+
+static void on_tunnel_due(struct env_timer *timer, void *data)
+{
+    struct request *request = data;
+    (void)timer;
+
+    if (tunnel_due_ns(request->forward) > loop_now_ns())
+        forward_tunnel_arm(request->forward);
+    else
+        exchange_abort(request->x);
+}
+
+void forward_tunnel_arm(struct forward *forward)
+{
+    struct request *request = forward->request;
+
+    shard_deadline(request->gl, &request->timer, tunnel_due_ns(forward), on_tunnel_due, request);
 }
 
 void forward_body_ended(struct request *request, const struct err *err)

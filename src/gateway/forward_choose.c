@@ -164,7 +164,7 @@ int forward_away(struct request *request, enum forward_reason reason, struct err
         .request = request,
         .why = reasons[reason],
         .table = table,
-        .pops = forward_pops(request->gl->forwards, request->table),
+        .pops = forward_pops(request->gl->forwards, request->table, forward_upgrades(request)),
         .row = endpoint_row(request),
         .process = request->process,
     };
@@ -202,7 +202,8 @@ int forward_begin(struct request *request, struct err *err)
     admit_prospect(request, &prospect);
     if (well_here(request, &prospect, &reason))
         return 0;
-    const struct forward_pops *pops = forward_pops(request->gl->forwards, request->table);
+    const struct forward_pops *pops =
+        forward_pops(request->gl->forwards, request->table, forward_upgrades(request));
     bool full = prospect.full || prospect.late;
     struct question question = {
         .request = request,
@@ -295,7 +296,7 @@ enum forward_where forward_next(struct forward *forward, struct forward_peer **r
         .request = request,
         .why = "again",
         .table = table->head,
-        .pops = forward_pops(forward->gl->forwards, table),
+        .pops = forward_pops(forward->gl->forwards, table, forward->upgrade),
         .row = row,
         .process = &process,
         .here =

@@ -9,6 +9,7 @@
 #include "base/arena.h"
 #include "gateway/forward_own.h"
 #include "gateway/mesh.h"
+#include "gateway/proxy.h"
 #include "gateway/request.h"
 #include "io/loop.h"
 #include "proto/end_to_end.h"
@@ -60,6 +61,11 @@ static void add(struct http_headers *headers, struct slice name, struct slice va
 
 /* ---- the request ---------------------------------------------------------------------------- */
 
+bool forward_upgrades(const struct request *request)
+{
+    return request->http && proxy_upgrades(exchange_request(request->x));
+}
+
 struct slice forward_subject(struct arena *arena, const struct request *request)
 {
     if (!request->row)
@@ -79,6 +85,13 @@ static uint64_t left_ms(const struct request *request)
     return left < 1                               ? 1
            : (uint64_t)left < HOP_DEADLINE_MS_MAX ? (uint64_t)left
                                                   : HOP_DEADLINE_MS_MAX;
+}
+
+/* After the filters: of a connection, and of this one alone. */
+static void upgrade_add(struct http_headers *headers)
+{
+    add(headers, SLICE("Connection"), SLICE("Upgrade"));
+    add(headers, SLICE("Upgrade"), SLICE("websocket"));
 }
 
 int forward_request_headers(struct arena *arena, struct request *request,
@@ -105,9 +118,11 @@ int forward_request_headers(struct arena *arena, struct request *request,
     explicit_bzero(key, sizeof key);
     if (size < 0)
         return size;
-    *ret = http_end_to_end(arena, &http->headers, left_out_of_request, never_named_away, 2);
+    *ret = http_end_to_end(arena, &http->headers, left_out_of_request, never_named_away, 4);
     add(ret, SLICE("X-Request-Id"), slice_of(request->id));
     add(ret, SLICE(HOP_HEADER), arena_copy(arena, (struct slice){ text, (size_t)size }));
+    if (forward_upgrades(request))
+        upgrade_add(ret);
     return 0;
 }
 
@@ -167,15 +182,17 @@ static struct slice timing(struct arena *arena, struct request *request, struct 
                                  request->rtt_us % 1000));
 }
 
-struct http_headers forward_answer_headers(struct arena *arena, struct request *request,
+struct http_headers forward_answer_headers(struct arena *arena, struct request *request, int status,
                                            const struct http_headers *headers)
 {
     struct http_headers out =
-        http_end_to_end(arena, headers, left_out_of_answer, never_named_away, 1);
+        http_end_to_end(arena, headers, left_out_of_answer, never_named_away, 3);
     struct slice all = timing(arena, request, http_header_get(headers, "Server-Timing"));
 
     if (all.size)
         add(&out, SLICE("Server-Timing"), all);
+    if (status == 101)
+        upgrade_add(&out);
     return out;
 }
 

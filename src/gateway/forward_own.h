@@ -26,6 +26,7 @@ enum {
     FORWARD_KEPT_CONNECTIONS = 64, /* idle, of one loop */
     /* Under way to one PoP from this one: what its address_connections_max leaves. */
     FORWARD_PEER_CALLS_MAX = 960,
+    FORWARD_PEER_TUNNELS_MAX = FORWARD_PEER_CALLS_MAX / 2, /* of those: they last */
     FORWARD_CONNECT_MS = 2000,
     FORWARD_IDLE_MS = 30000,    /* below idle_ms of the other gateway's limits */
     FORWARD_SILENCE_MS = 60000, /* within an answer */
@@ -42,6 +43,7 @@ struct forward_peer {
     struct address address;
     int64_t avoid_until_ns;
     uint32_t calls;        /* under way */
+    uint32_t tunnels;      /* of those, by requests that ask for one */
     uint32_t held;         /* by forwards that tried it */
     uint32_t seen, failed; /* not yet told to the agent */
     bool listed;           /* by the table */
@@ -90,6 +92,7 @@ struct forward {
     bool paid;          /* that was taken from the budget */
     bool unpaid;        /* there was none left, and that is counted */
     bool renewed;       /* that PoP was asked anew, over a new connection */
+    bool upgrade;       /* it asks for a tunnel: relay.tunnel once it has one */
 
     struct forward_peer *tried[FORWARD_TRIES_MAX];
     unsigned tries;
@@ -98,6 +101,7 @@ struct forward {
 };
 
 /* forward.c */
+void forward_tunnel_arm(struct forward *forward); /* it is one: its silence is bounded */
 [[nodiscard]] int forward_start(struct request *request, struct forward_peer *peer,
                                 enum forward_reason reason, struct err *err);
 /* No other PoP answers it: what came of it goes the way of a request of this one. */
@@ -113,8 +117,9 @@ void forward_free(struct forward *forward);
 void forward_peer_lost(struct forward *forward);
 
 /* forward_peers.c */
-/* Those of that table, with what is known now; until the next call. */
-const struct forward_pops *forward_pops(struct forwards *forwards, struct table *table);
+/* Those of that table, with what is known now; until the next call. `tunnel`: for one. */
+const struct forward_pops *forward_pops(struct forwards *forwards, struct table *table,
+                                        bool tunnel);
 /* Is this PoP to be emptied? Asked for each request. */
 bool forward_draining(struct forwards *forwards, struct table *table);
 void forward_pops_free(struct forwards *forwards);
@@ -144,7 +149,8 @@ bool forward_permitted(struct forward *forward, const struct forward_peer *peer)
 [[nodiscard]] int forward_request_headers(struct arena *arena, struct request *request,
                                           const struct forward_peer *peer, struct http_headers *ret,
                                           struct err *err);
-struct http_headers forward_answer_headers(struct arena *arena, struct request *request,
+bool forward_upgrades(const struct request *request); /* it asks for a WebSocket */
+struct http_headers forward_answer_headers(struct arena *arena, struct request *request, int status,
                                            const struct http_headers *headers);
 struct http_headers forward_inform_headers(struct request *request,
                                            const struct http_headers *headers); /* of a 1xx */

@@ -45,8 +45,10 @@ static void peers_sweep(struct forwards *forwards)
 }
 
 /* May it be tried? */
-static bool peer_open(struct forwards *forwards, struct forward_peer *peer, int64_t now_ns)
+static bool peer_open(struct forwards *forwards, struct forward_peer *peer, bool tunnel,
+                      int64_t now_ns)
 {
+    unsigned loops = forwards->gl->gateway->loops;
     unsigned char key[HOP_KEY_BYTES];
 
     if (!peer->keyed || now_ns >= peer->key_asked_ns + FORWARD_KEY_NS) {
@@ -55,7 +57,8 @@ static bool peer_open(struct forwards *forwards, struct forward_peer *peer, int6
         explicit_bzero(key, sizeof key);
     }
     return peer->keyed && now_ns >= peer->avoid_until_ns &&
-           peer->calls < FORWARD_PEER_CALLS_MAX / forwards->gl->gateway->loops;
+           peer->calls < FORWARD_PEER_CALLS_MAX / loops &&
+           (!tunnel || peer->tunnels < FORWARD_PEER_TUNNELS_MAX / loops);
 }
 
 /* ---- telling the agent ---------------------------------------------------------------------- */
@@ -250,7 +253,7 @@ static void pops_measure(struct forward_pops *pops, const struct mesh_head *mesh
     }
 }
 
-const struct forward_pops *forward_pops(struct forwards *forwards, struct table *table)
+const struct forward_pops *forward_pops(struct forwards *forwards, struct table *table, bool tunnel)
 {
     struct forward_pops *pops = &forwards->pops;
     int64_t now = loop_now_ns();
@@ -265,7 +268,8 @@ const struct forward_pops *forward_pops(struct forwards *forwards, struct table 
         pops->mesh_number = mesh ? mesh->number : 0;
     }
     for (uint32_t i = 0; i < pops->route.count; i++) {
-        bool open = i == pops->own || (pops->peer[i] && peer_open(forwards, pops->peer[i], now));
+        bool open =
+            i == pops->own || (pops->peer[i] && peer_open(forwards, pops->peer[i], tunnel, now));
         pops->health[i] = open ? pops->known[i] : ROUTE_DOWN;
     }
     return pops;

@@ -42,8 +42,12 @@ void forward_space(struct request *request, struct iovec *ret_space)
     relay_space(&forward->relay, ret_space);
     if (!forward->relay.short_of_memory)
         return;
+    forward->relay.short_of_memory = false;
     request->shed = SHED_memory;
-    ANSWER_ERROR(request, ERR_OVERLOADED, "the memory for requests is in use");
+    if (forward->answering)
+        exchange_abort(request->x); /* nobody would go on reading */
+    else
+        ANSWER_ERROR(request, ERR_OVERLOADED, "the memory for requests is in use");
 }
 
 void forward_filled(struct request *request, size_t bytes)

@@ -13,6 +13,7 @@
 
 enum forward_result {
     RESULT_ANSWERED,
+    RESULT_UPGRADED,
     RESULT_REFUSED,
     RESULT_LOST,
     RESULT_BROKEN,
@@ -21,8 +22,10 @@ enum forward_result {
 
 static void counted(struct forward *forward, enum forward_result result)
 {
-    static const struct slice results[] = { SLICE("answered"), SLICE("refused"), SLICE("lost"),
-                                            SLICE("broken"), SLICE("canceled") };
+    static const struct slice results[] = {
+        SLICE("answered"), SLICE("upgraded"), SLICE("refused"),
+        SLICE("lost"),     SLICE("broken"),   SLICE("canceled")
+    };
     struct slice labels[] = { slice_of(forward->peer->name), results[result] };
 
     metric_add(metrics_series(&forward->gl->metrics, GATEWAY_FORWARDED, labels), 1);
@@ -113,11 +116,18 @@ static void answer_begin(struct forward *forward, const struct http_response *re
 {
     struct request *request = forward->request;
     struct http_headers headers =
-        forward_answer_headers(request->arena, request, &response->headers);
+        forward_answer_headers(request->arena, request, response->status, &response->headers);
     struct slice error = http_header_get(&response->headers, "Perigee-Error");
 
     forward->answering = true;
     forward->relay.answer_ns = loop_now_ns();
+    if (response->status == 101) {
+        relay_tunnel(&forward->relay);
+        counted(forward, RESULT_UPGRADED);
+        answer_relay(request, 101, &headers, 0, (struct slice){});
+        forward_tunnel_arm(forward);
+        return;
+    }
     relay_let_go(&forward->relay);
     relay_answer_begin(&forward->relay, response->content_length);
     counted(forward, RESULT_ANSWERED);
@@ -195,6 +205,7 @@ static void on_done(struct http_call *call, const struct err *err, void *data)
                  err->code == ERR_OVERLOADED && http_call_reused(call); /* it was closed */
 
     relay_over(&forward->relay);
+    peer->tunnels -= forward->upgrade;
     forward_peer_done(forward->gl->forwards, peer, seen(forward, err, stale));
     if (stale && forward->request && renew(forward))
         return;
@@ -219,7 +230,10 @@ static void on_done(struct http_call *call, const struct err *err, void *data)
         counted(forward, RESULT_LOST);
         (void)err_set(&why, ERR_OVERLOADED, "PoP '%s' did not answer: %s", peer->name,
                       err->message);
-        try_again(forward, &why);
+        if (forward->upgrade && http_call_sent_ns(call)) /* it is sent once */
+            lost(forward, &why);
+        else
+            try_again(forward, &why);
     }
 }
 
@@ -247,8 +261,9 @@ static int call_begin(struct forward *forward, struct forward_peer *peer, bool f
         .streamed = forward->relay.body,
         .content_length = http->content_length,
         .silence_ms = FORWARD_SILENCE_MS,
-        .fresh = fresh,
+        .fresh = fresh || forward->upgrade, /* a close that crosses it would be its end */
         .informed = true,
+        .upgrade = forward->upgrade,
     };
     if (!fresh) {
         assert(forward->tries < FORWARD_TRIES_MAX);
@@ -258,6 +273,7 @@ static int call_begin(struct forward *forward, struct forward_peer *peer, bool f
     forward->peer = peer;
     forward->renewed = fresh;
     peer->calls++;
+    peer->tunnels += forward->upgrade;
     relay_begin(&forward->relay,
                 http_client_call(forward->gl->forwards->client, &spec, &events, forward));
     return 0;
@@ -298,7 +314,7 @@ void forward_peer_lost(struct forward *forward)
         answer_give_up(forward);
         return;
     }
-    if (!another(forward))
+    if ((forward->upgrade && http_call_sent_ns(forward->relay.call)) || !another(forward))
         return;
     counted(forward, RESULT_LOST); /* on_done() goes on */
     http_call_cancel(forward->relay.call);

@@ -132,10 +132,7 @@ static int64_t due_ns(const struct proxy *proxy)
 /* A tunnel may last; it is its silence that is bounded. */
 static int64_t tunnel_due_ns(const struct proxy *proxy)
 {
-    const struct relay *relay = &proxy->relay;
-    int64_t last = relay->taken_ns > relay->answer_ns ? relay->taken_ns : relay->answer_ns;
-
-    return last + timeout_ns(proxy->request);
+    return relay_moved_ns(&proxy->relay) + timeout_ns(proxy->request);
 }
 
 static void on_due(struct env_timer *timer, void *data);

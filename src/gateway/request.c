@@ -392,11 +392,6 @@ static int place(struct request *request, struct err *err)
         return err_set_http(err, 411, "an inference wants a body: send a Content-Length");
     request->infer = request->http || request->route.call == OIP_INFER;
     count(request);
-    if (request->http && exchange_request(request->x)->upgrade &&
-        (place == RESIDENCY_PASSES || (state == TABLE_ENDPOINT_AWAY && !request->hop)))
-        return err_set(err, ERR_NOT_SUPPORTED,
-                       "Upgrade (WebSocket) is not passed on to another PoP yet; this one does not "
-                       "run the endpoint");
     if (place == RESIDENCY_PASSES)
         return forward_away(request, FORWARD_place, err);
     if (passable && state != TABLE_ENDPOINT_RUNNING && !request->hop && forward_placed(request))
@@ -406,8 +401,7 @@ static int place(struct request *request, struct err *err)
         r = request_away(request, err);
     if (r == 0)
         r = revision_resolve(request, err);
-    bool here = request->http && exchange_request(request->x)->upgrade;
-    return r < 0 || !request->infer || state != TABLE_ENDPOINT_RUNNING || here
+    return r < 0 || !request->infer || state != TABLE_ENDPOINT_RUNNING
                ? r
                : forward_begin(request, err);
 }

@@ -98,6 +98,7 @@ struct request {
     struct countries *process;        /* where it may be processed; NULL: anywhere */
 
     struct decision_record *decision; /* where it went and why; NULL: nobody else was looked at */
+    bool decided;                     /* and it is kept by now */
     struct forward *forward;          /* it is with another PoP; NULL: not */
     struct proxy *proxy;              /* it is with a replica, over HTTP; NULL: not */
     bool http;                        /* its revision is reached so */
@@ -220,7 +221,7 @@ void answer_error(struct request *request, const struct err *err);
         answer_error((request), &answer_err_);                                                     \
     } while (0)
 /* The head of an answer that another PoP gives; its body goes to the exchange. `error`: the value
- * of its Perigee-Error, or empty. */
+ * of its Perigee-Error, or empty. 101: the exchange is a tunnel from here. */
 void answer_relay(struct request *request, int status, const struct http_headers *headers,
                   uint64_t content_length, struct slice error);
 /* The head of a replica's answer over HTTP, with ours beside it; 101: the exchange is a tunnel from

@@ -313,6 +313,11 @@ void relay_tunnel(struct relay *relay)
     relay->ended = relay->ended_told = false;
 }
 
+int64_t relay_moved_ns(const struct relay *relay)
+{
+    return relay->taken_ns > relay->answer_ns ? relay->taken_ns : relay->answer_ns;
+}
+
 /* ---- the answer ----------------------------------------------------------------------------- */
 
 struct relay_piece {

@@ -103,6 +103,7 @@ void relay_over(struct relay *relay);
 void relay_let_go(struct relay *relay); /* there will be no other call */
 /* The call was answered 101: from here the exchange's bytes are written as they are. */
 void relay_tunnel(struct relay *relay);
+int64_t relay_moved_ns(const struct relay *relay); /* when a byte last went, either way */
 
 /* ---- the answer: the call's callbacks ------------------------------------------------------- */
 /* A 1xx before it goes to the client: RFC 9110 15.2. Not 100, which the exchange says itself, nor

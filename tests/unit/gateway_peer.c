@@ -171,6 +171,19 @@ static bool answer_early(struct connection *at, int mode)
     return false;
 }
 
+static void tunnel(struct connection *at, bool mute)
+{
+    say_text(at->fd, "HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                     "Sec-WebSocket-Accept: yes\r\nPerigee-Pop: other\r\n"
+                     "Server-Timing: infer;dur=1.000\r\n\r\n");
+    for (at->size = 0; more(at); at->size = 0)
+        if (!mute)
+            say(at->fd, at->bytes, at->size);
+    if (!mute)
+        say_text(at->fd, "bye");
+    atomic_fetch_add(&at->peer->gone, 1);
+}
+
 static bool answer(struct connection *at)
 {
     if (!head_read(at))
@@ -220,10 +233,8 @@ static bool answer(struct connection *at)
         say_text(at->fd, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
         return false;
     case PEER_TUNNELS:
-        say_text(at->fd, "HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\n"
-                         "Connection: Upgrade\r\n\r\n");
-        while (more(at))
-            at->size = 0;
+    case PEER_MUTE:
+        tunnel(at, mode == PEER_MUTE);
         return false;
     case PEER_STALLS:
         say_text(at->fd, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");

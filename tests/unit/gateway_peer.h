@@ -25,7 +25,8 @@ enum peer_mode {
     PEER_BREAKS,  /* within its answer */
     PEER_STALLS,  /* within its answer, says nothing more until the other end closes */
     PEER_HINTS,   /* as PEER_ECHOES, with 100 and 103 before it */
-    PEER_TUNNELS, /* 101, whatever was asked for */
+    PEER_TUNNELS, /* 101, whatever was asked for; echoes, and says "bye" at the other end's end */
+    PEER_MUTE,    /* 101, and not a byte */
     PEER_SILENT,  /* reads, and says nothing until the other end closes */
 };
 

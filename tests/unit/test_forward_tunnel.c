@@ -1,0 +1,713 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Upgrades that a gateway passes on, and the bytes of what follows them. */
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <cmocka.h> /* after the above */
+
+#include "base/auto.h"
+#include "base/countries.h"
+#include "base/err.h"
+#include "contract/gateway_metrics.h"
+#include "gateway_scene.h"
+#include "proto/hop.h"
+#include "sys/shm.h"
+
+#define HOST "Host: digits.localhost\r\n"
+#define ASK                                                                                        \
+    "GET /chat?a=b HTTP/1.1\r\n" HOST "Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n"  \
+    "Sec-WebSocket-Key: mine\r\n"
+
+static struct table_target target = { .id = 7, .flags = TABLE_TARGET_READY };
+
+/* `digits` is an upstream, whose address matters where it is served here alone. */
+static struct world_endpoint upstream(uint32_t state, const struct table_source_placement *placed,
+                                      size_t count)
+{
+    struct world_endpoint row = scene_endpoint(state, placed, count);
+
+    assert_true(ip_parse(SLICE("127.0.0.1"), &target.ip));
+    target.port = target.port ? target.port : 1;
+    row.targets = &target;
+    row.target_count = 1;
+    row.timeout_ms = row.queue_timeout_ms = row.queue_cold_ms = 60'000; /* however busy */
+    return row;
+}
+
+static void begin(struct scene *scene, enum peer_mode mode)
+{
+    struct world_endpoint row = upstream(TABLE_ENDPOINT_AWAY, scene_at_other, 1);
+
+    scene_begin(scene, &row, mode, false);
+}
+
+static void begin_both(struct scene *scene, enum peer_mode other)
+{
+    static const struct scene_figures figures[] = { { "other", MESH_UP, 1, 0, 0 },
+                                                    { "third", MESH_UP, 50, 0, 0 } };
+    struct world_endpoint row = upstream(TABLE_ENDPOINT_AWAY, scene_at_both, 2);
+
+    scene_begin(scene, &row, other, false);
+    atomic_store(&scene->third.mode, PEER_TUNNELS);
+    scene_mesh(scene, figures, 2);
+}
+
+static void say(int fd, const char *data, size_t size)
+{
+    while (size > 0) {
+        ssize_t n = send(fd, data, size, MSG_NOSIGNAL);
+        assert_true(n > 0);
+        data += n;
+        size -= (size_t)n;
+    }
+}
+
+/* The head of its answer, whatever that is; what is behind it is left. */
+static int ask(struct world *world, const char *request, char head[static 4096])
+{
+    int fd = world_connect(world);
+    size_t used = 0;
+
+    say(fd, request, strlen(request));
+    for (*head = '\0'; !strstr(head, "\r\n\r\n"); head[used] = '\0') {
+        assert_true(used < 4095);
+        if (recv(fd, head + used, 1, 0) != 1)
+            break;
+        used++;
+    }
+    return fd;
+}
+
+static int tunnel(struct world *world)
+{
+    char head[4096];
+    int fd = ask(world, ASK "\r\n", head);
+
+    if (strncmp(head, "HTTP/1.1 101 ", 13) != 0)
+        fail_msg("%s", head);
+    return fd;
+}
+
+static void expect_bytes(int fd, const char *text)
+{
+    char got[256];
+    size_t size = strlen(text);
+
+    assert_int_equal(recv(fd, got, size, MSG_WAITALL), size);
+    assert_memory_equal(got, text, size);
+}
+
+static void expect_end(int fd)
+{
+    char byte;
+
+    errno = 0;
+    assert_true(recv(fd, &byte, 1, 0) <= 0);
+    assert_int_not_equal(errno, EAGAIN);
+    close(fd);
+}
+
+/* ---- heads ---------------------------------------------------------------------------------- */
+
+static void test_heads(void **state)
+{
+    static const char *const there[] = { "GET /chat?a=b HTTP/1.1\r\n",  "Connection: Upgrade\r\n",
+                                         "Upgrade: websocket\r\n",      "Host: digits.localhost",
+                                         "Sec-WebSocket-Key: mine\r\n", "; to=other; ",
+                                         "Sec-WebSocket-Protocol: chat" };
+    static const char *const back[] = {
+        "HTTP/1.1 101 ",          "Connection: Upgrade\r\n",
+        "Upgrade: websocket\r\n", "Sec-WebSocket-Accept: yes\r\n",
+        "Perigee-Pop: other\r\n", "Server-Timing: infer;dur=1.000, net;dur="
+    };
+    struct scene scene;
+    char head[4096];
+    (void)state;
+
+    begin(&scene, PEER_TUNNELS);
+    int fd = ask(&scene.world, ASK "Sec-WebSocket-Protocol: chat\r\n\r\n", head);
+    for (size_t i = 0; i < sizeof back / sizeof *back; i++)
+        if (!strstr(head, back[i]))
+            fail_msg("%s: %s", back[i], head);
+    for (size_t i = 0; i < sizeof there / sizeof *there; i++)
+        if (!strstr(scene.other.request, there[i]))
+            fail_msg("%s: %s", there[i], scene.other.request);
+    assert_null(strcasestr(head, "Content-Length"));
+    assert_null(strcasestr(scene.other.request, "keep-alive"));
+    close(fd);
+    scene_end(&scene);
+}
+
+/* What asks for another protocol, or for none as it should, is a request as any other. */
+static void test_others_are_not_asked_for(void **state)
+{
+    static const char *const requests[] = {
+        "GET / HTTP/1.1\r\n" HOST "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+        "HTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n",
+        "GET / HTTP/1.1\r\n" HOST "Upgrade: websocket\r\n\r\n",
+        "POST / HTTP/1.1\r\n" HOST "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Content-Length: 2\r\n\r\nhi",
+    };
+    struct scene scene;
+    char head[4096];
+    (void)state;
+
+    begin(&scene, PEER_ECHOES);
+    for (size_t i = 0; i < sizeof requests / sizeof *requests; i++) {
+        close(ask(&scene.world, requests[i], head));
+        if (strncmp(head, "HTTP/1.1 200 ", 13) != 0 || strcasestr(scene.other.request, "Upgrade"))
+            fail_msg("%s%s", head, scene.other.request);
+    }
+    scene_end(&scene);
+}
+
+/* An answer that is none to it is passed back as any, and the connection goes on. */
+static void test_one_that_is_not_granted(void **state)
+{
+    struct scene scene;
+    char head[4096];
+    (void)state;
+
+    begin(&scene, PEER_ECHOES);
+    int fd = ask(&scene.world, ASK "\r\n", head);
+    assert_memory_equal(head, "HTTP/1.1 200 ", 13);
+    assert_null(strcasestr(head, "Upgrade"));
+    say(fd, "GET /next HTTP/1.1\r\n" HOST "\r\n", sizeof "GET /next HTTP/1.1\r\n" HOST "\r\n" - 1);
+    scene_expect(world_read(fd), 200, "Perigee-Pop: other");
+    close(fd);
+    scene_end(&scene);
+}
+
+/* ---- bytes ---------------------------------------------------------------------------------- */
+
+static void test_both_ways(void **state)
+{
+    struct scene scene;
+    (void)state;
+
+    begin(&scene, PEER_TUNNELS);
+    int fd = tunnel(&scene.world), other = tunnel(&scene.world);
+    for (int i = 0; i < 100; i++) {
+        say(fd, "ping", 4);
+        say(other, "PONG", 4);
+        expect_bytes(other, "PONG");
+        expect_bytes(fd, "ping");
+    }
+    assert_true(scene_counter(&scene.world, "perigee_requests_forwarded_total{project=\"default\","
+                                            "endpoint=\"digits\",reason=\"away\"} 2"));
+    assert_true(
+        scene_counter(&scene.world, "perigee_forwards_total{pop=\"other\",result=\"upgraded\"} 2"));
+    close(fd);
+    close(other);
+    scene_end(&scene);
+}
+
+/* What the client sends along with its head is the tunnel's, once there is one. */
+static void test_bytes_behind_the_head(void **state)
+{
+    struct scene scene;
+    char head[4096];
+    (void)state;
+
+    begin(&scene, PEER_TUNNELS);
+    int fd = ask(&scene.world, ASK "\r\nearly", head);
+    assert_memory_equal(head, "HTTP/1.1 101 ", 13);
+    expect_bytes(fd, "early");
+    close(fd);
+    scene_end(&scene);
+}
+
+static bool writable(int fd, int ms)
+{
+    struct pollfd poll_fd = { fd, POLLOUT, 0 };
+
+    return poll(&poll_fd, 1, ms) == 1;
+}
+
+static char at(size_t index)
+{
+    return (char)('a' + index * 7919 % 26);
+}
+
+/* A client that does not read is not read from any more, and then gets all there is. */
+static void test_back_pressure(void **state)
+{
+    enum { PART = 65536, BYTES = 128 << 20 };
+    struct scene scene;
+    char *part = mem_alloc(PART);
+    size_t sent = 0, got = 0;
+    (void)state;
+
+    begin(&scene, PEER_TUNNELS);
+    int fd = tunnel(&scene.world);
+    while (sent < BYTES && writable(fd, 300)) {
+        for (size_t i = 0; i < PART; i++)
+            part[i] = at(sent + i);
+        ssize_t n = send(fd, part, PART, MSG_NOSIGNAL | MSG_DONTWAIT);
+        sent += n > 0 ? (size_t)n : 0;
+    }
+    assert_in_range(sent, 1, BYTES / 2); /* kernels hold some 30 MB of it, ours 400 KB */
+    while (got < sent) {
+        ssize_t n = recv(fd, part, PART, 0);
+        assert_true(n > 0);
+        for (size_t i = 0; i < (size_t)n; i++)
+            if (part[i] != at(got + i))
+                fail_msg("byte %zu", got + i);
+        got += (size_t)n;
+    }
+    free(part);
+    close(fd);
+    scene_end(&scene);
+}
+
+/* A client that sends no more still hears what the other side has to say. */
+static void test_half_close(void **state)
+{
+    struct scene scene;
+    (void)state;
+
+    begin(&scene, PEER_TUNNELS);
+    int fd = tunnel(&scene.world);
+    say(fd, "last words", 10);
+    assert_int_equal(shutdown(fd, SHUT_WR), 0);
+    expect_bytes(fd, "last wordsbye");
+    expect_end(fd);
+    assert_int_equal(atomic_load(&scene.other.gone), 1);
+    scene_end(&scene);
+}
+
+static bool peer_gone(struct world *world, void *data)
+{
+    struct peer *peer = data;
+    (void)world;
+    return atomic_load(&peer->gone) > 0;
+}
+
+static void test_a_client_that_goes_away_ends_it(void **state)
+{
+    struct scene scene;
+    (void)state;
+
+    begin(&scene, PEER_TUNNELS);
+    int fd = tunnel(&scene.world);
+    assert_int_equal(
+        setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){ 1, 0 }, sizeof(struct linger)), 0);
+    close(fd); /* a reset */
+    assert_true(world_until(&scene.world, peer_gone, &scene.other));
+    scene_end(&scene);
+}
+
+/* A tunnel for whose bytes there is no memory is cut: nobody would begin to read it again. */
+static void test_without_memory(void **state)
+{
+    struct scene scene;
+    (void)state;
+
+    scene_machine_bytes = 128 << 10;
+    begin(&scene, PEER_TUNNELS);
+    scene_machine_bytes = 0;
+    int fd = tunnel(&scene.world);
+    say(fd, "hello", 5);
+    expect_end(fd);
+    assert_true(world_until(&scene.world, peer_gone, &scene.other));
+    scene_end(&scene);
+}
+
+/* ---- its end -------------------------------------------------------------------------------- */
+
+/* The other gateway ends what is silent; where it does not, this one does 5 s later. */
+static void test_silence(void **state)
+{
+    struct scene scene;
+    struct world_endpoint row = upstream(TABLE_ENDPOINT_AWAY, scene_at_other, 1);
+    (void)state;
+
+    row.timeout_ms = 100;
+    scene_begin(&scene, &row, PEER_MUTE, false);
+    expect_end(tunnel(&scene.world));
+    scene_end(&scene);
+}
+
+struct down {
+    struct scene *scene;
+    int fd;
+};
+
+/* The mesh is always fresh. */
+static bool down_cut(struct world *world, void *data)
+{
+    static const struct scene_figures down[] = { { "other", MESH_DOWN, 1, 0, 0 } };
+    const struct down *at = data;
+    char byte;
+    (void)world;
+
+    scene_mesh(at->scene, down, 1);
+    ssize_t n = recv(at->fd, &byte, 1, MSG_DONTWAIT);
+    return n == 0 || (n < 0 && errno != EAGAIN);
+}
+
+static void test_a_pop_that_is_down_ends_it(void **state)
+{
+    struct scene scene;
+    struct down at = { &scene, -1 };
+    (void)state;
+
+    begin(&scene, PEER_TUNNELS);
+    at.fd = tunnel(&scene.world);
+    assert_true(world_until(&scene.world, down_cut, &at));
+    assert_true(
+        scene_counter(&scene.world, "perigee_forwards_total{pop=\"other\",result=\"broken\"} 1"));
+    close(at.fd);
+    scene_end(&scene);
+}
+
+/* A gateway that is to end lets tunnels be for as long as it was told. */
+static void test_a_drain_ends_it(void **state)
+{
+    struct scene scene;
+    (void)state;
+
+    begin(&scene, PEER_TUNNELS);
+    int fd = tunnel(&scene.world);
+    say(fd, "ping", 4);
+    expect_bytes(fd, "ping");
+    scene_end(&scene);
+    expect_end(fd);
+}
+
+/* ---- whom it is asked of -------------------------------------------------------------------- */
+
+/* clang-format off */
+static const struct {
+    const char *name;
+    enum peer_mode mode; /* of `other`, which is nearer; `third` has tunnels */
+    int status;
+    const char *counter;
+} tries[] = {
+    { "refused before anything ran", PEER_REFUSES, 101,
+      "perigee_forward_retries_total{result=\"elsewhere\"} 1" },
+    { "with another key", PEER_KEYLESS, 101,
+      "perigee_forward_retries_total{result=\"elsewhere\"} 1" },
+    { "sent, and closed", PEER_CLOSES, 503, "perigee_forwards_total{pop=\"other\",result=\"lost\"} 1" },
+    { "a fault is an answer", PEER_FAILS, 500,
+      "perigee_forwards_total{pop=\"other\",result=\"answered\"} 1" },
+};
+/* clang-format on */
+
+static void test_tries(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof tries / sizeof *tries; i++) {
+        struct scene scene;
+        char head[4096];
+        begin_both(&scene, tries[i].mode);
+        close(ask(&scene.world, ASK "\r\n", head));
+        unsigned third = atomic_load(&scene.third.requests);
+        if (strtol(head + 9, NULL, 10) != tries[i].status || third != (tries[i].status == 101) ||
+            atomic_load(&scene.other.requests) != 1 ||
+            !scene_counter(&scene.world, tries[i].counter))
+            fail_msg("%s: %u there, %s", tries[i].name, third, head);
+        scene_end(&scene);
+    }
+}
+
+static void test_where_no_connection_is_made(void **state)
+{
+    struct scene scene;
+    (void)state;
+
+    begin_both(&scene, PEER_TUNNELS);
+    scene.pops[1].port = 1;
+    scene_table(&scene);
+    int fd = tunnel(&scene.world);
+    assert_int_equal(atomic_load(&scene.third.requests), 1);
+    close(fd);
+    scene_end(&scene);
+}
+
+/* It was sent, and its PoP is down: nobody else is asked. */
+static void test_one_that_waits_for_a_pop_that_is_down(void **state)
+{
+    static const struct scene_figures down[] = { { "other", MESH_DOWN, 1, 0, 0 },
+                                                 { "third", MESH_UP, 50, 0, 0 } };
+    struct scene scene;
+    (void)state;
+
+    begin_both(&scene, PEER_SILENT);
+    int fd = world_connect(&scene.world);
+    say(fd, ASK "Perigee-Timeout: 2s\r\n\r\n", sizeof ASK "Perigee-Timeout: 2s\r\n\r\n" - 1);
+    assert_true(world_until(&scene.world, scene_asked, &scene.other));
+    scene_mesh(&scene, down, 2);
+    scene_expect(world_read(fd), 504, "deadline passed at PoP 'other'");
+    assert_int_equal(atomic_load(&scene.third.requests), 0);
+    close(fd);
+    scene_end(&scene);
+}
+
+static void test_residency(void **state)
+{
+    struct scene scene;
+    struct residency_rule rule = scene_rule_in("FR", NULL);
+    struct world_endpoint row = upstream(TABLE_ENDPOINT_AWAY, scene_at_other, 1);
+    char head[4096];
+    (void)state;
+
+    row.rules = &rule;
+    row.rule_count = 1;
+    scene_begin(&scene, &row, PEER_TUNNELS, false);
+    int fd = ask(&scene.world, ASK "\r\nsecret", head);
+    assert_memory_equal(head, "HTTP/1.1 451 ", 13);
+    assert_non_null(strstr(head, "Connection: close\r\n"));
+    close(fd);
+    assert_int_equal(atomic_load(&scene.other.connections), 0);
+    rule = scene_rule_in("FR", "DE"); /* it may pass here */
+    scene_table(&scene);
+    close(tunnel(&scene.world));
+    assert_true(scene_counter(&scene.world, "reason=\"place\"} 1"));
+    scene_end(&scene);
+}
+
+/* This PoP has it, and drains: others have what is new. */
+static void test_draining(void **state)
+{
+    struct scene scene;
+    struct peer own;
+    char head[4096];
+    (void)state;
+
+    peer_begin(&own, PEER_TUNNELS);
+    target.port = own.port;
+    struct world_endpoint row = upstream(0, scene_at_all, 2);
+    scene_begin(&scene, &row, PEER_TUNNELS, false);
+    close(ask(&scene.world, ASK "\r\n", head));
+    assert_non_null(strstr(head, "Perigee-Pop: local"));
+    scene.pops[0].flags |= TABLE_POP_DRAINING;
+    scene_table(&scene);
+    close(ask(&scene.world, ASK "\r\n", head));
+    assert_non_null(strstr(head, "Perigee-Pop: other"));
+    atomic_store(&scene.other.mode, PEER_REFUSES); /* and this one where they have no place */
+    close(ask(&scene.world, ASK "\r\n", head));
+    assert_memory_equal(head, "HTTP/1.1 101 ", 13);
+    assert_non_null(strstr(head, "Perigee-Pop: local"));
+    scene_end(&scene);
+    peer_end(&own);
+    target.port = 1;
+}
+
+/* ---- how many ------------------------------------------------------------------------------- */
+
+enum { HALL_SEATS = 480 }; /* half of what two PoPs may have under way */
+
+/* A PoP with more connections than a thread each is right for: 101 to all who upgrade, else 200. */
+struct hall {
+    pthread_t thread;
+    _Atomic bool stop;
+    int listener, fds[HALL_SEATS + 16];
+    unsigned count;
+    uint16_t port;
+};
+
+static void hall_serve(struct hall *hall, int fd)
+{
+    static const char granted[] = "HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\n"
+                                  "Connection: Upgrade\r\n\r\n";
+    static const char plain[] = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n"
+                                "Connection: close\r\n\r\nplain";
+    char head[4096] = "";
+
+    for (size_t used = 0; !strstr(head, "\r\n\r\n");) {
+        ssize_t n = recv(fd, head + used, sizeof head - 1 - used, 0);
+        assert_true(n > 0);
+        used += (size_t)n;
+    }
+    bool upgrades = strstr(head, "Upgrade: websocket");
+    say(fd, upgrades ? granted : plain, upgrades ? sizeof granted - 1 : sizeof plain - 1);
+    if (!upgrades) {
+        close(fd);
+        return;
+    }
+    assert_true(hall->count < HALL_SEATS + 16);
+    hall->fds[hall->count++] = fd;
+}
+
+static void *hall_run(void *data)
+{
+    struct hall *hall = data;
+    struct pollfd poll_fd = { hall->listener, POLLIN, 0 };
+
+    while (!atomic_load(&hall->stop))
+        if (poll(&poll_fd, 1, 20) == 1)
+            hall_serve(hall, accept4(hall->listener, NULL, NULL, SOCK_CLOEXEC));
+    for (unsigned i = 0; i < hall->count; i++)
+        close(hall->fds[i]);
+    close(hall->listener);
+    return NULL;
+}
+
+static void hall_begin(struct hall *hall)
+{
+    struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t size = sizeof in;
+
+    hall->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(hall->listener, (struct sockaddr *)&in, sizeof in), 0);
+    assert_int_equal(listen(hall->listener, 64), 0);
+    getsockname(hall->listener, (struct sockaddr *)&in, &size);
+    hall->port = ntohs(in.sin_port);
+    assert_int_equal(pthread_create(&hall->thread, NULL, hall_run, hall), 0);
+}
+
+static void hall_end(struct hall *hall)
+{
+    atomic_store(&hall->stop, true);
+    pthread_join(hall->thread, NULL);
+}
+
+/* Tunnels last: they leave the other requests between two PoPs their connections. */
+static void test_tunnels_leave_room_for_others(void **state)
+{
+    static const char plain[] = "GET / HTTP/1.1\r\n" HOST "\r\n";
+    struct rlimit limit;
+    struct scene scene;
+    struct hall hall = {};
+    int fds[HALL_SEATS];
+    char head[4096];
+    (void)state;
+
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = limit.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    if (limit.rlim_cur < 4 * HALL_SEATS + 256)
+        skip();
+    hall_begin(&hall);
+    begin(&scene, PEER_TUNNELS);
+    scene.pops[1].port = hall.port;
+    scene_table(&scene);
+    for (size_t i = 0; i < HALL_SEATS; i++) /* the loops take turns */
+        fds[i] = tunnel(&scene.world);
+    for (int i = 0; i < WORLD_LOOPS; i++) {
+        close(ask(&scene.world, ASK "\r\n", head));
+        assert_memory_equal(head, "HTTP/1.1 503 ", 13);
+        scene_expect(world_ask(&scene.world, plain, sizeof plain - 1), 200, "plain");
+    }
+    for (size_t i = 0; i < HALL_SEATS; i++)
+        close(fds[i]);
+    scene_end(&scene);
+    hall_end(&hall);
+}
+
+/* ---- what another PoP passed on ------------------------------------------------------------- */
+
+static int hop_ask(struct world *world, char head[static 4096])
+{
+    struct hop hop = { SLICE("other"), SLICE("local"), "FR", 0, SLICE("x"), {} };
+    struct hop_request about = { SLICE("GET"), SLICE("/chat?a=b"), SLICE("default/digits"), {} };
+    unsigned char key[HOP_KEY_BYTES];
+    char value[HOP_BYTES_MAX], request[4096];
+    struct err err;
+
+    memset(key, 'o', sizeof key);
+    assert_true(hop_print(&hop, &about, key, value, &err) > 0);
+    snprintf(request, sizeof request, ASK HOP_HEADER ": %s\r\n\r\n", value);
+    return ask(world, request, head);
+}
+
+static void test_hops(void **state)
+{
+    struct scene scene;
+    struct peer own;
+    char head[4096];
+    (void)state;
+
+    peer_begin(&own, PEER_TUNNELS);
+    target.port = own.port;
+    struct world_endpoint row = upstream(0, scene_at_all, 2);
+    scene_begin(&scene, &row, PEER_TUNNELS, false);
+    int fd = hop_ask(&scene.world, head);
+    assert_memory_equal(head, "HTTP/1.1 101 ", 13);
+    assert_non_null(strstr(head, "Perigee-Pop: local"));
+    assert_non_null(strstr(head, "hop;dur="));
+    assert_null(strstr(own.request, "Perigee-"));
+    say(fd, "ping", 4);
+    expect_bytes(fd, "ping");
+    close(fd);
+    scene.row = upstream(TABLE_ENDPOINT_AWAY, scene_at_both, 2); /* it goes no further */
+    scene_table(&scene);
+    close(hop_ask(&scene.world, head));
+    assert_memory_equal(head, "HTTP/1.1 503 ", 13);
+    assert_int_equal(atomic_load(&scene.other.connections), 0);
+    scene_end(&scene);
+    peer_end(&own);
+    target.port = 1;
+}
+
+/* ---- who hears of it ------------------------------------------------------------------------ */
+
+static bool decision_kept(struct world *world, void *data)
+{
+    struct decision_record *record = data;
+    void *memory;
+    struct err err;
+
+    assert_int_equal(shm_map(world->metrics_fd, gateway_region_bytes(), false, &memory, &err), 0);
+    bool found = gateway_decision_find(memory, gateway_region_bytes(), SLICE("tunnel-1"), record);
+    shm_unmap(memory, gateway_region_bytes());
+    return found;
+}
+
+/* From its beginning, however long it lasts. */
+static void test_where_it_went_is_kept(void **state)
+{
+    struct scene scene;
+    struct decision_record record;
+    char head[4096];
+    (void)state;
+
+    begin(&scene, PEER_TUNNELS);
+    int fd = ask(&scene.world, ASK "X-Request-Id: tunnel-1\r\n\r\n", head);
+    assert_true(world_until(&scene.world, decision_kept, &record));
+    assert_int_equal(record.status, 101);
+    assert_string_equal(record.chosen, "other");
+    assert_string_equal(record.why, "away");
+    close(fd);
+    scene_end(&scene);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_heads),
+        cmocka_unit_test(test_others_are_not_asked_for),
+        cmocka_unit_test(test_one_that_is_not_granted),
+        cmocka_unit_test(test_both_ways),
+        cmocka_unit_test(test_bytes_behind_the_head),
+        cmocka_unit_test(test_back_pressure),
+        cmocka_unit_test(test_half_close),
+        cmocka_unit_test(test_a_client_that_goes_away_ends_it),
+        cmocka_unit_test(test_without_memory),
+        cmocka_unit_test(test_silence),
+        cmocka_unit_test(test_a_pop_that_is_down_ends_it),
+        cmocka_unit_test(test_a_drain_ends_it),
+        cmocka_unit_test(test_tries),
+        cmocka_unit_test(test_where_no_connection_is_made),
+        cmocka_unit_test(test_one_that_waits_for_a_pop_that_is_down),
+        cmocka_unit_test(test_residency),
+        cmocka_unit_test(test_draining),
+        cmocka_unit_test(test_tunnels_leave_room_for_others),
+        cmocka_unit_test(test_hops),
+        cmocka_unit_test(test_where_it_went_is_kept),
+    };
+    return cmocka_run_group_tests_name("forward_tunnel", tests, NULL, NULL);
+}
