@@ -107,7 +107,8 @@ struct arena;
       "(and asked elsewhere), lost (no byte of an answer), broken (within the answer), canceled.")   \
     X(GATEWAY_FORWARD_RETRIES, "perigee_forward_retries_total", METRIC_COUNTER, METRIC_ONE,          \
       "result", NULL, "Requests whose PoP failed: tried elsewhere, here, there over a new "        \
-      "connection (renewed), or not: no_budget, too_large (the body is not held any more).")                                                  \
+      "connection (renewed), or not: no_budget, too_large (the body is not held any more), unsafe (it may have been " \
+      "acted upon: 502).")                                                  \
     X(GATEWAY_PROXIED, "perigee_upstream_requests_total", METRIC_COUNTER, METRIC_ONE,                \
       "project,endpoint,result", NULL, "Tries at replicas that are reached over HTTP: answered, upgraded (WebSocket), " \
       "unreached (no connection), lost (no byte of an answer), slow (none in time), wrong (it is not HTTP), " \

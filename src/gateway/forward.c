@@ -9,6 +9,7 @@
 
 #include "base/auto.h"
 #include "gateway/forward_own.h"
+#include "gateway/proxy.h"
 #include "gateway/request.h"
 #include "io/loop.h"
 
@@ -24,6 +25,8 @@ static struct forward *forward_new(struct request *request, enum forward_reason 
     forward->endpoint = request->endpoint;
     forward->reason = reason;
     forward->upgrade = forward_upgrades(request);
+    forward->once =
+        request->http && (forward->upgrade || !proxy_idempotent(exchange_request(request->x)));
     forward_relay_init(forward);
     list_append(&request->gl->forwards->under_way, &forward->link);
     request->forward = forward;

@@ -93,6 +93,7 @@ struct forward {
     bool unpaid;        /* there was none left, and that is counted */
     bool renewed;       /* that PoP was asked anew, over a new connection */
     bool upgrade;       /* it asks for a tunnel: relay.tunnel once it has one */
+    bool once;          /* what was sent of it may have been acted upon: not sent again */
 
     struct forward_peer *tried[FORWARD_TRIES_MAX];
     unsigned tries;

@@ -44,6 +44,13 @@ static void lost(struct forward *forward, const struct err *err)
         answer_error(request, err);
 }
 
+/* Nobody knows what it did there. An inference may run twice; what an application is sent may not,
+ * unless its method says so. */
+static bool unsafe(const struct forward *forward, const struct http_call *call)
+{
+    return forward->once && http_call_sent_ns(call) != 0;
+}
+
 static void ask(struct forward *forward, struct forward_peer *peer, bool fresh);
 
 static void retried(struct forward *forward, const char *result)
@@ -178,8 +185,8 @@ static void on_body(struct http_call *call, struct slice bytes, void *data)
  * same once more, if it may still be processed there. */
 static bool renew(struct forward *forward)
 {
-    if (forward->renewed || !forward->relay.kept || !forward_permitted(forward, forward->peer) ||
-        !paid(forward))
+    if (forward->renewed || forward->once || !forward->relay.kept ||
+        !forward_permitted(forward, forward->peer) || !paid(forward))
         return false;
     retried(forward, "renewed");
     ask(forward, forward->peer, true);
@@ -194,6 +201,23 @@ static enum forward_seen seen(const struct forward *forward, const struct err *e
         return FORWARD_SEEN_GOOD;
     return stale || forward->canceled || forward->again || forward->answering ? FORWARD_SEEN_NOTHING
                                                                               : FORWARD_SEEN_FAILED;
+}
+
+/* No byte of an answer came. */
+static void failed(struct forward *forward, const struct err *err, bool unsafe)
+{
+    const char *pop = forward->peer->name;
+    struct err why;
+
+    if (!unsafe) {
+        (void)err_set(&why, ERR_OVERLOADED, "PoP '%s' did not answer: %s", pop, err->message);
+        try_again(forward, &why);
+        return;
+    }
+    retried(forward, "unsafe");
+    ANSWER_ERROR(forward->request, ERR_REPLICA_DIED,
+                 "PoP '%s' did not answer, and may have acted upon the request: %s", pop,
+                 err->message);
 }
 
 static void on_done(struct http_call *call, const struct err *err, void *data)
@@ -228,12 +252,7 @@ static void on_done(struct http_call *call, const struct err *err, void *data)
         exchange_abort(forward->request->x);
     } else {
         counted(forward, RESULT_LOST);
-        (void)err_set(&why, ERR_OVERLOADED, "PoP '%s' did not answer: %s", peer->name,
-                      err->message);
-        if (forward->upgrade && http_call_sent_ns(call)) /* it is sent once */
-            lost(forward, &why);
-        else
-            try_again(forward, &why);
+        failed(forward, err, unsafe(forward, call));
     }
 }
 
@@ -314,7 +333,7 @@ void forward_peer_lost(struct forward *forward)
         answer_give_up(forward);
         return;
     }
-    if ((forward->upgrade && http_call_sent_ns(forward->relay.call)) || !another(forward))
+    if (unsafe(forward, forward->relay.call) || !another(forward))
         return;
     counted(forward, RESULT_LOST); /* on_done() goes on */
     http_call_cancel(forward->relay.call);

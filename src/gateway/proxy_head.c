@@ -229,6 +229,20 @@ bool proxy_upgrades(const struct http_request *http)
                               SLICE("websocket"));
 }
 
+bool proxy_idempotent(const struct http_request *http)
+{
+    switch (http->method) {
+    case HTTP_GET:
+    case HTTP_HEAD:
+    case HTTP_OPTIONS:
+    case HTTP_PUT:
+    case HTTP_DELETE:
+        return true;
+    default:
+        return false;
+    }
+}
+
 struct slice proxy_target(struct request *request)
 {
     const struct http_request *http = exchange_request(request->x);

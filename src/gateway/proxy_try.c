@@ -100,16 +100,7 @@ static int64_t timeout_ns(const struct request *request)
 
 static bool idempotent(const struct request *request)
 {
-    switch (exchange_request(request->x)->method) {
-    case HTTP_GET:
-    case HTTP_HEAD:
-    case HTTP_OPTIONS:
-    case HTTP_PUT:
-    case HTTP_DELETE:
-        return true;
-    default:
-        return false;
-    }
+    return proxy_idempotent(exchange_request(request->x));
 }
 
 static bool may_try_again(const struct proxy *proxy)

@@ -400,7 +400,8 @@ static const struct {
       "perigee_forward_retries_total{result=\"elsewhere\"} 1" },
     { "with another key", PEER_KEYLESS, 101,
       "perigee_forward_retries_total{result=\"elsewhere\"} 1" },
-    { "sent, and closed", PEER_CLOSES, 503, "perigee_forwards_total{pop=\"other\",result=\"lost\"} 1" },
+    { "sent, and closed", PEER_CLOSES, 502,
+      "perigee_forward_retries_total{result=\"unsafe\"} 1" },
     { "a fault is an answer", PEER_FAILS, 500,
       "perigee_forwards_total{pop=\"other\",result=\"answered\"} 1" },
 };
@@ -419,6 +420,44 @@ static void test_tries(void **state)
             atomic_load(&scene.other.requests) != 1 ||
             !scene_counter(&scene.world, tries[i].counter))
             fail_msg("%s: %u there, %s", tries[i].name, third, head);
+        scene_end(&scene);
+    }
+}
+
+/* clang-format off */
+static const struct {
+    const char *name, *method;
+    enum peer_mode mode; /* of `other`; `third` echoes */
+    int status;
+    const char *counter;
+} methods[] = {
+    { "read", "GET", PEER_CLOSES, 200, "retries_total{result=\"elsewhere\"} 1" },
+    { "put", "PUT", PEER_CLOSES, 200, "retries_total{result=\"elsewhere\"} 1" },
+    { "sent", "POST", PEER_CLOSES, 502, "retries_total{result=\"unsafe\"} 1" },
+    { "changed", "PATCH", PEER_CLOSES, 502, "retries_total{result=\"unsafe\"} 1" },
+    { "sent, and refused before anything ran", "POST", PEER_REFUSES, 200,
+      "retries_total{result=\"elsewhere\"} 1" },
+};
+/* clang-format on */
+
+/* What an application may have acted upon is not sent to another one's. */
+static void test_methods(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
+        struct scene scene;
+        char request[256];
+        begin_both(&scene, methods[i].mode);
+        atomic_store(&scene.third.mode, PEER_ECHOES);
+        int size =
+            snprintf(request, sizeof request,
+                     "%s / HTTP/1.1\r\n" HOST "Content-Length: 2\r\n\r\nhi", methods[i].method);
+        struct reply reply = world_ask(&scene.world, request, (size_t)size);
+        unsigned third = atomic_load(&scene.third.requests);
+        if (reply.status != methods[i].status || third != (reply.status == 200) ||
+            !scene_counter(&scene.world, methods[i].counter))
+            fail_msg("%s: %u there, %s", methods[i].name, third, reply.text);
+        reply_free(&reply);
         scene_end(&scene);
     }
 }
@@ -701,6 +740,7 @@ int main(void)
         cmocka_unit_test(test_a_pop_that_is_down_ends_it),
         cmocka_unit_test(test_a_drain_ends_it),
         cmocka_unit_test(test_tries),
+        cmocka_unit_test(test_methods),
         cmocka_unit_test(test_where_no_connection_is_made),
         cmocka_unit_test(test_one_that_waits_for_a_pop_that_is_down),
         cmocka_unit_test(test_residency),
