@@ -512,12 +512,13 @@ static void rtt_observe(struct request *request)
     metric_observe(metrics, metrics_series(metrics, GATEWAY_RTT_COUNTRY, labels), ns);
 }
 
+/* What another PoP had is that one's, though this one has such a revision too. */
 static void usage_count(const struct request *request)
 {
     struct gateway_stats *stats =
         request->infer && request->revision ? request->revision->stats : NULL;
 
-    if (!stats)
+    if (!stats || request->forward)
         return;
     atomic_fetch_add_explicit(&stats->bytes_in, exchange_body_bytes(request->x),
                               memory_order_relaxed);

@@ -706,6 +706,51 @@ static bool decision_kept(struct world *world, void *data)
     return found;
 }
 
+static bool has_ended(struct world *world, void *data)
+{
+    (void)data;
+    return scene_counter(world, "perigee_requests_total{project=\"default\",endpoint=\"digits\","
+                                "code=\"101\"} 2");
+}
+
+/* Bytes are counted as usage where they are served: one here, and then one elsewhere. */
+static void test_usage(void **state)
+{
+    struct scene scene;
+    struct peer own;
+    struct err err;
+    void *memory;
+    (void)state;
+
+    peer_begin(&own, PEER_TUNNELS);
+    target.port = own.port;
+    struct world_endpoint row = upstream(0, scene_at_all, 2);
+    scene_begin(&scene, &row, PEER_TUNNELS, false);
+    for (int i = 0; i < 2; i++) {
+        int fd = tunnel(&scene.world);
+        say(fd, "ping", 4);
+        shutdown(fd, SHUT_WR);
+        expect_bytes(fd, "pingbye");
+        expect_end(fd);
+        scene.pops[0].flags |= TABLE_POP_DRAINING;
+        scene_table(&scene);
+    }
+    assert_true(world_until(&scene.world, has_ended, NULL));
+    assert_int_equal(shm_map(scene.world.metrics_fd, gateway_region_bytes(), false, &memory, &err),
+                     0);
+    const struct gateway_stats *stats =
+        gateway_stats_find(memory, gateway_region_bytes(), WORLD_REVISION(0, 1));
+    assert_non_null(stats);
+    assert_int_equal(atomic_load(&stats->success), 1);
+    assert_int_equal(atomic_load(&stats->bytes_in), 4);
+    assert_int_equal(atomic_load(&stats->bytes_out), 7);
+    shm_unmap(memory, gateway_region_bytes());
+    assert_int_equal(atomic_load(&scene.other.requests), 1);
+    scene_end(&scene);
+    peer_end(&own);
+    target.port = 1;
+}
+
 /* From its beginning, however long it lasts. */
 static void test_where_it_went_is_kept(void **state)
 {
@@ -747,6 +792,7 @@ int main(void)
         cmocka_unit_test(test_draining),
         cmocka_unit_test(test_tunnels_leave_room_for_others),
         cmocka_unit_test(test_hops),
+        cmocka_unit_test(test_usage),
         cmocka_unit_test(test_where_it_went_is_kept),
     };
     return cmocka_run_group_tests_name("forward_tunnel", tests, NULL, NULL);
