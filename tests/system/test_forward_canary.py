@@ -7,12 +7,15 @@ import json
 import os
 import re
 import signal
+import socket
 
 import pytest
 
 from deadline import until
 from oip import MODELS, tensor
 from test_forward import FLEET, Box, template
+from test_forward_tunnel import raw, tunnel
+from upstream import Scripted
 
 CLIENTS = """
 clients:
@@ -35,9 +38,13 @@ class Words:
         self.allowed = {}
         self.status = {}
 
-    def send(self, pop, source, allowed, **more):
+    def new(self, allowed):
         word = f"canary-{len(self.allowed)}-{os.urandom(6).hex()}"
         self.allowed[word] = allowed
+        return word
+
+    def send(self, pop, source, allowed, **more):
+        word = self.new(allowed)
         body = json.dumps({"inputs": [tensor("x", "BYTES", [1, 1], [word])]})
         with contextlib.closing(self.box.client(pop, source)) as connection:
             with contextlib.suppress(ConnectionError, http.client.HTTPException):
@@ -48,13 +55,29 @@ class Words:
                 self.status[word] = answer.status
         return self.status.get(word)
 
+    def talk(self, pop, source, allowed, *more):
+        """By a tunnel: in its head, with it, behind it, and back."""
+        word = self.new(allowed)
+        with contextlib.suppress(OSError):
+            client, head = raw(self.box, pop, source, "talk", f"X-Canary: {word}",
+                               "Perigee-Timeout: 1500ms", *more)
+            with client:
+                client.settimeout(3)  # where a link is cut nothing comes
+                self.status[word] = int(head[9:12]) if head else None
+                client.sendall(word.encode())
+                if self.status[word] == 101:
+                    assert client.recv(len(word), socket.MSG_WAITALL) in (word.encode(), b"")
+        return self.status.get(word)
+
     def all(self):
-        """One from each client to each place."""
+        """One of each kind from each client to each place."""
         for pop in "one", "two", "three":
-            self.send(pop, FRENCH, EUROPE)
-            self.send(pop, JAPANESE, set())  # of one country: no link ever has it
-            self.send(pop, SWISS, set())
+            for say in self.send, self.talk:
+                say(pop, FRENCH, EUROPE)
+                say(pop, JAPANESE, set())  # of one country: no link ever has it
+                say(pop, SWISS, set())
             self.send(pop, FRENCH, set(), **{"Perigee-Process-In": "CH"})
+            self.talk(pop, FRENCH, set(), "Perigee-Process-In: CH")
 
     def check(self):
         """Returns the links on which any was found."""
@@ -75,20 +98,25 @@ def box(homes, tmp_path_factory):
     text = re.sub(r"clients:.*?(?=links:)", CLIENTS.lstrip(), FLEET, flags=re.S)
     text = re.sub(r"  - \{between: \[(swiss|french), one\].*\n", "", text)
     found = Box(homes(start=False).home, tmp_path_factory.mktemp("canary"), text)
+    upstream = Scripted(tunnel)
     try:
         found.start()
         # At `one` it is not placed: what the French ask there goes to `three`.
-        found.deploy(name="words", model=str(MODELS / "identity_bytes.onnx"),
-                     regions=["two", "three"], spread={"pops": 2}, residency={
-                         "rules": [{**row, "transit": row["process_in"]} for row in RULES]},
+        where = {"regions": ["two", "three"], "spread": {"pops": 2}, "residency": {
+            "rules": [{**row, "transit": row["process_in"]} for row in RULES]}}
+        found.deploy(name="words", model=str(MODELS / "identity_bytes.onnx"), **where,
                      queue={"depth": 1}, scale={"concurrency": 1})
+        found.cli("apply", "-f", "-", stdin=json.dumps(
+            {"name": "talk", "upstream": upstream.url, **where}).encode())
         words = Words(found)
         for pop, source in ("one", FRENCH), ("three", FRENCH), ("two", JAPANESE):
-            until(f"it to answer by {pop}", lambda pop=pop, source=source: words.send(
-                pop, source, EUROPE if source == FRENCH else set()) == 200)
+            allowed = EUROPE if source == FRENCH else set()
+            until(f"it to answer by {pop}", lambda pop=pop, source=source, allowed=allowed: (
+                words.send(pop, source, allowed), words.talk(pop, source, allowed)) == (200, 101))
         yield found
     finally:
         found.stop()
+        upstream.close()
 
 
 @contextlib.contextmanager
@@ -163,8 +191,14 @@ def test_words_stay_where_they_may_be(box, fault, passes):
         assert words.send("two", FRENCH, set()) == 451  # not in transit
         assert words.send("one", JAPANESE, set()) == 451
         assert words.send("two", JAPANESE, set()) == 200  # its own replica: nothing of it travels
+        talked = words.talk("one", FRENCH, EUROPE)
+        assert words.talk("two", SWISS, set()) == words.talk("two", FRENCH, set()) == 451
+        assert words.talk("one", JAPANESE, set()) == 451
+        assert words.talk("two", JAPANESE, set()) == 101
     found = words.check()
     assert status == 200 if passes else passes is None or status in (503, 504), status
+    assert talked == 101 if passes else passes is None or talked in (502, 503, 504, None), talked
     assert not passes or ("one", "three") in found
     until("all to be well", lambda: words.send("one", FRENCH, EUROPE) == 200)
+    until("tunnels as well", lambda: words.talk("one", FRENCH, EUROPE) == 101)
     assert ("one", "three") in words.check() and found <= {("one", "three")}
