@@ -17,6 +17,7 @@
 #include "contract/dns_metrics.h"
 #include "contract/gateway_metrics.h"
 #include "http/server.h"
+#include "http/trust.h"
 #include "io/loop.h"
 #include "pop/agent.h"
 #include "pop/pop_metrics.h"
@@ -282,8 +283,13 @@ void agent_admin_open(struct agent *agent)
     struct http_server_limits limits = http_server_limits_default();
     limits.connections_max = 256;
     agent->admin = http_server_new(agent->loop, &limits, &events, agent);
+    agent->trust = trust_of_environment();
+    http_server_set_trust(agent->admin, agent->trust);
     for (uint32_t i = 0; i < agent->listener_count; i++)
-        http_server_listen(agent->admin, agent->listeners[i]);
+        if (agent->in_home[i])
+            http_server_listen_trusted(agent->admin, agent->listeners[i]);
+        else
+            http_server_listen(agent->admin, agent->listeners[i]);
 }
 
 /* Answers are out, and nobody asks any more; then what is to be on disk goes there. */
@@ -314,6 +320,7 @@ void agent_admin_drain(struct agent *agent, uint32_t idle_ms)
 void agent_admin_close(struct agent *agent)
 {
     http_server_free(agent->admin);
+    trust_free(agent->trust);
     for (uint32_t i = 0; i < agent->listener_count; i++)
         fd_close(&agent->listeners[i]);
 }

@@ -48,6 +48,7 @@ struct json_writer;
 struct loop;
 struct saver;
 struct timer;
+struct trust;
 struct watch;
 
 struct wire { /* one SEQPACKET channel on the loop */
@@ -177,7 +178,9 @@ struct agent {
 
     /* admin.c */
     struct http_server *admin;
+    struct trust *trust; /* whose PROXY header is taken */
     int listeners[AGENT_LISTENERS_MAX];
+    bool in_home[AGENT_LISTENERS_MAX];
     uint32_t listener_count;
     struct env_timer drained_late;
 };

@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "contract/ring.h"
+#include "http/trust.h"
 #include "io/socket.h"
 #include "pop/agent.h"
 #include "sys/channel.h"
@@ -292,15 +293,22 @@ static void gateway_listens(struct agent *agent, const struct message_address *s
         agent->gateway_address = address;
 }
 
+static void admin_listens(struct agent *agent, const struct message_listener *listener, int *fd)
+{
+    if (listener->kind != LISTENER_ADMIN || agent->listener_count == AGENT_LISTENERS_MAX)
+        return;
+    agent->in_home[agent->listener_count] = trust_in_home(listener->address, agent->start.home);
+    agent->listeners[agent->listener_count++] = take_fd(*fd);
+}
+
 void agent_on_supervisor(struct agent *agent, const union message *message, size_t size, int *fds,
                          size_t fd_count)
 {
     (void)size;
     switch (message->head.type) {
     case MESSAGE_LISTENER:
-        if (fd_count && message->as_MESSAGE_LISTENER.kind == LISTENER_ADMIN &&
-            agent->listener_count < AGENT_LISTENERS_MAX)
-            agent->listeners[agent->listener_count++] = take_fd(fds[0]);
+        if (fd_count)
+            admin_listens(agent, &message->as_MESSAGE_LISTENER, &fds[0]);
         break;
     case MESSAGE_ADDRESS:
         if (message->as_MESSAGE_ADDRESS.kind == LISTENER_GATEWAY)

@@ -99,6 +99,16 @@ def test_from_anyone_else_a_proxy_header_is_bad_input(perigee, listener, header)
         assert one.ended()
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/healthz"])
+def test_the_admin_port_takes_it_too(perigee, path):
+    ask = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    for source, header, status in ((PROXY, version1(), 200), (PROXY, version2(), 200),
+                                   (PROXY, b"", 200), (None, b"", 200), (None, version1(), 400),
+                                   (PROXY, b"PROXY TCP4 203.0.113.7\r\n", 400)):
+        with wire(perigee, source, "admin") as one:
+            assert one.send(header, ask).answer().status == status, (source, header)
+
+
 def test_a_malformed_header_of_a_trusted_peer_is_bad_input(perigee):
     for header in (b"PROXY TCP4 203.0.113.7\r\n", SIGNATURE + b"\x31\x11\0\0",
                    SIGNATURE + b"\x21\x11\0\x01z", b"PROXY TCP4 " + b"1" * 200):
