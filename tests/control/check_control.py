@@ -541,59 +541,6 @@ class Pops(Case):
                          "bad_input")
 
 
-class Watches(Case):
-    def test_endpoints(self):
-        c = self.control
-        c.deploy("first")
-        watch = c.watch("/endpoints?watch=1")
-        self.assertEqual(watch.next()[2]["name"], "first")
-        self.assertEqual(watch.next()[::2], ("synced", {"names": ["first"]}))
-        c.deploy("second")
-        kind, number, view = watch.next()
-        self.assertEqual((kind, view["name"]), ("endpoint", "second"))
-        watch.close()
-        c.call("DELETE", "/endpoints/first")
-        c.deploy("third")
-        watch = c.watch("/endpoints?watch=1", Last_Event_ID=str(number))
-        seen = [watch.next() for _ in range(3)]
-        self.assertEqual([(e[0], e[2].get("name")) for e in seen],
-                         [("deleted", "first"), ("endpoint", "third"), ("synced", None)])
-        watch.close()
-
-    def test_one_endpoint(self):
-        c = self.control
-        c.deploy()
-        watch = c.watch("/endpoints/digits?watch=1")
-        _, number, _ = watch.next()
-        again = c.watch("/endpoints/digits?watch=1", Last_Event_ID=str(number))
-        c.call("DELETE", "/endpoints/digits")
-        self.assertEqual(watch.next()[0], "deleted")
-        self.assertEqual(again.next()[0], "deleted")
-        self.assertIsNone(watch.next())
-        self.refused(c.call("GET", "/endpoints/digits?watch=1"), 404, "not_found")
-
-    def test_events_and_logs(self):
-        c = self.control
-        uid = c.deploy().json()["uid"]
-        events = c.watch("/events?watch=1&endpoint=digits")
-        self.assertEqual([events.next()[2]["kind"] for _ in range(2)],
-                         ["endpoint_created", "revision_created"])
-        logs = c.watch("/endpoints/digits/logs?watch=1")
-        c.deploy("other")
-        for i in range(50):
-            c.report(sequence=i, logs=[c.item(endpoint_uid=uid, replica="digits-1", line=str(i))])
-        self.assertEqual([logs.next()[2]["line"] for _ in range(50)], [str(i) for i in range(50)])
-        c.call("POST", "/endpoints/digits/stop", {})
-        kind, number, event = events.next()
-        self.assertEqual(event["message"], "stopped")
-        events.close()
-        c.call("POST", "/endpoints/digits/start", {})
-        events = c.watch("/events?watch=1", Last_Event_ID=str(number))
-        self.assertEqual(events.next()[2]["message"], "started")
-        events.close()
-        logs.close()
-
-
 class Rules(Case):
     def test_hosts_and_origins(self):
         c = self.control
