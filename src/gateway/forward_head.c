@@ -94,6 +94,16 @@ static void upgrade_add(struct http_headers *headers)
     add(headers, SLICE("Upgrade"), SLICE("websocket"));
 }
 
+/* Of a deadline that only the body tells, and that PoP reads: what it has to take off. */
+static uint64_t spent_ms(const struct request *request)
+{
+    int64_t spent = (loop_now_ns() - request->arrived_ns) / ENV_MS;
+
+    return spent < FORWARD_SPENT_MS_MIN            ? 0
+           : (uint64_t)spent < HOP_DEADLINE_MS_MAX ? (uint64_t)spent
+                                                   : HOP_DEADLINE_MS_MAX;
+}
+
 int forward_request_headers(struct arena *arena, struct request *request,
                             const struct forward_peer *peer, struct http_headers *ret,
                             struct err *err)
@@ -104,6 +114,7 @@ int forward_request_headers(struct arena *arena, struct request *request,
         .from = table_text(request->table->head, request->table->head->pop),
         .to = slice_of(peer->name),
         .deadline_ms = left_ms(request),
+        .spent_ms = request->route.call == OIP_INFER && !request->http ? spent_ms(request) : 0,
         .revision = traffic_for_hop(request),
         .id = slice_of(request->id),
     };
@@ -162,6 +173,7 @@ int forward_hop_read(struct request *request, struct slice header, struct err *e
     }
     request->hop = true;
     request->hop_revision = hop.revision;
+    request->spent_ns = (int64_t)hop.spent_ms * ENV_MS;
     request->hop_client = country_number_of(slice_of(hop.client));
     if (hop.deadline_ms)
         request->deadline_ns = request->arrived_ns + (int64_t)hop.deadline_ms * ENV_MS;

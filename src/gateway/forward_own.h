@@ -31,6 +31,7 @@ enum {
     FORWARD_IDLE_MS = 30000,    /* below idle_ms of the other gateway's limits */
     FORWARD_SILENCE_MS = 60000, /* within an answer */
     FORWARD_HEAD_MS = -1,       /* each request has a timer of its own */
+    FORWARD_SPENT_MS_MIN = 10,  /* less is not told */
     FORWARD_SLACK_MS = 5000,    /* beyond what the other gateway itself allows */
 };
 #define FORWARD_AVOID_NS INT64_C(1'000'000'000) /* a PoP that failed */

@@ -136,6 +136,7 @@ struct request {
     struct memory_budget *budget; /* that budget_bytes are of, its endpoint's; else the gateway's */
     struct env_timer timer;
     int64_t arrived_ns, queued_ns, submitted_ns, deadline_ns; /* deadline: 0 none */
+    int64_t spent_ns; /* before it arrived here, at another PoP */
     uint64_t queue_ns, infer_ns;
     uint32_t rtt_us; /* to its client, once it is answered; 0: not known */
     struct flight *flight;

@@ -17,7 +17,7 @@ static int deadline_set(struct request *request, uint64_t ns, struct err *err)
         return err_set(err, ERR_BAD_INPUT, "it must be above 0");
     if (ns >= (uint64_t)INT64_MAX / 4) /* as good as none */
         return 0;
-    int64_t due = request->arrived_ns + (int64_t)ns;
+    int64_t due = request->arrived_ns - request->spent_ns + (int64_t)ns;
     if (!request->deadline_ns || due < request->deadline_ns)
         request->deadline_ns = due;
     return 0;

@@ -49,6 +49,11 @@ static void mac_make(const struct hop *hop, const struct hop_request *request,
     mac_field(&text, slice_of(hop->client));
     text_u64(&text, hop->deadline_ms);
     text_char(&text, ';');
+    if (hop->spent_ms) { /* named: a number alone is the revision */
+        TEXT_LITERAL(&text, "spent");
+        text_u64(&text, hop->spent_ms);
+        text_char(&text, ';');
+    }
     if (hop->revision) {
         text_u64(&text, hop->revision);
         text_char(&text, ';');
@@ -103,18 +108,21 @@ int hop_print(const struct hop *hop, const struct hop_request *request,
               const unsigned char key[static HOP_KEY_BYTES], char ret_text[static HOP_BYTES_MAX],
               struct err *err)
 {
-    char mac[HOP_MAC_HEX + 1], revision[32] = "";
+    char mac[HOP_MAC_HEX + 1], revision[32] = "", spent[32] = "";
     if (!is_word(hop->from, HOP_NAME_MAX) || !is_word(hop->to, HOP_NAME_MAX) ||
         !is_word(hop->id, HOP_ID_MAX) || hop->deadline_ms > HOP_DEADLINE_MS_MAX ||
-        hop->revision > HOP_REVISION_MAX || (hop->client[0] && !is_country(slice_of(hop->client))))
+        hop->spent_ms > HOP_DEADLINE_MS_MAX || hop->revision > HOP_REVISION_MAX ||
+        (hop->client[0] && !is_country(slice_of(hop->client))))
         return err_set(err, ERR_BAD_INPUT, "a " HOP_HEADER " that cannot be written");
     mac_make(hop, request, key, mac);
     if (hop->revision)
         snprintf(revision, sizeof revision, "revision=%u; ", hop->revision);
+    if (hop->spent_ms)
+        snprintf(spent, sizeof spent, "spent=%llu; ", (unsigned long long)hop->spent_ms);
     return snprintf(ret_text, HOP_BYTES_MAX,
-                    "v1; from=%.*s; to=%.*s; client=%s; deadline=%llu; %sid=%.*s; mac=%s",
+                    "v1; from=%.*s; to=%.*s; client=%s; deadline=%llu; %s%sid=%.*s; mac=%s",
                     SLICE_FMT(hop->from), SLICE_FMT(hop->to), hop->client[0] ? hop->client : "-",
-                    (unsigned long long)hop->deadline_ms, revision, SLICE_FMT(hop->id), mac);
+                    (unsigned long long)hop->deadline_ms, spent, revision, SLICE_FMT(hop->id), mac);
 }
 
 /* ---- reading -------------------------------------------------------------------------------- */
@@ -158,7 +166,7 @@ static bool number_read(struct slice text, uint64_t most, uint64_t *ret)
 
 int hop_parse(struct slice text, struct hop *ret, struct err *err)
 {
-    struct slice rest = text, client, deadline, revision = {};
+    struct slice rest = text, client, deadline, spent = {}, revision = {};
     uint64_t number = 0;
     struct hop hop = {};
     if (text.size >= HOP_BYTES_MAX || !slice_starts(text, SLICE("v1; ")))
@@ -168,16 +176,20 @@ int hop_parse(struct slice text, struct hop *ret, struct err *err)
     if (!field_cut(&rest, "from", false, &hop.from) || !field_cut(&rest, "to", false, &hop.to) ||
         !field_cut(&rest, "client", false, &client) ||
         !field_cut(&rest, "deadline", false, &deadline) ||
+        (slice_starts(rest, SLICE("spent=")) && !field_cut(&rest, "spent", false, &spent)) ||
         (slice_starts(rest, SLICE("revision=")) &&
          !field_cut(&rest, "revision", false, &revision)) ||
         !field_cut(&rest, "id", false, &hop.id) || !field_cut(&rest, "mac", true, &hop.mac))
-        return err_set(err, ERR_BAD_INPUT,
-                       HOP_HEADER
-                       ": from, to, client, deadline, revision, id, mac are its fields, in this "
-                       "order; only PoPs of this fleet send it");
+        return err_set(
+            err, ERR_BAD_INPUT,
+            HOP_HEADER
+            ": from, to, client, deadline, spent, revision, id, mac are its fields, in this "
+            "order; only PoPs of this fleet send it");
     if (!is_word(hop.from, HOP_NAME_MAX) || !is_word(hop.to, HOP_NAME_MAX) ||
         !is_word(hop.id, HOP_ID_MAX) ||
         !number_read(deadline, HOP_DEADLINE_MS_MAX, &hop.deadline_ms) ||
+        (spent.data &&
+         (!number_read(spent, HOP_DEADLINE_MS_MAX, &hop.spent_ms) || hop.spent_ms == 0)) ||
         (revision.data && (!number_read(revision, HOP_REVISION_MAX, &number) || number == 0)) ||
         !is_mac(hop.mac) || (!is_country(client) && !slice_is(client, "-")))
         return err_set(err, ERR_BAD_INPUT,

@@ -5,7 +5,8 @@
  *
  *   Perigee-Hop: v1; from=paris; to=tokyo; client=FR; deadline=29500; id=REQUEST_ID; mac=HEX
  *
- * `revision=3; ` stands before `id` where the client's address chose one (policy/traffic.h).
+ * `spent=1500; ` stands before `id` where that many ms of a deadline in the body have passed, and
+ * `revision=3; ` behind it where the client's address chose one (policy/traffic.h).
  *
  * The MAC is HMAC-SHA-256 by the key that only control and these two PoPs have. It covers the
  * fields and what the request is about (struct hop_request): nobody else can say where a client is,
@@ -43,6 +44,7 @@ struct hop {
     struct slice id;       /* of the request */
     struct slice mac;      /* HEX; of a parsed one */
     uint32_t revision;     /* that the first PoP chose by the client's address; 0: it did not */
+    uint64_t spent_ms;     /* since it came to the first PoP */
 };
 
 /* What the MAC covers beside the fields. */

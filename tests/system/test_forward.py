@@ -244,8 +244,9 @@ def test_a_slow_link_is_slow(box):
 
 @pytest.mark.parametrize("headers", [
     ["v1; from=one; to=two; client=FR; deadline=0; id=a; mac=" + "0" * 64], ["v1"], [""],
+    ["v1; from=one; to=two; client=FR; deadline=0; spent=0; id=a; mac=" + "0" * 64],
     ["v1; from=one; to=two; client=FR; deadline=0; id=a; mac=" + "0" * 64] * 2],
-    ids=["forged", "cut", "empty", "twice"])
+    ids=["forged", "cut", "empty", "odd-time", "twice"])
 def test_a_hop_that_no_pop_signed_is_refused(box, headers):
     with contextlib.closing(box.client("two", FRENCH)) as connection:
         connection.putrequest("POST", "/v2/models/far/infer")

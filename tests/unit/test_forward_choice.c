@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which PoP a gateway passes a request to, when it serves it, and what others pass to it. */
 #include <math.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -257,8 +258,8 @@ static void test_overloaded(void **state)
 
 /* ---- what another PoP passed on ------------------------------------------------------------- */
 
-static struct reply hop_ask(struct world *world, const struct hop *hop, char byte,
-                            const char *headers, const char *target)
+static struct reply hop_say(struct world *world, const struct hop *hop, char byte,
+                            const char *headers, const char *target, const char *body)
 {
     unsigned char key[HOP_KEY_BYTES];
     char value[HOP_BYTES_MAX], request[4096];
@@ -271,9 +272,58 @@ static struct reply hop_ask(struct world *world, const struct hop *hop, char byt
     assert_true(hop_print(hop, &about, key, value, &err) > 0);
     int size = snprintf(request, sizeof request,
                         "POST %s HTTP/1.1\r\nHost: localhost\r\n" HOP_HEADER ": %s\r\n%s"
-                        "Content-Length: %zu\r\n\r\n" BODY,
-                        target, value, headers, strlen(BODY));
+                        "Content-Length: %zu\r\n\r\n%s",
+                        target, value, headers, strlen(body), body);
     return world_ask(world, request, (size_t)size);
+}
+
+static struct reply hop_ask(struct world *world, const struct hop *hop, char byte,
+                            const char *headers, const char *target)
+{
+    return hop_say(world, hop, byte, headers, target, BODY);
+}
+
+/* A deadline in the body (in microseconds) counts from when it came to the first PoP. */
+static void test_time_spent_before(void **state)
+{
+    static const char body[] = "{\"parameters\":{\"timeout\":20000000},\"inputs\":[{\"name\":"
+                               "\"image\",\"shape\":[1,4],\"datatype\":\"FP32\",\"data\":[0,1,"
+                               "7,2]}]}";
+    struct scene scene;
+    struct world_endpoint row = scene_endpoint(0, scene_at_all, 2);
+    struct hop hop = { SLICE("other"), SLICE("local"), "FR", 0, SLICE("x"), {} };
+    const char *infer = "/v2/models/digits/infer";
+    (void)state;
+
+    scene_begin(&scene, &row, PEER_ECHOES, true);
+    scene_expect(hop_say(&scene.world, &hop, 'o', "", infer, body), 200, NULL);
+    hop.spent_ms = 20'000;
+    scene_expect(hop_say(&scene.world, &hop, 'o', "", infer, body), 504, "deadline");
+    scene_expect(hop_ask(&scene.world, &hop, 'o', "", infer), 200, NULL); /* that has none */
+    scene_end(&scene);
+}
+
+/* And that is told to the PoP that reads it. */
+static void test_time_spent_here(void **state)
+{
+    static const char head[] = "POST /v2/models/digits/infer HTTP/1.1\r\n" LOCAL;
+    static const char rest[] = "Content-Length: 2\r\n\r\n{}";
+    struct scene scene;
+    (void)state;
+
+    scene_begin_away(&scene, PEER_ECHOES);
+    scene_expect(world_infer(&scene.world, "", BODY), 200, NULL);
+    int fd = world_connect(&scene.world);
+    assert_int_equal(send(fd, head, sizeof head - 1, MSG_NOSIGNAL), sizeof head - 1);
+    world_pass(&scene.world); /* it has begun */
+    assert_int_equal(poll(&(struct pollfd){ fd, POLLIN, 0 }, 1, 60), 0);
+    assert_int_equal(send(fd, rest, sizeof rest - 1, MSG_NOSIGNAL), sizeof rest - 1);
+    scene_expect(world_read(fd), 200, NULL);
+    close(fd);
+    const char *spent = strstr(scene.other.request, "; spent=");
+    assert_non_null(spent);
+    assert_in_range(strtoul(spent + 8, NULL, 10), 50, 20'000);
+    scene_end(&scene);
 }
 
 static void test_hops(void **state)
@@ -376,6 +426,8 @@ int main(void)
         cmocka_unit_test(test_mesh),
         cmocka_unit_test(test_a_silent_pop_that_is_down_is_given_up),
         cmocka_unit_test(test_overloaded),
+        cmocka_unit_test(test_time_spent_before),
+        cmocka_unit_test(test_time_spent_here),
         cmocka_unit_test(test_hops),
         cmocka_unit_test(test_forged_hops),
         cmocka_unit_test(test_residency),

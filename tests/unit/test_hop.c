@@ -61,6 +61,25 @@ static void test_round(void **)
     assert_false(hop_verify(&got, &request, key));
     got.revision = 0;
     assert_false(hop_verify(&got, &request, key));
+
+    struct hop late = hop; /* with the time it has spent, likewise */
+    late.spent_ms = 1500;
+    assert_true(hop_print(&late, &request, key, text, &err) > 0);
+    assert_non_null(strstr(text, "; deadline=29500; spent=1500; id=r-1; "));
+    assert_int_equal(hop_parse(slice_of(text), &got, &err), 0);
+    assert_int_equal(got.spent_ms, 1500);
+    assert_true(hop_verify(&got, &request, key));
+    got.spent_ms = 1499;
+    assert_false(hop_verify(&got, &request, key));
+    got.spent_ms = 0;
+    assert_false(hop_verify(&got, &request, key));
+    got.revision = 1500; /* one is not the other */
+    assert_false(hop_verify(&got, &request, key));
+    late.revision = 12;
+    assert_true(hop_print(&late, &request, key, text, &err) > 0);
+    assert_non_null(strstr(text, "; spent=1500; revision=12; id=r-1; "));
+    assert_int_equal(hop_parse(slice_of(text), &got, &err), 0);
+    assert_true(hop_verify(&got, &request, key));
 }
 
 /* Each of them is one thing other than what was signed. */
@@ -146,6 +165,11 @@ static void test_parse(void **)
         { "v1; from=a; to=b; client=FR; deadline=86400001; id=x; mac=" MAC, "out of form" },
         { "v1; from=a; to=b; client=FR; deadline=99999999999999999999; id=x; mac=" MAC,
           "out of form" },
+        { "v1; from=a; to=b; client=FR; deadline=0; spent=1; id=x; mac=" MAC, NULL },
+        { "v1; from=a; to=b; client=FR; deadline=0; spent=0; id=x; mac=" MAC, "out of form" },
+        { "v1; from=a; to=b; client=FR; deadline=0; spent=86400001; id=x; mac=" MAC,
+          "out of form" },
+        { "v1; from=a; to=b; client=FR; deadline=0; revision=1; spent=1; id=x; mac=" MAC, "order" },
         { "v1; from=a; to=b; client=FR; deadline=0; id=; mac=" MAC, "out of form" },
         { "v1; from=a; to=b; client=FR; deadline=0; id=x; mac=0", "out of form" },
         { "v1; from=a; to=b; client=FR; deadline=0; id=x; mac=" MAC "0", "out of form" },
