@@ -11,6 +11,7 @@
 #include "base/arena.h"
 #include "gateway/depth.h"
 #include "gateway/dispatch.h"
+#include "gateway/forward.h"
 #include "gateway/proxy.h"
 #include "gateway/request.h"
 #include "gateway/target.h"
@@ -190,6 +191,64 @@ void admit_leave(struct request *request)
     shard_deadline_stop(request->gl, &request->timer);
 }
 
+/* ---- parked --------------------------------------------------------------------------- */
+
+static void arena_want(struct request *request)
+{
+    struct revision *revision = request->revision;
+
+    if (!atomic_load(&revision->arena) && !atomic_exchange(&revision->arena_wanted, true))
+        shard_want_arena(request->gl, revision->uid);
+}
+
+static int park(struct request *request, struct err *err)
+{
+    int r = count_in(request, 0, err);
+
+    if (r < 0)
+        return r;
+    request->parked = true;
+    request_state_move(&request->state, REQUEST_HELD);
+    list_append(&request->side->held, &request->held);
+    admit_arm(request);
+    if (!request->http)
+        arena_want(request);
+    return 0;
+}
+
+int admit_park(struct request *request, int64_t look_ns, struct err *err)
+{
+    int r = admit_check(request, err);
+
+    if (r < 0)
+        return r;
+    request->queued_ns = loop_now_ns();
+    request->look_ns = look_ns;
+    count_arrival(request);
+    return park(request, err);
+}
+
+void admit_unpark(struct request *request)
+{
+    request->parked = false;
+    if (request->state == REQUEST_READING)
+        return;
+    admit_leave(request);
+    request_state_move(&request->state, REQUEST_READING);
+}
+
+void admit_parked(struct request *request)
+{
+    struct err err;
+
+    if (request->side->lane_count > 0) {
+        admit_unpark(request);
+        request_serve(request);
+    } else if (request->state == REQUEST_READING && park(request, &err) < 0) { /* it has moved */
+        answer_error(request, &err);
+    }
+}
+
 /* ---- how long ------------------------------------------------------------------------- */
 
 static int64_t wait_ends_ns(const struct request *request, bool *ret_cold)
@@ -216,7 +275,10 @@ static void on_wait_due(struct env_timer *timer, void *data)
     (void)timer;
 
     if (now < ends) {
-        admit_arm(request);
+        if (request->parked && now >= request->look_ns)
+            forward_look(request);
+        else
+            admit_arm(request);
         return;
     }
     if (request->deadline_ns && now >= request->deadline_ns)
@@ -235,6 +297,8 @@ void admit_arm(struct request *request)
     int64_t ends = wait_ends_ns(request, &cold);
 
     request->cold |= cold;
+    if (request->parked && request->look_ns < ends)
+        ends = request->look_ns;
     shard_deadline(request->gl, &request->timer, ends, on_wait_due, request);
 }
 
@@ -397,7 +461,6 @@ int admit_check(struct request *request, struct err *err)
 
 void admit_hold(struct request *request)
 {
-    struct revision *revision = request->revision;
     struct err err;
 
     if (request->state == REQUEST_HELD)
@@ -412,8 +475,7 @@ void admit_hold(struct request *request)
     request_state_move(&request->state, REQUEST_HELD);
     list_append(&request->side->held, &request->held);
     admit_arm(request);
-    if (!atomic_load(&revision->arena) && !atomic_exchange(&revision->arena_wanted, true))
-        shard_want_arena(request->gl, revision->uid);
+    arena_want(request);
 }
 
 static bool metas_equal(const struct tensor_meta *a, const struct tensor_meta *b, uint32_t count)

@@ -45,6 +45,11 @@ float admit_cold_ms(const struct revision *revision);
 void admit_ran(struct revision_side *side, int64_t ns);
 /* Waits for the model's description or the arena: body_continue() comes. */
 void admit_hold(struct request *request);
+/* A start here is thought to be worth waiting for: it waits, unread, and at that time another PoP
+ * is looked at (forward_look()). */
+[[nodiscard]] int admit_park(struct request *request, int64_t look_ns, struct err *err);
+void admit_unpark(struct request *request); /* unread and uncounted, as it came */
+void admit_parked(struct request *request); /* what it waits for may be there */
 /* It waits no more (answered, closed, or going on). */
 void admit_leave(struct request *request);
 /* Its replica died before it answered: again, or not. */

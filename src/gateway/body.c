@@ -476,6 +476,10 @@ void body_continue(struct request *request)
     const struct model_info *info = atomic_load(&revision->model);
     struct err err;
 
+    if (request->parked) { /* nothing of it was read */
+        admit_parked(request);
+        return;
+    }
     if (!info || !atomic_load(&revision->arena)) {
         admit_hold(request);
         return;

@@ -52,6 +52,8 @@ void forwards_review(struct gateway_loop *gl);
 /* Its revision is known, nothing of its body was read. 1: it is passed on; 0: it is to be served
  * here. */
 [[nodiscard]] int forward_begin(struct request *request, struct err *err);
+/* Of one that is parked: it goes to another PoP that is better by now, or waits on. */
+void forward_look(struct request *request);
 bool forward_placed(const struct request *request); /* at another PoP, as the table has it */
 /* Of one that must not wait here, whatever comes: not placed, or not permitted. 1, or negative. */
 [[nodiscard]] int forward_away(struct request *request, enum forward_reason reason,

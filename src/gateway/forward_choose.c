@@ -16,6 +16,9 @@
 
 #define COLD_MS 10'000.0f /* until a replica is ready, where nobody says */
 
+/* From one look at other PoPs to the next, of a request that waits for a start. */
+enum { LOOK_MS_MIN = 5, LOOK_MS_MAX = 1000 };
+
 static const char *const reasons[] = {
 #define REASON(name) #name,
     FORWARD_REASONS(REASON)
@@ -104,8 +107,9 @@ static void places_fill(struct places *places, const struct question *question)
     }
 }
 
-/* False: there is none. */
-static bool choose(const struct question *question, uint64_t seed, struct route_choice *ret)
+/* The best, at most `max`; how many. */
+static size_t choose_some(const struct question *question, uint64_t seed, struct route_choice *ret,
+                          size_t max)
 {
     const struct route_pops *route = &question->pops->route;
     uint32_t own = question->pops->own;
@@ -125,7 +129,13 @@ static bool choose(const struct question *question, uint64_t seed, struct route_
     struct route_endpoint endpoint = { places.count,      places.pop,      places.wait_ms,
                                        places.service_ms, places.start_ms, places.weight };
     decision_note(question->request, question->table, route, &endpoint, &query, question->why);
-    return route_choose(route, &endpoint, &query, ret, 1) > 0;
+    return route_choose(route, &endpoint, &query, ret, max);
+}
+
+/* False: there is none. */
+static bool choose(const struct question *question, uint64_t seed, struct route_choice *ret)
+{
+    return choose_some(question, seed, ret, 1) > 0;
 }
 
 static uint32_t endpoint_row(const struct request *request)
@@ -192,6 +202,27 @@ static bool well_here(struct request *request, const struct admit_prospect *pros
     return false;
 }
 
+/* When a start that has not come by then is thought to take longer than the other PoP. */
+static int64_t look_ns(const struct question *question, const struct route_choice *other)
+{
+    float ms = other->total_ms - question->cold_ms;
+
+    return loop_now_ns() +
+           (int64_t)(ms > LOOK_MS_MIN ? ms < LOOK_MS_MAX ? ms : LOOK_MS_MAX : LOOK_MS_MIN) * ENV_MS;
+}
+
+/* It stays for a start here; where another PoP could answer it too, in such a way that it can still
+ * go there. */
+static int stay(struct request *request, const struct question *question,
+                const struct route_choice *choices, size_t count, struct err *err)
+{
+    if (!question->cold || count < 2 || choices[0].pop != question->pops->own ||
+        choices[1].exclusion != ROUTE_ALLOWED)
+        return 0;
+    int r = admit_park(request, look_ns(question, &choices[1]), err);
+    return r < 0 ? r : 1;
+}
+
 int forward_begin(struct request *request, struct err *err)
 {
     struct admit_prospect prospect;
@@ -218,14 +249,51 @@ int forward_begin(struct request *request, struct err *err)
         .here_wait_ms = full ? INFINITY : prospect.wait_ms,
         .enough_ms = reason == FORWARD_overloaded ? prospect.finish_ms : 0,
     };
-    struct route_choice choice;
-    if (!choose(&question, shard_random(request->gl), &choice) || choice.pop == pops->own ||
-        choice.exclusion != ROUTE_ALLOWED ||
-        (reason == FORWARD_overloaded && !full && choice.total_ms >= question.enough_ms))
-        return 0;
+    struct route_choice choices[2], *best = &choices[0];
+    size_t count = choose_some(&question, shard_random(request->gl), choices, 2);
+    if (count == 0 || best->pop == pops->own || best->exclusion != ROUTE_ALLOWED ||
+        (reason == FORWARD_overloaded && !full && best->total_ms >= question.enough_ms))
+        return stay(request, &question, choices, count, err);
     if (reason == FORWARD_cold)
         admit_demand(request); /* though nothing waits here */
-    return pass(request, pops, &choice, reason, err);
+    return pass(request, pops, best, reason, err);
+}
+
+/* Residency is asked anew: the table may be another by now. */
+void forward_look(struct request *request)
+{
+    const struct table_head *table = request->table->head;
+    struct countries process;
+    enum residency_place place;
+    struct err err;
+    uint32_t row = endpoint_row(request);
+
+    if (residency_again(request, table, row, &place, &process, &err) < 0) {
+        answer_error(request, &err);
+        return;
+    }
+    struct question question = {
+        .request = request,
+        .why = reasons[FORWARD_cold],
+        .table = table,
+        .pops = forward_pops(request->gl->forwards, request->table, forward_upgrades(request)),
+        .row = row,
+        .process = &process,
+        .here = place == RESIDENCY_HERE,
+        .cold = true,
+        .cold_ms = admit_cold_ms(request->revision),
+    };
+    struct route_choice choices[2], *best = &choices[0];
+    size_t count = choose_some(&question, shard_random(request->gl), choices, 2);
+    if (count > 0 && best->pop != question.pops->own && best->exclusion == ROUTE_ALLOWED) {
+        admit_unpark(request);
+        if (pass(request, question.pops, best, FORWARD_cold, &err) < 0)
+            answer_error(request, &err);
+        return;
+    }
+    request->look_ns =
+        count > 1 ? look_ns(&question, &choices[1]) : loop_now_ns() + LOOK_MS_MAX * ENV_MS;
+    admit_arm(request);
 }
 
 static bool ready_here(const struct table *table, uint32_t row, float *ret_cold_ms)

@@ -131,7 +131,9 @@ struct request {
     struct list held, link, batch; /* side->held; gl->waiting; the endpoint's side->batch */
     struct list pace; /* side->uploads, gl->answers: a slow client may have to give way */
     bool counted, cold, retried, infer;
-    bool tried; /* though its deadline looked too short: is not asked again */
+    bool parked;     /* HELD for a start, unread: it may yet go to another PoP, */
+    int64_t look_ns; /* which is looked at then */
+    bool tried;      /* though its deadline looked too short: is not asked again */
     uint64_t counted_bytes, budget_bytes;
     struct memory_budget *budget; /* that budget_bytes are of, its endpoint's; else the gateway's */
     struct env_timer timer;

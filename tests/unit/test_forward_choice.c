@@ -95,7 +95,8 @@ static void test_cold(void **state)
     scene_end(&scene);
 }
 
-/* It starts sooner than another could answer, and is waited for; but not when it has not come. */
+/* It starts sooner than another could answer, and is waited for; but not when it has not come: who
+ * waits for it, and who comes then, goes to the other. */
 static void test_cold_for_longer_than_thought(void **state)
 {
     static const struct scene_figures figures[] = { { "local", MESH_UP, 0, 0, 20 },
@@ -107,8 +108,8 @@ static void test_cold_for_longer_than_thought(void **state)
     scene_begin(&scene, &row, PEER_ECHOES, false);
     scene_mesh(&scene, figures, 2);
     for (unsigned i = 0; i < 2; i++) {
-        scene_expect(world_infer(&scene.world, "Perigee-Timeout: 200ms\r\n", BODY), 504,
-                     "deadline");
+        scene_expect(world_infer(&scene.world, "Perigee-Timeout: 20s\r\n", BODY), 200,
+                     "Perigee-Pop: other");
         scene_mesh(&scene, figures, 2);
         scene_expect(world_infer(&scene.world, "", BODY), 200, "Perigee-Pop: other");
         fake_start(&scene.world, &scene.fake, 7 + i, WORLD_REVISION(0, 1), 2);
@@ -145,6 +146,76 @@ static void test_cold_and_full(void **state)
     fake_start(&scene.world, &scene.fake, 7, WORLD_REVISION(0, 1), 2);
     scene_expect(world_read(fd), 200, "Perigee-Pop: local");
     close(fd);
+    scene_end(&scene);
+}
+
+/* It comes in time: whatever the body looks like, and tables come meanwhile, it is served here. */
+static void test_cold_and_served_here(void **state)
+{
+    static const struct scene_figures figures[] = { { "local", MESH_UP, 0, 0, 20 },
+                                                    { "other", MESH_UP, 60'000, 0, 0 } };
+    static const char *const requests[] = {
+        "POST /v2/models/digits/infer HTTP/1.1\r\n" LOCAL "Content-Length: 78\r\n\r\n" BODY,
+        "POST /v2/models/digits/infer HTTP/1.1\r\n" LOCAL
+        "Transfer-Encoding: chunked\r\n\r\n4e\r\n" BODY "\r\n0\r\n\r\n",
+        "POST /v2/models/digits/infer HTTP/1.1\r\n" LOCAL
+        "Inference-Header-Content-Length: 0\r\nContent-Length: 16\r\n\r\n0123456789abcdef",
+    };
+    enum { REQUESTS = sizeof requests / sizeof *requests };
+    struct scene scene;
+    struct world_endpoint row = scene_endpoint(0, scene_at_all, 2);
+    int fds[REQUESTS];
+    union message message;
+    (void)state;
+
+    row.queue_cold_ms = row.queue_timeout_ms = row.timeout_ms = 60'000;
+    scene_begin(&scene, &row, PEER_ECHOES, false);
+    scene_mesh(&scene, figures, 2);
+    for (size_t i = 0; i < REQUESTS; i++) {
+        fds[i] = world_connect(&scene.world);
+        size_t size = strlen(requests[i]);
+        assert_int_equal(send(fds[i], requests[i], size, MSG_NOSIGNAL), size);
+    }
+    world_await_waiting(&scene.world, WORLD_REVISION(0, 1), REQUESTS);
+    world_keys(&scene.world, (const char *const[]){ "other", "third" }, 2);
+    scene_mesh(&scene, figures, 2);
+    fake_start(&scene.world, &scene.fake, 7, WORLD_REVISION(0, 1), 2);
+    world_expect(&scene.world, true, MESSAGE_REPLICA_READY, &message);
+    for (size_t i = 0; i < REQUESTS; i++) {
+        struct reply reply = world_read(fds[i]);
+        case_answer(&reply, 200, "Perigee-Pop: local");
+        assert_non_null(strstr(reply.text, "Server-Timing: cold;dur="));
+        reply_free(&reply);
+        close(fds[i]);
+    }
+    assert_int_equal(atomic_load(&scene.other.requests), 0);
+    scene_end(&scene);
+}
+
+/* What it may not any more when the time has come to look, it does not. */
+static void test_cold_and_denied_elsewhere(void **state)
+{
+    static const struct scene_figures figures[] = { { "local", MESH_UP, 0, 0, 20 },
+                                                    { "other", MESH_UP, 400, 0, 0 } };
+    static const char request[] =
+        "POST /v2/models/digits/infer HTTP/1.1\r\n" LOCAL "Content-Length: 78\r\n\r\n" BODY;
+    struct residency_rule here = scene_rule_in("DE", NULL);
+    struct scene scene;
+    struct world_endpoint row = scene_endpoint(0, scene_at_all, 2);
+    (void)state;
+
+    row.queue_cold_ms = 1500;
+    scene_begin(&scene, &row, PEER_ECHOES, false);
+    scene_mesh(&scene, figures, 2);
+    int fd = world_connect(&scene.world);
+    assert_int_equal(send(fd, request, sizeof request - 1, MSG_NOSIGNAL), sizeof request - 1);
+    world_pass(&scene.world);
+    scene.row.rules = &here;
+    scene.row.rule_count = 1;
+    scene_table(&scene);
+    scene_expect(world_read(fd), 504, "within queue.cold");
+    close(fd);
+    assert_int_equal(atomic_load(&scene.other.requests), 0);
     scene_end(&scene);
 }
 
@@ -423,6 +494,8 @@ int main(void)
         cmocka_unit_test(test_cold),
         cmocka_unit_test(test_cold_for_longer_than_thought),
         cmocka_unit_test(test_cold_and_full),
+        cmocka_unit_test(test_cold_and_served_here),
+        cmocka_unit_test(test_cold_and_denied_elsewhere),
         cmocka_unit_test(test_mesh),
         cmocka_unit_test(test_a_silent_pop_that_is_down_is_given_up),
         cmocka_unit_test(test_overloaded),

@@ -18,106 +18,10 @@
 #include <cmocka.h> /* after the above */
 
 #include "base/auto.h"
-#include "base/countries.h"
 #include "base/err.h"
 #include "contract/gateway_metrics.h"
-#include "gateway_scene.h"
-#include "proto/hop.h"
+#include "gateway_tunnel.h"
 #include "sys/shm.h"
-
-#define HOST "Host: digits.localhost\r\n"
-#define ASK                                                                                        \
-    "GET /chat?a=b HTTP/1.1\r\n" HOST "Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n"  \
-    "Sec-WebSocket-Key: mine\r\n"
-
-static struct table_target target = { .id = 7, .flags = TABLE_TARGET_READY };
-
-/* `digits` is an upstream, whose address matters where it is served here alone. */
-static struct world_endpoint upstream(uint32_t state, const struct table_source_placement *placed,
-                                      size_t count)
-{
-    struct world_endpoint row = scene_endpoint(state, placed, count);
-
-    assert_true(ip_parse(SLICE("127.0.0.1"), &target.ip));
-    target.port = target.port ? target.port : 1;
-    row.targets = &target;
-    row.target_count = 1;
-    row.timeout_ms = row.queue_timeout_ms = row.queue_cold_ms = 60'000; /* however busy */
-    return row;
-}
-
-static void begin(struct scene *scene, enum peer_mode mode)
-{
-    struct world_endpoint row = upstream(TABLE_ENDPOINT_AWAY, scene_at_other, 1);
-
-    scene_begin(scene, &row, mode, false);
-}
-
-static void begin_both(struct scene *scene, enum peer_mode other)
-{
-    static const struct scene_figures figures[] = { { "other", MESH_UP, 1, 0, 0 },
-                                                    { "third", MESH_UP, 50, 0, 0 } };
-    struct world_endpoint row = upstream(TABLE_ENDPOINT_AWAY, scene_at_both, 2);
-
-    scene_begin(scene, &row, other, false);
-    atomic_store(&scene->third.mode, PEER_TUNNELS);
-    scene_mesh(scene, figures, 2);
-}
-
-static void say(int fd, const char *data, size_t size)
-{
-    while (size > 0) {
-        ssize_t n = send(fd, data, size, MSG_NOSIGNAL);
-        assert_true(n > 0);
-        data += n;
-        size -= (size_t)n;
-    }
-}
-
-/* The head of its answer, whatever that is; what is behind it is left. */
-static int ask(struct world *world, const char *request, char head[static 4096])
-{
-    int fd = world_connect(world);
-    size_t used = 0;
-
-    say(fd, request, strlen(request));
-    for (*head = '\0'; !strstr(head, "\r\n\r\n"); head[used] = '\0') {
-        assert_true(used < 4095);
-        if (recv(fd, head + used, 1, 0) != 1)
-            break;
-        used++;
-    }
-    return fd;
-}
-
-static int tunnel(struct world *world)
-{
-    char head[4096];
-    int fd = ask(world, ASK "\r\n", head);
-
-    if (strncmp(head, "HTTP/1.1 101 ", 13) != 0)
-        fail_msg("%s", head);
-    return fd;
-}
-
-static void expect_bytes(int fd, const char *text)
-{
-    char got[256];
-    size_t size = strlen(text);
-
-    assert_int_equal(recv(fd, got, size, MSG_WAITALL), size);
-    assert_memory_equal(got, text, size);
-}
-
-static void expect_end(int fd)
-{
-    char byte;
-
-    errno = 0;
-    assert_true(recv(fd, &byte, 1, 0) <= 0);
-    assert_int_not_equal(errno, EAGAIN);
-    close(fd);
-}
 
 /* ---- heads ---------------------------------------------------------------------------------- */
 
@@ -136,8 +40,8 @@ static void test_heads(void **state)
     char head[4096];
     (void)state;
 
-    begin(&scene, PEER_TUNNELS);
-    int fd = ask(&scene.world, ASK "Sec-WebSocket-Protocol: chat\r\n\r\n", head);
+    tunnel_begin(&scene, PEER_TUNNELS);
+    int fd = tunnel_ask(&scene.world, TUNNEL_ASK "Sec-WebSocket-Protocol: chat\r\n\r\n", head);
     for (size_t i = 0; i < sizeof back / sizeof *back; i++)
         if (!strstr(head, back[i]))
             fail_msg("%s: %s", back[i], head);
@@ -154,19 +58,19 @@ static void test_heads(void **state)
 static void test_others_are_not_asked_for(void **state)
 {
     static const char *const requests[] = {
-        "GET / HTTP/1.1\r\n" HOST "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+        "GET / HTTP/1.1\r\n" TUNNEL_HOST "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
         "HTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n",
-        "GET / HTTP/1.1\r\n" HOST "Upgrade: websocket\r\n\r\n",
-        "POST / HTTP/1.1\r\n" HOST "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+        "GET / HTTP/1.1\r\n" TUNNEL_HOST "Upgrade: websocket\r\n\r\n",
+        "POST / HTTP/1.1\r\n" TUNNEL_HOST "Connection: Upgrade\r\nUpgrade: websocket\r\n"
         "Content-Length: 2\r\n\r\nhi",
     };
     struct scene scene;
     char head[4096];
     (void)state;
 
-    begin(&scene, PEER_ECHOES);
+    tunnel_begin(&scene, PEER_ECHOES);
     for (size_t i = 0; i < sizeof requests / sizeof *requests; i++) {
-        close(ask(&scene.world, requests[i], head));
+        close(tunnel_ask(&scene.world, requests[i], head));
         if (strncmp(head, "HTTP/1.1 200 ", 13) != 0 || strcasestr(scene.other.request, "Upgrade"))
             fail_msg("%s%s", head, scene.other.request);
     }
@@ -180,11 +84,12 @@ static void test_one_that_is_not_granted(void **state)
     char head[4096];
     (void)state;
 
-    begin(&scene, PEER_ECHOES);
-    int fd = ask(&scene.world, ASK "\r\n", head);
+    tunnel_begin(&scene, PEER_ECHOES);
+    int fd = tunnel_ask(&scene.world, TUNNEL_ASK "\r\n", head);
     assert_memory_equal(head, "HTTP/1.1 200 ", 13);
     assert_null(strcasestr(head, "Upgrade"));
-    say(fd, "GET /next HTTP/1.1\r\n" HOST "\r\n", sizeof "GET /next HTTP/1.1\r\n" HOST "\r\n" - 1);
+    tunnel_say(fd, "GET /next HTTP/1.1\r\n" TUNNEL_HOST "\r\n",
+               sizeof "GET /next HTTP/1.1\r\n" TUNNEL_HOST "\r\n" - 1);
     scene_expect(world_read(fd), 200, "Perigee-Pop: other");
     close(fd);
     scene_end(&scene);
@@ -197,13 +102,13 @@ static void test_both_ways(void **state)
     struct scene scene;
     (void)state;
 
-    begin(&scene, PEER_TUNNELS);
-    int fd = tunnel(&scene.world), other = tunnel(&scene.world);
+    tunnel_begin(&scene, PEER_TUNNELS);
+    int fd = tunnel_open(&scene.world), other = tunnel_open(&scene.world);
     for (int i = 0; i < 100; i++) {
-        say(fd, "ping", 4);
-        say(other, "PONG", 4);
-        expect_bytes(other, "PONG");
-        expect_bytes(fd, "ping");
+        tunnel_say(fd, "ping", 4);
+        tunnel_say(other, "PONG", 4);
+        tunnel_expect(other, "PONG");
+        tunnel_expect(fd, "ping");
     }
     assert_true(scene_counter(&scene.world, "perigee_requests_forwarded_total{project=\"default\","
                                             "endpoint=\"digits\",reason=\"away\"} 2"));
@@ -221,10 +126,10 @@ static void test_bytes_behind_the_head(void **state)
     char head[4096];
     (void)state;
 
-    begin(&scene, PEER_TUNNELS);
-    int fd = ask(&scene.world, ASK "\r\nearly", head);
+    tunnel_begin(&scene, PEER_TUNNELS);
+    int fd = tunnel_ask(&scene.world, TUNNEL_ASK "\r\nearly", head);
     assert_memory_equal(head, "HTTP/1.1 101 ", 13);
-    expect_bytes(fd, "early");
+    tunnel_expect(fd, "early");
     close(fd);
     scene_end(&scene);
 }
@@ -250,8 +155,8 @@ static void test_back_pressure(void **state)
     size_t sent = 0, got = 0;
     (void)state;
 
-    begin(&scene, PEER_TUNNELS);
-    int fd = tunnel(&scene.world);
+    tunnel_begin(&scene, PEER_TUNNELS);
+    int fd = tunnel_open(&scene.world);
     while (sent < BYTES && writable(fd, 300)) {
         for (size_t i = 0; i < PART; i++)
             part[i] = at(sent + i);
@@ -278,12 +183,12 @@ static void test_half_close(void **state)
     struct scene scene;
     (void)state;
 
-    begin(&scene, PEER_TUNNELS);
-    int fd = tunnel(&scene.world);
-    say(fd, "last words", 10);
+    tunnel_begin(&scene, PEER_TUNNELS);
+    int fd = tunnel_open(&scene.world);
+    tunnel_say(fd, "last words", 10);
     assert_int_equal(shutdown(fd, SHUT_WR), 0);
-    expect_bytes(fd, "last wordsbye");
-    expect_end(fd);
+    tunnel_expect(fd, "last wordsbye");
+    tunnel_expect_end(fd);
     assert_int_equal(atomic_load(&scene.other.gone), 1);
     scene_end(&scene);
 }
@@ -300,8 +205,8 @@ static void test_a_client_that_goes_away_ends_it(void **state)
     struct scene scene;
     (void)state;
 
-    begin(&scene, PEER_TUNNELS);
-    int fd = tunnel(&scene.world);
+    tunnel_begin(&scene, PEER_TUNNELS);
+    int fd = tunnel_open(&scene.world);
     assert_int_equal(
         setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){ 1, 0 }, sizeof(struct linger)), 0);
     close(fd); /* a reset */
@@ -316,11 +221,11 @@ static void test_without_memory(void **state)
     (void)state;
 
     scene_machine_bytes = 128 << 10;
-    begin(&scene, PEER_TUNNELS);
+    tunnel_begin(&scene, PEER_TUNNELS);
     scene_machine_bytes = 0;
-    int fd = tunnel(&scene.world);
-    say(fd, "hello", 5);
-    expect_end(fd);
+    int fd = tunnel_open(&scene.world);
+    tunnel_say(fd, "hello", 5);
+    tunnel_expect_end(fd);
     assert_true(world_until(&scene.world, peer_gone, &scene.other));
     scene_end(&scene);
 }
@@ -331,12 +236,12 @@ static void test_without_memory(void **state)
 static void test_silence(void **state)
 {
     struct scene scene;
-    struct world_endpoint row = upstream(TABLE_ENDPOINT_AWAY, scene_at_other, 1);
+    struct world_endpoint row = tunnel_row(TABLE_ENDPOINT_AWAY, scene_at_other, 1);
     (void)state;
 
     row.timeout_ms = 100;
     scene_begin(&scene, &row, PEER_MUTE, false);
-    expect_end(tunnel(&scene.world));
+    tunnel_expect_end(tunnel_open(&scene.world));
     scene_end(&scene);
 }
 
@@ -364,8 +269,8 @@ static void test_a_pop_that_is_down_ends_it(void **state)
     struct down at = { &scene, -1 };
     (void)state;
 
-    begin(&scene, PEER_TUNNELS);
-    at.fd = tunnel(&scene.world);
+    tunnel_begin(&scene, PEER_TUNNELS);
+    at.fd = tunnel_open(&scene.world);
     assert_true(world_until(&scene.world, down_cut, &at));
     assert_true(
         scene_counter(&scene.world, "perigee_forwards_total{pop=\"other\",result=\"broken\"} 1"));
@@ -379,170 +284,12 @@ static void test_a_drain_ends_it(void **state)
     struct scene scene;
     (void)state;
 
-    begin(&scene, PEER_TUNNELS);
-    int fd = tunnel(&scene.world);
-    say(fd, "ping", 4);
-    expect_bytes(fd, "ping");
+    tunnel_begin(&scene, PEER_TUNNELS);
+    int fd = tunnel_open(&scene.world);
+    tunnel_say(fd, "ping", 4);
+    tunnel_expect(fd, "ping");
     scene_end(&scene);
-    expect_end(fd);
-}
-
-/* ---- whom it is asked of -------------------------------------------------------------------- */
-
-/* clang-format off */
-static const struct {
-    const char *name;
-    enum peer_mode mode; /* of `other`, which is nearer; `third` has tunnels */
-    int status;
-    const char *counter;
-} tries[] = {
-    { "refused before anything ran", PEER_REFUSES, 101,
-      "perigee_forward_retries_total{result=\"elsewhere\"} 1" },
-    { "with another key", PEER_KEYLESS, 101,
-      "perigee_forward_retries_total{result=\"elsewhere\"} 1" },
-    { "sent, and closed", PEER_CLOSES, 502,
-      "perigee_forward_retries_total{result=\"unsafe\"} 1" },
-    { "a fault is an answer", PEER_FAILS, 500,
-      "perigee_forwards_total{pop=\"other\",result=\"answered\"} 1" },
-};
-/* clang-format on */
-
-static void test_tries(void **state)
-{
-    (void)state;
-    for (size_t i = 0; i < sizeof tries / sizeof *tries; i++) {
-        struct scene scene;
-        char head[4096];
-        begin_both(&scene, tries[i].mode);
-        close(ask(&scene.world, ASK "\r\n", head));
-        unsigned third = atomic_load(&scene.third.requests);
-        if (strtol(head + 9, NULL, 10) != tries[i].status || third != (tries[i].status == 101) ||
-            atomic_load(&scene.other.requests) != 1 ||
-            !scene_counter(&scene.world, tries[i].counter))
-            fail_msg("%s: %u there, %s", tries[i].name, third, head);
-        scene_end(&scene);
-    }
-}
-
-/* clang-format off */
-static const struct {
-    const char *name, *method;
-    enum peer_mode mode; /* of `other`; `third` echoes */
-    int status;
-    const char *counter;
-} methods[] = {
-    { "read", "GET", PEER_CLOSES, 200, "retries_total{result=\"elsewhere\"} 1" },
-    { "put", "PUT", PEER_CLOSES, 200, "retries_total{result=\"elsewhere\"} 1" },
-    { "sent", "POST", PEER_CLOSES, 502, "retries_total{result=\"unsafe\"} 1" },
-    { "changed", "PATCH", PEER_CLOSES, 502, "retries_total{result=\"unsafe\"} 1" },
-    { "sent, and refused before anything ran", "POST", PEER_REFUSES, 200,
-      "retries_total{result=\"elsewhere\"} 1" },
-};
-/* clang-format on */
-
-/* What an application may have acted upon is not sent to another one's. */
-static void test_methods(void **state)
-{
-    (void)state;
-    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
-        struct scene scene;
-        char request[256];
-        begin_both(&scene, methods[i].mode);
-        atomic_store(&scene.third.mode, PEER_ECHOES);
-        int size =
-            snprintf(request, sizeof request,
-                     "%s / HTTP/1.1\r\n" HOST "Content-Length: 2\r\n\r\nhi", methods[i].method);
-        struct reply reply = world_ask(&scene.world, request, (size_t)size);
-        unsigned third = atomic_load(&scene.third.requests);
-        if (reply.status != methods[i].status || third != (reply.status == 200) ||
-            !scene_counter(&scene.world, methods[i].counter))
-            fail_msg("%s: %u there, %s", methods[i].name, third, reply.text);
-        reply_free(&reply);
-        scene_end(&scene);
-    }
-}
-
-static void test_where_no_connection_is_made(void **state)
-{
-    struct scene scene;
-    (void)state;
-
-    begin_both(&scene, PEER_TUNNELS);
-    scene.pops[1].port = 1;
-    scene_table(&scene);
-    int fd = tunnel(&scene.world);
-    assert_int_equal(atomic_load(&scene.third.requests), 1);
-    close(fd);
-    scene_end(&scene);
-}
-
-/* It was sent, and its PoP is down: nobody else is asked. */
-static void test_one_that_waits_for_a_pop_that_is_down(void **state)
-{
-    static const struct scene_figures down[] = { { "other", MESH_DOWN, 1, 0, 0 },
-                                                 { "third", MESH_UP, 50, 0, 0 } };
-    struct scene scene;
-    (void)state;
-
-    begin_both(&scene, PEER_SILENT);
-    int fd = world_connect(&scene.world);
-    say(fd, ASK "Perigee-Timeout: 2s\r\n\r\n", sizeof ASK "Perigee-Timeout: 2s\r\n\r\n" - 1);
-    assert_true(world_until(&scene.world, scene_asked, &scene.other));
-    scene_mesh(&scene, down, 2);
-    scene_expect(world_read(fd), 504, "deadline passed at PoP 'other'");
-    assert_int_equal(atomic_load(&scene.third.requests), 0);
-    close(fd);
-    scene_end(&scene);
-}
-
-static void test_residency(void **state)
-{
-    struct scene scene;
-    struct residency_rule rule = scene_rule_in("FR", NULL);
-    struct world_endpoint row = upstream(TABLE_ENDPOINT_AWAY, scene_at_other, 1);
-    char head[4096];
-    (void)state;
-
-    row.rules = &rule;
-    row.rule_count = 1;
-    scene_begin(&scene, &row, PEER_TUNNELS, false);
-    int fd = ask(&scene.world, ASK "\r\nsecret", head);
-    assert_memory_equal(head, "HTTP/1.1 451 ", 13);
-    assert_non_null(strstr(head, "Connection: close\r\n"));
-    close(fd);
-    assert_int_equal(atomic_load(&scene.other.connections), 0);
-    rule = scene_rule_in("FR", "DE"); /* it may pass here */
-    scene_table(&scene);
-    close(tunnel(&scene.world));
-    assert_true(scene_counter(&scene.world, "reason=\"place\"} 1"));
-    scene_end(&scene);
-}
-
-/* This PoP has it, and drains: others have what is new. */
-static void test_draining(void **state)
-{
-    struct scene scene;
-    struct peer own;
-    char head[4096];
-    (void)state;
-
-    peer_begin(&own, PEER_TUNNELS);
-    target.port = own.port;
-    struct world_endpoint row = upstream(0, scene_at_all, 2);
-    scene_begin(&scene, &row, PEER_TUNNELS, false);
-    close(ask(&scene.world, ASK "\r\n", head));
-    assert_non_null(strstr(head, "Perigee-Pop: local"));
-    scene.pops[0].flags |= TABLE_POP_DRAINING;
-    scene_table(&scene);
-    close(ask(&scene.world, ASK "\r\n", head));
-    assert_non_null(strstr(head, "Perigee-Pop: other"));
-    atomic_store(&scene.other.mode, PEER_REFUSES); /* and this one where they have no place */
-    close(ask(&scene.world, ASK "\r\n", head));
-    assert_memory_equal(head, "HTTP/1.1 101 ", 13);
-    assert_non_null(strstr(head, "Perigee-Pop: local"));
-    scene_end(&scene);
-    peer_end(&own);
-    target.port = 1;
+    tunnel_expect_end(fd);
 }
 
 /* ---- how many ------------------------------------------------------------------------------- */
@@ -572,7 +319,7 @@ static void hall_serve(struct hall *hall, int fd)
         used += (size_t)n;
     }
     bool upgrades = strstr(head, "Upgrade: websocket");
-    say(fd, upgrades ? granted : plain, upgrades ? sizeof granted - 1 : sizeof plain - 1);
+    tunnel_say(fd, upgrades ? granted : plain, upgrades ? sizeof granted - 1 : sizeof plain - 1);
     if (!upgrades) {
         close(fd);
         return;
@@ -617,7 +364,7 @@ static void hall_end(struct hall *hall)
 /* Tunnels last: they leave the other requests between two PoPs their connections. */
 static void test_tunnels_leave_room_for_others(void **state)
 {
-    static const char plain[] = "GET / HTTP/1.1\r\n" HOST "\r\n";
+    static const char plain[] = "GET / HTTP/1.1\r\n" TUNNEL_HOST "\r\n";
     struct rlimit limit;
     struct scene scene;
     struct hall hall = {};
@@ -631,13 +378,13 @@ static void test_tunnels_leave_room_for_others(void **state)
     if (limit.rlim_cur < 4 * HALL_SEATS + 256)
         skip();
     hall_begin(&hall);
-    begin(&scene, PEER_TUNNELS);
+    tunnel_begin(&scene, PEER_TUNNELS);
     scene.pops[1].port = hall.port;
     scene_table(&scene);
     for (size_t i = 0; i < HALL_SEATS; i++) /* the loops take turns */
-        fds[i] = tunnel(&scene.world);
+        fds[i] = tunnel_open(&scene.world);
     for (int i = 0; i < WORLD_LOOPS; i++) {
-        close(ask(&scene.world, ASK "\r\n", head));
+        close(tunnel_ask(&scene.world, TUNNEL_ASK "\r\n", head));
         assert_memory_equal(head, "HTTP/1.1 503 ", 13);
         scene_expect(world_ask(&scene.world, plain, sizeof plain - 1), 200, "plain");
     }
@@ -645,51 +392,6 @@ static void test_tunnels_leave_room_for_others(void **state)
         close(fds[i]);
     scene_end(&scene);
     hall_end(&hall);
-}
-
-/* ---- what another PoP passed on ------------------------------------------------------------- */
-
-static int hop_ask(struct world *world, char head[static 4096])
-{
-    struct hop hop = { SLICE("other"), SLICE("local"), "FR", 0, SLICE("x"), {} };
-    struct hop_request about = { SLICE("GET"), SLICE("/chat?a=b"), SLICE("default/digits"), {} };
-    unsigned char key[HOP_KEY_BYTES];
-    char value[HOP_BYTES_MAX], request[4096];
-    struct err err;
-
-    memset(key, 'o', sizeof key);
-    assert_true(hop_print(&hop, &about, key, value, &err) > 0);
-    snprintf(request, sizeof request, ASK HOP_HEADER ": %s\r\n\r\n", value);
-    return ask(world, request, head);
-}
-
-static void test_hops(void **state)
-{
-    struct scene scene;
-    struct peer own;
-    char head[4096];
-    (void)state;
-
-    peer_begin(&own, PEER_TUNNELS);
-    target.port = own.port;
-    struct world_endpoint row = upstream(0, scene_at_all, 2);
-    scene_begin(&scene, &row, PEER_TUNNELS, false);
-    int fd = hop_ask(&scene.world, head);
-    assert_memory_equal(head, "HTTP/1.1 101 ", 13);
-    assert_non_null(strstr(head, "Perigee-Pop: local"));
-    assert_non_null(strstr(head, "hop;dur="));
-    assert_null(strstr(own.request, "Perigee-"));
-    say(fd, "ping", 4);
-    expect_bytes(fd, "ping");
-    close(fd);
-    scene.row = upstream(TABLE_ENDPOINT_AWAY, scene_at_both, 2); /* it goes no further */
-    scene_table(&scene);
-    close(hop_ask(&scene.world, head));
-    assert_memory_equal(head, "HTTP/1.1 503 ", 13);
-    assert_int_equal(atomic_load(&scene.other.connections), 0);
-    scene_end(&scene);
-    peer_end(&own);
-    target.port = 1;
 }
 
 /* ---- who hears of it ------------------------------------------------------------------------ */
@@ -723,15 +425,15 @@ static void test_usage(void **state)
     (void)state;
 
     peer_begin(&own, PEER_TUNNELS);
-    target.port = own.port;
-    struct world_endpoint row = upstream(0, scene_at_all, 2);
+    tunnel_target.port = own.port;
+    struct world_endpoint row = tunnel_row(0, scene_at_all, 2);
     scene_begin(&scene, &row, PEER_TUNNELS, false);
     for (int i = 0; i < 2; i++) {
-        int fd = tunnel(&scene.world);
-        say(fd, "ping", 4);
+        int fd = tunnel_open(&scene.world);
+        tunnel_say(fd, "ping", 4);
         shutdown(fd, SHUT_WR);
-        expect_bytes(fd, "pingbye");
-        expect_end(fd);
+        tunnel_expect(fd, "pingbye");
+        tunnel_expect_end(fd);
         scene.pops[0].flags |= TABLE_POP_DRAINING;
         scene_table(&scene);
     }
@@ -748,7 +450,7 @@ static void test_usage(void **state)
     assert_int_equal(atomic_load(&scene.other.requests), 1);
     scene_end(&scene);
     peer_end(&own);
-    target.port = 1;
+    tunnel_target.port = 1;
 }
 
 /* From its beginning, however long it lasts. */
@@ -759,8 +461,8 @@ static void test_where_it_went_is_kept(void **state)
     char head[4096];
     (void)state;
 
-    begin(&scene, PEER_TUNNELS);
-    int fd = ask(&scene.world, ASK "X-Request-Id: tunnel-1\r\n\r\n", head);
+    tunnel_begin(&scene, PEER_TUNNELS);
+    int fd = tunnel_ask(&scene.world, TUNNEL_ASK "X-Request-Id: tunnel-1\r\n\r\n", head);
     assert_true(world_until(&scene.world, decision_kept, &record));
     assert_int_equal(record.status, 101);
     assert_string_equal(record.chosen, "other");
@@ -768,7 +470,6 @@ static void test_where_it_went_is_kept(void **state)
     close(fd);
     scene_end(&scene);
 }
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -784,14 +485,7 @@ int main(void)
         cmocka_unit_test(test_silence),
         cmocka_unit_test(test_a_pop_that_is_down_ends_it),
         cmocka_unit_test(test_a_drain_ends_it),
-        cmocka_unit_test(test_tries),
-        cmocka_unit_test(test_methods),
-        cmocka_unit_test(test_where_no_connection_is_made),
-        cmocka_unit_test(test_one_that_waits_for_a_pop_that_is_down),
-        cmocka_unit_test(test_residency),
-        cmocka_unit_test(test_draining),
         cmocka_unit_test(test_tunnels_leave_room_for_others),
-        cmocka_unit_test(test_hops),
         cmocka_unit_test(test_usage),
         cmocka_unit_test(test_where_it_went_is_kept),
     };
