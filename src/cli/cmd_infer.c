@@ -34,6 +34,7 @@ struct infer {
     uint64_t revision;       /* 0: the one with the traffic */
     yyjson_val *metadata;    /* OIP's, of the model */
     yyjson_val *properties;  /* the model's own, from control; or NULL */
+    const char *untold;      /* why control told none; NULL: it was asked, and told what there is */
     struct input inputs[INPUTS_MAX];
     size_t input_count;
 };
@@ -100,12 +101,16 @@ static int metadata_get(struct infer *infer, struct err *err)
 static void properties_get(struct infer *infer)
 {
     struct control_answer answer;
-    struct err ignored;
+    struct err err;
     const char *path = control_endpoint_path(infer->cli, infer->name, "");
     bool other = !infer->from && cli_option_value(infer->cli, "--url") &&
                  !cli_option_value(infer->cli, "--control");
-    if (!other && control_call(infer->cli, &CONTROL_REQUEST(.method = "GET", .path = path), &answer,
-                               &ignored) == 0)
+    if (other)
+        infer->untold = "--url names a gateway alone, and --control no control";
+    else if (control_call(infer->cli, &CONTROL_REQUEST(.method = "GET", .path = path), &answer,
+                          &err) < 0)
+        infer->untold = arena_format(infer->cli->arena, "%s", err.message);
+    else
         infer->properties = json_member(json_member(answer.json, "model"), "properties");
 }
 
@@ -159,7 +164,13 @@ static int image_spec_find(struct infer *infer, struct slice name, const struct 
         r = image_spec_parse_json(cli->arena, property, ret, err);
     } else {
         *ret_why = given ? "--image" : "guessed from the shape";
-        if (!image_spec_guess(want, ret) && !given)
+        bool guessed = image_spec_guess(want, ret) || given;
+        if (!guessed && infer->untold)
+            r = err_set(err, ERR_BAD_INPUT,
+                        "control was not asked how pixels become the model's input (%s); say it "
+                        "with --image, e.g. --image 224x224,rgb,CHW,0:1",
+                        infer->untold);
+        else if (!guessed)
             r = err_set(err, ERR_BAD_INPUT,
                         "the model does not say how pixels become its input; say it with --image, "
                         "e.g. --image 224x224,rgb,CHW,0:1");

@@ -100,19 +100,30 @@ static void put_https(const struct dns_view *view, const struct dns_choice *choi
 
 /* ---- endpoints ---------------------------------------------------------------------------- */
 
-static void explain_none(const struct dns_choice *choice, const struct dns_entry *entry,
-                         struct dns_reply *reply)
+/* Of those that have it, up or not. */
+static bool one_is_permitted(const struct dns_view *view, const struct dns_entry *entry,
+                             const struct dns_choice *choice)
+{
+    for (size_t i = 0; i < entry->route.count; i++)
+        if (countries_has(&choice->verdict.process, view->route.country[entry->route.pop[i]]))
+            return true;
+    return false;
+}
+
+static void explain_none(const struct dns_view *view, const struct dns_choice *choice,
+                         const struct dns_entry *entry, struct dns_reply *reply)
 {
     if (choice->restricted && choice->verdict.reason != RESIDENCY_ALLOWED)
         dns_reply_explain(reply, DNS_EDE_PROHIBITED, "residency: %s",
                           residency_reason_text(choice->verdict.reason));
     else if (entry->route.count == 0)
-        dns_reply_explain(reply, DNS_EDE_NOT_READY, "no PoP has it yet");
-    else if (choice->restricted)
+        dns_reply_explain(reply, DNS_EDE_NOT_READY, "no PoP with an address has it yet");
+    else if (choice->restricted && !one_is_permitted(view, entry, choice))
         dns_reply_explain(reply, DNS_EDE_PROHIBITED,
-                          "residency permits none of the PoPs that have it and are up");
+                          "residency permits none of those that have it");
     else
-        dns_reply_explain(reply, DNS_EDE_OTHER, "no PoP that has it is up");
+        dns_reply_explain(reply, DNS_EDE_OTHER, "no PoP that %s is up",
+                          choice->restricted ? "has it and that residency permits" : "has it");
 }
 
 static void resolve_endpoint(const struct dns_view *view, const struct dns_entry *entry,
@@ -125,7 +136,7 @@ static void resolve_endpoint(const struct dns_view *view, const struct dns_entry
     if (question->subnet.present && question->subnet.bits)
         reply->scope_bits = dns_scope(view, entry, &client, &choice, asker->memo);
     if (choice.count == 0)
-        explain_none(&choice, entry, reply);
+        explain_none(view, &choice, entry, reply);
     else if (question->type == DNS_HTTPS)
         put_https(view, &choice, reply);
     else

@@ -26,6 +26,7 @@ class FakeControl:
         self.watches = 0
         self.refusal = None  # of watches: (status, headers)
         self.reports, self.more = [], threading.Condition()
+        self.usages = []
         self.on_report = lambda report: 200
         self.pulls = []  # the Range of each, or None
         self.on_pull = lambda handler, offset: None  # True: it has answered
@@ -48,6 +49,7 @@ class FakeControl:
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 if self.path.endswith("/usage"):
+                    control.usages.append(body)
                     self.answer(503)
                     return
                 body = json.loads(body)

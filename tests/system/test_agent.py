@@ -215,6 +215,7 @@ def test_nothing_but_what_is_written_leaves_a_pop(control, join):
     os.kill(pid, 9)
     until("its death", lambda: control.told("deaths"))
     until("another", lambda: serves(pop))
+    assert canary.encode() not in until("its usage", lambda: b"".join(control.usages))
     for _, report in control.reports:
         assert canary not in str(report)
         assert report.keys() <= FIELDS[""]

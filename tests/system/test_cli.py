@@ -564,6 +564,10 @@ def test_infer_a_picture(perigee, digits):
     wrong = perigee.cli("infer", digits, "--input", f"image={PNG}", "--image", "9x9,gray,flat",
                         status=1)
     assert "[1,81]" in wrong.said and "[-1,64]" in wrong.said
+    url = "http://%s:%d" % perigee.address("gateway")
+    untold = perigee.cli("infer", digits, "--input", f"image={PNG}", "--url", url, "--control",
+                         "http://127.0.0.1:1", status=1)
+    assert "control was not asked how pixels become" in untold.said and "127.0.0.1:1" in untold.said
 
 
 @pytest.mark.parametrize("kind", ["npy", "npz", "json", "stdin", "nested", "uint8", "jpg"])

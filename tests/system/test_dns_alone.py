@@ -75,7 +75,7 @@ def test_dns_alone_names_the_nearest_and_is_nobodys_place(named):
     shown = named.control.json("show", "digits")
     assert shown["pops"] == [] and "ns-1" not in json.dumps(shown)
     answer = until("the name", lambda: (got := ask(server, f"digits.{ZONE}")).rcode() == 0 and got)
-    assert not answer.answer and option(answer, 15).code == 14  # no PoP has it yet
+    assert not answer.answer and option(answer, 15).code == 14  # no PoP with an address has it yet
     assert ask(server, f"none.{ZONE}").rcode() == dns.rcode.NXDOMAIN
     named.both()
     named.apply(2)
