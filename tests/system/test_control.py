@@ -36,9 +36,9 @@ def test_the_description_is_valid(description):
     assert description["openapi"].startswith("3.1")
 
 
-def fill(path, name, model):
+def fill(path, name, model, host):
     values = {"project": "default", "name": name, "number": "1", "digest": model, "pop": "walked",
-              "request": "walked"}
+              "request": "walked", "host": host}
     return re.sub(r"{(\w+)}", lambda match: values[match[1]], path)
 
 
@@ -62,6 +62,7 @@ def test_each_operation_does_what_it_says(perigee, description):
     model = view["spec"]["model"]
     bodies = {"put": view["spec"], "patch": {}, "post": {}}
     called, token = set(), None
+    host = "{}:{}".format(*perigee.address("control"))  # itself, as another registry
     assert perigee.request("POST", f"/v2/models/{name}/infer", json.dumps({"inputs": [
         tensor("image", "FP32", [1, 64], [0] * 64)]}), {"X-Request-Id": "walked"})[0] == 200
     agents = {(method, path) for method, path in in_turn(description)
@@ -76,12 +77,14 @@ def test_each_operation_does_what_it_says(perigee, description):
             body = {"prices": [{"request": "0.0001 EUR"}]}
         if path.endswith("/rollback"):
             body = {"revision": 1}
+        if path.endswith("/registries/{host}") and method == "put":
+            body = {"username": "walked", "password": "walked"}
         if path.endswith("/blobs/{digest}") and method == "put":
             body, headers = b"", {"Content-Type": "application/octet-stream"}
             url = fill(path, name, "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca4"
-                                   "95991b7852b855")
+                                   "95991b7852b855", host)
         else:
-            url = fill(path, name, model)
+            url = fill(path, name, model, host)
         if path.endswith("/explain"):
             url += "?client=127.0.0.1"
         if path.endswith("/pops") and method == "post":
