@@ -38,7 +38,9 @@ struct mesh_pop {
     float rtt_ms;               /* between this PoP and that one's gateway; NAN: not measured */
     uint32_t health;            /* enum mesh_health */
     uint32_t calm;              /* 1: up for long, answers that name it may be kept */
-    uint32_t elsewhere; /* 1: it is down from here alone: other PoPs reach it, so clients may */
+    uint32_t
+        elsewhere; /* 1: it is down from here alone: other PoPs reach it, or it is this one that
+                         * is cut off; so clients may */
 };
 
 /* An endpoint at a PoP that has said something of it. */
@@ -52,7 +54,7 @@ struct mesh_load {
     uint32_t reserved;
 };
 
-#define MESH_BLIND 1u /* nobody was reached: what is wrong is here, so believe none of it */
+#define MESH_BLIND 1u /* nobody was reached, nor itself: believe none of it */
 
 struct mesh_head {
     uint32_t magic, version;

@@ -82,6 +82,10 @@ static void peer_set(struct pop_mesh *mesh, const struct table_source_pop *pop, 
     peer->listed = true;
     peer->self = self;
     peer->draining = pop->flags & TABLE_POP_DRAINING;
+    if (pop->flags & TABLE_POP_UP)
+        peer->told_ns = 0;
+    else if (peer->told_ns == 0)
+        peer->told_ns = now_ns;
     peer->address_count = 0;
     if (self)
         peer->addresses[peer->address_count++] = *own;
@@ -207,10 +211,11 @@ int pop_mesh_heard(struct pop_mesh_peer *peer, struct slice report, float rtt_ms
     int r = report_take(peer, report, err);
     if (r < 0) {
         peer->odd++;
-        pop_mesh_missed(peer, now_ns);
+        pop_mesh_missed(peer, true, now_ns);
         return r;
     }
     peer->failures = 0;
+    peer->refused = false;
     peer->heard++;
     peer->due_ns = now_ns + MESH_EVERY_NS;
     health_beat(&peer->health, now_ns);
@@ -221,10 +226,11 @@ int pop_mesh_heard(struct pop_mesh_peer *peer, struct slice report, float rtt_ms
     return 0;
 }
 
-void pop_mesh_missed(struct pop_mesh_peer *peer, int64_t now_ns)
+void pop_mesh_missed(struct pop_mesh_peer *peer, bool refused, int64_t now_ns)
 {
     peer->failed++;
     peer->failures++;
+    peer->refused = peer->refused || refused;
     if (peer->address_count)
         peer->address_at = (peer->address_at + 1) % peer->address_count;
     peer->due_ns = now_ns + (peer->failures < MESH_AGAIN_MAX ? MESH_AGAIN_NS : MESH_EVERY_NS);
@@ -327,17 +333,98 @@ static size_t witnesses_of(struct pop_mesh *mesh, int64_t now_ns,
     return count;
 }
 
+/* When it last gave a sign, or was first known. */
+static int64_t last_word_ns(const struct pop_mesh_peer *peer)
+{
+    return peer->health.beat_ns ? peer->health.beat_ns : peer->since_ns;
+}
+
+/* Does one of them say so; or has none spoken since it fell silent? Then nobody knows yet who is
+ * cut off: they are asked now, and fall silent too where it is us. */
+static bool vouched(const struct pop_mesh_peer *peer, struct pop_mesh_peer *const *witnesses,
+                    size_t count)
+{
+    int64_t fell_ns = last_word_ns(peer) + HEALTH_SILENT_NS;
+    bool spoken = peer->refused || count == 0;
+    for (size_t i = 0; i < count; i++) {
+        if (reaches(witnesses[i], peer->key))
+            return true;
+        spoken = spoken || witnesses[i]->health.beat_ns >= fell_ns;
+    }
+    return !spoken;
+}
+
+/* Of any other: the best. */
+static uint32_t best_health(struct pop_mesh *mesh, int64_t now_ns, bool *ret_unsaid)
+{
+    struct pop_mesh_peer *peer;
+    uint32_t best = MESH_DOWN;
+    *ret_unsaid = false;
+    LIST_EACH (peer, &mesh->peers, struct pop_mesh_peer, link) {
+        uint32_t health = peer->self ? MESH_DOWN : pop_mesh_health(peer, now_ns);
+        best = health < best ? health : best;
+        *ret_unsaid = *ret_unsaid || health == MESH_UNSAID;
+    }
+    return best;
+}
+
+static bool silent_since(const struct pop_mesh_peer *peer, int64_t since_ns)
+{
+    return !peer->self && !peer->refused && last_word_ns(peer) >= since_ns;
+}
+
+/* Nobody is up: those who fell silent in one moment with another one are as cut off as we are. */
+static void cut_find(struct pop_mesh *mesh)
+{
+    struct pop_mesh_peer *peer;
+    int64_t since_ns = INT64_MIN;
+    size_t together = 0;
+    LIST_EACH (peer, &mesh->peers, struct pop_mesh_peer, link)
+        if (silent_since(peer, since_ns))
+            since_ns = last_word_ns(peer);
+    since_ns -= since_ns > INT64_MIN ? MESH_TOGETHER_NS : 0;
+    LIST_EACH (peer, &mesh->peers, struct pop_mesh_peer, link)
+        together += silent_since(peer, since_ns);
+    LIST_EACH (peer, &mesh->peers, struct pop_mesh_peer, link)
+        peer->cut = peer->cut || (together > 1 && silent_since(peer, since_ns));
+}
+
+/* Until it is up again, or is known to be dead: it refuses, or another is up and it stays away. */
+static void cut_end(struct pop_mesh *mesh, bool any_up, int64_t now_ns)
+{
+    struct pop_mesh_peer *peer;
+    LIST_EACH (peer, &mesh->peers, struct pop_mesh_peer, link)
+        if (peer->refused || pop_mesh_health(peer, now_ns) != MESH_DOWN ||
+            (any_up && peer->failures > 0))
+            peer->cut = false;
+}
+
+/* Does control, which may be cut off with us, hear of any other? */
+static bool control_hears(struct pop_mesh *mesh)
+{
+    const struct pop_mesh_peer *peer;
+    LIST_EACH (peer, &mesh->peers, struct pop_mesh_peer, link)
+        if (!peer->self && peer->told_ns == 0)
+            return true;
+    return false;
+}
+
 void pop_mesh_doubt(struct pop_mesh *mesh, int64_t now_ns)
 {
     struct pop_mesh_peer *peer, *witnesses[MESH_WITNESSES];
     size_t count = witnesses_of(mesh, now_ns, witnesses);
-    bool doubt = false;
+    bool doubt = false, unsaid, hears = control_hears(mesh);
+    bool any_up = best_health(mesh, now_ns, &unsaid) < MESH_DOWN;
+    if (!any_up && !unsaid)
+        cut_find(mesh);
+    cut_end(mesh, any_up, now_ns);
     LIST_EACH (peer, &mesh->peers, struct pop_mesh_peer, link) {
-        peer->elsewhere = false;
+        bool missed = hears && peer->told_ns && now_ns - peer->told_ns >= MESH_TOLD_NS;
+        peer->elsewhere = peer->cut && !missed;
         if (peer->self || pop_mesh_health(peer, now_ns) != MESH_DOWN)
             continue;
-        for (size_t i = 0; i < count; i++)
-            peer->elsewhere = peer->elsewhere || reaches(witnesses[i], peer->key);
+        if (!peer->elsewhere)
+            peer->elsewhere = vouched(peer, witnesses, count);
         doubt = doubt || peer->elsewhere;
     }
     for (size_t i = 0; doubt && i < count; i++)
@@ -436,7 +523,7 @@ int pop_mesh_print(struct pop_mesh *mesh, struct slice self, struct arena *arena
         pop->health = peer->shown_health;
         pop->calm = peer->shown_calm;
         pop->elsewhere = pop->health == MESH_DOWN && peer->shown_elsewhere;
-        if (pop->health != MESH_DOWN)
+        if (pop->health != MESH_DOWN || pop->elsewhere)
             source.flags = 0;
         MAP_EACH (entry, &peer->lines)
             loads[source.load_count++] = load_of(entry->value, row);

@@ -8,6 +8,12 @@
  * once a second again. Health is policy/health.h's word, waits and weights are policy/load.h's.
  * Where there is no other PoP nobody is asked and nothing is published.
  *
+ * All others silent at once, that is this PoP cut off: they are down from here, and clients may
+ * reach them as before (`elsewhere`). It takes two of them whose last words are of one moment
+ * (MESH_TOGETHER_NS): of one alone nobody can tell, and its clients are to be elsewhere soon. One
+ * that refuses is dead. Control's word counts against them where it hears another, since then it is
+ * not cut off with us.
+ *
  * What it costs: a question is 0.17 ms of the agent and 0.1 ms of the gateway that answers (a box,
  * two cores): for 300 PoPs 5 % and 3 % of a core. Some 110 bytes for each endpoint at each PoP that
  * has it, MESH_LINES_MAX of them in all; publishing sorts 32 bytes of each once a second: of 1,000
@@ -38,7 +44,9 @@ struct pop_probe;
 #define MESH_EVERY_NS INT64_C(1'000'000'000)
 #define MESH_AGAIN_NS INT64_C(100'000'000)
 #define MESH_DOUBT_NS INT64_C(300'000'000) /* how often witnesses are asked while there is doubt */
-#define MESH_STALL_NS INT64_C(1'500'000'000) /* we slept so long: nobody else is to blame */
+#define MESH_TOGETHER_NS INT64_C(1'500'000'000) /* between two beats, and some way */
+#define MESH_TOLD_NS INT64_C(10'000'000'000)    /* control does not miss all in one moment */
+#define MESH_STALL_NS INT64_C(1'500'000'000)    /* we slept so long: nobody else is to blame */
 enum {
     MESH_AGAIN_MAX = 20, /* times in a row; then it is down, and once a second is enough */
     MESH_UNSAID = MESH_DOWN + 1,
@@ -65,7 +73,10 @@ struct pop_mesh_peer {
     uint64_t *reached;     /* whom it says it reaches: peer_load_name() of each, rising; malloc */
     uint32_t reached_count;
     uint64_t key;      /* its own */
-    bool elsewhere;    /* not reached from here, and yet another PoP says that it reaches it */
+    bool elsewhere;    /* not reached from here, and yet clients may reach it */
+    bool refused;      /* it answered last that nobody is there, or nonsense: it is not cut off */
+    bool cut;          /* it fell silent when all did */
+    int64_t told_ns;   /* since when control does not hear of it; 0: it does */
     int64_t due_ns;    /* when it is asked next; INT64_MAX: it is being asked */
     unsigned failures; /* in a row */
     uint64_t asked, heard, failed, odd; /* odd: answers that were no report; failed, too */
@@ -99,7 +110,8 @@ struct pop_mesh_peer *pop_mesh_find(struct pop_mesh *mesh, struct slice name);
 /* It answered with this report. A broken one is no heartbeat: ERR_BAD_INPUT. */
 [[nodiscard]] int pop_mesh_heard(struct pop_mesh_peer *peer, struct slice report, float rtt_ms,
                                  int64_t now_ns, struct err *err);
-void pop_mesh_missed(struct pop_mesh_peer *peer, int64_t now_ns); /* refused, cut off, silent */
+/* `refused`: somebody there said so; else nothing came. */
+void pop_mesh_missed(struct pop_mesh_peer *peer, bool refused, int64_t now_ns);
 /* As the gateway saw requests go. */
 void pop_mesh_seen(struct pop_mesh *mesh, struct slice name, uint32_t seen, uint32_t failed,
                    int64_t now_ns);
@@ -114,7 +126,8 @@ float pop_mesh_rtt_ms(const struct pop_mesh_peer *peer); /* NAN: not measured */
 /* Or MESH_UNSAID: it was not heard yet, and had no time to answer. An agent that starts anew says
  * nothing of such, rather than that all are down. */
 uint32_t pop_mesh_health(struct pop_mesh_peer *peer, int64_t now_ns);
-/* Says which of those that are not reached from here others reach. Where there is such a one, those
+/* Says which of those that are not reached from here clients may reach: those that others reach,
+ * and all of them where it is this PoP that is cut off. Where there is such a one, those
  * who were asked are asked again soon: of a PoP that has died they learn about as late as we. */
 void pop_mesh_doubt(struct pop_mesh *mesh, int64_t now_ns);
 const char *pop_mesh_health_word(uint32_t health); /* "up", "draining", "down", "unknown" */

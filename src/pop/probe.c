@@ -69,11 +69,11 @@ static void on_probe_body(struct http_call *call, struct slice bytes, void *data
 }
 
 /* Said when it begins and when it ends, not each second; of one that has yet to start, later. */
-static void failed(struct pop_mesh_peer *peer, const char *why)
+static void failed(struct pop_mesh_peer *peer, bool refused, const char *why)
 {
     if (peer->failures == (peer->heard ? 0 : MESH_AGAIN_MAX) && !peer->self)
         log_warn("pop", "another PoP does not answer", LOG_S("pop", peer->name), LOG_S("why", why));
-    pop_mesh_missed(peer, loop_now_ns());
+    pop_mesh_missed(peer, refused, loop_now_ns());
 }
 
 static void answered(struct pop_mesh_peer *peer, const struct pop_probe *probe)
@@ -97,7 +97,7 @@ static void probe_end(struct pop_probe *probe, const struct err *err)
     peer->probe = NULL;
     snprintf(why, sizeof why, "its gateway answers %d", probe->status);
     if (err || probe->status != 200)
-        failed(peer, err ? err->message : why);
+        failed(peer, !err || err->code != ERR_DEADLINE, err ? err->message : why);
     else
         answered(peer, probe);
     if (peer->failures == 0) { /* not all in step */
@@ -140,7 +140,7 @@ static void ask(struct agent *agent, struct pop_mesh_peer *peer)
     char target[TARGET_BYTES], hop_text[HOP_BYTES_MAX];
     peer->asked++;
     if (!target_print(agent, peer, target, hop_text)) {
-        failed(peer, "control has given no key for it");
+        failed(peer, true, "control has given no key for it");
         peer->due_ns = loop_now_ns() + MESH_EVERY_NS;
         return;
     }

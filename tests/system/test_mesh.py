@@ -74,6 +74,12 @@ def peers(fleet, pop):
     return {row["pop"]: row for row in fleet.json("pops", "show", pop).get("peers", [])}
 
 
+def rounds(fleet, pop):
+    """How often its agent has asked its own gateway, which is once a second: seconds as that place
+    has lived them, however busy the machine is."""
+    return metrics(fleet, pop)[f'perigee_mesh_probes_total{{peer="{pop}",result="ok"}}']
+
+
 def all_up(fleet):
     """As all places see each other, and as DNS names them."""
     return all(metrics(fleet, pop).get(f'perigee_mesh_up{{peer="{other}"}}') == 1
@@ -103,8 +109,10 @@ def test_each_place_measures_the_others(fleet):
 
 
 def test_a_place_that_dies_is_not_named_and_comes_back(fleet):
+    before = rounds(fleet, "paris")
     fleet.cli("fleet", "kill", "tokyo")
     until("DNS to name another", lambda: named(fleet, JAPAN) not in ([TOKYO], []))
+    assert rounds(fleet, "paris") - before <= 3, why(fleet)
     assert of(fleet, "tokyo") == "tokyo: down"
     assert fleet.json("pops", "show", "tokyo")["state"] == "ready"  # control has not missed it yet
     fleet.cli("fleet", "heal", "tokyo")
@@ -127,14 +135,30 @@ def test_a_cut_between_control_and_a_place_changes_nothing_for_clients(fleet):
 
 
 def test_control_may_be_away(fleet):
-    """Places ask each other by what they know, whatever control does."""
+    """Places ask each other by what they know, whatever control does. To Paris, where DNS is, all
+    others are silent at once: it is Paris that is cut off, and clients are sent where they were,
+    while it lasts and when it ends."""
     asked = 'perigee_mesh_probes_total{peer="tokyo",result="ok"}'
     before = metrics(fleet, "quito")[asked]
+
+    def missed(state, *pops):
+        assert named(fleet, JAPAN) == [TOKYO], why(fleet)
+        return all(state(pop) for pop in pops)
+
     fleet.cli("fleet", "cut", "paris")  # control's place, from all
-    until("quito to miss Paris", lambda: metrics(fleet, "quito")[
-        'perigee_mesh_up{peer="paris"}'] == 0)
+    until("quito to miss Paris", lambda: missed(lambda pop: metrics(fleet, pop)[
+        'perigee_mesh_up{peer="paris"}'] == 0, "quito"))
     until("it to ask on", lambda: metrics(fleet, "quito")[asked] > before)
     assert metrics(fleet, "quito")['perigee_mesh_up{peer="tokyo"}'] == 1
+    until("Paris to miss all", lambda: missed(lambda pop: metrics(fleet, "paris")[
+        f'perigee_mesh_up{{peer="{pop}"}}'] == 0, "tokyo", "quito"))
+    with contextlib.closing(fleet.client("tokyo", JAPAN)) as connection:
+        assert infer(connection).headers["Perigee-Pop"] == "tokyo"
+    more = rounds(fleet, "paris") + 5
+    until("some more time", lambda: missed(lambda pop: rounds(fleet, pop) > more, "paris"))
+    fleet.cli("fleet", "heal")
+    until("all to be up", lambda: missed(lambda pop: metrics(fleet, "paris")[
+        f'perigee_mesh_up{{peer="{pop}"}}'] == 1, "tokyo", "quito"))
 
 
 def test_a_forged_question_finds_nothing(fleet):

@@ -134,7 +134,7 @@ static int64_t down_after(bool refused, unsigned seen)
     while (pop_mesh_health(tokyo, now) != MESH_DOWN) {
         assert_true(now < last + 60 * SECOND);
         if (refused && now >= tokyo->due_ns)
-            pop_mesh_missed(tokyo, now);
+            pop_mesh_missed(tokyo, true, now);
         if (seen)
             pop_mesh_seen(&mesh, SLICE("tokyo"), seen, seen, now);
         now += 10 * MS;
@@ -345,6 +345,126 @@ static void test_a_link_alone_is_cut(void **)
     arena_free(arena);
 }
 
+/* Tokyo and Quito fall silent, and what DNS is told of them then. */
+static const struct {
+    const char *name;
+    int64_t apart_ns;  /* between their last words */
+    bool refuses;      /* quito says that nobody is there */
+    bool alone;        /* there is no quito */
+    int64_t after_ns;  /* the last word of the latter */
+    const char *heard; /* of whom control hears, by letter, all that time */
+    bool tokyo, quito; /* clients may reach it */
+} silences[] = {
+    { "both at once: it is us", 0, false, false, 3 * SECOND, "tq", true, true },
+    { "in one second", SECOND, false, false, 3 * SECOND, "tq", true, true },
+    { "for long", 0, false, false, 3600 * SECOND, "tq", true, true },
+    { "one after the other: they are dead", 2 * SECOND, false, false, 3 * SECOND, "tq", false,
+      false },
+    { "one of them refuses: the other is as dead as one alone", 0, true, false, 3 * SECOND, "tq",
+      false, false },
+    { "one alone: nobody can tell", 0, false, true, 3 * SECOND, "tq", false, false },
+    { "control hears one of them, and is not cut off", 0, false, false, 20 * SECOND, "t", true,
+      false },
+    { "it has only begun to miss one", 0, false, false, 4 * SECOND, "t", true, true },
+    { "control hears neither, and may be cut off with us", 0, false, false, 20 * SECOND, "", true,
+      true },
+};
+
+static void silence(struct pop_mesh *mesh, size_t row, int64_t *now_ns)
+{
+    struct table_source_pop told[3] = { pops[0], pops[1], pops[2] };
+    told[1].flags = strchr(silences[row].heard, 't') ? TABLE_POP_UP : 0;
+    told[2].flags = strchr(silences[row].heard, 'q') ? TABLE_POP_UP : 0;
+    pop_mesh_init(mesh);
+    pop_mesh_set(mesh, told, silences[row].alone ? 2 : 3, SLICE("paris"), &own, on_gone, *now_ns);
+    struct pop_mesh_peer *tokyo = pop_mesh_find(mesh, SLICE("tokyo"));
+    struct pop_mesh_peer *quito = pop_mesh_find(mesh, SLICE("quito"));
+    beat(tokyo, *now_ns);
+    *now_ns += silences[row].apart_ns;
+    if (quito)
+        beat(quito, *now_ns);
+    int64_t end_ns = *now_ns + silences[row].after_ns;
+    for (; *now_ns < end_ns; *now_ns += SECOND / 10) {
+        beat(pop_mesh_find(mesh, SLICE("paris")), *now_ns);
+        if (quito && silences[row].refuses)
+            pop_mesh_missed(quito, true, *now_ns);
+        pop_mesh_doubt(mesh, *now_ns);
+    }
+    pop_mesh_doubt(mesh, *now_ns);
+}
+
+static void test_all_fall_silent(void **)
+{
+    struct arena *arena = arena_new();
+    for (size_t i = 0; i < sizeof silences / sizeof *silences; i++) {
+        struct pop_mesh mesh;
+        int64_t now = 10 * SECOND;
+        print_message("  %s\n", silences[i].name);
+        silence(&mesh, i, &now);
+        const struct mesh_head *head = printed(&mesh, arena, now);
+        const struct mesh_pop *tokyo = mesh_find_pop(head, SLICE("tokyo"));
+        const struct mesh_pop *quito = mesh_find_pop(head, SLICE("quito"));
+        assert_true(mesh_fresh(head, now));
+        assert_int_equal(tokyo->health, MESH_DOWN); /* nothing is passed on to it */
+        assert_int_equal(tokyo->elsewhere, silences[i].tokyo);
+        assert_int_equal(quito && quito->elsewhere, silences[i].quito);
+        pop_mesh_deinit(&mesh);
+    }
+    arena_free(arena);
+}
+
+/* All fall silent at once, the last words of one, before that, without a word of the other: until
+ * that one has said more, or has fallen too, nobody knows which. */
+static void test_nobody_is_dead_before_another_has_spoken(void **)
+{
+    struct pop_mesh mesh;
+    int64_t now = 10 * SECOND, end;
+    open_mesh(&mesh);
+    struct pop_mesh_peer *tokyo = pop_mesh_find(&mesh, SLICE("tokyo"));
+    struct pop_mesh_peer *quito = pop_mesh_find(&mesh, SLICE("quito"));
+    for (int silent = 0; silent < 2; silent++) { /* tokyo alone, then both */
+        beat(tokyo, now);
+        beat(quito, now + SECOND);
+        end = now + 4 * SECOND;
+        for (bool down = false; now < end; now += SECOND / 10) {
+            pop_mesh_doubt(&mesh, now);
+            bool unspoken = pop_mesh_health(tokyo, now) == MESH_DOWN && (silent || !down);
+            assert_int_equal(tokyo->elsewhere, unspoken);
+            down = down || unspoken;
+            if (down && !silent)
+                beat(quito, now);
+        }
+        for (end = now + 10 * SECOND; now < end; now += SECOND) { /* well again */
+            beat(tokyo, now);
+            beat(quito, now);
+            pop_mesh_doubt(&mesh, now);
+        }
+    }
+    pop_mesh_deinit(&mesh);
+}
+
+/* Clients never notice that it ends, but of one that is dead by then. */
+static void test_who_is_heard_again(void **)
+{
+    struct pop_mesh mesh;
+    int64_t now = 10 * SECOND, again;
+    silence(&mesh, 0, &now);
+    struct pop_mesh_peer *tokyo = pop_mesh_find(&mesh, SLICE("tokyo"));
+    struct pop_mesh_peer *quito = pop_mesh_find(&mesh, SLICE("quito"));
+    pop_mesh_missed(tokyo, false, now);
+    pop_mesh_missed(quito, false, now);
+    for (again = now; pop_mesh_health(tokyo, now) == MESH_DOWN; now += SECOND / 2) {
+        beat(tokyo, now);
+        pop_mesh_doubt(&mesh, now);
+        assert_true(tokyo->elsewhere || pop_mesh_health(tokyo, now) == MESH_UP);
+        assert_true(quito->elsewhere || pop_mesh_health(tokyo, now) == MESH_UP);
+        assert_true(now < again + HEALTH_BACK_MAX_NS);
+    }
+    pop_mesh_doubt(&mesh, now);
+    assert_false(quito->elsewhere || tokyo->elsewhere);
+    pop_mesh_deinit(&mesh);
+}
+
 static void test_draining(void **)
 {
     struct pop_mesh mesh;
@@ -371,6 +491,9 @@ int main(void)
         cmocka_unit_test(test_lies),
         cmocka_unit_test(test_lines_are_bounded),
         cmocka_unit_test(test_a_link_alone_is_cut),
+        cmocka_unit_test(test_all_fall_silent),
+        cmocka_unit_test(test_nobody_is_dead_before_another_has_spoken),
+        cmocka_unit_test(test_who_is_heard_again),
         cmocka_unit_test(test_draining),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
