@@ -43,10 +43,11 @@ def name(perigee, request):
 # --- without a Perigee ---------------------------------------------------------------------------
 
 
-def alone(*arguments, status=0, home="/nonexistent", stdin=subprocess.DEVNULL, **more):
+def alone(*arguments, status=0, home="/nonexistent", stdin=subprocess.DEVNULL, timeout=DEADLINE,
+          **more):
     env = {key: value for key, value in os.environ.items() if not key.startswith("PERIGEE_")}
     done = subprocess.run([PROGRAM, *map(str, arguments)], text=True, capture_output=True,
-                          env={**env, "PERIGEE_HOME": str(home)}, stdin=stdin, timeout=DEADLINE,
+                          env={**env, "PERIGEE_HOME": str(home)}, stdin=stdin, timeout=timeout,
                           check=False, **more)
     assert done.returncode == status, done.stdout + done.stderr
     return done

@@ -20,7 +20,7 @@ from deadline import DEADLINE, until
 from oip import tensor
 from perigee import DIGITS
 from test_fleet import Fleet, named
-from test_mesh import metrics
+from test_mesh import metrics, rounds
 
 FLEET = """
 version: 1
@@ -264,3 +264,40 @@ def test_a_pop_that_flaps_loses_no_request(fleet):
             fleet.wait_state("two", "up")
             load.more(10)
     load.check()
+
+
+TWINS = FLEET.replace("[34.69, 135.5]", "[35.68, 139.77]").replace("[two, three], rtt: 8ms",
+                                                                   "[two, three], rtt: 2ms")
+
+
+@pytest.fixture(name="twins")
+def the_twins(homes, tmp_path):
+    """Two of the places are in one city: who is near has both in his answer."""
+    path = tmp_path / "fleet.yaml"
+    path.write_text(TWINS)
+    found = Fleet(homes(start=False).home, ["--fleet", path])
+    try:
+        found.start()
+        found.deploy(spread={"pops": 3})
+        until("both in one answer", lambda: sorted(named(found, NEAR)) == ["127.0.1.2",
+                                                                          "127.0.1.3"])
+        yield found
+    finally:
+        found.stop()
+
+
+@pytest.mark.slow
+def test_who_has_a_second_address_goes_there_at_once(twins):
+    with Load(twins, [NEAR]) as load:
+        at = until("its PoP", lambda: load.since(0)[-1][0])
+        other, begun = {"two": "three", "three": "two"}[at], rounds(twins, "one")
+        killed = time.monotonic()
+        twins.cli("fleet", "kill", at)
+        until("the other one", lambda: other in {pop for pop, _ in load.since(killed)})
+        assert rounds(twins, "one") - begun <= 3  # seconds
+        load.more(20)
+        until("DNS to name it alone", lambda: len(named(twins, NEAR)) == 1)
+    load.check()
+    later = load.since(killed)
+    assert max(attempts for _, attempts in later) <= 2  # no third, of a new answer
+    assert set(later[-10:]) == {(other, 1)}

@@ -5,6 +5,8 @@ import xml.etree.ElementTree
 
 import pytest
 
+from deadline import DEADLINE
+from perigee import ROOT
 from test_cli import alone, fits
 
 QUICK = ("--rate", 2000, "--seconds", 6)
@@ -36,6 +38,30 @@ def test_the_bundled_sites_serve_the_world():
     assert healthy["perigee"]["total_mean_ms"] < 1.05 * healthy["oracle"]["total_mean_ms"]
     assert [len(cloud["sites"]) for cloud in told["clouds"]] == [1, 3]
     assert told["clouds"][0]["network_mean_ms"] > 4 * healthy["perigee"]["network_mean_ms"]
+
+
+SITES = ROOT.parent / "shared" / "data" / "sites-308.csv"  # beside a checkout, where there is one
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SITES.exists(), reason="the list of 308 sites is not kept here")
+def test_308_sites_serve_the_world():
+    """What docs/simulate.md says is reached, of one seed."""
+    told = json.loads(alone("simulate", "--sites", SITES, "--seed", 1, "--json",
+                            timeout=4 * DEADLINE).stdout)
+    assert told["sites"] == 308 and told["cities"] == 24323
+    healthy = told["scenarios"]["healthy"]["perigee"]
+    assert healthy["network_mean_ms"] < 18.6 and healthy["network_p99_ms"] < 36
+    assert healthy["under_50_ms"] >= 0.999
+    for name, ways in told["scenarios"].items():
+        ours, nearest = ways["perigee"], ways["nearest"]
+        least = ways["oracle"]["total_mean_ms"]
+        assert ours["outside"] == ours["refused"] == 0 < nearest["outside"], name
+        assert ours["under_50_ms_of_could"] >= 0.99, name
+        assert ours["total_mean_ms"] < 1.05 * least, name
+        assert name == "healthy" or nearest["total_mean_ms"] > 1.1 * least, name
+    one, three = told["clouds"]
+    assert one["network_mean_ms"] > 100 and 50 < three["network_mean_ms"] < 70
 
 
 def test_a_seed_says_all(sites):
