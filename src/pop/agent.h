@@ -126,7 +126,7 @@ struct agent {
 
     /* upstream_watch.c */
     struct list upstreams;               /* that are watched */
-    struct work_pool *upstream_pool;     /* one thread; NULL until a name is looked up */
+    struct work_pool *upstream_pool;     /* NULL until a name is looked up */
     struct http_client *upstream_client; /* NULL until something is probed */
 
     /* inside.c */

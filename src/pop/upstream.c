@@ -95,9 +95,11 @@ void pop_upstream_found(struct pop_revision *revision, const struct ip *ips, siz
         changed(revision->endpoint->pop);
 }
 
+/* While it stands for addresses, what is wrong with those is told once that is known. */
 void pop_upstream_lost(struct pop_revision *revision, const char *why)
 {
-    if (revision->watched && pop_revision_ready(revision) == 0)
+    if (revision->watched && pop_revision_ready(revision) == 0 &&
+        (revision->replica_count == 0 || !revision->failed))
         fail(revision, why);
 }
 
@@ -137,8 +139,11 @@ void pop_upstream_seen(struct pop *pop, uint64_t id, bool well, const char *why)
         ready(replica);
     else if (!well && replica->state == POP_REPLICA_READY)
         unready(replica, why);
-    if (!well && pop_revision_ready(replica->revision) == 0)
-        fail(replica->revision, why);
+    /* Of several that fail for different reasons the first counts, as a new one is a new table. */
+    struct pop_revision *revision = replica->revision;
+    if (!well && pop_revision_ready(revision) == 0 &&
+        (!revision->failed || replica == LIST_FIRST(&revision->replicas, struct pop_replica, link)))
+        fail(revision, why);
 }
 
 void pop_upstream_reconcile(struct pop_revision *revision, bool wanted)

@@ -17,7 +17,12 @@
 #include "pop/agent.h"
 #include "replica/prober.h"
 
-enum { LOOKUP_MS = 30'000, LOOKUP_AGAIN_MS = 5'000, BEGIN_MS = 250 };
+enum {
+    LOOKUP_MS = 30'000,
+    LOOKUP_AGAIN_MS = 5'000, /* twice as long after each more that failed, up to the above */
+    LOOKUPS_MAX = 4,         /* at once: dead names wait for their servers, and hold up no others */
+    BEGIN_MS = 250
+};
 
 struct probing { /* one address */
     struct list link;
@@ -35,6 +40,7 @@ struct upstream {
     struct spec_upstream where; /* its slices point into url */
     struct timer *timer;        /* until the next look-up */
     struct lookup *lookup;      /* under way */
+    int64_t again_ms;           /* after the next failure */
     struct list probings;
 };
 
@@ -90,6 +96,14 @@ static void lost(struct upstream *upstream, const char *why)
         pop_upstream_lost(revision, text);
 }
 
+static int64_t next_ms(struct upstream *upstream, bool found)
+{
+    int64_t ms = upstream->again_ms ? upstream->again_ms : LOOKUP_AGAIN_MS;
+
+    upstream->again_ms = found ? 0 : 2 * ms < LOOKUP_MS ? 2 * ms : LOOKUP_MS;
+    return found ? LOOKUP_MS : ms;
+}
+
 static void on_looked_up(struct work *work, bool canceled)
 {
     struct lookup *lookup = (struct lookup *)work;
@@ -98,7 +112,7 @@ static void on_looked_up(struct work *work, bool canceled)
     if (upstream) {
         upstream->lookup = NULL;
         if (!canceled)
-            timer_start(upstream->timer, lookup->count ? LOOKUP_MS : LOOKUP_AGAIN_MS);
+            timer_start(upstream->timer, next_ms(upstream, lookup->count > 0));
         if (!canceled && lookup->count)
             found(upstream, lookup->ips, lookup->count);
         else if (!canceled)
@@ -123,7 +137,7 @@ static void look_up(void *data)
     if (!agent->upstream_pool) {
         (void)setenv("RES_OPTIONS", "timeout:2 attempts:2",
                      0); /* an agent that ends waits for it */
-        agent->upstream_pool = work_pool_new("lookup", 1);
+        agent->upstream_pool = work_pool_new("lookup", LOOKUPS_MAX);
     }
     struct lookup *lookup = mem_zalloc(sizeof *lookup);
     lookup->work.run = lookup_run;

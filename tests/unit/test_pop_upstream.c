@@ -185,6 +185,27 @@ static void test_the_last_that_fails_says_why(void **state)
     assert_string_equal(revision(world, 1)->message, "");
 }
 
+/* They fail for different reasons, again and again, and so does the name. */
+static void test_of_several_that_fail_one_is_told(void **state)
+{
+    static const char *const reasons[] = { "refused", "it answers 503" };
+    struct world *world = *state;
+    int before = 0;
+    apply(world, 1, true);
+    found(world, 1, "ab");
+    for (int i = 0; i < 12; i++) {
+        if (i == 4)
+            before = world->publishes;
+        pop_upstream_seen(&world->pop, at(world, 1, "ab"[i % 2])->id, false, reasons[i % 2]);
+        if (i % 3 == 0)
+            pop_upstream_lost(revision(world, 1), "nobody knows it");
+        pop_reconcile(&world->pop);
+    }
+    assert_int_equal(world->publishes, before);
+    assert_int_equal(world->failures, 1);
+    assert_string_equal(revision(world, 1)->message, "http://a:81: refused");
+}
+
 static void test_addresses_come_and_go_with_the_name(void **state)
 {
     struct world *world = *state;
@@ -245,6 +266,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WORLD(test_a_good_probe_brings_the_traffic),
         WORLD(test_the_last_that_fails_says_why),
+        WORLD(test_of_several_that_fail_one_is_told),
         WORLD(test_addresses_come_and_go_with_the_name),
         WORLD(test_a_new_revision_waits_for_its_probe),
         WORLD(test_stopped_it_is_not_watched),
