@@ -11,6 +11,9 @@
 #include "pop/state.h"
 
 #define LEVEL_STALE_NS (5 * ENV_S) /* a gateway tells several times a second while there is any */
+#define BOOT_LOOK_NS ENV_S /* at the latest: one that has become ready is looked at at once */
+
+enum { BOOT_STARTS = 4 }; /* at once, where the cores are not known */
 
 static struct pop_scale *scale_of(struct pop_revision *revision)
 {
@@ -131,6 +134,21 @@ static void words_renew(struct pop_scale *scale)
     (void)scale_words(v, &scale->rules, NULL, scale->words);
 }
 
+/* After a boot what served is there again until nobody has asked for it: one after the other, as
+ * many at once as there are cores, but who is asked for waits for none. */
+static bool boot_waits(const struct pop_revision *revision, int64_t now_ns)
+{
+    const struct pop *pop = revision->endpoint->pop;
+    const struct pop_scale *scale = revision->scale;
+    uint32_t most = pop->cores ? pop->cores : BOOT_STARTS;
+    bool asked = scale->arrivals > 0 || scale->kept;
+
+    for (unsigned set = 0; set < 2; set++)
+        asked = asked || (now_ns - scale->level[set].at_ns <= LEVEL_STALE_NS &&
+                          scale->level[set].waiting > 0);
+    return !asked && scale->rules.min == 0 && scale->rules.floor == 0 && pop->starting >= most;
+}
+
 int64_t pop_scale_look(struct pop_revision *revision, int64_t now_ns)
 {
     struct pop *pop = revision->endpoint->pop;
@@ -142,11 +160,14 @@ int64_t pop_scale_look(struct pop_revision *revision, int64_t now_ns)
         scale->arrivals = scale->done = scale->busy_ns = 0;
         return INT64_MAX;
     }
-    seen_of(revision, now_ns, &seen);
     bool first = scale->state.told_ns == 0;
+    bool boots = first && revision->replica_count == 0 && !pop->again &&
+                 revision->number == revision->endpoint->serving;
+    if (boots && boot_waits(revision, now_ns))
+        return now_ns + BOOT_LOOK_NS;
+    seen_of(revision, now_ns, &seen);
     uint32_t before = first ? seen.ready + seen.starting : scale->state.desired;
-    /* After a boot what served is there again until nobody has asked for it. */
-    if (first && before == 0 && !pop->again && revision->number == revision->endpoint->serving)
+    if (boots)
         pop_scale_wake(revision, 1);
     scale_decide(&scale->state, &scale->rules, &seen, &scale->verdict);
     words_renew(scale);

@@ -219,6 +219,7 @@ static void target(struct pop_replica *replica, const struct container *containe
         .port = container->port,
         .kind = container->direct ? TABLE_TARGET_ADDRESS : TABLE_TARGET_SOCKET,
     };
+    replica->open = pop_way_out(replica->revision); /* one that has another is not adopted */
 }
 
 /* By its address, as the engine says it. */
@@ -332,17 +333,6 @@ static uint64_t least(int resource, uint64_t wanted)
     return getrlimit(resource, &limit) == 0 && limit.rlim_max < wanted ? limit.rlim_max : wanted;
 }
 
-/* None to where residency, which may have come after the revision, does not look. */
-bool agent_container_way_out(const struct pop_revision *revision)
-{
-    const struct spec_strings *egress = &revision->image->spec.container.egress;
-    bool any = egress->count > 0 && !spec_residency_restricts(&revision->endpoint->spec);
-
-    for (size_t i = 0; i < egress->count; i++)
-        any = any && slice_is(egress->items[i], "any");
-    return any;
-}
-
 /* In the arena; the life copies what it keeps. Volumes are told beside it. */
 static struct engine_container describe(struct arena *arena, const struct container *container,
                                         const struct pop_revision *revision)
@@ -378,9 +368,9 @@ static struct engine_container describe(struct arena *arena, const struct contai
         .pids = (uint32_t)spec->pids,
         .nofile = least(RLIMIT_NOFILE, NOFILE),
         .nproc = least(RLIMIT_NPROC, spec->pids > NPROC ? spec->pids : NPROC),
-        .network = agent_container_way_out(revision) ? ENGINE_NETWORK_OPEN
-                   : container->direct               ? ENGINE_NETWORK_OWN
-                                                     : ENGINE_NETWORK_NONE,
+        .network = pop_way_out(revision) ? ENGINE_NETWORK_OPEN
+                   : container->direct   ? ENGINE_NETWORK_OWN
+                                         : ENGINE_NETWORK_NONE,
         .network_name = slice_of(
             arena_string(arena, slice_of(agent_network_name(container->agent, revision, network)))),
         .cgroup_parent = slice_of(container->group),
@@ -403,7 +393,7 @@ void agent_container_group(const struct agent *agent, uint64_t replica, char *re
 static const char *network_text(const struct container *container,
                                 const struct pop_revision *revision)
 {
-    if (agent_container_way_out(revision))
+    if (pop_way_out(revision))
         return "egress any";
     return container->direct ? "a network of its own (weaker: this machine's addresses and the "
                                "engine's names can be reached; it cannot be entered)"

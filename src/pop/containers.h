@@ -148,7 +148,6 @@ void agent_networks_look(struct agent *agent);       /* those that nobody needs 
 bool agent_networks_end(struct agent *agent);        /* as agent_volumes_end() */
 
 /* container.c */
-bool agent_container_way_out(const struct pop_revision *revision); /* egress: [any] */
 [[nodiscard]] int agent_container_start(struct agent *agent, struct pop_replica *replica,
                                         struct err *err);
 void agent_container_kill(struct agent *agent, const struct pop_replica *replica,

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Desired state: documents of control, or of the disk, become endpoints and revisions. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,8 +11,32 @@
 #include "base/log.h"
 #include "pop/state_inside.h"
 
+/* It is there, and will not run: who waits for it is told why. One that was understood before stays
+ * as it was. */
+static void revision_refuse(struct pop_endpoint *endpoint, uint64_t uid, const char *why)
+{
+    struct pop *pop = endpoint->pop;
+    uint32_t number = (uint32_t)(uid & 0xffffff);
+    struct pop_revision *revision = pop_revision_number(endpoint, number);
+    if (!revision) {
+        revision = pop_revision_new(endpoint, uid, number);
+        revision->unreadable = true;
+        revision->batch_max = 1;
+    }
+    revision->wanted = true;
+    log_error("pop", "a revision cannot be read", LOG_S("endpoint", endpoint->name),
+              LOG_S("error", why));
+    if (!revision->unreadable || (revision->failed && strcmp(revision->message, why) == 0))
+        return;
+    revision->failed = true;
+    snprintf(revision->message, sizeof revision->message, "%s", why);
+    pop->effects->event(pop, "revision_failed", endpoint, NULL, why, pop->data);
+    pop->effects->report(pop, pop->data);
+}
+
+/* *ret_uid: once it is known which it is. */
 static int revision_apply(struct arena *arena, struct pop_endpoint *endpoint, yyjson_val *json,
-                          struct err *err)
+                          uint64_t *ret_uid, struct err *err)
 {
     uint64_t number, uid;
     struct slice digest, runtime = SLICE("onnx");
@@ -24,6 +49,7 @@ static int revision_apply(struct arena *arena, struct pop_endpoint *endpoint, yy
         return ERR_BAD_INPUT;
     if (number == 0 || number > 0xffffff || uid != (endpoint->uid << 24 | number))
         return err_set(err, ERR_BAD_INPUT, "revision uid and number do not belong together");
+    *ret_uid = uid;
     if (spec_json) {
         if (endpoint_spec_parse(arena, spec_json, SPEC_KEEP_UNKNOWN | SPEC_NAME_OPTIONAL, &spec,
                                 err) < 0)
@@ -42,6 +68,8 @@ static int revision_apply(struct arena *arena, struct pop_endpoint *endpoint, yy
     if (image)
         revision->image = image;
     revision->wanted = true;
+    if (revision->unreadable)
+        revision->unreadable = revision->failed = false;
     pop_text_set(&revision->digest, digest);
     pop_text_set(&revision->runtime, runtime);
     revision->memory_bytes = spec.flavor.memory_bytes;
@@ -162,6 +190,21 @@ static void shares_apply(struct pop_endpoint *endpoint, yyjson_val *traffic)
         endpoint->canary = (uint32_t)canary;
 }
 
+/* What shared the traffic and does not any more ends as what had all of it does. */
+static void shares_left(struct pop_endpoint *endpoint, const struct traffic_share *before,
+                        size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct pop_revision *revision = pop_revision_number(endpoint, before[i].revision);
+        if (!revision || !revision->demand_ns || before[i].weight == 0 ||
+            before[i].revision == endpoint->serving || before[i].revision == endpoint->target ||
+            pop_endpoint_shares(endpoint, before[i].revision))
+            continue;
+        revision->left_ns = env_now_ns(endpoint->pop->env);
+        revision->demand_ns = 0;
+    }
+}
+
 int pop_endpoint_apply(struct pop *pop, struct slice json, struct err *err)
 {
     struct arena *arena = arena_new();
@@ -184,6 +227,9 @@ int pop_endpoint_apply(struct pop *pop, struct slice json, struct err *err)
     if (!endpoint)
         endpoint = pop_endpoint_new(pop, document.uid);
     bool was_elsewhere = endpoint->elsewhere != NULL;
+    struct traffic_share shares_before[TRAFFIC_SHARES_MAX];
+    size_t shares_before_count = endpoint->share_count;
+    memcpy(shares_before, endpoint->shares, sizeof shares_before);
     arena_free(endpoint->spec_arena);
     endpoint->spec_arena = arena;
     endpoint->spec = spec;
@@ -201,16 +247,22 @@ int pop_endpoint_apply(struct pop *pop, struct slice json, struct err *err)
     bool ran = endpoint->running;
     endpoint->running = slice_is(document.state, "running") && !endpoint->elsewhere;
     endpoint->target = (uint32_t)document.target;
+    shares_left(endpoint, shares_before, shares_before_count);
     struct pop_revision *revision;
     LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link)
         revision->wanted = false;
     size_t index, count;
     yyjson_arr_foreach(document.revisions, index, count, item)
     {
-        r = revision_apply(arena, endpoint, item, err);
-        if (r < 0)
+        struct err why;
+        uint64_t revision_uid = 0;
+        if (revision_apply(arena, endpoint, item, &revision_uid, &why) == 0)
+            continue;
+        if (revision_uid)
+            revision_refuse(endpoint, revision_uid, why.message);
+        else
             log_error("pop", "a revision cannot be read", LOG_S("endpoint", endpoint->name),
-                      LOG_S("error", err ? err->message : ""));
+                      LOG_S("error", why.message));
     }
     revision = pop_revision_number(endpoint, endpoint->serving);
     if (revision && endpoint->running && !ran) /* started again: one shows that it can */

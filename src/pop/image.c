@@ -5,6 +5,16 @@
 #include "base/json.h"
 #include "pop/state_inside.h"
 
+bool pop_way_out(const struct pop_revision *revision)
+{
+    const struct spec_strings *egress = &revision->image->spec.container.egress;
+    bool any = egress->count > 0 && !spec_residency_restricts(&revision->endpoint->spec);
+
+    for (size_t i = 0; i < egress->count; i++)
+        any = any && slice_is(egress->items[i], "any");
+    return any;
+}
+
 static int blob_read(struct arena *arena, yyjson_val *json, struct image_blob *ret, struct err *err)
 {
     struct slice digest, type = {};

@@ -47,7 +47,7 @@ void agent_networks_no_way_in(struct agent *agent, const char *why)
 
 bool agent_network_wanted(const struct agent *agent, const struct pop_revision *revision)
 {
-    return agent->containers.no_way_in[0] && !agent_container_way_out(revision);
+    return agent->containers.no_way_in[0] && !pop_way_out(revision);
 }
 
 int agent_network_allowed(const struct agent *agent, const struct pop_revision *revision,
@@ -65,7 +65,7 @@ int agent_network_allowed(const struct agent *agent, const struct pop_revision *
                        "forbids",
                        why, require ? "--sandbox require" : "residency");
     /* CNI gives the machine no address in it, and a rootless engine has networks of its own. */
-    if (containers->version.podman && !agent_container_way_out(revision))
+    if (containers->version.podman && !pop_way_out(revision))
         return err_set(err, ERR_PRECONDITION,
                        "%s; and by address Podman lets nobody reach a network that leads nowhere",
                        why);

@@ -118,6 +118,8 @@ uint32_t pop_replicas_wanted(const struct pop_endpoint *endpoint,
 {
     if (endpoint->pop->no_replicas || !endpoint->wanted || !endpoint->running || !revision->wanted)
         return 0;
+    if (revision->unreadable)
+        return 0;
     if (endpoint->placed && endpoint->replicas == 0)
         return 0;
     if (revision->driver == POP_DRIVER_UPSTREAM) /* it is not started, nor scaled */
@@ -193,6 +195,7 @@ static void replica_start(struct pop_revision *revision)
     struct pop *pop = revision->endpoint->pop;
     struct pop_replica *replica = pop_replica_new(revision);
     struct err err = {};
+    pop->starting++;
     pop->effects->event(pop, "replica_started", revision->endpoint, replica, "", pop->data);
     if (pop->effects->replica_start(replica, &err, pop->data) == 0)
         return;
@@ -255,8 +258,10 @@ static void starts(struct pop_revision *revision, uint32_t wanted, int64_t now_n
         due(next_ns, revision->start_not_before_ns);
         return;
     }
-    if (revision->model_state == POP_MODEL_ABSENT)
+    if (revision->model_state == POP_MODEL_ABSENT) {
+        revision->endpoint->pop->starting++;
         fetch(revision);
+    }
     if (revision->model_state != POP_MODEL_HERE)
         return;
     /* After a failure one is tried alone, until it is ready: the others would fail the same way. */
@@ -296,6 +301,17 @@ static void replica_end(struct pop_replica *replica, int64_t now_ns)
         replica->kill_sent = true;
         pop->effects->replica_kill(replica, REPLICA_END_STOPPED, "", pop->data);
     }
+}
+
+/* Those with a way out that they may not have any more: others take their place. */
+static void shut(struct pop_revision *revision, int64_t now_ns)
+{
+    struct pop_replica *replica;
+    if (!revision->image || pop_way_out(revision))
+        return;
+    LIST_EACH (replica, &revision->replicas, struct pop_replica, link)
+        if (replica->open && replica->state != POP_REPLICA_DRAINING && !replica->kill_sent)
+            replica_end(replica, now_ns);
 }
 
 /* Those that serve least are ended first: starting ones, then the youngest. */
@@ -378,7 +394,7 @@ static void forgive(struct pop_revision *revision)
     bool may = endpoint->wanted && endpoint->running && revision->wanted &&
                (!endpoint->placed || endpoint->replicas > 0);
     bool held = revision->driver == POP_DRIVER_ENGINE && revision->unfetched;
-    if (!revision->failed || held || !may || revision->replica_count > 0)
+    if (!revision->failed || revision->unreadable || held || !may || revision->replica_count > 0)
         return;
     revision->failed = false;
     revision->message[0] = '\0';
@@ -409,6 +425,8 @@ static void endpoint_reconcile(struct pop_endpoint *endpoint, int64_t now_ns, in
         }
         if (wanted == 0)
             forgive(revision);
+        if (endpoint->pop->sure)
+            shut(revision, now_ns);
         starts(revision, wanted, now_ns, next_ns);
         /* What the disk said may be older than what runs. One is what is started by number. */
         uint32_t stay = !wanted && adopted_stay(revision, now_ns, next_ns) ? 1 : wanted;
@@ -425,10 +443,26 @@ static void on_wake(struct env_timer *timer, void *data)
     pop_reconcile(data);
 }
 
+static uint32_t starting(const struct pop *pop)
+{
+    const struct pop_endpoint *endpoint;
+    const struct pop_revision *revision;
+    const struct pop_replica *replica;
+    uint32_t count = 0;
+    LIST_EACH (endpoint, &pop->endpoints, struct pop_endpoint, link)
+        LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link) {
+            count += revision->model_state == POP_MODEL_FETCHING && !revision->held;
+            LIST_EACH (replica, &revision->replicas, struct pop_replica, link)
+                count += replica->state == POP_REPLICA_STARTING && !replica->served;
+        }
+    return count;
+}
+
 void pop_reconcile(struct pop *pop)
 {
     if (!pop->begun || pop->hearing)
         return;
+    pop->starting = starting(pop);
     int64_t now_ns = env_now_ns(pop->env), next_ns = pop_schedule_look(pop, now_ns);
     struct pop_endpoint *endpoint;
     LIST_EACH (endpoint, &pop->endpoints, struct pop_endpoint, link)

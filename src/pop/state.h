@@ -105,6 +105,7 @@ struct pop_replica {
     bool served;         /* it was READY before */
     bool dead;           /* its process is; the engine cleans up yet, and says how it ended */
     bool cold;           /* none was ready when it was started */
+    bool open;           /* a container that was given a way out */
     bool drained_before; /* for the agent before this one, heard before it was known here */
     int64_t since_ns;    /* in this state, env's clock */
     int64_t since_wall_ns;
@@ -148,6 +149,7 @@ struct pop_revision {
     bool shown;              /* one of its replicas was ready: it can run */
     bool held;               /* it is fetched ahead of need just now */
     bool unfetched;          /* `failed` says that it could not be fetched, and nothing else */
+    bool unreadable;         /* what control tells of it is not understood here: it does not run */
     char *upstream;          /* "http://HOST:PORT" */
     bool by_model;           /* it speaks OIP */
     char *probe_path;        /* of an HTTP probe; empty: a connection is enough */
@@ -171,6 +173,10 @@ struct pop_revision {
     struct pop_scale *scale; /* owned */
     int64_t adopted_ns;      /* when the last replica of an earlier agent was found; 0: none was */
 };
+
+/* Pure. May its containers have one, of an image? None to where residency, which may have come
+ * after the revision, does not look. */
+bool pop_way_out(const struct pop_revision *revision);
 
 struct pop_death {
     uint64_t sequence;
@@ -310,6 +316,7 @@ struct pop {
     bool sure;             /* it is control's, or control is away: they are stopped as well */
     bool synced;           /* control has told everything in this agent's life */
     bool gateway;          /* a gateway is there to drain */
+    uint32_t starting;     /* replicas that are not ready yet, and models that come; reconcile.c */
     struct env_timer wake; /* the next thing that is due */
     struct env_timer soon; /* reconcile after this pass */
 };

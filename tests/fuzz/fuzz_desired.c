@@ -17,8 +17,15 @@ static void look(struct pop_replica *, void *)
 {
 }
 
+static void on_event(struct pop *, const char *, const struct pop_endpoint *,
+                     const struct pop_replica *, const char *message, void *)
+{
+    if (!message[0])
+        abort();
+}
+
 static const struct pop_effects effects = {
-    .publish = nothing, .report = nothing, .save = nothing, .replica_look = look
+    .publish = nothing, .report = nothing, .save = nothing, .event = on_event, .replica_look = look
 };
 
 static void timer_start(struct env *, struct env_timer *, int64_t, env_timer_cb, void *)

@@ -28,8 +28,8 @@ static int tell_of(struct world *world, const char *image, const char *scale, st
     const char *spec = arena_format(arena,
                                     "{\"name\":\"shop\",\"image\":\"sha256:" HEX "\","
                                     "\"command\":[\"/server\",\"x\"],\"protocol\":\"http\","
-                                    "\"pids\":40,\"scale\":{%s}}",
-                                    scale);
+                                    "\"pids\":40,\"scale\":{%s}%s}",
+                                    scale, spec_more);
     const char *json =
         arena_format(arena,
                      "{\"uid\":1,\"name\":\"shop\",\"state\":\"running\",\"target\":1,\"spec\":%s,"
@@ -345,6 +345,86 @@ static void test_an_image_is_not_held_where_it_does_not_run(void **state)
     }
 }
 
+/* By what the revision says (a newer control may say more than is understood here), and by what the
+ * endpoint's residency says now. */
+static void test_a_way_out_is_had_by_any_alone(void **state)
+{
+    static const struct {
+        const char *name, *egress[2];
+        enum spec_places_kind process_in[2]; /* of rules; 0: none */
+        bool open;
+    } rows[] = {
+        { "nothing said", {}, {}, false },
+        { "any", { "any" }, {}, true },
+        { "any, twice", { "any", "any" }, {}, true },
+        { "a destination", { "api.example:443" }, {}, false },
+        { "a destination beside", { "any", "api.example:443" }, {}, false },
+        { "any, of clients of anywhere", { "any" }, { SPEC_PLACES_ANY }, true },
+        { "a residency that came later", { "any" }, { SPEC_PLACES_LIST }, false },
+        { "one rule of two", { "any" }, { SPEC_PLACES_ANY, SPEC_PLACES_SAME_COUNTRY }, false },
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct slice egress[2] = { slice_of(rows[i].egress[0]), slice_of(rows[i].egress[1]) };
+        struct spec_residency_rule rules[2] = { { .process_in.kind = rows[i].process_in[0] },
+                                                { .process_in.kind = rows[i].process_in[1] } };
+        struct pop_image image = { .spec.container.egress.items = egress };
+        struct pop_endpoint endpoint = { .spec.residency.rules = rules };
+        struct pop_revision revision = { .endpoint = &endpoint, .image = &image };
+        print_message("  %s\n", rows[i].name);
+        for (size_t k = 0; k < 2; k++) {
+            image.spec.container.egress.count += egress[k].size > 0;
+            endpoint.spec.residency.count += rows[i].process_in[k] != 0;
+        }
+        assert_int_equal(pop_way_out(&revision), rows[i].open);
+    }
+}
+
+/* One that runs keeps what it has until it has answered; it gets nothing new, and another is there
+ * in its place. */
+static void test_one_that_may_not_have_its_way_out_any_more_is_replaced(void **state)
+{
+    struct world *world = *state;
+    world->pop.place.country = country_number_of(SLICE("FR"));
+    spec_more = ",\"egress\":[\"any\"]";
+    tell(world, "\"min\":1");
+    loaded(world);
+    first(world)->open = pop_way_out(shop(world)); /* as the driver does */
+    assert_true(first(world)->open);
+    well(world);
+    tell(world, "\"min\":1");
+    assert_int_equal(world->drains, 0);
+    spec_more = ",\"residency\":{\"process_in\":[\"EU\"]}";
+    tell(world, "\"min\":1");
+    spec_more = "";
+    assert_int_equal(world->drains, 1);
+    assert_int_equal(world->starts, 2);
+    assert_int_equal(first(world)->state, POP_REPLICA_DRAINING);
+    pop_reconcile(&world->pop);
+    assert_int_equal(world->drains, 1);
+    assert_int_equal(world->starts, 2);
+}
+
+/* Control hears of it, and what else the document says counts. */
+static void test_a_revision_that_cannot_be_read_is_told(void **state)
+{
+    struct world *world = *state;
+    struct err err = {};
+    assert_int_equal(tell_of(world, "\"digest\":\"x\",\"port\":0," CONFIG ",\"layers\":[" LAYER "]",
+                             "\"min\":1", &err),
+                     0);
+    pop_reconcile(&world->pop);
+    assert_non_null(shop(world));
+    assert_true(shop(world)->failed);
+    assert_non_null(strstr(shop(world)->message, "port 0"));
+    assert_int_equal(world->starts, 0);
+    assert_int_equal(shop(world)->model_state, POP_MODEL_ABSENT);
+    tell(world, "\"min\":1"); /* another control, which says it otherwise */
+    assert_false(shop(world)->failed);
+    loaded(world);
+    assert_int_equal(world->starts, 1);
+}
+
 int main(void)
 {
 #define WORLD(test) cmocka_unit_test_setup_teardown(test, world_new, world_free)
@@ -362,6 +442,9 @@ int main(void)
         WORLD(test_the_image_is_here_before_somebody_asks),
         WORLD(test_a_start_that_failed_is_not_forgotten_for_its_image),
         WORLD(test_an_image_is_not_held_where_it_does_not_run),
+        WORLD(test_a_way_out_is_had_by_any_alone),
+        WORLD(test_one_that_may_not_have_its_way_out_any_more_is_replaced),
+        WORLD(test_a_revision_that_cannot_be_read_is_told),
     };
     return cmocka_run_group_tests_name("pop_containers", tests, NULL, NULL);
 }

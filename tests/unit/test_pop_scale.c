@@ -283,6 +283,57 @@ static void test_what_served_is_there_again_after_a_boot(void **state)
     assert_int_equal(revision_of(world)->replica_count, 0);
 }
 
+static unsigned starting(const struct world *world)
+{
+    unsigned count = 0;
+    MAP_EACH (entry, &world->pop.replicas_by_id)
+        count += ((const struct pop_replica *)entry->value)->state == POP_REPLICA_STARTING;
+    return count;
+}
+
+static uint32_t replicas_of(struct world *world, unsigned uid)
+{
+    return pop_revision_find(&world->pop, (uint64_t)uid << 24 | 1)->replica_count;
+}
+
+/* All of them again, as many at once as there are cores; who is asked for waits for none. */
+static void test_after_a_boot_not_all_start_at_once(void **state)
+{
+    enum { MANY = 12, CORES = 3, ASKED = 11, NEEDED = 12 };
+    struct world *world = *state;
+    struct message_demand demand = MESSAGE_INIT(MESSAGE_DEMAND);
+    unsigned most = 0;
+    world->pop.cores = CORES;
+    for (unsigned uid = 1; uid <= MANY; uid++) {
+        char text[512];
+        struct err err;
+        snprintf(text, sizeof text,
+                 "{\"uid\":%u,\"name\":\"e%u\",\"state\":\"running\",\"target\":1,\"spec\":{"
+                 "\"model\":\"sha256:%064d\",\"scale\":{\"min\":%d}},\"revisions\":[{"
+                 "\"number\":1,\"uid\":%u,\"model\":\"sha256:%064d\"}]}",
+                 uid, uid, 1, uid == NEEDED, uid << 24 | 1, 1);
+        assert_int_equal(pop_endpoint_apply(&world->pop, slice_of(text), &err), 0);
+        pop_endpoint_find(&world->pop, uid)->serving = 1;
+    }
+    run(world, 0.02);
+    assert_int_equal(replicas_of(world, NEEDED), 1);
+    assert_int_equal(starting(world), CORES + 1); /* those, and the one that has to be */
+    assert_int_equal(replicas_of(world, ASKED), 0);
+    demand.revision = (uint64_t)ASKED << 24 | 1;
+    demand.waiting = demand.arrivals = 1;
+    pop_demand(&world->pop, &demand);
+    run(world, 0.02);
+    assert_int_equal(replicas_of(world, ASKED), 1);
+    for (int i = 0; i < 100; i++) {
+        run(world, 0.01);
+        if (i > 10 && starting(world) > most)
+            most = starting(world);
+    }
+    assert_true(most > 0 && most <= CORES);
+    for (unsigned uid = 1; uid <= MANY; uid++)
+        assert_int_equal(replicas_of(world, uid), 1);
+}
+
 /* An agent after another of the same supervisor: what has no replica was at zero, and stays there
  * until somebody asks, but for what has to be. */
 static void test_at_zero_behind_an_agent(void **state)
@@ -492,6 +543,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_start_that_fails_is_forgotten_at_zero, world_new,
                                         world_free),
         cmocka_unit_test_setup_teardown(test_what_served_is_there_again_after_a_boot, world_new,
+                                        world_free),
+        cmocka_unit_test_setup_teardown(test_after_a_boot_not_all_start_at_once, world_new,
                                         world_free),
         cmocka_unit_test_setup_teardown(test_at_zero_behind_an_agent, world_new, world_free),
         cmocka_unit_test_setup_teardown(test_a_load, world_new, world_free),

@@ -130,12 +130,38 @@ static void test_a_canary_at_zero_shows_that_it_can(void **state)
     traffic_more = "";
 }
 
+/* Many have asked it; that it has no share any more ends it as soon as what had all of the traffic.
+ */
+static void test_a_canary_that_is_given_up_does_not_stay_warm(void **state)
+{
+    struct world *world = *state;
+    endpoint_set(world, 1, 1, 1, true);
+    after(world, 1);
+    traffic_more = CANARY;
+    endpoint_set(world, 2, 2, 1, true);
+    after(world, 5);
+    assert_int_equal(living_of(world, 2), 1);
+    asked(world, 2, false);
+    traffic_more = ""; /* rolled back */
+    endpoint_set(world, 1, 2, 1, true);
+    after(world, 1);
+    assert_int_equal(living_of(world, 2), 1); /* not every gateway knows yet */
+    after(world, 5);
+    assert_int_equal(living_of(world, 2), 0);
+    asked(world, 2, true); /* by number */
+    after(world, 5);
+    assert_int_equal(living_of(world, 2), 1);
+    assert_int_equal(living_of(world, 1), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_a_canary_runs_beside, world_new, world_free),
         cmocka_unit_test_setup_teardown(test_the_lead_moves_with_the_shares, world_new, world_free),
         cmocka_unit_test_setup_teardown(test_what_shares_is_there_together, world_new, world_free),
+        cmocka_unit_test_setup_teardown(test_a_canary_that_is_given_up_does_not_stay_warm,
+                                        world_new, world_free),
         cmocka_unit_test_setup_teardown(test_a_canary_at_zero_shows_that_it_can, world_new,
                                         world_free),
     };
