@@ -78,8 +78,7 @@ extern const unsigned sqlite_migration_count;
     "CAST(min(total(idle_ms), 9007199254740992) AS INTEGER), "                                     \
     "CAST(min(total(starts), 9007199254740992) AS INTEGER), "                                      \
     "CAST(min(total(cold_starts), 9007199254740992) AS INTEGER)"
-#define USAGE_REVISION /* ?2 of endpoint ?1 may have been */                                       \
-    "(deleted_s > 0 OR ?2 <= (SELECT max(number) FROM revisions WHERE endpoint = ?1))"
+#define USAGE_REVISION "(revisions = 0 OR ?2 <= revisions)" /* ?2 of endpoint ?1 may have been */
 #define USAGE_MERGE                                                                                \
     " ON CONFLICT (start_s, period_s, endpoint, revision, pop) DO UPDATE SET "                     \
     "requests = min(requests + excluded.requests, 9007199254740992), "                             \

@@ -275,6 +275,9 @@ static void test_deleted(void **)
     act(endpoint_goes);
     assert_int_equal(requests_of(&first), 7);
     assert_int_equal(store->usage_placed(store, 1, 1, SLICE("paris"), &err), 1);
+    assert_int_equal(store->usage_placed(store, 1, 3, SLICE("paris"), &err), 1);
+    assert_int_equal(store->usage_placed(store, 1, 4, SLICE("paris"), &err), 0); /* never was */
+    assert_int_equal(store->usage_placed(store, 1, 4, (struct slice){}, &err), 0);
     roll_at = INT64_C(100'000) * DAY; /* the deletion's time is the machine's */
     act(roll);
     assert_int_equal(requests_of(&first), 0);
