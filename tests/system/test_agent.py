@@ -3,6 +3,7 @@
 nonsense, reports that are refused, pulls that break off."""
 import os
 import re
+import threading
 import time
 
 import pytest
@@ -21,10 +22,10 @@ def _control():
 
 @pytest.fixture(name="join")
 def _join(control, new_perigee, scratch):
-    def join():
+    def join(*more):
         pop = new_perigee(part="pop", start=False)
         (scratch / "token").write_text("pgj_" + "0" * 32)
-        pop.start("--join", control.url, "--token-file", scratch / "token")
+        pop.start("--join", control.url, "--token-file", scratch / "token", *more)
         return pop
     return join
 
@@ -143,6 +144,24 @@ def test_a_pull_that_breaks_off(control, join):
     pop = join()
     until("it to serve", lambda: serves(pop))
     assert control.pulls == [None, f"bytes={half}-", None]
+
+
+def test_what_is_kept_gives_way_to_what_comes_before_it_is_there(control, join):
+    """Once it is known how large it is: both together would be above the bound."""
+    size, let = len(control.model), threading.Event()
+    control.on_pull = lambda *_: not let.wait()
+    control.first = [event("synced", 10, {"uids": []})]
+    pop = join("--model-cache", f"{size * 3 // 2}B")
+    kept = pop.home / "models" / ("0" * 64)
+    kept.mkdir(parents=True)
+    (kept / "model.onnx").write_bytes(bytes(size))
+    try:
+        control.events.put(event("endpoint", 11, control.endpoint()))
+        until("the pull", lambda: control.pulls)
+        until("room for it", lambda: not kept.exists())
+    finally:
+        let.set()
+    until("it to serve", lambda: serves(pop))
 
 
 def test_what_pulls_have_left_is_removed(control, join):
