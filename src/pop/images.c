@@ -304,6 +304,10 @@ static void on_archive(struct work *work, bool canceled)
         over(fetch, &fetch->err);
         return;
     }
+    if (engine_info_room(&fetch->agent->containers.info, fetch->bytes, &fetch->err) < 0) {
+        over(fetch, &fetch->err);
+        return;
+    }
     int64_t ms = LOAD_MS + (int64_t)(fetch->bytes / LOAD_BYTES_A_MS);
     fetch->call = engine_load(fetch->agent->containers.engine, fetch->pieces, fetch->piece_count,
                               ms, on_loaded, fetch);

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Containers whose engine fails, forgets or hangs while they live: what serves goes on, what is
 dead is replaced, and nothing is left to run."""
+import json
 import os
 import signal
 
@@ -8,11 +9,16 @@ import pytest
 
 from deadline import until, wait_exit
 from engine_between import FAILS, FORGETS, HANGS, LATER, Between
-from engines import server_image
+from engines import Image, server_image
 from fake_control import event
 from test_containers import engine, place, server, warm  # fixtures  # noqa: F401
+from test_durable import small_disk
 
 BOUNDS_NOTHING = b'{"CgroupDriver":"cgroupfs","CgroupVersion":"1"}'
+
+
+def answer(body):
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
 
 
 @pytest.fixture
@@ -98,8 +104,7 @@ def test_one_that_is_made_when_nobody_waits_any_more_is_removed(between, place, 
 
 def test_an_engine_that_comes_again_is_asked_who_it_is(between, place, begun):
     """It bounds nothing now, so that nothing is run there; what runs serves on."""
-    between.instead("/info", b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"
-                    % (len(BOUNDS_NOTHING), BOUNDS_NOTHING))
+    between.instead("/info", answer(BOUNDS_NOTHING))
     between.cut()
     until("that it is seen", lambda: "bounds no container by" in place.pop.log.read_text())
     assert place.answers()
@@ -107,6 +112,20 @@ def test_an_engine_that_comes_again_is_asked_who_it_is(between, place, begun):
     os.kill(begun, signal.SIGKILL)
     until("the next one", lambda: place.replicas(state="ready")
           and place.replicas(state="ready")[0]["pid"] != begun)
+
+
+@pytest.mark.root
+def test_an_image_that_has_no_room_at_the_engine_is_not_given(between, place, server, scratch):
+    image = Image([("server", server, 0o755), ("other", os.urandom(3 << 20), 0o644)],
+                  {"Entrypoint": ["/server"]})
+    said = json.loads(between.engine.ask("GET", "/v1.41/info")[1])
+    with small_disk(scratch / "disk", "5m"):
+        said["DockerRootDir"] = str(scratch / "disk")
+        between.instead("/info", answer(json.dumps(said).encode()))
+        place.tell(image, spec=warm())
+        place.start(engine=between.path)
+        assert "has 5 MiB free" in place.failed("the engine's disk")
+    assert not between.asked("/images/load")
 
 
 def test_an_engine_that_runs_no_command_inside_is_told(between, place, server):

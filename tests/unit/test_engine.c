@@ -424,7 +424,7 @@ static void test_info(void **state)
     } rows[] = {
         { "{\"MemoryLimit\":true,\"PidsLimit\":true,\"CpuCfsQuota\":true,\"SecurityOptions\":["
           "\"name=apparmor\",\"name=seccomp,profile=default\"],\"CgroupDriver\":\"cgroupfs\","
-          "\"CgroupVersion\":\"2\"}",
+          "\"CgroupVersion\":\"2\",\"DockerRootDir\":\"/\"}",
           "" },
         { "{}", "seccomp, memory, pids, cpu" },
         { "{\"MemoryLimit\":true,\"PidsLimit\":true,\"CpuCfsQuota\":true,\"SecurityOptions\":["
@@ -440,6 +440,10 @@ static void test_info(void **state)
         assert_int_equal(engine_info_whole(&info, lacks, sizeof lacks), !*rows[i].lacks);
         assert_string_equal(lacks, rows[i].lacks);
         assert_int_equal(info.cgroup_version, i ? 1 : 2);
+        assert_int_equal(0, engine_info_room(&info, 1, &err));
+        assert_int_equal(engine_info_room(&info, UINT64_MAX / 2, &err), i ? 0 : ERR_OVERLOADED);
+        snprintf(info.root, sizeof info.root, "/nonexistent"); /* it may be elsewhere */
+        assert_int_equal(0, engine_info_room(&info, UINT64_MAX / 2, &err));
     }
     assert_true(engine_info_parse(SLICE("<"), &(struct engine_info){}, NULL) < 0);
 }

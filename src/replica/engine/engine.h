@@ -92,10 +92,16 @@ struct engine_info {
     bool rootless;
     unsigned cgroup_version;
     char cgroup_driver[16]; /* "cgroupfs", "systemd" */
+    char root[256];         /* the folder of its images and containers; empty: not said */
 };
 [[nodiscard]] int engine_info_parse(struct slice text, struct engine_info *ret, struct err *err);
 /* False: "memory, pids" says what is missing. */
 bool engine_info_whole(const struct engine_info *info, char *lacks, size_t room);
+
+/* Has its disk room for an image that comes as so many bytes? While it is given, the archive and
+ * what it unpacks to are there at once; what is packed needs more, which nobody knows beforehand.
+ * ERR_OVERLOADED: no. Where the disk cannot be asked the engine may see. */
+[[nodiscard]] int engine_info_room(const struct engine_info *info, uint64_t bytes, struct err *err);
 
 /* ---- images ---------------------------------------------------------------------------------- */
 

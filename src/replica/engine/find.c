@@ -4,9 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/arena.h"
+#include "base/err.h"
 #include "base/json.h"
 #include "replica/engine/engine.h"
 
@@ -157,9 +159,26 @@ int engine_info_parse(struct slice text, struct engine_info *ret, struct err *er
     if (slice_is(json_slice(json_member(root, "CgroupVersion")), "2"))
         info.cgroup_version = 2;
     keep(info.cgroup_driver, sizeof info.cgroup_driver, root, "CgroupDriver");
+    keep(info.root, sizeof info.root, root, "DockerRootDir");
     arena_free(arena);
     *ret = info;
     return 0;
+}
+
+int engine_info_room(const struct engine_info *info, uint64_t bytes, struct err *err)
+{
+    struct statvfs disk;
+
+    if (!info->root[0] || statvfs(info->root, &disk) < 0)
+        return 0;
+    uint64_t free_bytes = (uint64_t)disk.f_bavail * disk.f_frsize;
+    if (free_bytes / 2 >= bytes)
+        return 0;
+    return err_set(err, ERR_OVERLOADED,
+                   "the engine's disk (%s) has %llu MiB free, and twice the image's %llu MiB are "
+                   "needed while it is given",
+                   ERR_TEXT(info->root), (unsigned long long)(free_bytes >> 20),
+                   (unsigned long long)(bytes >> 20));
 }
 
 bool engine_info_whole(const struct engine_info *info, char *lacks, size_t room)
