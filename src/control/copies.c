@@ -136,7 +136,8 @@ static int copy_all(struct copy *copy, struct elsewhere *elsewhere, struct err *
         copy->trouble = (struct elsewhere_trouble){};
         r = copy_some(copy, elsewhere, err);
         if (r == 0 || r == ERR_CANCELED || copy->trouble.lasting || copy->trouble.retry_ms ||
-            copy->brought == before || atomic_load(copy->ask.stop))
+            copy->body_err.code /* our own disk's */ || copy->brought == before ||
+            atomic_load(copy->ask.stop))
             break;
     }
     return r;
@@ -319,8 +320,11 @@ static void failed(struct copy *copy, const struct err *err)
     struct control *control = copy->control;
     bool told = copy->why.code && strcmp(copy->why.message, err->message) == 0;
     copy->why = *err;
-    copy->failures = copy->brought ? 1 : copy->failures + 1;
     copy->lasting = copy->trouble.lasting;
+    /* What brought something begins anew with its waits, but not what the next try is to bring as
+     * well: wrong bytes, and those that our own disk did not take. */
+    copy->failures =
+        copy->brought && !copy->lasting && !copy->body_err.code ? 1 : copy->failures + 1;
     wait_longer(copy);
     metric_add(control_count(control, CONTROL_COPIES_FAILED, &copy->host), 1);
     size_t count = 0;

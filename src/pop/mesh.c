@@ -368,9 +368,11 @@ static uint32_t best_health(struct pop_mesh *mesh, int64_t now_ns, bool *ret_uns
     return best;
 }
 
+/* Who was never heard here, nor by control when we began, has not fallen silent: it was before. */
 static bool silent_since(const struct pop_mesh_peer *peer, int64_t since_ns)
 {
-    return !peer->self && !peer->refused && last_word_ns(peer) >= since_ns;
+    bool before = peer->health.beat_ns == 0 && peer->told_ns != 0;
+    return !peer->self && !peer->refused && !before && last_word_ns(peer) >= since_ns;
 }
 
 /* Nobody is up: those who fell silent in one moment with another one are as cut off as we are. */

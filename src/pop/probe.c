@@ -140,7 +140,7 @@ static void ask(struct agent *agent, struct pop_mesh_peer *peer)
     char target[TARGET_BYTES], hop_text[HOP_BYTES_MAX];
     peer->asked++;
     if (!target_print(agent, peer, target, hop_text)) {
-        failed(peer, true, "control has given no key for it");
+        failed(peer, false, "control has given no key for it");
         peer->due_ns = loop_now_ns() + MESH_EVERY_NS;
         return;
     }

@@ -45,18 +45,20 @@ static bool is_between(char c)
 /* Behind the first '"'. False: it does not end, or has a control character in it. */
 static bool take_quoted(struct arena *arena, struct slice *rest, struct slice *ret)
 {
-    char *text = arena_alloc(arena, rest->size + 1);
-    size_t at = 0, used = 0;
-    for (; at < rest->size && rest->data[at] != '"'; at++) {
-        if (rest->data[at] == '\\' && ++at == rest->size)
-            return false;
+    size_t at = 0, used = 0, end = 0;
+    while (end < rest->size && rest->data[end] != '"')
+        end += rest->data[end] == '\\' ? 2 : 1;
+    if (end >= rest->size)
+        return false;
+    char *text =
+        arena_alloc(arena, end + 1); /* of what it has alone: a header may have thousands */
+    for (; at < end; at++) {
+        at += rest->data[at] == '\\';
         unsigned char c = (unsigned char)rest->data[at];
         if ((c < ' ' && c != '\t') || c == 0x7f)
             return false;
         text[used++] = (char)c;
     }
-    if (at == rest->size)
-        return false;
     *rest = (struct slice){ rest->data + at + 1, rest->size - at - 1 };
     *ret = (struct slice){ text, used };
     return true;

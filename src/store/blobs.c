@@ -265,6 +265,9 @@ int blobs_open_part(struct blobs *blobs, const char *name, int flags, int *ret_f
             openat(blobs->uploads_fd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | flags, 0600);
         if (fd < 0 && errno == ENOENT)
             return err_set(err, ERR_NOT_FOUND, "there is no such upload, or no more: begin anew");
+        /* It was sealed, and who sealed it was killed, or called off, before it had its name. */
+        if (fd < 0 && errno == EACCES && fchmodat(blobs->uploads_fd, name, 0600, 0) == 0)
+            continue;
         if (fd < 0)
             return blobs_failed(blobs, "opening", name, err);
         if (flock(fd, LOCK_EX | LOCK_NB) < 0)

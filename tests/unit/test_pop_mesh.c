@@ -354,6 +354,7 @@ static const struct {
     int64_t after_ns;  /* the last word of the latter */
     const char *heard; /* of whom control hears, by letter, all that time */
     bool tokyo, quito; /* clients may reach it */
+    bool unheard;      /* by this agent, ever */
 } silences[] = {
     { "both at once: it is us", 0, false, false, 3 * SECOND, "tq", true, true },
     { "in one second", SECOND, false, false, 3 * SECOND, "tq", true, true },
@@ -368,6 +369,10 @@ static const struct {
     { "it has only begun to miss one", 0, false, false, 4 * SECOND, "t", true, true },
     { "control hears neither, and may be cut off with us", 0, false, false, 20 * SECOND, "", true,
       true },
+    { "neither was ever heard, by control either: they are dead", 0, false, false, 20 * SECOND, "",
+      false, false, true },
+    { "nor here, and by control until it was cut off with us", 0, false, false, 3 * SECOND, "tq",
+      true, true, true },
 };
 
 static void silence(struct pop_mesh *mesh, size_t row, int64_t *now_ns)
@@ -379,9 +384,10 @@ static void silence(struct pop_mesh *mesh, size_t row, int64_t *now_ns)
     pop_mesh_set(mesh, told, silences[row].alone ? 2 : 3, SLICE("paris"), &own, on_gone, *now_ns);
     struct pop_mesh_peer *tokyo = pop_mesh_find(mesh, SLICE("tokyo"));
     struct pop_mesh_peer *quito = pop_mesh_find(mesh, SLICE("quito"));
-    beat(tokyo, *now_ns);
+    if (!silences[row].unheard)
+        beat(tokyo, *now_ns);
     *now_ns += silences[row].apart_ns;
-    if (quito)
+    if (quito && !silences[row].unheard)
         beat(quito, *now_ns);
     int64_t end_ns = *now_ns + silences[row].after_ns;
     for (; *now_ns < end_ns; *now_ns += SECOND / 10) {
