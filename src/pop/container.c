@@ -220,6 +220,7 @@ static void target(struct pop_replica *replica, const struct container *containe
         .kind = container->direct ? TABLE_TARGET_ADDRESS : TABLE_TARGET_SOCKET,
     };
     replica->open = pop_way_out(replica->revision); /* one that has another is not adopted */
+    replica->weak = container->direct && !replica->open;
 }
 
 /* By its address, as the engine says it. */

@@ -303,14 +303,17 @@ static void replica_end(struct pop_replica *replica, int64_t now_ns)
     }
 }
 
-/* Those with a way out that they may not have any more: others take their place. */
+/* Those with a way out, or a weaker wall, that they may not have any more are replaced. */
 static void shut(struct pop_revision *revision, int64_t now_ns)
 {
     struct pop_replica *replica;
-    if (!revision->image || pop_way_out(revision))
+    if (!revision->image)
         return;
+    bool open = pop_way_out(revision);
+    bool weak = !spec_residency_restricts(&revision->endpoint->spec);
     LIST_EACH (replica, &revision->replicas, struct pop_replica, link)
-        if (replica->open && replica->state != POP_REPLICA_DRAINING && !replica->kill_sent)
+        if (((replica->open && !open) || (replica->weak && !weak)) &&
+            replica->state != POP_REPLICA_DRAINING && !replica->kill_sent)
             replica_end(replica, now_ns);
 }
 

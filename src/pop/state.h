@@ -101,11 +101,12 @@ struct pop_replica {
     enum pop_replica_state state;
     int32_t pid;
     bool kill_sent;
-    bool adopted;        /* an earlier agent started it */
-    bool served;         /* it was READY before */
-    bool dead;           /* its process is; the engine cleans up yet, and says how it ended */
-    bool cold;           /* none was ready when it was started */
-    bool open;           /* a container that was given a way out */
+    bool adopted; /* an earlier agent started it */
+    bool served;  /* it was READY before */
+    bool dead;    /* its process is; the engine cleans up yet, and says how it ended */
+    bool cold;    /* none was ready when it was started */
+    bool open;    /* a container that was given a way out */
+    bool weak;    /* one without, in a network that is not entered: it is reached by address */
     bool drained_before; /* for the agent before this one, heard before it was known here */
     int64_t since_ns;    /* in this state, env's clock */
     int64_t since_wall_ns;

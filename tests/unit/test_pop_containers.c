@@ -405,6 +405,24 @@ static void test_one_that_may_not_have_its_way_out_any_more_is_replaced(void **s
     assert_int_equal(world->starts, 2);
 }
 
+/* A residency takes no weaker wall, from whom began before it either. */
+static void test_one_in_a_network_of_its_own_ends_with_residency(void **state)
+{
+    struct world *world = *state;
+    world->pop.place.country = country_number_of(SLICE("FR"));
+    tell(world, "\"min\":1");
+    loaded(world);
+    first(world)->weak = true; /* as the driver does */
+    well(world);
+    tell(world, "\"min\":1");
+    assert_int_equal(world->drains, 0);
+    spec_more = ",\"residency\":{\"process_in\":[\"EU\"]}";
+    tell(world, "\"min\":1");
+    spec_more = "";
+    assert_int_equal(world->drains, 1);
+    assert_int_equal(first(world)->state, POP_REPLICA_DRAINING);
+}
+
 /* Control hears of it, and what else the document says counts. */
 static void test_a_revision_that_cannot_be_read_is_told(void **state)
 {
@@ -444,6 +462,7 @@ int main(void)
         WORLD(test_an_image_is_not_held_where_it_does_not_run),
         WORLD(test_a_way_out_is_had_by_any_alone),
         WORLD(test_one_that_may_not_have_its_way_out_any_more_is_replaced),
+        WORLD(test_one_in_a_network_of_its_own_ends_with_residency),
         WORLD(test_a_revision_that_cannot_be_read_is_told),
     };
     return cmocka_run_group_tests_name("pop_containers", tests, NULL, NULL);
