@@ -262,6 +262,7 @@ int control_main(int channel_fd, int lifeline_fd)
     struct control *control = mem_zalloc(sizeof *control);
     list_init(&control->watchers);
     list_init(&control->pasts);
+    list_init(&control->goings);
     control->lifeline_fd = lifeline_fd;
     if (env_linux_new(&control->env_linux, &err) < 0) {
         log_error("control", "cannot start", LOG_S("error", err.message));

@@ -26,6 +26,7 @@ struct env_linux;
 struct http_server;
 struct keys;
 struct loop;
+struct request;
 struct store;
 struct timer;
 struct trust;
@@ -105,7 +106,8 @@ struct control {
     struct abroad *abroad; /* abroad.h; NULL: not opened yet */
     struct hub hub;
     struct list watchers;
-    struct list pasts; /* past.c: questions under way */
+    struct list pasts;  /* past.c: questions under way */
+    struct list goings; /* going.c: who deletes, and waits */
     size_t past_count;
     uint64_t past_number;
     size_t watcher_count;
@@ -133,6 +135,9 @@ int64_t control_wall_ns(struct control *control);
 void control_anew(struct control *control);
 int control_open(struct control *control, struct err *err);
 void control_usage_roll(struct control *control); /* once an hour */
+/* going.c: that endpoint was deleted: answers with the status once no gateway serves it, soon. */
+void control_going(struct request *q, uint64_t uid, int status);
+void control_going_look(struct control *control); /* a PoP has said more */
 void control_sweep(struct control *control);      /* garbage of blobs, on the store's thread */
 /* Likewise, now: this one was just deleted, and goes where nobody else needs it. */
 void control_collect(struct control *control, struct slice digest);

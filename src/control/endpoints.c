@@ -181,7 +181,7 @@ static void on_change_done(struct job *job, const struct err *err)
         bool draining = hub_has_replicas(control, change->uid);
         hub_remove(control, change->uid);
         watch_events(control, change->events, change->event_count);
-        request_reply_with(q, draining ? 202 : 204, NULL, 0, NULL, (struct slice){});
+        control_going(q, change->uid, draining ? 202 : 204);
         return;
     }
     hub_put(control, take_ptr(change->snapshot));

@@ -379,6 +379,7 @@ static void take_state(struct request *q, struct reporting *p)
     pop->sequence = report->sequence;
     demand_take(control, pop, report);
     hub_pop_state(control, pop, take_ptr(p->state_arena), report);
+    control_going_look(control);
     struct slice name = p->pop;
     metric_add(control_count(control, CONTROL_REPORTS, &name), 1);
 }

@@ -228,7 +228,7 @@ void report_state(struct json_writer *w, struct pop *pop, struct report_room *ro
     json_key(w, "endpoints");
     json_array_begin(w);
     LIST_EACH (endpoint, &pop->endpoints, struct pop_endpoint, link)
-        if (endpoint->wanted && !pop->no_replicas &&
+        if ((endpoint->wanted || pop_endpoint_served(endpoint)) && !pop->no_replicas &&
             (!endpoint->placed || endpoint->replicas || runs(endpoint)))
             write_endpoint(w, endpoint);
     json_array_end(w);

@@ -38,6 +38,8 @@ void pop_table_served(struct pop *pop, uint64_t number)
             endpoint->served = endpoint->shown;
         if (endpoint->generation_since <= number)
             endpoint->served_generation = endpoint->shown_generation;
+        if (!endpoint->wanted && !endpoint->served) /* nothing holds it any more */
+            pop_reconcile_soon(pop);
     }
 }
 

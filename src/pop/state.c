@@ -238,7 +238,9 @@ void pop_forget(struct pop *pop)
             pop->effects->revision_gone(revision->uid, pop->data);
             revision_free(revision);
         }
-        if (left == 0 && !endpoint->wanted) {
+        /* Who deletes it hears that it is gone once no loop of the gateway serves it. */
+        bool served = pop_endpoint_served(endpoint) && pop->gateway;
+        if (left == 0 && !endpoint->wanted && !served) {
             endpoint_free(endpoint);
             pop->effects->report(pop, pop->data);
         }

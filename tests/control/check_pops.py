@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What control believes of a PoP that has joined, over real sockets: CONTROL_ALONE=...
 check_pops.py. Its agents are spoken for by the test."""
+import concurrent.futures
 import datetime
 import hashlib
 import http.client
@@ -57,6 +58,24 @@ def replica(name, uid, revision=1, state="ready", ordinal=1):
 def served(uid, revision=1, state="ready", message=""):
     return {"uid": uid, "serving": revision, "target": revision, "target_state": state,
             "message": message}
+
+
+class Deleted(Case):
+    def test_delete_is_answered_when_no_gateway_serves_it(self):
+        c = self.control
+        uid = c.deploy().json()["uid"]
+        c.serve(uid)
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            watch = c.watch("/endpoints/digits?watch=1")
+            answer = pool.submit(c.call, "DELETE", "/endpoints/digits")
+            watch.until("deleted")
+            self.refused(c.call("GET", "/endpoints/digits"), 404, "not_found")
+            self.assertFalse(answer.done())
+            c.report(sequence=1, endpoints=[])
+            self.assertEqual(answer.result().status, 202)  # its replica is told of until then
+        uid = c.deploy().json()["uid"]  # a PoP that says nothing new holds it up for a while
+        c.report(sequence=2, endpoints=[served(uid)])
+        self.assertEqual(c.call("DELETE", "/endpoints/digits").status, 204)
 
 
 class Activity(Case):

@@ -57,6 +57,7 @@ void control_start(struct fleet *fleet)
     fleet->works_closed = false;
     control->env = fleet->env;
     list_init(&control->watchers);
+    list_init(&control->goings);
     control->metrics_memory = mem_zalloc(metrics_bytes(CONTROL_SERIES_MAX));
     metrics_attach(&control->metrics, &control_metrics, control->metrics_memory,
                    metrics_bytes(CONTROL_SERIES_MAX));

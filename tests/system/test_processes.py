@@ -136,6 +136,14 @@ def test_what_is_said_to_serve_is_at_the_gateway(new_perigee):
     assert one.log.read_text().count(silent) == 1
 
 
+def test_what_is_said_to_be_deleted_is_not_at_the_gateway(perigee):
+    for _ in range(8):
+        perigee.cli("deploy", "gone", "--model", DIGITS / "digits.onnx")
+        assert perigee.request("GET", "/v2/models/gone")[0] == 200
+        perigee.cli("delete", "gone", "--yes")
+        assert perigee.request("GET", "/v2/models/gone")[0] == 404
+
+
 @pytest.mark.parametrize("role", ("pop", "control"))
 def test_inference_goes_on_without_agent_and_control(perigee, digits, role):
     victim = role_pid(perigee, role)

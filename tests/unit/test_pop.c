@@ -259,6 +259,32 @@ static void test_stop_start_delete(void **state)
     assert_null(pop_endpoint_find(&world->pop, 1));
 }
 
+/* Control may not take it for gone while a loop of the gateway serves it. */
+static void test_one_that_is_deleted_is_there_until_no_gateway_serves_it(void **state)
+{
+    struct world *world = *state;
+    for (int gateway = 0; gateway < 2; gateway++) {
+        uint64_t number = gateway ? 10 : 20;
+        endpoint_set(world, 1, 1, 1, true);
+        after(world, 1);
+        pop_table_shown(&world->pop, number);
+        pop_table_served(&world->pop, number);
+        pop_endpoint_gone(&world->pop, 1);
+        pop_table_shown(&world->pop, number + 1);
+        after(world, 1);
+        assert_int_equal(world->living_count, 0);
+        assert_non_null(pop_endpoint_find(&world->pop, 1));
+        assert_int_equal(pop_endpoint_served(pop_endpoint_find(&world->pop, 1)), 1);
+        if (gateway)
+            pop_table_served(&world->pop, number + 1);
+        else
+            pop_gateway_changed(&world->pop, false);
+        after(world, 1);
+        assert_null(pop_endpoint_find(&world->pop, 1));
+        pop_gateway_changed(&world->pop, true);
+    }
+}
+
 static void test_a_drain_that_never_ends_is_cut(void **state)
 {
     struct world *world = *state;
@@ -542,6 +568,7 @@ int main(void)
         WORLD(test_who_serves_least_ends_first),
         WORLD(test_a_residency_that_is_not_known_is_not_served),
         WORLD(test_stop_start_delete),
+        WORLD(test_one_that_is_deleted_is_there_until_no_gateway_serves_it),
         WORLD(test_a_drain_that_never_ends_is_cut),
         WORLD(test_a_new_gateway_is_told_to_drain),
         WORLD(test_what_the_gateway_drained_is_replaced),
