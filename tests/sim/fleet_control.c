@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "control/abroad.h"
 #include "control/keys.h"
 #include "control/watch.h"
 #include "fleet.h"
@@ -92,6 +93,7 @@ void control_kill(struct fleet *fleet)
     control_calls_drop(fleet);
     works_end(fleet);
     timer_free(control->place_timer);
+    abroad_close(control);
     control->store->close(control->store);
     control->reader->close(control->reader);
     blobs_close(control->blobs);
