@@ -147,7 +147,7 @@ const struct cli_command cli_commands[] = {
       OPTIONS({ "--username", "NAME", "add: who is shown to it.", false },
               { "--password-file", "FILE|-", "add: the password or token, from a file or standard input; kept sealed, never shown.", false },
               { "--plain-http", NULL, "add: speak to it by http, without TLS.", false },
-              { "--ca-file", "FILE", "add: believe these certificates (PEM) in place of the system's.", false }, YES),
+              { "--ca-file", "FILE", "add: believe these certificates (PEM) as well as the system's.", false }, YES),
       "  perigee registries add ghcr.io --username me --password-file token.txt\n"
       "  perigee registries add harbor.example --username robot --password-file -\n"
       "  perigee registries test ghcr.io\n"

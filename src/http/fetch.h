@@ -42,7 +42,7 @@ struct fetch_request {
     void *data;
     const atomic_bool *stop; /* once set, it ends within a second: ERR_CANCELED; or NULL */
     const char *shown;       /* what errors call the other side; NULL: the URL */
-    struct slice ca;         /* PEM: believed in place of the system's authorities */
+    struct slice ca;         /* PEM: believed beside the system's authorities */
     bool proxied;            /* by the proxy that the environment names, where it names one */
 };
 
