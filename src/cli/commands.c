@@ -200,7 +200,7 @@ const struct cli_command cli_commands[] = {
 };
 /* clang-format on */
 const char *const cli_reserved[] = {
-    "chat",    "bench",   "estimate", "budget",     "receipt", "keys",
-    "secrets", "flavors", "catalog",  "exec",    NULL,
+    "chat",    "bench",   "estimate", "budget", "receipt", "keys",
+    "secrets", "flavors", "catalog",  "exec",   NULL,
 };
 const size_t cli_command_count = sizeof cli_commands / sizeof *cli_commands;
