@@ -188,7 +188,7 @@ static int resolve(const struct artifact *artifact, const struct reference *refe
                        : digest_of_files(artifact, &manifest, ret_digest, err);
     }
     int r = find(artifact, reference, &repository, &row, err);
-    return r < 0 ? r : resolve_manifest(artifact, repository, &row, ret_digest, err);
+    return r ? r : resolve_manifest(artifact, repository, &row, ret_digest, err);
 }
 
 int artifact_manifest(const struct artifact *artifact, const struct reference *reference,

@@ -218,7 +218,7 @@ static int on_end_run(struct job *job, struct store *store, struct err *err)
     struct arena *arena = copy->run_arena;
     const struct store_blob row = { copy->digest, copy->bytes, copy->now_ns };
     uint64_t *uids;
-    size_t count;
+    size_t count = 0;
     int r = copy->upload ? blob_upload_name(copy->upload, err) : 0;
     if (r == 0)
         r = store->blob_put(store, &row, err);
