@@ -1,77 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Other registries in the store, and what is still to come from them. */
-#include "store/store.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
-
-#include <stdio.h>
-#include <stdlib.h>
-
-#include "base/arena.h"
-#include "base/err.h"
-
-struct fixture {
-    char folder[64];
-    struct store *store;
-    struct arena *arena;
-};
-
-static struct err failure;
-#define OK(call)                                                                                   \
-    do {                                                                                           \
-        failure.message[0] = '\0';                                                                 \
-        if ((call) < 0)                                                                            \
-            fail_msg("%s: %s", #call, failure.message);                                            \
-    } while (0)
+#include "store_case.h"
 
 static int set_up(void **state)
 {
-    struct fixture *f = calloc(1, sizeof *f);
-    char path[128];
     struct store_limits limits = store_limits_default();
     limits.registries_max = 2;
     limits.revisions_kept = 1;
-    strcpy(f->folder, "/tmp/perigee-store-XXXXXX");
-    assert_non_null(mkdtemp(f->folder));
-    snprintf(path, sizeof path, "%s/store.db", f->folder);
-    f->arena = arena_new();
-    OK(store_sqlite_open(path, STORE_WRITE, &limits, &f->store, &failure));
-    *state = f;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    struct fixture *f = *state;
-    char command[128];
-    f->store->close(f->store);
-    arena_free(f->arena);
-    snprintf(command, sizeof command, "rm -rf %s", f->folder);
-    free(f);
-    return system(command);
-}
-
-/* A function inside a transaction. */
-struct call {
-    struct fixture *f;
-    int (*fn)(struct fixture *f, struct store *s, struct err *err);
-};
-
-static int call_run(struct store *store, void *data, struct err *err)
-{
-    struct call *call = data;
-    return call->fn(call->f, store, err);
-}
-
-static int inside(struct fixture *f, int (*fn)(struct fixture *, struct store *, struct err *),
-                  struct err *err)
-{
-    struct call call = { f, fn };
-    return f->store->transact(f->store, call_run, &call, err);
+    return case_begin(state, &limits);
 }
 
 static struct store_registry named(const char *host, const char *username, int64_t now_ns)
@@ -221,9 +157,9 @@ static void test_origins_go_with_their_revisions(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_registries, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_origins, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_origins_go_with_their_revisions, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_registries, set_up, case_end),
+        cmocka_unit_test_setup_teardown(test_origins, set_up, case_end),
+        cmocka_unit_test_setup_teardown(test_origins_go_with_their_revisions, set_up, case_end),
     };
     return cmocka_run_group_tests_name("store_elsewhere", tests, NULL, NULL);
 }
