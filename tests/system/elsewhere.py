@@ -10,6 +10,7 @@ import socket
 import ssl
 import threading
 
+import spoken_for
 from registry import IMAGE, digest_of
 
 TOKEN = "a.token-of_the+test/0123456789"
@@ -29,20 +30,7 @@ class Elsewhere:
         self.realm = None  # in place of its own
         registry = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_):
-                pass
-
-            def answer(self, status, body=b"", **headers):
-                self.send_response(status)
-                for key, value in headers.items():
-                    self.send_header(key.replace("_", "-"), value)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
+        class Handler(spoken_for.Handler):
             def begin(self, length, status=200, **headers):
                 """A head alone; the body is the caller's."""
                 self.send_response(status)

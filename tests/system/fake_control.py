@@ -8,6 +8,7 @@ import queue
 import re
 import threading
 
+import spoken_for
 from perigee import DIGITS
 
 PING_S = 2  # as control does, or the agent would take it for dead
@@ -32,20 +33,7 @@ class FakeControl:
         self.on_pull = lambda handler, offset: None  # True: it has answered
         control = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_):
-                pass
-
-            def answer(self, status, body=b"", **headers):
-                self.send_response(status)
-                for key, value in headers.items():
-                    self.send_header(key.replace("_", "-"), value)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
+        class Handler(spoken_for.Handler):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 if self.path.endswith("/usage"):
