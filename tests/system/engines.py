@@ -20,7 +20,7 @@ import subprocess
 import tarfile
 import tempfile
 
-from deadline import DEADLINE, children, until, wait_exit
+from deadline import DEADLINE, TooLate, children, until, wait_exit
 
 CGROUPS = pathlib.Path("/sys/fs/cgroup")
 BUSYBOX = pathlib.Path("/bin/busybox")
@@ -334,15 +334,25 @@ class Engine:
             self.start()
         for container in self.containers():
             self.ask("DELETE", f"/v1.41/containers/{container['Id']}?force=1")
+        # They end by themselves, while the engine is there; one that it forgot, as Docker does
+        # where a client went away in the midst of a start, does not.
         mine = [pid for pid in children(os.getpid()) if self._is_mine(pid)]
+        with contextlib.suppress(TooLate):
+            for pid in mine:
+                wait_exit(pid, "the end of what the engine started")
         self.stop()
-        for pid in mine:
-            wait_exit(pid, "the end of what the engine started")
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)
+        self._end_those(mine)
         unmount(self.folder)
         shutil.rmtree(self.folder)
         self._end_groups()
+
+    @staticmethod
+    def _end_those(pids):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
 
     def _end_groups(self):
         """All engines share them: the last one of all removes those that are empty."""
