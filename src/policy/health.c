@@ -45,8 +45,10 @@ void health_beat(struct health *health, int64_t now_ns)
 {
     (void)health_up(health, now_ns); /* a silence before it counts */
     health->beat_ns = now_ns;
-    if (health->well_since_ns == 0)
-        health->well_since_ns = now_ns;
+    if (health->well_since_ns == 0) { /* what failed before says nothing of it since */
+        health->well_since_ns = health->window_ns = now_ns;
+        health->seen = health->failed = 0;
+    }
 }
 
 void health_seen(struct health *health, bool failed, int64_t now_ns)

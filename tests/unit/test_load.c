@@ -121,7 +121,8 @@ static void test_a_larger_pop_may_be_fuller(void **state)
 /* ---- health ---------------------------------------------------------------------------------- */
 
 /* A letter for each half second: b(eat), . (nothing), F (a beat, and five requests that fail),
- * s (a beat, and five that do not). What is expected at its end: U(p) or -. */
+ * s (a beat, and five that do not), r (no beat, and four that fail). What is expected at its end:
+ * U(p) or -. */
 static const struct {
     const char *name, *does, *expected;
 } days[] = {
@@ -129,6 +130,8 @@ static const struct {
     { "up with the first beat", "b.b.", "UUUU" },
     { "one beat lost is nothing", "b.b...b.", "UUUUUUUU" },
     { "silent for over two seconds", "b.b.....", "UUUUUUU-" },
+    { "what failed before the first beat is forgotten", "rs.s.", "-UUUU" },
+    { "what fails since is not", "rsF", "-U-" },
     { "back after two good seconds", "b.....b.b.b.b.", "UUUUU-----UUUU" },
     { "down at once when requests fail", "b.F.", "UU--" },
     { "requests that succeed change nothing", "b.s.s.", "UUUUUU" },
@@ -146,10 +149,11 @@ static void test_days(void **state)
         for (size_t k = 0; days[i].does[k]; k++) {
             int64_t now = SECOND + (int64_t)k * SECOND / 2;
             char does = days[i].does[k];
-            if (does != '.')
+            if (does != '.' && does != 'r')
                 health_beat(&health, now);
-            for (int n = 0; (does == 'F' || does == 's') && n < 5; n++)
-                health_seen(&health, does == 'F', now);
+            int requests = does == 'F' || does == 's' ? 5 : does == 'r' ? 4 : 0;
+            for (int n = 0; n < requests; n++)
+                health_seen(&health, does != 's', now);
             seen[k] = health_up(&health, now) ? 'U' : '-';
         }
         assert_string_equal(seen, days[i].expected);
