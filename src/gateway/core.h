@@ -269,6 +269,7 @@ struct gateway {
     bool region_mapped;
     struct metrics metrics; /* the main thread's slice */
     struct timer *demand, *drain, *probe, *denied, *asked;
+    struct timer *keyless; /* GO came, and no keys yet */
     unsigned drained;
     _Atomic bool asked_due;   /* somebody asked: the agent is told a while later */
     _Atomic bool demand_slow; /* nobody asked lately: whoever does says so */

@@ -29,6 +29,8 @@
 #include "sys/fd.h"
 #include "sys/shm.h"
 
+#define KEYLESS_MS 1000 /* an agent that died with it is back by then */
+
 /* ---- sending -------------------------------------------------------------------------- */
 
 static void finish(struct gateway *gateway, int status)
@@ -226,12 +228,13 @@ static void on_probe(void *data)
 }
 
 /* What came before GO is known to the loops before they run. */
-static void go(struct gateway *gateway)
+static void serve(struct gateway *gateway)
 {
     union message ready = { .as_MESSAGE_READY = MESSAGE_INIT(MESSAGE_READY) };
 
     if (gateway->ready_told)
         return;
+    timer_stop(gateway->keyless);
     gateway->ready_told = true;
     gateway->going = true;
     for (unsigned i = 0; i < gateway->loops; i++)
@@ -241,6 +244,21 @@ static void go(struct gateway *gateway)
     gateway_send_supervisor(gateway, &ready);
     log_debug("gateway", "serving", LOG_U("loops", gateway->loops),
               LOG_U("listeners", gateway->listener_count));
+}
+
+static void on_keyless(void *data)
+{
+    serve(data); /* clients of its own are not to wait for an agent that is away */
+}
+
+/* Until its agent has told the keys it knows no other PoP, and would turn away all that these pass
+ * on. Who connects meanwhile waits in the backlog. */
+static void go(struct gateway *gateway)
+{
+    if (!gateway->table || !table_pop(gateway->table->head, 1) || peer_keys_came(gateway->keys))
+        serve(gateway);
+    else
+        timer_start(gateway->keyless, KEYLESS_MS);
 }
 
 /* Loops are made when the first thing is to be told to them: by then START, the listeners and the
@@ -382,6 +400,8 @@ static void on_agent_message(struct gateway *gateway, union message *message)
         break;
     case MESSAGE_PEER_KEY:
         peer_keys_take(gateway->keys, &message->as_MESSAGE_PEER_KEY);
+        if (peer_keys_came(gateway->keys) && timer_running(gateway->keyless))
+            serve(gateway);
         break;
     default:
         unknown(gateway, message_name(message->head.type));
@@ -508,6 +528,7 @@ static void gateway_begin(struct gateway *gateway, int channel_fd_taken, int lif
     gateway->asked = timer_new(gateway->main, asked_tell, gateway);
     gateway->drain = timer_new(gateway->main, on_drain_due, gateway);
     gateway->probe = timer_new(gateway->main, on_probe, gateway);
+    gateway->keyless = timer_new(gateway->main, on_keyless, gateway);
 }
 
 /* No thread runs any more. What was told and reported is carried out to the end, in rounds: telling
@@ -549,6 +570,7 @@ static void gateway_end(struct gateway *gateway)
     timer_free(gateway->asked);
     timer_free(gateway->drain);
     timer_free(gateway->probe);
+    timer_free(gateway->keyless);
     channel_free(gateway->supervisor);
     loop_free(gateway->main);
     metrics_deinit(&gateway->metrics);

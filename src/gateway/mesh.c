@@ -74,6 +74,7 @@ struct key_set {
 struct peer_keys {
     pthread_rwlock_t lock; /* of `here`: asked some thousand times a second, changed once a day */
     struct key_set here, next; /* next: of the row under way */
+    bool came;                 /* a whole row, be it empty */
 };
 static_assert((int)HOP_KEY_BYTES == (int)MESSAGE_KEY_BYTES);
 
@@ -128,9 +129,15 @@ void peer_keys_take(struct peer_keys *keys, struct message_peer_key *message)
         keys->here = keys->next;
         (void)pthread_rwlock_unlock(&keys->lock);
         keys->next = (struct key_set){};
+        keys->came = true;
         clear(&before);
     }
     explicit_bzero(message->key, sizeof message->key);
+}
+
+bool peer_keys_came(const struct peer_keys *keys)
+{
+    return keys->came;
 }
 
 bool peer_keys_find(struct peer_keys *keys, struct slice pop,

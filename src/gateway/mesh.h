@@ -28,6 +28,7 @@ void peer_keys_free(struct peer_keys *keys);
 /* They come in a row, the first with MESSAGE_KEYS_FIRST, and count once a message without a name
  * has ended it. Wipes the message. */
 void peer_keys_take(struct peer_keys *keys, struct message_peer_key *message);
+bool peer_keys_came(const struct peer_keys *keys); /* a whole row, be it empty; main thread */
 /* False: there is none with that PoP. Who got one wipes it after use. */
 bool peer_keys_find(struct peer_keys *keys, struct slice pop,
                     unsigned char ret_key[static HOP_KEY_BYTES]);

@@ -91,7 +91,6 @@ struct agent {
     struct message_start start;
     struct wire supervisor, gateway;
     bool gone, ready_said; /* GO came; READY was sent */
-    bool keys_told;        /* to a gateway: an empty list has something to end */
     int lifeline;
     struct watch *lifeline_watch;
 

@@ -150,13 +150,13 @@ void pop_keys_clear(struct pop *pop)
 
 /* ---- to the gateway ------------------------------------------------------------------------- */
 
-/* All of them each time, ended by one without a name: only then they count. */
+/* All of them each time, ended by one without a name: only then they count, and a gateway that has
+ * just started waits for it. */
 void agent_keys_tell(struct agent *agent)
 {
     const struct pop *pop = &agent->pop;
-    if (!agent->gateway.channel || (pop->key_count == 0 && !agent->keys_told))
+    if (!agent->gateway.channel)
         return;
-    agent->keys_told = true;
     for (size_t i = 0; i <= pop->key_count; i++) {
         struct message_peer_key message = MESSAGE_INIT(MESSAGE_PEER_KEY);
         message.flags = i == 0 ? MESSAGE_KEYS_FIRST : 0;

@@ -4,6 +4,7 @@ links."""
 import contextlib
 import json
 import os
+import pathlib
 import re
 import signal
 import socket
@@ -462,6 +463,42 @@ def test_no_request_is_lost_when_a_pop_dies_under_load(box):
     box.wait_state("three", "up")
     assert {status for status, _ in seen} == {200}
     assert {pop for _, pop in seen} == {"two", "three"}
+
+
+def test_a_gateway_without_keys_turns_nobody_away(box):
+    """Its agent is late in telling them: until then it could not tell who passes something on."""
+    def process(role):
+        return next((pid for pid, line in box.tree("two") if f"role {role}" in line), None)
+
+    def backlog():
+        """Connections that the gateway has not accepted."""
+        rows = [row.split() for row in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return sum(int(row[4].partition(":")[2], 16) for row in rows
+                   if row[3] == "0A" and row[1].startswith("0202007F:"))
+
+    def listens(pid):
+        """It has what the supervisor gives it, and does nothing more for now."""
+        process = pathlib.Path(f"/proc/{pid}")
+        state = (process / "stat").read_text().rpartition(")")[2].split()[0]
+        return state == "S" and "perigee-mesh" in (process / "maps").read_text()
+
+    agent, gateway = process("pop"), process("gateway")
+    answers = []
+    clients = [threading.Thread(target=lambda: answers.append(box.ask("one", "far")[0]))
+               for _ in range(8)]
+    os.kill(agent, signal.SIGSTOP)
+    try:
+        os.kill(gateway, signal.SIGKILL)
+        until("the next one", lambda: process("gateway") not in (gateway, None))
+        until("it to wait", lambda: listens(process("gateway")))
+        for one in clients:
+            one.start()
+        until("them to be there", lambda: answers or backlog() >= len(clients))
+    finally:
+        os.kill(agent, signal.SIGCONT)
+    for one in clients:
+        one.join(DEADLINE)
+    assert answers == [200] * len(clients)
 
 
 def test_a_gateway_that_is_replaced_loses_nothing_of_what_others_pass_on(box):
