@@ -223,6 +223,7 @@ struct fleet {
     bool measuring;
     int64_t measured_from_ns;
     uint32_t asked[ENDPOINTS][SITES][WINDOWS];
+    bool placed[ENDPOINTS][SITES]; /* when that began */
     /* of what was tried */
     unsigned kills, cuts, deaths, boots, changes, refused, jumps, calls_lost;
     struct table_copy shown; /* what shm_publish() was given last */

@@ -270,6 +270,33 @@ static double asked_in(const struct fleet *fleet, unsigned endpoint, unsigned wi
     return all;
 }
 
+static void placed_now(struct fleet *fleet, bool ret[static ENDPOINTS][SITES])
+{
+    for (unsigned i = 0; i < ENDPOINTS; i++) {
+        const struct hub_endpoint *endpoint =
+            hub_find(fleet->control, SLICE("default"), slice_of(fleet->wishes[i].name));
+        memset(ret[i], 0, sizeof ret[i]);
+        for (size_t k = 0; endpoint && k < endpoint->place_count; k++)
+            ret[i][site_find(fleet, endpoint->places[k].pop->name)->index] = true;
+    }
+}
+
+/* Of each endpoint: did a PoP give it up meanwhile, and none take it up? Once all has settled those
+ * that must not be go, and nobody comes to them any more: no herd comes and goes. */
+static void given_up(struct fleet *fleet, bool ret[static ENDPOINTS])
+{
+    bool now[ENDPOINTS][SITES];
+    placed_now(fleet, now);
+    for (unsigned i = 0; i < ENDPOINTS; i++) {
+        bool fewer = false, more = false;
+        for (unsigned k = 0; k < SITES; k++) {
+            fewer = fewer || (fleet->placed[i][k] && !now[i][k]);
+            more = more || (now[i][k] && !fleet->placed[i][k]);
+        }
+        ret[i] = fewer && !more;
+    }
+}
+
 /* Is it asked for often enough in each window for its PoPs' shares to say something? */
 static bool is_judged(const struct fleet *fleet, unsigned endpoint)
 {
@@ -297,14 +324,18 @@ static double swing_of(const struct fleet *fleet, unsigned endpoint, unsigned si
 }
 
 /* Of all endpoints that can be judged, which are counted. */
-static double herd_of(const struct fleet *fleet, unsigned *ret_judged)
+static double herd_of(struct fleet *fleet, unsigned *ret_judged)
 {
     double worst = 0;
+    bool gone[ENDPOINTS];
     *ret_judged = 0;
+    given_up(fleet, gone);
     for (unsigned i = 0; i < ENDPOINTS; i++) {
         if (!is_judged(fleet, i))
             continue;
         ++*ret_judged;
+        if (gone[i])
+            continue;
         for (unsigned k = 0; k < SITES; k++) {
             double swing = swing_of(fleet, i, k);
             worst = fmax(worst, swing);
@@ -469,6 +500,7 @@ static uint64_t run_seed(uint64_t seed)
     world_run(fleet->world, WARM_S * ENV_S);
     fleet->measured_from_ns = env_now_ns(fleet->env);
     fleet->measuring = true;
+    placed_now(fleet, fleet->placed);
     struct counts before = fleet->counts;
     world_run(fleet->world, (int64_t)WINDOWS * WINDOW_S * ENV_S);
     unsigned judged;
