@@ -11,242 +11,21 @@
 #include "base/auto.h"
 #include "base/err.h"
 #include "base/log.h"
-#include "control/abroad_own.h"
 #include "control/control_own.h"
+#include "control/copies_own.h"
 #include "control/watch.h"
-#include "http/fetch.h"
 #include "io/loop.h"
 #include "io/timer.h"
 #include "store/blobs.h"
 
 enum {
-    AT_ONCE_OF_ONE = 3, /* of one registry: a slow one does not hold up all */
-    ATTEMPTS = 5,       /* in a row, as long as each brings something */
-    IDLE_MS = 30'000,
+    AT_ONCE_OF_ONE = 3,  /* of one registry: a slow one does not hold up all */
     PROGRESS_MS = 1'000, /* how often it is shown */
     WAIT_MS = 1'000,     /* after a failure; then twice as long each time, up to */
     WAIT_MS_MAX = 60'000,
     LASTING_MS = 30'000, /* where the same again will hardly help */
     LASTING_MS_MAX = 600'000,
 };
-
-struct copy {
-    struct control *control; /* borrowed */
-    struct arena *arena;     /* its own: of the texts */
-    struct slice digest, host, repository;
-    uint64_t bytes;
-    bool running, needed;
-    unsigned failures;
-    int64_t next_ms; /* the loop's clock */
-    struct err why;  /* the last failure; code 0: none */
-    bool lasting;
-    _Atomic uint64_t done; /* bytes that are here */
-
-    /* of a run */
-    struct job job;
-    struct arena *run_arena;
-    struct abroad_ask ask;
-    struct blob_upload *upload; /* sealed, without its name */
-    struct elsewhere_trouble trouble;
-    struct err body_err;
-    int64_t now_ns;
-    uint64_t brought;
-    /* what its end touches */
-    struct snapshot **snapshots;
-    size_t snapshot_count;
-    struct store_event *events;
-    size_t event_count;
-};
-
-/* ---- on the thread --------------------------------------------------------------------------- */
-
-static bool on_body(struct slice bytes, void *data)
-{
-    struct copy *copy = data;
-    int r = blob_upload_write(copy->upload, bytes.data, bytes.size, &copy->body_err);
-    if (r < 0)
-        return false;
-    atomic_store(&copy->done, blob_upload_offset(copy->upload));
-    copy->brought += bytes.size;
-    return true;
-}
-
-/* From `offset` on. 1: the registry knows no ranges. */
-static int copy_rest(struct copy *copy, struct elsewhere *elsewhere, uint64_t offset,
-                     struct err *err)
-{
-    struct blobs *blobs = copy->ask.blobs;
-    struct fetch_answer answer;
-    int r =
-        blob_upload_begin(blobs, copy->digest, offset, copy->bytes, &offset, &copy->upload, err);
-    if (r < 0)
-        return r;
-    atomic_store(&copy->done, offset);
-    const struct elsewhere_call call = {
-        .path = arena_format(copy->run_arena, "blobs/%.*s", SLICE_FMT(copy->digest)),
-        .from = offset,
-        .idle_ms = IDLE_MS,
-        .on_body = on_body,
-        .data = copy,
-    };
-    copy->body_err = (struct err){};
-    if (offset < copy->bytes) {
-        r = elsewhere_call(elsewhere, &call, copy->run_arena, &answer, &copy->trouble, err);
-        if (copy->body_err.code) {
-            *err = copy->body_err;
-            r = err->code;
-            copy->trouble.lasting = r == ERR_TOO_LARGE;
-        }
-        if (r == 0 && offset && answer.status == 200)
-            return 1;
-    }
-    if (r == 0 && blob_upload_offset(copy->upload) < copy->bytes)
-        r = err_set(err, ERR_INTERNAL, "%s sent %llu of %llu bytes", copy->ask.registry.host,
-                    (unsigned long long)blob_upload_offset(copy->upload),
-                    (unsigned long long)copy->bytes);
-    return r;
-}
-
-static int copy_some(struct copy *copy, struct elsewhere *elsewhere, struct err *err)
-{
-    uint64_t have = blob_upload_have(copy->ask.blobs, copy->digest);
-    int r = copy_rest(copy, elsewhere, have < copy->bytes ? have : 0, err);
-    if (r == 1) {
-        blob_upload_free(take_ptr(copy->upload));
-        r = copy_rest(copy, elsewhere, 0, err);
-    }
-    if (r == 0) {
-        r = blob_upload_seal(copy->upload, err);
-        if (r == ERR_BAD_INPUT) {
-            copy->trouble.lasting = true;
-            r = err_set(err, ERR_BAD_INPUT, "%s sent other bytes than %.*s names",
-                        copy->ask.registry.host, SLICE_FMT(copy->digest));
-        }
-    }
-    if (r < 0)
-        blob_upload_free(take_ptr(copy->upload));
-    return r;
-}
-
-static int copy_all(struct copy *copy, struct elsewhere *elsewhere, struct err *err)
-{
-    int r = 0;
-    for (int i = 0; i < ATTEMPTS; i++) {
-        uint64_t before = copy->brought;
-        copy->trouble = (struct elsewhere_trouble){};
-        r = copy_some(copy, elsewhere, err);
-        if (r == 0 || r == ERR_CANCELED || copy->trouble.lasting || copy->trouble.retry_ms ||
-            copy->body_err.code /* our own disk's */ || copy->brought == before ||
-            atomic_load(copy->ask.stop))
-            break;
-    }
-    return r;
-}
-
-static int on_copy_run(struct job *job, struct store *store, struct err *err)
-{
-    struct copy *copy = job->data;
-    uint64_t bytes;
-    (void)store;
-    if (blobs_find(copy->ask.blobs, copy->digest, &bytes, err) == 0)
-        return 0; /* it came by another way */
-    struct arena *secret = arena_new_secret();
-    struct elsewhere elsewhere;
-    int r = abroad_unseal(&copy->ask, secret, err);
-    if (r < 0) {
-        copy->trouble.lasting = true;
-    } else {
-        elsewhere_open(&elsewhere, &copy->ask.registry,
-                       arena_string(copy->run_arena, copy->repository), copy->ask.stop);
-        r = copy_all(copy, &elsewhere, err);
-        elsewhere_close(&elsewhere);
-    }
-    arena_free(secret);
-    return r;
-}
-
-/* ---- what its end means for endpoints -------------------------------------------------------- */
-
-static void add_event(struct copy *copy, const struct store_endpoint *row, const char *kind,
-                      const char *message)
-{
-    copy->events[copy->event_count++] = (struct store_event){
-        .endpoint_uid = row->uid,
-        .at_ns = copy->now_ns,
-        .kind = slice_of(kind),
-        .project = row->project,
-        .endpoint = row->name,
-        .message = slice_of(message),
-    };
-}
-
-static int keep_events(struct copy *copy, struct store *store, struct err *err)
-{
-    int r = 0;
-    for (size_t i = 0; i < copy->event_count && r == 0; i++)
-        r = store->event_add(store, &copy->events[i], err);
-    return r;
-}
-
-/* Those that `before` has, and the snapshot no more, are here whole now. */
-static int add_whole(struct copy *copy, const struct snapshot *snapshot,
-                     const struct store_origin *before, size_t count)
-{
-    uint64_t last = 0;
-    size_t room = 0;
-    for (size_t i = 0; i < count; i++)
-        room += before[i].number != (i ? before[i - 1].number : 0);
-    struct store_event *events =
-        ARENA_ARRAY(copy->run_arena, struct store_event, copy->event_count + room + 1);
-    for (size_t i = 0; i < copy->event_count; i++)
-        events[i] = copy->events[i];
-    copy->events = events;
-    for (size_t i = 0; i < count; i++) {
-        uint64_t number = before[i].number;
-        if (number != last && !snapshot_waits(snapshot, number))
-            add_event(copy, &snapshot->row, "copy_done",
-                      arena_format(copy->run_arena, "revision %llu: all of it is here, from %.*s",
-                                   (unsigned long long)number, SLICE_FMT(copy->host)));
-        last = number;
-    }
-    return 0;
-}
-
-static int on_end_run(struct job *job, struct store *store, struct err *err)
-{
-    struct copy *copy = job->data;
-    struct arena *arena = copy->run_arena;
-    const struct store_blob row = { copy->digest, copy->bytes, copy->now_ns };
-    uint64_t *uids;
-    size_t count = 0;
-    int r = copy->upload ? blob_upload_name(copy->upload, err) : 0;
-    if (r == 0)
-        r = store->blob_put(store, &row, err);
-    if (r == 0)
-        r = store->origin_endpoints(store, copy->digest, arena, &uids, &count, err);
-    if (r < 0)
-        return r;
-    struct store_origin **before = ARENA_ARRAY(arena, struct store_origin *, count + 1);
-    size_t *befores = ARENA_ARRAY(arena, size_t, count + 1);
-    copy->snapshots = ARENA_ARRAY(arena, struct snapshot *, count + 1);
-    for (size_t i = 0; i < count && r == 0; i++)
-        r = store->origin_of(store, uids[i], arena, &before[i], &befores[i], err);
-    if (r == 0)
-        r = store->origin_delete(store, copy->digest, err);
-    for (size_t i = 0; i < count && r == 0; i++) {
-        r = snapshot_load(store, uids[i], &copy->snapshots[copy->snapshot_count], err);
-        if (r == 0)
-            r = add_whole(copy, copy->snapshots[copy->snapshot_count++], before[i], befores[i]);
-    }
-    return r < 0 ? r : keep_events(copy, store, err);
-}
-
-static int on_failure_run(struct job *job, struct store *store, struct err *err)
-{
-    return keep_events(job->data, store, err);
-}
-
-/* ---- on the loop ----------------------------------------------------------------------------- */
 
 static void copies_run(struct control *control);
 
@@ -338,9 +117,9 @@ static void failed(struct copy *copy, const struct err *err)
             struct store_endpoint row = s->row;
             row.project = arena_copy(copy->run_arena, row.project);
             row.name = arena_copy(copy->run_arena, row.name);
-            add_event(copy, &row, "copy_failed",
-                      arena_format(copy->run_arena, "revision %llu: %s",
-                                   (unsigned long long)s->origins[i].number, err->message));
+            copy_add_event(copy, &row, "copy_failed",
+                           arena_format(copy->run_arena, "revision %llu: %s",
+                                        (unsigned long long)s->origins[i].number, err->message));
             count++;
             break;
         }
@@ -350,7 +129,7 @@ static void failed(struct copy *copy, const struct err *err)
         log_warn("control", "copy failed, trying again", LOG_SLICE("registry", copy->host),
                  LOG_SLICE("blob", copy->digest), LOG_S("error", err->message));
     if (count) {
-        job_start(control, &copy->job, JOB_WRITE, on_failure_run, on_failure_done, copy);
+        job_start(control, &copy->job, JOB_WRITE, copy_failure_run, on_failure_done, copy);
         return;
     }
     run_end(copy);
@@ -398,7 +177,7 @@ static void on_copy_done(struct job *job, const struct err *err)
     } else if (err) {
         failed(copy, err);
     } else {
-        job_start(control, &copy->job, JOB_WRITE, on_end_run, on_end_done, copy);
+        job_start(control, &copy->job, JOB_WRITE, copy_end_run, on_end_done, copy);
     }
 }
 
@@ -410,7 +189,7 @@ static void copy_start(struct copy *copy)
     copy->brought = 0;
     copy->run_arena = arena_new();
     abroad_ask(control, copy->run_arena, copy->host, &copy->ask);
-    job_start(control, &copy->job, JOB_COPY, on_copy_run, on_copy_done, copy);
+    job_start(control, &copy->job, JOB_COPY, copy_run, on_copy_done, copy);
 }
 
 static unsigned running_of(const struct abroad *abroad, struct slice host)
