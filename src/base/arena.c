@@ -167,6 +167,15 @@ char *arena_string(struct arena *arena, struct slice text)
     return (char *)arena_copy(arena, text).data;
 }
 
+char *arena_lower(struct arena *arena, struct slice text)
+{
+    char *lower = arena_string(arena, text);
+    for (size_t i = 0; i < text.size; i++)
+        if (lower[i] >= 'A' && lower[i] <= 'Z')
+            lower[i] = (char)(lower[i] + ('a' - 'A'));
+    return lower;
+}
+
 char *arena_format(struct arena *arena, const char *format, ...)
 {
     va_list arguments, again;

@@ -33,6 +33,7 @@ void arena_free(struct arena *arena); /* NULL is allowed; runs what was deferred
 
 char *arena_string(struct arena *arena, struct slice text);       /* a terminated copy */
 struct slice arena_copy(struct arena *arena, struct slice bytes); /* a copy, terminated as well */
+char *arena_lower(struct arena *arena, struct slice text); /* likewise, of small letters (ASCII) */
 [[gnu::format(printf, 2, 3)]] char *arena_format(struct arena *arena, const char *format, ...);
 
 /* fn(data) runs in arena_free: for what is not memory. */

@@ -66,15 +66,6 @@ void registries_list(struct request *q)
 
 /* ---- telling of one -------------------------------------------------------------------------- */
 
-/* Hosts are names of machines: of one case. */
-static struct slice small(struct arena *arena, struct slice host)
-{
-    char *text = arena_string(arena, host);
-    for (char *at = text; *at; at++)
-        *at = (char)(*at >= 'A' && *at <= 'Z' ? *at + ('a' - 'A') : *at);
-    return slice_of(text);
-}
-
 static bool plain_text(struct slice text)
 {
     for (size_t i = 0; i < text.size; i++)
@@ -199,7 +190,7 @@ static struct telling *telling_new(struct request *q, const char *action)
         request_fail(q, &err);
         return NULL;
     }
-    telling->host = small(q->arena, q->parts[0]);
+    telling->host = slice_of(arena_lower(q->arena, q->parts[0])); /* of machines: of one case */
     telling->audit = request_audit(q, action);
     telling->audit.project = (struct slice){};
     telling->audit.endpoint = telling->host;
@@ -296,7 +287,7 @@ void registry_test(struct request *q)
         request_fail(q, &err);
         return;
     }
-    abroad_ask(q->control, q->arena, small(q->arena, q->parts[0]), &trying->ask);
+    abroad_ask(q->control, q->arena, slice_of(arena_lower(q->arena, q->parts[0])), &trying->ask);
     q->data = trying;
     request_ask(q, on_test_run, on_test_done);
 }

@@ -317,12 +317,9 @@ static bool url_read(struct arena *arena, CURLU *url, const char *base, const ch
     if (!scheme || !host || !port || !ret->url ||
         (strcmp(scheme, "http") != 0 && strcmp(scheme, "https") != 0))
         return false;
-    char *small = arena_string(arena, slice_of(host));
-    for (char *at = small; *at; at++)
-        *at = (char)(*at >= 'A' && *at <= 'Z' ? *at + ('a' - 'A') : *at);
-    ret->host = small;
+    ret->host = arena_lower(arena, slice_of(host));
     ret->plain = strcmp(scheme, "http") == 0;
-    ret->origin = arena_format(arena, "%s://%s:%s", scheme, small, port);
+    ret->origin = arena_format(arena, "%s://%s:%s", scheme, ret->host, port);
     return true;
 }
 

@@ -68,6 +68,7 @@ static void test_deferred_runs_last_first(void **state)
     arena_defer(arena, count_two, &counter);
     assert_string_equal(arena_format(arena, "%d-%s", 7, "x"), "7-x");
     assert_string_equal(arena_string(arena, SLICE("copy")), "copy");
+    assert_string_equal(arena_lower(arena, SLICE("Docker.IO:5000[@Z")), "docker.io:5000[@z");
     arena_free(arena);
     assert_int_equal(counter, 21);
 }
