@@ -1,74 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """Images and models of other registries: copied ahead of need, whatever those do wrong."""
-import hashlib
 import json
 import os
-import shutil
 import signal
-import subprocess
 import threading
 
 import pytest
 
+from copies import (MODEL, SECRET, add, infer, kinds, name, other,  # fixtures  # noqa: F401
+                    perigee, push_model)
 from deadline import DEADLINE, until
-from elsewhere import TOKEN, Elsewhere
+from elsewhere import Elsewhere
 from engines import Image, Missing, compile_server, new_engine, server_image
-from perigee import DIGITS
 from registry import IMAGE, INDEX, Registry, artifact_of, descriptor, digest_of
 
-MODEL = (DIGITS / "digits.onnx").read_bytes()
-SECRET = "correct horse battery staple"
 RUN = {"Entrypoint": ["/hello"], "ExposedPorts": {"8080/tcp": {}}}
-
-
-@pytest.fixture(scope="module")
-def perigee(homes):
-    """One that has no engine: images are kept, models run."""
-    return homes("--engine", "unix:/nonexistent/engine.sock")
-
-
-@pytest.fixture
-def other():
-    registry = Elsewhere()
-    yield registry
-    registry.close()
-
-
-@pytest.fixture
-def name(perigee, request):
-    name = f"e-{hashlib.sha256(request.node.name.encode()).hexdigest()[:12]}"
-    yield name
-    perigee.cli("delete", name, "--yes", status=None)
-
-
-def push_model(other, repository="models/digits", tag="v1", **files):
-    rows = files or {"model.onnx": MODEL}
-    return other.push(repository, tag, *artifact_of(*rows.items()))
 
 
 def push_image(other, repository, image, tag="v1"):
     return other.push(repository, tag, image.manifest, image.blobs().values())
 
 
-def infer(perigee, name):
-    return perigee.request("POST", f"/v2/models/{name}/infer", {"inputs": [
-        {"name": "image", "datatype": "FP32", "shape": [1, 64], "data": [0.0] * 64}]})[0]
-
-
-def secret_file(scratch, text=SECRET):
-    path = scratch / "password"
-    path.write_text(text + "\n")
-    return path
-
-
-def add(perigee, scratch, other, user="robot", password=SECRET):
-    perigee.cli("registries", "add", other.host, "--username", user, "--password-file",
-                secret_file(scratch, password))
-
-
 # ---- copies -------------------------------------------------------------------------------------
 
-def test_a_model_is_copied_and_runs_without_its_registry(perigee, other, name):
+def test_a_model_is_copied_and_runs_without_its_registry(perigee, other, name):  # noqa: F811
     manifest = push_model(other, "deep/models/digits")
     reference = f"oci://{other.host}/deep/models/digits"
     perigee.cli("deploy", name, "--model", f"{reference}:v1")
@@ -89,13 +44,13 @@ def test_a_model_is_copied_and_runs_without_its_registry(perigee, other, name):
     assert len(other.seen) == asked  # what is here by its digest needs no asking
 
 
-def test_a_folder_of_files(perigee, other, name):
+def test_a_folder_of_files(perigee, other, name):  # noqa: F811
     push_model(other, **{"model.onnx": MODEL, "notes/labels.txt": b"0 1 2 3 4 5 6 7 8 9\n"})
     perigee.cli("deploy", name, "--model", f"oci://{other.host}/models/digits:v1")
     assert infer(perigee, name) == 200
 
 
-def test_an_image_of_another_perigee(perigee, homes, name):
+def test_an_image_of_another_perigee(perigee, homes, name):  # noqa: F811
     """Resolved for this machine, copied whole, and pulled from here by whoever wants it."""
     there = homes("--engine", "unix:/nonexistent/engine.sock")
     image = Image([("hello", b"hello\n", 0o755)], RUN)
@@ -115,11 +70,6 @@ def test_an_image_of_another_perigee(perigee, homes, name):
     for blob in image.blobs().values():
         assert here.call("GET", f"blobs/{digest_of(blob)}")[2] == blob
     assert perigee.json("show", name)["spec"]["image"] == manifest
-
-
-def kinds(perigee, name):
-    lines = perigee.cli("events", name, "--json").text.splitlines()
-    return [json.loads(line)["kind"] for line in lines]
 
 
 class Held:
@@ -144,7 +94,7 @@ class Held:
         other.on_request = answer
 
 
-def test_a_revision_serves_until_the_next_one_is_here(perigee, other, name):
+def test_a_revision_serves_until_the_next_one_is_here(perigee, other, name):  # noqa: F811
     """And a new endpoint is not served before; progress is seen by whoever asks."""
     more = MODEL + b"\0" * 8  # another file that nobody runs, as it is held
     push_model(other)
@@ -174,7 +124,7 @@ def moved(perigee, name):
     return shown if shown["copying"] and shown["copying"]["bytes_done"] else None
 
 
-def test_a_new_endpoint_is_not_served_before_it_is_here(perigee, other, name):
+def test_a_new_endpoint_is_not_served_before_it_is_here(perigee, other, name):  # noqa: F811
     push_model(other, **{"model.onnx": MODEL, "more.bin": b"more"})
     held = Held(other, digest_of(b"more"))
     try:
@@ -188,7 +138,7 @@ def test_a_new_endpoint_is_not_served_before_it_is_here(perigee, other, name):
     assert infer(perigee, name) == 200
 
 
-def test_what_runs_changes_while_it_is_copied(perigee, other, name):
+def test_what_runs_changes_while_it_is_copied(perigee, other, name):  # noqa: F811
     """A second revision of the same blobs waits for them too; a backup meanwhile leaves them out,
     and the restored home asks for them again."""
     push_model(other, **{"model.onnx": MODEL, "more.bin": b"more of it"})
@@ -211,7 +161,7 @@ def test_what_runs_changes_while_it_is_copied(perigee, other, name):
     perigee.cli("delete", name, "--yes")
 
 
-def test_control_killed_while_it_copies_goes_on_there(perigee, other, name):
+def test_control_killed_while_it_copies_goes_on_there(perigee, other, name):  # noqa: F811
     more = os.urandom(1 << 20)
     push_model(other, **{"model.onnx": MODEL, "more.bin": more})
     held = Held(other, digest_of(more))
@@ -230,7 +180,7 @@ def test_control_killed_while_it_copies_goes_on_there(perigee, other, name):
     assert infer(perigee, name) == 200
 
 
-def test_nothing_is_copied_for_who_is_gone(perigee, other, name):
+def test_nothing_is_copied_for_who_is_gone(perigee, other, name):  # noqa: F811
     push_model(other, **{"model.onnx": MODEL, "more.bin": b"for nobody"})
     held = Held(other, digest_of(b"for nobody"))
     try:
@@ -245,7 +195,7 @@ def test_nothing_is_copied_for_who_is_gone(perigee, other, name):
     assert len(other.asked(digest_of(b"for nobody"))) == 1
 
 
-def test_a_tag_that_moves_is_looked_up_once(perigee, other, name):
+def test_a_tag_that_moves_is_looked_up_once(perigee, other, name):  # noqa: F811
     first = Image([("hello", b"one\n", 0o755)], RUN)
     second = Image([("hello", b"two\n", 0o755)], RUN)
     reference = f"{other.host}/team/app:v1"
@@ -258,121 +208,6 @@ def test_a_tag_that_moves_is_looked_up_once(perigee, other, name):
     rows = perigee.get_json(f"/api/v1/endpoints/{name}/revisions", "control")["items"]
     assert [row["image"]["digest"] for row in rows] == [one, two]
     assert perigee.json("show", name)["source"] == reference
-
-
-# ---- credentials --------------------------------------------------------------------------------
-
-def nowhere(perigee, *secrets):
-    """They are in nothing that Perigee wrote or shows."""
-    shown = perigee.cli("registries", "list", "--json").text + perigee.cli("events", "--json").text
-    shown += perigee.log.read_text() + json.dumps(perigee.get_json("/api/v1/audit", "control"))
-    kept = b"".join(path.read_bytes() for path in (perigee.home / "control").glob("store.db*"))
-    for secret in secrets:
-        assert secret not in shown and secret.encode() not in kept
-
-
-@pytest.mark.parametrize("auth", ["basic", "bearer"])
-def test_credentials_are_shown_to_who_asks(perigee, other, name, scratch, auth):
-    push_model(other)
-    other.auth, other.user = auth, ("robot", SECRET)
-    reference = f"oci://{other.host}/models/digits:v1"
-    said = perigee.cli("deploy", name, "--model", reference, status=1).said
-    assert f"perigee registries add {other.host}" in said, said
-    add(perigee, scratch, other, password="wrong one")
-    said = perigee.cli("registries", "test", other.host, status=1).said
-    assert "refuses the credentials" in said and "wrong one" not in said
-    add(perigee, scratch, other)
-    tested = perigee.json("registries", "test", other.host)
-    assert tested["asks"] == {"basic": "basic", "bearer": "token"}[auth]
-    perigee.cli("deploy", name, "--model", reference)
-    assert infer(perigee, name) == 200
-    if auth == "bearer":
-        tokens = [path for path, _ in other.seen if path.startswith("/token")]
-        assert any("scope=repository%3Amodels%2Fdigits%3Apull" in path for path in tokens), tokens
-        assert "service=a%20registry%2C%20of%20a%20test" in tokens[-1]
-    listed = next(row for row in perigee.json("registries", "list")["items"]
-                  if row["host"] == other.host)
-    assert listed["username"] == "robot" and listed["password"] is True
-    assert other.host in perigee.cli("registries").text
-    key = perigee.home / "control" / "seal.key"
-    assert key.stat().st_mode & 0o777 == 0o600 and key.stat().st_size == 32
-    nowhere(perigee, SECRET, "wrong one", TOKEN, other.basic()[6:])
-    perigee.cli("registries", "remove", other.host, "--yes")
-    perigee.cli("registries", "remove", other.host, "--yes", status=1)
-
-
-def test_everybody_gets_a_token(perigee, other, name):
-    push_model(other)
-    other.auth = "bearer"
-    perigee.cli("deploy", name, "--model", f"oci://{other.host}/models/digits:v1")
-    assert all("Authorization" not in headers for headers in other.asked("/token"))
-
-
-def test_new_credentials_are_tried_at_once(perigee, other, name, scratch):
-    push_model(other, **{"model.onnx": MODEL, "a.bin": b"of who is known"})
-    other.user = ("robot", SECRET)
-    other.on_request = lambda handler: "/blobs/" in handler.path and handler.headers.get(
-        "Authorization") != other.basic() and (
-            handler.error(401, "UNAUTHORIZED", WWW_Authenticate='Basic realm="x"') or True)
-    said = perigee.cli("deploy", name, "--model", f"oci://{other.host}/models/digits:v1",
-                       status=1).said
-    assert "is failed" in said and "perigee registries add" in said, said
-    assert perigee.json("show", name)["reason"] == "copy_failed"
-    assert "copy_failed" in kinds(perigee, name)
-    add(perigee, scratch, other)
-    perigee.cli("wait", name)
-    assert infer(perigee, name) == 200
-    perigee.cli("registries", "remove", other.host, "--yes")
-
-
-def test_a_backup_opens_nothing_without_the_key(perigee, other, scratch, homes):
-    other.auth, other.user = "basic", ("robot", SECRET)
-    add(perigee, scratch, other)
-    said = perigee.cli("backup", scratch / "without.tar").said
-    assert "--with-key" in said
-    assert perigee.cli("backup", scratch / "with.tar", "--with-key").said == ""
-    assert SECRET.encode() not in (scratch / "with.tar").read_bytes()
-    perigee.cli("registries", "remove", other.host, "--yes")
-    fresh = homes("--engine", "unix:/nonexistent/engine.sock")
-    fresh.stop()
-    shutil.rmtree(fresh.home)
-    said = fresh.cli("restore", scratch / "without.tar").said
-    assert "control/seal.key" in said and "registries add" in said
-    fresh.start()
-    said = fresh.cli("registries", "test", other.host, status=1).said
-    assert "control/seal.key is not there" in said, said
-    fresh.stop()
-    assert fresh.cli("restore", scratch / "with.tar", "--yes").said == ""
-    fresh.start()
-    assert fresh.json("registries", "test", other.host)["asks"] == "basic"
-
-
-BODIES = {
-    "user-alone": ({"username": "x"}, "come together"),
-    "password-alone": ({"password": "x"}, "come together"),
-    "colon": ({"username": "a:b", "password": "x"}, "without ':'"),
-    "control-character": ({"username": "a", "password": "x\n"}, "control characters"),
-    "long": ({"username": "a", "password": "x" * 9000}, "at most"),
-    "no-ca": ({"ca": "x"}, "PEM"),
-    "ca-over-http": ({"ca": "-----BEGIN CERTIFICATE-----", "plain_http": True}, "plain http"),
-    "unknown": ({"pasword": SECRET}, "pasword"),
-    "list": ([], "object"),
-}
-
-
-@pytest.mark.parametrize("case", BODIES)
-def test_what_is_no_registry_is_refused(perigee, case):
-    body, words = BODIES[case]
-    status, _, text = perigee.request("PUT", "/api/v1/registries/ghcr.io", body,
-                                      listener="control")
-    assert status == 400 and words in json.loads(text)["detail"], text
-    assert SECRET not in text.decode()
-    assert perigee.json("registries", "list")["items"] == []
-
-
-@pytest.mark.parametrize("host", ["ghcr", "user@ghcr.io", "ghcr.io/x", "https://ghcr.io"])
-def test_what_is_no_host_is_refused(perigee, host):
-    assert "no registry's host" in perigee.cli("registries", "add", host, status=2).said
 
 
 # ---- what registries do -------------------------------------------------------------------------
@@ -416,7 +251,7 @@ TROUBLES = {
 
 
 @pytest.mark.parametrize("case", TROUBLES)
-def test_passing_trouble_is_got_over(perigee, other, name, case):
+def test_passing_trouble_is_got_over(perigee, other, name, case):  # noqa: F811
     data = case.encode() * 100
     push_model(other, f"models/{case}", **{"model.onnx": MODEL, "a.bin": data})
     part, answer = TROUBLES[case]
@@ -430,7 +265,7 @@ def big(size=1 << 20):
     return os.urandom(size)
 
 
-def test_a_cut_answer_is_gone_on_with(perigee, other, name):
+def test_a_cut_answer_is_gone_on_with(perigee, other, name):  # noqa: F811
     data = big()
     push_model(other, **{"model.onnx": MODEL, "a.bin": data})
     other.on_request = once(lambda handler: cut_half(handler, data), digest_of(data))
@@ -440,7 +275,7 @@ def test_a_cut_answer_is_gone_on_with(perigee, other, name):
     assert "copy_failed" not in kinds(perigee, name)
 
 
-def test_a_registry_without_ranges_begins_anew(perigee, other, name):
+def test_a_registry_without_ranges_begins_anew(perigee, other, name):  # noqa: F811
     data = big()
     push_model(other, **{"model.onnx": MODEL, "a.bin": data})
     other.ranges = False
@@ -450,7 +285,7 @@ def test_a_registry_without_ranges_begins_anew(perigee, other, name):
     assert ranges[-1] is None, ranges
 
 
-def test_redirects_are_followed_without_credentials(perigee, other, name, scratch):
+def test_redirects_are_followed_without_credentials(perigee, other, name, scratch):  # noqa: F811
     data = b"behind a redirect"
     push_model(other, **{"model.onnx": MODEL, "a.bin": data})
     other.auth, other.user = "basic", ("robot", SECRET)
@@ -481,7 +316,7 @@ LASTING = {
 
 
 @pytest.mark.parametrize("case", LASTING)
-def test_lasting_trouble_is_said(perigee, other, name, case):
+def test_lasting_trouble_is_said(perigee, other, name, case):  # noqa: F811
     """By the endpoint and an event; deployed again once it is mended, it comes."""
     answer, words = LASTING[case]
     data = case.encode() * 100
@@ -521,7 +356,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_deployed_is_refused_at_once(perigee, other, name, case):
+def test_what_cannot_be_deployed_is_refused_at_once(perigee, other, name, case):  # noqa: F811
     text, words = REFUSED[case]
     if text is not None:
         other.push("models/x", "v1", text)
@@ -530,7 +365,7 @@ def test_what_cannot_be_deployed_is_refused_at_once(perigee, other, name, case):
     assert perigee.request("GET", f"/api/v1/endpoints/{name}", listener="control")[0] == 404
 
 
-def test_a_manifest_of_other_bytes_is_refused(perigee, other, name):
+def test_a_manifest_of_other_bytes_is_refused(perigee, other, name):  # noqa: F811
     push_model(other)
     wanted = "sha256:" + "0" * 64
     text, kind = other.manifests["models/digits", "v1"]
@@ -540,70 +375,16 @@ def test_a_manifest_of_other_bytes_is_refused(perigee, other, name):
     assert "other bytes" in said, said
 
 
-def test_nobody_there(perigee, name):
+def test_nobody_there(perigee, name):  # noqa: F811
     said = perigee.cli("deploy", name, "--image", "localhost:1/team/app:v1", "--no-wait",
                        status=1).said
     assert "cannot connect to localhost:1" in said, said
 
 
-# ---- TLS ----------------------------------------------------------------------------------------
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    if not shutil.which("openssl"):
-        pytest.skip("openssl is not there to make a certificate")
-    folder = tmp_path_factory.mktemp("tls")
-    paths = folder / "cert.pem", folder / "key.pem"
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-                    "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
-                    "-out", paths[0], "-keyout", paths[1]], check=True, capture_output=True,
-                   timeout=DEADLINE)
-    return paths
-
-
-def test_certificates_are_checked(perigee, name, certificate):
-    other = Elsewhere(certificate, host="localhost")
-    try:
-        push_model(other)
-        reference = f"oci://{other.host}/models/digits:v1"
-        perigee.cli("registries", "add", other.host, "--ca-file", certificate[0])
-        perigee.cli("deploy", name, "--model", reference)
-        assert infer(perigee, name) == 200
-        status, _, body = perigee.request("PUT", f"/api/v1/registries/{other.host}",
-                                          {"plain_http": False}, listener="control")
-        assert status == 200, body
-        said = perigee.cli("registries", "test", other.host, status=1).said
-        assert "certificate" in said.lower() or "ssl" in said.lower(), said
-    finally:
-        perigee.cli("registries", "remove", other.host, "--yes", status=None)
-        other.close()
-
-
-@pytest.mark.parametrize("what", ["redirect", "token"])
-def test_https_leads_to_no_plain_http(perigee, name, certificate, scratch, what):
-    other, plain = Elsewhere(certificate, host="localhost"), Elsewhere()
-    try:
-        push_model(other, **{"model.onnx": MODEL, "a.bin": what.encode()})
-        if what == "redirect":
-            other.on_request = lambda handler: "/manifests/" in handler.path and (handler.answer(
-                302, Location=f"{plain.url}/v2/x") or True)
-        else:
-            other.auth, other.realm = "bearer", f"{plain.url}/token"
-        perigee.cli("registries", "add", other.host, "--ca-file", certificate[0], "--username",
-                    "robot", "--password-file", secret_file(scratch))
-        said = perigee.cli("deploy", name, "--model", f"oci://{other.host}/models/digits:v1",
-                           status=1).said
-        assert "plain http" in said, said
-        assert not plain.seen
-    finally:
-        perigee.cli("registries", "remove", other.host, "--yes", status=None)
-        other.close()
-        plain.close()
-
-
 # ---- until something answers --------------------------------------------------------------------
 
-def test_an_image_of_another_registry_answers(new_perigee, tmp_path_factory, scratch, other):
+def test_an_image_of_another_registry_answers(
+        new_perigee, tmp_path_factory, scratch, other):  # noqa: F811
     """With credentials, through an index, in a container that has no way out."""
     server = compile_server(tmp_path_factory.mktemp("server"))
     try:
