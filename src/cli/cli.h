@@ -89,6 +89,10 @@ int cli_docs(FILE *out, const struct cli *cli); /* docs/cli.md, whole */
 /* A whole file, also a pipe's or /proc's; "-" is standard input. Terminated. */
 [[nodiscard]] int cli_read(struct cli *cli, const char *path, uint64_t bytes_max, struct slice *ret,
                            struct err *err);
+/* What a file has that `option` names ("-": standard input, or asked for on a terminal), in a
+ * secret arena. */
+[[nodiscard]] int cli_password(struct cli *cli, const char *option, struct arena *secret,
+                               struct slice *ret, struct err *err);
 /* Says on stderr if that MMDB is old, or of the future. */
 void cli_warn_mmdb(const char *path, const struct mmdb *mmdb);
 

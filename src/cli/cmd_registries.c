@@ -8,8 +8,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <termios.h>
-#include <unistd.h>
 
 #include "base/arena.h"
 #include "base/err.h"
@@ -18,7 +16,7 @@
 #include "cli/view.h"
 #include "spec/reference.h"
 
-enum { PASSWORD_BYTES_MAX = 8 << 10, CA_BYTES_MAX = 64 << 10 };
+enum { CA_BYTES_MAX = 64 << 10 };
 
 static const char *registry_path(struct cli *cli, const char *rest)
 {
@@ -27,49 +25,6 @@ static const char *registry_path(struct cli *cli, const char *rest)
 }
 
 /* ---- add ------------------------------------------------------------------------------------- */
-
-/* On a terminal a line, which is not shown. */
-static int password_ask(struct arena *secret, struct slice *ret, struct err *err)
-{
-    struct termios shown, hidden;
-    char *line = arena_alloc(secret, PASSWORD_BYTES_MAX + 2);
-    size_t used = 0;
-    if (tcgetattr(STDIN_FILENO, &shown) < 0)
-        return err_set(err, ERR_INTERNAL, "the terminal cannot be asked");
-    hidden = shown;
-    hidden.c_lflag &= ~(tcflag_t)ECHO;
-    (void)tcsetattr(STDIN_FILENO, TCSAFLUSH, &hidden);
-    fputs("Password: ", stderr);
-    while (used <= PASSWORD_BYTES_MAX && read(STDIN_FILENO, line + used, 1) == 1 &&
-           line[used] != '\n')
-        used++;
-    fputs("\n", stderr);
-    (void)tcsetattr(STDIN_FILENO, TCSAFLUSH, &shown);
-    *ret = (struct slice){ line, used };
-    return 0;
-}
-
-/* The end of a file's last line is none of it. */
-static int password_read(struct cli *cli, struct arena *secret, struct slice *ret, struct err *err)
-{
-    const char *path = cli_option_value(cli, "--password-file");
-    struct arena *own = cli->arena;
-    int r;
-    if (strcmp(path, "-") == 0 && isatty(STDIN_FILENO))
-        return password_ask(secret, ret, err);
-    cli->arena = secret;
-    r = cli_read(cli, path, PASSWORD_BYTES_MAX + 2, ret, err);
-    cli->arena = own;
-    if (r < 0)
-        return err_wrap(err, "--password-file");
-    if (ret->size && ret->data[ret->size - 1] == '\n')
-        ret->size--;
-    if (ret->size && ret->data[ret->size - 1] == '\r')
-        ret->size--;
-    if (ret->size == 0)
-        return err_set(err, ERR_BAD_INPUT, "--password-file: there is nothing in it");
-    return 0;
-}
 
 static int body_write(struct cli *cli, struct arena *secret, struct slice *ret, struct err *err)
 {
@@ -83,7 +38,7 @@ static int body_write(struct cli *cli, struct arena *secret, struct slice *ret, 
     json_object_begin(&w);
     if (username) {
         json_member_text(&w, "username", username);
-        if ((r = password_read(cli, secret, &text, err)) < 0)
+        if ((r = cli_password(cli, "--password-file", secret, &text, err)) < 0)
             return r;
         json_member_string(&w, "password", text);
     }
