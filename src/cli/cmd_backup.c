@@ -98,8 +98,14 @@ int cmd_restore(struct cli *cli, struct err *err)
     r = store_restore(cli->home, file, there, now_ns(), &result, err);
     cli_progress_end(&progress);
     if (r == 0)
-        say_sealed(&result, "cannot be opened without the key they were sealed with: put it into "
-                            "the home as " SEAL_KEY_FILE ", or tell them again with `perigee "
-                            "registries add`");
+        say_sealed(&result,
+                   result.other_key
+                       ? "cannot be opened: " SEAL_KEY_FILE
+                         " of this home is another key than they "
+                         "were sealed with; put that one in its place, or tell them again with "
+                         "`perigee registries add`"
+                       : "cannot be opened without the key they were sealed with: put it into the "
+                         "home as " SEAL_KEY_FILE ", or tell them again with `perigee registries "
+                         "add`");
     return r < 0 ? r : result_print(cli, "restored", file, &result);
 }

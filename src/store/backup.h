@@ -20,8 +20,8 @@ struct err;
 struct backup_result {
     unsigned schema;
     uint64_t endpoints, blobs, bytes; /* bytes of the archive */
-    uint64_t
-        sealed; /* registries whose password nothing opens without the key, which is not there */
+    uint64_t sealed; /* registries whose password nothing opens: their key is not there */
+    bool other_key;  /* but another one is */
 };
 
 /* Writes `file` (0600) beside itself first, then renames: it is whole or not there. An existing one

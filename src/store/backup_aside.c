@@ -140,13 +140,6 @@ int count_endpoints(struct job *job, const char *text, struct err *err)
     return 0;
 }
 
-int count_sealed(struct job *job, const char *text, struct err *err)
-{
-    (void)err;
-    job->result.sealed = strtoull(text ? text : "0", NULL, 10);
-    return 0;
-}
-
 int read_schema(struct job *job, const char *text, struct err *err)
 {
     (void)err;

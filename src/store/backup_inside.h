@@ -18,7 +18,7 @@ enum { FORMAT = 1, COPY_BYTES = 256 << 10, SCHEMA_REGISTRY = 5, SCHEMA_ORIGINS =
 /* What is still to come from another registry is asked for again. */
 #define REVISION_BLOBS                                                                             \
     "SELECT digest FROM revision_blobs WHERE digest NOT IN (SELECT digest FROM origins)"
-#define COUNT_SEALED "SELECT count(*) FROM registries WHERE sealed <> ''"
+#define SEALED "SELECT sealed FROM registries WHERE sealed <> ''"
 #define REGISTRY_BLOBS "SELECT digest FROM repository_blobs UNION SELECT digest FROM manifests"
 
 struct job {
@@ -48,5 +48,4 @@ typedef int (*job_row_cb)(struct job *job, const char *text, struct err *err);
                            struct err *err);
 int ignore_row(struct job *job, const char *text, struct err *err);
 int count_endpoints(struct job *job, const char *text, struct err *err);
-int count_sealed(struct job *job, const char *text, struct err *err);
 int read_schema(struct job *job, const char *text, struct err *err);

@@ -162,6 +162,19 @@ static int check_blob(struct job *job, const char *digest, struct err *err)
     return 0;
 }
 
+/* The key that there will be is the archive's, or else the one that the home has. */
+static int count_unopened(struct job *job, const char *text, struct err *err)
+{
+    bool brings = access(path_of(job, job->aside, SEAL_KEY_FILE), F_OK) == 0;
+    const char *home = brings ? job->aside : job->home;
+    (void)err;
+    if (!text || seal_has_key(home, slice_of(text)))
+        return 0;
+    job->result.sealed++;
+    job->result.other_key = access(path_of(job, home, SEAL_KEY_FILE), F_OK) == 0;
+    return 0;
+}
+
 /* Opens it as control would: that checks it whole, and brings it to this program's schema. */
 static int check_database(struct job *job, struct err *err)
 {
@@ -182,9 +195,8 @@ static int check_database(struct job *job, struct err *err)
         (r = each_row(path, "PRAGMA user_version", read_schema, job, err)) < 0)
         return r;
     r = each_row(path, REVISION_BLOBS " UNION " REGISTRY_BLOBS, check_blob, job, err);
-    if (r == 0 && access(path_of(job, job->aside, SEAL_KEY_FILE), F_OK) < 0 &&
-        access(path_of(job, job->home, SEAL_KEY_FILE), F_OK) < 0)
-        r = each_row(path, COUNT_SEALED, count_sealed, job, err);
+    if (r == 0)
+        r = each_row(path, SEALED, count_unopened, job, err);
     const char *wal = arena_format(job->arena, "%s-wal", path);
     if (r == 0 && access(wal, F_OK) == 0) /* it would stay behind, and what is in it */
         r = err_set(err, ERR_INTERNAL, "'%s' could not be written to its database", wal);

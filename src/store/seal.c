@@ -163,6 +163,18 @@ static int opened(const struct key *key, struct slice purpose, const unsigned ch
                           "again");
 }
 
+bool seal_has_key(const char *home, struct slice sealed)
+{
+    struct arena *secret = arena_new_secret();
+    struct slice rest = sealed;
+    struct key *key;
+    (void)slice_cut(&rest, ':');
+    bool has = key_load(home, false, secret, &key, NULL) == 0 &&
+               slice_is(slice_cut(&rest, ':'), key->name);
+    arena_free(secret);
+    return has;
+}
+
 int seal_open(const char *home, struct slice purpose, struct slice sealed, struct arena *secret,
               struct slice *ret, struct err *err)
 {

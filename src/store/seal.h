@@ -9,6 +9,8 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
 #include "base/slice.h"
 
 struct arena;
@@ -25,3 +27,5 @@ enum { SEAL_TEXT_MAX = 16 << 10, SEAL_KEY_BYTES = 32 };
  * another one; the message says what to do. ERR_INTERNAL: somebody has changed what was sealed. */
 [[nodiscard]] int seal_open(const char *home, struct slice purpose, struct slice sealed,
                             struct arena *secret, struct slice *ret, struct err *err);
+/* Is the key there, and the one that it was sealed with? */
+bool seal_has_key(const char *home, struct slice sealed);

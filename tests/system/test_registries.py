@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Other registries as they are told of: credentials, certificates, what is no registry."""
+import fcntl
 import json
+import os
+import pty
 import shutil
+import signal
 import subprocess
+import termios
 
 import pytest
 
 from copies import (MODEL, SECRET, add, infer, kinds, name, other,  # fixtures  # noqa: F401
                     perigee, push_model, secret_file)
-from deadline import DEADLINE
+from deadline import DEADLINE, readable
 from elsewhere import TOKEN, Elsewhere
 
 # ---- credentials --------------------------------------------------------------------------------
@@ -92,10 +97,38 @@ def test_a_backup_opens_nothing_without_the_key(perigee, other, scratch, homes):
     fresh.start()
     said = fresh.cli("registries", "test", other.host, status=1).said
     assert "control/seal.key is not there" in said, said
+    add(fresh, scratch, other)  # it has a key of its own now
     fresh.stop()
+    said = fresh.cli("restore", scratch / "without.tar", "--yes").said
+    assert "of this home is another key" in said and "registries add" in said, said
     assert fresh.cli("restore", scratch / "with.tar", "--yes").said == ""
     fresh.start()
     assert fresh.json("registries", "test", other.host)["asks"] == "basic"
+
+
+@pytest.mark.parametrize("end", [b"\x03", b"secret\n"], ids=["interrupted", "answered"])
+def test_a_terminal_shows_again_what_is_typed(perigee, other, end):  # noqa: F811
+    """Whatever ends the question for a password."""
+    leader, terminal = pty.openpty()
+    try:
+        asking = subprocess.Popen(
+            [perigee.program, "registries", "add", other.host, "--username", "robot",
+             "--password-file", "-"], env=perigee.environment(), stdin=terminal,
+            stdout=subprocess.DEVNULL, stderr=terminal, start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+        said = b""
+        while b"Password: " not in said:
+            assert readable(leader, DEADLINE)
+            said += os.read(leader, 4096)
+        assert not termios.tcgetattr(terminal)[3] & termios.ECHO
+        os.write(leader, end)
+        status = asking.wait(DEADLINE)
+        assert status == (-signal.SIGINT if end == b"\x03" else 0), said
+        assert termios.tcgetattr(terminal)[3] & termios.ECHO
+    finally:
+        os.close(leader)
+        os.close(terminal)
+        perigee.cli("registries", "remove", other.host, "--yes", status=None)
 
 
 BODIES = {

@@ -116,10 +116,12 @@ static void test_the_key_is_needed(void **state)
     assert_int_equal(seal_close(home, SLICE("a"), SLICE("hunter2"), arena, &sealed, &err), 0);
     assert_int_equal(unlink(key_path()), 0);
     assert_int_equal(open_it("a", sealed, ""), ERR_PRECONDITION);
+    assert_false(seal_has_key(home, sealed));
     assert_int_equal(access(key_path(), F_OK), -1); /* opening makes none */
     assert_int_equal(seal_close(home, SLICE("a"), SLICE("x"), arena, &other, &err), 0);
     assert_int_equal(open_it("a", sealed, ""), ERR_PRECONDITION);
     assert_int_equal(open_it("a", other, "x"), 0);
+    assert_true(seal_has_key(home, other) && !seal_has_key(home, sealed));
     FILE *file = fopen(key_path(), "w");
     assert_non_null(file);
     fputs("short", file);
