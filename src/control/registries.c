@@ -287,7 +287,7 @@ void registry_test(struct request *q)
         request_fail(q, &err);
         return;
     }
-    abroad_ask(q->control, q->arena, slice_of(arena_lower(q->arena, q->parts[0])), &trying->ask);
+    abroad_ask(q->control, q->arena, q->parts[0], &trying->ask);
     q->data = trying;
     request_ask(q, on_test_run, on_test_done);
 }

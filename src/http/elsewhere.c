@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "http/fetch.h"
+#include "io/loop.h"
 #include "proto/challenge.h"
 
 enum {
@@ -25,6 +26,7 @@ enum {
     CONNECT_MS = 10'000,
     RETRY_S_MAX = 3600,
     CODE_BYTES_MAX = 40,
+    NS_A_MS = 1'000'000,
 };
 
 struct calling {
@@ -32,8 +34,9 @@ struct calling {
     const struct elsewhere_call *call;
     struct arena *arena;
     struct elsewhere_trouble *trouble;
-    const char *origin; /* the registry's: who may see credentials */
-    bool authorized;    /* the challenge was answered once */
+    int64_t until_ns;       /* 0: there is no such time */
+    struct fetch_url first; /* the registry's own; its origin alone may see credentials */
+    bool authorized;        /* the challenge was answered once */
     struct err *err;
 };
 
@@ -67,7 +70,9 @@ bool elsewhere_is_loopback(struct slice host)
 /* Docker's registry is not where its name says. */
 static bool is_docker(const char *host)
 {
-    return strcmp(host, "docker.io") == 0 || strcmp(host, "index.docker.io") == 0;
+    struct slice name = slice_of(host);
+    return slice_equal_nocase(name, SLICE("docker.io")) ||
+           slice_equal_nocase(name, SLICE("index.docker.io"));
 }
 
 static const char *url_of(struct calling *calling)
@@ -83,6 +88,36 @@ static const char *url_of(struct calling *calling)
     return arena_format(calling->arena, "%s%s%s/%s", begin,
                         docker && !strchr(repository, '/') ? "library/" : "", repository,
                         calling->call->path);
+}
+
+/* ---- the time that it has -------------------------------------------------------------------- */
+
+/* What is left of it, `most_ms` (0: any time) at most; 0: there is no bound. */
+static int64_t left_ms(const struct calling *calling, int64_t most_ms)
+{
+    if (!calling->until_ns)
+        return most_ms;
+    int64_t left = (calling->until_ns - loop_now_ns()) / NS_A_MS;
+    left = left < 1 ? 1 : left;
+    return most_ms && most_ms < left ? most_ms : left;
+}
+
+/* ---- where it may lead ----------------------------------------------------------------------- */
+
+/* By https to whoever has a certificate; by plain http to the very host that was told of so: else
+ * one answer, which anybody on the way may have written, would have control ask any machine that it
+ * reaches for anything. */
+static bool may_lead(const struct calling *calling, const struct fetch_url *to)
+{
+    return !to->plain ||
+           (calling->elsewhere->registry.plain && strcmp(to->host, calling->first.host) == 0);
+}
+
+/* What errors call a host that a registry's header names. */
+static const char *sent_to(const struct calling *calling, const struct fetch_url *url)
+{
+    return arena_format(calling->arena, "%s, to which %s sends,", ERR_TEXT(url->host),
+                        calling->elsewhere->registry.host);
 }
 
 /* ---- what goes wrong ------------------------------------------------------------------------- */
@@ -116,7 +151,9 @@ static void retry_after(struct calling *calling, const struct fetch_answer *answ
             (int64_t)(seconds < RETRY_S_MAX ? seconds : RETRY_S_MAX) * 1000;
 }
 
-static int refused(struct calling *calling, const struct fetch_answer *answer, const char *who)
+/* `sent`: it is neither the registry nor who gives its tokens, and was shown nothing. */
+static int refused(struct calling *calling, const struct fetch_answer *answer, const char *who,
+                   bool sent)
 {
     const struct elsewhere *elsewhere = calling->elsewhere;
     const char *code = code_of(calling->arena, answer->body);
@@ -125,6 +162,10 @@ static int refused(struct calling *calling, const struct fetch_answer *answer, c
     if (status == 429 || status >= 500)
         return err_set(calling->err, ERR_OVERLOADED, "%s answers %d%s%s", who, status, code,
                        status == 429 ? ": it is asked too often" : "");
+    if ((status == 401 || status == 403) && sent) /* it was shown none */
+        return err_set(calling->err, ERR_OVERLOADED,
+                       "%s does not give it (%d%s): the way there may have run out", who, status,
+                       code);
     if (status == 401 || status == 403) {
         const char *host = elsewhere->registry.host;
         if (elsewhere->registry.username.size)
@@ -225,14 +266,14 @@ static int token_get(struct calling *calling, const struct challenge *challenge)
                       calling->err);
     if (r < 0)
         return lasting(calling, err_wrap(calling->err, "where %s says that tokens are", host));
-    if (url.plain && !elsewhere->registry.plain)
+    if (!may_lead(calling, &url))
         return lasting(calling,
                        err_set(calling->err, ERR_BAD_INPUT,
-                               "%s wants a token fetched by plain http, where everybody could "
-                               "read it",
-                               host));
+                               "%s wants a token fetched by plain http from '%s', where everybody "
+                               "could read it",
+                               host, ERR_TEXT(url.host)));
     const char *who =
-        arena_format(calling->arena, "%s, which gives tokens for %s,", url.host, host);
+        arena_format(calling->arena, "%s, which gives tokens for %s,", ERR_TEXT(url.host), host);
     const char *headers[] = { elsewhere->registry.username.size ? basic(elsewhere) : NULL, NULL };
     const struct fetch_request request = {
         .method = "GET",
@@ -240,7 +281,7 @@ static int token_get(struct calling *calling, const struct challenge *challenge)
         .headers = headers,
         .body_fd = -1,
         .connect_ms = CONNECT_MS,
-        .timeout_ms = TOKEN_MS,
+        .timeout_ms = left_ms(calling, TOKEN_MS),
         .answer_bytes_max = ANSWER_BYTES,
         .stop = elsewhere->stop,
         .shown = who,
@@ -251,7 +292,7 @@ static int token_get(struct calling *calling, const struct challenge *challenge)
     if (r < 0)
         return r;
     return answer.status == 200 ? token_read(calling, answer.body, who)
-                                : refused(calling, &answer, who);
+                                : refused(calling, &answer, who, false);
 }
 
 /* 1: *ret is what a scheme's challenge says. */
@@ -280,7 +321,7 @@ static int authorize(struct calling *calling, const struct fetch_answer *answer)
     if (r < 0)
         return r;
     if (r == 0 || !elsewhere->registry.username.size)
-        return refused(calling, answer, elsewhere->registry.host);
+        return refused(calling, answer, elsewhere->registry.host, false);
     elsewhere->authorization = basic(elsewhere);
     return 0;
 }
@@ -291,7 +332,7 @@ static int send_one(struct calling *calling, const struct fetch_url *url, struct
 {
     const struct elsewhere *elsewhere = calling->elsewhere;
     const struct elsewhere_call *call = calling->call;
-    bool own = strcmp(url->origin, calling->origin) == 0;
+    bool own = strcmp(url->origin, calling->first.origin) == 0;
     const char *headers[HEADERS_MAX + 1] = {};
     size_t count = 0;
     if (own && elsewhere->authorization)
@@ -309,16 +350,14 @@ static int send_one(struct calling *calling, const struct fetch_url *url, struct
         .headers = headers,
         .body_fd = -1,
         .connect_ms = CONNECT_MS,
-        .timeout_ms = call->timeout_ms,
+        .timeout_ms = left_ms(calling, 0),
         .idle_ms = call->idle_ms,
         .answer_bytes_max = call->answer_bytes_max ? call->answer_bytes_max : ANSWER_BYTES,
         .on_body = call->on_body,
         .body_status = call->from ? 206 : 200,
         .data = call->data,
         .stop = elsewhere->stop,
-        .shown = own ? elsewhere->registry.host
-                     : arena_format(calling->arena, "%s, to which %s sends,", url->host,
-                                    elsewhere->registry.host),
+        .shown = own ? elsewhere->registry.host : sent_to(calling, url),
         .ca = elsewhere->registry.ca,
         .proxied = !elsewhere_is_loopback(slice_of(url->host)),
     };
@@ -333,8 +372,12 @@ static int follow(struct calling *calling, const struct fetch_answer *answer, st
     struct fetch_url next;
     int r = fetch_url(calling->arena, url->url, arena_string(calling->arena, location), &next,
                       calling->err);
-    if (r == 0 && next.plain && !calling->elsewhere->registry.plain)
-        r = err_set(calling->err, ERR_BAD_INPUT, "it leads from https to plain http");
+    if (r == 0 && !may_lead(calling, &next))
+        r = err_set(calling->err, ERR_BAD_INPUT,
+                    calling->elsewhere->registry.plain
+                        ? "it leads to '%s' by plain http, where it may lead to its own host alone"
+                        : "it leads from https to '%s' by plain http",
+                    ERR_TEXT(next.host));
     if (r < 0)
         return lasting(calling, err_wrap(calling->err, "where %s sends to", host));
     *url = next;
@@ -349,15 +392,14 @@ static bool is_redirect(int status)
 static int call_all(struct calling *calling, struct fetch_answer *ret)
 {
     const char *host = calling->elsewhere->registry.host;
-    struct fetch_url first, url;
+    struct fetch_url url;
     unsigned hops = 0;
-    int r = fetch_url(calling->arena, NULL, url_of(calling), &first, calling->err);
+    int r = fetch_url(calling->arena, NULL, url_of(calling), &calling->first, calling->err);
     if (r < 0)
         return lasting(calling, err_wrap(calling->err, "%s", host));
-    calling->origin = first.origin;
-    url = first;
+    url = calling->first;
     for (;;) {
-        bool own = strcmp(url.origin, first.origin) == 0;
+        bool own = strcmp(url.origin, calling->first.origin) == 0;
         r = send_one(calling, &url, ret);
         if (r < 0)
             return r;
@@ -365,7 +407,7 @@ static int call_all(struct calling *calling, struct fetch_answer *ret)
             return 0;
         if (ret->status == 401 && own && !calling->authorized) {
             r = authorize(calling, ret);
-            url = first;
+            url = calling->first;
         } else if (is_redirect(ret->status) && hops++ < REDIRECTS_MAX) {
             r = follow(calling, ret, &url);
         } else if (is_redirect(ret->status)) {
@@ -373,10 +415,7 @@ static int call_all(struct calling *calling, struct fetch_answer *ret)
                                          "%s sends from one place to the next more than %d times",
                                          host, (int)REDIRECTS_MAX));
         } else {
-            r = refused(
-                calling, ret,
-                own ? host
-                    : arena_format(calling->arena, "%s, to which %s sends,", url.host, host));
+            r = refused(calling, ret, own ? host : sent_to(calling, &url), !own);
         }
         if (r < 0)
             return r;
@@ -393,6 +432,7 @@ int elsewhere_call(struct elsewhere *elsewhere, const struct elsewhere_call *cal
         .arena = arena,
         .trouble = ret_trouble,
         .err = err,
+        .until_ns = call->timeout_ms ? loop_now_ns() + call->timeout_ms * NS_A_MS : 0,
     };
     *ret_trouble = (struct elsewhere_trouble){};
     return call_all(&calling, ret);

@@ -3,7 +3,8 @@
  * elsewhere.h -- calls of another registry (OCI distribution-spec 1.1), blocking: its challenges
  * are answered by Basic or by a token (RFC 7617, RFC 6750, distribution's token specification), its
  * redirects followed. Credentials go to the registry and to the token's issuer that it names, and
- * nowhere else; never by plain http unless the registry itself is spoken to so.
+ * nowhere else. A registry that is spoken to by plain http leads to its own host so, and nowhere
+ * else; one by https never: what comes by plain http may be anybody's on the way.
  *
  * Any thread; a struct elsewhere by one at a time. It keeps its token for its next call.
  */
@@ -36,11 +37,12 @@ struct elsewhere {
 };
 
 struct elsewhere_call {
-    const char *path;            /* "manifests/v1", below the repository; "" of the registry */
-    const char *const *accept;   /* "Accept: TYPE", NULL-terminated; or NULL */
-    uint64_t from;               /* from this byte on */
-    uint64_t answer_bytes_max;   /* of what is collected; 0: 64 KiB */
-    int64_t timeout_ms, idle_ms; /* as fetch.h has them */
+    const char *path;          /* "manifests/v1", below the repository; "" of the registry */
+    const char *const *accept; /* "Accept: TYPE", NULL-terminated; or NULL */
+    uint64_t from;             /* from this byte on */
+    uint64_t answer_bytes_max; /* of what is collected; 0: 64 KiB */
+    int64_t timeout_ms;        /* in all, over redirects and tokens; 0: none */
+    int64_t idle_ms;           /* as fetch.h has it */
     /* Instead of collecting it: pieces of a whole answer, or with `from` of its rest. */
     bool (*on_body)(struct slice bytes, void *data);
     void *data;
