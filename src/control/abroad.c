@@ -19,6 +19,8 @@ int abroad_open(struct control *control, struct err *err)
 {
     struct abroad *abroad = control->abroad = mem_zalloc(sizeof *abroad);
     abroad->arena = arena_new();
+    abroad->labels_arena = arena_new();
+    list_init(&abroad->running);
     return control->store->registry_list(control->store, abroad->arena, &abroad->rows,
                                          &abroad->count, err);
 }
@@ -44,6 +46,7 @@ void abroad_stop(struct control *control)
     if (!control->abroad)
         return;
     atomic_store(&control->abroad->stop, true);
+    copies_stop(control->abroad);
     timer_free(take_ptr(control->abroad->timer));
 }
 
@@ -55,8 +58,23 @@ void abroad_close(struct control *control)
     work_pool_free(abroad->ask_pool);
     work_pool_free(abroad->copy_pool);
     copies_close(abroad);
+    map_deinit(&abroad->labels);
+    arena_free(abroad->labels_arena);
     arena_free(abroad->arena);
     free(abroad);
+}
+
+struct slice abroad_label(struct abroad *abroad, struct slice host)
+{
+    struct slice *label = map_get(&abroad->labels, host);
+    if (label)
+        return *label;
+    if (abroad->labels.count == LABELS_MAX)
+        return SLICE("other");
+    label = ARENA_NEW(abroad->labels_arena, struct slice);
+    *label = arena_copy(abroad->labels_arena, host);
+    (void)map_put(&abroad->labels, *label, label);
+    return *label;
 }
 
 /* ---- registries told of ---------------------------------------------------------------------- */
@@ -99,12 +117,12 @@ void abroad_ask(struct control *control, struct arena *arena, struct slice host,
                 struct abroad_ask *ret)
 {
     const struct store_registry *row = abroad_row(control, host);
+    const char *name = arena_lower(arena, host);
     *ret = (struct abroad_ask){
         .home = control->start.home,
         .blobs = control->blobs,
         .stop = &control->abroad->stop,
-        .registry = { .host = arena_string(arena, row ? row->host : host),
-                      .plain = row ? row->plain : elsewhere_is_loopback(host) },
+        .registry = { .host = name, .plain = row ? row->plain : elsewhere_is_loopback(host) },
     };
     if (!row)
         return;

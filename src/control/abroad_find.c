@@ -140,8 +140,12 @@ static int get_manifest(struct finding *finding, struct slice wanted, struct sli
     (void)digest_of(answer.body, digest);
     struct slice said = fetch_header_get(&answer, "Docker-Content-Digest");
     r = wanted.size ? check_digest(finding, wanted, digest) : 0;
-    if (r == 0 && slice_starts(said, SLICE("sha256:")))
-        r = check_digest(finding, said, digest);
+    if (r == 0 && slice_starts(said, SLICE("sha256:"))) {
+        r = digest_check(said, finding->err); /* it stands in an error */
+        r = r < 0
+                ? err_wrap(finding->err, "Docker-Content-Digest of %s", finding->ask->registry.host)
+                : check_digest(finding, said, digest);
+    }
     if (r < 0)
         return r;
     *ret_digest = arena_copy(finding->arena, slice_of(digest));
@@ -180,6 +184,8 @@ static int check_parts(struct finding *finding)
     for (size_t i = 1; i < manifest->count; i++) {
         const struct oci_part *part = &manifest->parts[i];
         int r = digest_check(part->digest, finding->err);
+        if (r == 0)
+            r = blobs_check_one(finding->ask->blobs, part->bytes, finding->err);
         if (r < 0)
             return err_wrap(finding->err, "layer %zu", i);
         if (part->elsewhere)
@@ -262,10 +268,40 @@ int abroad_find(const struct abroad_ask *ask, const struct reference *reference,
 
 /* ---- kept ------------------------------------------------------------------------------------ */
 
+/* How large it is, is what a registry says, until it is here. Where two of them differ the first
+ * one stands: else who tells of a size that is wrong ends the copy of who told the right one. */
+static int keep_origin(const struct artifact *artifact, const struct store_origin *origin,
+                       struct err *err)
+{
+    struct store *store = artifact->store;
+    struct store_origin before;
+    uint64_t bytes;
+    int r = blobs_find(artifact->blobs, origin->digest, &bytes, err);
+    if (r == 0 && bytes != origin->bytes)
+        return err_set(err, ERR_BAD_INPUT, "%.*s says that %.*s has %llu bytes, and it has %llu",
+                       SLICE_FMT(origin->host), SLICE_FMT(origin->digest),
+                       (unsigned long long)origin->bytes, (unsigned long long)bytes);
+    if (r != ERR_NOT_FOUND)
+        return r;
+    r = store->origin_find(store, origin->digest, artifact->arena, &before, err);
+    if (r < 0 && r != ERR_NOT_FOUND)
+        return r;
+    bool same = r == ERR_NOT_FOUND || before.bytes == origin->bytes ||
+                (slice_equal(before.host, origin->host) &&
+                 slice_equal(before.repository, origin->repository)); /* it says it anew */
+    return same ? store->origin_put(store, origin, err)
+                : err_set(err, ERR_CONFLICT,
+                          "%.*s says that %.*s has %llu bytes, and %.*s, from which it is being "
+                          "copied, %llu: one of them is wrong; try again once it is here",
+                          SLICE_FMT(origin->host), SLICE_FMT(origin->digest),
+                          (unsigned long long)origin->bytes, SLICE_FMT(before.host),
+                          (unsigned long long)before.bytes);
+}
+
 int abroad_keep(const struct artifact *artifact, const struct abroad_found *found, struct err *err)
 {
     struct store *store = artifact->store;
-    int r = 0;
+    int r = store->origin_prune(store, err);
     for (size_t i = 0; i < found->doc_count && r == 0; i++) {
         char digest[DIGEST_TEXT];
         const struct store_blob row = { found->docs[i].digest, found->docs[i].text.size,
@@ -275,7 +311,6 @@ int abroad_keep(const struct artifact *artifact, const struct abroad_found *foun
             r = store->blob_put(store, &row, err);
     }
     for (size_t i = 0; i < found->part_count && r == 0; i++) {
-        uint64_t bytes;
         const struct store_origin origin = {
             .digest = found->parts[i].digest,
             .bytes = found->parts[i].bytes,
@@ -283,9 +318,7 @@ int abroad_keep(const struct artifact *artifact, const struct abroad_found *foun
             .repository = found->repository,
             .created_ns = artifact->now_ns,
         };
-        r = blobs_find(artifact->blobs, origin.digest, &bytes, err);
-        if (r == ERR_NOT_FOUND)
-            r = store->origin_put(store, &origin, err);
+        r = keep_origin(artifact, &origin, err);
     }
     return r;
 }

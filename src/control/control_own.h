@@ -58,7 +58,7 @@ struct work_pool;
     X(CONTROL_UPLOADED_BYTES, "perigee_control_uploaded_bytes_total", METRIC_COUNTER,              \
       METRIC_BYTES, "", NULL, "Bytes of blobs taken.")                                             \
     X(CONTROL_COPIED_BYTES, "perigee_control_copied_bytes_total", METRIC_COUNTER, METRIC_BYTES,    \
-      "registry", NULL, "Bytes of blobs copied from other registries.")                            \
+      "registry", NULL, "Bytes of blobs copied from other registries; `other`: those after 64.")   \
     X(CONTROL_COPIES_FAILED, "perigee_control_copies_failed_total", METRIC_COUNTER, METRIC_ONE,    \
       "registry", NULL, "Copies of blobs from other registries that failed, and are tried again.") \
     X(CONTROL_STORE_ERRORS, "perigee_control_store_errors_total", METRIC_COUNTER, METRIC_ONE, "",  \

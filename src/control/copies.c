@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Blobs of other registries: a job each, some at once, few of one registry; gone on with where they
- * were cut, believed once they have their digest; those that fail wait ever longer, and for good
- * only if nobody needs them any more. What is known of failures is in memory: a start tries anew.
+ * were cut, believed once they have their digest; those that fail wait ever longer, those that
+ * nobody needs any more are ended, and those that come slowly give way (policy/pace.h). What is
+ * known of failures is in memory: a start tries anew.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,8 +39,8 @@ static void run_end(struct copy *copy)
     copy->snapshot_count = copy->event_count = 0;
     blob_upload_free(take_ptr(copy->upload));
     arena_free(take_ptr(copy->run_arena));
-    copy->running = false;
-    copy->control->abroad->running--;
+    list_remove(&copy->link);
+    copy->control->abroad->running_count--;
 }
 
 static void copy_free(struct copy *copy)
@@ -93,6 +94,17 @@ static void wait_longer(struct copy *copy)
     copy->next_ms = loop_now_ms(copy->control->loop) + ms;
 }
 
+static bool runs(const struct copy *copy)
+{
+    return !list_empty(&copy->link);
+}
+
+/* Behind all that wait. */
+static void queue_up(struct copy *copy)
+{
+    copy->turn = ++copy->control->abroad->turns;
+}
+
 /* The same failure again is no event, and no line of the log. */
 static void failed(struct copy *copy, const struct err *err)
 {
@@ -102,10 +114,13 @@ static void failed(struct copy *copy, const struct err *err)
     copy->lasting = copy->trouble.lasting;
     /* What brought something begins anew with its waits, but not what the next try is to bring as
      * well: wrong bytes, and those that our own disk did not take. */
-    copy->failures =
-        copy->brought && !copy->lasting && !copy->body_err.code ? 1 : copy->failures + 1;
+    copy->failures = atomic_load(&copy->brought) && !copy->lasting && !copy->body_err.code
+                         ? 1
+                         : copy->failures + 1;
     wait_longer(copy);
-    metric_add(control_count(control, CONTROL_COPIES_FAILED, &copy->host), 1);
+    queue_up(copy);
+    struct slice label = abroad_label(control->abroad, copy->host);
+    metric_add(control_count(control, CONTROL_COPIES_FAILED, &label), 1);
     size_t count = 0;
     copy->events =
         ARENA_ARRAY(copy->run_arena, struct store_event, told ? 1 : control->hub.by_uid.count + 1);
@@ -162,18 +177,43 @@ static void on_end_done(struct job *job, const struct err *err)
     copies_run(control);
 }
 
+/* It was ended from here, though somebody needs it. */
+static void ended(struct copy *copy)
+{
+    struct control *control = copy->control;
+    struct err err;
+    if (copy->why_stop == STOP_STALLED) {
+        (void)err_set(&err, ERR_DEADLINE, "%s sends less than %d bytes a second for %d s",
+                      copy->ask.registry.host, PACE_RATE_MIN, PACE_SPAN_MS / 1000);
+        copy->trouble = (struct elsewhere_trouble){};
+        failed(copy, &err);
+        return;
+    }
+    if (copy->why_stop == STOP_SLOW) {
+        log_info("control", "slow copy gives way to others, and goes on after them",
+                 LOG_SLICE("registry", copy->host), LOG_SLICE("blob", copy->digest),
+                 LOG_U("bytes", atomic_load(&copy->done)));
+        queue_up(copy);
+    }
+    run_end(copy);
+    copies_run(control);
+}
+
 static void on_copy_done(struct job *job, const struct err *err)
 {
     struct copy *copy = job->data;
     struct control *control = job->control;
-    metric_add(control_count(control, CONTROL_COPIED_BYTES, &copy->host), copy->brought);
+    struct slice label = abroad_label(control->abroad, copy->host);
+    metric_add(control_count(control, CONTROL_COPIED_BYTES, &label), atomic_load(&copy->brought));
     copy->now_ns = control_wall_ns(control);
-    if (control->closing || (err && err->code == ERR_CANCELED)) {
+    if (control->closing) {
         run_end(copy);
     } else if (!copy->needed) {
         run_end(copy);
         drop(copy);
         copies_run(control);
+    } else if (err && err->code == ERR_CANCELED) {
+        ended(copy);
     } else if (err) {
         failed(copy, err);
     } else {
@@ -184,29 +224,84 @@ static void on_copy_done(struct job *job, const struct err *err)
 static void copy_start(struct copy *copy)
 {
     struct control *control = copy->control;
-    copy->running = true;
-    control->abroad->running++;
-    copy->brought = 0;
+    list_append(&control->abroad->running, &copy->link);
+    control->abroad->running_count++;
+    atomic_store(&copy->brought, 0);
+    atomic_store(&copy->receiving, false);
+    atomic_store(&copy->stop, false);
+    copy->why_stop = STOP_NOT;
     copy->run_arena = arena_new();
     abroad_ask(control, copy->run_arena, copy->host, &copy->ask);
+    copy->ask.stop = &copy->stop;
     job_start(control, &copy->job, JOB_COPY, copy_run, on_copy_done, copy);
+}
+
+static void copy_stop(struct copy *copy, int why)
+{
+    if (!copy->why_stop)
+        copy->why_stop = why;
+    atomic_store(&copy->stop, true);
 }
 
 static unsigned running_of(const struct abroad *abroad, struct slice host)
 {
+    const struct copy *copy;
     unsigned count = 0;
-    MAP_EACH (entry, &abroad->copies) {
-        const struct copy *copy = entry->value;
-        count += copy->running && slice_equal(copy->host, host);
-    }
+    LIST_EACH (copy, &abroad->running, struct copy, link)
+        count += slice_equal(copy->host, host);
     return count;
+}
+
+/* Of those whose time has come and whose registry may have one more, the one that waits longest.
+ * *next_ms is when the next one's comes. NULL: there is none. */
+static struct copy *next_due(const struct abroad *abroad, int64_t now_ms, int64_t *next_ms)
+{
+    struct copy *best = NULL;
+    MAP_EACH (entry, &abroad->copies) {
+        struct copy *copy = entry->value;
+        if (runs(copy))
+            continue;
+        if (copy->next_ms > now_ms)
+            *next_ms = copy->next_ms < *next_ms ? copy->next_ms : *next_ms;
+        else if ((!best || copy->turn < best->turn) &&
+                 running_of(abroad, copy->host) < AT_ONCE_OF_ONE)
+            best = copy;
+    }
+    return best;
+}
+
+/* Four drips would hold all places. A slow one gives its own up to another registry alone: among
+ * those of its own it would only be begun again and again. */
+static void look_at_paces(struct control *control)
+{
+    struct abroad *abroad = control->abroad;
+    int64_t now_ms = loop_now_ms(control->loop), unused = INT64_MAX;
+    const struct copy *waits =
+        abroad->running_count < COPIES_AT_ONCE ? NULL : next_due(abroad, now_ms, &unused);
+    struct copy *copy;
+    LIST_EACH (copy, &abroad->running, struct copy, link) {
+        uint64_t brought = atomic_load(&copy->brought);
+        if (!atomic_load(&copy->receiving)) {
+            pace_begin(&copy->pace, now_ms, brought);
+            continue;
+        }
+        enum pace_is is = pace_look(&copy->pace, now_ms, brought);
+        if (is == PACE_STALLED) {
+            copy_stop(copy, STOP_STALLED);
+        } else if (is == PACE_SLOW && waits && !slice_equal(waits->host, copy->host)) {
+            copy_stop(copy, STOP_SLOW);
+            waits = NULL; /* it has a place now */
+        }
+    }
 }
 
 static void on_timer(void *data)
 {
     struct control *control = data;
-    if (control->abroad->running)
+    if (control->abroad->running_count) {
+        look_at_paces(control);
         refresh(control, NULL);
+    }
     copies_run(control);
 }
 
@@ -214,25 +309,25 @@ static void copies_run(struct control *control)
 {
     struct abroad *abroad = control->abroad;
     int64_t now_ms = loop_now_ms(control->loop), next_ms = INT64_MAX;
+    struct copy *copy;
     if (control->closing || control->draining)
         return;
-    MAP_EACH (entry, &abroad->copies) {
-        struct copy *copy = entry->value;
-        if (copy->running)
-            continue;
-        if (copy->next_ms > now_ms)
-            next_ms = copy->next_ms < next_ms ? copy->next_ms : next_ms;
-        else if (abroad->running < COPIES_AT_ONCE &&
-                 running_of(abroad, copy->host) < AT_ONCE_OF_ONE)
-            copy_start(copy);
-    }
-    if (abroad->running && next_ms > now_ms + PROGRESS_MS)
+    while ((copy = next_due(abroad, now_ms, &next_ms)) && abroad->running_count < COPIES_AT_ONCE)
+        copy_start(copy);
+    if (abroad->running_count && next_ms > now_ms + PROGRESS_MS)
         next_ms = now_ms + PROGRESS_MS;
     if (next_ms == INT64_MAX)
         return;
     if (!abroad->timer)
         abroad->timer = timer_new(control->loop, on_timer, control);
     timer_start(abroad->timer, (uint64_t)(next_ms - now_ms));
+}
+
+void copies_stop(struct abroad *abroad)
+{
+    struct copy *copy;
+    LIST_EACH (copy, &abroad->running, struct copy, link)
+        copy_stop(copy, STOP_UNNEEDED);
 }
 
 /* ---- what there is to copy ------------------------------------------------------------------- */
@@ -251,6 +346,8 @@ static struct copy *copy_new(struct control *control, const struct store_origin 
     struct copy *copy = mem_zalloc(sizeof *copy);
     copy->control = control;
     copy->arena = arena_new();
+    list_init(&copy->link);
+    queue_up(copy);
     copy->digest = arena_copy(copy->arena, row->digest);
     (void)map_put(&control->abroad->copies, copy->digest, copy);
     return copy;
@@ -267,7 +364,7 @@ static void take_rows(struct control *control)
         if (!copy)
             copy = copy_new(control, row);
         copy->needed = true;
-        if (copy->running) /* as it began; if it fails, the next run is as told now */
+        if (runs(copy)) /* as it began; if it fails, the next run is as told now */
             continue;
         copy->bytes = row->bytes;
         if (slice_equal(copy->host, row->host) && slice_equal(copy->repository, row->repository))
@@ -277,7 +374,11 @@ static void take_rows(struct control *control)
     }
     MAP_EACH (entry, &abroad->copies) {
         struct copy *copy = entry->value;
-        if (!copy->needed && !copy->running)
+        if (copy->needed)
+            continue;
+        if (runs(copy))
+            copy_stop(copy, STOP_UNNEEDED);
+        else
             drop(copy);
     }
 }

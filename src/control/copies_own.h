@@ -10,6 +10,7 @@
 
 #include "base/err.h"
 #include "control/abroad_own.h"
+#include "policy/pace.h"
 
 struct blob_upload;
 struct store_endpoint;
@@ -20,7 +21,9 @@ struct copy {
     struct arena *arena;     /* its own: of the texts */
     struct slice digest, host, repository;
     uint64_t bytes;
-    bool running, needed;
+    struct list link; /* of abroad->running */
+    bool needed;
+    uint64_t turn; /* whose is the smallest comes first */
     unsigned failures;
     int64_t next_ms; /* the loop's clock */
     struct err why;  /* the last failure; code 0: none */
@@ -31,11 +34,15 @@ struct copy {
     struct job job;
     struct arena *run_arena;
     struct abroad_ask ask;
+    atomic_bool stop; /* it ends within a second; why: */
+    enum { STOP_NOT, STOP_UNNEEDED, STOP_STALLED, STOP_SLOW } why_stop;
+    struct pace pace;           /* while it receives */
+    _Atomic bool receiving;     /* it waits for the registry, not for our own disk */
     struct blob_upload *upload; /* sealed, without its name */
     struct elsewhere_trouble trouble;
     struct err body_err;
     int64_t now_ns;
-    uint64_t brought;
+    _Atomic uint64_t brought;
     /* what its end touches */
     struct snapshot **snapshots;
     size_t snapshot_count;

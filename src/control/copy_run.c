@@ -19,7 +19,7 @@ static bool on_body(struct slice bytes, void *data)
     if (r < 0)
         return false;
     atomic_store(&copy->done, blob_upload_offset(copy->upload));
-    copy->brought += bytes.size;
+    atomic_fetch_add(&copy->brought, bytes.size);
     return true;
 }
 
@@ -31,8 +31,10 @@ static int copy_rest(struct copy *copy, struct elsewhere *elsewhere, uint64_t of
     struct fetch_answer answer;
     int r =
         blob_upload_begin(blobs, copy->digest, offset, copy->bytes, &offset, &copy->upload, err);
-    if (r < 0)
+    if (r < 0) {
+        copy->trouble.lasting = r == ERR_TOO_LARGE;
         return r;
+    }
     atomic_store(&copy->done, offset);
     const struct elsewhere_call call = {
         .path = arena_format(copy->run_arena, "blobs/%.*s", SLICE_FMT(copy->digest)),
@@ -43,7 +45,9 @@ static int copy_rest(struct copy *copy, struct elsewhere *elsewhere, uint64_t of
     };
     copy->body_err = (struct err){};
     if (offset < copy->bytes) {
+        atomic_store(&copy->receiving, true);
         r = elsewhere_call(elsewhere, &call, copy->run_arena, &answer, &copy->trouble, err);
+        atomic_store(&copy->receiving, false);
         if (copy->body_err.code) {
             *err = copy->body_err;
             r = err->code;
@@ -84,11 +88,11 @@ static int copy_all(struct copy *copy, struct elsewhere *elsewhere, struct err *
 {
     int r = 0;
     for (int i = 0; i < ATTEMPTS; i++) {
-        uint64_t before = copy->brought;
+        uint64_t before = atomic_load(&copy->brought);
         copy->trouble = (struct elsewhere_trouble){};
         r = copy_some(copy, elsewhere, err);
         if (r == 0 || r == ERR_CANCELED || copy->trouble.lasting || copy->trouble.retry_ms ||
-            copy->body_err.code /* our own disk's */ || copy->brought == before ||
+            copy->body_err.code /* our own disk's */ || atomic_load(&copy->brought) == before ||
             atomic_load(copy->ask.stop))
             break;
     }

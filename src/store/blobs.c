@@ -242,11 +242,21 @@ uint64_t blob_upload_have(struct blobs *blobs, struct slice digest)
     return (uint64_t)st.st_size;
 }
 
+int blobs_check_one(const struct blobs *blobs, uint64_t bytes, struct err *err)
+{
+    return bytes <= blobs->limits.blob_bytes_max
+               ? 0
+               : err_set(err, ERR_TOO_LARGE,
+                         "it has %llu bytes, and a blob at most %llu (blob_bytes_max)",
+                         (unsigned long long)bytes,
+                         (unsigned long long)blobs->limits.blob_bytes_max);
+}
+
 int blobs_check_bytes(struct blobs *blobs, uint64_t total, struct err *err)
 {
-    if (total > blobs->limits.blob_bytes_max)
-        return err_set(err, ERR_TOO_LARGE, "a blob has at most %llu bytes (blob_bytes_max)",
-                       (unsigned long long)blobs->limits.blob_bytes_max);
+    int r = blobs_check_one(blobs, total, err);
+    if (r < 0)
+        return r;
     uint64_t all = blobs_total_bytes(blobs);
     if (all > blobs->limits.total_bytes_max || total > blobs->limits.total_bytes_max - all)
         return err_set(err, ERR_TOO_LARGE,

@@ -50,6 +50,8 @@ void blobs_close(struct blobs *blobs); /* NULL is allowed; uploads are freed bef
 [[nodiscard]] int blobs_load(struct blobs *blobs, struct slice digest, size_t bytes_max,
                              char **ret_data, size_t *ret_bytes, struct err *err);
 uint64_t blobs_total_bytes(const struct blobs *blobs);
+/* May there be a blob of that size at all? ERR_TOO_LARGE says what it has and what it may. */
+[[nodiscard]] int blobs_check_one(const struct blobs *blobs, uint64_t bytes, struct err *err);
 
 /* Goes on where an earlier upload of this digest stopped. `offset` is what the sender begins at: at
  * most what is there already (more: ERR_BAD_INPUT with http 416, and *ret_offset says what is),

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Images and models of other registries: copied ahead of need, whatever those do wrong."""
+import contextlib
 import json
 import os
+import shutil
 import signal
+import socket
 import threading
 
 import pytest
 
 from copies import (MODEL, SECRET, add, infer, kinds, name, other,  # fixtures  # noqa: F401
                     perigee, push_model)
-from deadline import DEADLINE, until
+from deadline import DEADLINE, readable, until
 from elsewhere import Elsewhere
 from engines import Image, Missing, compile_server, new_engine, server_image
 from registry import IMAGE, INDEX, Registry, artifact_of, descriptor, digest_of
@@ -138,7 +141,7 @@ def test_a_new_endpoint_is_not_served_before_it_is_here(perigee, other, name):  
     assert infer(perigee, name) == 200
 
 
-def test_what_runs_changes_while_it_is_copied(perigee, other, name):  # noqa: F811
+def test_what_runs_changes_while_it_is_copied(perigee, other, name, homes):  # noqa: F811
     """A second revision of the same blobs waits for them too; a backup meanwhile leaves them out,
     and the restored home asks for them again."""
     push_model(other, **{"model.onnx": MODEL, "more.bin": b"more of it"})
@@ -159,6 +162,16 @@ def test_what_runs_changes_while_it_is_copied(perigee, other, name):  # noqa: F8
     perigee.cli("wait", name)
     assert infer(perigee, name) == 200
     perigee.cli("delete", name, "--yes")
+    fresh = homes("--engine", "unix:/nonexistent/engine.sock")
+    fresh.stop()
+    shutil.rmtree(fresh.home)
+    fresh.cli("restore", archive)
+    asked = len(other.asked(digest_of(b"more of it")))
+    fresh.start()
+    fresh.cli("wait", name)
+    assert infer(fresh, name) == 200
+    assert len(other.asked(digest_of(b"more of it"))) == asked + 1
+    fresh.stop()
 
 
 def test_control_killed_while_it_copies_goes_on_there(perigee, other, name):  # noqa: F811
@@ -178,6 +191,105 @@ def test_control_killed_while_it_copies_goes_on_there(perigee, other, name):  # 
     ranges = [headers.get("Range") for headers in other.asked(digest_of(more))]
     assert ranges[-1] == f"bytes={len(more) // 2}-", ranges
     assert infer(perigee, name) == 200
+
+
+class Slow:
+    """A registry whose files come at so many bytes a second."""
+
+    def __init__(self, name, files, rate):
+        self.other, self.name = Elsewhere(), name
+        self.files = [os.urandom(1 << 20) for _ in range(files)]
+        push_model(self.other, **{"model.onnx": MODEL, **{
+            f"{i}.bin": data for i, data in enumerate(self.files)}})
+        self.sent, self.gone = {}, threading.Event()
+
+        def answer(handler):
+            data = self.other.blobs.get(handler.path.rpartition("/")[2])
+            if data not in self.files:
+                return False
+            at = handler.offset()
+            handler.begin(len(data) - at, 206 if at else 200)
+            with contextlib.suppress(OSError):
+                while not readable(handler.connection, 1):
+                    handler.wfile.write(data[at:at + rate])
+                    at += rate
+                    self.sent[data] = self.sent.get(data, 0) + 1
+            self.gone.set()
+            handler.close_connection = True
+            return True
+
+        self.other.on_request = answer
+
+    def deploy(self, perigee):
+        perigee.cli("deploy", self.name, "--model", f"oci://{self.other.host}/models/digits:v1",
+                    "--no-wait")
+
+    def times(self):
+        return min(self.sent.values(), default=0)
+
+
+def test_who_is_gone_ends_what_is_copied_for_them(perigee, name):  # noqa: F811
+    """Not with its last byte alone, which may never come."""
+    slow = Slow(name, 1, 1)
+    try:
+        slow.deploy(perigee)
+        until("a first byte", lambda: slow.sent)
+        perigee.cli("delete", name, "--yes")
+        assert slow.gone.wait(DEADLINE)
+    finally:
+        slow.other.close()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("rate", [1, 4096])
+def test_four_drips_hold_no_other_registry_up(perigee, other, name, rate):  # noqa: F811
+    """What stands still is ended, and what is slow gives way (policy/pace.h): one registry holds
+    three places of the four at the most."""
+    slow = [Slow(f"{name}-a", 4, rate), Slow(f"{name}-b", 1, rate)]
+    push_model(other, **{"model.onnx": MODEL, "a.bin": str(rate).encode()})
+    try:
+        for one in slow:
+            one.deploy(perigee)
+        until("four of them", lambda: [len(one.sent) for one in slow] == [3, 1])
+        perigee.cli("deploy", name, "--model", f"oci://{other.host}/models/digits:v1", "--no-wait")
+        until("half a span", lambda: min(one.times() for one in slow) >= 15)
+        assert "copy_done" not in kinds(perigee, name)
+        until("a place", lambda: any(one.gone.is_set() for one in slow))
+        perigee.wait_event("copy_done", endpoint=name)
+        failed = any("copy_failed" in kinds(perigee, one.name) for one in slow)
+        assert failed == (rate == 1)
+    finally:
+        for one in slow:
+            perigee.cli("delete", one.name, "--yes", status=None)
+            one.other.close()
+
+
+def test_one_layer_has_one_size(perigee, other, name):  # noqa: F811
+    """Two registries that say otherwise do not spoil each other's copies, and who is wrong is
+    told."""
+    more = os.urandom(4096)
+    liar = Elsewhere()
+    push_model(other, **{"model.onnx": MODEL, "more.bin": more})
+    manifest, blobs = artifact_of(("model.onnx", MODEL), ("more.bin", more))
+    manifest = manifest.replace(b'"size": 4096', b'"size": 4097')
+    assert b"4097" in manifest
+    liar.push("models/digits", "v1", manifest, blobs)
+    held = Held(other, digest_of(more))
+    try:
+        perigee.cli("deploy", name, "--model", f"oci://{other.host}/models/digits:v1", "--no-wait")
+        assert held.begun.wait(DEADLINE)
+        wrong = f"{name}-wrong", "--model", f"oci://{liar.host}/models/digits:v1"
+        said = perigee.cli("deploy", *wrong, status=1).said
+        assert f"{liar.host} says" in said and "being copied, 4096" in said, said
+    finally:
+        held.go.set()
+    try:
+        perigee.cli("wait", name)
+        said = perigee.cli("deploy", *wrong, status=1).said
+        assert "has 4097 bytes, and it has 4096" in said, said
+        assert infer(perigee, name) == 200
+    finally:
+        liar.close()
 
 
 def test_nothing_is_copied_for_who_is_gone(perigee, other, name):  # noqa: F811
@@ -290,7 +402,7 @@ def test_redirects_are_followed_without_credentials(perigee, other, name, scratc
     push_model(other, **{"model.onnx": MODEL, "a.bin": data})
     other.auth, other.user = "basic", ("robot", SECRET)
     add(perigee, scratch, other)
-    store = Elsewhere(host="localhost")
+    store = Elsewhere()  # another port, and so somebody else
     store.on_request = lambda handler: handler.answer(200, data) or True
     try:
         other.on_request = lambda handler: digest_of(data) in handler.path and (handler.answer(
@@ -308,6 +420,11 @@ LASTING = {
     "more-bytes": (lambda h, data: h.answer(200, data + b"?"), "more bytes"),
     "gone": (lambda h, _: h.error(404, "BLOB_UNKNOWN"), "(BLOB_UNKNOWN)"),
     "to-a-file": (lambda h, _: h.answer(302, Location="file:///etc/passwd"), "may be followed"),
+    "to-plain-http-elsewhere": (lambda h, _: h.answer(302, Location="http://localhost:1/x"),
+                                "may lead to its own host alone"),
+    "a-token-by-plain-http-elsewhere": (
+        lambda h, _: h.answer(401, WWW_Authenticate='Bearer realm="http://localhost:1/token"'),
+        "fetched by plain http from 'localhost'"),
     "in-circles": (lambda h, _: h.answer(302, Location=h.path), "more than 5 times"),
     "no-challenge": (lambda h, _: h.answer(401, WWW_Authenticate='"'), "no list of challenges"),
     "token-from-nowhere": (lambda h, _: h.answer(401, WWW_Authenticate='Bearer realm="ftp://x/"'),
@@ -350,6 +467,9 @@ REFUSED = {
     "elsewhere": (manifest_of(layers=[{
         "mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
         "digest": "sha256:" + "0" * 64, "size": 1}]), "elsewhere"),
+    "above-the-bound": (manifest_of(layers=[{"mediaType": "a/b", "digest": "sha256:" + "0" * 64,
+                                             "size": 1 << 40}]),
+                        "has 1099511627776 bytes, and a blob at most 137438953472"),
     "an-image": (manifest_of(layers=[{"mediaType": "a/b", "digest": "sha256:" + "0" * 64,
                                       "size": 1}]), "has no title"),
 }
@@ -373,6 +493,55 @@ def test_a_manifest_of_other_bytes_is_refused(perigee, other, name):  # noqa: F8
     said = perigee.cli("deploy", name, "--model", f"oci://{other.host}/models/digits@{wanted}",
                        status=1).said
     assert "other bytes" in said, said
+
+
+def test_a_digest_that_is_none_is_told_within_bounds(perigee, other, name):  # noqa: F811
+    push_model(other)
+    text, kind = other.manifests["models/digits", "v1"]
+    said = "sha256:" + "\x1b[31m'" * 500
+    other.on_request = lambda handler: "/manifests/" in handler.path and (handler.answer(
+        200, text, Content_Type=kind, Docker_Content_Digest=said) or True)
+    said = perigee.cli("deploy", name, "--model", f"oci://{other.host}/models/digits:v1",
+                       status=1).said
+    assert "Docker-Content-Digest" in said and "\x1b" not in said and len(said) < 600, said
+
+
+def test_who_a_registry_sends_to_is_not_taken_for_it(perigee, other, name):  # noqa: F811
+    """What a store of signed addresses refuses says nothing of credentials, and passes."""
+    data = b"behind an address that has run out"
+    push_model(other, **{"model.onnx": MODEL, "a.bin": data})
+    store = Elsewhere()
+    store.on_request = lambda handler: handler.error(403, "DENIED") or True
+    other.on_request = lambda handler: digest_of(data) in handler.path and (handler.answer(
+        307, Location=f"{store.url}/signed?key=abc") or True)
+    try:
+        perigee.cli("deploy", name, "--model", f"oci://{other.host}/models/digits:v1", "--no-wait")
+        event = perigee.wait_event("copy_failed", endpoint=name)
+        assert "may have run out" in event["message"] and "credentials" not in event["message"]
+        assert perigee.json("show", name)["state"] == "deploying"
+        store.on_request = lambda handler: handler.answer(200, data) or True
+        perigee.cli("wait", name)
+        assert infer(perigee, name) == 200
+    finally:
+        store.close()
+
+
+def test_dockers_registry_is_known_in_any_case(new_perigee, monkeypatch):
+    """It is asked where it is: a proxy hears where to."""
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        one = new_perigee()
+        asking = threading.Thread(target=lambda: one.cli("registries", "test", "Docker.IO",
+                                                         status=None))
+        asking.start()
+        proxy.settimeout(DEADLINE)
+        connection, _ = proxy.accept()
+        with connection:
+            connection.settimeout(DEADLINE)
+            assert connection.recv(4096).startswith(b"CONNECT registry-1.docker.io:443 ")
+            connection.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+        asking.join(DEADLINE)
+        assert not asking.is_alive()
 
 
 def test_nobody_there(perigee, name):  # noqa: F811
