@@ -101,7 +101,10 @@ void work_submit(struct work_pool *pool, struct loop *loop, struct work *work)
     list_init(&work->link);
     pthread_mutex_lock(&pool->lock);
     assert(!pool->closing);
-    list_append(&pool->jobs, &work->link);
+    struct list *place = pool->jobs.previous; /* behind which it waits */
+    while (!work->later && place != &pool->jobs && LIST_OWNER(place, struct work, link)->later)
+        place = place->previous;
+    list_insert_after(place, &work->link);
     pthread_cond_signal(&pool->wake);
     pthread_mutex_unlock(&pool->lock);
 }

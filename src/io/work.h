@@ -2,9 +2,10 @@
 /*
  * work.h -- threads for blocking jobs (store, disk, name look-ups), with the result on a loop.
  *
- * A pool of our own: nothing of ours uses libuv's. A pool of one thread runs its jobs in order, and
- * is how the store has one writer. submit may be called from any loop's thread; on_done runs on the
- * loop named. The job's memory is the caller's until on_done.
+ * A pool of our own: nothing of ours uses libuv's. A pool of one thread runs its jobs in order,
+ * those that are `later` after all others, and is how the store has one writer. submit may be
+ * called from any loop's thread; on_done runs on the loop named. The job's memory is the caller's
+ * until on_done.
  */
 #pragma once
 
@@ -18,6 +19,7 @@ struct work {
     void (*run)(struct work *work); /* on a thread of the pool */
     void (*on_done)(struct work *work,
                     bool canceled); /* on the loop; canceled: run was not called */
+    bool later; /* behind all that are not, whenever those come; set before it is submitted */
     /* the pool's own from here */
     struct list link;
     struct loop *loop;

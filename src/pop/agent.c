@@ -181,6 +181,11 @@ static void model_fetch(struct pop_revision *revision, void *data)
     loop_post(agent->loop, on_fetch, fetch); /* effects never call back at once */
 }
 
+static void model_awaited(struct pop_revision *revision, void *data)
+{
+    agent_image_awaited(data, revision->uid);
+}
+
 static void upstream_watch(struct pop_revision *revision, bool watch, void *data)
 {
     agent_upstream_watch(data, revision, watch);
@@ -244,6 +249,7 @@ const struct pop_effects agent_effects = {
     .replica_look = replica_look,
     .cores_used = agent_cores_used,
     .model_fetch = model_fetch,
+    .model_awaited = model_awaited,
     .upstream_watch = upstream_watch,
     .revision_gone = revision_gone,
     .publish = publish,

@@ -50,6 +50,7 @@ struct saver;
 struct timer;
 struct trust;
 struct watch;
+struct work;
 
 struct wire { /* one SEQPACKET channel on the loop */
     struct agent *agent;
@@ -138,9 +139,10 @@ struct agent {
     /* pull.c */
     struct work_pool *pull_pool; /* one thread; NULL until something is pulled */
     atomic_bool pull_stop;
-    uint32_t pulls;               /* under way, or waiting */
-    _Atomic uint64_t pull_coming; /* so many bytes the one under way brings, once it knows */
-    atomic_bool models_posted;    /* models_keep.c */
+    _Atomic uint32_t pulls_awaited; /* jobs of that pool that are not `later` */
+    uint32_t pulls;                 /* under way, or waiting */
+    _Atomic uint64_t pull_coming;   /* so many bytes the one under way brings, once it knows */
+    atomic_bool models_posted;      /* models_keep.c */
 
     /* report.c */
     struct http_call *reporting;
@@ -256,16 +258,22 @@ bool agent_pulls(const struct agent *agent); /* control's blobs are not those of
 /* Gets what the revision's model needs and is not here, then makes its folder. Ends in
  * pop_model_fetched(). */
 void agent_pull(struct agent *agent, uint64_t revision);
-struct work_pool *agent_pull_pool(struct agent *agent); /* one thread */
+/* One thread does what is awaited first: what is `later` of images that nobody waits for yet gives
+ * way, with the next byte that comes, and is submitted again. Each job that was submitted ended. */
+struct work_pool *agent_pull_pool(struct agent *agent);
+void agent_pull_submit(struct agent *agent, struct work *work, bool later);
+void agent_pull_ended(struct agent *agent, const struct work *work);
 /* Where blobs come from, for a job on that pool; texts in the arena. */
 struct pull_source {
-    struct agent *agent; /* of which the thread looks at pull_stop alone */
+    struct agent *agent; /* of which the thread looks at pull_stop and pulls_awaited alone */
     const char *home, *url, *authorization;
-    int64_t before_ns; /* what was left of earlier pulls since then goes */
+    int64_t before_ns;        /* what was left of earlier pulls since then goes */
+    const atomic_bool *ahead; /* nobody waits for it yet; NULL: somebody does */
 };
 struct pull_source agent_pull_source(struct agent *agent, struct arena *arena);
 /* On the pool's thread: blobs that are not in the home are there afterwards, verified. `bytes`: all
- * of them, for which models that are kept make room. */
+ * of them, for which models that are kept make room. ERR_CANCELED: the agent ends, or it was
+ * ahead of need and gave way; what came is gone on with. */
 [[nodiscard]] int agent_pull_blobs(const struct pull_source *source, struct arena *arena,
                                    const struct slice *digests, size_t count, uint64_t bytes,
                                    struct err *err);

@@ -96,6 +96,7 @@ void agent_containers_gone(struct agent *agent); /* one has, or its group */
 /* images.c */
 /* Ends in pop_model_fetched(). */
 void agent_image_fetch(struct agent *agent, uint64_t revision);
+void agent_image_awaited(struct agent *agent, uint64_t revision); /* ... no longer ahead of need */
 void agent_images_engine(struct agent *agent); /* the engine is there, or away for now */
 void agent_images_close(struct agent *agent);
 

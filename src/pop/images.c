@@ -4,6 +4,7 @@
  * done; else its blobs are pulled where control's disk is not this one, and given to the engine as
  * a docker-archive (store/image.h). What was pulled goes once the engine has it.
  */
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +31,9 @@ struct image_fetch {
     struct volumes_make *volumes;  /* likewise */
     struct network_make *network;  /* likewise */
     bool waits;                    /* for the engine */
-    bool works;                    /* the thread has it */
+    bool works;                    /* the pool has it */
+    atomic_bool ahead;             /* nobody waits for it yet */
+    bool hurried;                  /* it was taken back from the pool, to be given to it anew */
     bool closed;                   /* the agent ends: it is freed when the thread gives it back */
 
     /* the thread's */
@@ -277,19 +280,28 @@ static void work_begin(struct image_fetch *fetch)
     fetch->home = agent->start.home;
     fetch->pulls = agent_pulls(agent);
     fetch->source = agent_pull_source(agent, fetch->arena);
+    fetch->source.ahead = &fetch->ahead;
     fetch->result = 0;
     fetch->work = (struct work){ .run = run, .on_done = on_archive };
     fetch->works = true;
-    work_submit(agent_pull_pool(agent), agent->loop, &fetch->work);
+    agent_pull_submit(agent, &fetch->work, atomic_load(&fetch->ahead));
 }
 
 static void on_archive(struct work *work, bool canceled)
 {
     struct image_fetch *fetch = (struct image_fetch *)work;
 
-    fetch->works = false;
-    if (canceled || fetch->closed) {
+    bool hurried = canceled && fetch->hurried && !fetch->closed;
+    bool gave_way = fetch->result == ERR_CANCELED && !atomic_load(&fetch->agent->pull_stop);
+
+    fetch->works = fetch->hurried = false;
+    agent_pull_ended(fetch->agent, work);
+    if ((canceled && !hurried) || fetch->closed) {
         fetch_free(fetch);
+        return;
+    }
+    if (hurried || gave_way) {
+        work_begin(fetch);
         return;
     }
     if (fetch->result == ERR_OVERLOADED && !fetch->again &&
@@ -367,11 +379,25 @@ void agent_image_fetch(struct agent *agent, uint64_t revision_uid)
     fetch->agent = agent;
     fetch->revision = revision_uid;
     fetch->image = revision->image;
+    atomic_store(&fetch->ahead, revision->held);
     fetch->arena = arena_new();
     fetch->waits = true;
     list_append(&agent->containers.fetches, &fetch->link);
     agent_engine_want(agent);
     agent_images_engine(agent);
+}
+
+void agent_image_awaited(struct agent *agent, uint64_t revision)
+{
+    struct image_fetch *fetch;
+
+    LIST_EACH (fetch, &agent->containers.fetches, struct image_fetch, link) {
+        if (fetch->revision != revision || !atomic_exchange(&fetch->ahead, false))
+            continue;
+        fetch->hurried = fetch->works;
+        if (fetch->works) /* what runs already goes on */
+            work_cancel(agent_pull_pool(agent), &fetch->work);
+    }
 }
 
 void agent_images_close(struct agent *agent)

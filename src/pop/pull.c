@@ -33,6 +33,7 @@ struct pull {
     /* Copies: the thread sees nothing of the agent's but its stop. */
     struct arena *arena;
     const char *home, *url, *authorization;
+    const atomic_bool *ahead; /* NULL: it is awaited */
     struct slice digest;
     int64_t before_ns; /* what was left of earlier ones since then goes */
     const char *folder, *file;
@@ -50,11 +51,18 @@ struct piece {
     int result;
 };
 
+static bool gives_way(const struct pull *pull)
+{
+    return pull->ahead && atomic_load(pull->ahead) && atomic_load(&pull->agent->pulls_awaited) > 0;
+}
+
 static bool on_body(struct slice bytes, void *data)
 {
     struct piece *piece = data;
     if (atomic_load(&piece->pull->agent->pull_stop))
         piece->result = err_set(&piece->err, ERR_CANCELED, "the agent ends");
+    else if (gives_way(piece->pull))
+        piece->result = err_set(&piece->err, ERR_CANCELED, "it gives way to what is waited for");
     else
         piece->result = blob_upload_write(piece->upload, bytes.data, bytes.size, &piece->err);
     return piece->result == 0;
@@ -288,7 +296,8 @@ int agent_pull_blobs(const struct pull_source *source, struct arena *arena,
                          .arena = arena,
                          .home = source->home,
                          .url = source->url,
-                         .authorization = source->authorization };
+                         .authorization = source->authorization,
+                         .ahead = source->ahead };
     struct manifest manifest = { .files = ARENA_ARRAY(arena, struct manifest_file, count + 1) };
     struct blobs *blobs;
     int r = blobs_open(pull.home, NULL, &blobs, err);
@@ -328,6 +337,7 @@ static void on_done(struct work *work, bool canceled)
     struct pop_revision *revision =
         canceled ? NULL : pop_revision_find(&agent->pop, pull->revision);
     bool awaited = revision && revision->model_state == POP_MODEL_FETCHING;
+    agent_pull_ended(agent, work);
     agent->pulls--;
     atomic_store(&agent->pull_coming, 0);
     if (awaited && pull->result == ERR_OVERLOADED && agent_models_give_way(agent, pull->bytes)) {
@@ -382,7 +392,21 @@ void agent_pull(struct agent *agent, uint64_t revision_uid)
     pull->digest = arena_copy(pull->arena, slice_of(revision->digest));
     pull->work.run = run;
     pull->work.on_done = on_done;
-    work_submit(agent_pull_pool(agent), agent->loop, &pull->work);
+    agent_pull_submit(agent, &pull->work, false);
+}
+
+void agent_pull_submit(struct agent *agent, struct work *work, bool later)
+{
+    work->later = later;
+    if (!later)
+        atomic_fetch_add(&agent->pulls_awaited, 1);
+    work_submit(agent_pull_pool(agent), agent->loop, work);
+}
+
+void agent_pull_ended(struct agent *agent, const struct work *work)
+{
+    if (!work->later)
+        atomic_fetch_sub(&agent->pulls_awaited, 1);
 }
 
 void agent_pull_close(struct agent *agent)

@@ -227,7 +227,7 @@ static void fetch(struct pop_revision *revision)
 }
 
 /* Of the revisions that have or are to have the traffic the image is here before somebody asks, so
- * that a start from zero is a start alone. A few at once: what is wanted now waits behind them. */
+ * that a start from zero is a start alone. A few at once. */
 static void hold(struct pop_revision *revision, int64_t now_ns, int64_t *next_ns)
 {
     struct pop_endpoint *endpoint = revision->endpoint;
@@ -247,6 +247,16 @@ static void hold(struct pop_revision *revision, int64_t now_ns, int64_t *next_ns
     fetch(revision);
 }
 
+static void awaited(struct pop_revision *revision)
+{
+    struct pop *pop = revision->endpoint->pop;
+    revision->held = false;
+    pop->holds--;
+    pop->starting++;
+    if (pop->effects->model_awaited)
+        pop->effects->model_awaited(revision, pop->data);
+}
+
 static void starts(struct pop_revision *revision, uint32_t wanted, int64_t now_ns, int64_t *next_ns)
 {
     uint32_t have = staying(revision);
@@ -262,6 +272,8 @@ static void starts(struct pop_revision *revision, uint32_t wanted, int64_t now_n
         revision->endpoint->pop->starting++;
         fetch(revision);
     }
+    if (revision->held)
+        awaited(revision);
     if (revision->model_state != POP_MODEL_HERE)
         return;
     /* After a failure one is tried alone, until it is ready: the others would fail the same way. */

@@ -273,6 +273,8 @@ struct pop_effects {
     void (*upstream_watch)(struct pop_revision *revision, bool watch, void *data);
     /* Cores that the revision's replicas have in use: of scale.cpu alone. NULL: not known. */
     float (*cores_used)(struct pop_revision *revision, void *data);
+    /* Somebody waits now for what was fetched ahead of need. NULL: nothing is. */
+    void (*model_awaited)(struct pop_revision *revision, void *data);
 };
 
 struct pop_key { /* that this PoP has with another, or with itself (proto/hop.h) */

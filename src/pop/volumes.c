@@ -305,6 +305,7 @@ static void on_files(struct work *work, bool canceled)
     struct volumes_make *make = (struct volumes_make *)work;
 
     make->works = false;
+    agent_pull_ended(make->agent, work);
     if (canceled || make->forgotten) {
         make_free(make);
         return;
@@ -315,7 +316,7 @@ static void on_files(struct work *work, bool canceled)
         make->again = true;
         make->result = 0;
         make->works = true;
-        work_submit(agent_pull_pool(make->agent), make->agent->loop, &make->work);
+        agent_pull_submit(make->agent, &make->work, false);
         return;
     }
     if (make->result < 0) {
@@ -351,7 +352,7 @@ struct volumes_make *agent_volumes_make(struct agent *agent, const struct pop_re
         make->result = err_set(&make->err, ERR_NOT_SUPPORTED,
                                "an engine without root mounts none that is bounded");
     }
-    work_submit(agent_pull_pool(agent), agent->loop, &make->work);
+    agent_pull_submit(agent, &make->work, false);
     return make;
 }
 

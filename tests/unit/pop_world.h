@@ -22,7 +22,8 @@ struct world {
     int64_t now_ns;
     struct pop pop;
     uint64_t living[LIVING_MAX]; /* replica ids the supervisor has */
-    unsigned living_count, starts, kills, drains, publishes, moves, failures, unwanted, looks;
+    unsigned living_count, starts, kills, drains, publishes, moves, failures, unwanted, looks,
+        awaited;
     unsigned gone; /* arenas given up */
     uint64_t gone_last;
     bool refuse, load_fails, drains_never, hangs;
@@ -104,9 +105,25 @@ static int64_t now(struct env *env)
     assert_true(death->reason[0] != '\0');
 }
 
+static void on_awaited(struct pop_revision *, void *data)
+{
+    ((struct world *)data)->awaited++;
+}
+
 static const struct pop_effects effects = {
-    on_start,         on_kill,    on_drain,  on_unwanted, on_look,  on_fetch,
-    on_revision_gone, on_publish, on_change, on_change,   on_event, on_death,
+    .replica_start = on_start,
+    .replica_kill = on_kill,
+    .replica_drain = on_drain,
+    .replica_unwanted = on_unwanted,
+    .replica_look = on_look,
+    .model_fetch = on_fetch,
+    .revision_gone = on_revision_gone,
+    .publish = on_publish,
+    .report = on_change,
+    .save = on_change,
+    .event = on_event,
+    .death = on_death,
+    .model_awaited = on_awaited,
 };
 
 /* ---- what the supervisor and the gateway would say ------------------------------------------- */

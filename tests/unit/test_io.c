@@ -476,6 +476,67 @@ static void test_work(void **state)
     loop_free(counts.loop);
 }
 
+/* Letters in the order in which they were submitted; small ones may wait. */
+static const struct {
+    const char *name, *given, *order;
+} orders[] = {
+    { "as they came", "ABC", "ABC" },
+    { "what may wait waits", "aBC", "BCa" },
+    { "whenever the others come", "abCdE", "CEabd" },
+    { "among themselves as they came", "abc", "abc" },
+};
+
+struct letter {
+    struct work work;
+    char letter, *order;
+    unsigned *seen;
+    pthread_barrier_t *barrier;
+};
+
+static void letter_run(struct work *work)
+{
+    struct letter *letter = (struct letter *)work;
+    if (letter->barrier)
+        pthread_barrier_wait(letter->barrier);
+    else
+        letter->order[strlen(letter->order)] = letter->letter; /* of one thread */
+}
+
+static void on_letter_done(struct work *work, bool)
+{
+    ++*((struct letter *)work)->seen;
+}
+
+static void test_work_that_may_wait(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof orders / sizeof *orders; i++) {
+        struct loop *loop = loop_new();
+        struct work_pool *pool = work_pool_new("test", 1);
+        struct letter letters[8] = {};
+        char order[8] = "";
+        unsigned count = (unsigned)strlen(orders[i].given), seen = 0;
+        pthread_barrier_t barrier;
+        pthread_barrier_init(&barrier, NULL, 2);
+        print_message("  %s\n", orders[i].name);
+        for (unsigned k = 0; k <= count; k++) {
+            char c = k ? orders[i].given[k - 1] : 'A';
+            letters[k] = (struct letter){ .letter = c, .order = order, .seen = &seen };
+            letters[k].barrier = k ? NULL : &barrier; /* until all are there */
+            letters[k].work =
+                (struct work){ .run = letter_run, .on_done = on_letter_done, .later = c >= 'a' };
+            work_submit(pool, loop, &letters[k].work);
+        }
+        pthread_barrier_wait(&barrier);
+        while (seen <= count)
+            loop_run_once(loop, true);
+        assert_string_equal(order, orders[i].order);
+        work_pool_free(pool);
+        pthread_barrier_destroy(&barrier);
+        loop_free(loop);
+    }
+}
+
 /* ---- saver -------------------------------------------------------------------------------- */
 
 static pthread_barrier_t *disk_waits; /* a disk that is slow: a sync waits here */
@@ -576,6 +637,7 @@ int main(void)
         cmocka_unit_test(test_connect),
         cmocka_unit_test(test_watch),
         cmocka_unit_test(test_work),
+        cmocka_unit_test(test_work_that_may_wait),
         cmocka_unit_test(test_saver),
     };
     return cmocka_run_group_tests_name("io", tests, NULL, NULL);

@@ -311,6 +311,24 @@ static void test_the_image_is_here_before_somebody_asks(void **state)
     assert_int_equal(world->pop.holds, 0);
 }
 
+static void test_who_comes_meanwhile_waits_for_it(void **state)
+{
+    struct world *world = *state;
+    tell(world, "");
+    after(world, 600);
+    pop_model_state_move(&shop(world)->model_state, POP_MODEL_ABSENT);
+    pop_reconcile(&world->pop);
+    assert_true(shop(world)->held && world->awaited == 0);
+    tell(world, "\"min\":1");
+    assert_int_equal(world->awaited, 1);
+    assert_int_equal(world->pop.holds, 0);
+    assert_int_equal(shop(world)->model_state, POP_MODEL_FETCHING);
+    pop_reconcile(&world->pop);
+    assert_int_equal(world->awaited, 1); /* once */
+    loaded(world);
+    assert_int_equal(shop(world)->replica_count, 1);
+}
+
 /* That it is here again says nothing of why it did not start. */
 static void test_a_start_that_failed_is_not_forgotten_for_its_image(void **state)
 {
@@ -458,6 +476,7 @@ int main(void)
         WORLD(test_a_dead_one_is_replaced_before_it_is_gone),
         WORLD(test_an_engine_that_comes_is_used_at_once),
         WORLD(test_the_image_is_here_before_somebody_asks),
+        WORLD(test_who_comes_meanwhile_waits_for_it),
         WORLD(test_a_start_that_failed_is_not_forgotten_for_its_image),
         WORLD(test_an_image_is_not_held_where_it_does_not_run),
         WORLD(test_a_way_out_is_had_by_any_alone),
