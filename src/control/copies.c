@@ -229,6 +229,7 @@ static void copy_start(struct copy *copy)
     atomic_store(&copy->brought, 0);
     atomic_store(&copy->receiving, false);
     atomic_store(&copy->stop, false);
+    pace_begin(&copy->pace, loop_now_ms(control->loop), 0);
     copy->why_stop = STOP_NOT;
     copy->run_arena = arena_new();
     abroad_ask(control, copy->run_arena, copy->host, &copy->ask);

@@ -233,7 +233,8 @@ def test_who_is_gone_ends_what_is_copied_for_them(perigee, name):  # noqa: F811
     slow = Slow(name, 1, 1)
     try:
         slow.deploy(perigee)
-        until("a first byte", lambda: slow.sent)
+        until("a third byte", lambda: slow.times() > 2)
+        assert "copy_failed" not in kinds(perigee, name)
         perigee.cli("delete", name, "--yes")
         assert slow.gone.wait(DEADLINE)
     finally:
