@@ -22,9 +22,10 @@
 
 struct err;
 
-/* Where it is asked for, and what for: "?life=LIFE&since=NUMBER&version=V" of the report that one
- * has, and the newest version that one reads. Who does not say reads 2; a newer report goes to
- * those alone who say that they read it. */
+/* Where it is asked for, and what for: "?life=LIFE&since=NUMBER&version=V&hop=H" of the report that
+ * one has, the newest version that one reads, and which parameters of a hop (proto/hop.h,
+ * HOP_KNOWN). Who does not say reads 2; a newer report goes to those alone who say that they read
+ * it. */
 #define PEER_LOAD_PATH "/.perigee/mesh"
 
 #define PEER_LOAD_MAGIC 0x6c676550u /* "Pegl" */

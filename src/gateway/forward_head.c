@@ -94,9 +94,13 @@ static void upgrade_add(struct http_headers *headers)
     add(headers, SLICE("Upgrade"), SLICE("websocket"));
 }
 
-/* Of a deadline that only the body tells, and that PoP reads: what it has to take off. */
-static uint64_t spent_ms(const struct request *request)
+/* Of a deadline that only the body tells, and that PoP reads: what it has to take off. One that
+ * does not know the parameter would refuse the request: there the time counts from its arrival. */
+static uint64_t spent_ms(const struct request *request, const struct forward_peer *peer)
 {
+    if (request->route.call != OIP_INFER || request->http ||
+        peer_keys_known(request->gl->gateway->keys, slice_of(peer->name)) < 1)
+        return 0;
     int64_t spent = (loop_now_ns() - request->arrived_ns) / ENV_MS;
 
     return spent < FORWARD_SPENT_MS_MIN            ? 0
@@ -114,7 +118,7 @@ int forward_request_headers(struct arena *arena, struct request *request,
         .from = table_text(request->table->head, request->table->head->pop),
         .to = slice_of(peer->name),
         .deadline_ms = left_ms(request),
-        .spent_ms = request->route.call == OIP_INFER && !request->http ? spent_ms(request) : 0,
+        .spent_ms = spent_ms(request, peer),
         .revision = traffic_for_hop(request),
         .id = slice_of(request->id),
     };

@@ -63,6 +63,7 @@ const struct mesh_head *mesh_view_head(const struct mesh_view *view, int64_t now
 
 struct peer_key {
     unsigned char bytes[HOP_KEY_BYTES];
+    _Atomic unsigned known;     /* parameters of a hop */
     char name[MESH_NAME_BYTES]; /* the map's key points here */
 };
 
@@ -117,6 +118,16 @@ static void put(struct key_set *set, struct slice name, const uint8_t *bytes)
     memcpy(key->bytes, bytes, sizeof key->bytes);
 }
 
+/* What PoPs have said of themselves outlives a change of keys. */
+static void known_keep(struct key_set *set, struct key_set *before)
+{
+    MAP_EACH (entry, &set->keys) {
+        struct peer_key *key = entry->value;
+        const struct peer_key *old = map_get(&before->keys, slice_of(key->name));
+        atomic_store(&key->known, old ? atomic_load(&old->known) : 0);
+    }
+}
+
 void peer_keys_take(struct peer_keys *keys, struct message_peer_key *message)
 {
     if (message->flags & MESSAGE_KEYS_FIRST)
@@ -125,6 +136,7 @@ void peer_keys_take(struct peer_keys *keys, struct message_peer_key *message)
         put(&keys->next, slice_of(message->pop), message->key);
     if (message->pop[0] == '\0') {
         struct key_set before = keys->here;
+        known_keep(&keys->next, &before);
         (void)pthread_rwlock_wrlock(&keys->lock);
         keys->here = keys->next;
         (void)pthread_rwlock_unlock(&keys->lock);
@@ -149,4 +161,22 @@ bool peer_keys_find(struct peer_keys *keys, struct slice pop,
         memcpy(ret_key, key->bytes, HOP_KEY_BYTES);
     (void)pthread_rwlock_unlock(&keys->lock);
     return key != NULL;
+}
+
+unsigned peer_keys_known(struct peer_keys *keys, struct slice pop)
+{
+    (void)pthread_rwlock_rdlock(&keys->lock);
+    const struct peer_key *key = map_get(&keys->here.keys, pop);
+    unsigned known = key ? atomic_load(&key->known) : 0;
+    (void)pthread_rwlock_unlock(&keys->lock);
+    return known;
+}
+
+void peer_keys_know(struct peer_keys *keys, struct slice pop, unsigned known)
+{
+    (void)pthread_rwlock_rdlock(&keys->lock);
+    struct peer_key *key = map_get(&keys->here.keys, pop);
+    if (key)
+        atomic_store(&key->known, known);
+    (void)pthread_rwlock_unlock(&keys->lock);
 }

@@ -32,3 +32,7 @@ bool peer_keys_came(const struct peer_keys *keys); /* a whole row, be it empty; 
 /* False: there is none with that PoP. Who got one wipes it after use. */
 bool peer_keys_find(struct peer_keys *keys, struct slice pop,
                     unsigned char ret_key[static HOP_KEY_BYTES]);
+/* Which parameters of a hop it knows (HOP_KNOWN), as it said when it last asked how we are; 0: it
+ * did not. */
+unsigned peer_keys_known(struct peer_keys *keys, struct slice pop);
+void peer_keys_know(struct peer_keys *keys, struct slice pop, unsigned known);

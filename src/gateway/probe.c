@@ -6,6 +6,7 @@
  */
 #include "gateway/probe.h"
 
+#include <limits.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -262,7 +263,8 @@ static struct slice report_make(struct gateway_loop *gl, uint64_t life, uint64_t
 
 /* ---- who asks ------------------------------------------------------------------------------- */
 
-static bool signed_right(struct gateway_loop *gl, const struct http_request *http)
+static bool signed_right(struct gateway_loop *gl, const struct http_request *http,
+                         struct slice *ret_from)
 {
     struct slice text = http_header_get(&http->headers, HOP_HEADER);
     unsigned char key[HOP_KEY_BYTES];
@@ -274,6 +276,7 @@ static bool signed_right(struct gateway_loop *gl, const struct http_request *htt
         return false;
     const struct hop_request request = { .method = http->method_text, .target = http->target };
     bool right = hop_verify(&hop, &request, key);
+    *ret_from = hop.from;
     explicit_bzero(key, sizeof key);
     return right;
 }
@@ -290,11 +293,14 @@ bool probe_answer(struct gateway_loop *gl, struct exchange *x)
 {
     const struct http_request *http = exchange_request(x);
     struct http_parameters query = {};
+    struct slice from;
 
     if (!slice_is(http->path, PEER_LOAD_PATH) || http->method != HTTP_GET || !gl->table ||
-        http_header_count(&http->headers, HOP_HEADER) != 1 || !signed_right(gl, http) ||
+        http_header_count(&http->headers, HOP_HEADER) != 1 || !signed_right(gl, http, &from) ||
         http_query_parse(exchange_arena(x), http->query, &query, NULL) < 0)
         return false;
+    uint64_t known = number_of(&query, "hop");
+    peer_keys_know(gl->gateway->keys, from, known < UINT_MAX ? (unsigned)known : UINT_MAX);
     struct slice report =
         report_make(gl, number_of(&query, "life"), number_of(&query, "since"), exchange_arena(x));
     const struct http_header headers[] = {

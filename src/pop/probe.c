@@ -123,8 +123,9 @@ static bool target_print(struct agent *agent, const struct pop_mesh_peer *peer,
     const struct pop_key *key = pop_key_find(&agent->pop, slice_of(peer->name));
     char id[24];
     struct err err;
-    snprintf(target, TARGET_BYTES, PEER_LOAD_PATH "?life=%llu&since=%llu&version=%u",
-             (unsigned long long)peer->life, (unsigned long long)peer->number, PEER_LOAD_VERSION);
+    snprintf(target, TARGET_BYTES, PEER_LOAD_PATH "?life=%llu&since=%llu&version=%u&hop=%u",
+             (unsigned long long)peer->life, (unsigned long long)peer->number, PEER_LOAD_VERSION,
+             HOP_KNOWN);
     snprintf(id, sizeof id, "probe-%llu", (unsigned long long)peer->asked);
     const struct hop hop = { .from = slice_of(agent->start.pop),
                              .to = slice_of(peer->name),

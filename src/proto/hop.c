@@ -58,6 +58,10 @@ static void mac_make(const struct hop *hop, const struct hop_request *request,
         text_u64(&text, hop->revision);
         text_char(&text, ';');
     }
+    if (hop->more.size) {
+        TEXT_LITERAL(&text, "more");
+        mac_field(&text, hop->more);
+    }
     mac_field(&text, hop->id);
     mac_field(&text, request->method);
     mac_field(&text, request->target);
@@ -104,29 +108,6 @@ static bool is_country(struct slice text)
            text.data[1] <= 'Z';
 }
 
-int hop_print(const struct hop *hop, const struct hop_request *request,
-              const unsigned char key[static HOP_KEY_BYTES], char ret_text[static HOP_BYTES_MAX],
-              struct err *err)
-{
-    char mac[HOP_MAC_HEX + 1], revision[32] = "", spent[32] = "";
-    if (!is_word(hop->from, HOP_NAME_MAX) || !is_word(hop->to, HOP_NAME_MAX) ||
-        !is_word(hop->id, HOP_ID_MAX) || hop->deadline_ms > HOP_DEADLINE_MS_MAX ||
-        hop->spent_ms > HOP_DEADLINE_MS_MAX || hop->revision > HOP_REVISION_MAX ||
-        (hop->client[0] && !is_country(slice_of(hop->client))))
-        return err_set(err, ERR_BAD_INPUT, "a " HOP_HEADER " that cannot be written");
-    mac_make(hop, request, key, mac);
-    if (hop->revision)
-        snprintf(revision, sizeof revision, "revision=%u; ", hop->revision);
-    if (hop->spent_ms)
-        snprintf(spent, sizeof spent, "spent=%llu; ", (unsigned long long)hop->spent_ms);
-    return snprintf(ret_text, HOP_BYTES_MAX,
-                    "v1; from=%.*s; to=%.*s; client=%s; deadline=%llu; %s%sid=%.*s; mac=%s",
-                    SLICE_FMT(hop->from), SLICE_FMT(hop->to), hop->client[0] ? hop->client : "-",
-                    (unsigned long long)hop->deadline_ms, spent, revision, SLICE_FMT(hop->id), mac);
-}
-
-/* ---- reading -------------------------------------------------------------------------------- */
-
 /* Cuts "key=VALUE" and what parts it from the next. */
 static bool field_cut(struct slice *rest, const char *key, bool last, struct slice *ret)
 {
@@ -146,6 +127,76 @@ static bool field_cut(struct slice *rest, const char *key, bool last, struct sli
     *rest = (struct slice){ end + 2, value.size - length - 2 };
     return true;
 }
+
+/* ---- parameters that are not known here ----------------------------------------------------- */
+
+/* One that is known stands at its place, and nowhere else. */
+static bool is_other_name(struct slice text)
+{
+    static const struct slice known[] = { SLICE("from"),     SLICE("to"),    SLICE("client"),
+                                          SLICE("deadline"), SLICE("spent"), SLICE("revision"),
+                                          SLICE("mac") };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (slice_equal(text, known[i]))
+            return false;
+    for (size_t i = 0; i < text.size; i++)
+        if ((text.data[i] < 'a' || text.data[i] > 'z') && text.data[i] != '_')
+            return false;
+    return text.size > 0 && text.size <= HOP_PARAMETER_MAX;
+}
+
+/* Cuts all up to `id`. */
+static bool more_cut(struct slice *rest, struct slice *ret)
+{
+    const char *from = rest->data;
+    while (rest->size && !slice_starts(*rest, SLICE("id="))) {
+        const char *equal = memchr(rest->data, '=', rest->size);
+        struct slice name = { rest->data, equal ? (size_t)(equal - rest->data) : 0 }, value;
+        char key[HOP_PARAMETER_MAX + 1] = "";
+        if (!is_other_name(name))
+            return false;
+        memcpy(key, name.data, name.size);
+        if (!field_cut(rest, key, false, &value) || !is_word(value, HOP_ID_MAX))
+            return false;
+    }
+    *ret = (struct slice){ from, (size_t)(rest->data - from) };
+    return true;
+}
+
+static bool more_right(struct slice more)
+{
+    struct slice rest = more, all;
+    return more.size == 0 || (more_cut(&rest, &all) && rest.size == 0);
+}
+
+/* ---- writing -------------------------------------------------------------------------------- */
+
+int hop_print(const struct hop *hop, const struct hop_request *request,
+              const unsigned char key[static HOP_KEY_BYTES], char ret_text[static HOP_BYTES_MAX],
+              struct err *err)
+{
+    char mac[HOP_MAC_HEX + 1], revision[32] = "", spent[32] = "";
+    if (!is_word(hop->from, HOP_NAME_MAX) || !is_word(hop->to, HOP_NAME_MAX) ||
+        !is_word(hop->id, HOP_ID_MAX) || hop->deadline_ms > HOP_DEADLINE_MS_MAX ||
+        hop->spent_ms > HOP_DEADLINE_MS_MAX || hop->revision > HOP_REVISION_MAX ||
+        !more_right(hop->more) || (hop->client[0] && !is_country(slice_of(hop->client))))
+        return err_set(err, ERR_BAD_INPUT, "a " HOP_HEADER " that cannot be written");
+    mac_make(hop, request, key, mac);
+    if (hop->revision)
+        snprintf(revision, sizeof revision, "revision=%u; ", hop->revision);
+    if (hop->spent_ms)
+        snprintf(spent, sizeof spent, "spent=%llu; ", (unsigned long long)hop->spent_ms);
+    int size = snprintf(ret_text, HOP_BYTES_MAX,
+                        "v1; from=%.*s; to=%.*s; client=%s; deadline=%llu; %s%s%.*sid=%.*s; mac=%s",
+                        SLICE_FMT(hop->from), SLICE_FMT(hop->to),
+                        hop->client[0] ? hop->client : "-", (unsigned long long)hop->deadline_ms,
+                        spent, revision, SLICE_FMT(hop->more), SLICE_FMT(hop->id), mac);
+    if (size >= HOP_BYTES_MAX) /* by `more` alone */
+        return err_set(err, ERR_BAD_INPUT, "a " HOP_HEADER " of %d bytes", size);
+    return size;
+}
+
+/* ---- reading -------------------------------------------------------------------------------- */
 
 static bool is_mac(struct slice text)
 {
@@ -179,7 +230,8 @@ int hop_parse(struct slice text, struct hop *ret, struct err *err)
         (slice_starts(rest, SLICE("spent=")) && !field_cut(&rest, "spent", false, &spent)) ||
         (slice_starts(rest, SLICE("revision=")) &&
          !field_cut(&rest, "revision", false, &revision)) ||
-        !field_cut(&rest, "id", false, &hop.id) || !field_cut(&rest, "mac", true, &hop.mac))
+        !more_cut(&rest, &hop.more) || !field_cut(&rest, "id", false, &hop.id) ||
+        !field_cut(&rest, "mac", true, &hop.mac))
         return err_set(
             err, ERR_BAD_INPUT,
             HOP_HEADER

@@ -6,7 +6,9 @@
  *   Perigee-Hop: v1; from=paris; to=tokyo; client=FR; deadline=29500; id=REQUEST_ID; mac=HEX
  *
  * `spent=1500; ` stands before `id` where that many ms of a deadline in the body have passed, and
- * `revision=3; ` behind it where the client's address chose one (policy/traffic.h).
+ * `revision=3; ` behind it where the client's address chose one (policy/traffic.h). Behind those
+ * may stand what a newer version adds: `name=VALUE; `, covered by the MAC, and else not looked at.
+ * What must be understood is sent to a PoP alone that says it knows it (HOP_KNOWN).
  *
  * The MAC is HMAC-SHA-256 by the key that only control and these two PoPs have. It covers the
  * fields and what the request is about (struct hop_request): nobody else can say where a client is,
@@ -27,12 +29,16 @@
 struct err;
 
 #define HOP_HEADER "Perigee-Hop"
+/* Which parameters are known here, as a PoP says it to the others (contract/peer_load.h). 0: who
+ * says nothing, and refuses what he does not know. 1: `spent`; what is not known is ignored. */
+#define HOP_KNOWN 1u
 enum {
     HOP_KEY_BYTES = 32,
     HOP_MAC_HEX = 64,
     HOP_BYTES_MAX = 512,
     HOP_NAME_MAX = 63,
     HOP_ID_MAX = 128,
+    HOP_PARAMETER_MAX = 32, /* its name */
     HOP_REVISION_MAX = 0xffffff
 };
 #define HOP_DEADLINE_MS_MAX UINT64_C(86'400'000)
@@ -45,6 +51,7 @@ struct hop {
     struct slice mac;      /* HEX; of a parsed one */
     uint32_t revision;     /* that the first PoP chose by the client's address; 0: it did not */
     uint64_t spent_ms;     /* since it came to the first PoP */
+    struct slice more;     /* parameters that are not known here, as they stand: "a=1; b=2; " */
 };
 
 /* What the MAC covers beside the fields. */

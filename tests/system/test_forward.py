@@ -241,6 +241,12 @@ def test_a_slow_link_is_slow(box):
         box.cli("fleet", "heal")
 
 
+def test_pops_say_which_parameters_of_a_hop_they_know(box):
+    until("one to ask two", lambda: re.search(
+        rb"GET /\.perigee/mesh\?life=\d+&since=\d+&version=\d+&hop=1 HTTP/1.1\r\n"
+        rb"(?:[^\r]+\r\n)*Perigee-Hop: v1; from=one; to=two; ", box.recorded("one.two")))
+
+
 # --- what is forged ------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("headers", [

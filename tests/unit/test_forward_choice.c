@@ -18,6 +18,7 @@
 #include "base/countries.h"
 #include "base/err.h"
 #include "contract/mesh.h"
+#include "contract/peer_load.h"
 #include "gateway_scene.h"
 #include "proto/hop.h"
 
@@ -374,26 +375,70 @@ static void test_time_spent_before(void **state)
     scene_end(&scene);
 }
 
-/* And that is told to the PoP that reads it. */
-static void test_time_spent_here(void **state)
+/* `other`'s agent asks how this PoP is, in its version's words. */
+static void other_asks(struct world *world, const char *query)
+{
+    struct hop hop = { SLICE("other"), SLICE("local"), "", 0, SLICE("probe-1"), {} };
+    unsigned char key[HOP_KEY_BYTES];
+    char value[HOP_BYTES_MAX], target[128], request[1024];
+    struct err err;
+
+    snprintf(target, sizeof target, PEER_LOAD_PATH "?life=0&since=0%s", query);
+    struct hop_request about = { .method = SLICE("GET"), .target = slice_of(target) };
+    memset(key, 'o', sizeof key);
+    assert_true(hop_print(&hop, &about, key, value, &err) > 0);
+    int size =
+        snprintf(request, sizeof request,
+                 "GET %s HTTP/1.1\r\nHost: localhost\r\n" HOP_HEADER ": %s\r\n\r\n", target, value);
+    scene_expect(world_ask(world, request, (size_t)size), 200, NULL);
+}
+
+/* Of a request whose body came late; 0: nothing. */
+static unsigned long time_told(struct scene *scene)
 {
     static const char head[] = "POST /v2/models/digits/infer HTTP/1.1\r\n" LOCAL;
     static const char rest[] = "Content-Length: 2\r\n\r\n{}";
+
+    int fd = world_connect(&scene->world);
+    assert_int_equal(send(fd, head, sizeof head - 1, MSG_NOSIGNAL), sizeof head - 1);
+    world_pass(&scene->world); /* it has begun */
+    assert_int_equal(poll(&(struct pollfd){ fd, POLLIN, 0 }, 1, 60), 0);
+    assert_int_equal(send(fd, rest, sizeof rest - 1, MSG_NOSIGNAL), sizeof rest - 1);
+    scene_expect(world_read(fd), 200, NULL);
+    close(fd);
+    const char *spent = strstr(scene->other.request, "; spent=");
+    return spent ? strtoul(spent + 8, NULL, 10) : 0;
+}
+
+/* And that is told to the PoP that reads it, where it has said that it can: one of the version
+ * before would refuse the request. Keys may be sent anew meanwhile. */
+static void test_time_spent_here(void **state)
+{
+    static const char *const pops[] = { "other", "third" };
+    static const struct {
+        const char *name, *query; /* NULL: it has not asked yet, or not again */
+        bool told;
+    } rows[] = {
+        { "nothing was said yet", NULL, false },
+        { "it knows it", "&version=2&hop=1", true },
+        { "keys are the same", NULL, true },
+        { "it knows more than we do", "&version=2&hop=99999999999", true },
+        { "it was replaced by one of the version before", "&version=2", false },
+    };
     struct scene scene;
     (void)state;
 
     scene_begin_away(&scene, PEER_ECHOES);
     scene_expect(world_infer(&scene.world, "", BODY), 200, NULL);
-    int fd = world_connect(&scene.world);
-    assert_int_equal(send(fd, head, sizeof head - 1, MSG_NOSIGNAL), sizeof head - 1);
-    world_pass(&scene.world); /* it has begun */
-    assert_int_equal(poll(&(struct pollfd){ fd, POLLIN, 0 }, 1, 60), 0);
-    assert_int_equal(send(fd, rest, sizeof rest - 1, MSG_NOSIGNAL), sizeof rest - 1);
-    scene_expect(world_read(fd), 200, NULL);
-    close(fd);
-    const char *spent = strstr(scene.other.request, "; spent=");
-    assert_non_null(spent);
-    assert_in_range(strtoul(spent + 8, NULL, 10), 50, 20'000);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        if (rows[i].query)
+            other_asks(&scene.world, rows[i].query);
+        else
+            world_keys(&scene.world, pops, 2);
+        unsigned long told = time_told(&scene);
+        if (rows[i].told ? told < 50 || told > 20'000 : told != 0)
+            fail_msg("%s: %lu ms in %s", rows[i].name, told, scene.other.request);
+    }
     scene_end(&scene);
 }
 
@@ -408,6 +453,9 @@ static void test_hops(void **state)
     scene_begin(&scene, &row, PEER_ECHOES, true);
     scene_expect(hop_ask(&scene.world, &hop, 'o', "", infer), 200, "hop;dur=");
     assert_true(scene_counter(&scene.world, "perigee_hops_total{pop=\"other\"} 1"));
+    hop.more = SLICE("later=1; "); /* of a newer version */
+    scene_expect(hop_ask(&scene.world, &hop, 'o', "", infer), 200, "hop;dur=");
+    hop.more = (struct slice){};
     /* It goes no further, though this PoP would rather not serve it. */
     scene.pops[0].flags |= TABLE_POP_DRAINING;
     scene_table(&scene);

@@ -82,6 +82,37 @@ static void test_round(void **)
     assert_true(hop_verify(&got, &request, key));
 }
 
+/* What a newer version may say is ignored, and yet signed. */
+static void test_more(void **)
+{
+    unsigned char key[HOP_KEY_BYTES];
+    char text[HOP_BYTES_MAX];
+    struct hop got, newer = hop;
+    struct err err = {};
+    hop_key(secret, hop.from, hop.to, key);
+    newer.revision = 12;
+    newer.more = SLICE("zone=a.b:1; at_most=7; ");
+    assert_true(hop_print(&newer, &request, key, text, &err) > 0);
+    assert_non_null(strstr(text, "; revision=12; zone=a.b:1; at_most=7; id=r-1; "));
+    assert_int_equal(hop_parse(slice_of(text), &got, &err), 0);
+    assert_true(slice_equal(got.id, hop.id) && got.revision == 12 && got.spent_ms == 0);
+    assert_true(slice_equal(got.more, newer.more));
+    assert_true(hop_verify(&got, &request, key));
+    got.more = SLICE("zone=a.b:1; at_most=8; ");
+    assert_false(hop_verify(&got, &request, key));
+    got.more = (struct slice){};
+    assert_false(hop_verify(&got, &request, key));
+    memset(text, 'a', sizeof text); /* with the rest of it above HOP_BYTES_MAX */
+    memcpy(text, "a=", 2);
+    memcpy(text + 120, "; b=", 4);
+    memcpy(text + 240, "; c=", 4);
+    memcpy(text + 360, "; d=", 4);
+    memcpy(text + 400, "; ", 2);
+    newer.more = (struct slice){ text, 402 };
+    char large[HOP_BYTES_MAX];
+    assert_int_equal(hop_print(&newer, &request, key, large, &err), ERR_BAD_INPUT);
+}
+
 /* Each of them is one thing other than what was signed. */
 static void test_forged(void **)
 {
@@ -170,6 +201,23 @@ static void test_parse(void **)
         { "v1; from=a; to=b; client=FR; deadline=0; spent=86400001; id=x; mac=" MAC,
           "out of form" },
         { "v1; from=a; to=b; client=FR; deadline=0; revision=1; spent=1; id=x; mac=" MAC, "order" },
+        { "v1; from=a; to=b; client=FR; deadline=0; more=1; id=x; mac=" MAC, NULL },
+        { "v1; from=a; to=b; client=FR; deadline=0; spent=1; revision=1; a=b; c_d=e; id=x; "
+          "mac=" MAC,
+          NULL },
+        { "v1; from=a; to=b; client=FR; deadline=0; more=1; spent=1; id=x; mac=" MAC, "order" },
+        { "v1; from=a; to=b; client=FR; deadline=0; revision=1; revision=1; id=x; mac=" MAC,
+          "order" },
+        { "v1; from=a; to=b; client=FR; deadline=0; more=; id=x; mac=" MAC, "order" },
+        { "v1; from=a; to=b; client=FR; deadline=0; More=1; id=x; mac=" MAC, "order" },
+        { "v1; from=a; to=b; client=FR; deadline=0; more; id=x; mac=" MAC, "order" },
+        { "v1; from=a; to=b; client=FR; deadline=0; =1; id=x; mac=" MAC, "order" },
+        { "v1; from=a; to=b; client=FR; deadline=0; more=1;id=x; mac=" MAC, "order" },
+        { "v1; from=a; to=b; client=FR; deadline=0; more=1; mac=" MAC, "order" },
+        { "v1; from=a; to=b; client=FR; deadline=0; more=1", "order" },
+        { "v1; from=a; to=b; client=FR; deadline=0; abcdefghijklmnopqrstuvwxyzabcdefg=1; id=x; "
+          "mac=" MAC,
+          "order" },
         { "v1; from=a; to=b; client=FR; deadline=0; id=; mac=" MAC, "out of form" },
         { "v1; from=a; to=b; client=FR; deadline=0; id=x; mac=0", "out of form" },
         { "v1; from=a; to=b; client=FR; deadline=0; id=x; mac=" MAC "0", "out of form" },
@@ -203,6 +251,9 @@ static void test_print_refuses(void **)
         { SLICE("a"), SLICE("b"), "FR", HOP_DEADLINE_MS_MAX + 1, SLICE("x"), {} },
         { SLICE("a"), SLICE("b"), "FR", 0, SLICE("x\r\ny"), {} },
         { SLICE("a"), SLICE("b"), "FR", 0, SLICE("x"), {}, HOP_REVISION_MAX + 1 },
+        { SLICE("a"), SLICE("b"), "FR", 0, SLICE("x"), {}, .more = SLICE("more") },
+        { SLICE("a"), SLICE("b"), "FR", 0, SLICE("x"), {}, .more = SLICE("spent=1; ") },
+        { SLICE("a"), SLICE("b"), "FR", 0, SLICE("x"), {}, .more = SLICE("more=1; id=y; ") },
     };
     char text[HOP_BYTES_MAX];
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -214,9 +265,9 @@ static void test_print_refuses(void **)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_key),           cmocka_unit_test(test_round),
-        cmocka_unit_test(test_forged),        cmocka_unit_test(test_parse),
-        cmocka_unit_test(test_print_refuses),
+        cmocka_unit_test(test_key),   cmocka_unit_test(test_round),
+        cmocka_unit_test(test_more),  cmocka_unit_test(test_forged),
+        cmocka_unit_test(test_parse), cmocka_unit_test(test_print_refuses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
