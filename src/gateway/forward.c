@@ -25,8 +25,7 @@ static struct forward *forward_new(struct request *request, enum forward_reason 
     forward->endpoint = request->endpoint;
     forward->reason = reason;
     forward->upgrade = forward_upgrades(request);
-    forward->once =
-        request->http && (forward->upgrade || !proxy_idempotent(exchange_request(request->x)));
+    forward->once = request->http && proxy_once(exchange_request(request->x));
     forward_relay_init(forward);
     list_append(&request->gl->forwards->under_way, &forward->link);
     request->forward = forward;

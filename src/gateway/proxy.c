@@ -165,6 +165,7 @@ void proxy_begin(struct request *request)
 void proxy_space(struct request *request, struct iovec *ret_space)
 {
     struct relay *relay = &request->proxy->relay;
+    struct err err;
 
     if (request->proxy->canceled || request->proxy->again)
         return;
@@ -173,10 +174,12 @@ void proxy_space(struct request *request, struct iovec *ret_space)
         return;
     relay->short_of_memory = false;
     request->shed = SHED_memory;
-    if (request->proxy->answering)
+    if (request->proxy->answering) {
         exchange_abort(request->x); /* nobody would go on reading */
-    else
-        ANSWER_ERROR(request, ERR_OVERLOADED, "the memory for requests is in use");
+        return;
+    }
+    (void)err_set(&err, ERR_OVERLOADED, "the memory for requests is in use");
+    proxy_refuse(request->proxy, &err);
 }
 
 void proxy_filled(struct request *request, size_t bytes)

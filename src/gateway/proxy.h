@@ -49,6 +49,8 @@ void proxy_closed(struct request *request); /* the exchange has ended */
 struct slice proxy_target(struct request *request);
 bool proxy_upgrades(const struct http_request *http);   /* to what is passed on: a WebSocket */
 bool proxy_idempotent(const struct http_request *http); /* may be sent twice: RFC 9110 9.2.2 */
+/* What an application had of it, it may have acted upon: it is not sent to another one again. */
+bool proxy_once(const struct http_request *http);
 /* With room for `more`. */
 struct http_headers proxy_answer_headers(struct request *request,
                                          const struct http_headers *headers, size_t more);

@@ -243,6 +243,11 @@ bool proxy_idempotent(const struct http_request *http)
     }
 }
 
+bool proxy_once(const struct http_request *http)
+{
+    return proxy_upgrades(http) || !proxy_idempotent(http);
+}
+
 struct slice proxy_target(struct request *request)
 {
     const struct http_request *http = exchange_request(request->x);

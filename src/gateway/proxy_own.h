@@ -47,6 +47,9 @@ void proxy_place_give(struct proxy *proxy);                        /* once; agai
 void proxy_free(struct proxy *proxy); /* once neither the client nor a call needs it */
 
 /* proxy_try.c */
+/* It is ended before it was answered. Other PoPs and clients send again what says that nothing ran:
+ * what the replica may have acted upon is answered as if that had died. */
+void proxy_refuse(struct proxy *proxy, const struct err *err);
 /* Over a new connection, or as it comes. An error is the caller's to answer. */
 [[nodiscard]] int proxy_ask(struct proxy *proxy, bool fresh, struct err *err);
 void proxy_due_arm(struct proxy *proxy);

@@ -275,6 +275,17 @@ static void lost(struct proxy *proxy, const struct err *err, bool sent)
         ANSWER_ERROR(request, ERR_REPLICA_DIED, "the %s did not answer: %s", who, err->message);
 }
 
+void proxy_refuse(struct proxy *proxy, const struct err *err)
+{
+    struct http_call *call = proxy->relay.call;
+
+    if (call && http_call_sent_ns(call) && proxy_once(exchange_request(proxy->request->x)))
+        ANSWER_ERROR(proxy->request, ERR_REPLICA_DIED,
+                     "%s, and the replica may have acted upon the request", err->message);
+    else
+        answer_error(proxy->request, err);
+}
+
 /* What the failure of a try leaves; true: the next one is under way. */
 static bool try_again(struct proxy *proxy, const struct err *err, bool sent, bool stale)
 {

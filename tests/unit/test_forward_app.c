@@ -252,6 +252,63 @@ static void test_hops(void **state)
     peer_end(&own);
     tunnel_target.port = 1;
 }
+
+/* ---- without memory ------------------------------------------------------------------------- */
+
+static bool peer_connected(struct world *world, void *data)
+{
+    struct peer *peer = data;
+    (void)world;
+    return atomic_load(&peer->connections) > 0;
+}
+
+/* Half of a body has come when there is no memory for more. Another PoP is asked only where the
+ * application cannot have acted upon what it had. */
+static void test_without_memory(void **state)
+{
+    static const struct {
+        const char *method;
+        int status;
+        const char *error;
+    } rows[] = {
+        { "POST", 502, "Perigee-Error: replica_died\r\n" },
+        { "PATCH", 502, "may have acted upon the request" },
+        { "PUT", 503, "Perigee-Error: overloaded\r\n" },
+    };
+    enum { BYTES = 200'000, FIRST = 20'000 };
+    static char body[BYTES];
+    (void)state;
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct scene scene;
+        struct peer own;
+        char head[1024];
+        peer_begin(&own, PEER_SILENT);
+        tunnel_target.port = own.port;
+        scene_machine_bytes = 512 << 10; /* 64 KiB of it for requests */
+        struct world_endpoint row = tunnel_row(0, scene_at_all, 2);
+        scene_begin(&scene, &row, PEER_ECHOES, false);
+        scene_machine_bytes = 0;
+        int fd = world_connect(&scene.world);
+        int size = snprintf(head, sizeof head,
+                            "%s / HTTP/1.1\r\n" TUNNEL_HOST "Content-Length: %d\r\n\r\n",
+                            rows[i].method, BYTES);
+        tunnel_say(fd, head, (size_t)size);
+        tunnel_say(fd, body, FIRST);
+        assert_true(world_until(&scene.world, peer_connected, &own));
+        world_pass(&scene.world); /* and it has that */
+        tunnel_say(fd, body, BYTES - FIRST);
+        struct reply reply = world_read(fd);
+        if (reply.status != rows[i].status || !strstr(reply.text, rows[i].error))
+            fail_msg("%s: %s", rows[i].method, reply.text);
+        reply_free(&reply);
+        close(fd);
+        scene_end(&scene);
+        peer_end(&own);
+    }
+    tunnel_target.port = 1;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -263,6 +320,7 @@ int main(void)
         cmocka_unit_test(test_cold),
         cmocka_unit_test(test_draining),
         cmocka_unit_test(test_hops),
+        cmocka_unit_test(test_without_memory),
     };
     return cmocka_run_group_tests_name("forward_app", tests, NULL, NULL);
 }
