@@ -56,7 +56,8 @@ struct arena;
     X(GATEWAY_DENIED, "perigee_requests_denied_total", METRIC_COUNTER, METRIC_ONE,                   \
       "project,endpoint,reason", NULL, "Requests refused with 451 residency: client_unknown (its "   \
       "country, which the rules ask for), no_rule (for it), narrowed (by Perigee-Process-In, to "    \
-      "nothing), place (not at this PoP).")                                                          \
+      "nothing), place (not at this PoP); ended: those that were under way when it was forbidden, "  \
+      "and were cut, or refused.")                                                                   \
     X(GATEWAY_SKIPPED, "perigee_requests_skipped_total", METRIC_COUNTER, METRIC_ONE,                 \
       "", NULL, "Requests a replica had and did not run: canceled, or past their deadline.")         \
     X(GATEWAY_CANCELED, "perigee_requests_canceled_total", METRIC_COUNTER, METRIC_ONE,               \

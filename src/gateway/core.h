@@ -91,7 +91,7 @@ enum gateway_limit {
 #undef GATEWAY_LIMIT
 };
 
-enum { GATEWAY_DENIALS = 4 };
+enum { GATEWAY_DENIALS = 5 };
 
 /* ---- shared by loops ------------------------------------------------------------------ */
 
@@ -125,7 +125,8 @@ struct endpoint {
         _Atomic uint64_t arrivals; /* of this loop alone: inferences asked for, refused ones too */
         struct list batch;         /* requests of that class that wait here, the newest last */
         _Atomic int64_t batch_newest_ns; /* when that one came; INT64_MIN: there is none */
-    } sides[];                           /* one a loop */
+        uint64_t ended_by; /* number of the last table that ended requests under way */
+    } sides[];             /* one a loop */
 };
 
 struct revision_side {

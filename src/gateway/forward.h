@@ -46,6 +46,8 @@ struct forwards *forwards_new(struct gateway_loop *gl);
 /* NULL is allowed. The loop's server is gone by then, and with it every request. */
 void forwards_free(struct forwards *forwards);
 void forwards_forget(struct forwards *forwards); /* the loop's table, as it has another one */
+/* It has another one: what may not be where it is by that goes elsewhere, or is ended. */
+void forwards_table(struct gateway_loop *gl);
 /* Once a second, and when the mesh has changed: those whose PoP is down go elsewhere. */
 void forwards_review(struct gateway_loop *gl);
 

@@ -314,25 +314,13 @@ static bool runs(const struct table_endpoint *row)
 
 /* ---- after a try ---------------------------------------------------------------------------- */
 
-/* Its endpoint in the table of now; TABLE_NONE: it is another, or gone. */
-static uint32_t row_now(const struct forward *forward)
-{
-    const struct request *request = forward->request;
-    const struct table *table = forward->gl->table;
-    const struct table_head *old = request->table->head;
-    uint32_t row = table_find_endpoint(table->head, table_text(old, request->row->project),
-                                       table_text(old, request->row->name));
-
-    return row != TABLE_NONE && table->endpoints[row] == request->endpoint ? row : TABLE_NONE;
-}
-
 bool forward_permitted(struct forward *forward, const struct forward_peer *peer)
 {
     const struct table_head *head = forward->gl->table->head;
     struct countries process;
     enum residency_place place;
     struct err err;
-    uint32_t endpoint = row_now(forward);
+    uint32_t endpoint = residency_row(forward->request, forward->gl->table);
     const struct table_residency *row =
         endpoint == TABLE_NONE ? NULL : table_residency(head, endpoint);
 
@@ -354,7 +342,7 @@ enum forward_where forward_next(struct forward *forward, struct forward_peer **r
     struct countries process;
     struct route_choice choice;
     enum residency_place place;
-    uint32_t row = row_now(forward);
+    uint32_t row = residency_row(forward->request, forward->gl->table);
 
     if (row == TABLE_NONE)
         return FORWARD_NOWHERE;

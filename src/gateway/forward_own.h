@@ -117,6 +117,8 @@ void forward_free(struct forward *forward);
 /* The mesh finds its PoP down: what waits for it goes elsewhere where it may, and an answer of
  * which nothing more comes is cut. */
 void forward_peer_lost(struct forward *forward);
+/* The table is another: what may not be where it is goes elsewhere where it may, or ends. */
+void forward_uphold(struct forward *forward);
 
 /* forward_peers.c */
 /* Those of that table, with what is known now; until the next call. `tunnel`: for one. */

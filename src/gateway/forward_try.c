@@ -313,13 +313,16 @@ int forward_try(struct forward *forward, struct forward_peer *peer, struct err *
     return call_begin(forward, peer, false, err);
 }
 
-/* ---- a PoP that is down --------------------------------------------------------------------- */
+/* ---- one that may not stay ------------------------------------------------------------------ */
 
-/* Cut, if nothing more of it comes. */
-static void answer_give_up(struct forward *forward)
+/* Its call has neither ended nor is to be given up. */
+static bool goes_on(const struct forward *forward)
 {
-    if (forward->relay.paused || loop_now_ns() - forward->relay.answer_ns < FORWARD_MUTE_NS)
-        return;
+    return forward->request && forward->relay.call && !forward->canceled && !forward->again;
+}
+
+static void cut(struct forward *forward)
+{
     counted(forward, RESULT_BROKEN);
     forward_cancel(forward->request);
     exchange_abort(forward->request->x);
@@ -327,14 +330,41 @@ static void answer_give_up(struct forward *forward)
 
 void forward_peer_lost(struct forward *forward)
 {
-    if (!forward->relay.call || forward->canceled || forward->again)
+    if (!goes_on(forward))
         return;
-    if (forward->answering) {
-        answer_give_up(forward);
+    if (forward->answering) { /* cut, if nothing more of it comes */
+        if (!forward->relay.paused && loop_now_ns() - forward->relay.answer_ns >= FORWARD_MUTE_NS)
+            cut(forward);
         return;
     }
     if (unsafe(forward, forward->relay.call) || !another(forward))
         return;
     counted(forward, RESULT_LOST); /* on_done() goes on */
     http_call_cancel(forward->relay.call);
+}
+
+void forward_uphold(struct forward *forward)
+{
+    struct request *request = forward->request;
+    struct err why;
+
+    if (!goes_on(forward) ||
+        residency_under_way(request, forward->gl->table, forward->peer->name, &why) == 0)
+        return;
+    bool once = unsafe(forward, forward->relay.call);
+    if (!forward->answering && !once && another(forward)) {
+        counted(forward, RESULT_CANCELED); /* on_done() goes on */
+        http_call_cancel(forward->relay.call);
+        return;
+    }
+    if (!forward->answering && request->state == REQUEST_ANSWERED)
+        return; /* it may be processed nowhere, and was told so */
+    residency_ends(request, &why);
+    if (forward->answering)
+        cut(forward);
+    else if (once)
+        ANSWER_ERROR(request, ERR_REPLICA_DIED, "%s, and PoP '%s' may have acted upon the request",
+                     why.message, forward->peer->name);
+    else
+        answer_error(request, &why);
 }

@@ -37,6 +37,17 @@ void forwards_free(struct forwards *forwards)
     free(forwards);
 }
 
+void forwards_table(struct gateway_loop *gl)
+{
+    struct forward *forward;
+
+    if (!gl->forwards)
+        return;
+    forwards_forget(gl->forwards);
+    LIST_EACH (forward, &gl->forwards->under_way, struct forward, link)
+        forward_uphold(forward);
+}
+
 void forwards_review(struct gateway_loop *gl)
 {
     struct forward *forward;

@@ -201,6 +201,11 @@ void proxy_body_ended(struct request *request, const struct err *err)
 
 void proxies_table(struct gateway_loop *gl)
 {
+    struct proxy *proxy;
+
+    if (gl->proxies) /* else the loop has ended, and is told the rest */
+        LIST_EACH (proxy, &gl->proxies->under_way, struct proxy, link)
+            proxy_uphold(proxy);
     for (uint32_t i = 0; i < gl->table->head->revisions.count; i++)
         if (table_reach_http(gl->table->head, i))
             admit_continue(&gl->table->revisions[i]->sides[gl->index]);

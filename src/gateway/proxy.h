@@ -26,7 +26,8 @@ struct target;
 /* What a loop has for it: connections, and those under way. */
 struct proxies *proxies_new(struct gateway_loop *gl);
 void proxies_free(struct proxies *proxies); /* NULL is allowed. The loop's server is gone by then */
-void proxies_table(struct gateway_loop *gl); /* the loop has another table: who waits is served */
+/* The loop has another table: what may not be here by that is ended, who waits is served. */
+void proxies_table(struct gateway_loop *gl);
 
 void proxies_inside(struct gateway_loop *gl, int fd); /* the way into containers' networks; taken */
 

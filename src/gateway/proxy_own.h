@@ -50,6 +50,8 @@ void proxy_free(struct proxy *proxy); /* once neither the client nor a call need
 /* It is ended before it was answered. Other PoPs and clients send again what says that nothing ran:
  * what the replica may have acted upon is answered as if that had died. */
 void proxy_refuse(struct proxy *proxy, const struct err *err);
+/* The table is another: it is ended where it may not be here by that. */
+void proxy_uphold(struct proxy *proxy);
 /* Over a new connection, or as it comes. An error is the caller's to answer. */
 [[nodiscard]] int proxy_ask(struct proxy *proxy, bool fresh, struct err *err);
 void proxy_due_arm(struct proxy *proxy);

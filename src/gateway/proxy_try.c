@@ -359,6 +359,26 @@ static void on_done(struct http_call *call, const struct err *err, void *data)
 
 static const struct http_call_events events = { on_head, on_body, on_done };
 
+/* ---- one that may not stay ------------------------------------------------------------------ */
+
+void proxy_uphold(struct proxy *proxy)
+{
+    struct request *request = proxy->request;
+    struct err why;
+
+    if (!request || !proxy->relay.call || proxy->canceled ||
+        residency_under_way(request, proxy->gl->table, NULL, &why) == 0)
+        return;
+    residency_ends(request, &why);
+    if (!proxy->answering) {
+        proxy_refuse(proxy, &why);
+        return;
+    }
+    counted(proxy, RESULT_BROKEN);
+    proxy_cancel(request);
+    exchange_abort(request->x);
+}
+
 /* ---- a try ---------------------------------------------------------------------------------- */
 
 static struct slice authority_of(const struct proxy *proxy)

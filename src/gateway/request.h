@@ -70,7 +70,7 @@ enum request_shed {
 };
 
 /* X(name): why residency refuses a request; the metric's label, and control hears of it. */
-#define REQUEST_DENIALS(X) X(client_unknown) X(no_rule) X(narrowed) X(place)
+#define REQUEST_DENIALS(X) X(client_unknown) X(no_rule) X(narrowed) X(place) X(ended)
 enum denial {
 #define REQUEST_DENIAL(name) DENIAL_##name,
     REQUEST_DENIALS(REQUEST_DENIAL)
@@ -187,7 +187,7 @@ bool traffic_ready(const struct table *table, uint32_t endpoint);
 /* What the hop says: by its client's address; 0: nothing. */
 uint32_t traffic_for_hop(struct request *request);
 
-/* ---- residency.c ---------------------------------------------------------------------- */
+/* ---- residency.c, residency_count.c ---------------------------------------------------- */
 enum residency_place {
     RESIDENCY_HERE,
     RESIDENCY_PASSES, /* another PoP may process it, and this one may see it pass */
@@ -206,6 +206,14 @@ enum residency_place {
 [[nodiscard]] int residency_again(struct request *request, const struct table_head *table,
                                   uint32_t endpoint, enum residency_place *ret,
                                   struct countries *ret_process, struct err *err);
+/* Of one that is under way, by that table: may it still be processed here (`pop` NULL), or pass
+ * here and be processed at that PoP? Of one whose endpoint is gone nothing is said: 0. */
+[[nodiscard]] int residency_under_way(struct request *request, const struct table *table,
+                                      const char *pop, struct err *err);
+/* It is ended by that, before it is answered or cut; said once for each endpoint and table. */
+void residency_ends(struct request *request, const struct err *why);
+/* Its endpoint in that table; TABLE_NONE: it is another, or gone. */
+uint32_t residency_row(const struct request *request, const struct table *table);
 /* By the maps, or as the hop says. */
 country_number residency_client(const struct request *request);
 void residency_count(struct request *request); /* of a denied one, at its end */

@@ -5,9 +5,6 @@
  * (DNS, a client) only advised: what counts is where the connection comes from; of what another PoP
  * passed on, what that one says under the fleet's key.
  */
-#include <assert.h>
-#include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,8 +14,6 @@
 #include "gateway/request.h"
 #include "geo/where.h"
 #include "geo/where_file.h"
-#include "io/loop.h"
-#include "io/timer.h"
 #include "policy/residency.h"
 
 enum { NAMED_POPS_MAX = 16 };
@@ -36,12 +31,6 @@ static enum denial denial_of(enum residency_reason reason)
         return DENIAL_place;
     }
 }
-
-static const struct slice denials[] = {
-#define DENIAL(name) SLICE(#name),
-    REQUEST_DENIALS(DENIAL)
-#undef DENIAL
-};
 
 country_number residency_client(const struct request *request)
 {
@@ -91,9 +80,33 @@ static const char *permitted_pops(struct request *request, const struct table_he
     return names;
 }
 
-static int deny(struct request *request, const struct table_head *table,
-                const struct residency_verdict *verdict, bool ruled, struct err *err)
+/* What residency says of a request, by one table. */
+struct decision {
+    struct residency residency;
+    country_number client;
+    struct residency_verdict verdict;
+    enum residency_place place;
+};
+
+/* A PoP that it may not be at. */
+struct barred {
+    struct slice name;
+    country_number country;
+    const char *what; /* "be processed", "pass" */
+};
+
+/* May it not be processed there whatever the request itself allows? */
+static bool ruled_out(const struct decision *decision, country_number country)
 {
+    struct residency_verdict wide = residency_decide(&decision->residency, decision->client, NULL);
+
+    return !countries_has(&wide.process, country);
+}
+
+static int denied(struct request *request, const struct table_head *table,
+                  const struct decision *decision, const struct barred *at, struct err *err)
+{
+    const struct residency_verdict *verdict = &decision->verdict;
     const char *subject =
         request->row ? arena_format(request->arena, "endpoint '%.*s'",
                                     SLICE_FMT(table_text(request->table->head, request->row->name)))
@@ -102,20 +115,32 @@ static int deny(struct request *request, const struct table_head *table,
     const char *where =
         pops ? arena_format(request->arena, "permitted PoPs: %s", pops) : "no PoP is permitted";
 
-    request->denial = denial_of(verdict->reason);
-    request->denied = true;
-    exchange_close_after(request->x); /* what comes is thrown away, not looked at */
     if (verdict->reason != RESIDENCY_ALLOWED)
         return err_set(err, ERR_RESIDENCY, "%s: %s; %s", subject,
                        residency_reason_text(verdict->reason), where);
-    const char *what = ruled ? arena_format(request->arena,
-                                            "rule %u of its residency does not "
-                                            "let it be processed",
-                                            verdict->rule + 1)
-                             : "the request (Perigee-Process-In) does not let it be processed";
-    return err_set(err, ERR_RESIDENCY, "%s: %s at PoP '%.*s' (%s); %s", subject, what,
-                   SLICE_FMT(table_text(table, table->pop)),
-                   country_text(request->arena, own_country(table)), where);
+    const char *who =
+        ruled_out(decision, at->country)
+            ? arena_format(request->arena, "rule %u of its residency", verdict->rule + 1)
+            : "the request (Perigee-Process-In)";
+    return err_set(err, ERR_RESIDENCY, "%s: %s does not let it %s at PoP '%.*s' (%s); %s", subject,
+                   who, at->what, SLICE_FMT(at->name), country_text(request->arena, at->country),
+                   where);
+}
+
+static struct barred own_place(const struct table_head *table, const char *what)
+{
+    return (struct barred){ table_text(table, table->pop), own_country(table), what };
+}
+
+static int deny(struct request *request, const struct table_head *table,
+                const struct decision *decision, struct err *err)
+{
+    struct barred here = own_place(table, "be processed");
+
+    request->denial = denial_of(decision->verdict.reason);
+    request->denied = true;
+    exchange_close_after(request->x); /* what comes is thrown away, not looked at */
+    return denied(request, table, decision, &here, err);
 }
 
 /* The rules of its endpoint; of load and unload, which bring nothing to process, none. */
@@ -145,13 +170,7 @@ static bool placed_within(const struct table_head *table, const struct table_res
     return false;
 }
 
-/* What is decided of it by that table, before anything is said. */
-struct decision {
-    struct residency_verdict verdict;
-    bool ruled; /* not here whatever the request itself allows */
-    enum residency_place place;
-};
-
+/* Before anything is said. */
 static int decide(const struct request *request, const struct table_head *table,
                   const struct table_residency *row, struct decision *ret, struct err *err)
 {
@@ -165,14 +184,15 @@ static int decide(const struct request *request, const struct table_head *table,
     country_number client =
         residency_asks_client(&residency) ? residency_client(request) : COUNTRY_UNKNOWN;
     country_number here = own_country(table);
-    *ret = (struct decision){ .verdict = residency_decide(&residency, client,
-                                                          header.data ? &narrow : NULL) };
+    *ret = (struct decision){
+        .residency = residency,
+        .client = client,
+        .verdict = residency_decide(&residency, client, header.data ? &narrow : NULL),
+    };
     if (countries_has(&ret->verdict.process, here)) {
         ret->place = RESIDENCY_HERE;
         return 0;
     }
-    struct residency_verdict wide = residency_decide(&residency, client, NULL);
-    ret->ruled = !countries_has(&wide.process, here);
     ret->place = !request->hop && countries_has(&ret->verdict.transit, here) &&
                          placed_within(table, row, &ret->verdict.process)
                      ? RESIDENCY_PASSES
@@ -189,7 +209,7 @@ int residency_again(struct request *request, const struct table_head *table, uin
     if (r < 0)
         return r;
     if (decision.place == RESIDENCY_NOWHERE)
-        return deny(request, table, &decision.verdict, decision.ruled, err);
+        return deny(request, table, &decision, err);
     request->unlogged = !countries_has(&decision.verdict.logs, own_country(table));
     *ret = decision.place;
     *ret_process = decision.verdict.process;
@@ -212,7 +232,7 @@ static int check(struct request *request, bool passes, enum residency_place *ret
     if (r < 0)
         return r;
     if (decision.place == RESIDENCY_NOWHERE || (decision.place == RESIDENCY_PASSES && !passes))
-        return deny(request, table, &decision.verdict, decision.ruled, err);
+        return deny(request, table, &decision, err);
     request->unlogged = !countries_has(&decision.verdict.logs, own_country(table));
     if (!request->process) {
         request->process = ARENA_NEW(request->arena, struct countries);
@@ -252,58 +272,69 @@ int residency_check(struct request *request, struct err *err)
     return r < 0 ? r : residency_elsewhere(request, err);
 }
 
-/* ---- counting ------------------------------------------------------------------------------- */
+/* ---- under way ------------------------------------------------------------------------------ */
 
-static_assert(sizeof denials / sizeof *denials == GATEWAY_DENIALS);
-
-void residency_count(struct request *request)
+uint32_t residency_row(const struct request *request, const struct table *table)
 {
-    struct slice labels[3] = { [2] = denials[request->denial] };
-    struct gateway *gateway = request->gl->gateway;
+    const struct table_head *old = request->table->head;
+    uint32_t row = table_find_endpoint(table->head, table_text(old, request->row->project),
+                                       table_text(old, request->row->name));
 
-    if (request->row) {
-        labels[0] = table_text(request->table->head, request->row->project);
-        labels[1] = table_text(request->table->head, request->row->name);
-        atomic_fetch_add(&request->endpoint->denied[request->denial], 1);
-        if (!atomic_exchange(&gateway->denied_due, true))
-            loop_post(gateway->main, residency_tell, gateway);
-    }
-    metric_add(metrics_series(&request->gl->metrics, GATEWAY_DENIED, labels), 1);
+    return row != TABLE_NONE && table->endpoints[row] == request->endpoint ? row : TABLE_NONE;
 }
 
-/* False: nothing was refused since. What the agent does not take now, it is told later. */
-static bool endpoint_tell(struct gateway *gateway, struct endpoint *endpoint)
+/* One that the table does not have any more stands in no country. */
+static country_number country_of(const struct table_head *table, struct slice name)
 {
-    bool any = false;
+    const struct table_pop *pop;
 
-    for (unsigned i = 0; i < GATEWAY_DENIALS; i++) {
-        uint32_t count = atomic_exchange(&endpoint->denied[i], 0);
-        if (count == 0)
-            continue;
-        union message message = { .as_MESSAGE_DENIED = MESSAGE_INIT(MESSAGE_DENIED) };
-        message.as_MESSAGE_DENIED.endpoint = endpoint->uid;
-        message.as_MESSAGE_DENIED.count = count;
-        snprintf(message.as_MESSAGE_DENIED.reason, sizeof message.as_MESSAGE_DENIED.reason, "%s",
-                 denials[i].data);
-        if (!gateway_send_agent(gateway, &message))
-            atomic_fetch_add(&endpoint->denied[i], count);
-        any = true;
-    }
-    return any;
+    for (uint32_t i = 0; (pop = table_pop(table, i)); i++)
+        if (slice_equal(table_text(table, pop->name), name))
+            return (country_number)pop->country;
+    return COUNTRY_UNKNOWN;
 }
 
-void residency_tell(void *data)
+/* Where it is not placed any more it may be still: that is not the law's to say. */
+int residency_under_way(struct request *request, const struct table *table, const char *pop,
+                        struct err *err)
 {
-    struct gateway *gateway = data;
-    bool any = false;
+    const struct table_head *head = table->head;
+    uint32_t endpoint = residency_row(request, table);
+    const struct table_residency *row =
+        endpoint == TABLE_NONE ? NULL : table_residency(head, endpoint);
+    struct barred here = own_place(head, pop ? "pass" : "be processed"), there = here;
+    struct decision decision;
 
-    atomic_store(&gateway->denied_due, false); /* first: who comes now tells */
-    MAP_EACH (entry, &gateway->endpoints)
-        any |= endpoint_tell(gateway, entry->value);
-    if (!any)
+    if (!row || (rules_of(request, head, row).count == 0 && !request->process_in.data))
+        return 0;
+    int r = decide(request, head, row, &decision, err);
+    if (r < 0)
+        return r;
+    request->unlogged = !countries_has(&decision.verdict.logs, here.country);
+    if (pop)
+        there = (struct barred){ slice_of(pop), country_of(head, slice_of(pop)), "be processed" };
+    if (!countries_has(&decision.verdict.process, there.country))
+        return denied(request, head, &decision, &there, err);
+    if (!countries_has(&decision.verdict.transit, here.country))
+        return denied(request, head, &decision, &here, err);
+    return 0;
+}
+
+/* A line says nothing of a request: it is of its endpoint and of the rule. */
+void residency_ends(struct request *request, const struct err *why)
+{
+    struct gateway_loop *gl = request->gl;
+    struct endpoint_side *side = &request->endpoint->sides[gl->index];
+
+    request->denial = DENIAL_ended;
+    request->denied = request->unlogged = true;
+    if (!exchange_responded(request->x))
+        exchange_close_after(request->x);
+    if (side->ended_by == gl->table->head->number)
         return;
-    atomic_store(&gateway->denied_due, true);
-    timer_start(gateway->denied, gateway_denied_ms);
+    side->ended_by = gl->table->head->number;
+    log_info("gateway", "requests under way are ended", LOG_U("loop", gl->index),
+             LOG_S("why", why->message));
 }
 
 /* ---- where clients are ---------------------------------------------------------------------- */

@@ -389,8 +389,7 @@ static void on_table(void *data)
 
     tell->gl->table = take_ptr(tell->table);
     targets_changed(tell->gl, old, tell->gl->table);
-    if (tell->gl->forwards)
-        forwards_forget(tell->gl->forwards);
+    forwards_table(tell->gl);
     metric_set(metrics_series(&tell->gl->metrics, GATEWAY_TABLE, NULL),
                tell->gl->index == 0 ? (int64_t)tell->gl->table->head->number : 0);
     if (old) {

@@ -101,8 +101,13 @@ void agent_note_denied(struct agent *agent, const struct message_denied *denied)
     char message[96];
     if (!endpoint)
         return;
-    snprintf(message, sizeof message, "%u request%s refused: %s", denied->count,
-             denied->count == 1 ? "" : "s", denied->reason);
+    const char *plural = denied->count == 1 ? "" : "s";
+    if (strcmp(denied->reason, "ended") == 0)
+        snprintf(message, sizeof message, "%u request%s under way ended: residency has changed",
+                 denied->count, plural);
+    else
+        snprintf(message, sizeof message, "%u request%s refused: %s", denied->count, plural,
+                 denied->reason);
     agent_note_event(agent, "residency_refused", endpoint, NULL, message);
 }
 

@@ -287,6 +287,50 @@ def test_where_it_may_not_pass_it_is_refused_from_its_head(box, bare):
     assert b"X-Canary: swiss" not in box.recorded()
 
 
+def law(box, name, upstream, process, transit, clients="FR"):
+    """The endpoint, at two and three, for clients of there; the Swiss may always."""
+    always = {"clients": ["CH"], "process_in": ["JP", "DE"], "transit": ["JP", "DE", "FR"]}
+    spec = {"name": name, "upstream": upstream.url, "regions": ["two", "three"],
+            "spread": {"pops": 2}, "residency": {"rules": [always, {
+                "clients": [clients], "process_in": process, "transit": process + transit}]}}
+    box.cli("apply", "-f", "-", stdin=json.dumps(spec).encode())
+
+
+def ended(client):
+    """All that comes of it, up to its end."""
+    with contextlib.suppress(ConnectionResetError):
+        while client.recv(64):
+            pass
+    return True
+
+
+@pytest.mark.parametrize("pop, process, transit", [("one", ["JP"], []), ("one", ["DE"], ["FR"]),
+                                                   ("two", ["DE"], ["FR"])],
+                         ids=["passing", "elsewhere", "served"])
+def test_an_open_one_does_not_outlive_the_law(box, bare, pop, process, transit):
+    """It may not pass at the first PoP any more, or not be processed where it is; those of other
+    clients go on."""
+    name = f"law-{pop}-{process[0].lower()}"
+    law(box, name, bare, ["JP"], ["FR"])
+    until(f"{pop} to reach it", lambda: reached(box, pop, name))
+    (client, head), (other, _) = (raw(box, pop, source, name) for source in (FRENCH, SWISS))
+    with client, other:
+        assert b"Perigee-Pop: two" in head
+        client.sendall(b"a")
+        assert client.recv(1) == b"a"
+        law(box, name, bare, process, transit)
+        assert ended(client)
+        other.sendall(b"still")
+        assert other.recv(5, socket.MSG_WAITALL) == b"still"
+    until("it to be counted, by who had the table first", lambda: sum(box.counted(
+        at, "perigee_requests_denied_total", endpoint=name, reason="ended")
+        for at in ("one", "two")) in (1, 2))
+    box.wait_event("residency_refused", endpoint=name,
+                   message="1 request under way ended: residency has changed")
+    assert re.search(f"requests under way are ended .*endpoint '{name}': rule 2 of its residency "
+                     "does not let it", box.tail(10_000))
+
+
 def test_a_pop_that_drains_passes_new_ones_on_and_keeps_the_others(box, application):
     place(box, "moves", application, "one", "two")
     until("one to have it", lambda: talk(box, pop_of, name="moves") == "one")
