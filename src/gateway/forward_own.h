@@ -99,7 +99,9 @@ struct forward {
     struct forward_peer *tried[FORWARD_TRIES_MAX];
     unsigned tries;
 
-    bool answering; /* the answer has begun, and goes to the client */
+    bool answering;     /* the answer has begun, and goes to the client */
+    uint64_t delivered; /* then: what its PoP had of the other direction, when that was last seen */
+    int64_t delivered_ns; /* to have grown; looked at once a second */
 };
 
 /* forward.c */
@@ -114,8 +116,10 @@ void forward_free(struct forward *forward);
 
 /* forward_try.c */
 [[nodiscard]] int forward_try(struct forward *forward, struct forward_peer *peer, struct err *err);
-/* The mesh finds its PoP down: what waits for it goes elsewhere where it may, and an answer of
- * which nothing more comes is cut. */
+/* Once a second at least: what its PoP acknowledges shows that it is there. */
+void forward_look_delivered(struct forward *forward);
+/* The mesh finds its PoP down: what waits for it goes elsewhere where it may, and an answer is cut
+ * of which nothing more comes, while nothing that the client says arrives either. */
 void forward_peer_lost(struct forward *forward);
 /* The table is another: what may not be where it is goes elsewhere where it may, or ends. */
 void forward_uphold(struct forward *forward);

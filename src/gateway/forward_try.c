@@ -328,12 +328,35 @@ static void cut(struct forward *forward)
     exchange_abort(forward->request->x);
 }
 
+void forward_look_delivered(struct forward *forward)
+{
+    const struct relay *relay = &forward->relay;
+
+    if (!goes_on(forward) || !forward->answering || !(relay->tunnel || relay->body) ||
+        relay->ended_told)
+        return;
+    uint64_t delivered = http_call_delivered(relay->call);
+    if (delivered == forward->delivered)
+        return;
+    forward->delivered = delivered;
+    forward->delivered_ns = loop_now_ns();
+}
+
+/* Neither direction has moved for long, and it is not for our client that one stands still. */
+static bool still(const struct forward *forward)
+{
+    int64_t answer_ns = forward->relay.answer_ns, delivered_ns = forward->delivered_ns;
+    int64_t moved_ns = answer_ns > delivered_ns ? answer_ns : delivered_ns;
+
+    return !forward->relay.paused && loop_now_ns() - moved_ns >= FORWARD_MUTE_NS;
+}
+
 void forward_peer_lost(struct forward *forward)
 {
     if (!goes_on(forward))
         return;
-    if (forward->answering) { /* cut, if nothing more of it comes */
-        if (!forward->relay.paused && loop_now_ns() - forward->relay.answer_ns >= FORWARD_MUTE_NS)
+    if (forward->answering) {
+        if (still(forward))
             cut(forward);
         return;
     }

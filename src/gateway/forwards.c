@@ -54,8 +54,10 @@ void forwards_review(struct gateway_loop *gl)
 
     if (!gl->forwards) /* the loop has ended, and is told the rest */
         return;
-    LIST_EACH (forward, &gl->forwards->under_way, struct forward, link)
+    LIST_EACH (forward, &gl->forwards->under_way, struct forward, link) {
+        forward_look_delivered(forward);
         if (forward->relay.call && forward_peer_down(gl->forwards, forward->peer))
             forward_peer_lost(forward);
+    }
     forward_peers_tell(gl->forwards);
 }

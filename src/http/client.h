@@ -132,6 +132,9 @@ void http_call_cancel(struct http_call *call); /* on_done(ERR_CANCELED) follows,
 typedef void (*http_call_written_cb)(struct http_call *call, const struct err *err, void *data);
 void http_call_write(struct http_call *call, const struct iovec *iovecs, size_t count,
                      http_call_written_cb on_written, void *data);
+/* How much of what was written the other end's kernel has acknowledged; grows. Asks the kernel: not
+ * for the hot path. */
+uint64_t http_call_delivered(const struct http_call *call);
 void http_call_end(struct http_call *call);
 /* The same, with trailers, where the body is chunked. Copied. */
 void http_call_end_with(struct http_call *call, const struct http_header *trailers, size_t count);

@@ -76,7 +76,8 @@ struct http_call {
     struct stream_connect *connect;
     struct wire *wire;
     bool retried, fresh, reused, once, last, informed, upgrade, tunnel;
-    int64_t sent_ns; /* 0: its head has not gone out yet */
+    int64_t sent_ns;      /* 0: its head has not gone out yet */
+    uint64_t given_bytes; /* to the stream, but for a head that the kernel took at once */
 
     struct list writes; /* of struct call_write: not yet sent */
     struct list sent;   /* with the stream */

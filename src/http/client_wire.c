@@ -46,6 +46,8 @@ static void write_send(struct http_call *call, struct call_write *write)
     write->write.on_written = on_stream_written;
     write->write.data = write;
     wire->writes_open++;
+    for (size_t i = 0; i < write->count; i++)
+        call->given_bytes += write->iovecs[i].iov_len;
     stream_write(wire->stream, &write->write, write->iovecs, write->count);
 }
 
@@ -88,6 +90,14 @@ void http_call_write(struct http_call *call, const struct iovec *iovecs, size_t 
     if (call->chunked && bytes)
         write_add(write, "\r\n", 2);
     write_give(call, write);
+}
+
+uint64_t http_call_delivered(const struct http_call *call)
+{
+    const struct stream *stream = call->wire ? call->wire->stream : NULL;
+    uint64_t held = stream ? stream_write_bytes(stream) + stream_kernel_bytes(stream) : 0;
+
+    return stream && call->given_bytes > held ? call->given_bytes - held : 0;
 }
 
 void http_call_end_with(struct http_call *call, const struct http_header *trailers, size_t count)

@@ -278,6 +278,41 @@ static void test_a_pop_that_is_down_ends_it(void **state)
     scene_end(&scene);
 }
 
+struct speech {
+    struct down silent; /* a tunnel in which nobody speaks */
+    int fd;             /* one in which the client does */
+};
+
+static bool silent_cut(struct world *world, void *data)
+{
+    const struct speech *speech = data;
+
+    tunnel_say(speech->fd, "a", 1);
+    return down_cut(world, (void *)(uintptr_t)&speech->silent);
+}
+
+/* The other PoP counts as down, and yet its kernel takes what the client says: it is there. */
+static void test_a_pop_that_takes_what_is_said_is_not_down(void **state)
+{
+    struct scene scene;
+    struct speech speech = { .silent = { &scene, -1 } };
+    char byte;
+    (void)state;
+
+    tunnel_begin(&scene, PEER_MUTE);
+    speech.silent.fd = tunnel_open(&scene.world);
+    speech.fd = tunnel_open(&scene.world);
+    assert_true(world_until(&scene.world, silent_cut, &speech));
+    close(speech.silent.fd);
+    tunnel_say(speech.fd, "b", 1);
+    assert_int_equal(recv(speech.fd, &byte, 1, MSG_DONTWAIT), -1);
+    assert_int_equal(errno, EAGAIN);
+    speech.silent.fd = speech.fd; /* and by and by this one */
+    assert_true(world_until(&scene.world, down_cut, &speech.silent));
+    close(speech.fd);
+    scene_end(&scene);
+}
+
 /* A gateway that is to end lets tunnels be for as long as it was told. */
 static void test_a_drain_ends_it(void **state)
 {
@@ -484,6 +519,7 @@ int main(void)
         cmocka_unit_test(test_without_memory),
         cmocka_unit_test(test_silence),
         cmocka_unit_test(test_a_pop_that_is_down_ends_it),
+        cmocka_unit_test(test_a_pop_that_takes_what_is_said_is_not_down),
         cmocka_unit_test(test_a_drain_ends_it),
         cmocka_unit_test(test_tunnels_leave_room_for_others),
         cmocka_unit_test(test_usage),
