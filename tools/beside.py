@@ -22,7 +22,8 @@ import time
 
 SYSTEM = pathlib.Path(__file__).resolve().parent.parent / "tests" / "system"
 sys.path.insert(0, str(SYSTEM))
-from deadline import become_subreaper, children, command_line, wait_exit  # noqa: E402,F401
+from deadline import (become_subreaper, children, command_line, end_with,  # noqa: E402,F401
+                      wait_exit)
 from machine import CLONE_NEWNS, MS_PRIVATE, MS_REC, as_user, libc, unshare  # noqa: E402
 from outcomes import read  # noqa: E402
 
@@ -59,10 +60,16 @@ def start(way, folder, arguments, isolated):
         env = {**env, "HOME": str(folder)}
     command = [*way.prefix, way.python, "-m", "pytest", "-q", "--tb=short",
                "-p", "no:cacheprovider", *way.arguments, *arguments]
+    parent = os.getpid()
+
+    def prepare():
+        end_with(parent, signal.SIGINT)  # as Ctrl-C, so that tests tidy up though we were killed
+        if isolated:
+            apart()
+
     with open(folder / "log", "wb") as log:
         return subprocess.Popen(command, env=env, cwd=folder, stdin=subprocess.DEVNULL, stdout=log,
-                                stderr=log, start_new_session=True,
-                                preexec_fn=apart if isolated else None)
+                                stderr=log, start_new_session=True, preexec_fn=prepare)
 
 
 def plan(way, folder, isolated):
@@ -73,6 +80,16 @@ def plan(way, folder, isolated):
     if code not in (0, NOTHING_SELECTED):
         return [], [], f"pytest ended with {code} and no plan\n{(folder / 'log').read_text()}"
     return [Task(**row) for row in read(folder / "plan")], read(folder / "outcomes"), ""
+
+
+def keep_seconds(file, seconds):
+    """For `known` of the next time; who is killed meanwhile leaves what was there before."""
+    new = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        new.write_text(json.dumps(seconds, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        new.replace(file)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def longest_first(tasks, known):

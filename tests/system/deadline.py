@@ -14,7 +14,7 @@ DEADLINE = float(os.environ.get("PERIGEE_TEST_DEADLINE", 90 if SANITIZED else 30
 
 libc = ctypes.CDLL(None, use_errno=True)
 IN_CLOSE_WRITE, IN_MOVED_TO, IN_CREATE = 0x8, 0x80, 0x100
-PR_SET_CHILD_SUBREAPER = 36
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 class TooLate(AssertionError):
@@ -104,6 +104,14 @@ def become_subreaper():
     """What outlives its parent becomes our child, so that nothing can be left behind unseen."""
     if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "PR_SET_CHILD_SUBREAPER")
+
+
+def end_with(parent, by):
+    """Before an exec: this process gets that signal when the one that started it is gone."""
+    if libc.prctl(PR_SET_PDEATHSIG, by, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "PR_SET_PDEATHSIG")
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def children(pid):

@@ -2,6 +2,7 @@
 """tools/run-tests: files of tests beside each other, and what becomes of those that go wrong.
 
 It is run for a folder of tests made here, with this folder's conftest.py."""
+import json
 import os
 import pathlib
 import shutil
@@ -149,22 +150,22 @@ def test_two_are_beside_each_other_on_networks_of_their_own(run, scratch):
 
 
 def test_those_that_want_to_be_alone_are(run, scratch):
+    """No other file is being run meanwhile, and all that may be beside others came before."""
     text = """
+from deadline import children
 {mark}
 def test_it():
-    with open(folder / "told", "a", buffering=1) as file:
-        print("begins {name}", file=file)
-        print("ends {name}", file=file)
+    assert {alone} or children(os.getppid()) == {{os.getpid()}}
+    with open(folder / "told", "a") as file:
+        file.write("{name}")
 """
-    alone = {name: text.format(mark="@pytest.mark.alone", name=name) for name in "ac"}
-    run(**alone, b=text.format(mark="", name="b")).end(0)
-    words = (scratch / "told").read_text().split()
-    assert words[:4] == ["begins", "b", "ends", "b"] and words[5] == words[7], words
+    alone = {name: text.format(mark="@pytest.mark.alone", alone=False, name=name) for name in "ace"}
+    run(jobs=4, **alone, b=text.format(mark="", alone=True, name="b")).end(0)
+    told = (scratch / "told").read_text()
+    assert told[0] == "b" and sorted(told) == list("abce"), told
 
 
-@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_all_and_nothing_is_left(run, scratch, by):
-    waits = """
+WAITS = """
 @pytest.fixture
 def thing():
     (folder / "begun").write_text("yes")
@@ -173,7 +174,38 @@ def thing():
 def test_waits(thing):
     subprocess.run(["sleep", "1002"])
 """
-    one = run(waits=waits, other=PASSES, jobs=1)
+
+
+def test_who_is_killed_leaves_no_test_running(run, scratch):
+    """They tidy up, though nobody is there to tell them."""
+    one = run(waits=WAITS, jobs=1)
+    wait_file(scratch / "begun", one.process, time.monotonic() + DEADLINE)
+    below = {pid for child in children(one.process.pid) for pid in {child} | children(child)}
+    one.process.kill()
+    one.process.wait()
+    for pid in below:
+        wait_exit(pid, "what was begun")
+    assert (scratch / "ended").exists()
+    assert not beside.end_orphans()  # they came to us
+
+
+def test_seconds_are_kept_whole(scratch):
+    """Who reads them, or is killed, has one or the other."""
+    file = scratch / "gcc.seconds.json"
+    beside.keep_seconds(file, {"test_a.py": 1.5})
+    with open(file, encoding="utf-8") as before:
+        beside.keep_seconds(file, {"test_b.py": 2.5})
+        assert json.load(before) == {"test_a.py": 1.5}
+    assert json.loads(file.read_text()) == {"test_b.py": 2.5}
+    with pytest.raises(TypeError):
+        beside.keep_seconds(file, {"test_c.py": object()})
+    assert json.loads(file.read_text()) == {"test_b.py": 2.5}
+    assert [path.name for path in scratch.iterdir()] == [file.name]
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_all_and_nothing_is_left(run, scratch, by):
+    one = run(waits=WAITS, other=PASSES, jobs=1)
     wait_file(scratch / "begun", one.process, time.monotonic() + DEADLINE)
     below = {pid for child in children(one.process.pid) for pid in {child} | children(child)}
     one.process.send_signal(by)
