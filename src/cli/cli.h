@@ -105,8 +105,12 @@ void cli_print_text(FILE *out, struct slice text);
 void cli_wrap(FILE *out, struct slice text, size_t columns, size_t at, size_t indent);
 /* Outside text, escaped: wrapped to the terminal. */
 void cli_print_wrapped(struct cli *cli, FILE *out, struct slice text, size_t at, size_t indent);
-struct cli_table; /* columns as wide as needed, at most the terminal's */
+/* Columns as wide as needed, all together at most the terminal's (80 where there is none): cells of
+ * the last one are cut before others. */
+struct cli_table;
 struct cli_table *cli_table_new(struct cli *cli, const char *const *titles, size_t columns);
+/* The last one is wrapped instead: its words are what somebody asked for. */
+void cli_table_wrap(struct cli_table *table);
 void cli_table_row(struct cli_table *table, const struct slice *cells);
 void cli_table_print(struct cli_table *table, FILE *out);
 void cli_print_json(struct cli *cli,

@@ -28,8 +28,6 @@ static struct slice short_of(struct slice text)
     static const struct {
         const char *text, *word;
     } words[] = {
-        { "coordinates", "model" },
-        { "not known", "unknown" },
         { "residency does not permit it", "residency" },
         { "no replica is placed there", "not placed" },
     };
@@ -53,12 +51,28 @@ static struct slice outcome(struct cli *cli, yyjson_val *row)
     return SLICE("");
 }
 
-/* `past`: as a gateway saw it, from where it is. */
-static void print_pops(struct cli *cli, yyjson_val *pops, bool past)
+/* What the figures are, and where they are from. */
+static void print_legend(struct cli *cli, yyjson_val *past)
+{
+    yyjson_val *ms = json_member(past, "client_rtt_ms");
+    const char *client =
+        yyjson_is_num(ms)
+            ? arena_format(cli->arena, " TOTAL has its client's way there as well: %.1f (%.*s).",
+                           yyjson_get_num(ms), SLICE_FMT(view_text(past, "client_rtt_source")))
+            : "";
+    const char *text =
+        arena_format(cli->arena, "Milliseconds; RTT %s 14.4 + 0.0157 for each km.%s",
+                     past ? "is from that PoP, by coordinates" : "by coordinates is", client);
+    cli_print_wrapped(cli, stdout, slice_of(text), 0, 0);
+}
+
+/* `past`: the decision that they are of, as a gateway saw it, from where it is; else NULL. */
+static void print_pops(struct cli *cli, yyjson_val *pops, yyjson_val *past)
 {
     static const char *const titles[] = { "POP",     "RTT",  "FROM",  "QUEUE",
                                           "SERVICE", "COLD", "TOTAL", "ANSWER" };
     struct cli_table *table = cli_table_new(cli, titles, 8);
+    cli_table_wrap(table);
     size_t index, count;
     yyjson_val *row;
     bool unnamed = false, silent = false;
@@ -74,7 +88,7 @@ static void print_pops(struct cli *cli, yyjson_val *pops, bool past)
                                      ? slice_of(arena_format(cli->arena, "%.*s*", SLICE_FMT(name)))
                                      : name,
                                  figure(cli, row, "rtt_ms"),
-                                 short_of(view_text(row, "rtt_source")),
+                                 view_text(row, "rtt_source"),
                                  figure(cli, row, "queue_felt_ms"),
                                  figure(cli, row, "service_ms"),
                                  figure(cli, row, "cold_felt_ms"),
@@ -83,8 +97,8 @@ static void print_pops(struct cli *cli, yyjson_val *pops, bool past)
                              });
     }
     cli_table_print(table, stdout);
-    printf("\nMilliseconds%s. RTT by the model: 14.4 + 0.0157 for each km.\n",
-           past ? " from that PoP" : "");
+    printf("\n");
+    print_legend(cli, past);
     if (silent)
         printf("Where no load was reported yet, a PoP counts as idle.\n");
     if (unnamed)
@@ -147,7 +161,7 @@ static int explain_client(struct cli *cli, const char *client, struct err *err)
     print_client(json_member(answer.json, "client"));
     print_residency(json_member(answer.json, "residency"));
     printf("\n");
-    print_pops(cli, json_member(answer.json, "pops"), false);
+    print_pops(cli, json_member(answer.json, "pops"), NULL);
     return 0;
 }
 
@@ -209,7 +223,7 @@ static void print_decision(struct cli *cli, yyjson_val *decision)
     cli_print_wrapped(cli, stdout, slice_of(end), 0, 2);
     if (yyjson_arr_size(json_member(decision, "pops"))) {
         printf("\n");
-        print_pops(cli, json_member(decision, "pops"), true);
+        print_pops(cli, json_member(decision, "pops"), decision);
     }
 }
 

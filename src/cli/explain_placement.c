@@ -23,6 +23,7 @@ static void print_pops(struct cli *cli, yyjson_val *pops)
 {
     static const char *const titles[] = { "POP", "STATE", "REPLICAS", "READY", "SERVES", "WHY" };
     struct cli_table *table = cli_table_new(cli, titles, 6);
+    cli_table_wrap(table);
     size_t index, count;
     yyjson_val *row;
     yyjson_arr_foreach(pops, index, count, row)

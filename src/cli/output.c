@@ -80,7 +80,25 @@ static struct slice printable(struct arena *arena, struct slice text)
     return copy;
 }
 
-void cli_wrap(FILE *out, struct slice text, size_t columns, size_t at, size_t indent)
+/* At most so many characters of it; returns how many. */
+static size_t cut_print(FILE *out, struct slice text, size_t width)
+{
+    size_t shown = 0, i = 0, whole = width_of(text);
+    for (; i < text.size && shown < width; shown++) {
+        size_t length = utf8_length((struct slice){ text.data + i, text.size - i });
+        if (whole > width && shown + 1 == width) {
+            fputs("…", out);
+            return width;
+        }
+        fwrite(text.data + i, 1, length ? length : 1, out);
+        i += length ? length : 1;
+    }
+    return shown;
+}
+
+/* `whole`: a word that is longer than a line is not cut. Does not end the last line. */
+static void words_print(FILE *out, struct slice text, size_t columns, size_t at, size_t indent,
+                        bool whole)
 {
     bool first = true; /* of its line */
     while (text.size) {
@@ -93,10 +111,15 @@ void cli_wrap(FILE *out, struct slice text, size_t columns, size_t at, size_t in
             at = indent;
             first = true;
         }
-        fprintf(out, "%s%.*s", first ? "" : " ", SLICE_FMT(word));
-        at += width + !first;
+        fputs(first ? "" : " ", out);
+        at += !first + cut_print(out, word, whole ? width : columns - indent);
         first = false;
     }
+}
+
+void cli_wrap(FILE *out, struct slice text, size_t columns, size_t at, size_t indent)
+{
+    words_print(out, text, columns, at, indent, true);
     fputc('\n', out);
 }
 
@@ -107,7 +130,12 @@ void cli_print_wrapped(struct cli *cli, FILE *out, struct slice text, size_t at,
 
 /* ---- tables ---------------------------------------------------------------------------------- */
 
-enum { TABLE_COLUMNS_MAX = 12, TABLE_GAP = 2, TABLE_CELL_MIN = 6 };
+enum {
+    TABLE_COLUMNS_MAX = 12,
+    TABLE_GAP = 2,
+    TABLE_CELL_MIN = 6,
+    TABLE_WORDS_MIN = 9, /* of one that is wrapped: most words are whole */
+};
 
 struct row {
     struct row *next;
@@ -117,8 +145,14 @@ struct row {
 struct cli_table {
     struct cli *cli;
     size_t columns;
+    bool wrapped; /* the last column */
     struct row *first, **last;
 };
+
+void cli_table_wrap(struct cli_table *table)
+{
+    table->wrapped = true;
+}
 
 void cli_table_row(struct cli_table *table, const struct slice *cells)
 {
@@ -151,13 +185,14 @@ static void widths_fit(const struct cli_table *table, size_t *widths)
             size_t width = width_of(row->cells[i]);
             widths[i] = width > widths[i] ? width : widths[i];
         }
+    size_t least = table->wrapped ? TABLE_WORDS_MIN : TABLE_CELL_MIN;
     for (;;) {
         size_t all = TABLE_GAP * (table->columns - 1), widest = 0, last = table->columns - 1;
         for (size_t i = 0; i < table->columns; i++) {
             all += widths[i];
-            widest = widths[i] > widths[widest] ? i : widest;
+            widest = i < last && widths[i] > widths[widest] ? i : widest;
         }
-        if (widths[last] > TABLE_CELL_MIN)
+        if (widths[last] > least || widths[widest] <= TABLE_CELL_MIN)
             widest = last;
         if (all <= (size_t)table->cli->columns || widths[widest] <= TABLE_CELL_MIN)
             return;
@@ -165,22 +200,19 @@ static void widths_fit(const struct cli_table *table, size_t *widths)
     }
 }
 
-static void cell_print(FILE *out, struct slice text, size_t width, bool last)
+static void row_print(const struct cli_table *table, const struct row *row, const size_t *widths,
+                      FILE *out)
 {
-    size_t shown = 0, i = 0, whole = width_of(text);
-    while (i < text.size && shown < width) {
-        size_t length = utf8_length((struct slice){ text.data + i, text.size - i });
-        if (whole > width && shown + 1 == width) {
-            fputs("…", out);
-            shown++;
-            break;
-        }
-        fwrite(text.data + i, 1, length ? length : 1, out);
-        i += length ? length : 1;
-        shown++;
+    size_t at = 0, last = table->columns - 1;
+    for (size_t i = 0; i < last; i++) {
+        size_t shown = cut_print(out, row->cells[i], widths[i]);
+        fprintf(out, "%*s", (int)(widths[i] - shown + TABLE_GAP), "");
+        at += widths[i] + TABLE_GAP;
     }
-    if (!last)
-        fprintf(out, "%*s", (int)(width - shown + TABLE_GAP), "");
+    if (!table->wrapped || width_of(row->cells[last]) <= widths[last])
+        (void)cut_print(out, row->cells[last], widths[last]);
+    else
+        words_print(out, row->cells[last], at + widths[last], at, at, false);
 }
 
 void cli_table_print(struct cli_table *table, FILE *out)
@@ -190,8 +222,7 @@ void cli_table_print(struct cli_table *table, FILE *out)
     for (const struct row *row = table->first; row; row = row->next) {
         if (row == table->first)
             fputs(cli_color(table->cli, CLI_DIM), out);
-        for (size_t i = 0; i < table->columns; i++)
-            cell_print(out, row->cells[i], widths[i], i + 1 == table->columns);
+        row_print(table, row, widths, out);
         if (row == table->first)
             fputs(cli_color(table->cli, CLI_PLAIN), out);
         fputc('\n', out);

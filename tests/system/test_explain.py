@@ -97,8 +97,8 @@ def test_cities(spread):
     assert said["client"]["city"] == "São Paulo"
     text = one.cli("explain", "digits", "--client", "kyoto").text
     assert "client     kyoto: Kyoto, JP, at 35.0" in text and max(map(len, text.splitlines())) <= 80
-    assert re.search(r"^tokyo +\d\d\.\d +model +0.0 +0.0 +0.0 +\d\d\.\d +chosen$", text, re.M)
-    assert re.search(r"^lyon +\d+\.\d +model +- +- +- +- +not placed$", text, re.M)
+    assert re.search(r"^tokyo +\d\d\.\d +coordinates +0.0 +0.0 +0.0 +\d\d\.\d +chosen$", text, re.M)
+    assert re.search(r"^lyon +\d+\.\d +coordinates +- +- +- +- +not placed$", text, re.M)
     assert "counts as idle" in text and "residency  none" in text
 
 

@@ -92,6 +92,33 @@ def test_only_what_is_not_there_may_be_an_endpoint(status, name, client):
     assert "so it is" in said and ("--client" in said) == client
 
 
+def test_a_table_wraps_its_reasons():
+    """To 80 columns where there is no terminal; no word of them is lost."""
+    pop = {"pop": "a-pop-with-a-name-of-quite-some-length", "state": "unreachable", "replicas": 0,
+           "ready": 0, "chosen": False, "reason": LONG}
+    answer = {"endpoint": "digits", "project": "default", "pops": [pop, {**pop, "pop": "b"}],
+              "short": [], "demand": {"clients": []}}
+    with control({"/api/v1/endpoints/digits/placement": (200, answer)}) as url:
+        said = run(url, "explain", "placement", "digits").stdout
+    lines = said.splitlines()
+    column = lines[0].index("WHY")
+    reasons = " ".join(line[column:].strip() for line in lines[1:lines.index("")]).split()
+    assert reasons == 2 * LONG.split()
+
+
+def test_figures_name_where_they_are_from():
+    pop = {"pop": "a-pop-with-a-name-of-some-length", "rtt_ms": 100, "queue_felt_ms": 1000.0,
+           "service_ms": 1000.0, "cold_felt_ms": 1000.0, "total_ms": 12345.6, "share": 0.5,
+           "queue_ms": 1.0, "chosen": True, "near": True, "excluded": None, "in_dns": False,
+           "load_reported": False, "rtt_source": "coordinates"}
+    answer = {"client": {"asked": "Paris", "source": "city"}, "residency": {},
+              "pops": [pop, {**pop, "chosen": False, "rtt_source": "not known",
+                             "excluded": "residency does not permit it"}]}
+    with control({"/api/v1/endpoints/digits/explain?client=Paris": (200, answer)}) as url:
+        said = run(url, "explain", "digits", "--client", "Paris").stdout
+    assert " coordinates " in said and " not known " in said and "model" not in said
+
+
 def test_what_is_short_is_wrapped():
     answer = {"endpoint": "digits", "project": "default", "pops": [], "short": [LONG, "one more"],
               "demand": {"clients": []}}

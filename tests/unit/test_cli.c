@@ -242,6 +242,7 @@ static void test_wrap(void **state)
 static const struct {
     const char *name, *cells[3], *wanted;
     int columns;
+    bool wrap;
 } table_rows[] = {
     { "as wide as needed", { "a", "bb", "ccc" }, "A  B   C\na  bb  ccc\n", 80 },
     { "the last gives way first",
@@ -258,6 +259,27 @@ static const struct {
       "A          B     C\na\\x1b[31m  \\xff  c\n",
       80 },
     { "nothing", { "", "", "" }, "A  B  C\n      \n", 80 },
+    { "words are wrapped",
+      { "aaaaaaaa", "b", "one two three four" },
+      "A         B  C\naaaaaaaa  b  one two\n             three four\n",
+      24,
+      true },
+    { "and those that fit stay as they are",
+      { "aaaaaaaa", "b", "one  two" },
+      "A         B  C\naaaaaaaa  b  one  two\n",
+      24,
+      true },
+    { "a word that fits nowhere is cut",
+      { "aaaaaaaa", "b", "one cccccccccccccc two" },
+      "A         B  C\naaaaaaaa  b  one\n             cccccccccc…\n             two\n",
+      24,
+      true },
+    { "names give way before words are too narrow",
+      { "aaaaaaaaaaaaaaaa", "b", "residency says no" },
+      "A         B  C\naaaaaaa…  b  residency\n             says no\n",
+      22,
+      true },
+    { "nothing is wrapped", { "", "", "" }, "A  B  C\n      \n", 80, true },
 };
 
 static void test_tables(void **state)
@@ -267,6 +289,8 @@ static void test_tables(void **state)
     for (size_t i = 0; i < sizeof table_rows / sizeof *table_rows; i++) {
         struct cli cli = { .arena = arena_new(), .columns = table_rows[i].columns };
         struct cli_table *table = cli_table_new(&cli, titles, 3);
+        if (table_rows[i].wrap)
+            cli_table_wrap(table);
         struct slice cells[3];
         char *text;
         size_t size;
