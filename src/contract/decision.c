@@ -1,7 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "contract/decision.h"
 
+#include <math.h>
 #include <string.h>
+
+const char *decision_rtt_text(unsigned source)
+{
+    static const char *const texts[DECISION_RTT_END] = {
+        [DECISION_RTT_TCP] = "TCP",
+        [DECISION_RTT_TRUSTED] = "trusted peer",
+    };
+    return source < DECISION_RTT_END ? texts[source] : NULL;
+}
+
+float decision_client_ms(const struct decision_record *decision)
+{
+    float ms = decision->client_rtt_ms;
+    return decision_rtt_text(decision->client_rtt_source) && ms > 0 && ms < INFINITY ? ms : 0;
+}
 
 void decision_write(struct decision_ring *ring, const struct decision_record *decision)
 {

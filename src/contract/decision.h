@@ -30,6 +30,14 @@ enum {
     DECISION_ID_BYTES = 72,
 };
 
+/* Who told the round trip to the client. */
+enum decision_rtt {
+    DECISION_RTT_UNKNOWN,
+    DECISION_RTT_TCP,
+    DECISION_RTT_TRUSTED,
+    DECISION_RTT_END
+};
+
 /* One that was looked at, and what was known of it then: policy/route.h's words. */
 struct decision_pop {
     char name[DECISION_NAME_BYTES];
@@ -46,15 +54,16 @@ struct decision_record {
     char id[DECISION_ID_BYTES];
     uint64_t endpoint;                /* uid */
     int64_t at_s;                     /* since 1970: its answer's end */
-    char country[8];                  /* of the client; empty: not known */
+    char country[4];                  /* of the client; empty: not known */
+    float client_rtt_ms;              /* from it to here; 0: not known, or it came from a PoP */
     char why[16];                     /* "here", or what made it look further: "cold", "away" */
     char chosen[DECISION_NAME_BYTES]; /* who answered it */
     uint16_t status;
     uint8_t hop; /* another PoP had passed it on */
     uint8_t pop_count;
     uint8_t client_known, measured, limited; /* by `process`; struct route_query has the rest */
-    uint8_t reserved;
-    float x, y, z, enough_ms; /* of the client */
+    uint8_t client_rtt_source;               /* enum decision_rtt */
+    float x, y, z, enough_ms;                /* of the client */
     uint64_t seed;
     struct countries process;
     struct decision_pop pops[DECISION_POPS_MAX]; /* none: nobody else was looked at */
@@ -71,6 +80,10 @@ struct decision_ring {
     struct decision_row rows[DECISION_RING];
 };
 static_assert(sizeof(struct decision_record) == 2088, "part of the region's layout");
+
+/* NULL: not known, or no number of ours. */
+const char *decision_rtt_text(unsigned source);
+float decision_client_ms(const struct decision_record *decision); /* 0: not known */
 
 /* The ring's one writer. What lies behind pop_count is not copied. */
 void decision_write(struct decision_ring *ring, const struct decision_record *decision);

@@ -11,6 +11,7 @@
 #include "base/auto.h"
 #include "base/env.h"
 #include "base/json.h"
+#include "contract/decision.h"
 #include "contract/mesh.h"
 #include "control/control_own.h"
 #include "control/routes.h"
@@ -91,6 +92,14 @@ static struct slice source_of(yyjson_val *pop)
     return word_of(pop, "rtt_source", words, ROUTE_RTT_NONE + 1);
 }
 
+static struct slice client_source_of(yyjson_val *said)
+{
+    const char *words[DECISION_RTT_END - 1];
+    for (unsigned i = 1; i < DECISION_RTT_END; i++)
+        words[i - 1] = decision_rtt_text(i);
+    return word_of(said, "client_rtt_source", words, DECISION_RTT_END - 1);
+}
+
 static struct slice exclusion_of(yyjson_val *pop)
 {
     const char *words[ROUTE_NO_ROOM + 1];
@@ -144,6 +153,8 @@ static struct slice decision_json(struct past *past, struct slice pop, yyjson_va
     member_or_null(&w, "chosen", chosen);
     copy_figure(&w, "status", said, 100, 599);
     json_member_bool(&w, "hop", yyjson_is_true(json_member(said, "hop")));
+    copy_figure(&w, "client_rtt_ms", said, 0, (double)MESH_MS_MAX);
+    member_or_null(&w, "client_rtt_source", client_source_of(said));
     json_key(&w, "pops");
     json_array_begin(&w);
     yyjson_arr_foreach(json_member(said, "pops"), index, count, item)

@@ -103,7 +103,7 @@ const struct schema control_schemas[] = {
                            ",\"pops_answered\":" WHOLE ",\"decisions\":" ARRAY(OBJECT("\"pop\":" STRING
                            ",\"endpoint\":" NULLABLE ",\"at\":" TIME ",\"country\":" NULLABLE
                            ",\"why\":" NULLABLE ",\"chosen\":" NULLABLE ",\"status\":" FIGURE
-                           ",\"hop\":" BOOLEAN ",\"pops\":" ARRAY(OBJECT(CHOICE ",\"rtt_source\":" NULLABLE))))) },
+                           ",\"hop\":" BOOLEAN ",\"client_rtt_ms\":" FIGURE ",\"client_rtt_source\":" NULLABLE ",\"pops\":" ARRAY(OBJECT(CHOICE ",\"rtt_source\":" NULLABLE))))) },
     { "Schedule", NEEDS("\"endpoint\",\"project\",\"min\",\"text\",\"windows\"",
                         "\"endpoint\":" STRING ",\"project\":" STRING ",\"min\":" WHOLE
                         ",\"text\":" NULLABLE ",\"next\":{\"anyOf\":["
@@ -198,7 +198,8 @@ const struct schema control_schemas[] = {
                                     STRING ",\"scale\":" REF("Scale")))
                        ",\"loads\":" ARRAY(OBJECT("\"endpoint_uid\":" WHOLE ",\"wait_ms\":" FIGURE
                                                  ",\"service_ms\":" FIGURE ",\"start_ms\":" FIGURE
-                                                 ",\"weight\":" NUMBER))
+                                                 ",\"weight\":" NUMBER
+                                                 ",\"last_start_ms\":" FIGURE))
                        ",\"clients\":" ARRAY(OBJECT("\"endpoint_uid\":" WHOLE ",\"country\":" STRING
                                                    ",\"requests\":" WHOLE ",\"near\":" WHOLE
                                                    ",\"rtt_us\":" WHOLE))

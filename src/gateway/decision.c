@@ -156,6 +156,10 @@ void decision_close(struct request *request)
     decision->at_s = loop_wall_s();
     decision->status = (uint16_t)exchange_status(request->x);
     decision->hop = request->hop;
-    decision->reserved = 0;
+    bool known = request->rtt_us && !request->hop; /* else it is to another PoP */
+    decision->client_rtt_ms = known ? (float)request->rtt_us / 1000 : 0;
+    decision->client_rtt_source = !known                          ? DECISION_RTT_UNKNOWN
+                                  : exchange_rtt_told(request->x) ? DECISION_RTT_TRUSTED
+                                                                  : DECISION_RTT_TCP;
     decision_write(request->gl->decisions, decision);
 }

@@ -36,7 +36,8 @@ struct exchange {
     struct loop *loop;
     const struct address *peer;
     const struct address *client;
-    bool trusted; /* the peer's word on who is behind it is taken */
+    bool trusted;  /* the peer's word on who is behind it is taken */
+    bool rtt_told; /* rtt_us() is its word */
     struct http_request request;
     struct http_headers trailers;
     int64_t started_ns;

@@ -53,6 +53,11 @@ uint32_t exchange_rtt_us(struct exchange *x)
     return x->codec->rtt_us(x);
 }
 
+bool exchange_rtt_told(const struct exchange *x)
+{
+    return x->rtt_told;
+}
+
 void *exchange_data(const struct exchange *x)
 {
     return x->data;

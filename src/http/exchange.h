@@ -58,6 +58,7 @@ bool exchange_trusted(const struct exchange *x);
 /* Round trip in microseconds: as a trusted peer says, else as the kernel measured it on this
  * connection (behind a proxy that does not say: to the proxy); 0: not known. */
 uint32_t exchange_rtt_us(struct exchange *x);
+bool exchange_rtt_told(const struct exchange *x);      /* a trusted peer said it */
 void *exchange_data(const struct exchange *x);         /* what set_handler was given */
 int64_t exchange_started_ns(const struct exchange *x); /* loop_now_ns() at the head's first byte */
 

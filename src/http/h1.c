@@ -130,6 +130,7 @@ static void exchange_begin(struct h1 *h1, const struct http_request *request,
     own->x.peer = &h1->stream->peer;
     own->x.client = client;
     own->x.trusted = h1_forwards(h1);
+    own->x.rtt_told = h1->rtt_told;
     own->x.request = *request;
     own->x.started_ns = h1->started_ns;
     h1->x = &own->x;

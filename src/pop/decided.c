@@ -66,6 +66,9 @@ size_t decided_rows(const struct decision_record *decision,
         .enough_ms = decision->enough_ms,
     };
     route_explain(&pops, &endpoint, &query, ret_rows);
+    float client_ms = decision_client_ms(decision);
+    for (size_t i = 0; i < count; i++)
+        ret_rows[i].total_ms += client_ms;
     if (count > 1)
         qsort(ret_rows, count, sizeof *ret_rows, best_first);
     return count;

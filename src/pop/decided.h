@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * decided.h -- what a gateway's choice came to, of what it kept of it (contract/decision.h): the
- * figures of policy/route.h, computed when somebody asks. Pure; any thread.
+ * figures of policy/route.h, computed when somebody asks. Totals have the client's way to this PoP
+ * as well, which the choice had no need of: it is the same for all. Pure; any thread.
  */
 #pragma once
 

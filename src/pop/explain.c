@@ -64,6 +64,10 @@ static void write_decision(struct json_writer *w, const struct decision_record *
     json_member_text(w, "chosen", decision->chosen);
     json_member_u64(w, "status", decision->status);
     json_member_bool(w, "hop", decision->hop);
+    float client_ms = decision_client_ms(decision);
+    member_ms(w, "client_rtt_ms", client_ms > 0 ? client_ms : NAN);
+    json_member_text(w, "client_rtt_source",
+                     client_ms > 0 ? decision_rtt_text(decision->client_rtt_source) : NULL);
     json_key(w, "pops");
     json_array_begin(w);
     for (size_t i = 0; i < count; i++)

@@ -59,13 +59,19 @@ def test_a_request_that_was_passed_on(fleet):
     assert (first["endpoint"], first["why"], first["chosen"], first["status"], first["country"],
             first["hop"]) == ("default/digits", "away", "two", 200, "FR", False)
     two = {row["pop"]: row for row in first["pops"]}["two"]
-    assert two["chosen"] and two["rtt_ms"] > 100 and two["total_ms"] >= two["rtt_ms"]
+    assert two["chosen"] and two["rtt_ms"] > 100
+    # The relay tells how far the client is; the hop's own connection is not its.
+    assert first["client_rtt_source"] == "trusted peer" and 14 < first["client_rtt_ms"] < 16
+    assert two["total_ms"] >= two["rtt_ms"] + first["client_rtt_ms"] - 0.01
+    assert rows["two"]["client_rtt_ms"] is None and rows["two"]["client_rtt_source"] is None
     assert {row["pop"]: row for row in first["pops"]}["one"]["excluded"] == \
         "no replica is placed there"
     assert rows["two"]["hop"] and rows["two"]["why"] == "here" and not rows["two"]["pops"]
     text = fleet.cli("explain", answer.headers["X-Request-Id"]).text
     assert "answered by two: the endpoint is not placed where it came to" in text
     assert re.search(r"^two +\d+\.\d +\w+ .*chosen", text, re.M)
+    assert re.search(r"TOTAL has its client's way there as well: 1\d\.\d \(trusted peer\)",
+                     " ".join(text.split()))
     assert max(map(len, text.splitlines())) <= 80
     assert "127.67" not in json.dumps(said) and "FP32" not in json.dumps(said)
 

@@ -168,6 +168,37 @@ static void test_as_it_was(void **state)
         }
 }
 
+/* The client's own way to the PoP: in totals, in no order. */
+static void test_the_way_to_the_client(void **state)
+{
+    static const struct {
+        float ms;
+        unsigned source;
+        float more;
+    } ways[] = { { 6, DECISION_RTT_TRUSTED, 6 },    { 6, DECISION_RTT_TCP, 6 },
+                 { 6, DECISION_RTT_UNKNOWN, 0 },    { 6, DECISION_RTT_END, 0 },
+                 { -1, DECISION_RTT_TCP, 0 },       { NAN, DECISION_RTT_TCP, 0 },
+                 { INFINITY, DECISION_RTT_TCP, 0 }, { 0, DECISION_RTT_TCP, 0 } };
+    auto_free struct decision_record *decision = mem_zalloc(sizeof *decision);
+    struct route_choice plain[DECISION_POPS_MAX], rows[DECISION_POPS_MAX];
+    struct arena *arena = arena_new();
+    (void)state;
+    fleet_make(arena, 16, 5, 3);
+    decision_keep(decision, fleet.table, &fleet.pops, &fleet.endpoint, &fleet.query);
+    size_t count = decided_rows(decision, plain);
+    for (size_t k = 0; k < sizeof ways / sizeof *ways; k++) {
+        decision->client_rtt_ms = ways[k].ms;
+        decision->client_rtt_source = (uint8_t)ways[k].source;
+        assert_int_equal(decided_rows(decision, rows), count);
+        for (size_t i = 0; i < count; i++) {
+            assert_int_equal(rows[i].pop, plain[i].pop);
+            assert_true(rows[i].total_ms == plain[i].total_ms + ways[k].more);
+            assert_true(same(rows[i].rtt_ms, plain[i].rtt_ms));
+        }
+    }
+    arena_free(arena);
+}
+
 /* Of more than are kept, those that matter: what is allowed and quick before what is not. */
 static void test_of_many_the_best_are_kept(void **state)
 {
@@ -213,6 +244,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_as_it_was),
+        cmocka_unit_test(test_the_way_to_the_client),
         cmocka_unit_test(test_of_many_the_best_are_kept),
         cmocka_unit_test(test_nonsense),
     };

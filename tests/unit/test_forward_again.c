@@ -269,17 +269,17 @@ static bool asked_so_often(struct world *world, void *data)
 struct decision_asked {
     struct slice id;
     bool found;
+    struct decision_record record;
 };
 
 static bool decision_kept(struct world *world, void *data)
 {
     struct decision_asked *asked = data;
-    struct decision_record record;
     void *memory;
     struct err err;
 
     assert_int_equal(shm_map(world->metrics_fd, gateway_region_bytes(), false, &memory, &err), 0);
-    asked->found = gateway_decision_find(memory, gateway_region_bytes(), asked->id, &record);
+    asked->found = gateway_decision_find(memory, gateway_region_bytes(), asked->id, &asked->record);
     shm_unmap(memory, gateway_region_bytes());
     return asked->found;
 }
@@ -314,7 +314,7 @@ static void test_renewal_asks_residency(void **state)
         struct world_endpoint row = scene_endpoint(TABLE_ENDPOINT_AWAY, scene_at_both, 2);
         static const char request[] = "POST /v2/models/digits/infer HTTP/1.1\r\n" LOCAL
                                       "X-Request-Id: later-1\r\nContent-Length: 78\r\n\r\n" BODY;
-        struct decision_asked later = { SLICE("later-1"), false };
+        struct decision_asked later = { .id = SLICE("later-1") };
 
         before.logs.scope = RESIDENCY_ANY; /* not so by the rule that comes */
         row.rules = &before;
@@ -350,7 +350,7 @@ static void test_renewal_asks_residency(void **state)
 /* Another PoP's 451 is passed back, and as one of this PoP leaves no trace here. */
 static void test_a_denial_leaves_no_decision(void **state)
 {
-    struct decision_asked answered = { SLICE("yes-1"), false }, denied = { SLICE("no-1"), false };
+    struct decision_asked answered = { .id = SLICE("yes-1") }, denied = { .id = SLICE("no-1") };
     struct scene scene;
     (void)state;
 
@@ -360,6 +360,8 @@ static void test_a_denial_leaves_no_decision(void **state)
     for (int i = 0; i < WORLD_LOOPS; i++)
         scene_expect(world_infer(&scene.world, "X-Request-Id: yes-1\r\n", BODY), 200, NULL);
     assert_true(world_until(&scene.world, decision_kept, &answered));
+    assert_int_equal(answered.record.client_rtt_source, DECISION_RTT_TCP);
+    assert_true(decision_client_ms(&answered.record) > 0);
     world_pass(&scene.world);
     assert_false(decision_kept(&scene.world, &denied));
     scene_end(&scene);
