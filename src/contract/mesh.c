@@ -138,7 +138,8 @@ static int load_check(const struct mesh_head *mesh, uint32_t row, struct err *er
     const struct mesh_load *load = &all_loads(mesh)[row];
     if (load->pop >= mesh->pop_count || !ms_right(load->wait_ms) || !ms_right(load->start_ms) ||
         !(load->service_ms >= 0 && load->service_ms <= MESH_MS_MAX) ||
-        !(load->weight >= 0 && load->weight <= MESH_WEIGHT_MAX))
+        !(load->weight >= 0 && load->weight <= MESH_WEIGHT_MAX) ||
+        !(load->last_start_ms >= 0 && load->last_start_ms <= MESH_MS_MAX))
         return err_set(err, ERR_BAD_INPUT, "mesh: load %u is out of range", row);
     if (row > 0 && order_loads(load - 1, load) >= 0)
         return err_set(err, ERR_BAD_INPUT, "mesh: load %u is out of order", row);
@@ -216,6 +217,14 @@ const struct mesh_load *mesh_load_at(const struct mesh_load *loads, size_t count
     return NULL;
 }
 
+float mesh_last_start_ms(const struct mesh_load *loads, size_t count)
+{
+    float longest = 0;
+    for (size_t i = 0; i < count; i++)
+        longest = loads[i].last_start_ms > longest ? loads[i].last_start_ms : longest;
+    return longest;
+}
+
 bool mesh_fresh(const struct mesh_head *mesh, int64_t now_ns)
 {
     return mesh && !(mesh->flags & MESH_BLIND) && now_ns - mesh->at_ns < MESH_FRESH_NS;
@@ -258,7 +267,7 @@ bool mesh_differs(const struct mesh_head *a, const struct mesh_head *b)
         const struct mesh_load *x = &all_loads(a)[i], *y = &all_loads(b)[i];
         if (x->endpoint != y->endpoint || x->pop != y->pop || moved(x->wait_ms, y->wait_ms, 0.2f) ||
             moved(x->service_ms, y->service_ms, 0.2f) || moved(x->start_ms, y->start_ms, 1) ||
-            moved(x->weight, y->weight, 0.5f))
+            moved(x->weight, y->weight, 0.5f) || moved(x->last_start_ms, y->last_start_ms, 1))
             return true;
     }
     return false;

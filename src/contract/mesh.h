@@ -49,9 +49,9 @@ struct mesh_load {
     uint32_t pop;      /* row */
     float wait_ms;     /* of one more request, damped (policy/load.h); INFINITY: no room */
     float service_ms;
-    float start_ms; /* 0: a replica is ready there; INFINITY: it does not start */
-    float weight;   /* share among near-equals: room left, in requests a second */
-    uint32_t reserved;
+    float start_ms;      /* 0: a replica is ready there; INFINITY: it does not start */
+    float weight;        /* share among near-equals: room left, in requests a second */
+    float last_start_ms; /* that the last start there took; 0: it does not say */
 };
 
 #define MESH_BLIND 1u /* nobody was reached, nor itself: believe none of it */
@@ -100,6 +100,9 @@ const struct mesh_load *mesh_loads(const struct mesh_head *mesh, uint64_t endpoi
                                    size_t *ret_count);
 /* Of those the one at that row of `pops`, or NULL. */
 const struct mesh_load *mesh_load_at(const struct mesh_load *loads, size_t count, uint32_t pop);
+
+/* The longest of the last starts that PoPs have told, as mesh_loads() has them; 0: none. */
+float mesh_last_start_ms(const struct mesh_load *loads, size_t count);
 
 /* May it be believed? `mesh` NULL: no. */
 bool mesh_fresh(const struct mesh_head *mesh, int64_t now_ns);

@@ -29,16 +29,18 @@ struct err;
 #define PEER_LOAD_PATH "/.perigee/mesh"
 
 #define PEER_LOAD_MAGIC 0x6c676550u /* "Pegl" */
-#define PEER_LOAD_VERSION 2u
-/* Is read as well, so that PoPs of two versions, and a gateway and an agent in an upgrade, do not
- * take each other for down. It said who is not reached: who is, its reader does not know. */
-#define PEER_LOAD_VERSION_BEFORE 1u
+#define PEER_LOAD_VERSION 3u
+/* Those before are read as well, so that PoPs of two versions, and a gateway and an agent in an
+ * upgrade, do not take each other for down. 2 says nothing of last starts, and is what who says no
+ * version is answered. 1 said who is not reached as well: who is, its reader does not know. */
+#define PEER_LOAD_VERSION_BEFORE 2u
+#define PEER_LOAD_VERSION_FIRST 1u
 enum { PEER_LOAD_ROWS_MAX = 4096, PEER_LOAD_REACHED_MAX = 2048 };
 #define PEER_LOAD_RATE_MAX 1e7f /* a second */
 #define PEER_LOAD_MS_MAX 600'000.0f
 
-#define PEER_LOAD_WHOLE 1u       /* all there is; else what has changed since `since` */
-#define PEER_LOAD_BEFORE_SEES 2u /* of the version before alone: it has that list */
+#define PEER_LOAD_WHOLE 1u      /* all there is; else what has changed since `since` */
+#define PEER_LOAD_FIRST_SEES 2u /* of the first version alone: it has that list */
 
 struct peer_load_head {
     uint32_t magic;
@@ -58,6 +60,9 @@ struct peer_load_row {
     float start_ms;   /* 0: a replica is ready; else until one is; INFINITY: it does not start */
     uint32_t places;  /* requests that run at the same time; 0: no replica is ready */
     uint32_t waiting; /* in its queue */
+    float
+        last_start_ms; /* that the last one there took; 0: none was seen. Not in versions before */
+    uint32_t reserved;
 };
 
 /* `bytes` as they came: aligned anyhow. 0 or ERR_BAD_INPUT. */
@@ -67,14 +72,21 @@ struct peer_load_row peer_load_row(struct slice bytes, uint32_t index); /* likew
 bool peer_load_reaches(struct slice bytes, uint64_t name); /* likewise: is it in the list */
 static inline uint32_t peer_load_reached(const struct peer_load_head *head) /* of whom it says so */
 {
-    return head->version == PEER_LOAD_VERSION ? head->reached : 0;
+    return head->version == PEER_LOAD_VERSION_FIRST ? 0 : head->reached;
 }
 
 uint64_t peer_load_name(struct slice name); /* the same in every process */
 
-static inline size_t peer_load_bytes(size_t rows, size_t reached)
+/* A row of a version before is the beginning of one of now. */
+static inline size_t peer_load_row_bytes(unsigned version)
 {
-    return sizeof(struct peer_load_head) + rows * sizeof(struct peer_load_row) +
+    return version < PEER_LOAD_VERSION ? offsetof(struct peer_load_row, last_start_ms)
+                                       : sizeof(struct peer_load_row);
+}
+static inline size_t peer_load_bytes(unsigned version, size_t rows, size_t reached)
+{
+    return sizeof(struct peer_load_head) + rows * peer_load_row_bytes(version) +
            reached * sizeof(uint64_t);
 }
-#define PEER_LOAD_BYTES_MAX peer_load_bytes(PEER_LOAD_ROWS_MAX, PEER_LOAD_REACHED_MAX)
+#define PEER_LOAD_BYTES_MAX                                                                        \
+    peer_load_bytes(PEER_LOAD_VERSION, PEER_LOAD_ROWS_MAX, PEER_LOAD_REACHED_MAX)

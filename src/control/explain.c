@@ -20,10 +20,7 @@
 #include "policy/route.h"
 #include "policy/seed.h"
 
-enum {
-    CLIENT_BYTES_MAX = 256,
-    START_UNKNOWN_MS = 3000, /* as in DNS: it says how others do, and has not begun this one */
-};
+enum { CLIENT_BYTES_MAX = 256 };
 
 /* ---- PoPs as route.h has them ---------------------------------------------------------------- */
 
@@ -95,6 +92,10 @@ static void columns_fill(struct control *control, struct arena *arena,
         axes[i] = ARENA_ARRAY(arena, float, count + 1);
     for (size_t i = 0; i < 4; i++)
         figures[i] = ARENA_ARRAY(arena, float, count + 1);
+    float longest_ms = 0;
+    for (size_t i = 0; i < count; i++)
+        if (table->rows[i].load && table->rows[i].load->last_start_ms > longest_ms)
+            longest_ms = table->rows[i].load->last_start_ms;
     for (size_t i = 0; i < count; i++) {
         const struct row *row = &table->rows[i];
         const struct pop_spec *spec = &row->pop->spec;
@@ -113,7 +114,7 @@ static void columns_fill(struct control *control, struct arena *arena,
         figures[1][placed] = row->load ? row->load->service_ms : 0;
         figures[2][placed] = row->load ? row->load->start_ms
                              : row->pop->loads_told && !endpoint->snapshot->row.stopped
-                                 ? START_UNKNOWN_MS
+                                 ? route_start_ms(0, longest_ms)
                                  : 0;
         hides[placed] = row->load != NULL;
         figures[3][placed++] = row->load ? row->load->weight : (float)row->place->replicas;

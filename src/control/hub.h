@@ -81,7 +81,7 @@ struct hub_activity {
 /* An endpoint there, as its agent measured it (contract/mesh.h). */
 struct hub_load {
     uint64_t endpoint_uid;
-    float wait_ms, service_ms, start_ms, weight; /* INFINITY as there */
+    float wait_ms, service_ms, start_ms, weight, last_start_ms; /* INFINITY as there */
 };
 
 /* X(id, word, what it means) */

@@ -307,6 +307,7 @@ static int read_loads(struct arena *arena, yyjson_val *root, struct report *ret,
     yyjson_arr_foreach(loads, index, count, item)
     {
         float weight = figure_of(item, "weight", MESH_WEIGHT_MAX);
+        float last_start_ms = figure_of(item, "last_start_ms", MESH_MS_MAX);
         if (map_put_u64(&seen, number_of(item, "endpoint_uid"), item))
             continue; /* the first word counts */
         ret->loads[ret->load_count++] = (struct hub_load){
@@ -315,6 +316,7 @@ static int read_loads(struct arena *arena, yyjson_val *root, struct report *ret,
             .service_ms = figure_of(item, "service_ms", MESH_MS_MAX),
             .start_ms = figure_of(item, "start_ms", MESH_MS_MAX),
             .weight = weight < MESH_WEIGHT_MAX ? weight : MESH_WEIGHT_MAX,
+            .last_start_ms = last_start_ms < INFINITY ? last_start_ms : 0,
         };
     }
     map_deinit(&seen);

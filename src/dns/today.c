@@ -9,6 +9,7 @@
 #include "contract/table.h"
 #include "dns/view.h"
 #include "io/address.h"
+#include "policy/route.h"
 
 struct ips {
     struct ip items[DNS_HOST_ADDRESSES_MAX];
@@ -71,8 +72,6 @@ static struct dns_source_host host(struct slice name, const struct ips *ips)
     return (struct dns_source_host){ name, ips->items, ips->count, ips->everywhere };
 }
 
-enum { START_UNKNOWN_MS = 3000 };
-
 /* A PoP that answers and says nothing of it has not heard of it yet, and starts it then: nobody can
  * hide that, since it would not know what it is asked for. */
 static void weigh(const struct dns_node *node, const uint32_t *mesh_rows,
@@ -83,6 +82,7 @@ static void weigh(const struct dns_node *node, const uint32_t *mesh_rows,
     if (!node->mesh || endpoint->state == TABLE_ENDPOINT_STOPPED)
         return;
     const struct mesh_load *loads = mesh_loads(node->mesh, endpoint->uid, &count);
+    float start_ms = route_start_ms((float)endpoint->start_ms, mesh_last_start_ms(loads, count));
     for (size_t i = 0; i < place_count; i++) {
         struct dns_source_place *place = &places[i];
         uint32_t row = mesh_rows[place->pop];
@@ -90,7 +90,7 @@ static void weigh(const struct dns_node *node, const uint32_t *mesh_rows,
         if (row == TABLE_NONE)
             continue;
         if (!load) {
-            place->start_ms = START_UNKNOWN_MS;
+            place->start_ms = start_ms;
             continue;
         }
         place->wait_ms = load->wait_ms;

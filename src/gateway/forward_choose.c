@@ -14,8 +14,6 @@
 #include "gateway/request.h"
 #include "io/loop.h"
 
-#define COLD_MS 10'000.0f /* until a replica is ready, where nobody says */
-
 /* From one look at other PoPs to the next, of a request that waits for a start. */
 enum { LOOK_MS_MIN = 5, LOOK_MS_MAX = 1000 };
 
@@ -40,6 +38,7 @@ struct question {
     float here_wait_ms, enough_ms;
     struct forward_peer *const *tried;
     unsigned tries;
+    float start_ms; /* that one is thought to take where nobody says */
 };
 
 struct places { /* of struct route_endpoint */
@@ -66,7 +65,7 @@ static float start_ms(const struct question *question, bool own, bool reached,
 
     if (!cold)
         return 0;
-    float usual = load && load->start_ms > 0 ? load->start_ms : COLD_MS;
+    float usual = load && load->start_ms > 0 ? load->start_ms : question->start_ms;
     return own && question->cold_ms > usual ? question->cold_ms : usual;
 }
 
@@ -87,14 +86,16 @@ static void place_add(struct places *places, const struct question *question,
     places->weight[at] = load ? load->weight : (float)placement->replicas;
 }
 
-static void places_fill(struct places *places, const struct question *question)
+static void places_fill(struct places *places, struct question *question)
 {
     const struct table_residency *row = table_residency(question->table, question->row);
-    uint64_t uid = table_endpoint(question->table, question->row)->uid;
+    const struct table_endpoint *endpoint = table_endpoint(question->table, question->row);
     const struct mesh_head *mesh = question->pops->mesh;
     size_t load_count = 0;
-    const struct mesh_load *loads = mesh ? mesh_loads(mesh, uid, &load_count) : NULL;
+    const struct mesh_load *loads = mesh ? mesh_loads(mesh, endpoint->uid, &load_count) : NULL;
 
+    question->start_ms =
+        route_start_ms((float)endpoint->start_ms, mesh_last_start_ms(loads, load_count));
     places->count = 0;
     for (uint32_t i = 0; row && i < row->placement_count; i++) {
         const struct table_placement *placement = &table_placements(question->table, row)[i];
@@ -108,7 +109,7 @@ static void places_fill(struct places *places, const struct question *question)
 }
 
 /* The best, at most `max`; how many. */
-static size_t choose_some(const struct question *question, uint64_t seed, struct route_choice *ret,
+static size_t choose_some(struct question *question, uint64_t seed, struct route_choice *ret,
                           size_t max)
 {
     const struct route_pops *route = &question->pops->route;
@@ -133,7 +134,7 @@ static size_t choose_some(const struct question *question, uint64_t seed, struct
 }
 
 /* False: there is none. */
-static bool choose(const struct question *question, uint64_t seed, struct route_choice *ret)
+static bool choose(struct question *question, uint64_t seed, struct route_choice *ret)
 {
     return choose_some(question, seed, ret, 1) > 0;
 }

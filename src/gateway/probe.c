@@ -20,9 +20,9 @@
 #include "gateway/mesh.h"
 #include "http/exchange.h"
 #include "policy/admission.h"
+#include "policy/route.h"
 
-#define START_MS 3000.0f /* of an endpoint of which no start was seen */
-#define RUN_MS 50.0f     /* of one of which no run was seen, for what it can answer */
+#define RUN_MS 50.0f /* of one of which no run was seen, for what it can answer */
 #define NS_A_MS 1e6f
 
 struct line { /* one endpoint */
@@ -101,11 +101,13 @@ static void capacity_of(const struct table *table, const struct table_endpoint *
             below((float)ready * 1000 / (gap_ms > 0 ? gap_ms : RUN_MS), PEER_LOAD_RATE_MAX);
 }
 
-static float start_of(const struct table *table, const struct table_endpoint *row,
-                      const struct endpoint *endpoint)
+/* As long as the last one here, which is told as such; else as elsewhere. */
+static float start_of(const struct table *table, const struct mesh_head *mesh,
+                      const struct table_endpoint *row, float last_ms)
 {
-    uint32_t known = atomic_load(&endpoint->start_ms);
-    float ms = known ? (float)known : START_MS;
+    size_t count = 0;
+    const struct mesh_load *loads = mesh ? mesh_loads(mesh, row->uid, &count) : NULL;
+    float ms = last_ms > 0 ? last_ms : route_start_ms(0, mesh_last_start_ms(loads, count));
     bool failed = false, hopeful = row->revision_count == 0;
 
     for (uint32_t i = 0; i < row->revision_count; i++) {
@@ -120,7 +122,8 @@ static float start_of(const struct table *table, const struct table_endpoint *ro
     return below(ms, PEER_LOAD_MS_MAX);
 }
 
-static struct peer_load_row row_of(const struct table *table, uint32_t at, float arrivals_per_s)
+static struct peer_load_row row_of(const struct table *table, const struct mesh_head *mesh,
+                                   uint32_t at, float arrivals_per_s)
 {
     const struct table_endpoint *row = table_endpoint(table->head, at);
     const struct endpoint *endpoint = table->endpoints[at];
@@ -128,8 +131,9 @@ static struct peer_load_row row_of(const struct table *table, uint32_t at, float
                                  .arrivals_per_s = below(arrivals_per_s, PEER_LOAD_RATE_MAX) };
 
     capacity_of(table, row, &ret);
+    ret.last_start_ms = below((float)atomic_load(&endpoint->start_ms), PEER_LOAD_MS_MAX);
     if (ret.places == 0)
-        ret.start_ms = start_of(table, row, endpoint);
+        ret.start_ms = start_of(table, mesh, row, ret.last_start_ms);
     for (unsigned i = 0; i < QUEUE_CLASSES; i++)
         ret.waiting += atomic_load(&endpoint->waiting[i].count);
     return ret;
@@ -137,14 +141,20 @@ static struct peer_load_row row_of(const struct table *table, uint32_t at, float
 
 /* ---- the report ----------------------------------------------------------------------------- */
 
+struct report_asked {
+    uint64_t life, since; /* of the report that the asker has */
+    unsigned version;     /* of the one that it is sent */
+};
+
 static bool same(const struct peer_load_row *a, const struct peer_load_row *b)
 {
     return a->arrivals_per_s == b->arrivals_per_s && a->capacity_per_s == b->capacity_per_s &&
            a->service_ms == b->service_ms && a->start_ms == b->start_ms && a->places == b->places &&
-           a->waiting == b->waiting;
+           a->waiting == b->waiting && a->last_start_ms == b->last_start_ms;
 }
 
-static void line_make(struct load_book *book, const struct table *table, uint32_t at, float seconds)
+static void line_make(struct load_book *book, const struct table *table,
+                      const struct mesh_head *mesh, uint32_t at, float seconds)
 {
     uint64_t uid = table_endpoint(table->head, at)->uid;
     uint64_t arrivals = arrivals_of(table->endpoints[at]);
@@ -160,7 +170,7 @@ static void line_make(struct load_book *book, const struct table *table, uint32_
     }
     uint64_t came = arrivals < line->arrivals ? 0 : arrivals - line->arrivals; /* counted anew */
     float rate = seconds > 0 ? (float)came / seconds : 0;
-    struct peer_load_row row = row_of(table, at, rate);
+    struct peer_load_row row = row_of(table, mesh, at, rate);
     if (fresh || !same(&row, &line->row))
         line->changed = book->number;
     line->row = row;
@@ -168,7 +178,8 @@ static void line_make(struct load_book *book, const struct table *table, uint32_
     line->seen = book->number;
 }
 
-static void book_make(struct load_book *book, const struct table *table, int64_t now_ns)
+static void book_make(struct load_book *book, const struct table *table,
+                      const struct mesh_head *mesh, int64_t now_ns)
 {
     float seconds = book->made_ns ? (float)(now_ns - book->made_ns) / 1e9f : 0;
 
@@ -176,7 +187,7 @@ static void book_make(struct load_book *book, const struct table *table, int64_t
     book->number++;
     for (uint32_t i = 0; i < table->head->endpoints.count; i++)
         if (table_endpoint(table->head, i)->state == TABLE_ENDPOINT_RUNNING)
-            line_make(book, table, i, seconds);
+            line_make(book, table, mesh, i, seconds);
     MAP_EACH (entry, &book->lines) {
         struct line *line = entry->value;
         if (line->seen == book->number)
@@ -217,46 +228,54 @@ static void book_reach(struct load_book *book, const struct mesh_head *mesh)
         qsort(book->reached, book->reached_count, sizeof *book->reached, order_names);
 }
 
-static struct slice book_print(const struct load_book *book, uint32_t reached, uint64_t life,
-                               uint64_t since, struct arena *arena)
+static struct slice book_print(const struct load_book *book, uint32_t reached,
+                               const struct report_asked *asked, struct arena *arena)
 {
-    bool whole = life != book->life || since == 0 || since < book->gone || since > book->number;
-    struct peer_load_head *head = arena_alloc(arena, peer_load_bytes(book->lines.count, reached));
-    struct peer_load_row *rows = (struct peer_load_row *)(head + 1);
+    uint64_t since = asked->since;
+    bool whole =
+        asked->life != book->life || since == 0 || since < book->gone || since > book->number;
+    struct peer_load_row *rows = ARENA_ARRAY(arena, struct peer_load_row, book->lines.count + 1);
+    size_t count = 0, each = peer_load_row_bytes(asked->version);
 
+    MAP_EACH (entry, &book->lines) {
+        const struct line *line = entry->value;
+        if (whole || line->changed > since)
+            rows[count++] = line->row;
+    }
+    if (count > 1)
+        qsort(rows, count, sizeof *rows, order_rows);
+    size_t bytes = peer_load_bytes(asked->version, count, reached);
+    struct peer_load_head *head = arena_alloc(arena, bytes);
     *head = (struct peer_load_head){
         .magic = PEER_LOAD_MAGIC,
-        .version = PEER_LOAD_VERSION,
+        .version = (uint16_t)asked->version,
         .flags = whole ? PEER_LOAD_WHOLE : 0,
         .life = book->life,
         .number = book->number,
         .since = whole ? 0 : since,
+        .count = (uint32_t)count,
         .reached = reached,
     };
-    MAP_EACH (entry, &book->lines) {
-        const struct line *line = entry->value;
-        if (whole || line->changed > since)
-            rows[head->count++] = line->row;
-    }
-    if (head->count > 1)
-        qsort(rows, head->count, sizeof *rows, order_rows);
-    memcpy(rows + head->count, book->reached, reached * sizeof *book->reached);
-    return (struct slice){ (const char *)head, peer_load_bytes(head->count, reached) };
+    char *to = (char *)(head + 1);
+    for (size_t i = 0; i < count; i++, to += each)
+        memcpy(to, &rows[i], each);
+    memcpy(to, book->reached, reached * sizeof *book->reached);
+    return (struct slice){ (const char *)head, bytes };
 }
 
-static struct slice report_make(struct gateway_loop *gl, uint64_t life, uint64_t since,
+static struct slice report_make(struct gateway_loop *gl, const struct report_asked *asked,
                                 struct arena *arena)
 {
     struct load_book *book = gl->gateway->book;
     int64_t now_ns = loop_now_ns();
 
+    const struct mesh_head *mesh = mesh_view_head(gl->mesh, now_ns);
     (void)pthread_mutex_lock(&book->lock);
     if (book->made_ns == 0 || now_ns - book->made_ns >= PROBE_FRESH_MS * ENV_MS)
-        book_make(book, gl->table, now_ns);
-    const struct mesh_head *mesh = mesh_view_head(gl->mesh, now_ns);
+        book_make(book, gl->table, mesh, now_ns);
     if (mesh)
         book_reach(book, mesh);
-    struct slice report = book_print(book, mesh ? book->reached_count : 0, life, since, arena);
+    struct slice report = book_print(book, mesh ? book->reached_count : 0, asked, arena);
     (void)pthread_mutex_unlock(&book->lock);
     return report;
 }
@@ -301,8 +320,13 @@ bool probe_answer(struct gateway_loop *gl, struct exchange *x)
         return false;
     uint64_t known = number_of(&query, "hop");
     peer_keys_know(gl->gateway->keys, from, known < UINT_MAX ? (unsigned)known : UINT_MAX);
-    struct slice report =
-        report_make(gl, number_of(&query, "life"), number_of(&query, "since"), exchange_arena(x));
+    const struct report_asked asked = {
+        .life = number_of(&query, "life"),
+        .since = number_of(&query, "since"),
+        .version = number_of(&query, "version") < PEER_LOAD_VERSION ? PEER_LOAD_VERSION_BEFORE
+                                                                    : PEER_LOAD_VERSION,
+    };
+    struct slice report = report_make(gl, &asked, exchange_arena(x));
     const struct http_header headers[] = {
         HTTP_HEADER("Content-Type", SLICE("application/octet-stream")),
         HTTP_HEADER("Cache-Control", SLICE("no-store")),

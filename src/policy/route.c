@@ -388,6 +388,12 @@ void route_explain(const struct route_pops *pops, const struct route_endpoint *e
     }
 }
 
+float route_start_ms(float here_ms, float elsewhere_ms)
+{
+    float longest = here_ms > elsewhere_ms ? here_ms : elsewhere_ms;
+    return longest > 0 ? longest : ROUTE_START_MS;
+}
+
 size_t route_hider(const struct route_pops *pops, const struct route_endpoint *endpoint,
                    const struct route_query *query)
 {

@@ -69,6 +69,12 @@ struct route_endpoint {
 };
 #define ROUTE_HIDDEN_MS PLACE_TAKE_MS
 
+/* How long a start is thought to take where nobody has said: as long as the endpoint's last one
+ * here, or the longest of the last ones elsewhere, whichever is more (0: none was seen);
+ * ROUTE_START_MS without either. DNS, gateways and explain all think so. */
+#define ROUTE_START_MS 3000.0f
+float route_start_ms(float here_ms, float elsewhere_ms);
+
 struct route_query {
     struct spot client;
     bool client_known;               /* else distance does not count, but what was measured */

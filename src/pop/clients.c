@@ -42,6 +42,7 @@ void report_loads(struct json_writer *w, struct agent *agent)
         member_figure(w, "service_ms", loads[i].service_ms);
         member_figure(w, "start_ms", loads[i].start_ms);
         member_figure(w, "weight", loads[i].weight);
+        member_figure(w, "last_start_ms", loads[i].last_start_ms);
         json_object_end(w);
     }
     json_array_end(w);

@@ -178,7 +178,7 @@ static void reached_take(struct pop_mesh_peer *peer, struct slice report,
     if (peer->reached_count == 0)
         return;
     peer->reached = mem_resize(peer->reached, peer->reached_count, sizeof *peer->reached);
-    memcpy(peer->reached, report.data + peer_load_bytes(head->count, 0),
+    memcpy(peer->reached, report.data + peer_load_bytes(head->version, head->count, 0),
            peer->reached_count * sizeof *peer->reached);
 }
 
@@ -474,6 +474,7 @@ static struct mesh_load load_of(const struct pop_mesh_line *line, uint32_t pop)
         .service_ms = line->row.service_ms,
         .start_ms = line->row.start_ms,
         .weight = line->load.weight,
+        .last_start_ms = line->row.last_start_ms,
     };
     if (line->row.places == 0) {
         load.wait_ms = isinf(line->row.start_ms) ? INFINITY : 0;

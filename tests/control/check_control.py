@@ -634,7 +634,8 @@ class Rules(Case):
         schemas = description["components"]["schemas"]
         report = schemas["Report"]["properties"]
         self.assertEqual(set(report["loads"]["items"]["properties"]),
-                         {"endpoint_uid", "wait_ms", "service_ms", "start_ms", "weight"})
+                         {"endpoint_uid", "wait_ms", "service_ms", "start_ms", "weight",
+                          "last_start_ms"})
         self.assertEqual(set(report["clients"]["items"]["properties"]),
                          {"endpoint_uid", "country", "requests", "near", "rtt_us"})
         past = schemas["PastRequest"]["properties"]["decisions"]["items"]["properties"]["pops"]

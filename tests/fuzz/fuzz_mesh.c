@@ -21,6 +21,8 @@ static void mesh(struct slice bytes)
     for (uint64_t uid = 0; uid < 16; uid++) {
         size_t count;
         const struct mesh_load *loads = mesh_loads(mesh, uid, &count);
+        if (!(mesh_last_start_ms(loads, count) >= 0))
+            abort();
         for (size_t i = 0; i < count; i++)
             if (loads[i].endpoint != uid || loads[i].pop >= mesh->pop_count ||
                 mesh_load_at(loads, count, loads[i].pop) != &loads[i])
@@ -37,11 +39,12 @@ static void load(struct slice bytes)
         return;
     struct peer_load_head head = peer_load_head(bytes);
     for (uint32_t i = 0; i < head.count; i++)
-        if (!(peer_load_row(bytes, i).arrivals_per_s >= 0))
+        if (!(peer_load_row(bytes, i).arrivals_per_s >= 0) ||
+            !(peer_load_row(bytes, i).last_start_ms >= 0))
             abort();
     for (uint32_t i = 0; i < peer_load_reached(&head); i++) {
         uint64_t name;
-        memcpy(&name, bytes.data + peer_load_bytes(head.count, i), sizeof name);
+        memcpy(&name, bytes.data + peer_load_bytes(head.version, head.count, i), sizeof name);
         if (!peer_load_reaches(bytes, name))
             abort();
     }

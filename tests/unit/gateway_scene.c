@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gateway_scene.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -118,6 +119,7 @@ void scene_mesh(struct scene *scene, const struct scene_figures *figures, size_t
 {
     struct mesh_pop pops[3] = {};
     struct mesh_load loads[3];
+    size_t load_count = 0;
     static uint64_t number;
     struct arena *arena = arena_new();
     union message message = { .as_MESSAGE_MESH_NEW = MESSAGE_INIT(MESSAGE_MESH_NEW) };
@@ -131,19 +133,21 @@ void scene_mesh(struct scene *scene, const struct scene_figures *figures, size_t
         snprintf(pops[i].name, sizeof pops[i].name, "%s", figures[i].name);
         pops[i].health = figures[i].health;
         pops[i].rtt_ms = figures[i].rtt_ms;
-        loads[i] = (struct mesh_load){ .endpoint = 1,
-                                       .pop = (uint32_t)i,
-                                       .wait_ms = figures[i].wait_ms,
-                                       .service_ms = 1,
-                                       .start_ms = figures[i].start_ms,
-                                       .weight = 1 };
+        if (!isnan(figures[i].start_ms))
+            loads[load_count++] = (struct mesh_load){ .endpoint = 1,
+                                                      .pop = (uint32_t)i,
+                                                      .wait_ms = figures[i].wait_ms,
+                                                      .service_ms = 1,
+                                                      .start_ms = figures[i].start_ms,
+                                                      .weight = 1,
+                                                      .last_start_ms = figures[i].last_start_ms };
     }
     struct mesh_source source = { .number = ++number,
                                   .at_ns = now.tv_sec * INT64_C(1'000'000'000) + now.tv_nsec,
                                   .pops = pops,
                                   .pop_count = count,
                                   .loads = loads,
-                                  .load_count = count };
+                                  .load_count = load_count };
     assert_int_equal(mesh_build(arena, &source, &bytes, &err), 0);
     assert_int_equal(shm_publish("mesh", bytes.data, bytes.size, &fd, &err), 0);
     message.as_MESSAGE_MESH_NEW.number = number;

@@ -46,7 +46,8 @@ void scene_table(struct scene *scene);
 struct scene_figures { /* of one PoP, as the mesh says them */
     const char *name;
     enum mesh_health health;
-    float rtt_ms, wait_ms, start_ms;
+    float rtt_ms, wait_ms, start_ms; /* start_ms NAN: it has not spoken of the endpoint */
+    float last_start_ms;
 };
 /* A mesh of those, and a table, for the same. */
 void scene_mesh(struct scene *scene, const struct scene_figures *figures, size_t count);

@@ -405,12 +405,95 @@ static void test_what_is_measured_counts(void **)
     }
 }
 
+static const struct {
+    const char *name;
+    float start_ms, last_ms; /* of digits at tokyo, as it says */
+    uint32_t here_ms;        /* the last one at paris, by its table */
+    float wanted;            /* at quito, which has not spoken of it yet */
+} starts[] = {
+    { "nobody has seen one", 0, 0, 0, ROUTE_START_MS },
+    { "as long as elsewhere", 0, 70, 0, 70 },
+    { "as long as here", 0, 0, 90, 90 },
+    { "of several the longest, elsewhere", 0, 200, 90, 200 },
+    { "of several the longest, here", 0, 70, 90, 90 },
+    { "what is thought there is no word of one", 9000, 0, 40, 40 },
+};
+
+/* Just placed at three PoPs; this node is paris. */
+static void test_a_start_that_nobody_has_told(void **)
+{
+    static const struct table_source_placement placements[] = { { SLICE("paris"), 1 },
+                                                                { SLICE("quito"), 1 },
+                                                                { SLICE("tokyo"), 1 } };
+    for (size_t i = 0; i < sizeof starts / sizeof *starts; i++) {
+        const struct ip ips[] = { face(1), face(2), face(3) };
+        const struct table_source_pop pops[] = {
+            { .name = SLICE("paris"), .flags = TABLE_POP_UP, .addresses = ips, .address_count = 1 },
+            { .name = SLICE("quito"),
+              .flags = TABLE_POP_UP,
+              .addresses = ips + 1,
+              .address_count = 1 },
+            { .name = SLICE("tokyo"),
+              .flags = TABLE_POP_UP,
+              .addresses = ips + 2,
+              .address_count = 1 },
+        };
+        const struct table_source_endpoint digits = { .uid = 1,
+                                                      .name = SLICE("digits"),
+                                                      .placements = placements,
+                                                      .placement_count = 3,
+                                                      .state = TABLE_ENDPOINT_RUNNING,
+                                                      .start_ms = starts[i].here_ms,
+                                                      USUAL };
+        const struct table_source source = {
+            .number = 9,
+            .zone = SLICE("perigee.test"),
+            .pop = SLICE("paris"),
+            .country = SLICE("FR"),
+            .pops = pops,
+            .pop_count = 3,
+            .endpoints = &digits,
+            .endpoint_count = 1,
+        };
+        struct mesh_pop seen_pops[] = { { .name = "paris" },
+                                        { .name = "quito" },
+                                        { .name = "tokyo" } };
+        struct mesh_load load = { .endpoint = 1,
+                                  .pop = 2,
+                                  .start_ms = starts[i].start_ms,
+                                  .last_start_ms = starts[i].last_ms,
+                                  .weight = 1 };
+        const struct mesh_source seen = { .number = 1,
+                                          .self = SLICE("paris"),
+                                          .pops = seen_pops,
+                                          .pop_count = 3,
+                                          .loads = &load,
+                                          .load_count = 1 };
+        struct arena *own = arena_new();
+        struct slice table_bytes, mesh_bytes;
+        struct dns_view *view;
+        struct err err = {};
+        print_message("  %s\n", starts[i].name);
+        assert_int_equal(table_build(own, &source, &table_bytes, &err), 0);
+        assert_int_equal(mesh_build(own, &seen, &mesh_bytes, &err), 0);
+        struct dns_node node = { .mesh = (const void *)mesh_bytes.data };
+        assert_int_equal(dns_view_today((const void *)table_bytes.data, &node, &view, &err), 0);
+        const struct route_endpoint *route = &dns_view_find(view, SLICE("digits"))->route;
+        assert_int_equal(route->count, 3);
+        assert_true(route->start_ms[1] == starts[i].wanted && !(route->hides && route->hides[1]));
+        assert_true(route->start_ms[2] == starts[i].start_ms);
+        dns_view_free(view);
+        arena_free(own);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_a_node_answers),
         cmocka_unit_test(test_all_answer_the_same),
         cmocka_unit_test(test_what_is_measured_counts),
+        cmocka_unit_test(test_a_start_that_nobody_has_told),
         cmocka_unit_test(test_what_a_node_answers_that_is_no_pop),
     };
     return cmocka_run_group_tests_name("dns_today", tests, set_up, tear_down);

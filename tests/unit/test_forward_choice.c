@@ -20,6 +20,7 @@
 #include "contract/mesh.h"
 #include "contract/peer_load.h"
 #include "gateway_scene.h"
+#include "policy/route.h"
 #include "proto/hop.h"
 
 /* ---- here again ----------------------------------------------------------------------------- */
@@ -122,6 +123,40 @@ static void test_cold_for_longer_than_thought(void **state)
         world_pass(&scene.world);
     }
     scene_end(&scene);
+}
+
+/* Nobody has said how long a start takes here: as long as the last one elsewhere. With another one
+ * that is nearer than that, it goes there; else it is waited for. */
+static void test_cold_and_started_elsewhere_before(void **state)
+{
+    const struct {
+        float last_ms;
+        const char *answered;
+    } rows[] = { { 0, "Perigee-Pop: other" }, { 20, "Perigee-Pop: local" } };
+    static const char request[] =
+        "POST /v2/models/digits/infer HTTP/1.1\r\n" LOCAL "Content-Length: 78\r\n\r\n" BODY;
+    (void)state;
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const struct scene_figures figures[] = {
+            { "local", MESH_UP, 0, 0, NAN, 0 },
+            { "other", MESH_UP, ROUTE_START_MS - 200, 0, 0, rows[i].last_ms },
+        };
+        struct scene scene;
+        struct world_endpoint row = scene_endpoint(0, scene_at_all, 2);
+        union message message;
+
+        row.timeout_ms = row.queue_cold_ms = 60'000;
+        scene_begin(&scene, &row, PEER_ECHOES, false);
+        scene_mesh(&scene, figures, 2);
+        int fd = world_connect(&scene.world);
+        assert_int_equal(send(fd, request, sizeof request - 1, MSG_NOSIGNAL), sizeof request - 1);
+        world_expect(&scene.world, true, MESSAGE_DEMAND, &message);
+        fake_start(&scene.world, &scene.fake, 7, WORLD_REVISION(0, 1), 2);
+        scene_expect(world_read(fd), 200, rows[i].answered);
+        close(fd);
+        scene_end(&scene);
+    }
 }
 
 /* It would be waited for, but as many as may wait already do. */
@@ -541,6 +576,7 @@ int main(void)
         cmocka_unit_test(test_a_pop_that_is_forgotten),
         cmocka_unit_test(test_cold),
         cmocka_unit_test(test_cold_for_longer_than_thought),
+        cmocka_unit_test(test_cold_and_started_elsewhere_before),
         cmocka_unit_test(test_cold_and_full),
         cmocka_unit_test(test_cold_and_served_here),
         cmocka_unit_test(test_cold_and_denied_elsewhere),

@@ -203,13 +203,21 @@ static void test_what_is_said(void **)
     reply_free(&reply);
 
     /* An agent that reads later versions, and one from before it was said which: what both read. */
-    static const char *const versions[] = { "&version=2", "&version=9", "&version=x", "" };
+    static const struct {
+        const char *asked;
+        unsigned answered;
+    } versions[] = { { "&version=2", 2 },
+                     { "&version=3", 3 },
+                     { "&version=9", 3 },
+                     { "&version=x", 2 },
+                     { "", 2 } };
     for (size_t i = 0; i < sizeof versions / sizeof *versions; i++) {
-        snprintf(target, sizeof target, PEER_LOAD_PATH "?life=1&since=1%s", versions[i]);
+        snprintf(target, sizeof target, PEER_LOAD_PATH "?life=1&since=1%s", versions[i].asked);
         question.target = target;
         reply = ask(&world, &question);
         assert_int_equal(reply.status, 200);
-        assert_int_equal(peer_load_head(body_of(&reply)).version, 2);
+        assert_int_equal(peer_load_head(body_of(&reply)).version, versions[i].answered);
+        assert_int_equal(peer_load_row(body_of(&reply), 0).places, 2);
         reply_free(&reply);
     }
     case_end(&world, &fake);

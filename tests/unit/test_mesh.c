@@ -30,7 +30,13 @@ static struct mesh_pop pops[] = {
 static struct mesh_load loads[] = {
     { .endpoint = 9, .pop = 0, .wait_ms = 1, .service_ms = 2, .start_ms = 0, .weight = 5 },
     { .endpoint = 7, .pop = 0, .wait_ms = 3, .service_ms = 2, .start_ms = 0, .weight = 6 },
-    { .endpoint = 7, .pop = 1, .wait_ms = 0, .service_ms = 2, .start_ms = 400, .weight = 1 },
+    { .endpoint = 7,
+      .pop = 1,
+      .wait_ms = 0,
+      .service_ms = 2,
+      .start_ms = 400,
+      .weight = 1,
+      .last_start_ms = 70 },
     { .endpoint = 7, .pop = 2, .wait_ms = INFINITY, .start_ms = INFINITY },
 };
 
@@ -70,6 +76,7 @@ static void test_build(void **)
     assert_true(rows[0].pop == 0 && rows[0].start_ms == 400 && rows[2].pop == 2);
     assert_true(mesh_load_at(rows, count, 2)->wait_ms == 3);
     assert_true(isinf(mesh_load_at(rows, count, 1)->start_ms));
+    assert_true(mesh_last_start_ms(rows, count) == 70 && mesh_last_start_ms(NULL, 0) == 0);
     (void)mesh_loads(mesh, 8, &count);
     assert_int_equal(count, 0);
     rows = mesh_loads(mesh, 9, &count);
@@ -125,6 +132,8 @@ static void test_check(void **)
         { "absurd wait", "load 0", load + 12, 4, &much },
         { "endless service", "load 0", load + 16, 4, &endless },
         { "negative weight", "load 0", load + 24, 4, &less },
+        { "negative last start", "load 0", load + 28, 4, &less },
+        { "endless last start", "load 3", load + 3 * 32 + 28, 4, &endless },
     };
     struct arena *arena = arena_new();
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -180,6 +189,7 @@ static void test_differs(void **)
         { "no room", sizeof(struct mesh_head) + 3 * sizeof(struct mesh_pop) + 12, INFINITY, true },
         { "a weight by a little", sizeof(struct mesh_head) + 3 * sizeof(struct mesh_pop) + 24, 1.4f,
           false },
+        { "a last start", sizeof(struct mesh_head) + 3 * sizeof(struct mesh_pop) + 28, 90, true },
     };
     struct arena *arena = arena_new();
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -208,7 +218,7 @@ static struct report report(void)
 {
     return (struct report){
         { PEER_LOAD_MAGIC, PEER_LOAD_VERSION, PEER_LOAD_WHOLE, 77, 5, 0, 2, 0 },
-        { { 1, 10, 20, 3, 0, 4, 2 }, { 8, 0, 0, 0, INFINITY, 0, 0 } },
+        { { 1, 10, 20, 3, 0, 4, 2, 70, 0 }, { 8, 0, 0, 0, INFINITY, 0, 0, 0, 0 } },
     };
 }
 
@@ -220,6 +230,7 @@ static void test_peer_load(void **)
     assert_int_equal(peer_load_check(bytes, &err), 0);
     assert_int_equal(peer_load_head(bytes).number, 5);
     assert_true(peer_load_row(bytes, 1).endpoint == 8 && isinf(peer_load_row(bytes, 1).start_ms));
+    assert_true(peer_load_row(bytes, 0).last_start_ms == 70);
     assert_int_equal(peer_load_check((struct slice){ bytes.data, 39 }, &err), ERR_BAD_INPUT);
     assert_int_equal(peer_load_check((struct slice){ bytes.data, 72 }, &err), ERR_BAD_INPUT);
     assert_int_equal(peer_load_check((struct slice){}, &err), ERR_BAD_INPUT);
@@ -245,25 +256,51 @@ static void test_peer_load_reached(void **)
     assert_true(peer_load_name(SLICE("paris")) != peer_load_name(SLICE("tokyo")));
 }
 
-/* It is read as well; but its list is of those that are not reached, and nothing is made of it. */
+struct before {
+    struct peer_load_head head;
+    char rows[2][32];
+    uint64_t reached[2];
+};
+
+static struct before before(uint16_t version)
+{
+    struct report from = report();
+    struct before said = { from.head, {}, { 5, 9 } };
+    for (size_t i = 0; i < 2; i++)
+        memcpy(said.rows[i], &from.rows[i], sizeof said.rows[i]);
+    said.head.version = version;
+    said.head.reached = 2;
+    return said;
+}
+
+/* It is read as well, and says nothing of last starts. */
 static void test_peer_load_of_the_version_before(void **)
 {
-    struct {
-        struct report report;
-        uint64_t not_reached[2];
-    } said = { report(), { 5, 9 } };
+    struct before said = before(PEER_LOAD_VERSION_BEFORE);
     struct slice bytes = { (const char *)&said, sizeof said };
     struct err err = {};
-    said.report.head.version = PEER_LOAD_VERSION_BEFORE;
-    said.report.head.flags |= PEER_LOAD_BEFORE_SEES;
-    said.report.head.reached = 2;
+    assert_int_equal(peer_load_check(bytes, &err), 0);
+    assert_int_equal(peer_load_row(bytes, 1).endpoint, 8);
+    assert_true(peer_load_row(bytes, 0).waiting == 2 && peer_load_row(bytes, 0).last_start_ms == 0);
+    assert_true(peer_load_reaches(bytes, 5) && peer_load_reaches(bytes, 9));
+    said.head.version = PEER_LOAD_VERSION;
+    assert_int_equal(peer_load_check(bytes, &err), ERR_BAD_INPUT); /* rows are longer by now */
+}
+
+/* The first one, too; but its list is of those that are not reached: nothing is made of it. */
+static void test_peer_load_of_the_first_version(void **)
+{
+    struct before said = before(PEER_LOAD_VERSION_FIRST);
+    struct slice bytes = { (const char *)&said, sizeof said };
+    struct err err = {};
+    said.head.flags |= PEER_LOAD_FIRST_SEES;
     assert_int_equal(peer_load_check(bytes, &err), 0);
     assert_int_equal(peer_load_row(bytes, 1).endpoint, 8);
     assert_false(peer_load_reaches(bytes, 5) || peer_load_reaches(bytes, 9));
-    said.not_reached[1] = 5;
+    said.reached[1] = 5;
     assert_int_equal(peer_load_check(bytes, &err), ERR_BAD_INPUT);
-    said.not_reached[1] = 9;
-    said.report.head.flags |= 4;
+    said.reached[1] = 9;
+    said.head.flags |= 4;
     assert_int_equal(peer_load_check(bytes, &err), ERR_BAD_INPUT);
 }
 
@@ -282,8 +319,11 @@ static void test_peer_load_lies(void **)
         { "a negative start", "row 1", offsetof(struct report, rows[1].start_ms), -INFINITY },
         { "not one of ours", "no report", 0, 1 },
         { "another version", "version 0", 4, 0 },
-        { "a later one", "version 3", 4, 0x1.0003p-133f },
-        { "a flag of that one", "later", 4, 0x1.8001p-132f },
+        { "a later one", "version 4", 4, 0x1.0004p-133f },
+        { "a flag of the first one", "later", 4, 0x1.80018p-132f },
+        { "a negative last start", "row 0", offsetof(struct report, rows[0].last_start_ms), -1 },
+        { "an endless last start", "row 1", offsetof(struct report, rows[1].last_start_ms),
+          INFINITY },
         { "rows out of order", "row 1", offsetof(struct report, rows[1].endpoint), 0 },
         { "more PoPs reached", "rows has", offsetof(struct report, head.reached), 1 },
         { "more rows", "rows has", offsetof(struct report, head.count), 1 },
@@ -311,6 +351,7 @@ int main(void)
         cmocka_unit_test(test_differs),
         cmocka_unit_test(test_peer_load),
         cmocka_unit_test(test_peer_load_of_the_version_before),
+        cmocka_unit_test(test_peer_load_of_the_first_version),
         cmocka_unit_test(test_peer_load_lies),
         cmocka_unit_test(test_peer_load_reached),
     };

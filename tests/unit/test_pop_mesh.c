@@ -42,7 +42,7 @@ static struct slice said(struct report *report, uint16_t flags, uint64_t number,
     report->head = (struct peer_load_head){
         PEER_LOAD_MAGIC, PEER_LOAD_VERSION, flags, 7, number, since, count, 0
     };
-    return (struct slice){ (const char *)report, peer_load_bytes(count, 0) };
+    return (struct slice){ (const char *)report, peer_load_bytes(PEER_LOAD_VERSION, count, 0) };
 }
 
 static void hear(struct pop_mesh_peer *peer, struct slice report, float rtt_ms, int64_t now_ns)
@@ -214,10 +214,11 @@ static void test_load(void **)
     assert_true(count == 1 && load->wait_ms == 0 && load->start_ms == 900 && load->weight > 0);
 
     /* A delta changes what it names. */
-    report.rows[0] = (struct peer_load_row){ 2, 0, 0, 0, INFINITY, 0, 0 };
+    report.rows[0] = (struct peer_load_row){ 2, 0, 0, 0, INFINITY, 0, 0, 70, 0 };
     hear(tokyo, said(&report, 0, 6, 5, 1), 200, 11 * SECOND);
     head = printed(&mesh, arena, 11 * SECOND);
     assert_true(isinf(mesh_loads(head, 2, &count)->wait_ms));
+    assert_true(mesh_loads(head, 2, &count)->last_start_ms == 70);
     (void)mesh_loads(head, 1, &count);
     assert_int_equal(count, 1);
 
@@ -295,7 +296,7 @@ static struct slice sees(struct pop_mesh_peer *by, char *buffer, uint16_t versio
     head.reached = *reached != '\0';
     memcpy(buffer, &head, sizeof head);
     memcpy(buffer + sizeof head, &name, sizeof name);
-    return (struct slice){ buffer, peer_load_bytes(0, head.reached) };
+    return (struct slice){ buffer, peer_load_bytes(version, 0, head.reached) };
 }
 
 static void test_a_link_alone_is_cut(void **)
@@ -306,10 +307,11 @@ static void test_a_link_alone_is_cut(void **)
         uint16_t version;
     } rows[] = {
         { "tokyo reaches it", "quito", true, PEER_LOAD_VERSION },
+        { "tokyo of the version before reaches it", "quito", true, PEER_LOAD_VERSION_BEFORE },
         { "tokyo reaches another one, and does not know it", "lima", false, PEER_LOAD_VERSION },
         { "tokyo reaches nobody, or has yet to judge", "", false, PEER_LOAD_VERSION },
         { "tokyo, of the version before, does not reach it", "quito", false,
-          PEER_LOAD_VERSION_BEFORE },
+          PEER_LOAD_VERSION_FIRST },
     };
     struct arena *arena = arena_new();
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

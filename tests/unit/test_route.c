@@ -509,6 +509,14 @@ static void test_a_wait_turns_away_a_part_that_grows_with_it(void **state)
     }
 }
 
+static void test_a_start_of_which_nobody_has_spoken(void **state)
+{
+    (void)state;
+    assert_true(route_start_ms(0, 0) == ROUTE_START_MS);
+    assert_true(route_start_ms(20, 0) == 20 && route_start_ms(0, 20) == 20);
+    assert_true(route_start_ms(20, 9000) == 9000 && route_start_ms(9000, 20) == 9000);
+}
+
 static void test_what_is_better_than_to_stay_is_shared(void **state)
 {
     struct fleet fleet;
@@ -594,6 +602,7 @@ int main(void)
         cmocka_unit_test(test_explain_and_choose_agree),
         cmocka_unit_test(test_a_small_change_moves_few),
         cmocka_unit_test(test_a_wait_turns_away_a_part_that_grows_with_it),
+        cmocka_unit_test(test_a_start_of_which_nobody_has_spoken),
         cmocka_unit_test(test_what_is_better_than_to_stay_is_shared),
         cmocka_unit_test(test_a_pop_that_joins_takes_its_part_and_moves_no_other_client),
         cmocka_unit_test(test_distances),
