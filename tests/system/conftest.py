@@ -21,8 +21,9 @@ SLOW = {"test_bench", "test_clock", "test_containers", "test_demo_edge", "test_d
         "test_engine", "test_engine_false", "test_explain", "test_explain_request",
         "test_explain_words", "test_fleet", "test_fleet_faults", "test_forward",
         "test_forward_canary", "test_forward_tunnel", "test_infer_from", "test_make_run",
-        "test_mesh", "test_parts", "test_run_tests", "test_scale", "test_setup", "test_simulate",
-        "test_top", "test_traffic", "test_upgrade", "test_upstream_told", "test_usage"}
+        "test_mesh", "test_parts", "test_resolver", "test_run_tests", "test_scale", "test_setup",
+        "test_simulate", "test_top", "test_traffic", "test_upgrade", "test_upstream_told",
+        "test_usage"}
 
 
 # Docker's end is its containers' as well.

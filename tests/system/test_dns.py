@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import pathlib
-import shutil
 import signal
 import socket
 import struct
@@ -21,8 +20,9 @@ import dns.query
 import dns.rcode
 import pytest
 
-from deadline import DEADLINE, wait_exit, wait_readable
-from perigee import DIGITS, PROGRAM, listens
+from deadline import DEADLINE, wait_readable
+from perigee import DIGITS, PROGRAM
+from resolver import resolve, unbound
 from test_processes import ZEROS, kill, right, role_pid, until
 from test_upgrade import another
 
@@ -249,6 +249,18 @@ def test_bad_messages(named, message, code):
         assert got[-1][3] & 15 == 0 and got[-1][7] == 1
 
 
+@pytest.mark.parametrize("tcp", (False, True), ids=("udp", "tcp"))
+@pytest.mark.parametrize("version", (1, 2, 255))
+def test_edns_of_another_version(named, version, tcp):
+    """It is told which one is spoken (RFC 6891, 6.1.3), and nothing else."""
+    host, port = named.address("dns")
+    question = dns.message.make_query(f"digits.{ZONE}", "A", use_edns=version)
+    answer = (dns.query.tcp if tcp else dns.query.udp)(question, host, port=port, timeout=DEADLINE)
+    assert answer.rcode() == dns.rcode.BADVERS and answer.edns == 0
+    assert not answer.answer and not answer.authority
+    assert addresses(named, f"digits.{ZONE}", tcp=tcp) == ["127.0.0.1"]
+
+
 def test_a_flood_from_one_prefix_is_answered_shortly(named):
     """Above its rate and without a cookie no answer is larger than three times its question; with
     TC set who is real comes by TCP, or shows a cookie."""
@@ -397,66 +409,10 @@ def port_of(pid):
 
 # --- a resolver in front -------------------------------------------------------------------------
 
-UNBOUND = """
-server:
-  interface: 127.0.0.1
-  port: {port}
-  directory: "{folder}"
-  chroot: ""
-  username: ""
-  pidfile: ""
-  use-syslog: no
-  do-daemonize: no
-  do-not-query-localhost: no
-  domain-insecure: "test."
-  local-zone: "test." nodefault
-  module-config: "subnetcache iterator"
-  send-client-subnet: 127.0.0.1
-  access-control: 127.0.0.0/8 allow
-  hide-identity: yes
-stub-zone:
-  name: "{zone}"
-  stub-addr: {server}
-remote-control:
-  control-enable: no
-"""
-
-
-def free_port():
-    """Free for TCP and UDP both."""
-    while True:
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stream, \
-                socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
-            stream.bind(("127.0.0.1", 0))
-            with contextlib.suppress(OSError):
-                datagrams.bind(stream.getsockname())
-                return stream.getsockname()[1]
-
-
 @pytest.fixture
 def resolver(named, scratch):
-    if not shutil.which("unbound") and not os.path.exists("/usr/sbin/unbound"):
-        pytest.skip("needs Debian's unbound")
-    host, port = named.address("dns")
-    own = free_port()
-    config = scratch / "unbound.conf"
-    config.write_text(UNBOUND.format(port=own, folder=scratch, zone=ZONE, server=f"{host}@{port}"))
-    with open(scratch / "unbound.log", "wb") as log:
-        program = shutil.which("unbound") or "/usr/sbin/unbound"
-        process = subprocess.Popen([program, "-d", "-c", config], stdout=log, stderr=log)
-    try:
-        until("unbound", lambda: listens(f"127.0.0.1:{own}") or process.poll() is not None)
-        assert process.poll() is None, (scratch / "unbound.log").read_text()
-        yield "127.0.0.1", own
-    finally:
-        process.terminate()
-        wait_exit(process.pid)
-        process.wait()
-
-
-def resolve(resolver, name, kind="A"):
-    host, port = resolver
-    return dns.query.udp(dns.message.make_query(name, kind), host, port=port, timeout=DEADLINE)
+    with unbound(scratch, ZONE, named.address("dns")) as address:
+        yield address
 
 
 def test_an_inference_by_name_through_unbound(named, resolver):
