@@ -32,6 +32,7 @@
 
 #include "base/arena.h"
 #include "base/err.h"
+#include "proto/proxy.h"
 
 struct span {
     size_t at, size;
@@ -53,7 +54,9 @@ struct http1_parser {
     size_t raw_bytes, header_bytes;
     unsigned spaces; /* of a request line */
     bool request, begun, line_done, in_field, whole;
-    char last;  /* raw byte before the next one fed */
+    char last;                         /* raw byte before the next one fed */
+    char first[PROXY_SIGNATURE_BYTES]; /* of a request's raw bytes */
+    size_t first_count;
     int status; /* 0, or what a callback refused with */
     const char *reason;
 };
@@ -217,6 +220,21 @@ static int raw_check(struct http1_parser *parser, const char *data, size_t size)
     return 0;
 }
 
+static void first_take(struct http1_parser *parser, const char *data, size_t size)
+{
+    size_t room = sizeof parser->first - parser->first_count, more = size < room ? size : room;
+    memcpy(parser->first + parser->first_count, data, more);
+    parser->first_count += more;
+}
+
+/* Behind the one of a proxy, or not at the connection's beginning, a PROXY header is a client's. */
+static bool proxy_begun(const struct http1_parser *parser)
+{
+    struct proxy_header header;
+    size_t used;
+    return proxy_parse(parser->first, parser->first_count, &header, &used, NULL) != PROXY_ABSENT;
+}
+
 static int refusal(struct http1_parser *parser, enum llhttp_errno error, struct err *err)
 {
     const char *at = llhttp_get_error_pos(&parser->llhttp);
@@ -224,6 +242,12 @@ static int refusal(struct http1_parser *parser, enum llhttp_errno error, struct 
     case HPE_USER:
         break;
     case HPE_INVALID_METHOD:
+        if (proxy_begun(parser)) {
+            parser->status = 400;
+            parser->reason = "a PROXY header where a request should begin; it is believed once, at "
+                             "the beginning of a connection, from --trusted-proxies alone";
+            break;
+        }
         /* A token that we do not know, or no HTTP at all. */
         parser->status = at && http_name_valid((struct slice){ at, 1 }) ? 501 : 400;
         parser->reason = "the method is not known";
@@ -255,6 +279,8 @@ int http1_parse(struct http1_parser *parser, const char *data, size_t size, size
     *ret_used = size;
     if (!size)
         return 0;
+    if (parser->request && parser->first_count < sizeof parser->first)
+        first_take(parser, data, size);
     enum llhttp_errno error = llhttp_execute(&parser->llhttp, data, size);
     if (error != HPE_OK && !(error == HPE_PAUSED && parser->whole))
         return refusal(parser, error, err);

@@ -20,6 +20,7 @@ import crowd
 from deadline import DEADLINE, readable, until
 from oip import tensor
 from perigee import DIGITS, PROGRAM, ROOT, Perigee, listens
+from test_trusted_proxies import version1, version2
 
 FLEET = """
 version: 1
@@ -155,6 +156,19 @@ def test_distance_is_two_round_trips_on_a_new_connection_and_one_on_a_used_one(f
             assert time.monotonic() - begun >= least, turn
             assert answer.headers["Perigee-Pop"] == "two"
             assert net(answer) == 240
+
+
+def test_a_clients_own_proxy_header_is_bad_input(fleet):
+    """Behind the relay as straight at a PoP: nobody is taken for somebody else."""
+    for header in version1("127.0.1.2"), version2("127.0.1.2", rtt_us=1):
+        for listener in "gateway", "admin":  # the second has no relay
+            with contextlib.closing(fleet.client("two", FAR, listener)) as connection:
+                connection.connect()
+                connection.sock.sendall(header + b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+                answer = http.client.HTTPResponse(connection.sock)
+                answer.begin()
+                assert answer.status == 400, (header, listener)
+                assert b"--trusted-proxies" in answer.read()
 
 
 def test_the_gateway_knows_the_link_of_each_client(fleet):

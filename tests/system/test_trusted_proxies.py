@@ -99,6 +99,22 @@ def test_from_anyone_else_a_proxy_header_is_bad_input(perigee, listener, header)
         assert one.ended()
 
 
+@pytest.mark.parametrize("header", [version1(), version2()], ids=["version-1", "version-2"])
+@pytest.mark.parametrize("listener", ["gateway", "control"])
+def test_behind_the_proxys_own_a_proxy_header_is_bad_input(perigee, listener, header):
+    """A client's, which the proxy carries as it came; or later on a connection."""
+    live = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    for first in (version1(), version2(), live, version2() + live):
+        with wire(perigee, PROXY, listener) as one:
+            one.send(first)
+            if first.endswith(live):
+                assert one.answer().status in (200, 404)
+            answer = one.send(header, live).answer()
+            assert (answer.status, answer.headers["perigee-error"]) == (400, "bad_input"), first
+            assert b"--trusted-proxies" in answer.body
+            assert one.ended()
+
+
 @pytest.mark.parametrize("path", ["/metrics", "/healthz"])
 def test_the_admin_port_takes_it_too(perigee, path):
     ask = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"
