@@ -11,7 +11,7 @@ import socket
 
 import pytest
 
-from deadline import until
+from deadline import children, until, wait_exit
 from oip import MODELS, tensor
 from test_forward import FLEET, Box, template
 from test_forward_tunnel import raw, tunnel
@@ -33,10 +33,11 @@ EUROPE = {"one", "three"}
 class Words:
     """Each is of one request; where it may be found is known when it is made."""
 
-    def __init__(self, box):
-        self.box = box
+    def __init__(self, box, endpoint="words"):
+        self.box, self.endpoint = box, endpoint
         self.allowed = {}
         self.status = {}
+        self.by = None  # who gave the last answer
 
     def new(self, allowed):
         word = f"canary-{len(self.allowed)}-{os.urandom(6).hex()}"
@@ -48,11 +49,11 @@ class Words:
         body = json.dumps({"inputs": [tensor("x", "BYTES", [1, 1], [word])]})
         with contextlib.closing(self.box.client(pop, source)) as connection:
             with contextlib.suppress(ConnectionError, http.client.HTTPException):
-                connection.request("POST", "/v2/models/words/infer", body,
+                connection.request("POST", f"/v2/models/{self.endpoint}/infer", body,
                                    {"X-Canary": word, "Perigee-Timeout": "1500ms", **more})
                 answer = connection.getresponse()
                 answer.read()
-                self.status[word] = answer.status
+                self.status[word], self.by = answer.status, answer.headers["Perigee-Pop"]
         return self.status.get(word)
 
     def talk(self, pop, source, allowed, *more):
@@ -177,10 +178,49 @@ def drained(box):
     box.cli("pops", "drain", "three", "--undo")
 
 
+def lock_of(box, place):
+    """The supervisor there."""
+    return int((box.home / place / "lock").read_text())
+
+
+@contextlib.contextmanager
+def without_control(box):
+    """Its supervisor stands still, so that nobody starts it again."""
+    supervisor = lock_of(box, "fleet-control")
+    os.kill(supervisor, signal.SIGSTOP)
+    for pid in children(supervisor):
+        os.kill(pid, signal.SIGKILL)
+        wait_exit(pid)
+    yield
+    os.kill(supervisor, signal.SIGKILL)
+    until("another one", lambda: box.cli("pops", "list", status=None).returncode == 0)
+    box.wait_joined()
+
+
+@contextlib.contextmanager
+def booted_while_cut(box):
+    """Those that have it, out of what is on their disks."""
+    places = ("two", JAPANESE), ("three", FRENCH)
+    for pop, _ in places:
+        box.cli("fleet", "cut", "one", pop)
+        before = lock_of(box, f"pops/{pop}")
+        os.kill(before, signal.SIGKILL)
+        wait_exit(before)
+    for pop, source in places:
+        plain = Words(box)
+        for say in plain.send, plain.talk:
+            until(f"{pop} to serve", lambda say=say, pop=pop, source=source: say(
+                pop, source, EUROPE) in (200, 101))
+    yield
+    box.cli("fleet", "heal")
+    box.wait_joined()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("fault,passes", [
     (nothing, True), (killed, False), (cut, False), (slow, True), (cold, None), (overloaded, None),
-    (drained, None)], ids=lambda value: getattr(value, "__name__", ""))
+    (drained, None), (without_control, True), (booted_while_cut, False)],
+    ids=lambda value: getattr(value, "__name__", ""))
 def test_words_stay_where_they_may_be(box, fault, passes):
     """`passes`: the French are answered by way of `one`; None: as it comes."""
     words = Words(box)
@@ -202,3 +242,52 @@ def test_words_stay_where_they_may_be(box, fault, passes):
     until("all to be well", lambda: words.send("one", FRENCH, EUROPE) == 200)
     until("tunnels as well", lambda: words.talk("one", FRENCH, EUROPE) == 101)
     assert ("one", "three") in words.check() and found <= {("one", "three")}
+
+
+def residency(*rules):
+    return {"rules": [{"clients": ["FR"], "process_in": process, "transit": transit}
+                      for process, transit in rules]}
+
+
+@pytest.mark.slow
+def test_who_is_cut_from_control_goes_by_the_rules_it_had(box):
+    """`two` has not heard that no French words may pass there, nor be processed at `three` any
+    more; `three` has, and refuses what it is sent. Once `two` hears of it nothing leaves it."""
+    words = Words(box, "older")
+    older, newer = residency((["FR", "DE"], ["FR", "DE", "JP"])), residency((["FR"], ["FR"]))
+    spec = {"name": "older", "model": str(MODELS / "identity_bytes.onnx"), "spread": {"pops": 1},
+            "regions": ["one", "three"]}
+    with_two = EUROPE | {"two"}
+    box.deploy(**{**spec, "regions": ["three"]}, residency=older)
+    try:
+        until("`two` to pass it on", lambda: words.send("two", FRENCH, with_two) == 200)
+        assert words.by == "three"
+        box.cli("fleet", "cut", "one", "two")
+        box.cli("apply", "-f", "-", "--no-wait", stdin=json.dumps(
+            {**spec, "residency": newer}).encode())
+        until("`three` to hear of it", lambda: words.send("three", FRENCH, EUROPE) == 451)
+        assert words.send("two", FRENCH, with_two) in (451, 503)
+        assert ("two", "three") in words.check()  # it was sent, by the older rules
+        box.cli("fleet", "heal")
+        until("`two` to hear of it", lambda: (
+            words.send("two", FRENCH, with_two), words.by) == (451, "two"))
+        for _ in range(3):
+            assert words.send("two", FRENCH, set()) == 451
+        words.check()
+    finally:
+        box.cli("fleet", "heal")
+        box.cli("delete", "older", "--yes")
+
+
+@pytest.mark.slow
+def test_words_stay_where_they_may_be_while_a_pop_comes_and_goes(box):
+    """The last: after so many falls it stays out of answers for longer and longer."""
+    words = Words(box)
+    for _ in range(3):
+        box.cli("fleet", "kill", "three")
+        words.all()
+        box.cli("fleet", "heal", "three")
+        words.all()
+        box.wait_state("three", "up")
+        words.all()
+    assert words.check() <= {("one", "three")}
