@@ -133,9 +133,13 @@ void abroad_ask(struct control *control, struct arena *arena, struct slice host,
 
 int abroad_unseal(struct abroad_ask *ask, struct arena *secret, struct err *err)
 {
+    const struct seal_key *key;
     if (!ask->sealed.size)
         return 0;
-    int r = seal_open(ask->home, abroad_purpose(secret, slice_of(ask->registry.host)), ask->sealed,
+    int r = seal_key_load(arena_format(secret, "%s/" SEAL_KEY_FILE, ask->home), false, secret, &key,
+                          err);
+    if (r == 0)
+        r = seal_open(key, abroad_purpose(secret, slice_of(ask->registry.host)), ask->sealed,
                       secret, &ask->registry.password, err);
     return r < 0 ? err_wrap(err, "the password kept for %s", ask->registry.host) : 0;
 }

@@ -95,6 +95,17 @@ static int check(const struct store_registry *row, struct slice password, struct
     return 0;
 }
 
+static int seal(struct request *q, struct arena *secret, struct slice password,
+                struct store_registry *row, struct err *err)
+{
+    const char *path = arena_format(secret, "%s/" SEAL_KEY_FILE, q->control->start.home);
+    const struct seal_key *key;
+    int r = seal_key_load(path, true, secret, &key, err);
+    return r < 0 ? r
+                 : seal_close(key, abroad_purpose(q->arena, row->host), password, q->arena,
+                              &row->sealed, err);
+}
+
 /* Everything in `secret`, the row in the request's arena. */
 static int read_body(struct request *q, struct arena *secret, struct store_registry *row,
                      struct err *err)
@@ -117,9 +128,7 @@ static int read_body(struct request *q, struct arena *secret, struct store_regis
     if ((r = json_get_bool(root, "plain_http", JSON_OPTIONAL, &row->plain, err)) < 0 ||
         (r = check(row, password, err)) < 0)
         return r;
-    return password.size ? seal_close(q->control->start.home, abroad_purpose(q->arena, row->host),
-                                      password, q->arena, &row->sealed, err)
-                         : 0;
+    return password.size ? seal(q, secret, password, row, err) : 0;
 }
 
 static int rows_load(struct telling *telling, struct store *store, struct err *err)

@@ -166,12 +166,12 @@ static int check_blob(struct job *job, const char *digest, struct err *err)
 static int count_unopened(struct job *job, const char *text, struct err *err)
 {
     bool brings = access(path_of(job, job->aside, SEAL_KEY_FILE), F_OK) == 0;
-    const char *home = brings ? job->aside : job->home;
+    const char *key = path_of(job, brings ? job->aside : job->home, SEAL_KEY_FILE);
     (void)err;
-    if (!text || seal_has_key(home, slice_of(text)))
+    if (!text || seal_has_key(key, slice_of(text)))
         return 0;
     job->result.sealed++;
-    job->result.other_key = access(path_of(job, home, SEAL_KEY_FILE), F_OK) == 0;
+    job->result.other_key = access(key, F_OK) == 0;
     return 0;
 }
 

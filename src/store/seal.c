@@ -20,14 +20,15 @@ enum { NONCE_BYTES = 12, TAG_BYTES = 16, NAME_TEXT = 16 };
 
 #define FORM "1:"
 
-struct key {
+struct seal_key {
     unsigned char bytes[SEAL_KEY_BYTES];
     char name[NAME_TEXT + 1];
+    const char *path; /* in the same arena */
 };
 
 /* ---- the key --------------------------------------------------------------------------------- */
 
-static void name_set(struct arena *secret, struct key *key)
+static void name_set(struct arena *secret, struct seal_key *key)
 {
     static const char label[] = "perigee seal key ";
     char digest[DIGEST_TEXT];
@@ -45,17 +46,26 @@ static void random_fill(void *bytes, size_t count)
         abort();
 }
 
-/* `make`: where there is none. */
-static int key_load(const char *home, bool make, struct arena *secret, struct key **ret,
-                    struct err *err)
+const struct seal_key *seal_key_of(const unsigned char *bytes, const char *path,
+                                   struct arena *secret)
+{
+    struct seal_key *key = ARENA_NEW(secret, struct seal_key);
+    assert(arena_secret(secret));
+    memcpy(key->bytes, bytes, SEAL_KEY_BYTES);
+    key->path = arena_string(secret, slice_of(path));
+    name_set(secret, key);
+    return key;
+}
+
+int seal_key_load(const char *path, bool make, struct arena *secret, const struct seal_key **ret,
+                  struct err *err)
 {
     struct slice bytes = {};
-    struct key *key = ARENA_NEW(secret, struct key);
-    const char *path = arena_format(secret, "%s/" SEAL_KEY_FILE, home);
     int r = disk_read(path, SEAL_KEY_BYTES, secret, &bytes, err);
     if (r == ERR_NOT_FOUND && make) {
-        random_fill(key->bytes, sizeof key->bytes);
-        bytes = (struct slice){ (const char *)key->bytes, sizeof key->bytes };
+        unsigned char *drawn = arena_alloc(secret, SEAL_KEY_BYTES);
+        random_fill(drawn, SEAL_KEY_BYTES);
+        bytes = (struct slice){ (const char *)drawn, SEAL_KEY_BYTES };
         r = disk_replace(path, bytes, err); /* 0600 */
     }
     if (r == ERR_NOT_FOUND)
@@ -68,10 +78,7 @@ static int key_load(const char *home, bool make, struct arena *secret, struct ke
                     (int)SEAL_KEY_BYTES);
     if (r < 0)
         return err_wrap(err, "the key of what is sealed");
-    if (bytes.data != (const char *)key->bytes)
-        memcpy(key->bytes, bytes.data, SEAL_KEY_BYTES);
-    name_set(secret, key);
-    *ret = key;
+    *ret = seal_key_of((const unsigned char *)bytes.data, path, secret);
     return 0;
 }
 
@@ -104,7 +111,7 @@ static void hex_write(const unsigned char *bytes, size_t count, char *ret)
 
 /* ---- the cipher ------------------------------------------------------------------------------ */
 
-static EVP_CIPHER_CTX *begin(const struct key *key, const unsigned char *nonce,
+static EVP_CIPHER_CTX *begin(const struct seal_key *key, const unsigned char *nonce,
                              struct slice purpose, bool sealing)
 {
     EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
@@ -117,34 +124,29 @@ static EVP_CIPHER_CTX *begin(const struct key *key, const unsigned char *nonce,
     return context;
 }
 
-int seal_close(const char *home, struct slice purpose, struct slice text, struct arena *arena,
-               struct slice *ret, struct err *err)
+int seal_close(const struct seal_key *key, struct slice purpose, struct slice text,
+               struct arena *arena, struct slice *ret, struct err *err)
 {
-    struct key *key;
+    int used = 0;
     if (text.size > SEAL_TEXT_MAX)
         return err_set(err, ERR_TOO_LARGE, "a secret has at most %d KiB", SEAL_TEXT_MAX >> 10);
-    struct arena *secret = arena_new_secret();
-    int r = key_load(home, true, secret, &key, err), used = 0;
-    if (r == 0) {
-        size_t bytes = NONCE_BYTES + text.size + TAG_BYTES;
-        unsigned char *all = arena_alloc(arena, bytes), *body = all + NONCE_BYTES;
-        random_fill(all, NONCE_BYTES);
-        EVP_CIPHER_CTX *context = begin(key, all, purpose, true);
-        if ((text.size && EVP_CipherUpdate(context, body, &used, (const unsigned char *)text.data,
-                                           (int)text.size) != 1) ||
-            EVP_CipherFinal_ex(context, body + text.size, &used) != 1 ||
-            EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, TAG_BYTES, body + text.size) != 1)
-            abort();
-        EVP_CIPHER_CTX_free(context);
-        char *sealed = arena_format(arena, FORM "%s:%*s", key->name, (int)(2 * bytes), "");
-        hex_write(all, bytes, sealed + sizeof FORM - 1 + NAME_TEXT + 1);
-        *ret = slice_of(sealed);
-    }
-    arena_free(secret);
-    return r;
+    size_t bytes = NONCE_BYTES + text.size + TAG_BYTES;
+    unsigned char *all = arena_alloc(arena, bytes), *body = all + NONCE_BYTES;
+    random_fill(all, NONCE_BYTES);
+    EVP_CIPHER_CTX *context = begin(key, all, purpose, true);
+    if ((text.size && EVP_CipherUpdate(context, body, &used, (const unsigned char *)text.data,
+                                       (int)text.size) != 1) ||
+        EVP_CipherFinal_ex(context, body + text.size, &used) != 1 ||
+        EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, TAG_BYTES, body + text.size) != 1)
+        abort();
+    EVP_CIPHER_CTX_free(context);
+    char *sealed = arena_format(arena, FORM "%s:%*s", key->name, (int)(2 * bytes), "");
+    hex_write(all, bytes, sealed + sizeof FORM - 1 + NAME_TEXT + 1);
+    *ret = slice_of(sealed);
+    return 0;
 }
 
-static int opened(const struct key *key, struct slice purpose, const unsigned char *all,
+static int opened(const struct seal_key *key, struct slice purpose, const unsigned char *all,
                   size_t bytes, char *text, struct err *err)
 {
     size_t count = bytes - NONCE_BYTES - TAG_BYTES;
@@ -163,22 +165,21 @@ static int opened(const struct key *key, struct slice purpose, const unsigned ch
                           "again");
 }
 
-bool seal_has_key(const char *home, struct slice sealed)
+bool seal_has_key(const char *path, struct slice sealed)
 {
     struct arena *secret = arena_new_secret();
     struct slice rest = sealed;
-    struct key *key;
+    const struct seal_key *key;
     (void)slice_cut(&rest, ':');
-    bool has = key_load(home, false, secret, &key, NULL) == 0 &&
+    bool has = seal_key_load(path, false, secret, &key, NULL) == 0 &&
                slice_is(slice_cut(&rest, ':'), key->name);
     arena_free(secret);
     return has;
 }
 
-int seal_open(const char *home, struct slice purpose, struct slice sealed, struct arena *secret,
-              struct slice *ret, struct err *err)
+int seal_open(const struct seal_key *key, struct slice purpose, struct slice sealed,
+              struct arena *secret, struct slice *ret, struct err *err)
 {
-    struct key *key;
     struct slice rest = sealed, form = slice_cut(&rest, ':'), name = slice_cut(&rest, ':');
     size_t bytes = rest.size / 2;
     assert(arena_secret(secret));
@@ -186,16 +187,13 @@ int seal_open(const char *home, struct slice purpose, struct slice sealed, struc
     if (!slice_is(form, "1") || bytes < NONCE_BYTES + TAG_BYTES ||
         bytes > SEAL_TEXT_MAX + NONCE_BYTES + TAG_BYTES || !hex_read(rest, all))
         return err_set(err, ERR_INTERNAL, "what was sealed is not of a form that is known here");
-    int r = key_load(home, false, secret, &key, err);
-    if (r < 0)
-        return r;
     if (!slice_is(name, key->name))
         return err_set(err, ERR_PRECONDITION,
-                       "%s/" SEAL_KEY_FILE " is another key than it was sealed with: put that one "
-                       "back, or give the secret again",
-                       home);
+                       "%s is another key than it was sealed with: put that one back, or give the "
+                       "secret again",
+                       key->path);
     char *text = arena_alloc(secret, bytes + 1);
-    r = opened(key, purpose, all, bytes, text, err);
+    int r = opened(key, purpose, all, bytes, text, err);
     if (r == 0)
         *ret = (struct slice){ text, bytes - NONCE_BYTES - TAG_BYTES };
     return r;
