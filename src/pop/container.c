@@ -345,7 +345,7 @@ static struct engine_container describe(struct arena *arena, const struct contai
     char network[AGENT_NETWORK_BYTES];
 
     for (size_t i = 0; i < spec->env.count; i++)
-        env[i] = (struct engine_pair){ spec->env.items[i].key, spec->env.items[i].value };
+        env[i] = (struct engine_pair){ spec->env.items[i].name, spec->env.items[i].value };
     return (struct engine_container){
         /* Other Perigees may have an endpoint of that name at the same engine. */
         .name = slice_of(arena_format(arena, "perigee-%s-%.6s-%" PRIx64, container->name,

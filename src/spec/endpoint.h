@@ -38,6 +38,15 @@ struct spec_pairs {
     size_t count;
 };
 
+struct spec_variable { /* of an environment */
+    struct slice name, value;
+};
+
+struct spec_variables {
+    const struct spec_variable *items; /* sorted by name */
+    size_t count;
+};
+
 /* Countries and sets of them by name (capitals; geo/sets.h says which there are), or a word. */
 enum spec_places_kind {
     SPEC_PLACES_ABSENT, /* as process_in */
@@ -79,7 +88,7 @@ struct spec_container {
     uint64_t read_only;          /* its files, but /tmp: 0 or 1 */
     uint64_t shm_bytes, pids;
     struct spec_strings egress; /* none: no way out; else "any" */
-    struct spec_pairs env;      /* names as a shell takes them */
+    struct spec_variables env;  /* names as a shell takes them */
     struct spec_volumes volumes;
 };
 
@@ -216,7 +225,7 @@ enum option_type {
     OPTION_WORDS,   /* list of strings: a program and its arguments */
     OPTION_EGRESS,  /* [] or [any] */
     OPTION_LABELS,  /* map of strings */
-    OPTION_ENV,     /* the same, by names of variables */
+    OPTION_ENV,     /* the same, by names of variables (variables.h) */
     OPTION_RESIDENCY,
     OPTION_SCHEDULE,
     OPTION_SPLIT,

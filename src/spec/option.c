@@ -13,20 +13,17 @@
 #include "spec/schedule.h"
 #include "spec/split.h"
 #include "spec/units.h"
+#include "spec/variables.h"
 #include "spec/volumes.h"
 
-enum {
-    WORD_BYTES_MAX = 4096,
-    VARIABLE_NAME_MAX = 128,
-    VARIABLE_BYTES_MAX = 32 << 10,
-    ENVIRONMENT_BYTES_MAX = 64 << 10,
-};
+enum { WORD_BYTES_MAX = 4096 };
 
 enum storage {
     STORED_NUMBER,
     STORED_TEXT,
     STORED_STRINGS,
     STORED_PAIRS,
+    STORED_VARIABLES,
     STORED_RESIDENCY,
     STORED_SCHEDULE,
     STORED_SPLIT,
@@ -58,8 +55,9 @@ static enum storage storage_of(enum option_type type)
     case OPTION_EGRESS:
         return STORED_STRINGS;
     case OPTION_LABELS:
-    case OPTION_ENV:
         return STORED_PAIRS;
+    case OPTION_ENV:
+        return STORED_VARIABLES;
     case OPTION_RESIDENCY:
         return STORED_RESIDENCY;
     case OPTION_SCHEDULE:
@@ -378,42 +376,8 @@ static int pair_compare(const void *a, const void *b)
     return slice_order(((const struct spec_pair *)a)->key, ((const struct spec_pair *)b)->key);
 }
 
-static bool variable_name(struct slice name)
-{
-    bool good = name.size > 0 && name.size <= VARIABLE_NAME_MAX &&
-                !(name.data[0] >= '0' && name.data[0] <= '9');
-    for (size_t i = 0; i < name.size && good; i++) {
-        char c = name.data[i];
-        good =
-            (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
-    }
-    return good;
-}
-
-/* Of the environment. Its values may be secrets: no message says one. */
-static int variable_check(const struct option *option, const struct spec_pair *pair,
-                          struct err *err)
-{
-    if (!variable_name(pair->key))
-        return err_set(err, ERR_BAD_INPUT,
-                       "%s: '%s' is no variable's name: letters, digits and _, beginning with no "
-                       "digit, at most %d",
-                       option->key, ERR_SLICE(pair->key), (int)VARIABLE_NAME_MAX);
-    if (slice_is(pair->key, "PORT"))
-        return err_set(err, ERR_BAD_INPUT, "%s: PORT is told by Perigee: see the key 'port'",
-                       option->key);
-    if (pair->value.size > VARIABLE_BYTES_MAX ||
-        (pair->value.size && memchr(pair->value.data, '\0', pair->value.size)))
-        return err_set(
-            err, ERR_BAD_INPUT, "%s: the value of '%s' %s", option->key, ERR_SLICE(pair->key),
-            pair->value.size > VARIABLE_BYTES_MAX ? "is longer than 32 KiB" : "holds a zero byte");
-    return 0;
-}
-
 static int pair_check(const struct option *option, const struct spec_pair *pair, struct err *err)
 {
-    if (option->type == OPTION_ENV)
-        return variable_check(option, pair, err);
     if (pair->key.size > 63)
         return err_set(err, ERR_BAD_INPUT, "%s: the key '%s' is longer than 63 characters",
                        option->key, ERR_SLICE(pair->key));
@@ -435,7 +399,7 @@ static int pairs_read(const struct option *option, struct arena *arena, yyjson_v
     if (!yyjson_is_obj(value))
         return err_set(err, ERR_BAD_INPUT, "%s: must be a map of strings, not %s", option->key,
                        json_kind(value));
-    size_t count = yyjson_obj_size(value), known = 0, bytes = 0;
+    size_t count = yyjson_obj_size(value), known = 0;
     int r = count_check(option, count, err);
     if (r < 0)
         return r;
@@ -446,9 +410,6 @@ static int pairs_read(const struct option *option, struct arena *arena, yyjson_v
     while ((key = yyjson_obj_iter_next(&iter))) {
         yyjson_val *of = yyjson_obj_iter_get_val(key);
         *ret_where = of;
-        if (option->type == OPTION_ENV && json_member(of, "secret"))
-            return err_set(err, ERR_NOT_SUPPORTED, "%s.%s: a secret is not acted upon yet",
-                           option->key, ERR_SLICE(json_slice(key)));
         if (!yyjson_is_str(of))
             return err_set(err, ERR_BAD_INPUT, "%s.%s: must be a string, not %s%s", option->key,
                            ERR_SLICE(json_slice(key)), json_kind(of),
@@ -459,11 +420,7 @@ static int pairs_read(const struct option *option, struct arena *arena, yyjson_v
             return r;
         items[known++] =
             (struct spec_pair){ arena_copy(arena, pair.key), arena_copy(arena, pair.value) };
-        bytes += pair.key.size + pair.value.size + 2; /* as NAME=VALUE */
     }
-    if (option->type == OPTION_ENV && bytes > ENVIRONMENT_BYTES_MAX)
-        return err_set(err, ERR_BAD_INPUT, "%s: %zu bytes in all are above %d", option->key, bytes,
-                       (int)ENVIRONMENT_BYTES_MAX);
     qsort(items, known, sizeof *items, pair_compare);
     *ret = (struct spec_pairs){ items, known };
     return 0;
@@ -478,6 +435,7 @@ int option_read(const struct option *option, struct arena *arena, yyjson_val *va
     struct slice text;
     struct spec_strings strings;
     struct spec_pairs pairs;
+    struct spec_variables variables;
     struct spec_residency residency;
     struct spec_windows windows;
     struct spec_split split;
@@ -510,6 +468,11 @@ int option_read(const struct option *option, struct arena *arena, yyjson_val *va
         r = pairs_read(option, arena, value, &pairs, ret_where, err);
         if (r == 0)
             member_set(option, spec, &pairs, sizeof pairs);
+        return r;
+    case STORED_VARIABLES:
+        r = spec_variables_read(option, arena, value, &variables, ret_where, err);
+        if (r == 0)
+            member_set(option, spec, &variables, sizeof variables);
         return r;
     case STORED_RESIDENCY:
         r = spec_residency_read(arena, value, &residency, ret_where, err);
@@ -589,6 +552,9 @@ void option_default(const struct option *option, struct endpoint_spec *spec)
     case STORED_PAIRS:
         member_set(option, spec, &(struct spec_pairs){}, sizeof(struct spec_pairs));
         break;
+    case STORED_VARIABLES:
+        member_set(option, spec, &(struct spec_variables){}, sizeof(struct spec_variables));
+        break;
     case STORED_RESIDENCY:
         member_set(option, spec, &(struct spec_residency){}, sizeof(struct spec_residency));
         break;
@@ -625,6 +591,8 @@ bool option_is_absent(const struct option *option, const struct endpoint_spec *s
         return ((const struct spec_strings *)member(option, spec))->count == 0;
     case STORED_PAIRS:
         return ((const struct spec_pairs *)member(option, spec))->count == 0;
+    case STORED_VARIABLES:
+        return ((const struct spec_variables *)member(option, spec))->count == 0;
     case STORED_RESIDENCY:
         return ((const struct spec_residency *)member(option, spec))->count == 0;
     case STORED_SCHEDULE:
@@ -708,6 +676,8 @@ yyjson_mut_val *option_value(const struct option *option, const struct endpoint_
                                yyjson_mut_strncpy(doc, pair->value.data, pair->value.size));
         }
         return all;
+    case STORED_VARIABLES:
+        return spec_variables_value(member(option, spec), doc);
     case STORED_RESIDENCY:
         return spec_residency_value(member(option, spec), doc);
     case STORED_SCHEDULE:

@@ -203,7 +203,7 @@ static void test_container(void **state)
     assert_int_equal(container->shm_bytes, 1 << 20);
     assert_int_equal(container->pids, 9);
     assert_int_equal(container->egress.count, 1);
-    assert_string_equal(container->env.items[0].key.data, "A");
+    assert_string_equal(container->env.items[0].name.data, "A");
     assert_string_equal(spec.protocol.data, "http");
     assert_string_equal(
         endpoint_spec_json(arena, &spec, 0).data,
