@@ -224,6 +224,17 @@ static void rows_reverse(struct rows *rows, struct arena *arena, size_t bytes)
     }
 }
 
+void db_read_u64(sqlite3_stmt *row, struct arena *arena, void *ret)
+{
+    (void)arena;
+    *(uint64_t *)ret = db_u64(row, 0);
+}
+
+void db_read_text(sqlite3_stmt *row, struct arena *arena, void *ret)
+{
+    *(struct slice *)ret = db_text(arena, row, 0);
+}
+
 int db_one(struct db *db, sqlite3_stmt *statement, struct arena *arena, db_read_cb read, void *ret,
            struct err *err)
 {

@@ -124,19 +124,13 @@ static int origin_of(struct store *self, uint64_t endpoint_uid, struct arena *ar
                            err);
 }
 
-static void uid_read(sqlite3_stmt *row, struct arena *arena, void *ret)
-{
-    (void)arena;
-    *(uint64_t *)ret = db_u64(row, 0);
-}
-
 static int origin_endpoints(struct store *self, struct slice digest, struct arena *arena,
                             uint64_t **ret, size_t *ret_count, struct err *err)
 {
     sqlite3_stmt *row;
     int r = db_begin(db_of(self), Q_ORIGIN_ENDPOINTS, &row, err, "s", digest);
     return r < 0 ? r
-                 : db_list(db_of(self), row, NULL, arena, uid_read, sizeof **ret, ret, ret_count,
+                 : db_list(db_of(self), row, NULL, arena, db_read_u64, sizeof **ret, ret, ret_count,
                            err);
 }
 

@@ -128,12 +128,6 @@ static int revision_add(struct store *self, const struct store_revision *revisio
     return r < 0 ? r : 0;
 }
 
-static void number_read(sqlite3_stmt *row, struct arena *arena, void *ret)
-{
-    (void)arena;
-    *(uint64_t *)ret = db_u64(row, 0);
-}
-
 static int revision_needs(struct store *self, uint64_t endpoint_uid, struct slice digest,
                           struct err *err)
 {
@@ -141,7 +135,7 @@ static int revision_needs(struct store *self, uint64_t endpoint_uid, struct slic
     uint64_t number;
     int r = db_begin(db_of(self), Q_REVISION_NEEDS, &statement, err, "us", endpoint_uid, digest);
     if (r >= 0)
-        r = db_one(db_of(self), statement, NULL, number_read, &number, err);
+        r = db_one(db_of(self), statement, NULL, db_read_u64, &number, err);
     return r < 0 ? r : r == 0 ? ERR_NOT_FOUND : 0;
 }
 
@@ -271,11 +265,6 @@ static int blob_index(struct store *self, const struct store_blob *blob, struct 
     return r < 0 ? r : 0;
 }
 
-static void digest_read(sqlite3_stmt *row, struct arena *arena, void *ret)
-{
-    *(struct slice *)ret = db_text(arena, row, 0);
-}
-
 static int blob_garbage(struct store *self, int64_t before_ns, struct arena *arena,
                         struct slice **ret_digests, size_t *ret_count, struct err *err)
 {
@@ -283,7 +272,7 @@ static int blob_garbage(struct store *self, int64_t before_ns, struct arena *are
     int r = db_begin(db_of(self), Q_BLOB_GARBAGE, &statement, err, "iu", before_ns,
                      (uint64_t)STORE_PAGE_MAX);
     return r < 0 ? r
-                 : db_list(db_of(self), statement, NULL, arena, digest_read, sizeof **ret_digests,
+                 : db_list(db_of(self), statement, NULL, arena, db_read_text, sizeof **ret_digests,
                            ret_digests, ret_count, err);
 }
 
@@ -293,7 +282,7 @@ static int blob_loose(struct store *self, struct slice digest, int64_t before_ns
     uint64_t bytes;
     int r = db_begin(db_of(self), Q_BLOB_LOOSE, &statement, err, "si", digest, before_ns);
     if (r >= 0)
-        r = db_one(db_of(self), statement, NULL, number_read, &bytes, err);
+        r = db_one(db_of(self), statement, NULL, db_read_u64, &bytes, err);
     return r < 0 ? r : r == 0 ? ERR_NOT_FOUND : 0;
 }
 

@@ -386,6 +386,9 @@ static inline uint64_t db_u64(sqlite3_stmt *statement, int column)
 
 /* Reads the present row to *ret, an element of its own type. */
 typedef void (*db_read_cb)(sqlite3_stmt *row, struct arena *arena, void *ret);
+/* Of rows with one column: a uint64_t, a struct slice. */
+void db_read_u64(sqlite3_stmt *row, struct arena *arena, void *ret);
+void db_read_text(sqlite3_stmt *row, struct arena *arena, void *ret);
 /* The row of a statement that began and has at most one, and the statement's end. 1: it was read.
  * 0: there is none. */
 [[nodiscard]] int db_one(struct db *db, sqlite3_stmt *statement, struct arena *arena,

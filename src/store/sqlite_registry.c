@@ -4,16 +4,10 @@
 
 #include "store/sqlite_inside.h"
 
-static void u64_read(sqlite3_stmt *row, struct arena *arena, void *ret)
-{
-    (void)arena;
-    *(uint64_t *)ret = db_u64(row, 0);
-}
-
 /* The number in the one row of a statement that began. */
 static int one_u64(struct db *db, sqlite3_stmt *statement, uint64_t *ret, struct err *err)
 {
-    int r = db_one(db, statement, NULL, u64_read, ret, err);
+    int r = db_one(db, statement, NULL, db_read_u64, ret, err);
     return r < 0 ? r : r == 0 ? ERR_NOT_FOUND : 0;
 }
 
@@ -212,19 +206,14 @@ static int tag_delete(struct store *self, uint64_t id, struct slice tag, struct 
     return r < 0 ? r : r == 0 ? ERR_NOT_FOUND : 0;
 }
 
-static void tag_read(sqlite3_stmt *row, struct arena *arena, void *ret)
-{
-    *(struct slice *)ret = db_text(arena, row, 0);
-}
-
 static int tag_list(struct store *self, uint64_t id, struct slice after, uint32_t limit,
                     struct arena *arena, struct slice **ret, size_t *ret_count, struct err *err)
 {
     sqlite3_stmt *row;
     int r = db_begin(db_of(self), Q_TAG_LIST, &row, err, "usu", id, after, (uint64_t)limit);
     return r < 0 ? r
-                 : db_list(db_of(self), row, NULL, arena, tag_read, sizeof **ret, ret, ret_count,
-                           err);
+                 : db_list(db_of(self), row, NULL, arena, db_read_text, sizeof **ret, ret,
+                           ret_count, err);
 }
 
 void sqlite_registry_fill(struct store *store)

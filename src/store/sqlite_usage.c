@@ -159,11 +159,6 @@ static int usage_sum(struct store *self, const struct store_usage_query *query, 
 
 /* ---- prices --------------------------------------------------------------------------------- */
 
-static void list_read(sqlite3_stmt *row, struct arena *arena, void *ret)
-{
-    *(struct slice *)ret = db_text(arena, row, 0);
-}
-
 static int prices_get(struct store *self, struct arena *arena, struct slice *ret_list,
                       struct err *err)
 {
@@ -171,7 +166,7 @@ static int prices_get(struct store *self, struct arena *arena, struct slice *ret
     struct slice list = {};
     int r = db_begin(db_of(self), Q_PRICES_GET, &row, err, "");
     if (r == 0)
-        r = db_one(db_of(self), row, arena, list_read, &list, err);
+        r = db_one(db_of(self), row, arena, db_read_text, &list, err);
     if (r < 0)
         return r;
     *ret_list = list;
