@@ -39,6 +39,17 @@ void *mem_resize(void *old, size_t count, size_t bytes)
     return memory;
 }
 
+void *mem_move_wiped(void *old, size_t used, size_t bytes)
+{
+    void *memory = mem_alloc(bytes);
+    if (used) {
+        memcpy(memory, old, used);
+        explicit_bzero(old, used);
+    }
+    free(old);
+    return memory;
+}
+
 char *mem_string(struct slice text)
 {
     char *copy = mem_alloc(text.size + 1);

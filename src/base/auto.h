@@ -16,7 +16,9 @@ struct slice;
 [[gnu::malloc, gnu::alloc_size(1), gnu::returns_nonnull]] void *mem_alloc(size_t bytes);
 [[gnu::malloc, gnu::alloc_size(1), gnu::returns_nonnull]] void *mem_zalloc(size_t bytes);
 [[gnu::returns_nonnull]] void *mem_resize(void *old, size_t count, size_t bytes); /* frees `old` */
-[[gnu::malloc, gnu::returns_nonnull]] char *mem_string(struct slice text);        /* terminated */
+/* The same for what may be secret: nothing of its `used` bytes stays where they were. */
+[[gnu::returns_nonnull]] void *mem_move_wiped(void *old, size_t used, size_t bytes);
+[[gnu::malloc, gnu::returns_nonnull]] char *mem_string(struct slice text); /* terminated */
 
 static inline void auto_free_run(void *pointer)
 {

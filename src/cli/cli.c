@@ -163,6 +163,34 @@ int cli_usage(struct cli *cli, int r)
     return r;
 }
 
+static const char *words_of(struct cli *cli, const struct cli_action *actions, size_t count)
+{
+    const char *text = actions[0].word;
+    for (size_t i = 1; i < count; i++)
+        text = arena_format(cli->arena, "%s%s%s", text, i + 1 < count ? ", " : " or ",
+                            actions[i].word);
+    return text;
+}
+
+int cli_act(struct cli *cli, const struct cli_action *actions, size_t count, const char *name,
+            int (*check)(struct slice name, struct err *err), struct err *err)
+{
+    const char *word = cli->argument_count ? cli->arguments[0] : actions[0].word;
+    const char *command = cli->command->name;
+    size_t at = 0;
+    while (at < count && strcmp(actions[at].word, word) != 0)
+        at++;
+    if (at == count)
+        return cli_usage(cli, err_set(err, ERR_BAD_INPUT, "%s takes %s, not '%s'", command,
+                                      words_of(cli, actions, count), ERR_TEXT(word)));
+    if (actions[at].named != (cli->argument_count > 1))
+        return cli_usage(cli, err_set(err, ERR_BAD_INPUT, "%s %s %s %s", command, word,
+                                      actions[at].named ? "wants" : "takes no", name));
+    if (actions[at].named && check(slice_of(cli->arguments[1]), err) < 0)
+        return cli_usage(cli, ERR_BAD_INPUT);
+    return actions[at].run(cli, err);
+}
+
 int cli_confirm(struct cli *cli, const char *question, struct err *err)
 {
     char answer[16] = "";

@@ -81,6 +81,17 @@ bool cli_option_u64(const struct cli *cli, const char *name, uint64_t *ret, stru
  */
 int cli_usage(struct cli *cli, int r);
 
+/* Of a command with actions ("pops drain NAME"); the first one is meant where none is said. */
+struct cli_action {
+    const char *word;
+    bool named; /* it wants a name: cli->arguments[1] */
+    int (*run)(struct cli *cli, struct err *err);
+};
+/* What was asked for; `name`: what the name is called, as in --help. */
+[[nodiscard]] int cli_act(struct cli *cli, const struct cli_action *actions, size_t count,
+                          const char *name, int (*check)(struct slice name, struct err *err),
+                          struct err *err);
+
 int cli_help(FILE *out, const struct cli *cli, const struct cli_command *command);
 int cli_docs(FILE *out, const struct cli *cli); /* docs/cli.md, whole */
 /* Asks on a terminal, true with --yes; without a terminal and --yes an error. */
@@ -89,10 +100,16 @@ int cli_docs(FILE *out, const struct cli *cli); /* docs/cli.md, whole */
 /* A whole file, also a pipe's or /proc's; "-" is standard input. Terminated. */
 [[nodiscard]] int cli_read(struct cli *cli, const char *path, uint64_t bytes_max, struct slice *ret,
                            struct err *err);
-/* What a file has that `option` names ("-": standard input, or asked for on a terminal), in a
- * secret arena. */
-[[nodiscard]] int cli_password(struct cli *cli, const char *option, struct arena *secret,
-                               struct slice *ret, struct err *err);
+/* What nobody is to see, in a secret arena: of a file, or of standard input ("-"), where a terminal
+ * is asked for a line and does not show it. The end of the last line is none of it; that nothing is
+ * left is an error. */
+struct cli_secret {
+    const char *path, *prompt; /* "Password: " */
+    const char *what;          /* begins errors */
+    size_t bytes_max;
+};
+[[nodiscard]] int cli_read_secret(struct cli *cli, const struct cli_secret *ask,
+                                  struct arena *secret, struct slice *ret, struct err *err);
 /* Says on stderr if that MMDB is old, or of the future. */
 void cli_warn_mmdb(const char *path, const struct mmdb *mmdb);
 

@@ -394,30 +394,17 @@ static int pops_delete(struct cli *cli, struct err *err)
     return 0;
 }
 
-static const struct {
-    const char *word;
-    bool named;
-    int (*run)(struct cli *cli, struct err *err);
-} actions[] = {
-    { "list", false, pops_list },  { "create", true, pops_create }, { "show", true, pops_show },
-    { "drain", true, pops_drain }, { "token", true, pops_token },   { "delete", true, pops_delete },
-};
+static int name_check(struct slice name, struct err *err)
+{
+    return spec_check_name(name, "PoP", err);
+}
 
 int cmd_pops(struct cli *cli, struct err *err)
 {
-    const char *word = cli->argument_count ? cli->arguments[0] : "list";
-    size_t at = 0, count = sizeof actions / sizeof *actions;
-    while (at < count && strcmp(actions[at].word, word) != 0)
-        at++;
-    if (at == count)
-        return cli_usage(cli, err_set(err, ERR_BAD_INPUT,
-                                      "pops takes create, list, show, drain, token or delete, not "
-                                      "'%s'",
-                                      ERR_TEXT(word)));
-    if (actions[at].named != (cli->argument_count > 1))
-        return cli_usage(cli, err_set(err, ERR_BAD_INPUT, "pops %s %s", word,
-                                      actions[at].named ? "wants NAME" : "takes no NAME"));
-    if (actions[at].named && spec_check_name(slice_of(cli->arguments[1]), "PoP", err) < 0)
-        return cli_usage(cli, ERR_BAD_INPUT);
-    return actions[at].run(cli, err);
+    static const struct cli_action actions[] = {
+        { "list", false, pops_list },  { "create", true, pops_create },
+        { "show", true, pops_show },   { "drain", true, pops_drain },
+        { "token", true, pops_token }, { "delete", true, pops_delete },
+    };
+    return cli_act(cli, actions, sizeof actions / sizeof *actions, "NAME", name_check, err);
 }

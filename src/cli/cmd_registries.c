@@ -7,7 +7,6 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "base/arena.h"
 #include "base/err.h"
@@ -16,7 +15,7 @@
 #include "cli/view.h"
 #include "spec/reference.h"
 
-enum { CA_BYTES_MAX = 64 << 10 };
+enum { PASSWORD_BYTES_MAX = 8 << 10, CA_BYTES_MAX = 64 << 10 };
 
 static const char *registry_path(struct cli *cli, const char *rest)
 {
@@ -31,6 +30,8 @@ static int body_write(struct cli *cli, struct arena *secret, struct slice *ret, 
     const char *username = cli_option_value(cli, "--username");
     const char *ca = cli_option_value(cli, "--ca-file");
     bool plain = cli_option_value(cli, "--plain-http") != NULL;
+    const struct cli_secret ask = { cli_option_value(cli, "--password-file"),
+                                    "Password: ", "--password-file", PASSWORD_BYTES_MAX };
     struct slice text;
     struct json_writer w;
     int r;
@@ -38,7 +39,7 @@ static int body_write(struct cli *cli, struct arena *secret, struct slice *ret, 
     json_object_begin(&w);
     if (username) {
         json_member_text(&w, "username", username);
-        if ((r = cli_password(cli, "--password-file", secret, &text, err)) < 0)
+        if ((r = cli_read_secret(cli, &ask, secret, &text, err)) < 0)
             return r;
         json_member_string(&w, "password", text);
     }
@@ -150,31 +151,18 @@ static int registries_remove(struct cli *cli, struct err *err)
     return r;
 }
 
-static const struct {
-    const char *word;
-    bool named;
-    int (*run)(struct cli *cli, struct err *err);
-} actions[] = {
-    { "list", false, registries_list },
-    { "add", true, registries_add },
-    { "test", true, registries_test },
-    { "remove", true, registries_remove },
-};
+static int host_check(struct slice host, struct err *err)
+{
+    return reference_check_host(host, err);
+}
 
 int cmd_registries(struct cli *cli, struct err *err)
 {
-    const char *word = cli->argument_count ? cli->arguments[0] : "list";
-    size_t at = 0, count = sizeof actions / sizeof *actions;
-    while (at < count && strcmp(actions[at].word, word) != 0)
-        at++;
-    if (at == count)
-        return cli_usage(cli, err_set(err, ERR_BAD_INPUT,
-                                      "registries takes add, list, test or remove, not '%s'",
-                                      ERR_TEXT(word)));
-    if (actions[at].named != (cli->argument_count > 1))
-        return cli_usage(cli, err_set(err, ERR_BAD_INPUT, "registries %s %s", word,
-                                      actions[at].named ? "wants HOST" : "takes no HOST"));
-    if (actions[at].named && reference_check_host(slice_of(cli->arguments[1]), err) < 0)
-        return cli_usage(cli, ERR_BAD_INPUT);
-    return actions[at].run(cli, err);
+    static const struct cli_action actions[] = {
+        { "list", false, registries_list },
+        { "add", true, registries_add },
+        { "test", true, registries_test },
+        { "remove", true, registries_remove },
+    };
+    return cli_act(cli, actions, sizeof actions / sizeof *actions, "HOST", host_check, err);
 }

@@ -46,11 +46,12 @@ int cli_read(struct cli *cli, const char *path, uint64_t bytes_max, struct slice
             return err_set(err, ERR_TOO_LARGE, "'%s' is larger than %llu KiB", ERR_TEXT(path),
                            (unsigned long long)bytes_max / 1024);
         if (used == room) {
-            bytes = mem_resize(take_ptr(bytes), room * 2, 1);
+            bytes = mem_move_wiped(take_ptr(bytes), used, room * 2);
             room *= 2;
         }
     }
     *ret = arena_copy(cli->arena, (struct slice){ bytes, used });
+    explicit_bzero(bytes, used); /* it may be secret */
     return 0;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A password from a file, from standard input, or asked for on a terminal, where what is typed is
- * not shown. Whatever ends the question, the terminal shows again what is typed: it is the shell's
- * after us.
+ * A password, or another secret, from a file, from standard input, or asked for on a terminal,
+ * where what is typed is not shown. Whatever ends the question, the terminal shows again what is
+ * typed: it is the shell's after us.
  */
 #include <errno.h>
 #include <poll.h>
@@ -19,11 +19,10 @@
 #include "cli/cli.h"
 #include "sys/fd.h"
 
-enum { PASSWORD_BYTES_MAX = 8 << 10 };
-
 struct question {
     struct termios shown, hidden;
     sigset_t ends, before;
+    const struct cli_secret *ask;
 };
 
 static void show(const struct question *question)
@@ -35,7 +34,7 @@ static void show(const struct question *question)
 static void hide(const struct question *question)
 {
     (void)tcsetattr(STDIN_FILENO, TCSAFLUSH, &question->hidden);
-    fputs("Password: ", stderr);
+    fputs(question->ask->prompt, stderr);
 }
 
 /* Ends the process as it would have, or stops it for a while. */
@@ -67,7 +66,7 @@ static int read_line(const struct question *question, int signals, char *line, s
         }
         if (!fds[0].revents)
             continue;
-        if (used > PASSWORD_BYTES_MAX || read(STDIN_FILENO, line + used, 1) != 1 ||
+        if (used > question->ask->bytes_max || read(STDIN_FILENO, line + used, 1) != 1 ||
             line[used] == '\n')
             break;
         used++;
@@ -76,10 +75,11 @@ static int read_line(const struct question *question, int signals, char *line, s
     return 0;
 }
 
-static int ask(struct arena *secret, struct slice *ret, struct err *err)
+static int ask_line(const struct cli_secret *ask, struct arena *secret, struct slice *ret,
+                    struct err *err)
 {
-    struct question question;
-    char *line = arena_alloc(secret, PASSWORD_BYTES_MAX + 2);
+    struct question question = { .ask = ask };
+    char *line = arena_alloc(secret, ask->bytes_max + 2);
     size_t used = 0;
     if (tcgetattr(STDIN_FILENO, &question.shown) < 0)
         return err_set(err, ERR_INTERNAL, "the terminal cannot be asked");
@@ -100,25 +100,23 @@ static int ask(struct arena *secret, struct slice *ret, struct err *err)
     return r;
 }
 
-int cli_password(struct cli *cli, const char *option, struct arena *secret, struct slice *ret,
-                 struct err *err)
+int cli_read_secret(struct cli *cli, const struct cli_secret *ask, struct arena *secret,
+                    struct slice *ret, struct err *err)
 {
-    const char *path = cli_option_value(cli, option);
     struct arena *own = cli->arena;
     int r;
-    if (strcmp(path, "-") == 0 && isatty(STDIN_FILENO))
-        return ask(secret, ret, err);
-    cli->arena = secret;
-    r = cli_read(cli, path, PASSWORD_BYTES_MAX + 2, ret, err);
-    cli->arena = own;
+    if (strcmp(ask->path, "-") == 0 && isatty(STDIN_FILENO)) {
+        r = ask_line(ask, secret, ret, err);
+    } else {
+        cli->arena = secret;
+        r = cli_read(cli, ask->path, ask->bytes_max + 2, ret, err);
+        cli->arena = own;
+    }
     if (r < 0)
-        return err_wrap(err, "%s", option);
-    /* The end of a file's last line is none of it. */
+        return err_wrap(err, "%s", ask->what);
     if (ret->size && ret->data[ret->size - 1] == '\n')
         ret->size--;
     if (ret->size && ret->data[ret->size - 1] == '\r')
         ret->size--;
-    if (ret->size == 0)
-        return err_set(err, ERR_BAD_INPUT, "%s: there is nothing in it", option);
-    return 0;
+    return ret->size ? 0 : err_set(err, ERR_BAD_INPUT, "%s: there is nothing in it", ask->what);
 }
