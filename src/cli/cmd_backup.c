@@ -26,9 +26,9 @@ static int64_t now_ns(void)
 static void say_sealed(const struct backup_result *result, const char *what)
 {
     if (result->sealed)
-        fprintf(stderr, "perigee: the password%s of %" PRIu64 " registr%s %s\n",
-                result->sealed == 1 ? "" : "s", result->sealed, result->sealed == 1 ? "y" : "ies",
-                what);
+        fprintf(stderr,
+                "perigee: %" PRIu64 " sealed value%s (passwords of registries, secrets) %s\n",
+                result->sealed, result->sealed == 1 ? "" : "s", what);
 }
 
 static int result_print(struct cli *cli, const char *done, const char *file,
@@ -103,9 +103,9 @@ int cmd_restore(struct cli *cli, struct err *err)
                        ? "cannot be opened: " SEAL_KEY_FILE
                          " of this home is another key than they "
                          "were sealed with; put that one in its place, or tell them again with "
-                         "`perigee registries add`"
+                         "`perigee registries add` and `perigee secrets set`"
                        : "cannot be opened without the key they were sealed with: put it into the "
                          "home as " SEAL_KEY_FILE ", or tell them again with `perigee registries "
-                         "add`");
+                         "add` and `perigee secrets set`");
     return r < 0 ? r : result_print(cli, "restored", file, &result);
 }

@@ -66,7 +66,9 @@ static int copy_database(struct job *job, struct err *err)
     if (r == 0 && job->result.schema >= SCHEMA_REGISTRY)
         r = each_row(to, REGISTRY_BLOBS, hold_blob, job, err);
     if (r == 0 && job->result.schema >= SCHEMA_ORIGINS)
-        r = each_row(to, SEALED, count_sealed, job, err);
+        r = each_row(to, SEALED_PASSWORDS, count_sealed, job, err);
+    if (r == 0 && job->result.schema >= SCHEMA_SECRETS)
+        r = each_row(to, SEALED_SECRETS, count_sealed, job, err);
     return r;
 }
 

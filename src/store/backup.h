@@ -20,7 +20,7 @@ struct err;
 struct backup_result {
     unsigned schema;
     uint64_t endpoints, blobs, bytes; /* bytes of the archive */
-    uint64_t sealed; /* registries whose password nothing opens: their key is not there */
+    uint64_t sealed; /* passwords and secrets that nothing opens: their key is not there */
     bool other_key;  /* but another one is */
 };
 

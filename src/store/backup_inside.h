@@ -12,13 +12,20 @@
 #include "store/store.h"
 
 #define HEAD_NAME "perigee-backup.json"
-enum { FORMAT = 1, COPY_BYTES = 256 << 10, SCHEMA_REGISTRY = 5, SCHEMA_ORIGINS = 9 };
+enum {
+    FORMAT = 1,
+    COPY_BYTES = 256 << 10,
+    SCHEMA_REGISTRY = 5,
+    SCHEMA_ORIGINS = 9,
+    SCHEMA_SECRETS = 11
+};
 /* What repositories need; from that schema on. A blob that was deleted where a manifest still names
  * it is not among them. */
 /* What is still to come from another registry is asked for again. */
 #define REVISION_BLOBS                                                                             \
     "SELECT digest FROM revision_blobs WHERE digest NOT IN (SELECT digest FROM origins)"
-#define SEALED "SELECT sealed FROM registries WHERE sealed <> ''"
+#define SEALED_PASSWORDS "SELECT sealed FROM registries WHERE sealed <> ''"
+#define SEALED_SECRETS "SELECT sealed FROM secrets"
 #define REGISTRY_BLOBS "SELECT digest FROM repository_blobs UNION SELECT digest FROM manifests"
 
 struct job {

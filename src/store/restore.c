@@ -196,7 +196,7 @@ static int check_database(struct job *job, struct err *err)
         return r;
     r = each_row(path, REVISION_BLOBS " UNION " REGISTRY_BLOBS, check_blob, job, err);
     if (r == 0)
-        r = each_row(path, SEALED, count_unopened, job, err);
+        r = each_row(path, SEALED_PASSWORDS " UNION ALL " SEALED_SECRETS, count_unopened, job, err);
     const char *wal = arena_format(job->arena, "%s-wal", path);
     if (r == 0 && access(wal, F_OK) == 0) /* it would stay behind, and what is in it */
         r = err_set(err, ERR_INTERNAL, "'%s' could not be written to its database", wal);
@@ -263,10 +263,10 @@ static int set_aside_old(struct job *job, const char *path, struct err *err)
 }
 
 /* What the PoP remembers is of the state that was replaced: gateway and agent would serve it until
- * control comes up. The agent makes all three anew, the key with the first table. */
+ * control comes up. The agent makes all of it anew, the key with the first table. */
 static int forget_pop(struct job *job, struct err *err)
 {
-    static const char *const names[] = { "table", "table.key", "desired.json" };
+    static const char *const names[] = { "table", "table.key", "desired.json", "secrets" };
     const char *folder = path_of(job, job->home, "pop");
     if (access(folder, F_OK) < 0 && errno == ENOENT)
         return 0;

@@ -411,6 +411,7 @@ int store_sqlite_open(const char *path, enum store_mode mode, const struct store
     sqlite_pops_fill(&db->store);
     sqlite_registry_fill(&db->store);
     sqlite_rows_fill(&db->store);
+    sqlite_secrets_fill(&db->store);
     sqlite_usage_fill(&db->store);
     mode_t mask = umask(0077); /* SQLite makes its files by the mask */
     int r = open_and_check(db, err);

@@ -322,6 +322,18 @@ extern const unsigned sqlite_migration_count;
     X(Q_REGISTRY_DELETE, "DELETE FROM registries WHERE host = ?1")                                 \
     X(Q_REGISTRY_LIST, "SELECT host, username, sealed, plain, ca, created_ns, updated_ns FROM"     \
                        " registries ORDER BY host")                                                \
+    X(Q_SECRET_PUT,                                                                                \
+      "INSERT INTO secrets (project, name, sealed, created_ns, updated_ns) VALUES (?1, ?2, ?3,"    \
+      " ?4, ?5) ON CONFLICT (project, name) DO UPDATE SET sealed = excluded.sealed, updated_ns ="  \
+      " excluded.updated_ns")                                                                      \
+    X(Q_SECRET_COUNT, "SELECT count(*) FROM secrets")                                              \
+    X(Q_SECRET_DELETE, "DELETE FROM secrets WHERE project = ?1 AND name = ?2")                     \
+    X(Q_SECRET_LIST,                                                                               \
+      "SELECT project, name, sealed, created_ns, updated_ns FROM secrets ORDER BY project, name")  \
+    X(Q_SECRET_NAMES, "SELECT name FROM secrets WHERE project = ?1 ORDER BY name")                 \
+    X(Q_SECRET_ENDPOINTS,                                                                          \
+      "SELECT DISTINCT e.uid FROM projects p JOIN endpoints e ON e.project = p.id JOIN revisions"  \
+      " r ON r.endpoint = e.uid WHERE p.name = ?1 AND instr(r.spec, ?2) > 0 ORDER BY e.uid")       \
     X(Q_ORIGIN_PUT,                                                                                \
       "INSERT INTO origins (digest, bytes, host, repository, created_ns) VALUES (?1, ?2, ?3, ?4,"  \
       " ?5) ON CONFLICT (digest) DO UPDATE SET bytes = excluded.bytes, host = excluded.host,"      \
@@ -402,6 +414,7 @@ void db_read_text(sqlite3_stmt *row, struct arena *arena, void *ret);
 uint32_t page_limit(const struct store_page *page);
 
 void sqlite_elsewhere_fill(struct store *store);
+void sqlite_secrets_fill(struct store *store);
 void sqlite_endpoints_fill(struct store *store); /* each sets the functions that it has */
 void sqlite_pops_fill(struct store *store);
 void sqlite_registry_fill(struct store *store);

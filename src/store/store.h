@@ -2,7 +2,7 @@
 /*
  * store.h -- what control must not lose: endpoints, revisions, history, events, logs, deaths,
  * audit, PoPs' last reports, the index of blobs, the registry's repositories, other registries,
- * what was used and the prices of it.
+ * secrets, what was used and the prices of it.
  *
  * A store is a table of functions (sqlite.c; another database fits behind it). Ownership: who
  * opened it closes it with close(). Text and arrays that come back live in the arena given. One
@@ -38,6 +38,7 @@ struct store;
     X(audit_rows_max, 100000, "Audit rows kept.")                                                  \
     X(pops_max, 1000, "PoPs; and PoPs that were deleted.")                                         \
     X(registries_max, 256, "Other registries told of.")                                            \
+    X(secrets_max, 1000, "Secrets told of, of all projects.")                                      \
     X(repositories_max, 10000, "Repositories of the registry.")                                    \
     X(repository_manifests_max, 20000, "Manifests of a repository.")                               \
     X(repository_tags_max, 20000, "Tags of a repository.")                                         \
@@ -179,6 +180,12 @@ struct store_registry { /* another one */
     struct slice sealed;   /* its password (seal.h); empty: none */
     struct slice ca;       /* PEM; empty: the system's */
     bool plain;            /* spoken to by http */
+    int64_t created_ns, updated_ns;
+};
+
+struct store_secret {
+    struct slice project, name;
+    struct slice sealed; /* seal.h */
     int64_t created_ns, updated_ns;
 };
 
@@ -429,6 +436,21 @@ struct store {
     /* Endpoints of which a revision needs this blob. */
     int (*origin_endpoints)(struct store *self, struct slice digest, struct arena *arena,
                             uint64_t **ret, size_t *ret_count, struct err *err);
+
+    /* ---- secrets ---- */
+    /* ERR_TOO_LARGE above the limit. created_ns stays as it was. */
+    int (*secret_put)(struct store *self, const struct store_secret *row, struct err *err);
+    int (*secret_delete)(struct store *self, struct slice project, struct slice name,
+                         struct err *err);
+    /* By project, then name. */
+    int (*secret_list)(struct store *self, struct arena *arena, struct store_secret **ret,
+                       size_t *ret_count, struct err *err);
+    int (*secret_names)(struct store *self, struct slice project, struct arena *arena,
+                        struct slice **ret, size_t *ret_count, struct err *err);
+    /* Endpoints of which a kept revision names it. */
+    int (*secret_endpoints)(struct store *self, struct slice project, struct slice name,
+                            struct arena *arena, uint64_t **ret, size_t *ret_count,
+                            struct err *err);
 };
 
 /* ---- sqlite --------------------------------------------------------------------------------- */

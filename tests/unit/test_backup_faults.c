@@ -102,7 +102,7 @@ static void write_file(const char *of, const char *name, const char *text)
     fclose(file);
 }
 
-static const char *const pop_files[] = { "table", "table.key", "desired.json" };
+static const char *const pop_files[] = { "table", "table.key", "desired.json", "secrets" };
 enum { POP_FILES = sizeof pop_files / sizeof *pop_files };
 
 /* `home` has endpoint "new" with a blob and a key; `old` has "old", the last change of which is in
