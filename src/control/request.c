@@ -352,7 +352,7 @@ static void on_body_space(struct exchange *x, struct iovec *ret_space, void *dat
     (void)x;
     if (q->body_room - q->body_bytes < 1024) {
         size_t room = q->body_room ? q->body_room * 2 : BODY_BYTES_FIRST;
-        q->body = mem_resize(q->body, room, 1);
+        q->body = mem_move_wiped(q->body, q->body_bytes, room);
         q->body_room = room;
     }
     *ret_space = (struct iovec){ q->body + q->body_bytes, q->body_room - q->body_bytes };

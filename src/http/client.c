@@ -586,7 +586,8 @@ struct http_client *http_client_new(struct loop *loop, const struct http_client_
         list_init(&client->by_place[i]);
     client->kept_timer = timer_new(loop, on_kept_timer, client);
     client->config.read_bytes = config->read_bytes ? config->read_bytes : CLIENT_READ_BYTES;
-    client->scratch = mem_alloc(client->config.read_bytes);
+    client->memory = arena_new_secret();
+    client->scratch = arena_alloc(client->memory, client->config.read_bytes);
     return client;
 }
 
@@ -603,6 +604,6 @@ void http_client_free(struct http_client *client)
     while ((wire = LIST_FIRST(&client->wires, struct wire, link)))
         wire_close(wire);
     timer_free(client->kept_timer);
-    free(client->scratch);
+    arena_free(client->memory);
     free(client);
 }

@@ -24,6 +24,7 @@ struct http_client {
     unsigned kept_count;
     struct http_client_stats stats;
     struct timer *kept_timer;
+    struct arena *memory; /* of scratch: a secret one, as what is answered may be secret */
     char *scratch;
 };
 

@@ -319,7 +319,8 @@ struct http_server *http_server_new(struct loop *loop, const struct http_server_
     for (int wait = 0; wait < WAIT_NONE; wait++)
         list_init(&server->waits[wait]);
     server->timer = timer_new(loop, on_timer, server);
-    server->scratch = mem_alloc(limits->read_bytes);
+    server->memory = arena_new_secret();
+    server->scratch = arena_alloc(server->memory, limits->read_bytes);
     loop_task_init(&server->drained, on_drained_task, server);
     return server;
 }
@@ -335,7 +336,7 @@ void http_server_free(struct http_server *server)
     loop_task_cancel(&server->drained);
     timer_free(server->timer);
     arena_free(server->gate_arena);
-    free(server->scratch);
+    arena_free(server->memory);
     free(server);
 }
 

@@ -18,6 +18,7 @@ struct http_server {
     struct timer *timer;          /* of the nearest deadline, or earlier */
     int64_t timer_ms;
     struct http_server_stats stats;
+    struct arena *memory;      /* of scratch: a secret one, as what is sent may be secret */
     char *scratch;             /* reads whose place is not known yet; used within one callback */
     struct crowd *crowd;       /* borrowed; NULL: addresses are not counted */
     const struct trust *trust; /* borrowed; NULL: nobody is trusted */

@@ -103,6 +103,8 @@ static void call_free(struct engine_call *call)
 {
     engine_lines_deinit(&call->lines);
     arena_free(call->arena);
+    if (call->used) /* what is said of a container says its environment */
+        explicit_bzero(call->body, call->used);
     free(call->body);
     free(call->chunk);
     free(call);
@@ -181,7 +183,7 @@ static void collect(struct engine_call *call, struct slice bytes)
         size_t room = call->room ? call->room : 4096;
         while (room < call->used + bytes.size)
             room *= 2;
-        call->body = mem_resize(call->body, room, 1);
+        call->body = mem_move_wiped(call->body, call->used, room);
         call->room = room;
     }
     memcpy(call->body + call->used, bytes.data, bytes.size);
@@ -208,11 +210,12 @@ static void on_body(struct http_call *http, struct slice bytes, void *data)
 static const struct http_call_events events = { on_head, on_body, on_done };
 static const char *const methods[] = { "GET", "POST", "DELETE" };
 
-static struct engine_call *call_new(struct engine *engine, engine_cb done, void *data)
+static struct engine_call *call_new(struct engine *engine, bool with_body, engine_cb done,
+                                    void *data)
 {
     struct engine_call *call = mem_zalloc(sizeof *call);
     call->engine = engine;
-    call->arena = arena_new();
+    call->arena = with_body ? arena_new_secret() : arena_new(); /* it may hold an environment */
     call->on_done = done;
     call->data = data;
     return call;
@@ -243,7 +246,7 @@ static void call_send(struct engine_call *call, const char *method, const char *
 struct engine_call *engine_ask(struct engine *engine, enum engine_method method, const char *target,
                                struct slice json, int64_t timeout_ms, engine_cb done, void *data)
 {
-    struct engine_call *call = call_new(engine, done, data);
+    struct engine_call *call = call_new(engine, json.size > 0, done, data);
     call_send(call, methods[method], target, json, false, timeout_ms);
     return call;
 }
@@ -252,7 +255,7 @@ struct engine_call *engine_follow(struct engine *engine, enum engine_method meth
                                   const char *target, struct slice json, int64_t timeout_ms,
                                   engine_bytes_cb on_bytes, engine_cb done, void *data)
 {
-    struct engine_call *call = call_new(engine, done, data);
+    struct engine_call *call = call_new(engine, json.size > 0, done, data);
     call->on_bytes = on_bytes;
     call_send(call, methods[method], target, json, false, timeout_ms);
     return call;
@@ -347,7 +350,7 @@ static void load_next(struct engine_call *call)
 struct engine_call *engine_load(struct engine *engine, const struct engine_piece *pieces,
                                 size_t count, int64_t timeout_ms, engine_cb done, void *data)
 {
-    struct engine_call *call = call_new(engine, done, data);
+    struct engine_call *call = call_new(engine, false, done, data);
     struct engine_piece *copy = ARENA_ARRAY(call->arena, struct engine_piece, count ? count : 1);
     for (size_t i = 0; i < count; i++) {
         copy[i] = pieces[i];

@@ -255,7 +255,7 @@ static void read_groups(struct engine_life *life)
 static void on_end_seen(const struct engine_answer *answer, const struct err *err, void *data)
 {
     struct engine_life *life = data;
-    struct arena *arena = arena_new();
+    struct arena *arena = arena_new_secret();
     struct engine_seen seen = { .exit_code = -1 };
 
     life->call = NULL;
@@ -351,7 +351,7 @@ static void on_looked(const struct engine_answer *answer, const struct err *err,
         fail(life, err ? err->message : "it was stopped");
         return;
     }
-    struct arena *arena = arena_new();
+    struct arena *arena = arena_new_secret();
     int r = engine_seen_parse(arena, answer->body, &seen, &why);
     int64_t pid = r == 0 ? seen.pid : 0;
     bool runs = r == 0 && seen.running && pid > 0;
@@ -401,7 +401,7 @@ static void on_started(const struct engine_answer *answer, const struct err *err
 static void on_checked(const struct engine_answer *answer, const struct err *err, void *data)
 {
     struct engine_life *life = data;
-    struct arena *arena = arena_new();
+    struct arena *arena = arena_new_secret();
     struct engine_seen seen;
     struct err why = {};
 
@@ -450,7 +450,6 @@ static struct engine_container copy(struct arena *arena, const struct engine_con
 {
     struct engine_container to = *from;
     struct slice *command = ARENA_ARRAY(arena, struct slice, from->command_count + 1);
-    struct engine_pair *env = ARENA_ARRAY(arena, struct engine_pair, from->env_count + 1);
 
     to.name = arena_copy(arena, from->name);
     to.image = arena_copy(arena, from->image);
@@ -467,11 +466,9 @@ static struct engine_container copy(struct arena *arena, const struct engine_con
     to.volumes = volumes;
     for (size_t i = 0; i < from->command_count; i++)
         command[i] = arena_copy(arena, from->command[i]);
-    for (size_t i = 0; i < from->env_count; i++)
-        env[i] = (struct engine_pair){ arena_copy(arena, from->env[i].key),
-                                       arena_copy(arena, from->env[i].value) };
     to.command = command;
-    to.env = env;
+    to.env = NULL; /* secrets may be in it, and it is said once */
+    to.env_count = 0;
     return to;
 }
 
@@ -511,9 +508,13 @@ struct engine_life *engine_life_begin(struct engine *engine, struct loop *loop,
 
     (void)snprintf(target, sizeof target, "/containers/create?name=%.*s",
                    SLICE_FMT(container->name));
-    life->call =
-        engine_ask(engine, ENGINE_POST, target, engine_container_json(life->arena, &life->want),
-                   ASK_MS, on_created, life);
+    struct arena *secret = arena_new_secret();
+    struct engine_container want = life->want;
+    want.env = container->env;
+    want.env_count = container->env_count;
+    life->call = engine_ask(engine, ENGINE_POST, target, engine_container_json(secret, &want),
+                            ASK_MS, on_created, life);
+    arena_free(secret);
     return life;
 }
 

@@ -61,7 +61,8 @@ struct engine_life_events {
     void (*on_gone)(struct engine_life *life, const struct engine_end *end, void *data); /* last */
 };
 
-/* `container` and what it points to are copied; its log driver is the engine's. */
+/* `container` and what it points to are copied, but for its environment, of which nothing is kept
+ * once the engine has been told; its log driver is the engine's. */
 struct engine_life *engine_life_begin(struct engine *engine, struct loop *loop,
                                       const struct engine_container *container,
                                       const struct engine_life_events *events, void *data);
