@@ -153,6 +153,13 @@ const struct cli_command cli_commands[] = {
       "  perigee registries test ghcr.io\n"
       "  perigee deploy shop --image ghcr.io/team/shop:v2\n",
       0, 2, cmd_registries },
+    { "secrets", NULL, "[ACTION [NAME]]",
+      "Values for the environment of containers: list, set, delete. None is ever shown.",
+      OPTIONS({ "--file", "FILE|-", "set: the value, from a file or standard input, which is read unless told; a terminal asks for it.", false }, YES),
+      "  perigee secrets set hub-token --file token.txt\n"
+      "  perigee secrets list\n"
+      "  perigee secrets delete hub-token\n",
+      0, CLI_ARGUMENTS_MAX, cmd_secrets },
     { "pops", NULL, "[ACTION [NAME]]",
       "Points of presence: create, list, show, drain, token (a new one to join with), delete.",
       OPTIONS({ "--dns", NULL, "create: a DNS server for `perigee dns`, which runs no replicas.", false },
@@ -200,7 +207,6 @@ const struct cli_command cli_commands[] = {
 };
 /* clang-format on */
 const char *const cli_reserved[] = {
-    "chat",    "bench",   "estimate", "budget", "receipt", "keys",
-    "secrets", "flavors", "catalog",  "exec",   NULL,
+    "chat", "bench", "estimate", "budget", "receipt", "keys", "flavors", "catalog", "exec", NULL,
 };
 const size_t cli_command_count = sizeof cli_commands / sizeof *cli_commands;

@@ -29,6 +29,7 @@ int cmd_registries(struct cli *cli, struct err *err);
 int cmd_restore(struct cli *cli, struct err *err);
 int cmd_rollback(struct cli *cli, struct err *err);
 int cmd_scale(struct cli *cli, struct err *err);
+int cmd_secrets(struct cli *cli, struct err *err);
 int cmd_show(struct cli *cli, struct err *err);
 int cmd_start(struct cli *cli, struct err *err);
 int cmd_stop(struct cli *cli, struct err *err);

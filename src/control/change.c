@@ -13,6 +13,7 @@
 #include "control/artifact.h"
 #include "control/pinned.h"
 #include "control/schedule.h"
+#include "control/secrets.h"
 #include "control/traffic.h"
 #include "geo/sets.h"
 #include "policy/regions.h"
@@ -517,6 +518,8 @@ static int create(struct change *change, struct store *store, const struct endpo
     if (r == 0)
         r = check_model(change, store, spec, &model, err);
     if (r == 0)
+        r = secrets_check(store, change->arena, change->project, spec, err);
+    if (r == 0)
         r = check_unique(change, store, spec, err);
     if (r == 0)
         r = check_walls(change, store, err);
@@ -574,6 +577,8 @@ static int update(struct change *change, struct store *store, struct store_endpo
                           change->new_revision ? endpoint->latest + 1 : 0, after, err);
     if (r == 0 && change->new_revision)
         r = check_model(change, store, after, &model, err);
+    if (r == 0 && change->new_revision)
+        r = secrets_check(store, change->arena, change->project, after, err);
     if (r == 0)
         r = check_unique(change, store, after, err);
     if (r < 0 || change->dry_run)
@@ -663,6 +668,8 @@ static int run_rollback(struct change *change, struct store *store, struct store
     if (revision.number == endpoint->target && !endpoint->stable && !before->traffic.split.count)
         return snapshot_load(store, endpoint->uid, &change->snapshot, err);
     r = change_merge(change->arena, before, revision.spec, &after, err);
+    if (r == 0)
+        r = secrets_check(store, change->arena, change->project, &after, err);
     if (r < 0)
         return r;
     after.source = revision.source;              /* it tells of the model */

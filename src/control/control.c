@@ -18,6 +18,7 @@
 #include "control/control_own.h"
 #include "control/keys.h"
 #include "control/request.h"
+#include "control/secrets.h"
 #include "control/watch.h"
 #include "geo/where.h"
 #include "http/server.h"
@@ -231,6 +232,7 @@ static void close_all(struct control *control)
         loop_run_once(control->loop, true);
     control_sweep_close(control);
     abroad_close(control);
+    secrets_close(control);
     trust_free(control->trust);
     where_map_free(control->where);
     work_pool_free(control->write_pool);

@@ -27,6 +27,7 @@ struct http_server;
 struct keys;
 struct loop;
 struct request;
+struct secrets;
 struct store;
 struct timer;
 struct trust;
@@ -102,8 +103,9 @@ struct control {
     struct region_place place;     /* of this machine's PoP */
     struct where_map *where;       /* where addresses are, for explain; NULL: not known */
 
-    struct keys *keys;     /* keys.h */
-    struct abroad *abroad; /* abroad.h; NULL: not opened yet */
+    struct keys *keys;       /* keys.h */
+    struct abroad *abroad;   /* abroad.h; NULL: not opened yet */
+    struct secrets *secrets; /* secrets.h; likewise */
     struct hub hub;
     struct list watchers;
     struct list pasts;  /* past.c: questions under way */

@@ -17,6 +17,7 @@
 #include "control/placement.h"
 #include "control/report.h"
 #include "control/schedule.h"
+#include "control/secrets.h"
 #include "control/watch.h"
 #include "io/loop.h"
 #include "io/timer.h"
@@ -55,6 +56,7 @@ int snapshot_load(struct store *store, uint64_t uid, struct snapshot **ret, stru
         arena_free(arena);
         return r;
     }
+    secrets_named(s);
     *ret = s;
     return 0;
 }
@@ -169,8 +171,10 @@ void hub_refresh(struct control *control, struct hub_endpoint *endpoint)
         (void)read_gateway(control);
     list_remove(&endpoint->stale);
     placement_update(control, endpoint);
-    if (replace(&endpoint->pop_view, view_pop_endpoint(arena, endpoint)))
+    if (replace(&endpoint->pop_view, view_pop_endpoint(arena, endpoint))) {
+        secrets_moved(control, endpoint);
         watch_pop_endpoint(control, endpoint);
+    }
     if (replace(&endpoint->view, view_endpoint(control, arena, endpoint, &endpoint->deploying))) {
         endpoint->changed = ++control->hub.changes;
         watch_endpoint(control, endpoint);
@@ -198,6 +202,7 @@ void hub_put(struct control *control, struct snapshot *snapshot)
     if (!endpoint) {
         endpoint = mem_zalloc(sizeof *endpoint);
         list_init(&endpoint->stale);
+        list_init(&endpoint->naming);
         endpoint->key = heap_copy(key_of(snapshot->row.project, snapshot->row.name, buffer));
         (void)map_put_u64(&hub->by_uid, snapshot->row.uid, endpoint);
         struct hub_endpoint *old = map_put(&hub->by_key, endpoint->key, endpoint);
@@ -208,6 +213,7 @@ void hub_put(struct control *control, struct snapshot *snapshot)
     placement_forget(endpoint);
     schedule_forget(endpoint);
     endpoint->snapshot = snapshot;
+    secrets_put(control, endpoint);
     if (hub->recalled_count)
         recall(control, endpoint);
     hub_refresh(control, endpoint);
@@ -217,6 +223,7 @@ void hub_put(struct control *control, struct snapshot *snapshot)
 static void endpoint_free(struct hub_endpoint *endpoint)
 {
     list_remove(&endpoint->stale);
+    list_remove(&endpoint->naming);
     placement_drop(endpoint);
     snapshot_free(endpoint->snapshot);
     free((char *)endpoint->key.data);
@@ -238,6 +245,7 @@ void hub_remove(struct control *control, uint64_t uid)
     gone->uid = uid;
     gone->number = ++hub->changes;
     watch_endpoint_gone(control, endpoint, gone->number);
+    secrets_gone(control, endpoint);
     endpoint_free(endpoint);
     metric_set(control_count(control, CONTROL_ENDPOINTS, NULL), (int64_t)hub->by_uid.count);
 }
@@ -617,6 +625,7 @@ void hub_tick(struct control *control)
 void hub_open(struct control *control)
 {
     list_init(&control->hub.stale);
+    list_init(&control->hub.naming);
     control->hub.changes = (uint64_t)(control_wall_ns(control) / ENV_MS) * NUMBERS_A_MS;
     control->hub.calm_ms = loop_now_ms(control->loop) + CALM_MS;
     (void)read_gateway(control);

@@ -36,6 +36,11 @@ struct timer;
 
 /* ---- from the store ----------------------------------------------------------------------- */
 
+struct snapshot_secret { /* that a kept revision names */
+    struct slice name;
+    uint64_t revision;
+};
+
 struct snapshot {
     struct arena *arena; /* its own; everything here lies in it */
     struct store_endpoint row;
@@ -46,6 +51,8 @@ struct snapshot {
     size_t death_count;
     struct store_origin *origins; /* what is still to come of them (abroad.h), by their numbers */
     size_t origin_count;
+    struct snapshot_secret *secrets;
+    size_t secret_count;
 };
 
 /* On a store's thread. The snapshot is the caller's, then the hub's. */
@@ -182,6 +189,7 @@ struct hub_endpoint {
     bool place_spared;             /* more PoPs than must be: some go once all has settled */
     struct placement_where *where; /* placement.c's; NULL: not compiled yet */
     struct list stale;             /* in hub.stale: something it was made of has changed */
+    struct list naming;            /* in hub.naming: a kept revision names secrets */
     struct slice key;              /* "project/name", from malloc */
     struct slice view;             /* JSON, from malloc */
     struct slice pop_view;         /* empty: there is nothing for PoPs in it yet */
@@ -197,6 +205,7 @@ struct hub {
     struct hub_pop **sorted;   /* the same in the order of their names; from malloc */
     size_t sorted_count;
     struct list stale; /* endpoints that are to be made anew */
+    struct list naming;
     bool peers_stale;
     struct timer *refresh;
     uint64_t changes;                 /* the last number given */

@@ -13,6 +13,7 @@
 #include "control/granted.h"
 #include "control/keys.h"
 #include "control/report.h"
+#include "control/secrets.h"
 #include "geo/where_file.h"
 #include "store/blobs.h"
 #include "store/collect.h"
@@ -141,7 +142,8 @@ int control_open(struct control *control, struct err *err)
     (void)grace_over(&control->grace, env_now_ns(control->env), control_wall_ns(control), 0,
                      &unused);
     open_places(control);
-    if ((r = keys_open(control, err)) < 0 || (r = abroad_open(control, err)) < 0)
+    if ((r = keys_open(control, err)) < 0 || (r = abroad_open(control, err)) < 0 ||
+        (r = secrets_open(control, err)) < 0)
         return r;
     hub_open(control);
     if ((r = load_pops(control, err)) < 0 || (r = load_endpoints(control, err)) < 0)

@@ -66,7 +66,11 @@ static void option_schema(struct json_writer *w, const struct option *option)
     case OPTION_ENV:
         json_member_text(w, "type", "object");
         json_key(w, "additionalProperties");
-        json_raw(w, SLICE("{\"type\":\"string\"}"));
+        json_raw(w, option->type == OPTION_LABELS
+                        ? SLICE("{\"type\":\"string\"}")
+                        : SLICE("{\"type\":[\"string\",\"object\"],\"required\":[\"secret\"],"
+                                "\"additionalProperties\":false,\"properties\":{\"secret\":{"
+                                "\"type\":\"string\"}}}"));
         break;
     default:
         json_member_text(w, "type", "string");

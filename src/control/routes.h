@@ -72,6 +72,9 @@ void registries_list(struct request *q); /* registries.c */
 void registry_put(struct request *q);
 void registry_delete(struct request *q);
 void registry_test(struct request *q);
+void secrets_list(struct request *q); /* secrets.c */
+void secret_put(struct request *q);
+void secret_delete(struct request *q);
 void system_version(struct request *q); /* system.c */
 void system_health(struct request *q);
 void system_ready(struct request *q);

@@ -241,6 +241,12 @@ const struct schema control_schemas[] = {
     { "RegistryList", LIST("Registry") },
     { "RegistryTested", OBJECT("\"host\":" STRING ",\"asks\":{\"type\":\"string\",\"enum\":["
                                "\"nothing\",\"basic\",\"token\"]},\"took_ms\":" WHOLE) },
+    { "SecretSpec", "{\"type\":\"object\",\"required\":[\"value\"],\"additionalProperties\":false,"
+                    "\"properties\":{\"value\":{\"type\":\"string\",\"writeOnly\":true}}}" },
+    { "Secret", NEEDS("\"name\",\"project\",\"used_by\"",
+                      "\"name\":" STRING ",\"project\":" STRING ",\"used_by\":" ARRAY(STRING)
+                      ",\"created_at\":" TIME ",\"updated_at\":" TIME) },
+    { "SecretList", LIST("Secret") },
     { "Version", OBJECT("\"version\":" STRING ",\"api\":" STRING ",\"schema\":" WHOLE
                         ",\"spec\":" WHOLE) },
     { "object", "{\"type\":\"object\"}" },

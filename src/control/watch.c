@@ -16,6 +16,7 @@
 #include "control/control_own.h"
 #include "control/keys.h"
 #include "control/request.h"
+#include "control/secrets.h"
 #include "control/select.h"
 #include "store/store.h"
 
@@ -35,7 +36,8 @@ struct watcher {
     struct store_filter filter;
     struct hub_pop *pop; /* of WATCH_POP */
     uint64_t keys_told;  /* hash of what it was told of keys */
-    size_t first_bytes;  /* of the state at its beginning: do not count against the bound */
+    struct secrets_told secrets;
+    size_t first_bytes; /* of the state at its beginning: do not count against the bound */
     uint64_t last_id;
     bool reading, again, from_end; /* rows: see above */
     bool ended;
@@ -116,6 +118,7 @@ static void closed(struct request *q)
     q->control->watcher_count--;
     if (watcher->pop)
         hub_pop_watched(q->control, watcher->pop, false);
+    secrets_told_deinit(&watcher->secrets);
     metric_set(control_count(q->control, CONTROL_WATCHES, NULL),
                (int64_t)q->control->watcher_count);
 }
@@ -272,7 +275,7 @@ void watch_endpoint_gone(struct control *control, struct hub_endpoint *endpoint,
 
 /* ---- PoPs ----------------------------------------------------------------------------------- */
 
-static void on_keys_written(struct exchange *x, const struct err *err, void *data)
+static void on_secret_written(struct exchange *x, const struct err *err, void *data)
 {
     (void)x;
     (void)err;
@@ -286,9 +289,31 @@ static void say_keys(struct watcher *watcher, uint64_t number, bool first)
     struct slice keys = keys_json(watcher->q->control, watcher->pop, arena);
     bool news = first || map_hash(keys) != watcher->keys_told;
     watcher->keys_told = map_hash(keys);
-    if (!news ||
-        !say_piece(watcher, event_text(arena, "keys", number, keys), first, on_keys_written, arena))
+    if (!news || !say_piece(watcher, event_text(arena, "keys", number, keys), first,
+                            on_secret_written, arena))
         arena_free(arena);
+}
+
+/* Each by itself, as many do not fit into what an agent reads at once; and all their names where
+ * there is one that it is to forget. */
+static void say_secrets(struct watcher *watcher, const struct hub_endpoint *endpoint,
+                        uint64_t number, bool first)
+{
+    struct control *control = watcher->q->control;
+    struct arena *arena = arena_new();
+    struct secrets_news news = {};
+    if (!watcher->ended)
+        secrets_news(control, watcher->pop, &watcher->secrets, endpoint, arena, &news);
+    for (size_t i = 0; i < news.count; i++) {
+        struct arena *secret = arena_new_secret();
+        struct slice json = secrets_value_json(control, news.rows[i], secret);
+        if (!say_piece(watcher, event_text(secret, "secret", number, json), first,
+                       on_secret_written, secret))
+            arena_free(secret);
+    }
+    if (news.fewer || first)
+        say_event(watcher, "secrets", number, secrets_list_json(&watcher->secrets, arena), first);
+    arena_free(arena);
 }
 
 /* Whatever it has not taken yet is for an agent that is not there any more, or does not read. */
@@ -328,6 +353,7 @@ void watch_pop_open(struct request *q)
     if (hub->peers.size)
         say_event(watcher, "pops", hub->changes, hub->peers, true);
     say_keys(watcher, hub->changes, true);
+    say_secrets(watcher, NULL, hub->changes, true);
     json_begin(&w, q->arena, 0);
     json_object_begin(&w);
     json_key(&w, "uids");
@@ -368,6 +394,15 @@ void watch_pop_keys(struct control *control)
     LIST_EACH (watcher, &control->watchers, struct watcher, link)
         if (watcher->kind == WATCH_POP)
             say_keys(watcher, number, false);
+}
+
+void watch_pop_secrets(struct control *control, const struct hub_endpoint *endpoint)
+{
+    struct watcher *watcher;
+    uint64_t number = ++control->hub.changes;
+    LIST_EACH (watcher, &control->watchers, struct watcher, link)
+        if (watcher->kind == WATCH_POP)
+            say_secrets(watcher, endpoint, number, false);
 }
 
 static bool among(struct hub_pop *const *pops, size_t count, const struct hub_pop *pop)

@@ -37,7 +37,9 @@ void watch_pop_peers(struct control *control);
  * and how many. */
 size_t watch_pop_ask(struct control *control, struct slice question, struct arena *arena,
                      struct hub_pop ***ret_pops);
-void watch_pop_keys(struct control *control); /* each hears its own */
+void watch_pop_keys(struct control *control);
+/* What agents have not been told yet: of what the endpoint names, or (NULL) of all secrets. */
+void watch_pop_secrets(struct control *control, const struct hub_endpoint *endpoint);
 void watch_pop_endpoint(struct control *control, struct hub_endpoint *endpoint);
 void watch_events(struct control *control, const struct store_event *events, size_t count);
 void watch_logs(struct control *control, const struct store_log *logs, size_t count);

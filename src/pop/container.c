@@ -340,12 +340,9 @@ static struct engine_container describe(struct arena *arena, const struct contai
 {
     const struct agent_containers *containers = &container->agent->containers;
     const struct spec_container *spec = &revision->image->spec.container;
-    struct engine_pair *env = ARENA_ARRAY(arena, struct engine_pair, spec->env.count + 1);
     uint64_t half = revision->memory_bytes / 2;
     char network[AGENT_NETWORK_BYTES];
 
-    for (size_t i = 0; i < spec->env.count; i++)
-        env[i] = (struct engine_pair){ spec->env.items[i].name, spec->env.items[i].value };
     return (struct engine_container){
         /* Other Perigees may have an endpoint of that name at the same engine. */
         .name = slice_of(arena_format(arena, "perigee-%s-%.6s-%" PRIx64, container->name,
@@ -356,8 +353,6 @@ static struct engine_container describe(struct arena *arena, const struct contai
         .replica = container->replica,
         .command = spec->command.items,
         .command_count = spec->command.count,
-        .env = env,
-        .env_count = spec->env.count,
         .port = container->port,
         .user = spec->user,
         .read_only = spec->read_only,
@@ -376,6 +371,25 @@ static struct engine_container describe(struct arena *arena, const struct contai
             arena_string(arena, slice_of(agent_network_name(container->agent, revision, network)))),
         .cgroup_parent = slice_of(container->group),
     };
+}
+
+/* Of one that is about to be made: pop_secrets_check() has found all that it names. */
+static void environment(struct arena *arena, const struct pop_revision *revision,
+                        struct engine_container *ret)
+{
+    const struct spec_variables *spec = &revision->image->spec.container.env;
+    const struct pop_endpoint *endpoint = revision->endpoint;
+    struct engine_pair *env = ARENA_ARRAY(arena, struct engine_pair, spec->count + 1);
+
+    for (size_t i = 0; i < spec->count; i++) {
+        const struct spec_variable *variable = &spec->items[i];
+        env[i] = (struct engine_pair){ variable->name, variable->value };
+        if (variable->secret)
+            env[i].value =
+                pop_secret_find(endpoint->pop, slice_of(endpoint->project), variable->value)->value;
+    }
+    ret->env = env;
+    ret->env_count = spec->count;
 }
 
 /* A group of its own above the container's, where we can name one: it is read when the container is
@@ -473,6 +487,8 @@ int agent_container_start(struct agent *agent, struct pop_replica *replica, stru
         return err_set(err, ERR_NOT_SUPPORTED,
                        "flavor.accelerator: Podman gives no GPU by this API; it takes Docker");
     int r = agent_network_allowed(agent, replica->revision, err);
+    if (r == 0)
+        r = pop_secrets_check(replica->revision, err);
     if (r < 0)
         return r;
     r = agent_volumes_attach(agent, replica->revision, err);
@@ -484,6 +500,7 @@ int agent_container_start(struct agent *agent, struct pop_replica *replica, stru
     struct arena *arena = arena_new();
     struct engine_container want = describe(arena, container, replica->revision);
     agent_volumes_tell(agent, arena, replica->revision, &want);
+    environment(arena, replica->revision, &want);
     mark(agent);
     target(replica, container);
     container->life = engine_life_begin(containers->engine, agent->loop, &want, &events, container);

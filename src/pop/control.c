@@ -70,6 +70,13 @@ static void event_take(struct agent *agent, struct slice kind, struct slice data
         else
             agent_keys_changed(agent);
         explicit_bzero((char *)(uintptr_t)data.data, data.size); /* in the watch's buffer */
+    } else if (slice_is(kind, "secret")) {
+        if (pop_secret_apply(&agent->pop, data, &err) < 0)
+            log_error("pop", "a secret from control cannot be read", LOG_S("error", err.message));
+        explicit_bzero((char *)(uintptr_t)data.data, data.size);
+    } else if (slice_is(kind, "secrets")) {
+        if (pop_secrets_keep(&agent->pop, data, &err) < 0)
+            log_error("pop", "secrets from control cannot be read", LOG_S("error", err.message));
     } else if (slice_is(kind, "explain")) {
         agent_explain(agent, data);
     } else if (slice_is(kind, "gone")) {
@@ -115,7 +122,8 @@ static void on_watch_body(struct http_call *call, struct slice bytes, void *data
     }
     if (agent->watch_used + bytes.size > agent->watch_room) {
         agent->watch_room = (agent->watch_used + bytes.size) * 2;
-        agent->watch_buffer = mem_resize(agent->watch_buffer, agent->watch_room, 1);
+        agent->watch_buffer =
+            mem_move_wiped(agent->watch_buffer, agent->watch_used, agent->watch_room);
     }
     memcpy(agent->watch_buffer + agent->watch_used, bytes.data, bytes.size);
     agent->watch_used += bytes.size;
@@ -131,6 +139,8 @@ static void on_watch_body(struct http_call *call, struct slice bytes, void *data
     }
     memmove(agent->watch_buffer, agent->watch_buffer + from, agent->watch_used - from);
     agent->watch_used -= from;
+    explicit_bzero(agent->watch_buffer + agent->watch_used,
+                   from); /* a part of a key, or a secret */
 }
 
 /* Control itself says that this PoP was deleted; a server that is no control may say 410 as well.
@@ -149,6 +159,7 @@ static void deleted(struct agent *agent)
                   "nothing; to join again: pops create, pop --token-file",
                   LOG_S("pop", agent->start.pop));
     agent->deleted = true;
+    pop_secrets_clear(&agent->pop);
     pop_sync_begin(&agent->pop);
     pop_sync_end(&agent->pop);
     agent_containers_look(agent);

@@ -10,8 +10,13 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "store/seal.h"
 
-enum { DESIRED_BYTES_MAX = 64 * 1024 * 1024, KEY_BYTES_MAX = 4096 };
+enum {
+    DESIRED_BYTES_MAX = 64 * 1024 * 1024,
+    KEY_BYTES_MAX = 4096,
+    SECRETS_BYTES_MAX = 256 * 1024 * 1024, /* as many as there may be, sealed */
+};
 
 static const struct {
     const char *name, *failed; /* the file, and what to say when it cannot be written */
@@ -21,6 +26,8 @@ static const struct {
                               "with an older one" },
     [KEEP_DESIRED] = { "desired.json", "desired state not on disk, trying again" },
     [KEEP_KEYS] = { "peers.keys", "keys of other PoPs not on disk, trying again" },
+    [KEEP_SEAL] = { "seal.key", "key of secrets not on disk, trying again" },
+    [KEEP_SECRETS] = { "secrets", "secrets not on disk, trying again" },
 };
 
 static const char *path_of(const struct keep *keep, char *buffer, size_t room, enum keep_what what)
@@ -158,6 +165,35 @@ void keep_keys(struct keep *keep)
     file_put(keep, KEEP_KEYS, arena, pop_keys_json(keep->pop, arena));
 }
 
+static void seal_set(struct keep *keep, const unsigned char *bytes)
+{
+    char path[sizeof keep->folder + 32];
+    arena_free(keep->seal_arena);
+    keep->seal_arena = arena_new_secret();
+    keep->seal = seal_key_of(bytes, path_of(keep, path, sizeof path, KEEP_SEAL), keep->seal_arena);
+}
+
+/* With the first secret there is a key, on its way to the disk before what it opens. */
+static void seal_make(struct keep *keep)
+{
+    struct arena *arena = arena_new_secret();
+    unsigned char *bytes = arena_alloc(arena, SEAL_KEY_BYTES);
+    env_random(keep->env, bytes, SEAL_KEY_BYTES);
+    seal_set(keep, bytes);
+    file_put(keep, KEEP_SEAL, arena, (struct slice){ (char *)bytes, SEAL_KEY_BYTES });
+}
+
+void keep_secrets(struct keep *keep)
+{
+    if (list_empty(&keep->pop->secrets) && !keep->secrets_there)
+        return;
+    struct arena *arena = arena_new();
+    if (!keep->seal)
+        seal_make(keep);
+    keep->secrets_there = true;
+    file_put(keep, KEEP_SECRETS, arena, pop_secrets_json(keep->pop, keep->seal, arena));
+}
+
 void keep_end(struct keep *keep)
 {
     keep->ending = true;
@@ -220,6 +256,28 @@ static void keys_load(struct keep *keep)
     arena_free(arena);
 }
 
+static void secrets_load(struct keep *keep)
+{
+    struct arena *arena = arena_new_secret();
+    char path[sizeof keep->folder + 32];
+    struct err err = {};
+    struct slice key = {}, text = {};
+    int r = env_file_read(keep->env, path_of(keep, path, sizeof path, KEEP_SEAL), KEY_BYTES_MAX,
+                          arena, &key, &err);
+    if (r == 0 && key.size == SEAL_KEY_BYTES)
+        seal_set(keep, (const unsigned char *)key.data);
+    r = env_file_read(keep->env, path_of(keep, path, sizeof path, KEEP_SECRETS), SECRETS_BYTES_MAX,
+                      arena, &text, &err);
+    keep->secrets_there = r != ERR_NOT_FOUND;
+    if (r == 0)
+        r = keep->seal ? pop_secrets_load(keep->pop, keep->seal, text, &err)
+                       : err_set(&err, ERR_PRECONDITION, "their key is not there");
+    if (r < 0 && r != ERR_NOT_FOUND)
+        log_warn("pop", "secrets on disk cannot be read, waiting for control",
+                 LOG_S("error", err.message));
+    arena_free(arena);
+}
+
 /* What only the table remembers: serving revisions, models' metadata. */
 static void table_recall(struct keep *keep, const struct table_head *table)
 {
@@ -275,6 +333,7 @@ void keep_load(struct keep *keep)
     key_load(keep, arena);
     desired_load(keep, arena);
     keys_load(keep);
+    secrets_load(keep);
     int r = env_file_read(keep->env, path_of(keep, path, sizeof path, KEEP_TABLE), TABLE_BYTES_MAX,
                           arena, &file, &err);
     if (r == 0)
@@ -304,4 +363,5 @@ void keep_deinit(struct keep *keep)
         arena_free(keep->files[i].waits);
         arena_free(keep->files[i].under_way);
     }
+    arena_free(keep->seal_arena);
 }

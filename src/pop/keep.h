@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * keep.h -- what a PoP's agent keeps in HOME/pop: the table with a MAC, its key, desired state,
- * and the keys it has with other PoPs.
+ * the keys it has with other PoPs, and secrets of environments, sealed by a key of this PoP alone.
  * That is enough to serve after a cold boot without control (dataplane.md 8).
  *
  * Each file is saved through env.file_save, so that a slow disk delays nothing; one save at a time
@@ -13,7 +13,15 @@
 #include "contract/table.h"
 #include "pop/state.h"
 
-enum keep_what { KEEP_KEY, KEEP_TABLE, KEEP_DESIRED, KEEP_KEYS, KEEP_FILES };
+enum keep_what {
+    KEEP_KEY,
+    KEEP_TABLE,
+    KEEP_DESIRED,
+    KEEP_KEYS,
+    KEEP_SEAL,
+    KEEP_SECRETS,
+    KEEP_FILES
+};
 
 struct keep;
 
@@ -34,7 +42,10 @@ struct keep {
     char folder[MESSAGE_PATH_BYTES + 16];
     unsigned char key[TABLE_KEY_BYTES];
     bool key_known;
-    uint64_t table_number; /* the highest that was published, or found on disk */
+    struct arena *seal_arena;    /* a secret one; NULL: no key yet */
+    const struct seal_key *seal; /* of secrets */
+    bool secrets_there;          /* their file is, or is about to be */
+    uint64_t table_number;       /* the highest that was published, or found on disk */
     struct keep_file files[KEEP_FILES];
     bool ending;
     void (*on_saved)(enum keep_what what, void *data); /* what was given last is on disk */
@@ -52,6 +63,7 @@ void keep_load(struct keep *keep);
 
 void keep_desired(struct keep *keep);                   /* as pop has it now */
 void keep_keys(struct keep *keep);                      /* likewise */
+void keep_secrets(struct keep *keep);                   /* likewise */
 void keep_table(struct keep *keep, struct slice table); /* copied; its MAC is added here */
 
 /* No more tries: on_idle comes once, when nothing is under way. */

@@ -260,6 +260,10 @@ void agent_publish_now(struct agent *agent)
         agent->desired_dirty = false;
         keep_desired(&agent->keep);
     }
+    if (agent->pop.secrets_moved) {
+        agent->pop.secrets_moved = false;
+        keep_secrets(&agent->keep);
+    }
 }
 
 static void on_publish(void *data)

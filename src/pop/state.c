@@ -24,6 +24,7 @@ void pop_init(struct pop *pop, struct env *env, uint64_t instance,
     *pop = (struct pop){ .env = env, .effects = effects, .data = data, .instance = instance };
     list_init(&pop->endpoints);
     list_init(&pop->strangers);
+    list_init(&pop->secrets);
     (void)!pop_stand(pop, &(struct region_place){}, (struct slice){}, NULL);
 }
 
@@ -103,6 +104,7 @@ void pop_deinit(struct pop *pop)
     while (!list_empty(&pop->strangers))
         pop_stranger_free(LIST_FIRST(&pop->strangers, struct stranger, link));
     pop_keys_clear(pop);
+    pop_secrets_forget(pop);
     arena_free(pop->peers_arena);
     map_deinit(&pop->endpoints_by_uid);
     map_deinit(&pop->replicas_by_id);

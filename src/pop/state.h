@@ -15,6 +15,7 @@
  *
  *   state.c      makes, finds and forgets
  *   desired.c    documents of control, or of the disk
+ *   secrets.c    values for environments
  *   earlier.c    what an agent before this one left
  *   happened.c   what supervisor and gateway tell of models and replicas
  *   reconcile.c  how many replicas, and what is done for it; autoscale.c, schedule.c
@@ -282,6 +283,15 @@ struct pop_key { /* that this PoP has with another, or with itself (proto/hop.h)
     unsigned char key[HOP_KEY_BYTES];
 };
 
+struct pop_secret {      /* of an environment; what is in it lies in its arena */
+    struct list link;    /* in pop->secrets */
+    struct arena *arena; /* a secret one, of this struct as well */
+    struct slice project, name;
+    struct slice value; /* empty: control cannot say it, and why is */
+    struct slice why;
+    bool kept; /* while it is looked */
+};
+
 struct pop {
     struct env *env;                   /* borrowed */
     const char *name;                  /* of this PoP; borrowed */
@@ -299,7 +309,10 @@ struct pop {
     struct arena *peers_arena; /* of these three */
     struct pop_key *keys;      /* by name */
     size_t key_count;
-    struct arena *keys_arena;  /* a secret one */
+    struct arena *keys_arena; /* a secret one */
+    struct list secrets;      /* struct pop_secret */
+    size_t secret_count;
+    bool secrets_moved;        /* since they were last saved */
     struct arena *zones_arena; /* time zones read here, and schedules; NULL: none yet */
     struct map zones;          /* by name, also those that there are not */
     int64_t zones_read_s;
@@ -358,6 +371,22 @@ const char *pop_replica_name(const struct pop_replica *replica, char buffer[stat
 struct slice pop_keys_json(const struct pop *pop, struct arena *arena);
 const struct pop_key *pop_key_find(const struct pop *pop, struct slice name); /* NULL: none */
 void pop_keys_clear(struct pop *pop);
+/* A secret that endpoints here name, or has another value; and the list of all that are kept: the
+ * others are forgotten (docs/api.md, `secret`, `secrets`; secrets.c). Bad ones change nothing. */
+[[nodiscard]] int pop_secret_apply(struct pop *pop, struct slice json, struct err *err);
+[[nodiscard]] int pop_secrets_keep(struct pop *pop, struct slice json, struct err *err);
+/* As they are on disk, sealed. What cannot be opened is left out, and err says why. */
+struct seal_key;
+struct slice pop_secrets_json(const struct pop *pop, const struct seal_key *key,
+                              struct arena *arena);
+[[nodiscard]] int pop_secrets_load(struct pop *pop, const struct seal_key *key, struct slice json,
+                                   struct err *err);
+/* NULL: there is none. */
+const struct pop_secret *pop_secret_find(const struct pop *pop, struct slice project,
+                                         struct slice name);
+/* All that the revision's environment names are here; ERR_PRECONDITION says which is not. */
+[[nodiscard]] int pop_secrets_check(const struct pop_revision *revision, struct err *err);
+void pop_secrets_clear(struct pop *pop);
 void pop_allow(struct pop *pop, struct pop_endpoint *endpoint);
 
 /* ---- what happens ---------------------------------------------------------------------------- */

@@ -29,6 +29,8 @@ void pop_stranger_free(struct stranger *stranger);
 void pop_strangers_look(struct pop *pop); /* whose revision is known now, or never will be */
 void pop_arenas_look(struct pop *pop);    /* likewise, once control has told everything */
 
+void pop_secrets_forget(struct pop *pop); /* all, with no word to the disk */
+
 /* Of a revision's document: `image` and `spec` (image.c). The image is the caller's. */
 [[nodiscard]] int pop_image_read(yyjson_val *json, yyjson_val *spec, struct pop_image **ret,
                                  struct err *err);

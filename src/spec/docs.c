@@ -58,8 +58,9 @@ static const char *type_text(enum option_type type)
     case OPTION_EGRESS:
         return "list";
     case OPTION_LABELS:
-    case OPTION_ENV:
         return "map of text";
+    case OPTION_ENV:
+        return "variables";
     case OPTION_RESIDENCY:
         return "rules";
     case OPTION_SCHEDULE:

@@ -38,8 +38,11 @@ struct spec_pairs {
     size_t count;
 };
 
+enum { SPEC_SECRETS_MAX = 16 }; /* in an environment: of 64 KiB each they fit into what execve()
+                                 * takes */
 struct spec_variable { /* of an environment */
     struct slice name, value;
+    bool secret; /* the value is the name of one */
 };
 
 struct spec_variables {

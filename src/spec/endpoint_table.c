@@ -105,7 +105,7 @@ const struct option endpoint_options[] = {
     LIVE("batch.delay", TIME, WHAT_RUNS, batch.delay_ns, 0, 1'000 * MILLISECOND, NULL, NULL,
          "How long a request waits for others to run with, while there is room. Absent: an idle replica runs it at once."),
     LIVE("env", ENV, WHAT_RUNS, container.env, 0, 256, NULL, NULL,
-         "Of an image: variables of its environment, strings, 64 KiB in all. Secrets are not acted upon yet."),
+         "Of an image: variables of its environment, strings, 64 KiB in all; or `{secret: NAME}`, 16 of them at most: the value of one that was told with `perigee secrets set NAME`."),
     PROBE("startup", startup, "Of an image, whether it is ready for the first time", "So many in a row, and it is ended. Absent: 60."),
     PROBE("readiness", readiness, "Of an image or an upstream, whether requests go to it", "So many in a row, and it is not well. Absent: 3."),
     PROBE("liveness", liveness, "Of an image, whether it is to be ended and another started", "So many in a row, and it is ended. Absent: 3."),

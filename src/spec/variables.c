@@ -55,29 +55,52 @@ static int value_check(struct slice name, struct slice value, struct err *err)
                    long_one ? "is longer than 32 KiB" : "holds a zero byte");
 }
 
+/* {secret: NAME} */
+static int secret_read(struct arena *arena, yyjson_val *value, struct spec_variable *ret,
+                       struct err *err)
+{
+    static const char *const known[] = { "secret", NULL };
+    struct slice secret;
+
+    int r = json_check_keys(value, known, err);
+    if (r == 0)
+        r = json_get_string(value, "secret", JSON_REQUIRED, &secret, err) < 0 ? ERR_BAD_INPUT : 0;
+    if (r == 0)
+        r = spec_check_name(secret, "secret name", err);
+    if (r == 0) {
+        ret->value = arena_copy(arena, secret);
+        ret->secret = true;
+    }
+    return r;
+}
+
 static int variable_read(struct arena *arena, struct slice name, yyjson_val *value,
                          struct spec_variable *ret, struct err *err)
 {
-    if (json_member(value, "secret"))
-        return err_set(err, ERR_NOT_SUPPORTED, "%s.%s: a secret is not acted upon yet", key,
-                       ERR_SLICE(name));
-    if (!yyjson_is_str(value))
-        return err_set(err, ERR_BAD_INPUT, "%s.%s: must be a string, not %s%s", key,
-                       ERR_SLICE(name), json_kind(value),
+    int r;
+
+    if (!yyjson_is_str(value) && !yyjson_is_obj(value))
+        return err_set(err, ERR_BAD_INPUT, "%s.%s: must be a string or {secret: NAME}, not %s%s",
+                       key, ERR_SLICE(name), json_kind(value),
                        yyjson_is_num(value) || yyjson_is_bool(value) ? "; quote it" : "");
-    int r = name_check(name, err);
+    r = name_check(name, err);
+    if (r < 0)
+        return r;
+    ret->name = arena_copy(arena, name);
+    if (yyjson_is_obj(value)) {
+        r = secret_read(arena, value, ret, err);
+        return r < 0 ? err_wrap(err, "%s.%s", key, ERR_SLICE(name)) : 0;
+    }
+    r = value_check(name, json_slice(value), err);
     if (r == 0)
-        r = value_check(name, json_slice(value), err);
-    if (r == 0)
-        *ret = (struct spec_variable){ .name = arena_copy(arena, name),
-                                       .value = arena_copy(arena, json_slice(value)) };
+        ret->value = arena_copy(arena, json_slice(value));
     return r;
 }
 
 int spec_variables_read(const struct option *option, struct arena *arena, yyjson_val *value,
                         struct spec_variables *ret, yyjson_val **ret_where, struct err *err)
 {
-    size_t count = yyjson_obj_size(value), known = 0, bytes = 0;
+    size_t count = yyjson_obj_size(value), known = 0, bytes = 0, secrets = 0;
 
     *ret_where = value;
     if (!yyjson_is_obj(value))
@@ -95,11 +118,15 @@ int spec_variables_read(const struct option *option, struct arena *arena, yyjson
         int r = variable_read(arena, json_slice(at), *ret_where, item, err);
         if (r < 0)
             return r;
+        secrets += item->secret;
         bytes += item->name.size + item->value.size + 2; /* as NAME=VALUE */
     }
     if (bytes > ALL_BYTES_MAX)
         return err_set(err, ERR_BAD_INPUT, "%s: %zu bytes in all are above %d", key, bytes,
                        (int)ALL_BYTES_MAX);
+    if (secrets > SPEC_SECRETS_MAX)
+        return err_set(err, ERR_BAD_INPUT, "%s: %zu secrets are above %d", key, secrets,
+                       (int)SPEC_SECRETS_MAX);
     qsort(items, known, sizeof *items, by_name);
     *ret = (struct spec_variables){ items, known };
     return 0;
@@ -116,7 +143,13 @@ yyjson_mut_val *spec_variables_value(const struct spec_variables *variables, yyj
 
     for (size_t i = 0; i < variables->count; i++) {
         const struct spec_variable *variable = &variables->items[i];
-        yyjson_mut_obj_add(all, text_value(variable->name, doc), text_value(variable->value, doc));
+        yyjson_mut_val *value = text_value(variable->value, doc);
+        if (variable->secret) {
+            yyjson_mut_val *object = yyjson_mut_obj(doc);
+            yyjson_mut_obj_add(object, yyjson_mut_str(doc, "secret"), value);
+            value = object;
+        }
+        yyjson_mut_obj_add(all, text_value(variable->name, doc), value);
     }
     return all;
 }

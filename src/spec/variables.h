@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * variables.h -- the spec's key `env`: a map from names of variables to strings. Inside spec/.
+ * variables.h -- the spec's key `env`: a map from names of variables to strings, or to
+ * {secret: NAME}. Inside spec/.
  */
 #pragma once
 

@@ -440,6 +440,7 @@ class Pops(Case):
         self.assertEqual((kind, [pop["name"] for pop in data]), ("pops", ["local"]))
         kind, _, data = watch.next()
         self.assertEqual((kind, [key["pop"] for key in data["keys"]]), ("keys", ["local"]))
+        self.assertEqual(watch.next()[::2], ("secrets", {"secrets": []}))
         kind, number, data = watch.next()
         self.assertEqual((kind, data["uid"], data["state"]), ("endpoint", first, "running"))
         self.assertEqual(data["revisions"][0]["uid"], first << 24 | 1)
@@ -605,6 +606,7 @@ class Rules(Case):
                 filled = path.replace("{project}", "default").replace("{name}", "digits")
                 filled = filled.replace("{number}", "1").replace("{digest}", DIGEST_OF_NOTHING)
                 filled = filled.replace("{pop}", "local").replace("{host}", "localhost:1")
+                filled = filled.replace("{secret}", "walked")
                 if filled.endswith("/watch"):
                     continue
                 connection = self.control.connection(unix=True)

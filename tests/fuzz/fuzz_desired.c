@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What control tells an agent: endpoints (behind an e), the list of PoPs (behind a p), keys (k). */
+/* What control tells an agent: endpoints (behind an e), the list of PoPs (behind a p), keys (k), a
+ * secret (s), the list of those that are kept (l), and secrets as they lie on disk (d). */
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "base/arena.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "pop/state.h"
+#include "store/seal.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -41,6 +44,15 @@ static int64_t now(struct env *)
     return ENV_S;
 }
 
+static int secrets_load(struct pop *pop, struct slice text, struct err *err)
+{
+    static const unsigned char bytes[SEAL_KEY_BYTES];
+    struct arena *secret = arena_new_secret();
+    int r = pop_secrets_load(pop, seal_key_of(bytes, "it", secret), text, err);
+    arena_free(secret);
+    return r;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const char first[] =
@@ -63,6 +75,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct slice text = { (const char *)data + 1, size - 1 };
     (void)!(data[0] == 'p'   ? pop_peers_apply(&pop, text, &err)
             : data[0] == 'k' ? pop_keys_apply(&pop, text, &err)
+            : data[0] == 's' ? pop_secret_apply(&pop, text, &err)
+            : data[0] == 'l' ? pop_secrets_keep(&pop, text, &err)
+            : data[0] == 'd' ? secrets_load(&pop, text, &err)
                              : pop_endpoint_apply(&pop, text, &err));
     for (size_t i = 0; i < pop.key_count; i++)
         if (pop_key_find(&pop, slice_of(pop.keys[i].pop)) != &pop.keys[i])

@@ -6,6 +6,7 @@
 
 #include "control/abroad.h"
 #include "control/keys.h"
+#include "control/secrets.h"
 #include "control/watch.h"
 #include "fleet.h"
 #include "io/timer.h"
@@ -94,6 +95,7 @@ void control_kill(struct fleet *fleet)
     works_end(fleet);
     timer_free(control->place_timer);
     abroad_close(control);
+    secrets_close(control);
     control->store->close(control->store);
     control->reader->close(control->reader);
     blobs_close(control->blobs);

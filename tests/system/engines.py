@@ -117,6 +117,16 @@ static int cache(const char *text)
     return count;
 }
 
+/* GET /NAME: what the environment has of it. */
+static void variable(char *text, int fd)
+{
+    strtok(text + 5, " ");
+    const char *value = getenv(text + 5) ? getenv(text + 5) : "";
+    dprintf(fd, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n",
+            strlen(value));
+    for (ssize_t more; *value && (more = write(fd, value, strlen(value))) > 0;) value += more;
+}
+
 int main(int count, char **words)
 {
     const char *how = count > 1 ? words[1] : "", *port = getenv("PORT");
@@ -142,6 +152,11 @@ int main(int count, char **words)
         int fd = accept(listener, 0, 0);
         if (!strcmp(how, "keeps") && fd >= 0 && fork() == 0) keep(fd), _exit(0);
         if (!strcmp(how, "keeps")) { close(fd); continue; }
+        if (!strcmp(how, "env") && read(fd, text, sizeof text) > 5) {
+            variable(text, fd);
+            close(fd);
+            continue;
+        }
         if (read(fd, text, sizeof text) > 0) {
             const char *status = "200 OK";
             char body[16] = "hello\n";

@@ -58,8 +58,9 @@ def test_help_of_every_command():
     fits(listed)
     names = re.findall(r"^  ([a-z]+)  ", listed, re.MULTILINE)
     wanted = ("up control pop dns deploy apply export endpoints show wait logs events infer "
-              "explain policy scale stop start rollback delete pops registries backup restore "
-              "upgrade context fleet doctor simulate top version completion usage admin").split()
+              "explain policy scale stop start rollback delete pops registries secrets backup "
+              "restore upgrade context fleet doctor simulate top version completion usage "
+              "admin").split()
     assert sorted(names) == sorted(wanted)
     for command in names:
         text = alone(command, "--help").stdout

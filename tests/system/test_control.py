@@ -38,7 +38,7 @@ def test_the_description_is_valid(description):
 
 def fill(path, name, model, host):
     values = {"project": "default", "name": name, "number": "1", "digest": model, "pop": "walked",
-              "request": "walked", "host": host}
+              "request": "walked", "host": host, "secret": "walked"}
     return re.sub(r"{(\w+)}", lambda match: values[match[1]], path)
 
 
@@ -79,6 +79,10 @@ def test_each_operation_does_what_it_says(perigee, description):
             body = {"revision": 1}
         if path.endswith("/registries/{host}") and method == "put":
             body = {"username": "walked", "password": "walked"}
+        if path.endswith("/secrets/{secret}"):
+            body = {"value": "walked"} if method == "put" else None
+        if path.endswith("/secrets/{secret}") and method == "delete":  # of a project, and without
+            perigee.cli("secrets", "set", "walked", stdin=b"walked")
         if path.endswith("/blobs/{digest}") and method == "put":
             body, headers = b"", {"Content-Type": "application/octet-stream"}
             url = fill(path, name, "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca4"

@@ -192,7 +192,8 @@ static void test_container(void **state)
     (void)state;
     if (parse(arena,
               "name: aaa\nimage: default/app:1\ncommand: [/s, -v, -v]\nport: 81\nuser: 1000:10\n"
-              "read_only: false\nshm: 1MiB\npids: 9\negress: [any]\nenv: {B: \"2\", A: \"1\"}\n"
+              "read_only: false\nshm: 1MiB\npids: 9\negress: [any]\n"
+              "env: {B: {secret: hub-token}, A: \"1\"}\n"
               "probes: {startup: {http: {path: /s}}, liveness: {exec: {command: [/l]}}}\n",
               &spec, &err) < 0)
         fail_msg("%s", err.message);
@@ -204,13 +205,16 @@ static void test_container(void **state)
     assert_int_equal(container->pids, 9);
     assert_int_equal(container->egress.count, 1);
     assert_string_equal(container->env.items[0].name.data, "A");
+    assert_false(container->env.items[0].secret);
+    assert_true(container->env.items[1].secret);
     assert_string_equal(spec.protocol.data, "http");
     assert_string_equal(
         endpoint_spec_json(arena, &spec, 0).data,
         "{\"version\":1,\"name\":\"aaa\",\"image\":\"default/app:1\",\"command\":[\"/s\",\"-v\","
         "\"-v\"],\"port\":81,\"user\":\"1000:10\",\"read_only\":false,\"shm\":\"1MiB\",\"pids\":9,"
-        "\"egress\":[\"any\"],\"env\":{\"A\":\"1\",\"B\":\"2\"},\"probes\":{\"startup\":{\"http\":{"
-        "\"path\":\"/s\"}},\"liveness\":{\"exec\":{\"command\":[\"/l\"]}}}}");
+        "\"egress\":[\"any\"],\"env\":{\"A\":\"1\",\"B\":{\"secret\":\"hub-token\"}},\"probes\":{"
+        "\"startup\":{\"http\":{\"path\":\"/s\"}},\"liveness\":{\"exec\":{\"command\":[\"/"
+        "l\"]}}}}");
     struct spec_probe startup = spec_startup_fill(&spec);
     assert_string_equal(startup.http_path.data, "/s");
     assert_int_equal(startup.failures, 60);
@@ -256,6 +260,14 @@ static void test_environment(void **state)
               &spec, &err),
         ERR_BAD_INPUT);
     assert_non_null(strstr(err.message, "bytes in all are above 65536"));
+    for (int count = SPEC_SECRETS_MAX; count <= SPEC_SECRETS_MAX + 1; count++) {
+        const char *text = "name: aaa\nimage: a23/b\nenv:\n";
+        for (int i = 0; i < count; i++)
+            text = arena_format(arena, "%s  A%d: {secret: abc}\n", text, i);
+        assert_int_equal(parse(arena, text, &spec, &err),
+                         count == SPEC_SECRETS_MAX ? 0 : ERR_BAD_INPUT);
+    }
+    assert_non_null(strstr(err.message, "17 secrets are above 16"));
     arena_free(arena);
 }
 

@@ -14,6 +14,7 @@
 #include "base/json.h"
 #include "pop/state_inside.h"
 #include "pop_world.h"
+#include "store/seal.h"
 
 #define HEX "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 #define CONFIG "\"config\":{\"digest\":\"sha256:" HEX "\",\"size\":7}"
@@ -461,6 +462,113 @@ static void test_a_revision_that_cannot_be_read_is_told(void **state)
     assert_int_equal(world->starts, 1);
 }
 
+/* ---- secrets --------------------------------------------------------------------------------- */
+
+static void give(struct world *world, const char *json)
+{
+    struct err err = {};
+    if (pop_secret_apply(&world->pop, slice_of(json), &err) < 0)
+        fail_msg("%s: %s", json, err.message);
+}
+
+static void lacks(struct world *world, const char *words)
+{
+    struct err err = {};
+    assert_int_equal(pop_secrets_check(shop(world), &err), ERR_PRECONDITION);
+    if (!strstr(err.message, words))
+        fail_msg("'%s' lacks '%s'", err.message, words);
+}
+
+#define TOKEN "{\"project\":\"default\",\"name\":\"hub-token\",\"value\":\"hush\"}"
+
+static void test_a_secret_is_waited_for_and_forgotten(void **state)
+{
+    struct world *world = *state;
+    struct err err = {};
+    spec_more = ",\"env\":{\"A\":\"1\",\"TOKEN\":{\"secret\":\"hub-token\"}}";
+    tell(world, "\"min\":1");
+    spec_more = "";
+    lacks(world, "env.TOKEN: control has given no secret 'hub-token'");
+    world->refuse = true;
+    loaded(world);
+    assert_true(shop(world)->failures > 0);
+    give(world, "{\"project\":\"other\",\"name\":\"hub-token\",\"value\":\"x\"}");
+    lacks(world, "control has given no secret");
+    assert_true(shop(world)->failures > 0); /* that one is of another project */
+    give(world, "{\"project\":\"default\",\"name\":\"hub-token\",\"error\":\"the key is gone\"}");
+    lacks(world, "env.TOKEN: control cannot open the secret 'hub-token': the key is gone");
+    world->refuse = false;
+    world->starts = 0;
+    give(world, TOKEN);
+    assert_int_equal(pop_secrets_check(shop(world), &err), 0);
+    pop_reconcile(&world->pop);
+    assert_int_equal(world->starts, 1); /* at once */
+    assert_int_equal(world->pop.secret_count, 2);
+    world->pop.secrets_moved = false;
+    give(world, TOKEN);
+    assert_false(world->pop.secrets_moved); /* that was known */
+    assert_int_equal(pop_secrets_keep(&world->pop,
+                                      SLICE("{\"secrets\":[{\"project\":\"default\",\"name\":"
+                                            "\"hub-token\"}]}"),
+                                      &err),
+                     0);
+    assert_true(world->pop.secrets_moved);
+    assert_int_equal(world->pop.secret_count, 1);
+    assert_int_equal(pop_secrets_check(shop(world), &err), 0);
+    assert_int_equal(pop_secrets_keep(&world->pop, SLICE("{\"secrets\":[]}"), &err), 0);
+    lacks(world, "control has given no secret");
+}
+
+static void test_what_is_no_secret_is_refused(void **state)
+{
+    static const char *const rows[] = {
+        "",
+        "[]",
+        "{}",
+        "{\"project\":\"default\",\"value\":\"hush\"}",
+        "{\"name\":\"hub-token\",\"value\":\"hush\"}",
+        "{\"project\":\"default\",\"name\":\"hub-token\",\"value\":7}",
+        "{\"project\":\"default\",\"name\":\"../x\",\"value\":\"hush\"}",
+        "{\"project\":\"De\",\"name\":\"hub-token\",\"value\":\"hush\"}",
+        "{\"project\":\"default\",\"name\":\"hub-token\",\"value\":\"hush\"",
+    };
+    struct world *world = *state;
+    struct err err;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        assert_true(pop_secret_apply(&world->pop, slice_of(rows[i]), &err) < 0);
+        assert_null(strstr(err.message, "hush"));
+    }
+    give(world, TOKEN);
+    assert_true(pop_secrets_keep(&world->pop, SLICE("{\"secrets\":7}"), &err) < 0);
+    assert_true(pop_secrets_keep(&world->pop, SLICE("{}"), &err) < 0);
+    assert_int_equal(world->pop.secret_count, 1);
+}
+
+static void test_secrets_lie_sealed_on_disk(void **state)
+{
+    static const unsigned char bytes[SEAL_KEY_BYTES] = "a key", others[SEAL_KEY_BYTES] = "another";
+    struct world *world = *state;
+    struct arena *arena = arena_new_secret();
+    const struct seal_key *key = seal_key_of(bytes, "pop/seal.key", arena);
+    const struct seal_key *other = seal_key_of(others, "pop/seal.key", arena);
+    struct err err = {};
+    give(world, TOKEN);
+    give(world, "{\"project\":\"default\",\"name\":\"lost-one\",\"error\":\"no\"}");
+    struct slice text = pop_secrets_json(&world->pop, key, arena);
+    assert_null(memmem(text.data, text.size, "hush", 4));
+    assert_null(memmem(text.data, text.size, "68757368", 8));
+    pop_secrets_clear(&world->pop);
+    assert_int_equal(pop_secrets_load(&world->pop, other, text, &err), ERR_PRECONDITION);
+    assert_non_null(strstr(err.message, "pop/seal.key is another key"));
+    assert_int_equal(world->pop.secret_count, 0);
+    assert_int_equal(pop_secrets_load(&world->pop, key, text, &err), 0);
+    assert_int_equal(world->pop.secret_count, 1); /* what control cannot open is not there */
+    const struct pop_secret *secret =
+        pop_secret_find(&world->pop, SLICE("default"), SLICE("hub-token"));
+    assert_true(secret && slice_is(secret->value, "hush"));
+    arena_free(arena);
+}
+
 int main(void)
 {
 #define WORLD(test) cmocka_unit_test_setup_teardown(test, world_new, world_free)
@@ -483,6 +591,9 @@ int main(void)
         WORLD(test_one_that_may_not_have_its_way_out_any_more_is_replaced),
         WORLD(test_one_in_a_network_of_its_own_ends_with_residency),
         WORLD(test_a_revision_that_cannot_be_read_is_told),
+        WORLD(test_a_secret_is_waited_for_and_forgotten),
+        WORLD(test_what_is_no_secret_is_refused),
+        WORLD(test_secrets_lie_sealed_on_disk),
     };
     return cmocka_run_group_tests_name("pop_containers", tests, NULL, NULL);
 }

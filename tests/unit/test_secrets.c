@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A core file of agent, gateway or control has no key between PoPs, nor the secret they are of. */
+/* A core file of agent, gateway or control has no key between PoPs, nor the secret they are of, nor
+ * what containers are given. */
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -21,6 +22,7 @@
 #include "control/keys.h"
 #include "gateway/mesh.h"
 #include "pop/state.h"
+#include "store/seal.h"
 
 enum { KEYS = 60, HEX = 2 * HOP_KEY_BYTES, ROOM = 1 << 20 };
 
@@ -212,6 +214,47 @@ static void test_the_gateway(void **state)
     arena_free(keys.arena);
 }
 
+/* ---- environments ---------------------------------------------------------------------------- */
+
+static void on_nothing(struct pop *, void *)
+{
+}
+
+/* From control to the disk and back. */
+static void test_an_environment(void **state)
+{
+    static const struct pop_effects effects = { .save = on_nothing };
+    struct keys keys = keys_make();
+    struct pop *pop = mem_zalloc(sizeof *pop);
+    struct arena *arena = arena_new_secret();
+    const struct seal_key *key = seal_key_of(keys.raw[1], "it", arena);
+    struct err err;
+    (void)state;
+    list_init(&pop->secrets);
+    list_init(&pop->endpoints);
+    pop->soon.place = 1; /* nothing is to follow */
+    pop->effects = &effects;
+    for (int i = 0; i < 2; i++) {
+        const char *json =
+            arena_format(arena, "{\"project\":\"default\",\"name\":\"abc\",\"value\":\"%.*s\"}",
+                         HEX, keys.hex[7 * i]);
+        assert_int_equal(pop_secret_apply(pop, slice_of(json), &err), 0);
+        keys_check(&keys);
+    }
+    struct slice text = pop_secrets_json(pop, key, arena);
+    pop_secrets_clear(pop);
+    keys_check(&keys);
+    assert_int_equal(pop_secrets_load(pop, key, text, &err), 0);
+    keys_check(&keys);
+    const struct pop_secret *secret = pop_secret_find(pop, SLICE("default"), SLICE("abc"));
+    assert_true(secret && memcmp(secret->value.data, keys.hex[7], HEX) == 0);
+    pop_secrets_clear(pop);
+    keys_check(&keys);
+    arena_free(arena);
+    arena_free(keys.arena);
+    free(pop);
+}
+
 /* The one secret that all keys are made of. */
 static void test_control(void **state)
 {
@@ -246,6 +289,7 @@ int main(void)
         cmocka_unit_test(test_other_memory_is_dumped),
         cmocka_unit_test(test_json),
         cmocka_unit_test(test_the_agent),
+        cmocka_unit_test(test_an_environment),
         cmocka_unit_test(test_the_gateway),
         cmocka_unit_test(test_control),
     };

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which agents are told which secrets, and in what order: CONTROL_ALONE=... check_secrets.py.
+Agents are spoken for by the test."""
+import json
+import os
+import unittest
+
+from check_pops import Joined
+
+MACHINE = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
+
+
+class Secrets(Joined):
+    def image(self):
+        c, layer = self.control, "no tar, and nobody unpacks it here"
+        config = json.dumps({
+            "architecture": MACHINE, "os": "linux",
+            "config": {"Entrypoint": ["/s"], "ExposedPorts": {"80/tcp": {}}},
+            "rootfs": {"type": "layers", "diff_ids": [c.blob(layer)]}})
+        kinds = "application/vnd.oci.image."
+        return c.blob(json.dumps({
+            "schemaVersion": 2, "mediaType": kinds + "manifest.v1+json",
+            "config": {"mediaType": kinds + "config.v1+json", "digest": c.blob(config),
+                       "size": len(config)},
+            "layers": [{"mediaType": kinds + "layer.v1.tar", "digest": c.blob(layer),
+                        "size": len(layer)}]}))
+
+    def tell(self, name, value):
+        self.ok(self.control.call("PUT", f"/secrets/{name}", {"value": value}))
+
+    def shop(self, region, **env):
+        spec = {"image": self.image(), "regions": [region],
+                "env": {key: {"secret": name} for key, name in env.items()}}
+        self.ok(self.control.call("PUT", "/endpoints/shop", spec), 200, 201, 202)
+
+    def heard(self, pop, last="shop"):
+        """Of secrets, up to the endpoint's next view, or (None) to the next list."""
+        heard = []
+        while True:
+            kind, _, data = pop.events.next()
+            if kind == "secret":
+                heard.append((data["name"], data["value"]))
+            if kind == "secrets":
+                heard.append([row["name"] for row in data["secrets"]])
+            if (last and kind == "endpoint" and data["name"] == last) or (
+                    not last and kind == "secrets"):
+                return heard
+
+    def test_who_is_told_what(self):
+        c = self.control
+        north, south = self.there("paris", region="north"), self.there("rome", region="south")
+        self.tell("hub-token", "hush")
+        self.tell("api-key", "hush too")
+        self.tell("nobodys", "never said")
+        self.shop("north", A="hub-token", B="api-key")
+        self.assertEqual(self.heard(north), [("hub-token", "hush"), ("api-key", "hush too")])
+        self.assertEqual(self.heard(south), [])  # it names the endpoint to clients, no more
+        self.tell("hub-token", "changed")
+        self.shop("north", A="hub-token", B="api-key", C="nobodys")
+        self.assertEqual(self.heard(north), [("hub-token", "changed"), ("nobodys", "never said")])
+        self.assertEqual(self.heard(south), [])
+        c.call("DELETE", "/endpoints/shop")
+        self.assertEqual(self.heard(north, None)[-1], [])
+        self.shop("south", A="api-key")
+        self.assertEqual(self.heard(south), [("api-key", "hush too")])
+        self.assertEqual(self.heard(north), [])
+
+    def test_an_agent_that_comes_again_is_told_all_first(self):
+        north = self.there("paris", region="north")
+        self.tell("hub-token", "hush")
+        self.shop("north", A="hub-token")
+        self.heard(north)
+        self.control.kill()
+        self.control.start()
+        again = north.watch()
+        self.addCleanup(again.close)
+        north.events = again
+        self.assertEqual(self.heard(north), [("hub-token", "hush"), ["hub-token"]])
+
+    def test_nothing_shows_a_value(self):
+        c = self.control
+        self.there("paris", region="north")
+        self.tell("hub-token", "hush-hush")
+        self.shop("north", A="hub-token")
+        (row,) = self.get("/secrets")["items"]
+        self.assertEqual((row["name"], row["used_by"]), ("hub-token", ["shop"]))
+        for path in ("/secrets", "/endpoints/shop", "/endpoints/shop/history", "/audit", "/events",
+                     "/endpoints/shop/revisions"):
+            self.assertNotIn(b"hush", c.call("GET", path).body, path)
+        self.refused(c.call("GET", "/secrets/hub-token"), 405, "bad_method")
+        self.refused(c.call("DELETE", "/secrets/hub-token"), 409, "conflict",
+                     "in use by endpoint 'shop'")
+
+
+if __name__ == "__main__":
+    unittest.main()

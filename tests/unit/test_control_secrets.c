@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Secrets in control: what a spec may name, what is in use, and what each agent is told. */
+#include "store_case.h"
+
+#include "base/json.h"
+#include "control/control_own.h"
+#include "control/secrets_own.h"
+
+#define ENV(pairs) "{\"name\":\"shop\",\"image\":\"default/a:1\",\"env\":{" pairs "}}"
+
+static int set_up(void **state)
+{
+    struct store_limits limits = store_limits_default();
+    return case_begin(state, &limits);
+}
+
+static int tell(struct fixture *f, struct store *s, struct err *err)
+{
+    static const char *const names[] = { "hub-token", "api-key", "key-of-hub" };
+    (void)f;
+    for (size_t i = 0; i < 3; i++) {
+        const struct store_secret row = { .project = SLICE("default"),
+                                          .name = slice_of(names[i]),
+                                          .sealed = SLICE("1:x:00") };
+        OK(s->secret_put(s, &row, err));
+    }
+    return 0;
+}
+
+static const struct {
+    const char *name, *spec, *project, *error; /* NULL: it may be so */
+} rows[] = {
+    { "none is named", ENV("\"A\":\"hub\""), "default", NULL },
+    { "one that is there", ENV("\"A\":{\"secret\":\"hub-token\"}"), "default", NULL },
+    { "one twice", ENV("\"A\":{\"secret\":\"api-key\"},\"B\":{\"secret\":\"api-key\"}"), "default",
+      NULL },
+    { "mistyped", ENV("\"A\":{\"secret\":\"hub-tokn\"}"), "default",
+      "env.A: there is no secret 'hub-tokn' in project 'default'; did you mean 'hub-token'? "
+      "`perigee secrets set hub-tokn` makes it" },
+    { "nothing like it",
+      ENV("\"A\":{\"secret\":\"hub-token\"},\"B\":{\"secret\":\"something-else\"}"), "default",
+      "env.B: there is no secret 'something-else' in project 'default'; `perigee secrets set "
+      "something-else` makes it" },
+    { "another project's", ENV("\"A\":{\"secret\":\"hub-token\"}"), "acme",
+      "there is no secret 'hub-token' in project 'acme'" },
+};
+
+static void test_what_a_spec_may_name(void **state)
+{
+    struct fixture *f = *state;
+    OK(inside(f, tell, &failure));
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct endpoint_spec spec;
+        yyjson_val *tree;
+        print_message("  %s\n", rows[i].name);
+        OK(json_parse(f->arena, slice_of(rows[i].spec), NULL, &tree, &failure));
+        OK(endpoint_spec_parse(f->arena, tree, 0, &spec, &failure));
+        int r = secrets_check(f->store, f->arena, slice_of(rows[i].project), &spec, &failure);
+        assert_int_equal(r, rows[i].error ? ERR_BAD_INPUT : 0);
+        if (rows[i].error && !strstr(failure.message, rows[i].error))
+            fail_msg("'%s' lacks '%s'", failure.message, rows[i].error);
+    }
+}
+
+/* ---- in use ---------------------------------------------------------------------------------- */
+
+static struct snapshot *snapshot_of(struct arena *arena, const char *name, const char *const *specs,
+                                    size_t count)
+{
+    struct snapshot *s = ARENA_NEW(arena, struct snapshot);
+    s->arena = arena;
+    s->row = (struct store_endpoint){
+        .project = SLICE("default"), .name = slice_of(name), .target = count, .latest = count
+    };
+    s->revisions = ARENA_ARRAY(arena, struct store_revision, count);
+    s->revision_count = count;
+    for (size_t i = 0; i < count; i++)
+        s->revisions[i] = (struct store_revision){ .number = i + 1, .spec = slice_of(specs[i]) };
+    secrets_named(s);
+    return s;
+}
+
+static void test_what_is_in_use(void **state)
+{
+    static const char *const specs[] = {
+        ENV("\"A\":{\"secret\":\"first-one\"},\"B\":{\"secret\":\"both-of-them\"}"),
+        ENV("\"A\":{\"secret\":\"second-one\"},\"B\":{\"secret\":\"both-of-them\"}"),
+        ENV("\"A\":\"{\\\"secret\\\":\\\"said-only\\\"}\""),
+        "{\"image\":\"default/a:1\",\"env\":{\"A\":{\"secret\":\"third-one\"}}}",
+    };
+    struct arena *arena = arena_new();
+    struct snapshot *s = snapshot_of(arena, "shop", specs, 4);
+    (void)state;
+    assert_int_equal(s->secret_count, 5);
+    assert_true(secrets_in_use(s, SLICE("third-one")));
+    assert_false(secrets_in_use(s, SLICE("both-of-them"))); /* a rollback would name it */
+    s->row.stable = 2;
+    assert_true(secrets_in_use(s, SLICE("both-of-them")));
+    assert_true(secrets_in_use(s, SLICE("second-one")));
+    assert_false(secrets_in_use(s, SLICE("first-one")));
+    assert_false(secrets_in_use(s, SLICE("said-only")));
+    arena_free(arena);
+}
+
+/* ---- what agents are told -------------------------------------------------------------------- */
+
+static struct store_secret secret_rows[] = {
+    { .project = SLICE("acme"), .name = SLICE("api-key"), .updated_ns = 1 },
+    { .project = SLICE("default"), .name = SLICE("api-key"), .updated_ns = 2 },
+    { .project = SLICE("default"), .name = SLICE("hub-token"), .updated_ns = 3 },
+};
+
+static const char *news_text(struct control *control, struct hub_pop *pop,
+                             struct secrets_told *told, const struct hub_endpoint *endpoint,
+                             struct arena *arena)
+{
+    struct secrets_news news;
+    const char *text = "";
+    secrets_news(control, pop, told, endpoint, arena, &news);
+    for (size_t i = 0; i < news.count; i++)
+        text = arena_format(arena, "%s%.*s/%.*s ", text, SLICE_FMT(news.rows[i]->project),
+                            SLICE_FMT(news.rows[i]->name));
+    return news.fewer ? arena_format(arena, "%sfewer", text) : text;
+}
+
+/* PoP "a" has the shop, PoP "b" both. */
+static void test_each_agent_hears_of_what_is_placed_there(void **state)
+{
+    static const char *const shop_specs[] = { ENV("\"A\":{\"secret\":\"hub-token\"}") };
+    static const char *const bot_specs[] = { ENV(
+        "\"A\":{\"secret\":\"api-key\"},\"B\":{\"secret\":\"hub-token\"}") };
+    struct arena *arena = arena_new();
+    struct secrets secrets = { .rows = secret_rows, .count = 3 };
+    struct control *control = ARENA_NEW(arena, struct control);
+    struct hub_pop a = { .name = SLICE("a") }, b = { .name = SLICE("b") };
+    struct hub_place at_both[] = { { .pop = &a, .replicas = 1 }, { .pop = &b, .replicas = 2 } };
+    struct hub_endpoint shop = { .snapshot = snapshot_of(arena, "shop", shop_specs, 1),
+                                 .places = at_both,
+                                 .place_count = 2 };
+    struct hub_endpoint bot = { .snapshot = snapshot_of(arena, "bot", bot_specs, 1),
+                                .places = at_both + 1,
+                                .place_count = 1 };
+    struct secrets_told told_a = {}, told_b = {};
+    (void)state;
+    control->secrets = &secrets;
+    list_init(&control->hub.naming);
+    list_append(&control->hub.naming, &shop.naming);
+    list_append(&control->hub.naming, &bot.naming);
+    assert_string_equal(news_text(control, &a, &told_a, NULL, arena), "default/hub-token ");
+    assert_string_equal(news_text(control, &a, &told_a, NULL, arena), "");
+    assert_string_equal(news_text(control, &a, &told_a, &bot, arena), "");
+    assert_string_equal(news_text(control, &b, &told_b, &bot, arena),
+                        "default/api-key default/hub-token ");
+    assert_string_equal(news_text(control, &b, &told_b, NULL, arena), "");
+    secret_rows[2].updated_ns++; /* another value */
+    assert_string_equal(news_text(control, &a, &told_a, NULL, arena), "default/hub-token ");
+    assert_string_equal(news_text(control, &b, &told_b, NULL, arena), "default/hub-token ");
+    at_both[0].replicas = 0; /* it moves away */
+    assert_string_equal(news_text(control, &a, &told_a, NULL, arena), "fewer");
+    assert_string_equal(secrets_list_json(&told_a, arena).data, "{\"secrets\":[]}");
+    list_remove(&bot.naming);
+    assert_string_equal(news_text(control, &b, &told_b, NULL, arena), "fewer");
+    assert_string_equal(secrets_list_json(&told_b, arena).data,
+                        "{\"secrets\":[{\"project\":\"default\",\"name\":\"hub-token\"}]}");
+    secrets.count = 2; /* it was deleted */
+    assert_string_equal(news_text(control, &b, &told_b, NULL, arena), "fewer");
+    secrets_told_deinit(&told_a);
+    secrets_told_deinit(&told_b);
+    arena_free(arena);
+}
+
+static void test_a_value_is_opened_for_who_is_told(void **state)
+{
+    static const unsigned char bytes[SEAL_KEY_BYTES] = "a key";
+    struct arena *arena = arena_new_secret();
+    struct secrets secrets = { .why = "the key is gone" };
+    struct control control = { .secrets = &secrets };
+    struct store_secret row = { .project = SLICE("default"), .name = SLICE("hub-token") };
+    (void)state;
+    secrets.key = seal_key_of(bytes, "it", arena);
+    OK(seal_close(secrets.key, secrets_purpose(arena, row.project, row.name), SLICE("hu\"sh"),
+                  arena, &row.sealed, &failure));
+    assert_string_equal(secrets_value_json(&control, &row, arena).data,
+                        "{\"project\":\"default\",\"name\":\"hub-token\",\"value\":\"hu\\\"sh\"}");
+    row.name = SLICE("api-key"); /* what was sealed is another's */
+    assert_non_null(strstr(secrets_value_json(&control, &row, arena).data, "\"error\":\"what was"));
+    secrets.key = NULL;
+    assert_non_null(
+        strstr(secrets_value_json(&control, &row, arena).data, "\"error\":\"the key is gone\""));
+    arena_free(arena);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_what_a_spec_may_name, set_up, case_end),
+        cmocka_unit_test(test_what_is_in_use),
+        cmocka_unit_test(test_each_agent_hears_of_what_is_placed_there),
+        cmocka_unit_test(test_a_value_is_opened_for_who_is_told),
+    };
+    return cmocka_run_group_tests_name("control_secrets", tests, NULL, NULL);
+}
