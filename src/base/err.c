@@ -34,7 +34,7 @@ int err_set(struct err *err, enum err_code code, const char *format, ...)
         va_list arguments;
         va_start(arguments, format);
         err->code = code;
-        err->http = 0;
+        err->http = err->system = 0;
         vsnprintf(err->message, sizeof err->message, format, arguments);
         va_end(arguments);
     }
@@ -67,6 +67,7 @@ int err_set_http(struct err *err, int http, const char *format, ...)
         va_start(arguments, format);
         err->code = code;
         err->http = http;
+        err->system = 0;
         vsnprintf(err->message, sizeof err->message, format, arguments);
         va_end(arguments);
     }

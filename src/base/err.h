@@ -51,8 +51,9 @@ enum err_code {
 };
 
 struct err {
-    int code; /* enum err_code */
-    int http; /* 0, or the exact HTTP status where it differs from the table's (411, 431) */
+    int code;   /* enum err_code */
+    int http;   /* 0, or the exact HTTP status where it differs from the table's (411, 431) */
+    int system; /* errno, where who gets it may want to know: of a connection that was not made */
     char message[504]; /* a sentence without a full stop; outside text in it is escaped */
 };
 

@@ -249,6 +249,7 @@ static void connect_done(void *data)
         (void)err_set(&err, connect->error == ECANCELED ? ERR_CANCELED : ERR_OVERLOADED,
                       "connecting to %s: %s", address_text(&connect->address, text),
                       strerror(connect->error));
+        err.system = connect->error;
     } else {
         stream = stream_open(connect->loop, connect->fd, &connect->address);
     }

@@ -110,7 +110,8 @@ void stream_reset(struct stream *stream);
 /* ---- connecting --------------------------------------------------------------------------- */
 struct stream_connect;
 typedef void (*stream_connected_cb)(struct stream *stream, const struct err *err, void *data);
-/* stream is NULL when err is set. No timeout of its own: a timer and stream_connect_cancel(). */
+/* stream is NULL when err is set, whose `system` says why. No timeout of its own: a timer and
+ * stream_connect_cancel(). */
 struct stream_connect *stream_connect(struct loop *loop, const struct address *address,
                                       stream_connected_cb on_connected, void *data);
 /* The same from an address of ours (its port may be 0), and with small buffers in the kernel. */

@@ -3,6 +3,7 @@
  * Asking PoPs how they are, over connections of its own that are kept, whatever control does; and
  * telling gateway and DNS what came of it (mesh.h decides). One timer, for whatever is next.
  */
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,11 +70,11 @@ static void on_probe_body(struct http_call *call, struct slice bytes, void *data
 }
 
 /* Said when it begins and when it ends, not each second; of one that has yet to start, later. */
-static void failed(struct pop_mesh_peer *peer, bool refused, const char *why)
+static void failed(struct pop_mesh_peer *peer, bool no, const char *why)
 {
     if (peer->failures == (peer->heard ? 0 : MESH_AGAIN_MAX) && !peer->self)
         log_warn("pop", "another PoP does not answer", LOG_S("pop", peer->name), LOG_S("why", why));
-    pop_mesh_missed(peer, refused, loop_now_ns());
+    pop_mesh_missed(peer, no, loop_now_ns());
 }
 
 static void answered(struct pop_mesh_peer *peer, const struct pop_probe *probe)
@@ -90,6 +91,16 @@ static void answered(struct pop_mesh_peer *peer, const struct pop_probe *probe)
     }
 }
 
+/* Did somebody there say no? A network without a way there says nothing of who is behind it, nor do
+ * we where we have no address or no descriptor left. */
+static bool refused(const struct err *err)
+{
+    if (!err)
+        return true; /* it has answered */
+    return err->code != ERR_DEADLINE &&
+           (err->system == 0 || err->system == ECONNREFUSED || err->system == ECONNRESET);
+}
+
 static void probe_end(struct pop_probe *probe, const struct err *err)
 {
     struct pop_mesh_peer *peer = probe->peer;
@@ -97,7 +108,7 @@ static void probe_end(struct pop_probe *probe, const struct err *err)
     peer->probe = NULL;
     snprintf(why, sizeof why, "its gateway answers %d", probe->status);
     if (err || probe->status != 200)
-        failed(peer, !err || err->code != ERR_DEADLINE, err ? err->message : why);
+        failed(peer, refused(err), err ? err->message : why);
     else
         answered(peer, probe);
     if (peer->failures == 0) { /* not all in step */

@@ -421,6 +421,44 @@ static void test_all_fall_silent(void **)
     arena_free(arena);
 }
 
+/* Who does not reach himself either knows nothing of others. One without a gateway asks others
+ * alone. */
+static void test_nobody_is_reached(void **)
+{
+    static const struct {
+        const char *name;
+        bool gateway, itself, fresh;
+    } rows[] = {
+        { "itself", true, true, true },
+        { "not even itself", true, false, false },
+        { "nor is there one", false, false, true },
+    };
+    struct arena *arena = arena_new();
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct pop_mesh mesh;
+        int64_t now = 10 * SECOND, end = now + 3 * SECOND;
+        print_message("  %s\n", rows[i].name);
+        pop_mesh_init(&mesh);
+        pop_mesh_set(&mesh, pops, 3, SLICE("paris"), rows[i].gateway ? &own : &(struct address){},
+                     on_gone, now);
+        struct pop_mesh_peer *paris = pop_mesh_find(&mesh, SLICE("paris"));
+        beat(pop_mesh_find(&mesh, SLICE("tokyo")), now);
+        beat(pop_mesh_find(&mesh, SLICE("quito")), now);
+        if (paris)
+            beat(paris, now);
+        for (; now < end; now += SECOND / 10) {
+            if (rows[i].itself)
+                beat(paris, now);
+            pop_mesh_doubt(&mesh, now);
+        }
+        const struct mesh_head *head = printed(&mesh, arena, now);
+        assert_int_equal(mesh_find_pop(head, SLICE("tokyo"))->elsewhere, 1);
+        assert_int_equal(mesh_fresh(head, now), rows[i].fresh);
+        pop_mesh_deinit(&mesh);
+    }
+    arena_free(arena);
+}
+
 /* All fall silent at once, the last words of one, before that, without a word of the other: until
  * that one has said more, or has fallen too, nobody knows which. */
 static void test_nobody_is_dead_before_another_has_spoken(void **)
@@ -500,6 +538,7 @@ int main(void)
         cmocka_unit_test(test_lines_are_bounded),
         cmocka_unit_test(test_a_link_alone_is_cut),
         cmocka_unit_test(test_all_fall_silent),
+        cmocka_unit_test(test_nobody_is_reached),
         cmocka_unit_test(test_nobody_is_dead_before_another_has_spoken),
         cmocka_unit_test(test_who_is_heard_again),
         cmocka_unit_test(test_draining),

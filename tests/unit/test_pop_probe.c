@@ -1,11 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the agent says each second of other PoPs to a supervisor that does not read. */
+/* What the agent says each second of other PoPs to a supervisor that does not read, and what it
+ * makes of one that is not reached. */
+#include <net/if.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
 #include <cmocka.h> /* after the above */
 
 #include "base/auto.h"
@@ -15,7 +22,7 @@
 #include "sys/channel.h"
 #include "sys/fd.h"
 
-static const struct ip ip = { { [15] = 1 } };
+static const struct ip ip = { { [10] = 0xff, 0xff, 127, 0, 0, 1 } };
 static struct table_source_pop pops[] = {
     { .name = SLICE("paris") },
     { .name = SLICE("tokyo"), .addresses = &ip, .address_count = 1 },
@@ -46,14 +53,18 @@ static void look_again(struct agent *agent)
         loop_run_once(agent->loop, false);
 }
 
-static void test_a_mesh_is_kept_back(void **)
+struct stage {
+    struct agent *agent;
+    struct channel *supervisor;
+};
+
+static void stage_begin(struct stage *stage)
 {
-    struct agent *agent = mem_zalloc(sizeof *agent);
-    struct message_empty other = MESSAGE_INIT(MESSAGE_READY);
+    struct agent *agent = stage->agent = mem_zalloc(sizeof *agent);
     struct err err = {};
     int fds[2];
     assert_int_equal(channel_pair(fds, &err), 0);
-    struct channel *supervisor = channel_new(fds[1]);
+    stage->supervisor = channel_new(fds[1]);
     agent->loop = loop_new();
     agent->gone = true;
     agent->pop.peers = pops;
@@ -62,6 +73,24 @@ static void test_a_mesh_is_kept_back(void **)
     agent->supervisor.agent = agent;
     pop_mesh_init(&agent->mesh);
     wire_open(&agent->supervisor, fds[0]);
+}
+
+static void stage_end(struct stage *stage)
+{
+    agent_mesh_close(stage->agent);
+    wire_cut(&stage->agent->supervisor);
+    channel_free(stage->supervisor);
+    loop_free(stage->agent->loop);
+    free(stage->agent);
+}
+
+static void test_a_mesh_is_kept_back(void **)
+{
+    struct message_empty other = MESSAGE_INIT(MESSAGE_READY);
+    struct stage stage;
+    stage_begin(&stage);
+    struct agent *agent = stage.agent;
+    struct channel *supervisor = stage.supervisor;
     look_again(agent);
     assert_int_equal(read_all(supervisor), 1);
 
@@ -78,17 +107,43 @@ static void test_a_mesh_is_kept_back(void **)
     }
     assert_int_equal(heard, 1);
     assert_int_equal(agent->mesh.number, 2);
-    agent_mesh_close(agent);
-    wire_cut(&agent->supervisor);
-    channel_free(supervisor);
-    loop_free(agent->loop);
-    free(agent);
+    stage_end(&stage);
+}
+
+/* A network of our own, at first without a way to anywhere. */
+static void test_no_way_there_is_no_refusal(void **)
+{
+    static const struct {
+        const char *name;
+        bool refused;
+    } rows[] = { { "no route", false }, { "nobody listens", true } };
+    struct pop_key key = { .pop = "tokyo" };
+    if (unshare(CLONE_NEWNET) < 0 && unshare(CLONE_NEWUSER | CLONE_NEWNET) < 0)
+        skip();
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct ifreq lo = { .ifr_name = "lo", .ifr_flags = rows[i].refused ? IFF_UP : 0 };
+        struct stage stage;
+        print_message("  %s\n", rows[i].name);
+        int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        assert_int_equal(ioctl(fd, SIOCSIFFLAGS, &lo), 0);
+        close(fd);
+        stage_begin(&stage);
+        stage.agent->pop.keys = &key;
+        stage.agent->pop.key_count = 1;
+        agent_mesh_changed(stage.agent);
+        struct pop_mesh_peer *tokyo = pop_mesh_find(&stage.agent->mesh, SLICE("tokyo"));
+        while (tokyo->failures == 0)
+            loop_run_once(stage.agent->loop, true);
+        assert_int_equal(tokyo->refused, rows[i].refused);
+        stage_end(&stage);
+    }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_mesh_is_kept_back),
+        cmocka_unit_test(test_no_way_there_is_no_refusal),
     };
     return cmocka_run_group_tests_name("pop_probe", tests, NULL, NULL);
 }
