@@ -2,24 +2,16 @@
 #include "control/change.h"
 
 #include <assert.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
 
 #include "base/arena.h"
 #include "base/err.h"
 #include "base/json.h"
 #include "control/abroad.h"
-#include "control/artifact.h"
-#include "control/pinned.h"
+#include "control/change_own.h"
 #include "control/schedule.h"
 #include "control/secrets.h"
 #include "control/traffic.h"
-#include "geo/sets.h"
-#include "policy/regions.h"
-#include "store/blobs.h"
 #include "store/digest.h"
-#include "store/manifest.h"
 
 /* ---- small parts ---------------------------------------------------------------------------- */
 
@@ -58,8 +50,8 @@ bool change_if_match(struct slice header, uint64_t generation)
     return false;
 }
 
-static int parse_spec(struct arena *arena, struct slice text, unsigned flags,
-                      struct endpoint_spec *ret, struct err *err)
+int change_parse(struct arena *arena, struct slice text, unsigned flags, struct endpoint_spec *ret,
+                 struct err *err)
 {
     static const struct json_limits limits = { .bytes_max = 1 << 20 };
     yyjson_val *tree;
@@ -101,276 +93,7 @@ int change_merge(struct arena *arena, const struct endpoint_spec *governed, stru
         json_value(&w, value);
     }
     json_object_end(&w);
-    return parse_spec(arena, json_end(&w), 0, ret, err);
-}
-
-/* ---- the model ------------------------------------------------------------------------------ */
-
-struct model {
-    uint64_t bytes;
-    struct slice *blobs;
-    size_t blob_count;
-    struct slice image; /* pinned.h: what PoPs must know; empty: it is a model */
-};
-
-static struct artifact artifact_here(struct change *change, struct store *store)
-{
-    return (struct artifact){
-        store,         change->blobs,      change->arena,
-        change->hosts, change->host_count, change->audit.at_ns,
-        change->found,
-    };
-}
-
-static int model_missing(struct err *err, const char *what, struct slice digest)
-{
-    return err_set(err, ERR_BAD_INPUT,
-                   "%s %.*s is not here: upload it first (PUT "
-                   "/api/v1/blobs/%.*s)",
-                   what, SLICE_FMT(digest), SLICE_FMT(digest));
-}
-
-static int check_folder(struct change *change, struct store *store, struct slice text,
-                        struct model *ret, struct err *err)
-{
-    const struct artifact artifact = artifact_here(change, store);
-    struct manifest manifest;
-    int r = manifest_parse(change->arena, text, &manifest, err);
-    if (r < 0)
-        return r;
-    ret->blobs = ARENA_ARRAY(change->arena, struct slice, manifest.count + 1);
-    ret->blob_count = 1;
-    ret->bytes = manifest.bytes;
-    for (size_t i = 0; i < manifest.count; i++) {
-        const struct manifest_file *file = &manifest.files[i];
-        uint64_t bytes;
-        r = artifact_has(&artifact, file->digest, &bytes, err);
-        if (r == ERR_NOT_FOUND)
-            return model_missing(err, "the model folder's file", file->digest);
-        if (r < 0)
-            return r;
-        if (bytes != file->bytes)
-            return err_set(err, ERR_BAD_INPUT, "file '%s' has %llu bytes, the manifest says %llu",
-                           ERR_SLICE(file->path), (unsigned long long)bytes,
-                           (unsigned long long)file->bytes);
-        ret->blobs[ret->blob_count++] = file->digest;
-    }
-    return 0;
-}
-
-static int check_image(struct change *change, struct store *store, const struct endpoint_spec *spec,
-                       struct model *ret, struct err *err)
-{
-    const struct artifact artifact = artifact_here(change, store);
-    struct pinned pinned;
-    int r = pinned_find(&artifact, spec, &pinned, err);
-    if (r == 0)
-        *ret = (struct model){ pinned.bytes, pinned.blobs, pinned.blob_count, pinned.text };
-    return r;
-}
-
-/* All that the model needs is here, or known to come from another registry: in the transaction that
- * makes it needed, so that the garbage collector (of the same thread) cannot come between. */
-static int check_model(struct change *change, struct store *store, const struct endpoint_spec *spec,
-                       struct model *ret, struct err *err)
-{
-    uint64_t bytes;
-    if (spec->image.size)
-        return check_image(change, store, spec, ret, err);
-    if (!spec->model.size) /* an upstream: nothing is kept of it */
-        return 0;
-    if (!slice_starts(spec->model, SLICE("sha256:")))
-        return err_set(err, ERR_BAD_INPUT,
-                       "model: '%s' is a path; the API opens none: upload it as a blob and give "
-                       "sha256:HEX (`perigee deploy` does both)",
-                       ERR_SLICE(spec->model));
-    const struct artifact artifact = artifact_here(change, store);
-    int r = artifact_has(&artifact, spec->model, &bytes, err);
-    if (r == ERR_NOT_FOUND)
-        return model_missing(err, "model", spec->model);
-    if (r < 0)
-        return r;
-    ret->bytes = bytes;
-    bool here = blobs_find(change->blobs, spec->model, &bytes, NULL) == 0;
-    if (here && bytes <= MANIFEST_BYTES_MAX) { /* one that is to come is a file: artifact.c */
-        char *data;
-        size_t size;
-        r = blobs_load(change->blobs, spec->model, MANIFEST_BYTES_MAX, &data, &size, err);
-        if (r < 0)
-            return r;
-        struct slice text = arena_copy(change->arena, (struct slice){ data, size });
-        free(data);
-        if (manifest_is(text))
-            r = check_folder(change, store, text, ret, err);
-        if (r < 0)
-            return r;
-    }
-    if (!ret->blobs) {
-        ret->blobs = ARENA_NEW(change->arena, struct slice);
-        ret->blob_count = 1;
-    }
-    ret->blobs[0] = spec->model;
-    return 0;
-}
-
-static int resolve_image(struct change *change, struct store *store, struct endpoint_spec *spec,
-                         struct err *err)
-{
-    const struct artifact artifact = artifact_here(change, store);
-    struct slice written = spec->image;
-    struct pinned pinned;
-    int r = pinned_find(&artifact, spec, &pinned, err);
-    if (r < 0)
-        return r;
-    if (!spec_is_digest(written))
-        spec->source = written;
-    spec->image = pinned.digest;
-    return 0;
-}
-
-/* A tag is looked up once: the spec keeps what it named then, and how it was written. */
-static int resolve_model(struct change *change, struct store *store, struct endpoint_spec *spec,
-                         struct err *err)
-{
-    struct slice written = spec->model;
-    if (change->found) {
-        const struct artifact artifact = artifact_here(change, store);
-        int r = abroad_keep(&artifact, change->found, err);
-        if (r < 0)
-            return r;
-    }
-    if (spec->image.size)
-        return resolve_image(change, store, spec, err);
-    const struct artifact artifact = artifact_here(change, store);
-    if (!slice_starts(written, SLICE(ARTIFACT_SCHEME)))
-        return 0;
-    int r = artifact_resolve(&artifact, written, &spec->model, err);
-    if (r == 0)
-        spec->source = written;
-    return r;
-}
-
-/* ---- names that only one may have ----------------------------------------------------------- */
-
-static bool lists_share(const struct spec_strings *a, const struct spec_strings *b,
-                        struct slice *ret)
-{
-    for (size_t i = 0; i < a->count; i++)
-        for (size_t k = 0; k < b->count; k++)
-            if (slice_equal_nocase(a->items[i], b->items[k])) {
-                *ret = a->items[i];
-                return true;
-            }
-    return false;
-}
-
-static bool list_has(const struct spec_strings *list, struct slice name)
-{
-    for (size_t i = 0; i < list->count; i++)
-        if (slice_equal(list->items[i], name))
-            return true;
-    return false;
-}
-
-static int check_other(struct change *change, const struct endpoint_spec *spec,
-                       const struct store_endpoint *other, struct err *err)
-{
-    struct endpoint_spec theirs;
-    struct slice shared = {};
-    struct arena *arena = arena_new();
-    int r = parse_spec(arena, other->spec, SPEC_KEEP_UNKNOWN, &theirs, err);
-    bool same_project = slice_equal(other->project, change->project);
-    if (r == 0 && lists_share(&spec->domains, &theirs.domains, &shared))
-        r = err_set(err, ERR_CONFLICT, "domain '%s' is endpoint '%s's already", ERR_SLICE(shared),
-                    ERR_SLICE(other->name));
-    if (r == 0 && same_project && lists_share(&spec->aliases, &theirs.aliases, &shared))
-        r = err_set(err, ERR_CONFLICT, "alias '%s' is endpoint '%s's already", ERR_SLICE(shared),
-                    ERR_SLICE(other->name));
-    if (r == 0 && same_project &&
-        (list_has(&spec->aliases, other->name) || list_has(&theirs.aliases, change->name)))
-        r = err_set(err, ERR_CONFLICT, "an endpoint's name is the other's alias: '%s' and '%s'",
-                    ERR_SLICE(change->name), ERR_SLICE(other->name));
-    arena_free(arena);
-    return r;
-}
-
-static int check_unique(struct change *change, struct store *store,
-                        const struct endpoint_spec *spec, struct err *err)
-{
-    struct store_page page = {};
-    struct store_endpoint *list;
-    size_t count;
-    int r;
-    bool own = spec->domains.count || spec->aliases.count;
-    do {
-        r = store->endpoint_list(store, &page, change->arena, &list, &count, err);
-        for (size_t i = 0; i < count && r == 0; i++) {
-            page.after = list[i].uid;
-            if (list[i].uid == change->uid)
-                continue;
-            /* Most have neither: not worth reading their spec. */
-            if (own || memmem(list[i].spec.data, list[i].spec.size, "\"aliases\"", 9))
-                r = check_other(change, spec, &list[i], err);
-        }
-    } while (r == 0 && count == STORE_PAGE_MAX);
-    return r;
-}
-
-/* The names in regions and residency are known, and where both are told some PoP is in both. */
-static int check_places(struct change *change, const struct endpoint_spec *spec, struct err *err)
-{
-    struct geo_sets sets;
-    struct residency residency;
-    struct regions regions;
-    int r = 0;
-    if (change->sets)
-        sets = *change->sets;
-    else
-        r = geo_sets_parse(change->arena, (struct slice){}, &sets, err);
-    if (r < 0 ||
-        (r = residency_compile(change->arena, spec, geo_sets_lookup, &sets, &residency, err)) < 0 ||
-        (r = regions_compile(change->arena, spec, geo_sets_lookup, &sets, &regions, err)) < 0)
-        return r;
-    if (regions.everywhere || residency.count == 0 || change->pop_count == 0)
-        return 0;
-    size_t inside = 0;
-    for (size_t i = 0; i < change->pop_count; i++) {
-        const struct region_place *pop = &change->pops[i];
-        if (!regions_hold(&regions, pop))
-            continue;
-        if (pop->country != COUNTRY_UNKNOWN && residency_may_process(&residency, pop->country))
-            return 0;
-        inside++;
-    }
-    return err_set(err, ERR_BAD_INPUT,
-                   "regions and residency share no PoP: of %zu, %zu %s in regions, and residency "
-                   "lets nothing be processed there",
-                   change->pop_count, inside, inside == 1 ? "is" : "are");
-}
-
-/* Two projects do not trust each other: where a wall between them is missing there is one. */
-static int check_walls(struct change *change, struct store *store, struct err *err)
-{
-    struct store_page page = {};
-    struct store_endpoint *list;
-    size_t count = 0;
-    int r = 0;
-    if (!change->walls_off)
-        return 0;
-    do {
-        r = store->endpoint_list(store, &page, change->arena, &list, &count, err);
-        for (size_t i = 0; i < count && r == 0; i++) {
-            page.after = list[i].uid;
-            if (!slice_equal(list[i].project, change->project))
-                r = err_set(err, ERR_PRECONDITION,
-                            "project '%s' has endpoints here, and walls between two projects do "
-                            "not stand: %s; start Perigee with --sandbox best if '%s' may run "
-                            "beside it all the same",
-                            ERR_SLICE(list[i].project), change->walls_off,
-                            ERR_SLICE(change->project));
-        }
-    } while (r == 0 && count == STORE_PAGE_MAX);
-    return r;
+    return change_parse(arena, json_end(&w), 0, ret, err);
 }
 
 /* ---- writing -------------------------------------------------------------------------------- */
@@ -393,21 +116,6 @@ static struct slice diff_json(struct arena *arena, const struct spec_changes *di
     return json_end(&w);
 }
 
-/* A runtime is an executable perigee-worker-NAME beside ours (include/perigee/worker.h). */
-static int check_runtime(struct change *change, struct slice runtime, struct err *err)
-{
-    static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789-";
-    const char *name = arena_string(change->arena, runtime);
-    if (!change->libdir || slice_is(runtime, "upstream") || slice_is(runtime, "image"))
-        return 0;
-    if (strlen(name) == runtime.size && strspn(name, letters) == runtime.size &&
-        access(arena_format(change->arena, "%s/perigee-worker-%s", change->libdir, name), X_OK) ==
-            0)
-        return 0;
-    return err_set(err, ERR_BAD_INPUT, "runtime: '%s' is not installed here; onnx is",
-                   ERR_SLICE(runtime));
-}
-
 static int prune(struct store *store, const struct store_endpoint *endpoint,
                  const struct endpoint_spec *spec, struct err *err)
 {
@@ -427,7 +135,7 @@ static int say_to_come(struct change *change, struct store *store,
 
 static int add_revision(struct change *change, struct store *store,
                         const struct store_endpoint *endpoint, const struct endpoint_spec *spec,
-                        const struct model *model, struct err *err)
+                        const struct change_model *model, struct err *err)
 {
     struct slice what_runs = endpoint_spec_what_runs(change->arena, spec);
     struct store_revision revision = {
@@ -452,7 +160,7 @@ static int add_revision(struct change *change, struct store *store,
                        "the endpoint has had %llu revisions: delete it and "
                        "make it anew",
                        (unsigned long long)revision.number - 1);
-    int r = check_runtime(change, revision.runtime, err);
+    int r = change_runtime_check(change, revision.runtime, err);
     if (r == 0)
         r = store->revision_add(store, &revision, model->blobs, model->blob_count, err);
     if (r == 0)
@@ -494,7 +202,7 @@ static int create(struct change *change, struct store *store, const struct endpo
                   struct err *err)
 {
     struct endpoint_spec nothing;
-    struct model model = {};
+    struct change_model model = {};
     struct store_endpoint endpoint = {
         .project = change->project,
         .name = change->name,
@@ -510,19 +218,19 @@ static int create(struct change *change, struct store *store, const struct endpo
     nothing.name = spec->name;
     nothing.project = spec->project;
     change->diff = endpoint_spec_diff(change->arena, &nothing, spec);
-    int r = check_places(change, spec, err);
+    int r = change_check_places(change, spec, err);
     if (r == 0)
         r = schedule_check(change->arena, spec, err);
     if (r == 0)
         r = traffic_check(change->arena, store, 0, 1, spec, err);
     if (r == 0)
-        r = check_model(change, store, spec, &model, err);
+        r = change_model_check(change, store, spec, &model, err);
     if (r == 0)
         r = secrets_check(store, change->arena, change->project, spec, err);
     if (r == 0)
-        r = check_unique(change, store, spec, err);
+        r = change_check_unique(change, store, spec, err);
     if (r == 0)
-        r = check_walls(change, store, err);
+        r = change_check_walls(change, store, err);
     if (r < 0 || change->dry_run)
         return r;
     if ((r = store->project_ensure(store, change->project, change->audit.at_ns, err)) < 0 ||
@@ -557,7 +265,7 @@ static int update(struct change *change, struct store *store, struct store_endpo
                   const struct endpoint_spec *before, const struct endpoint_spec *after,
                   struct err *err)
 {
-    struct model model = {};
+    struct change_model model = {};
     struct slice old = endpoint->spec;
     uint64_t generation = endpoint->generation;
     change->diff = endpoint_spec_diff(change->arena, before, after);
@@ -568,7 +276,7 @@ static int update(struct change *change, struct store *store, struct store_endpo
         return change->dry_run ? 0 : snapshot_load(store, endpoint->uid, &change->snapshot, err);
     bool moves = diff_has(&change->diff, "regions") || diff_has(&change->diff, "residency");
     if (moves)
-        r = check_places(change, after, err);
+        r = change_check_places(change, after, err);
     /* One that stood before stays, whatever zones are here now. */
     if (r == 0 && diff_has(&change->diff, "scale.schedule"))
         r = schedule_check(change->arena, after, err);
@@ -576,11 +284,11 @@ static int update(struct change *change, struct store *store, struct store_endpo
         r = traffic_check(change->arena, store, endpoint->uid,
                           change->new_revision ? endpoint->latest + 1 : 0, after, err);
     if (r == 0 && change->new_revision)
-        r = check_model(change, store, after, &model, err);
+        r = change_model_check(change, store, after, &model, err);
     if (r == 0 && change->new_revision)
         r = secrets_check(store, change->arena, change->project, after, err);
     if (r == 0)
-        r = check_unique(change, store, after, err);
+        r = change_check_unique(change, store, after, err);
     if (r < 0 || change->dry_run)
         return r;
     endpoint->spec = endpoint_spec_json(change->arena, after, 0);
@@ -718,7 +426,7 @@ static int run_patch(struct change *change, struct store *store, struct store_en
         return err_set(err, ERR_BAD_INPUT,
                        "an endpoint's name and project do not change: make "
                        "another one");
-    r = resolve_model(change, store, &after, err);
+    r = change_model_resolve(change, store, &after, err);
     return r < 0 ? r : update(change, store, endpoint, before, &after, err);
 }
 
@@ -733,7 +441,7 @@ static int run_existing(struct change *change, struct store *store, struct store
                        "endpoint '%s' is at \"%llu\", not what If-Match says: look again",
                        ERR_SLICE(change->name), (unsigned long long)endpoint->generation);
     change->uid = endpoint->uid;
-    int r = parse_spec(change->arena, endpoint->spec, SPEC_KEEP_UNKNOWN, &before, err);
+    int r = change_parse(change->arena, endpoint->spec, SPEC_KEEP_UNKNOWN, &before, err);
     if (r < 0)
         return r;
     switch (change->kind) {
@@ -756,7 +464,7 @@ int change_run(struct change *change, struct store *store, struct err *err)
     struct endpoint_spec wanted = {};
     int r = change->kind == CHANGE_PUT ? read_put(change, &wanted, err) : 0;
     if (r == 0 && change->kind == CHANGE_PUT)
-        r = resolve_model(change, store, &wanted, err);
+        r = change_model_resolve(change, store, &wanted, err);
     if (r < 0)
         return r;
     r = store->endpoint_find(store, change->project, change->name, change->arena, &endpoint, err);
