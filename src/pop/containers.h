@@ -6,7 +6,7 @@
  *   engine_here.c      which engine there is: found, asked who it is, looked through for what an
  *                      earlier agent left; asked again with back-off while it is away
  *   images.c           a revision's image: its blobs, given to the engine
- *   volumes.c          its folders that last
+ *   volumes.c          its folders that last; volumes_make.c, volumes_keep.c: which stay
  *   networks.c         networks of endpoints, where those of containers cannot be entered
  *   container.c        the life of one replica
  *   container_probe.c  whether it is well
@@ -108,7 +108,7 @@ void agent_image_gone(struct agent *agent, const struct pop_revision *revision);
  * needs goes. Again is harmless. */
 void agent_images_look(struct agent *agent);
 
-/* volumes.c */
+/* volumes.c, volumes_make.c, volumes_keep.c */
 /* What a revision's spec has under `volumes` is there and known to the engine, or err says why not.
  * Not from inside. */
 typedef void (*volumes_made_cb)(const struct err *err, void *data);

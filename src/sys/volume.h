@@ -12,6 +12,8 @@
 
 #include <stdint.h>
 
+#define VOLUME_CONTROL "/dev/loop-control" /* whose user may attach files */
+
 struct err;
 
 /* Makes the file, whole or not at all. What is in it at first: one folder that everybody may write

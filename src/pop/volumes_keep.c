@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which volumes stay: those that a known revision wants. At the end of the agent all do, and the
+ * engine alone forgets them.
+ */
+#include <dirent.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "io/loop.h"
+#include "pop/volumes_inside.h"
+#include "replica/engine/volume.h"
+
+static bool needed(const struct agent *agent, const char *file)
+{
+    const struct pop_endpoint *endpoint;
+    const struct pop_revision *revision;
+    char one[VOLUME_FILE_BYTES];
+
+    LIST_EACH (endpoint, &agent->pop.endpoints, struct pop_endpoint, link)
+        LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link) {
+            const struct spec_volumes *volumes =
+                revision->image ? &revision->image->spec.container.volumes : NULL;
+            for (size_t i = 0; volumes && i < volumes->count; i++)
+                if (strcmp(volume_file_of(endpoint->uid, &volumes->items[i], one), file) == 0)
+                    return true;
+        }
+    return false;
+}
+
+/* Half made, and perhaps just being made. */
+static bool under_way(const struct agent *agent, const char *file)
+{
+    return !list_empty(&agent->containers.fetches) && slice_ends(slice_of(file), SLICE(".new"));
+}
+
+/* What a container still has mounted stays its own until then, and is on no list any more. */
+static void files_remove(struct agent *agent)
+{
+    char path[VOLUME_PATH_BYTES];
+    DIR *dir = opendir(volume_path_of(agent, "", path));
+
+    for (const struct dirent *entry; dir && (entry = readdir(dir));) {
+        if (entry->d_name[0] == '.' || needed(agent, entry->d_name) ||
+            under_way(agent, entry->d_name) || unlinkat(dirfd(dir), entry->d_name, 0) < 0)
+            continue;
+        struct agent_volume *volume = volume_find(agent, entry->d_name);
+        if (volume)
+            volume_free(volume);
+        log_info("pop", "a volume that nobody needs is removed", LOG_S("file", entry->d_name));
+    }
+    if (dir)
+        closedir(dir);
+}
+
+static bool named(const struct agent *agent, struct slice name)
+{
+    const struct agent_volume *volume;
+
+    LIST_EACH (volume, &agent->containers.volumes, struct agent_volume, link)
+        if (slice_is(name, volume->name))
+            return true;
+    return false;
+}
+
+static void on_removed(const struct engine_answer *answer, const struct err *err, void *data)
+{
+    struct agent *agent = data;
+    (void)answer;
+
+    if (!err || err->code == ERR_NOT_FOUND || err->code == ERR_CANCELED)
+        return;
+    if (err->code != ERR_CONFLICT) /* a container that ends has it yet */
+        log_warn("pop", "a volume that nobody needs stays at the engine",
+                 LOG_S("why", err->message));
+    agent_containers_left(agent);
+}
+
+static void volume_remove(struct agent *agent, struct slice name, engine_cb on_done, void *data)
+{
+    char target[ENGINE_VOLUME_NAME_MAX + 32];
+
+    snprintf(target, sizeof target, "/volumes/%.*s", SLICE_FMT(name));
+    engine_ask(agent->containers.engine, ENGINE_DELETE, target, (struct slice){}, VOLUME_ASK_MS,
+               on_done, data);
+}
+
+static void on_listed(const struct engine_answer *answer, const struct err *err, void *data)
+{
+    struct agent *agent = data;
+    struct arena *arena = arena_new();
+    struct engine_volumes list;
+
+    if (!err && engine_volumes_parse(arena, answer->body, slice_of(agent->containers.home), &list,
+                                     NULL) == 0)
+        for (size_t i = 0; i < list.count; i++)
+            if (!named(agent, list.items[i].name))
+                volume_remove(agent, list.items[i].name, on_removed, agent);
+    arena_free(arena);
+}
+
+void agent_volumes_look(struct agent *agent)
+{
+    if (!agent_engine_here(agent) || !agent->pop.synced || agent->containers.ending)
+        return;
+    files_remove(agent);
+    engine_volumes(agent->containers.engine, VOLUME_ASK_MS, on_listed, agent);
+}
+
+static void on_soon(void *data)
+{
+    struct agent *agent = data;
+
+    agent->containers.volumes_posted = false;
+    agent_volumes_look(agent);
+}
+
+void agent_volumes_gone(struct agent *agent, const struct pop_revision *revision)
+{
+    if (!revision->image || !revision->image->spec.container.volumes.count ||
+        agent->containers.volumes_posted)
+        return;
+    agent->containers.volumes_posted = true;
+    loop_post(agent->loop, on_soon, agent); /* the revision is there yet */
+}
+
+/* ---- the end --------------------------------------------------------------------------------- */
+
+static void on_ended(const struct engine_answer *answer, const struct err *err, void *data)
+{
+    struct agent *agent = data;
+    (void)answer;
+
+    agent->containers.volumes_ending--;
+    if (!err || err->code != ERR_CANCELED)
+        agent_containers_gone(agent);
+}
+
+bool agent_volumes_end(struct agent *agent)
+{
+    struct agent_containers *containers = &agent->containers;
+    struct agent_volume *volume;
+
+    if (containers->engine)
+        LIST_EACH (volume, &containers->volumes, struct agent_volume, link) {
+            containers->volumes_ending++;
+            volume_remove(agent, slice_of(volume->name), on_ended, agent);
+            volume_free(volume);
+        }
+    return containers->volumes_ending == 0;
+}
