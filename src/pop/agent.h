@@ -61,6 +61,11 @@ struct wire { /* one SEQPACKET channel on the loop */
     void (*on_closed)(struct agent *agent);
 };
 
+struct room_need {  /* of this home's disk */
+    uint64_t bytes; /* that are still to come, as far as is known */
+    bool refused;   /* there is no room by room_check(); else it was full on writing */
+};
+
 struct agent_region { /* a replica's output region, mapped read-only */
     const void *memory;
     size_t bytes;
@@ -272,11 +277,12 @@ struct pull_source {
 };
 struct pull_source agent_pull_source(struct agent *agent, struct arena *arena);
 /* On the pool's thread: blobs that are not in the home are there afterwards, verified. `bytes`: all
- * of them, for which models that are kept make room. ERR_CANCELED: the agent ends, or it was
- * ahead of need and gave way; what came is gone on with. */
+ * of them. Nothing is pulled where the disk has no room for what is missing: ret_need, set in any
+ * case, is for agent_models_give_way(). ERR_CANCELED: the agent ends, or it was ahead of need and
+ * gave way; what came is gone on with. */
 [[nodiscard]] int agent_pull_blobs(const struct pull_source *source, struct arena *arena,
                                    const struct slice *digests, size_t count, uint64_t bytes,
-                                   struct err *err);
+                                   struct room_need *ret_need, struct err *err);
 void agent_pull_close(struct agent *agent);
 
 /* upstream_watch.c */
@@ -307,9 +313,10 @@ void agent_model_folder_remove(const char *path); /* always one below HOME/model
 void agent_models_collect(struct agent *agent);
 /* Likewise, soon: what is pulled counts as if it were there. Any thread. */
 void agent_models_collect_soon(struct agent *agent);
-/* The disk is full: those that no revision needs go, until so many bytes did. False: there was
- * none. */
-bool agent_models_give_way(struct agent *agent, uint64_t bytes);
+/* The disk has no room (ERR_OVERLOADED) for what is to come: models that no revision needs go,
+ * those used longest ago first, until it has. False: all of them would not be enough, and none
+ * went. */
+bool agent_models_give_way(struct agent *agent, const struct room_need *need);
 uint64_t agent_models_bytes_max(const char *text); /* of the environment; NULL: the default */
 
 /* admin.c */

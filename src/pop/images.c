@@ -41,6 +41,7 @@ struct image_fetch {
     const char *home;
     bool pulls, again; /* again: models gave way for it */
     struct pull_source source;
+    struct room_need need;
     struct engine_piece *pieces;
     size_t piece_count;
     uint64_t bytes;
@@ -120,9 +121,9 @@ static void run(struct work *work)
     struct blobs *blobs;
 
     if (fetch->pulls)
-        fetch->result =
-            agent_pull_blobs(&fetch->source, fetch->arena, digests_of(fetch, fetch->arena),
-                             fetch->image->layer_count + 1, bytes_of(fetch->image), &fetch->err);
+        fetch->result = agent_pull_blobs(
+            &fetch->source, fetch->arena, digests_of(fetch, fetch->arena),
+            fetch->image->layer_count + 1, bytes_of(fetch->image), &fetch->need, &fetch->err);
     if (fetch->result == 0)
         fetch->result = blobs_open(fetch->home, NULL, &blobs, &fetch->err);
     if (fetch->result != 0)
@@ -272,6 +273,16 @@ static void on_loaded(const struct engine_answer *answer, const struct err *err,
 
 static void on_archive(struct work *work, bool canceled);
 
+/* Before anything is pulled: it comes first, perhaps onto the engine's own disk. */
+static int engine_room(const struct image_fetch *fetch, struct err *err)
+{
+    const struct agent *agent = fetch->agent;
+    uint64_t bytes = bytes_of(fetch->image);
+
+    return engine_info_room(&agent->containers.info, bytes, agent->start.home,
+                            agent_pulls(agent) ? bytes : 0, err);
+}
+
 static void work_begin(struct image_fetch *fetch)
 {
     struct agent *agent = fetch->agent;
@@ -305,9 +316,7 @@ static void on_archive(struct work *work, bool canceled)
         return;
     }
     if (fetch->result == ERR_OVERLOADED && !fetch->again &&
-        agent_models_give_way(fetch->agent, bytes_of(fetch->image))) {
-        log_info("pop", "kept models gave way on a full disk, pulling again",
-                 LOG_SLICE("image", fetch->image->digest));
+        agent_models_give_way(fetch->agent, &fetch->need)) {
         fetch->again = true;
         work_begin(fetch);
         return;
@@ -316,7 +325,10 @@ static void on_archive(struct work *work, bool canceled)
         over(fetch, &fetch->err);
         return;
     }
-    if (engine_info_room(&fetch->agent->containers.info, fetch->bytes, &fetch->err) < 0) {
+    if (engine_info_room(&fetch->agent->containers.info, fetch->bytes, NULL, 0, &fetch->err) < 0) {
+        pieces_close(fetch); /* others had it meanwhile: what was pulled holds the very room */
+        if (fetch->pulls)
+            pulled_remove(fetch);
         over(fetch, &fetch->err);
         return;
     }
@@ -328,9 +340,12 @@ static void on_archive(struct work *work, bool canceled)
 static void on_seen(const struct engine_answer *answer, const struct err *err, void *data)
 {
     struct image_fetch *fetch = data;
+    struct err why;
     (void)answer;
 
     fetch->call = NULL;
+    if (err && err->code == ERR_NOT_FOUND && engine_room(fetch, &why) < 0)
+        err = &why;
     if (!err) {
         /* Perhaps from us, and not noted: who gave it a name keeps it anyway. */
         agent_image_given(fetch->agent, fetch->image->config.digest);

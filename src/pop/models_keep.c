@@ -18,6 +18,7 @@
 #include "io/loop.h"
 #include "pop/agent.h"
 #include "pop/pop.h"
+#include "sys/room.h"
 
 enum { FOLDER_DEPTH_MAX = 16, FOLDERS_MAX = 4096 };
 
@@ -144,17 +145,27 @@ void agent_models_collect(struct agent *agent)
     free(keeping);
 }
 
-bool agent_models_give_way(struct agent *agent, uint64_t bytes)
+/* A disk that was full on writing is believed, also where it says that there is room: a quota, or
+ * others, had it. */
+bool agent_models_give_way(struct agent *agent, const struct room_need *need)
 {
+    uint64_t lacks = room_lacks(agent->start.home, need->bytes), kept = 0, gone = 0;
+    if (lacks == 0 && need->refused)
+        return true; /* it has room by now */
+    if (lacks == 0)
+        lacks = need->bytes ? need->bytes : 1;
     struct keeping *keeping = look_at_all(agent);
-    bool any = keeping->count > 0;
-    uint64_t gone = 0;
-    for (size_t i = 0; i < keeping->count && (i == 0 || gone < bytes); i++) {
+    for (size_t i = 0; i < keeping->count; i++)
+        kept += keeping->items[i].bytes;
+    for (size_t i = 0; i < keeping->count && kept >= lacks && gone < lacks; i++) {
         folder_go(keeping, keeping->items[i].name);
         gone += keeping->items[i].bytes;
     }
     free(keeping);
-    return any;
+    if (gone)
+        log_info("pop", "kept models gave way on a full disk", LOG_U("bytes", gone),
+                 LOG_U("to", need->bytes));
+    return gone > 0;
 }
 
 /* What desired state on disk may still want stays: once the new one is there all is looked at. */

@@ -20,6 +20,7 @@
 #include "store/blobs.h"
 #include "store/manifest.h"
 #include "sys/fd.h"
+#include "sys/room.h"
 
 enum { PULL_IDLE_MS = 30'000, PULL_HANDS = 4 };
 
@@ -37,7 +38,8 @@ struct pull {
     struct slice digest;
     int64_t before_ns; /* what was left of earlier ones since then goes */
     const char *folder, *file;
-    uint64_t bytes; /* that it brings, as far as is known */
+    struct room_need need;
+    bool sized; /* it is known how many bytes come */
     struct err err;
     int result;
 };
@@ -68,12 +70,36 @@ static bool on_body(struct slice bytes, void *data)
     return piece->result == 0;
 }
 
-/* It is known what comes: what is kept beside it makes room, where it is to. */
-static void coming(struct pull *pull, uint64_t bytes)
+static uint64_t have(struct blobs *blobs, struct slice digest)
 {
-    pull->bytes = bytes;
+    uint64_t bytes;
+    struct err ignored;
+    if (blobs_find(blobs, digest, &bytes, &ignored) == 0)
+        return bytes;
+    return blob_upload_have(blobs, digest);
+}
+
+/* It is known what comes: what is kept beside it makes room, where it is to. There is room for what
+ * is not here yet, or nothing of it is fetched. */
+static int coming(struct pull *pull, uint64_t bytes, uint64_t here, struct err *err)
+{
+    pull->sized = true;
+    pull->need.bytes = bytes > here ? bytes - here : 0;
     atomic_store(&pull->agent->pull_coming, bytes);
     agent_models_collect_soon(pull->agent);
+    int r = room_check(pull->home, pull->need.bytes, err);
+    pull->need.refused = r < 0;
+    return r;
+}
+
+/* The same for the files of a manifest, or for an image's blobs. */
+static int all_coming(struct pull *pull, struct blobs *blobs, const struct manifest *manifest,
+                      struct err *err)
+{
+    uint64_t here = 0;
+    for (size_t i = 0; i < manifest->count; i++)
+        here += have(blobs, manifest->files[i].digest);
+    return coming(pull, manifest->bytes, here, err);
 }
 
 /* How large it is, by asking for its head. */
@@ -163,10 +189,10 @@ static int blob_pull(struct pull *pull, struct blobs *blobs, struct slice digest
     r = blob_size(pull, url, headers, &bytes, err);
     if (r < 0)
         return r;
-    if (!pull->bytes)
-        coming(pull, bytes);
     if (offset > bytes)
         offset = 0;
+    if (!pull->sized && (r = coming(pull, bytes, offset, err)) < 0)
+        return r;
     r = blob_rest(pull, blobs, digest, url, offset, bytes, err);
     if (r == ERR_PRECONDITION) /* something between here and control knows no ranges */
         r = blob_rest(pull, blobs, digest, url, 0, bytes, err);
@@ -265,7 +291,7 @@ static int all_pull(struct pull *pull, struct blobs *blobs, struct err *err)
     if (r == 0)
         r = manifest_of(pull, blobs, &manifest, err);
     if (r == 0 && manifest.count)
-        coming(pull, manifest.bytes);
+        r = all_coming(pull, blobs, &manifest, err);
     if (r == 0)
         r = files_pull(pull, blobs, &manifest, err);
     atomic_store(&pull->agent->pull_coming, 0); /* its folder counts by itself */
@@ -290,7 +316,8 @@ static void sweep(struct blobs *blobs, int64_t before_ns)
 }
 
 int agent_pull_blobs(const struct pull_source *source, struct arena *arena,
-                     const struct slice *digests, size_t count, uint64_t bytes, struct err *err)
+                     const struct slice *digests, size_t count, uint64_t bytes,
+                     struct room_need *ret_need, struct err *err)
 {
     struct pull pull = { .agent = source->agent,
                          .arena = arena,
@@ -300,15 +327,19 @@ int agent_pull_blobs(const struct pull_source *source, struct arena *arena,
                          .ahead = source->ahead };
     struct manifest manifest = { .files = ARENA_ARRAY(arena, struct manifest_file, count + 1) };
     struct blobs *blobs;
+    *ret_need = (struct room_need){};
     int r = blobs_open(pull.home, NULL, &blobs, err);
     if (r < 0)
         return r;
     sweep(blobs, source->before_ns);
     for (; manifest.count < count; manifest.count++)
         manifest.files[manifest.count].digest = digests[manifest.count];
-    coming(&pull, bytes);
-    r = files_pull(&pull, blobs, &manifest, err);
+    manifest.bytes = bytes;
+    r = all_coming(&pull, blobs, &manifest, err);
+    if (r == 0)
+        r = files_pull(&pull, blobs, &manifest, err);
     atomic_store(&pull.agent->pull_coming, 0);
+    *ret_need = pull.need;
     blobs_close(blobs);
     return r;
 }
@@ -340,9 +371,7 @@ static void on_done(struct work *work, bool canceled)
     agent_pull_ended(agent, work);
     agent->pulls--;
     atomic_store(&agent->pull_coming, 0);
-    if (awaited && pull->result == ERR_OVERLOADED && agent_models_give_way(agent, pull->bytes)) {
-        log_info("pop", "kept models gave way on a full disk, pulling again",
-                 LOG_SLICE("model", pull->digest));
+    if (awaited && pull->result == ERR_OVERLOADED && agent_models_give_way(agent, &pull->need)) {
         agent_pull(agent, pull->revision);
     } else if (awaited) {
         pop_model_fetched(revision, pull->folder, pull->file, pull->result < 0 ? &pull->err : NULL);

@@ -17,6 +17,7 @@
 #include "io/work.h"
 #include "pop/volumes_inside.h"
 #include "replica/engine/volume.h"
+#include "sys/room.h"
 
 struct volumes_make {
     struct work work;
@@ -24,7 +25,7 @@ struct volumes_make {
     struct arena *arena;
     uint64_t endpoint;
     struct spec_volumes volumes;
-    size_t at;                /* the one that the engine is told of */
+    size_t at;                /* the one at hand: the thread's, then that the engine is told of */
     struct engine_call *call; /* under way */
     volumes_made_cb on_made;
     void *data;
@@ -35,7 +36,7 @@ struct volumes_make {
 
     /* the thread's */
     const char *folder;
-    uint64_t bytes; /* of the one that failed */
+    struct room_need need; /* of those that were not there */
     int result;
     struct err err;
 };
@@ -60,28 +61,53 @@ static void over(struct volumes_make *make, const struct err *err)
     on_made(err ? &why : NULL, data);
 }
 
-/* On the thread: files that are not there. */
+/* ---- on the thread --------------------------------------------------------------------------- */
+
+static const char *path_at(struct volumes_make *make, size_t at)
+{
+    char file[VOLUME_FILE_BYTES];
+
+    return arena_format(make->arena, "%s/%s", make->folder,
+                        volume_file_of(make->endpoint, &make->volumes.items[at], file));
+}
+
+/* For all that are not there, before one is made. */
+static int room_for_all(struct volumes_make *make)
+{
+    make->need.bytes = 0;
+    for (size_t i = make->volumes.count; i-- > 0;)
+        if (access(path_at(make, i), F_OK) < 0) {
+            make->need.bytes += make->volumes.items[i].bytes;
+            make->at = i; /* the first of them is named */
+        }
+    int r = room_check(make->folder, make->need.bytes, &make->err);
+    make->need.refused = r < 0;
+    return r;
+}
+
 static void run(struct work *work)
 {
     struct volumes_make *make = (struct volumes_make *)work; /* its first member */
-    char file[VOLUME_FILE_BYTES];
 
     if (make->result < 0)
         return;
     if (mkdir(make->folder, 0700) < 0 && errno != EEXIST)
         make->result =
             err_set(&make->err, ERR_INTERNAL, "making '%s': %s", make->folder, strerror(errno));
-    for (make->at = 0; make->result == 0 && make->at < make->volumes.count; make->at++) {
-        const struct spec_volume *volume = &make->volumes.items[make->at];
-        const char *path = arena_format(make->arena, "%s/%s", make->folder,
-                                        volume_file_of(make->endpoint, volume, file));
-        make->bytes = volume->bytes;
+    if (make->result == 0)
+        make->result = room_for_all(make);
+    if (make->result < 0)
+        return;
+    for (make->at = 0; make->at < make->volumes.count; make->at++) {
+        const char *path = path_at(make, make->at);
         if (access(path, F_OK) < 0)
-            make->result = volume_make(path, volume->bytes, &make->err);
+            make->result = volume_make(path, make->volumes.items[make->at].bytes, &make->err);
         if (make->result < 0)
             return;
     }
 }
+
+/* ---- on the loop ----------------------------------------------------------------------------- */
 
 static void tell(struct volumes_make *make);
 
@@ -183,8 +209,7 @@ static void on_files(struct work *work, bool canceled)
         return;
     }
     if (make->result == ERR_OVERLOADED && !make->again &&
-        agent_models_give_way(make->agent, make->bytes)) {
-        log_info("pop", "kept models gave way on a full disk to a volume");
+        agent_models_give_way(make->agent, &make->need)) {
         make->again = true;
         make->result = 0;
         make->works = true;

@@ -115,7 +115,7 @@ def test_an_engine_that_comes_again_is_asked_who_it_is(between, place, begun):
 
 
 @pytest.mark.root
-def test_an_image_that_has_no_room_at_the_engine_is_not_given(between, place, server, scratch):
+def test_an_image_that_has_no_room_at_the_engine_is_not_pulled(between, place, server, scratch):
     image = Image([("server", server, 0o755), ("other", os.urandom(3 << 20), 0o644)],
                   {"Entrypoint": ["/server"]})
     said = json.loads(between.engine.ask("GET", "/v1.41/info")[1])
@@ -125,7 +125,7 @@ def test_an_image_that_has_no_room_at_the_engine_is_not_given(between, place, se
         place.tell(image, spec=warm())
         place.start(engine=between.path)
         assert "has 5 MiB free" in place.failed("the engine's disk")
-    assert not between.asked("/images/load")
+    assert not between.asked("/images/load") and not place.control.pulls
 
 
 def test_an_engine_that_runs_no_command_inside_is_told(between, place, server):

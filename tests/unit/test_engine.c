@@ -440,10 +440,13 @@ static void test_info(void **state)
         assert_int_equal(engine_info_whole(&info, lacks, sizeof lacks), !*rows[i].lacks);
         assert_string_equal(lacks, rows[i].lacks);
         assert_int_equal(info.cgroup_version, i ? 1 : 2);
-        assert_int_equal(0, engine_info_room(&info, 1, &err));
-        assert_int_equal(engine_info_room(&info, UINT64_MAX / 2, &err), i ? 0 : ERR_OVERLOADED);
+        int no = i ? 0 : ERR_OVERLOADED;
+        assert_int_equal(0, engine_info_room(&info, 1, "/", 1, &err));
+        assert_int_equal(engine_info_room(&info, UINT64_MAX / 2, NULL, 0, &err), no);
+        assert_int_equal(engine_info_room(&info, 1, "/", UINT64_MAX / 2, &err), no);
+        assert_int_equal(0, engine_info_room(&info, 1, "/proc", UINT64_MAX / 2, &err));
         snprintf(info.root, sizeof info.root, "/nonexistent"); /* it may be elsewhere */
-        assert_int_equal(0, engine_info_room(&info, UINT64_MAX / 2, &err));
+        assert_int_equal(0, engine_info_room(&info, UINT64_MAX / 2, NULL, 0, &err));
     }
     assert_true(engine_info_parse(SLICE("<"), &(struct engine_info){}, NULL) < 0);
 }

@@ -100,8 +100,10 @@ bool engine_info_whole(const struct engine_info *info, char *lacks, size_t room)
 
 /* Has its disk room for an image that comes as so many bytes? While it is given, the archive and
  * what it unpacks to are there at once; what is packed needs more, which nobody knows beforehand.
+ * `first_bytes` come into `folder` before (NULL: none do), and count where that is the same disk.
  * ERR_OVERLOADED: no. Where the disk cannot be asked the engine may see. */
-[[nodiscard]] int engine_info_room(const struct engine_info *info, uint64_t bytes, struct err *err);
+[[nodiscard]] int engine_info_room(const struct engine_info *info, uint64_t bytes,
+                                   const char *folder, uint64_t first_bytes, struct err *err);
 
 /* ---- images ---------------------------------------------------------------------------------- */
 

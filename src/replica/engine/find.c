@@ -165,20 +165,24 @@ int engine_info_parse(struct slice text, struct engine_info *ret, struct err *er
     return 0;
 }
 
-int engine_info_room(const struct engine_info *info, uint64_t bytes, struct err *err)
+int engine_info_room(const struct engine_info *info, uint64_t bytes, const char *folder,
+                     uint64_t first_bytes, struct err *err)
 {
     struct statvfs disk;
+    struct stat root, other;
 
-    if (!info->root[0] || statvfs(info->root, &disk) < 0)
+    if (!info->root[0] || statvfs(info->root, &disk) < 0 || stat(info->root, &root) < 0)
         return 0;
+    if (!folder || stat(folder, &other) < 0 || other.st_dev != root.st_dev)
+        first_bytes = 0;
     uint64_t free_bytes = (uint64_t)disk.f_bavail * disk.f_frsize;
-    if (free_bytes / 2 >= bytes)
+    if (free_bytes >= first_bytes && (free_bytes - first_bytes) / 2 >= bytes)
         return 0;
     return err_set(err, ERR_OVERLOADED,
-                   "the engine's disk (%s) has %llu MiB free, and twice the image's %llu MiB are "
-                   "needed while it is given",
+                   "the engine's disk (%s) has %llu MiB free, and %s the image's %llu MiB are "
+                   "needed until it has it",
                    ERR_TEXT(info->root), (unsigned long long)(free_bytes >> 20),
-                   (unsigned long long)(bytes >> 20));
+                   first_bytes ? "three times" : "twice", (unsigned long long)(bytes >> 20));
 }
 
 bool engine_info_whole(const struct engine_info *info, char *lacks, size_t room)
