@@ -17,6 +17,7 @@
 #include "io/work.h"
 #include "pop/volumes_inside.h"
 #include "replica/engine/volume.h"
+#include "sys/fd.h"
 #include "sys/room.h"
 
 struct volumes_make {
@@ -35,8 +36,9 @@ struct volumes_make {
     bool renewed;   /* the engine had another one of that name */
 
     /* the thread's */
-    const char *folder;
-    struct room_need need; /* of those that were not there */
+    const char *folder;            /* with a slash behind it */
+    struct volume_device *devices; /* of each volume, held until all is made */
+    struct room_need need;         /* of those that were not there */
     int result;
     struct err err;
 };
@@ -45,6 +47,8 @@ static void make_free(struct volumes_make *make)
 {
     if (make->call)
         engine_forget(make->call);
+    for (size_t i = 0; i < make->volumes.count; i++)
+        fd_close(&make->devices[i].fd);
     arena_free(make->arena);
     free(make);
 }
@@ -67,7 +71,7 @@ static const char *path_at(struct volumes_make *make, size_t at)
 {
     char file[VOLUME_FILE_BYTES];
 
-    return arena_format(make->arena, "%s/%s", make->folder,
+    return arena_format(make->arena, "%s%s", make->folder,
                         volume_file_of(make->endpoint, &make->volumes.items[at], file));
 }
 
@@ -82,6 +86,21 @@ static int room_for_all(struct volumes_make *make)
         }
     int r = room_check(make->folder, make->need.bytes, &make->err);
     make->need.refused = r < 0;
+    return r;
+}
+
+/* Its device is there, and it can be mounted. The device is held, as a second one would be made by
+ * whoever looks for it in between. */
+static int make_ready(struct volumes_make *make, const char *path)
+{
+    struct volume_device *device = &make->devices[make->at];
+    bool mended = false;
+    int r = device->fd < 0 ? volume_attach(path, device, &make->err) : 0;
+
+    if (r == 0)
+        r = volume_mend(path, device, &mended, &make->err);
+    if (mended)
+        log_warn("pop", "the file system of a volume was mended", LOG_S("file", path));
     return r;
 }
 
@@ -102,6 +121,8 @@ static void run(struct work *work)
         const char *path = path_at(make, make->at);
         if (access(path, F_OK) < 0)
             make->result = volume_make(path, make->volumes.items[make->at].bytes, &make->err);
+        if (make->result == 0)
+            make->result = make_ready(make, path);
         if (make->result < 0)
             return;
     }
@@ -240,6 +261,9 @@ struct volumes_make *agent_volumes_make(struct agent *agent, const struct pop_re
     make->arena = arena;
     make->endpoint = revision->endpoint->uid;
     make->volumes = (struct spec_volumes){ items, volumes->count };
+    make->devices = ARENA_ARRAY(arena, struct volume_device, volumes->count + 1);
+    for (size_t i = 0; i < volumes->count; i++)
+        make->devices[i].fd = -1;
     make->on_made = on_made;
     make->data = data;
     make->folder = arena_string(arena, slice_of(volume_path_of(agent, "", path)));

@@ -10,15 +10,16 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define VOLUME_CONTROL "/dev/loop-control" /* whose user may attach files */
 
 struct err;
 
-/* Makes the file, whole or not at all. What is in it at first: one folder that everybody may write
- * to. ERR_OVERLOADED: the disk has no room for it. ERR_NOT_SUPPORTED: not on this machine. A half
- * made one is left by a crash alone: "PATH.new". */
+/* Makes the file, whole or not at all; one that is there stays. What is in it at first: one folder
+ * that everybody may write to. ERR_OVERLOADED: the disk has no room for it. ERR_NOT_SUPPORTED: not
+ * on this machine, or on this disk. */
 [[nodiscard]] int volume_make(const char *path, uint64_t bytes, struct err *err);
 
 struct volume_device {
@@ -29,6 +30,11 @@ struct volume_device {
 
 /* The device that the file has already, or a new one: never two for one file. */
 [[nodiscard]] int volume_attach(const char *path, struct volume_device *ret, struct err *err);
+
+/* Before it is mounted: what a crash left undone in its file system is done (e2fsck -p). One that
+ * somebody has mounted is left alone. ERR_PRECONDITION: that is not enough; it stays as it is. */
+[[nodiscard]] int volume_mend(const char *path, const struct volume_device *device,
+                              bool *ret_mended, struct err *err);
 
 /* Can files be made and attached here? */
 [[nodiscard]] int volume_possible(struct err *err);
