@@ -16,7 +16,7 @@ static const struct {
     { "upgrade_failed", false },       { "replica_started", true },  { "replica_ready", true },
     { "replica_exited", true },        { "replica_unready", true },  { "revision_failed", true },
     { "traffic_moved", true },         { "scaled", true },           { "schedule_changed", true },
-    { "schedule_zone_unknown", true }, { "image_loaded", true },
+    { "schedule_zone_unknown", true }, { "image_loaded", true },     { "volume_removed", true },
 };
 
 uint32_t granted_replicas(const struct hub_endpoint *endpoint, const struct hub_pop *pop)

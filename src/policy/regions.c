@@ -85,6 +85,16 @@ static const char *place_text(struct arena *arena, const struct region_place *pl
                         *code ? code : "without a country");
 }
 
+const char *residency_bars(struct arena *arena, const struct residency *residency,
+                           const struct region_place *pop)
+{
+    if (residency->count == 0 || pop->country == COUNTRY_UNKNOWN ||
+        residency_may_process(residency, pop->country))
+        return NULL;
+    return arena_format(arena, "its residency lets nothing be processed at this PoP, %s",
+                        place_text(arena, pop));
+}
+
 const char *regions_refusal(struct arena *arena, const struct regions *regions,
                             const struct residency *residency, const struct region_place *pop)
 {
@@ -95,8 +105,5 @@ const char *regions_refusal(struct arena *arena, const struct regions *regions,
                             "it has residency, and PoP '%.*s' does not say in which country it "
                             "stands: `perigee up --country CC`",
                             SLICE_FMT(pop->name));
-    if (!residency_may_process(residency, pop->country))
-        return arena_format(arena, "its residency lets nothing be processed at this PoP, %s",
-                            place_text(arena, pop));
-    return NULL;
+    return residency_bars(arena, residency, pop);
 }

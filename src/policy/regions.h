@@ -35,6 +35,11 @@ bool regions_hold(const struct regions *regions, const struct region_place *pop)
 const char *regions_refusal(struct arena *arena, const struct regions *regions,
                             const struct residency *residency, const struct region_place *pop);
 
+/* Of these words those of the law: why nothing may be processed there, whoever asks. NULL: it may
+ * be for some, or it is not said in which country the PoP stands. */
+const char *residency_bars(struct arena *arena, const struct residency *residency,
+                           const struct region_place *pop);
+
 /* The same as yes or no, for many PoPs: `process` is what residency_processable() said. */
 bool regions_allow(const struct regions *regions, const struct residency *residency,
                    const struct countries *process, const struct region_place *pop);

@@ -241,6 +241,12 @@ static void death(struct pop_endpoint *endpoint, const struct pop_death *death, 
     agent_note_death(data, endpoint, death);
 }
 
+static void endpoint_barred(struct pop_endpoint *endpoint, void *data)
+{
+    (void)endpoint;
+    agent_volumes_soon(data);
+}
+
 const struct pop_effects agent_effects = {
     .replica_start = replica_start,
     .replica_kill = replica_kill,
@@ -257,6 +263,7 @@ const struct pop_effects agent_effects = {
     .save = save,
     .event = event,
     .death = death,
+    .endpoint_barred = endpoint_barred,
 };
 
 /* ---- the role's life ------------------------------------------------------------------------- */

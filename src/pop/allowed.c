@@ -29,9 +29,9 @@ static bool restricts_unknown(struct arena *arena, const struct endpoint_spec *s
     return restricts;
 }
 
-/* Why it may not be here, or NULL; and its rules. */
+/* Why it may not be here, or NULL; its rules; and why the law bars it, where that is known. */
 static const char *decide(struct pop *pop, struct arena *arena, const struct endpoint_spec *spec,
-                          struct residency *ret)
+                          struct residency *ret, const char **ret_barred)
 {
     const struct region_place *place = &pop->place;
     struct residency residency;
@@ -39,19 +39,36 @@ static const char *decide(struct pop *pop, struct arena *arena, const struct end
     struct err err;
 
     *ret = (struct residency){ .rules = &nobody, .count = 1 };
+    *ret_barred = NULL;
     if (restricts_unknown(arena, spec))
         return "the spec restricts where requests go in a way this PoP does not know; upgrade it";
     if (residency_compile(arena, spec, geo_sets_lookup, &pop->sets, &residency, &err) < 0 ||
         regions_compile(arena, spec, geo_sets_lookup, &pop->sets, &regions, &err) < 0)
         return arena_format(arena, "this PoP cannot tell where it may run: %s", err.message);
     *ret = residency;
-    return pop->no_replicas ? NULL : regions_refusal(arena, &regions, &residency, place);
+    if (pop->no_replicas)
+        return NULL;
+    *ret_barred = residency_bars(arena, &residency, place);
+    return regions_refusal(arena, &regions, &residency, place);
 }
 
 void pop_allow(struct pop *pop, struct pop_endpoint *endpoint)
 {
-    endpoint->elsewhere = decide(pop, endpoint->spec_arena, &endpoint->spec, &endpoint->residency);
+    endpoint->elsewhere =
+        decide(pop, endpoint->spec_arena, &endpoint->spec, &endpoint->residency, &endpoint->barred);
+    endpoint->barred_told = endpoint->barred_told && endpoint->barred;
     if (endpoint->elsewhere)
         log_info("pop", "not placed here", LOG_S("endpoint", endpoint->name),
                  LOG_S("why", endpoint->elsewhere));
+}
+
+bool pop_endpoint_barred(const struct pop_endpoint *endpoint)
+{
+    const struct pop_revision *revision;
+    if (!endpoint->barred || !endpoint->pop->synced)
+        return false;
+    LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link)
+        if (revision->replica_count || revision->model_state == POP_MODEL_FETCHING)
+            return false;
+    return true;
 }

@@ -122,8 +122,10 @@ void volumes_make_forget(struct volumes_make *make); /* on_made is not called */
 void agent_volumes_tell(const struct agent *agent, struct arena *arena,
                         const struct pop_revision *revision, struct engine_container *ret);
 uint64_t agent_volumes_bytes(const struct agent *agent); /* of all, on the disk */
-/* Once the engine is here and control has told everything: those that no revision needs go. */
+/* Once control has told everything: those that no revision needs go, or that may not be here, and
+ * where the engine is here it forgets them. */
 void agent_volumes_look(struct agent *agent);
+void agent_volumes_soon(struct agent *agent); /* ... on the loop's next turn */
 void agent_volumes_gone(struct agent *agent, const struct pop_revision *revision); /* soon is */
 /* No container is left: the engine forgets them, what is in them stays. False: it is under way, and
  * agent_containers_gone() follows. */

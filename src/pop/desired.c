@@ -208,7 +208,7 @@ static void shares_left(struct pop_endpoint *endpoint, const struct traffic_shar
 int pop_endpoint_apply(struct pop *pop, struct slice json, struct err *err)
 {
     struct arena *arena = arena_new();
-    yyjson_val *root, *item;
+    yyjson_val *root = NULL, *item;
     struct document document;
     struct endpoint_spec spec;
     struct slice copy = arena_copy(arena, json);
@@ -219,6 +219,7 @@ int pop_endpoint_apply(struct pop *pop, struct slice json, struct err *err)
         r = endpoint_spec_parse(arena, document.spec, SPEC_KEEP_UNKNOWN | SPEC_NAME_OPTIONAL, &spec,
                                 err);
     if (r != 0) {
+        pop_unread_document(pop, root);
         arena_free(arena);
         return r;
     }
@@ -251,6 +252,7 @@ int pop_endpoint_apply(struct pop *pop, struct slice json, struct err *err)
     struct pop_revision *revision;
     LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link)
         revision->wanted = false;
+    pop_unread_set(pop, document.uid, false);
     size_t index, count;
     yyjson_arr_foreach(document.revisions, index, count, item)
     {
@@ -258,6 +260,7 @@ int pop_endpoint_apply(struct pop *pop, struct slice json, struct err *err)
         uint64_t revision_uid = 0;
         if (revision_apply(arena, endpoint, item, &revision_uid, &why) == 0)
             continue;
+        pop_unread_set(pop, document.uid, true);
         if (revision_uid)
             revision_refuse(endpoint, revision_uid, why.message);
         else
@@ -274,10 +277,10 @@ int pop_endpoint_apply(struct pop *pop, struct slice json, struct err *err)
     return 0;
 }
 
-void pop_endpoint_gone(struct pop *pop, uint64_t uid)
+static void endpoint_end(struct pop_endpoint *endpoint)
 {
-    struct pop_endpoint *endpoint = pop_endpoint_find(pop, uid);
-    if (!endpoint || !endpoint->wanted)
+    struct pop *pop = endpoint->pop;
+    if (!endpoint->wanted)
         return;
     endpoint->wanted = false;
     pop->effects->save(pop, pop->data);
@@ -285,9 +288,18 @@ void pop_endpoint_gone(struct pop *pop, uint64_t uid)
     pop_reconcile_soon(pop);
 }
 
+void pop_endpoint_gone(struct pop *pop, uint64_t uid)
+{
+    struct pop_endpoint *endpoint = pop_endpoint_find(pop, uid);
+    pop_unread_set(pop, uid, false);
+    if (endpoint)
+        endpoint_end(endpoint);
+}
+
 void pop_sync_begin(struct pop *pop)
 {
     struct pop_endpoint *endpoint;
+    pop->syncs++;
     LIST_EACH (endpoint, &pop->endpoints, struct pop_endpoint, link)
         endpoint->synced = false;
 }
@@ -297,7 +309,8 @@ void pop_sync_end(struct pop *pop)
     struct pop_endpoint *endpoint;
     LIST_EACH (endpoint, &pop->endpoints, struct pop_endpoint, link)
         if (!endpoint->synced)
-            pop_endpoint_gone(pop, endpoint->uid);
+            endpoint_end(endpoint);
+    pop_unread_prune(pop);
     pop->begun = pop->sure = pop->synced = true;
     pop_strangers_look(pop);
     pop_arenas_look(pop);

@@ -157,12 +157,15 @@ static void on_seen(const struct engine_answer *answer, const struct err *err, v
                ASK_MS, on_dropped, gone);
 }
 
+/* What is not understood may be of it. */
 static bool needed(const struct agent *agent, struct slice digest,
                    const struct pop_revision *dropped)
 {
     const struct pop_endpoint *endpoint;
     const struct pop_revision *revision;
 
+    if (pop_unread(&agent->pop, 0))
+        return true;
     LIST_EACH (endpoint, &agent->pop.endpoints, struct pop_endpoint, link)
         LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link)
             if (revision != dropped && revision->image &&

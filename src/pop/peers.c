@@ -8,7 +8,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "policy/rtt.h"
-#include "pop/state.h"
+#include "pop/state_inside.h"
 #include "spec/endpoint.h"
 #include "spec/pop.h"
 
@@ -78,6 +78,7 @@ static void stand(struct pop *pop, const struct table_source_pop *own)
     pop->place.country = own->country;
     LIST_EACH (endpoint, &pop->endpoints, struct pop_endpoint, link) {
         bool synced = endpoint->synced, wanted = endpoint->wanted;
+        bool unread = map_get_u64(&pop->unread, endpoint->uid) != NULL; /* it, or a newer one */
         struct err err = {};
         if (!wanted)
             continue;
@@ -85,6 +86,8 @@ static void stand(struct pop *pop, const struct table_source_pop *own)
             log_error("pop", "an endpoint cannot be read anew", LOG_S("endpoint", endpoint->name),
                       LOG_S("error", err.message));
         endpoint->synced = synced;
+        if (unread)
+            pop_unread_set(pop, endpoint->uid, true);
     }
 }
 

@@ -21,7 +21,9 @@ static void on_wake(struct env_timer *timer, void *data)
 void pop_init(struct pop *pop, struct env *env, uint64_t instance,
               const struct pop_effects *effects, void *data)
 {
-    *pop = (struct pop){ .env = env, .effects = effects, .data = data, .instance = instance };
+    *pop = (struct pop){
+        .env = env, .effects = effects, .data = data, .instance = instance, .syncs = 1
+    };
     list_init(&pop->endpoints);
     list_init(&pop->strangers);
     list_init(&pop->secrets);
@@ -107,6 +109,7 @@ void pop_deinit(struct pop *pop)
     pop_secrets_forget(pop);
     arena_free(pop->peers_arena);
     map_deinit(&pop->endpoints_by_uid);
+    map_deinit(&pop->unread);
     map_deinit(&pop->replicas_by_id);
     pop_schedule_deinit(pop);
     map_deinit(&pop->arenas);
@@ -239,6 +242,10 @@ void pop_forget(struct pop *pop)
                 endpoint->serving = 0;
             pop->effects->revision_gone(revision->uid, pop->data);
             revision_free(revision);
+        }
+        if (pop_endpoint_barred(endpoint) && !endpoint->barred_told) {
+            endpoint->barred_told = true;
+            pop->effects->endpoint_barred(endpoint, pop->data);
         }
         /* Who deletes it hears that it is gone once no loop of the gateway serves it. */
         bool served = pop_endpoint_served(endpoint) && pop->gateway;

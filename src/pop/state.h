@@ -14,7 +14,7 @@
  * a simulated day runs in a unit test:
  *
  *   state.c      makes, finds and forgets
- *   desired.c    documents of control, or of the disk
+ *   desired.c    documents of control, or of the disk; unread.c: those that are not understood
  *   secrets.c    values for environments
  *   earlier.c    what an agent before this one left
  *   happened.c   what supervisor and gateway tell of models and replicas
@@ -218,7 +218,9 @@ struct pop_endpoint {
     const struct table_source_placement *places; /* at all PoPs; in spec_arena */
     size_t place_count;
     const char
-        *elsewhere; /* why no replica of it may be at this PoP; NULL: it may. In spec_arena */
+        *elsewhere;     /* why no replica of it may be at this PoP; NULL: it may. In spec_arena */
+    const char *barred; /* where that is the law's doing (residency), why; else NULL. Likewise */
+    bool barred_told;   /* endpoint_barred() was called */
     struct pop_floor floors[SPEC_WINDOWS_MAX]; /* what control gave this PoP, `min` ascending */
     size_t floor_count;
     struct schedule schedule;            /* schedule.c; in pop->zones_arena */
@@ -276,6 +278,8 @@ struct pop_effects {
     float (*cores_used)(struct pop_revision *revision, void *data);
     /* Somebody waits now for what was fetched ahead of need. NULL: nothing is. */
     void (*model_awaited)(struct pop_revision *revision, void *data);
+    /* pop_endpoint_barred() is true from here on: once, and again in each agent's life. */
+    void (*endpoint_barred)(struct pop_endpoint *endpoint, void *data);
 };
 
 struct pop_key { /* that this PoP has with another, or with itself (proto/hop.h) */
@@ -317,6 +321,9 @@ struct pop {
     struct map zones;          /* by name, also those that there are not */
     int64_t zones_read_s;
     struct list endpoints;
+    struct map unread; /* uids of those of which something is not understood (0: whose is not known
+                        * either): when it was told, as `syncs` */
+    uintptr_t syncs;   /* watches that were opened, and one */
     struct map endpoints_by_uid; /* u64 -> struct pop_endpoint */
     struct map replicas_by_id;   /* u64 -> struct pop_replica */
     uint64_t instance;           /* of this agent: the upper half of replica ids */
@@ -388,6 +395,12 @@ const struct pop_secret *pop_secret_find(const struct pop *pop, struct slice pro
 [[nodiscard]] int pop_secrets_check(const struct pop_revision *revision, struct err *err);
 void pop_secrets_clear(struct pop *pop);
 void pop_allow(struct pop *pop, struct pop_endpoint *endpoint);
+/* By law nothing of it may be here, and nothing of it runs or is fetched any more: what it had left
+ * here goes. */
+bool pop_endpoint_barred(const struct pop_endpoint *endpoint);
+/* Control has told something of the endpoint that is not understood here (an older PoP): what it
+ * has here may be wanted by that. With 0, of any. */
+bool pop_unread(const struct pop *pop, uint64_t endpoint_uid);
 
 /* ---- what happens ---------------------------------------------------------------------------- */
 

@@ -34,3 +34,10 @@ void pop_secrets_forget(struct pop *pop); /* all, with no word to the disk */
 /* Of a revision's document: `image` and `spec` (image.c). The image is the caller's. */
 [[nodiscard]] int pop_image_read(yyjson_val *json, yyjson_val *spec, struct pop_image **ret,
                                  struct err *err);
+
+/* What is told and not understood (unread.c). */
+void pop_unread_set(struct pop *pop, uint64_t endpoint_uid, bool unread);
+/* A whole document; nor is what it may say of residency. NULL: it is no JSON. */
+void pop_unread_document(struct pop *pop, yyjson_val *root);
+void pop_unread_prune(
+    struct pop *pop); /* control has told all: what it does not say any more goes */

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which volumes stay: those that a known revision wants. At the end of the agent all do, and the
- * engine alone forgets them.
+ * Which volumes stay: those that a known revision wants, or that one may want which is not
+ * understood here; and none where the law does not let the endpoint be. At the end of the agent all
+ * do, and the engine alone forgets them.
  */
 #include <dirent.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -15,27 +17,56 @@
 #include "pop/volumes_inside.h"
 #include "replica/engine/volume.h"
 
-static bool needed(const struct agent *agent, const char *file)
+/* The endpoint's volume that is that file, by any of its revisions; NULL: none is. */
+static const struct spec_volume *volume_of(const struct pop_endpoint *endpoint, const char *file)
 {
-    const struct pop_endpoint *endpoint;
     const struct pop_revision *revision;
     char one[VOLUME_FILE_BYTES];
 
-    LIST_EACH (endpoint, &agent->pop.endpoints, struct pop_endpoint, link)
-        LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link) {
-            const struct spec_volumes *volumes =
-                revision->image ? &revision->image->spec.container.volumes : NULL;
-            for (size_t i = 0; volumes && i < volumes->count; i++)
-                if (strcmp(volume_file_of(endpoint->uid, &volumes->items[i], one), file) == 0)
-                    return true;
-        }
-    return false;
+    LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link) {
+        const struct spec_volumes *volumes =
+            revision->image ? &revision->image->spec.container.volumes : NULL;
+        for (size_t i = 0; volumes && i < volumes->count; i++)
+            if (strcmp(volume_file_of(endpoint->uid, &volumes->items[i], one), file) == 0)
+                return &volumes->items[i];
+    }
+    return NULL;
 }
 
-/* Half made, and perhaps just being made. */
-static bool under_way(const struct agent *agent, const char *file)
+static uint64_t endpoint_of(const char *file)
 {
-    return !list_empty(&agent->containers.fetches) && slice_ends(slice_of(file), SLICE(".new"));
+    uint64_t uid;
+
+    return sscanf(file, "%" SCNx64 "-", &uid) == 1 ? uid : 0;
+}
+
+/* Where control has placed the endpoint elsewhere its volumes stay: it may come back. Where the law
+ * does not let it be here they do not, whatever else is told. */
+static bool needed(struct agent *agent, const char *file)
+{
+    uint64_t uid = endpoint_of(file);
+    const struct pop_endpoint *endpoint = pop_endpoint_find(&agent->pop, uid);
+
+    if (endpoint && pop_endpoint_barred(endpoint))
+        return false;
+    return pop_unread(&agent->pop, uid) || (endpoint && volume_of(endpoint, file));
+}
+
+static void removed(struct agent *agent, const char *file)
+{
+    const struct pop_endpoint *endpoint = pop_endpoint_find(&agent->pop, endpoint_of(file));
+    const struct spec_volume *spec = endpoint ? volume_of(endpoint, file) : NULL;
+    struct agent_volume *volume = volume_find(agent, file);
+    char message[512];
+
+    if (volume)
+        volume_free(volume);
+    log_info("pop", "a volume that nobody needs is removed", LOG_S("file", file));
+    if (!endpoint || !pop_endpoint_barred(endpoint))
+        return;
+    snprintf(message, sizeof message, "the volume '%s' is removed from this PoP: %s",
+             spec ? ERR_SLICE(spec->path) : file, endpoint->barred);
+    agent_note_event(agent, "volume_removed", endpoint, NULL, message);
 }
 
 /* What a container still has mounted stays its own until then, and is on no list any more. */
@@ -44,15 +75,10 @@ static void files_remove(struct agent *agent)
     char path[VOLUME_PATH_BYTES];
     DIR *dir = opendir(volume_path_of(agent, "", path));
 
-    for (const struct dirent *entry; dir && (entry = readdir(dir));) {
-        if (entry->d_name[0] == '.' || needed(agent, entry->d_name) ||
-            under_way(agent, entry->d_name) || unlinkat(dirfd(dir), entry->d_name, 0) < 0)
-            continue;
-        struct agent_volume *volume = volume_find(agent, entry->d_name);
-        if (volume)
-            volume_free(volume);
-        log_info("pop", "a volume that nobody needs is removed", LOG_S("file", entry->d_name));
-    }
+    for (const struct dirent *entry; dir && (entry = readdir(dir));)
+        if (entry->d_name[0] != '.' && !needed(agent, entry->d_name) &&
+            unlinkat(dirfd(dir), entry->d_name, 0) == 0)
+            removed(agent, entry->d_name);
     if (dir)
         closedir(dir);
 }
@@ -105,9 +131,11 @@ static void on_listed(const struct engine_answer *answer, const struct err *err,
 
 void agent_volumes_look(struct agent *agent)
 {
-    if (!agent_engine_here(agent) || !agent->pop.synced || agent->containers.ending)
+    if (!agent->pop.synced || agent->containers.ending)
         return;
     files_remove(agent);
+    if (!agent_engine_here(agent))
+        return;
     engine_volumes(agent->containers.engine, VOLUME_ASK_MS, on_listed, agent);
 }
 
@@ -119,13 +147,18 @@ static void on_soon(void *data)
     agent_volumes_look(agent);
 }
 
-void agent_volumes_gone(struct agent *agent, const struct pop_revision *revision)
+void agent_volumes_soon(struct agent *agent)
 {
-    if (!revision->image || !revision->image->spec.container.volumes.count ||
-        agent->containers.volumes_posted)
+    if (agent->containers.volumes_posted)
         return;
     agent->containers.volumes_posted = true;
-    loop_post(agent->loop, on_soon, agent); /* the revision is there yet */
+    loop_post(agent->loop, on_soon, agent);
+}
+
+void agent_volumes_gone(struct agent *agent, const struct pop_revision *revision)
+{
+    if (revision->image && revision->image->spec.container.volumes.count)
+        agent_volumes_soon(agent); /* the revision is there yet */
 }
 
 /* ---- the end --------------------------------------------------------------------------------- */

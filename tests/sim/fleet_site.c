@@ -240,6 +240,11 @@ static void do_death(struct pop_endpoint *endpoint, const struct pop_death *deat
     agent_note_death(data, endpoint, death);
 }
 
+/* It keeps nothing of an endpoint beside what runs. */
+static void do_barred(struct pop_endpoint *, void *)
+{
+}
+
 static const struct pop_effects effects = {
     .replica_start = do_start,
     .replica_kill = do_kill,
@@ -253,6 +258,7 @@ static const struct pop_effects effects = {
     .save = do_save,
     .event = do_event,
     .death = do_death,
+    .endpoint_barred = do_barred,
 };
 
 /* ---- the gateway's table --------------------------------------------------------------------- */

@@ -161,6 +161,11 @@ static void do_death(struct pop_endpoint *, const struct pop_death *death, void 
     assert_true(death->reason[0] != '\0');
 }
 
+/* It keeps nothing of an endpoint beside what runs. */
+static void do_barred(struct pop_endpoint *, void *)
+{
+}
+
 static const struct pop_effects effects = {
     .replica_start = do_start,
     .replica_kill = do_kill,
@@ -174,6 +179,7 @@ static const struct pop_effects effects = {
     .save = do_save,
     .event = do_event,
     .death = do_death,
+    .endpoint_barred = do_barred,
 };
 
 /* ---- the agent: what it hears ---------------------------------------------------------------- */

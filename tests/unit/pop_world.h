@@ -25,6 +25,7 @@ struct world {
     unsigned living_count, starts, kills, drains, publishes, moves, failures, unwanted, looks,
         awaited;
     unsigned gone; /* arenas given up */
+    unsigned barred;
     uint64_t gone_last;
     bool refuse, load_fails, drains_never, hangs;
 };
@@ -105,9 +106,14 @@ static int64_t now(struct env *env)
     assert_true(death->reason[0] != '\0');
 }
 
-static void on_awaited(struct pop_revision *, void *data)
+[[maybe_unused]] static void on_awaited(struct pop_revision *, void *data)
 {
     ((struct world *)data)->awaited++;
+}
+
+[[maybe_unused]] static void on_barred(struct pop_endpoint *, void *data)
+{
+    ((struct world *)data)->barred++;
 }
 
 static const struct pop_effects effects = {
@@ -124,6 +130,7 @@ static const struct pop_effects effects = {
     .event = on_event,
     .death = on_death,
     .model_awaited = on_awaited,
+    .endpoint_barred = on_barred,
 };
 
 /* ---- what the supervisor and the gateway would say ------------------------------------------- */

@@ -569,6 +569,109 @@ static void test_secrets_lie_sealed_on_disk(void **state)
     arena_free(arena);
 }
 
+/* It may have volumes, and an image, that nobody else would name. */
+static void test_what_is_not_understood_is_remembered(void **state)
+{
+    static const char broken[] = "\"digest\":\"x\",\"port\":0," CONFIG ",\"layers\":[" LAYER "]";
+    static const char newer[] = "{\"uid\":7,\"name\":\"new\",\"state\":\"running\",\"target\":1,"
+                                "\"revisions\":[],\"spec\":{\"scale\":\"by weather\"}}";
+    struct world *world = *state;
+    struct pop *pop = &world->pop;
+    struct err err = {};
+    assert_false(pop_unread(pop, 0));
+    assert_int_equal(tell_of(world, broken, "", &err), 0);
+    assert_true(pop_unread(pop, 1) && pop_unread(pop, 0) && !pop_unread(pop, 2));
+    tell(world, "");
+    assert_false(pop_unread(pop, 0));
+    assert_true(pop_endpoint_apply(pop, slice_of(newer), &err) < 0);
+    assert_true(pop_unread(pop, 7) && !pop_unread(pop, 1));
+    assert_null(pop_endpoint_find(pop, 7));
+    pop_endpoint_gone(pop, 7);
+    assert_false(pop_unread(pop, 0));
+    assert_true(pop_endpoint_apply(pop, slice_of(newer), &err) < 0);
+    pop_sync_begin(pop);
+    assert_true(pop_unread(pop, 7)); /* it is told anew just now */
+    assert_true(pop_endpoint_apply(pop, slice_of(newer), &err) < 0);
+    assert_true(pop_endpoint_apply(pop, SLICE("{\"uid\":"), &err) < 0); /* of which? of any */
+    pop_sync_end(pop);
+    assert_true(pop_unread(pop, 7) && pop_unread(pop, 1));
+    pop_sync_begin(pop);
+    pop_sync_end(pop);
+    assert_false(pop_unread(pop, 0));
+}
+
+static void tell_residency(struct world *world, const char *countries)
+{
+    static char more[128];
+    snprintf(more, sizeof more, ",\"residency\":{\"process_in\":[%s]}", countries);
+    spec_more = more;
+    tell(world, "\"min\":1");
+    spec_more = "";
+}
+
+/* What it left here goes then: not under those that still answer, and once. */
+static void test_what_the_law_bars_is_told_once_nothing_runs(void **state)
+{
+    const struct region_place berlin = { SLICE("berlin"), {}, country_number_of(SLICE("DE")) };
+    struct world *world = *state;
+    struct err err = {};
+    assert_int_equal(pop_stand(&world->pop, &berlin, (struct slice){}, &err), 0);
+    tell_residency(world, "\"DE\"");
+    const struct pop_endpoint *endpoint = pop_endpoint_find(&world->pop, 1);
+    tell_residency(world, "\"US\""); /* while its image comes */
+    assert_false(pop_endpoint_barred(endpoint));
+    assert_int_equal(world->barred, 0);
+    tell_residency(world, "\"DE\"");
+    loaded(world);
+    well(world);
+    tell_residency(world, "\"US\"");
+    assert_int_equal(first(world)->state, POP_REPLICA_DRAINING);
+    assert_false(pop_endpoint_barred(endpoint));
+    uint64_t id = first(world)->id;
+    pop_replica_drained(&world->pop, id);
+    pop_reconcile(&world->pop);
+    assert_int_equal(world->barred, 0);
+    pop_replica_ended(&world->pop, id, "it was stopped", true);
+    for (int i = 0; i < 2; i++) {
+        pop_reconcile(&world->pop);
+        assert_int_equal(world->barred, 1);
+    }
+    assert_true(pop_endpoint_barred(endpoint));
+    assert_non_null(strstr(endpoint->barred, "'berlin' (DE)"));
+    world->pop.synced = false; /* what the disk says may be old */
+    assert_false(pop_endpoint_barred(endpoint));
+    world->pop.synced = true;
+    tell_residency(world, "\"DE\"");
+    assert_false(pop_endpoint_barred(endpoint));
+}
+
+/* That it is placed elsewhere is no law, nor is what cannot be told. */
+static void test_what_is_elsewhere_without_a_law_is_not_barred(void **state)
+{
+    static const struct {
+        const char *country, *more;
+    } rows[] = {
+        { "DE", ",\"regions\":[\"US\"]" },
+        { "", ",\"residency\":{\"process_in\":[\"US\"]}" },
+        { "DE", ",\"residency\":{\"process_in\":[\"NATO\"]}" },
+        { "DE", ",\"residency\":{\"process_at\":[\"US\"]}" },
+    };
+    struct world *world = *state;
+    struct err err = {};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const struct region_place place = { SLICE("berlin"),
+                                            {},
+                                            country_number_of(slice_of(rows[i].country)) };
+        assert_int_equal(pop_stand(&world->pop, &place, (struct slice){}, &err), 0);
+        spec_more = rows[i].more;
+        tell(world, "");
+        spec_more = "";
+        assert_non_null(pop_endpoint_find(&world->pop, 1)->elsewhere);
+        assert_false(pop_endpoint_barred(pop_endpoint_find(&world->pop, 1)));
+    }
+    assert_int_equal(world->barred, 0);
+}
+
 int main(void)
 {
 #define WORLD(test) cmocka_unit_test_setup_teardown(test, world_new, world_free)
@@ -594,6 +697,9 @@ int main(void)
         WORLD(test_a_secret_is_waited_for_and_forgotten),
         WORLD(test_what_is_no_secret_is_refused),
         WORLD(test_secrets_lie_sealed_on_disk),
+        WORLD(test_what_is_not_understood_is_remembered),
+        WORLD(test_what_the_law_bars_is_told_once_nothing_runs),
+        WORLD(test_what_is_elsewhere_without_a_law_is_not_barred),
     };
     return cmocka_run_group_tests_name("pop_containers", tests, NULL, NULL);
 }
