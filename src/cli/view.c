@@ -210,6 +210,20 @@ static void scale_print(struct cli *cli, yyjson_val *list)
                          : arena_format(cli->arena, "%.*s", SLICE_FMT(view_text(item, "text")))));
 }
 
+/* Where some are kept, also where it does not run any more. */
+static void volumes_print(struct cli *cli, yyjson_val *list)
+{
+    size_t index, count;
+    yyjson_val *item;
+    yyjson_arr_foreach(list, index, count, item)
+    {
+        char bytes[UNITS_BYTES];
+        line(cli, index == 0 ? "volumes" : "",
+             slice_of(arena_format(cli->arena, "%.*s: %s", SLICE_FMT(view_text(item, "pop")),
+                                   units_print_bytes(bytes, view_number(item, "bytes")))));
+    }
+}
+
 static bool several_pops(yyjson_val *replicas)
 {
     size_t index, count;
@@ -363,6 +377,7 @@ int view_print(struct cli *cli, yyjson_val *view)
         line(cli, what[i], view_text(spec, what[i])); /* one of them is there */
     line(cli, "source", view_text(view, "source"));
     scale_print(cli, json_member(view, "scale"));
+    volumes_print(cli, json_member(view, "volumes"));
     tensors_print(cli, "inputs", json_member(json_member(view, "model"), "inputs"));
     tensors_print(cli, "outputs", json_member(json_member(view, "model"), "outputs"));
     replicas_print(cli, json_member(view, "replicas"));

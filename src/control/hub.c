@@ -312,6 +312,22 @@ static void refresh_scaled(struct control *control, const struct hub_pop *pop,
     map_deinit(&before);
 }
 
+/* Those that have another number of bytes by the second list. */
+static void refresh_volumes(struct control *control, const struct hub_volumes *volumes,
+                            size_t count, const struct hub_volumes *other, size_t other_count,
+                            struct map *done)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint64_t uid = volumes[i].endpoint_uid;
+        struct hub_endpoint *endpoint = map_get_u64(&control->hub.by_uid, uid);
+        if (!endpoint || map_get_u64(done, uid) ||
+            report_volumes_of(other, other_count, uid) == volumes[i].bytes)
+            continue;
+        (void)map_put_u64(done, uid, endpoint);
+        hub_refresh(control, endpoint);
+    }
+}
+
 /* True when its state is another than when somebody last looked. */
 static bool look(struct control *control, struct hub_pop *pop)
 {
@@ -398,6 +414,8 @@ void hub_pop_state(struct control *control, struct hub_pop *pop, struct arena *a
     struct hub_replica *old = pop->replicas;
     size_t old_count = pop->replica_count, said_count = pop->endpoint_count;
     const struct report_endpoint *said = pop->endpoints;
+    const struct hub_volumes *volumes = pop->volumes;
+    size_t volumes_count = pop->volumes_count;
     bool all = pop->silent || pop->reported_ms == 0; /* PoPs heard of are in every state */
     bool moved = pop->gateway_port != report->gateway_port;
 
@@ -413,6 +431,8 @@ void hub_pop_state(struct control *control, struct hub_pop *pop, struct arena *a
     pop->client_count = report->client_count;
     pop->activity = report->activity;
     pop->activity_count = report->activity_count;
+    pop->volumes = report->volumes;
+    pop->volumes_count = report->volumes_count;
     pop->gateway_port = report->gateway_port;
     pop->peers = report->peers;
     snprintf(pop->sets, sizeof pop->sets, "%.*s", SLICE_FMT(report->sets));
@@ -429,6 +449,8 @@ void hub_pop_state(struct control *control, struct hub_pop *pop, struct arena *a
         refresh_touched(control, old, old_count, &done);
         refresh_touched(control, replicas, count, &done);
         refresh_scaled(control, pop, said, said_count, &done);
+        refresh_volumes(control, volumes, volumes_count, pop->volumes, pop->volumes_count, &done);
+        refresh_volumes(control, pop->volumes, pop->volumes_count, volumes, volumes_count, &done);
     }
     map_deinit(&done);
     arena_free(old_arena);
@@ -454,6 +476,7 @@ void hub_pop_row(struct control *control, const struct store_pop *row)
     }
     if (slice_is(row->wanted, "retired")) { /* nobody will say that they ended */
         pop->endpoint_count = pop->replica_count = pop->load_count = pop->client_count = 0;
+        pop->volumes_count = 0;
         demand_free(&pop->demand);
     }
     arena_free(pop->row_arena);

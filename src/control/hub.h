@@ -85,6 +85,11 @@ struct hub_activity {
     uint64_t took[METRIC_BUCKETS_MAX + 1]; /* by metric_buckets_latency; the last: above them all */
 };
 
+/* What an endpoint has of volumes there, on the disk. */
+struct hub_volumes {
+    uint64_t endpoint_uid, bytes;
+};
+
 /* An endpoint there, as its agent measured it (contract/mesh.h). */
 struct hub_load {
     uint64_t endpoint_uid;
@@ -128,6 +133,8 @@ struct hub_pop {
     size_t client_count;
     struct hub_activity *activity;
     size_t activity_count;
+    struct hub_volumes *volumes; /* by endpoint, placed there or not */
+    size_t volumes_count;
     struct slice peers;      /* JSON: how it reaches other PoPs; empty: not said */
     uint16_t gateway_port;   /* where its gateway listens, as it says; 0: not said */
     struct arena *row_arena; /* of what follows: what an operator said; NULL: nothing */

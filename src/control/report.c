@@ -397,6 +397,8 @@ int report_parse(struct arena *arena, struct slice text, struct slice pop, int64
     if (r == 0)
         r = read_state(arena, root, pop, &report, err);
     if (r == 0)
+        r = report_volumes_read(arena, root, &report, err);
+    if (r == 0)
         r = report_asked_read(arena, root, &report, err);
     if (r == 0)
         r = read_items(arena, root, pop, now_ns, &report, err);

@@ -21,6 +21,7 @@ enum {
     REPORT_LOADS_MAX = 4096,
     REPORT_CLIENTS_MAX = 4096,
     REPORT_ACTIVITY_MAX = 4096,
+    REPORT_VOLUMES_MAX = 4096, /* endpoints that have some */
     REPORT_ITEMS_MAX = 20'000,
     REPORT_ASKED_MAX = 20'000, /* places of clients, of all endpoints */
     REPORT_LINE_BYTES_MAX = 4096,
@@ -79,6 +80,8 @@ struct report {
     size_t client_count;
     struct hub_activity *activity; /* of endpoints, placed there or not */
     size_t activity_count;
+    struct hub_volumes *volumes; /* by endpoint, placed there or not */
+    size_t volumes_count;
     uint16_t gateway_port; /* 0: not said */
     struct slice peers;    /* JSON: [{"pop", "health", "rtt_ms"}]; empty: not said */
     uint64_t asked_ms;     /* the time in which they were; 0: it says nothing of them */
@@ -106,6 +109,11 @@ struct report_sum report_sum(const struct report_endpoint *rows, size_t count, u
 /* Of what they asked for; report_activity.c. */
 [[nodiscard]] int report_activity_read(struct arena *arena, yyjson_val *root, struct report *ret,
                                        struct err *err);
+/* Of what it keeps; report_volumes.c. */
+[[nodiscard]] int report_volumes_read(struct arena *arena, yyjson_val *root, struct report *ret,
+                                      struct err *err);
+/* Bytes; 0: it has none. */
+uint64_t report_volumes_of(const struct hub_volumes *volumes, size_t count, uint64_t endpoint_uid);
 /* Of one model; report_model.c. */
 struct slice report_model_json(struct arena *arena, yyjson_val *model);
 

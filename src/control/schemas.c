@@ -90,6 +90,7 @@ const struct schema control_schemas[] = {
             ",\"hosts\":" ARRAY(STRING) ",\"urls\":" ARRAY(STRING)
             ",\"pops\":" ARRAY(OBJECT("\"name\":" STRING ",\"replicas\":" WHOLE ",\"max\":" WHOLE))
             ",\"scale\":" ARRAY(REF("Scale"))
+            ",\"volumes\":" ARRAY(OBJECT("\"pop\":" STRING ",\"bytes\":" WHOLE))
             ",\"replicas\":" ARRAY(REF("Replica")) ",\"deaths\":" ARRAY(REF("Death"))
             ",\"model\":{\"anyOf\":[" REF("Model") ",{\"type\":\"null\"}]}") },
     { "EndpointList", LIST("Endpoint") },
@@ -200,6 +201,7 @@ const struct schema control_schemas[] = {
                                                  ",\"service_ms\":" FIGURE ",\"start_ms\":" FIGURE
                                                  ",\"weight\":" NUMBER
                                                  ",\"last_start_ms\":" FIGURE))
+                       ",\"volumes\":" ARRAY(OBJECT("\"endpoint_uid\":" WHOLE ",\"bytes\":" WHOLE))
                        ",\"clients\":" ARRAY(OBJECT("\"endpoint_uid\":" WHOLE ",\"country\":" STRING
                                                    ",\"requests\":" WHOLE ",\"near\":" WHOLE
                                                    ",\"rtt_us\":" WHOLE))

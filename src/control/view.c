@@ -241,6 +241,26 @@ static void write_scale(struct json_writer *w, const struct hub_endpoint *endpoi
     json_array_end(w);
 }
 
+/* Which PoPs have some, also those where it does not run any more. */
+static void write_volumes(struct control *control, struct json_writer *w,
+                          const struct hub_endpoint *endpoint)
+{
+    json_key(w, "volumes");
+    json_array_begin(w);
+    for (size_t i = 0; i < control->hub.sorted_count; i++) {
+        const struct hub_pop *pop = control->hub.sorted[i];
+        uint64_t bytes =
+            report_volumes_of(pop->volumes, pop->volumes_count, endpoint->snapshot->row.uid);
+        if (!bytes)
+            continue;
+        json_object_begin(w);
+        json_member_string(w, "pop", pop->name);
+        json_member_u64(w, "bytes", bytes);
+        json_object_end(w);
+    }
+    json_array_end(w);
+}
+
 static void write_places(struct json_writer *w, const struct hub_endpoint *endpoint)
 {
     json_key(w, "pops");
@@ -347,6 +367,7 @@ struct slice view_endpoint(struct control *control, struct arena *arena,
     write_hosts(control, &w, s);
     write_places(&w, endpoint);
     write_scale(&w, endpoint);
+    write_volumes(control, &w, endpoint);
     json_key(&w, "replicas");
     view_replicas(control, &w, row->uid);
     write_deaths(&w, s);

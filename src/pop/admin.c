@@ -166,7 +166,7 @@ static void fill(struct agent *agent, struct metrics *metrics)
     fill_mesh(agent, metrics);
     fill_ledger(&agent->usage, metrics);
     one(metrics, POP_ENDPOINTS, endpoints);
-    one(metrics, POP_VOLUMES, agent_volumes_bytes(agent));
+    one(metrics, POP_VOLUMES, agent->containers.volume_bytes);
     one(metrics, POP_TABLE, agent->keep.table_number);
     one(metrics, POP_CONTROL, agent->control_there);
     const struct slice done = SLICE("done"), failed = SLICE("failed");

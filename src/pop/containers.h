@@ -66,6 +66,7 @@ struct agent_containers {
     struct list fetches;        /* struct image_fetch */
     struct list all;            /* struct container */
     struct list volumes;        /* struct agent_volume */
+    uint64_t volume_bytes;      /* of all, on the disk */
     bool volumes_posted;        /* it is looked soon for those that nobody needs */
     unsigned volumes_ending;    /* the engine is asked to forget them */
     char no_way_in[256];        /* why containers' networks cannot be entered; empty: they can */
@@ -121,7 +122,8 @@ void volumes_make_forget(struct volumes_make *make); /* on_made is not called */
 /* As a container is to have them, in the arena. One without a device has no name. */
 void agent_volumes_tell(const struct agent *agent, struct arena *arena,
                         const struct pop_revision *revision, struct engine_container *ret);
-uint64_t agent_volumes_bytes(const struct agent *agent); /* of all, on the disk */
+/* How many bytes there are on the disk, in all and of each endpoint: control hears of it. */
+void agent_volumes_count(struct agent *agent);
 /* Once control has told everything: those that no revision needs go, or that may not be here, and
  * where the engine is here it forgets them. */
 void agent_volumes_look(struct agent *agent);

@@ -327,6 +327,7 @@ void agent_containers_open(struct agent *agent)
              digest_of(slice_of(agent->start.home), digest));
     snprintf(path, sizeof path, "%s/" CONTAINERS_FILE, agent->start.home);
     agent->inside_shown = agent_container_shown;
+    agent_volumes_count(agent);
     containers->marked = access(path, F_OK) == 0;
     if (containers->marked && !agent->pop.no_replicas)
         agent_engine_want(agent);
@@ -350,6 +351,8 @@ void agent_containers_look(struct agent *agent)
 {
     if (agent_engine_here(agent))
         engine_list(agent->containers.engine, ASK_MS, on_looked, agent);
+    else
+        agent_volumes_look(agent);
 }
 
 static void on_look(void *data)

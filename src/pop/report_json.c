@@ -188,6 +188,15 @@ static void write_endpoint(struct json_writer *w, struct pop_endpoint *endpoint)
     json_object_end(w);
 }
 
+/* Also where it does not run any more. */
+static void write_volumes(struct json_writer *w, const struct pop_endpoint *endpoint)
+{
+    json_object_begin(w);
+    json_member_u64(w, "endpoint_uid", endpoint->uid);
+    json_member_u64(w, "bytes", endpoint->volume_bytes);
+    json_object_end(w);
+}
+
 static bool runs(const struct pop_endpoint *endpoint)
 {
     const struct pop_revision *revision;
@@ -231,6 +240,13 @@ void report_state(struct json_writer *w, struct pop *pop, struct report_room *ro
         if ((endpoint->wanted || pop_endpoint_served(endpoint)) && !pop->no_replicas &&
             (!endpoint->placed || endpoint->replicas || runs(endpoint)))
             write_endpoint(w, endpoint);
+    json_array_end(w);
+
+    json_key(w, "volumes");
+    json_array_begin(w);
+    LIST_EACH (endpoint, &pop->endpoints, struct pop_endpoint, link)
+        if (endpoint->volume_bytes)
+            write_volumes(w, endpoint);
     json_array_end(w);
 
     json_key(w, "models");

@@ -244,6 +244,7 @@ struct pop_endpoint {
     uint64_t generation;  /* how it is governed, as control counts; likewise shown and served */
     uint64_t shown_generation, served_generation;
     uint64_t generation_since;
+    uint64_t volume_bytes;                   /* that it has here (volumes.c); reported */
     uint64_t exits;                          /* unasked, in this agent's life */
     struct pop_starts *starts;               /* owned; NULL: none in this agent's life */
     uint32_t start_ms;                       /* that the last one took; 0: the same */

@@ -15,6 +15,7 @@
 #include "base/arena.h"
 #include "base/auto.h"
 #include "base/err.h"
+#include "base/map.h"
 #include "pop/volumes_inside.h"
 #include "replica/engine/container.h"
 #include "replica/engine/volume.h"
@@ -110,20 +111,48 @@ void agent_volumes_tell(const struct agent *agent, struct arena *arena,
     ret->volume_count = volumes->count;
 }
 
-uint64_t agent_volumes_bytes(const struct agent *agent)
+uint64_t volume_endpoint(const char *file)
 {
-    char path[VOLUME_PATH_BYTES];
-    uint64_t bytes = 0;
+    uint64_t uid;
+
+    return sscanf(file, "%" SCNx64 "-", &uid) == 1 ? uid : 0;
+}
+
+static void count(struct agent *agent, struct map *sums)
+{
     struct stat st;
+    char path[VOLUME_PATH_BYTES];
     DIR *dir = opendir(volume_path_of(agent, "", path));
 
-    for (const struct dirent *entry; dir && (entry = readdir(dir));)
-        if (fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-            S_ISREG(st.st_mode))
-            bytes += (uint64_t)st.st_size;
+    agent->containers.volume_bytes = 0;
+    for (const struct dirent *entry; dir && (entry = readdir(dir));) {
+        if (fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+            !S_ISREG(st.st_mode) || st.st_size <= 0)
+            continue;
+        uint64_t uid = volume_endpoint(entry->d_name);
+        uintptr_t sum = (uintptr_t)map_get_u64(sums, uid) + (uintptr_t)st.st_size;
+        (void)map_put_u64(sums, uid, (void *)sum);
+        agent->containers.volume_bytes += (uint64_t)st.st_size;
+    }
     if (dir)
         closedir(dir);
-    return bytes;
+}
+
+void agent_volumes_count(struct agent *agent)
+{
+    struct pop_endpoint *endpoint;
+    struct map sums = {};
+    bool changed = false;
+
+    count(agent, &sums);
+    LIST_EACH (endpoint, &agent->pop.endpoints, struct pop_endpoint, link) {
+        uint64_t bytes = (uintptr_t)map_get_u64(&sums, endpoint->uid);
+        changed |= bytes != endpoint->volume_bytes;
+        endpoint->volume_bytes = bytes;
+    }
+    map_deinit(&sums);
+    if (changed)
+        agent_report_soon(agent);
 }
 
 void agent_volumes_close(struct agent *agent)

@@ -35,6 +35,7 @@ const char *volume_file_of(uint64_t endpoint, const struct spec_volume *volume,
                            char ret[static VOLUME_FILE_BYTES]);
 const char *volume_path_of(const struct agent *agent, const char *file,
                            char ret[static VOLUME_PATH_BYTES]); /* file "": their folder */
+uint64_t volume_endpoint(const char *file);                     /* whose it is; 0: nobody's */
 
 struct agent_volume *volume_find(const struct agent *agent, const char *file); /* NULL: none */
 /* Its device, found or made; the file is there. NULL: err says why not. */

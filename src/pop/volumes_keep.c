@@ -5,7 +5,6 @@
  * do, and the engine alone forgets them.
  */
 #include <dirent.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -33,18 +32,11 @@ static const struct spec_volume *volume_of(const struct pop_endpoint *endpoint, 
     return NULL;
 }
 
-static uint64_t endpoint_of(const char *file)
-{
-    uint64_t uid;
-
-    return sscanf(file, "%" SCNx64 "-", &uid) == 1 ? uid : 0;
-}
-
 /* Where control has placed the endpoint elsewhere its volumes stay: it may come back. Where the law
  * does not let it be here they do not, whatever else is told. */
 static bool needed(struct agent *agent, const char *file)
 {
-    uint64_t uid = endpoint_of(file);
+    uint64_t uid = volume_endpoint(file);
     const struct pop_endpoint *endpoint = pop_endpoint_find(&agent->pop, uid);
 
     if (endpoint && pop_endpoint_barred(endpoint))
@@ -54,7 +46,7 @@ static bool needed(struct agent *agent, const char *file)
 
 static void removed(struct agent *agent, const char *file)
 {
-    const struct pop_endpoint *endpoint = pop_endpoint_find(&agent->pop, endpoint_of(file));
+    const struct pop_endpoint *endpoint = pop_endpoint_find(&agent->pop, volume_endpoint(file));
     const struct spec_volume *spec = endpoint ? volume_of(endpoint, file) : NULL;
     struct agent_volume *volume = volume_find(agent, file);
     char message[512];
@@ -134,6 +126,7 @@ void agent_volumes_look(struct agent *agent)
     if (!agent->pop.synced || agent->containers.ending)
         return;
     files_remove(agent);
+    agent_volumes_count(agent);
     if (!agent_engine_here(agent))
         return;
     engine_volumes(agent->containers.engine, VOLUME_ASK_MS, on_listed, agent);

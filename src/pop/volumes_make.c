@@ -61,6 +61,7 @@ static void over(struct volumes_make *make, const struct err *err)
 
     if (err && make->at < make->volumes.count)
         (void)err_wrap(&why, "the volume '%s'", ERR_SLICE(make->volumes.items[make->at].path));
+    agent_volumes_count(make->agent); /* some may be there even so */
     make_free(make);
     on_made(err ? &why : NULL, data);
 }

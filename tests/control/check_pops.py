@@ -219,6 +219,26 @@ class Believed(Joined):
         database.close()
         return rows
 
+    def test_volumes_are_shown_where_they_are(self):
+        """Also at a PoP that it is not placed at, until that says that they are gone."""
+        def shown():
+            return {row["pop"]: row["bytes"] for row in self.get("/endpoints/digits")["volumes"]}
+        self.ok(self.paris.report())  # with the first one all is made anew, in time
+        self.assertEqual(shown(), {})
+        here = {"endpoint_uid": self.mine, "bytes": 16 << 20}
+        self.ok(self.paris.report(volumes=[{"endpoint_uid": 77, "bytes": 5}, here]))
+        self.assertEqual(shown(), {"paris": 16 << 20})
+        self.control.deploy("digits", regions=["south"])
+        self.assertEqual(self.places(), {"rome": 1})
+        self.assertEqual(shown(), {"paris": 16 << 20})
+        self.ok(self.paris.report(volumes=[{**here, "bytes": 32 << 20}]))
+        self.assertEqual(shown(), {"paris": 32 << 20})
+        gone = self.control.item(kind="volume_removed", endpoint_uid=self.mine, message="m")
+        self.ok(self.paris.report(volumes=[{**here, "bytes": 0}], events=[gone]))
+        self.assertEqual(shown(), {})
+        self.assertIn(("volume_removed", "paris", "digits"), self.kinds())
+        self.assertEqual(self.paris.report(volumes=[here] * 4097).status, 413)
+
     def test_what_it_had_lately(self):
         c = self.control
         self.ok(self.paris.report(replicas=[replica("digits", self.mine)],

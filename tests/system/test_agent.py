@@ -203,11 +203,12 @@ def test_only_control_can_say_that_a_pop_was_deleted(control, join):
 # The fields of docs/residency.md, "What leaves a PoP towards control": one more here is one more
 # there.
 FIELDS = {
-    "": {"instance", "sequence", "sets", "gateway_port", "peers", "replicas", "endpoints", "models",
-         "clients", "loads", "activity", "demand", "events", "deaths", "logs"},
+    "": {"instance", "sequence", "sets", "gateway_port", "peers", "replicas", "endpoints",
+         "volumes", "models", "clients", "loads", "activity", "demand", "events", "deaths", "logs"},
     "replicas": {"id", "name", "endpoint", "project", "endpoint_uid", "revision", "revision_uid",
                  "pid", "state", "since", "restarts", "memory_bytes", "sandbox", "message"},
     "endpoints": {"uid", "serving", "target", "generation", "target_state", "message", "scale"},
+    "volumes": {"endpoint_uid", "bytes"},
     "models": {"revision_uid", "platform", "inputs", "outputs", "properties"},
     "events": {"seq", "kind", "endpoint_uid", "replica", "at", "message"},
     "deaths": {"seq", "endpoint_uid", "replica", "revision", "at", "reason", "log"},

@@ -58,6 +58,10 @@ def devices(place):  # noqa: F811
     return shown
 
 
+def volumes(place):  # noqa: F811
+    return place.control.reports[-1][1]["volumes"]
+
+
 def nothing_left(place):  # noqa: F811
     until("the end of its file", lambda: not files(place))
     until("the end of the engine's volume", lambda: not place.engine.volumes())
@@ -73,6 +77,7 @@ def test_what_is_in_a_volume_lasts(place, image):  # noqa: F811
     assert said(place, "/put") == 1
     until("its report", lambda: place.replicas(state="ready"))
     assert "/cache 16MiB" in place.replicas(state="ready")[0]["sandbox"]
+    until("that it is told", lambda: volumes(place) == [{"endpoint_uid": 1, "bytes": SIZE}])
     until("zero", lambda: not place.ours())
     assert said(place, "/put") == 2
     place.tell(image(Env=["OF=another"]), spec=spec, number=2)
@@ -221,6 +226,7 @@ def test_where_residency_excludes_the_place_a_volume_goes(place, image):  # noqa
         "the volume '/cache' is removed from this PoP: its residency lets nothing be processed at "
         "this PoP, 'paris' (DE)")
     assert not place.ours()
+    until("that they are gone", lambda: not volumes(place))
     place.tell(image(), spec={**warm(), **CACHE, **residency("DE")})
     until("an answer", place.answers)
     assert said(place, "/put") == 1
@@ -237,6 +243,7 @@ def test_a_volume_stays_where_placement_alone_has_moved(place, image):  # noqa: 
     assert said(place, "/put") == 1
     place.tell(image(), spec={**warm(), **CACHE}, pops=[{"name": "oslo", "replicas": 1}])
     until("its end here", lambda: not place.ours())
+    assert volumes(place) == [{"endpoint_uid": 1, "bytes": SIZE}]
     place.pop.stop()
     place.control.events.put(CUT)  # that watch's
     stray = files(place)[0].parent / "63-0123456789ab-16777216"
