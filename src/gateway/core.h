@@ -264,6 +264,7 @@ struct gateway {
     struct list early;      /* ends of load and unload whose table is to come */
     unsigned early_count;
     struct map endpoints, revisions, replicas, targets; /* by uid or id: main thread's references */
+    struct map drained_beside; /* ids that the gateway beside us alone may have something at */
     struct memory_budget memory;
     void *region; /* of metrics */
     size_t region_bytes;

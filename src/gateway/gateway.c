@@ -20,6 +20,7 @@
 #include "gateway/core.h"
 #include "gateway/mesh.h"
 #include "gateway/probe.h"
+#include "gateway/target.h"
 #include "http/crowd.h"
 #include "http/trust.h"
 #include "io/loop.h"
@@ -362,6 +363,7 @@ static void on_supervisor_message(struct gateway *gateway, const union message *
     case MESSAGE_ALONE:
         gateway->beside = false;
         gateway_metrics_ended(gateway->region, !gateway_set(gateway));
+        targets_alone(gateway);
         break;
     case MESSAGE_GO:
         go(gateway);

@@ -86,38 +86,56 @@ void targets_sweep(struct gateway *gateway)
     }
 }
 
+static void drained_tell(struct gateway *gateway, uint64_t id)
+{
+    union message message = { .as_MESSAGE_REPLICA_DRAINED = MESSAGE_INIT(MESSAGE_REPLICA_DRAINED) };
+
+    message.as_MESSAGE_REPLICA_DRAINED.replica = id;
+    (void)gateway_send_agent(gateway, &message);
+}
+
 bool target_drain(struct gateway *gateway, uint64_t id)
 {
     struct target *target = map_get_u64(&gateway->targets, id);
 
+    if (!target && gateway->beside)
+        (void)map_put_u64(&gateway->drained_beside, id, gateway);
     if (!target)
-        return false;
+        return gateway->beside;
     atomic_store(&target->draining, true);
     targets_drained(gateway);
     return true;
 }
 
 /* The word may be here before the table that it belongs to, and that table before a loop has taken
- * it: until then a request may still go there. */
+ * it: until then a request may still go there. What a gateway that ends beside us has there we do
+ * not see: the agent waits for its end, or for as long as it would for any request. */
 void targets_drained(struct gateway *gateway)
 {
     bool taken = gateway->table && gateway->table_served == gateway->table->head->number;
     bool told = false;
 
+    if (gateway->beside)
+        return;
     MAP_EACH (entry, &gateway->targets) {
         struct target *target = entry->value;
         if (!taken || target->ready || !atomic_load(&target->draining) ||
             atomic_load(&target->running) > 0)
             continue;
-        union message message = { .as_MESSAGE_REPLICA_DRAINED =
-                                      MESSAGE_INIT(MESSAGE_REPLICA_DRAINED) };
-        message.as_MESSAGE_REPLICA_DRAINED.replica = target->id;
         atomic_store(&target->draining, false);
-        (void)gateway_send_agent(gateway, &message);
+        drained_tell(gateway, target->id);
         told = true;
     }
     if (told)
         targets_sweep(gateway);
+}
+
+void targets_alone(struct gateway *gateway)
+{
+    MAP_EACH (entry, &gateway->drained_beside)
+        drained_tell(gateway, entry->key.size);
+    map_deinit(&gateway->drained_beside);
+    targets_drained(gateway);
 }
 
 static void on_given(void *data)

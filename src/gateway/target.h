@@ -46,9 +46,11 @@ struct target {
 struct target **targets_of_table(struct gateway *gateway, const struct table_head *head);
 /* Those go that the newest table has not once each loop has it, and that are idle, and told of. */
 void targets_sweep(struct gateway *gateway);
-/* Is it to be told when nothing goes there any more? False: there is no such target. */
+/* It is told when nothing goes there any more, by whatever gateway. False: there is no such target,
+ * and no other gateway that may have it. */
 bool target_drain(struct gateway *gateway, uint64_t id);
 void targets_drained(struct gateway *gateway);    /* tells of those that have nothing now */
+void targets_alone(struct gateway *gateway);      /* the gateway beside us has ended */
 struct target *target_ref(struct target *target); /* any thread */
 void target_unref(struct target *target);         /* likewise; NULL is allowed */
 

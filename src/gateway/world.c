@@ -629,6 +629,7 @@ void world_free(struct gateway *gateway)
     MAP_EACH (entry, &gateway->targets)
         target_unref(entry->value);
     map_deinit(&gateway->targets);
+    map_deinit(&gateway->drained_beside);
     table_unref(take_ptr(gateway->table));
     MAP_EACH (entry, &gateway->revisions)
         revision_unref(entry->value);

@@ -287,11 +287,13 @@ static void starts(struct pop_revision *revision, uint32_t wanted, int64_t now_n
         due(next_ns, revision->start_not_before_ns);
 }
 
-/* Requests may be on it: also on one whose probes fail since they came. */
+/* Requests may be on it: also on one whose probes fail since they came, or that an earlier agent
+ * had and this one has not seen well yet. */
 static bool may_run(const struct pop_replica *replica)
 {
     return replica->state == POP_REPLICA_READY ||
-           (replica->state == POP_REPLICA_STARTING && replica->served && !replica->drained_before);
+           (replica->state == POP_REPLICA_STARTING && (replica->served || replica->adopted) &&
+            !replica->drained_before);
 }
 
 static void replica_end(struct pop_replica *replica, int64_t now_ns)

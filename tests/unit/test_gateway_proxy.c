@@ -32,13 +32,13 @@ struct shop {
 };
 
 /* One target for each peer, which behaves as told. */
-static void shop_begin(struct shop *shop, const enum peer_mode *modes, size_t count,
-                       uint64_t timeout_ms)
+static void shop_begin_with(struct shop *shop, uint32_t flags, const enum peer_mode *modes,
+                            size_t count, uint64_t timeout_ms)
 {
     struct table_target targets[TARGETS_MAX];
     struct world_endpoint row = case_digits;
 
-    *shop = (struct shop){ .count = count };
+    *shop = (struct shop){ .count = count, .world.flags = flags };
     for (size_t i = 0; i < count; i++) {
         peer_begin(&shop->peers[i], modes[i]);
         targets[i] = (struct table_target){ .id = i + 7,
@@ -53,6 +53,12 @@ static void shop_begin(struct shop *shop, const enum peer_mode *modes, size_t co
     world_table(&shop->world, 1, &row, 1);
     world_go(&shop->world);
     world_pass(&shop->world);
+}
+
+static void shop_begin(struct shop *shop, const enum peer_mode *modes, size_t count,
+                       uint64_t timeout_ms)
+{
+    shop_begin_with(shop, 0, modes, count, timeout_ms);
 }
 
 static void shop_end(struct shop *shop)
@@ -381,6 +387,39 @@ static void test_one_that_is_in_no_table_any_more_is_drained(void **state)
     shop_end(&shop);
 }
 
+/* What the gateway that ends beside it has there it does not see: that it has ended is the word. */
+static void test_one_is_drained_once_no_gateway_ends_beside(void **state)
+{
+    static const struct {
+        const char *name;
+        void (*table)(struct shop *shop, uint64_t number);
+        bool drain_first;
+    } rows[] = {
+        { "a row that ends", shop_table_ending, true },
+        { "no row", shop_table_empty, true },
+        { "no row any more", shop_table_empty, false },
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        union message alone = { .as_MESSAGE_ALONE = MESSAGE_INIT(MESSAGE_ALONE) }, message;
+        struct shop shop;
+        print_message("  %s\n", rows[i].name);
+        shop_begin_with(&shop, MESSAGE_BESIDE, &(enum peer_mode){ PEER_ECHOES }, 1, 800);
+        scene_expect(get(&shop), 200, NULL);
+        if (rows[i].drain_first)
+            drain(&shop);
+        rows[i].table(&shop, 2);
+        expect_served(&shop, 2);
+        if (!rows[i].drain_first)
+            drain(&shop);
+        assert_false(world_maybe(&shop.world, true, MESSAGE_REPLICA_DRAINED, 150, &message));
+        world_send(&shop.world, &alone, NULL, 0);
+        expect_drained(&shop);
+        shop_end(&shop);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -388,6 +427,7 @@ int main(void)
         cmocka_unit_test(test_one_is_drained_once_its_table_is_served),
         cmocka_unit_test(test_one_is_drained_when_its_last_request_has_ended),
         cmocka_unit_test(test_one_that_is_in_no_table_any_more_is_drained),
+        cmocka_unit_test(test_one_is_drained_once_no_gateway_ends_beside),
         cmocka_unit_test(test_they_count_as_usage),
         cmocka_unit_test(test_a_try_is_counted_once),
         cmocka_unit_test(test_hints_are_passed_on),

@@ -672,6 +672,26 @@ static void test_what_is_elsewhere_without_a_law_is_not_barred(void **state)
     assert_int_equal(world->barred, 0);
 }
 
+/* An earlier agent had it, and requests of then may be on it, though nobody has probed it since. */
+static void test_one_of_an_earlier_agent_is_drained_before_it_ends(void **state)
+{
+    struct message_replica_added added = MESSAGE_INIT(MESSAGE_REPLICA_ADDED);
+    struct world *world = *state;
+
+    tell(world, "\"min\":1");
+    added.replica = UINT64_C(1) << 40 | 1;
+    added.revision = 1u << 24 | 1;
+    pop_replica_added(&world->pop, &added);
+    pop_reconcile(&world->pop);
+    pop_endpoint_find(&world->pop, 1)->running = false;
+    pop_reconcile(&world->pop);
+    assert_int_equal(world->drains, 1);
+    assert_int_equal(world->kills, 0);
+    pop_replica_drained(&world->pop, added.replica);
+    pop_reconcile(&world->pop);
+    assert_int_equal(world->kills, 1);
+}
+
 int main(void)
 {
 #define WORLD(test) cmocka_unit_test_setup_teardown(test, world_new, world_free)
@@ -683,6 +703,7 @@ int main(void)
         WORLD(test_one_whose_probe_fails_gets_nothing_until_it_is_well),
         WORLD(test_one_whose_probe_fails_is_drained_before_it_ends),
         WORLD(test_one_that_was_never_well_is_killed_at_once),
+        WORLD(test_one_of_an_earlier_agent_is_drained_before_it_ends),
         WORLD(test_one_that_ends_is_started_again_with_back_off),
         WORLD(test_a_dead_one_is_replaced_before_it_is_gone),
         WORLD(test_an_engine_that_comes_is_used_at_once),
