@@ -210,18 +210,27 @@ static void test_gpus(void **state)
     arena_free(arena);
 }
 
-#define NETWORKS(text) SEEN("},\"NetworkSettings\":{\"Networks\":{" text "}")
+#define NETWORKS_DNS(text, dns)                                                                    \
+    SEEN(",\"Dns\":" dns "},\"NetworkSettings\":{\"Networks\":{" text "}")
+#define NETWORKS(text) NETWORKS_DNS(text, "[\"127.0.0.1\"]")
+#define ONE "\"n1\":{\"IPAddress\":\"10.89.0.2\"}"
 
 static void test_networks(void **state)
 {
     static const struct {
         const char *name, *text, *missing; /* NULL: none */
     } rows[] = {
-        { "its own", NETWORKS("\"n1\":{\"IPAddress\":\"10.89.0.2\"}"), NULL },
+        { "its own", NETWORKS(ONE), NULL },
         { "none", NETWORKS("\"none\":{}"), "a network of its own" },
         { "nothing", NETWORKS(""), "a network of its own" },
         { "another", NETWORKS("\"bridge\":{}"), "a network of its own" },
         { "two", NETWORKS("\"n1\":{},\"bridge\":{}"), "a network more" },
+        { "no resolver is told", SEEN("},\"NetworkSettings\":{\"Networks\":{" ONE "}"),
+          "resolver" },
+        { "none is", NETWORKS_DNS(ONE, "null"), "resolver" },
+        { "an empty list", NETWORKS_DNS(ONE, "[]"), "resolver" },
+        { "another", NETWORKS_DNS(ONE, "[\"9.9.9.9\"]"), "resolver" },
+        { "one more", NETWORKS_DNS(ONE, "[\"127.0.0.1\",\"9.9.9.9\"]"), "resolver" },
     };
     static const struct {
         const char *text;
@@ -255,7 +264,8 @@ static void test_networks(void **state)
             fail_msg("%s: %s", rows[i].name, r < 0 ? err.message : "nothing is missing");
         assert_true(r < 0 || slice_is(seen.address, "10.89.0.2"));
     }
-    assert_non_null(strstr(engine_container_json(arena, &own).data, "\"NetworkMode\":\"n1\""));
+    assert_non_null(strstr(engine_container_json(arena, &own).data,
+                           "\"NetworkMode\":\"n1\",\"Dns\":[\"127.0.0.1\"]"));
     for (size_t i = 0; i < sizeof seen_rows / sizeof *seen_rows; i++) {
         struct engine_network_seen seen;
         assert_int_equal(0, engine_network_parse(arena, slice_of(seen_rows[i].text), &seen, &err));

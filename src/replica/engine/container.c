@@ -82,6 +82,7 @@ static void host(struct json_writer *w, const struct engine_container *container
 {
     static const struct slice security[] = { { "no-new-privileges:true", 22 } };
     static const struct slice dropped[] = { { "ALL", 3 } };
+    const struct slice nowhere[] = { SLICE(ENGINE_DNS_NOWHERE) };
 
     json_key(w, "HostConfig");
     json_object_begin(w);
@@ -110,8 +111,10 @@ static void host(struct json_writer *w, const struct engine_container *container
     json_array_end(w);
     if (container->network == ENGINE_NETWORK_NONE)
         json_member_text(w, "NetworkMode", "none");
-    if (container->network == ENGINE_NETWORK_OWN)
+    if (container->network == ENGINE_NETWORK_OWN) {
         json_member_string(w, "NetworkMode", container->network_name);
+        member_list(w, "Dns", nowhere, 1);
+    }
     json_member_text(w, "IpcMode", "private");
     if (container->cgroup_parent.size)
         json_member_string(w, "CgroupParent", container->cgroup_parent);

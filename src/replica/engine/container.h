@@ -28,6 +28,11 @@ struct engine_volume {
     struct slice device; /* "7:0" */
 };
 
+/* What the engine's resolver in a network of its own is told to ask: the container's own loopback.
+ * Docker before 25.0.5 asks from outside where the machine's resolver is a loopback address, and so
+ * answers names of the world to who has no way out (CVE-2024-29018). */
+#define ENGINE_DNS_NOWHERE "127.0.0.1"
+
 enum engine_network {
     ENGINE_NETWORK_NONE, /* a loopback of its own and nothing else: no way out */
     ENGINE_NETWORK_OWN,  /* network.h's: no way out but to this machine's own addresses */
@@ -97,8 +102,9 @@ struct engine_seen {
     size_t mount_count;                /* an engine makes because the image asks for them */
     const struct slice *binds;         /* "NAME:PATH:...", or "/PATH:..." of a folder */
     size_t bind_count;
-    bool shares; /* a namespace of the host, or of another container */
-    bool tmp;    /* there is a tmpfs at /tmp */
+    bool shares;      /* a namespace of the host, or of another container */
+    bool tmp;         /* there is a tmpfs at /tmp */
+    bool dns_nowhere; /* its resolver asks ENGINE_DNS_NOWHERE alone */
     int64_t pids, memory_bytes, memory_swap_bytes, cpu_milli, shm_bytes;
     struct engine_limit nofile, nproc;
     struct slice network, cgroup_parent, user;

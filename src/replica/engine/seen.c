@@ -140,6 +140,14 @@ static int64_t read_cpu_milli(yyjson_val *host)
     return quota > 0 && period > 0 && quota < INT64_MAX / 1000 ? quota * 1000 / period : 0;
 }
 
+static bool dns_nowhere(yyjson_val *host)
+{
+    yyjson_val *servers = json_member(host, "Dns");
+
+    return yyjson_arr_size(servers) == 1 &&
+           slice_is(json_slice(yyjson_arr_get(servers, 0)), ENGINE_DNS_NOWHERE);
+}
+
 static void read_host(struct arena *arena, yyjson_val *host, struct engine_seen *seen)
 {
     seen->privileged = flag_of(host, "Privileged");
@@ -158,6 +166,7 @@ static void read_host(struct arena *arena, yyjson_val *host, struct engine_seen 
     seen->cpu_milli = read_cpu_milli(host);
     seen->shm_bytes = number_of(host, "ShmSize");
     seen->network = text_of(host, "NetworkMode");
+    seen->dns_nowhere = dns_nowhere(host);
     seen->cgroup_parent = text_of(host, "CgroupParent");
     read_security(host, seen);
     read_limits(host, seen);

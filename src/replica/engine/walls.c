@@ -91,6 +91,7 @@ int engine_walls_check(const struct engine_container *want, const struct engine_
         : none && !slice_is(seen->network, "none")                ? "it has a network"
         : own && !slice_equal(seen->attached, want->network_name) ? "a network of its own"
         : own && seen->attached_count != 1                        ? "it has a network more"
+        : own && !seen->dns_nowhere                               ? "a resolver that asks nobody"
         : !slice_equal(want->image, seen->image)                  ? "it is of another image"
         : want->user.size && !slice_equal(want->user, seen->user) ? "its user"
         : want->cgroup_parent.size && !slice_equal(want->cgroup_parent, seen->cgroup_parent)
