@@ -106,6 +106,8 @@ static const struct {
     RANGE(MESSAGE_REPLICA_LOG, message_replica_log, bytes, 0, MESSAGE_LOG_BYTES),
     RANGE(MESSAGE_NETNS, message_netns, shows, 0, 1),
     RANGE(MESSAGE_NETNS, message_netns, loop, 0, PERIGEE_LOOPS_MAX - 1),
+    RANGE(MESSAGE_NETNS_LOST, message_netns, shows, 0, 0),
+    RANGE(MESSAGE_NETNS_LOST, message_netns, loop, 0, PERIGEE_LOOPS_MAX - 1),
     RANGE(MESSAGE_PEER_KEY, message_peer_key, flags, 0, MESSAGE_KEYS_FIRST),
     RANGE(MESSAGE_PEER_SEEN, message_peer_seen, seen, 0, MESSAGE_SEEN_MAX),
     RANGE(MESSAGE_PEER_SEEN, message_peer_seen, failed, 0, MESSAGE_SEEN_MAX),

@@ -77,7 +77,8 @@
     X(MESSAGE_REPLICA_METERED, message_replica, 0, "A -> S: all that it used is on disk")          \
     X(MESSAGE_NETNS_WANT, message_empty, 0, "A -> S: N is of use from here on; again is harmless") \
     X(MESSAGE_NETNS, message_netns, 1,                                                             \
-      "S -> N: a channel to A or G; S -> A, G: its other end; replaces an earlier one")
+      "S -> N: a channel to A or G; S -> A, G: its other end; replaces an earlier one")            \
+    X(MESSAGE_NETNS_LOST, message_netns, 0, "G -> S: that loop's end of it has ended")
 
 enum message_type {
     MESSAGE_NONE,

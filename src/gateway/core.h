@@ -344,6 +344,7 @@ void shard_tell_drain_all(struct gateway_loop *gl);
 void shard_deadline(struct gateway_loop *gl, struct env_timer *timer, int64_t due_ns,
                     env_timer_cb on_due, void *data);
 void shard_deadline_stop(struct gateway_loop *gl, struct env_timer *timer);
+void shard_inside_lost(struct gateway_loop *gl); /* the way into containers' networks is */
 void shard_kill(struct gateway_loop *gl, struct lane *lane, enum replica_end end, const char *text);
 struct metric_series *shard_series(struct gateway_loop *gl, const struct table_head *table,
                                    const struct table_endpoint *row, struct endpoint *endpoint,

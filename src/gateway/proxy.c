@@ -20,6 +20,7 @@
 
 enum {
     PROXY_CONNECT_MS = 2000,
+    PROXY_ENTER_MS = 30'000,       /* who enters networks, or who tells it what there is, is away */
     PROXY_IDLE_MS = 4000,          /* of a kept connection: most servers wait 5 s and longer */
     PROXY_KEPT_CONNECTIONS = 1024, /* of one loop */
     PROXY_READ_BYTES = 69632,      /* 64 KiB and a head */
@@ -211,8 +212,14 @@ void proxies_table(struct gateway_loop *gl)
             admit_continue(&gl->table->revisions[i]->sides[gl->index]);
 }
 
+static void on_inside_lost(void *data)
+{
+    shard_inside_lost(data);
+}
+
 struct proxies *proxies_new(struct gateway_loop *gl)
 {
+    static const struct entrance_events inside = { .on_lost = on_inside_lost };
     struct proxies *proxies = mem_zalloc(sizeof *proxies);
     struct http_client_config config = {
         .connect_ms = PROXY_CONNECT_MS,
@@ -221,10 +228,11 @@ struct proxies *proxies_new(struct gateway_loop *gl)
         .kept_max = PROXY_KEPT_CONNECTIONS,
         .read_bytes = PROXY_READ_BYTES,
         .source = http_source_of_environment(),
+        .dialer_ms = PROXY_ENTER_MS,
     };
 
     proxies->gl = gl;
-    proxies->entrance = entrance_new(gl->loop, NULL, NULL);
+    proxies->entrance = entrance_new(gl->loop, &inside, gl);
     config.dialer = entrance_dialer(proxies->entrance);
     proxies->client = http_client_new(gl->loop, &config);
     list_init(&proxies->under_way);

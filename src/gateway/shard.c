@@ -207,6 +207,21 @@ static void on_report_table(void *data)
     free(report);
 }
 
+static void on_report_inside(void *data)
+{
+    struct report *report = data;
+    union message message = { .as_MESSAGE_NETNS_LOST = MESSAGE_INIT(MESSAGE_NETNS_LOST) };
+
+    message.as_MESSAGE_NETNS_LOST.loop = (uint32_t)report->id;
+    gateway_send_supervisor(report->gateway, &message);
+    free(report);
+}
+
+void shard_inside_lost(struct gateway_loop *gl)
+{
+    loop_post(gl->gateway->main, on_report_inside, report_new(gl, gl->index));
+}
+
 /* ---- replicas ------------------------------------------------------------------------- */
 
 static void on_pipe(struct watch *watch, unsigned events, void *data)

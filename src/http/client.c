@@ -77,14 +77,27 @@ void call_phase_set(struct http_call *call, enum call_phase phase, int64_t ms)
     timer_aim(call);
 }
 
+/* Not the other side's: it is us who do not read, or who have no socket to connect. */
+static bool wait_is_ours(const struct http_call *call)
+{
+    int64_t now_ms = loop_now_ms(call->client->loop);
+    if (call->deadline_ms && now_ms >= call->deadline_ms)
+        return false;
+    if (call->phase == CALL_BODY)
+        return call->paused && call->phase_deadline_ms;
+    return call->phase == CALL_CONNECTING && call->dialing && now_ms < call->dialing_until_ms &&
+           call->client->config.dialer->waits(call->dialing);
+}
+
 static void on_timeout(void *data)
 {
     static const char *const what[] = { "no connection", "no answer", "no more of the answer" };
     struct http_call *call = data;
     struct err err;
-    if (call->paused && call->phase == CALL_BODY && call->phase_deadline_ms &&
-        (!call->deadline_ms || loop_now_ms(call->client->loop) < call->deadline_ms)) {
-        call_phase_set(call, CALL_BODY, call->silence_ms); /* it is us who do not read */
+    if (wait_is_ours(call)) {
+        call_phase_set(call, call->phase,
+                       call->phase == CALL_BODY ? call->silence_ms
+                                                : call->client->config.connect_ms);
         return;
     }
     (void)err_set(&err, ERR_DEADLINE, "%s %s in time", what[call->phase],
@@ -234,6 +247,7 @@ static void connect_next(struct http_call *call)
     call->client->stats.connects++;
     if (call->scope) {
         const struct http_dialer *dialer = call->client->config.dialer;
+        call->dialing_until_ms = loop_now_ms(call->client->loop) + call->client->config.dialer_ms;
         call->dialing =
             dialer->dial(dialer, call->client->loop, call->scope, address, on_connected, call);
         return;

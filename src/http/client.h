@@ -39,6 +39,8 @@ struct http_client_config {
      */
     struct address source;
     const struct http_dialer *dialer; /* for calls with a `scope`; NULL: there are none */
+    /* So long, beyond connect_ms, a call may wait for a dialer that has no socket yet; 0: not. */
+    int64_t dialer_ms;
 };
 
 /* Makes a connection where connect() alone does not reach: inside another network namespace. As
@@ -49,6 +51,7 @@ struct http_dialer {
                   void (*on_connected)(struct stream *stream, const struct err *err, void *data),
                   void *data);
     void (*cancel)(void *dialing);
+    bool (*waits)(void *dialing); /* there is no socket yet: nobody is slow to accept */
     /* So many ended, or were taken back, before there was a socket to connect: that says nothing of
      * who listens there. Not counted: there is nobody any more. */
     unsigned missed;

@@ -73,6 +73,7 @@ struct http_call {
     unsigned address_count, address_at;
     uint64_t scope;
     void *dialing; /* by the client's dialer */
+    int64_t dialing_until_ms;
     struct call_resolve *resolve;
     struct stream_connect *connect;
     struct wire *wire;

@@ -217,6 +217,7 @@ static void revision_gone(uint64_t revision_uid, void *data)
     if (revision) {
         agent_image_gone(agent, revision);
         agent_volumes_gone(agent, revision);
+        agent_networks_gone(agent);
     }
     wire_send(&agent->supervisor, &gone, sizeof gone, -1);
     save(&agent->pop, data); /* behind it its folder is looked at, that nothing runs from now */

@@ -137,6 +137,7 @@ struct agent {
     /* inside.c */
     struct entrance *entrance; /* NULL until one is of use */
     bool inside_wanted;        /* the supervisor was asked for the helper */
+    bool inside_told;          /* all that an earlier agent left are shown */
     /* Of one that was shown: can it be entered (err NULL), or why not. Set by the driver. */
     void (*inside_shown)(struct agent *agent, uint64_t replica, const struct err *err);
     struct agent_containers containers;
@@ -294,6 +295,9 @@ void agent_upstream_close(struct agent *agent);
 void agent_inside_open(struct agent *agent, int fd);                      /* the way to it; taken */
 void agent_inside_show(struct agent *agent, uint64_t replica, int pidfd); /* duplicated */
 void agent_inside_forget(struct agent *agent, uint64_t replica);
+/* Those that an earlier agent left are shown, or of no use: until then gateways wait for what they
+ * ask of others. */
+void agent_inside_told(struct agent *agent);
 const struct http_dialer *agent_inside_dialer(struct agent *agent); /* for probes */
 void agent_inside_close(struct agent *agent);                       /* after all that dials by it */
 

@@ -16,9 +16,12 @@
 #include "base/log.h"
 #include "io/timer.h"
 #include "pop/agent.h"
+#include "replica/engine/kept.h"
 #include "replica/engine/life.h"
+#include "replica/engine/listed.h"
 #include "spec/units.h"
 #include "sys/env_linux.h"
+#include "sys/proc.h"
 
 enum {
     NOFILE = 65536,
@@ -38,8 +41,14 @@ struct container {
     struct container_probe *first, *alive;
     struct timer *late; /* until when it must have been well once */
     bool direct;        /* its network is not entered: it is reached at `ip` */
+    bool addressed;     /* ... which is known */
+    bool open;          /* it has the engine's own network: egress is allowed */
+    bool unheard;       /* an earlier agent noted it, and the engine has not spoken of it yet */
+    bool adopting;      /* an earlier agent began it, and it is not shown yet */
     struct ip ip;
     uint16_t port;
+    int64_t pid;      /* 0: it does not run (yet, or any more) */
+    uint64_t started; /* proc_started() */
     char walls[512];
     char group[64];
     char probed[160]; /* why it was not well, last */
@@ -190,12 +199,59 @@ static void probes_begin(struct container *container)
     timer_start(container->late, late_ms(container));
 }
 
+/* ---- how it is reached ----------------------------------------------------------------------- */
+
+/* In the table once its address is known: who has a target keeps what it heard of it first. */
+static void target(struct pop_replica *replica, const struct container *container)
+{
+    if (!container->direct || container->addressed)
+        replica->target = (struct table_target){
+            .id = replica->id,
+            .ip = container->ip,
+            .port = container->port,
+            .kind = container->direct ? TABLE_TARGET_ADDRESS : TABLE_TARGET_SOCKET,
+        };
+    replica->open = pop_way_out(replica->revision); /* one that has another is not adopted */
+    replica->weak = container->direct && !replica->open;
+}
+
+/* By its address, as the engine says it. */
+static void reached(struct container *container)
+{
+    struct pop_replica *replica = replica_of(container);
+
+    if (!ip_parse(slice_of(engine_life_address(container->life)), &container->ip)) {
+        fail(container, REPLICA_END_NOT_STARTED, "the engine says no address of it");
+        return;
+    }
+    container->addressed = true;
+    if (replica)
+        target(replica, container);
+    probes_begin(container);
+}
+
+/* One that is reached by address: could it be entered as well? The next ones are then. */
+static void looked_in(struct container *container, const struct err *err, bool no_way_in)
+{
+    if (!err)
+        agent_networks_no_way_in(container->agent, NULL);
+    else if (no_way_in)
+        agent_networks_no_way_in(container->agent, err->message);
+    else if (err->code == ERR_PRECONDITION)
+        fail(container, REPLICA_END_NOT_STARTED, err->message);
+}
+
 void agent_container_shown(struct agent *agent, uint64_t replica, const struct err *err)
 {
     struct container *container = find(agent, replica);
+    bool no_way_in = err && (err->code == ERR_FORBIDDEN || err->code == ERR_NOT_SUPPORTED);
 
     if (!container || container->end_text[0] || container->end != REPLICA_END_ITSELF)
         return;
+    if (container->direct) {
+        looked_in(container, err, no_way_in);
+        return;
+    }
     if (!err && !container->first)
         probes_begin(container);
     if (!err || err->code == ERR_NOT_FOUND) /* that it is gone is heard by its pidfd */
@@ -205,30 +261,28 @@ void agent_container_shown(struct agent *agent, uint64_t replica, const struct e
                  LOG_S("why", err->message));
     else
         fail(container, REPLICA_END_NOT_STARTED, err->message);
-    if (err->code == ERR_FORBIDDEN || err->code == ERR_NOT_SUPPORTED)
+    if (no_way_in)
         agent_networks_no_way_in(agent, err->message);
 }
 
 /* ---- what the engine says of it -------------------------------------------------------------- */
 
-static void target(struct pop_replica *replica, const struct container *container)
+/* All that an earlier agent left are shown, or of no use. */
+static void adopted(struct container *container)
 {
-    replica->target = (struct table_target){
-        .id = replica->id,
-        .ip = container->ip,
-        .port = container->port,
-        .kind = container->direct ? TABLE_TARGET_ADDRESS : TABLE_TARGET_SOCKET,
-    };
-    replica->open = pop_way_out(replica->revision); /* one that has another is not adopted */
-    replica->weak = container->direct && !replica->open;
+    container->adopting = false;
+    agent_containers_shown(container->agent);
 }
 
-/* By its address, as the engine says it. */
-static void reached(struct container *container, struct pop_replica *replica)
+void agent_containers_shown(struct agent *agent)
 {
-    if (replica)
-        target(replica, container);
-    probes_begin(container);
+    struct container *container;
+    bool all = agent->containers.listed;
+
+    LIST_EACH (container, &agent->containers.all, struct container, link)
+        all = all && !container->adopting;
+    if (all)
+        agent_inside_told(agent);
 }
 
 static void on_running(struct engine_life *life, int64_t pid, int pidfd, void *data)
@@ -236,18 +290,19 @@ static void on_running(struct engine_life *life, int64_t pid, int pidfd, void *d
     struct container *container = data;
     struct agent *agent = container->agent;
     struct pop_replica *replica = replica_of(container);
+    (void)life;
 
     container->running_ns = env_now_ns(agent->env);
+    container->pid = proc_started((pid_t)pid, &container->started) ? pid : 0;
+    agent_containers_note(agent);
     if (replica)
         replica->pid = (int32_t)pid;
     agent_usage_contained(agent, container->replica, container->revision, (int32_t)pid,
                           container->group);
-    if (!container->direct)
-        agent_inside_show(agent, container->replica, pidfd);
-    else if (ip_parse(slice_of(engine_life_address(life)), &container->ip))
-        reached(container, replica);
-    else
-        fail(container, REPLICA_END_NOT_STARTED, "the engine says no address of it");
+    agent_inside_show(agent, container->replica, pidfd);
+    adopted(container);
+    if (container->direct)
+        reached(container);
 }
 
 /* As worker processes' lines come; a piece ends with a line where it can. */
@@ -318,6 +373,8 @@ static void on_gone(struct engine_life *life, const struct engine_end *end, void
         pop_model_state_move(&replica->revision->model_state, POP_MODEL_ABSENT);
     uint64_t id = container->replica;
     container_free(container);
+    agent_containers_note(agent);
+    agent_containers_shown(agent);
     if (!agent->containers.ending)
         pop_replica_ended(&agent->pop, id, reason, asked);
     agent_containers_gone(agent);
@@ -364,9 +421,9 @@ static struct engine_container describe(struct arena *arena, const struct contai
         .pids = (uint32_t)spec->pids,
         .nofile = least(RLIMIT_NOFILE, NOFILE),
         .nproc = least(RLIMIT_NPROC, spec->pids > NPROC ? spec->pids : NPROC),
-        .network = pop_way_out(revision) ? ENGINE_NETWORK_OPEN
-                   : container->direct   ? ENGINE_NETWORK_OWN
-                                         : ENGINE_NETWORK_NONE,
+        .network = container->open     ? ENGINE_NETWORK_OPEN
+                   : container->direct ? ENGINE_NETWORK_OWN
+                                       : ENGINE_NETWORK_NONE,
         .network_name = slice_of(
             arena_string(arena, slice_of(agent_network_name(container->agent, revision, network)))),
         .cgroup_parent = slice_of(container->group),
@@ -405,10 +462,9 @@ void agent_container_group(const struct agent *agent, uint64_t replica, char *re
                  replica);
 }
 
-static const char *network_text(const struct container *container,
-                                const struct pop_revision *revision)
+static const char *network_text(const struct container *container)
 {
-    if (pop_way_out(revision))
+    if (container->open)
         return "egress any";
     return container->direct ? "a network of its own (weaker: this machine's addresses and the "
                                "engine's names can be reached; it cannot be entered)"
@@ -425,7 +481,7 @@ static void walls_text(struct container *container, const struct pop_revision *r
     used = (size_t)snprintf(
         container->walls, room, "%s: nnp, no capabilities, seccomp, %s, pids %u, %s",
         container->agent->containers.version.name, spec->read_only ? "read-only" : "own files",
-        (unsigned)spec->pids, network_text(container, revision));
+        (unsigned)spec->pids, network_text(container));
     if (spec_accelerators(&revision->image->spec) && used < room)
         used += (size_t)snprintf(container->walls + used, room - used, ", %u GPU",
                                  (unsigned)spec_accelerators(&revision->image->spec));
@@ -435,7 +491,8 @@ static void walls_text(struct container *container, const struct pop_revision *r
                                  units_print_bytes(size, spec->volumes.items[i].bytes));
 }
 
-static struct container *container_new(struct agent *agent, const struct pop_replica *replica)
+static struct container *container_new(struct agent *agent, const struct pop_replica *replica,
+                                       bool direct)
 {
     const struct pop_image *image = replica->revision->image;
     const struct endpoint_spec *spec = &image->spec;
@@ -445,7 +502,8 @@ static struct container *container_new(struct agent *agent, const struct pop_rep
     container->replica = replica->id;
     container->revision = replica->revision->uid;
     container->port = image->port;
-    container->direct = agent->containers.no_way_in[0];
+    container->direct = direct;
+    container->open = pop_way_out(replica->revision);
     (void)ip_parse(SLICE("127.0.0.1"), &container->ip);
     container->began_ns = env_now_ns(agent->env);
     container->end = REPLICA_END_ITSELF;
@@ -471,7 +529,7 @@ static void mark(struct agent *agent)
         return;
     agent->containers.marked = true;
     snprintf(path, sizeof path, "%s/" CONTAINERS_FILE, agent->start.home);
-    if (disk_replace(path, SLICE("this home has had containers\n"), &err) < 0)
+    if (disk_replace(path, SLICE("{}\n"), &err) < 0)
         log_warn("pop", "not noted that there are containers", LOG_S("why", err.message));
 }
 
@@ -496,7 +554,7 @@ int agent_container_start(struct agent *agent, struct pop_replica *replica, stru
         pop_model_state_move(&replica->revision->model_state, POP_MODEL_ABSENT);
     if (r < 0)
         return r;
-    struct container *container = container_new(agent, replica);
+    struct container *container = container_new(agent, replica, containers->no_way_in[0]);
     struct arena *arena = arena_new();
     struct engine_container want = describe(arena, container, replica->revision);
     agent_volumes_tell(agent, arena, replica->revision, &want);
@@ -508,26 +566,98 @@ int agent_container_start(struct agent *agent, struct pop_replica *replica, stru
     return 0;
 }
 
-void agent_container_adopt(struct agent *agent, struct pop_revision *revision, uint64_t id,
-                           struct slice engine_id)
+static struct container *adopting(struct agent *agent, struct pop_revision *revision, uint64_t id,
+                                  bool direct, struct arena *arena,
+                                  struct engine_container *ret_want)
 {
     struct message_replica_added added = MESSAGE_INIT(MESSAGE_REPLICA_ADDED);
+    struct err err;
 
+    agent->containers.networks |= direct;
     added.replica = id;
     added.revision = revision->uid;
     pop_replica_added(&agent->pop, &added);
     struct pop_replica *replica = map_get_u64(&agent->pop.replicas_by_id, id);
-    struct container *container = container_new(agent, replica);
-    struct arena *arena = arena_new();
-    struct engine_container want = describe(arena, container, revision);
-    struct err err;
+    struct container *container = container_new(agent, replica, direct);
+    *ret_want = describe(arena, container, revision);
     if (agent_volumes_attach(agent, revision, &err) < 0) /* its walls say so as well */
         log_warn("pop", "a container's volume is lost", LOG_S("why", err.message));
-    agent_volumes_tell(agent, arena, revision, &want);
+    agent_volumes_tell(agent, arena, revision, ret_want);
     target(replica, container);
-    container->life = engine_life_adopt(agent->containers.engine, agent->loop, &want, engine_id,
+    container->adopting = true;
+    return container;
+}
+
+bool agent_container_adopt(struct agent *agent, struct pop_revision *revision,
+                           const struct engine_listed *item)
+{
+    char own[AGENT_NETWORK_BYTES];
+    bool direct = slice_is(item->network, agent_network_name(agent, revision, own));
+
+    if (direct && agent_network_forbids(agent, revision))
+        return false;
+    struct arena *arena = arena_new();
+    struct engine_container want;
+    struct container *container = adopting(agent, revision, item->replica, direct, arena, &want);
+    container->life = engine_life_adopt(agent->containers.engine, agent->loop, &want, item->id,
                                         &events, container);
     arena_free(arena);
+    return true;
+}
+
+void agent_container_resume(struct agent *agent, struct pop_revision *revision,
+                            const struct engine_kept *kept, int pidfd)
+{
+    struct arena *arena = arena_new();
+    struct engine_container want;
+    struct container *container =
+        adopting(agent, revision, kept->replica, kept->by_address, arena, &want);
+
+    container->unheard = true;
+    container->life = engine_life_resume(agent->containers.engine, agent->loop, &want, kept->id,
+                                         kept->pid, pidfd, kept->address, &events, container);
+    arena_free(arena);
+}
+
+void agent_container_heard(struct agent *agent, uint64_t replica)
+{
+    struct container *container = find(agent, replica);
+
+    container->unheard = false;
+    engine_life_heard(container->life);
+}
+
+void agent_containers_unheard(struct agent *agent, const struct engine_list *list)
+{
+    struct container *container;
+
+    LIST_EACH (container, &agent->containers.all, struct container, link)
+        if (container->unheard && list->count < ENGINE_LIST_MAX)
+            fail(container, REPLICA_END_ITSELF, "the engine does not know it any more");
+}
+
+struct engine_kept *agent_containers_running(const struct agent *agent, struct arena *arena,
+                                             size_t *ret_count)
+{
+    struct engine_kept *items = ARENA_ARRAY(arena, struct engine_kept, ENGINE_KEPT_MAX);
+    const struct container *container;
+    size_t count = 0;
+
+    LIST_EACH (container, &agent->containers.all, struct container, link) {
+        if (!container->pid || count == ENGINE_KEPT_MAX)
+            continue;
+        items[count++] = (struct engine_kept){
+            .id = slice_of(engine_life_id(container->life)),
+            .replica = container->replica,
+            .revision = container->revision,
+            .pid = container->pid,
+            .started = container->started,
+            .address = slice_of(engine_life_address(container->life)),
+            .by_address = container->direct,
+        };
+    }
+    *ret_count = count;
+    return items;
 }
 
 /* ---- ending ---------------------------------------------------------------------------------- */

@@ -9,6 +9,7 @@
  *   volumes.c          its folders that last; volumes_make.c, volumes_keep.c: which stay
  *   networks.c         networks of endpoints, where those of containers cannot be entered
  *   container.c        the life of one replica
+ *   containers_kept.c  those that run, noted for the next agent
  *   container_probe.c  whether it is well
  *
  * An engine is asked for once it is of use: a revision has an image, or this home had containers
@@ -23,13 +24,16 @@
 #include "pop/state.h"
 #include "replica/engine/engine.h"
 
-#define CONTAINERS_FILE "pop/containers" /* in the home: it has had some */
+#define CONTAINERS_FILE "pop/containers" /* in the home: it has had some, and which run */
 
 struct agent;
+struct arena;
 struct container;
 struct container_probe;
 struct engine_container;
+struct engine_kept;
 struct engine_list;
+struct engine_listed;
 struct engine_watch;
 struct http_client;
 struct image_fetch;
@@ -50,6 +54,7 @@ struct agent_containers {
     struct http_client *client; /* of probes; NULL until there is one */
     enum agent_engine_state state;
     struct engine *engine;   /* NULL: none was found */
+    struct address address;  /* where it is */
     struct work_pool *pool;  /* reads layers and blobs; NULL until there is an engine */
     struct engine_call *ask; /* who it is, what it can */
     struct engine_watch *watch;
@@ -61,6 +66,7 @@ struct agent_containers {
     char home[80];              /* labels of what is this home's */
     bool marked;                /* the home's file is there */
     bool met;                   /* it was here once */
+    bool listed;                /* ... and has said which containers there are */
     bool ending;                /* nothing is started any more */
     bool groups_left;           /* all have ended but for their control groups */
     struct list fetches;        /* struct image_fetch */
@@ -71,6 +77,7 @@ struct agent_containers {
     unsigned volumes_ending;    /* the engine is asked to forget them */
     char no_way_in[256];        /* why containers' networks cannot be entered; empty: they can */
     bool networks;              /* one was made at the engine */
+    bool networks_posted;       /* it is looked soon for those that nobody needs */
     unsigned networks_ending;   /* it is asked for those that nobody needs */
     char (*given)[DIGEST_TEXT]; /* images that the engine has from us; NULL: not looked yet */
     size_t given_count;
@@ -87,6 +94,7 @@ void agent_containers_close(struct agent *agent);
 /* Of use from here on; again is harmless. */
 void agent_engine_want(struct agent *agent);
 bool agent_engine_here(const struct agent *agent);
+void agent_engine_at(struct agent *agent, const struct address *address); /* there it is asked */
 /* Control has told everything: what nobody knows goes. */
 void agent_containers_look(struct agent *agent);
 void agent_containers_left(struct agent *agent); /* it is tried again */
@@ -136,11 +144,14 @@ void agent_volumes_close(struct agent *agent);
 
 /* networks.c */
 enum { AGENT_NETWORK_BYTES = 64 };
-void agent_networks_no_way_in(struct agent *agent, const char *why); /* from here on */
+/* From here on they cannot be entered, or can be again (NULL). */
+void agent_networks_no_way_in(struct agent *agent, const char *why);
 /* Are the revision's containers to have the endpoint's own network? */
 bool agent_network_wanted(const struct agent *agent, const struct pop_revision *revision);
 const char *agent_network_name(const struct agent *agent, const struct pop_revision *revision,
                                char ret[static AGENT_NETWORK_BYTES]);
+/* Who forbids that its containers are reached in the weaker way; NULL: nobody. */
+const char *agent_network_forbids(const struct agent *agent, const struct pop_revision *revision);
 /* ERR_PRECONDITION: they can be reached in a weaker way alone, and that is forbidden. */
 [[nodiscard]] int agent_network_allowed(const struct agent *agent,
                                         const struct pop_revision *revision, struct err *err);
@@ -150,6 +161,7 @@ struct network_make *agent_network_make(struct agent *agent, const struct pop_re
                                         network_made_cb on_made, void *data);
 void network_make_forget(struct network_make *make); /* on_made is not called */
 void agent_networks_look(struct agent *agent);       /* those that nobody needs go */
+void agent_networks_gone(struct agent *agent);       /* a revision is: soon it is looked */
 bool agent_networks_end(struct agent *agent);        /* as agent_volumes_end() */
 
 /* container.c */
@@ -157,9 +169,20 @@ bool agent_networks_end(struct agent *agent);        /* as agent_volumes_end() *
                                         struct err *err);
 void agent_container_kill(struct agent *agent, const struct pop_replica *replica,
                           enum replica_end end, const char *text);
-/* One that an earlier agent began; `id` is the engine's. */
-void agent_container_adopt(struct agent *agent, struct pop_revision *revision, uint64_t replica,
-                           struct slice id);
+/* One that an earlier agent began, of that revision. False: it is one that may not be any more. */
+bool agent_container_adopt(struct agent *agent, struct pop_revision *revision,
+                           const struct engine_listed *item);
+/* The same before the engine has said a word; takes the pidfd. */
+void agent_container_resume(struct agent *agent, struct pop_revision *revision,
+                            const struct engine_kept *kept, int pidfd);
+/* The engine has it, of those that were resumed; and those that it has not end. */
+void agent_container_heard(struct agent *agent, uint64_t replica);
+void agent_containers_unheard(struct agent *agent, const struct engine_list *list);
+/* Those that run, in the arena. */
+struct engine_kept *agent_containers_running(const struct agent *agent, struct arena *arena,
+                                             size_t *ret_count);
+/* Once all of those are shown to who enters networks, or of no use, that one is told so. */
+void agent_containers_shown(struct agent *agent);
 /* The control group above a container ("/perigee-HOME/ID"); empty: the engine names it. */
 void agent_container_group(const struct agent *agent, uint64_t replica, char *ret, size_t room);
 bool agent_container_known(const struct agent *agent, uint64_t replica);
@@ -168,6 +191,10 @@ void agent_containers_kill(struct agent *agent);   /* all, without the engine; i
 void agent_containers_forget(struct agent *agent); /* all, as they are */
 /* What the helper saw of one that was shown (inside.c). */
 void agent_container_shown(struct agent *agent, uint64_t replica, const struct err *err);
+
+/* containers_kept.c */
+void agent_containers_note(struct agent *agent);   /* which run, or do not any more */
+void agent_containers_resume(struct agent *agent); /* at GO: those of the agent before */
 
 /* container_probe.c */
 /* Well with the first good answer; not well with each bad one after `failures` in a row. Not from

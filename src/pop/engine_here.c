@@ -101,13 +101,16 @@ static void look_at(struct agent *agent, const struct engine_listed *item)
     bool runs = slice_is(item->state, "running");
     bool earlier = item->replica >> 32 != agent->start.instance;
 
-    if (agent_container_known(agent, item->replica))
+    if (agent_container_known(agent, item->replica)) {
+        agent_container_heard(agent, item->replica);
         return;
+    }
     if (runs && earlier)
         agent_usage_lives(agent, item->replica);
-    if (ours && runs && earlier && !agent->containers.ending)
-        agent_container_adopt(agent, revision, item->replica, item->id);
-    else if (ours || !runs || !earlier || agent->pop.synced)
+    if (ours && runs && earlier && !agent->containers.ending &&
+        agent_container_adopt(agent, revision, item))
+        return;
+    if (ours || !runs || !earlier || agent->pop.synced)
         remove_one(agent, item);
 }
 
@@ -176,6 +179,9 @@ static void on_list(const struct engine_list *list, void *data)
 
     for (size_t i = 0; i < list->count; i++)
         look_at(agent, &list->items[i]);
+    agent_containers_unheard(agent, list);
+    agent->containers.listed = true;
+    agent_containers_shown(agent);
     here(agent);
 }
 
@@ -274,6 +280,17 @@ static void ask(struct agent *agent)
                                  ASK_MS, on_version, agent);
 }
 
+void agent_engine_at(struct agent *agent, const struct address *address)
+{
+    struct agent_containers *containers = &agent->containers;
+
+    if (!containers->pool)
+        containers->pool = work_pool_new("layers", 1);
+    engine_free(containers->engine);
+    containers->engine = engine_new(agent->loop, containers->pool, address);
+    containers->address = *address;
+}
+
 /* Once it was here, containers lean on it: whoever answers at its address is that one. */
 static void begin(void *data)
 {
@@ -291,10 +308,7 @@ static void begin(void *data)
         again(agent, err.message);
         return;
     }
-    if (!containers->pool)
-        containers->pool = work_pool_new("layers", 1);
-    engine_free(containers->engine);
-    containers->engine = engine_new(agent->loop, containers->pool, &address);
+    agent_engine_at(agent, &address);
     ask(agent);
 }
 
@@ -329,8 +343,12 @@ void agent_containers_open(struct agent *agent)
     agent->inside_shown = agent_container_shown;
     agent_volumes_count(agent);
     containers->marked = access(path, F_OK) == 0;
-    if (containers->marked && !agent->pop.no_replicas)
-        agent_engine_want(agent);
+    if (!containers->marked || agent->pop.no_replicas) {
+        agent_inside_told(agent);
+        return;
+    }
+    agent_containers_resume(agent);
+    agent_engine_want(agent);
 }
 
 static void on_looked(const struct engine_answer *answer, const struct err *err, void *data)

@@ -28,8 +28,11 @@ static struct entrance *inside(struct agent *agent)
 {
     static const struct entrance_events events = { on_shown, want };
 
-    if (!agent->entrance)
-        agent->entrance = entrance_new(agent->loop, &events, agent);
+    if (agent->entrance)
+        return agent->entrance;
+    agent->entrance = entrance_new(agent->loop, &events, agent);
+    if (agent->inside_told)
+        entrance_told(agent->entrance);
     return agent->entrance;
 }
 
@@ -45,6 +48,13 @@ void agent_inside_show(struct agent *agent, uint64_t replica, int pidfd)
         want(agent);
     agent->inside_wanted = true;
     entrance_show(inside(agent), replica, pidfd);
+}
+
+void agent_inside_told(struct agent *agent)
+{
+    agent->inside_told = true;
+    if (agent->entrance)
+        entrance_told(agent->entrance);
 }
 
 void agent_inside_forget(struct agent *agent, uint64_t replica)

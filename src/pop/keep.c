@@ -28,6 +28,7 @@ static const struct {
     [KEEP_KEYS] = { "peers.keys", "keys of other PoPs not on disk, trying again" },
     [KEEP_SEAL] = { "seal.key", "key of secrets not on disk, trying again" },
     [KEEP_SECRETS] = { "secrets", "secrets not on disk, trying again" },
+    [KEEP_CONTAINERS] = { "containers", "which containers run is not on disk, trying again" },
 };
 
 static const char *path_of(const struct keep *keep, char *buffer, size_t room, enum keep_what what)
@@ -192,6 +193,11 @@ void keep_secrets(struct keep *keep)
         seal_make(keep);
     keep->secrets_there = true;
     file_put(keep, KEEP_SECRETS, arena, pop_secrets_json(keep->pop, keep->seal, arena));
+}
+
+void keep_containers(struct keep *keep, struct arena *arena, struct slice json)
+{
+    file_put(keep, KEEP_CONTAINERS, arena, json);
 }
 
 void keep_end(struct keep *keep)

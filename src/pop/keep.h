@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * keep.h -- what a PoP's agent keeps in HOME/pop: the table with a MAC, its key, desired state,
- * the keys it has with other PoPs, and secrets of environments, sealed by a key of this PoP alone.
+ * the keys it has with other PoPs, secrets of environments, sealed by a key of this PoP alone, and
+ * the containers that run.
  * That is enough to serve after a cold boot without control (dataplane.md 8).
  *
  * Each file is saved through env.file_save, so that a slow disk delays nothing; one save at a time
@@ -20,6 +21,7 @@ enum keep_what {
     KEEP_KEYS,
     KEEP_SEAL,
     KEEP_SECRETS,
+    KEEP_CONTAINERS,
     KEEP_FILES
 };
 
@@ -65,6 +67,7 @@ void keep_desired(struct keep *keep);                   /* as pop has it now */
 void keep_keys(struct keep *keep);                      /* likewise */
 void keep_secrets(struct keep *keep);                   /* likewise */
 void keep_table(struct keep *keep, struct slice table); /* copied; its MAC is added here */
+void keep_containers(struct keep *keep, struct arena *arena, struct slice json); /* takes both */
 
 /* No more tries: on_idle comes once, when nothing is under way. */
 void keep_end(struct keep *keep);

@@ -15,6 +15,7 @@
 #include "base/auto.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "io/loop.h"
 #include "pop/agent.h"
 #include "replica/engine/network.h"
 
@@ -34,7 +35,11 @@ void agent_networks_no_way_in(struct agent *agent, const char *why)
     struct pop_endpoint *endpoint;
     struct pop_revision *revision;
 
-    if (containers->no_way_in[0])
+    if (!why && containers->no_way_in[0])
+        log_info("pop", "containers' networks can be entered again");
+    if (!why)
+        containers->no_way_in[0] = '\0';
+    if (!why || containers->no_way_in[0])
         return;
     snprintf(containers->no_way_in, sizeof containers->no_way_in, "%s", why);
     log_warn("pop", "containers' networks cannot be entered, going on by addresses",
@@ -50,20 +55,26 @@ bool agent_network_wanted(const struct agent *agent, const struct pop_revision *
     return agent->containers.no_way_in[0] && !pop_way_out(revision);
 }
 
+const char *agent_network_forbids(const struct agent *agent, const struct pop_revision *revision)
+{
+    return agent->start.sandbox == PERIGEE_SANDBOX_REQUIRE       ? "--sandbox require"
+           : spec_residency_restricts(&revision->endpoint->spec) ? "residency"
+                                                                 : NULL;
+}
+
 int agent_network_allowed(const struct agent *agent, const struct pop_revision *revision,
                           struct err *err)
 {
     const struct agent_containers *containers = &agent->containers;
-    const char *why = containers->no_way_in;
-    bool require = agent->start.sandbox == PERIGEE_SANDBOX_REQUIRE;
+    const char *why = containers->no_way_in, *forbids = agent_network_forbids(agent, revision);
 
     if (!why[0])
         return 0;
-    if (require || spec_residency_restricts(&revision->endpoint->spec))
+    if (forbids)
         return err_set(err, ERR_PRECONDITION,
                        "%s; another way would let it reach this machine's addresses, which %s "
                        "forbids",
-                       why, require ? "--sandbox require" : "residency");
+                       why, forbids);
     /* CNI gives the machine no address in it, and a rootless engine has networks of its own. */
     if (containers->version.podman && !pop_way_out(revision))
         return err_set(err, ERR_PRECONDITION,
@@ -152,6 +163,17 @@ void network_make_forget(struct network_make *make)
 
 /* ---- removing -------------------------------------------------------------------------------- */
 
+/* It has some of whoever began them, though new ones have none. */
+static bool lived_in(const struct pop_revision *revision)
+{
+    const struct pop_replica *replica;
+
+    LIST_EACH (replica, &revision->replicas, struct pop_replica, link)
+        if (replica->weak)
+            return true;
+    return false;
+}
+
 static bool needed(struct agent *agent, struct slice name)
 {
     struct pop_endpoint *endpoint;
@@ -160,7 +182,7 @@ static bool needed(struct agent *agent, struct slice name)
 
     LIST_EACH (endpoint, &agent->pop.endpoints, struct pop_endpoint, link)
         LIST_EACH (revision, &endpoint->revisions, struct pop_revision, link)
-            if (agent_network_wanted(agent, revision) &&
+            if ((agent_network_wanted(agent, revision) || lived_in(revision)) &&
                 slice_is(name, agent_network_name(agent, revision, one)))
                 return true;
     return false;
@@ -217,6 +239,22 @@ void agent_networks_look(struct agent *agent)
 {
     if (agent_engine_here(agent) && agent->pop.synced && !agent->containers.ending)
         look(agent);
+}
+
+static void on_soon(void *data)
+{
+    struct agent *agent = data;
+
+    agent->containers.networks_posted = false;
+    agent_networks_look(agent);
+}
+
+void agent_networks_gone(struct agent *agent)
+{
+    if (!agent->containers.networks || agent->containers.networks_posted)
+        return;
+    agent->containers.networks_posted = true;
+    loop_post(agent->loop, on_soon, agent); /* the revision is there yet */
 }
 
 bool agent_networks_end(struct agent *agent)

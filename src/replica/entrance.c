@@ -23,11 +23,11 @@ struct entrance {
     struct loop *loop;
     struct channel *channel; /* NULL: not there */
     struct watch *watch;
-    struct list dials;   /* waiting for a socket, oldest first */
-    struct list others;  /* connecting, or about to be told of their end */
-    unsigned dial_count; /* of `dials` */
-    uint64_t request;    /* the last one's number */
-    bool shows;
+    struct list dials;     /* waiting for a socket, oldest first */
+    struct list others;    /* connecting, or about to be told of their end */
+    unsigned dial_count;   /* of `dials` */
+    uint64_t request;      /* the last one's number */
+    bool told;             /* all that were there are shown */
     struct loop_task lost; /* tells it */
     struct map shown;      /* replica -> its pidfd + 1, borrowed */
     struct entrance_events events;
@@ -122,8 +122,13 @@ static void channel_lost(struct entrance *entrance, const char *phrase, const st
     if (err->code != ERR_CANCELED)
         log_warn("netns", phrase, LOG_S("why", err->message));
     channel_cut(entrance);
-    if (entrance->shows)
+    if (entrance->events.on_lost)
         loop_defer(entrance->loop, &entrance->lost);
+}
+
+static bool shows(const struct entrance *entrance)
+{
+    return entrance->events.on_shown != NULL;
 }
 
 /* 0: also where there is no channel (any more): the next one hears it. Else it was not said, and
@@ -213,7 +218,7 @@ static bool right(const struct entrance *entrance, const struct netns_message *m
 {
     bool sockets = message->type == NETNS_SOCKETS && (message->code < 0) == (fd_count == 0);
 
-    return sockets || (message->type == NETNS_SHOWN && entrance->shows);
+    return sockets || (message->type == NETNS_SHOWN && shows(entrance));
 }
 
 /* One message; false: there is none now, or no channel any more. */
@@ -267,19 +272,24 @@ static void on_event(struct watch *watch, unsigned events, void *data)
         channel_interest(entrance);
 }
 
-void entrance_open(struct entrance *entrance, int fd)
+static void say_told(struct entrance *entrance)
 {
     struct netns_message told = { .type = NETNS_TOLD };
+
+    if (entrance->told)
+        say_or_warn(entrance, &told, -1);
+}
+
+void entrance_open(struct entrance *entrance, int fd)
+{
     struct dial *dial;
 
     channel_cut(entrance);
     entrance->channel = channel_new(fd);
     entrance->watch = watch_new(entrance->loop, fd, WATCH_READ, on_event, entrance);
-    if (entrance->shows) {
-        MAP_EACH (entry, &entrance->shown)
-            say_show(entrance, entry->key.size, (int)(intptr_t)entry->value - 1);
-        say_or_warn(entrance, &told, -1);
-    }
+    MAP_EACH (entry, &entrance->shown)
+        say_show(entrance, entry->key.size, (int)(intptr_t)entry->value - 1);
+    say_told(entrance);
     LIST_EACH (dial, &entrance->dials, struct dial, link)
         say_want(dial);
 }
@@ -313,6 +323,13 @@ static void *dial_begin(const struct http_dialer *self, struct loop *loop, uint6
     return dial;
 }
 
+static bool dial_waits(void *dialing)
+{
+    const struct dial *dial = dialing;
+
+    return !dial->connect && dial->err.code == 0;
+}
+
 static void dial_cancel(void *dialing)
 {
     struct dial *dial = dialing;
@@ -330,6 +347,14 @@ static void dial_cancel(void *dialing)
 }
 
 /* ---- showing --------------------------------------------------------------------------------- */
+
+void entrance_told(struct entrance *entrance)
+{
+    if (entrance->told)
+        return;
+    entrance->told = true;
+    say_told(entrance);
+}
 
 void entrance_show(struct entrance *entrance, uint64_t replica, int pidfd)
 {
@@ -352,9 +377,8 @@ struct entrance *entrance_new(struct loop *loop, const struct entrance_events *e
 {
     struct entrance *entrance = mem_zalloc(sizeof *entrance);
 
-    entrance->dialer = (struct http_dialer){ dial_begin, dial_cancel };
+    entrance->dialer = (struct http_dialer){ dial_begin, dial_cancel, dial_waits };
     entrance->loop = loop;
-    entrance->shows = events != NULL;
     if (events)
         entrance->events = *events;
     entrance->data = data;

@@ -19,15 +19,16 @@ struct entrance;
 struct err;
 struct loop;
 
-struct entrance_events { /* of who shows */
-    /* The helper has looked at a replica that was shown: err NULL when it can be entered; else
-     * ERR_NOT_FOUND (its process is gone), ERR_FORBIDDEN or another says why not. Again with each
-     * helper that comes. Not from inside entrance_show(). */
+struct entrance_events {
+    /* Of who shows; NULL: it asks alone. The helper has looked at a replica that was shown: err
+     * NULL when it can be entered; else ERR_NOT_FOUND (its process is gone), ERR_FORBIDDEN or
+     * another says why not. Again with each helper that comes. Not from inside entrance_show(). */
     void (*on_shown)(uint64_t replica, const struct err *err, void *data);
-    void (*on_lost)(void *data); /* the channel is lost, and there is no other one yet */
+    /* The channel is lost, and there is no other one yet. May be NULL. */
+    void (*on_lost)(void *data);
 };
 
-/* `events` NULL: it asks, and shows none. Else copied. */
+/* `events` NULL: neither. Else copied. */
 struct entrance *entrance_new(struct loop *loop, const struct entrance_events *events, void *data);
 /* What is being dialed ends with ERR_CANCELED, now or in the loop's next pass. NULL is allowed. Not
  * from inside an event. */
@@ -36,6 +37,9 @@ void entrance_free(struct entrance *entrance);
 /* The channel to the helper, taken; in place of the one before. */
 void entrance_open(struct entrance *entrance, int fd);
 
+/* All that were there before who shows came are shown, or of no use: what is asked for one that is
+ * not is refused from here on, and waits until then. Again is harmless. */
+void entrance_told(struct entrance *entrance);
 /* From here on until it is forgotten, or the entrance ends. The pidfd of its first process is
  * borrowed as long: to show one takes no descriptor that may be lacking. */
 void entrance_show(struct entrance *entrance, uint64_t replica, int pidfd);

@@ -462,6 +462,7 @@ static bool may_say(uint32_t role, uint16_t type)
         { MESSAGE_REPLICA_METERED, 1U << ROLE_AGENT },
         { MESSAGE_REPLICA_LOOK, 1U << ROLE_AGENT | 1U << ROLE_GATEWAY },
         { MESSAGE_NETNS_WANT, 1U << ROLE_AGENT },
+        { MESSAGE_NETNS_LOST, 1U << ROLE_GATEWAY },
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         if (rows[i].type == type)
@@ -508,6 +509,9 @@ static void dispatch(struct core_process *process, const union message *message,
             process_start(&core->netns);
         else /* its channel is lost, not who was at the other end of it */
             core_boot_inside(core, process);
+        break;
+    case MESSAGE_NETNS_LOST: /* of one that has died: the next one has channels to all */
+        core_boot_inside_loop(core, process, message->as_MESSAGE_NETNS_LOST.loop);
         break;
     default:
         assert(!"may_say() and dispatch() have the same rows");

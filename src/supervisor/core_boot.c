@@ -102,6 +102,12 @@ void core_boot_inside(struct core *core, struct core_process *other)
         inside_tell(core, other, i);
 }
 
+void core_boot_inside_loop(struct core *core, struct core_process *gateway, uint32_t loop)
+{
+    if (process_alive(&core->netns) && loop < core->config.start.loops)
+        inside_tell(core, gateway, loop);
+}
+
 /* Its writer's, and read-only the agent's. */
 static void boot_region(struct core_process *process, uint32_t writer,
                         const struct message_region *message, int fd)

@@ -165,6 +165,7 @@ void core_boot_more(struct core_process *process); /* as much as it takes just n
 void core_boot_peers(struct core *core); /* gateway and agent get a new way to each other */
 /* Between who enters containers' networks and the other, a channel each; new whenever one is. */
 void core_boot_inside(struct core *core, struct core_process *other);
+void core_boot_inside_loop(struct core *core, struct core_process *gateway, uint32_t loop);
 void core_tell_process(struct core *core, const struct core_process *process, uint32_t state,
                        int wait_status, int64_t restart_ns, const char *text);
 

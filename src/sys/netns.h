@@ -44,9 +44,10 @@ enum { NETNS_SOCKETS_MAX = 16 };
  * with its pidfd, and FORGET, and TOLD once it has shown all that were there when it came; who may
  * connect to them asks for sockets by the replica's id, and so can reach no other namespace.
  *
- * Each SHOW is answered with a SHOWN: can it be entered, and is it another network than ours? Each
- * WANT with a SOCKETS, in the order they came; as many may be under way as the channel takes. A
- * replica whose process has ended is ERR_NOT_FOUND, and is forgotten. */
+ * Each SHOW is answered with a SHOWN: can it be entered (ERR_FORBIDDEN: not by us), and is it
+ * another network than ours (else ERR_PRECONDITION)? Each WANT with a SOCKETS, in any order; as
+ * many may be under way as the channel takes. A replica whose process has ended is ERR_NOT_FOUND,
+ * and is forgotten. */
 #define NETNS_MAGIC 0x6e676550u /* "Pegn" */
 enum netns_type {
     NETNS_SHOW = 1,
@@ -72,7 +73,8 @@ struct netns_message {
 
 enum { NETNS_CHANNELS_MAX = 64, NETNS_REPLICAS_MAX = 1024 };
 
-/* One thread. With `waits` those who ask are not heard before the first TOLD. */
+/* One thread. With `waits` who asks for a replica that is not known is answered once it is shown,
+ * or at the first TOLD. */
 [[nodiscard]] int netns_helper_new(bool waits, struct netns_helper **ret_helper, struct err *err);
 void netns_helper_free(struct netns_helper *helper); /* and its channels */
 /* Takes the channel. One that shows replaces the one before; what that showed stays, until it is

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One that asks is answered before it is heard again, so that who does not read its answers holds
- * up itself alone, and at most one answer of each waits with its descriptors.
+ * up itself alone, and at most one answer of each waits with its descriptors. What is asked of a
+ * replica that may be shown yet is put aside, so that others are not held up by it.
  */
 #include <errno.h>
 #include <poll.h>
@@ -18,7 +19,13 @@
 #include "sys/fd.h"
 #include "sys/netns.h"
 
-enum { MESSAGES_A_TURN = 64 };
+enum { MESSAGES_A_TURN = 64, ASIDE_MAX = 8192 };
+
+struct aside { /* a WANT for a replica that may be shown yet */
+    struct channel *from;
+    uint64_t replica, request;
+    uint32_t count;
+};
 
 struct netns_helper {
     struct channel *channels[NETNS_CHANNELS_MAX]; /* NULL: free */
@@ -26,7 +33,9 @@ struct netns_helper {
     struct map replicas;                          /* id -> its pidfd + 1 */
     int home_fd;
     uint64_t home_cookie;
-    bool waits; /* for the first TOLD */
+    bool waits;                    /* for the first TOLD */
+    struct aside aside[ASIDE_MAX]; /* oldest first */
+    size_t aside_count;
 };
 
 /* ---- replicas -------------------------------------------------------------------------------- */
@@ -70,7 +79,7 @@ static int of_home(const struct netns_helper *helper, int socket_fd, struct err 
     uint64_t cookie = cookie_of(socket_fd);
 
     if (cookie && cookie == helper->home_cookie)
-        return err_set(err, ERR_FORBIDDEN, "it has the machine's own network");
+        return err_set(err, ERR_PRECONDITION, "it has the machine's own network");
     return 0;
 }
 
@@ -116,8 +125,16 @@ static int on_show(struct netns_helper *helper, struct channel *from,
     return say(from, &message, NULL, 0, &err);
 }
 
-static int on_want(struct netns_helper *helper, struct channel *from,
-                   const struct netns_message *asked)
+static int want_refuse(struct channel *to, const struct netns_message *asked, const struct err *why)
+{
+    struct netns_message message = { NETNS_MAGIC, NETNS_SOCKETS, asked->replica, asked->request };
+
+    message.code = why->code;
+    return say(to, &message, NULL, 0, why);
+}
+
+static int want_answer(struct netns_helper *helper, struct channel *from,
+                       const struct netns_message *asked)
 {
     struct netns_message message = { NETNS_MAGIC, NETNS_SOCKETS, asked->replica, asked->request };
     int fds[NETNS_SOCKETS_MAX], count;
@@ -141,6 +158,57 @@ static int on_want(struct netns_helper *helper, struct channel *from,
     for (int i = 0; i < count; i++)
         fd_close(&fds[i]);
     return r;
+}
+
+/* Is there nothing yet that it could be answered by? */
+static bool undecided(const struct netns_helper *helper, uint64_t replica)
+{
+    return helper->waits && !map_get_u64(&helper->replicas, replica);
+}
+
+static int on_want(struct netns_helper *helper, struct channel *from,
+                   const struct netns_message *asked)
+{
+    struct err err;
+
+    if (!undecided(helper, asked->replica))
+        return want_answer(helper, from, asked);
+    if (helper->aside_count == ASIDE_MAX) {
+        (void)err_set(&err, ERR_OVERLOADED, "%d wait already until it is said which there are",
+                      ASIDE_MAX);
+        return want_refuse(from, asked, &err);
+    }
+    helper->aside[helper->aside_count++] =
+        (struct aside){ from, asked->replica, asked->request, asked->count };
+    return 0;
+}
+
+/* One that does not read waits on. Whose channel is gone is noticed at its turn. */
+static void aside_look(struct netns_helper *helper)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < helper->aside_count; i++) {
+        const struct aside one = helper->aside[i];
+        struct netns_message asked = { .replica = one.replica,
+                                       .request = one.request,
+                                       .count = one.count };
+        if (undecided(helper, one.replica) || channel_wants_write(one.from))
+            helper->aside[kept++] = one;
+        else
+            (void)want_answer(helper, one.from, &asked);
+    }
+    helper->aside_count = kept;
+}
+
+static void aside_forget(struct netns_helper *helper, const struct channel *from)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < helper->aside_count; i++)
+        if (helper->aside[i].from != from)
+            helper->aside[kept++] = helper->aside[i];
+    helper->aside_count = kept;
 }
 
 /* Who shows hears that it was in vain, and all else goes on. */
@@ -177,11 +245,6 @@ static int on_message(struct netns_helper *helper, struct channel *from,
 
 /* ---- channels -------------------------------------------------------------------------------- */
 
-static bool held_up(const struct netns_helper *helper, const struct channel *channel)
-{
-    return channel_wants_write(channel) || (helper->waits && channel != helper->shows);
-}
-
 /* One message; 1: there may be more. */
 static int receive(struct netns_helper *helper, struct channel *from)
 {
@@ -210,6 +273,7 @@ static void cut(struct netns_helper *helper, size_t slot)
 {
     if (helper->channels[slot] == helper->shows)
         helper->shows = NULL;
+    aside_forget(helper, helper->channels[slot]);
     channel_free(take_ptr(helper->channels[slot]));
 }
 
@@ -220,13 +284,13 @@ static void channel_turn(struct netns_helper *helper, size_t slot, short events)
     struct err err;
     int r = channel_flush(channel, &err);
 
-    for (int i = 0; r >= 0 && i < MESSAGES_A_TURN && !held_up(helper, channel); i++) {
+    for (int i = 0; r >= 0 && i < MESSAGES_A_TURN && !channel_wants_write(channel); i++) {
         r = receive(helper, channel);
         if (r == 0)
             break;
     }
     /* Its end is behind what it has said, and that is not heard while it is held up. */
-    if (r < 0 || (events & (POLLHUP | POLLERR) && held_up(helper, channel)))
+    if (r < 0 || (events & (POLLHUP | POLLERR) && channel_wants_write(channel)))
         cut(helper, slot);
 }
 
@@ -297,7 +361,7 @@ size_t netns_helper_polls(struct netns_helper *helper,
         if (!channel)
             continue;
         ret_polls[i].fd = channel_fd(channel);
-        ret_polls[i].events = held_up(helper, channel) ? 0 : POLLIN;
+        ret_polls[i].events = channel_wants_write(channel) ? 0 : POLLIN;
         if (channel_wants_write(channel))
             ret_polls[i].events |= POLLOUT;
         count = i + 1;
@@ -311,6 +375,7 @@ void netns_helper_turn(struct netns_helper *helper, const struct pollfd *polls, 
         if (helper->channels[i] && polls[i].revents &&
             channel_fd(helper->channels[i]) == polls[i].fd)
             channel_turn(helper, i, polls[i].revents);
+    aside_look(helper);
 }
 
 void netns_serve(const int *channel_fds, size_t count, int lifeline_fd)

@@ -89,12 +89,11 @@ bool proc_resident_bytes(pid_t pid, uint64_t *ret)
     return true;
 }
 
-bool proc_age_ms(pid_t pid, uint64_t *ret)
+bool proc_started(pid_t pid, uint64_t *ret)
 {
     char text[1024];
     unsigned long long started;
-    struct timespec now;
-    if (!proc_read(pid, "stat", text, sizeof text) || clock_gettime(CLOCK_BOOTTIME, &now) < 0)
+    if (!proc_read(pid, "stat", text, sizeof text))
         return false;
     const char *behind = strrchr(text, ')'); /* the name may hold anything */
     if (!behind || sscanf(behind + 1,
@@ -102,8 +101,26 @@ bool proc_age_ms(pid_t pid, uint64_t *ret)
                           "%*d %*d %llu",
                           &started) != 1)
         return false;
+    *ret = started;
+    return true;
+}
+
+bool proc_age_ms(pid_t pid, uint64_t *ret)
+{
+    uint64_t started;
+    struct timespec now;
+    if (!proc_started(pid, &started) || clock_gettime(CLOCK_BOOTTIME, &now) < 0)
+        return false;
     uint64_t now_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1'000'000;
     uint64_t then_ms = started * 1000 / (uint64_t)sysconf(_SC_CLK_TCK);
     *ret = now_ms > then_ms ? now_ms - then_ms : 0;
     return true;
+}
+
+bool proc_boot(char ret[static PROC_BOOT_BYTES])
+{
+    size_t size = proc_file("/proc/sys/kernel/random/boot_id", ret, PROC_BOOT_BYTES);
+
+    ret[size && ret[size - 1] == '\n' ? size - 1 : size] = '\0';
+    return ret[0] != '\0';
 }

@@ -35,5 +35,11 @@ bool proc_ending(pid_t pid);
 bool proc_cpu_ns(pid_t pid, uint64_t *ret);
 /* Resident memory in bytes: VmRSS, so that a page that several share counts at each of them. */
 bool proc_resident_bytes(pid_t pid, uint64_t *ret);
+/* When it began, in the kernel's ticks since the machine did: with its number it is that process
+ * and no other, until the machine begins anew. */
+bool proc_started(pid_t pid, uint64_t *ret);
+/* Which life of the machine this is; false: it is not told. */
+enum { PROC_BOOT_BYTES = 40 };
+bool proc_boot(char ret[static PROC_BOOT_BYTES]);
 /* How long ago it began, to the kernel's tick. */
 bool proc_age_ms(pid_t pid, uint64_t *ret);

@@ -245,6 +245,49 @@ static void test_a_helper_that_comes_late_or_again(void **state)
     place_end(&place);
 }
 
+/* That a helper is away is no reason to give a connection up, for as long as was allowed. */
+static void test_a_call_waits_longer_than_for_a_connection(void **state)
+{
+    enum { CONNECT_MS = 20 };
+    static const struct {
+        const char *name;
+        int64_t dialer_ms;
+        bool helper; /* in the end */
+        int code;
+    } rows[] = {
+        { "until it comes", WAIT_MS, true, 0 },
+        { "for so long", 2 * CONNECT_MS, false, ERR_DEADLINE },
+        { "not at all", 0, false, ERR_DEADLINE },
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct place place;
+        struct reply reply;
+        print_message("  %s\n", rows[i].name);
+        place_begin(&place);
+        struct http_client_config config = { .dialer = entrance_dialer(place.asks),
+                                             .connect_ms = CONNECT_MS,
+                                             .dialer_ms = rows[i].dialer_ms };
+        http_client_free(place.client);
+        place.client = http_client_new(place.loop, &config);
+        entrance_show(place.shows, REPLICA, place.inside.pidfd);
+        int64_t from_ms = loop_now_ms(place.loop);
+        get(&place, REPLICA, true, &reply);
+        timer_start(place.late, WAIT_MS);
+        while (reply.done == 0 && loop_now_ms(place.loop) < from_ms + 5 * CONNECT_MS)
+            loop_run_once(place.loop, true);
+        timer_stop(place.late);
+        if (rows[i].helper) {
+            assert_int_equal(reply.done, 0);
+            helper_begin(&place);
+        }
+        until(&place, &reply.done, 1);
+        assert_int_equal(reply.code, rows[i].code);
+        place_end(&place);
+    }
+}
+
 static void test_one_that_has_ended_or_was_forgotten_is_an_error(void **state)
 {
     struct place place;
@@ -388,6 +431,110 @@ static void helper_hears(struct netns_helper *helper, const struct rlimit *limit
     assert_int_equal(0, setrlimit(RLIMIT_NOFILE, &before));
 }
 
+/* A helper in this process, of one that shows and one that asks. */
+struct pair {
+    struct netns_helper *helper;
+    struct channel *shows, *asks;
+};
+
+static void pair_begin(struct pair *pair, bool waits)
+{
+    int shows[2], asks[2];
+    struct err err;
+
+    assert_int_equal(0, netns_helper_new(waits, &pair->helper, &err));
+    assert_int_equal(0, channel_pair(shows, &err));
+    assert_int_equal(0, channel_pair(asks, &err));
+    assert_int_equal(0, netns_helper_add(pair->helper, shows[1], true, &err));
+    assert_int_equal(0, netns_helper_add(pair->helper, asks[1], false, &err));
+    pair->shows = channel_new(shows[0]);
+    pair->asks = channel_new(asks[0]);
+}
+
+static void pair_end(struct pair *pair)
+{
+    channel_free(pair->shows);
+    channel_free(pair->asks);
+    netns_helper_free(pair->helper);
+}
+
+static void pair_turn(struct pair *pair)
+{
+    struct rlimit limit;
+
+    assert_int_equal(0, getrlimit(RLIMIT_NOFILE, &limit));
+    helper_hears(pair->helper, &limit);
+}
+
+static void pair_says(struct pair *pair, struct channel *from, uint32_t type, uint64_t replica,
+                      int pidfd)
+{
+    struct netns_message message = { NETNS_MAGIC, type, replica, replica };
+    struct err err;
+
+    message.count = type == NETNS_WANT;
+    assert_int_equal(0, channel_send(from, &message, sizeof message, &pidfd, pidfd >= 0, &err));
+    pair_turn(pair);
+}
+
+/* The code of the answer for that replica; 1: there is none. */
+static int pair_hears(struct channel *at, uint64_t replica)
+{
+    int fds[CHANNEL_FDS_MAX], r;
+    struct netns_message message;
+    size_t size, count = 0;
+    struct err err;
+
+    r = channel_receive(at, &message, sizeof message, &size, fds, &count, &err);
+    for (size_t i = 0; i < count; i++)
+        fd_close(&fds[i]);
+    if (r == 0)
+        return 1;
+    assert_int_equal(r, 1);
+    assert_int_equal(message.replica, replica);
+    assert_int_equal(count, message.type == NETNS_SOCKETS && message.code == 0);
+    return message.code;
+}
+
+/* A new agent and a new helper: what is asked meanwhile waits for the replica it is asked of, and
+ * for no other; what is not there by the agent's last word is refused. */
+static void test_what_may_be_shown_yet_is_waited_for(void **state)
+{
+    enum { GONE = 9 };
+    struct place place;
+    struct pair pair;
+    (void)state;
+
+    place_begin(&place);
+    pair_begin(&pair, true);
+    pair_says(&pair, pair.asks, NETNS_WANT, REPLICA, -1);
+    pair_says(&pair, pair.asks, NETNS_WANT, GONE, -1);
+    assert_int_equal(1, pair_hears(pair.asks, 0));
+    pair_says(&pair, pair.shows, NETNS_SHOW, OTHER, place.inside.pidfd);
+    assert_int_equal(0, pair_hears(pair.shows, OTHER));
+    pair_says(&pair, pair.asks, NETNS_WANT, OTHER, -1);
+    assert_int_equal(0, pair_hears(pair.asks, OTHER)); /* it is not held up */
+    assert_int_equal(1, pair_hears(pair.asks, 0));
+    pair_says(&pair, pair.shows, NETNS_SHOW, REPLICA, place.inside.pidfd);
+    assert_int_equal(0, pair_hears(pair.shows, REPLICA));
+    assert_int_equal(0, pair_hears(pair.asks, REPLICA));
+    assert_int_equal(1, pair_hears(pair.asks, 0));
+    pair_says(&pair, pair.shows, NETNS_TOLD, 0, -1);
+    assert_int_equal(ERR_NOT_FOUND, pair_hears(pair.asks, GONE));
+    pair_says(&pair, pair.asks, NETNS_WANT, GONE, -1); /* from here on at once */
+    assert_int_equal(ERR_NOT_FOUND, pair_hears(pair.asks, GONE));
+    pair_end(&pair);
+
+    pair_begin(&pair, true); /* who asked is gone by then */
+    pair_says(&pair, pair.asks, NETNS_WANT, REPLICA, -1);
+    channel_free(pair.asks);
+    pair.asks = NULL;
+    pair_turn(&pair);
+    pair_says(&pair, pair.shows, NETNS_SHOW, REPLICA, place.inside.pidfd);
+    pair_end(&pair);
+    place_end(&place);
+}
+
 /* A failure that passes: it is told, and whoever asks later gets in, or is refused what is ours. */
 static void test_one_that_could_not_be_looked_at(void **state)
 {
@@ -424,7 +571,7 @@ static void test_one_that_could_not_be_looked_at(void **state)
         helper_hears(helper, &limit);
         assert_int_equal(1,
                          channel_receive(agent, &heard, sizeof heard, &size, fds, &fd_count, &err));
-        assert_int_equal(heard.code, own ? ERR_FORBIDDEN : 0);
+        assert_int_equal(heard.code, own ? ERR_PRECONDITION : 0);
         assert_int_equal(fd_count, own ? 0 : 1);
         for (size_t i = 0; i < fd_count; i++)
             fd_close(&fds[i]);
@@ -625,9 +772,11 @@ int main(void)
         cmocka_unit_test(test_a_call_goes_inside_and_its_connection_is_kept),
         cmocka_unit_test(test_many_at_once_are_answered_in_order),
         cmocka_unit_test(test_a_helper_that_comes_late_or_again),
+        cmocka_unit_test(test_a_call_waits_longer_than_for_a_connection),
         cmocka_unit_test(test_one_that_has_ended_or_was_forgotten_is_an_error),
         cmocka_unit_test(test_what_is_taken_back_ends_once),
         cmocka_unit_test(test_a_socket_without_a_descriptor_is_lost_alone),
+        cmocka_unit_test(test_what_may_be_shown_yet_is_waited_for),
         cmocka_unit_test(test_one_that_could_not_be_looked_at),
         cmocka_unit_test(test_one_is_shown_without_a_descriptor_of_its_own),
         cmocka_unit_test(test_one_that_could_not_be_taken),

@@ -420,6 +420,8 @@ static void test_what_is_not_its_to_say_is_dropped(void **state)
         { ROLE_CONTROL, MESSAGE_NETNS_WANT, true },
         { ROLE_AGENT, MESSAGE_NETNS_WANT, false },
         { ROLE_NETNS, MESSAGE_NETNS_WANT, true },
+        { ROLE_AGENT, MESSAGE_NETNS_LOST, true },
+        { ROLE_GATEWAY, MESSAGE_NETNS_LOST, false },
         { ROLE_NETNS, MESSAGE_REPLICA_KILL, true },
     };
     struct day *day = day_new(5);
@@ -448,6 +450,7 @@ static void inside_expect(const struct day *day, unsigned netns, unsigned agent,
 static void test_who_enters_networks_is_started_when_wanted(void **state)
 {
     struct message_empty want = MESSAGE_INIT(MESSAGE_NETNS_WANT);
+    union message lost = { .as_MESSAGE_NETNS_LOST = MESSAGE_INIT(MESSAGE_NETNS_LOST) };
     const union message *message = (const union message *)&want;
     struct day *day = day_new(29);
     struct core *core = day->core;
@@ -457,6 +460,8 @@ static void test_who_enters_networks_is_started_when_wanted(void **state)
     day_run_until(day, ENV_S);
     assert_int_equal(day->ready, 1);
     assert_int_equal(day->starts[ROLE_NETNS], 0);
+    core_message(core_role(core, ROLE_GATEWAY), &lost, sizeof(struct message_netns), NULL, 0);
+    assert_int_equal(day->starts[ROLE_NETNS], 0); /* it is not the gateway's to have it started */
     core_message(&core->agent, message, sizeof want, NULL, 0);
     day_run_until(day, 2 * ENV_S);
     assert_int_equal(day->starts[ROLE_NETNS], 1);
@@ -466,13 +471,20 @@ static void test_who_enters_networks_is_started_when_wanted(void **state)
     core_message(&core->agent, message, sizeof want, NULL, 0);
     assert_int_equal(day->starts[ROLE_NETNS], 1);
     inside_expect(day, 2 + LOOPS, 2, LOOPS);
+    /* So has a loop of the gateway, and no other. */
+    lost.as_MESSAGE_NETNS_LOST.loop = LOOPS - 1;
+    core_message(core_role(core, ROLE_GATEWAY), &lost, sizeof(struct message_netns), NULL, 0);
+    inside_expect(day, 3 + LOOPS, 2, LOOPS + 1);
+    lost.as_MESSAGE_NETNS_LOST.loop = LOOPS; /* there is none */
+    core_message(core_role(core, ROLE_GATEWAY), &lost, sizeof(struct message_netns), NULL, 0);
+    inside_expect(day, 3 + LOOPS, 2, LOOPS + 1);
 
     core_process_exited(core_role(core, ROLE_GATEWAY), 9);
     day_run_until(day, 5 * ENV_S);
-    inside_expect(day, 2 + 2 * LOOPS, 2, LOOPS);
+    inside_expect(day, 3 + 2 * LOOPS, 2, LOOPS);
     core_process_exited(&core->agent, 9);
     day_run_until(day, 10 * ENV_S);
-    inside_expect(day, 3 + 2 * LOOPS, 1, LOOPS);
+    inside_expect(day, 4 + 2 * LOOPS, 1, LOOPS);
     core_process_exited(&core->netns, 9);
     day_run_until(day, 15 * ENV_S);
     assert_int_equal(day->starts[ROLE_NETNS], 2);

@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "io/loop.h"
 #include "io/socket.h"
 #include "io/timer.h"
 #include "replica/engine/groups.h"
@@ -46,7 +47,8 @@ struct engine_life {
     void *data;
     enum engine_life_state state;
     char id[ENGINE_ID_BYTES + 1], address[48];
-    struct engine_call *call, *log_call, *stop_call; /* under way */
+    struct engine_call *call, *log_call, *stop_call, *heard_call; /* under way */
+    struct loop_task resumed;
     struct engine_frames frames;
     struct watch *watch;     /* of pidfd */
     struct timer *log_timer; /* until its log is followed again */
@@ -57,6 +59,7 @@ struct engine_life {
     unsigned looks, removals;
     bool dead, log_broken, removing;
     bool adopted;         /* its walls are to be asked for yet */
+    bool unheard;         /* ... once the engine is here */
     uint64_t told, known; /* bytes of its log; of those that come again */
     struct engine_end end;
     struct engine_end_seen seen;
@@ -287,6 +290,9 @@ static void on_waited(const struct engine_answer *answer, const struct err *err,
 static void died(struct engine_life *life)
 {
     life->dead = true;
+    loop_task_cancel(&life->resumed);
+    if (life->heard_call)
+        engine_forget(take_ptr(life->heard_call));
     watch_free(take_ptr(life->watch));
     if (life->state == ENGINE_LOOKING && life->call) /* it goes on from there */
         return;
@@ -328,16 +334,14 @@ static void running(struct engine_life *life)
     life->events.on_running(life, life->pid, life->pidfd, life->data);
 }
 
-static bool watch_process(struct engine_life *life, int64_t pid)
+static void watch_process(struct engine_life *life, int64_t pid, int pidfd)
 {
     watch_free(take_ptr(life->watch));
     fd_close(&life->pidfd);
     life->pid = pid;
-    life->pidfd = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0);
-    if (life->pidfd < 0)
-        return false;
-    life->watch = watch_new(life->loop, life->pidfd, WATCH_READ, on_pidfd, life);
-    return true;
+    life->pidfd = pidfd;
+    if (pidfd >= 0)
+        life->watch = watch_new(life->loop, pidfd, WATCH_READ, on_pidfd, life);
 }
 
 static void on_looked(const struct engine_answer *answer, const struct err *err, void *data)
@@ -370,11 +374,14 @@ static void on_looked(const struct engine_answer *answer, const struct err *err,
         running(life);
     } else if (++life->looks > LOOKS_MAX) {
         fail(life, "its process changes its number");
-    } else if (!watch_process(life, pid)) { /* the engine does not know yet that it has ended */
-        life->end.ran = true;
-        died(life);
     } else {
-        look(life); /* is it still that one? */
+        watch_process(life, pid, (int)syscall(SYS_pidfd_open, (pid_t)pid, 0));
+        if (life->pidfd < 0) { /* the engine does not know yet that it has ended */
+            life->end.ran = true;
+            died(life);
+        } else {
+            look(life); /* is it still that one? */
+        }
     }
 }
 
@@ -444,6 +451,48 @@ static void on_created(const struct engine_answer *answer, const struct err *err
     life->call = ask(life, ENGINE_GET, "/json", (struct slice){}, ASK_MS, on_checked);
 }
 
+/* ---- one whose process was known before the engine came -------------------------------------- */
+
+static void on_resumed(void *data)
+{
+    struct engine_life *life = data;
+
+    if (life->removing)
+        fail(life, "it was stopped");
+    else
+        running(life);
+}
+
+/* An engine that is lost meanwhile says so when it is back. */
+static void on_heard(const struct engine_answer *answer, const struct err *err, void *data)
+{
+    struct engine_life *life = data;
+    struct arena *arena = arena_new_secret();
+    struct engine_seen seen;
+    struct err why = {};
+    int r = err ? err->code : engine_seen_parse(arena, answer->body, &seen, &why);
+
+    life->heard_call = NULL;
+    if (r == 0 && (!seen.running || seen.pid != life->pid))
+        r = err_set(&why, ERR_CONFLICT, "the engine says that it is another process");
+    if (r == 0)
+        r = engine_walls_check(&life->want, &seen, &why);
+    arena_free(arena);
+    if (r == 0)
+        life->unheard = false;
+    else if (!err || err->code == ERR_NOT_FOUND)
+        engine_life_fail(life, err ? "the engine does not know it any more" : why.message);
+}
+
+void engine_life_heard(struct engine_life *life)
+{
+    if (!life->unheard || life->heard_call || life->state != ENGINE_RUNNING)
+        return;
+    if (!life->log_call && !timer_running(life->log_timer))
+        log_follow(life);
+    life->heard_call = ask(life, ENGINE_GET, "/json", (struct slice){}, ASK_MS, on_heard);
+}
+
 /* ---- what the caller asks for ---------------------------------------------------------------- */
 
 static struct engine_container copy(struct arena *arena, const struct engine_container *from)
@@ -492,6 +541,7 @@ static struct engine_life *life_new(struct engine *engine, struct loop *loop,
     life->events = *events;
     life->data = data;
     life->pidfd = -1;
+    loop_task_init(&life->resumed, on_resumed, life);
     life->log_timer = timer_new(loop, log_follow, life);
     life->kill_timer = timer_new(loop, on_kill_due, life);
     life->remove_timer = timer_new(loop, remove_now, life);
@@ -530,6 +580,23 @@ struct engine_life *engine_life_adopt(struct engine *engine, struct loop *loop,
     life->state = ENGINE_LOOKING;
     log_follow(life);
     look(life);
+    return life;
+}
+
+struct engine_life *engine_life_resume(struct engine *engine, struct loop *loop,
+                                       const struct engine_container *container, struct slice id,
+                                       int64_t pid, int pidfd, struct slice address,
+                                       const struct engine_life_events *events, void *data)
+{
+    struct engine_life *life = life_new(engine, loop, container, events, data);
+
+    (void)snprintf(life->id, sizeof life->id, "%.*s", SLICE_FMT(id));
+    (void)snprintf(life->address, sizeof life->address, "%.*s", SLICE_FMT(address));
+    life->unheard = life->end.ran = true;
+    life->told = AGAIN_BYTES_MAX + 1;
+    life->state = ENGINE_LOOKING;
+    watch_process(life, pid, pidfd);
+    loop_defer(loop, &life->resumed);
     return life;
 }
 
@@ -585,10 +652,11 @@ void engine_life_fail(struct engine_life *life, const char *why)
 
 void engine_life_free(struct engine_life *life)
 {
-    struct engine_call *calls[] = { life->call, life->log_call, life->stop_call };
-    for (size_t i = 0; i < 3; i++)
+    struct engine_call *calls[] = { life->call, life->log_call, life->stop_call, life->heard_call };
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++)
         if (calls[i])
             engine_forget(calls[i]);
+    loop_task_cancel(&life->resumed);
     watch_free(life->watch);
     timer_free(life->log_timer);
     timer_free(life->kill_timer);

@@ -9,9 +9,9 @@
  *
  * CHECKING asks the engine whether it has the walls that it was asked for, LOOKING the kernel: a
  * container that lacks one is removed, and the end names it. One that runs already is asked for
- * both in LOOKING. Its death is seen by a pidfd on its
- * first process, which is asked for again from the engine after it was opened, as numbers are used
- * again; the engine's word comes after that.
+ * both in LOOKING; or, where its process is known, the kernel then, and the engine when it comes.
+ * Its death is seen by a pidfd on its first process, which is asked for again from the engine after
+ * it was opened, as numbers are used again; the engine's word comes after that.
  *
  * Ownership: the caller owns the container until on_gone, in which it may be forgotten; then there
  * is nothing of it left at the engine, but where the engine could not be asked (`left`). The engine
@@ -71,6 +71,16 @@ struct engine_life *engine_life_begin(struct engine *engine, struct loop *loop,
 struct engine_life *engine_life_adopt(struct engine *engine, struct loop *loop,
                                       const struct engine_container *container, struct slice id,
                                       const struct engine_life_events *events, void *data);
+/* The same of one whose process is known already, without a word of the engine: its walls are those
+ * that the kernel shows, until engine_life_heard(). Takes the pidfd; `address` as
+ * engine_life_address() said it. */
+struct engine_life *engine_life_resume(struct engine *engine, struct loop *loop,
+                                       const struct engine_container *container, struct slice id,
+                                       int64_t pid, int pidfd, struct slice address,
+                                       const struct engine_life_events *events, void *data);
+/* The engine is here: of one that was resumed it is asked for the walls, and for what it writes
+ * from now on. Again is harmless. */
+void engine_life_heard(struct engine_life *life);
 /* The signal that its image asks to be ended by (SIGTERM), then SIGKILL after so long, by the
  * engine or, where it does not do so, by us. 0: SIGKILL now. Again is harmless; a shorter time
  * replaces a longer one. */

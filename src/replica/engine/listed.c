@@ -7,12 +7,21 @@
 #include "replica/engine/container.h"
 #include "replica/engine/engine.h"
 
+static struct slice network_of(yyjson_val *item)
+{
+    yyjson_obj_iter iter;
+
+    yyjson_obj_iter_init(json_member(json_member(item, "NetworkSettings"), "Networks"), &iter);
+    return json_slice(yyjson_obj_iter_next(&iter));
+}
+
 static bool listed(yyjson_val *item, struct slice home, struct engine_listed *ret)
 {
     yyjson_val *labels = json_member(item, "Labels");
 
     *ret = (struct engine_listed){ .id = json_slice(json_member(item, "Id")),
-                                   .state = json_slice(json_member(item, "State")) };
+                                   .state = json_slice(json_member(item, "State")),
+                                   .network = network_of(item) };
     return engine_is_id(ret->id) &&
            slice_equal(json_slice(json_member(labels, ENGINE_LABEL_HOME)), home) &&
            slice_u64(json_slice(json_member(labels, ENGINE_LABEL_REVISION)), &ret->revision) &&

@@ -14,6 +14,7 @@ struct arena;
 
 struct engine_listed {
     struct slice id, state;
+    struct slice network; /* the first that it has; empty: none is said */
     uint64_t revision, replica;
 };
 struct engine_list {
