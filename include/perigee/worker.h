@@ -7,11 +7,11 @@
  * 3 and the read end of the lifeline pipe as 4. The template loads its library, reads no byte of
  * any tenant, sends struct perigee_hello, and then obeys one command: struct perigee_clone,
  * answered by struct perigee_cloned. For each it makes a *replica*: clone3(CLONE_PARENT), so that
- * the supervisor is the replica's parent. The replica sends that answer itself, first of all, so
- * that its name is known whatever becomes of its template, or ends when it cannot; the template
- * answers when there is none. The replica keeps the descriptors of the command and nothing else,
- * puts up its walls, and only then opens the model, runs it once on zeros, and sets its phase to
- * READY.
+ * the supervisor is the replica's parent. The replica enters its control group (enum
+ * perigee_group) and sends that answer itself, before all else, so that its name is known whatever
+ * becomes of its template, or ends when it cannot; the template answers when there is none. The
+ * replica keeps the descriptors of the command but those of its group, and nothing else, puts up
+ * its walls, and only then opens the model, runs it once on zeros, and sets its phase to READY.
  *
  * Memory (nothing is writable from both sides):
  *   submission page   the gateway writes, the replica reads: rings of submissions, the futex word
@@ -35,7 +35,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PERIGEE_WORKER_VERSION 1u        /* of this contract */
+#define PERIGEE_WORKER_VERSION 2u        /* of this contract */
+#define PERIGEE_WORKER_VERSION_LEAST 1u  /* the oldest that is spoken: it has no control groups */
 #define PERIGEE_WORKER_MAGIC 0x31676550u /* "Peg1" */
 #define PERIGEE_CHANNEL_FD 3             /* in a template */
 #define PERIGEE_LIFELINE_FD 4 /* in a template: end of file means the supervisor is dead */
@@ -90,7 +91,17 @@ struct perigee_hello { /* template to supervisor, once, when it can clone */
 
 enum perigee_sandbox { PERIGEE_SANDBOX_BEST, PERIGEE_SANDBOX_REQUIRE };
 
-/* Supervisor to template, with 6 + lanes descriptors in this order. */
+/* How a replica gets into its control group without being moved by another process, for which the
+ * kernel waits until all cores have been elsewhere (10 ms and more). One that has not got there is
+ * moved by the supervisor, which looks. */
+enum perigee_group {
+    PERIGEE_GROUP_NONE,
+    PERIGEE_GROUP_TASKS,  /* writes "0" into each, with its one thread: v1's `tasks` */
+    PERIGEE_GROUP_FOLDER, /* one: is cloned into it (CLONE_INTO_CGROUP): v2 */
+};
+#define PERIGEE_GROUPS_MAX 2u /* v1: a hierarchy for memory, one for processes */
+
+/* Supervisor to template, with 6 + lanes + groups descriptors in this order. */
 enum perigee_clone_fd {
     PERIGEE_FD_SUBMISSION, /* memfd, read-only */
     PERIGEE_FD_OUTPUT,     /* memfd, read-write */
@@ -99,7 +110,7 @@ enum perigee_clone_fd {
     PERIGEE_FD_LOG,        /* write end of a pipe: becomes stdout and stderr */
     PERIGEE_FD_LIFELINE,   /* read end: end of file means the supervisor is dead */
     PERIGEE_FD_PIPES,      /* first of `lanes` write ends; a byte wakes that lane's loop */
-};
+};                         /* then `groups` of `group`'s kind */
 
 struct perigee_clone {
     uint32_t magic, message;
@@ -117,7 +128,11 @@ struct perigee_clone {
     uint32_t sandbox;     /* enum perigee_sandbox */
     uint32_t uid;         /* 0: keep the template's; else a uid (and gid) of the replica's own */
     char model_file[256]; /* in the model's folder, a relative path; terminated */
+    /* From version 2 on; one of version 1 ends here. */
+    uint32_t group;  /* enum perigee_group */
+    uint32_t groups; /* how many descriptors it has; 0 for none */
 };
+#define PERIGEE_CLONE_BYTES_1 offsetof(struct perigee_clone, group)
 
 struct perigee_cloned {
     uint32_t magic, message;

@@ -13,7 +13,7 @@
 
 struct runtime;
 
-#define REPLICA_FDS_MAX (PERIGEE_FD_PIPES + PERIGEE_LANES_MAX)
+#define REPLICA_FDS_MAX (PERIGEE_FD_PIPES + PERIGEE_LANES_MAX) /* without those of its group */
 
 struct replica {
     const struct runtime *runtime;

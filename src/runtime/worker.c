@@ -33,6 +33,7 @@
 #include "sys/fd.h"
 
 #define THREADS_MAX 1024u
+#define CLONE_FDS_MAX (REPLICA_FDS_MAX + PERIGEE_GROUPS_MAX)
 
 struct template
 {
@@ -149,16 +150,33 @@ static int template_prepare(struct template *template, struct perigee_hello *hel
 
 /* ---- the one command ------------------------------------------------------------------------- */
 
+/* What version 1 does not have is 0. */
+static bool is_spoken(const struct perigee_clone *clone, size_t size)
+{
+    return clone->magic == PERIGEE_WORKER_MAGIC && clone->message == PERIGEE_CLONE &&
+           ((clone->version == 1 && size == PERIGEE_CLONE_BYTES_1) ||
+            (clone->version == PERIGEE_WORKER_VERSION && size == sizeof *clone));
+}
+
+static bool is_group(uint32_t kind, uint32_t count)
+{
+    return kind == PERIGEE_GROUP_NONE     ? count == 0
+           : kind == PERIGEE_GROUP_TASKS  ? count > 0 && count <= PERIGEE_GROUPS_MAX
+           : kind == PERIGEE_GROUP_FOLDER ? count == 1
+                                          : false;
+}
+
 static const char *clone_fault(const struct perigee_clone *clone, size_t size, size_t fd_count)
 {
     const char *file = clone->model_file;
 
-    if (size != sizeof *clone || clone->magic != PERIGEE_WORKER_MAGIC ||
-        clone->message != PERIGEE_CLONE || clone->version != PERIGEE_WORKER_VERSION)
+    if (!is_spoken(clone, size))
         return "it is none of this version";
+    if (!is_group(clone->group, clone->groups))
+        return "its control group";
     if (clone->loops == 0 || clone->loops > PERIGEE_LOOPS_MAX || clone->lanes != 2 * clone->loops)
         return "loops and lanes";
-    if (fd_count != PERIGEE_FD_PIPES + clone->lanes)
+    if (fd_count != PERIGEE_FD_PIPES + clone->lanes + clone->groups)
         return "the number of descriptors";
     if (clone->slots == 0 || clone->slots > PERIGEE_SLOTS_MAX || clone->slot_bytes % 4096 != 0 ||
         clone->slot_bytes < PERIGEE_ANSWER_BYTES || clone->slot_bytes > UINT64_C(1) << 40)
@@ -187,16 +205,36 @@ static int reply(const void *message, size_t size)
     }
 }
 
-static pid_t clone_sibling(void)
+/* Into that group (-1: its template's). No exit signal: clone3 wants it so with CLONE_PARENT; the
+ * parent's SIGCHLD comes all the same. */
+static pid_t clone_sibling(int group_fd)
 {
-    /* No exit signal: clone3 wants it so with CLONE_PARENT; the parent's SIGCHLD comes all the
-     * same. */
     struct clone_args arguments = { .flags = CLONE_PARENT };
 
+    if (group_fd >= 0) {
+        arguments.flags |= CLONE_INTO_CGROUP;
+        arguments.cgroup = (uint64_t)group_fd;
+    }
     return (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
 }
 
-/* The clone tells its name itself, before anything else: should its template die just then, the
+/* Who cannot be cloned into its group (before Linux 5.7) is moved there by the supervisor. */
+static pid_t clone_grouped(const struct perigee_clone *clone, const int *groups)
+{
+    pid_t pid = clone->group == PERIGEE_GROUP_FOLDER ? clone_sibling(groups[0]) : -1;
+
+    return pid < 0 ? clone_sibling(-1) : pid;
+}
+
+/* The same for one that does not get in. One thread that moves itself is all that the kernel moves
+ * without waiting for every core. */
+static void enter_group(const struct perigee_clone *clone, const int *groups)
+{
+    for (uint32_t i = 0; clone->group == PERIGEE_GROUP_TASKS && i < clone->groups; i++)
+        (void)!write(groups[i], "0", 1);
+}
+
+/* The clone tells its name itself, before its walls: should its template die just then, the
  * supervisor knows it all the same, or it could not say so and ends. */
 static void tell_name(struct perigee_cloned *cloned)
 {
@@ -210,12 +248,14 @@ static void tell_name(struct perigee_cloned *cloned)
 static bool template_clone(struct template *template, const struct perigee_clone *clone,
                            const int *fds, struct perigee_cloned *cloned)
 {
-    pid_t pid = clone_sibling();
+    const int *groups = fds + PERIGEE_FD_PIPES + clone->lanes;
+    pid_t pid = clone_grouped(clone, groups);
 
     if (pid == 0) {
         static struct replica replica;
         if (template->thread_id)
             *template->thread_id = gettid();
+        enter_group(clone, groups);
         tell_name(cloned);
         replica = (struct replica){
             .runtime = template->runtime,
@@ -236,7 +276,7 @@ static ssize_t receive(void *buffer, size_t room, int *fds, size_t *fd_count)
 {
     union {
         struct cmsghdr align;
-        char bytes[CMSG_SPACE(REPLICA_FDS_MAX * sizeof(int))];
+        char bytes[CMSG_SPACE(CLONE_FDS_MAX * sizeof(int))];
     } control;
     struct iovec part = { buffer, room };
     struct msghdr message = {
@@ -264,7 +304,7 @@ static ssize_t receive(void *buffer, size_t room, int *fds, size_t *fd_count)
 static bool obey(struct template *template)
 {
     struct perigee_clone clone = {};
-    int fds[REPLICA_FDS_MAX];
+    int fds[CLONE_FDS_MAX];
     size_t fd_count;
     ssize_t size = receive(&clone, sizeof clone, fds, &fd_count);
 
@@ -297,7 +337,7 @@ int worker_main(int argc, char **argv, const struct runtime *runtime)
     struct perigee_hello hello = {
         .magic = PERIGEE_WORKER_MAGIC,
         .message = PERIGEE_HELLO,
-        .version_min = PERIGEE_WORKER_VERSION,
+        .version_min = PERIGEE_WORKER_VERSION_LEAST,
         .version_max = PERIGEE_WORKER_VERSION,
     };
     struct pollfd watched[] = {

@@ -272,7 +272,8 @@ def test_bad_commands_are_refused(template, folder):
     with template.clone(folder) as good:
         good.ready()
         fields = {
-            "version": 2,
+            "version": worker.VERSION + 1,
+            "version of a shorter one": 1,
             "lanes": 4,
             "slots": 5,
             "slot_bytes": 3,
@@ -281,11 +282,14 @@ def test_bad_commands_are_refused(template, folder):
             "file": b"/etc/passwd",
             "parent": b"../x",
             "unterminated": b"x" * 256,
+            "group": 3,
+            "group of none": worker.GROUP_TASKS,
+            "groups of no kind": 1,
         }
         values = [
             worker.MAGIC,
             worker.CLONE,
-            1,
+            worker.VERSION,
             1,
             2,
             4,
@@ -302,9 +306,12 @@ def test_bad_commands_are_refused(template, folder):
             BEST,
             0,
             b"model.onnx",
+            worker.GROUP_NONE,
+            0,
         ]
         where = {
             "version": 2,
+            "version of a shorter one": 2,
             "lanes": 4,
             "slots": 5,
             "slot_bytes": 6,
@@ -313,6 +320,9 @@ def test_bad_commands_are_refused(template, folder):
             "file": 18,
             "parent": 18,
             "unterminated": 18,
+            "group": 19,
+            "group of none": 19,
+            "groups of no kind": 20,
         }
         for name, value in fields.items():
             bad = list(values)
@@ -324,6 +334,73 @@ def test_bad_commands_are_refused(template, folder):
         assert template.cloned()[1] == -1
         template.send(b"x", [])
         assert template.cloned()[1] == -1
+
+
+def test_the_version_before_is_spoken(template, folder, subject):
+    with template.clone(folder, version=1) as replica:
+        replica.ready()
+        assert replica.ask(subject.inputs)[1] == subject.outputs
+
+
+# Its type of file system, a hierarchy's controller, and what of a group opens the way into it.
+GROUPS = {
+    worker.GROUP_TASKS: ("cgroup", "pids", "tasks"),
+    worker.GROUP_FOLDER: ("cgroup2", "", "."),
+}
+
+
+def lines_of(path):
+    return pathlib.Path(path).read_text().splitlines()
+
+
+def own_group(kind, controller):
+    """The folder of this process's own group in that hierarchy; None: there is none here."""
+    for line in lines_of("/proc/self/mounts"):
+        _, mount, mounted, options = line.split()[:4]
+        if mounted == kind and (not controller or controller in options.split(",")):
+            break
+    else:
+        return None
+    for line in lines_of("/proc/self/cgroup"):
+        _, controllers, path = line.split(":", 2)
+        if controller in controllers.split(","):
+            return pathlib.Path(mount + path)
+    return None
+
+
+@pytest.fixture(params=GROUPS)
+def group(request):
+    """(kind, folder, descriptor) of a group that is made for it."""
+    kind, controller, file = GROUPS[request.param]
+    own = own_group(kind, controller)
+    if not own or not os.access(own, os.W_OK):
+        pytest.skip(f"no group can be made here in {kind} {controller}")
+    folder = own / f"contract-{os.getpid()}"
+    folder.mkdir()
+    descriptor = os.open(folder / file, os.O_RDONLY if file == "." else os.O_WRONLY)
+    yield request.param, folder, descriptor
+    os.close(descriptor)
+    if folder.exists():
+        folder.rmdir()
+
+
+def test_it_is_in_its_group_before_it_tells_its_name(template, folder, subject, group):
+    kind, place, descriptor = group
+    with template.clone(folder, group=(kind, [descriptor])) as replica:
+        assert place.joinpath("cgroup.procs").read_text().split() == [str(replica.pid)]
+        replica.ready()
+        assert replica.ask(subject.inputs)[1] == subject.outputs
+        if os.geteuid() == 0:
+            held = [os.readlink(one) for one in pathlib.Path(f"/proc/{replica.pid}/fd").iterdir()]
+            assert not [one for one in held if place.name in one]
+
+
+def test_one_whose_group_is_gone_tells_its_name_all_the_same(template, folder, group):
+    kind, place, descriptor = group
+    place.rmdir()
+    with template.clone(folder, group=(kind, [descriptor])) as replica:
+        replica.ready()
+        assert place.name not in pathlib.Path(f"/proc/{replica.pid}/cgroup").read_text()
 
 
 def test_a_model_that_is_not_there(template, folder):

@@ -16,7 +16,7 @@ import time
 from deadline import DEADLINE
 from perigee import PROGRAM, SANITIZER_FOUND
 
-MAGIC, VERSION = 0x31676550, 1
+MAGIC, VERSION = 0x31676550, 2
 HELLO, CLONE, CLONED = 1, 2, 3
 LANES_MAX, ENTRIES, SLOTS_MAX, ALIGN = 16, 256, 512, 64
 BOOL, UINT8, UINT16, UINT32, UINT64, INT8, INT16 = range(1, 8)
@@ -24,6 +24,7 @@ INT32, INT64, FP16, FP32, FP64, BYTES, BF16 = range(8, 15)
 PHASES = ("NONE", "WALLS", "LOADING", "WARMING", "READY", "FAILED")
 DONE, BAD_INPUT, TOO_LARGE, FAULT, CANCELED = range(5)
 BEST, REQUIRE = 0, 1
+GROUP_NONE, GROUP_TASKS, GROUP_FOLDER = range(3)
 WALLS = (
     "nnp",
     "rlimits",
@@ -39,7 +40,8 @@ WALLS = (
 )
 
 HELLO_FORM = struct.Struct("<4I16s64s2I512s")
-CLONE_FORM = struct.Struct("<6I6Q6I256s")
+CLONE_FORM = struct.Struct("<6I6Q6I256s2I")
+CLONE_BYTES_1 = CLONE_FORM.size - 8  # of version 1, without the two last
 CLONED_FORM = struct.Struct("<2IQ2i")
 SUBMISSION_FORM = struct.Struct("<QQQIIq3Q")
 COMPLETION_FORM = struct.Struct("<6Q4I")
@@ -184,6 +186,8 @@ class Replica:
         sandbox=BEST,
         uid=None,
         readonly=True,
+        version=VERSION,
+        group=(GROUP_NONE, []),
     ):
         if uid is None:
             uid = 100_000 + os.getpid() % 10_000 if os.geteuid() == 0 else 0
@@ -205,14 +209,14 @@ class Replica:
             model,
             log,
             template.lifeline,
-        ] + [write for _, write in pipes]
+        ] + [write for _, write in pipes] + group[1]
         template.clones += 1
         self.id = template.clones
         template.send(
             CLONE_FORM.pack(
                 MAGIC,
                 CLONE,
-                VERSION,
+                version,
                 loops,
                 self.lanes,
                 slots,
@@ -229,7 +233,9 @@ class Replica:
                 sandbox,
                 uid,
                 file.encode(),
-            ),
+                group[0],
+                len(group[1]),
+            )[: CLONE_FORM.size if version > 1 else CLONE_BYTES_1],
             given,
         )
         replica, self.pid, error = template.cloned()
