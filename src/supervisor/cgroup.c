@@ -17,16 +17,23 @@
 
 enum { FILE_BYTES = CGROUP_PATH_BYTES + 128 };
 
+/* A file of a group to be written, or the folder itself. */
+static int open_in(const char *folder, const char *name, int flags)
+{
+    char path[FILE_BYTES];
+    (void)snprintf(path, sizeof path, "%s/%s", folder, name);
+    return open(path, flags | O_CLOEXEC);
+}
+
 [[gnu::format(printf, 3, 4)]] static bool write_file(const char *folder, const char *name,
                                                      const char *format, ...)
 {
-    char path[FILE_BYTES], text[64];
+    char text[64];
     va_list arguments;
     va_start(arguments, format);
     int size = vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    (void)snprintf(path, sizeof path, "%s/%s", folder, name);
-    auto_close int fd = open(path, O_WRONLY | O_CLOEXEC);
+    auto_close int fd = open_in(folder, name, O_WRONLY);
     return fd >= 0 && write(fd, text, (size_t)size) == size;
 }
 
@@ -63,6 +70,31 @@ static bool make_bounded(const struct cgroups *self, uint64_t id, uint64_t memor
            write_file(pids, "pids.max", "%" PRIu32, processes_max);
 }
 
+uint32_t cgroups_open(const struct cgroups *self, uint64_t id, uint64_t memory_bytes_max,
+                      uint32_t processes_max, int ret_fds[static PERIGEE_GROUPS_MAX])
+{
+    char memory[CGROUP_PATH_BYTES], pids[CGROUP_PATH_BYTES];
+    if (self->version == 0 || !make_bounded(self, id, memory_bytes_max, processes_max) ||
+        !group_path(self->memory, id, memory))
+        return 0;
+    ret_fds[0] = self->version == 2 ? open_in(memory, ".", O_RDONLY | O_DIRECTORY)
+                                    : open_in(memory, "tasks", O_WRONLY);
+    if (ret_fds[0] < 0 || self->version == 2)
+        return ret_fds[0] >= 0;
+    ret_fds[1] = group_path(self->pids, id, pids) ? open_in(pids, "tasks", O_WRONLY) : -1;
+    return 1 + (ret_fds[1] >= 0);
+}
+
+/* A replica has no children: it is alone where it is. */
+static bool is_in(const struct cgroups *self, uint64_t id, pid_t pid)
+{
+    char memory[CGROUP_PATH_BYTES], pids[CGROUP_PATH_BYTES];
+    return group_path(self->memory, id, memory) &&
+           cgroup_number(memory, "cgroup.procs") == (uint64_t)pid &&
+           (self->version == 2 || (group_path(self->pids, id, pids) &&
+                                   cgroup_number(pids, "cgroup.procs") == (uint64_t)pid));
+}
+
 static bool put_into(const struct cgroups *self, uint64_t id, pid_t pid)
 {
     char memory[CGROUP_PATH_BYTES], pids[CGROUP_PATH_BYTES];
@@ -77,6 +109,8 @@ bool cgroups_enter(const struct cgroups *self, uint64_t id, pid_t pid, uint64_t 
 {
     if (self->version == 0)
         return false;
+    if (is_in(self, id, pid))
+        return true;
     if (make_bounded(self, id, memory_bytes_max, processes_max) && put_into(self, id, pid))
         return true;
     if (self->version == 1) /* back to ours, should it be in one of the two */
@@ -99,22 +133,30 @@ bool cgroups_remove(const struct cgroups *self, uint64_t id)
 
 /* ---- start and end --------------------------------------------------------------------------- */
 
-/* Groups of supervisors that are no more. */
-static void remove_left(const char *folder)
+/* The empty ones of ours, else those of supervisors that are no more. */
+static void remove_left(const char *folder, bool ours)
 {
     DIR *dir = opendir(folder);
     struct dirent *entry;
     while (dir && (entry = readdir(dir))) {
         int pid;
         char path[FILE_BYTES + 256];
-        if (sscanf(entry->d_name, "perigee-%d-", &pid) != 1 || pid == getpid() ||
-            kill(pid, 0) == 0 || errno != ESRCH)
+        if (sscanf(entry->d_name, "perigee-%d-", &pid) != 1 || (pid == getpid()) != ours ||
+            (!ours && (kill(pid, 0) == 0 || errno != ESRCH)))
             continue;
         (void)snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
         (void)rmdir(path);
     }
     if (dir)
         (void)closedir(dir);
+}
+
+void cgroups_sweep(const struct cgroups *self)
+{
+    if (self->version > 0)
+        remove_left(self->memory, true);
+    if (self->version == 1)
+        remove_left(self->pids, true);
 }
 
 /* Under v2 a group gives controllers to those below it only when no process is in it, but for the
@@ -169,13 +211,13 @@ void cgroups_init(struct cgroups *self)
         leave_own(self->memory);
     if (self->memory[0] && has_controllers(self->memory)) {
         self->version = 2;
-        remove_left(self->memory);
+        remove_left(self->memory, false);
         if (open_v2(self) && try_group(self))
             return;
     } else if (cgroup_find(0, "memory", self->memory) && cgroup_find(0, "pids", self->pids)) {
         self->version = 1;
-        remove_left(self->memory);
-        remove_left(self->pids);
+        remove_left(self->memory, false);
+        remove_left(self->pids, false);
         if (try_group(self))
             return;
     }

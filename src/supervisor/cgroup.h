@@ -15,6 +15,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include <perigee/worker.h>
+
 #include "sys/cgroup.h"
 
 struct cgroups {
@@ -27,8 +29,16 @@ struct cgroups {
 void cgroups_init(struct cgroups *self);
 void cgroups_deinit(struct cgroups *self); /* all replicas' are removed by now */
 
-/* Makes the group `id` and puts a process into it, with what it starts. False: neither is done. */
+/* Makes the group `id`, and opens what lets a process into it that begins there, or that goes there
+ * by itself (enum perigee_group). Returns how many descriptors, the caller's; 0: no group. Moving
+ * another process is what the kernel makes wait, 10 ms and more. */
+uint32_t cgroups_open(const struct cgroups *self, uint64_t id, uint64_t memory_bytes_max,
+                      uint32_t processes_max, int ret_fds[static PERIGEE_GROUPS_MAX]);
+/* Sees to a process's being in the group `id`: one that is not is put into it, with what it starts.
+ * False: it is in none. */
 bool cgroups_enter(const struct cgroups *self, uint64_t id, pid_t pid, uint64_t memory_bytes_max,
                    uint32_t processes_max);
+/* Removes those of ours that are empty: of clones that nobody has heard of. */
+void cgroups_sweep(const struct cgroups *self);
 /* Of a reaped process. True when the kernel killed for memory in it. */
 bool cgroups_remove(const struct cgroups *self, uint64_t id);

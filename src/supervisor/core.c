@@ -344,7 +344,7 @@ static void template_hello(struct core_process *template, const struct perigee_h
                       memchr(hello->library, 0, sizeof hello->library) &&
                       memchr(hello->walls_off, 0, sizeof hello->walls_off);
     if (!template->fresh || !terminated || hello->version_min > PERIGEE_WORKER_VERSION ||
-        hello->version_max < PERIGEE_WORKER_VERSION) {
+        hello->version_max < PERIGEE_WORKER_VERSION_LEAST) {
         log_error("supervisor", "a worker of another version, killing it",
                   LOG_S("process", template->name), LOG_U("least", hello->version_min),
                   LOG_U("most", hello->version_max), LOG_U("ours", PERIGEE_WORKER_VERSION));
@@ -354,6 +354,9 @@ static void template_hello(struct core_process *template, const struct perigee_h
     template->fresh = false;
     template->proven = true;
     memcpy(template->library, hello->library, sizeof template->library);
+    template->contract =
+        (uint8_t)(hello->version_max < PERIGEE_WORKER_VERSION ? hello->version_max
+                                                              : PERIGEE_WORKER_VERSION);
     template->walls = hello->walls;
     template->landlock_abi = hello->landlock_abi;
     memcpy(template->walls_off, hello->walls_off, sizeof template->walls_off);

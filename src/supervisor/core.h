@@ -52,6 +52,7 @@ struct core_process {
     uint32_t walls;   /* what it promises of its clones, enum perigee_wall */
     uint32_t landlock_abi;
     char walls_off[512];
+    uint8_t contract; /* the version that is spoken with it; 0, of a state of before: 1 */
     uint64_t instance;
     uint32_t restarts, failures; /* ever; in a row */
     int64_t ready_ns;
@@ -94,7 +95,14 @@ struct core_ops {
                  size_t fd_count, void *data);
     /* Nothing waits to be sent; after a no, core_process_writable() comes once it is so. */
     bool (*writable)(struct core_process *process, void *data);
-    /* Watches a cloned child and its log. Ends in one core_replica_exited(). */
+    /* Makes the control group of one that is cloned next, and opens the ways into it: `groups` of
+     * that kind, the caller's. Undone by `ungroup` of one that was not adopted. */
+    enum perigee_group (*group)(struct core_replica *replica,
+                                int ret_fds[static PERIGEE_GROUPS_MAX], uint32_t *ret_groups,
+                                void *data);
+    void (*ungroup)(struct core_replica *replica, void *data);
+    /* Watches a cloned child and its log, and sees to its being in its control group. Ends in one
+     * core_replica_exited(). */
     int (*adopt)(struct core_replica *replica, pid_t pid, void *data, struct err *err);
     void (*kill_replica)(struct core_replica *replica, void *data);
     /* Looks at a live one from outside (walls.h). */

@@ -344,6 +344,8 @@ static void replica_unborn(struct core_replica *replica, const char *why)
     replica->exited = exited;
     log_warn("supervisor", "a replica was not started", LOG_S("replica", replica->start.name),
              LOG_S("why", exited.text));
+    if (replica->state == REPLICA_CLONING)
+        replica->core->ops->ungroup(replica, replica->core->data);
     replica_over(replica);
 }
 
@@ -403,15 +405,15 @@ static void keep_promise(struct core_replica *replica)
     memcpy(replica->walls_off, template->walls_off, sizeof replica->walls_off);
 }
 
-static void send_clone(struct core_replica *replica)
+static struct perigee_clone clone_command(const struct core_replica *replica)
 {
-    struct core *core = replica->core;
+    const struct core *core = replica->core;
     const struct message_replica_start *start = &replica->start;
     uint32_t loops = core->config.start.loops;
     struct perigee_clone clone = {
         .magic = PERIGEE_WORKER_MAGIC,
         .message = PERIGEE_CLONE,
-        .version = PERIGEE_WORKER_VERSION,
+        .version = replica->template->contract > 1 ? replica->template->contract : 1,
         .loops = loops,
         .lanes = 2 * loops,
         .slots = start->slots,
@@ -429,6 +431,28 @@ static void send_clone(struct core_replica *replica)
         .uid = replica_uid(replica),
     };
     memcpy(clone.model_file, start->model_file, sizeof clone.model_file);
+    return clone;
+}
+
+/* Its group is made before it is, so that it never stands outside. */
+static void send_command(struct core_replica *replica, struct perigee_clone *clone, int *fds)
+{
+    struct core *core = replica->core;
+    size_t size = PERIGEE_CLONE_BYTES_1, count = PERIGEE_FD_PIPES + clone->lanes;
+    int *groups = fds + count;
+    if (clone->version > 1) {
+        clone->group = core->ops->group(replica, groups, &clone->groups, core->data);
+        size = sizeof *clone;
+    }
+    core->ops->send(replica->template, clone, size, fds, count + clone->groups, core->data);
+    for (uint32_t i = 0; i < clone->groups; i++)
+        fd_close(&groups[i]);
+}
+
+static void send_clone(struct core_replica *replica)
+{
+    struct core *core = replica->core;
+    struct perigee_clone clone = clone_command(replica);
     auto_close int submission = -1;
     auto_close int arena = -1;
     struct err err;
@@ -437,7 +461,7 @@ static void send_clone(struct core_replica *replica)
         replica_unborn(replica, err.message);
         return;
     }
-    int fds[PERIGEE_FD_PIPES + PERIGEE_LANES_MAX] = {
+    int fds[PERIGEE_FD_PIPES + PERIGEE_LANES_MAX + PERIGEE_GROUPS_MAX] = {
         [PERIGEE_FD_SUBMISSION] = submission,
         [PERIGEE_FD_OUTPUT] = replica->output_fd,
         [PERIGEE_FD_ARENA] = arena,
@@ -445,11 +469,10 @@ static void send_clone(struct core_replica *replica)
         [PERIGEE_FD_LOG] = replica->log_write_fd,
         [PERIGEE_FD_LIFELINE] = core->config.lifeline_fd,
     };
-    memcpy(fds + PERIGEE_FD_PIPES, replica->pipe_writes, 2 * loops * sizeof(int));
+    memcpy(fds + PERIGEE_FD_PIPES, replica->pipe_writes, clone.lanes * sizeof(int));
     replica->state = REPLICA_CLONING;
     keep_promise(replica);
-    core->ops->send(replica->template, &clone, sizeof clone, fds, PERIGEE_FD_PIPES + 2 * loops,
-                    core->data);
+    send_command(replica, &clone, fds);
     core_template_busy(replica->template, true);
 }
 

@@ -39,7 +39,7 @@ void core_save_counts(const struct core *core, struct handover_head *head)
 /* clang-format off */
 #define PROCESS_FIELDS(V, A)                                                                       \
     V(state) V(instance) V(ready_ns) V(restarts) V(failures) V(generation)                         \
-    V(fresh) V(proven) V(booting) V(replacing) V(unwanted)                                         \
+    V(fresh) V(proven) V(booting) V(replacing) V(unwanted) V(contract)                             \
     A(name) A(runtime) A(library) A(why) V(walls) V(landlock_abi) A(walls_off)
 #define REVISION_FIELDS(V) V(uid) V(arena_fd) V(gone) V(told)
 #define REPLICA_FIELDS(V, A)                                                                       \

@@ -291,6 +291,27 @@ static void on_log(uint32_t events, void *data)
                     child);
 }
 
+static enum perigee_group family_group(struct core_replica *replica,
+                                       int ret_fds[static PERIGEE_GROUPS_MAX], uint32_t *ret_groups,
+                                       void *data)
+{
+    const struct family *family = data;
+    uint64_t memory;
+    uint32_t processes;
+    core_replica_bounds(replica, &memory, &processes);
+    *ret_groups =
+        cgroups_open(&family->cgroups, core_replica_id(replica), memory, processes, ret_fds);
+    return *ret_groups == 0               ? PERIGEE_GROUP_NONE
+           : family->cgroups.version == 2 ? PERIGEE_GROUP_FOLDER
+                                          : PERIGEE_GROUP_TASKS;
+}
+
+static void family_ungroup(struct core_replica *replica, void *data)
+{
+    const struct family *family = data;
+    (void)cgroups_remove(&family->cgroups, core_replica_id(replica));
+}
+
 static int family_adopt(struct core_replica *replica, pid_t pid, void *data, struct err *err)
 {
     struct family *family = data;
@@ -332,15 +353,17 @@ static int family_look(pid_t pid, const struct walls_expected *expected, uint32_
     return walls_look(pid, expected, ret_walls, err);
 }
 
-static void on_orphan_exited(uint64_t, const struct env_linux_exit *, void *)
+/* It may have been a clone, whose group could not be removed while it lived. */
+static void on_orphan_exited(uint64_t, const struct env_linux_exit *, void *data)
 {
+    cgroups_sweep(&((struct family *)data)->cgroups);
 }
 
 static bool orphan_end(struct family *family, pid_t pid)
 {
     uint64_t id;
     struct err err;
-    if (env_linux_adopt(family->world, pid, on_orphan_exited, NULL, &id, &err) < 0)
+    if (env_linux_adopt(family->world, pid, on_orphan_exited, family, &id, &err) < 0)
         return false;
     env_process_kill(env_linux_env(family->world), id, SIGKILL);
     return true;
@@ -387,6 +410,8 @@ const struct core_ops family_ops = {
     .kill = family_kill,
     .send = family_send,
     .writable = family_writable,
+    .group = family_group,
+    .ungroup = family_ungroup,
     .adopt = family_adopt,
     .kill_replica = family_kill_replica,
     .look = family_look,

@@ -66,7 +66,9 @@ struct handover_process {
     int64_t ready_ns, due_ns; /* CLOCK_MONOTONIC; due 0: no timer */
     uint32_t restarts, failures, generation;
     int32_t pid, channel_fd; /* of one that lives */
-    uint8_t fresh, proven, booting, replacing, unwanted, reserved[7];
+    uint8_t fresh, proven, booting, replacing, unwanted;
+    uint8_t contract; /* 0 in states of before Perigee spoke two versions: 1 */
+    uint8_t reserved[6];
     char name[32], runtime[16], library[64], why[160];
     uint32_t walls, landlock_abi; /* what a template promises */
     char walls_off[512];

@@ -240,6 +240,15 @@ static void on_replica_ready(struct env_timer *, void *data)
         gateway_says(replica->node, MESSAGE_REPLICA_READY, replica->id);
 }
 
+static enum perigee_group op_group(struct core_replica *, int *, uint32_t *, void *)
+{
+    return PERIGEE_GROUP_NONE;
+}
+
+static void op_ungroup(struct core_replica *, void *)
+{
+}
+
 static int op_adopt(struct core_replica *core, pid_t, void *data, struct err *err)
 {
     struct node *node = data;
@@ -292,6 +301,8 @@ const struct core_ops node_ops = {
     .kill = op_kill,
     .send = op_send,
     .writable = op_writable,
+    .group = op_group,
+    .ungroup = op_ungroup,
     .adopt = op_adopt,
     .kill_replica = op_kill_replica,
     .look = op_look,

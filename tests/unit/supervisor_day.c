@@ -169,7 +169,11 @@ static void op_send(struct core_process *process, const void *bytes, size_t size
     if (process->role == ROLE_TEMPLATE) {
         const struct perigee_clone *clone = bytes;
         assert_int_equal(clone->message, PERIGEE_CLONE);
-        assert_int_equal(fd_count, PERIGEE_FD_PIPES + clone->lanes);
+        bool grouped = process->contract > 1; /* else it is not spoken of */
+        assert_int_equal(clone->version, process->contract);
+        assert_int_equal(size, grouped ? sizeof *clone : PERIGEE_CLONE_BYTES_1);
+        assert_int_equal(fd_count, PERIGEE_FD_PIPES + clone->lanes + grouped);
+        assert_int_equal(day->grouped[clone->replica], grouped);
         void *memory;
         int submission = fds[PERIGEE_FD_SUBMISSION];
         assert_int_equal(shm_map(submission, clone->submission_bytes, true, &memory, &err),
@@ -235,6 +239,24 @@ static bool op_writable(struct core_process *process, void *data)
 
 /* Lives of replicas by their process id. */
 static uint64_t replica_life[4 * STARTS_MAX];
+
+static enum perigee_group op_group(struct core_replica *replica, int *ret_fds, uint32_t *ret_groups,
+                                   void *data)
+{
+    struct day *day = data;
+    uint64_t id = core_replica_id(replica);
+    assert_false(day->grouped[id]);
+    day->grouped[id] = true;
+    day->groups++;
+    ret_fds[0] = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    *ret_groups = 1;
+    return PERIGEE_GROUP_FOLDER;
+}
+
+static void op_ungroup(struct core_replica *replica, void *data)
+{
+    ((struct day *)data)->grouped[core_replica_id(replica)] = false;
+}
 
 static int op_adopt(struct core_replica *replica, pid_t pid, void *data, struct err *err)
 {
@@ -368,6 +390,8 @@ static const struct core_ops ops = {
     .kill = op_kill,
     .send = op_send,
     .writable = op_writable,
+    .group = op_group,
+    .ungroup = op_ungroup,
     .adopt = op_adopt,
     .kill_replica = op_kill_replica,
     .look = op_look,
@@ -385,7 +409,13 @@ static void process_ready(struct core_process *process)
 {
     struct message_empty ready = MESSAGE_INIT(MESSAGE_READY);
     struct perigee_hello hello = {
-        PERIGEE_WORKER_MAGIC, PERIGEE_HELLO, 1, 1, "onnx", "a library", .walls = SANDBOX_MANDATORY,
+        .magic = PERIGEE_WORKER_MAGIC,
+        .message = PERIGEE_HELLO,
+        .version_min = 1,
+        .version_max = 1 + process->instance % 2, /* the next one may be of another build */
+        .runtime = "onnx",
+        .library = "a library",
+        .walls = SANDBOX_MANDATORY,
     };
     if (process->role == ROLE_TEMPLATE)
         core_template_message(process, &hello, sizeof hello);
@@ -493,6 +523,7 @@ static void on_event(struct env_timer *timer, void *data)
             struct rusage usage = {};
             replica_dead[event.life] = true;
             day->alive_replicas--;
+            op_ungroup(event.replica, day);
             core_replica_exited(event.replica, 9, &usage);
         }
         break;

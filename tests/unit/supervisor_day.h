@@ -55,6 +55,8 @@ struct day {
     ino_t pipes[STARTS_MAX][2]; /* by lane set, as the gateways got them */
     bool booted[ROLE_NETNS + 1];
     unsigned alive_replicas;
+    bool grouped[STARTS_MAX]; /* its control group is there */
+    unsigned groups;          /* that were made */
     unsigned handovers, upgrades_done, upgrades_failed;
     bool restoring;
     bool stillborn;           /* the child that is being adopted has been killed */

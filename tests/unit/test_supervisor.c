@@ -31,13 +31,15 @@
 #include "base/env.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "sys/cgroup.h"
 #include "sys/channel.h"
 #include "sys/fd.h"
 #include "sys/home.h"
+#include "sys/proc.h"
 #include "sys/sandbox.h"
 #include "sys/spawn.h"
 
-enum { REPLICA_WITHOUT_WALLS = 3 };
+enum { REPLICA_WITHOUT_WALLS = 3, REPLICA_THAT_IS_LAZY = 4 };
 
 static char home[HOME_PATH_BYTES];
 
@@ -155,6 +157,7 @@ static void role_hears(struct channel *channel, const char *name, const union me
             agent_asks(channel, 1, "fake");
             agent_asks(channel, 2, "missing");
             agent_asks(channel, REPLICA_WITHOUT_WALLS, "fake");
+            agent_asks(channel, REPLICA_THAT_IS_LAZY, "fake");
         }
         break;
     case MESSAGE_REPLICA_ADDED: {
@@ -221,9 +224,30 @@ static int role_run(const char *name)
 
 /* ---- a worker -------------------------------------------------------------------------------- */
 
-[[gnu::noreturn]] static void replica_run(const int *fds)
+static bool is_in_group(pid_t pid, pid_t supervisor, uint64_t replica)
 {
-    static const char words[] = "the replica speaks";
+    char text[4096], name[64];
+    (void)snprintf(name, sizeof name, "/perigee-%d-%u\n", (int)supervisor, (unsigned)replica);
+    return proc_read(pid, "cgroup", text, sizeof text) > 0 && strstr(text, name);
+}
+
+/* Goes into its group, unless it leaves that to the supervisor, and then tells its name. */
+[[gnu::noreturn]] static void replica_run(struct channel *channel,
+                                          const struct perigee_clone *clone, const int *fds)
+{
+    struct perigee_cloned cloned = { PERIGEE_WORKER_MAGIC, PERIGEE_CLONED, clone->replica, getpid(),
+                                     0 };
+    const int *groups = fds + PERIGEE_FD_PIPES + clone->lanes;
+    char words[64];
+    for (uint32_t i = 0; i < clone->groups && clone->group == PERIGEE_GROUP_TASKS &&
+                         clone->replica != REPLICA_THAT_IS_LAZY;
+         i++)
+        if (write(groups[i], "0", 1) != 1)
+            _exit(1);
+    int size = snprintf(words, sizeof words, "the replica speaks, %u: groups=%u in=%d",
+                        (unsigned)clone->replica, clone->groups,
+                        is_in_group(getpid(), getppid(), clone->replica));
+    role_send(channel, &cloned, sizeof cloned, NULL, 0);
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (lifeline_cut(fds[PERIGEE_FD_LIFELINE]))
         _exit(1);
@@ -233,7 +257,7 @@ static int role_run(const char *name)
     status->phase = PERIGEE_PHASE_FAILED;
     status->syscall = -1;
     strcpy(status->reason, "its own words");
-    if (write(fds[PERIGEE_FD_LOG], words, sizeof words - 1) < 0)
+    if (write(fds[PERIGEE_FD_LOG], words, (size_t)size) < 0)
         _exit(1);
     for (;;)
         pause();
@@ -242,7 +266,7 @@ static int role_run(const char *name)
 static int template_run(void)
 {
     struct perigee_hello hello = {
-        PERIGEE_WORKER_MAGIC, PERIGEE_HELLO, 1, 1, "fake", "Fake 1", SANDBOX_MANDATORY,
+        PERIGEE_WORKER_MAGIC, PERIGEE_HELLO, 1, 2, "fake", "Fake 1", SANDBOX_MANDATORY,
     }; /* a promise that no replica of it keeps */
     struct channel *channel = channel_new(PERIGEE_CHANNEL_FD);
     role_send(channel, &hello, sizeof hello, NULL, 0);
@@ -258,10 +282,11 @@ static int template_run(void)
         struct clone_args arguments = { .flags = CLONE_PARENT };
         pid_t pid = (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
         if (pid == 0)
-            replica_run(fds);
-        struct perigee_cloned cloned = { PERIGEE_WORKER_MAGIC, PERIGEE_CLONED, clone.replica, pid,
-                                         pid < 0 ? 1 : 0 };
-        role_send(channel, &cloned, sizeof cloned, NULL, 0);
+            replica_run(channel, &clone, fds);
+        struct perigee_cloned cloned = { PERIGEE_WORKER_MAGIC, PERIGEE_CLONED, clone.replica, -1,
+                                         1 };
+        if (pid < 0)
+            role_send(channel, &cloned, sizeof cloned, NULL, 0);
         for (size_t i = 0; i < fd_count; i++)
             fd_close(&fds[i]);
     }
@@ -342,8 +367,32 @@ static void await_nothing_left(void)
     (void)alarm(0);
 }
 
+/* Where groups can be written: one that goes there by itself is in it before it tells its name, and
+ * one that does not is moved. Gives the folder that is to go with the first. */
+static void check_groups(pid_t supervisor, pid_t replica, pid_t lazy,
+                         char folder[static CGROUP_PATH_BYTES])
+{
+    const char *said = await("pop", "log the replica speaks, 1:", 0);
+    folder[0] = '\0';
+    if (strstr(said, "groups=0")) {
+        print_message("  no control group can be written here\n");
+        return;
+    }
+    assert_true(is_in_group(replica, supervisor, 1));
+    assert_true(is_in_group(lazy, supervisor, REPLICA_THAT_IS_LAZY));
+    if (strstr(said, "groups=2")) { /* v1, which has two hierarchies */
+        assert_non_null(strstr(said, "in=1"));
+        (void)await("pop", "log the replica speaks, 4: groups=2 in=0", 0);
+        assert_true(cgroup_find(replica, "memory", folder));
+    } else {
+        assert_true(cgroup_find(replica, "", folder));
+    }
+    assert_int_equal(access(folder, F_OK), 0);
+}
+
 static void test_a_life(void **state)
 {
+    char group[CGROUP_PATH_BYTES];
     (void)state;
     setup_home();
     pid_t supervisor = up();
@@ -351,7 +400,8 @@ static void test_a_life(void **state)
     (void)await("gateway", "loop=1", 0);
     (void)await("pop", "exited 2 end=5 text=there is no runtime 'missing' here", 0);
     pid_t replica = pid_in(await("pop", "added 1 fds=1", 0));
-    (void)await("pop", "log the replica speaks", 0);
+    pid_t lazy = pid_in(await("pop", "added 4 fds=1", 0));
+    check_groups(supervisor, replica, lazy, group);
     (void)await("pop", "exited 3 end=5 text=a wall that its template promised does not stand: ", 0);
     const char *added = strstr(await("gateway", "added 1 fds=5", 0), "last=");
     uintmax_t pipe = strtoumax(added + 5, NULL, 10);
@@ -383,9 +433,10 @@ static void test_a_life(void **state)
     /* The agent dies, and the replica while nobody hears it: the next agent is told all. */
     kill(pid_in(await("pop", "start", 0)), SIGKILL);
     (void)await("pop", "go", 1);
-    (void)await("pop", "log the replica speaks", 1);
+    (void)await("pop", "log the replica speaks, 1:", 1);
     kill(replica, SIGKILL);
     (void)await("pop", "exited 1 end=0 text=its own words", 0);
+    assert_true(!group[0] || access(group, F_OK) < 0);
     (void)await("gateway", "exited 1 end=0", 0);
 
     kill(supervisor, SIGTERM);

@@ -57,6 +57,8 @@ static void test_a_day_of_crashes(void **state)
         day_run_until(day, day->now_ns + 60 * ENV_S);
         assert_int_equal(day->ended, 1);
         assert_int_equal(day->alive_replicas, 0);
+        assert_true(day->groups > 0);
+        assert_null(memchr(day->grouped, true, sizeof day->grouped));
         core_free(day->core);
         env_timers_deinit(&day->timers);
         free(day);
@@ -695,7 +697,8 @@ static void test_a_worker_of_another_version_is_ended(void **state)
         { PERIGEE_WORKER_VERSION, PERIGEE_WORKER_VERSION, false, true },
         { 1, PERIGEE_WORKER_VERSION + 1, false, true },
         { PERIGEE_WORKER_VERSION + 1, PERIGEE_WORKER_VERSION + 2, false, false },
-        { 0, PERIGEE_WORKER_VERSION - 1, false, false },
+        { 0, PERIGEE_WORKER_VERSION_LEAST, false, true },
+        { 0, PERIGEE_WORKER_VERSION_LEAST - 1, false, false },
         { PERIGEE_WORKER_VERSION, PERIGEE_WORKER_VERSION, true, false },
     };
     (void)state;
