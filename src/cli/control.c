@@ -12,9 +12,9 @@
 #include "base/err.h"
 #include "cli/cli.h"
 #include "cli/context.h"
-#include "cli/sse.h"
 #include "http/fetch.h"
 #include "io/loop.h"
+#include "proto/sse.h"
 #include "sys/env_linux.h"
 
 enum {

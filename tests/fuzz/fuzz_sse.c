@@ -2,7 +2,7 @@
 /* The same events, whatever the pieces they come in. */
 #include <assert.h>
 
-#include "cli/sse.h"
+#include "proto/sse.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

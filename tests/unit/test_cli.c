@@ -13,7 +13,6 @@
 
 #include "base/arena.h"
 #include "base/err.h"
-#include "cli/sse.h"
 
 /* ---- parsing: a command of ours says what it got -------------------------------------------- */
 
@@ -328,96 +327,6 @@ static void test_a_full_table_fits(void **state)
     arena_free(cli.arena);
 }
 
-/* ---- server-sent events --------------------------------------------------------------------- */
-
-struct heard {
-    char text[512];
-    size_t stop_after, count;
-};
-
-static bool on_event(struct slice kind, struct slice id, struct slice text, void *data)
-{
-    struct heard *heard = data;
-    size_t used = strlen(heard->text);
-    snprintf(heard->text + used, sizeof heard->text - used, "[%.*s %.*s %.*s]", SLICE_FMT(kind),
-             SLICE_FMT(id), SLICE_FMT(text));
-    return ++heard->count != heard->stop_after;
-}
-
-static const struct {
-    const char *name, *stream, *wanted;
-    size_t stop_after;
-} sse_rows[] = {
-    { "one", "event: e\nid: 1\ndata: x\n\n", "[e 1 x]", 0 },
-    { "two", "id: 1\ndata: x\n\nid: 2\ndata: y\n\n", "[message 1 x][message 2 y]", 0 },
-    { "the id stays", "id: 7\ndata: x\n\ndata: y\n\n", "[message 7 x][message 7 y]", 0 },
-    { "CR LF", "event: e\r\ndata: x\r\n\r\ndata: y\r\n\r\n", "[e  x][message  y]", 0 },
-    { "CR", "event: e\rdata: x\r\rdata: y\r\r.", "[e  x][message  y]", 0 },
-    { "comments", ": watching\n\n: ping\n\ndata: x\n\n: ping\n\n", "[message  x]", 0 },
-    { "several lines", "data: a\ndata: b\n\n", "[message  a\nb]", 0 },
-    { "the kind behind the data", "data: aaaaaaaaaaaaaa\nevent: late\ndata: bbbbbbbbbb\n\n",
-      "[late  aaaaaaaaaaaaaa\nbbbbbbbbbb]", 0 },
-    { "no blank", "data:x\n\n", "[message  x]", 0 },
-    { "two blanks", "data:  x\n\n", "[message   x]", 0 },
-    { "no colon", "data\n\n", "[message  ]", 0 },
-    { "unknown fields", "retry: 5\nfoo: bar\ndata: x\n\n", "[message  x]", 0 },
-    { "half an event", "data: x\n\ndata: y\n", "[message  x]", 0 },
-    { "no more than wanted", "data: x\n\ndata: y\n\n", "[message  x]", 1 },
-    { "an id that is too long",
-      "id: 0123456789012345678901234567890123456789012345678901234567890123456789\ndata: x\n\n",
-      "[message  x]", 0 },
-};
-
-/* In pieces of 1, 2, 3 ... bytes: the same. */
-static void test_sse(void **state)
-{
-    (void)state;
-    for (size_t i = 0; i < sizeof sse_rows / sizeof *sse_rows; i++) {
-        size_t all = strlen(sse_rows[i].stream);
-        print_message("  %s\n", sse_rows[i].name);
-        for (size_t piece = 1; piece <= all; piece++) {
-            struct heard heard = { .stop_after = sse_rows[i].stop_after };
-            struct sse sse = { .on_event = on_event, .data = &heard };
-            bool more = true;
-            for (size_t at = 0; at < all && more; at += piece) {
-                size_t size = all - at < piece ? all - at : piece;
-                more = sse_feed(&sse, (struct slice){ sse_rows[i].stream + at, size });
-            }
-            assert_string_equal(heard.text, sse_rows[i].wanted);
-            assert_int_equal(sse.ended, sse_rows[i].stop_after != 0);
-            sse_deinit(&sse);
-        }
-    }
-}
-
-static void test_sse_begins_anew(void **state)
-{
-    struct heard heard = {};
-    struct sse sse = { .on_event = on_event, .data = &heard };
-    (void)state;
-    assert_true(sse_feed(&sse, SLICE("id: 3\ndata: x\n\ndata: hal")));
-    sse_again(&sse);
-    assert_string_equal(sse.last_id, "3");
-    assert_true(sse_feed(&sse, SLICE("data: y\n\n")));
-    assert_string_equal(heard.text, "[message 3 x][message 3 y]");
-    sse_deinit(&sse);
-}
-
-static void test_sse_is_bounded(void **state)
-{
-    struct heard heard = {};
-    struct sse sse = { .on_event = on_event, .data = &heard };
-    static char junk[1 << 20];
-    size_t pieces = 0;
-    (void)state;
-    memset(junk, 'x', sizeof junk);
-    while (sse_feed(&sse, (struct slice){ junk, sizeof junk }) && pieces < 100)
-        pieces++;
-    assert_true(sse.too_large);
-    assert_in_range(pieces, 1, SSE_EVENT_BYTES_MAX / sizeof junk);
-    sse_deinit(&sse);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -428,9 +337,6 @@ int main(void)
         cmocka_unit_test(test_wrap),
         cmocka_unit_test(test_tables),
         cmocka_unit_test(test_a_full_table_fits),
-        cmocka_unit_test(test_sse),
-        cmocka_unit_test(test_sse_begins_anew),
-        cmocka_unit_test(test_sse_is_bounded),
     };
     return cmocka_run_group_tests_name("cli", tests, NULL, NULL);
 }

@@ -2,8 +2,9 @@
 /*
  * sse.h -- server-sent events out of a stream of bytes (WHATWG HTML, 9.2).
  *
- * Bytes come in pieces of any size; each whole event is handed over once. An event above
- * SSE_EVENT_BYTES_MAX ends it. The owner frees the buffer with sse_deinit(). One thread.
+ * Bytes come in pieces of any size; each whole event is handed over once, and nothing of it is left
+ * in the buffer afterwards: there are secrets among what control tells agents. An event above the
+ * bound ends it. The owner frees the buffer with sse_deinit(). One thread.
  */
 #pragma once
 
@@ -22,7 +23,8 @@ typedef bool (*sse_event_cb)(struct slice kind, struct slice id, struct slice te
 struct sse { /* zeroed, but for the callback */
     sse_event_cb on_event;
     void *data;
-    char *buffer; /* what has come of the present event */
+    size_t event_bytes_max; /* 0: SSE_EVENT_BYTES_MAX */
+    char *buffer;           /* what has come of the present event */
     size_t used, room, scanned;
     char last_id[SSE_ID_BYTES]; /* for Last-Event-ID; "" none */
     bool ended;                 /* by the callback */

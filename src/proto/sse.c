@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "cli/sse.h"
+#include "proto/sse.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -85,15 +85,23 @@ static size_t event_end(const char *data, size_t size, size_t from)
     return 0;
 }
 
+static void buffer_free(struct sse *sse)
+{
+    if (sse->buffer)
+        explicit_bzero(sse->buffer, sse->room);
+    free(sse->buffer);
+}
+
 bool sse_feed(struct sse *sse, struct slice bytes)
 {
-    if (bytes.size > SSE_EVENT_BYTES_MAX - sse->used) {
+    size_t bytes_max = sse->event_bytes_max ? sse->event_bytes_max : SSE_EVENT_BYTES_MAX;
+    if (bytes.size > bytes_max - sse->used) {
         sse->too_large = true;
         return false;
     }
     if (sse->used + bytes.size > sse->room) {
         sse->room = (sse->used + bytes.size) * 2;
-        sse->buffer = mem_resize(sse->buffer, sse->room, 1);
+        sse->buffer = mem_move_wiped(sse->buffer, sse->used, sse->room);
     }
     if (bytes.size)
         memcpy(sse->buffer + sse->used, bytes.data, bytes.size);
@@ -104,8 +112,10 @@ bool sse_feed(struct sse *sse, struct slice bytes)
         sse->scanned = 0;
         from = end;
     }
-    if (from)
+    if (from) {
         memmove(sse->buffer, sse->buffer + from, sse->used - from);
+        explicit_bzero(sse->buffer + sse->used - from, from);
+    }
     sse->used -= from;
     /* Up to three bytes of a blank line may stand there already. */
     sse->scanned = sse->used > 4 ? sse->used - 4 : 0;
@@ -114,12 +124,14 @@ bool sse_feed(struct sse *sse, struct slice bytes)
 
 void sse_again(struct sse *sse)
 {
+    if (sse->used)
+        explicit_bzero(sse->buffer, sse->used);
     sse->used = 0;
     sse->scanned = 0;
 }
 
 void sse_deinit(struct sse *sse)
 {
-    free(sse->buffer);
+    buffer_free(sse);
     sse->buffer = NULL;
 }
