@@ -44,6 +44,10 @@ struct work_pool;
       "Watches open.")                                                                             \
     X(CONTROL_WATCHES_CUT, "perigee_control_watches_cut_total", METRIC_COUNTER, METRIC_ONE, "",    \
       NULL, "Watches cut because their reader was too slow.")                                      \
+    X(CONTROL_WATCHES_BEGUN, "perigee_control_pop_watches_begun_total", METRIC_COUNTER,            \
+      METRIC_ONE, "how", NULL,                                                                     \
+      "Watches of agents begun: resumed (with what has changed), or with all: first (the agent "   \
+      "has nothing yet), epoch (it has what another control told), behind, ahead.")                \
     X(CONTROL_ENDPOINTS, "perigee_control_endpoints", METRIC_GAUGE, METRIC_ONE, "", NULL,          \
       "Endpoints.")                                                                                \
     X(CONTROL_REPORTS, "perigee_control_reports_total", METRIC_COUNTER, METRIC_ONE, "pop", NULL,   \

@@ -173,6 +173,7 @@ void hub_refresh(struct control *control, struct hub_endpoint *endpoint)
     placement_update(control, endpoint);
     if (replace(&endpoint->pop_view, view_pop_endpoint(arena, endpoint))) {
         secrets_moved(control, endpoint);
+        endpoint->pop_changed = ++control->hub.changes;
         watch_pop_endpoint(control, endpoint);
     }
     if (replace(&endpoint->view, view_endpoint(control, arena, endpoint, &endpoint->deploying))) {
@@ -239,15 +240,41 @@ void hub_remove(struct control *control, uint64_t uid)
     if (!endpoint)
         return;
     (void)map_remove(&hub->by_key, endpoint->key);
-    typeof(&hub->gone[0]) gone = &hub->gone[hub->gone_count++ % HUB_GONE_MAX];
+    struct hub_gone *gone = &hub->gone[hub->gone_count++ % HUB_GONE_MAX];
     free((char *)gone->key.data);
     gone->key = heap_copy(endpoint->key);
     gone->uid = uid;
     gone->number = ++hub->changes;
     watch_endpoint_gone(control, endpoint, gone->number);
+    watch_pop_gone(control, uid, gone->number);
     secrets_gone(control, endpoint);
     endpoint_free(endpoint);
     metric_set(control_count(control, CONTROL_ENDPOINTS, NULL), (int64_t)hub->by_uid.count);
+}
+
+/* How many are not kept any more. */
+static uint64_t gone_first(const struct hub *hub)
+{
+    return hub->gone_count > HUB_GONE_MAX ? hub->gone_count - HUB_GONE_MAX : 0;
+}
+
+uint64_t hub_gone_known(const struct hub *hub)
+{
+    uint64_t first = gone_first(hub);
+    return first ? hub->gone[first % HUB_GONE_MAX].number : 0;
+}
+
+const struct hub_gone *hub_gone_after(const struct hub *hub, uint64_t number)
+{
+    uint64_t low = gone_first(hub), high = hub->gone_count;
+    while (low < high) {
+        uint64_t middle = low + (high - low) / 2;
+        if (hub->gone[middle % HUB_GONE_MAX].number > number)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low < hub->gone_count ? &hub->gone[low % HUB_GONE_MAX] : NULL;
 }
 
 /* ---- PoPs ----------------------------------------------------------------------------------- */
@@ -347,8 +374,10 @@ static void refresh_peers(struct control *control)
     control->hub.peers_stale = false;
     for (size_t i = 0; i < control->hub.sorted_count; i++)
         (void)look(control, control->hub.sorted[i]);
-    if (replace(&control->hub.peers, view_peers(control, arena)))
+    if (replace(&control->hub.peers, view_peers(control, arena))) {
+        control->hub.peers_changed = ++control->hub.changes;
         watch_pop_peers(control);
+    }
     keys_look(control);
     arena_free(arena);
 }
@@ -648,6 +677,7 @@ void hub_tick(struct control *control)
 void hub_open(struct control *control)
 {
     list_init(&control->hub.stale);
+    control->hub.epoch = env_random_u64(control->env) | 1;
     list_init(&control->hub.naming);
     control->hub.changes = (uint64_t)(control_wall_ns(control) / ENV_MS) * NUMBERS_A_MS;
     control->hub.calm_ms = loop_now_ms(control->loop) + CALM_MS;

@@ -165,6 +165,7 @@ struct hub_pop {
     bool recalled; /* what it said to an earlier control: it has not reported to this one */
     bool unheard;  /* it fell silent when all did, so that control may be the one cut off */
     char *kept;    /* what the store has of it; from malloc */
+    uint64_t keys_told, keys_changed; /* hash of its keys as they were last told; their number */
 };
 
 /* ---- both --------------------------------------------------------------------------------- */
@@ -200,11 +201,16 @@ struct hub_endpoint {
     struct slice key;              /* "project/name", from malloc */
     struct slice view;             /* JSON, from malloc */
     struct slice pop_view;         /* empty: there is nothing for PoPs in it yet */
-    uint64_t changed;              /* number of the view */
+    uint64_t changed, pop_changed; /* numbers of the two */
     bool deploying;                /* its state is */
 };
 
+/* An endpoint that was deleted. */
 enum { HUB_GONE_MAX = 1024 };
+struct hub_gone {
+    uint64_t number, uid;
+    struct slice key; /* from malloc */
+};
 
 struct hub {
     struct map by_uid, by_key; /* struct hub_endpoint */
@@ -215,18 +221,17 @@ struct hub {
     struct list naming;
     bool peers_stale;
     struct timer *refresh;
+    uint64_t epoch;                   /* of numbers, never 0: another one in each control's life */
     uint64_t changes;                 /* the last number given */
     struct store_placement *recalled; /* while the state is read: where endpoints are placed */
     size_t recalled_count;
     int64_t calm_ms; /* until then PoPs heard of before are taken to be where they were */
     bool deaf;       /* nobody is heard */
-    struct {
-        uint64_t number, uid;
-        struct slice key; /* from malloc */
-    } gone[HUB_GONE_MAX]; /* a ring of what was deleted lately */
+    struct hub_gone gone[HUB_GONE_MAX]; /* a ring of those of late, their numbers rising */
     uint64_t gone_count;
-    struct slice peers; /* JSON: all PoPs, as agents are told; from malloc */
-    char *gateway;      /* "127.0.0.1:8000", where endpoints answer; NULL: not known yet */
+    struct slice peers;     /* JSON: all PoPs, as agents are told; from malloc */
+    uint64_t peers_changed; /* its number */
+    char *gateway;          /* "127.0.0.1:8000", where endpoints answer; NULL: not known yet */
     bool gateway_loopback;
 };
 
@@ -238,6 +243,11 @@ void hub_put(struct control *control, struct snapshot *snapshot);
 void hub_remove(struct control *control, uint64_t uid);
 struct hub_endpoint *hub_find(struct control *control, struct slice project, struct slice name);
 struct hub_endpoint *hub_get(struct control *control, uint64_t uid);
+
+/* Deletions behind this number are all known. */
+uint64_t hub_gone_known(const struct hub *hub);
+/* The first behind that number; NULL: there is none. */
+const struct hub_gone *hub_gone_after(const struct hub *hub, uint64_t number);
 
 /* Replaces what a PoP says; takes the arena. Views of endpoints touched are made anew. */
 struct hub_pop *hub_pop(struct control *control, struct slice name); /* made when missing */

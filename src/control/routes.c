@@ -104,7 +104,7 @@ const struct route control_routes[] = {
       "A PoP joins, with its token as the bearer. It sends the digest of a secret that it keeps." },
     { HTTP_GET,    "/pops/{pop}/watch", SCOPE_POP, 0, BODY_NONE, pop_watch,
       "watchPop", "", NULL, "events", 200,
-      "What a PoP is to run, as server-sent events: all of it first, then changes." },
+      "What a PoP is to run, as server-sent events: all, or what is new since Last-Event-ID; then changes." },
     { HTTP_POST,   "/pops/{pop}/report", SCOPE_POP, 0, BODY_REPORT, pop_report,
       "reportPop", "", "Report", "Reported", 200,
       "A PoP says how everything is now, and what happened." },

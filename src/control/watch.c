@@ -14,38 +14,13 @@
 #include "base/auto.h"
 #include "base/json.h"
 #include "control/control_own.h"
-#include "control/keys.h"
 #include "control/request.h"
-#include "control/secrets.h"
-#include "control/select.h"
-#include "store/store.h"
+#include "control/watch_inside.h"
 
 enum {
     WATCH_BYTES_MAX = 4 << 20, /* waiting for a reader, beside the first state */
     WATCHES_MAX = 1000,
     ROWS_AT_ONCE = 500,
-};
-
-enum watch_kind { WATCH_ENDPOINTS, WATCH_ENDPOINT, WATCH_EVENTS, WATCH_LOGS, WATCH_POP };
-
-struct watcher {
-    struct list link;
-    struct request *q;
-    enum watch_kind kind;
-    struct selector labels;
-    struct store_filter filter;
-    struct hub_pop *pop; /* of WATCH_POP */
-    uint64_t keys_told;  /* hash of what it was told of keys */
-    struct secrets_told secrets;
-    size_t first_bytes; /* of the state at its beginning: do not count against the bound */
-    uint64_t last_id;
-    bool reading, again, from_end; /* rows: see above */
-    bool ended;
-    /* Of a read. */
-    struct arena *arena;
-    struct slice text;
-    uint64_t read_last;
-    size_t read_count;
 };
 
 /* ---- sending -------------------------------------------------------------------------------- */
@@ -57,16 +32,15 @@ static void on_chunk_written(struct exchange *x, const struct err *err, void *da
     free(data);
 }
 
-static void end(struct watcher *watcher)
+void watcher_end(struct watcher *watcher)
 {
     if (!watcher->ended && watcher->q->x)
         exchange_end(watcher->q->x, NULL, 0);
     watcher->ended = true;
 }
 
-/* False: it is not taken, and `on_written` is not called. */
-static bool say_piece(struct watcher *watcher, struct slice text, bool first,
-                      exchange_written_cb on_written, void *data)
+bool watcher_say_piece(struct watcher *watcher, struct slice text, bool first,
+                       exchange_written_cb on_written, void *data)
 {
     struct request *q = watcher->q;
     if (watcher->ended || !q->x || text.size == 0)
@@ -86,13 +60,14 @@ static bool say_piece(struct watcher *watcher, struct slice text, bool first,
 static void say(struct watcher *watcher, struct slice text, bool first)
 {
     char *chunk = mem_string(text);
-    if (!say_piece(watcher, (struct slice){ chunk, text.size }, first, on_chunk_written, chunk))
+    if (!watcher_say_piece(watcher, (struct slice){ chunk, text.size }, first, on_chunk_written,
+                           chunk))
         free(chunk);
 }
 
 /* JSON has no line breaks inside: one data line an event. */
-static struct slice event_text(struct arena *arena, const char *event, uint64_t id,
-                               struct slice data)
+struct slice watcher_event_text(struct arena *arena, const char *event, uint64_t id,
+                                struct slice data)
 {
     char *text = arena_format(arena, "event: %s\nid: %llu\ndata: ", event, (unsigned long long)id);
     size_t head = strlen(text);
@@ -103,11 +78,11 @@ static struct slice event_text(struct arena *arena, const char *event, uint64_t 
     return (struct slice){ all, head + data.size + 2 };
 }
 
-static void say_event(struct watcher *watcher, const char *event, uint64_t id, struct slice data,
-                      bool first)
+void watcher_say_event(struct watcher *watcher, const char *event, uint64_t id, struct slice data,
+                       bool first)
 {
     struct arena *arena = arena_new();
-    say(watcher, event_text(arena, event, id, data), first);
+    say(watcher, watcher_event_text(arena, event, id, data), first);
     arena_free(arena);
 }
 
@@ -123,7 +98,7 @@ static void closed(struct request *q)
                (int64_t)q->control->watcher_count);
 }
 
-static struct watcher *open_watch(struct request *q, enum watch_kind kind)
+struct watcher *watcher_open(struct request *q, enum watch_kind kind)
 {
     static const struct http_header headers[] = {
         { { "Content-Type", 12 }, { "text/event-stream", 17 } },
@@ -184,16 +159,16 @@ static struct slice deleted_json(struct arena *arena, struct slice key, uint64_t
 /* What was deleted since, if that is still known. */
 static bool say_gone(struct watcher *watcher, uint64_t since)
 {
-    struct hub *hub = &watcher->q->control->hub;
-    uint64_t from = hub->gone_count > HUB_GONE_MAX ? hub->gone_count - HUB_GONE_MAX : 0;
-    if (from > 0 && hub->gone[from % HUB_GONE_MAX].number > since)
+    const struct hub *hub = &watcher->q->control->hub;
+    const struct hub_gone *gone;
+    if (since < hub_gone_known(hub))
         return false;
-    for (uint64_t i = from; i < hub->gone_count; i++) {
-        const typeof(hub->gone[0]) *gone = &hub->gone[i % HUB_GONE_MAX];
+    while ((gone = hub_gone_after(hub, since))) {
         struct slice rest = gone->key;
-        if (gone->number > since && slice_equal(slice_cut(&rest, '/'), watcher->filter.project))
-            say_event(watcher, "deleted", gone->number,
-                      deleted_json(watcher->q->arena, gone->key, gone->uid), true);
+        if (slice_equal(slice_cut(&rest, '/'), watcher->filter.project))
+            watcher_say_event(watcher, "deleted", gone->number,
+                              deleted_json(watcher->q->arena, gone->key, gone->uid), true);
+        since = gone->number;
     }
     return true;
 }
@@ -206,7 +181,7 @@ void watch_endpoints_open(struct request *q)
         request_fail(q, &err);
         return;
     }
-    struct watcher *watcher = open_watch(q, WATCH_ENDPOINTS);
+    struct watcher *watcher = watcher_open(q, WATCH_ENDPOINTS);
     if (!watcher)
         return;
     struct hub *hub = &q->control->hub;
@@ -226,22 +201,22 @@ void watch_endpoints_open(struct request *q)
             continue;
         json_string(&w, endpoint->snapshot->row.name);
         if (endpoint->changed > since)
-            say_event(watcher, "endpoint", endpoint->changed, endpoint->view, true);
+            watcher_say_event(watcher, "endpoint", endpoint->changed, endpoint->view, true);
     }
     json_array_end(&w);
     json_object_end(&w);
-    say_event(watcher, "synced", hub->changes, json_end(&w), true);
+    watcher_say_event(watcher, "synced", hub->changes, json_end(&w), true);
 }
 
 void watch_endpoint_open(struct request *q, struct hub_endpoint *endpoint)
 {
     uint64_t since = last_event_id(q);
-    struct watcher *watcher = open_watch(q, WATCH_ENDPOINT);
+    struct watcher *watcher = watcher_open(q, WATCH_ENDPOINT);
     if (!watcher)
         return;
     watcher->filter.endpoint_uid = endpoint->snapshot->row.uid;
     if (endpoint->changed != since)
-        say_event(watcher, "endpoint", endpoint->changed, endpoint->view, true);
+        watcher_say_event(watcher, "endpoint", endpoint->changed, endpoint->view, true);
 }
 
 void watch_endpoint(struct control *control, struct hub_endpoint *endpoint)
@@ -250,193 +225,23 @@ void watch_endpoint(struct control *control, struct hub_endpoint *endpoint)
     LIST_EACH (watcher, &control->watchers, struct watcher, link)
         if ((watcher->kind == WATCH_ENDPOINTS || watcher->kind == WATCH_ENDPOINT) &&
             selects(watcher, endpoint))
-            say_event(watcher, "endpoint", endpoint->changed, endpoint->view, false);
+            watcher_say_event(watcher, "endpoint", endpoint->changed, endpoint->view, false);
 }
 
 void watch_endpoint_gone(struct control *control, struct hub_endpoint *endpoint, uint64_t number)
 {
     struct arena *arena = arena_new();
     struct slice json = deleted_json(arena, endpoint->key, endpoint->snapshot->row.uid);
-    struct slice uid = slice_of(
-        arena_format(arena, "{\"uid\":%llu}", (unsigned long long)endpoint->snapshot->row.uid));
     struct watcher *watcher;
     LIST_EACH (watcher, &control->watchers, struct watcher, link) {
-        if (watcher->kind == WATCH_POP) {
-            say_event(watcher, "gone", number, uid, false);
-        } else if ((watcher->kind == WATCH_ENDPOINTS || watcher->kind == WATCH_ENDPOINT) &&
-                   selects(watcher, endpoint)) {
-            say_event(watcher, "deleted", number, json, false);
-            if (watcher->kind == WATCH_ENDPOINT)
-                end(watcher);
-        }
+        if ((watcher->kind != WATCH_ENDPOINTS && watcher->kind != WATCH_ENDPOINT) ||
+            !selects(watcher, endpoint))
+            continue;
+        watcher_say_event(watcher, "deleted", number, json, false);
+        if (watcher->kind == WATCH_ENDPOINT)
+            watcher_end(watcher);
     }
     arena_free(arena);
-}
-
-/* ---- PoPs ----------------------------------------------------------------------------------- */
-
-static void on_secret_written(struct exchange *x, const struct err *err, void *data)
-{
-    (void)x;
-    (void)err;
-    arena_free(data);
-}
-
-/* Nothing is left of them once they have gone out. */
-static void say_keys(struct watcher *watcher, uint64_t number, bool first)
-{
-    struct arena *arena = arena_new_secret();
-    struct slice keys = keys_json(watcher->q->control, watcher->pop, arena);
-    bool news = first || map_hash(keys) != watcher->keys_told;
-    watcher->keys_told = map_hash(keys);
-    if (!news || !say_piece(watcher, event_text(arena, "keys", number, keys), first,
-                            on_secret_written, arena))
-        arena_free(arena);
-}
-
-/* Each by itself, as many do not fit into what an agent reads at once; and all their names where
- * there is one that it is to forget. */
-static void say_secrets(struct watcher *watcher, const struct hub_endpoint *endpoint,
-                        uint64_t number, bool first)
-{
-    struct control *control = watcher->q->control;
-    struct arena *arena = arena_new();
-    struct secrets_news news = {};
-    if (!watcher->ended)
-        secrets_news(control, watcher->pop, &watcher->secrets, endpoint, arena, &news);
-    for (size_t i = 0; i < news.count; i++) {
-        struct arena *secret = arena_new_secret();
-        struct slice json = secrets_value_json(control, news.rows[i], secret);
-        if (!say_piece(watcher, event_text(secret, "secret", number, json), first,
-                       on_secret_written, secret))
-            arena_free(secret);
-    }
-    if (news.fewer || first)
-        say_event(watcher, "secrets", number, secrets_list_json(&watcher->secrets, arena), first);
-    arena_free(arena);
-}
-
-/* Whatever it has not taken yet is for an agent that is not there any more, or does not read. */
-static void cut(struct watcher *watcher)
-{
-    bool open = watcher->q->x != NULL;
-    watcher->ended = true;
-    if (open)
-        exchange_abort(watcher->q->x);
-}
-
-/* An agent has one watch: a newer one takes the place of one that was cut unnoticed, and none holds
- * as many as there may be of all. */
-static void cut_older(struct control *control, struct slice pop)
-{
-    struct watcher *watcher;
-    LIST_EACH (watcher, &control->watchers, struct watcher, link)
-        if (watcher->pop && !watcher->q->trusted && slice_equal(watcher->pop->name, pop))
-            cut(watcher);
-}
-
-void watch_pop_open(struct request *q)
-{
-    if (!q->trusted)
-        cut_older(q->control, q->parts[0]);
-    struct watcher *watcher = open_watch(q, WATCH_POP);
-    if (!watcher)
-        return;
-    /* First, so that what it is given now is in what it hears first. */
-    list_remove(&watcher->link);
-    watcher->pop = hub_pop(q->control, q->parts[0]);
-    hub_pop_watched(q->control, watcher->pop, true);
-    hub_refresh_now(q->control);
-    list_append(&q->control->watchers, &watcher->link);
-    struct hub *hub = &q->control->hub;
-    struct json_writer w;
-    if (hub->peers.size)
-        say_event(watcher, "pops", hub->changes, hub->peers, true);
-    say_keys(watcher, hub->changes, true);
-    say_secrets(watcher, NULL, hub->changes, true);
-    json_begin(&w, q->arena, 0);
-    json_object_begin(&w);
-    json_key(&w, "uids");
-    json_array_begin(&w);
-    MAP_EACH (entry, &hub->by_uid) {
-        struct hub_endpoint *endpoint = entry->value;
-        if (endpoint->pop_view.size == 0)
-            continue;
-        json_u64(&w, endpoint->snapshot->row.uid);
-        say_event(watcher, "endpoint", hub->changes, endpoint->pop_view, true);
-    }
-    json_array_end(&w);
-    json_object_end(&w);
-    say_event(watcher, "synced", hub->changes, json_end(&w), true);
-}
-
-void watch_pop_end(struct control *control, const struct hub_pop *pop)
-{
-    struct watcher *watcher;
-    LIST_EACH (watcher, &control->watchers, struct watcher, link)
-        if (watcher->pop == pop)
-            end(watcher);
-}
-
-void watch_pop_peers(struct control *control)
-{
-    struct watcher *watcher;
-    uint64_t number = ++control->hub.changes;
-    LIST_EACH (watcher, &control->watchers, struct watcher, link)
-        if (watcher->kind == WATCH_POP)
-            say_event(watcher, "pops", number, control->hub.peers, false);
-}
-
-void watch_pop_keys(struct control *control)
-{
-    struct watcher *watcher;
-    uint64_t number = ++control->hub.changes;
-    LIST_EACH (watcher, &control->watchers, struct watcher, link)
-        if (watcher->kind == WATCH_POP)
-            say_keys(watcher, number, false);
-}
-
-void watch_pop_secrets(struct control *control, const struct hub_endpoint *endpoint)
-{
-    struct watcher *watcher;
-    uint64_t number = ++control->hub.changes;
-    LIST_EACH (watcher, &control->watchers, struct watcher, link)
-        if (watcher->kind == WATCH_POP)
-            say_secrets(watcher, endpoint, number, false);
-}
-
-static bool among(struct hub_pop *const *pops, size_t count, const struct hub_pop *pop)
-{
-    for (size_t i = 0; i < count; i++)
-        if (pops[i] == pop)
-            return true;
-    return false;
-}
-
-size_t watch_pop_ask(struct control *control, struct slice question, struct arena *arena,
-                     struct hub_pop ***ret_pops)
-{
-    struct watcher *watcher;
-    uint64_t number = ++control->hub.changes;
-    size_t count = 0;
-    *ret_pops = ARENA_ARRAY(arena, struct hub_pop *, control->watcher_count + 1);
-    LIST_EACH (watcher, &control->watchers, struct watcher, link) {
-        if (watcher->kind != WATCH_POP || watcher->ended || !hub_pop_runs(watcher->pop))
-            continue;
-        say_event(watcher, "explain", number, question, false);
-        if (!among(*ret_pops, count, watcher->pop))
-            (*ret_pops)[count++] = watcher->pop;
-    }
-    return count;
-}
-
-void watch_pop_endpoint(struct control *control, struct hub_endpoint *endpoint)
-{
-    struct watcher *watcher;
-    uint64_t number = ++control->hub.changes;
-    LIST_EACH (watcher, &control->watchers, struct watcher, link)
-        if (watcher->kind == WATCH_POP)
-            say_event(watcher, "endpoint", number, endpoint->pop_view, false);
 }
 
 /* ---- rows ----------------------------------------------------------------------------------- */
@@ -476,8 +281,9 @@ static int read_rows(struct job *job, struct store *store, struct err *err)
     size_t bytes = 0;
     struct slice *texts = ARENA_ARRAY(arena, struct slice, count + 1);
     for (size_t i = 0; i < count; i++) {
-        texts[i] = events ? event_text(arena, "event", events[i].id, event_json(arena, &events[i]))
-                          : event_text(arena, "log", logs[i].id, log_json(arena, &logs[i]));
+        texts[i] =
+            events ? watcher_event_text(arena, "event", events[i].id, event_json(arena, &events[i]))
+                   : watcher_event_text(arena, "log", logs[i].id, log_json(arena, &logs[i]));
         bytes += texts[i].size;
         watcher->read_last = events ? events[i].id : logs[i].id;
     }
@@ -499,7 +305,7 @@ static void on_rows_read(struct job *job, const struct err *err)
     struct watcher *watcher = q->data;
     watcher->reading = false;
     if (err) {
-        end(watcher); /* the reader comes again, behind what it has */
+        watcher_end(watcher); /* the reader comes again, behind what it has */
     } else if (q->x) {
         bool more = watcher->again || watcher->read_count == ROWS_AT_ONCE;
         if (watcher->read_count)
@@ -528,7 +334,7 @@ static void read_more(struct watcher *watcher)
 static void open_rows(struct request *q, enum watch_kind kind, const struct store_filter *filter,
                       uint64_t after, bool from_end)
 {
-    struct watcher *watcher = open_watch(q, kind);
+    struct watcher *watcher = watcher_open(q, kind);
     if (!watcher)
         return;
     uint64_t last = last_event_id(q);
@@ -577,7 +383,7 @@ void watch_events(struct control *control, const struct store_event *events, siz
                 !wanted(watcher, events[i].id))
                 continue;
             struct arena *arena = arena_new();
-            say_event(watcher, "event", events[i].id, event_json(arena, &events[i]), false);
+            watcher_say_event(watcher, "event", events[i].id, event_json(arena, &events[i]), false);
             watcher->last_id = events[i].id;
             arena_free(arena);
         }
@@ -595,7 +401,7 @@ void watch_logs(struct control *control, const struct store_log *logs, size_t co
                 !passes(watcher->filter.replica, logs[i].replica) || !wanted(watcher, logs[i].id))
                 continue;
             struct arena *arena = arena_new();
-            say_event(watcher, "log", logs[i].id, log_json(arena, &logs[i]), false);
+            watcher_say_event(watcher, "log", logs[i].id, log_json(arena, &logs[i]), false);
             watcher->last_id = logs[i].id;
             arena_free(arena);
         }
@@ -615,5 +421,5 @@ void watch_end_all(struct control *control)
 {
     struct watcher *watcher;
     LIST_EACH (watcher, &control->watchers, struct watcher, link)
-        end(watcher);
+        watcher_end(watcher);
 }

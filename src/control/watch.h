@@ -41,6 +41,7 @@ void watch_pop_keys(struct control *control);
 /* What agents have not been told yet: of what the endpoint names, or (NULL) of all secrets. */
 void watch_pop_secrets(struct control *control, const struct hub_endpoint *endpoint);
 void watch_pop_endpoint(struct control *control, struct hub_endpoint *endpoint);
+void watch_pop_gone(struct control *control, uint64_t uid, uint64_t number);
 void watch_events(struct control *control, const struct store_event *events, size_t count);
 void watch_logs(struct control *control, const struct store_log *logs, size_t count);
 

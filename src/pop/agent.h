@@ -3,7 +3,7 @@
  * agent.h -- the pop agent's shell around the core of state.h: channels, control, disk, admin port.
  *
  *   wire.c     messages with supervisor and gateway
- *   control.c  the watch on control: desired state in
+ *   control.c  the watch on control: desired state in; told.h: what it tells
  *   report.c   what control is told: replicas, events, deaths, logs
  *   keys.c     the keys that PoPs have with each other
  *   notes.c    those that must not be lost on their way
@@ -31,13 +31,15 @@
 #include "base/list.h"
 #include "contract/messages.h"
 #include "http/client.h"
+#include "pop/activity.h"
 #include "pop/asked.h"
 #include "pop/containers.h"
 #include "pop/keep.h"
 #include "pop/mesh.h"
 #include "pop/state.h"
-#include "pop/activity.h"
+#include "pop/told.h"
 #include "pop/usage.h"
+#include "proto/sse.h"
 
 struct channel;
 struct env;
@@ -115,12 +117,11 @@ struct agent {
     char watch_target[MESSAGE_PATH_BYTES + 256];
     struct timer *watch_again;
     uint32_t watch_failures;
-    uint32_t answers;      /* under way: explain.c */
-    bool control_there;    /* the watch is open and synced */
-    bool deleted;          /* control says that this PoP is no more */
-    uint64_t watch_number; /* of the last event: an earlier one that comes later is old */
-    char *watch_buffer;
-    size_t watch_used, watch_room;
+    uint32_t answers;   /* under way: explain.c */
+    bool control_there; /* the watch is open and synced */
+    bool deleted;       /* control says that this PoP is no more */
+    struct pop_told told;
+    struct sse watch_stream;
 
     /* probe.c */
     struct pop_mesh mesh;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The watch: one long answer of server-sent events (WHATWG HTML, "Server-sent events"). Each
- * connection begins with the whole state, so nothing is remembered between two of them.
+ * The watch: one long answer of server-sent events (WHATWG HTML, "Server-sent events"). One that
+ * was cut is gone on with where control still knows what has changed since (told.h).
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +10,6 @@
 #include "base/arena.h"
 #include "base/auto.h"
 #include "base/err.h"
-#include "base/json.h"
 #include "base/log.h"
 #include "io/timer.h"
 #include "pop/agent.h"
@@ -23,13 +22,13 @@ enum {
     WATCH_DELETED_MS = 30'000, /* somebody may have taken it back by a backup of control */
 };
 
-static void synced(struct agent *agent)
+static void synced(struct agent *agent, bool resumed)
 {
     if (!agent->control_there)
-        log_info("pop", "desired state is that of control");
+        log_info("pop", "desired state is that of control",
+                 LOG_S("told", resumed ? "what has changed" : "all of it"));
     agent->control_there = true;
     agent->watch_failures = 0;
-    pop_sync_end(&agent->pop);
     agent_containers_look(agent);
     agent_images_look(agent);
     /* Also when there is no endpoint: a gateway without a table is not live. */
@@ -38,109 +37,44 @@ static void synced(struct agent *agent)
     agent_report_soon(agent);
 }
 
-static void event_gone(struct agent *agent, struct slice data)
+static bool on_event(struct slice kind, struct slice id, struct slice text, void *data)
 {
-    struct arena *arena = arena_new();
-    struct err err = {};
-    yyjson_val *root;
-    uint64_t uid;
-    if (json_parse(arena, data, NULL, &root, &err) < 0 ||
-        json_get_u64(root, "uid", JSON_REQUIRED, &uid, &err) < 0)
-        log_warn("pop", "odd event from control, ignoring", LOG_S("error", err.message));
-    else
-        pop_endpoint_gone(&agent->pop, uid);
-    arena_free(arena);
-}
-
-static void event_take(struct agent *agent, struct slice kind, struct slice data)
-{
-    struct err err = {};
-    if (slice_is(kind, "endpoint")) {
-        if (pop_endpoint_apply(&agent->pop, data, &err) < 0)
-            log_error("pop", "an endpoint from control cannot be read",
-                      LOG_S("error", err.message));
+    struct agent *agent = data;
+    switch (pop_told_event(&agent->told, &agent->pop, kind, id, text)) {
+    case POP_TOLD_ENDPOINT:
         agent_repository_look(agent);
-    } else if (slice_is(kind, "pops")) {
-        if (pop_peers_apply(&agent->pop, data, &err) < 0)
-            log_error("pop", "PoPs from control cannot be read", LOG_S("error", err.message));
+        break;
+    case POP_TOLD_PEERS:
         agent_mesh_changed(agent);
-    } else if (slice_is(kind, "keys")) {
-        if (pop_keys_apply(&agent->pop, data, &err) < 0)
-            log_error("pop", "keys from control cannot be read", LOG_S("error", err.message));
-        else
-            agent_keys_changed(agent);
-        explicit_bzero((char *)(uintptr_t)data.data, data.size); /* in the watch's buffer */
-    } else if (slice_is(kind, "secret")) {
-        if (pop_secret_apply(&agent->pop, data, &err) < 0)
-            log_error("pop", "a secret from control cannot be read", LOG_S("error", err.message));
-        explicit_bzero((char *)(uintptr_t)data.data, data.size);
-    } else if (slice_is(kind, "secrets")) {
-        if (pop_secrets_keep(&agent->pop, data, &err) < 0)
-            log_error("pop", "secrets from control cannot be read", LOG_S("error", err.message));
-    } else if (slice_is(kind, "explain")) {
-        agent_explain(agent, data);
-    } else if (slice_is(kind, "gone")) {
-        event_gone(agent, data);
-    } else if (slice_is(kind, "synced")) {
-        synced(agent);
+        break;
+    case POP_TOLD_KEYS:
+        agent_keys_changed(agent);
+        break;
+    case POP_TOLD_QUESTION:
+        agent_explain(agent, text);
+        break;
+    case POP_TOLD_ALL:
+        synced(agent, false);
+        break;
+    case POP_TOLD_CHANGES:
+        synced(agent, true);
+        break;
+    case POP_TOLD_ASTRAY:
+        return false;
+    case POP_TOLD_NOTHING:
+        break;
     }
-}
-
-/* One event: lines up to an empty one. Control writes each event's data on one line, and numbers
- * them upwards; several may have one number (all of the state at the beginning). */
-static void event_parse(struct agent *agent, struct slice text)
-{
-    struct slice kind = {}, data = {};
-    uint64_t number = 0;
-    while (text.data) {
-        struct slice line = slice_cut(&text, '\n');
-        if (slice_starts(line, SLICE("event: ")))
-            kind = (struct slice){ line.data + 7, line.size - 7 };
-        else if (slice_starts(line, SLICE("data: ")))
-            data = (struct slice){ line.data + 6, line.size - 6 };
-        else if (slice_starts(line, SLICE("id: ")))
-            (void)slice_u64((struct slice){ line.data + 4, line.size - 4 }, &number);
-    }
-    if (!kind.size)
-        return;
-    if (number && number < agent->watch_number) {
-        log_warn("pop", "an event from control is older than the last one, ignoring",
-                 LOG_SLICE("event", kind), LOG_U("id", number));
-        return;
-    }
-    agent->watch_number = number ? number : agent->watch_number;
-    event_take(agent, kind, data);
+    return true;
 }
 
 static void on_watch_body(struct http_call *call, struct slice bytes, void *data)
 {
     struct agent *agent = data;
-    if (agent->watch_used + bytes.size > WATCH_EVENT_BYTES_MAX) {
-        log_error("pop", "an event from control is too large, opening the watch anew");
-        http_call_cancel(call);
+    if (sse_feed(&agent->watch_stream, bytes))
         return;
-    }
-    if (agent->watch_used + bytes.size > agent->watch_room) {
-        agent->watch_room = (agent->watch_used + bytes.size) * 2;
-        agent->watch_buffer =
-            mem_move_wiped(agent->watch_buffer, agent->watch_used, agent->watch_room);
-    }
-    memcpy(agent->watch_buffer + agent->watch_used, bytes.data, bytes.size);
-    agent->watch_used += bytes.size;
-
-    size_t from = 0;
-    for (;;) {
-        const char *end = memmem(agent->watch_buffer + from, agent->watch_used - from, "\n\n", 2);
-        if (!end)
-            break;
-        size_t size = (size_t)(end - agent->watch_buffer) - from;
-        event_parse(agent, (struct slice){ agent->watch_buffer + from, size });
-        from += size + 2;
-    }
-    memmove(agent->watch_buffer, agent->watch_buffer + from, agent->watch_used - from);
-    agent->watch_used -= from;
-    explicit_bzero(agent->watch_buffer + agent->watch_used,
-                   from); /* a part of a key, or a secret */
+    if (agent->watch_stream.too_large)
+        log_error("pop", "an event from control is too large, opening the watch anew");
+    http_call_cancel(call);
 }
 
 /* Control itself says that this PoP was deleted; a server that is no control may say 410 as well.
@@ -159,9 +93,10 @@ static void deleted(struct agent *agent)
                   "nothing; to join again: pops create, pop --token-file",
                   LOG_S("pop", agent->start.pop));
     agent->deleted = true;
+    pop_told_forget(&agent->told);
     pop_secrets_clear(&agent->pop);
     pop_sync_begin(&agent->pop);
-    pop_sync_end(&agent->pop);
+    pop_sync(&agent->pop, NULL, 0);
     agent_containers_look(agent);
 }
 
@@ -180,9 +115,11 @@ static void on_watch_head(struct http_call *call, const struct http_response *re
         http_call_cancel(call);
         return;
     }
-    agent->watch_used = 0;
-    agent->watch_number = 0;
-    pop_sync_begin(&agent->pop);
+    sse_deinit(&agent->watch_stream);
+    agent->watch_stream = (struct sse){ .on_event = on_event,
+                                        .data = agent,
+                                        .event_bytes_max = WATCH_EVENT_BYTES_MAX };
+    pop_told_open(&agent->told);
 }
 
 static void on_watch_again(void *data)
@@ -212,10 +149,14 @@ void agent_watch_open(struct agent *agent)
     static const struct http_call_events events = { on_watch_head, on_watch_body, on_watch_done };
     if (agent->watching || !agent->start.control[0])
         return;
-    const struct http_header headers[] = {
-        HTTP_HEADER("Accept", SLICE("text/event-stream")),
-        HTTP_HEADER("Authorization", slice_of(agent->bearer)),
-    };
+    struct http_header headers[3] = { HTTP_HEADER("Accept", SLICE("text/event-stream")) };
+    char mark[WATCH_MARK_BYTES];
+    size_t count = 1;
+    if (agent->bearer[0])
+        headers[count++] = HTTP_HEADER("Authorization", slice_of(agent->bearer));
+    if (agent->told.mark.epoch)
+        headers[count++] =
+            HTTP_HEADER("Last-Event-ID", slice_of(watch_mark_text(agent->told.mark, mark)));
     snprintf(agent->watch_target, sizeof agent->watch_target, "%.*s/api/v1/pops/%s/watch",
              SLICE_FMT(agent->control.base), agent->start.pop);
     struct http_request_spec spec = {
@@ -224,7 +165,7 @@ void agent_watch_open(struct agent *agent)
         .method = "GET",
         .target = slice_of(agent->watch_target),
         .headers = headers,
-        .header_count = agent->bearer[0] ? 2 : 1,
+        .header_count = count,
         .silence_ms = WATCH_SILENCE_MS,
     };
     agent->watching = http_client_call(agent->client, &spec, &events, agent);
@@ -234,6 +175,5 @@ void agent_watch_close(struct agent *agent)
 {
     timer_free(agent->watch_again);
     agent->watch_again = NULL;
-    free(agent->watch_buffer);
-    agent->watch_buffer = NULL;
+    sse_deinit(&agent->watch_stream);
 }

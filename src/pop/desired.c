@@ -236,7 +236,7 @@ int pop_endpoint_apply(struct pop *pop, struct slice json, struct err *err)
     endpoint->spec = spec;
     endpoint->json = copy;
     endpoint->generation = document.generation;
-    endpoint->wanted = endpoint->synced = true;
+    endpoint->wanted = true;
     places_apply(endpoint, document.pops);
     shares_apply(endpoint, document.traffic);
     pop_text_set(&endpoint->name, document.name);
@@ -298,17 +298,19 @@ void pop_endpoint_gone(struct pop *pop, uint64_t uid)
 
 void pop_sync_begin(struct pop *pop)
 {
-    struct pop_endpoint *endpoint;
     pop->syncs++;
-    LIST_EACH (endpoint, &pop->endpoints, struct pop_endpoint, link)
-        endpoint->synced = false;
 }
 
-void pop_sync_end(struct pop *pop)
+void pop_sync(struct pop *pop, const uint64_t *uids, size_t count)
 {
     struct pop_endpoint *endpoint;
     LIST_EACH (endpoint, &pop->endpoints, struct pop_endpoint, link)
-        if (!endpoint->synced)
+        endpoint->listed = false;
+    for (size_t i = 0; i < count; i++)
+        if ((endpoint = pop_endpoint_find(pop, uids[i])))
+            endpoint->listed = true;
+    LIST_EACH (endpoint, &pop->endpoints, struct pop_endpoint, link)
+        if (!endpoint->listed)
             endpoint_end(endpoint);
     pop_unread_prune(pop);
     pop->begun = pop->sure = pop->synced = true;

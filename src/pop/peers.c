@@ -77,15 +77,13 @@ static void stand(struct pop *pop, const struct table_source_pop *own)
     pop->place.region = arena_copy(pop->place_arena, own->region);
     pop->place.country = own->country;
     LIST_EACH (endpoint, &pop->endpoints, struct pop_endpoint, link) {
-        bool synced = endpoint->synced, wanted = endpoint->wanted;
         bool unread = map_get_u64(&pop->unread, endpoint->uid) != NULL; /* it, or a newer one */
         struct err err = {};
-        if (!wanted)
+        if (!endpoint->wanted)
             continue;
         if (pop_endpoint_apply(pop, endpoint->json, &err) < 0)
             log_error("pop", "an endpoint cannot be read anew", LOG_S("endpoint", endpoint->name),
                       LOG_S("error", err.message));
-        endpoint->synced = synced;
         if (unread)
             pop_unread_set(pop, endpoint->uid, true);
     }

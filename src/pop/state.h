@@ -211,10 +211,11 @@ struct pop_endpoint {
     struct pop *pop;
     uint64_t uid;
     char *name, *project;
-    bool running, wanted, synced; /* synced: seen since the watch was opened */
-    bool placed;                  /* control says where it runs, and how much of it here: */
-    uint32_t replicas;            /* 0: it runs at other PoPs */
-    uint32_t most;                /* it may have here; 0: not said */
+    bool running, wanted;
+    bool listed;       /* pop_sync()'s */
+    bool placed;       /* control says where it runs, and how much of it here: */
+    uint32_t replicas; /* 0: it runs at other PoPs */
+    uint32_t most;     /* it may have here; 0: not said */
     const struct table_source_placement *places; /* at all PoPs; in spec_arena */
     size_t place_count;
     const char
@@ -324,7 +325,7 @@ struct pop {
     struct list endpoints;
     struct map unread; /* uids of those of which something is not understood (0: whose is not known
                         * either): when it was told, as `syncs` */
-    uintptr_t syncs;   /* watches that were opened, and one */
+    uintptr_t syncs;   /* how often all was told, and one */
     struct map endpoints_by_uid; /* u64 -> struct pop_endpoint */
     struct map replicas_by_id;   /* u64 -> struct pop_replica */
     uint64_t instance;           /* of this agent: the upper half of replica ids */
@@ -359,9 +360,10 @@ void pop_deinit(struct pop *pop);
 /* One endpoint document of the watch stream (docs/api.md). Bad ones change nothing. */
 [[nodiscard]] int pop_endpoint_apply(struct pop *pop, struct slice json, struct err *err);
 void pop_endpoint_gone(struct pop *pop, uint64_t uid);
-void pop_sync_begin(struct pop *pop); /* a watch was opened */
-void pop_sync_end(struct pop *pop);   /* everything has been told: the rest is gone */
-void pop_alone(struct pop *pop);      /* control does not answer: what the disk says, counts */
+void pop_sync_begin(struct pop *pop); /* all of the state is about to be told */
+/* Everything has been told. These there are: the rest is gone. */
+void pop_sync(struct pop *pop, const uint64_t *uids, size_t count);
+void pop_alone(struct pop *pop); /* control does not answer: what the disk says, counts */
 
 struct pop_endpoint *pop_endpoint_find(struct pop *pop, uint64_t uid);
 struct pop_revision *pop_revision_find(struct pop *pop, uint64_t revision_uid);

@@ -37,8 +37,10 @@ class Pop:
         return self.control.call("POST", "/enrolments", {"secret": digest},
                                  Authorization=f"Bearer {self.token}", **headers)
 
-    def watch(self):
-        return self.control.watch(f"/pops/{self.name}/watch", **self.bearer)
+    def watch(self, mark=None):
+        """`mark`: up to where it has heard all."""
+        last = {"Last_Event_ID": mark} if mark else {}
+        return self.control.watch(f"/pops/{self.name}/watch", **self.bearer, **last)
 
     def body(self, **lists):
         self.sequence += 1

@@ -6,6 +6,7 @@ import socket
 import unittest
 
 from check_control import Case
+from check_pops import Joined
 from control_role import SECONDS
 
 
@@ -105,6 +106,83 @@ class Watches(Case):
         self.assertEqual(seen, sorted(set(seen)))
         rest.close()
         other.close()
+
+
+def told(watch):
+    """How a watch begins: whether it goes on, what it tells, and up to where that is all."""
+    kind, _, begins = watch.next()
+    assert kind == "begins", kind
+    items, last = [], None
+    while last != "synced":
+        last, number, data = watch.next()
+        if last not in ("secret", "secrets"):  # all of them, each time
+            items.append((last, data.get("name", data.get("uid"))
+                          if isinstance(data, dict) else None))
+    return begins["resumed"], items[:-1], f"{begins['epoch']}-{number}"
+
+
+class Resumed(Joined):
+    """A watch goes on where it was cut (tests/unit/test_watch.c has each case)."""
+
+    def begun(self, how):
+        return self.metric(f'perigee_control_pop_watches_begun_total{{how="{how}"}}')
+
+    def again(self, pop, mark):
+        watch = pop.watch(mark)
+        self.addCleanup(watch.close)
+        return told(watch)
+
+    def test_what_has_changed_since(self):
+        c = self.control
+        paris = self.join("paris")
+        uids = [c.deploy(name, regions=["paris"]).json()["uid"] for name in ("one", "two")]
+        resumed, items, mark = self.again(paris, None)
+        self.assertFalse(resumed)
+        self.assertEqual(sorted(map(str, items)), sorted(map(str, [
+            ("pops", None), ("keys", None), ("endpoint", "one"), ("endpoint", "two")])))
+        self.assertEqual(self.again(paris, mark)[:2], (True, []))
+        c.deploy("one", regions=["paris"], scale={"min": 2})
+        self.ok(c.call("DELETE", "/endpoints/two"), 202, 204)
+        self.assertEqual(self.again(paris, mark)[:2],
+                         (True, [("gone", uids[1]), ("endpoint", "one")]))
+        rome = self.join("rome")
+        resumed, items, newer = self.again(paris, mark)
+        self.assertTrue(resumed)
+        self.assertEqual([kind for kind, _ in items], ["pops", "keys", "gone", "endpoint"])
+        # Its keys are its own: what another has heard says nothing of them.
+        self.assertIn(("keys", None), self.again(rome, mark)[1])
+        self.assertEqual(self.begun("resumed"), 4)
+        self.assertEqual(self.begun("first"), 1)
+        # Live, with the next number: from there on nothing is missing.
+        watch = paris.watch(newer)
+        self.addCleanup(watch.close)
+        self.assertTrue(told(watch)[0])
+        c.deploy("three", regions=["paris"])
+        number = watch.until("endpoint")[1]
+        c.deploy("four", regions=["paris"])
+        resumed, items, _ = self.again(paris, f"{newer.split('-')[0]}-{number}")
+        self.assertTrue(resumed)
+        self.assertEqual({name for kind, name in items if kind == "endpoint"} - {"three"},
+                         {"four"})
+
+    def test_what_is_no_place_to_go_on_from(self):
+        c = self.control
+        paris = self.join("paris")
+        c.deploy("one", regions=["paris"])
+        everything = [("pops", None), ("keys", None), ("endpoint", "one")]
+        mark = self.again(paris, None)[2]
+        epoch, number = mark.split("-")
+        for other, how in ((number, "first"), ("x" * 2000, "first"), (f"{epoch}-", "first"),
+                           (f"{epoch}-{int(number) + 10**9}", "ahead"),
+                           (f"{int(epoch, 16) ^ 2:016x}-{number}", "epoch")):
+            before = self.begun(how)
+            self.assertEqual(self.again(paris, other)[:2], (False, everything), other[:40])
+            self.assertEqual(self.begun(how), before + 1)
+        # Another control: it may have been restored, whatever its numbers are.
+        c.kill()
+        c.start()
+        self.assertEqual(self.again(paris, mark)[:2], (False, everything))
+        self.assertEqual(self.begun("epoch"), 1)
 
 
 if __name__ == "__main__":

@@ -7,42 +7,10 @@
 #include "base/arena.h"
 #include "base/err.h"
 #include "base/log.h"
-#include "pop/state.h"
+#include "bare_pop.h"
 #include "store/seal.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void nothing(struct pop *, void *)
-{
-}
-
-static void look(struct pop_replica *, void *)
-{
-}
-
-static void on_event(struct pop *, const char *, const struct pop_endpoint *,
-                     const struct pop_replica *, const char *message, void *)
-{
-    if (!message[0])
-        abort();
-}
-
-static const struct pop_effects effects = {
-    .publish = nothing, .report = nothing, .save = nothing, .event = on_event, .replica_look = look
-};
-
-static void timer_start(struct env *, struct env_timer *, int64_t, env_timer_cb, void *)
-{
-}
-
-static void timer_stop(struct env *, struct env_timer *)
-{
-}
-
-static int64_t now(struct env *)
-{
-    return ENV_S;
-}
 
 static int secrets_load(struct pop *pop, struct slice text, struct err *err)
 {
@@ -58,17 +26,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static const char first[] =
         "{\"uid\":1,\"name\":\"digits\",\"state\":\"running\",\"target\":1,\"revisions\":[],"
         "\"spec\":{\"name\":\"digits\",\"model\":\"m\",\"regions\":[\"eu\"]}}";
-    struct env env = { .name = "fuzz",
-                       .now_ns = now,
-                       .wall_ns = now,
-                       .timer_start = timer_start,
-                       .timer_stop = timer_stop };
+    struct env env = BARE_ENV;
     struct pop pop;
     struct err err;
     if (size == 0)
         return 0;
     log_level_set(LOG_ERROR);
-    pop_init(&pop, &env, 1, &effects, NULL);
+    pop_init(&pop, &env, 1, &bare_effects, NULL);
     pop.name = "berlin";
     if (pop_endpoint_apply(&pop, slice_of(first), &err) < 0)
         abort();

@@ -24,6 +24,7 @@
 #include "control/control_own.h"
 #include "policy/health.h"
 #include "policy/load.h"
+#include "policy/resume.h"
 #include "policy/route.h"
 #include "pop/agent.h"
 #include "sim/world.h"
@@ -181,9 +182,11 @@ struct wish { /* an endpoint as its operator wants it */
 
 void control_start(struct fleet *fleet);
 void control_kill(struct fleet *fleet); /* what is on disk is all that there is */
+unsigned watches_begun(struct fleet *fleet, enum resume how); /* of agents, up to now */
 void operator_changes(struct fleet *fleet);
-void operator_makes(struct fleet *fleet, struct site *site); /* and it joins */
-void operator_settles(struct fleet *fleet);                  /* what chaos left half done */
+void endpoint_changes(struct fleet *fleet, struct wish *wish); /* put, or now and then deleted */
+void operator_makes(struct fleet *fleet, struct site *site);   /* and it joins */
+void operator_settles(struct fleet *fleet);                    /* what chaos left half done */
 /* The version of a spec, as its label says; 0: none. */
 uint64_t version_of(const struct endpoint_spec *spec);
 
@@ -226,7 +229,8 @@ struct fleet {
     bool placed[ENDPOINTS][SITES]; /* when that began */
     /* of what was tried */
     unsigned kills, cuts, deaths, boots, changes, refused, jumps, calls_lost;
-    struct table_copy shown; /* what shm_publish() was given last */
+    unsigned watches[RESUMES]; /* of agents, by how they began: with controls that are gone */
+    struct table_copy shown;   /* what shm_publish() was given last */
 };
 
 extern struct fleet *fleet_now; /* whose world it is: for what is wrapped */

@@ -82,11 +82,22 @@ static void works_end(struct fleet *fleet)
     }
 }
 
+unsigned watches_begun(struct fleet *fleet, enum resume how)
+{
+    struct slice word = slice_of(resume_word(how));
+    return fleet->watches[how] +
+           (fleet->control
+                ? (unsigned)control_count(fleet->control, CONTROL_WATCHES_BEGUN, &word)->words[0]
+                : 0);
+}
+
 void control_kill(struct fleet *fleet)
 {
     struct control *control = fleet->control;
     if (!control)
         return;
+    for (unsigned how = 0; how < RESUMES; how++)
+        fleet->watches[how] = watches_begun(fleet, (enum resume)how);
     fleet->control_life++;
     fleet->works_closed = true;
     env_timer_stop(fleet->env, &fleet->tick);
@@ -167,7 +178,7 @@ static void on_deleted(struct fleet *fleet, int status, struct slice, void *data
     }
 }
 
-static void endpoint_changes(struct fleet *fleet, struct wish *wish)
+void endpoint_changes(struct fleet *fleet, struct wish *wish)
 {
     struct arena *arena = arena_new();
     const char *target = arena_format(arena, "/api/v1/endpoints/%s", wish->name);

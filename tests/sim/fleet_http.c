@@ -69,7 +69,7 @@ struct http_call {
     char *answer;
     size_t answer_bytes;
     /* what was asked */
-    const char *method, *target, *bearer;
+    const char *method, *target, *bearer, *last_id;
     struct slice body;
     struct arena *arena;
     /* control's side */
@@ -323,6 +323,8 @@ static void request_make(struct http_call *call, struct http_request *ret)
                                                            : SLICE("application/json"));
     if (call->bearer)
         headers[ret->headers.count++] = HTTP_HEADER("Authorization", slice_of(call->bearer));
+    if (call->last_id)
+        headers[ret->headers.count++] = HTTP_HEADER("Last-Event-ID", slice_of(call->last_id));
     ret->headers.items = headers;
     assert_int_equal(http_target_parse(call->arena, ret, &err), 0);
     assert_int_equal(http_authority_parse(ret->authority, &ret->host, &ret->port, &err), 0);
@@ -518,6 +520,9 @@ struct http_call *__wrap_http_client_call(struct http_client *client,
         call_new(site->fleet, site, spec->method, spec->target, bearer, spec->body);
     call->events = events;
     call->data = data;
+    for (size_t i = 0; i < spec->header_count; i++)
+        if (slice_is(spec->headers[i].name, "Last-Event-ID"))
+            call->last_id = arena_string(call->arena, spec->headers[i].value);
     call->silence_ns = spec->silence_ms * ENV_MS;
     silence_watch(call);
     if (spec->timeout_ms)

@@ -57,7 +57,7 @@ struct role {
 };
 
 enum to { TO_SUPERVISOR, TO_AGENT, TO_GATEWAY, TO_TEMPLATE, FROM_CONTROL, TO_SELF };
-enum self { SELF_FETCHED = 1000, SELF_LOOK, SELF_BEGIN, SELF_ENDPOINT, SELF_GONE, SELF_SYNCED };
+enum self { SELF_FETCHED = 1000, SELF_LOOK, SELF_ENDPOINT, SELF_GONE, SELF_SYNCED };
 
 struct letter {
     struct env_timer timer;
@@ -70,6 +70,8 @@ struct letter {
     int fd;
     uint32_t what; /* enum self */
     uint64_t id;
+    uint64_t uids[ENDPOINTS]; /* of SELF_SYNCED */
+    size_t uid_count;
     char text[TEXT_BYTES];
     union message message;
 };

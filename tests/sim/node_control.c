@@ -136,6 +136,9 @@ static void tell(struct node *node, uint32_t what, const struct wish *wish)
     letter->id = wish ? wish->uid : 0;
     if (what == SELF_ENDPOINT)
         document_write(wish, letter->text);
+    for (int i = 0; i < ENDPOINTS && what == SELF_SYNCED; i++)
+        if (node->acked[i].there)
+            letter->uids[letter->uid_count++] = node->acked[i].uid;
 }
 
 static void on_watch_again(struct env_timer *, void *data)
@@ -152,7 +155,6 @@ void watch_open(struct node *node)
         return;
     }
     node->watch = ++node->watches;
-    tell(node, SELF_BEGIN, NULL);
     for (int i = 0; i < ENDPOINTS; i++)
         if (node->acked[i].there)
             tell(node, SELF_ENDPOINT, &node->acked[i]);
@@ -173,12 +175,10 @@ void watch_reads(struct node *node, const struct letter *letter)
     struct err err = {};
     if (letter->watch != node->watch || !node->agent_begun)
         return;
-    if (letter->what == SELF_BEGIN)
-        pop_sync_begin(&node->pop);
-    else if (letter->what == SELF_GONE)
+    if (letter->what == SELF_GONE)
         pop_endpoint_gone(&node->pop, letter->id);
     else if (letter->what == SELF_SYNCED)
-        pop_sync_end(&node->pop);
+        pop_sync(&node->pop, letter->uids, letter->uid_count);
     else if (pop_endpoint_apply(&node->pop, slice_of(letter->text), &err) < 0)
         fail_msg("%s", err.message);
     if (letter->what == SELF_SYNCED)

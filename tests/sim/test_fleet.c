@@ -20,6 +20,7 @@
 
 #include "base/log.h"
 #include "control/hub.h"
+#include "control/keys.h"
 #include "dns/view.h"
 #include "store/digest.h"
 #include "sys/home.h"
@@ -156,6 +157,7 @@ static void check_site(struct fleet *fleet, struct site *site, struct hub_endpoi
     /* It is as control has it: the spec, and where it runs. */
     assert_int_equal(version_of(&own->spec), fleet->wishes[which].acked);
     assert_int_equal(site->versions[which], fleet->wishes[which].acked);
+    assert_true(slice_equal(own->json, endpoint->pop_view));
     assert_int_equal(own->place_count, endpoint->place_count);
     assert_int_equal(own->replicas, place ? place->replicas : 0);
     assert_int_equal(site_ready(site, uid, 0), place ? place->replicas : 0);
@@ -196,6 +198,30 @@ static void check_endpoint(struct fleet *fleet, unsigned which)
                      endpoint->place_count ? endpoint->snapshot->row.target : 0);
 }
 
+/* What its watch has told it, in however many parts, is what there is. */
+static void check_told(struct fleet *fleet, struct site *site)
+{
+    const struct hub *hub = &fleet->control->hub;
+    const struct pop_endpoint *own;
+    struct arena *arena = arena_new_secret();
+    struct hub_pop *pop = hub_pop(fleet->control, slice_of(site->name));
+    struct slice keys = keys_json(fleet->control, pop, arena);
+    size_t wanted = 0;
+    LIST_EACH (own, &site->agent->pop.endpoints, struct pop_endpoint, link)
+        wanted += own->wanted;
+    assert_int_equal(wanted, hub->by_uid.count);
+    assert_true(slice_equal(site->agent->pop.peers_json, hub->peers));
+    assert_int_equal(site->agent->pop.key_count, SITES);
+    for (size_t i = 0; i < SITES; i++) {
+        const struct pop_key *key = &site->agent->pop.keys[i];
+        char hex[2 * sizeof key->key + 1];
+        for (size_t k = 0; k < sizeof key->key; k++)
+            snprintf(hex + 2 * k, 3, "%02x", key->key[k]);
+        assert_non_null(memmem(keys.data, keys.size, hex, 2 * sizeof key->key));
+    }
+    arena_free(arena);
+}
+
 /* Where it stands, for whoever has to find out why. */
 static void say_rest(struct fleet *fleet)
 {
@@ -234,9 +260,10 @@ static void check_rest(struct fleet *fleet)
     assert_non_null(fleet->control);
     say_rest(fleet);
     for (unsigned i = 0; i < SITES; i++) {
-        const struct site *site = &fleet->sites[i];
+        struct site *site = &fleet->sites[i];
         if (!site->agent || !site->agent->control_there || !site->table.bytes)
             fail_msg("%s: %s", site->name, site->agent ? "not in touch" : "no agent");
+        check_told(fleet, site);
         const struct table_head *head = (const struct table_head *)(void *)site->table.bytes;
         assert_int_equal(head->pops.count, SITES);
         for (uint32_t k = 0; k < head->pops.count; k++)
@@ -476,6 +503,49 @@ static void test_control_is_away(void **state)
     fleet_end(fleet);
 }
 
+/* Who was cut off goes on where it was, whatever was put and deleted meanwhile; after a control
+ * that began anew, or with an agent that did, all is told once more. */
+static void test_watches_go_on(void **state)
+{
+    enum { AWAY = SITES / 3 };
+    struct fleet *fleet = fleet_begin(78);
+    (void)state;
+    log_level_set(getenv("PERIGEE_SIM_LOG") ? LOG_INFO : LOG_ERROR + 1);
+    for (int i = 0; i < ENDPOINTS; i++)
+        operator_settles(fleet);
+    world_run(fleet->world, 60 * ENV_S);
+    assert_int_equal(watches_begun(fleet, RESUME_ON), 0);
+    for (int round = 1; round <= 3; round++) {
+        for (unsigned i = 0; i < AWAY; i++)
+            cut(fleet, i, NODE_CONTROL, true);
+        for (int i = 0; i < 40; i++) {
+            endpoint_changes(fleet, &fleet->wishes[i % ENDPOINTS]);
+            world_run(fleet->world, ENV_S);
+        }
+        memset(fleet->cut, 0, sizeof fleet->cut);
+        for (int i = 0; i < ENDPOINTS; i++)
+            operator_settles(fleet);
+        world_run(fleet->world, 120 * ENV_S);
+        check_rest(fleet);
+        assert_true(watches_begun(fleet, RESUME_ON) >= (unsigned)round * AWAY);
+    }
+    unsigned resumed = watches_begun(fleet, RESUME_ON), first = watches_begun(fleet, RESUME_FIRST);
+    assert_int_equal(watches_begun(fleet, RESUME_EPOCH), 0);
+    control_kill(fleet);
+    control_start(fleet);
+    world_run(fleet->world, 60 * ENV_S);
+    check_rest(fleet);
+    assert_int_equal(watches_begun(fleet, RESUME_EPOCH), SITES);
+    for (unsigned i = 0; i < AWAY; i++)
+        site_agent_kill(&fleet->sites[i]);
+    world_run(fleet->world, 60 * ENV_S);
+    check_rest(fleet);
+    assert_int_equal(watches_begun(fleet, RESUME_FIRST), first + AWAY);
+    assert_int_equal(watches_begun(fleet, RESUME_ON), resumed);
+    assert_int_equal(watches_begun(fleet, RESUME_BEHIND) + watches_begun(fleet, RESUME_AHEAD), 0);
+    fleet_end(fleet);
+}
+
 static uint64_t run_seed(uint64_t seed)
 {
     struct fleet *fleet = fleet_begin(seed);
@@ -509,14 +579,16 @@ static uint64_t run_seed(uint64_t seed)
     if (getenv("PERIGEE_SIM_SEED"))
         print_message(
             "  seed %llu: %u changes, %u refused, %u cuts, %u kills of control, %u boots, "
-            "%u deaths, %u jumps, %u calls lost; %llu requests, %llu passed on, %llu "
+            "%u deaths, %u jumps, %u calls lost, %u watches resumed; %llu requests, %llu passed "
+            "on, %llu "
             "denied, %llu lost, %llu unnamed; at rest %llu lost of %llu at %.0f/s, herd "
             "%.2f of %u endpoints\n",
             (unsigned long long)seed, fleet->changes, fleet->refused, fleet->cuts, fleet->kills,
             fleet->boots, fleet->deaths, fleet->jumps, fleet->calls_lost,
-            (unsigned long long)fleet->counts.requests, (unsigned long long)fleet->counts.passed_on,
-            (unsigned long long)fleet->counts.denied, (unsigned long long)fleet->counts.lost,
-            (unsigned long long)fleet->counts.unnamed, (unsigned long long)lost,
+            watches_begun(fleet, RESUME_ON), (unsigned long long)fleet->counts.requests,
+            (unsigned long long)fleet->counts.passed_on, (unsigned long long)fleet->counts.denied,
+            (unsigned long long)fleet->counts.lost, (unsigned long long)fleet->counts.unnamed,
+            (unsigned long long)lost,
             (unsigned long long)(fleet->counts.requests - before.requests), fleet->rate_per_s, herd,
             judged);
     assert_int_equal(lost, 0);
@@ -592,6 +664,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_seeds, say_seed),
         cmocka_unit_test(test_control_is_away),
+        cmocka_unit_test(test_watches_go_on),
         cmocka_unit_test(test_changes_without_end_go_together),
         cmocka_unit_test(test_a_seed_is_a_world),
     };

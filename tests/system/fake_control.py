@@ -12,7 +12,7 @@ import spoken_for
 from perigee import DIGITS
 
 PING_S = 2  # as control does, or the agent would take it for dead
-CUT = object()  # in `events`: the watch ends
+CUT = object()  # in `events`, or in `first`: the watch ends
 
 
 class FakeControl:
@@ -22,9 +22,10 @@ class FakeControl:
         self.blobs = {self.digest: self.model}
         self.revisions = {}  # of containers, by uid
         self.spec = {}  # of this PoP, told to who joins
-        self.first = []  # events of each watch's beginning
+        self.first = []  # events of each watch's beginning; or what gives them for its mark
         self.events = queue.Queue()  # then these
         self.watches = 0
+        self.marks = []  # the Last-Event-ID of each, or None
         self.refusal = None  # of watches: (status, headers)
         self.reports, self.more = [], threading.Condition()
         self.usages = []
@@ -75,13 +76,17 @@ class FakeControl:
             status, headers = self.refusal
             handler.answer(status, b"", **headers)
             return
+        mark = handler.headers["Last-Event-ID"]
+        self.marks.append(mark)
         self.watches += 1
         handler.send_response(200)
         handler.send_header("Content-Type", "text/event-stream")
         handler.send_header("Connection", "close")
         handler.end_headers()
         handler.close_connection = True
-        for text in self.first:
+        for text in self.first(mark) if callable(self.first) else self.first:
+            if text is CUT:
+                return
             handler.wfile.write(text)
         while (text := self.next_event()) is not CUT:
             handler.wfile.write(text)

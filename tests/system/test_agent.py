@@ -85,6 +85,59 @@ def test_events_out_of_order_repeated_cut_and_odd(control, join):
     assert replica_ids(control) == before
 
 
+def begins(number, resumed, epoch="00000000000000a1"):
+    return event("begins", number, {"epoch": epoch, "resumed": resumed})
+
+
+def test_a_watch_goes_on_where_it_was_cut(control, join):
+    """Numbers of an epoch, as control says it; what does not fit to them is told anew, all of it,
+    and takes nothing away meanwhile."""
+    digits = control.endpoint()
+    whole = [begins(10, False), event("endpoint", 10, digits), event("synced", 10, {"uids": [1]})]
+    control.first = whole
+    pop = join()
+    until("it to serve", lambda: serves(pop))
+    control.events.put(event("endpoint", 20, control.endpoint("e2", 2, 0)))
+    until("the second", lambda: pop.metric("perigee_endpoints") == 2)
+    control.first = [begins(21, True), event("gone", 21, {"uid": 2}),
+                     event("endpoint", 21, control.endpoint("e3", 3, 0)),
+                     event("endpoint", 21, control.endpoint("e4", 4, 0)),
+                     event("synced", 21, {"uids": [1, 3, 4]})]
+    control.events.put(CUT)
+    until("what has changed", lambda: pop.metric("perigee_endpoints") == 3)
+    until("it to be in touch", lambda: pop.metric("perigee_control_connected") == 1)
+    assert control.marks == [None, "00000000000000a1-20"]
+    # Half of what has changed: it is told again.
+    control.first = [begins(30, True), event("gone", 30, {"uid": 4})]
+    control.events.put(CUT)
+    until("the first half", lambda: pop.metric("perigee_endpoints") == 2)
+    control.first = [begins(31, True), event("gone", 31, {"uid": 4}), event("gone", 31, {"uid": 3}),
+                     event("synced", 31, {"uids": [1]})]
+    control.events.put(CUT)
+    until("all of it", lambda: pop.metric("perigee_endpoints") == 1)
+    assert control.marks[2:] == ["00000000000000a1-21"] * 2
+    # Another epoch, or an endpoint that it was never told of: all, please.
+    for odd in ([begins(40, True, "00000000000000a2"), event("synced", 40, {"uids": []})],
+                [begins(41, True), event("synced", 41, {"uids": [1, 77]})],
+                [event("begins", 42, {"epoch": 7}), event("synced", 42, {"uids": []})]):
+        seen = len(control.marks)
+        control.first = lambda mark, odd=odd: [*odd, CUT] if mark else whole
+        control.events.put(CUT)
+        until("both watches", lambda seen=seen: len(control.marks) == seen + 2)
+        until("all of it", lambda: pop.metric("perigee_control_connected") == 1)
+        assert control.marks[seen] and control.marks[seen + 1] is None
+        assert pop.metric("perigee_endpoints") == 1 and serves(pop)
+    # A control of before says no epoch.
+    control.first = whole[1:]
+    for mark in ("00000000000000a1-10", None):
+        seen = len(control.marks)
+        control.events.put(CUT)
+        until("the next watch", lambda seen=seen: len(control.marks) == seen + 1)
+        until("all of it", lambda: pop.metric("perigee_control_connected") == 1)
+        assert control.marks[-1] == mark
+    assert serves(pop)
+
+
 def items(report):
     return sum(len(report[kind]) for kind in ("events", "deaths", "logs", "models"))
 

@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import select
 import signal
 import threading
@@ -223,6 +224,33 @@ def test_nobody_notices_that_a_pop_is_cut_from_control(fleet):
     load.check()
     assert {entry for entry in load.since(0, NEAR)} == {("two", 1)}
     assert {entry for entry in load.since(0, FAR)} == {("one", 1)}
+    whole(fleet)
+
+
+@pytest.mark.slow
+def test_a_pop_that_was_cut_from_control_hears_what_has_changed(fleet):
+    """Its watch goes on where it was: it is not told all that it knows."""
+    def begun():
+        _, _, text = fleet.request("GET", "/metrics", listener="control")
+        return {how: int(count) for how, count in re.findall(
+            r'^perigee_control_pop_watches_begun_total{how="(\w+)"} (\d+)$', text.decode(), re.M)}
+
+    def knows():
+        found = metrics(fleet, "two")
+        return found["perigee_control_connected"], found["perigee_endpoints"]
+
+    until("it to be in touch", lambda: knows() == (1, 1))
+    before = begun()
+    fleet.cli("fleet", "cut", "two", "one")
+    until("its watch to end", lambda: knows() == (0, 1))
+    fleet.cli("apply", "-f", "-", "--no-wait", stdin=json.dumps({
+        "name": "meanwhile", "model": str(DIGITS / "digits.onnx"), "regions": ["two"]}).encode())
+    fleet.cli("fleet", "heal")
+    until("it to know", lambda: knows() == (1, 2))
+    assert begun() == {**before, "resumed": before.get("resumed", 0) + 1}
+    fleet.cli("wait", "meanwhile")
+    fleet.cli("delete", "meanwhile", "--yes")
+    until("it to forget", lambda: knows() == (1, 1))
     whole(fleet)
 
 

@@ -247,8 +247,7 @@ static const struct pop_effects effects = {
 [[maybe_unused]] static int world_new(void **state)
 {
     struct world *world = world_bare();
-    pop_sync_begin(&world->pop);
-    pop_sync_end(&world->pop);
+    pop_sync(&world->pop, NULL, 0);
     *state = world;
     return 0;
 }

@@ -9,112 +9,11 @@
 #include <string.h>
 #include <cmocka.h> /* after the above */
 
-#include "base/arena.h"
-#include "base/auto.h"
-#include "base/env.h"
 #include "base/err.h"
-#include "base/json.h"
-#include "control/control_own.h"
 #include "control/decision.h"
-#include "control/job.h"
 #include "control/placement.h"
 #include "control/report.h"
-#include "io/loop.h"
-#include "io/timer.h"
-
-struct world {
-    struct env env; /* first */
-    int64_t now_ns;
-    struct control control;
-    struct job nobody; /* what is decided is not kept */
-};
-
-static int64_t wall(struct env *env)
-{
-    return ((struct world *)env)->now_ns;
-}
-
-static int set_up(void **state)
-{
-    struct world *world = mem_zalloc(sizeof *world);
-    struct control *control = &world->control;
-    world->env = (struct env){ .name = "test", .now_ns = wall, .wall_ns = wall };
-    world->now_ns = 1000 * ENV_S;
-    list_init(&control->watchers);
-    control->env = &world->env;
-    control->loop = loop_new();
-    control->placing = &world->nobody;
-    (void)snprintf(control->start.home, sizeof control->start.home, "/nonexistent");
-    control->sets_arena = arena_new();
-    struct err err;
-    assert_int_equal(geo_sets_environment(control->sets_arena, &control->sets, &err), 0);
-    control->metrics_memory = mem_zalloc(metrics_bytes(CONTROL_SERIES_MAX));
-    metrics_attach(&control->metrics, &control_metrics, control->metrics_memory,
-                   metrics_bytes(CONTROL_SERIES_MAX));
-    hub_open(control);
-    control->hub.calm_ms = 0;
-    *state = world;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    struct world *world = *state;
-    struct control *control = &world->control;
-    hub_close(control);
-    timer_free(control->place_timer);
-    metrics_deinit(&control->metrics);
-    arena_free(control->sets_arena);
-    free(control->metrics_memory);
-    loop_free(control->loop);
-    free(world);
-    return 0;
-}
-
-/* As long as something is stale: one turn of the loop after the other. Returns how many. A turn
- * that waits would do so for ever where a timer that was due at its beginning has done the last. */
-static unsigned run(struct control *control)
-{
-    unsigned turns = 0;
-    while (control->hub.peers_stale || !list_empty(&control->hub.stale)) {
-        loop_run_once(control->loop, false);
-        turns++;
-    }
-    return turns;
-}
-
-static struct hub_pop *pop_put(struct control *control, const char *name, const char *spec)
-{
-    const struct store_pop row = { .name = slice_of(name),
-                                   .spec = slice_of(spec),
-                                   .secret = SLICE("s") };
-    struct hub_pop *pop = hub_pop(control, row.name);
-    hub_pop_row(control, &row);
-    if (pop->watches == 0)
-        hub_pop_watched(control, pop, true);
-    return pop;
-}
-
-static struct hub_endpoint *endpoint_put(struct control *control, uint64_t uid, const char *more)
-{
-    struct arena *arena = arena_new();
-    struct snapshot *s = ARENA_NEW(arena, struct snapshot);
-    struct err err;
-    yyjson_val *tree;
-    s->arena = arena;
-    s->row = (struct store_endpoint){
-        .uid = uid,
-        .project = SLICE("default"),
-        .name = slice_of(arena_format(arena, "digits-%llu", (unsigned long long)uid)),
-        .target = 1,
-    };
-    s->row.spec = slice_of(arena_format(arena, "{\"model\":\"m\"%s}", more));
-    assert_int_equal(json_parse(arena, s->row.spec, NULL, &tree, &err), 0);
-    if (endpoint_spec_parse(arena, tree, SPEC_NAME_OPTIONAL, &s->spec, &err) < 0)
-        fail_msg("%s", err.message);
-    hub_put(control, s);
-    return hub_get(control, uid);
-}
+#include "control_world.h"
 
 /* "paris 1, tokyo 2" */
 static const char *places(const struct hub_endpoint *endpoint)
@@ -148,10 +47,6 @@ static void silence(struct control *control, struct hub_pop *pop)
     hub_tick(control); /* looks at it again, and hears that it does report */
     pop->silent = true;
 }
-
-#define PARIS "{\"country\":\"FR\",\"latitude\":48.9,\"longitude\":2.3}"
-#define LONDON "{\"country\":\"GB\",\"latitude\":51.5,\"longitude\":-0.1}"
-#define TOKYO "{\"country\":\"JP\",\"latitude\":35.7,\"longitude\":139.7}"
 
 /* A PoP that changes costs who changed it nothing: the loop does it, a little in each turn. */
 static void test_a_change_of_a_pop_is_for_later(void **state)

@@ -443,10 +443,9 @@ static void test_strangers_live_until_control_has_spoken(void **state)
     pop_alone(pop); /* control is away, and nothing is known: nothing is done */
     after(world, 60);
     assert_int_equal(world->unwanted + world->kills + world->starts, 0);
-    pop_sync_begin(pop);
     endpoint_set(world, 1, 1, 1, true);
     assert_int_equal(world->looks, 2);
-    pop_sync_end(pop);
+    pop_sync(pop, (uint64_t[]){ 1 }, 1);
     assert_int_equal(world->unwanted, 1);
     ready(world, 3);
     ready(world, 4);
@@ -467,12 +466,11 @@ static void test_arenas_of_deleted_revisions_are_given_up(void **state)
     struct world *world = *state;
     struct pop *pop = &world->pop;
     enum { UNKNOWN = 77 << 24 | 1 };
-    pop_sync_begin(pop);
     endpoint_set(world, 1, 1, 1, true);
     pop_arena_kept(pop, 1u << 24 | 1);
     pop_arena_kept(pop, UNKNOWN); /* control may know of it */
     assert_int_equal(world->gone, 0);
-    pop_sync_end(pop);
+    pop_sync(pop, (uint64_t[]){ 1 }, 1);
     assert_int_equal(world->gone, 1);
     assert_int_equal(world->gone_last, UNKNOWN);
     pop_arena_kept(pop, UNKNOWN); /* made again for a late request */
@@ -500,7 +498,7 @@ static void test_an_old_state_starts_and_stops_nothing(void **state)
         if (alone)
             break;
         endpoint_set(world, 1, 1, 3, true); /* control wants the three that run */
-        pop_sync_end(pop);
+        pop_sync(pop, (uint64_t[]){ 1 }, 1);
         after(world, 5);
         assert_int_equal(world->starts + world->kills + world->drains, 0);
     }

@@ -593,10 +593,10 @@ static void test_what_is_not_understood_is_remembered(void **state)
     assert_true(pop_unread(pop, 7)); /* it is told anew just now */
     assert_true(pop_endpoint_apply(pop, slice_of(newer), &err) < 0);
     assert_true(pop_endpoint_apply(pop, SLICE("{\"uid\":"), &err) < 0); /* of which? of any */
-    pop_sync_end(pop);
+    pop_sync(pop, NULL, 0);
     assert_true(pop_unread(pop, 7) && pop_unread(pop, 1));
     pop_sync_begin(pop);
-    pop_sync_end(pop);
+    pop_sync(pop, NULL, 0);
     assert_false(pop_unread(pop, 0));
 }
 

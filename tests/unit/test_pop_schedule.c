@@ -147,8 +147,7 @@ static int world_new(void **state)
     pop_init(&world->pop, &world->env, 7, &effects, world);
     assert_int_equal(pop_stand(&world->pop, &place, (struct slice){}, &err), 0);
     world->pop.name = "paris";
-    pop_sync_begin(&world->pop);
-    pop_sync_end(&world->pop);
+    pop_sync(&world->pop, NULL, 0);
     *state = world;
     return 0;
 }

@@ -81,8 +81,7 @@ static int world_new(void **state)
                                .timer_start = timer_start,
                                .timer_stop = timer_stop };
     pop_init(&world->pop, &world->env, 1, &effects, world);
-    pop_sync_begin(&world->pop);
-    pop_sync_end(&world->pop);
+    pop_sync(&world->pop, NULL, 0);
     *state = world;
     return 0;
 }
