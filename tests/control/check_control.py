@@ -437,6 +437,8 @@ class Pops(Case):
         first = c.deploy("first").json()["uid"]
         watch = c.watch("/pops/local/watch", unix=True)
         kind, _, data = watch.next()
+        self.assertEqual((kind, data["resumed"]), ("begins", False))
+        kind, _, data = watch.next()
         self.assertEqual((kind, [pop["name"] for pop in data]), ("pops", ["local"]))
         kind, _, data = watch.next()
         self.assertEqual((kind, [key["pop"] for key in data["keys"]]), ("keys", ["local"]))
