@@ -230,7 +230,7 @@ class Slow:
 
 def test_who_is_gone_ends_what_is_copied_for_them(perigee, name):  # noqa: F811
     """Not with its last byte alone, which may never come."""
-    slow = Slow(name, 1, 1)
+    slow = Slow(name, 1, 4096)  # fast enough that its pace does not end it
     try:
         slow.deploy(perigee)
         until("a third byte", lambda: slow.times() > 2)
