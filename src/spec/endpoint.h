@@ -38,7 +38,9 @@ struct spec_pairs {
     size_t count;
 };
 
-enum { SPEC_SECRETS_MAX = 16 }; /* in an environment: of 64 KiB each they fit into what execve()
+enum {
+    SPEC_SECRETS_MAX = 16
+};                     /* in an environment: of 64 KiB each they fit into what execve()
                                  * takes */
 struct spec_variable { /* of an environment */
     struct slice name, value;
