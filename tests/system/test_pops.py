@@ -302,7 +302,7 @@ def test_bad_pops(fleet):
             (["create", "paris", "--ttl", "30d"], "ttl"),
             (["create"], "wants NAME"),
             (["list", "paris"], "takes no NAME"),
-            (["destroy", "paris"], "create, list, show"),
+            (["destroy", "paris"], "list, create, show"),
             (["show", "nowhere"], "no PoP 'nowhere'"),
             (["drain", "nowhere"], "no PoP 'nowhere'"),
             (["drain", "local"], "perigee up"),
