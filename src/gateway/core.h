@@ -271,14 +271,15 @@ struct gateway {
     bool region_mapped;
     struct metrics metrics; /* the main thread's slice */
     struct timer *demand, *drain, *probe, *denied, *asked;
-    struct timer *keyless; /* GO came, and no keys yet */
+    struct timer *keyless; /* going, and no keys yet */
     unsigned drained;
     _Atomic bool asked_due;   /* somebody asked: the agent is told a while later */
     _Atomic bool demand_slow; /* nobody asked lately: whoever does says so */
     _Atomic bool denied_due;  /* somebody was: the agent is told now, and a while later again */
     _Atomic uint32_t drain_idle_ms; /* set before the loops hear of it */
-    bool going, ready_told, draining, done;
-    bool beside; /* another gateway uses the other lane set */
+    bool going, draining, done;     /* going: GO came, and READY was told */
+    bool serving;                   /* loops run */
+    bool beside;                    /* another gateway uses the other lane set */
     int status;
 };
 

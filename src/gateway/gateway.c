@@ -160,7 +160,7 @@ static void drain_begin(struct gateway *gateway, uint32_t within_ms, uint32_t id
     if (gateway->draining)
         return;
     gateway->draining = true;
-    if (!gateway->going) {
+    if (!gateway->serving) {
         finish(gateway, 0);
         return;
     }
@@ -231,18 +231,12 @@ static void on_probe(void *data)
 /* What came before GO is known to the loops before they run. */
 static void serve(struct gateway *gateway)
 {
-    union message ready = { .as_MESSAGE_READY = MESSAGE_INIT(MESSAGE_READY) };
-
-    if (gateway->ready_told)
+    if (gateway->serving)
         return;
     timer_stop(gateway->keyless);
-    gateway->ready_told = true;
-    gateway->going = true;
+    gateway->serving = true;
     for (unsigned i = 0; i < gateway->loops; i++)
         shard_start(gateway, i);
-    timer_start(gateway->demand, gateway_demand_ms);
-    metric_add(metrics_series(&gateway->metrics, GATEWAY_STARTS, NULL), 1);
-    gateway_send_supervisor(gateway, &ready);
     log_debug("gateway", "serving", LOG_U("loops", gateway->loops),
               LOG_U("listeners", gateway->listener_count));
 }
@@ -253,9 +247,18 @@ static void on_keyless(void *data)
 }
 
 /* Until its agent has told the keys it knows no other PoP, and would turn away all that these pass
- * on. Who connects meanwhile waits in the backlog. */
+ * on. Who connects meanwhile waits in the backlog. READY is told before: in an upgrade the
+ * supervisor lets agent and gateway meet only then. */
 static void go(struct gateway *gateway)
 {
+    union message ready = { .as_MESSAGE_READY = MESSAGE_INIT(MESSAGE_READY) };
+
+    if (gateway->going)
+        return;
+    gateway->going = true;
+    timer_start(gateway->demand, gateway_demand_ms);
+    metric_add(metrics_series(&gateway->metrics, GATEWAY_STARTS, NULL), 1);
+    gateway_send_supervisor(gateway, &ready);
     if (!gateway->table || !table_pop(gateway->table->head, 1) || peer_keys_came(gateway->keys))
         serve(gateway);
     else
@@ -554,10 +557,10 @@ static void gateway_end(struct gateway *gateway)
     bool prepared = gateway->loop[0].loop != NULL;
 
     world_early_free(gateway);
-    if (prepared && gateway->going)
+    if (prepared && gateway->serving)
         for (unsigned i = 0; i < gateway->loops; i++)
             shard_stop(&gateway->loop[i]);
-    if (prepared && gateway->going)
+    if (prepared && gateway->serving)
         for (unsigned i = 0; i < gateway->loops; i++)
             pthread_join(gateway->loop[i].thread, NULL);
     watch_free(gateway->supervisor_watch);
