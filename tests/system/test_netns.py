@@ -21,7 +21,7 @@ pytestmark = pytest.mark.root
 
 MESSAGE_MAGIC, NETNS_MAGIC = 0x6d676550, 0x6e676550
 SHOW, FORGET, WANT, SOCKETS, TOLD, SHOWN = range(1, 7)
-FORBIDDEN, NOT_FOUND = -3, -4
+FORBIDDEN, NOT_FOUND, PRECONDITION = -3, -4, -7
 NOBODY, PYTHON = 65534, "/usr/bin/python3"  # which anybody may run
 MESSAGE = struct.Struct("<IIQQiI200s")
 HEADER = pathlib.Path(__file__).parents[2] / "src" / "contract" / "messages.h"
@@ -287,7 +287,7 @@ def test_what_has_the_machines_own_network_is_not_reached(role, inside):
     agent.say(SHOW, 9, [own])
     os.close(own)
     _, replica, _, code, _, text = agent.hear()
-    assert (replica, code) == (9, FORBIDDEN) and "own network" in text
+    assert (replica, code) == (9, PRECONDITION) and "own network" in text
     agent.say(WANT, 9, count=1)
     assert agent.hear()[3] == NOT_FOUND
 
