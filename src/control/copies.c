@@ -253,20 +253,26 @@ static unsigned running_of(const struct abroad *abroad, struct slice host)
     return count;
 }
 
-/* Of those whose time has come and whose registry may have one more, the one that waits longest.
- * *next_ms is when the next one's comes. NULL: there is none. */
+/* Of those whose time has come and whose registry may have one more, one of the registry that has
+ * the fewest, so that a place that was given up does not go back; of these the one that waits
+ * longest. *next_ms is when the next one's comes. NULL: there is none. */
 static struct copy *next_due(const struct abroad *abroad, int64_t now_ms, int64_t *next_ms)
 {
     struct copy *best = NULL;
+    unsigned least = AT_ONCE_OF_ONE;
     MAP_EACH (entry, &abroad->copies) {
         struct copy *copy = entry->value;
         if (runs(copy))
             continue;
-        if (copy->next_ms > now_ms)
+        if (copy->next_ms > now_ms) {
             *next_ms = copy->next_ms < *next_ms ? copy->next_ms : *next_ms;
-        else if ((!best || copy->turn < best->turn) &&
-                 running_of(abroad, copy->host) < AT_ONCE_OF_ONE)
+            continue;
+        }
+        unsigned running = running_of(abroad, copy->host);
+        if (running < least || (running == least && best && copy->turn < best->turn)) {
             best = copy;
+            least = running;
+        }
     }
     return best;
 }
