@@ -136,6 +136,9 @@ enum forward_seen { FORWARD_SEEN_NOTHING, FORWARD_SEEN_GOOD, FORWARD_SEEN_FAILED
 void forward_peer_done(struct forwards *forwards, struct forward_peer *peer,
                        enum forward_seen seen);
 void forward_peer_avoid(struct forward_peer *peer); /* for a second */
+/* Nobody knows what it did there. An inference may run twice; what an application is sent may not,
+ * unless its method says so. */
+bool forward_unsafe(const struct forward *forward, const struct http_call *call);
 void forward_peers_tell(struct forwards *forwards); /* the agent, of all */
 
 /* forward_choose.c */

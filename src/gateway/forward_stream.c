@@ -46,6 +46,11 @@ void forward_space(struct request *request, struct iovec *ret_space)
     request->shed = SHED_memory;
     if (forward->answering)
         exchange_abort(request->x); /* nobody would go on reading */
+    else if (forward_unsafe(forward, forward->relay.call))
+        ANSWER_ERROR(request, ERR_REPLICA_DIED,
+                     "the memory for requests is in use, and PoP '%s' may have acted upon the "
+                     "request",
+                     forward->peer->name);
     else
         ANSWER_ERROR(request, ERR_OVERLOADED, "the memory for requests is in use");
 }

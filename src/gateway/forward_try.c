@@ -44,9 +44,7 @@ static void lost(struct forward *forward, const struct err *err)
         answer_error(request, err);
 }
 
-/* Nobody knows what it did there. An inference may run twice; what an application is sent may not,
- * unless its method says so. */
-static bool unsafe(const struct forward *forward, const struct http_call *call)
+bool forward_unsafe(const struct forward *forward, const struct http_call *call)
 {
     return forward->once && http_call_sent_ns(call) != 0;
 }
@@ -252,7 +250,7 @@ static void on_done(struct http_call *call, const struct err *err, void *data)
         exchange_abort(forward->request->x);
     } else {
         counted(forward, RESULT_LOST);
-        failed(forward, err, unsafe(forward, call));
+        failed(forward, err, forward_unsafe(forward, call));
     }
 }
 
@@ -360,7 +358,7 @@ void forward_peer_lost(struct forward *forward)
             cut(forward);
         return;
     }
-    if (unsafe(forward, forward->relay.call) || !another(forward))
+    if (forward_unsafe(forward, forward->relay.call) || !another(forward))
         return;
     counted(forward, RESULT_LOST); /* on_done() goes on */
     http_call_cancel(forward->relay.call);
@@ -374,7 +372,7 @@ void forward_uphold(struct forward *forward)
     if (!goes_on(forward) ||
         residency_under_way(request, forward->gl->table, forward->peer->name, &why) == 0)
         return;
-    bool once = unsafe(forward, forward->relay.call);
+    bool once = forward_unsafe(forward, forward->relay.call);
     if (!forward->answering && !once && another(forward)) {
         counted(forward, RESULT_CANCELED); /* on_done() goes on */
         http_call_cancel(forward->relay.call);

@@ -268,12 +268,15 @@ static void test_without_memory(void **state)
 {
     static const struct {
         const char *method;
+        bool here; /* the application, else at the other PoP */
         int status;
         const char *error;
     } rows[] = {
-        { "POST", 502, "Perigee-Error: replica_died\r\n" },
-        { "PATCH", 502, "may have acted upon the request" },
-        { "PUT", 503, "Perigee-Error: overloaded\r\n" },
+        { "POST", true, 502, "Perigee-Error: replica_died\r\n" },
+        { "PATCH", true, 502, "may have acted upon the request" },
+        { "PUT", true, 503, "Perigee-Error: overloaded\r\n" },
+        { "POST", false, 502, "may have acted upon the request" },
+        { "PUT", false, 503, "Perigee-Error: overloaded\r\n" },
     };
     enum { BYTES = 200'000, FIRST = 20'000 };
     static char body[BYTES];
@@ -286,8 +289,10 @@ static void test_without_memory(void **state)
         peer_begin(&own, PEER_SILENT);
         tunnel_target.port = own.port;
         scene_machine_bytes = 512 << 10; /* 64 KiB of it for requests */
-        struct world_endpoint row = tunnel_row(0, scene_at_all, 2);
-        scene_begin(&scene, &row, PEER_ECHOES, false);
+        struct world_endpoint row = rows[i].here
+                                        ? tunnel_row(0, scene_at_all, 2)
+                                        : tunnel_row(TABLE_ENDPOINT_AWAY, scene_at_other, 1);
+        scene_begin(&scene, &row, rows[i].here ? PEER_ECHOES : PEER_SILENT, false);
         scene_machine_bytes = 0;
         int fd = world_connect(&scene.world);
         int size = snprintf(head, sizeof head,
@@ -295,7 +300,7 @@ static void test_without_memory(void **state)
                             rows[i].method, BYTES);
         tunnel_say(fd, head, (size_t)size);
         tunnel_say(fd, body, FIRST);
-        assert_true(world_until(&scene.world, peer_connected, &own));
+        assert_true(world_until(&scene.world, peer_connected, rows[i].here ? &own : &scene.other));
         world_pass(&scene.world); /* and it has that */
         tunnel_say(fd, body, BYTES - FIRST);
         struct reply reply = world_read(fd);
