@@ -36,8 +36,11 @@ enum {
     HERD_LEAST = 20,              /* requests a window, of what is judged */
     JUDGED_LEAST = ENDPOINTS / 2, /* endpoints of a world; most have all */
 };
-/* Of a PoP's share, beyond chance. Without the clients' draws of route.h most worlds have more. */
-#define HERD_MOST 0.15
+/* Of a PoP's share, beyond chance: 0.5 where a herd comes and goes whole. The worst of the many
+ * shares of a world, and the mean of that over worlds: 0.065, and 0.17 without the clients' draws
+ * of route.h. */
+#define HERD_MOST 0.25
+#define HERD_MEAN_MOST 0.11
 
 /* ---- trouble --------------------------------------------------------------------------------- */
 
@@ -546,6 +549,8 @@ static void test_watches_go_on(void **state)
     fleet_end(fleet);
 }
 
+static double herds; /* sum over worlds */
+
 static uint64_t run_seed(uint64_t seed)
 {
     struct fleet *fleet = fleet_begin(seed);
@@ -594,6 +599,7 @@ static uint64_t run_seed(uint64_t seed)
     assert_int_equal(lost, 0);
     assert_true(judged >= JUDGED_LEAST);
     assert_true(herd < HERD_MOST);
+    herds += herd;
     uint64_t trace = world_trace(fleet->world);
     fleet_end(fleet);
     return trace;
@@ -650,13 +656,15 @@ static void test_seeds(void **state)
     uint64_t last = number_of("PERIGEE_SIM_SEEDS", (uint64_t)SEEDS * SEEDS_PART) / SEEDS_PART;
     (void)state;
     log_level_set(getenv("PERIGEE_SIM_LOG") ? LOG_INFO : LOG_ERROR + 1);
+    herds = 0;
     for (uint64_t seed = one ? one : 1 + share; seed <= (one ? one : last);
          seed += one ? 1 : shares, count++) {
         seed_now = seed;
         (void)run_seed(seed);
     }
-    print_message("  %llu worlds\n", (unsigned long long)count);
+    print_message("  %llu worlds, herd %.3f\n", (unsigned long long)count, herds / (double)count);
     seed_now = 0;
+    assert_true(one || herds / (double)count < HERD_MEAN_MOST);
 }
 
 int main(void)
