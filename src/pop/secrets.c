@@ -72,11 +72,13 @@ static int read_one(yyjson_val *json, struct pop_secret *ret, struct err *err)
     return spec_check_name(ret->name, "secret name", err);
 }
 
-/* Takes the secret's arena, also where it fails. 1: nothing is new. */
+/* Takes the secret's arena, also where it fails. 1: nothing is new. A value that control cannot open
+ * any more is kept here: it may be nowhere else. */
 static int put(struct pop *pop, struct pop_secret *secret, struct err *err)
 {
     struct pop_secret *old = find(pop, secret->project, secret->name);
     bool same = old && slice_equal(old->value, secret->value) && slice_equal(old->why, secret->why);
+    same = same || (old && old->value.size && !secret->value.size);
     if (same || (!old && pop->secret_count >= SECRETS_MAX)) {
         arena_free(secret->arena);
         return same ? 1 : err_set(err, ERR_TOO_LARGE, "more than %d secrets", (int)SECRETS_MAX);

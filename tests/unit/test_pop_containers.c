@@ -507,6 +507,9 @@ static void test_a_secret_is_waited_for_and_forgotten(void **state)
     world->pop.secrets_moved = false;
     give(world, TOKEN);
     assert_false(world->pop.secrets_moved); /* that was known */
+    give(world, "{\"project\":\"default\",\"name\":\"hub-token\",\"error\":\"the key is gone\"}");
+    assert_false(world->pop.secrets_moved); /* and is kept where control cannot open it any more */
+    assert_int_equal(pop_secrets_check(shop(world), &err), 0);
     assert_int_equal(pop_secrets_keep(&world->pop,
                                       SLICE("{\"secrets\":[{\"project\":\"default\",\"name\":"
                                             "\"hub-token\"}]}"),
