@@ -41,6 +41,8 @@ static void turn_end(struct request *q)
 static void request_free(struct request *q)
 {
     turn_end(q);
+    if (q->body)
+        explicit_bzero(q->body, q->body_bytes); /* it may be a secret */
     free(q->body);
     arena_free(q->arena);
 }
