@@ -79,6 +79,8 @@ static void on_failure_done(struct job *job, const struct err *err)
     else
         watch_events(control, copy->events, copy->event_count);
     run_end(copy);
+    if (!copy->needed)
+        drop(copy);
     copies_run(control);
 }
 
