@@ -72,8 +72,8 @@ static int read_one(yyjson_val *json, struct pop_secret *ret, struct err *err)
     return spec_check_name(ret->name, "secret name", err);
 }
 
-/* Takes the secret's arena, also where it fails. 1: nothing is new. A value that control cannot open
- * any more is kept here: it may be nowhere else. */
+/* Takes the secret's arena, also where it fails. 1: nothing is new. A value that control cannot
+ * open any more is kept here: it may be nowhere else. */
 static int put(struct pop *pop, struct pop_secret *secret, struct err *err)
 {
     struct pop_secret *old = find(pop, secret->project, secret->name);
