@@ -60,12 +60,12 @@ class Fleet(Perigee):
         host, port = self.pops[pop][listener][0].rsplit(":", 1)
         return http.client.HTTPConnection(host, int(port), DEADLINE, (source, 0))
 
-    def deploy(self, **more):
+    def deploy(self, *options, **more):
         """An endpoint of the bundled model, at both places unless told."""
         spec = {"name": "digits", "model": str(DIGITS / "digits.onnx"), "spread": {"pops": 2}}
         self.wait_joined()
         spec.update(more)
-        self.cli("apply", "-f", "-", stdin=json.dumps(spec).encode())
+        self.cli("apply", "-f", "-", *options, stdin=json.dumps(spec).encode())
 
     def wait_joined(self):
         """Until control hears of every place."""

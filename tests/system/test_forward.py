@@ -55,8 +55,8 @@ class Box(Fleet):
 
     def put(self, name, *pops, wait=True, **more):
         """An endpoint y = x at these places."""
-        self.deploy(name=name, model=str(MODELS / "identity_fp32.onnx"), regions=list(pops),
-                    spread={"pops": len(pops)}, **more)
+        self.deploy(*[] if wait else ["--no-wait"], name=name, regions=list(pops),
+                    model=str(MODELS / "identity_fp32.onnx"), spread={"pops": len(pops)}, **more)
         for pop in pops if wait else ():
             until(f"{name} at {pop}", lambda pop=pop: self.local(pop, name))
 
@@ -368,9 +368,17 @@ def start_ms(box, name, pop):
 
 def test_clients_wake_the_pop_near_them(box):
     """At zero everywhere, then the far one alone is asked for. It keeps nobody who is near another;
-    how long that takes to start its agent has seen."""
-    box.put("sleepy", "one", "two", wait=False, scale={"min": 0, "idle": "3s"})
+    how long that takes to start its agent has seen: long, since a start that takes no longer than
+    to hide it does is not hidden."""
+    stopped = template(box, "one", "here")
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        box.put("sleepy", "one", "two", wait=False, scale={"min": 0, "idle": "3s"})
+        box.wait_event("scaled", endpoint="sleepy")  # the far one, ready and idle for 3 s by then
+    finally:
+        os.kill(stopped, signal.SIGCONT)
     until("both to sleep", lambda: all(start_ms(box, "sleepy", pop) for pop in ("one", "two")))
+    assert start_ms(box, "sleepy", "one") > 50
     assert 3000 not in [start_ms(box, "sleepy", pop) for pop in ("one", "two")]  # nobody knows
 
     def far_is_warm():
