@@ -11,7 +11,7 @@
 /* A step is how many times too much is asked for, to the power of GAIN. With route.h's draws what
  * a PoP is asked for falls about as its price rises, so that a gain of 1 would meet the target at
  * once, and swing with reports a second and a half old. Found by simulation, as are the others. */
-#define PRICE_FIRST_MS 20.0f /* where too much is asked for and there is none */
+#define PRICE_FIRST_MS 20.0f /* where twice too much is asked for and there is none */
 #define PRICE_LEAST_MS 0.1f  /* below it there is none */
 #define STEP_MOST 4.0f       /* times a second */
 #define STEP_LEAST 0.6f
@@ -54,14 +54,15 @@ bool load_learn(struct load *load, const struct load_report *report, int64_t now
         load->weight = 0;
         return true;
     }
-    float queue = bounded((float)report->waiting / capacity * 1000, LOAD_WAIT_MAX_MS);
+    float waiting = (float)report->waiting, chance = sqrtf((float)report->places);
+    float queue = bounded((waiting - chance) / capacity * 1000, LOAD_WAIT_MAX_MS);
     float target = load_target(report->places);
-    float asked = (load->arrivals_per_s + (float)report->waiting / DRAIN_S) / capacity;
+    float asked = (load->arrivals_per_s + waiting / DRAIN_S) / capacity;
     float step = powf(asked / target, GAIN);
 
     step = powf(step < STEP_MOST ? step > STEP_LEAST ? step : STEP_LEAST : STEP_MOST, seconds);
     if (load->price_ms == 0 && asked > target)
-        load->price_ms = PRICE_FIRST_MS;
+        load->price_ms = PRICE_FIRST_MS * fminf(asked / target - 1, 1);
     else
         load->price_ms *= step;
     if (load->price_ms < PRICE_LEAST_MS)

@@ -9,8 +9,9 @@
  * both are in balance: dual ascent, as in congestion control (Kelly, Maulloo, Tan 1998; Low,
  * Lapsley 1999). What a PoP should answer is less than what it can, by a margin that its size
  * needs (square-root staffing: Halfin, Whitt 1981). To it comes the time that those who wait
- * already need, damped. Reports late or lost change how soon the balance is found, not where it
- * lies.
+ * already need, damped, but for as many as chance leaves waiting where all is well: about the
+ * square root of the places. Reports late or lost change how soon the balance is found, not where
+ * it lies.
  */
 #pragma once
 
