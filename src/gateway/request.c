@@ -15,6 +15,8 @@
 #include "gateway/proxy.h"
 #include "io/loop.h"
 
+enum { TRACE_BYTES = 55 };
+
 static void on_closed(struct exchange *x, const struct err *err, void *data)
 {
     (void)x;
@@ -69,19 +71,38 @@ static bool hexadecimal(struct slice text)
     return true;
 }
 
-/* 00-<32 hex>-<16 hex>-<2 hex>, as W3C Trace Context has it. */
+static bool all_zero(struct slice text)
+{
+    for (size_t i = 0; i < text.size; i++)
+        if (text.data[i] != '0')
+            return false;
+    return true;
+}
+
+/* 00-<32 hex>-<16 hex>-<2 hex>, as W3C Trace Context (section 3.2) has it: no id is all 0, there is
+ * no version ff, and what a later version has behind these is left out. */
 static struct slice trace_of(const struct http_headers *headers)
 {
+    static const struct {
+        size_t from, size;
+    } parts[] = { { 0, 2 }, { 3, 32 }, { 36, 16 }, { 53, TRACE_BYTES - 53 } };
     struct slice text = http_header_get(headers, "traceparent");
+    if (text.size < TRACE_BYTES)
+        return (struct slice){};
+    struct slice version = { text.data, 2 };
+    bool first = slice_is(version, "00");
 
-    if (text.size != 55 || text.data[2] != '-' || text.data[35] != '-' || text.data[52] != '-')
+    if (slice_is(version, "ff") ||
+        (text.size > TRACE_BYTES && (first || text.data[TRACE_BYTES] != '-')))
         return (struct slice){};
-    if (!hexadecimal((struct slice){ text.data, 2 }) ||
-        !hexadecimal((struct slice){ text.data + 3, 32 }) ||
-        !hexadecimal((struct slice){ text.data + 36, 16 }) ||
-        !hexadecimal((struct slice){ text.data + 53, 2 }))
-        return (struct slice){};
-    return text;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        struct slice part = { text.data + parts[i].from, parts[i].size };
+        bool id = i == 1 || i == 2;
+        if (!hexadecimal(part) || (id && all_zero(part)) ||
+            (i > 0 && text.data[parts[i].from - 1] != '-'))
+            return (struct slice){};
+    }
+    return (struct slice){ text.data, TRACE_BYTES };
 }
 
 static struct request *request_new(struct exchange *x, struct gateway_loop *gl)

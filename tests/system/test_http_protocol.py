@@ -335,13 +335,19 @@ def test_a_traceparent_is_in_the_log_where_it_is_one(new_perigee):
     one = new_perigee(start=False)
     one.start("--log-level", "debug")
     good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-    for number, trace in enumerate((good, good.upper(), good + "0", good.replace("-", "_"),
-                                    "0g" + good[2:], good[:-1] + "g", good[:35] + "+" + good[36:])):
+    later = "cc" + good[2:]
+    rows = [(good, good), (later, later), (later + "-what-comes-then", later)]
+    rows += [(bad, '""') for bad in (
+        good.upper(), good + "0", good + "-0", good.replace("-", "_"), "0g" + good[2:],
+        good[:-1] + "g", good[:35] + "+" + good[36:], later + "0", "ff" + good[2:],
+        good.replace("4bf92f3577b34da6a3ce929d0e0e4736", "0" * 32),
+        good.replace("00f067aa0ba902b7", "0" * 16))]
+    for number, (trace, logged) in enumerate(rows):
         one.request("GET", "/v2", headers={"traceparent": trace, "X-Request-Id": f"trace-{number}"})
         line = until("its line", lambda: next(
             (line for line in one.log.read_text(errors="replace").splitlines()
              if f"request=trace-{number} " in line), None))
-        assert f"traceparent={good if trace == good else chr(34) * 2} " in line, line
+        assert f"traceparent={logged} " in line, line
 
 
 @pytest.mark.parametrize("header,value", [("Perigee-Receipt", "1"), ("Perigee-Proces-In", "EU")])
