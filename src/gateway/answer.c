@@ -440,6 +440,10 @@ bool answer_outputs(struct request *request, struct lane *lane, uint32_t slot,
     }
     if (oip_answer_write(request->arena, &request->oip, request->revision_row->number, outputs,
                          from->output_count, &limits, &answer, &err) < 0) {
+        if (err.code == ERR_INTERNAL) /* strings are looked at when they are written */
+            metric_add(shard_series(request->gl, request->table->head, request->row,
+                                    request->endpoint, GATEWAY_NONSENSE),
+                       1);
         answer_error(request, &err);
         return false;
     }

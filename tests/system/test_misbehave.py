@@ -103,6 +103,8 @@ def test_a_death_in_a_request(perigee, deploy, command, words):
     assert ask(perigee, other, "echo well")[::2] == (200, "well")
     wait_serving(perigee, name, 2)
     assert ask(perigee, name, "echo back")[::2] == (200, "back")
+    perigee.wait_metric(lambda n: n == 1, "perigee_requests_retried_total", endpoint=name)
+    perigee.wait_metric(lambda n: n == 2, "perigee_replica_exits_total", endpoint=name)
     death = last_death(perigee, name)
     assert words in death["reason"] and any("ready" in line for line in death["log"])
     assert words in perigee.cli("show", name).text
@@ -110,6 +112,7 @@ def test_a_death_in_a_request(perigee, deploy, command, words):
 
 def test_a_worker_that_hangs_is_killed_after_the_timeout(perigee, deploy):
     name, other = deploy(timeout="1s"), deploy()
+    killed = perigee.metric("perigee_replicas_killed_total", reason="timeout")
     began = time.monotonic()
     status, error, said = ask(perigee, name, "hang")
     assert (status, error) == (504, "deadline"), said
@@ -121,6 +124,8 @@ def test_a_worker_that_hangs_is_killed_after_the_timeout(perigee, deploy):
     answered = log.index(f"path=/v2/models/{name}/infer status=504")
     assert answered < log.index(f"killing a replica replica={name}-1")
     assert "timeout" in last_death(perigee, name)["reason"]
+    perigee.wait_metric(lambda n: n == killed + 1, "perigee_replicas_killed_total",
+                        reason="timeout")
     assert ask(perigee, name, "echo back")[::2] == (200, "back")
 
 
@@ -132,6 +137,7 @@ def test_nonsense_is_an_error_of_its_own_request(perigee, deploy, command):
     name = deploy()
     status, error, said = ask(perigee, name, command)
     assert (status, error) == (500, "internal") and "answer" in said
+    perigee.wait_metric(lambda n: n == 1, "perigee_answers_refused_total", endpoint=name)
     for _ in range(3):
         status, _, said = ask(perigee, name, "echo back")
         if status == 200:
@@ -228,9 +234,11 @@ def test_out_of_memory_is_said(perigee, deploy, bystander):
 def test_an_answer_for_another_reaches_nobody(perigee, deploy):
     """The false ticket is dropped. The true one comes too late for its place in the ring."""
     name, other = deploy(timeout="1s"), deploy()
+    dropped = perigee.metric("perigee_completions_dropped_total")
     status, error, _ = ask(perigee, name, "lie-ticket")
     assert (status, error) in ((504, "deadline"), (200, None))
     assert ask(perigee, other, "echo well")[::2] == (200, "well")
+    perigee.wait_metric(lambda n: n > dropped, "perigee_completions_dropped_total")
 
 
 def test_what_a_lying_page_says_is_shown_escaped(perigee, deploy):

@@ -74,12 +74,40 @@ def test_a_killed_role_comes_back_and_stops_nothing_else(perigee, digits, role):
     before = replica_pids(perigee, digits)
     others = {name: role_pid(perigee, name) for name in ROLES if name != role}
     victim = role_pid(perigee, role)
+    restarts = perigee.metric("perigee_process_restarts_total", process=role)
     kill(victim)
     assert right(served(perigee))
     until(f"another {role}", lambda: role_pid(perigee, role) not in (None, victim))
     until("the same replicas", lambda: shown(perigee, digits) == before)
     assert others == {name: role_pid(perigee, name) for name in others}
     assert right(served(perigee))
+    perigee.wait_metric(lambda n: n == restarts + 1, "perigee_process_restarts_total",
+                        process=role)
+    assert perigee.metric("perigee_process_cpu_seconds_total", process=role) > 0
+
+
+def test_what_a_gateway_counted_outlives_it(perigee, digits):
+    """Its loops count into shared memory, once a second at the latest."""
+    labels = {"endpoint": digits}
+    before = perigee.metric("perigee_requests_total", **labels)
+    for _ in range(5):
+        assert right(served(perigee))
+    perigee.wait_metric(lambda n: n >= before + 5, "perigee_requests_total", **labels)
+    counted = {name: perigee.metric(name) for name in (
+        "perigee_requests_total", "perigee_response_body_bytes_total", "perigee_sent_bytes_total",
+        "perigee_request_seconds_count")}
+    assert min(counted.values()) > 0, counted
+    victim = role_pid(perigee, "gateway")
+    kill(victim)
+    until("another gateway", lambda: role_pid(perigee, "gateway") not in (None, victim))
+    for name, value in counted.items():
+        assert perigee.metric(name) >= value, name
+
+
+def test_what_replicas_use_is_told(perigee, digits):
+    names = ("perigee_replica_resident_bytes", "perigee_replica_cpu_seconds_total")
+    for name in names:
+        perigee.wait_metric(lambda value: value > 0, name, endpoint=digits)
 
 
 @pytest.mark.parametrize("role", ("gateway", "dns"))
