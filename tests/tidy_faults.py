@@ -32,6 +32,7 @@ ROWS = (
     ("src/base/a.c", "int a" + " " * 96 + ";\n", "102 columns, at most 100"),
     ("tests/system/a.py", "# SPDX-License-Identifier: Apache-2.0\nsle" "ep(1)\n",
      "a test waits on events"),
+    ("ARCHITECTURE.md", "# Map\n", "the code map lacks base/, spec/"),
     ("docs/a.md", "see /wo" "rk/main\n", "names a path of somebody's machine"),
 )
 
@@ -40,7 +41,7 @@ def said(name, text):
     """(status, output) of tidy over a tree of this file alone."""
     with tempfile.TemporaryDirectory(prefix="pg-") as folder:
         file = pathlib.Path(folder, name)
-        file.parent.mkdir(parents=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text((HEAD if name.startswith("src/") else "") + text)
         done = subprocess.run([sys.executable, TIDY, folder], capture_output=True, text=True,
                               check=False)

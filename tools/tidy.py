@@ -124,6 +124,19 @@ def check_includes(name, text):
             yield line, f"<{theirs}> belongs to src/{{{MAY_USE[theirs].replace(' ', ',')}}}"
 
 
+def check_map(text):
+    """ARCHITECTURE.md's code map says what the table here does."""
+    rows = dict(re.findall(r"^\| `(\w+)/` \|.*\| ([^|]+) \|$", text, re.M))
+    said = {"base": "nothing of ours", "sim": "everything above but runtime", "bin": "everything"}
+    missing = [folder for folder in MAY_INCLUDE if folder not in rows]
+    if missing:
+        yield 1, f"the code map lacks {'/, '.join(missing)}/"
+    for folder, found in rows.items():
+        allowed = said.get(folder, MAY_INCLUDE.get(folder))
+        if found != allowed:
+            yield 1, f"the code map lets {folder}/ include '{found}', tools/tidy.py '{allowed}'"
+
+
 def check_functions(text):
     """A function's body stands between braces in the first column; switches do not count."""
     start, begun, counted, in_switch = None, None, 0, False
@@ -217,6 +230,8 @@ def check(root):
         found = list(check_text(name, text))
         if name.endswith((".c", ".h")):
             found += check_c(name, text)
+        if name == "ARCHITECTURE.md":
+            found += check_map(text)
         faults += [f"{name}:{line}: {what}" for line, what in found]
     return faults
 

@@ -18,7 +18,8 @@ int main(void)
            "## HTTP at the gateway\n\n"
            "`perigee up --limits head_ms=5000,address_connections_max=64`, or `PERIGEE_LIMITS` in "
            "its environment,\n"
-           "changes them. Control and the admin port keep these values.\n\n"
+           "changes them. Control and the admin port keep these values, the latter with\n"
+           "256 connections at most.\n\n"
            "| name | default | what it bounds |\n| --- | --- | --- |\n%.*s",
            SLICE_FMT(http_server_limits_docs(arena)));
     printf("\n`perigee up` raises the number of descriptors a process may have as far as it may; "
