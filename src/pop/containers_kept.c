@@ -67,6 +67,8 @@ static void resume(struct agent *agent, const struct engine_kept *kept)
     bool ours = revision && revision->driver == POP_DRIVER_ENGINE && !asks_engine(revision);
     auto_close int pidfd = ours ? engine_kept_open(kept) : -1;
 
+    if (ours && pidfd < 0) /* what the engine has left of it is heard later */
+        agent_inside_forget(agent, kept->replica);
     if (pidfd < 0 || agent_container_known(agent, kept->replica) ||
         (kept->by_address && agent_network_forbids(agent, revision)))
         return;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "replica/entrance.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,24 +13,33 @@
 #include "base/map.h"
 #include "io/loop.h"
 #include "io/socket.h"
+#include "io/timer.h"
 #include "sys/channel.h"
 #include "sys/fd.h"
 #include "sys/netns.h"
 
-enum { DIALS_MAX = 4096, MESSAGES_A_TURN = 64 };
+enum {
+    DIALS_MAX = 4096,
+    MESSAGES_A_TURN = 64,
+    AGAIN_MS_MIN = 50, /* between two words that there is no channel */
+    AGAIN_MS_MAX = 5000,
+};
 
 struct entrance {
     struct http_dialer dialer; /* the first: who has it has all */
     struct loop *loop;
     struct channel *channel; /* NULL: not there */
     struct watch *watch;
-    struct list dials;     /* waiting for a socket, oldest first */
-    struct list others;    /* connecting, or about to be told of their end */
-    unsigned dial_count;   /* of `dials` */
-    uint64_t request;      /* the last one's number */
-    bool told;             /* all that were there are shown */
-    struct loop_task lost; /* tells it */
-    struct map shown;      /* replica -> its pidfd + 1, borrowed */
+    struct list dials;   /* waiting for a socket, oldest first */
+    struct list others;  /* connecting, or about to be told of their end */
+    unsigned dial_count; /* of `dials` */
+    uint64_t request;    /* the last one's number */
+    bool told;           /* all that were there are shown */
+    struct timer *lost;  /* tells it; NULL: nobody is told */
+    unsigned losses;     /* told since the last channel that lasted */
+    int64_t opened_ms;   /* when the last one came */
+    struct map shown;    /* replica -> its pidfd + 1, borrowed */
+    struct map gone;     /* until told: forgotten ones */
     struct entrance_events events;
     void *data;
 };
@@ -107,13 +117,26 @@ static void channel_cut(struct entrance *entrance)
     channel_free(take_ptr(entrance->channel));
 }
 
+/* The first time at once. */
+static int64_t again_ms(const struct entrance *entrance)
+{
+    int64_t ms = entrance->losses ? AGAIN_MS_MIN : 0;
+
+    for (unsigned i = 1; i < entrance->losses && ms < AGAIN_MS_MAX; i++)
+        ms *= 2;
+    return ms < AGAIN_MS_MAX ? ms : AGAIN_MS_MAX;
+}
+
 /* Not where the next channel has come meanwhile: who asks for one then replaces that. */
-static void on_lost_task(void *data)
+static void on_lost_timer(void *data)
 {
     struct entrance *entrance = data;
 
-    if (!entrance->channel)
-        entrance->events.on_lost(entrance->data);
+    if (entrance->channel)
+        return;
+    entrance->losses += entrance->losses < UINT_MAX;
+    timer_start(entrance->lost, again_ms(entrance));
+    entrance->events.on_lost(entrance->data);
 }
 
 /* The next channel is the helper's that takes its place: what waits is asked there. */
@@ -122,8 +145,10 @@ static void channel_lost(struct entrance *entrance, const char *phrase, const st
     if (err->code != ERR_CANCELED)
         log_warn("netns", phrase, LOG_S("why", err->message));
     channel_cut(entrance);
-    if (entrance->events.on_lost)
-        loop_defer(entrance->loop, &entrance->lost);
+    if (loop_now_ms(entrance->loop) - entrance->opened_ms >= AGAIN_MS_MAX)
+        entrance->losses = 0;
+    if (entrance->lost)
+        timer_start(entrance->lost, again_ms(entrance));
 }
 
 static bool shows(const struct entrance *entrance)
@@ -177,6 +202,13 @@ static void say_show(struct entrance *entrance, uint64_t replica, int pidfd)
     say_or_warn(entrance, &message, pidfd);
 }
 
+static void say_forget(struct entrance *entrance, uint64_t replica)
+{
+    struct netns_message message = { .type = NETNS_FORGET, .replica = replica };
+
+    say_or_warn(entrance, &message, -1);
+}
+
 /* ---- what the helper says -------------------------------------------------------------------- */
 
 /* One that nobody waits for any more is closed by the caller. */
@@ -216,7 +248,7 @@ static void on_shown(struct entrance *entrance, const struct netns_message *mess
 static bool right(const struct entrance *entrance, const struct netns_message *message,
                   size_t fd_count)
 {
-    bool sockets = message->type == NETNS_SOCKETS && (message->code < 0) == (fd_count == 0);
+    bool sockets = message->type == NETNS_SOCKET && (message->code < 0) == (fd_count == 0);
 
     return sockets || (message->type == NETNS_SHOWN && shows(entrance));
 }
@@ -233,7 +265,7 @@ static bool receive(struct entrance *entrance)
         channel_receive(entrance->channel, &message, sizeof message, &size, fds, &fd_count, &err);
     if (r == 0)
         return false;
-    if (r == ERR_OVERLOADED && message.type == NETNS_SOCKETS &&
+    if (r == ERR_OVERLOADED && message.type == NETNS_SOCKET &&
         netns_message_check(&message, size, 1, &err) == 0) {
         message.code = ERR_INTERNAL;
         snprintf(message.text, sizeof message.text, "no descriptor is left for a socket");
@@ -244,7 +276,7 @@ static bool receive(struct entrance *entrance)
         r = netns_message_check(&message, size, fd_count, &err);
     if (r == 0 && !right(entrance, &message, fd_count))
         r = err_set(&err, ERR_BAD_INPUT, "an answer that cannot be");
-    if (r == 0 && message.type == NETNS_SOCKETS)
+    if (r == 0 && message.type == NETNS_SOCKET)
         on_sockets(entrance, &message, fds, fd_count);
     else if (r == 0)
         on_shown(entrance, &message);
@@ -285,10 +317,13 @@ void entrance_open(struct entrance *entrance, int fd)
     struct dial *dial;
 
     channel_cut(entrance);
+    entrance->opened_ms = loop_now_ms(entrance->loop);
     entrance->channel = channel_new(fd);
     entrance->watch = watch_new(entrance->loop, fd, WATCH_READ, on_event, entrance);
     MAP_EACH (entry, &entrance->shown)
         say_show(entrance, entry->key.size, (int)(intptr_t)entry->value - 1);
+    MAP_EACH (entry, &entrance->gone)
+        say_forget(entrance, entry->key.size);
     say_told(entrance);
     LIST_EACH (dial, &entrance->dials, struct dial, link)
         say_want(dial);
@@ -353,22 +388,24 @@ void entrance_told(struct entrance *entrance)
     if (entrance->told)
         return;
     entrance->told = true;
+    map_deinit(&entrance->gone);
     say_told(entrance);
 }
 
 void entrance_show(struct entrance *entrance, uint64_t replica, int pidfd)
 {
+    (void)map_remove_u64(&entrance->gone, replica);
     (void)map_put_u64(&entrance->shown, replica, (void *)(intptr_t)(pidfd + 1));
     say_show(entrance, replica, pidfd);
 }
 
 void entrance_forget(struct entrance *entrance, uint64_t replica)
 {
-    struct netns_message message = { .type = NETNS_FORGET, .replica = replica };
+    bool was_shown = map_remove_u64(&entrance->shown, replica);
+    bool waited_for = !entrance->told && !map_put_u64(&entrance->gone, replica, entrance);
 
-    if (!map_remove_u64(&entrance->shown, replica))
-        return;
-    say_or_warn(entrance, &message, -1);
+    if (was_shown || waited_for)
+        say_forget(entrance, replica);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -382,7 +419,8 @@ struct entrance *entrance_new(struct loop *loop, const struct entrance_events *e
     if (events)
         entrance->events = *events;
     entrance->data = data;
-    loop_task_init(&entrance->lost, on_lost_task, entrance);
+    if (entrance->events.on_lost)
+        entrance->lost = timer_new(loop, on_lost_timer, entrance);
     list_init(&entrance->dials);
     list_init(&entrance->others);
     return entrance;
@@ -400,7 +438,7 @@ void entrance_free(struct entrance *entrance)
 
     if (!entrance)
         return;
-    loop_task_cancel(&entrance->lost);
+    timer_free(entrance->lost);
     channel_cut(entrance);
     (void)err_set(&err, ERR_CANCELED, "the connection was taken back");
     while ((dial = LIST_FIRST(&entrance->dials, struct dial, link)))
@@ -413,5 +451,6 @@ void entrance_free(struct entrance *entrance)
             dial_end(dial, NULL, &err);
     }
     map_deinit(&entrance->shown);
+    map_deinit(&entrance->gone);
     free(entrance);
 }

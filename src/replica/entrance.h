@@ -24,7 +24,8 @@ struct entrance_events {
      * NULL when it can be entered; else ERR_NOT_FOUND (its process is gone), ERR_FORBIDDEN or
      * another says why not. Again with each helper that comes. Not from inside entrance_show(). */
     void (*on_shown)(uint64_t replica, const struct err *err, void *data);
-    /* The channel is lost, and there is no other one yet. May be NULL. */
+    /* The channel is lost, and there is no other one yet: at once, and then ever more seldom until
+     * there is one that lasts. May be NULL. */
     void (*on_lost)(void *data);
 };
 
@@ -43,7 +44,8 @@ void entrance_told(struct entrance *entrance);
 /* From here on until it is forgotten, or the entrance ends. The pidfd of its first process is
  * borrowed as long: to show one takes no descriptor that may be lacking. */
 void entrance_show(struct entrance *entrance, uint64_t replica, int pidfd);
-void entrance_forget(struct entrance *entrance, uint64_t replica); /* unknown: nothing happens */
+/* It is gone. One that was not shown is waited for no longer. */
+void entrance_forget(struct entrance *entrance, uint64_t replica);
 
 /* For http_client_config.dialer (a call's `scope` is the replica's id), and by hand: the address is
  * 127.0.0.1 and the container's port. Lives as long as the entrance. */

@@ -44,17 +44,10 @@ int netns_home(int *ret_fd, struct err *err)
     return *ret_fd >= 0 ? 0 : err_set(err, ERR_INTERNAL, "/proc/self/ns/net: %s", strerror(errno));
 }
 
-/* Of the namespace that we are in. 0: none, and errno says why. */
-static size_t make(size_t count, int *ret_fds)
+/* Of the namespace that we are in. -1: none, and errno says why. */
+static int make(void)
 {
-    size_t made = 0;
-
-    for (; made < count && made < NETNS_SOCKETS_MAX; made++) {
-        ret_fds[made] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        if (ret_fds[made] < 0)
-            break;
-    }
-    return made;
+    return socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 }
 
 static int no_socket(int error, struct err *err)
@@ -63,32 +56,30 @@ static int no_socket(int error, struct err *err)
 }
 
 /* An ordinary user may not come back from a user namespace: a child goes there in its place. */
-[[gnu::noreturn]] static void child(int pidfd, size_t count, int answer_fd)
+[[gnu::noreturn]] static void child(int pidfd, int answer_fd)
 {
-    struct netns_message message = { NETNS_MAGIC, NETNS_SOCKETS };
+    struct netns_message message = { NETNS_MAGIC, NETNS_SOCKET };
     struct channel *parent = channel_new(answer_fd);
-    int fds[NETNS_SOCKETS_MAX];
-    size_t made = 0;
     struct err err;
+    int fd = -1;
 
     if (setns(pidfd, CLONE_NEWUSER | CLONE_NEWNET) < 0)
         message.code = refused(&err);
-    else if ((made = make(count, fds)) == 0)
+    else if ((fd = make()) < 0)
         message.code = no_socket(errno, &err);
     if (message.code < 0)
         (void)snprintf(message.text, sizeof message.text, "%.199s", err.message);
-    message.count = (uint32_t)made;
-    (void)!channel_send(parent, &message, sizeof message, fds, made, &err);
+    (void)!channel_send(parent, &message, sizeof message, &fd, fd >= 0, &err);
     _exit(0);
 }
 
-static int child_answer(int fd, int *ret_fds, struct err *err)
+static int child_answer(int fd, int *ret_fd, struct err *err)
 {
     struct channel *from = channel_new(fd);
     struct pollfd wait = { fd, POLLIN, 0 };
     struct netns_message message;
-    size_t size, made = 0;
     int fds[CHANNEL_FDS_MAX], r;
+    size_t size, made = 0;
 
     while (poll(&wait, 1, -1) < 0 && errno == EINTR)
         ;
@@ -100,42 +91,45 @@ static int child_answer(int fd, int *ret_fds, struct err *err)
         r = netns_message_check(&message, size, made, err);
     if (r == 0 && message.code < 0)
         r = err_set(err, (enum err_code)message.code, "%s", message.text);
+    else if (r == 0 && made == 0)
+        r = err_set(err, ERR_INTERNAL, "who enters for us brings no socket");
+    if (r == 0)
+        *ret_fd = take_fd(fds[0]);
     for (size_t i = 0; i < made; i++)
-        if (r < 0)
-            fd_close(&fds[i]);
-        else
-            ret_fds[i] = fds[i];
-    return r < 0 ? r : (int)made;
+        fd_close(&fds[i]);
+    return r;
 }
 
-static int by_child(int pidfd, size_t count, int *ret_fds, struct err *err)
+static int by_child(int pidfd, int *ret_fd, struct err *err)
 {
     int pair[2] = { -1, -1 };
     pid_t pid = channel_pair(pair, err) < 0 ? -1 : fork();
     int error = errno;
 
     if (pid == 0)
-        child(pidfd, count, pair[1]);
+        child(pidfd, pair[1]);
     fd_close(&pair[1]);
     if (pid < 0) { /* EPERM as root, where it would not help either; else it passes */
         fd_close(&pair[0]);
         errno = error;
         return refused(err);
     }
-    int r = child_answer(pair[0], ret_fds, err);
+    int r = child_answer(pair[0], ret_fd, err);
     while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
         ;
     return r;
 }
 
-int netns_sockets(int home_fd, int pidfd, size_t count, int *ret_fds, struct err *err)
+int netns_socket(int home_fd, int pidfd, int *ret_fd, struct err *err)
 {
     if (setns(pidfd, CLONE_NEWNET) < 0)
-        return errno == EPERM ? by_child(pidfd, count, ret_fds, err) : refused(err);
-    size_t made = make(count, ret_fds);
-    int error = errno;
+        return errno == EPERM ? by_child(pidfd, ret_fd, err) : refused(err);
+    int fd = make(), error = errno;
     leave(home_fd);
-    return made ? (int)made : no_socket(error, err);
+    if (fd < 0)
+        return no_socket(error, err);
+    *ret_fd = fd;
+    return 0;
 }
 
 int netns_possible(struct err *err)
@@ -148,9 +142,9 @@ int netns_possible(struct err *err)
         return err_set(err, ERR_NOT_SUPPORTED, "pidfd_open: %s", strerror(errno));
     int r = netns_home(&home, err);
     if (r == 0)
-        r = netns_sockets(home, self, 1, &fd, err);
+        r = netns_socket(home, self, &fd, err);
     fd_close(&fd);
-    return r < 0 ? r : 0;
+    return r;
 }
 
 /* ---- what is said --------------------------------------------------------------------------- */
@@ -164,12 +158,9 @@ int netns_message_check(const void *data, size_t size, size_t fd_count, struct e
         return err_set(err, ERR_BAD_INPUT, "no message of a helper for namespaces");
     if (message->code > 0 || message->code < -(int)ERR_COUNT)
         return err_set(err, ERR_BAD_INPUT, "no error is %d", (int)message->code);
-    bool want = message->type == NETNS_WANT;
-    if (want && (message->count < 1 || message->count > NETNS_SOCKETS_MAX))
+    if (message->type == NETNS_WANT && message->count != 1)
         return err_set(err, ERR_BAD_INPUT, "%u sockets are asked for", (unsigned)message->count);
-    size_t most = message->type == NETNS_SHOW      ? 1
-                  : message->type == NETNS_SOCKETS ? NETNS_SOCKETS_MAX
-                                                   : 0;
+    size_t most = message->type == NETNS_SHOW || message->type == NETNS_SOCKET;
     if (fd_count > most || (message->type == NETNS_SHOW && fd_count == 0))
         return err_set(err, ERR_BAD_INPUT, "%zu descriptors come with it", fd_count);
     return 0;

@@ -28,12 +28,10 @@ struct netns_helper;
 /* The namespace that this process is in, as a descriptor: its way back. */
 [[nodiscard]] int netns_home(int *ret_fd, struct err *err);
 
-/* Sockets in the network namespace of a process, by its pidfd: TCP over IPv4, not connected,
- * O_NONBLOCK and O_CLOEXEC. Returns how many were made, at least 1; ERR_NOT_FOUND: the process is
- * gone; ERR_FORBIDDEN: it may not be entered. The caller has one thread. */
-enum { NETNS_SOCKETS_MAX = 16 };
-[[nodiscard]] int netns_sockets(int home_fd, int pidfd, size_t count, int *ret_fds,
-                                struct err *err);
+/* A socket in the network namespace of a process, by its pidfd: TCP over IPv4, not connected,
+ * O_NONBLOCK and O_CLOEXEC. ERR_NOT_FOUND: the process is gone; ERR_FORBIDDEN: it may not be
+ * entered. The caller has one thread. */
+[[nodiscard]] int netns_socket(int home_fd, int pidfd, int *ret_fd, struct err *err);
 
 /* Can this process do it at all? Tries it on itself. */
 [[nodiscard]] int netns_possible(struct err *err);
@@ -42,10 +40,10 @@ enum { NETNS_SOCKETS_MAX = 16 };
 
 /* Over a SOCK_SEQPACKET channel (sys/channel.h). Who may say which replicas there are sends SHOW,
  * with its pidfd, and FORGET, and TOLD once it has shown all that were there when it came; who may
- * connect to them asks for sockets by the replica's id, and so can reach no other namespace.
+ * connect to them asks for a socket by the replica's id, and so can reach no other namespace.
  *
  * Each SHOW is answered with a SHOWN: can it be entered (ERR_FORBIDDEN: not by us), and is it
- * another network than ours (else ERR_PRECONDITION)? Each WANT with a SOCKETS, in any order; as
+ * another network than ours (else ERR_PRECONDITION)? Each WANT with a SOCKET, in any order; as
  * many may be under way as the channel takes. A replica whose process has ended is ERR_NOT_FOUND,
  * and is forgotten. */
 #define NETNS_MAGIC 0x6e676550u /* "Pegn" */
@@ -53,7 +51,7 @@ enum netns_type {
     NETNS_SHOW = 1,
     NETNS_FORGET,
     NETNS_WANT,
-    NETNS_SOCKETS,
+    NETNS_SOCKET,
     NETNS_TOLD,
     NETNS_SHOWN,
 };
@@ -62,10 +60,10 @@ struct netns_message {
     uint32_t magic;
     uint32_t type;    /* enum netns_type */
     uint64_t replica; /* its id */
-    uint64_t request; /* of WANT, said again in SOCKETS */
-    int32_t code;     /* of SOCKETS: 0 with as many descriptors; of SHOWN: 0; or enum err_code */
-    uint32_t count;   /* of WANT: how many, 1 to NETNS_SOCKETS_MAX */
-    char text[200];   /* of SOCKETS and SHOWN: why not */
+    uint64_t request; /* of WANT, said again in SOCKET */
+    int32_t code;     /* of SOCKET: 0 with its descriptor; of SHOWN: 0; or enum err_code */
+    uint32_t count;   /* of WANT: 1 */
+    char text[200];   /* of SOCKET and SHOWN: why not */
 };
 /* Size, type, count, end of the text; descriptors: one with SHOW, none else but in an answer. */
 [[nodiscard]] int netns_message_check(const void *message, size_t size, size_t fd_count,
@@ -74,7 +72,8 @@ struct netns_message {
 enum { NETNS_CHANNELS_MAX = 64, NETNS_REPLICAS_MAX = 1024 };
 
 /* One thread. With `waits` who asks for a replica that is not known is answered once it is shown,
- * or at the first TOLD. */
+ * or forgotten, or at the first TOLD; of one that was shown in vain, has ended, or was forgotten,
+ * at once. */
 [[nodiscard]] int netns_helper_new(bool waits, struct netns_helper **ret_helper, struct err *err);
 void netns_helper_free(struct netns_helper *helper); /* and its channels */
 /* Takes the channel. One that shows replaces the one before; what that showed stays, until it is

@@ -19,12 +19,11 @@
 #include "sys/fd.h"
 #include "sys/netns.h"
 
-enum { MESSAGES_A_TURN = 64, ASIDE_MAX = 8192 };
+enum { MESSAGES_A_TURN = 64, ASIDE_MAX = 8192, GONE_MAX = 8192 };
 
 struct aside { /* a WANT for a replica that may be shown yet */
     struct channel *from;
     uint64_t replica, request;
-    uint32_t count;
 };
 
 struct netns_helper {
@@ -34,6 +33,7 @@ struct netns_helper {
     int home_fd;
     uint64_t home_cookie;
     bool waits;                    /* for the first TOLD */
+    struct map gone;               /* while it does: those that will not be shown */
     struct aside aside[ASIDE_MAX]; /* oldest first */
     size_t aside_count;
 };
@@ -46,13 +46,21 @@ static void forget(struct netns_helper *helper, uint64_t replica)
     fd_close(&fd);
 }
 
+/* Nobody need wait for it, if not forever: it may be shown again. */
+static void gone(struct netns_helper *helper, uint64_t replica)
+{
+    forget(helper, replica);
+    if (helper->waits && helper->gone.count < GONE_MAX)
+        (void)map_put_u64(&helper->gone, replica, helper);
+}
+
 /* Those whose process has ended: its pidfd is readable. */
 static void sweep(struct netns_helper *helper)
 {
     MAP_EACH (entry, &helper->replicas) {
         struct pollfd ended = { (int)(intptr_t)entry->value - 1, POLLIN, 0 };
         if (poll(&ended, 1, 0) == 1)
-            forget(helper, entry->key.size);
+            gone(helper, entry->key.size);
     }
 }
 
@@ -88,31 +96,32 @@ static int show(struct netns_helper *helper, uint64_t replica, int *fd, struct e
 {
     int socket_fd = -1;
 
-    forget(helper, replica);
+    gone(helper, replica); /* until it is kept below */
     if (helper->replicas.count == NETNS_REPLICAS_MAX)
         sweep(helper);
     if (helper->replicas.count == NETNS_REPLICAS_MAX)
         return err_set(err, ERR_OVERLOADED, "more than %d replicas cannot be reached",
                        NETNS_REPLICAS_MAX);
-    int r = netns_sockets(helper->home_fd, *fd, 1, &socket_fd, err);
-    if (r > 0)
+    int r = netns_socket(helper->home_fd, *fd, &socket_fd, err);
+    if (r == 0)
         r = of_home(helper, socket_fd, err);
     fd_close(&socket_fd);
-    if (r == 0 || r == ERR_INTERNAL) /* the latter passes: the next that asks may get in */
-        (void)map_put_u64(&helper->replicas, replica, (void *)(intptr_t)(take_fd(*fd) + 1));
+    if (r < 0 && r != ERR_INTERNAL) /* which passes: the next that asks may get in */
+        return r;
+    (void)map_remove_u64(&helper->gone, replica);
+    (void)map_put_u64(&helper->replicas, replica, (void *)(intptr_t)(take_fd(*fd) + 1));
     return r;
 }
 
 /* ---- answers --------------------------------------------------------------------------------- */
 
-static int say(struct channel *to, struct netns_message *message, const int *fds, size_t count,
-               const struct err *why)
+static int say(struct channel *to, struct netns_message *message, int fd, const struct err *why)
 {
     struct err err;
 
     if (message->code < 0)
         (void)snprintf(message->text, sizeof message->text, "%.199s", why->message);
-    return channel_send(to, message, sizeof *message, fds, count, &err);
+    return channel_send(to, message, sizeof *message, &fd, fd >= 0, &err);
 }
 
 static int on_show(struct netns_helper *helper, struct channel *from,
@@ -122,48 +131,43 @@ static int on_show(struct netns_helper *helper, struct channel *from,
     struct err err;
 
     message.code = show(helper, asked->replica, fd, &err);
-    return say(from, &message, NULL, 0, &err);
+    return say(from, &message, -1, &err);
 }
 
 static int want_refuse(struct channel *to, const struct netns_message *asked, const struct err *why)
 {
-    struct netns_message message = { NETNS_MAGIC, NETNS_SOCKETS, asked->replica, asked->request };
+    struct netns_message message = { NETNS_MAGIC, NETNS_SOCKET, asked->replica, asked->request };
 
     message.code = why->code;
-    return say(to, &message, NULL, 0, why);
+    return say(to, &message, -1, why);
 }
 
 static int want_answer(struct netns_helper *helper, struct channel *from,
                        const struct netns_message *asked)
 {
-    struct netns_message message = { NETNS_MAGIC, NETNS_SOCKETS, asked->replica, asked->request };
-    int fds[NETNS_SOCKETS_MAX], count;
-    struct err err;
+    struct netns_message message = { NETNS_MAGIC, NETNS_SOCKET, asked->replica, asked->request };
     intptr_t known = (intptr_t)map_get_u64(&helper->replicas, asked->replica);
+    auto_close int fd = -1;
+    struct err err;
 
     if (known == 0)
-        count = err_set(&err, ERR_NOT_FOUND, "there is no such replica");
+        message.code = err_set(&err, ERR_NOT_FOUND, "there is no such replica");
     else
-        count = netns_sockets(helper->home_fd, (int)known - 1, asked->count, fds, &err);
-    int r = count > 0 ? of_home(helper, fds[0], &err) : 0; /* where it could not be looked at */
-    for (int i = 0; r < 0 && i < count; i++)
-        fd_close(&fds[i]);
-    if (r < 0)
-        count = r;
-    if (count == ERR_NOT_FOUND)
-        forget(helper, asked->replica);
-    message.code = count < 0 ? count : 0;
-    message.count = count < 0 ? 0 : (uint32_t)count;
-    r = say(from, &message, fds, message.count, &err);
-    for (int i = 0; i < count; i++)
-        fd_close(&fds[i]);
-    return r;
+        message.code = netns_socket(helper->home_fd, (int)known - 1, &fd, &err);
+    if (message.code == 0) /* where it could not be looked at */
+        message.code = of_home(helper, fd, &err);
+    if (message.code < 0)
+        fd_close(&fd);
+    if (message.code == ERR_NOT_FOUND && known)
+        gone(helper, asked->replica);
+    return say(from, &message, fd, &err);
 }
 
 /* Is there nothing yet that it could be answered by? */
 static bool undecided(const struct netns_helper *helper, uint64_t replica)
 {
-    return helper->waits && !map_get_u64(&helper->replicas, replica);
+    return helper->waits && !map_get_u64(&helper->replicas, replica) &&
+           !map_get_u64(&helper->gone, replica);
 }
 
 static int on_want(struct netns_helper *helper, struct channel *from,
@@ -178,27 +182,8 @@ static int on_want(struct netns_helper *helper, struct channel *from,
                       ASIDE_MAX);
         return want_refuse(from, asked, &err);
     }
-    helper->aside[helper->aside_count++] =
-        (struct aside){ from, asked->replica, asked->request, asked->count };
+    helper->aside[helper->aside_count++] = (struct aside){ from, asked->replica, asked->request };
     return 0;
-}
-
-/* One that does not read waits on. Whose channel is gone is noticed at its turn. */
-static void aside_look(struct netns_helper *helper)
-{
-    size_t kept = 0;
-
-    for (size_t i = 0; i < helper->aside_count; i++) {
-        const struct aside one = helper->aside[i];
-        struct netns_message asked = { .replica = one.replica,
-                                       .request = one.request,
-                                       .count = one.count };
-        if (undecided(helper, one.replica) || channel_wants_write(one.from))
-            helper->aside[kept++] = one;
-        else
-            (void)want_answer(helper, one.from, &asked);
-    }
-    helper->aside_count = kept;
 }
 
 static void aside_forget(struct netns_helper *helper, const struct channel *from)
@@ -221,7 +206,7 @@ static int on_show_lost(struct netns_helper *helper, struct channel *from,
         return err->code;
     forget(helper, asked->replica);
     message.code = err_set(err, ERR_INTERNAL, "no descriptor is left to enter its network by");
-    return say(from, &message, NULL, 0, err);
+    return say(from, &message, -1, err);
 }
 
 static int on_message(struct netns_helper *helper, struct channel *from,
@@ -234,12 +219,14 @@ static int on_message(struct netns_helper *helper, struct channel *from,
         return on_want(helper, from, message);
     if (shows && message->type == NETNS_SHOW)
         return on_show(helper, from, message, &fds[0]);
-    if (shows && message->type == NETNS_FORGET)
-        forget(helper, message->replica);
-    else if (shows && message->type == NETNS_TOLD)
+    if (shows && message->type == NETNS_FORGET) {
+        gone(helper, message->replica);
+    } else if (shows && message->type == NETNS_TOLD) {
         helper->waits = false;
-    else
+        map_deinit(&helper->gone);
+    } else {
         return err_set(&err, ERR_FORBIDDEN, "it may not say that");
+    }
     return 0;
 }
 
@@ -269,18 +256,49 @@ static int receive(struct netns_helper *helper, struct channel *from)
     return r < 0 ? r : 1;
 }
 
-static void cut(struct netns_helper *helper, size_t slot)
+static void cut(struct netns_helper *helper, struct channel *channel)
 {
-    if (helper->channels[slot] == helper->shows)
+    size_t slot = 0;
+
+    while (helper->channels[slot] != channel)
+        slot++;
+    helper->channels[slot] = NULL;
+    if (channel == helper->shows)
         helper->shows = NULL;
-    aside_forget(helper, helper->channels[slot]);
-    channel_free(take_ptr(helper->channels[slot]));
+    aside_forget(helper, channel);
+    channel_free(channel);
+}
+
+/* One that does not read waits on. Returns one whose answer could not be sent, or NULL. */
+static struct channel *aside_answer(struct netns_helper *helper)
+{
+    struct channel *failed = NULL;
+    size_t kept = 0;
+
+    for (size_t i = 0; i < helper->aside_count; i++) {
+        const struct aside one = helper->aside[i];
+        struct netns_message asked = { .replica = one.replica, .request = one.request };
+        if (failed || undecided(helper, one.replica) || channel_wants_write(one.from))
+            helper->aside[kept++] = one;
+        else if (want_answer(helper, one.from, &asked) < 0)
+            failed = one.from;
+    }
+    helper->aside_count = kept;
+    return failed;
+}
+
+/* Who would wait for an answer that is lost is cut off, as at its turn: it asks anew. */
+static void aside_look(struct netns_helper *helper)
+{
+    struct channel *failed;
+
+    while ((failed = aside_answer(helper)))
+        cut(helper, failed);
 }
 
 /* One that says what it may not, or does not read, is cut off. */
-static void channel_turn(struct netns_helper *helper, size_t slot, short events)
+static void channel_turn(struct netns_helper *helper, struct channel *channel, short events)
 {
-    struct channel *channel = helper->channels[slot];
     struct err err;
     int r = channel_flush(channel, &err);
 
@@ -291,7 +309,7 @@ static void channel_turn(struct netns_helper *helper, size_t slot, short events)
     }
     /* Its end is behind what it has said, and that is not heard while it is held up. */
     if (r < 0 || (events & (POLLHUP | POLLERR) && channel_wants_write(channel)))
-        cut(helper, slot);
+        cut(helper, channel);
 }
 
 int netns_helper_new(bool waits, struct netns_helper **ret_helper, struct err *err)
@@ -322,6 +340,7 @@ void netns_helper_free(struct netns_helper *helper)
         fd_close(&fd);
     }
     map_deinit(&helper->replicas);
+    map_deinit(&helper->gone);
     fd_close(&helper->home_fd);
     free(helper);
 }
@@ -330,9 +349,8 @@ int netns_helper_add(struct netns_helper *helper, int fd, bool shows, struct err
 {
     size_t slot = 0;
 
-    for (size_t i = 0; shows && helper->shows && i < NETNS_CHANNELS_MAX; i++)
-        if (helper->channels[i] == helper->shows)
-            cut(helper, i);
+    if (shows && helper->shows)
+        cut(helper, helper->shows);
     while (slot < NETNS_CHANNELS_MAX && helper->channels[slot])
         slot++;
     if (slot == NETNS_CHANNELS_MAX) {
@@ -374,7 +392,7 @@ void netns_helper_turn(struct netns_helper *helper, const struct pollfd *polls, 
     for (size_t i = 0; i < count; i++)
         if (helper->channels[i] && polls[i].revents &&
             channel_fd(helper->channels[i]) == polls[i].fd)
-            channel_turn(helper, i, polls[i].revents);
+            channel_turn(helper, helper->channels[i], polls[i].revents);
     aside_look(helper);
 }
 

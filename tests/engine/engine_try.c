@@ -105,7 +105,7 @@ static int socket_inside(struct try *try)
     struct netns_message want = { NETNS_MAGIC, NETNS_WANT, REPLICA, 1, 0, 1 };
     int fd = -1;
     if (channel_send(try->helper, &want, sizeof want, NULL, 0, NULL) < 0 ||
-        !answer_of(try, NETNS_SOCKETS, &fd))
+        !answer_of(try, NETNS_SOCKET, &fd))
         return -1;
     return fd;
 }

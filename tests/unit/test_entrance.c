@@ -11,7 +11,6 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 #include <cmocka.h> /* after the above */
 
@@ -418,202 +417,6 @@ static void test_one_is_shown_without_a_descriptor_of_its_own(void **state)
     place_end(&place);
 }
 
-static void helper_hears(struct netns_helper *helper, const struct rlimit *limit)
-{
-    struct pollfd polls[NETNS_CHANNELS_MAX];
-    struct rlimit before;
-    size_t count = netns_helper_polls(helper, polls);
-
-    assert_int_equal(1, poll(polls, count, WAIT_MS));
-    assert_int_equal(0, getrlimit(RLIMIT_NOFILE, &before));
-    assert_int_equal(0, setrlimit(RLIMIT_NOFILE, limit));
-    netns_helper_turn(helper, polls, count);
-    assert_int_equal(0, setrlimit(RLIMIT_NOFILE, &before));
-}
-
-/* A helper in this process, of one that shows and one that asks. */
-struct pair {
-    struct netns_helper *helper;
-    struct channel *shows, *asks;
-};
-
-static void pair_begin(struct pair *pair, bool waits)
-{
-    int shows[2], asks[2];
-    struct err err;
-
-    assert_int_equal(0, netns_helper_new(waits, &pair->helper, &err));
-    assert_int_equal(0, channel_pair(shows, &err));
-    assert_int_equal(0, channel_pair(asks, &err));
-    assert_int_equal(0, netns_helper_add(pair->helper, shows[1], true, &err));
-    assert_int_equal(0, netns_helper_add(pair->helper, asks[1], false, &err));
-    pair->shows = channel_new(shows[0]);
-    pair->asks = channel_new(asks[0]);
-}
-
-static void pair_end(struct pair *pair)
-{
-    channel_free(pair->shows);
-    channel_free(pair->asks);
-    netns_helper_free(pair->helper);
-}
-
-static void pair_turn(struct pair *pair)
-{
-    struct rlimit limit;
-
-    assert_int_equal(0, getrlimit(RLIMIT_NOFILE, &limit));
-    helper_hears(pair->helper, &limit);
-}
-
-static void pair_says(struct pair *pair, struct channel *from, uint32_t type, uint64_t replica,
-                      int pidfd)
-{
-    struct netns_message message = { NETNS_MAGIC, type, replica, replica };
-    struct err err;
-
-    message.count = type == NETNS_WANT;
-    assert_int_equal(0, channel_send(from, &message, sizeof message, &pidfd, pidfd >= 0, &err));
-    pair_turn(pair);
-}
-
-/* The code of the answer for that replica; 1: there is none. */
-static int pair_hears(struct channel *at, uint64_t replica)
-{
-    int fds[CHANNEL_FDS_MAX], r;
-    struct netns_message message;
-    size_t size, count = 0;
-    struct err err;
-
-    r = channel_receive(at, &message, sizeof message, &size, fds, &count, &err);
-    for (size_t i = 0; i < count; i++)
-        fd_close(&fds[i]);
-    if (r == 0)
-        return 1;
-    assert_int_equal(r, 1);
-    assert_int_equal(message.replica, replica);
-    assert_int_equal(count, message.type == NETNS_SOCKETS && message.code == 0);
-    return message.code;
-}
-
-/* A new agent and a new helper: what is asked meanwhile waits for the replica it is asked of, and
- * for no other; what is not there by the agent's last word is refused. */
-static void test_what_may_be_shown_yet_is_waited_for(void **state)
-{
-    enum { GONE = 9 };
-    struct place place;
-    struct pair pair;
-    (void)state;
-
-    place_begin(&place);
-    pair_begin(&pair, true);
-    pair_says(&pair, pair.asks, NETNS_WANT, REPLICA, -1);
-    pair_says(&pair, pair.asks, NETNS_WANT, GONE, -1);
-    assert_int_equal(1, pair_hears(pair.asks, 0));
-    pair_says(&pair, pair.shows, NETNS_SHOW, OTHER, place.inside.pidfd);
-    assert_int_equal(0, pair_hears(pair.shows, OTHER));
-    pair_says(&pair, pair.asks, NETNS_WANT, OTHER, -1);
-    assert_int_equal(0, pair_hears(pair.asks, OTHER)); /* it is not held up */
-    assert_int_equal(1, pair_hears(pair.asks, 0));
-    pair_says(&pair, pair.shows, NETNS_SHOW, REPLICA, place.inside.pidfd);
-    assert_int_equal(0, pair_hears(pair.shows, REPLICA));
-    assert_int_equal(0, pair_hears(pair.asks, REPLICA));
-    assert_int_equal(1, pair_hears(pair.asks, 0));
-    pair_says(&pair, pair.shows, NETNS_TOLD, 0, -1);
-    assert_int_equal(ERR_NOT_FOUND, pair_hears(pair.asks, GONE));
-    pair_says(&pair, pair.asks, NETNS_WANT, GONE, -1); /* from here on at once */
-    assert_int_equal(ERR_NOT_FOUND, pair_hears(pair.asks, GONE));
-    pair_end(&pair);
-
-    pair_begin(&pair, true); /* who asked is gone by then */
-    pair_says(&pair, pair.asks, NETNS_WANT, REPLICA, -1);
-    channel_free(pair.asks);
-    pair.asks = NULL;
-    pair_turn(&pair);
-    pair_says(&pair, pair.shows, NETNS_SHOW, REPLICA, place.inside.pidfd);
-    pair_end(&pair);
-    place_end(&place);
-}
-
-/* A failure that passes: it is told, and whoever asks later gets in, or is refused what is ours. */
-static void test_one_that_could_not_be_looked_at(void **state)
-{
-    struct place place;
-    (void)state;
-
-    place_begin(&place);
-    for (int own = 0; own < 2; own++) {
-        auto_close int self = (int)syscall(SYS_pidfd_open, getpid(), 0);
-        int *shown = own ? &self : &place.inside.pidfd;
-        struct netns_message show = { NETNS_MAGIC, NETNS_SHOW, REPLICA }, heard;
-        struct netns_message want = { NETNS_MAGIC, NETNS_WANT, REPLICA, 1, .count = 1 };
-        int pair[2], fds[CHANNEL_FDS_MAX];
-        struct netns_helper *helper;
-        struct rlimit limit, few;
-        size_t size, fd_count;
-        struct err err;
-
-        assert_int_equal(0, netns_helper_new(false, &helper, &err));
-        assert_int_equal(0, channel_pair(pair, &err));
-        assert_int_equal(0, netns_helper_add(helper, pair[1], true, &err));
-        struct channel *agent = channel_new(pair[0]);
-        assert_int_equal(0, channel_send(agent, &show, sizeof show, shown, 1, &err));
-        assert_int_equal(0, getrlimit(RLIMIT_NOFILE, &limit));
-        int next = dup(self);
-        few = limit;
-        few.rlim_cur = (rlim_t)next + 1; /* for what is shown, and no socket */
-        (void)close(next);
-        helper_hears(helper, &few);
-        assert_int_equal(1,
-                         channel_receive(agent, &heard, sizeof heard, &size, fds, &fd_count, &err));
-        assert_int_equal(heard.code, ERR_INTERNAL);
-        assert_int_equal(0, channel_send(agent, &want, sizeof want, NULL, 0, &err));
-        helper_hears(helper, &limit);
-        assert_int_equal(1,
-                         channel_receive(agent, &heard, sizeof heard, &size, fds, &fd_count, &err));
-        assert_int_equal(heard.code, own ? ERR_PRECONDITION : 0);
-        assert_int_equal(fd_count, own ? 0 : 1);
-        for (size_t i = 0; i < fd_count; i++)
-            fd_close(&fds[i]);
-        channel_free(agent);
-        netns_helper_free(helper);
-    }
-    place_end(&place);
-}
-
-/* It has no descriptor left: who shows hears it, and the channel is as good as before. */
-static void test_one_that_could_not_be_taken(void **state)
-{
-    auto_close int self = (int)syscall(SYS_pidfd_open, getpid(), 0);
-    struct netns_message show = { NETNS_MAGIC, NETNS_SHOW, REPLICA }, heard;
-    struct netns_message want = { NETNS_MAGIC, NETNS_WANT, REPLICA, 1, .count = 1 };
-    int pair[2], fds[CHANNEL_FDS_MAX];
-    struct netns_helper *helper;
-    struct rlimit limit, none;
-    size_t size, fd_count;
-    struct err err;
-    (void)state;
-
-    assert_int_equal(0, netns_helper_new(false, &helper, &err));
-    assert_int_equal(0, channel_pair(pair, &err));
-    assert_int_equal(0, netns_helper_add(helper, pair[1], true, &err));
-    struct channel *agent = channel_new(pair[0]);
-    assert_int_equal(0, channel_send(agent, &show, sizeof show, &self, 1, &err));
-    assert_int_equal(0, getrlimit(RLIMIT_NOFILE, &limit));
-    none = limit;
-    none.rlim_cur = 3;
-    helper_hears(helper, &none);
-    assert_int_equal(1, channel_receive(agent, &heard, sizeof heard, &size, fds, &fd_count, &err));
-    assert_int_equal(heard.type, NETNS_SHOWN);
-    assert_int_equal(heard.code, ERR_INTERNAL);
-    assert_int_equal(0, channel_send(agent, &want, sizeof want, NULL, 0, &err));
-    helper_hears(helper, &limit);
-    assert_int_equal(1, channel_receive(agent, &heard, sizeof heard, &size, fds, &fd_count, &err));
-    assert_int_equal(heard.code, ERR_NOT_FOUND);
-    channel_free(agent);
-    netns_helper_free(helper);
-}
-
 /* A helper that does not read holds up those who ask, and is not given up. */
 static void test_what_is_asked_of_one_that_does_not_read(void **state)
 {
@@ -744,9 +547,7 @@ static void test_a_helper_that_lies_is_cut_off(void **state)
         { "short", { NETNS_MAGIC, NETNS_SHOWN }, 8 },
         { "of another kind", { 7, NETNS_SHOWN }, sizeof(struct netns_message) },
         { "a question", { NETNS_MAGIC, NETNS_WANT, .count = 1 }, sizeof(struct netns_message) },
-        { "success without a socket",
-          { NETNS_MAGIC, NETNS_SOCKETS },
-          sizeof(struct netns_message) },
+        { "success without a socket", { NETNS_MAGIC, NETNS_SOCKET }, sizeof(struct netns_message) },
         { "no error", { NETNS_MAGIC, NETNS_SHOWN, .code = -999 }, sizeof(struct netns_message) },
     };
     struct place place;
@@ -766,6 +567,73 @@ static void test_a_helper_that_lies_is_cut_off(void **state)
     place_end(&place);
 }
 
+/* ---- who forgets and who asks again ---------------------------------------------------------- */
+
+static void expect_said(int fd, uint32_t type, uint64_t replica)
+{
+    struct netns_message message;
+
+    assert_int_equal(recv(fd, &message, sizeof message, 0), sizeof message);
+    assert_int_equal(message.type, type);
+    assert_int_equal(message.replica, replica);
+}
+
+/* That one is gone which was never shown: each helper hears it, until all is told. */
+static void test_one_that_is_forgotten_unshown(void **state)
+{
+    struct place place;
+    struct err err;
+    (void)state;
+
+    place_begin(&place);
+    entrance_forget(place.shows, OTHER);
+    entrance_forget(place.shows, REPLICA);
+    entrance_show(place.shows, REPLICA, place.inside.pidfd); /* it is not, after all */
+    for (int i = 0; i < 3; i++) {
+        int pair[2];
+        assert_int_equal(0, channel_pair(pair, &err));
+        entrance_open(place.shows, pair[0]);
+        expect_said(pair[1], NETNS_SHOW, REPLICA);
+        if (i < 2)
+            expect_said(pair[1], NETNS_FORGET, OTHER);
+        else
+            expect_said(pair[1], NETNS_TOLD, 0);
+        if (i == 1) {
+            entrance_told(place.shows);
+            expect_said(pair[1], NETNS_TOLD, 0);
+            entrance_forget(place.shows, OTHER); /* unknown by now */
+        }
+        assert_int_equal(-1, recv(pair[1], &place.shown, sizeof place.shown, 0));
+        assert_int_equal(errno, EAGAIN);
+        (void)close(pair[1]);
+    }
+    place_end(&place);
+}
+
+/* Each channel that it is given ends at once. The loop's clock bounds from below: that it is more
+ * is nobody's fault. */
+static void test_who_gets_no_channel_asks_ever_more_seldom(void **state)
+{
+    enum { TIMES = 5, LEAST_MS = 50 + 100 + 200 + 400 };
+    struct place place;
+    struct err err;
+    int64_t from_ms;
+    (void)state;
+
+    place_begin(&place);
+    from_ms = loop_now_ms(place.loop);
+    for (unsigned i = 0; i < TIMES; i++) {
+        int pair[2];
+        assert_int_equal(0, channel_pair(pair, &err));
+        (void)close(pair[1]);
+        entrance_open(place.shows, pair[0]);
+        until(&place, &place.lost, i + 1);
+    }
+    assert_true(loop_now_ms(place.loop) - from_ms >= LEAST_MS);
+    until(&place, &place.lost, TIMES + 1); /* nor is it enough to have asked once */
+    place_end(&place);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -776,14 +644,13 @@ int main(void)
         cmocka_unit_test(test_one_that_has_ended_or_was_forgotten_is_an_error),
         cmocka_unit_test(test_what_is_taken_back_ends_once),
         cmocka_unit_test(test_a_socket_without_a_descriptor_is_lost_alone),
-        cmocka_unit_test(test_what_may_be_shown_yet_is_waited_for),
-        cmocka_unit_test(test_one_that_could_not_be_looked_at),
         cmocka_unit_test(test_one_is_shown_without_a_descriptor_of_its_own),
-        cmocka_unit_test(test_one_that_could_not_be_taken),
         cmocka_unit_test(test_what_is_asked_of_one_that_does_not_read),
         cmocka_unit_test(test_probes_go_inside),
         cmocka_unit_test(test_a_probe_without_a_helper_is_no_verdict),
         cmocka_unit_test(test_a_helper_that_lies_is_cut_off),
+        cmocka_unit_test(test_one_that_is_forgotten_unshown),
+        cmocka_unit_test(test_who_gets_no_channel_asks_ever_more_seldom),
     };
     return cmocka_run_group_tests_name("entrance", tests, NULL, NULL);
 }
