@@ -70,13 +70,14 @@ static bool make_bounded(const struct cgroups *self, uint64_t id, uint64_t memor
            write_file(pids, "pids.max", "%" PRIu32, processes_max);
 }
 
-uint32_t cgroups_open(const struct cgroups *self, uint64_t id, uint64_t memory_bytes_max,
+uint32_t cgroups_open(struct cgroups *self, uint64_t id, uint64_t memory_bytes_max,
                       uint32_t processes_max, int ret_fds[static PERIGEE_GROUPS_MAX])
 {
     char memory[CGROUP_PATH_BYTES], pids[CGROUP_PATH_BYTES];
     if (self->version == 0 || !make_bounded(self, id, memory_bytes_max, processes_max) ||
         !group_path(self->memory, id, memory))
         return 0;
+    (void)map_put_u64(&self->waited, id, self);
     ret_fds[0] = self->version == 2 ? open_in(memory, ".", O_RDONLY | O_DIRECTORY)
                                     : open_in(memory, "tasks", O_WRONLY);
     if (ret_fds[0] < 0 || self->version == 2)
@@ -104,11 +105,12 @@ static bool put_into(const struct cgroups *self, uint64_t id, pid_t pid)
             (group_path(self->pids, id, pids) && write_file(pids, "cgroup.procs", "%d", (int)pid)));
 }
 
-bool cgroups_enter(const struct cgroups *self, uint64_t id, pid_t pid, uint64_t memory_bytes_max,
+bool cgroups_enter(struct cgroups *self, uint64_t id, pid_t pid, uint64_t memory_bytes_max,
                    uint32_t processes_max)
 {
     if (self->version == 0)
         return false;
+    (void)map_put_u64(&self->waited, id, self);
     if (is_in(self, id, pid))
         return true;
     if (make_bounded(self, id, memory_bytes_max, processes_max) && put_into(self, id, pid))
@@ -119,9 +121,10 @@ bool cgroups_enter(const struct cgroups *self, uint64_t id, pid_t pid, uint64_t 
     return false;
 }
 
-bool cgroups_remove(const struct cgroups *self, uint64_t id)
+bool cgroups_remove(struct cgroups *self, uint64_t id)
 {
     char group[CGROUP_PATH_BYTES];
+    (void)map_remove_u64(&self->waited, id);
     if (self->version == 0 || !group_path(self->memory, id, group))
         return false;
     uint64_t kills = cgroup_kills(group);
@@ -133,16 +136,18 @@ bool cgroups_remove(const struct cgroups *self, uint64_t id)
 
 /* ---- start and end --------------------------------------------------------------------------- */
 
-/* The empty ones of ours, else those of supervisors that are no more. */
-static void remove_left(const char *folder, bool ours)
+/* Empty ones: ours that are not `waited` for; with NULL those of supervisors that are no more. */
+static void remove_left(const char *folder, const struct map *waited)
 {
     DIR *dir = opendir(folder);
     struct dirent *entry;
     while (dir && (entry = readdir(dir))) {
         int pid;
+        uint64_t id;
         char path[FILE_BYTES + 256];
-        if (sscanf(entry->d_name, "perigee-%d-", &pid) != 1 || (pid == getpid()) != ours ||
-            (!ours && (kill(pid, 0) == 0 || errno != ESRCH)))
+        if (sscanf(entry->d_name, "perigee-%d-%" SCNu64, &pid, &id) != 2 ||
+            (pid == getpid()) != !!waited || (waited && map_get_u64(waited, id)) ||
+            (!waited && (kill(pid, 0) == 0 || errno != ESRCH)))
             continue;
         (void)snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
         (void)rmdir(path);
@@ -154,9 +159,9 @@ static void remove_left(const char *folder, bool ours)
 void cgroups_sweep(const struct cgroups *self)
 {
     if (self->version > 0)
-        remove_left(self->memory, true);
+        remove_left(self->memory, &self->waited);
     if (self->version == 1)
-        remove_left(self->pids, true);
+        remove_left(self->pids, &self->waited);
 }
 
 /* Under v2 a group gives controllers to those below it only when no process is in it, but for the
@@ -176,7 +181,7 @@ static bool open_v2(struct cgroups *self)
 }
 
 /* What is written is what a replica's will be. */
-static bool try_group(const struct cgroups *self)
+static bool try_group(struct cgroups *self)
 {
     bool made = make_bounded(self, UINT32_MAX, UINT64_C(1) << 30, 16);
     int error = errno;
@@ -211,13 +216,13 @@ void cgroups_init(struct cgroups *self)
         leave_own(self->memory);
     if (self->memory[0] && has_controllers(self->memory)) {
         self->version = 2;
-        remove_left(self->memory, false);
+        remove_left(self->memory, NULL);
         if (open_v2(self) && try_group(self))
             return;
     } else if (cgroup_find(0, "memory", self->memory) && cgroup_find(0, "pids", self->pids)) {
         self->version = 1;
-        remove_left(self->memory, false);
-        remove_left(self->pids, false);
+        remove_left(self->memory, NULL);
+        remove_left(self->pids, NULL);
         if (try_group(self))
             return;
     }
@@ -232,6 +237,7 @@ void cgroups_init(struct cgroups *self)
 
 void cgroups_deinit(struct cgroups *self)
 {
+    map_deinit(&self->waited);
     if (self->version != 2)
         return;
     (void)write_file(self->memory, "cgroup.subtree_control", "-memory -pids");

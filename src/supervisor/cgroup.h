@@ -17,6 +17,7 @@
 
 #include <perigee/worker.h>
 
+#include "base/map.h"
 #include "sys/cgroup.h"
 
 struct cgroups {
@@ -24,6 +25,7 @@ struct cgroups {
     char memory[CGROUP_PATH_BYTES]; /* folder of our own group; under v2 the one of both */
     char pids[CGROUP_PATH_BYTES];   /* v1 */
     char why[128];                  /* version 0: "v1 cannot be written: Permission denied" */
+    struct map waited;              /* the groups whose processes' ends are waited for */
 };
 
 void cgroups_init(struct cgroups *self);
@@ -32,13 +34,15 @@ void cgroups_deinit(struct cgroups *self); /* all replicas' are removed by now *
 /* Makes the group `id`, and opens what lets a process into it that begins there, or that goes there
  * by itself (enum perigee_group). Returns how many descriptors, the caller's; 0: no group. Moving
  * another process is what the kernel makes wait, 10 ms and more. */
-uint32_t cgroups_open(const struct cgroups *self, uint64_t id, uint64_t memory_bytes_max,
+uint32_t cgroups_open(struct cgroups *self, uint64_t id, uint64_t memory_bytes_max,
                       uint32_t processes_max, int ret_fds[static PERIGEE_GROUPS_MAX]);
 /* Sees to a process's being in the group `id`: one that is not is put into it, with what it starts.
  * False: it is in none. */
-bool cgroups_enter(const struct cgroups *self, uint64_t id, pid_t pid, uint64_t memory_bytes_max,
+bool cgroups_enter(struct cgroups *self, uint64_t id, pid_t pid, uint64_t memory_bytes_max,
                    uint32_t processes_max);
-/* Removes those of ours that are empty: of clones that nobody has heard of. */
+/* Removes those of ours that are empty and that nobody has yet to remove: of clones that nobody has
+ * heard of, and that lived when it was tried. */
 void cgroups_sweep(const struct cgroups *self);
-/* Of a reaped process. True when the kernel killed for memory in it. */
-bool cgroups_remove(const struct cgroups *self, uint64_t id);
+/* Of a reaped process, or of one that is not waited for. True when the kernel killed for memory in
+ * it. */
+bool cgroups_remove(struct cgroups *self, uint64_t id);

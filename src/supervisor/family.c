@@ -295,7 +295,7 @@ static enum perigee_group family_group(struct core_replica *replica,
                                        int ret_fds[static PERIGEE_GROUPS_MAX], uint32_t *ret_groups,
                                        void *data)
 {
-    const struct family *family = data;
+    struct family *family = data;
     uint64_t memory;
     uint32_t processes;
     core_replica_bounds(replica, &memory, &processes);
@@ -308,7 +308,7 @@ static enum perigee_group family_group(struct core_replica *replica,
 
 static void family_ungroup(struct core_replica *replica, void *data)
 {
-    const struct family *family = data;
+    struct family *family = data;
     (void)cgroups_remove(&family->cgroups, core_replica_id(replica));
 }
 

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/prctl.h>
@@ -98,14 +99,57 @@ static void test_a_clone_that_nobody_heard_of_leaves_no_group(void **)
     if (groups.version == 0)
         skip();
     pid_t pid = idle();
-    make(EMPTY);
     make(WITH_ONE);
     assert_true(cgroups_enter(&groups, WITH_ONE, pid, memory_max, PROCESSES_MAX));
+    assert_false(cgroups_remove(&groups, WITH_ONE)); /* as far as that goes */
     cgroups_sweep(&groups);
-    assert_false(is_there(EMPTY));
     assert_true(is_there(WITH_ONE));
     end(pid);
     cgroups_sweep(&groups);
+    assert_false(is_there(WITH_ONE));
+}
+
+/* Takes more than its group may have. */
+[[gnu::noreturn]] static void greedy(int go)
+{
+    char byte;
+    (void)!read(go, &byte, 1);
+    for (size_t left = 4 * memory_max; left > 0; left -= 1 << 20) {
+        volatile char *more = malloc(1 << 20);
+        for (size_t i = 0; more && i < 1 << 20; i += 4096)
+            more[i] = 1;
+    }
+    _exit(0); /* where there is swap */
+}
+
+/* One that has ended, or has not begun, is swept with nobody else's: its group says why it ended,
+ * until that was asked. */
+static void test_what_is_waited_for_is_not_swept(void **)
+{
+    siginfo_t info;
+    int go[2], status;
+    if (groups.version == 0)
+        skip();
+    assert_int_equal(pipe(go), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        (void)close(go[1]);
+        greedy(go[0]);
+    }
+    make(EMPTY);
+    make(WITH_ONE);
+    assert_true(cgroups_enter(&groups, WITH_ONE, pid, memory_max, PROCESSES_MAX));
+    (void)close(go[0]);
+    (void)close(go[1]);
+    assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
+    cgroups_sweep(&groups);
+    assert_true(is_there(EMPTY));
+    assert_true(is_there(WITH_ONE));
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(cgroups_remove(&groups, WITH_ONE), WIFSIGNALED(status));
+    assert_false(cgroups_remove(&groups, EMPTY));
+    assert_false(is_there(EMPTY));
     assert_false(is_there(WITH_ONE));
 }
 
@@ -149,6 +193,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_group_is_bounded_before_anybody_is_in_it),
         cmocka_unit_test(test_a_clone_that_nobody_heard_of_leaves_no_group),
+        cmocka_unit_test(test_what_is_waited_for_is_not_swept),
         cmocka_unit_test(test_who_is_elsewhere_is_moved_and_nobody_else),
     };
     return cmocka_run_group_tests_name("cgroup", tests, groups_open, groups_close);
