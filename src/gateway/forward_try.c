@@ -72,6 +72,13 @@ static bool paid(struct forward *forward)
     return false;
 }
 
+/* It was under way, and it is a newer law that lets nobody answer it. */
+static void ended(struct request *request, const struct err *why)
+{
+    residency_ends(request, why);
+    answer_error(request, why);
+}
+
 /* Is there another one that may have it? Then that try is paid for, and the call's end is followed
  * by it. False also where residency does not let it be processed any more: that is answered. */
 static bool another(struct forward *forward)
@@ -83,7 +90,7 @@ static bool another(struct forward *forward)
         return false;
     enum forward_where where = forward_next(forward, &peer, &err);
     if (where == FORWARD_DENIED)
-        answer_error(forward->request, &err);
+        ended(forward->request, &err);
     if (where == FORWARD_DENIED || where == FORWARD_NOWHERE || !paid(forward))
         return false;
     forward->paid = forward->again = true;
@@ -103,7 +110,7 @@ static void try_again(struct forward *forward, const struct err *why)
     }
     enum forward_where where = forward_next(forward, &peer, &err);
     if (where == FORWARD_DENIED) {
-        answer_error(forward->request, &err);
+        ended(forward->request, &err);
     } else if (where == FORWARD_NOWHERE || !paid(forward)) {
         lost(forward, why);
     } else if (where == FORWARD_HERE) {

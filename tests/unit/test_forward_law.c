@@ -243,6 +243,10 @@ static void test_requests(void **state)
         }
         assert_true(world_until(&scene->world, peer_gone, peer));
         assert_int_equal(atomic_load(&scene->third.requests), requests[i].third);
+        if (requests[i].status == 200)
+            assert_false(scene_counter(&scene->world, ENDED));
+        else
+            assert_true(world_until(&scene->world, counted, ENDED "1"));
         stage_end(&stage);
     }
 }
