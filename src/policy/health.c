@@ -58,8 +58,11 @@ void health_seen(struct health *health, bool failed, int64_t now_ns)
         health->seen = health->failed = 0;
     }
     health->seen++;
-    health->failed += failed;
-    if (health->seen >= HEALTH_SEEN_MIN &&
+    if (!failed)
+        return;
+    if (health->failed++ == 0)
+        health->failing_ns = now_ns;
+    if (now_ns - health->failing_ns >= HEALTH_FAILING_NS && health->seen >= HEALTH_SEEN_MIN &&
         (uint64_t)health->failed * 100 >= (uint64_t)health->seen * HEALTH_FAILED_PERCENT)
         fall(health);
 }

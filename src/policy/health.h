@@ -16,6 +16,7 @@
 #define HEALTH_BACK_NS INT64_C(2'000'000'000)      /* well for so long, after the first fall */
 #define HEALTH_BACK_MAX_NS INT64_C(64'000'000'000) /* after many */
 #define HEALTH_CALM_NS INT64_C(120'000'000'000)    /* up for so long: its falls are forgotten */
+#define HEALTH_FAILING_NS INT64_C(300'000'000)     /* failures in less are of one moment */
 enum { HEALTH_SEEN_MIN = 5, HEALTH_FAILED_PERCENT = 50 };
 
 /* All 0: never heard of, down. */
@@ -26,11 +27,13 @@ struct health {
     uint32_t falls;        /* of late */
     uint32_t seen, failed; /* requests to it in this window */
     int64_t window_ns;     /* began */
+    int64_t failing_ns;    /* the first that failed in it, with `failed` */
 };
 
 void health_beat(struct health *health, int64_t now_ns);
 /* A request or a probe to it: `failed` when it could not be had at all. Half of at least five
- * within a second are a fall. */
+ * within a second are a fall, at one that failed HEALTH_FAILING_NS after the first of them: what
+ * failed in one moment, as when all its connections broke, says nothing of the next. */
 void health_seen(struct health *health, bool failed, int64_t now_ns);
 /* At any time, in any order with the above; times never go back. */
 bool health_up(struct health *health, int64_t now_ns);

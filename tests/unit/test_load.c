@@ -124,9 +124,9 @@ static void test_a_larger_pop_may_be_fuller(void **state)
 
 /* ---- health ---------------------------------------------------------------------------------- */
 
-/* A letter for each half second: b(eat), . (nothing), F (a beat, and five requests that fail),
- * s (a beat, and five that do not), r (no beat, and four that fail). What is expected at its end:
- * U(p) or -. */
+/* A letter for each half second: b(eat), . (nothing), F (a beat, and five requests that fail, one
+ * each 75 ms), f (the same in one moment), s (a beat, and five that do not fail), r (no beat, and
+ * four that fail, each 75 ms). What is expected at its end: U(p) or -. */
 static const struct {
     const char *name, *does, *expected;
 } days[] = {
@@ -137,7 +137,12 @@ static const struct {
     { "what failed before the first beat is forgotten", "rs.s.", "-UUUU" },
     { "what fails since is not", "rsF", "-U-" },
     { "back after two good seconds", "b.....b.b.b.b.", "UUUUU-----UUUU" },
-    { "down at once when requests fail", "b.F.", "UU--" },
+    { "down when requests fail for a while", "b.F.", "UU--" },
+    { "not by those of one moment", "b.f.b.b.", "UUUUUUUU" },
+    { "nor by those that succeed after it", "b.fs", "UUUU" },
+    { "nor by two moments, a second apart", "b.f.f.", "UUUUUU" },
+    { "but by two within one", "b.ff", "UUU-" },
+    { "and by as many that fail as do not", "b.sF", "UUU-" },
     { "requests that succeed change nothing", "b.s.s.", "UUUUUU" },
     { "the second fall takes twice as long", "b.F.b.b.b.F.b.b.b.b.b.b.",
       "UU------UU----------UUUU" },
@@ -155,9 +160,12 @@ static void test_days(void **state)
             char does = days[i].does[k];
             if (does != '.' && does != 'r')
                 health_beat(&health, now);
-            int requests = does == 'F' || does == 's' ? 5 : does == 'r' ? 4 : 0;
-            for (int n = 0; n < requests; n++)
+            int requests = does == 'F' || does == 'f' || does == 's' ? 5 : does == 'r' ? 4 : 0;
+            for (int n = 0; n < requests; n++) {
                 health_seen(&health, does != 's', now);
+                if (n + 1 < requests && (does == 'F' || does == 'r'))
+                    now += HEALTH_FAILING_NS / 4;
+            }
             seen[k] = health_up(&health, now) ? 'U' : '-';
         }
         assert_string_equal(seen, days[i].expected);
