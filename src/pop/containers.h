@@ -8,7 +8,8 @@
  *   images.c           a revision's image: its blobs, given to the engine
  *   volumes.c          its folders that last; volumes_make.c, volumes_keep.c: which stay
  *   networks.c         networks of endpoints, where those of containers cannot be entered
- *   container.c        the life of one replica
+ *   container.c        the life of one replica: container_begin.c, how it is begun or taken over;
+ *                      container_ready.c, how it is reached, and from when on it is in the table
  *   containers_kept.c  those that run, noted for the next agent
  *   container_probe.c  whether it is well
  *
@@ -164,31 +165,36 @@ void agent_networks_look(struct agent *agent);       /* those that nobody needs 
 void agent_networks_gone(struct agent *agent);       /* a revision is: soon it is looked */
 bool agent_networks_end(struct agent *agent);        /* as agent_volumes_end() */
 
-/* container.c */
+/* container_begin.c */
 [[nodiscard]] int agent_container_start(struct agent *agent, struct pop_replica *replica,
                                         struct err *err);
-void agent_container_kill(struct agent *agent, const struct pop_replica *replica,
-                          enum replica_end end, const char *text);
 /* One that an earlier agent began, of that revision. False: it is one that may not be any more. */
 bool agent_container_adopt(struct agent *agent, struct pop_revision *revision,
                            const struct engine_listed *item);
 /* The same before the engine has said a word; takes the pidfd. */
 void agent_container_resume(struct agent *agent, struct pop_revision *revision,
                             const struct engine_kept *kept, int pidfd);
+/* The control group above a container ("/perigee-HOME/ID"); empty: the engine names it. */
+void agent_container_group(const struct agent *agent, uint64_t replica, char *ret, size_t room);
+
+/* container.c */
+void agent_container_kill(struct agent *agent, const struct pop_replica *replica,
+                          enum replica_end end, const char *text);
 /* The engine has it, of those that were resumed; and those that it has not end. */
 void agent_container_heard(struct agent *agent, uint64_t replica);
 void agent_containers_unheard(struct agent *agent, const struct engine_list *list);
 /* Those that run, in the arena. */
 struct engine_kept *agent_containers_running(const struct agent *agent, struct arena *arena,
                                              size_t *ret_count);
-/* Once all of those are shown to who enters networks, or of no use, that one is told so. */
+/* Once all that an earlier agent left are shown to who enters networks, or of no use, that one is
+ * told so. */
 void agent_containers_shown(struct agent *agent);
-/* The control group above a container ("/perigee-HOME/ID"); empty: the engine names it. */
-void agent_container_group(const struct agent *agent, uint64_t replica, char *ret, size_t room);
 bool agent_container_known(const struct agent *agent, uint64_t replica);
 void agent_containers_stop(struct agent *agent, int64_t grace_ms); /* all */
 void agent_containers_kill(struct agent *agent);   /* all, without the engine; it removes them */
 void agent_containers_forget(struct agent *agent); /* all, as they are */
+
+/* container_ready.c */
 /* What the helper saw of one that was shown (inside.c). */
 void agent_container_shown(struct agent *agent, uint64_t replica, const struct err *err);
 
