@@ -207,8 +207,8 @@ const char *control_endpoint_path(struct cli *cli, const char *name, const char 
 /* Makes sure control has the file's (or folder's) bytes; "sha256:HEX" of the artifact. */
 [[nodiscard]] int control_upload_model(struct cli *cli, const char *path, const char **ret_digest,
                                        struct err *err);
-/* A container image in a file: `docker save`, or an OCI layout in a tar. *ret_digest: of its
- * manifest. */
+/* A container image in a file: `docker save`, or an OCI layout in a tar or a folder. *ret_digest:
+ * of its manifest. */
 [[nodiscard]] int control_upload_image(struct cli *cli, const char *path, const char **ret_digest,
                                        struct err *err);
 /* Until requests meet it as it is governed now, at all PoPs that are heard; for some seconds at

@@ -31,7 +31,7 @@
 const struct cli_command cli_commands[] = {
     { "deploy", NULL, "NAME", "Run a model or a container image, or make an endpoint of what already runs; waits until it is ready.",
       OPTIONS({ "--model", "SOURCE", "The model: an ONNX file, a folder with one, or oci://[HOST/]PROJECT/NAME:TAG.", false },
-              { "--image", "REF", "A container image: PROJECT/NAME:TAG of the registry, HOST/PATH:TAG of another one, or a file of `docker save` or an OCI layout in a tar.", false },
+              { "--image", "REF", "A container image: PROJECT/NAME:TAG of the registry, HOST/PATH:TAG of another one, a file of `docker save`, or an OCI layout in a tar or a folder.", false },
               { "--port", "N", "Where the image listens; else the port that it exposes.", false },
               { "--upstream", "URL", "Something that already runs: http://HOST:PORT.", false },
               { "--protocol", "NAME", "What an image or an upstream speaks: http, which is the default, or oip.", false },

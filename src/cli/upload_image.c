@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A container image in a file (store/image_file.h) to control: its layers where they lie in the
- * file, its configuration, its manifest. The spec keeps the manifest's digest.
+ * A container image in a file, or a folder (store/image_file.h), to control: its layers where they
+ * lie, its configuration, its manifest. The spec keeps the manifest's digest.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,28 +22,29 @@ static int open_file(const char *path, struct err *err)
     auto_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0 || fstat(fd, &st) < 0)
         return err_set(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_FORBIDDEN, "%s", strerror(errno));
-    if (S_ISDIR(st.st_mode))
-        return err_set(err, ERR_BAD_INPUT,
-                       "it is a folder: an OCI layout is given as a tar of it, made with `tar -C "
-                       "FOLDER -cf image.tar .`");
-    if (!S_ISREG(st.st_mode))
-        return err_set(err, ERR_BAD_INPUT, "it is no regular file");
+    if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
+        return err_set(err, ERR_BAD_INPUT, "it is neither a regular file nor a folder");
     return take_fd(fd);
+}
+
+static int upload_blob(struct cli *cli, int fd, const struct image_file_blob *blob, struct err *err)
+{
+    auto_close int part = image_file_open(fd, blob, err);
+
+    return part < 0 ? part
+                    : upload_part(cli, part, blob->offset, blob->blob.bytes,
+                                  arena_string(cli->arena, blob->blob.digest), err);
 }
 
 static int upload_all(struct cli *cli, int fd, const struct image_file *file, struct err *err)
 {
-    const struct image_file_blob *config = &file->config_blob;
     int r = 0;
     for (size_t i = 0; i < file->layer_count && r == 0; i++) {
-        const struct image_file_blob *layer = &file->layers[i];
-        r = upload_part(cli, fd, layer->offset, layer->blob.bytes,
-                        arena_string(cli->arena, layer->blob.digest), err);
+        r = upload_blob(cli, fd, &file->layers[i], err);
         if (r < 0)
             return err_wrap(err, "layer %zu of %zu", i + 1, file->layer_count);
     }
-    r = upload_part(cli, fd, config->offset, config->blob.bytes,
-                    arena_string(cli->arena, config->blob.digest), err);
+    r = upload_blob(cli, fd, &file->config_blob, err);
     return r < 0 ? r
                  : upload_text(cli, file->manifest, arena_string(cli->arena, file->digest), err);
 }

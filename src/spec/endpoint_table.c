@@ -68,7 +68,7 @@ const struct option endpoint_options[] = {
     LIVE("source", TEXT, GOVERNED, source, 1, 4096, NULL, NULL,
          "Where the model or image came from, as it was written; kept for people, the CLI sets it."),
     LIVE("image", TEXT, WHAT_RUNS, image, 1, 4096, NULL, NULL,
-         "In place of a model: a container image. `PROJECT/NAME:TAG` of the registry, or `HOST/PATH:TAG` of another one, looked up when it is deployed; a file (`docker save`, or an OCI layout in a tar) whose path begins with `.` or `/`, which the CLI uploads; or `sha256:HEX` of a manifest pushed before."),
+         "In place of a model: a container image. `PROJECT/NAME:TAG` of the registry, or `HOST/PATH:TAG` of another one, looked up when it is deployed; a file (`docker save`, or an OCI layout in a tar) or a folder (an OCI layout) whose path begins with `.` or `/`, which the CLI uploads; or `sha256:HEX` of a manifest pushed before."),
     LIVE("command", WORDS, WHAT_RUNS, container.command, 1, 64, NULL, NULL,
          "Of an image: the program and its arguments, instead of its entry point. Absent: as the image says."),
     LIVE("port", UINT, WHAT_RUNS, container.port, 1, 65'535, NULL, NULL,

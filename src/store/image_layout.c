@@ -36,7 +36,8 @@ static int blob_of(const struct image_reading *reading, yyjson_val *descriptor,
         return r;
     *ret = (struct image_file_blob){ { arena_copy(reading->arena, digest),
                                        arena_copy(reading->arena, type), bytes },
-                                     entry.offset };
+                                     entry.offset,
+                                     reading->folder ? name : NULL };
     return 0;
 }
 
@@ -129,13 +130,36 @@ static int oci_index(const struct image_reading *reading, struct slice text, uns
                        ERR_SLICE(reading->machine));
     if (count > 1)
         return err_set(reading->err, ERR_BAD_INPUT,
-                       "%zu images of it are for this machine: give a file of one", count);
+                       "%zu images of it are for this machine: give one of them alone", count);
     if (depth == IMAGE_FILE_DEPTH_MAX)
         return err_set(reading->err, ERR_BAD_INPUT, "its indexes name each other too deep");
     r = blob_of(reading, chosen, &blob);
     if (r >= 0)
         r = load_blob(reading, &blob, &text);
     return r < 0 ? r : oci_index(reading, text, depth + 1);
+}
+
+int image_layout_check(const struct image_reading *reading)
+{
+    static const struct json_limits limits = { .bytes_max = IMAGE_CONFIG_BYTES_MAX,
+                                               .duplicates_allowed = true };
+    struct image_tar_entry entry;
+    struct slice text, version;
+    yyjson_val *root;
+    int r = image_load(reading, SLICE("oci-layout"), &entry, &text);
+
+    if (r < 0)
+        return err_wrap(reading->err, "it is no OCI layout, as skopeo's `oci:FOLDER` is");
+    r = json_parse(reading->arena, text, &limits, &root, reading->err);
+    if (r >= 0)
+        r = json_get_string(root, "imageLayoutVersion", JSON_REQUIRED, &version, reading->err);
+    if (r < 0)
+        return err_wrap(reading->err, "oci-layout");
+    if (!slice_starts(version, SLICE("1.")))
+        return err_set(reading->err, ERR_NOT_SUPPORTED,
+                       "it is an OCI layout of version '%s', and 1.0.0 is known",
+                       ERR_SLICE(version));
+    return 0;
 }
 
 int image_layout_read(const struct image_reading *reading, struct slice index)

@@ -60,7 +60,8 @@ static int docker_layer(const struct image_reading *reading, struct slice name,
     if (r < 0)
         return r;
     *ret = (struct image_file_blob){ { {}, slice_of(layer_type(reading, &entry)), entry.bytes },
-                                     entry.offset };
+                                     entry.offset,
+                                     NULL };
     return hash(reading, &entry, &ret->blob.digest);
 }
 
@@ -117,7 +118,8 @@ static int docker_image(const struct image_reading *reading, yyjson_val *image)
     file->config_blob =
         (struct image_file_blob){ { arena_copy(reading->arena, slice_of(digest_of(text, digest))),
                                     SLICE(CONFIG), text.size },
-                                  entry.offset };
+                                  entry.offset,
+                                  NULL };
     file->layers = ARENA_ARRAY(reading->arena, struct image_file_blob, yyjson_arr_size(layers) + 1);
     yyjson_arr_iter_init(layers, &iter);
     while (r >= 0 && (item = yyjson_arr_iter_next(&iter)))

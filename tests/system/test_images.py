@@ -47,6 +47,13 @@ def layout(image, more=(), **platform):
                     ("index.json", json.dumps(index).encode(), 0o644), *rows, *more])
 
 
+def unpack(tar, folder):
+    with tarfile.open(fileobj=io.BytesIO(tar)) as file:
+        file.extractall(folder, filter="data") if hasattr(tarfile, "data_filter") else \
+            file.extractall(folder)
+    return folder
+
+
 def push(perigee, repository, image, tag):
     registry = Registry(perigee, repository)
     for blob in image.blobs().values():
@@ -69,16 +76,19 @@ def deploy(perigee, name, image, *more, **how):
 
 # ---- files --------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("form", ["docker-archive", "oci-layout"])
+@pytest.mark.parametrize("form", ["docker-archive", "oci-layout", "folder"])
 def test_a_file_becomes_a_revision(perigee, scratch, name, form):
     """Uploaded once, kept by its digest, and pulled by who has a client of registries."""
     image = plain(form.encode())
     path = scratch / "image.tar"
-    path.write_bytes(image.docker_archive() if form == "docker-archive" else layout(image))
+    if form == "folder":
+        path = unpack(layout(image), scratch / "image.tar.d")
+    else:
+        path.write_bytes(image.docker_archive() if form == "docker-archive" else layout(image))
     deploy(perigee, name, path)
     spec = perigee.json("show", name)["spec"]
     assert spec["image"].startswith("sha256:") and spec["source"] == str(path)
-    if form == "oci-layout":
+    if form != "docker-archive":
         assert spec["image"] == sha256(image.manifest)
     row = revision(perigee, name, 1)
     assert row["runtime"] == "image" and row["image"]["digest"] == spec["image"]
@@ -128,19 +138,18 @@ def test_flags_change_what_runs(perigee, scratch, name):
         "deploy", name, "--image", "a23/b", "--model", "c", status=2).said
 
 
-@pytest.mark.parametrize("form", ["docker-archive", "oci-archive"])
+@pytest.mark.parametrize("form", ["docker-archive", "oci-archive", "oci"])
 def test_skopeo_makes_the_file(perigee, scratch, name, form):
     if not shutil.which("skopeo"):
         pytest.skip("skopeo is not installed: tools/setup test installs it")
-    image, folder = plain(b"by skopeo"), scratch / "layout"
-    with tarfile.open(fileobj=io.BytesIO(layout(image))) as tar:
-        tar.extractall(folder, filter="data") if hasattr(tarfile, "data_filter") else \
-            tar.extractall(folder)
+    image = plain(b"by skopeo")
+    folder = unpack(layout(image), scratch / "layout")
     target = f"{form}:{scratch}/made.tar" + (":default/x:v1" if form == "docker-archive" else "")
     done = subprocess.run(["skopeo", "--insecure-policy", "--tmpdir", scratch, "copy",
                            f"oci:{folder}", target], capture_output=True, text=True,
                           timeout=DEADLINE, check=False, env={**os.environ, "HOME": str(scratch)})
     assert done.returncode == 0, done.stderr
+    assert (scratch / "made.tar").is_dir() == (form == "oci")
     deploy(perigee, name, scratch / "made.tar")
     row = revision(perigee, name, 1)
     assert row["image"]["config"]["digest"] == image.digest and row["image"]["port"] == 8080
@@ -246,7 +255,7 @@ NAMES = {
     "no-name": ("nginx", "nginx"),
     "no-blob": ("sha256:" + "0" * 64, "is not here"),
     "no-file": ("./nowhere.tar", "No such file"),
-    "a-folder": ("/tmp", "it is a folder"),
+    "a-folder": ("/tmp", "it is no OCI layout"),
 }
 
 
@@ -289,6 +298,59 @@ def test_wrong_files_are_refused(perigee, scratch, case):
     (scratch / "image.tar").write_bytes(data())
     done = deploy(perigee, "nothing", scratch / "image.tar", status=1)
     assert words in done.said and "image.tar'" in done.said, done.said
+    assert [row for row in perigee.json("endpoints")["items"] if row["name"] == "nothing"] == []
+
+
+def blob_of(folder, digest):
+    return folder / "blobs" / "sha256" / digest[7:]
+
+
+def away(path, link=None):
+    path.unlink()
+    if link is not None:
+        path.symlink_to(link)
+
+
+def nested(folder, image):
+    """An index that names itself cannot be: each names the one before, and the last the image."""
+    index = (folder / "index.json").read_bytes()
+    for _ in range(5):
+        blob_of(folder, sha256(index)).write_bytes(index)
+        index = json.dumps({"schemaVersion": 2, "manifests": [descriptor(index, INDEX)]}).encode()
+    (folder / "index.json").write_bytes(index)
+
+
+# name: (what is done to a good folder, words of the error)
+FOLDERS = {
+    "no-layout": (lambda folder, _: away(folder / "oci-layout"), "it is no OCI layout"),
+    "no-index": (lambda folder, _: away(folder / "index.json"), "'index.json' is not in it"),
+    "an-index-elsewhere": (lambda folder, _: away(folder / "index.json", "/etc/passwd"),
+                           "leads out of it"),
+    "no-layer": (lambda folder, image: away(blob_of(folder, sha256(image.layer))),
+                 "is not in it"),
+    "a-layer-elsewhere": (lambda folder, image: away(blob_of(folder, sha256(image.layer)),
+                                                     "../../../layer"), "leads out of it"),
+    "a-layer-of-another-size": (lambda folder, image: blob_of(folder, sha256(image.layer))
+                                .write_bytes(image.layer + b"x"), "and should have"),
+    "a-layer-of-another-digest": (lambda folder, image: blob_of(folder, sha256(image.layer))
+                                  .write_bytes(os.urandom(len(image.layer))),
+                                  "the bytes that came are"),
+    "a-configuration-of-another-digest": (lambda folder, image: blob_of(folder, image.digest)
+                                          .write_bytes(b"x" * len(image.config)), "is damaged"),
+    "indexes-too-deep": (nested, "name each other too deep"),
+}
+
+
+@pytest.mark.parametrize("case", FOLDERS)
+def test_wrong_folders_are_refused(perigee, scratch, case):
+    """And what they lead to outside is not read, though it is the very layer."""
+    change, words = FOLDERS[case]
+    image = plain(os.urandom(64))
+    (scratch / "layer").write_bytes(image.layer)
+    folder = unpack(layout(image), scratch / "image")
+    change(folder, image)
+    done = deploy(perigee, "nothing", "./image", status=1, cwd=scratch)
+    assert words in done.said and "image './image'" in done.said, done.said
     assert [row for row in perigee.json("endpoints")["items"] if row["name"] == "nothing"] == []
 
 
