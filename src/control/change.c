@@ -222,7 +222,7 @@ static int create(struct change *change, struct store *store, const struct endpo
     if (r == 0)
         r = schedule_check(change->arena, spec, err);
     if (r == 0)
-        r = traffic_check(change->arena, store, 0, 1, spec, err);
+        r = traffic_check(change->arena, store, NULL, 1, spec, err);
     if (r == 0)
         r = change_model_check(change, store, spec, &model, err);
     if (r == 0)
@@ -281,7 +281,7 @@ static int update(struct change *change, struct store *store, struct store_endpo
     if (r == 0 && diff_has(&change->diff, "scale.schedule"))
         r = schedule_check(change->arena, after, err);
     if (r == 0 && diff_has(&change->diff, "traffic.split"))
-        r = traffic_check(change->arena, store, endpoint->uid,
+        r = traffic_check(change->arena, store, endpoint,
                           change->new_revision ? endpoint->latest + 1 : 0, after, err);
     if (r == 0 && change->new_revision)
         r = change_model_check(change, store, after, &model, err);
@@ -379,7 +379,7 @@ static int run_rollback(struct change *change, struct store *store, struct store
     if (r == 0)
         r = secrets_check(store, change->arena, change->project, &after, err);
     if (r < 0)
-        return r;
+        return err_wrap(err, "revision %llu", (unsigned long long)revision.number);
     after.source = revision.source;              /* it tells of the model */
     after.traffic.split = (struct spec_split){}; /* it would say something else */
     endpoint->stable = 0;

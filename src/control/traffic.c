@@ -6,6 +6,7 @@
 #include "base/arena.h"
 #include "base/err.h"
 #include "base/json.h"
+#include "control/secrets.h"
 #include "spec/endpoint.h"
 
 static_assert((int)TRAFFIC_SHARES_MAX == (int)SPEC_SHARES_MAX, "one number");
@@ -69,18 +70,35 @@ void traffic_change(struct store_endpoint *row, const struct endpoint_spec *afte
             slice_is(row->target_state, "ready") || !row->serving ? row->target : row->serving;
 }
 
-int traffic_check(struct arena *arena, struct store *store, uint64_t endpoint_uid, uint64_t next,
-                  const struct endpoint_spec *after, struct err *err)
+/* Who deleted a secret was not asked for revisions without traffic. */
+static int check_secrets(struct arena *arena, struct store *store, const struct store_endpoint *row,
+                         const struct store_revision *revision, size_t at, struct err *err)
+{
+    struct endpoint_spec spec;
+    yyjson_val *tree;
+    int r = json_parse(arena, revision->spec, NULL, &tree, err);
+    if (r == 0)
+        r = endpoint_spec_parse(arena, tree, SPEC_KEEP_UNKNOWN | SPEC_NAME_OPTIONAL, &spec, err);
+    if (r == 0)
+        r = secrets_check(store, arena, row->project, &spec, err);
+    return r < 0 ? err_wrap(err, "traffic.split[%zu]: revision %llu", at,
+                            (unsigned long long)revision->number)
+                 : 0;
+}
+
+int traffic_check(struct arena *arena, struct store *store, const struct store_endpoint *row,
+                  uint64_t next, const struct endpoint_spec *after, struct err *err)
 {
     const struct spec_split *split = &after->traffic.split;
     for (size_t i = 0; i < split->count; i++) {
         struct store_revision revision;
         struct err missing;
         uint64_t number = split->items[i].revision;
-        if (number == SPEC_LATEST || number == next)
+        if (number == SPEC_LATEST)
+            number = next ? next : row->latest;
+        if (number == next)
             continue;
-        int r = endpoint_uid
-                    ? store->revision_get(store, endpoint_uid, number, arena, &revision, &missing)
+        int r = row ? store->revision_get(store, row->uid, number, arena, &revision, &missing)
                     : ERR_NOT_FOUND;
         if (r == ERR_NOT_FOUND)
             return err_set(err, ERR_BAD_INPUT,
@@ -91,6 +109,8 @@ int traffic_check(struct arena *arena, struct store *store, uint64_t endpoint_ui
             *err = missing;
             return r;
         }
+        if (split->items[i].weight && (r = check_secrets(arena, store, row, &revision, i, err)) < 0)
+            return r;
     }
     return 0;
 }
@@ -120,7 +140,9 @@ struct store_keep traffic_keep(const struct store_endpoint *row, const struct en
 {
     struct store_keep keep = { { row->target, row->serving, row->stable } };
     size_t used = 3;
-    for (size_t i = 0; i < spec->traffic.split.count; i++)
-        keep.numbers[used++] = spec->traffic.split.items[i].revision;
+    for (size_t i = 0; i < spec->traffic.split.count; i++) {
+        uint64_t number = spec->traffic.split.items[i].revision;
+        keep.numbers[used++] = number == SPEC_LATEST ? row->latest : number;
+    }
     return keep;
 }

@@ -28,9 +28,12 @@ uint64_t traffic_lead(const struct traffic_plan *plan, uint64_t target);
  * the rest. */
 void traffic_change(struct store_endpoint *row, const struct endpoint_spec *after, bool moves);
 
-/* Each revision that `after` names is kept. `next`: a number that is about to be; 0: none. */
-[[nodiscard]] int traffic_check(struct arena *arena, struct store *store, uint64_t endpoint_uid,
-                                uint64_t next, const struct endpoint_spec *after, struct err *err);
+/* Each revision that `after` names is kept, and may be given what it gets: the secrets that it
+ * names are there. `next`: a number that is about to be, and is looked at elsewhere; 0: none.
+ * `row` NULL: the endpoint is about to be. */
+[[nodiscard]] int traffic_check(struct arena *arena, struct store *store,
+                                const struct store_endpoint *row, uint64_t next,
+                                const struct endpoint_spec *after, struct err *err);
 
 /* {"shares": [{"revision", "weight"}], "canary"}, or null. */
 void traffic_write(struct json_writer *w, const struct traffic_plan *plan);

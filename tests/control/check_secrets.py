@@ -33,6 +33,10 @@ class Secrets(Joined):
                 "env": {key: {"secret": name} for key, name in env.items()}}
         self.ok(self.control.call("PUT", "/endpoints/shop", spec), 200, 201, 202)
 
+    def patch(self, spec):
+        return self.control.call("PATCH", "/endpoints/shop", spec,
+                                 type="application/merge-patch+json")
+
     def heard(self, pop, last="shop"):
         """Of secrets, up to the endpoint's next view, or (None) to the next list."""
         heard = []
@@ -76,6 +80,37 @@ class Secrets(Joined):
         self.addCleanup(again.close)
         north.events = again
         self.assertEqual(self.heard(north), [("hub-token", "hush"), ["hub-token"]])
+
+    def test_no_traffic_for_a_revision_whose_secret_is_gone(self):
+        c = self.control
+        self.there("paris", region="north")
+        for name in ("first-one", "second-one", "third-one"):
+            self.tell(name, "hush")
+        for name in ("first-one", "second-one", "third-one"):
+            self.shop("north", A=name)
+        split = {"traffic": {"split": [{"revision": 2, "weight": 1},
+                                       {"revision": "latest", "weight": 9}]}}
+        self.ok(self.patch(split), 200, 202)
+        self.refused(c.call("DELETE", "/secrets/second-one"), 409, "conflict", "'shop'")
+        self.ok(c.call("DELETE", "/secrets/first-one"), 204)
+        of_first = "revision 1: env.A: there is no secret 'first-one' in project 'default'"
+        split["traffic"]["split"][0]["revision"] = 1
+        for spec in (split, {**split, "env": {"A": "plain"}}):
+            self.refused(self.patch(spec), 400, "bad_input",
+                         "traffic.split[0]: " + of_first)
+        self.refused(c.call("POST", "/endpoints/shop/rollback", {"revision": 1}), 400,
+                     "bad_input", of_first)
+        self.assertEqual(self.get("/endpoints/shop")["spec"]["traffic"]["split"][0]["revision"], 2)
+        split["traffic"]["split"][0]["weight"] = 0
+        self.ok(self.patch(split), 200, 202)  # it gets nothing, and is not started
+        self.ok(c.call("POST", "/endpoints/shop/rollback", {"revision": 2}), 200, 202)
+        self.ok(c.call("DELETE", "/secrets/third-one"), 204)
+        split["traffic"]["split"][0] = {"revision": 2, "weight": 1}
+        self.refused(self.patch(split), 400, "bad_input",
+                     "traffic.split[1]: revision 3: env.A: there is no secret 'third-one'")
+        self.tell("third-one", "hush again")
+        self.ok(self.patch(split), 200, 202)
+        self.refused(c.call("DELETE", "/secrets/third-one"), 409, "conflict", "'shop'")
 
     def test_nothing_shows_a_value(self):
         c = self.control

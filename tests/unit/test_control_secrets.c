@@ -88,6 +88,7 @@ static void test_what_is_in_use(void **state)
         ENV("\"A\":\"{\\\"secret\\\":\\\"said-only\\\"}\""),
         "{\"image\":\"default/a:1\",\"env\":{\"A\":{\"secret\":\"third-one\"}}}",
     };
+    static const struct spec_share latest[] = { { SPEC_LATEST, 1 } };
     struct arena *arena = arena_new();
     struct snapshot *s = snapshot_of(arena, "shop", specs, 4);
     (void)state;
@@ -99,6 +100,10 @@ static void test_what_is_in_use(void **state)
     assert_true(secrets_in_use(s, SLICE("second-one")));
     assert_false(secrets_in_use(s, SLICE("first-one")));
     assert_false(secrets_in_use(s, SLICE("said-only")));
+    s->row = (struct store_endpoint){ .target = 1, .latest = 4 }; /* rolled back */
+    assert_false(secrets_in_use(s, SLICE("third-one")));
+    s->spec.traffic.split = (struct spec_split){ latest, 1 };
+    assert_true(secrets_in_use(s, SLICE("third-one")));
     arena_free(arena);
 }
 
