@@ -9,6 +9,9 @@
  * read so far has all up to its last event's number, from here on, and says so when it comes again:
  * Last-Event-ID: EPOCH-NUMBER.
  *
+ * Of secrets a watch begins with "secrets", the names of all that the agent is to have; it forgets
+ * the others before it hears of new ones, and so never has more than WATCH_SECRETS_MAX.
+ *
  * A control of before says no "begins": its watches tell all. An agent of before says no
  * Last-Event-ID, and leaves out an event that it does not know. Pure; any thread.
  */
@@ -29,6 +32,8 @@ struct watch_mark {
 };
 
 /* "00c0ffee00c0ffee-1764000000000123": 16 small hexadecimal digits, and a decimal number. */
+enum { WATCH_SECRETS_MAX = 1000 }; /* as many as control has (store.h) */
+
 enum { WATCH_MARK_BYTES = 16 + 1 + 20 + 1 };
 const char *watch_mark_text(struct watch_mark mark, char text[static WATCH_MARK_BYTES]);
 struct watch_mark watch_mark_read(struct slice text); /* anything else: none */

@@ -507,6 +507,7 @@ void hub_pop_row(struct control *control, const struct store_pop *row)
         pop->endpoint_count = pop->replica_count = pop->load_count = pop->client_count = 0;
         pop->volumes_count = 0;
         demand_free(&pop->demand);
+        secrets_told_deinit(&pop->secrets);
     }
     arena_free(pop->row_arena);
     pop->row_arena = arena;
@@ -699,6 +700,7 @@ void hub_close(struct control *control)
         map_deinit(&pop->refusals);
         map_deinit(&pop->readied);
         demand_free(&pop->demand);
+        secrets_told_deinit(&pop->secrets);
         free(pop->kept);
         free(pop);
     }

@@ -19,6 +19,7 @@
 #include "base/metrics.h"
 #include "base/slice.h"
 #include "control/demand.h"
+#include "control/secrets.h"
 #include "policy/regions.h"
 #include "policy/rtt.h"
 #include "spec/endpoint.h"
@@ -166,6 +167,7 @@ struct hub_pop {
     bool unheard;  /* it fell silent when all did, so that control may be the one cut off */
     char *kept;    /* what the store has of it; from malloc */
     uint64_t keys_told, keys_changed; /* hash of its keys as they were last told; their number */
+    struct secrets_told secrets;
 };
 
 /* ---- both --------------------------------------------------------------------------------- */

@@ -12,6 +12,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/map.h"
 #include "base/slice.h"
@@ -43,22 +44,29 @@ bool secrets_in_use(const struct snapshot *snapshot, struct slice name);
 
 /* ---- telling agents -------------------------------------------------------------------------- */
 
-/* What one agent was told over its watch. Zeroed is nothing. */
+/* What a PoP's agent was told. Zeroed is nothing. It is looked at when there is somebody to tell:
+ * what has changed gets its number then, which is above all that were told before. */
 struct secrets_told {
     struct map by_key; /* "project/name": struct told of secrets_told.c */
+    uint64_t fewer;    /* the number of when there was last something to forget */
+    uint64_t looked;   /* how often it was */
 };
 void secrets_told_deinit(struct secrets_told *told);
 
-struct secrets_news {
-    const struct store_secret **rows; /* whose value it is to hear; until the rows are others */
-    size_t count;
-    bool fewer; /* there are some that it is to forget */
+struct secrets_item {
+    const struct store_secret *row; /* borrowed: until the rows are others */
+    uint64_t number;
 };
-/* What it is to hear now; it counts as told. `endpoint`: of what that one names alone, and nothing
- * is forgotten; NULL: of all. */
-void secrets_news(struct control *control, const struct hub_pop *pop, struct secrets_told *told,
-                  const struct hub_endpoint *endpoint, struct arena *arena,
-                  struct secrets_news *ret);
+struct secrets_news {
+    uint64_t fewer; /* there are some that it is to forget, first; their number. 0: there are not */
+    struct secrets_item *items; /* whose value it is to hear then, */
+    size_t count;
+};
+/* What it is to hear behind that number; it counts as told. What is new now comes in the order of
+ * its numbers, each its own: an agent that has read so far has all before. `endpoint`: of what that
+ * one names alone, and nothing is forgotten unless there were too many then; NULL: of all. */
+void secrets_news(struct control *control, struct hub_pop *pop, const struct hub_endpoint *endpoint,
+                  uint64_t since, struct arena *arena, struct secrets_news *ret);
 /* {"project","name","value"}, or in the place of the value "error": why it cannot be opened. The
  * arena is a secret one. */
 struct slice secrets_value_json(struct control *control, const struct store_secret *row,

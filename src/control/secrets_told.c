@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Which agent is told what. What an endpoint names is told before the endpoint is; that an agent is
- * to forget something has time, and is looked for once for many changes.
+ * to forget something has time, and is looked for once for many changes; but before it would have
+ * to hold more than it takes.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "contract/watch.h"
 #include "control/control_own.h"
 #include "control/granted.h"
 #include "control/secrets_own.h"
@@ -22,8 +24,9 @@ enum { FORGET_SOON_MS = 50, KEY_BYTES = 96 };
 
 struct told {
     char key[KEY_BYTES]; /* "project/name" */
-    int64_t updated_ns;  /* of the value that it was told */
-    bool wanted;         /* while it is looked */
+    int64_t updated_ns;  /* of the value that it was told, */
+    uint64_t number;     /* and when; 0: it was not yet */
+    uint64_t looked;     /* when it was last wanted */
 };
 
 static struct slice key_of(const struct store_secret *row, char key[static KEY_BYTES])
@@ -39,8 +42,7 @@ void secrets_told_deinit(struct secrets_told *told)
     map_deinit(&told->by_key);
 }
 
-/* True: its value is new there. */
-static bool tell(struct secrets_told *told, const struct store_secret *row)
+static struct told *told_of(struct secrets_told *told, const struct store_secret *row)
 {
     char key[KEY_BYTES];
     struct slice name = key_of(row, key);
@@ -50,15 +52,12 @@ static bool tell(struct secrets_told *told, const struct store_secret *row)
         memcpy(one->key, key, sizeof one->key);
         (void)map_put(&told->by_key, (struct slice){ one->key, name.size }, one);
     }
-    bool news = one->updated_ns != row->updated_ns;
-    one->updated_ns = row->updated_ns;
-    one->wanted = true;
-    return news;
+    return one;
 }
 
-static void add(const struct control *control, const struct hub_pop *pop,
-                const struct hub_endpoint *endpoint, struct secrets_told *told,
-                struct secrets_news *ret)
+/* Each once, told or not. */
+static void add(const struct control *control, struct hub_pop *pop,
+                const struct hub_endpoint *endpoint, struct secrets_news *ret)
 {
     const struct snapshot *s = endpoint->snapshot;
     if (s->secret_count == 0 || granted_replicas(endpoint, pop) == 0)
@@ -66,35 +65,63 @@ static void add(const struct control *control, const struct hub_pop *pop,
     for (size_t i = 0; i < s->secret_count; i++) {
         const struct store_secret *row =
             secrets_row(control->secrets, s->row.project, s->secrets[i].name);
-        if (row && tell(told, row))
-            ret->rows[ret->count++] = row;
+        struct told *one = row ? told_of(&pop->secrets, row) : NULL;
+        if (!one || one->looked == pop->secrets.looked)
+            continue;
+        one->looked = pop->secrets.looked;
+        ret->items[ret->count++] = (struct secrets_item){ .row = row };
     }
 }
 
-void secrets_news(struct control *control, const struct hub_pop *pop, struct secrets_told *told,
-                  const struct hub_endpoint *endpoint, struct arena *arena,
-                  struct secrets_news *ret)
+static void sweep(struct control *control, struct secrets_told *told)
 {
-    struct hub_endpoint *each;
-    *ret = (struct secrets_news){
-        .rows = ARENA_ARRAY(arena, const struct store_secret *, control->secrets->count + 1),
-    };
-    if (endpoint) {
-        add(control, pop, endpoint, told, ret);
-        return;
-    }
-    MAP_EACH (entry, &told->by_key)
-        ((struct told *)entry->value)->wanted = false;
-    LIST_EACH (each, &control->hub.naming, struct hub_endpoint, naming)
-        add(control, pop, each, told, ret);
+    bool fewer = false;
     MAP_EACH (entry, &told->by_key) {
         struct told *one = entry->value;
-        if (one->wanted)
+        if (one->looked == told->looked)
             continue;
         (void)map_remove(&told->by_key, entry->key);
         free(one);
-        ret->fewer = true;
+        fewer = true;
     }
+    if (fewer)
+        told->fewer = ++control->hub.changes;
+}
+
+/* Of all that are wanted what it has not heard. */
+static void number(struct control *control, struct secrets_told *told, uint64_t since,
+                   struct secrets_news *ret)
+{
+    size_t wanted = ret->count;
+    ret->count = 0;
+    for (size_t i = 0; i < wanted; i++) {
+        const struct store_secret *row = ret->items[i].row;
+        struct told *one = told_of(told, row);
+        if (one->number == 0 || one->updated_ns != row->updated_ns)
+            one->number = ++control->hub.changes;
+        one->updated_ns = row->updated_ns;
+        if (one->number > since)
+            ret->items[ret->count++] = (struct secrets_item){ row, one->number };
+    }
+    ret->fewer = told->fewer > since ? told->fewer : 0;
+}
+
+void secrets_news(struct control *control, struct hub_pop *pop, const struct hub_endpoint *endpoint,
+                  uint64_t since, struct arena *arena, struct secrets_news *ret)
+{
+    struct secrets_told *told = &pop->secrets;
+    size_t count = control->secrets->count;
+    struct hub_endpoint *each;
+    *ret = (struct secrets_news){ .items = ARENA_ARRAY(arena, struct secrets_item, count + 1) };
+    told->looked++;
+    if (endpoint)
+        add(control, pop, endpoint, ret);
+    if (!endpoint || told->by_key.count > WATCH_SECRETS_MAX) {
+        LIST_EACH (each, &control->hub.naming, struct hub_endpoint, naming)
+            add(control, pop, each, ret);
+        sweep(control, told);
+    }
+    number(control, told, since, ret);
 }
 
 struct slice secrets_value_json(struct control *control, const struct store_secret *row,

@@ -93,7 +93,6 @@ static void closed(struct request *q)
     q->control->watcher_count--;
     if (watcher->pop)
         hub_pop_watched(q->control, watcher->pop, false);
-    secrets_told_deinit(&watcher->secrets);
     metric_set(control_count(q->control, CONTROL_WATCHES, NULL),
                (int64_t)q->control->watcher_count);
 }

@@ -11,7 +11,6 @@
 
 #include "base/list.h"
 #include "base/slice.h"
-#include "control/secrets.h"
 #include "control/select.h"
 #include "http/exchange.h"
 #include "store/store.h"
@@ -29,8 +28,7 @@ struct watcher { /* in its request's arena */
     struct selector labels;
     struct store_filter filter;
     struct hub_pop *pop; /* of WATCH_POP */
-    struct secrets_told secrets;
-    size_t first_bytes; /* of the state at its beginning: do not count against the bound */
+    size_t first_bytes;  /* of the state at its beginning: do not count against the bound */
     uint64_t last_id;
     bool reading, again, from_end; /* rows: watch.c */
     bool ended;

@@ -40,28 +40,42 @@ static void say_keys(struct watcher *watcher, uint64_t since, bool first)
         arena_free(arena);
 }
 
-/* Each by itself, as many do not fit into what an agent reads at once; and all their names where
- * there is one that it is to forget. A watch begins with all of them, also one that goes on: what
- * an agent had is not kept here. */
+/* Unless it has heard of them: those numbered `since` or below. All names where there is one that
+ * it is to forget; then values, each by itself, as many do not fit into what an agent reads at
+ * once. What a watch begins with has one number, that of its end. */
 static void say_secrets(struct watcher *watcher, const struct hub_endpoint *endpoint,
-                        uint64_t number, bool first)
+                        uint64_t since, bool first)
 {
     struct control *control = watcher->q->control;
+    struct hub_pop *pop = watcher->pop;
     struct arena *arena = arena_new();
     struct secrets_news news = {};
     if (!watcher->ended)
-        secrets_news(control, watcher->pop, &watcher->secrets, endpoint, arena, &news);
+        secrets_news(control, pop, endpoint, since, arena, &news);
+    uint64_t all = control->hub.changes;
+    if (first || news.fewer)
+        watcher_say_event(watcher, "secrets", first ? all : news.fewer,
+                          secrets_list_json(&pop->secrets, arena), first);
     for (size_t i = 0; i < news.count; i++) {
         struct arena *secret = arena_new_secret();
-        struct slice json = secrets_value_json(control, news.rows[i], secret);
+        struct slice json = secrets_value_json(control, news.items[i].row, secret);
+        uint64_t number = first ? all : news.items[i].number;
         if (!watcher_say_piece(watcher, watcher_event_text(secret, "secret", number, json), first,
                                on_secret_written, secret))
             arena_free(secret);
     }
-    if (news.fewer || first)
-        watcher_say_event(watcher, "secrets", number, secrets_list_json(&watcher->secrets, arena),
-                          first);
     arena_free(arena);
+}
+
+/* `pop` NULL: to all. */
+static void tell_secrets(struct control *control, const struct hub_pop *pop,
+                         const struct hub_endpoint *endpoint)
+{
+    struct watcher *watcher;
+    uint64_t before = control->hub.changes;
+    LIST_EACH (watcher, &control->watchers, struct watcher, link)
+        if (watcher->kind == WATCH_POP && (!pop || watcher->pop == pop))
+            say_secrets(watcher, endpoint, before, false);
 }
 
 static void say_gone(struct watcher *watcher, uint64_t uid, uint64_t number, bool first)
@@ -126,7 +140,7 @@ static void say_state(struct watcher *watcher, uint64_t since)
     if (hub->peers.size && hub->peers_changed > since)
         watcher_say_event(watcher, "pops", hub->changes, hub->peers, true);
     say_keys(watcher, since, true);
-    say_secrets(watcher, NULL, hub->changes, true);
+    say_secrets(watcher, NULL, since, true);
     for (uint64_t at = since; since && (gone = hub_gone_after(hub, at)); at = gone->number)
         say_gone(watcher, gone->uid, hub->changes, true);
     MAP_EACH (entry, &hub->by_uid) {
@@ -151,6 +165,7 @@ void watch_pop_open(struct request *q)
     watcher->pop = hub_pop(q->control, q->parts[0]);
     hub_pop_watched(q->control, watcher->pop, true);
     hub_refresh_now(q->control);
+    tell_secrets(q->control, watcher->pop, NULL); /* what others of it are still to hear */
     list_append(&q->control->watchers, &watcher->link);
     say_state(watcher, begin(watcher));
 }
@@ -183,11 +198,7 @@ void watch_pop_keys(struct control *control)
 
 void watch_pop_secrets(struct control *control, const struct hub_endpoint *endpoint)
 {
-    struct watcher *watcher;
-    uint64_t number = ++control->hub.changes;
-    LIST_EACH (watcher, &control->watchers, struct watcher, link)
-        if (watcher->kind == WATCH_POP)
-            say_secrets(watcher, endpoint, number, false);
+    tell_secrets(control, NULL, endpoint);
 }
 
 static bool among(struct hub_pop *const *pops, size_t count, const struct hub_pop *pop)

@@ -9,10 +9,9 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "contract/watch.h"
 #include "pop/state_inside.h"
 #include "store/seal.h"
-
-enum { SECRETS_MAX = 1000 }; /* as many as control has (store.h) */
 
 static struct pop_secret *find(const struct pop *pop, struct slice project, struct slice name)
 {
@@ -79,9 +78,10 @@ static int put(struct pop *pop, struct pop_secret *secret, struct err *err)
     struct pop_secret *old = find(pop, secret->project, secret->name);
     bool same = old && slice_equal(old->value, secret->value) && slice_equal(old->why, secret->why);
     same = same || (old && old->value.size && !secret->value.size);
-    if (same || (!old && pop->secret_count >= SECRETS_MAX)) {
+    if (same || (!old && pop->secret_count >= WATCH_SECRETS_MAX)) {
         arena_free(secret->arena);
-        return same ? 1 : err_set(err, ERR_TOO_LARGE, "more than %d secrets", (int)SECRETS_MAX);
+        return same ? 1
+                    : err_set(err, ERR_TOO_LARGE, "more than %d secrets", (int)WATCH_SECRETS_MAX);
     }
     if (old)
         forget(pop, old);

@@ -37,6 +37,23 @@ class Secrets(Joined):
         return self.control.call("PATCH", "/endpoints/shop", spec,
                                  type="application/merge-patch+json")
 
+    def again(self, pop, mark):
+        """What a watch begins with of secrets, and up to where that is all."""
+        pop.events.close()
+        pop.events = pop.watch(mark)
+        self.addCleanup(pop.events.close)
+        kind, _, begins = pop.events.next()
+        self.assertEqual(kind, "begins")
+        heard = []
+        while True:
+            kind, number, data = pop.events.next()
+            if kind == "secret":
+                heard.append((data["name"], data["value"]))
+            if kind == "secrets":
+                heard.append([row["name"] for row in data["secrets"]])
+            if kind == "synced":
+                return begins["resumed"], heard, f"{begins['epoch']}-{number}"
+
     def heard(self, pop, last="shop"):
         """Of secrets, up to the endpoint's next view, or (None) to the next list."""
         heard = []
@@ -79,7 +96,26 @@ class Secrets(Joined):
         again = north.watch()
         self.addCleanup(again.close)
         north.events = again
-        self.assertEqual(self.heard(north), [("hub-token", "hush"), ["hub-token"]])
+        self.assertEqual(self.heard(north), [["hub-token"], ("hub-token", "hush")])
+
+    def test_an_agent_that_was_away_is_told_what_is_new(self):
+        north = self.there("paris", region="north")
+        self.tell("hub-token", "hush")
+        self.tell("api-key", "hush too")
+        self.shop("north", A="hub-token", B="api-key")
+        self.heard(north)
+        self.assertEqual(self.again(north, None)[:2],
+                         (False, [["hub-token", "api-key"], ("hub-token", "hush"),
+                                  ("api-key", "hush too")]))
+        mark = self.again(north, None)[2]
+        self.assertEqual(self.again(north, mark)[:2], (True, [["hub-token", "api-key"]]))
+        self.tell("api-key", "another")
+        resumed, heard, newer = self.again(north, mark)
+        self.assertEqual((resumed, heard),
+                         (True, [["hub-token", "api-key"], ("api-key", "another")]))
+        self.shop("north", B="api-key")
+        self.ok(self.control.call("DELETE", "/endpoints/shop"), 202, 204)
+        self.assertEqual(self.again(north, newer)[:2], (True, [[]]))
 
     def test_no_traffic_for_a_revision_whose_secret_is_gone(self):
         c = self.control

@@ -115,7 +115,7 @@ def told(watch):
     items, last = [], None
     while last != "synced":
         last, number, data = watch.next()
-        if last not in ("secret", "secrets"):  # all of them, each time
+        if last != "secrets":  # the names, each time
             items.append((last, data.get("name", data.get("uid"))
                           if isinstance(data, dict) else None))
     return begins["resumed"], items[:-1], f"{begins['epoch']}-{number}"

@@ -113,8 +113,11 @@ static void draw(struct env *env, void *bytes, size_t size)
     return pop;
 }
 
-[[maybe_unused]] static struct hub_endpoint *endpoint_put(struct control *control, uint64_t uid,
-                                                          const char *more)
+/* Its one revision names those secrets. */
+[[maybe_unused]] static struct hub_endpoint *endpoint_put_naming(struct control *control,
+                                                                 uint64_t uid, const char *more,
+                                                                 const struct slice *secrets,
+                                                                 size_t count)
 {
     struct arena *arena = arena_new();
     struct snapshot *s = ARENA_NEW(arena, struct snapshot);
@@ -131,6 +134,16 @@ static void draw(struct env *env, void *bytes, size_t size)
     assert_int_equal(json_parse(arena, s->row.spec, NULL, &tree, &err), 0);
     if (endpoint_spec_parse(arena, tree, SPEC_NAME_OPTIONAL, &s->spec, &err) < 0)
         fail_msg("%s", err.message);
+    s->secrets = ARENA_ARRAY(arena, struct snapshot_secret, count + 1);
+    for (size_t i = 0; i < count; i++)
+        s->secrets[s->secret_count++] =
+            (struct snapshot_secret){ arena_copy(arena, secrets[i]), 1 };
     hub_put(control, s);
     return hub_get(control, uid);
+}
+
+[[maybe_unused]] static struct hub_endpoint *endpoint_put(struct control *control, uint64_t uid,
+                                                          const char *more)
+{
+    return endpoint_put_naming(control, uid, more, NULL, 0);
 }

@@ -3,6 +3,7 @@
 #include "store_case.h"
 
 #include "base/json.h"
+#include "contract/watch.h"
 #include "control/control_own.h"
 #include "control/secrets_own.h"
 
@@ -115,17 +116,29 @@ static struct store_secret secret_rows[] = {
     { .project = SLICE("default"), .name = SLICE("hub-token"), .updated_ns = 3 },
 };
 
-static const char *news_text(struct control *control, struct hub_pop *pop,
-                             struct secrets_told *told, const struct hub_endpoint *endpoint,
-                             struct arena *arena)
+/* What it hears behind that number: numbers that rise, above it. */
+static const char *news_since(struct control *control, struct hub_pop *pop,
+                              const struct hub_endpoint *endpoint, uint64_t since,
+                              struct arena *arena)
 {
     struct secrets_news news;
     const char *text = "";
-    secrets_news(control, pop, told, endpoint, arena, &news);
-    for (size_t i = 0; i < news.count; i++)
-        text = arena_format(arena, "%s%.*s/%.*s ", text, SLICE_FMT(news.rows[i]->project),
-                            SLICE_FMT(news.rows[i]->name));
-    return news.fewer ? arena_format(arena, "%sfewer", text) : text;
+    secrets_news(control, pop, endpoint, since, arena, &news);
+    assert_true(news.fewer == 0 || news.fewer > since);
+    for (size_t i = 0; i < news.count; i++) {
+        const struct store_secret *row = news.items[i].row;
+        assert_true(news.items[i].number > since && news.items[i].number <= control->hub.changes);
+        text = arena_format(arena, "%s%.*s/%.*s ", text, SLICE_FMT(row->project),
+                            SLICE_FMT(row->name));
+    }
+    return news.fewer ? arena_format(arena, "fewer %s", text) : text;
+}
+
+/* Live. */
+static const char *news_text(struct control *control, struct hub_pop *pop,
+                             const struct hub_endpoint *endpoint, struct arena *arena)
+{
+    return news_since(control, pop, endpoint, control->hub.changes, arena);
 }
 
 /* PoP "a" has the shop, PoP "b" both. */
@@ -145,32 +158,107 @@ static void test_each_agent_hears_of_what_is_placed_there(void **state)
     struct hub_endpoint bot = { .snapshot = snapshot_of(arena, "bot", bot_specs, 1),
                                 .places = at_both + 1,
                                 .place_count = 1 };
-    struct secrets_told told_a = {}, told_b = {};
+    (void)state;
+    control->secrets = &secrets;
+    control->hub.changes = 100;
+    list_init(&control->hub.naming);
+    list_append(&control->hub.naming, &shop.naming);
+    list_append(&control->hub.naming, &bot.naming);
+    assert_string_equal(news_text(control, &a, NULL, arena), "default/hub-token ");
+    assert_string_equal(news_text(control, &a, NULL, arena), "");
+    assert_string_equal(news_text(control, &a, &bot, arena), "");
+    assert_string_equal(news_text(control, &b, &bot, arena), "default/api-key default/hub-token ");
+    assert_string_equal(news_text(control, &b, NULL, arena), "");
+    secret_rows[2].updated_ns++; /* another value */
+    assert_string_equal(news_text(control, &a, NULL, arena), "default/hub-token ");
+    assert_string_equal(news_text(control, &b, NULL, arena), "default/hub-token ");
+    at_both[0].replicas = 0; /* it moves away */
+    assert_string_equal(news_text(control, &a, NULL, arena), "fewer ");
+    assert_string_equal(secrets_list_json(&a.secrets, arena).data, "{\"secrets\":[]}");
+    list_remove(&bot.naming);
+    assert_string_equal(news_text(control, &b, NULL, arena), "fewer ");
+    assert_string_equal(secrets_list_json(&b.secrets, arena).data,
+                        "{\"secrets\":[{\"project\":\"default\",\"name\":\"hub-token\"}]}");
+    secrets.count = 2; /* it was deleted */
+    assert_string_equal(news_text(control, &b, NULL, arena), "fewer ");
+    secrets_told_deinit(&a.secrets);
+    secrets_told_deinit(&b.secrets);
+    arena_free(arena);
+}
+
+/* One that comes again hears what it has not. */
+static void test_behind_a_number(void **state)
+{
+    static const char *const specs[] = { ENV(
+        "\"A\":{\"secret\":\"api-key\"},\"B\":{\"secret\":\"hub-token\"}") };
+    struct arena *arena = arena_new();
+    struct secrets secrets = { .rows = secret_rows, .count = 3 };
+    struct control *control = ARENA_NEW(arena, struct control);
+    struct hub_pop a = { .name = SLICE("a") };
+    struct hub_place there = { .pop = &a, .replicas = 1 };
+    struct hub_endpoint bot = { .snapshot = snapshot_of(arena, "bot", specs, 1),
+                                .places = &there,
+                                .place_count = 1 };
+    (void)state;
+    control->secrets = &secrets;
+    list_init(&control->hub.naming);
+    list_append(&control->hub.naming, &bot.naming);
+    assert_string_equal(news_since(control, &a, NULL, 0, arena),
+                        "default/api-key default/hub-token ");
+    uint64_t all = control->hub.changes;
+    assert_string_equal(news_since(control, &a, NULL, all, arena), "");
+    assert_string_equal(news_since(control, &a, NULL, all - 1, arena), "default/hub-token ");
+    secret_rows[1].updated_ns++; /* while it is away */
+    assert_string_equal(news_since(control, &a, NULL, all, arena), "default/api-key ");
+    assert_string_equal(news_since(control, &a, NULL, all, arena), "default/api-key ");
+    assert_string_equal(news_since(control, &a, NULL, control->hub.changes, arena), "");
+    there.replicas = 0;
+    assert_string_equal(news_since(control, &a, NULL, all, arena), "fewer ");
+    there.replicas = 1; /* it was told to forget them, or was to be */
+    assert_string_equal(news_since(control, &a, NULL, all, arena),
+                        "fewer default/api-key default/hub-token ");
+    assert_string_equal(news_since(control, &a, NULL, 0, arena),
+                        "fewer default/api-key default/hub-token ");
+    secrets_told_deinit(&a.secrets);
+    arena_free(arena);
+}
+
+/* An endpoint's own are told before others are forgotten, as far as an agent takes so many. */
+static void test_no_more_than_an_agent_takes(void **state)
+{
+    enum { EACH = WATCH_SECRETS_MAX / 2 + 1 };
+    struct arena *arena = arena_new();
+    struct store_secret *rows_of = ARENA_ARRAY(arena, struct store_secret, EACH);
+    struct snapshot_secret *named = ARENA_ARRAY(arena, struct snapshot_secret, EACH);
+    struct secrets secrets = { .rows = rows_of };
+    struct control *control = ARENA_NEW(arena, struct control);
+    struct hub_pop a = { .name = SLICE("a") };
+    struct hub_place there = { .pop = &a, .replicas = 1 };
+    struct snapshot snapshot = { .row.project = SLICE("default"), .secrets = named };
+    struct hub_endpoint shop = { .snapshot = &snapshot, .places = &there, .place_count = 1 };
+    struct secrets_news news;
     (void)state;
     control->secrets = &secrets;
     list_init(&control->hub.naming);
     list_append(&control->hub.naming, &shop.naming);
-    list_append(&control->hub.naming, &bot.naming);
-    assert_string_equal(news_text(control, &a, &told_a, NULL, arena), "default/hub-token ");
-    assert_string_equal(news_text(control, &a, &told_a, NULL, arena), "");
-    assert_string_equal(news_text(control, &a, &told_a, &bot, arena), "");
-    assert_string_equal(news_text(control, &b, &told_b, &bot, arena),
-                        "default/api-key default/hub-token ");
-    assert_string_equal(news_text(control, &b, &told_b, NULL, arena), "");
-    secret_rows[2].updated_ns++; /* another value */
-    assert_string_equal(news_text(control, &a, &told_a, NULL, arena), "default/hub-token ");
-    assert_string_equal(news_text(control, &b, &told_b, NULL, arena), "default/hub-token ");
-    at_both[0].replicas = 0; /* it moves away */
-    assert_string_equal(news_text(control, &a, &told_a, NULL, arena), "fewer");
-    assert_string_equal(secrets_list_json(&told_a, arena).data, "{\"secrets\":[]}");
-    list_remove(&bot.naming);
-    assert_string_equal(news_text(control, &b, &told_b, NULL, arena), "fewer");
-    assert_string_equal(secrets_list_json(&told_b, arena).data,
-                        "{\"secrets\":[{\"project\":\"default\",\"name\":\"hub-token\"}]}");
-    secrets.count = 2; /* it was deleted */
-    assert_string_equal(news_text(control, &b, &told_b, NULL, arena), "fewer");
-    secrets_told_deinit(&told_a);
-    secrets_told_deinit(&told_b);
+    for (int turn = 0; turn < 3; turn++) { /* each names others, the last one fewer */
+        secrets.count = snapshot.secret_count = turn < 2 ? EACH : 1;
+        for (size_t i = 0; i < secrets.count; i++) {
+            named[i].name = slice_of(arena_format(arena, "s-%d-%04zu", turn, i));
+            rows_of[i] =
+                (struct store_secret){ .project = SLICE("default"), .name = named[i].name };
+        }
+        uint64_t before = control->hub.changes;
+        secrets_news(control, &a, &shop, before, arena, &news);
+        assert_int_equal(news.count, secrets.count);
+        assert_int_equal(news.fewer != 0, turn == 1);
+        for (uint64_t i = 0, last = turn == 1 ? news.fewer : before; i < news.count; i++) {
+            assert_true(news.items[i].number > last);
+            last = news.items[i].number;
+        }
+        assert_true(a.secrets.by_key.count <= WATCH_SECRETS_MAX);
+    }
+    secrets_told_deinit(&a.secrets);
     arena_free(arena);
 }
 
@@ -201,6 +289,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_what_a_spec_may_name, set_up, case_end),
         cmocka_unit_test(test_what_is_in_use),
         cmocka_unit_test(test_each_agent_hears_of_what_is_placed_there),
+        cmocka_unit_test(test_behind_a_number),
+        cmocka_unit_test(test_no_more_than_an_agent_takes),
         cmocka_unit_test(test_a_value_is_opened_for_who_is_told),
     };
     return cmocka_run_group_tests_name("control_secrets", tests, NULL, NULL);
