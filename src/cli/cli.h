@@ -187,6 +187,12 @@ struct control_answer {
 /* Below 400: 0. Else the problem's name and detail as an err. Not running: says how to start it. */
 [[nodiscard]] int control_call(struct cli *cli, const struct control_request *request,
                                struct control_answer *ret, struct err *err);
+/* The same, and prints the answer: as it came with --json, else by `print`. */
+[[nodiscard]] int control_show(struct cli *cli, const struct control_request *request,
+                               void (*print)(struct cli *cli, yyjson_val *json), struct err *err);
+/* DELETE, once `question` was answered with yes. */
+[[nodiscard]] int control_delete(struct cli *cli, const char *question, const char *path,
+                                 struct control_answer *ret, struct err *err);
 /* Percent-encoded, for a path or a query. */
 const char *control_escape(struct cli *cli, const char *text);
 /* "/api/v1" or "/api/v1/projects/P", and `rest`; the same with "/endpoints/NAME" between. */

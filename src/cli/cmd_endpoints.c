@@ -264,11 +264,7 @@ int cmd_delete(struct cli *cli, struct err *err)
     const char *name = cli->arguments[0];
     char *question =
         arena_format(cli->arena, "Delete endpoint '%s' with its revisions and logs?", name);
-    int r = cli_confirm(cli, question, err);
-    if (r == 0)
-        r = control_call(
-            cli, &CONTROL_REQUEST(.method = "DELETE", .path = control_endpoint_path(cli, name, "")),
-            &answer, err);
+    int r = control_delete(cli, question, control_endpoint_path(cli, name, ""), &answer, err);
     if (r < 0)
         return r;
     if (!cli->json) {

@@ -143,26 +143,19 @@ static void print_residency(yyjson_val *residency)
 
 /* ---- a client -------------------------------------------------------------------------------- */
 
+static void print_choice(struct cli *cli, yyjson_val *choice)
+{
+    print_client(json_member(choice, "client"));
+    print_residency(json_member(choice, "residency"));
+    printf("\n");
+    print_pops(cli, json_member(choice, "pops"), NULL);
+}
+
 static int explain_client(struct cli *cli, const char *client, struct err *err)
 {
-    struct control_answer answer = {};
     const char *rest = arena_format(cli->arena, "/explain?client=%s", control_escape(cli, client));
-    int r =
-        control_call(cli,
-                     &CONTROL_REQUEST(.method = "GET",
-                                      .path = control_endpoint_path(cli, cli->arguments[0], rest)),
-                     &answer, err);
-    if (r < 0)
-        return r;
-    if (cli->json) {
-        cli_print_json(cli, answer.json);
-        return 0;
-    }
-    print_client(json_member(answer.json, "client"));
-    print_residency(json_member(answer.json, "residency"));
-    printf("\n");
-    print_pops(cli, json_member(answer.json, "pops"), NULL);
-    return 0;
+    const char *path = control_endpoint_path(cli, cli->arguments[0], rest);
+    return control_show(cli, &CONTROL_REQUEST(.method = "GET", .path = path), print_choice, err);
 }
 
 /* ---- a request ------------------------------------------------------------------------------- */
@@ -227,32 +220,26 @@ static void print_decision(struct cli *cli, yyjson_val *decision)
     }
 }
 
-static int explain_request(struct cli *cli, struct err *err)
+static void print_request(struct cli *cli, yyjson_val *request)
 {
-    struct control_answer answer = {};
-    const char *id = cli->arguments[0];
     size_t index, count;
     yyjson_val *decision;
-    int r = control_call(
-        cli,
-        &CONTROL_REQUEST(.method = "GET", .path = arena_format(cli->arena, "/api/v1/requests/%s",
-                                                               control_escape(cli, id))),
-        &answer, err);
+    printf("request    ");
+    cli_print_text(stdout, slice_of(cli->arguments[0]));
+    printf("\n");
+    yyjson_arr_foreach(json_member(request, "decisions"), index, count, decision)
+        print_decision(cli, decision);
+}
+
+static int explain_request(struct cli *cli, struct err *err)
+{
+    const char *path =
+        arena_format(cli->arena, "/api/v1/requests/%s", control_escape(cli, cli->arguments[0]));
+    int r = control_show(cli, &CONTROL_REQUEST(.method = "GET", .path = path), print_request, err);
     if (r == ERR_NOT_FOUND)
         return err_wrap(err,
                         "--client says who asks for an endpoint; without it a request is meant");
-    if (r < 0)
-        return r;
-    if (cli->json) {
-        cli_print_json(cli, answer.json);
-        return 0;
-    }
-    printf("request    ");
-    cli_print_text(stdout, slice_of(id));
-    printf("\n");
-    yyjson_arr_foreach(json_member(answer.json, "decisions"), index, count, decision)
-        print_decision(cli, decision);
-    return 0;
+    return r;
 }
 
 int cmd_explain(struct cli *cli, struct err *err)

@@ -237,23 +237,14 @@ static struct slice ready_text(struct cli *cli, yyjson_val *pop)
                                  SLICE_FMT(number_text(cli, pop, "replicas_placed"))));
 }
 
-static int pops_list(struct cli *cli, struct err *err)
+static void print_list(struct cli *cli, yyjson_val *list)
 {
     static const char *const titles[] = { "POP",    "STATE", "COUNTRY", "CITY",
                                           "REGION", "READY", "REPORTED" };
-    struct control_answer answer = {};
     size_t index, count;
     yyjson_val *item;
-    int r =
-        control_call(cli, &CONTROL_REQUEST(.method = "GET", .path = "/api/v1/pops"), &answer, err);
-    if (r < 0)
-        return r;
-    if (cli->json) {
-        cli_print_json(cli, answer.json);
-        return 0;
-    }
     struct cli_table *table = cli_table_new(cli, titles, 7);
-    yyjson_arr_foreach(json_member(answer.json, "items"), index, count, item)
+    yyjson_arr_foreach(json_member(list, "items"), index, count, item)
     {
         struct slice at = view_text(item, "reported_at");
         cli_table_row(table, (struct slice[]){
@@ -267,7 +258,12 @@ static int pops_list(struct cli *cli, struct err *err)
                              });
     }
     cli_table_print(table, stdout);
-    return 0;
+}
+
+static int pops_list(struct cli *cli, struct err *err)
+{
+    return control_show(cli, &CONTROL_REQUEST(.method = "GET", .path = "/api/v1/pops"), print_list,
+                        err);
 }
 
 static void print_line(const char *title, struct slice text)
@@ -341,21 +337,10 @@ static void print_pop(struct cli *cli, yyjson_val *pop)
     print_peers(pop);
 }
 
-static int answer_print(struct cli *cli, yyjson_val *pop)
-{
-    if (cli->json)
-        cli_print_json(cli, pop);
-    else
-        print_pop(cli, pop);
-    return 0;
-}
-
 static int pops_show(struct cli *cli, struct err *err)
 {
-    struct control_answer answer = {};
-    int r = control_call(cli, &CONTROL_REQUEST(.method = "GET", .path = pop_path(cli, "")), &answer,
-                         err);
-    return r < 0 ? r : answer_print(cli, answer.json);
+    return control_show(cli, &CONTROL_REQUEST(.method = "GET", .path = pop_path(cli, "")),
+                        print_pop, err);
 }
 
 /* ---- drain, delete --------------------------------------------------------------------------- */
@@ -370,27 +355,29 @@ static int pops_drain(struct cli *cli, struct err *err)
                           : &CONTROL_REQUEST(.method = "POST", .path = pop_path(cli, "/drain"),
                                              .body = SLICE("{}")),
                      &answer, err);
-    if (r < 0 || cli->json)
-        return r < 0 ? r : answer_print(cli, json_member(answer.json, "pop"));
-    printf(undo ? "PoP '%s' may run replicas again.\n"
-                : "PoP '%s' is drained: other PoPs take over what it runs.\n",
-           cli->arguments[1]);
+    if (r < 0)
+        return r;
+    if (cli->json)
+        cli_print_json(cli, json_member(answer.json, "pop"));
+    else
+        printf(undo ? "PoP '%s' may run replicas again.\n"
+                    : "PoP '%s' is drained: other PoPs take over what it runs.\n",
+               cli->arguments[1]);
     return 0;
 }
 
 static int pops_delete(struct cli *cli, struct err *err)
 {
-    struct control_answer answer = {};
-    int r = cli_confirm(
-        cli,
-        arena_format(cli->arena, "Retire PoP '%s'? It runs nothing any more.", cli->arguments[1]),
-        err);
-    if (r == 0)
-        r = control_call(cli, &CONTROL_REQUEST(.method = "DELETE", .path = pop_path(cli, "")),
-                         &answer, err);
-    if (r < 0 || cli->json)
-        return r < 0 ? r : answer_print(cli, json_member(answer.json, "pop"));
-    printf("PoP '%s' is retired.\n", cli->arguments[1]);
+    struct control_answer answer;
+    const char *question =
+        arena_format(cli->arena, "Retire PoP '%s'? It runs nothing any more.", cli->arguments[1]);
+    int r = control_delete(cli, question, pop_path(cli, ""), &answer, err);
+    if (r < 0)
+        return r;
+    if (cli->json)
+        cli_print_json(cli, json_member(answer.json, "pop"));
+    else
+        printf("PoP '%s' is retired.\n", cli->arguments[1]);
     return 0;
 }
 

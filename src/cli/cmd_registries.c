@@ -55,9 +55,14 @@ static int body_write(struct cli *cli, struct arena *secret, struct slice *ret, 
     return 0;
 }
 
+static void print_added(struct cli *cli, yyjson_val *)
+{
+    printf("%s is kept%s; `perigee registries test %s` tries it\n", cli->arguments[1],
+           cli_option_value(cli, "--username") ? ", its password sealed" : "", cli->arguments[1]);
+}
+
 static int registries_add(struct cli *cli, struct err *err)
 {
-    struct control_answer answer = {};
     struct slice body;
     if (!cli_option_value(cli, "--username") != !cli_option_value(cli, "--password-file"))
         return cli_usage(cli, err_set(err, ERR_BAD_INPUT,
@@ -65,39 +70,22 @@ static int registries_add(struct cli *cli, struct err *err)
     struct arena *secret = arena_new_secret();
     int r = body_write(cli, secret, &body, err);
     if (r == 0)
-        r = control_call(
+        r = control_show(
             cli, &CONTROL_REQUEST(.method = "PUT", .path = registry_path(cli, ""), .body = body),
-            &answer, err);
+            print_added, err);
     arena_free(secret);
-    if (r < 0)
-        return r;
-    if (cli->json) {
-        cli_print_json(cli, answer.json);
-        return 0;
-    }
-    printf("%s is kept%s; `perigee registries test %s` tries it\n", cli->arguments[1],
-           cli_option_value(cli, "--username") ? ", its password sealed" : "", cli->arguments[1]);
-    return 0;
+    return r;
 }
 
 /* ---- list, test, remove ---------------------------------------------------------------------- */
 
-static int registries_list(struct cli *cli, struct err *err)
+static void print_list(struct cli *cli, yyjson_val *list)
 {
     static const char *const titles[] = { "REGISTRY", "USERNAME", "BY", "UPDATED" };
-    struct control_answer answer = {};
     size_t index, count;
     yyjson_val *item;
-    int r = control_call(cli, &CONTROL_REQUEST(.method = "GET", .path = "/api/v1/registries"),
-                         &answer, err);
-    if (r < 0)
-        return r;
-    if (cli->json) {
-        cli_print_json(cli, answer.json);
-        return 0;
-    }
     struct cli_table *table = cli_table_new(cli, titles, 4);
-    yyjson_arr_foreach(json_member(answer.json, "items"), index, count, item)
+    yyjson_arr_foreach(json_member(list, "items"), index, count, item)
     {
         struct slice username = view_text(item, "username");
         cli_table_row(table,
@@ -111,41 +99,37 @@ static int registries_list(struct cli *cli, struct err *err)
                       });
     }
     cli_table_print(table, stdout);
-    return 0;
+}
+
+static int registries_list(struct cli *cli, struct err *err)
+{
+    return control_show(cli, &CONTROL_REQUEST(.method = "GET", .path = "/api/v1/registries"),
+                        print_list, err);
+}
+
+static void print_test(struct cli *cli, yyjson_val *result)
+{
+    struct slice asks = view_text(result, "asks");
+    printf("%s answers (%" PRIu64 " ms); %s\n", cli->arguments[1], view_number(result, "took_ms"),
+           slice_is(asks, "nothing") ? "it asks for no credentials, so that none were tried"
+           : slice_is(asks, "basic") ? "it takes the password"
+                                     : "it gave a token");
 }
 
 static int registries_test(struct cli *cli, struct err *err)
 {
-    struct control_answer answer = {};
-    int r = control_call(cli,
-                         &CONTROL_REQUEST(.method = "POST", .path = registry_path(cli, "/test"),
-                                          .body = SLICE("{}")),
-                         &answer, err);
-    if (r < 0)
-        return r;
-    if (cli->json) {
-        cli_print_json(cli, answer.json);
-        return 0;
-    }
-    struct slice asks = view_text(answer.json, "asks");
-    printf("%s answers (%" PRIu64 " ms); %s\n", cli->arguments[1],
-           view_number(answer.json, "took_ms"),
-           slice_is(asks, "nothing") ? "it asks for no credentials, so that none were tried"
-           : slice_is(asks, "basic") ? "it takes the password"
-                                     : "it gave a token");
-    return 0;
+    return control_show(cli,
+                        &CONTROL_REQUEST(.method = "POST", .path = registry_path(cli, "/test"),
+                                         .body = SLICE("{}")),
+                        print_test, err);
 }
 
 static int registries_remove(struct cli *cli, struct err *err)
 {
-    struct control_answer answer = {};
-    int r = cli_confirm(
-        cli,
-        arena_format(cli->arena, "Forget the registry %s and its password?", cli->arguments[1]),
-        err);
-    if (r == 0)
-        r = control_call(cli, &CONTROL_REQUEST(.method = "DELETE", .path = registry_path(cli, "")),
-                         &answer, err);
+    struct control_answer answer;
+    const char *question =
+        arena_format(cli->arena, "Forget the registry %s and its password?", cli->arguments[1]);
+    int r = control_delete(cli, question, registry_path(cli, ""), &answer, err);
     if (r == 0 && !cli->json)
         printf("%s is forgotten; what was copied from it stays\n", cli->arguments[1]);
     return r;

@@ -32,11 +32,20 @@ static const char *used_by(struct cli *cli, yyjson_val *secret)
     return text;
 }
 
+static void print_set(struct cli *cli, yyjson_val *secret)
+{
+    const char *users = used_by(cli, secret);
+    printf("%s is kept, sealed\n", cli->arguments[1]);
+    if (*users)
+        printf("replicas of %s that start from now on have it; `perigee stop` and `perigee start` "
+               "replace those that run\n",
+               users);
+}
+
 static int secrets_set(struct cli *cli, struct err *err)
 {
     const char *path = cli_option_value(cli, "--file"), *what = path ? "--file" : "the value";
     const struct cli_secret ask = { path ? path : "-", "Value: ", what, SEAL_TEXT_MAX };
-    struct control_answer answer = {};
     struct arena *secret = arena_new_secret();
     struct slice value;
     struct json_writer w;
@@ -51,43 +60,21 @@ static int secrets_set(struct cli *cli, struct err *err)
         json_object_begin(&w);
         json_member_string(&w, "value", value);
         json_object_end(&w);
-        r = control_call(
+        r = control_show(
             cli, &CONTROL_REQUEST(.method = "PUT", .path = secret_path(cli), .body = json_end(&w)),
-            &answer, err);
+            print_set, err);
     }
     arena_free(secret);
-    if (r < 0)
-        return r;
-    if (cli->json) {
-        cli_print_json(cli, answer.json);
-        return 0;
-    }
-    const char *users = used_by(cli, answer.json);
-    printf("%s is kept, sealed\n", cli->arguments[1]);
-    if (*users)
-        printf("replicas of %s that start from now on have it; `perigee stop` and `perigee start` "
-               "replace those that run\n",
-               users);
-    return 0;
+    return r;
 }
 
-static int secrets_list(struct cli *cli, struct err *err)
+static void print_list(struct cli *cli, yyjson_val *list)
 {
     static const char *const titles[] = { "SECRET", "USED BY", "UPDATED" };
-    struct control_answer answer = {};
     size_t index, count;
     yyjson_val *item;
-    int r = control_call(
-        cli, &CONTROL_REQUEST(.method = "GET", .path = control_project_path(cli, "/secrets")),
-        &answer, err);
-    if (r < 0)
-        return r;
-    if (cli->json) {
-        cli_print_json(cli, answer.json);
-        return 0;
-    }
     struct cli_table *table = cli_table_new(cli, titles, 3);
-    yyjson_arr_foreach(json_member(answer.json, "items"), index, count, item)
+    yyjson_arr_foreach(json_member(list, "items"), index, count, item)
     {
         const char *users = used_by(cli, item);
         cli_table_row(table, (struct slice[]){
@@ -97,17 +84,19 @@ static int secrets_list(struct cli *cli, struct err *err)
                              });
     }
     cli_table_print(table, stdout);
-    return 0;
+}
+
+static int secrets_list(struct cli *cli, struct err *err)
+{
+    const char *path = control_project_path(cli, "/secrets");
+    return control_show(cli, &CONTROL_REQUEST(.method = "GET", .path = path), print_list, err);
 }
 
 static int secrets_delete(struct cli *cli, struct err *err)
 {
-    struct control_answer answer = {};
-    int r =
-        cli_confirm(cli, arena_format(cli->arena, "Forget the secret %s?", cli->arguments[1]), err);
-    if (r == 0)
-        r = control_call(cli, &CONTROL_REQUEST(.method = "DELETE", .path = secret_path(cli)),
-                         &answer, err);
+    struct control_answer answer;
+    const char *question = arena_format(cli->arena, "Forget the secret %s?", cli->arguments[1]);
+    int r = control_delete(cli, question, secret_path(cli), &answer, err);
     if (r == 0 && !cli->json)
         printf("%s is forgotten\n", cli->arguments[1]);
     return r;

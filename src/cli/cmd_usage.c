@@ -200,6 +200,21 @@ static bool on_csv(struct slice bytes, void *data)
     return fwrite(bytes.data, 1, bytes.size, stdout) == bytes.size;
 }
 
+static void print_usage(struct cli *cli, yyjson_val *usage)
+{
+    struct slice from = view_text(usage, "from"), to = view_text(usage, "to");
+    struct slice currency = view_text(usage, "currency");
+    printf("From %.16s to %.16s UTC. CPU in seconds%s%.*s.\n\n", from.size > 16 ? from.data : "",
+           to.size > 16 ? to.data : "", currency.size ? ", cost in " : "; no prices are set",
+           SLICE_FMT(currency));
+    if (yyjson_arr_size(json_member(usage, "items")) == 0) {
+        printf("Nothing was used.\n");
+        return;
+    }
+    print_table(cli, usage);
+    print_saved(cli, usage);
+}
+
 int cmd_usage(struct cli *cli, struct err *err)
 {
     struct control_answer answer;
@@ -210,43 +225,22 @@ int cmd_usage(struct cli *cli, struct err *err)
     int r = path_of(cli, &path, err);
     if (r < 0)
         return r;
-    r = control_call(
-        cli, &CONTROL_REQUEST(.method = "GET", .path = path, .on_body = csv ? on_csv : NULL),
-        &answer, err);
-    if (r < 0 || csv)
-        return r;
-    if (cli->json) {
-        cli_print_json(cli, answer.json);
-        return 0;
-    }
-    struct slice from = view_text(answer.json, "from"), to = view_text(answer.json, "to");
-    struct slice currency = view_text(answer.json, "currency");
-    printf("From %.16s to %.16s UTC. CPU in seconds%s%.*s.\n\n", from.size > 16 ? from.data : "",
-           to.size > 16 ? to.data : "", currency.size ? ", cost in " : "; no prices are set",
-           SLICE_FMT(currency));
-    if (yyjson_arr_size(json_member(answer.json, "items")) == 0) {
-        printf("Nothing was used.\n");
-        return 0;
-    }
-    print_table(cli, answer.json);
-    print_saved(cli, answer.json);
-    return 0;
+    if (csv)
+        return control_call(cli, &CONTROL_REQUEST(.method = "GET", .path = path, .on_body = on_csv),
+                            &answer, err);
+    return control_show(cli, &CONTROL_REQUEST(.method = "GET", .path = path), print_usage, err);
 }
 
 /* ---- admin prices ---------------------------------------------------------------------------- */
 
-static int prices_print(struct cli *cli, const struct control_answer *answer)
+static void print_prices(struct cli *cli, yyjson_val *answer)
 {
     static const char *const titles[] = { "FROM", "POP", "CPU-SECOND", "GIB-SECOND", "REQUEST" };
-    yyjson_val *prices = json_member(answer->json, "prices"), *row;
+    yyjson_val *prices = json_member(answer, "prices"), *row;
     size_t index, count;
-    if (cli->json) {
-        cli_print_json(cli, answer->json);
-        return 0;
-    }
     if (yyjson_arr_size(prices) == 0) {
         printf("No prices are set: what PoPs cost (pops create --price-cpu) counts.\n");
-        return 0;
+        return;
     }
     struct cli_table *table = cli_table_new(cli, titles, 5);
     yyjson_arr_foreach(prices, index, count, row)
@@ -261,7 +255,6 @@ static int prices_print(struct cli *cli, const struct control_answer *answer)
                                         cells[0], cells[1], cells[2] });
     }
     cli_table_print(table, stdout);
-    return 0;
 }
 
 static int prices_read(struct cli *cli, const char *path, struct slice *ret, struct err *err)
@@ -284,7 +277,6 @@ static int prices_read(struct cli *cli, const char *path, struct slice *ret, str
 
 int cmd_admin(struct cli *cli, struct err *err)
 {
-    struct control_answer answer;
     const char *file = cli_option_value(cli, "--file");
     bool set = cli->argument_count == 2;
     struct slice body = {};
@@ -300,9 +292,9 @@ int cmd_admin(struct cli *cli, struct err *err)
     if (set)
         r = prices_read(cli, file, &body, err);
     if (r == 0)
-        r = control_call(
+        r = control_show(
             cli,
             &CONTROL_REQUEST(.method = set ? "PUT" : "GET", .path = "/api/v1/prices", .body = body),
-            &answer, err);
-    return r < 0 ? r : prices_print(cli, &answer);
+            print_prices, err);
+    return r;
 }

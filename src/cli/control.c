@@ -206,6 +206,28 @@ int control_call(struct cli *cli, const struct control_request *request, struct 
     return answer.status >= 400 ? problem(&answer, ret->json, err) : 0;
 }
 
+int control_show(struct cli *cli, const struct control_request *request,
+                 void (*print)(struct cli *cli, yyjson_val *json), struct err *err)
+{
+    struct control_answer answer;
+    int r = control_call(cli, request, &answer, err);
+    if (r < 0)
+        return r;
+    if (cli->json)
+        cli_print_json(cli, answer.json);
+    else
+        print(cli, answer.json);
+    return 0;
+}
+
+int control_delete(struct cli *cli, const char *question, const char *path,
+                   struct control_answer *ret, struct err *err)
+{
+    int r = cli_confirm(cli, question, err);
+    return r < 0 ? r
+                 : control_call(cli, &CONTROL_REQUEST(.method = "DELETE", .path = path), ret, err);
+}
+
 /* ---- watches: server-sent events ------------------------------------------------------------ */
 
 struct watch {

@@ -75,27 +75,21 @@ static void print_clients(struct cli *cli, yyjson_val *demand)
         cli_table_print(table, stdout);
 }
 
-int explain_placement(struct cli *cli, const char *name, struct err *err)
+static void print_placement(struct cli *cli, yyjson_val *placement)
 {
-    struct control_answer answer = {};
     size_t index, count;
     yyjson_val *row;
-    int r = control_call(
-        cli,
-        &CONTROL_REQUEST(.method = "GET", .path = control_endpoint_path(cli, name, "/placement")),
-        &answer, err);
-    if (r < 0)
-        return r;
-    if (cli->json) {
-        cli_print_json(cli, answer.json);
-        return 0;
-    }
-    print_pops(cli, json_member(answer.json, "pops"));
-    print_clients(cli, json_member(answer.json, "demand"));
-    yyjson_arr_foreach(json_member(answer.json, "short"), index, count, row)
+    print_pops(cli, json_member(placement, "pops"));
+    print_clients(cli, json_member(placement, "demand"));
+    yyjson_arr_foreach(json_member(placement, "short"), index, count, row)
     {
         printf("%sshort: ", index ? "" : "\n");
         cli_print_wrapped(cli, stdout, json_slice(row), sizeof "short: " - 1, 2);
     }
-    return 0;
+}
+
+int explain_placement(struct cli *cli, const char *name, struct err *err)
+{
+    const char *path = control_endpoint_path(cli, name, "/placement");
+    return control_show(cli, &CONTROL_REQUEST(.method = "GET", .path = path), print_placement, err);
 }

@@ -10,6 +10,7 @@
 
 #include "base/arena.h"
 #include "base/auto.h"
+#include "base/rate.h"
 #include "http/server_own.h"
 
 SM_DEFINE(h1_state, H1_STATES)
@@ -574,8 +575,7 @@ uint64_t h1_taken(const struct h1 *h1)
 
 static bool enough(uint64_t now, uint64_t before, uint64_t rate, uint64_t ms)
 {
-    uint64_t bytes = now > before ? now - before : 0;
-    return bytes > 0 && bytes >= rate * ms / 1000;
+    return now > before && rate_enough(now - before, rate, ms);
 }
 
 /* It came forward as fast as it must, and waits on. */

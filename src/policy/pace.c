@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "policy/pace.h"
 
+#include "base/rate.h"
+
 void pace_begin(struct pace *pace, int64_t now_ms, uint64_t bytes)
 {
     *pace = (struct pace){ now_ms, bytes };
@@ -13,7 +15,7 @@ enum pace_is pace_look(struct pace *pace, int64_t now_ms, uint64_t bytes)
     if (ms < PACE_SPAN_MS)
         return PACE_WELL;
     pace_begin(pace, now_ms, bytes);
-    if (!pace_enough(brought, PACE_RATE_MIN, (uint64_t)ms))
+    if (!rate_enough(brought, PACE_RATE_MIN, (uint64_t)ms))
         return PACE_STALLED;
-    return pace_enough(brought, PACE_RATE_SLOW, (uint64_t)ms) ? PACE_WELL : PACE_SLOW;
+    return rate_enough(brought, PACE_RATE_SLOW, (uint64_t)ms) ? PACE_WELL : PACE_SLOW;
 }

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * pace.h -- does a transfer come forward as fast as it must? The rule that clients' bodies have
- * (body_ms, body_rate_min of docs/limits.md): in each span so many bytes. Pure; each struct pace is
- * one thread's.
+ * (base/rate.h; body_ms, body_rate_min of docs/limits.md): in each span so many bytes. Pure; each
+ * struct pace is one thread's.
  */
 #pragma once
 
-#include <stdbool.h>
 #include <stdint.h>
 
 enum {
@@ -27,9 +26,3 @@ void pace_begin(struct pace *pace, int64_t now_ms, uint64_t bytes);
 /* `bytes`: of all that came so far; it never shrinks. Whatever it is, is said once a span: within
  * one all is well. */
 enum pace_is pace_look(struct pace *pace, int64_t now_ms, uint64_t bytes);
-
-/* `bytes` within so long, at so many a second; nothing at all never is. */
-static inline bool pace_enough(uint64_t bytes, uint64_t rate, uint64_t ms)
-{
-    return bytes > 0 && bytes >= rate * ms / 1000;
-}

@@ -275,6 +275,31 @@ static struct ip face(uint8_t last)
     return ip_from4((uint8_t[]){ 127, 0, 1, last });
 }
 
+/* What the node paris says of digits, by its table and what it has measured. */
+static struct dns_view *view_at_paris(struct arena *own, const struct table_source_pop *pops,
+                                      size_t pop_count, const struct table_source_endpoint *digits,
+                                      const struct mesh_source *seen)
+{
+    const struct table_source source = {
+        .number = 9,
+        .zone = SLICE("perigee.test"),
+        .pop = SLICE("paris"),
+        .country = SLICE("FR"),
+        .pops = pops,
+        .pop_count = pop_count,
+        .endpoints = digits,
+        .endpoint_count = 1,
+    };
+    struct slice table_bytes, mesh_bytes;
+    struct dns_view *view;
+    struct err err = {};
+    assert_int_equal(table_build(own, &source, &table_bytes, &err), 0);
+    assert_int_equal(mesh_build(own, seen, &mesh_bytes, &err), 0);
+    struct dns_node node = { .mesh = (const void *)mesh_bytes.data };
+    assert_int_equal(dns_view_today((const void *)table_bytes.data, &node, &view, &err), 0);
+    return view;
+}
+
 static const struct {
     const char *name;
     uint32_t flags;                      /* of tokyo, as control says */
@@ -364,16 +389,6 @@ static void test_what_is_measured_counts(void **)
                                                                    ? TABLE_ENDPOINT_STOPPED
                                                                    : TABLE_ENDPOINT_AWAY,
                                                       USUAL };
-        const struct table_source source = {
-            .number = 9,
-            .zone = SLICE("perigee.test"),
-            .pop = SLICE("paris"),
-            .country = SLICE("FR"),
-            .pops = pops,
-            .pop_count = 2,
-            .endpoints = &digits,
-            .endpoint_count = 1,
-        };
         struct mesh_pop seen_pops[] = { { .name = "paris" }, measures[i].tokyo };
         struct mesh_load load = { .endpoint = 1,
                                   .pop = 1,
@@ -389,15 +404,9 @@ static void test_what_is_measured_counts(void **)
                                           .loads = &load,
                                           .load_count = measured };
         struct arena *own = arena_new();
-        struct slice table_bytes, mesh_bytes;
-        struct err err = {};
         char text[256];
         print_message("  %s\n", measures[i].name);
-        assert_int_equal(table_build(own, &source, &table_bytes, &err), 0);
-        assert_int_equal(mesh_build(own, &seen, &mesh_bytes, &err), 0);
-        struct dns_node node = { .mesh = (const void *)mesh_bytes.data };
-        struct dns_view *view;
-        assert_int_equal(dns_view_today((const void *)table_bytes.data, &node, &view, &err), 0);
+        struct dns_view *view = view_at_paris(own, pops, 2, &digits, &seen);
         assert_string_equal(answer(view, "digits.perigee.test", DNS_A, text), measures[i].answer);
         assert_string_equal(view->observer, "paris");
         dns_view_free(view);
@@ -445,16 +454,6 @@ static void test_a_start_that_nobody_has_told(void **)
                                                       .state = TABLE_ENDPOINT_RUNNING,
                                                       .start_ms = starts[i].here_ms,
                                                       USUAL };
-        const struct table_source source = {
-            .number = 9,
-            .zone = SLICE("perigee.test"),
-            .pop = SLICE("paris"),
-            .country = SLICE("FR"),
-            .pops = pops,
-            .pop_count = 3,
-            .endpoints = &digits,
-            .endpoint_count = 1,
-        };
         struct mesh_pop seen_pops[] = { { .name = "paris" },
                                         { .name = "quito" },
                                         { .name = "tokyo" } };
@@ -470,14 +469,8 @@ static void test_a_start_that_nobody_has_told(void **)
                                           .loads = &load,
                                           .load_count = 1 };
         struct arena *own = arena_new();
-        struct slice table_bytes, mesh_bytes;
-        struct dns_view *view;
-        struct err err = {};
         print_message("  %s\n", starts[i].name);
-        assert_int_equal(table_build(own, &source, &table_bytes, &err), 0);
-        assert_int_equal(mesh_build(own, &seen, &mesh_bytes, &err), 0);
-        struct dns_node node = { .mesh = (const void *)mesh_bytes.data };
-        assert_int_equal(dns_view_today((const void *)table_bytes.data, &node, &view, &err), 0);
+        struct dns_view *view = view_at_paris(own, pops, 3, &digits, &seen);
         const struct route_endpoint *route = &dns_view_find(view, SLICE("digits"))->route;
         assert_int_equal(route->count, 3);
         assert_true(route->start_ms[1] == starts[i].wanted && !(route->hides && route->hides[1]));

@@ -342,14 +342,31 @@ static void expect_served(struct shop *shop, uint64_t number)
     while (message.as_MESSAGE_TABLE_SERVED.number != number);
 }
 
+/* How its row ends in the table, and whether the agent's word comes before that. */
+struct leaving {
+    const char *name;
+    void (*table)(struct shop *shop, uint64_t number);
+    bool drain_first;
+};
+
+/* Both have come, and it is not drained by them alone. */
+static void leave(struct shop *shop, const struct leaving *row)
+{
+    union message message;
+
+    if (row->drain_first)
+        drain(shop);
+    row->table(shop, 2);
+    expect_served(shop, 2);
+    if (!row->drain_first)
+        drain(shop);
+    assert_false(world_maybe(&shop->world, true, MESSAGE_REPLICA_DRAINED, 150, &message));
+}
+
 /* Whether the row stays or goes, and whichever word comes first. */
 static void test_one_is_drained_when_its_last_request_has_ended(void **state)
 {
-    static const struct {
-        const char *name;
-        void (*table)(struct shop *shop, uint64_t number);
-        bool drain_first;
-    } rows[] = {
+    static const struct leaving rows[] = {
         { "a row that ends", shop_table_ending, false },
         { "a row that ends, after the word", shop_table_ending, true },
         { "no row", shop_table_empty, false },
@@ -359,17 +376,10 @@ static void test_one_is_drained_when_its_last_request_has_ended(void **state)
 
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct shop shop;
-        union message message;
         print_message("  %s\n", rows[i].name);
         shop_begin(&shop, &(enum peer_mode){ PEER_SILENT }, 1, 800);
         int fd = get_running(&shop);
-        if (rows[i].drain_first)
-            drain(&shop);
-        rows[i].table(&shop, 2);
-        expect_served(&shop, 2);
-        if (!rows[i].drain_first)
-            drain(&shop);
-        assert_false(world_maybe(&shop.world, true, MESSAGE_REPLICA_DRAINED, 150, &message));
+        leave(&shop, &rows[i]);
         scene_expect(world_read(fd), 504, "timeout");
         (void)close(fd);
         expect_drained(&shop);
@@ -397,11 +407,7 @@ static void test_one_that_is_in_no_table_any_more_is_drained(void **state)
 /* What the gateway that ends beside it has there it does not see: that it has ended is the word. */
 static void test_one_is_drained_once_no_gateway_ends_beside(void **state)
 {
-    static const struct {
-        const char *name;
-        void (*table)(struct shop *shop, uint64_t number);
-        bool drain_first;
-    } rows[] = {
+    static const struct leaving rows[] = {
         { "a row that ends", shop_table_ending, true },
         { "no row", shop_table_empty, true },
         { "no row any more", shop_table_empty, false },
@@ -409,18 +415,12 @@ static void test_one_is_drained_once_no_gateway_ends_beside(void **state)
     (void)state;
 
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        union message alone = { .as_MESSAGE_ALONE = MESSAGE_INIT(MESSAGE_ALONE) }, message;
+        union message alone = { .as_MESSAGE_ALONE = MESSAGE_INIT(MESSAGE_ALONE) };
         struct shop shop;
         print_message("  %s\n", rows[i].name);
         shop_begin_with(&shop, MESSAGE_BESIDE, &(enum peer_mode){ PEER_ECHOES }, 1, 800);
         scene_expect(get(&shop), 200, NULL);
-        if (rows[i].drain_first)
-            drain(&shop);
-        rows[i].table(&shop, 2);
-        expect_served(&shop, 2);
-        if (!rows[i].drain_first)
-            drain(&shop);
-        assert_false(world_maybe(&shop.world, true, MESSAGE_REPLICA_DRAINED, 150, &message));
+        leave(&shop, &rows[i]);
         world_send(&shop.world, &alone, NULL, 0);
         expect_drained(&shop);
         shop_end(&shop);

@@ -71,19 +71,53 @@ static int listen_any(struct address *ret)
     return fd;
 }
 
-static void run_until(struct peer *peer, const unsigned *count, unsigned wanted)
+/* A client, a server, and a listener that is not the server's until it is given it. */
+struct pair {
+    struct peer *peer;
+    struct http_client *client; /* NULL once a test has freed it */
+    struct address address;
+    int fd; /* -1 likewise */
+};
+
+static struct pair pair_new(const struct http_server_limits *limits,
+                            const struct http_client_config *config)
 {
-    while (*count < wanted)
-        loop_run_once(peer->loop, true);
+    struct pair pair = { .peer = peer_new(limits) };
+    pair.fd = listen_any(&pair.address);
+    pair.client = http_client_new(pair.peer->loop, config);
+    return pair;
 }
 
-static struct http_call *get(struct http_client *client, const struct address *address,
-                             const char *method, const char *target, const char *body,
-                             struct reply *reply)
+/* The same, and the server listens. */
+static struct pair pair_served(const struct http_server_limits *limits,
+                               const struct http_client_config *config)
 {
-    return http_client_call(client,
+    struct pair pair = pair_new(limits, config);
+    http_server_listen(pair.peer->server, pair.fd);
+    return pair;
+}
+
+static void pair_free(struct pair *pair)
+{
+    if (pair->client)
+        http_client_free(pair->client);
+    peer_free(pair->peer);
+    if (pair->fd >= 0)
+        close(pair->fd);
+}
+
+static void run_until(struct pair *pair, const unsigned *count, unsigned wanted)
+{
+    while (*count < wanted)
+        loop_run_once(pair->peer->loop, true);
+}
+
+static struct http_call *get(struct pair *pair, const char *method, const char *target,
+                             const char *body, struct reply *reply)
+{
+    return http_client_call(pair->client,
                             &(struct http_request_spec){
-                                .address = address,
+                                .address = &pair->address,
                                 .method = method,
                                 .target = slice_of(target),
                                 .body = slice_of(body),
@@ -93,147 +127,123 @@ static struct http_call *get(struct http_client *client, const struct address *a
 
 static void test_calls(void **state)
 {
-    struct peer *peer = peer_new(NULL);
-    struct address address;
-    int fd = listen_any(&address);
-    struct http_client *client = http_client_new(peer->loop, &(struct http_client_config){});
+    struct pair pair = pair_served(NULL, &(struct http_client_config){});
     struct reply reply = {};
     (void)state;
-    http_server_listen(peer->server, fd);
 
-    get(client, &address, "GET", "/hello", NULL, &reply);
+    get(&pair, "GET", "/hello", NULL, &reply);
     assert_int_equal(reply.done, 0);
-    run_until(peer, &reply.done, 1);
+    run_until(&pair, &reply.done, 1);
     assert_int_equal(reply.code, 0);
     assert_int_equal(reply.status, 200);
     assert_string_equal(reply.body, "hello");
 
     /* over the same connection */
     reply = (struct reply){};
-    get(client, &address, "POST", "/echo", "what is said", &reply);
-    run_until(peer, &reply.done, 1);
+    get(&pair, "POST", "/echo", "what is said", &reply);
+    run_until(&pair, &reply.done, 1);
     assert_string_equal(reply.body, "what is said");
-    assert_int_equal(http_server_stats(peer->server)->accepted, 1);
+    assert_int_equal(http_server_stats(pair.peer->server)->accepted, 1);
 
     reply = (struct reply){};
-    get(client, &address, "HEAD", "/hello", NULL, &reply);
-    run_until(peer, &reply.done, 1);
+    get(&pair, "HEAD", "/hello", NULL, &reply);
+    run_until(&pair, &reply.done, 1);
     assert_int_equal(reply.size, 0);
     assert_int_equal(reply.status, 200);
 
     reply = (struct reply){};
-    get(client, &address, "GET", "/hint", NULL, &reply); /* 103 is not for us */
-    run_until(peer, &reply.done, 1);
+    get(&pair, "GET", "/hint", NULL, &reply); /* 103 is not for us */
+    run_until(&pair, &reply.done, 1);
     assert_int_equal(reply.heads, 1);
     assert_string_equal(reply.body, "a");
 
     reply = (struct reply){};
     struct http_request_spec hint = {
-        .address = &address, .method = "GET", .target = SLICE("/hint"), .informed = true
+        .address = &pair.address, .method = "GET", .target = SLICE("/hint"), .informed = true
     };
-    http_client_call(client, &hint, &events, &reply); /* now it is */
-    run_until(peer, &reply.done, 1);
+    http_client_call(pair.client, &hint, &events, &reply); /* now it is */
+    run_until(&pair, &reply.done, 1);
     assert_int_equal(reply.heads, 2);
     assert_int_equal(reply.status, 200);
 
     reply = (struct reply){};
-    get(client, &address, "GET", "/short", NULL, &reply);
-    run_until(peer, &reply.done, 1);
+    get(&pair, "GET", "/short", NULL, &reply);
+    run_until(&pair, &reply.done, 1);
     assert_int_equal(reply.code, ERR_OVERLOADED);
-    http_client_free(client);
-    peer_free(peer);
-    close(fd);
+    pair_free(&pair);
 }
 
 /* Where nobody can reach. */
 static void test_no_dialer(void **state)
 {
-    struct peer *peer = peer_new(NULL);
-    struct address address = { .kind = ADDRESS_IP4, .port = 80 };
-    struct http_client *client = http_client_new(peer->loop, &(struct http_client_config){});
+    struct pair pair = pair_new(NULL, &(struct http_client_config){});
     struct reply reply = {};
-    struct http_request_spec spec = { .address = &address, .method = "GET", .scope = 7 };
+    struct http_request_spec spec = { .address = &pair.address, .method = "GET", .scope = 7 };
     (void)state;
-    http_client_call(client, &spec, &events, &reply);
-    run_until(peer, &reply.done, 1);
+    http_client_call(pair.client, &spec, &events, &reply);
+    run_until(&pair, &reply.done, 1);
     assert_int_equal(reply.code, ERR_NOT_SUPPORTED);
-    http_client_free(client);
-    peer_free(peer);
+    pair_free(&pair);
 }
 
 /* One that is a connection's last ends it, whatever the server would do. */
 static void test_last(void **state)
 {
-    struct peer *peer = peer_new(NULL);
-    struct address address;
-    int fd = listen_any(&address);
-    struct http_client *client = http_client_new(peer->loop, &(struct http_client_config){});
+    struct pair pair = pair_new(NULL, &(struct http_client_config){});
     struct reply reply = {};
     (void)state;
     struct http_request_spec spec = {
-        .address = &address, .method = "GET", .target = SLICE("/"), .last = true
+        .address = &pair.address, .method = "GET", .target = SLICE("/"), .last = true
     };
-    http_client_call(client, &spec, &events, &reply);
-    loop_run_once(peer->loop, false);
-    loop_run_once(peer->loop, false);
-    int accepted = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+    http_client_call(pair.client, &spec, &events, &reply);
+    loop_run_once(pair.peer->loop, false);
+    loop_run_once(pair.peer->loop, false);
+    int accepted = accept4(pair.fd, NULL, NULL, SOCK_CLOEXEC);
     char head[512] = "";
     assert_true(recv(accepted, head, sizeof head - 1, 0) > 0);
     assert_non_null(strstr(head, "\r\nConnection: close\r\n"));
     static const char ok[] = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
     assert_int_equal(send(accepted, ok, sizeof ok - 1, MSG_NOSIGNAL), sizeof ok - 1);
-    run_until(peer, &reply.done, 1);
+    run_until(&pair, &reply.done, 1);
     assert_int_equal(reply.code, 0);
-    loop_run_once(peer->loop, false);
+    loop_run_once(pair.peer->loop, false);
     assert_int_equal(recv(accepted, head, sizeof head, MSG_DONTWAIT), 0);
     close(accepted);
-    http_client_free(client);
-    peer_free(peer);
-    close(fd);
+    pair_free(&pair);
 }
 
 /* A kept connection that the server closed meanwhile is not used again, seen or unseen. */
 static void test_kept(void **state)
 {
     struct http_server_limits limits = http_server_limits_default();
-    struct address address;
-    int fd = listen_any(&address);
     struct reply reply = {};
     (void)state;
     limits.idle_ms = 5;
-    struct peer *peer = peer_new(&limits);
-    struct http_client *client = http_client_new(peer->loop, &(struct http_client_config){});
-    http_server_listen(peer->server, fd);
+    struct pair pair = pair_served(&limits, &(struct http_client_config){});
     for (unsigned i = 1; i <= 3; i++) {
-        get(client, &address, "GET", "/hello", NULL, &reply);
-        run_until(peer, &reply.done, i);
+        get(&pair, "GET", "/hello", NULL, &reply);
+        run_until(&pair, &reply.done, i);
         assert_int_equal(reply.code, 0);
         if (i == 2) /* both sides find it in the same pass: the loop stands while time passes */
             peer_time_passes(10);
         else
-            while (http_server_stats(peer->server)->open)
-                loop_run_once(peer->loop, true);
+            while (http_server_stats(pair.peer->server)->open)
+                loop_run_once(pair.peer->loop, true);
     }
     /* In the same pass libuv looks at timers or at sockets first: the third request may come before
      * the server's idle time is looked at, and is answered there. */
-    assert_in_range(http_server_stats(peer->server)->accepted, 2, 3);
-    http_client_free(client);
-    peer_free(peer);
-    close(fd);
+    assert_in_range(http_server_stats(pair.peer->server)->accepted, 2, 3);
+    pair_free(&pair);
 }
 
 static void test_streaming(void **state)
 {
-    struct peer *peer = peer_new(NULL);
-    struct address address;
-    int fd = listen_any(&address);
-    struct http_client *client = http_client_new(peer->loop, &(struct http_client_config){});
+    struct pair pair = pair_served(NULL, &(struct http_client_config){});
     struct reply reply = { .pause_after = 1 };
     (void)state;
-    http_server_listen(peer->server, fd);
-    struct http_call *call = http_client_call(client,
+    struct http_call *call = http_client_call(pair.client,
                                               &(struct http_request_spec){
-                                                  .address = &address,
+                                                  .address = &pair.address,
                                                   .method = "POST",
                                                   .target = SLICE("/stream"),
                                                   .streamed = true,
@@ -241,80 +251,70 @@ static void test_streaming(void **state)
                                               },
                                               &events, &reply);
     http_call_write(call, &(struct iovec){ (void *)"one,", 4 }, 1, on_sent, &reply);
-    run_until(peer, &peer->stats.written, 1);
+    run_until(&pair, &pair.peer->stats.written, 1);
     while (reply.size < 4)
-        loop_run_once(peer->loop, true);
+        loop_run_once(pair.peer->loop, true);
     assert_int_equal(reply.written, 1);
     http_call_write(call, &(struct iovec){ (void *)"two", 3 }, 1, on_sent, &reply);
     http_call_end(call);
-    run_until(peer, &peer->stats.closed_well, 1);
+    run_until(&pair, &pair.peer->stats.closed_well, 1);
     for (int i = 0; i < 5; i++)
-        loop_run_once(peer->loop, false);
+        loop_run_once(pair.peer->loop, false);
     assert_int_equal(reply.size, 4); /* paused */
     assert_int_equal(reply.done, 0);
     http_call_resume(call);
-    run_until(peer, &reply.done, 1);
+    run_until(&pair, &reply.done, 1);
     assert_string_equal(reply.body, "one,two");
     assert_int_equal(reply.length, (int64_t)HTTP_LENGTH_UNKNOWN);
     assert_int_equal(reply.written, 2);
-    http_client_free(client);
-    peer_free(peer);
-    close(fd);
+    pair_free(&pair);
 }
 
 /* Cancel while connecting, while waiting, within an answer; a client freed with a call under way.
  */
 static void test_cancel(void **state)
 {
-    struct peer *peer = peer_new(NULL);
-    struct address address;
-    int fd = listen_any(&address);
-    struct http_client *client = http_client_new(peer->loop, &(struct http_client_config){});
+    struct pair pair = pair_served(NULL, &(struct http_client_config){});
     struct reply replies[4] = { {}, {}, { .cancel = true }, {} };
     (void)state;
-    http_server_listen(peer->server, fd);
-    http_call_cancel(get(client, &address, "GET", "/hello", NULL, &replies[0]));
+    http_call_cancel(get(&pair, "GET", "/hello", NULL, &replies[0]));
     assert_int_equal(replies[0].done, 0);
-    run_until(peer, &replies[0].done, 1);
+    run_until(&pair, &replies[0].done, 1);
     assert_int_equal(replies[0].code, ERR_CANCELED);
 
-    struct http_call *call = get(client, &address, "GET", "/hold", NULL, &replies[1]);
-    run_until(peer, &peer->stats.heads, 1);
+    struct http_call *call = get(&pair, "GET", "/hold", NULL, &replies[1]);
+    run_until(&pair, &pair.peer->stats.heads, 1);
     http_call_cancel(call);
-    run_until(peer, &replies[1].done, 1);
+    run_until(&pair, &replies[1].done, 1);
     assert_int_equal(replies[1].code, ERR_CANCELED);
-    run_until(peer, &peer->stats.closed_badly, 1);
+    run_until(&pair, &pair.peer->stats.closed_badly, 1);
 
-    get(client, &address, "GET", "/hello", NULL, &replies[2]);
-    run_until(peer, &replies[2].done, 1);
+    get(&pair, "GET", "/hello", NULL, &replies[2]);
+    run_until(&pair, &replies[2].done, 1);
     assert_int_equal(replies[2].code, ERR_CANCELED);
 
-    get(client, &address, "GET", "/hold", NULL, &replies[3]);
-    run_until(peer, &peer->stats.heads, 3);
-    http_client_free(client);
+    get(&pair, "GET", "/hold", NULL, &replies[3]);
+    run_until(&pair, &pair.peer->stats.heads, 3);
+    http_client_free(take_ptr(pair.client));
     assert_int_equal(replies[3].done, 1);
-    peer_free(peer);
-    close(fd);
+    pair_free(&pair);
 }
 
 static void test_failures(void **state)
 {
-    struct peer *peer = peer_new(NULL);
-    struct address address;
-    int fd = listen_any(&address);
-    struct http_client *client =
-        http_client_new(peer->loop, &(struct http_client_config){ .head_ms = 20 });
+    struct pair pair = pair_new(NULL, &(struct http_client_config){ .head_ms = 20 });
     struct reply reply = {};
     (void)state;
     /* nobody accepts: no answer in time */
-    get(client, &address, "GET", "/hello", NULL, &reply);
-    run_until(peer, &reply.done, 1);
+    get(&pair, "GET", "/hello", NULL, &reply);
+    run_until(&pair, &reply.done, 1);
     assert_int_equal(reply.code, ERR_DEADLINE);
-    close(fd);
-    get(client, &address, "GET", "/hello", NULL, &reply); /* nobody listens */
-    run_until(peer, &reply.done, 2);
+    close(pair.fd);
+    pair.fd = -1;
+    get(&pair, "GET", "/hello", NULL, &reply); /* nobody listens */
+    run_until(&pair, &reply.done, 2);
     assert_int_equal(reply.code, ERR_OVERLOADED);
-    http_client_call(client,
+    http_client_call(pair.client,
                      &(struct http_request_spec){
                          .host = SLICE("no.such.host"),
                          .port = 1,
@@ -322,42 +322,35 @@ static void test_failures(void **state)
                          .target = SLICE("/"),
                      },
                      &events, &reply); /* no pool to look it up */
-    run_until(peer, &reply.done, 3);
+    run_until(&pair, &reply.done, 3);
     assert_int_equal(reply.code, ERR_BAD_INPUT);
-    http_client_free(client);
-    peer_free(peer);
+    pair_free(&pair);
 }
 
 /* A name is looked up on the pool's thread. */
 static void test_resolve(void **state)
 {
-    struct peer *peer = peer_new(NULL);
     struct work_pool *pool = work_pool_new("resolve", 1);
-    struct address address;
-    int fd = listen_any(&address);
-    struct http_client *client =
-        http_client_new(peer->loop, &(struct http_client_config){ .pool = pool });
+    struct pair pair = pair_served(NULL, &(struct http_client_config){ .pool = pool });
     struct reply reply = {}, canceled = {};
     struct http_request_spec spec = {
         .host = SLICE("localhost"),
-        .port = address.port,
+        .port = pair.address.port,
         .method = "GET",
         .target = SLICE("/hello"),
     };
     (void)state;
-    http_server_listen(peer->server, fd);
-    http_client_call(client, &spec, &events, &reply);
-    run_until(peer, &reply.done, 1);
+    http_client_call(pair.client, &spec, &events, &reply);
+    run_until(&pair, &reply.done, 1);
     assert_string_equal(reply.body, "hello");
-    struct http_call *call = http_client_call(client, &spec, &events, &canceled);
-    loop_run_once(peer->loop, false);
+    struct http_call *call = http_client_call(pair.client, &spec, &events, &canceled);
+    loop_run_once(pair.peer->loop, false);
     http_call_cancel(call);
-    run_until(peer, &canceled.done, 1);
-    http_client_free(client);
+    run_until(&pair, &canceled.done, 1);
+    http_client_free(take_ptr(pair.client));
     work_pool_free(pool);
-    loop_run_once(peer->loop, false); /* what the pool reported last */
-    peer_free(peer);
-    close(fd);
+    loop_run_once(pair.peer->loop, false); /* what the pool reported last */
+    pair_free(&pair);
 }
 
 /* clang-format off */
@@ -396,58 +389,47 @@ static void test_raw(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof raw_rows / sizeof *raw_rows; i++) {
-        struct peer *peer = peer_new(NULL);
-        struct address address;
-        int fd = listen_any(&address);
-        struct http_client *client = http_client_new(peer->loop, &(struct http_client_config){});
+        struct pair pair = pair_new(NULL, &(struct http_client_config){});
         struct reply reply = {};
         print_message("  %s\n", raw_rows[i].name);
-        get(client, &address, "POST", "/", "x", &reply);
-        loop_run_once(peer->loop, false);
-        loop_run_once(peer->loop, false);
-        int accepted = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+        get(&pair, "POST", "/", "x", &reply);
+        loop_run_once(pair.peer->loop, false);
+        loop_run_once(pair.peer->loop, false);
+        int accepted = accept4(pair.fd, NULL, NULL, SOCK_CLOEXEC);
         assert_true(accepted >= 0);
         for (const char *at = raw_rows[i].answer; *at; at++) {
             (void)!send(accepted, at, 1, MSG_NOSIGNAL); /* it may have hung up on bad ones */
-            loop_run_once(peer->loop, false);
+            loop_run_once(pair.peer->loop, false);
         }
         shutdown(accepted, SHUT_WR);
-        run_until(peer, &reply.done, 1);
+        run_until(&pair, &reply.done, 1);
         close(accepted);
         assert_int_equal(reply.code, raw_rows[i].code);
         assert_int_equal(reply.status, raw_rows[i].status);
         assert_string_equal(reply.body, raw_rows[i].body);
-        http_client_free(client);
-        peer_free(peer);
-        close(fd);
+        pair_free(&pair);
     }
 }
 
 /* Where it dials from is what the server sees; a Unix socket has no such thing. */
 static void test_source(void **state)
 {
-    struct peer *peer = peer_new(NULL);
     struct http_client_config config = {};
-    struct address address;
-    int fd = listen_any(&address);
     struct reply reply = {};
     (void)state;
-    http_server_listen(peer->server, fd);
     assert_int_equal(setenv(HTTP_SOURCE_ENVIRONMENT, "127.0.1.7", 1), 0);
     config.source = http_source_of_environment();
-    struct http_client *client = http_client_new(peer->loop, &config);
-    get(client, &address, "GET", "/hold", NULL, &reply);
-    run_until(peer, &peer->stats.heads, 1);
-    const struct address *seen = exchange_peer(peer->held);
+    struct pair pair = pair_served(NULL, &config);
+    get(&pair, "GET", "/hold", NULL, &reply);
+    run_until(&pair, &pair.peer->stats.heads, 1);
+    const struct address *seen = exchange_peer(pair.peer->held);
     assert_memory_equal(seen->ip, "\x7f\0\1\7", 4);
     assert_int_not_equal(seen->port, 0);
-    http_client_free(client);
+    pair_free(&pair);
     assert_int_equal(setenv(HTTP_SOURCE_ENVIRONMENT, "nowhere", 1), 0);
     assert_int_equal(http_source_of_environment().kind, ADDRESS_NONE);
     assert_int_equal(unsetenv(HTTP_SOURCE_ENVIRONMENT), 0);
     assert_int_equal(http_source_of_environment().kind, ADDRESS_NONE);
-    peer_free(peer);
-    close(fd);
 }
 
 static const struct {
