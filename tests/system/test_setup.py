@@ -67,16 +67,58 @@ def test_without_network_it_says_so(scratch):
     assert not list((scratch / "perigee/deps").glob("native-*")), "half made counts as made"
 
 
-@root
-def test_without_root_and_sudo_it_names_the_packages(scratch):
+def bare(scratch):
+    """A script's first lines: libuv1-dev is not installed, and apt knows no package."""
     status = (scratch / "status")
     text = open("/var/lib/dpkg/status", encoding="utf-8").read()
     rest = [row for row in text.split("\n\n") if not row.startswith("Package: libuv1-dev\n")]
     status.write_text("\n\n".join(rest))
+    return (f"set -e; mount --bind {scratch}/status /var/lib/dpkg/status\n"
+            "mount -t tmpfs tmpfs /var/lib/apt/lists; mount -t tmpfs tmpfs /var/cache/apt\n")
+
+
+@root
+def test_a_bare_machine_without_network_says_so(scratch):
+    code, last, text = setup(bare(scratch) + 'unshare --net "$SETUP"')
+    assert code == 1
+    assert "cannot be reached: check the network" in last, text
+    assert "setup: installs 1 packages" not in text
+
+
+@root
+def test_a_machine_without_sources_of_debian_says_so(scratch):
+    code, last, text = setup(bare(scratch) + "mount -t tmpfs tmpfs /etc/apt/sources.list.d\n"
+                             "[ ! -e /etc/apt/sources.list ] || "
+                             "mount --bind /dev/null /etc/apt/sources.list\n"
+                             'unshare --net "$SETUP"')
+    assert code == 1
+    assert "put Debian's own into /etc/apt/sources.list" in last, text
+
+
+@root
+def test_a_source_that_is_away_does_not_matter_where_others_have_all(scratch):
+    """A folder is a source, too: with the one package that is missing."""
+    (scratch / "apt").mkdir()
+    (scratch / "apt/Packages").write_text(
+        "Package: libuv1-dev\nVersion: 1.99\nArchitecture: amd64\nFilename: ./none.deb\n"
+        "Size: 1\nSHA256: " + "0" * 64 + "\n")
+    (scratch / "list").write_text(f"deb [trusted=yes] file:{scratch}/apt ./\n"
+                                  "deb [trusted=yes] http://127.0.0.1:9 there-is-none main\n")
+    scratch.chmod(0o755)
+    code, _, text = setup(bare(scratch) + "mount -t tmpfs tmpfs /etc/apt/sources.list.d\n"
+                          f"cp {scratch}/list /etc/apt/sources.list.d/two.list\n"
+                          "[ ! -e /etc/apt/sources.list ] || "
+                          "mount --bind /dev/null /etc/apt/sources.list\n"
+                          'unshare --net "$SETUP"')
+    assert code == 1 and "setup: installs 1 packages" in text, text
+
+
+@root
+def test_without_root_and_sudo_it_names_the_packages(scratch):
     scratch.chmod(0o755)
     # The checkout may lie where nobody may look.
     code, last, _ = setup(
-        f"mount --bind {scratch}/status /var/lib/dpkg/status\n"
+        bare(scratch) +
         "[ ! -e /usr/bin/sudo ] || mount --bind /dev/null /usr/bin/sudo\n"
         f"cp -r '{ROOT}/tools' {scratch}/tools\n"
         f"setpriv --reuid 65534 --regid 65534 --clear-groups {scratch}/tools/setup")

@@ -45,6 +45,8 @@ explain()
     *"Failed to fetch"* | *"Network is unreachable"* | *"Connection timed out"* | \
     *"Max retries exceeded"* | *"No matching distribution"* | *"NewConnectionError"*)
         fail "the package servers cannot be reached: check the network, or the proxy that apt and pip use, and run the same command again" ;;
+    *"Unable to locate package"* | *"has no installation candidate"*)
+        fail "no apt source of this machine has all that is needed: put Debian's own into /etc/apt/sources.list and run the same command again" ;;
     *"DO NOT MATCH THE HASHES"* | *"do not match the hashes"*)
         fail "a downloaded file is not the one that was locked: remove pip's cache and look at the package index that pip uses" ;;
     esac

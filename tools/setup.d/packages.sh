@@ -60,6 +60,13 @@ packages_check_versions()
     done <<<"$packages_least"
 }
 
+# Where one of several sources is away, those that are left may have all.
+packages_lists()
+{
+    "${as_root[@]}" apt-get -qq update --error-on=any ||
+        apt-get -qq --simulate install --no-install-recommends $missing >/dev/null 2>&1
+}
+
 packages_install()
 {
     local group wanted missing as_root=()
@@ -80,7 +87,7 @@ packages_install()
         check_space "${XDG_CACHE_HOME:-$HOME/.cache}" 200
         [ "$(df -Pm /usr | awk 'NR == 2 { print $4 }')" -ge 1500 ] ||
             fail "less than 1.5 GB are free at /usr: make room and run the same command again"
-        quietly "reads the package lists" "${as_root[@]}" apt-get -qq update
+        quietly "reads the package lists" packages_lists
         # RUNLEVEL=1: what is installed (nginx) is not started as a service.
         quietly "installs $(wc -w <<<"$missing") packages" "${as_root[@]}" env RUNLEVEL=1 \
             DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing
