@@ -8,10 +8,12 @@ PERIGEE_BENCH_MODELS is JSON: {"name": "path.onnx"}.
 import json
 import os
 
-import numpy as np
-import onnxruntime
-import orjson
-from fastapi import FastAPI, Request, Response
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+import numpy as np  # noqa: E402
+import onnxruntime  # noqa: E402
+import orjson  # noqa: E402
+from fastapi import FastAPI, Request, Response  # noqa: E402
 
 
 def session_open(path):

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """MLServer's runtime for ONNX models: MLServer ships none, so this is what its documentation tells
 to write."""
-import onnxruntime
-from mlserver import MLModel
-from mlserver.codecs import NumpyCodec
-from mlserver.types import InferenceRequest, InferenceResponse
+import os
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+import onnxruntime  # noqa: E402
+from mlserver import MLModel  # noqa: E402
+from mlserver.codecs import NumpyCodec  # noqa: E402
+from mlserver.types import InferenceRequest, InferenceResponse  # noqa: E402
 
 
 class OnnxModel(MLModel):

@@ -16,6 +16,7 @@ import os
 import pathlib
 
 os.environ["OMP_NUM_THREADS"] = "1"  # the same file from each run: sums in one order
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import numpy as np  # noqa: E402
 import onnx  # noqa: E402

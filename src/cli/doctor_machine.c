@@ -167,6 +167,7 @@ static bool library_loads(struct doctor *doctor, const char *libdir, char *why, 
         return false;
     pid_t child = fork();
     if (child == 0) {
+        (void)setenv("ORT_DISABLE_TELEMETRY", "1", 1); /* read when it is loaded */
         bool loaded = dlopen(path, RTLD_LAZY | RTLD_LOCAL) || dlopen(name, RTLD_LAZY | RTLD_LOCAL);
         const char *error = loaded ? NULL : dlerror();
         if (error && write(pipes[1], error, strnlen(error, room - 1)) < 0)

@@ -17,19 +17,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alone import COLUMNS, alone, fits
 from deadline import DEADLINE, until
 from oip import MODELS
 from perigee import DIGITS, PROGRAM, ROOT
 
 MODEL = DIGITS / "digits.onnx"
 PNG = DIGITS / "samples" / "digit-7.png"
-COLUMNS = 80
-
-
-def fits(text):
-    """No table or help is wider than the terminal."""
-    for line in text.splitlines():
-        assert len(line) <= COLUMNS, line
 
 
 @pytest.fixture
@@ -41,16 +35,6 @@ def name(perigee, request):
 
 
 # --- without a Perigee ---------------------------------------------------------------------------
-
-
-def alone(*arguments, status=0, home="/nonexistent", stdin=subprocess.DEVNULL, timeout=DEADLINE,
-          **more):
-    env = {key: value for key, value in os.environ.items() if not key.startswith("PERIGEE_")}
-    done = subprocess.run([PROGRAM, *map(str, arguments)], text=True, capture_output=True,
-                          env={**env, "PERIGEE_HOME": str(home)}, stdin=stdin, timeout=timeout,
-                          check=False, **more)
-    assert done.returncode == status, done.stdout + done.stderr
-    return done
 
 
 def test_help_of_every_command():
@@ -122,62 +106,6 @@ def test_version():
     assert said["schema"] >= 1 and said["worker_contract"] >= 1 and "onnx" in said["workers"]
     for line in alone("--version").stdout.splitlines():
         assert len(line) <= COLUMNS
-
-
-def test_doctor(scratch):
-    done = alone("doctor", home=scratch / "home")
-    fits(re.sub(r"/\S+", "", done.stdout))
-    said = json.loads(alone("doctor", "--json", home=scratch / "home").stdout)
-    checks = {row["name"]: row for row in said["checks"]}
-    assert {"kernel", "seccomp", "landlock", "workers", "libcurl", "memory", "home", "disk",
-            "database", "perigee", "ports", "open files", "clock", "time zones",
-            "engine"} <= set(checks)
-    assert said["ok"] and checks["seccomp"]["status"] == "ok"
-    assert not (scratch / "home").exists(), "doctor changes nothing"
-
-
-def test_doctor_finds_what_is_wrong(scratch):
-    home = scratch / "home"
-    (home / "control").mkdir(parents=True)
-    home.chmod(0o755)
-    (home / "control" / "store.db").write_bytes(b"no database" * 1000)
-    done = alone("doctor", "--json", home=home, status=1)
-    checks = {row["name"]: row for row in json.loads(done.stdout)["checks"]}
-    assert checks["home"]["status"] == "warn" and "chmod 700" in checks["home"]["advice"]
-    assert checks["database"]["status"] == "fail" and checks["database"]["advice"]
-    assert stat.S_IMODE(home.stat().st_mode) == 0o755
-
-
-def completed(line, names=""):
-    """What bash offers for the line."""
-    words = line.split(" ")
-    script = (f"perigee() {{ printf '%s' '{names}'; }}\n" + alone("completion", "bash").stdout +
-              "COMP_WORDS=(" + " ".join(f"'{word}'" for word in words) + f")\n"
-              f"COMP_CWORD={len(words) - 1}\n_perigee\nprintf '%s\\n' \"${{COMPREPLY[@]}}\"\n")
-    done = subprocess.run(["bash", "--norc", "-c", script], capture_output=True, text=True,
-                          check=True, timeout=DEADLINE)
-    assert done.stderr == ""
-    return done.stdout.split()
-
-
-def test_completion_of_bash(scratch):
-    assert "deploy" in completed("perigee ") and "ls" in completed("perigee ")
-    assert completed("perigee dep") == ["deploy"]
-    assert {"--model", "--json"} <= set(completed("perigee deploy --"))
-    assert completed("perigee deploy --mod") == ["--model"]
-    assert completed("perigee completion ") == ["bash", "zsh"]
-    listed = ('{"items":[{"name":"digits","project":"default","model":{"inputs":[{"name":"image",'
-              '"datatype":"FP32"}]}},{"name":"other","project":"default"}]}')
-    assert completed("perigee show ", listed) == ["digits", "other"]
-    assert completed("perigee rm d", listed) == ["digits"]
-
-
-def test_completion_of_zsh():
-    text = alone("completion", "zsh").stdout
-    assert text.startswith("#compdef perigee") and "_perigee_names" in text
-    if not shutil.which("zsh"):
-        pytest.skip("there is no zsh: its completion was only printed")
-    subprocess.run(["zsh", "-n", "-c", text], check=True, timeout=DEADLINE)
 
 
 # --- deploying -----------------------------------------------------------------------------------
