@@ -2,11 +2,15 @@
 """ONNX's own operator cases (Debian's libonnx-testdata), judged by in-process ONNX Runtime."""
 
 import collections
+import os
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import numpy_helper
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when it is loaded
+import onnxruntime  # noqa: E402
+import onnxruntime.capi.onnxruntime_pybind11_state as errors  # noqa: E402
 
 RTOL, ATOL = 1e-3, 1e-5
 # ONNX's element types -> the protocol's. The rest have no name in it.
@@ -37,6 +41,13 @@ class Tensor(collections.namedtuple("Tensor", "name datatype array")):
         return b"".join(len(e).to_bytes(4, "little") + e for e in self.array.flat)
 
 
+# What ONNX Runtime says by a status; anything else is a fault of ours.
+REFUSALS = tuple(
+    each for each in vars(errors).values()
+    if isinstance(each, type) and issubclass(each, Exception)
+)
+# The package's folders of single operators.
+FOLDERS = ("node", "pytorch-operator")
 Case = collections.namedtuple("Case", "name folder inputs outputs")
 
 
@@ -111,6 +122,39 @@ def equal(got, wanted):
     return None if same else f"{wanted.name}: {str(a.flat[:6])[:80]}, not {str(b.flat[:6])[:80]}"
 
 
+def ort_value(tensor):
+    if tensor.datatype == "BF16":
+        return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(
+            tensor.array, onnx.TensorProto.BFLOAT16
+        )
+    return onnxruntime.OrtValue.ortvalue_from_numpy(tensor.array)
+
+
+def texts(array):
+    """BYTES as in-process ONNX Runtime takes them."""
+    return np.array([e.decode() for e in array.flat], dtype=object).reshape(array.shape)
+
+
+def run(session, case):
+    """(datatype, array) of each output. Strings have no OrtValue, and BF16 has nothing else."""
+    names = [tensor.name for tensor in case.outputs]
+    if any(tensor.datatype == "BYTES" for tensor in case.inputs):
+        feeds = {
+            tensor.name: texts(tensor.array) if tensor.datatype == "BYTES" else tensor.array
+            for tensor in case.inputs
+        }
+        for array in session.run(names, feeds):
+            known = onnx.TensorProto.STRING
+            if array.dtype.kind not in "OUS":
+                known = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+            yield DATATYPES.get(known, "?"), array
+        return
+    feeds = {tensor.name: ort_value(tensor) for tensor in case.inputs}
+    for value in session.run_with_ort_values(names, feeds):
+        datatype = DATATYPES.get(value.element_type(), "?")
+        yield datatype, None if datatype == "BF16" else value.numpy()
+
+
 def judge(case):
     """Skip unless in-process ONNX Runtime answers as the case expects."""
     options = onnxruntime.SessionOptions()
@@ -120,34 +164,19 @@ def judge(case):
         session = onnxruntime.InferenceSession(
             case.folder / "model.onnx", options, providers=["CPUExecutionProvider"]
         )
-        feeds = {}
-        for tensor in case.inputs:
-            if tensor.datatype == "BYTES":
-                texts = [e.decode() for e in tensor.array.flat]
-                feeds[tensor.name] = onnxruntime.OrtValue.ortvalue_from_numpy(
-                    np.array(texts, dtype=object).reshape(tensor.array.shape)
-                )
-            elif tensor.datatype == "BF16":
-                feeds[tensor.name] = onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(
-                    tensor.array, onnx.TensorProto.BFLOAT16
-                )
-            else:
-                feeds[tensor.name] = onnxruntime.OrtValue.ortvalue_from_numpy(tensor.array)
-        values = session.run_with_ort_values([t.name for t in case.outputs], feeds)
-    except Exception as fault:  # pybind's exceptions have no common type but this
+        values = list(run(session, case))
+    except REFUSALS as fault:
         words = str(fault)
         raise Skip(
             "in-process ONNX Runtime has no kernel"
             if "NOT_IMPLEMENTED" in words
             else "in-process ONNX Runtime refuses it"
         ) from fault
-    for value, wanted in zip(values, case.outputs):
-        if wanted.datatype == "BF16":
-            continue  # its numpy() cannot say them; the answer is compared to what is expected
-        datatype = DATATYPES.get(value.element_type(), "?")
+    for (datatype, array), wanted in zip(values, case.outputs):
         if datatype != wanted.datatype:
             raise Skip("in-process ONNX Runtime answers otherwise")
-        array = value.numpy()
+        if datatype == "BF16":
+            continue  # its numpy() cannot say them; the answer is compared to what is expected
         if wanted.datatype == "BYTES":
             array = np.array([str(e).encode() for e in array.flat], dtype=object).reshape(
                 array.shape
@@ -158,7 +187,7 @@ def judge(case):
 
 def cases(testdata):
     """Yields (name, Case or Skip) in order."""
-    for folder in sorted((testdata / "node").iterdir()):
+    for folder in (each for name in FOLDERS for each in sorted((testdata / name).iterdir())):
         try:
             case = read_case(folder)
             judge(case)

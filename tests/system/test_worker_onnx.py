@@ -429,7 +429,7 @@ def test_operators_need_no_other_system_call(template, testdata):
     for name, case in operators.cases(testdata):
         if isinstance(case, operators.Skip):
             continue
-        with template.clone(case.folder) as replica:
+        with template.clone(case.folder, slot_bytes=4 << 20) as replica:
             replica.ready()
             by_name = {row[0]: i for i, row in enumerate(replica.model.inputs)}
             completion, outputs, message = replica.ask(
