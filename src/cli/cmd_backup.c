@@ -31,6 +31,19 @@ static void say_sealed(const struct backup_result *result, const char *what)
                 result->sealed, result->sealed == 1 ? "" : "s", what);
 }
 
+/* Written all the same: it has all else. */
+static void say_unopened(const struct backup_result *result)
+{
+    if (result->sealed)
+        fprintf(stderr,
+                "perigee: %" PRIu64 " sealed value%s cannot be opened again (%s): %s; put the key "
+                "that they were sealed with in its place and back up again, or tell them again "
+                "with `perigee registries add` and `perigee secrets set`\n",
+                result->sealed, result->sealed == 1 ? "" : "s", result->which,
+                result->other_key ? SEAL_KEY_FILE " of this home does not open them"
+                                  : SEAL_KEY_FILE " is not there");
+}
+
 static int result_print(struct cli *cli, const char *done, const char *file,
                         const struct backup_result *result)
 {
@@ -63,7 +76,9 @@ int cmd_backup(struct cli *cli, struct err *err)
     bool with_key = cli_option_value(cli, "--with-key") != NULL;
     int r = store_backup(cli->home, file, with_key, now_ns(), &result, err);
     cli_progress_end(&progress);
-    if (r == 0)
+    if (r == 0 && with_key)
+        say_unopened(&result);
+    else if (r == 0)
         say_sealed(&result, "are in it sealed, and the key is not: --with-key takes it along");
     return r < 0 ? r : result_print(cli, "written", file, &result);
 }

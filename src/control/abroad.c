@@ -108,7 +108,7 @@ void abroad_told(struct control *control, struct arena *arena, struct store_regi
 
 struct slice abroad_purpose(struct arena *arena, struct slice host)
 {
-    return slice_of(arena_format(arena, "registry %.*s", SLICE_FMT(host)));
+    return slice_of(arena_format(arena, SEAL_FOR_PASSWORD "%.*s", SLICE_FMT(host)));
 }
 
 /* ---- one that is to be asked ----------------------------------------------------------------- */

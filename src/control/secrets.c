@@ -26,7 +26,8 @@ enum { NAMES_TOLD = 8 };
 
 struct slice secrets_purpose(struct arena *arena, struct slice project, struct slice name)
 {
-    return slice_of(arena_format(arena, "secret %.*s/%.*s", SLICE_FMT(project), SLICE_FMT(name)));
+    return slice_of(
+        arena_format(arena, SEAL_FOR_SECRET "%.*s/%.*s", SLICE_FMT(project), SLICE_FMT(name)));
 }
 
 /* ---- rows ------------------------------------------------------------------------------------ */

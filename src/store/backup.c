@@ -17,7 +17,6 @@
 #include "base/auto.h"
 #include "base/json.h"
 #include "store/backup_inside.h"
-#include "store/seal.h"
 #include "store/tar.h"
 #include "sys/fd.h"
 
@@ -37,12 +36,44 @@ static int hold_blob(struct job *job, const char *digest, struct err *err)
     return 0;
 }
 
+static void name_sealed(struct job *job, struct slice purpose)
+{
+    char *which = job->result.which;
+    size_t used = strlen(which), room = sizeof job->result.which;
+    const char *comma = used ? ", " : "", *more = " and others";
+    if (used + strlen(comma) + purpose.size + strlen(more) < room)
+        (void)snprintf(which + used, room - used, "%s%.*s", comma, SLICE_FMT(purpose));
+    else if (used && !strstr(which, more))
+        (void)snprintf(which + used, room - used, "%s", more);
+}
+
+/* With the key each is opened, to see that it can be. */
 static int count_sealed(struct job *job, const char *text, struct err *err)
 {
-    (void)text;
+    struct slice sealed = slice_of(text ? text : ""), purpose = slice_cut(&sealed, '\t'), value;
+    struct arena *secret = arena_new_secret();
     (void)err;
-    job->result.sealed++;
+    if (!job->key || seal_open(job->key, purpose, sealed, secret, &value, NULL) < 0) {
+        job->result.sealed++;
+        if (job->with_key)
+            name_sealed(job, purpose);
+    }
+    arena_free(secret);
     return 0;
+}
+
+/* One that cannot be read opens nothing: its words are those of what it does not open. */
+static void look_for_key(struct job *job)
+{
+    const char *path = path_of(job, job->home, SEAL_KEY_FILE);
+    job->result.sealed = 0;
+    job->result.which[0] = '\0';
+    job->result.other_key = access(path, F_OK) == 0;
+    arena_free(job->key_arena);
+    job->key_arena = arena_new_secret();
+    job->key = NULL;
+    if (job->with_key)
+        (void)!seal_key_load(path, false, job->key_arena, &job->key, NULL);
 }
 
 static int copy_database(struct job *job, struct err *err)
@@ -54,6 +85,7 @@ static int copy_database(struct job *job, struct err *err)
     char *sql = sqlite3_mprintf("VACUUM INTO %Q", to);
     int r = each_row(from, sql, ignore_row, job, err);
     sqlite3_free(sql);
+    look_for_key(job); /* afterwards: whatever is sealed in the copy, its key was there before */
     if (r == 0)
         r = each_row(to, "SELECT count(*) FROM endpoints", count_endpoints, job, err);
     if (r == 0)
@@ -143,9 +175,8 @@ static struct slice head_text(struct job *job)
 static int archive_key(struct job *job, struct err *err)
 {
     const char *path = path_of(job, job->home, SEAL_KEY_FILE);
-    if (access(path, F_OK) < 0) /* nothing was ever sealed */
+    if (access(path, F_OK) < 0) /* nothing was ever sealed, or it was lost */
         return 0;
-    job->result.sealed = 0;
     return archive_file(job, path, SEAL_KEY_FILE, err);
 }
 
@@ -260,6 +291,7 @@ int store_backup(const char *home, const char *file, bool with_key, int64_t now_
     if (r == 0)
         *ret = job.result;
 out:
+    arena_free(job.key_arena);
     job_end(&job);
     return r < 0 ? err_wrap(err, "backup") : 0;
 }

@@ -5,7 +5,8 @@
  *
  * In the archive: perigee-backup.json (first: format, schema, time), control/store.db (a consistent
  * copy), keys/..., blobs/sha256/... (all that revisions need and that is here); control/seal.key
- * only where that was asked for: it opens what is sealed in the database (seal.h).
+ * only where that was asked for: it opens what is sealed in the database (seal.h), each of which is
+ * tried then.
  */
 #pragma once
 
@@ -22,6 +23,8 @@ struct backup_result {
     uint64_t endpoints, blobs, bytes; /* bytes of the archive */
     uint64_t sealed; /* passwords and secrets that nothing opens: their key is not there */
     bool other_key;  /* but another one is */
+    char which[256]; /* of a backup with a key: "secret default/hub-token, registry HOST" and so on,
+                      * as far as there is room */
 };
 
 /* Writes `file` (0600) beside itself first, then renames: it is whole or not there. An existing one

@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "store/backup.h"
 #include "store/digest.h"
+#include "store/seal.h"
 #include "store/store.h"
 
 #define HEAD_NAME "perigee-backup.json"
@@ -24,8 +25,12 @@ enum {
 /* What is still to come from another registry is asked for again. */
 #define REVISION_BLOBS                                                                             \
     "SELECT digest FROM revision_blobs WHERE digest NOT IN (SELECT digest FROM origins)"
-#define SEALED_PASSWORDS "SELECT sealed FROM registries WHERE sealed <> ''"
-#define SEALED_SECRETS "SELECT sealed FROM secrets"
+/* "PURPOSE\tSEALED" */
+#define SEALED_PASSWORDS                                                                           \
+    "SELECT '" SEAL_FOR_PASSWORD "' || host || char(9) || sealed FROM registries"                  \
+    " WHERE sealed <> ''"
+#define SEALED_SECRETS                                                                             \
+    "SELECT '" SEAL_FOR_SECRET "' || project || '/' || name || char(9) || sealed FROM secrets"
 #define REGISTRY_BLOBS "SELECT digest FROM repository_blobs UNION SELECT digest FROM manifests"
 
 struct job {
@@ -33,6 +38,8 @@ struct job {
     const char *home, *file, *aside; /* aside: NULL until job_aside() */
     int64_t now_ns;
     bool with_key;
+    struct arena *key_arena;    /* of the key that a backup takes along; NULL: none */
+    const struct seal_key *key; /* NULL: it is not there, or none */
     int tar_fd, aside_fd;       /* aside_fd holds a lock while the folder is somebody's */
     char database[DIGEST_TEXT]; /* of the database in the archive */
     struct backup_result result;

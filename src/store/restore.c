@@ -167,8 +167,10 @@ static int count_unopened(struct job *job, const char *text, struct err *err)
 {
     bool brings = access(path_of(job, job->aside, SEAL_KEY_FILE), F_OK) == 0;
     const char *key = path_of(job, brings ? job->aside : job->home, SEAL_KEY_FILE);
+    struct slice sealed = slice_of(text ? text : "");
+    (void)slice_cut(&sealed, '\t');
     (void)err;
-    if (!text || seal_has_key(key, slice_of(text)))
+    if (seal_has_key(key, sealed))
         return 0;
     job->result.sealed++;
     job->result.other_key = access(key, F_OK) == 0;

@@ -18,6 +18,10 @@ struct seal_key; /* immutable; any number of threads may use one */
 
 #define SEAL_KEY_FILE "control/seal.key" /* in the home */
 
+/* What is sealed here is for one of these, and whose it is: they are its name, too. */
+#define SEAL_FOR_SECRET "secret "     /* PROJECT/NAME */
+#define SEAL_FOR_PASSWORD "registry " /* HOST */
+
 enum { SEAL_TEXT_MAX = 64 << 10, SEAL_KEY_BYTES = 32 };
 
 /* Of a file, in `secret`, an arena_new_secret(). `make`: a new one where there is none.

@@ -112,7 +112,7 @@ def test_a_container_has_it_and_nothing_else_does(perigee, podman, image, scratc
     perigee.cli("start", "shop")
     until("the new value", lambda: told(perigee) == "changed-7f3a41")
     assert len(perigee.get_json("/api/v1/endpoints/shop/revisions", "control")["items"]) == 1
-    perigee.cli("backup", scratch / "with.tar", "--with-key")
+    assert perigee.cli("backup", scratch / "with.tar", "--with-key").said == ""
     without = perigee.cli("backup", scratch / "without.tar").said
     assert "sealed value" in without and "--with-key" in without
     shown = "".join(perigee.cli(*words).text for words in [
@@ -153,6 +153,8 @@ def test_a_lost_key_is_said_and_what_is_told_anew_is_given(new_perigee, podman, 
     one.start()
     until("the reason", lambda: "control cannot open the secret 'hub-token'" in one.cli(
         "events", "--json").text)
+    said = one.cli("backup", scratch / "lost.tar", "--with-key").said
+    assert "(secret default/hub-token): control/seal.key is not there" in said, said
     set_secret(one, "told anew")
     until("an answer", lambda: one.request("GET", "/TOKEN", None,
                                            {"Host": "shop.localhost"})[2] == b"told anew")
