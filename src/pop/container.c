@@ -39,6 +39,7 @@ static void container_free(struct container *container)
     container_probes_end(container);
     timer_free(container->late);
     list_remove(&container->link);
+    engine_hidden_free(container->hidden);
     free(container);
 }
 

@@ -69,6 +69,7 @@ static struct engine_container describe(struct arena *arena, const struct contai
         .network_name = slice_of(
             arena_string(arena, slice_of(agent_network_name(container->agent, revision, network)))),
         .cgroup_parent = slice_of(container->group),
+        .hidden = container->hidden,
     };
 }
 
@@ -133,6 +134,25 @@ static void walls_text(struct container *container, const struct pop_revision *r
                                  units_print_bytes(size, spec->volumes.items[i].bytes));
 }
 
+/* One that an earlier agent began was given what they were then. */
+static struct engine_hidden *hidden_of(const struct pop_revision *revision)
+{
+    const struct spec_variables *env = &revision->image->spec.container.env;
+    const struct pop_endpoint *endpoint = revision->endpoint;
+    struct slice values[SPEC_SECRETS_MAX];
+    size_t count = 0;
+
+    for (size_t i = 0; i < env->count && count < SPEC_SECRETS_MAX; i++) {
+        const struct spec_variable *variable = &env->items[i];
+        const struct pop_secret *secret = NULL;
+        if (variable->secret)
+            secret = pop_secret_find(endpoint->pop, slice_of(endpoint->project), variable->value);
+        if (secret)
+            values[count++] = secret->value;
+    }
+    return engine_hidden_new(values, count);
+}
+
 static struct container *container_new(struct agent *agent, const struct pop_replica *replica,
                                        bool direct)
 {
@@ -148,6 +168,7 @@ static struct container *container_new(struct agent *agent, const struct pop_rep
     (void)ip_parse(SLICE("127.0.0.1"), &container->ip);
     container->began_ns = env_now_ns(agent->env);
     container->end = REPLICA_END_ITSELF;
+    container->hidden = hidden_of(replica->revision);
     container_probes_init(container, &image->spec);
     pop_replica_name(replica, container->name);
     agent_container_group(agent, replica->id, container->group, sizeof container->group);

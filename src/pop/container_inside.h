@@ -11,6 +11,7 @@
 
 #include "base/list.h"
 #include "pop/agent.h"
+#include "replica/engine/hidden.h"
 #include "replica/engine/life.h"
 
 struct container {
@@ -19,6 +20,7 @@ struct container {
     uint64_t replica, revision;
     char name[64]; /* of the replica */
     struct engine_life *life;
+    struct engine_hidden *hidden; /* the secrets that it was given: the engine's words tell none */
     struct spec_probe startup, readiness, liveness; /* in the image's arena */
     bool two_steps; /* readiness, or a connection, is asked behind startup */
     struct container_probe *first, *alive;

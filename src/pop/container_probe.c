@@ -13,6 +13,7 @@
 #include "io/timer.h"
 #include "pop/agent.h"
 #include "replica/engine/exec.h"
+#include "replica/engine/hidden.h"
 #include "replica/prober.h"
 
 enum { HASTE_EXEC_MS = 1'000, HASTE_EXEC_FOR_MS = 10'000 };
@@ -26,6 +27,7 @@ struct container_probe {
     struct prober *prober; /* or */
     char *id;
     struct spec_strings command; /* the spec's, which outlives it */
+    const struct engine_hidden *hidden;
     struct timer *timer;
     struct engine_exec *exec;
     int64_t period_ms, timeout_ms, begun_ms;
@@ -77,9 +79,10 @@ static bool refused(const struct container_probe *probe, const struct err *err)
             err->code == ERR_PRECONDITION);
 }
 
-static void on_exec(int exit_code, const struct err *err, void *data)
+static void on_exec(int exit_code, const struct err *failed, void *data)
 {
     struct container_probe *probe = data;
+    struct err said = failed ? *failed : (struct err){}, *err = failed ? &said : NULL;
     char why[256];
 
     probe->exec = NULL;
@@ -87,6 +90,7 @@ static void on_exec(int exit_code, const struct err *err, void *data)
         probe->late = false;
         return;
     }
+    engine_hide(probe->hidden, said.message);
     snprintf(why, sizeof why, "its probe's command ended with status %d", exit_code);
     if (err && refused(probe, err))
         snprintf(why, sizeof why, "its probe's command: %.200s", err->message);
@@ -158,6 +162,7 @@ struct container_probe *container_probe_new(struct agent *agent,
     probe->timeout_ms = (int64_t)((filled.timeout_ns + 999'999) / 1'000'000);
     probe->failures = filled.failures;
     probe->command = spec->command;
+    probe->hidden = place->hidden;
     if (!spec->command.count) {
         prober_begin(probe, place, spec);
         return probe;

@@ -15,8 +15,13 @@
 
 static struct container_place place_of(const struct container *container)
 {
-    return (struct container_place){ container->direct ? 0 : container->replica, container->ip,
-                                     container->port, slice_of(engine_life_id(container->life)) };
+    return (struct container_place){
+        .replica = container->direct ? 0 : container->replica,
+        .ip = container->ip,
+        .port = container->port,
+        .id = slice_of(engine_life_id(container->life)),
+        .hidden = container->hidden,
+    };
 }
 
 static void on_alive(struct container_probe *probe, bool well, const char *why, void *data)

@@ -211,7 +211,8 @@ struct container_place { /* that is probed */
     uint64_t replica;    /* in whose network; 0: `ip` is reached from here */
     struct ip ip;
     uint16_t port;
-    struct slice id; /* the engine's */
+    struct slice id;                    /* the engine's */
+    const struct engine_hidden *hidden; /* from what it says; outlives the probe */
 };
 /* `hasty`: it has just been started, see prober.h. */
 struct container_probe *container_probe_new(struct agent *agent,

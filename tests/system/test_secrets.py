@@ -8,6 +8,7 @@ import stat
 import pytest
 
 from deadline import until
+from engine_between import Between
 from engines import Missing, compile_server, new_engine, server_image
 from fake_control import event
 from test_containers import engine, place, server, warm  # fixtures  # noqa: F401
@@ -190,6 +191,24 @@ def test_a_place_that_boots_cut_off_has_it(place, server):  # noqa: F811
         row for row in place.control.first if row is not given]
     until("it to be forgotten", lambda: json.loads(kept.read_text()) == {"secrets": []})
     assert not found_in(place.pop.log.read_bytes(), SECRET)
+
+
+def test_an_engines_words_of_an_error_hold_none(engine, place, server, scratch):  # noqa: F811
+    words = json.dumps({"message": f"invalid environment: TOKEN={SECRET}"}).encode()
+    refusal = (b"HTTP/1.1 400 Bad Request\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s"
+               % (len(words), words))
+    with contextlib.closing(Between(engine, scratch / "between.sock")) as between:
+        between.instead("/start", refusal)
+        place.tell(server_image(server, "env"),
+                   spec={"env": {"TOKEN": {"secret": "hub-token"}}, **warm()})
+        place.control.first = [event("secret", place.number, {
+            "project": "default", "name": "hub-token", "value": SECRET}), *place.control.first]
+        place.start(engine=between.path)
+        said = place.failed("invalid environment")
+        assert said.endswith("TOKEN=***"), said
+        place.pop.stop()
+    for words in (SECRET, SECRET.replace("\n", " ")):
+        assert not found_in(place.pop.log.read_bytes(), words)
 
 
 # ---- what is no secret --------------------------------------------------------------------------

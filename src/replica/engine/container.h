@@ -15,6 +15,7 @@
 #include "base/slice.h"
 
 struct arena;
+struct engine_hidden;
 struct err;
 
 struct engine_pair {
@@ -52,9 +53,10 @@ struct engine_container {
     size_t command_count;        /* 0: as the image says */
     const struct engine_pair *env;
     size_t env_count;
-    uint16_t port;     /* told as $PORT */
-    struct slice user; /* "1000:1000"; empty: as the image says */
-    bool read_only;    /* its root; /tmp can be written in any case */
+    const struct engine_hidden *hidden; /* hidden.h; borrowed. NULL: nothing */
+    uint16_t port;                      /* told as $PORT */
+    struct slice user;                  /* "1000:1000"; empty: as the image says */
+    bool read_only;                     /* its root; /tmp can be written in any case */
     uint64_t memory_bytes, shm_bytes, tmp_bytes;
     uint64_t cpu_milli;
     uint32_t pids;

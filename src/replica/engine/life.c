@@ -19,6 +19,7 @@
 #include "io/socket.h"
 #include "io/timer.h"
 #include "replica/engine/groups.h"
+#include "replica/engine/hidden.h"
 #include "replica/engine/stream.h"
 #include "replica/engine/walls.h"
 #include "sys/cgroup.h"
@@ -178,9 +179,12 @@ static void on_removed(const struct engine_answer *answer, const struct err *err
             timer_start(life->remove_timer, REMOVE_AGAIN_MS << life->removals);
         return;
     }
-    if (there)
+    if (there) {
+        struct err why = *err;
+        engine_hide(life->want.hidden, why.message);
         log_warn("engine", "a container could not be removed", LOG_S("id", life->id),
-                 LOG_S("why", err->message));
+                 LOG_S("why", why.message));
+    }
     life->end.left = there;
     if (there && life->pidfd >= 0) /* it must not run on unseen: what is left is to be swept */
         spawn_kill(life->pidfd, SIGKILL);
@@ -212,6 +216,7 @@ static void remove_it(struct engine_life *life)
 static void fail(struct engine_life *life, const char *why)
 {
     (void)snprintf(life->end.text, sizeof life->end.text, "%s", why);
+    engine_hide(life->want.hidden, life->end.text);
     remove_it(life);
 }
 

@@ -62,7 +62,8 @@ struct engine_life_events {
 };
 
 /* `container` and what it points to are copied, but for its environment, of which nothing is kept
- * once the engine has been told; its log driver is the engine's. */
+ * once the engine has been told, and what is hidden, which outlives the container: the engine's
+ * words are told without it. Its log driver is the engine's. */
 struct engine_life *engine_life_begin(struct engine *engine, struct loop *loop,
                                       const struct engine_container *container,
                                       const struct engine_life_events *events, void *data);
