@@ -43,7 +43,9 @@ static void request_free(struct request *q)
     turn_end(q);
     if (q->body)
         explicit_bzero(q->body, q->body_bytes); /* it may be a secret */
-    free(q->body);
+    if (!q->body_arena)
+        free(q->body);
+    arena_free(q->body_arena);
     arena_free(q->arena);
 }
 
@@ -348,13 +350,25 @@ void request_ask(struct request *q, job_run_cb run, job_done_cb done)
 
 /* ---- the body ------------------------------------------------------------------------------- */
 
+static char *body_grown(struct request *q, size_t room)
+{
+    if (!(q->route->flags & ROUTE_SECRET))
+        return mem_move_wiped(q->body, q->body_bytes, room);
+    if (!q->body_arena)
+        q->body_arena = arena_new_secret();
+    char *body = arena_alloc(q->body_arena, room);
+    if (q->body_bytes)
+        memcpy(body, q->body, q->body_bytes);
+    return body;
+}
+
 static void on_body_space(struct exchange *x, struct iovec *ret_space, void *data)
 {
     struct request *q = data;
     (void)x;
     if (q->body_room - q->body_bytes < 1024) {
         size_t room = q->body_room ? q->body_room * 2 : BODY_BYTES_FIRST;
-        q->body = mem_move_wiped(q->body, q->body_bytes, room);
+        q->body = body_grown(q, room);
         q->body_room = room;
     }
     *ret_space = (struct iovec){ q->body + q->body_bytes, q->body_room - q->body_bytes };

@@ -50,6 +50,7 @@ enum {
     ROUTE_ROOT = 1,    /* the path is whole, not below /api/v1 */
     ROUTE_PROJECT = 2, /* also below /api/v1/projects/{project} */
     ROUTE_WATCH = 4,   /* ?watch=1: server-sent events */
+    ROUTE_SECRET = 8,  /* what comes lies where no core file has it */
 };
 
 struct route {
@@ -89,7 +90,8 @@ struct request {
     bool *turn;                 /* of its PoP, until it is answered; NULL: none */
     int64_t started_ns, now_ns; /* the loop's clock; the wall's */
 
-    char *body; /* from malloc */
+    char *body;               /* from malloc, */
+    struct arena *body_arena; /* or in this one, a secret one */
     size_t body_bytes, body_room, body_bytes_max;
 
     struct job job;

@@ -26,6 +26,15 @@ static uint64_t smaller(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
+/* It may be a secret. */
+static void stash_free(struct h1 *h1)
+{
+    if (h1->stash)
+        explicit_bzero(h1->stash, h1->stash_at + h1->stash_bytes);
+    free(take_ptr(h1->stash));
+    h1->stash_at = h1->stash_bytes = 0;
+}
+
 /* ---- life --------------------------------------------------------------------------------- */
 
 static void release(struct h1 *h1)
@@ -34,7 +43,7 @@ static void release(struct h1 *h1)
         return;
     loop_task_cancel(&h1->settle);
     arena_free(h1->arena);
-    free(h1->stash);
+    stash_free(h1);
     h1_client_free(h1);
     free(h1);
 }
@@ -314,18 +323,15 @@ static bool stash_feed(struct h1 *h1)
     size_t used = feed(h1, h1->stash + h1->stash_at, h1->stash_bytes);
     h1->stash_at += used;
     h1->stash_bytes -= used;
-    if (!h1->stash_bytes) {
-        free(h1->stash);
-        h1->stash = NULL;
-        h1->stash_at = 0;
-    }
+    if (!h1->stash_bytes)
+        stash_free(h1);
     return used > 0;
 }
 
 static void stash_put(struct h1 *h1, const char *data, size_t size)
 {
     assert(!h1->stash_bytes);
-    free(h1->stash);
+    stash_free(h1);
     h1->stash = mem_alloc(size);
     memcpy(h1->stash, data, size);
     h1->stash_at = 0;

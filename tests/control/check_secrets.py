@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which agents are told which secrets, and in what order: CONTROL_ALONE=... check_secrets.py.
 Agents are spoken for by the test."""
+import contextlib
 import json
 import os
+import re
+import socket
 import unittest
 
 from check_pops import Joined
+from control_role import SECONDS
 
 MACHINE = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
 
@@ -147,6 +151,45 @@ class Secrets(Joined):
         self.tell("third-one", "hush again")
         self.ok(self.patch(split), 200, 202)
         self.refused(c.call("DELETE", "/secrets/third-one"), 409, "conflict", "'shop'")
+
+    def regions_with(self, word):
+        """Of control's memory: those that hold it, and whether a core file would have them."""
+        found, region = [], None
+        with open(f"/proc/{self.control.pid}/smaps", encoding="utf-8") as rows, \
+                open(f"/proc/{self.control.pid}/mem", "rb", buffering=0) as memory:
+            for row in rows:
+                words = row.split()
+                if re.fullmatch("[0-9a-f]+-[0-9a-f]+", words[0]):
+                    region = [int(edge, 16) for edge in words[0].split("-")]
+                elif words[0] == "VmFlags:" and region[1] - region[0] < 1 << 30:
+                    with contextlib.suppress(OSError, OverflowError):  # the kernel's, or gone
+                        memory.seek(region[0])
+                        if word in memory.read(region[1] - region[0]):
+                            found.append("dd" not in words)
+        return found
+
+    def held(self, word, there):
+        """The same once it is there, or is not: each answer is a turn of control's loop."""
+        for _ in range(1000):
+            self.get("/secrets")
+            found = self.regions_with(word)
+            if bool(found) == there:
+                return found
+        return self.fail(f"is it there? {not there}")
+
+    def test_what_has_come_of_a_value_is_in_no_core_file(self):
+        c = self.control
+        body = json.dumps({"value": "a" * 100_000 + "canary-7f3a" + "b" * 20_000})
+        for path in ("secrets/hub-token", "registries/hub.example"):
+            head = (f"PUT /api/v1/{path} HTTP/1.1\r\nHost: localhost\r\n"
+                    f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n")
+            with socket.create_connection(("127.0.0.1", c.port), SECONDS) as half:
+                half.sendall(head.encode() + body[:110_000].encode())
+                try:
+                    self.assertFalse(any(self.held(b"canary-7f3a", True)), path)
+                except PermissionError:
+                    self.skipTest("another process's memory cannot be read here")
+            self.held(b"canary-7f3a", False)
 
     def test_nothing_shows_a_value(self):
         c = self.control
