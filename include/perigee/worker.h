@@ -21,6 +21,8 @@
  * A *lane* is one gateway loop's pair of rings. There are two lane sets, each owned by one gateway
  * instance (set = instance % 2), so that an old gateway drains while a new one serves: lane index =
  * set * loops + loop. Answer slots are shared out the same way: the first half of them is set 0's.
+ * A lane's submissions are begun in their order, and lanes in turn; only what joins the batch of an
+ * earlier one may pass others. By this the gateway knows when one is overdue, and kills.
  *
  * Everything read from the other side's memory is copied once, checked, then used. All integers are
  * in host order; all offsets are from the start of what the field's comment names. Strings are

@@ -49,6 +49,7 @@ static void flight_free(struct flight *flight)
     struct gateway_loop *gl = flight->gl;
 
     shard_deadline_stop(gl, &flight->kill);
+    list_remove(&flight->link);
     if (flight->block)
         block_give(flight->side->blocks, flight->block);
     table_unref(flight->table);
@@ -94,14 +95,48 @@ void dispatch_wake_due(struct gateway_loop *gl, int64_t now_ns)
 
 /* ---- out ------------------------------------------------------------------------------ */
 
+/* A replica takes a lane's submissions in their order and lanes in turn. Where it forms batches, a
+ * run of each of those that it had already may come first, and one of each lane for each of its
+ * own. */
+static uint32_t turns(const struct lane *lane, const struct model_info *info)
+{
+    uint32_t lanes = lane->replica->loops, own = lane->outstanding;
+    uint32_t all = place_running(&lane->replica->place); /* this one is among them */
+
+    if (info->batch_rows_max <= 1 || lanes == 1)
+        return lanes;
+    return 1 + (all > own + 1 ? all - own - 1 : 0) + (lanes - 1) * (own + 1);
+}
+
+static void flight_enter(struct flight *flight, int64_t now_ns)
+{
+    if (list_empty(&flight->lane->flights))
+        flight->first_ns = now_ns;
+    list_append(&flight->lane->flights, &flight->link);
+}
+
+static void flight_leave(struct flight *flight, int64_t now_ns)
+{
+    list_remove(&flight->link);
+    struct flight *first = LIST_FIRST(&flight->lane->flights, struct flight, link);
+    if (first && first->first_ns == 0)
+        first->first_ns = now_ns;
+}
+
 /* The endpoint's timeout is that of a run: what waits in the replica's ring behind another request
- * begins when that one has ended, at the earliest. */
+ * begins when that one has ended, at the earliest. But the replica does not say when it begins, and
+ * one that keeps a request back may answer others for ever: once nothing is before it in its lane,
+ * what is behind it there says nothing of it, and runs of other lanes come first so many times. */
 static int64_t run_ends_ns(const struct flight *flight)
 {
+    int64_t since = flight->first_ns ? flight->first_ns : flight->submitted_ns;
+    int64_t last = flight->first_ns ? since + (flight->turns - 1) * flight->timeout_ns : INT64_MAX;
     int64_t began = atomic_load(&flight->lane->replica->completed_ns);
 
-    if (began < flight->submitted_ns)
-        began = flight->submitted_ns;
+    if (began < since)
+        began = since;
+    if (began > last)
+        began = last;
     return began + flight->timeout_ns;
 }
 
@@ -169,6 +204,7 @@ void dispatch_start(struct request *request, struct lane *lane, uint32_t slot)
     flight->block = take_ptr(request->block);
     flight->request = request;
     flight->slot = slot;
+    flight->turns = turns(lane, atomic_load(&request->side->revision->model));
     flight->submitted_ns = now;
     flight->timeout_ns = timeout_ns;
     request->flight = flight;
@@ -192,6 +228,7 @@ void dispatch_start(struct request *request, struct lane *lane, uint32_t slot)
     if (list_empty(&lane->link_active))
         list_append(&gl->active, &lane->link_active);
     if (lane_submit(lane, &out, &flight->ticket)) {
+        flight_enter(flight, now);
         wake_later(gl, lane, now);
         dispatch_wake_due(gl, now);
         return;
@@ -371,6 +408,7 @@ static void completed(struct lane *lane, struct flight *flight,
     int64_t started = started_ns(flight, completion, now_ns);
     bool slot_kept = false, more_room = false;
 
+    flight_leave(flight, now_ns);
     stats_run(side->revision->stats, completion);
     admit_ran(side, now_ns - flight->submitted_ns);
     if (completion->status == PERIGEE_DONE)

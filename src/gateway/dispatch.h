@@ -25,8 +25,10 @@ struct flight {
     struct block *block;
     struct request *request; /* NULL: nobody waits for the answer */
     struct env_timer kill;
-    struct list link; /* in gl->flights when free */
+    struct list link; /* in lane->flights; in gl->flights when free */
     uint32_t slot;
+    uint32_t turns;   /* runs of other lanes that may come before its own, and that one */
+    int64_t first_ns; /* since when nothing is before it in its lane; 0: something is */
     int64_t submitted_ns, timeout_ns;
 };
 

@@ -77,6 +77,7 @@ int replica_attach(const struct message_replica_added *added, uint64_t instance,
         list_init(&lane->link);
         list_init(&lane->link_active);
         list_init(&lane->link_wake);
+        list_init(&lane->flights);
         if (i >= added->loops)
             continue;
         lane->pipe = take_fd(fds[FD_PIPES + i]);

@@ -219,6 +219,9 @@ static void serve(struct fake *fake, unsigned lane, uint64_t *head,
     switch ((enum fake_mode)atomic_load(&fake->mode)) {
     case FAKE_SILENT:
         return;
+    case FAKE_KEEPS:
+        atomic_store(&fake->mode, FAKE_RIGHT);
+        return;
     case FAKE_LIAR:
         atomic_store(&lanes[lane].head, *head + 100);
         (void)!write(fake->pipes[loop][1], "x", 1);
@@ -286,7 +289,7 @@ static void *fake_run(void *data)
         bool worked = false;
         for (unsigned i = 0; i < 2 * WORLD_LOOPS; i++) {
             struct perigee_submission submission;
-            while (submission_take(&fake->submission->lanes[i], &seen[i], &submission) == 1) {
+            if (submission_take(&fake->submission->lanes[i], &seen[i], &submission) == 1) {
                 atomic_store(&lanes[i].taken, seen[i]);
                 took(fake);
                 serve(fake, i, &heads[i], &submission);

@@ -24,6 +24,7 @@ enum { WORLD_LOOPS = 2, WORLD_SLOTS = 16 /* half of them each lane set's */, WOR
 enum fake_mode {
     FAKE_RIGHT,        /* label: index of the row's largest number; probabilities: the row */
     FAKE_SILENT,       /* takes, never answers */
+    FAKE_KEEPS,        /* the next one never; then as FAKE_RIGHT */
     FAKE_LIAR,         /* the completion index jumps */
     FAKE_NONSENSE,     /* an output outside its slot */
     FAKE_OTHER_TICKET, /* answers a ticket nobody gave it, then the right one */

@@ -60,14 +60,35 @@ static void end(struct world *world, struct fake *fake)
     case_end(world, fake);
 }
 
-/* Returns once its loop has read it. */
-static int ask(struct world *world, const char *bytes, size_t size)
+static int connect_loop(struct world *world, unsigned loop)
 {
-    int fd = world_connect(world);
+    for (;;) {
+        struct sockaddr_in in;
+        socklen_t size = sizeof in;
+        int fd = world_connect(world);
+        assert_int_equal(getpeername(fd, (struct sockaddr *)&in, &size), 0);
+        if (ntohs(in.sin_port) == world->ports[loop])
+            return fd;
+        fd_close(&fd);
+    }
+}
 
+/* Returns once its loop has read it. */
+static int ask_over(struct world *world, int fd, const char *bytes, size_t size)
+{
     assert_int_equal(send(fd, bytes, size, MSG_NOSIGNAL), size);
     world_pass(world);
     return fd;
+}
+
+static int ask(struct world *world, const char *bytes, size_t size)
+{
+    return ask_over(world, world_connect(world), bytes, size);
+}
+
+static int ask_loop(struct world *world, unsigned loop, const char *request)
+{
+    return ask_over(world, connect_loop(world, loop), request, strlen(request));
 }
 
 static void answered(int *fd, int status, const char *part)
@@ -122,6 +143,87 @@ static void test_the_timeout_is_that_of_a_run(void **state)
     answered(&second, 200, "\"data\":[2]");
     assert_false(world_maybe(&world, false, MESSAGE_REPLICA_KILL, 0, &message));
     end(&world, &fake);
+}
+
+/* Two of each loop are in the replica, which takes the loops in turn: the last one waits for three
+ * runs, each of two thirds of the timeout. */
+static void test_runs_of_other_loops_are_no_time_of_its_own(void **state)
+{
+    struct world_endpoint both[] = { digits, digits };
+    struct world world;
+    struct fake fake;
+    union message message;
+    char *request = json_request(HEAD("digits"));
+    int fds[4];
+    (void)state;
+
+    both[0].concurrency = 4;
+    both[1].name = "cold";
+    both[1].queue_cold_ms = 1300;
+    begin(&world, &fake, both, 2, FAKE_STEPS);
+    for (unsigned i = 0; i < 4; i++) {
+        fds[i] = ask_loop(&world, i % 2, request);
+        fake_await_taken(&fake, 1);
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        cold_passes(&world);
+        fake_step(&fake);
+        answered(&fds[i], 200, "\"data\":[2]");
+    }
+    assert_false(world_maybe(&world, false, MESSAGE_REPLICA_KILL, 0, &message));
+    end(&world, &fake);
+}
+
+struct kept {
+    int fd;
+    unsigned others; /* whose loop */
+    const char *request;
+};
+
+static bool kept_has_come(struct world *world, void *data)
+{
+    struct kept *kept = data;
+    int other = ask_loop(world, kept->others, kept->request);
+
+    answered(&other, 200, "\"data\":[2]");
+    return poll(&(struct pollfd){ kept->fd, POLLIN, 0 }, 1, 0) == 1;
+}
+
+static bool kill_has_come(struct world *world, void *data)
+{
+    struct kept *kept = data;
+    union message message;
+    int other = ask_loop(world, kept->others, kept->request);
+    struct reply reply = world_read(other); /* once it is to be killed, nothing takes a request */
+
+    reply_free(&reply);
+    fd_close(&other);
+    if (!world_maybe(world, false, MESSAGE_REPLICA_KILL, 0, &message))
+        return false;
+    assert_int_equal(message.as_MESSAGE_REPLICA_KILL.end, REPLICA_END_TIMEOUT);
+    return true;
+}
+
+/* The replica keeps one request, and answers all that come after it at once. */
+static void test_one_kept_request_among_others(void **state)
+{
+    struct world_endpoint brief = digits;
+    struct world world;
+    struct fake fake;
+    (void)state;
+
+    brief.timeout_ms = 300;
+    brief.queue_timeout_ms = brief.queue_cold_ms = 500;
+    for (unsigned others = 0; others < WORLD_LOOPS; others++) {
+        struct kept kept = { .others = others, .request = json_request(HEAD("digits")) };
+        begin(&world, &fake, &brief, 1, FAKE_KEEPS);
+        kept.fd = ask_loop(&world, 0, kept.request);
+        fake_await_taken(&fake, 1);
+        assert_true(world_until(&world, kept_has_come, &kept));
+        answered(&kept.fd, 504, "timeout (300 ms)");
+        assert_true(world_until(&world, kill_has_come, &kept));
+        end(&world, &fake);
+    }
 }
 
 /* ---- walls ---------------------------------------------------------------------------- */
@@ -239,23 +341,10 @@ static bool table_is_there(struct world *world, void *)
     return all_answer(world, "/v2/models/mark", 200);
 }
 
-static int connect_first(struct world *world)
-{
-    for (;;) {
-        struct sockaddr_in in;
-        socklen_t size = sizeof in;
-        int fd = world_connect(world);
-        assert_int_equal(getpeername(fd, (struct sockaddr *)&in, &size), 0);
-        if (ntohs(in.sin_port) == world->ports[0])
-            return fd;
-        fd_close(&fd);
-    }
-}
-
 static bool first_loop_has_it(struct world *world)
 {
     static const char request[] = "GET /v2/models/mark HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    auto_close int fd = connect_first(world);
+    auto_close int fd = connect_loop(world, 0);
 
     assert_int_equal(send(fd, request, sizeof request - 1, MSG_NOSIGNAL), sizeof request - 1);
     struct reply reply = world_read(fd);
@@ -498,6 +587,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_timeout_is_that_of_a_run),
+        cmocka_unit_test(test_runs_of_other_loops_are_no_time_of_its_own),
+        cmocka_unit_test(test_one_kept_request_among_others),
         cmocka_unit_test(test_no_request_before_the_walls_were_seen),
         cmocka_unit_test(test_an_upload_over_a_change_of_the_table),
         cmocka_unit_test(test_a_tick_after_the_end),

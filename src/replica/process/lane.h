@@ -39,6 +39,7 @@ struct lane {
     struct lane_ticket *tickets[PERIGEE_SLOTS_MAX / 2]; /* by slot */
     /* the embedder's: */
     struct list link, link_active, link_wake;
+    struct list flights; /* in the order in which they were submitted */
     void *watch, *owner;
     bool ready, draining, gone, lied;
 };
