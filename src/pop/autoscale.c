@@ -94,6 +94,23 @@ void pop_scale_demand(struct pop_revision *revision, const struct message_demand
     scale->level[set].at_ns = env_now_ns(revision->endpoint->pop->env);
 }
 
+/* What a gateway said that has been silent since, it may have died with. */
+static bool fresh(const struct pop_scale *scale, unsigned set, int64_t now_ns)
+{
+    return now_ns - scale->level[set].at_ns <= LEVEL_STALE_NS;
+}
+
+bool pop_scale_runs(const struct pop_revision *revision)
+{
+    const struct pop_scale *scale = revision->scale;
+    int64_t now_ns = env_now_ns(revision->endpoint->pop->env);
+    bool runs = false;
+
+    for (unsigned set = 0; scale && set < 2; set++)
+        runs = runs || (fresh(scale, set, now_ns) && scale->level[set].running > 0);
+    return runs;
+}
+
 static void seen_of(struct pop_revision *revision, int64_t now_ns, struct scale_seen *ret)
 {
     struct pop *pop = revision->endpoint->pop;
@@ -108,7 +125,7 @@ static void seen_of(struct pop_revision *revision, int64_t now_ns, struct scale_
     scale->arrivals = scale->done = scale->busy_ns = 0;
     scale->kept = false;
     for (unsigned set = 0; set < 2; set++) {
-        if (now_ns - scale->level[set].at_ns > LEVEL_STALE_NS)
+        if (!fresh(scale, set, now_ns))
             continue;
         ret->waiting += scale->level[set].waiting;
         ret->running += scale->level[set].running;
@@ -144,8 +161,7 @@ static bool boot_waits(const struct pop_revision *revision, int64_t now_ns)
     bool asked = scale->arrivals > 0 || scale->kept;
 
     for (unsigned set = 0; set < 2; set++)
-        asked = asked || (now_ns - scale->level[set].at_ns <= LEVEL_STALE_NS &&
-                          scale->level[set].waiting > 0);
+        asked = asked || (fresh(scale, set, now_ns) && scale->level[set].waiting > 0);
     return !asked && scale->rules.min == 0 && scale->rules.floor == 0 && pop->starting >= most;
 }
 

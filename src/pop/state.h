@@ -483,6 +483,8 @@ void pop_scale_wake(struct pop_revision *revision, uint32_t desired);
 void pop_scale_keep(struct pop_revision *revision);
 /* It has no traffic any more, and begins with none where it gets some again. */
 void pop_scale_rest(struct pop_revision *revision);
+/* Does a gateway say that requests run on it? A word is worth 5 s. */
+bool pop_scale_runs(const struct pop_revision *revision);
 /* By the last look, within the bounds of now. */
 uint32_t pop_scale_desired(const struct pop_revision *revision);
 /* As many as a revision that is to serve must have: what serves now has, and one at least. */

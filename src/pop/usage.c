@@ -47,8 +47,7 @@ static bool runs_now(struct agent *agent, const struct usage_replica *replica)
     const struct agent_region *region = map_get_u64(&agent->regions, replica->id);
     if (replica->source == &usage_of_groups) {
         const struct pop_revision *revision = pop_revision_find(&agent->pop, replica->revision);
-        const struct pop_scale *scale = revision ? revision->scale : NULL;
-        return scale && (scale->level[0].running || scale->level[1].running);
+        return revision && pop_scale_runs(revision);
     }
     const struct perigee_status *status = region ? region->memory : NULL;
     return status && atomic_load_explicit(&status->sleeping, memory_order_relaxed) == 0;

@@ -359,6 +359,26 @@ static void test_at_zero_behind_an_agent(void **state)
     assert_int_equal(ready(world), 1);
 }
 
+/* It was killed with requests running: they run no more, whoever comes behind it says. */
+static void test_what_a_silent_gateway_said_is_over(void **state)
+{
+    struct world *world = *state;
+    struct message_demand demand = MESSAGE_INIT(MESSAGE_DEMAND);
+    endpoint_set(world, "running", "\"min\":1", "", 1);
+    run(world, 1);
+    assert_false(pop_scale_runs(revision_of(world)));
+    for (unsigned set = 0; set < 2; set++) {
+        demand.revision = revision_of(world)->uid;
+        demand.running = 2;
+        demand.set = set;
+        pop_demand(&world->pop, &demand);
+        run(world, 4);
+        assert_true(pop_scale_runs(revision_of(world)));
+        run(world, 2);
+        assert_false(pop_scale_runs(revision_of(world)));
+    }
+}
+
 static const struct {
     const char *name, *scale, *pops;
     double rate; /* of runs of 100 ms */
@@ -546,6 +566,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_after_a_boot_not_all_start_at_once, world_new,
                                         world_free),
         cmocka_unit_test_setup_teardown(test_at_zero_behind_an_agent, world_new, world_free),
+        cmocka_unit_test_setup_teardown(test_what_a_silent_gateway_said_is_over, world_new,
+                                        world_free),
         cmocka_unit_test_setup_teardown(test_a_load, world_new, world_free),
         cmocka_unit_test_setup_teardown(test_up_and_down_and_words, world_new, world_free),
         cmocka_unit_test_setup_teardown(test_an_update_at_zero_shows_that_it_can, world_new,
