@@ -126,7 +126,9 @@ struct table_reach {
     struct table_text authority;         /* the Host line; empty: as the client wrote it */
 };
 #define TABLE_REACH_BY_MODEL 1u /* it speaks OIP: by its name in a path as well */
-#define TABLE_REACH_FLAGS 1u
+#define TABLE_REACH_RETRIED                                                                        \
+    2u /* its message is of a start, and another is tried: who comes waits */
+#define TABLE_REACH_FLAGS 3u
 
 /* One replica that is reached over HTTP. */
 enum table_target_kind {
@@ -297,6 +299,14 @@ static inline bool table_reach_http(const struct table_head *table, uint32_t row
 {
     const struct table_reach *reach = table_reach(table, row);
     return reach && reach->kind == TABLE_REACH_HTTP;
+}
+
+static inline bool table_retried(const struct table_head *table,
+                                 const struct table_revision *revision)
+{
+    const struct table_reach *reach =
+        table_reach(table, (uint32_t)(revision - table_revision(table, 0)));
+    return reach && reach->flags & TABLE_REACH_RETRIED;
 }
 
 static inline const struct table_target *table_targets(const struct table_head *table,

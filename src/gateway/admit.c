@@ -267,6 +267,15 @@ static int64_t wait_ends_ns(const struct request *request, bool *ret_cold)
     return request->deadline_ns && request->deadline_ns < ends ? request->deadline_ns : ends;
 }
 
+static void answer_cold(struct request *request)
+{
+    struct slice why = table_text(request->table->head, request->revision_row->message);
+
+    ANSWER_ERROR(request, ERR_STARTING, "no replica was ready within queue.cold (%llu ms)%s%.*s",
+                 (unsigned long long)request->row->queue_cold_us / 1000,
+                 why.size ? "; the last start: " : "", SLICE_FMT(why));
+}
+
 static void on_wait_due(struct env_timer *timer, void *data)
 {
     struct request *request = data;
@@ -284,8 +293,7 @@ static void on_wait_due(struct env_timer *timer, void *data)
     if (request->deadline_ns && now >= request->deadline_ns)
         ANSWER_ERROR(request, ERR_DEADLINE, "the request's deadline passed while it waited");
     else if (cold)
-        ANSWER_ERROR(request, ERR_STARTING, "no replica was ready within queue.cold (%llu ms)",
-                     (unsigned long long)request->row->queue_cold_us / 1000);
+        answer_cold(request);
     else
         ANSWER_ERROR(request, ERR_DEADLINE, "no replica was free within queue.timeout (%llu ms)",
                      (unsigned long long)request->row->queue_timeout_us / 1000);
@@ -425,32 +433,48 @@ int request_away(const struct request *request, struct err *err)
     return 0;
 }
 
-/* Why a request of this endpoint cannot be served whatever it waits for; 0: it can. */
-static int hopeless(struct request *request, struct err *err)
+/* Its revision has never run here, or will not before somebody changes something. One that has run
+ * is tried again while somebody waits for it, whatever its last start came to. */
+static int serves_not(const struct request *request, struct err *err)
+{
+    const struct table_head *table = request->table->head;
+    const struct table_revision *revision = request->revision_row;
+
+    if (!revision->message.bytes || request->side->lane_count > 0 || table_retried(table, revision))
+        return 0;
+    return err_set(err, ERR_OVERLOADED, "revision %u of endpoint '%.*s' does not serve: %.*s",
+                   revision->number, SLICE_FMT(table_text(table, request->row->name)),
+                   SLICE_FMT(table_text(table, revision->message)));
+}
+
+static int not_here(struct request *request, struct err *err)
 {
     int r = residency_check(request, err); /* again, once the table is another */
 
-    if (r == 0)
-        r = request_away(request, err);
-    if (r < 0)
-        return r;
-    if (request->revision_row->message.bytes && request->side->lane_count == 0) {
-        struct slice message = table_text(request->table->head, request->revision_row->message);
-        return err_set(err, ERR_OVERLOADED, "revision %u of endpoint '%.*s' does not serve: %.*s",
-                       request->revision_row->number,
-                       SLICE_FMT(table_text(request->table->head, request->row->name)),
-                       SLICE_FMT(message));
-    }
-    return 0;
+    return r < 0 ? r : request_away(request, err);
+}
+
+/* Why a request of this endpoint cannot be served whatever it waits for; 0: it can. */
+static int hopeless(struct request *request, struct err *err)
+{
+    int r = not_here(request, err);
+
+    return r < 0 ? r : serves_not(request, err);
 }
 
 int admit_check(struct request *request, struct err *err)
 {
-    int r = hopeless(request, err);
+    int r = not_here(request, err);
 
     if (r < 0)
         return r;
+    r = serves_not(request, err);
+    if (r < 0) { /* it is tried again while somebody asks */
+        count_arrival(request);
+        return r;
+    }
     if (depth_full(request) && !room(request->side)) {
+        count_arrival(request);
         request->shed = SHED_queue;
         return err_set(err, ERR_OVERLOADED, "the queue of endpoint '%.*s' is full (queue.depth %u)",
                        SLICE_FMT(table_text(request->table->head, request->row->name)),

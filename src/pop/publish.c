@@ -42,7 +42,7 @@ static void source_reach(struct arena *arena, const struct pop_revision *revisio
         target->flags = replica->state == POP_REPLICA_READY ? TABLE_TARGET_READY : 0;
     }
     ret->reach_kind = TABLE_REACH_HTTP;
-    ret->reach_flags = revision->by_model ? TABLE_REACH_BY_MODEL : 0;
+    ret->reach_flags |= revision->by_model ? TABLE_REACH_BY_MODEL : 0;
     ret->targets = targets;
     if (spec_upstream_parse(slice_of(revision->upstream), &upstream, NULL) == 0)
         ret->authority = upstream.authority;
@@ -58,6 +58,7 @@ static void source_revision(struct arena *arena, const struct pop_revision *revi
         .digest = slice_of(revision->digest),
         .model = { (const char *)revision->model, revision->model_bytes },
         .message = revision->failed ? slice_of(revision->message) : (struct slice){},
+        .reach_flags = pop_revision_retried(revision) ? TABLE_REACH_RETRIED : 0,
     };
     if (revision->driver != POP_DRIVER_PROCESS)
         source_reach(arena, revision, ret);

@@ -197,8 +197,10 @@ static void replica_start(struct pop_revision *revision)
     struct err err = {};
     pop->starting++;
     pop->effects->event(pop, "replica_started", revision->endpoint, replica, "", pop->data);
+    revision->start_refused = false;
     if (pop->effects->replica_start(replica, &err, pop->data) == 0)
         return;
+    revision->start_refused = err.code == ERR_PRECONDITION || err.code == ERR_NOT_SUPPORTED;
     struct message_replica_exited exited = {
         .replica = replica->id,
         .revision = revision->uid,

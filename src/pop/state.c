@@ -199,6 +199,15 @@ uint32_t pop_revision_ready(const struct pop_revision *revision)
     return ready;
 }
 
+/* What serves has been ready here, in an earlier agent's life where not in this one's. */
+bool pop_revision_retried(const struct pop_revision *revision)
+{
+    bool ran = revision->shown || revision->number == revision->endpoint->serving;
+
+    return ran && revision->failed && !revision->unreadable && !revision->start_refused &&
+           revision->driver != POP_DRIVER_UPSTREAM;
+}
+
 const char *pop_replica_name(const struct pop_replica *replica, char buffer[static 64])
 {
     snprintf(buffer, 64, "%s-%u", replica->revision->endpoint->name, replica->ordinal);

@@ -149,6 +149,7 @@ struct pop_revision {
     enum pop_driver driver;
     struct pop_image *image; /* owned; POP_DRIVER_ENGINE alone */
     bool shown;              /* one of its replicas was ready: it can run */
+    bool start_refused;      /* `failed` says what somebody has to change: a rule, a secret */
     bool held;               /* it is fetched ahead of need just now */
     bool unfetched;          /* `failed` says that it could not be fetched, and nothing else */
     bool unreadable;         /* what control tells of it is not understood here: it does not run */
@@ -369,6 +370,8 @@ struct pop_endpoint *pop_endpoint_find(struct pop *pop, uint64_t uid);
 struct pop_revision *pop_revision_find(struct pop *pop, uint64_t revision_uid);
 struct pop_revision *pop_revision_number(struct pop_endpoint *endpoint, uint32_t number);
 uint32_t pop_revision_ready(const struct pop_revision *revision);
+/* Its last start failed, and as it has run before another one may not: who asks for it waits. */
+bool pop_revision_retried(const struct pop_revision *revision);
 const char *pop_replica_name(const struct pop_replica *replica, char buffer[static 64]);
 
 /* What the endpoint's residency and regions say of this PoP (allowed.c): sets ->residency and

@@ -2,7 +2,8 @@
 /*
  * Requests at the played gateway: they wait in its queue until a replica that it may give them to
  * is there, and go to another where that dies. Where the gateway dies their clients ask the next
- * one. A request ends with an answer, or with its endpoint.
+ * one. A request ends with an answer, or with its endpoint, or with the table's word that its
+ * revision does not serve: which is never said of one that has served.
  */
 #include "node.h"
 
@@ -85,11 +86,29 @@ static void answered(struct node *node, struct request *request)
         gateway_drained(node, replica);
 }
 
+static bool refused(const struct node *node, const struct request *request)
+{
+    const struct table_head *table = (const struct table_head *)(const void *)node->table;
+    uint64_t uid = revision_of(node, request->uid);
+    const struct replica *one;
+    for (uint32_t i = 0; i < table->revisions.count; i++) {
+        const struct table_revision *row = table_revision(table, i);
+        if (row->uid != uid || !row->message.bytes || table_retried(table, row))
+            continue;
+        LIST_EACH (one, &node->replicas, struct replica, link)
+            if (one->revision == uid && one->is_ready && one->gateway_has)
+                return false;
+        assert_true(table_endpoint(table, row->endpoint)->serving != i);
+        return true;
+    }
+    return false;
+}
+
 static void look(struct node *node, struct request *request)
 {
     const struct wish *wish = wish_of(node, request->uid);
-    if (!request->at && (!wish || !wish->running)) {
-        *request = (struct request){}; /* it is told that there is no such endpoint any more */
+    if (!request->at && (!wish || !wish->running || refused(node, request))) {
+        *request = (struct request){}; /* it is told that there is none any more, or why */
         node->turned_away++;
     } else if (request->at && env_now_ns(node->env) >= request->ends_ns) {
         answered(node, request);

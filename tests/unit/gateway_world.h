@@ -81,6 +81,7 @@ struct world_endpoint {
     uint64_t queue_bytes_max; /* 0: 256 MiB */
     uint32_t state;
     const char *message; /* of its revision */
+    bool retried;        /* it has run before */
     uint32_t serving;    /* 0: none */
     uint32_t revisions;
     bool model; /* the table describes it */

@@ -591,6 +591,70 @@ static void test_a_gateway_that_ends_says_what_waits(void **state)
     end(&world, &fake);
 }
 
+static void await_table(struct world *world, uint64_t number)
+{
+    union message message = {};
+
+    while (message.as_MESSAGE_TABLE_SERVED.number != number)
+        world_expect(world, true, MESSAGE_TABLE_SERVED, &message);
+}
+
+/* It has run before, so that another start may do: who waits for it waits on, who comes waits too,
+ * and after queue.cold they hear why the last one failed. */
+static void test_a_start_that_failed_is_waited_for(void **state)
+{
+    struct world_endpoint failed = narrow;
+    struct world world = {};
+    struct fake fake = {};
+    int waits[2];
+    (void)state;
+
+    world_start(&world, 1);
+    world_table(&world, 1, &narrow, 1);
+    world_go(&world);
+    waits[0] = ask(&world, "", "");
+    world_await_waiting(&world, WORLD_REVISION(0, 1), 1);
+    failed.message = "killed by signal 9";
+    failed.retried = true;
+    world_table(&world, 2, &failed, 1);
+    await_table(&world, 2);
+    waits[1] = ask(&world, "", "");
+    world_await_waiting(&world, WORLD_REVISION(0, 1), 2);
+    fake_start(&world, &fake, 7, WORLD_REVISION(0, 1), 1);
+    answered(&waits[0], 200, "\"data\":[2]");
+    answered(&waits[1], 200, "\"data\":[2]");
+    fake_exit(&world, &fake);
+    failed.queue_cold_ms = 20;
+    world_table(&world, 3, &failed, 1);
+    await_table(&world, 3);
+    waits[0] = ask(&world, "", "");
+    answered(&waits[0], 504, "within queue.cold (20 ms); the last start: killed by signal 9");
+    end(&world, &fake);
+}
+
+/* One that never ran is refused with its words; but the agent hears that somebody asks. */
+static void test_who_is_refused_has_come(void **state)
+{
+    struct world_endpoint failed = narrow;
+    struct world world = {};
+    struct fake fake = {};
+    union message message;
+    (void)state;
+
+    failed.message = "the file is no ONNX model";
+    world_start(&world, 1);
+    world_table(&world, 1, &failed, 1);
+    world_go(&world);
+    int refused = ask(&world, "", "");
+    answered(&refused, 503, "the file is no ONNX model");
+    world_expect(&world, true, MESSAGE_DEMAND, &message);
+    assert_int_equal(message.as_MESSAGE_DEMAND.revision, WORLD_REVISION(0, 1));
+    assert_int_equal(message.as_MESSAGE_DEMAND.arrivals, 1);
+    assert_int_equal(message.as_MESSAGE_DEMAND.waiting, 0);
+    fake_start(&world, &fake, 7, WORLD_REVISION(0, 1), 1);
+    end(&world, &fake);
+}
+
 /* The agent says nothing, so each waits; those above the bound of their loop do not. */
 static void test_loads_that_wait_are_bounded(void **state)
 {
@@ -670,6 +734,8 @@ int main(void)
         cmocka_unit_test(test_a_client_that_goes_away_while_it_is_held_leaves_its_place),
         cmocka_unit_test(test_an_arena_that_cannot_be_made_is_asked_for_again),
         cmocka_unit_test(test_a_gateway_that_ends_says_what_waits),
+        cmocka_unit_test(test_a_start_that_failed_is_waited_for),
+        cmocka_unit_test(test_who_is_refused_has_come),
         cmocka_unit_test(test_loads_that_wait_are_bounded),
         cmocka_unit_test(test_loops_that_spin),
     };

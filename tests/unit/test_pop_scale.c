@@ -24,6 +24,7 @@ struct world {
     unsigned starts, events, wakes;
     char event[SCALE_WORDS_BYTES + 16];
     bool fails;        /* what starts does not become ready */
+    int refuses;       /* ... nor is even begun: an ERR_ */
     bool holds;        /* what drains has a request that goes on */
     double rate, come; /* requests a second, told to the agent four times in it */
     int64_t told_ns;
@@ -46,11 +47,11 @@ static void timer_stop(struct env *env, struct env_timer *timer)
     env_timers_stop(&((struct world *)env)->timers, timer);
 }
 
-static int on_start(struct pop_replica *replica, struct err *, void *data)
+static int on_start(struct pop_replica *, struct err *err, void *data)
 {
-    (void)replica;
-    ((struct world *)data)->starts++;
-    return 0;
+    struct world *world = data;
+    world->starts++;
+    return world->refuses ? err_set(err, world->refuses, "not like this") : 0;
 }
 
 static void on_kill(struct pop_replica *replica, enum replica_end, const char *, void *data)
@@ -245,6 +246,50 @@ static void test_to_zero_and_back(void **state)
     run(world, 0.2);
     assert_int_equal(world->starts, 1);
     assert_int_equal(ready(world), 1);
+}
+
+static bool retried(struct world *world)
+{
+    static const struct message_start start = { .pop = "local", .zone = "perigee.test" };
+    struct arena *arena = arena_new();
+    struct slice bytes;
+    struct err err;
+    assert_int_equal(pop_table_make(&world->pop, &start, 1, arena, &bytes, &err), 0);
+    const struct table_head *table = (const struct table_head *)(const void *)bytes.data;
+    bool is = table_retried(table, table_revision(table, 0));
+    assert_true(!is || table_revision(table, 0)->message.bytes > 0);
+    arena_free(arena);
+    return is;
+}
+
+/* One that has run is tried again, and waited for; not one that never has, nor one that does not
+ * start before somebody changes something. */
+static void test_who_waits_for_a_start_that_fails(void **state)
+{
+    struct world *world = *state;
+    world->fails = true;
+    endpoint_set(world, "running", "\"min\":1", "", 1);
+    run(world, 10);
+    assert_true(revision_of(world)->failed && !retried(world));
+    world->fails = false;
+    run(world, 20);
+    assert_true(ready(world) == 1 && !retried(world));
+    pop_replica_ended(&world->pop,
+                      LIST_FIRST(&revision_of(world)->replicas, struct pop_replica, link)->id,
+                      "killed", false);
+    world->fails = true;
+    run(world, 10);
+    assert_true(revision_of(world)->failed && retried(world));
+    world->refuses = ERR_PRECONDITION;
+    run(world, 20);
+    assert_true(revision_of(world)->failed && !retried(world));
+    world->refuses = ERR_NOT_FOUND; /* the engine is away */
+    run(world, 20);
+    assert_true(revision_of(world)->failed && retried(world));
+    world->refuses = 0;
+    world->fails = false;
+    run(world, 20);
+    assert_true(ready(world) == 1 && !retried(world));
 }
 
 /* While somebody asks it is tried again and again; at zero, once the next one asks. */
@@ -559,6 +604,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_to_zero_and_back, world_new, world_free),
+        cmocka_unit_test_setup_teardown(test_who_waits_for_a_start_that_fails, world_new,
+                                        world_free),
         cmocka_unit_test_setup_teardown(test_a_start_that_fails_is_forgotten_at_zero, world_new,
                                         world_free),
         cmocka_unit_test_setup_teardown(test_what_served_is_there_again_after_a_boot, world_new,

@@ -185,7 +185,7 @@ static void targets(struct table_head *table, struct slice bytes)
         (field) = right_;                                                                          \
     } while (0)
     WRONG(reach->kind, 2);
-    WRONG(reach->flags, 2);
+    WRONG(reach->flags, 4);
     WRONG(reach->target_first, 1);
     WRONG(reach->target_count, 3);
     WRONG(reach->authority.bytes, UINT32_MAX);
