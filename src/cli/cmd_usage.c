@@ -185,11 +185,14 @@ static void print_saved(struct cli *cli, yyjson_val *root)
         if (!yyjson_is_obj(always))
             continue;
         uint64_t replicas = view_number(always, "replicas");
+        struct slice saved = view_text(always, "saved");
+        bool lost = slice_starts(saved, SLICE("-"));
+        saved = (struct slice){ saved.data + lost, saved.size - lost };
         const char *line = arena_format(
-            cli->arena, "%.*s: with %" PRIu64 " replica%s all the time %.*s %.*s; %.*s saved.",
+            cli->arena, "%.*s: with %" PRIu64 " replica%s all the time %.*s %.*s; %.*s %s.",
             SLICE_FMT(view_text(row, "endpoint")), replicas, replicas == 1 ? "" : "s",
-            SLICE_FMT(view_text(always, "cost")), SLICE_FMT(currency),
-            SLICE_FMT(view_text(always, "saved")));
+            SLICE_FMT(view_text(always, "cost")), SLICE_FMT(currency), SLICE_FMT(saved),
+            lost ? "more was spent" : "saved");
         cli_print_wrapped(cli, stdout, slice_of(line), 0, 2);
     }
 }

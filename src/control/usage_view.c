@@ -199,9 +199,9 @@ static int on_view_run(struct job *job, struct store *store, struct err *err)
 
 static const char *amount(price_exact exact, char buffer[static UNITS_BYTES])
 {
-    int64_t micro = price_micro(exact);
-    snprintf(buffer, UNITS_BYTES, "%lld.%06lld", (long long)(micro / 1'000'000),
-             (long long)(micro % 1'000'000));
+    int64_t micro = price_micro(exact < 0 ? -exact : exact);
+    snprintf(buffer, UNITS_BYTES, "%s%lld.%06lld", exact < 0 && micro ? "-" : "",
+             (long long)(micro / 1'000'000), (long long)(micro % 1'000'000));
     return buffer;
 }
 
@@ -241,8 +241,19 @@ static void write_labels(struct json_writer *w, struct request *q, uint64_t uid)
     json_object_end(w);
 }
 
+/* Without scale to zero and schedules: as many as either ever asks for, one at least. */
+static uint64_t always(const struct endpoint_spec *spec)
+{
+    uint64_t replicas = spec->scale.min > 1 ? spec->scale.min : 1;
+
+    for (size_t i = 0; i < spec->scale.schedule.count; i++)
+        if (spec->scale.schedule.items[i].min > replicas)
+            replicas = spec->scale.schedule.items[i].min;
+    return replicas;
+}
+
 /* Of an endpoint that there is, over all of its PoPs and revisions: what it would have cost with
- * max(1, scale.min) replicas from its beginning on. */
+ * so many replicas from its beginning on. Less than it did cost is a loss, and told as such. */
 static void write_always_on(struct json_writer *w, struct request *q, const struct usage_view *p,
                             const struct used *row)
 {
@@ -254,16 +265,15 @@ static void write_always_on(struct json_writer *w, struct request *q, const stru
     int64_t now_s = q->now_ns / ENV_S, made_s = endpoint->snapshot->row.created_ns / ENV_S;
     int64_t from_s = made_s > query->from_s ? made_s : query->from_s;
     int64_t to_s = now_s < query->to_s ? now_s : query->to_s;
-    uint64_t replicas = endpoint->snapshot->spec.scale.min ? endpoint->snapshot->spec.scale.min : 1;
+    uint64_t replicas = always(&endpoint->snapshot->spec);
     uint64_t seconds = to_s > from_s ? (uint64_t)(to_s - from_s) : 0;
-    price_exact always = price_always_on(&row->cost, &row->sum.figures, replicas, seconds);
-    price_exact cost = cost_total(&row->cost);
+    price_exact cost = price_always_on(&row->cost, &row->sum.figures, replicas, seconds);
     json_key(w, "always_on");
     json_object_begin(w);
     json_member_u64(w, "replicas", replicas);
     json_member_u64(w, "seconds", seconds);
-    write_amount(w, "cost", always);
-    write_amount(w, "saved", always > cost ? always - cost : 0);
+    write_amount(w, "cost", cost);
+    write_amount(w, "saved", cost - cost_total(&row->cost));
     json_object_end(w);
 }
 

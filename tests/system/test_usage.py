@@ -172,7 +172,13 @@ def test_views_of_usage_and_what_it_costs(busy, scratch):
     assert cost["memory"] == pytest.approx(row["memory_kibs"] * 1000 / 2**20, abs=1)
     parts = cost["busy"] + cost["idle"] + cost["memory"] + cost["requests"]
     assert cost["total"] == pytest.approx(parts, abs=2)
-    assert row["always_on"]["replicas"] == 1
+    always = row["always_on"]
+    assert always["replicas"] == 1 and always["seconds"] > 0
+    kept = float(always["cost"]) * 1e6
+    idle = row["idle_us"] * always["seconds"] * 1000 / max(row["idle_ms"], 1) / 100
+    memory = cost["memory"] * always["seconds"] * 1000 / row["life_ms"]
+    assert kept == pytest.approx(cost["requests"] + cost["busy"] + idle + memory, rel=0.001, abs=5)
+    assert float(always["saved"]) * 1e6 == pytest.approx(kept - cost["total"], abs=2)
     # By whatever it is looked at, the sum is the same.
     for by in ["project", "pop", "revision,pop", "hour", "day,project", "endpoint,hour"]:
         seen = usage(busy, "--by", by)
@@ -190,6 +196,34 @@ def test_views_of_usage_and_what_it_costs(busy, scratch):
                                         "2020-01-01").text
     busy.cli("delete", "digits", "--yes")  # what it used stays
     assert usage(busy)["items"][0]["requests"] == 50
+
+
+def test_what_a_schedule_saved_and_what_was_lost(new_perigee, scratch):
+    """Against the most that is asked for at any time; and less than one of three is a loss."""
+    perigee = new_perigee()
+    (scratch / "prices.yaml").write_text(PRICES.replace("0.001 EUR", "1000 EUR"))
+    perigee.cli("admin", "prices", "set", "-f", scratch / "prices.yaml")
+    spec = scratch / "digits.yaml"
+    spec.write_text(f"name: digits\nmodel: {DIGITS / 'digits.onnx'}\nscale: {{max: 9, min: 3}}\n")
+    perigee.cli("apply", "-f", spec)
+    until("three of them", lambda: len(pids_of(perigee)) == 3)
+    load(perigee, 3)
+    until("a window of it", lambda: of_endpoint(perigee)["life_ms"] > 6000)
+    row = until_counted(perigee, 3)
+    assert row["always_on"]["replicas"] == 3
+    spec.write_text(f"name: digits\nmodel: {DIGITS / 'digits.onnx'}\nscale: {{max: 9}}\n")
+    perigee.cli("apply", "-f", spec)
+    row = of_endpoint(perigee)
+    assert row["always_on"]["replicas"] == 1
+    assert float(row["always_on"]["saved"]) < 0
+    assert "more was spent" in perigee.cli("usage").text
+    spec.write_text(f"name: digits\nmodel: {DIGITS / 'digits.onnx'}\nscale: {{max: 9, schedule: "
+                    "[{cron: \"0 4 29 2 *\", for: 1m, min: 9}]}\n")
+    perigee.cli("apply", "-f", spec)
+    row = of_endpoint(perigee)
+    assert row["always_on"]["replicas"] == 9
+    assert float(row["always_on"]["saved"]) > 0
+    assert " saved." in perigee.cli("usage").text
 
 
 @pytest.mark.parametrize("arguments, status, says", [
