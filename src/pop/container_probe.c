@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Is a container well? By HTTP or a connection inside its network, or by a command in it, which the
- * engine runs: that one costs it some 90 ms, so that even in haste it is run once a second.
+ * engine runs: that one costs it some 90 ms, so that what has just been started is tried in haste
+ * by a connection, and asked by the command once it accepts one, each period from then on.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,21 +17,19 @@
 #include "replica/engine/hidden.h"
 #include "replica/prober.h"
 
-enum { HASTE_EXEC_MS = 1'000, HASTE_EXEC_FOR_MS = 10'000 };
-
 #define EXEC_ENDLESS_MS (INT64_C(365) * 24 * 3600 * 1000) /* its time is kept here */
 
 struct container_probe {
     struct agent *agent;
     container_probe_cb on_seen;
     void *data;
-    struct prober *prober; /* or */
+    struct prober *prober; /* or, once that has done its part: */
     char *id;
     struct spec_strings command; /* the spec's, which outlives it */
     const struct engine_hidden *hidden;
     struct timer *timer;
     struct engine_exec *exec;
-    int64_t period_ms, timeout_ms, begun_ms;
+    int64_t period_ms, timeout_ms;
     uint64_t failures, failed; /* in a row */
     bool hasty, well;
     bool late; /* what runs has been counted as failed */
@@ -50,12 +49,10 @@ static void on_prober(struct prober *prober, bool well, const char *why, void *d
 static void verdict(struct container_probe *probe, bool good, const char *why)
 {
     bool before = probe->well;
-    bool haste = probe->hasty && !before && !good &&
-                 loop_now_ms(probe->agent->loop) - probe->begun_ms < HASTE_EXEC_FOR_MS;
 
     probe->failed = good ? 0 : probe->failed + 1;
     probe->well = good || (before && probe->failed < probe->failures);
-    timer_start(probe->timer, haste ? HASTE_EXEC_MS : probe->period_ms);
+    timer_start(probe->timer, probe->period_ms);
     if (probe->well ? !before : probe->hasty || probe->failed >= probe->failures)
         probe->on_seen(probe, probe->well, why, probe->data);
 }
@@ -120,10 +117,22 @@ static void run(void *data)
         timer_start(probe->timer, probe->period_ms);
 }
 
+static void on_listens(struct prober *, bool well, const char *why, void *data)
+{
+    struct container_probe *probe = data;
+
+    if (!well) {
+        probe->on_seen(probe, false, why, probe->data);
+        return;
+    }
+    prober_free(take_ptr(probe->prober));
+    timer_start(probe->timer, 0);
+}
+
 /* ---- which ----------------------------------------------------------------------------------- */
 
 static void prober_begin(struct container_probe *probe, const struct container_place *place,
-                         const struct spec_probe *spec)
+                         const struct spec_probe *spec, prober_cb on_seen)
 {
     struct agent *agent = probe->agent;
     uint64_t port = spec->tcp_port ? spec->tcp_port : spec->http_port;
@@ -142,7 +151,7 @@ static void prober_begin(struct container_probe *probe, const struct container_p
     if (!agent->containers.client)
         agent->containers.client = http_client_new(
             agent->loop, &(struct http_client_config){ .dialer = agent_inside_dialer(agent) });
-    probe->prober = prober_new(agent->loop, agent->containers.client, &plan, on_prober, probe);
+    probe->prober = prober_new(agent->loop, agent->containers.client, &plan, on_seen, probe);
 }
 
 struct container_probe *container_probe_new(struct agent *agent,
@@ -157,19 +166,21 @@ struct container_probe *container_probe_new(struct agent *agent,
     probe->on_seen = on_seen;
     probe->data = data;
     probe->hasty = hasty;
-    probe->begun_ms = loop_now_ms(agent->loop);
     probe->period_ms = (int64_t)(filled.period_ns / 1'000'000);
     probe->timeout_ms = (int64_t)((filled.timeout_ns + 999'999) / 1'000'000);
     probe->failures = filled.failures;
     probe->command = spec->command;
     probe->hidden = place->hidden;
     if (!spec->command.count) {
-        prober_begin(probe, place, spec);
+        prober_begin(probe, place, spec, on_prober);
         return probe;
     }
     probe->id = mem_string(place->id);
     probe->timer = timer_new(agent->loop, run, probe);
-    timer_start(probe->timer, 0);
+    if (hasty)
+        prober_begin(probe, place, &(struct spec_probe){}, on_listens);
+    else
+        timer_start(probe->timer, 0);
     return probe;
 }
 

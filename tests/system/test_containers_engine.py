@@ -128,6 +128,17 @@ def test_an_image_that_has_no_room_at_the_engine_is_not_pulled(between, place, s
     assert not between.asked("/images/load") and not place.control.pulls
 
 
+def test_what_starts_is_asked_by_command_each_period(between, place, server):
+    """One costs the engine 90 ms: it is no way to look for what has just begun."""
+    ready = {"startup": {"exec": {"command": ["/server", "exit"]}, "period": "5s", "failures": 2}}
+    place.tell(server_image(server), spec={**warm(), "probes": ready})
+    place.start(engine=between.path)
+    assert "ended with status 3" in place.failed("not well within 10 s")
+    begun = [line.split()[1].split(b"/")[-2] for line in between.asked("POST")
+             if line.split()[1].endswith(b"/exec")]
+    assert begun and begun.count(begun[0]) <= 3
+
+
 def test_an_engine_that_runs_no_command_inside_is_told(between, place, server):
     """It may be for the container's sake: each counts as failed."""
     alive = {"liveness": {"exec": {"command": ["/server", "fine"]}, "period": "5s", "failures": 1}}
