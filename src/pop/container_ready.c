@@ -114,15 +114,12 @@ void container_probes_init(struct container *container, const struct endpoint_sp
 void container_probes_begin(struct container *container)
 {
     struct container_place place = place_of(container);
-    struct spec_probe first = container->startup;
 
-    /* How long a start may take says nothing of how long one that has started may be ill. */
-    if (!container->two_steps)
-        first.failures = spec_probe_fill(&container->readiness).failures;
     container->first =
-        container_probe_new(container->agent, &place, &first, true,
+        container_probe_new(container->agent, &place, &container->startup, true,
                             container->two_steps ? on_startup : on_readiness, container);
-    timer_start(container->late, late_ms(container));
+    if (container->two_steps) /* else queue.cold alone says how long it may take (reconcile.c) */
+        timer_start(container->late, late_ms(container));
 }
 
 void container_probes_end(struct container *container)

@@ -108,10 +108,8 @@ struct spec_probe spec_startup_fill(const struct endpoint_spec *spec)
 {
     struct spec_probe probe = spec->probes.startup;
 
-    if (!spec_probe_is_there(&probe)) {
-        probe = spec->probes.readiness;
-        probe.failures = 0;
-    }
+    if (!spec_probe_is_there(&probe))
+        return spec_probe_fill(&spec->probes.readiness);
     probe.failures = probe.failures ? probe.failures : 60;
     return spec_probe_fill(&probe);
 }

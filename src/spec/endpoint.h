@@ -308,8 +308,8 @@ struct spec_upstream {
 bool spec_probe_is_there(const struct spec_probe *probe);
 /* What is absent has its default: each 5 s, 2 s for an answer, 3 failures. */
 struct spec_probe spec_probe_fill(const struct spec_probe *probe);
-/* How it is seen that a container is ready for the first time: by probes.startup, else as by
- * probes.readiness; unless told it may fail 60 times. */
+/* How it is seen that a container is ready for the first time: by probes.startup, which unless told
+ * may fail 60 times, else as by probes.readiness, which bounds no start. */
 struct spec_probe spec_startup_fill(const struct endpoint_spec *spec);
 /* "nvidia" or "nvidia-l40s:2": so many, of that kind. count 0: "none". */
 enum { SPEC_ACCELERATORS_MAX = 16 };

@@ -87,9 +87,10 @@ static void keep(int fd)
 }
 
 /* GET /ill: the next 8 looks at /health are answered 503. GET /hold: answered after them. */
+static int ill;
 static const char *moody(const char *text, int fd)
 {
-    static int ill, held = -1;
+    static int held = -1;
     if (!strncmp(text, "GET /ill ", 9)) ill = 8;
     if (!strncmp(text, "GET /hold ", 10)) return held = fd, NULL;
     if (strncmp(text, "GET /health ", 12) || !ill) return "200 OK";
@@ -141,6 +142,7 @@ int main(int count, char **words)
         for (;;) puts("a line of some bytes, and then the same line again and again");
     if (!strcmp(how, "eat"))
         for (char *page; (page = malloc(1 << 20));) memset(page, 1, 1 << 20);
+    if (!strcmp(how, "late")) ill = 200, how = "moody";
     if (!strcmp(how, "elsewhere")) at.sin_port = htons(ntohs(at.sin_port) + 1);
     signal(SIGTERM, strcmp(how, "stubborn") ? leave : SIG_IGN);
     if (!strcmp(how, "keeps")) signal(SIGCHLD, SIG_IGN);

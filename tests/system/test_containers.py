@@ -295,6 +295,25 @@ def test_an_engine_that_ends_and_comes_again(place, engine, server):
         assert place.ours()[0]["Id"] == before
 
 
+def test_requests_wait_while_an_engine_is_away(place, engine, server):
+    """Each start fails meanwhile; nobody is refused, and all are answered once it is back."""
+    place.tell(server_image(server), spec={"scale": {"idle": "1s"}})
+    place.start()
+    until("an answer", place.answers)
+    until("zero", lambda: not place.ours() and not place.replicas())
+    engine.stop()
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        asked = [pool.submit(place.get)]
+        until("a start that failed", lambda: place.told("revision_failed"))
+        until("who waits", lambda: place.pop.metric("perigee_queue_requests", endpoint="shop",
+                                                    **{"class": "interactive"}) == 1)
+        asked += [pool.submit(place.get) for _ in range(4)]
+        until("who comes later", lambda: place.pop.metric(
+            "perigee_queue_requests", endpoint="shop", **{"class": "interactive"}) == 5)
+        engine.start()
+        assert [one.result()[0] for one in asked] == [200] * 5
+
+
 def test_an_image_that_nobody_needs_goes_once_the_engine_is_back(place, engine, server):
     """The engine was away when its endpoint was deleted."""
     image = server_image(server, "loud", Env=["OF=nobody-else"])
@@ -335,6 +354,15 @@ def test_a_command_inside_decides(place, server):
     place.tell(server_image(server), spec={**warm(), "probes": ready})
     place.start()
     assert "ended with status 3" in place.failed("not well within 5 s")
+
+
+def test_readiness_bounds_no_start(place, server):
+    """Asked often it fails often: how long a start may take is queue.cold's to say."""
+    ready = {"readiness": {"http": {"path": "/health"}, "period": "10ms", "failures": 1}}
+    place.tell(server_image(server, "late"), spec={**warm(), "probes": ready})
+    place.start()
+    until("an answer", place.answers)
+    assert not place.told("revision_failed")
 
 
 def moody(**more):

@@ -222,7 +222,7 @@ static void test_container(void **state)
     spec.probes.readiness = (struct spec_probe){ .tcp_port = 5, .failures = 1 };
     startup = spec_startup_fill(&spec);
     assert_int_equal(startup.tcp_port, 5);
-    assert_int_equal(startup.failures, 60);
+    assert_int_equal(startup.failures, 1);
     assert_true(startup.period_ns == UINT64_C(5'000'000'000));
 
     /* What an image has unless told is no part of what runs a model, and is one of it. */
