@@ -15,12 +15,6 @@
 
 /* ---- small parts ---------------------------------------------------------------------------- */
 
-static struct slice digest_text(struct arena *arena, struct slice bytes)
-{
-    char text[DIGEST_TEXT];
-    return bytes.size ? arena_copy(arena, slice_of(digest_of(bytes, text))) : (struct slice){};
-}
-
 static void event(struct change *change, const char *kind, const char *message)
 {
     assert(change->event_count < CHANGE_EVENTS_MAX);
@@ -142,7 +136,7 @@ static int add_revision(struct change *change, struct store *store,
         .endpoint_uid = endpoint->uid,
         .number = endpoint->latest,
         .spec = what_runs,
-        .digest = digest_text(change->arena, what_runs),
+        .digest = digest_slice(change->arena, what_runs),
         .runtime = spec->upstream.size  ? SLICE("upstream")
                    : spec->image.size   ? SLICE("image")
                    : spec->runtime.size ? spec->runtime
@@ -187,10 +181,10 @@ static int leave_trace(struct change *change, struct store *store,
     }
     for (size_t i = 0; i < change->event_count && r == 0; i++)
         r = store->event_add(store, &change->events[i], err);
-    change->audit.before = digest_text(change->arena, before);
+    change->audit.before = digest_slice(change->arena, before);
     change->audit.after = change->kind == CHANGE_DELETE
                               ? (struct slice){}
-                              : digest_text(change->arena, endpoint->spec);
+                              : digest_slice(change->arena, endpoint->spec);
     if (r == 0)
         r = store->audit_add(store, &change->audit, err);
     if (r == 0 && change->kind != CHANGE_DELETE)

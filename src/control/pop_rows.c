@@ -168,11 +168,12 @@ static int on_run(struct job *job, struct store *store, struct err *err)
                                         : change_existing(q, change, store, err);
     if (r < 0)
         return r;
-    char digest[DIGEST_TEXT];
+    struct slice spec = digest_slice(q->arena, change->row.spec);
     change->audit.action = slice_of(events[change->kind].kind);
     change->audit.project = (struct slice){};
     change->audit.endpoint = change->name;
-    change->audit.after = arena_copy(q->arena, slice_of(digest_of(change->row.spec, digest)));
+    change->audit.before = change->kind == POP_CREATE ? (struct slice){} : spec;
+    change->audit.after = change->kind == POP_DELETE ? (struct slice){} : spec;
     change->event = (struct store_event){
         .at_ns = q->now_ns,
         .kind = slice_of(events[change->kind].kind),

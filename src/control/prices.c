@@ -8,6 +8,7 @@
 #include "control/control_own.h"
 #include "control/routes.h"
 #include "spec/pop.h"
+#include "store/digest.h"
 
 /* ---- of PoPs' rows ------------------------------------------------------------------------ */
 
@@ -89,23 +90,34 @@ void prices_get(struct request *q)
     request_read(q, on_prices_run, on_prices_done);
 }
 
+struct telling {
+    struct price_list list; /* first: on_prices_done */
+    struct store_audit audit;
+};
+
 static int on_put_run(struct job *job, struct store *store, struct err *err)
 {
     struct request *q = request_of_job(job);
-    struct store_audit audit = request_audit(q, "prices_set");
-    audit.project = audit.endpoint = (struct slice){};
-    int r = store->prices_put(store, price_list_json(q->arena, q->data), q->now_ns, err);
-    return r < 0 ? r : store->audit_add(store, &audit, err);
+    struct telling *telling = q->data;
+    struct slice before, list = price_list_json(q->arena, &telling->list);
+    int r = store->prices_get(store, q->arena, &before, err);
+    if (r == 0)
+        r = store->prices_put(store, list, q->now_ns, err);
+    telling->audit.before = digest_slice(q->arena, before);
+    telling->audit.after = digest_slice(q->arena, list);
+    return r < 0 ? r : store->audit_add(store, &telling->audit, err);
 }
 
 void prices_put(struct request *q)
 {
     struct err err;
     yyjson_val *root;
-    struct price_list *list = ARENA_NEW(q->arena, struct price_list);
-    q->data = list;
+    struct telling *telling = ARENA_NEW(q->arena, struct telling);
+    telling->audit = request_audit(q, "prices_set");
+    telling->audit.project = telling->audit.endpoint = (struct slice){};
+    q->data = telling;
     if (json_parse(q->arena, (struct slice){ q->body, q->body_bytes }, NULL, &root, &err) < 0 ||
-        price_list_parse(q->arena, root, list, &err) < 0)
+        price_list_parse(q->arena, root, &telling->list, &err) < 0)
         request_fail(q, &err);
     else
         request_write(q, on_put_run, on_prices_done);

@@ -14,6 +14,7 @@
 #include "http/fetch.h"
 #include "io/loop.h"
 #include "spec/reference.h"
+#include "store/digest.h"
 #include "store/seal.h"
 
 enum { USERNAME_BYTES_MAX = 256, PASSWORD_BYTES_MAX = 8 << 10, CA_BYTES_MAX = 64 << 10 };
@@ -131,6 +132,32 @@ static int read_body(struct request *q, struct arena *secret, struct store_regis
     return password.size ? seal(q, secret, password, row, err) : 0;
 }
 
+/* Of all that is kept of it, its sealed password too. */
+static struct slice row_digest(struct arena *arena, const struct store_registry *row)
+{
+    struct json_writer w;
+    json_begin(&w, arena, 0);
+    json_object_begin(&w);
+    json_member_string(&w, "username", row->username);
+    json_member_string(&w, "sealed", digest_slice(arena, row->sealed));
+    json_member_string(&w, "ca", row->ca);
+    json_member_bool(&w, "plain_http", row->plain);
+    json_object_end(&w);
+    return digest_slice(arena, json_end(&w));
+}
+
+static int read_before(struct request *q, struct store *store, struct err *err)
+{
+    struct telling *telling = q->data;
+    struct store_registry *rows;
+    size_t count;
+    int r = store->registry_list(store, q->arena, &rows, &count, err);
+    for (size_t i = 0; i < count && r == 0; i++)
+        if (slice_equal(rows[i].host, telling->host))
+            telling->audit.before = row_digest(q->arena, &rows[i]);
+    return r;
+}
+
 static int rows_load(struct telling *telling, struct store *store, struct err *err)
 {
     telling->rows_arena = arena_new();
@@ -151,7 +178,11 @@ static int on_put_run(struct job *job, struct store *store, struct err *err)
     arena_free(secret);
     explicit_bzero(q->body, q->body_bytes);
     if (r == 0)
+        r = read_before(q, store, err);
+    if (r == 0)
         r = store->registry_put(store, &row, err);
+    if (r == 0)
+        telling->audit.after = row_digest(q->arena, &row);
     if (r == 0)
         r = store->audit_add(store, &telling->audit, err);
     return r < 0 ? r : rows_load(telling, store, err);
@@ -218,7 +249,9 @@ void registry_put(struct request *q)
 static int on_delete_run(struct job *job, struct store *store, struct err *err)
 {
     struct telling *telling = request_of_job(job)->data;
-    int r = store->registry_delete(store, telling->host, err);
+    int r = read_before(request_of_job(job), store, err);
+    if (r == 0)
+        r = store->registry_delete(store, telling->host, err);
     if (r == 0)
         r = store->audit_add(store, &telling->audit, err);
     return r < 0 ? r : rows_load(telling, store, err);

@@ -129,6 +129,14 @@ struct slice registry_errors(struct arena *arena, const struct request *q, const
 
 /* ---- what handlers share -------------------------------------------------------------------- */
 
+struct store_audit registry_audit(struct request *q, const char *action)
+{
+    struct store_audit audit = request_audit(q, action);
+    audit.project = q->parts[0];
+    audit.endpoint = q->parts[1];
+    return audit;
+}
+
 int registry_find(struct request *q, struct store *store, uint64_t *ret_id, struct err *err)
 {
     int r = store->repository_find(store, q->parts[0], q->parts[1], ret_id, err);

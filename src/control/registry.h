@@ -11,6 +11,7 @@
 #include "control/request.h"
 
 struct artifact;
+struct store_audit;
 struct store_manifest;
 
 extern const struct route registry_routes[];
@@ -23,6 +24,9 @@ bool registry_is(const struct http_request *head);
 /* {"errors": [{code, message, detail}]}; the code is q's, or the one that fits `err`. q NULL: it
  * was refused before there was a request. */
 struct slice registry_errors(struct arena *arena, const struct request *q, const struct err *err);
+
+/* On the loop, which alone knows the client: filled but for the digests. */
+struct store_audit registry_audit(struct request *q, const char *action);
 
 /* On a store's thread: the repository of the call. ERR_NOT_FOUND, and its code NAME_UNKNOWN. */
 [[nodiscard]] int registry_find(struct request *q, struct store *store, uint64_t *ret_id,

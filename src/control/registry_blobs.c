@@ -90,20 +90,22 @@ void registry_blob_get(struct request *q)
 static int on_delete_run(struct job *job, struct store *store, struct err *err)
 {
     struct request *q = request_of_job(job);
-    struct store_audit audit = request_audit(q, "delete blob");
+    struct store_audit *audit = q->data;
     uint64_t id, bytes;
     int r = registry_find(q, store, &id, err);
     if (r == 0)
         r = registry_blob_find(q, store, q->parts[2], &bytes, err);
     if (r == 0)
         r = store->repository_blob_delete(store, id, q->parts[2], err);
-    audit.endpoint = q->parts[1];
-    audit.before = q->parts[2];
-    return r < 0 ? r : store->audit_add(store, &audit, err);
+    audit->before = q->parts[2];
+    return r < 0 ? r : store->audit_add(store, audit, err);
 }
 
 void registry_blob_delete(struct request *q)
 {
+    struct store_audit *audit = ARENA_NEW(q->arena, struct store_audit);
+    *audit = registry_audit(q, "delete blob");
+    q->data = audit;
     if (digest_good(q))
         request_write(q, on_delete_run, registry_on_deleted);
 }

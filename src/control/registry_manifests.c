@@ -29,6 +29,7 @@ struct manifest_call {
     char digest[DIGEST_TEXT_MAX];
     struct slice tags[TAGS_MAX];
     size_t tag_count;
+    struct store_audit audit; /* of what changes something */
 };
 
 /* Reads the path's reference: a digest has a colon, a tag never. False: it was refused. */
@@ -179,7 +180,6 @@ static int put_rows(struct request *q, struct store *store, uint64_t id,
                     const struct oci_manifest *manifest, const struct slice *parts, struct err *err)
 {
     struct manifest_call *call = q->data;
-    struct store_audit audit = request_audit(q, "push manifest");
     call->manifest = (struct store_manifest){
         .digest = slice_of(call->digest),
         .media_type = manifest->media_type,
@@ -191,9 +191,8 @@ static int put_rows(struct request *q, struct store *store, uint64_t id,
     int r = store->manifest_put(store, id, &call->manifest, parts, manifest->count, err);
     for (size_t i = 0; i < call->tag_count && r == 0; i++)
         r = store->tag_put(store, id, call->tags[i], call->manifest.digest, q->now_ns, err);
-    audit.endpoint = q->parts[1];
-    audit.after = call->manifest.digest;
-    return r < 0 ? r : store->audit_add(store, &audit, err);
+    call->audit.after = call->manifest.digest;
+    return r < 0 ? r : store->audit_add(store, &call->audit, err);
 }
 
 static int on_put_run(struct job *job, struct store *store, struct err *err)
@@ -267,6 +266,7 @@ void registry_manifest_put(struct request *q)
     struct err err;
     if (!call)
         return;
+    call->audit = registry_audit(q, "push manifest");
     q->code_bad = "MANIFEST_INVALID";
     call->text = (struct slice){ q->body, q->body_bytes };
     call->manifest.media_type = arena_copy(q->arena, request_header(q, "Content-Type"));
@@ -293,7 +293,6 @@ static int on_delete_run(struct job *job, struct store *store, struct err *err)
 {
     struct request *q = request_of_job(job);
     struct manifest_call *call = q->data;
-    struct store_audit audit = request_audit(q, call->by_digest ? "delete manifest" : "delete tag");
     uint64_t id;
     int r = registry_find(q, store, &id, err);
     if (r == 0)
@@ -303,13 +302,15 @@ static int on_delete_run(struct job *job, struct store *store, struct err *err)
                                    q->now_ns - CONTROL_LAYERS_KEPT_NS + LAYERS_NS, err);
     else if (r == 0)
         r = store->tag_delete(store, id, call->reference, err);
-    audit.endpoint = q->parts[1];
-    audit.before = call->manifest.digest;
-    return r < 0 ? r : store->audit_add(store, &audit, err);
+    call->audit.before = call->manifest.digest;
+    return r < 0 ? r : store->audit_add(store, &call->audit, err);
 }
 
 void registry_manifest_delete(struct request *q)
 {
-    if (call_new(q))
-        request_write(q, on_delete_run, registry_on_deleted);
+    struct manifest_call *call = call_new(q);
+    if (!call)
+        return;
+    call->audit = registry_audit(q, call->by_digest ? "delete manifest" : "delete tag");
+    request_write(q, on_delete_run, registry_on_deleted);
 }

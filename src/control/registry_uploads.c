@@ -31,6 +31,7 @@ struct push {
     bool hashing; /* what came before is read again, a part at a time */
     struct range range;
     uint64_t have;
+    struct store_audit audit; /* of a blob's end */
 };
 
 /* ---- what all of them do -------------------------------------------------------------------- */
@@ -53,6 +54,7 @@ static struct push *push_new(struct request *q)
     q->on_closed = blob_take_closed;
     q->code_absent = "BLOB_UPLOAD_UNKNOWN";
     q->code_bad = "BLOB_UPLOAD_INVALID";
+    push->audit = registry_audit(q, "push blob");
     push->id = q->parts[2];
     if (!push->id.data) {
         struct env *env = q->control->env;
@@ -130,6 +132,9 @@ static int on_link_run(struct job *job, struct store *store, struct err *err)
     int r = store->repository_ensure(store, q->parts[0], q->parts[1], q->now_ns, &id, err);
     if (r == 0)
         r = store->repository_blob_put(store, id, push->digest, bytes, q->now_ns, err);
+    push->audit.after = push->digest;
+    if (r == 0)
+        r = store->audit_add(store, &push->audit, err);
     return r < 0 ? r : blob_upload_name(push->take.upload, err);
 }
 
@@ -323,6 +328,11 @@ static int on_mount_run(struct job *job, struct store *store, struct err *err)
         r = store->repository_ensure(store, q->parts[0], q->parts[1], q->now_ns, &id, err);
     if (r == 0)
         r = store->repository_blob_put(store, id, push->digest, bytes, q->now_ns, err);
+    struct store_audit audit = push->audit;
+    audit.action = SLICE("mount blob");
+    audit.after = push->digest;
+    if (r == 0)
+        r = store->audit_add(store, &audit, err);
     push->mounted = r == 0;
     return r;
 }

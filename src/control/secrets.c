@@ -21,6 +21,7 @@
 #include "control/traffic.h"
 #include "control/watch.h"
 #include "io/timer.h"
+#include "store/digest.h"
 
 enum { NAMES_TOLD = 8 };
 
@@ -262,6 +263,19 @@ static int seal(struct request *q, struct secret_change *change, struct store_se
     return r;
 }
 
+static int read_before(struct request *q, struct store *store, struct err *err)
+{
+    struct secret_change *change = q->data;
+    struct store_secret *rows;
+    size_t count;
+    int r = store->secret_list(store, q->arena, &rows, &count, err);
+    for (size_t i = 0; i < count && r == 0; i++)
+        if (slice_equal(rows[i].project, change->project) &&
+            slice_equal(rows[i].name, change->name))
+            change->audit.before = digest_slice(q->arena, rows[i].sealed);
+    return r;
+}
+
 static int rows_load(struct secret_change *change, struct store *store, struct err *err)
 {
     change->rows_arena = arena_new();
@@ -279,6 +293,9 @@ static int on_put_run(struct job *job, struct store *store, struct err *err)
         .updated_ns = q->now_ns,
     };
     int r = seal(q, change, &row, err);
+    if (r == 0)
+        r = read_before(q, store, err);
+    change->audit.after = digest_slice(q->arena, row.sealed); /* which tells nothing of it */
     if (r == 0)
         r = store->secret_put(store, &row, err);
     if (r == 0)
@@ -384,6 +401,8 @@ static int on_delete_run(struct job *job, struct store *store, struct err *err)
     struct request *q = request_of_job(job);
     struct secret_change *change = q->data;
     int r = check_unused(store, q->arena, change, err);
+    if (r == 0)
+        r = read_before(q, store, err);
     if (r == 0)
         r = store->secret_delete(store, change->project, change->name, err);
     if (r == 0)

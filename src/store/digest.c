@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <openssl/evp.h>
 
+#include "base/arena.h"
 #include "base/auto.h"
 #include "base/err.h"
 
@@ -83,6 +84,12 @@ const char *digest_of(struct slice bytes, char ret_text[static DIGEST_TEXT])
     digest_end(digest, ret_text);
     digest_free(digest);
     return ret_text;
+}
+
+struct slice digest_slice(struct arena *arena, struct slice bytes)
+{
+    char text[DIGEST_TEXT];
+    return bytes.size ? arena_copy(arena, slice_of(digest_of(bytes, text))) : (struct slice){};
 }
 
 static bool is_kind(struct slice text, enum digest_kind kind)

@@ -10,6 +10,7 @@
 
 #include "base/slice.h"
 
+struct arena;
 struct err;
 
 enum {
@@ -35,6 +36,8 @@ const char *digest_end_of(struct digest *digest, char ret_text[static DIGEST_TEX
 
 /* All at once. Returns ret_text. */
 const char *digest_of(struct slice bytes, char ret_text[static DIGEST_TEXT]);
+/* The same in the arena; of nothing it is {}. */
+struct slice digest_slice(struct arena *arena, struct slice bytes);
 
 /* "sha256:" and 64 small hexadecimal digits; anything else is ERR_BAD_INPUT. */
 [[nodiscard]] int digest_check(struct slice text, struct err *err);

@@ -676,23 +676,37 @@ class Tokens(Joined):
     def test_the_audit_says_where_a_client_that_is_gone_came_from(self):
         """Its row is made on the loop: when the store's thread comes to it there is no client."""
         c = self.control
+        layer = b"layer"
+        digest = "sha256:" + hashlib.sha256(layer).hexdigest()
+        upload = f"/v2/default/shop/blobs/uploads/?digest={digest}"
+        self.ok(c.call("POST", upload.replace("shop", "one"), layer,
+                       type="application/octet-stream"), 201)
+        asked = {
+            "pop_created": ("POST", "/api/v1/pops", b'{"name": "oslo"}'),
+            "prices_set": ("PUT", "/api/v1/prices", b'{"prices": [{"request": "0.1 EUR"}]}'),
+            "mount blob": ("POST", upload.replace("digest", "mount"), b""),
+            "delete blob": ("DELETE", f"/v2/default/one/blobs/{digest}", b""),
+        }
         database = sqlite3.connect(c.home / "control/store.db", isolation_level=None)
         database.execute("BEGIN IMMEDIATE")
-        client = socket.create_connection(("127.0.0.1", c.port), SECONDS)
-        body = json.dumps({"name": "oslo"})
-        client.sendall((f"POST /api/v1/pops HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
-                        f"application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}").encode())
-        port = client.getsockname()[1]
-        self.get("/version")
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        client.close()  # a reset: heard of at once
+        ports = {}
+        for action, (method, path, body) in asked.items():
+            client = socket.create_connection(("127.0.0.1", c.port), SECONDS)
+            client.sendall((f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+                            f"application/json\r\nContent-Length: {len(body)}\r\n\r\n").encode() +
+                           body)
+            ports[action] = f"127.0.0.1:{client.getsockname()[1]}"
+            self.get("/version")
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()  # a reset: heard of at once
         for _ in range(3):
             self.get("/version")
         database.execute("ROLLBACK")
         database.close()
         self.create("rome")  # behind it
-        rows = {row["endpoint"]: row["from"] for row in self.get("/audit")["items"]}
-        self.assertEqual(rows["oslo"], f"127.0.0.1:{port}")
+        rows = {row["action"]: row["from"] for row in self.get("/audit")["items"]
+                if row["endpoint"] != "rome"}
+        self.assertEqual({action: rows.get(action) for action in ports}, ports)
 
 
 class Placed(Joined):

@@ -152,7 +152,7 @@ class Control:
             headers.setdefault("Content-Type", type)
         if isinstance(body, (dict, list)):
             body = json.dumps(body)
-        root = path in ("/openapi.json", "/healthz", "/readyz", "/metrics")
+        root = path in ("/openapi.json", "/healthz", "/readyz", "/metrics") or path[:4] == "/v2/"
         try:
             connection.request(method, path if root else "/api/v1" + path, body, headers)
         except (BrokenPipeError, ConnectionResetError):
