@@ -40,6 +40,7 @@ class Outcomes:
 
     def __init__(self, path=None):
         self.outcomes = {}
+        self.whys = {}  # of those that were skipped
         self.deselected = []
         self.phases = []
         for row in read(path) if path else ():
@@ -47,6 +48,7 @@ class Outcomes:
                 self.deselected.append(row["test"])
             else:
                 self.outcomes[row["test"]] = row["is"]
+                self.whys[row["test"]] = row["why"]
         self.file = open(path, "a", encoding="utf-8", buffering=1) if path else None
 
     def _tell(self, name, outcome, why="", seconds=0.0):
@@ -60,8 +62,9 @@ class Outcomes:
             self.outcomes[report.nodeid] = report.outcome
         if report.when == "teardown":
             skipped = [one.longrepr for one in self.phases if isinstance(one.longrepr, tuple)]
-            self._tell(report.nodeid, self.outcomes[report.nodeid],
-                       skipped[0][2].removeprefix("Skipped: ") if skipped else "",
+            self.whys[report.nodeid] = (
+                skipped[0][2].removeprefix("Skipped: ") if skipped else "")
+            self._tell(report.nodeid, self.outcomes[report.nodeid], self.whys[report.nodeid],
                        sum(one.duration for one in self.phases))
             self.phases.clear()
 

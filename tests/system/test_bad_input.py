@@ -466,9 +466,9 @@ def test_one_bad_document_of_several_changes_nothing(perigee, scratch):
 # --- the machine ---------------------------------------------------------------------------------
 
 
-def up(home, *arguments):
+def up(home, *arguments, wrap=()):
     """Runs `perigee up` until it gives up; what it said."""
-    command = [PROGRAM, "up", "--home", str(home)]
+    command = [*wrap, PROGRAM, "up", "--home", str(home)]
     for name in ("gateway", "control", "admin", "dns"):
         if f"--listen-{name}" not in arguments:
             command += [f"--listen-{name}", "127.0.0.1:0"]
@@ -487,6 +487,26 @@ def test_read_only_home(scratch):
         home = scratch / "closed" / "home"
     said = up(home)
     assert "cannot be written" in said and "--home DIR" in said
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("there", ["new", "empty", "used"])
+def test_a_home_on_a_read_only_file_system(new_perigee, scratch, there):
+    """Also where it was one that could be written, until the disk was mounted otherwise."""
+    (scratch / "disk").mkdir(mode=0o700)
+    home = scratch / "disk" / "home"
+    if there != "new":
+        home.mkdir(mode=0o700)
+    if there == "used":
+        one = new_perigee(start=False)
+        one.home = home
+        one.start()
+        one.stop()
+    wrap = ["unshare", "--mount", "--propagation", "private", "sh", "-c",
+            'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"', home.parent]
+    said = up(home, wrap=wrap)
+    assert "cannot be written: it is on a read-only file system" in said and "--home DIR" in said
+    assert home.exists() == (there != "new")
 
 
 @pytest.mark.parametrize("listener", ["gateway", "control", "admin"])
@@ -555,23 +575,31 @@ def short(node):
     return f"{file.rsplit('/', 1)[-1]}::{rest}"
 
 
-def may_skip(name):
-    """Sanitizers are slow; and not everywhere, nor for everybody, does an engine run: `make test`
-    runs half of the tests with each."""
-    return SANITIZED or name.startswith(("test_engine", "test_containers"))
+def of_engine(name):
+    """Not everywhere, nor for everybody, does an engine run: `make test` runs half of the tests
+    with each."""
+    return name.startswith(("test_engine", "test_containers"))
 
 
-def left_out(names, ran, deselected, asked_for_all):
+def may_skip(name, why):
+    """A sanitizer's run has all that does not say it cannot be under one."""
+    return of_engine(name) or (SANITIZED and why.startswith(("a sanitizer", "AddressSanitizer")))
+
+
+def left_out(names, ran, deselected, asked_for_all, whys=()):
     """Of the listed tests those that a run should have shown and has not: {name: outcome}. Of a
     whole run (there is a test of each file) all; of a part of one those of its files that are gone,
-    or failed. What was deselected is missed only where all was asked for."""
+    or failed. What was deselected is missed only where all was asked for. `whys`: {name: why it was
+    skipped}."""
+    whys = dict(whys)
     there = ran.keys() | set(deselected)
     seen = {name.split("::")[0] for name in there}
     whole = {name.split("::")[0] for name in names} <= seen
-    chosen = {name for name in deselected if not asked_for_all or may_skip(name)}
+    chosen = {name for name in deselected if not asked_for_all or of_engine(name)}
     if whole:
         return {name: ran.get(name) for name in names if ran.get(name) != "passed"
-                and not (ran.get(name) == "skipped" and may_skip(name)) and name not in chosen}
+                and not (ran.get(name) == "skipped" and may_skip(name, whys.get(name, "")))
+                and name not in chosen}
     return {name: ran.get(name) for name in names if ran.get(name) == "failed"
             or (name.split("::")[0] in seen and name not in there)}
 
@@ -593,9 +621,16 @@ GOOD_RUN = {A: "passed", B: "passed", C: "passed"}
     ({A: "failed"}, [B], False, {A}),
 ], ids=["whole", "failed", "skipped", "gone", "long", "chosen", "chosen-and-gone", "part",
         "part-and-gone", "part-and-failed"])
-def test_what_is_left_out_is_found(monkeypatch, ran, deselected, all_of_it, missed):
-    monkeypatch.setitem(globals(), "may_skip", lambda name: False)
+def test_what_is_left_out_is_found(ran, deselected, all_of_it, missed):
     assert left_out([A, B, C], ran, deselected, all_of_it).keys() == missed
+
+
+@pytest.mark.parametrize("why,sanitized,missed", [
+    ("a sanitizer's own malloc", True, set()), ("a sanitizer's own malloc", False, {B}),
+    ("needs root", True, {B}), ("", True, {B})], ids=["its-own", "without", "root", "no-reason"])
+def test_a_sanitizer_excuses_what_it_cannot_run_alone(monkeypatch, why, sanitized, missed):
+    monkeypatch.setitem(globals(), "SANITIZED", sanitized)
+    assert left_out([A, B, C], GOOD_RUN | {B: "skipped"}, [], True, {B: why}).keys() == missed
 
 
 @pytest.mark.last
@@ -605,4 +640,6 @@ def test_all_listed_have_run(request):
     assert len(names) > 100 and len(set(names)) == len(names)
     ran = {short(name): outcome for name, outcome in session.outcomes.items()}
     asked_for_all = not option.keyword and option.markexpr in ("", "not long")
-    assert not left_out(names, ran, [short(name) for name in session.deselected], asked_for_all)
+    whys = {short(name): why for name, why in session.whys.items()}
+    assert not left_out(names, ran, [short(name) for name in session.deselected], asked_for_all,
+                        whys)
