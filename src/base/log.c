@@ -78,10 +78,12 @@ static void put_text(struct line *line, struct slice text)
     for (size_t i = 0; i < text.size;) {
         unsigned char c = (unsigned char)text.data[i];
         size_t length = utf8_length((struct slice){ text.data + i, text.size - i });
+        bool control = c < 0x20 || c == 0x7f ||
+                       (c == 0xc2 && length == 2 && (unsigned char)text.data[i + 1] < 0xa0);
         if (c == '"' || c == '\\') {
             put(line, (char[]){ '\\', (char)c }, 2);
             i++;
-        } else if (length == 0 || c < 0x20 || c == 0x7f || c == 0xc2) { /* C1 controls too */
+        } else if (length == 0 || control) {
             char escaped[8];
             put(line, escaped, (size_t)snprintf(escaped, sizeof escaped, "\\x%02x", c));
             i++;
