@@ -8,11 +8,12 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import time
 
 import pytest
 
-from deadline import children, command_line
+from deadline import DEADLINE, children, command_line, wait_readable
 from perigee import PROGRAM, Perigee
 from test_worker_contract import MISBEHAVE
 from worker import reachable
@@ -70,6 +71,58 @@ def ask(perigee, name, command):
     answer = json.loads(body)
     said = answer["outputs"][0]["data"][0] if status == 200 else answer["error"]
     return status, headers.get("Perigee-Error"), said
+
+
+class Followed:
+    """`perigee logs NAME --follow`: its lines as they come."""
+
+    def __init__(self, perigee, name, *form):
+        self.process = subprocess.Popen([perigee.program, "logs", name, "--follow", *form],
+                                        env=perigee.environment(), stdout=subprocess.PIPE)
+        self.text = b""
+
+    def line(self, part):
+        """The next line with that in it."""
+        descriptor, deadline = self.process.stdout.fileno(), time.monotonic() + DEADLINE
+        while True:
+            *lines, self.text = self.text.split(b"\n")
+            for index, line in enumerate(lines):
+                if part in line:
+                    self.text = b"\n".join([*lines[index + 1:], self.text])
+                    return line
+            wait_readable([descriptor], deadline, part)
+            read = os.read(descriptor, 65536)
+            assert read, f"it ended before it said {part}"
+            self.text += read
+
+    def end(self):
+        self.process.terminate()
+        self.process.wait(DEADLINE)
+        self.process.stdout.close()
+
+
+def test_what_a_replica_writes_is_followed_and_cannot_speak_to_a_terminal(perigee, deploy):
+    name = deploy()
+    shown, raw = Followed(perigee, name), Followed(perigee, name, "--json")
+
+    def write(text):
+        status, _, said = ask(perigee, name, f"call write 2 x:{text.hex()} {len(text)}")
+        assert (status, said) == (200, str(len(text)))
+
+    try:
+        write(b"first\n")
+        for follow in (shown, raw):
+            follow.line(b"first")
+        write(b"red \x1b[31m\xc2\x9b31m \tcaf\xc3\xa9 \xff\x07 end\nlast\n")
+        line = shown.line(b"red ")
+        assert line.endswith(rb"red \x1b[31m\xc2\x9b31m \x09caf" b"\xc3\xa9 "
+                             b"\xef\xbf\xbd" rb"\x07 end"), line
+        assert json.loads(raw.line(b"red "))["line"].startswith("red ")
+        for follow in (shown, raw):
+            follow.line(b"last")
+    finally:
+        shown.end()
+        raw.end()
 
 
 def last_death(perigee, name):
