@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * infer: files in, a readable answer out. Inputs go in the protocol's binary form (JSON ones as
- * they are), answers come back as JSON.
+ * they are); answers come back in it too, but for --json.
  */
 #include <inttypes.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,6 +12,7 @@
 #include "cli/cli.h"
 #include "cli/commands.h"
 #include "cli/from.h"
+#include "cli/infer_answer.h"
 #include "cli/tensor_file.h"
 #include "cli/view.h"
 #include "http/fetch.h"
@@ -53,8 +53,9 @@ static int gateway_error(const struct fetch_answer *answer, yyjson_val *json, st
     return err_set(err, code, "%.*s", (int)(text.size < 450 ? text.size : 450), text.data);
 }
 
+/* The JSON of an answer, and what follows it. */
 static int ask(struct infer *infer, struct fetch_request *request, struct fetch_answer *answer,
-               yyjson_val **ret_json, struct err *err)
+               yyjson_val **ret_json, struct slice *ret_binary, struct err *err)
 {
     const struct json_limits limits = { .bytes_max = 1 << 30, .memory_max = (size_t)8 << 30 };
     struct cli_progress progress;
@@ -67,8 +68,13 @@ static int ask(struct infer *infer, struct fetch_request *request, struct fetch_
         return err_wrap(err, "gateway");
     *ret_json = NULL;
     struct err bad = {};
-    if (answer->body.size &&
-        json_parse(infer->cli->arena, answer->body, &limits, ret_json, &bad) < 0 &&
+    struct slice json = answer->body;
+    uint64_t json_bytes;
+    if (slice_u64(fetch_header_get(answer, "Inference-Header-Content-Length"), &json_bytes) &&
+        json_bytes <= json.size)
+        json.size = (size_t)json_bytes;
+    *ret_binary = (struct slice){ json.data + json.size, answer->body.size - json.size };
+    if (json.size && json_parse(infer->cli->arena, json, &limits, ret_json, &bad) < 0 &&
         answer->status < 400)
         return err_set(err, ERR_INTERNAL, "the gateway's answer cannot be read: %s", bad.message);
     return answer->status >= 400 ? gateway_error(answer, *ret_json, err) : 0;
@@ -94,7 +100,8 @@ static int metadata_get(struct infer *infer, struct err *err)
         .body_fd = -1,
         .timeout_ms = INFER_TIMEOUT_MS,
     };
-    return ask(infer, &request, &answer, &infer->metadata, err);
+    struct slice none;
+    return ask(infer, &request, &answer, &infer->metadata, &none, err);
 }
 
 /* The properties are a help, not a need: without control a picture wants --image. */
@@ -388,6 +395,13 @@ static struct slice body_make(struct infer *infer, size_t *ret_json_bytes)
         }
         json_array_end(&w);
     }
+    /* JSON has no NaN, no text but UTF-8, and is large: for --json it is what was asked for. */
+    if (!infer->cli->json || cli_option_value(infer->cli, "--save")) {
+        json_key(&w, "parameters");
+        json_object_begin(&w);
+        json_member_bool(&w, "binary_data_output", true);
+        json_object_end(&w);
+    }
     json_object_end(&w);
     struct slice json = json_end(&w);
     char *body = arena_alloc(arena, json.size + bytes + 1), *at = body;
@@ -406,89 +420,6 @@ static struct slice body_make(struct infer *infer, size_t *ret_json_bytes)
 
 /* ---- the answer ------------------------------------------------------------------------------ */
 
-enum { SHOWN_ROWS = 10, SHOWN_BARS = 20, BAR_COLUMNS = 40, MORE_COLUMNS = 20 };
-
-/* One row of shares that make a whole: bars, the highest marked. */
-static bool is_shares(yyjson_val *data)
-{
-    size_t index, count;
-    yyjson_val *item;
-    double sum = 0;
-    if (yyjson_arr_size(data) < 2 || yyjson_arr_size(data) > SHOWN_BARS)
-        return false;
-    yyjson_arr_foreach(data, index, count, item)
-    {
-        if (!yyjson_is_num(item) || yyjson_get_num(item) < 0)
-            return false;
-        sum += yyjson_get_num(item);
-    }
-    return fabs(sum - 1) < 1e-3;
-}
-
-static void bars_print(struct cli *cli, yyjson_val *data)
-{
-    size_t index, count, best = 0;
-    yyjson_val *item;
-    yyjson_arr_foreach(data, index, count,
-                       item) if (yyjson_get_num(item) > yyjson_get_num(yyjson_arr_get(data, best)))
-        best = index;
-    yyjson_arr_foreach(data, index, count, item)
-    {
-        double share = yyjson_get_num(item);
-        int filled = (int)lround(share * BAR_COLUMNS);
-        printf("  %s%3zu ", index == best ? cli_color(cli, CLI_BOLD) : "", index);
-        for (int i = 0; i < filled; i++)
-            fputs("█", stdout);
-        printf("%*s %6.2f %%%s\n", BAR_COLUMNS - filled, "", share * 100,
-               index == best ? cli_color(cli, CLI_PLAIN) : "");
-    }
-}
-
-static struct slice value_text(struct cli *cli, yyjson_val *item)
-{
-    if (yyjson_is_real(item))
-        return slice_of(arena_format(cli->arena, "%.4g", yyjson_get_real(item)));
-    return yyjson_is_str(item) ? json_slice(item) : json_print(cli->arena, item, 0);
-}
-
-/* One line: as many as fit, then how many there are more. False when some were left out. */
-static bool values_print(struct cli *cli, yyjson_val *data, size_t first, size_t count)
-{
-    size_t room = (size_t)cli->columns > MORE_COLUMNS ? (size_t)cli->columns - MORE_COLUMNS : 0;
-    size_t used = 0, index = 0;
-    printf("  ");
-    for (; index < count; index++) {
-        struct slice text = value_text(cli, yyjson_arr_get(data, first + index));
-        used += text.size + 2;
-        if (index && used > room)
-            break;
-        printf("%s", index ? ", " : "");
-        cli_print_text(stdout, text);
-    }
-    if (index < count)
-        printf(" ... (%zu more)", count - index);
-    putchar('\n');
-    return index == count;
-}
-
-/* A row of the last dimension is a line; a tensor of one dimension is one row. */
-static void rows_print(struct cli *cli, yyjson_val *data, yyjson_val *shape)
-{
-    size_t total = yyjson_arr_size(data);
-    size_t rank = yyjson_arr_size(shape);
-    size_t columns = rank > 1 ? (size_t)yyjson_get_uint(yyjson_arr_get_last(shape)) : total;
-    if (columns == 0 || total % columns)
-        columns = total;
-    size_t rows = columns ? total / columns : 1;
-    bool whole = rows <= SHOWN_ROWS;
-    for (size_t row = 0; row < rows && row < SHOWN_ROWS; row++)
-        whole &= values_print(cli, data, row * columns, columns);
-    if (rows > SHOWN_ROWS)
-        printf("  ... %zu more rows\n", rows - SHOWN_ROWS);
-    if (!whole)
-        printf("  (--json has all, and all digits)\n");
-}
-
 static void served_print(struct infer *infer, const struct fetch_answer *answer, FILE *out)
 {
     struct cli *cli = infer->cli;
@@ -501,32 +432,27 @@ static void served_print(struct infer *infer, const struct fetch_answer *answer,
     fprintf(out, "%s\n", cli_color(cli, CLI_PLAIN));
 }
 
-static void answer_print(struct infer *infer, const struct fetch_answer *answer, yyjson_val *json)
+static int answer_show(struct infer *infer, const struct fetch_answer *answer, yyjson_val *json,
+                       struct slice binary, struct err *err)
 {
     struct cli *cli = infer->cli;
-    size_t index, count;
-    yyjson_val *output;
+    const char *path = cli_option_value(cli, "--save");
+    struct infer_output *outputs;
+    size_t count;
+    int r = infer_answer_read(cli->arena, json, binary, &outputs, &count, err);
+    if (r == 0 && path)
+        r = infer_answer_save(cli, path, outputs, count, err);
+    if (r < 0)
+        return r;
     if (cli->json) {
         cli_print_json(cli, json);
         if (infer->from)
             served_print(infer, answer, stderr);
-        return;
+        return 0;
     }
-    yyjson_arr_foreach(json_member(json, "outputs"), index, count, output)
-    {
-        yyjson_val *data = json_member(output, "data");
-        struct slice shape = json_print(cli->arena, json_member(output, "shape"), 0);
-        fputs(cli_color(cli, CLI_BOLD), stdout);
-        cli_print_text(stdout, view_text(output, "name"));
-        printf("%s %s", cli_color(cli, CLI_PLAIN), cli_color(cli, CLI_DIM));
-        cli_print_text(stdout, view_text(output, "datatype"));
-        printf(" %.*s%s\n", SLICE_FMT(shape), cli_color(cli, CLI_PLAIN));
-        if (is_shares(data))
-            bars_print(cli, data);
-        else
-            rows_print(cli, data, json_member(output, "shape"));
-    }
+    infer_answer_print(cli, outputs, count);
     served_print(infer, answer, stdout);
+    return 0;
 }
 
 static int infer_send(struct infer *infer, struct err *err)
@@ -553,10 +479,9 @@ static int infer_send(struct infer *infer, struct err *err)
     };
     struct fetch_answer answer;
     yyjson_val *json;
-    int r = ask(infer, &request, &answer, &json, err);
-    if (r == 0)
-        answer_print(infer, &answer, json);
-    return r;
+    struct slice binary;
+    int r = ask(infer, &request, &answer, &json, &binary, err);
+    return r < 0 ? r : answer_show(infer, &answer, json, binary, err);
 }
 
 /* The home's own gateway, also while control is away; of another control the endpoint's url. */

@@ -82,6 +82,7 @@ const struct cli_command cli_commands[] = {
                                         "standard input).", true },
               { "--image", "SPEC", "How pixels become numbers: whole, 8x8,gray,flat,0:16,invert, or changes of what the model says, invert=false.", false },
               { "--output", "NAME", "Only this output.", true },
+              { "--save", "FILE", "Keep the outputs in a .npz; --json then names them without their data.", false },
               { "--revision", "N", "Ask this revision.", false },
               { "--timeout", "TIME", "Deadline of the request.", false },
               { "--from", "CITY|ADDRESS", "As a client there: resolve by our DNS, send to the PoP that it names, the next address where one fails; with --url to that PoP. In a network in a box a city is one of its places (docs/fleet.md).", false },
@@ -90,6 +91,7 @@ const struct cli_command cli_commands[] = {
               { "--url", "URL", "The gateway; else the first of the home's Perigee, or the endpoint's url where control is named (--control, $PERIGEE_CONTROL, a context).", false }),
       "  perigee infer digits --input image=examples/digits/samples/digit-7.png\n"
       "  perigee infer digits --input image=batch.npy --json\n"
+      "  perigee infer digits --input image=batch.npy --save answer.npz\n"
       "  perigee infer digits --from Tokyo --input image=digit-7.png\n"
       "  echo '[[0, 1, 2]]' | perigee infer model --input x=@-\n",
       1, 1, cmd_infer },

@@ -68,6 +68,24 @@ static double element_double(struct element n)
     return n.negative ? -(double)n.natural : (double)n.natural;
 }
 
+double tensor_element(const struct tensor_file *tensor, uint64_t index)
+{
+    const char *from = tensor->data.data + index * tensor_type_bytes(tensor->datatype);
+    return element_double(element_read(tensor->datatype, from));
+}
+
+const char *tensor_element_text(struct arena *arena, const struct tensor_file *tensor,
+                                uint64_t index)
+{
+    const char *from = tensor->data.data + index * tensor_type_bytes(tensor->datatype);
+    struct element n = element_read(tensor->datatype, from);
+    if (tensor->datatype == TENSOR_BOOL)
+        return n.natural ? "true" : "false";
+    if (n.real)
+        return arena_format(arena, "%.4g", n.value);
+    return arena_format(arena, "%s%llu", n.negative ? "-" : "", (unsigned long long)n.natural);
+}
+
 /* Into `bits` wide integers; false: not a whole number, or out of range. */
 static bool integer_write(struct element n, unsigned bits, bool is_signed, char *to)
 {

@@ -34,6 +34,15 @@ struct tensor_file {
 [[nodiscard]] int npz_read(struct arena *arena, struct slice file, struct slice name,
                            struct tensor_file *ret, struct err *err);
 
+/* A .npz, an array at a time: BF16 as FP32, BYTES as S. With r < 0 npz_end() removes the file;
+ * it returns r, or what went wrong. */
+struct npz;
+[[nodiscard]] int npz_begin(struct arena *arena, const char *path, struct npz **ret,
+                            struct err *err);
+[[nodiscard]] int npz_add(struct npz *npz, struct slice name, const struct tensor_file *tensor,
+                          struct err *err);
+[[nodiscard]] int npz_end(struct npz *npz, int r, struct err *err);
+
 /* How pixels become numbers (interfaces.md 10). */
 struct image_spec {
     uint32_t width, height, channels; /* channels 1: gray, 3: RGB */
@@ -71,5 +80,9 @@ struct image {
                                  enum tensor_type datatype, struct err *err);
 [[nodiscard]] int tensor_fit(struct tensor_file *tensor, const struct tensor_file *want,
                              struct err *err);
+/* An element of any datatype but BYTES: as a number, and as text of four digits. */
+double tensor_element(const struct tensor_file *tensor, uint64_t index);
+const char *tensor_element_text(struct arena *arena, const struct tensor_file *tensor,
+                                uint64_t index);
 /* "FP32 [1,64]" */
 const char *tensor_words(struct arena *arena, const struct tensor_file *tensor);

@@ -38,7 +38,8 @@ def engine_of_make_test(name):
 def pytest_itemcollected(item):
     if item.module.__name__.rpartition(".")[2] in SLOW:
         item.add_marker("slow")
-    values = [*item.callspec.params.values()] if hasattr(item, "callspec") else []
+    values = item.callspec.params.values() if hasattr(item, "callspec") else []
+    values = [value for value in values if isinstance(value, str)]
     if any(name in values for name in ENGINES if name != engine_of_make_test(item.originalname)):
         item.add_marker("long")
 

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <jpeglib.h> /* after stdio.h */
 #include <string.h>
+#include <unistd.h>
 #include <zlib.h>
 
 #include "base/arena.h"
@@ -227,6 +228,67 @@ static void test_npz(void **state)
     zip_add(&method, "x.npy", a, 14, 0);
     assert_int_equal(npz_read(arena, zip_end(&method), SLICE("x"), &tensor, &err), ERR_BAD_INPUT);
     assert_non_null(strstr(err.message, "method 14"));
+}
+
+/* Each datatype, two shapes, and what is read again. */
+static void test_npz_written(void **state)
+{
+    static const char words[] = "\1\0\0\0a\0\0\0\0\3\0\0\0b\0c";
+    char path[] = "/tmp/perigee-npz-XXXXXX";
+    static char data[16], text[1 << 16];
+    struct npz *npz = NULL;
+    struct err err = {};
+    int fd = mkstemp(path);
+    (void)state;
+    assert_true(fd >= 0);
+    close(fd);
+    for (size_t i = 0; i < sizeof data; i++)
+        data[i] = (char)(i * 37);
+    assert_int_equal(npz_begin(arena, path, &npz, &err), 0);
+    for (int type = 1; type < TENSOR_TYPE_COUNT; type++) {
+        struct tensor_file tensor = { .datatype = (enum tensor_type)type };
+        size_t bytes = tensor_type_bytes(tensor.datatype);
+        tensor.shape = (struct tensor_shape){ 2, { 2, bytes ? 16 / (2 * (int64_t)bytes) : 0 } };
+        tensor.data = (struct slice){ data, bytes ? 16 : 0 };
+        if (type == TENSOR_BYTES) {
+            tensor.shape = (struct tensor_shape){ 1, { 3 } };
+            tensor.data = (struct slice){ words, sizeof words - 1 };
+        }
+        assert_int_equal(npz_add(npz, slice_of(tensor_type_name(tensor.datatype)), &tensor, &err),
+                         0);
+    }
+    struct tensor_file scalar = { TENSOR_FP64, {}, { data, 8 } };
+    assert_int_equal(npz_add(npz, SLICE("a/b \xc3\xa9"), &scalar, &err), 0);
+    assert_int_equal(npz_end(npz, 0, &err), 0);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    struct slice all = { text, fread(text, 1, sizeof text, file) };
+    fclose(file);
+    for (int type = 1; type < TENSOR_TYPE_COUNT; type++) {
+        struct tensor_file got;
+        const char *name = tensor_type_name((enum tensor_type)type);
+        assert_int_equal(npz_read(arena, all, slice_of(name), &got, &err), 0);
+        assert_int_equal((int)got.datatype, type == TENSOR_BF16 ? TENSOR_FP32 : type);
+        if (type == TENSOR_BYTES) {
+            assert_int_equal(got.shape.rank, 1);
+            assert_true(slice_equal(got.data, (struct slice){ words, sizeof words - 1 }));
+        } else if (type == TENSOR_BF16) {
+            assert_true(got.shape.rank == 2 && got.shape.dims[1] == 4);
+            for (size_t i = 0; i < 8; i++) /* the upper half of each */
+                assert_memory_equal(got.data.data + 4 * i + 2, data + 2 * i, 2);
+        } else {
+            assert_int_equal(got.shape.rank, 2);
+            assert_true(slice_equal(got.data, (struct slice){ data, 16 }));
+        }
+    }
+    struct tensor_file got;
+    assert_int_equal(npz_read(arena, all, SLICE("a/b \xc3\xa9"), &got, &err), 0);
+    assert_true(got.shape.rank == 0 && got.data.size == 8);
+    /* What was begun and given up leaves what was there. */
+    assert_int_equal(npz_begin(arena, path, &npz, &err), 0);
+    assert_int_equal(npz_end(npz, ERR_TOO_LARGE, &err), ERR_TOO_LARGE);
+    assert_int_equal(access(path, R_OK), 0);
+    unlink(path);
 }
 
 static void test_npz_cut_anywhere(void **state)
@@ -632,6 +694,7 @@ int main(void)
         cmocka_unit_test(test_npy),
         cmocka_unit_test(test_npy_cut_anywhere),
         cmocka_unit_test(test_npz),
+        cmocka_unit_test(test_npz_written),
         cmocka_unit_test(test_npz_cut_anywhere),
         cmocka_unit_test(test_image_spec),
         cmocka_unit_test(test_image_property),
