@@ -4,11 +4,13 @@
 Each machine that lacks something is made with a mount or network namespace of its own.
 """
 import os
+import pty
 import subprocess
 import time
 
 import pytest
 
+from deadline import DEADLINE, wait_readable
 from perigee import ROOT
 
 SETUP = ROOT / "tools" / "setup"
@@ -124,6 +126,44 @@ def test_without_root_and_sudo_it_names_the_packages(scratch):
         f"setpriv --reuid 65534 --regid 65534 --clear-groups {scratch}/tools/setup")
     assert code == 1
     assert "as root run 'apt-get install --no-install-recommends libuv1-dev'" in last
+
+
+STEP = ('set -eu; . "$TOOLS/lib.sh"; here=; '
+        'quietly "does a thing" sh -c \'echo begun; echo "half \x1b[31mway"; read x <"$0"\' '
+        '"$PIPE"; echo over')
+
+
+def test_on_a_terminal_a_long_step_shows_where_it_is(scratch):
+    os.mkfifo(scratch / "pipe")
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execvpe("bash", ["bash", "-c", STEP], {
+            **os.environ, "TOOLS": str(ROOT / "tools/setup.d"), "PIPE": str(scratch / "pipe")})
+    said, deadline = b"", time.monotonic() + DEADLINE
+
+    def read_until(wanted):
+        nonlocal said
+        while wanted not in said:
+            wait_readable([terminal], deadline, f"{wanted!r} in {said!r}")
+            said += os.read(terminal, 65536)
+
+    read_until(b" s  half [31mway")
+    assert b"begun" not in said
+    (scratch / "pipe").write_text("go on\n")
+    read_until(b"over")
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    os.close(terminal)
+    assert said.rindex(b"\r\x1b[K") > said.rindex(b"half")  # and takes it away
+
+
+def test_elsewhere_it_is_a_line(scratch):
+    os.mkfifo(scratch / "pipe")
+    step = subprocess.Popen(["bash", "-c", STEP], text=True, stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT,
+                            env={**os.environ, "TOOLS": str(ROOT / "tools/setup.d"),
+                                 "PIPE": str(scratch / "pipe")})
+    (scratch / "pipe").write_text("go on\n")
+    assert step.communicate(timeout=DEADLINE)[0] == "setup: does a thing ...\nover\n"
 
 
 def test_other_bytes_than_those_locked_are_refused(scratch):

@@ -15,19 +15,40 @@ fail()
     exit 1
 }
 
-# quietly WHAT COMMAND...: shows a line with the time taken; the command's own words only when it fails.
+# quietly WHAT COMMAND...: shows a line with the time taken; the command's own words only when it fails,
+# and on a terminal its last line while it runs.
 quietly()
 {
-    local what=$1 log start=$SECONDS
+    local what=$1 log start=$SECONDS status=0 teller=
     shift
     log=$(mktemp "${TMPDIR:-/tmp}/perigee-setup.XXXXXX")
     echo "setup: $what ..." >&2
-    if ! "$@" >"$log" 2>&1; then
+    [ ! -t 2 ] || { tell_progress "$log" & teller=$!; }
+    "$@" >"$log" 2>&1 || status=$?
+    if [ -n "$teller" ]; then
+        kill "$teller" 2>/dev/null || true
+        wait "$teller" 2>/dev/null || true
+        printf '\r\033[K' >&2
+    fi
+    if [ "$status" != 0 ]; then
         tail -n 25 "$log" >&2
         explain "$log"
     fi
     rm -f "$log"
     [ $((SECONDS - start)) -lt 5 ] || echo "setup: $what: done in $((SECONDS - start)) s" >&2
+}
+
+# Once a second how long it has taken, and the log's last line: one line of the terminal, written over.
+tell_progress()
+{
+    local log=$1 begin=$SECONDS line width
+    width=$(stty size <&2 2>/dev/null | cut -d ' ' -f 2) || true
+    [ "${width:-0}" -ge 20 ] || width=80
+    while sleep 1 && kill -0 $$ 2>/dev/null; do
+        line=$(tail -c 400 "$log" | tr '\r' '\n' | LC_ALL=C tr -cd '\n\040-\176' | grep . | tail -n 1) || true
+        line="  $((SECONDS - begin)) s  $line"
+        printf '\r\033[K%s' "${line:0:width - 1}" >&2
+    done
 }
 
 # Ends with the sentence that fits what the log says.
