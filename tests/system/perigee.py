@@ -91,6 +91,14 @@ class Perigee:
         self.check_nothing_left(mine)
         return status
 
+    @contextlib.contextmanager
+    def running(self):
+        """Started, and ended however what is done with it ends."""
+        try:
+            yield self.start()
+        finally:
+            self.stop()
+
     def kill(self):
         """As if the power went for this one process: SIGKILL to the supervisor."""
         return self.stop(signal.SIGKILL)

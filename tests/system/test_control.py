@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Control in a whole Perigee: its description is valid and true, and its state is never lost."""
-import contextlib
 import hashlib
 import http.client
 import json
@@ -19,6 +18,7 @@ import pytest
 from deadline import DEADLINE, until, wait_file
 from oip import tensor
 from perigee import DIGITS, PROGRAM, Perigee
+from test_durable import fill as fill_disk, small_disk
 
 BLOB = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -188,20 +188,9 @@ def test_backup_while_running_and_restore(new_perigee, scratch):
 @pytest.mark.root
 def test_a_full_disk_loses_nothing(new_perigee):
     one = new_perigee(start=False)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m,mode=0700", "tmpfs",
-                              str(one.home)], capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip("cannot mount a small disk here: " + mounted.stderr.decode().strip())
-    try:
-        one.start()
+    with small_disk(one.home, "12m"), one.running():
         one.cli("deploy", "digits", "--model", DIGITS / "digits.onnx")
-        filler = one.home / "filler"
-        with open(filler, "wb", buffering=0) as file:
-            try:
-                while True:
-                    file.write(bytes(4096))
-            except OSError:
-                pass
+        filler = fill_disk(one.home)
         refused = 0
         for i in range(400):  # SQLite's log may have room for a few
             got, headers, body = one.request(
@@ -232,10 +221,6 @@ def test_a_full_disk_loses_nothing(new_perigee):
         view = one.json("show", "digits")
         assert view["labels"] == {"after": "it"}
         assert view["generation"] == before["generation"] + 1
-    finally:
-        if one.process and one.process.poll() is None:
-            one.stop()
-        subprocess.run(["umount", "-l", str(one.home)], check=False)
 
 
 def test_state_survives_kills_of_everything(new_perigee):
@@ -277,17 +262,9 @@ def test_a_start_on_a_full_disk_ends_well(new_perigee, end):
     """Where Perigee answers is written down once there is room. After a clean end the store's log
     has to be made anew: for that a reserve is kept."""
     one = new_perigee(start=False)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=0700", "tmpfs",
-                              str(one.home)], capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip("cannot mount a small disk here: " + mounted.stderr.decode().strip())
-    try:
-        one.start()
+    with small_disk(one.home, "4m"), one.running():
         end(one)
-        filler = one.home / "filler"
-        with open(filler, "wb", buffering=0) as file, contextlib.suppress(OSError):
-            while True:
-                file.write(bytes(4096))
+        filler = fill_disk(one.home)
         one.start(wait=False)
         where = ["--control", f"unix:{one.home}/run/control.sock"]
         until("control", lambda: one.cli("endpoints", *where, status=None).returncode == 0)
@@ -296,10 +273,6 @@ def test_a_start_on_a_full_disk_ends_well(new_perigee, end):
         wait_file(addresses, one.process, time.monotonic() + DEADLINE)
         one.addresses = json.loads(addresses.read_text())
         assert one.json("endpoints")["items"] == []
-    finally:
-        if one.process and one.process.poll() is None:
-            one.stop()
-        subprocess.run(["umount", "-l", str(one.home)], check=False)
 
 
 def test_a_newer_state_is_refused(new_perigee):

@@ -24,15 +24,10 @@ clients:
 
 @pytest.fixture(scope="module", name="fleet")
 def _fleet(homes, tmp_path_factory):
-    file = tmp_path_factory.mktemp("explain") / "fleet.yaml"
-    file.write_text(FLEET)
-    found = Fleet(homes(start=False).home, ["--fleet", file])
-    try:
-        found.start()
+    folder = tmp_path_factory.mktemp("explain")
+    with Fleet.of(homes(start=False).home, folder, FLEET).running() as found:
         found.deploy(regions=["two"], spread={"pops": 1})
         yield found
-    finally:
-        found.stop()
 
 
 def asked(fleet, pop, **headers):

@@ -44,6 +44,12 @@ class Fleet(Perigee):
     """`perigee up --fleet`; `pops`: the addresses of each PoP by its name."""
     pops = {}
 
+    @classmethod
+    def of(cls, home, folder, text, *arguments):
+        """Of a file in that folder, which says so."""
+        (folder / "fleet.yaml").write_text(text)
+        return cls(home, ["--fleet", folder / "fleet.yaml", *arguments])
+
     def start(self, *arguments, **more):
         super().start(*arguments, **more)
         self.pops = self.addresses.pop("pops")
@@ -108,15 +114,10 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def fleet(homes, folder):
-    (folder / "fleet.yaml").write_text(FLEET)
-    plain = homes(start=False)
-    found = Fleet(plain.home, ["--fleet", folder / "fleet.yaml", "--record", folder / "record"])
-    try:
-        found.start()
+    with Fleet.of(homes(start=False).home, folder, FLEET, "--record",
+                  folder / "record").running() as found:
         found.deploy()
         yield found
-    finally:
-        found.stop()
 
 
 def named(fleet, source, endpoint="digits"):
@@ -398,12 +399,9 @@ def test_wrong_flags(scratch, arguments, says):
 
 
 def test_a_fleet_that_was_stopped_goes_on_where_it_was(scratch):
-    (scratch / "fleet.yaml").write_text(FLEET)
     home = scratch / "box"
     home.mkdir(mode=0o700)
-    box = Fleet(home, ["--fleet", scratch / "fleet.yaml"])
-    try:
-        box.start()
+    with Fleet.of(home, scratch, FLEET).running() as box:
         box.deploy()
         assert box.stop() == 0
         box.start()
@@ -411,8 +409,6 @@ def test_a_fleet_that_was_stopped_goes_on_where_it_was(scratch):
         for place in "one", "two":
             with contextlib.closing(box.client(place, NEAR)) as connection:
                 until("the replica", lambda connection=connection: asked(connection) == 200)
-    finally:
-        box.stop()
 
 
 def test_a_taken_port_names_its_flag_and_who_has_it(scratch):
@@ -430,14 +426,9 @@ def test_a_taken_port_names_its_flag_and_who_has_it(scratch):
 def test_the_example_comes_up_and_a_killed_box_leaves_nothing(scratch):
     home = scratch / "box"
     home.mkdir(mode=0o700)
-    box = Fleet(home, ["--fleet", ROOT / "examples" / "fleet.yaml"])
-    box.start()
-    try:
+    with Fleet(home, ["--fleet", ROOT / "examples" / "fleet.yaml"]).running() as box:
         places = box.json("fleet")["places"]
         assert [row["state"] for row in places if row["pop"]] == ["up"] * 6
         assert {row["name"] for row in places if not row["pop"]} >= {"Tokyo", "São Paulo"}
         with socket.create_connection(box.address(), DEADLINE):
             assert box.kill() == -signal.SIGKILL
-    finally:
-        if box.process:
-            box.stop()

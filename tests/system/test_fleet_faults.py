@@ -151,17 +151,11 @@ class Load:
 
 @pytest.fixture(scope="module", name="fleet")
 def the_fleet(homes, tmp_path_factory):
-    path = tmp_path_factory.mktemp("faults") / "fleet.yaml"
-    path.write_text(FLEET)
-    plain = homes(start=False)
-    found = Fleet(plain.home, ["--fleet", path])
-    try:
-        found.start()
+    folder = tmp_path_factory.mktemp("faults")
+    with Fleet.of(homes(start=False).home, folder, FLEET).running() as found:
         found.deploy(spread={"pops": 3})
         whole(found)
         yield found
-    finally:
-        found.stop()
 
 
 def whole(fleet):
@@ -302,17 +296,11 @@ TWINS = FLEET.replace("[34.69, 135.5]", "[35.68, 139.77]").replace("[two, three]
 @pytest.fixture(name="twins")
 def the_twins(homes, tmp_path):
     """Two of the places are in one city: who is near has both in his answer."""
-    path = tmp_path / "fleet.yaml"
-    path.write_text(TWINS)
-    found = Fleet(homes(start=False).home, ["--fleet", path])
-    try:
-        found.start()
+    with Fleet.of(homes(start=False).home, tmp_path, TWINS).running() as found:
         found.deploy(spread={"pops": 3})
         until("both in one answer", lambda: sorted(named(found, NEAR)) == ["127.0.1.2",
                                                                           "127.0.1.3"])
         yield found
-    finally:
-        found.stop()
 
 
 @pytest.mark.slow

@@ -124,17 +124,13 @@ def binary(values):
 
 @pytest.fixture(scope="module")
 def box(homes, tmp_path_factory):
-    found = Box(homes(start=False).home, tmp_path_factory.mktemp("forward"))
-    try:
-        found.start()
+    with Box(homes(start=False).home, tmp_path_factory.mktemp("forward")).running() as found:
         found.put("far", "two")
         found.put("both", "two", "three")
         found.put("here", "one", "two")
         found.knows("one", "far")
         found.knows("one", "both")
         yield found
-    finally:
-        found.stop()
 
 
 # --- what passes ---------------------------------------------------------------------------------

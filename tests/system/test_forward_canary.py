@@ -98,10 +98,8 @@ class Words:
 def box(homes, tmp_path_factory):
     text = re.sub(r"clients:.*?(?=links:)", CLIENTS.lstrip(), FLEET, flags=re.S)
     text = re.sub(r"  - \{between: \[(swiss|french), one\].*\n", "", text)
-    found = Box(homes(start=False).home, tmp_path_factory.mktemp("canary"), text)
-    upstream = Scripted(tunnel)
-    try:
-        found.start()
+    box = Box(homes(start=False).home, tmp_path_factory.mktemp("canary"), text)
+    with contextlib.closing(Scripted(tunnel)) as upstream, box.running() as found:
         # At `one` it is not placed: what the French ask there goes to `three`.
         where = {"regions": ["two", "three"], "spread": {"pops": 2}, "residency": {
             "rules": [{**row, "transit": row["process_in"]} for row in RULES]}}
@@ -115,9 +113,6 @@ def box(homes, tmp_path_factory):
             until(f"it to answer by {pop}", lambda pop=pop, source=source, allowed=allowed: (
                 words.send(pop, source, allowed), words.talk(pop, source, allowed)) == (200, 101))
         yield found
-    finally:
-        found.stop()
-        upstream.close()
 
 
 @contextlib.contextmanager

@@ -66,15 +66,11 @@ def reached(box, pop, name):
 
 @pytest.fixture(scope="module")
 def box(homes, tmp_path_factory, application):
-    found = Box(homes(start=False).home, tmp_path_factory.mktemp("tunnel"))
-    try:
-        found.start()
+    with Box(homes(start=False).home, tmp_path_factory.mktemp("tunnel")).running() as found:
         found.wait_joined()
         place(found, "talk", application, "two")
         place(found, "pair", application, "two", "three")
         yield found
-    finally:
-        found.stop()
 
 
 def talk(box, work, pop="one", name="talk", source=FRENCH):

@@ -31,17 +31,12 @@ DIGIT = f"image={DIGITS / 'samples' / 'digit-7.png'}"
 
 @pytest.fixture(scope="module", name="fleet")
 def _fleet(homes, tmp_path_factory):
-    file = tmp_path_factory.mktemp("from") / "fleet.yaml"
-    file.write_text(FLEET)
-    found = Fleet(homes(start=False).home, ["--fleet", file])
-    try:
-        found.start()
+    folder = tmp_path_factory.mktemp("from")
+    with Fleet.of(homes(start=False).home, folder, FLEET).running() as found:
         found.deploy()
         until("both names", lambda: named(found, "127.66.0.1") == ["127.0.1.2"]
               and named(found, "127.55.0.1") == ["127.0.1.1"])
         yield found
-    finally:
-        found.stop()
 
 
 def asked(fleet, place, *arguments):

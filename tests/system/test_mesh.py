@@ -32,16 +32,10 @@ JAPAN, TOKYO = "127.66.0.1", "127.0.1.2"
 
 @pytest.fixture(scope="module")
 def fleet(homes, tmp_path_factory):
-    file = tmp_path_factory.mktemp("mesh") / "fleet.yaml"
-    file.write_text(FLEET)
-    plain = homes(start=False)
-    found = Fleet(plain.home, ["--fleet", file])
-    try:
-        found.start()
+    folder = tmp_path_factory.mktemp("mesh")
+    with Fleet.of(homes(start=False).home, folder, FLEET).running() as found:
         found.deploy(spread={"pops": 3})
         yield found
-    finally:
-        found.stop()
 
 
 def why(fleet):

@@ -37,10 +37,8 @@ def perigee(tmp_path_factory):
     home.mkdir(mode=0o700)
     one = Perigee(home)
     one.program = folder / "perigee"
-    try:
-        yield one.start()
-    finally:
-        one.stop()
+    with one.running():
+        yield one
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from deadline import DEADLINE, SANITIZED
 from engines import Image, Missing, new_engine
 from perigee import DIGITS
 from registry import (IMAGE, INDEX, LAYER, Registry, artifact_of, descriptor, digest_of, image_of)
+from test_durable import small_disk
 
 MODEL = (DIGITS / "digits.onnx").read_bytes()
 
@@ -379,12 +380,7 @@ def test_a_backup_has_the_registry_in_it(new_perigee, scratch):
 @pytest.mark.root
 def test_a_push_that_fills_the_disk_leaves_it_as_it_was(new_perigee):
     one = new_perigee(start=False, part="control")
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m,mode=0700", "tmpfs",
-                              str(one.home)], capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip("cannot mount a small disk here: " + mounted.stderr.decode().strip())
-    try:
-        one.start()
+    with small_disk(one.home, "12m"), one.running():
         repository = Registry(one, "shop/full")
         location = repository.begin()
         for _ in range(16):
@@ -396,9 +392,6 @@ def test_a_push_that_fills_the_disk_leaves_it_as_it_was(new_perigee):
         assert repository.error("GET", location, status=404) == "BLOB_UPLOAD_UNKNOWN"
         digest = repository.push_blob(b"small enough")
         assert repository.call("GET", f"blobs/{digest}")[2] == b"small enough"
-    finally:
-        one.stop()
-        subprocess.run(["umount", "-l", str(one.home)], check=False)
 
 
 # ---- models -------------------------------------------------------------------------------------

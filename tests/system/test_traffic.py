@@ -220,8 +220,7 @@ def test_a_canary_that_crashes_takes_no_traffic(new_perigee, scratch):
 
 def test_sticky_where_another_place_answers(homes, tmp_path):
     """The place that is asked knows the address, and says in the signed hop which revision."""
-    (tmp_path / "fleet.yaml").write_text(FLEET)
-    fleet = Fleet(homes(start=False).home, ["--fleet", tmp_path / "fleet.yaml"])
+    fleet = Fleet.of(homes(start=False).home, tmp_path, FLEET)
     addresses = [f"127.66.0.{i + 1}" for i in range(60)]
 
     def asked(address):
@@ -232,8 +231,7 @@ def test_sticky_where_another_place_answers(homes, tmp_path):
         connection.close()
         return (answer.status, answer.headers["Perigee-Pop"], answer.headers["Perigee-Revision"])
 
-    try:
-        fleet.start()
+    with fleet.running():
         fleet.wait_joined()
         apply(fleet, 512, regions=["two"])
         apply(fleet, 513, {"canary": "50%", "sticky": "address"}, regions=["two"])
@@ -243,8 +241,6 @@ def test_sticky_where_another_place_answers(homes, tmp_path):
         assert {(status, pop) for status, pop, _ in first.values()} == {(200, "two")}
         within([number for _, _, number in first.values()].count("2"), 0.5, len(addresses))
         assert again == first
-    finally:
-        fleet.stop()
 
 
 BAD = {
