@@ -235,23 +235,33 @@ void db_read_text(sqlite3_stmt *row, struct arena *arena, void *ret)
     *(struct slice *)ret = db_text(arena, row, 0);
 }
 
-int db_one(struct db *db, sqlite3_stmt *statement, struct arena *arena, db_read_cb read, void *ret,
-           struct err *err)
+int db_one(struct db *db, enum query query, struct arena *arena, db_read_cb read, void *ret,
+           struct err *err, const char *types, ...)
 {
-    int r = db_step(db, statement, err);
-    if (r <= 0)
+    sqlite3_stmt *statement;
+    va_list arguments;
+    va_start(arguments, types);
+    int r = begin(db, query, &statement, err, types, &arguments);
+    va_end(arguments);
+    if (r < 0 || (r = db_step(db, statement, err)) <= 0)
         return r;
     read(statement, arena, ret);
     db_end(statement);
     return 1;
 }
 
-int db_list(struct db *db, sqlite3_stmt *statement, const struct store_page *page,
-            struct arena *arena, db_read_cb read, size_t bytes, void *ret_items, size_t *ret_count,
-            struct err *err)
+int db_list(struct db *db, enum query query, const struct store_page *page, struct arena *arena,
+            db_read_cb read, size_t bytes, void *ret_items, size_t *ret_count, struct err *err,
+            const char *types, ...)
 {
     struct rows rows = {};
-    int r;
+    sqlite3_stmt *statement;
+    va_list arguments;
+    va_start(arguments, types);
+    int r = begin(db, query, &statement, err, types, &arguments);
+    va_end(arguments);
+    if (r < 0)
+        return r;
     while ((r = db_step(db, statement, err)) > 0)
         read(statement, arena, rows_add(&rows, arena, bytes));
     if (r < 0)

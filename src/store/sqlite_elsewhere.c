@@ -51,11 +51,8 @@ static void registry_read(sqlite3_stmt *row, struct arena *arena, void *ret)
 static int registry_list(struct store *self, struct arena *arena, struct store_registry **ret,
                          size_t *ret_count, struct err *err)
 {
-    sqlite3_stmt *row;
-    int r = db_begin(db_of(self), Q_REGISTRY_LIST, &row, err, "");
-    return r < 0 ? r
-                 : db_list(db_of(self), row, NULL, arena, registry_read, sizeof **ret, ret,
-                           ret_count, err);
+    return db_list(db_of(self), Q_REGISTRY_LIST, NULL, arena, registry_read, sizeof **ret, ret,
+                   ret_count, err, "");
 }
 
 /* ---- origins --------------------------------------------------------------------------------- */
@@ -83,11 +80,7 @@ static void origin_read(sqlite3_stmt *row, struct arena *arena, void *ret)
 static int origin_find(struct store *self, struct slice digest, struct arena *arena,
                        struct store_origin *ret, struct err *err)
 {
-    sqlite3_stmt *row;
-    int r = db_begin(db_of(self), Q_ORIGIN_FIND, &row, err, "s", digest);
-    if (r >= 0)
-        r = db_one(db_of(self), row, arena, origin_read, ret, err);
-    return r < 0 ? r : r == 0 ? ERR_NOT_FOUND : 0;
+    return db_found(db_one(db_of(self), Q_ORIGIN_FIND, arena, origin_read, ret, err, "s", digest));
 }
 
 static int origin_delete(struct store *self, struct slice digest, struct err *err)
@@ -107,31 +100,22 @@ static int origin_prune(struct store *self, struct err *err)
 static int origin_list(struct store *self, struct arena *arena, struct store_origin **ret,
                        size_t *ret_count, struct err *err)
 {
-    sqlite3_stmt *row;
-    int r = db_begin(db_of(self), Q_ORIGIN_LIST, &row, err, "");
-    return r < 0 ? r
-                 : db_list(db_of(self), row, NULL, arena, origin_read, sizeof **ret, ret, ret_count,
-                           err);
+    return db_list(db_of(self), Q_ORIGIN_LIST, NULL, arena, origin_read, sizeof **ret, ret,
+                   ret_count, err, "");
 }
 
 static int origin_of(struct store *self, uint64_t endpoint_uid, struct arena *arena,
                      struct store_origin **ret, size_t *ret_count, struct err *err)
 {
-    sqlite3_stmt *row;
-    int r = db_begin(db_of(self), Q_ORIGIN_OF, &row, err, "u", endpoint_uid);
-    return r < 0 ? r
-                 : db_list(db_of(self), row, NULL, arena, origin_read, sizeof **ret, ret, ret_count,
-                           err);
+    return db_list(db_of(self), Q_ORIGIN_OF, NULL, arena, origin_read, sizeof **ret, ret, ret_count,
+                   err, "u", endpoint_uid);
 }
 
 static int origin_endpoints(struct store *self, struct slice digest, struct arena *arena,
                             uint64_t **ret, size_t *ret_count, struct err *err)
 {
-    sqlite3_stmt *row;
-    int r = db_begin(db_of(self), Q_ORIGIN_ENDPOINTS, &row, err, "s", digest);
-    return r < 0 ? r
-                 : db_list(db_of(self), row, NULL, arena, db_read_u64, sizeof **ret, ret, ret_count,
-                           err);
+    return db_list(db_of(self), Q_ORIGIN_ENDPOINTS, NULL, arena, db_read_u64, sizeof **ret, ret,
+                   ret_count, err, "s", digest);
 }
 
 void sqlite_elsewhere_fill(struct store *store)

@@ -30,10 +30,8 @@ static void endpoint_read(sqlite3_stmt *row, struct arena *arena, void *ret)
     };
 }
 
-static int endpoint_one(struct db *db, sqlite3_stmt *statement, struct arena *arena,
-                        struct store_endpoint *ret, struct err *err)
+static int endpoint_there(int r, struct err *err)
 {
-    int r = db_one(db, statement, arena, endpoint_read, ret, err);
     if (r == 0)
         return err_set(err, ERR_NOT_FOUND, "no such endpoint");
     return r < 0 ? r : 0;
@@ -42,28 +40,23 @@ static int endpoint_one(struct db *db, sqlite3_stmt *statement, struct arena *ar
 static int endpoint_get(struct store *self, uint64_t uid, struct arena *arena,
                         struct store_endpoint *ret, struct err *err)
 {
-    sqlite3_stmt *statement;
-    int r = db_begin(db_of(self), Q_ENDPOINT_GET, &statement, err, "u", uid);
-    return r < 0 ? r : endpoint_one(db_of(self), statement, arena, ret, err);
+    int r = db_one(db_of(self), Q_ENDPOINT_GET, arena, endpoint_read, ret, err, "u", uid);
+    return endpoint_there(r, err);
 }
 
 static int endpoint_find(struct store *self, struct slice project, struct slice name,
                          struct arena *arena, struct store_endpoint *ret, struct err *err)
 {
-    sqlite3_stmt *statement;
-    int r = db_begin(db_of(self), Q_ENDPOINT_FIND, &statement, err, "ss", project, name);
-    return r < 0 ? r : endpoint_one(db_of(self), statement, arena, ret, err);
+    int r =
+        db_one(db_of(self), Q_ENDPOINT_FIND, arena, endpoint_read, ret, err, "ss", project, name);
+    return endpoint_there(r, err);
 }
 
 static int endpoint_list(struct store *self, const struct store_page *page, struct arena *arena,
                          struct store_endpoint **ret, size_t *ret_count, struct err *err)
 {
-    sqlite3_stmt *statement;
-    int r = db_begin(db_of(self), Q_ENDPOINT_LIST, &statement, err, "uu", page->after,
-                     (uint64_t)page_limit(page));
-    return r < 0 ? r
-                 : db_list(db_of(self), statement, NULL, arena, endpoint_read, sizeof **ret, ret,
-                           ret_count, err);
+    return db_list(db_of(self), Q_ENDPOINT_LIST, NULL, arena, endpoint_read, sizeof **ret, ret,
+                   ret_count, err, "uu", page->after, (uint64_t)page_limit(page));
 }
 
 static int endpoint_add(struct store *self, struct store_endpoint *endpoint, struct err *err)
@@ -131,12 +124,9 @@ static int revision_add(struct store *self, const struct store_revision *revisio
 static int revision_needs(struct store *self, uint64_t endpoint_uid, struct slice digest,
                           struct err *err)
 {
-    sqlite3_stmt *statement;
     uint64_t number;
-    int r = db_begin(db_of(self), Q_REVISION_NEEDS, &statement, err, "us", endpoint_uid, digest);
-    if (r >= 0)
-        r = db_one(db_of(self), statement, NULL, db_read_u64, &number, err);
-    return r < 0 ? r : r == 0 ? ERR_NOT_FOUND : 0;
+    return db_found(db_one(db_of(self), Q_REVISION_NEEDS, NULL, db_read_u64, &number, err, "us",
+                           endpoint_uid, digest));
 }
 
 static void revision_read(sqlite3_stmt *row, struct arena *arena, void *ret)
@@ -162,10 +152,8 @@ static void revision_read(sqlite3_stmt *row, struct arena *arena, void *ret)
 static int revision_get(struct store *self, uint64_t endpoint_uid, uint64_t number,
                         struct arena *arena, struct store_revision *ret, struct err *err)
 {
-    sqlite3_stmt *statement;
-    int r = db_begin(db_of(self), Q_REVISION_GET, &statement, err, "uu", endpoint_uid, number);
-    if (r >= 0)
-        r = db_one(db_of(self), statement, arena, revision_read, ret, err);
+    int r = db_one(db_of(self), Q_REVISION_GET, arena, revision_read, ret, err, "uu", endpoint_uid,
+                   number);
     if (r == 0)
         return err_set(err, ERR_NOT_FOUND, "no revision %llu is kept", (unsigned long long)number);
     return r < 0 ? r : 0;
@@ -174,11 +162,8 @@ static int revision_get(struct store *self, uint64_t endpoint_uid, uint64_t numb
 static int revision_list(struct store *self, uint64_t endpoint_uid, struct arena *arena,
                          struct store_revision **ret, size_t *ret_count, struct err *err)
 {
-    sqlite3_stmt *statement;
-    int r = db_begin(db_of(self), Q_REVISION_LIST, &statement, err, "u", endpoint_uid);
-    return r < 0 ? r
-                 : db_list(db_of(self), statement, NULL, arena, revision_read, sizeof **ret, ret,
-                           ret_count, err);
+    return db_list(db_of(self), Q_REVISION_LIST, NULL, arena, revision_read, sizeof **ret, ret,
+                   ret_count, err, "u", endpoint_uid);
 }
 
 static int revision_report(struct store *self, uint64_t endpoint_uid, uint64_t number,
@@ -232,12 +217,9 @@ static int history_list(struct store *self, uint64_t endpoint_uid, const struct 
                         struct arena *arena, struct store_history **ret, size_t *ret_count,
                         struct err *err)
 {
-    sqlite3_stmt *row;
-    int r = db_begin(db_of(self), page->from_end ? Q_HISTORY_END : Q_HISTORY_LIST, &row, err, "uuu",
-                     page->after, endpoint_uid, (uint64_t)page_limit(page));
-    return r < 0 ? r
-                 : db_list(db_of(self), row, page, arena, history_read, sizeof **ret, ret,
-                           ret_count, err);
+    return db_list(db_of(self), page->from_end ? Q_HISTORY_END : Q_HISTORY_LIST, page, arena,
+                   history_read, sizeof **ret, ret, ret_count, err, "uuu", page->after,
+                   endpoint_uid, (uint64_t)page_limit(page));
 }
 
 /* ---- blobs ---------------------------------------------------------------------------------- */
@@ -268,22 +250,15 @@ static int blob_index(struct store *self, const struct store_blob *blob, struct 
 static int blob_garbage(struct store *self, int64_t before_ns, struct arena *arena,
                         struct slice **ret_digests, size_t *ret_count, struct err *err)
 {
-    sqlite3_stmt *statement;
-    int r = db_begin(db_of(self), Q_BLOB_GARBAGE, &statement, err, "iu", before_ns,
-                     (uint64_t)STORE_PAGE_MAX);
-    return r < 0 ? r
-                 : db_list(db_of(self), statement, NULL, arena, db_read_text, sizeof **ret_digests,
-                           ret_digests, ret_count, err);
+    return db_list(db_of(self), Q_BLOB_GARBAGE, NULL, arena, db_read_text, sizeof **ret_digests,
+                   ret_digests, ret_count, err, "iu", before_ns, (uint64_t)STORE_PAGE_MAX);
 }
 
 static int blob_loose(struct store *self, struct slice digest, int64_t before_ns, struct err *err)
 {
-    sqlite3_stmt *statement;
     uint64_t bytes;
-    int r = db_begin(db_of(self), Q_BLOB_LOOSE, &statement, err, "si", digest, before_ns);
-    if (r >= 0)
-        r = db_one(db_of(self), statement, NULL, db_read_u64, &bytes, err);
-    return r < 0 ? r : r == 0 ? ERR_NOT_FOUND : 0;
+    return db_found(
+        db_one(db_of(self), Q_BLOB_LOOSE, NULL, db_read_u64, &bytes, err, "si", digest, before_ns));
 }
 
 void sqlite_endpoints_fill(struct store *store)

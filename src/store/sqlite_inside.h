@@ -401,16 +401,19 @@ typedef void (*db_read_cb)(sqlite3_stmt *row, struct arena *arena, void *ret);
 /* Of rows with one column: a uint64_t, a struct slice. */
 void db_read_u64(sqlite3_stmt *row, struct arena *arena, void *ret);
 void db_read_text(sqlite3_stmt *row, struct arena *arena, void *ret);
-/* The row of a statement that began and has at most one, and the statement's end. 1: it was read.
- * 0: there is none. */
-[[nodiscard]] int db_one(struct db *db, sqlite3_stmt *statement, struct arena *arena,
-                         db_read_cb read, void *ret, struct err *err);
-/* All rows of a statement that began, as an array in the arena of elements of `bytes`; *ret_items
- * is a pointer to them. In the order of their ids also where `page` (NULL: none) is read from its
- * end. */
-[[nodiscard]] int db_list(struct db *db, sqlite3_stmt *statement, const struct store_page *page,
+/* Begins what has at most one row, and reads that. 1: it was read. 0: there is none. */
+[[nodiscard]] int db_one(struct db *db, enum query query, struct arena *arena, db_read_cb read,
+                         void *ret, struct err *err, const char *types, ...);
+static inline int db_found(int r) /* of db_one(): 0, or ERR_NOT_FOUND with nothing said of it */
+{
+    return r < 0 ? r : r == 0 ? ERR_NOT_FOUND : 0;
+}
+/* Begins, and reads all rows as an array in the arena of elements of `bytes`; *ret_items is a
+ * pointer to them. In the order of their ids also where `page` (NULL: none) is read from its end.
+ */
+[[nodiscard]] int db_list(struct db *db, enum query query, const struct store_page *page,
                           struct arena *arena, db_read_cb read, size_t bytes, void *ret_items,
-                          size_t *ret_count, struct err *err);
+                          size_t *ret_count, struct err *err, const char *types, ...);
 uint32_t page_limit(const struct store_page *page);
 
 void sqlite_elsewhere_fill(struct store *store);

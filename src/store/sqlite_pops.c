@@ -36,18 +36,10 @@ static void pop_read(sqlite3_stmt *row, struct arena *arena, void *ret)
     };
 }
 
-static int one_pop(struct store *self, int query, struct slice key, struct arena *arena,
-                   struct store_pop *ret, struct err *err)
-{
-    sqlite3_stmt *row;
-    int r = db_begin(db_of(self), query, &row, err, "s", key);
-    return r < 0 ? r : db_one(db_of(self), row, arena, pop_read, ret, err);
-}
-
 static int pop_get(struct store *self, struct slice name, struct arena *arena,
                    struct store_pop *ret, struct err *err)
 {
-    int r = one_pop(self, Q_POP_GET, name, arena, ret, err);
+    int r = db_one(db_of(self), Q_POP_GET, arena, pop_read, ret, err, "s", name);
     if (r == 0)
         return err_set(err, ERR_NOT_FOUND, "there is no PoP '%s'", ERR_SLICE(name));
     return r < 0 ? r : 0;
@@ -56,7 +48,7 @@ static int pop_get(struct store *self, struct slice name, struct arena *arena,
 static int pop_by_token(struct store *self, struct slice token, struct arena *arena,
                         struct store_pop *ret, struct err *err)
 {
-    int r = one_pop(self, Q_POP_BY_TOKEN, token, arena, ret, err);
+    int r = db_one(db_of(self), Q_POP_BY_TOKEN, arena, pop_read, ret, err, "s", token);
     if (r == 0)
         return err_set(err, ERR_NOT_FOUND, "no PoP has this token");
     return r < 0 ? r : 0;
@@ -65,11 +57,8 @@ static int pop_by_token(struct store *self, struct slice token, struct arena *ar
 static int pop_list(struct store *self, struct arena *arena, struct store_pop **ret,
                     size_t *ret_count, struct err *err)
 {
-    sqlite3_stmt *row;
-    int r = db_begin(db_of(self), Q_POP_LIST, &row, err, "");
-    return r < 0 ? r
-                 : db_list(db_of(self), row, NULL, arena, pop_read, sizeof **ret, ret, ret_count,
-                           err);
+    return db_list(db_of(self), Q_POP_LIST, NULL, arena, pop_read, sizeof **ret, ret, ret_count,
+                   err, "");
 }
 
 static int pop_add(struct store *self, const struct store_pop *pop, struct err *err)
@@ -79,7 +68,7 @@ static int pop_add(struct store *self, const struct store_pop *pop, struct err *
     struct store_pop there;
     uint64_t count = 0;
     assert(db->inside);
-    int r = one_pop(self, Q_POP_GET, pop->name, arena, &there, err);
+    int r = db_one(db, Q_POP_GET, arena, pop_read, &there, err, "s", pop->name);
     /* One that reported before anybody made it, or one that was deleted. */
     bool again = r == 1 && (there.spec.size == 0 || slice_is(there.wanted, "retired"));
     if (r == 1 && !again)
@@ -154,21 +143,15 @@ static void pop_endpoint_read(sqlite3_stmt *row, struct arena *arena, void *ret)
 static int pop_endpoint_list(struct store *self, uint64_t endpoint_uid, struct arena *arena,
                              struct store_pop_endpoint **ret, size_t *ret_count, struct err *err)
 {
-    sqlite3_stmt *row;
-    int r = db_begin(db_of(self), Q_POP_ENDPOINT_LIST, &row, err, "u", endpoint_uid);
-    return r < 0 ? r
-                 : db_list(db_of(self), row, NULL, arena, pop_endpoint_read, sizeof **ret, ret,
-                           ret_count, err);
+    return db_list(db_of(self), Q_POP_ENDPOINT_LIST, NULL, arena, pop_endpoint_read, sizeof **ret,
+                   ret, ret_count, err, "u", endpoint_uid);
 }
 
 static int pop_endpoint_of(struct store *self, struct slice pop, struct arena *arena,
                            struct store_pop_endpoint **ret, size_t *ret_count, struct err *err)
 {
-    sqlite3_stmt *row;
-    int r = db_begin(db_of(self), Q_POP_ENDPOINT_OF, &row, err, "s", pop);
-    return r < 0 ? r
-                 : db_list(db_of(self), row, NULL, arena, pop_endpoint_read, sizeof **ret, ret,
-                           ret_count, err);
+    return db_list(db_of(self), Q_POP_ENDPOINT_OF, NULL, arena, pop_endpoint_read, sizeof **ret,
+                   ret, ret_count, err, "s", pop);
 }
 
 /* ---- placements ----------------------------------------------------------------------------- */
@@ -198,11 +181,8 @@ static void placement_read(sqlite3_stmt *row, struct arena *arena, void *ret)
 static int placement_list(struct store *self, struct arena *arena, struct store_placement **ret,
                           size_t *ret_count, struct err *err)
 {
-    sqlite3_stmt *row;
-    int r = db_begin(db_of(self), Q_PLACEMENT_LIST, &row, err, "");
-    return r < 0 ? r
-                 : db_list(db_of(self), row, NULL, arena, placement_read, sizeof **ret, ret,
-                           ret_count, err);
+    return db_list(db_of(self), Q_PLACEMENT_LIST, NULL, arena, placement_read, sizeof **ret, ret,
+                   ret_count, err, "");
 }
 
 void sqlite_pops_fill(struct store *store)

@@ -4,27 +4,15 @@
 
 #include "store/sqlite_inside.h"
 
-/* The number in the one row of a statement that began. */
-static int one_u64(struct db *db, sqlite3_stmt *statement, uint64_t *ret, struct err *err)
-{
-    int r = db_one(db, statement, NULL, db_read_u64, ret, err);
-    return r < 0 ? r : r == 0 ? ERR_NOT_FOUND : 0;
-}
-
 /* Room for one more of this key; what is there already takes the place that it has. */
 static int check_room(struct db *db, enum query there, enum query counted, uint64_t id,
                       struct slice key, uint64_t max, const char *what, struct err *err)
 {
-    sqlite3_stmt *statement;
     uint64_t count = 0;
-    int r = db_begin(db, there, &statement, err, "us", id, key);
-    if (r >= 0)
-        r = one_u64(db, statement, &count, err);
+    int r = db_found(db_one(db, there, NULL, db_read_u64, &count, err, "us", id, key));
     if (r != ERR_NOT_FOUND)
         return r;
-    r = db_begin(db, counted, &statement, err, "u", id);
-    if (r >= 0)
-        r = one_u64(db, statement, &count, err);
+    r = db_found(db_one(db, counted, NULL, db_read_u64, &count, err, "u", id));
     if (r == 0 && count >= max)
         return err_set(err, ERR_TOO_LARGE, "the repository has %llu %s already",
                        (unsigned long long)count, what);
@@ -36,9 +24,8 @@ static int check_room(struct db *db, enum query there, enum query counted, uint6
 static int repository_find(struct store *self, struct slice project, struct slice name,
                            uint64_t *ret_id, struct err *err)
 {
-    sqlite3_stmt *statement;
-    int r = db_begin(db_of(self), Q_REPOSITORY_FIND, &statement, err, "ss", project, name);
-    return r < 0 ? r : one_u64(db_of(self), statement, ret_id, err);
+    return db_found(db_one(db_of(self), Q_REPOSITORY_FIND, NULL, db_read_u64, ret_id, err, "ss",
+                           project, name));
 }
 
 static int repository_ensure(struct store *self, struct slice project, struct slice name,
@@ -75,17 +62,15 @@ static int repository_prune(struct store *self, int64_t before_ns, struct err *e
 static int repository_blob_find(struct store *self, uint64_t id, struct slice digest,
                                 uint64_t *ret_bytes, struct err *err)
 {
-    sqlite3_stmt *statement;
-    int r = db_begin(db_of(self), Q_REPOSITORY_BLOB_GET, &statement, err, "us", id, digest);
-    return r < 0 ? r : one_u64(db_of(self), statement, ret_bytes, err);
+    return db_found(db_one(db_of(self), Q_REPOSITORY_BLOB_GET, NULL, db_read_u64, ret_bytes, err,
+                           "us", id, digest));
 }
 
 static int repository_blob_any(struct store *self, struct slice digest, uint64_t *ret_bytes,
                                struct err *err)
 {
-    sqlite3_stmt *statement;
-    int r = db_begin(db_of(self), Q_REPOSITORY_BLOB_ANY, &statement, err, "s", digest);
-    return r < 0 ? r : one_u64(db_of(self), statement, ret_bytes, err);
+    return db_found(
+        db_one(db_of(self), Q_REPOSITORY_BLOB_ANY, NULL, db_read_u64, ret_bytes, err, "s", digest));
 }
 
 static int repository_blob_put(struct store *self, uint64_t id, struct slice digest, uint64_t bytes,
@@ -124,11 +109,7 @@ static void manifest_read(sqlite3_stmt *row, struct arena *arena, void *ret)
 static int manifest_one(struct db *db, enum query query, uint64_t id, struct slice key,
                         struct arena *arena, struct store_manifest *ret, struct err *err)
 {
-    sqlite3_stmt *statement;
-    int r = db_begin(db, query, &statement, err, "us", id, key);
-    if (r >= 0)
-        r = db_one(db, statement, arena, manifest_read, ret, err);
-    return r < 0 ? r : r == 0 ? ERR_NOT_FOUND : 0;
+    return db_found(db_one(db, query, arena, manifest_read, ret, err, "us", id, key));
 }
 
 static int manifest_find(struct store *self, uint64_t id, struct slice digest, struct arena *arena,
@@ -177,12 +158,8 @@ static int referrer_list(struct store *self, uint64_t id, struct slice subject,
                          struct arena *arena, struct store_manifest **ret, size_t *ret_count,
                          struct err *err)
 {
-    sqlite3_stmt *row;
-    int r = db_begin(db_of(self), Q_REFERRER_LIST, &row, err, "usssu", id, subject, artifact_type,
-                     after, (uint64_t)limit);
-    return r < 0 ? r
-                 : db_list(db_of(self), row, NULL, arena, manifest_read, sizeof **ret, ret,
-                           ret_count, err);
+    return db_list(db_of(self), Q_REFERRER_LIST, NULL, arena, manifest_read, sizeof **ret, ret,
+                   ret_count, err, "usssu", id, subject, artifact_type, after, (uint64_t)limit);
 }
 
 /* ---- tags ----------------------------------------------------------------------------------- */
@@ -209,11 +186,8 @@ static int tag_delete(struct store *self, uint64_t id, struct slice tag, struct 
 static int tag_list(struct store *self, uint64_t id, struct slice after, uint32_t limit,
                     struct arena *arena, struct slice **ret, size_t *ret_count, struct err *err)
 {
-    sqlite3_stmt *row;
-    int r = db_begin(db_of(self), Q_TAG_LIST, &row, err, "usu", id, after, (uint64_t)limit);
-    return r < 0 ? r
-                 : db_list(db_of(self), row, NULL, arena, db_read_text, sizeof **ret, ret,
-                           ret_count, err);
+    return db_list(db_of(self), Q_TAG_LIST, NULL, arena, db_read_text, sizeof **ret, ret, ret_count,
+                   err, "usu", id, after, (uint64_t)limit);
 }
 
 void sqlite_registry_fill(struct store *store)

@@ -52,13 +52,10 @@ static int event_list(struct store *self, const struct store_filter *filter,
                       const struct store_page *page, struct arena *arena, struct store_event **ret,
                       size_t *ret_count, struct err *err)
 {
-    sqlite3_stmt *row;
-    int r = db_begin(db_of(self), page->from_end ? Q_EVENT_END : Q_EVENT_LIST, &row, err, "uuuss",
-                     page->after, filter->endpoint_uid, (uint64_t)page_limit(page), filter->project,
-                     filter->endpoint);
-    return r < 0 ? r
-                 : db_list(db_of(self), row, page, arena, event_read, sizeof **ret, ret, ret_count,
-                           err);
+    return db_list(db_of(self), page->from_end ? Q_EVENT_END : Q_EVENT_LIST, page, arena,
+                   event_read, sizeof **ret, ret, ret_count, err, "uuuss", page->after,
+                   filter->endpoint_uid, (uint64_t)page_limit(page), filter->project,
+                   filter->endpoint);
 }
 
 /* ---- logs ----------------------------------------------------------------------------------- */
@@ -102,12 +99,10 @@ static int log_most(struct db *db, uint64_t endpoint_uid, bool by_lines, struct 
 {
     const struct log_pop *most = NULL, *most_left = NULL;
     struct log_pop *pops;
-    sqlite3_stmt *statement;
     size_t count = 0;
     uint64_t left = 0;
-    int r = db_begin(db, Q_LOG_POPS, &statement, err, "u", endpoint_uid);
-    if (r == 0)
-        r = db_list(db, statement, NULL, arena, log_pop_read, sizeof *pops, &pops, &count, err);
+    int r = db_list(db, Q_LOG_POPS, NULL, arena, log_pop_read, sizeof *pops, &pops, &count, err,
+                    "u", endpoint_uid);
     if (r < 0)
         return r;
     for (size_t i = 0; i < count; i++) {
@@ -195,13 +190,9 @@ static int log_list(struct store *self, const struct store_filter *filter,
                     const struct store_page *page, struct arena *arena, struct store_log **ret,
                     size_t *ret_count, struct err *err)
 {
-    sqlite3_stmt *row;
-    int r =
-        db_begin(db_of(self), page->from_end ? Q_LOG_END : Q_LOG_LIST, &row, err, "uuus",
-                 page->after, filter->endpoint_uid, (uint64_t)page_limit(page), filter->replica);
-    return r < 0 ? r
-                 : db_list(db_of(self), row, page, arena, log_read, sizeof **ret, ret, ret_count,
-                           err);
+    return db_list(db_of(self), page->from_end ? Q_LOG_END : Q_LOG_LIST, page, arena, log_read,
+                   sizeof **ret, ret, ret_count, err, "uuus", page->after, filter->endpoint_uid,
+                   (uint64_t)page_limit(page), filter->replica);
 }
 
 /* ---- deaths --------------------------------------------------------------------------------- */
@@ -235,11 +226,8 @@ static void death_read(sqlite3_stmt *row, struct arena *arena, void *ret)
 static int death_list(struct store *self, uint64_t endpoint_uid, struct arena *arena,
                       struct store_death **ret, size_t *ret_count, struct err *err)
 {
-    sqlite3_stmt *row;
-    int r = db_begin(db_of(self), Q_DEATH_LIST, &row, err, "u", endpoint_uid);
-    return r < 0 ? r
-                 : db_list(db_of(self), row, NULL, arena, death_read, sizeof **ret, ret, ret_count,
-                           err);
+    return db_list(db_of(self), Q_DEATH_LIST, NULL, arena, death_read, sizeof **ret, ret, ret_count,
+                   err, "u", endpoint_uid);
 }
 
 /* ---- audit ---------------------------------------------------------------------------------- */
@@ -274,12 +262,9 @@ static void audit_read(sqlite3_stmt *row, struct arena *arena, void *ret)
 static int audit_list(struct store *self, const struct store_page *page, struct arena *arena,
                       struct store_audit **ret, size_t *ret_count, struct err *err)
 {
-    sqlite3_stmt *row;
-    int r = db_begin(db_of(self), page->from_end ? Q_AUDIT_END : Q_AUDIT_LIST, &row, err, "uu",
-                     page->after, (uint64_t)page_limit(page));
-    return r < 0 ? r
-                 : db_list(db_of(self), row, page, arena, audit_read, sizeof **ret, ret, ret_count,
-                           err);
+    return db_list(db_of(self), page->from_end ? Q_AUDIT_END : Q_AUDIT_LIST, page, arena,
+                   audit_read, sizeof **ret, ret, ret_count, err, "uu", page->after,
+                   (uint64_t)page_limit(page));
 }
 
 void sqlite_rows_fill(struct store *store)

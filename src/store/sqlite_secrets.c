@@ -44,21 +44,15 @@ static void secret_read(sqlite3_stmt *row, struct arena *arena, void *ret)
 static int secret_list(struct store *self, struct arena *arena, struct store_secret **ret,
                        size_t *ret_count, struct err *err)
 {
-    sqlite3_stmt *row;
-    int r = db_begin(db_of(self), Q_SECRET_LIST, &row, err, "");
-    return r < 0 ? r
-                 : db_list(db_of(self), row, NULL, arena, secret_read, sizeof **ret, ret, ret_count,
-                           err);
+    return db_list(db_of(self), Q_SECRET_LIST, NULL, arena, secret_read, sizeof **ret, ret,
+                   ret_count, err, "");
 }
 
 static int secret_names(struct store *self, struct slice project, struct arena *arena,
                         struct slice **ret, size_t *ret_count, struct err *err)
 {
-    sqlite3_stmt *row;
-    int r = db_begin(db_of(self), Q_SECRET_NAMES, &row, err, "s", project);
-    return r < 0 ? r
-                 : db_list(db_of(self), row, NULL, arena, db_read_text, sizeof **ret, ret,
-                           ret_count, err);
+    return db_list(db_of(self), Q_SECRET_NAMES, NULL, arena, db_read_text, sizeof **ret, ret,
+                   ret_count, err, "s", project);
 }
 
 /* Within a string of the spec its quotes would be escaped, and names need no escapes: nothing else
@@ -66,12 +60,9 @@ static int secret_names(struct store *self, struct slice project, struct arena *
 static int secret_endpoints(struct store *self, struct slice project, struct slice name,
                             struct arena *arena, uint64_t **ret, size_t *ret_count, struct err *err)
 {
-    sqlite3_stmt *row;
     struct slice text = slice_of(arena_format(arena, "{\"secret\":\"%.*s\"}", SLICE_FMT(name)));
-    int r = db_begin(db_of(self), Q_SECRET_ENDPOINTS, &row, err, "ss", project, text);
-    return r < 0 ? r
-                 : db_list(db_of(self), row, NULL, arena, db_read_u64, sizeof **ret, ret, ret_count,
-                           err);
+    return db_list(db_of(self), Q_SECRET_ENDPOINTS, NULL, arena, db_read_u64, sizeof **ret, ret,
+                   ret_count, err, "ss", project, text);
 }
 
 void sqlite_secrets_fill(struct store *store)

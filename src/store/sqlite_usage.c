@@ -22,13 +22,7 @@ static void ledger_read(sqlite3_stmt *row, struct arena *arena, void *ret)
 static int ledger_get(struct store *self, struct slice ledger, struct arena *arena,
                       struct store_ledger *ret, struct err *err)
 {
-    sqlite3_stmt *row;
-    int r = db_begin(db_of(self), Q_LEDGER_GET, &row, err, "s", ledger);
-    if (r == 0)
-        r = db_one(db_of(self), row, arena, ledger_read, ret, err);
-    if (r == 0)
-        return ERR_NOT_FOUND;
-    return r < 0 ? r : 0;
+    return db_found(db_one(db_of(self), Q_LEDGER_GET, arena, ledger_read, ret, err, "s", ledger));
 }
 
 static int ledger_put(struct store *self, const struct store_ledger *row, struct err *err)
@@ -48,16 +42,12 @@ static int usage_placed(struct store *self, uint64_t uid, uint64_t revision, str
                         struct err *err)
 {
     struct db *db = db_of(self);
-    sqlite3_stmt *row;
-    int r = pop.size ? db_begin(db, Q_USAGE_PLACED, &row, err, "uus", uid, revision, pop)
-                     : db_begin(db, Q_USAGE_KNOWN, &row, err, "uu", uid, revision);
-    if (r == 0)
-        r = db_step(db, row, err);
-    if (r <= 0)
-        return r;
-    int found = sqlite3_column_int64(row, 0) > 0;
-    db_end(row);
-    return found;
+    uint64_t count;
+    int r =
+        pop.size
+            ? db_one(db, Q_USAGE_PLACED, NULL, db_read_u64, &count, err, "uus", uid, revision, pop)
+            : db_one(db, Q_USAGE_KNOWN, NULL, db_read_u64, &count, err, "uu", uid, revision);
+    return r <= 0 ? r : count > 0;
 }
 
 /* Before these nothing of so short a time is kept. */
@@ -141,14 +131,11 @@ static void sum_read(sqlite3_stmt *row, struct arena *arena, void *ret)
 static int usage_sum(struct store *self, const struct store_usage_query *query, struct arena *arena,
                      struct store_usage_sum **ret, size_t *ret_count, struct err *err)
 {
-    struct db *db = db_of(self);
-    sqlite3_stmt *row;
-    int r = db_begin(db, Q_USAGE_SUM, &row, err, "iissuuuuusu", query->from_s, query->to_s,
-                     query->project, query->endpoint, (uint64_t)query->by_project,
-                     (uint64_t)query->by_endpoint, (uint64_t)query->by_revision,
-                     (uint64_t)query->by_pop, query->by_s, query->pop, (uint64_t)query->limit + 1);
-    if (r == 0)
-        r = db_list(db, row, NULL, arena, sum_read, sizeof **ret, ret, ret_count, err);
+    int r = db_list(db_of(self), Q_USAGE_SUM, NULL, arena, sum_read, sizeof **ret, ret, ret_count,
+                    err, "iissuuuuusu", query->from_s, query->to_s, query->project, query->endpoint,
+                    (uint64_t)query->by_project, (uint64_t)query->by_endpoint,
+                    (uint64_t)query->by_revision, (uint64_t)query->by_pop, query->by_s, query->pop,
+                    (uint64_t)query->limit + 1);
     if (r == 0 && *ret_count > query->limit)
         return err_set(err, ERR_TOO_LARGE,
                        "more than %u rows of usage: ask for a shorter time, or "
@@ -162,11 +149,8 @@ static int usage_sum(struct store *self, const struct store_usage_query *query, 
 static int prices_get(struct store *self, struct arena *arena, struct slice *ret_list,
                       struct err *err)
 {
-    sqlite3_stmt *row;
     struct slice list = {};
-    int r = db_begin(db_of(self), Q_PRICES_GET, &row, err, "");
-    if (r == 0)
-        r = db_one(db_of(self), row, arena, db_read_text, &list, err);
+    int r = db_one(db_of(self), Q_PRICES_GET, arena, db_read_text, &list, err, "");
     if (r < 0)
         return r;
     *ret_list = list;
