@@ -210,6 +210,16 @@ void agent_on_gateway(struct agent *agent, const union message *message, size_t 
                       size_t fd_count);
 
 /* control.c */
+struct agent_word {
+    const char *path; /* "report": below /api/v1/pops/POP/ */
+    const char *content_type;
+    struct slice body; /* lives until the call has ended */
+    int64_t timeout_ms;
+};
+/* Tells control; `arena` lives until the call has ended. */
+struct http_call *agent_tell(struct agent *agent, struct arena *arena,
+                             const struct agent_word *word, const struct http_call_events *events,
+                             void *data);
 void agent_watch_open(struct agent *agent);
 void agent_watch_close(struct agent *agent);
 

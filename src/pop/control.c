@@ -144,6 +144,29 @@ static void on_watch_done(struct http_call *call, const struct err *err, void *d
     timer_start(agent->watch_again, agent->deleted ? WATCH_DELETED_MS : ms);
 }
 
+struct http_call *agent_tell(struct agent *agent, struct arena *arena,
+                             const struct agent_word *word, const struct http_call_events *events,
+                             void *data)
+{
+    const struct http_header headers[] = {
+        { SLICE("Content-Type"), slice_of(word->content_type) },
+        HTTP_HEADER("Authorization", slice_of(agent->bearer)),
+    };
+    const struct http_request_spec spec = {
+        .address = &agent->control.address,
+        .authority = agent->control.authority,
+        .method = "POST",
+        .target =
+            slice_of(arena_format(arena, "%.*s/api/v1/pops/%s/%s", SLICE_FMT(agent->control.base),
+                                  agent->start.pop, word->path)),
+        .headers = headers,
+        .header_count = agent->bearer[0] ? 2 : 1,
+        .body = word->body,
+        .timeout_ms = word->timeout_ms,
+    };
+    return http_client_call(agent->client, &spec, events, data);
+}
+
 void agent_watch_open(struct agent *agent)
 {
     static const struct http_call_events events = { on_watch_head, on_watch_body, on_watch_done };

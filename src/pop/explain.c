@@ -128,20 +128,7 @@ void agent_explain(struct agent *agent, struct slice event)
     struct answer *answer = mem_alloc(sizeof *answer);
     *answer = (struct answer){ agent, arena };
     agent->answers++;
-    const struct http_header headers[] = {
-        HTTP_HEADER("Content-Type", SLICE("application/json")),
-        HTTP_HEADER("Authorization", slice_of(agent->bearer)),
-    };
-    const struct http_request_spec spec = {
-        .address = &agent->control.address,
-        .authority = agent->control.authority,
-        .method = "POST",
-        .target = slice_of(arena_format(arena, "%.*s/api/v1/pops/%s/answers",
-                                        SLICE_FMT(agent->control.base), agent->start.pop)),
-        .headers = headers,
-        .header_count = agent->bearer[0] ? 2 : 1,
-        .body = answer_body(agent, arena, question, id),
-        .timeout_ms = ANSWER_TIMEOUT_MS,
-    };
-    (void)http_client_call(agent->client, &spec, &events, answer);
+    const struct agent_word word = { "answers", "application/json",
+                                     answer_body(agent, arena, question, id), ANSWER_TIMEOUT_MS };
+    (void)agent_tell(agent, arena, &word, &events, answer);
 }

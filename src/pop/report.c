@@ -228,23 +228,10 @@ static void report_send(struct agent *agent)
     agent->report_held = false;
     agent->report_quick++;
     struct arena *arena = agent->report_arena = arena_new();
-    const struct http_header headers[] = {
-        HTTP_HEADER("Content-Type", SLICE("application/json")),
-        HTTP_HEADER("Authorization", slice_of(agent->bearer)),
-    };
-    struct http_request_spec spec = {
-        .address = &agent->control.address,
-        .authority = agent->control.authority,
-        .method = "POST",
-        .target = slice_of(arena_format(arena, "%.*s/api/v1/pops/%s/report",
-                                        SLICE_FMT(agent->control.base), agent->start.pop)),
-        .headers = headers,
-        .header_count = agent->bearer[0] ? 2 : 1,
-        .body = report_body(agent, arena),
-        .timeout_ms = REPORT_TIMEOUT_MS,
-    };
+    const struct agent_word word = { "report", "application/json", report_body(agent, arena),
+                                     REPORT_TIMEOUT_MS };
     agent->report_status = 0;
-    agent->reporting = http_client_call(agent->client, &spec, &events, agent);
+    agent->reporting = agent_tell(agent, arena, &word, &events, agent);
 }
 
 static void on_report_timer(void *data)

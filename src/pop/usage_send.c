@@ -114,27 +114,13 @@ void agent_usage_send(struct agent *agent)
         arena_free(arena);
         return;
     }
-    const struct http_header headers[] = {
-        HTTP_HEADER("Content-Type", SLICE("application/octet-stream")),
-        HTTP_HEADER("Authorization", slice_of(agent->bearer)),
-    };
-    struct http_request_spec spec = {
-        .address = &agent->control.address,
-        .authority = agent->control.authority,
-        .method = "POST",
-        .target = slice_of(arena_format(arena, "%.*s/api/v1/pops/%s/usage",
-                                        SLICE_FMT(agent->control.base), agent->start.pop)),
-        .headers = headers,
-        .header_count = agent->bearer[0] ? 2 : 1,
-        .body = body,
-        .timeout_ms = SEND_TIMEOUT_MS,
-    };
+    const struct agent_word word = { "usage", "application/octet-stream", body, SEND_TIMEOUT_MS };
     usage->send_arena = arena;
     usage->send_status = 0;
     usage->answer_bytes = 0;
     usage->sent_counted = usage->ledger.counted;
     usage->sends++;
-    usage->sending = http_client_call(agent->client, &spec, &events, agent);
+    usage->sending = agent_tell(agent, arena, &word, &events, agent);
 }
 
 void agent_usage_send_close(struct agent *agent)
