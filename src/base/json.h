@@ -130,6 +130,13 @@ void json_member_bool(struct json_writer *writer, const char *key, bool value);
 void json_member_i64(struct json_writer *writer, const char *key, int64_t value);
 void json_member_u64(struct json_writer *writer, const char *key, uint64_t value);
 void json_member_double(struct json_writer *writer, const char *key, double value);
+/* The same, and null for what is empty, or not there. */
+void json_member_string_or_null(struct json_writer *writer, const char *key, struct slice text);
+void json_member_raw_or_null(struct json_writer *writer, const char *key, struct slice json);
+void json_member_u64_or_null(struct json_writer *writer, const char *key, bool there,
+                             uint64_t value);
+void json_member_double_or_null(struct json_writer *writer, const char *key, bool there,
+                                double value);
 
 /* Shortest text of a number into `buffer`; returns its length. Finite only. */
 #define JSON_NUMBER_BYTES 40

@@ -393,6 +393,40 @@ void json_member_double(struct json_writer *writer, const char *key, double valu
     json_double(writer, value);
 }
 
+static bool there_or_null(struct json_writer *writer, const char *key, bool there)
+{
+    json_key(writer, key);
+    if (!there)
+        json_null(writer);
+    return there;
+}
+
+void json_member_string_or_null(struct json_writer *writer, const char *key, struct slice text)
+{
+    if (there_or_null(writer, key, text.size > 0))
+        json_string(writer, text);
+}
+
+void json_member_raw_or_null(struct json_writer *writer, const char *key, struct slice json)
+{
+    if (there_or_null(writer, key, json.size > 0))
+        json_raw(writer, json);
+}
+
+void json_member_u64_or_null(struct json_writer *writer, const char *key, bool there,
+                             uint64_t value)
+{
+    if (there_or_null(writer, key, there))
+        json_u64(writer, value);
+}
+
+void json_member_double_or_null(struct json_writer *writer, const char *key, bool there,
+                                double value)
+{
+    if (there_or_null(writer, key, there))
+        json_double(writer, value);
+}
+
 /* --- whole trees ----------------------------------------------------------------------------- */
 
 static struct slice into_arena(struct arena *arena, char *text, size_t size, unsigned flags)

@@ -85,15 +85,6 @@ static struct control_answer get_more(struct cli *cli, const char *more)
     return r == 0 && answer.json ? answer : (struct control_answer){};
 }
 
-static void member_more(struct json_writer *w, const char *key, struct slice json)
-{
-    json_key(w, key);
-    if (json.size)
-        json_raw(w, json);
-    else
-        json_null(w);
-}
-
 /* One object: what control says of it, what its schedule does next, and its clients. */
 static int show_json(struct cli *cli, yyjson_val *view, struct slice schedule, struct slice clients)
 {
@@ -107,8 +98,8 @@ static int show_json(struct cli *cli, yyjson_val *view, struct slice schedule, s
         json_key_slice(&w, json_slice(key));
         json_value(&w, value);
     }
-    member_more(&w, "schedule", schedule);
-    member_more(&w, "clients", clients);
+    json_member_raw_or_null(&w, "schedule", schedule);
+    json_member_raw_or_null(&w, "clients", clients);
     json_object_end(&w);
     return cli_print_written(cli, &w);
 }

@@ -110,11 +110,7 @@ static double quantile_ms(const struct activity_sums *figures, double share)
 
 static void member_figure(struct json_writer *w, const char *key, double value)
 {
-    json_key(w, key);
-    if (isnan(value))
-        json_null(w);
-    else
-        json_double(w, round(value * 1000) / 1000);
+    json_member_double(w, key, round(value * 1000) / 1000);
 }
 
 static void write_figures(struct json_writer *w, const struct activity_sums *figures)

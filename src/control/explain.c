@@ -128,16 +128,7 @@ static void columns_fill(struct control *control, struct arena *arena,
 
 static void member_ms(struct json_writer *w, const char *key, float ms)
 {
-    json_key(w, key);
-    if (ms >= 0 && ms < INFINITY)
-        json_double(w, (double)roundf(ms * 1000) / 1000);
-    else
-        json_null(w);
-}
-
-static void member_text_or_null(struct json_writer *w, const char *key, const char *text)
-{
-    json_member_text(w, key, text);
+    json_member_double_or_null(w, key, ms >= 0 && ms < INFINITY, (double)roundf(ms * 1000) / 1000);
 }
 
 static void write_residency(struct json_writer *w, const struct residency *residency,
@@ -145,14 +136,11 @@ static void write_residency(struct json_writer *w, const struct residency *resid
 {
     json_key(w, "residency");
     json_object_begin(w);
-    json_key(w, "rule");
-    if (residency->count && verdict->reason == RESIDENCY_ALLOWED)
-        json_u64(w, verdict->rule + 1);
-    else
-        json_null(w);
-    member_text_or_null(
-        w, "refused",
-        verdict->reason == RESIDENCY_ALLOWED ? NULL : residency_reason_text(verdict->reason));
+    json_member_u64_or_null(w, "rule", residency->count && verdict->reason == RESIDENCY_ALLOWED,
+                            verdict->rule + 1);
+    json_member_text(w, "refused",
+                     verdict->reason == RESIDENCY_ALLOWED ? NULL
+                                                          : residency_reason_text(verdict->reason));
     json_object_end(w);
 }
 
@@ -183,9 +171,9 @@ static void write_pop(struct json_writer *w, struct control *control, const stru
     json_member_u64(w, "replicas", row->place ? row->place->replicas : 0);
     json_member_bool(w, "load_reported", row->load != NULL);
     json_member_bool(w, "in_dns", pop->spec.addresses.count > 0 || pop->row.spec.size == 0);
-    member_text_or_null(w, "excluded",
-                        allowed ? NULL
-                                : route_exclusion_text((enum route_exclusion)choice->exclusion));
+    json_member_text(w, "excluded",
+                     allowed ? NULL
+                             : route_exclusion_text((enum route_exclusion)choice->exclusion));
     json_object_end(w);
 }
 
@@ -276,22 +264,10 @@ static void reply(struct request *q, const struct hub_endpoint *endpoint,
     json_key(&w, "client");
     json_object_begin(&w);
     json_member_string(&w, "asked", asking->client);
-    json_key(&w, "city");
-    if (asking->name.size)
-        json_string(&w, asking->name);
-    else
-        json_null(&w);
+    json_member_string_or_null(&w, "city", asking->name);
     json_member_text(&w, "country", *country ? country : NULL);
-    json_key(&w, "latitude");
-    if (where->located)
-        json_double(&w, where->latitude);
-    else
-        json_null(&w);
-    json_key(&w, "longitude");
-    if (where->located)
-        json_double(&w, where->longitude);
-    else
-        json_null(&w);
+    json_member_double_or_null(&w, "latitude", where->located, where->latitude);
+    json_member_double_or_null(&w, "longitude", where->located, where->longitude);
     json_member_text(&w, "source", asking->found.source);
     json_object_end(&w);
     explain_write(q->control, &w, endpoint, &asking->found);

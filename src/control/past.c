@@ -56,15 +56,6 @@ static void copy_figure(struct json_writer *w, const char *key, yyjson_val *obje
         json_double(w, figure);
 }
 
-static void member_or_null(struct json_writer *w, const char *key, struct slice text)
-{
-    json_key(w, key);
-    if (text.size)
-        json_string(w, text);
-    else
-        json_null(w);
-}
-
 /* One of the words that there are, or none. */
 static struct slice word_of(yyjson_val *object, const char *key, const char *const *words,
                             size_t count)
@@ -117,10 +108,10 @@ static void copy_pop(struct json_writer *w, yyjson_val *pop, struct slice name, 
     copy_figure(w, "share", pop, 0, 1);
     for (size_t i = 0; i < sizeof figures / sizeof *figures; i++)
         copy_figure(w, figures[i], pop, 0, (double)MESH_MS_MAX);
-    member_or_null(w, "rtt_source", source_of(pop));
+    json_member_string_or_null(w, "rtt_source", source_of(pop));
     json_member_bool(w, "chosen", slice_equal(name, chosen));
     json_member_bool(w, "near", yyjson_is_true(json_member(pop, "near")));
-    member_or_null(w, "excluded", exclusion_of(pop));
+    json_member_string_or_null(w, "excluded", exclusion_of(pop));
     json_object_end(w);
 }
 
@@ -148,13 +139,13 @@ static struct slice decision_json(struct past *past, struct slice pop, yyjson_va
     else
         json_null(&w); /* it was deleted since */
     view_member_time(&w, "at", at_s > 0 && at_s < INT64_MAX / ENV_S ? at_s * ENV_S : 0);
-    member_or_null(&w, "country", slice_of(country));
-    member_or_null(&w, "why", word_of(said, "why", whys, sizeof whys / sizeof *whys));
-    member_or_null(&w, "chosen", chosen);
+    json_member_string_or_null(&w, "country", slice_of(country));
+    json_member_string_or_null(&w, "why", word_of(said, "why", whys, sizeof whys / sizeof *whys));
+    json_member_string_or_null(&w, "chosen", chosen);
     copy_figure(&w, "status", said, 100, 599);
     json_member_bool(&w, "hop", yyjson_is_true(json_member(said, "hop")));
     copy_figure(&w, "client_rtt_ms", said, 0, (double)MESH_MS_MAX);
-    member_or_null(&w, "client_rtt_source", client_source_of(said));
+    json_member_string_or_null(&w, "client_rtt_source", client_source_of(said));
     json_key(&w, "pops");
     json_array_begin(&w);
     yyjson_arr_foreach(json_member(said, "pops"), index, count, item)

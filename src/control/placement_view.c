@@ -22,15 +22,6 @@ static void member_figure(struct json_writer *w, const char *key, float value)
     json_double(w, (double)roundf(value * 1000) / 1000);
 }
 
-static void member_or_null(struct json_writer *w, const char *key, uint64_t value)
-{
-    json_key(w, key);
-    if (value)
-        json_u64(w, value);
-    else
-        json_null(w);
-}
-
 static void member_country(struct json_writer *w, country_number country)
 {
     char code[3];
@@ -211,7 +202,7 @@ void endpoint_placement(struct request *q)
     json_member_u64(&w, "replicas_scheduled", decision.input.replicas_min);
     json_member_u64(&w, "replicas_max", decision.input.replicas_max);
     json_member_u64(&w, "pop_min", decision.input.pop_min ? decision.input.pop_min : 1);
-    member_or_null(&w, "pop_max", decision.input.pop_max);
+    json_member_u64_or_null(&w, "pop_max", decision.input.pop_max != 0, decision.input.pop_max);
     json_object_end(&w);
     json_key(&w, "pops");
     json_array_begin(&w);

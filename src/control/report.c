@@ -267,11 +267,7 @@ static int read_peers(struct arena *arena, yyjson_val *root, struct report *ret,
         json_object_begin(&w);
         json_member_string(&w, "pop", name);
         json_member_string(&w, "health", health);
-        json_key(&w, "rtt_ms");
-        if (rtt_ms > 0 && rtt_ms <= rtt_ms_max)
-            json_double(&w, rtt_ms);
-        else
-            json_null(&w);
+        json_member_double_or_null(&w, "rtt_ms", rtt_ms > 0 && rtt_ms <= rtt_ms_max, rtt_ms);
         json_object_end(&w);
     }
     json_array_end(&w);

@@ -58,11 +58,7 @@ static struct slice end(struct json_writer *w, const struct store_page *page, si
                         uint64_t last)
 {
     json_array_end(w);
-    json_key(w, "next");
-    if (page && !page->from_end && count == page->limit)
-        json_u64(w, last);
-    else
-        json_null(w);
+    json_member_u64_or_null(w, "next", page && !page->from_end && count == page->limit, last);
     json_object_end(w);
     return json_end(w);
 }

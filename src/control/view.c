@@ -37,29 +37,7 @@ struct slice view_etag(struct arena *arena, uint64_t generation)
 
 static void member_revision(struct json_writer *w, const char *key, uint64_t number)
 {
-    json_key(w, key);
-    if (number)
-        json_u64(w, number);
-    else
-        json_null(w);
-}
-
-static void member_raw(struct json_writer *w, const char *key, struct slice json)
-{
-    json_key(w, key);
-    if (json.size)
-        json_raw(w, json);
-    else
-        json_null(w);
-}
-
-static void member_or_null(struct json_writer *w, const char *key, struct slice text)
-{
-    json_key(w, key);
-    if (text.size)
-        json_string(w, text);
-    else
-        json_null(w);
+    json_member_u64_or_null(w, key, number != 0, number);
 }
 
 /* ---- what it is called ---------------------------------------------------------------------- */
@@ -298,7 +276,7 @@ static void write_deaths(struct json_writer *w, const struct snapshot *s)
         json_member_u64(w, "revision", death->revision);
         view_member_time(w, "at", death->at_ns);
         json_member_string(w, "reason", death->reason);
-        member_raw(w, "log", death->log);
+        json_member_raw_or_null(w, "log", death->log);
         json_object_end(w);
     }
     json_array_end(w);
@@ -354,8 +332,8 @@ struct slice view_endpoint(struct control *control, struct arena *arena,
     view_member_time(&w, "created_at", row->created_ns);
     view_member_time(&w, "updated_at", row->updated_ns);
     write_labels(&w, &s->spec);
-    member_raw(&w, "spec", row->spec);
-    member_or_null(&w, "source", s->spec.source);
+    json_member_raw_or_null(&w, "spec", row->spec);
+    json_member_string_or_null(&w, "source", s->spec.source);
     json_member_u64(&w, "target", row->target);
     json_member_u64(&w, "latest", row->latest);
     member_revision(&w, "serving", row->serving);
@@ -371,7 +349,7 @@ struct slice view_endpoint(struct control *control, struct arena *arena,
     json_key(&w, "replicas");
     view_replicas(control, &w, row->uid);
     write_deaths(&w, s);
-    member_raw(&w, "model", shown ? shown->metadata : (struct slice){});
+    json_member_raw_or_null(&w, "model", shown ? shown->metadata : (struct slice){});
     json_object_end(&w);
     return json_end(&w);
 }
@@ -405,7 +383,7 @@ struct slice view_pop_endpoint(struct arena *arena, const struct hub_endpoint *e
     json_member_string(&w, "project", s->row.project);
     json_member_text(&w, "state", s->row.stopped ? "stopped" : "running");
     json_member_u64(&w, "generation", s->row.generation);
-    member_raw(&w, "spec", spec_of(arena, s, shown.row.target));
+    json_member_raw_or_null(&w, "spec", spec_of(arena, s, shown.row.target));
     json_member_u64(&w, "target", shown.row.target);
     write_traffic(&w, &shown);
     write_places(&w, endpoint);
@@ -421,8 +399,8 @@ struct slice view_pop_endpoint(struct arena *arena, const struct hub_endpoint *e
         json_member_string(&w, "model", revision->model);
         json_member_string(&w, "runtime", revision->runtime);
         if (revision->image.size)
-            member_raw(&w, "image", revision->image);
-        member_raw(&w, "spec", revision->spec);
+            json_member_raw_or_null(&w, "image", revision->image);
+        json_member_raw_or_null(&w, "spec", revision->spec);
         json_object_end(&w);
     }
     json_array_end(&w);
@@ -455,7 +433,7 @@ struct slice view_pop(struct control *control, struct arena *arena, const struct
     json_member_text(&w, "sets", pop->sets[0] ? pop->sets : NULL);
     json_member_bool(&w, "sets_differ", hub_pop_sets_differ(control, slice_of(pop->sets)));
     if (pop->peers.size)
-        member_raw(&w, "peers", pop->peers);
+        json_member_raw_or_null(&w, "peers", pop->peers);
     json_object_end(&w);
     return json_end(&w);
 }
@@ -503,17 +481,17 @@ void view_revision(struct json_writer *w, const struct store_endpoint *endpoint,
     json_member_u64(w, "uid", endpoint->uid << STORE_REVISION_BITS | revision->number);
     view_member_time(w, "created_at", revision->created_ns);
     json_member_string(w, "created_by", revision->created_by);
-    member_raw(w, "spec", revision->spec);
+    json_member_raw_or_null(w, "spec", revision->spec);
     json_member_string(w, "digest", revision->digest);
     json_member_string(w, "runtime", revision->runtime);
     json_key(w, "model");
     json_object_begin(w);
-    member_or_null(w, "digest", revision->model);
+    json_member_string_or_null(w, "digest", revision->model);
     json_member_u64(w, "size", revision->model_bytes);
-    member_or_null(w, "source", revision->source);
+    json_member_string_or_null(w, "source", revision->source);
     json_object_end(w);
-    member_raw(w, "image", revision->image);
-    member_raw(w, "metadata", revision->metadata);
+    json_member_raw_or_null(w, "image", revision->image);
+    json_member_raw_or_null(w, "metadata", revision->metadata);
     json_member_bool(w, "target", revision->number == endpoint->target);
     json_member_bool(w, "serving", revision->number == endpoint->serving);
     json_member_string(w, "state", revision->state);
@@ -527,10 +505,10 @@ void view_event(struct json_writer *w, const struct store_event *event)
     json_member_u64(w, "id", event->id);
     view_member_time(w, "at", event->at_ns);
     json_member_string(w, "kind", event->kind);
-    member_or_null(w, "endpoint", event->endpoint);
-    member_or_null(w, "project", event->project);
-    member_or_null(w, "pop", event->pop);
-    member_or_null(w, "replica", event->replica);
+    json_member_string_or_null(w, "endpoint", event->endpoint);
+    json_member_string_or_null(w, "project", event->project);
+    json_member_string_or_null(w, "pop", event->pop);
+    json_member_string_or_null(w, "replica", event->replica);
     json_member_string(w, "message", event->message);
     json_object_end(w);
 }
@@ -540,7 +518,7 @@ void view_log(struct json_writer *w, const struct store_log *log)
     json_object_begin(w);
     json_member_u64(w, "id", log->id);
     view_member_time(w, "at", log->at_ns);
-    member_or_null(w, "pop", log->pop);
+    json_member_string_or_null(w, "pop", log->pop);
     json_member_string(w, "replica", log->replica);
     json_member_string(w, "stream", log->stream);
     json_member_string(w, "line", log->line);

@@ -20,11 +20,7 @@ enum {
 
 static void member_figure(struct json_writer *w, const char *key, float figure)
 {
-    json_key(w, key);
-    if (isfinite(figure))
-        json_double(w, (double)roundf(figure * 1000) / 1000);
-    else
-        json_null(w);
+    json_member_double(w, key, (double)roundf(figure * 1000) / 1000);
 }
 
 void report_loads(struct json_writer *w, struct agent *agent)

@@ -23,11 +23,7 @@ struct answer {
 
 static void member_ms(struct json_writer *w, const char *key, float ms)
 {
-    json_key(w, key);
-    if (isfinite(ms) && ms >= 0)
-        json_double(w, (double)roundf(ms * 1000) / 1000);
-    else
-        json_null(w);
+    json_member_double_or_null(w, key, isfinite(ms) && ms >= 0, (double)roundf(ms * 1000) / 1000);
 }
 
 static void write_pop(struct json_writer *w, const char *name, const struct route_choice *row)

@@ -174,11 +174,8 @@ static void write_endpoint(struct json_writer *w, struct pop_endpoint *endpoint)
     }
     json_object_begin(w);
     json_member_u64(w, "uid", endpoint->uid);
-    json_key(w, "serving");
-    if (pop_endpoint_served(endpoint))
-        json_u64(w, pop_endpoint_served(endpoint));
-    else
-        json_null(w);
+    json_member_u64_or_null(w, "serving", pop_endpoint_served(endpoint) != 0,
+                            pop_endpoint_served(endpoint));
     if (endpoint->generation) /* control says one */
         json_member_u64(w, "generation", endpoint->served_generation);
     json_member_u64(w, "target", endpoint->target);

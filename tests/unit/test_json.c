@@ -217,6 +217,28 @@ static void test_write(void **state)
     arena_free(arena);
 }
 
+static void test_null_for_what_is_not_there(void **state)
+{
+    struct arena *arena = arena_new();
+    struct json_writer w;
+
+    (void)state;
+    json_begin(&w, arena, 0);
+    json_object_begin(&w);
+    json_member_string_or_null(&w, "a", SLICE("x"));
+    json_member_string_or_null(&w, "b", (struct slice){});
+    json_member_raw_or_null(&w, "c", SLICE("[1]"));
+    json_member_raw_or_null(&w, "d", (struct slice){});
+    json_member_u64_or_null(&w, "e", true, 0);
+    json_member_u64_or_null(&w, "f", false, 7);
+    json_member_double_or_null(&w, "g", true, 0.5);
+    json_member_double_or_null(&w, "h", false, 0.5);
+    json_object_end(&w);
+    assert_string_equal(json_end(&w).data, "{\"a\":\"x\",\"b\":null,\"c\":[1],\"d\":null,"
+                                           "\"e\":0,\"f\":null,\"g\":0.5,\"h\":null}");
+    arena_free(arena);
+}
+
 static void test_floats(void **state)
 {
     static const struct {
@@ -261,7 +283,7 @@ int main(void)
         cmocka_unit_test(test_parse),   cmocka_unit_test(test_deep),
         cmocka_unit_test(test_memory),  cmocka_unit_test(test_members),
         cmocka_unit_test(test_nearest), cmocka_unit_test(test_write),
-        cmocka_unit_test(test_floats),
+        cmocka_unit_test(test_floats),  cmocka_unit_test(test_null_for_what_is_not_there),
     };
     return cmocka_run_group_tests_name("json", tests, NULL, NULL);
 }
