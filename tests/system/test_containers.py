@@ -12,24 +12,10 @@ import signal
 import pytest
 
 from deadline import command_line, until, wait_exit
-from engines import CGROUPS, Image, Missing, compile_server, new_engine, server_image
+from engine_case import engine, server  # fixtures  # noqa: F401
+from engines import CGROUPS, Image, server_image
 from fake_control import CUT, FakeControl, event
 from test_durable import small_disk
-
-
-@pytest.fixture(scope="module", params=["podman", "docker"])
-def engine(request):
-    try:
-        one = new_engine(request.param)
-    except Missing as why:
-        pytest.skip(str(why))
-    yield one
-    one.end()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    return compile_server(tmp_path_factory.mktemp("server"))
 
 
 class Place:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from engines import Missing, new_engine
+from engine_case import engine_or_skip
 from perigee import ROOT
 from test_make_run import Run
 
@@ -18,10 +18,7 @@ SCRIPT = (ROOT / "tools" / "demo-image",)
 def engine():
     if not shutil.which("skopeo"):
         pytest.skip("skopeo is not installed: tools/setup test installs it")
-    try:
-        one = new_engine("podman")
-    except Missing as why:
-        pytest.skip(str(why))
+    one = engine_or_skip("podman")
     yield one
     assert not one.containers()
     one.end()

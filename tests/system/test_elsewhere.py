@@ -14,7 +14,8 @@ from copies import (MODEL, SECRET, add, infer, kinds, name, other,  # fixtures  
                     perigee, push_model)
 from deadline import DEADLINE, readable, until
 from elsewhere import Elsewhere
-from engines import Image, Missing, compile_server, new_engine, server_image
+from engine_case import engine_or_skip
+from engines import Image, compile_server, server_image
 from registry import IMAGE, INDEX, Registry, artifact_of, descriptor, digest_of
 
 RUN = {"Entrypoint": ["/hello"], "ExposedPorts": {"8080/tcp": {}}}
@@ -557,10 +558,7 @@ def test_an_image_of_another_registry_answers(
         new_perigee, tmp_path_factory, scratch, other):  # noqa: F811
     """With credentials, through an index, in a container that has no way out."""
     server = compile_server(tmp_path_factory.mktemp("server"))
-    try:
-        engine = new_engine("podman")
-    except Missing as why:
-        pytest.skip(str(why))
+    engine = engine_or_skip("podman")
     image = server_image(server)
     other.auth, other.user = "bearer", ("robot", SECRET)
     push_image(other, "team/deep/shop", image, "amd64")

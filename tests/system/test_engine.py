@@ -12,28 +12,15 @@ import pytest
 
 from deadline import until, wait_exit
 from engine_life import TRY, Life
-from engines import (Image, Missing, busybox_image, compile_server, new_engine,
-                     server_image)
+from engine_case import engine, server  # fixtures  # noqa: F401
+from engines import Image, busybox_image, server_image
 from perigee import PROGRAM
 
 HOME = "try"
 
 
-@pytest.fixture(scope="module", params=["podman", "docker"])
-def engine(request):
-    if not TRY.exists():
-        pytest.skip("the driver's own program is beside a build alone")
-    try:
-        one = new_engine(request.param)
-    except Missing as why:
-        pytest.skip(str(why))
-    yield one
-    one.end()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    return compile_server(tmp_path_factory.mktemp("server"))
+pytestmark = pytest.mark.skipif(
+    not TRY.exists(), reason="the driver's own program is beside a build alone")
 
 
 @pytest.fixture

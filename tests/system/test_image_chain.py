@@ -10,23 +10,9 @@ import threading
 import pytest
 
 from deadline import DEADLINE, until
-from engines import Missing, compile_server, new_engine, server_image, sha256
+from engine_case import engine, server  # fixtures  # noqa: F401
+from engines import server_image, sha256
 from registry import Registry
-
-
-@pytest.fixture(scope="module", params=["podman", "docker"])
-def engine(request):
-    try:
-        one = new_engine(request.param)
-    except Missing as why:
-        pytest.skip(str(why))
-    yield one
-    one.end()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    return compile_server(tmp_path_factory.mktemp("server"))
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ import tarfile
 import pytest
 
 from deadline import DEADLINE, until
-from engines import Image, Missing, archive, compile_server, new_engine, server_image, sha256
+from engine_case import engine_or_skip
+from engines import Image, archive, compile_server, server_image, sha256
 from registry import INDEX, Registry, descriptor
 
 RUN = {"Entrypoint": ["/hello"], "ExposedPorts": {"8080/tcp": {}}}
@@ -160,10 +161,7 @@ def test_skopeo_makes_the_file(perigee, scratch, name, form):
 def test_an_engine_saves_the_file(perigee, scratch, name, engine):
     if not shutil.which(engine):
         pytest.skip(f"{engine}'s own command is not installed")
-    try:
-        one = new_engine(engine)
-    except Missing as why:
-        pytest.skip(str(why))
+    one = engine_or_skip(engine)
     image = plain(engine.encode())
     (scratch / "image.tar").write_bytes(image.docker_archive())
     there = ["--root", one.folder / "root", "--runroot", one.folder / "run", "--tmpdir",
@@ -368,10 +366,7 @@ def test_a_path_is_not_opened_for_a_client(perigee):
 def test_from_a_file_to_an_answer(new_perigee, scratch, tmp_path_factory, kind):
     """Deployed from a file, then another from the registry, then back; gone when deleted."""
     server = compile_server(tmp_path_factory.mktemp("server"))
-    try:
-        engine = new_engine(kind)
-    except Missing as why:
-        pytest.skip(str(why))
+    engine = engine_or_skip(kind)
     try:
         one = new_perigee("--engine", f"unix:{engine.socket}")
         (scratch / "shop.tar").write_bytes(server_image(server).docker_archive())

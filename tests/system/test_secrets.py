@@ -9,7 +9,8 @@ import pytest
 
 from deadline import until
 from engine_between import Between
-from engines import Missing, compile_server, new_engine, server_image
+from engine_case import engine_or_skip
+from engines import compile_server, server_image
 from fake_control import event
 from test_containers import engine, place, server, warm  # fixtures  # noqa: F401
 
@@ -18,10 +19,7 @@ SECRET = "correct horse \"battery\"\nstaple é"  # lines, quotes, and more than 
 
 @pytest.fixture(scope="module")
 def podman():
-    try:
-        one = new_engine("podman")
-    except Missing as why:
-        pytest.skip(str(why))
+    one = engine_or_skip("podman")
     yield one
     one.end()
 

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Container engines as tests have them: where there is none the test is skipped, and says why."""
+import pytest
+
+from engines import Missing, compile_server, new_engine
+
+
+def engine_or_skip(name):
+    try:
+        return new_engine(name)
+    except Missing as why:
+        pytest.skip(str(why))
+
+
+@pytest.fixture(scope="module", params=["podman", "docker"])
+def engine(request):
+    one = engine_or_skip(request.param)
+    yield one
+    one.end()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    return compile_server(tmp_path_factory.mktemp("server"))
