@@ -54,6 +54,13 @@ static inline void list_remove(struct list *link) /* again is harmless */
     list_init(link);
 }
 
+/* All of `from`, in their order, become those of `to`, which had none or was not initialised. */
+static inline void list_take_all(struct list *to, struct list *from)
+{
+    list_insert_after(from, to);
+    list_remove(from);
+}
+
 #define LIST_FIRST(list, type, member)                                                             \
     (list_empty(list) ? NULL : LIST_OWNER((list)->next, type, member))
 

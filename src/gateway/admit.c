@@ -704,12 +704,7 @@ void admit_review(struct gateway_loop *gl)
     struct list todo;
 
     /* A request that moves goes to the end of gl->waiting: it is looked at once. */
-    list_init(&todo);
-    while (!list_empty(&gl->waiting)) {
-        struct list *link = gl->waiting.next;
-        list_remove(link);
-        list_append(&todo, link);
-    }
+    list_take_all(&todo, &gl->waiting);
     while (!list_empty(&todo)) {
         struct request *request = LIST_OWNER(todo.next, struct request, link);
         list_remove(&request->link);
@@ -723,12 +718,7 @@ void admit_continue(struct revision_side *side)
     struct list held;
     struct request *request;
 
-    list_init(&held);
-    while (!list_empty(&side->held)) {
-        struct list *link = side->held.next;
-        list_remove(link);
-        list_append(&held, link);
-    }
+    list_take_all(&held, &side->held);
     while (!list_empty(&held)) {
         request = LIST_OWNER(held.next, struct request, held);
         list_remove(&request->held);

@@ -65,12 +65,7 @@ static bool take_answers(struct gateway_loop *gl, bool arm)
     if (!found)
         return false;
     struct list todo;
-    list_init(&todo);
-    while (!list_empty(&gl->active)) {
-        struct list *link = gl->active.next;
-        list_remove(link);
-        list_append(&todo, link);
-    }
+    list_take_all(&todo, &gl->active);
     while (!list_empty(&todo)) {
         lane = LIST_OWNER(todo.next, struct lane, link_active);
         list_remove(&lane->link_active);
