@@ -178,20 +178,13 @@ static void mesh_set(struct dns *dns, struct dns_mesh mesh)
 
 static void mesh_new(struct dns *dns, int fd)
 {
-    const void *data;
-    size_t bytes;
+    struct slice mesh;
     struct err err;
-    int r = shm_map_published(fd, MESH_BYTES_MAX, &data, &bytes, &err);
-    if (r == 0) {
-        r = mesh_check((struct slice){ data, bytes }, &err);
-        if (r < 0)
-            shm_unmap((void *)(uintptr_t)data, bytes);
-    }
-    if (r < 0)
+    if (shm_map_checked(fd, MESH_BYTES_MAX, mesh_check, &mesh, &err) < 0)
         log_error("dns", "what PoPs measure is refused, keeping what there is",
                   LOG_S("why", err.message));
     else
-        mesh_set(dns, (struct dns_mesh){ data, bytes });
+        mesh_set(dns, (struct dns_mesh){ (const void *)mesh.data, mesh.size });
 }
 
 static void table_set(struct dns *dns, const void *table, size_t bytes, bool mapped)
@@ -208,19 +201,12 @@ static void table_set(struct dns *dns, const void *table, size_t bytes, bool map
 
 static void table_new(struct dns *dns, int fd)
 {
-    const void *data;
-    size_t bytes;
+    struct slice table;
     struct err err;
-    int r = shm_map_published(fd, TABLE_BYTES_MAX, &data, &bytes, &err);
-    if (r == 0) {
-        r = table_check((struct slice){ data, bytes }, &err);
-        if (r < 0)
-            shm_unmap((void *)(uintptr_t)data, bytes);
-    }
-    if (r < 0)
+    if (shm_map_checked(fd, TABLE_BYTES_MAX, table_check, &table, &err) < 0)
         log_error("dns", "table refused, keeping the one there is", LOG_S("why", err.message));
     else
-        table_set(dns, data, bytes, true);
+        table_set(dns, table.data, table.size, true);
 }
 
 /* The agent's file of before the boot: good until the agent publishes. */

@@ -104,20 +104,13 @@ static void unknown(struct gateway *gateway, const char *why)
 
 static void table_new(struct gateway *gateway, int fd)
 {
-    const void *data;
-    size_t bytes;
+    struct slice table;
     struct err err;
 
-    if (shm_map_published(fd, TABLE_BYTES_MAX, &data, &bytes, &err) < 0) {
+    if (shm_map_checked(fd, TABLE_BYTES_MAX, table_check, &table, &err) < 0)
         log_error("gateway", "table refused, keeping the one there is", LOG_S("why", err.message));
-        return;
-    }
-    if (table_check((struct slice){ data, bytes }, &err) < 0) {
-        log_error("gateway", "table refused, keeping the one there is", LOG_S("why", err.message));
-        shm_unmap((void *)(uintptr_t)data, bytes);
-        return;
-    }
-    world_table_set(gateway, data, bytes, true);
+    else
+        world_table_set(gateway, table.data, table.size, true);
 }
 
 static void mesh_new(struct gateway *gateway, int fd)

@@ -21,21 +21,15 @@ struct mesh_view {
 
 int mesh_view_open(int fd, struct mesh_view **ret, struct err *err)
 {
-    const void *data;
-    size_t bytes;
-    int r = shm_map_published(fd, MESH_BYTES_MAX, &data, &bytes, err);
+    struct slice bytes;
+    int r = shm_map_checked(fd, MESH_BYTES_MAX, mesh_check, &bytes, err);
 
     if (r < 0)
         return r;
-    r = mesh_check((struct slice){ data, bytes }, err);
-    if (r < 0) {
-        shm_unmap((void *)(uintptr_t)data, bytes);
-        return r;
-    }
     struct mesh_view *view = mem_zalloc(sizeof *view);
     atomic_init(&view->refs, 1);
-    view->head = data;
-    view->bytes = bytes;
+    view->head = (const void *)bytes.data;
+    view->bytes = bytes.size;
     *ret = view;
     return 0;
 }

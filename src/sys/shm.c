@@ -141,6 +141,23 @@ int shm_map_published(int fd, size_t bytes_max, const void **ret_data, size_t *r
     return 0;
 }
 
+int shm_map_checked(int fd, size_t bytes_max, int (*valid)(struct slice bytes, struct err *err),
+                    struct slice *ret, struct err *err)
+{
+    const void *data;
+    size_t bytes;
+    int r = shm_map_published(fd, bytes_max, &data, &bytes, err);
+    if (r < 0)
+        return r;
+    r = valid((struct slice){ data, bytes }, err);
+    if (r < 0) {
+        shm_unmap((void *)(uintptr_t)data, bytes);
+        return r;
+    }
+    *ret = (struct slice){ data, bytes };
+    return 0;
+}
+
 void shm_punch(void *memory, size_t bytes)
 {
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);

@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/slice.h"
+
 struct err;
 
 [[nodiscard]] int shm_create(const char *name, size_t bytes, int *ret_fd, struct err *err);
@@ -26,7 +28,11 @@ void shm_unmap(void *memory, size_t bytes); /* NULL is allowed */
 /* Maps such a memfd read-only, refusing one that lacks a seal or is larger than `bytes_max`. */
 [[nodiscard]] int shm_map_published(int fd, size_t bytes_max, const void **ret_data,
                                     size_t *ret_bytes, struct err *err);
+/* The same, and unmaps what `valid` refuses. */
+[[nodiscard]] int shm_map_checked(int fd, size_t bytes_max,
+                                  int (*valid)(struct slice bytes, struct err *err),
+                                  struct slice *ret, struct err *err);
+/* Gives whole pages back; they read as zeros (writers only). */
+void shm_punch(void *memory, size_t bytes);
 /* The same by descriptor, for who has it not mapped. */
 void shm_punch_fd(int fd, uint64_t offset, uint64_t bytes);
-void shm_punch(void *memory,
-               size_t bytes); /* gives whole pages back; they read as zeros (writers only) */

@@ -97,6 +97,28 @@ static void test_published_is_final(void **state)
     assert_int_equal(shm_map_published(region, BYTES, &data, &bytes, &err), ERR_BAD_INPUT);
 }
 
+static int begins_with_w(struct slice bytes, struct err *err)
+{
+    return bytes.data[0] == 'w' ? 0 : err_set(err, ERR_CONFLICT, "no w");
+}
+
+static void test_what_a_check_refuses_is_not_taken(void **state)
+{
+    (void)state;
+    struct err err;
+    auto_close int fd = -1;
+    auto_close int other = -1;
+    struct slice bytes = {};
+    assert_int_equal(shm_publish("table", "other", 5, &other, &err), 0);
+    assert_int_equal(shm_map_checked(other, 5, begins_with_w, &bytes, &err), ERR_CONFLICT);
+    assert_null(bytes.data);
+    assert_int_equal(shm_publish("table", "words", 5, &fd, &err), 0);
+    assert_int_equal(shm_map_checked(fd, 4, begins_with_w, &bytes, &err), ERR_BAD_INPUT);
+    assert_int_equal(shm_map_checked(fd, 5, begins_with_w, &bytes, &err), 0);
+    assert_true(slice_is(bytes, "words"));
+    shm_unmap((void *)bytes.data, bytes.size);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -104,6 +126,7 @@ int main(void)
         cmocka_unit_test(test_it_neither_grows_nor_shrinks),
         cmocka_unit_test(test_a_huge_one_costs_nothing),
         cmocka_unit_test(test_published_is_final),
+        cmocka_unit_test(test_what_a_check_refuses_is_not_taken),
     };
     return cmocka_run_group_tests_name("shm", tests, NULL, NULL);
 }
