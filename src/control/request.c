@@ -395,24 +395,10 @@ const struct exchange_handler request_handler = { on_body_space, on_body, on_bod
 
 /* ---- the head ------------------------------------------------------------------------------- */
 
-static bool id_valid(struct slice id)
-{
-    if (id.size == 0 || id.size > 64)
-        return false;
-    for (size_t i = 0; i < id.size; i++) {
-        char c = id.data[i];
-        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-              c == '.' || c == '_' || c == '-'))
-            return false;
-    }
-    return true;
-}
-
 static struct request *request_new(struct exchange *x, struct control *control)
 {
     struct arena *arena = arena_new();
     struct request *q = ARENA_NEW(arena, struct request);
-    struct slice id = http_header_get(&exchange_request(x)->headers, "X-Request-Id");
     q->arena = arena;
     q->control = control;
     q->x = x;
@@ -421,10 +407,8 @@ static struct request *request_new(struct exchange *x, struct control *control)
     q->now_ns = control_wall_ns(control);
     q->trusted = exchange_peer(x)->kind == ADDRESS_UNIX;
     q->registry = registry_is(exchange_request(x));
-    if (id_valid(id))
-        snprintf(q->id, sizeof q->id, "%.*s", SLICE_FMT(id));
-    else
-        snprintf(q->id, sizeof q->id, "%016llx", (unsigned long long)env_random_u64(control->env));
+    if (!request_id_take(exchange_request(x), q->id))
+        request_id_make(env_random_u64(control->env), q->id);
     exchange_set_handler(x, &request_handler, q);
     return q;
 }

@@ -16,6 +16,7 @@
 #include "control/job.h"
 #include "http/exchange.h"
 #include "http/server.h"
+#include "proto/request_id.h"
 
 struct arena;
 struct control;
@@ -81,7 +82,7 @@ struct request {
     struct slice parts[HTTP_PATH_PARTS_MAX]; /* of the path, without the project */
     struct slice project;
     struct http_parameters query;
-    char id[65];                        /* X-Request-Id */
+    char id[REQUEST_ID_BYTES];          /* X-Request-Id */
     bool trusted;                       /* came by the socket in the home */
     bool registry;                      /* below /v2/: errors have its form (registry.h) */
     const char *code_absent, *code_bad; /* and these codes where something is missing, or wrong */

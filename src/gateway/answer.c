@@ -606,35 +606,11 @@ void answer_closed(struct request *request, const struct err *err)
 
 /* ---- what HTTP itself refuses --------------------------------------------------------- */
 
-static bool id_right(struct slice id)
-{
-    if (id.size == 0 || id.size > 64)
-        return false;
-    for (size_t i = 0; i < id.size; i++) {
-        char c = id.data[i];
-        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-              c == '.' || c == '_' || c == '-'))
-            return false;
-    }
-    return true;
-}
-
-static void hexadecimal_write(char *to, uint64_t value)
-{
-    for (int i = 15; i >= 0; i--, value >>= 4)
-        to[i] = "0123456789abcdef"[value & 15];
-    to[16] = '\0';
-}
-
 const char *answer_id_make(struct gateway_loop *gl, const struct http_request *http,
-                           char buffer[static 72])
+                           char buffer[static REQUEST_ID_BYTES])
 {
-    struct slice id = http_header_get(&http->headers, "X-Request-Id");
-
-    if (id_right(id))
-        snprintf(buffer, 72, "%.*s", SLICE_FMT(id));
-    else
-        hexadecimal_write(buffer, shard_random(gl));
+    if (!request_id_take(http, buffer))
+        request_id_make(shard_random(gl), buffer);
     return buffer;
 }
 
@@ -642,7 +618,7 @@ void answer_refusal(struct arena *arena, const struct http_request *http, const 
                     struct http_refusal *ret, void *data)
 {
     struct gateway_loop *gl = data;
-    char id[72];
+    char id[REQUEST_ID_BYTES];
     struct text text;
 
     text_init(&text);

@@ -22,6 +22,7 @@
 #include "http/server.h"
 #include "proto/codec_gzip.h"
 #include "proto/oip.h"
+#include "proto/request_id.h"
 
 #define REQUEST_STATES(X)                                                                          \
     X(REQUEST_READING, SM_TO(REQUEST_HELD) | SM_TO(REQUEST_WAITING) | SM_TO(REQUEST_RUNNING) |     \
@@ -82,7 +83,7 @@ struct request {
     struct arena *arena;
     struct gateway_loop *gl;
     enum request_state state;
-    char id[72];
+    char id[REQUEST_ID_BYTES];
     struct slice trace;          /* a well-formed traceparent; for the log */
     struct slice origin_allowed; /* of a page that may read the answer */
     struct slice ended;          /* error's name, for metrics */
@@ -250,7 +251,7 @@ void answer_release(struct request *request); /* the slot, at the latest when th
 void answer_shed(struct gateway_loop *gl);    /* once a second: slow clients give way to waiters */
 void answer_closed(struct request *request, const struct err *err); /* log and metrics */
 const char *answer_id_make(struct gateway_loop *gl, const struct http_request *http,
-                           char buffer[static 72]);
+                           char buffer[static REQUEST_ID_BYTES]);
 void answer_refusal(struct arena *arena, const struct http_request *http, const struct err *err,
                     struct http_refusal *ret, void *data);
 
