@@ -2,22 +2,14 @@
 /* A store in a folder of its own for each test, and calls inside a transaction. */
 #pragma once
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h> /* after the four above */
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "folder.h"
 
 #include "base/arena.h"
 #include "base/err.h"
 #include "store/store.h"
 
 struct fixture {
-    char folder[64];
+    char folder[FOLDER_BYTES], path[128];
     struct store *store;
     struct arena *arena;
 };
@@ -33,12 +25,10 @@ static struct err failure;
 static inline int case_begin(void **state, const struct store_limits *limits)
 {
     struct fixture *f = calloc(1, sizeof *f);
-    char path[128];
-    strcpy(f->folder, "/tmp/perigee-store-XXXXXX");
-    assert_non_null(mkdtemp(f->folder));
-    snprintf(path, sizeof path, "%s/store.db", f->folder);
+    folder_make(f->folder);
+    snprintf(f->path, sizeof f->path, "%s/store.db", f->folder);
     f->arena = arena_new();
-    OK(store_sqlite_open(path, STORE_WRITE, limits, &f->store, &failure));
+    OK(store_sqlite_open(f->path, STORE_WRITE, limits, &f->store, &failure));
     *state = f;
     return 0;
 }
@@ -46,12 +36,12 @@ static inline int case_begin(void **state, const struct store_limits *limits)
 static inline int case_end(void **state)
 {
     struct fixture *f = *state;
-    char command[128];
-    f->store->close(f->store);
+    if (f->store) /* a test may have closed it */
+        f->store->close(f->store);
     arena_free(f->arena);
-    snprintf(command, sizeof command, "rm -rf %s", f->folder);
+    int r = folder_remove(f->folder);
     free(f);
-    return system(command);
+    return r;
 }
 
 /* A function inside a transaction. */

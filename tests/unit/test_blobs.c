@@ -2,15 +2,9 @@
 /* Blobs, manifests, archives, backup and restore. */
 #include "store/blobs.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
+#include "folder.h"
 
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,23 +15,20 @@
 #include "store/store.h"
 #include "store/tar.h"
 
-static char folder[64];
+static char folder[FOLDER_BYTES];
 static struct err err;
 
 static int set_up(void **state)
 {
     (void)state;
-    strcpy(folder, "/tmp/perigee-blobs-XXXXXX");
-    assert_non_null(mkdtemp(folder));
+    folder_make(folder);
     return 0;
 }
 
 static int tear_down(void **state)
 {
     (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
+    return folder_remove(folder);
 }
 
 static const char *below(const char *name)

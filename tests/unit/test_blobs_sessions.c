@@ -2,37 +2,28 @@
 /* Uploads that have an id, their digests on the way, and who gives way when there are many. */
 #include "store/blobs.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
+#include "folder.h"
 
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/err.h"
 
-static char folder[64];
+static char folder[FOLDER_BYTES];
 static struct err err;
 
 static int set_up(void **state)
 {
     (void)state;
-    strcpy(folder, "/tmp/perigee-sessions-XXXXXX");
-    assert_non_null(mkdtemp(folder));
+    folder_make(folder);
     return 0;
 }
 
 static int tear_down(void **state)
 {
     (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
+    return folder_remove(folder);
 }
 
 static struct blobs *open_blobs(uint64_t uploads_max)

@@ -2,68 +2,32 @@
 /* An image's name becomes what a revision keeps, or a sentence that says what to do. */
 #include "control/pinned.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
+#include "store_case.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-
-#include "base/arena.h"
-#include "base/err.h"
 #include "control/artifact.h"
 #include "spec/endpoint.h"
 #include "store/blobs.h"
 #include "store/image.h"
-#include "store/store.h"
 
 #define MANIFEST "application/vnd.oci.image.manifest.v1+json"
 #define INDEX "application/vnd.oci.image.index.v1+json"
 #define CONFIG "application/vnd.oci.image.config.v1+json"
 #define LAYER "application/vnd.oci.image.layer.v1.tar+gzip"
 
-struct fixture {
-    char folder[64];
-    struct store *store;
-    struct blobs *blobs;
-    struct arena *arena;
-    const char *digest; /* of the last blob, or manifest */
-};
-
-static struct err failure;
-#define OK(call)                                                                                   \
-    do {                                                                                           \
-        failure.message[0] = '\0';                                                                 \
-        if ((call) < 0)                                                                            \
-            fail_msg("%s: %s", #call, failure.message);                                            \
-    } while (0)
+static struct blobs *blobs;
+static const char *pushed; /* digest of the last blob, or manifest */
 
 static int set_up(void **state)
 {
-    struct fixture *f = calloc(1, sizeof *f);
-    char path[128];
-    strcpy(f->folder, "/tmp/perigee-pinned-XXXXXX");
-    assert_non_null(mkdtemp(f->folder));
-    snprintf(path, sizeof path, "%s/store.db", f->folder);
-    f->arena = arena_new();
-    OK(store_sqlite_open(path, STORE_WRITE, NULL, &f->store, &failure));
-    OK(blobs_open(f->folder, NULL, &f->blobs, &failure));
-    *state = f;
+    (void)case_begin(state, NULL);
+    OK(blobs_open(((struct fixture *)*state)->folder, NULL, &blobs, &failure));
     return 0;
 }
 
 static int tear_down(void **state)
 {
-    struct fixture *f = *state;
-    char command[128];
-    blobs_close(f->blobs);
-    f->store->close(f->store);
-    arena_free(f->arena);
-    snprintf(command, sizeof command, "rm -rf %s", f->folder);
-    free(f);
-    return system(command);
+    blobs_close(blobs);
+    return case_end(state);
 }
 
 /* ---- pushing --------------------------------------------------------------------------------- */
@@ -71,7 +35,7 @@ static int tear_down(void **state)
 static const char *put(struct fixture *f, const char *text)
 {
     char digest[DIGEST_TEXT];
-    OK(blobs_put(f->blobs, slice_of(text), digest, &failure));
+    OK(blobs_put(blobs, slice_of(text), digest, &failure));
     return arena_string(f->arena, slice_of(digest));
 }
 
@@ -116,7 +80,7 @@ static const char *push_index(struct fixture *f, const char *digest, const char 
                               bool silent)
 {
     uint64_t bytes;
-    OK(blobs_find(f->blobs, slice_of(digest), &bytes, &failure));
+    OK(blobs_find(blobs, slice_of(digest), &bytes, &failure));
     const char *other = part(f, MANIFEST, put(f, "{}"), 2,
                              ",\"platform\":{\"os\":\"unknown\",\"architecture\":\"unknown\"}");
     return put(f, arena_format(f->arena, "{\"schemaVersion\":2,%s\"manifests\":[%s,%s]}",
@@ -124,10 +88,9 @@ static const char *push_index(struct fixture *f, const char *digest, const char 
                                part(f, MANIFEST, digest, (size_t)bytes, platform)));
 }
 
-static int tag(struct store *store, void *data, struct err *err)
+static int tag(struct store *store, void *, struct err *err)
 {
-    struct fixture *f = data;
-    const struct store_manifest manifest = { .digest = slice_of(f->digest),
+    const struct store_manifest manifest = { .digest = slice_of(pushed),
                                              .media_type = SLICE(MANIFEST),
                                              .bytes = 1 };
     uint64_t id;
@@ -141,7 +104,7 @@ static int find(struct fixture *f, const char *image, const char *more, struct p
                 struct err *err)
 {
     const struct slice host = SLICE("localhost:8080");
-    const struct artifact artifact = { f->store, f->blobs, f->arena, &host, 1, 1 };
+    const struct artifact artifact = { f->store, blobs, f->arena, &host, 1, 1 };
     const char *yaml = arena_format(f->arena, "name: aaa\nimage: %s\n%s", image, more);
     struct endpoint_specs specs;
     OK(endpoint_spec_parse_text(f->arena, slice_of(yaml), SPEC_YAML, 0, &specs, &failure));
@@ -239,8 +202,8 @@ static void test_names(void **state)
         f->arena, ",\"platform\":{\"os\":\"linux\",\"architecture\":\"%s\"}", image_machine());
     const char *image = push_image(f, &(struct image){});
 
-    f->digest = image;
-    OK(f->store->transact(f->store, tag, f, &failure));
+    pushed = image;
+    OK(f->store->transact(f->store, tag, NULL, &failure));
     OK(find(f, "team/app:v1", "", &pinned, &failure));
     assert_string_equal(pinned.digest.data, image);
     OK(find(f, "localhost:8080/team/app:v1", "", &pinned, &failure));
@@ -250,17 +213,17 @@ static void test_names(void **state)
     assert_non_null(strstr(pinned.text.data, "\"port\":8080,\"config\":{\"digest\":\"sha256:"));
     assert_non_null(strstr(pinned.text.data, "\"size\":5,\"media_type\":\"" LAYER "\"}]}"));
 
-    f->digest = push_index(f, image, ours, false);
-    OK(f->store->transact(f->store, tag, f, &failure));
+    pushed = push_index(f, image, ours, false);
+    OK(f->store->transact(f->store, tag, NULL, &failure));
     OK(find(f, "team/app:v1", "", &pinned, &failure));
     assert_string_equal(pinned.digest.data, image);
-    f->digest = push_index(f, f->digest, "", true); /* an index in an index, of no machine */
-    OK(find(f, f->digest, "", &pinned, &failure));
+    pushed = push_index(f, pushed, "", true); /* an index in an index, of no machine */
+    OK(find(f, pushed, "", &pinned, &failure));
     assert_string_equal(pinned.digest.data, image);
 
-    f->digest =
+    pushed =
         push_index(f, image, ",\"platform\":{\"os\":\"linux\",\"architecture\":\"s390x\"}", false);
-    assert_true(find(f, f->digest, "", &pinned, &err) < 0);
+    assert_true(find(f, pushed, "", &pinned, &err) < 0);
     if (!strstr(err.message, "which this machine is, but for: linux/s390x; build and push"))
         fail_msg("%s", err.message);
     assert_true(find(f, "team/app:v2", "", &pinned, &err) < 0);

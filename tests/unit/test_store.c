@@ -1,45 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The conformance test of a store: every function, on SQLite. */
-#include "store/store.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
+#include "store_case.h"
 
 #include <dirent.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "base/arena.h"
-#include "base/err.h"
 #include "store/sqlite_inside.h"
-
-struct fixture {
-    char folder[64], path[128];
-    struct store *store;
-    struct arena *arena;
-};
-
-static struct err failure;
-#define OK(call)                                                                                   \
-    do {                                                                                           \
-        failure.message[0] = '\0';                                                                 \
-        if ((call) < 0)                                                                            \
-            fail_msg("%s: %s", #call, failure.message);                                            \
-    } while (0)
 
 static int set_up(void **state)
 {
-    struct fixture *f = calloc(1, sizeof *f);
-    strcpy(f->folder, "/tmp/perigee-store-XXXXXX");
-    assert_non_null(mkdtemp(f->folder));
-    snprintf(f->path, sizeof f->path, "%s/store.db", f->folder);
-    f->arena = arena_new();
     struct store_limits limits = store_limits_default();
     limits.endpoints_max = 4;
     limits.events_rows_max = 5;
@@ -48,46 +19,7 @@ static int set_up(void **state)
     limits.log_bytes_max = 1000;
     limits.history_rows_max = 2;
     limits.pops_max = 2;
-    OK(store_sqlite_open(f->path, STORE_WRITE, &limits, &f->store, &failure));
-    *state = f;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    struct fixture *f = *state;
-    char path[512];
-    if (f->store)
-        f->store->close(f->store);
-    DIR *dir = opendir(f->folder);
-    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
-        snprintf(path, sizeof path, "%s/%s", f->folder, entry->d_name);
-        unlink(path);
-    }
-    closedir(dir);
-    rmdir(f->folder);
-    arena_free(f->arena);
-    free(f);
-    return 0;
-}
-
-/* A function inside a transaction. */
-struct call {
-    struct fixture *f;
-    int (*fn)(struct fixture *f, struct store *s, struct err *err);
-};
-
-static int call_run(struct store *store, void *data, struct err *err)
-{
-    struct call *call = data;
-    return call->fn(call->f, store, err);
-}
-
-static int inside(struct fixture *f, int (*fn)(struct fixture *, struct store *, struct err *),
-                  struct err *err)
-{
-    struct call call = { f, fn };
-    return f->store->transact(f->store, call_run, &call, err);
+    return case_begin(state, &limits);
 }
 
 static struct store_endpoint endpoint_named(const char *name)
@@ -752,16 +684,16 @@ static void test_from_the_first_schema(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_endpoints, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_revisions, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_bounded_rows, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_a_share_of_the_lines, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_pops_and_blobs, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_pops, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_second_connection, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_newer_and_damaged, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_migrations, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_from_the_first_schema, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_endpoints, set_up, case_end),
+        cmocka_unit_test_setup_teardown(test_revisions, set_up, case_end),
+        cmocka_unit_test_setup_teardown(test_bounded_rows, set_up, case_end),
+        cmocka_unit_test_setup_teardown(test_a_share_of_the_lines, set_up, case_end),
+        cmocka_unit_test_setup_teardown(test_pops_and_blobs, set_up, case_end),
+        cmocka_unit_test_setup_teardown(test_pops, set_up, case_end),
+        cmocka_unit_test_setup_teardown(test_second_connection, set_up, case_end),
+        cmocka_unit_test_setup_teardown(test_newer_and_damaged, set_up, case_end),
+        cmocka_unit_test_setup_teardown(test_migrations, set_up, case_end),
+        cmocka_unit_test_setup_teardown(test_from_the_first_schema, set_up, case_end),
     };
     return cmocka_run_group_tests_name("store", tests, NULL, NULL);
 }
