@@ -26,16 +26,6 @@
 
 enum { POPS = 300, ENDPOINTS = 1000, REPLICAS = 10, DEMANDS = 64 };
 
-static uint64_t random_state = 1;
-
-static double part(void)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return (double)(random_state >> 11) / (double)(1ULL << 53);
-}
-
 /* ---- the decision ---------------------------------------------------------------------------- */
 
 static void decision(const char *name, size_t demand_count, uint32_t spread, bool anew,
@@ -52,14 +42,14 @@ static void decision(const char *name, size_t demand_count, uint32_t spread, boo
     struct samples samples = {};
     for (size_t i = 0; i < POPS; i++)
         pops[i] = (struct place_pop){
-            .spot = spot_at(asin(2 * part() - 1) * 180 / M_PI, 360 * part() - 180),
+            .spot = spot_at(asin(2 * tool_part() - 1) * 180 / M_PI, 360 * tool_part() - 180),
             .allowed = true,
             .room = 8,
         };
     for (size_t i = 0; i < demand_count; i++)
         demands[i] = (struct place_demand){
-            .spot = pops[(size_t)(part() * POPS)].spot,
-            .rate = (float)part(),
+            .spot = pops[(size_t)(tool_part() * POPS)].spot,
+            .rate = (float)tool_part(),
             .group = PLACE_ANYWHERE,
         };
     for (unsigned pass = 0; pass < 20 * passes; pass++) {
@@ -106,7 +96,7 @@ static void pop_make(struct control *control, unsigned number, const char *count
     char name[16], spec[128];
     (void)snprintf(name, sizeof name, "pop-%u", number);
     (void)snprintf(spec, sizeof spec, "{\"country\":\"%s\",\"latitude\":%.2f,\"longitude\":%.2f}",
-                   country, asin(2 * part() - 1) * 180 / M_PI, 360 * part() - 180);
+                   country, asin(2 * tool_part() - 1) * 180 / M_PI, 360 * tool_part() - 180);
     const struct store_pop row = { .name = slice_of(name),
                                    .spec = slice_of(spec),
                                    .secret = SLICE("s") };
@@ -146,9 +136,9 @@ static void demand_make(struct control *control)
         for (unsigned k = 0; k < ROWS; k++)
             rows[k] = (struct report_asked){
                 .uid = 1 + (i * 97 + k) % ENDPOINTS,
-                .cell = asked_cell_of((country_number)(1 + 200 * part()), true, 180 * part() - 90,
-                                      360 * part() - 180),
-                .requests = (uint64_t)(1 + 20 * part()),
+                .cell = asked_cell_of((country_number)(1 + 200 * tool_part()), true,
+                                      180 * tool_part() - 90, 360 * tool_part() - 180),
+                .requests = (uint64_t)(1 + 20 * tool_part()),
             };
         demand_take(control, hub_pop(control, slice_of(name)), &report);
     }

@@ -23,19 +23,10 @@ static country_number country[POPS];
 static uint8_t health[POPS];
 static uint32_t placed[POPS];
 static struct spot clients[CLIENTS];
-static uint64_t random_state = 1;
-
-static double part(void)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return (double)(random_state >> 11) / (double)(1ULL << 53);
-}
 
 static struct spot anywhere(void)
 {
-    return spot_at(asin(2 * part() - 1) * 180 / M_PI, 360 * part() - 180);
+    return spot_at(asin(2 * tool_part() - 1) * 180 / M_PI, 360 * tool_part() - 180);
 }
 
 static void fleet_make(void)
@@ -43,13 +34,13 @@ static void fleet_make(void)
     for (uint32_t i = 0; i < POPS; i++) {
         struct spot spot = anywhere();
         x[i] = spot.x, y[i] = spot.y, z[i] = spot.z;
-        rtt[i] = part() < 0.5 ? NAN : (float)(14 + 200 * part());
-        country[i] = (country_number)(1 + 50 * part());
-        health[i] = part() < 0.95 ? ROUTE_UP : ROUTE_DOWN;
+        rtt[i] = tool_part() < 0.5 ? NAN : (float)(14 + 200 * tool_part());
+        country[i] = (country_number)(1 + 50 * tool_part());
+        health[i] = tool_part() < 0.95 ? ROUTE_UP : ROUTE_DOWN;
         placed[i] = i;
-        waits[i] = part() < 0.7 ? 0 : (float)(30 * part());
+        waits[i] = tool_part() < 0.7 ? 0 : (float)(30 * tool_part());
         service[i] = 5;
-        weight[i] = (float)(100 * part());
+        weight[i] = (float)(100 * tool_part());
     }
     for (size_t i = 0; i < CLIENTS; i++)
         clients[i] = anywhere();

@@ -23,6 +23,15 @@ void tool_fail(const char *what)
     exit(1);
 }
 
+double tool_part(void)
+{
+    static uint64_t state = 1;
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return (double)(state >> 11) / (double)(1ULL << 53);
+}
+
 struct slice tool_file(const char *path)
 {
     FILE *file = fopen(path, "rb");
