@@ -216,6 +216,14 @@ struct peer_answer {
     bool closed;
 };
 
+/* It, a connection to it, and what came there. */
+static inline void peer_done(struct peer *peer, int fd, struct peer_answer *answer)
+{
+    free(answer->bytes);
+    close(fd);
+    peer_free(peer);
+}
+
 static inline bool peer_read(int fd, struct peer_answer *answer)
 {
     if (answer->room - answer->size < 65536) {

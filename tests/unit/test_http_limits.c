@@ -255,9 +255,7 @@ static void test_body_rate(void **state)
     assert_int_equal(peer->stats.last_end_http, 408);
     assert_true(peer->stats.body_bytes > 0);
     assert_int_equal(http_server_stats(peer->server)->timeouts.body, 1);
-    free(answer.bytes);
-    close(fd);
-    peer_free(peer);
+    peer_done(peer, fd, &answer);
 }
 
 /* As slow as may be, and for many spans: it is taken whole. */
@@ -277,9 +275,7 @@ static void test_slow_body(void **state)
     }
     peer_undate(&answer);
     assert_string_equal(answer.bytes, OK("20") "\r\naaaaaaaaaaaaaaaaaaaa");
-    free(answer.bytes);
-    close(fd);
-    peer_free(peer);
+    peer_done(peer, fd, &answer);
 }
 
 /* It reads some in each span, and yet too little of it. */
@@ -300,9 +296,7 @@ static void test_answer_rate(void **state)
         loop_run_once(peer->loop, true);
     }
     assert_int_equal(http_server_stats(peer->server)->timeouts.answer, 1);
-    free(answer.bytes);
-    close(fd);
-    peer_free(peer);
+    peer_done(peer, fd, &answer);
 }
 
 static void test_timeouts(void **state)
@@ -349,9 +343,7 @@ static void test_write_timeout(void **state)
     while (!peer->stats.closed_badly)
         loop_run_once(peer->loop, true);
     assert_int_equal(http_server_stats(peer->server)->timeouts.answer, 1);
-    free(answer.bytes);
-    close(fd);
-    peer_free(peer);
+    peer_done(peer, fd, &answer);
 }
 
 /* A slow reader of a long answer is not cut as long as it takes some. */
@@ -373,9 +365,7 @@ static void test_slow_reader(void **state)
         loop_run_once(peer->loop, false);
         assert_non_null(peer->held);
     }
-    free(answer.bytes);
-    close(fd);
-    peer_free(peer);
+    peer_done(peer, fd, &answer);
 }
 
 /* ---- limits as text ------------------------------------------------------------------------ */

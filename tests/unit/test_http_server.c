@@ -112,9 +112,7 @@ static void test_continue(void **state)
     peer_send(peer, fd, SLICE("abc"), 4096, &answer);
     peer_undate(&answer);
     assert_string_equal(answer.bytes, OK("3") "\r\nabc");
-    free(answer.bytes);
-    close(fd);
-    peer_free(peer);
+    peer_done(peer, fd, &answer);
 }
 
 /* Echo while it comes: chunks in, chunks out, both at once. */
@@ -134,9 +132,7 @@ static void test_stream(void **state)
     assert_string_equal(answer.bytes, "2\r\nde\r\n0\r\n\r\n");
     assert_int_equal(peer->stats.written, 2);
     assert_int_equal(peer->stats.closed_well, 1);
-    free(answer.bytes);
-    close(fd);
-    peer_free(peer);
+    peer_done(peer, fd, &answer);
 }
 
 /* A body behind its head is read to its place: nothing of it is copied. */
@@ -166,9 +162,7 @@ static void test_placement(void **state)
     peer_send(peer, fd, SLICE("\r\n0\r\n\r\n"), 4096, &answer);
     assert_int_equal(peer->stats.body_bytes, BYTES);
     assert_true(peer->stats.copied_bytes < 8192);
-    free(answer.bytes);
-    close(fd);
-    peer_free(peer);
+    peer_done(peer, fd, &answer);
 }
 
 /* No space: the kernel keeps the bytes; resumed: they come. */
@@ -192,9 +186,7 @@ static void test_pause(void **state)
     exchange_reply(peer->held, 200, NULL, 0, SLICE("x"));
     peer_run(peer, fd, &answer);
     assert_int_equal(peer->stats.closed_well, 1);
-    free(answer.bytes);
-    close(fd);
-    peer_free(peer);
+    peer_done(peer, fd, &answer);
 }
 
 /* A client that goes away while its request waits, and while it is being answered. */
@@ -293,9 +285,7 @@ static void test_gone_while_paused(void **state)
     exchange_reply(peer->held, 200, NULL, 0, SLICE("x"));
     peer_run(peer, fd, &answer);
     assert_int_equal(peer->stats.closed_well, 1);
-    free(answer.bytes);
-    close(fd);
-    peer_free(peer);
+    peer_done(peer, fd, &answer);
 }
 
 /* A client that ends its side still gets its answers, also of what it pipelined. */
@@ -312,9 +302,7 @@ static void test_half_close(void **state)
     peer_undate(&answer);
     assert_string_equal(answer.bytes, HELLO HELLO); /* its end was seen after both */
     assert_true(answer.closed);
-    free(answer.bytes);
-    close(fd);
-    peer_free(peer);
+    peer_done(peer, fd, &answer);
 }
 
 /* Whose second request has come, and its end behind it, is waited for as ever: what `gone_ms` is
@@ -345,9 +333,7 @@ static void test_half_close_behind_a_second_request(void **state)
     peer_run(peer, fd, &answer);
     assert_non_null(strstr(answer.bytes, "200 OK"));
     assert_non_null(strstr(answer.bytes, "hello"));
-    free(answer.bytes);
-    close(fd);
-    peer_free(peer);
+    peer_done(peer, fd, &answer);
 }
 
 /* A client still sending what nobody wants gets its answer, and not a reset. */
@@ -367,9 +353,7 @@ static void test_linger(void **state)
     peer_send(peer, fd, (struct slice){ body, BYTES }, BYTES, &answer);
     peer_send(peer, fd, (struct slice){ body, BYTES }, BYTES, &answer);
     assert_int_equal(http_server_stats(peer->server)->open, 0); /* enough is enough */
-    free(answer.bytes);
-    close(fd);
-    peer_free(peer);
+    peer_done(peer, fd, &answer);
 }
 
 /* More than one read of pipelined requests: all answered, in order, in bounded memory. */
@@ -389,9 +373,7 @@ static void test_pipeline(void **state)
     for (const char *at = answer.bytes; (at = strstr(at, "\r\n\r\nhello")); at++)
         seen++;
     assert_int_equal(seen, COUNT);
-    free(answer.bytes);
-    close(fd);
-    peer_free(peer);
+    peer_done(peer, fd, &answer);
 }
 
 static void refuse(struct arena *arena, const struct http_request *request, const struct err *err,
@@ -419,9 +401,7 @@ static void test_refusal(void **state)
     peer_undate(&answer);
     assert_string_equal(answer.bytes, "HTTP/1.1 400 Bad Request\r\nContent-Length: 4\r\n"
                                       "Connection: close\r\nPerigee-Error: bad_input\r\n\r\n{/x}");
-    free(answer.bytes);
-    close(fd);
-    peer_free(peer);
+    peer_done(peer, fd, &answer);
 }
 
 static void set(void *data)

@@ -54,6 +54,12 @@ static int64_t now(struct env *env)
     return ENV_S;
 }
 
+static struct env env = { .name = "test",
+                          .now_ns = now,
+                          .wall_ns = now,
+                          .timer_start = timer_start,
+                          .timer_stop = timer_stop };
+
 static const char sets[] =
     "sets: [{name: DACH, countries: [AT, CH, DE], source: us, date: 2026-11-28}]";
 static const struct {
@@ -79,11 +85,6 @@ static const struct {
 
 static void test_rows(void **state)
 {
-    struct env env = { .name = "test",
-                       .now_ns = now,
-                       .wall_ns = now,
-                       .timer_start = timer_start,
-                       .timer_stop = timer_stop };
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         const struct region_place place = { SLICE("berlin"), SLICE("eu-west"),
@@ -116,11 +117,6 @@ static void test_rows(void **state)
 /* Of residency that is not known here, the gateway is told that it allows nothing. */
 static void test_what_is_not_known_allows_nothing(void **state)
 {
-    struct env env = { .name = "test",
-                       .now_ns = now,
-                       .wall_ns = now,
-                       .timer_start = timer_start,
-                       .timer_stop = timer_stop };
     static const char text[] =
         "{\"uid\":1,\"name\":\"digits\",\"state\":\"running\",\"target\":1,\"revisions\":[],"
         "\"spec\":{\"name\":\"digits\",\"model\":\"m\",\"residency\":{\"new\":1}}}";
@@ -175,11 +171,6 @@ static const struct {
 
 static void test_where_it_stands_is_control_s_word(void **state)
 {
-    struct env env = { .name = "test",
-                       .now_ns = now,
-                       .wall_ns = now,
-                       .timer_start = timer_start,
-                       .timer_stop = timer_stop };
     static const char text[] =
         "{\"uid\":1,\"name\":\"digits\",\"state\":\"running\",\"target\":1,\"revisions\":[],"
         "\"spec\":{\"name\":\"digits\",\"model\":\"m\",\"regions\":[\"eu\"]}}";
@@ -208,11 +199,6 @@ static void test_where_it_stands_is_control_s_word(void **state)
  * with: an operator may have made it anew with another. */
 static void test_the_table_says_the_country_that_control_says(void **state)
 {
-    struct env env = { .name = "test",
-                       .now_ns = now,
-                       .wall_ns = now,
-                       .timer_start = timer_start,
-                       .timer_stop = timer_stop };
     const struct region_place place = { .name = SLICE("berlin"),
                                         .country = country_number_of(SLICE("DE")) };
     const struct message_start start = { .pop = "berlin", .country = "DE", .zone = "perigee.test" };

@@ -75,6 +75,16 @@ static struct core_process *role_of(struct day *day, uint32_t role)
     return NULL;
 }
 
+/* One on which nothing goes wrong, a second old. */
+static struct day *calm_day(uint64_t seed)
+{
+    struct day *day = day_new(seed);
+    day->calm = true;
+    core_begin(day->core);
+    day_run_until(day, ENV_S);
+    return day;
+}
+
 /* How many users of their own the living replicas have among them. */
 static unsigned uids_of(const struct day *day)
 {
@@ -128,11 +138,8 @@ static void test_many_replicas_are_told_as_they_are_read(void **state)
 /* It has ten seconds; the one before serves on, and the next try gets a lane set that is free. */
 static void test_a_new_gateway_that_hangs(void **state)
 {
-    struct day *day = day_new(3);
+    struct day *day = calm_day(3);
     (void)state;
-    day->calm = true;
-    core_begin(day->core);
-    day_run_until(day, ENV_S);
     pid_t pid = core_role(day->core, ROLE_GATEWAY)->pid;
     day_handover(day, 2);
     day->gateways_hang = true;
@@ -354,10 +361,7 @@ static void test_a_table_and_a_mesh_wait_once(void **state)
 {
     (void)state;
     for (int i = 0; i < 2; i++) {
-        struct day *day = day_new(11);
-        day->calm = true;
-        core_begin(day->core);
-        day_run_until(day, ENV_S);
+        struct day *day = calm_day(11);
         newest_waits_once(
             day, i == 0 ? &(struct newest){ MESSAGE_TABLE_NEW, sizeof(struct message_table),
                                             day->tables, day->table }
@@ -371,11 +375,8 @@ static void test_a_table_and_a_mesh_wait_once(void **state)
 static void test_demand_of_a_gateway_without_a_peer(void **state)
 {
     struct message_demand demand = MESSAGE_INIT(MESSAGE_DEMAND);
-    struct day *day = day_new(9);
+    struct day *day = calm_day(9);
     (void)state;
-    day->calm = true;
-    core_begin(day->core);
-    day_run_until(day, ENV_S);
     struct core_process *gateway = core_role(day->core, ROLE_GATEWAY), *agent = &day->core->agent;
     demand.revision = 1u << 24 | 1;
     demand.waiting = 1;
@@ -426,11 +427,8 @@ static void test_what_is_not_its_to_say_is_dropped(void **state)
         { ROLE_GATEWAY, MESSAGE_NETNS_LOST, false },
         { ROLE_NETNS, MESSAGE_REPLICA_KILL, true },
     };
-    struct day *day = day_new(5);
+    struct day *day = calm_day(5);
     (void)state;
-    day->calm = true;
-    core_begin(day->core);
-    day_run_until(day, ENV_S);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         union message message = { .head = { MESSAGE_MAGIC, rows[i].type, MESSAGE_VERSION } };
         uint64_t before = day->core->messages_dropped;
@@ -515,11 +513,8 @@ static void test_who_enters_networks_is_started_when_wanted(void **state)
 static void test_who_enters_networks_comes_again_after_an_upgrade(void **state)
 {
     struct message_empty want = MESSAGE_INIT(MESSAGE_NETNS_WANT);
-    struct day *day = day_new(31);
+    struct day *day = calm_day(31);
     (void)state;
-    day->calm = true;
-    core_begin(day->core);
-    day_run_until(day, ENV_S);
     core_message(&day->core->agent, (const union message *)&want, sizeof want, NULL, 0);
     day_run_until(day, 2 * ENV_S);
     day_handover(day, 2);
@@ -572,11 +567,8 @@ static void test_a_role_that_never_gets_ready_is_ended(void **state)
 
 static void test_a_gateway_that_never_ends_is_ended(void **state)
 {
-    struct day *day = day_new(37);
+    struct day *day = calm_day(37);
     (void)state;
-    day->calm = true;
-    core_begin(day->core);
-    day_run_until(day, ENV_S);
     day->gateways_hang = true;
     core_stop(day->core, false);
     day_run_until(day, day->now_ns + 10 * ENV_S);
