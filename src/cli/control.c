@@ -14,6 +14,7 @@
 #include "cli/context.h"
 #include "http/fetch.h"
 #include "io/loop.h"
+#include "proto/http.h"
 #include "proto/sse.h"
 #include "sys/env_linux.h"
 
@@ -110,16 +111,7 @@ int control_gateway_url(struct cli *cli, const char **ret, struct err *err)
 
 const char *control_escape(struct cli *cli, const char *text)
 {
-    char *escaped = arena_alloc(cli->arena, strlen(text) * 3 + 1), *at = escaped;
-    for (const char *c = text; *c; c++) {
-        bool plain = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') ||
-                     (*c >= '0' && *c <= '9') || *c == '-' || *c == '_' || *c == '.';
-        if (plain)
-            *at++ = *c;
-        else
-            at += snprintf(at, 4, "%%%02X", (unsigned char)*c);
-    }
-    return escaped;
+    return http_percent_encode(cli->arena, slice_of(text)).data;
 }
 
 const char *control_project_path(struct cli *cli, const char *rest)

@@ -16,6 +16,7 @@
 #include "http/fetch.h"
 #include "io/loop.h"
 #include "proto/challenge.h"
+#include "proto/http.h"
 
 enum {
     ANSWER_BYTES = 64 << 10,
@@ -200,25 +201,6 @@ static const char *basic(struct elsewhere *elsewhere)
     return arena_format(elsewhere->secret, "Authorization: Basic %s", text);
 }
 
-static const char *escaped(struct arena *arena, struct slice text)
-{
-    static const char digits[] = "0123456789ABCDEF";
-    char *all = arena_alloc(arena, 3 * text.size + 1), *at = all;
-    for (size_t i = 0; i < text.size; i++) {
-        unsigned char c = (unsigned char)text.data[i];
-        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                     strchr("-._~", c);
-        if (plain && c) {
-            *at++ = (char)c;
-            continue;
-        }
-        *at++ = '%';
-        *at++ = digits[c >> 4];
-        *at++ = digits[c & 15];
-    }
-    return all;
-}
-
 static const char *token_url(struct calling *calling, const char *realm,
                              const struct challenge *challenge)
 {
@@ -229,10 +211,13 @@ static const char *token_url(struct calling *calling, const char *realm,
         scope = slice_of(arena_format(arena, "repository:%s:pull", repository));
     char join = strchr(realm, '?') ? '&' : '?';
     if (challenge->service.size) {
-        url = arena_format(arena, "%s%cservice=%s", url, join, escaped(arena, challenge->service));
+        url = arena_format(arena, "%s%cservice=%s", url, join,
+                           http_percent_encode(arena, challenge->service).data);
         join = '&';
     }
-    return scope.size ? arena_format(arena, "%s%cscope=%s", url, join, escaped(arena, scope)) : url;
+    return scope.size ? arena_format(arena, "%s%cscope=%s", url, join,
+                                     http_percent_encode(arena, scope).data)
+                      : url;
 }
 
 static int token_read(struct calling *calling, struct slice body, const char *who)

@@ -114,7 +114,8 @@ struct http_response {
 /* %XX decoded; a bad escape or %00 is ERR_BAD_INPUT. plus: '+' is a space (queries). */
 [[nodiscard]] int http_percent_decode(struct arena *arena, struct slice text, bool plus,
                                       struct slice *ret, struct err *err);
-/* Everything but unreserved characters as %XX: one segment of a path, or a query value. */
+/* Everything but unreserved characters as %XX: one segment of a path, or a query value. Terminated.
+ */
 struct slice http_percent_encode(struct arena *arena, struct slice text);
 
 struct http_parameter {
