@@ -69,6 +69,7 @@ static int no_socket(int error, struct err *err)
         message.code = no_socket(errno, &err);
     if (message.code < 0)
         (void)snprintf(message.text, sizeof message.text, "%.199s", err.message);
+    message.count = fd >= 0;
     (void)!channel_send(parent, &message, sizeof message, &fd, fd >= 0, &err);
     _exit(0);
 }

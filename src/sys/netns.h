@@ -62,7 +62,7 @@ struct netns_message {
     uint64_t replica; /* its id */
     uint64_t request; /* of WANT, said again in SOCKET */
     int32_t code;     /* of SOCKET: 0 with its descriptor; of SHOWN: 0; or enum err_code */
-    uint32_t count;   /* of WANT: 1 */
+    uint32_t count;   /* of WANT: 1; of SOCKET: how many descriptors */
     char text[200];   /* of SOCKET and SHOWN: why not */
 };
 /* Size, type, count, end of the text; descriptors: one with SHOW, none else but in an answer. */

@@ -160,6 +160,7 @@ static int want_answer(struct netns_helper *helper, struct channel *from,
         fd_close(&fd);
     if (message.code == ERR_NOT_FOUND && known)
         gone(helper, asked->replica);
+    message.count = fd >= 0;
     return say(from, &message, fd, &err);
 }
 

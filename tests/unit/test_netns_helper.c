@@ -103,6 +103,7 @@ static int pair_hears(struct channel *at, uint64_t replica)
     assert_int_equal(r, 1);
     assert_int_equal(message.replica, replica);
     assert_int_equal(count, message.type == NETNS_SOCKET && message.code == 0);
+    assert_int_equal(count, message.count);
     return message.code;
 }
 
