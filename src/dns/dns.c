@@ -20,6 +20,7 @@
 #include "dns/today.h"
 #include "dns/udp.h"
 #include "dns/view.h"
+#include "dns/young.h"
 #include "geo/where.h"
 #include "geo/where_file.h"
 #include "io/loop.h"
@@ -48,8 +49,10 @@ struct dns {
     int status;
     struct message_start start;
     struct dns_node node;
-    struct timer *stable;          /* a new view, once the PoP is */
-    struct timer *old;             /* likewise, once what is measured is too old */
+    struct timer *stable; /* a new view, once the PoP is */
+    struct timer *old;    /* likewise, once what is measured is too old */
+    struct timer *grown;  /* likewise, once no endpoint is young */
+    struct dns_young young;
     struct dns_mesh mesh;          /* the newest */
     struct dns_mesh seen;          /* that the view was made of; may be the newest */
     int64_t view_ns, view_cost_ns; /* when it was made, and how long that took */
@@ -117,6 +120,10 @@ static bool view_renew(struct dns *dns, const struct table_head *table)
     dns->node.map = prepared;
     dns->view_ns = loop_now_ns();
     dns->node.mesh = mesh_fresh(dns->mesh.head, dns->view_ns) ? dns->mesh.head : NULL;
+    dns->node.young = &dns->young;
+    dns->node.now_ns = dns->view_ns;
+    if (dns->young.until_ns > dns->view_ns)
+        timer_start(dns->grown, (dns->young.until_ns - dns->view_ns) / ENV_MS + 1);
     if (!dns->node.stable)
         timer_start(dns->stable, (stable_ns - up_ns) / ENV_MS + 1);
     if (dns_view_today(table, &dns->node, &view, &err) < 0) {
@@ -134,6 +141,13 @@ static bool view_renew(struct dns *dns, const struct table_head *table)
 }
 
 static void on_stable(void *data)
+{
+    struct dns *dns = data;
+    if (dns->table)
+        (void)view_renew(dns, dns->table);
+}
+
+static void on_grown(void *data)
 {
     struct dns *dns = data;
     if (dns->table)
@@ -189,6 +203,7 @@ static void mesh_new(struct dns *dns, int fd)
 
 static void table_set(struct dns *dns, const void *table, size_t bytes, bool mapped)
 {
+    dns_young_table(&dns->young, table, loop_now_ns());
     if (!view_renew(dns, table)) {
         table_free(table, bytes, mapped);
         return;
@@ -423,6 +438,8 @@ static void dns_end(struct dns *dns)
     watch_free(dns->lifeline_watch);
     timer_free(dns->stable);
     timer_free(dns->old);
+    timer_free(dns->grown);
+    dns_young_deinit(&dns->young);
     channel_free(dns->supervisor);
     loop_free(dns->loop);
     dns_view_free(dns->view);
@@ -452,6 +469,7 @@ int dns_main(int channel_fd_taken, int lifeline_fd)
     dns->lifeline = lifeline_fd;
     dns->stable = timer_new(dns->loop, on_stable, dns);
     dns->old = timer_new(dns->loop, on_old, dns);
+    dns->grown = timer_new(dns->loop, on_grown, dns);
     dns->supervisor = channel_new(channel_fd_taken);
     dns->supervisor_watch = watch_new(dns->loop, channel_fd_taken, WATCH_READ, on_supervisor, dns);
     if (lifeline_fd >= 0)

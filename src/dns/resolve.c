@@ -126,13 +126,26 @@ static void explain_none(const struct dns_view *view, const struct dns_choice *c
                           choice->restricted ? "has it and that residency permits" : "has it");
 }
 
+/* Who asks for one family's addresses cannot use the others. */
+static const struct dns_entry *of_family(const struct dns_entry *entry, uint16_t type)
+{
+    return type == DNS_A      ? entry->of_family[DNS_IP4]
+           : type == DNS_AAAA ? entry->of_family[DNS_IP6]
+                              : NULL;
+}
+
 static void resolve_endpoint(const struct dns_view *view, const struct dns_entry *entry,
                              const struct dns_question *question, const struct dns_asker *asker,
                              struct dns_reply *reply)
 {
     struct dns_choice choice;
     struct dns_client client = dns_client_of(view, question, asker);
-    dns_choose(view, entry, &client, DNS_ANSWERS_MAX, asker->memo, &choice);
+    const struct dns_entry *of = of_family(entry, question->type);
+    dns_choose(view, of ? of : entry, &client, DNS_ANSWERS_MAX, asker->memo, &choice);
+    if (of && choice.count)
+        entry = of;
+    else if (of) /* none of that family; of another there may be */
+        dns_choose(view, entry, &client, DNS_ANSWERS_MAX, asker->memo, &choice);
     if (question->subnet.present && question->subnet.bits)
         reply->scope_bits = dns_scope(view, entry, &client, &choice, asker->memo);
     if (choice.count == 0)

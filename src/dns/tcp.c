@@ -35,7 +35,7 @@ struct dns_tcp {
     struct watch *watches[LISTENERS_MAX];
     int fds[LISTENERS_MAX];
     unsigned listener_count;
-    struct list idle, busy; /* connections; the longest idle first */
+    struct list idle, busy; /* connections; who is longest in that state first */
     unsigned count;
     struct metric_series *open;
     uint8_t answer[DNS_TCP_BYTES_MAX];
@@ -203,9 +203,9 @@ static bool make_room(struct dns_tcp *tcp, const struct ip *net)
         return false;
     if (tcp->count < DNS_TCP_CONNECTIONS_MAX)
         return true;
-    if (list_empty(&tcp->idle))
-        return false;
-    connection_close(LIST_OWNER(tcp->idle.next, struct connection, link), "full");
+    /* Of those that dribble the slowest: they keep nobody out who asks at once. */
+    struct list *from = list_empty(&tcp->idle) ? &tcp->busy : &tcp->idle;
+    connection_close(LIST_OWNER(from->next, struct connection, link), "full");
     return true;
 }
 

@@ -8,6 +8,7 @@
 #include "contract/messages.h"
 #include "contract/table.h"
 #include "dns/view.h"
+#include "dns/young.h"
 #include "io/address.h"
 #include "policy/route.h"
 
@@ -73,7 +74,8 @@ static struct dns_source_host host(struct slice name, const struct ips *ips)
 }
 
 /* A PoP that answers and says nothing of it has not heard of it yet, and starts it then: nobody can
- * hide that, since it would not know what it is asked for. */
+ * hide that, since it would not know what it is asked for. Of a young endpoint all are what control
+ * says: one PoP is asked sooner than the other, and who was asked first would have everybody. */
 static void weigh(const struct dns_node *node, const uint32_t *mesh_rows,
                   const struct table_endpoint *endpoint, struct dns_source_place *places,
                   size_t place_count)
@@ -83,6 +85,7 @@ static void weigh(const struct dns_node *node, const uint32_t *mesh_rows,
         return;
     const struct mesh_load *loads = mesh_loads(node->mesh, endpoint->uid, &count);
     float start_ms = route_start_ms((float)endpoint->start_ms, mesh_last_start_ms(loads, count));
+    bool young = node->young && dns_young_is(node->young, endpoint->uid, node->now_ns);
     for (size_t i = 0; i < place_count; i++) {
         struct dns_source_place *place = &places[i];
         uint32_t row = mesh_rows[place->pop];
@@ -90,7 +93,7 @@ static void weigh(const struct dns_node *node, const uint32_t *mesh_rows,
         if (row == TABLE_NONE)
             continue;
         if (!load) {
-            place->start_ms = start_ms;
+            place->start_ms = young ? 0 : start_ms;
             continue;
         }
         place->wait_ms = load->wait_ms;

@@ -12,6 +12,7 @@
 #include "base/slice.h"
 
 struct dns_view;
+struct dns_young;
 struct err;
 struct mesh_head;
 struct table_head;
@@ -36,6 +37,8 @@ struct dns_node {
      * It says which of the PoPs it names are up and calm, and what waits there; of others the table
      * does. */
     const struct mesh_head *mesh;
+    const struct dns_young *young; /* which endpoints are, at `now_ns`; NULL: none */
+    int64_t now_ns;
 };
 
 /* `table` is checked (table_check). */

@@ -115,6 +115,41 @@ static int places_set(struct dns_view *view, struct dns_entry *entry,
     return 0;
 }
 
+/* Of the address that a question comes to nobody knows yet which family it will be. */
+static bool has_family(const struct dns_pop *pop, enum dns_family family)
+{
+    bool has = pop->everywhere;
+    for (size_t i = 0; !has && i < pop->address_count; i++)
+        has = ip_is4(&pop->addresses[i]) == (family == DNS_IP4);
+    return has;
+}
+
+static int family_set(struct dns_view *view, struct dns_entry *entry, enum dns_family family,
+                      const struct dns_source_place *places, size_t count, struct err *err)
+{
+    auto_free struct dns_source_place *some = mem_zalloc((count + 1) * sizeof *some);
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++)
+        if (has_family(&view->pops[places[i].pop], family))
+            some[kept++] = places[i];
+    if (kept == 0 || kept == count)
+        return 0;
+    struct dns_entry *of = ARENA_NEW(view->own->arena, struct dns_entry);
+    *of = *entry;
+    of->waits = false;
+    memset(of->of_family, 0, sizeof of->of_family);
+    entry->of_family[family] = of;
+    return places_set(view, of, some, kept, err);
+}
+
+/* Last: what has the places of one family has all else of the entry. */
+static int families_set(struct dns_view *view, struct dns_entry *entry,
+                        const struct dns_source_place *places, size_t count, struct err *err)
+{
+    int r = family_set(view, entry, DNS_IP4, places, count, err);
+    return r < 0 ? r : family_set(view, entry, DNS_IP6, places, count, err);
+}
+
 static int endpoint_set(struct dns_view *view, const struct dns_source_endpoint *source,
                         struct err *err)
 {
@@ -139,7 +174,7 @@ static int endpoint_set(struct dns_view *view, const struct dns_source_endpoint 
         entry->asks_client = residency_asks_client(&entry->residency);
     }
     map_put(&view->own->entries, label, entry);
-    return 0;
+    return families_set(view, entry, source->places, source->place_count, err);
 }
 
 static int host_set(struct dns_view *view, const struct dns_source_host *source, struct err *err)
@@ -170,7 +205,8 @@ static int apex_set(struct dns_view *view, struct err *err)
     for (size_t i = 0; i < count; i++)
         all[i] = (struct dns_source_place){ .pop = (uint32_t)i, .weight = 1 };
     view->apex.label = "";
-    return places_set(view, &view->apex, all, count, err);
+    int r = places_set(view, &view->apex, all, count, err);
+    return r < 0 ? r : families_set(view, &view->apex, all, count, err);
 }
 
 static int fill(struct dns_view *view, const struct dns_source *source, struct err *err)

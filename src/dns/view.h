@@ -83,6 +83,7 @@ struct dns_pop {
 };
 
 enum dns_kind { DNS_IS_ENDPOINT, DNS_IS_HOST };
+enum dns_family { DNS_IP4, DNS_IP6, DNS_FAMILIES };
 
 struct dns_entry { /* a name that there is */
     enum dns_kind kind;
@@ -92,6 +93,9 @@ struct dns_entry { /* a name that there is */
     struct residency residency;
     bool asks_client; /* its residency does */
     bool waits;       /* at some place: each client weighs that by a draw of its own */
+    /* The same at the places alone that have an address of that family; NULL: all have one, or none
+     * has. */
+    const struct dns_entry *of_family[DNS_FAMILIES];
     struct ip addresses[DNS_HOST_ADDRESSES_MAX]; /* DNS_IS_HOST */
     uint8_t address_count;
     bool everywhere;

@@ -22,7 +22,7 @@ pops:
 clients:
   - {addresses: [127.66.0.0/16, 203.0.113.0/25], city: Tokyo}
   - {addresses: [127.55.0.0/16], city: São Paulo}
-  - {addresses: [198.51.100.0/24], city: Madrid}
+  - {addresses: [198.51.100.0/24], city: New York}
 links:
   - {between: [paris, São Paulo], rtt: 24ms}
 """
@@ -53,7 +53,7 @@ WHERE = [  # --from, what is said of it, the PoP that answers, net at least
     ("paris", "From paris (127.0.1.1) ", "paris", None),  # who stands where a PoP does
     # Told to DNS by a client subnet; connections come from that place where the box has one.
     ("203.0.113.7", "is 127.0.1.2 (tokyo) for ", "tokyo", 0),
-    ("Madrid", "From Madrid (198.51.100.1), told to DNS alone, ", "paris", None),
+    ("New York", "From New York (198.51.100.1), told to DNS alone, ", "paris", None),
     ("192.0.2.9", "From 192.0.2.9, told to DNS alone, ", None, None),
 ]
 
@@ -88,7 +88,7 @@ def test_without_control_and_with_flags(fleet):
 
 
 REFUSED = [
-    (["--from", "Lima"], 1, "no clients stand in Lima; there are: Tokyo, São Paulo, Madrid"),
+    (["--from", "Lima"], 1, "no clients stand in Lima; there are: Tokyo, São Paulo, New York"),
     (["--from", "Atlantis"], 1, "Atlantis"),
     (["--from", "Paris,US"], 1, "no clients stand in Paris,US"),
     (["--from", "Tokyo", "--url", "http://localhost:8000"], 2, "wants an address"),

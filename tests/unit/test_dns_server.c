@@ -126,13 +126,20 @@ static void test_what_is_not_answered(void **)
 
 /* ---- sockets ------------------------------------------------------------------------------ */
 
-static int dial(void)
+static int dial_from(uint32_t address)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in here = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(address) };
+    assert_int_equal(bind(fd, (struct sockaddr *)&here, sizeof here), 0);
     assert_int_equal(connect(fd, (struct sockaddr *)&there, sizeof there), 0);
     struct timeval soon = { .tv_usec = 1000 };
     assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &soon, sizeof soon), 0);
     return fd;
+}
+
+static int dial(void)
+{
+    return dial_from(INADDR_LOOPBACK);
 }
 
 /* Turns the loop until `bytes` came (or the end: fewer). */
@@ -222,6 +229,30 @@ static void test_one_address_has_so_many(void **)
         fd_close(&fds[i]);
 }
 
+static void test_who_dribbles_keeps_nobody_out(void **)
+{
+    static const char one[] = "\0\x25" HEAD ASK;
+    enum { SIZE = sizeof one - 1 };
+    int fds[DNS_TCP_CONNECTIONS_MAX];
+    uint8_t buffer[SIZE];
+    for (unsigned i = 0; i < DNS_TCP_CONNECTIONS_MAX; i++) {
+        fds[i] = dial_from(INADDR_LOOPBACK + 1 + i / DNS_TCP_ADDRESS_MAX);
+        say(fds[i], one, 1);
+        while (counted(DNS_CONNECTIONS, NULL) <= i)
+            loop_run_once(loop, false);
+    }
+    for (unsigned i = 0; i < 2 * DNS_TCP_CONNECTIONS_MAX; i++) /* all have been heard */
+        loop_run_once(loop, false);
+    auto_close int fd = dial();
+    say(fd, one, SIZE);
+    assert_int_equal(hear(fd, buffer, SIZE), SIZE);
+    assert_int_equal(counted(DNS_CLOSED, "full"), 1);
+    assert_int_equal(hear(fds[0], buffer, 1), 0); /* the first of them has gone */
+    assert_int_equal(counted(DNS_CLOSED, "slow"), 0);
+    for (unsigned i = 0; i < DNS_TCP_CONNECTIONS_MAX; i++)
+        fd_close(&fds[i]);
+}
+
 /* Takes the 4 s that such a message has. */
 static void test_what_dribbles_is_cut(void **)
 {
@@ -284,6 +315,7 @@ int main(void)
         CASE(test_lengths_that_are_wrong),
         CASE(test_large_messages),
         CASE(test_one_address_has_so_many),
+        CASE(test_who_dribbles_keeps_nobody_out),
         CASE(test_what_dribbles_is_cut),
         CASE(test_datagrams),
     };

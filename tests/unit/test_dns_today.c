@@ -17,6 +17,7 @@
 #include "contract/table.h"
 #include "dns/resolve.h"
 #include "dns/view.h"
+#include "dns/young.h"
 
 #define USUAL                                                                                      \
     .project = SLICE("default"), .concurrency = 1, .queue_timeout_us = 1, .queue_cold_us = 1,      \
@@ -278,7 +279,7 @@ static struct ip face(uint8_t last)
 /* What the node paris says of digits, by its table and what it has measured. */
 static struct dns_view *view_at_paris(struct arena *own, const struct table_source_pop *pops,
                                       size_t pop_count, const struct table_source_endpoint *digits,
-                                      const struct mesh_source *seen)
+                                      const struct mesh_source *seen, int64_t age_ns)
 {
     const struct table_source source = {
         .number = 9,
@@ -295,8 +296,14 @@ static struct dns_view *view_at_paris(struct arena *own, const struct table_sour
     struct err err = {};
     assert_int_equal(table_build(own, &source, &table_bytes, &err), 0);
     assert_int_equal(mesh_build(own, seen, &mesh_bytes, &err), 0);
-    struct dns_node node = { .mesh = (const void *)mesh_bytes.data };
+    struct dns_young young = { .begun = age_ns >= 0 };
+    dns_young_table(&young, (const void *)table_bytes.data, 1000);
+    dns_young_table(&young, (const void *)table_bytes.data, 2000); /* it stays as old */
+    struct dns_node node = { .mesh = (const void *)mesh_bytes.data,
+                             .young = &young,
+                             .now_ns = 1000 + age_ns };
     assert_int_equal(dns_view_today((const void *)table_bytes.data, &node, &view, &err), 0);
+    dns_young_deinit(&young);
     return view;
 }
 
@@ -406,7 +413,7 @@ static void test_what_is_measured_counts(void **)
         struct arena *own = arena_new();
         char text[256];
         print_message("  %s\n", measures[i].name);
-        struct dns_view *view = view_at_paris(own, pops, 2, &digits, &seen);
+        struct dns_view *view = view_at_paris(own, pops, 2, &digits, &seen, -1);
         assert_string_equal(answer(view, "digits.perigee.test", DNS_A, text), measures[i].answer);
         assert_string_equal(view->observer, "paris");
         dns_view_free(view);
@@ -418,14 +425,18 @@ static const struct {
     const char *name;
     float start_ms, last_ms; /* of digits at tokyo, as it says */
     uint32_t here_ms;        /* the last one at paris, by its table */
+    int64_t age_ns;          /* since it was new here; below 0: the first table had it */
     float wanted;            /* at quito, which has not spoken of it yet */
 } starts[] = {
-    { "nobody has seen one", 0, 0, 0, ROUTE_START_MS },
-    { "as long as elsewhere", 0, 70, 0, 70 },
-    { "as long as here", 0, 0, 90, 90 },
-    { "of several the longest, elsewhere", 0, 200, 90, 200 },
-    { "of several the longest, here", 0, 70, 90, 90 },
-    { "what is thought there is no word of one", 9000, 0, 40, 40 },
+    { "nobody has seen one", 0, 0, 0, -1, ROUTE_START_MS },
+    { "as long as elsewhere", 0, 70, 0, -1, 70 },
+    { "as long as here", 0, 0, 90, -1, 90 },
+    { "of several the longest, elsewhere", 0, 200, 90, -1, 200 },
+    { "of several the longest, here", 0, 70, 90, -1, 90 },
+    { "what is thought there is no word of one", 9000, 0, 40, -1, 40 },
+    { "young: nobody may have been asked since", 0, 70, 90, 0, 0 },
+    { "hardly young", 0, 70, 90, DNS_YOUNG_NS - 1, 0 },
+    { "not young any more", 0, 70, 90, DNS_YOUNG_NS, 90 },
 };
 
 /* Just placed at three PoPs; this node is paris. */
@@ -470,7 +481,7 @@ static void test_a_start_that_nobody_has_told(void **)
                                           .load_count = 1 };
         struct arena *own = arena_new();
         print_message("  %s\n", starts[i].name);
-        struct dns_view *view = view_at_paris(own, pops, 3, &digits, &seen);
+        struct dns_view *view = view_at_paris(own, pops, 3, &digits, &seen, starts[i].age_ns);
         const struct route_endpoint *route = &dns_view_find(view, SLICE("digits"))->route;
         assert_int_equal(route->count, 3);
         assert_true(route->start_ms[1] == starts[i].wanted && !(route->hides && route->hides[1]));

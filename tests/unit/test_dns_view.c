@@ -284,6 +284,68 @@ static void test_answers(void **)
     }
 }
 
+/* Lyon has IPv6 alone, Tokyo both; the endpoint is at Paris, Lyon and Tokyo. */
+static const struct {
+    const char *name, *asked;
+    uint16_t type;
+    const char *client;
+    unsigned down; /* bits of places */
+    const char *answer;
+    int ede;
+} family_rows[] = {
+    { "the nearest with IPv4", "digits", DNS_A, "203.0.113.200/32", 0, "192.0.2.1/20",
+      DNS_EDE_NONE },
+    { "the nearest with IPv6", "digits", DNS_AAAA, "203.0.113.0/25", 0, "28/20", DNS_EDE_NONE },
+    { "far away that is another", "digits", DNS_AAAA, "198.51.100.0/24", 0, "28/5", DNS_EDE_NONE },
+    { "both of it", "digits", DNS_A, "198.51.100.0/24", 0, "192.0.2.3/5", DNS_EDE_NONE },
+    { "the next with IPv4", "digits", DNS_A, "203.0.113.200/32", 1 << PARIS, "192.0.2.3/5",
+      DNS_EDE_NONE },
+    { "none with IPv4 is up", "digits", DNS_A, "203.0.113.200/32", 1 << PARIS | 1 << TOKYO, "soa 5",
+      DNS_EDE_NONE },
+    { "none is up", "digits", DNS_A, "203.0.113.200/32", 7, "soa 5", DNS_EDE_OTHER },
+    { "none has IPv6", "old", DNS_AAAA, "203.0.113.200/32", 0, "soa 5", DNS_EDE_NONE },
+    { "the zone itself", "", DNS_A, "203.0.113.200/32", 0, "192.0.2.1/20", DNS_EDE_NONE },
+    { "the zone's IPv6", "", DNS_AAAA, "203.0.113.0/25", 0, "28/20", DNS_EDE_NONE },
+};
+
+static void test_who_asks_for_a_family(void **)
+{
+    static const struct dns_source_place three[] = { { .pop = PARIS, .weight = 1 },
+                                                     { .pop = LYON, .weight = 1 },
+                                                     { .pop = TOKYO, .weight = 1 } };
+    const struct dns_source_endpoint endpoints[] = {
+        { SLICE("digits"), SLICE("default"), three, 3, NULL },
+        { SLICE("old"), SLICE("default"), three, 1, NULL },
+    };
+    struct dns_view *kept = view;
+    struct dns_source_pop pops[POPS];
+    source_pops(pops);
+    const struct ip both[] = { ips[TOKYO], ips[POPS] };
+    struct dns_asker asker = { .address = ip_of("203.0.113.1"), .memo = dns_memo_new() };
+    pops[LYON].addresses = &ips[POPS];
+    pops[TOKYO].addresses = both;
+    pops[TOKYO].address_count = 2;
+    struct dns_source source = { SLICE("perigee.test"), 7, pops, POPS, endpoints, 2, NULL, 0, map };
+    for (size_t i = 0; i < sizeof family_rows / sizeof *family_rows; i++) {
+        static struct dns_reply reply;
+        char asked[64], text[512];
+        struct err err;
+        print_message("  %s\n", family_rows[i].name);
+        for (unsigned k = 0; k < POPS; k++)
+            pops[k].health = family_rows[i].down >> k & 1 ? ROUTE_DOWN : ROUTE_UP;
+        assert_int_equal(dns_view_build(&source, &view, &err), 0);
+        dns_memo_clear(asker.memo);
+        snprintf(asked, sizeof asked, "%s%sperigee.test", family_rows[i].asked,
+                 family_rows[i].asked[0] ? "." : "");
+        ask(asked, family_rows[i].type, family_rows[i].client, true, &asker, &reply);
+        assert_string_equal(printed(&reply, text, sizeof text), family_rows[i].answer);
+        assert_int_equal(reply.ede, family_rows[i].ede);
+        dns_view_free(view);
+    }
+    view = kept;
+    dns_memo_free(asker.memo);
+}
+
 static void test_without_a_view(void **)
 {
     static struct dns_reply reply;
@@ -410,6 +472,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_answers),
+        cmocka_unit_test(test_who_asks_for_a_family),
         cmocka_unit_test(test_without_a_view),
         cmocka_unit_test(test_all_of_a_scope_get_the_same),
         cmocka_unit_test(test_why),
