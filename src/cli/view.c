@@ -224,6 +224,21 @@ static void volumes_print(struct cli *cli, yyjson_val *list)
     }
 }
 
+/* What its replicas wrote and `perigee logs` does not have. */
+static void kept_print(struct cli *cli, yyjson_val *list)
+{
+    size_t index, count;
+    yyjson_val *item;
+    yyjson_arr_foreach(list, index, count, item)
+    {
+        uint64_t lines = view_number(item, "lines");
+        line(cli, index == 0 ? "logs" : "",
+             slice_of(arena_format(cli->arena, "%.*s: %" PRIu64 " line%s kept there by residency",
+                                   SLICE_FMT(view_text(item, "pop")), lines,
+                                   lines == 1 ? "" : "s")));
+    }
+}
+
 static bool several_pops(yyjson_val *replicas)
 {
     size_t index, count;
@@ -378,6 +393,7 @@ int view_print(struct cli *cli, yyjson_val *view)
     line(cli, "source", view_text(view, "source"));
     scale_print(cli, json_member(view, "scale"));
     volumes_print(cli, json_member(view, "volumes"));
+    kept_print(cli, json_member(view, "lines_kept"));
     tensors_print(cli, "inputs", json_member(json_member(view, "model"), "inputs"));
     tensors_print(cli, "outputs", json_member(json_member(view, "model"), "outputs"));
     replicas_print(cli, json_member(view, "replicas"));

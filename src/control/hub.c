@@ -317,8 +317,8 @@ static void refresh_touched(struct control *control, const struct hub_replica *r
     }
 }
 
-/* Endpoints of which the PoP wants another number now, or for another reason, or that it governs
- * otherwise. */
+/* Endpoints of which the PoP wants another number now, or for another reason, or keeps more lines
+ * to itself, or that it governs otherwise. */
 static void refresh_scaled(struct control *control, const struct hub_pop *pop,
                            const struct report_endpoint *old, size_t old_count, struct map *done)
 {
@@ -331,7 +331,8 @@ static void refresh_scaled(struct control *control, const struct hub_pop *pop,
         struct hub_endpoint *endpoint = map_get_u64(&control->hub.by_uid, said->uid);
         if (!endpoint || map_get_u64(done, said->uid) ||
             (was && was->generation == said->generation && was->scaled == said->scaled &&
-             was->desired == said->desired && slice_equal(was->scale_text, said->scale_text)))
+             was->desired == said->desired && was->lines_kept == said->lines_kept &&
+             slice_equal(was->scale_text, said->scale_text)))
             continue;
         (void)map_put_u64(done, said->uid, endpoint);
         hub_refresh(control, endpoint);

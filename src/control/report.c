@@ -227,6 +227,7 @@ static int read_state(struct arena *arena, yyjson_val *root, struct slice pop, s
             .message = arena_copy(arena, text_of(item, "message")),
             .generation = number_of(item, "generation"),
             .governed = json_member(item, "generation") != NULL,
+            .lines_kept = number_of(item, "lines_kept"),
         };
         read_scale(arena, json_member(item, "scale"), &ret->endpoints[index]);
     }

@@ -38,7 +38,8 @@ struct report_endpoint {
     bool scaled; /* it says how many it wants there: */
     uint64_t desired;
     struct slice scale_reason, scale_text;
-    bool again; /* it says so too often that it is ready: no event any more (granted.h) */
+    uint64_t lines_kept; /* of what its replicas wrote there, that residency keeps from us */
+    bool again;          /* it says so too often that it is ready: no event any more (granted.h) */
 };
 
 struct report_model {

@@ -91,6 +91,7 @@ const struct schema control_schemas[] = {
             ",\"pops\":" ARRAY(OBJECT("\"name\":" STRING ",\"replicas\":" WHOLE ",\"max\":" WHOLE))
             ",\"scale\":" ARRAY(REF("Scale"))
             ",\"volumes\":" ARRAY(OBJECT("\"pop\":" STRING ",\"bytes\":" WHOLE))
+            ",\"lines_kept\":" ARRAY(OBJECT("\"pop\":" STRING ",\"lines\":" WHOLE))
             ",\"replicas\":" ARRAY(REF("Replica")) ",\"deaths\":" ARRAY(REF("Death"))
             ",\"model\":{\"anyOf\":[" REF("Model") ",{\"type\":\"null\"}]}") },
     { "EndpointList", LIST("Endpoint") },
@@ -196,7 +197,7 @@ const struct schema control_schemas[] = {
                                     ",\"generation\":" WHOLE
                                     ",\"target\":" WHOLE ",\"target_state\":{\"type\":\"string\","
                                     "\"enum\":[\"starting\",\"ready\",\"failed\"]},\"message\":"
-                                    STRING ",\"scale\":" REF("Scale")))
+                                    STRING ",\"lines_kept\":" WHOLE ",\"scale\":" REF("Scale")))
                        ",\"loads\":" ARRAY(OBJECT("\"endpoint_uid\":" WHOLE ",\"wait_ms\":" FIGURE
                                                  ",\"service_ms\":" FIGURE ",\"start_ms\":" FIGURE
                                                  ",\"weight\":" NUMBER

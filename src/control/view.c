@@ -219,6 +219,23 @@ static void write_scale(struct json_writer *w, const struct hub_endpoint *endpoi
     json_array_end(w);
 }
 
+/* Lines of its replicas that residency keeps at their PoPs. */
+static void write_kept(struct json_writer *w, const struct hub_endpoint *endpoint)
+{
+    json_key(w, "lines_kept");
+    json_array_begin(w);
+    for (size_t i = 0; i < endpoint->place_count; i++) {
+        const struct report_endpoint *said = granted_said(endpoint, endpoint->places[i].pop);
+        if (!said || !said->lines_kept)
+            continue;
+        json_object_begin(w);
+        json_member_string(w, "pop", endpoint->places[i].pop->name);
+        json_member_u64(w, "lines", said->lines_kept);
+        json_object_end(w);
+    }
+    json_array_end(w);
+}
+
 /* Which PoPs have some, also those where it does not run any more. */
 static void write_volumes(struct control *control, struct json_writer *w,
                           const struct hub_endpoint *endpoint)
@@ -346,6 +363,7 @@ struct slice view_endpoint(struct control *control, struct arena *arena,
     write_places(&w, endpoint);
     write_scale(&w, endpoint);
     write_volumes(control, &w, endpoint);
+    write_kept(&w, endpoint);
     json_key(&w, "replicas");
     view_replicas(control, &w, row->uid);
     write_deaths(&w, s);

@@ -69,6 +69,22 @@ bool residency_may_process(const struct residency *residency, country_number pop
     return countries_has(&process, pop);
 }
 
+bool residency_may_write(const struct residency *residency, country_number here,
+                         country_number there)
+{
+    bool some = residency->count == 0;
+    for (unsigned client = 0; residency->count && client <= COUNTRY_NUMBER_MAX; client++) {
+        struct residency_verdict verdict =
+            residency_decide(residency, (country_number)client, NULL);
+        if (!countries_has(&verdict.process, here))
+            continue;
+        some = true;
+        if (!countries_has(&verdict.logs, there))
+            return false;
+    }
+    return some;
+}
+
 bool regions_allow(const struct regions *regions, const struct residency *residency,
                    const struct countries *process, const struct region_place *pop)
 {

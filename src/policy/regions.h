@@ -47,3 +47,8 @@ bool regions_allow(const struct regions *regions, const struct residency *reside
 /* Where a replica may ever get a request: some rule allows the country, whoever the client is. */
 struct countries residency_processable(const struct residency *residency);
 bool residency_may_process(const struct residency *residency, country_number pop);
+/* May what a replica at `here` writes be kept at `there` (COUNTRY_UNKNOWN: nobody says where that
+ * is)? Of which request a line is, nobody knows: so only where the rules let lines be written there
+ * of all that may be processed here. Where nothing may be, none. */
+bool residency_may_write(const struct residency *residency, country_number here,
+                         country_number there);

@@ -344,7 +344,8 @@ static int begin(struct agent *agent, const struct message_start *start, struct 
             return err_wrap(err, "the way to control");
         const struct http_client_config config = { .source = http_source_of_environment() };
         agent->client = http_client_new(agent->loop, &config);
-        if (agent->control.address.kind != ADDRESS_UNIX && bearer_read(agent, err) < 0)
+        agent->pop.control_here = agent->control.address.kind == ADDRESS_UNIX;
+        if (!agent->pop.control_here && bearer_read(agent, err) < 0)
             return err_wrap(err, "the secret this PoP joined with");
     }
     keep_init(&agent->keep, &agent->pop, agent->start.home);

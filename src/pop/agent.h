@@ -86,8 +86,10 @@ struct agent_note { /* an event, a death or a log line that control has not ackn
     struct list link;
     uint64_t sequence;
     enum { NOTE_EVENT, NOTE_DEATH, NOTE_LOG } kind;
-    char *json;   /* one object */
-    size_t bytes; /* of it */
+    uint64_t endpoint; /* whose replica wrote it; of lines and deaths */
+    char *json;        /* one object */
+    char *bare;        /* a death without the last lines; else NULL */
+    size_t bytes;      /* of both */
 };
 
 struct agent {
@@ -252,6 +254,8 @@ void agent_note_denied(struct agent *agent, const struct message_denied *denied)
 void agent_note_death(struct agent *agent, const struct pop_endpoint *endpoint,
                       const struct pop_death *death);
 void agent_note_log(struct agent *agent, const struct message_replica_log *log);
+/* What waits and may not leave any more: residency has changed since. */
+void agent_notes_keep_back(struct agent *agent);
 void agent_note_free(struct agent *agent, struct agent_note *note);
 void agent_notes_close(struct agent *agent);
 

@@ -57,6 +57,10 @@ void pop_allow(struct pop *pop, struct pop_endpoint *endpoint)
     endpoint->elsewhere =
         decide(pop, endpoint->spec_arena, &endpoint->spec, &endpoint->residency, &endpoint->barred);
     endpoint->barred_told = endpoint->barred_told && endpoint->barred;
+    /* No other control says in which country it stands. */
+    endpoint->lines_leave =
+        residency_may_write(&endpoint->residency, pop->place.country,
+                            pop->control_here ? pop->place.country : COUNTRY_UNKNOWN);
     if (endpoint->elsewhere)
         log_info("pop", "not placed here", LOG_S("endpoint", endpoint->name),
                  LOG_S("why", endpoint->elsewhere));

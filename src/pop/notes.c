@@ -16,6 +16,7 @@
 enum {
     NOTES_BYTES_MAX = 32 << 20,
     LOG_LINES_A_SECOND = 1000, /* of one replica */
+    LOG_KEPT_EVERY_S = 10,     /* how many lines stay here */
 };
 
 /* ---- the queue ------------------------------------------------------------------------------- */
@@ -26,6 +27,7 @@ void agent_note_free(struct agent *agent, struct agent_note *note)
     agent->note_count--;
     agent->note_bytes -= note->bytes;
     free(note->json);
+    free(note->bare);
     free(note);
 }
 
@@ -46,17 +48,20 @@ static void make_room(struct agent *agent, size_t bytes)
     }
 }
 
-static void note_add(struct agent *agent, int kind, struct slice json)
+static struct agent_note *note_add(struct agent *agent, int kind, struct slice json,
+                                   struct slice bare)
 {
-    make_room(agent, json.size);
+    make_room(agent, json.size + bare.size);
     struct agent_note *note = mem_zalloc(sizeof *note);
     note->kind = kind;
     note->sequence = agent->note_sequence;
     note->json = mem_string(json);
-    note->bytes = json.size;
+    note->bare = bare.size ? mem_string(bare) : NULL;
+    note->bytes = json.size + bare.size;
     list_append(&agent->notes, &note->link);
     agent->note_count++;
-    agent->note_bytes += json.size;
+    agent->note_bytes += note->bytes;
+    return note;
 }
 
 static uint64_t sequence_next(struct agent *agent)
@@ -89,7 +94,7 @@ void agent_note_event(struct agent *agent, const char *kind, const struct pop_en
     struct arena *arena = arena_new();
     struct slice json = report_event(arena, sequence_next(agent), env_wall_ns(agent->env), kind,
                                      endpoint, replica, message);
-    note_add(agent, NOTE_EVENT, json);
+    note_add(agent, NOTE_EVENT, json, (struct slice){});
     arena_free(arena);
     event_log(kind, endpoint, replica, message);
     agent_report_soon(agent);
@@ -115,16 +120,25 @@ void agent_note_death(struct agent *agent, const struct pop_endpoint *endpoint,
                       const struct pop_death *death)
 {
     struct arena *arena = arena_new();
-    note_add(agent, NOTE_DEATH, report_death(arena, sequence_next(agent), endpoint, death));
+    uint64_t sequence = sequence_next(agent);
+    struct slice bare = report_death(arena, sequence, endpoint, death, false);
+    if (endpoint->lines_leave)
+        note_add(agent, NOTE_DEATH, report_death(arena, sequence, endpoint, death, true), bare)
+            ->endpoint = endpoint->uid;
+    else
+        note_add(agent, NOTE_DEATH, bare, (struct slice){});
     arena_free(arena);
     agent_report_soon(agent);
 }
 
-static void log_line(struct agent *agent, struct arena *arena, const struct pop_replica *replica,
-                     struct slice line)
+/* ---- what replicas write --------------------------------------------------------------------- */
+
+static struct agent_note *log_line(struct agent *agent, struct arena *arena,
+                                   const struct pop_replica *replica, struct slice line)
 {
-    note_add(agent, NOTE_LOG,
-             report_log(arena, sequence_next(agent), env_wall_ns(agent->env), replica, line));
+    return note_add(agent, NOTE_LOG,
+                    report_log(arena, sequence_next(agent), env_wall_ns(agent->env), replica, line),
+                    (struct slice){});
 }
 
 /* False: it has written its share of this second. A replica that writes without end would keep us,
@@ -147,6 +161,29 @@ static bool log_share(struct agent *agent, struct arena *arena, struct pop_repli
     return false;
 }
 
+/* What it writes may be of requests, and control would hold it where they may not be logged: it
+ * hears how much there was, at the first line and then every 10 s in which more come. */
+static void log_keep(struct agent *agent, struct arena *arena, struct pop_replica *replica)
+{
+    int64_t now_ns = env_now_ns(agent->env);
+    replica->log_kept++;
+    replica->revision->endpoint->lines_kept++;
+    if (replica->log_kept_ns && now_ns - replica->log_kept_ns < LOG_KEPT_EVERY_S * ENV_S)
+        return;
+    log_line(agent, arena, replica, slice_of(report_kept(arena, replica->log_kept)));
+    replica->log_kept = 0;
+    replica->log_kept_ns = now_ns;
+    agent_report_soon(agent);
+}
+
+static void log_tell(struct agent *agent, struct arena *arena, struct pop_replica *replica,
+                     struct slice line)
+{
+    if (log_share(agent, arena, replica))
+        log_line(agent, arena, replica, line)->endpoint = replica->revision->endpoint->uid;
+    agent_report_soon(agent);
+}
+
 void agent_note_log(struct agent *agent, const struct message_replica_log *log)
 {
     struct pop_replica *replica = map_get_u64(&agent->pop.replicas_by_id, log->replica);
@@ -156,11 +193,31 @@ void agent_note_log(struct agent *agent, const struct message_replica_log *log)
     struct arena *arena = arena_new();
     while (rest.data && rest.size) {
         struct slice line = slice_cut(&rest, '\n');
-        if (line.size && log_share(agent, arena, replica))
-            log_line(agent, arena, replica, line);
+        if (line.size && replica->revision->endpoint->lines_leave)
+            log_tell(agent, arena, replica, line);
+        else if (line.size)
+            log_keep(agent, arena, replica);
     }
     arena_free(arena);
-    agent_report_soon(agent);
+}
+
+void agent_notes_keep_back(struct agent *agent)
+{
+    struct agent_note *note;
+    LIST_EACH (note, &agent->notes, struct agent_note, link) {
+        struct pop_endpoint *endpoint =
+            note->endpoint ? pop_endpoint_find(&agent->pop, note->endpoint) : NULL;
+        if (!endpoint || endpoint->lines_leave)
+            continue;
+        if (note->kind == NOTE_LOG) {
+            endpoint->lines_kept++;
+            agent_note_free(agent, note);
+        } else {
+            free(note->json);
+            note->json = take_ptr(note->bare);
+            note->endpoint = 0;
+        }
+    }
 }
 
 void agent_notes_close(struct agent *agent)

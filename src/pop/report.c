@@ -63,6 +63,7 @@ static struct slice report_body(struct agent *agent, struct arena *arena)
 {
     struct json_writer w;
     struct report_room room = { agent->report_items, REPORT_ITEM_BYTES_MAX, 0 };
+    agent_notes_keep_back(agent);
     json_begin(&w, arena, 0);
     json_object_begin(&w);
     json_member_u64(&w, "instance", agent->start.instance);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/arena.h"
 #include "base/json.h"
 #include "contract/ring.h"
 #include "pop/state.h"
@@ -181,6 +182,8 @@ static void write_endpoint(struct json_writer *w, struct pop_endpoint *endpoint)
     json_member_u64(w, "target", endpoint->target);
     json_member_text(w, "target_state", state);
     json_member_text(w, "message", message);
+    if (endpoint->lines_kept)
+        json_member_u64(w, "lines_kept", endpoint->lines_kept);
     write_scale(w, endpoint);
     json_object_end(w);
 }
@@ -278,11 +281,19 @@ struct slice report_event(struct arena *arena, uint64_t sequence, int64_t wall_n
     return json_end(&w);
 }
 
+const char *report_kept(struct arena *arena, uint64_t lines)
+{
+    return arena_format(arena, "(%ju line%s kept at this PoP: residency lets none go to control)",
+                        (uintmax_t)lines, lines == 1 ? "" : "s");
+}
+
 struct slice report_death(struct arena *arena, uint64_t sequence,
-                          const struct pop_endpoint *endpoint, const struct pop_death *death)
+                          const struct pop_endpoint *endpoint, const struct pop_death *death,
+                          bool lines)
 {
     struct json_writer w;
     struct slice rest = slice_of(death->log);
+    uint64_t kept = 0;
     json_begin(&w, arena, 0);
     json_object_begin(&w);
     json_member_u64(&w, "seq", sequence);
@@ -295,9 +306,12 @@ struct slice report_death(struct arena *arena, uint64_t sequence,
     json_array_begin(&w);
     while (rest.data && rest.size) {
         struct slice line = slice_cut(&rest, '\n');
-        if (line.size)
+        if (line.size && lines)
             json_string(&w, line);
+        kept += line.size && !lines;
     }
+    if (kept)
+        json_text(&w, report_kept(arena, kept));
     json_array_end(&w);
     json_object_end(&w);
     return json_end(&w);

@@ -35,8 +35,12 @@ void report_state(struct json_writer *w, struct pop *pop, struct report_room *ro
 struct slice report_event(struct arena *arena, uint64_t sequence, int64_t wall_ns, const char *kind,
                           const struct pop_endpoint *endpoint, const struct pop_replica *replica,
                           const char *message);
+/* `lines`: the last ones; else how many they are. */
 struct slice report_death(struct arena *arena, uint64_t sequence,
-                          const struct pop_endpoint *endpoint, const struct pop_death *death);
+                          const struct pop_endpoint *endpoint, const struct pop_death *death,
+                          bool lines);
+/* What stands in place of lines that residency keeps at this PoP. */
+const char *report_kept(struct arena *arena, uint64_t lines);
 struct slice report_log(struct arena *arena, uint64_t sequence, int64_t wall_ns,
                         const struct pop_replica *replica, struct slice line);
 /* RFC 3339, UTC, milliseconds. */

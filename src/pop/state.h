@@ -120,6 +120,8 @@ struct pop_replica {
     struct pop_log log;
     int64_t log_second; /* lines told to control in this second, and dropped */
     uint64_t log_lines, log_dropped;
+    uint64_t log_kept;   /* lines that may not leave, since control was last told how many */
+    int64_t log_kept_ns; /* when; 0: never */
 };
 
 /* What scaling knows of a revision (autoscale.c); there is none before it was used. */
@@ -220,9 +222,11 @@ struct pop_endpoint {
     const struct table_source_placement *places; /* at all PoPs; in spec_arena */
     size_t place_count;
     const char
-        *elsewhere;     /* why no replica of it may be at this PoP; NULL: it may. In spec_arena */
-    const char *barred; /* where that is the law's doing (residency), why; else NULL. Likewise */
-    bool barred_told;   /* endpoint_barred() was called */
+        *elsewhere;      /* why no replica of it may be at this PoP; NULL: it may. In spec_arena */
+    const char *barred;  /* where that is the law's doing (residency), why; else NULL. Likewise */
+    bool barred_told;    /* endpoint_barred() was called */
+    bool lines_leave;    /* residency lets what its replicas write go to control */
+    uint64_t lines_kept; /* that did not, in this agent's life */
     struct pop_floor floors[SPEC_WINDOWS_MAX]; /* what control gave this PoP, `min` ascending */
     size_t floor_count;
     struct schedule schedule;            /* schedule.c; in pop->zones_arena */
@@ -306,6 +310,7 @@ struct pop {
     void *data;
     uint32_t cores;                 /* of this machine; 0: not known, no bound */
     bool no_replicas;               /* this node names endpoints, and is no PoP */
+    bool control_here;              /* control is of this home: it stands where this PoP does */
     struct region_place place;      /* where this PoP stands */
     struct geo_sets sets;           /* jurisdictions: geo/sets.h */
     struct arena *place_arena;      /* of both */

@@ -241,6 +241,17 @@ class Believed(Joined):
         self.assertIn(("volume_removed", "paris", "digits"), self.kinds())
         self.assertEqual(self.paris.report(volumes=[here] * 4097).status, 413)
 
+    def test_lines_that_stay_at_a_pop_are_counted(self):
+        def shown():
+            return {row["pop"]: row["lines"] for row in self.get("/endpoints/digits")["lines_kept"]}
+        row = {**served(self.mine), "lines_kept": 12}
+        self.ok(self.paris.report(endpoints=[row]))
+        self.assertEqual(shown(), {"paris": 12})
+        self.ok(self.paris.report(endpoints=[{**row, "lines_kept": 40}]))
+        self.assertEqual(shown(), {"paris": 40})
+        self.ok(self.paris.report(endpoints=[served(self.mine)]))
+        self.assertEqual(shown(), {})
+
     def test_what_it_had_lately(self):
         c = self.control
         self.ok(self.paris.report(replicas=[replica("digits", self.mine)],

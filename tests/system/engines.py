@@ -150,7 +150,7 @@ int main(int count, char **words)
     if (bind(listener, (void *)&at, sizeof at) || listen(listener, 64)) return perror("listen"), 1;
     puts("listens"); fflush(stdout);
     for (;;) {
-        char text[4096], answer[256];
+        char text[4096] = "", answer[256];
         int fd = accept(listener, 0, 0);
         if (!strcmp(how, "keeps") && fd >= 0 && fork() == 0) keep(fd), _exit(0);
         if (!strcmp(how, "keeps")) { close(fd); continue; }
@@ -164,6 +164,7 @@ int main(int count, char **words)
             char body[16] = "hello\n";
             if (!strcmp(how, "cache")) snprintf(body, sizeof body, "%05d\n", cache(text));
             if (!strcmp(how, "loud")) puts("asked"), fflush(stdout);
+            if (!strcmp(how, "tells")) puts(text), fflush(stdout); /* all of it */
             if (!strcmp(how, "moody") && !(status = moody(text, fd))) continue;
             int size = snprintf(answer, sizeof answer, "HTTP/1.1 %s\r\nContent-Length: 6\r\n"
                                 "Connection: close\r\n\r\n%s", status, body);

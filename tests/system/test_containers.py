@@ -199,6 +199,43 @@ def test_one_that_is_killed_is_started_again(place, server):
     assert place.answers()
 
 
+def test_what_it_writes_stays_where_residency_keeps_it(place, server):
+    """It writes its requests, whole: none of that goes to control, which may be anywhere, in lines
+    nor in those of its death, until the law lets lines leave."""
+    place.control.spec = {"country": "FR"}
+    law = {"rules": [{"clients": "any", "process_in": ["FR"]}]}
+    place.tell(server_image(server, "tells"), spec={**warm(), "residency": law})
+    place.start()
+    until("an answer", place.answers)
+    canary = "kanarienvogel"
+
+    def ask():
+        status, _, _ = place.pop.request("POST", f"/{canary}?{canary}", canary.encode(),
+                                         {"Host": "shop.localhost", "X-Canary": canary})
+        assert status == 200
+
+    ask()
+    until("the count", lambda: any("kept at this PoP" in row["line"]
+                                   for row in place.control.told("logs")))
+    until("its process", lambda: place.replicas(state="ready"))
+    os.kill(place.replicas(state="ready")[0]["pid"], signal.SIGKILL)
+    until("its death", lambda: place.control.told("deaths"))
+    until("another", place.answers)
+    ask()
+    until("all of it to be counted", lambda: place.control.reports[-1][1]["endpoints"][0].get(
+        "lines_kept", 0) > 2)
+    [death] = place.control.told("deaths")
+    assert "SIGKILL" in death["reason"] and "kept at this PoP" in death["log"][0]
+    assert canary not in json.dumps(place.control.reports)
+    law["rules"][0]["logs"] = "any"
+    place.tell(server_image(server, "tells"), spec={**warm(), "residency": law})
+
+    def told():
+        ask()
+        return any(canary in row["line"] for row in place.control.told("logs"))
+    until("lines that may leave", told)
+
+
 # ---- what does not start -------------------------------------------------------------------------
 
 def test_one_that_ends_at_once_says_why(place, server):

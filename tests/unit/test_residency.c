@@ -239,6 +239,50 @@ static void test_may_process(void **state)
     arena_free(arena);
 }
 
+/* What a replica at `here` writes, kept at `there`. */
+#define LOGGED                                                                                     \
+    "residency: {rules: [{clients: [DE], process_in: [EU], logs: [DE]}, {clients: [CH], "          \
+    "process_in: same-country}, {clients: [US], process_in: [EU, US], logs: any}]}"
+static const struct {
+    const char *spec, *here, *there;
+    bool may;
+} written[] = {
+    { "", "DE", "", true },
+    { "", "", "US", true },
+    { "residency: {process_in: any}", "DE", "", true },
+    { "residency: {process_in: [EU]}", "DE", "", false },
+    { "residency: {process_in: [EU]}", "DE", "DE", true },
+    { "residency: {process_in: [EU]}", "DE", "US", false },
+    { "residency: {process_in: [EU]}", "US", "US", false }, /* nothing is processed there */
+    { "residency: {process_in: same-country}", "CH", "CH", true },
+    { "residency: {process_in: same-country}", "CH", "DE", false },
+    { LOGGED, "FR", "FR", false }, /* some may be of Germans */
+    { LOGGED, "FR", "DE", true },
+    { LOGGED, "CH", "CH", true },
+    { LOGGED, "CH", "DE", false },
+    { LOGGED, "US", "", true },
+};
+
+static void test_may_write(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof written / sizeof *written; i++) {
+        struct arena *arena = arena_new();
+        struct endpoint_spec spec = spec_of(arena, written[i].spec);
+        struct geo_sets sets;
+        struct residency residency;
+        struct err err;
+        print_message("  %s: %s, %s\n", written[i].spec, written[i].here, written[i].there);
+        assert_int_equal(geo_sets_parse(arena, (struct slice){}, &sets, &err), 0);
+        assert_int_equal(residency_compile(arena, &spec, geo_sets_lookup, &sets, &residency, &err),
+                         0);
+        assert_int_equal(
+            residency_may_write(&residency, number(written[i].here), number(written[i].there)),
+            written[i].may);
+        arena_free(arena);
+    }
+}
+
 /* ---- all countries, random rules ------------------------------------------------------------ */
 
 static void rules_try(struct arena *arena, const struct geo_sets *sets,
@@ -316,9 +360,13 @@ static void test_fails_closed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows),          cmocka_unit_test(test_unknown_names),
-        cmocka_unit_test(test_bad_narrowing), cmocka_unit_test(test_regions),
-        cmocka_unit_test(test_may_process),   cmocka_unit_test(test_nothing_denied_is_allowed),
+        cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_unknown_names),
+        cmocka_unit_test(test_bad_narrowing),
+        cmocka_unit_test(test_regions),
+        cmocka_unit_test(test_may_process),
+        cmocka_unit_test(test_may_write),
+        cmocka_unit_test(test_nothing_denied_is_allowed),
         cmocka_unit_test(test_fails_closed),
     };
     return cmocka_run_group_tests_name("residency", tests, NULL, NULL);
