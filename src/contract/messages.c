@@ -66,7 +66,7 @@ static const struct {
     TEXT(MESSAGE_UPGRADE_STATE, message_upgrade_state, text),
     TEXT(MESSAGE_UPGRADE_CHECKED, message_upgrade_checked, version),
     TEXT(MESSAGE_UPGRADE_CHECKED, message_upgrade_checked, text),
-    TEXT(MESSAGE_REPOSITORY, message_repository, request_id),
+    TEXT(MESSAGE_REPOSITORY, message_repository, unused),
     TEXT(MESSAGE_DENIED, message_denied, reason),
     TEXT(MESSAGE_REPOSITORY_DONE, message_repository_done, text),
 };

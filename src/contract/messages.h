@@ -392,7 +392,7 @@ struct message_repository {
     uint64_t endpoint; /* uid */
     uint32_t op;
     uint32_t reserved;
-    char request_id[64];
+    char unused[64]; /* was the client's request id, which stays at this PoP */
 };
 
 struct message_repository_done {

@@ -41,7 +41,6 @@ static void on_body(struct request *request, struct slice text)
     message.request = request->number;
     message.endpoint = request->row->uid;
     message.op = request->route.call == OIP_REPOSITORY_LOAD ? REPOSITORY_LOAD : REPOSITORY_UNLOAD;
-    snprintf(message.request_id, sizeof message.request_id, "%.63s", request->id);
     int64_t due = loop_now_ns() + gateway_repository_ms * ENV_MS;
     if (request->deadline_ns && request->deadline_ns < due)
         due = request->deadline_ns;

@@ -137,7 +137,6 @@ void agent_repository(struct agent *agent, const struct message_repository *requ
     const char *verb = request->op == REPOSITORY_LOAD ? "start" : "stop";
     const struct http_header headers[] = {
         HTTP_HEADER("Content-Type", SLICE("application/json")),
-        HTTP_HEADER("X-Request-Id", slice_of(request->request_id)),
     };
     struct http_request_spec spec = {
         .address = &agent->control.address,
@@ -147,7 +146,7 @@ void agent_repository(struct agent *agent, const struct message_repository *requ
             arena_format(repository->arena, "%.*s/api/v1/projects/%s/endpoints/%s/%s",
                          SLICE_FMT(agent->control.base), endpoint->project, endpoint->name, verb)),
         .headers = headers,
-        .header_count = request->request_id[0] ? 2 : 1,
+        .header_count = 1, /* the request's id is the client's, and stays here */
         .body = SLICE("{}"),
         .timeout_ms = REPOSITORY_TIMEOUT_MS,
     };

@@ -29,6 +29,7 @@ class FakeControl:
         self.refusal = None  # of watches: (status, headers)
         self.reports, self.more = [], threading.Condition()
         self.usages = []
+        self.asked = []  # what else is posted: (path, headers, body)
         self.on_report = lambda report: 200
         self.pulls = []  # the Range of each, or None
         self.on_pull = lambda handler, offset: None  # True: it has answered
@@ -45,8 +46,11 @@ class FakeControl:
                 if self.path.endswith("/enrolments"):
                     self.answer(200, json.dumps({"pop": control.pop, "zone": "perigee.test",
                                                  "spec": control.spec}).encode())
-                else:
+                elif self.path.endswith("/report"):
                     self.answer(control.reported(body), b'{"events_seen":0}')
+                else:
+                    control.asked.append((self.path, str(self.headers), body))
+                    self.answer(200, b"{}")
 
             def do_HEAD(self):
                 data = control.blobs.get(self.path.rsplit("/", 1)[1])
