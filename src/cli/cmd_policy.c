@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * policy test: a table of cases held against a spec, by the code that decides in the gateway. Needs
- * no running Perigee.
+ * policy test: a table of cases held against a spec, by the code that decides in the gateway.
+ * policy sets: the sets of countries that it goes by, who says so, and since when. Neither needs a
+ * running Perigee.
  */
 #include <libgen.h>
 #include <stdio.h>
@@ -257,12 +258,79 @@ static int test_run(struct cli *cli, struct policy_test *test, struct err *err)
     return 0;
 }
 
+/* ---- sets ------------------------------------------------------------------------------------ */
+
+static void set_json(struct json_writer *w, const struct geo_set *set)
+{
+    json_object_begin(w);
+    json_member_string(w, "name", set->name);
+    json_member_string(w, "source", set->source);
+    json_member_string(w, "date", set->date);
+    json_key(w, "countries");
+    json_array_begin(w);
+    for (unsigned i = 1; i <= COUNTRY_NUMBER_MAX; i++) {
+        char code[3];
+        country_code_of((country_number)i, code);
+        if (countries_has(&set->countries, (country_number)i))
+            json_text(w, code);
+    }
+    json_array_end(w);
+    json_object_end(w);
+}
+
+static void set_print(struct cli *cli, const struct geo_set *set)
+{
+    enum { INDENT = 4 };
+    const char *codes = "";
+    unsigned count = 0;
+    for (unsigned i = 1; i <= COUNTRY_NUMBER_MAX; i++) {
+        char code[3];
+        country_code_of((country_number)i, code);
+        if (countries_has(&set->countries, (country_number)i))
+            codes = arena_format(cli->arena, "%s%s%s", codes, count++ ? " " : "", code);
+    }
+    printf("%s%.*s%s  %u countries, since %.*s\n%*s", cli_color(cli, CLI_BOLD),
+           SLICE_FMT(set->name), cli_color(cli, CLI_PLAIN), count, SLICE_FMT(set->date), INDENT,
+           "");
+    cli_print_wrapped(cli, stdout, set->source, INDENT, INDENT);
+    printf("%*s", INDENT, "");
+    cli_print_wrapped(cli, stdout, slice_of(codes), INDENT, INDENT);
+}
+
+static int policy_sets(struct cli *cli, struct err *err)
+{
+    struct geo_sets sets;
+    struct json_writer w;
+    if (cli->argument_count > 1)
+        return cli_usage(cli, err_set(err, ERR_BAD_INPUT, "policy sets takes no file but --sets"));
+    int r = sets_read(cli, &sets, err);
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < sets.count && !cli->json; i++)
+        set_print(cli, &sets.items[i]);
+    if (!cli->json)
+        return 0;
+    json_begin(&w, cli->arena, 0);
+    json_object_begin(&w);
+    json_key(&w, "sets");
+    json_array_begin(&w);
+    for (size_t i = 0; i < sets.count; i++)
+        set_json(&w, &sets.items[i]);
+    json_array_end(&w);
+    json_object_end(&w);
+    return cli_print_written(cli, &w);
+}
+
 int cmd_policy(struct cli *cli, struct err *err)
 {
     struct policy_test test = {};
+    if (strcmp(cli->arguments[0], "sets") == 0)
+        return policy_sets(cli, err);
     if (strcmp(cli->arguments[0], "test") != 0)
-        return cli_usage(cli, err_set(err, ERR_BAD_INPUT, "policy takes test, not '%s'",
+        return cli_usage(cli, err_set(err, ERR_BAD_INPUT, "policy takes test or sets, not '%s'",
                                       ERR_TEXT(cli->arguments[0])));
+    if (cli->argument_count < 2)
+        return cli_usage(cli, err_set(err, ERR_BAD_INPUT, "policy test wants FILE"));
     int r = test_read(cli, &test, err);
     if (r == 0)
         r = test_run(cli, &test, err);

@@ -102,14 +102,16 @@ const struct cli_command cli_commands[] = {
       "  perigee explain placement digits      where it is, who asks, what is short\n"
       "  perigee explain 7f3a0c9d2e4b6a81      a request, by its X-Request-Id\n",
       1, 2, cmd_explain },
-    { "policy", NULL, "test FILE", "Hold a spec's residency and regions against a table of cases.",
+    { "policy", NULL, "test FILE|sets",
+      "Hold a spec's residency and regions against a table of cases; sets: the sets of countries, who says so, and since when.",
       OPTIONS({ "--spec", "FILE", "The spec; else what the file names.", false },
               { "--endpoint", "NAME", "Of a spec with several documents, this one.", false },
               { "--geo", "FILE", "Addresses of clients to countries: an MMDB.", false },
               { "--sets", "FILE", "Sets of countries beside EU and EEA.", false }),
       "  perigee policy test cases.yaml --spec digits.yaml\n"
-      "  perigee policy test cases.yaml --geo dbip-country.mmdb --json\n",
-      2, 2, cmd_policy },
+      "  perigee policy test cases.yaml --geo dbip-country.mmdb --json\n"
+      "  perigee policy sets --sets sets.yaml\n",
+      1, 2, cmd_policy },
     { "scale", NULL, "NAME", "Set how many replicas there may be.",
       OPTIONS({ "--min", "N", "At least.", false }, { "--max", "N", "At most.", false },
               NO_WAIT_HEARD),

@@ -109,6 +109,26 @@ def test_addresses_by_an_mmdb_and_sets_of_ones_own(folder):
     assert "days ago" in done.stderr
 
 
+def test_sets_say_their_source_and_date(folder):
+    """Those built in, and an operator's own, which may be made of others."""
+    (folder / "sets.yaml").write_text(
+        "sets:\n- {name: DACH, countries: [AT, CH, DE], source: contract 17, date: 2026-11-28}\n"
+        "- {name: ALPS, countries: [DACH, FR], source: our own, date: 2026-11-29}\n")
+    eu, eea = json.loads(policy("sets", "--json").stdout)["sets"]
+    assert eu["name"] == "EU" and "Article 52" in eu["source"] and eu["date"] == "2020-02-01"
+    assert {"FR", "RE"} < set(eu["countries"]) < set(eea["countries"])
+    mine = ("sets", "--sets", folder / "sets.yaml")
+    *_, dach, alps = json.loads(policy(*mine, "--json").stdout)["sets"]
+    assert dach == {"name": "DACH", "source": "contract 17", "date": "2026-11-28",
+                    "countries": ["AT", "CH", "DE"]}
+    assert alps["countries"] == ["AT", "CH", "DE", "FR"] and alps["date"] == "2026-11-29"
+    text = policy(*mine).stdout
+    assert "DACH  3 countries, since 2026-11-28\n    contract 17\n    AT CH DE\n" in text
+    assert all(len(line) <= 80 for line in text.splitlines())
+    (folder / "sets.yaml").write_text("sets: [{name: DACH}]")
+    assert "'countries' is missing" in policy(*mine, status=1).stderr
+
+
 @pytest.mark.parametrize("text,words", [
     ("cases: []", "'cases' is empty"),
     ("case: []", "unknown key 'case'; did you mean 'cases'?"),
@@ -130,8 +150,10 @@ def test_bad_files(folder, text, words):
 
 
 def test_bad_calls(folder):
-    assert "wants test FILE" in policy("test", status=2).stderr
-    assert "policy takes test, not 'tset'" in policy("tset", "x", status=2).stderr
+    assert "policy wants test FILE" in policy(status=2).stderr
+    assert "policy test wants FILE" in policy("test", status=2).stderr
+    assert "policy takes test or sets, not 'tset'" in policy("tset", "x", status=2).stderr
+    assert "takes no file but --sets" in policy("sets", "x", status=2).stderr
     (folder / "cases.yaml").write_text("cases: [{client: FR, pop: DE, expect: process}]")
     assert "which spec?" in policy("test", folder / "cases.yaml", status=2).stderr
     (folder / "digits.yaml").write_text(f"{SPEC}\n---\n{SPEC.replace('digits', 'others')}")
