@@ -51,6 +51,7 @@ static void endpoint_source(const struct world_endpoint *from, size_t index, str
         .queue_bytes_max = from->queue_bytes_max ? from->queue_bytes_max : 1 << 28,
         .rules = from->rules,
         .rule_count = from->rule_count,
+        .unknown_client = from->unknown_client,
         .elsewhere = slice_of(from->elsewhere),
         .placements = from->placements,
         .placement_count = from->placement_count,

@@ -87,6 +87,7 @@ struct world_endpoint {
     bool model; /* the table describes it */
     const struct residency_rule *rules;
     size_t rule_count;
+    country_number unknown_client;
     const char *elsewhere;
     const struct table_source_placement *placements;
     size_t placement_count;
