@@ -8,7 +8,6 @@ import re
 import pytest
 
 from deadline import until
-from perigee import DIGITS
 from test_fleet import BODY, Fleet
 
 FLEET = """

@@ -5,10 +5,8 @@ import contextlib
 import http.client
 import json
 import os
-import re
 import signal
 import threading
-import time
 
 import numpy as np
 import pytest

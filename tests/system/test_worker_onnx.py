@@ -4,7 +4,6 @@
 import os
 
 import numpy as np
-import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -12,7 +11,7 @@ import operators
 import worker
 from deadline import SANITIZED
 from perigee import DIGITS
-from worker import BAD_INPUT, BF16, BOOL, BYTES, DONE, FAULT, FP16, FP32, INT64, elements, texts
+from worker import BAD_INPUT, BF16, BOOL, BYTES, DONE, FP16, FP32, INT64, elements, texts
 
 FLOAT, STRING = TensorProto.FLOAT, TensorProto.STRING
 
