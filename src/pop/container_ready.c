@@ -43,6 +43,7 @@ static void ready(struct container *container)
     struct pop_ready word = {
         .sandbox = container->walls,
         .memory_bytes = agent_usage_memory(agent, container->replica),
+        .walls_ns = engine_life_walls_ns(container->life),
         .load_ns = (uint64_t)(now_ns - container->running_ns),
     };
 

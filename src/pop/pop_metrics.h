@@ -18,7 +18,7 @@
       "project,endpoint,replica", NULL, "CPU time of a replica since its start.")                  \
     X(POP_START, "perigee_replica_start_seconds", METRIC_HISTOGRAM, METRIC_SECONDS,                \
       "project,endpoint,cold,part", &metric_buckets_latency,                                       \
-      "From the decision to start a replica to ready, and of it: spawn, walls, load, first_run; cold: no other was ready.") \
+      "From the decision to start a replica to ready, and of it: spawn, walls, load, first_run (0 of containers); cold: no other was ready.") \
     X(POP_PROCESS_MEMORY, "perigee_process_resident_bytes", METRIC_GAUGE, METRIC_BYTES,            \
       "process", NULL, "Resident memory of Perigee's own processes.")                              \
     X(POP_PROCESS_CPU, "perigee_process_cpu_seconds_total", METRIC_COUNTER, METRIC_SECONDS,        \

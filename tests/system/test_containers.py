@@ -128,6 +128,9 @@ def test_it_scales_to_zero_and_back(place, server):
     assert len(place.ours()) == 1
     exits = place.told("replica_exited")
     assert exits and exits[0]["message"] == "it was stopped"
+    for part in ("all", "spawn", "walls", "load"):
+        labels = {"endpoint": "shop", "cold": "true", "part": part}
+        assert place.pop.metric("perigee_replica_start_seconds_sum", **labels) > 0, part
 
 
 def test_a_new_revision_takes_over_and_no_request_is_lost(place, server):

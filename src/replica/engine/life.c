@@ -54,7 +54,9 @@ struct engine_life {
     struct watch *watch;     /* of pidfd */
     struct timer *log_timer; /* until its log is followed again */
     struct timer *kill_timer, *remove_timer;
-    int64_t grace_ms; /* of the stop that was asked for */
+    int64_t grace_ms;   /* of the stop that was asked for */
+    int64_t looking_ns; /* at its walls, since then */
+    uint64_t walls_ns;  /* that took so long by now */
     int pidfd;
     int64_t pid;
     unsigned looks, removals;
@@ -74,6 +76,11 @@ enum engine_life_state engine_life_state(const struct engine_life *life)
 const char *engine_life_id(const struct engine_life *life)
 {
     return life->id;
+}
+
+uint64_t engine_life_walls_ns(const struct engine_life *life)
+{
+    return life->walls_ns;
 }
 
 const char *engine_life_address(const struct engine_life *life)
@@ -320,6 +327,18 @@ static void on_pidfd(struct watch *watch, unsigned events, void *data)
 
 static void look(struct engine_life *life);
 
+static void looks(struct engine_life *life)
+{
+    life->looking_ns = loop_now_ns();
+}
+
+static void looked(struct engine_life *life)
+{
+    if (life->looking_ns)
+        life->walls_ns += (uint64_t)(loop_now_ns() - life->looking_ns);
+    life->looking_ns = 0;
+}
+
 static void running(struct engine_life *life)
 {
     struct err err = {};
@@ -335,6 +354,7 @@ static void running(struct engine_life *life)
         return;
     }
     life->end.ran = true;
+    looked(life);
     engine_life_state_move(&life->state, ENGINE_RUNNING);
     life->events.on_running(life, life->pid, life->pidfd, life->data);
 }
@@ -407,6 +427,7 @@ static void on_started(const struct engine_answer *answer, const struct err *err
     }
     engine_life_state_move(&life->state, ENGINE_LOOKING);
     log_follow(life);
+    looks(life);
     look(life);
 }
 
@@ -426,6 +447,7 @@ static void on_checked(const struct engine_answer *answer, const struct err *err
         fail(life, err ? err->message : r < 0 ? why.message : "it was stopped");
         return;
     }
+    looked(life);
     engine_life_state_move(&life->state, ENGINE_STARTING);
     life->call = ask(life, ENGINE_POST, "/start", (struct slice){}, ASK_MS, on_started);
 }
@@ -452,6 +474,7 @@ static void on_created(const struct engine_answer *answer, const struct err *err
         fail(life, err ? err->message : why.code ? why.message : "it was stopped");
         return;
     }
+    looks(life);
     engine_life_state_move(&life->state, ENGINE_CHECKING);
     life->call = ask(life, ENGINE_GET, "/json", (struct slice){}, ASK_MS, on_checked);
 }

@@ -95,6 +95,8 @@ void engine_life_free(struct engine_life *life);
 
 enum engine_life_state engine_life_state(const struct engine_life *life);
 const char *engine_life_id(const struct engine_life *life); /* the container's; empty: not yet */
+/* Of the time until it ran: how long its walls were asked for and looked at. */
+uint64_t engine_life_walls_ns(const struct engine_life *life);
 /* In the network that it has, as the engine says it of one that runs; empty: none. */
 const char *engine_life_address(const struct engine_life *life);
 
