@@ -265,8 +265,38 @@ static void test_kernel(void **state)
     assert_true(engine_walls_bounds(&want, &bounds, &err) < 0 && strstr(err.message, "pids"));
     bounds = (struct engine_bounds){ UINT64_MAX, 64, 500 };
     assert_true(engine_walls_bounds(&want, &bounds, &err) < 0 && strstr(err.message, "memory"));
+    bounds = (struct engine_bounds){ 1, 64, 500, want.memory_bytes + 1 };
+    assert_true(engine_walls_bounds(&want, &bounds, &err) < 0 && strstr(err.message, "swap"));
     bounds = (struct engine_bounds){ 1, 64, UINT64_MAX };
     assert_true(engine_walls_bounds(&want, &bounds, &err) < 0 && strstr(err.message, "cpu"));
+}
+
+static void test_user(void **state)
+{
+    static const struct {
+        const char *user, *status, *map;
+        bool right;
+    } rows[] = {
+        { "", "Uid:\t0\t0\t0\t0\n", "0 0 4294967295\n", true },
+        { "app", "Uid:\t0\t0\t0\t0\n", "0 0 4294967295\n", true }, /* the image says which */
+        { "1000:10", "Name:\tx\nUid:\t1000\t1000\n", "         0          0 4294967295\n", true },
+        { "1000", "Uid:\t0\t0\n", "0 0 4294967295\n", false },
+        { "0", "Uid:\t1000\t1000\n", "0 1000 1\n1 100000 65536\n", true }, /* rootless */
+        { "7", "Uid:\t100006\t100006\n", "0 1000 1\n1 100000 65536\n", true },
+        { "7", "Uid:\t1000\t1000\n", "0 1000 1\n1 100000 65536\n", false },
+        { "7", "Uid:\t7\t7\n", "0 1000 1\n1 100000 65536\n", false },
+        { "7", "Uid:\t7\t7\n", "", false },
+        { "7", "", "0 0 4294967295\n", false },
+    };
+    struct engine_container one = want;
+    struct err err;
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        one.user = slice_of(rows[i].user);
+        int r = engine_walls_user(&one, slice_of(rows[i].status), slice_of(rows[i].map), &err);
+        if ((r == 0) != rows[i].right)
+            fail_msg("%s of %s", rows[i].user, rows[i].status);
+    }
 }
 
 static void test_devices(void **state)
@@ -666,16 +696,26 @@ static void test_netns_messages(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_create),       cmocka_unit_test(test_walls),
-        cmocka_unit_test(test_devices),      cmocka_unit_test(test_what_is_asked_for_beyond),
-        cmocka_unit_test(test_seen_refused), cmocka_unit_test(test_kernel),
-        cmocka_unit_test(test_lines),        cmocka_unit_test(test_a_line_is_bounded),
-        cmocka_unit_test(test_frames),       cmocka_unit_test(test_events),
-        cmocka_unit_test(test_version),      cmocka_unit_test(test_info),
-        cmocka_unit_test(test_list),         cmocka_unit_test(test_find),
-        cmocka_unit_test(test_ends),         cmocka_unit_test(test_what_is_followed_ends_in_time),
+        cmocka_unit_test(test_create),
+        cmocka_unit_test(test_walls),
+        cmocka_unit_test(test_user),
+        cmocka_unit_test(test_devices),
+        cmocka_unit_test(test_what_is_asked_for_beyond),
+        cmocka_unit_test(test_seen_refused),
+        cmocka_unit_test(test_kernel),
+        cmocka_unit_test(test_lines),
+        cmocka_unit_test(test_a_line_is_bounded),
+        cmocka_unit_test(test_frames),
+        cmocka_unit_test(test_events),
+        cmocka_unit_test(test_version),
+        cmocka_unit_test(test_info),
+        cmocka_unit_test(test_list),
+        cmocka_unit_test(test_find),
+        cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_what_is_followed_ends_in_time),
 
-        cmocka_unit_test(test_netns),        cmocka_unit_test(test_netns_messages),
+        cmocka_unit_test(test_netns),
+        cmocka_unit_test(test_netns_messages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -97,27 +97,47 @@ static void test_volumes(void **state)
 static void test_mounts(void **state)
 {
 #define ROOT "115 57 0:45 / / ro,relatime master:2 - overlay overlay rw,lowerdir=/a\n"
+#define WRITTEN "115 57 0:45 / / rw,relatime master:2 - overlay overlay ro,lowerdir=/a\n"
+#define MEMORY(path, options, size)                                                                \
+    "140 115 0:50 / " path " " options " - tmpfs tmpfs rw,size=" size ",inode64\n"
+#define TMP MEMORY("/tmp", "rw,nosuid,nodev,relatime master:9", "1024k")
+#define SHM MEMORY("/dev/shm", "rw,nosuid,nodev,noexec", "1024k")
+#define MINE TMP SHM CACHE DATA
 #define CACHE "136 115 7:0 / /cache rw,nosuid,nodev,relatime master:3 - ext4 /dev/loop0 rw\n"
 #define DATA "137 115 7:12 / /data rw,nosuid,nodev - ext4 /dev/loop12 rw\n"
 #define AT_CACHE(how) "138 115 " how " - ext4 /dev/x rw\n"
     static const struct {
         const char *name, *text, *missing; /* NULL: none */
     } rows[] = {
-        { "both", ROOT CACHE DATA, NULL },
-        { "the other way", DATA ROOT CACHE, NULL },
-        { "none", ROOT, "'/cache'" },
-        { "one", ROOT CACHE, "'/data'" },
-        { "nothing", "", "'/cache'" },
-        { "cut", ROOT DATA "136 115 7:0 / /cache", "'/cache'" },
-        { "another device", DATA AT_CACHE("7:1 / /cache rw,nosuid,nodev"), "'/cache'" },
-        { "this machine's disk", DATA AT_CACHE("254:0 /v /cache rw,nosuid,nodev"), "'/cache'" },
-        { "a part of it", DATA AT_CACHE("7:0 /a /cache rw,nosuid,nodev"), "'/cache'" },
-        { "with devices", DATA AT_CACHE("7:0 / /cache rw,nosuid"), "'/cache'" },
-        { "with setuid", DATA AT_CACHE("7:0 / /cache rw,nodev"), "'/cache'" },
-        { "covered", CACHE DATA AT_CACHE("254:0 / /cache rw,nosuid,nodev"), "'/cache'" },
+        { "both", ROOT TMP SHM CACHE DATA, NULL },
+        { "the other way", DATA SHM ROOT CACHE TMP, NULL },
+        { "none", ROOT TMP SHM, "'/cache'" },
+        { "one", ROOT TMP SHM CACHE, "'/data'" },
+        { "nothing", "", "a root" },
+        { "cut", ROOT TMP SHM DATA "136 115 7:0 / /cache", "'/cache'" },
+        { "another device", ROOT MINE AT_CACHE("7:1 / /cache rw,nosuid,nodev"), "'/cache'" },
+        { "this machine's disk", ROOT MINE AT_CACHE("254:0 /v /cache rw,nosuid,nodev"),
+          "'/cache'" },
+        { "a part of it", ROOT MINE AT_CACHE("7:0 /a /cache rw,nosuid,nodev"), "'/cache'" },
+        { "with devices", ROOT MINE AT_CACHE("7:0 / /cache rw,nosuid"), "'/cache'" },
+        { "with setuid", ROOT MINE AT_CACHE("7:0 / /cache rw,nodev"), "'/cache'" },
+        { "a root that can be written", WRITTEN MINE, "root can be written" },
+        { "covered by one", ROOT MINE WRITTEN, "root can be written" },
+        { "no /tmp", ROOT SHM CACHE DATA, "/tmp" },
+        { "/tmp without a bound",
+          ROOT SHM CACHE DATA "140 115 0:50 / /tmp rw,nosuid,nodev - tmpfs tmpfs rw\n", "/tmp" },
+        { "a larger /tmp", ROOT MINE MEMORY("/tmp", "rw,nosuid,nodev", "2048k"), "/tmp" },
+        { "/tmp with devices", ROOT MINE MEMORY("/tmp", "rw,nosuid", "1024k"), "/tmp" },
+        { "/tmp with setuid", ROOT MINE MEMORY("/tmp", "rw,nodev", "1024k"), "/tmp" },
+        { "/tmp on a disk",
+          ROOT MINE "140 115 8:1 / /tmp rw,nosuid,nodev - ext4 /dev/sda rw,size=1k\n", "/tmp" },
+        { "a larger shm", ROOT MINE MEMORY("/dev/shm", "rw,nosuid,nodev", "65536k"), "shared" },
+        { "no shm", ROOT TMP CACHE DATA, "shared" },
     };
     struct engine_container more = want_volumes();
     (void)state;
+    more.read_only = true;
+    more.tmp_bytes = more.shm_bytes = 1 << 20;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct err err = {};
         int r = engine_walls_mounts(&more, slice_of(rows[i].text), &err);
@@ -125,6 +145,9 @@ static void test_mounts(void **state)
             (r < 0 && !strstr(err.message, rows[i].missing)))
             fail_msg("%s: %s", rows[i].name, err.message);
     }
+    struct err err = {};
+    more.read_only = false;
+    assert_int_equal(0, engine_walls_mounts(&more, SLICE(WRITTEN MINE), &err));
 }
 
 static void test_volumes_told(void **state)

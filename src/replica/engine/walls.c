@@ -13,7 +13,7 @@
 
 enum { MOUNTS_BYTES = 64 << 10 };
 
-#define MISSING "the container lacks a wall that was asked for: "
+#define MISSING ENGINE_WALL_MISSING
 
 /* ---- the engine's words ---------------------------------------------------------------------- */
 
@@ -131,6 +131,39 @@ int engine_walls_status(struct slice status, struct err *err)
     return 0;
 }
 
+/* A line of uid_map: the first id inside, the first outside, how many. */
+static bool uid_inside(struct slice map, uint64_t outside, uint64_t *ret)
+{
+    while (map.size) {
+        struct slice line = slice_cut(&map, '\n');
+        uint64_t numbers[3];
+        int count = 0;
+        for (; count < 3; count++) {
+            line = slice_trim(line);
+            if (!slice_u64(slice_cut(&line, ' '), &numbers[count]))
+                break;
+        }
+        if (count == 3 && outside >= numbers[1] && outside - numbers[1] < numbers[2]) {
+            *ret = outside - numbers[1] + numbers[0];
+            return true;
+        }
+    }
+    return false;
+}
+
+int engine_walls_user(const struct engine_container *want, struct slice status, struct slice map,
+                      struct err *err)
+{
+    struct slice rest = want->user, name = slice_cut(&rest, ':');
+    uint64_t wanted, is;
+
+    if (!slice_u64(name, &wanted)) /* whose number the image says */
+        return 0;
+    if (uid_inside(map, proc_number(status, "Uid:", 10), &is) && is == wanted)
+        return 0;
+    return err_set(err, ERR_PRECONDITION, MISSING "its user, says the kernel");
+}
+
 int engine_walls_limits(const struct engine_container *want, struct slice limits, struct err *err)
 {
     const struct {
@@ -174,46 +207,15 @@ int engine_walls_devices(struct slice devices, struct err *err)
     return 0;
 }
 
-/* A line of mountinfo: ID PARENT DEVICE ROOT PATH OPTIONS ... The one that lies on top is last. */
-static bool bounded(const struct engine_volume *volume, struct slice mounts)
-{
-    bool fits = false;
-
-    while (mounts.size) {
-        struct slice words[6], rest = slice_cut(&mounts, '\n');
-        bool nosuid = false, nodev = false;
-        for (size_t i = 0; i < 6; i++)
-            words[i] = slice_cut(&rest, ' ');
-        if (!slice_equal(words[4], volume->path))
-            continue;
-        while (words[5].size) {
-            struct slice option = slice_cut(&words[5], ',');
-            nosuid |= slice_is(option, "nosuid");
-            nodev |= slice_is(option, "nodev");
-        }
-        fits = slice_equal(words[2], volume->device) && slice_is(words[3], "/") && nosuid && nodev;
-    }
-    return fits;
-}
-
-int engine_walls_mounts(const struct engine_container *want, struct slice mounts, struct err *err)
-{
-    for (size_t i = 0; i < want->volume_count; i++)
-        if (!bounded(&want->volumes[i], mounts))
-            return err_set(err, ERR_PRECONDITION,
-                           MISSING "its volume '%s' is not what was made for it, says the kernel",
-                           ERR_SLICE(want->volumes[i].path));
-    return 0;
-}
-
 int engine_walls_bounds(const struct engine_container *want, const struct engine_bounds *bounds,
                         struct err *err)
 {
     /* The kernel rounds memory to pages, and a share of a core to what its period allows. */
-    const char *missing = bounds->memory_bytes > want->memory_bytes ? "memory"
-                          : bounds->pids > want->pids               ? "pids"
-                          : bounds->cpu_milli > want->cpu_milli + 1 ? "cpu"
-                                                                    : NULL;
+    const char *missing = bounds->memory_bytes > want->memory_bytes        ? "memory"
+                          : bounds->memory_swap_bytes > want->memory_bytes ? "memory with swap"
+                          : bounds->pids > want->pids                      ? "pids"
+                          : bounds->cpu_milli > want->cpu_milli + 1        ? "cpu"
+                                                                           : NULL;
     if (!missing)
         return 0;
     return err_set(err, ERR_PRECONDITION, MISSING "%s is not bounded in its control group",
@@ -234,21 +236,34 @@ static uint64_t milli(uint64_t quota, uint64_t period)
     return quota * 1000 / period;
 }
 
+/* 0 where the kernel does not count swap: then no group is bounded, or could be. */
+static uint64_t with_swap(const char *folder, const char *name, uint64_t more)
+{
+    char text[64];
+    uint64_t swap;
+
+    if (!folder[0] || !cgroup_text(folder, name, text, sizeof text))
+        return 0;
+    return __builtin_add_overflow(cgroup_number(folder, name), more, &swap) ? UINT64_MAX : swap;
+}
+
 static void read_bounds(pid_t pid, struct engine_bounds *ret)
 {
     char memory[CGROUP_PATH_BYTES] = "", pids[CGROUP_PATH_BYTES] = "", cpu[CGROUP_PATH_BYTES] = "";
-    *ret = (struct engine_bounds){ UINT64_MAX, UINT64_MAX, UINT64_MAX };
+    *ret = (struct engine_bounds){ UINT64_MAX, UINT64_MAX, UINT64_MAX, 0 };
 
     if (cgroup_find(pid, "memory", memory)) { /* v1, or both beside each other */
         (void)cgroup_find(pid, "pids", pids);
         (void)cgroup_find(pid, "cpu", cpu);
         ret->memory_bytes = number_in(memory, "memory.limit_in_bytes");
+        ret->memory_swap_bytes = with_swap(memory, "memory.memsw.limit_in_bytes", 0);
         ret->cpu_milli =
             milli(number_in(cpu, "cpu.cfs_quota_us"), number_in(cpu, "cpu.cfs_period_us"));
     } else if (cgroup_find(pid, "", memory)) {
         char text[128];
         (void)snprintf(pids, sizeof pids, "%s", memory);
         ret->memory_bytes = number_in(memory, "memory.max");
+        ret->memory_swap_bytes = with_swap(memory, "memory.swap.max", ret->memory_bytes);
         struct slice rest = { text, cgroup_text(memory, "cpu.max", text, sizeof text) };
         struct slice quota = slice_cut(&rest, ' ');
         uint64_t numbers[2];
@@ -268,11 +283,15 @@ static int look_mounts(pid_t pid, const struct engine_container *want, struct er
 
 static int look(pid_t pid, const struct engine_container *want, struct err *err)
 {
-    char text[PROC_TEXT_BYTES];
+    char text[PROC_TEXT_BYTES], map[1024];
     struct engine_bounds bounds;
     size_t size = proc_read(pid, "status", text, sizeof text);
     int r = engine_walls_status((struct slice){ text, size }, err);
 
+    if (r == 0) {
+        struct slice users = { map, proc_read(pid, "uid_map", map, sizeof map) };
+        r = engine_walls_user(want, (struct slice){ text, size }, users, err);
+    }
     if (r < 0)
         return r;
     size = proc_read(pid, "limits", text, sizeof text);
@@ -285,7 +304,7 @@ static int look(pid_t pid, const struct engine_container *want, struct err *err)
         if (r < 0)
             return r;
     }
-    r = want->volume_count ? look_mounts(pid, want, err) : 0;
+    r = look_mounts(pid, want, err);
     if (r < 0)
         return r;
     read_bounds(pid, &bounds);
