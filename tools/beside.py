@@ -205,6 +205,9 @@ class Beside:
         self.rows += rows
         self.ended += 1
         self._show_end(one, seconds, counts, said if failed or faults else "", faults)
+        for row in rows:
+            if row.get("told"):
+                print(f"{row['test']} says:\n{row['told'].rstrip()}", flush=True)
 
     def _show_end(self, one, seconds, counts, said, faults):
         told = ", ".join(f"{counts[word]} {word}" for word in ("passed", "failed", "skipped")

@@ -11,6 +11,7 @@ import json
 import pathlib
 
 TURNS = ("beside", "alone", "last")
+TOLD = "told"  # record_property(TOLD, text): of the run's output, however the test ended
 
 
 def turn(item):
@@ -51,9 +52,10 @@ class Outcomes:
                 self.whys[row["test"]] = row["why"]
         self.file = open(path, "a", encoding="utf-8", buffering=1) if path else None
 
-    def _tell(self, name, outcome, why="", seconds=0.0):
+    def _tell(self, name, outcome, why="", seconds=0.0, told=""):
         if self.file:
-            row = {"test": name, "is": outcome, "why": why, "seconds": round(seconds, 3)}
+            row = {"test": name, "is": outcome, "why": why, "seconds": round(seconds, 3),
+                   "told": told}
             self.file.write(json.dumps(row) + "\n")
 
     def pytest_runtest_logreport(self, report):
@@ -65,7 +67,8 @@ class Outcomes:
             self.whys[report.nodeid] = (
                 skipped[0][2].removeprefix("Skipped: ") if skipped else "")
             self._tell(report.nodeid, self.outcomes[report.nodeid], self.whys[report.nodeid],
-                       sum(one.duration for one in self.phases))
+                       sum(one.duration for one in self.phases),
+                       dict(report.user_properties).get(TOLD, ""))
             self.phases.clear()
 
     def pytest_deselected(self, items):

@@ -10,6 +10,7 @@ import pytest
 from deadline import DEADLINE, SANITIZED
 from engine_case import engine_or_skip
 from engines import Image
+from outcomes import TOLD
 from perigee import DIGITS
 from registry import (IMAGE, INDEX, LAYER, Registry, artifact_of, descriptor, digest_of, image_of)
 
@@ -37,7 +38,7 @@ def uploads(perigee):
 # ---- other people's clients ---------------------------------------------------------------------
 
 
-def test_the_conformance_program_finds_no_fault(perigee, scratch):
+def test_the_conformance_program_finds_no_fault(perigee, scratch, record_property):
     program = os.environ.get("PERIGEE_CONFORMANCE")
     if not program:
         pytest.skip("OCI's conformance program is not there: `make test-all` sets it up where "
@@ -45,7 +46,7 @@ def test_the_conformance_program_finds_no_fault(perigee, scratch):
     done = subprocess.run([program], capture_output=True, text=True, timeout=DEADLINE, check=False,
                           cwd=scratch, env={"OCI_REGISTRY": host(perigee),
                                             "OCI_TLS": "disabled", "OCI_VERSION": "1.1"})
-    print(done.stdout)
+    record_property(TOLD, done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "OCI Conformance Result: Pass" in done.stdout
     assert not uploads(perigee)

@@ -103,6 +103,8 @@ CASES = {
                       ["FAILED leg: test_it.py: left behind: ", " sleep 1001"],
                       "1 passed, 1 failed"),
     "not selected": ("@pytest.mark.long\n" + PASSES, [], "0 passed, 0 failed, 0 skipped"),
+    "tells": ("def test_tells(record_property): record_property('told', 'so many pass\\n')\n",
+              ["test_it.py::test_tells says:\nso many pass\n"], "1 passed, 0 failed"),
     "not a word too much": (PASSES + "def test_speaks(): print('a word')\n", [], "2 passed"),
 }
 
