@@ -115,8 +115,8 @@ struct pop_replica {
     char sandbox[1024]; /* its walls in words, once READY */
     uint64_t memory_bytes;
     struct table_target target; /* where it is reached over HTTP; id 0: it is not */
-    uint64_t ticks;             /* of CPU time, at the last look (cores.c) */
-    int64_t ticks_ns;
+    uint64_t cpu_us;            /* that it had used at the last look (cores.c) */
+    int64_t cpu_ns;             /* when that was; 0: never */
     struct pop_log log;
     int64_t log_second; /* lines told to control in this second, and dropped */
     uint64_t log_lines, log_dropped;

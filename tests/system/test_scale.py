@@ -108,6 +108,32 @@ def test_a_herd_at_zero_waits_and_starts_few(perigee):
     perigee.cli("delete", "herd", "--yes")
 
 
+@pytest.mark.parametrize("signal, words", [
+    pytest.param({"rps": "2/s"}, "requests a second", id="rps"),
+    pytest.param({"cpu": "5%"}, "cores in use", id="cpu")])
+def test_another_signal(perigee, signal, words):
+    """Requests a second, or cores in use, in place of requests at a time: two are wanted of what
+    one could serve."""
+    apply(perigee, spec("signal", MODELS / "slow.onnx", {"timeout": "60s"}, idle="1h", max=2,
+                        per_pop={"max": 2}, **signal))
+    assert replicas(perigee, "signal") == 1
+    over = threading.Event()
+
+    def ask_on():
+        while not over.is_set():
+            assert infer(perigee, "signal", work(2000))[0] == 200
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        one = pool.submit(ask_on)
+        try:
+            until("two replicas", lambda: replicas(perigee, "signal") == 2)
+        finally:
+            over.set()
+        one.result(DEADLINE)
+    assert words in " ".join(perigee.cli("show", "signal").text.split())
+    perigee.cli("delete", "signal", "--yes")
+
+
 def work(rounds):
     return [tensor("rounds", "INT64", [1], [rounds])]
 

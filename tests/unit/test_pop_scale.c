@@ -7,12 +7,14 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 #include <cmocka.h> /* after the four above */
 
 #include "base/arena.h"
 #include "base/err.h"
 #include "pop/agent.h"
 #include "pop_effects.h"
+#include "sys/proc.h"
 
 enum { RUN_MS = 100, TOLD_MS = 250, START_MS = 50 };
 
@@ -424,6 +426,42 @@ static void test_what_a_silent_gateway_said_is_over(void **state)
     }
 }
 
+static uint64_t own_us(void)
+{
+    uint64_t ns = 0;
+    assert_true(proc_cpu_ns(getpid(), &ns));
+    return ns / 1000;
+}
+
+/* Of this process, whose clock is the world's: what it used between two looks, whatever could not
+ * be looked at in between. */
+static void test_cores(void **state)
+{
+    struct world *world = *state;
+    struct agent agent = { .env = &world->env };
+    endpoint_set(world, "running", "\"min\":1", "", 1);
+    run(world, 1);
+    struct pop_revision *revision = revision_of(world);
+    struct pop_replica *replica = LIST_FIRST(&revision->replicas, struct pop_replica, link);
+    while (own_us() < 200'000)
+        ;
+    replica->pid = getpid();
+    assert_true(agent_cores_used(revision, &agent) == 0); /* the first look */
+    uint64_t before = own_us();
+    while (own_us() < before + 20'000)
+        ;
+    world->now_ns += ENV_S;
+    float cores = agent_cores_used(revision, &agent);
+    assert_true(cores >= 0.02f && cores < 0.1f);
+    replica->pid = 0; /* it cannot be looked at */
+    world->now_ns += ENV_S;
+    assert_true(agent_cores_used(revision, &agent) == 0);
+    replica->pid = getpid();
+    world->now_ns += ENV_S;
+    assert_true(agent_cores_used(revision, &agent) < 0.1f); /* not all that it ever used */
+    replica->pid = 0;
+}
+
 static const struct {
     const char *name, *scale, *pops;
     double rate; /* of runs of 100 ms */
@@ -615,6 +653,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_at_zero_behind_an_agent, world_new, world_free),
         cmocka_unit_test_setup_teardown(test_what_a_silent_gateway_said_is_over, world_new,
                                         world_free),
+        cmocka_unit_test_setup_teardown(test_cores, world_new, world_free),
         cmocka_unit_test_setup_teardown(test_a_load, world_new, world_free),
         cmocka_unit_test_setup_teardown(test_up_and_down_and_words, world_new, world_free),
         cmocka_unit_test_setup_teardown(test_an_update_at_zero_shows_that_it_can, world_new,
