@@ -325,14 +325,25 @@ struct revision *revision_new(struct gateway *gateway, uint64_t uid);
 struct revision *revision_ref(struct revision *revision);
 void revision_unref(struct revision *revision);
 
-/* shard.c: a loop's thread and what it is told */
+/* shard.c: a loop's thread */
 void shard_prepare(struct gateway *gateway, unsigned index);
 void shard_start(struct gateway *gateway, unsigned index);
+void shard_tell_drain_all(struct gateway_loop *gl);
 void shard_stop(struct gateway_loop *gl); /* main thread; then join, then */
 void shard_free(struct gateway_loop *gl);
-void shard_tell_table(struct gateway_loop *gl, struct table *table);   /* main; takes a reference */
-void shard_tell_mesh(struct gateway_loop *gl, struct mesh_view *mesh); /* likewise */
-void shard_tell_attach(struct gateway_loop *gl, struct replica *replica); /* main; takes one */
+/* Loop thread: */
+void shard_deadline(struct gateway_loop *gl, struct env_timer *timer, int64_t due_ns,
+                    env_timer_cb on_due, void *data);
+void shard_deadline_stop(struct gateway_loop *gl, struct env_timer *timer);
+struct metric_series *shard_series(struct gateway_loop *gl, const struct table_head *table,
+                                   const struct table_endpoint *row, struct endpoint *endpoint,
+                                   unsigned metric);
+uint64_t shard_random(struct gateway_loop *gl);
+
+/* shard_tell.c: what the main thread tells a loop */
+void shard_tell_table(struct gateway_loop *gl, struct table *table);      /* takes a reference */
+void shard_tell_mesh(struct gateway_loop *gl, struct mesh_view *mesh);    /* likewise */
+void shard_tell_attach(struct gateway_loop *gl, struct replica *replica); /* takes one */
 void shard_tell_ready(struct gateway_loop *gl, struct replica *replica);
 void shard_tell_drain(struct gateway_loop *gl, struct replica *replica);
 void shard_tell_gone(struct gateway_loop *gl, struct replica *replica);
@@ -340,17 +351,10 @@ void shard_tell_revision(struct gateway_loop *gl,
                          struct revision *revision); /* model or arena came */
 void shard_tell_done(struct gateway_loop *gl, const struct message_repository_done *done);
 void shard_tell_inside(struct gateway_loop *gl, int fd); /* takes it */
-void shard_tell_drain_all(struct gateway_loop *gl);
-/* Loop thread: */
-void shard_deadline(struct gateway_loop *gl, struct env_timer *timer, int64_t due_ns,
-                    env_timer_cb on_due, void *data);
-void shard_deadline_stop(struct gateway_loop *gl, struct env_timer *timer);
+
+/* shard_report.c: what a loop tells the main thread */
 void shard_inside_lost(struct gateway_loop *gl); /* the way into containers' networks is */
 void shard_kill(struct gateway_loop *gl, struct lane *lane, enum replica_end end, const char *text);
-struct metric_series *shard_series(struct gateway_loop *gl, const struct table_head *table,
-                                   const struct table_endpoint *row, struct endpoint *endpoint,
-                                   unsigned metric);
-uint64_t shard_random(struct gateway_loop *gl);
 void shard_want_arena(struct gateway_loop *gl, uint64_t revision);
 void shard_lane_drained(struct gateway_loop *gl, uint64_t replica);
 void shard_repository(struct gateway_loop *gl, const struct message_repository *message);
