@@ -21,8 +21,6 @@ SM_DEFINE(process_life, PROCESS_STATES)
 #define READY_WITHIN_NS (60 * ENV_S) /* a role that says nothing for so long hangs */
 #define CLONE_WITHIN_NS (20 * ENV_S)
 #define HEALTHY_NS (10 * ENV_S) /* who served so long has earned a start at once */
-#define DRAIN_GATEWAY_MS 10'000
-#define DRAIN_OTHERS_MS 3'000
 
 int64_t core_backoff_ns(uint32_t failures, bool healthy)
 {
@@ -197,7 +195,7 @@ static bool all_ready(struct core *core)
     return true;
 }
 
-static void process_ready(struct core_process *process, const char *text)
+void core_process_ready(struct core_process *process, const char *text)
 {
     struct core *core = process->core;
     if (process->state != PROCESS_STARTING || process->unwanted)
@@ -360,7 +358,7 @@ static void template_hello(struct core_process *template, const struct perigee_h
     template->walls = hello->walls;
     template->landlock_abi = hello->landlock_abi;
     memcpy(template->walls_off, hello->walls_off, sizeof template->walls_off);
-    process_ready(template, template->library);
+    core_process_ready(template, template->library);
     replica_template_ready(template);
 }
 
@@ -388,279 +386,7 @@ void core_template_message(struct core_process *process, const void *message, si
     }
 }
 
-/* ---- messages of roles ----------------------------------------------------------------------- */
-
-/* Tables come as fast as replicas do, a mesh each second: who does not read gets the last of them
- * once it does, rather than all, a descriptor each. */
-static void newest_tell(struct core_process *process, bool *due, const void *message, size_t size,
-                        const int *fd)
-{
-    struct core *core = process->core;
-    if (!process_alive(process) || *fd < 0)
-        return;
-    *due = !core->ops->writable(process, core->data);
-    if (!*due)
-        core->ops->send(process, message, size, fd, 1, core->data);
-}
-
-static void table_tell(struct core_process *process)
-{
-    struct core *core = process->core;
-    newest_tell(process, &process->table_due, &core->table, sizeof core->table, &core->table_fd);
-}
-
-static void mesh_tell(struct core_process *process)
-{
-    struct core *core = process->core;
-    newest_tell(process, &process->mesh_due, &core->mesh, sizeof core->mesh, &core->mesh_fd);
-}
-
-static void all_tell(struct core *core, void (*tell)(struct core_process *process))
-{
-    for (int i = 0; i < 2; i++)
-        tell(&core->gateways[i]);
-    tell(&core->dns);
-}
-
-static void table_new(struct core *core, const struct message_table *message, int *fd)
-{
-    fd_close(&core->table_fd);
-    core->table_fd = take_fd(*fd);
-    core->table = *message;
-    all_tell(core, table_tell);
-}
-
-static void mesh_new(struct core *core, const struct message_mesh *message, int *fd)
-{
-    fd_close(&core->mesh_fd);
-    core->mesh_fd = take_fd(*fd);
-    core->mesh = *message;
-    all_tell(core, mesh_tell);
-}
-
-/* Of a gateway that ends: the agent's channel is the next one's. It is said again each second, so
- * that what cannot go at once need not be kept. */
-static void demand_pass(struct core *core, const struct message_demand *demand)
-{
-    struct core_process *agent = core_role(core, ROLE_AGENT);
-    if (process_alive(agent) && !agent->booting && core->ops->writable(agent, core->data))
-        core_tell(core, ROLE_AGENT, demand, sizeof *demand, NULL, 0);
-}
-
-/* Who may say it: bits by role. What is for somebody else has lost its way. */
-static bool may_say(uint32_t role, uint16_t type)
-{
-    static const struct {
-        uint16_t type;
-        uint32_t roles;
-    } rows[] = {
-        { MESSAGE_READY, ~0U },
-        { MESSAGE_TABLE_NEW, 1U << ROLE_AGENT },
-        { MESSAGE_MESH_NEW, 1U << ROLE_AGENT },
-        { MESSAGE_REPLICA_START, 1U << ROLE_AGENT },
-        { MESSAGE_REPLICA_KILL, 1U << ROLE_AGENT | 1U << ROLE_GATEWAY },
-        { MESSAGE_ARENA_WANT, 1U << ROLE_GATEWAY },
-        { MESSAGE_DEMAND, 1U << ROLE_GATEWAY },
-        { MESSAGE_REVISION_GONE, 1U << ROLE_AGENT },
-        { MESSAGE_REPLICA_METERED, 1U << ROLE_AGENT },
-        { MESSAGE_REPLICA_LOOK, 1U << ROLE_AGENT | 1U << ROLE_GATEWAY },
-        { MESSAGE_NETNS_WANT, 1U << ROLE_AGENT },
-        { MESSAGE_NETNS_LOST, 1U << ROLE_GATEWAY },
-    };
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        if (rows[i].type == type)
-            return (rows[i].roles & 1U << role) != 0;
-    return false;
-}
-
-static void dispatch(struct core_process *process, const union message *message, int *fds)
-{
-    struct core *core = process->core;
-    switch (message->head.type) {
-    case MESSAGE_READY:
-        process_ready(process, "");
-        break;
-    case MESSAGE_TABLE_NEW:
-        table_new(core, &message->as_MESSAGE_TABLE_NEW, fds);
-        break;
-    case MESSAGE_MESH_NEW:
-        mesh_new(core, &message->as_MESSAGE_MESH_NEW, fds);
-        break;
-    case MESSAGE_REPLICA_START:
-        replica_start(core, &message->as_MESSAGE_REPLICA_START, take_fd(fds[0]));
-        break;
-    case MESSAGE_REPLICA_KILL:
-        replica_kill(core, &message->as_MESSAGE_REPLICA_KILL);
-        break;
-    case MESSAGE_ARENA_WANT:
-        revision_want(process, message->as_MESSAGE_ARENA_WANT.revision);
-        break;
-    case MESSAGE_DEMAND:
-        demand_pass(core, &message->as_MESSAGE_DEMAND);
-        break;
-    case MESSAGE_REVISION_GONE:
-        revision_forget(core, message->as_MESSAGE_REVISION_GONE.revision);
-        break;
-    case MESSAGE_REPLICA_METERED:
-        replica_metered(core, message->as_MESSAGE_REPLICA_METERED.replica);
-        break;
-    case MESSAGE_REPLICA_LOOK:
-        replica_look(process, message->as_MESSAGE_REPLICA_LOOK.replica);
-        break;
-    case MESSAGE_NETNS_WANT:
-        if (core->netns.state == PROCESS_IDLE)
-            process_start(&core->netns);
-        else /* its channel is lost, not who was at the other end of it */
-            core_boot_inside(core, process);
-        break;
-    case MESSAGE_NETNS_LOST: /* of one that has died: the next one has channels to all */
-        core_boot_inside_loop(core, process, message->as_MESSAGE_NETNS_LOST.loop);
-        break;
-    default:
-        assert(!"may_say() and dispatch() have the same rows");
-    }
-}
-
-void core_message(struct core_process *process, const union message *message, size_t size, int *fds,
-                  size_t fd_count)
-{
-    struct err err = {};
-    int r = message_check(message, size, fd_count, &err);
-    if (r == 0 && !may_say(process->role, message->head.type))
-        r = err_set(&err, ERR_BAD_INPUT, "%s is not its to say", message_name(message->head.type));
-    if (r == 0 && process_alive(process)) {
-        dispatch(process, message, fds);
-    } else if (r < 0) {
-        process->core->messages_dropped++;
-        log_warn("supervisor", "a wrong message, ignoring", LOG_S("process", process->name),
-                 LOG_S("why", err.message));
-    }
-    for (size_t i = 0; i < fd_count; i++)
-        fd_close(&fds[i]);
-}
-
-void core_process_writable(struct core_process *process)
-{
-    struct core *core = process->core;
-    struct core_replica *replica;
-    if (process->booting)
-        core_boot_more(process);
-    if (process->table_due)
-        table_tell(process);
-    if (process->mesh_due)
-        mesh_tell(process);
-    if (process->role != ROLE_AGENT || process->booting)
-        return;
-    LIST_EACH (replica, &core->replicas, struct core_replica, link)
-        replica_tell_log(replica);
-}
-
-/* ---- stopping -------------------------------------------------------------------------------- */
-
-static void on_drain_over(struct env_timer *, void *data)
-{
-    struct core *core = data;
-    struct core_process *twin = core_twin(core);
-    for (uint32_t i = 0; i < ROLES; i++) {
-        struct core_process *process = core_role(core, ROLE_GATEWAY + i);
-        bool its_turn = core->stage == STOP_GATEWAY + i;
-        if (its_turn && process_alive(process)) {
-            log_warn("supervisor", "did not end in time, killing it",
-                     LOG_S("process", process->name));
-            core->ops->kill(process, core->data);
-        }
-    }
-    if (core->stage == STOP_GATEWAY && process_alive(twin))
-        core->ops->kill(twin, core->data);
-}
-
-/* Asks the role whose turn it is, once; false when it is gone. */
-static bool drain(struct core *core, struct core_process *process, uint32_t within_ms)
-{
-    if (!process_alive(process))
-        return false;
-    if (env_timer_armed(&core->stop_timer))
-        return true;
-    core_process_drain(process, within_ms, 0);
-    env_timer_start(core->env, &core->stop_timer, (within_ms + 500) * ENV_MS, on_drain_over, core);
-    return true;
-}
-
-static bool rest_gone(struct core *core)
-{
-    struct core_process *template;
-    LIST_EACH (template, &core->templates, struct core_process, link) {
-        if (process_alive(template))
-            return false;
-    }
-    return core->replica_count == 0 && !process_alive(core_twin(core)) &&
-           !process_alive(&core->netns);
-}
-
-static void kill_rest(struct core *core)
-{
-    struct core_process *template;
-    LIST_EACH (template, &core->templates, struct core_process, link) {
-        if (process_alive(template))
-            core->ops->kill(template, core->data);
-    }
-    if (process_alive(core_twin(core)))
-        core->ops->kill(core_twin(core), core->data);
-    if (process_alive(&core->netns))
-        core->ops->kill(&core->netns, core->data);
-    replica_kill_all(core);
-}
-
-void core_stop_step(struct core *core)
-{
-    if (!core->stage || core->stage == STOP_DONE)
-        return;
-    for (uint32_t i = 0; i < ROLES; i++) {
-        if (core->stage != STOP_GATEWAY + i)
-            continue;
-        if (drain(core, core_role(core, ROLE_GATEWAY + i), i ? DRAIN_OTHERS_MS : DRAIN_GATEWAY_MS))
-            return;
-        env_timer_stop(core->env, &core->stop_timer);
-        core->stage++;
-        if (core->stage == STOP_REST)
-            kill_rest(core);
-    }
-    if (core->stage == STOP_REST && rest_gone(core)) {
-        core->stage = STOP_DONE;
-        core->ops->on_ended(core->data);
-    }
-}
-
-static void end_waiting(struct core *core, struct core_process *process)
-{
-    if (process_alive(process) || process->state == PROCESS_ENDED)
-        return;
-    env_timer_stop(core->env, &process->timer);
-    process_life_move(&process->state, PROCESS_ENDED);
-}
-
-void core_stop(struct core *core, bool now)
-{
-    struct core_process *template;
-    bool first = core->stage == STOP_NOT;
-    if (first) {
-        core_upgrade_fail(core, "Perigee is ending");
-        core->stage = STOP_GATEWAY;
-        for (uint32_t i = 0; i < ROLES; i++)
-            end_waiting(core, core_role(core, ROLE_GATEWAY + i));
-        end_waiting(core, core_twin(core));
-        end_waiting(core, &core->netns);
-        LIST_EACH (template, &core->templates, struct core_process, link)
-            end_waiting(core, template);
-    }
-    if (now) {
-        for (uint32_t i = 0; i < ROLES; i++)
-            if (process_alive(core_role(core, ROLE_GATEWAY + i)))
-                core->ops->kill(core_role(core, ROLE_GATEWAY + i), core->data);
-        kill_rest(core);
-    }
-    core_stop_step(core);
-}
+/* ---- how it is ------------------------------------------------------------------------------ */
 
 bool core_calm(const struct core *core)
 {

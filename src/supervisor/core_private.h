@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * core_private.h -- the core's insides, shared by core*.c alone: core.c keeps processes,
- * core_boot.c tells new ones what they must know, core_replica.c keeps replicas and arenas,
- * core_end.c says why one ended.
+ * core_boot.c tells new ones what they must know, core_message.c hears them, core_stop.c ends all;
+ * core_clone.c makes replicas, core_replica.c keeps them, core_revision.c their arenas, core_end.c
+ * says why one ended.
  */
 #pragma once
 
@@ -14,8 +15,9 @@ enum {
     TEMPLATES_MAX = 8,
     REPLICAS_MAX = 1024,
     REVISIONS_MAX = 4096,
-    DEAD_MAX = 64,   /* ends kept for an agent that is away */
-    USED_MAX = 1024, /* of replicas that ended, until the agent has them on disk */
+    DEAD_MAX = 64,     /* ends kept for an agent that is away */
+    PIPE_BYTES = 4096, /* of a replica's wake-ups, and of its log at a time */
+    USED_MAX = 1024,   /* of replicas that ended, until the agent has them on disk */
 };
 
 #define ARENA_BYTES                                                                                \
@@ -146,12 +148,15 @@ void core_tell_gateways(struct core *core, const void *message, size_t size, con
 struct core_process *core_template(struct core *core, const char *runtime); /* NULL: too many */
 struct core_process *core_template_new(struct core *core);
 void core_template_busy(struct core_process *template, bool busy);
-void core_stop_step(struct core *core);
+void core_process_ready(struct core_process *process, const char *text); /* it says so */
 void core_process_start_now(struct core_process *process);
 /* Asks it to end its work; one that only starts is killed. */
 void core_process_drain(struct core_process *process, uint32_t within_ms, uint32_t idle_ms);
 void core_process_ends_within(struct core_process *process, uint32_t ms); /* else it is killed */
 void core_process_due(struct core_process *process, int64_t delay_ns); /* its timer, by its state */
+
+/* core_stop.c */
+void core_stop_step(struct core *core); /* something ended: is it another's turn? */
 
 /* core_upgrade.c */
 void core_upgrade_step(struct core *core); /* something changed: is more to be done? */
@@ -169,16 +174,22 @@ void core_boot_inside_loop(struct core *core, struct core_process *gateway, uint
 void core_tell_process(struct core *core, const struct core_process *process, uint32_t state,
                        int wait_status, int64_t restart_ns, const char *text);
 
-/* core_replica.c */
+/* core_clone.c */
 void replica_start(struct core *core, const struct message_replica_start *start, int model_fd);
-void replica_kill(struct core *core, const struct message_replica_kill *message);
-void replica_look(struct core_process *process, uint64_t id); /* and tells it what is seen */
 void replica_cloned(struct core_process *template, const struct perigee_cloned *cloned);
 void replica_template_ready(struct core_process *template);
 bool template_cloning(const struct core_process *template);
 void core_orphans_kill(struct core *core); /* now, or once nothing is cloned any more */
 void replica_template_died(struct core_process *template, const char *why);
 void replicas_agent_gone(struct core *core);
+uint32_t replica_uid(const struct core_replica *replica); /* 0: ours */
+
+/* core_replica.c */
+struct core_replica *replica_find(struct core *core, uint64_t id);  /* NULL: none */
+void replica_close_clone(struct core_replica *replica);             /* what it alone has */
+void replica_unborn(struct core_replica *replica, const char *why); /* it never ran */
+void replica_kill(struct core *core, const struct message_replica_kill *message);
+void replica_look(struct core_process *process, uint64_t id); /* and tells it what is seen */
 void replica_kill_all(struct core *core);
 void replica_tell(struct core_replica *replica, struct core_process *process);
 void replica_tell_log(struct core_replica *replica); /* while the agent takes it */
@@ -186,6 +197,12 @@ void replica_metered(struct core *core, uint64_t replica);
 void replica_tell_used(struct core *core); /* to a new agent */
 void replica_tell_dead(struct core *core); /* to a new agent, and forgets them */
 void replica_free(struct core_replica *replica);
+
+/* core_revision.c */
+/* Made where it is not known. NULL: err says why not. */
+struct core_revision *core_revision_get(struct core *core, uint64_t uid, struct err *err);
+void revision_unused(struct core *core,
+                     struct core_revision *revision); /* it may be: then it goes */
 void revision_want(struct core_process *gateway, uint64_t uid);
 void revision_forget(struct core *core, uint64_t uid);
 void revisions_gateway_gone(struct core *core, uint64_t instance);
