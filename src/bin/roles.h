@@ -32,6 +32,12 @@ int parts_run(struct cli *cli, unsigned parts, const struct message_start *joine
  * used up for it. */
 [[nodiscard]] int parts_check(struct cli *cli, unsigned parts, struct err *err);
 
+#define CONTROL_SOCKET "run/control.sock" /* in the home */
+
+/* up_flags.c: what the parts are told, but for where they listen and how replicas are walled; some
+ * of it is left in the environment for those that need it. */
+[[nodiscard]] int up_start_read(struct cli *cli, unsigned parts, const struct message_start *joined,
+                                struct message_start *start, struct err *err);
 /* --log-level, for this process and those to come. */
 int up_log_level(const struct cli *cli, struct err *err);
 /* --addresses and --geo; --sets: opened, and left in the environment for those that need them. */
