@@ -6,111 +6,12 @@
  */
 #include "gateway/admit.h"
 
-#include <string.h>
-
 #include "base/arena.h"
+#include "gateway/admit_own.h"
 #include "gateway/depth.h"
-#include "gateway/dispatch.h"
 #include "gateway/forward.h"
-#include "gateway/proxy.h"
 #include "gateway/request.h"
-#include "gateway/target.h"
 #include "io/loop.h"
-#include "spec/units.h"
-
-/* ---- places --------------------------------------------------------------------------- */
-
-/* Least loaded of two looked at; when both are full, whichever has room. */
-static bool take(void *data, struct queue_grant *ret)
-{
-    struct revision_side *side = data;
-    struct lane *first = LIST_FIRST(&side->lanes, struct lane, link);
-    struct lane *lane;
-
-    if (side->revision->http)
-        return target_take(side, ret);
-    if (!first)
-        return false;
-    if (side->lane_count > 1) {
-        struct lane *second = LIST_OWNER(first->link.next, struct lane, link);
-        list_remove(&first->link); /* another pair next time */
-        list_append(&side->lanes, &first->link);
-        if (place_running(&second->replica->place) < place_running(&first->replica->place))
-            first = second;
-    }
-    if (place_take(&first->replica->place, &ret->slot)) {
-        ret->lane = first;
-        return true;
-    }
-    LIST_EACH (lane, &side->lanes, struct lane, link)
-        if (place_take(&lane->replica->place, &ret->slot)) {
-            ret->lane = lane;
-            return true;
-        }
-    return false;
-}
-
-static bool room(void *data)
-{
-    struct revision_side *side = data;
-    struct lane *lane;
-
-    LIST_EACH (lane, &side->lanes, struct lane, link)
-        if (place_free(&lane->replica->place))
-            return true;
-    return side->revision->http && target_room(side);
-}
-
-/* Its turn came too late: no run is as short as what is left. */
-static bool too_late(const struct request *request)
-{
-    return request->state == REQUEST_WAITING && request->deadline_ns && !request->tried &&
-           loop_now_ns() + (int64_t)admission_least_ns(&request->revision->admission) >
-               request->deadline_ns;
-}
-
-static void start(struct waiter *waiter, const struct queue_grant *grant, void *data)
-{
-    struct request *request = LIST_OWNER(waiter, struct request, waiter);
-    struct lane *lane = request->http ? NULL : grant->lane;
-    (void)data;
-
-    admit_leave(request);
-    if (request->http) {
-        proxy_start(request, grant->lane);
-        return;
-    }
-    if (too_late(request)) { /* queue_serve() goes on: the next one has the place */
-        place_give(&lane->replica->place);
-        place_give_slot(&lane->replica->place, grant->slot);
-        ANSWER_ERROR(request, ERR_DEADLINE, "the request waited until its deadline was too near");
-        return;
-    }
-    dispatch_start(request, lane, grant->slot);
-}
-
-struct wake {
-    struct revision *revision;
-    unsigned loop;
-};
-
-static void on_wake(void *data)
-{
-    struct revision_side *side = data;
-
-    queue_woken(&side->queue);
-    revision_unref(side->revision);
-}
-
-static void wake(unsigned loop, void *data)
-{
-    struct revision_side *side = data;
-    struct revision *revision = revision_ref(side->revision);
-
-    loop_post(revision->gateway->loop[loop].loop, on_wake, &revision->sides[loop]);
-}
-
-const struct queue_events admit_queue_events = { take, room, start, wake };
 
 /* ---- counting ------------------------------------------------------------------------- */
 
@@ -189,6 +90,12 @@ void admit_leave(struct request *request)
     else if (!list_empty(&request->waiter.link))
         queue_leave(&request->side->queue, &request->waiter);
     shard_deadline_stop(request->gl, &request->timer);
+}
+
+void admit_demand(struct request *request)
+{
+    atomic_fetch_add(&request->revision->passed_on, 1);
+    demand(request->revision);
 }
 
 /* ---- parked --------------------------------------------------------------------------- */
@@ -310,110 +217,6 @@ void admit_arm(struct request *request)
     shard_deadline(request->gl, &request->timer, ends, on_wait_due, request);
 }
 
-/* ---- in time -------------------------------------------------------------------------- */
-
-static void load_of(const struct request *request, struct admission_load *ret)
-{
-    const struct revision_side *side = request->side;
-    const struct revision *revision = request->revision;
-    const struct lane *lane;
-
-    *ret = (struct admission_load){ .ahead = atomic_load(&revision->waiting),
-                                    .replicas = side->lane_count };
-    if (request->waiter.class == QUEUE_INTERACTIVE) {
-        uint32_t behind = atomic_load(&revision->waiting_batch);
-        ret->ahead -= behind < ret->ahead ? behind : ret->ahead;
-    }
-    LIST_EACH (lane, &side->lanes, struct lane, link)
-        ret->running += place_running(&lane->replica->place);
-    ret->running += targets_running(side);
-}
-
-int admit_deadline(struct request *request, struct err *err)
-{
-    char needs[UNITS_BYTES], has[UNITS_BYTES];
-    struct admission *admission = &request->revision->admission;
-    struct admission_load load;
-
-    if (!request->deadline_ns || request->tried)
-        return 0;
-    int64_t now = loop_now_ns(), left = request->deadline_ns - now;
-    if (left <= 0)
-        return err_set(err, ERR_DEADLINE, "the request's deadline passed before it could run");
-    if (request->http) /* its requests are not alike: what one took says nothing of the next */
-        return 0;
-    load_of(request, &load);
-    switch (admission_ask(admission, &load, left, now)) {
-    case ADMISSION_IN_TIME:
-        return 0;
-    case ADMISSION_TRIED:
-        request->tried = true;
-        return 0;
-    case ADMISSION_LATE:
-        break;
-    }
-    request->shed = SHED_deadline;
-    return err_set(err, ERR_OVERLOADED,
-                   "the deadline cannot be met: an answer takes about %s now, %s are left",
-                   units_print_time(needs, admission_finish_ns(admission, &load)),
-                   units_print_time(has, (uint64_t)left));
-}
-
-void admit_prospect(const struct request *request, struct admit_prospect *ret)
-{
-    const struct admission *admission = &request->revision->admission;
-    struct admission_load load;
-
-    *ret = (struct admit_prospect){ .ready = request->side->lane_count > 0 };
-    bool free = room(request->side);
-    ret->full = depth_full(request) && !free;
-    if (!ret->ready)
-        return;
-    if (free && !request->deadline_ns)
-        return;
-    load_of(request, &load);
-    uint64_t finish = admission_finish_ns(admission, &load), least = admission_least_ns(admission);
-    ret->finish_ms = (float)finish / 1e6f;
-    ret->wait_ms = free ? 0 : (float)(finish > least ? finish - least : 0) / 1e6f;
-    ret->late = request->deadline_ns && finish > 0 &&
-                loop_now_ns() + (int64_t)finish > request->deadline_ns;
-}
-
-void admit_demand(struct request *request)
-{
-    atomic_fetch_add(&request->revision->passed_on, 1);
-    demand(request->revision);
-}
-
-float admit_cold_ms(const struct revision *revision)
-{
-    int64_t since = atomic_load(&revision->cold_since_ns);
-
-    return since ? (float)(loop_now_ns() - since) / 1e6f : 0;
-}
-
-uint64_t admit_gap_ns(const struct flight *first, size_t count, int64_t now_ns)
-{
-    struct replica *replica = first->lane->replica;
-    int64_t before = atomic_load_explicit(&replica->completed_ns, memory_order_relaxed);
-
-    atomic_store_explicit(&replica->completed_ns, now_ns, memory_order_relaxed);
-    if (before < first->submitted_ns)
-        before = first->submitted_ns;
-    return now_ns > before ? (uint64_t)(now_ns - before) / count : 0;
-}
-
-uint32_t admit_retry_after_s(const struct request *request)
-{
-    struct admission_load load;
-
-    if (!request->side)
-        return gateway_retry_after_s_min;
-    load_of(request, &load);
-    return admission_retry_s(&request->revision->admission, &load, gateway_retry_after_s_min,
-                             gateway_retry_after_s_max);
-}
-
 /* ---- waiting -------------------------------------------------------------------------- */
 
 int request_away(const struct request *request, struct err *err)
@@ -473,7 +276,7 @@ int admit_check(struct request *request, struct err *err)
         count_arrival(request);
         return r;
     }
-    if (depth_full(request) && !room(request->side)) {
+    if (depth_full(request) && !admit_room(request->side)) {
         count_arrival(request);
         request->shed = SHED_queue;
         return err_set(err, ERR_OVERLOADED, "the queue of endpoint '%.*s' is full (queue.depth %u)",
@@ -502,61 +305,12 @@ void admit_hold(struct request *request)
     arena_want(request);
 }
 
-static bool metas_equal(const struct tensor_meta *a, const struct tensor_meta *b, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++)
-        if (!slice_equal(a[i].name, b[i].name) || a[i].type != b[i].type ||
-            a[i].optional != b[i].optional || a[i].shape.rank != b[i].shape.rank ||
-            memcmp(a[i].shape.dims, b[i].shape.dims, a[i].shape.rank * sizeof *a[i].shape.dims) !=
-                0)
-            return false;
-    return true;
-}
-
-static bool models_equal(const struct model_info *a, const struct model_info *b)
-{
-    return a->input_count == b->input_count && a->output_count == b->output_count &&
-           metas_equal(a->inputs, b->inputs, a->input_count) &&
-           metas_equal(a->outputs, b->outputs, a->output_count);
-}
-
-/* The inputs go over to the arena of the revision that serves now. 1: not yet. */
-static int block_move(struct request *request, struct err *err)
-{
-    struct revision_side *from = request->block_side, *to = request->side;
-    const struct model_info *old = atomic_load(&from->revision->model);
-    const struct model_info *new = atomic_load(&to->revision->model);
-    struct block *block;
-
-    if (!new || !atomic_load(&to->revision->arena))
-        return 1;
-    if (!models_equal(old, new))
-        return err_set(
-            err, ERR_OVERLOADED,
-            "the revision was replaced by one with other inputs; send the request again");
-    body_blocks(request);
-    request->shed = SHED_memory;
-    int r = block_take(to->blocks, request->request_bytes, &block, err);
-    if (r < 0)
-        return r;
-    request->shed = SHED_unready;
-    memcpy(block_memory(to->blocks, block), block_memory(from->blocks, request->block),
-           request->request_bytes);
-    block_give(from->blocks, request->block);
-    request->block = block;
-    request->block_side = to;
-    metric_add(shard_series(request->gl, request->table->head, request->row, request->endpoint,
-                            GATEWAY_COPIED),
-               request->request_bytes);
-    return 0;
-}
-
 static void enqueue(struct request *request)
 {
     struct revision_side *side = request->side;
     struct err err;
 
-    int r = !request->http && request->block_side != side ? block_move(request, &err) : 0;
+    int r = !request->http && request->block_side != side ? admit_move(request, &err) : 0;
     if (r < 0) {
         answer_error(request, &err);
         return;
