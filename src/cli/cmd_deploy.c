@@ -1,136 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * deploy, apply, export: a spec to control and back.
- */
-#include <dirent.h>
-#include <errno.h>
-#include <libgen.h>
-#include <stdlib.h>
+/* deploy: an endpoint of flags, upon what it is already. */
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/arena.h"
-#include "base/auto.h"
 #include "base/err.h"
 #include "cli/cli.h"
 #include "cli/commands.h"
-#include "cli/view.h"
+#include "cli/put.h"
 #include "spec/endpoint.h"
-
-enum { SPEC_BYTES_MAX = 1 << 20, WAIT_MS = 600'000 };
-
-/* ---- putting one spec ------------------------------------------------------------------------ */
-
-/* An image likewise; what a registry has, control looks up. */
-static int image_resolve(struct cli *cli, struct endpoint_spec *spec, const char *folder,
-                         struct err *err)
-{
-    const char *written = arena_string(cli->arena, spec->image), *path = written, *digest;
-    if (!spec_image_is_path(spec->image))
-        return 0;
-    if (written[0] != '/' && folder)
-        path = arena_format(cli->arena, "%s/%s", folder, written);
-    int r = control_upload_image(cli, path, &digest, err);
-    if (r < 0)
-        return r;
-    spec->source = spec->image;
-    spec->image = slice_of(digest);
-    return 0;
-}
-
-/* A model given as a path is uploaded, and the spec keeps the digest and what was written. */
-static int model_resolve(struct cli *cli, struct endpoint_spec *spec, const char *folder,
-                         struct err *err)
-{
-    const char *written = arena_string(cli->arena, spec->model), *path = written, *digest;
-    if (spec->image.size)
-        return image_resolve(cli, spec, folder, err);
-    /* What a registry has, control looks up. */
-    if (spec->model.size == 0 || slice_starts(spec->model, SLICE("sha256:")) ||
-        slice_starts(spec->model, SLICE("oci://")))
-        return 0;
-    static const char *const later[] = { "hf://", "https://", "http://", "s3://", NULL };
-    for (size_t i = 0; later[i]; i++)
-        if (slice_starts(spec->model, slice_of(later[i])))
-            return err_set(err, ERR_NOT_SUPPORTED,
-                           "model '%s': %s sources: not yet; give a file, a folder, or "
-                           "oci://PROJECT/NAME:TAG of the registry",
-                           ERR_TEXT(written), later[i]);
-    if (written[0] != '/' && folder)
-        path = arena_format(cli->arena, "%s/%s", folder, written);
-    int r = control_upload_model(cli, path, &digest, err);
-    if (r < 0)
-        return r;
-    spec->source = spec->model;
-    spec->model = slice_of(digest);
-    return 0;
-}
-
-struct put {
-    const char *name;
-    const char *header; /* "If-None-Match: *", "If-Match: ..." or NULL */
-    const char *etag;   /* of what is there; NULL: nothing is */
-    bool dry_run, wait;
-};
-
-static void diff_print(struct cli *cli, yyjson_val *answer)
-{
-    size_t index, count;
-    yyjson_val *item;
-    yyjson_arr_foreach(json_member(answer, "diff"), index, count, item)
-    {
-        struct slice before = json_print(cli->arena, json_member(item, "old"), 0);
-        struct slice after = json_print(cli->arena, json_member(item, "new"), 0);
-        printf("  ");
-        cli_print_text(stdout, view_text(item, "key"));
-        printf(": %s", cli_color(cli, CLI_RED));
-        cli_print_text(stdout, before);
-        printf("%s -> %s", cli_color(cli, CLI_PLAIN), cli_color(cli, CLI_GREEN));
-        cli_print_text(stdout, after);
-        printf("%s\n", cli_color(cli, CLI_PLAIN));
-    }
-}
-
-static int dry_run_print(struct cli *cli, const char *name, yyjson_val *answer)
-{
-    if (cli->json) {
-        cli_print_json(cli, answer);
-        return 0;
-    }
-    bool created = yyjson_get_bool(json_member(answer, "created"));
-    bool revision = yyjson_get_bool(json_member(answer, "new_revision"));
-    size_t changes = yyjson_arr_size(json_member(answer, "diff"));
-    printf("%s: %s\n", name,
-           created    ? "would be created"
-           : revision ? "a new revision would start and take the traffic"
-           : changes  ? "would change at once; nothing restarts"
-                      : "no change");
-    diff_print(cli, answer);
-    return 0;
-}
-
-static int put(struct cli *cli, const struct put *put, struct slice json, struct err *err)
-{
-    struct control_answer answer;
-    const char *path = control_endpoint_path(cli, put->name, put->dry_run ? "?dry_run=1" : "");
-    int r = control_call(
-        cli, &CONTROL_REQUEST(.method = "PUT", .path = path, .body = json, .header = put->header),
-        &answer, err);
-    if (r < 0)
-        return err_wrap(err, "endpoint '%s'", ERR_TEXT(put->name));
-    if (put->dry_run)
-        return dry_run_print(cli, put->name, answer.json);
-    bool same = put->etag && slice_is(answer.etag, put->etag);
-    if (same && !cli->json)
-        printf("%s: nothing changed\n", put->name);
-    /* A stopped endpoint stays so, and there is nothing to wait for. */
-    if (put->wait && !slice_is(view_text(answer.json, "state"), "stopped"))
-        r = control_wait_ready(cli, put->name, WAIT_MS, &answer, err);
-    return r < 0 ? r : view_print(cli, answer.json);
-}
-
-/* ---- deploy ---------------------------------------------------------------------------------- */
 
 static int number_option(struct cli *cli, const char *name, uint64_t *field, struct err *err)
 {
@@ -255,28 +133,6 @@ static int spec_from_flags(struct cli *cli, struct endpoint_spec *spec, struct e
     return 0;
 }
 
-/* What is there now: flags not given keep its values. 0: none, 1: *ret is set. */
-static int spec_present(struct cli *cli, const char *name, struct endpoint_spec *ret,
-                        const char **ret_etag, struct err *err)
-{
-    struct control_answer answer;
-    struct err inner = {};
-    int r = control_call(
-        cli, &CONTROL_REQUEST(.method = "GET", .path = control_endpoint_path(cli, name, "")),
-        &answer, &inner);
-    if (r == ERR_NOT_FOUND && answer.status == 404)
-        return 0;
-    if (r < 0) {
-        if (err)
-            *err = inner;
-        return r;
-    }
-    r = endpoint_spec_parse(cli->arena, json_member(answer.json, "spec"), SPEC_NAME_OPTIONAL, ret,
-                            err);
-    *ret_etag = arena_string(cli->arena, answer.etag);
-    return r < 0 ? r : 1;
-}
-
 int cmd_deploy(struct cli *cli, struct err *err)
 {
     const char *name = cli->arguments[0], *etag = NULL;
@@ -285,7 +141,7 @@ int cmd_deploy(struct cli *cli, struct err *err)
     int r = flags_check(cli, err);
     if (r < 0)
         return r;
-    int present = spec_present(cli, name, &spec, &etag, err);
+    int present = put_present(cli, name, &spec, &etag, err);
     if (present < 0)
         return present;
     if (present && cli_option_value(cli, "--create"))
@@ -294,7 +150,7 @@ int cmd_deploy(struct cli *cli, struct err *err)
     spec.project = slice_of(cli->project);
     r = spec_from_flags(cli, &spec, err);
     if (r == 0)
-        r = model_resolve(cli, &spec, NULL, err);
+        r = put_upload(cli, &spec, NULL, err);
     if (r == 0)
         r = endpoint_spec_check(&spec, err);
     if (r < 0)
@@ -305,155 +161,5 @@ int cmd_deploy(struct cli *cli, struct err *err)
         .header = present ? arena_format(cli->arena, "If-Match: %s", etag) : "If-None-Match: *",
         .wait = !cli_option_value(cli, "--no-wait"),
     };
-    return put(cli, &request, endpoint_spec_json(cli->arena, &spec, 0), err);
-}
-
-/* ---- apply --------------------------------------------------------------------------------------
- * All files are read and checked, and models uploaded, before the first endpoint is touched. */
-
-struct doc {
-    struct endpoint_spec spec;
-    const char *folder; /* relative models are below it; NULL: below the current one */
-    const char *project, *name;
-};
-
-struct docs {
-    struct doc *items;
-    size_t count, room;
-};
-
-static int docs_add(struct cli *cli, struct docs *docs, const struct endpoint_spec *spec,
-                    const char *folder, struct err *err)
-{
-    struct doc doc = { .spec = *spec, .folder = folder };
-    if (slice_is(spec->project, "default"))
-        doc.spec.project = slice_of(cli->project);
-    doc.project = arena_string(cli->arena, doc.spec.project);
-    doc.name = arena_string(cli->arena, spec->name);
-    for (size_t i = 0; i < docs->count; i++)
-        if (strcmp(docs->items[i].name, doc.name) == 0 &&
-            strcmp(docs->items[i].project, doc.project) == 0)
-            return err_set(err, ERR_BAD_INPUT, "endpoint '%s' stands there twice", doc.name);
-    if (docs->count == docs->room) {
-        docs->room = docs->room ? docs->room * 2 : 16;
-        docs->items = mem_resize(docs->items, docs->room, sizeof doc);
-    }
-    docs->items[docs->count++] = doc;
-    return 0;
-}
-
-static int docs_read(struct cli *cli, struct docs *docs, struct slice text, enum spec_form form,
-                     const char *folder, struct err *err)
-{
-    struct endpoint_specs specs;
-    int r = endpoint_spec_parse_text(cli->arena, text, form, 0, &specs, err);
-    for (size_t i = 0; r == 0 && i < specs.count; i++)
-        r = docs_add(cli, docs, &specs.items[i], folder, err);
-    return r;
-}
-
-static int docs_read_file(struct cli *cli, struct docs *docs, const char *path, struct err *err)
-{
-    struct slice text;
-    enum spec_form form = slice_ends(slice_of(path), SLICE(".json")) ? SPEC_JSON : SPEC_YAML;
-    bool standard = strcmp(path, "-") == 0;
-    char *folder = standard ? NULL : dirname(arena_string(cli->arena, slice_of(path)));
-    int r = cli_read(cli, path, SPEC_BYTES_MAX, &text, err);
-    if (r == 0 && (r = docs_read(cli, docs, text, form, folder, err)) < 0)
-        return err_wrap(err, "%s", standard ? "standard input" : ERR_TEXT(path));
-    return r;
-}
-
-static bool is_spec(const char *name)
-{
-    struct slice text = slice_of(name);
-    return name[0] != '.' && (slice_ends(text, SLICE(".yaml")) || slice_ends(text, SLICE(".yml")) ||
-                              slice_ends(text, SLICE(".json")));
-}
-
-static int docs_read_folder(struct cli *cli, struct docs *docs, const char *path, struct err *err)
-{
-    struct dirent **entries;
-    int count = scandir(path, &entries, NULL, alphasort), r = 0;
-    if (count < 0)
-        return err_set(err, ERR_FORBIDDEN, "'%s': %s", ERR_TEXT(path), strerror(errno));
-    for (int i = 0; i < count; i++) {
-        if (r == 0 && is_spec(entries[i]->d_name))
-            r = docs_read_file(cli, docs,
-                               arena_format(cli->arena, "%s/%s", path, entries[i]->d_name), err);
-        free(entries[i]);
-    }
-    free(entries);
-    if (r == 0 && docs->count == 0)
-        return err_set(err, ERR_NOT_FOUND, "no .yaml, .yml or .json file in '%s'", ERR_TEXT(path));
-    return r;
-}
-
-static int doc_apply(struct cli *cli, struct doc *doc, struct err *err)
-{
-    struct endpoint_spec present;
-    const char *etag = NULL;
-    int r = spec_present(cli, doc->name, &present, &etag, err);
-    if (r < 0)
-        return err_wrap(err, "endpoint '%s'", doc->name);
-    const struct put request = {
-        .name = doc->name,
-        .etag = etag,
-        .dry_run = cli_option_value(cli, "--dry-run") != NULL,
-        .wait = !cli_option_value(cli, "--no-wait"),
-    };
-    return put(cli, &request, endpoint_spec_json(cli->arena, &doc->spec, 0), err);
-}
-
-int cmd_apply(struct cli *cli, struct err *err)
-{
-    const char *path = cli_option_value(cli, "--file"), *project = cli->project;
-    struct docs docs = {};
-    struct stat st;
-    int r;
-    if (!path)
-        return cli_usage(cli, err_set(err, ERR_BAD_INPUT,
-                                      "apply wants -f FILE, -f DIR or -f - (standard input)"));
-    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
-        r = docs_read_folder(cli, &docs, path, err);
-    else
-        r = docs_read_file(cli, &docs, path, err);
-    for (size_t i = 0; r == 0 && i < docs.count; i++) {
-        r = model_resolve(cli, &docs.items[i].spec, docs.items[i].folder, err);
-        if (r < 0)
-            r = err_wrap(err, "endpoint '%s'", docs.items[i].name);
-    }
-    for (size_t i = 0; r == 0 && i < docs.count; i++) {
-        cli->project = docs.items[i].project;
-        r = doc_apply(cli, &docs.items[i], err);
-    }
-    cli->project = project;
-    free(docs.items);
-    return r;
-}
-
-/* ---- export ---------------------------------------------------------------------------------- */
-
-int cmd_export(struct cli *cli, struct err *err)
-{
-    struct control_answer answer;
-    struct endpoint_spec spec;
-    int r =
-        control_call(cli,
-                     &CONTROL_REQUEST(.method = "GET",
-                                      .path = control_endpoint_path(cli, cli->arguments[0], "")),
-                     &answer, err);
-    if (r < 0)
-        return r;
-    yyjson_val *tree = json_member(answer.json, "spec");
-    if (cli->json) {
-        cli_print_json(cli, tree);
-        return 0;
-    }
-    r = endpoint_spec_parse(cli->arena, tree, SPEC_NAME_OPTIONAL, &spec, err);
-    if (r < 0)
-        return r;
-    struct slice yaml = endpoint_spec_yaml(cli->arena, &spec, 0);
-    fwrite(yaml.data, 1, yaml.size, stdout);
-    return 0;
+    return put_spec(cli, &request, endpoint_spec_json(cli->arena, &spec, 0), err);
 }
