@@ -126,10 +126,10 @@ static int spec_from_flags(struct cli *cli, struct endpoint_spec *spec, struct e
     if (r < 0)
         return r;
     if (spec->model.size + spec->image.size + spec->upstream.size == 0)
-        return cli_usage(cli,
-                         err_set(err, ERR_BAD_INPUT,
-                                 "what runs? Give --model FILE or FOLDER, --image REF or FILE, "
-                                 "or --upstream URL"));
+        return cli_usage(
+            cli, err_set(err, ERR_BAD_INPUT,
+                         "what runs? Give --model FILE or FOLDER, --image REF, FILE or FOLDER, "
+                         "or --upstream URL"));
     return 0;
 }
 
