@@ -52,6 +52,7 @@ static const struct {
     TEXT(MESSAGE_PEER_SEEN, message_peer_seen, pop),
     TEXT(MESSAGE_PROCESS, message_process, name),
     TEXT(MESSAGE_PROCESS, message_process, text),
+    TEXT(MESSAGE_REVISION_PROJECT, message_revision_project, project),
     TEXT(MESSAGE_REPLICA_START, message_replica_start, runtime),
     TEXT(MESSAGE_REPLICA_START, message_replica_start, name),
     TEXT(MESSAGE_REPLICA_START, message_replica_start, model_file),

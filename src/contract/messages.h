@@ -78,7 +78,8 @@
     X(MESSAGE_NETNS_WANT, message_empty, 0, "A -> S: N is of use from here on; again is harmless") \
     X(MESSAGE_NETNS, message_netns, 1,                                                             \
       "S -> N: a channel to A or G; S -> A, G: its other end; replaces an earlier one")            \
-    X(MESSAGE_NETNS_LOST, message_netns, 0, "G -> S: that loop's end of it has ended")
+    X(MESSAGE_NETNS_LOST, message_netns, 0, "G -> S: that loop's end of it has ended")             \
+    X(MESSAGE_REVISION_PROJECT, message_revision_project, 0, "A -> S: whose it is, before START")
 
 enum message_type {
     MESSAGE_NONE,
@@ -231,6 +232,8 @@ struct message_drain {
     uint32_t idle_ms; /* connections without a request are closed after so long; 0: at once */
 };
 
+#define MESSAGE_NO_RESTART UINT32_MAX /* it ended because nothing needs it */
+
 struct message_process {
     struct message_head head;
     uint32_t role;  /* enum message_role */
@@ -238,7 +241,7 @@ struct message_process {
     int32_t pid;
     int32_t wait_status; /* when exited */
     uint32_t restarts;
-    uint32_t restart_in_ms; /* when exited: back-off before the next */
+    uint32_t restart_in_ms; /* when exited: back-off before the next, or MESSAGE_NO_RESTART */
     char name[32];          /* "gateway", "template onnx" */
     char text[256];         /* library of a template; or why */
 };
@@ -258,6 +261,14 @@ struct message_netns {
     struct message_head head;
     uint32_t shows; /* 1: A's, who says which replicas there are; 0: one that asks for them */
     uint32_t loop;  /* of G: whose it is, each loop has its own */
+};
+
+#define MESSAGE_PROJECT_BYTES 32
+
+struct message_revision_project {
+    struct message_head head;
+    uint64_t revision;
+    char project[MESSAGE_PROJECT_BYTES]; /* the default one needs no word, and is "" */
 };
 
 struct message_replica_start {

@@ -53,6 +53,18 @@ static uint32_t slots(uint32_t places)
     return count < PERIGEE_SLOTS_MAX / LANE_SETS ? count : PERIGEE_SLOTS_MAX / LANE_SETS;
 }
 
+/* The default project has nothing to say. */
+static bool project_tell(struct agent *agent, const struct pop_revision *revision)
+{
+    struct message_revision_project of = MESSAGE_INIT(MESSAGE_REVISION_PROJECT);
+    const char *project = revision->endpoint->project;
+    if (strcmp(project, "default") == 0)
+        return true;
+    of.revision = revision->uid;
+    snprintf(of.project, sizeof of.project, "%s", project);
+    return wire_send(&agent->supervisor, &of, sizeof of, -1);
+}
+
 static int replica_start(struct pop_replica *replica, struct err *err, void *data)
 {
     struct agent *agent = data;
@@ -82,7 +94,8 @@ static int replica_start(struct pop_replica *replica, struct err *err, void *dat
     snprintf(start.runtime, sizeof start.runtime, "%s", revision->runtime);
     pop_replica_name(replica, start.name);
     snprintf(start.model_file, sizeof start.model_file, "%s", revision->model_file);
-    if (!wire_send(&agent->supervisor, &start, sizeof start, folder))
+    if (!project_tell(agent, revision) ||
+        !wire_send(&agent->supervisor, &start, sizeof start, folder))
         return err_set(err, ERR_OVERLOADED, "the supervisor does not keep up");
     return 0;
 }

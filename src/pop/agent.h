@@ -80,7 +80,7 @@ struct agent_process { /* what the supervisor said of its children */
     uint32_t role, state, restarts;
 };
 
-enum { AGENT_PROCESSES_MAX = 16, AGENT_QUEUE_MAX = 4096, AGENT_LISTENERS_MAX = 8 };
+enum { AGENT_PROCESSES_MAX = 64, AGENT_QUEUE_MAX = 4096, AGENT_LISTENERS_MAX = 8 };
 
 struct agent_note { /* an event, a death or a log line that control has not acknowledged */
     struct list link;

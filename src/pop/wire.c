@@ -124,12 +124,29 @@ static void region_drop(struct agent *agent, uint64_t replica)
     free(region);
 }
 
+static void process_forget(struct agent *agent, struct agent_process *process,
+                           const struct message_process *said)
+{
+    char text[352];
+    if (!process)
+        return;
+    if (said->text[0]) {
+        snprintf(text, sizeof text, "%s ended: %s", said->name, said->text);
+        agent_note_event(agent, "process_exited", NULL, NULL, text);
+    }
+    *process = agent->processes[--agent->process_count];
+}
+
 static void process_note(struct agent *agent, const struct message_process *said)
 {
     struct agent_process *process = NULL;
     for (uint32_t i = 0; i < agent->process_count; i++)
         if (strcmp(agent->processes[i].name, said->name) == 0)
             process = &agent->processes[i];
+    if (said->state == PROCESS_EXITED && said->restart_in_ms == MESSAGE_NO_RESTART) {
+        process_forget(agent, process, said);
+        return;
+    }
     if (!process) {
         if (agent->process_count == AGENT_PROCESSES_MAX)
             return;

@@ -19,8 +19,7 @@
 SM_DEFINE(process_life, PROCESS_STATES)
 
 #define READY_WITHIN_NS (60 * ENV_S) /* a role that says nothing for so long hangs */
-#define CLONE_WITHIN_NS (20 * ENV_S)
-#define HEALTHY_NS (10 * ENV_S) /* who served so long has earned a start at once */
+#define HEALTHY_NS (10 * ENV_S)      /* who served so long has earned a start at once */
 
 int64_t core_backoff_ns(uint32_t failures, bool healthy)
 {
@@ -144,6 +143,7 @@ static void process_start(struct core_process *process)
     process->instance = instance_next(process);
     process->generation = core->generation;
     process->fresh = process->role == ROLE_TEMPLATE;
+    process->cloned = false;
     process->replacing = process->unwanted = false;
     int r = core->ops->start(process, core->data, &err);
     if (r < 0 && process == core_twin(core)) {
@@ -238,7 +238,7 @@ static void twin_exited(struct core_process *process, const char *why)
 }
 
 /* True: what it was is gone on with, and nothing is to be waited for. */
-static bool exited_in_place(struct core_process *process, const char *why)
+static bool exited_in_place(struct core_process *process, int wait_status, const char *why)
 {
     struct core *core = process->core;
     struct core_process *twin = core_twin(core);
@@ -251,6 +251,8 @@ static bool exited_in_place(struct core_process *process, const char *why)
         twin_exited(process, why);
         return true;
     }
+    if (process->role == ROLE_TEMPLATE && process->unwanted && !core->stage)
+        return core_template_ended(process, wait_status);
     if (!process->replacing || core->stage)
         return false;
     env_timer_stop(core->env, &process->timer);
@@ -267,7 +269,7 @@ void core_process_exited(struct core_process *process, int wait_status)
     char why[96];
     assert(process_alive(process));
     describe_status(wait_status, why, sizeof why);
-    if (exited_in_place(process, why))
+    if (exited_in_place(process, wait_status, why))
         return;
     bool own = process->role != ROLE_TEMPLATE && process->role != ROLE_NETNS;
     if (!core->ready_once && own && WIFEXITED(wait_status) &&
@@ -287,10 +289,8 @@ void core_process_exited(struct core_process *process, int wait_status)
         core_stop_step(core);
 }
 
-/* ---- templates ------------------------------------------------------------------------------- */
-
-static void process_init(struct core *core, struct core_process *process, uint32_t role,
-                         const char *name)
+void core_process_init(struct core *core, struct core_process *process, uint32_t role,
+                       const char *name)
 {
     *process = (struct core_process){ .core = core, .role = role, .state = PROCESS_IDLE };
     list_init(&process->link);
@@ -298,42 +298,7 @@ static void process_init(struct core *core, struct core_process *process, uint32
     (void)snprintf(process->name, sizeof process->name, "%s", name);
 }
 
-struct core_process *core_template_new(struct core *core)
-{
-    struct core_process *template = mem_zalloc(sizeof *template);
-    process_init(core, template, ROLE_TEMPLATE, "");
-    list_append(&core->templates, &template->link);
-    core->template_count++;
-    return template;
-}
-
-struct core_process *core_template(struct core *core, const char *runtime)
-{
-    struct core_process *template;
-    LIST_EACH (template, &core->templates, struct core_process, link) {
-        if (strcmp(template->runtime, runtime) != 0)
-            continue;
-        if (template->state == PROCESS_IDLE)
-            process_start(template);
-        return template;
-    }
-    if (core->template_count == TEMPLATES_MAX)
-        return NULL;
-    template = core_template_new(core);
-    (void)snprintf(template->name, sizeof template->name, "template %s", runtime);
-    (void)snprintf(template->runtime, sizeof template->runtime, "%s", runtime);
-    process_start(template);
-    return template;
-}
-
-void core_template_busy(struct core_process *template, bool busy)
-{
-    if (busy)
-        env_timer_start(template->core->env, &template->timer, CLONE_WITHIN_NS, on_overdue,
-                        template);
-    else
-        env_timer_stop(template->core->env, &template->timer);
-}
+/* ---- templates ------------------------------------------------------------------------------- */
 
 static void template_hello(struct core_process *template, const struct perigee_hello *hello)
 {
@@ -445,10 +410,10 @@ int core_new(struct env *env, const struct core_config *config, const struct cor
     static const uint32_t names[] = { ROLE_GATEWAY, ROLE_GATEWAY, ROLE_AGENT, ROLE_CONTROL,
                                       ROLE_DNS };
     for (uint32_t i = 0; i < sizeof roles / sizeof *roles; i++) {
-        process_init(core, roles[i], names[i], role_name(names[i]));
+        core_process_init(core, roles[i], names[i], role_name(names[i]));
         roles[i]->bit = (uint8_t)(names[i] <= ROLE_AGENT ? 1u << i : 0);
     }
-    process_init(core, &core->netns, ROLE_NETNS, role_name(ROLE_NETNS));
+    core_process_init(core, &core->netns, ROLE_NETNS, role_name(ROLE_NETNS));
     struct list *lists[] = { &core->templates, &core->replicas, &core->dead, &core->revisions };
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         list_init(lists[i]);
@@ -476,6 +441,7 @@ void core_free(struct core *core)
     env_timer_stop(core->env, &core_twin(core)->timer);
     env_timer_stop(core->env, &core->netns.timer);
     env_timer_stop(core->env, &core->stop_timer);
+    env_timer_stop(core->env, &core->spare_timer);
     env_timer_stop(core->env, &core->upgrade.timer);
     LIST_EACH (replica, &core->replicas, struct core_replica, link)
         replica_free(replica);

@@ -7,6 +7,10 @@
  * sending are struct core_ops, so that the tests run a day of crashes in a moment. What the core
  * makes itself is memory: regions, pipes, pairs of sockets. One thread.
  *
+ * A template is of one runtime and one project, so that no project knows the layout of another's
+ * memory. One that no revision needs ends, and one whose replicas have crashed three times within a
+ * minute is made anew by an exec for each that follows.
+ *
  *   role, template     IDLE -> STARTING -> SERVING       until core_stop(): dead ones are started
  *                                ^  |        |           again, after a back-off; one that another
  *                                |  v        v           replaces (core_upgrade.c) at once
@@ -47,7 +51,8 @@ struct core_process {
     enum process_life state;
     uint32_t role;    /* enum message_role */
     char name[32];    /* "gateway", "template onnx" */
-    char runtime[16]; /* of a template */
+    char runtime[16]; /* of a template, and: */
+    char project[MESSAGE_PROJECT_BYTES];
     char library[64]; /* what it says it has loaded */
     uint32_t walls;   /* what it promises of its clones, enum perigee_wall */
     uint32_t landlock_abi;
@@ -63,11 +68,17 @@ struct core_process {
     bool table_due;      /* it has yet to hear of the last table, once it reads */
     bool mesh_due;       /* the same of the last mesh */
     bool replacing;      /* it ends so that another takes its place: started anew at once */
-    bool unwanted;       /* a new gateway that was given up: its READY comes too late */
+    bool unwanted;       /* a new gateway that was given up: its READY comes too late; a template
+                          * that is ended */
     uint32_t generation; /* of the program that it runs: core.generation, or an earlier one */
     bool proven;         /* one of its name has said HELLO: it will again */
-    char why[160];       /* its last end */
-    void *shell;         /* its channel and so on */
+    /* Of a template, and not saved, as an upgrade makes all anew: */
+    bool cloned;           /* since its exec */
+    bool spare;            /* nothing needed it when that was looked at last */
+    int64_t used_ns;       /* the last clone */
+    int64_t crashed_ns[3]; /* the last ones of its replicas, the oldest first */
+    char why[160];         /* its last end */
+    void *shell;           /* its channel and so on */
     pid_t pid;
 };
 

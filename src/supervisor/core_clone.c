@@ -114,9 +114,9 @@ static int prepare(struct core_replica *replica, struct err *err)
     if (r < 0)
         return r;
     take_uid(replica);
-    replica->template = core_template(core, start->runtime);
+    replica->template = core_template(core, start->runtime, replica->revision->project);
     if (!replica->template)
-        return err_set(err, ERR_OVERLOADED, "there are %d runtimes already", TEMPLATES_MAX);
+        return err_set(err, ERR_OVERLOADED, "there are %d templates already", TEMPLATES_MAX);
     return 0;
 }
 
@@ -219,8 +219,8 @@ void replica_start(struct core *core, const struct message_replica_start *start,
     struct core_replica *replica = replica_new(core, start, model_fd);
     if (prepare(replica, &err) < 0)
         replica_unborn(replica, err.message);
-    else if (replica->template->state == PROCESS_SERVING && !replica->template->replacing)
-        send_clone(replica); /* one that is replaced is dead already, or as good as */
+    else if (core_template_takes(replica->template))
+        replica_template_ready(replica->template);
     else if (replica->template->state == PROCESS_WAITING && !replica->template->proven)
         replica_unborn(replica, replica->template->why); /* the agent waits, then asks again */
     /* else it has been up, and comes back by itself: that is no fault of the model */
@@ -230,8 +230,17 @@ void replica_template_ready(struct core_process *template)
 {
     struct core_replica *replica;
     LIST_EACH (replica, &template->core->replicas, struct core_replica, link) {
-        if (replica->template == template && replica->state == REPLICA_WAITING)
+        if (replica->template != template || replica->state != REPLICA_WAITING)
+            continue;
+        if (!core_template_takes(template)) /* it is dead already, or as good as */
+            return;
+        if (!core_template_spent(template)) {
             send_clone(replica);
+        } else {
+            if (!template_cloning(template))
+                core_template_renew(template);
+            return;
+        }
     }
 }
 
@@ -267,16 +276,6 @@ void replica_template_died(struct core_process *template, const char *why)
     }
     if (cloning)
         core_orphans_kill(core);
-}
-
-bool template_cloning(const struct core_process *template)
-{
-    const struct core_replica *replica;
-    LIST_EACH (replica, &template->core->replicas, struct core_replica, link) {
-        if (replica->template == template && replica->state == REPLICA_CLONING)
-            return true;
-    }
-    return false;
 }
 
 static void replica_born(struct core_replica *replica, pid_t pid)
@@ -318,6 +317,7 @@ void replica_cloned(struct core_process *template, const struct perigee_cloned *
         replica_born(replica, cloned->pid);
     }
     core_template_busy(template, template_cloning(template));
+    replica_template_ready(template); /* what waits for another layout than that one's */
     if (core->orphans_due)
         core_orphans_kill(core);
     core_upgrade_step(core);

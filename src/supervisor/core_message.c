@@ -80,6 +80,7 @@ static bool may_say(uint32_t role, uint16_t type)
         { MESSAGE_ARENA_WANT, 1U << ROLE_GATEWAY },
         { MESSAGE_DEMAND, 1U << ROLE_GATEWAY },
         { MESSAGE_REVISION_GONE, 1U << ROLE_AGENT },
+        { MESSAGE_REVISION_PROJECT, 1U << ROLE_AGENT },
         { MESSAGE_REPLICA_METERED, 1U << ROLE_AGENT },
         { MESSAGE_REPLICA_LOOK, 1U << ROLE_AGENT | 1U << ROLE_GATEWAY },
         { MESSAGE_NETNS_WANT, 1U << ROLE_AGENT },
@@ -118,6 +119,9 @@ static void dispatch(struct core_process *process, const union message *message,
         break;
     case MESSAGE_REVISION_GONE:
         revision_forget(core, message->as_MESSAGE_REVISION_GONE.revision);
+        break;
+    case MESSAGE_REVISION_PROJECT:
+        revision_of_project(core, &message->as_MESSAGE_REVISION_PROJECT);
         break;
     case MESSAGE_REPLICA_METERED:
         replica_metered(core, message->as_MESSAGE_REPLICA_METERED.replica);

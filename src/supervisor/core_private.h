@@ -2,8 +2,8 @@
 /*
  * core_private.h -- the core's insides, shared by core*.c alone: core.c keeps processes,
  * core_boot.c tells new ones what they must know, core_message.c hears them, core_stop.c ends all;
- * core_clone.c makes replicas, core_replica.c keeps them, core_revision.c their arenas, core_end.c
- * says why one ended.
+ * core_template.c keeps what replicas are cloned from, core_clone.c makes them, core_replica.c
+ * keeps them, core_revision.c their arenas, core_end.c says why one ended.
  */
 #pragma once
 
@@ -12,8 +12,9 @@
 
 enum {
     ROLES = 4, /* gateway, agent, control, dns: ROLE_GATEWAY and on */
-    TEMPLATES_MAX = 8,
     REPLICAS_MAX = 1024,
+    TEMPLATES_MAX = REPLICAS_MAX + 8, /* rows, of whatever state */
+    TEMPLATES_ALIVE_MAX = 32,         /* more only where all of them are just cloning */
     REVISIONS_MAX = 4096,
     DEAD_MAX = 64,     /* ends kept for an agent that is away */
     PIPE_BYTES = 4096, /* of a replica's wake-ups, and of its log at a time */
@@ -56,6 +57,7 @@ enum stop_stage {
 struct core_revision {
     struct list link;
     uint64_t uid;
+    char project[MESSAGE_PROJECT_BYTES]; /* as the agent has said; "": the default one */
     int arena_fd;
     uint32_t users; /* replicas */
     bool gone;      /* the agent forgot it: goes with its last replica */
@@ -117,6 +119,7 @@ struct core {
     struct message_upgrade_state upgrade_told; /* the last, for a new agent */
     enum stop_stage stage;
     struct env_timer stop_timer;
+    struct env_timer spare_timer; /* templates that nothing needs */
 };
 
 static inline struct core_process *core_role(struct core *core, uint32_t role)
@@ -144,11 +147,10 @@ static inline bool process_alive(const struct core_process *process)
 void core_tell(struct core *core, uint32_t role, const void *message, size_t size, const int *fds,
                size_t fd_count); /* if that role is alive */
 void core_tell_gateways(struct core *core, const void *message, size_t size, const int *fds,
-                        size_t fd_count);                                   /* both */
-struct core_process *core_template(struct core *core, const char *runtime); /* NULL: too many */
-struct core_process *core_template_new(struct core *core);
-void core_template_busy(struct core_process *template, bool busy);
+                        size_t fd_count);                                /* both */
 void core_process_ready(struct core_process *process, const char *text); /* it says so */
+void core_process_init(struct core *core, struct core_process *process, uint32_t role,
+                       const char *name);
 void core_process_start_now(struct core_process *process);
 /* Asks it to end its work; one that only starts is killed. */
 void core_process_drain(struct core_process *process, uint32_t within_ms, uint32_t idle_ms);
@@ -157,6 +159,19 @@ void core_process_due(struct core_process *process, int64_t delay_ns); /* its ti
 
 /* core_stop.c */
 void core_stop_step(struct core *core); /* something ended: is it another's turn? */
+
+/* core_template.c. NULL: too many. */
+struct core_process *core_template(struct core *core, const char *runtime, const char *project);
+struct core_process *core_template_new(struct core *core);
+void core_template_busy(struct core_process *template, bool busy);
+void core_templates_look(struct core *core); /* a revision went: is each still needed? */
+bool template_cloning(const struct core_process *template);
+bool core_template_takes(const struct core_process *template); /* commands, just now */
+void core_template_crashed(struct core_process *template);     /* a replica of it, unasked */
+/* The next clone must not have the layout of those before: it comes from a new exec. */
+bool core_template_spent(const struct core_process *template);
+void core_template_renew(struct core_process *template); /* nothing is being cloned */
+bool core_template_ended(struct core_process *template, int wait_status); /* as was wanted */
 
 /* core_upgrade.c */
 void core_upgrade_step(struct core *core); /* something changed: is more to be done? */
@@ -178,7 +193,6 @@ void core_tell_process(struct core *core, const struct core_process *process, ui
 void replica_start(struct core *core, const struct message_replica_start *start, int model_fd);
 void replica_cloned(struct core_process *template, const struct perigee_cloned *cloned);
 void replica_template_ready(struct core_process *template);
-bool template_cloning(const struct core_process *template);
 void core_orphans_kill(struct core *core); /* now, or once nothing is cloned any more */
 void replica_template_died(struct core_process *template, const char *why);
 void replicas_agent_gone(struct core *core);
@@ -205,6 +219,7 @@ void revision_unused(struct core *core,
                      struct core_revision *revision); /* it may be: then it goes */
 void revision_want(struct core_process *gateway, uint64_t uid);
 void revision_forget(struct core *core, uint64_t uid);
+void revision_of_project(struct core *core, const struct message_revision_project *message);
 void revisions_gateway_gone(struct core *core, uint64_t instance);
 void revision_tell_agent(struct core *core, struct core_revision *revision);
 void revision_free(struct core *core, struct core_revision *revision);

@@ -120,6 +120,7 @@ static void replica_over(struct core_replica *replica)
         replica->revision = NULL;
     }
     replica->state = REPLICA_DEAD;
+    replica->template = NULL;
     if (process_alive(core_role(core, ROLE_AGENT))) {
         core_tell(core, ROLE_AGENT, &replica->exited, sizeof replica->exited, NULL, 0);
         replica_free(replica);
@@ -184,6 +185,8 @@ void core_replica_exited(struct core_replica *replica, int wait_status, const st
     for (int i = 0; i < LOG_READS_LAST && core_replica_log(replica); i++) {
     }
     replica_describe_end(replica, wait_status, usage);
+    if (!replica->ending)
+        core_template_crashed(replica->template);
     used_keep(core, &replica->exited);
     replica_over(replica);
     core_stop_step(core);

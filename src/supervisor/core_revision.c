@@ -86,8 +86,20 @@ void revisions_gateway_gone(struct core *core, uint64_t instance)
 
 void revision_unused(struct core *core, struct core_revision *revision)
 {
-    if (revision->gone && revision->users == 0)
-        revision_free(core, revision);
+    if (!revision->gone || revision->users > 0)
+        return;
+    revision_free(core, revision);
+    core_templates_look(core);
+}
+
+void revision_of_project(struct core *core, const struct message_revision_project *message)
+{
+    struct err err = {};
+    struct core_revision *revision = core_revision_get(core, message->revision, &err);
+    if (!revision) /* what is started next says so */
+        return;
+    memcpy(revision->project, message->project, sizeof revision->project);
+    core_templates_look(core);
 }
 
 void revision_forget(struct core *core, uint64_t uid)

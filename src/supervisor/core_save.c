@@ -18,6 +18,19 @@ static uint64_t log_kept(const struct logring *log)
     return log->written < LOGRING_BYTES ? log->written : LOGRING_BYTES;
 }
 
+/* As a program of before reads it, where it can. */
+static bool projects_said(struct core *core)
+{
+    const struct core_process *template;
+    const struct core_revision *revision;
+    bool said = false;
+    LIST_EACH (template, &core->templates, struct core_process, link)
+        said |= template->project[0] != 0;
+    LIST_EACH (revision, &core->revisions, struct core_revision, link)
+        said |= revision->project[0] != 0;
+    return said;
+}
+
 void core_save_counts(const struct core *core, struct handover_head *head)
 {
     struct core *all = (struct core *)core; /* only looked at */
@@ -27,6 +40,7 @@ void core_save_counts(const struct core *core, struct handover_head *head)
     head->replica_count = core->replica_count;
     head->dead_count = core->dead_count;
     head->used_count = (uint16_t)core->used_count; /* USED_MAX at most */
+    head->flags |= projects_said(all) ? HANDOVER_PROJECTS : 0;
     head->log_bytes = 0;
     LIST_EACH (replica, &all->replicas, struct core_replica, link)
         head->log_bytes += log_kept(&replica->log);
@@ -119,6 +133,18 @@ static char *save_replica(const struct core *core, const struct core_replica *fr
     return log + to->log_bytes;
 }
 
+static void save_projects(struct core *core, struct handover_project *to)
+{
+    const struct core_process *template;
+    const struct core_revision *revision;
+    if (!to)
+        return;
+    LIST_EACH (template, &core->templates, struct core_process, link)
+        memcpy(to++->name, template->project, sizeof to->name);
+    LIST_EACH (revision, &core->revisions, struct core_revision, link)
+        memcpy(to++->name, revision->project, sizeof to->name);
+}
+
 void core_save(const struct core *core, struct handover *out)
 {
     struct core *all = (struct core *)core;
@@ -151,6 +177,7 @@ void core_save(const struct core *core, struct handover *out)
     LIST_EACH (replica, &all->dead, struct core_replica, link)
         log = save_replica(core, replica, replicas++, log);
     memcpy(out->used, core->used, core->used_count * sizeof *core->used);
+    save_projects(all, out->projects);
 }
 
 /* ---- back ----------------------------------------------------------------------------------- */
@@ -160,6 +187,7 @@ static int load_process(struct core *core, struct core_process *to,
 {
     PROCESS_FIELDS(COPY, COPY_ARRAY)
     to->pid = from->pid;
+    to->cloned = process_alive(to);
     if (from->due_ns)
         core_process_due(to, from->due_ns - env_now_ns(core->env));
     return process_alive(to) ? core->ops->restore(to, from->channel_fd, core->data, err) : 0;
@@ -185,6 +213,19 @@ static void load_revisions(struct core *core, const struct handover *in)
         list_append(&core->revisions, &to->link);
         core->revision_count++;
     }
+}
+
+static void load_projects(struct core *core, const struct handover *in)
+{
+    const struct handover_project *from = in->projects;
+    struct core_process *template;
+    struct core_revision *revision;
+    if (!from)
+        return;
+    LIST_EACH (template, &core->templates, struct core_process, link)
+        memcpy(template->project, from++->name, sizeof template->project);
+    LIST_EACH (revision, &core->revisions, struct core_revision, link)
+        memcpy(revision->project, from++->name, sizeof revision->project);
 }
 
 static void *row_of(struct list *list, int32_t row)
@@ -266,6 +307,8 @@ int core_load(struct core *core, const struct handover *in, struct err *err)
         r = load_replicas(core, in, err);
     if (r < 0)
         return r;
+    load_projects(core, in);
+    core_templates_look(core);
     if (in->head->netns_pid) /* the agent asks for another */
         core->ops->end(in->head->netns_pid, core->data);
     core_orphans_kill(core); /* of a try that the program before had under way */

@@ -72,7 +72,8 @@ static bool templates_done(struct core *core)
         if (!process_alive(template) && !template->replacing)
             continue; /* the next start is of this program */
         done = done && current(template) && template->state == PROCESS_SERVING;
-        if (current(template) || template->replacing || template_cloning(template))
+        if (current(template) || template->replacing || template->unwanted ||
+            template_cloning(template))
             continue;
         template->replacing = true;
         core->ops->kill(template, core->data);

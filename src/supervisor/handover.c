@@ -16,7 +16,15 @@ enum { FD_FIRST = 3, FD_MAX = 1 << 24, DEAD_KEPT_MAX = DEAD_MAX + 1 };
 static_assert(sizeof(struct handover_head) % 8 == 0 && sizeof(struct handover_process) % 8 == 0 &&
               sizeof(struct handover_set) % 8 == 0 && sizeof(struct handover_revision) % 8 == 0 &&
               sizeof(struct handover_replica) % 8 == 0 &&
+              sizeof(struct handover_project) % 8 == 0 &&
               sizeof(struct message_replica_used) % 8 == 0);
+
+static uint64_t project_count(const struct handover_head *head)
+{
+    return head->flags & HANDOVER_PROJECTS
+               ? head->process_count - HANDOVER_ROLES + head->revision_count
+               : 0;
+}
 
 /* Counts are bounded before this is asked of a head that was read. */
 uint64_t handover_bytes(const struct handover_head *head)
@@ -25,7 +33,8 @@ uint64_t handover_bytes(const struct handover_head *head)
            head->set_count * sizeof(struct handover_set) +
            head->revision_count * sizeof(struct handover_revision) +
            ((uint64_t)head->replica_count + head->dead_count) * sizeof(struct handover_replica) +
-           head->used_count * sizeof(struct message_replica_used) + head->log_bytes;
+           head->used_count * sizeof(struct message_replica_used) +
+           project_count(head) * sizeof(struct handover_project) + head->log_bytes;
 }
 
 void handover_place(void *memory, struct handover *ret)
@@ -37,7 +46,10 @@ void handover_place(void *memory, struct handover *ret)
     ret->revisions = (void *)(ret->sets + head->set_count);
     ret->replicas = (void *)(ret->revisions + head->revision_count);
     ret->used = (void *)(ret->replicas + head->replica_count + head->dead_count);
-    ret->logs = (void *)(ret->used + head->used_count);
+    ret->projects = (void *)(ret->used + head->used_count);
+    ret->logs = (void *)(ret->projects + project_count(head));
+    if (project_count(head) == 0)
+        ret->projects = NULL;
 }
 
 void handover_seal(struct handover_head *head)
@@ -140,10 +152,9 @@ static int check_message(const void *bytes, size_t size, size_t fds, uint16_t ty
 
 static int check_head(const struct handover_head *head, struct err *err)
 {
-    if (head->process_count < HANDOVER_ROLES ||
-        head->process_count > HANDOVER_ROLES + TEMPLATES_MAX || head->gateway > 1)
-        return err_set(err, ERR_BAD_INPUT, "%u processes, of which gateway %u serves",
-                       head->process_count, head->gateway);
+    if (head->gateway > 1)
+        return err_set(err, ERR_BAD_INPUT, "of two gateways the one that serves is %u",
+                       head->gateway);
     if (head->lock_fd < 0 || head->lifeline_fds[0] < 0 || head->lifeline_fds[1] < 0 ||
         head->metrics_fd < 0 || head->dns_metrics_fd < 0 || !ENDED(head->text))
         return err_set(err, ERR_BAD_INPUT, "the head is not whole");
@@ -232,6 +243,9 @@ static int check_rows(const struct handover *handover, struct err *err)
     }
     for (uint32_t i = 0; r == 0 && i < head->used_count; i++)
         r = check_message(&handover->used[i], sizeof *handover->used, 0, MESSAGE_REPLICA_USED, err);
+    for (uint64_t i = 0; r == 0 && i < project_count(head); i++)
+        if (!ENDED(handover->projects[i].name))
+            r = err_set(err, ERR_BAD_INPUT, "project %" PRIu64 " has no end", i);
     if (r == 0 && log_bytes != head->log_bytes)
         r = err_set(err, ERR_BAD_INPUT, "logs of %" PRIu64 " bytes in %" PRIu64, log_bytes,
                     head->log_bytes);
@@ -251,7 +265,9 @@ int handover_read(void *memory, size_t size, struct handover *ret, struct err *e
     if (size < sizeof *head || head->head_bytes != sizeof *head || head->bytes != size ||
         size > HANDOVER_BYTES_MAX)
         return err_set(err, ERR_BAD_INPUT, "the state has %zu bytes, and should have others", size);
-    if (head->set_count > HANDOVER_SETS_MAX || head->revision_count > REVISIONS_MAX ||
+    if (head->process_count < HANDOVER_ROLES ||
+        head->process_count > HANDOVER_ROLES + TEMPLATES_MAX ||
+        head->set_count > HANDOVER_SETS_MAX || head->revision_count > REVISIONS_MAX ||
         head->replica_count > REPLICAS_MAX + 1 || head->dead_count > DEAD_KEPT_MAX ||
         head->used_count > USED_MAX || head->log_bytes > HANDOVER_BYTES_MAX ||
         handover_bytes(head) != size)

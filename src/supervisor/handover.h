@@ -6,9 +6,10 @@
  *
  * Rows in this order, each array as long as the head says: processes (two gateways, agent, control,
  * dns, then templates), listening sets, revisions, replicas (live ones, then the dead that no
- * agent has heard of), what ended ones used that no agent has on disk, and the bytes of logs. Plain
- * data, 8-byte aligned; whoever made it is trusted, but of another version perhaps: everything is
- * checked on reading. No threads.
+ * agent has heard of), what ended ones used that no agent has on disk, the projects of templates
+ * and revisions unless all are the default one, and the bytes of logs. Plain data, 8-byte aligned;
+ * whoever made it is trusted, but of another version perhaps: everything is checked on reading. No
+ * threads.
  */
 #pragma once
 
@@ -34,6 +35,7 @@ enum { HANDOVER_ROLES = 5, HANDOVER_SETS_MAX = 5 * LISTEN_ADDRESSES_MAX };
 #define HANDOVER_DNS 8u
 #define HANDOVER_NO_POP 16u     /* neither agent nor gateway */
 #define HANDOVER_NO_GATEWAY 32u /* of an agent beside DNS alone */
+#define HANDOVER_PROJECTS 64u   /* there are rows of them; a state of before has none */
 #define HANDOVER_BACK 4u /* an upgrade failed, `text` says why: this is the program before it */
 
 struct handover_head {
@@ -104,6 +106,10 @@ struct handover_replica {
     char end_text[256], walls_off[512];
 };
 
+struct handover_project {
+    char name[MESSAGE_PROJECT_BYTES];
+};
+
 struct handover { /* pointers into one block */
     struct handover_head *head;
     struct handover_process *processes;
@@ -111,6 +117,7 @@ struct handover { /* pointers into one block */
     struct handover_revision *revisions;
     struct handover_replica *replicas;
     struct message_replica_used *used; /* oldest first */
+    struct handover_project *projects; /* of each template, then each revision; NULL: the default */
     char *logs;
 };
 

@@ -257,6 +257,43 @@ def test_an_endpoint_deleted_without_an_agent_leaves_no_memory(new_perigee):
     until("the arena's end", lambda: arenas(one) == 0)
 
 
+def layout(pid):
+    """Where the program lies: clones of one template lie as it does."""
+    with open(f"/proc/{pid}/maps", encoding="ascii") as maps:
+        return maps.readline().split("-")[0]
+
+
+def walls_of(perigee, pid):
+    rows = perigee.get_json("/api/v1/endpoints/digits/replicas", "control")["items"]
+    return next(row["sandbox"] for row in rows if row["pid"] == pid)
+
+
+def ready_after(perigee, endpoint, dead):
+    return until("another replica", lambda: [
+        pid for pid in shown(perigee, endpoint) or [] if pid not in dead])[0]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root sees how a replica's memory lies")
+def test_projects_and_crashes_have_layouts_of_their_own(new_perigee):
+    one = new_perigee("--sandbox", "best")
+    one.cli("deploy", "digits", "--model", DIGITS / "digits.onnx")
+    one.cli("deploy", "digits", "--model", DIGITS / "digits.onnx", "--project", "shop")
+    replica = replica_pids(one, "digits")[0]
+    shop = json.loads(one.cli("show", "digits", "--project", "shop", "--json").stdout)
+    assert layout(shop["replicas"][0]["pid"]) != layout(replica)
+    names = one.request("GET", "/metrics", listener="admin")[2].decode()
+    assert 'process="template onnx"' in names and 'process="template onnx/shop"' in names
+    dead, layouts, walls = [], [layout(replica)], walls_of(one, replica)
+    for _ in range(4):  # as one that has crashed: nobody asked for it
+        os.kill(replica, signal.SIGKILL)
+        dead.append(replica)
+        replica = ready_after(one, "digits", dead)
+        layouts.append(layout(replica))
+        assert walls_of(one, replica) == walls
+    assert len(set(layouts[:3])) == 1
+    assert len(set(layouts[2:])) == 3
+
+
 def test_a_killed_supervisor_takes_all_with_it(new_perigee):
     one = new_perigee()
     one.cli("deploy", "digits", "--model", DIGITS / "digits.onnx")

@@ -67,14 +67,23 @@ static void fake_timer_stop(struct env *env, struct env_timer *timer)
     env_timers_stop(&day_of(env)->timers, timer);
 }
 
+/* Of two templates each has its own. */
+static unsigned row_of(const struct core_process *process)
+{
+    return process->role == ROLE_TEMPLATE && process->project[0] ? ROLE_NETNS + 1 : process->role;
+}
+
 static int op_start(struct core_process *process, void *data, struct err *err)
 {
     struct day *day = data;
     if (!day->calm && dice(day) % 40 == 0)
         return err_set(err, ERR_INTERNAL, "no process to be had");
     unsigned at_once = process->role == ROLE_NETNS; /* the first time */
-    if (day->starts[process->role]++ && process->failures > at_once && !core_upgrading(day->core))
-        assert_true(day->now_ns - day->died_ns[process->role] >= ENV_S);
+    bool renewed = day->renewed[row_of(process)];   /* and had not died */
+    day->renewed[row_of(process)] = false;
+    if (day->starts[process->role]++ && process->failures > at_once && !renewed &&
+        !core_upgrading(day->core))
+        assert_true(day->now_ns - day->died_ns[row_of(process)] >= ENV_S);
     uint64_t life = ++day->lives;
     process->shell = (void *)(uintptr_t)life;
     process->pid = (pid_t)life;
@@ -99,6 +108,9 @@ static int op_start(struct core_process *process, void *data, struct err *err)
 
 static void op_kill(struct core_process *process, void *data)
 {
+    struct day *day = data;
+    if (process->role == ROLE_TEMPLATE && (process->replacing || process->unwanted))
+        day->renewed[row_of(process)] = true;
     day_soon(data, ENV_MS,
              (struct event){
                  .what = PROCESS_DIES, .life = (uintptr_t)process->shell, .process = process });
@@ -437,25 +449,6 @@ static void clone_done(struct day *day, const struct event *event)
     day->stillborn = false;
 }
 
-void day_agent_wants(struct day *day, struct core_process *agent)
-{
-    union message message = { .as_MESSAGE_REPLICA_START = MESSAGE_INIT(MESSAGE_REPLICA_START) };
-    struct message_replica_start *start = &message.as_MESSAGE_REPLICA_START;
-    uint64_t id = ++day->next_id;
-    assert_true(id < STARTS_MAX);
-    start->replica = id;
-    start->revision = id % 3 + 1;
-    start->slot_bytes = 64 * 1024;
-    start->slots = start->concurrency = 4;
-    start->threads = start->batch_max = 1;
-    (void)snprintf(start->runtime, sizeof start->runtime, "onnx");
-    (void)snprintf(start->name, sizeof start->name, "digits-%u", (unsigned)id);
-    day->asked[id] = 1;
-    day->wanted++;
-    int model = open("/tmp", 0);
-    core_message(agent, &message, sizeof *start, &model, 1);
-}
-
 /* It asks whenever it has no channel, whoever has given it the last one up. */
 static void agent_enters(struct day *day, struct core_process *agent)
 {
@@ -504,7 +497,7 @@ static void on_event(struct env_timer *timer, void *data)
         if (alive(&event)) {
             /* Who was to be replaced, or was beside another, is not waited for. */
             if (!event.process->replacing && event.process != core_twin(day->core))
-                day->died_ns[event.process->role] = day->now_ns;
+                day->died_ns[row_of(event.process)] = day->now_ns;
             core_process_exited(event.process, 9);
         }
         break;

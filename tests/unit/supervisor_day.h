@@ -46,7 +46,7 @@ struct day {
     struct event events[EVENTS];
     /* what happened */
     unsigned starts[ROLE_NETNS + 1], ready, ended, orphans, refused;
-    int64_t died_ns[ROLE_NETNS + 1];
+    int64_t died_ns[ROLE_NETNS + 2]; /* the last: of templates of a project */
     uint64_t lives, next_id;
     /* what the agent and the gateway know */
     unsigned wanted;           /* replicas asked for and not ended */
@@ -59,8 +59,9 @@ struct day {
     unsigned groups;          /* that were made */
     unsigned handovers, upgrades_done, upgrades_failed;
     bool restoring;
-    bool stillborn;           /* the child that is being adopted has been killed */
-    unsigned newborns_killed; /* for orphans, though they have a template to tell of them */
+    bool renewed[ROLE_NETNS + 2]; /* a template is killed so that another one comes */
+    bool stillborn;               /* the child that is being adopted has been killed */
+    unsigned newborns_killed;     /* for orphans, though they have a template to tell of them */
     unsigned newborns_handed_over;
     unsigned used_handed_over;       /* ends that no agent had on disk */
     bool gateways_hang;              /* they never say READY, nor end when asked */
@@ -85,5 +86,7 @@ struct day *day_new(uint64_t seed);
 void day_soon(struct day *day, int64_t delay_ns, struct event event);
 void day_run_until(struct day *day, int64_t end_ns); /* or until the core has ended */
 void day_agent_wants(struct day *day, struct core_process *agent);
+void day_agent_wants_of(struct day *day, struct core_process *agent, uint64_t revision,
+                        const char *project);            /* NULL: of which nothing is said */
 bool day_cloning(const struct day *day);                 /* CLONE was sent, CLONED was not read */
 void day_handover(struct day *day, uint32_t generation); /* the whole core through its state */

@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Whose template a replica is cloned from, how long one lives, and when another takes its place. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h> /* after the above */
+
+#include "supervisor/handover.h"
+#include "supervisor_day.h"
+
+static struct day *begin(uint64_t seed)
+{
+    struct day *day = day_new(seed);
+    day->calm = true;
+    core_begin(day->core);
+    day_run_until(day, ENV_S);
+    return day;
+}
+
+static void end(struct day *day)
+{
+    core_stop(day->core, true);
+    day_run_until(day, day->now_ns + 60 * ENV_S);
+    assert_int_equal(day->ended, 1);
+    core_free(day->core);
+    env_timers_deinit(&day->timers);
+    free(day);
+}
+
+static void pass(struct day *day, int64_t ns)
+{
+    day_run_until(day, day->now_ns + ns);
+}
+
+/* Of the revision that has the project's number; when it returns it runs, or waits for a template.
+ */
+static void wants(struct day *day, uint64_t revision, const char *project)
+{
+    day_agent_wants_of(day, &day->core->agent, revision, project);
+}
+
+static struct core_process *template_of(struct day *day, const char *project)
+{
+    struct core_process *template, *found = NULL;
+    LIST_EACH (template, &day->core->templates, struct core_process, link)
+        if (strcmp(template->project, project) == 0) {
+            assert_null(found);
+            found = template;
+        }
+    return found;
+}
+
+static struct core_replica *replica_last(struct day *day)
+{
+    struct core_replica *replica, *last = NULL;
+    LIST_EACH (replica, &day->core->replicas, struct core_replica, link)
+        if (!last || replica->start.replica > last->start.replica)
+            last = replica;
+    assert_non_null(last);
+    return last;
+}
+
+/* It dies, asked for or not. */
+static void replica_dies(struct day *day, struct core_replica *replica, bool asked)
+{
+    struct message_replica_kill kill = MESSAGE_INIT(MESSAGE_REPLICA_KILL);
+    kill.replica = replica->start.replica;
+    kill.end = REPLICA_END_STOPPED;
+    if (asked)
+        core_message(&day->core->agent, (const union message *)&kill, sizeof kill, NULL, 0);
+    else
+        day_soon(day, 0,
+                 (struct event){ .what = REPLICA_DIES,
+                                 .life = (uintptr_t)core_replica_shell(replica),
+                                 .replica = replica });
+    pass(day, 10 * ENV_MS);
+}
+
+static void revision_gone(struct day *day, uint64_t revision)
+{
+    struct message_revision gone = MESSAGE_INIT(MESSAGE_REVISION_GONE);
+    gone.revision = revision;
+    core_message(&day->core->agent, (const union message *)&gone, sizeof gone, NULL, 0);
+}
+
+static void test_each_project_has_its_own(void **state)
+{
+    struct day *day = begin(3);
+    (void)state;
+    wants(day, 1, NULL);
+    wants(day, 2, "shop");
+    wants(day, 3, "shop");
+    wants(day, 4, "a-project-of-20-char");
+    wants(day, 5, "a-project-of-20-chas");
+    pass(day, ENV_S);
+    assert_int_equal(day->alive_replicas, 5);
+    assert_int_equal(day->core->template_count, 4);
+    assert_string_equal(template_of(day, "")->name, "template onnx");
+    assert_string_equal(template_of(day, "shop")->name, "template onnx/shop");
+    assert_string_not_equal(template_of(day, "a-project-of-20-char")->name,
+                            template_of(day, "a-project-of-20-chas")->name);
+    const struct core_replica *replica;
+    LIST_EACH (replica, &day->core->replicas, struct core_replica, link)
+        assert_string_equal(replica->template->project, replica->revision->project);
+    end(day);
+}
+
+static void test_one_that_nothing_needs_ends(void **state)
+{
+    struct day *day = begin(5);
+    (void)state;
+    wants(day, 1, NULL);
+    wants(day, 2, "shop");
+    pass(day, ENV_S);
+    revision_gone(day, 2);
+    pass(day, 200 * ENV_S); /* its replica is there yet */
+    struct core_process *shop = template_of(day, "shop");
+    assert_int_equal(shop->state, PROCESS_SERVING);
+    replica_dies(day, replica_last(day), true);
+    pass(day, 25 * ENV_S);
+    assert_int_equal(shop->state, PROCESS_SERVING); /* for what comes soon */
+    pass(day, 100 * ENV_S);
+    assert_null(template_of(day, "shop"));
+    assert_int_equal(template_of(day, "")->state, PROCESS_SERVING);
+    assert_false(env_timer_armed(&day->core->spare_timer));
+    wants(day, 3, "shop");
+    pass(day, ENV_S);
+    assert_int_equal(day->alive_replicas, 2);
+    assert_int_equal(template_of(day, "shop")->state, PROCESS_SERVING);
+    end(day);
+}
+
+/* It is being ended, and its project wants a replica: there is another before a second is over. */
+static void test_one_that_is_wanted_while_it_ends(void **state)
+{
+    struct day *day = begin(7);
+    (void)state;
+    wants(day, 2, "shop");
+    pass(day, ENV_S);
+    struct core_process *shop = template_of(day, "shop");
+    revision_gone(day, 2);
+    replica_dies(day, replica_last(day), true);
+    while (!shop->unwanted)
+        pass(day, ENV_MS / 2);
+    wants(day, 3, "shop");
+    assert_int_equal(day->alive_replicas, 0);
+    pass(day, ENV_S);
+    assert_int_equal(day->alive_replicas, 1);
+    assert_ptr_equal(template_of(day, "shop"), shop);
+    assert_int_equal(shop->state, PROCESS_SERVING);
+    end(day);
+}
+
+static void test_there_are_only_so_many(void **state)
+{
+    enum { PROJECTS = 2 * TEMPLATES_ALIVE_MAX };
+    struct day *day = begin(11);
+    char project[32];
+    (void)state;
+    for (uint64_t i = 1; i <= PROJECTS + 1; i++) {
+        (void)snprintf(project, sizeof project, "project-%u", (unsigned)(i % PROJECTS));
+        wants(day, i, project);
+        pass(day, ENV_S);
+        unsigned alive = 0;
+        const struct core_process *template;
+        LIST_EACH (template, &day->core->templates, struct core_process, link)
+            alive += process_alive(template);
+        assert_true(alive <= TEMPLATES_ALIVE_MAX);
+        assert_int_equal(day->alive_replicas, i);
+    }
+    end(day);
+}
+
+/* Three crashes within a minute: each that follows has an exec of its own. */
+static void test_crashes_are_followed_by_another(void **state)
+{
+    static const struct {
+        const char *name;
+        int64_t between_ns;
+        unsigned crashes;
+        bool asked, renewed;
+    } rows[] = {
+        { "three in a row", ENV_S, 3, false, true },
+        { "two", ENV_S, 2, false, false },
+        { "three that were wanted", ENV_S, 3, true, false },
+        { "three in more than a minute", 31 * ENV_S, 3, false, false },
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct day *day = begin(13);
+        print_message("  %s\n", rows[i].name);
+        wants(day, 1, NULL);
+        for (unsigned k = 0; k < rows[i].crashes; k++) {
+            wants(day, 2, "shop");
+            pass(day, rows[i].between_ns);
+            replica_dies(day, replica_last(day), rows[i].asked);
+        }
+        struct core_process *shop = template_of(day, "shop"), *other = template_of(day, "");
+        pid_t pids[4] = { shop->pid }, other_pid = other->pid;
+        for (unsigned k = 1; k < 3; k++) {
+            wants(day, 2, "shop");
+            assert_int_equal(shop->replacing, rows[i].renewed);
+            pass(day, ENV_S);
+            pids[k] = shop->pid;
+            assert_int_equal(pids[k] != pids[k - 1], rows[i].renewed);
+            const struct core_replica *replica = replica_last(day);
+            assert_int_equal(replica->state, REPLICA_RUNNING);
+            assert_int_equal(replica->walls, shop->walls);
+            assert_true(replica->walls != 0);
+        }
+        wants(day, 1, NULL); /* of whom nobody crashed */
+        pass(day, ENV_S);
+        assert_int_equal(other->pid, other_pid);
+        if (rows[i].renewed) { /* two at once: not even these are alike */
+            unsigned starts = day->starts[ROLE_TEMPLATE];
+            wants(day, 2, "shop");
+            wants(day, 2, "shop");
+            pass(day, ENV_S);
+            assert_int_equal(day->starts[ROLE_TEMPLATE], starts + 2);
+        }
+        pass(day, 60 * ENV_S);
+        pids[0] = shop->pid;
+        wants(day, 2, "shop");
+        pass(day, ENV_S);
+        assert_int_equal(shop->pid, pids[0]);
+        end(day);
+    }
+}
+
+static void test_projects_live_through_an_upgrade(void **state)
+{
+    struct day *day = begin(17);
+    struct handover_head head = {};
+    (void)state;
+    wants(day, 1, NULL);
+    pass(day, ENV_S);
+    core_save_counts(day->core, &head);
+    assert_int_equal(head.flags & HANDOVER_PROJECTS, 0); /* one of before reads it, too */
+    wants(day, 2, "shop");
+    pass(day, ENV_S);
+    core_save_counts(day->core, &head);
+    assert_int_not_equal(head.flags & HANDOVER_PROJECTS, 0);
+    day_handover(day, 2);
+    core_upgrade_begin(day->core);
+    pass(day, 5 * ENV_S);
+    assert_int_equal(day->upgrades_done, 1);
+    wants(day, 2, NULL);
+    pass(day, ENV_S);
+    assert_int_equal(day->alive_replicas, 3);
+    assert_int_equal(day->core->template_count, 2);
+    assert_string_equal(replica_last(day)->template->project, "shop");
+    end(day);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_each_project_has_its_own),
+        cmocka_unit_test(test_one_that_nothing_needs_ends),
+        cmocka_unit_test(test_one_that_is_wanted_while_it_ends),
+        cmocka_unit_test(test_there_are_only_so_many),
+        cmocka_unit_test(test_crashes_are_followed_by_another),
+        cmocka_unit_test(test_projects_live_through_an_upgrade),
+    };
+    return cmocka_run_group_tests_name("supervisor_templates", tests, NULL, NULL);
+}
