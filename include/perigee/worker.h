@@ -9,7 +9,8 @@
  * answered by struct perigee_cloned. For each it makes a *replica*: clone3(CLONE_PARENT), so that
  * the supervisor is the replica's parent. The replica enters its control group (enum
  * perigee_group) and sends that answer itself, before all else, so that its name is known whatever
- * becomes of its template, or ends when it cannot; the template answers when there is none. The
+ * becomes of its template, or ends when it cannot; the template answers when there is none. What it
+ * draws at random is not what another clone draws: its generators are seeded after the clone. The
  * replica keeps the descriptors of the command but those of its group, and nothing else, puts up
  * its walls, and only then opens the model, runs it once on zeros, and sets its phase to READY.
  *

@@ -4,6 +4,8 @@
  *
  * Order: prepare() in the template, before any tenant's byte; then, in each replica behind its
  * walls, load(), warm(), and run() as long as it lives. All on the replica's one serving thread.
+ * No generator of random numbers but the C library's may have been seeded by the end of prepare():
+ * all replicas would draw the same ones.
  * The model belongs to the replica and dies with its process: there is no unload.
  *
  * Errors: a runtime's own words, for a person. What a run() has to say of one job goes into that

@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -244,6 +245,19 @@ static void tell_name(struct perigee_cloned *cloned)
         _exit(EXIT_FAILURE);
 }
 
+/* A clone has its template's memory, and shall not draw the numbers of the others. What has no
+ * state (getrandom, arc4random) is fresh by itself; a runtime seeds what is its own after load().
+ */
+static void reseed(void)
+{
+    unsigned seeds[2];
+
+    if (getrandom(seeds, sizeof seeds, 0) != sizeof seeds)
+        _exit(EXIT_FAILURE);
+    srandom(seeds[0]); /* rand()'s, too */
+    srand48(seeds[1]);
+}
+
 /* False: there is none, and `cloned` says why. */
 static bool template_clone(struct template *template, const struct perigee_clone *clone,
                            const int *fds, struct perigee_cloned *cloned)
@@ -257,6 +271,7 @@ static bool template_clone(struct template *template, const struct perigee_clone
             *template->thread_id = gettid();
         enter_group(clone, groups);
         tell_name(cloned);
+        reseed();
         replica = (struct replica){
             .runtime = template->runtime,
             .sandbox = &template->sandbox,

@@ -23,6 +23,7 @@ from worker import (
     REQUIRE,
     TOO_LARGE,
     Template,
+    elements,
     folder_with,
     reachable,
     request,
@@ -488,6 +489,34 @@ def test_replicas_outlive_their_template(subject, folder):
         completion, outputs, _ = replica.ask(subject.inputs)
         assert completion.status == DONE and outputs == subject.outputs
     template.channel.close()
+
+
+def test_clones_draw_numbers_of_their_own(template, subject, tmp_path):
+    """Whatever generator there is: a clone has the memory of its template, not its numbers."""
+    if subject.name == "onnx":
+        onnx = pytest.importorskip("onnx")
+        values = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, ["n"])
+                  for n in "xyz"]
+        graph = onnx.helper.make_graph(
+            [onnx.helper.make_node("RandomUniformLike", ["x"], ["y"]),
+             onnx.helper.make_node("RandomNormalLike", ["x"], ["z"])],
+            "g", values[:1], values[1:])
+        model = onnx.helper.make_model(
+            graph, ir_version=10, opset_imports=[onnx.helper.make_opsetid("", 18)]
+        ).SerializeToString()
+        inputs = [(0, FP32, (4,), bytes(16))]
+    else:
+        model, inputs = subject.model, [(0, BYTES, (1,), texts("draw "))]
+    drawn = []
+    for i in range(3):
+        with template.clone(folder_with(reachable(tmp_path) / "model", model)) as one:
+            completion, outputs, message = one.ready().ask(inputs)
+            assert (completion.status, message) == (DONE, "")
+            drawn += [(which, data[2]) for which, data in outputs.items()]
+    assert len(set(drawn)) == len(drawn), drawn
+    if subject.name != "onnx":  # each of the numbers, not only one
+        for numbers in zip(*(elements(data)[0].split() for _, data in drawn)):
+            assert len(set(numbers)) == len(numbers)
 
 
 def test_a_template_ends_with_its_lifeline(subject):

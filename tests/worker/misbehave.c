@@ -67,6 +67,11 @@ static void do_create(struct speech *speech)
     say_result(speech, open(speech->argument, O_RDWR | O_CREAT | O_CLOEXEC, 0600));
 }
 
+static void do_draw(struct speech *speech)
+{
+    SAY(speech, "%d %ld %ld", rand(), random(), lrand48());
+}
+
 static void do_socket(struct speech *speech)
 {
     say_result(speech, socket(AF_INET, SOCK_STREAM, 0));
@@ -308,6 +313,7 @@ static const struct command commands[] = {
     { "open", do_open, false },
     { "write-model", do_write_model, false },
     { "create", do_create, false },
+    { "draw", do_draw, false },
     { "socket", do_socket, false },
     { "fork", do_fork, false },
     { "clone3", do_clone3, false },
