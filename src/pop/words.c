@@ -47,8 +47,6 @@ const char *pop_exit_words(const struct message_replica_exited *exited, char *bu
         else
             snprintf(text, sizeof text, "exited with code %d", WEXITSTATUS(status));
         used = add(buffer, room, used, text);
-        if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
-            used = add(buffer, room, used, ", probably out of memory or killed by hand");
         if (exited->phase > 0 && exited->phase < 4) {
             snprintf(text, sizeof text, " while %s", phases[exited->phase]);
             used = add(buffer, room, used, text);

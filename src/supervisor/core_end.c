@@ -29,12 +29,17 @@ static void read_status(const struct core_replica *replica, struct perigee_statu
     status->reason[sizeof status->reason - 1] = '\0';
 }
 
-static void describe_kernel(int wait_status, char *text, size_t room)
+/* A control group counts whom the kernel kills for memory; where there is none, nobody can tell. */
+static void describe_kernel(const struct core_replica *replica, int wait_status, char *text,
+                            size_t room)
 {
     if (!WIFSIGNALED(wait_status))
         (void)snprintf(text, room, "it exited with status %d", WEXITSTATUS(wait_status));
     else if (WTERMSIG(wait_status) == SIGKILL)
-        (void)snprintf(text, room, "it was killed (SIGKILL), probably out of memory");
+        (void)snprintf(text, room, "it was killed (SIGKILL), %s",
+                       replica->cgroup ? "and not for memory, says its control group"
+                                       : "probably out of memory or by hand: it has no control "
+                                         "group that could tell");
     else
         (void)snprintf(text, room, "it was killed by signal %d (%s)", WTERMSIG(wait_status),
                        strsignal(WTERMSIG(wait_status)));
@@ -75,7 +80,7 @@ void replica_describe_end(struct core_replica *replica, int wait_status, const s
     else if (status.reason[0])
         (void)snprintf(exited.text, sizeof exited.text, "%s", status.reason);
     else
-        describe_kernel(wait_status, exited.text, sizeof exited.text);
+        describe_kernel(replica, wait_status, exited.text, sizeof exited.text);
     replica->exited = exited;
     log_info("supervisor", "a replica ended", LOG_S("replica", replica->start.name),
              LOG_I("pid", replica->pid), LOG_I("wait_status", wait_status),

@@ -580,53 +580,6 @@ static void test_a_gateway_that_never_ends_is_ended(void **state)
     free(day);
 }
 
-/* A replica's own page, as it may lie there when it has died: words and numbers are bounded. */
-static void test_what_a_dead_ones_page_says_is_bounded(void **state)
-{
-    static const struct {
-        uint32_t magic, phase, phase_told;
-        int32_t signal, signal_told, syscall, syscall_told;
-        bool endless;
-    } rows[] = {
-        { PERIGEE_WORKER_MAGIC, PERIGEE_PHASE_READY, PERIGEE_PHASE_READY, 11, 11, 59, 59, false },
-        { PERIGEE_WORKER_MAGIC, PERIGEE_PHASE_FAILED + 1, 0, 0, 0, -1, -1, false },
-        { PERIGEE_WORKER_MAGIC, 0, 0, -1, 0, -2, -1, false },
-        { PERIGEE_WORKER_MAGIC, 0, 0, 4000, 0, 100'001, -1, false },
-        { PERIGEE_WORKER_MAGIC, 0, 0, 0, 0, -1, -1, true },
-        { PERIGEE_WORKER_MAGIC + 1, PERIGEE_PHASE_READY, 0, 11, 0, 59, -1, false },
-    };
-    struct day *day = day_new(23);
-    const struct rusage usage = {};
-    (void)state;
-    day->calm = true;
-    core_begin(day->core);
-    day_run_until(day, ENV_S);
-    day_agent_wants(day, core_role(day->core, ROLE_AGENT));
-    day_run_until(day, 2 * ENV_S);
-    struct core_replica *replica = LIST_FIRST(&day->core->replicas, struct core_replica, link);
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        struct perigee_status page = {
-            .magic = rows[i].magic,
-            .phase = rows[i].phase,
-            .signal = rows[i].signal,
-            .syscall = rows[i].syscall,
-        };
-        const struct message_replica_exited *exited = &replica->exited;
-        memset(page.reason, 'x', rows[i].endless ? sizeof page.reason : 2);
-        assert_int_equal(pwrite(replica->output_fd, &page, sizeof page, 0), sizeof page);
-        replica_describe_end(replica, 9, &usage);
-        assert_int_equal(exited->phase, rows[i].phase_told);
-        assert_int_equal(exited->signal, rows[i].signal_told);
-        assert_int_equal(exited->syscall, rows[i].syscall_told);
-        if (rows[i].magic != PERIGEE_WORKER_MAGIC)
-            assert_non_null(strstr(exited->text, "SIGKILL"));
-        else
-            assert_int_equal(strspn(exited->text, "x"),
-                             rows[i].endless ? sizeof page.reason - 1 : 2);
-    }
-    day_end(day);
-}
-
 /* What the ranges of a message cannot say: refused, and the agent hears of it at once. */
 static void test_a_replica_that_cannot_be_is_not_started(void **state)
 {
@@ -757,7 +710,6 @@ int main(void)
         cmocka_unit_test(test_a_role_without_hope),
         cmocka_unit_test(test_a_role_that_never_gets_ready_is_ended),
         cmocka_unit_test(test_a_gateway_that_never_ends_is_ended),
-        cmocka_unit_test(test_what_a_dead_ones_page_says_is_bounded),
         cmocka_unit_test(test_a_replica_that_cannot_be_is_not_started),
         cmocka_unit_test(test_a_worker_of_another_version_is_ended),
         cmocka_unit_test(test_a_day_of_crashes),
