@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h> /* after the above */
@@ -153,6 +154,37 @@ static void test_what_is_waited_for_is_not_swept(void **)
     assert_false(is_there(WITH_ONE));
 }
 
+static bool of_another(const char *parent, pid_t pid, char ret[static CGROUP_PATH_BYTES])
+{
+    (void)snprintf(ret, CGROUP_PATH_BYTES, "%.900s/perigee-%d-3", parent, (int)pid);
+    return access(ret, F_OK) == 0;
+}
+
+/* Those of a supervisor that was killed go at the next start, those of one that lives stay. */
+static void test_what_a_killed_supervisor_left_is_swept(void **)
+{
+    const char *parents[] = { groups.memory, groups.version == 1 ? groups.pids : groups.memory };
+    char folder[CGROUP_PATH_BYTES];
+    struct cgroups next;
+    if (groups.version == 0)
+        skip();
+    pid_t dead = idle(), alive = getppid();
+    end(dead);
+    for (int i = 0; i < groups.version % 2 + 1; i++) {
+        assert_false(of_another(parents[i], dead, folder));
+        assert_int_equal(mkdir(folder, 0755), 0);
+        assert_false(of_another(parents[i], alive, folder));
+        assert_int_equal(mkdir(folder, 0755), 0);
+    }
+    cgroups_init(&next);
+    assert_int_equal(next.version, groups.version);
+    for (int i = 0; i < groups.version % 2 + 1; i++) {
+        assert_false(of_another(parents[i], dead, folder));
+        assert_true(of_another(parents[i], alive, folder));
+        assert_int_equal(rmdir(folder), 0);
+    }
+}
+
 static bool was_written(int watch)
 {
     char events[1024];
@@ -194,6 +226,7 @@ int main(void)
         cmocka_unit_test(test_a_group_is_bounded_before_anybody_is_in_it),
         cmocka_unit_test(test_a_clone_that_nobody_heard_of_leaves_no_group),
         cmocka_unit_test(test_what_is_waited_for_is_not_swept),
+        cmocka_unit_test(test_what_a_killed_supervisor_left_is_swept),
         cmocka_unit_test(test_who_is_elsewhere_is_moved_and_nobody_else),
     };
     return cmocka_run_group_tests_name("cgroup", tests, groups_open, groups_close);
