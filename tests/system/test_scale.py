@@ -108,12 +108,10 @@ def test_a_herd_at_zero_waits_and_starts_few(perigee):
     perigee.cli("delete", "herd", "--yes")
 
 
-@pytest.mark.parametrize("signal, words", [
-    pytest.param({"rps": "2/s"}, "requests a second", id="rps"),
-    pytest.param({"cpu": "5%"}, "cores in use", id="cpu")])
-def test_another_signal(perigee, signal, words):
-    """Requests a second, or cores in use, in place of requests at a time: two are wanted of what
-    one could serve."""
+@pytest.mark.parametrize("signal", [{"rps": "2/s"}, {"cpu": "5%"}], ids=["rps", "cpu"])
+def test_another_signal(perigee, signal):
+    """Requests a second, or cores in use, in place of requests at a time: two are wanted for one
+    client, who never has more than one request."""
     apply(perigee, spec("signal", MODELS / "slow.onnx", {"timeout": "60s"}, idle="1h", max=2,
                         per_pop={"max": 2}, **signal))
     assert replicas(perigee, "signal") == 1
@@ -130,7 +128,6 @@ def test_another_signal(perigee, signal, words):
         finally:
             over.set()
         one.result(DEADLINE)
-    assert words in " ".join(perigee.cli("show", "signal").text.split())
     perigee.cli("delete", "signal", "--yes")
 
 
