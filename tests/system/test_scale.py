@@ -12,7 +12,7 @@ import threading
 import pytest
 
 import crowd
-from deadline import DEADLINE, until
+from deadline import DEADLINE, children, command_line, until
 from oip import MODELS, ask, infer, tensor
 from perigee import DIGITS
 
@@ -75,6 +75,12 @@ def open_files():
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
+def asked(name):
+    body = json.dumps({"inputs": [IMAGE]}).encode()
+    return (b"POST /v2/models/%s/infer HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Length: %d\r\n\r\n%s" % (name.encode(), len(body), body))
+
+
 def status_of(connection):
     response = http.client.HTTPResponse(connection)
     response.begin()
@@ -84,28 +90,39 @@ def status_of(connection):
 
 def test_a_herd_at_zero_waits_and_starts_few(perigee):
     """All are answered, by one replica and those that the policy then wants: a run is short, so
-    that a few work all of them off. By their number alone it would want all that it may have."""
+    that a few work all of them off. By their number alone it would want all that it may have. The
+    start takes until all wait, and the agent has been told so: it is told of both endpoints when
+    the other one is asked for."""
     count, most, few = 1000, 100, 8
-    apply(perigee, spec("herd", DIGITS / "digits.onnx", {"queue": {"depth": 2 * count}}, idle="1s",
-                        max=most, per_pop={"max": most}))
-    at_zero(perigee, "herd")
-    body = json.dumps({"inputs": [IMAGE]}).encode()
-    text = (b"POST /v2/models/herd/infer HTTP/1.1\r\nHost: localhost\r\n"
-            b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
-    with perigee.events(new=True) as events:
-        with open_files(), crowd.connections(perigee, count) as herd:
-            for one in herd:
-                one.sendall(text[:-1])
-            for one in herd:  # all at once, as far as one machine can
-                one.sendall(text[-1:])
-            assert {status_of(one) for one in herd} == {200}
+    more = {"queue": {"depth": 2 * count}}
+    apply(perigee, *[spec(name, DIGITS / "digits.onnx", more, idle="1s", max=most,
+                          per_pop={"max": most}) for name in ("herd", "other")])
+    for name in ("herd", "other"):
+        at_zero(perigee, name)
+    stopped = next(pid for pid in children(perigee.process.pid)
+                   if command_line(pid).endswith("perigee-worker-onnx"))
+    with perigee.events(new=True) as events, open_files(), \
+            crowd.connections(perigee, count + 1) as herd:
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            for one in herd[1:]:
+                one.sendall(asked("herd"))
+            until("the herd", lambda: perigee.metric("perigee_queue_requests", endpoint="herd") ==
+                  count)
+            herd[0].sendall(asked("other"))
+            events.wait("scaled", endpoint="other")
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+        assert {status_of(one) for one in herd} == {200}
         events.wait("replica_ready", endpoint="herd")
         at_zero(perigee, "herd")
         events.wait("scaled", endpoint="herd", message="0 replicas: nobody asks (scale.idle 1s); 1 "
                                                        "with the first request")
-        starts = [event for event in events.seen if event["kind"] == "replica_started"]
+        starts = [event for event in events.seen
+                  if event["kind"] == "replica_started" and event["endpoint"] == "herd"]
     assert 1 <= len(starts) <= few
-    perigee.cli("delete", "herd", "--yes")
+    for name in ("herd", "other"):
+        perigee.cli("delete", name, "--yes")
 
 
 @pytest.mark.parametrize("signal", [{"rps": "2/s"}, {"cpu": "5%"}], ids=["rps", "cpu"])
