@@ -48,14 +48,14 @@ struct fleet;
 
 /* ---- the law, naively: fleet_law.c ----------------------------------------------------------- */
 
-/* Countries and EU, or "any", or (of where it is processed) "same-country"; regions' names. */
+/* Countries and EU, or "any", or (but for clients) "same-country"; regions' names. */
 struct law_list {
     const char *names[LAW_NAMES];
     unsigned count;
 };
 
 struct law {
-    struct law_list clients[LAW_RULES], process[LAW_RULES];
+    struct law_list clients[LAW_RULES], process[LAW_RULES], transit[LAW_RULES];
     unsigned rules;
     const char *unknown_client; /* "refuse", or a country */
     struct law_list regions;    /* none: everywhere */
@@ -72,6 +72,7 @@ void law_draw(struct fleet *fleet, struct law *ret);
 void law_print(const struct law *law, struct json_writer *w); /* members of a spec */
 /* `client` NULL: nobody knows. */
 bool law_may_process(const struct law *law, const char *client, const char *pop);
+bool law_may_pass(const struct law *law, const char *client, const char *pop);
 bool law_may_place(const struct law *law, const char *name, const struct city *pop);
 
 /* ---- things to come: fleet_events.c ---------------------------------------------------------- */
@@ -193,7 +194,7 @@ uint64_t version_of(const struct endpoint_spec *spec);
 /* ---- requests: fleet_traffic.c --------------------------------------------------------------- */
 
 struct counts {
-    uint64_t requests, served, passed_on, denied, lost, retried, unnamed;
+    uint64_t requests, served, passed_on, in_transit, denied, lost, retried, unnamed;
 };
 
 void traffic_begin(struct fleet *fleet);

@@ -60,12 +60,23 @@ static bool is_word(const struct law_list *list, const char *word)
 static bool asks(const struct law *law)
 {
     for (unsigned i = 0; i < law->rules; i++)
-        if (!is_word(&law->clients[i], "any") || is_word(&law->process[i], "same-country"))
+        if (!is_word(&law->clients[i], "any") || is_word(&law->process[i], "same-country") ||
+            is_word(&law->transit[i], "same-country"))
             return true;
     return false;
 }
 
-bool law_may_process(const struct law *law, const char *client, const char *pop)
+static bool holds(const struct law_list *list, const char *client, const char *pop)
+{
+    if (is_word(list, "any"))
+        return true;
+    if (is_word(list, "same-country"))
+        return client && strcmp(client, pop) == 0;
+    return names_country(list, pop);
+}
+
+/* By the first rule for that client; `passing`: it may also be in the rule's transit. */
+static bool may(const struct law *law, const char *client, const char *pop, bool passing)
 {
     if (law->rules == 0)
         return true;
@@ -77,13 +88,20 @@ bool law_may_process(const struct law *law, const char *client, const char *pop)
     for (unsigned i = 0; i < law->rules; i++) {
         if (!is_word(&law->clients[i], "any") && !names_country(&law->clients[i], client))
             continue;
-        if (is_word(&law->process[i], "any"))
-            return true;
-        if (is_word(&law->process[i], "same-country"))
-            return client && strcmp(client, pop) == 0;
-        return names_country(&law->process[i], pop);
+        return holds(&law->process[i], client, pop) ||
+               (passing && law->transit[i].count && holds(&law->transit[i], client, pop));
     }
     return false;
+}
+
+bool law_may_process(const struct law *law, const char *client, const char *pop)
+{
+    return may(law, client, pop, false);
+}
+
+bool law_may_pass(const struct law *law, const char *client, const char *pop)
+{
+    return may(law, client, pop, true);
 }
 
 /* Some client's request may be processed there, and regions name it. */
@@ -127,6 +145,17 @@ static void list_draw(struct fleet *fleet, struct law_list *ret)
         ret->names[ret->count++] = "EU";
 }
 
+/* By the time alone: a world is else the same as without, and its figures were found so. */
+static void transit_draw(const struct fleet *fleet, unsigned rule, struct law_list *ret)
+{
+    uint64_t dice =
+        ((uint64_t)env_now_ns(fleet->env) + 7 * fleet->versions + rule) * 0x9e3779b97f4a7c15;
+    const char *words[] = { "any", "same-country", "EU", cities[(dice >> 40) % city_count].country,
+                            NULL }; /* not said: as process_in */
+    const char *word = words[(dice >> 32) % (sizeof words / sizeof *words)];
+    *ret = (struct law_list){ { word }, word != NULL };
+}
+
 void law_draw(struct fleet *fleet, struct law *ret)
 {
     static const char *const words[] = { "eu",  "us",  "eu-west", "us-east", "ap-north",
@@ -145,6 +174,7 @@ void law_draw(struct fleet *fleet, struct law *ret)
             ret->process[i] = (struct law_list){ { "same-country" }, 1 };
         else
             list_draw(fleet, &ret->process[i]);
+        transit_draw(fleet, i, &ret->transit[i]);
     }
     if (fleet_draw(fleet, 0, 2) == 0) {
         list_draw(fleet, &ret->regions);
@@ -183,6 +213,10 @@ void law_print(const struct law *law, struct json_writer *w)
         list_print(&law->clients[i], w);
         json_key(w, "process_in");
         list_print(&law->process[i], w);
+        if (law->transit[i].count) {
+            json_key(w, "transit");
+            list_print(&law->transit[i], w);
+        }
         json_object_end(w);
     }
     json_array_end(w);
