@@ -17,7 +17,7 @@ import dns.message
 import dns.query
 import pytest
 
-from deadline import DEADLINE, until
+from deadline import DEADLINE, children, command_line, until
 from oip import tensor
 from perigee import DIGITS
 from test_fleet import Fleet, named
@@ -250,7 +250,7 @@ def test_a_pop_that_was_cut_from_control_hears_what_has_changed(fleet):
 
 
 def test_a_cold_boot_while_it_is_cut_from_control(fleet):
-    """It serves what it had, and passes on what it has not."""
+    """It serves what it had, and passes on the rest; that control is back restarts nothing."""
     fleet.cli("apply", "-f", "-", stdin=json.dumps({
         "name": "beside", "model": str(DIGITS / "digits.onnx"), "regions": ["three"]}).encode())
 
@@ -269,11 +269,22 @@ def test_a_cold_boot_while_it_is_cut_from_control(fleet):
     os.kill(pid, signal.SIGKILL)
     until("what was here", lambda: answers("digits") == "two")
     until("what is elsewhere", lambda: answers("beside") == "three")
-    assert int((fleet.home / "pops" / "two" / "lock").read_text()) != pid
+    supervisor = int((fleet.home / "pops" / "two" / "lock").read_text())
+    assert supervisor != pid
+
+    def workers():
+        """The template and its replicas."""
+        return {pid for pid in children(supervisor) if "perigee-worker" in command_line(pid)}
+
+    before = workers()
+    assert len(before) >= 2
     fleet.cli("fleet", "heal")
     fleet.wait_joined()
+    until("its replica to be told", lambda: {pid for pop, pid in replicas(fleet) if pop == "two"}
+          and {pid for pop, pid in replicas(fleet) if pop == "two"} <= before)
     fleet.cli("delete", "beside", "--yes")
     whole(fleet)
+    assert workers() == before
 
 
 @pytest.mark.slow
