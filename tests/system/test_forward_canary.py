@@ -9,9 +9,11 @@ import re
 import signal
 import socket
 
+import dns.message
+import dns.query
 import pytest
 
-from deadline import children, until, wait_exit
+from deadline import DEADLINE, children, until, wait_exit
 from oip import MODELS, tensor
 from test_forward import FLEET, Box, template
 from test_forward_tunnel import raw, tunnel
@@ -80,9 +82,26 @@ class Words:
             self.send(pop, FRENCH, set(), **{"Perigee-Process-In": "CH"})
             self.talk(pop, FRENCH, set(), "Perigee-Process-In: CH")
 
+    def pages(self):
+        """What PoPs say by other ways than a recorded link: their admin pages, and DNS."""
+        for pop in "one", "two", "three":
+            for path in "/metrics", "/healthz", "/readyz":
+                with contextlib.closing(self.box.client(pop, FRENCH, "admin")) as connection:
+                    connection.request("GET", path)
+                    yield f"{pop}{path}", connection.getresponse().read()
+        host, port = self.box.address("dns")
+        for source in SWISS, FRENCH, JAPANESE:
+            for name, kind in (self.endpoint, "A"), (f"_why.{self.endpoint}", "TXT"):
+                question = dns.message.make_query(f"{name}.perigee.test", kind)
+                answer = dns.query.tcp(question, host, port=port, source=source, timeout=DEADLINE)
+                yield f"{name} asked from {source}", answer.to_text().encode()
+
     def check(self):
         """Returns the links on which any was found."""
         assert not (self.box.record / "full").exists()
+        for page, data in self.pages():
+            assert data
+            assert not [word for word in self.allowed if word.encode() in data], page
         found = set()
         for path in self.box.record.iterdir():
             _, start, end, _ = path.name.split(".")
