@@ -284,8 +284,8 @@ def test_nothing_but_what_is_written_leaves_a_pop(control, join):
         status, _, _ = pop.request("POST", f"{path}?{canary}", {canary: [canary]},
                                    {"X-Request-Id": canary, "X-Canary": canary})
         assert status >= 400
-    status, _, _ = pop.request("POST", f"/v2/repository/models/digits/load?{canary}",
-                               {"parameters": {canary: canary}}, {"X-Request-Id": canary})
+    status, _, _ = pop.request("POST", f"/v2/repository/models/digits/load?{canary}", {},
+                               {"X-Request-Id": canary, "X-Canary": canary})
     assert status == 200 and len(control.asked) == 1
     assert canary not in str(control.asked)
     [pid] = until("its process", lambda: [row["pid"] for row in control.reports[-1][1]["replicas"]
