@@ -319,6 +319,8 @@ static bool changed(struct request *q, const struct err *err)
     secrets->rows = change->rows;
     secrets->count = change->count;
     if (change->key) {
+        if (!seal_key_same(secrets->key, change->key))
+            secrets_untold(q->control);
         arena_free(secrets->key_arena);
         secrets->key_arena = change->key_arena;
         secrets->key = change->key;

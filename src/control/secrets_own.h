@@ -23,3 +23,5 @@ struct slice secrets_purpose(struct arena *arena, struct slice project, struct s
 /* NULL: there is none. */
 const struct store_secret *secrets_row(const struct secrets *secrets, struct slice project,
                                        struct slice name);
+/* Another key may open what the one before did not, so agents are to hear of each once more. */
+void secrets_untold(struct control *control);

@@ -88,6 +88,15 @@ static void sweep(struct control *control, struct secrets_told *told)
         told->fewer = ++control->hub.changes;
 }
 
+void secrets_untold(struct control *control)
+{
+    MAP_EACH (pop, &control->hub.pops) {
+        const struct secrets_told *told = &((struct hub_pop *)pop->value)->secrets;
+        MAP_EACH (one, &told->by_key)
+            ((struct told *)one->value)->number = 0;
+    }
+}
+
 /* Of all that are wanted what it has not heard. */
 static void number(struct control *control, struct secrets_told *told, uint64_t since,
                    struct secrets_news *ret)

@@ -165,6 +165,11 @@ static int opened(const struct seal_key *key, struct slice purpose, const unsign
                           "again");
 }
 
+bool seal_key_same(const struct seal_key *a, const struct seal_key *b)
+{
+    return a && b && strcmp(a->name, b->name) == 0;
+}
+
 bool seal_has_key(const char *path, struct slice sealed)
 {
     struct arena *secret = arena_new_secret();

@@ -39,5 +39,6 @@ const struct seal_key *seal_key_of(const unsigned char *bytes, const char *path,
  * to do. ERR_INTERNAL: somebody has changed what was sealed. */
 [[nodiscard]] int seal_open(const struct seal_key *key, struct slice purpose, struct slice sealed,
                             struct arena *secret, struct slice *ret, struct err *err);
+bool seal_key_same(const struct seal_key *a, const struct seal_key *b); /* NULL: no key is */
 /* Is the key in that file, and the one that it was sealed with? */
 bool seal_has_key(const char *path, struct slice sealed);

@@ -64,7 +64,7 @@ class Secrets(Joined):
         while True:
             kind, _, data = pop.events.next()
             if kind == "secret":
-                heard.append((data["name"], data["value"]))
+                heard.append((data["name"], data.get("value")))
             if kind == "secrets":
                 heard.append([row["name"] for row in data["secrets"]])
             if (last and kind == "endpoint" and data["name"] == last) or (
@@ -120,6 +120,32 @@ class Secrets(Joined):
         self.shop("north", B="api-key")
         self.ok(self.control.call("DELETE", "/endpoints/shop"), 202, 204)
         self.assertEqual(self.again(north, newer)[:2], (True, [[]]))
+
+    def test_what_a_lost_key_left_untold_is_told_once_it_is_back(self):
+        """Control reads it with the next secret that is told, whichever that is."""
+        c, north = self.control, self.there("paris", region="north")
+        self.tell("hub-token", "hush")
+        self.tell("api-key", "hush too")
+        self.shop("north", A="hub-token", B="api-key")
+        self.heard(north)
+        key, away = c.home / "control" / "seal.key", c.home / "seal.key"
+        c.kill()
+        key.rename(away)
+        c.start()
+        north.events.close()
+        north.events = north.watch()
+        self.addCleanup(north.events.close)
+        self.assertEqual(self.heard(north), [["hub-token", "api-key"], ("hub-token", None),
+                                             ("api-key", None)])
+        away.rename(key)
+        self.tell("nobodys", "never said")
+        self.shop("north", A="hub-token", B="api-key", C="nobodys")
+        self.assertEqual(self.heard(north), [("hub-token", "hush"), ("api-key", "hush too"),
+                                             ("nobodys", "never said")])
+        self.tell("api-key", "another")  # the key is the same: of no other again
+        self.shop("north", A="hub-token", B="api-key")
+        self.assertEqual([row for row in self.heard(north) if isinstance(row, tuple)],
+                         [("api-key", "another")])
 
     def test_no_traffic_for_a_revision_whose_secret_is_gone(self):
         c = self.control
