@@ -266,13 +266,10 @@ static int seal(struct request *q, struct secret_change *change, struct store_se
 static int read_before(struct request *q, struct store *store, struct err *err)
 {
     struct secret_change *change = q->data;
-    struct store_secret *rows;
-    size_t count;
-    int r = store->secret_list(store, q->arena, &rows, &count, err);
-    for (size_t i = 0; i < count && r == 0; i++)
-        if (slice_equal(rows[i].project, change->project) &&
-            slice_equal(rows[i].name, change->name))
-            change->audit.before = digest_slice(q->arena, rows[i].sealed);
+    struct slice sealed;
+    int r = store->secret_sealed(store, change->project, change->name, q->arena, &sealed, err);
+    if (r == 0 && sealed.size)
+        change->audit.before = digest_slice(q->arena, sealed);
     return r;
 }
 

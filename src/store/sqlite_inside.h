@@ -330,6 +330,7 @@ extern const unsigned sqlite_migration_count;
     X(Q_SECRET_DELETE, "DELETE FROM secrets WHERE project = ?1 AND name = ?2")                     \
     X(Q_SECRET_LIST,                                                                               \
       "SELECT project, name, sealed, created_ns, updated_ns FROM secrets ORDER BY project, name")  \
+    X(Q_SECRET_SEALED, "SELECT sealed FROM secrets WHERE project = ?1 AND name = ?2")              \
     X(Q_SECRET_NAMES, "SELECT name FROM secrets WHERE project = ?1 ORDER BY name")                 \
     X(Q_SECRET_ENDPOINTS,                                                                          \
       "SELECT DISTINCT e.uid FROM projects p JOIN endpoints e ON e.project = p.id JOIN revisions"  \

@@ -48,6 +48,15 @@ static int secret_list(struct store *self, struct arena *arena, struct store_sec
                    ret_count, err, "");
 }
 
+static int secret_sealed(struct store *self, struct slice project, struct slice name,
+                         struct arena *arena, struct slice *ret, struct err *err)
+{
+    *ret = (struct slice){};
+    int r =
+        db_one(db_of(self), Q_SECRET_SEALED, arena, db_read_text, ret, err, "ss", project, name);
+    return r < 0 ? r : 0;
+}
+
 static int secret_names(struct store *self, struct slice project, struct arena *arena,
                         struct slice **ret, size_t *ret_count, struct err *err)
 {
@@ -70,6 +79,7 @@ void sqlite_secrets_fill(struct store *store)
     store->secret_put = secret_put;
     store->secret_delete = secret_delete;
     store->secret_list = secret_list;
+    store->secret_sealed = secret_sealed;
     store->secret_names = secret_names;
     store->secret_endpoints = secret_endpoints;
 }

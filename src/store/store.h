@@ -445,6 +445,9 @@ struct store {
     /* By project, then name. */
     int (*secret_list)(struct store *self, struct arena *arena, struct store_secret **ret,
                        size_t *ret_count, struct err *err);
+    /* What is kept of one; empty: there is none. */
+    int (*secret_sealed)(struct store *self, struct slice project, struct slice name,
+                         struct arena *arena, struct slice *ret, struct err *err);
     int (*secret_names)(struct store *self, struct slice project, struct arena *arena,
                         struct slice **ret, size_t *ret_count, struct err *err);
     /* Endpoints of which a kept revision names it. */

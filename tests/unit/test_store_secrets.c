@@ -56,7 +56,7 @@ static void test_secrets(void **state)
     struct fixture *f = *state;
     struct store *s = f->store;
     struct store_secret *list;
-    struct slice *names;
+    struct slice *names, sealed;
     size_t count;
     OK(inside(f, tell, &failure));
     OK(s->secret_list(s, f->arena, &list, &count, &failure));
@@ -65,6 +65,10 @@ static void test_secrets(void **state)
     assert_true(slice_is(list[2].name, "hub-token") && slice_is(list[2].sealed, "1:x:03"));
     assert_int_equal(list[2].created_ns, 1);
     assert_int_equal(list[2].updated_ns, 4);
+    OK(s->secret_sealed(s, SLICE("acme"), SLICE("hub-token"), f->arena, &sealed, &failure));
+    assert_true(slice_is(sealed, "1:x:02"));
+    OK(s->secret_sealed(s, SLICE("acme"), SLICE("api-key"), f->arena, &sealed, &failure));
+    assert_int_equal(sealed.size, 0);
     OK(s->secret_names(s, SLICE("default"), f->arena, &names, &count, &failure));
     assert_int_equal(count, 2);
     assert_true(slice_is(names[0], "api-key") && slice_is(names[1], "hub-token"));
