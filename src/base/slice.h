@@ -51,4 +51,5 @@ size_t slice_plain(struct slice a);
 
 /* Bytes of the valid UTF-8 sequence that `a` begins with (RFC 3629); 0 when there is none. */
 size_t utf8_length(struct slice a);
+size_t utf8_write(char out[static 4], uint32_t code); /* its bytes */
 bool utf8_valid(struct slice a);

@@ -39,6 +39,18 @@ static const struct {
     { "lines, as they are printed", { "one\ntwo\r\n" }, "is one two  here", "is ***here" },
     { "a line's end, trimmed", { "ab\n" }, "is ab", "is **" },
     { "in quotes", { "a\"b\\c\n" }, "env \"a\\\"b\\\\c\\n\"", "env \"***\"" },
+    { "as JSON says it", { "<a&b>" }, "env \\u003ca\\u0026b\\u003E so", "env *** so" },
+    { "in plain letters", { "caf\u00e9 \u20ac" }, "caf\\u00e9 \\u20ac!", "***!" },
+    { "in two halves", { "a\U0001f600b" }, "is a\\ud83d\\ude00b", "is ***" },
+    { "in eight digits", { "a\U0001f600b" }, "is a\\U0001f600b", "is ***" },
+    { "control characters", { "a\033b\bc\x01" }, "a\\x1bb\\bc\\001 so", "*** so" },
+    { "bytes", { "\u00e9" }, "is \\xc3\\xa9, or \\303\\251", "is ***, or ***" },
+    { "another character", { "a caf\u00e9" }, "a caf\\u00e8 a caf\\u00e", "a caf\\u00e8 ***" },
+    { "a half", { "ab" }, "\\ud83da\\ud83d\\u0061b", "\\ud83da\\ud83d***" },
+    { "no number", { "cafx" }, "caf\\x caf\\u00zz", "*** caf\\u00zz" },
+    { "cut within a number", { "caf\u00e9s\u00e9" }, "caf\\u00e9s\\u00", "***" },
+    { "cut within two halves", { "abcd\U0001f600" }, "abcd\\ud83d", "***" },
+    { "cut behind a backslash", { "abcd\n" }, "abcd\\", "***" },
     { "of blanks alone", { "  " }, "is  so", "is**so" },
 };
 

@@ -3,8 +3,9 @@
  * hidden.h -- values that no text for people may hold. An engine says in words of its own what is
  * wrong with a container, and may say what it was given: those words go to events and logs.
  *
- * Found as they are, with what cannot be printed as a blank (stream.h), or behind backslashes, as
- * in what somebody quotes; and, from its fourth byte on, the beginning of one where a text is cut.
+ * Found as they are, with what cannot be printed as a blank (stream.h), or behind backslashes, also
+ * as numbers, as in what somebody quotes; and, from its fourth byte on, the beginning of one where
+ * a text is cut.
  * Immutable; any number of threads.
  */
 #pragma once
