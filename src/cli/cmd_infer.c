@@ -196,7 +196,8 @@ static int answer_show(struct infer *infer, const struct fetch_answer *answer, y
     const char *path = cli_option_value(cli, "--save");
     struct infer_output *outputs;
     size_t count;
-    int r = infer_answer_read(cli->arena, json, binary, &outputs, &count, err);
+    bool as_it_came = cli->json && !path && binary.size == 0; /* whatever it is */
+    int r = as_it_came ? 0 : infer_answer_read(cli->arena, json, binary, &outputs, &count, err);
     if (r == 0 && path)
         r = infer_answer_save(cli, path, outputs, count, err);
     if (r < 0)

@@ -14,6 +14,7 @@
 #include "cli/tensor_file.h"
 
 enum {
+    NAME_BYTES_MAX = 1000,
     LOCAL_BYTES = 30,
     CENTRAL_BYTES = 46,
     END_BYTES = 22,
@@ -149,6 +150,10 @@ int npz_add(struct npz *npz, struct slice name, const struct tensor_file *tensor
         return err_wrap(err, "output '%s'", ERR_SLICE(name));
     struct slice head = header(npz->arena, descr, &shown.shape);
     uint64_t bytes = (uint64_t)head.size + shown.data.size;
+    if (name.size > NAME_BYTES_MAX || memchr(name.data, '/', name.size) ||
+        memchr(name.data, '\\', name.size) || memchr(name.data, '\0', name.size))
+        return err_set(err, ERR_BAD_INPUT, "output '%s' has no name for a file in an archive",
+                       ERR_SLICE(name));
     if (npz->count == MEMBERS_MAX ||
         npz->at + bytes + UINT64_C(4096) * (npz->count + 1) > FILE_BYTES_MAX)
         return err_set(err, ERR_TOO_LARGE, "more than 4 GiB, or %d outputs", (int)MEMBERS_MAX);

@@ -99,13 +99,15 @@ static int on_put_run(struct job *job, struct store *store, struct err *err)
 {
     struct request *q = request_of_job(job);
     struct telling *telling = q->data;
-    struct slice before, list = price_list_json(q->arena, &telling->list);
+    struct slice before = {}, list = price_list_json(q->arena, &telling->list);
     int r = store->prices_get(store, q->arena, &before, err);
     if (r == 0)
         r = store->prices_put(store, list, q->now_ns, err);
+    if (r < 0)
+        return r;
     telling->audit.before = digest_slice(q->arena, before);
     telling->audit.after = digest_slice(q->arena, list);
-    return r < 0 ? r : store->audit_add(store, &telling->audit, err);
+    return store->audit_add(store, &telling->audit, err);
 }
 
 void prices_put(struct request *q)

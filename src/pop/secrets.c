@@ -148,7 +148,7 @@ int pop_secrets_keep(struct pop *pop, struct slice json, struct err *err)
 {
     struct arena *arena = arena_new();
     struct pop_secret *secret;
-    yyjson_val *root, *list, *item;
+    yyjson_val *root, *list = NULL, *item;
     size_t index, count;
     bool fewer = false;
     int r = json_parse(arena, json, NULL, &root, err);

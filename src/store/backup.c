@@ -41,9 +41,11 @@ static void name_sealed(struct job *job, struct slice purpose)
     char *which = job->result.which;
     size_t used = strlen(which), room = sizeof job->result.which;
     const char *comma = used ? ", " : "", *more = " and others";
+    if (strstr(which, more))
+        return;
     if (used + strlen(comma) + purpose.size + strlen(more) < room)
         (void)snprintf(which + used, room - used, "%s%.*s", comma, SLICE_FMT(purpose));
-    else if (used && !strstr(which, more))
+    else if (used)
         (void)snprintf(which + used, room - used, "%s", more);
 }
 

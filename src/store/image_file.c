@@ -103,7 +103,7 @@ int image_take_config(const struct image_reading *reading, struct slice text)
 static int read_folder(const struct image_reading *reading)
 {
     struct image_tar_entry entry;
-    struct slice text;
+    struct slice text = {};
     int r = image_layout_check(reading);
 
     if (r == 0)
@@ -114,7 +114,7 @@ static int read_folder(const struct image_reading *reading)
 static int read_file(const struct image_reading *reading)
 {
     struct image_tar_entry entry;
-    struct slice text;
+    struct slice text = {};
 
     if (image_tar_find(&reading->tar, SLICE("index.json"), &entry)) {
         int r = image_load(reading, SLICE("index.json"), &entry, &text);

@@ -174,3 +174,19 @@ def test_an_answer_that_lies_is_refused(perigee, scratch, answer, binary, words)
         refused = ask(perigee, scratch, url, "--save", scratch / "k.npz", status=1)
     assert "the gateway's answer cannot be read" in refused.said and words in refused.said
     assert not (scratch / "k.npz").exists()
+
+
+@pytest.mark.parametrize("shape", [None, [1, 2.0], [1] * 17], ids=["none", "float", "rank"])
+def test_json_is_printed_as_it_came(perigee, scratch, shape):
+    answer = [{"name": "y", "datatype": "FP32", "shape": shape, "data": [1, 2]}]
+    with gateway(answer, length=False) as url:
+        assert json.loads(ask(perigee, scratch, url, "--json").text)["outputs"] == answer
+        assert "cannot be read" in ask(perigee, scratch, url, status=1).said
+
+
+@pytest.mark.parametrize("name", ["../y", "a\\b", "y" * 1001], ids=["up", "slash", "long"])
+def test_a_name_that_is_none_in_an_archive_is_refused(perigee, scratch, name):
+    with gateway([output([1], 4) | {"name": name}], bytes(4)) as url:
+        refused = ask(perigee, scratch, url, "--save", scratch / "k.npz", status=1)
+    assert "no name for a file in an archive" in refused.said
+    assert not list(scratch.glob("k.npz*"))

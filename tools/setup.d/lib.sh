@@ -23,7 +23,8 @@ quietly()
     shift
     log=$(mktemp "${TMPDIR:-/tmp}/perigee-setup.XXXXXX")
     echo "setup: $what ..." >&2
-    [ ! -t 2 ] || { tell_progress "$log" & teller=$!; }
+    # Without the lock's descriptor: its sleep outlives it, and the lock with that.
+    [ ! -t 2 ] || { tell_progress "$log" 8>&- & teller=$!; }
     "$@" >"$log" 2>&1 || status=$?
     if [ -n "$teller" ]; then
         kill "$teller" 2>/dev/null || true

@@ -496,7 +496,7 @@ static void on_heard(const struct engine_answer *answer, const struct err *err, 
 {
     struct engine_life *life = data;
     struct arena *arena = arena_new_secret();
-    struct engine_seen seen;
+    struct engine_seen seen = {};
     struct err why = {};
     int r = err ? err->code : engine_seen_parse(arena, answer->body, &seen, &why);
 
