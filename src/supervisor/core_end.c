@@ -11,6 +11,8 @@
 #include "base/log.h"
 #include "supervisor/core_private.h"
 
+enum { EXIT_BY_SIGNAL = 128 }; /* and the signal's number: as a worker's handler ends */
+
 /* One copy into private memory; then every field that is used is bounded. */
 static void read_status(const struct core_replica *replica, struct perigee_status *status)
 {
@@ -85,4 +87,20 @@ void replica_describe_end(struct core_replica *replica, int wait_status, const s
     log_info("supervisor", "a replica ended", LOG_S("replica", replica->start.name),
              LOG_I("pid", replica->pid), LOG_I("wait_status", wait_status),
              LOG_S("why", exited.text));
+}
+
+static bool fault(int number)
+{
+    return number == SIGSEGV || number == SIGBUS || number == SIGILL || number == SIGFPE ||
+           number == SIGABRT || number == SIGTRAP || number == SIGSYS;
+}
+
+bool replica_crashed(const struct core_replica *replica)
+{
+    const struct message_replica_exited *exited = &replica->exited;
+    int status = exited->wait_status;
+    if (replica->ending || exited->end == REPLICA_END_MEMORY)
+        return false;
+    return (WIFSIGNALED(status) && fault(WTERMSIG(status))) || fault(exited->signal) ||
+           (WIFEXITED(status) && fault(WEXITSTATUS(status) - EXIT_BY_SIGNAL));
 }

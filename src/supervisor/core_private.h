@@ -167,7 +167,7 @@ void core_template_busy(struct core_process *template, bool busy);
 void core_templates_look(struct core *core); /* a revision went: is each still needed? */
 bool template_cloning(const struct core_process *template);
 bool core_template_takes(const struct core_process *template); /* commands, just now */
-void core_template_crashed(struct core_process *template);     /* a replica of it, unasked */
+void core_template_crashed(struct core_process *template);     /* a replica of it */
 /* The next clone must not have the layout of those before: it comes from a new exec. */
 bool core_template_spent(const struct core_process *template);
 void core_template_renew(struct core_process *template); /* nothing is being cloned */
@@ -227,3 +227,6 @@ void revision_free(struct core *core, struct core_revision *revision);
 /* core_end.c: fills what the kernel and, for words, the status page say of a reaped replica. */
 void replica_describe_end(struct core_replica *replica, int wait_status,
                           const struct rusage *usage);
+/* Once described: by a fault of its own code, which may teach what the next one's memory is like. A
+ * model that cannot be loaded, memory that is used up and a kill are none. */
+bool replica_crashed(const struct core_replica *replica);

@@ -105,6 +105,7 @@ void replica_free(struct core_replica *replica)
 static void replica_over(struct core_replica *replica)
 {
     struct core *core = replica->core;
+    const struct core_process *template = replica->template;
     replica_tell_log(replica);
     for (int i = 0; i < 2; i++) {
         struct core_process *gateway = &core->gateways[i];
@@ -115,6 +116,8 @@ static void replica_over(struct core_replica *replica)
     core->replica_count--;
     close_all(replica);
     if (replica->revision) {
+        if (template && strcmp(template->project, replica->revision->project) != 0)
+            core_templates_look(core); /* it alone may have needed that */
         replica->revision->users--;
         revision_unused(core, replica->revision);
         replica->revision = NULL;
@@ -185,7 +188,7 @@ void core_replica_exited(struct core_replica *replica, int wait_status, const st
     for (int i = 0; i < LOG_READS_LAST && core_replica_log(replica); i++) {
     }
     replica_describe_end(replica, wait_status, usage);
-    if (!replica->ending)
+    if (replica_crashed(replica))
         core_template_crashed(replica->template);
     used_keep(core, &replica->exited);
     replica_over(replica);

@@ -91,10 +91,15 @@ bool core_template_ended(struct core_process *template, int wait_status)
     return true;
 }
 
-/* A replica has a revision as long as it lives: where there is none, nothing is cloned either. */
+/* A replica points to its template as long as it lives, also where its revision's project has been
+ * said since, as after a state without projects. */
 static bool needed(const struct core_process *template)
 {
     const struct core_revision *revision;
+    const struct core_replica *replica;
+    LIST_EACH (replica, &template->core->replicas, struct core_replica, link)
+        if (replica->template == template)
+            return true;
     LIST_EACH (revision, &template->core->revisions, struct core_revision, link)
         if (strcmp(revision->project, template->project) == 0)
             return true;

@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -517,7 +518,8 @@ static void on_event(struct env_timer *timer, void *data)
             replica_dead[event.life] = true;
             day->alive_replicas--;
             op_ungroup(event.replica, day);
-            core_replica_exited(event.replica, 9, &usage);
+            int wait_status = day->replica_wait_status ? day->replica_wait_status : SIGKILL;
+            core_replica_exited(event.replica, wait_status, &usage);
         }
         break;
     case AGENT_LOOKS:

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Whose template a replica is cloned from, how long one lives, and when another takes its place. */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -175,6 +176,8 @@ static void test_there_are_only_so_many(void **state)
     end(day);
 }
 
+#define EXITED(code) ((code) << 8)
+
 /* Three crashes within a minute: each that follows has an exec of its own. */
 static void test_crashes_are_followed_by_another(void **state)
 {
@@ -182,21 +185,29 @@ static void test_crashes_are_followed_by_another(void **state)
         const char *name;
         int64_t between_ns;
         unsigned crashes;
-        bool asked, renewed;
+        int wait_status;
+        bool asked, out_of_memory, renewed;
     } rows[] = {
-        { "three in a row", ENV_S, 3, false, true },
-        { "two", ENV_S, 2, false, false },
-        { "three that were wanted", ENV_S, 3, true, false },
-        { "three in more than a minute", 31 * ENV_S, 3, false, false },
+        { "three in a row", ENV_S, 3, SIGSEGV, false, false, true },
+        { "as the worker's handler ends", ENV_S, 3, EXITED(128 + SIGABRT), false, false, true },
+        { "two", ENV_S, 2, SIGSEGV, false, false, false },
+        { "three that were wanted", ENV_S, 3, SIGSEGV, true, false, false },
+        { "three in more than a minute", 31 * ENV_S, 3, SIGSEGV, false, false, false },
+        { "a model that cannot be loaded", ENV_S, 3, EXITED(1), false, false, false },
+        { "killed from elsewhere", ENV_S, 3, SIGKILL, false, false, false },
+        { "out of memory", ENV_S, 3, SIGKILL, false, true, false },
+        { "an abort without memory", ENV_S, 3, SIGABRT, false, true, false },
     };
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct day *day = begin(13);
         print_message("  %s\n", rows[i].name);
+        day->replica_wait_status = rows[i].wait_status;
         wants(day, 1, NULL);
         for (unsigned k = 0; k < rows[i].crashes; k++) {
             wants(day, 2, "shop");
             pass(day, rows[i].between_ns);
+            replica_last(day)->out_of_memory = rows[i].out_of_memory;
             replica_dies(day, replica_last(day), rows[i].asked);
         }
         struct core_process *shop = template_of(day, "shop"), *other = template_of(day, "");
@@ -256,6 +267,38 @@ static void test_projects_live_through_an_upgrade(void **state)
     end(day);
 }
 
+/* A state of before has no projects: the agent says them of replicas that run. */
+static void test_a_replica_whose_project_is_said_late(void **state)
+{
+    struct day *day = begin(19);
+    union message message = { .as_MESSAGE_REVISION_PROJECT =
+                                  MESSAGE_INIT(MESSAGE_REVISION_PROJECT) };
+    struct message_revision_project *said = &message.as_MESSAGE_REVISION_PROJECT;
+    (void)state;
+    wants(day, 1, NULL);
+    wants(day, 1, NULL);
+    pass(day, ENV_S);
+    day_handover(day, 2);
+    core_upgrade_begin(day->core);
+    pass(day, 5 * ENV_S);
+    said->revision = 1;
+    (void)snprintf(said->project, sizeof said->project, "shop");
+    core_message(&day->core->agent, &message, sizeof *said, NULL, 0);
+    pass(day, 120 * ENV_S);
+    day->replica_wait_status = SIGSEGV;
+    replica_dies(day, replica_last(day), false);
+    assert_int_equal(day->alive_replicas, 1);
+    day_handover(day, 3); /* what is saved is read */
+    core_upgrade_begin(day->core);
+    pass(day, 120 * ENV_S);
+    assert_int_equal(day->upgrades_done, 2);
+    assert_ptr_equal(replica_last(day)->template, template_of(day, ""));
+    replica_dies(day, replica_last(day), false);
+    pass(day, 120 * ENV_S);
+    assert_int_equal(day->core->template_count, 0); /* it needs none any more */
+    end(day);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -265,6 +308,7 @@ int main(void)
         cmocka_unit_test(test_there_are_only_so_many),
         cmocka_unit_test(test_crashes_are_followed_by_another),
         cmocka_unit_test(test_projects_live_through_an_upgrade),
+        cmocka_unit_test(test_a_replica_whose_project_is_said_late),
     };
     return cmocka_run_group_tests_name("supervisor_templates", tests, NULL, NULL);
 }
