@@ -31,16 +31,46 @@ static bool projects_said(struct core *core)
     return said;
 }
 
+/* ---- templates for a program that knows of no projects --------------------------------------- */
+
+enum { RANKS = 3 };
+
+struct templates { /* in the order of their rows */
+    const struct core_process *rows[TEMPLATES_MAX];
+    uint32_t count;
+};
+
+/* The lower, the more it is missed there. Those left out end with their channel. */
+static unsigned rank(const struct core_process *template)
+{
+    return template_cloning(template) ? 0 : process_alive(template) ? 1 : 2;
+}
+
+static void templates_keep(const struct core *core, uint32_t flags, struct templates *ret)
+{
+    struct core *all = (struct core *)core;
+    const struct core_process *template;
+    bool few = flags & HANDOVER_NO_PROJECTS;
+    ret->count = 0;
+    for (unsigned i = 0; i < (few ? RANKS : 1); i++)
+        LIST_EACH (template, &all->templates, struct core_process, link)
+            if (!few || (rank(template) == i && ret->count < HANDOVER_TEMPLATES_BEFORE))
+                ret->rows[ret->count++] = template;
+}
+
 void core_save_counts(const struct core *core, struct handover_head *head)
 {
     struct core *all = (struct core *)core; /* only looked at */
     const struct core_replica *replica;
-    head->process_count = HANDOVER_ROLES + core->template_count;
+    struct templates kept;
+    bool rows = !(head->flags & HANDOVER_NO_PROJECTS) && projects_said(all);
+    templates_keep(core, head->flags, &kept);
+    head->process_count = HANDOVER_ROLES + kept.count;
     head->revision_count = core->revision_count;
     head->replica_count = core->replica_count;
     head->dead_count = core->dead_count;
     head->used_count = (uint16_t)core->used_count; /* USED_MAX at most */
-    head->flags |= projects_said(all) ? HANDOVER_PROJECTS : 0;
+    head->flags |= rows ? HANDOVER_PROJECTS : 0;
     head->log_bytes = 0;
     LIST_EACH (replica, &all->replicas, struct core_replica, link)
         head->log_bytes += log_kept(&replica->log);
@@ -83,16 +113,26 @@ static void save_process(const struct core_process *from, struct handover_proces
     PROCESS_FIELDS(COPY, COPY_ARRAY)
 }
 
-static int32_t template_row(const struct core *core, const struct core_process *wanted)
+/* Of a template that ends something else was thought there, and nothing starts it again. */
+static void save_template(const struct core_process *from, uint32_t flags,
+                          struct handover_process *to)
 {
-    struct core *all = (struct core *)core;
-    const struct core_process *template;
-    int32_t row = HANDOVER_ROLES;
-    LIST_EACH (template, &all->templates, struct core_process, link) {
-        if (template == wanted)
-            return row;
-        row++;
+    save_process(from, to);
+    if (flags & HANDOVER_NO_PROJECTS) {
+        to->replacing |= to->unwanted;
+        to->unwanted = false;
     }
+}
+
+/* In the place of one that is left out: another of its runtime. */
+static int32_t template_row(const struct templates *kept, const struct core_process *wanted)
+{
+    for (uint32_t i = 0; i < kept->count; i++)
+        if (kept->rows[i] == wanted)
+            return (int32_t)(HANDOVER_ROLES + i);
+    for (uint32_t i = 0; i < kept->count; i++)
+        if (strcmp(kept->rows[i]->runtime, wanted->runtime) == 0)
+            return (int32_t)(HANDOVER_ROLES + i);
     return -1;
 }
 
@@ -115,13 +155,13 @@ static void save_revision(const struct core_revision *from, struct handover_revi
     REVISION_FIELDS(COPY)
 }
 
-static char *save_replica(const struct core *core, const struct core_replica *from,
-                          struct handover_replica *to, char *log)
+static char *save_replica(const struct core *core, const struct templates *kept,
+                          const struct core_replica *from, struct handover_replica *to, char *log)
 {
     bool dead = from->state == REPLICA_DEAD;
     *to = (struct handover_replica){
         .cgroup = (uint8_t)from->cgroup,
-        .template = dead ? -1 : template_row(core, from->template),
+        .template = dead ? -1 : template_row(kept, from->template),
         .revision = dead ? -1 : revision_row(core, from->revision),
         .log_written = from->log.written,
         .log_told = from->log.told,
@@ -150,7 +190,6 @@ void core_save(const struct core *core, struct handover *out)
     struct core *all = (struct core *)core;
     const struct core_process *const roles[] = { core->gateways, core->gateways + 1, &core->agent,
                                                  &core->control, &core->dns };
-    const struct core_process *template;
     const struct core_revision *revision;
     const struct core_replica *replica;
     struct handover_head *head = out->head;
@@ -158,6 +197,8 @@ void core_save(const struct core *core, struct handover *out)
     struct handover_revision *revisions = out->revisions;
     struct handover_replica *replicas = out->replicas;
     char *log = out->logs;
+    struct templates kept;
+    templates_keep(core, head->flags, &kept);
     head->gateway = (uint16_t)core->gateway;
     head->metrics_fd = core->metrics_fd;
     head->dns_metrics_fd = core->dns_metrics_fd;
@@ -168,14 +209,14 @@ void core_save(const struct core *core, struct handover *out)
     head->flags |= core->ready_once ? HANDOVER_READY_ONCE : 0;
     for (size_t i = 0; i < HANDOVER_ROLES; i++)
         save_process(roles[i], process++);
-    LIST_EACH (template, &all->templates, struct core_process, link)
-        save_process(template, process++);
+    for (uint32_t i = 0; i < kept.count; i++)
+        save_template(kept.rows[i], head->flags, process++);
     LIST_EACH (revision, &all->revisions, struct core_revision, link)
         save_revision(revision, revisions++);
     LIST_EACH (replica, &all->replicas, struct core_replica, link)
-        log = save_replica(core, replica, replicas++, log);
+        log = save_replica(core, &kept, replica, replicas++, log);
     LIST_EACH (replica, &all->dead, struct core_replica, link)
-        log = save_replica(core, replica, replicas++, log);
+        log = save_replica(core, &kept, replica, replicas++, log);
     memcpy(out->used, core->used, core->used_count * sizeof *core->used);
     save_projects(all, out->projects);
 }

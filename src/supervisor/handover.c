@@ -52,6 +52,12 @@ void handover_place(void *memory, struct handover *ret)
         ret->projects = NULL;
 }
 
+uint32_t handover_back_flags(uint32_t flags_before)
+{
+    return HANDOVER_BACK |
+           (flags_before & HANDOVER_READS_PROJECTS ? 0u : (uint32_t)HANDOVER_NO_PROJECTS);
+}
+
 void handover_seal(struct handover_head *head)
 {
     memcpy(head->magic, HANDOVER_MAGIC, sizeof head->magic);

@@ -27,15 +27,18 @@ struct err;
 #define HANDOVER_ENVIRONMENT                                                                       \
     "PERIGEE_HANDOVER" /* the memfd's number, for the program that begins */
 
+enum { HANDOVER_TEMPLATES_BEFORE = 8 }; /* with HANDOVER_NO_PROJECTS: more were not read */
 enum { HANDOVER_ROLES = 5, HANDOVER_SETS_MAX = 5 * LISTEN_ADDRESSES_MAX };
 
 /* flags of the head */
 #define HANDOVER_READY_ONCE 1u /* all roles have served once */
 #define HANDOVER_CONTROL 2u    /* this node runs one */
 #define HANDOVER_DNS 8u
-#define HANDOVER_NO_POP 16u     /* neither agent nor gateway */
-#define HANDOVER_NO_GATEWAY 32u /* of an agent beside DNS alone */
-#define HANDOVER_PROJECTS 64u   /* there are rows of them; a state of before has none */
+#define HANDOVER_NO_POP 16u          /* neither agent nor gateway */
+#define HANDOVER_NO_GATEWAY 32u      /* of an agent beside DNS alone */
+#define HANDOVER_PROJECTS 64u        /* there are rows of them; a state of before has none */
+#define HANDOVER_READS_PROJECTS 128u /* who wrote this does */
+#define HANDOVER_NO_PROJECTS 256u /* for a program of before: few templates, no rows of projects */
 #define HANDOVER_BACK 4u /* an upgrade failed, `text` says why: this is the program before it */
 
 struct handover_head {
@@ -125,6 +128,8 @@ struct handover { /* pointers into one block */
 uint64_t handover_bytes(const struct handover_head *head);
 /* Where the rows lie, for a head with its counts at `memory` (handover_bytes(), 8-byte aligned). */
 void handover_place(void *memory, struct handover *ret);
+/* Flags of a state that goes back to the program which wrote one with these. */
+uint32_t handover_back_flags(uint32_t flags_before);
 /* Writers: magic, version and sizes, for the counts that are in the head. */
 void handover_seal(struct handover_head *head);
 

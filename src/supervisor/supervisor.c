@@ -330,6 +330,7 @@ static int restore(struct supervisor *self, const struct handover *in, struct er
     self->generation_last = head->generation_last;
     self->upgrades_done = head->upgrades_done;
     self->upgrades_failed = head->upgrades_failed;
+    self->flags_before = head->flags;
     self->uid_base = head->uid_base;
     if (head->flags & HANDOVER_BACK)
         memcpy(self->back_text, head->text, sizeof self->back_text);

@@ -31,10 +31,11 @@ struct supervisor {
     uint32_t uid_base;
     uint32_t generation, generation_before, generation_last; /* of programs, counted */
     uint32_t upgrades_done, upgrades_failed;
-    int before_fd;       /* the program before this one, until its successor serves */
-    char back_text[512]; /* why this is the program from before an upgrade; or empty */
-    bool back_due;       /* an upgrade failed half way: the program before is to come back */
-    unsigned stops;      /* signals so far */
+    uint32_t flags_before; /* of the state that it left */
+    int before_fd;         /* the program before this one, until its successor serves */
+    char back_text[512];   /* why this is the program from before an upgrade; or empty */
+    bool back_due;         /* an upgrade failed half way: the program before is to come back */
+    unsigned stops;        /* signals so far */
     bool ended;
 };
 

@@ -63,7 +63,8 @@ static int state_save(struct supervisor *self, uint32_t generation, int before_f
         .flags = (self->config->control ? HANDOVER_CONTROL : 0) |
                  (self->config->dns ? HANDOVER_DNS : 0) |
                  (self->config->agent ? 0 : HANDOVER_NO_POP) |
-                 (self->config->gateway ? 0 : HANDOVER_NO_GATEWAY) | (*text ? HANDOVER_BACK : 0),
+                 (self->config->gateway ? 0 : HANDOVER_NO_GATEWAY) | HANDOVER_READS_PROJECTS |
+                 (*text ? handover_back_flags(self->flags_before) : 0),
         .generation = generation,
         .generation_before = self->generation,
         .generation_last = generation > self->generation_last ? generation : self->generation_last,

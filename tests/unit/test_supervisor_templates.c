@@ -10,8 +10,12 @@
 #include <string.h>
 #include <cmocka.h> /* after the above */
 
+#include "base/auto.h"
+#include "base/err.h"
 #include "supervisor/handover.h"
 #include "supervisor_day.h"
+
+enum { LOCK_FD = 1 << 23 }; /* of none that is open */
 
 static struct day *begin(uint64_t seed)
 {
@@ -299,6 +303,64 @@ static void test_a_replica_whose_project_is_said_late(void **state)
     end(day);
 }
 
+/* What a program without projects reads: no rows of them, eight templates, and no unwanted one. */
+static void before_reads(const struct core *core, uint32_t flags)
+{
+    struct handover_head head = { .flags = flags,
+                                  .lock_fd = LOCK_FD,
+                                  .lifeline_fds = { LOCK_FD + 1, LOCK_FD + 2 },
+                                  .socket_fd = -1,
+                                  .client_fd = -1,
+                                  .before_fd = -1,
+                                  .start = core->config.start };
+    struct handover out;
+    struct err err;
+    core_save_counts(core, &head);
+    handover_seal(&head);
+    char *memory = mem_zalloc(head.bytes);
+    memcpy(memory, &head, sizeof head);
+    handover_place(memory, &out);
+    core_save(core, &out);
+    out.head->flags &= HANDOVER_READS_PROJECTS - 1; /* it knows no others */
+    assert_int_equal(out.head->flags & HANDOVER_PROJECTS, 0);
+    assert_true(out.head->process_count <= HANDOVER_ROLES + 8);
+    if (handover_read(memory, head.bytes, &out, &err) < 0)
+        fail_msg("%s", err.message);
+    bool cloning = false;
+    for (uint32_t i = HANDOVER_ROLES; i < out.head->process_count; i++)
+        assert_false(out.processes[i].unwanted);
+    for (uint32_t i = 0; i < out.head->replica_count; i++)
+        if (out.replicas[i].state == REPLICA_CLONING) { /* it is the one that tells of it */
+            const struct core_replica *replica =
+                replica_find((struct core *)core, out.replicas[i].start.replica);
+            assert_string_equal(out.processes[out.replicas[i].template].name,
+                                replica->template->name);
+            cloning = true;
+        }
+    assert_true(cloning);
+    free(memory);
+}
+
+static void test_a_first_upgrade_goes_back(void **state)
+{
+    enum { PROJECTS = 12 };
+    struct day *day = begin(23);
+    char project[32];
+    (void)state;
+    assert_int_equal(handover_back_flags(HANDOVER_READS_PROJECTS), HANDOVER_BACK);
+    for (uint64_t i = 1; i <= PROJECTS; i++) {
+        (void)snprintf(project, sizeof project, "project-%u", (unsigned)i);
+        wants(day, i, project);
+        pass(day, ENV_S);
+    }
+    template_of(day, "project-1")->unwanted = true;
+    wants(day, PROJECTS, project); /* the last one clones */
+    assert_true(day_cloning(day));
+    before_reads(day->core, handover_back_flags(0));
+    template_of(day, "project-1")->unwanted = false;
+    end(day);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -309,6 +371,7 @@ int main(void)
         cmocka_unit_test(test_crashes_are_followed_by_another),
         cmocka_unit_test(test_projects_live_through_an_upgrade),
         cmocka_unit_test(test_a_replica_whose_project_is_said_late),
+        cmocka_unit_test(test_a_first_upgrade_goes_back),
     };
     return cmocka_run_group_tests_name("supervisor_templates", tests, NULL, NULL);
 }
