@@ -37,7 +37,7 @@ struct wire {
     int64_t kept_until_ms;
     struct http_call *call; /* NULL: idle, or closed */
     char *stash;            /* read while its call was paused */
-    size_t stash_at, stash_bytes;
+    size_t stash_at, stash_bytes, stash_room;
     unsigned writes_open;
     bool closed, used; /* used: an answer came over it before */
 };

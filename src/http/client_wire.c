@@ -8,11 +8,20 @@
 
 /* ---- out ---------------------------------------------------------------------------------- */
 
+/* What was answered may be secret. */
+static void stash_free(struct wire *wire)
+{
+    if (wire->stash)
+        explicit_bzero(wire->stash, wire->stash_room);
+    free(wire->stash);
+    wire->stash = NULL;
+}
+
 void wire_release(struct wire *wire)
 {
     if (!wire->closed || wire->writes_open)
         return;
-    free(wire->stash);
+    stash_free(wire);
     free(wire);
 }
 
@@ -333,10 +342,10 @@ static void stash_put(struct wire *wire, const char *data, size_t size)
 {
     char *stash = mem_alloc(size);
     memcpy(stash, data, size);
-    free(wire->stash);
+    stash_free(wire);
     wire->stash = stash;
     wire->stash_at = 0;
-    wire->stash_bytes = size;
+    wire->stash_bytes = wire->stash_room = size;
 }
 
 static void on_read(void *data, size_t bytes)
@@ -349,7 +358,8 @@ static void on_read(void *data, size_t bytes)
     wire->writes_open++; /* holds it through its owner's callbacks */
     const char *scratch = wire->client->scratch;
     size_t used = wire_feed(wire, scratch, bytes);
-    if (used < bytes && !wire->closed)
+    bool wanted = !wire->closed && wire->call && !wire->call->canceled;
+    if (used < bytes && wanted)
         stash_put(wire, scratch + used, bytes - used);
     wire->writes_open--;
     wire_release(wire);
@@ -362,6 +372,8 @@ void wire_feed_stash(struct wire *wire)
         size_t used = wire_feed(wire, wire->stash + wire->stash_at, wire->stash_bytes);
         wire->stash_at += used;
         wire->stash_bytes -= used;
+        if (!wire->stash_bytes)
+            stash_free(wire);
     }
     if (!wire->closed && wire->call && !wire->call->paused && !wire->stash_bytes)
         stream_read_start(wire->stream);

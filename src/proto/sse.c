@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proto/sse.h"
 
-#include <stdlib.h>
 #include <string.h>
 
-#include "base/auto.h"
+#include "base/arena.h"
 
 /* One line off the front, without its end: LF, CR LF, or CR. */
 static struct slice line_cut(struct slice *text)
@@ -85,11 +84,16 @@ static size_t event_end(const char *data, size_t size, size_t from)
     return 0;
 }
 
-static void buffer_free(struct sse *sse)
+static void buffer_grow(struct sse *sse, size_t room)
 {
-    if (sse->buffer)
-        explicit_bzero(sse->buffer, sse->room);
-    free(sse->buffer);
+    struct arena *memory = arena_new_secret();
+    char *buffer = arena_alloc(memory, room);
+    if (sse->used)
+        memcpy(buffer, sse->buffer, sse->used);
+    arena_free(sse->memory);
+    sse->memory = memory;
+    sse->buffer = buffer;
+    sse->room = room;
 }
 
 bool sse_feed(struct sse *sse, struct slice bytes)
@@ -99,10 +103,8 @@ bool sse_feed(struct sse *sse, struct slice bytes)
         sse->too_large = true;
         return false;
     }
-    if (sse->used + bytes.size > sse->room) {
-        sse->room = (sse->used + bytes.size) * 2;
-        sse->buffer = mem_move_wiped(sse->buffer, sse->used, sse->room);
-    }
+    if (sse->used + bytes.size > sse->room)
+        buffer_grow(sse, (sse->used + bytes.size) * 2);
     if (bytes.size)
         memcpy(sse->buffer + sse->used, bytes.data, bytes.size);
     sse->used += bytes.size;
@@ -132,6 +134,7 @@ void sse_again(struct sse *sse)
 
 void sse_deinit(struct sse *sse)
 {
-    buffer_free(sse);
+    arena_free(sse->memory);
+    sse->memory = NULL;
     sse->buffer = NULL;
 }

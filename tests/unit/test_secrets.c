@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <cmocka.h> /* after the four above */
@@ -21,7 +22,11 @@
 #include "control/control_own.h"
 #include "control/keys.h"
 #include "gateway/mesh.h"
+#include "http/client.h"
+#include "io/loop.h"
+#include "io/socket.h"
 #include "pop/state.h"
+#include "proto/sse.h"
 #include "store/seal.h"
 
 enum { KEYS = 60, HEX = 2 * HOP_KEY_BYTES, ROOM = 1 << 20 };
@@ -214,6 +219,120 @@ static void test_the_gateway(void **state)
     arena_free(keys.arena);
 }
 
+/* ---- on the way ------------------------------------------------------------------------------ */
+
+struct hearer {
+    const struct keys *keys;
+    size_t events;
+};
+
+static bool on_keys_event(struct slice kind, struct slice id, struct slice text, void *data)
+{
+    struct hearer *hearer = data;
+    (void)kind;
+    (void)id;
+    hearer->events++;
+    assert_non_null(memmem(text.data, text.size, hearer->keys->hex[0], HEX));
+    keys_check(hearer->keys);
+    return true;
+}
+
+/* Half an event, too, and the buffer grows. */
+static void test_a_stream_of_events(void **state)
+{
+    struct keys keys = keys_make();
+    struct arena *arena = arena_new_secret();
+    struct hearer hearer = { &keys, 0 };
+    struct sse sse = { .on_event = on_keys_event, .data = &hearer };
+    struct slice json = keys_json_of(&keys, arena);
+    (void)state;
+    char *text = arena_format(arena, "event: keys\nid: 1\ndata: %.*s\n\ndata: %.*s",
+                              SLICE_FMT(json), SLICE_FMT(json));
+    for (size_t at = 0, all = strlen(text), size; at < all; at += size) {
+        size = all - at < 1000 ? all - at : 1000;
+        assert_true(sse_feed(&sse, (struct slice){ text + at, size }));
+    }
+    assert_int_equal(hearer.events, 1);
+    keys_check(&keys);
+    sse_deinit(&sse);
+    keys_check(&keys);
+    arena_free(arena);
+    arena_free(keys.arena);
+}
+
+struct caller {
+    bool pauses, cancels; /* once the head is there */
+    unsigned heads, done;
+};
+
+static void on_head(struct http_call *call, const struct http_response *response, void *data)
+{
+    struct caller *caller = data;
+    (void)response;
+    caller->heads++;
+    if (caller->pauses)
+        http_call_pause(call);
+    if (caller->cancels)
+        http_call_cancel(call);
+}
+
+static void on_done(struct http_call *call, const struct err *err, void *data)
+{
+    struct caller *caller = data;
+    (void)call;
+    (void)err;
+    caller->done++;
+}
+
+/* An answer that is read at once with its head, by one who does not want it, or not yet. */
+static void test_an_answer(void **state)
+{
+    static const struct http_call_events events = { .on_head = on_head, .on_done = on_done };
+    struct keys keys = keys_make();
+    struct arena *arena = arena_new_secret();
+    struct slice json = keys_json_of(&keys, arena);
+    char *text = arena_format(arena, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n%.*s",
+                              json.size, SLICE_FMT(json));
+    (void)state;
+    for (int pauses = 0; pauses < 2; pauses++) {
+        struct caller caller = { .pauses = pauses, .cancels = !pauses };
+        struct loop *loop = loop_new();
+        struct http_client *client = http_client_new(loop, &(struct http_client_config){});
+        struct sockaddr_storage name;
+        struct address address;
+        int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        assert_int_equal(address_parse(SLICE("127.0.0.1:0"), &address, NULL), 0);
+        socklen_t size = address_to(&address, &name);
+        assert_int_equal(bind(listener, (struct sockaddr *)&name, size), 0);
+        assert_int_equal(listen(listener, 1), 0);
+        size = sizeof name;
+        assert_int_equal(getsockname(listener, (struct sockaddr *)&name, &size), 0);
+        address_from(&name, size, &address);
+        const struct http_request_spec spec = { .address = &address,
+                                                .method = "GET",
+                                                .target = SLICE("/") };
+        struct http_call *call = http_client_call(client, &spec, &events, &caller);
+        loop_run_once(loop, false);
+        int accepted = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+        assert_int_equal(send(accepted, text, strlen(text), MSG_NOSIGNAL), strlen(text));
+        while (!caller.heads)
+            loop_run_once(loop, true);
+        assert_int_equal(dumped(keys.hex[0], HEX), pauses); /* as it may be long until it goes on */
+        if (pauses)
+            http_call_cancel(call);
+        while (!caller.done)
+            loop_run_once(loop, true);
+        http_client_free(client);
+        loop_run_once(loop, false);
+        loop_free(loop);
+        keys_check(&keys);
+        close(accepted);
+        close(listener);
+    }
+    arena_free(arena);
+    arena_free(keys.arena);
+}
+
 /* ---- environments ---------------------------------------------------------------------------- */
 
 static void on_nothing(struct pop *, void *)
@@ -289,6 +408,8 @@ int main(void)
         cmocka_unit_test(test_other_memory_is_dumped),
         cmocka_unit_test(test_json),
         cmocka_unit_test(test_the_agent),
+        cmocka_unit_test(test_a_stream_of_events),
+        cmocka_unit_test(test_an_answer),
         cmocka_unit_test(test_an_environment),
         cmocka_unit_test(test_the_gateway),
         cmocka_unit_test(test_control),
