@@ -7,6 +7,7 @@ static void fall(struct health *health)
 {
     health->well_since_ns = 0;
     health->seen = health->failed = 0;
+    health->lasting_ns = 0;
     if (health->up_since_ns == 0)
         return;
     health->up_since_ns = 0;
@@ -48,10 +49,11 @@ void health_beat(struct health *health, int64_t now_ns)
     if (health->well_since_ns == 0) { /* what failed before says nothing of it since */
         health->well_since_ns = health->window_ns = now_ns;
         health->seen = health->failed = 0;
+        health->lasting_ns = 0;
     }
 }
 
-void health_seen(struct health *health, bool failed, int64_t now_ns)
+void health_probed(struct health *health, bool failed, int64_t now_ns)
 {
     if (now_ns - health->window_ns >= WINDOW_NS) {
         health->window_ns = now_ns;
@@ -62,9 +64,23 @@ void health_seen(struct health *health, bool failed, int64_t now_ns)
         return;
     if (health->failed++ == 0)
         health->failing_ns = now_ns;
-    if (now_ns - health->failing_ns >= HEALTH_FAILING_NS && health->seen >= HEALTH_SEEN_MIN &&
+    int64_t first_ns = health->failing_ns;
+    if (health->lasting_ns && health->lasting_ns < first_ns)
+        first_ns = health->lasting_ns;
+    if (now_ns - first_ns >= HEALTH_FAILING_NS && health->seen >= HEALTH_SEEN_MIN &&
         (uint64_t)health->failed * 100 >= (uint64_t)health->seen * HEALTH_FAILED_PERCENT)
         fall(health);
+}
+
+void health_seen(struct health *health, bool failed, int64_t now_ns)
+{
+    if (!failed || now_ns - health->lasted_ns >= HEALTH_LASTING_NS)
+        health->lasting_ns = 0;
+    if (failed && health->lasting_ns == 0)
+        health->lasting_ns = now_ns;
+    if (failed)
+        health->lasted_ns = now_ns;
+    health_probed(health, failed, now_ns);
 }
 
 int64_t health_due_ns(const struct health *health)

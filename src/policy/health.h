@@ -17,6 +17,7 @@
 #define HEALTH_BACK_MAX_NS INT64_C(64'000'000'000) /* after many */
 #define HEALTH_CALM_NS INT64_C(120'000'000'000)    /* up for so long: its falls are forgotten */
 #define HEALTH_FAILING_NS INT64_C(300'000'000)     /* failures in less are of one moment */
+#define HEALTH_LASTING_NS INT64_C(3'000'000'000)   /* none for so long: the next is the first */
 enum { HEALTH_SEEN_MIN = 5, HEALTH_FAILED_PERCENT = 50 };
 
 /* All 0: never heard of, down. */
@@ -28,13 +29,19 @@ struct health {
     uint32_t seen, failed; /* requests to it in this window */
     int64_t window_ns;     /* began */
     int64_t failing_ns;    /* the first that failed in it, with `failed` */
+    int64_t lasting_ns;    /* the first request that failed since one did not; 0: none */
+    int64_t lasted_ns;     /* the last of those */
 };
 
 void health_beat(struct health *health, int64_t now_ns);
-/* A request or a probe to it: `failed` when it could not be had at all. Half of at least five
- * within a second are a fall, at one that failed HEALTH_FAILING_NS after the first of them: what
- * failed in one moment, as when all its connections broke, says nothing of the next. */
+/* A request to it: `failed` when it could not be had at all. Half of at least five within a second
+ * are a fall, at one that failed HEALTH_FAILING_NS after the first of them: what failed in one
+ * moment, as when all its connections broke, says nothing of the next. Who saw one fail keeps away
+ * for a while, so that all may fail in one moment, and then in another: where no request succeeded
+ * between, the first of the earlier ones counts. */
 void health_seen(struct health *health, bool failed, int64_t now_ns);
+/* A probe: the same, but one that succeeds does not say that requests do. */
+void health_probed(struct health *health, bool failed, int64_t now_ns);
 /* At any time, in any order with the above; times never go back. */
 bool health_up(struct health *health, int64_t now_ns);
 /* When health_up() may next say something else without a beat; INT64_MAX: never. */

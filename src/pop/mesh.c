@@ -219,7 +219,7 @@ int pop_mesh_heard(struct pop_mesh_peer *peer, struct slice report, float rtt_ms
     peer->heard++;
     peer->due_ns = now_ns + MESH_EVERY_NS;
     health_beat(&peer->health, now_ns);
-    health_seen(&peer->health, false, now_ns);
+    health_probed(&peer->health, false, now_ns);
     if (rtt_ms >= 0 && rtt_ms <= MESH_MS_MAX)
         peer->rtts_ms[peer->rtt_count++ % MESH_RTTS] = rtt_ms;
     lines_learn(peer, now_ns);
@@ -234,7 +234,7 @@ void pop_mesh_missed(struct pop_mesh_peer *peer, bool refused, int64_t now_ns)
     if (peer->address_count)
         peer->address_at = (peer->address_at + 1) % peer->address_count;
     peer->due_ns = now_ns + (peer->failures < MESH_AGAIN_MAX ? MESH_AGAIN_NS : MESH_EVERY_NS);
-    health_seen(&peer->health, true, now_ns);
+    health_probed(&peer->health, true, now_ns);
 }
 
 void pop_mesh_seen(struct pop_mesh *mesh, struct slice name, uint32_t seen, uint32_t failed,

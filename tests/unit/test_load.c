@@ -126,7 +126,8 @@ static void test_a_larger_pop_may_be_fuller(void **state)
 
 /* A letter for each half second: b(eat), . (nothing), F (a beat, and five requests that fail, one
  * each 75 ms), f (the same in one moment), s (a beat, and five that do not fail), r (no beat, and
- * four that fail, each 75 ms). What is expected at its end: U(p) or -. */
+ * four that fail, each 75 ms), p (a beat, and a probe that succeeds), q
+ * (no beat, and a probe that fails). What is expected at its end: U(p) or -. */
 static const struct {
     const char *name, *does, *expected;
 } days[] = {
@@ -140,8 +141,12 @@ static const struct {
     { "down when requests fail for a while", "b.F.", "UU--" },
     { "not by those of one moment", "b.f.b.b.", "UUUUUUUU" },
     { "nor by those that succeed after it", "b.fs", "UUUU" },
-    { "nor by two moments, a second apart", "b.f.f.", "UUUUUU" },
-    { "but by two within one", "b.ff", "UUU-" },
+    { "nor by those of another one, where some succeed between", "b.fsbf.b.", "UUUUUUUUU" },
+    { "nor by those of another one much later", "b.f.b.b.b.f.", "UUUUUUUUUUUU" },
+    { "nor where a probe failed before", "b.qp.f.b.", "UUUUUUUUU" },
+    { "but by those a second later, as who saw them kept away", "b.f.f.", "UUUU--" },
+    { "or after longer, while probes succeed", "b.pfp.f.", "UUUUUU--" },
+    { "or within one", "b.ff", "UUU-" },
     { "and by as many that fail as do not", "b.sF", "UUU-" },
     { "requests that succeed change nothing", "b.s.s.", "UUUUUU" },
     { "the second fall takes twice as long", "b.F.b.b.b.F.b.b.b.b.b.b.",
@@ -158,7 +163,9 @@ static void test_days(void **state)
         for (size_t k = 0; days[i].does[k]; k++) {
             int64_t now = SECOND + (int64_t)k * SECOND / 2;
             char does = days[i].does[k];
-            if (does != '.' && does != 'r')
+            if (does == 'p' || does == 'q')
+                health_probed(&health, does == 'q', now);
+            if (does != '.' && does != 'r' && does != 'q')
                 health_beat(&health, now);
             int requests = does == 'F' || does == 'f' || does == 's' ? 5 : does == 'r' ? 4 : 0;
             for (int n = 0; n < requests; n++) {
