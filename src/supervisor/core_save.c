@@ -168,6 +168,8 @@ static char *save_replica(const struct core *core, const struct templates *kept,
         .log_bytes = log_kept(&from->log),
     };
     REPLICA_FIELDS(COPY, COPY_ARRAY)
+    if (to->state == REPLICA_CLONING && kept->rows[to->template - HANDOVER_ROLES] != from->template)
+        to->state = REPLICA_WAITING; /* nobody there would hear of that clone */
     /* The ring's memory as it lies: `written` says where it begins. */
     memcpy(log, from->log.bytes, to->log_bytes);
     return log + to->log_bytes;
