@@ -90,7 +90,7 @@ void *core_replica_shell(const struct core_replica *replica);
 /* What its control group allows, the answers it may write included. */
 void core_replica_bounds(const struct core_replica *replica, uint64_t *ret_memory_bytes,
                          uint32_t *ret_processes);
-void core_replica_set_cgroup(struct core_replica *replica, int version); /* it is in one of these */
+void core_replica_set_cgroup(struct core_replica *replica, int version); /* 0: in none */
 void core_replica_out_of_memory(struct core_replica *replica); /* says the kernel, before it ends */
 
 /* What the core has done by others. `data` is core_new()'s. Nothing calls back from inside. */

@@ -326,8 +326,8 @@ static int family_adopt(struct core_replica *replica, pid_t pid, void *data, str
     uint64_t memory;
     uint32_t processes;
     core_replica_bounds(replica, &memory, &processes);
-    if (cgroups_enter(&family->cgroups, core_replica_id(replica), pid, memory, processes))
-        core_replica_set_cgroup(replica, family->cgroups.version);
+    bool inside = cgroups_enter(&family->cgroups, core_replica_id(replica), pid, memory, processes);
+    core_replica_set_cgroup(replica, inside ? family->cgroups.version : 0);
     child->watch =
         env_linux_watch(family->world, core_replica_log_fd(replica), EPOLLIN, on_log, child);
     core_replica_set_shell(replica, child);
