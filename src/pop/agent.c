@@ -255,6 +255,12 @@ static void death(struct pop_endpoint *endpoint, const struct pop_death *death, 
     agent_note_death(data, endpoint, death);
 }
 
+static void lines_stay(struct pop_endpoint *endpoint, void *data)
+{
+    (void)endpoint;
+    agent_notes_keep_back(data);
+}
+
 static void endpoint_barred(struct pop_endpoint *endpoint, void *data)
 {
     (void)endpoint;
@@ -278,6 +284,7 @@ const struct pop_effects agent_effects = {
     .event = event,
     .death = death,
     .endpoint_barred = endpoint_barred,
+    .lines_stay = lines_stay,
 };
 
 /* ---- the role's life ------------------------------------------------------------------------- */

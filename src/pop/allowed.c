@@ -54,6 +54,7 @@ static const char *decide(struct pop *pop, struct arena *arena, const struct end
 
 void pop_allow(struct pop *pop, struct pop_endpoint *endpoint)
 {
+    bool left = endpoint->lines_leave;
     endpoint->elsewhere =
         decide(pop, endpoint->spec_arena, &endpoint->spec, &endpoint->residency, &endpoint->barred);
     endpoint->barred_told = endpoint->barred_told && endpoint->barred;
@@ -61,6 +62,8 @@ void pop_allow(struct pop *pop, struct pop_endpoint *endpoint)
     endpoint->lines_leave =
         residency_may_write(&endpoint->residency, pop->place.country,
                             pop->control_here ? pop->place.country : COUNTRY_UNKNOWN);
+    if (left && !endpoint->lines_leave && pop->effects->lines_stay)
+        pop->effects->lines_stay(endpoint, pop->data);
     if (endpoint->elsewhere)
         log_info("pop", "not placed here", LOG_S("endpoint", endpoint->name),
                  LOG_S("why", endpoint->elsewhere));

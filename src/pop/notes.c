@@ -207,10 +207,11 @@ void agent_notes_keep_back(struct agent *agent)
     LIST_EACH (note, &agent->notes, struct agent_note, link) {
         struct pop_endpoint *endpoint =
             note->endpoint ? pop_endpoint_find(&agent->pop, note->endpoint) : NULL;
-        if (!endpoint || endpoint->lines_leave)
+        if (!note->endpoint || (endpoint && endpoint->lines_leave))
             continue;
         if (note->kind == NOTE_LOG) {
-            endpoint->lines_kept++;
+            if (endpoint)
+                endpoint->lines_kept++;
             agent_note_free(agent, note);
         } else {
             free(note->json);

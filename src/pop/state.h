@@ -287,6 +287,8 @@ struct pop_effects {
     void (*model_awaited)(struct pop_revision *revision, void *data);
     /* pop_endpoint_barred() is true from here on: once, and again in each agent's life. */
     void (*endpoint_barred)(struct pop_endpoint *endpoint, void *data);
+    /* What its replicas write may not leave any more. NULL: nothing waits to. */
+    void (*lines_stay)(struct pop_endpoint *endpoint, void *data);
 };
 
 struct pop_key { /* that this PoP has with another, or with itself (proto/hop.h) */

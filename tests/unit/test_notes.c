@@ -38,9 +38,14 @@ static void nothing(struct pop *, void *)
 {
 }
 
-static const struct pop_effects effects = { .publish = nothing,
-                                            .report = nothing,
-                                            .save = nothing };
+static void lines_stay(struct pop_endpoint *, void *data)
+{
+    agent_notes_keep_back(data);
+}
+
+static const struct pop_effects effects = {
+    .publish = nothing, .lines_stay = lines_stay, .report = nothing, .save = nothing
+};
 
 static struct stage {
     struct env env;
@@ -76,7 +81,7 @@ static void begin(const char *country, bool control_here, const char *residency)
     agent->loop = loop_new();
     agent->env = &stage.env;
     agent_report_open(agent);
-    pop_init(&agent->pop, &stage.env, 1, &effects, NULL);
+    pop_init(&agent->pop, &stage.env, 1, &effects, agent);
     assert_int_equal(pop_stand(&agent->pop, &place, (struct slice){}, &err), 0);
     agent->pop.control_here = control_here;
     apply(residency);
@@ -180,11 +185,26 @@ static void test_what_waits_is_asked_again(void **)
     agent_notes_keep_back(stage.agent);
     assert_int_equal(told("first") + told("second") + told("third"), 3);
     apply("{\"process_in\":[\"EU\"]}");
-    agent_notes_keep_back(stage.agent);
     assert_int_equal(told("first") + told("second") + told("third"), 0);
     assert_int_equal(told("killed by SIGKILL"), 1);
     assert_int_equal(told("(2 lines kept"), 1);
     assert_int_equal(stage.endpoint->lines_kept, 2);
+    assert_int_equal(stage.agent->note_count, 1);
+    end();
+}
+
+/* Nobody knows any more by which law. */
+static void test_lines_of_one_that_is_gone_stay(void **)
+{
+    begin("DE", false, NULL);
+    write_lines("first\nsecond\n");
+    die("third\n");
+    struct agent_note *note;
+    LIST_EACH (note, &stage.agent->notes, struct agent_note, link)
+        note->endpoint = 99;
+    agent_notes_keep_back(stage.agent);
+    assert_int_equal(told("first") + told("second") + told("third"), 0);
+    assert_int_equal(told("killed by SIGKILL"), 1);
     assert_int_equal(stage.agent->note_count, 1);
     end();
 }
@@ -211,6 +231,7 @@ int main(void)
         cmocka_unit_test(test_where_lines_go),
         cmocka_unit_test(test_how_many_is_told_now_and_then),
         cmocka_unit_test(test_what_waits_is_asked_again),
+        cmocka_unit_test(test_lines_of_one_that_is_gone_stay),
         cmocka_unit_test(test_the_report_has_the_sum),
     };
     return cmocka_run_group_tests_name("notes", tests, NULL, NULL);
