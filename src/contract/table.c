@@ -270,7 +270,7 @@ static int reaches_check(const struct table_head *table, struct err *err)
 {
     for (uint32_t i = 0; table->version > 4 && i < table->reaches.count; i++) {
         const struct table_reach *reach = table_reach(table, i);
-        if (reach->kind > TABLE_REACH_HTTP || reach->flags & ~TABLE_REACH_FLAGS ||
+        if (reach->kind > TABLE_REACH_HTTP ||
             !span_inside(reach->target_first, reach->target_count, table->targets.count) ||
             reach->target_count > TABLE_TARGETS_MAX || !text_inside(table, reach->authority))
             return err_set(err, ERR_BAD_INPUT, "table: how revision %u is reached is outside", i);

@@ -126,9 +126,7 @@ struct table_reach {
     struct table_text authority;         /* the Host line; empty: as the client wrote it */
 };
 #define TABLE_REACH_BY_MODEL 1u /* it speaks OIP: by its name in a path as well */
-#define TABLE_REACH_RETRIED                                                                        \
-    2u /* its message is of a start, and another is tried: who comes waits */
-#define TABLE_REACH_FLAGS 3u
+/* Readers of version 5 before this one refuse a table with another flag; we look past it. */
 
 /* One replica that is reached over HTTP. */
 enum table_target_kind {
@@ -151,7 +149,9 @@ struct table_residency {
     uint32_t rule_first, rule_count;           /* rows of `rules`; none: all is allowed */
     uint32_t unknown_client;                   /* country_number; COUNTRY_UNKNOWN: refuse */
     uint32_t placement_first, placement_count; /* rows of `placements`; none: nobody told */
-    uint32_t reserved;
+    /* Bit i: the message of its revision i is of a start, and another is tried: who comes waits.
+     * Here, as those before look at no bit of it. */
+    uint32_t retried;
     struct table_text elsewhere; /* why no replica is here, or empty */
 };
 
@@ -189,6 +189,7 @@ struct table_source_revision {
     uint32_t number;
     struct slice runtime, digest, model, message;
     uint32_t reach_kind, reach_flags;
+    bool retried; /* with `message` */
     struct slice authority;
     const struct table_target *targets;
     size_t target_count;
@@ -301,14 +302,6 @@ static inline bool table_reach_http(const struct table_head *table, uint32_t row
     return reach && reach->kind == TABLE_REACH_HTTP;
 }
 
-static inline bool table_retried(const struct table_head *table,
-                                 const struct table_revision *revision)
-{
-    const struct table_reach *reach =
-        table_reach(table, (uint32_t)(revision - table_revision(table, 0)));
-    return reach && reach->flags & TABLE_REACH_RETRIED;
-}
-
 static inline const struct table_target *table_targets(const struct table_head *table,
                                                        const struct table_reach *reach)
 {
@@ -324,6 +317,16 @@ static inline const struct table_residency *table_residency(const struct table_h
         return NULL;
     return (const struct table_residency *)((const char *)table + table->residencies.offset) +
            endpoint;
+}
+
+/* Those behind the 32nd of an endpoint are not known to be. */
+static inline bool table_retried(const struct table_head *table,
+                                 const struct table_revision *revision)
+{
+    const struct table_residency *residency = table_residency(table, revision->endpoint);
+    uint32_t at = (uint32_t)(revision - table_revision(table, 0)) -
+                  table_endpoint(table, revision->endpoint)->revision_first;
+    return residency && at < 32 && residency->retried >> at & 1;
 }
 
 static inline const struct residency_rule *table_rules(const struct table_head *table,

@@ -295,6 +295,8 @@ static void revisions_place(struct arena *arena, struct builder *builder, struct
     endpoint->revision_first = table->revisions.count;
     endpoint->revision_count = (uint32_t)source->revision_count;
     for (size_t i = 0; i < source->revision_count; i++) {
+        if (sorted[i]->retried && i < 32)
+            ((struct table_residency *)(uintptr_t)table_residency(table, row))->retried |= 1u << i;
         uint32_t at = table->revisions.count++;
         struct table_revision *revision =
             (struct table_revision *)(void *)(builder->data + table->revisions.offset) + at;

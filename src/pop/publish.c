@@ -58,7 +58,7 @@ static void source_revision(struct arena *arena, const struct pop_revision *revi
         .digest = slice_of(revision->digest),
         .model = { (const char *)revision->model, revision->model_bytes },
         .message = revision->failed ? slice_of(revision->message) : (struct slice){},
-        .reach_flags = pop_revision_retried(revision) ? TABLE_REACH_RETRIED : 0,
+        .retried = pop_revision_retried(revision),
     };
     if (revision->driver != POP_DRIVER_PROCESS)
         source_reach(arena, revision, ret);

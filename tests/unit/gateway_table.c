@@ -29,7 +29,7 @@ static void endpoint_source(const struct world_endpoint *from, size_t index, str
             .model = from->model ? fake_model() : (struct slice){},
             .message = slice_of(from->message),
             .reach_kind = from->targets ? TABLE_REACH_HTTP : TABLE_REACH_RINGS,
-            .reach_flags = from->retried ? TABLE_REACH_RETRIED : 0,
+            .retried = from->retried,
             .targets = from->targets,
             .target_count = from->target_count,
         };

@@ -106,6 +106,7 @@ static struct slice build(struct arena *arena)
     for (size_t i = 0; i < 2; i++)
         if (revisions[i].number == 3) {
             revisions[i].reach_kind = TABLE_REACH_HTTP;
+            revisions[i].retried = true;
             revisions[i].authority = SLICE("up:80");
             revisions[i].targets = revision_targets;
             revisions[i].target_count = 2;
@@ -185,7 +186,6 @@ static void targets(struct table_head *table, struct slice bytes)
         (field) = right_;                                                                          \
     } while (0)
     WRONG(reach->kind, 2);
-    WRONG(reach->flags, 4);
     WRONG(reach->target_first, 1);
     WRONG(reach->target_count, 3);
     WRONG(reach->authority.bytes, UINT32_MAX);
@@ -198,7 +198,18 @@ static void targets(struct table_head *table, struct slice bytes)
     WRONG(table->targets.count, 1);
     WRONG(table->targets.offset, UINT32_MAX);
 #undef WRONG
+    reach->flags = 4; /* a newer agent's: nothing to us */
     assert_int_equal(table_check(bytes, &err), 0);
+    assert_true(table_retried(table, table_revision(table, row)));
+    assert_false(table_retried(table, table_revision(table, digits->serving)));
+}
+
+/* Those before refuse a table of version 5 with another flag. */
+static void old_readers_take(const struct table_head *table)
+{
+    assert_int_equal(table->version, 5);
+    for (uint32_t i = 0; i < table->reaches.count; i++)
+        assert_int_equal(table_reach(table, i)->flags & ~TABLE_REACH_BY_MODEL, 0);
 }
 
 /* What is there of a version, and what of the ones before it. */
@@ -218,6 +229,7 @@ static void versions(struct table_head *table, struct slice bytes, uint32_t row)
     table->ports.count = 1;
     assert_int_equal(table_check(bytes, &err), ERR_BAD_INPUT);
     table->ports.count = 2;
+    old_readers_take(table);
     targets(table, bytes);
     table->version = 4;
     assert_int_equal(table_check(bytes, &err), 0);
