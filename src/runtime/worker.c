@@ -319,7 +319,7 @@ static ssize_t receive(void *buffer, size_t room, int *fds, size_t *fd_count)
 static bool obey(struct template *template)
 {
     struct perigee_clone clone = {};
-    int fds[CLONE_FDS_MAX];
+    int fds[CLONE_FDS_MAX] = {};
     size_t fd_count;
     ssize_t size = receive(&clone, sizeof clone, fds, &fd_count);
 
