@@ -9,7 +9,7 @@ def engine_or_skip(name):
     try:
         return new_engine(name)
     except Missing as why:
-        pytest.skip(str(why))
+        pytest.skip(f"no engine: {why}")
 
 
 @pytest.fixture(scope="module", params=["podman", "docker"])

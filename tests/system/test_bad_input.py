@@ -582,8 +582,11 @@ def of_engine(name):
 
 
 def may_skip(name, why):
-    """A sanitizer's run has all that does not say it cannot be under one."""
-    return of_engine(name) or (SANITIZED and why.startswith(("a sanitizer", "AddressSanitizer")))
+    """A sanitizer's run has all that does not say it cannot be under one; where no engine runs, and
+    in an installed tree, those are left out that say they want one, or what a build alone has."""
+    return (of_engine(name) or why.startswith("no engine: ") or
+            why.endswith("is beside a build alone") or
+            (SANITIZED and why.startswith(("a sanitizer", "AddressSanitizer"))))
 
 
 def left_out(names, ran, deselected, asked_for_all, whys=()):
@@ -627,8 +630,11 @@ def test_what_is_left_out_is_found(ran, deselected, all_of_it, missed):
 
 @pytest.mark.parametrize("why,sanitized,missed", [
     ("a sanitizer's own malloc", True, set()), ("a sanitizer's own malloc", False, {B}),
-    ("needs root", True, {B}), ("", True, {B})], ids=["its-own", "without", "root", "no-reason"])
-def test_a_sanitizer_excuses_what_it_cannot_run_alone(monkeypatch, why, sanitized, missed):
+    ("no engine: docker.io is not installed", False, set()),
+    ("the clock's shim is beside a build alone", False, set()),
+    ("needs root", True, {B}), ("", True, {B})], ids=["its-own", "without", "no-engine", "installed",
+                                                      "root", "no-reason"])
+def test_what_cannot_be_run_here_is_excused_alone(monkeypatch, why, sanitized, missed):
     monkeypatch.setitem(globals(), "SANITIZED", sanitized)
     assert left_out([A, B, C], GOOD_RUN | {B: "skipped"}, [], True, {B: why}).keys() == missed
 
