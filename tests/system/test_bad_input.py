@@ -632,8 +632,8 @@ def test_what_is_left_out_is_found(ran, deselected, all_of_it, missed):
     ("a sanitizer's own malloc", True, set()), ("a sanitizer's own malloc", False, {B}),
     ("no engine: docker.io is not installed", False, set()),
     ("the clock's shim is beside a build alone", False, set()),
-    ("needs root", True, {B}), ("", True, {B})], ids=["its-own", "without", "no-engine", "installed",
-                                                      "root", "no-reason"])
+    ("needs root", True, {B}), ("", True, {B})],
+    ids=["its-own", "without", "no-engine", "installed", "root", "no-reason"])
 def test_what_cannot_be_run_here_is_excused_alone(monkeypatch, why, sanitized, missed):
     monkeypatch.setitem(globals(), "SANITIZED", sanitized)
     assert left_out([A, B, C], GOOD_RUN | {B: "skipped"}, [], True, {B: why}).keys() == missed
