@@ -95,15 +95,15 @@ void dispatch_wake_due(struct gateway_loop *gl, int64_t now_ns)
 
 /* ---- out ------------------------------------------------------------------------------ */
 
-/* A replica takes a lane's submissions in their order and lanes in turn. Where it forms batches, a
- * run of each of those that it had already may come first, and one of each lane for each of its
- * own. */
-static uint32_t turns(const struct lane *lane, const struct model_info *info)
+/* A replica takes a lane's submissions in their order and lanes in turn, those of a gateway that
+ * stands beside this one among them. Where it forms batches, a run of each of those that it had
+ * already may come first, and one of each lane for each of its own. */
+static uint32_t turns(const struct lane *lane, const struct model_info *info, uint32_t beside)
 {
-    uint32_t lanes = lane->replica->loops, own = lane->outstanding;
-    uint32_t all = place_running(&lane->replica->place); /* this one is among them */
+    uint32_t lanes = 2 * lane->replica->loops, own = lane->outstanding;
+    uint32_t all = place_running(&lane->replica->place) + beside; /* this one is among them */
 
-    if (info->batch_rows_max <= 1 || lanes == 1)
+    if (info->batch_rows_max <= 1)
         return lanes;
     return 1 + (all > own + 1 ? all - own - 1 : 0) + (lanes - 1) * (own + 1);
 }
@@ -127,12 +127,19 @@ static void flight_leave(struct flight *flight, int64_t now_ns)
  * begins when that one has ended, at the earliest. But the replica does not say when it begins, and
  * one that keeps a request back may answer others for ever: once nothing is before it in its lane,
  * what is behind it there says nothing of it, and runs of other lanes come first so many times. */
-static int64_t run_ends_ns(const struct flight *flight)
+static int64_t run_ends_ns(struct flight *flight)
 {
     int64_t since = flight->first_ns ? flight->first_ns : flight->submitted_ns;
     int64_t last = flight->first_ns ? since + (flight->turns - 1) * flight->timeout_ns : INT64_MAX;
     int64_t began = atomic_load(&flight->lane->replica->completed_ns);
+    uint64_t beside = flight->beside;
+    uint32_t has;
 
+    replica_beside(flight->lane->replica, &has, &flight->beside);
+    if (flight->beside != beside)
+        flight->beside_ns = loop_now_ns();
+    if (began < flight->beside_ns)
+        began = flight->beside_ns;
     if (began < since)
         began = since;
     if (began > last)
@@ -196,7 +203,9 @@ void dispatch_start(struct request *request, struct lane *lane, uint32_t slot)
     struct flight *flight = flight_new(gl);
     int64_t now = loop_now_ns();
     int64_t timeout_ns = (int64_t)request->row->timeout_us * 1000;
+    uint32_t beside;
 
+    replica_beside(lane->replica, &beside, &flight->beside);
     flight->gl = gl;
     flight->lane = lane;
     flight->side = request->side;
@@ -204,7 +213,7 @@ void dispatch_start(struct request *request, struct lane *lane, uint32_t slot)
     flight->block = take_ptr(request->block);
     flight->request = request;
     flight->slot = slot;
-    flight->turns = turns(lane, atomic_load(&request->side->revision->model));
+    flight->turns = turns(lane, atomic_load(&request->side->revision->model), beside);
     flight->submitted_ns = now;
     flight->timeout_ns = timeout_ns;
     request->flight = flight;

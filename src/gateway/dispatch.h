@@ -30,6 +30,8 @@ struct flight {
     uint32_t turns;   /* runs of other lanes that may come before its own, and that one */
     int64_t first_ns; /* since when nothing is before it in its lane; 0: something is */
     int64_t submitted_ns, timeout_ns;
+    uint64_t beside;   /* what the replica had completed of the other lane set, */
+    int64_t beside_ns; /* when more of it was last seen; 0: not yet */
 };
 
 /* The request has a place and slot on `lane`: out it goes. */

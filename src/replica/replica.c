@@ -129,6 +129,23 @@ bool replica_quiet_beside(const struct replica *replica)
     return lanes_quiet(replica, !replica->lane_set);
 }
 
+void replica_beside(const struct replica *replica, uint32_t *ret_has, uint64_t *ret_completed)
+{
+    const struct perigee_completion_lane *in =
+        (const void *)(replica->output + PERIGEE_COMPLETIONS_OFFSET);
+    uint64_t has = 0, completed = 0;
+
+    for (uint32_t i = 0; i < replica->loops; i++) {
+        uint32_t at = !replica->lane_set * replica->loops + i;
+        uint64_t head = atomic_load(&in[at].head);
+        uint64_t of_it = atomic_load(&replica->submission->lanes[at].head) - head;
+        has += of_it < replica->slots ? of_it : replica->slots;
+        completed += head;
+    }
+    *ret_has = (uint32_t)(has < replica->slots ? has : replica->slots);
+    *ret_completed = completed;
+}
+
 void replica_lanes_begin(struct replica *replica)
 {
     for (uint32_t i = 0; i < replica->loops; i++) {

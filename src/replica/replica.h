@@ -67,6 +67,8 @@ void replica_unref(struct replica *replica); /* NULL is allowed */
  * that is. The other set has slots of its own, and may be as busy as it likes. */
 bool replica_quiet(const struct replica *replica);
 bool replica_quiet_beside(const struct replica *replica); /* the same of the other set */
+/* Of the other set, by what the replica says: how many it has and has ever completed. */
+void replica_beside(const struct replica *replica, uint32_t *ret_has, uint64_t *ret_completed);
 /* Sets the lanes of this instance to where their rings stand; quiet, before a loop gets it. */
 void replica_lanes_begin(struct replica *replica);
 

@@ -174,6 +174,35 @@ static void test_runs_of_other_loops_are_no_time_of_its_own(void **state)
     end(&world, &fake);
 }
 
+/* The replica takes the lanes of a gateway beside this one in turn as well: three runs of theirs,
+ * each of two thirds of the timeout, come first. */
+static void test_runs_of_another_gateway_are_no_time_of_its_own(void **state)
+{
+    struct world_endpoint both[] = { digits, digits };
+    struct world world;
+    struct fake fake;
+    union message message;
+    char *request = json_request(HEAD("digits"));
+    (void)state;
+
+    both[1].name = "cold";
+    both[1].queue_cold_ms = 1300;
+    begin(&world, &fake, both, 2, FAKE_STEPS);
+    int fd = ask_loop(&world, 0, request);
+    fake_await_taken(&fake, 1);
+    struct perigee_completion_lane *beside = (void *)(fake.output + PERIGEE_COMPLETIONS_OFFSET);
+    beside += !(world.instance & 1) * WORLD_LOOPS;
+    for (unsigned i = 0; i < 3; i++) {
+        cold_passes(&world);
+        atomic_fetch_add(&beside[i % WORLD_LOOPS].head, 1);
+    }
+    cold_passes(&world);
+    fake_step(&fake);
+    answered(&fd, 200, "\"data\":[2]");
+    assert_false(world_maybe(&world, false, MESSAGE_REPLICA_KILL, 0, &message));
+    end(&world, &fake);
+}
+
 struct kept {
     int fd;
     unsigned others; /* whose loop */
@@ -588,6 +617,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_timeout_is_that_of_a_run),
         cmocka_unit_test(test_runs_of_other_loops_are_no_time_of_its_own),
+        cmocka_unit_test(test_runs_of_another_gateway_are_no_time_of_its_own),
         cmocka_unit_test(test_one_kept_request_among_others),
         cmocka_unit_test(test_no_request_before_the_walls_were_seen),
         cmocka_unit_test(test_an_upload_over_a_change_of_the_table),
