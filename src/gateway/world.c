@@ -171,7 +171,8 @@ static void reach_set(struct revision *revision, const struct table_head *head, 
 
     for (uint32_t i = 0; i < reach->target_count; i++)
         ready += targets[i].flags & TABLE_TARGET_READY;
-    revision->http = true;
+    if (!revision->http) /* written once: with the next table loops read it */
+        revision->http = true;
     revision->reach_row = row;
     if ((atomic_exchange(&revision->ready, ready) > 0) != (ready > 0))
         atomic_store(&revision->cold_since_ns, 0);
