@@ -176,7 +176,7 @@ def test_views_of_usage_and_what_it_costs(busy, scratch):
     assert always["replicas"] == 1 and always["seconds"] > 0
     kept = float(always["cost"]) * 1e6
     idle = row["idle_us"] * always["seconds"] * 1000 / max(row["idle_ms"], 1) / 100
-    memory = cost["memory"] * always["seconds"] * 1000 / row["life_ms"]
+    memory = row["memory_kibs"] * 1000 / 2**20 * always["seconds"] * 1000 / row["life_ms"]
     assert kept == pytest.approx(cost["requests"] + cost["busy"] + idle + memory, rel=0.001, abs=5)
     assert float(always["saved"]) * 1e6 == pytest.approx(kept - cost["total"], abs=2)
     # By whatever it is looked at, the sum is the same.
