@@ -136,6 +136,15 @@ static int strings(struct arena *arena, const struct tensor_file *tensor, struct
     return 0;
 }
 
+/* Names of models' outputs have slashes ("/fc/Gemm_output_0"), and none a part "..". */
+static bool leads_up(struct slice name)
+{
+    while (name.data)
+        if (slice_is(slice_cut(&name, '/'), ".."))
+            return true;
+    return false;
+}
+
 int npz_add(struct npz *npz, struct slice name, const struct tensor_file *tensor, struct err *err)
 {
     struct tensor_file shown = *tensor;
@@ -150,8 +159,8 @@ int npz_add(struct npz *npz, struct slice name, const struct tensor_file *tensor
         return err_wrap(err, "output '%s'", ERR_SLICE(name));
     struct slice head = header(npz->arena, descr, &shown.shape);
     uint64_t bytes = (uint64_t)head.size + shown.data.size;
-    if (name.size > NAME_BYTES_MAX || memchr(name.data, '/', name.size) ||
-        memchr(name.data, '\\', name.size) || memchr(name.data, '\0', name.size))
+    if (name.size > NAME_BYTES_MAX || leads_up(name) || memchr(name.data, '\\', name.size) ||
+        memchr(name.data, '\0', name.size))
         return err_set(err, ERR_BAD_INPUT, "output '%s' has no name for a file in an archive",
                        ERR_SLICE(name));
     if (npz->count == MEMBERS_MAX ||

@@ -259,6 +259,10 @@ static void test_npz_written(void **state)
     }
     struct tensor_file scalar = { TENSOR_FP64, {}, { data, 8 } };
     assert_int_equal(npz_add(npz, SLICE("a/b \xc3\xa9"), &scalar, &err), 0);
+    assert_int_equal(npz_add(npz, SLICE("/fc/a..b/.../c"), &scalar, &err), 0);
+    assert_int_equal(npz_add(npz, SLICE("a/../b"), &scalar, &err), ERR_BAD_INPUT);
+    assert_int_equal(npz_add(npz, SLICE(".."), &scalar, &err), ERR_BAD_INPUT);
+    assert_int_equal(npz_add(npz, SLICE("a\\b"), &scalar, &err), ERR_BAD_INPUT);
     assert_int_equal(npz_end(npz, 0, &err), 0);
     FILE *file = fopen(path, "r");
     assert_non_null(file);
