@@ -37,7 +37,7 @@ enum {
     JUDGED_LEAST = ENDPOINTS / 2, /* endpoints of a world; most have all */
 };
 /* Of a PoP's share, beyond chance: 0.5 where a herd comes and goes whole. The worst of the many
- * shares of a world, and the mean of that over worlds: 0.03, and 0.17 without the clients' draws of
+ * shares of a world, and the mean of that over worlds: 0.03, and 0.14 without the clients' draws of
  * route.h. */
 #define HERD_MOST 0.15
 #define HERD_MEAN_MOST 0.06
