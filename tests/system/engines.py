@@ -354,7 +354,8 @@ class Engine:
             self.ask("DELETE", f"/v1.41/containers/{container['Id']}?force=1")
         # They end by themselves, while the engine is there; one that it forgot, as Docker does
         # where a client went away in the midst of a start, does not.
-        mine = [pid for pid in children(os.getpid()) if self._is_mine(pid)]
+        mine = [pid for pid in children(os.getpid())
+                if pid != self.process.pid and self._is_mine(pid)]
         with contextlib.suppress(TooLate):
             for pid in mine:
                 wait_exit(pid, "the end of what the engine started")
