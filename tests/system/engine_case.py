@@ -5,9 +5,9 @@ import pytest
 from engines import Missing, compile_server, new_engine
 
 
-def engine_or_skip(name):
+def engine_or_skip(name, kinds=None):
     try:
-        return new_engine(name)
+        return new_engine(name, kinds)
     except Missing as why:
         pytest.skip(f"no engine: {why}")
 

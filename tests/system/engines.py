@@ -26,7 +26,6 @@ CGROUPS = pathlib.Path("/sys/fs/cgroup")
 BUSYBOX = pathlib.Path("/bin/busybox")
 # A server that answers each request with a line, on $PORT; what it does else is its argument.
 SERVER = r"""
-#define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -236,12 +235,23 @@ class Image:
 
 def compile_server(folder):
     """The server as a static program, or a reason why there is none."""
-    source, program = folder / "server.c", folder / "server"
+    source = folder / "server.c"
     source.write_text(SERVER)
-    done = subprocess.run(["gcc", "-static", "-Os", "-w", "-o", program, source],
-                          stderr=subprocess.PIPE, text=True, check=False)
+    return compile_static(folder, source)
+
+
+def compile_static(folder, source, *libraries):
+    program = folder / source.stem
+    done = subprocess.run(["gcc", "-static", "-Os", "-w", "-D_GNU_SOURCE", "-o", program, source,
+                           *libraries], stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return program.read_bytes()
+
+
+def compile_known(folder, name, *libraries):
+    """One of programs/."""
+    source = pathlib.Path(__file__).parent / "programs" / f"{name}.c"
+    return compile_static(folder, source, *libraries)
 
 
 def server_image(program, *command, **config):
@@ -433,9 +443,10 @@ network_config_dir = "{folder}/networks"
 
 
 class Docker(Engine):
-    """dockerd without any network of its own: what is tried needs none."""
+    """dockerd without any network of its own: most of what is tried needs none."""
 
     name = "Docker"
+    network = ("--bridge=none",)
 
     def __init__(self, folder):
         super().__init__(folder)
@@ -447,7 +458,7 @@ class Docker(Engine):
     def command(self):
         return ["dockerd", "--data-root", self.folder / "root", "--exec-root", self.folder / "exec",
                 "--pidfile", self.folder / "pid", "-H", f"unix://{self.socket}",
-                "--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false",
+                *self.network, "--iptables=false", "--ip6tables=false", "--ip-forward=false",
                 "--ip-masq=false", "--userland-proxy=false", "--group", "root",
                 "--log-level", "warn"]
 
@@ -455,13 +466,13 @@ class Docker(Engine):
 ENGINES = {"podman": Podman, "docker": Docker}
 
 
-def new_engine(name):
-    """Started; or Missing."""
+def new_engine(name, kinds=None):
+    """Started; or Missing. `kinds`: others than ENGINES."""
     if os.geteuid() != 0:
         raise Missing("engines are tried as root alone")
     folder = pathlib.Path(tempfile.mkdtemp(prefix="pg-engine-", dir="/tmp"))
     try:
-        return ENGINES[name](folder).start()
+        return (kinds or ENGINES)[name](folder).start()
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
