@@ -470,8 +470,8 @@ static void kill_me_after(long ns)
         _exit(3);
 }
 
-/* Its last moment is drawn from its beginning, or from its first change: the first may find it still
- * opening what is there, however slow that is, the second has changed something. */
+/* Its last moment is drawn from its beginning, or from its first change: the first may find it
+ * still opening what is there, however slow that is, the second has changed something. */
 [[gnu::noreturn]] static void change_for_ever(int pipe_fd, long ns, bool from_change)
 {
     struct err err;
