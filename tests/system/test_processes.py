@@ -285,7 +285,7 @@ def test_no_control_group_is_left(new_perigee):
 def layout(pid):
     """Where the program lies: clones of one template lie as it does."""
     with open(f"/proc/{pid}/maps", encoding="ascii") as maps:
-        return maps.readline().split("-")[0]
+        return next(line for line in maps if "perigee-worker-" in line).split("-")[0]
 
 
 def walls_of(perigee, pid):
