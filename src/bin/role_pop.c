@@ -71,6 +71,7 @@ static const struct cli_option dns_options[] = {
     { "--listen-admin", "ADDRESS", "/metrics, /healthz, /readyz; 127.0.0.1:8002 unless told.", false },
     { "--zone", "DOMAIN", "Endpoints are hosts below it; control's zone unless told.", false },
     { "--why-from", "CIDR,..", "Who may ask DNS why: _why.NAME below the zone, as TXT. This machine unless told.", false },
+    { "--beside", "POP", "The PoP in whose place it stands: what cuts off that one cuts off this one, and says nothing of the others.", false },
     { "--addresses", "FILE", "Where clients' addresses are (docs/residency.md).", false },
     { "--geo", "FILE", "An MMDB for addresses that the file does not name.", false },
     { "--sets", "FILE", "Sets of countries of your own (docs/residency.md).", false },
@@ -363,7 +364,22 @@ static int pop_run(struct cli *cli, struct err *err)
     return joined_run(cli, PART_POP | PART_DNS, err);
 }
 
+/* Left in the environment, for its agent; from there it is not taken. */
+static int read_beside(struct cli *cli, struct err *err)
+{
+    const char *beside = cli_option_value(cli, "--beside");
+    if (beside && spec_check_name(slice_of(beside), "PoP", err) < 0)
+        return err_wrap(err, "--beside");
+    if (beside)
+        (void)setenv(POP_BESIDE_ENVIRONMENT, beside, 1);
+    else
+        (void)unsetenv(POP_BESIDE_ENVIRONMENT);
+    return 0;
+}
+
 static int dns_run(struct cli *cli, struct err *err)
 {
+    if (read_beside(cli, err) < 0)
+        return cli_usage(cli, err->code);
     return joined_run(cli, PART_AGENT | PART_DNS, err);
 }

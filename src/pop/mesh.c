@@ -81,6 +81,7 @@ static void peer_set(struct pop_mesh *mesh, const struct table_source_pop *pop, 
         peer = peer_new(mesh, pop->name, now_ns);
     peer->listed = true;
     peer->self = self;
+    peer->beside = mesh->beside && slice_is(pop->name, mesh->beside);
     peer->draining = pop->flags & TABLE_POP_DRAINING;
     if (pop->flags & TABLE_POP_UP)
         peer->told_ns = 0;
@@ -289,6 +290,12 @@ uint32_t pop_mesh_health(struct pop_mesh_peer *peer, int64_t now_ns)
 
 /* ---- whom others reach ------------------------------------------------------------------- */
 
+/* Whoever is cut off with us says nothing of whether we are. */
+static bool ours(const struct pop_mesh_peer *peer)
+{
+    return peer->self || peer->beside;
+}
+
 /* It has said so itself: one that it does not know may be as dead as it looks from here. */
 static bool reaches(const struct pop_mesh_peer *witness, uint64_t key)
 {
@@ -315,7 +322,7 @@ static size_t witnesses_of(struct pop_mesh *mesh, int64_t now_ns,
     size_t count = 0;
     LIST_EACH (peer, &mesh->peers, struct pop_mesh_peer, link) {
         float rtt_ms = pop_mesh_rtt_ms(peer);
-        if (peer->self || pop_mesh_health(peer, now_ns) >= MESH_DOWN)
+        if (ours(peer) || pop_mesh_health(peer, now_ns) >= MESH_DOWN)
             continue;
         size_t at = count;
         while (at > 0 && rtt_ms < rtts_ms[at - 1])
@@ -361,7 +368,7 @@ static uint32_t best_health(struct pop_mesh *mesh, int64_t now_ns, bool *ret_uns
     uint32_t best = MESH_DOWN;
     *ret_unsaid = false;
     LIST_EACH (peer, &mesh->peers, struct pop_mesh_peer, link) {
-        uint32_t health = peer->self ? MESH_DOWN : pop_mesh_health(peer, now_ns);
+        uint32_t health = ours(peer) ? MESH_DOWN : pop_mesh_health(peer, now_ns);
         best = health < best ? health : best;
         *ret_unsaid = *ret_unsaid || health == MESH_UNSAID;
     }
@@ -372,7 +379,7 @@ static uint32_t best_health(struct pop_mesh *mesh, int64_t now_ns, bool *ret_uns
 static bool silent_since(const struct pop_mesh_peer *peer, int64_t since_ns)
 {
     bool before = peer->health.beat_ns == 0 && peer->told_ns != 0;
-    return !peer->self && !peer->refused && !before && last_word_ns(peer) >= since_ns;
+    return !ours(peer) && !peer->refused && !before && last_word_ns(peer) >= since_ns;
 }
 
 /* Nobody is up: those who fell silent in one moment with another one are as cut off as we are. */
@@ -406,7 +413,7 @@ static bool control_hears(struct pop_mesh *mesh)
 {
     const struct pop_mesh_peer *peer;
     LIST_EACH (peer, &mesh->peers, struct pop_mesh_peer, link)
-        if (!peer->self && peer->told_ns == 0)
+        if (!ours(peer) && peer->told_ns == 0)
             return true;
     return false;
 }

@@ -14,6 +14,10 @@
  * that refuses is dead. Control's word counts against them where it hears another, since then it is
  * not cut off with us.
  *
+ * A DNS server has no gateway of its own. The PoP that it stands beside, where it was told of one
+ * (POP_BESIDE_ENVIRONMENT), is as its own: what cuts off one cuts off both, so that it is no other
+ * and no witness.
+ *
  * What it costs: a question is 0.17 ms of the agent and 0.1 ms of the gateway that answers (a box,
  * two cores): for 300 PoPs 5 % and 3 % of a core. Some 110 bytes for each endpoint at each PoP that
  * has it, MESH_LINES_MAX of them in all; publishing sorts 32 bytes of each once a second: of 1,000
@@ -60,6 +64,7 @@ struct pop_mesh_peer {
     struct pop_mesh *mesh;
     char name[MESH_NAME_BYTES];
     bool self, draining, listed;
+    bool beside; /* it stands where this one does: cut off with it, and so no witness */
     struct address addresses[POP_ADDRESSES_MAX];
     size_t address_count, address_at;
     struct health health;
@@ -92,6 +97,7 @@ struct pop_mesh {
     struct list peers;
     size_t peer_count, line_count;
     uint64_t number;
+    const char *beside;   /* name of the PoP that this one, which is none, stands beside; or NULL */
     int64_t published_ns; /* 0: never */
     bool dirty;           /* PoPs came or went */
 };

@@ -13,7 +13,8 @@
 /* How many bytes model folders may have that nothing runs any more, with those that something
  * runs: "NB" in the environment. */
 #define MODELS_ENVIRONMENT "PERIGEE_MODEL_CACHE"
-#define ENGINE_ENVIRONMENT "PERIGEE_ENGINE" /* "unix:PATH": --engine */
+#define ENGINE_ENVIRONMENT "PERIGEE_ENGINE"     /* "unix:PATH": --engine */
+#define POP_BESIDE_ENVIRONMENT "PERIGEE_BESIDE" /* of a DNS server, the PoP's name: --beside */
 #define MODELS_BYTES_MAX (UINT64_C(10) << 30)
 
 /* Runs until the supervisor drains it or is gone; the process' exit code. Takes both descriptors:

@@ -18,6 +18,7 @@
 #include "io/loop.h"
 #include "io/timer.h"
 #include "pop/agent.h"
+#include "pop/pop.h"
 #include "proto/hop.h"
 #include "sys/fd.h"
 #include "sys/shm.h"
@@ -252,6 +253,7 @@ void agent_mesh_changed(struct agent *agent)
     struct address own = own_address(agent);
     if (!agent->gone)
         return;
+    agent->mesh.beside = getenv(POP_BESIDE_ENVIRONMENT);
     pop_mesh_set(&agent->mesh, agent->pop.peers, agent->pop.peer_count, slice_of(agent->start.pop),
                  &own, on_gone, loop_now_ns());
     if (!pop_mesh_needed(&agent->mesh)) {

@@ -86,8 +86,8 @@ def test_dns_alone_names_the_nearest_and_is_nobodys_place(named):
     assert addresses(server, ZONE, subnet=JAPAN) == ["127.0.1.2"]
     measured = "health and load as ns-1 measures them"
     why = until("what it measures", lambda: (said := texts(ask(
-        server, f"_why.digits.{ZONE}", "TXT", subnet=JAPAN))) and measured in said and said)
-    assert why[1].startswith("tokyo: 1")
+        server, f"_why.digits.{ZONE}", "TXT", subnet=JAPAN))) and measured in said
+        and said[1].startswith("tokyo: 1") and said)  # both have said that they are warm
     assert not any(line.startswith("ns-1") for line in why)
     assert addresses(server, f"ns1.{ZONE}") == ["127.0.0.1"]
     assert server.metric("perigee_dns_answers_total") > 0
@@ -175,6 +175,7 @@ def test_pops_and_dns_servers_are_not_taken_for_each_other(named, scratch):
     refused("nothing to run", server, "dns", *ports, scratch / "ns", "--listen-dns", "none",
             status=2)
     refused("--why-from", server, "dns", *ports, scratch / "ns", "--why-from", "x", status=2)
+    refused("--beside", server, "dns", *ports, scratch / "ns", "--beside", "Paris", status=2)
     # No token was used up by that. A home stays what it has joined as.
     server.start("--join", named.url, "--token-file", scratch / "ns")
     until("it reports", lambda: named.states()["ns-1"] == "ready")

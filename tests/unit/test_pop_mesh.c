@@ -377,13 +377,19 @@ static const struct {
       true, true, true },
 };
 
-static void silence(struct pop_mesh *mesh, size_t row, int64_t *now_ns)
+/* Paris answers on: as our own gateway, or as the PoP that a DNS server stands beside, and then it
+ * says that it reaches nobody either. */
+static void silence(struct pop_mesh *mesh, size_t row, bool beside, int64_t *now_ns)
 {
+    const struct address none = {};
     struct table_source_pop told[3] = { pops[0], pops[1], pops[2] };
     told[1].flags = strchr(silences[row].heard, 't') ? TABLE_POP_UP : 0;
     told[2].flags = strchr(silences[row].heard, 'q') ? TABLE_POP_UP : 0;
+    told[0].flags = TABLE_POP_UP;
     pop_mesh_init(mesh);
-    pop_mesh_set(mesh, told, silences[row].alone ? 2 : 3, SLICE("paris"), &own, on_gone, *now_ns);
+    mesh->beside = beside ? "paris" : NULL;
+    pop_mesh_set(mesh, told, silences[row].alone ? 2 : 3, beside ? SLICE("ns-1") : SLICE("paris"),
+                 beside ? &none : &own, on_gone, *now_ns);
     struct pop_mesh_peer *tokyo = pop_mesh_find(mesh, SLICE("tokyo"));
     struct pop_mesh_peer *quito = pop_mesh_find(mesh, SLICE("quito"));
     if (!silences[row].unheard)
@@ -404,11 +410,12 @@ static void silence(struct pop_mesh *mesh, size_t row, int64_t *now_ns)
 static void test_all_fall_silent(void **)
 {
     struct arena *arena = arena_new();
-    for (size_t i = 0; i < sizeof silences / sizeof *silences; i++) {
+    for (size_t n = 0; n < 2 * (sizeof silences / sizeof *silences); n++) {
         struct pop_mesh mesh;
         int64_t now = 10 * SECOND;
-        print_message("  %s\n", silences[i].name);
-        silence(&mesh, i, &now);
+        size_t i = n / 2;
+        print_message("  %s%s\n", silences[i].name, n % 2 ? ", of a DNS server beside one" : "");
+        silence(&mesh, i, n % 2, &now);
         const struct mesh_head *head = printed(&mesh, arena, now);
         const struct mesh_pop *tokyo = mesh_find_pop(head, SLICE("tokyo"));
         const struct mesh_pop *quito = mesh_find_pop(head, SLICE("quito"));
@@ -416,6 +423,7 @@ static void test_all_fall_silent(void **)
         assert_int_equal(tokyo->health, MESH_DOWN); /* nothing is passed on to it */
         assert_int_equal(tokyo->elsewhere, silences[i].tokyo);
         assert_int_equal(quito && quito->elsewhere, silences[i].quito);
+        assert_int_equal(mesh_find_pop(head, SLICE("paris"))->health, MESH_UP);
         pop_mesh_deinit(&mesh);
     }
     arena_free(arena);
@@ -494,7 +502,7 @@ static void test_who_is_heard_again(void **)
 {
     struct pop_mesh mesh;
     int64_t now = 10 * SECOND, again;
-    silence(&mesh, 0, &now);
+    silence(&mesh, 0, false, &now);
     struct pop_mesh_peer *tokyo = pop_mesh_find(&mesh, SLICE("tokyo"));
     struct pop_mesh_peer *quito = pop_mesh_find(&mesh, SLICE("quito"));
     pop_mesh_missed(tokyo, false, now);
