@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* perigee up --fleet FILE: control, then a PoP for each row, each a process tree with a home of its
- * own, behind a relay (bin/town.h). */
+/* perigee up --fleet FILE: control, then a PoP for each row and DNS, each a process tree with a
+ * home of its own; behind a relay, but for DNS (bin/town.h). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,8 +21,6 @@
 #include "sys/fd.h"
 #include "sys/home.h"
 
-enum { ADDRESSES_BYTES_MAX = 64 << 10 };
-
 /* Of `up`'s flags those that say nothing to a fleet. */
 static const char *const refused[] = { "--pop",       "--country", "--city",
                                        "--addresses", "--open",    "--listen-tls" };
@@ -32,8 +30,9 @@ static const char *const refused[] = { "--pop",       "--country", "--city",
 static int read_ports(const struct cli *cli, struct ports *ports, struct err *err)
 {
     struct listen_address addresses[LISTEN_ADDRESSES_MAX];
-    const char *given = cli_option_value(cli, ports->flag);
-    int r = listen_parse(ports->flag, given ? given : ports->usual, addresses, &ports->count, err);
+    int r = listen_parse(ports->flag,
+                         town_listen_text(cli, ports->flag, ports->environment, ports->usual),
+                         addresses, &ports->count, err);
     for (size_t i = 0; i < ports->count && r == 0; i++) {
         struct address address;
         address_from(&addresses[i].storage, addresses[i].size, &address);
@@ -121,27 +120,6 @@ static const char *faces_text(const struct town *town, const struct ports *ports
     return all ? all : "none";
 }
 
-/* The first PoP's tree answers DNS, and has written down where. */
-static const char *dns_text(const struct town *town)
-{
-    struct arena *arena = town->cli->arena;
-    const char *all = NULL;
-    struct slice text;
-    yyjson_val *root, *item;
-    size_t index, count;
-    const char *path = arena_format(arena, "%s/run/addresses.json", town_home(town, 0));
-    if (disk_read(path, ADDRESSES_BYTES_MAX, arena, &text, NULL) < 0 ||
-        json_parse(arena, text, NULL, &root, NULL) < 0)
-        return "none";
-    yyjson_arr_foreach(json_member(root, "dns"), index, count, item)
-    {
-        struct address address;
-        if (address_parse(json_slice(item), &address, NULL) == 0)
-            all = town_list_add(arena, all, &address);
-    }
-    return all ? all : "none";
-}
-
 /* The same keys as of one PoP: those of the first at 127.0.0.1. Then each by its name. */
 static int write_addresses(const struct town *town, struct err *err)
 {
@@ -153,7 +131,7 @@ static int write_addresses(const struct town *town, struct err *err)
     write_list(&w, "tls", arena, "none");
     write_list(&w, "control", arena, town_control_text(town, false));
     write_list(&w, "admin", arena, faces_text(town, &town->admin));
-    write_list(&w, "dns", arena, dns_text(town));
+    write_list(&w, "dns", arena, town_dns_text(town));
     json_key(&w, "pops");
     json_object_begin(&w);
     for (size_t i = 0; i < town->fleet.pop_count; i++) {
@@ -174,13 +152,14 @@ static int on_ready(void *data, struct err *err)
     static const char *const titles[] = { "POP", "CITY", "GATEWAY" };
     struct town *town = data;
     struct cli *cli = town->cli;
+    town_dns_keep(town);
     int r = write_addresses(town, err);
     if (r < 0)
         return r;
     printf("A fleet of %zu is up. Its home is ", town->fleet.pop_count);
     cli_print_text(stdout, slice_of(cli->home));
     printf("\nControl is at %s.\nDNS is at %s.\n\n", town_control_text(town, false),
-           dns_text(town));
+           town_dns_text(town));
     struct cli_table *table = cli_table_new(cli, titles, 3);
     for (size_t i = 0; i < town->fleet.pop_count; i++)
         cli_table_row(table, (struct slice[]){
@@ -221,6 +200,8 @@ static int make_homes(const struct town *town, struct err *err)
         r = disk_folder(record, err);
     if (r == 0)
         r = home_make(town_control_home(town), err);
+    if (r == 0 && town->dns)
+        r = home_make(town_dns_home(town), err);
     for (size_t i = 0; i < town->fleet.pop_count && r == 0; i++)
         r = home_make(town_home(town, i), err);
     return r;
@@ -231,9 +212,15 @@ int fleet_up(struct cli *cli, struct err *err)
     struct town *town = ARENA_NEW(cli->arena, struct town);
     auto_close int lock = -1;
     town->cli = cli;
-    town->gateway = (struct ports){ "--listen-gateway", "127.0.0.1:8000,127.0.0.1:8001", {}, 0 };
-    town->control = (struct ports){ "--listen-control", "127.0.0.1:8080", {}, 0 };
-    town->admin = (struct ports){ "--listen-admin", "127.0.0.1:8002", {}, 0 };
+    town->gateway = (struct ports){ .flag = "--listen-gateway",
+                                    .environment = "PERIGEE_LISTEN_GATEWAY",
+                                    .usual = "127.0.0.1:8000,127.0.0.1:8001" };
+    town->control = (struct ports){ .flag = "--listen-control",
+                                    .environment = "PERIGEE_LISTEN_CONTROL",
+                                    .usual = "127.0.0.1:8080" };
+    town->admin = (struct ports){ .flag = "--listen-admin",
+                                  .environment = "PERIGEE_LISTEN_ADMIN",
+                                  .usual = "127.0.0.1:8002" };
     uint64_t record_bytes_max = 0;
     int r = check_flags(cli, err);
     if (r == 0)
@@ -250,6 +237,8 @@ int fleet_up(struct cli *cli, struct err *err)
         r = err_set(err, ERR_BAD_INPUT, "--listen-control: a fleet needs its control");
     if (r == 0)
         r = read_fleet(town, err);
+    if (r == 0)
+        r = town_read_dns(town, err);
     if (r == 0)
         r = up_geo(cli, err);
     if (r == 0)

@@ -2,6 +2,7 @@
 #include "bin/town.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -76,6 +77,15 @@ int town_choose_admin(struct town *town, struct err *err)
     return 0;
 }
 
+const char *town_listen_text(const struct cli *cli, const char *flag, const char *environment,
+                             const char *usual)
+{
+    const char *given = cli_option_value(cli, flag), *told = getenv(environment);
+    if (given)
+        return given;
+    return told && *told ? told : usual;
+}
+
 const char *town_list_add(struct arena *arena, const char *all, const struct address *address)
 {
     char text[ADDRESS_TEXT_BYTES];
@@ -127,9 +137,8 @@ const char *town_control_home(const struct town *town)
     return arena_format(town->cli->arena, "%s/fleet-control", town->cli->home);
 }
 
-/* Rows of a flag and its value, and those of `up`'s own flags that are passed on. */
-static const char *const *arguments_of(const struct town *town, const char *command,
-                                       const char *const said[][2], const char *const *passed)
+const char *const *town_arguments(const struct town *town, const char *command,
+                                  const char *const said[][2], const char *const *passed)
 {
     const struct cli *cli = town->cli;
     const char **all = ARENA_ARRAY(cli->arena, const char *, ARGUMENTS_MAX);
@@ -150,47 +159,43 @@ static const char *const *arguments_of(const struct town *town, const char *comm
 static const char *const *control_arguments(const struct town *town)
 {
     static const char *const passed[] = { "--zone", "--api-host", "--log-level", NULL };
-    return arguments_of(town, "control",
-                        (const char *const[][2]){
-                            { "--home", town_control_home(town) },
-                            { "--listen-control", town_control_text(town, true) },
-                            {},
-                        },
-                        passed);
+    return town_arguments(town, "control",
+                          (const char *const[][2]){
+                              { "--home", town_control_home(town) },
+                              { "--listen-control", town_control_text(town, true) },
+                              {},
+                          },
+                          passed);
 }
 
-/* One DNS for all, at the address of the fleet itself: who asks is known by its own address. */
-static const char *dns_listen(const struct cli *cli)
+const char *town_join_url(const struct town *town)
 {
-    const char *given = cli_option_value(cli, "--listen-dns");
-    return given ? given : "127.0.0.1:5300";
+    struct slice rest = slice_of(town_control_text(town, false));
+    struct slice first = slice_cut(&rest, ',');
+    return arena_format(town->cli->arena, "http://%.*s", SLICE_FMT(first));
 }
 
 static const char *const *pop_arguments(const struct town *town, size_t pop)
 {
     static const char *const passed[] = { "--loops",   "--spin-us",   "--limits",
                                           "--sandbox", "--log-level", NULL };
-    struct slice control = slice_of(town_control_text(town, false));
-    control = slice_cut(&control, ',');
-    return arguments_of(
-        town, "pop",
-        (const char *const[][2]){
-            { "--home", town_home(town, pop) },
-            { "--join", arena_format(town->cli->arena, "http://%.*s", SLICE_FMT(control)) },
-            { "--listen-gateway", town_gateway_text(town, pop, true) },
-            { "--listen-admin", town_admin_text(town, pop, true) },
-            { "--listen-dns", pop == 0 ? dns_listen(town->cli) : "none" },
-            {},
-        },
-        passed);
+    return town_arguments(town, "pop",
+                          (const char *const[][2]){
+                              { "--home", town_home(town, pop) },
+                              { "--join", town_join_url(town) },
+                              { "--listen-gateway", town_gateway_text(town, pop, true) },
+                              { "--listen-admin", town_admin_text(town, pop, true) },
+                              { "--listen-dns", "none" },
+                              {},
+                          },
+                          passed);
 }
 
-const char **town_environment(const struct town *town, size_t pop)
+const char **town_environment(const struct town *town, struct ip place)
 {
     const char **all = ARENA_ARRAY(town->cli->arena, const char *, 3);
-    struct ip face = fleet_face(pop);
     char text[IP_TEXT_BYTES];
-    all[0] = arena_format(town->cli->arena, HTTP_SOURCE_ENVIRONMENT "=%s", ip_text(&face, text));
+    all[0] = arena_format(town->cli->arena, HTTP_SOURCE_ENVIRONMENT "=%s", ip_text(&place, text));
     return all;
 }
 
@@ -198,7 +203,7 @@ size_t town_trees(const struct box_tree **ret, void *data)
 {
     struct town *town = data;
     struct arena *arena = town->cli->arena;
-    size_t count = town->fleet.pop_count + 1;
+    size_t count = town->fleet.pop_count + 1 + (town->dns != NULL);
     town->trees = ARENA_ARRAY(arena, struct box_tree, count);
     town->trees[0] = (struct box_tree){
         .name = "control",
@@ -212,9 +217,11 @@ size_t town_trees(const struct box_tree **ret, void *data)
             .pop = i,
             .round = 1,
             .arguments = pop_arguments(town, i),
-            .environment = town_environment(town, i),
+            .environment = town_environment(town, fleet_face(i)),
             .ready_file = arena_format(arena, "%s/run/addresses.json", town_home(town, i)),
         };
+    if (town->dns)
+        town->trees[count - 1] = town_dns_tree(town);
     *ret = town->trees;
     return count;
 }

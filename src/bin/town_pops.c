@@ -10,6 +10,7 @@
 #include "http/client.h"
 #include "http/fetch.h"
 #include "pop/pop.h"
+#include "spec/pop.h"
 #include "spec/units.h"
 #include "sys/env_linux.h"
 
@@ -39,6 +40,18 @@ static void write_money(struct json_writer *w, const char *key, const struct mon
         json_member_text(w, key, units_print_money(text, money));
 }
 
+static void write_place(struct json_writer *w, const struct town *town, size_t index)
+{
+    const struct fleet_place *place = &town->fleet.places[index];
+    char country[3];
+    country_code_of(place->country, country);
+    json_member_text(w, "country", country);
+    json_member_double(w, "latitude", place->latitude);
+    json_member_double(w, "longitude", place->longitude);
+    if (town->fleet.pops[index].city.size)
+        json_member_string(w, "city", town->fleet.pops[index].city);
+}
+
 static void write_limits(struct json_writer *w, const struct fleet_pop *pop)
 {
     char text[UNITS_BYTES];
@@ -62,19 +75,13 @@ static void write_limits(struct json_writer *w, const struct fleet_pop *pop)
 static struct slice pop_json(const struct town *town, size_t index)
 {
     const struct fleet_pop *pop = &town->fleet.pops[index];
-    const struct fleet_place *place = &town->fleet.places[index];
     struct ip face = fleet_face(index);
-    char country[3], text[IP_TEXT_BYTES];
+    char text[IP_TEXT_BYTES];
     struct json_writer w;
-    country_code_of(place->country, country);
     json_begin(&w, town->cli->arena, 0);
     json_object_begin(&w);
     json_member_string(&w, "name", pop->name);
-    json_member_text(&w, "country", country);
-    json_member_double(&w, "latitude", place->latitude);
-    json_member_double(&w, "longitude", place->longitude);
-    if (pop->city.size)
-        json_member_string(&w, "city", pop->city);
+    write_place(&w, town, index);
     if (pop->region.size)
         json_member_string(&w, "region", pop->region);
     json_key(&w, "addresses");
@@ -87,6 +94,19 @@ static struct slice pop_json(const struct town *town, size_t index)
         json_string(&w, pop->flavors[i]);
     json_array_end(&w);
     write_limits(&w, pop);
+    json_object_end(&w);
+    return json_end(&w);
+}
+
+/* It stands where the first PoP does, as control. */
+static struct slice dns_json(const struct town *town)
+{
+    struct json_writer w;
+    json_begin(&w, town->cli->arena, 0);
+    json_object_begin(&w);
+    json_member_text(&w, "name", TOWN_DNS_NAME);
+    json_member_text(&w, "kind", pop_kind_word(POP_KIND_DNS));
+    write_place(&w, town, 0);
     json_object_end(&w);
     return json_end(&w);
 }
@@ -120,16 +140,15 @@ void town_recall_control(struct town *town)
 }
 
 /* A token to join with, unless it has joined in an earlier life of this home. */
-static int pop_create(struct town *town, size_t index, struct err *err)
+static int member_create(struct town *town, struct box_tree *tree, const char *home,
+                         struct ip place, struct slice json, struct err *err)
 {
     struct arena *arena = town->cli->arena;
-    struct box_tree *tree = &town->trees[1 + index];
     struct fetch_answer answer;
     yyjson_val *root;
     struct slice token;
-    bool joined =
-        access(arena_format(arena, "%s/" POP_JOINED_FILE, town_home(town, index)), F_OK) == 0;
-    int r = ask_control(town, "/api/v1/pops", pop_json(town, index), &answer, err);
+    bool joined = access(arena_format(arena, "%s/" POP_JOINED_FILE, home), F_OK) == 0;
+    int r = ask_control(town, "/api/v1/pops", json, &answer, err);
     if (r == 0 && answer.status == 409 && joined)
         return 0;
     if (r == 0 && answer.status == 409)
@@ -142,7 +161,7 @@ static int pop_create(struct town *town, size_t index, struct err *err)
     if (json_parse(arena, answer.body, NULL, &root, err) < 0 ||
         json_get_string(root, "token", JSON_REQUIRED, &token, err) < 0)
         return err_wrap(err, "control's answer");
-    const char **environment = town_environment(town, index);
+    const char **environment = town_environment(town, place);
     environment[1] = arena_format(arena, "PERIGEE_JOIN_TOKEN=%.*s", SLICE_FMT(token));
     tree->environment = environment;
     return 0;
@@ -153,6 +172,10 @@ int town_round(unsigned round, void *data, struct err *err)
     struct town *town = data;
     int r = 0;
     for (size_t i = 0; round == 0 && i < town->fleet.pop_count && r == 0; i++)
-        r = pop_create(town, i, err);
+        r = member_create(town, &town->trees[1 + i], town_home(town, i), fleet_face(i),
+                          pop_json(town, i), err);
+    if (round == 0 && town->dns && r == 0)
+        r = member_create(town, &town->trees[1 + town->fleet.pop_count], town_dns_home(town),
+                          fleet_control_face(), dns_json(town), err);
     return r;
 }

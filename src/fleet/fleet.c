@@ -41,6 +41,11 @@ struct fleet_link fleet_link(const struct fleet *fleet, size_t place, size_t pop
     return fleet->links[place * fleet->pop_count + pop];
 }
 
+struct ip fleet_dns_admin(void)
+{
+    return loopback(1, 254);
+}
+
 static bool same(const struct ip *a, const struct ip *b)
 {
     return memcmp(a->bytes, b->bytes, sizeof a->bytes) == 0;

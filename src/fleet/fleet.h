@@ -124,3 +124,4 @@ struct ip fleet_face(size_t index);
 struct ip fleet_inside(size_t index);
 struct ip fleet_control_face(void);
 struct ip fleet_control_inside(void);
+struct ip fleet_dns_admin(void); /* where the DNS server of a box is looked after */

@@ -41,8 +41,9 @@ BODY = json.dumps({"inputs": [tensor("image", "FP32", [1, 64], [0] * 64)]})
 
 
 class Fleet(Perigee):
-    """`perigee up --fleet`; `pops`: the addresses of each PoP by its name."""
-    pops = {}
+    """`perigee up --fleet`; `pops`: the addresses of each PoP by its name; `dns`: those of its DNS
+    server, where it has one."""
+    pops, dns = {}, {}
 
     @classmethod
     def of(cls, home, folder, text, *arguments):
@@ -53,11 +54,13 @@ class Fleet(Perigee):
     def start(self, *arguments, **more):
         super().start(*arguments, **more)
         self.pops = self.addresses.pop("pops")
+        own = self.home / "fleet-dns" / "run" / "addresses.json"
+        self.dns = json.loads(own.read_text()) if own.exists() else {}
         return self
 
     def check_nothing_left(self, mine):
         super().check_nothing_left(mine)
-        for listeners in self.pops.values():
+        for listeners in [*self.pops.values(), self.dns]:
             for addresses in listeners.values():
                 for address in addresses:
                     assert not listens(address), f"{address} still listens"
@@ -145,8 +148,13 @@ def test_addresses_of_every_place_are_told(fleet):
     assert fleet.address()[0] == "127.0.0.1" == fleet.address("control")[0]
     assert fleet.request("GET", "/v2/health/live")[0] == 200
     assert [row["name"] for row in fleet.get_json("/api/v1/pops", "control")["items"]] == [
-        "one", "two"]
+        "box-dns", "one", "two"]
     assert fleet.request("GET", "/healthz", listener="admin")[0] == 200
+    # DNS is looked after at an address of its own, and no place of the box.
+    assert fleet.dns["dns"] == fleet.addresses["dns"] and not fleet.dns["gateway"]
+    assert fleet.dns["admin"][0].startswith("127.0.1.254:")
+    assert re.search(r"^box-dns +\w+ .*\(dns\)", fleet.cli("pops", "list").text, re.M)
+    assert "box-dns" not in fleet.cli("fleet").text
 
 
 def test_distance_is_two_round_trips_on_a_new_connection_and_one_on_a_used_one(fleet):
@@ -305,21 +313,36 @@ def test_a_thousand_connections_at_once_are_each_answered(fleet):
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def test_a_place_that_dies_by_itself_comes_back(fleet):
-    ready = fleet.home / "pops" / "one" / "run" / "addresses.json"
-    pid = int((fleet.home / "pops" / "one" / "lock").read_text())
+def dies_and_comes_back(fleet, home):
+    """The supervisor of that home, by itself: the box starts the tree again."""
+    ready = fleet.home / home / "run" / "addresses.json"
+    pid = int((fleet.home / home / "lock").read_text())
     assert ready.exists()
     assert pid in fleet.pids()
     os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + DEADLINE
     while True:
         with contextlib.suppress(ValueError, FileNotFoundError):
-            again = int((fleet.home / "pops" / "one" / "lock").read_text())
+            again = int((fleet.home / home / "lock").read_text())
             if again != pid and ready.exists():
                 break
         assert time.monotonic() < deadline, fleet.tail()
+
+
+def test_a_place_that_dies_by_itself_comes_back(fleet):
+    dies_and_comes_back(fleet, "pops/one")
     fleet.wait_state("one", "up")
     assert fleet.request("GET", "/v2/health/live")[0] == 200
+
+
+def test_dns_that_dies_by_itself_comes_back_where_it_was(fleet):
+    """At the same ports, though free ones were asked for; its answers are of what is on its disk,
+    and of what the places say."""
+    until("both", lambda: named(fleet, NEAR) == ["127.0.1.2"])
+    dies_and_comes_back(fleet, "fleet-dns")
+    assert json.loads((fleet.home / "fleet-dns" / "run" / "addresses.json").read_text()) == \
+        fleet.dns
+    until("its answer", lambda: named(fleet, NEAR) == ["127.0.1.2"])
 
 
 def test_what_goes_between_places_is_recorded_and_what_clients_send_is_not(fleet, folder):
@@ -362,7 +385,8 @@ def test_without_a_fleet_the_command_says_so(scratch):
     ("pops:\n  - {name: one, coordinates: [91, 0], country: FR}", "out of range"),
     ("pops:\n  - {name: one, city: Paris}\nclients:\n"
      "  - {addresses: [10.0.0.0/8, 10.1.0.0/16], city: Tokyo}", "overlaps"),
-    ("pops: [", "line")], ids=["none", "unknown", "twice", "range", "overlap", "no-yaml"])
+    ("pops:\n  - {name: box-dns, city: Paris}", "--listen-dns none"),
+    ("pops: [", "line")], ids=["none", "unknown", "twice", "range", "overlap", "dns", "no-yaml"])
 def test_wrong_files(scratch, text, says):
     path = scratch / "fleet.yaml"
     path.write_text(text)
@@ -388,6 +412,7 @@ def test_residency_goes_by_where_the_file_says_that_clients_are(fleet):
     (["--trusted-proxies", "10.0.0.0/8"], "the relay alone is trusted"),
     (["--listen-gateway", "0.0.0.0:8000"], "only ports are chosen"),
     (["--listen-control", "unix:/x"], "only ports are chosen"),
+    (["--listen-dns", "nowhere"], "--listen-dns"),
     (["--record-max", "1MiB"], "stands beside --record"),
     (["--record", "record", "--record-max", "much"], "--record-max: "),
     (["--listen-control", "none"], "a fleet needs its control")], ids=lambda value: value[0])
@@ -399,16 +424,26 @@ def test_wrong_flags(scratch, arguments, says):
 
 
 def test_a_fleet_that_was_stopped_goes_on_where_it_was(scratch):
+    """And has DNS where it had none: before it was a tree of its own no home had that of one."""
     home = scratch / "box"
     home.mkdir(mode=0o700)
-    with Fleet.of(home, scratch, FLEET).running() as box:
+    box = Fleet.of(home, scratch, FLEET)
+    try:
+        box.start("--listen-dns", "none")
+        assert not box.addresses["dns"] and not (home / "fleet-dns").exists()
+        assert len(box.json("pops", "list")["items"]) == 2
         box.deploy()
-        assert box.stop() == 0
-        box.start()
-        box.wait_joined()
+        for _ in range(2):
+            assert box.stop() == 0
+            box.start()
+            box.wait_joined()
+            assert len(box.json("pops", "list")["items"]) == 3
+            until("its DNS", lambda: named(box, NEAR) == ["127.0.1.2"])
         for place in "one", "two":
             with contextlib.closing(box.client(place, NEAR)) as connection:
                 until("the replica", lambda connection=connection: asked(connection) == 200)
+    finally:
+        box.stop()
 
 
 def test_a_taken_port_names_its_flag_and_who_has_it(scratch):

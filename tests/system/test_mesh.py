@@ -11,6 +11,7 @@ import dns.query
 import pytest
 
 from deadline import DEADLINE, until
+from perigee import DIGITS
 from test_fleet import Fleet, infer, named
 
 FLEET = """
@@ -28,6 +29,8 @@ links:
   - {between: [tokyo, quito], rtt: 30ms}
 """
 JAPAN, TOKYO = "127.66.0.1", "127.0.1.2"
+CONTROL, PARIS = "127.0.0.1", "127.0.1.1"  # who is at the first stands in Paris, too
+DNS = "box-dns"
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +60,8 @@ def ttl(fleet):
 
 
 def metrics(fleet, pop):
-    host, port = fleet.pops[pop]["admin"][0].rsplit(":", 1)
+    """A place's, or DNS's."""
+    host, port = (fleet.dns if pop == DNS else fleet.pops[pop])["admin"][0].rsplit(":", 1)
     with contextlib.closing(http.client.HTTPConnection(host, int(port), DEADLINE)) as admin:
         admin.request("GET", "/metrics")
         text = admin.getresponse().read().decode()
@@ -77,8 +81,9 @@ def rounds(fleet, pop):
 def all_up(fleet):
     """As all places see each other, and as DNS names them."""
     return all(metrics(fleet, pop).get(f'perigee_mesh_up{{peer="{other}"}}') == 1
-               for pop in fleet.pops for other in fleet.pops) and \
-        named(fleet, JAPAN) == [TOKYO] and "health and load as paris measures them" in why(fleet)
+               for pop in [*fleet.pops, DNS] for other in fleet.pops) and \
+        named(fleet, JAPAN) == [TOKYO] and named(fleet, CONTROL) == [PARIS] and \
+        f"health and load as {DNS} measures them" in why(fleet)
 
 
 @pytest.fixture(autouse=True)
@@ -113,11 +118,40 @@ def test_a_place_that_dies_is_not_named_and_comes_back(fleet):
     until("it to be back", lambda: named(fleet, JAPAN) == [TOKYO])
 
 
+def watches(fleet):
+    """How many control has ever been opened."""
+    _, _, text = fleet.request("GET", "/metrics", listener="control")
+    return sum(map(int, re.findall(rb'^perigee_control_pop_watches_begun_total{.*} (\d+)$', text,
+                                   re.M)))
+
+
+def test_the_first_place_dies_and_dns_does_not(fleet):
+    """It stands there, as control does, and has nothing of it: no connection either."""
+    before, own, watched = rounds(fleet, "quito"), metrics(fleet, DNS), watches(fleet)
+    pids = {home: (fleet.home / home / "lock").read_text() for home in ("fleet-dns",
+                                                                       "fleet-control")}
+    fleet.cli("fleet", "kill", "paris")
+    until("DNS to name another", lambda: named(fleet, CONTROL) not in ([PARIS], []))
+    assert rounds(fleet, "quito") - before <= 3, why(fleet)
+    assert of(fleet, "paris") == "paris: down"
+    assert named(fleet, JAPAN) == [TOKYO] and watches(fleet) == watched
+    text = fleet.cli("infer", "digits", "--from", "paris", "--input",
+                     f"image={DIGITS / 'samples' / 'digit-7.png'}").text
+    assert re.search(r"\nrevision 1 at (tokyo|quito);", text), text
+    fleet.cli("fleet", "heal", "paris")
+    until("it to be back", lambda: named(fleet, CONTROL) == [PARIS])
+    assert pids == {home: (fleet.home / home / "lock").read_text() for home in pids}
+    answered = 'perigee_dns_answers_total{transport="udp",rcode="NOERROR"}'
+    assert metrics(fleet, DNS)[answered] > own[answered]  # it is the same process, too
+
+
 def test_a_cut_between_control_and_a_place_changes_nothing_for_clients(fleet):
-    """Control and DNS stand in Paris. Tokyo is not reached from there, as both of them see; Quito
+    """Control and DNS stand in Paris. Tokyo is not reached from there, as all of them see; Quito
     reaches it, and so do clients."""
     fleet.cli("fleet", "cut", "paris", "tokyo")
-    until("Paris to miss it", lambda: metrics(fleet, "paris")['perigee_mesh_up{peer="tokyo"}'] == 0)
+    for one in "paris", DNS:
+        until("Paris to miss it", lambda one=one: metrics(fleet, one)[
+            'perigee_mesh_up{peer="tokyo"}'] == 0)
     until("control to miss it", lambda: peers(fleet, "paris")["tokyo"]["health"] == "down")
     assert named(fleet, JAPAN) == [TOKYO]
     assert metrics(fleet, "quito")['perigee_mesh_up{peer="tokyo"}'] == 1
@@ -129,9 +163,9 @@ def test_a_cut_between_control_and_a_place_changes_nothing_for_clients(fleet):
 
 
 def test_control_may_be_away(fleet):
-    """Places ask each other by what they know, whatever control does. To Paris, where DNS is, all
-    others are silent at once: it is Paris that is cut off, and clients are sent where they were,
-    while it lasts and when it ends."""
+    """Places ask each other by what they know, whatever control does. To Paris, and to DNS beside
+    it, all others are silent at once: it is Paris that is cut off, and clients are sent where they
+    were, while it lasts and when it ends."""
     asked = 'perigee_mesh_probes_total{peer="tokyo",result="ok"}'
     before = metrics(fleet, "quito")[asked]
 
@@ -144,15 +178,18 @@ def test_control_may_be_away(fleet):
         'perigee_mesh_up{peer="paris"}'] == 0, "quito"))
     until("it to ask on", lambda: metrics(fleet, "quito")[asked] > before)
     assert metrics(fleet, "quito")['perigee_mesh_up{peer="tokyo"}'] == 1
-    until("Paris to miss all", lambda: missed(lambda pop: metrics(fleet, "paris")[
-        f'perigee_mesh_up{{peer="{pop}"}}'] == 0, "tokyo", "quito"))
+    for one in "paris", DNS:
+        until("Paris to miss all", lambda one=one: missed(lambda pop: metrics(fleet, one)[
+            f'perigee_mesh_up{{peer="{pop}"}}'] == 0, "tokyo", "quito"))
+    assert metrics(fleet, DNS)['perigee_mesh_up{peer="paris"}'] == 1
     with contextlib.closing(fleet.client("tokyo", JAPAN)) as connection:
         assert infer(connection).headers["Perigee-Pop"] == "tokyo"
     more = rounds(fleet, "paris") + 5
     until("some more time", lambda: missed(lambda pop: rounds(fleet, pop) > more, "paris"))
     fleet.cli("fleet", "heal")
-    until("all to be up", lambda: missed(lambda pop: metrics(fleet, "paris")[
-        f'perigee_mesh_up{{peer="{pop}"}}'] == 1, "tokyo", "quito"))
+    for one in "paris", DNS:
+        until("all to be up", lambda one=one: missed(lambda pop: metrics(fleet, one)[
+            f'perigee_mesh_up{{peer="{pop}"}}'] == 1, "tokyo", "quito"))
 
 
 def test_a_forged_question_finds_nothing(fleet):
