@@ -176,6 +176,20 @@ static int check_parts(struct request *q, struct store *store, uint64_t id,
     return r;
 }
 
+/* Gives a tag, and says what it named before: a row of the audit log for each. */
+static int put_tag(struct request *q, struct store *store, uint64_t id, struct slice tag,
+                   struct err *err)
+{
+    struct manifest_call *call = q->data;
+    struct store_manifest before = {};
+    int r = store->manifest_tagged(store, id, tag, q->arena, &before, err);
+    if (r < 0 && r != ERR_NOT_FOUND)
+        return r;
+    r = store->tag_put(store, id, tag, call->manifest.digest, q->now_ns, err);
+    call->audit.before = before.digest;
+    return r < 0 ? r : store->audit_add(store, &call->audit, err);
+}
+
 static int put_rows(struct request *q, struct store *store, uint64_t id,
                     const struct oci_manifest *manifest, const struct slice *parts, struct err *err)
 {
@@ -189,10 +203,10 @@ static int put_rows(struct request *q, struct store *store, uint64_t id,
         .created_ns = q->now_ns,
     };
     int r = store->manifest_put(store, id, &call->manifest, parts, manifest->count, err);
-    for (size_t i = 0; i < call->tag_count && r == 0; i++)
-        r = store->tag_put(store, id, call->tags[i], call->manifest.digest, q->now_ns, err);
     call->audit.after = call->manifest.digest;
-    return r < 0 ? r : store->audit_add(store, &call->audit, err);
+    for (size_t i = 0; i < call->tag_count && r == 0; i++)
+        r = put_tag(q, store, id, call->tags[i], err);
+    return r < 0 || call->tag_count ? r : store->audit_add(store, &call->audit, err);
 }
 
 static int on_put_run(struct job *job, struct store *store, struct err *err)
