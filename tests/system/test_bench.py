@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """make bench: what it refuses, and that its tables name what there is."""
 import json
+import os
+import signal
 import subprocess
 import sys
 
 import pytest
 
+from deadline import children, until, wait_exit
 from perigee import ROOT
 
 sys.path.insert(0, str(ROOT / "bench"))
@@ -131,3 +134,24 @@ def test_all_it_prints_fits_a_terminal():
         done = bench(*arguments)
         assert done.returncode == 0
         assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("by, seen", [
+    pytest.param(signal.SIGTERM, "", id="SIGTERM-while-it-starts"),
+    pytest.param(signal.SIGTERM, "pg-zero-*/home/run/addresses.json", id="SIGTERM-while-it-serves"),
+    pytest.param(signal.SIGHUP, "", id="SIGHUP"),
+])
+def test_a_bench_that_is_ended_leaves_nothing(scratch, by, seen):
+    process = subprocess.Popen([sys.executable, ROOT / "bench" / "zero", "--no-build"],
+                               env={**os.environ, "TMPDIR": str(scratch)},
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until("its Perigee", lambda: children(process.pid))
+    if seen:
+        until("that it serves", lambda: [*scratch.glob(seen)])
+    theirs = children(process.pid)
+    process.send_signal(by)
+    wait_exit(process.pid, "the bench's end")
+    assert process.wait() == 128 + by
+    for pid in theirs:
+        assert not os.path.exists(f"/proc/{pid}"), pid
+    assert not [*scratch.iterdir()]
