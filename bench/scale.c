@@ -19,26 +19,11 @@
 #include <sys/stat.h>
 
 #include "base/err.h"
-#include "sim/scale_kpa.h"
-#include "sim/scale_ours.h"
+#include "sim/scale_compare.h"
 #include "sim/scale_picture.h"
 #include "tool.h"
 
-#define SECOND INT64_C(1'000'000'000)
-#define BAR_MEAN 0.65
-#define BAR_SUM 0.85
-#define BAR_WAIT 1.5
-enum { CONCURRENCY = 4, IDLE_S = 10, GRACE_S = 30, TRACES_MAX = 32, WORSE_MAX = 2 };
-
-static const struct scale_world world = { CONCURRENCY, SECOND / 2 };
-
-struct row {
-    char name[32];
-    size_t requests;
-    double kpa_s, kpa_grace_s, ours_s, ratio;
-    double kpa_p99_ms, ours_p99_ms;
-    uint64_t kpa_starts, ours_starts;
-};
+enum { TRACES_MAX = 32 };
 
 struct options {
     uint64_t seed;
@@ -65,72 +50,21 @@ static void picture(const struct options *options, const struct scale_trace *tra
         tool_fail(path);
 }
 
-static void kpa_run(const struct scale_trace *trace, int64_t grace_ns, struct scale_result *ret)
+static struct scale_row compare(const struct options *options, const struct scale_trace *trace)
 {
-    struct kpa_rules rules = kpa_rules_usual();
-    struct kpa kpa;
+    static struct scale_both both;
+    struct scale_row row;
 
-    rules.grace_ns = grace_ns;
-    kpa_init(&kpa, &rules);
-    scale_run(trace, &world, &(struct scale_way){ SECOND, kpa_way, &kpa }, ret);
-}
-
-static struct row compare(const struct options *options, const struct scale_trace *trace)
-{
-    static struct scale_result kpa, grace, ours;
-    struct scale_ours way;
-
-    kpa_run(trace, 0, &kpa);
-    kpa_run(trace, GRACE_S * SECOND, &grace);
-    scale_ours_init(&way, CONCURRENCY, IDLE_S * SECOND);
-    scale_run(trace, &world, &(struct scale_way){ SCALE_OURS_TICK_NS, scale_ours_way, &way },
-              &ours);
-    const struct scale_result *best = kpa.replica_s <= grace.replica_s ? &kpa : &grace;
-    struct row row = { .requests = trace->count,
-                       .kpa_s = kpa.replica_s,
-                       .kpa_grace_s = grace.replica_s,
-                       .ours_s = ours.replica_s,
-                       .ratio = ours.replica_s / best->replica_s,
-                       .kpa_p99_ms = best->wait_p99_ms,
-                       .ours_p99_ms = ours.wait_p99_ms,
-                       .kpa_starts = best->starts,
-                       .ours_starts = ours.starts };
-    memcpy(row.name, trace->name, sizeof row.name);
+    scale_compare(trace, &row, &both);
     if (options->svg)
-        picture(options, trace, best, &ours);
+        picture(options, trace, &both.kpa, &both.ours);
     return row;
 }
 
 /* ---- what came of it ------------------------------------------------------------------------- */
 
-struct sum {
-    double mean, sums;
-    unsigned worse, too_bad; /* waits above Knative's; above 1.5 times those */
-    bool met;
-};
-
-static struct sum judge(const struct row *rows, size_t count)
-{
-    struct sum sum = {};
-    double logs = 0, kpa_s = 0, ours_s = 0;
-
-    for (size_t i = 0; i < count; i++) {
-        logs += log(rows[i].ratio);
-        kpa_s += fmin(rows[i].kpa_s, rows[i].kpa_grace_s);
-        ours_s += rows[i].ours_s;
-        /* Both in whole microseconds: what differs by less is the same wait. */
-        sum.worse += rows[i].ours_p99_ms > rows[i].kpa_p99_ms + 0.001;
-        sum.too_bad += rows[i].ours_p99_ms > BAR_WAIT * rows[i].kpa_p99_ms + 0.001;
-    }
-    sum.mean = exp(logs / (double)count);
-    sum.sums = ours_s / kpa_s;
-    sum.met =
-        sum.mean <= BAR_MEAN && sum.sums <= BAR_SUM && sum.worse <= WORSE_MAX && sum.too_bad == 0;
-    return sum;
-}
-
-static void print_json(const struct options *options, const struct row *rows, size_t count,
-                       const struct sum *sum)
+static void print_json(const struct options *options, const struct scale_row *rows, size_t count,
+                       const struct scale_sum *sum)
 {
     printf("{\"seed\": %llu, \"traces\": [", (unsigned long long)options->seed);
     for (size_t i = 0; i < count; i++)
@@ -144,7 +78,7 @@ static void print_json(const struct options *options, const struct row *rows, si
            sum->mean, sum->sums, sum->worse, sum->met ? "true" : "false");
 }
 
-static void print_table(const struct row *rows, size_t count, const struct sum *sum)
+static void print_table(const struct scale_row *rows, size_t count, const struct scale_sum *sum)
 {
     printf("  %-20s %8s %8s %8s %6s %13s %11s\n", "replica-seconds", "requests", "Knative", "ours",
            "ratio", "p99 wait, ms", "starts");
@@ -155,8 +89,8 @@ static void print_table(const struct row *rows, size_t count, const struct sum *
                (unsigned long long)rows[i].kpa_starts, (unsigned long long)rows[i].ours_starts);
     printf("\n  geometric mean of the ratios %.3f (at most %.2f), of the sums %.3f (%.2f);\n"
            "  p99 of the wait worse on %u of %zu (at most %d), none above %.1f times: %s\n",
-           sum->mean, BAR_MEAN, sum->sums, BAR_SUM, sum->worse, count, WORSE_MAX, BAR_WAIT,
-           sum->met ? "met" : "MISSED");
+           sum->mean, SCALE_BAR_MEAN, sum->sums, SCALE_BAR_SUM, sum->worse, count, SCALE_WORSE_MAX,
+           SCALE_BAR_WAIT, sum->met ? "met" : "MISSED");
 }
 
 static int usage(void)
@@ -168,7 +102,7 @@ static int usage(void)
 int main(int argc, char **argv)
 {
     struct options options = { .seed = 1 };
-    static struct row rows[TRACES_MAX];
+    static struct scale_row rows[TRACES_MAX];
     struct scale_trace trace;
     struct err err = {};
     size_t count = 0;
@@ -198,7 +132,7 @@ int main(int argc, char **argv)
         rows[count++] = compare(&options, &trace);
         scale_trace_free(&trace);
     }
-    struct sum sum = judge(rows, count);
+    struct scale_sum sum = scale_judge(rows, count);
     if (options.json)
         print_json(&options, rows, count, &sum);
     else

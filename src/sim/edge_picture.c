@@ -11,6 +11,7 @@
 
 #include "geo/cities.h"
 #include "sim/sites.h"
+#include "sim/svg.h"
 
 #define NORTH 78.0 /* of the map: nobody lives beyond */
 #define SOUTH (-56.0)
@@ -24,17 +25,6 @@ static void number(FILE *out, double value)
 
     hundredths = hundredths < 0 ? -hundredths : hundredths;
     fprintf(out, "%s%" PRId64 ".%02" PRId64, sign, hundredths / 100, hundredths % 100);
-}
-
-static void text(FILE *out, struct slice text)
-{
-    for (size_t i = 0; i < text.size; i++) {
-        unsigned char c = (unsigned char)text.data[i];
-        if (c == '&' || c == '<' || c == '>' || c == '"' || c == '\'')
-            fprintf(out, "&#%d;", c);
-        else if (c >= ' ')
-            fputc(c, out); /* what is below is not allowed in XML */
-    }
 }
 
 static double latitude(const struct edge_point *point)
@@ -113,9 +103,9 @@ static void sites_svg(FILE *out, const struct edge_all *all)
         fputs("\" r=\"", out);
         number(out, 0.5 + 2.5 * sqrt((double)served(all, i) / most));
         fputs("\"><title>", out);
-        text(out, site->name);
+        svg_text(out, site->name);
         fputs(": ", out);
-        text(out, site->city);
+        svg_text(out, site->city);
         fprintf(out, ", %s, %" PRIu32 " places, %" PRIu64 " requests</title></circle>\n", country,
                 all->world->places[i], served(all, i));
     }

@@ -12,5 +12,6 @@ struct scale_line {
     const struct scale_result *result;
 };
 
-/* Above, requests that arrive in a second and those that are there; below, replicas of each way. */
+/* Above, requests that arrive in a second; below, replicas of each way. Each curve is a path of one
+ * step a column, of the most within the seconds that fall on it, and says its name (<title>). */
 void scale_svg(FILE *out, const char *title, const struct scale_line *lines, size_t count);
