@@ -22,6 +22,8 @@ struct meter_replica {
     struct ledger_replica_mark mark;
     bool based; /* what it had used before it was seen is not to be counted, and was not yet */
     bool told;  /* the supervisor told of it to this agent */
+    bool seen;  /* it was looked at in this second */
+    bool busy;  /* requests ended since it was: an agent that begins hears of them before */
 };
 
 void meter_init(struct meter *meter, uint64_t era)
@@ -134,7 +136,8 @@ static void count(struct meter *meter, struct meter_replica *replica, uint64_t c
     struct ledger_replica_mark *mark = &replica->mark;
     struct meter_revision *revision = revision_get(meter, mark->revision_uid);
     struct figures *sums = &revision->sums;
-    bool ready = mark->flags & LEDGER_MARK_READY, busy = ready && (runs || revision->busy);
+    bool ready = mark->flags & LEDGER_MARK_READY,
+         busy = ready && (runs || revision->busy || replica->busy);
     uint64_t ms = now_ms > mark->until_ms ? (uint64_t)(now_ms - mark->until_ms) : 0;
     uint64_t before = mark->memory_kib == METER_UNKNOWN ? memory_kib : mark->memory_kib;
     uint64_t after = memory_kib == METER_UNKNOWN ? before : memory_kib;
@@ -151,6 +154,8 @@ static void count(struct meter *meter, struct meter_replica *replica, uint64_t c
     mark->cpu_us += cpu;
     mark->until_ms += (int64_t)ms;
     mark->memory_kib = after;
+    replica->busy = false;
+    replica->seen = true;
     revision->changed = revision->changed || cpu || ms;
 }
 
@@ -261,6 +266,13 @@ void meter_uncounted(struct meter *meter, uint64_t uid)
 
 void meter_second(struct meter *meter)
 {
+    MAP_EACH (entry, &meter->replicas) {
+        struct meter_replica *replica = entry->value;
+        const struct meter_revision *revision =
+            map_get_u64(&meter->revisions, replica->mark.revision_uid);
+        replica->busy = replica->busy || (!replica->seen && revision && revision->busy);
+        replica->seen = false;
+    }
     MAP_EACH (entry, &meter->revisions)
         ((struct meter_revision *)entry->value)->busy = false;
 }

@@ -10,8 +10,9 @@
  * processes, containers, or nothing at all (an upstream has counts alone).
  *
  * An accounting second is busy where requests ended within it or something ran at its end: then all
- * CPU time in it is the requests'. Else it is warm idle, and before READY it is the start's. So the
- * three are the kernel's figure, to the microsecond.
+ * CPU time in it is the requests', and where nobody looked meanwhile all until the next look. Else
+ * it is warm idle, and before READY it is the start's. So the three are the kernel's figure, to the
+ * microsecond.
  *
  * Pure: no clock, no disk. Owns its memory. Loop thread only.
  */

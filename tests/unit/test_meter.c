@@ -171,6 +171,44 @@ static void test_next_agent(void **state)
     arena_free(arena);
 }
 
+/* An agent that begins hears of requests before it looks at who ran them. */
+static void test_requests_that_are_heard_of_before_a_look(void **state)
+{
+    struct arena *arena = arena_new();
+    struct ledger_marks marks;
+    struct meter meter;
+    (void)state;
+    meter_init(&meter, ERA);
+    meter_replica(&meter, 1, UID(1, 1), 0, true, 0, 0);
+    look(&meter, 1000, 1, false, 1000);
+    meter_ready(&meter, 1);
+    counts(&meter, 10);
+    meter_second(&meter);
+    (void)take(&meter, &marks, arena);
+    meter_deinit(&meter);
+    meter_init(&meter, ERA);
+    meter_restore(&meter, &marks);
+    counts(&meter, 30);
+    meter_second(&meter);
+    meter_second(&meter);
+    look(&meter, 401'000, 1, false, 5000); /* theirs */
+    meter_second(&meter);
+    look(&meter, 401'070, 1, false, 6000); /* and this is idle again */
+    meter_second(&meter);
+    counts(&meter, 31);
+    look(&meter, 431'070, 1, false, 7000);
+    meter_second(&meter);
+    look(&meter, 431'080, 1, false, 8000);
+    struct figures f = take(&meter, NULL, arena);
+    assert_int_equal(f.requests, 21);
+    assert_int_equal(f.cpu_us, 430'080);
+    assert_int_equal(f.busy_us, 430'000);
+    assert_int_equal(figures_idle_us(&f), 80);
+    assert_int_equal(f.idle_ms, 2000);
+    meter_deinit(&meter);
+    arena_free(arena);
+}
+
 /* Its ledger is gone: what was used before is not counted, what comes is. */
 static void test_ledger_lost(void **state)
 {
@@ -290,10 +328,15 @@ static void test_parts_are_the_whole(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_parts),       cmocka_unit_test(test_long_runs),
-        cmocka_unit_test(test_cold_starts), cmocka_unit_test(test_next_agent),
-        cmocka_unit_test(test_ledger_lost), cmocka_unit_test(test_other_era),
-        cmocka_unit_test(test_odd_totals),  cmocka_unit_test(test_parts_are_the_whole),
+        cmocka_unit_test(test_parts),
+        cmocka_unit_test(test_long_runs),
+        cmocka_unit_test(test_cold_starts),
+        cmocka_unit_test(test_next_agent),
+        cmocka_unit_test(test_requests_that_are_heard_of_before_a_look),
+        cmocka_unit_test(test_ledger_lost),
+        cmocka_unit_test(test_other_era),
+        cmocka_unit_test(test_odd_totals),
+        cmocka_unit_test(test_parts_are_the_whole),
     };
     return cmocka_run_group_tests_name("meter", tests, NULL, NULL);
 }
