@@ -207,6 +207,7 @@ struct engine_kept *agent_containers_running(const struct agent *agent, struct a
             .started = container->started,
             .address = slice_of(engine_life_address(container->life)),
             .by_address = container->direct,
+            .gpus = slice_of(container->gpus),
         };
     }
     *ret_count = count;

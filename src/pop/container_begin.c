@@ -26,6 +26,26 @@ enum {
 
 /* ---- what the engine is told of it ----------------------------------------------------------- */
 
+/* One that still ends has its own until the engine says that it is gone. */
+static void choose_gpus(struct container *container, const struct pop_revision *revision)
+{
+    uint32_t wanted = spec_accelerators(&revision->image->spec);
+    const struct container *other;
+    struct gpus gpus;
+    size_t count = 0;
+
+    if (wanted == 0)
+        return;
+    LIST_EACH (other, &container->agent->containers.all, struct container, link)
+        count++;
+    auto_free struct slice *held = mem_alloc(count * sizeof *held);
+    count = 0;
+    LIST_EACH (other, &container->agent->containers.all, struct container, link)
+        held[count++] = slice_of(other->gpus);
+    gpus_read(&gpus, GPUS_FOLDER);
+    (void)gpus_choose(&gpus, held, count, wanted, container->gpus);
+}
+
 static uint64_t least(int resource, uint64_t wanted)
 {
     struct rlimit limit;
@@ -60,6 +80,7 @@ static struct engine_container describe(struct arena *arena, const struct contai
         .tmp_bytes = half < TMP_BYTES_MAX ? half : TMP_BYTES_MAX,
         .cpu_milli = revision->image->spec.flavor.cpu_milli,
         .gpus = spec_accelerators(&revision->image->spec),
+        .gpu_ids = slice_of(container->gpus),
         .pids = (uint32_t)spec->pids,
         .nofile = least(RLIMIT_NOFILE, NOFILE),
         .nproc = least(RLIMIT_NPROC, spec->pids > NPROC ? spec->pids : NPROC),
@@ -214,6 +235,7 @@ int agent_container_start(struct agent *agent, struct pop_replica *replica, stru
         return r;
     struct container *container = container_new(agent, replica, containers->no_way_in[0]);
     struct arena *arena = arena_new();
+    choose_gpus(container, replica->revision);
     struct engine_container want = describe(arena, container, replica->revision);
     agent_volumes_tell(agent, arena, replica->revision, &want);
     environment(arena, replica->revision, &want);
@@ -226,7 +248,7 @@ int agent_container_start(struct agent *agent, struct pop_replica *replica, stru
 }
 
 static struct container *adopting(struct agent *agent, struct pop_revision *revision, uint64_t id,
-                                  bool direct, struct arena *arena,
+                                  bool direct, struct slice gpus, struct arena *arena,
                                   struct engine_container *ret_want)
 {
     struct message_replica_added added = MESSAGE_INIT(MESSAGE_REPLICA_ADDED);
@@ -238,6 +260,7 @@ static struct container *adopting(struct agent *agent, struct pop_revision *revi
     pop_replica_added(&agent->pop, &added);
     struct pop_replica *replica = map_get_u64(&agent->pop.replicas_by_id, id);
     struct container *container = container_new(agent, replica, direct);
+    (void)snprintf(container->gpus, sizeof container->gpus, "%.*s", SLICE_FMT(gpus));
     *ret_want = describe(arena, container, revision);
     if (agent_volumes_attach(agent, revision, &err) < 0) /* its walls say so as well */
         log_warn("pop", "a container's volume is lost", LOG_S("why", err.message));
@@ -257,7 +280,8 @@ bool agent_container_adopt(struct agent *agent, struct pop_revision *revision,
         return false;
     struct arena *arena = arena_new();
     struct engine_container want;
-    struct container *container = adopting(agent, revision, item->replica, direct, arena, &want);
+    struct container *container =
+        adopting(agent, revision, item->replica, direct, item->gpus, arena, &want);
     container->life = engine_life_adopt(agent->containers.engine, agent->loop, &want, item->id,
                                         &container_events, container);
     arena_free(arena);
@@ -270,7 +294,7 @@ void agent_container_resume(struct agent *agent, struct pop_revision *revision,
     struct arena *arena = arena_new();
     struct engine_container want;
     struct container *container =
-        adopting(agent, revision, kept->replica, kept->by_address, arena, &want);
+        adopting(agent, revision, kept->replica, kept->by_address, kept->gpus, arena, &want);
 
     container->unheard = true;
     container->life =

@@ -11,6 +11,7 @@
 
 #include "base/list.h"
 #include "pop/agent.h"
+#include "pop/gpus.h"
 #include "replica/engine/hidden.h"
 #include "replica/engine/life.h"
 
@@ -36,7 +37,8 @@ struct container {
     uint64_t started; /* proc_started() */
     char walls[512];
     char group[64];
-    char probed[160]; /* why it was not well, last */
+    char gpus[GPUS_TEXT_BYTES]; /* which it has; empty: none, or those that the engine found */
+    char probed[160];           /* why it was not well, last */
     int64_t began_ns, running_ns;
     enum replica_end end; /* as we caused it */
     char end_text[256];

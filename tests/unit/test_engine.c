@@ -486,7 +486,7 @@ static void test_list(void **state)
 {
     static const char text[] =
         "[{\"Id\":\"" ID "\",\"State\":\"running\",\"Labels\":{\"perigee.home\":\"h\","
-        "\"perigee.revision\":\"3\",\"perigee.replica\":\"7\"},"
+        "\"perigee.revision\":\"3\",\"perigee.replica\":\"7\",\"perigee.gpus\":\"GPU-a\"},"
         "\"NetworkSettings\":{\"Networks\":{\"perigee-h-1\":{},\"other\":{}}}},"
         "{\"Id\":\"" ID "\",\"State\":\"running\",\"Labels\":{\"perigee.home\":\"h\","
         "\"perigee.revision\":\"3\",\"perigee.replica\":\"6\"},\"NetworkSettings\":null},"
@@ -504,6 +504,7 @@ static void test_list(void **state)
     assert_true(slice_is(list.items[0].network, "perigee-h-1"));
     assert_int_equal(list.items[1].replica, 6);
     assert_int_equal(list.items[1].network.size, 0);
+    assert_true(slice_is(list.items[0].gpus, "GPU-a") && list.items[1].gpus.size == 0);
     assert_true(engine_list_parse(arena, SLICE("{}"), SLICE("h"), &list, &err) < 0);
     arena_free(arena);
 }

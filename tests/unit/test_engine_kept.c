@@ -20,8 +20,8 @@
 static void test_what_is_noted_is_read_again(void **state)
 {
     struct engine_kept items[] = {
-        { SLICE(ID), 7, 3, 24776, 99, {}, false },
-        { SLICE(ID), UINT64_MAX, 4, 5, 1, SLICE("172.18.0.2"), true },
+        { SLICE(ID), 7, 3, 24776, 99, {}, false, {} },
+        { SLICE(ID), UINT64_MAX, 4, 5, 1, SLICE("172.18.0.2"), true, SLICE("GPU-a,GPU-b") },
     };
     struct engine_kept_list list = {
         .boot = SLICE("b"),
@@ -53,6 +53,7 @@ static void test_what_is_noted_is_read_again(void **state)
         assert_int_equal(read.items[i].started, items[i].started);
         assert_int_equal(read.items[i].by_address, items[i].by_address);
         assert_true(slice_equal(read.items[i].address, items[i].address));
+        assert_true(slice_equal(read.items[i].gpus, items[i].gpus));
     }
     arena_free(arena);
 }
@@ -82,6 +83,8 @@ static void test_what_is_noted_wrong_names_none(void **state)
         { "a group of processes", NOTE(ROW(ID, "7", "-5", "9")), 0 },
         { "a number too large", NOTE(ROW(ID, "7", "4294967301", "9")), 0 },
         { "no time", NOTE(ROW(ID, "7", "5", "0")), 0 },
+        { "no names of GPUs", NOTE(ROW(ID, "7", "5", "9,\"gpus\":\"GPU-a/../b\"")), 0 },
+        { "an empty name", NOTE(ROW(ID, "7", "5", "9,\"gpus\":\"GPU-a,,GPU-b\"")), 0 },
         { "the next one counts", NOTE("7," ROW(ID, "7", "5", "9")), 1 },
     };
     (void)state;

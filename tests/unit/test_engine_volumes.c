@@ -227,9 +227,55 @@ static void test_gpus(void **state)
             fail_msg("%s: %s", rows[i].name, err.message);
     }
     more.log_driver = "local";
+    assert_null(strstr(engine_container_json(arena, &more).data, "perigee.gpus"));
     assert_non_null(strstr(engine_container_json(arena, &more).data,
                            "\"DeviceRequests\":[{\"Driver\":\"nvidia\",\"Count\":2,"
                            "\"Capabilities\":[[\"gpu\"]]}],"));
+    arena_free(arena);
+}
+
+#define GPUS_OF(count, ids)                                                                        \
+    SEEN(",\"DeviceRequests\":[{\"Driver\":\"nvidia\",\"Count\":" count ",\"DeviceIDs\":" ids      \
+         ",\"Capabilities\":[[\"gpu\"]],\"Options\":null}]")
+
+static void test_gpus_by_name(void **state)
+{
+    static const struct {
+        const char *name, *text, *missing; /* NULL: none */
+    } rows[] = {
+        { "those", GPUS_OF("0", "[\"GPU-a\",\"GPU-b\"]"), NULL },
+        { "another", GPUS_OF("0", "[\"GPU-a\",\"GPU-c\"]"), "its own GPUs" },
+        { "one", GPUS_OF("0", "[\"GPU-a\"]"), "its GPUs" },
+        { "one more", GPUS_OF("0", "[\"GPU-a\",\"GPU-b\",\"GPU-c\"]"), "it was given devices" },
+        { "any two", GPUS_OF("2", "null"), "its own GPUs" },
+        { "those and any", GPUS_OF("1", "[\"GPU-a\",\"GPU-b\"]"), "it was given devices" },
+        { "all", GPUS_OF("0", "[\"all\"]"), "its GPUs" },
+        { "two in one", GPUS_OF("0", "[\"GPU-a,GPU-b\"]"), "it was given devices" },
+        { "no name", GPUS_OF("0", "[\"GPU-a\",\"\"]"), "it was given devices" },
+        { "numbers", GPUS_OF("0", "[0,1]"), "it was given devices" },
+        { "none", SEEN(""), "its GPUs" },
+    };
+    struct engine_container more = want;
+    struct arena *arena = arena_new();
+    (void)state;
+    more.gpus = 2;
+    more.gpu_ids = SLICE("GPU-a,GPU-b");
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct engine_seen seen;
+        struct err err = {};
+        assert_int_equal(0, engine_seen_parse(arena, slice_of(rows[i].text), &seen, &err));
+        int r = engine_walls_check(&more, &seen, &err);
+        if ((r < 0) != (rows[i].missing != NULL) ||
+            (r < 0 && !strstr(err.message, rows[i].missing)))
+            fail_msg("%s: %s", rows[i].name, err.message);
+    }
+    more.log_driver = "local";
+    const char *json = engine_container_json(arena, &more).data;
+    assert_non_null(strstr(json, "\"DeviceRequests\":[{\"Driver\":\"nvidia\","
+                                 "\"DeviceIDs\":[\"GPU-a\",\"GPU-b\"],"
+                                 "\"Capabilities\":[[\"gpu\"]]}],"));
+    assert_non_null(strstr(json, "\"perigee.gpus\":\"GPU-a,GPU-b\""));
+    assert_null(strstr(json, "\"Count\""));
     arena_free(arena);
 }
 
@@ -302,7 +348,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_volumes),      cmocka_unit_test(test_mounts),
         cmocka_unit_test(test_volumes_told), cmocka_unit_test(test_gpus),
-        cmocka_unit_test(test_networks),
+        cmocka_unit_test(test_gpus_by_name), cmocka_unit_test(test_networks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -46,6 +46,8 @@ static void labels(struct json_writer *w, const struct engine_container *contain
                      arena_format(w->arena, "%" PRIu64, container->revision));
     json_member_text(w, ENGINE_LABEL_REPLICA,
                      arena_format(w->arena, "%" PRIu64, container->replica));
+    if (container->gpu_ids.size)
+        json_member_string(w, ENGINE_LABEL_GPUS, container->gpu_ids);
     json_object_end(w);
 }
 
@@ -59,14 +61,26 @@ static void volumes(struct json_writer *w, const struct engine_container *contai
     json_array_end(w);
 }
 
-/* The NVIDIA container toolkit's words. */
+static void gpu_ids(struct json_writer *w, struct slice ids)
+{
+    json_key(w, "DeviceIDs");
+    json_array_begin(w);
+    while (ids.data)
+        json_string(w, slice_cut(&ids, ','));
+    json_array_end(w);
+}
+
+/* The NVIDIA container toolkit's words; Docker takes a number or names, not both. */
 static void gpus(struct json_writer *w, const struct engine_container *container)
 {
     json_key(w, "DeviceRequests");
     json_array_begin(w);
     json_object_begin(w);
     json_member_text(w, "Driver", "nvidia");
-    json_member_u64(w, "Count", container->gpus);
+    if (container->gpu_ids.size)
+        gpu_ids(w, container->gpu_ids);
+    else
+        json_member_u64(w, "Count", container->gpus);
     json_key(w, "Capabilities");
     json_array_begin(w);
     json_array_begin(w);

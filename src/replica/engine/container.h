@@ -34,6 +34,8 @@ struct engine_volume {
  * answers names of the world to who has no way out (CVE-2024-29018). */
 #define ENGINE_DNS_NOWHERE "127.0.0.1"
 
+enum { ENGINE_GPUS_MAX = 16, ENGINE_GPUS_BYTES = 1023 /* of their names, with commas */ };
+
 enum engine_network {
     ENGINE_NETWORK_NONE, /* a loopback of its own and nothing else: no way out */
     ENGINE_NETWORK_OWN,  /* network.h's: no way out but to this machine's own addresses */
@@ -43,6 +45,7 @@ enum engine_network {
 #define ENGINE_LABEL_HOME "perigee.home"         /* whose it is: see engine_container.home */
 #define ENGINE_LABEL_REVISION "perigee.revision" /* its uid in decimal */
 #define ENGINE_LABEL_REPLICA "perigee.replica"   /* its id in decimal */
+#define ENGINE_LABEL_GPUS "perigee.gpus"         /* see engine_container.gpu_ids */
 
 struct engine_container {
     struct slice name;  /* "perigee-digits-1": for people who look with the engine's own tools */
@@ -63,7 +66,8 @@ struct engine_container {
     uint64_t nofile, nproc; /* at or under our own hard limits: else an engine may not start it */
     const struct engine_volume *volumes;
     size_t volume_count;
-    uint32_t gpus; /* of NVIDIA's; Docker alone gives them */
+    uint32_t gpus;        /* of NVIDIA's; Docker alone gives them */
+    struct slice gpu_ids; /* which, "GPU-...,GPU-..."; empty: those that Docker finds */
     enum engine_network network;
     struct slice network_name;  /* of ENGINE_NETWORK_OWN */
     struct slice cgroup_parent; /* "/perigee-1-7"; empty: as the engine does it */
@@ -100,6 +104,7 @@ struct engine_seen {
     bool capabilities_added;           /* any */
     bool devices;                      /* any, but */
     int64_t gpus;                      /* NVIDIA's, asked for as we do */
+    struct slice gpu_ids;              /* which, as in engine_container; empty: any */
     const struct engine_mount *mounts; /* but a tmpfs, which counts as its memory; those too that */
     size_t mount_count;                /* an engine makes because the image asks for them */
     const struct slice *binds;         /* "NAME:PATH:...", or "/PATH:..." of a folder */
@@ -120,4 +125,5 @@ enum { ENGINE_ANSWER_BYTES_MAX = 4 << 20, ENGINE_ID_BYTES = 64 };
 [[nodiscard]] int engine_seen_parse(struct arena *arena, struct slice text, struct engine_seen *ret,
                                     struct err *err);
 
-bool engine_is_id(struct slice text); /* fit for a path */
+bool engine_is_id(struct slice text);   /* fit for a path */
+bool engine_is_gpus(struct slice text); /* fit for gpu_ids; empty is */

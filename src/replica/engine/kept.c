@@ -24,6 +24,8 @@ static void item_json(struct json_writer *w, const struct engine_kept *item)
     json_member_u64(w, "started", item->started);
     json_member_string(w, "address", item->address);
     json_member_bool(w, "by_address", item->by_address);
+    if (item->gpus.size)
+        json_member_string(w, "gpus", item->gpus);
     json_object_end(w);
 }
 
@@ -76,8 +78,10 @@ static bool item_parse(yyjson_val *item, struct engine_kept *ret)
         .started = number_of(item, "started"),
         .address = text_of(item, "address"),
         .by_address = yyjson_is_true(json_member(item, "by_address")),
+        .gpus = text_of(item, "gpus"),
     };
-    return engine_is_id(ret->id) && ret->replica && ret->revision && ret->pid > 1 && ret->started;
+    return engine_is_id(ret->id) && engine_is_gpus(ret->gpus) && ret->replica && ret->revision &&
+           ret->pid > 1 && ret->started;
 }
 
 static void word(char *to, size_t room, yyjson_val *root, const char *key)

@@ -23,6 +23,7 @@ struct engine_kept {
     uint64_t started;     /* proc_started() */
     struct slice address; /* in the network that it has; empty: none */
     bool by_address;      /* it is reached there: its network could not be entered */
+    struct slice gpus;    /* engine_container.gpu_ids */
 };
 struct engine_kept_list {
     struct slice boot;             /* proc_boot() */

@@ -534,6 +534,7 @@ static struct engine_container copy(struct arena *arena, const struct engine_con
     to.user = arena_copy(arena, from->user);
     to.cgroup_parent = arena_copy(arena, from->cgroup_parent);
     to.network_name = arena_copy(arena, from->network_name);
+    to.gpu_ids = arena_copy(arena, from->gpu_ids);
     struct engine_volume *volumes =
         ARENA_ARRAY(arena, struct engine_volume, from->volume_count + 1);
     for (size_t i = 0; i < from->volume_count; i++)

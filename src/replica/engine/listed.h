@@ -15,6 +15,7 @@ struct arena;
 struct engine_listed {
     struct slice id, state;
     struct slice network; /* the first that it has; empty: none is said */
+    struct slice gpus;    /* engine_container.gpu_ids */
     uint64_t revision, replica;
 };
 struct engine_list {

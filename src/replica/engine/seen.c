@@ -18,6 +18,19 @@ bool engine_is_id(struct slice text)
     return true;
 }
 
+bool engine_is_gpus(struct slice text)
+{
+    if (text.size > ENGINE_GPUS_BYTES)
+        return false;
+    for (size_t i = 0; i < text.size; i++) {
+        char c = text.data[i];
+        if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+              c == '-' || (c == ',' && i > 0 && i + 1 < text.size && text.data[i - 1] != ',')))
+            return false;
+    }
+    return true;
+}
+
 static struct slice text_of(yyjson_val *object, const char *key)
 {
     return json_slice(json_member(object, key));
@@ -78,18 +91,41 @@ static void read_binds(struct arena *arena, yyjson_val *list, struct engine_seen
     seen->binds = binds;
 }
 
+/* Joined by commas; empty: they are not such as we ask for. */
+static struct slice gpu_ids_of(struct arena *arena, yyjson_val *ids)
+{
+    const char *text = "";
+    yyjson_val *item;
+    yyjson_arr_iter iter;
+
+    if (yyjson_arr_size(ids) > ENGINE_GPUS_MAX)
+        return (struct slice){};
+    yyjson_arr_iter_init(ids, &iter);
+    while ((item = yyjson_arr_iter_next(&iter))) {
+        struct slice id = json_slice(item);
+        if (!id.size || memchr(id.data, ',', id.size))
+            return (struct slice){};
+        text = arena_format(arena, "%s%s%.*s", text, *text ? "," : "", SLICE_FMT(id));
+    }
+    return engine_is_gpus(slice_of(text)) ? slice_of(text) : (struct slice){};
+}
+
 /* Of one request, as we make it; 0: there is none, or another. */
-static int64_t gpus_of(yyjson_val *requests)
+static int64_t gpus_of(struct arena *arena, yyjson_val *requests, struct slice *ret_ids)
 {
     yyjson_val *one = yyjson_arr_get(requests, 0), *wanted = json_member(one, "Capabilities");
     yyjson_val *of = yyjson_arr_get(wanted, 0);
 
     if (yyjson_arr_size(requests) != 1 || !slice_is(text_of(one, "Driver"), "nvidia") ||
         yyjson_arr_size(wanted) != 1 || yyjson_arr_size(of) != 1 ||
-        !slice_is(json_slice(yyjson_arr_get(of, 0)), "gpu") ||
-        filled(json_member(one, "DeviceIDs")) || filled(json_member(one, "Options")))
+        !slice_is(json_slice(yyjson_arr_get(of, 0)), "gpu") || filled(json_member(one, "Options")))
         return 0;
-    return number_of(one, "Count") > 0 ? number_of(one, "Count") : 0;
+    if (!filled(json_member(one, "DeviceIDs")))
+        return number_of(one, "Count") > 0 ? number_of(one, "Count") : 0;
+    *ret_ids = gpu_ids_of(arena, json_member(one, "DeviceIDs"));
+    return ret_ids->size && number_of(one, "Count") == 0
+               ? (int64_t)yyjson_arr_size(json_member(one, "DeviceIDs"))
+               : 0;
 }
 
 static void read_security(yyjson_val *host, struct engine_seen *seen)
@@ -153,7 +189,7 @@ static void read_host(struct arena *arena, yyjson_val *host, struct engine_seen 
     seen->privileged = flag_of(host, "Privileged");
     seen->read_only = flag_of(host, "ReadonlyRootfs");
     seen->capabilities_added = filled(json_member(host, "CapAdd"));
-    seen->gpus = gpus_of(json_member(host, "DeviceRequests"));
+    seen->gpus = gpus_of(arena, json_member(host, "DeviceRequests"), &seen->gpu_ids);
     seen->devices = filled(json_member(host, "Devices")) ||
                     (filled(json_member(host, "DeviceRequests")) && !seen->gpus);
     read_binds(arena, json_member(host, "Binds"), seen);

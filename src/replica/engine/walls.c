@@ -85,6 +85,7 @@ int engine_walls_check(const struct engine_container *want, const struct engine_
         : seen->capabilities_added                                ? "it was given capabilities"
         : seen->devices || seen->gpus > want->gpus                ? "it was given devices"
         : seen->gpus < want->gpus                                 ? "its GPUs"
+        : !slice_equal(seen->gpu_ids, want->gpu_ids)              ? "its own GPUs"
         : seen->shares                                            ? "it shares a namespace"
         : want->read_only && !seen->read_only                     ? "its root can be written"
         : !seen->tmp                                              ? "a /tmp of its own"
