@@ -182,7 +182,7 @@ def sha256(data):
 
 
 def archive(files):
-    """A tar of (name, bytes or link, mode) rows."""
+    """A tar of (name, bytes or link, mode) rows; a link is a symbolic one, or ("hard", to what)."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
         for name, what, mode in files:
@@ -193,6 +193,9 @@ def archive(files):
                 tar.addfile(row, io.BytesIO(what))
             elif what is None:
                 row.type = tarfile.DIRTYPE
+                tar.addfile(row)
+            elif isinstance(what, tuple):
+                row.type, row.linkname = tarfile.LNKTYPE, what[1]
                 tar.addfile(row)
             else:
                 row.type, row.linkname = tarfile.SYMTYPE, what
@@ -336,6 +339,12 @@ class Engine:
         status, body = self.ask("GET", "/v1.41/containers/json?all=1")
         assert status == 200, body
         return json.loads(body)
+
+    def process_of(self, container):
+        """Its first process, as this machine numbers it."""
+        status, body = self.ask("GET", f"/v1.41/containers/{container}/json")
+        assert status == 200, body
+        return json.loads(body)["State"]["Pid"]
 
     def volumes(self):
         status, body = self.ask("GET", "/v1.41/volumes")
