@@ -340,6 +340,10 @@ static void test_lines(void **state)
           "no space" },
         { "{\"status\":\"a\"}\n{\"error\":\"payload does not match\"}", "payload does not match" },
         { "{\"cause\":\"x\",\"message\":\"two\\nlines\\u0007\",\"response\":500}", "two lines" },
+        { "{\"message\":\"payload does not match any of the formats:\\n * oci: no index\\n"
+          " * docker-archive: writing blob: no such file\\n * dir: no directory\"}",
+          "says: writing blob: no such file" },
+        { "{\"message\":\"no\\n * docker-archive: \"}", "says: no  * docker-archive:" },
         { "{\"error\":7}\n", "without words" },
         { "no JSON at all\n", NULL },
     };

@@ -27,6 +27,20 @@ static struct slice keep(struct slice text, char *room, size_t bytes)
 
 /* ---- lines ----------------------------------------------------------------------------------- */
 
+/* Podman tells of every format that it has tried to load; what it was given is one of them. */
+static struct slice of_ours(struct slice text)
+{
+    static const char mark[] = "\n * docker-archive: ";
+    const char *at = text.size ? memmem(text.data, text.size, mark, sizeof mark - 1) : NULL;
+
+    if (!at)
+        return text;
+    at += sizeof mark - 1;
+    struct slice rest = { at, text.size - (size_t)(at - text.data) };
+    struct slice words = slice_trim(slice_cut(&rest, '\n'));
+    return words.size ? words : text;
+}
+
 struct slice engine_error_of(struct slice text, char *room, size_t bytes)
 {
     struct arena *arena = arena_new();
@@ -43,7 +57,7 @@ struct slice engine_error_of(struct slice text, char *room, size_t bytes)
         if (!found.size && told)
             found = SLICE("the engine tells of an error without words");
     }
-    found = keep(found, room, bytes);
+    found = keep(of_ours(found), room, bytes);
     arena_free(arena);
     return found;
 }
