@@ -199,6 +199,26 @@ def test_what_is_noted_of_a_process_that_has_ended_is_not_believed(silent):
     assert silent.pop.process.poll() is None and silent.answers()
 
 
+def test_who_asks_after_a_boot_waits_for_what_comes(between, place, server):
+    """The table on disk names the container that ended with the one before: nobody is sent there.
+    The engine says nothing until the request is there."""
+    place.tell(server_image(server), spec=warm())
+    place.start(engine=between.path)
+    until("an answer", place.answers)
+    place.pop.stop()
+    before = len(between.asked("/version"))
+    between.instead("/version", LATER)
+    place.start(engine=between.path)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        asked_now = pool.submit(place.get)
+        place.pop.wait_metric(lambda now: now == 1, "perigee_queue_requests", endpoint="shop",
+                              **{"class": "interactive"})
+        until("the agent's question", lambda: len(between.asked("/version")) > before)
+        assert not asked_now.done()
+        between.through.set()
+        assert asked_now.result()[:2] == (200, b"hello\n")
+
+
 # ---- drained while two gateways are there -------------------------------------------------------
 
 def test_what_the_old_gateway_has_there_is_waited_for(place, server):
