@@ -164,7 +164,8 @@ static bool same(const struct dns_choice *a, const struct dns_choice *b)
     if (a->count != b->count || a->count > 1)
         return false;
     if (a->count == 0)
-        return a->restricted == b->restricted && a->verdict.reason == b->verdict.reason;
+        return a->restricted == b->restricted &&
+               (!a->restricted || a->verdict.reason == b->verdict.reason);
     return a->choices[0].pop == b->choices[0].pop;
 }
 
