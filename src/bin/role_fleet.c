@@ -240,6 +240,8 @@ int fleet_up(struct cli *cli, struct err *err)
     if (r == 0)
         r = town_read_dns(town, err);
     if (r == 0)
+        r = up_https(cli, err);
+    if (r == 0)
         r = up_geo(cli, err);
     if (r == 0)
         r = up_sets(cli, err);

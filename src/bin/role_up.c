@@ -52,6 +52,7 @@ static const struct cli_option options[] = {
     { "--city", "CITY", "The city it stands in.", false },
     { "--zone", "DOMAIN", "Endpoints are hosts below it; perigee.test unless told.", false },
     { "--why-from", "CIDR,..", "Who may ask DNS why: _why.NAME below the zone, as TXT. This machine unless told.", false },
+    { "--https-record", "PARAMETERS", "Something else ends TLS before the gateways: DNS says so in HTTPS records (RFC 9460), as 'alpn=h2,http/1.1 port=443', with the addresses of A and AAAA as hints; else $PERIGEE_HTTPS_RECORD. No such records unless told.", false },
     { "--api-host", "HOST", "A further host of the control API.", false },
     { "--sandbox", "MODE", "best: replicas get the walls that stand here; require: no start without all. best unless told, require when others than this machine reach it.", false },
     { "--log-level", "LEVEL", "debug, info, warn or error; info unless told.", false },

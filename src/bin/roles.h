@@ -43,6 +43,8 @@ int up_log_level(const struct cli *cli, struct err *err);
 /* --addresses and --geo; --sets: opened, and left in the environment for those that need them. */
 int up_geo(const struct cli *cli, struct err *err);
 int up_sets(struct cli *cli, struct err *err);
+/* --https-record, likewise. */
+int up_https(const struct cli *cli, struct err *err);
 
 /* `up --fleet`: a network in a box, each PoP a tree of its own. */
 /* In the environment of its trees. */

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "bin/roles.h"
 #include "cli/cli.h"
+#include "dns/https.h"
 #include "gateway/gateway.h"
 #include "geo/country.h"
 #include "geo/sets.h"
@@ -212,6 +213,19 @@ static int read_trust(const struct cli *cli, struct err *err)
     return 0;
 }
 
+int up_https(const struct cli *cli, struct err *err)
+{
+    const char *given = cli_option_value(cli, "--https-record");
+    const char *text = given ? given : getenv(DNS_HTTPS_ENVIRONMENT);
+    struct dns_https_told told;
+    if (!text || (!given && !*text))
+        return 0;
+    if (dns_https_parse(slice_of(text), &told, err) < 0)
+        return err_wrap(err, "%s", given ? "--https-record" : "$" DNS_HTTPS_ENVIRONMENT);
+    (void)setenv(DNS_HTTPS_ENVIRONMENT, text, 1);
+    return 0;
+}
+
 static int read_path(const struct cli *cli, const char *flag, const char *environment,
                      const char **ret, struct err *err)
 {
@@ -291,6 +305,8 @@ int up_start_read(struct cli *cli, unsigned parts, const struct message_start *j
         r = read_limits(cli, err);
     if (r == 0)
         r = read_trust(cli, err);
+    if (r == 0)
+        r = up_https(cli, err);
     if (r == 0)
         r = read_model_cache(cli, err);
     if (r == 0)

@@ -62,6 +62,7 @@ struct dns {
     size_t udp_count;
     struct dns_tcp *tcp;
     struct dns_server server;
+    struct dns_https_told https;
     struct ip_block why_from[WHY_MAX];
     size_t why_count;
     struct metrics metrics;
@@ -257,6 +258,11 @@ static void start(struct dns *dns, const struct message_start *message)
         if (ip_block_parse(slice_trim(slice_cut(&rest, ',')), &dns->why_from[dns->why_count],
                            &err) == 0)
             dns->why_count++;
+    const char *https = getenv(DNS_HTTPS_ENVIRONMENT); /* likewise */
+    if (https && *https && dns_https_parse(slice_of(https), &dns->https, &err) < 0)
+        log_warn("dns", "$" DNS_HTTPS_ENVIRONMENT " says nothing, ignoring",
+                 LOG_S("why", err.message));
+    dns->node.https = &dns->https;
     dns->server.why_from = dns->why_from;
     dns->server.why_count = dns->why_count;
 }

@@ -76,6 +76,14 @@ static void put_addresses(const struct dns_view *view, const struct dns_choice *
     }
 }
 
+static void told_to(const struct dns_https_told *told, struct dns_https *ret)
+{
+    ret->priority = 1;
+    ret->port = told->port;
+    for (size_t i = 0; i < told->alpn_count; i++)
+        ret->alpn[i] = told->alpn[i];
+}
+
 /* One record a PoP that serves TLS, the drawn one first: a client takes the least priority. */
 static void put_https(const struct dns_view *view, const struct dns_choice *choice,
                       struct dns_reply *reply)
@@ -126,6 +134,8 @@ static void explain_none(const struct dns_view *view, const struct dns_choice *c
                           choice->restricted ? "has it and that residency permits" : "has it");
 }
 
+/* ---- which of them ------------------------------------------------------------------------ */
+
 /* Who asks for one family's addresses cannot use the others. */
 static const struct dns_entry *of_family(const struct dns_entry *entry, uint16_t type)
 {
@@ -134,28 +144,79 @@ static const struct dns_entry *of_family(const struct dns_entry *entry, uint16_t
                               : NULL;
 }
 
-static void resolve_endpoint(const struct dns_view *view, const struct dns_entry *entry,
-                             const struct dns_question *question, const struct dns_asker *asker,
-                             struct dns_reply *reply)
+/* By whose places the choice was made: the entry's, or those that have addresses of the type. */
+static const struct dns_entry *choose(const struct dns_view *view, const struct dns_entry *entry,
+                                      uint16_t type, const struct dns_client *client,
+                                      const struct dns_asker *asker, struct dns_choice *ret)
+{
+    const struct dns_entry *of = of_family(entry, type);
+    dns_choose(view, of ? of : entry, client, DNS_ANSWERS_MAX, asker->memo, ret);
+    if (of && ret->count)
+        return of;
+    if (of) /* none of that family; of another there may be */
+        dns_choose(view, entry, client, DNS_ANSWERS_MAX, asker->memo, ret);
+    return entry;
+}
+
+/* The longest of all choices that the answer is made of. */
+static void scope(const struct dns_view *view, const struct dns_entry *entry,
+                  const struct dns_question *question, const struct dns_client *client,
+                  const struct dns_asker *asker, const struct dns_choice *choice,
+                  struct dns_reply *reply)
+{
+    if (!question->subnet.present || !question->subnet.bits)
+        return;
+    uint8_t bits = dns_scope(view, entry, client, choice, asker->memo);
+    if (bits > reply->scope_bits)
+        reply->scope_bits = bits;
+}
+
+/* Where the operator says how TLS is reached: one record, with what A and AAAA would answer as
+ * hints, for as short as either would last. */
+static void resolve_told(const struct dns_view *view, const struct dns_entry *entry,
+                         const struct dns_question *question, const struct dns_asker *asker,
+                         struct dns_reply *reply)
+{
+    static const uint16_t types[] = { DNS_A, DNS_AAAA };
+    static_assert(sizeof types / sizeof *types == DNS_FAMILIES, "all that there are");
+    struct dns_client client = dns_client_of(view, question, asker);
+    struct dns_reply addresses; /* as they would be answered */
+    struct dns_choice choice;
+    struct ip hints[DNS_RECORDS_MAX];
+    struct dns_https https = { .hints = hints };
+    uint32_t ttl = DNS_TTL_STABLE_S;
+    dns_reply_init(&addresses, DNS_NOERROR);
+    for (size_t i = 0; i < DNS_FAMILIES; i++) {
+        const struct dns_entry *of = choose(view, entry, types[i], &client, asker, &choice);
+        scope(view, of, question, &client, asker, &choice, reply);
+        put_addresses(view, &choice, types[i], asker, &addresses);
+    }
+    for (size_t i = 0; i < addresses.count; i++) {
+        const struct dns_record *record = &addresses.records[i];
+        hints[https.hint_count++] = dns_record_ip(&addresses, record);
+        ttl = record->ttl < ttl ? record->ttl : ttl;
+    }
+    told_to(&view->https, &https);
+    if (https.hint_count)
+        dns_reply_https(reply, ttl, &https);
+    else if (choice.count == 0)
+        explain_none(view, &choice, entry, reply);
+}
+
+static void resolve_places(const struct dns_view *view, const struct dns_entry *entry,
+                           const struct dns_question *question, const struct dns_asker *asker,
+                           struct dns_reply *reply)
 {
     struct dns_choice choice;
     struct dns_client client = dns_client_of(view, question, asker);
-    const struct dns_entry *of = of_family(entry, question->type);
-    dns_choose(view, of ? of : entry, &client, DNS_ANSWERS_MAX, asker->memo, &choice);
-    if (of && choice.count)
-        entry = of;
-    else if (of) /* none of that family; of another there may be */
-        dns_choose(view, entry, &client, DNS_ANSWERS_MAX, asker->memo, &choice);
-    if (question->subnet.present && question->subnet.bits)
-        reply->scope_bits = dns_scope(view, entry, &client, &choice, asker->memo);
+    entry = choose(view, entry, question->type, &client, asker, &choice);
+    scope(view, entry, question, &client, asker, &choice, reply);
     if (choice.count == 0)
         explain_none(view, &choice, entry, reply);
     else if (question->type == DNS_HTTPS)
         put_https(view, &choice, reply);
     else
         put_addresses(view, &choice, question->type, asker, reply);
-    if (reply->count == 0)
-        negative(view, reply, DNS_NOERROR);
 }
 
 static void resolve_entry(const struct dns_view *view, const struct dns_entry *entry,
@@ -167,8 +228,10 @@ static void resolve_entry(const struct dns_view *view, const struct dns_entry *e
         dns_reply_any(reply, DNS_TTL_UNSTABLE_S);
     else if (entry->kind == DNS_IS_HOST && address)
         put_host(entry, NULL, question->type, asker, DNS_ANSWER, reply);
+    else if (entry->kind == DNS_IS_ENDPOINT && question->type == DNS_HTTPS && view->https.told)
+        resolve_told(view, entry, question, asker, reply);
     else if (entry->kind == DNS_IS_ENDPOINT && (address || question->type == DNS_HTTPS))
-        resolve_endpoint(view, entry, question, asker, reply);
+        resolve_places(view, entry, question, asker, reply);
     if (reply->count == 0)
         negative(view, reply, DNS_NOERROR);
 }

@@ -264,6 +264,7 @@ int dns_view_today(const struct table_head *table, const struct dns_node *node,
         .hosts = hosts,
         .host_count = host_count,
         .map = node->map,
+        .https = node->https,
         .observer = node->mesh ? table_text(table, table->pop) : (struct slice){},
     };
     int r = dns_view_build(&source, ret, err);

@@ -11,6 +11,7 @@
 
 #include "base/slice.h"
 
+struct dns_https_told;
 struct dns_view;
 struct dns_young;
 struct err;
@@ -29,8 +30,9 @@ struct dns_node {
         char text[128];
     } addresses[DNS_NODE_ADDRESSES_MAX];
     size_t address_count;
-    struct slice api_host; /* a further host of control, or empty */
-    bool alone;            /* it is no PoP: nothing is answered from what it listens to */
+    struct slice api_host;              /* a further host of control, or empty */
+    const struct dns_https_told *https; /* or NULL */
+    bool alone; /* it is no PoP: nothing is answered from what it listens to */
     bool stable;
     const struct where_map *map; /* borrowed for the view's life, or NULL */
     /* What this node's agent measures (contract/mesh.h), or NULL: none, or too old to be believed.

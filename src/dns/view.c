@@ -237,6 +237,8 @@ int dns_view_build(const struct dns_source *source, struct dns_view **ret, struc
     view->own->arena = arena_new();
     view->serial = (uint32_t)source->number;
     view->map = source->map;
+    if (source->https)
+        view->https = *source->https;
     view->observer = arena_string(view->own->arena, source->observer);
     int r = fill(view, source, err);
     if (r < 0)

@@ -15,6 +15,7 @@
 #include "base/countries.h"
 #include "base/ip.h"
 #include "base/slice.h"
+#include "dns/https.h"
 #include "policy/residency.h"
 #include "policy/route.h"
 #include "proto/dns.h"
@@ -70,6 +71,7 @@ struct dns_source {
     size_t host_count;
     const struct where_map *map; /* borrowed for the view's life; NULL: nothing is known */
     struct slice observer;       /* who measured health and load; empty: health is control's word */
+    const struct dns_https_told *https; /* where something else ends TLS; NULL: nothing was said */
 };
 
 /* ---- the view ------------------------------------------------------------------------------- */
@@ -109,6 +111,7 @@ struct dns_view {
     struct dns_entry apex;       /* the zone itself: all PoPs, with nothing to wait for */
     const struct where_map *map; /* borrowed */
     const char *observer;        /* "" where nobody has measured */
+    struct dns_https_told https; /* told: one record for all, whatever the PoPs' ports */
     struct dns_view_own *own;
 };
 

@@ -161,6 +161,7 @@ void dns_reply_init(struct dns_reply *reply, uint16_t rcode);
 /* Each adds one record. Where there is no room any more it is left out: limits above are ours. */
 void dns_reply_ip(struct dns_reply *reply, enum dns_section section, const struct dns_name *owner,
                   uint32_t ttl, const struct ip *ip); /* A or AAAA */
+struct ip dns_record_ip(const struct dns_reply *reply, const struct dns_record *record); /* its */
 void dns_reply_ns(struct dns_reply *reply, enum dns_section section, const struct dns_name *owner,
                   uint32_t ttl, const struct dns_name *server);
 void dns_reply_soa(struct dns_reply *reply, enum dns_section section, const struct dns_name *owner,

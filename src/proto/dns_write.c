@@ -64,6 +64,17 @@ void dns_reply_ip(struct dns_reply *reply, enum dns_section section, const struc
         memcpy(data, four ? ip->bytes + 12 : ip->bytes, four ? 4 : 16);
 }
 
+struct ip dns_record_ip(const struct dns_reply *reply, const struct dns_record *record)
+{
+    const knot_rdata_t *data = (const knot_rdata_t *)(reply->data + record->data);
+    struct ip ip;
+    assert(record->type == DNS_A || record->type == DNS_AAAA);
+    if (record->type == DNS_A)
+        return ip_from4(data->data);
+    memcpy(ip.bytes, data->data, sizeof ip.bytes);
+    return ip;
+}
+
 void dns_reply_ns(struct dns_reply *reply, enum dns_section section, const struct dns_name *owner,
                   uint32_t ttl, const struct dns_name *server)
 {
@@ -138,7 +149,7 @@ static uint8_t *put_hints(uint8_t *at, const struct dns_https *https, bool four)
 
 void dns_reply_https(struct dns_reply *reply, uint32_t ttl, const struct dns_https *https)
 {
-    enum { ALPN_MAX = 4, ALPN_BYTES_MAX = 32, HINTS_MAX = 16 };
+    enum { ALPN_MAX = 4, ALPN_BYTES_MAX = 32, HINTS_MAX = DNS_RECORDS_MAX };
     uint8_t data[3 + 4 + ALPN_MAX * (1 + ALPN_BYTES_MAX) + 6 + 8 + HINTS_MAX * 16], *at = data;
     size_t alpn_bytes = 0;
     assert(https->hint_count <= HINTS_MAX);

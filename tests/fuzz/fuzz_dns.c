@@ -13,6 +13,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct dns_codec *codec;
 
+/* Of both families, as many as there are bits for. */
+static void https(struct dns_reply *reply, const struct dns_question *question, uint8_t how)
+{
+    struct ip hints[16];
+    struct dns_https https = { .priority = 1, .port = how & 1 ? 8443 : 0, .hints = hints };
+    if (how & 4)
+        https.alpn[0] = "h2";
+    if (how & 8)
+        https.alpn[https.alpn[0] != NULL] = "http/1.1";
+    for (; https.hint_count < how >> 4; https.hint_count++)
+        hints[https.hint_count] =
+            https.hint_count & 1 ? question->subnet.ip : ip_from4((uint8_t[]){ 192, 0, 2, how });
+    dns_reply_https(reply, 20, &https);
+}
+
 static void fill(struct dns_reply *reply, const struct dns_question *question, uint8_t how)
 {
     static const uint8_t four[4] = { 192, 0, 2, 1 };
@@ -32,6 +47,8 @@ static void fill(struct dns_reply *reply, const struct dns_question *question, u
         dns_reply_ip(reply, DNS_ANSWER, NULL, 20, i & 1 ? &question->subnet.ip : &ip);
     if (how & 2)
         dns_reply_text(reply, 0, (struct slice){ (const char *)question->name.bytes, 200 });
+    if (how & 2)
+        https(reply, question, how);
     if (how & 4)
         dns_reply_soa(reply, DNS_AUTHORITY, &question->name, 5, &soa);
     dns_reply_ip(reply, DNS_ADDITIONAL, &question->name, 5, &ip);

@@ -18,6 +18,7 @@ import dns.flags
 import dns.message
 import dns.query
 import dns.rcode
+import dns.rdtypes.svcbbase
 import pytest
 
 from deadline import DEADLINE, wait_readable
@@ -72,7 +73,7 @@ ANSWERS = [  # name, type, rcode, answer, who says no
     (ZONE, "NS", "NOERROR", [f"ns1.{ZONE}."]),
     (f"digits.{ZONE}", "ANY", "NOERROR", ['"RFC8482" ""']),
     (f"digits.{ZONE}", "AAAA", "NOERROR", []),
-    (f"digits.{ZONE}", "HTTPS", "NOERROR", []),  # there is no TLS yet
+    (f"digits.{ZONE}", "HTTPS", "NOERROR", []),  # nothing is said of TLS
     (f"none.{ZONE}", "A", "NXDOMAIN", []),
     (f"a.digits.{ZONE}", "A", "NXDOMAIN", []),
     ("example.com", "A", "REFUSED", []),
@@ -93,6 +94,26 @@ def test_names(named, name, kind, rcode, wanted, tcp):
         assert [rrset.ttl for rrset in answer.authority] == [5]
         assert answer.authority[0][0].minimum == 5
     assert option(answer, dns.edns.OptionType.EDE) is None or rcode == "REFUSED"
+
+
+def test_https_where_something_else_ends_tls(new_perigee):
+    """One record for all that is an endpoint's, with the addresses that A gives, for as long."""
+    one = new_perigee("--https-record", "alpn=h2,http/1.1 port=8443")
+    one.cli("deploy", "digits", "--model", DIGITS / "digits.onnx")
+    until("the name", lambda: addresses(one, f"digits.{ZONE}"))
+    for name, tcp, subnet in ((f"digits.{ZONE}", False, None), (ZONE, True, None),
+                              (f"digits.{ZONE}", False, ("203.0.113.0", 24))):
+        (plain,), (rrset,) = (ask(one, name, kind, tcp=tcp, subnet=subnet).answer
+                              for kind in ("A", "HTTPS"))
+        assert [row.to_text() for row in rrset] == [
+            '1 . alpn="h2,http/1.1" port="8443" ipv4hint="127.0.0.1"']
+        assert rrset.ttl in (plain.ttl, 20)  # it may have become stable between
+        key = dns.rdtypes.svcbbase.ParamKey.IPV4HINT
+        assert list(rrset[0].params[key].addresses) == [row.address for row in plain]
+    for name in (f"api.{ZONE}", f"ns1.{ZONE}"):
+        assert not ask(one, name, "HTTPS").answer
+    kill(role_pid(one, "dns"))  # the next process has heard of it, too
+    until("it to answer", lambda: ask(one, f"digits.{ZONE}", "HTTPS").answer)
 
 
 def test_who_is_not_there_may_be_so_soon(named):

@@ -346,6 +346,172 @@ static void test_who_asks_for_a_family(void **)
     dns_memo_free(asker.memo);
 }
 
+/* ---- what the operator says of HTTPS ------------------------------------------------------- */
+
+static const struct {
+    const char *text, *alpn, *fault; /* fault: what it says */
+    uint16_t port;
+} told_rows[] = {
+    { "alpn=h2,http/1.1 port=443", "h2 http/1.1 ", NULL, 443 },
+    { "  port=8443   alpn=h3 ", "h3 ", NULL, 8443 },
+    { "port=65535", "", NULL, 65535 },
+    { "alpn=h3,h2,http/1.1,http/1.0", "h3 h2 http/1.1 http/1.0 ", NULL, 0 },
+    { "", "", "says nothing", 0 },
+    { "  ", "", "says nothing", 0 },
+    { "h2", "", "'h2' is neither", 0 },
+    { "alpn", "", "'alpn' is neither", 0 },
+    { "alpn=", "", "'' is no protocol", 0 },
+    { "alpn=h2,", "", "'' is no protocol", 0 },
+    { "alpn=H2", "", "'H2' is no protocol", 0 },
+    { "alpn=h2\\,h3", "", "is no protocol", 0 },
+    { "alpn=a23456789012345678901234567890123", "", "is no protocol", 0 },
+    { "alpn=h2,h2", "", "'h2' is there twice", 0 },
+    { "alpn=h2 alpn=h3", "", "alpn is there twice", 0 },
+    { "alpn=a,b,c,d,e", "", "more than 4", 0 },
+    { "port=0", "", "'0' is no number from 1 to 65535", 0 },
+    { "port=65536", "", "from 1 to 65535", 0 },
+    { "port=https", "", "'https' is no number", 0 },
+    { "port=443 port=443", "", "port is there twice", 0 },
+    { "port=443;alpn=h2", "", "is no number", 0 },
+    { "alpn=h2 ipv4hint=192.0.2.1", "", "each answer's own", 0 },
+    { "alpn=h2 ech=AAAA", "", "'ech=AAAA' is neither", 0 },
+};
+
+static void test_what_may_be_said_of_https(void **)
+{
+    for (size_t i = 0; i < sizeof told_rows / sizeof *told_rows; i++) {
+        struct dns_https_told told = {};
+        struct err err = {};
+        char alpn[DNS_ALPN_MAX * DNS_ALPN_BYTES] = "";
+        print_message("  %s\n", told_rows[i].text);
+        int r = dns_https_parse(slice_of(told_rows[i].text), &told, &err);
+        assert_int_equal(r, told_rows[i].fault ? ERR_BAD_INPUT : 0);
+        assert_int_equal(told.told, !told_rows[i].fault); /* untouched by what is refused */
+        for (size_t k = 0; k < told.alpn_count; k++) {
+            strcat(alpn, told.alpn[k]);
+            strcat(alpn, " ");
+        }
+        assert_string_equal(alpn, told_rows[i].alpn);
+        assert_int_equal(told.port, told_rows[i].port);
+        if (told_rows[i].fault && !strstr(err.message, told_rows[i].fault))
+            fail_msg("%s", err.message);
+    }
+}
+
+#define TOLD_HEAD "\0\1\0" /* priority, target */
+#define TOLD_H2 "\0\1\0\3\2h2"
+#define TOLD_PORT "\0\3\0\2\1\xbb"
+#define TOLD(bytes) (bytes), sizeof(bytes) - 1
+
+/* Lyon has IPv6 alone, Tokyo both: as A and AAAA would be answered, so are the hints. */
+static const struct {
+    const char *name, *asked, *told, *client;
+    unsigned down;
+    const char *data; /* NULL: NODATA */
+    size_t bytes;
+    uint32_t ttl;
+    int ede;
+} https_rows[] = {
+    { "each family's nearest", "digits", "alpn=h2 port=443", "203.0.113.200/32", 0,
+      TOLD(TOLD_HEAD TOLD_H2 TOLD_PORT "\0\4\0\4\xc0\0\2\1"
+                                       "\0\6\0\x10\x20\1\xd\xb8\xff\xff\0\0\0\0\0\0\0\0\0\1"),
+      20, DNS_EDE_NONE },
+    { "one of both, and it may go", "digits", "port=443", "198.51.100.0/24", 0,
+      TOLD(TOLD_HEAD TOLD_PORT "\0\4\0\4\xc0\0\2\3"
+                               "\0\6\0\x10\x20\1\xd\xb8\xff\xff\0\0\0\0\0\0\0\0\0\1"),
+      5, DNS_EDE_NONE },
+    { "IPv4 is the same for all, IPv6 is not", "apart", "alpn=h2", "203.0.113.200/32", 0,
+      TOLD(TOLD_HEAD TOLD_H2 "\0\4\0\4\xc0\0\2\1"
+                             "\0\6\0\x10\x20\1\xd\xb8\xff\xff\0\0\0\0\0\0\0\0\0\1"),
+      20, DNS_EDE_NONE },
+    { "no IPv6, and no port said", "old", "alpn=h2", "203.0.113.200/32", 0,
+      TOLD(TOLD_HEAD TOLD_H2 "\0\4\0\4\xc0\0\2\1"), 20, DNS_EDE_NONE },
+    { "the zone itself", "", "alpn=h2", "203.0.113.0/25", 1 << LYON | 1 << TOKYO | 1 << NEW_YORK,
+      TOLD(TOLD_HEAD TOLD_H2 "\0\4\0\4\xc0\0\2\1"), 20, DNS_EDE_NONE },
+    { "none is up", "digits", "alpn=h2", "203.0.113.200/32", 7, NULL, 0, 5, DNS_EDE_OTHER },
+    { "a host", "ns1", "alpn=h2", "203.0.113.200/32", 0, NULL, 0, 5, DNS_EDE_NONE },
+    { "nothing is told", "digits", NULL, "203.0.113.200/32", 0, NULL, 0, 5, DNS_EDE_NONE },
+};
+
+static void https_row(size_t i, struct dns_source *source, struct dns_source_pop *pops,
+                      struct dns_memo *memo)
+{
+    static struct dns_reply reply;
+    struct dns_asker asker = { .address = ip_of("203.0.113.1"), .memo = memo };
+    struct dns_https_told told = {};
+    struct err err;
+    char asked[64];
+    print_message("  %s\n", https_rows[i].name);
+    if (https_rows[i].told)
+        assert_int_equal(dns_https_parse(slice_of(https_rows[i].told), &told, &err), 0);
+    source->https = https_rows[i].told ? &told : NULL;
+    for (unsigned k = 0; k < POPS; k++)
+        pops[k].health = https_rows[i].down >> k & 1 ? ROUTE_DOWN : ROUTE_UP;
+    assert_int_equal(dns_view_build(source, &view, &err), 0);
+    memset(&told, 0xff, sizeof told); /* the view has its own */
+    snprintf(asked, sizeof asked, "%s%sperigee.test", https_rows[i].asked,
+             https_rows[i].asked[0] ? "." : "");
+    ask(asked, DNS_HTTPS, https_rows[i].client, true, &asker, &reply);
+    const struct dns_record *record = &reply.records[0];
+    const uint8_t *data = reply.data + record->data;
+    uint16_t bytes;
+    memcpy(&bytes, data, sizeof bytes);
+    assert_int_equal(reply.count, 1);
+    assert_int_equal(record->type, https_rows[i].data ? DNS_HTTPS : DNS_SOA);
+    if (https_rows[i].data) {
+        assert_int_equal(bytes, https_rows[i].bytes);
+        assert_memory_equal(data + 2, https_rows[i].data, bytes);
+    }
+    assert_int_equal(record->ttl, https_rows[i].ttl);
+    assert_int_equal(reply.ede, https_rows[i].ede);
+    uint8_t scope = reply.scope_bits, longest = 0; /* good for no more than A and AAAA are */
+    for (int k = 0; k < 2; k++) {
+        ask(asked, k ? DNS_A : DNS_AAAA, https_rows[i].client, true, &asker, &reply);
+        longest = reply.scope_bits > longest ? reply.scope_bits : longest;
+        if (https_rows[i].data && reply.records[0].section == DNS_ANSWER)
+            assert_true(reply.records[0].ttl >= https_rows[i].ttl);
+    }
+    if (https_rows[i].told)
+        assert_int_equal(scope, longest);
+    dns_view_free(view);
+}
+
+static void test_https_where_something_else_ends_tls(void **)
+{
+    static const struct dns_source_place three[] = { { .pop = PARIS, .weight = 1 },
+                                                     { .pop = LYON, .weight = 1 },
+                                                     { .pop = TOKYO, .weight = 1 } };
+    static const struct dns_source_place apart[] = { { .pop = PARIS, .weight = 1 },
+                                                     { .pop = LYON, .weight = 1 },
+                                                     { .pop = NEW_YORK, .weight = 1 } };
+    const struct dns_source_endpoint endpoints[] = {
+        { SLICE("digits"), SLICE("default"), three, 3, NULL },
+        { SLICE("old"), SLICE("default"), three, 1, NULL },
+        { SLICE("apart"), SLICE("default"), apart, 3, NULL },
+    };
+    struct ip server = ip_of("192.0.2.53");
+    const struct dns_source_host hosts[] = { { SLICE("ns1"), &server, 1, false } };
+    struct dns_view *kept = view;
+    struct dns_source_pop pops[POPS];
+    source_pops(pops);
+    const struct ip both[] = { ips[TOKYO], ips[POPS] };
+    pops[LYON].addresses = &ips[POPS];
+    pops[TOKYO].addresses = both;
+    pops[TOKYO].address_count = 2;
+    pops[NEW_YORK].https_port = 0;
+    pops[NEW_YORK].addresses = &ips[POPS];
+    struct dns_source source = {
+        SLICE("perigee.test"), 7, pops, POPS, endpoints, 3, hosts, 1, map
+    };
+    for (size_t i = 0; i < sizeof https_rows / sizeof *https_rows; i++)
+        for (int remembers = 0; remembers < 2; remembers++) {
+            struct dns_memo *memo = remembers ? dns_memo_new() : NULL;
+            https_row(i, &source, pops, memo);
+            dns_memo_free(memo);
+        }
+    view = kept;
+}
+
 static void test_without_a_view(void **)
 {
     static struct dns_reply reply;
@@ -473,6 +639,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_answers),
         cmocka_unit_test(test_who_asks_for_a_family),
+        cmocka_unit_test(test_what_may_be_said_of_https),
+        cmocka_unit_test(test_https_where_something_else_ends_tls),
         cmocka_unit_test(test_without_a_view),
         cmocka_unit_test(test_all_of_a_scope_get_the_same),
         cmocka_unit_test(test_why),
