@@ -247,5 +247,7 @@ void replica_run(struct replica *replica)
     log_info("worker", "ready", LOG_U("load_us", replica->status->load_ns / 1000),
              LOG_U("warm_us", replica->status->warm_ns / 1000),
              LOG_U("memory_bytes", replica->status->memory_loaded_bytes));
+    if (replica->runtime->before_ready)
+        replica->runtime->before_ready(replica->output);
     serve(replica, model, description);
 }

@@ -59,6 +59,9 @@ struct runtime {
     /* One run on zeros. Returns 1 when it ran, 0 with words in `err` when the zeros were refused.
      */
     int (*warm)(struct runtime_model *model, struct err *err);
+    /* What is done to the output region just before READY, by a worker made to test who reads it.
+     * NULL in every worker that is installed. */
+    void (*before_ready)(char *output_region);
     /* More than one only of equal signature (batch.h) with rows, at most batch_rows_max together:
      * each is answered as if it had run alone. */
     void (*run)(struct runtime_model *model, struct runtime_job *const *jobs, size_t count);

@@ -214,7 +214,7 @@ FIELDS = [
                   ("sleeping", 77), ("pid", 1), ("signal", -5), ("syscall", 2**31 - 1),
                   ("walls", HUGE), ("landlock_abi", 99), ("model_bytes", HUGE),
                   ("memory_loaded_bytes", HUGE), ("load_ns", HUGE), ("warm_ns", HUGE),
-                  ("reason", 255)]),
+                  ("walls_ns", HUGE), ("reason", 255)]),
     ("lie-model", [("platform", HUGE), ("input_count", HUGE), ("output_count", 2**32 - 1),
                    ("property_count", 65), ("batch_rows_max", 2**32 - 1), ("inputs", 255),
                    ("outputs", 255)]),
@@ -259,6 +259,50 @@ def test_a_lie_in_any_field_hurts_its_own_endpoint_alone(perigee, deploy, bystan
     if status in (200, 500) and not deaths:
         assert ask(perigee, name, "echo back")[0] in (200, 500, 502)
         bystander()
+
+
+# What is read once, when it says that it is ready: (line of the model, what its end says; "": it
+# serves). What is there of the model is copied then, so a later lie in it is read by nobody.
+IOS = [("{}", 255, "a name is outside"), ("{}[0].name", HUGE, "a name is outside"),
+       ("{}[0].name.bytes", 0, "has no name"), ("{}[0].datatype", 0, "datatype 0"),
+       ("{}[0].datatype", 2**32 - 1, "datatype 4294967295"), ("{}[0].rank", 17, "rank 17"),
+       ("{}[0].flags", 2**32 - 2, ""), ("{}[0].reserved", 1, ""),
+       ("{}[0].dims[0]", HUGE - 1, "dimension -2"),
+       ("{}[0].symbols[0]", HUGE, "a dimension's name is outside")]
+AT_READY = [
+    *((f"lie-model {field.format(ios)} {value}", words) for ios in ("inputs", "outputs")
+      for field, value, words in IOS),
+    *((f"lie-model {field} {value}", words) for field, value, words in [
+        ("platform", HUGE, "the platform is outside"), ("input_count", 65, "a count is too high"),
+        ("input_count", 2, "has no name"), ("output_count", 2**32 - 1, "a count is too high"),
+        ("property_count", 65, "a count is too high"), ("property_count", 64, ""),
+        ("properties", 255, ""), ("batch_rows_max", 2**32 - 1, "")]),
+    *((f"lie-page {field} {value}", words) for field, value, words in [
+        ("model_bytes", 0, "0 bytes"), ("model_bytes", 2**32 - 1, "4294967295 bytes"),
+        ("magic", 0, ""), ("version", 99, ""), ("phase", 77, ""), ("sleeping", 77, ""),
+        ("pid", 1, ""), ("signal", 2**32 - 5, ""), ("syscall", 2**31 - 1, ""),
+        ("walls", 2**32 - 1, ""), ("landlock_abi", 99, ""), ("memory_loaded_bytes", HUGE, ""),
+        ("load_ns", HUGE, ""), ("warm_ns", HUGE, ""), ("walls_ns", HUGE, ""), ("reason", 255, "")]),
+]
+
+
+@pytest.mark.parametrize("line, words", AT_READY, ids=[row[0] for row in AT_READY])
+def test_a_lie_told_before_it_is_ready(perigee, deploy, bystander, line, words):
+    """A model that cannot be is no model, and its replica's end; what else the page says hurts
+    nobody, as what counts (whose process it is, its walls) is not its own word."""
+    name = deploy(line, status=1 if words else 0)
+    if words:
+        reason = last_death(perigee, name)["reason"]
+        assert "model metadata" in reason and words in reason
+        assert perigee.request("GET", f"/v2/models/{name}/ready")[0] == 400
+    else:
+        assert ask(perigee, name, "echo right")[::2] == (200, "right")
+        walls = perigee.get_json(f"/api/v1/endpoints/{name}/replicas", "control")["items"]
+        theirs = perigee.get_json("/api/v1/endpoints/bystander/replicas", "control")["items"]
+        assert walls[0]["sandbox"] == theirs[0]["sandbox"]
+        shown = perigee.cli("show", name)
+        assert b"\xff" not in shown.stdout and "ready" in shown.text
+    bystander()
 
 
 def test_out_of_memory_is_said(perigee, deploy, bystander):

@@ -134,9 +134,9 @@ struct field {
     }
 
 /* "NAME VALUE" or "NAME +VALUE". Says false when there is no such field. */
-static bool set_field(struct speech *speech, const struct field *fields, size_t count, void *object)
+static bool set_field(char *argument, const struct field *fields, size_t count, void *object)
 {
-    char *value = strchr(speech->argument, ' ');
+    char *value = strchr(argument, ' ');
 
     if (!value)
         return false;
@@ -144,7 +144,7 @@ static bool set_field(struct speech *speech, const struct field *fields, size_t 
     for (size_t i = 0; i < count; i++) {
         uint64_t number = strtoull(value + (*value == '+'), NULL, 0), before = 0;
         char *at = (char *)object + fields[i].offset;
-        if (strcmp(fields[i].name, speech->argument) != 0)
+        if (strcmp(fields[i].name, argument) != 0)
             continue;
         if (fields[i].size > sizeof number) { /* text */
             memset(at, (int)number, fields[i].size);
@@ -163,7 +163,7 @@ static void say_done(struct speech *speech, bool done)
     SAY(speech, "%s", done ? "done" : "no such field");
 }
 
-static void do_lie_page(struct speech *speech)
+static bool lie_page(char *argument, char *region)
 {
     static const struct field fields[] = {
         FIELD(perigee_status, magic),
@@ -180,23 +180,54 @@ static void do_lie_page(struct speech *speech)
         FIELD(perigee_status, load_ns),
         FIELD(perigee_status, warm_ns),
         FIELD(perigee_status, reason),
+        FIELD(perigee_status, walls_ns),
     };
 
-    say_done(speech,
-             set_field(speech, fields, sizeof fields / sizeof *fields, region_of(speech->job)));
+    return set_field(argument, fields, sizeof fields / sizeof *fields, region);
+}
+
+#define IO_FIELDS(ios)                                                                             \
+    FIELD(perigee_model, ios), FIELD(perigee_model, ios[0].name),                                  \
+        FIELD(perigee_model, ios[0].name.bytes), FIELD(perigee_model, ios[0].datatype),            \
+        FIELD(perigee_model, ios[0].rank), FIELD(perigee_model, ios[0].flags),                     \
+        FIELD(perigee_model, ios[0].reserved), FIELD(perigee_model, ios[0].dims[0]),               \
+        FIELD(perigee_model, ios[0].symbols[0])
+
+static bool lie_model(char *argument, char *region)
+{
+    static const struct field fields[] = {
+        FIELD(perigee_model, platform),
+        FIELD(perigee_model, input_count),
+        FIELD(perigee_model, output_count),
+        FIELD(perigee_model, property_count),
+        FIELD(perigee_model, batch_rows_max),
+        FIELD(perigee_model, properties),
+        IO_FIELDS(inputs),
+        IO_FIELDS(outputs),
+    };
+
+    return set_field(argument, fields, sizeof fields / sizeof *fields,
+                     region + PERIGEE_MODEL_OFFSET);
+}
+
+static void do_lie_page(struct speech *speech)
+{
+    say_done(speech, lie_page(speech->argument, region_of(speech->job)));
 }
 
 static void do_lie_model(struct speech *speech)
 {
-    static const struct field fields[] = {
-        FIELD(perigee_model, platform),       FIELD(perigee_model, input_count),
-        FIELD(perigee_model, output_count),   FIELD(perigee_model, property_count),
-        FIELD(perigee_model, batch_rows_max), FIELD(perigee_model, inputs),
-        FIELD(perigee_model, outputs),
-    };
+    say_done(speech, lie_model(speech->argument, region_of(speech->job)));
+}
 
-    say_done(speech, set_field(speech, fields, sizeof fields / sizeof *fields,
-                               region_of(speech->job) + PERIGEE_MODEL_OFFSET));
+bool lie_before_ready(char *line, char *region)
+{
+    static const char page[] = "lie-page ", model[] = "lie-model ";
+
+    if (strncmp(line, page, sizeof page - 1) == 0)
+        return lie_page(line + sizeof page - 1, region);
+    return strncmp(line, model, sizeof model - 1) == 0 &&
+           lie_model(line + sizeof model - 1, region);
 }
 
 static void do_lie_lane(struct speech *speech)
@@ -206,8 +237,8 @@ static void do_lie_lane(struct speech *speech)
         FIELD(perigee_completion_lane, taken),
     };
 
-    say_done(speech,
-             set_field(speech, fields, sizeof fields / sizeof *fields, lane_of(speech->job)));
+    say_done(speech, set_field(speech->argument, fields, sizeof fields / sizeof *fields,
+                               lane_of(speech->job)));
     show_lie();
 }
 
@@ -260,7 +291,7 @@ static void do_lie_completion(struct speech *speech)
 
     completion.ticket = ticket_of(speech->job);
     bool known = completion.ticket != 0 &&
-                 set_field(speech, fields, sizeof fields / sizeof *fields, &completion);
+                 set_field(speech->argument, fields, sizeof fields / sizeof *fields, &completion);
     tell(speech, &completion, known);
 }
 
@@ -283,11 +314,12 @@ static void do_lie_answer(struct speech *speech)
     char kept = space ? *space : 0;
 
     completion.ticket = ticket_of(speech->job);
-    bool known =
-        completion.ticket != 0 && set_field(speech, head, sizeof head / sizeof *head, answer);
+    bool known = completion.ticket != 0 &&
+                 set_field(speech->argument, head, sizeof head / sizeof *head, answer);
     if (!known && space) {
         *space = kept; /* the first try has cut it */
-        known = set_field(speech, tensor, sizeof tensor / sizeof *tensor, &answer->outputs[0]);
+        known = set_field(speech->argument, tensor, sizeof tensor / sizeof *tensor,
+                          &answer->outputs[0]);
     }
     tell(speech, &completion, known);
 }

@@ -6,9 +6,10 @@
  * another worker's name in a copy of the tree it takes that one's place.
  *
  * The model is a text file; its first line is what happens at load: "ok", "fail WORDS", "exit N",
- * "segv", "hang", "flood BYTES", "alloc MIB", or "lie-model". Input `command` and output `said` are
- * BYTES [-1]: one element, one command of the table below with one argument. What the walls answer
- * (an errno's name, or what was got) is said; what ends the process is not answered.
+ * "segv", "hang", "flood BYTES", "alloc MIB", "lie-page FIELD VALUE" or "lie-model FIELD VALUE"
+ * (told just before READY). Input `command` and output `said` are BYTES [-1]: one element, one
+ * command of the table below with one argument. What the walls answer (an errno's name, or what was
+ * got) is said; what ends the process is not answered.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -37,6 +38,7 @@
 struct runtime_model {
     char file[256];
 };
+static char first_line[512]; /* of the model */
 
 void say_result(struct speech *speech, long result)
 {
@@ -403,14 +405,13 @@ static int load(const struct runtime_load *request, struct model_writer *writer,
                 struct runtime_model **ret_model, struct err *err)
 {
     static struct runtime_model model;
-    char line[512] = {};
     int fd = open(request->file, O_RDONLY | O_CLOEXEC);
 
-    if (fd < 0 || read(fd, line, sizeof line - 1) < 0)
+    if (fd < 0 || read(fd, first_line, sizeof first_line - 1) < 0)
         return err_set(err, ERR_NOT_FOUND, "opening '%s': %s", request->file, strerror(errno));
     close(fd);
-    line[strcspn(line, "\n")] = 0;
-    int r = at_load(line, err);
+    first_line[strcspn(first_line, "\n")] = 0;
+    int r = at_load(first_line, err);
     if (r < 0)
         return r;
     (void)snprintf(model.file, sizeof model.file, "%s", request->file);
@@ -432,6 +433,12 @@ static int warm(struct runtime_model *model, struct err *err)
 {
     (void)model;
     return err_set(err, ERR_NOT_SUPPORTED, "nothing to warm");
+}
+
+static void before_ready(char *region)
+{
+    if (strncmp(first_line, "lie-", 4) == 0 && !lie_before_ready(first_line, region))
+        _exit(99); /* the test hears of it: what it asked for was not done */
 }
 
 static void answer_text(struct runtime_job *job, const char *text)
@@ -492,6 +499,7 @@ int main(int argc, char **argv)
         .prepare = prepare,
         .load = load,
         .warm = warm,
+        .before_ready = before_ready,
         .run = run,
     };
 

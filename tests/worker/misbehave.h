@@ -22,6 +22,10 @@ struct speech {
 
 void say_result(struct speech *speech, long result); /* the number, or errno's name below 0 */
 
+/* "lie-page FIELD VALUE" or "lie-model FIELD VALUE": what others read once it is READY, and what is
+ * read of it later. False: it is no such line, or there is no such field. */
+bool lie_before_ready(char *line, char *region);
+
 struct command {
     const char *name;
     void (*run)(struct speech *speech);
