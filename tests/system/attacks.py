@@ -66,6 +66,8 @@ ATTACKS = [
     attack(REQUESTS, "the host's message queue", "call mq_open s:{queue} 0 0 0",
            through=(LANDLOCK_ALONE,)),
     attack(REQUESTS, "writing to the input arena", "write-input"),
+    attack(REQUESTS, "making the input arena writable", "call mprotect i 4096 3"),
+    attack(REQUESTS, "emptying the input arena", "call madvise i 4096 9"),  # MADV_REMOVE
     attack(FILES, "/etc/passwd", OPEN.format("/etc/passwd")),
     attack(FILES, "`..` upon `..`", OPEN.format("../../../../../../etc/passwd")),
     attack(FILES, "/proc/1/root", OPEN.format("/proc/1/root/etc/passwd")),

@@ -242,6 +242,23 @@ def test_what_it_inherits(template, base):
         assert say(replica, "environ") == ""
 
 
+FAMILIES = 64  # more than the kernel knows
+
+
+@pytest.mark.parametrize("kind", (WHOLE, NO_SPACES))
+def test_no_socket_of_any_family(base, kind):
+    """In the list are those that reach somewhere; seccomp refuses the call, whatever it names."""
+    one = Template(MISBEHAVE.parent / f"perigee-worker-{kind}")
+    try:
+        for family in range(FAMILIES):
+            with clone(one, base / "own") as replica:
+                replica.ready()
+                assert say(replica, f"call socket {family} 1 0") is None, family
+                assert end_of(replica) == "seccomp: socket", family
+    finally:
+        one.close()
+
+
 def test_only_the_tests_workers_leave_walls_out():
     """What is shipped promises all that this machine has."""
     shipped = Template(worker_path("onnx"))

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * "call NAME ARGUMENT...": any system call. An argument is a number, `r` (what the last call gave),
- * `b` (a buffer of 4 KiB), `s:TEXT` or `x:HEX` (their addresses). "look" says what the buffer has.
+ * `b` (a buffer of 4 KiB), `i` (the page of the input arena that its request is on), `s:TEXT` or
+ * `x:HEX` (their addresses). "look" says what the buffer has.
  */
 #include <errno.h>
 #include <seccomp.h>
@@ -10,9 +11,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "runtime/runtime.h"
 #include "worker/misbehave.h"
 
-enum { ARGUMENTS_MAX = 6, BUFFER_BYTES = 4096 };
+enum { ARGUMENTS_MAX = 6, BUFFER_BYTES = 4096, PAGE_BYTES = 4096 };
 
 static char buffer[BUFFER_BYTES];
 static long last;
@@ -27,12 +29,14 @@ static void unhex(char *text)
     }
 }
 
-static long value_of(char *word)
+static long value_of(const struct speech *speech, char *word)
 {
     if (strcmp(word, "r") == 0)
         return last;
     if (strcmp(word, "b") == 0)
         return (long)(intptr_t)buffer;
+    if (strcmp(word, "i") == 0)
+        return (long)((uintptr_t)speech->job->block & ~(uintptr_t)(PAGE_BYTES - 1));
     if (strncmp(word, "s:", 2) == 0)
         return (long)(intptr_t)(word + 2);
     if (strncmp(word, "x:", 2) != 0)
@@ -49,7 +53,7 @@ static void do_call(struct speech *speech)
     int number = word ? seccomp_syscall_resolve_name(word) : -1;
 
     while (count < ARGUMENTS_MAX && (word = strsep(&rest, " ")))
-        arguments[count++] = value_of(word);
+        arguments[count++] = value_of(speech, word);
     if (number < 0) {
         SAY(speech, "no such call");
         return;
