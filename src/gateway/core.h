@@ -272,6 +272,8 @@ struct gateway {
     struct metrics metrics; /* the main thread's slice */
     struct timer *demand, *drain, *probe, *denied, *asked;
     struct timer *keyless; /* going, and no keys yet */
+    struct timer *table_again;
+    int table_later; /* a table that could not be mapped; -1: none */
     unsigned drained;
     _Atomic bool asked_due;   /* somebody asked: the agent is told a while later */
     _Atomic bool demand_slow; /* nobody asked lately: whoever does says so */

@@ -31,6 +31,7 @@
 #include "sys/shm.h"
 
 #define KEYLESS_MS 1000 /* an agent that died with it is back by then */
+#define TABLE_AGAIN_MS 500
 
 /* ---- sending -------------------------------------------------------------------------- */
 
@@ -102,15 +103,32 @@ static void unknown(struct gateway *gateway, const char *why)
 
 /* ---- tables --------------------------------------------------------------------------- */
 
-static void table_new(struct gateway *gateway, int fd)
+/* One that is right, and that cannot be mapped just now, is kept: nobody sends it again. */
+static void table_new(struct gateway *gateway, int *fd)
 {
     struct slice table;
     struct err err;
+    int r = shm_map_checked(*fd, TABLE_BYTES_MAX, table_check, &table, &err);
 
-    if (shm_map_checked(fd, TABLE_BYTES_MAX, table_check, &table, &err) < 0)
-        log_error("gateway", "table refused, keeping the one there is", LOG_S("why", err.message));
-    else
+    timer_stop(gateway->table_again);
+    fd_close(&gateway->table_later);
+    if (r == 0) {
         world_table_set(gateway, table.data, table.size, true);
+    } else if (r == ERR_INTERNAL) {
+        log_error("gateway", "no memory for a new table, trying again", LOG_S("why", err.message));
+        gateway->table_later = take_fd(*fd);
+        timer_start(gateway->table_again, TABLE_AGAIN_MS);
+    } else {
+        log_error("gateway", "table refused, keeping the one there is", LOG_S("why", err.message));
+    }
+}
+
+static void on_table_again(void *data)
+{
+    struct gateway *gateway = data;
+    auto_close int fd = take_fd(gateway->table_later);
+
+    table_new(gateway, &fd);
 }
 
 static void mesh_new(struct gateway *gateway, int fd)
@@ -361,7 +379,7 @@ static void on_supervisor_message(struct gateway *gateway, const union message *
     switch (type) {
     case MESSAGE_TABLE_NEW:
         if (fd_count == 1)
-            table_new(gateway, fds[0]);
+            table_new(gateway, &fds[0]);
         break;
     case MESSAGE_MESH_NEW:
         if (fd_count == 1)
@@ -542,6 +560,8 @@ static void gateway_begin(struct gateway *gateway, int channel_fd_taken, int lif
     gateway->drain = timer_new(gateway->main, on_drain_due, gateway);
     gateway->probe = timer_new(gateway->main, on_probe, gateway);
     gateway->keyless = timer_new(gateway->main, on_keyless, gateway);
+    gateway->table_again = timer_new(gateway->main, on_table_again, gateway);
+    gateway->table_later = -1;
 }
 
 /* No thread runs any more. What was told and reported is carried out to the end, in rounds: telling
@@ -584,6 +604,8 @@ static void gateway_end(struct gateway *gateway)
     timer_free(gateway->drain);
     timer_free(gateway->probe);
     timer_free(gateway->keyless);
+    timer_free(gateway->table_again);
+    fd_close(&gateway->table_later);
     channel_free(gateway->supervisor);
     loop_free(gateway->main);
     metrics_deinit(&gateway->metrics);

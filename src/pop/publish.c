@@ -15,6 +15,7 @@
 
 enum {
     PUBLISH_SOON_MS = 1,
+    PUBLISH_AGAIN_MS = 1000, /* where there was no memory for it */
     UNSERVED_MS_MAX = 2000,
     QUEUE_BYTES_FACTOR = 4, /* bytes that may wait an endpoint: so many of its largest bodies */
 };
@@ -224,6 +225,8 @@ void agent_table_served(struct agent *agent, uint64_t number)
     agent_report_served(agent);
 }
 
+static void publish_in(struct agent *agent, int64_t ms);
+
 static void table_publish(struct agent *agent)
 {
     struct arena *arena = arena_new();
@@ -231,10 +234,16 @@ static void table_publish(struct agent *agent)
     struct slice table;
     int fd = -1;
     if (pop_table_make(&agent->pop, &agent->start, agent->keep.table_number + 1, arena, &table,
-                       &err) < 0 ||
-        shm_publish("perigee-table", table.data, table.size, &fd, &err) < 0) {
+                       &err) < 0) {
         log_error("pop", "table not published", LOG_S("error", err.message));
         arena_free(arena);
+        return;
+    }
+    if (shm_publish("perigee-table", table.data, table.size, &fd, &err) < 0) {
+        log_error("pop", "table not published, trying again", LOG_S("error", err.message));
+        arena_free(arena);
+        agent->table_dirty = true;
+        publish_in(agent, PUBLISH_AGAIN_MS);
         return;
     }
     struct message_table message = MESSAGE_INIT(MESSAGE_TABLE_NEW);
@@ -272,12 +281,17 @@ static void on_publish(void *data)
     agent_publish_now(data);
 }
 
-void agent_publish_soon(struct agent *agent)
+static void publish_in(struct agent *agent, int64_t ms)
 {
     if (!agent->publish_soon)
         agent->publish_soon = timer_new(agent->loop, on_publish, agent);
     if (!timer_running(agent->publish_soon))
-        timer_start(agent->publish_soon, PUBLISH_SOON_MS);
+        timer_start(agent->publish_soon, ms);
+}
+
+void agent_publish_soon(struct agent *agent)
+{
+    publish_in(agent, PUBLISH_SOON_MS);
 }
 
 void agent_publish_close(struct agent *agent)
