@@ -9,6 +9,8 @@
 #include <string.h>
 #include <cmocka.h> /* after the four above */
 
+#include <openssl/evp.h>
+
 #include "base/arena.h"
 #include "base/err.h"
 
@@ -199,6 +201,117 @@ static void test_contradictions(void **state)
     arena_free(arena);
 }
 
+/* As a record says: a SHA-256 of it with its own place empty. */
+static void digest_again(char *record, size_t bytes)
+{
+    enum { CHECK_AT = 48, CHECK_BYTES = 16 };
+    unsigned char whole[EVP_MAX_MD_SIZE];
+    memset(record + CHECK_AT, 0, CHECK_BYTES);
+    assert_int_equal(EVP_Digest(record, bytes, whole, NULL, EVP_sha256(), NULL), 1);
+    memcpy(record + CHECK_AT, whole, CHECK_BYTES);
+}
+
+/* Whole, by its digest, and still none: one number changed in it, or its end left out. */
+static void test_records_that_cannot_be(void **state)
+{
+    enum { TYPE = 8, LAST = 24, HEAD = 64, FILE_BODY = 96, WINDOW_BODY = 40 };
+    static const struct {
+        const char *name;
+        enum ledger_type type;
+        size_t offset, size;
+        uint64_t value;
+        size_t bytes; /* 0: all */
+        const char *wanted;
+    } cases[] = {
+        { "before 1970", LEDGER_WINDOW, HEAD, 8, UINT64_MAX, 0, "its time" },
+        { "in 300,000 years", LEDGER_WINDOW, HEAD, 8, (UINT64_C(1) << 53) + 1, 0, "its time" },
+        { "of 20 years", LEDGER_WINDOW, HEAD + 8, 8, UINT64_C(630'720'000'000), 0, "its time" },
+        { "offered twice", LEDGER_WINDOW, HEAD + 24, 4, 2, 0, "its time" },
+        { "too many rows", LEDGER_WINDOW, HEAD + 28, 4, LEDGER_ROWS_MAX + 1, 0, "its parts" },
+        { "too many replicas", LEDGER_WINDOW, HEAD + 32, 4, LEDGER_MARKS_MAX + 1, 0, "its parts" },
+        { "too many counters", LEDGER_WINDOW, HEAD + 36, 4, LEDGER_MARKS_MAX + 1, 0, "its parts" },
+        { "a row less", LEDGER_WINDOW, HEAD + 28, 4, 2, 0, "its parts" },
+        { "a cut window", LEDGER_WINDOW, LAST, 8, 1, HEAD + WINDOW_BODY - 8, "too short" },
+        { "a cut head of a file", LEDGER_FILE, LAST, 8, 1, HEAD + FILE_BODY - 8, "too short" },
+        { "a file with more marks", LEDGER_FILE, HEAD + 92, 4, 2, 0, "its parts" },
+        { "a file of an endless name", LEDGER_FILE, HEAD + 63, 1, 'x', 0, "its parts" },
+        { "a last number beyond", LEDGER_OFFER, LAST, 8, UINT64_MAX, 0, "its numbers" },
+        { "an unknown kind", LEDGER_OFFER, TYPE, 2, 9, 0, "its kind" },
+        { "an offer of something", LEDGER_WINDOW, TYPE, 2, LEDGER_OFFER, 0, "its kind" },
+    };
+    struct arena *arena = arena_new();
+    struct ledger_reader reader;
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct ledger_record record = window(1);
+        struct err err = {};
+        record.type = cases[i].type;
+        memset(record.pop, 'x', sizeof record.pop - 1);
+        struct slice written = ledger_write(arena, &record);
+        char *bytes = (char *)(uintptr_t)written.data;
+        uint32_t size = (uint32_t)(cases[i].bytes ? cases[i].bytes : written.size);
+        print_message("  %s\n", cases[i].name);
+        memcpy(bytes + cases[i].offset, &cases[i].value, cases[i].size);
+        memcpy(bytes + 4, &size, sizeof size);
+        digest_again(bytes, size);
+        ledger_read(&reader, (struct slice){ bytes, size }, true);
+        assert_int_equal(ledger_next(&reader, arena, &record, &err), ERR_BAD_INPUT);
+        if (!strstr(err.message, cases[i].wanted))
+            fail_msg("'%s' does not say '%s'", err.message, cases[i].wanted);
+        ledger_read(&reader, (struct slice){ bytes, size }, false);
+        assert_int_equal(ledger_next(&reader, arena, &record, &err), 0);
+        assert_int_equal(reader.damaged, size);
+    }
+    arena_free(arena);
+}
+
+/* What looks like the beginning of a record each eight bytes costs so many tries, and no more. */
+static void test_many_false_beginnings(void **state)
+{
+    enum { COUNT = 6000 };
+    static const uint32_t beginning[] = { LEDGER_MAGIC, 1 };
+    struct arena *arena = arena_new();
+    struct slice good = ledger_of(arena, 0);
+    size_t bytes = COUNT * sizeof beginning + good.size;
+    char *all = malloc(bytes);
+    struct ledger_reader reader;
+    (void)state;
+    for (size_t i = 0; i < COUNT; i++)
+        memcpy(all + i * sizeof beginning, beginning, sizeof beginning);
+    memcpy(all + COUNT * sizeof beginning, good.data, good.size);
+    assert_int_equal(
+        whole_of((struct slice){ all + 2000 * sizeof beginning, bytes - 2000 * sizeof beginning },
+                 &reader),
+        2);
+    assert_int_equal(whole_of((struct slice){ all, bytes }, &reader), 0);
+    assert_int_equal(reader.damaged, bytes);
+    free(all);
+    arena_free(arena);
+}
+
+/* Two that are together more than a window may be. */
+static void test_merged_beyond_a_window(void **state)
+{
+    struct arena *arena = arena_new();
+    struct ledger_record records[2] = { window(1), window(2) }, merged;
+    (void)state;
+    for (uint64_t i = 0; i < 2; i++) {
+        records[i].rows = ARENA_ARRAY(arena, struct ledger_row, LEDGER_ROWS_MAX);
+        records[i].row_count = LEDGER_ROWS_MAX;
+        for (uint64_t k = 0; k < LEDGER_ROWS_MAX; k++)
+            records[i].rows[k] = (struct ledger_row){ 1 + k, 1 + i, {} };
+    }
+    assert_false(ledger_merge(arena, records, 2, &merged));
+    records[1].row_count = 0;
+    for (uint64_t i = 0; i < 2; i++) /* eight years each */
+        records[i].length_ms = UINT64_C(8) * 366 * 24 * 3600 * 1000;
+    records[1].begin_ms = records[0].begin_ms + (int64_t)records[0].length_ms;
+    assert_true(ledger_merge(arena, records, 2, &merged));
+    assert_int_equal(merged.row_count, LEDGER_ROWS_MAX);
+    assert_int_equal(merged.length_ms, UINT64_C(10) * 366 * 24 * 3600 * 1000);
+    arena_free(arena);
+}
+
 static void sum_rows(struct figures sums[4][4], const struct ledger_record *record)
 {
     for (uint32_t i = 0; i < record->row_count; i++)
@@ -275,6 +388,9 @@ int main(void)
         cmocka_unit_test(test_cut_at_every_byte),
         cmocka_unit_test(test_every_bit_flipped),
         cmocka_unit_test(test_contradictions),
+        cmocka_unit_test(test_records_that_cannot_be),
+        cmocka_unit_test(test_many_false_beginnings),
+        cmocka_unit_test(test_merged_beyond_a_window),
         cmocka_unit_test(test_merged_sums),
         cmocka_unit_test(test_sums_stay_within_bounds),
         cmocka_unit_test(test_hex),

@@ -103,7 +103,8 @@ static void test_fresh(void **)
 static void test_check(void **)
 {
     const size_t pop = sizeof(struct mesh_head), load = pop + 3 * sizeof(struct mesh_pop);
-    const float nan = NAN, less = -1, much = MESH_MS_MAX * 2, endless = INFINITY;
+    const float nan = NAN, less = -1, much = MESH_MS_MAX * 2, endless = INFINITY, never = -INFINITY,
+                heavy = MESH_WEIGHT_MAX * 2;
     const uint32_t zero = 0, three = 3, many = UINT32_MAX;
     const struct {
         const char *name, *wanted;
@@ -123,6 +124,9 @@ static void test_check(void **)
           "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx" },
         { "health 3", "PoP 0 is out of range", pop + offsetof(struct mesh_pop, health), 4, &three },
         { "calm 3", "PoP 0 is out of range", pop + offsetof(struct mesh_pop, calm), 4, &three },
+        { "elsewhere 3", "PoP 0 is out of range", pop + offsetof(struct mesh_pop, elsewhere), 4,
+          &three },
+        { "absurd round trip", "PoP 0", pop + offsetof(struct mesh_pop, rtt_ms), 4, &much },
         { "negative round trip", "PoP 0", pop + offsetof(struct mesh_pop, rtt_ms), 4, &less },
         { "endless round trip", "PoP 0", pop + offsetof(struct mesh_pop, rtt_ms), 4, &endless },
         { "row outside", "load 0 is out of range", load + 8, 4, &three },
@@ -131,7 +135,11 @@ static void test_check(void **)
         { "negative wait", "load 0", load + 12, 4, &less },
         { "absurd wait", "load 0", load + 12, 4, &much },
         { "endless service", "load 0", load + 16, 4, &endless },
+        { "negative service", "load 0", load + 16, 4, &less },
+        { "negative start", "load 0", load + 20, 4, &less },
+        { "a wait without a beginning", "load 0", load + 12, 4, &never },
         { "negative weight", "load 0", load + 24, 4, &less },
+        { "absurd weight", "load 0", load + 24, 4, &heavy },
         { "negative last start", "load 0", load + 28, 4, &less },
         { "endless last start", "load 3", load + 3 * 32 + 28, 4, &endless },
     };
@@ -150,6 +158,9 @@ static void test_check(void **)
     const struct mesh_head *mesh = built(arena);
     struct err err;
     assert_int_equal(mesh_check((struct slice){ (const char *)mesh, 47 }, &err), ERR_BAD_INPUT);
+    assert_int_equal(mesh_check((struct slice){ (const char *)mesh + 4, 48 }, &err), ERR_BAD_INPUT);
+    assert_int_equal(mesh_check((struct slice){ (const char *)mesh, MESH_BYTES_MAX + 1 }, &err),
+                     ERR_BAD_INPUT);
     arena_free(arena);
 }
 
@@ -171,6 +182,13 @@ static void test_build_refuses(void **)
     assert_int_equal(mesh_build(arena, &from, &bytes, &err), ERR_BAD_INPUT);
     from.load_count = MESH_LOADS_MAX + 1;
     assert_int_equal(mesh_build(arena, &from, &bytes, &err), ERR_TOO_LARGE);
+    from.load_count = 0;
+    from.pop_count = MESH_POPS_MAX + 1;
+    assert_int_equal(mesh_build(arena, &from, &bytes, &err), ERR_TOO_LARGE);
+    from.pop_count = 1; /* one alone, which does not say whether it is this one */
+    from.self = (struct slice){};
+    assert_int_equal(mesh_build(arena, &from, &bytes, &err), 0);
+    assert_int_equal(((const struct mesh_head *)(const void *)bytes.data)->self, UINT32_MAX);
     arena_free(arena);
 }
 
@@ -204,6 +222,43 @@ static void test_differs(void **)
     struct mesh_head *a = built(arena), *b = built(arena);
     ((struct mesh_pop *)(b + 1))[1].health = MESH_UP;
     assert_true(mesh_differs(a, b));
+    arena_free(arena);
+}
+
+/* What is no measured figure differs by the least. */
+static void test_differs_by_any_field(void **)
+{
+    const size_t pop = sizeof(struct mesh_head), load = pop + 3 * sizeof(struct mesh_pop);
+    const struct {
+        const char *name;
+        size_t offset;
+        uint32_t value;
+        bool health; /* it is said of the PoPs themselves */
+    } rows[] = {
+        { "fewer PoPs", offsetof(struct mesh_head, pop_count), 2, true },
+        { "flags", offsetof(struct mesh_head, flags), MESH_BLIND, true },
+        { "another self", offsetof(struct mesh_head, self), 1, true },
+        { "calm", pop + offsetof(struct mesh_pop, calm), 1, true },
+        { "elsewhere", pop + offsetof(struct mesh_pop, elsewhere), 1, true },
+        { "another name", pop, 'x', true },
+        { "fewer loads", offsetof(struct mesh_head, load_count), 3, false },
+        { "another endpoint", load, 6, false },
+        { "another PoP's load", load + 8, 1, false },
+        { "a service", load + 16, 0x41100000 /* 9 */, false },
+        { "a start", load + 20, 0x44160000 /* 600 */, false },
+        { "a weight", load + 24, 0x40a00000 /* 5 */, false },
+    };
+    struct arena *arena = arena_new();
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct mesh_head *a = built(arena), *b = built(arena);
+        print_message("  %s\n", rows[i].name);
+        memcpy((char *)b + rows[i].offset, &rows[i].value, sizeof rows[i].value);
+        assert_true(mesh_differs(a, b));
+        assert_int_equal(mesh_health_differs(a, b), rows[i].health);
+    }
+    struct mesh_head *a = built(arena), *b = built(arena);
+    ((struct mesh_pop *)(b + 1))[2].rtt_ms = 250; /* of 240: much, and not a tenth */
+    assert_false(mesh_differs(a, b));
     arena_free(arena);
 }
 
@@ -349,6 +404,7 @@ int main(void)
         cmocka_unit_test(test_check),
         cmocka_unit_test(test_build_refuses),
         cmocka_unit_test(test_differs),
+        cmocka_unit_test(test_differs_by_any_field),
         cmocka_unit_test(test_peer_load),
         cmocka_unit_test(test_peer_load_of_the_version_before),
         cmocka_unit_test(test_peer_load_of_the_first_version),
