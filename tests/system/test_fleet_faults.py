@@ -37,6 +37,7 @@ links:
   - {between: any, rtt: 40ms}
   - {between: [near, two], rtt: 4ms}
   - {between: [near, three], rtt: 12ms}
+  - {between: [near, one], rtt: 400ms}  # farther than what a busy machine adds to a wait at three
   - {between: [far, one], rtt: 6ms}
   - {between: [two, three], rtt: 8ms}
 """
