@@ -11,6 +11,7 @@
 #include "base/arena.h"
 #include "base/err.h"
 #include "bin/roles.h"
+#include "bin/simulate_failing.h"
 #include "bin/simulate_law.h"
 #include "cli/cli.h"
 #include "geo/cities.h"
@@ -31,6 +32,7 @@ static const struct cli_option options[] = {
     { "--scenario", "NAME", "healthy, spike, failures or cold; all unless told.", true },
     { "--seed", "N", "Another course of chance; 1 unless told.", false },
     { "--failures", "N", "PoPs that fail; 30 unless told, and no more than a tenth.", false },
+    { "--failing", "WHICH", "Which ones: chance (unless told), largest (those with most clients near them), or a site by its name; several times.", true },
     { "--silent", NULL, "PoPs that fail take all with them: who tries one hears nothing, and tries the next after 250 ms. Unless told, its processes end: connections are refused, and reset.", false },
     { "--spike", "N", "Times as much around one large PoP; 5 unless told.", false },
     { "--rate", "N", "Requests a second, of all the world; 12000 unless told.", false },
@@ -83,8 +85,10 @@ static int option_take(struct cli *cli, const char *name, uint64_t least, uint64
     return 0;
 }
 
-static int options_take(struct cli *cli, size_t sites, struct edge_options *ret, struct err *err)
+static int options_take(struct cli *cli, const struct sites *all, struct edge_options *ret,
+                        struct err *err)
 {
+    size_t sites = all->count;
     struct edge_options known = EDGE_OPTIONS_DEFAULT;
     uint64_t seed = known.seed, rate = (uint64_t)known.rate_per_s;
     uint64_t seconds = (uint64_t)known.duration_s, service = (uint64_t)known.service_ms;
@@ -112,10 +116,9 @@ static int options_take(struct cli *cli, size_t sites, struct edge_options *ret,
                                   .service_ms = (double)service,
                                   .start_ms = (double)start,
                                   .population_min = (uint32_t)people,
-                                  .failures = (uint32_t)failures,
                                   .silent = cli_option_value(cli, "--silent") != NULL,
                                   .spike_times = (double)spike };
-    return 0;
+    return simulate_failing(cli, all, (uint32_t)failures, ret, err);
 }
 
 static int scenarios_take(struct cli *cli, struct edge_all *all, struct err *err)
@@ -226,9 +229,11 @@ static void scenario_print(struct simulation *simulation, enum edge_scenario sce
         struct figures figures = figures_of(&results[way]);
         row_print(edge_way_text(way), &figures);
     }
-    if (scenario == EDGE_FAILURE)
+    if (scenario == EDGE_FAILURE) {
         printf("(perigee's COULD but for the 3 s in which deaths become known: %.2f)\n",
                figures_of(ours).reached_known * 100);
+        simulate_failed_print(cli, simulation->world);
+    }
     for (size_t i = 0; scenario == EDGE_HEALTHY && i < CLOUDS; i++) {
         const struct edge_cloud *cloud = &simulation->clouds[i];
         double service = simulation->world->options.service_ms;
@@ -343,6 +348,10 @@ static int json_write(struct simulation *simulation)
             json_key(&w, (const char *[]){ "nearest", "geography", "perigee", "oracle" }[way]);
             way_json(&w, &simulation->all->result[i][way]);
         }
+        if (i == EDGE_FAILURE) {
+            json_key(&w, "failed");
+            simulate_failed_json(simulation->cli, world, &w);
+        }
         json_object_end(&w);
     }
     json_object_end(&w);
@@ -415,7 +424,7 @@ static int simulate_run(struct cli *cli, struct err *err)
     if (r == 0)
         r = simulate_law(cli, &sites, &residency, err);
     if (r == 0)
-        r = options_take(cli, sites.count, &wanted, err);
+        r = options_take(cli, &sites, &wanted, err);
     if (r < 0)
         return r;
     cli_progress_begin(&simulation.progress, "simulating");

@@ -40,13 +40,21 @@ enum edge_scenario {
     EDGE_SCENARIOS,
 };
 
+enum edge_failing {
+    EDGE_BY_CHANCE,
+    EDGE_LARGEST, /* those with most places, which is most clients near them */
+    EDGE_NAMED,
+};
+
 struct edge_options {
     uint64_t seed;
     double duration_s, rate_per_s; /* of simulated time; of all cities together */
     double service_ms;             /* mean; exponential */
     double start_ms;               /* of a cold replica */
     uint32_t population_min;       /* smaller cities send nothing */
-    uint32_t failures;             /* PoPs that die */
+    uint32_t failures;             /* PoPs that die: fewer than there are */
+    enum edge_failing failing;     /* which ones */
+    const uint32_t *named;         /* EDGE_NAMED: those, each once; borrowed */
     bool silent;                   /* whoever tries a dead one hears nothing; else it is refused */
     double spike_times;
 };
@@ -108,6 +116,9 @@ struct edge_result {
     uint64_t delay[EDGE_BUCKETS + 1];   /* network, wait and start: all but the service */
     uint64_t *served;                   /* by site; in the arena */
 };
+
+/* The PoPs that die where some do, `options.failures` of them; in the arena. */
+const uint32_t *edge_failing(struct arena *arena, const struct edge_world *world);
 
 /* Of runs on several threads. `on` may be called by all of them at once, now and then. */
 struct edge_progress {

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a scenario does to a world, and the requests that come in it. */
+#include <assert.h>
 #include <math.h>
+#include <stdlib.h>
 
 #include "base/arena.h"
 #include "sim/draw.h"
@@ -18,25 +20,32 @@ static uint32_t site_drawn(const struct edge_world *world, struct chance *chance
                       (double)(among < world->site_count ? among : world->site_count));
 }
 
-/* The sites by places, the largest first. */
-static uint32_t nth_largest(const struct edge_world *world, uint32_t n)
+static int compare(const void *a, const void *b, void *data)
 {
-    for (uint32_t i = 0; i < world->site_count; i++) {
-        uint32_t larger = 0;
-        for (uint32_t k = 0; k < world->site_count; k++)
-            larger += world->places[k] > world->places[i] ||
-                      (world->places[k] == world->places[i] && k < i);
-        if (larger == n)
-            return i;
-    }
-    return 0;
+    const struct edge_world *world = data;
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+    if (world->places[x] != world->places[y])
+        return world->places[x] > world->places[y] ? -1 : 1;
+    return (x > y) - (x < y);
+}
+
+/* The sites by places, the largest first. */
+static const uint32_t *by_size(struct arena *arena, const struct edge_world *world)
+{
+    uint32_t *sites = ARENA_ARRAY(arena, uint32_t, world->site_count);
+
+    for (uint32_t i = 0; i < world->site_count; i++)
+        sites[i] = i;
+    qsort_r(sites, world->site_count, sizeof *sites, compare, (void *)(uintptr_t)world);
+    return sites;
 }
 
 static void spike_begin(struct arena *arena, struct edge_state *state, struct chance *chance)
 {
     const struct edge_world *world = state->world;
     uint32_t *weights = ARENA_ARRAY(arena, uint32_t, world->city_count + 1);
-    uint32_t centre = nth_largest(world, site_drawn(world, chance, SPIKE_AMONG));
+    uint32_t centre = by_size(arena, world)[site_drawn(world, chance, SPIKE_AMONG)];
     double people = 0;
 
     for (size_t i = 0; i < world->city_count; i++) {
@@ -50,27 +59,62 @@ static void spike_begin(struct arena *arena, struct edge_state *state, struct ch
                         (world->people > 0 ? people / world->people : 0);
 }
 
+static struct chance chance_of(const struct edge_world *world, enum edge_scenario scenario)
+{
+    return (struct chance){ world->options.seed * 4 + scenario };
+}
+
+static const uint32_t *failing_drawn(struct arena *arena, const struct edge_world *world)
+{
+    uint32_t *sites = ARENA_ARRAY(arena, uint32_t, world->options.failures + 1);
+    bool *taken = ARENA_ARRAY(arena, bool, world->site_count);
+    struct chance chance = chance_of(world, EDGE_FAILURE);
+
+    for (uint32_t done = 0; done < world->options.failures;) {
+        uint32_t site = site_drawn(world, &chance, world->site_count);
+        if (taken[site])
+            continue;
+        taken[site] = true;
+        sites[done++] = site;
+    }
+    return sites;
+}
+
+const uint32_t *edge_failing(struct arena *arena, const struct edge_world *world)
+{
+    assert(world->options.failures < world->site_count);
+    switch (world->options.failing) {
+    case EDGE_LARGEST:
+        return by_size(arena, world);
+    case EDGE_NAMED:
+        return world->options.named;
+    case EDGE_BY_CHANCE:
+        break;
+    }
+    return failing_drawn(arena, world);
+}
+
+static void failure_begin(struct arena *arena, struct edge_state *state)
+{
+    const struct edge_world *world = state->world;
+    const uint32_t *sites = edge_failing(arena, world);
+
+    state->died_at = world->options.duration_s / 4;
+    for (uint32_t i = 0; i < world->options.failures; i++)
+        state->dead_at[sites[i]] = state->died_at;
+}
+
 void edge_scenario_begin(struct arena *arena, struct edge_state *state, enum edge_scenario scenario)
 {
     const struct edge_world *world = state->world;
-    struct chance chance = { world->options.seed * 4 + scenario };
-    uint32_t failures = world->options.failures;
+    struct chance chance = chance_of(world, scenario);
 
-    if (failures >= world->site_count)
-        failures = (uint32_t)world->site_count - 1;
     switch (scenario) {
     case EDGE_SPIKE:
         spike_begin(arena, state, &chance);
         break;
     case EDGE_FAILURE:
-        state->died_at = world->options.duration_s / 4;
-        for (uint32_t done = 0; done < failures;) {
-            uint32_t site = site_drawn(world, &chance, world->site_count);
-            if (!isinf(state->dead_at[site]))
-                continue;
-            state->dead_at[site] = state->died_at;
-            done++;
-        }
+        failure_begin(arena, state);
         break;
     case EDGE_COLD:
         for (size_t i = 0; i < world->site_count; i++)
@@ -112,7 +156,7 @@ uint64_t edge_requests(const struct edge_world *world, enum edge_scenario scenar
     double count = world->options.rate_per_s * world->options.duration_s;
 
     if (scenario == EDGE_SPIKE) {
-        struct chance chance = { world->options.seed * 4 + EDGE_SPIKE };
+        struct chance chance = chance_of(world, EDGE_SPIKE);
         spike_begin(arena, &state, &chance);
         count += state.spike_rate * world->options.duration_s / 3;
     }

@@ -72,6 +72,34 @@ def test_a_seed_says_all(sites):
     assert run(7) != run(8)
 
 
+def failed(sites, *which):
+    """As the tables and the JSON tell it, which PoPs failed; of each, what it served."""
+    asked = ("simulate", "--sites", sites, *QUICK, "--scenario", "failures", *which)
+    text = alone(*asked).stdout
+    fits(text)
+    said = text[text.index("\nfailed (") + 1:].split("\n\n")[0]
+    how, names = said.removeprefix("failed (").split("):")
+    told = json.loads(alone(*asked, "--json").stdout)["scenarios"]["failures"]["failed"]
+    assert told == ([] if names == " none" else [name.strip() for name in names.split(",")])
+    return how, told
+
+
+def test_which_pops_fail(sites):
+    two = failed(sites, "--failing", "tokyo", "--failing", "LAGOS")
+    assert two == ("by name", ["tokyo", "lagos"])
+    how, two = failed(sites, "--failing", "largest", "--failures", 2)
+    assert how == "the largest" and len(set(two)) == 2 and two[0] == "tokyo"
+    how, by_chance = failed(sites, "--failures", 3)
+    assert how == "by chance" and len(set(by_chance)) == 3
+    assert failed(sites, "--failures", 3, "--failing", "chance") == (how, by_chance)
+    assert failed(sites, "--failures", 0) == ("by chance", [])
+
+
+def test_all_pops_cannot_fail(sites):
+    every = sum((("--failing", name) for name in ("paris", "nyc", "tokyo", "sp", "lagos")), ())
+    assert "one has to be left" in alone("simulate", "--sites", sites, *every, status=2).stderr
+
+
 def test_anywhere_is_nearest(sites):
     told = json.loads(alone("simulate", "--sites", sites, *QUICK, "--scenario", "healthy",
                             "--anywhere", "--json").stdout)
@@ -143,8 +171,14 @@ def test_pictures_are_svg(sites, tmp_path):
     (("--rate", "fast"), "--rate"),
     (("--failures", "9999"), "--failures is between 0 and"),
     (("--anywhere", "--spec", "x.yaml"), "--anywhere"),
+    (("--failing", "atlantis"), "there is no 'atlantis'"),
+    (("--failing", ""), "there is no ''"),
+    (("--failing", "Paris", "--failing", "paris"), "names 'paris' twice"),
+    (("--failing", "paris", "--failing", "largest"), "one of the three"),
+    (("--failing", "paris", "--failures", 3), "leave --failures out"),
 ], ids=["unknown-scenario", "no-rate", "rate-no-number", "more-failures-than-pops",
-        "a-spec-and-anywhere"])
+        "a-spec-and-anywhere", "failing-unknown", "failing-nobody", "failing-twice",
+        "failing-names-and-largest", "failing-names-and-a-number"])
 def test_usage(arguments, words):
     assert words in alone("simulate", *arguments, status=2).stderr
 

@@ -258,6 +258,46 @@ static void test_clients_of_the_dead_try_on(void **state)
     small_deinit(&silent);
 }
 
+/* Those that fail are as many as told, each once, and answer nothing from then on; all others do. */
+static void check_failing(enum edge_failing failing, const uint32_t *named)
+{
+    struct edge_result well, failed;
+    struct small small;
+    bool fails[SIDE * SIDE] = {};
+    uint32_t smallest = UINT32_MAX;
+
+    small_init(&small, 9);
+    small.options.failing = failing;
+    small.options.named = named;
+    const struct edge_world *world =
+        edge_world_new(small.arena, &small.sites, small.cities, &small.residency, &small.options);
+    const uint32_t *sites = edge_failing(small.arena, world);
+    for (uint32_t i = 0; i < small.options.failures; i++) {
+        assert_true(sites[i] < world->site_count && !fails[sites[i]]);
+        assert_true(!named || sites[i] == named[i]);
+        fails[sites[i]] = true;
+        smallest = world->places[sites[i]] < smallest ? world->places[sites[i]] : smallest;
+    }
+    edge_run(small.arena, world, EDGE_HEALTHY, EDGE_OURS, NULL, &well);
+    edge_run(small.arena, world, EDGE_FAILURE, EDGE_OURS, NULL, &failed);
+    for (size_t i = 0; i < world->site_count; i++) {
+        double left = (double)failed.served[i] / (double)well.served[i];
+        assert_true(fails[i] ? left < 0.4 : left > 0.7);
+        assert_true(failing != EDGE_LARGEST || fails[i] || world->places[i] <= smallest);
+    }
+    small_deinit(&small);
+}
+
+static void test_which_pops_fail(void **state)
+{
+    static const uint32_t named[] = { 30, 0, 7, 15 };
+
+    (void)state;
+    check_failing(EDGE_BY_CHANCE, NULL);
+    check_failing(EDGE_LARGEST, NULL);
+    check_failing(EDGE_NAMED, named);
+}
+
 static void test_a_seed_is_a_world(void **state)
 {
     struct small one, same, other;
@@ -381,6 +421,7 @@ int main(void)
         cmocka_unit_test(test_draws_are_as_the_weights),
         cmocka_unit_test(test_close_to_the_oracle_and_never_where_it_may_not_be),
         cmocka_unit_test(test_clients_of_the_dead_try_on),
+        cmocka_unit_test(test_which_pops_fail),
         cmocka_unit_test(test_a_seed_is_a_world),
         cmocka_unit_test(test_a_client_without_a_permitted_pop_is_refused),
         cmocka_unit_test(test_the_best_regions),
