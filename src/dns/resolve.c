@@ -8,6 +8,7 @@
 #include "dns/client.h"
 #include "dns/view.h"
 #include "dns/why.h"
+#include "policy/ttl.h"
 
 static const struct {
     uint32_t refresh, retry, expire;
@@ -51,28 +52,20 @@ static void put_host(const struct dns_entry *host, const struct dns_name *owner,
             dns_reply_ip(reply, section, owner, DNS_TTL_ZONE_S, &host->addresses[i]);
     /* Where it listens on all addresses, the one that was asked is right for who asked. */
     if (host->everywhere && asker->local_known && wanted(&asker->local, type))
-        dns_reply_ip(reply, section, owner, DNS_TTL_UNSTABLE_S, &asker->local);
-}
-
-static uint32_t ttl_of(const struct dns_view *view, const struct dns_choice *choice)
-{
-    for (size_t i = 0; i < choice->count; i++)
-        if (!view->pops[choice->choices[i].pop].stable)
-            return DNS_TTL_UNSTABLE_S;
-    return DNS_TTL_STABLE_S;
+        dns_reply_ip(reply, section, owner, TTL_UNSTABLE_S, &asker->local);
 }
 
 static void put_addresses(const struct dns_view *view, const struct dns_choice *choice,
                           uint16_t type, const struct dns_asker *asker, struct dns_reply *reply)
 {
-    uint32_t ttl = ttl_of(view, choice);
+    uint32_t ttl = ttl_of(choice->choices, choice->count, view->stable);
     for (size_t i = 0; i < choice->count; i++) {
         const struct dns_pop *pop = &view->pops[choice->choices[i].pop];
         for (size_t k = 0; k < pop->address_count; k++)
             if (wanted(&pop->addresses[k], type))
                 dns_reply_ip(reply, DNS_ANSWER, NULL, ttl, &pop->addresses[k]);
         if (pop->everywhere && asker->local_known && wanted(&asker->local, type))
-            dns_reply_ip(reply, DNS_ANSWER, NULL, DNS_TTL_UNSTABLE_S, &asker->local);
+            dns_reply_ip(reply, DNS_ANSWER, NULL, TTL_UNSTABLE_S, &asker->local);
     }
 }
 
@@ -89,7 +82,7 @@ static void put_https(const struct dns_view *view, const struct dns_choice *choi
                       struct dns_reply *reply)
 {
     enum { HTTPS_PORT = 443 };
-    uint32_t ttl = ttl_of(view, choice);
+    uint32_t ttl = ttl_of(choice->choices, choice->count, view->stable);
     uint16_t priority = 1;
     for (size_t i = 0; i < choice->count; i++) {
         const struct dns_pop *pop = &view->pops[choice->choices[i].pop];
@@ -184,7 +177,7 @@ static void resolve_told(const struct dns_view *view, const struct dns_entry *en
     struct dns_choice choice;
     struct ip hints[DNS_RECORDS_MAX];
     struct dns_https https = { .hints = hints };
-    uint32_t ttl = DNS_TTL_STABLE_S;
+    uint32_t ttl = TTL_STABLE_S;
     dns_reply_init(&addresses, DNS_NOERROR);
     for (size_t i = 0; i < DNS_FAMILIES; i++) {
         const struct dns_entry *of = choose(view, entry, types[i], &client, asker, &choice);
@@ -225,7 +218,7 @@ static void resolve_entry(const struct dns_view *view, const struct dns_entry *e
 {
     bool address = question->type == DNS_A || question->type == DNS_AAAA;
     if (question->type == DNS_ANY)
-        dns_reply_any(reply, DNS_TTL_UNSTABLE_S);
+        dns_reply_any(reply, TTL_UNSTABLE_S);
     else if (entry->kind == DNS_IS_HOST && address)
         put_host(entry, NULL, question->type, asker, DNS_ANSWER, reply);
     else if (entry->kind == DNS_IS_ENDPOINT && question->type == DNS_HTTPS && view->https.told)

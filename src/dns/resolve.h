@@ -26,10 +26,8 @@ struct dns_memo;
 struct dns_view;
 
 enum {
-    DNS_TTL_STABLE_S = 20,
-    DNS_TTL_UNSTABLE_S = 5, /* a PoP of the answer is not known to stay */
     DNS_TTL_NEGATIVE_S = 5, /* what is not there may be deployed at any moment */
-    DNS_TTL_ZONE_S = 3600,  /* NS, SOA, hosts */
+    DNS_TTL_ZONE_S = 3600,  /* NS, SOA, hosts; of addresses policy/ttl.h says it */
     DNS_ANSWERS_MAX = 4,    /* PoPs in one answer */
 };
 

@@ -24,11 +24,12 @@ struct dns_view_own {
 
 /* ---- PoPs --------------------------------------------------------------------------------- */
 
-struct columns { /* of struct route_pops, while they are filled in */
+struct columns { /* of struct route_pops and the view, while they are filled in */
     float *x, *y, *z;
     uint64_t *key;
     country_number *country;
     uint8_t *health;
+    bool *stable;
 };
 
 static int pop_set(struct dns_view *view, struct columns *columns, size_t row,
@@ -43,7 +44,7 @@ static int pop_set(struct dns_view *view, struct columns *columns, size_t row,
     if (source->address_count)
         memcpy(pop->addresses, source->addresses, source->address_count * sizeof *pop->addresses);
     pop->everywhere = source->everywhere;
-    pop->stable = source->stable;
+    columns->stable[row] = source->stable;
     pop->https_port = source->https_port;
     if (source->located && spot_valid(source->latitude, source->longitude)) {
         struct spot spot = spot_at(source->latitude, source->longitude);
@@ -70,6 +71,7 @@ static int pops_set(struct dns_view *view, const struct dns_source *source, stru
         .key = ARENA_ARRAY(arena, uint64_t, count + 1),
         .country = ARENA_ARRAY(arena, country_number, count + 1),
         .health = ARENA_ARRAY(arena, uint8_t, count + 1),
+        .stable = ARENA_ARRAY(arena, bool, count + 1),
     };
     view->pops = ARENA_ARRAY(arena, struct dns_pop, count + 1);
     for (size_t i = 0; i < count; i++) {
@@ -77,6 +79,7 @@ static int pops_set(struct dns_view *view, const struct dns_source *source, stru
         if (r < 0)
             return err_wrap(err, "PoP '%s'", ERR_SLICE(source->pops[i].name));
     }
+    view->stable = columns.stable;
     view->route = (struct route_pops){ count,       columns.x,       columns.y,     columns.z,
                                        columns.key, columns.country, columns.health };
     return 0;

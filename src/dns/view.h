@@ -80,7 +80,7 @@ struct dns_pop {
     const char *name;
     struct ip addresses[DNS_POP_ADDRESSES_MAX];
     uint8_t address_count;
-    bool everywhere, stable;
+    bool everywhere;
     uint16_t https_port;
 };
 
@@ -108,6 +108,7 @@ struct dns_view {
     uint32_t serial;
     struct route_pops route;
     struct dns_pop *pops;        /* route.count */
+    const bool *stable;          /* likewise: for how long an answer may be kept (policy/ttl.h) */
     struct dns_entry apex;       /* the zone itself: all PoPs, with nothing to wait for */
     const struct where_map *map; /* borrowed */
     const char *observer;        /* "" where nobody has measured */
