@@ -34,6 +34,8 @@ static const struct cli_option options[] = {
     { "--failures", "N", "PoPs that fail; 30 unless told, and no more than a tenth.", false },
     { "--failing", "WHICH", "Which ones: chance (unless told), largest (those with most clients near them), or a site by its name; several times.", true },
     { "--silent", NULL, "PoPs that fail take all with them: who tries one hears nothing, and tries the next after 250 ms. Unless told, its processes end: connections are refused, and reset.", false },
+    { "--resolvers", "N", "In each city so many resolvers keep an answer of DNS for its TTL, and give it to all of their clients; 0 unless told: each request asks DNS.", false },
+    { "--up-for", "N", "Seconds that PoPs have been up when it begins; 600 unless told. Below two minutes an answer is kept for 5 s, else 20.", false },
     { "--spike", "N", "Times as much around one large PoP; 5 unless told.", false },
     { "--rate", "N", "Requests a second, of all the world; 12000 unless told.", false },
     { "--seconds", "N", "Simulated time; 60 unless told.", false },
@@ -94,15 +96,21 @@ static int options_take(struct cli *cli, const struct sites *all, struct edge_op
     uint64_t seconds = (uint64_t)known.duration_s, service = (uint64_t)known.service_ms;
     uint64_t start = (uint64_t)known.start_ms, people = known.population_min;
     uint64_t failures = sites / 10 < known.failures ? sites / 10 : known.failures;
-    uint64_t spike = (uint64_t)known.spike_times;
+    uint64_t spike = (uint64_t)known.spike_times, up = known.up_s, resolvers = known.resolvers;
     const struct {
         const char *name;
         uint64_t least, most, *value;
     } rows[] = {
-        { "--seed", 0, UINT64_MAX, &seed },        { "--rate", 1, 1'000'000, &rate },
-        { "--seconds", 1, 86'400, &seconds },      { "--service-ms", 1, 60'000, &service },
-        { "--start-ms", 0, 600'000, &start },      { "--people", 1, UINT32_MAX, &people },
-        { "--failures", 0, sites - 1, &failures }, { "--spike", 1, 1000, &spike },
+        { "--seed", 0, UINT64_MAX, &seed },
+        { "--rate", 1, 1'000'000, &rate },
+        { "--seconds", 1, 86'400, &seconds },
+        { "--service-ms", 1, 60'000, &service },
+        { "--start-ms", 0, 600'000, &start },
+        { "--people", 1, UINT32_MAX, &people },
+        { "--failures", 0, sites - 1, &failures },
+        { "--spike", 1, 1000, &spike },
+        { "--up-for", 0, 86'400, &up },
+        { "--resolvers", 0, EDGE_RESOLVERS_MAX, &resolvers },
     };
 
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -117,7 +125,9 @@ static int options_take(struct cli *cli, const struct sites *all, struct edge_op
                                   .start_ms = (double)start,
                                   .population_min = (uint32_t)people,
                                   .silent = cli_option_value(cli, "--silent") != NULL,
-                                  .spike_times = (double)spike };
+                                  .spike_times = (double)spike,
+                                  .resolvers = (uint32_t)resolvers,
+                                  .up_s = (uint32_t)up };
     return simulate_failing(cli, all, (uint32_t)failures, ret, err);
 }
 
@@ -219,19 +229,25 @@ static void scenario_print(struct simulation *simulation, enum edge_scenario sce
     const struct edge_result *ours = &results[EDGE_OURS];
     double over = figures_of(ours).total / figures_of(&results[EDGE_ORACLE]).total - 1;
 
-    printf("\n%s%s%s: %" PRIu64 " requests, %.2f %% over the oracle, %" PRIu64
-           " passed on, %" PRIu64 " retried\n"
+    printf("\n%s%s%s: %" PRIu64 " requests, %.2f %% over the oracle\n"
            "%-12s %6s %5s %5s %6s %6s %6s %6s %6s %6s %5s\n",
            cli_color(cli, CLI_BOLD), edge_scenario_text(scenario), cli_color(cli, CLI_PLAIN),
-           ours->requests, over * 100, ours->forwarded, ours->retried, "", "MEAN", "P50", "P95",
-           "P99", "<50MS", "COULD", "IN LAW", "WAIT", "TOTAL", "COST");
+           ours->requests, over * 100, "", "MEAN", "P50", "P95", "P99", "<50MS", "COULD", "IN LAW",
+           "WAIT", "TOTAL", "COST");
     for (size_t way = 0; way < EDGE_WAYS; way++) {
         struct figures figures = figures_of(&results[way]);
         row_print(edge_way_text(way), &figures);
     }
+    printf("(perigee: %" PRIu64 " passed on, %" PRIu64 " tries at the dead", ours->forwarded,
+           ours->retried);
+    if (simulation->world->options.resolvers > 0)
+        printf(", %.1f %% asked DNS", part(ours->asked, ours->requests) * 100);
+    fputs(")\n", stdout);
     if (scenario == EDGE_FAILURE) {
-        printf("(perigee's COULD but for the 3 s in which deaths become known: %.2f)\n",
-               figures_of(ours).reached_known * 100);
+        printf("(perigee's COULD but for the first %.0f s after the deaths: %.2f;\n"
+               " the last try at a dead PoP came %.1f s after them)\n",
+               edge_known_s(simulation->world), figures_of(ours).reached_known * 100,
+               ours->dead_for_s);
         simulate_failed_print(cli, simulation->world);
     }
     for (size_t i = 0; scenario == EDGE_HEALTHY && i < CLOUDS; i++) {
@@ -302,6 +318,8 @@ static void way_json(struct json_writer *w, const struct edge_result *result)
     json_member_u64(w, "outside", result->outside);
     json_member_u64(w, "passed_on", result->forwarded);
     json_member_u64(w, "tried_again", result->retried);
+    json_member_u64(w, "asked_dns", result->asked);
+    json_member_double(w, "dead_tried_for_s", result->dead_for_s);
     json_member_u64(w, "refused", result->refused);
     json_object_end(w);
 }
@@ -336,6 +354,7 @@ static int json_write(struct simulation *simulation)
     json_member_u64(&w, "cities", world->city_count);
     json_member_double(&w, "people", world->people);
     json_member_u64(&w, "seed", world->options.seed);
+    json_member_u64(&w, "resolvers", world->options.resolvers);
     json_member_text(&w, "source", CITIES_SOURCE);
     json_key(&w, "scenarios");
     json_object_begin(&w);

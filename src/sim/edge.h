@@ -57,7 +57,11 @@ struct edge_options {
     const uint32_t *named;         /* EDGE_NAMED: those, each once; borrowed */
     bool silent;                   /* whoever tries a dead one hears nothing; else it is refused */
     double spike_times;
+    uint32_t resolvers; /* of each city, which keep answers for their TTL; 0: all ask each time */
+    uint32_t up_s;      /* PoPs have been up for so long before it begins */
 };
+
+enum { EDGE_RESOLVERS_MAX = 64 };
 
 #define EDGE_OPTIONS_DEFAULT                                                                       \
     ((struct edge_options){ .seed = 1,                                                             \
@@ -67,7 +71,8 @@ struct edge_options {
                             .start_ms = 2000,                                                      \
                             .population_min = 15'000,                                              \
                             .failures = 30,                                                        \
-                            .spike_times = 5 })
+                            .spike_times = 5,                                                      \
+                            .up_s = 600 })
 
 /* A city, or a PoP. */
 struct edge_point {
@@ -103,10 +108,12 @@ enum { EDGE_BUCKETS = 6000, EDGE_BUCKETS_PER_MS = 10 };
 struct edge_result {
     uint64_t requests, refused; /* refused: no PoP may process them */
     uint64_t forwarded, retried;
+    uint64_t asked;          /* answers that DNS gave: all requests, unless resolvers keep them */
+    double dead_for_s;       /* from the deaths to the last try at a dead PoP */
     uint64_t outside;        /* processed where it may not be */
     uint64_t could_50;       /* a permitted living PoP was within 50 ms */
     uint64_t did_50;         /* of those, this one served within 50 ms */
-    uint64_t could_50_known; /* the same two, but for the 3 s after PoPs died */
+    uint64_t could_50_known; /* the same two, but for edge_known_s() after PoPs died */
     uint64_t did_50_known;
     double network_ms;                  /* sums: round trips, with what went astray */
     double wait_ms, cold_ms;            /* for a place; for a replica to start */
@@ -119,6 +126,9 @@ struct edge_result {
 
 /* The PoPs that die where some do, `options.failures` of them; in the arena. */
 const uint32_t *edge_failing(struct arena *arena, const struct edge_world *world);
+
+/* In so many seconds all leave the dead: what health.h has to keep to, and the TTL of an answer. */
+double edge_known_s(const struct edge_world *world);
 
 /* Of runs on several threads. `on` may be called by all of them at once, now and then. */
 struct edge_progress {

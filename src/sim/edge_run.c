@@ -6,7 +6,8 @@
  * A place is taken by the order in which requests were sent, not in which they arrive; round trips
  * are short beside what piles up. A client tries the addresses that DNS answered: a dead PoP
  * refuses, which costs a round trip, or says nothing (RFC 8305: 250 ms until the next try). When
- * all have failed it asks DNS anew. Those that a PoP had taken before it died count as answered.
+ * all have failed it asks anew; a resolver (edge_kept.h) gives it the same until that is over.
+ * Those that a PoP had taken before it died count as answered.
  */
 #include <assert.h>
 #include <math.h>
@@ -16,6 +17,7 @@
 #include "policy/health.h"
 #include "policy/load.h"
 #include "policy/route.h"
+#include "policy/ttl.h"
 #include "sim/draw.h"
 #include "sim/edge.h"
 #include "sim/edge_run.h"
@@ -26,9 +28,8 @@
 #define ATTEMPT_MS 250.0     /* RFC 8305, Connection Attempt Delay */
 #define AGAIN_MS 100.0       /* and the least between two, here until DNS is asked again */
 #define SECOND_NS 1e9
-#define BEFORE_S (-1.0)   /* what was known before the first request is of then */
-#define KNOWN_S 3.0       /* after so long all know of a death: what health.h has to keep to */
-enum { ANSWERS_MAX = 4 }; /* addresses in one answer, as of DNS */
+#define BEFORE_S (-1.0) /* what was known before the first request is of then */
+#define KNOWN_S 3.0     /* after so long all know of a death: what health.h has to keep to */
 enum { TELL_EVERY = 16384, AGAIN_ROOM = 1024 };
 
 /* ---- places ---------------------------------------------------------------------------------- */
@@ -102,6 +103,12 @@ static void publish(struct edge_state *state, uint32_t site)
     state->hides[site] = state->start_ms[site] > 0;
 }
 
+/* As health.h counts: above 0 from their first beat on. */
+static int64_t health_ns(const struct edge_state *state, double at)
+{
+    return (int64_t)((at - BEFORE_S + state->world->options.up_s + 1) * SECOND_NS);
+}
+
 static void tick(struct edge_state *state)
 {
     uint64_t now = state->tick++;
@@ -109,7 +116,7 @@ static void tick(struct edge_state *state)
 
     for (uint32_t i = 0; i < state->world->site_count; i++) {
         uint64_t phase = i * UINT64_C(7) % TICKS_PER_S; /* neighbours of the list apart */
-        int64_t ns = (int64_t)((now_s - BEFORE_S + 1) * SECOND_NS);
+        int64_t ns = health_ns(state, now_s);
         if (now % TICKS_PER_S == phase && alive(state, i, now_s))
             report(state, i, now_s);
         if (now % TICKS_PER_S == (phase + REPORT_DELAY_TICKS) % TICKS_PER_S &&
@@ -118,6 +125,7 @@ static void tick(struct edge_state *state)
             health_beat(&state->heard[i], ns);
         }
         state->health[i] = health_up(&state->heard[i], ns) ? ROUTE_UP : ROUTE_DOWN;
+        state->stable[i] = health_calm(&state->heard[i], ns);
     }
 }
 
@@ -174,7 +182,7 @@ static size_t choose(const struct edge_state *state, const struct edge_request *
     const struct route_query query = { .client = state->world->city[request->city].spot,
                                        .client_known = true,
                                        .process = request->process,
-                                       .seed = request->seed };
+                                       .seed = edge_kept_seed(state, request) };
     return route_choose(&state->pops, &state->endpoint, &query, ret, max);
 }
 
@@ -216,24 +224,43 @@ static uint32_t pass_on(struct edge_state *state, const struct edge_request *req
 
 /* ---- one request ----------------------------------------------------------------------------- */
 
-/* The addresses of one answer, in the order in which they are tried: of ours the drawn PoP and
- * those near it, as DNS does; of the simpler ways one. */
-static size_t answer(const struct edge_state *state, const struct edge_request *request,
-                     enum edge_way way, uint32_t ret[static ANSWERS_MAX])
+/* What DNS answers: of ours the drawn PoP and those near it; of geography alone one. */
+static size_t ask(struct edge_state *state, const struct edge_request *request, enum edge_way way,
+                  bool whole, struct route_choice ret[static EDGE_ANSWERS_MAX])
 {
-    struct route_choice choices[ANSWERS_MAX];
     size_t count = 0;
 
+    state->result->asked++;
     if (way != EDGE_OURS) {
-        ret[0] = nearest(state, request, way == EDGE_GEOGRAPHY);
-        return ret[0] != UINT32_MAX;
+        uint32_t site = nearest(state, request, way == EDGE_GEOGRAPHY);
+        ret[0] = (struct route_choice){ .pop = site };
+        return site != UINT32_MAX;
     }
-    size_t all = choose(state, request, choices, 1); /* the others are needed where that is dead */
-    if (all > 0 && !alive(state, choices[0].pop, request->at))
-        all = choose(state, request, choices, ANSWERS_MAX);
+    size_t all = choose(state, request, ret, whole ? EDGE_ANSWERS_MAX : 1);
+    if (!whole && all > 0 && !alive(state, ret[0].pop, request->at)) /* now the others are needed */
+        all = choose(state, request, ret, EDGE_ANSWERS_MAX);
     for (size_t i = 0; i < all; i++)
-        if (i == 0 || choices[i].near)
-            ret[count++] = choices[i].pop;
+        if (i == 0 || ret[i].near)
+            ret[count++] = ret[i];
+    return count;
+}
+
+/* The addresses that the client has, in the order in which it tries them. The nearest PoP is found
+ * by the network, not by names: nobody keeps that. */
+static size_t answer(struct edge_state *state, const struct edge_request *request,
+                     enum edge_way way, uint32_t ret[static EDGE_ANSWERS_MAX])
+{
+    struct edge_kept *kept = way == EDGE_NEAREST ? NULL : edge_kept_of(state, request);
+    struct route_choice choices[EDGE_ANSWERS_MAX];
+    size_t count = kept ? edge_kept_get(kept, request->at, ret) : 0;
+
+    if (count > 0)
+        return count;
+    count = ask(state, request, way, kept != NULL, choices);
+    if (kept && count > 0)
+        edge_kept_put(state, request, kept, choices, count);
+    for (size_t i = 0; i < count; i++)
+        ret[i] = choices[i].pop;
     return count;
 }
 
@@ -244,7 +271,7 @@ static uint32_t find(struct edge_state *state, struct edge_request *request, enu
 {
     const struct edge_world *world = state->world;
     const float *rtt = world->rtt + (size_t)request->city * world->site_count;
-    uint32_t sites[ANSWERS_MAX];
+    uint32_t sites[EDGE_ANSWERS_MAX];
 
     *ret_again = false;
     if (way == EDGE_ORACLE)
@@ -254,6 +281,7 @@ static uint32_t find(struct edge_state *state, struct edge_request *request, enu
         if (alive(state, sites[i], request->at))
             return sites[i];
         double lost_ms = world->options.silent ? ATTEMPT_MS : (double)rtt[sites[i]];
+        state->result->dead_for_s = fmax(state->result->dead_for_s, request->at - state->died_at);
         request->lost_ms += lost_ms;
         request->at += lost_ms / 1000;
         state->result->retried++;
@@ -306,7 +334,8 @@ static void count_in(struct edge_state *state, const struct edge_request *reques
     result->outside += !countries_has(request->process, state->world->site[site].country);
     result->could_50 += near;
     result->did_50 += near && network_ms < 50;
-    if (born(request) < state->died_at || born(request) >= state->died_at + KNOWN_S) {
+    if (born(request) < state->died_at ||
+        born(request) >= state->died_at + edge_known_s(state->world)) {
         result->could_50_known += near;
         result->did_50_known += near && network_ms < 50;
     }
@@ -462,6 +491,7 @@ static void state_init(struct arena *arena, struct edge_state *state, enum edge_
     state->load = ARENA_ARRAY(arena, struct load, count);
     state->heard = ARENA_ARRAY(arena, struct health, count);
     state->health = ARENA_ARRAY(arena, uint8_t, count);
+    state->stable = ARENA_ARRAY(arena, bool, count);
     state->start_told = ARENA_ARRAY(arena, float, count);
     state->wait_ms = ARENA_ARRAY(arena, float, count);
     state->start_ms = ARENA_ARRAY(arena, float, count);
@@ -482,8 +512,10 @@ static void state_init(struct arena *arena, struct edge_state *state, enum edge_
     for (uint32_t i = 0; i < count; i++) {
         report(state, i, BEFORE_S);
         publish(state, i);
-        health_beat(&state->heard[i], (int64_t)SECOND_NS);
+        for (uint32_t before = world->options.up_s + 1; before-- > 0;)
+            health_beat(&state->heard[i], health_ns(state, BEFORE_S - before));
         state->health[i] = ROUTE_UP;
+        state->stable[i] = health_calm(&state->heard[i], health_ns(state, BEFORE_S));
     }
 }
 
@@ -520,6 +552,7 @@ void edge_run(struct arena *arena, const struct edge_world *world, enum edge_sce
                                   .again = { .room = AGAIN_ROOM } };
     state->again.list = ARENA_ARRAY(arena, struct edge_request, AGAIN_ROOM);
     state_init(arena, state, scenario);
+    edge_kept_begin(state);
     while (world->city_count > 0 && edge_request_next(state, &request)) {
         while (state->again.count > 0 && state->again.list[0].at <= request.at)
             run_at(state, again_take(&state->again), way);
@@ -531,5 +564,11 @@ void edge_run(struct arena *arena, const struct edge_world *world, enum edge_sce
     }
     while (state->again.count > 0)
         run_at(state, again_take(&state->again), way);
+    edge_kept_end(state);
     tell(progress, ret->requests - told);
+}
+
+double edge_known_s(const struct edge_world *world)
+{
+    return world->options.resolvers > 0 ? KNOWN_S + TTL_STABLE_S : KNOWN_S;
 }

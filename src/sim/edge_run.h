@@ -5,6 +5,7 @@
 #include "policy/route.h"
 #include "sim/draw.h"
 #include "sim/edge.h"
+#include "sim/edge_kept.h"
 
 struct load;
 struct health;
@@ -37,12 +38,14 @@ struct edge_state {
     double *warm_at;   /* a replica is ready; INFINITY: none is being started */
     uint32_t *arrived; /* since the last report */
     struct edge_again again;
+    struct edge_kept *kept; /* city by city, of each resolver; NULL: there is none */
     /* as it is told */
     struct load *load;
     struct health *heard;
     float *start_told;
     /* as those who choose know it */
     uint8_t *health;
+    bool *stable;
     float *wait_ms, *start_ms, *weight;
     bool *hides;
     struct route_pops pops;

@@ -12,7 +12,6 @@
 #define SPIKE_MS 25.0f /* round trip to the PoP around which the spike is: 675 km */
 #define SPIKE_AMONG 20 /* of so many largest PoPs */
 #define COLD_PART 0.3
-enum { PREFIXES = 256 }; /* of each city's clients: seeds of choice */
 
 static uint32_t site_drawn(const struct edge_world *world, struct chance *chance, size_t among)
 {
@@ -143,7 +142,7 @@ bool edge_request_next(struct edge_state *state, struct edge_request *request)
         chance_part(chance) * rate < extra ? state->spike_draw : state->world->draw;
     request->city = draw_one(draw, chance);
     request->service_s = chance_exponential(chance, options->service_ms / 1000);
-    request->seed = (uint64_t)request->city * PREFIXES + chance_bits(chance) % PREFIXES;
+    request->seed = (uint64_t)request->city * EDGE_PREFIXES + chance_bits(chance) % EDGE_PREFIXES;
     request->country_row = state->world->city[request->city].country;
     request->process = &state->world->process[request->country_row];
     return request->at < options->duration_s;

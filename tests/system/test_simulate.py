@@ -72,12 +72,30 @@ def test_a_seed_says_all(sites):
     assert run(7) != run(8)
 
 
+def test_resolvers_keep_answers(sites):
+    def run(*more):
+        told = json.loads(alone("simulate", "--sites", sites, "--rate", 2000, "--seconds", 60,
+                                "--scenario", "failures", "--failures", 1, "--json", *more).stdout)
+        return told["resolvers"], told["scenarios"]["failures"]["perigee"]
+
+    none, each = run()
+    kept, old = run("--resolvers", 1)
+    _, young = run("--resolvers", 1, "--up-for", 0)
+    assert none == 0 and each["asked_dns"] >= each["requests"] and each["dead_tried_for_s"] < 3
+    assert kept == 1 and old["asked_dns"] < young["asked_dns"] < each["requests"]
+    assert 15 < old["dead_tried_for_s"] < 23 and 4 < young["dead_tried_for_s"] < 8
+    text = alone("simulate", "--sites", sites, *QUICK, "--scenario", "failures", "--resolvers",
+                 1).stdout
+    fits(text)
+    assert "% asked DNS" in text and "first 23 s after the deaths" in text
+
+
 def failed(sites, *which):
     """As the tables and the JSON tell it, which PoPs failed; of each, what it served."""
     asked = ("simulate", "--sites", sites, *QUICK, "--scenario", "failures", *which)
     text = alone(*asked).stdout
-    fits(text)
     said = text[text.index("\nfailed (") + 1:].split("\n\n")[0]
+    fits(said)
     how, names = said.removeprefix("failed (").split("):")
     told = json.loads(alone(*asked, "--json").stdout)["scenarios"]["failures"]["failed"]
     assert told == ([] if names == " none" else [name.strip() for name in names.split(",")])
@@ -171,14 +189,16 @@ def test_pictures_are_svg(sites, tmp_path):
     (("--rate", "fast"), "--rate"),
     (("--failures", "9999"), "--failures is between 0 and"),
     (("--anywhere", "--spec", "x.yaml"), "--anywhere"),
+    (("--resolvers", 65), "--resolvers is between 0 and 64"),
+    (("--up-for", "long"), "--up-for"),
     (("--failing", "atlantis"), "there is no 'atlantis'"),
     (("--failing", ""), "there is no ''"),
     (("--failing", "Paris", "--failing", "paris"), "names 'paris' twice"),
     (("--failing", "paris", "--failing", "largest"), "one of the three"),
     (("--failing", "paris", "--failures", 3), "leave --failures out"),
 ], ids=["unknown-scenario", "no-rate", "rate-no-number", "more-failures-than-pops",
-        "a-spec-and-anywhere", "failing-unknown", "failing-nobody", "failing-twice",
-        "failing-names-and-largest", "failing-names-and-a-number"])
+        "a-spec-and-anywhere", "resolvers-too-many", "up-for-no-number", "failing-unknown",
+        "failing-nobody", "failing-twice", "failing-names-and-largest", "failing-names-and-a-number"])
 def test_usage(arguments, words):
     assert words in alone("simulate", *arguments, status=2).stderr
 

@@ -258,7 +258,51 @@ static void test_clients_of_the_dead_try_on(void **state)
     small_deinit(&silent);
 }
 
-/* Those that fail are as many as told, each once, and answer nothing from then on; all others do. */
+static struct edge_result ours_of(struct small *small, enum edge_scenario scenario)
+{
+    struct edge_result result;
+
+    edge_run(small->arena,
+             edge_world_new(small->arena, &small->sites, small->cities, &small->residency,
+                            &small->options),
+             scenario, EDGE_OURS, NULL, &result);
+    return result;
+}
+
+/* Who has a kept answer asks nobody until it is over, and comes to the dead until then: 20 s at
+ * most, 5 where PoPs are young; all are served in the end, and elsewhere within 3 s more. */
+static void test_resolvers_keep_answers(void **state)
+{
+    static const struct {
+        uint32_t resolvers, up_s;
+        double least_s, most_s;
+    } rows[] = { { 0, 600, 1, 3 }, { 0, 0, 1, 3 }, { 2, 600, 15, 23 }, { 2, 0, 4, 8 } };
+    struct edge_result results[4];
+    struct small small;
+
+    (void)state;
+    for (size_t i = 0; i < 4; i++) {
+        small_init(&small, 4);
+        small.options.resolvers = rows[i].resolvers;
+        small.options.up_s = rows[i].up_s;
+        struct edge_result *result = &results[i];
+        *result = ours_of(&small, EDGE_FAILURE);
+        print_message("  %u resolvers, up for %u s: %.1f s, %.1f %% asked\n", rows[i].resolvers,
+                      rows[i].up_s, result->dead_for_s,
+                      100 * (double)result->asked / (double)result->requests);
+        assert_true(result->dead_for_s > rows[i].least_s && result->dead_for_s < rows[i].most_s);
+        assert_int_equal(result->requests, results[0].requests);
+        assert_true(result->refused == 0 && result->outside == 0);
+        /* But for that time all is as without, or nearly: what is kept too long is passed on. */
+        assert_true((double)result->did_50_known > 0.98 * (double)result->could_50_known);
+        small_deinit(&small);
+    }
+    assert_true(results[0].asked >= results[0].requests);
+    assert_true(results[0].total_ms == results[1].total_ms); /* that PoPs are young is no matter */
+    assert_true(results[2].asked < results[3].asked && results[3].asked < results[0].asked / 2);
+}
+
+/* Those that fail are as many as told, each once, and answer nothing from then on; others do. */
 static void check_failing(enum edge_failing failing, const uint32_t *named)
 {
     struct edge_result well, failed;
@@ -421,6 +465,7 @@ int main(void)
         cmocka_unit_test(test_draws_are_as_the_weights),
         cmocka_unit_test(test_close_to_the_oracle_and_never_where_it_may_not_be),
         cmocka_unit_test(test_clients_of_the_dead_try_on),
+        cmocka_unit_test(test_resolvers_keep_answers),
         cmocka_unit_test(test_which_pops_fail),
         cmocka_unit_test(test_a_seed_is_a_world),
         cmocka_unit_test(test_a_client_without_a_permitted_pop_is_refused),
