@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "dns/client.h"
+#include "dns/follow.h"
 #include "dns/memo.h"
 #include "dns/view.h"
 
@@ -87,6 +88,7 @@ static bool candidates_find(const struct dns_view *view, const struct dns_entry 
     if (kept < count && entry->calm.hides)
         hider_keep(view, entry, query, best);
     *ret = (struct dns_memo_row){
+        .drift = entry->drift,
         .scope_bits = DNS_MEMO_NO_SCOPE,
         .bound_ms = count < ROUTE_CHOICES_MAX ? INFINITY : best[count - 1].total_ms,
     };
@@ -111,7 +113,8 @@ static bool choose_of(const struct dns_view *view, const struct dns_entry *entry
     float best = INFINITY;
     for (size_t i = 0; i < count; i++)
         best = ret->choices[i].total_ms < best ? ret->choices[i].total_ms : best;
-    if (count == 0 || !(route_near_ms(best) <= row->bound_ms))
+    float drift_ms = (float)(entry->drift - row->drift) / DNS_DRIFT_STEPS_PER_MS;
+    if (count == 0 || !(route_near_ms(best) <= row->bound_ms - drift_ms))
         return false;
     keep_near(ret, count);
     return true;
@@ -127,15 +130,16 @@ static bool choose_by_memo(const struct dns_view *view, const struct dns_entry *
                            size_t max, struct dns_memo *memo, struct dns_choice *ret)
 {
     struct ip_block block = block_of(client);
-    const struct dns_memo_row *row = dns_memo_get(memo, entry, &block);
-    struct dns_memo_row made;
-    if (!row) {
-        if (!candidates_find(view, entry, query, &made))
-            return false;
-        dns_memo_put(memo, entry, &block, &made);
-        row = &made;
-    }
-    return choose_of(view, entry, query, row, max, ret);
+    struct dns_memo_row *row = dns_memo_get(memo, entry->memo_id, &block), made;
+    if (row && choose_of(view, entry, query, row, max, ret))
+        return true;
+    if ((row && row->drift == entry->drift) || !candidates_find(view, entry, query, &made))
+        return false;
+    if (row)
+        *row = made; /* what it knew has become too little */
+    else
+        dns_memo_put(memo, entry->memo_id, &block, &made);
+    return choose_of(view, entry, query, &made, max, ret);
 }
 
 void dns_choose(const struct dns_view *view, const struct dns_entry *entry,
@@ -237,12 +241,14 @@ static unsigned scope_find(const struct dns_view *view, const struct dns_entry *
     if (!place)
         return 0;
     struct ip_block block = block_of(client);
-    struct dns_memo_row *row = memo ? dns_memo_get(memo, entry, &block) : NULL;
-    if (row && row->scope_bits != DNS_MEMO_NO_SCOPE)
+    struct dns_memo_row *row = memo ? dns_memo_get(memo, entry->memo_id, &block) : NULL;
+    if (row && row->scope_bits != DNS_MEMO_NO_SCOPE && row->scope_drift == entry->drift)
         return row->scope_bits;
     bits = widen(view, entry, client, choice);
-    if (row)
+    if (row) {
         row->scope_bits = (uint8_t)bits;
+        row->scope_drift = entry->drift;
+    }
     return bits;
 }
 

@@ -15,6 +15,7 @@
 #include "contract/mesh.h"
 #include "contract/messages.h"
 #include "contract/table.h"
+#include "dns/follow.h"
 #include "dns/server.h"
 #include "dns/tcp.h"
 #include "dns/today.h"
@@ -132,6 +133,8 @@ static bool view_renew(struct dns *dns, const struct table_head *table)
                   LOG_S("why", err.message));
         return false;
     }
+    if (dns->view)
+        dns_view_follow(view, dns->view);
     dns_server_set_view(&dns->server, view);
     dns_view_free(dns->view);
     dns->view = view;

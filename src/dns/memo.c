@@ -31,12 +31,10 @@ void dns_memo_clear(struct dns_memo *memo)
     memo->view++;
 }
 
-static uint64_t tag_of(const struct dns_memo *memo, const struct dns_entry *entry,
-                       const struct ip_block *block)
+static uint64_t tag_of(const struct dns_memo *memo, uint64_t entry, const struct ip_block *block)
 {
     struct {
-        uint64_t view;
-        const struct dns_entry *entry;
+        uint64_t view, entry;
         struct ip ip;
         uint64_t bits;
     } key = { memo->view, entry, block->ip, block->bits };
@@ -44,7 +42,7 @@ static uint64_t tag_of(const struct dns_memo *memo, const struct dns_entry *entr
     return hash ? hash : 1;
 }
 
-struct dns_memo_row *dns_memo_get(struct dns_memo *memo, const struct dns_entry *entry,
+struct dns_memo_row *dns_memo_get(struct dns_memo *memo, uint64_t entry,
                                   const struct ip_block *block)
 {
     uint64_t tag = tag_of(memo, entry, block);
@@ -53,8 +51,8 @@ struct dns_memo_row *dns_memo_get(struct dns_memo *memo, const struct dns_entry 
 }
 
 /* The older of its set goes. */
-void dns_memo_put(struct dns_memo *memo, const struct dns_entry *entry,
-                  const struct ip_block *block, const struct dns_memo_row *row)
+void dns_memo_put(struct dns_memo *memo, uint64_t entry, const struct ip_block *block,
+                  const struct dns_memo_row *row)
 {
     uint64_t tag = tag_of(memo, entry, block);
     struct slot *set = memo->slots[tag % SETS];

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * memo.h -- what is known of a block of the address map, in one view: the PoPs that can be near the
- * best one for clients from there, and the scope of the answer. One thread.
+ * memo.h -- what is known of a block of the address map, in one view or those that follow it
+ * (follow.h): the PoPs that can be near the best one for clients from there, whatever others wait
+ * for, and the scope of the answer. One thread.
  *
  * Of fixed size, 4 MiB as far as it is used; a new row takes the place of an older one.
  * What stands there is known by 64 bits of a hash that nobody outside can aim at.
@@ -14,7 +15,6 @@
 
 #include "base/ip.h"
 
-struct dns_entry;
 struct dns_memo;
 
 enum { DNS_MEMO_PLACES = 7, DNS_MEMO_NO_SCOPE = 255 };
@@ -22,17 +22,20 @@ enum { DNS_MEMO_PLACES = 7, DNS_MEMO_NO_SCOPE = 255 };
 struct dns_memo_row {
     uint16_t places[DNS_MEMO_PLACES]; /* rows of the entry's places, rising */
     uint8_t count;
-    uint8_t scope_bits; /* of 128, where no draw has a part in it; or DNS_MEMO_NO_SCOPE */
-    float bound_ms;     /* no other place has a total below */
+    uint8_t scope_bits;   /* of 128, where no draw has a part in it; or DNS_MEMO_NO_SCOPE */
+    float bound_ms;       /* no other place has a total below, */
+    uint16_t drift;       /* when its entry's drift was this; */
+    uint16_t scope_drift; /* and when the scope was found, which is good for no other */
 };
-static_assert(sizeof(struct dns_memo_row) == 20);
+static_assert(sizeof(struct dns_memo_row) == 24);
 
 struct dns_memo *dns_memo_new(void);
 void dns_memo_free(struct dns_memo *memo);  /* NULL is allowed */
-void dns_memo_clear(struct dns_memo *memo); /* there is another view */
+void dns_memo_clear(struct dns_memo *memo); /* there is another view, which follows none */
 
-/* NULL: nothing is known; else until the next dns_memo_put(), and its scope may be changed. */
-struct dns_memo_row *dns_memo_get(struct dns_memo *memo, const struct dns_entry *entry,
+/* By an entry's memo_id. NULL: nothing is known; else until the next dns_memo_put(), and the row
+ * may be changed. */
+struct dns_memo_row *dns_memo_get(struct dns_memo *memo, uint64_t entry,
                                   const struct ip_block *block);
-void dns_memo_put(struct dns_memo *memo, const struct dns_entry *entry,
-                  const struct ip_block *block, const struct dns_memo_row *row);
+void dns_memo_put(struct dns_memo *memo, uint64_t entry, const struct ip_block *block,
+                  const struct dns_memo_row *row);

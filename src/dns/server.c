@@ -34,7 +34,8 @@ void dns_server_deinit(struct dns_server *server)
 
 void dns_server_set_view(struct dns_server *server, const struct dns_view *view)
 {
-    dns_memo_clear(server->memo);
+    if (!view->follows || view->follows != server->view)
+        dns_memo_clear(server->memo);
     server->view = view;
 }
 

@@ -47,7 +47,8 @@ struct dns_arrival {
 [[nodiscard]] int dns_server_init(struct dns_server *server, struct metrics *metrics,
                                   struct err *err);
 void dns_server_deinit(struct dns_server *server);
-/* Answers from this view from now on; it stays the caller's until there is another. */
+/* Answers from this view from now on; it stays the caller's until there is another. What follows
+ * the one before (follow.h) goes on with what was learned of that. */
 void dns_server_set_view(struct dns_server *server, const struct dns_view *view);
 
 /* The answer's size, at most `room` (DNS_UDP_BYTES_MAX, DNS_TCP_BYTES_MAX); 0: none. */

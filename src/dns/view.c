@@ -114,6 +114,7 @@ static int places_set(struct dns_view *view, struct dns_entry *entry,
     }
     hides = any ? hides : NULL; /* where all are warm the choice has less to do */
     entry->route = (struct route_endpoint){ count, pop, wait, service, start, weight, hides };
+    entry->memo_id = ++view->memo_ids;
     entry->calm = (struct route_endpoint){ count, pop, calm, service, start, weight, hides };
     return 0;
 }
@@ -259,6 +260,11 @@ void dns_view_free(struct dns_view *view)
     arena_free(view->own->arena);
     free(view->own);
     free(view);
+}
+
+const struct map *dns_view_entries(const struct dns_view *view)
+{
+    return &view->own->entries;
 }
 
 const struct dns_entry *dns_view_find(const struct dns_view *view, struct slice label)

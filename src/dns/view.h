@@ -21,6 +21,7 @@
 #include "proto/dns.h"
 
 struct err;
+struct map;
 struct where_map;
 
 enum { DNS_POP_ADDRESSES_MAX = 8, DNS_HOST_ADDRESSES_MAX = 8 };
@@ -97,7 +98,9 @@ struct dns_entry { /* a name that there is */
     bool waits;       /* at some place: each client weighs that by a draw of its own */
     /* The same at the places alone that have an address of that family; NULL: all have one, or none
      * has. */
-    const struct dns_entry *of_family[DNS_FAMILIES];
+    struct dns_entry *of_family[DNS_FAMILIES];
+    uint64_t memo_id; /* what the memo's rows of it go by, and how far totals may have moved */
+    uint16_t drift;   /* since that was given (follow.h) */
     struct ip addresses[DNS_HOST_ADDRESSES_MAX]; /* DNS_IS_HOST */
     uint8_t address_count;
     bool everywhere;
@@ -113,6 +116,8 @@ struct dns_view {
     const struct where_map *map; /* borrowed */
     const char *observer;        /* "" where nobody has measured */
     struct dns_https_told https; /* told: one record for all, whatever the PoPs' ports */
+    uint64_t memo_ids;           /* the last one given */
+    const struct dns_view *follows; /* only to be compared with; NULL: none */
     struct dns_view_own *own;
 };
 
@@ -121,5 +126,7 @@ struct dns_view {
                                  struct err *err);
 void dns_view_free(struct dns_view *view); /* NULL is allowed */
 
+/* Of struct dns_entry, by their labels. */
+const struct map *dns_view_entries(const struct dns_view *view);
 /* By its label in small letters; NULL: there is none. */
 const struct dns_entry *dns_view_find(const struct dns_view *view, struct slice label);
