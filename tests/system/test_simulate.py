@@ -198,7 +198,8 @@ def test_pictures_are_svg(sites, tmp_path):
     (("--failing", "paris", "--failures", 3), "leave --failures out"),
 ], ids=["unknown-scenario", "no-rate", "rate-no-number", "more-failures-than-pops",
         "a-spec-and-anywhere", "resolvers-too-many", "up-for-no-number", "failing-unknown",
-        "failing-nobody", "failing-twice", "failing-names-and-largest", "failing-names-and-a-number"])
+        "failing-nobody", "failing-twice", "failing-names-and-largest",
+        "failing-names-and-a-number"])
 def test_usage(arguments, words):
     assert words in alone("simulate", *arguments, status=2).stderr
 
