@@ -27,7 +27,7 @@ build: ## the program, as build/perigee
 
 bench: ## tables: beside in-process ONNX Runtime, nginx, FastAPI, MLServer, Knot, bare engines; start-up, overload, walls, crowds, zero (40 minutes)
 	@tools/setup bench && bench/run && bench/life --no-build && bench/overload --no-build && bench/walls && bench/dns && bench/hop --no-build && \
-		bench/crowd --no-build && bench/zero --no-build && bench/image --no-build && bench/proxy --no-build
+		bench/crowd --no-build && bench/zero --no-build && bench/image --no-build && bench/proxy --no-build && bench/upgrade --no-build
 
 lint: ## include order, lengths, banned calls; clang-format and clang-tidy
 	@tools/run-lint

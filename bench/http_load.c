@@ -153,6 +153,16 @@ static bool answer_whole(const struct http_load_connection *c)
     return c->waiting && c->head_whole && c->body_left == 0 && c->sent == c->request.size;
 }
 
+/* The server has said that it closes: the next request goes over a connection of its own. */
+static void connection_renew(struct http_load *load, struct http_load_connection *c)
+{
+    struct slice word = http_load_header(c, "Connection");
+    if (word.size != 5 || strncasecmp(word.data, "close", 5) != 0)
+        return;
+    close(c->fd);
+    http_load_connect(load, c);
+}
+
 /* Edge-triggered: a read that fills the buffer is not the last. */
 static void on_readable(struct http_load *load, struct http_load_connection *c)
 {
@@ -183,6 +193,7 @@ void http_load_poll(struct http_load *load, int timeout_ms)
         if (answer_whole(c)) {
             c->waiting = false;
             c->ended_ns = tool_now_ns();
+            connection_renew(load, c);
             load->on_answer(c);
         }
     }

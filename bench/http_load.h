@@ -4,7 +4,8 @@
  *
  * The caller owns everything; a request's bytes are borrowed until its answer is whole. on_answer
  * is called once for each request, when the whole request is sent and the whole answer is there (a
- * server may answer before it has read a body); it may send the next one. An answer must have a
+ * server may answer before it has read a body); it may send the next one. Where an answer says that
+ * the server closes, the connection is made anew before that. An answer must have a
  * Content-Length. What a benchmark cannot go on without ends the program with a sentence.
  */
 #pragma once

@@ -119,6 +119,7 @@ def bench(*arguments):
     (["zero", "--replicas", "-1"], "--replicas from 0 to 1000"),
     (["proxy", "--turns", "0"], "--turns is at least 1"),
     (["image", "--runs", "0"], "--runs is at least 1"),
+    (["upgrade", "--connections", "0"], "--connections from 1 to 1024"),
     (["image", "--engine", "lxc"], "invalid choice: 'lxc'"),
 ])
 def test_a_wrong_flag_is_named(arguments, words):
@@ -130,7 +131,8 @@ def test_all_it_prints_fits_a_terminal():
     assert len(table.HEAD) <= 80
     for arguments in (["run", "--help"], ["run", "--list"], ["life", "--help"],
                       ["overload", "--help"], ["zero", "--help"], ["proxy", "--help"],
-                      ["image", "--help"], ["crowd", "--help"]):
+                      ["image", "--help"], ["crowd", "--help"], ["upgrade", "--help"],
+                      ["walls", "--help"]):
         done = bench(*arguments)
         assert done.returncode == 0
         assert max(map(len, done.stdout.splitlines())) <= 80
