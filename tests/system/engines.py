@@ -36,6 +36,7 @@ SERVER = r"""
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 static void leave(int number) { (void)number; puts("ends"); fflush(stdout); _exit(0); }
@@ -101,6 +102,18 @@ static const char *moody(const char *text, int fd)
     return "503 Ill";
 }
 
+/* Uses CPU time: 20 ms a request, and half of the time between them, until GET /quiet. */
+static int quiet;
+static void burn(long ms)
+{
+    for (clock_t end = clock() + ms * (CLOCKS_PER_SEC / 1000); clock() < end;) {}
+}
+static void burn_until(int listener)
+{
+    struct pollfd wait = {listener, POLLIN, 0};
+    while (!quiet && poll(&wait, 1, 10) == 0) burn(10);
+}
+
 /* GET /put: one more byte in /cache/f. GET /fill: how many MiB find room in /cache/all. Else: how
  * many bytes /cache/f has. */
 static int cache(const char *text)
@@ -150,6 +163,7 @@ int main(int count, char **words)
     puts("listens"); fflush(stdout);
     for (;;) {
         char text[4096] = "", answer[256];
+        if (!strcmp(how, "burn")) burn_until(listener);
         int fd = accept(listener, 0, 0);
         if (!strcmp(how, "keeps") && fd >= 0 && fork() == 0) keep(fd), _exit(0);
         if (!strcmp(how, "keeps")) { close(fd); continue; }
@@ -161,6 +175,8 @@ int main(int count, char **words)
         if (read(fd, text, sizeof text) > 0) {
             const char *status = "200 OK";
             char body[16] = "hello\n";
+            if (!strncmp(text, "GET /quiet ", 11)) quiet = 1;
+            if (!strcmp(how, "burn")) burn(20);
             if (!strcmp(how, "cache")) snprintf(body, sizeof body, "%05d\n", cache(text));
             if (!strcmp(how, "loud")) puts("asked"), fflush(stdout);
             if (!strcmp(how, "tells")) puts(text), fflush(stdout); /* all of it */

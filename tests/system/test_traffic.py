@@ -133,6 +133,13 @@ def test_sticky_by_address(two):
     after = by_source(two, addresses)
     within(list(after.values()).count(2), 0.3, len(addresses))
     assert all(after[address] == 2 for address in addresses if before[address] == 2)
+    # However many replicas there are, and while they come and go.
+    for count in (3, 1):
+        two.cli("scale", "digits", "--min", count, "--max", count)
+        assert by_source(two, addresses) == after
+        until("so many of the stable one", lambda n=count: sum(
+            row["revision"] == 1 for row in two.json("show", "digits")["replicas"]) == n)
+        assert by_source(two, addresses) == after
     # All of it starts again. What is not ready at the gateway yet gives its share to the other.
     of_both = {after[address]: address for address in addresses}.values()
     for end in (two.stop, two.kill):
