@@ -581,7 +581,7 @@ static void test_what_is_followed_ends_in_time(void **state)
 {
     struct sockaddr_un at = { .sun_family = AF_UNIX };
     struct address address;
-    char folder[] = "/tmp/pg-test-engine-XXXXXX", text[64];
+    char folder[] = "/tmp/pg-test-engine-XXXXXX", text[sizeof at.sun_path + 8];
     struct loop *loop = loop_new();
     int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     (void)state;

@@ -137,7 +137,7 @@ static void test_the_end_of_one_that_was_not_made(void **state)
     static const struct engine_pair env = { SLICE("TOKEN"), SLICE(CANARY) };
     struct sockaddr_un at = { .sun_family = AF_UNIX };
     struct address address;
-    char folder[] = "/tmp/pg-test-hidden-XXXXXX", text[64];
+    char folder[] = "/tmp/pg-test-hidden-XXXXXX", text[sizeof at.sun_path + 8];
     struct loop *loop = loop_new();
     int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     pthread_t thread;
