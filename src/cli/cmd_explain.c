@@ -123,6 +123,10 @@ static void print_client(yyjson_val *client)
     printf(" (");
     cli_print_text(stdout, view_text(client, "source"));
     printf(")\n");
+    if (slice_is(view_text(client, "place"), "country"))
+        printf("           the midst of its country, not its own place; people there are\n"
+               "           %.0f km away from it on average (GeoNames)\n",
+               yyjson_get_num(json_member(json_member(client, "midst"), "people_away_km")));
 }
 
 static void print_residency(yyjson_val *residency)

@@ -15,6 +15,7 @@
 #include "control/control_own.h"
 #include "control/routes.h"
 #include "geo/cities.h"
+#include "geo/midst.h"
 #include "geo/sets.h"
 #include "policy/residency.h"
 #include "policy/route.h"
@@ -250,26 +251,44 @@ static const char *source_words(uint8_t source)
     return words[source];
 }
 
+/* Whose place it is that the figures are of: who asks need not be there. */
+static void write_client(struct json_writer *w, const struct asking *asking)
+{
+    const struct where *where = &asking->found.where;
+    const struct geo_midst *midst = where->midst ? geo_midst_of(where->country) : NULL;
+    char country[3];
+    country_code_of(where->country, country);
+    json_key(w, "client");
+    json_object_begin(w);
+    json_member_string(w, "asked", asking->client);
+    json_member_string_or_null(w, "city", asking->name);
+    json_member_text(w, "country", *country ? country : NULL);
+    json_member_double_or_null(w, "latitude", where->located, where->latitude);
+    json_member_double_or_null(w, "longitude", where->located, where->longitude);
+    json_member_text(w, "place", midst ? "country" : where->located ? "client" : NULL);
+    json_member_text(w, "source", asking->found.source);
+    json_key(w, "midst");
+    if (midst) {
+        json_object_begin(w);
+        json_member_u64(w, "people_away_km", midst->away_km);
+        json_member_text(w, "source", geo_midst_source());
+        json_member_text(w, "date", geo_midst_date());
+        json_object_end(w);
+    } else {
+        json_null(w);
+    }
+    json_object_end(w);
+}
+
 static void reply(struct request *q, const struct hub_endpoint *endpoint,
                   const struct asking *asking)
 {
-    const struct where *where = &asking->found.where;
     struct json_writer w;
-    char country[3];
-    country_code_of(where->country, country);
     json_begin(&w, q->arena, 0);
     json_object_begin(&w);
     json_member_string(&w, "endpoint", endpoint->snapshot->row.name);
     json_member_string(&w, "project", endpoint->snapshot->row.project);
-    json_key(&w, "client");
-    json_object_begin(&w);
-    json_member_string(&w, "asked", asking->client);
-    json_member_string_or_null(&w, "city", asking->name);
-    json_member_text(&w, "country", *country ? country : NULL);
-    json_member_double_or_null(&w, "latitude", where->located, where->latitude);
-    json_member_double_or_null(&w, "longitude", where->located, where->longitude);
-    json_member_text(&w, "source", asking->found.source);
-    json_object_end(&w);
+    write_client(&w, asking);
     explain_write(q->control, &w, endpoint, &asking->found);
     json_object_end(&w);
     request_reply(q, 200, json_end(&w));

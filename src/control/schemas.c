@@ -117,7 +117,10 @@ const struct schema control_schemas[] = {
                            "\"endpoint\":" STRING ",\"project\":" STRING ",\"client\":"
                            OBJECT("\"asked\":" STRING ",\"city\":" NULLABLE ",\"country\":" NULLABLE
                                   ",\"latitude\":" FIGURE ",\"longitude\":" FIGURE
-                                  ",\"source\":" STRING)
+                                  ",\"place\":" NULLABLE ",\"source\":" STRING
+                                  ",\"midst\":{\"anyOf\":["
+                                  OBJECT("\"people_away_km\":" WHOLE ",\"source\":" STRING
+                                         ",\"date\":" STRING) ",{\"type\":\"null\"}]}")
                            ",\"residency\":" OBJECT("\"rule\":" WHOLE_OR_NULL ",\"refused\":" NULLABLE)
                            ",\"pops\":" ARRAY(OBJECT(CHOICE ",\"country\":" NULLABLE
                            ",\"state\":" STRING ",\"rtt_source\":" STRING ",\"replicas\":" WHOLE

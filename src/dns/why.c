@@ -31,9 +31,9 @@ static void say_client(const struct dns_client *client, struct dns_reply *reply)
     struct ip_block block = { ip_cut(&client->ip, client->source_bits), client->source_bits };
     country_code_of(client->where.country, code);
     if (client->where.located)
-        say(reply, "client %s, country %s, at %.2f %.2f (%s)", ip_block_text(&block, text),
+        say(reply, "client %s, country %s, at %.2f %.2f%s (%s)", ip_block_text(&block, text),
             *code ? code : "unknown", client->where.latitude, client->where.longitude,
-            sources[client->where.source]);
+            client->where.midst ? ", the midst of its country" : "", sources[client->where.source]);
     else
         say(reply, "client %s, country %s, place unknown (%s)", ip_block_text(&block, text),
             *code ? code : "unknown", sources[client->where.source]);

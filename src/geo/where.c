@@ -11,6 +11,7 @@
 
 #include "base/auto.h"
 #include "base/err.h"
+#include "geo/midst.h"
 #include "geo/mmdb.h"
 
 struct span {
@@ -202,14 +203,19 @@ static unsigned span_bits(const struct where_map *map, size_t at, const struct i
 
 static struct where answer(const struct where_block *block, unsigned bits, enum where_source source)
 {
-    return (struct where){ block->country,   block->located, block->latitude,
-                           block->longitude, (uint8_t)bits,  (uint8_t)source };
+    return (struct where){
+        .country = block->country,
+        .located = block->located,
+        .latitude = block->latitude,
+        .longitude = block->longitude,
+        .bits = (uint8_t)bits,
+        .source = (uint8_t)source,
+    };
 }
 
-struct where where_find(const struct where_map *map, const struct ip *ip)
+/* Whoever knows the address, in the order of their words. */
+static struct where find(const struct where_map *map, const struct ip *ip)
 {
-    if (!map)
-        return (struct where){};
     size_t at = span_find(map, ip);
     unsigned bits = span_bits(map, at, ip);
     if (map->spans[at].block != NO_BLOCK)
@@ -218,10 +224,29 @@ struct where where_find(const struct where_map *map, const struct ip *ip)
         struct mmdb_found found = mmdb_find(map->mmdb, ip);
         bits = found.bits > bits ? found.bits : bits;
         if (found.country != COUNTRY_UNKNOWN || found.located)
-            return (struct where){ found.country,   found.located, found.latitude,
-                                   found.longitude, (uint8_t)bits, WHERE_MMDB };
+            return (struct where){
+                .country = found.country,
+                .located = found.located,
+                .latitude = found.latitude,
+                .longitude = found.longitude,
+                .bits = (uint8_t)bits,
+                .source = WHERE_MMDB,
+            };
     }
     if (map->has_fallback)
         return answer(&map->fallback, bits, WHERE_DEFAULT);
     return (struct where){ .bits = (uint8_t)bits };
+}
+
+/* The block of the country is the block of its midst: `bits` stands. */
+struct where where_find(const struct where_map *map, const struct ip *ip)
+{
+    struct where where = map ? find(map, ip) : (struct where){};
+    const struct geo_midst *midst = where.located ? NULL : geo_midst_of(where.country);
+    if (!midst)
+        return where;
+    where.located = where.midst = true;
+    where.latitude = midst->latitude;
+    where.longitude = midst->longitude;
+    return where;
 }

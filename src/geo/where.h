@@ -5,6 +5,9 @@
  * The map is blocks of addresses with a country and a place (of a fleet file); the longest block
  * holds. The MMDB is MaxMind's nested form or ip-location-db's flat one (geo/mmdb.h). Opened once,
  * then immutable: any thread.
+ *
+ * Where only the country is known, the place is that of its people in the mean (geo/midst.h), and
+ * `midst` says so: near enough to tell one continent from another, and for nothing finer.
  */
 #pragma once
 
@@ -31,6 +34,7 @@ struct where {
     double latitude, longitude;
     uint8_t bits;   /* every address that shares so many leading bits gets the same answer */
     uint8_t source; /* enum where_source */
+    bool midst;     /* they are not the client's own: those of its country's people in the mean */
 };
 
 struct where_block {

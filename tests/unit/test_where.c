@@ -17,6 +17,7 @@
 #include "base/arena.h"
 #include "base/err.h"
 #include "geo/country.h"
+#include "geo/midst.h"
 #include "geo/mmdb.h"
 #include "geo/where_file.h"
 
@@ -137,13 +138,15 @@ static void test_order_of_sources(void **state)
     (void)state;
     where = where_find(map, &both);
     assert_int_equal(where.source, WHERE_MAP);
-    assert_false(where.located); /* the map's word is whole */
+    /* The map's word is whole: where the MMDB has it does not count. */
+    assert_true(where.located && where.midst && where.latitude == 35.8);
     where = where_find(map, &mmdb);
     assert_int_equal(where.source, WHERE_MMDB);
     assert_int_equal(where.country, country_number_of(SLICE("SE")));
+    assert_true(where.located && !where.midst && where.latitude == 59.3);
     where = where_find(map, &none);
     assert_int_equal(where.source, WHERE_DEFAULT);
-    assert_true(where.country == fallback.country && where.latitude == 40);
+    assert_true(where.country == fallback.country && where.latitude == 40 && !where.midst);
     assert_int_equal(where_find(NULL, &none).source, WHERE_UNKNOWN);
     assert_int_equal(where_find(NULL, &none).bits, 0);
     assert_non_null(where_map_mmdb(map));
@@ -405,6 +408,38 @@ static void test_mmdb(void **state)
     }
 }
 
+/* Of which only the countries are known: each address is in the midst of its own. */
+static void test_mmdb_of_countries(void **state)
+{
+    struct world world;
+    struct where_map *map;
+    struct err err = {};
+    size_t found = 0;
+    (void)state;
+    world_read(&world);
+    random_state = 5;
+    if (where_map_open(NULL, 0, NULL, file("countries.mmdb"), &map, &err) < 0)
+        fail_msg("%s", err.message);
+    for (size_t i = 0; i < 5000; i++) {
+        struct ip ip = random_ip(&world);
+        const struct where_block *wanted = longest(&world, &ip);
+        const struct geo_midst *midst = wanted ? geo_midst_of(wanted->country) : NULL;
+        struct where where = where_find(map, &ip);
+        assert_int_equal(where.country, wanted ? wanted->country : COUNTRY_UNKNOWN);
+        assert_int_equal(where.located, midst != NULL);
+        assert_int_equal(where.midst, midst != NULL);
+        if (midst)
+            assert_true(where.latitude == midst->latitude && where.longitude == midst->longitude);
+        found += midst != NULL;
+        for (size_t k = 0; k < 8; k++) { /* the scope of an answer goes by this */
+            struct ip other = sibling(&ip, where.bits);
+            assert_same(where_find(map, &other), where);
+        }
+    }
+    assert_true(found > 100);
+    where_map_free(map);
+}
+
 static void test_mmdb_age(void **state)
 {
     static const struct {
@@ -486,10 +521,15 @@ static void test_bad_files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows),        cmocka_unit_test(test_order_of_sources),
-        cmocka_unit_test(test_twice),       cmocka_unit_test(test_files),
-        cmocka_unit_test(test_brute_force), cmocka_unit_test(test_mmdb),
-        cmocka_unit_test(test_mmdb_age),    cmocka_unit_test(test_bad_files),
+        cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_order_of_sources),
+        cmocka_unit_test(test_twice),
+        cmocka_unit_test(test_files),
+        cmocka_unit_test(test_brute_force),
+        cmocka_unit_test(test_mmdb),
+        cmocka_unit_test(test_mmdb_of_countries),
+        cmocka_unit_test(test_mmdb_age),
+        cmocka_unit_test(test_bad_files),
     };
     return cmocka_run_group_tests_name("where", tests, NULL, NULL);
 }
