@@ -66,6 +66,32 @@ static void print_legend(struct cli *cli, yyjson_val *past)
     cli_print_wrapped(cli, stdout, slice_of(text), 0, 0);
 }
 
+/* "lyon: not reached by paris, tokyo": of one that some of the PoPs that ask it do not reach. */
+static void print_missed(struct cli *cli, yyjson_val *row)
+{
+    yyjson_val *list = json_member(row, "missed"), *name;
+    uint64_t missed = yyjson_get_uint(json_member(row, "missed_by"));
+    uint64_t reached = yyjson_get_uint(json_member(row, "reached_by"));
+    size_t index, count, named = yyjson_arr_size(list);
+    const char *text =
+        arena_format(cli->arena, "%.*s: not reached by", SLICE_FMT(view_text(row, "pop")));
+    if (!missed)
+        return;
+    yyjson_arr_foreach(list, index, count, name)
+    {
+        text = arena_format(cli->arena, "%s%s %.*s", text, index ? "," : "",
+                            SLICE_FMT(json_slice(name)));
+    }
+    if (missed > named)
+        text = arena_format(cli->arena, "%s and %ju more", text, (uintmax_t)(missed - named));
+    if (reached)
+        text = arena_format(cli->arena, "%s, but by %ju other%s", text, (uintmax_t)reached,
+                            reached > 1 ? "s" : "");
+    else if (!slice_is(view_text(row, "excluded"), "down"))
+        text = arena_format(cli->arena, "%s, cut off itself as it seems", text);
+    cli_print_wrapped(cli, stdout, slice_of(text), 0, 2);
+}
+
 /* `past`: the decision that they are of, as a gateway saw it, from where it is; else NULL. */
 static void print_pops(struct cli *cli, yyjson_val *pops, yyjson_val *past)
 {
@@ -103,6 +129,10 @@ static void print_pops(struct cli *cli, yyjson_val *pops, yyjson_val *past)
         printf("Where no load was reported yet, a PoP counts as idle.\n");
     if (unnamed)
         printf("* DNS does not name it: it has no address.\n");
+    yyjson_arr_foreach(pops, index, count, row)
+    {
+        print_missed(cli, row);
+    }
 }
 
 static void print_client(yyjson_val *client)

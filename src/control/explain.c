@@ -2,7 +2,8 @@
 /*
  * GET /endpoints/NAME/explain: every PoP with what it would take, or the rule that leaves it out.
  * The figures come from route_explain(), as DNS and gateways have it. Of load control knows what
- * agents said last; where none has said anything yet a place counts as idle, as in DNS.
+ * agents said last; where none has said anything yet a place counts as idle, as in DNS. Who is down
+ * is what PoPs measure of each other (observed.h), not how long control has heard nothing.
  */
 #include "control/explain.h"
 
@@ -13,6 +14,7 @@
 #include "base/auto.h"
 #include "base/json.h"
 #include "control/control_own.h"
+#include "control/observed.h"
 #include "control/routes.h"
 #include "geo/cities.h"
 #include "geo/midst.h"
@@ -29,6 +31,7 @@ struct row {
     const struct hub_pop *pop;
     const struct hub_place *place; /* NULL: not placed there */
     const struct hub_load *load;   /* NULL: nobody has said anything */
+    const struct observed *observed;
 };
 
 struct table {
@@ -71,12 +74,14 @@ static void rows_fill(struct control *control, struct arena *arena,
     }
 }
 
-static uint8_t health_of(const struct hub_pop *pop)
+static void rows_observe(struct control *control, struct arena *arena, struct table *table)
 {
-    enum hub_pop_state state = hub_pop_state_of(pop);
-    return state == HUB_POP_READY      ? ROUTE_UP
-           : state == HUB_POP_DRAINING ? ROUTE_DRAINING
-                                       : ROUTE_DOWN;
+    const struct hub_pop **pops = ARENA_ARRAY(arena, const struct hub_pop *, table->count + 1);
+    for (size_t i = 0; i < table->count; i++)
+        pops[i] = table->rows[i].pop;
+    const struct observed *all = observed_find(control, arena, pops, table->count);
+    for (size_t i = 0; i < table->count; i++)
+        table->rows[i].observed = &all[i];
 }
 
 static void columns_fill(struct control *control, struct arena *arena,
@@ -107,7 +112,7 @@ static void columns_fill(struct control *control, struct arena *arena,
         axes[2][i] = spot.z;
         key[i] = seed_of_pop(row->pop->name);
         country[i] = hub_pop_place(control, row->pop).country;
-        health[i] = health_of(row->pop);
+        health[i] = row->observed->health;
         if (!row->place)
             continue;
         pop[placed] = (uint32_t)i;
@@ -145,6 +150,18 @@ static void write_residency(struct json_writer *w, const struct residency *resid
     json_object_end(w);
 }
 
+/* Who of the PoPs that ask it reaches it, and who does not. */
+static void write_observed(struct json_writer *w, const struct observed *observed)
+{
+    json_member_u64(w, "reached_by", observed->reached_by);
+    json_member_u64(w, "missed_by", observed->missed_by);
+    json_key(w, "missed");
+    json_array_begin(w);
+    for (uint32_t i = 0; i < observed->missed_by && i < OBSERVED_NAMES_MAX; i++)
+        json_string(w, observed->missed[i]);
+    json_array_end(w);
+}
+
 static void write_pop(struct json_writer *w, struct control *control, const struct row *row,
                       const struct route_choice *choice, bool first)
 {
@@ -175,6 +192,7 @@ static void write_pop(struct json_writer *w, struct control *control, const stru
     json_member_text(w, "excluded",
                      allowed ? NULL
                              : route_exclusion_text((enum route_exclusion)choice->exclusion));
+    write_observed(w, row->observed);
     json_object_end(w);
 }
 
@@ -204,6 +222,7 @@ void explain_write(struct control *control, struct json_writer *w,
     struct residency_verdict verdict = {};
     struct err err;
     rows_fill(control, arena, endpoint, &table);
+    rows_observe(control, arena, &table);
     columns_fill(control, arena, endpoint, &table);
     /* Sets may be others since it was taken: then nobody is served. */
     if (residency_compile(arena, &endpoint->snapshot->spec, geo_sets_lookup, &control->sets,

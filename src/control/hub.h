@@ -20,6 +20,7 @@
 #include "base/slice.h"
 #include "control/demand.h"
 #include "control/secrets.h"
+#include "policy/believed.h"
 #include "policy/regions.h"
 #include "policy/rtt.h"
 #include "spec/endpoint.h"
@@ -97,6 +98,12 @@ struct hub_load {
     float wait_ms, service_ms, start_ms, weight, last_start_ms; /* INFINITY as there */
 };
 
+/* Another PoP, as it reaches it. */
+struct hub_peer {
+    struct slice pop; /* its name */
+    struct believed_word word;
+};
+
 /* X(id, word, what it means) */
 #define HUB_POP_STATES(X)                                                                          \
     X(HUB_POP_JOINING, "joining", "It has not joined, or not reported yet.")                       \
@@ -136,7 +143,9 @@ struct hub_pop {
     size_t activity_count;
     struct hub_volumes *volumes; /* by endpoint, placed there or not */
     size_t volumes_count;
-    struct slice peers;      /* JSON: how it reaches other PoPs; empty: not said */
+    struct slice peers;         /* JSON: how it reaches other PoPs; empty: not said */
+    struct hub_peer *peer_list; /* the same, by name */
+    size_t peer_count;
     uint16_t gateway_port;   /* where its gateway listens, as it says; 0: not said */
     struct arena *row_arena; /* of what follows: what an operator said; NULL: nothing */
     struct store_pop row;

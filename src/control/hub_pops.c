@@ -121,6 +121,8 @@ void hub_pop_state(struct control *control, struct hub_pop *pop, struct arena *a
     pop->volumes_count = report->volumes_count;
     pop->gateway_port = report->gateway_port;
     pop->peers = report->peers;
+    pop->peer_list = report->peer_list;
+    pop->peer_count = report->peer_count;
     snprintf(pop->sets, sizeof pop->sets, "%.*s", SLICE_FMT(report->sets));
     pop->reported_ms = loop_now_ms(control->loop);
     pop->reported_ns = control_wall_ns(control);

@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "contract/mesh.h"
+#include "policy/route.h"
 #include "spec/endpoint.h"
 #include "spec/units.h"
 #include "store/digest.h"
@@ -243,36 +244,70 @@ static int read_state(struct arena *arena, yyjson_val *root, struct slice pop, s
     return 0;
 }
 
-/* How it reaches others: words and bounds of ours alone. */
-static int read_peers(struct arena *arena, yyjson_val *root, struct report *ret, struct err *err)
+static int by_pop(const void *a, const void *b)
+{
+    return slice_order(((const struct hub_peer *)a)->pop, ((const struct hub_peer *)b)->pop);
+}
+
+static int read_peer(struct arena *arena, yyjson_val *item, struct hub_peer *ret, struct err *err)
+{
+    struct slice name = text_of(item, "pop"), health = text_of(item, "health");
+    if (spec_check_name(name, "PoP", err) < 0)
+        return err_wrap(err, "peers");
+    if (!slice_is(health, "up") && !slice_is(health, "draining") && !slice_is(health, "down"))
+        return err_set(err, ERR_BAD_INPUT, "peers: health '%s' is unknown", ERR_SLICE(health));
+    bool down = slice_is(health, "down");
+    *ret = (struct hub_peer){
+        .pop = arena_copy(arena, name),
+        .word = { .health = down                           ? ROUTE_DOWN
+                            : slice_is(health, "draining") ? ROUTE_DRAINING
+                                                           : ROUTE_UP,
+                  .elsewhere = down && yyjson_is_true(json_member(item, "elsewhere")) },
+    };
+    return 0;
+}
+
+static void write_peer(struct json_writer *w, yyjson_val *item, const struct hub_peer *peer)
 {
     static const double rtt_ms_max = 600'000;
+    double rtt_ms = yyjson_get_num(json_member(item, "rtt_ms"));
+    json_object_begin(w);
+    json_member_string(w, "pop", peer->pop);
+    json_member_string(w, "health", text_of(item, "health"));
+    json_member_bool(w, "elsewhere", peer->word.elsewhere);
+    json_member_double_or_null(w, "rtt_ms", rtt_ms > 0 && rtt_ms <= rtt_ms_max, rtt_ms);
+    json_object_end(w);
+}
+
+/* How it reaches others: words and bounds of ours alone. Of one named twice one word counts. */
+static int read_peers(struct arena *arena, yyjson_val *root, struct report *ret, struct err *err)
+{
     yyjson_val *peers, *item;
-    size_t index, count;
+    size_t index, count, kept = 0;
     struct json_writer w;
     int r = list_of(root, "peers", &peers, &count, err);
     if (r < 0 || !peers)
         return r;
     if (count > REPORT_PEERS_MAX)
         return err_set(err, ERR_TOO_LARGE, "'peers' has more than %d items", (int)REPORT_PEERS_MAX);
+    struct hub_peer *list = ARENA_ARRAY(arena, struct hub_peer, count + 1);
     json_begin(&w, arena, 0);
     json_array_begin(&w);
     yyjson_arr_foreach(peers, index, count, item)
     {
-        struct slice name = text_of(item, "pop"), health = text_of(item, "health");
-        double rtt_ms = yyjson_get_num(json_member(item, "rtt_ms"));
-        if (spec_check_name(name, "PoP", err) < 0)
-            return err_wrap(err, "peers");
-        if (!slice_is(health, "up") && !slice_is(health, "draining") && !slice_is(health, "down"))
-            return err_set(err, ERR_BAD_INPUT, "peers: health '%s' is unknown", ERR_SLICE(health));
-        json_object_begin(&w);
-        json_member_string(&w, "pop", name);
-        json_member_string(&w, "health", health);
-        json_member_double_or_null(&w, "rtt_ms", rtt_ms > 0 && rtt_ms <= rtt_ms_max, rtt_ms);
-        json_object_end(&w);
+        r = read_peer(arena, item, &list[index], err);
+        if (r < 0)
+            return r;
+        write_peer(&w, item, &list[index]);
     }
     json_array_end(&w);
     ret->peers = json_end(&w);
+    qsort(list, count, sizeof *list, by_pop);
+    for (size_t i = 0; i < count; i++)
+        if (kept == 0 || by_pop(&list[kept - 1], &list[i]) != 0)
+            list[kept++] = list[i];
+    ret->peer_list = list;
+    ret->peer_count = kept;
     return 0;
 }
 

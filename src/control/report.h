@@ -84,8 +84,10 @@ struct report {
     struct hub_volumes *volumes; /* by endpoint, placed there or not */
     size_t volumes_count;
     uint16_t gateway_port; /* 0: not said */
-    struct slice peers;    /* JSON: [{"pop", "health", "rtt_ms"}]; empty: not said */
-    uint64_t asked_ms;     /* the time in which they were; 0: it says nothing of them */
+    struct slice peers;    /* JSON: [{"pop", "health", "elsewhere", "rtt_ms"}]; empty: not said */
+    struct hub_peer *peer_list; /* the same, by name */
+    size_t peer_count;
+    uint64_t asked_ms; /* the time in which they were; 0: it says nothing of them */
     struct report_asked *asked;
     size_t asked_count;
     struct report_item *items; /* by seq */

@@ -29,7 +29,7 @@
            ",\"requests\":" WHOLE)
 #define PEER_HEALTH "{\"type\":\"string\",\"enum\":[\"up\",\"draining\",\"down\"]}"
 #define PEER                                                                                       \
-    OBJECT("\"pop\":" STRING ",\"health\":" PEER_HEALTH                                            \
+    OBJECT("\"pop\":" STRING ",\"health\":" PEER_HEALTH ",\"elsewhere\":" BOOLEAN                  \
            ",\"rtt_ms\":{\"type\":[\"number\",\"null\"]}")
 /* Why a client goes to a PoP, or not. */
 #define CHOICE                                                                                     \
@@ -124,7 +124,9 @@ const struct schema control_schemas[] = {
                            ",\"residency\":" OBJECT("\"rule\":" WHOLE_OR_NULL ",\"refused\":" NULLABLE)
                            ",\"pops\":" ARRAY(OBJECT(CHOICE ",\"country\":" NULLABLE
                            ",\"state\":" STRING ",\"rtt_source\":" STRING ",\"replicas\":" WHOLE
-                           ",\"load_reported\":" BOOLEAN ",\"in_dns\":" BOOLEAN))) },
+                           ",\"load_reported\":" BOOLEAN ",\"in_dns\":" BOOLEAN
+                           ",\"reached_by\":" WHOLE ",\"missed_by\":" WHOLE
+                           ",\"missed\":" ARRAY(STRING)))) },
     { "Placement", NEEDS("\"endpoint\",\"project\",\"wanted\",\"pops\",\"demand\",\"short\"",
                          "\"endpoint\":" STRING ",\"project\":" STRING ",\"wanted\":"
                          OBJECT("\"pops\":" WHOLE ",\"replicas_min\":" WHOLE

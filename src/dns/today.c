@@ -10,6 +10,7 @@
 #include "dns/view.h"
 #include "dns/young.h"
 #include "io/address.h"
+#include "policy/believed.h"
 #include "policy/route.h"
 
 struct ips {
@@ -169,18 +170,17 @@ static struct dns_source_endpoint endpoint_of(struct arena *arena, const struct 
     };
 }
 
-/* Control may be cut off from a PoP that serves, and hears late of one that does not; so may this
- * node, of which other PoPs then know better. That it is to be drained is the operator's word. */
+/* By the same rule as in control's `explain`. */
 static void measured(const struct dns_node *node, struct dns_source_pop *pop)
 {
     const struct mesh_pop *mesh = node->mesh ? mesh_find_pop(node->mesh, pop->name) : NULL;
     if (!mesh)
         return;
-    bool reached = mesh->health != MESH_DOWN || mesh->elsewhere; /* by somebody */
-    if (!reached)
-        pop->health = ROUTE_DOWN;
-    else if (pop->health != ROUTE_DRAINING)
-        pop->health = mesh->health == MESH_DRAINING ? ROUTE_DRAINING : ROUTE_UP;
+    static_assert((int)MESH_UP == (int)ROUTE_UP && (int)MESH_DRAINING == (int)ROUTE_DRAINING &&
+                  (int)MESH_DOWN == (int)ROUTE_DOWN);
+    struct believed believed = believed_of(pop->health);
+    believed_take(&believed, (struct believed_word){ (uint8_t)mesh->health, mesh->elsewhere });
+    pop->health = believed_health(&believed);
     pop->stable = mesh->calm;
 }
 

@@ -8,6 +8,7 @@
 #include "base/arena.h"
 #include "base/auto.h"
 #include "base/err.h"
+#include "policy/believed.h"
 
 /* What load.h makes of figures in peer_load.h's bounds is in those of contract/mesh.h. */
 #define COLD_WEIGHT 1.0f /* of a place without a replica that is ready */
@@ -456,6 +457,28 @@ bool pop_mesh_ripe(struct pop_mesh *mesh, int64_t now_ns)
                peer->elsewhere != peer->shown_elsewhere;
     }
     return ripe;
+}
+
+static uint32_t reach(const struct pop_mesh_peer *peer)
+{
+    const struct believed_word word = { (uint8_t)peer->shown_health, peer->shown_elsewhere };
+    return peer->self || believed_reached(word) ? MESH_UP : MESH_DOWN;
+}
+
+bool pop_mesh_news(struct pop_mesh *mesh)
+{
+    struct pop_mesh_peer *peer;
+    LIST_EACH (peer, &mesh->peers, struct pop_mesh_peer, link)
+        if (reach(peer) != peer->reported)
+            return true;
+    return false;
+}
+
+void pop_mesh_reported(struct pop_mesh *mesh)
+{
+    struct pop_mesh_peer *peer;
+    LIST_EACH (peer, &mesh->peers, struct pop_mesh_peer, link)
+        peer->reported = reach(peer);
 }
 
 int64_t pop_mesh_due_ns(const struct pop_mesh *mesh)

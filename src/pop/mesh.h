@@ -71,6 +71,7 @@ struct pop_mesh_peer {
     int64_t since_ns;                  /* it is known here */
     uint32_t shown_health, shown_calm; /* in what was published last; MESH_UNSAID: it was not */
     bool shown_elsewhere;
+    uint32_t reported; /* to control: MESH_UP where clients reach it, else MESH_DOWN */
     float rtts_ms[MESH_RTTS];
     unsigned rtt_count;    /* ever */
     uint64_t life, number; /* of the report that `lines` are; 0: none */
@@ -139,6 +140,10 @@ void pop_mesh_doubt(struct pop_mesh *mesh, int64_t now_ns);
 const char *pop_mesh_health_word(uint32_t health); /* "up", "draining", "down", "unknown" */
 /* Is something to be published: a second has passed, or a PoP is not what was said last. */
 bool pop_mesh_ripe(struct pop_mesh *mesh, int64_t now_ns);
+/* Is there one that clients reach no more, or again, as it was published, and control does not know
+ * it yet; and: it does. A PoP that comes up for the first time is no such news. */
+bool pop_mesh_news(struct pop_mesh *mesh);
+void pop_mesh_reported(struct pop_mesh *mesh);
 /* When to look again, at the latest: the first to be asked, to fall silent, to be published. */
 int64_t pop_mesh_due_ns(const struct pop_mesh *mesh);
 /* The block (contract/mesh.h) in the arena. */

@@ -194,6 +194,16 @@ static void publish(struct agent *agent, int64_t now_ns)
     arena_free(arena);
 }
 
+/* Control hears soon of what DNS and gateway hear at once, so that `explain` is not behind them. */
+static void tell(struct agent *agent, int64_t now_ns)
+{
+    if (!agent->control_there || !pop_mesh_news(&agent->mesh) ||
+        (agent->mesh_told_ns && now_ns - agent->mesh_told_ns < MESH_EVERY_NS))
+        return;
+    agent->mesh_told_ns = now_ns;
+    agent_report_soon(agent);
+}
+
 /* All that is due now; then the timer, for what is next. */
 static void look(struct agent *agent)
 {
@@ -212,6 +222,7 @@ static void look(struct agent *agent)
     bool ripe = pop_mesh_ripe(mesh, now_ns), blocked = wire_blocked(&agent->supervisor);
     if (ripe && !blocked)
         publish(agent, now_ns);
+    tell(agent, now_ns);
     int64_t ms = (pop_mesh_due_ns(mesh) - now_ns) / ENV_MS + 1;
     if (ripe && blocked)
         ms = BLOCKED_MS;
@@ -283,24 +294,26 @@ void agent_mesh_seen(struct agent *agent, const struct message_peer_seen *seen)
         timer_start(agent->mesh_timer, 0);
 }
 
+/* As DNS and gateway were told last. */
 void agent_mesh_report(struct agent *agent, struct json_writer *w)
 {
     struct pop_mesh_peer *peer;
-    int64_t now_ns = loop_now_ns();
     if (agent->gateway_address.kind == ADDRESS_IP4 || agent->gateway_address.kind == ADDRESS_IP6)
         json_member_u64(w, "gateway_port", agent->gateway_address.port);
     json_key(w, "peers");
     json_array_begin(w);
     LIST_EACH (peer, &agent->mesh.peers, struct pop_mesh_peer, link) {
-        if (peer->self || pop_mesh_health(peer, now_ns) == MESH_UNSAID)
+        if (peer->self || peer->shown_health == MESH_UNSAID)
             continue;
         json_object_begin(w);
         json_member_text(w, "pop", peer->name);
-        json_member_text(w, "health", pop_mesh_health_word(pop_mesh_health(peer, now_ns)));
+        json_member_text(w, "health", pop_mesh_health_word(peer->shown_health));
+        json_member_bool(w, "elsewhere", peer->shown_health == MESH_DOWN && peer->shown_elsewhere);
         json_member_double(w, "rtt_ms", (double)roundf(pop_mesh_rtt_ms(peer) * 100) / 100);
         json_object_end(w);
     }
     json_array_end(w);
+    pop_mesh_reported(&agent->mesh);
 }
 
 void agent_mesh_close(struct agent *agent)

@@ -517,8 +517,8 @@ class Pops(Case):
                         {"pop": "quito", "health": "up", "rtt_ms": 1e30}])
         self.assertEqual(port(), 9001)
         self.assertEqual(c.call("GET", "/pops/paris").json()["peers"],
-                         [{"pop": "tokyo", "health": "down", "rtt_ms": None},
-                          {"pop": "quito", "health": "up", "rtt_ms": None}])
+                         [{"pop": "tokyo", "health": "down", "elsewhere": False, "rtt_ms": None},
+                          {"pop": "quito", "health": "up", "elsewhere": False, "rtt_ms": None}])
         paris.close()
         for peers in (1, [{"pop": "tokyo", "health": "fine"}], [{"pop": "a b", "health": "up"}]):
             self.refused(c.call("POST", "/pops/paris/report", {"peers": peers}, unix=True), 400,

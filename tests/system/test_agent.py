@@ -267,7 +267,7 @@ FIELDS = {
     "events": {"seq", "kind", "endpoint_uid", "replica", "at", "message"},
     "deaths": {"seq", "endpoint_uid", "replica", "revision", "at", "reason", "log"},
     "logs": {"seq", "endpoint_uid", "replica", "at", "line"},
-    "peers": {"pop", "health", "rtt_ms"},
+    "peers": {"pop", "health", "elsewhere", "rtt_ms"},
     "loads": {"endpoint_uid", "wait_ms", "service_ms", "start_ms", "weight"},
     "clients": {"endpoint_uid", "country", "requests", "near", "rtt_us"},
     "activity": {"endpoint_uid", "window_ms", "requests", "errors", "running", "queued", "took"},

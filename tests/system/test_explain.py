@@ -174,6 +174,38 @@ def test_what_leaves_a_pop_out(spread):
     assert "residency  refuses: " in text and "country not known" in text
 
 
+def test_who_is_down_is_what_pops_say_of_each_other(spread):
+    """Tokyo's gateway is dead, and its agent reports on: control never misses it. The PoP that asks
+    it does, as DNS says; of those that ask it one that reaches it is enough."""
+    one, pops = spread
+    pops["tokyo"].gateway.dead = True
+
+    def missed():
+        pops["tokyo"].report(ready=["digits"])
+        rows = explain(one, "203.0.113.7")[1]
+        return rows if rows["tokyo"]["excluded"] else None
+
+    rows = until("explain to leave it out", missed)
+    assert (rows["tokyo"]["excluded"], rows["tokyo"]["state"]) == ("down", "ready")
+    assert (rows["tokyo"]["reached_by"], rows["tokyo"]["missed"]) == (0, ["local"])
+    assert rows["paris"]["chosen"] and rows["paris"]["reached_by"] == 1
+    _, _, dns = of_one_moment(one, "203.0.113.0", JAPAN)
+    assert dns["tokyo"] == "down" and named_from(one, JAPAN) == ["127.0.1.1"]
+    assert "tokyo: not reached by local\n" in one.cli(
+        "explain", "digits", "--client", "203.0.113.7").text
+    pops["paris"].peers = [{"pop": "tokyo", "health": "up", "rtt_ms": 160}]
+    pops["paris"].report(ready=["digits"])
+    said, rows = explain(one, "203.0.113.7")
+    assert said["pops"][0]["pop"] == "tokyo" and not rows["tokyo"]["excluded"]
+    assert (rows["tokyo"]["reached_by"], rows["tokyo"]["missed_by"]) == (1, 1)
+    assert "tokyo: not reached by local, but by 1 other\n" in one.cli(
+        "explain", "digits", "--client", "203.0.113.7").text
+    pops["paris"].peers = []
+    pops["paris"].report(ready=["digits"])
+    pops["tokyo"].gateway.dead = False
+    until("it to be back", lambda: explain(one, "203.0.113.7")[1]["tokyo"]["chosen"])
+
+
 def test_load_is_in_the_figures(spread):
     """As agents say it, within bounds; what is odd does no harm."""
     one, pops = spread

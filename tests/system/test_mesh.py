@@ -53,6 +53,13 @@ def of(fleet, pop):
     return next(line for line in why(fleet) if line.startswith(pop + ":"))
 
 
+def explained(fleet, pop):
+    """To which PoP `explain` sends a client in Japan, and its row of one."""
+    said = fleet.json("explain", "digits", "--client", JAPAN)
+    return (next((row["pop"] for row in said["pops"] if row["chosen"]), None),
+            next(row for row in said["pops"] if row["pop"] == pop))
+
+
 def ttl(fleet):
     question = dns.message.make_query("digits.perigee.test", "A")
     host, port = fleet.address("dns")
@@ -113,9 +120,17 @@ def test_a_place_that_dies_is_not_named_and_comes_back(fleet):
     until("DNS to name another", lambda: named(fleet, JAPAN) not in ([TOKYO], []))
     assert rounds(fleet, "paris") - before <= 3, why(fleet)
     assert of(fleet, "tokyo") == "tokyo: down"
-    assert fleet.json("pops", "show", "tokyo")["state"] == "ready"  # control has not missed it yet
+    # Explain says it as well, by what places say of each other, and by whom: control itself hears
+    # only later that one is silent.
+    _, row = until("explain to leave it out", lambda: (found := explained(fleet, "tokyo"))[1][
+        "excluded"] and found)
+    assert (row["excluded"], row["reached_by"]) == ("down", 0)
+    assert {"paris", "quito"} <= set(row["missed"]) and row["state"] == "ready"
+    assert re.search("tokyo: not reached by (box-dns, )?paris, quito$", fleet.cli(
+        "explain", "digits", "--client", JAPAN).text, re.M)
     fleet.cli("fleet", "heal", "tokyo")
     until("it to be back", lambda: named(fleet, JAPAN) == [TOKYO])
+    until("explain to have it back", lambda: explained(fleet, "tokyo")[0] == "tokyo")
 
 
 def watches(fleet):
@@ -155,6 +170,15 @@ def test_a_cut_between_control_and_a_place_changes_nothing_for_clients(fleet):
     until("control to miss it", lambda: peers(fleet, "paris")["tokyo"]["health"] == "down")
     assert named(fleet, JAPAN) == [TOKYO]
     assert metrics(fleet, "quito")['perigee_mesh_up{peer="tokyo"}'] == 1
+
+    def halves():
+        first, row = explained(fleet, "tokyo")
+        assert first == "tokyo", row
+        return row["reached_by"] == 1 and set(row["missed"]) - {"box-dns"} == {"paris"}
+
+    until("explain to have the words of both", halves)  # quito's of the test before may be its last
+    assert re.search("tokyo: not reached by (box-dns, )?paris, but by 1 other$", fleet.cli(
+        "explain", "digits", "--client", JAPAN).text, re.M)
     with contextlib.closing(fleet.client("tokyo", JAPAN)) as connection:
         assert infer(connection).headers["Perigee-Pop"] == "tokyo"
     # It dies behind the cut: then nobody reaches it.

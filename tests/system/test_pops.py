@@ -32,7 +32,7 @@ class FakeGateway(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, address):
-        self.serving, self.number = set(), 0
+        self.serving, self.number, self.dead = set(), 0, False
         super().__init__((address, 0), FakeAnswer)
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -48,6 +48,9 @@ class FakeAnswer(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
+        if self.server.dead:
+            self.close_connection = True
+            return
         body = self.server.answer()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
@@ -66,6 +69,7 @@ class FakePop:
         self.gateway = FakeGateway(address) if address else None
         self.said = {}  # uid: what it says of an endpoint
         self.loads = None  # it measures none
+        self.peers = None  # nor how it reaches others
         self.demand = None  # from where clients came, of the next report
         self.endpoints = {}
         self.watch = None
@@ -131,6 +135,8 @@ class FakePop:
                 "endpoints": endpoints, "models": [], "events": [], "deaths": [], "logs": []}
         if self.loads is not None:
             body["loads"] = self.loads
+        if self.peers is not None:
+            body["peers"] = self.peers
         if self.gateway:
             body["gateway_port"] = self.gateway.server_port
             self.gateway.serving = {row["uid"] for row in endpoints}

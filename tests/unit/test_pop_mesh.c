@@ -326,7 +326,9 @@ static void test_a_link_alone_is_cut(void **)
         beat(tokyo, now);
         (void)pop_mesh_health(quito, now);
         (void)pop_mesh_health(tokyo, now);
-        for (int k = 0; k < 3; k++) { /* quito is silent */
+        (void)printed(&mesh, arena, now);
+        assert_false(pop_mesh_news(&mesh)); /* that they are there is none */
+        for (int k = 0; k < 3; k++) {       /* quito is silent */
             now += SECOND;
             hear(tokyo, sees(tokyo, buffer, rows[i].version, rows[i].reached), 20, now);
         }
@@ -336,12 +338,24 @@ static void test_a_link_alone_is_cut(void **)
         assert_int_equal(pop->health, MESH_DOWN); /* from here */
         assert_int_equal(pop->elsewhere, rows[i].elsewhere);
         assert_int_equal(mesh_find_pop(head, SLICE("tokyo"))->elsewhere, 0);
+        /* Control hears at once of whom clients do not reach, and of nobody twice. */
+        assert_int_equal(pop_mesh_news(&mesh), !rows[i].elsewhere);
+        pop_mesh_reported(&mesh);
+        assert_false(pop_mesh_news(&mesh));
         /* While there is doubt who says so is asked again soon. */
         assert_int_equal(tokyo->due_ns, now + (rows[i].elsewhere ? MESH_DOUBT_NS : MESH_EVERY_NS));
         /* Nobody is left who could know. */
         now += HEALTH_SILENT_NS;
         pop_mesh_doubt(&mesh, now);
         assert_false(quito->elsewhere || tokyo->elsewhere);
+        (void)printed(&mesh, arena, now);
+        assert_true(pop_mesh_news(&mesh));
+        pop_mesh_reported(&mesh);
+        /* That one is back is news as well. */
+        while (beat(tokyo, now), pop_mesh_health(tokyo, now) != MESH_UP)
+            now += SECOND;
+        (void)printed(&mesh, arena, now);
+        assert_true(pop_mesh_news(&mesh));
         pop_mesh_deinit(&mesh);
     }
     arena_free(arena);

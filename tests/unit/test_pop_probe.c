@@ -18,6 +18,7 @@
 #include "base/auto.h"
 #include "base/err.h"
 #include "io/loop.h"
+#include "io/timer.h"
 #include "pop/agent.h"
 #include "sys/channel.h"
 #include "sys/fd.h"
@@ -110,6 +111,40 @@ static void test_a_mesh_is_kept_back(void **)
     stage_end(&stage);
 }
 
+/* That a PoP fell silent goes to control with the mesh that says so, and once; that it was there is
+ * no news, nor is anything while control is away. */
+static void test_control_hears_at_once_who_fell(void **)
+{
+    struct stage stage;
+    stage_begin(&stage);
+    struct agent *agent = stage.agent;
+    agent->reporting = (struct http_call *)(uintptr_t)1; /* one is under way: another one follows */
+    look_again(agent);
+    struct pop_mesh_peer *tokyo = pop_mesh_find(&agent->mesh, SLICE("tokyo"));
+    tokyo->heard = 1;
+    health_beat(&tokyo->health, loop_now_ns());
+    agent->control_there = true;
+    look_again(agent);
+    assert_int_equal(tokyo->shown_health, MESH_UP);
+    assert_false(agent->report_again);
+    tokyo->health.beat_ns -= 10 * HEALTH_SILENT_NS;
+    agent->control_there = false;
+    look_again(agent);
+    assert_int_equal(tokyo->shown_health, MESH_DOWN);
+    assert_false(agent->report_again);
+    agent->control_there = true;
+    look_again(agent);
+    assert_true(agent->report_again);
+    agent->report_again = false;
+    pop_mesh_reported(&agent->mesh); /* as the report does */
+    agent->mesh_told_ns -= MESH_EVERY_NS;
+    look_again(agent);
+    assert_false(agent->report_again);
+    agent->reporting = NULL;
+    timer_free(agent->report_timer);
+    stage_end(&stage);
+}
+
 /* A network of our own, at first without a way to anywhere. */
 static void test_no_way_there_is_no_refusal(void **)
 {
@@ -143,6 +178,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_mesh_is_kept_back),
+        cmocka_unit_test(test_control_hears_at_once_who_fell),
         cmocka_unit_test(test_no_way_there_is_no_refusal),
     };
     return cmocka_run_group_tests_name("pop_probe", tests, NULL, NULL);
