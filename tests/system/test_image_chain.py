@@ -9,9 +9,9 @@ import threading
 
 import pytest
 
-from deadline import DEADLINE, until
+from deadline import DEADLINE, children, until
 from engine_case import engine, server  # fixtures  # noqa: F401
-from engines import server_image, sha256
+from engines import Image, compile_known, server_image, sha256
 from registry import Registry
 
 
@@ -127,16 +127,59 @@ def test_no_request_is_lost_while_it_is_scaled_up_and_down(perigee, server):
     assert len(seen) > 100 and set(seen) == {200}, {status: seen.count(status) for status in seen}
 
 
+def test_one_that_writes_without_end_slows_nobody(perigee, engine, server, tmp_path):
+    """What is kept of it is bounded, at the engine too; it serves on, and so do others, whose own
+    lines come; and what was left out is said."""
+    program = compile_known(tmp_path, "asks")
+    image = Image([("asks", program, 0o755)], {"Entrypoint": ["/asks"],
+                                               "ExposedPorts": {"8080/tcp": {}}})
+    Registry(perigee, "default/chat").push("v1", image.manifest, image.blobs().values())
+    push(perigee, server_image(server, "loud"))
+    deploy(perigee, name="chat", image="default/chat:v1", flavor={"cpu": 0.5, "memory": "64MiB"})
+    deploy(perigee)
+    [before] = [row["Id"] for row in engine.containers() if "chat" in row["Names"][0]]
+
+    def ask(path):
+        return perigee.request("GET", path, None, {"Host": "chat.localhost"})[0]
+
+    def logs(name):
+        return perigee.cli("logs", name, "--limit", 1000).text
+    told = set()
+
+    def left_out():
+        told.update(line for line in logs("chat").splitlines() if "lines dropped: more" in line)
+        return len(told) > 2
+    assert ask("/chat") == 200
+    until("that lines are left out", left_out)
+    assert [get(perigee)[:2] for _ in range(200)] == [(200, b"hello\n")] * 200
+    until("lines of the other", lambda: "asked" in logs("shop"))
+    assert [ask("/who") for _ in range(20)] == [200] * 20
+    assert "the same line again" in logs("chat")
+    files = [*engine.folder.rglob("ctr.log*"), *engine.folder.rglob("container.log*")]
+    assert files and sum(file.stat().st_size for file in files) < 32 << 20
+    assert before in [row["Id"] for row in engine.containers()]
+    perigee.cli("delete", "chat", "--yes")
+    until("its end", lambda: before not in [row["Id"] for row in engine.containers()])
+
+
 @pytest.mark.slow
-def test_ten_thousand_requests_across_fifty_changes(perigee, server):
-    """POSTs among them, over kept connections, at a server that closes those idle for 5 s."""
+def test_ten_thousand_requests_across_fifty_changes(perigee, engine, server):
+    """POSTs among them, over kept connections, at a server that closes those idle for 5 s: twice
+    all clients rest until none is left, and go on at once."""
     push(perigee, server_image(server, "keeps"))
     deploy(perigee, scale={"min": 1, "max": 2})
     seen, changed, lock = {}, threading.Event(), threading.Lock()
+    awake = threading.Event()
+    awake.set()
+
+    def kept():
+        """Connections that the containers have: each is a process there."""
+        return sum(len(children(engine.process_of(row["Id"]))) for row in ours(engine))
 
     def client(number):
         connection = http.client.HTTPConnection(*perigee.address(), timeout=DEADLINE)
         while not changed.is_set() or sum(seen.values()) < 10_000:
+            awake.wait()
             body = None if number % 2 else b"x" * 5000
             connection.request("POST" if body else "GET", "/", body, {"Host": "shop.localhost"})
             answer = connection.getresponse()
@@ -153,8 +196,14 @@ def test_ten_thousand_requests_across_fifty_changes(perigee, server):
             perigee.cli("scale", "shop", "--min", least, "--max", least)
             until(f"{least} replicas", lambda n=least: perigee.metric(
                 "perigee_replicas", endpoint="shop", state="ready") == n)
+            if change in (20, 40):
+                assert kept()
+                awake.clear()
+                until("the end of all connections", lambda: not kept())
+                awake.set()
     finally:
         changed.set()
+        awake.set()
         for one in clients:
             one.join()
     assert set(seen) == {(200, True)} and sum(seen.values()) >= 10_000, seen
