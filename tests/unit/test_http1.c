@@ -279,15 +279,26 @@ static void test_large_head(void **state)
 
 static void test_nul(void **state)
 {
-    static const char head[] = "GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n";
-    struct arena *arena = arena_new();
-    struct http_request request;
-    struct http1_head h;
-    struct err err;
+    static const struct slice heads[] = {
+        SLICE("GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n"),
+        SLICE("GET / HTTP/1.1\r\nHost: a\r\nX\0Y: b\r\n\r\n"),
+        SLICE("GET / HTTP/1.1\r\nHost: a\0b\r\n\r\n"),
+        SLICE("GET /a\0b HTTP/1.1\r\nHost: a\r\n\r\n"),
+        SLICE("GET / HTTP/1.1\0\r\nHost: a\r\n\r\n"),
+        SLICE("GET / HTTP/1.1\r\nHost: a\r\n\0\r\n\r\n"),
+    };
     (void)state;
-    assert_true(parse(arena, (struct slice){ head, sizeof head - 1 }, 1, &request, &h, &err) < 0);
-    assert_int_equal(err_http(&err), 400);
-    arena_free(arena);
+    for (size_t i = 0; i < sizeof heads / sizeof *heads; i++)
+        for (size_t step = 1; step <= 1024; step *= 1024) {
+            struct arena *arena = arena_new();
+            struct http_request request;
+            struct http1_head h;
+            struct err err;
+            print_message("  head %zu, by %zu\n", i, step);
+            assert_true(parse(arena, heads[i], step, &request, &h, &err) < 0);
+            assert_int_equal(err_http(&err), 400);
+            arena_free(arena);
+        }
 }
 
 static void test_fields(void **state)
