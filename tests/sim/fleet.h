@@ -197,10 +197,34 @@ struct counts {
     uint64_t requests, served, passed_on, in_transit, denied, lost, retried, unnamed;
 };
 
+struct ask {
+    unsigned endpoint;
+    const struct city *city; /* NULL: nobody knows */
+    uint64_t seed;
+};
+
+enum { ANSWERS = 4 }; /* PoPs in one, at most */
+struct answer {       /* as DNS gives it: the drawn PoP and those near it, and their TTL */
+    struct site *sites[ANSWERS];
+    size_t count;
+    uint32_t ttl_s;
+};
+void fleet_answer(struct site *server, const struct ask *ask, struct answer *ret);
+bool fleet_serves(struct site *site, const struct ask *ask); /* also by passing it on */
+bool fleet_ready(const struct site *site, unsigned endpoint); /* a replica is */
+/* Some PoP but `without` (NULL: any) that has a replica may process it. */
+bool fleet_can_serve(struct fleet *fleet, const struct ask *ask, const struct site *without);
 void traffic_begin(struct fleet *fleet);
 void traffic_rate(struct fleet *fleet, double part); /* of what the fleet can answer */
 void fleet_beats_free(struct fleet *fleet);
 void site_beats(struct site *site); /* once a second, as long as it has power */
+
+/* ---- clients of the dead: fleet_deaths.c ----------------------------------------------------- */
+
+struct held {
+    unsigned calm, young; /* who held the address of a PoP that died; of one that was just back */
+};
+void fleet_deaths(struct fleet *fleet, struct held *ret); /* at rest; adds to it */
 
 /* ---- the whole ------------------------------------------------------------------------------- */
 

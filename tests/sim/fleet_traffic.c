@@ -14,15 +14,10 @@
 #include "dns/today.h"
 #include "dns/view.h"
 #include "fleet.h"
+#include "policy/ttl.h"
 
-enum { TRIES = 4, DRAWS = 20, STRAYS = 8 };
+enum { TRIES = ANSWERS, DRAWS = 20, STRAYS = 8 };
 enum outcome { SERVED, DENIED, NOT_HERE, GONE };
-
-struct ask {
-    unsigned endpoint;
-    const struct city *city; /* NULL: nobody knows */
-    uint64_t seed;
-};
 
 static country_number country_of(const struct ask *ask)
 {
@@ -171,6 +166,7 @@ struct known {
     struct route_pops pops;
     struct route_endpoint endpoint;
     uint8_t health[SITES + 1];
+    bool stable[SITES + 1];
     float wait[SITES + 1], service[SITES + 1], start[SITES + 1], weight[SITES + 1];
 };
 
@@ -189,6 +185,7 @@ static bool known_of(struct site *site, unsigned which, struct known *ret)
         ret->health[i] = view->route.health[i];
         if (!health_up(&site->heard[other->index].health, now_ns))
             ret->health[i] = ROUTE_DOWN;
+        ret->stable[i] = health_calm(&site->heard[other->index].health, now_ns);
     }
     for (size_t i = 0; i < entry->route.count; i++) {
         const struct site *other = site_find(fleet, slice_of(view->pops[entry->route.pop[i]].name));
@@ -325,16 +322,15 @@ static void check_named(struct fleet *fleet, const struct site *server, const st
 
 /* The DNS of some PoP answers: by the table alone, and by what its PoP has heard of the others,
  * which is what counts. What it names the law permits, by the spec and the places that it has. */
-static size_t resolve(struct fleet *fleet, const struct ask *ask, struct site **ret)
+static size_t resolve(struct site *server, const struct ask *ask, struct known *ret_known,
+                      struct route_choice ret[static TRIES])
 {
-    struct site *server = &fleet->sites[fleet_draw(fleet, 0, SITES - 1)];
+    struct fleet *fleet = server->fleet;
     const struct dns_view *view = server->power ? view_of(server) : NULL;
     const struct dns_entry *entry =
         view ? dns_view_find(view, slice_of(fleet->wishes[ask->endpoint].name)) : NULL;
     struct dns_client client = { .source_bits = 128, .seed_bits = 128, .seed = ask->seed };
     struct dns_choice named;
-    struct route_choice choices[TRIES];
-    struct known known;
     if (!entry)
         return 0;
     client.where.country = country_of(ask);
@@ -345,20 +341,47 @@ static size_t resolve(struct fleet *fleet, const struct ask *ask, struct site **
     }
     dns_choose(view, entry, &client, TRIES, NULL, &named);
     check_named(fleet, server, ask, view, named.choices, named.count);
-    if (named.count == 0 || !known_of(server, ask->endpoint, &known))
+    if (named.count == 0 || !known_of(server, ask->endpoint, ret_known))
         return 0;
     const struct route_query query = dns_route_query(&client, named.restricted, &named.verdict);
-    size_t count = route_choose(&known.pops, &known.endpoint, &query, choices, TRIES);
-    check_named(fleet, server, ask, view, choices, count);
-    for (size_t i = 0; i < count; i++)
-        ret[i] = site_find(fleet, slice_of(view->pops[choices[i].pop].name));
+    size_t count = route_choose(&ret_known->pops, &ret_known->endpoint, &query, ret, TRIES);
+    check_named(fleet, server, ask, view, ret, count);
     return count;
+}
+
+static struct site *site_of(struct fleet *fleet, const struct known *known,
+                            const struct route_choice *choice)
+{
+    return site_find(fleet, slice_of(known->view->pops[choice->pop].name));
+}
+
+void fleet_answer(struct site *server, const struct ask *ask, struct answer *ret)
+{
+    struct known known;
+    struct route_choice choices[TRIES];
+    size_t all = resolve(server, ask, &known, choices);
+    *ret = (struct answer){};
+    for (size_t i = 0; i < all; i++)
+        if (i == 0 || choices[i].near)
+            choices[ret->count++] = choices[i];
+    for (size_t i = 0; i < ret->count; i++)
+        ret->sites[i] = site_of(server->fleet, &known, &choices[i]);
+    ret->ttl_s = ret->count ? ttl_of(choices, ret->count, known.stable) : 0;
+}
+
+bool fleet_serves(struct site *site, const struct ask *ask)
+{
+    return gateway(site, ask, false) == SERVED;
 }
 
 static void request(struct fleet *fleet, const struct ask *ask)
 {
-    struct site *sites[TRIES];
-    size_t count = resolve(fleet, ask, sites);
+    struct site *server = &fleet->sites[fleet_draw(fleet, 0, SITES - 1)], *sites[TRIES];
+    struct known known;
+    struct route_choice choices[TRIES];
+    size_t count = resolve(server, ask, &known, choices);
+    for (size_t i = 0; i < count; i++)
+        sites[i] = site_of(fleet, &known, &choices[i]);
     if (fleet->chaos && ask->seed % STRAYS == 0) { /* who knows an address, and asks no DNS */
         sites[0] = &fleet->sites[ask->seed / STRAYS % SITES];
         count = 1;
@@ -378,15 +401,19 @@ static void request(struct fleet *fleet, const struct ask *ask)
     fleet->counts.lost += count > 0;
 }
 
-/* Some PoP that has a replica may process it. */
-static bool can_be_served(struct fleet *fleet, const struct ask *ask)
+bool fleet_ready(const struct site *site, unsigned endpoint)
+{
+    uint64_t uid = 0;
+    uint32_t number = serving_number(site, endpoint, &uid);
+    return number && site_ready(site, uid, number);
+}
+
+bool fleet_can_serve(struct fleet *fleet, const struct ask *ask, const struct site *without)
 {
     const struct law *law = &fleet->laws[fleet->wishes[ask->endpoint].acked];
     for (unsigned i = 0; i < SITES; i++) {
         const struct site *site = &fleet->sites[i];
-        uint64_t uid = 0;
-        uint32_t number = serving_number(site, ask->endpoint, &uid);
-        if (number && site_ready(site, uid, number) &&
+        if (site != without && fleet_ready(site, ask->endpoint) &&
             law_may_process(law, ask->city ? ask->city->country : NULL, site->city->country))
             return true;
     }
@@ -408,7 +435,7 @@ static void on_traffic(struct env_timer *timer, void *data)
     for (int i = 0; i < (fleet->measured_from_ns ? DRAWS : 1); i++) {
         int64_t city = fleet_draw(fleet, fleet->measured_from_ns ? 0 : -1, (int64_t)city_count - 1);
         ask.city = city < 0 ? NULL : &cities[city];
-        if (fleet->measured_from_ns && can_be_served(fleet, &ask))
+        if (fleet->measured_from_ns && fleet_can_serve(fleet, &ask, NULL))
             break;
     }
     if (wish->acked)
