@@ -357,10 +357,10 @@ class Engine:
         return json.loads(body)
 
     def process_of(self, container):
-        """Its first process, as this machine numbers it."""
+        """Its first process, as this machine numbers it; 0: it has none, or is gone."""
         status, body = self.ask("GET", f"/v1.41/containers/{container}/json")
-        assert status == 200, body
-        return json.loads(body)["State"]["Pid"]
+        assert status in (200, 404), body
+        return json.loads(body)["State"]["Pid"] if status == 200 else 0
 
     def volumes(self):
         status, body = self.ask("GET", "/v1.41/volumes")
