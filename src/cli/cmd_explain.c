@@ -87,8 +87,8 @@ static void print_missed(struct cli *cli, yyjson_val *row)
     if (reached)
         text = arena_format(cli->arena, "%s, but by %ju other%s", text, (uintmax_t)reached,
                             reached > 1 ? "s" : "");
-    else if (!slice_is(view_text(row, "excluded"), "down"))
-        text = arena_format(cli->arena, "%s, cut off itself as it seems", text);
+    else if (!yyjson_is_true(json_member(row, "down")))
+        text = arena_format(cli->arena, "%s; they seem to be cut off themselves", text);
     cli_print_wrapped(cli, stdout, slice_of(text), 0, 2);
 }
 

@@ -153,6 +153,7 @@ static void write_residency(struct json_writer *w, const struct residency *resid
 /* Who of the PoPs that ask it reaches it, and who does not. */
 static void write_observed(struct json_writer *w, const struct observed *observed)
 {
+    json_member_bool(w, "down", observed->health == ROUTE_DOWN);
     json_member_u64(w, "reached_by", observed->reached_by);
     json_member_u64(w, "missed_by", observed->missed_by);
     json_key(w, "missed");

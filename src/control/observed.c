@@ -27,8 +27,11 @@ static bool heard(const struct control *control, const struct hub_pop *pop)
 static void take(struct observed *observed, struct believed *believed, struct slice observer,
                  const struct hub_peer *peer)
 {
-    believed_take(believed, peer->word);
-    if (peer->word.health != ROUTE_DOWN) {
+    struct believed_word word = peer->word;
+    if (word.health == ROUTE_DRAINING)
+        word.health = ROUTE_UP; /* who drains control knows itself */
+    believed_take(believed, word);
+    if (word.health != ROUTE_DOWN) {
         observed->reached_by++;
         return;
     }
@@ -58,8 +61,10 @@ struct observed *observed_find(struct control *control, struct arena *arena,
     struct observed *observed = ARENA_ARRAY(arena, struct observed, count + 1);
     struct believed *believed = ARENA_ARRAY(arena, struct believed, count + 1);
     bool said_up = false, up = false;
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         believed[i] = believed_of(said_of(pops[i]));
+        believed[i].draining = slice_is(pops[i]->row.wanted, "drained"); /* heard or not */
+    }
     for (size_t i = 0; i < control->hub.sorted_count; i++)
         if (heard(control, control->hub.sorted[i]))
             take_all(control->hub.sorted[i], pops, count, observed, believed);

@@ -125,7 +125,7 @@ const struct schema control_schemas[] = {
                            ",\"pops\":" ARRAY(OBJECT(CHOICE ",\"country\":" NULLABLE
                            ",\"state\":" STRING ",\"rtt_source\":" STRING ",\"replicas\":" WHOLE
                            ",\"load_reported\":" BOOLEAN ",\"in_dns\":" BOOLEAN
-                           ",\"reached_by\":" WHOLE ",\"missed_by\":" WHOLE
+                           ",\"down\":" BOOLEAN ",\"reached_by\":" WHOLE ",\"missed_by\":" WHOLE
                            ",\"missed\":" ARRAY(STRING)))) },
     { "Placement", NEEDS("\"endpoint\",\"project\",\"wanted\",\"pops\",\"demand\",\"short\"",
                          "\"endpoint\":" STRING ",\"project\":" STRING ",\"wanted\":"

@@ -473,6 +473,7 @@ struct slice view_peers(struct control *control, struct arena *arena)
         json_member_string(&w, "region", place.region);
         json_member_text(&w, "country", country);
         json_member_text(&w, "state", hub_pop_state_word(hub_pop_state_of(pop)));
+        json_member_bool(&w, "draining", slice_is(pop->row.wanted, "drained"));
         if (pop->spec.located) {
             json_member_double(&w, "latitude", pop->spec.latitude);
             json_member_double(&w, "longitude", pop->spec.longitude);

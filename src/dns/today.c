@@ -171,7 +171,7 @@ static struct dns_source_endpoint endpoint_of(struct arena *arena, const struct 
 }
 
 /* By the same rule as in control's `explain`. */
-static void measured(const struct dns_node *node, struct dns_source_pop *pop)
+static void measured(const struct dns_node *node, bool draining, struct dns_source_pop *pop)
 {
     const struct mesh_pop *mesh = node->mesh ? mesh_find_pop(node->mesh, pop->name) : NULL;
     if (!mesh)
@@ -179,6 +179,7 @@ static void measured(const struct dns_node *node, struct dns_source_pop *pop)
     static_assert((int)MESH_UP == (int)ROUTE_UP && (int)MESH_DRAINING == (int)ROUTE_DRAINING &&
                   (int)MESH_DOWN == (int)ROUTE_DOWN);
     struct believed believed = believed_of(pop->health);
+    believed.draining = draining;
     believed_take(&believed, (struct believed_word){ (uint8_t)mesh->health, mesh->elsewhere });
     pop->health = believed_health(&believed);
     pop->stable = mesh->calm;
@@ -202,10 +203,11 @@ static const struct dns_source_pop *pops_of(struct arena *arena, const struct ta
         pop->located = row->flags & TABLE_POP_LOCATED;
         pop->latitude = row->latitude;
         pop->longitude = row->longitude;
-        pop->health = row->flags & TABLE_POP_DRAINING ? ROUTE_DRAINING
-                      : row->flags & TABLE_POP_UP     ? ROUTE_UP
-                                                      : ROUTE_DOWN;
-        measured(node, pop);
+        bool draining = row->flags & TABLE_POP_DRAINING;
+        pop->health = !(row->flags & TABLE_POP_UP) ? ROUTE_DOWN
+                      : draining                   ? ROUTE_DRAINING
+                                                   : ROUTE_UP;
+        measured(node, draining, pop);
         if (row->address_count) { /* the operator's word */
             pop->addresses = table_addresses(table, row);
             pop->address_count = row->address_count;

@@ -21,7 +21,7 @@ struct believed_word {
 
 struct believed {
     uint8_t said;  /* control's, enum route_health */
-    bool draining; /* somebody who reaches it says so */
+    bool draining; /* somebody who reaches it, or who knows it anyway, says so */
     uint32_t words, reached;
 };
 

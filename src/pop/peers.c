@@ -57,7 +57,9 @@ static int peer_read(struct arena *arena, yyjson_val *item, struct table_source_
     ret->longitude = (float)longitude;
     ret->flags = (located ? TABLE_POP_LOCATED : 0) |
                  (slice_is(state, "ready") || slice_is(state, "draining") ? TABLE_POP_UP : 0) |
-                 (slice_is(state, "draining") ? TABLE_POP_DRAINING : 0);
+                 (slice_is(state, "draining") || yyjson_is_true(json_member(item, "draining"))
+                      ? TABLE_POP_DRAINING /* whether or not control hears it now */
+                      : 0);
     uint64_t port = 0;
     if (json_get_u64(item, "port", JSON_OPTIONAL, &port, err) < 0)
         return ERR_BAD_INPUT;

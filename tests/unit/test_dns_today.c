@@ -357,6 +357,22 @@ static const struct {
       0,
       false,
       "EDE 0" },
+    { "to be drained, and control alone hears of it no more",
+      TABLE_POP_DRAINING,
+      { .name = "tokyo", .health = MESH_UP },
+      0,
+      0,
+      0,
+      false,
+      "127.0.1.2/5" }, /* there is no other */
+    { "to be drained, and control hears of it no more",
+      TABLE_POP_DRAINING,
+      {},
+      0,
+      0,
+      0,
+      false,
+      "EDE 0" },
     { "no room",
       TABLE_POP_UP,
       { .name = "tokyo", .health = MESH_UP },
@@ -416,6 +432,10 @@ static void test_what_is_measured_counts(void **)
         struct dns_view *view = view_at_paris(own, pops, 2, &digits, &seen, -1);
         assert_string_equal(answer(view, "digits.perigee.test", DNS_A, text), measures[i].answer);
         assert_string_equal(view->observer, "paris");
+        assert_int_equal(view->route.health[1], strstr(measures[i].answer, "EDE") ? ROUTE_DOWN
+                                                : measures[i].flags & TABLE_POP_DRAINING
+                                                    ? ROUTE_DRAINING
+                                                    : ROUTE_UP);
         dns_view_free(view);
         arena_free(own);
     }

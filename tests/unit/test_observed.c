@@ -11,16 +11,17 @@
 #define DRAINING(pop) "{\"pop\":\"" pop "\",\"health\":\"draining\",\"rtt_ms\":9}"
 #define ELSEWHERE(pop) "{\"pop\":\"" pop "\",\"health\":\"down\",\"elsewhere\":true,\"rtt_ms\":9}"
 #define SAYS(peers) "{\"instance\":1,\"sequence\":1,\"peers\":[" peers "]}"
+#define DRAINS "\"draining\":true"
 #define NOTHING "{\"instance\":1,\"sequence\":1}"
 
 enum { PARIS_, QUITO_, TOKYO_, POPS }; /* by name */
 static const char *const names[POPS] = { "paris", "quito", "tokyo" };
 
 /* Each of them, by its report. `away`: its connection has ended; `late`: it said so long ago;
- * `silent`: for so long that control takes it for unreachable. */
+ * `silent`: for so long that control takes it for unreachable; `drained`: by the operator. */
 static const struct {
     const char *name, *says[POPS];
-    bool away[POPS], late[POPS], silent[POPS];
+    bool away[POPS], late[POPS], silent[POPS], drained[POPS];
     const char *said; /* "u", "d", "r" (drained) of each */
     struct {
         uint32_t reached_by, missed_by;
@@ -78,10 +79,29 @@ static const struct {
         SAYS(DOWN("paris") "," DOWN("quito")) },
       .said = "uuu",
       .tokyo = { 0, 2 } },
-    { "it drains, as others heard before control told us",
+    { "others say that it drains, and the operator knows nothing of it",
       { SAYS(DRAINING("tokyo")), SAYS(UP("tokyo")), NOTHING },
+      .said = "uuu",
+      .tokyo = { 2, 0 } },
+    { "it drains",
+      { SAYS(UP("tokyo")), SAYS(UP("tokyo")), NOTHING },
+      .drained = { [TOKYO_] = true },
       .said = "uur",
       .tokyo = { 2, 0 } },
+    { "it drains, and control alone does not hear it",
+      { SAYS(UP("quito") "," UP("tokyo")), NOTHING, NOTHING },
+      .away = { [TOKYO_] = true },
+      .silent = { [TOKYO_] = true },
+      .drained = { [TOKYO_] = true },
+      .said = "uur",
+      .tokyo = { 1, 0 } },
+    { "it was to drain, and nobody hears it",
+      { SAYS(DOWN("tokyo")), NOTHING, NOTHING },
+      .away = { [TOKYO_] = true },
+      .silent = { [TOKYO_] = true },
+      .drained = { [TOKYO_] = true },
+      .said = "uud",
+      .tokyo = { 0, 1 } },
     { "of itself, of one that is not there, and of one twice",
       { SAYS(UP("paris") "," UP("lima") "," DOWN("tokyo") "," DOWN("tokyo")),
         SAYS(DOWN("aachen") "," DOWN("zagreb")), SAYS(DOWN("tokyo")) },
@@ -114,6 +134,7 @@ static void test_rows(void **state)
                 hub_pop_watched(control, pop, false);
             pop->reported_ms -= rows[n].late[i] ? OBSERVED_WORD_MS + 1 : 0;
             pop->silent = rows[n].silent[i];
+            pop->row.wanted = rows[n].drained[i] ? SLICE("drained") : SLICE("joined");
         }
         struct arena *arena = arena_new();
         const struct observed *observed = observed_find(control, arena, pops, POPS);
@@ -127,6 +148,9 @@ static void test_rows(void **state)
             assert_true(slice_is(observed[TOKYO_].missed[0], "paris"));
         if (rows[n].tokyo.missed_by > 1)
             assert_true(slice_is(observed[TOKYO_].missed[1], "quito"));
+        struct slice told = view_peers(control, arena);
+        assert_int_equal(memmem(told.data, told.size, DRAINS, strlen(DRAINS)) != NULL,
+                         rows[n].drained[TOKYO_]);
         arena_free(arena);
         for (size_t i = 0; i < POPS; i++)
             if (rows[n].away[i])

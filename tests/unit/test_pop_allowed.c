@@ -195,6 +195,35 @@ static void test_where_it_stands_is_control_s_word(void **state)
     pop_deinit(&pop);
 }
 
+/* Who drains is told apart from whether control hears of it. */
+static void test_what_control_says_of_a_peer(void **)
+{
+    static const struct {
+        const char *said;
+        uint32_t flags;
+    } said[] = {
+        { "\"state\":\"ready\",\"draining\":false", TABLE_POP_UP },
+        { "\"state\":\"ready\"", TABLE_POP_UP },
+        { "\"state\":\"draining\",\"draining\":true", TABLE_POP_UP | TABLE_POP_DRAINING },
+        { "\"state\":\"draining\"", TABLE_POP_UP | TABLE_POP_DRAINING },
+        { "\"state\":\"unreachable\",\"draining\":true", TABLE_POP_DRAINING },
+        { "\"state\":\"unreachable\",\"draining\":false", 0 },
+        { "\"state\":\"joining\"", 0 },
+    };
+    struct pop pop;
+    struct err err = {};
+    pop_init(&pop, &env, 1, &effects, NULL);
+    pop.name = "berlin";
+    for (size_t i = 0; i < sizeof said / sizeof *said; i++) {
+        char list[128];
+        (void)snprintf(list, sizeof list, "[{\"name\":\"rome\",%s}]", said[i].said);
+        print_message("  %s\n", list);
+        assert_int_equal(pop_peers_apply(&pop, slice_of(list), &err), 0);
+        assert_int_equal(pop.peers[0].flags, said[i].flags);
+    }
+    pop_deinit(&pop);
+}
+
 /* The gateway asks residency of the country that control placed by, whatever the PoP was started
  * with: an operator may have made it anew with another. */
 static void test_the_table_says_the_country_that_control_says(void **state)
@@ -241,6 +270,7 @@ int main(void)
         cmocka_unit_test(test_what_is_not_known_allows_nothing),
         cmocka_unit_test(test_bad_sets),
         cmocka_unit_test(test_where_it_stands_is_control_s_word),
+        cmocka_unit_test(test_what_control_says_of_a_peer),
         cmocka_unit_test(test_the_table_says_the_country_that_control_says),
     };
     return cmocka_run_group_tests_name("pop_allowed", tests, NULL, NULL);
