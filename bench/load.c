@@ -110,6 +110,10 @@ int main(int argc, char **argv)
     run.busy = count - run.idle_count;
     while (run.busy && tool_now_ns() < begin_ns + wanted_ns + END_NS_MAX)
         http_load_poll(&load, 100);
+    if (run.busy) {
+        fprintf(stderr, "bench_load: %ld requests were never answered\n", (long)run.busy);
+        return 1;
+    }
     samples_sort(&run.samples);
     printf("{\"requests\": %zu, \"served\": %llu, \"errors\": %llu, \"seconds\": %.6f, "
            "\"p50_us\": %.2f, \"p99_us\": %.2f}\n",

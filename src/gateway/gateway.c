@@ -147,20 +147,6 @@ static void mesh_new(struct gateway *gateway, int fd)
     mesh_view_unref(old);
 }
 
-/* Containers of before the boot, which may have ended with it: who asks waits as for a start until
- * the agent's table is there, which has those that live on. */
-static void containers_forget(char *data)
-{
-    const struct table_head *head = (const struct table_head *)data;
-
-    if (head->version < 5)
-        return;
-    struct table_target *rows = (struct table_target *)(data + head->targets.offset);
-    for (uint32_t i = 0; i < head->targets.count; i++)
-        if (rows[i].kind == TABLE_TARGET_SOCKET)
-            rows[i].flags &= ~TABLE_TARGET_READY;
-}
-
 /* The agent's file of before the boot: good until the agent publishes. */
 static void table_disk(struct gateway *gateway, int table_fd, int key_fd)
 {
@@ -174,7 +160,7 @@ static void table_disk(struct gateway *gateway, int table_fd, int key_fd)
         log_warn("gateway", "the table on disk is not used, ignoring", LOG_S("why", err.message));
         return;
     }
-    containers_forget(data);
+    targets_forget(data);
     world_table_set(gateway, data, table.size, false); /* the table is its beginning */
     log_info("gateway", "serving from the table on disk");
 }

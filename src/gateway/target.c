@@ -23,6 +23,21 @@ void target_unref(struct target *target)
         free(target);
 }
 
+void targets_forget(char *table)
+{
+    const struct table_head *head = (const struct table_head *)table;
+
+    if (head->version < 5)
+        return;
+    struct table_target *rows = (struct table_target *)(table + head->targets.offset);
+    for (uint32_t i = 0; i < head->revisions.count; i++) {
+        const struct table_reach *reach = table_reach(head, i);
+        bool is_upstream = reach->authority.bytes > 0;
+        for (uint32_t k = 0; !is_upstream && k < reach->target_count; k++)
+            rows[reach->target_first + k].flags &= ~TABLE_TARGET_READY;
+    }
+}
+
 static struct target *target_get(struct gateway *gateway, const struct table_target *row)
 {
     struct target *target = map_get_u64(&gateway->targets, row->id);

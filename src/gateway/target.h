@@ -42,6 +42,10 @@ struct target {
     } sides[PERIGEE_LOOPS_MAX];
 };
 
+/* In a table of before the boot: its containers, by address or within their networks, may have
+ * ended with it, and another may have the address. Who asks waits as for a start until the agent's
+ * table is there, which has those that live on. Upstreams are where they were. */
+void targets_forget(char *table);
 /* Main thread: those of a new table, each with a reference that is the table's. */
 struct target **targets_of_table(struct gateway *gateway, const struct table_head *head);
 /* Those go that the newest table has not once each loop has it, and that are idle, and told of. */

@@ -33,7 +33,8 @@ static void repository_end(struct repository *repository, int code, const char *
     /* What was done shows in the next table; who is told of it must find it so. */
     agent_publish_now(repository->agent);
     done.request = repository->request;
-    done.table = repository->agent->keep.table_number;
+    /* One that there was no memory or disk for has the next number, and is tried again. */
+    done.table = repository->agent->keep.table_number + repository->agent->table_dirty;
     done.code = code;
     snprintf(done.text, sizeof done.text, "%s", text);
     wire_send(&repository->agent->gateway, &done, sizeof done, -1);

@@ -78,6 +78,7 @@ static void test_the_bars_over_eight_traces(void **state)
     struct scale_sum before = {};
     (void)state;
 
+    assert_true(seeds > 0);
     for (uint64_t seed = 1; seed <= seeds; seed++) {
         compare_all(seed, seed == 1 ? NULL : first, rows);
         struct scale_sum sum = scale_judge(rows, TRACES);

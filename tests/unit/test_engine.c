@@ -65,7 +65,8 @@ static void test_create(void **state)
     assert_string_equal(
         engine_container_json(arena, &container).data,
         "{\"Image\":\"sha256:aa\",\"Env\":[\"PORT=8080\"],\"Labels\":{\"perigee.home\":\"h\","
-        "\"perigee.revision\":\"3\",\"perigee.replica\":\"7\"},\"HostConfig\":{\"SecurityOpt\":["
+        "\"perigee.revision\":\"3\",\"perigee.replica\":\"7\",\"perigee.gpus\":\"\"},"
+        "\"HostConfig\":{\"SecurityOpt\":["
         "\"no-new-privileges:true\"],\"CapDrop\":[\"ALL\"],\"ReadonlyRootfs\":true,\"Tmpfs\":{"
         "\"/tmp\":\"rw,nosuid,nodev,mode=1777,size=1048576\"},\"PidsLimit\":64,\"Memory\":"
         "134217728,\"MemorySwap\":134217728,\"NanoCpus\":500000000,\"ShmSize\":67108864,"
@@ -493,7 +494,8 @@ static void test_list(void **state)
         "\"perigee.revision\":\"3\",\"perigee.replica\":\"7\",\"perigee.gpus\":\"GPU-a\"},"
         "\"NetworkSettings\":{\"Networks\":{\"perigee-h-1\":{},\"other\":{}}}},"
         "{\"Id\":\"" ID "\",\"State\":\"running\",\"Labels\":{\"perigee.home\":\"h\","
-        "\"perigee.revision\":\"3\",\"perigee.replica\":\"6\"},\"NetworkSettings\":null},"
+        "\"perigee.revision\":\"3\",\"perigee.replica\":\"6\",\"perigee.gpus\":\"an image's\"},"
+        "\"NetworkSettings\":null},"
         "{\"Id\":\"" ID "\",\"Labels\":{\"perigee.home\":\"other\",\"perigee.revision\":\"3\","
         "\"perigee.replica\":\"8\"}},"
         "{\"Id\":\"x\",\"Labels\":{\"perigee.home\":\"h\",\"perigee.revision\":\"3\","

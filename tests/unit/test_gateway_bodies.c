@@ -14,6 +14,7 @@
 #include "base/arena.h"
 #include "base/err.h"
 #include "contract/gateway_metrics.h"
+#include "gateway/target.h"
 #include "gateway_case.h"
 #include "proto/codec_gzip.h"
 #include "proto/text.h"
@@ -445,6 +446,66 @@ static int file_of(const void *data, size_t size)
     return fd;
 }
 
+/* What a boot may have ended is not taken for ready; what others run is. */
+static void test_containers_of_before_the_boot(void **state)
+{
+    static const struct {
+        uint32_t kind, flags;
+        const char *authority;
+    } rows[] = {
+        { TABLE_TARGET_SOCKET, 0, "" },
+        { TABLE_TARGET_ADDRESS, 0, "" }, /* by address: another may have it now */
+        { TABLE_TARGET_ADDRESS, TABLE_TARGET_READY, "upstream.test:80" },
+    };
+    struct table_target targets[] = { { .id = 1 }, { .id = 2 }, { .id = 3 } };
+    struct table_source_revision revisions[3] = {};
+    struct arena *arena = arena_new();
+    struct slice bytes;
+    struct err err;
+    (void)state;
+
+    for (uint32_t i = 0; i < 3; i++) {
+        targets[i].kind = rows[i].kind;
+        targets[i].flags = TABLE_TARGET_READY;
+        targets[i].port = 80;
+        assert_true(ip_parse(SLICE("127.0.0.1"), &targets[i].ip));
+        revisions[i] = (struct table_source_revision){ .uid = i + 1,
+                                                       .number = i + 1,
+                                                       .reach_kind = TABLE_REACH_HTTP,
+                                                       .authority = slice_of(rows[i].authority),
+                                                       .targets = &targets[i],
+                                                       .target_count = 1 };
+    }
+    struct table_source_endpoint endpoint = { .uid = 1,
+                                              .name = SLICE("shop"),
+                                              .project = SLICE("default"),
+                                              .revisions = revisions,
+                                              .revision_count = 3,
+                                              .serving_number = 3,
+                                              .state = TABLE_ENDPOINT_RUNNING,
+                                              .queue_depth = 4,
+                                              .concurrency = 2,
+                                              .queue_timeout_us = 1'000'000,
+                                              .queue_cold_us = 3'000'000,
+                                              .timeout_us = 1'000'000,
+                                              .body_bytes_max = 1 << 20 };
+    struct table_source source = {
+        .number = 3, .zone = SLICE("perigee.test"), .endpoints = &endpoint, .endpoint_count = 1
+    };
+    if (table_build(arena, &source, &bytes, &err) < 0)
+        fail_msg("%s", err.message);
+    char *table = arena_alloc(arena, bytes.size);
+    memcpy(table, bytes.data, bytes.size);
+    targets_forget(table);
+    const struct table_head *head = (const struct table_head *)table;
+    for (uint32_t i = 0; i < 3; i++) {
+        const struct table_target *target = table_targets(head, table_reach(head, i));
+        assert_int_equal(target->id, i + 1);
+        assert_int_equal(target->flags, rows[i].flags);
+    }
+    arena_free(arena);
+}
+
 /* Agent and control are dead, the machine has booted: the file of before serves. */
 static void test_a_table_from_the_disk(void **state)
 {
@@ -510,6 +571,7 @@ int main(void)
         cmocka_unit_test(test_raw_and_compressed_answers),
         cmocka_unit_test(test_clients_that_go),
         cmocka_unit_test(test_an_answer_that_is_not_read_is_counted),
+        cmocka_unit_test(test_containers_of_before_the_boot),
         cmocka_unit_test(test_a_table_from_the_disk),
     };
     return cmocka_run_group_tests_name("gateway_bodies", tests, NULL, NULL);

@@ -46,8 +46,9 @@ static void labels(struct json_writer *w, const struct engine_container *contain
                      arena_format(w->arena, "%" PRIu64, container->revision));
     json_member_text(w, ENGINE_LABEL_REPLICA,
                      arena_format(w->arena, "%" PRIu64, container->replica));
-    if (container->gpu_ids.size)
-        json_member_string(w, ENGINE_LABEL_GPUS, container->gpu_ids);
+    /* Empty as well: else the image's own label of that name would count. */
+    json_member_string(w, ENGINE_LABEL_GPUS,
+                       container->gpu_ids.size ? container->gpu_ids : SLICE(""));
     json_object_end(w);
 }
 

@@ -23,7 +23,9 @@ static bool listed(yyjson_val *item, struct slice home, struct engine_listed *re
                                    .state = json_slice(json_member(item, "State")),
                                    .network = network_of(item),
                                    .gpus = json_slice(json_member(labels, ENGINE_LABEL_GPUS)) };
-    return engine_is_id(ret->id) && engine_is_gpus(ret->gpus) &&
+    if (!engine_is_gpus(ret->gpus)) /* not written by us: its walls are looked at without */
+        ret->gpus = (struct slice){};
+    return engine_is_id(ret->id) &&
            slice_equal(json_slice(json_member(labels, ENGINE_LABEL_HOME)), home) &&
            slice_u64(json_slice(json_member(labels, ENGINE_LABEL_REVISION)), &ret->revision) &&
            slice_u64(json_slice(json_member(labels, ENGINE_LABEL_REPLICA)), &ret->replica);
