@@ -130,6 +130,7 @@ struct agent {
     struct http_client *mesh_client; /* NULL: there was never another PoP */
     struct timer *mesh_timer;
     int64_t mesh_looked_ns;         /* 0: nobody is asked */
+    bool mesh_beside_warned;        /* of its being nobody */
     int64_t mesh_told_ns;           /* control, of PoPs that fell or returned */
     struct address gateway_address; /* where this node's listens; ADDRESS_NONE: it has none */
 

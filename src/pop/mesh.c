@@ -291,10 +291,11 @@ uint32_t pop_mesh_health(struct pop_mesh_peer *peer, int64_t now_ns)
 
 /* ---- whom others reach ------------------------------------------------------------------- */
 
-/* Whoever is cut off with us says nothing of whether we are. */
+/* Whoever is cut off with us says nothing of whether we are. That we stand beside one is believed
+ * where its round trip is as short as that: one by mistake would be no witness of deaths. */
 static bool ours(const struct pop_mesh_peer *peer)
 {
-    return peer->self || peer->beside;
+    return peer->self || (peer->beside && !(pop_mesh_rtt_ms(peer) > MESH_BESIDE_MS));
 }
 
 /* It has said so itself: one that it does not know may be as dead as it looks from here. */

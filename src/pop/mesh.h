@@ -59,6 +59,8 @@ enum {
     MESH_LINES_MAX = 1 << 20,
 };
 
+#define MESH_BESIDE_MS 5.0f /* farther away nobody stands in a PoP's place */
+
 struct pop_mesh_peer {
     struct list link;
     struct pop_mesh *mesh;

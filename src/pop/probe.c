@@ -259,12 +259,25 @@ static struct address own_address(const struct agent *agent)
     return own;
 }
 
+/* Of a DNS server alone: a PoP has a gateway of its own. */
+static const char *beside_of(struct agent *agent)
+{
+    const char *beside = agent->pop.no_replicas ? getenv(POP_BESIDE_ENVIRONMENT) : NULL;
+    bool there = !beside || agent->pop.peer_count == 0; /* they are not told yet */
+    for (size_t i = 0; i < agent->pop.peer_count && !there; i++)
+        there = slice_is(agent->pop.peers[i].name, beside);
+    if (!there && !agent->mesh_beside_warned)
+        log_warn("pop", "--beside names no PoP of control's", LOG_S("beside", beside));
+    agent->mesh_beside_warned = !there;
+    return beside;
+}
+
 void agent_mesh_changed(struct agent *agent)
 {
     struct address own = own_address(agent);
     if (!agent->gone)
         return;
-    agent->mesh.beside = getenv(POP_BESIDE_ENVIRONMENT);
+    agent->mesh.beside = beside_of(agent);
     pop_mesh_set(&agent->mesh, agent->pop.peers, agent->pop.peer_count, slice_of(agent->start.pop),
                  &own, on_gone, loop_now_ns());
     if (!pop_mesh_needed(&agent->mesh)) {

@@ -52,10 +52,15 @@ static void hear(struct pop_mesh_peer *peer, struct slice report, float rtt_ms, 
         fail_msg("%s", err.message);
 }
 
-static void beat(struct pop_mesh_peer *peer, int64_t now_ns)
+static void beat_of(struct pop_mesh_peer *peer, float rtt_ms, int64_t now_ns)
 {
     struct report report = {};
-    hear(peer, said(&report, PEER_LOAD_WHOLE, 1, 0, 0), 20, now_ns);
+    hear(peer, said(&report, PEER_LOAD_WHOLE, 1, 0, 0), rtt_ms, now_ns);
+}
+
+static void beat(struct pop_mesh_peer *peer, int64_t now_ns)
+{
+    beat_of(peer, 20, now_ns);
 }
 
 static void open_mesh(struct pop_mesh *mesh)
@@ -393,7 +398,7 @@ static const struct {
 
 /* Paris answers on: as our own gateway, or as the PoP that a DNS server stands beside, and then it
  * says that it reaches nobody either. */
-static void silence(struct pop_mesh *mesh, size_t row, bool beside, int64_t *now_ns)
+static void silence(struct pop_mesh *mesh, size_t row, bool beside, float rtt_ms, int64_t *now_ns)
 {
     const struct address none = {};
     struct table_source_pop told[3] = { pops[0], pops[1], pops[2] };
@@ -413,7 +418,7 @@ static void silence(struct pop_mesh *mesh, size_t row, bool beside, int64_t *now
         beat(quito, *now_ns);
     int64_t end_ns = *now_ns + silences[row].after_ns;
     for (; *now_ns < end_ns; *now_ns += SECOND / 10) {
-        beat(pop_mesh_find(mesh, SLICE("paris")), *now_ns);
+        beat_of(pop_mesh_find(mesh, SLICE("paris")), rtt_ms, *now_ns);
         if (quito && silences[row].refuses)
             pop_mesh_missed(quito, true, *now_ns);
         pop_mesh_doubt(mesh, *now_ns);
@@ -429,7 +434,7 @@ static void test_all_fall_silent(void **)
         int64_t now = 10 * SECOND;
         size_t i = n / 2;
         print_message("  %s%s\n", silences[i].name, n % 2 ? ", of a DNS server beside one" : "");
-        silence(&mesh, i, n % 2, &now);
+        silence(&mesh, i, n % 2, 1, &now);
         const struct mesh_head *head = printed(&mesh, arena, now);
         const struct mesh_pop *tokyo = mesh_find_pop(head, SLICE("tokyo"));
         const struct mesh_pop *quito = mesh_find_pop(head, SLICE("quito"));
@@ -441,6 +446,23 @@ static void test_all_fall_silent(void **)
         pop_mesh_deinit(&mesh);
     }
     arena_free(arena);
+}
+
+/* Too far away to stand beside it: what it misses, too, is dead. */
+static void test_who_stands_beside_is_near(void **)
+{
+    static const struct {
+        float rtt_ms;
+        bool elsewhere;
+    } rows[] = { { 0, true }, { MESH_BESIDE_MS, true }, { MESH_BESIDE_MS + 1, false } };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct pop_mesh mesh;
+        int64_t now = 10 * SECOND;
+        silence(&mesh, 0, true, rows[i].rtt_ms, &now);
+        assert_int_equal(pop_mesh_find(&mesh, SLICE("tokyo"))->elsewhere, rows[i].elsewhere);
+        assert_int_equal(pop_mesh_find(&mesh, SLICE("quito"))->elsewhere, rows[i].elsewhere);
+        pop_mesh_deinit(&mesh);
+    }
 }
 
 /* Who does not reach himself either knows nothing of others. One without a gateway asks others
@@ -516,7 +538,7 @@ static void test_who_is_heard_again(void **)
 {
     struct pop_mesh mesh;
     int64_t now = 10 * SECOND, again;
-    silence(&mesh, 0, false, &now);
+    silence(&mesh, 0, false, 1, &now);
     struct pop_mesh_peer *tokyo = pop_mesh_find(&mesh, SLICE("tokyo"));
     struct pop_mesh_peer *quito = pop_mesh_find(&mesh, SLICE("quito"));
     pop_mesh_missed(tokyo, false, now);
@@ -560,6 +582,7 @@ int main(void)
         cmocka_unit_test(test_lines_are_bounded),
         cmocka_unit_test(test_a_link_alone_is_cut),
         cmocka_unit_test(test_all_fall_silent),
+        cmocka_unit_test(test_who_stands_beside_is_near),
         cmocka_unit_test(test_nobody_is_reached),
         cmocka_unit_test(test_nobody_is_dead_before_another_has_spoken),
         cmocka_unit_test(test_who_is_heard_again),

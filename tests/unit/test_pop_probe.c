@@ -20,6 +20,7 @@
 #include "io/loop.h"
 #include "io/timer.h"
 #include "pop/agent.h"
+#include "pop/pop.h"
 #include "sys/channel.h"
 #include "sys/fd.h"
 
@@ -145,6 +146,34 @@ static void test_control_hears_at_once_who_fell(void **)
     stage_end(&stage);
 }
 
+/* What a DNS server is told of where it stands says nothing of a PoP. */
+static void test_a_dns_server_alone_stands_beside_one(void **)
+{
+    static const struct {
+        const char *beside;
+        bool dns, beside_tokyo, warned;
+    } rows[] = {
+        { "tokyo", true, true, false },    { "tokyo", false, false, false },
+        { "atlantis", true, false, true }, { "atlantis", false, false, false },
+        { NULL, true, false, false },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct stage stage;
+        if (rows[i].beside)
+            assert_int_equal(setenv(POP_BESIDE_ENVIRONMENT, rows[i].beside, 1), 0);
+        else
+            assert_int_equal(unsetenv(POP_BESIDE_ENVIRONMENT), 0);
+        stage_begin(&stage);
+        stage.agent->pop.no_replicas = rows[i].dns;
+        look_again(stage.agent);
+        assert_int_equal(pop_mesh_find(&stage.agent->mesh, SLICE("tokyo"))->beside,
+                         rows[i].beside_tokyo);
+        assert_int_equal(stage.agent->mesh_beside_warned, rows[i].warned);
+        stage_end(&stage);
+    }
+    assert_int_equal(unsetenv(POP_BESIDE_ENVIRONMENT), 0);
+}
+
 /* A network of our own, at first without a way to anywhere. */
 static void test_no_way_there_is_no_refusal(void **)
 {
@@ -179,6 +208,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_mesh_is_kept_back),
         cmocka_unit_test(test_control_hears_at_once_who_fell),
+        cmocka_unit_test(test_a_dns_server_alone_stands_beside_one),
         cmocka_unit_test(test_no_way_there_is_no_refusal),
     };
     return cmocka_run_group_tests_name("pop_probe", tests, NULL, NULL);
