@@ -198,11 +198,29 @@ def test_who_is_down_is_what_pops_say_of_each_other(spread):
     said, rows = explain(one, "203.0.113.7")
     assert said["pops"][0]["pop"] == "tokyo" and not rows["tokyo"]["excluded"]
     assert (rows["tokyo"]["reached_by"], rows["tokyo"]["missed_by"]) == (1, 1)
+    assert not rows["tokyo"]["down"]
     assert "tokyo: not reached by local, but by 1 other\n" in one.cli(
+        "explain", "digits", "--client", "203.0.113.7").text
+    pops["paris"].peers = [{"pop": "tokyo", "health": "down", "elsewhere": True, "rtt_ms": 160}]
+    pops["paris"].report(ready=["digits"])
+    assert "tokyo: not reached by local, paris; they seem to be cut off themselves\n" in one.cli(
+        "explain", "digits", "--client", "203.0.113.7").text
+    # The same of one that is dead and would not be chosen anyway.
+    pops["paris"].peers = [{"pop": "lyon", "health": "down", "rtt_ms": 160}]
+    pops["lyon"].gateway.dead = True
+
+    def dead():
+        pops["lyon"].report()
+        pops["paris"].report(ready=["digits"])
+        return explain(one, "203.0.113.7")[1]["lyon"]["missed_by"] == 2
+
+    until("nobody to reach Lyon", dead)
+    assert explain(one, "203.0.113.7")[1]["lyon"]["down"]
+    assert "lyon: not reached by local, paris\n" in one.cli(
         "explain", "digits", "--client", "203.0.113.7").text
     pops["paris"].peers = []
     pops["paris"].report(ready=["digits"])
-    pops["tokyo"].gateway.dead = False
+    pops["lyon"].gateway.dead = pops["tokyo"].gateway.dead = False
     until("it to be back", lambda: explain(one, "203.0.113.7")[1]["tokyo"]["chosen"])
 
 
