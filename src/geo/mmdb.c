@@ -58,19 +58,11 @@ static bool number_of(const MMDB_entry_data_s *data, double *ret)
     return true;
 }
 
-static int record_read(MMDB_entry_s *entry, struct mmdb_found *found)
+static int spot_read(MMDB_entry_s *entry, struct mmdb_found *found)
 {
     MMDB_entry_data_s data;
     double latitude, longitude;
-    int r = value_find(entry, country_paths, &data);
-    if (r < 0)
-        return r;
-    if (r > 0 && data.type == MMDB_DATA_TYPE_UTF8_STRING) {
-        struct slice code = { data.utf8_string, data.data_size };
-        if (country_known(code))
-            found->country = country_number_of(code);
-    }
-    r = value_find(entry, latitude_paths, &data);
+    int r = value_find(entry, latitude_paths, &data);
     if (r <= 0 || !number_of(&data, &latitude))
         return r < 0 ? r : 0;
     r = value_find(entry, longitude_paths, &data);
@@ -82,6 +74,28 @@ static int record_read(MMDB_entry_s *entry, struct mmdb_found *found)
         found->longitude = longitude;
     }
     return 0;
+}
+
+/* Kosovo has no code of ISO 3166-1, so that laws do not know who is there; where it is we do. */
+static int record_read(MMDB_entry_s *entry, struct mmdb_found *found)
+{
+    static const struct mmdb_found kosovo = { .latitude = 42.6, .longitude = 20.9 };
+    MMDB_entry_data_s data;
+    struct slice code = {};
+    int r = value_find(entry, country_paths, &data);
+    if (r < 0)
+        return r;
+    if (r > 0 && data.type == MMDB_DATA_TYPE_UTF8_STRING)
+        code = (struct slice){ data.utf8_string, data.data_size };
+    if (country_known(code))
+        found->country = country_number_of(code);
+    r = spot_read(entry, found);
+    if (r == 0 && !found->located && slice_is(code, "XK")) {
+        found->located = true;
+        found->latitude = kosovo.latitude;
+        found->longitude = kosovo.longitude;
+    }
+    return r;
 }
 
 /* ---- opening -------------------------------------------------------------------------------- */

@@ -3,9 +3,10 @@
  * mmdb.h -- countries and coordinates from a MaxMind DB file (its specification, version 2.0).
  *
  * Two forms of records are read: MaxMind's nested one (country.iso_code, location.latitude) and
- * ip-location-db's flat one (country_code, latitude). A country that ISO 3166-1 does not know (EU,
- * AP, XK) is no country. Opened once, then immutable: any thread. The file is mapped: who brings a
- * newer one renames it over the old one, and never writes into it.
+ * ip-location-db's flat one (country_code, latitude). A country that ISO 3166-1 does not know
+ * (EU, AP, XK) is no country; of XK, Kosovo, the place is known nevertheless. Opened once, then
+ * immutable: any thread. The file is mapped: who brings a newer one renames it over the old one,
+ * and never writes into it.
  */
 #pragma once
 

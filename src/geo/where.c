@@ -242,7 +242,8 @@ static struct where find(const struct where_map *map, const struct ip *ip)
 struct where where_find(const struct where_map *map, const struct ip *ip)
 {
     struct where where = map ? find(map, ip) : (struct where){};
-    const struct geo_midst *midst = where.located ? NULL : geo_midst_of(where.country);
+    bool known = where.source != WHERE_DEFAULT; /* its country is an assumption, and no place */
+    const struct geo_midst *midst = where.located || !known ? NULL : geo_midst_of(where.country);
     if (!midst)
         return where;
     where.located = where.midst = true;

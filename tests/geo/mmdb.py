@@ -33,6 +33,13 @@ BLOCKS = (
     ("2001:db8:ffff:ffff:ffff:ffff:ffff:ffff/128", "AU", -33.9, 151.2),
 )
 
+KOSOVO = (
+    ("10.0.0.0/8", "DE", 52.5, 13.4),
+    ("10.1.0.0/16", "XK", None, None),
+    ("10.2.0.0/16", "XK", 42.2, 20.7),
+    ("10.3.0.0/16", "EU", None, None),
+)
+
 
 def control(kind, size):
     first = 0 if kind > 7 else kind << 5
@@ -73,6 +80,11 @@ def nested(country, latitude, longitude):
 
 def country_only(country, latitude, longitude):
     return {"country_code": country}
+
+
+def perhaps_placed(country, latitude, longitude):
+    placed = flat(country, latitude, longitude)
+    return country_only(country, None, None) if latitude is None else placed
 
 
 def number_only(country, latitude, longitude):
@@ -128,6 +140,7 @@ FILES = {
     "nested.mmdb": lambda: build(BLOCKS, nested, record_bits=24),
     "four.mmdb": lambda: build(BLOCKS, flat, version=4, record_bits=32),
     "numbers.mmdb": lambda: build(BLOCKS, number_only),
+    "kosovo.mmdb": lambda: build(KOSOVO, perhaps_placed),
     "countries.mmdb": lambda: build(BLOCKS, country_only),
 }
 

@@ -152,6 +152,14 @@ static void test_order_of_sources(void **state)
     assert_non_null(where_map_mmdb(map));
     where_map_free(map);
     where_map_free(NULL);
+    /* A country alone: the law goes by it, and the place is not known. */
+    fallback.located = false;
+    map = map_open(&fallback, NULL);
+    where = where_find(map, &none);
+    assert_int_equal(where.source, WHERE_DEFAULT);
+    assert_int_equal(where.country, fallback.country);
+    assert_false(where.located || where.midst);
+    where_map_free(map);
 }
 
 static void test_twice(void **state)
@@ -440,6 +448,36 @@ static void test_mmdb_of_countries(void **state)
     where_map_free(map);
 }
 
+/* It has no country's code, and a place. */
+static void test_mmdb_of_kosovo(void **state)
+{
+    static const struct {
+        const char *address, *country;
+        bool located;
+        double latitude, longitude;
+    } found[] = {
+        { "10.0.0.1", "DE", true, 52.5, 13.4 },
+        { "10.1.0.1", "", true, 42.6, 20.9 },
+        { "10.2.0.1", "", true, 42.2, 20.7 },
+        { "10.3.0.1", "", false, 0, 0 },
+    };
+    struct where_map *map;
+    struct err err = {};
+    (void)state;
+    if (where_map_open(NULL, 0, NULL, file("kosovo.mmdb"), &map, &err) < 0)
+        fail_msg("%s", err.message);
+    for (size_t i = 0; i < sizeof found / sizeof *found; i++) {
+        struct ip ip = ip_of(found[i].address);
+        struct where where = where_find(map, &ip);
+        print_message("  %s\n", found[i].address);
+        assert_int_equal(where.country, country_number_of(slice_of(found[i].country)));
+        assert_int_equal(where.located, found[i].located);
+        assert_true(where.latitude == found[i].latitude && where.longitude == found[i].longitude);
+        assert_false(where.midst);
+    }
+    where_map_free(map);
+}
+
 static void test_mmdb_age(void **state)
 {
     static const struct {
@@ -528,6 +566,7 @@ int main(void)
         cmocka_unit_test(test_brute_force),
         cmocka_unit_test(test_mmdb),
         cmocka_unit_test(test_mmdb_of_countries),
+        cmocka_unit_test(test_mmdb_of_kosovo),
         cmocka_unit_test(test_mmdb_age),
         cmocka_unit_test(test_bad_files),
     };
