@@ -34,9 +34,36 @@ struct world {
     char names[POPS][16];
     struct dns_source_pop pops[POPS];
     struct dns_source_place places[POPS];
+    struct ip addresses[POPS][2];
     size_t count;
+    bool law; /* the other one */
     struct where_map *map;
 };
+
+/* All IPv4, both, and IPv6 alone. */
+static void addresses_set(struct world *world, uint32_t i, unsigned kind)
+{
+    world->addresses[i][0] = ip_from4((uint8_t[]){ 192, 0, 2, (uint8_t)i });
+    world->addresses[i][1] = (struct ip){ { 0x20, 1, 0xd, 0xb8, [15] = (uint8_t)i } };
+    world->pops[i].addresses = &world->addresses[i][kind == 2];
+    world->pops[i].address_count = kind == 1 ? 2 : 1;
+}
+
+static struct where_map *map_make(double west)
+{
+    struct where_block blocks[BLOCKS];
+    struct where_map *map;
+    struct err err;
+    for (unsigned i = 0; i < BLOCKS; i++)
+        blocks[i] =
+            (struct where_block){ .block = { ip_from4((uint8_t[]){ 10, (uint8_t)i, 0, 0 }), 112 },
+                                  .country = (country_number)(1 + i % 2),
+                                  .located = i > 2,
+                                  .latitude = 60.0 - i,
+                                  .longitude = i * 3.0 - west };
+    assert_int_equal(where_map_open(blocks, BLOCKS, NULL, NULL, &map, &err), 0);
+    return map;
+}
 
 static float wait_of(const struct world *world)
 {
@@ -65,6 +92,7 @@ static void world_make(struct world *world, unsigned number)
                                 : i % 2             ? ROUTE_DOWN
                                                     : ROUTE_DRAINING),
         };
+        addresses_set(world, i, i % 3);
         if (uniform(0, 1) < 0.9)
             world->places[world->count++] = (struct dns_source_place){ i,
                                                                        wait_of(world),
@@ -73,16 +101,7 @@ static void world_make(struct world *world, unsigned number)
                                                                        (float)uniform(0, 2),
                                                                        i % 5 != 0 };
     }
-    struct where_block blocks[BLOCKS];
-    struct err err;
-    for (unsigned i = 0; i < BLOCKS; i++)
-        blocks[i] =
-            (struct where_block){ .block = { ip_from4((uint8_t[]){ 10, (uint8_t)i, 0, 0 }), 112 },
-                                  .country = (country_number)(1 + i % 2),
-                                  .located = i > 2,
-                                  .latitude = 60.0 - i,
-                                  .longitude = i * 3.0 };
-    assert_int_equal(where_map_open(blocks, BLOCKS, NULL, NULL, &world->map, &err), 0);
+    world->map = map_make(0);
 }
 
 static struct dns_view *world_view(const struct world *world)
@@ -94,9 +113,10 @@ static struct dns_view *world_view(const struct world *world)
     struct residency half = { rules, 2, 1 };
     struct dns_view *view;
     struct err err;
-    countries_add(&rules[0].clients.countries, 1);
-    countries_add(&rules[0].process.countries, 1);
-    countries_add(&rules[1].process.countries, 2);
+    country_number one = world->law ? 2 : 1, other = world->law ? 1 : 2;
+    countries_add(&rules[0].clients.countries, one);
+    countries_add(&rules[0].process.countries, one);
+    countries_add(&rules[1].process.countries, other);
     const struct dns_source_endpoint endpoints[] = {
         { SLICE("all"), SLICE("default"), world->places, world->count, NULL },
         { SLICE("half"), SLICE("default"), world->places, world->count, &half },
@@ -123,11 +143,17 @@ static struct dns_client make_client(const struct world *world)
     return client;
 }
 
-/* With and without it: the same PoPs in the same order, and the same scope. Returns how many. */
-static size_t check_answer(const struct world *world, const struct dns_view *view, const char *name,
+/* With and without it: the same PoPs in the same order, and the same scope. Returns how many. The
+ * names in turns, as all that it has, and as those of a family. */
+static size_t check_answer(const struct world *world, const struct dns_view *view, unsigned turn,
                            struct dns_memo *memo)
 {
-    const struct dns_entry *entry = dns_view_find(view, slice_of(name));
+    const struct dns_entry *entry = dns_view_find(view, turn & 1 ? SLICE("all") : SLICE("half"));
+    unsigned family = turn / 2 % 3;
+    assert_non_null(entry->of_family[DNS_IP4]);
+    assert_non_null(entry->of_family[DNS_IP6]);
+    if (family < DNS_FAMILIES)
+        entry = entry->of_family[family];
     struct dns_client client = make_client(world);
     struct dns_choice with, without;
     dns_choose(view, entry, &client, 4, memo, &with);
@@ -149,7 +175,7 @@ static void test_the_memo_changes_no_answer(void **)
         struct dns_view *view = world_view(&world);
         struct dns_memo *memo = dns_memo_new();
         for (unsigned i = 0; i < CLIENTS; i++)
-            several += check_answer(&world, view, i & 1 ? "all" : "half", memo) > 1;
+            several += check_answer(&world, view, i, memo) > 1;
         dns_memo_free(memo);
         dns_view_free(view);
         where_map_free(world.map);
@@ -167,9 +193,39 @@ enum change {
     STARTS, /* somewhere one is warm, or cold */
     FULL,   /* or has room */
     HEALTH,
-    PLACES, /* one is there no more */
+    PLACES,  /* one is there no more */
+    ANOTHER, /* PoP has what one had */
+    LAW,
+    MOVED, /* one stands elsewhere */
+    COUNTRY,
+    MAP,    /* of clients */
+    FAMILY, /* one has addresses of another */
     CHANGES,
 };
+
+/* What is asked of each pair of views. */
+enum { ALL, HALF, ALL4, ALL6, NAMES };
+
+static uint64_t id_of(const struct dns_view *view, int name)
+{
+    const struct dns_entry *entry =
+        dns_view_find(view, name == HALF ? SLICE("half") : SLICE("all"));
+    return name == ALL4   ? entry->of_family[DNS_IP4]->memo_id
+           : name == ALL6 ? entry->of_family[DNS_IP6]->memo_id
+                          : entry->memo_id;
+}
+
+static uint32_t unplaced(const struct world *world)
+{
+    bool placed[POPS + 1] = {};
+    uint32_t pop = 0;
+    for (size_t i = 0; i < world->count; i++)
+        placed[world->places[i].pop] = true;
+    while (placed[pop])
+        pop++;
+    assert_true(pop < POPS);
+    return pop;
+}
 
 static void world_change(struct world *world, enum change change)
 {
@@ -189,6 +245,19 @@ static void world_change(struct world *world, enum change change)
     if (change == HEALTH)
         world->pops[one->pop].health =
             world->pops[one->pop].health == ROUTE_UP ? ROUTE_DOWN : ROUTE_UP;
+    struct dns_source_pop *pop = &world->pops[one->pop];
+    if (change == MOVED) {
+        pop->located = true;
+        pop->longitude = 10; /* of some it is none on Earth */
+        pop->latitude = pop->latitude > 0 ? pop->latitude - 47 : pop->latitude + 53;
+    }
+    if (change == COUNTRY)
+        pop->country = pop->country == 1 ? 2 : 1;
+    if (change == FAMILY)
+        addresses_set(world, one->pop, pop->address_count == 2 || ip_is4(pop->addresses) ? 2 : 0);
+    world->law ^= change == LAW;
+    if (change == ANOTHER)
+        one->pop = unplaced(world);
     if (change == PLACES && world->count > POPS / 2)
         *one = world->places[--world->count];
 }
@@ -205,24 +274,29 @@ static void test_what_is_kept_changes_no_answer(void **)
 {
     static struct world world;
     enum { STEPS = 60 };
-    unsigned kept[CHANGES] = {}, all[CHANGES] = {};
+    unsigned kept[CHANGES][NAMES] = {}, all[CHANGES] = {};
     for (unsigned number = 0; number < WORLDS; number++) {
         world_make(&world, number);
         struct dns_view *view = world_view(&world);
         struct dns_memo *memo = dns_memo_new();
         for (unsigned step = 0; step < STEPS; step++) {
             for (unsigned i = 0; i < CLIENTS / 20; i++)
-                (void)check_answer(&world, view, i & 1 ? "all" : "half", memo);
+                (void)check_answer(&world, view, i, memo);
             enum change change = (enum change)uniform(0, CHANGES);
+            struct where_map *map = world.map;
             world_change(&world, change);
+            if (change == MAP)
+                world.map = map_make(step);
             qsort(world.places, world.count, sizeof *world.places, by_pop);
             struct dns_view *next = world_view(&world);
             dns_view_follow(next, view);
             assert_ptr_equal(next->follows, view);
             all[change]++;
-            kept[change] += dns_view_find(next, SLICE("all"))->memo_id ==
-                            dns_view_find(view, SLICE("all"))->memo_id;
+            for (int k = 0; k < NAMES; k++)
+                kept[change][k] += id_of(next, k) == id_of(view, k);
             dns_view_free(view);
+            if (map != world.map)
+                where_map_free(map);
             view = next;
         }
         dns_memo_free(memo);
@@ -230,12 +304,23 @@ static void test_what_is_kept_changes_no_answer(void **)
         where_map_free(world.map);
     }
     for (unsigned i = 0; i < CHANGES; i++) {
-        print_message("  change %u: %u of %u kept\n", i, kept[i], all[i]);
+        print_message("  change %u: %u, %u, %u and %u of %u kept\n", i, kept[i][ALL], kept[i][HALF],
+                      kept[i][ALL4], kept[i][ALL6], all[i]);
         assert_true(all[i] > 0);
     }
-    assert_int_equal(kept[WAITS], all[WAITS]);
-    assert_true(kept[RUNS] > 0 && kept[RUNS_ALL] > 0); /* where no start is hidden */
-    assert_true(kept[FULL] == 0 && kept[HEALTH] == 0 && kept[PLACES] == 0);
+    static const enum change none[] = { HEALTH, MOVED, COUNTRY, MAP };
+    for (int k = 0; k < NAMES; k++) {
+        assert_int_equal(kept[WAITS][k], all[WAITS]);
+        assert_true(kept[RUNS][k] > 0 && kept[RUNS_ALL][k] > 0); /* where no start is hidden */
+        for (size_t i = 0; i < sizeof none / sizeof *none; i++)
+            assert_int_equal(kept[none[i]][k], 0);
+        assert_int_equal(kept[LAW][k], k == HALF ? 0 : all[LAW]);
+        assert_true(k >= ALL4 ||
+                    (kept[FULL][k] == 0 && kept[PLACES][k] == 0 && kept[ANOTHER][k] == 0));
+    }
+    assert_int_equal(kept[FAMILY][ALL], all[FAMILY]);
+    assert_int_equal(kept[FAMILY][ALL4], 0);
+    assert_in_range(kept[FAMILY][ALL6], 1, all[FAMILY] - 1); /* who had both has that one still */
 }
 
 /* A view that follows another one than was served before has nothing of it. */
