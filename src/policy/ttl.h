@@ -18,6 +18,7 @@ enum {
     TTL_UNSTABLE_S = 5, /* a PoP of the answer is not known to stay */
 };
 
-/* Of an answer that names the PoPs of these choices; `stable` has each PoP: up for long (health.h,
- * health_calm). */
+/* Of an answer that names the PoPs of these choices; `stable` has each PoP: up for long. By what
+ * is measured two minutes (health.h, health_calm); a minute of a DNS server's own PoP where nobody
+ * measures it. */
 uint32_t ttl_of(const struct route_choice *choices, size_t count, const bool *stable);

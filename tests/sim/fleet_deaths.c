@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A PoP dies, and clients hold its address: each of them asks a resolver that keeps what some PoP's
- * DNS said for the TTL that it said. Three seconds after the death no answer names the dead; who
+ * DNS said for the TTL that it said. Within 3 s of the death no answer names the dead any more; who
  * holds an older one is answered elsewhere within 3 s and that TTL, at once where it has a second
  * address. Then the same PoP, back for a few seconds alone, dies again: of that one answers were
  * not to be kept for longer than 5 s.
