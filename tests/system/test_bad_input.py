@@ -578,7 +578,7 @@ def short(node):
 def of_engine(name):
     """Not everywhere, nor for everybody, does an engine run: `make test` runs half of the tests
     with each."""
-    return name.startswith(("test_engine", "test_containers"))
+    return name.startswith(("test_engine", "test_containers", "test_image_chain"))
 
 
 def may_skip(name, why):
