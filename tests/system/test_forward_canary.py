@@ -230,10 +230,15 @@ def booted_while_cut(box):
     box.wait_joined()
 
 
+def long(fault, passes):
+    return pytest.param(fault, passes, marks=pytest.mark.long)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("fault,passes", [
-    (nothing, True), (killed, False), (cut, False), (slow, True), (cold, None), (overloaded, None),
-    (drained, None), (without_control, True), (booted_while_cut, False)],
+    (nothing, True), (killed, False), (cut, False), long(slow, True), long(cold, None),
+    long(overloaded, None), long(drained, None), (without_control, True),
+    (booted_while_cut, False)],
     ids=lambda value: getattr(value, "__name__", ""))
 def test_words_stay_where_they_may_be(box, fault, passes):
     """`passes`: the French are answered by way of `one`; None: as it comes."""

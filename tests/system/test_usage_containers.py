@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 from deadline import until
 from engines import CGROUPS, server_image
 from test_image_chain import deploy, get, ours, push, ready
@@ -118,6 +120,7 @@ def test_the_sum_is_the_kernels_within_one_percent_without_the_monitors(perigee,
     assert row["idle_us"] >= IDLE_US and row["starts"] == row["cold_starts"] == 1
 
 
+@pytest.mark.long
 def test_killed_agents_count_nothing_twice_and_lose_nothing(perigee, engine, server):
     burns(perigee, server)
     group = Group(engine)
