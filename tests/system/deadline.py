@@ -72,13 +72,18 @@ def wait_file(path, process, deadline):
 
 
 def until(what, look):
-    """Looks again every 20 ms until `look` gives something: for what sends no event."""
+    """Looks again every 20 ms until `look` gives something: for what sends no event. A row or key
+    that is not there is nothing yet; at the deadline it is told as the cause."""
     deadline = time.monotonic() + DEADLINE
     while True:
-        found = look()
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"waited {DEADLINE:.0f} s for {what}"
+        cause = None
+        try:
+            if found := look():
+                return found
+        except (LookupError, StopIteration) as missing:
+            cause = missing
+        if time.monotonic() >= deadline:
+            raise TooLate(f"waited {DEADLINE:.0f} s for {what}") from cause
         select.select([], [], [], 0.02)
 
 
