@@ -12,6 +12,7 @@ import time
 import pytest
 
 from deadline import DEADLINE, SANITIZED, children, command_line, descriptors, until, wait_exit
+from oip import apply, tensor
 from perigee import DIGITS, PROGRAM, listens
 
 ZEROS = {"inputs": [{"name": "image", "shape": [1, 64], "datatype": "FP32", "data": [0] * 64}]}
@@ -94,6 +95,7 @@ def test_what_a_gateway_counted_outlives_it(perigee, digits):
     for _ in range(5):
         assert right(served(perigee))
     perigee.wait_metric(lambda n: n >= before + 5, "perigee_requests_total", **labels)
+    perigee.wait_metric(lambda n: n > 0, "perigee_sent_bytes_total")
     counted = {name: perigee.metric(name) for name in (
         "perigee_requests_total", "perigee_response_body_bytes_total", "perigee_sent_bytes_total",
         "perigee_request_seconds_count")}
@@ -442,3 +444,19 @@ def test_each_is_killed_under_load(perigee, digits):
         load.more()
     print(f"answers {load.answers}, refused {load.refused}, cut {load.cut}")
     assert load.wrong == 0
+
+
+def test_values_go_to_the_client_and_to_no_log(perigee):
+    """ONNX Runtime tells of an index that is out of bounds. All that a replica wrote is told with
+    its death."""
+    apply(perigee, {"name": "told", "model": "pick"})
+    status, _, answer = perigee.request("POST", "/v2/models/told/infer", {"inputs": [
+        tensor("x", "FP32", [2], [1, 2]), tensor("i", "INT64", [1], [424242424242])]})
+    assert status == 400 and b"idx=424242424242" in answer
+    [pid] = replica_pids(perigee, "told")
+    kill(pid)
+    until("its death", lambda: perigee.json("show", "told")["deaths"])
+    for text in json.dumps(perigee.json("show", "told")), perigee.cli("logs", "told").text, \
+            perigee.log.read_text():
+        assert "424242424242" not in text
+    perigee.cli("delete", "told", "--yes")

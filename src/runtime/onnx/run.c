@@ -110,8 +110,7 @@ static bool unbind(struct runtime_model *model, struct values *values, struct ru
     }
     if (!any)
         return false;
-    log_warn("worker", "an output's shape is not what the model declares, copying it from now on",
-             LOG_S("reason", err->message));
+    log_warn("worker", "an output's shape is not what the model declares, copying it from now on");
     answer_again(job->answer);
     values_release_outputs(values);
     return true;
@@ -166,12 +165,14 @@ static void run_job(struct runtime_model *model, struct runtime_job *job)
         r = add_outputs(&values, job, &err);
     job->ready_ns = job->ran_ns = clock_monotonic_ns();
     if (r == 0) {
+        onnx_log_quiet = true; /* it tells of a request's values, which its client alone hears */
         r = values_run(&values, &err);
         if (r < 0 && unbind(model, &values, job, &err)) {
             r = add_outputs(&values, job, &err);
             if (r == 0)
                 r = values_run(&values, &err);
         }
+        onnx_log_quiet = false;
         if (r < 0)
             blame_dims(model, job, &err);
         job->ran_ns = clock_monotonic_ns();
