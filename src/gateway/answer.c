@@ -565,13 +565,14 @@ static void metrics_count(struct request *request, bool whole)
     observe(request, GATEWAY_INFER, request->infer_ns);
 }
 
-/* One line a request: debug, or info where somebody may ask why it failed. */
+/* One line a request: debug, or info where somebody may ask why it failed. What is not built
+ * (501) is the client's to know: a line for each would be its own to write. */
 static void log_done(struct request *request)
 {
     const struct http_request *http = exchange_request(request->x);
     char client[ADDRESS_TEXT_BYTES];
     int status = exchange_status(request->x);
-    enum log_level level = status >= 500 && status != 503 ? LOG_INFO : LOG_DEBUG;
+    enum log_level level = status >= 500 && status != 501 && status != 503 ? LOG_INFO : LOG_DEBUG;
 
     if (log_level_get() > level || request->unlogged || request->denied)
         return;

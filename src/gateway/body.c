@@ -168,6 +168,21 @@ static void sink_space(struct request *request, struct iovec *ret)
         text_space(request, ret);
 }
 
+/* More came than that. What has no JSON has the exchange's bound as well. */
+static void text_too_long(struct request *request)
+{
+    const struct body *body = &request->body;
+    unsigned long long most = body->text_bytes_max;
+
+    if (body->mode == BODY_RAW || body->mode == BODY_OTHER)
+        ANSWER_ERROR(request, ERR_TOO_LARGE, "the body of this call may have %llu bytes", most);
+    else
+        ANSWER_ERROR(request, ERR_TOO_LARGE,
+                     "the JSON of a request may have %llu bytes (json_bytes_max); send the tensors "
+                     "as binary_data",
+                     most);
+}
+
 static void sink_filled(struct request *request, size_t bytes)
 {
     struct body *body = &request->body;
@@ -183,10 +198,7 @@ static void sink_filled(struct request *request, size_t bytes)
         return;
     }
     if (body->text_bytes == body->text_bytes_max) {
-        ANSWER_ERROR(request, ERR_TOO_LARGE,
-                     "the JSON of a request may have %llu bytes (json_bytes_max); send the tensors "
-                     "as binary_data",
-                     (unsigned long long)body->text_bytes_max);
+        text_too_long(request);
         return;
     }
     body->text_bytes += bytes;
@@ -581,6 +593,8 @@ int body_begin(struct request *request, struct err *err)
                            (unsigned long long)body->text_wanted,
                            (unsigned long long)http->content_length);
         body->mode = body->text_wanted ? BODY_SPLIT : BODY_RAW;
+        if (body->mode == BODY_RAW) /* no JSON: all of it is the tensor */
+            body->text_bytes_max = bytes_max;
     }
     if (!request->forward) /* else it has begun, towards another PoP */
         r = exchange_body_start(request->x, bytes_max, err);

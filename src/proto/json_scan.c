@@ -29,6 +29,15 @@ int json_scan_begin(struct json_scan *scan, struct arena *arena, struct slice te
         text.size--;
     if (text.size == 0)
         return err_set(err, ERR_BAD_INPUT, "the body is empty; a JSON object is expected");
+    size_t first = 0;
+    while (is_space(text.data[first]))
+        first++;
+    if (text.data[first] != '{')
+        return err_set(err, ERR_BAD_INPUT,
+                       "JSON, byte %zu: a JSON object is expected, and this begins with '%s'",
+                       first,
+                       err_text((char[ERR_TEXT_BYTES]){}, text.data + first,
+                                text.size - first < 12 ? text.size - first : 12));
     if (text.data[text.size - 1] != '}')
         return err_set(err, ERR_BAD_INPUT,
                        "JSON, byte %zu: the text does not end with the '}' of an object",

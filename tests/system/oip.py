@@ -129,6 +129,17 @@ class Wire:
         self.socket.sendall(b"".join(p if isinstance(p, bytes) else p.encode() for p in parts))
         return self
 
+    def send_chunks(self, path, headers, body, size=1 << 20):
+        """A POST whose length is not told; sends no more once the other side does not listen."""
+        self.send(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n",
+                  *(f"{name}: {value}\r\n" for name, value in headers.items()), "\r\n")
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            for at in range(0, len(body), size):
+                part = body[at:at + size]
+                self.send(f"{len(part):x}\r\n", part, "\r\n")
+            self.send("0\r\n\r\n")
+        return self
+
     def _more(self):
         read = self.socket.recv(65536)
         if not read:

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Requests that are wrong: each gets a clear error in the protocol's form, and nothing is lost."""
+import gzip
 import json
 import struct
 
 import pytest
 
-from oip import Wire, apply, ask, refused, split_body, strings, tensor
+from oip import Wire, answer_parts, apply, ask, refused, split_body, strings, tensor
 
 pytestmark = pytest.mark.usefixtures("endpoints")
 PATH = "/v2/models/pair/infer"
@@ -17,7 +18,8 @@ JSON_MAX = 16 << 20
 @pytest.fixture(scope="module")
 def endpoints(perigee):
     apply(perigee, {"name": "pair", "model": "pick"}, {"name": "words", "model": "identity_bytes"},
-          {"name": "many", "model": "many"}, {"name": "bytes", "model": "identity_uint8"})
+          {"name": "many", "model": "many"}, {"name": "bytes", "model": "identity_uint8"},
+          {"name": "log", "model": "logarithm"})
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +52,30 @@ def bad(perigee, body, *words, headers=None, path=PATH):
     for word in words:
         assert word in said, said
     return said
+
+
+@pytest.mark.parametrize("form", ["chunked", "gzip"])
+def test_a_tensor_alone_is_no_json(perigee, form):
+    """What bounds JSON does not bound it, whether its length is known or not; limits.body does."""
+    head = {"Inference-Header-Content-Length": "0", "Content-Type": "application/octet-stream"}
+    path = "/v2/models/log/infer"
+    for size, wanted in ((JSON_MAX + 4096, 200), ((64 << 20) + 4, 413)):
+        body = b"\0\0\x80\x3f" * (size // 4)
+        if form == "gzip":
+            status, headers, answer = perigee.request(
+                "POST", path, gzip.compress(body, 1), {**head, "Content-Encoding": "gzip"})
+        else:
+            with Wire(perigee) as wire:
+                got = wire.send_chunks(path, head, body).answer()
+            status, answer = got.status, got.body
+            headers = {"Inference-Header-Content-Length":
+                       got.headers.get("inference-header-content-length")}
+        assert status == wanted, answer[:200]
+        if wanted == 413:
+            assert "67108864 bytes" in json.loads(answer)["error"]
+        else:
+            _, parts = answer_parts(headers, answer)
+            assert parts["y"] == bytes(size)
 
 
 # --- names, shapes, datatypes, counts ---------------------------------------------------------

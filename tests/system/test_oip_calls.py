@@ -7,7 +7,7 @@ import pytest
 import tritonclient.http as triton_http
 from tritonclient.utils import InferenceServerException
 
-from oip import apply, ask, infer, refused, tensor, triton
+from oip import Wire, apply, ask, infer, refused, tensor, triton
 from perigee import DIGITS
 
 pytestmark = pytest.mark.usefixtures("endpoints")
@@ -256,6 +256,16 @@ def test_load_and_unload_of_what_there_is_not(perigee, call):
 def test_extensions_that_are_not_there_answer_501(perigee, method, path):
     _, headers = failing(perigee, method, path, "{}" if method == "POST" else None, 501)
     assert headers["Perigee-Error"] == "not_supported"
+
+
+def test_what_is_not_there_writes_no_lines(perigee):
+    """Whoever asks for it could fill the disk: what a request writes is written before the next
+    one of its connection is answered."""
+    with Wire(perigee) as wire:
+        for _ in range(3):
+            assert wire.send("GET /v2/logging?seen=never HTTP/1.1\r\nHost: localhost\r\n"
+                             "X-Request-Id: never-seen\r\n\r\n").answer().status == 501
+    assert "never-seen" not in perigee.log.read_text()
 
 
 def test_tritonclient_sees_no_trace_log_or_shared_memory(client):

@@ -307,7 +307,7 @@ static const struct {
     const char *message;
 } requests[] = {
     { "", ERR_BAD_INPUT, "empty" },
-    { "[]", ERR_BAD_INPUT, "'}'" },
+    { "[]", ERR_BAD_INPUT, "this begins with '[]'" },
     { "{}", ERR_BAD_INPUT, "no 'inputs'" },
     { "nonsense}", ERR_BAD_INPUT, "object" },
     { "{\"inputs\":[]}", ERR_BAD_INPUT, "'x' of model 'm' is missing" },
