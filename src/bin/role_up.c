@@ -38,7 +38,7 @@ static const struct {
 };
 
 static const struct cli_option options[] = {
-    { "--listen-gateway", "ADDRESS", "Endpoints; 127.0.0.1:8000,127.0.0.1:8001 unless told. ADDR:PORT, [::1]:PORT, unix:PATH or none, several by comma; port 0 takes a free one.", false },
+    { "--listen-gateway", "ADDRESS", "Endpoints, else $PERIGEE_LISTEN_GATEWAY, and so for the others; 127.0.0.1:8000,127.0.0.1:8001 unless told. ADDR:PORT, [::1]:PORT, unix:PATH or none, several by comma; port 0 takes a free one.", false },
     { "--listen-control", "ADDRESS", "The API; 127.0.0.1:8080 unless told.", false },
     { "--listen-admin", "ADDRESS", "/metrics, /healthz, /readyz; 127.0.0.1:8002 unless told.", false },
     { "--listen-tls", "ADDRESS", "Endpoints over TLS (not yet).", false },
@@ -55,7 +55,7 @@ static const struct cli_option options[] = {
     { "--https-record", "PARAMETERS", "Something else ends TLS before the gateways: DNS says so in HTTPS records (RFC 9460), as 'alpn=h2,http/1.1 port=443', with the addresses of A and AAAA as hints; else $PERIGEE_HTTPS_RECORD. No such records unless told.", false },
     { "--api-host", "HOST", "A further host of the control API.", false },
     { "--sandbox", "MODE", "best: replicas get the walls that stand here; require: no start without all. best unless told, require when others than this machine reach it.", false },
-    { "--log-level", "LEVEL", "debug, info, warn or error; info unless told.", false },
+    { "--log-level", "LEVEL", "debug, info, warn or error, else $PERIGEE_LOG; info unless told.", false },
     { "--fleet", "FILE", "A network in a box: several places on this machine, with the distances between them; docs/fleet.md.", false },
     { "--record", "DIR", "With --fleet: keep what goes over links between places in files of this folder.", false },
     { "--record-max", "SIZE", "Bytes of all recordings; 1GiB unless told.", false },
@@ -69,7 +69,7 @@ static const struct cli_option options[] = {
 };
 
 const struct cli_command up_command = {
-    "up", NULL, "", "Run Perigee on this machine: control, gateway and one place, until Ctrl-C.",
+    "up", NULL, "", "Run Perigee on this machine: control, gateway, DNS and one place, until Ctrl-C.",
     options,
     "  perigee up\n"
     "  perigee up --home /srv/perigee --listen-gateway 127.0.0.1:9000\n"
@@ -109,14 +109,19 @@ static int usage(struct cli *cli, int r)
 
 /* ---- where to listen ------------------------------------------------------------------------- */
 
-static const char *listen_text(const struct cli *cli, unsigned parts, size_t row)
+/* ret_said: who said so, for errors. */
+static const char *listen_text(const struct cli *cli, unsigned parts, size_t row,
+                               const char **ret_said)
 {
     const char *given = cli_option_value(cli, listeners[row].flag);
     const char *environment = getenv(listeners[row].environment);
+    *ret_said = listeners[row].flag;
     if (given)
         return given;
-    if (environment && *environment)
+    if (environment && *environment) {
+        *ret_said = arena_format(cli->arena, "$%s", listeners[row].environment);
         return environment;
+    }
     /* Of several PoPs on one machine one may answer DNS, and that is said. */
     bool beside = parts & PART_GATEWAY && !(parts & PART_CONTROL);
     return listeners[row].kind == LISTENER_DNS && beside ? "none" : listeners[row].value;
@@ -146,12 +151,11 @@ static int read_listeners(const struct cli *cli, unsigned parts,
         listen->flag = listeners[i].flag;
         if (!(listeners[i].part & parts))
             continue;
-        int r = listen_parse(listen->flag, listen_text(cli, parts, i), listen->addresses,
-                             &listen->count, err);
+        const char *said, *text = listen_text(cli, parts, i, &said);
+        int r = listen_parse(said, text, listen->addresses, &listen->count, err);
         for (size_t a = 0; r == 0 && a < listen->count; a++)
             if (listen->kind == LISTENER_DNS && listen->addresses[a].storage.ss_family == AF_UNIX)
-                r = err_set(err, ERR_BAD_INPUT, "%s takes ADDR:PORT, [::1]:PORT or none",
-                            listen->flag);
+                r = err_set(err, ERR_BAD_INPUT, "%s takes ADDR:PORT, [::1]:PORT or none", said);
         if (r == 0 && listen->count && !listeners[i].built)
             r = err_set(err, ERR_NOT_SUPPORTED, "%s: not yet; only none is taken", listen->flag);
         if (r == 0)

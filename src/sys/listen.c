@@ -16,7 +16,7 @@
 #include "base/slice.h"
 #include "sys/fd.h"
 
-enum { BACKLOG = 4096 }; /* the kernel cuts it to net.core.somaxconn */
+enum { BACKLOG = 4096, /* the kernel cuts it to net.core.somaxconn */ BOTH_WAYS_BYTES = 96 };
 
 static int parse_port(struct slice text, uint16_t *ret_port)
 {
@@ -150,10 +150,25 @@ bool listen_loopback(const struct listen_address *address)
     }
 }
 
+/* "--listen-x (or $PERIGEE_LISTEN_X)": each flag of these has a variable of its name. */
+static const char *both_ways(const char *flag, char ret[static BOTH_WAYS_BYTES])
+{
+    if (strncmp(flag, "--listen-", strlen("--listen-")) != 0) {
+        (void)snprintf(ret, BOTH_WAYS_BYTES, "%s", flag);
+        return ret;
+    }
+    int size = snprintf(ret, BOTH_WAYS_BYTES, "%s (or $PERIGEE", flag);
+    for (const char *at = flag + 1; *at && size < BOTH_WAYS_BYTES - 2; at++)
+        ret[size++] = *at == '-' ? '_' : (char)(*at - ('a' - 'A'));
+    (void)snprintf(ret + size, BOTH_WAYS_BYTES - (size_t)size, ")");
+    return ret;
+}
+
 static int bind_error(const char *flag, const struct listen_address *address, bool udp, int error,
                       struct err *err)
 {
-    char owner[128] = "";
+    char owner[128] = "", ways[BOTH_WAYS_BYTES];
+    flag = both_ways(flag, ways);
     switch (error) {
     case EADDRINUSE:
         listen_owner(address, udp, owner, sizeof owner);

@@ -49,6 +49,12 @@ def up(scratch, *arguments, **environment):
                           timeout=DEADLINE)
 
 
+def test_an_address_from_the_environment_is_told_as_that(scratch):
+    done = up(scratch, PERIGEE_LISTEN_GATEWAY="8000")
+    assert done.returncode == 2
+    assert "$PERIGEE_LISTEN_GATEWAY: '8000' is no address" in done.stderr
+
+
 @pytest.mark.parametrize("arguments,status,words", REFUSED,
                          ids=[" ".join(row[0])[:40] for row in REFUSED])
 def test_up_refuses(scratch, arguments, status, words):
