@@ -27,9 +27,9 @@ enum {
 /* ---- what the engine is told of it ----------------------------------------------------------- */
 
 /* One that still ends has its own until the engine says that it is gone. */
-static void choose_gpus(struct container *container, const struct pop_revision *revision)
+static void choose_gpus(struct container *container)
 {
-    uint32_t wanted = spec_accelerators(&revision->image->spec);
+    uint32_t wanted = container->gpu_count;
     const struct container *other;
     struct gpus gpus;
     size_t count = 0;
@@ -38,12 +38,14 @@ static void choose_gpus(struct container *container, const struct pop_revision *
         return;
     LIST_EACH (other, &container->agent->containers.all, struct container, link)
         count++;
-    auto_free struct slice *held = mem_alloc(count * sizeof *held);
+    auto_free struct gpus_held *held = mem_alloc(count * sizeof *held);
     count = 0;
     LIST_EACH (other, &container->agent->containers.all, struct container, link)
-        held[count++] = slice_of(other->gpus);
+        if (other != container)
+            held[count++] = (struct gpus_held){ slice_of(other->gpus), other->gpu_count };
     gpus_read(&gpus, GPUS_FOLDER);
-    (void)gpus_choose(&gpus, held, count, wanted, container->gpus);
+    (void)gpus_choose(&gpus, held, count, wanted, container->agent->containers.gpu_turn++,
+                      container->gpus);
 }
 
 static uint64_t least(int resource, uint64_t wanted)
@@ -190,6 +192,7 @@ static struct container *container_new(struct agent *agent, const struct pop_rep
     container->began_ns = env_now_ns(agent->env);
     container->end = REPLICA_END_ITSELF;
     container->hidden = hidden_of(replica->revision);
+    container->gpu_count = spec_accelerators(&image->spec);
     container_probes_init(container, &image->spec);
     pop_replica_name(replica, container->name);
     agent_container_group(agent, replica->id, container->group, sizeof container->group);
@@ -235,7 +238,7 @@ int agent_container_start(struct agent *agent, struct pop_replica *replica, stru
         return r;
     struct container *container = container_new(agent, replica, containers->no_way_in[0]);
     struct arena *arena = arena_new();
-    choose_gpus(container, replica->revision);
+    choose_gpus(container);
     struct engine_container want = describe(arena, container, replica->revision);
     agent_volumes_tell(agent, arena, replica->revision, &want);
     environment(arena, replica->revision, &want);

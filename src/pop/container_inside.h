@@ -37,8 +37,9 @@ struct container {
     uint64_t started; /* proc_started() */
     char walls[512];
     char group[64];
-    char gpus[GPUS_TEXT_BYTES]; /* which it has; empty: none, or those that the engine found */
-    char probed[160];           /* why it was not well, last */
+    char gpus[GPUS_TEXT_BYTES]; /* which it has; empty: none, or the first that the engine found */
+    uint32_t gpu_count;
+    char probed[160]; /* why it was not well, last */
     int64_t began_ns, running_ns;
     enum replica_end end; /* as we caused it */
     char end_text[256];

@@ -74,6 +74,7 @@ struct agent_containers {
     struct list all;            /* struct container */
     struct list volumes;        /* struct agent_volume */
     uint64_t volume_bytes;      /* of all, on the disk */
+    uint64_t gpu_turn;          /* see gpus_choose() */
     bool volumes_posted;        /* it is looked soon for those that nobody needs */
     unsigned volumes_ending;    /* the engine is asked to forget them */
     char no_way_in[256];        /* why containers' networks cannot be entered; empty: they can */

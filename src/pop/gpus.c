@@ -70,20 +70,22 @@ void gpus_read(struct gpus *ret, const char *folder)
 
 /* ---- who gets which -------------------------------------------------------------------------- */
 
-static unsigned holders(const char *id, const struct slice *held, size_t held_count)
+static unsigned holders(const struct gpus *gpus, size_t at, const struct gpus_held *held,
+                        size_t held_count)
 {
     unsigned count = 0;
 
     for (size_t i = 0; i < held_count; i++) {
-        struct slice rest = held[i];
+        struct slice rest = held[i].ids;
+        count += rest.size == 0 && at < held[i].count;
         while (rest.data && rest.size)
-            count += slice_is(slice_cut(&rest, ','), id);
+            count += slice_is(slice_cut(&rest, ','), gpus->ids[at]);
     }
     return count;
 }
 
-const char *gpus_choose(const struct gpus *gpus, const struct slice *held, size_t held_count,
-                        uint32_t wanted, char buffer[static GPUS_TEXT_BYTES])
+const char *gpus_choose(const struct gpus *gpus, const struct gpus_held *held, size_t held_count,
+                        uint32_t wanted, uint64_t turn, char buffer[static GPUS_TEXT_BYTES])
 {
     unsigned busy[GPUS_MAX];
     bool taken[GPUS_MAX] = {};
@@ -93,12 +95,14 @@ const char *gpus_choose(const struct gpus *gpus, const struct slice *held, size_
     if (wanted > gpus->count)
         return buffer;
     for (size_t i = 0; i < gpus->count; i++)
-        busy[i] = holders(gpus->ids[i], held, held_count);
+        busy[i] = holders(gpus, i, held, held_count);
     for (uint32_t n = 0; n < wanted; n++) {
         size_t best = GPUS_MAX;
-        for (size_t i = 0; i < gpus->count; i++)
+        for (size_t k = 0; k < gpus->count; k++) {
+            size_t i = (turn + k) % gpus->count;
             if (!taken[i] && (best == GPUS_MAX || busy[i] < busy[best]))
                 best = i;
+        }
         taken[best] = true;
         int more =
             snprintf(buffer + used, GPUS_TEXT_BYTES - used, "%s%s", n ? "," : "", gpus->ids[best]);

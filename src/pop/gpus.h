@@ -27,7 +27,15 @@ void gpus_read(struct gpus *ret, const char *folder);
 /* The file `information` of one. False: it has no UUID. */
 bool gpus_id_parse(struct slice text, char ret[static GPU_ID_BYTES]);
 
-/* `held`: what each of the others has, as it comes out here: "GPU-...,GPU-...". Empty, so that it
+/* What another replica has: by name, as it comes out below; or so many that the engine gave it,
+ * which are the first (Docker's `Count`). */
+struct gpus_held {
+    struct slice ids; /* "GPU-...,GPU-..." */
+    uint32_t count;   /* looked at where `ids` is empty */
+};
+
+/* Of those that equally few have the first one at or behind `turn`, any number: one that does not
+ * work is free again after each start that failed, and would be tried for ever. Empty, so that it
  * is left to the engine: there are not so many here, or none is known. Returns buffer. */
-const char *gpus_choose(const struct gpus *gpus, const struct slice *held, size_t held_count,
-                        uint32_t wanted, char buffer[static GPUS_TEXT_BYTES]);
+const char *gpus_choose(const struct gpus *gpus, const struct gpus_held *held, size_t held_count,
+                        uint32_t wanted, uint64_t turn, char buffer[static GPUS_TEXT_BYTES]);

@@ -22,9 +22,10 @@ static void test_those_that_the_fewest_have(void **state)
 {
     static const struct {
         const char *name;
-        const char *held[4];
+        const char *held[4]; /* "1": one that the engine gave it */
         uint32_t wanted;
         const char *chosen;
+        uint64_t turn;
     } rows[] = {
         { "the first of all", {}, 1, A },
         { "one that is free", { A }, 1, B },
@@ -38,21 +39,29 @@ static void test_those_that_the_fewest_have(void **state)
         { "more than there are: the engine says so", {}, 4, "" },
         { "none is wanted", {}, 0, "" },
         { "somebody has what is not here any more", { "GPU-gone", A }, 1, B },
-        { "who has the engine's choice is not known", { "" }, 1, A },
+        { "the engine gives the first", { "1" }, 1, B },
+        { "... and as many as are wanted", { "2" }, 1, C },
+        { "... or more than there are by now", { "4" }, 1, A },
+        { "of free ones whose turn it is", {}, 1, B, 1 },
+        { "... in the circle", { B }, 1, A, 9 },
+        { "... behind the one that is not free", { B }, 1, C, 4 },
+        { "... and the next one", {}, 2, C "," A, 2 },
         { "a part of a name is none", { "GPU-aaaaaaaa" }, 1, A },
     };
     (void)state;
 
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        struct slice held[4];
+        struct gpus_held held[4] = {};
         char buffer[GPUS_TEXT_BYTES];
         size_t count = 0;
-        while (count < 4 && rows[i].held[count]) {
-            held[count] = slice_of(rows[i].held[count]);
-            count++;
+        for (; count < 4 && rows[i].held[count]; count++) {
+            const char *has = rows[i].held[count];
+            bool named = has[0] == 'G';
+            held[count].ids = named ? slice_of(has) : (struct slice){};
+            held[count].count = named ? 1 : (uint32_t)(has[0] - '0');
         }
         print_message("  %s\n", rows[i].name);
-        assert_string_equal(gpus_choose(&three, held, count, rows[i].wanted, buffer),
+        assert_string_equal(gpus_choose(&three, held, count, rows[i].wanted, rows[i].turn, buffer),
                             rows[i].chosen);
     }
 }
@@ -70,10 +79,10 @@ static void test_none_is_shared_while_one_is_free(void **state)
     for (unsigned round = 0; round < 2000; round++) {
         seed = seed * 1103515245 + 12345;
         unsigned who = seed >> 16 & 15, wanted = 1 + (seed >> 20 & 3);
-        struct slice held[16];
+        struct gpus_held held[16] = {};
         unsigned busy[8] = {};
         for (unsigned k = 0; k < 16; k++)
-            held[k] = slice_of(has[k]);
+            held[k].ids = slice_of(has[k]);
         if (needs[who]) { /* it ends */
             total -= needs[who];
             needs[who] = 0;
@@ -84,7 +93,7 @@ static void test_none_is_shared_while_one_is_free(void **state)
             continue;
         needs[who] = wanted;
         total += wanted;
-        assert_true(gpus_choose(&gpus, held, 16, wanted, has[who])[0]);
+        assert_true(gpus_choose(&gpus, held, 16, wanted, round, has[who])[0]);
         for (unsigned k = 0; k < 16; k++)
             for (struct slice rest = slice_of(has[k]); rest.data && rest.size;)
                 busy[slice_cut(&rest, ',').data[4] - '0']++;
