@@ -544,7 +544,7 @@ int pop_mesh_print(struct pop_mesh *mesh, struct slice self, struct arena *arena
         .loads = loads,
     };
     struct pop_mesh_peer *peer;
-    bool self_down = false, elsewhere = false;
+    bool ours_down = false, elsewhere = false;
     LIST_EACH (peer, &mesh->peers, struct pop_mesh_peer, link) {
         peer->shown_health = pop_mesh_health(peer, now_ns);
         peer->shown_calm = calm(peer, now_ns);
@@ -560,12 +560,12 @@ int pop_mesh_print(struct pop_mesh *mesh, struct slice self, struct arena *arena
         pop->elsewhere = pop->health == MESH_DOWN && peer->shown_elsewhere;
         if (pop->health != MESH_DOWN)
             source.flags = 0;
-        self_down = self_down || (peer->self && pop->health == MESH_DOWN);
+        ours_down = ours_down || (ours(peer) && pop->health == MESH_DOWN);
         elsewhere = elsewhere || pop->elsewhere;
         MAP_EACH (entry, &peer->lines)
             loads[source.load_count++] = load_of(entry->value, row);
     }
-    if (elsewhere && !self_down) /* cut off, which who does not reach itself cannot tell */
+    if (elsewhere && !ours_down) /* cut off, which who does not reach itself cannot tell */
         source.flags = 0;
     mesh->published_ns = now_ns;
     mesh->dirty = false;

@@ -471,11 +471,13 @@ static void test_nobody_is_reached(void **)
 {
     static const struct {
         const char *name;
-        bool gateway, itself, fresh;
+        bool gateway, beside, itself, fresh;
     } rows[] = {
-        { "itself", true, true, true },
-        { "not even itself", true, false, false },
-        { "nor is there one", false, false, true },
+        { "itself", true, false, true, true },
+        { "not even itself", true, false, false, false },
+        { "nor is there one", false, false, false, true },
+        { "whom a DNS server stands beside", false, true, true, true },
+        { "not even that one", false, true, false, false },
     };
     struct arena *arena = arena_new();
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -483,16 +485,17 @@ static void test_nobody_is_reached(void **)
         int64_t now = 10 * SECOND, end = now + 3 * SECOND;
         print_message("  %s\n", rows[i].name);
         pop_mesh_init(&mesh);
-        pop_mesh_set(&mesh, pops, 3, SLICE("paris"), rows[i].gateway ? &own : &(struct address){},
-                     on_gone, now);
+        mesh.beside = rows[i].beside ? "paris" : NULL;
+        pop_mesh_set(&mesh, pops, 3, rows[i].beside ? SLICE("ns-1") : SLICE("paris"),
+                     rows[i].gateway ? &own : &(struct address){}, on_gone, now);
         struct pop_mesh_peer *paris = pop_mesh_find(&mesh, SLICE("paris"));
         beat(pop_mesh_find(&mesh, SLICE("tokyo")), now);
         beat(pop_mesh_find(&mesh, SLICE("quito")), now);
         if (paris)
-            beat(paris, now);
+            beat_of(paris, 1, now);
         for (; now < end; now += SECOND / 10) {
             if (rows[i].itself)
-                beat(paris, now);
+                beat_of(paris, 1, now);
             pop_mesh_doubt(&mesh, now);
         }
         const struct mesh_head *head = printed(&mesh, arena, now);
