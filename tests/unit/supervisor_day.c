@@ -100,8 +100,8 @@ static int op_start(struct core_process *process, void *data, struct err *err)
     if (day->calm)
         return 0;
     /* A third dies early, before or after it is ready. */
-    int64_t lives_ns =
-        dice(day) % 3 ? (int64_t)(dice(day) % 120) * ENV_S : (int64_t)(dice(day) % 100) * ENV_MS;
+    int64_t lives_ns = dice(day) % 3 ? (int64_t)(dice(day) % (120 * day->longer)) * ENV_S
+                                     : (int64_t)(dice(day) % 100) * ENV_MS;
     day_soon(day, lives_ns,
              (struct event){ .what = PROCESS_DIES, .life = life, .process = process });
     return 0;
@@ -288,7 +288,7 @@ static int op_adopt(struct core_replica *replica, pid_t pid, void *data, struct 
     replica_life[pid] = day->lives;
     if (day->calm)
         return 0;
-    day_soon(day, (int64_t)(dice(day) % 200) * ENV_S,
+    day_soon(day, (int64_t)(dice(day) % (200 * day->longer)) * ENV_S,
              (struct event){ .what = REPLICA_DIES, .life = day->lives, .replica = replica });
     return 0;
 }
@@ -569,6 +569,7 @@ struct day *day_new(uint64_t seed)
     struct core_config config = day_config(1);
     struct err err;
     day->seed = seed;
+    day->longer = 1;
     day->lives = 100; /* process ids: 1 is nobody's child */
     day->env = (struct env){ .name = "day",
                              .now_ns = fake_now,

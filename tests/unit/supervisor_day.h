@@ -66,6 +66,7 @@ struct day {
     unsigned used_handed_over;       /* ends that no agent had on disk */
     bool gateways_hang;              /* they never say READY, nor end when asked */
     bool calm;                       /* nothing fails or dies by itself */
+    unsigned longer;                 /* so many times do lives last that do not end at once */
     int replica_wait_status;         /* of those that die; 0: killed */
     unsigned queue_max;              /* 0: who is sent to has read it at once */
     unsigned queued[ROLE_NETNS + 1]; /* sent and not yet read */
