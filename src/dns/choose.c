@@ -142,11 +142,37 @@ static bool choose_by_memo(const struct dns_view *view, const struct dns_entry *
     return choose_of(view, entry, query, &made, max, ret);
 }
 
+/* Up or not, by where it is and, with `up`, by its health: what route_choose() asks as well. */
+static bool one_may(const struct dns_view *view, const struct route_endpoint *endpoint,
+                    const struct countries *process, bool up)
+{
+    for (size_t i = 0; i < endpoint->count; i++) {
+        uint32_t pop = endpoint->pop[i];
+        if ((!process || countries_has(process, view->route.country[pop])) &&
+            (!up || view->route.health[pop] != ROUTE_DOWN))
+            return true;
+    }
+    return false;
+}
+
+/* Of the client its country alone has a part in that. */
+static enum dns_none none_of(const struct dns_view *view, const struct dns_entry *entry,
+                             const struct countries *process)
+{
+    const struct route_endpoint *all = &(entry->whole ? entry->whole : entry)->route;
+    if (all->count == 0)
+        return DNS_NONE_PLACED;
+    if (entry->whole && one_may(view, all, process, true))
+        return DNS_NONE_OF_FAMILY;
+    return one_may(view, all, process, false) ? DNS_NONE_UP : DNS_NONE_PERMITTED;
+}
+
 void dns_choose(const struct dns_view *view, const struct dns_entry *entry,
                 const struct dns_client *client, size_t max, struct dns_memo *memo,
                 struct dns_choice *ret)
 {
     ret->count = 0;
+    ret->none = DNS_NONE_REFUSED;
     ret->restricted = entry->residency.count > 0;
     if (ret->restricted) {
         ret->verdict = residency_decide(&entry->residency, client->where.country, NULL);
@@ -158,19 +184,21 @@ void dns_choose(const struct dns_view *view, const struct dns_entry *entry,
         choose_by_memo(view, entry, client, &query, max, memo, ret))
         return;
     keep_near(ret, route_choose(&view->route, &entry->route, &query, ret->choices, max));
+    if (ret->count == 0)
+        ret->none = none_of(view, entry, query.process);
 }
 
 /* ---- the scope ---------------------------------------------------------------------------- */
 
-/* Of choices that no draw has a part in. */
+/* Of choices for one entry that no draw has a part in. */
 static bool same(const struct dns_choice *a, const struct dns_choice *b)
 {
     if (a->count != b->count || a->count > 1)
         return false;
-    if (a->count == 0)
-        return a->restricted == b->restricted &&
-               (!a->restricted || a->verdict.reason == b->verdict.reason);
-    return a->choices[0].pop == b->choices[0].pop;
+    if (a->count == 1)
+        return a->choices[0].pop == b->choices[0].pop;
+    return a->none == b->none &&
+           (a->none != DNS_NONE_REFUSED || a->verdict.reason == b->verdict.reason);
 }
 
 static struct ip flipped(const struct ip *ip, unsigned bit)
@@ -234,7 +262,7 @@ static unsigned scope_find(const struct dns_view *view, const struct dns_entry *
                            const struct dns_client *client, const struct dns_choice *choice,
                            struct dns_memo *memo)
 {
-    bool place = entry->asks_client || (entry->route.count > 1 && view->map);
+    bool place = entry->asks_client || (choice->count && entry->route.count > 1 && view->map);
     unsigned bits = place ? client->where.bits : 0;
     if (by_draw(entry, choice))
         return client->seed_bits > bits ? client->seed_bits : bits;

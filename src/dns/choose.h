@@ -22,11 +22,20 @@ struct dns_view;
 
 enum { DNS_SCOPE_LOOKS = 4 }; /* blocks of the map that are asked for one scope */
 
+enum dns_none {                     /* why none can be named */
+                DNS_NONE_REFUSED,   /* by residency, as the verdict says */
+                DNS_NONE_PLACED,    /* with an address */
+                DNS_NONE_PERMITTED, /* of those that have it */
+                DNS_NONE_UP,        /* of those, as far as they are permitted */
+                DNS_NONE_OF_FAMILY, /* there is one, but without such an address */
+};
+
 struct dns_choice {
     size_t count; /* near-equal ones, at most `max`; the drawn one first */
     struct route_choice choices[ROUTE_CHOICES_MAX];
     struct residency_verdict verdict; /* of an endpoint with residency */
     bool restricted;
+    enum dns_none none; /* where count is 0 */
 };
 
 /* `memo`: of this view, or NULL. */

@@ -101,30 +101,27 @@ static void put_https(const struct dns_view *view, const struct dns_choice *choi
 
 /* ---- endpoints ---------------------------------------------------------------------------- */
 
-/* Of those that have it, up or not. */
-static bool one_is_permitted(const struct dns_view *view, const struct dns_entry *entry,
-                             const struct dns_choice *choice)
+static void explain_none(const struct dns_choice *choice, struct dns_reply *reply)
 {
-    for (size_t i = 0; i < entry->route.count; i++)
-        if (countries_has(&choice->verdict.process, view->route.country[entry->route.pop[i]]))
-            return true;
-    return false;
-}
-
-static void explain_none(const struct dns_view *view, const struct dns_choice *choice,
-                         const struct dns_entry *entry, struct dns_reply *reply)
-{
-    if (choice->restricted && choice->verdict.reason != RESIDENCY_ALLOWED)
+    switch (choice->none) {
+    case DNS_NONE_REFUSED:
         dns_reply_explain(reply, DNS_EDE_PROHIBITED, "residency: %s",
                           residency_reason_text(choice->verdict.reason));
-    else if (entry->route.count == 0)
+        break;
+    case DNS_NONE_PLACED:
         dns_reply_explain(reply, DNS_EDE_NOT_READY, "no PoP with an address has it yet");
-    else if (choice->restricted && !one_is_permitted(view, entry, choice))
+        break;
+    case DNS_NONE_PERMITTED:
         dns_reply_explain(reply, DNS_EDE_PROHIBITED,
                           "residency permits none of those that have it");
-    else
+        break;
+    case DNS_NONE_UP:
         dns_reply_explain(reply, DNS_EDE_OTHER, "no PoP that %s is up",
                           choice->restricted ? "has it and that residency permits" : "has it");
+        break;
+    case DNS_NONE_OF_FAMILY: /* that is no error */
+        break;
+    }
 }
 
 /* ---- which of them ------------------------------------------------------------------------ */
@@ -132,23 +129,10 @@ static void explain_none(const struct dns_view *view, const struct dns_choice *c
 /* Who asks for one family's addresses cannot use the others. */
 static const struct dns_entry *of_family(const struct dns_entry *entry, uint16_t type)
 {
-    return type == DNS_A      ? entry->of_family[DNS_IP4]
-           : type == DNS_AAAA ? entry->of_family[DNS_IP6]
-                              : NULL;
-}
-
-/* By whose places the choice was made: the entry's, or those that have addresses of the type. */
-static const struct dns_entry *choose(const struct dns_view *view, const struct dns_entry *entry,
-                                      uint16_t type, const struct dns_client *client,
-                                      const struct dns_asker *asker, struct dns_choice *ret)
-{
-    const struct dns_entry *of = of_family(entry, type);
-    dns_choose(view, of ? of : entry, client, DNS_ANSWERS_MAX, asker->memo, ret);
-    if (of && ret->count)
-        return of;
-    if (of) /* none of that family; of another there may be */
-        dns_choose(view, entry, client, DNS_ANSWERS_MAX, asker->memo, ret);
-    return entry;
+    const struct dns_entry *of = type == DNS_A      ? entry->of_family[DNS_IP4]
+                                 : type == DNS_AAAA ? entry->of_family[DNS_IP6]
+                                                    : NULL;
+    return of ? of : entry;
 }
 
 /* The longest of all choices that the answer is made of. */
@@ -180,7 +164,8 @@ static void resolve_told(const struct dns_view *view, const struct dns_entry *en
     uint32_t ttl = TTL_STABLE_S;
     dns_reply_init(&addresses, DNS_NOERROR);
     for (size_t i = 0; i < DNS_FAMILIES; i++) {
-        const struct dns_entry *of = choose(view, entry, types[i], &client, asker, &choice);
+        const struct dns_entry *of = of_family(entry, types[i]);
+        dns_choose(view, of, &client, DNS_ANSWERS_MAX, asker->memo, &choice);
         scope(view, of, question, &client, asker, &choice, reply);
         put_addresses(view, &choice, types[i], asker, &addresses);
     }
@@ -193,7 +178,7 @@ static void resolve_told(const struct dns_view *view, const struct dns_entry *en
     if (https.hint_count)
         dns_reply_https(reply, ttl, &https);
     else if (choice.count == 0)
-        explain_none(view, &choice, entry, reply);
+        explain_none(&choice, reply);
 }
 
 static void resolve_places(const struct dns_view *view, const struct dns_entry *entry,
@@ -202,10 +187,11 @@ static void resolve_places(const struct dns_view *view, const struct dns_entry *
 {
     struct dns_choice choice;
     struct dns_client client = dns_client_of(view, question, asker);
-    entry = choose(view, entry, question->type, &client, asker, &choice);
+    entry = of_family(entry, question->type);
+    dns_choose(view, entry, &client, DNS_ANSWERS_MAX, asker->memo, &choice);
     scope(view, entry, question, &client, asker, &choice, reply);
     if (choice.count == 0)
-        explain_none(view, &choice, entry, reply);
+        explain_none(&choice, reply);
     else if (question->type == DNS_HTTPS)
         put_https(view, &choice, reply);
     else
@@ -223,7 +209,8 @@ static void resolve_entry(const struct dns_view *view, const struct dns_entry *e
         put_host(entry, NULL, question->type, asker, DNS_ANSWER, reply);
     else if (entry->kind == DNS_IS_ENDPOINT && question->type == DNS_HTTPS && view->https.told)
         resolve_told(view, entry, question, asker, reply);
-    else if (entry->kind == DNS_IS_ENDPOINT && (address || question->type == DNS_HTTPS))
+    else if (entry->kind == DNS_IS_ENDPOINT &&
+             (address || (question->type == DNS_HTTPS && view->tls)))
         resolve_places(view, entry, question, asker, reply);
     if (reply->count == 0)
         negative(view, reply, DNS_NOERROR);

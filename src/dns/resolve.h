@@ -12,8 +12,8 @@
  *
  * The scope is the shortest prefix over which the answer is the same: 0 where it depends on
  * nobody's place; the block that the client's place is known for, and those around it that get the
- * same (as far as client.h looks); and where there is a draw, the prefix that it goes by.
- * At most the source's length.
+ * same (as far as choose.h looks); and where there is a draw, the prefix that it goes by. That no
+ * address is answered the country alone decides. At most the source's length.
  */
 #pragma once
 

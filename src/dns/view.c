@@ -46,6 +46,7 @@ static int pop_set(struct dns_view *view, struct columns *columns, size_t row,
     pop->everywhere = source->everywhere;
     columns->stable[row] = source->stable;
     pop->https_port = source->https_port;
+    view->tls = view->tls || source->https_port;
     if (source->located && spot_valid(source->latitude, source->longitude)) {
         struct spot spot = spot_at(source->latitude, source->longitude);
         columns->x[row] = spot.x;
@@ -136,11 +137,12 @@ static int family_set(struct dns_view *view, struct dns_entry *entry, enum dns_f
     for (size_t i = 0; i < count; i++)
         if (has_family(&view->pops[places[i].pop], family))
             some[kept++] = places[i];
-    if (kept == 0 || kept == count)
+    if (kept == count)
         return 0;
     struct dns_entry *of = ARENA_NEW(view->own->arena, struct dns_entry);
     *of = *entry;
     of->waits = false;
+    of->whole = entry;
     memset(of->of_family, 0, sizeof of->of_family);
     entry->of_family[family] = of;
     return places_set(view, of, some, kept, err);

@@ -96,9 +96,9 @@ struct dns_entry { /* a name that there is */
     struct residency residency;
     bool asks_client; /* its residency does */
     bool waits;       /* at some place: each client weighs that by a draw of its own */
-    /* The same at the places alone that have an address of that family; NULL: all have one, or none
-     * has. */
+    /* The same at the places alone that have an address of that family; NULL: all have one. */
     struct dns_entry *of_family[DNS_FAMILIES];
+    const struct dns_entry *whole; /* whose family this is; NULL: it is no such part */
     uint64_t memo_id; /* what the memo's rows of it go by, and how far totals may have moved */
     uint16_t drift;   /* since that was given (follow.h) */
     struct ip addresses[DNS_HOST_ADDRESSES_MAX]; /* DNS_IS_HOST */
@@ -116,6 +116,7 @@ struct dns_view {
     const struct where_map *map; /* borrowed */
     const char *observer;        /* "" where nobody has measured */
     struct dns_https_told https; /* told: one record for all, whatever the PoPs' ports */
+    bool tls;                    /* some PoP has a port for it */
     uint64_t memo_ids;           /* the last one given */
     const struct dns_view *follows; /* only to be compared with; NULL: none */
     struct dns_view_own *own;
