@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/ip.h"
 
 /* What RFC 7301's registry has of such, and nothing that wants escapes in DNS. */
 static bool alpn_valid(struct slice alpn)
@@ -85,4 +86,15 @@ int dns_https_parse(struct slice text, struct dns_https_told *ret, struct err *e
     if (r == 0)
         *ret = told;
     return r;
+}
+
+size_t dns_https_hints(struct ip *hints, size_t four, size_t six, size_t room)
+{
+    size_t half = room / 2, kept = four;
+    if (four + six <= room)
+        return four + six;
+    if (four > half)
+        kept = six < room - half ? room - six : half;
+    memmove(hints + kept, hints + four, (room - kept) * sizeof *hints);
+    return room;
 }

@@ -6,11 +6,13 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/slice.h"
 
 struct err;
+struct ip;
 
 #define DNS_HTTPS_ENVIRONMENT "PERIGEE_HTTPS_RECORD" /* --https-record */
 
@@ -23,6 +25,11 @@ struct dns_https_told {
     char alpn[DNS_ALPN_MAX][DNS_ALPN_BYTES];
     uint8_t alpn_count; /* 0: not said, so http/1.1 */
 };
+
+/* Of hints, IPv4 first, those that there is room for: the first of each family, half of the room or
+ * what the other leaves of it, so that who has one family alone is not left without. Returns how
+ * many; IPv6 then lies behind the IPv4 that was kept. */
+size_t dns_https_hints(struct ip *hints, size_t four, size_t six, size_t room);
 
 /* As RFC 9460 writes parameters; alpn, port or both, each once. */
 [[nodiscard]] int dns_https_parse(struct slice text, struct dns_https_told *ret, struct err *err);

@@ -148,6 +148,21 @@ static void scope(const struct dns_view *view, const struct dns_entry *entry,
         reply->scope_bits = bits;
 }
 
+/* What would be answered of one family's addresses: behind the hints that there are. */
+static void add_hints(const struct dns_view *view, const struct dns_choice *choice, uint16_t type,
+                      const struct dns_asker *asker, struct dns_https *https, struct ip *hints,
+                      uint32_t *ttl)
+{
+    struct dns_reply addresses;
+    dns_reply_init(&addresses, DNS_NOERROR);
+    put_addresses(view, choice, type, asker, &addresses);
+    for (size_t i = 0; i < addresses.count; i++) {
+        const struct dns_record *record = &addresses.records[i];
+        hints[https->hint_count++] = dns_record_ip(&addresses, record);
+        *ttl = record->ttl < *ttl ? record->ttl : *ttl;
+    }
+}
+
 /* Where the operator says how TLS is reached: one record, with what A and AAAA would answer as
  * hints, for as short as either would last. */
 static void resolve_told(const struct dns_view *view, const struct dns_entry *entry,
@@ -157,23 +172,19 @@ static void resolve_told(const struct dns_view *view, const struct dns_entry *en
     static const uint16_t types[] = { DNS_A, DNS_AAAA };
     static_assert(sizeof types / sizeof *types == DNS_FAMILIES, "all that there are");
     struct dns_client client = dns_client_of(view, question, asker);
-    struct dns_reply addresses; /* as they would be answered */
     struct dns_choice choice;
-    struct ip hints[DNS_RECORDS_MAX];
+    struct ip hints[DNS_FAMILIES * DNS_RECORDS_MAX];
     struct dns_https https = { .hints = hints };
     uint32_t ttl = TTL_STABLE_S;
-    dns_reply_init(&addresses, DNS_NOERROR);
+    size_t four = 0;
     for (size_t i = 0; i < DNS_FAMILIES; i++) {
         const struct dns_entry *of = of_family(entry, types[i]);
         dns_choose(view, of, &client, DNS_ANSWERS_MAX, asker->memo, &choice);
         scope(view, of, question, &client, asker, &choice, reply);
-        put_addresses(view, &choice, types[i], asker, &addresses);
+        four = https.hint_count;
+        add_hints(view, &choice, types[i], asker, &https, hints, &ttl);
     }
-    for (size_t i = 0; i < addresses.count; i++) {
-        const struct dns_record *record = &addresses.records[i];
-        hints[https.hint_count++] = dns_record_ip(&addresses, record);
-        ttl = record->ttl < ttl ? record->ttl : ttl;
-    }
+    https.hint_count = dns_https_hints(hints, four, https.hint_count - four, DNS_RECORDS_MAX);
     told_to(&view->https, &https);
     if (https.hint_count)
         dns_reply_https(reply, ttl, &https);
