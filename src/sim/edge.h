@@ -127,7 +127,8 @@ struct edge_result {
 /* The PoPs that die where some do, `options.failures` of them; in the arena. */
 const uint32_t *edge_failing(struct arena *arena, const struct edge_world *world);
 
-/* In so many seconds all leave the dead: what health.h has to keep to, and the TTL of an answer. */
+/* In so many seconds all leave the dead: what health.h has to keep to, and the longest TTL that an
+ * answer with one of them has. */
 double edge_known_s(const struct edge_world *world);
 
 /* Of runs on several threads. `on` may be called by all of them at once, now and then. */

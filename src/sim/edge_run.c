@@ -570,5 +570,10 @@ void edge_run(struct arena *arena, const struct edge_world *world, enum edge_sce
 
 double edge_known_s(const struct edge_world *world)
 {
-    return world->options.resolvers > 0 ? KNOWN_S + TTL_STABLE_S : KNOWN_S;
+    /* Answers name the dead until all know, and by then these may have been up for long. */
+    double up_s = world->options.up_s - BEFORE_S + edge_dies_at(world) + KNOWN_S;
+
+    if (world->options.resolvers == 0)
+        return KNOWN_S;
+    return KNOWN_S + (up_s * SECOND_NS < (double)HEALTH_CALM_NS ? TTL_UNSTABLE_S : TTL_STABLE_S);
 }

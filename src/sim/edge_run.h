@@ -59,5 +59,7 @@ struct edge_state {
 
 void edge_scenario_begin(struct arena *arena, struct edge_state *state,
                          enum edge_scenario scenario);
+/* When PoPs die where some do. */
+double edge_dies_at(const struct edge_world *world);
 /* The next one, in `state`'s course of chance; false: the time is over. */
 bool edge_request_next(struct edge_state *state, struct edge_request *request);

@@ -93,12 +93,17 @@ const uint32_t *edge_failing(struct arena *arena, const struct edge_world *world
     return failing_drawn(arena, world);
 }
 
+double edge_dies_at(const struct edge_world *world)
+{
+    return world->options.duration_s / 4;
+}
+
 static void failure_begin(struct arena *arena, struct edge_state *state)
 {
     const struct edge_world *world = state->world;
     const uint32_t *sites = edge_failing(arena, world);
 
-    state->died_at = world->options.duration_s / 4;
+    state->died_at = edge_dies_at(world);
     for (uint32_t i = 0; i < world->options.failures; i++)
         state->dead_at[sites[i]] = state->died_at;
 }

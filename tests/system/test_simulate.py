@@ -84,10 +84,11 @@ def test_resolvers_keep_answers(sites):
     assert none == 0 and each["asked_dns"] >= each["requests"] and each["dead_tried_for_s"] < 3
     assert kept == 1 and old["asked_dns"] < young["asked_dns"] < each["requests"]
     assert 15 < old["dead_tried_for_s"] < 23 and 4 < young["dead_tried_for_s"] < 8
-    text = alone("simulate", "--sites", sites, *QUICK, "--scenario", "failures", "--resolvers",
-                 1).stdout
-    fits(text)
-    assert "% asked DNS" in text and "first 23 s after the deaths" in text
+    for up_for, seconds in ((), 23), (("--up-for", 0), 8):
+        text = alone("simulate", "--sites", sites, *QUICK, "--scenario", "failures", "--resolvers",
+                     1, *up_for).stdout
+        fits(text)
+        assert "% asked DNS" in text and f"first {seconds} s after the deaths" in text
 
 
 def failed(sites, *which):
