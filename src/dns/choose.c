@@ -56,20 +56,39 @@ static uint16_t place_of(const struct route_endpoint *all, uint32_t pop)
     return (uint16_t)low;
 }
 
+static bool is_among(const struct route_choice best[static DNS_MEMO_PLACES], uint32_t pop)
+{
+    for (size_t i = 0; i < DNS_MEMO_PLACES; i++)
+        if (best[i].pop == pop)
+            return true;
+    return false;
+}
+
 /* Of more than are kept: who hides the starts of others has to be among them. It takes the place of
  * the last, which is then the first that is left out. */
 static void hider_keep(const struct dns_view *view, const struct dns_entry *entry,
                        const struct route_query *query,
                        struct route_choice best[static DNS_MEMO_PLACES + 1])
 {
-    size_t hider = route_hider(&view->route, &entry->calm, query), last = DNS_MEMO_PLACES - 1;
-    if (hider == entry->calm.count)
+    size_t hider = route_hider(&view->route, &entry->route, query), last = DNS_MEMO_PLACES - 1;
+    if (hider == entry->route.count || is_among(best, entry->route.pop[hider]))
         return;
-    for (size_t i = 0; i <= last; i++)
-        if (best[i].pop == entry->calm.pop[hider])
-            return;
     best[last + 1] = best[last];
-    best[last].pop = entry->calm.pop[hider];
+    best[last].pop = entry->route.pop[hider];
+}
+
+/* Of those that are not kept: the least total of one that would hide starts if it was less than
+ * that of all others. What is best comes first, as none of them has any weight. */
+static float warm_bound_ms(const struct dns_view *view, const struct dns_entry *entry,
+                           const struct route_query *query,
+                           const struct route_choice best[static DNS_MEMO_PLACES])
+{
+    struct route_choice warm[ROUTE_CHOICES_MAX];
+    size_t count = route_choose(&view->route, &entry->warm, query, warm, ROUTE_CHOICES_MAX);
+    for (size_t i = 0; i < count && warm[i].exclusion == ROUTE_ALLOWED; i++)
+        if (!is_among(best, warm[i].pop))
+            return warm[i].total_ms;
+    return INFINITY; /* more than are kept would be found */
 }
 
 /* The best ones if nobody waited anywhere. False: none, or full ones alone. */
@@ -85,12 +104,14 @@ static bool candidates_find(const struct dns_view *view, const struct dns_entry 
     /* The first is drawn, the others are the best of the rest, in order: behind the last is none
      * that is better than it. */
     size_t kept = count < ROUTE_CHOICES_MAX ? count : DNS_MEMO_PLACES;
-    if (kept < count && entry->calm.hides)
+    bool hides = kept < count && entry->warm.count;
+    if (hides)
         hider_keep(view, entry, query, best);
     *ret = (struct dns_memo_row){
         .drift = entry->drift,
         .scope_bits = DNS_MEMO_NO_SCOPE,
         .bound_ms = count < ROUTE_CHOICES_MAX ? INFINITY : best[count - 1].total_ms,
+        .warm_bound_ms = hides ? warm_bound_ms(view, entry, query, best) : INFINITY,
     };
     for (size_t i = 0; i < kept; i++) { /* by rising place */
         uint16_t place = place_of(&entry->route, best[i].pop);
@@ -102,6 +123,25 @@ static bool candidates_find(const struct dns_view *view, const struct dns_entry 
     return true;
 }
 
+/* Since runs have moved: is who hides starts of these the one that does so of all? */
+static bool hider_stays(const struct dns_view *view, const struct route_endpoint *some,
+                        const struct route_query *query, float bound_ms)
+{
+    struct places places = {};
+    struct route_endpoint warm = {
+        0, places.pop, places.wait, places.service, places.start, places.weight, NULL
+    };
+    struct route_choice hider;
+    for (size_t i = 0; i < some->count; i++) {
+        if (!(some->start_ms[i] <= 0) || !(some->wait_ms[i] < INFINITY))
+            continue;
+        places.pop[warm.count] = some->pop[i];
+        places.service[warm.count++] = some->service_ms[i];
+    }
+    size_t count = route_choose(&view->route, &warm, query, &hider, 1);
+    return count == 0 || hider.exclusion != ROUTE_ALLOWED || hider.total_ms < bound_ms;
+}
+
 /* False: one that is not among them may be near as well. */
 static bool choose_of(const struct dns_view *view, const struct dns_entry *entry,
                       const struct route_query *query, const struct dns_memo_row *row, size_t max,
@@ -109,11 +149,14 @@ static bool choose_of(const struct dns_view *view, const struct dns_entry *entry
 {
     struct places places;
     struct route_endpoint some = some_of(&entry->route, row, &places);
+    float drift_ms = (float)(entry->drift - row->drift) / DNS_DRIFT_STEPS_PER_MS;
+    if (drift_ms > 0 && row->warm_bound_ms < INFINITY &&
+        !hider_stays(view, &some, query, row->warm_bound_ms - drift_ms))
+        return false;
     size_t count = route_choose(&view->route, &some, query, ret->choices, max);
     float best = INFINITY;
     for (size_t i = 0; i < count; i++)
         best = ret->choices[i].total_ms < best ? ret->choices[i].total_ms : best;
-    float drift_ms = (float)(entry->drift - row->drift) / DNS_DRIFT_STEPS_PER_MS;
     if (count == 0 || !(route_near_ms(best) <= row->bound_ms - drift_ms))
         return false;
     keep_near(ret, count);

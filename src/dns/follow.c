@@ -7,6 +7,7 @@
 #include "base/map.h"
 #include "dns/view.h"
 
+/* Of arrays. */
 #define SAME(a, b, count) bytes_same((a), (b), (count) * sizeof *(a))
 
 /* Of numbers too: one that is written in two ways counts as changed, which is no harm. */
@@ -46,14 +47,21 @@ static bool moved(float a, float b, float *sum_ms)
     return isfinite(a) && isfinite(b);
 }
 
-/* By how much at most any place's total is another one, in steps and rounded up; false: rows say
- * nothing any more. Who hides starts is found by runs, so that there none may move. */
+/* Who can hide starts, and that there is one to be hidden. */
+static bool warm_same(const struct dns_entry *entry, const struct dns_entry *before)
+{
+    const struct route_endpoint *a = &entry->warm, *b = &before->warm;
+    return a->count == b->count && SAME(a->pop, b->pop, a->count);
+}
+
+/* By how much at most any place's total is another one, in steps and rounded up; 0: all that is
+ * chosen by but waits and weights is the same. False: rows say nothing any more. */
 static bool drift_of(const struct dns_entry *entry, const struct dns_entry *before, float *ret)
 {
     const struct route_endpoint *a = &entry->calm, *b = &before->calm;
     float most_ms = 0;
     if (a->count != b->count || !SAME(a->pop, b->pop, a->count) ||
-        !SAME(a->wait_ms, b->wait_ms, a->count) || !hides_same(a->hides, b->hides, a->count))
+        !SAME(a->wait_ms, b->wait_ms, a->count) || !warm_same(entry, before))
         return false;
     for (size_t i = 0; i < a->count; i++) {
         float sum_ms = 0;
@@ -62,9 +70,11 @@ static bool drift_of(const struct dns_entry *entry, const struct dns_entry *befo
             return false;
         most_ms = sum_ms > most_ms ? sum_ms : most_ms;
     }
+    bool same = most_ms == 0 && SAME(entry->route.start_ms, before->route.start_ms, a->count) &&
+                hides_same(entry->route.hides, before->route.hides, a->count);
     /* Two more than it is: sums of figures that differ are rounded. */
-    *ret = most_ms > 0 ? ceilf(most_ms * DNS_DRIFT_STEPS_PER_MS) + 2 : 0;
-    return most_ms == 0 || !a->hides;
+    *ret = same ? 0 : ceilf(most_ms * DNS_DRIFT_STEPS_PER_MS) + 2;
+    return true;
 }
 
 static void entry_follow(struct dns_view *view, struct dns_entry *entry,

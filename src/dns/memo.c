@@ -6,14 +6,14 @@
 
 enum { SETS = 1 << 16, WAYS = 2 };
 
-struct slot {
-    uint64_t tag; /* 0: free */
-    struct dns_memo_row row;
+struct set {             /* the newer first */
+    uint64_t tags[WAYS]; /* 0: free */
+    struct dns_memo_row rows[WAYS];
 };
 
 struct dns_memo {
     uint64_t view; /* counted: a part of what is hashed */
-    struct slot slots[SETS][WAYS];
+    struct set sets[SETS];
 };
 
 struct dns_memo *dns_memo_new(void)
@@ -46,8 +46,8 @@ struct dns_memo_row *dns_memo_get(struct dns_memo *memo, uint64_t entry,
                                   const struct ip_block *block)
 {
     uint64_t tag = tag_of(memo, entry, block);
-    struct slot *set = memo->slots[tag % SETS];
-    return set[0].tag == tag ? &set[0].row : set[1].tag == tag ? &set[1].row : NULL;
+    struct set *set = &memo->sets[tag % SETS];
+    return set->tags[0] == tag ? &set->rows[0] : set->tags[1] == tag ? &set->rows[1] : NULL;
 }
 
 /* The older of its set goes. */
@@ -55,7 +55,9 @@ void dns_memo_put(struct dns_memo *memo, uint64_t entry, const struct ip_block *
                   const struct dns_memo_row *row)
 {
     uint64_t tag = tag_of(memo, entry, block);
-    struct slot *set = memo->slots[tag % SETS];
-    set[1] = set[0];
-    set[0] = (struct slot){ tag, *row };
+    struct set *set = &memo->sets[tag % SETS];
+    set->tags[1] = set->tags[0];
+    set->rows[1] = set->rows[0];
+    set->tags[0] = tag;
+    set->rows[0] = *row;
 }

@@ -4,7 +4,7 @@
  * (follow.h): the PoPs that can be near the best one for clients from there, whatever others wait
  * for, and the scope of the answer. One thread.
  *
- * Of fixed size, 4 MiB as far as it is used; a new row takes the place of an older one.
+ * Of fixed size, 5 MiB as far as it is used; a new row takes the place of an older one.
  * What stands there is known by 64 bits of a hash that nobody outside can aim at.
  */
 #pragma once
@@ -24,10 +24,11 @@ struct dns_memo_row {
     uint8_t count;
     uint8_t scope_bits;   /* of 128, where no draw has a part in it; or DNS_MEMO_NO_SCOPE */
     float bound_ms;       /* no other place has a total below, */
+    float warm_bound_ms;  /* and none that could hide starts a total below this, */
     uint16_t drift;       /* when its entry's drift was this; */
     uint16_t scope_drift; /* and when the scope was found, which is good for no other */
 };
-static_assert(sizeof(struct dns_memo_row) == 24);
+static_assert(sizeof(struct dns_memo_row) == 28);
 
 struct dns_memo *dns_memo_new(void);
 void dns_memo_free(struct dns_memo *memo);  /* NULL is allowed */

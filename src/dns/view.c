@@ -88,6 +88,54 @@ static int pops_set(struct dns_view *view, const struct dns_source *source, stru
 
 /* ---- what has a name ---------------------------------------------------------------------- */
 
+static float service_ms(const struct route_endpoint *all, size_t at)
+{
+    return all->service_ms[at] < 0 ? 0 : all->service_ms[at];
+}
+
+/* Those that are up, ready and have room; the least of their runs comes back. */
+static float warm_set(struct dns_view *view, struct dns_entry *entry)
+{
+    const struct route_endpoint *all = &entry->route;
+    struct arena *arena = view->own->arena;
+    uint32_t *pop = ARENA_ARRAY(arena, uint32_t, all->count + 1);
+    float *service = ARENA_ARRAY(arena, float, all->count + 1);
+    const float *none = ARENA_ARRAY(arena, float, all->count + 1);
+    float least = INFINITY;
+    size_t count = 0;
+    for (size_t i = 0; i < all->count; i++) {
+        if (!(all->start_ms[i] <= 0) || !(all->wait_ms[i] < INFINITY) ||
+            view->route.health[all->pop[i]] != ROUTE_UP)
+            continue;
+        pop[count] = all->pop[i];
+        service[count++] = all->service_ms[i];
+        least = service_ms(all, i) < least ? service_ms(all, i) : least;
+    }
+    entry->warm = (struct route_endpoint){ count, pop, none, service, none, none, NULL };
+    return least;
+}
+
+/* For what the memo keeps. */
+static void calm_set(struct dns_view *view, struct dns_entry *entry)
+{
+    const struct route_endpoint *all = &entry->route;
+    float *wait = ARENA_ARRAY(view->own->arena, float, all->count + 1);
+    float *start = ARENA_ARRAY(view->own->arena, float, all->count + 1);
+    float least = all->hides ? warm_set(view, entry) : INFINITY;
+    for (size_t i = 0; i < all->count; i++) {
+        float more = least - service_ms(all, i);
+        float hidden = ROUTE_HIDDEN_MS + (more > 0 ? more : 0);
+        wait[i] = all->wait_ms[i] < INFINITY ? 0 : INFINITY;
+        start[i] = all->start_ms[i];
+        if (all->hides && all->hides[i] && hidden < start[i] && start[i] < INFINITY)
+            start[i] = hidden;
+    }
+    entry->calm = *all;
+    entry->calm.wait_ms = wait;
+    entry->calm.start_ms = start;
+    entry->calm.hides = NULL;
+}
+
 static int places_set(struct dns_view *view, struct dns_entry *entry,
                       const struct dns_source_place *places, size_t count, struct err *err)
 {
@@ -97,7 +145,6 @@ static int places_set(struct dns_view *view, struct dns_entry *entry,
     float *service = ARENA_ARRAY(arena, float, count + 1);
     float *start = ARENA_ARRAY(arena, float, count + 1);
     float *weight = ARENA_ARRAY(arena, float, count + 1);
-    float *calm = ARENA_ARRAY(arena, float, count + 1);
     bool *hides = ARENA_ARRAY(arena, bool, count + 1), any = false;
     for (size_t i = 0; i < count; i++) {
         if (places[i].pop >= view->route.count || (i && places[i].pop <= places[i - 1].pop))
@@ -108,7 +155,6 @@ static int places_set(struct dns_view *view, struct dns_entry *entry,
         service[i] = places[i].service_ms;
         start[i] = places[i].start_ms;
         weight[i] = places[i].weight;
-        calm[i] = places[i].wait_ms < INFINITY ? 0 : INFINITY;
         hides[i] = places[i].hides && places[i].start_ms > 0;
         any = any || hides[i];
         entry->waits = entry->waits || (places[i].wait_ms > 0 && places[i].wait_ms < INFINITY);
@@ -116,7 +162,7 @@ static int places_set(struct dns_view *view, struct dns_entry *entry,
     hides = any ? hides : NULL; /* where all are warm the choice has less to do */
     entry->route = (struct route_endpoint){ count, pop, wait, service, start, weight, hides };
     entry->memo_id = ++view->memo_ids;
-    entry->calm = (struct route_endpoint){ count, pop, calm, service, start, weight, hides };
+    calm_set(view, entry);
     return 0;
 }
 

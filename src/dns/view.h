@@ -92,7 +92,10 @@ struct dns_entry { /* a name that there is */
     enum dns_kind kind;
     const char *label;
     struct route_endpoint route; /* DNS_IS_ENDPOINT */
-    struct route_endpoint calm;  /* the same, if nobody waited where there is room */
+    /* The same, if nobody waited where there is room, and each start that can be hidden was as well
+     * as any PoP could: less than any client's total; and those of it that can hide, where there is
+     * a start to be hidden. */
+    struct route_endpoint calm, warm;
     struct residency residency;
     bool asks_client; /* its residency does */
     bool waits;       /* at some place: each client weighs that by a draw of its own */

@@ -22,8 +22,11 @@ enum change {
     WAITS, /* and weights: in each of these steps */
     RUNS,  /* what a run takes, a little, here and there */
     RUNS_ALL,
-    STARTS, /* somewhere one is warm, or cold */
-    FULL,   /* or has room */
+    COLDER,   /* what starts take */
+    SPOKEN,   /* a gateway does of the endpoint, or does not: its start may be hidden */
+    RUNS_FAR, /* of the warm ones, so that others hide starts */
+    STARTS,   /* somewhere one is warm, or cold */
+    FULL,     /* or has room */
     HEALTH,
     PLACES,  /* one is there no more */
     ANOTHER, /* PoP has what one had */
@@ -68,10 +71,15 @@ static void world_change(struct dns_world *world, enum change change)
         if (place->wait_ms < INFINITY && world->number >= 2)
             place->wait_ms = fminf(1e6F, fabsf(dns_world_wait(world)));
         place->weight = (float)dns_world_uniform(0, 2);
+        if (change == COLDER && place->start_ms > 0)
+            place->start_ms = (float)dns_world_uniform(1, 60);
+        if (change == RUNS_FAR && !(place->start_ms > 0))
+            place->service_ms = (float)dns_world_uniform(0, 8);
         if (change == RUNS_ALL || (change == RUNS && dns_world_uniform(0, 1) < 0.1))
             place->service_ms = fmaxf(0, place->service_ms + (float)dns_world_uniform(-1, 1));
     }
-    if (change == STARTS && world->number > 3) /* in the others runs may move, and rows stay */
+    one->hides ^= change == SPOKEN;
+    if (change == STARTS)
         one->start_ms = one->start_ms > 0 ? 0 : 40;
     if (change == FULL)
         one->wait_ms = one->wait_ms < INFINITY ? INFINITY : 0;
@@ -103,7 +111,7 @@ static int by_pop(const void *a, const void *b)
 }
 
 /* Whatever a view has of the one before: each answer is that of a choice among all PoPs. Where
- * waits and weights alone have changed, nothing is forgotten. */
+ * waits, weights, runs and how long starts take alone have changed, nothing is forgotten. */
 static void test_what_is_kept_changes_no_answer(void **)
 {
     static struct dns_world world;
@@ -143,9 +151,11 @@ static void test_what_is_kept_changes_no_answer(void **)
         assert_true(all[i] > 0);
     }
     static const enum change none[] = { HEALTH, MOVED, COUNTRY, MAP };
+    static const enum change whole[] = { WAITS, RUNS, RUNS_ALL, COLDER, RUNS_FAR };
     for (int k = 0; k < NAMES; k++) {
-        assert_int_equal(kept[WAITS][k], all[WAITS]);
-        assert_true(kept[RUNS][k] > 0 && kept[RUNS_ALL][k] > 0); /* where no start is hidden */
+        for (size_t i = 0; i < sizeof whole / sizeof *whole; i++)
+            assert_int_equal(kept[whole[i]][k], all[whole[i]]);
+        assert_true(kept[SPOKEN][k] > 0 && kept[STARTS][k] < all[STARTS]);
         for (size_t i = 0; i < sizeof none / sizeof *none; i++)
             assert_int_equal(kept[none[i]][k], 0);
         assert_int_equal(kept[LAW][k], k == HALF ? 0 : all[LAW]);
