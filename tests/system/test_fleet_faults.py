@@ -229,6 +229,44 @@ def test_nobody_notices_that_a_pop_is_cut_from_control(fleet):
     whole(fleet)
 
 
+def of_the_zone(fleet):
+    """Whom DNS names of all PoPs, wherever endpoints are."""
+    question = dns.message.make_query("perigee.test", "A")
+    host, port = fleet.address("dns")
+    answer = dns.query.udp(question, host, port=port, source=NEAR, timeout=DEADLINE)
+    return [FACE[row.address] for rrset in answer.answer for row in rrset]
+
+
+def test_a_pop_that_drains_is_not_named_while_control_cannot_hear_it(fleet):
+    """That it drains is the operator's word. Control has begun anew since it was cut off, and has
+    never heard it; a place that reaches it says that it is up."""
+    until("it to be named", lambda: of_the_zone(fleet)[0] == "two")
+    fleet.cli("pops", "drain", "two")
+    try:
+        until("DNS to name another", lambda: of_the_zone(fleet)[0] == "three")
+        fleet.cli("fleet", "cut", "two", "one")
+        os.kill(int((fleet.home / "fleet-control" / "lock").read_text()), signal.SIGKILL)
+        until("another control", lambda: fleet.cli("pops", "list", status=None).returncode == 0)
+        states = {row["name"]: row["state"] for row in fleet.json("pops", "list")["items"]}
+        assert states["two"] not in ("ready", "draining")
+        until("DNS's place to miss it", lambda: not metrics(fleet, DNS)[
+            'perigee_mesh_up{peer="two"}'])
+        assert metrics(fleet, "three")['perigee_mesh_up{peer="two"}'] == 1
+        # What DNS hears of control behind that.
+        fleet.cli("apply", "-f", "-", "--no-wait", stdin=json.dumps({
+            "name": "later", "model": str(DIGITS / "digits.onnx"), "regions": ["three"]}).encode())
+        until("it to be told", lambda: named(fleet, NEAR, "later"))
+        assert "two" not in of_the_zone(fleet)
+        assert named(fleet, NEAR)[0] == "127.0.1.3"
+    finally:
+        fleet.cli("fleet", "heal")
+        fleet.cli("pops", "drain", "two", "--undo")
+    until("it to be named again", lambda: of_the_zone(fleet)[0] == "two")
+    fleet.cli("delete", "later", "--yes")
+    fleet.wait_joined()
+    whole(fleet)
+
+
 @pytest.mark.slow
 def test_a_pop_that_was_cut_from_control_hears_what_has_changed(fleet):
     """Its watch goes on where it was: it is not told all that it knows."""
