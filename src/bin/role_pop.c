@@ -53,7 +53,7 @@ static const struct cli_option options[] = {
     { "--model-cache", "SIZE", "What models may take on this disk with those that run here no more, which go by their last use; else $PERIGEE_MODEL_CACHE; 10GiB unless told.", false },
     { "--engine", "unix:PATH", "The container engine that runs images, Docker or Podman; else $DOCKER_HOST, else the usual sockets of both.", false },
     { "--sandbox", "MODE", "best: replicas get the walls that stand here; require: no start without all.", false },
-    { "--log-level", "LEVEL", "debug, info, warn or error; info unless told.", false },
+    { "--log-level", "LEVEL", "debug, info, warn or error, else $PERIGEE_LOG; info unless told.", false },
     {},
 };
 
@@ -78,7 +78,7 @@ static const struct cli_option dns_options[] = {
     { "--geo", "FILE", "An MMDB for addresses that the file does not name.", false },
     { "--sets", "FILE", "Sets of countries of your own (docs/residency.md).", false },
     { "--open", NULL, "Listen beyond this machine without keys: whoever reaches it may ask.", false },
-    { "--log-level", "LEVEL", "debug, info, warn or error; info unless told.", false },
+    { "--log-level", "LEVEL", "debug, info, warn or error, else $PERIGEE_LOG; info unless told.", false },
     {},
 };
 

@@ -221,6 +221,9 @@ const char *control_endpoint_path(struct cli *cli, const char *name, const char 
  * most: then it says so on stderr, and ret_view is as it was. */
 [[nodiscard]] int control_wait_observed(struct cli *cli, const char *name,
                                         struct control_answer *ret_view, struct err *err);
+/* How long --timeout of the command lets it wait: 10 minutes unless told. To be asked before the
+ * first call, so that a wrong one changes nothing. */
+[[nodiscard]] int control_wait_timeout(struct cli *cli, int64_t *ret_ms, struct err *err);
 /* Until the endpoint's target revision is ready or failed, and requests meet it as it is governed
  * now. Progress on a terminal. */
 [[nodiscard]] int control_wait_ready(struct cli *cli, const char *name, int64_t timeout_ms,

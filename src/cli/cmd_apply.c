@@ -98,7 +98,7 @@ static int docs_read_folder(struct cli *cli, struct docs *docs, const char *path
     return r;
 }
 
-static int doc_apply(struct cli *cli, struct doc *doc, struct err *err)
+static int doc_apply(struct cli *cli, struct doc *doc, int64_t timeout_ms, struct err *err)
 {
     struct endpoint_spec present;
     const char *etag = NULL;
@@ -110,6 +110,7 @@ static int doc_apply(struct cli *cli, struct doc *doc, struct err *err)
         .etag = etag,
         .dry_run = cli_option_value(cli, "--dry-run") != NULL,
         .wait = !cli_option_value(cli, "--no-wait"),
+        .timeout_ms = timeout_ms,
     };
     return put_spec(cli, &request, endpoint_spec_json(cli->arena, &doc->spec, 0), err);
 }
@@ -119,10 +120,13 @@ int cmd_apply(struct cli *cli, struct err *err)
     const char *path = cli_option_value(cli, "--file"), *project = cli->project;
     struct docs docs = {};
     struct stat st;
-    int r;
+    int64_t timeout_ms = 0;
     if (!path)
         return cli_usage(cli, err_set(err, ERR_BAD_INPUT,
                                       "apply wants -f FILE, -f DIR or -f - (standard input)"));
+    int r = control_wait_timeout(cli, &timeout_ms, err);
+    if (r < 0)
+        return r;
     if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
         r = docs_read_folder(cli, &docs, path, err);
     else
@@ -134,7 +138,7 @@ int cmd_apply(struct cli *cli, struct err *err)
     }
     for (size_t i = 0; r == 0 && i < docs.count; i++) {
         cli->project = docs.items[i].project;
-        r = doc_apply(cli, &docs.items[i], err);
+        r = doc_apply(cli, &docs.items[i], timeout_ms, err);
     }
     cli->project = project;
     free(docs.items);

@@ -137,8 +137,11 @@ int cmd_deploy(struct cli *cli, struct err *err)
 {
     const char *name = cli->arguments[0], *etag = NULL;
     struct endpoint_spec spec;
+    int64_t timeout_ms = 0;
     endpoint_spec_defaults(&spec);
     int r = flags_check(cli, err);
+    if (r == 0)
+        r = control_wait_timeout(cli, &timeout_ms, err);
     if (r < 0)
         return r;
     int present = put_present(cli, name, &spec, &etag, err);
@@ -160,6 +163,7 @@ int cmd_deploy(struct cli *cli, struct err *err)
         .etag = etag,
         .header = present ? arena_format(cli->arena, "If-Match: %s", etag) : "If-None-Match: *",
         .wait = !cli_option_value(cli, "--no-wait"),
+        .timeout_ms = timeout_ms,
     };
     return put_spec(cli, &request, endpoint_spec_json(cli->arena, &spec, 0), err);
 }

@@ -10,9 +10,8 @@
 #include "cli/cli.h"
 #include "cli/commands.h"
 #include "cli/view.h"
-#include "spec/units.h"
 
-enum { WAIT_MS = 600'000, LIST_LIMIT = 500, LIST_BYTES_MAX = 256 << 20 };
+enum { LIST_LIMIT = 500, LIST_BYTES_MAX = 256 << 20 };
 
 /* One page of the list. */
 static int list_get(struct cli *cli, const char *cursor, struct control_answer *ret,
@@ -126,21 +125,14 @@ int cmd_show(struct cli *cli, struct err *err)
     return r;
 }
 
-static int wait_and_print(struct cli *cli, struct err *err)
-{
-    struct control_answer answer;
-    uint64_t timeout_ns = 0;
-    const char *timeout = cli_option_value(cli, "--timeout");
-    if (timeout && units_parse_time(slice_of(timeout), &timeout_ns, err) < 0)
-        return cli_usage(cli, err_wrap(err, "--timeout"));
-    int64_t timeout_ms = timeout ? (int64_t)(timeout_ns / 1'000'000) : WAIT_MS;
-    int r = control_wait_ready(cli, cli->arguments[0], timeout_ms, &answer, err);
-    return r < 0 ? r : view_print(cli, answer.json);
-}
-
 int cmd_wait(struct cli *cli, struct err *err)
 {
-    return wait_and_print(cli, err);
+    struct control_answer answer;
+    int64_t timeout_ms = 0;
+    int r = control_wait_timeout(cli, &timeout_ms, err);
+    if (r == 0)
+        r = control_wait_ready(cli, cli->arguments[0], timeout_ms, &answer, err);
+    return r < 0 ? r : view_print(cli, answer.json);
 }
 
 /* Done, and perhaps to be waited for: wherever requests come in. */
@@ -152,27 +144,37 @@ static int done(struct cli *cli, struct control_answer *answer, struct err *err)
     return r < 0 ? r : view_print(cli, answer->json);
 }
 
-static int post(struct cli *cli, const char *verb, struct slice body, bool wait, struct err *err)
+static int post(struct cli *cli, const char *verb, struct slice body, struct control_answer *ret,
+                struct err *err)
+{
+    const char *path = control_endpoint_path(cli, cli->arguments[0], verb);
+    return control_call(cli, &CONTROL_REQUEST(.method = "POST", .path = path, .body = body), ret,
+                        err);
+}
+
+/* ... and is waited for until the target is ready. */
+static int post_and_wait(struct cli *cli, const char *verb, struct slice body, int64_t timeout_ms,
+                         struct err *err)
 {
     struct control_answer answer;
-    const char *path = control_endpoint_path(cli, cli->arguments[0], verb);
-    int r = control_call(cli, &CONTROL_REQUEST(.method = "POST", .path = path, .body = body),
-                         &answer, err);
-    if (r < 0)
-        return r;
-    if (wait && !cli_option_value(cli, "--no-wait"))
-        return wait_and_print(cli, err);
-    return done(cli, &answer, err);
+    int r = post(cli, verb, body, &answer, err);
+    if (r == 0 && !cli_option_value(cli, "--no-wait"))
+        r = control_wait_ready(cli, cli->arguments[0], timeout_ms, &answer, err);
+    return r < 0 ? r : view_print(cli, answer.json);
 }
 
 int cmd_stop(struct cli *cli, struct err *err)
 {
-    return post(cli, "/stop", SLICE("{}"), false, err);
+    struct control_answer answer;
+    int r = post(cli, "/stop", SLICE("{}"), &answer, err);
+    return r < 0 ? r : done(cli, &answer, err);
 }
 
 int cmd_start(struct cli *cli, struct err *err)
 {
-    return post(cli, "/start", SLICE("{}"), true, err);
+    int64_t timeout_ms = 0;
+    int r = control_wait_timeout(cli, &timeout_ms, err);
+    return r < 0 ? r : post_and_wait(cli, "/start", SLICE("{}"), timeout_ms, err);
 }
 
 /* The one that serves while the target does not; else the newest before the target that has not
@@ -212,13 +214,16 @@ static int revision_before(struct cli *cli, uint64_t *ret, struct err *err)
 int cmd_rollback(struct cli *cli, struct err *err)
 {
     uint64_t number = 0;
+    int64_t timeout_ms = 0;
     if (!cli_option_u64(cli, "--revision", &number, err))
         return cli_usage(cli, ERR_BAD_INPUT);
-    int r = number ? 0 : revision_before(cli, &number, err);
+    int r = control_wait_timeout(cli, &timeout_ms, err);
+    if (r == 0 && number == 0)
+        r = revision_before(cli, &number, err);
     if (r < 0)
         return r;
     char *body = arena_format(cli->arena, "{\"revision\":%" PRIu64 "}", number);
-    return post(cli, "/rollback", slice_of(body), true, err);
+    return post_and_wait(cli, "/rollback", slice_of(body), timeout_ms, err);
 }
 
 int cmd_scale(struct cli *cli, struct err *err)

@@ -10,6 +10,10 @@
     {                                                                                              \
         "--no-wait", NULL, "Return at once, not when it is ready.", false                          \
     }
+#define TIMEOUT                                                                                    \
+    {                                                                                              \
+        "--timeout", "TIME", "Wait at most so long; 10m unless told.", false                       \
+    }
 #define NO_WAIT_HEARD                                                                              \
     {                                                                                              \
         "--no-wait", NULL, "Return at once, not when requests go by it everywhere.", false         \
@@ -40,7 +44,7 @@ const struct cli_command cli_commands[] = {
               { "--concurrency", "N", "Requests one replica may hold.", false },
               { "--region", "PLACE", "Where replicas may be: EU, CH, us, a PoP; several times.", true },
               { "--process-in", "SET", "Where requests may be processed: EU, CH, any or same-country; several times.", true },
-              { "--create", NULL, "Refuse when the endpoint exists.", false }, NO_WAIT),
+              { "--create", NULL, "Refuse when the endpoint exists.", false }, NO_WAIT, TIMEOUT),
       "  perigee deploy digits --model examples/digits/digits.onnx\n"
       "  perigee deploy digits --min 2        the same model, two replicas\n"
       "  perigee deploy shop --image ./shop.tar --port 8080\n"
@@ -49,9 +53,10 @@ const struct cli_command cli_commands[] = {
       "  perigee deploy shop --upstream http://10.0.0.7:8080\n"
       "  perigee deploy digits --process-in EU --process-in CH\n",
       1, 1, cmd_deploy },
-    { "apply", NULL, "", "Make endpoints exactly as files say.",
+    { "apply", NULL, "", "Make endpoints exactly as files say, one after the other; waits until each is ready.",
       OPTIONS({ "--file", "FILE|DIR|-", "YAML or JSON, one or more documents. Also -f.", false },
-              { "--dry-run", NULL, "Show what would change, and what would restart.", false }, NO_WAIT),
+              { "--dry-run", NULL, "Show what would change, and what would restart.", false }, NO_WAIT,
+              { "--timeout", "TIME", "Wait at most so long for each; 10m unless told.", false }),
       "  perigee apply -f digits.yaml --dry-run\n  perigee export digits | perigee apply -f -\n",
       0, 0, cmd_apply },
     { "export", NULL, "NAME", "Print an endpoint's spec as YAML that apply takes back unchanged.",
@@ -59,7 +64,7 @@ const struct cli_command cli_commands[] = {
     { "endpoints", "ls", "", "List the endpoints.",
       OPTIONS({ "--labels", "K=V", "Only those with the label. Also -l.", false }),
       "  perigee ls -l team=vision\n", 0, 0, cmd_endpoints },
-    { "show", "status", "[NAME]", "Show an endpoint: state, replicas, sandbox, last deaths.",
+    { "show", "status", "[NAME]", "Show an endpoint: state, replicas, sandbox, last deaths; without NAME list all.",
       NULL, "  perigee show digits\n  perigee show digits --json\n", 0, 1, cmd_show },
     { "wait", NULL, "NAME", "Return when the endpoint is ready, or say why it will not be.",
       OPTIONS({ "--timeout", "TIME", "At most so long; 10m unless told.", false }),
@@ -75,7 +80,7 @@ const struct cli_command cli_commands[] = {
       "  perigee top                           q quits, r n l ... sort, p shows PoPs\n"
       "  perigee top --once --sort p99\n"
       "  perigee top --json\n", 0, 0, cmd_top },
-    { "events", NULL, "[NAME]", "Print what happened: deployments, starts, deaths, moves of traffic. Events outlive their endpoint: of a name that nothing has happened to, nothing is printed.",
+    { "events", NULL, "[NAME]", "Print what happened: deployments, starts, deaths, moves of traffic, in the order in which control heard of it, which is not always the order of times. Events outlive their endpoint: of a name that nothing has happened to, nothing is printed.",
       OPTIONS(FOLLOW, LIMIT), "  perigee events --follow --json\n", 0, 1, cmd_events },
     { "infer", NULL, "NAME", "Send a request and print the answer.",
       OPTIONS({ "--input", "NAME=FILE", "A tensor from .npy, .npz, .png, .jpg, .json, or @- (JSON on "
@@ -118,12 +123,10 @@ const struct cli_command cli_commands[] = {
       "  perigee scale digits --min 2 --max 4\n", 1, 1, cmd_scale },
     { "stop", NULL, "NAME", "Stop an endpoint: no replicas; requests are refused until start.",
       OPTIONS(NO_WAIT_HEARD), "  perigee stop digits\n", 1, 1, cmd_stop },
-    { "start", NULL, "NAME", "Start a stopped endpoint.", OPTIONS(NO_WAIT,
-      { "--timeout", "TIME", "Wait at most so long; 10m unless told.", false }),
+    { "start", NULL, "NAME", "Start a stopped endpoint.", OPTIONS(NO_WAIT, TIMEOUT),
       "  perigee start digits\n", 1, 1, cmd_start },
     { "rollback", NULL, "NAME", "Move the traffic to an earlier revision.",
-      OPTIONS({ "--revision", "N", "That one; else the one before the present.", false }, NO_WAIT,
-              { "--timeout", "TIME", "Wait at most so long; 10m unless told.", false }),
+      OPTIONS({ "--revision", "N", "That one; else the one before the present.", false }, NO_WAIT, TIMEOUT),
       "  perigee rollback digits --revision 1\n", 1, 1, cmd_rollback },
     { "delete", "rm", "NAME", "Delete an endpoint with its revisions.", OPTIONS(YES),
       "  perigee delete digits --yes\n", 1, 1, cmd_delete },

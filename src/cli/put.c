@@ -9,8 +9,6 @@
 #include "cli/view.h"
 #include "spec/endpoint.h"
 
-enum { WAIT_MS = 600'000 };
-
 /* What a registry has, control looks up. */
 static int image_resolve(struct cli *cli, struct endpoint_spec *spec, const char *folder,
                          struct err *err)
@@ -106,7 +104,7 @@ int put_spec(struct cli *cli, const struct put *put, struct slice json, struct e
         printf("%s: nothing changed\n", put->name);
     /* A stopped endpoint stays so, and there is nothing to wait for. */
     if (put->wait && !slice_is(view_text(answer.json, "state"), "stopped"))
-        r = control_wait_ready(cli, put->name, WAIT_MS, &answer, err);
+        r = control_wait_ready(cli, put->name, put->timeout_ms, &answer, err);
     return r < 0 ? r : view_print(cli, answer.json);
 }
 

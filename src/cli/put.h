@@ -6,6 +6,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/slice.h"
 
@@ -18,6 +19,7 @@ struct put {
     const char *header; /* "If-None-Match: *", "If-Match: ..." or NULL */
     const char *etag;   /* of what is there; NULL: nothing is */
     bool dry_run, wait;
+    int64_t timeout_ms; /* how long at most */
 };
 
 /* A model or an image given as a path is uploaded, and the spec keeps the digest and what was

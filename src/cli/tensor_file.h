@@ -43,7 +43,7 @@ struct npz;
                           struct err *err);
 [[nodiscard]] int npz_end(struct npz *npz, int r, struct err *err);
 
-/* How pixels become numbers (interfaces.md 10). */
+/* How pixels become numbers. */
 struct image_spec {
     uint32_t width, height, channels; /* channels 1: gray, 3: RGB */
     enum { IMAGE_FLAT, IMAGE_HWC, IMAGE_CHW } layout;

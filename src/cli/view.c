@@ -33,7 +33,7 @@ static const char *state_color(const struct cli *cli, struct slice state)
     return cli_color(cli, CLI_YELLOW);
 }
 
-enum { OBSERVED_MS = 10'000 };
+enum { OBSERVED_MS = 10'000, READY_MS = 600'000 };
 
 /* ---- waiting -------------------------------------------------------------------------------- */
 
@@ -113,6 +113,18 @@ static int waiting_failed(const struct waiting *waiting, const char *name, struc
     struct err late = *err;
     return err_set(err, ERR_DEADLINE, "%s; it is %s: %s", late.message, waiting->state,
                    waiting->message);
+}
+
+int control_wait_timeout(struct cli *cli, int64_t *ret_ms, struct err *err)
+{
+    const char *text = cli_option_value(cli, "--timeout");
+    uint64_t ns = 0;
+    if (text && units_parse_time(slice_of(text), &ns, err) < 0)
+        return cli_usage(cli, err_wrap(err, "--timeout"));
+    if (text && ns < 1'000'000) /* control_watch takes 0 for no end */
+        return cli_usage(cli, err_set(err, ERR_BAD_INPUT, "--timeout must be 1ms or more"));
+    *ret_ms = text ? (int64_t)(ns / 1'000'000) : READY_MS;
+    return 0;
 }
 
 int control_wait_ready(struct cli *cli, const char *name, int64_t timeout_ms,

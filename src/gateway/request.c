@@ -234,7 +234,7 @@ static int revision_resolve(struct request *request, struct err *err)
 
 /* ---- web pages ------------------------------------------------------------------------ */
 
-/* 403 to a page from elsewhere, unless the endpoint's cors.origins names it (interfaces.md 7). */
+/* 403 to a page from elsewhere, unless the endpoint's cors.origins names it (docs/requests.md). */
 static int page_check(struct request *request, struct err *err)
 {
     const struct http_request *http = exchange_request(request->x);
@@ -248,10 +248,11 @@ static int page_check(struct request *request, struct err *err)
         request->origin_allowed = origin;
         return 0;
     }
+    const char *tick = origin.size ? "'" : ""; /* around a name alone */
     return err_set(err, ERR_FORBIDDEN,
-                   "a page of '%s' may not call this; cors.origins of an endpoint names those that "
-                   "may",
-                   origin.size ? ERR_SLICE(origin) : "another site");
+                   "a page of %s%s%s may not call this; cors.origins of an endpoint names those "
+                   "that may",
+                   tick, origin.size ? ERR_SLICE(origin) : "another site", tick);
 }
 
 /* ---- the head ------------------------------------------------------------------------- */

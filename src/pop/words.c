@@ -39,7 +39,7 @@ const char *pop_exit_words(const struct message_replica_exited *exited, char *bu
     } else if (exited->end != REPLICA_END_ITSELF) {
         used = add(buffer, room, used, replica_end_text(exited->end));
     } else {
-        /* The wait status is believed; what the status page says are words (dataplane.md 1). */
+        /* The wait status is believed; what the status page says are words. */
         if (exited->signal > 0 && exited->signal < NSIG && WIFEXITED(status))
             signal_words(exited->signal, text, sizeof text);
         else if (WIFSIGNALED(status))
@@ -52,7 +52,8 @@ const char *pop_exit_words(const struct message_replica_exited *exited, char *bu
             used = add(buffer, room, used, text);
         }
     }
-    if (exited->text[0]) {
+    /* A worker that was told to stop says no more than that: not "stopped: stopped". */
+    if (exited->text[0] && strcmp(exited->text, buffer) != 0) {
         used = add(buffer, room, used, ": ");
         (void)add(buffer, room, used, exited->text);
     }

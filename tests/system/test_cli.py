@@ -66,6 +66,11 @@ def test_docs_are_current():
     (["show", "--jsn"], 2, "did you mean --json?"), (["scale", "abc"], 2, "--min N"),
     (["scale", "abc", "--min", "x"], 2, "wants a number"),
     (["wait", "abc", "--timeout"], 2, "wants a value"),
+    (["wait", "abc", "--timeout", "0s"], 2, "--timeout must be 1ms or more"),
+    (["deploy", "abc", "--timeout", "5"], 2, "--timeout: "),
+    (["apply", "-f", "/dev/null", "--timeout", "soon"], 2, "--timeout: "),
+    (["start", "abc", "--timeout", "soon"], 2, "--timeout: "),
+    (["rollback", "abc", "--timeout", "soon"], 2, "--timeout: "),
     (["apply"], 2, "-f FILE"), (["completion", "fish"], 2, "bash and zsh"),
     (["deploy", "abc", "--image", "a23/b", "--model", "m"], 2, "one of --model, --image and"),
     (["deploy", "abc", "--upstream", "http://x", "--model", "m"], 2, "one of --model, --image and"),
@@ -358,8 +363,11 @@ def test_wait_says_what_it_waited_for(perigee, name):
     os.kill(template, signal.SIGSTOP)
     try:
         perigee.cli("deploy", name, "--model", MODELS / "identity_fp32.onnx", "--no-wait")
-        said = perigee.cli("wait", name, "--timeout", "1s", status=1).said
-        assert f"'{name}': not within 1 s; it is " in said
+        text = f"name: {name}\nmodel: {MODELS / 'identity_fp32.onnx'}\n".encode()
+        for command in (("wait", name), ("deploy", name, "--model", MODELS / "identity_fp64.onnx"),
+                        ("apply", "-f", "-")):
+            said = perigee.cli(*command, "--timeout", "1s", status=1, stdin=text).said
+            assert f"'{name}': not within 1 s; it is " in said, command
     finally:
         os.kill(template, signal.SIGCONT)
     perigee.cli("wait", name)

@@ -28,6 +28,30 @@ static void test_back_off(void **state)
         assert_int_equal(pop_back_off_ns(rows[i].failures), rows[i].seconds * ENV_S);
 }
 
+static void test_how_one_ended_is_said_once(void **state)
+{
+    static const struct {
+        uint32_t end;
+        const char *text, *words;
+    } rows[] = {
+        { REPLICA_END_STOPPED, "", "stopped" },
+        { REPLICA_END_STOPPED, "stopped", "stopped" }, /* the supervisor has nothing to add */
+        { REPLICA_END_STOPPED, "Perigee is ending", "stopped: Perigee is ending" },
+        { REPLICA_END_NOT_STARTED, "no memory", "could not be started: no memory" },
+        { REPLICA_END_ITSELF, "", "exited with code 0 while loading the model" },
+        { REPLICA_END_ITSELF, "no such opset",
+          "exited with code 0 while loading the model: no such opset" },
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct message_replica_exited exited = { .end = rows[i].end,
+                                                 .phase = PERIGEE_PHASE_LOADING };
+        char words[256];
+        snprintf(exited.text, sizeof exited.text, "%s", rows[i].text);
+        assert_string_equal(pop_exit_words(&exited, words, sizeof words), rows[i].words);
+    }
+}
+
 static void test_a_new_endpoint_serves(void **state)
 {
     struct world *world = *state;
@@ -553,6 +577,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_back_off),
+        cmocka_unit_test(test_how_one_ended_is_said_once),
 #define WORLD(test) cmocka_unit_test_setup_teardown(test, world_new, world_free)
         WORLD(test_a_new_endpoint_serves),
         WORLD(test_an_update_moves_traffic_then_drains),
