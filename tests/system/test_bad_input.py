@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bad input: a clear error, and nothing lost. ../bad_input.md lists each case with its test."""
+"""Bad input: a clear error, and nothing lost. tests/bad_input.md lists each case with its test."""
 import json
 import os
 import re
@@ -503,7 +503,7 @@ def test_a_home_on_a_read_only_file_system(new_perigee, scratch, there):
     assert home.exists() == (there != "new")
 
 
-@pytest.mark.parametrize("listener", ["gateway", "control", "admin"])
+@pytest.mark.parametrize("listener", ["gateway", "control", "admin", "dns"])
 def test_port_in_use(scratch, listener):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -576,11 +576,20 @@ def of_engine(name):
 
 
 def may_skip(name, why):
-    """A sanitizer's run has all that does not say it cannot be under one; where no engine runs, and
-    in an installed tree, those are left out that say they want one, or what a build alone has."""
+    """A sanitizer's run has all that does not say it cannot be under one; where no engine runs, in
+    an installed tree, and as an ordinary user those are left out that say they want one, what a
+    build alone has, or root."""
     return (of_engine(name) or why.startswith("no engine: ") or
+            (why == "needs root" and os.geteuid() != 0) or
             why.endswith("is beside a build alone") or
             (SANITIZED and why.startswith(("a sanitizer", "AddressSanitizer"))))
+
+
+def each_case(names, there):
+    """`test[*]` stands for all cases of that test that there are."""
+    for name in names:
+        cases = [one for one in there if name.endswith("[*]") and one.startswith(name[:-2])]
+        yield from sorted(cases) or [name]
 
 
 def left_out(names, ran, deselected, asked_for_all, whys=()):
@@ -590,6 +599,7 @@ def left_out(names, ran, deselected, asked_for_all, whys=()):
     skipped}."""
     whys = dict(whys)
     there = ran.keys() | set(deselected)
+    names = list(each_case(names, there))
     seen = {name.split("::")[0] for name in there}
     whole = {name.split("::")[0] for name in names} <= seen
     chosen = {name for name in deselected if not asked_for_all or of_engine(name)}
@@ -622,14 +632,27 @@ def test_what_is_left_out_is_found(ran, deselected, all_of_it, missed):
     assert left_out([A, B, C], ran, deselected, all_of_it).keys() == missed
 
 
-@pytest.mark.parametrize("why,sanitized,missed", [
-    ("a sanitizer's own malloc", True, set()), ("a sanitizer's own malloc", False, {B}),
-    ("no engine: docker.io is not installed", False, set()),
-    ("the clock's shim is beside a build alone", False, set()),
-    ("needs root", True, {B}), ("", True, {B})],
-    ids=["its-own", "without", "no-engine", "installed", "root", "no-reason"])
-def test_what_cannot_be_run_here_is_excused_alone(monkeypatch, why, sanitized, missed):
+EACH = "test_a.py::test_a[*]"
+
+
+@pytest.mark.parametrize("ran,missed", [
+    ({A: "passed"}, set()), ({A: "passed", "test_a.py::test_a[y]": "passed"}, set()),
+    ({A: "passed", "test_a.py::test_a[y]": "skipped"}, {"test_a.py::test_a[y]"}),
+    ({"test_a.py::test_ab[x]": "passed", "test_a.py::test_a": "passed"}, {EACH}),
+], ids=["one", "two", "one-of-two", "none"])
+def test_all_cases_of_a_test_may_be_listed_as_one(ran, missed):
+    assert left_out([EACH], ran, [], True).keys() == missed
+
+
+@pytest.mark.parametrize("why,sanitized,user,missed", [
+    ("a sanitizer's own malloc", True, 0, set()), ("a sanitizer's own malloc", False, 0, {B}),
+    ("no engine: docker.io is not installed", False, 0, set()),
+    ("the clock's shim is beside a build alone", False, 0, set()),
+    ("needs root", True, 0, {B}), ("needs root", False, 1000, set()), ("", True, 1000, {B})],
+    ids=["its-own", "without", "no-engine", "installed", "root", "user", "no-reason"])
+def test_what_cannot_be_run_here_is_excused_alone(monkeypatch, why, sanitized, user, missed):
     monkeypatch.setitem(globals(), "SANITIZED", sanitized)
+    monkeypatch.setattr(os, "geteuid", lambda: user)
     assert left_out([A, B, C], GOOD_RUN | {B: "skipped"}, [], True, {B: why}).keys() == missed
 
 
