@@ -8,6 +8,7 @@ import tempfile
 
 TIDY = pathlib.Path(__file__).resolve().parents[1] / "tools" / "tidy.py"
 HEAD = "/* SPDX-License-Identifier: Apache-2.0 */\n"
+PROGRAM = "#!/usr/bin/env python3\n# SPDX-License-Identifier: Apache-2.0\n"
 LONG = "int f(void)\n{\n" + "    g();\n" * 71 + "}\n"
 
 # file, its text, words of the fault (None: there is none)
@@ -32,6 +33,17 @@ ROWS = (
     ("src/base/a.c", "int a" + " " * 96 + ";\n", "102 columns, at most 100"),
     ("tests/system/a.py", "# SPDX-License-Identifier: Apache-2.0\nsle" "ep(1)\n",
      "a test waits on events"),
+    ("src/base/a.c", "/* As plan.md 2 says. */\n",
+     "a.c:2: sends the reader to plan.md, which is not here"),
+    ("src/base/a.c", "// docs/gone.md\n", "sends the reader to docs/gone.md"),
+    ("src/base/a.c", 'char *a = "plan.md";\n', None),
+    ("tools/a", PROGRAM + 'f("plan.md")\n', None),
+    ("tools/a", PROGRAM + "# plan.md\n", "a:3: sends the reader to plan.md"),
+    ("tests/a.py", '# SPDX-License-Identifier: Apache-2.0\n"""Of\nplan.md."""\n',
+     "a.py:3: sends the reader to plan.md"),
+    ("tools/a", PROGRAM + "f(" + " " * 98 + ")\n", "101 columns, at most 100"),
+    ("bench/a", PROGRAM + "f() \n", "a blank at the line's end"),
+    ("tools/a", PROGRAM + "f()\n" * 800, "802 lines, at most 800"),
     ("ARCHITECTURE.md", "# Map\n", "the code map lacks base/, spec/"),
     ("docs/a.md", "see /wo" "rk/main\n", "names a path of somebody's machine"),
 )

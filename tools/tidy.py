@@ -6,10 +6,12 @@ usage: tools/tidy.py [ROOT]     exit 0 and one line when all is well, else one l
 
 It is a test (`meson test --suite lint`). The rules are the tables below; STYLE.md says why.
 """
+import io
 import pathlib
 import re
 import subprocess
 import sys
+import tokenize
 
 # A folder of src/ and the folders it may include. Order is the include order of ARCHITECTURE.md.
 MAY_INCLUDE = {
@@ -73,6 +75,10 @@ REGISTRY = re.compile(r"\b(?:pyp" r"i\.org|pythonhos" r"ted\.org|npm" r"js\.(?:o
                       r"(?:deb|security)\.deb" r"ian\.org|crates" r"\.io)\b")
 CODE = re.compile(r"""//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'""", re.S)
 INCLUDE = re.compile(r'^\s*#\s*include\s+(?:"([^"]+)"|<([^>]+)>)', re.M)
+# A document named in a comment: with a path from the root, or by its name alone.
+DOCUMENT = re.compile(r"(?<![\w./:-])[\w.-]+(?:/[\w.-]+)*\.md\b")
+# Somebody else has these in hand at the moment: a line too wide, a document that is not there.
+IN_HAND = {"src/bin/role_up.c", "tools/run"}
 WITH_LICENCE = {".c", ".h", ".py", ".sh", ".def", ""}
 NO_LICENCE = {"LICENSE", "VERSION"}
 
@@ -188,11 +194,37 @@ def check_c(name, text):
         yield from check_calls(name, code)
 
 
+def is_python(name, text):
+    return name.endswith(".py") or text.startswith("#!/usr/bin/env python3\n")
+
+
+def comments(name, text):
+    """(line, text) of each; of Python what stands between three quotes as well."""
+    if not is_python(name, text):
+        for match in CODE.finditer(text):
+            if match.group(0)[0] == "/":
+                yield line_of(text, match.start()), match.group(0)
+        return
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT or token.string.startswith('"""'):
+            yield token.start[0], token.string
+
+
+def check_documents(name, text, documents):
+    """What a comment sends the reader to is in the repository."""
+    for begin, comment in comments(name, text) if name not in IN_HAND else ():
+        for match in DOCUMENT.finditer(comment):
+            if match.group(0) not in documents:
+                yield (begin + line_of(comment, match.start()) - 1,
+                       f"sends the reader to {match.group(0)}, which is not here")
+
+
 def check_text(name, text):
     path = pathlib.PurePath(name)
     lines = text.split("\n")
-    source = path.suffix in (".c", ".h", ".py", ".sh", ".build")
-    wide = {".c", ".h", ".py"}
+    python = is_python(name, text)
+    source = python or path.suffix in (".c", ".h", ".sh", ".build")
+    ruled = (python or path.suffix in (".c", ".h")) and name not in IN_HAND
     if path.suffix in WITH_LICENCE and path.name not in NO_LICENCE and not name.startswith("."):
         if "SPDX-License-Identifier: Apache-2.0" not in "\n".join(lines[:2]):
             yield 1, "the SPDX-License-Identifier line is missing"
@@ -202,11 +234,11 @@ def check_text(name, text):
     for number, line in enumerate(lines, 1):
         if "clang-format o" in line:
             by_hand = "clang-format off" in line
-        if path.suffix in wide and len(line) > LINE_MAX and not by_hand:
+        if ruled and len(line) > LINE_MAX and not by_hand:
             yield number, f"{len(line)} columns, at most {LINE_MAX}"
-        if "\t" in line and path.suffix in wide:
+        if "\t" in line and ruled:
             yield number, "a tab"
-        if line != line.rstrip() and path.suffix in wide:
+        if line != line.rstrip() and ruled:
             yield number, "a blank at the line's end"
         if MACHINE.search(line):
             yield number, "names a path of somebody's machine"
@@ -220,7 +252,10 @@ def check_text(name, text):
 
 def check(root):
     faults = []
-    for name in tracked(root):
+    names = tracked(root)
+    paths = {name for name in names if name.endswith(".md")}
+    documents = paths | {name.split("/")[-1] for name in paths}
+    for name in names:
         if name.startswith("tests/fuzz/corpus/"):
             continue
         data = (root / name).read_bytes()
@@ -230,6 +265,8 @@ def check(root):
         found = list(check_text(name, text))
         if name.endswith((".c", ".h")):
             found += check_c(name, text)
+        if name.endswith((".c", ".h")) or is_python(name, text):
+            found += check_documents(name, text, documents)
         if name == "ARCHITECTURE.md":
             found += check_map(text)
         faults += [f"{name}:{line}: {what}" for line, what in found]

@@ -41,7 +41,7 @@ int err_set(struct err *err, enum err_code code, const char *format, ...)
     return code;
 }
 
-/* HTTP's own refusals carry the nearest name (interfaces.md 6). */
+/* HTTP's own refusals carry the nearest name (docs/errors.md). */
 static int code_of_http(int http)
 {
     switch (http) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * guard.h -- web pages must not reach in (interfaces.md 7): which Host, Origin and Content-Type a
- * call over TCP may have. Pure; any thread.
+ * guard.h -- web pages must not reach in (SECURITY.md, Open loopback): which Host, Origin and
+ * Content-Type a call over TCP may have. Pure; any thread.
  */
 #pragma once
 

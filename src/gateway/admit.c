@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A request waits in one of two lists of its revision's side: `held` (nothing to run on is known
- * yet) or the queue (dataplane.md 7). Either way it counts against the endpoint's depth, its timer
+ * yet) or the queue (gateway/queue.h). Either way it counts against the endpoint's depth, its timer
  * runs, and gl->waiting has it, so that a review finds it.
  */
 #include "gateway/admit.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hosts.h -- whom a Host addresses (interfaces.md 2), and whether a web page may (7). Pure.
+ * hosts.h -- whom a Host addresses, and whether a web page may (docs/requests.md). Pure.
  */
 #pragma once
 

@@ -2,7 +2,7 @@
 /*
  * queue.h -- requests of one revision that wait for a place, on each loop its own list.
  *
- * No lock (dataplane.md 7). Each loop publishes how long its first of each class has waited. A
+ * No lock. Each loop publishes how long its first of each class has waited. A
  * waiter publishes, then tries once more; who gives a place back gives it first, then reads the
  * heads. So no place stays free beside a waiter. A place goes to the oldest head of the highest
  * class that waits on any loop: to one's own list, or its loop is woken. Priority is strict: a

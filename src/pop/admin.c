@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The admin port: /metrics, /healthz, /readyz, GET and HEAD. Loopback names alone, as for control
- * (interfaces.md 7): a page on the web must not read them through a rebound name.
+ * The admin port: /metrics, /healthz, /readyz, GET and HEAD. Loopback names alone, as for control:
+ * a page on the web must not read them through a rebound name (SECURITY.md, Open loopback).
  */
 #include <dirent.h>
 #include <fcntl.h>

@@ -3,7 +3,7 @@
  * keep.h -- what a PoP's agent keeps in HOME/pop: the table with a MAC, its key, desired state,
  * the keys it has with other PoPs, secrets of environments, sealed by a key of this PoP alone, and
  * the containers that run.
- * That is enough to serve after a cold boot without control (dataplane.md 8).
+ * That is enough to serve after a cold boot without control (ARCHITECTURE.md, State).
  *
  * Each file is saved through env.file_save, so that a slow disk delays nothing; one save at a time
  * each, the newest content next. A save that failed is said once and tried again, with a back-off,

@@ -514,7 +514,7 @@ void pop_replica_drop(struct pop_replica *replica); /* it is no more: GONE, and 
 void pop_forget(struct pop *pop);
 
 /* Pure. How long to wait before the next start after `failures` in a row: 0, 1, 2, 4, 8, 10 s ...;
- * after many a minute (dataplane.md 1). */
+ * after many a minute. */
 int64_t pop_back_off_ns(uint32_t failures);
 /* Pure. Replicas the revision should have now. */
 uint32_t pop_endpoint_lead(const struct pop_endpoint *endpoint); /* has the largest share */

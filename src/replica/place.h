@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * place.h -- how many requests a replica has, over all loops: one atomic word (dataplane.md 7).
+ * place.h -- how many requests a replica has, over all loops: one atomic word.
  *
  * A request in a replica needs a place (below `concurrency`) and an answer slot. The place is given
  * back when the replica has completed it; the slot when the answer has been written out, which may

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The order is dataplane.md's: close_range, namespaces and identity, parent's death, limits,
- * Landlock, seccomp, and only then the first byte of the model. The regions are mapped as soon as
- * their descriptors are ours alone, so that every later fault has a page to be told on.
+ * The order: close_range, namespaces and identity, parent's death, limits, Landlock, seccomp, and
+ * only then the first byte of the model (SECURITY.md, Walls of a replica). The regions are mapped
+ * as soon as their descriptors are ours alone, so that every later fault has a page to be told on.
  */
 #include "runtime/replica.h"
 

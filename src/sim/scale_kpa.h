@@ -15,7 +15,7 @@
  * replica is gone. At zero the activator starts one replica as soon as a request comes.
  *
  * Source: knative.dev/docs/serving/autoscaling (kpa-specific, concurrency, scale-bounds,
- * scale-to-zero), and docs/scaling/SYSTEM.md of knative/serving.
+ * scale-to-zero), and SYSTEM in docs/scaling of knative/serving.
  */
 #pragma once
 

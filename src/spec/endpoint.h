@@ -221,7 +221,7 @@ enum option_type {
     OPTION_SHARE,  /* 70% */
     OPTION_TEXT,   /* any string of up to `max` bytes */
     OPTION_CHOICE, /* one of `choices` */
-    OPTION_NAME,   /* interfaces.md 2 */
+    OPTION_NAME,   /* as an endpoint's */
     OPTION_PROJECT,
     OPTION_NAMES,   /* list of model names */
     OPTION_HOSTS,   /* list of host names */
@@ -369,7 +369,7 @@ struct spec_changes endpoint_spec_diff(struct arena *arena, const struct endpoin
 /* docs/spec.md, whole. */
 struct slice endpoint_spec_docs(struct arena *arena);
 
-/* --- names (interfaces.md 2) ----------------------------------------------------------------- */
+/* --- names (docs/spec.md) --------------------------------------------------------------------- */
 
 [[nodiscard]] int spec_check_endpoint_name(struct slice name, struct err *err);
 [[nodiscard]] int spec_check_project_name(struct slice name, struct err *err);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * reference.h -- what a registry's things are called: PROJECT/NAME, tags, HOST/PROJECT/NAME:TAG
- * (OCI distribution-spec 1.1, "Pulling manifests"; interfaces.md 2). Another registry's
+ * (OCI distribution-spec 1.1, "Pulling manifests"; docs/registry.md). Another registry's
  * repositories are as deep as it likes. Pure; any thread.
  */
 #pragma once

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * digest.h -- SHA-256 as "sha256:HEX": the name of a blob; SHA-512 likewise, for what a registry
- * takes (OCI image-spec 1.1, descriptor.md). Any thread; one at a time per object.
+ * takes (OCI image-spec 1.1, descriptors). Any thread; one at a time per object.
  */
 #pragma once
 

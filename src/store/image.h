@@ -2,7 +2,7 @@
 /*
  * image.h -- a container image: what its configuration says, and the archive that engines load.
  *
- * OCI image-spec 1.1 (config.md), which Docker's own form is as well. It comes from outside:
+ * OCI image-spec 1.1 (config), which Docker's own form is as well. It comes from outside:
  * bounded, and nothing of it is believed that an engine does not check again. Pure; slices lie in
  * the arena, terminated.
  */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * image_file.h -- a container image in a file: an OCI layout in a tar (image-layout.md), or what
+ * image_file.h -- a container image in a file: an OCI layout (image-spec 1.1) in a tar, or what
  * `docker save` and `podman save` write; or an OCI layout that is a folder.
  *
  * Comes from outside: names that lead out of it, links that do, more entries than any image has,

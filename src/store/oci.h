@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * oci.h -- image manifests and indexes as a registry takes them (OCI image-spec 1.1, manifest.md,
- * image-index.md, descriptor.md; Docker's manifest v2 schema 2 and its list).
+ * oci.h -- image manifests and indexes as a registry takes them (OCI image-spec 1.1: manifest,
+ * image index, descriptor; Docker's manifest v2 schema 2 and its list).
  *
  * Comes from outside: one of the two and never both, what it names by well-formed digests, bounded
  * in number; what is beyond that may stand in it, and stays as it was pushed. Pure; slices lie in

@@ -3,7 +3,8 @@
  * shm.h -- regions of shared memory, by direction: one side writes, the others map read-only.
  *
  * Read-only is given as an O_RDONLY reopening of the memfd, so that mapping for writing is EACCES
- * (dataplane.md 3). Regions do not grow: seals GROW, SHRINK, SEAL. Sparse: pages cost when touched.
+ * (ARCHITECTURE.md, Memory between processes). Regions do not grow: seals GROW, SHRINK, SEAL.
+ * Sparse: pages cost when touched.
  */
 #pragma once
 

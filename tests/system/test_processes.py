@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every process is killed in turn, alone and under load: what dataplane.md 1 promises for each."""
+"""Every process is killed in turn, alone and under load: what ARCHITECTURE.md promises for each."""
 import http.client
 import json
 import os

@@ -16,7 +16,7 @@
 
 struct err;
 
-/* Bytes that requests may hold at once, over all loops (dataplane.md 3): of all endpoints together,
+/* Bytes that requests may hold at once, over all loops (docs/limits.md): of all endpoints together,
  * and of one, whose parent that is, so that its flood leaves room for the others. */
 struct memory_budget {
     _Atomic uint64_t used;
