@@ -34,7 +34,7 @@
 
 static struct where_map *prepared; /* by dns_prepare(); of this process */
 
-enum { SOCKETS_MAX = 32, WHY_MAX = 16 };
+enum { SOCKETS_MAX = 32, WHY_MAX = 16, TABLE_AGAIN_MS = 500 };
 
 struct dns_mesh { /* mapped; head NULL: none */
     const struct mesh_head *head;
@@ -53,6 +53,8 @@ struct dns {
     struct timer *stable; /* a new view, once the PoP is */
     struct timer *old;    /* likewise, once what is measured is too old */
     struct timer *grown;  /* likewise, once no endpoint is young */
+    struct timer *again;  /* a table for which there was no memory: */
+    int table_later;      /* -1: none */
     struct dns_young young;
     struct dns_mesh mesh;          /* the newest */
     struct dns_mesh seen;          /* that the view was made of; may be the newest */
@@ -218,14 +220,30 @@ static void table_set(struct dns *dns, const void *table, size_t bytes, bool map
     dns->table_mapped = mapped;
 }
 
-static void table_new(struct dns *dns, int fd)
+/* One that is right, and that cannot be mapped just now, is kept: nobody sends it again. */
+static void table_new(struct dns *dns, int *fd)
 {
     struct slice table;
     struct err err;
-    if (shm_map_checked(fd, TABLE_BYTES_MAX, table_check, &table, &err) < 0)
-        log_error("dns", "table refused, keeping the one there is", LOG_S("why", err.message));
-    else
+    int r = shm_map_checked(*fd, TABLE_BYTES_MAX, table_check, &table, &err);
+    timer_stop(dns->again);
+    fd_close(&dns->table_later);
+    if (r == 0) {
         table_set(dns, table.data, table.size, true);
+    } else if (r == ERR_INTERNAL) {
+        log_error("dns", "no memory for a new table, trying again", LOG_S("why", err.message));
+        dns->table_later = take_fd(*fd);
+        timer_start(dns->again, TABLE_AGAIN_MS);
+    } else {
+        log_error("dns", "table refused, keeping the one there is", LOG_S("why", err.message));
+    }
+}
+
+static void on_again(void *data)
+{
+    struct dns *dns = data;
+    auto_close int fd = take_fd(dns->table_later);
+    table_new(dns, &fd);
 }
 
 /* The agent's file of before the boot: good until the agent publishes. */
@@ -370,7 +388,7 @@ static void on_message(struct dns *dns, const union message *message, int *fds)
     if (!prepare(dns))
         return;
     if (type == MESSAGE_TABLE_NEW)
-        table_new(dns, fds[0]);
+        table_new(dns, &fds[0]);
     else if (type == MESSAGE_MESH_NEW)
         mesh_new(dns, fds[0]);
     else if (type == MESSAGE_TABLE_DISK)
@@ -448,6 +466,8 @@ static void dns_end(struct dns *dns)
     timer_free(dns->stable);
     timer_free(dns->old);
     timer_free(dns->grown);
+    timer_free(dns->again);
+    fd_close(&dns->table_later);
     dns_young_deinit(&dns->young);
     channel_free(dns->supervisor);
     loop_free(dns->loop);
@@ -479,6 +499,8 @@ int dns_main(int channel_fd_taken, int lifeline_fd)
     dns->stable = timer_new(dns->loop, on_stable, dns);
     dns->old = timer_new(dns->loop, on_old, dns);
     dns->grown = timer_new(dns->loop, on_grown, dns);
+    dns->again = timer_new(dns->loop, on_again, dns);
+    dns->table_later = -1;
     dns->supervisor = channel_new(channel_fd_taken);
     dns->supervisor_watch = watch_new(dns->loop, channel_fd_taken, WATCH_READ, on_supervisor, dns);
     if (lifeline_fd >= 0)

@@ -186,7 +186,10 @@ void table_unref(struct table *table); /* NULL is allowed */
 
 /* ---- one loop ------------------------------------------------------------------------- */
 
-enum { GATEWAY_LISTENERS_MAX = 32 };
+enum {
+    GATEWAY_LISTENERS_MAX = 32,
+    GATEWAY_AGAIN_MS = 500, /* what found no memory is tried again */
+};
 
 struct gateway_loop {
     struct gateway *gateway;
@@ -273,7 +276,9 @@ struct gateway {
     struct timer *demand, *drain, *probe, *denied, *asked;
     struct timer *keyless; /* going, and no keys yet */
     struct timer *table_again;
-    int table_later; /* a table that could not be mapped; -1: none */
+    int table_later;   /* a table that could not be mapped; -1: none */
+    struct list later; /* likewise replicas: later.c */
+    struct timer *later_due;
     unsigned drained;
     _Atomic bool asked_due;   /* somebody asked: the agent is told a while later */
     _Atomic bool demand_slow; /* nobody asked lately: whoever does says so */
@@ -297,6 +302,10 @@ void world_table_set(struct gateway *gateway, const void *data, size_t bytes, bo
 void world_table_served(struct gateway *gateway, uint64_t number); /* every loop has it */
 void world_replica_added(struct gateway *gateway, const struct message_replica_added *added,
                          int *fds, size_t fd_count);
+/* ERR_INTERNAL: not now, and nothing has changed. */
+[[nodiscard]] int world_replica_attach(struct gateway *gateway,
+                                       const struct message_replica_added *added, int *fds,
+                                       size_t fd_count, struct err *err);
 void world_replica_exited(struct gateway *gateway, uint64_t id);
 void world_replica_drain(struct gateway *gateway, uint64_t id);
 void world_replica_look(struct gateway *gateway, uint64_t id);  /* its phase may have changed */
@@ -308,6 +317,14 @@ void world_demand(struct gateway *gateway, bool repeated);
 void world_probe(struct gateway *gateway); /* replicas that were not quiet yet */
 void world_free(struct gateway *gateway);
 void world_kill(struct gateway *gateway, uint64_t replica, enum replica_end end, const char *text);
+
+/* later.c: main thread, replicas for which there was no memory */
+void later_keep(struct gateway *gateway, const struct message_replica_added *added, int *fds,
+                size_t fd_count); /* takes them */
+bool later_has(struct gateway *gateway, uint64_t id);
+void later_forget(struct gateway *gateway, uint64_t id);
+void later_again(void *gateway); /* `later_due` is over */
+void later_end(struct gateway *gateway);
 
 /* gateway.c: main thread */
 void gateway_send_supervisor(struct gateway *gateway, const union message *message);

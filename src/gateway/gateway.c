@@ -31,7 +31,6 @@
 #include "sys/shm.h"
 
 #define KEYLESS_MS 1000 /* an agent that died with it is back by then */
-#define TABLE_AGAIN_MS 500
 
 /* ---- sending -------------------------------------------------------------------------- */
 
@@ -117,7 +116,7 @@ static void table_new(struct gateway *gateway, int *fd)
     } else if (r == ERR_INTERNAL) {
         log_error("gateway", "no memory for a new table, trying again", LOG_S("why", err.message));
         gateway->table_later = take_fd(*fd);
-        timer_start(gateway->table_again, TABLE_AGAIN_MS);
+        timer_start(gateway->table_again, GATEWAY_AGAIN_MS);
     } else {
         log_error("gateway", "table refused, keeping the one there is", LOG_S("why", err.message));
     }
@@ -548,6 +547,8 @@ static void gateway_begin(struct gateway *gateway, int channel_fd_taken, int lif
     gateway->keyless = timer_new(gateway->main, on_keyless, gateway);
     gateway->table_again = timer_new(gateway->main, on_table_again, gateway);
     gateway->table_later = -1;
+    list_init(&gateway->later);
+    gateway->later_due = timer_new(gateway->main, later_again, gateway);
 }
 
 /* No thread runs any more. What was told and reported is carried out to the end, in rounds: telling
@@ -571,6 +572,8 @@ static void gateway_end(struct gateway *gateway)
     bool prepared = gateway->loop[0].loop != NULL;
 
     world_early_free(gateway);
+    timer_stop(gateway->table_again);
+    timer_stop(gateway->later_due);
     if (prepared && gateway->serving)
         for (unsigned i = 0; i < gateway->loops; i++)
             shard_stop(&gateway->loop[i]);
@@ -591,6 +594,7 @@ static void gateway_end(struct gateway *gateway)
     timer_free(gateway->probe);
     timer_free(gateway->keyless);
     timer_free(gateway->table_again);
+    later_end(gateway);
     fd_close(&gateway->table_later);
     channel_free(gateway->supervisor);
     loop_free(gateway->main);

@@ -373,25 +373,39 @@ void world_probe(struct gateway *gateway)
     }
 }
 
-void world_replica_added(struct gateway *gateway, const struct message_replica_added *added,
-                         int *fds, size_t fd_count)
+int world_replica_attach(struct gateway *gateway, const struct message_replica_added *added,
+                         int *fds, size_t fd_count, struct err *err)
 {
     struct replica *replica;
-    struct err err;
+    int r = replica_attach(added, gateway->start.instance, fds, fd_count, &replica, err);
 
-    if (map_get_u64(&gateway->replicas, added->replica))
-        return;
-    if (replica_attach(added, gateway->start.instance, fds, fd_count, &replica, &err) < 0) {
-        log_error("gateway", "cannot attach a replica", LOG_S("replica", added->name),
-                  LOG_S("why", err.message));
-        return;
-    }
+    if (r < 0)
+        return r;
     struct revision *revision = revision_get(gateway, added->revision);
     replica->owner = revision;
     replica->came_ms = loop_now_ms(gateway->main);
     map_put_u64(&gateway->replicas, replica->id, replica);
     arena_set(gateway, revision, fds[2], added->arena_bytes);
     begin_or_wait(gateway, replica);
+    return 0;
+}
+
+void world_replica_added(struct gateway *gateway, const struct message_replica_added *added,
+                         int *fds, size_t fd_count)
+{
+    struct err err;
+
+    if (map_get_u64(&gateway->replicas, added->replica) || later_has(gateway, added->replica))
+        return;
+    int r = world_replica_attach(gateway, added, fds, fd_count, &err);
+    if (r == ERR_INTERNAL) {
+        log_error("gateway", "no memory for a replica, trying again", LOG_S("replica", added->name),
+                  LOG_S("why", err.message));
+        later_keep(gateway, added, fds, fd_count);
+    } else if (r < 0) {
+        log_error("gateway", "cannot attach a replica", LOG_S("replica", added->name),
+                  LOG_S("why", err.message));
+    }
 }
 
 /* The model's description is copied and checked once, here, off the loops. */
@@ -463,6 +477,7 @@ void world_replica_drain(struct gateway *gateway, uint64_t id)
     union message message = { .as_MESSAGE_REPLICA_DRAINED = MESSAGE_INIT(MESSAGE_REPLICA_DRAINED) };
 
     message.as_MESSAGE_REPLICA_DRAINED.replica = id;
+    later_forget(gateway, id); /* of ours there is nothing in it */
     if (!replica && target_drain(gateway, id))
         return;
     if (!replica) {
@@ -498,6 +513,7 @@ void world_replica_exited(struct gateway *gateway, uint64_t id)
 {
     struct replica *replica = map_get_u64(&gateway->replicas, id);
 
+    later_forget(gateway, id);
     if (!replica)
         return;
     ready_lost(replica);

@@ -443,12 +443,7 @@ static void agent_deinit(struct agent *agent)
         keep_deinit(&agent->keep);
         pop_deinit(&agent->pop);
     }
-    MAP_EACH (entry, &agent->regions) {
-        struct agent_region *region = entry->value;
-        shm_unmap((void *)region->memory, region->bytes);
-        free(region);
-    }
-    map_deinit(&agent->regions);
+    agent_regions_close(agent);
     shm_unmap((void *)agent->metrics, agent->metrics_bytes);
     shm_unmap((void *)agent->dns_metrics, agent->dns_metrics_bytes);
     wire_cut(&agent->gateway);

@@ -3,6 +3,7 @@
  * agent.h -- the pop agent's shell around the core of state.h: channels, control, disk, admin port.
  *
  *   wire.c     messages with supervisor and gateway
+ *   region.c   what replicas write of themselves, mapped
  *   control.c  the watch on control: desired state in; told.h: what it tells
  *   report.c   what control is told: replicas, events, deaths, logs
  *   keys.c     the keys that PoPs have with each other
@@ -69,8 +70,10 @@ struct room_need {  /* of this home's disk */
 };
 
 struct agent_region { /* a replica's output region, mapped read-only */
+    uint64_t replica;
     const void *memory;
     size_t bytes;
+    int fd; /* while there is no memory for it; else -1 */
 };
 
 struct agent_process { /* what the supervisor said of its children */
@@ -104,7 +107,9 @@ struct agent {
     int lifeline;
     struct watch *lifeline_watch;
 
-    struct map regions; /* replica id -> struct agent_region */
+    struct map regions;       /* replica id -> struct agent_region */
+    struct map regions_later; /* region.c: likewise, not mapped yet */
+    struct timer *regions_again;
     struct agent_process processes[AGENT_PROCESSES_MAX];
     uint32_t process_count;
     uint32_t upgrades_done, upgrades_failed; /* as the supervisor counts */
@@ -212,6 +217,12 @@ void agent_on_supervisor(struct agent *agent, const union message *message, size
 void agent_replica_look(struct agent *agent, uint64_t replica); /* is it ready? */
 void agent_on_gateway(struct agent *agent, const union message *message, size_t size, int *fds,
                       size_t fd_count);
+
+/* region.c */
+/* Takes the descriptor where there is no memory for it just now. */
+void agent_region_keep(struct agent *agent, const struct message_replica_added *added, int *fd);
+void agent_region_drop(struct agent *agent, uint64_t replica);
+void agent_regions_close(struct agent *agent);
 
 /* control.c */
 struct agent_word {

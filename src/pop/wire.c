@@ -100,30 +100,6 @@ bool wire_blocked(const struct wire *wire)
 
 /* ---- from the supervisor --------------------------------------------------------------------- */
 
-static void region_keep(struct agent *agent, const struct message_replica_added *added, int fd)
-{
-    struct err err = {};
-    void *memory;
-    if (map_get_u64(&agent->regions, added->replica))
-        return;
-    if (shm_map(fd, added->output_bytes, false, &memory, &err) < 0) {
-        log_warn("pop", "output region not mapped, ignoring", LOG_S("error", err.message));
-        return;
-    }
-    struct agent_region *region = mem_alloc(sizeof *region);
-    *region = (struct agent_region){ memory, added->output_bytes };
-    (void)map_put_u64(&agent->regions, added->replica, region);
-}
-
-static void region_drop(struct agent *agent, uint64_t replica)
-{
-    struct agent_region *region = map_remove_u64(&agent->regions, replica);
-    if (!region)
-        return;
-    shm_unmap((void *)region->memory, region->bytes);
-    free(region);
-}
-
 static void process_forget(struct agent *agent, struct agent_process *process,
                            const struct message_process *said)
 {
@@ -287,7 +263,7 @@ static void replica_added(struct agent *agent, const struct message_replica_adde
                           size_t fd_count)
 {
     if (fd_count)
-        region_keep(agent, added, fds[0]);
+        agent_region_keep(agent, added, &fds[0]);
     agent_usage_added(agent, added);
     pop_replica_added(&agent->pop, added);
     /* Of an earlier agent, or the gateway was quicker than the supervisor's word came through. */
@@ -382,7 +358,7 @@ void agent_on_supervisor(struct agent *agent, const union message *message, size
     case MESSAGE_REPLICA_EXITED:
         replica_used(agent, &message->as_MESSAGE_REPLICA_EXITED);
         pop_replica_exited(&agent->pop, &message->as_MESSAGE_REPLICA_EXITED);
-        region_drop(agent, message->as_MESSAGE_REPLICA_EXITED.replica);
+        agent_region_drop(agent, message->as_MESSAGE_REPLICA_EXITED.replica);
         break;
     case MESSAGE_REPLICA_WALLS:
         replica_walls(agent, &message->as_MESSAGE_REPLICA_WALLS);
