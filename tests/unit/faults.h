@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * faults.h -- a disk that fails when it is told to, for tests that link faults.c: it stands before
- * the C library's calls, for SQLite as well.
+ * the C library's calls, for SQLite as well. Of mmap it has SQLite's alone: faults_maps.h has the
+ * tables, regions and arenas that processes share.
  *
  *     for (long n = 1, more = 1; more; n += FAULT_STEP) {   the n-th call of a kind fails
  *         faults_arm(FAULT_SYNC, n, FAULT_ONCE, EIO);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Replicas and arenas for which the gateway finds no memory when it hears of them. */
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <cmocka.h> /* after the above */
 
 #include "base/err.h"
@@ -12,6 +14,7 @@
 #include "gateway_case.h"
 #include "soon.h"
 #include "sys/channel.h"
+#include "sys/fd.h"
 
 /* Every loop has that table, and so the main thread all that was said before. */
 static void table_served(struct world *world, uint64_t number)
@@ -186,6 +189,94 @@ static void test_nonsense_is_not_tried_again(void **state)
     end(&world);
 }
 
+/* ---- each map in turn ----------------------------------------------------------------- */
+
+/* One that waits for memory as long as a test may take. */
+static struct world_endpoint patient(void)
+{
+    struct world_endpoint endpoint = case_digits;
+
+    endpoint.queue_timeout_ms = endpoint.queue_cold_ms = 30'000;
+    return endpoint;
+}
+
+/* What the supervisor does meanwhile. */
+static void supervise(struct world *world, struct fake *fake)
+{
+    union message asked, arena = { .as_MESSAGE_ARENA = MESSAGE_INIT(MESSAGE_ARENA) };
+    int fds[CHANNEL_FDS_MAX];
+    size_t size, fd_count;
+    struct err err;
+
+    arena.as_MESSAGE_ARENA.revision = WORLD_REVISION(0, 1);
+    arena.as_MESSAGE_ARENA.bytes = WORLD_ARENA_BYTES;
+    while (channel_receive(world->supervisor, &asked, sizeof asked, &size, fds, &fd_count, &err) ==
+           1) {
+        if (asked.head.type == MESSAGE_REPLICA_LOOK)
+            fake_walls(world, fake);
+        if (asked.head.type == MESSAGE_ARENA_WANT)
+            world_send(world, &arena, &world->arena_fd, 1);
+    }
+}
+
+static void ask_and_supervise(struct world *world, struct fake *fake)
+{
+    static const char request[] = "POST /v2/models/digits/infer HTTP/1.1\r\nHost: localhost\r\n"
+                                  "Content-Length: %zu\r\n\r\n%s";
+    int fd = world_connect(world);
+
+    assert_true(dprintf(fd, request, sizeof CASE_ROW - 1, CASE_ROW) > 0);
+    struct pollfd polled[] = { { fd, POLLIN, 0 }, { channel_fd(world->supervisor), POLLIN, 0 } };
+    do {
+        assert_true(poll(polled, 2, 10'000) > 0);
+        supervise(world, fake);
+    } while (!polled[0].revents);
+    struct reply reply = world_read(fd);
+    case_answer(&reply, 200, "\"data\":[2]");
+    reply_free(&reply);
+    fd_close(&fd);
+}
+
+/* A table, the two regions of a replica, an arena; false: there is no n-th. */
+static bool served_though_the_nth_fails(long n, long count)
+{
+    struct faults_maps_kept before = faults_maps_kept();
+    struct world_endpoint endpoint = patient();
+    struct world world = {};
+    struct fake fake = {};
+    union message message = {};
+
+    world_start(&world, 1);
+    world_table(&world, 1, NULL, 0);
+    world_go(&world);
+    fake_prepare(&world, &fake, 7, WORLD_REVISION(0, 1));
+    soon_begin(GATEWAY_AGAIN_MS);
+    faults_maps_arm(n, count);
+    world_table(&world, 2, &endpoint, 1);
+    fake_begin(&world, &fake, endpoint.concurrency);
+    while (message.as_MESSAGE_TABLE_SERVED.number != 2)
+        world_expect(&world, true, MESSAGE_TABLE_SERVED, &message);
+    ask_and_supervise(&world, &fake);
+    bool came = faults_maps_end();
+    case_end(&world, &fake);
+    faults_maps_kept_check(before);
+    return came;
+}
+
+static void test_whichever_map_fails(void **state)
+{
+    static const long counts[] = { 1, 3 };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        long n = 1;
+        while (served_though_the_nth_fails(n, counts[i]))
+            n++;
+        print_message("  %ld maps, %ld at a time\n", n - 1, counts[i]);
+        assert_int_equal(n, 5);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -194,6 +285,7 @@ int main(void)
         cmocka_unit_test(test_drained_before_there_is_memory),
         cmocka_unit_test(test_ends_before_there_is_memory),
         cmocka_unit_test(test_nonsense_is_not_tried_again),
+        cmocka_unit_test(test_whichever_map_fails),
     };
     return cmocka_run_group_tests_name("gateway_memory", tests, first_loop, NULL);
 }

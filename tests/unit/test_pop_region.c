@@ -219,6 +219,38 @@ static void test_nonsense_is_not_tried_again(void **state)
     faults_maps_kept_check(before);
 }
 
+static bool ready_though_the_nth_fails(long n, long count)
+{
+    enum { REPLICAS = 4 };
+    struct faults_maps_kept before = faults_maps_kept();
+    struct scene scene;
+
+    scene_begin(&scene);
+    faults_maps_arm(n, count);
+    for (uint64_t i = 1; i <= REPLICAS; i++)
+        added(&scene, i);
+    while (looked(&scene) < REPLICAS)
+        loop_run_once(scene.agent->loop, false);
+    bool came = faults_maps_end();
+    assert_int_equal(scene.agent->regions.count, REPLICAS);
+    scene_end(&scene);
+    faults_maps_kept_check(before);
+    return came;
+}
+
+static void test_whichever_map_fails(void **state)
+{
+    (void)state;
+
+    for (long count = 1; count <= 3; count++) {
+        long n = 1;
+        while (ready_though_the_nth_fails(n, count))
+            n++;
+        print_message("  %ld maps, %ld at a time\n", n - 1, count);
+        assert_int_equal(n, 5);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -226,6 +258,7 @@ int main(void)
         cmocka_unit_test(test_the_gateways_word_is_not_lost),
         cmocka_unit_test(test_over_before_there_is_memory),
         cmocka_unit_test(test_nonsense_is_not_tried_again),
+        cmocka_unit_test(test_whichever_map_fails),
     };
     return cmocka_run_group_tests_name("pop_region", tests, first_loop, NULL);
 }
