@@ -38,11 +38,16 @@ static bool ended(const char *text, size_t room)
     return memchr(text, 0, room) != NULL;
 }
 
-/* As a gateway that has gone wrong may have left it. */
+static bool has_id(const struct decision_record *decision, struct slice id)
+{
+    return id.size < sizeof decision->id && memcmp(decision->id, id.data, id.size) == 0 &&
+           decision->id[id.size] == '\0';
+}
+
+/* As a gateway that has gone wrong may have left it; the id apart. */
 static bool right(const struct decision_record *decision)
 {
-    bool good = ended(decision->id, sizeof decision->id) &&
-                ended(decision->country, sizeof decision->country) &&
+    bool good = ended(decision->country, sizeof decision->country) &&
                 ended(decision->why, sizeof decision->why) &&
                 ended(decision->chosen, sizeof decision->chosen) &&
                 decision->pop_count <= DECISION_POPS_MAX;
@@ -56,12 +61,11 @@ static bool row_read(const struct decision_row *row, struct slice id, struct dec
 {
     uint32_t version = atomic_load(&row->version);
 
-    if (version == 0 || version & 1 || id.size >= sizeof row->decision.id ||
-        memcmp(row->decision.id, id.data, id.size) != 0 || row->decision.id[id.size])
+    if (version == 0 || version & 1 || !has_id(&row->decision, id))
         return false;
     struct decision_record copy = row->decision;
     atomic_thread_fence(memory_order_acquire);
-    if (atomic_load(&row->version) != version || !right(&copy) || !slice_is(id, copy.id))
+    if (atomic_load(&row->version) != version || !right(&copy) || !has_id(&copy, id))
         return false;
     *ret = copy;
     return true;

@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <cmocka.h> /* after the four above */
 
+#include "base/arena.h"
 #include "base/err.h"
 #include "contract/watch.h"
 
@@ -72,6 +73,73 @@ static void test_begins(void **state)
     }
 }
 
+static void test_begins_is_read_as_it_was_written(void **state)
+{
+    static const struct watch_begins rows[] = { { 255, true },
+                                                { 255, false },
+                                                { UINT64_MAX, true } };
+    struct arena *arena = arena_new();
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct watch_begins begins;
+        struct err err;
+        assert_int_equal(watch_begins_read(watch_begins_json(arena, &rows[i]), &begins, &err), 0);
+        assert_true(begins.epoch == rows[i].epoch && begins.resumed == rows[i].resumed);
+    }
+    arena_free(arena);
+}
+
+static void test_synced(void **state)
+{
+    static const struct {
+        const char *json;
+        size_t count;
+        bool good;
+        uint64_t uids[2];
+    } rows[] = {
+        { "{\"uids\":[]}", 0, true, {} },
+        { "{\"uids\":[7]}", 1, true, { 7 } },
+        { "{\"uids\":[0,18446744073709551615],\"more\":1}", 2, true, { 0, UINT64_MAX } },
+        { "{\"uids\":[7,-1]}", 0, false, {} },
+        { "{\"uids\":[1.5]}", 0, false, {} },
+        { "{\"uids\":[\"7\"]}", 0, false, {} },
+        { "{\"uids\":7}", 0, false, {} },
+        { "{}", 0, false, {} },
+        { "[7]", 0, false, {} },
+        { "", 0, false, {} },
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct arena *arena = arena_new();
+        struct watch_synced synced = {};
+        struct err err;
+        print_message("  '%s'\n", rows[i].json);
+        assert_int_equal(watch_synced_read(arena, slice_of(rows[i].json), &synced, &err) == 0,
+                         rows[i].good);
+        assert_int_equal(synced.uid_count, rows[i].count);
+        for (size_t k = 0; k < synced.uid_count; k++)
+            assert_true(synced.uids[k] == rows[i].uids[k]);
+        arena_free(arena);
+    }
+}
+
+static void test_synced_is_read_as_it_was_written(void **state)
+{
+    static const uint64_t uids[] = { 1, 17, UINT64_MAX };
+    struct arena *arena = arena_new();
+    (void)state;
+    for (size_t count = 0; count <= 3; count++) {
+        struct watch_synced told = { uids, count }, synced;
+        struct err err;
+        assert_int_equal(watch_synced_read(arena, watch_synced_json(arena, &told), &synced, &err),
+                         0);
+        assert_int_equal(synced.uid_count, count);
+        for (size_t i = 0; i < count; i++)
+            assert_true(synced.uids[i] == uids[i]);
+    }
+    arena_free(arena);
+}
+
 static void test_decisions(void **state)
 {
     static const struct {
@@ -104,6 +172,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_marks),
         cmocka_unit_test(test_begins),
+        cmocka_unit_test(test_begins_is_read_as_it_was_written),
+        cmocka_unit_test(test_synced),
+        cmocka_unit_test(test_synced_is_read_as_it_was_written),
         cmocka_unit_test(test_decisions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
