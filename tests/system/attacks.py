@@ -5,6 +5,7 @@ which ways of building the worker it may get through: no wall that stands agains
 The last step's success is the breach. `{name}` is filled in by the test: another replica's pid and
 model, a listener of this process, its shared memory."""
 import collections
+import signal
 import struct
 
 WHOLE, NO_SECCOMP, NO_SPACES = "misbehave", "without-seccomp", "without-namespaces"
@@ -13,10 +14,10 @@ WAYS = (WHOLE, NO_SECCOMP, NO_SPACES, SPACES_ALONE, LANDLOCK_ALONE)
 TITLES = ("all walls", "without seccomp", "without namespaces", "namespaces alone",
           "Landlock alone")
 
-Attack = collections.namedtuple("Attack", "aim what steps through alone breach",
-                                defaults=((), False, ()))
+Attack = collections.namedtuple("Attack", "aim what steps through alone breach sent",
+                                defaults=((), False, (), None))
 # alone: seccomp alone stands against it; it is not tried without. breach: errnos that say that it
-# was allowed and failed for another reason.
+# was allowed and failed for another reason. sent: the signal that shows the parent that it was.
 
 
 def attack(aim, what, *steps, **more):
@@ -138,6 +139,10 @@ ATTACKS = [
            through=(SPACES_ALONE, LANDLOCK_ALONE)),
     attack(SIGNALS, "by a pidfd", "call pidfd_open {victim} 0",
            "call pidfd_send_signal r 0 0 0", through=(SPACES_ALONE, LANDLOCK_ALONE)),
+    attack(SIGNALS, "by a descriptor's owner (F_SETOWN)", "call fcntl 2 8 {parent}",
+           "own-pipe {parent} 0", through=(SPACES_ALONE, LANDLOCK_ALONE), sent=signal.SIGIO),
+    attack(SIGNALS, "likewise one of its choice (F_SETSIG)", "call fcntl 2 10 12",
+           "own-pipe {parent} 12", through=(SPACES_ALONE, LANDLOCK_ALONE), sent=signal.SIGUSR2),
     attack(OWN, "opening it to write", "call openat -100 s:model 1"),
     attack(OWN, "opening it to cut it", "call openat -100 s:model 513"),
     attack(OWN, "truncate", "call truncate s:model 0"),

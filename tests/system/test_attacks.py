@@ -108,6 +108,20 @@ def targets(base):
         }
 
 
+@contextlib.contextmanager
+def heard():
+    """Signals of ATTACKS that come to this process: the kernel has sent them by then to whoever is
+    told of the attack's end."""
+    signals, before = [], {}
+    for number in {attack.sent for attack in ATTACKS if attack.sent}:
+        before[number] = signal.signal(number, lambda number, _: signals.append(number))
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def end_of(replica):
     """How it died of what it tried."""
     status = replica.wait_status
@@ -131,6 +145,8 @@ def outcome_of(replica, attack, names):
             return "through"
         if not re.fullmatch(r"-?\d+", said):
             return said
+    if attack.sent:
+        return "through" if attack.sent in names["heard"] else "not sent"
     most = attacks.MADE_AT_MOST.get(attack.steps[-1].split()[0])
     return f"at most {most}" if most and int(said) <= most else "through"
 
@@ -183,9 +199,9 @@ def try_all(template, base, way):
     """What each attack came to; fails when one gets through that may not."""
     seen, through = {}, []
     folder = base / "own"
-    with targets(base) as names, clone(
+    with targets(base) as names, heard() as signals, clone(
             template, base / "victim", **another_user()) as victim:
-        names.update(victim=victim.ready().pid, template=template.process.pid)
+        names.update(victim=victim.ready().pid, template=template.process.pid, heard=signals)
         for attack in ATTACKS:
             if SANITIZED and attack.what == "malloc":
                 continue  # its own allocator ends the process, not the limit
