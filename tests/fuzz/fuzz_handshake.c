@@ -5,8 +5,10 @@
  *
  * An input is records: what, how many bytes (16 bits), and those. A message comes as it is, or as
  * edits of a right one made here, which grows with the structs: three bytes of where, one to be
- * there. Whatever comes, a child is adopted once, for a replica that was being cloned, and what is
- * kept of the words ends within its room; a command that is obeyed is within its bounds.
+ * there. Behind them a command may say its number of descriptors, and before that how many bytes
+ * are cut from its end. Whatever comes, a child is adopted once, for a replica that was being
+ * cloned, and what is kept of the words ends within its room; a command that is obeyed is within
+ * its bounds.
  */
 #include <assert.h>
 #include <fcntl.h>
@@ -23,7 +25,16 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum what { RAW_MESSAGE, EDITED_HELLO, EDITED_CLONED, WANTED, TIME_PASSES, EDITED_COMMAND, WHATS };
+enum what {
+    RAW_MESSAGE,
+    EDITED_HELLO,
+    EDITED_CLONED,
+    WANTED,
+    TIME_PASSES,
+    EDITED_COMMAND,
+    EDITED_COMMAND_1, /* of version 1, which ends earlier */
+    WHATS
+};
 enum { REPLICAS = 4, RECORD_HEAD = 3, EDIT = 4 };
 
 static struct world {
@@ -77,6 +88,7 @@ static void hear(struct core_process *process, const void *bytes, size_t size, c
     assert(process->role == ROLE_TEMPLATE && size <= sizeof command);
     memcpy(&command, bytes, size);
     assert(!command_fault(&command, size, fd_count));
+    assert(command.version == process->contract);
 }
 
 static bool writable(struct core_process *, void *)
@@ -280,13 +292,13 @@ static void say_cloned(const uint8_t *data, size_t size)
     say(&cloned, sizeof cloned);
 }
 
-static void obey(const uint8_t *data, size_t size)
+static void obey(uint32_t version, const uint8_t *data, size_t size)
 {
     enum { SLOTS = 2, SLOT_BYTES = 16384 };
     struct perigee_clone clone = {
         .magic = PERIGEE_WORKER_MAGIC,
         .message = PERIGEE_CLONE,
-        .version = PERIGEE_WORKER_VERSION,
+        .version = version,
         .loops = 1,
         .lanes = 2,
         .slots = SLOTS,
@@ -300,13 +312,18 @@ static void obey(const uint8_t *data, size_t size)
         .batch_max = 1,
         .model_file = "model.onnx",
     };
+    size_t whole = version == 1 ? PERIGEE_CLONE_BYTES_1 : sizeof clone;
     size_t fd_count = size % EDIT ? data[size - 1] : PERIGEE_FD_PIPES + 2;
-    edit(&clone, sizeof clone, data, size);
-    const char *fault = command_fault(&clone, sizeof clone, fd_count);
+    size_t cut = size % EDIT > 1 ? data[size - 2] : 0;
+    edit(&clone, whole, data, size);
+    memset((char *)&clone + whole - cut, 0, cut); /* as a template receives it */
+    const char *fault = command_fault(&clone, whole - cut, fd_count);
     if (fault) {
-        assert(fault[0] && (size >= EDIT || fd_count != PERIGEE_FD_PIPES + 2));
+        assert(fault[0] && (size >= EDIT || fd_count != PERIGEE_FD_PIPES + 2 || cut));
         return;
     }
+    assert(clone.version == 1 ? whole - cut == PERIGEE_CLONE_BYTES_1 : whole - cut == sizeof clone);
+    assert(clone.version > 1 || (clone.group == PERIGEE_GROUP_NONE && clone.groups == 0));
     assert(clone.loops >= 1 && clone.lanes <= PERIGEE_LANES_MAX);
     assert(clone.groups <= PERIGEE_GROUPS_MAX && clone.slots <= PERIGEE_SLOTS_MAX);
     assert(fd_count == PERIGEE_FD_PIPES + clone.lanes + clone.groups);
@@ -332,7 +349,10 @@ static void record(enum what what, const uint8_t *data, size_t size)
         (void)env_timers_run(&world.timers, world.now_ns);
         break;
     case EDITED_COMMAND:
-        obey(data, size);
+        obey(PERIGEE_WORKER_VERSION, data, size);
+        break;
+    case EDITED_COMMAND_1:
+        obey(1, data, size);
         break;
     default:
         say(data, size);
