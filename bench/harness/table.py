@@ -2,6 +2,8 @@
 """From rounds to rows: medians, quartiles, ratios of one round's figures, and what is refused."""
 import statistics
 
+from harness import steady
+
 SPREAD_MAX = 0.20
 KEYS = ("p50_us", "p99_us", "rps", "cpu_us")
 TITLES = {"p50_us": "p50", "p99_us": "p99", "rps": "req/s", "cpu_us": "CPU"}
@@ -19,56 +21,62 @@ def spread(numbers):
     return (high - low) / middle if middle else 0
 
 
-def column(rounds, key):
-    return [one[key] for one in rounds]
+def column(rounds, key, which=None):
+    return [one[key] for i, one in enumerate(rounds) if which is None or i in which]
 
 
-def ratios(figures, server, against, key):
-    """Of each round: the two were measured one after the other."""
-    pairs = zip(column(figures[server], key), column(figures[against], key))
+def ratios(figures, server, against, key, which=None):
+    """Of each round (`which`: of those): the two were measured one after the other."""
+    pairs = zip(column(figures[server], key, which), column(figures[against], key, which))
     return [mine / theirs for mine, theirs in pairs if theirs]
-
-
-def moved(figures, against, key):
-    """The spread of what is divided by, where it is more than may be; else None."""
-    found = spread(column(figures[against], key))
-    return found if found > SPREAD_MAX else None
 
 
 HEAD = (f"{'  server':<13}{'p50 us':>10}{'p99 us':>10}{'req/s':>9}{'CPU us':>9}{'+-':>5}"
         f"{'p50 x':>8}{'req/s x':>8}{'CPU x':>8}")
 
 
-def rows(case, figures):
-    """One row a server, of a case's rounds."""
+def rows(case, figures, asked):
+    """One row a server, of the rounds that count; where too few do, of all, without a ratio."""
     for server, rounds in figures.items():
-        row = {"case": case.name, "server": server, "rounds": rounds, "spread": {}}
+        row = {"case": case.name, "server": server, "rounds": rounds, "spread": {}, "set_aside": {}}
         for key in KEYS:
-            low, row[key], high = quartiles(column(rounds, key))
+            which = steady.rounds(figures, "nginx", key)
+            row["set_aside"][key] = [i for i in range(len(rounds)) if i not in which]
+            if len(which) < asked:
+                which = None
+            low, row[key], high = quartiles(column(rounds, key, which))
             row["spread"][key] = [low, high]
-        for key in ("p50_us", "rps", "cpu_us"):
-            if server in ("nginx", "in-process") or "nginx" not in figures:
-                continue
-            unsteady = moved(figures, "nginx", key)
-            row[f"{key}_ratio"] = None if unsteady else statistics.median(
-                ratios(figures, server, "nginx", key))
-            row[f"{key}_moved"] = unsteady
+            if key in steady.KEYS and server not in steady.FLOORS and "nginx" in figures:
+                row[f"{key}_ratio"] = statistics.median(
+                    ratios(figures, server, "nginx", key, which)) if which else None
         yield row
 
 
-def show_case(case, figures, notes):
+def set_aside(figures, asked):
+    """Lines on the rounds of a case that do not count, and on what is refused for that."""
+    aside, refused = [], []
+    for key in steady.KEYS:
+        done, count = len(figures["nginx"]), len(steady.rounds(figures, "nginx", key))
+        if count < done:
+            aside.append(f"{done - count} for {TITLES[key]}")
+        if count < asked:
+            refused.append(f"refused: no ratio of {TITLES[key]}: {count} of the {asked} rounds "
+                           "that it takes")
+    far = f"nginx was more than {steady.APART_MAX:.0%} from its median"
+    return [f"set aside, as {far}:", f"  of {len(figures['nginx'])} rounds {', '.join(aside)}",
+            *refused] if aside else []
+
+
+def show_case(case, figures, notes, asked):
     print(f"{case.name}")
-    for row in rows(case, figures):
+    for row in rows(case, figures, asked):
         cells = "".join(f"{show_ratio(row, key):>{width}}" for key, width in
                         (("p50_us", 8), ("rps", 8), ("cpu_us", 8)))
-        unsteady = spread(column(figures[row["server"]], "p50_us"))
+        low, high = row["spread"]["p50_us"]
+        apart = (high - low) / row["p50_us"] if row["p50_us"] else 0
         print(f"  {row['server']:<11}{row['p50_us']:>10.1f}{row['p99_us']:>10.1f}{row['rps']:>9.0f}"
-              f"{row['cpu_us']:>9.1f}{unsteady:>5.0%}{cells}".rstrip())
-    for key in ("p50_us", "rps", "cpu_us"):
-        if "nginx" in figures and (unsteady := moved(figures, "nginx", key)):
-            print(f"  refused: no ratio of {TITLES[key]}: nginx's own moved by {unsteady:.0%} "
-                  "between its quartiles")
-    for note in notes:
+              f"{row['cpu_us']:>9.1f}{apart:>5.0%}{cells}".rstrip())
+    for note in [*(set_aside(figures, asked) if "nginx" in figures else ()), *notes]:
         print(f"  {note}")
     print(flush=True)
 
@@ -82,8 +90,8 @@ def show_ratio(row, key):
 
 # --- the bars ------------------------------------------------------------------------------------
 
-def judge(bar, figures, absent):
-    """One row of the table of bars."""
+def judge(bar, figures, absent, asked):
+    """One row of the table of bars; `asked`: so many rounds must count."""
     row = {"case": bar.case, "what": f"{bar.server} {TITLES[bar.key]} / {bar.against}",
            "wanted": f"{bar.sign} {bar.value:g}", "bar": bar.value, "sign": bar.sign,
            "measured": None, "quartiles": None}
@@ -92,10 +100,12 @@ def judge(bar, figures, absent):
     if missing:
         row["met"] = absent.get((bar.case, missing[0]), "not measured")
         return row
-    if unsteady := moved(case, bar.against, bar.key):
-        row["met"] = f"refused: +-{unsteady:.0%}"
+    which = steady.rounds(case, bar.against, bar.key)
+    if len(which) < asked:
+        row["met"] = f"refused: {len(which)} of {asked}"
         return row
-    low, row["measured"], high = quartiles(ratios(case, bar.server, bar.against, bar.key))
+    row["rounds"] = len(which)
+    low, row["measured"], high = quartiles(ratios(case, bar.server, bar.against, bar.key, which))
     row["quartiles"] = [low, high]
     reached = (row["measured"] <= bar.value if bar.sign == "<=" else row["measured"] >= bar.value)
     row["met"] = "yes" if reached else "NO"
