@@ -15,7 +15,10 @@
 #include "io/loop.h"
 #include "pop/agent.h"
 #include "pop_world.h"
+#include "soon.h"
 #include "sys/shm.h"
+
+enum { AGAIN_MS = 1000 };
 
 static struct {
     unsigned without_memory; /* so many more find none */
@@ -69,13 +72,15 @@ static void test_a_table_without_memory_is_published_later(void **state)
     agent->loop = loop_new();
     pop_init(&agent->pop, &world.env, 1, &effects, &world);
     agent->gone = agent->pop.sure = true;
+    soon_begin(AGAIN_MS);
     seen.without_memory = 2;
     agent->table_dirty = true;
     agent_publish_soon(agent);
     while (!seen.sent)
-        loop_run_once(agent->loop, true);
+        loop_run_once(agent->loop, false);
     assert_int_equal(seen.tried, 3);
-    assert_int_equal(seen.number, 1); /* those before are no table */
+    assert_int_equal(soon_count(), 2); /* not at once */
+    assert_int_equal(seen.number, 1);  /* those before are no table */
     assert_int_equal(seen.kept, 1);
     assert_false(agent->table_dirty);
     /* A change meanwhile is in the one that is tried again. */
@@ -85,9 +90,10 @@ static void test_a_table_without_memory_is_published_later(void **state)
     assert_true(agent->table_dirty);
     agent_publish_soon(agent);
     while (seen.sent < 2)
-        loop_run_once(agent->loop, true);
+        loop_run_once(agent->loop, false);
     assert_int_equal(seen.number, 2);
     assert_int_equal(seen.tried, 5);
+    assert_int_equal(soon_count(), 3);
     agent_publish_close(agent);
     pop_deinit(&agent->pop);
     loop_free(agent->loop);
