@@ -9,6 +9,7 @@ import pathlib
 import select
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import time
@@ -546,9 +547,10 @@ def now_ns():
 
 
 def reachable(folder):
-    """A folder for replicas, which have uids of their own: pytest makes it 0700."""
+    """A folder for replicas, which have uids of their own: pytest makes it 0700. Nothing is taken
+    from anybody: where --basetemp lies in /tmp that is one of these."""
     for part in (folder, *folder.parents[:2]):
-        part.chmod(0o755)
+        part.chmod(stat.S_IMODE(part.stat().st_mode) | 0o055)
     return folder
 
 
