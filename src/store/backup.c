@@ -184,15 +184,12 @@ static int archive_key(struct job *job, struct err *err)
 
 static int archive_all(struct job *job, struct err *err)
 {
-    uint64_t keys = 0;
     int r = digest_database(job, err);
     if (r == 0)
         r = tar_write_bytes(job->tar_fd, HEAD_NAME, head_text(job), job->now_ns / 1'000'000'000,
                             err);
     if (r == 0)
         r = archive_file(job, path_of(job, job->aside, STORE_FILE), STORE_FILE, err);
-    if (r == 0)
-        r = archive_folder(job, job->home, "keys", &keys, err);
     if (r == 0 && job->with_key)
         r = archive_key(job, err);
     if (r == 0)

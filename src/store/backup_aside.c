@@ -79,8 +79,7 @@ static void sweep_asides(struct job *job, const char *what)
 
 int job_aside(struct job *job, const char *what, struct err *err)
 {
-    static const char *const folders[] = { "control", "keys", "blobs", "blobs/sha256",
-                                           "blobs/sha512" };
+    static const char *const folders[] = { "control", "blobs", "blobs/sha256", "blobs/sha512" };
     fd_close(&job->aside_fd); /* of a try before this one */
     sweep_asides(job, what);
     job->aside = arena_format(job->arena, "%s/%s-%d", job->home, what, (int)getpid());

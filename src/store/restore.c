@@ -119,11 +119,8 @@ static int read_head(struct job *job, struct tar_reader *reader, struct err *err
 
 static bool name_known(const char *name)
 {
-    const char *slash = strrchr(name, '/');
     if (strcmp(name, STORE_FILE) == 0 || strcmp(name, SEAL_KEY_FILE) == 0)
         return true;
-    if (strncmp(name, "keys/", 5) == 0)
-        return slash == name + 4 && slash[1] != '.';
     char digest[DIGEST_TEXT_MAX];
     enum digest_kind kind;
     return blob_name(name, digest, &kind);
@@ -304,8 +301,6 @@ static int take_place(struct job *job, struct err *err)
     if (r == 0)
         r = move_folder(job, "blobs/sha512", err);
     if (r == 0)
-        r = move_folder(job, "keys", err);
-    if (r == 0)
         r = make_folder(path_of(job, job->home, "control"), err);
     if (r == 0)
         r = move_key(job, err);
@@ -346,8 +341,7 @@ int store_restore_end(const char *home, struct err *err)
 /* From the rename on the restore counts: whoever opens the home next ends it, should we not. */
 static int commit(struct job *job, struct err *err)
 {
-    static const char *const folders[] = { "control",      "keys",  "blobs/sha256",
-                                           "blobs/sha512", "blobs", "" };
+    static const char *const folders[] = { "control", "blobs/sha256", "blobs/sha512", "blobs", "" };
     const char *ready = path_of(job, job->home, STORE_RESTORE_READY);
     int r = 0;
     for (size_t i = 0; i < sizeof folders / sizeof *folders && r == 0; i++)
