@@ -2,6 +2,7 @@
 """Upstreams for tests: bytes by a script over real sockets, or aiohttp's server on a thread."""
 import asyncio
 import contextlib
+import json
 import queue
 import socket
 import threading
@@ -179,3 +180,35 @@ def serving(answer):
             if answer(connection, request) is False:
                 return
     return serve
+
+
+def deploy(perigee, name, upstream, *flags, status=0):
+    return perigee.cli("deploy", name, "--upstream", upstream.url, *flags, status=status)
+
+
+def get(host, path="/", *headers, method="GET", version="HTTP/1.1"):
+    return "\r\n".join([f"{method} {path} {version}", f"Host: {host}", *headers]) + "\r\n\r\n"
+
+
+def post(host, path, body, *headers):
+    return get(host, path, f"Content-Length: {len(body)}", *headers, method="POST") + body
+
+
+@contextlib.contextmanager
+def scripted(perigee, name, serve, *flags):
+    """An endpoint whose upstream is a script; the probes' connections are closed by it as well."""
+    upstream = Scripted(serve)
+    try:
+        deploy(perigee, name, upstream, *flags)
+        yield upstream
+        perigee.cli("delete", name, "--yes")
+    finally:
+        upstream.close()
+
+
+def plain(connection, request):
+    connection.send(OK)
+
+
+def spec(name, upstream, **more):
+    return json.dumps({"name": name, "upstream": upstream.url, **more}).encode()
