@@ -7,7 +7,7 @@ import random
 import tempfile
 import unittest
 
-from check_pops import Joined
+from pops_case import Joined
 
 EU = {"AT", "DE", "ES", "FR", "IT", "PL", "SE"}  # those of it that stand here
 PLACES = ["FR", "FR", "DE", "IT", "CH", "NO", "US", "JP", "BR", ""]  # of PoPs

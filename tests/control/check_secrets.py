@@ -8,7 +8,7 @@ import re
 import socket
 import unittest
 
-from check_pops import Joined
+from pops_case import Joined
 from control_role import SECONDS
 
 MACHINE = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]

@@ -6,7 +6,7 @@ import socket
 import unittest
 
 from check_control import Case
-from check_pops import Joined
+from pops_case import Joined
 from control_role import SECONDS
 
 
