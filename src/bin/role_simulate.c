@@ -189,7 +189,7 @@ static double part(uint64_t some, uint64_t all)
 }
 
 struct figures {
-    double mean, p50, p95, p99, below, reached, reached_known, inside, wait, total, cost;
+    double mean, lost, p50, p95, p99, below, reached, reached_known, inside, wait, total, cost;
 };
 
 static struct figures figures_of(const struct edge_result *result)
@@ -198,6 +198,7 @@ static struct figures figures_of(const struct edge_result *result)
     double each = served ? 1 / (double)served : 0;
 
     return (struct figures){ .mean = result->network_ms * each,
+                             .lost = result->lost_ms * each,
                              .p50 = edge_quantile(result->network, 0.5),
                              .p95 = edge_quantile(result->network, 0.95),
                              .p99 = edge_quantile(result->network, 0.99),
@@ -208,6 +209,13 @@ static struct figures figures_of(const struct edge_result *result)
                              .wait = (result->wait_ms + result->cold_ms) * each,
                              .total = result->total_ms * each,
                              .cost = result->cost * each * 1e6 }; /* of a million */
+}
+
+/* Of the requests that the oracle serves under 50 ms: what is left of a world that has no room for
+ * all, nobody serves. */
+static double of_oracle(const struct edge_result *result, const struct edge_result *oracle)
+{
+    return part(result->did_50, oracle->did_50);
 }
 
 /* 80 columns wide. */
@@ -242,12 +250,13 @@ static void scenario_print(struct simulation *simulation, enum edge_scenario sce
            ours->retried);
     if (simulation->world->options.resolvers > 0)
         printf(", %.1f %% asked DNS", part(ours->asked, ours->requests) * 100);
-    fputs(")\n", stdout);
+    printf(")\n(perigee's COULD is %.2f %% of the oracle's)\n",
+           of_oracle(ours, &results[EDGE_ORACLE]) * 100);
     if (scenario == EDGE_FAILURE) {
         printf("(perigee's COULD but for the first %.0f s after the deaths: %.2f;\n"
-               " the last try at a dead PoP came %.1f s after them)\n",
+               " the last try at a dead PoP came %.1f s after them; %.2f of MEAN went there)\n",
                edge_known_s(simulation->world), figures_of(ours).reached_known * 100,
-               ours->dead_for_s);
+               ours->dead_for_s, figures_of(ours).lost);
         simulate_failed_print(cli, simulation->world);
     }
     for (size_t i = 0; scenario == EDGE_HEALTHY && i < CLOUDS; i++) {
@@ -298,18 +307,21 @@ static void tables_print(struct simulation *simulation)
 
 /* ---- JSON ------------------------------------------------------------------------------------ */
 
-static void way_json(struct json_writer *w, const struct edge_result *result)
+static void way_json(struct json_writer *w, const struct edge_result *result,
+                     const struct edge_result *oracle)
 {
     struct figures f = figures_of(result);
 
     json_object_begin(w);
     json_member_u64(w, "requests", result->requests);
     json_member_double(w, "network_mean_ms", f.mean);
+    json_member_double(w, "lost_mean_ms", f.lost);
     json_member_double(w, "network_p50_ms", f.p50);
     json_member_double(w, "network_p95_ms", f.p95);
     json_member_double(w, "network_p99_ms", f.p99);
     json_member_double(w, "under_50_ms", f.below);
     json_member_double(w, "under_50_ms_of_could", f.reached);
+    json_member_double(w, "under_50_ms_of_oracle", of_oracle(result, oracle));
     json_member_double(w, "under_50_ms_of_could_once_known", f.reached_known);
     json_member_double(w, "in_jurisdiction", f.inside);
     json_member_double(w, "wait_mean_ms", f.wait);
@@ -365,7 +377,8 @@ static int json_write(struct simulation *simulation)
         json_object_begin(&w);
         for (size_t way = 0; way < EDGE_WAYS; way++) {
             json_key(&w, (const char *[]){ "nearest", "geography", "perigee", "oracle" }[way]);
-            way_json(&w, &simulation->all->result[i][way]);
+            way_json(&w, &simulation->all->result[i][way],
+                     &simulation->all->result[i][EDGE_ORACLE]);
         }
         if (i == EDGE_FAILURE) {
             json_key(&w, "failed");

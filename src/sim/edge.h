@@ -116,6 +116,7 @@ struct edge_result {
     uint64_t could_50_known; /* the same two, but for edge_known_s() after PoPs died */
     uint64_t did_50_known;
     double network_ms;                  /* sums: round trips, with what went astray */
+    double lost_ms;                     /* of them, with PoPs that were dead */
     double wait_ms, cold_ms;            /* for a place; for a replica to start */
     double total_ms;                    /* of all that, and the service */
     double cost;                        /* price times seconds of service */

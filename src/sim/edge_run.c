@@ -328,6 +328,7 @@ static void count_in(struct edge_state *state, const struct edge_request *reques
     result->network[bucket_of(network_ms)]++;
     result->delay[bucket_of(network_ms + wait_ms + cold_ms)]++;
     result->network_ms += network_ms;
+    result->lost_ms += request->lost_ms;
     result->wait_ms += wait_ms;
     result->cold_ms += cold_ms;
     result->total_ms += network_ms + wait_ms + cold_ms + request->service_s * 1000;

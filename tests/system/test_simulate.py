@@ -108,6 +108,14 @@ def test_which_pops_fail(sites):
     assert two == ("by name", ["tokyo", "lagos"])
     how, two = failed(sites, "--failing", "largest", "--failures", 2)
     assert how == "the largest" and len(set(two)) == 2 and two[0] == "tokyo"
+    told = alone("simulate", "--sites", sites, *QUICK, "--failing", "largest", "--failures", 2,
+                 "--scenario", "failures", "--json").stdout
+    ways = json.loads(told)["scenarios"]["failures"]
+    ours, oracle = ways["perigee"], ways["oracle"]
+    assert oracle["under_50_ms_of_oracle"] == 1 and oracle["lost_mean_ms"] == 0
+    assert ours["under_50_ms_of_oracle"] == pytest.approx(
+        ours["under_50_ms_of_could"] / oracle["under_50_ms_of_could"])
+    assert 0 < ours["lost_mean_ms"] < ours["network_mean_ms"]
     how, by_chance = failed(sites, "--failures", 3)
     assert how == "by chance" and len(set(by_chance)) == 3
     assert failed(sites, "--failures", 3, "--failing", "chance") == (how, by_chance)

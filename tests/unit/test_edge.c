@@ -214,6 +214,8 @@ static void test_close_to_the_oracle_and_never_where_it_may_not_be(void **state)
                           total(&ways[EDGE_NEAREST]));
             assert_int_equal(ways[EDGE_OURS].outside, 0);
             assert_int_equal(ways[EDGE_ORACLE].outside, 0);
+            assert_true(ways[EDGE_ORACLE].lost_ms == 0);
+            assert_int_equal(ways[EDGE_OURS].lost_ms > 0, i == EDGE_FAILURE);
             assert_int_equal(ways[EDGE_GEOGRAPHY].outside, 0);
             assert_true(ways[EDGE_NEAREST].outside > 0);
             assert_true(total(&ways[EDGE_ORACLE]) <= total(&ways[EDGE_OURS]));
@@ -244,6 +246,9 @@ static void test_clients_of_the_dead_try_on(void **state)
     assert_true(near->retried > 1000 && far->retried > 500);
     assert_true(near->retried > far->retried); /* more tries in the same time */
     assert_true(near->network_ms < far->network_ms);
+    assert_true(0 < near->lost_ms && near->lost_ms < far->lost_ms);
+    assert_float_equal(far->network_ms - near->network_ms, far->lost_ms - near->lost_ms,
+                       0.02 * near->network_ms); /* the ways are as long */
     assert_true(near->refused == 0 && far->refused == 0);
     assert_int_equal(near->requests, far->requests);
     uint64_t served[2] = {};
