@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* perigee up: flags and environment (up_flags.c) to what the supervisor is to do (interfaces.md 1
- * and 8). */
+/* perigee up: flags and environment (up_flags.c) to what the supervisor is to do. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
