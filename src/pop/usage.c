@@ -316,6 +316,7 @@ void agent_usage_ready(struct agent *agent, uint64_t id)
         return;
     look(agent, replica, true); /* up to here it was starting */
     meter_ready(&usage->meter, id);
+    usage->soon = true; /* an agent that begins knows it by what is on disk alone */
 }
 
 void agent_usage_ended(struct agent *agent, uint64_t id, uint64_t revision, uint64_t cpu_us)

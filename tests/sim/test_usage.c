@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h> /* after the four above */
 
 #include "base/arena.h"
@@ -18,6 +19,7 @@
 #include "contract/gateway_metrics.h"
 #include "pop/agent.h"
 #include "sim/world.h"
+#include "sys/proc.h"
 
 #define UID ((uint64_t)1 << LEDGER_REVISION_BITS | 1)
 #define MINUTE (61 * ENV_S) /* a window, while control is away */
@@ -29,7 +31,18 @@ struct scene {
     struct agent *agent;
     void *region;
     bool end_told; /* that of REPLICA, to an agent that begins */
+    bool lives;    /* REPLICA is this process, and an agent that begins is told so */
 };
+
+static void replica_told(struct agent *agent)
+{
+    struct message_replica_added added = MESSAGE_INIT(MESSAGE_REPLICA_ADDED);
+    added.replica = REPLICA;
+    added.revision = UID;
+    added.pid = getpid();
+    agent_usage_added(agent, &added);
+    agent_usage_ready(agent, REPLICA);
+}
 
 static void agent_begins(struct scene *s)
 {
@@ -45,6 +58,8 @@ static void agent_begins(struct scene *s)
     agent_usage_open(agent);
     if (s->end_told)
         agent_usage_ended(agent, REPLICA, UID, 700);
+    if (s->lives)
+        replica_told(agent);
     agent_usage_go(agent);
     world_run(s->world, ENV_S);
 }
@@ -149,11 +164,39 @@ static void test_an_end_told_again(void **state)
     assert_int_equal(kept(s).cpu_us, 700);
 }
 
+static uint64_t own_cpu_us(void)
+{
+    uint64_t ns;
+    assert_true(proc_cpu_ns(getpid(), &ns));
+    return ns / 1000;
+}
+
+/* What a replica used until it was ready is known to the next agent a second later, however long a
+ * window is; else all of it until then would count as its start. */
+static void test_a_start_is_known_to_the_next_agent(void **state)
+{
+    struct scene *s = *state;
+    s->lives = true;
+    replica_told(s->agent);
+    world_run(s->world, 3 * ENV_S / 2);
+    uint64_t began_us = own_cpu_us();
+    agent_ends(s);
+    while (own_cpu_us() < began_us + 20'000)
+        ; /* it works, and nobody looks */
+    agent_begins(s);
+    world_run(s->world, MINUTE);
+    struct figures figures = kept(s);
+    assert_true(figures.start_us > 0 && figures.start_us <= began_us);
+    assert_true(figures.cpu_us >= began_us + 20'000);
+    assert_int_equal(figures.starts, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_counts_that_stayed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_an_end_told_again, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_start_is_known_to_the_next_agent, set_up, tear_down),
     };
     if (!getenv("PERIGEE_SIM_LOG"))
         log_level_set(LOG_ERROR + 1);
