@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "io/work.h"
 #include "pop/agent.h"
+#include "pop/images_inside.h"
 #include "replica/engine/container.h"
 #include "store/blobs.h"
 #include "sys/fd.h"
@@ -31,6 +32,7 @@ struct image_fetch {
     struct volumes_make *volumes;  /* likewise */
     struct network_make *network;  /* likewise */
     bool waits;                    /* for the engine */
+    bool kept_out;                 /* nothing there goes to make room for it */
     bool works;                    /* the pool has it */
     atomic_bool ahead;             /* nobody waits for it yet */
     bool hurried;                  /* it was taken back from the pool, to be given to it anew */
@@ -344,8 +346,11 @@ static void on_seen(const struct engine_answer *answer, const struct err *err, v
     (void)answer;
 
     fetch->call = NULL;
-    if (err && err->code == ERR_NOT_FOUND && engine_room(fetch, &why) < 0)
+    if (err && err->code == ERR_NOT_FOUND && engine_room(fetch, &why) < 0) {
+        if (!fetch->kept_out && agent_image_make_room(fetch->agent, fetch->revision))
+            return;
         err = &why;
+    }
     if (!err) {
         /* Perhaps from us, and not noted: who gave it a name keeps it anyway. */
         agent_image_given(fetch->agent, fetch->image->config.digest);
@@ -365,6 +370,19 @@ static void look(struct image_fetch *fetch)
     snprintf(target, sizeof target, "/images/%.*s/json", SLICE_FMT(fetch->image->config.digest));
     fetch->call = engine_ask(fetch->agent->containers.engine, ENGINE_GET, target, (struct slice){},
                              ASK_MS, on_seen, fetch);
+}
+
+void agent_images_room_made(struct agent *agent, uint64_t revision, bool made)
+{
+    struct image_fetch *fetch;
+
+    LIST_EACH (fetch, &agent->containers.fetches, struct image_fetch, link) {
+        if (fetch->revision != revision)
+            continue;
+        fetch->kept_out = !made;
+        look(fetch);
+        return;
+    }
 }
 
 void agent_images_engine(struct agent *agent)

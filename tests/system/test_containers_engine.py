@@ -128,6 +128,36 @@ def test_an_image_that_has_no_room_at_the_engine_is_not_pulled(between, place, s
     assert not between.asked("/images/load") and not place.control.pulls
 
 
+@pytest.mark.root
+def test_an_image_makes_room_for_one_that_the_engine_has_no_room_for(between, place, server,
+                                                                     scratch):
+    """The one that nobody uses goes, though its revision is kept; the one that serves stays. Who
+    asks for the first again has it fetched again."""
+    images = [Image([("server", server, 0o755), ("other", os.urandom(size), 0o644)],
+                    {"Entrypoint": ["/server"]}) for size in (1000, 2000, 3 << 20)]
+
+    def there(image):
+        return place.engine.ask("GET", f"/v1.41/images/{image.digest}/json")[0] == 200
+
+    said = json.loads(between.engine.ask("GET", "/v1.41/info")[1])
+    with small_disk(scratch / "disk", "5m"):
+        said["DockerRootDir"] = str(scratch / "disk")
+        between.instead("/info", answer(json.dumps(said).encode()))
+        place.tell(images[0], spec=warm())
+        place.start(engine=between.path)
+        until("an answer", place.answers)
+        place.tell(images[1], number=2, spec=warm())
+        until("the second", lambda: place.get()[2]["Perigee-Revision"] == "2")
+        until("it alone", lambda: len(place.ours()) == 1)
+        assert there(images[0]) and there(images[1])
+        place.tell(images[2], number=3, spec=warm())
+        assert "has 5 MiB free" in place.failed("the engine's disk")
+        assert not there(images[0]) and there(images[1])
+        place.tell(images[0], number=1, spec=warm())
+        until("the first again", lambda: place.get()[2]["Perigee-Revision"] == "1")
+        assert there(images[0])
+
+
 def test_what_starts_is_asked_by_command_each_period(between, place, server):
     """One costs the engine 90 ms: it is no way to look for what has just begun."""
     ready = {"startup": {"exec": {"command": ["/server", "exit"]}, "period": "5s", "failures": 2}}
