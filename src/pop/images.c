@@ -32,7 +32,8 @@ struct image_fetch {
     struct volumes_make *volumes;  /* likewise */
     struct network_make *network;  /* likewise */
     bool waits;                    /* for the engine */
-    bool kept_out;                 /* nothing there goes to make room for it */
+    bool room;                     /* likewise, for one there that goes to make room for it */
+    bool kept_out;                 /* none there goes */
     bool works;                    /* the pool has it */
     atomic_bool ahead;             /* nobody waits for it yet */
     bool hurried;                  /* it was taken back from the pool, to be given to it anew */
@@ -347,7 +348,9 @@ static void on_seen(const struct engine_answer *answer, const struct err *err, v
 
     fetch->call = NULL;
     if (err && err->code == ERR_NOT_FOUND && engine_room(fetch, &why) < 0) {
-        if (!fetch->kept_out && agent_image_make_room(fetch->agent, fetch->revision))
+        fetch->room = !fetch->kept_out && agent_image_make_room(fetch->agent, fetch->revision);
+        fetch->waits = fetch->room; /* another engine may come meanwhile */
+        if (fetch->room)
             return;
         err = &why;
     }
@@ -366,7 +369,7 @@ static void look(struct image_fetch *fetch)
 {
     char target[256];
 
-    fetch->waits = false;
+    fetch->waits = fetch->room = false;
     snprintf(target, sizeof target, "/images/%.*s/json", SLICE_FMT(fetch->image->config.digest));
     fetch->call = engine_ask(fetch->agent->containers.engine, ENGINE_GET, target, (struct slice){},
                              ASK_MS, on_seen, fetch);
@@ -377,7 +380,7 @@ void agent_images_room_made(struct agent *agent, uint64_t revision, bool made)
     struct image_fetch *fetch;
 
     LIST_EACH (fetch, &agent->containers.fetches, struct image_fetch, link) {
-        if (fetch->revision != revision)
+        if (fetch->revision != revision || !fetch->room)
             continue;
         fetch->kept_out = !made;
         look(fetch);
