@@ -130,8 +130,9 @@ int cmd_wait(struct cli *cli, struct err *err)
     struct control_answer answer;
     int64_t timeout_ms = 0;
     int r = control_wait_timeout(cli, &timeout_ms, err);
-    if (r == 0)
-        r = control_wait_ready(cli, cli->arguments[0], timeout_ms, &answer, err);
+    if (r < 0)
+        return r;
+    r = control_wait_ready(cli, cli->arguments[0], timeout_ms, &answer, err);
     return r < 0 ? r : view_print(cli, answer.json);
 }
 
