@@ -210,7 +210,7 @@ struct answer {       /* as DNS gives it: the drawn PoP and those near it, and t
     uint32_t ttl_s;
 };
 void fleet_answer(struct site *server, const struct ask *ask, struct answer *ret);
-bool fleet_serves(struct site *site, const struct ask *ask); /* also by passing it on */
+bool fleet_serves(struct site *site, const struct ask *ask);  /* also by passing it on */
 bool fleet_ready(const struct site *site, unsigned endpoint); /* a replica is */
 /* Some PoP but `without` (NULL: any) that has a replica may process it. */
 bool fleet_can_serve(struct fleet *fleet, const struct ask *ask, const struct site *without);
