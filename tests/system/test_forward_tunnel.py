@@ -14,7 +14,7 @@ from aiohttp import web
 
 from deadline import DEADLINE, until
 from test_forward import FRENCH, SWISS, Box
-from test_upstream import socket_echo
+from test_upstream_life import socket_echo
 from upstream import Application, Scripted
 
 BIG = 1 << 20
