@@ -91,7 +91,7 @@ static int record_read(MMDB_entry_s *entry, struct mmdb_found *found)
         found->country = country_number_of(code);
     r = spot_read(entry, found);
     if (r == 0 && !found->located && slice_is(code, "XK")) {
-        found->located = true;
+        found->located = found->placed_by_us = true;
         found->latitude = kosovo.latitude;
         found->longitude = kosovo.longitude;
     }

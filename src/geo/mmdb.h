@@ -25,6 +25,7 @@ enum { MMDB_OLD_DAYS = 180 }; /* addresses change hands: of an older file we war
 struct mmdb_found {
     country_number country;
     bool located;
+    bool placed_by_us; /* Kosovo, of which the record says nothing but its code */
     double latitude, longitude;
     uint8_t bits; /* every address that shares so many leading bits has the same record */
 };

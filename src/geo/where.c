@@ -223,10 +223,10 @@ static struct where find(const struct where_map *map, const struct ip *ip)
     if (map->mmdb) {
         struct mmdb_found found = mmdb_find(map->mmdb, ip);
         bits = found.bits > bits ? found.bits : bits;
-        bool nowhere = found.country == COUNTRY_UNKNOWN; /* Kosovo: a place alone */
-        if (!nowhere || found.located)
+        bool falls = found.placed_by_us && map->has_fallback; /* the MMDB knows of neither */
+        if (found.country != COUNTRY_UNKNOWN || found.located)
             return (struct where){
-                .country = nowhere && map->has_fallback ? map->fallback.country : found.country,
+                .country = falls ? map->fallback.country : found.country,
                 .located = found.located,
                 .latitude = found.latitude,
                 .longitude = found.longitude,

@@ -47,8 +47,9 @@ struct where_block {
 struct where_map; /* an address map and an MMDB, either may be absent */
 
 /* `blocks` in any order; two equal ones are ERR_BAD_INPUT. `fallback`: for addresses that neither
- * knows (a fleet file's default_place; its block is not looked at), or NULL: of one whose place
- * alone is known its country counts. `mmdb_path`: or NULL;
+ * knows (a fleet file's default_place; its block is not looked at), or NULL. Of one whose place
+ * alone the MMDB tells the country stays unknown, Kosovo's apart, whose place is ours. `mmdb_path`:
+ * or NULL;
  * one that is missing, damaged or of an unknown form is an error that says so. */
 [[nodiscard]] int where_map_open(const struct where_block *blocks, size_t count,
                                  const struct where_block *fallback, const char *mmdb_path,
