@@ -115,8 +115,8 @@ struct slice ledger_write(struct arena *arena, struct ledger_record *record);
 
 /* ---- sums ------------------------------------------------------------------------------------ */
 
-/* Windows in order as one: numbers, times, and rows by endpoint and revision. The marks are the
- * last one's. False: more rows than one may have. */
+/* Windows in order, each with numbers behind those of the one before, as one: numbers, times, rows
+ * by endpoint and revision. The marks are the last one's. False: more rows than one may have. */
 bool ledger_merge(struct arena *arena, const struct ledger_record *windows, size_t count,
                   struct ledger_record *ret);
 int ledger_row_order(const void *a, const void *b); /* for qsort */

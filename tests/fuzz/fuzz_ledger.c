@@ -56,7 +56,9 @@ static void read_all(struct slice bytes, bool strict)
             if (!figures_right(&record.rows[i].figures))
                 abort();
         same_again(arena, record);
-        if (record.type == LEDGER_WINDOW && count < 8)
+        /* In order alone, as pop/ledger.c has seen to before it merges. */
+        if (record.type == LEDGER_WINDOW && count < 8 &&
+            (!count || record.first > windows[count - 1].last))
             windows[count++] = record;
     }
     if (reader.at > bytes.size || reader.damaged > bytes.size || reader.whole_end > bytes.size)

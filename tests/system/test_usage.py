@@ -165,7 +165,9 @@ def test_views_of_usage_and_what_it_costs(busy, scratch):
     assert "No prices are set" in busy.cli("admin", "prices").text
     busy.cli("admin", "prices", "set", "-f", scratch / "prices.yaml")
     assert busy.json("admin", "prices")["prices"][0]["cpu_second"] == "0.01 EUR"
-    row = until_counted(busy, 50)
+    until_counted(busy, 50)
+    row = until("it to be a second old", lambda: next(
+        (row for row in [of_endpoint(busy)] if row["always_on"]["seconds"]), None))
     cost = {key: round(float(value) * 1e6) for key, value in row["cost"].items()}
     assert cost["requests"] == 5000
     assert cost["busy"] == pytest.approx(row["busy_us"] / 100, abs=1)
@@ -173,7 +175,7 @@ def test_views_of_usage_and_what_it_costs(busy, scratch):
     parts = cost["busy"] + cost["idle"] + cost["memory"] + cost["requests"]
     assert cost["total"] == pytest.approx(parts, abs=2)
     always = row["always_on"]
-    assert always["replicas"] == 1 and always["seconds"] > 0
+    assert always["replicas"] == 1
     kept = float(always["cost"]) * 1e6
     idle = row["idle_us"] * always["seconds"] * 1000 / max(row["idle_ms"], 1) / 100
     memory = row["memory_kibs"] * 1000 / 2**20 * always["seconds"] * 1000 / row["life_ms"]
