@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from deadline import DEADLINE, children, until
-from engine_case import engine, server  # fixtures  # noqa: F401
+from engine_case import engine, log_bytes, server  # fixtures too  # noqa: F401
 from engines import Image, compile_known, server_image, sha256
 from registry import Registry
 
@@ -161,8 +161,7 @@ def test_one_that_writes_without_end_slows_nobody(perigee, engine, server, tmp_p
     until("lines of the other", lambda: "asked" in logs("shop"))
     assert [ask("/who") for _ in range(20)] == [200] * 20
     assert "the same line again" in logs("chat")
-    files = [*engine.folder.rglob("ctr.log*"), *engine.folder.rglob("container.log*")]
-    assert files and sum(file.stat().st_size for file in files) < 32 << 20
+    assert log_bytes(engine) < 32 << 20
     assert before in [row["Id"] for row in engine.containers()]
     perigee.cli("delete", "chat", "--yes")
     until("its end", lambda: before not in [row["Id"] for row in engine.containers()])
