@@ -255,12 +255,6 @@ static void connect_next(struct http_call *call)
     call->connect = stream_connect_with(call->client->loop, address, &options, on_connected, call);
 }
 
-static bool address_equal(const struct address *a, const struct address *b)
-{
-    return a->kind == b->kind && a->port == b->port && memcmp(a->ip, b->ip, sizeof a->ip) == 0 &&
-           strcmp(a->path, b->path) == 0;
-}
-
 static struct list *place_of(struct http_client *client, const struct address *address,
                              uint64_t scope)
 {

@@ -41,6 +41,10 @@ struct http_client_config {
     const struct http_dialer *dialer; /* for calls with a `scope`; NULL: there are none */
     /* So long, beyond connect_ms, a call may wait for a dialer that has no socket yet; 0: not. */
     int64_t dialer_ms;
+    /* An idle connection to there was ended, or broken, by the other side; may make calls. NULL:
+     * nobody wants to know. */
+    void (*on_left)(const struct address *address, void *data);
+    void *data;
 };
 
 /* Makes a connection where connect() alone does not reach: inside another network namespace. As

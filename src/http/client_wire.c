@@ -406,13 +406,22 @@ static bool retry(struct http_call *call)
     return true;
 }
 
+static void wire_left(struct wire *wire)
+{
+    const struct http_client_config *config = wire->client ? &wire->client->config : NULL;
+    struct address address = wire->address; /* it may be freed now */
+    wire_close(wire);
+    if (config && config->on_left)
+        config->on_left(&address, config->data);
+}
+
 static void on_read_end(void *data, const struct err *err)
 {
     struct wire *wire = data;
     struct http_call *call = wire->call;
     struct err over;
     if (!call) {
-        wire_close(wire);
+        wire_left(wire);
         return;
     }
     if (!err && call->phase == CALL_BODY && call->head.framing == HTTP1_BODY_TO_END &&

@@ -181,6 +181,12 @@ const char *address_text(const struct address *address, char buffer[static ADDRE
     return buffer;
 }
 
+bool address_equal(const struct address *a, const struct address *b)
+{
+    return a->kind == b->kind && a->port == b->port && memcmp(a->ip, b->ip, sizeof a->ip) == 0 &&
+           strcmp(a->path, b->path) == 0;
+}
+
 bool address_loopback(const struct address *address)
 {
     static const uint8_t one[16] = { [15] = 1 };

@@ -37,4 +37,5 @@ void address_from_ip(const struct ip *ip, uint16_t port, struct address *ret);
 enum { ADDRESS_TEXT_BYTES = 128 };
 /* As address_parse() takes it. Returns buffer. */
 const char *address_text(const struct address *address, char buffer[static ADDRESS_TEXT_BYTES]);
+bool address_equal(const struct address *a, const struct address *b);
 bool address_loopback(const struct address *address); /* 127/8, ::1, unix */

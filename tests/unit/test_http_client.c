@@ -212,18 +212,35 @@ static void test_last(void **state)
     pair_free(&pair);
 }
 
-/* A kept connection that the server closed meanwhile is not used again, seen or unseen. */
+struct left {
+    unsigned count;
+    struct address address;
+};
+
+static void on_left(const struct address *address, void *data)
+{
+    struct left *left = data;
+    left->count++;
+    left->address = *address;
+}
+
+/* A kept connection that the server closed meanwhile is not used again, seen or unseen; seen, it is
+ * told. */
 static void test_kept(void **state)
 {
+    struct left left = {};
     struct http_server_limits limits = http_server_limits_default();
     struct reply reply = {};
     (void)state;
     limits.idle_ms = 5;
-    struct pair pair = pair_served(&limits, &(struct http_client_config){});
+    struct pair pair =
+        pair_served(&limits, &(struct http_client_config){ .on_left = on_left, .data = &left });
     for (unsigned i = 1; i <= 3; i++) {
         get(&pair, "GET", "/hello", NULL, &reply);
         run_until(&pair, &reply.done, i);
         assert_int_equal(reply.code, 0);
+        assert_in_range(left.count, i > 1, i - 1);
+        assert_true(left.count == 0 || address_equal(&left.address, &pair.address));
         if (i == 2) /* both sides find it in the same pass: the loop stands while time passes */
             peer_time_passes(10);
         else
