@@ -7,7 +7,7 @@ static void fall(struct health *health)
 {
     health->well_since_ns = 0;
     health->seen = health->failed = 0;
-    health->lasting_ns = 0;
+    health->lasting_ns = health->refused_ns = 0;
     if (health->up_since_ns == 0)
         return;
     health->up_since_ns = 0;
@@ -46,6 +46,7 @@ void health_beat(struct health *health, int64_t now_ns)
 {
     (void)health_up(health, now_ns); /* a silence before it counts */
     health->beat_ns = now_ns;
+    health->refused_ns = 0;
     if (health->well_since_ns == 0) { /* what failed before says nothing of it since */
         health->well_since_ns = health->window_ns = now_ns;
         health->seen = health->failed = 0;
@@ -69,6 +70,15 @@ void health_probed(struct health *health, bool failed, int64_t now_ns)
         first_ns = health->lasting_ns;
     if (now_ns - first_ns >= HEALTH_FAILING_NS && health->seen >= HEALTH_SEEN_MIN &&
         (uint64_t)health->failed * 100 >= (uint64_t)health->seen * HEALTH_FAILED_PERCENT)
+        fall(health);
+}
+
+void health_refused(struct health *health, int64_t now_ns)
+{
+    health_probed(health, true, now_ns);
+    if (health->refused_ns == 0)
+        health->refused_ns = now_ns;
+    else if (now_ns - health->refused_ns >= HEALTH_FAILING_NS)
         fall(health);
 }
 

@@ -31,6 +31,7 @@ struct health {
     int64_t failing_ns;    /* the first that failed in it, with `failed` */
     int64_t lasting_ns;    /* the first request that failed since one did not; 0: none */
     int64_t lasted_ns;     /* the last of those */
+    int64_t refused_ns;    /* the first probe since the last beat that was told no; 0: none */
 };
 
 void health_beat(struct health *health, int64_t now_ns);
@@ -42,6 +43,10 @@ void health_beat(struct health *health, int64_t now_ns);
 void health_seen(struct health *health, bool failed, int64_t now_ns);
 /* A probe: the same, but one that succeeds does not say that requests do. */
 void health_probed(struct health *health, bool failed, int64_t now_ns);
+/* A probe that failed, as somebody there said no: so does a kernel for a process that has ended,
+ * where silence may be the way's. Two, HEALTH_FAILING_NS apart and without a beat between, are a
+ * fall, however long the way is on which they are asked for. */
+void health_refused(struct health *health, int64_t now_ns);
 /* At any time, in any order with the above; times never go back. */
 bool health_up(struct health *health, int64_t now_ns);
 /* When health_up() may next say something else without a beat; INT64_MAX: never. */

@@ -120,6 +120,7 @@ static void fill_mesh(struct agent *agent, struct metrics *metrics)
             metric_set(metrics_series(metrics, POP_MESH_RTT, labels), (int64_t)(rtt_ms * 1e6f));
         metric_set(metrics_series(metrics, POP_MESH_UP, labels),
                    pop_mesh_health(peer, loop_now_ns()) < MESH_DOWN);
+        metric_set(metrics_series(metrics, POP_MESH_LEFT, labels), (int64_t)peer->left);
         for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
             labels[1] = slice_of(counts[i].result);
             metric_set(metrics_series(metrics, POP_MESH_PROBES, labels), (int64_t)counts[i].count);

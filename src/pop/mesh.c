@@ -236,7 +236,10 @@ void pop_mesh_missed(struct pop_mesh_peer *peer, bool refused, int64_t now_ns)
     if (peer->address_count)
         peer->address_at = (peer->address_at + 1) % peer->address_count;
     peer->due_ns = now_ns + (peer->failures < MESH_AGAIN_MAX ? MESH_AGAIN_NS : MESH_EVERY_NS);
-    health_probed(&peer->health, true, now_ns);
+    if (refused)
+        health_refused(&peer->health, now_ns);
+    else
+        health_probed(&peer->health, true, now_ns);
 }
 
 void pop_mesh_seen(struct pop_mesh *mesh, struct slice name, uint32_t seen, uint32_t failed,
@@ -254,13 +257,31 @@ void pop_mesh_seen(struct pop_mesh *mesh, struct slice name, uint32_t seen, uint
         peer->due_ns = now_ns; /* is it so? */
 }
 
+void pop_mesh_left(struct pop_mesh *mesh, const struct address *address, int64_t now_ns)
+{
+    struct pop_mesh_peer *peer;
+    LIST_EACH (peer, &mesh->peers, struct pop_mesh_peer, link) {
+        if (!address_equal(&peer->addresses[peer->address_at], address))
+            continue;
+        peer->left++;
+        bool due = peer->due_ns <= now_ns || peer->due_ns == INT64_MAX;
+        /* One that ends each connection after its answer is asked twice a second, not ever more. */
+        bool late = peer->left_ns && now_ns - peer->left_ns < MESH_EVERY_NS;
+        if (!due && !late)
+            peer->due_ns = peer->left_ns = now_ns;
+    }
+}
+
 void pop_mesh_stalled(struct pop_mesh *mesh, int64_t gap_ns, int64_t now_ns)
 {
     struct pop_mesh_peer *peer;
     LIST_EACH (peer, &mesh->peers, struct pop_mesh_peer, link) {
         int64_t beat_ns = peer->health.beat_ns + gap_ns;
+        int64_t refused_ns = peer->health.refused_ns + gap_ns;
         if (peer->health.beat_ns)
             peer->health.beat_ns = beat_ns < now_ns ? beat_ns : now_ns;
+        if (peer->health.refused_ns)
+            peer->health.refused_ns = refused_ns < now_ns ? refused_ns : now_ns;
     }
 }
 

@@ -5,7 +5,8 @@
  *
  * Each PoP is asked about once a second (MESH_EVERY_NS, jittered), this one's own gateway as well;
  * one that could not be reached is asked again after MESH_AGAIN_NS, and once it is known to be down
- * once a second again. Health is policy/health.h's word, waits and weights are policy/load.h's.
+ * once a second again. One that ends the connection over which it is asked is asked at once: so do
+ * those that are killed. Health is policy/health.h's word, waits and weights are policy/load.h's.
  * Where there is no other PoP nobody is asked and nothing is published.
  *
  * All others silent at once, that is this PoP cut off: they are down from here, and clients may
@@ -86,8 +87,10 @@ struct pop_mesh_peer {
     bool cut;          /* it fell silent when all did */
     int64_t told_ns;   /* since when control does not hear of it; 0: it does */
     int64_t due_ns;    /* when it is asked next; INT64_MAX: it is being asked */
+    int64_t left_ns;   /* it was last asked because it left; 0: it was not */
     unsigned failures; /* in a row */
     uint64_t asked, heard, failed, odd; /* odd: answers that were no report; failed, too */
+    uint64_t left;                     /* times it ended an idle connection */
     struct pop_probe *probe;            /* probe.c: the question under way, or NULL */
 };
 
@@ -124,6 +127,8 @@ void pop_mesh_missed(struct pop_mesh_peer *peer, bool refused, int64_t now_ns);
 /* As the gateway saw requests go. */
 void pop_mesh_seen(struct pop_mesh *mesh, struct slice name, uint32_t seen, uint32_t failed,
                    int64_t now_ns);
+/* Whoever is asked there has ended a connection that was idle: is it still there? */
+void pop_mesh_left(struct pop_mesh *mesh, const struct address *address, int64_t now_ns);
 /* Nothing ran here for so long. */
 void pop_mesh_stalled(struct pop_mesh *mesh, int64_t gap_ns, int64_t now_ns);
 

@@ -56,6 +56,8 @@
       "1 while another PoP answers this one, by its health with hysteresis.")                      \
     X(POP_MESH_PROBES, "perigee_mesh_probes_total", METRIC_COUNTER, METRIC_ONE, "peer,result",     \
       NULL, "Questions to PoPs' gateways: ok, failed, odd (an answer that is no report).")         \
+    X(POP_MESH_LEFT, "perigee_mesh_left_total", METRIC_COUNTER, METRIC_ONE, "peer", NULL,          \
+      "Idle connections that another PoP's gateway ended; it was asked at once if it is there.")   \
     X(POP_EXITS, "perigee_replica_exits_total", METRIC_COUNTER, METRIC_ONE,                        \
       "project,endpoint", NULL, "Replicas that ended without having been asked to.")
 /* clang-format on */

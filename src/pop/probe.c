@@ -272,6 +272,13 @@ static const char *beside_of(struct agent *agent)
     return beside;
 }
 
+static void on_left(const struct address *address, void *data)
+{
+    struct agent *agent = data;
+    pop_mesh_left(&agent->mesh, address, loop_now_ns());
+    timer_start(agent->mesh_timer, 0);
+}
+
 void agent_mesh_changed(struct agent *agent)
 {
     struct address own = own_address(agent);
@@ -293,6 +300,8 @@ void agent_mesh_changed(struct agent *agent)
             .head_ms = PROBE_TIMEOUT_MS,
             .idle_ms = PROBE_KEPT_MS,
             .kept_max = MESH_POPS_MAX,
+            .on_left = on_left,
+            .data = agent,
         };
         agent->mesh_client = http_client_new(agent->loop, &config);
         agent->mesh_timer = timer_new(agent->loop, on_timer, agent);

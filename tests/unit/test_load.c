@@ -9,6 +9,7 @@
 #include <cmocka.h> /* after the four above */
 
 #include <math.h>
+#include <string.h>
 
 #include "policy/health.h"
 
@@ -126,8 +127,8 @@ static void test_a_larger_pop_may_be_fuller(void **state)
 
 /* A letter for each half second: b(eat), . (nothing), F (a beat, and five requests that fail, one
  * each 75 ms), f (the same in one moment), s (a beat, and five that do not fail), r (no beat, and
- * four that fail, each 75 ms), p (a beat, and a probe that succeeds), q
- * (no beat, and a probe that fails). What is expected at its end: U(p) or -. */
+ * four that fail, each 75 ms), p (a beat, and a probe that succeeds), q (no beat, and a probe that
+ * fails), n (no beat, and one that is told no). What is expected at its end: U(p) or -. */
 static const struct {
     const char *name, *does, *expected;
 } days[] = {
@@ -149,6 +150,10 @@ static const struct {
     { "or within one", "b.ff", "UUU-" },
     { "and by as many that fail as do not", "b.sF", "UUU-" },
     { "requests that succeed change nothing", "b.s.s.", "UUUUUU" },
+    { "down when probes are told no for a while", "b.nn", "UUU-" },
+    { "not by one", "b.nqb.", "UUUUUU" },
+    { "nor by one before and one after a beat", "b.nbn", "UUUUU" },
+    { "who is down does not fall again", "b.nnnb.b.b.b.", "UUU------UUUU" },
     { "the second fall takes twice as long", "b.F.b.b.b.F.b.b.b.b.b.b.",
       "UU------UU----------UUUU" },
 };
@@ -165,7 +170,9 @@ static void test_days(void **state)
             char does = days[i].does[k];
             if (does == 'p' || does == 'q')
                 health_probed(&health, does == 'q', now);
-            if (does != '.' && does != 'r' && does != 'q')
+            if (does == 'n')
+                health_refused(&health, now);
+            if (!strchr(".rqn", does))
                 health_beat(&health, now);
             int requests = does == 'F' || does == 'f' || does == 's' ? 5 : does == 'r' ? 4 : 0;
             for (int n = 0; n < requests; n++) {

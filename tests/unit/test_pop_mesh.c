@@ -126,8 +126,8 @@ static void test_nothing_is_said_at_first(void **)
     arena_free(arena);
 }
 
-/* From a last beat, when is it down; by what happens each 200 ms. */
-static int64_t down_after(bool refused, unsigned seen)
+/* From a last beat, when is it down; by what happens each 10 ms. */
+static int64_t down_after(bool refused, bool left, unsigned seen)
 {
     struct pop_mesh mesh;
     open_mesh(&mesh);
@@ -135,6 +135,10 @@ static int64_t down_after(bool refused, unsigned seen)
     int64_t now = 10 * SECOND, last = now;
     beat(tokyo, now);
     assert_int_equal(pop_mesh_health(tokyo, now), MESH_UP);
+    if (left) {
+        now += 50 * MS;
+        pop_mesh_left(&mesh, &tokyo->addresses[0], now);
+    }
     now = tokyo->due_ns;
     while (pop_mesh_health(tokyo, now) != MESH_DOWN) {
         assert_true(now < last + 60 * SECOND);
@@ -151,9 +155,43 @@ static int64_t down_after(bool refused, unsigned seen)
 
 static void test_how_soon_one_is_down(void **)
 {
-    assert_in_range(down_after(false, 0), 2200 * MS, 2210 * MS);  /* silent */
-    assert_in_range(down_after(true, 0), 1300 * MS, 1800 * MS);   /* refuses */
-    assert_in_range(down_after(false, 10), 1300 * MS, 1320 * MS); /* requests say so */
+    assert_in_range(down_after(false, false, 0), 2200 * MS, 2210 * MS);  /* silent */
+    assert_in_range(down_after(true, false, 0), 1300 * MS, 1800 * MS);   /* refuses */
+    assert_in_range(down_after(true, true, 0), 350 * MS, 370 * MS);      /* as one that is killed */
+    assert_in_range(down_after(false, false, 10), 1300 * MS, 1320 * MS); /* requests say so */
+}
+
+/* Who ends the connection over which it is asked is asked again at once: it alone, and not one that
+ * ends each as often as it likes. */
+static void test_one_that_leaves_is_asked(void **)
+{
+    struct pop_mesh mesh;
+    open_mesh(&mesh);
+    struct pop_mesh_peer *tokyo = pop_mesh_find(&mesh, SLICE("tokyo"));
+    struct pop_mesh_peer *quito = pop_mesh_find(&mesh, SLICE("quito"));
+    int64_t now = 10 * SECOND;
+    beat(tokyo, now);
+    beat(quito, now);
+    pop_mesh_left(&mesh, &tokyo->addresses[1], now + MS); /* it is asked at another one */
+    assert_int_equal(tokyo->due_ns, now + MESH_EVERY_NS);
+    pop_mesh_left(&mesh, &tokyo->addresses[0], now + MS);
+    assert_int_equal(tokyo->due_ns, now + MS);
+    assert_int_equal(quito->due_ns, now + MESH_EVERY_NS);
+    assert_int_equal(pop_mesh_health(tokyo, now + MS), MESH_UP); /* it may have begun anew */
+
+    tokyo->due_ns = INT64_MAX; /* it is being asked */
+    pop_mesh_left(&mesh, &tokyo->addresses[0], now + 2 * SECOND);
+    assert_int_equal(tokyo->due_ns, INT64_MAX);
+
+    beat(tokyo, now + 2 * MS);
+    pop_mesh_left(&mesh, &tokyo->addresses[0], now + 3 * MS);
+    assert_int_equal(tokyo->due_ns, now + 2 * MS + MESH_EVERY_NS);
+    beat(tokyo, now + SECOND);
+    pop_mesh_left(&mesh, &tokyo->addresses[0], now + MS + MESH_EVERY_NS);
+    assert_int_equal(tokyo->due_ns, now + MS + MESH_EVERY_NS);
+    assert_int_equal(tokyo->left, 4);
+    assert_int_equal(quito->left, 0);
+    pop_mesh_deinit(&mesh);
 }
 
 static void test_it_comes_back_late(void **)
@@ -183,7 +221,11 @@ static void test_a_stall_here_is_nobodys_death(void **)
     beat(tokyo, 10 * SECOND);
     pop_mesh_stalled(&mesh, 30 * SECOND, 40 * SECOND);
     assert_int_equal(pop_mesh_health(tokyo, 40 * SECOND), MESH_UP);
-    assert_int_equal(pop_mesh_health(tokyo, 40 * SECOND + HEALTH_SILENT_NS), MESH_DOWN);
+    pop_mesh_missed(tokyo, true, 40 * SECOND);
+    pop_mesh_stalled(&mesh, SECOND, 41 * SECOND);
+    pop_mesh_missed(tokyo, true, 41 * SECOND + MS); /* not: for a second */
+    assert_int_equal(pop_mesh_health(tokyo, 41 * SECOND + MS), MESH_UP);
+    assert_int_equal(pop_mesh_health(tokyo, 41 * SECOND + HEALTH_SILENT_NS), MESH_DOWN);
     pop_mesh_deinit(&mesh);
 }
 
@@ -577,6 +619,7 @@ int main(void)
         cmocka_unit_test(test_who_is_asked),
         cmocka_unit_test(test_nothing_is_said_at_first),
         cmocka_unit_test(test_how_soon_one_is_down),
+        cmocka_unit_test(test_one_that_leaves_is_asked),
         cmocka_unit_test(test_it_comes_back_late),
         cmocka_unit_test(test_a_stall_here_is_nobodys_death),
         cmocka_unit_test(test_round_trips),
