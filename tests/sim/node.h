@@ -94,10 +94,11 @@ struct node {
     struct role roles[ROLES_MAX];
     struct list letters, replicas;
     int64_t last_ns[TO_SELF + 1]; /* what was sent last to each comes last */
-    bool chaos, disk_bad, wall_jumps;
+    bool chaos, disk_bad, wall_jumps, slow_starts;
     struct env_timer trouble;
     int pid;
     uint64_t deaths, changes, refused, jumps, boots, killed_unwanted;
+    uint64_t slow, overdue; /* starts that took long, and those that were not waited for */
     unsigned ended, most, limits_hit;
     uint64_t served_max; /* table number, in this supervisor's life */
     struct map asked;    /* replica id -> its revision */

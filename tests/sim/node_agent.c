@@ -85,7 +85,9 @@ static void kill_message(struct node *node, uint64_t replica, uint32_t end, cons
 
 static void do_kill(struct pop_replica *replica, enum replica_end end, const char *text, void *data)
 {
-    kill_message(data, replica->id, end, text);
+    struct node *node = data;
+    node->overdue += end == REPLICA_END_NOT_STARTED;
+    kill_message(node, replica->id, end, text);
 }
 
 static void do_drain(struct pop_replica *replica, void *data)

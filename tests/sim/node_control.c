@@ -14,7 +14,8 @@ static void document_write(const struct wish *wish, char text[static TEXT_BYTES]
         text, TEXT_BYTES,
         "{\"uid\":%llu,\"name\":\"e%llu\",\"state\":\"%s\",\"target\":%u,\"spec\":"
         "{\"name\":\"sim-e\","
-        "\"model\":\"sha256:%064d\",\"scale\":{\"min\":%u,\"max\":%d,\"idle\":\"20s\"}},"
+        "\"model\":\"sha256:%064d\",\"scale\":{\"min\":%u,\"max\":%d,\"idle\":\"20s\"},"
+        "\"queue\":{\"cold\":\"30s\"}},"
         "\"revisions\":[",
         (unsigned long long)wish->uid, (unsigned long long)wish->uid,
         wish->running ? "running" : "stopped", wish->target, 1, wish->min, MIN_MAX);

@@ -249,6 +249,15 @@ static void op_ungroup(struct core_replica *, void *)
 {
 }
 
+/* A large model, or a busy disk: up to a minute, where half of it is waited for. */
+static int64_t start_ns(struct node *node)
+{
+    if (!node->slow_starts || !node_maybe(node, 25))
+        return node_draw(node, 1, 200) * ENV_MS;
+    node->slow++;
+    return (node_maybe(node, 25) ? node_draw(node, 20, 60) : node_draw(node, 1, 10)) * ENV_S;
+}
+
 static int op_adopt(struct core_replica *core, pid_t, void *data, struct err *err)
 {
     struct node *node = data;
@@ -265,8 +274,7 @@ static int op_adopt(struct core_replica *core, pid_t, void *data, struct err *er
         env_timer_start(node->env, &replica->death, node_draw(node, 1, 50) * ENV_MS,
                         on_replica_death, replica);
     else
-        env_timer_start(node->env, &replica->ready, node_draw(node, 1, 200) * ENV_MS,
-                        on_replica_ready, replica);
+        env_timer_start(node->env, &replica->ready, start_ns(node), on_replica_ready, replica);
     return 0;
 }
 
