@@ -456,6 +456,19 @@ struct slice view_pop(struct control *control, struct arena *arena, const struct
     return json_end(&w);
 }
 
+/* Control places within them, and the PoP scales within them. */
+static void write_limits(struct json_writer *w, const struct pop_spec *spec)
+{
+    if (!spec->limits.replicas && !spec->limits.cpu_milli && !spec->limits.memory_bytes)
+        return;
+    json_key(w, "limits");
+    json_object_begin(w);
+    json_member_u64(w, "replicas", spec->limits.replicas);
+    json_member_u64(w, "cpu_milli", spec->limits.cpu_milli);
+    json_member_u64(w, "memory_bytes", spec->limits.memory_bytes);
+    json_object_end(w);
+}
+
 struct slice view_peers(struct control *control, struct arena *arena)
 {
     struct json_writer w;
@@ -486,6 +499,7 @@ struct slice view_peers(struct control *control, struct arena *arena)
         uint64_t port = pop->spec.port ? pop->spec.port : pop->gateway_port;
         if (port)
             json_member_u64(&w, "port", port);
+        write_limits(&w, &pop->spec);
         json_object_end(&w);
     }
     json_array_end(&w);

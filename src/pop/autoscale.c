@@ -42,6 +42,8 @@ static uint32_t most(const struct pop_endpoint *endpoint, uint32_t min)
         max = spec->scale.per_pop.max;
     else if (!spec->scale.per_pop.max && endpoint->pop->cores && endpoint->pop->cores < max)
         max = endpoint->pop->cores;
+    if (pop_room(endpoint) < max)
+        max = pop_room(endpoint);
     if (max < min)
         max = min;
     if (max < endpoint->floor)

@@ -91,12 +91,37 @@ static void stand(struct pop *pop, const struct table_source_pop *own)
     }
 }
 
+/* Of this PoP. Without: a control from before they were told, or no bounds. */
+static int limits_read(yyjson_val *item, struct pop_room *ret, struct err *err)
+{
+    yyjson_val *limits = json_member(item, "limits");
+    *ret = (struct pop_room){};
+    if (!limits)
+        return 0;
+    if (json_get_u64(limits, "replicas", JSON_OPTIONAL, &ret->replicas, err) < 0 ||
+        json_get_u64(limits, "cpu_milli", JSON_OPTIONAL, &ret->cpu_milli, err) < 0 ||
+        json_get_u64(limits, "memory_bytes", JSON_OPTIONAL, &ret->memory_bytes, err) < 0)
+        return ERR_BAD_INPUT;
+    return 0;
+}
+
+static void limits_take(struct pop *pop, const struct pop_room *limits)
+{
+    const struct pop_room *before = &pop->limits;
+    bool same = before->replicas == limits->replicas && before->cpu_milli == limits->cpu_milli &&
+                before->memory_bytes == limits->memory_bytes;
+    pop->limits = *limits;
+    if (!same)
+        pop_reconcile_soon(pop);
+}
+
 int pop_peers_apply(struct pop *pop, struct slice json, struct err *err)
 {
     struct arena *arena = arena_new();
     struct slice copy = arena_copy(arena, json);
     yyjson_val *root, *item;
     size_t index, count;
+    struct pop_room own = {};
     int r = json_parse(arena, copy, NULL, &root, err);
     if (r == 0 && (!yyjson_is_arr(root) || yyjson_arr_size(root) > POP_PEERS_MAX))
         r = err_set(err, ERR_BAD_INPUT, "PoPs must be a list of at most %d", (int)POP_PEERS_MAX);
@@ -108,12 +133,18 @@ int pop_peers_apply(struct pop *pop, struct slice json, struct err *err)
         ARENA_ARRAY(arena, struct table_source_pop, yyjson_arr_size(root) + 1);
     yyjson_arr_foreach(root, index, count, item)
     {
+        struct pop_room limits;
         r = peer_read(arena, item, &peers[index], err);
+        if (r == 0)
+            r = limits_read(item, &limits, err);
+        if (r == 0 && pop->name && slice_is(peers[index].name, pop->name))
+            own = limits;
         if (r < 0) {
             arena_free(arena);
             return r;
         }
     }
+    limits_take(pop, &own);
     arena_free(pop->peers_arena);
     pop->peers_arena = arena;
     pop->peers_json = copy;

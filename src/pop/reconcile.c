@@ -483,9 +483,12 @@ void pop_reconcile(struct pop *pop)
         return;
     pop->starting = starting(pop);
     int64_t now_ns = env_now_ns(pop->env), next_ns = pop_schedule_look(pop, now_ns);
+    pop_room_count(pop);
     struct pop_endpoint *endpoint;
-    LIST_EACH (endpoint, &pop->endpoints, struct pop_endpoint, link)
+    LIST_EACH (endpoint, &pop->endpoints, struct pop_endpoint, link) {
         endpoint_reconcile(endpoint, now_ns, &next_ns);
+        pop_room_moved(endpoint);
+    }
     pop_forget(pop);
 
     env_timer_stop(pop->env, &pop->wake);

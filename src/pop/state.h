@@ -205,6 +205,10 @@ struct pop_starts { /* a histogram each, as base/metrics.h has them; [1]: cold o
     uint64_t words[2][POP_START_PARTS_END][POP_START_WORDS];
 };
 
+struct pop_room { /* of a PoP; as limits, 0 is no bound */
+    uint64_t replicas, cpu_milli, memory_bytes;
+};
+
 struct pop_floor { /* while the minimum over the fleet is `min` */
     uint32_t min, replicas;
 };
@@ -219,6 +223,8 @@ struct pop_endpoint {
     bool placed;       /* control says where it runs, and how much of it here: */
     uint32_t replicas; /* 0: it runs at other PoPs */
     uint32_t most;     /* it may have here; 0: not said */
+    uint32_t takes;    /* room.c: of this PoP's limits, in replicas, and what these come to */
+    uint64_t takes_cpu_milli, takes_memory_bytes;
     const struct table_source_placement *places; /* at all PoPs; in spec_arena */
     size_t place_count;
     const char
@@ -314,6 +320,7 @@ struct pop {
     bool no_replicas;               /* this node names endpoints, and is no PoP */
     bool control_here;              /* control is of this home: it stands where this PoP does */
     struct region_place place;      /* where this PoP stands */
+    struct pop_room limits, taken;  /* of this PoP, as control says; by all endpoints (room.c) */
     struct geo_sets sets;           /* jurisdictions: geo/sets.h */
     struct arena *place_arena;      /* of both */
     char sets_digest[DIGEST_TEXT];  /* of what the sets decide, to be compared with others' */
@@ -501,6 +508,14 @@ uint32_t pop_scale_desired(const struct pop_revision *revision);
 uint32_t pop_scale_first(const struct pop_endpoint *endpoint);
 /* One sentence: why so many; NULL: nothing is decided. */
 const char *pop_scale_words(const struct pop_revision *revision);
+
+/* ---- this PoP's limits (room.c) -------------------------------------------------------------- */
+
+/* All anew, before a pass over all endpoints; one, after it was brought on in it. */
+void pop_room_count(struct pop *pop);
+void pop_room_moved(struct pop_endpoint *endpoint);
+/* So many replicas of a revision may be here, beside what other endpoints have and are to have. */
+uint32_t pop_room(const struct pop_endpoint *endpoint);
 
 /* ---- decisions (reconcile.c) ----------------------------------------------------------------- */
 

@@ -22,11 +22,11 @@ class Fleet:
         self.control = new(part="control")
         self.url = "http://%s:%d" % self.control.address("control")
 
-    def create(self, name, region="none"):
+    def create(self, name, region="none", limits=()):
         country, at = PLACES[name]
         file = self.scratch / f"{name}.token"
         self.control.cli("pops", "create", name, "--country", country, "--at", at, "--region",
-                         region, "--token-file", file)
+                         region, "--token-file", file, *limits)
         return file
 
     def join(self, name, *arguments, **said):

@@ -15,6 +15,7 @@ import crowd
 from deadline import DEADLINE, children, command_line, until
 from oip import MODELS, ask, infer, tensor
 from perigee import DIGITS
+from test_parts import Fleet
 
 IMAGE = tensor("image", "FP32", [1, 64], [0] * 64)
 
@@ -214,3 +215,32 @@ def test_what_is_refused(perigee, case):
     answer = perigee.cli("apply", "-f", "-", status=1,
                          stdin=spec("refused", DIGITS / "digits.onnx", **scale).encode())
     assert says in " ".join(answer.said.split())
+
+
+def test_what_endpoints_scale_up_to_is_held_to_the_limits_of_their_pop(new_perigee, scratch):
+    """One for another endpoint, which nobody asks, is kept free, until that is gone."""
+    fleet = Fleet(new_perigee, scratch)
+    paris = fleet.join("paris", limits=("--replicas", 3))
+    more = {"spread": {"pops": 1}}
+    apply(fleet.control, *[spec(name, DIGITS / "digits.onnx", more, max=8, rps="1/s",
+                                per_pop={"max": 8}, idle="1h") for name in ("busy", "quiet")])
+    over = threading.Event()
+
+    def ask_on():
+        while not over.is_set():
+            assert infer(paris, "busy", [IMAGE])[0] == 200
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask_on)
+        try:
+            until("those that fit", lambda: replicas(fleet.control, "busy") == 2)
+            said = until("why there are no more", lambda: next((
+                text for text in [" ".join(fleet.control.cli("show", "busy").text.split())]
+                if "the most here" in text), None))
+            assert "this PoP's room); the load would have" in said
+            assert replicas(fleet.control, "quiet") == 1
+            fleet.control.cli("delete", "quiet", "--yes")
+            until("its room", lambda: replicas(fleet.control, "busy") == 3)
+        finally:
+            over.set()
+        asking.result(DEADLINE)
