@@ -168,14 +168,21 @@ static bool state_known(struct slice state)
 
 /* ---- trimming ------------------------------------------------------------------------------- */
 
+/* It was deleted while this was on its way, which is nobody's fault. */
+static bool gone(struct control *control, uint64_t uid)
+{
+    return uid && !hub_get(control, uid);
+}
+
 static uint64_t trim_endpoints(struct control *control, const struct hub_pop *pop,
                                struct report *report)
 {
-    size_t kept = 0, count = report->endpoint_count;
+    size_t kept = 0, late = 0, count = report->endpoint_count;
     struct map seen = {};
     for (size_t i = 0; i < count; i++) {
         struct report_endpoint said = report->endpoints[i];
         const struct hub_endpoint *endpoint = given(control, pop, said.uid);
+        late += gone(control, said.uid);
         if (!endpoint || map_get_u64(&seen, said.uid))
             continue;
         (void)map_put_u64(&seen, said.uid, report);
@@ -185,17 +192,18 @@ static uint64_t trim_endpoints(struct control *control, const struct hub_pop *po
     }
     map_deinit(&seen);
     report->endpoint_count = kept;
-    return count - kept;
+    return count - kept - late;
 }
 
 static uint64_t trim_replicas(struct control *control, const struct hub_pop *pop,
                               struct report *report)
 {
-    size_t kept = 0, count = report->replica_count;
+    size_t kept = 0, late = 0, count = report->replica_count;
     struct map counts = {};
     for (size_t i = 0; i < count; i++) {
         const struct hub_replica *said = &report->replicas[i];
         const struct hub_endpoint *endpoint = given(control, pop, said->endpoint_uid);
+        late += gone(control, said->endpoint_uid);
         if (!endpoint || !snapshot_revision(endpoint->snapshot, said->revision) ||
             !replica_named(said->name, endpoint) || !state_known(said->state))
             continue;
@@ -207,17 +215,18 @@ static uint64_t trim_replicas(struct control *control, const struct hub_pop *pop
     }
     map_deinit(&counts);
     report->replica_count = kept;
-    return count - kept;
+    return count - kept - late;
 }
 
 static uint64_t trim_models(struct control *control, struct hub_pop *pop, struct report *report)
 {
-    size_t kept = 0, count = report->model_count;
+    size_t kept = 0, late = 0, count = report->model_count;
     struct map seen = {};
     for (size_t i = 0; i < count; i++) {
         const struct report_model *said = &report->models[i];
         const struct hub_endpoint *endpoint = given(control, pop, said->endpoint_uid);
         uint64_t uid = said->endpoint_uid << STORE_REVISION_BITS | said->number;
+        late += gone(control, said->endpoint_uid);
         if (!endpoint || !snapshot_revision(endpoint->snapshot, said->number) ||
             map_put_u64(&seen, uid, report) || !granted_share(control, pop))
             continue;
@@ -225,7 +234,7 @@ static uint64_t trim_models(struct control *control, struct hub_pop *pop, struct
     }
     map_deinit(&seen);
     report->model_count = kept;
-    return count - kept;
+    return count - kept - late;
 }
 
 /* How requests that residency refused are told of, in gateways' words (docs/residency.md). Each
@@ -291,6 +300,13 @@ static bool item_allowed(struct control *control, struct hub_pop *pop, struct re
     return false;
 }
 
+static uint64_t uid_of(const struct report_item *item)
+{
+    return item->kind == REPORT_EVENT   ? item->event.endpoint_uid
+           : item->kind == REPORT_DEATH ? item->death.endpoint_uid
+                                        : item->log.endpoint_uid;
+}
+
 static uint64_t trim_items(struct control *control, struct hub_pop *pop, struct report *report)
 {
     uint64_t refused = 0;
@@ -298,7 +314,7 @@ static uint64_t trim_items(struct control *control, struct hub_pop *pop, struct 
         struct report_item *item = &report->items[i];
         item->refused = !item_allowed(control, pop, item) ||
                         (item->kind != REPORT_LOG && !granted_share(control, pop));
-        refused += item->refused;
+        refused += item->refused && !gone(control, uid_of(item));
     }
     return refused;
 }

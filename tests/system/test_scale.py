@@ -244,3 +244,4 @@ def test_what_endpoints_scale_up_to_is_held_to_the_limits_of_their_pop(new_perig
         finally:
             over.set()
         asking.result(DEADLINE)
+    assert "not its to say" not in "".join(fleet.control.words())  # of the end of what was deleted
