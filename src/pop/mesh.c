@@ -370,12 +370,13 @@ static int64_t last_word_ns(const struct pop_mesh_peer *peer)
 }
 
 /* Does one of them say so; or has none spoken since it fell silent? Then nobody knows yet who is
- * cut off: they are asked now, and fall silent too where it is us. */
+ * cut off: they are asked now, and fall silent too where it is us. One that speaks is not silent,
+ * and is down for what it did, or for a while yet (policy/health.h). */
 static bool vouched(const struct pop_mesh_peer *peer, struct pop_mesh_peer *const *witnesses,
-                    size_t count)
+                    size_t count, int64_t now_ns)
 {
     int64_t fell_ns = last_word_ns(peer) + HEALTH_SILENT_NS;
-    bool spoken = peer->refused || count == 0;
+    bool spoken = peer->refused || count == 0 || now_ns < fell_ns;
     for (size_t i = 0; i < count; i++) {
         if (reaches(witnesses[i], peer->key))
             return true;
@@ -456,7 +457,7 @@ void pop_mesh_doubt(struct pop_mesh *mesh, int64_t now_ns)
         if (peer->self || pop_mesh_health(peer, now_ns) != MESH_DOWN)
             continue;
         if (!peer->elsewhere)
-            peer->elsewhere = vouched(peer, witnesses, count);
+            peer->elsewhere = vouched(peer, witnesses, count, now_ns);
         doubt = doubt || peer->elsewhere;
     }
     for (size_t i = 0; doubt && i < count; i++)

@@ -136,6 +136,7 @@ def test_a_place_that_dies_is_not_named_and_comes_back(fleet):
         "explain", "digits", "--client", JAPAN).text, re.M)
     fleet.cli("fleet", "heal", "tokyo")
     until("it to be back", lambda: named(fleet, JAPAN) == [TOKYO])
+    assert metrics(fleet, DNS)['perigee_mesh_up{peer="tokyo"}'] == 1  # not at its first answer
     until("explain to have it back", lambda: explained(fleet, "tokyo")[0] == "tokyo")
 
 

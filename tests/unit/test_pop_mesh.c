@@ -213,6 +213,61 @@ static void test_it_comes_back_late(void **)
     pop_mesh_deinit(&mesh);
 }
 
+/* Heard of quito by others: who says what, and what counts. */
+static struct slice sees(struct pop_mesh_peer *by, char *buffer, uint16_t version,
+                         const char *reached)
+{
+    struct peer_load_head head = {
+        PEER_LOAD_MAGIC, version, PEER_LOAD_WHOLE, 7, by->heard + 1, 0, 0, 0
+    };
+    uint64_t name = peer_load_name(slice_of(reached));
+    head.reached = *reached != '\0';
+    memcpy(buffer, &head, sizeof head);
+    memcpy(buffer + sizeof head, &name, sizeof name);
+    return (struct slice){ buffer, peer_load_bytes(version, 0, head.reached) };
+}
+
+/* And DNS names it no sooner, whichever way it fell, unless another has reached it all along. */
+static void test_it_is_named_no_sooner(void **)
+{
+    static const struct {
+        const char *name;
+        bool refuses, reached;
+    } rows[] = {
+        { "one that was silent", false, false },
+        { "one that refused", true, false },
+        { "one that another reaches", false, true },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct pop_mesh mesh;
+        char buffer[256];
+        const char *reached = rows[i].reached ? "tokyo" : "";
+        open_mesh(&mesh);
+        struct pop_mesh_peer *tokyo = pop_mesh_find(&mesh, SLICE("tokyo"));
+        struct pop_mesh_peer *quito = pop_mesh_find(&mesh, SLICE("quito"));
+        int64_t now = 10 * SECOND, end = now + 4 * SECOND;
+        print_message("  %s\n", rows[i].name);
+        beat(tokyo, now);
+        for (; now < end; now += SECOND / 10) {
+            hear(quito, sees(quito, buffer, PEER_LOAD_VERSION, reached), 30, now);
+            if (rows[i].refuses)
+                pop_mesh_missed(tokyo, true, now);
+            pop_mesh_doubt(&mesh, now);
+        }
+        assert_int_equal(pop_mesh_health(tokyo, now), MESH_DOWN);
+        assert_int_equal(tokyo->elsewhere, rows[i].reached);
+        for (; pop_mesh_health(tokyo, now) == MESH_DOWN; now += SECOND / 10) {
+            hear(quito, sees(quito, buffer, PEER_LOAD_VERSION, reached), 30, now);
+            beat(tokyo, now);
+            pop_mesh_doubt(&mesh, now);
+            assert_true(pop_mesh_health(tokyo, now) == MESH_UP ||
+                        tokyo->elsewhere == rows[i].reached);
+        }
+        assert_true(now >= end + HEALTH_BACK_NS);
+        pop_mesh_deinit(&mesh);
+    }
+}
+
 static void test_a_stall_here_is_nobodys_death(void **)
 {
     struct pop_mesh mesh;
@@ -330,20 +385,6 @@ static void test_lines_are_bounded(void **)
     assert_int_equal(mesh.line_count, PEER_LOAD_ROWS_MAX);
     pop_mesh_deinit(&mesh);
     assert_int_equal(mesh.line_count, 0);
-}
-
-/* Heard of quito by others: who says what, and what counts. */
-static struct slice sees(struct pop_mesh_peer *by, char *buffer, uint16_t version,
-                         const char *reached)
-{
-    struct peer_load_head head = {
-        PEER_LOAD_MAGIC, version, PEER_LOAD_WHOLE, 7, by->heard + 1, 0, 0, 0
-    };
-    uint64_t name = peer_load_name(slice_of(reached));
-    head.reached = *reached != '\0';
-    memcpy(buffer, &head, sizeof head);
-    memcpy(buffer + sizeof head, &name, sizeof name);
-    return (struct slice){ buffer, peer_load_bytes(version, 0, head.reached) };
 }
 
 static void test_a_link_alone_is_cut(void **)
@@ -621,6 +662,7 @@ int main(void)
         cmocka_unit_test(test_how_soon_one_is_down),
         cmocka_unit_test(test_one_that_leaves_is_asked),
         cmocka_unit_test(test_it_comes_back_late),
+        cmocka_unit_test(test_it_is_named_no_sooner),
         cmocka_unit_test(test_a_stall_here_is_nobodys_death),
         cmocka_unit_test(test_round_trips),
         cmocka_unit_test(test_load),
