@@ -538,13 +538,29 @@ void body_deinit(struct request *request)
 
 /* ---- the beginning -------------------------------------------------------------------- */
 
+/* Of those that say how a body is to be read, one alone: who stands before us may read another. */
+static int once(const struct http_headers *headers, const char *name, struct slice *ret,
+                struct err *err)
+{
+    *ret = (struct slice){};
+    for (size_t i = 0; i < headers->count; i++) {
+        if (!slice_equal_nocase(headers->items[i].name, slice_of(name)))
+            continue;
+        if (ret->data)
+            return err_set(err, ERR_BAD_INPUT, "the header %s came twice", name);
+        *ret = headers->items[i].value;
+    }
+    return 0;
+}
+
 static int coding_begin(struct request *request, uint64_t bytes_max, struct err *err)
 {
     struct body *body = &request->body;
     const struct http_request *http = exchange_request(request->x);
-    struct slice coding = http_header_get(&http->headers, "Content-Encoding");
+    struct slice coding;
 
-    if (codec_parse(coding, &body->coding, err) < 0)
+    if (once(&http->headers, "Content-Encoding", &coding, err) < 0 ||
+        codec_parse(coding, &body->coding, err) < 0)
         return ERR_BAD_INPUT;
     body->chunked = http->content_length == HTTP_LENGTH_UNKNOWN;
     if (body->coding != CODEC_IDENTITY) {
@@ -569,9 +585,11 @@ int body_begin(struct request *request, struct err *err)
     struct body *body = &request->body;
     const struct http_request *http = exchange_request(request->x);
     uint64_t bytes_max = request->row->body_bytes_max;
-    struct slice length = http_header_get(&http->headers, "Inference-Header-Content-Length");
+    struct slice length;
     int r = coding_begin(request, bytes_max, err);
 
+    if (r == 0)
+        r = once(&http->headers, "Inference-Header-Content-Length", &length, err);
     if (r < 0)
         return r;
     body->text_bytes_max =

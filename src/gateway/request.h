@@ -95,8 +95,9 @@ struct request {
     bool point_known;
     struct slice process_in;          /* Perigee-Process-In; data NULL: it did not come */
     const struct table *residency_of; /* by which residency was last asked */
-    bool denied, unlogged;            /* by residency; no line of it may be written at this PoP */
-    struct countries *process;        /* where it may be processed; NULL: anywhere */
+    bool theirs;           /* what it failed of is a replica's words: its client's, and no log's */
+    bool denied, unlogged; /* by residency; no line of it may be written at this PoP */
+    struct countries *process; /* where it may be processed; NULL: anywhere */
 
     struct decision_record *decision; /* where it went and why; NULL: nobody else was looked at */
     bool decided;                     /* and it is kept by now */

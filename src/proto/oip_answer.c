@@ -90,12 +90,22 @@ static inline size_t write_element(char *out, enum tensor_type type, const char 
     return 0;
 }
 
+/* "0," or "0.0,". */
+static uint64_t least_bytes(enum tensor_type type)
+{
+    bool fraction =
+        type == TENSOR_FP16 || type == TENSOR_BF16 || type == TENSOR_FP32 || type == TENSOR_FP64;
+    return fraction ? 4 : 2;
+}
+
 static int write_numbers(struct writer *writer, const struct oip_output *output, uint64_t elements)
 {
     size_t size = tensor_type_bytes(output->type);
     char copy[CHUNK_ELEMENTS * 8];
     const char *from = output->data;
 
+    if (check_size(writer, elements * least_bytes(output->type)) < 0) /* before any of it */
+        return ERR_TOO_LARGE;
     for (uint64_t left = elements; left > 0;) {
         size_t count = left < CHUNK_ELEMENTS ? (size_t)left : CHUNK_ELEMENTS;
         char *out = text_room(&writer->text, count * (NUMBER_OUT_MAX + 1)), *at = out;

@@ -12,7 +12,7 @@ import tritonclient.http as triton_http
 from tritonclient.utils import InferenceServerException
 
 from deadline import DEADLINE, SANITIZED
-from oip import (MODELS, answer_parts, apply, ask, infer, refused, split_body, strings, tensor,
+from oip import (MODELS, Wire, answer_parts, apply, ask, infer, refused, split_body, strings, tensor,
                  triton)
 from perigee import DIGITS
 
@@ -372,6 +372,17 @@ def test_an_unknown_coding_is_415(perigee):
         status, headers, _ = perigee.request("POST", MANY, {"inputs": inputs},
                                              {"Content-Encoding": coding})
         assert status in (400, 415) and headers["Perigee-Error"] == "bad_input"
+
+
+@pytest.mark.parametrize("name,values", [("Content-Encoding", ("identity", "gzip")),
+                                         ("Inference-Header-Content-Length", ("5", "7"))])
+def test_what_says_how_a_body_is_read_comes_once(perigee, name, values):
+    with Wire(perigee) as wire:
+        wire.send(f"POST {MANY} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n",
+                  *(f"{name}: {value}\r\n" for value in values), "\r\n", "123456789")
+        answer = wire.answer()
+    assert answer.status == 400 and answer.headers["perigee-error"] == "bad_input"
+    assert f"the header {name} came twice" in answer.body.decode()
 
 
 @pytest.mark.parametrize("damage", ["truncated", "garbage", "trailing", "checksum"])

@@ -450,16 +450,21 @@ def test_each_is_killed_under_load(perigee, digits):
 
 
 def test_values_go_to_the_client_and_to_no_log(perigee):
-    """ONNX Runtime tells of an index that is out of bounds. All that a replica wrote is told with
-    its death."""
-    apply(perigee, {"name": "told", "model": "pick"})
+    """ONNX Runtime tells of an index that is out of bounds, and of what it cannot allocate. All that
+    a replica wrote is told with its death."""
+    apply(perigee, {"name": "told", "model": "pick"}, {"name": "huge", "model": "grow"})
     status, _, answer = perigee.request("POST", "/v2/models/told/infer", {"inputs": [
         tensor("x", "FP32", [2], [1, 2]), tensor("i", "INT64", [1], [424242424242])]})
     assert status == 400 and b"idx=424242424242" in answer
+    status, _, answer = perigee.request("POST", "/v2/models/huge/infer", {"inputs": [
+        tensor("n", "INT64", [1], [2**40])]})
+    assert status == 500 and b"4398046511104" in answer, answer
+    until("its line", lambda: "as its client was told" in perigee.log.read_text())
     [pid] = replica_pids(perigee, "told")
     kill(pid)
     until("its death", lambda: perigee.json("show", "told")["deaths"])
     for text in json.dumps(perigee.json("show", "told")), perigee.cli("logs", "told").text, \
             perigee.log.read_text():
-        assert "424242424242" not in text
+        assert "424242424242" not in text and "4398046511104" not in text
     perigee.cli("delete", "told", "--yes")
+    perigee.cli("delete", "huge", "--yes")
