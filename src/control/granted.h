@@ -59,6 +59,6 @@ bool granted_ready(struct control *control, struct hub_pop *pop, uint64_t uid, u
 
 /* Takes out of the report what its PoP may not say: endpoints and replicas that were not given to
  * it, revisions that there are not, models of either; says the same twice. Items are marked as
- * refused, since they are to be acknowledged. Returns how many things were left out, without what is of
- * endpoints that there are no more: it was on its way when they were deleted. */
+ * refused, since they are to be acknowledged. Returns how many things were left out, without what
+ * is of endpoints that there are no more: it was on its way when they were deleted. */
 uint64_t granted_trim(struct control *control, struct hub_pop *pop, struct report *report);

@@ -12,8 +12,8 @@ import tritonclient.http as triton_http
 from tritonclient.utils import InferenceServerException
 
 from deadline import DEADLINE, SANITIZED
-from oip import (MODELS, Wire, answer_parts, apply, ask, infer, refused, split_body, strings, tensor,
-                 triton)
+from oip import (MODELS, Wire, answer_parts, apply, ask, infer, refused, split_body, strings,
+                 tensor, triton)
 from perigee import DIGITS
 
 pytestmark = pytest.mark.usefixtures("endpoints")

@@ -450,8 +450,8 @@ def test_each_is_killed_under_load(perigee, digits):
 
 
 def test_values_go_to_the_client_and_to_no_log(perigee):
-    """ONNX Runtime tells of an index that is out of bounds, and of what it cannot allocate. All that
-    a replica wrote is told with its death."""
+    """ONNX Runtime tells of an index that is out of bounds, and of what it cannot allocate. All
+    that a replica wrote is told with its death."""
     apply(perigee, {"name": "told", "model": "pick"}, {"name": "huge", "model": "grow"})
     status, _, answer = perigee.request("POST", "/v2/models/told/infer", {"inputs": [
         tensor("x", "FP32", [2], [1, 2]), tensor("i", "INT64", [1], [424242424242])]})
