@@ -118,6 +118,10 @@ static void make_reply(struct dns_server *server, const struct dns_arrival *arri
         .memo = server->memo,
         .why_allowed = may_ask_why(server, &arrival->address),
     };
+    if (question->rcode == DNS_NOERROR && !question->asked) { /* a cookie is all that is wanted */
+        dns_reply_init(reply, DNS_NOERROR);
+        return;
+    }
     if (question->rcode == DNS_NOERROR) {
         dns_resolve(server->view, question, &asker, reply);
         count_reply(server, reply);

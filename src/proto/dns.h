@@ -95,7 +95,8 @@ struct dns_question {
     bool recursion_desired, checking_disabled;
     uint16_t rcode;    /* DNS_NOERROR, or what it has earned whatever is asked */
     const char *fault; /* static words to that; or NULL */
-    bool asked;        /* name, asked_name, type and class are set */
+    bool asked;        /* name, asked_name, type and class are set; not, and DNS_NOERROR: who
+                          asks wants a cookie alone (RFC 7873 5.4) */
     uint16_t type, class;
     struct dns_name name;
     uint8_t asked_name[DNS_NAME_BYTES_MAX]; /* as written, capitals and all: goes back like this */

@@ -101,18 +101,23 @@ static void read_question(struct dns_question *question, const knot_pkt_t *packe
     dns_name_lower(question->name.bytes, packet->qname_size);
 }
 
-/* Before libknot walks through: what no question has, so that a message of thousands of records
- * costs nothing. */
+/* Before libknot walks through: what no question has. False: it does not, so that a message of
+ * thousands of records costs nothing. Who asks wrongly is told so with EDNS where he has spoken it
+ * (RFC 6891 7), and who asks nothing may want a cookie (RFC 7873 5.4). */
 static bool head_right(struct dns_question *question, const uint8_t *message)
 {
+    unsigned questions = knot_wire_get_qdcount(message);
+    unsigned additional = knot_wire_get_arcount(message);
+    bool bare = knot_wire_get_ancount(message) == 0 && knot_wire_get_nscount(message) == 0 &&
+                additional <= ADDITIONAL_MAX;
+
     if (question->opcode != KNOT_OPCODE_QUERY)
         fault(question, DNS_NOTIMP, "no query");
-    else if (knot_wire_get_qdcount(message) != 1)
+    else if (questions > 1 || (questions == 0 && additional == 0))
         fault(question, DNS_FORMERR, "not one question");
-    else if (knot_wire_get_ancount(message) != 0 || knot_wire_get_nscount(message) != 0 ||
-             knot_wire_get_arcount(message) > ADDITIONAL_MAX)
+    else if (!bare)
         fault(question, DNS_FORMERR, "records in a question");
-    return question->rcode == DNS_NOERROR;
+    return questions <= 1 && bare;
 }
 
 int dns_question_read(struct dns_codec *codec, const uint8_t *message, size_t bytes,
@@ -137,13 +142,16 @@ int dns_question_read(struct dns_codec *codec, const uint8_t *message, size_t by
     knot_pkt_t *packet = codec->knot->knot_pkt_new((void *)(uintptr_t)message, (uint16_t)bytes, mm);
     assert(packet);
     int r = codec->knot->knot_pkt_parse(packet, KNOT_PF_KEEPWIRE | KNOT_PF_NOCANON);
-    read_question(ret, packet);
+    if (ret->rcode == DNS_NOERROR && knot_wire_get_qdcount(message) == 1)
+        read_question(ret, packet);
     if (r != KNOT_EOK)
         fault(ret, DNS_FORMERR, "it is cut off, or not well-formed");
     if (r == KNOT_EOK && knot_pkt_has_edns(packet))
         read_edns(codec, ret, packet);
     if (r == KNOT_EOK && knot_pkt_has_tsig(packet))
         fault(ret, DNS_NOTAUTH, "signed by a key that is not known");
+    if (!ret->asked && !ret->cookie.present)
+        fault(ret, DNS_FORMERR, "not one question");
     if (ret->asked && ret->class != CLASS_IN)
         fault(ret, DNS_REFUSED, "a class that is not IN");
     else if (ret->asked && (ret->type == DNS_AXFR || ret->type == DNS_IXFR))

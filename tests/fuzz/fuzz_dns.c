@@ -64,10 +64,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         assert(dns_codec_new(&codec, &err) == 0);
     if (size < 1 || dns_question_read(codec, data + 1, size - 1, &question, &err) < 0)
         return 0;
-    assert(question.rcode == DNS_NOERROR ? question.asked : question.fault != NULL);
+    assert(question.rcode == DNS_NOERROR ? question.asked || question.cookie.present
+                                         : question.fault != NULL);
     assert(!question.asked ||
            (question.name.size > 0 && !question.name.bytes[question.name.size - 1]));
-    fill(&reply, &question, data[0]);
+    if (question.asked || question.rcode != DNS_NOERROR)
+        fill(&reply, &question, data[0]);
+    else
+        dns_reply_init(&reply, DNS_NOERROR);
     size_t room = data[0] & 8 ? 12 + (size_t)data[0] * 5 : DNS_UDP_BYTES_MAX;
     size_t bytes = dns_reply_write(codec, &question, &reply, buffer, room);
     assert(bytes >= DNS_HEAD_BYTES && bytes <= room);

@@ -140,6 +140,26 @@ def test_a_cookie_is_given_and_known_again(named):
     named.wait_metric(lambda value: value >= 1, "perigee_dns_cookies_total", state="right")
 
 
+@pytest.mark.parametrize("tcp", (False, True), ids=("udp", "tcp"))
+def test_who_asks_nothing_gets_a_cookie(named, tcp):
+    """RFC 7873, 5.4. Without one it is no question; and a refusal speaks EDNS to who does."""
+    def told(*options, opcode=dns.opcode.QUERY):
+        host, port = named.address("dns")
+        question = dns.message.Message()
+        question.set_opcode(opcode)
+        question.use_edns(0, options=list(options))
+        return (dns.query.tcp if tcp else dns.query.udp)(question, host, port=port,
+                                                         timeout=DEADLINE)
+    answer = told(dns.edns.CookieOption(b"12345678", b""))
+    assert answer.rcode() == dns.rcode.NOERROR and not answer.question and not answer.answer
+    given = option(answer, dns.edns.OptionType.COOKIE)
+    again = option(told(given), dns.edns.OptionType.COOKIE)
+    assert given.client == again.client == b"12345678" and len(again.server) == 16
+    for answer, code in ((told(), dns.rcode.FORMERR),
+                         (told(opcode=dns.opcode.STATUS), dns.rcode.NOTIMP)):
+        assert answer.rcode() == code and answer.edns == 0
+
+
 def test_dig(named):
     host, port = named.address("dns")
     done = subprocess.run(["dig", f"@{host}", "-p", str(port), f"digits.{ZONE}",

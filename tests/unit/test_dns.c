@@ -63,6 +63,18 @@ static const struct {
     { "notify", ROW("\x12\x34\x20\0\0\1\0\0\0\0\0\0" ASK_A), 0, DNS_NOTIMP, false, NULL },
     { "update", ROW("\x12\x34\x28\0\0\1\0\0\0\0\0\0" ASK_A), 0, DNS_NOTIMP, false, NULL },
     { "EDNS", ROW(HEAD_OPT ASK_A OPT("\0\0")), 0, DNS_NOERROR, true, NULL },
+    { "status with EDNS", ROW("\x12\x34\x10\0\0\1\0\0\0\0\0\1" ASK_A OPT("\0\0")), 0, DNS_NOTIMP,
+      false, NULL },
+    { "EDNS alone", ROW("\x12\x34\x01\0\0\0\0\0\0\0\0\1" OPT("\0\0")), 0, DNS_FORMERR, false,
+      NULL },
+    { "a cookie alone",
+      ROW("\x12\x34\x01\0\0\0\0\0\0\0\0\1" OPT("\0\x0c\0\x0a\0\x8"
+                                               "12345678")),
+      0, DNS_NOERROR, false, NULL },
+    { "half a cookie alone",
+      ROW("\x12\x34\x01\0\0\0\0\0\0\0\0\1" OPT("\0\x08\0\x0a\0\4"
+                                               "1234")),
+      0, DNS_FORMERR, false, NULL },
     { "EDNS of version 1", ROW(HEAD_OPT ASK_A OPT_OF("\1", "\0\0")), 0, DNS_BADVERS, true, NULL },
     { "two OPT", ROW("\x12\x34\x01\0\0\1\0\0\0\0\0\2" ASK_A OPT("\0\0") OPT("\0\0")), 0,
       DNS_FORMERR, true, NULL },
