@@ -93,11 +93,11 @@ static void answered(struct pop_mesh_peer *peer, const struct pop_probe *probe)
 }
 
 /* Did somebody there say no? A network without a way there says nothing of who is behind it, nor do
- * we where we have no address or no descriptor left. */
-static bool refused(const struct err *err)
+ * we where we have no address or no descriptor left; a gateway that has too much to do is there. */
+static bool refused(const struct err *err, int status)
 {
     if (!err)
-        return true; /* it has answered */
+        return status != 429 && status != 503;
     return err->code != ERR_DEADLINE &&
            (err->system == 0 || err->system == ECONNREFUSED || err->system == ECONNRESET);
 }
@@ -109,7 +109,7 @@ static void probe_end(struct pop_probe *probe, const struct err *err)
     peer->probe = NULL;
     snprintf(why, sizeof why, "its gateway answers %d", probe->status);
     if (err || probe->status != 200)
-        failed(peer, refused(err), err ? err->message : why);
+        failed(peer, refused(err, probe->status), err ? err->message : why);
     else
         answered(peer, probe);
     if (peer->failures == 0) { /* not all in step */
