@@ -114,6 +114,8 @@ def test_dns_alone_without_control(named):
     named.serve()
     named.until_measured()  # the PoPs have the key by which it asks them
     named.until_both()      # and a replica is ready at each
+    # What it was told a moment ago is saved beside its loop.
+    until("the keys on its disk", (named.server.home / "pop" / "peers.keys").exists)
     named.control.kill()
     assert named.named(JAPAN) == ["127.0.1.2"]
     kill(named.server.role_pid("pop"))
