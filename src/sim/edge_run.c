@@ -25,6 +25,9 @@
 
 #define TICKS_PER_S 10       /* each PoP reports in the tick that is its own, once a second */
 #define REPORT_DELAY_TICKS 2 /* until those who choose know */
+#define ROUND_TICKS 1        /* there and back between PoPs, of who asks one that refuses */
+#define AGAIN_TICKS 1        /* until it is asked again: pop/mesh.h, MESH_AGAIN_NS */
+#define WITNESS_TICKS 4      /* MESH_DOUBT_NS, there and back: until others say that they miss it */
 #define ATTEMPT_MS 250.0     /* RFC 8305, Connection Attempt Delay */
 #define AGAIN_MS 100.0       /* and the least between two, here until DNS is asked again */
 #define SECOND_NS 1e9
@@ -109,6 +112,17 @@ static int64_t health_ns(const struct edge_state *state, double at)
     return (int64_t)((at - BEFORE_S + state->world->options.up_s + 1) * SECOND_NS);
 }
 
+/* Those who are killed end the connections over which they are asked: they are asked at once, as
+ * soon as that is known, and again while they refuse (pop/mesh.h). */
+static bool refuses(const struct edge_state *state, uint32_t site, uint64_t now)
+{
+    if (state->world->options.silent || isinf(state->dead_at[site]))
+        return false;
+    uint64_t first =
+        (uint64_t)ceil(state->dead_at[site] * TICKS_PER_S) + REPORT_DELAY_TICKS + ROUND_TICKS;
+    return now >= first && (now - first) % (AGAIN_TICKS + ROUND_TICKS) == 0;
+}
+
 static void tick(struct edge_state *state)
 {
     uint64_t now = state->tick++;
@@ -123,8 +137,13 @@ static void tick(struct edge_state *state)
             alive(state, i, now_s - (double)REPORT_DELAY_TICKS / TICKS_PER_S)) {
             publish(state, i);
             health_beat(&state->heard[i], ns);
+            health_probed(&state->heard[i], false, ns);
         }
-        state->health[i] = health_up(&state->heard[i], ns) ? ROUTE_UP : ROUTE_DOWN;
+        if (refuses(state, i, now))
+            health_refused(&state->heard[i], ns);
+        if (health_up(&state->heard[i], ns))
+            state->fell[i] = now;
+        state->health[i] = now - state->fell[i] < WITNESS_TICKS ? ROUTE_UP : ROUTE_DOWN;
         state->stable[i] = health_calm(&state->heard[i], ns);
     }
 }
@@ -491,6 +510,7 @@ static void state_init(struct arena *arena, struct edge_state *state, enum edge_
     state->arrived = ARENA_ARRAY(arena, uint32_t, count);
     state->load = ARENA_ARRAY(arena, struct load, count);
     state->heard = ARENA_ARRAY(arena, struct health, count);
+    state->fell = ARENA_ARRAY(arena, uint64_t, count);
     state->health = ARENA_ARRAY(arena, uint8_t, count);
     state->stable = ARENA_ARRAY(arena, bool, count);
     state->start_told = ARENA_ARRAY(arena, float, count);

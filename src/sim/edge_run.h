@@ -42,6 +42,7 @@ struct edge_state {
     /* as it is told */
     struct load *load;
     struct health *heard;
+    uint64_t *fell; /* the last tick at which it was up */
     float *start_told;
     /* as those who choose know it */
     uint8_t *health;
