@@ -243,8 +243,8 @@ static void test_clients_of_the_dead_try_on(void **state)
     silent.options.silent = true;
     const struct edge_result *near = &small_run(&refused)->result[EDGE_FAILURE][EDGE_OURS];
     const struct edge_result *far = &small_run(&silent)->result[EDGE_FAILURE][EDGE_OURS];
-    assert_true(near->retried > 1000 && far->retried > 500);
-    assert_true(near->retried > far->retried); /* more tries in the same time */
+    assert_true(near->retried > 500 && far->retried > 500);
+    assert_true(near->dead_for_s < 0.5 * far->dead_for_s); /* they hear of it sooner */
     assert_true(near->network_ms < far->network_ms);
     assert_true(0 < near->lost_ms && near->lost_ms < far->lost_ms);
     assert_float_equal(far->network_ms - near->network_ms, far->lost_ms - near->lost_ms,
@@ -281,7 +281,7 @@ static void test_resolvers_keep_answers(void **state)
     static const struct {
         uint32_t resolvers, up_s;
         double least_s, most_s;
-    } rows[] = { { 0, 600, 1, 3 }, { 0, 0, 1, 3 }, { 2, 600, 15, 23 }, { 2, 0, 4, 8 } };
+    } rows[] = { { 0, 600, 0.5, 3 }, { 0, 0, 0.5, 3 }, { 2, 600, 15, 23 }, { 2, 0, 4, 8 } };
     struct edge_result results[4];
     struct small small;
 
