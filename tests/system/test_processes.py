@@ -456,10 +456,11 @@ def test_values_go_to_the_client_and_to_no_log(perigee):
     status, _, answer = perigee.request("POST", "/v2/models/told/infer", {"inputs": [
         tensor("x", "FP32", [2], [1, 2]), tensor("i", "INT64", [1], [424242424242])]})
     assert status == 400 and b"idx=424242424242" in answer
-    status, _, answer = perigee.request("POST", "/v2/models/huge/infer", {"inputs": [
-        tensor("n", "INT64", [1], [2**40])]})
-    assert status == 500 and b"4398046511104" in answer, answer
-    until("its line", lambda: "as its client was told" in perigee.log.read_text())
+    if not SANITIZED:  # its own malloc ends the process
+        status, _, answer = perigee.request("POST", "/v2/models/huge/infer", {"inputs": [
+            tensor("n", "INT64", [1], [2**40])]})
+        assert status == 500 and b"4398046511104" in answer, answer
+        until("its line", lambda: "as its client was told" in perigee.log.read_text())
     [pid] = replica_pids(perigee, "told")
     kill(pid)
     until("its death", lambda: perigee.json("show", "told")["deaths"])
