@@ -35,15 +35,15 @@ static uint32_t least(const struct pop_endpoint *endpoint)
 static uint32_t most(const struct pop_endpoint *endpoint, uint32_t min)
 {
     const struct endpoint_spec *spec = &endpoint->spec;
-    uint64_t max = spec->scale.max ? spec->scale.max : POP_REPLICAS_MAX;
+    uint64_t max = spec->scale.max ? spec->scale.max : POP_REPLICAS_MAX, room = pop_room(endpoint);
     if (endpoint->placed && endpoint->most && endpoint->most < max)
         max = endpoint->most;
     if (spec->scale.per_pop.max && spec->scale.per_pop.max < max)
         max = spec->scale.per_pop.max;
     else if (!spec->scale.per_pop.max && endpoint->pop->cores && endpoint->pop->cores < max)
         max = endpoint->pop->cores;
-    if (pop_room(endpoint) < max)
-        max = pop_room(endpoint);
+    if (room < max)
+        max = room;
     if (max < min)
         max = min;
     if (max < endpoint->floor)

@@ -107,11 +107,9 @@ static int limits_read(yyjson_val *item, struct pop_room *ret, struct err *err)
 
 static void limits_take(struct pop *pop, const struct pop_room *limits)
 {
-    const struct pop_room *before = &pop->limits;
-    bool same = before->replicas == limits->replicas && before->cpu_milli == limits->cpu_milli &&
-                before->memory_bytes == limits->memory_bytes;
+    bool moved = memcmp(&pop->limits, limits, sizeof *limits) != 0;
     pop->limits = *limits;
-    if (!same)
+    if (moved)
         pop_reconcile_soon(pop);
 }
 
@@ -133,12 +131,9 @@ int pop_peers_apply(struct pop *pop, struct slice json, struct err *err)
         ARENA_ARRAY(arena, struct table_source_pop, yyjson_arr_size(root) + 1);
     yyjson_arr_foreach(root, index, count, item)
     {
-        struct pop_room limits;
         r = peer_read(arena, item, &peers[index], err);
-        if (r == 0)
-            r = limits_read(item, &limits, err);
         if (r == 0 && pop->name && slice_is(peers[index].name, pop->name))
-            own = limits;
+            r = limits_read(item, &own, err);
         if (r < 0) {
             arena_free(arena);
             return r;

@@ -43,26 +43,22 @@ void pop_room_count(struct pop *pop)
         return;
     pop->taken = (struct pop_room){};
     LIST_EACH (endpoint, &pop->endpoints, struct pop_endpoint, link) {
-        endpoint->takes = 0;
-        endpoint->takes_cpu_milli = endpoint->takes_memory_bytes = 0;
+        endpoint->takes = (struct pop_room){};
         pop_room_moved(endpoint);
     }
 }
 
 void pop_room_moved(struct pop_endpoint *endpoint)
 {
-    struct pop_room *taken = &endpoint->pop->taken;
+    struct pop_room *taken = &endpoint->pop->taken, before = endpoint->takes;
     if (!limited(endpoint->pop))
         return;
-    taken->replicas -= endpoint->takes;
-    taken->cpu_milli -= endpoint->takes_cpu_milli;
-    taken->memory_bytes -= endpoint->takes_memory_bytes;
-    endpoint->takes = takes(endpoint);
-    endpoint->takes_cpu_milli = endpoint->takes * endpoint->spec.flavor.cpu_milli;
-    endpoint->takes_memory_bytes = endpoint->takes * endpoint->spec.flavor.memory_bytes;
-    taken->replicas += endpoint->takes;
-    taken->cpu_milli += endpoint->takes_cpu_milli;
-    taken->memory_bytes += endpoint->takes_memory_bytes;
+    uint64_t count = takes(endpoint);
+    endpoint->takes = (struct pop_room){ count, count * endpoint->spec.flavor.cpu_milli,
+                                         count * endpoint->spec.flavor.memory_bytes };
+    taken->replicas += endpoint->takes.replicas - before.replicas;
+    taken->cpu_milli += endpoint->takes.cpu_milli - before.cpu_milli;
+    taken->memory_bytes += endpoint->takes.memory_bytes - before.memory_bytes;
 }
 
 /* Of `limit`, beside what others take, by replicas of this size. */
@@ -76,14 +72,13 @@ static uint64_t fit(uint64_t limit, uint64_t others, uint64_t each)
 uint32_t pop_room(const struct pop_endpoint *endpoint)
 {
     const struct pop *pop = endpoint->pop;
-    const struct pop_room *limits = &pop->limits, *taken = &pop->taken;
+    const struct pop_room *limits = &pop->limits, *taken = &pop->taken, *own = &endpoint->takes;
     if (!limited(pop))
         return POP_REPLICAS_MAX;
     const uint64_t fits[] = {
-        fit(limits->replicas, taken->replicas - endpoint->takes, 1),
-        fit(limits->cpu_milli, taken->cpu_milli - endpoint->takes_cpu_milli,
-            endpoint->spec.flavor.cpu_milli),
-        fit(limits->memory_bytes, taken->memory_bytes - endpoint->takes_memory_bytes,
+        fit(limits->replicas, taken->replicas - own->replicas, 1),
+        fit(limits->cpu_milli, taken->cpu_milli - own->cpu_milli, endpoint->spec.flavor.cpu_milli),
+        fit(limits->memory_bytes, taken->memory_bytes - own->memory_bytes,
             endpoint->spec.flavor.memory_bytes),
     };
     uint64_t least = POP_REPLICAS_MAX;

@@ -219,12 +219,11 @@ struct pop_endpoint {
     uint64_t uid;
     char *name, *project;
     bool running, wanted;
-    bool listed;       /* pop_sync()'s */
-    bool placed;       /* control says where it runs, and how much of it here: */
-    uint32_t replicas; /* 0: it runs at other PoPs */
-    uint32_t most;     /* it may have here; 0: not said */
-    uint32_t takes;    /* room.c: of this PoP's limits, in replicas, and what these come to */
-    uint64_t takes_cpu_milli, takes_memory_bytes;
+    bool listed;           /* pop_sync()'s */
+    bool placed;           /* control says where it runs, and how much of it here: */
+    uint32_t replicas;     /* 0: it runs at other PoPs */
+    uint32_t most;         /* it may have here; 0: not said */
+    struct pop_room takes; /* of this PoP's limits, as of the last pass (room.c) */
     const struct table_source_placement *places; /* at all PoPs; in spec_arena */
     size_t place_count;
     const char

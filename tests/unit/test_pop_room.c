@@ -10,83 +10,13 @@
 #include <stdlib.h>
 #include <cmocka.h> /* after the four above */
 
-#include "base/err.h"
-#include "pop_effects.h"
+#include "pop_world.h"
 
-struct world {
-    struct env env; /* first: the env is the world */
-    struct pop pop;
-    int64_t now_ns;
-};
-
-static int64_t now(struct env *env)
+static int paris_new(void **state)
 {
-    return ((struct world *)env)->now_ns;
-}
-
-static void timer_start(struct env *, struct env_timer *, int64_t, env_timer_cb, void *)
-{
-}
-
-static void timer_stop(struct env *, struct env_timer *)
-{
-}
-
-static int on_start(struct pop_replica *, struct err *, void *)
-{
-    return 0;
-}
-
-static void on_kill(struct pop_replica *, enum replica_end, const char *, void *)
-{
-}
-
-static void on_event(struct pop *, const char *, const struct pop_endpoint *,
-                     const struct pop_replica *, const char *, void *)
-{
-}
-
-static const struct pop_effects effects = {
-    .replica_start = on_start,
-    .replica_kill = on_kill,
-    .replica_drain = on_replica,
-    .replica_unwanted = on_number,
-    .replica_look = on_replica,
-    .model_fetch = on_fetch,
-    .revision_gone = on_number,
-    .publish = on_change,
-    .report = on_change,
-    .save = on_change,
-    .event = on_event,
-    .death = on_any_death,
-};
-
-static int world_new(void **state)
-{
-    struct world *world = calloc(1, sizeof *world);
-    const struct region_place place = { .name = SLICE("paris") };
-    struct err err;
-    world->env = (struct env){ .name = "test",
-                               .now_ns = now,
-                               .wall_ns = now,
-                               .timer_start = timer_start,
-                               .timer_stop = timer_stop };
-    world->now_ns = 1000 * ENV_S;
-    pop_init(&world->pop, &world->env, 7, &effects, world);
-    assert_int_equal(pop_stand(&world->pop, &place, (struct slice){}, &err), 0);
-    world->pop.name = "paris";
-    world->pop.gateway = true;
-    pop_sync(&world->pop, NULL, 0);
-    *state = world;
-    return 0;
-}
-
-static int world_free(void **state)
-{
-    struct world *world = *state;
-    pop_deinit(&world->pop);
-    free(world);
-    return 0;
+    int r = world_new(state);
+    ((struct world *)*state)->pop.name = "paris";
+    return r;
 }
 
 /* Another PoP's limits are none of ours. */
@@ -102,8 +32,8 @@ static void limits_set(struct world *world, const char *limits)
         fail_msg("%s", err.message);
 }
 
-static struct pop_endpoint *endpoint_set(struct world *world, unsigned uid, const char *flavor,
-                                         unsigned placed, const char *more)
+static struct pop_endpoint *place(struct world *world, unsigned uid, const char *flavor,
+                                  unsigned placed, const char *more)
 {
     char text[1024];
     struct err err = {};
@@ -119,40 +49,20 @@ static struct pop_endpoint *endpoint_set(struct world *world, unsigned uid, cons
     return pop_endpoint_find(&world->pop, uid);
 }
 
-static void all_ready(struct world *world, struct pop_revision *revision)
-{
-    static const struct message_replica_walls walls;
-    static const struct perigee_model model;
-    struct pop_ready ready = { .walls = &walls, .model = &model, .model_bytes = sizeof model };
-    struct pop_replica *replica;
-    LIST_EACH (replica, &revision->replicas, struct pop_replica, link)
-        if (replica->state == POP_REPLICA_STARTING)
-            pop_replica_ready(&world->pop, replica->id, &ready);
-}
-
 /* Under a load for which scale.max would not be enough: how many there are. */
 static uint32_t grow(struct world *world, struct pop_endpoint *endpoint)
 {
     struct pop_revision *revision = pop_revision_number(endpoint, 1);
-    const struct pop_replica *replica;
-    uint32_t count = 0;
-    pop_reconcile(&world->pop);
-    if (revision->model_state == POP_MODEL_FETCHING)
-        pop_model_fetched(revision, "/models/x", "model.onnx", NULL);
     for (int i = 0; i < 40; i++) {
         struct message_demand demand = MESSAGE_INIT(MESSAGE_DEMAND);
         demand.revision = revision->uid;
         demand.arrivals = demand.done = 250;
         demand.busy_ns = 250 * 100 * ENV_MS;
         demand.running = demand.waiting = 100;
-        world->now_ns += 250 * ENV_MS;
         pop_demand(&world->pop, &demand);
-        pop_reconcile(&world->pop);
-        all_ready(world, revision);
+        run(world, world->now_ns + 250 * ENV_MS);
     }
-    LIST_EACH (replica, &revision->replicas, struct pop_replica, link)
-        count += replica->state == POP_REPLICA_READY;
-    return count;
+    return pop_revision_ready(revision);
 }
 
 /* Of an endpoint beside another one, both placed once. */
@@ -176,11 +86,11 @@ static void test_rows(void **)
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         void *state;
         print_message("  %s\n", rows[i].name);
-        (void)world_new(&state);
+        (void)paris_new(&state);
         struct world *world = state;
         limits_set(world, rows[i].limits);
-        struct pop_endpoint *one = endpoint_set(world, 1, rows[i].flavor, 1, "");
-        struct pop_endpoint *other = endpoint_set(world, 2, rows[i].other, 1, "");
+        struct pop_endpoint *one = place(world, 1, rows[i].flavor, 1, "");
+        struct pop_endpoint *other = place(world, 2, rows[i].other, 1, "");
         pop_reconcile(&world->pop);
         assert_int_equal(pop_room(one), rows[i].room);
         assert_int_equal(pop_room(other), rows[i].other_room);
@@ -192,20 +102,18 @@ static void test_who_needs_it_first_has_it(void **state)
 {
     struct world *world = *state;
     limits_set(world, "{\"replicas\":6}");
-    struct pop_endpoint *one = endpoint_set(world, 1, "", 1, "");
-    struct pop_endpoint *other = endpoint_set(world, 2, "", 2, "");
+    struct pop_endpoint *one = place(world, 1, "", 1, "");
+    struct pop_endpoint *other = place(world, 2, "", 2, "");
     assert_int_equal(grow(world, one), 4); /* the other one's are kept free */
     assert_int_equal(grow(world, other), 2);
     /* Another one is placed here: who has more than its share gives way. */
-    struct pop_endpoint *third = endpoint_set(world, 3, "", 1, "");
+    struct pop_endpoint *third = place(world, 3, "", 1, "");
     assert_int_equal(grow(world, third), 1);
     assert_int_equal(grow(world, one), 3);
     assert_int_equal(grow(world, other), 2);
-    /* It is placed elsewhere; nothing of it is left. */
-    (void)endpoint_set(world, 2, "", 0, "");
-    assert_int_equal(pop_endpoint_find(&world->pop, 2)->takes, 2); /* until its replicas are gone */
-    pop_reconcile(&world->pop);
-    assert_int_equal(pop_endpoint_find(&world->pop, 2)->takes, 2);
+    /* It is placed elsewhere, and nothing of it is left. */
+    (void)place(world, 2, "", 0, "");
+    assert_int_equal(grow(world, one), 5);
     limits_set(world, "");
     assert_int_equal(grow(world, one), 8); /* scale.max */
 }
@@ -215,8 +123,8 @@ static void test_a_schedule_has_its_room(void **state)
 {
     struct world *world = *state;
     limits_set(world, "{\"replicas\":6}");
-    struct pop_endpoint *one = endpoint_set(world, 1, "", 1, "");
-    (void)endpoint_set(world, 2, "", 1, ",\"floors\":[{\"min\":4,\"replicas\":4}]");
+    struct pop_endpoint *one = place(world, 1, "", 1, "");
+    (void)place(world, 2, "", 1, ",\"floors\":[{\"min\":4,\"replicas\":4}]");
     assert_int_equal(grow(world, one), 2);
 }
 
@@ -240,9 +148,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows),
-        cmocka_unit_test_setup_teardown(test_who_needs_it_first_has_it, world_new, world_free),
-        cmocka_unit_test_setup_teardown(test_a_schedule_has_its_room, world_new, world_free),
-        cmocka_unit_test_setup_teardown(test_limits_that_are_none, world_new, world_free),
+        cmocka_unit_test_setup_teardown(test_who_needs_it_first_has_it, paris_new, world_free),
+        cmocka_unit_test_setup_teardown(test_a_schedule_has_its_room, paris_new, world_free),
+        cmocka_unit_test_setup_teardown(test_limits_that_are_none, paris_new, world_free),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
