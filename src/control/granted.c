@@ -182,9 +182,10 @@ static uint64_t trim_endpoints(struct control *control, const struct hub_pop *po
     for (size_t i = 0; i < count; i++) {
         struct report_endpoint said = report->endpoints[i];
         const struct hub_endpoint *endpoint = given(control, pop, said.uid);
-        late += gone(control, said.uid);
-        if (!endpoint || map_get_u64(&seen, said.uid))
+        if (!endpoint || map_get_u64(&seen, said.uid)) {
+            late += gone(control, said.uid);
             continue;
+        }
         (void)map_put_u64(&seen, said.uid, report);
         if (!snapshot_revision(endpoint->snapshot, said.serving))
             said.serving = 0; /* it is kept no more, or never was there */
@@ -203,10 +204,11 @@ static uint64_t trim_replicas(struct control *control, const struct hub_pop *pop
     for (size_t i = 0; i < count; i++) {
         const struct hub_replica *said = &report->replicas[i];
         const struct hub_endpoint *endpoint = given(control, pop, said->endpoint_uid);
-        late += gone(control, said->endpoint_uid);
         if (!endpoint || !snapshot_revision(endpoint->snapshot, said->revision) ||
-            !replica_named(said->name, endpoint) || !state_known(said->state))
+            !replica_named(said->name, endpoint) || !state_known(said->state)) {
+            late += gone(control, said->endpoint_uid);
             continue;
+        }
         uintptr_t before = (uintptr_t)map_get_u64(&counts, said->endpoint_uid);
         if (before >= GRANTED_REPLICAS_MAX)
             continue;
@@ -226,10 +228,11 @@ static uint64_t trim_models(struct control *control, struct hub_pop *pop, struct
         const struct report_model *said = &report->models[i];
         const struct hub_endpoint *endpoint = given(control, pop, said->endpoint_uid);
         uint64_t uid = said->endpoint_uid << STORE_REVISION_BITS | said->number;
-        late += gone(control, said->endpoint_uid);
         if (!endpoint || !snapshot_revision(endpoint->snapshot, said->number) ||
-            map_put_u64(&seen, uid, report) || !granted_share(control, pop))
+            map_put_u64(&seen, uid, report) || !granted_share(control, pop)) {
+            late += gone(control, said->endpoint_uid);
             continue;
+        }
         report->models[kept++] = *said;
     }
     map_deinit(&seen);
