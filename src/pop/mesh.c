@@ -242,6 +242,14 @@ void pop_mesh_missed(struct pop_mesh_peer *peer, bool refused, int64_t now_ns)
         health_probed(&peer->health, true, now_ns);
 }
 
+/* Down it is once it has been so for as long as silence is borne. */
+void pop_mesh_busy(struct pop_mesh_peer *peer, int64_t now_ns)
+{
+    peer->failed++;
+    peer->failures++;
+    peer->due_ns = now_ns + (peer->failures < MESH_AGAIN_MAX ? MESH_DOUBT_NS : MESH_EVERY_NS);
+}
+
 void pop_mesh_seen(struct pop_mesh *mesh, struct slice name, uint32_t seen, uint32_t failed,
                    int64_t now_ns)
 {

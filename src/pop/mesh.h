@@ -90,7 +90,7 @@ struct pop_mesh_peer {
     int64_t left_ns;   /* it was last asked because it left; 0: it was not */
     unsigned failures; /* in a row */
     uint64_t asked, heard, failed, odd; /* odd: answers that were no report; failed, too */
-    uint64_t left;                     /* times it ended an idle connection */
+    uint64_t left;                      /* times it ended an idle connection */
     struct pop_probe *probe;            /* probe.c: the question under way, or NULL */
 };
 
@@ -124,6 +124,8 @@ struct pop_mesh_peer *pop_mesh_find(struct pop_mesh *mesh, struct slice name);
                                  int64_t now_ns, struct err *err);
 /* `refused`: somebody there said so; else nothing came. */
 void pop_mesh_missed(struct pop_mesh_peer *peer, bool refused, int64_t now_ns);
+/* It answered that it has too much to do: it is there, but this is no report. */
+void pop_mesh_busy(struct pop_mesh_peer *peer, int64_t now_ns);
 /* As the gateway saw requests go. */
 void pop_mesh_seen(struct pop_mesh *mesh, struct slice name, uint32_t seen, uint32_t failed,
                    int64_t now_ns);

@@ -71,11 +71,22 @@ static void on_probe_body(struct http_call *call, struct slice bytes, void *data
 }
 
 /* Said when it begins and when it ends, not each second; of one that has yet to start, later. */
-static void failed(struct pop_mesh_peer *peer, bool no, const char *why)
+static void complain(const struct pop_mesh_peer *peer, const char *why)
 {
     if (peer->failures == (peer->heard ? 0 : MESH_AGAIN_MAX) && !peer->self)
         log_warn("pop", "another PoP does not answer", LOG_S("pop", peer->name), LOG_S("why", why));
+}
+
+static void failed(struct pop_mesh_peer *peer, bool no, const char *why)
+{
+    complain(peer, why);
     pop_mesh_missed(peer, no, loop_now_ns());
+}
+
+static void full(struct pop_mesh_peer *peer, const char *why)
+{
+    complain(peer, why);
+    pop_mesh_busy(peer, loop_now_ns());
 }
 
 static void answered(struct pop_mesh_peer *peer, const struct pop_probe *probe)
@@ -93,11 +104,11 @@ static void answered(struct pop_mesh_peer *peer, const struct pop_probe *probe)
 }
 
 /* Did somebody there say no? A network without a way there says nothing of who is behind it, nor do
- * we where we have no address or no descriptor left; a gateway that has too much to do is there. */
-static bool refused(const struct err *err, int status)
+ * we where we have no address or no descriptor left. */
+static bool refused(const struct err *err)
 {
     if (!err)
-        return status != 429 && status != 503;
+        return true; /* it has answered */
     return err->code != ERR_DEADLINE &&
            (err->system == 0 || err->system == ECONNREFUSED || err->system == ECONNRESET);
 }
@@ -108,8 +119,10 @@ static void probe_end(struct pop_probe *probe, const struct err *err)
     char why[64];
     peer->probe = NULL;
     snprintf(why, sizeof why, "its gateway answers %d", probe->status);
-    if (err || probe->status != 200)
-        failed(peer, refused(err, probe->status), err ? err->message : why);
+    if (!err && (probe->status == 429 || probe->status == 503))
+        full(peer, why);
+    else if (err || probe->status != 200)
+        failed(peer, refused(err), err ? err->message : why);
     else
         answered(peer, probe);
     if (peer->failures == 0) { /* not all in step */

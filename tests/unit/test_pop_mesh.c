@@ -227,6 +227,24 @@ static struct slice sees(struct pop_mesh_peer *by, char *buffer, uint16_t versio
     return (struct slice){ buffer, peer_load_bytes(version, 0, head.reached) };
 }
 
+/* A gateway that has too much to do is there: silence counts, and not how often it says so. */
+static void test_one_that_is_busy(void **)
+{
+    struct pop_mesh mesh;
+    open_mesh(&mesh);
+    struct pop_mesh_peer *tokyo = pop_mesh_find(&mesh, SLICE("tokyo"));
+    int64_t now = 10 * SECOND, beat_ns = now;
+    beat(tokyo, now);
+    for (now = tokyo->due_ns; now < beat_ns + HEALTH_SILENT_NS; now = tokyo->due_ns) {
+        assert_int_equal(pop_mesh_health(tokyo, now), MESH_UP);
+        pop_mesh_busy(tokyo, now);
+        assert_true(tokyo->due_ns > now);
+    }
+    assert_in_range(tokyo->failures, 3, 5); /* not ten times a second, of all */
+    assert_int_equal(pop_mesh_health(tokyo, now), MESH_DOWN);
+    pop_mesh_deinit(&mesh);
+}
+
 /* And DNS names it no sooner, whichever way it fell, unless another has reached it all along. */
 static void test_it_is_named_no_sooner(void **)
 {
@@ -663,6 +681,7 @@ int main(void)
         cmocka_unit_test(test_one_that_leaves_is_asked),
         cmocka_unit_test(test_it_comes_back_late),
         cmocka_unit_test(test_it_is_named_no_sooner),
+        cmocka_unit_test(test_one_that_is_busy),
         cmocka_unit_test(test_a_stall_here_is_nobodys_death),
         cmocka_unit_test(test_round_trips),
         cmocka_unit_test(test_load),
