@@ -202,8 +202,8 @@ void answer_error(struct request *request, const struct err *err)
     if ((err->code == ERR_INTERNAL || err->code == ERR_REPLICA_DIED) && !request->unlogged)
         log_error("gateway", "request failed", LOG_S("request", request->id),
                   LOG_S("error", info->name),
-                  LOG_S("why", request->theirs ? "the model failed, as its client was told"
-                                               : err->message));
+                  LOG_S("why", request->replica_words ? "the model failed, as its client was told"
+                                                      : err->message));
     exchange_reply(request->x, err_http(err), reply.headers, reply.count, error_body(request, err));
 }
 

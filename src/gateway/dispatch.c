@@ -305,7 +305,7 @@ static void refused(struct request *request, const struct perigee_completion *co
         ANSWER_ERROR(request, ERR_DEADLINE, "the request's deadline passed while it waited");
         break;
     default:
-        request->theirs = true;
+        request->replica_words = true;
         ANSWER_ERROR(request, ERR_INTERNAL, "%s", text[0] ? text : "the model failed");
         break;
     }

@@ -95,7 +95,7 @@ struct request {
     bool point_known;
     struct slice process_in;          /* Perigee-Process-In; data NULL: it did not come */
     const struct table *residency_of; /* by which residency was last asked */
-    bool theirs;           /* what it failed of is a replica's words: its client's, and no log's */
+    bool replica_words;    /* why it failed is said in a replica's: for its client, and no log */
     bool denied, unlogged; /* by residency; no line of it may be written at this PoP */
     struct countries *process; /* where it may be processed; NULL: anywhere */
 

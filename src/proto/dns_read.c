@@ -101,10 +101,10 @@ static void read_question(struct dns_question *question, const knot_pkt_t *packe
     dns_name_lower(question->name.bytes, packet->qname_size);
 }
 
-/* Before libknot walks through: what no question has. False: it does not, so that a message of
+/* Before libknot walks through: what no question has. False: it must not walk, so that a message of
  * thousands of records costs nothing. Who asks wrongly is told so with EDNS where he has spoken it
  * (RFC 6891 7), and who asks nothing may want a cookie (RFC 7873 5.4). */
-static bool head_right(struct dns_question *question, const uint8_t *message)
+static bool head_walkable(struct dns_question *question, const uint8_t *message)
 {
     unsigned questions = knot_wire_get_qdcount(message);
     unsigned additional = knot_wire_get_arcount(message);
@@ -135,7 +135,7 @@ int dns_question_read(struct dns_codec *codec, const uint8_t *message, size_t by
         .checking_disabled = knot_wire_get_cd(message) != 0,
         .payload = DNS_UDP_BYTES_LEAST,
     };
-    if (!head_right(ret, message))
+    if (!head_walkable(ret, message))
         return 0;
     knot_mm_t *mm = dns_codec_reset(codec);
     /* libknot takes no const, and with KEEPWIRE changes nothing. */
