@@ -19,6 +19,9 @@ static bool trusts(const struct ip *ip, void *data)
 }
 
 #define ERROR ((enum forwarded_kind)99)
+#define LONG                                                                                       \
+    "a-name-of-sixty-four-bytes-1234567890-1234567890-1234567890-xyz-"                             \
+    "a-name-of-sixty-four-bytes-1234567890-1234567890-1234567890-xyz-"
 
 static const struct {
     const char *forwarded, *forwarded_more, *plain; /* header lines; NULL: not there */
@@ -43,7 +46,34 @@ static const struct {
     { NULL, NULL, "", FORWARDED_NONE, NULL, 0 },
     { NULL, NULL, "203.0.113.7:99999", ERROR, NULL, 0 },
     { NULL, NULL, "203.0.113.7/32", ERROR, NULL, 0 },
+    /* ports, names in their place, brackets */
+    { NULL, NULL, "203.0.113.7:", ERROR, NULL, 0 },
+    { NULL, NULL, "203.0.113.7:http", ERROR, NULL, 0 },
+    { NULL, NULL, "203.0.113.7:123456", ERROR, NULL, 0 },
+    { NULL, NULL, "203.0.113.7:_P.o-r_T9", FORWARDED_IP, "203.0.113.7", 0 },
+    { NULL, NULL, "unknown:80", FORWARDED_UNKNOWN, NULL, 0 },
+    { NULL, NULL, "_", ERROR, NULL, 0 },
+    { NULL, NULL, "_a!b", ERROR, NULL, 0 },
+    { NULL, NULL, "_a~", ERROR, NULL, 0 },
+    { NULL, NULL, "_a[", ERROR, NULL, 0 },
+    { NULL, NULL, "_a@", ERROR, NULL, 0 },
+    { NULL, NULL, "[2001:db8::7]:_p", FORWARDED_IP, "2001:db8::7", 0 },
+    { NULL, NULL, "[2001:db8::7", ERROR, NULL, 0 },
+    { NULL, NULL, "[2001:db8::7]80", ERROR, NULL, 0 },
+    { NULL, NULL, "[2001:db8::x]", ERROR, NULL, 0 },
+    { NULL, NULL, "[]", ERROR, NULL, 0 },
     { "for=203.0.113.7", NULL, NULL, FORWARDED_IP, "203.0.113.7", 0 },
+    { "", NULL, NULL, FORWARDED_NONE, NULL, 0 },
+    { " \t, ", NULL, NULL, FORWARDED_NONE, NULL, 0 },
+    { "\tfor=192.0.2.43;", NULL, NULL, FORWARDED_IP, "192.0.2.43", 0 },
+    { "for=192.0.2.43;\t", NULL, NULL, FORWARDED_IP, "192.0.2.43", 0 },
+    { "for=\"\"", NULL, NULL, ERROR, NULL, 0 },
+    { "\"for\"=192.0.2.43", NULL, NULL, ERROR, NULL, 0 },
+    { "for=\"x\", for=192.0.2.43", NULL, NULL, FORWARDED_IP, "192.0.2.43", 0 },
+    { "for=192.0.2.43, by=_proxy", NULL, NULL, FORWARDED_UNKNOWN, NULL, 0 },
+    { "a-name-longer-than-any=1;for=192.0.2.43", NULL, NULL, FORWARDED_IP, "192.0.2.43", 0 },
+    { "host=\"a-long-host." LONG "\";for=192.0.2.43", NULL, NULL, FORWARDED_IP, "192.0.2.43", 0 },
+    { "for=\"_" LONG "\"", NULL, NULL, FORWARDED_UNKNOWN, NULL, 0 },
     { "For=\"[2001:db8:cafe::17]:4711\"", NULL, NULL, FORWARDED_IP, "2001:db8:cafe::17", 4711 },
     { "for=192.0.2.60;proto=http;by=203.0.113.43", NULL, NULL, FORWARDED_IP, "192.0.2.60", 0 },
     { "proto=http ; for=\"192.0.2.60:5\"", NULL, NULL, FORWARDED_IP, "192.0.2.60", 5 },
@@ -69,6 +99,7 @@ static const struct {
     { ";;for=192.0.2.43;;,,", NULL, NULL, FORWARDED_IP, "192.0.2.43", 0 },
     { "for=203.0.113.7", NULL, "203.0.113.7", FORWARDED_IP, "203.0.113.7", 0 },
     { "for=192.0.2.1", NULL, "203.0.113.7", ERROR, NULL, 0 },
+    { "for=unknown", NULL, "_hidden", FORWARDED_UNKNOWN, NULL, 0 },
     { "for=unknown", NULL, "203.0.113.7", ERROR, NULL, 0 },
 };
 
